@@ -1,0 +1,134 @@
+"""Mailboxes and paths."""
+
+# A value keeps the text that was sent, because only the host named in the domain may interpret a local part
+# (RFC 5321 2.3.11), and answers questions about it on demand. Two spellings of one mailbox are equal: quoting is
+# resolved (RFC 5321 4.1.2) and domains know no letter case (RFC 5321 2.4); local parts do.
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+from ._errors import LocalProtocolError
+from ._grammar import is_encodable, match_mailbox, match_path, parse_literal, unquote
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mailbox:
+    """`local-part@domain` (RFC 5321 4.1.2).
+
+    Raises `LocalProtocolError` for a text that is none.
+    """
+
+    text: str
+    """The mailbox as it was sent."""
+
+    def __post_init__(self) -> None:
+        if match_mailbox(self.text) is None or not is_encodable(self.text):
+            raise LocalProtocolError(f"{self.text!r} is not a mailbox: it should look like name@example.org")
+
+        _check_literal(self.text)
+
+    @property
+    def local_part(self) -> str:
+        """What stands before the `@`, its quoting resolved."""
+        return unquote(self.text.rpartition("@")[0])
+
+    @property
+    def domain(self) -> str:
+        """What stands behind the `@`, in lower case; an address literal keeps its brackets."""
+        return self.text.rpartition("@")[2].lower()
+
+    @property
+    def address(self) -> IPv4Address | IPv6Address | None:
+        """The address of an address literal, None if the domain is a name (RFC 5321 4.1.3)."""
+        domain = self.domain
+        return parse_literal(domain) if domain.startswith("[") else None
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mailbox):
+            return NotImplemented
+
+        return (self.local_part, self.domain) == (other.local_part, other.domain)
+
+    def __hash__(self) -> int:
+        return hash((self.local_part, self.domain))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Path:
+    """What MAIL and RCPT name, without its angle brackets: a mailbox, `Postmaster`, or nothing (RFC 5321 4.1.2).
+
+    The null path is falsy. A source route is kept in `text` and otherwise ignored, as RFC 5321 appendix C asks.
+    Raises `LocalProtocolError` for a text that is no path.
+    """
+
+    text: str
+    """The path as it was sent."""
+
+    def __post_init__(self) -> None:
+        if match_path(self.text) is None or not is_encodable(self.text):
+            raise LocalProtocolError(f"{self.text!r} is not a path: it should look like name@example.org")
+
+        _check_literal(self.text)
+
+    @property
+    def source_route(self) -> tuple[str, ...]:
+        """The hosts of the obsolete source route, in order (RFC 5321 appendix C)."""
+        hosts = self.text.partition(":")[0] if self.text.startswith("@") else ""
+        return tuple(host.removeprefix("@") for host in hosts.split(",") if host)
+
+    @property
+    def address(self) -> str:
+        """The path without its source route, as it was sent: `name@example.org`."""
+        return self.text.partition(":")[2] if self.text.startswith("@") else self.text
+
+    @property
+    def mailbox(self) -> Mailbox | None:
+        """The mailbox; None for the null path and for a `Postmaster` without domain."""
+        return Mailbox(self.address) if "@" in self.text else None
+
+    @property
+    def local_part(self) -> str:
+        """What stands before the `@`, its quoting resolved; `Postmaster` where there is no domain."""
+        return self.mailbox.local_part if self.mailbox else self.text
+
+    @property
+    def domain(self) -> str:
+        """What stands behind the `@`, in lower case; empty for the null path and for a `Postmaster` without domain."""
+        return self.mailbox.domain if self.mailbox else ""
+
+    @property
+    def is_postmaster(self) -> bool:
+        """Whether this is a postmaster, in any letter case, at any domain or at none (RFC 5321 4.5.1)."""
+        return self.local_part.lower() == "postmaster"
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __bool__(self) -> bool:
+        return bool(self.text)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Path):
+            return NotImplemented
+
+        return self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[str, str]:
+        mailbox = self.mailbox
+        return (mailbox.local_part, mailbox.domain) if mailbox else (self.text.lower(), "")
+
+
+def _check_literal(text: str) -> None:
+    if not text.endswith("]"):
+        return
+
+    try:
+        parse_literal(text[text.rindex("[") :])
+    except ValueError as exc:
+        raise LocalProtocolError(f"{text!r} has a malformed address literal: {exc}") from exc

@@ -1,0 +1,153 @@
+"""What a client says."""
+
+# RFC 5321 4.1.1, one class for each verb. A command is a value that was checked when it was made. Which commands may
+# be said at a given point of the dialogue is not known here, nor which parameters are offered.
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ._addresses import Path
+from ._errors import LocalProtocolError
+from ._grammar import find_control, is_domain
+from ._params import NO_PARAMS, Params
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Base of the commands that smtpcore knows."""
+
+    verb: ClassVar[str] = ""
+    """The word on the wire, in upper case."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Hello(Command):
+    domain: str
+    """How the client names itself: a domain or an address literal."""
+
+    def __post_init__(self) -> None:
+        # RFC 6531 3.7.1: the argument stays in ASCII, a U-label has to be sent as its A-label.
+        if not self.domain.isascii() or not is_domain(self.domain):
+            raise LocalProtocolError(f"{self.domain!r} is neither a domain nor an address literal")
+
+
+@dataclass(frozen=True, slots=True)
+class Helo(_Hello):
+    """`HELO domain` (RFC 5321 4.1.1.1)."""
+
+    verb: ClassVar[str] = "HELO"
+
+
+@dataclass(frozen=True, slots=True)
+class Ehlo(_Hello):
+    """`EHLO domain` (RFC 5321 4.1.1.1)."""
+
+    verb: ClassVar[str] = "EHLO"
+
+
+@dataclass(frozen=True, slots=True)
+class Mail(Command):
+    """`MAIL FROM:<path> parameters` (RFC 5321 4.1.1.2)."""
+
+    verb: ClassVar[str] = "MAIL"
+
+    reverse_path: Path
+    """The sender, to whom failures are reported. The null path is falsy."""
+    params: Params = NO_PARAMS
+    """What extensions say about the message."""
+
+    def __post_init__(self) -> None:
+        if self.reverse_path and self.reverse_path.mailbox is None:
+            raise LocalProtocolError(f"sender {self.reverse_path} has no domain")
+
+
+@dataclass(frozen=True, slots=True)
+class Rcpt(Command):
+    """`RCPT TO:<path> parameters` (RFC 5321 4.1.1.3)."""
+
+    verb: ClassVar[str] = "RCPT"
+
+    forward_path: Path
+    """The recipient; only `Postmaster` may be without domain."""
+    params: Params = NO_PARAMS
+    """What extensions say about this recipient."""
+
+    def __post_init__(self) -> None:
+        if not self.forward_path:
+            raise LocalProtocolError("a recipient cannot be the null path")
+
+
+@dataclass(frozen=True, slots=True)
+class Data(Command):
+    """`DATA` (RFC 5321 4.1.1.4)."""
+
+    verb: ClassVar[str] = "DATA"
+
+
+@dataclass(frozen=True, slots=True)
+class Rset(Command):
+    """`RSET` (RFC 5321 4.1.1.5)."""
+
+    verb: ClassVar[str] = "RSET"
+
+
+@dataclass(frozen=True, slots=True)
+class Quit(Command):
+    """`QUIT` (RFC 5321 4.1.1.10)."""
+
+    verb: ClassVar[str] = "QUIT"
+
+
+@dataclass(frozen=True, slots=True)
+class StartTls(Command):
+    """`STARTTLS` (RFC 3207 section 4)."""
+
+    verb: ClassVar[str] = "STARTTLS"
+
+
+@dataclass(frozen=True, slots=True)
+class _WithArgument(Command):
+    argument: str = ""
+    """What follows the verb; the quoting of a quoted string is resolved (RFC 5321 4.1.2)."""
+
+    def __post_init__(self) -> None:
+        if find_control(self.argument):
+            raise LocalProtocolError(f"argument {self.argument!r} has control characters")
+
+
+@dataclass(frozen=True, slots=True)
+class Noop(_WithArgument):
+    """`NOOP [string]` (RFC 5321 4.1.1.9)."""
+
+    verb: ClassVar[str] = "NOOP"
+
+
+@dataclass(frozen=True, slots=True)
+class Help(_WithArgument):
+    """`HELP [string]` (RFC 5321 4.1.1.8)."""
+
+    verb: ClassVar[str] = "HELP"
+
+
+@dataclass(frozen=True, slots=True)
+class _Lookup(_WithArgument):
+    smtputf8: bool = False
+    """Whether the reply may contain UTF-8 (RFC 6531 3.7.4.2)."""
+
+    def __post_init__(self) -> None:
+        if not self.argument or find_control(self.argument):
+            raise LocalProtocolError(f"{self.argument!r} is not the name of a user or of a list")
+
+
+@dataclass(frozen=True, slots=True)
+class Vrfy(_Lookup):
+    """`VRFY string` (RFC 5321 4.1.1.6)."""
+
+    verb: ClassVar[str] = "VRFY"
+
+
+@dataclass(frozen=True, slots=True)
+class Expn(_Lookup):
+    """`EXPN string` (RFC 5321 4.1.1.7)."""
+
+    verb: ClassVar[str] = "EXPN"

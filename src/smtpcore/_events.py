@@ -1,0 +1,97 @@
+"""What a connection tells the program, commands apart."""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TypeAlias
+
+from ._commands import Command
+from ._replies import Reply
+
+
+class Signal(Enum):
+    """Why `next_event` has no event."""
+
+    NEED_DATA = auto()
+    """The input is used up: pass more to `receive_data`."""
+    PAUSED = auto()
+    """The last event is still owed its reply, or TLS has to be established first."""
+
+
+NEED_DATA = Signal.NEED_DATA
+PAUSED = Signal.PAUSED
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionOpened:
+    """The client has connected; the reply to this is the greeting (RFC 5321 3.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownCommand:
+    """A command whose verb no extension claims. A handler may answer it; else it gets 500."""
+
+    verb: str
+    """The verb in upper case."""
+    argument: str
+    """What follows the verb, as it was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidCommand:
+    """A command that cannot be accepted: unparsable, out of sequence, or over a limit."""
+
+    line: bytes
+    """The line as it came, without its end and as far as it was read."""
+    reply: Reply
+    """The answer that the RFCs ask for."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataLine:
+    """A line of the body with its CR LF, its dot-stuffing removed."""
+
+    data: bytes
+    """The octets."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataChunk:
+    """A run of octets of the body, its dot-stuffing removed."""
+
+    data: bytes
+    """The octets; where a run ends means nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataEnd:
+    """The end of the body. A positive reply to this takes responsibility for the message (RFC 5321 4.2.5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidData:
+    """The end of a body that cannot be accepted, in place of `DataEnd`. No positive reply to it is possible.
+
+    Of such a body only what precedes its fault was handed out.
+    """
+
+    reply: Reply
+    """The answer that the RFCs ask for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionClosed:
+    """Nothing more will be heard: the client has closed its end, or the last reply has closed the dialogue."""
+
+
+Event: TypeAlias = (
+    Command
+    | ConnectionOpened
+    | UnknownCommand
+    | InvalidCommand
+    | DataLine
+    | DataChunk
+    | DataEnd
+    | InvalidData
+    | ConnectionClosed
+)
+"""Whatever `next_event` returns besides a `Signal`."""

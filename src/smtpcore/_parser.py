@@ -1,0 +1,252 @@
+"""Turn a line into a command."""
+
+# RFC 5321 4.1.1: a verb, then what the verb asks for. Spaces before the line end are tolerated, all others stand where
+# the grammar puts them. What a line may contain depends on what is offered, so the parser is given a `Dialect`: it
+# never asks in which state the dialogue is.
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from ._addresses import Path
+from ._commands import Command, Data, Ehlo, Expn, Helo, Help, Mail, Noop, Quit, Rcpt, Rset, StartTls, Vrfy
+from ._config import Config
+from ._errors import LocalProtocolError
+from ._events import UnknownCommand
+from ._extensions import Extension, Parameter, offered_extensions
+from ._grammar import find_control, match_keyword, match_param_value, unquote
+from ._params import NO_PARAMS, Params
+from ._replies import Reply
+
+_OBSOLETE = frozenset({"SEND", "SOML", "SAML", "TURN"})  # RFC 5321 appendix F.1 and F.6
+_MAY_BE_UTF8 = frozenset({"MAIL", "RCPT", "VRFY", "EXPN"})  # RFC 6531 3.1
+
+_match_quoted_path = re.compile(r'<((?:[^"<>]|"(?:[^"\\]|\\.)*")*)>').match
+
+_UNPRINTABLE = re.compile(r"[^ -~]")
+
+
+_BARE: Mapping[str, Callable[[], Command]] = {"DATA": Data, "RSET": Rset, "QUIT": Quit, "STARTTLS": StartTls}
+
+COMMANDS: Mapping[str, type[Command]] = {
+    kind.verb: kind for kind in (Helo, Ehlo, Mail, Rcpt, Data, Rset, Noop, Quit, Vrfy, Expn, Help, StartTls)
+}
+"""The commands that smtpcore knows, by verb."""
+
+
+class Refused(Exception):
+    """The line is no command; `reply` says why."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply)
+        self.reply = reply
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What a command line may contain, as the offered extensions have it."""
+
+    max_line: int
+    """Octets of a line without parameters, CR LF included."""
+    max_lines: Mapping[str, int]
+    """Where a verb takes parameters: octets of its line, CR LF included."""
+    parameters: Mapping[str, Mapping[str, Parameter]]
+    """Verb to keyword to parameter."""
+    not_implemented: frozenset[str]
+    """Verbs that would be known if their extension were offered."""
+    smtputf8: bool
+    """Whether UTF-8 may occur at all (RFC 6531)."""
+
+
+@lru_cache(maxsize=64)  # a server has one configuration, and so at most four dialects
+def dialect_of(extensions: tuple[Extension, ...], config: Config, *, tls: bool, extended: bool) -> Dialect:
+    """The dialect that a connection speaks, with and without TLS, and behind EHLO (`extended`) or before it."""
+    offered = offered_extensions(extensions, config, tls=tls)
+    without_tls = offered_extensions(extensions, config, tls=False)
+    parameters: dict[str, dict[str, Parameter]] = {"MAIL": {}, "RCPT": {}}
+    for extension in offered if extended else ():
+        parameters["MAIL"] |= extension.mail
+        parameters["RCPT"] |= extension.rcpt
+
+    longest = config.max_command_line
+    return Dialect(
+        max_line=longest,
+        max_lines={verb: longest + sum(p.octets for p in known.values()) for verb, known in parameters.items()},
+        parameters=parameters,
+        # STARTTLS is out of sequence under TLS rather than not implemented.
+        not_implemented=_verbs(extensions) - _verbs(offered) - _verbs(without_tls) | _OBSOLETE,
+        smtputf8=extended and any(extension.keyword == "SMTPUTF8" for extension in offered),
+    )
+
+
+def _verbs(extensions: Iterable[Extension]) -> frozenset[str]:
+    return frozenset[str]().union(*(extension.verbs for extension in extensions))
+
+
+def verb_of(line: bytes) -> str:
+    """The verb of a line in upper case."""
+    return line.partition(b" ")[0].rstrip(b"\t").decode("ascii", "replace").upper()
+
+
+def parse_command(verb: str, line: bytes, dialect: Dialect) -> Command | UnknownCommand:
+    """Turn a line without its end into a command. Raises `Refused`."""
+    if len(line) + len(b"\r\n") > dialect.max_lines.get(verb, dialect.max_line):
+        raise Refused(Reply(500, "Line too long", enhanced="5.5.2"))  # RFC 5321 4.5.3.1.9
+    if verb in dialect.not_implemented:
+        raise Refused(Reply(502, f"{verb} is not implemented", enhanced="5.5.1"))  # RFC 5321 4.2.4
+
+    argument = _decode(verb, line, dialect).rstrip(" \t").partition(" ")[2]
+    parse = _PARSERS.get(verb)
+    if parse is not None:
+        return parse(verb, argument, dialect)
+    if match_keyword(verb) is None:
+        raise Refused(Reply(500, "A command starts with a word of letters", enhanced="5.5.2"))
+
+    return UnknownCommand(verb, argument)
+
+
+def _decode(verb: str, line: bytes, dialect: Dialect) -> str:
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        raise _syntax_error(verb, "this is not UTF-8") from None
+
+    if not text.isprintable() and find_control(text):
+        raise _syntax_error(verb, "control characters are not allowed")
+    if not text.isascii() and not (dialect.smtputf8 and verb in _MAY_BE_UTF8):
+        raise _syntax_error(verb, "only ASCII is allowed")  # RFC 5321 4.1.2
+
+    return text
+
+
+def _syntax_error(verb: str, why: str) -> Refused:
+    # RFC 5321 4.2.4, 4.3.2: 500 while not even the verb is understood, 501 from there on.
+    if verb in COMMANDS:
+        return Refused(Reply(501, f"Syntax error in {verb}: {why}", enhanced="5.5.4"))
+
+    return Refused(Reply(500, f"Syntax error: {why}", enhanced="5.5.2"))
+
+
+# One parser for each shape of argument
+
+
+def _parse_helo(verb: str, argument: str, dialect: Dialect) -> Command:
+    try:
+        return Helo(argument) if verb == "HELO" else Ehlo(argument)
+    except LocalProtocolError:
+        why = f"Syntax: {verb} and your domain, or your address in brackets"
+        raise Refused(Reply(501, why, enhanced="5.5.4")) from None
+
+
+def _parse_mail(verb: str, argument: str, dialect: Dialect) -> Command:
+    text, params = _split_path(verb, argument, "FROM:", dialect)
+    try:
+        return Mail(Path(text), params)
+    except LocalProtocolError:
+        raise Refused(Reply(501, "The sender is not a valid address", enhanced="5.1.7")) from None
+
+
+def _parse_rcpt(verb: str, argument: str, dialect: Dialect) -> Command:
+    text, params = _split_path(verb, argument, "TO:", dialect)
+    try:
+        return Rcpt(Path(text), params)
+    except LocalProtocolError:
+        raise Refused(Reply(501, "The recipient is not a valid address", enhanced="5.1.3")) from None
+
+
+def _parse_bare(verb: str, argument: str, dialect: Dialect) -> Command:
+    if argument:
+        raise Refused(Reply(501, f"{verb} takes no argument", enhanced="5.5.4"))  # RFC 5321 4.1.1
+
+    return _BARE[verb]()
+
+
+def _parse_text(verb: str, argument: str, dialect: Dialect) -> Command:
+    return Noop(unquote(argument)) if verb == "NOOP" else Help(unquote(argument))
+
+
+def _parse_lookup(verb: str, argument: str, dialect: Dialect) -> Command:
+    name, _, last = argument.rpartition(" ")
+    keyword, equals, _ = last.partition("=")
+    smtputf8 = dialect.smtputf8 and name != "" and keyword.upper() == "SMTPUTF8"
+    if smtputf8 and equals:
+        raise Refused(Reply(501, "SMTPUTF8 takes no value", enhanced="5.5.4"))  # RFC 6531 3.1 (4)
+    if not argument:
+        raise Refused(Reply(501, f"Syntax: {verb} and a name", enhanced="5.5.4"))
+
+    lookup = Vrfy if verb == "VRFY" else Expn
+    return lookup(unquote(name if smtputf8 else argument), smtputf8=smtputf8)
+
+
+# The argument of MAIL and RCPT
+
+
+def _split_path(verb: str, argument: str, keyword: str, dialect: Dialect) -> tuple[str, Params]:
+    start = len(keyword)
+    if argument[:start].upper() != keyword or argument[start : start + 1] != "<":
+        raise Refused(Reply(501, f"Syntax: {verb} {keyword}<address>", enhanced="5.5.4"))
+
+    end = _find_path_end(argument, start)
+    if end < 0:
+        raise Refused(Reply(501, f"Syntax: {verb} {keyword}<address>", enhanced="5.5.4"))
+
+    return argument[start + 1 : end], _parse_params(argument[end + 1 :], dialect.parameters[verb])
+
+
+def _find_path_end(argument: str, start: int) -> int:
+    if '"' not in argument:
+        return argument.find(">", start)
+
+    path = _match_quoted_path(argument, start)
+    return path.end() - 1 if path else -1
+
+
+def _parse_params(text: str, known: Mapping[str, Parameter]) -> Params:
+    if not text:
+        return NO_PARAMS
+    if not text.startswith(" "):
+        raise Refused(Reply(501, "Parameters are separated by single spaces", enhanced="5.5.4"))
+
+    values: dict[str, object] = {}
+    for item in text[1:].split(" "):
+        keyword, equals, value = item.partition("=")
+        keyword = keyword.upper()
+        if match_keyword(keyword) is None or (equals and match_param_value(value) is None):
+            raise Refused(Reply(501, "Malformed parameter", enhanced="5.5.4"))
+        if keyword in values:
+            raise Refused(Reply(501, f"Parameter {keyword[:40]} is given twice", enhanced="5.5.4"))
+
+        values[keyword] = _parse_value(keyword, value if equals else None, known)
+
+    return Params(values)
+
+
+def _parse_value(keyword: str, value: str | None, known: Mapping[str, Parameter]) -> object:
+    parameter = known.get(keyword)
+    if parameter is None:
+        # RFC 5321 4.1.1.11
+        raise Refused(Reply(555, f"Parameter {keyword[:40]} is not recognized", enhanced="5.5.4"))
+
+    try:
+        return parameter.parse(value)
+    except ValueError as exc:
+        # The text may quote what the client sent, so it is trusted with nothing.
+        why = str(exc)[:200].encode("ascii", "replace").decode()
+        raise Refused(Reply(501, f"Malformed {keyword[:40]}: {_UNPRINTABLE.sub('?', why)}", enhanced="5.5.4")) from exc
+
+
+_PARSERS: Mapping[str, Callable[[str, str, Dialect], Command]] = {
+    "HELO": _parse_helo,
+    "EHLO": _parse_helo,
+    "MAIL": _parse_mail,
+    "RCPT": _parse_rcpt,
+    "DATA": _parse_bare,
+    "RSET": _parse_bare,
+    "QUIT": _parse_bare,
+    "STARTTLS": _parse_bare,
+    "NOOP": _parse_text,
+    "HELP": _parse_text,
+    "VRFY": _parse_lookup,
+    "EXPN": _parse_lookup,
+}

@@ -1,0 +1,170 @@
+"""What a server says."""
+
+# RFC 5321 4.2: three digits, then a line of text or several. A reply is a value that was checked when it was made, so
+# nothing in it can produce a line that it did not ask for, and encoding checks nothing again.
+
+import re
+from enum import Enum, IntEnum
+
+from ._errors import LocalProtocolError
+from ._grammar import find_control, is_encodable
+
+MAX_REPLY_LINE = 512  # RFC 5321 4.5.3.1.5, code and CRLF included
+MAX_TEXT = MAX_REPLY_LINE - len("250-") - len("2.999.999 ") - len("\r\n")
+
+_match_enhanced = re.compile(r"([245])\.[0-9]{1,3}\.[0-9]{1,3}").fullmatch  # RFC 2034 section 4
+
+
+class ReplyCode(IntEnum):
+    """The reply codes of RFC 5321, 4954, 3207 and 7504, by name."""
+
+    SYSTEM_STATUS = 211
+    HELP_MESSAGE = 214
+    SERVICE_READY = 220
+    SERVICE_CLOSING = 221
+    AUTHENTICATION_SUCCEEDED = 235
+    OK = 250
+    WILL_FORWARD = 251
+    CANNOT_VERIFY = 252
+    AUTHENTICATION_CHALLENGE = 334
+    START_MAIL_INPUT = 354
+    SERVICE_NOT_AVAILABLE = 421
+    PASSWORD_TRANSITION_NEEDED = 432
+    MAILBOX_BUSY = 450
+    LOCAL_ERROR = 451
+    INSUFFICIENT_STORAGE = 452
+    TEMPORARILY_NOT_SECURED = 454
+    """TLS is not available for now (RFC 3207), or authentication is not (RFC 4954)."""
+    PARAMETERS_NOT_ACCOMMODATED = 455
+    SYNTAX_ERROR = 500
+    ARGUMENT_SYNTAX_ERROR = 501
+    NOT_IMPLEMENTED = 502
+    BAD_SEQUENCE = 503
+    PARAMETER_NOT_IMPLEMENTED = 504
+    HOST_ACCEPTS_NO_MAIL = 521
+    SECURITY_REQUIRED = 530
+    """TLS must be started first (RFC 3207), or authentication is required (RFC 4954)."""
+    MECHANISM_TOO_WEAK = 534
+    CREDENTIALS_INVALID = 535
+    ENCRYPTION_REQUIRED = 538
+    MAILBOX_UNAVAILABLE = 550
+    USER_NOT_LOCAL = 551
+    STORAGE_EXCEEDED = 552
+    MAILBOX_NAME_NOT_ALLOWED = 553
+    TRANSACTION_FAILED = 554
+    NO_SERVICE = 554
+    """The same number as TRANSACTION_FAILED: in place of a greeting it means that there is no service here."""
+    PARAMETERS_NOT_RECOGNIZED = 555
+    DOMAIN_ACCEPTS_NO_MAIL = 556
+
+
+class ReplyClass(Enum):
+    """What a reply does to the dialogue: its first digit says so (RFC 5321 4.2.1), but for two codes."""
+
+    COMPLETION = 2
+    INTERMEDIATE = 3
+    TRANSIENT = 4
+    PERMANENT = 5
+    GOODBYE = 0
+    """421 and 521 end the dialogue, whatever they answer (RFC 5321 4.2.2, RFC 7504 section 3)."""
+
+
+_GOODBYES = (ReplyCode.SERVICE_NOT_AVAILABLE, ReplyCode.HOST_ACCEPTS_NO_MAIL)
+# RFC 5321 4.2: the first digit is 2 to 5, the second 0 to 5.
+_CLASS_OF_CODE = {
+    code: ReplyClass.GOODBYE if code in _GOODBYES else ReplyClass(code // 100)
+    for code in range(200, 600)
+    if code % 100 < 60
+}
+
+
+class Reply:
+    """A reply: `Reply(250, "Queued", enhanced="2.0.0")`. Immutable.
+
+    `code` is a number or a `ReplyCode`; each of `lines` is one line of text, at most 496 characters long; `enhanced` is
+    the status code of RFC 3463, without which the connection puts in a general one where RFC 2034 asks for it.
+    Raises `LocalProtocolError` for what RFC 5321 4.2 does not allow, such as a line break inside a line.
+    """
+
+    __slots__ = ("_code", "_enhanced", "_lines")
+    __match_args__ = ("code", "lines", "enhanced")
+
+    def __init__(self, code: int, *lines: str, enhanced: str | None = None) -> None:
+        _check_code(code, enhanced)
+        for line in lines:
+            _check_text(line)
+
+        self._code = int(code)
+        self._lines = lines or ("",)
+        self._enhanced = enhanced
+
+    @property
+    def code(self) -> int:
+        """The three digits; compares equal to the `ReplyCode` of that number."""
+        return self._code
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The lines of text, at least one."""
+        return self._lines
+
+    @property
+    def enhanced(self) -> str | None:
+        """The enhanced status code, such as `"5.7.1"` (RFC 3463)."""
+        return self._enhanced
+
+    @property
+    def reply_class(self) -> ReplyClass:
+        """What this reply does to the dialogue."""
+        return _CLASS_OF_CODE[self._code]
+
+    @property
+    def is_positive(self) -> bool:
+        """Whether the answered command was accepted: 2yz or 3yz."""
+        return self._code < 400
+
+    def encode(self) -> bytes:
+        """The octets for the wire, CR LF included."""
+        prefix = f"{self._enhanced} " if self._enhanced else ""
+        *first, last = self._lines
+        lines = [f"{self._code}-{prefix}{line}\r\n" for line in first]
+        return "".join([*lines, f"{self._code} {prefix}{last}\r\n"]).encode()
+
+    def __str__(self) -> str:
+        return self.encode().decode().rstrip("\r\n").replace("\r\n", "\n")
+
+    def __repr__(self) -> str:
+        enhanced = f", enhanced={self._enhanced!r}" if self._enhanced else ""
+        return f"Reply({self._code}, {', '.join(map(repr, self._lines))}{enhanced})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Reply):
+            return NotImplemented
+
+        return self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[int, tuple[str, ...], str | None]:
+        return (self._code, self._lines, self._enhanced)
+
+
+def _check_code(code: int, enhanced: str | None) -> None:
+    if code not in _CLASS_OF_CODE:
+        raise LocalProtocolError(f"{code!r} is not a reply code: it should be a number such as 250 or 550")
+    if enhanced is None:
+        return
+
+    match = _match_enhanced(enhanced)
+    # RFC 2034 section 4: the class repeats the first digit of the code, and 3yz has none.
+    if match is None or int(match[1]) != code // 100:
+        raise LocalProtocolError(f"enhanced status code {enhanced!r} does not go with {code}: use {code // 100}.x.y")
+
+
+def _check_text(line: str) -> None:
+    # RFC 5321 4.2; whether text beyond ASCII may be sent is for the connection to know (RFC 6531 3.7.4).
+    if find_control(line) or not is_encodable(line):
+        raise LocalProtocolError(f"reply line {line!r} has control characters: give each line as its own argument")
+    if len(line.encode()) > MAX_TEXT:
+        raise LocalProtocolError(f"reply line {line[:40]!r}... exceeds {MAX_TEXT} octets: give it as several lines")

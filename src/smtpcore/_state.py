@@ -1,0 +1,160 @@
+"""The dialogue as tables."""
+
+# A command only asks; a reply moves the dialogue. So a transition is keyed by the state, by what was asked, and by the
+# class of the reply: RFC 5321 4.1.4, with RFC 3207 section 4 for TLS. A key that is missing means "stay where you are".
+#
+# Nothing below knows which end of the wire it is used on. The server looks up the reply that it sends, a client the
+# reply that it hears, and both then stand at the same place.
+#
+#     CONNECTED --220--> GREETED --EHLO 250--> READY --MAIL 250--> MAIL --RCPT 250--> RCPT --DATA 354--> DATA
+#                                                ^                                                        |
+#                                                +------------------- the end of the body, any reply -----+
+#
+# RSET, and a further EHLO, lead from MAIL and RCPT back to READY. STARTTLS leads from everywhere between GREETED and
+# RCPT to TLS, and the handshake from there to GREETED. A 554 greeting leads to REFUSED, where only QUIT is heard.
+# QUIT, and a 421 at any point, lead to CLOSED.
+
+from collections.abc import Mapping
+from enum import Enum, auto
+from types import MappingProxyType
+from typing import Final
+
+from ._commands import Data, Ehlo, Expn, Helo, Help, Mail, Noop, Quit, Rcpt, Rset, StartTls, Vrfy
+from ._events import ConnectionOpened, DataEnd, InvalidCommand, InvalidData, UnknownCommand
+from ._replies import ReplyClass
+
+
+class State(Enum):
+    """Where the dialogue stands."""
+
+    CONNECTED = auto()
+    """The greeting is owed."""
+    GREETED = auto()
+    """The client has not said yet who it is."""
+    READY = auto()
+    """There is no transaction."""
+    MAIL = auto()
+    """A transaction has a sender, and no recipient yet."""
+    RCPT = auto()
+    """A transaction has a sender and recipients."""
+    DATA = auto()
+    """The body is being sent, or waits for its reply."""
+    TLS = auto()
+    """The next octets belong to a TLS handshake."""
+    REFUSED = auto()
+    """The greeting was 554 (RFC 5321 3.1)."""
+    CLOSED = auto()
+    """Nothing more is said or heard."""
+
+
+class Wait(Enum):
+    """What a connection waits for: the kinds of time limits of RFC 5321 4.5.3.2."""
+
+    GREETING = auto()
+    """The client's first words."""
+    COMMAND = auto()
+    BODY = auto()
+    """More of a body."""
+    TLS = auto()
+    """The TLS handshake."""
+    NOTHING = auto()
+    """It is the program's turn, or the dialogue is over."""
+
+
+Asked = type[object]
+
+_COMPLETION: Final = ReplyClass.COMPLETION
+_INTERMEDIATE: Final = ReplyClass.INTERMEDIATE
+_REFUSALS: Final = frozenset({ReplyClass.TRANSIENT, ReplyClass.PERMANENT, ReplyClass.GOODBYE})
+_ANY: Final = _REFUSALS | {_COMPLETION}
+
+_IN_SESSION: Final = (State.GREETED, State.READY, State.MAIL, State.RCPT)
+
+MAY_ANSWER: Final[Mapping[Asked, frozenset[ReplyClass]]] = MappingProxyType(
+    {
+        ConnectionOpened: _ANY,
+        Helo: _ANY,
+        Ehlo: _ANY,
+        Mail: _ANY,
+        Rcpt: _ANY,
+        Data: _REFUSALS | {_INTERMEDIATE},
+        DataEnd: _ANY,
+        InvalidData: _REFUSALS,
+        Rset: _ANY,
+        Noop: _ANY,
+        Quit: _ANY,
+        Vrfy: _ANY,
+        Expn: _ANY,
+        Help: _ANY,
+        StartTls: _ANY,
+        UnknownCommand: _ANY,
+        InvalidCommand: _REFUSALS,
+    }
+)
+"""Which classes of replies answer what (RFC 5321 4.3.2). What is missing is owed no reply."""
+
+_AT_ANY_TIME: Final = frozenset({Helo, Ehlo, Rset, Noop, Quit, Vrfy, Expn, Help, StartTls, UnknownCommand})
+
+MAY_HEAR: Final[Mapping[State, frozenset[Asked]]] = MappingProxyType(
+    {
+        State.GREETED: _AT_ANY_TIME,
+        State.READY: _AT_ANY_TIME | {Mail},
+        State.MAIL: _AT_ANY_TIME | {Rcpt},
+        State.RCPT: _AT_ANY_TIME | {Rcpt, Data},
+        State.REFUSED: frozenset({Quit}),
+    }
+)
+"""Which commands are in sequence (RFC 5321 4.1.4). In a state that is missing none are heard."""
+
+ON_REPLY: Final[Mapping[tuple[State, Asked, ReplyClass], State]] = MappingProxyType(
+    {
+        (State.CONNECTED, ConnectionOpened, _COMPLETION): State.GREETED,
+        (State.CONNECTED, ConnectionOpened, ReplyClass.TRANSIENT): State.REFUSED,
+        (State.CONNECTED, ConnectionOpened, ReplyClass.PERMANENT): State.REFUSED,
+        (State.READY, Mail, _COMPLETION): State.MAIL,
+        (State.MAIL, Rcpt, _COMPLETION): State.RCPT,
+        (State.RCPT, Data, _INTERMEDIATE): State.DATA,
+        # RFC 5321 4.1.1.4: the end of the body empties all buffers, whatever its reply.
+        **{(State.DATA, DataEnd, reply_class): State.READY for reply_class in _ANY},
+        **{(State.DATA, InvalidData, reply_class): State.READY for reply_class in _REFUSALS},
+        # RFC 5321 4.1.4: a further EHLO clears the session exactly like RSET.
+        **{(state, Helo, _COMPLETION): State.READY for state in _IN_SESSION},
+        **{(state, Ehlo, _COMPLETION): State.READY for state in _IN_SESSION},
+        **{(state, Rset, _COMPLETION): State.READY for state in (State.MAIL, State.RCPT)},
+        **{(state, StartTls, _COMPLETION): State.TLS for state in _IN_SESSION},
+        # RFC 5321 4.1.1.10: QUIT closes, whatever its reply.
+        **{(state, Quit, reply_class): State.CLOSED for state in (*_IN_SESSION, State.REFUSED) for reply_class in _ANY},
+        # RFC 5321 4.2.2: so does a 421, to whatever.
+        **{(state, asked, ReplyClass.GOODBYE): State.CLOSED for state in State for asked in MAY_ANSWER},
+    }
+)
+"""Where a reply leads."""
+
+ON_HANDSHAKE: Final[Mapping[State, State]] = MappingProxyType(
+    # RFC 3207 4.2: back to the state behind the greeting. Where TLS comes first, the greeting is still owed.
+    {State.CONNECTED: State.CONNECTED, State.TLS: State.GREETED}
+)
+"""Where a TLS handshake leads; elsewhere there can be none."""
+
+IN_TRANSACTION: Final = frozenset({State.MAIL, State.RCPT, State.DATA})
+"""Where a transaction is open."""
+
+WAITING_FOR: Final[Mapping[State, Wait]] = MappingProxyType(
+    {
+        State.CONNECTED: Wait.NOTHING,
+        State.GREETED: Wait.GREETING,
+        State.READY: Wait.COMMAND,
+        State.MAIL: Wait.COMMAND,
+        State.RCPT: Wait.COMMAND,
+        State.DATA: Wait.BODY,
+        State.TLS: Wait.TLS,
+        State.REFUSED: Wait.COMMAND,
+        State.CLOSED: Wait.NOTHING,
+    }
+)
+"""What is waited for while no reply is owed."""
+
+
+def next_state(state: State, asked: Asked, reply_class: ReplyClass) -> State:
+    """Where a reply of this class leads that answers `asked`."""
+    return ON_REPLY.get((state, asked, reply_class), state)

@@ -1,0 +1,94 @@
+"""The trace fields that a server puts on top of a message (RFC 5321 4.4)."""
+
+# Every value below is given by the program: this file reads no clock and asks for no name. A field is folded at the
+# clauses of its grammar, so that no line exceeds the 998 octets of RFC 5322 2.1.1 whatever the client called itself.
+
+from typing import TYPE_CHECKING
+
+from ._addresses import Path
+from ._commands import Ehlo, Helo
+from ._errors import LocalProtocolError
+from ._grammar import find_control
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from ipaddress import IPv4Address, IPv6Address
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def return_path(path: Path) -> bytes:
+    """The `Return-Path:` field for final delivery, CR LF included (RFC 5321 4.4)."""
+    return f"Return-Path: <{path.address}>\r\n".encode()
+
+
+def received(
+    *,
+    hello: Helo | Ehlo | None,
+    peer: "IPv4Address | IPv6Address | None",
+    by: str,
+    date: "datetime",
+    id: str,
+    tls: str | None = None,
+    authenticated: bool = False,
+    smtputf8: bool = False,
+    recipient: Path | None = None,
+) -> bytes:
+    """The `Received:` field, CR LF included (RFC 5321 4.4).
+
+    Args:
+        hello: how the client named itself.
+        peer: the address that it connected from; None if that was no IP connection.
+        by: the name of this server.
+        date: when the message was received. It must be aware of its time zone.
+        id: what the logs of this server know the message by.
+        tls: version and cipher, such as `"TLSv1.3 TLS_AES_256_GCM_SHA384"`; None without TLS.
+        authenticated: whether AUTH succeeded.
+        smtputf8: whether MAIL had the parameter SMTPUTF8.
+        recipient: the one recipient. Leave it out where there are several, who may not know of each other.
+
+    Raises:
+        LocalProtocolError: `date` has no time zone, or a text has control characters.
+    """
+    protocol = with_protocol(hello, tls=tls is not None, authenticated=authenticated, smtputf8=smtputf8)
+    client = hello.domain if hello else "unknown"
+    clauses = [f"Received: from {client}{f' ({_literal(peer)})' if peer else ''}"]
+    clauses.append(f"by {by} with {protocol} id {id}" + (f" ({tls})" if tls else ""))
+    # RFC 5321 7.2 and 6531 3.7.3: one path at the most, and UTF-8 only where it was announced.
+    if recipient and (smtputf8 or recipient.text.isascii()):
+        clauses.append(f"for <{recipient.address}>")
+
+    clauses[-1] += ";"
+    clauses.append(format_date(date))
+    for clause in clauses:
+        if find_control(clause):
+            raise LocalProtocolError(f"trace clause {clause!r} has control characters")
+
+    return ("\r\n\t".join(clauses) + "\r\n").encode()
+
+
+def with_protocol(hello: Helo | Ehlo | None, *, tls: bool, authenticated: bool, smtputf8: bool) -> str:
+    """The keyword of the `with` clause (RFC 3848; RFC 6531 section 4.3)."""
+    if not isinstance(hello, Ehlo):
+        return "SMTP"
+
+    return ("UTF8SMTP" if smtputf8 else "ESMTP") + ("S" if tls else "") + ("A" if authenticated else "")
+
+
+def format_date(date: "datetime") -> str:
+    """A date as RFC 5322 3.3 writes it, in English whatever the locale, with a numeric zone.
+
+    Raises `LocalProtocolError` for a date without time zone.
+    """
+    offset = date.utcoffset()
+    if offset is None:
+        raise LocalProtocolError(f"{date!r} has no time zone: use datetime.now(timezone.utc) or .astimezone()")
+
+    minutes = int(offset.total_seconds()) // 60
+    zone = f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}{abs(minutes) % 60:02}"
+    return f"{_DAYS[date.weekday()]}, {date.day} {_MONTHS[date.month - 1]} {date.year:04} {date:%H:%M:%S} {zone}"
+
+
+def _literal(address: "IPv4Address | IPv6Address") -> str:
+    return f"[{address}]" if address.version == 4 else f"[IPv6:{address}]"
