@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from ._commands import Command
 from ._replies import Reply
@@ -17,8 +17,8 @@ class Signal(Enum):
     """The last event is still owed its reply, or TLS has to be established first."""
 
 
-NEED_DATA = Signal.NEED_DATA
-PAUSED = Signal.PAUSED
+NEED_DATA: Final = Signal.NEED_DATA
+PAUSED: Final = Signal.PAUSED
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,14 +169,15 @@ def _parse_text(verb: str, argument: str, dialect: Dialect) -> Command:
 def _parse_lookup(verb: str, argument: str, dialect: Dialect) -> Command:
     name, _, last = argument.rpartition(" ")
     keyword, equals, _ = last.partition("=")
-    smtputf8 = dialect.smtputf8 and name != "" and keyword.upper() == "SMTPUTF8"
+    smtputf8 = dialect.smtputf8 and name != "" and keyword.isascii() and keyword.upper() == "SMTPUTF8"
     if smtputf8 and equals:
-        raise Refused(Reply(501, "SMTPUTF8 takes no value", enhanced="5.5.4"))  # RFC 6531 3.1 (4)
-    if not argument:
+        raise Refused(Reply(501, "SMTPUTF8 takes no value", enhanced="5.5.4"))  # RFC 6531 3.1 (6)
+
+    wanted = unquote(name if smtputf8 else argument)
+    if not wanted:
         raise Refused(Reply(501, f"Syntax: {verb} and a name", enhanced="5.5.4"))
 
-    lookup = Vrfy if verb == "VRFY" else Expn
-    return lookup(unquote(name if smtputf8 else argument), smtputf8=smtputf8)
+    return Vrfy(wanted, smtputf8=smtputf8) if verb == "VRFY" else Expn(wanted, smtputf8=smtputf8)
 
 
 # The argument of MAIL and RCPT
@@ -211,9 +212,10 @@ def _parse_params(text: str, known: Mapping[str, Parameter]) -> Params:
     values: dict[str, object] = {}
     for item in text[1:].split(" "):
         keyword, equals, value = item.partition("=")
-        keyword = keyword.upper()
         if match_keyword(keyword) is None or (equals and match_param_value(value) is None):
             raise Refused(Reply(501, "Malformed parameter", enhanced="5.5.4"))
+
+        keyword = keyword.upper()  # behind the check: there are letters beyond ASCII whose capital is an S or an I
         if keyword in values:
             raise Refused(Reply(501, f"Parameter {keyword[:40]} is given twice", enhanced="5.5.4"))
 

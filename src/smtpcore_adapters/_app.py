@@ -1,0 +1,113 @@
+"""The functions that a program gives to a server."""
+
+# Handlers are collected by name when they are given, never looked up by what arrives on the wire: a client can reach
+# those functions that were meant to be reached, and no others.
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from smtpcore import Event, Reply
+
+if TYPE_CHECKING:
+    from ._session import Session
+
+Handler: TypeAlias = "Callable[[Session, Any], Reply | Awaitable[Reply | None] | None]"
+"""Called with the session and with what has happened; may be a coroutine function."""
+
+Observer: TypeAlias = "Callable[[Session, Event | Reply], None]"
+"""Called with the session and with each event and reply, as they come."""
+
+H = TypeVar("H", bound=Handler)
+
+_PREFIX = "on_"
+
+
+class App:
+    """A program's handlers, by the name of what they handle.
+
+    The names are the verbs of SMTP (`"RCPT"`), and `connect`, `message`, `disconnect` and `default`, which handles the
+    verbs that nothing else does. Several handlers of one name stack: they are asked in the order in which they were
+    given, the first to return a `Reply` decides, and None passes on. What none of them answers gets
+    `Connection.default_reply`, which takes no recipient and no message.
+    """
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, list[Handler]] = {}
+        self._observers: list[Observer] = []
+
+    # Giving handlers
+
+    def on(self, name: str) -> Callable[[H], H]:
+        """Decorate a handler of `name`."""
+
+        def add(handler: H) -> H:
+            self._add(name, handler)
+            return handler
+
+        return add
+
+    def include(self, thing: object) -> None:
+        """Take each function of a module, or method of an object, whose name is `on_` and the name of an event.
+
+        Raises `ValueError` if there is none, or if one is no function.
+        """
+        names = [name for name in dir(thing) if name.startswith(_PREFIX)]
+        if not names:
+            raise ValueError(f"{thing!r} has no handlers: give it a function on_rcpt, on_message or the like")
+
+        for name in names:
+            self._add(name.removeprefix(_PREFIX), getattr(thing, name))
+
+    def observe(self, observer: Observer) -> None:
+        """Call `observer` with every event and reply. It should be quick, and cannot change anything."""
+        self._observers.append(observer)
+
+    def _add(self, name: str, handler: Handler) -> None:
+        if not callable(handler):
+            raise ValueError(f"the handler of {name} is {handler!r}, which cannot be called")
+
+        self._handlers.setdefault(name.upper(), []).append(handler)
+
+    # Asking them
+
+    def handles(self, name: str) -> bool:
+        """Whether there is a handler of `name`."""
+        return name.upper() in self._handlers
+
+    async def ask(self, name: str, session: "Session", subject: object) -> Reply | None:
+        """Call the handlers of `name` until one returns a reply. What they raise is passed on."""
+        for handler in self._handlers.get(name.upper(), ()):
+            answer = handler(session, subject)
+            reply = await answer if inspect.isawaitable(answer) else answer
+            if reply is None:
+                continue
+            if not isinstance(reply, Reply):
+                raise TypeError(f"{_name(handler)} returned {reply!r}: a handler returns a Reply or None")
+
+            return reply
+
+        return None
+
+    async def tell(self, name: str, session: "Session", subject: object) -> None:
+        """Call all handlers of `name`, whatever they return. What they raise is raised when all were called."""
+        errors = []
+        for handler in self._handlers.get(name.upper(), ()):
+            try:
+                answer = handler(session, subject)
+                if inspect.isawaitable(answer):
+                    await answer
+            except Exception as exc:
+                errors.append(exc)
+
+        if errors:
+            raise ExceptionGroup(f"{name} handlers failed", errors)
+
+    def show(self, session: "Session", item: Event | Reply) -> None:
+        """Call the observers."""
+        for observer in self._observers:
+            observer(session, item)
+
+
+def _name(handler: Handler) -> str:
+    return getattr(handler, "__qualname__", repr(handler))

@@ -1,0 +1,148 @@
+"""The sessions of one server, whatever the framework under them."""
+
+# A framework accepts connections and runs tasks; who may come in, what a session is made of, and how all of them are
+# asked to leave, is decided here once.
+
+import errno
+import logging
+import platform
+from collections import Counter
+from dataclasses import dataclass, replace
+from ssl import SSLContext
+from typing import TypedDict
+
+from smtpcore import Bodies, Config, LocalProtocolError, Reply
+
+from ._app import App
+from ._limits import Limits, Timeouts
+from ._session import SessionLoop
+from ._stream import Address, Stream
+
+logger = logging.getLogger("smtpcore")
+
+
+class Options(TypedDict, total=False):
+    """The options that every adapter's `serve` and `serving` take."""
+
+    config: Config
+    """How the protocol is spoken; by default as `default_config` has it."""
+    tls: SSLContext | None
+    """With one, STARTTLS is offered. Its minimum version should be TLS 1.2, as `ssl` has it."""
+    implicit_tls: bool
+    """Whether TLS comes before the greeting (RFC 8314 section 3.3)."""
+    timeouts: Timeouts
+    """How long a session waits for what."""
+    limits: Limits
+    """How many connections are served at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that is listening."""
+
+    addresses: tuple[Address, ...]
+    """Where it listens."""
+
+    @property
+    def address(self) -> Address:
+        """The first of the addresses where it listens."""
+        return self.addresses[0]
+
+
+def default_config() -> Config:
+    """A configuration with the name of this machine, and bodies in chunks."""
+    try:
+        return Config(hostname=platform.node(), bodies=Bodies.CHUNKS)
+    except LocalProtocolError:
+        return Config(hostname="localhost", bodies=Bodies.CHUNKS)
+
+
+class Lobby:
+    """Admits connections, and runs a session on each."""
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        config: Config | None = None,
+        tls: SSLContext | None = None,
+        implicit_tls: bool = False,
+        timeouts: Timeouts | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        if implicit_tls and tls is None:
+            raise ValueError("implicit_tls needs an SSLContext: pass tls=...")
+
+        self._app = app
+        self._tls = tls
+        self._implicit_tls = implicit_tls
+        self._config = _fit(config or default_config(), app, tls)
+        self._timeouts = timeouts or Timeouts()
+        self._limits = limits or Limits()
+        self._loops: set[SessionLoop] = set()
+        self._per_host: Counter[str] = Counter()
+        self.draining = False
+        """Whether the sessions were asked to end."""
+
+    async def attend(self, stream: Stream) -> None:
+        """Run the session of one connection to its end. Raises nothing but what cancels it."""
+        loop = SessionLoop(
+            self._app,
+            stream,
+            self._config,
+            timeouts=self._timeouts,
+            tls=self._tls,
+            implicit_tls=self._implicit_tls,
+        )
+        host = stream.peer.host if stream.peer else ""
+        refusal = self._refusal(host)
+        if refusal:
+            logger.warning("connection from %s refused: %s", stream.peer, refusal)
+            loop.refuse(refusal)
+
+        self._loops.add(loop)
+        self._per_host[host] += 1
+        try:
+            await loop.run()
+        finally:
+            self._loops.discard(loop)
+            self._per_host[host] -= 1
+            if not self._per_host[host]:
+                del self._per_host[host]
+
+    def drain(self) -> None:
+        """Ask every session to end: those that wait for a command at once, the others before their next one."""
+        self.draining = True
+        for loop in self._loops:
+            loop.drain()
+
+    def __len__(self) -> int:
+        return len(self._loops)
+
+    def _refusal(self, host: str) -> Reply | None:
+        if self.draining:
+            return Reply(421, "closing: the server is shutting down", enhanced="4.3.2")
+        if len(self._loops) >= self._limits.connections:
+            return Reply(421, "closing: too many connections", enhanced="4.7.0")
+        if host and self._per_host[host] >= self._limits.connections_per_address:
+            return Reply(421, "closing: too many connections from your address", enhanced="4.7.0")
+
+        return None
+
+
+def _fit(config: Config, app: App, tls: SSLContext | None) -> Config:
+    # What is offered is what there is: TLS with a context, EXPN with a handler.
+    disabled = config.disabled - {"EXPN"} if app.handles("EXPN") else config.disabled
+    return replace(config, tls=tls is not None, disabled=disabled)
+
+
+def pause_after_accept_error(error: Exception) -> float:
+    """Log that a connection could not be accepted, and tell for how many seconds no other should be tried."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    logger.error("a connection could not be accepted: %s", cause or error)
+    # Where the machine has run out of something it takes time to get it back. Anything else is the client's doing,
+    # which must not slow down the others.
+    return 1.0 if isinstance(cause, OSError) and cause.errno in _EXHAUSTED else 0.0
+
+
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})

@@ -1,0 +1,452 @@
+"""Drive one connection: the loop between a stream, a `smtpcore.Connection` and the handlers."""
+
+# This is the only loop that there is. It awaits nothing but the stream and the handlers, so it runs in any framework,
+# and also in none: over a stream whose coroutines never suspend.
+#
+# The order of things in it is what the promises rest on. A body is handed to the handler while it arrives, and only
+# when the handler has returned, and the body has been read to its true end, is the reply sent. Replies leave before
+# anything is waited for. Whatever fails, the connection is closed and the disconnect handlers are called, once.
+
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from ssl import SSLContext
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+from smtpcore import (
+    NEED_DATA,
+    PAUSED,
+    Config,
+    Connection,
+    ConnectionClosed,
+    ConnectionOpened,
+    Data,
+    DataChunk,
+    DataEnd,
+    DataLine,
+    Ehlo,
+    Event,
+    Helo,
+    InvalidCommand,
+    InvalidData,
+    LocalProtocolError,
+    Path,
+    Quit,
+    RemoteProtocolError,
+    Reply,
+    ReplyClass,
+    State,
+    Transaction,
+    UnknownCommand,
+    Wait,
+)
+
+from ._app import App
+from ._limits import Timeouts
+from ._stream import Address, Interrupted, Stream, Tls
+
+T = TypeVar("T")
+
+logger = logging.getLogger("smtpcore")
+
+
+class MessageAborted(Exception):
+    """The body ends before its end: it cannot be accepted, or the connection is lost. There is no message."""
+
+
+class Session:
+    """What handlers may know of the session that they are called in."""
+
+    def __init__(self, stream: Stream, connection: Connection) -> None:
+        self._stream = stream
+        self._connection = connection
+
+        self.id = secrets.token_hex(6)
+        """Under which the log speaks of this session."""
+        self.state = SimpleNamespace()
+        """Free for handlers to keep what they want to remember until the session ends."""
+        self.messages = 0
+        """How many bodies were begun."""
+
+    @property
+    def peer(self) -> Address | None:
+        """The client's address."""
+        return self._stream.peer
+
+    @property
+    def local(self) -> Address | None:
+        """The address that the client connected to."""
+        return self._stream.local
+
+    @property
+    def tls(self) -> Tls | None:
+        """What TLS is active."""
+        return self._stream.tls
+
+    @property
+    def identity(self) -> str | None:
+        """Who the client has proved to be."""
+        return None
+
+    @property
+    def helo(self) -> Helo | Ehlo | None:
+        """The accepted HELO or EHLO."""
+        return self._connection.hello
+
+    @property
+    def transaction(self) -> Transaction | None:
+        """The open transaction."""
+        return self._connection.transaction
+
+    @property
+    def config(self) -> Config:
+        """The configuration of the server."""
+        return self._connection.config
+
+    async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
+        """Call a function that blocks, such as one that writes to a disk, without blocking other sessions."""
+        return await self._stream.run_blocking(function, *args)
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id} from {self.peer}>"
+
+
+class Message:
+    """A message while it arrives: iterate over it for its body, piece by piece, or `read()` it whole.
+
+    The client waits while the handler does. Iteration raises `MessageAborted` if the body turns out to be none; a
+    handler that has kept something of it should then forget that, and need not catch the error.
+    """
+
+    def __init__(self, loop: "SessionLoop", transaction: Transaction, id: str) -> None:
+        self._loop = loop
+        self._whole: bytes | None = None
+        self._started = False
+
+        self.id = id
+        """Under which the log speaks of this message."""
+        self.transaction = transaction
+        """The accepted MAIL and RCPT commands."""
+
+    @property
+    def reverse_path(self) -> Path:
+        """The sender; falsy for a notification, to which nothing may reply (RFC 5321 4.5.5)."""
+        return self.transaction.mail.reverse_path
+
+    @property
+    def forward_paths(self) -> tuple[Path, ...]:
+        """The accepted recipients, in order."""
+        return tuple(rcpt.forward_path for rcpt in self.transaction.recipients)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._whole is not None:
+            yield self._whole
+            return
+        if self._started:
+            raise RuntimeError("the body of this message was taken already: read() it where several handlers need it")
+
+        self._started = True
+        while data := await self._loop.pull_body():
+            yield data
+
+    async def read(self) -> bytes:
+        """The whole body. A second call returns the same octets, so that several handlers may look at them."""
+        if self._whole is None:
+            self._whole = b"".join([data async for data in self])
+
+        return self._whole
+
+
+class SessionLoop:
+    """One session, from its greeting to its end."""
+
+    def __init__(
+        self,
+        app: App,
+        stream: Stream,
+        config: Config,
+        *,
+        timeouts: Timeouts,
+        tls: SSLContext | None = None,
+        implicit_tls: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._app = app
+        self._stream = stream
+        self._conn = Connection(config)
+        self._timeouts = timeouts
+        self._tls = tls
+        self._implicit_tls = implicit_tls
+        self._clock = clock
+
+        self.session = Session(stream, self._conn)
+        self._deadline = clock() + timeouts.session
+        self._draining = False
+        self._refusal: Reply | None = None
+        self._body_end: DataEnd | InvalidData | None = None
+        self._body_failure: Exception | None = None
+        self._closed_by = "closed"
+
+    # From outside
+
+    def refuse(self, reply: Reply) -> None:
+        """Greet the client with `reply` instead of asking the handlers. To be called before `run`."""
+        self._refusal = reply
+
+    def drain(self) -> None:
+        """End the session with a 421: at once if it waits for a command, else before the next one."""
+        self._draining = True
+        if self._conn.waiting_for in (Wait.GREETING, Wait.COMMAND):
+            self._stream.interrupt()
+
+    async def run(self) -> None:
+        """Serve the client. Raises nothing but what cancels it."""
+        reason = "cancelled"
+        try:
+            reason = await self._serve()
+        finally:
+            try:
+                await self._disconnect(reason)
+            finally:
+                await self._stream.aclose(0 if reason in ("lost", "cancelled") else self._timeouts.close)
+
+    async def _serve(self) -> str:
+        self._log(logging.DEBUG, "connection from %s", self._stream.peer)
+        try:
+            return await self._converse()
+        except TimeoutError:
+            await self._say_goodbye("you took too long", "4.4.2")
+            return "timeout"
+        except RemoteProtocolError as exc:
+            self._log(logging.INFO, "%s", exc)
+            await self._try_to_flush()
+            return "lost"
+        except OSError as exc:
+            self._log(logging.INFO, "connection lost: %s", exc)
+            self._conn.send_failed()
+            return "lost"
+        except Exception:
+            self._log(logging.ERROR, "the session failed", exc_info=True)
+            await self._say_goodbye(f"internal error, session {self.session.id}", "4.3.0")
+            return "failed"
+
+    async def _disconnect(self, reason: str) -> None:
+        try:
+            await self._app.tell("disconnect", self.session, reason)
+        except Exception:
+            self._log(logging.ERROR, "the disconnect handler failed", exc_info=True)
+
+        self._log(logging.DEBUG, "disconnected: %s", reason)
+
+    # The loop
+
+    async def _converse(self) -> str:
+        if self._implicit_tls:
+            await self._start_tls()
+
+        while True:
+            if self._draining and self._conn.state is not State.TLS:
+                await self._say_goodbye("the server is shutting down", "4.3.2")
+                return "shutdown"
+
+            event = self._conn.next_event()
+            if event is NEED_DATA:
+                await self._flush()
+                await self._receive()
+            elif event is PAUSED:
+                await self._start_tls()
+            elif isinstance(event, ConnectionClosed):
+                await self._flush()
+                return self._closed_by
+            else:
+                await self._handle(event)
+
+    async def _handle(self, event: Event) -> None:
+        self._app.show(self.session, event)
+        reply = await self._ask_handlers(event)
+        self._answer(event, reply)
+        if self._conn.must_flush:
+            await self._flush()
+        if self._conn.state is State.DATA:
+            await self._take_message()
+
+    async def _ask_handlers(self, event: Event) -> Reply:
+        if self._refusal and isinstance(event, ConnectionOpened):
+            return self._refusal
+
+        reply = None
+        try:
+            for name in _handlers_of(event):
+                reply = reply or await self._app.ask(name, self.session, event)
+        except Exception:
+            return self._internal_error(event)
+
+        return reply or self._conn.default_reply(event)
+
+    def _answer(self, event: Event, reply: Reply) -> None:
+        try:
+            sent = self._conn.send(reply)
+        except LocalProtocolError:
+            self._log(logging.ERROR, "the reply of a handler cannot be sent", exc_info=True)
+            sent = self._conn.send(self._failure_reply(event))
+
+        if sent.reply_class is ReplyClass.GOODBYE:
+            self._closed_by = "421"
+        elif isinstance(event, Quit):
+            self._closed_by = "QUIT"
+
+        self._app.show(self.session, sent)
+
+    # Messages
+
+    async def _take_message(self) -> None:
+        transaction = self._conn.transaction
+        assert transaction, "a body has a transaction"
+        self.session.messages += 1
+        self._body_end = None
+        self._body_failure = None
+        message = Message(self, transaction, f"{self.session.id}.{self.session.messages}")
+
+        reply = None
+        try:
+            reply = await self._app.ask("message", self.session, message)
+        except MessageAborted:
+            pass  # what it was is known below
+        except Exception:
+            reply = self._internal_error(Data())
+
+        end = await self._finish_body()
+        if isinstance(end, InvalidData) or reply is None:
+            reply = self._conn.default_reply(end)
+
+        self._answer(end, reply)
+
+    async def pull_body(self) -> bytes:
+        """The next piece of the body, empty at its end. Raises `MessageAborted`."""
+        try:
+            data = await self._next_piece()
+        except Exception as exc:
+            self._body_failure = exc
+            raise MessageAborted(str(exc) or type(exc).__name__) from exc
+
+        if not data and isinstance(self._body_end, InvalidData):
+            raise MessageAborted(str(self._body_end.reply))
+
+        return data
+
+    async def _next_piece(self) -> bytes:
+        if self._body_failure:
+            raise self._body_failure
+
+        while self._body_end is None:
+            event = self._conn.next_event()
+            if isinstance(event, DataChunk | DataLine):
+                self._app.show(self.session, event)
+                return event.data
+            if isinstance(event, DataEnd | InvalidData):
+                self._app.show(self.session, event)
+                self._body_end = event
+            else:
+                await self._receive()
+
+        return b""
+
+    async def _finish_body(self) -> DataEnd | InvalidData:
+        # A handler that has decided early does not change where the body ends.
+        while await self._next_piece():
+            pass
+
+        assert self._body_end, "the pieces end with the body"
+        return self._body_end
+
+    # Failures of handlers
+
+    def _internal_error(self, event: Event) -> Reply:
+        reply = self._failure_reply(event)
+        self._log(logging.ERROR, "a handler failed, the client gets %s", reply, exc_info=True)
+        return reply
+
+    def _failure_reply(self, event: Event) -> Reply:
+        # RFC 5321 4.2.1: the client may try again. What went wrong is for the log, not for the client.
+        if isinstance(event, ConnectionOpened):
+            return Reply(421, f"internal error, session {self.session.id}", enhanced="4.3.0")
+        if isinstance(event, Quit):
+            return self._conn.default_reply(event)
+
+        return Reply(451, f"Internal error, session {self.session.id}", enhanced="4.3.0")
+
+    # The stream
+
+    async def _receive(self) -> None:
+        timeout = _TIMEOUTS[self._conn.waiting_for](self._timeouts)
+        try:
+            data = await self._stream.receive(self._within_deadline(timeout))
+        except Interrupted:
+            return
+
+        self._conn.receive_data(data)
+
+    async def _flush(self) -> None:
+        data = self._conn.data_to_send()
+        if data:
+            await self._stream.send(data, self._within_deadline(self._timeouts.send))
+
+    def _within_deadline(self, timeout: float) -> float:
+        left = self._deadline - self._clock()
+        if left <= 0:
+            raise TimeoutError("the session has taken too long")
+
+        return min(timeout, left)
+
+    async def _start_tls(self) -> None:
+        await self._flush()
+        if self._tls is None:
+            raise OSError("TLS was accepted, but there is no SSLContext")
+
+        try:
+            await self._stream.start_tls(self._tls, self._within_deadline(self._timeouts.tls))
+        except OSError as exc:
+            # There is no plaintext to go back to (RFC 3207 section 4): not even a goodbye can be said.
+            self._conn.send_failed()
+            raise ConnectionAbortedError(f"the TLS handshake failed: {exc}") from exc
+
+        self._conn.tls_established()
+
+    async def _say_goodbye(self, why: str, enhanced: str) -> None:
+        try:
+            self._app.show(self.session, self._conn.send(Reply(421, f"closing: {why}", enhanced=enhanced)))
+        except LocalProtocolError:
+            return  # the dialogue is over, or in a handshake
+
+        await self._try_to_flush()
+
+    async def _try_to_flush(self) -> None:
+        try:
+            data = self._conn.data_to_send()
+            if data:
+                await self._stream.send(data, self._timeouts.close)
+        except OSError as exc:
+            self._log(logging.DEBUG, "the last reply did not arrive: %s", exc)
+
+    def _log(self, level: int, text: str, *args: object, exc_info: bool = False) -> None:
+        logger.log(level, f"{self.session.id}: {text}", *args, exc_info=exc_info, extra={"session": self.session.id})
+
+
+def _handlers_of(event: Event) -> tuple[str, ...]:
+    if isinstance(event, ConnectionOpened):
+        return ("connect",)
+    if isinstance(event, UnknownCommand):
+        return (event.verb, "default")
+    if isinstance(event, InvalidCommand):
+        return ()
+
+    return (getattr(event, "verb", ""),)
+
+
+_TIMEOUTS: dict[Wait, Callable[[Timeouts], float]] = {
+    Wait.GREETING: lambda timeouts: timeouts.greeting,
+    Wait.COMMAND: lambda timeouts: timeouts.command,
+    Wait.BODY: lambda timeouts: timeouts.body,
+}

@@ -1,0 +1,65 @@
+"""Accept mail for certain recipients."""
+
+from collections.abc import Iterable
+
+from smtpcore import LocalProtocolError, Mailbox, Path, Rcpt, Reply
+
+from ._session import Session
+
+
+class AnyRecipient:
+    """Accepts everyone. Safe for tests on a loopback address only: elsewhere it makes an open relay or a trap."""
+
+    async def on_rcpt(self, session: Session, rcpt: Rcpt) -> Reply:
+        """Accept the recipient."""
+        return Reply(250, "Recipient accepted", enhanced="2.1.5")
+
+
+class Recipients:
+    """Accepts the given addresses, and everyone at the given domains.
+
+    `postmaster` is accepted at each domain that occurs, and without domain, as RFC 5321 4.5.1 demands. Raises
+    `ValueError` for what is neither an address nor a domain.
+    """
+
+    def __init__(self, addresses_or_domains: Iterable[str]) -> None:
+        self._addresses: set[tuple[str, str]] = set()
+        self._domains: set[str] = set()
+        for entry in addresses_or_domains:
+            self._add(entry)
+
+        self._known_domains = self._domains | {domain for _, domain in self._addresses}
+
+    def _add(self, entry: str) -> None:
+        try:
+            # A domain is what is valid behind an `@`.
+            mailbox = Mailbox(entry if "@" in entry else f"postmaster@{entry}")
+        except LocalProtocolError:
+            raise ValueError(f"{entry!r} is neither an address nor a domain") from None
+
+        if "@" in entry:
+            self._addresses.add(_key(mailbox))
+        else:
+            self._domains.add(mailbox.domain)
+
+    async def on_rcpt(self, session: Session, rcpt: Rcpt) -> Reply:
+        """Accept the recipient, or refuse it with 550."""
+        path = rcpt.forward_path
+        if self._accepts(path):
+            return Reply(250, "Recipient accepted", enhanced="2.1.5")
+        if path.domain in self._known_domains:
+            return Reply(550, "No such recipient here", enhanced="5.1.1")
+
+        return Reply(550, "We do not relay", enhanced="5.7.1")  # RFC 5321 3.6.2
+
+    def _accepts(self, path: Path) -> bool:
+        if path.is_postmaster and path.domain in {"", *self._known_domains}:
+            return True
+
+        mailbox = path.mailbox
+        return mailbox is not None and (mailbox.domain in self._domains or _key(mailbox) in self._addresses)
+
+
+def _key(mailbox: Mailbox) -> tuple[str, str]:
+    # Local parts are compared without regard to case here: this is the host that may interpret them (RFC 5321 2.4).
+    return mailbox.local_part.lower(), mailbox.domain
