@@ -46,12 +46,6 @@ class ReceiveBuffer:
         """Put `data` behind what is there."""
         self._data += data
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self._data.clear()
-        self._searched = 0
-        self._skipping = False
-
     # Lines
 
     def take_line(self, limit: int, *, bare_lf: bool = False) -> bytes | None:

@@ -19,6 +19,9 @@ class Command:
     verb: ClassVar[str] = ""
     """The word on the wire, in upper case."""
 
+    def __str__(self) -> str:
+        return self.verb
+
 
 @dataclass(frozen=True, slots=True)
 class _Hello(Command):
@@ -29,6 +32,9 @@ class _Hello(Command):
         # RFC 6531 3.7.1: the argument stays in ASCII, a U-label has to be sent as its A-label.
         if not self.domain.isascii() or not is_domain(self.domain):
             raise LocalProtocolError(f"{self.domain!r} is neither a domain nor an address literal")
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.domain}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,9 @@ class Mail(Command):
         if self.reverse_path and self.reverse_path.mailbox is None:
             raise LocalProtocolError(f"sender {self.reverse_path} has no domain")
 
+    def __str__(self) -> str:
+        return f"MAIL FROM:<{self.reverse_path}>{self.params}"
+
 
 @dataclass(frozen=True, slots=True)
 class Rcpt(Command):
@@ -75,6 +84,9 @@ class Rcpt(Command):
     def __post_init__(self) -> None:
         if not self.forward_path:
             raise LocalProtocolError("a recipient cannot be the null path")
+
+    def __str__(self) -> str:
+        return f"RCPT TO:<{self.forward_path}>{self.params}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +126,9 @@ class _WithArgument(Command):
         if find_control(self.argument):
             raise LocalProtocolError(f"argument {self.argument!r} has control characters")
 
+    def __str__(self) -> str:
+        return f"{self.verb} {self.argument}".rstrip()
+
 
 @dataclass(frozen=True, slots=True)
 class Noop(_WithArgument):
@@ -137,6 +152,9 @@ class _Lookup(_WithArgument):
     def __post_init__(self) -> None:
         if not self.argument or find_control(self.argument):
             raise LocalProtocolError(f"{self.argument!r} is not the name of a user or of a list")
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.argument}{' SMTPUTF8' if self.smtputf8 else ''}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ MIN_COMMAND_LINE = 512  # RFC 5321 4.5.3.1.4, CRLF included
 MIN_TEXT_LINE = 1000  # RFC 5321 4.5.3.1.6, CRLF included
 MIN_MESSAGE_SIZE = 65_536  # RFC 5321 4.5.3.1.7
 MIN_RECIPIENTS = 100  # RFC 5321 4.5.3.1.8
+MAX_DOMAIN = 255  # RFC 5321 4.5.3.1.2
 
 
 class Bodies(Enum):
@@ -67,8 +68,9 @@ class Config:
     """Commands other than MAIL, RCPT and DATA since the last message; the next one gets 421. Stops loops of NOOP."""
 
     def __post_init__(self) -> None:
-        if not self.hostname.isascii() or not self.hostname.isprintable() or " " in self.hostname or not self.hostname:
-            raise LocalProtocolError(f"hostname {self.hostname!r} is not a domain: give the ASCII name of this server")
+        name = self.hostname
+        if not (name.isascii() and name.isprintable() and " " not in name and 0 < len(name) <= MAX_DOMAIN):
+            raise LocalProtocolError(f"hostname {name[:300]!r} is not a domain: give the ASCII name of this server")
 
         if self.require_tls and not self.tls:
             raise LocalProtocolError("require_tls without tls would refuse every client: set tls=True too")

@@ -173,11 +173,12 @@ class Connection:
                 self._longest_line, bare_lf=self._config.bare_newlines is not BareNewlines.REJECT
             )
         except LineError as exc:
-            return self._ask(InvalidCommand(exc.line, _LINE_FAULTS[exc.fault]))
+            return self._ask(InvalidCommand(exc.line, self._limit_reached() or _LINE_FAULTS[exc.fault]))
 
         if line is not None:
             return self._ask(self._understand(line))
         if not self._end_of_stream:
+            self._must_flush = bool(self._output)  # RFC 2920 3.2 (7), behind part of a line as well
             return NEED_DATA
 
         self._close()
@@ -205,16 +206,23 @@ class Connection:
     # What stands against a command, in the order in which it is looked for
 
     def _objection(self, kind: type[object]) -> Reply | None:
-        limits = self._config
-        if kind is not Quit and limits.max_errors is not None and self._errors >= limits.max_errors:
-            return self._goodbye("too many errors")
-        if kind is not Quit and limits.max_idle_commands is not None and self._idle >= limits.max_idle_commands:
-            return self._goodbye("too many commands without a message")
-        if limits.require_tls and not self._tls and kind not in _BEFORE_TLS and self._state is not State.REFUSED:
+        exhausted = None if kind is Quit else self._limit_reached()
+        if exhausted:
+            return exhausted
+        if self._config.require_tls and not self._tls and kind not in _BEFORE_TLS and self._state is not State.REFUSED:
             # RFC 3207 section 4
             return Reply(530, "STARTTLS has to come first", enhanced="5.7.0")
         if kind not in MAY_HEAR[self._state]:
             return _OUT_OF_SEQUENCE.get((self._state, kind), _BAD_SEQUENCE)
+
+        return None
+
+    def _limit_reached(self) -> Reply | None:
+        limits = self._config
+        if limits.max_errors is not None and self._errors >= limits.max_errors:
+            return self._goodbye("too many errors")
+        if limits.max_idle_commands is not None and self._idle >= limits.max_idle_commands:
+            return self._goodbye("too many commands without a message")
 
         return None
 
@@ -301,8 +309,9 @@ class Connection:
             raise LocalProtocolError("no reply is owed: take the next event first")
         if reply_class not in MAY_ANSWER[type(asked)]:
             raise LocalProtocolError(f"{reply.code} cannot answer {type(asked).__name__}")
-        if isinstance(asked, StartTls) and reply.is_positive and reply.code != ReplyCode.SERVICE_READY:
-            raise LocalProtocolError(f"{reply.code} cannot answer StartTls: use 220, or refuse")
+        if reply.is_positive and reply.code != _ONLY_POSITIVE.get(type(asked), reply.code):
+            only = _ONLY_POSITIVE[type(asked)]
+            raise LocalProtocolError(f"{reply.code} cannot answer {type(asked).__name__}: use {only}, or refuse")
 
         return asked
 
@@ -313,7 +322,7 @@ class Connection:
             lines = (self._with_host(lines[0]), *lines[1:])
         if says_hello and isinstance(asked, Ehlo):
             lines = (*lines, *self._keywords(reply))
-        if not all(map(str.isascii, lines)) and not self._may_be_utf8(asked):
+        if not all(map(str.isascii, lines)) and not self._may_be_utf8(asked, reply):
             raise LocalProtocolError(f"{reply!r} has non-ASCII text, which this client has not permitted")
 
         return Reply(reply.code, *lines, enhanced=self._enhanced(asked, reply))
@@ -330,24 +339,26 @@ class Connection:
         hostname = self._config.hostname
         return line if line.partition(" ")[0] == hostname else f"{hostname} {line}".rstrip()
 
-    def _may_be_utf8(self, asked: Event) -> bool:
+    def _may_be_utf8(self, asked: Event, reply: Reply) -> bool:
         # RFC 6531 3.7.4.1 and 3.7.4.2
         if isinstance(asked, Rcpt):
-            return self._transaction is not None and self._transaction.mail.params.smtputf8
+            permitted = self._transaction is not None and self._transaction.mail.params.smtputf8
+            return permitted and reply.code in _NAMES_MAILBOX
 
         return isinstance(asked, Vrfy | Expn) and asked.smtputf8
 
     def _enhanced(self, asked: Event, reply: Reply) -> str | None:
-        # RFC 2034 section 3: neither in the greeting, nor in replies to HELO and EHLO, nor with 3yz.
-        opening = isinstance(asked, ConnectionOpened | Helo | Ehlo)
-        if opening and reply.reply_class is not ReplyClass.GOODBYE:
+        # RFC 2034 section 3 (4): neither in the greeting, nor in replies to HELO and EHLO, nor with 3yz.
+        if self._state is State.CONNECTED or _is_hello(asked) or reply.code // 100 == 3:
             return None
-        if "ENHANCEDSTATUSCODES" in self._config.disabled or reply.code // 100 == 3:
+        if "ENHANCEDSTATUSCODES" in self._config.disabled:
             return None
 
         return reply.enhanced or _ENHANCED.get(reply.code, f"{reply.code // 100}.0.0")
 
     def _count(self, asked: Event, reply: Reply) -> None:
+        if isinstance(asked, ConnectionOpened):
+            return
         if isinstance(asked, DataEnd | InvalidData):
             self._idle = 0 if reply.is_positive else self._idle
         elif reply.reply_class is ReplyClass.PERMANENT:
@@ -432,6 +443,14 @@ class Connection:
         self._transaction = None
 
 
+def _is_hello(asked: Event) -> bool:
+    if isinstance(asked, InvalidCommand):
+        # What was no line at all was no EHLO either.
+        return asked.reply not in _LINE_FAULTS.values() and verb_of(asked.line) in (Helo.verb, Ehlo.verb)
+
+    return isinstance(asked, Helo | Ehlo)
+
+
 def _check_extensions(config: Config, extensions: Sequence[Extension]) -> None:
     keywords = {extension.keyword for extension in extensions} - config.disabled
     # RFC 6531 3.1 (8)
@@ -478,7 +497,15 @@ _DEFAULTS: Final[Mapping[type[object], Reply]] = {
     UnknownCommand: Reply(500, "Command not recognized", enhanced="5.5.1"),
 }
 
+_ONLY_POSITIVE: Final[Mapping[type[object], int]] = {
+    Data: ReplyCode.START_MAIL_INPUT,
+    StartTls: ReplyCode.SERVICE_READY,
+}
+"""Where the client acts on the very code."""
+
 _NAMES_HOST: Final = frozenset({ReplyCode.SERVICE_CLOSING, ReplyCode.SERVICE_NOT_AVAILABLE})
+
+_NAMES_MAILBOX: Final = frozenset({ReplyCode.WILL_FORWARD, ReplyCode.USER_NOT_LOCAL})
 
 _ENHANCED: Final[Mapping[int, str]] = {
     500: "5.5.2",

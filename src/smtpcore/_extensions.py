@@ -75,12 +75,11 @@ def _parse_size(text: str | None) -> int:
 
 
 def _parse_body(text: str | None) -> BodyType:
-    # By table, since there are letters beyond ASCII whose capital is an S or an I.
-    body = _BODY_TYPES.get((text or "").lower())
-    if body is None:
-        raise ValueError(f"BODY is one of {', '.join(body.value for body in BodyType)}")
-
-    return body
+    try:
+        # As octets, because there are letters beyond ASCII whose capital is an I.
+        return BodyType((text or "").encode("ascii").upper().decode())
+    except ValueError:
+        raise ValueError(f"BODY is one of {', '.join(body.value for body in BodyType)}") from None
 
 
 def _parse_flag(text: str | None) -> bool:

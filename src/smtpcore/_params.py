@@ -24,10 +24,11 @@ class Params(Mapping[str, object]):
     __slots__ = ("_values",)
 
     def __init__(self, values: Mapping[str, object] | None = None) -> None:
-        self._values = {keyword.upper(): value for keyword, value in values.items()} if values else {}
-        for keyword in self._values:
+        for keyword in values or ():
             if match_keyword(keyword) is None:
                 raise LocalProtocolError(f"{keyword!r} is not a parameter keyword: use letters, digits and hyphens")
+
+        self._values = {keyword.upper(): value for keyword, value in values.items()} if values else {}
 
     def __getitem__(self, keyword: str) -> object:
         return self._values[keyword.upper()]
@@ -40,6 +41,10 @@ class Params(Mapping[str, object]):
 
     def __hash__(self) -> int:
         return hash(frozenset(self._values))
+
+    def __str__(self) -> str:
+        # As they stand behind a path, with a space before each of them.
+        return "".join(f" {keyword}{_format(value)}" for keyword, value in self._values.items())
 
     def __repr__(self) -> str:
         return f"Params({self._values!r})"
@@ -60,6 +65,13 @@ class Params(Mapping[str, object]):
     def smtputf8(self) -> bool:
         """Whether addresses and headers may be UTF-8 (RFC 6531)."""
         return "SMTPUTF8" in self._values
+
+
+def _format(value: object) -> str:
+    if value is True:
+        return ""
+
+    return f"={value.value if isinstance(value, Enum) else value}"
 
 
 NO_PARAMS = Params()

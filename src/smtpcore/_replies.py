@@ -12,7 +12,8 @@ from ._grammar import find_control, is_encodable
 MAX_REPLY_LINE = 512  # RFC 5321 4.5.3.1.5, code and CRLF included
 MAX_TEXT = MAX_REPLY_LINE - len("250-") - len("2.999.999 ") - len("\r\n")
 
-_match_enhanced = re.compile(r"([245])\.[0-9]{1,3}\.[0-9]{1,3}").fullmatch  # RFC 2034 section 4
+_NUMBER = "(?:0|[1-9][0-9]{0,2})"  # RFC 3463 section 2: no leading zeros
+_match_enhanced = re.compile(rf"([245])\.{_NUMBER}\.{_NUMBER}").fullmatch  # RFC 2034 section 4
 
 
 class ReplyCode(IntEnum):

@@ -1,0 +1,155 @@
+"""Drive a connection as an adapter does, without any I/O."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import groupby
+from typing import Any
+
+from smtpcore import (
+    Config,
+    Connection,
+    ConnectionClosed,
+    DataChunk,
+    DataEnd,
+    DataLine,
+    Event,
+    Rcpt,
+    Reply,
+    Signal,
+    State,
+)
+
+CONFIG = Config(hostname="s.example", max_errors=None, max_idle_commands=None)
+
+# What brings a dialogue into a state, each including the one before.
+GREETED = b""
+READY = b"EHLO c.example\r\n"
+MAIL = READY + b"MAIL FROM:<a@c.example>\r\n"
+RCPT = MAIL + b"RCPT TO:<u@s.example>\r\n"
+DATA = RCPT + b"DATA\r\n"
+HELO = b"HELO c.example\r\n"
+
+BODY_EVENTS = (DataLine, DataChunk)
+"""What is owed no reply."""
+
+Answer = Callable[[Connection, Event], Reply]
+
+_ANSWER_TO_NOOP: dict[State, list[int]] = {State.CLOSED: [], State.DATA: [], State.REFUSED: [503]}
+
+
+def accept(conn: Connection, event: Event) -> Reply:
+    """Answer as a server that takes all mail."""
+    match event:
+        case Rcpt():
+            return Reply(250, "Recipient taken", enhanced="2.1.5")
+        case DataEnd():
+            return Reply(250, "Message taken", enhanced="2.6.0")
+        case _:
+            return conn.default_reply(event)
+
+
+def refuse(conn: Connection, event: Event) -> Reply:
+    """Answer as a server that has no opinion."""
+    return conn.default_reply(event)
+
+
+def answering(kind: type[Event], reply: Reply) -> Answer:
+    """Answer events of one kind with `reply`, and accept all others."""
+    return lambda conn, event: reply if isinstance(event, kind) else accept(conn, event)
+
+
+def listen(conn: Connection, answer: Answer = accept) -> Iterator[Event]:
+    """Take events, answering each that is owed a reply, until there are no more."""
+    while not isinstance(event := conn.next_event(), Signal | ConnectionClosed):
+        yield event
+        if not isinstance(event, BODY_EVENTS):
+            conn.send(answer(conn, event))
+    if isinstance(event, ConnectionClosed):
+        yield event
+
+
+def drive(conn: Connection, segments: Iterable[bytes], answer: Answer = accept) -> tuple[list[Event], bytes]:
+    """Feed `segments` one after the other. Returns what was heard and what was said."""
+    events = list(listen(conn, answer))
+    for segment in segments:
+        if conn.state is State.CLOSED:
+            break
+        conn.receive_data(segment)
+        events += listen(conn, answer)
+    return events, conn.data_to_send()
+
+
+def fresh(**changes: Any) -> Connection:
+    """A connection to which nothing has happened; `changes` are made to the configuration."""
+    return Connection(replace(CONFIG, **changes))
+
+
+def connect(before: bytes = GREETED, *, answer: Answer = accept, **changes: Any) -> Connection:
+    """A connection that has heard `before` and answered it."""
+    conn = fresh(**changes)
+    drive(conn, [before] if before else [], answer)
+    return conn
+
+
+def heard(before: bytes, data: bytes, *, answer: Answer = accept, **changes: Any) -> list[Event]:
+    """The events that `data` leads to behind `before`; tried whole and byte by byte."""
+    events, _ = drive(connect(before, answer=answer, **changes), [data], answer)
+    piecewise, _ = drive(connect(before, answer=answer, **changes), bytewise(data), answer)
+    assert joined(piecewise) == joined(events)
+    return joined(events)
+
+
+def codes(before: bytes, data: bytes, *, answer: Answer = accept, **changes: Any) -> list[int]:
+    """The codes that answer `data` behind `before`; tried whole, byte by byte, and with a command behind it."""
+    outputs = []
+    for segments in ([data], bytewise(data), [data + b"NOOP\r\n"]):
+        conn = connect(before, answer=answer, **changes)
+        outputs.append([code for code, _ in replies(drive(conn, segments, answer)[1])])
+
+    whole, piecewise, followed = outputs
+    assert piecewise == whole
+    assert followed == whole + _ANSWER_TO_NOOP.get(conn.state, [250])
+    return whole
+
+
+def texts(before: bytes, data: bytes, *, answer: Answer = accept, **changes: Any) -> list[str]:
+    """The replies to `data` behind `before`, each with its code, its lines separated by a newline."""
+    _, output = drive(connect(before, answer=answer, **changes), [data], answer)
+    return [text for _, text in replies(output)]
+
+
+def pieces(data: bytes, size: int) -> list[bytes]:
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def bytewise(data: bytes) -> list[bytes]:
+    return pieces(data, 1)
+
+
+def joined(events: Iterable[Event]) -> list[Event]:
+    """The events with adjacent chunks made one."""
+    result: list[Event] = []
+    for is_chunk, group in groupby(events, lambda event: isinstance(event, DataChunk)):
+        found = list(group)
+        result += [DataChunk(body(found))] if is_chunk else found
+    return result
+
+
+def body(events: Iterable[Event]) -> bytes:
+    """The octets of the body in `events`."""
+    return b"".join(event.data for event in events if isinstance(event, BODY_EVENTS))
+
+
+def replies(output: bytes) -> list[tuple[int, str]]:
+    """Cut output into replies. Fails unless all of it has the form of RFC 5321 4.2."""
+    assert re.fullmatch(rb"(?:(?:([2-5][0-5][0-9])-[^\r\n]*\r\n)*[2-5][0-5][0-9] [^\r\n]*\r\n)*", output), output
+    result: list[tuple[int, str]] = []
+    lines: list[str] = []
+    for line in output.decode().splitlines():
+        lines.append(line)
+        if line[3] == " ":
+            assert {other[:3] for other in lines} == {line[:3]}
+            result.append((int(line[:3]), "\n".join(lines)))
+            lines = []
+    return result

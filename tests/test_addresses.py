@@ -1,0 +1,127 @@
+from ipaddress import IPv4Address, IPv6Address
+
+import pytest
+
+from smtpcore import LocalProtocolError, Mailbox, Path
+
+
+def test_a_mailbox_keeps_what_was_sent_and_answers_what_it_means() -> None:
+    mailbox = Mailbox(r'"Jo\hn Doe"@Example.ORG')
+
+    assert str(mailbox) == mailbox.text == r'"Jo\hn Doe"@Example.ORG'
+    assert mailbox.local_part == "John Doe"
+    assert mailbox.domain == "example.org"
+    assert mailbox.address is None
+
+
+@pytest.mark.parametrize(
+    ("text", "domain", "address"),
+    [
+        ("a@[192.0.2.1]", "[192.0.2.1]", IPv4Address("192.0.2.1")),
+        ("a@[IPv6:2001:DB8::1]", "[ipv6:2001:db8::1]", IPv6Address("2001:db8::1")),
+    ],
+)
+def test_an_address_literal_is_an_address(text: str, domain: str, address: IPv4Address | IPv6Address) -> None:
+    assert Mailbox(text).domain == domain
+    assert Mailbox(text).address == address
+
+
+def test_only_the_last_at_sign_separates() -> None:
+    assert Mailbox('"a@b"@c.example').local_part == "a@b"
+    assert Mailbox('"a@b"@c.example').domain == "c.example"
+
+
+def test_spellings_of_one_mailbox_are_equal() -> None:
+    """R5321-4.1.2-05, R5321-2.4-03, R5321-2.4-04"""
+    spellings = {Mailbox(text) for text in ("joe@c.example", '"joe"@C.example', r'"j\oe"@c.EXAMPLE')}
+    assert len(spellings) == 1
+
+    assert Mailbox("joe@c.example") != Mailbox("Joe@c.example")
+    assert Mailbox("joe@c.example") != Mailbox("joe@d.example")
+    assert Mailbox("joe@c.example") != "joe@c.example"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a", "a@", "@c.example", "a@b@c.example", "<a@c.example>", "a@c.example\r\n", "a@c_d.example", "Postmaster"],
+)
+def test_what_is_no_mailbox_cannot_be_made(text: str) -> None:
+    with pytest.raises(LocalProtocolError, match="is not a mailbox"):
+        Mailbox(text)
+
+
+@pytest.mark.parametrize("kind", [Mailbox, Path])
+@pytest.mark.parametrize("text", ["a@[256.1.1.1]", "a@[Foo:bar]", "a@[x@y]", "a@[2001:db8::1]"])
+def test_a_malformed_address_literal_cannot_be_made(kind: type[Mailbox] | type[Path], text: str) -> None:
+    with pytest.raises(LocalProtocolError, match="malformed address literal"):
+        kind(text)
+
+
+@pytest.mark.parametrize("kind", [Mailbox, Path])
+def test_what_has_no_form_in_UTF_8_cannot_be_made(kind: type[Mailbox] | type[Path]) -> None:
+    with pytest.raises(LocalProtocolError):
+        kind("\ud83d@c.example")
+
+
+def test_the_null_path_is_falsy_and_has_no_mailbox() -> None:
+    null = Path("")
+
+    assert not null
+    assert (str(null), null.mailbox, null.local_part, null.domain, null.source_route) == ("", None, "", "", ())
+    assert not null.is_postmaster
+
+
+def test_a_path_keeps_what_was_sent_and_answers_what_it_means() -> None:
+    path = Path("SmItH@S.example")
+
+    assert path
+    assert str(path) == path.address == "SmItH@S.example"
+    assert path.mailbox == Mailbox("SmItH@s.example")
+    assert (path.local_part, path.domain) == ("SmItH", "s.example")
+    assert path.source_route == ()
+
+
+def test_a_source_route_is_kept_and_otherwise_ignored() -> None:
+    """R5321-4.1.1.3-01, R5321-4.1.1.3-02, R5321-6.1-02"""
+    path = Path("@a.example,@b.example:user@d.example")
+
+    assert str(path) == "@a.example,@b.example:user@d.example"
+    assert path.source_route == ("a.example", "b.example")
+    assert path.address == "user@d.example"
+    assert path.mailbox == Mailbox("user@d.example")
+    assert path == Path("user@d.example")
+    assert hash(path) == hash(Path("user@d.example"))
+
+
+def test_the_colons_of_an_IPv6_literal_are_no_source_route() -> None:
+    assert Path("a@[IPv6:::1]").address == "a@[IPv6:::1]"
+    assert Path("@b.example:a@[IPv6:::1]").address == "a@[IPv6:::1]"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_postmaster"),
+    [
+        ("Postmaster", True),
+        ("POSTMASTER", True),
+        ("postMASTER@s.example", True),
+        ('"postmaster"@s.example', True),
+        ("post@s.example", False),
+    ],
+)
+def test_a_postmaster_needs_no_domain_and_knows_no_letter_case(text: str, is_postmaster: bool) -> None:
+    """R5321-4.1.1.3-06"""
+    assert Path(text).is_postmaster is is_postmaster
+
+
+def test_a_postmaster_without_domain_equals_itself_in_any_letter_case_and_no_mailbox() -> None:
+    assert Path("Postmaster") == Path("postmaster")
+    assert Path("Postmaster").mailbox is None
+    assert Path("Postmaster").local_part == "Postmaster"
+    assert Path("Postmaster") != Path("Postmaster@s.example")
+    assert Path("Postmaster") != "Postmaster"
+
+
+@pytest.mark.parametrize("text", ["a", "a@", "@c.example", "@a.example:", "a@b@c", "a@c.example ", "<>"])
+def test_what_is_no_path_cannot_be_made(text: str) -> None:
+    with pytest.raises(LocalProtocolError, match="is not a path"):
+        Path(text)

@@ -1,0 +1,159 @@
+"""Who may import whom, and what nobody may import."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import resolve_name
+from pathlib import Path
+
+import pytest
+
+import smtpcore
+
+SRC = Path(smtpcore.__file__).parent.parent
+CORE = sorted((SRC / "smtpcore").rglob("*.py"))
+ADAPTERS = sorted((SRC / "smtpcore_adapters").rglob("*.py"))
+
+# A module imports from the rows above its own, and from nowhere else: neither sideways nor in a circle.
+LAYERS = (
+    {"_errors"},
+    {"_config", "_grammar", "_buffer"},
+    {"_addresses", "_params"},
+    {"_commands", "_replies"},
+    {"_extensions", "_events", "_framing"},
+    {"_parser", "_state"},
+    {"_connection", "_client", "trace", "proxy", "sasl"},
+    {"__init__"},
+)
+LAYER_OF = {module: number for number, modules in enumerate(LAYERS) for module in modules}
+
+ALLOWED_EVERYWHERE = {
+    "collections",
+    "dataclasses",
+    "datetime",
+    "enum",
+    "functools",
+    "ipaddress",
+    "re",
+    "types",
+    "typing",
+}
+ALLOWED_IN = {
+    "proxy": {"struct"},
+    "sasl": {"abc", "base64", "binascii", "hashlib", "hmac", "json", "secrets", "stringprep", "unicodedata"},
+}
+
+# Each framework is imported by one module, which bears its name.
+FRAMEWORKS = {"asyncio", "anyio", "trio"}
+# What puts a transport under the loop, and what chooses between those.
+TRANSPORTS = FRAMEWORKS | {"socket"}
+CHOOSES = {"cli", "__main__"}
+
+DOES_IO = ("_socket", "_ssl", "asyncio", "logging", "select", "selectors", "socket", "ssl", "threading")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The full names of the modules that a file imports, wherever in the file that stands."""
+    package = ".".join(path.relative_to(SRC).parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            origin = resolve_name("." * node.level + (node.module or ""), package)
+            yield from [origin] if node.module else (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def room(path: Path) -> str:
+    """The module of its package in which a file lives; a package inside counts as one."""
+    return path.relative_to(SRC).parts[1].removesuffix(".py")
+
+
+def siblings(path: Path) -> set[str]:
+    """The other rooms of its package that a file imports."""
+    package = path.relative_to(SRC).parts[0]
+    return {name.split(".")[1] for name in imports(path) if name.startswith(f"{package}.")} - {room(path)}
+
+
+def roots(path: Path) -> set[str]:
+    """The packages that a file imports, its own apart."""
+    return {name.partition(".")[0] for name in imports(path)} - {path.relative_to(SRC).parts[0]}
+
+
+def test_each_module_of_the_core_has_its_layer() -> None:
+    assert {room(path) for path in CORE} <= set(LAYER_OF)
+    assert sum(map(len, LAYERS)) == len(LAYER_OF)
+
+
+@pytest.mark.parametrize("path", CORE, ids=room)
+def test_imports_go_from_a_higher_layer_to_a_lower_one(path: Path) -> None:
+    for module in siblings(path):
+        assert LAYER_OF[module] < LAYER_OF[room(path)]
+
+
+@pytest.mark.parametrize("path", CORE, ids=room)
+def test_the_core_imports_itself_and_little_of_the_standard_library(path: Path) -> None:
+    assert roots(path) <= ALLOWED_EVERYWHERE | ALLOWED_IN.get(room(path), set())
+
+
+def test_the_core_is_small() -> None:
+    assert sum(len(path.read_text().splitlines()) for path in CORE if path.parent.name == "smtpcore") <= 3500
+
+
+def test_importing_the_core_loads_nothing_that_does_IO() -> None:
+    script = f"""
+import sys
+before = set(sys.modules)
+sys.path.insert(0, {str(SRC)!r})
+import smtpcore, smtpcore.trace
+loaded = set(sys.modules) - before
+assert "smtpcore._connection" in loaded
+print(*sorted(loaded & {{*{(*DOES_IO, "time")!r}}}))
+print(*sorted(name for name in loaded if name.partition(".")[0] not in (*sys.stdlib_module_names, "smtpcore")))
+"""
+    done = subprocess.run([sys.executable, "-S", "-E", "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == []
+
+
+def test_the_front_door_opens_to_what_it_names() -> None:
+    exported = {
+        alias.asname or alias.name
+        for node in ast.parse((SRC / "smtpcore" / "__init__.py").read_text()).body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+    assert set(smtpcore.__all__) == exported
+    assert sorted(smtpcore.__all__) == sorted(set(smtpcore.__all__))
+    assert all(not name.startswith("_") and hasattr(smtpcore, name) for name in smtpcore.__all__)
+
+
+# The adapters
+
+
+@pytest.mark.parametrize("path", ADAPTERS, ids=room)
+def test_an_adapter_enters_the_core_through_the_front_door(path: Path) -> None:
+    assert not [name for name in imports(path) if name.startswith("smtpcore._")]
+
+
+@pytest.mark.parametrize("path", ADAPTERS, ids=room)
+def test_a_framework_is_imported_by_its_own_module_only(path: Path) -> None:
+    assert roots(path) & FRAMEWORKS <= {room(path)}
+
+
+@pytest.mark.parametrize("path", [path for path in ADAPTERS if room(path) not in CHOOSES], ids=room)
+def test_no_adapter_imports_another(path: Path) -> None:
+    assert not siblings(path) & TRANSPORTS
+
+
+def test_importing_the_adapters_loads_no_framework() -> None:
+    script = f"""
+import sys
+sys.path.insert(0, {str(SRC)!r})
+import smtpcore_adapters
+print(*sorted({{"asyncio", "anyio", "trio", "curio", "sniffio"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-S", "-E", "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == []

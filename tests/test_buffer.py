@@ -1,0 +1,145 @@
+import pytest
+
+from smtpcore._buffer import LineError, LineFault, ReceiveBuffer
+
+TOO_LONG, BARE_NEWLINE = LineFault.TOO_LONG, LineFault.BARE_NEWLINE
+
+Taken = bytes | tuple[bytes, LineFault]
+
+
+def buffered(data: bytes) -> ReceiveBuffer:
+    buffer = ReceiveBuffer()
+    buffer.append(data)
+    return buffer
+
+
+def take_all(buffer: ReceiveBuffer, limit: int, *, bare_lf: bool = False) -> list[Taken]:
+    taken: list[Taken] = []
+    while True:
+        try:
+            line = buffer.take_line(limit, bare_lf=bare_lf)
+        except LineError as exc:
+            taken.append((exc.line, exc.fault))
+            continue
+        if line is None:
+            return taken
+        taken.append(line)
+
+
+def take_bytewise(data: bytes, limit: int, *, bare_lf: bool = False) -> tuple[list[Taken], bytes]:
+    buffer = ReceiveBuffer()
+    taken = []
+    for at in range(len(data)):
+        buffer.append(data[at : at + 1])
+        taken += take_all(buffer, limit, bare_lf=bare_lf)
+    return taken, bytes(buffer)
+
+
+@pytest.mark.parametrize(
+    ("data", "strict", "tolerant", "rest"),
+    [
+        (b"", [], [], b""),
+        (b"a", [], [], b"a"),
+        (b"a\r", [], [], b"a\r"),
+        (b"a\r\n", [b"a"], [b"a"], b""),
+        (b"\r\n", [b""], [b""], b""),
+        (b"a\r\nb\r\nc", [b"a", b"b"], [b"a", b"b"], b"c"),
+        (b"a\nb\r\nc\r\n", [(b"a", BARE_NEWLINE), b"c"], [b"a", b"b", b"c"], b""),
+        (b"a\rb\r\nc\r\n", [(b"a", BARE_NEWLINE), b"c"], [b"a\rb", b"c"], b""),
+        (b"a\r\r\nc\r\n", [(b"a", BARE_NEWLINE), b"c"], [b"a\r", b"c"], b""),
+        (b"\nb\r\nc\r\n", [(b"", BARE_NEWLINE), b"c"], [b"", b"b", b"c"], b""),
+        (b"\n\r\nc\r\n", [(b"", BARE_NEWLINE), b"c"], [b"", b"", b"c"], b""),
+        (b"1234567\n1\r\n", [(b"1234567", BARE_NEWLINE)], [b"1234567", b"1"], b""),
+        (b"123456\r\n1\r\n", [b"123456", b"1"], [b"123456", b"1"], b""),
+        (b"1234567\r\n1\r\n", [(b"1234567\r", TOO_LONG), b"1"], [(b"1234567\r", TOO_LONG), b"1"], b""),
+        (b"1234567\rX\r\n1\r\n", [(b"1234567\r", TOO_LONG), b"1"], [(b"1234567\r", TOO_LONG), b"1"], b""),
+        (b"12345678\n1\r\n", [(b"12345678", TOO_LONG)], [(b"12345678", TOO_LONG), b"1"], b""),
+        (b"123456789012\r3\r\n1\r\n", [(b"12345678", TOO_LONG), b"1"], [(b"12345678", TOO_LONG), b"1"], b""),
+        (b"123\r5678901\r\n1\r\n", [(b"123", BARE_NEWLINE), b"1"], [(b"123\r5678", TOO_LONG), b"1"], b""),
+    ],
+)
+def test_a_line_is_taken_or_refused_however_it_arrives(
+    data: bytes, strict: list[Taken], tolerant: list[Taken], rest: bytes
+) -> None:
+    for bare_lf, meant in ((False, strict), (True, tolerant)):
+        buffer = buffered(data)
+        assert take_all(buffer, 8, bare_lf=bare_lf) == meant
+        assert bytes(buffer) == rest
+        assert take_bytewise(data, 8, bare_lf=bare_lf) == (meant, rest)
+
+
+@pytest.mark.parametrize("bare_lf", [False, True])
+def test_a_line_without_end_does_not_fill_the_memory(bare_lf: bool) -> None:
+    buffer = ReceiveBuffer()
+    taken = []
+    for _ in range(1000):
+        buffer.append(b"x\r" * 50)
+        taken += take_all(buffer, 100, bare_lf=bare_lf)
+        assert len(buffer) <= 100
+
+    assert len(taken) == 1
+    buffer.append(b"\nnext\r\n")
+    assert buffer.take_line(100, bare_lf=bare_lf) == b"next"
+
+
+@pytest.mark.parametrize(("bare_lf", "rest"), [(False, None), (True, b"b")])
+def test_what_is_skipped_ends_where_lines_end(bare_lf: bool, rest: bytes | None) -> None:
+    buffer = buffered(b"too long\nb\r\n")
+    with pytest.raises(LineError):
+        buffer.take_line(8, bare_lf=bare_lf)
+
+    assert buffer.take_line(8, bare_lf=bare_lf) == rest
+
+
+def test_a_CR_at_the_end_of_what_is_skipped_may_be_half_of_a_line_end() -> None:
+    buffer = buffered(b"a\nb\r")
+    with pytest.raises(LineError):
+        buffer.take_line(8)
+
+    assert buffer.take_line(8) is None
+    assert bytes(buffer) == b"\r"
+    buffer.append(b"\nc\r\n")
+    assert buffer.take_line(8) == b"c"
+
+
+def test_what_was_searched_is_not_searched_again() -> None:
+    buffer = buffered(b"abc")
+    assert buffer.take_line(100) is None
+
+    # The memory of the search is internal; it shows in that no line end before it is found any more.
+    buffer._data[0:1] = b"\n"
+    assert buffer.take_line(100) is None
+
+
+def test_taking_a_run_starts_the_search_anew() -> None:
+    buffer = buffered(b"abcdef")
+    assert buffer.take_line(100) is None
+    assert buffer.take_at_most(4) == b"abcd"
+    buffer.append(b"\r\n\r\n")
+    assert buffer.take_line(100) == b"ef"
+    assert buffer.take_line(100) == b""
+
+
+@pytest.mark.parametrize(("size", "run", "rest"), [(0, b"", b"abc"), (2, b"ab", b"c"), (9, b"abc", b"")])
+def test_a_run_is_at_most_as_long_as_asked(size: int, run: bytes, rest: bytes) -> None:
+    buffer = buffered(b"abc")
+
+    assert buffer.take_at_most(size) == run
+    assert bytes(buffer) == rest
+    assert len(buffer) == len(rest)
+
+
+def test_a_buffer_tells_what_is_in_it() -> None:
+    buffer = buffered(b"abcb")
+
+    assert (buffer.find(b"b"), buffer.find(b"x")) == (1, -1)
+    assert (buffer.startswith(b"ab"), buffer.startswith(b"b")) == (True, False)
+    assert (buffer.endswith(b"cb"), buffer.endswith(b"c")) == (True, False)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_all_forms_of_octets_are_appended(kind: type[bytes] | type[bytearray] | type[memoryview]) -> None:
+    buffer = ReceiveBuffer()
+    buffer.append(kind(b"a\r\n"))
+
+    assert buffer.take_line(8) == b"a"

@@ -1,0 +1,50 @@
+from dataclasses import FrozenInstanceError
+from typing import get_args
+
+import pytest
+
+from smtpcore import (
+    NEED_DATA,
+    PAUSED,
+    Command,
+    ConnectionClosed,
+    ConnectionOpened,
+    DataChunk,
+    DataEnd,
+    DataLine,
+    Event,
+    InvalidCommand,
+    InvalidData,
+    Reply,
+    Signal,
+    UnknownCommand,
+)
+
+EVENTS = [
+    ConnectionOpened(),
+    UnknownCommand("XFOO", "a b"),
+    InvalidCommand(b"MAIL", Reply(501)),
+    DataLine(b"a\r\n"),
+    DataChunk(b"a\r\n"),
+    DataEnd(),
+    InvalidData(Reply(552)),
+    ConnectionClosed(),
+]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_an_event_is_an_immutable_value(event: Event) -> None:
+    fields = [getattr(event, name) for name in type(event).__match_args__]
+
+    assert event == type(event)(*fields)
+    assert hash(event) == hash(type(event)(*fields))
+    assert not hasattr(event, "__dict__")
+    for name in type(event).__match_args__:
+        with pytest.raises(FrozenInstanceError):
+            setattr(event, name, None)
+
+
+def test_all_that_a_connection_tells_is_an_event_or_a_signal() -> None:
+    assert set(get_args(Event)) == {Command, *map(type, EVENTS)}
+    assert set(Signal) == {NEED_DATA, PAUSED}
+    assert not isinstance(NEED_DATA, get_args(Event))

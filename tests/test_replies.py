@@ -1,0 +1,132 @@
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+
+from smtpcore import LocalProtocolError, Reply, ReplyClass, ReplyCode
+
+
+@pytest.mark.parametrize(
+    ("reply", "wire"),
+    [
+        (Reply(250, "Queued", enhanced="2.0.0"), b"250 2.0.0 Queued\r\n"),
+        (Reply(354, "Go on"), b"354 Go on\r\n"),
+        pytest.param(Reply(250, "a", "b", "c"), b"250-a\r\n250-b\r\n250 c\r\n", id="R5321-4.2.1-01"),
+        pytest.param(Reply(250), b"250 \r\n", id="R5321-4.2.1-02"),
+        pytest.param(Reply(214, "a", "b", enhanced="2.0.0"), b"214-2.0.0 a\r\n214 2.0.0 b\r\n", id="R2034-4-03"),
+        (Reply(250, "a\tb", "\u00e9"), b"250-a\tb\r\n250 \xc3\xa9\r\n"),
+        (Reply(ReplyCode.NO_SERVICE, "", "", enhanced="5.3.2"), b"554-5.3.2 \r\n554 5.3.2 \r\n"),
+    ],
+)
+def test_each_line_of_a_reply_has_its_code_and_all_but_the_last_a_hyphen(reply: Reply, wire: bytes) -> None:
+    assert reply.encode() == wire
+    assert str(reply).replace("\n", "\r\n").encode() + b"\r\n" == wire
+
+
+def test_a_reply_is_an_immutable_value() -> None:
+    reply = Reply(550, "No", enhanced="5.7.1")
+
+    assert (reply.code, reply.lines, reply.enhanced) == (550, ("No",), "5.7.1")
+    assert reply == Reply(ReplyCode.MAILBOX_UNAVAILABLE, "No", enhanced="5.7.1")
+    assert hash(reply) == hash(Reply(550, "No", enhanced="5.7.1"))
+    assert len({reply, Reply(551, "No", enhanced="5.7.1"), Reply(550, "No"), Reply(550, "N")}) == 4
+    assert reply != "550 5.7.1 No"
+    for name in ("code", "lines", "enhanced", "other"):
+        with pytest.raises(AttributeError):
+            setattr(reply, name, None)
+
+
+def test_a_reply_can_be_matched() -> None:
+    match Reply(250, "a", "b"):
+        case Reply(250, ("a", last), None):
+            assert last == "b"
+        case _:
+            pytest.fail("no match")
+
+
+@pytest.mark.parametrize("reply", [Reply(250), Reply(250, "a", "b"), Reply(550, "it's", enhanced="5.0.0")])
+def test_the_repr_of_a_reply_makes_it_again(reply: Reply) -> None:
+    assert eval(repr(reply), {"Reply": Reply}) == reply
+
+
+@pytest.mark.parametrize(
+    ("code", "reply_class", "is_positive"),
+    [
+        (200, ReplyClass.COMPLETION, True),
+        (250, ReplyClass.COMPLETION, True),
+        (354, ReplyClass.INTERMEDIATE, True),
+        (420, ReplyClass.TRANSIENT, False),
+        (421, ReplyClass.GOODBYE, False),
+        (450, ReplyClass.TRANSIENT, False),
+        (521, ReplyClass.GOODBYE, False),
+        (550, ReplyClass.PERMANENT, False),
+        (559, ReplyClass.PERMANENT, False),
+    ],
+)
+def test_the_first_digit_says_what_a_reply_does_but_for_two_codes(
+    code: int, reply_class: ReplyClass, is_positive: bool
+) -> None:
+    assert Reply(code).reply_class is reply_class
+    assert Reply(code).is_positive is is_positive
+
+
+def test_exactly_the_codes_of_RFC_5321_can_be_made() -> None:
+    """R5321-4.2-09"""
+    made = set()
+    for code in range(-1, 1000):
+        with suppress(LocalProtocolError):
+            made.add(Reply(code).code)
+
+    assert made == {
+        100 * first + 10 * second + third for first in (2, 3, 4, 5) for second in range(6) for third in range(10)
+    }
+    assert set(ReplyCode) <= made
+
+
+@pytest.mark.parametrize(
+    ("code", "enhanced"),
+    [
+        pytest.param(250, "5.0.0", id="R2034-4-02: another class"),
+        pytest.param(354, "2.0.0", id="R2034-4-01: 3yz has none"),
+        pytest.param(354, "3.0.0", id="class 3"),
+        pytest.param(550, "5.1000.1", id="R2034-4-04: too long"),
+        pytest.param(550, "5.01.1", id="R3463-2-01: a leading zero"),
+        pytest.param(550, "5.1.00", id="another leading zero"),
+        pytest.param(550, "5. 1.1", id="a space"),
+        pytest.param(550, "5.1.1 ", id="a space behind"),
+        pytest.param(550, "5.1", id="too short"),
+        pytest.param(550, "", id="empty"),
+        pytest.param(550, "5.1.\u0661", id="another digit"),
+    ],
+)
+def test_an_enhanced_status_code_goes_with_the_code(code: int, enhanced: str) -> None:
+    with pytest.raises(LocalProtocolError, match="does not go with"):
+        Reply(code, "text", enhanced=enhanced)
+
+
+@pytest.mark.parametrize("enhanced", ["5.0.0", "5.10.100", "5.999.999"])
+def test_subject_and_detail_of_a_status_code_have_up_to_three_digits(enhanced: str) -> None:
+    assert Reply(550, "text", enhanced=enhanced).enhanced == enhanced
+
+
+@pytest.mark.parametrize("text", ["a\r\nb", "a\nb", "a\rb", "a\x00b", "\x1b[1m", "a\x7fb", "\ud83d"])
+def test_a_line_of_a_reply_has_neither_line_ends_nor_other_controls(text: str) -> None:
+    """R5321-4.2-04"""
+    with pytest.raises(LocalProtocolError, match="control characters"):
+        Reply(250, "fine", text)
+
+
+@pytest.mark.parametrize("letter", ["x", "\u00e9", "\U0001f600"])
+def test_a_line_of_a_reply_is_at_most_512_octets_long(letter: str) -> None:
+    """R5321-4.5.3.1.5-01"""
+    longest = letter * (496 // len(letter.encode()))
+
+    assert len(Reply(550, longest, longest, enhanced="5.999.999").encode()) <= 2 * 512
+    with pytest.raises(LocalProtocolError, match="exceeds 496 octets"):
+        Reply(550, "fine", longest + letter)
+
+
+@pytest.mark.parametrize("make", [lambda: Reply("250"), lambda: Reply(None), lambda: Reply(2500)])  # type: ignore[arg-type]
+def test_what_is_no_code_is_refused_as_such(make: Callable[[], Reply]) -> None:
+    with pytest.raises(LocalProtocolError, match="is not a reply code"):
+        make()
