@@ -1,0 +1,482 @@
+"""Who a proxy says the client is: the PROXY protocol of HAProxy, versions 1 and 2."""
+
+# The header stands before the first octet of SMTP, or of TLS, and replaces what the socket knows of the connection.
+# So it is believed or refused, never guessed: a port takes it from every peer or from none, only proxies may reach a
+# port that does, and no greeting is due before it is complete (2). Section numbers are those of proxy-protocol.txt.
+#
+# The first octets of a header come from a short list, `_BEGINNINGS`. What leaves that list is refused there and then,
+# so that a plain SMTP client learns at its first letter that it came to the wrong port, and not after a timeout.
+#
+# The checksum is of the octets and not of what they mean: reading checks it, writing makes it, no value contains it.
+#
+# Only streams carry SMTP. But 2.2 asks a receiver to treat a valid transport that it does not support as UNSPEC,
+# instead of refusing it. So a datagram's header is read, and its endpoints count as unknown. The family alone says
+# how long the addresses are; UNSPEC has none, and TLVs begin at once, as HAProxy sends it.
+
+import re
+import struct
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import Enum, IntEnum, IntFlag
+from functools import reduce
+from ipaddress import IPv4Address, IPv6Address
+from typing import Literal
+
+from ._errors import LocalProtocolError, RemoteProtocolError
+from ._events import NEED_DATA, Signal
+
+MAX_LINE = 107  # 2.1: "PROXY UNKNOWN" with the longest addresses and ports, CRLF included
+MAX_LENGTH = 4096  # room for a client's certificate; 2.2 would let any peer make us hold 65,535 octets
+MAX_UNIQUE_ID = 128  # 2.2.5
+MAX_UNIX_PATH = 108  # 2.2
+
+_MAX_UINT16 = 0xFFFF
+_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
+_LOCAL, _PROXY = 0x20, 0x21  # version 2 in the upper half, the command in the lower one
+_UNSPEC, _INET, _INET6, _UNIX = range(4)
+_STREAM, _TRANSPORTS = 1, range(3)  # UNSPEC, STREAM, DGRAM
+_ADDRESSES = tuple(map(struct.Struct, ("", ">4s4sHH", ">16s16sHH", ">108s108s")))  # by family
+_FIXED = struct.Struct(">12sBBH")
+_TLV = struct.Struct(">BH")
+_SSL = struct.Struct(">BI")
+
+# What a header may begin with, by version. The family of a LOCAL header is ignored, so it is not looked at (2.2).
+_BEGINNINGS: Mapping[int, tuple[bytes, ...]] = {
+    1: (b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN ", b"PROXY UNKNOWN\r"),
+    2: (
+        _SIGNATURE + bytes((_LOCAL,)),
+        *(_SIGNATURE + bytes((_PROXY, kind * 16 + how)) for kind in range(len(_ADDRESSES)) for how in _TRANSPORTS),
+    ),
+}
+_match_tcp = re.compile("PROXY TCP([46]) ([^ ]+) ([^ ]+) (0|[1-9][0-9]{0,4}) (0|[1-9][0-9]{0,4})\r\n").fullmatch
+_find_newline = re.compile(rb"\r\n|\n|\r(?=.)", re.DOTALL).search
+
+
+class ProxyCommand(Enum):
+    """On whose behalf the proxy has connected."""
+
+    LOCAL = _LOCAL
+    """On its own, as for a health check: the real connection's endpoints count."""
+    PROXY = _PROXY
+    """On a client's."""
+
+
+class TlvType(IntEnum):
+    """The registered types of TLVs (2.2). Those named `SSL_...` stand inside one of type `SSL`."""
+
+    ALPN = 0x01
+    AUTHORITY = 0x02
+    CRC32C = 0x03
+    NOOP = 0x04
+    UNIQUE_ID = 0x05
+    SSL = 0x20
+    SSL_VERSION = 0x21
+    SSL_CN = 0x22
+    SSL_CIPHER = 0x23
+    SSL_SIG_ALG = 0x24
+    SSL_KEY_ALG = 0x25
+    SSL_GROUP = 0x26
+    SSL_SIG_SCHEME = 0x27
+    SSL_CLIENT_CERT = 0x28
+    NETNS = 0x30
+
+
+class SslClient(IntFlag):
+    """How the client came to the proxy (2.2.6)."""
+
+    SSL = 0x01
+    """Over TLS."""
+    CERT_CONN = 0x02
+    """With a certificate, presented in this connection."""
+    CERT_SESS = 0x04
+    """With a certificate, presented at least once in this TLS session."""
+
+
+_TLV_TYPES: Mapping[int, TlvType] = {member.value: member for member in TlvType}
+_SSL_TEXTS: Mapping[int, tuple[str, str]] = {
+    TlvType.SSL_VERSION: ("version", "ascii"),
+    TlvType.SSL_CN: ("cn", "utf-8"),
+    TlvType.SSL_CIPHER: ("cipher", "ascii"),
+    TlvType.SSL_SIG_ALG: ("sig_alg", "ascii"),
+    TlvType.SSL_KEY_ALG: ("key_alg", "ascii"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One end of a TCP connection. Raises `LocalProtocolError` for an impossible port or an address with a zone."""
+
+    address: IPv4Address | IPv6Address
+    """The IP address."""
+    port: int
+    """The TCP port."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= _MAX_UINT16:
+            raise LocalProtocolError(f"port {self.port} is not between 0 and {_MAX_UINT16}")
+        if isinstance(self.address, IPv6Address) and self.address.scope_id is not None:
+            raise LocalProtocolError(f"{self.address} has a zone, which means nothing to another host")
+
+
+@dataclass(frozen=True, slots=True)
+class Tlv:
+    """A type, and a value that is meant according to it. Raises `LocalProtocolError` for what does not fit."""
+
+    type: int
+    """A `TlvType`, or the number of another type: 0 to 255."""
+    value: bytes
+    """At most 65,535 octets."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.type <= 0xFF or len(self.value) > _MAX_UINT16:
+            raise LocalProtocolError(f"a TLV of type {self.type} with {len(self.value)} octets cannot be written")
+
+    def encode(self) -> bytes:
+        """The form on the wire (2.2)."""
+        return _TLV.pack(self.type, len(self.value)) + self.value
+
+
+@dataclass(frozen=True, slots=True)
+class SslInfo:
+    """The TLS connection between client and proxy (2.2.6).
+
+    `Tlv(TlvType.SSL, info.encode())` is the way into a header. Sub-TLVs of other types stay in the header's TLV.
+    Raises `LocalProtocolError` for numbers that do not fit, and for texts that are not ASCII (the CN: not UTF-8).
+    """
+
+    client: SslClient
+    """How the client came to the proxy."""
+    verify: int
+    """0 if the client's certificate was verified. Ask `is_verified`, which knows whether there is one."""
+    version: str | None = None
+    """Such as `"TLSv1.3"`."""
+    cn: str | None = None
+    """The Common Name in the client's certificate. Believe it only if `is_verified`."""
+    cipher: str | None = None
+    """Such as `"ECDHE-RSA-AES128-GCM-SHA256"`."""
+    sig_alg: str | None = None
+    """What signed the proxy's certificate, such as `"RSA-SHA256"`."""
+    key_alg: str | None = None
+    """The key in the proxy's certificate, such as `"RSA2048"`."""
+
+    def __post_init__(self) -> None:
+        try:
+            self.encode()
+        except (ValueError, struct.error) as exc:
+            raise LocalProtocolError(f"{self} cannot be written: {exc}") from exc
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether the client has shown a certificate that the proxy has verified."""
+        return self.verify == 0 and bool(self.client & (SslClient.CERT_CONN | SslClient.CERT_SESS))
+
+    def encode(self) -> bytes:
+        """The value of a TLV of type `SSL`."""
+        texts = ((number, getattr(self, field), encoding) for number, (field, encoding) in _SSL_TEXTS.items())
+        tlvs = (Tlv(number, text.encode(encoding)).encode() for number, text, encoding in texts if text is not None)
+        return _SSL.pack(self.client, self.verify) + b"".join(tlvs)
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyHeader:
+    """What a proxy says of a connection.
+
+    A TCP connection has two `Endpoint`s of one family. An end of a Unix connection is its path, or None if it has no
+    name, as few clients have one. Where both ends are None, those of the real connection count.
+
+    Raises `LocalProtocolError` for ends that do not go together, for a LOCAL header that says more than that, for a
+    checksum among the TLVs, which `encode` writes, and for a TLV whose value is not what its type says.
+    """
+
+    command: ProxyCommand
+    """On whose behalf the proxy has connected."""
+    source: Endpoint | bytes | None = None
+    """The client's end. The path of an abstract socket begins with NUL."""
+    destination: Endpoint | bytes | None = None
+    """The end that the client connected to."""
+    tlvs: tuple[Tlv, ...] = ()
+    """What else is known, in the order of the wire. Of several with one type, the first counts."""
+
+    def __post_init__(self) -> None:
+        ends = self.source, self.destination
+        if self.command is ProxyCommand.LOCAL and (ends != (None, None) or self.tlvs):
+            raise LocalProtocolError("a LOCAL header has neither endpoints nor TLVs: receivers ignore them")
+        if self.find(TlvType.CRC32C) is not None:
+            raise LocalProtocolError("the checksum is no part of the value: encode(checksum=True) writes it")
+        if len(self.unique_id or b"") > MAX_UNIQUE_ID:
+            raise LocalProtocolError(f"a unique id has at most {MAX_UNIQUE_ID} octets")
+        if len({end.address.version if isinstance(end, Endpoint) else None for end in ends}) != 1:
+            raise LocalProtocolError(f"{ends} are not of one family: map IPv4 into IPv6, as ::ffff:192.0.2.1")
+
+        for end in ends:
+            if isinstance(end, bytes) and (len(end) > MAX_UNIX_PATH or _parse_path(end) != end):
+                raise LocalProtocolError(f"{end!r} is no path of a Unix socket")
+
+        try:
+            _ = self.authority, self.ssl
+        except ValueError as exc:
+            raise LocalProtocolError(f"a TLV is not what its type says: {exc}") from exc
+
+    @property
+    def authority(self) -> str | None:
+        """The host name that the client asked for, as in SNI (2.2.2). The client chose it: it may be any text."""
+        value = self.find(TlvType.AUTHORITY)
+        return None if value is None else value.decode()
+
+    @property
+    def unique_id(self) -> bytes | None:
+        """What the proxy knows the connection by (2.2.5)."""
+        return self.find(TlvType.UNIQUE_ID)
+
+    @property
+    def ssl(self) -> SslInfo | None:
+        """The TLS connection between client and proxy (2.2.6)."""
+        value = self.find(TlvType.SSL)
+        return None if value is None else _parse_ssl(value)
+
+    def find(self, type: int) -> bytes | None:
+        """The value of the first TLV of `type`, None if there is none."""
+        return next((tlv.value for tlv in self.tlvs if tlv.type == type), None)
+
+    def encode(self, *, version: int = 2, checksum: bool = False) -> bytes:
+        """The form on the wire, to be sent at once and before anything else; `checksum` adds a CRC32c.
+
+        Version 1 has no LOCAL: it becomes `PROXY UNKNOWN`, as unknown endpoints do.
+        Raises `LocalProtocolError` where the version cannot say this, and for TLVs that are too long together.
+        """
+        if version == 1:
+            return self._encode_line(checksum)
+        if version != 2:
+            raise LocalProtocolError(f"the PROXY protocol has no version {version}")
+
+        family, block = self._encode_ends()
+        block += b"".join(tlv.encode() for tlv in self.tlvs)
+        if checksum:
+            block += Tlv(TlvType.CRC32C, bytes(4)).encode()
+        if len(block) > _MAX_UINT16:
+            raise LocalProtocolError(f"{len(block)} octets of addresses and TLVs are more than {_MAX_UINT16}")
+
+        kind = family * 16 + _STREAM if family else _UNSPEC
+        header = _FIXED.pack(_SIGNATURE, self.command.value, kind, len(block)) + block
+        return header[:-4] + crc32c(header).to_bytes(4, "big") if checksum else header
+
+    def _encode_line(self, checksum: bool) -> bytes:
+        source, destination = self.source, self.destination
+        if self.tlvs or checksum or isinstance(source or destination, bytes):
+            raise LocalProtocolError("version 1 has no Unix sockets, no TLVs and no checksum: use version 2")
+        if not isinstance(source, Endpoint) or not isinstance(destination, Endpoint):
+            return b"PROXY UNKNOWN\r\n"
+
+        addresses = f"TCP{source.address.version} {source.address} {destination.address}"
+        return f"PROXY {addresses} {source.port} {destination.port}\r\n".encode()
+
+    def _encode_ends(self) -> tuple[int, bytes]:
+        source, destination = self.source, self.destination
+        if isinstance(source, Endpoint) and isinstance(destination, Endpoint):
+            family = _INET if source.address.version == 4 else _INET6
+            packed = source.address.packed, destination.address.packed
+            return family, _ADDRESSES[family].pack(*packed, source.port, destination.port)
+        if source or destination:
+            return _UNIX, _ADDRESSES[_UNIX].pack(source or b"", destination or b"")
+
+        return _UNSPEC, b""
+
+
+class ProxyReader:
+    """Take the header off the front of a connection. Afterwards `trailing_data` is SMTP's, or TLS's.
+
+    `max_length` is how many octets of addresses and TLVs version 2 may have.
+    Raises `LocalProtocolError` for other `versions` than 1 and 2, and a `max_length` below 216 or above 65,535.
+    """
+
+    def __init__(self, versions: Collection[int] = (1, 2), *, max_length: int = MAX_LENGTH) -> None:
+        if not versions or not _BEGINNINGS.keys() >= set(versions):
+            raise LocalProtocolError(f"versions {versions} should be 1, 2 or both")
+        if not _ADDRESSES[_UNIX].size <= max_length <= _MAX_UINT16:
+            raise LocalProtocolError(f"max_length {max_length} should be {_ADDRESSES[_UNIX].size} to {_MAX_UINT16}")
+
+        self._beginnings = [beginning for version in versions for beginning in _BEGINNINGS[version]]
+        self._max_length = max_length
+        self._data = bytearray()
+        self._end_of_stream = False
+        self._failure = ""
+        self._header: ProxyHeader | None = None
+
+    @property
+    def trailing_data(self) -> bytes:
+        """What was received behind the header; nothing as long as there is none."""
+        return bytes(self._data) if self._header else b""
+
+    def receive_data(self, data: bytes | bytearray | memoryview) -> None:
+        """Take in what has arrived; `b""` is the end of the peer's stream.
+
+        Call it when `next_header` returns `NEED_DATA`, and what is buffered stays bounded.
+        """
+        if not data:
+            self._end_of_stream = True
+        elif not self._end_of_stream and not self._failure:
+            self._data += data
+
+    def next_header(self) -> ProxyHeader | Literal[Signal.NEED_DATA]:
+        """The header, once it is complete, and from then on.
+
+        Raises `RemoteProtocolError` for anything else, and for an end before. Close then, without any reply.
+        """
+        if self._failure:
+            raise RemoteProtocolError(self._failure)
+
+        try:
+            self._header = self._header or self._take_header()
+        except (LocalProtocolError, ValueError) as exc:
+            raise self._broken(f"the peer sent no valid PROXY header: {exc}") from exc
+
+        if not self._header and self._end_of_stream:
+            raise self._broken("the peer closed before its PROXY header was complete")
+        return self._header or NEED_DATA
+
+    def _broken(self, failure: str) -> RemoteProtocolError:
+        self._failure = failure
+        self._data.clear()
+        return RemoteProtocolError(failure)
+
+    def _take_header(self) -> ProxyHeader | None:
+        size = self._measure()
+        if size is None or size > len(self._data):
+            return None
+
+        octets = bytes(self._data[:size])
+        del self._data[:size]
+        return _parse_block(octets) if octets.startswith(_SIGNATURE) else _parse_line(octets)
+
+    def _measure(self) -> int | None:
+        if not any(map(self._data.startswith, self._beginnings)):
+            self._check_beginning(bytes(self._data[: _FIXED.size]))
+            return None
+        if not self._data.startswith(_SIGNATURE):
+            return _measure_line(self._data[:MAX_LINE])
+        if len(self._data) < _FIXED.size:
+            return None
+
+        kind: int
+        length: int
+        _, command, kind, length = _FIXED.unpack_from(self._data)
+        if length > self._max_length:
+            raise ValueError(f"{length} octets of addresses and TLVs are more than {self._max_length}")
+        if command == _PROXY and length < _ADDRESSES[kind >> 4].size:
+            raise ValueError(f"{length} octets cannot be addresses of family {kind >> 4}")
+
+        return _FIXED.size + length
+
+    def _check_beginning(self, head: bytes) -> None:
+        for size in range(len(head) + 1):
+            if not any(beginning.startswith(head[:size]) for beginning in self._beginnings):
+                raise ValueError(f"none begins with {head[:size]!r}")
+
+
+def crc32c(data: bytes) -> int:
+    """The checksum of RFC 4960 appendix B."""
+    crc = 0xFFFF_FFFF
+    for octet in data:
+        crc = crc >> 8 ^ _CRC32C[(crc ^ octet) & 0xFF]
+    return crc ^ 0xFFFF_FFFF
+
+
+# Every octet divided by the polynomial of Castagnoli, bits reversed.
+_CRC32C = tuple(reduce(lambda crc, _: crc >> 1 ^ 0x82F6_3B78 * (crc & 1), range(8), octet) for octet in range(256))
+
+
+def _measure_line(window: bytearray) -> int | None:
+    newline = _find_newline(window)
+    if newline and newline[0] != b"\r\n":
+        raise ValueError("a line ends with CR LF and has neither of them alone")
+    if not newline and len(window) == MAX_LINE:
+        raise ValueError(f"a line has at most {MAX_LINE} octets")
+
+    return newline.end() if newline else None
+
+
+def _parse_line(line: bytes) -> ProxyHeader:
+    if line.startswith(b"PROXY UNKNOWN"):
+        # 2.1: the receiver must ignore anything presented before the CRLF.
+        return ProxyHeader(ProxyCommand.PROXY)
+
+    fields = _match_tcp(line.decode("ascii"))
+    if not fields:
+        raise ValueError("two addresses and two ports should stand between single spaces")
+
+    family, source, destination, source_port, destination_port = fields.groups()
+    # HAProxy writes a mapped address with dots, as `inet_ntop` does, though 2.1 does not speak of it.
+    parse = IPv4Address if family == "4" else IPv6Address
+    ends = Endpoint(parse(source), int(source_port)), Endpoint(parse(destination), int(destination_port))
+    return ProxyHeader(ProxyCommand.PROXY, *ends)
+
+
+def _parse_block(header: bytes) -> ProxyHeader:
+    kind: int
+    _, command, kind, _ = _FIXED.unpack_from(header)
+    if command == _LOCAL:
+        # 2.2: the receiver must discard the block. What a checksum would protect is discarded with it.
+        return ProxyHeader(ProxyCommand.LOCAL)
+
+    family, transport = divmod(kind, 16)
+    start = _FIXED.size + _ADDRESSES[family].size
+    tlvs = _parse_tlvs(header[start:])
+    _check_checksum(header[:start], tlvs)
+    ends = _parse_ends(family, header[_FIXED.size :]) if transport == _STREAM else (None, None)
+    return ProxyHeader(ProxyCommand.PROXY, *ends, tuple(tlv for tlv in tlvs if tlv.type != TlvType.CRC32C))
+
+
+def _check_checksum(start: bytes, tlvs: list[Tlv]) -> None:
+    found = [tlv.value for tlv in tlvs if tlv.type == TlvType.CRC32C]
+    if not found:
+        return
+
+    # 2.2.3: it is of the whole header, with zeros in its own place. Two of them would have no meaning.
+    zeroed = (Tlv(tlv.type, bytes(4)) if tlv.type == TlvType.CRC32C else tlv for tlv in tlvs)
+    if found != [crc32c(start + b"".join(tlv.encode() for tlv in zeroed)).to_bytes(4, "big")]:
+        raise ValueError("its checksum is wrong")
+
+
+def _parse_ends(family: int, block: bytes) -> tuple[Endpoint | bytes | None, Endpoint | bytes | None]:
+    if family == _UNSPEC:
+        return None, None
+
+    source, destination, *ports = _ADDRESSES[family].unpack_from(block)
+    if family == _UNIX:
+        return _parse_path(source), _parse_path(destination)
+
+    parse = IPv4Address if family == _INET else IPv6Address
+    return Endpoint(parse(source), ports[0]), Endpoint(parse(destination), ports[1])
+
+
+def _parse_path(padded: bytes) -> bytes | None:
+    # An abstract path may have NULs inside; any other ends at the first. An unnamed socket has nothing else.
+    path = padded.rstrip(b"\0") if padded.startswith(b"\0") else padded.partition(b"\0")[0]
+    return path or None
+
+
+def _parse_ssl(value: bytes) -> SslInfo:
+    if len(value) < _SSL.size:
+        raise ValueError(f"{value!r} is too short to tell of TLS")
+
+    client, verify = _SSL.unpack_from(value)
+    texts: dict[str, str] = {}
+    for tlv in reversed(_parse_tlvs(value[_SSL.size :])):  # so that the first of a type counts
+        if tlv.type in _SSL_TEXTS:
+            field, encoding = _SSL_TEXTS[tlv.type]
+            texts[field] = tlv.value.decode(encoding)
+    return SslInfo(SslClient(client), verify, **texts)
+
+
+def _parse_tlvs(data: bytes) -> list[Tlv]:
+    tlvs: list[Tlv] = []
+    end = 0
+    while end < len(data):
+        number, length = _TLV.unpack(data[end : end + _TLV.size].ljust(_TLV.size, b"\xff"))
+        start = end + _TLV.size
+        end = start + length
+        if end > len(data):
+            raise ValueError(f"a TLV of type {number:#04x} reaches beyond the end")
+
+        tlvs.append(Tlv(_TLV_TYPES.get(number, number), data[start:end]))
+    return tlvs
