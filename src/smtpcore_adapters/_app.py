@@ -1,7 +1,8 @@
 """The functions that a program gives to a server."""
 
-# Handlers are collected by name when they are given, never looked up by what arrives on the wire: a client can reach
-# those functions that were meant to be reached, and no others.
+# Handlers are collected by name when they are given, and a client can reach those only that are meant for its verbs:
+# verbs are kept in upper case, in which they arrive, and what is no verb in lower case, in which none does. So no one
+# calls the handlers of `message` by sending `MESSAGE`.
 
 import inspect
 from collections.abc import Awaitable, Callable
@@ -21,6 +22,7 @@ Observer: TypeAlias = "Callable[[Session, Event | Reply], None]"
 H = TypeVar("H", bound=Handler)
 
 _PREFIX = "on_"
+_NOT_VERBS = frozenset({"connect", "message", "disconnect", "default"})
 
 
 class App:
@@ -67,17 +69,20 @@ class App:
         if not callable(handler):
             raise ValueError(f"the handler of {name} is {handler!r}, which cannot be called")
 
-        self._handlers.setdefault(name.upper(), []).append(handler)
+        self._handlers.setdefault(_key(name), []).append(handler)
 
     # Asking them
 
     def handles(self, name: str) -> bool:
         """Whether there is a handler of `name`."""
-        return name.upper() in self._handlers
+        return _key(name) in self._handlers
 
     async def ask(self, name: str, session: "Session", subject: object) -> Reply | None:
-        """Call the handlers of `name` until one returns a reply. What they raise is passed on."""
-        for handler in self._handlers.get(name.upper(), ()):
+        """Call the handlers of `name` until one returns a reply. What they raise is passed on.
+
+        `name` is a verb in upper case, or one of the other names in lower case.
+        """
+        for handler in self._handlers.get(name, ()):
             answer = handler(session, subject)
             reply = await answer if inspect.isawaitable(answer) else answer
             if reply is None:
@@ -92,7 +97,7 @@ class App:
     async def tell(self, name: str, session: "Session", subject: object) -> None:
         """Call all handlers of `name`, whatever they return. What they raise is raised when all were called."""
         errors = []
-        for handler in self._handlers.get(name.upper(), ()):
+        for handler in self._handlers.get(name, ()):
             try:
                 answer = handler(session, subject)
                 if inspect.isawaitable(answer):
@@ -107,6 +112,10 @@ class App:
         """Call the observers."""
         for observer in self._observers:
             observer(session, item)
+
+
+def _key(name: str) -> str:
+    return name.lower() if name.lower() in _NOT_VERBS else name.upper()
 
 
 def _name(handler: Handler) -> str:

@@ -30,7 +30,10 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Connections that a server serves at the same time. One too many is greeted with `421 4.7.0`, and closed."""
+    """Connections that a server serves at the same time. One too many is greeted with `421 4.7.0`, and closed.
+
+    While as many as are served are being refused, a further one is closed without a word.
+    """
 
     connections: int = 1000
     """In total. Each one holds a file descriptor."""

@@ -7,11 +7,13 @@ import errno
 import logging
 import platform
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from ssl import SSLContext
 from typing import TypedDict
 
-from smtpcore import Bodies, Config, LocalProtocolError, Reply
+from smtpcore import Bodies, Config, Connection, LocalProtocolError, Reply
 
 from ._app import App
 from ._limits import Limits, Timeouts
@@ -77,15 +79,21 @@ class Lobby:
         self._tls = tls
         self._implicit_tls = implicit_tls
         self._config = _fit(config or default_config(), app, tls)
+        Connection(self._config)  # raises now what would else be raised for each client
         self._timeouts = timeouts or Timeouts()
         self._limits = limits or Limits()
         self._loops: set[SessionLoop] = set()
-        self._per_host: Counter[str] = Counter()
+        self._admitted: Counter[str] = Counter()
+        """Sessions by host, without those that were refused: whoever is refused takes no one's place."""
         self.draining = False
         """Whether the sessions were asked to end."""
 
     async def attend(self, stream: Stream) -> None:
         """Run the session of one connection to its end. Raises nothing but what cancels it."""
+        if len(self._loops) >= 2 * self._limits.connections:
+            await stream.aclose(0)  # too many are being refused already
+            return
+
         loop = SessionLoop(
             self._app,
             stream,
@@ -96,19 +104,27 @@ class Lobby:
         )
         host = stream.peer.host if stream.peer else ""
         refusal = self._refusal(host)
-        if refusal:
-            logger.warning("connection from %s refused: %s", stream.peer, refusal)
-            loop.refuse(refusal)
-
         self._loops.add(loop)
-        self._per_host[host] += 1
         try:
-            await loop.run()
+            if refusal:
+                logger.warning("connection from %s refused: %s", stream.peer, refusal)
+                loop.refuse(refusal)
+                await loop.run()
+            else:
+                with self._counting(host):
+                    await loop.run()
         finally:
             self._loops.discard(loop)
-            self._per_host[host] -= 1
-            if not self._per_host[host]:
-                del self._per_host[host]
+
+    @contextmanager
+    def _counting(self, host: str) -> Iterator[None]:
+        self._admitted[host] += 1
+        try:
+            yield
+        finally:
+            self._admitted[host] -= 1
+            if not self._admitted[host]:
+                del self._admitted[host]
 
     def drain(self) -> None:
         """Ask every session to end: those that wait for a command at once, the others before their next one."""
@@ -116,15 +132,12 @@ class Lobby:
         for loop in self._loops:
             loop.drain()
 
-    def __len__(self) -> int:
-        return len(self._loops)
-
     def _refusal(self, host: str) -> Reply | None:
         if self.draining:
             return Reply(421, "closing: the server is shutting down", enhanced="4.3.2")
-        if len(self._loops) >= self._limits.connections:
+        if self._admitted.total() >= self._limits.connections:
             return Reply(421, "closing: too many connections", enhanced="4.7.0")
-        if host and self._per_host[host] >= self._limits.connections_per_address:
+        if host and self._admitted[host] >= self._limits.connections_per_address:
             return Reply(421, "closing: too many connections from your address", enhanced="4.7.0")
 
         return None
@@ -136,13 +149,12 @@ def _fit(config: Config, app: App, tls: SSLContext | None) -> Config:
     return replace(config, tls=tls is not None, disabled=disabled)
 
 
-def pause_after_accept_error(error: Exception) -> float:
+def pause_after_accept_error(error: OSError) -> float:
     """Log that a connection could not be accepted, and tell for how many seconds no other should be tried."""
-    cause = error if isinstance(error, OSError) else error.__cause__
-    logger.error("a connection could not be accepted: %s", cause or error)
+    logger.error("a connection could not be accepted: %s", error)
     # Where the machine has run out of something it takes time to get it back. Anything else is the client's doing,
     # which must not slow down the others.
-    return 1.0 if isinstance(cause, OSError) and cause.errno in _EXHAUSTED else 0.0
+    return 1.0 if error.errno in _EXHAUSTED else 0.0
 
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})

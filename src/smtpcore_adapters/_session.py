@@ -10,7 +10,9 @@
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 from ssl import SSLContext
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -113,6 +115,25 @@ class Session:
         return f"<Session {self.id} from {self.peer}>"
 
 
+class Pieces:
+    """The pieces of a body, in order."""
+
+    # Not a generator: one that is not exhausted would have to be closed by the handler that leaves it early.
+
+    def __init__(self, pull: Callable[[], Awaitable[bytes]]) -> None:
+        self._pull = pull
+
+    def __aiter__(self) -> "Pieces":
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await self._pull()
+        if not piece:
+            raise StopAsyncIteration
+
+        return piece
+
+
 class Message:
     """A message while it arrives: iterate over it for its body, piece by piece, or `read()` it whole.
 
@@ -124,6 +145,7 @@ class Message:
         self._loop = loop
         self._whole: bytes | None = None
         self._started = False
+        self._aborted = False
 
         self.id = id
         """Under which the log speaks of this message."""
@@ -140,16 +162,21 @@ class Message:
         """The accepted recipients, in order."""
         return tuple(rcpt.forward_path for rcpt in self.transaction.recipients)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> Pieces:
         if self._whole is not None:
-            yield self._whole
-            return
-        if self._started:
+            return Pieces(partial(_pop, [self._whole]))
+        if self._started and not self._aborted:
             raise RuntimeError("the body of this message was taken already: read() it where several handlers need it")
 
         self._started = True
-        while data := await self._loop.pull_body():
-            yield data
+        return Pieces(self._pull)
+
+    async def _pull(self) -> bytes:
+        try:
+            return await self._loop.pull_body(self)
+        except MessageAborted:
+            self._aborted = True
+            raise
 
     async def read(self) -> bytes:
         """The whole body. A second call returns the same octets, so that several handlers may look at them."""
@@ -157,6 +184,10 @@ class Message:
             self._whole = b"".join([data async for data in self])
 
         return self._whole
+
+
+async def _pop(pieces: list[bytes]) -> bytes:
+    return pieces.pop() if pieces else b""
 
 
 class SessionLoop:
@@ -185,6 +216,8 @@ class SessionLoop:
         self._deadline = clock() + timeouts.session
         self._draining = False
         self._refusal: Reply | None = None
+        self._message: Message | None = None
+        """Whose handlers are at work."""
         self._body_end: DataEnd | InvalidData | None = None
         self._body_failure: Exception | None = None
         self._closed_by = "closed"
@@ -247,7 +280,7 @@ class SessionLoop:
             await self._start_tls()
 
         while True:
-            if self._draining and self._conn.state is not State.TLS:
+            if self._draining and self._conn.state not in (State.TLS, State.CLOSED):
                 await self._say_goodbye("the server is shutting down", "4.3.2")
                 return "shutdown"
 
@@ -264,7 +297,7 @@ class SessionLoop:
                 await self._handle(event)
 
     async def _handle(self, event: Event) -> None:
-        self._app.show(self.session, event)
+        self._show(event)
         reply = await self._ask_handlers(event)
         self._answer(event, reply)
         if self._conn.must_flush:
@@ -297,7 +330,13 @@ class SessionLoop:
         elif isinstance(event, Quit):
             self._closed_by = "QUIT"
 
-        self._app.show(self.session, sent)
+        self._show(sent)
+
+    def _show(self, item: Event | Reply) -> None:
+        try:
+            self._app.show(self.session, item)
+        except Exception:
+            self._log(logging.ERROR, "an observer failed", exc_info=True)
 
     # Messages
 
@@ -307,24 +346,30 @@ class SessionLoop:
         self.session.messages += 1
         self._body_end = None
         self._body_failure = None
-        message = Message(self, transaction, f"{self.session.id}.{self.session.messages}")
+        self._message = Message(self, transaction, f"{self.session.id}.{self.session.messages}")
 
         reply = None
         try:
-            reply = await self._app.ask("message", self.session, message)
+            reply = await self._app.ask("message", self.session, self._message)
         except MessageAborted:
             pass  # what it was is known below
         except Exception:
             reply = self._internal_error(Data())
+        finally:
+            self._message = None
 
         end = await self._finish_body()
         if isinstance(end, InvalidData) or reply is None:
             reply = self._conn.default_reply(end)
 
         self._answer(end, reply)
+        await self._flush()
 
-    async def pull_body(self) -> bytes:
+    async def pull_body(self, message: Message) -> bytes:
         """The next piece of the body, empty at its end. Raises `MessageAborted`."""
+        if message is not self._message:
+            raise RuntimeError("the handlers of this message have returned: take its body before that")
+
         try:
             data = await self._next_piece()
         except Exception as exc:
@@ -343,10 +388,10 @@ class SessionLoop:
         while self._body_end is None:
             event = self._conn.next_event()
             if isinstance(event, DataChunk | DataLine):
-                self._app.show(self.session, event)
+                self._show(event)
                 return event.data
             if isinstance(event, DataEnd | InvalidData):
-                self._app.show(self.session, event)
+                self._show(event)
                 self._body_end = event
             else:
                 await self._receive()
@@ -389,9 +434,17 @@ class SessionLoop:
         self._conn.receive_data(data)
 
     async def _flush(self) -> None:
+        timeout = self._within_deadline(self._timeouts.send)  # before the replies are taken, so that none is lost
         data = self._conn.data_to_send()
-        if data:
-            await self._stream.send(data, self._within_deadline(self._timeouts.send))
+        if not data:
+            return
+
+        try:
+            await self._stream.send(data, timeout)
+        except TimeoutError:
+            # Some of it may have been written: a goodbye behind that could be part of another reply.
+            self._conn.send_failed()
+            raise
 
     def _within_deadline(self, timeout: float) -> float:
         left = self._deadline - self._clock()
@@ -415,10 +468,8 @@ class SessionLoop:
         self._conn.tls_established()
 
     async def _say_goodbye(self, why: str, enhanced: str) -> None:
-        try:
-            self._app.show(self.session, self._conn.send(Reply(421, f"closing: {why}", enhanced=enhanced)))
-        except LocalProtocolError:
-            return  # the dialogue is over, or in a handshake
+        with suppress(LocalProtocolError):  # where the dialogue is over, or in a handshake
+            self._show(self._conn.send(Reply(421, f"closing: {why}", enhanced=enhanced)))
 
         await self._try_to_flush()
 

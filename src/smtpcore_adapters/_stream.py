@@ -26,6 +26,9 @@ class Address:
     """The TCP port; 0 for a Unix socket."""
 
     def __str__(self) -> str:
+        if not self.port:
+            return self.host
+
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 

@@ -1,15 +1,17 @@
 """Run servers in anyio, and so in asyncio and in trio."""
 
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from ssl import SSLContext
-from typing import Any, TypeVar, Unpack
+from typing import Any, Literal, TypeVar, Unpack
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
-from anyio.abc import ByteStream, Listener, SocketAttribute, SocketStream
+from anyio.abc import ByteStream, SocketAttribute, SocketListener
 from anyio.streams.tls import TLSAttribute, TLSStream
 
 from ._app import App
@@ -35,36 +37,38 @@ async def serving(
     """
     lobby = Lobby(app, **options)
     multilistener = await anyio.create_tcp_listener(local_host=host, local_port=port)
-    listeners = multilistener.listeners
-    emptied = anyio.Event()
+    listeners = [each for each in multilistener.listeners if isinstance(each, SocketListener)]
+    failure: Exception | None = None
 
-    async def attend(stream: SocketStream) -> None:
-        await lobby.attend(_AnyioStream(stream))
-        if lobby.draining and not len(lobby):
-            emptied.set()
+    async def attend(connection: _Socket) -> None:
+        await lobby.attend(_AnyioStream(connection))
 
-    async def accept(listener: Listener[SocketStream]) -> None:
+    async def accept(listener: socket.socket) -> None:
         while True:
+            await anyio.wait_readable(listener)
             try:
-                sessions.start_soon(attend, await listener.accept())
-            except (OSError, anyio.BrokenResourceError) as exc:
+                sessions.start_soon(attend, _accept(listener))
+            except BlockingIOError:
+                continue  # the client has given up already
+            except OSError as exc:
                 await anyio.sleep(pause_after_accept_error(exc))
 
     async with anyio.create_task_group() as sessions:
-        try:
-            async with multilistener, anyio.create_task_group() as accepting:
-                for listener in listeners:
-                    accepting.start_soon(accept, listener)
-
+        async with multilistener, anyio.create_task_group() as accepting:
+            for listener in listeners:
+                accepting.start_soon(accept, listener.extra(SocketAttribute.raw_socket))
+            try:
                 yield Server(tuple(map(_local_address, listeners)))
+            except Exception as exc:
+                failure = exc  # the task groups would wrap it
+            finally:
                 accepting.cancel_scope.cancel()
-        finally:
-            lobby.drain()
-            with anyio.move_on_after(grace, shield=True):
-                if len(lobby):
-                    await emptied.wait()
 
-            sessions.cancel_scope.cancel()
+        lobby.drain()
+        sessions.cancel_scope.deadline = anyio.current_time() + grace
+
+    if failure:
+        raise failure
 
 
 async def serve(
@@ -88,8 +92,33 @@ async def serve(
 
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             _announce(server, on_ready)
-            async for _ in signals:
-                break
+            await anext(signals)
+
+
+def run(
+    app: App,
+    port: int,
+    *,
+    host: str = "127.0.0.1",
+    grace: float = 30.0,
+    on_ready: Callable[[Address], None] | None = None,
+    backend: Literal["asyncio", "trio"] = "asyncio",
+    **options: Unpack[Options],
+) -> None:
+    """Serve in an event loop of its own until SIGINT or SIGTERM: the blocking form of `serve`."""
+    call = partial(serve, host=host, grace=grace, on_ready=on_ready, handle_signals=True, **options)
+    anyio.run(call, app, port, backend=backend)
+
+
+def _accept(listener: socket.socket) -> "_Socket":
+    connection, name = listener.accept()
+    try:
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return _Socket(connection, address_of(name))
+    except OSError:
+        connection.close()
+        raise
 
 
 def _announce(server: Server, on_ready: Callable[[Address], None] | None) -> None:
@@ -97,83 +126,125 @@ def _announce(server: Server, on_ready: Callable[[Address], None] | None) -> Non
         on_ready(server.address)
 
 
-def _local_address(listener: Listener[SocketStream]) -> Address:
+def _local_address(listener: SocketListener) -> Address:
     address = address_of(listener.extra(SocketAttribute.local_address))
     assert address, "a TCP listener has an address"
     return address
 
 
-class _AnyioStream:
-    """A `Stream` over an anyio socket stream."""
+class _Socket(ByteStream):
+    """A TCP connection that is read on demand only: over asyncio, anyio's own streams read ahead without limit."""
 
-    def __init__(self, stream: SocketStream) -> None:
-        self._stream: ByteStream = stream
+    def __init__(self, connection: socket.socket, peer: Address | None) -> None:
+        self._socket = connection
+        self.peer = peer
+        self.local = address_of(connection.getsockname())
+
+    async def receive(self, max_bytes: int = _READ_SIZE) -> bytes:
+        while True:
+            await anyio.wait_readable(self._socket)
+            try:
+                data = self._socket.recv(max_bytes)
+            except BlockingIOError:
+                continue
+
+            if not data:
+                raise anyio.EndOfStream
+
+            return data
+
+    async def send(self, item: bytes) -> None:
+        await anyio.lowlevel.checkpoint()
+        view = memoryview(item)
+        while view:
+            try:
+                view = view[self._socket.send(view) :]
+            except BlockingIOError:
+                await anyio.wait_writable(self._socket)
+
+    async def send_eof(self) -> None:
+        self._socket.shutdown(socket.SHUT_WR)
+
+    async def aclose(self) -> None:
+        self._socket.close()
+
+
+class _AnyioStream:
+    """A `Stream` over a socket."""
+
+    def __init__(self, connection: _Socket) -> None:
+        self._socket = connection
+        self._encrypted: TLSStream | None = None
         self._interrupted = False
-        self._receiving: anyio.CancelScope | None = None
+        self._receiving = anyio.CancelScope()
 
         self.tls: Tls | None = None
-        self.peer = address_of(stream.extra(SocketAttribute.remote_address, None))
-        self.local = address_of(stream.extra(SocketAttribute.local_address, None))
+        self.peer = connection.peer
+        self.local = connection.local
+
+    @property
+    def _stream(self) -> ByteStream:
+        return self._encrypted or self._socket
 
     async def receive(self, timeout: float) -> bytes:
         if self._interrupted:
             raise Interrupted
 
-        with anyio.move_on_after(timeout) as self._receiving:
-            return await self._receive()
+        with _losses_as_os_errors(), anyio.move_on_after(timeout) as self._receiving:
+            try:
+                return await self._stream.receive(_READ_SIZE)
+            except anyio.EndOfStream:
+                return b""
 
         if self._interrupted:
             raise Interrupted
 
         raise TimeoutError("the client was silent for too long")
 
-    async def _receive(self) -> bytes:
-        try:
-            return await self._stream.receive(_READ_SIZE)
-        except anyio.EndOfStream:
-            return b""
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError) as exc:
-            raise ConnectionResetError("the connection is lost") from exc
-
     async def send(self, data: bytes, timeout: float) -> None:
-        try:
-            with anyio.fail_after(timeout):
-                await self._stream.send(data)
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError) as exc:
-            raise ConnectionResetError("the connection is lost") from exc
+        with _losses_as_os_errors(), anyio.fail_after(timeout):
+            await self._stream.send(data)
 
     async def start_tls(self, context: SSLContext, timeout: float) -> None:
-        try:
-            with anyio.fail_after(timeout):
-                stream = await TLSStream.wrap(self._stream, server_side=True, ssl_context=context)
-        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError) as exc:
-            raise ConnectionResetError("the connection was lost during the TLS handshake") from exc
+        with _losses_as_os_errors(), anyio.fail_after(timeout):
+            self._encrypted = await TLSStream.wrap(
+                self._socket,
+                server_side=True,
+                ssl_context=context,
+                standard_compatible=False,  # the end of data is marked by SMTP itself: TLS need not
+            )
 
-        self._stream = stream
-        self.tls = describe_tls(stream.extra(TLSAttribute.ssl_object))
+        self.tls = describe_tls(self._encrypted.extra(TLSAttribute.ssl_object))
 
     async def aclose(self, timeout: float) -> None:
         try:
             with anyio.move_on_after(timeout):
                 await self._linger()
         finally:
-            await anyio.aclose_forcefully(self._stream)
+            await anyio.aclose_forcefully(self._socket)
 
     async def _linger(self) -> None:
-        try:
-            if isinstance(self._stream, TLSStream):
-                await self._stream.unwrap()
-            else:
-                await self._stream.send_eof()
-                while await self._stream.receive(_READ_SIZE):
-                    pass
-        except (OSError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
-            pass  # either way the connection is closed now
+        # What fails here fails on a connection that is closed either way.
+        if self._encrypted:
+            with suppress(OSError), _losses_as_os_errors():
+                await self._encrypted.unwrap()
+
+        with suppress(OSError), _losses_as_os_errors():
+            await self._socket.send_eof()
+            while True:
+                await self._socket.receive()
 
     def interrupt(self) -> None:
         self._interrupted = True
-        if self._receiving:
-            self._receiving.cancel()
+        self._receiving.cancel()
 
     async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
         return await anyio.to_thread.run_sync(partial(function, *args))
+
+
+@contextmanager
+def _losses_as_os_errors() -> Iterator[None]:
+    try:
+        yield
+    except (anyio.EndOfStream, anyio.BrokenResourceError) as exc:
+        raise ConnectionResetError("the connection is lost") from exc

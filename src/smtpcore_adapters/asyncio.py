@@ -7,7 +7,7 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from functools import partial
 from ssl import SSLContext
 from typing import Any, TypeVar, Unpack, cast
@@ -71,6 +71,19 @@ async def serve(
             await stop.wait()
 
 
+def run(
+    app: App,
+    port: int,
+    *,
+    host: str = "127.0.0.1",
+    grace: float = 30.0,
+    on_ready: Callable[[Address], None] | None = None,
+    **options: Unpack[Options],
+) -> None:
+    """Serve in an event loop of its own until SIGINT or SIGTERM: the blocking form of `serve`."""
+    asyncio.run(serve(app, port, host=host, grace=grace, on_ready=on_ready, handle_signals=True, **options))
+
+
 @contextmanager
 def _calling(function: Callable[[], None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
@@ -84,11 +97,13 @@ def _calling(function: Callable[[], None]) -> Iterator[None]:
 
 
 async def _finish(tasks: set[asyncio.Task[None]], grace: float) -> None:
-    pending = frozenset(tasks)
     try:
-        if pending:
-            await asyncio.wait(pending, timeout=grace)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                while tasks:  # those included that had been accepted, but not begun
+                    await asyncio.wait(tasks)
     finally:
+        pending = tuple(tasks)
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
@@ -103,6 +118,7 @@ class _ProtocolStream(asyncio.Protocol):
         self._input = bytearray()
         self._ended = False
         self._interrupted = False
+        self._in_handshake = False
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
         self._lost = loop.create_future()
@@ -123,8 +139,11 @@ class _ProtocolStream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._input += data
-        self._transport.pause_reading()
         _wake(self._reader)
+        # The last octets of a TLS handshake may come with the first ones behind it: the transport that would be paused
+        # then is the one under TLS, for good.
+        if not self._in_handshake:
+            self._transport.pause_reading()
 
     def eof_received(self) -> bool:
         self._ended = True
@@ -175,17 +194,24 @@ class _ProtocolStream(asyncio.Protocol):
         if self._writer:
             async with asyncio.timeout(timeout):
                 await asyncio.shield(self._writer)
+        else:
+            await asyncio.sleep(0)  # so that a client who pipelines lets others have their turn
 
-            if self._lost.done():
-                raise _lost(self._error)
+        if self._lost.done():
+            raise _lost(self._error)
 
     async def start_tls(self, context: SSLContext, timeout: float) -> None:
         if self._input:
             raise ConnectionAbortedError("plaintext was sent before TLS")
 
-        transport = await self._loop.start_tls(
-            self._transport, self, context, server_side=True, ssl_handshake_timeout=timeout
-        )
+        self._in_handshake = True
+        try:
+            transport = await self._loop.start_tls(
+                self._transport, self, context, server_side=True, ssl_handshake_timeout=timeout
+            )
+        finally:
+            self._in_handshake = False
+
         if transport is None:
             raise ConnectionResetError("the connection was lost during the TLS handshake")
 
@@ -205,12 +231,12 @@ class _ProtocolStream(asyncio.Protocol):
             self._transport.abort()
 
     async def _linger(self, timeout: float) -> None:
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-
         self._interrupted = False
         self._input.clear()
         try:
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+
             async with asyncio.timeout(timeout):
                 while await self.receive(timeout):
                     pass
@@ -227,7 +253,9 @@ class _ProtocolStream(asyncio.Protocol):
             return await asyncio.shield(call)
         except asyncio.CancelledError:
             # The thread cannot be stopped, so what it uses must not be taken from it.
-            await asyncio.wait([call])
+            while not call.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([call])
             raise
 
 

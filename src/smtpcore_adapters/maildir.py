@@ -13,13 +13,14 @@ import os
 import socket
 import time
 from datetime import UTC, datetime
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from smtpcore import Reply
 from smtpcore.trace import received, return_path
 
 from ._session import Message, Session
+from ._stream import Address
 
 logger = logging.getLogger("smtpcore")
 
@@ -42,7 +43,7 @@ class Maildir:
         """The directory with `tmp`, `new` and `cur` in it."""
 
         for name in ("tmp", "new", "cur"):
-            (self.path / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_directory(self.path / name)
 
         probe = Delivery(self.path)
         probe.write(b"")
@@ -116,9 +117,12 @@ class Delivery:
 
     def discard(self) -> None:
         """Forget the file, if it was not committed. Raises nothing."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        file, self._file = self._file, None
+        try:
+            if file is not None:
+                os.close(file)
+        except OSError as exc:
+            logger.warning("%s: %s", self._temporary, exc)
 
         try:
             self._temporary.unlink(missing_ok=True)
@@ -138,7 +142,7 @@ def _trace(session: Session, message: Message) -> bytes:
     fields.append(
         received(
             hello=session.helo,
-            peer=ip_address(session.peer.host) if session.peer else None,
+            peer=_ip_address(session.peer),
             by=session.config.hostname,
             date=datetime.now(UTC).astimezone(),
             id=message.id,
@@ -151,11 +155,30 @@ def _trace(session: Session, message: Message) -> bytes:
     return b"".join(fields)
 
 
+def _ip_address(peer: Address | None) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address(peer.host if peer else "")
+    except ValueError:
+        return None  # a Unix socket
+
+    # A socket that listens for both families writes IPv4 addresses as ::ffff:192.0.2.1 (RFC 4291 2.5.5.2).
+    return (address.version == 6 and address.ipv4_mapped) or address
+
+
 def _unique_name() -> str:
     # https://cr.yp.to/proto/maildir.html: a host name must have neither slash nor colon.
     host = socket.gethostname().replace("/", r"\057").replace(":", r"\072")
     seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
     return f"{seconds}.M{nanoseconds // 1000}P{os.getpid()}Q{next(_counter)}.{host}"
+
+
+def _make_directory(path: Path) -> None:
+    if path.is_dir():
+        return
+
+    _make_directory(path.parent)
+    path.mkdir(mode=0o700, exist_ok=True)
+    _sync_directory(path.parent)
 
 
 def _sync_directory(path: Path) -> None:

@@ -1,0 +1,18 @@
+"""The command `smtpcore`, which is also `python -m smtpcore_adapters`."""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line, or say what it needs."""
+    try:
+        from .cli import main as run
+    except ImportError as exc:
+        print(f"smtpcore: the command line needs {exc.name}: pip install 'smtpcore[cli]'", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

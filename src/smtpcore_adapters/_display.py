@@ -1,0 +1,180 @@
+"""Show on a terminal, or to a log, what a server does."""
+
+# What is shown was sent by strangers. Nothing of it reaches a terminal that could steer it: characters that cannot be
+# printed are replaced, and rich is never asked to interpret markup.
+
+import json
+import logging
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email import message_from_bytes, policy
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.text import Text
+
+from smtpcore import (
+    Command,
+    ConnectionClosed,
+    ConnectionOpened,
+    DataChunk,
+    DataEnd,
+    DataLine,
+    Event,
+    InvalidCommand,
+    InvalidData,
+    Reply,
+    UnknownCommand,
+)
+
+from ._session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_MAX_HEADER = 65_536
+
+
+@dataclass(slots=True)
+class Arrival:
+    """A message, and what became of it."""
+
+    session: str
+    sender: str = ""
+    recipients: list[str] = field(default_factory=list)
+    size: int = 0
+    header: bytearray = field(default_factory=bytearray)
+    reply: Reply | None = None
+
+    @property
+    def subject(self) -> str:
+        """The subject, decoded as far as that is possible."""
+        try:
+            subject = message_from_bytes(bytes(self.header), policy=policy.default)["subject"]
+        except Exception:
+            # The email package raises all sorts of errors for malformed headers, which are none of ours.
+            return ""
+
+        return printable(str(subject or ""))
+
+
+class Arrivals:
+    """An observer that tells of each message when its fate is known."""
+
+    def __init__(self, tell: "Callable[[Arrival], None]") -> None:
+        self._tell = tell
+        self._arrivals: WeakKeyDictionary[Session, Arrival] = WeakKeyDictionary()
+
+    def __call__(self, session: Session, item: Event | Reply) -> None:
+        """Observe one event or reply."""
+        if isinstance(item, DataChunk | DataLine):
+            arrival = self._arrival(session)
+            arrival.size += len(item.data)
+            arrival.header += item.data[: _MAX_HEADER - len(arrival.header)]
+        elif isinstance(item, DataEnd | InvalidData):
+            self._arrival(session).reply = Reply(250)
+        elif isinstance(item, Reply) and session in self._arrivals:
+            arrival = self._arrivals[session]
+            if arrival.reply:
+                del self._arrivals[session]
+                arrival.reply = item
+                self._tell(arrival)
+
+    def _arrival(self, session: Session) -> Arrival:
+        arrival = self._arrivals.get(session)
+        transaction = session.transaction
+        if arrival is None and transaction:
+            recipients = [printable(str(rcpt.forward_path)) for rcpt in transaction.recipients]
+            arrival = Arrival(session.id, printable(str(transaction.mail.reverse_path)), recipients)
+            self._arrivals[session] = arrival
+
+        assert arrival, "a body has a transaction"
+        return arrival
+
+
+class Terminal:
+    """Writes readable lines to standard output."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False, soft_wrap=True)
+
+    def show_arrival(self, arrival: Arrival) -> None:
+        """One line for a message."""
+        line = Text(f"{datetime.now():%H:%M:%S} ")
+        line.append(f"{arrival.sender or '<>'} -> {', '.join(arrival.recipients)}", style="bold")
+        line.append(f"  {decimal(arrival.size)}  {arrival.subject}")
+        if arrival.reply and not arrival.reply.is_positive:
+            line.append(f"  refused: {arrival.reply}", style="red")
+
+        self._console.print(line)
+
+    def show_dialogue(self, session: Session, item: Event | Reply) -> None:
+        """A line for each line of the dialogue, the body left out."""
+        for line in dialogue_lines(item):
+            style = "cyan" if line.startswith("S:") else "green"
+            self._console.print(Text(f"{session.id} {line}", style=style))
+
+
+class JsonLog(logging.Formatter):
+    """Writes each record of the log as one line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as JSON: time, level, message, and what else it carries."""
+        entry: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+        }
+        for name in ("session", "sender", "recipients", "size", "subject", "reply"):
+            if hasattr(record, name):
+                entry[name] = getattr(record, name)
+        if record.exc_info:
+            entry["error"] = self.formatException(record.exc_info)
+
+        return json.dumps(entry)
+
+
+def log_arrival(arrival: Arrival) -> None:
+    """One record for a message, with its properties beside it."""
+    logging.getLogger("smtpcore").info(
+        "message %s",
+        "accepted" if arrival.reply and arrival.reply.is_positive else "refused",
+        extra={
+            "session": arrival.session,
+            "sender": arrival.sender,
+            "recipients": arrival.recipients,
+            "size": arrival.size,
+            "subject": arrival.subject,
+            "reply": str(arrival.reply),
+        },
+    )
+
+
+def log_dialogue(session: Session, item: Event | Reply) -> None:
+    """A record for each line of the dialogue, the body left out."""
+    for line in dialogue_lines(item):
+        logging.getLogger("smtpcore").debug("%s", line, extra={"session": session.id})
+
+
+def dialogue_lines(item: Event | Reply) -> list[str]:
+    """What a person would see of `item` on the wire, `C:` or `S:` first."""
+    if isinstance(item, Reply):
+        return [f"S: {printable(line)}" for line in str(item).splitlines()]
+    if isinstance(item, InvalidCommand):
+        return [f"C: {printable(item.line.decode('utf-8', 'replace'))}"]
+    if isinstance(item, UnknownCommand):
+        return [printable(f"C: {item.verb} {item.argument}".rstrip())]
+    if isinstance(item, Command):
+        return [f"C: {printable(str(item))}"]
+    if isinstance(item, DataEnd | InvalidData):
+        return ["C: ."]
+
+    assert isinstance(item, ConnectionOpened | ConnectionClosed | DataChunk | DataLine)
+    return []
+
+
+def printable(text: str) -> str:
+    """`text` without characters that a terminal would obey."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

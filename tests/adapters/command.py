@@ -1,0 +1,83 @@
+"""Run the command line as a process."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TIMEOUT = 60.0
+
+
+@dataclass
+class Running:
+    """A server that is listening."""
+
+    process: subprocess.Popen[str]
+    host: str
+    port: int
+    maildir: Path
+    errors: list[str] = field(default_factory=list)
+    status: int | None = None
+    output: str = ""
+
+    def messages(self) -> list[bytes]:
+        """The delivered messages, oldest first."""
+        return [path.read_bytes() for path in sorted((self.maildir / "new").iterdir(), key=lambda path: path.name)]
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "smtpcore_adapters", *arguments]
+
+
+def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return subprocess.run(
+        command(*arguments), capture_output=True, text=True, timeout=TIMEOUT, check=False, cwd=cwd, env=_environment()
+    )
+
+
+@contextmanager
+def running(directory: Path, *arguments: str) -> Iterator[Running]:
+    """Run `smtpcore serve` on a free port until the end of the block, and end it with SIGTERM."""
+    maildir = directory / "Maildir"
+    process = subprocess.Popen(
+        command("serve", "--port", "0", "--maildir", str(maildir), *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=_environment(),
+    )
+    watchdog = threading.Timer(10 * TIMEOUT, process.kill)
+    watchdog.start()
+    try:
+        assert process.stderr
+        line = process.stderr.readline()
+        assert line.startswith("listening on "), line + process.stderr.read()
+        host, _, port = line.removeprefix("listening on ").rpartition(":")
+        server = Running(process, host, int(port), maildir)
+        yield server
+        process.send_signal(signal.SIGTERM)
+        server.output, errors = process.communicate(timeout=TIMEOUT)
+        server.errors = errors.splitlines()
+        server.status = process.returncode
+    finally:
+        watchdog.cancel()
+        process.kill()
+        process.communicate()
+
+
+def split_trace(message: bytes) -> tuple[bytes, bytes]:
+    """The trace fields that the server has put on top, and what was sent."""
+    lines: Sequence[bytes] = message.split(b"\r\n")
+    received = next(number for number, line in enumerate(lines) if line.startswith(b"Received:"))
+    end = next(number for number in range(received + 1, len(lines)) if not lines[number].startswith(b"\t"))
+    return b"\r\n".join(lines[:end]) + b"\r\n", b"\r\n".join(lines[end:])
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}

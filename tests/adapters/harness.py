@@ -1,0 +1,169 @@
+"""A server in a thread of its own, on each framework, and a client with a blocking socket."""
+
+import asyncio
+import re
+import select
+import socket
+import ssl
+import struct
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, contextmanager
+from pathlib import Path
+from queue import Queue
+from typing import Any, Final, Literal
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+import smtpcore_adapters
+import smtpcore_adapters.anyio
+import smtpcore_adapters.asyncio
+from smtpcore_adapters import Address, App, Server
+
+BACKENDS: Final = ("asyncio", "anyio-asyncio", "anyio-trio")
+TIMEOUT: Final = 10.0
+"""Seconds after which what is waited for has failed."""
+
+
+def loop_of(backend: str) -> Literal["asyncio", "trio"]:
+    return "trio" if backend == "anyio-trio" else "asyncio"
+
+
+def serving_of(backend: str) -> Callable[..., AbstractAsyncContextManager[Server]]:
+    return smtpcore_adapters.asyncio.serving if backend == "asyncio" else smtpcore_adapters.anyio.serving
+
+
+def module_of(backend: str) -> Any:
+    return smtpcore_adapters.asyncio if backend == "asyncio" else smtpcore_adapters.anyio
+
+
+class Client:
+    """The client's end of a connection."""
+
+    def __init__(self, address: Address, *, receive_buffer: int | None = None) -> None:
+        self.socket = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET)
+        self.socket.settimeout(TIMEOUT)
+        if receive_buffer:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self._input = b""
+        try:
+            self.socket.connect((address.host, address.port))
+        except OSError:
+            self.socket.close()
+            raise
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.socket.close()
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def reply(self) -> str:
+        """The next reply, its lines separated by a newline."""
+        while not (match := re.match(rb"(?:[0-9]{3}-.*\r\n)*[0-9]{3} .*\r\n", self._input)):
+            data = self.socket.recv(65536)
+            assert data, f"the connection was closed behind {self._input!r}"
+            self._input += data
+
+        self._input = self._input[match.end() :]
+        return match[0].decode().rstrip("\r\n").replace("\r\n", "\n")
+
+    def code(self) -> int:
+        """The code of the next reply."""
+        return int(self.reply()[:3])
+
+    def ask(self, line: bytes) -> int:
+        """Send a line, and return the code of the reply."""
+        self.send(line + b"\r\n")
+        return self.code()
+
+    def end(self) -> bytes:
+        """What comes before the end of the stream, which has to be there."""
+        data, self._input = self._input, b""
+        while piece := self.socket.recv(65536):
+            data += piece
+        return data
+
+    def is_closed(self) -> bool:
+        """Wait for the end of the stream, or the reset, behind which nothing more can come."""
+        try:
+            return self.end() == b""
+        except ConnectionError:
+            return True
+
+    def reset(self) -> None:
+        """Abort the connection with an RST."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+    def start_tls(self, context: ssl.SSLContext) -> None:
+        self.socket = context.wrap_socket(self.socket, server_hostname="s.example", suppress_ragged_eofs=False)
+
+    def send_until_blocked(self, block: bytes, most: int) -> int:
+        """Send copies of `block` until the server takes no more. Returns how many octets were sent."""
+        self.socket.setblocking(False)
+        sent = 0
+        try:
+            while sent < most:
+                try:
+                    sent += self.socket.send(block[sent % len(block) :])
+                except (BlockingIOError, ssl.SSLWantWriteError):
+                    if not select.select([], [self.socket], [], 0.3)[1]:
+                        break
+        finally:
+            self.socket.settimeout(TIMEOUT)
+
+        return sent
+
+
+class Running:
+    """A server that runs."""
+
+    def __init__(
+        self, portal: BlockingPortal, pool: ThreadPoolExecutor, app: App, serving: AbstractAsyncContextManager[Server]
+    ) -> None:
+        self.portal = portal
+        self._pool = pool
+        self._left: Future[object] | None = None
+        self.reasons: Queue[str] = Queue()
+        """What the `disconnect` handlers were told."""
+        app.on("disconnect")(lambda session, reason: self.reasons.put(reason))
+        self._serving = portal.wrap_async_context_manager(serving)
+        self.server = self._serving.__enter__()
+
+    def connect(self, *, receive_buffer: int | None = None) -> Client:
+        return Client(self.server.address, receive_buffer=receive_buffer)
+
+    def reason(self) -> str:
+        """Wait until a session has ended, and tell why it has."""
+        return self.reasons.get(timeout=TIMEOUT)
+
+    def leave(self, failure: BaseException | None = None) -> "Future[object]":
+        """Begin to leave the `async with` block; the result comes when it is left."""
+        if self._left is None:
+            kind = type(failure) if failure else None
+            self._left = self._pool.submit(self._serving.__exit__, kind, failure, None)
+
+        return self._left
+
+
+@contextmanager
+def running(backend: str, app: App, **options: Any) -> Iterator[Running]:
+    """Run a server, and leave nothing of it behind."""
+    with ThreadPoolExecutor(1) as pool, start_blocking_portal(loop_of(backend)) as portal:
+        server = Running(portal, pool, app, serving_of(backend)(app, **options))
+        try:
+            yield server
+        finally:
+            server.leave().result(TIMEOUT)
+            if loop_of(backend) == "asyncio":
+                assert portal.call(_own_tasks) == []
+
+
+def _own_tasks() -> list[str]:
+    package = str(Path(smtpcore_adapters.__file__).parent)
+    codes = [(task, getattr(task.get_coro(), "cr_code", None)) for task in asyncio.all_tasks()]
+    return [repr(task) for task, code in codes if code and code.co_filename.startswith(package)]

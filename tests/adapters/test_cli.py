@@ -1,0 +1,285 @@
+"""The command line does what its options say, and says in one line what it cannot do."""
+
+import json
+import os
+import smtplib
+import socket
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.adapters.command import TIMEOUT, Running, run, running, split_trace
+
+
+def connect(server: Running) -> smtplib.SMTP:
+    return smtplib.SMTP("127.0.0.1", server.port, "client.example", timeout=TIMEOUT)
+
+
+def send(server: Running, message: bytes = b"Subject: hello\r\n\r\nbody\r\n", to: str = "b@example.org") -> None:
+    with connect(server) as smtp:
+        smtp.sendmail("a@client.example", [to], message)
+
+
+def test_a_message_is_shown_as_it_arrives(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        send(server, b"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n\r\nbody\r\n")
+
+    (line,) = server.output.splitlines()
+    assert line.endswith("a@client.example -> b@example.org  46 bytes  Gr\xfc\xdfe")
+    assert server.status == 0
+    assert server.errors == []
+
+
+def test_a_refused_message_is_shown_with_its_reply(tmp_path: Path) -> None:
+    with running(tmp_path) as server, connect(server) as smtp:
+        smtp.ehlo()
+        smtp.mail("a@client.example")
+        smtp.rcpt("b@example.org")
+        smtp.putcmd("data")
+        assert smtp.getreply()[0] == 354
+        smtp.send(b"Subject: bare\r\n\r\none\ntwo\r\n.\r\n")
+        assert smtp.getreply()[0] == 550
+
+    assert "refused: 550 5.6.0" in server.output
+    assert server.messages() == []
+
+
+def test_nothing_in_a_message_steers_the_terminal(tmp_path: Path) -> None:
+    with running(tmp_path, "-v") as server:
+        send(server, b"Subject: =?utf-8?q?red=1B=5B31m_[bold]=C2=9B?=\r\n\r\nbody\r\n")
+        with connect(server) as smtp:
+            smtp.docmd("X\x1b[31m")
+
+    assert "\x1b" not in server.output
+    assert "\x9b" not in server.output
+    assert "[bold]" in server.output
+
+
+def test_verbose_shows_the_dialogue(tmp_path: Path) -> None:
+    with running(tmp_path, "-v", "--hostname", "mx.example.org") as server:
+        send(server)
+
+    for line in (
+        "S: 220 mx.example.org ESMTP",
+        "C: EHLO client.example",
+        "C: MAIL FROM:<a@client.example> SIZE=24",
+        "C: RCPT TO:<b@example.org>",
+        "C: DATA",
+        "C: .",
+        "C: QUIT",
+        "S: 221 2.0.0 mx.example.org closing",
+    ):
+        assert line in server.output
+
+
+def test_the_log_may_be_json(tmp_path: Path) -> None:
+    with running(tmp_path, "--log-json", "-v") as server:
+        send(server)
+
+    entries = [json.loads(line) for line in server.errors]
+    (entry,) = [entry for entry in entries if entry["message"] == "message accepted"]
+    assert entry["sender"] == "a@client.example"
+    assert entry["recipients"] == ["b@example.org"]
+    assert entry["size"] == 24
+    assert entry["subject"] == "hello"
+    assert entry["level"] == "info"
+    assert any(entry["message"] == "C: EHLO client.example" for entry in entries)
+    assert server.output == ""
+
+
+def test_accept_takes_the_named_and_postmaster_and_no_one_else(tmp_path: Path) -> None:
+    with running(tmp_path, "--accept", "b@example.org", "--accept", "example.net") as server, connect(server) as smtp:
+        smtp.ehlo()
+        smtp.mail("a@client.example")
+        codes = {
+            address: smtp.docmd(f"RCPT TO:<{address}>")
+            for address in (
+                "b@example.org",
+                "B@EXAMPLE.ORG",
+                "anyone@example.net",
+                "postmaster",
+                "PostMaster@example.org",
+                "c@example.org",
+                "b@elsewhere.example",
+                "postmaster@elsewhere.example",
+            )
+        }
+
+    accepted = [address for address, (code, _) in codes.items() if code == 250]
+    assert accepted == ["b@example.org", "B@EXAMPLE.ORG", "anyone@example.net", "postmaster", "PostMaster@example.org"]
+    assert codes["c@example.org"][1].startswith(b"5.1.1")
+    assert codes["b@elsewhere.example"][1].startswith(b"5.7.1")
+
+
+def test_limits_are_those_of_the_options(tmp_path: Path) -> None:
+    with running(tmp_path, "--max-size", "70000", "--max-recipients", "100") as server, connect(server) as smtp:
+        assert smtp.ehlo()[0] == 250
+        assert smtp.esmtp_features["size"] == "70000"
+        assert smtp.docmd("MAIL FROM:<a@client.example> SIZE=70001")[0] == 552
+        smtp.mail("a@client.example")
+        assert [smtp.rcpt(f"b{number}@example.org")[0] for number in range(101)] == [250] * 100 + [452]
+
+
+def test_a_silent_client_is_sent_away(tmp_path: Path) -> None:
+    with running(tmp_path, "--timeout", "0.1") as server, connect(server) as smtp:
+        code, text = smtp.getreply()
+        assert (code, text[:5]) == (421, b"4.4.2")
+
+
+@pytest.mark.parametrize(("choice", "code"), [("reject", 550), ("normalize", 250), ("accept", 250)])
+def test_bare_newlines_are_treated_as_asked(tmp_path: Path, choice: str, code: int) -> None:
+    with running(tmp_path, "--bare-newlines", choice) as server, connect(server) as smtp:
+        smtp.ehlo()
+        smtp.mail("a@client.example")
+        smtp.rcpt("b@example.org")
+        smtp.docmd("DATA")
+        smtp.send(b"one\ntwo\r\n.\r\n")
+        assert smtp.getreply()[0] == code
+
+    contents = [split_trace(message)[1] for message in server.messages()]
+    assert contents == {"reject": [], "normalize": [b"one\r\ntwo\r\n"], "accept": [b"one\ntwo\r\n"]}[choice]
+
+
+def client_context() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_tls_may_be_implicit(tmp_path: Path, backend: str) -> None:
+    with (
+        running(tmp_path, "--self-signed", "--implicit-tls", "--backend", backend) as server,
+        smtplib.SMTP_SSL("127.0.0.1", server.port, timeout=TIMEOUT, context=client_context()) as smtp,
+    ):
+        assert smtp.noop()[0] == 250
+
+
+def test_tls_may_be_required(tmp_path: Path) -> None:
+    with running(tmp_path, "--self-signed", "--require-tls") as server, connect(server) as smtp:
+        smtp.ehlo()
+        assert smtp.mail("a@client.example")[0] == 530
+        smtp.starttls(context=client_context())
+        smtp.ehlo()
+        assert smtp.mail("a@client.example")[0] == 250
+
+
+def test_the_certificate_may_be_given(tmp_path: Path) -> None:
+    trustme = pytest.importorskip("trustme")
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    certificate.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    files = ["--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem")]
+    with running(tmp_path, *files) as server, connect(server) as smtp:
+        assert smtp.starttls(context=context)[0] == 220
+
+
+def test_sigterm_says_goodbye_to_an_idle_client(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        client = socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT)
+        greeting = client.recv(1000)
+        assert greeting.startswith(b"220 ")
+
+    with client:
+        assert client.recv(1000).startswith(b"421 4.3.2 ")
+        assert client.recv(1000) == b""
+
+    assert server.status == 0
+
+
+# What cannot be done
+
+
+def assert_one_clear_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("smtpcore: ")
+    for word in words:
+        assert word in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--no-such-option"], ["--no-such-option"]),
+        (["--port", "many"], ["--port", "many"]),
+        (["--port", "65536"], ["--port"]),
+        (["--backend", "gevent"], ["--backend"]),
+        (["--timeout", "0"], ["--timeout"]),
+        (["--max-size", "100"], ["max_message_size", "65536"]),
+        (["--max-recipients", "99"], ["max_recipients", "100"]),
+        (["--hostname", "two words"], ["two words"]),
+        (["--accept", "not a domain"], ["--accept", "not a domain"]),
+        (["--host", "0.0.0.0"], ["0.0.0.0", "--accept"]),
+        (["--host", "::"], ["::", "--accept"]),
+        (["--host", "mx.example.org"], ["mx.example.org", "--accept"]),
+        (["--tls-cert", "missing.pem"], ["--tls-key"]),
+        (["--tls-cert", "missing.pem", "--tls-key", "missing.pem"], ["missing.pem", "No such file"]),
+        (["--tls-cert", "garbage.pem", "--tls-key", "garbage.pem"], ["garbage.pem"]),
+        (["--tls-cert", "a.pem", "--tls-key", "b.pem", "--self-signed"], ["--self-signed"]),
+        (["--implicit-tls"], ["--implicit-tls", "--self-signed"]),
+        (["--require-tls"], ["--require-tls", "--self-signed"]),
+        (["--maildir", "garbage.pem"], ["garbage.pem"]),
+        (["--host", "192.0.2.1", "--accept", "example.org", "--port", "0"], ["192.0.2.1"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_what_cannot_be_done_is_one_clear_line_and_status_2(
+    tmp_path: Path, arguments: list[str], words: list[str]
+) -> None:
+    (tmp_path / "garbage.pem").write_text("garbage")
+    assert_one_clear_line(run("serve", *arguments, cwd=tmp_path), *words)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_taken_port_is_one_clear_line(tmp_path: Path, backend: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = run("serve", "--backend", backend, "--port", port, cwd=tmp_path)
+
+    assert_one_clear_line(done, port, "in use")
+
+
+def test_an_unknown_command_is_one_clear_line() -> None:
+    assert_one_clear_line(run("receive"), "receive")
+
+
+def test_without_its_packages_the_command_line_says_which(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['click'] = None; from smtpcore_adapters.__main__ import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert_one_clear_line(done, "click", "smtpcore[cli]")
+
+
+def test_trio_without_its_packages_is_one_clear_line(tmp_path: Path) -> None:
+    code = (
+        "import importlib.util as util; find = util.find_spec;"
+        "util.find_spec = lambda name, *rest: None if name == 'trio' else find(name, *rest);"
+        "import sys; sys.argv[1:] = ['serve', '--backend', 'trio', '--port', '0'];"
+        "from smtpcore_adapters.__main__ import main; main()"
+    )
+    arguments = [sys.executable, "-c", code]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=TIMEOUT, check=False, cwd=tmp_path)
+    assert_one_clear_line(done, "smtpcore[trio]")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["serve", "--help"], ["--version"]])
+def test_help_is_no_error(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert "smtpcore" in done.stdout
+
+
+def test_the_maildir_is_made_where_the_server_starts(tmp_path: Path) -> None:
+    os.mkdir(tmp_path / "empty")
+    done = run("serve", "--host", "192.0.2.1", "--accept", "example.org", cwd=tmp_path / "empty")
+    assert done.returncode == 2
+    assert sorted(path.name for path in (tmp_path / "empty" / "Maildir").iterdir()) == ["cur", "new", "tmp"]

@@ -1,0 +1,374 @@
+"""Delivery into a Maildir."""
+
+import errno
+import os
+import re
+import socket
+import ssl
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smtpcore_adapters import Address, maildir
+from smtpcore_adapters.maildir import Delivery, Maildir
+from tests.adapters.fakes import CONFIG, DATA, EHLO, ENVELOPE, MAIL, QUIT, RCPT, Dialogue, Step, accepting, converse
+
+BODY = b"Subject: x\r\n\r\n.dot\r\n\r\nbytes \xff\xfe\r\n no end of line is touched \r\n"
+STUFFED = BODY.replace(b"\r\n.", b"\r\n..") + b".\r\n"
+
+needs_permissions = pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Path:
+    return tmp_path / "Maildir"
+
+
+def deliver(box: Path, *script: Step, **options: Any) -> Dialogue:
+    return converse(accepting(Maildir(box)), *script, **options)
+
+
+def stored(box: Path) -> list[bytes]:
+    return [path.read_bytes() for path in sorted((box / "new").iterdir())]
+
+
+def leftovers(box: Path) -> list[Path]:
+    return [path for name in ("tmp", "cur") for path in (box / name).iterdir()]
+
+
+def split(message: bytes) -> tuple[str, bytes]:
+    """The trace fields, up to the date of `Received:`, and what follows."""
+    match = re.match(rb"(?s)(.*?\r\n\t[A-Z][a-z]{2}, [^\r\n]*\r\n)(.*)\Z", message)
+    assert match
+    return match[1].decode(), match[2]
+
+
+def fields(box: Path) -> str:
+    [message] = stored(box)
+    return split(message)[0]
+
+
+# What is stored
+
+
+def test_a_message_is_stored_byte_for_byte_behind_its_trace_fields(box: Path) -> None:
+    dialogue = deliver(box, ENVELOPE, STUFFED + QUIT, peer=Address("192.0.2.1", 5))
+    name = f"{dialogue.session.id}.1"
+    assert dialogue.replies[-2] == f"250 2.0.0 Stored as {name}"
+    [message] = stored(box)
+    trace, content = split(message)
+    assert content == BODY
+    assert re.fullmatch(
+        r"Return-Path: <a@c\.example>\r\n"
+        r"X-Original-To: u@s\.example\r\n"
+        r"Received: from c\.example \(\[192\.0\.2\.1\]\)\r\n"
+        rf"\tby s\.example with ESMTP id {re.escape(name)}\r\n"
+        r"\tfor <u@s\.example>;\r\n"
+        r"\t(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d+ [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d [+-]\d{4}\r\n",
+        trace,
+    )
+    assert leftovers(box) == []
+
+
+def test_an_empty_body_is_a_message(box: Path) -> None:
+    deliver(box, ENVELOPE, b".\r\n")
+    assert split(stored(box)[0])[1] == b""
+
+
+def test_a_notification_has_a_null_return_path(box: Path) -> None:
+    deliver(box, EHLO + b"MAIL FROM:<>\r\n" + RCPT + DATA, STUFFED)
+    assert fields(box).startswith("Return-Path: <>\r\nX-Original-To:")
+
+
+def test_each_recipient_is_named_once(box: Path) -> None:
+    deliver(
+        box, EHLO + MAIL + RCPT + b"RCPT TO:<@relay.example:v@s.example>\r\nRCPT TO:<Postmaster>\r\n" + DATA, STUFFED
+    )
+    trace = fields(box)
+    assert re.findall("X-Original-To: (.*)\r\n", trace) == ["u@s.example", "v@s.example", "Postmaster"]
+    assert "\tfor <" not in trace  # RFC 5321 7.2
+    assert re.search(r"with ESMTP id \S+;\r\n\t", trace)
+
+
+HELLOS = {
+    "SMTP": b"HELO c.example\r\n" + MAIL,
+    "ESMTP": EHLO + MAIL,
+    "UTF8SMTP": EHLO + "MAIL FROM:<ä@c.example> SMTPUTF8\r\n".encode(),
+}
+
+
+@pytest.mark.parametrize("keyword", HELLOS)
+def test_received_says_how_the_message_came(keyword: str, box: Path) -> None:
+    deliver(box, HELLOS[keyword] + RCPT + DATA, STUFFED)
+    assert f"by s.example with {keyword} id" in fields(box)
+    assert ("Return-Path: <ä@c.example>" in fields(box)) is (keyword == "UTF8SMTP")
+
+
+def test_received_says_that_the_message_came_over_tls(box: Path) -> None:
+    options = {"config": replace(CONFIG, tls=True), "tls": ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)}
+    deliver(box, EHLO, b"STARTTLS\r\n", ENVELOPE, STUFFED, **options)
+    assert re.search(r"with ESMTPS id \S+ \(TLSv1\.3 TLS_AES_256_GCM_SHA384\)\r\n", fields(box))
+
+
+@pytest.mark.parametrize(
+    ("peer", "expected"),
+    [
+        (Address("192.0.2.1", 5), "from c.example ([192.0.2.1])\r\n"),
+        (Address("2001:db8::1", 5), "from c.example ([IPv6:2001:db8::1])\r\n"),
+        (Address("::ffff:192.0.2.1", 5), "from c.example ([192.0.2.1])\r\n"),
+        (Address("/run/smtp"), "from c.example\r\n"),
+        (None, "from c.example\r\n"),
+    ],
+)
+def test_any_peer_can_be_traced(peer: Address | None, expected: str, box: Path) -> None:
+    deliver(box, ENVELOPE, STUFFED, peer=peer)
+    assert f"Received: {expected}" in fields(box)
+
+
+def test_long_names_leave_lines_short(box: Path) -> None:
+    label = "x" * 60
+    domain = ".".join([label] * 4)
+    local_part = "y" * 64
+    script = f"EHLO {domain}\r\nMAIL FROM:<{local_part}@{domain}>\r\nRCPT TO:<{local_part}@{domain}>\r\n".encode()
+    deliver(box, script + DATA, STUFFED, peer=Address("2001:db8:1111:2222:3333:4444:5555:6666", 5))
+    assert max(map(len, fields(box).split("\r\n"))) <= 998
+
+
+# Where it is stored
+
+
+def test_the_directories_are_created_for_their_owner_only(box: Path) -> None:
+    Maildir(str(box / "deeper"))
+    for path in (box, box / "deeper", *(box / "deeper" / name for name in ("tmp", "new", "cur"))):
+        assert path.stat().st_mode & 0o777 == 0o700 & ~umask()
+
+
+def umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_a_maildir_that_exists_is_used(box: Path) -> None:
+    deliver(box, ENVELOPE, STUFFED)
+    deliver(box, ENVELOPE, STUFFED)
+    assert len(stored(box)) == 2
+    assert leftovers(box) == []
+
+
+@pytest.mark.parametrize("name", [".", "deeper", "tmp", "new", "cur"])
+def test_a_file_in_place_of_a_directory_is_an_error(name: str, box: Path) -> None:
+    place = box / name
+    if place != box:
+        box.mkdir()
+    place.write_bytes(b"")
+    with pytest.raises(OSError, match=r"exists|Not a directory"):
+        Maildir(place if name in (".", "deeper") else box)
+
+
+@needs_permissions
+def test_a_directory_that_cannot_be_written_to_is_an_error(box: Path) -> None:  # pragma: no cover
+    Maildir(box)
+    (box / "tmp").chmod(0o500)
+    with pytest.raises(PermissionError):
+        Maildir(box)
+
+
+def test_messages_are_for_their_owner_only(box: Path) -> None:
+    deliver(box, ENVELOPE, STUFFED)
+    [path] = (box / "new").iterdir()
+    assert path.stat().st_mode & 0o777 == 0o600 & ~umask()
+
+
+def test_names_are_unique_under_concurrency() -> None:
+    with ThreadPoolExecutor(8) as pool:
+        names = list(pool.map(lambda _: maildir._unique_name(), range(2000)))
+    assert len(set(names)) == 2000
+
+
+def test_names_hold_no_slash_and_no_colon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "a/b:c")
+    assert re.fullmatch(r"\d+\.M\d+P\d+Q\d+\.a\\057b\\072c", maildir._unique_name())
+
+
+# Order and failure
+
+
+class Disk:
+    """The functions of `os` by which a message reaches the disk, written down and made to fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, box: Path) -> None:
+        self.calls: list[str] = []
+        self.fails: dict[str, OSError] = {}
+        self._box = box
+        self._names: dict[int, str] = {}
+        for name in ("open", "write", "fsync", "close", "rename"):
+            monkeypatch.setattr(os, name, self._watch(name, getattr(os, name)))
+
+    def _watch(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(target: Any, *args: Any, **options: Any) -> Any:
+            if not (isinstance(target, Path) and target.is_relative_to(self._box)) and target not in self._names:
+                return function(target, *args, **options)
+
+            entry = f"{name} {self._describe(target)}"
+            self.calls.append(entry)
+            result: Any = None
+            if entry not in self.fails or name == "close":
+                result = function(target, *args, **options)
+            if entry in self.fails:
+                raise self.fails[entry]
+            if name == "open":
+                self._names[result] = self._describe(target)
+            if name == "close":
+                del self._names[target]
+            return result
+
+        return call
+
+    def _describe(self, target: Any) -> str:
+        if isinstance(target, int):
+            return self._names[target]
+
+        name = str(target.relative_to(self._box))
+        return re.sub(r"\d+\.M.*", "file", name)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch, box: Path) -> Disk:
+    Maildir(box)
+    return Disk(monkeypatch, box)
+
+
+def test_a_message_is_safe_before_it_is_seen_and_seen_before_it_is_answered(box: Path, disk: Disk) -> None:
+    dialogue = Dialogue(accepting(Maildir(box)), ENVELOPE, STUFFED + QUIT)
+    disk.calls.clear()
+    sends = dialogue.stream.send
+
+    async def send(data: bytes, timeout: float) -> None:
+        if data.startswith(b"250 2.0.0 Stored"):
+            disk.calls.append("reply")
+        await sends(data, timeout)
+
+    dialogue.stream.send = send  # type: ignore[method-assign]
+    dialogue.run()
+    assert disk.calls == [
+        "open tmp/file",
+        *["write tmp/file"] * disk.calls.count("write tmp/file"),
+        "fsync tmp/file",
+        "close tmp/file",
+        "rename tmp/file",
+        "open new",
+        "fsync new",
+        "close new",
+        "reply",
+    ]
+
+
+STEPS = ["open tmp/file", "write tmp/file", "fsync tmp/file", "close tmp/file", "rename tmp/file", "fsync new"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(
+    ("number", "reply"),
+    [
+        (errno.ENOSPC, "452 4.3.1 No space left for this message"),
+        (errno.EDQUOT, "452 4.3.1 No space left for this message"),
+        (errno.EIO, "451 4.3.0 Message {} could not be stored"),
+        (errno.EACCES, "451 4.3.0 Message {} could not be stored"),
+    ],
+)
+def test_a_message_that_cannot_be_stored_leaves_nothing(
+    step: str, number: int, reply: str, box: Path, disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = accepting(Maildir(box))
+    disk.fails[step] = OSError(number, "the secret of the disk")
+    dialogue = converse(app, ENVELOPE, STUFFED + MAIL + RCPT + DATA, STUFFED + QUIT)
+    session = dialogue.session.id
+    assert dialogue.codes == [220, 250, 250, 250, 354, int(reply[:3]), 250, 250, 354, int(reply[:3]), 221]
+    assert dialogue.replies[5] == reply.format(f"{session}.1")
+    assert f"{session}: message {session}.1 could not be stored: [Errno {number}] the secret of the disk" in caplog.text
+    assert not any(record.exc_info for record in caplog.records)
+    assert stored(box) == []
+    assert leftovers(box) == []
+
+
+def test_a_short_write_is_continued(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = accepting(Maildir(box))
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda file, data: write(file, bytes(data[:7])))
+    converse(app, ENVELOPE, STUFFED)
+    assert split(stored(box)[0])[1] == BODY
+
+
+@pytest.mark.parametrize(
+    "script", [(b"one\r\n", b""), (b"one\r\n", ConnectionResetError()), (b"x" * 300_000, b"y\nz\r\n.\r\n")]
+)
+def test_an_aborted_body_leaves_nothing(script: tuple[Step, ...], box: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dialogue = deliver(box, ENVELOPE, *script, config=replace(CONFIG, max_text_line=1_000_000))
+    assert dialogue.codes[-1] in (354, 550)
+    assert stored(box) == []
+    assert leftovers(box) == []
+    assert not any(record.exc_info for record in caplog.records)
+
+
+def test_a_file_that_cannot_be_closed_is_discarded_all_the_same(
+    box: Path, disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = accepting(Maildir(box))
+    disk.fails["close tmp/file"] = OSError(errno.EIO, "no close")
+    disk.fails["write tmp/file"] = OSError(errno.ENOSPC, "no write")
+    assert converse(app, ENVELOPE, STUFFED + QUIT).codes[-2:] == [452, 221]
+    assert "no close" in caplog.text
+    assert leftovers(box) == []
+
+
+def test_a_file_that_cannot_be_removed_is_mentioned(
+    box: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    delivery = Delivery(Maildir(box).path)
+    delivery.write(b"x")
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(errno.EACCES, "no unlink")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    delivery.discard()
+    assert re.search(r"tmp/\S+ is left behind: .*no unlink", caplog.text)
+
+
+def test_directories_are_made_to_last(monkeypatch: pytest.MonkeyPatch, box: Path) -> None:
+    # Without their own entries being safe, no message in them is.
+    synced: list[str] = []
+    sync = maildir._sync_directory
+
+    def watch(path: Path) -> None:
+        synced.append(path.name)
+        sync(path)
+
+    monkeypatch.setattr(maildir, "_sync_directory", watch)
+    Maildir(box / "deeper")
+    assert synced == [box.parent.name, "Maildir", *["deeper"] * 3]
+    Maildir(box / "deeper")
+    assert len(synced) == 5
+
+
+def test_large_messages_are_written_in_pieces(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    write = Delivery.write
+
+    def watch(delivery: Delivery, *pieces: bytes) -> None:
+        sizes.append(sum(map(len, pieces)))
+        write(delivery, *pieces)
+
+    monkeypatch.setattr(Delivery, "write", watch)
+    segment = (b"x" * 998 + b"\r\n") * 64
+    count = 20_000_000 // len(segment)
+    deliver(box, ENVELOPE, *[segment] * count, b".\r\n" + QUIT)
+    [path] = (box / "new").iterdir()
+    assert path.stat().st_size > count * len(segment)
+    assert len(sizes) > 50
+    assert max(sizes) <= 262_144 + len(segment) + 4

@@ -1,0 +1,70 @@
+"""Every example in the README runs, and does what the text around it says."""
+
+import re
+import smtplib
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from smtpcore import ReplyCode
+from smtpcore_adapters import App
+from smtpcore_adapters.anyio import serving
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def run_example(start: str) -> dict[str, Any]:
+    """Execute the one example in which `start` occurs, and return its names."""
+    (example,) = [example for example in EXAMPLES if start in example]
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(example, names)
+    return names
+
+
+def test_each_example_is_tested() -> None:
+    assert len(EXAMPLES) == 2
+
+
+def test_the_server_takes_mail_for_us_only() -> None:
+    app: App = run_example("@app.on")["app"]
+
+    def send(port: int) -> None:
+        with smtplib.SMTP("127.0.0.1", port, "client.example", timeout=10) as smtp:
+            smtp.sendmail("a@client.example", ["b@example.org"], b"Subject: hello\r\n\r\nbody\r\n")
+            with pytest.raises(smtplib.SMTPRecipientsRefused) as refusal:
+                smtp.sendmail("a@client.example", ["b@elsewhere.example"], b"hello\r\n")
+
+        assert refusal.value.recipients == {"b@elsewhere.example": (550, b"5.7.1 We do not relay")}
+
+    async def main() -> None:
+        async with serving(app) as server:
+            await anyio.to_thread.run_sync(send, server.address.port)
+
+    anyio.run(main)
+
+
+def test_the_loop_around_the_core_serves_a_client() -> None:
+    converse = run_example("def converse")["converse"]
+    segments = [
+        b"EHLO client.example\r\nMAIL FROM:<a@client.example>\r\nRCPT TO:<b@example.org>\r\n",
+        b"RCPT TO:<c@elsewhere.example>\r\nDATA\r\n",
+        b"one\r\n..two\r\n.\r\n",
+        b"QUIT\r\n",
+    ]
+    output: list[bytes] = []
+    messages = converse(lambda: segments.pop(0), output.append)
+
+    assert [(str(sender), body) for sender, body in messages] == [("a@client.example", b"one\r\n.two\r\n")]
+    codes = [line[:3] for line in b"".join(output).splitlines() if line[3:4] == b" "]
+    assert codes == [b"220", b"250", b"250", b"250", b"550", b"354", b"250", b"221"]
+
+
+def test_the_constants_of_the_perl_module_are_those_of_the_table() -> None:
+    rows = re.findall(r"^\| `(SMTP_\w+)`[^|]* \| (\d+)[^|]*\| `(\w+)`", README, re.MULTILINE)
+    assert len(rows) == 23
+    for constant, number, name in rows:
+        expected = 214 if constant == "SMTP_SYSTEM_HELP" else int(number)
+        assert ReplyCode[name] == expected

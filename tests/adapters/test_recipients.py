@@ -1,0 +1,73 @@
+"""Who gets mail."""
+
+import pytest
+
+from smtpcore import Path, Rcpt, Reply
+from smtpcore_adapters import App, Session
+from smtpcore_adapters.recipients import AnyRecipient, Recipients
+from tests.adapters.fakes import EHLO, MAIL, Dialogue, converse, step
+
+
+def answer(recipients: AnyRecipient | Recipients, path: str) -> Reply:
+    session: Session = Dialogue(App()).session
+    return step(recipients.on_rcpt(session, Rcpt(Path(path))))
+
+
+TAKEN = [
+    "me@example.org",
+    "ME@EXAMPLE.ORG",
+    '"me"@example.org',
+    "@relay.example:me@example.org",
+    "anyone@example.net",
+    "anyone@[192.0.2.1]",
+    "Postmaster",
+    "postmaster@example.org",
+    "PostMaster@example.net",
+    '"a b"@example.com',
+]
+
+REFUSED = {
+    "you@example.org": "5.1.1",
+    "anyone@sub.example.net": "5.7.1",
+    "me@other.example": "5.7.1",
+    "postmaster@other.example": "5.7.1",
+    "anyone@[192.0.2.2]": "5.7.1",
+    "me@example.net.example": "5.7.1",
+}
+
+
+@pytest.fixture
+def recipients() -> Recipients:
+    return Recipients(["me@example.org", "Example.NET", "[192.0.2.1]", '"a b"@example.com'])
+
+
+@pytest.mark.parametrize("path", TAKEN)
+def test_the_given_addresses_and_domains_get_mail(recipients: Recipients, path: str) -> None:
+    assert answer(recipients, path) == Reply(250, "Recipient accepted", enhanced="2.1.5")
+
+
+@pytest.mark.parametrize("path", REFUSED)
+def test_others_get_none(recipients: Recipients, path: str) -> None:
+    reply = answer(recipients, path)
+    assert reply.code == 550
+    assert reply.enhanced == REFUSED[path]
+
+
+@pytest.mark.parametrize("entry", ["", "@", "me@", "@example.org", "a b", "exa mple.org", "me@example.org>", "é@", "*"])
+def test_what_is_neither_address_nor_domain_is_refused(entry: str) -> None:
+    with pytest.raises(ValueError, match="is neither an address nor a domain"):
+        Recipients([entry])
+
+
+def test_without_entries_only_the_postmaster_gets_mail() -> None:
+    recipients = Recipients([])
+    assert answer(recipients, "Postmaster").code == 250
+    assert answer(recipients, "a@example.org").code == 550
+
+
+def test_any_recipient_is_any() -> None:
+    app = App()
+    app.include(AnyRecipient())
+    assert (
+        converse(app, EHLO + MAIL + b"RCPT TO:<who@ever.example>\r\nRCPT TO:<Postmaster>\r\n").codes[-2:] == [250] * 2
+    )

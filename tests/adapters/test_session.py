@@ -1,0 +1,1004 @@
+"""The session loop, over a stream in memory."""
+
+import asyncio
+import logging
+import ssl
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from smtpcore import (
+    Bodies,
+    Command,
+    ConnectionOpened,
+    DataChunk,
+    DataEnd,
+    DataLine,
+    Ehlo,
+    Event,
+    InvalidCommand,
+    InvalidData,
+    Mail,
+    Rcpt,
+    Reply,
+    UnknownCommand,
+)
+from smtpcore_adapters import Address, App, Message, MessageAborted, Session, Timeouts
+from smtpcore_adapters._app import Handler
+from tests.adapters.fakes import (
+    CONFIG,
+    DATA,
+    EHLO,
+    ENVELOPE,
+    MAIL,
+    QUIT,
+    RCPT,
+    SILENCE,
+    Dialogue,
+    FakeStream,
+    Step,
+    Store,
+    accepting,
+    converse,
+    replies,
+)
+
+BODY = b"Subject: x\r\n\r\nHello\r\n"
+END = b".\r\n"
+TIMEOUTS = Timeouts(greeting=11, command=12, body=13, session=1000, tls=14, send=15, close=16)
+
+
+def boom(session: Session, subject: object) -> Reply | None:
+    raise RuntimeError("the secret of the database")
+
+
+def tracebacks(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.exc_info]
+
+
+# A dialogue
+
+
+def test_a_message_is_received_and_handed_to_the_handler() -> None:
+    store = Store()
+    dialogue = converse(accepting(store), ENVELOPE, BODY + END + QUIT)
+    assert dialogue.codes == [220, 250, 250, 250, 354, 250, 221]
+    assert store.bodies == [BODY]
+    assert dialogue.reasons == ["QUIT"]
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_segments_make_no_difference(size: int) -> None:
+    store = Store()
+    octets = ENVELOPE + BODY + END + QUIT
+    dialogue = converse(accepting(store), *(octets[at : at + size] for at in range(0, len(octets), size)))
+    assert dialogue.codes == [220, 250, 250, 250, 354, 250, 221]
+    assert store.bodies == [BODY]
+
+
+def test_bodies_come_in_lines_where_the_configuration_says_so() -> None:
+    lines: list[bytes] = []
+    app = accepting()
+
+    @app.on("message")
+    async def store(session: Session, message: Message) -> Reply:
+        lines.extend([line async for line in message])
+        return Reply(250)
+
+    converse(app, ENVELOPE, BODY + END + QUIT, config=replace(CONFIG, bodies=Bodies.LINES))
+    assert lines == BODY.splitlines(keepends=True)
+
+
+def test_a_session_knows_what_handlers_ask_for() -> None:
+    app = accepting()
+
+    @app.on("MAIL")
+    def look(session: Session, mail: Mail) -> None:
+        assert session.peer == Address("192.0.2.1", 5)
+        assert session.local == Address("192.0.2.25", 25)
+        assert session.tls is None
+        assert session.identity is None
+        assert session.helo == Ehlo("c.example")
+        assert session.transaction is None
+        assert session.config is CONFIG
+        assert repr(session) == f"<Session {session.id} from 192.0.2.1:5>"
+        session.state.seen = True
+
+    @app.on("RCPT")
+    def look_again(session: Session, rcpt: Rcpt) -> None:
+        raise AssertionError("the first reply decides")
+
+    @app.on("message")
+    async def store(session: Session, message: Message) -> Reply:
+        assert message.id == f"{session.id}.1"
+        assert message.transaction is session.transaction
+        assert str(message.reverse_path) == "a@c.example"
+        assert [str(path) for path in message.forward_paths] == ["u@s.example"]
+        assert session.state.seen
+        assert await session.run_blocking(max, 1, 2) == 2
+        return Reply(250)
+
+    dialogue = converse(app, ENVELOPE, END + QUIT, peer=Address("192.0.2.1", 5))
+    assert dialogue.codes == [220, 250, 250, 250, 354, 250, 221]
+    assert dialogue.session.messages == 1
+
+
+def test_sessions_have_different_ids() -> None:
+    assert len({Dialogue(App()).session.id for _ in range(100)}) == 100
+
+
+def test_replies_to_a_group_of_commands_leave_together() -> None:
+    # RFC 2920 3.2
+    stream = converse(accepting(), EHLO, MAIL + RCPT + RCPT + DATA, END + QUIT).stream
+    assert [len(replies(data)) for data in stream.sent] == [1, 1, 4, 1, 1]
+
+
+def test_the_reply_to_a_body_does_not_wait_for_the_handlers_of_the_next_command() -> None:
+    app = accepting(Store())
+    sent_before: list[bytes] = []
+
+    @app.on("NOOP")
+    def look(session: Session, noop: Command) -> None:
+        sent_before.append(dialogue.stream.output)
+
+    dialogue = Dialogue(app, ENVELOPE, END + b"NOOP\r\n" + QUIT)
+    dialogue.run()
+    assert sent_before[0].endswith(b"Stored\r\n")
+
+
+# Handlers
+
+
+class Recorder:
+    """Writes down under which name it was asked."""
+
+    def __init__(self, name: str, answer: Reply | None, calls: list[str]) -> None:
+        self.name = name
+        self.answer = answer
+        self.calls = calls
+
+    def on_rcpt(self, session: Session, rcpt: Rcpt) -> Reply | None:
+        self.calls.append(self.name)
+        return self.answer
+
+
+def test_the_first_reply_decides_and_none_passes_on() -> None:
+    calls: list[str] = []
+    app = App()
+    for name, answer in (("first", None), ("second", Reply(450, "Later")), ("third", Reply(250))):
+        app.include(Recorder(name, answer, calls))
+
+    assert converse(app, EHLO + MAIL + RCPT).last == "450 4.0.0 Later"
+    assert calls == ["first", "second"]
+
+
+def test_handlers_may_be_coroutine_functions() -> None:
+    app = App()
+
+    @app.on("rcpt")
+    async def take(session: Session, rcpt: Rcpt) -> Reply:
+        return Reply(250, f"Taken from {session.helo}")
+
+    assert "Taken from" in converse(app, EHLO + MAIL + RCPT).last
+
+
+def test_without_a_handler_recipients_are_refused() -> None:
+    dialogue = converse(App(), EHLO + MAIL + RCPT + DATA + QUIT)
+    assert dialogue.codes == [220, 250, 250, 550, 554, 221]
+
+
+def test_without_a_message_handler_no_message_is_accepted() -> None:
+    dialogue = converse(accepting(), ENVELOPE, BODY + END + QUIT)
+    assert dialogue.codes == [220, 250, 250, 250, 354, 554, 221]
+
+
+def test_a_message_handler_that_returns_none_accepts_nothing() -> None:
+    app = accepting()
+
+    @app.on("message")
+    async def pass_on(session: Session, message: Message) -> None:
+        await message.read()
+
+    assert converse(app, ENVELOPE, BODY + END).codes[-1] == 554
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [(Reply(554, "Not for you"), "554 s.example Not for you"), (Reply(421, "Later"), "421 s.example Later")],
+)
+def test_connect_handlers_may_refuse(reply: Reply, expected: str) -> None:
+    app = App()
+    app.on("connect")(lambda session, opened: reply)
+    dialogue = converse(app, EHLO + QUIT)
+    assert dialogue.replies[0] == expected
+    assert dialogue.codes == ([554, 503, 221] if reply.code == 554 else [421])
+    assert dialogue.reasons == ["QUIT" if reply.code == 554 else "421"]
+
+
+def test_connect_handlers_may_set_the_banner() -> None:
+    app = App()
+
+    @app.on("connect")
+    def greet(session: Session, opened: ConnectionOpened) -> Reply:
+        return Reply(220, "s.example ESMTP at your service")
+
+    assert converse(app, QUIT).replies[0] == "220 s.example ESMTP at your service"
+
+
+def test_a_handler_of_the_verb_comes_before_the_default_handler() -> None:
+    app = App()
+    seen: list[tuple[str, UnknownCommand]] = []
+
+    @app.on("XFOO")
+    def foo(session: Session, command: UnknownCommand) -> Reply | None:
+        seen.append(("xfoo", command))
+        return Reply(250, "Foo") if command.argument else None
+
+    @app.on("default")
+    def anything(session: Session, command: UnknownCommand) -> Reply | None:
+        seen.append(("default", command))
+        return Reply(250, "Anything") if command.verb != "XNONE" else None
+
+    dialogue = converse(app, b"xfoo bar\r\n" + b"XFOO\r\n" + b"XBAR 1 2\r\n" + b"XNONE\r\n")
+    assert dialogue.replies[1:] == [
+        "250 2.0.0 Foo",
+        "250 2.0.0 Anything",
+        "250 2.0.0 Anything",
+        "500 5.5.1 Command not recognized",
+    ]
+    assert seen == [
+        ("xfoo", UnknownCommand("XFOO", "bar")),
+        ("xfoo", UnknownCommand("XFOO", "")),
+        ("default", UnknownCommand("XFOO", "")),
+        ("default", UnknownCommand("XBAR", "1 2")),
+        ("default", UnknownCommand("XNONE", "")),
+    ]
+
+
+@pytest.mark.parametrize("verb", ["CONNECT", "MESSAGE", "DISCONNECT", "connect", "message", "Disconnect", "DEFAULT"])
+def test_what_is_no_verb_cannot_be_reached_from_the_wire(verb: str) -> None:
+    app = App()
+    reached: list[object] = []
+    for name in ("message", "disconnect"):
+        app.on(name)(lambda session, subject: reached.append(subject))
+
+    @app.on("connect")
+    def greet(session: Session, opened: ConnectionOpened) -> Reply:
+        reached.append(opened)
+        return Reply(220)
+
+    dialogue = converse(app, verb.encode() + b" x\r\n" + QUIT)
+    assert dialogue.codes == [220, 500, 221]
+    assert reached == [ConnectionOpened(), "QUIT"]
+
+
+def test_the_default_handler_gets_verbs_that_look_like_other_names() -> None:
+    app = App()
+    app.on("default")(lambda session, command: Reply(250, command.verb))
+    assert converse(app, b"MESSAGE\r\nDEFAULT\r\n").replies[1:] == ["250 2.0.0 MESSAGE", "250 2.0.0 DEFAULT"]
+
+
+def test_invalid_commands_reach_no_handler() -> None:
+    app = App()
+    for verb in ("MAIL", "RCPT", "default"):
+        app.on(verb)(boom)
+
+    assert converse(app, EHLO + b"MAIL TO:<x>\r\nRCPT\r\n\x00\r\n").codes == [220, 250, 501, 503, 500]
+
+
+def test_quit_is_answered_by_a_handler_too() -> None:
+    app = App()
+    app.on("QUIT")(lambda session, command: Reply(221, "s.example see you"))
+    assert converse(app, QUIT).last == "221 2.0.0 s.example see you"
+
+
+# Handlers that fail
+
+
+def failing(name: str, handler: Handler) -> App:
+    app = App() if name == "RCPT" else accepting()
+    app.on(name)(handler)
+    return app
+
+
+@pytest.mark.parametrize("garbage", [250, "250 OK", True, b"", ()])
+def test_a_handler_that_returns_garbage_gives_a_451(garbage: object, caplog: pytest.LogCaptureFixture) -> None:
+    dialogue = converse(failing("MAIL", lambda session, mail: cast(Any, garbage)), EHLO + MAIL + QUIT)
+    assert dialogue.replies[2] == f"451 4.3.0 Internal error, session {dialogue.session.id}"
+    assert dialogue.codes == [220, 250, 451, 221]
+    [record] = [record for record in caplog.records if record.exc_info]
+    assert dialogue.session.id in record.getMessage()
+    assert record.__dict__["session"] == dialogue.session.id
+    assert isinstance(record.exc_info and record.exc_info[1], TypeError)
+    assert "a handler returns a Reply or None" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "reply", "script"),
+    [
+        ("MAIL", Reply(354, "Go on"), EHLO + MAIL),
+        ("DATA", Reply(250, "Fine"), EHLO + MAIL + RCPT + DATA),
+        ("message", Reply(354, "More"), ENVELOPE + END),
+        ("EHLO", Reply(250, "s.example", "FAKE"), EHLO),
+        ("NOOP", Reply(250, "Grüße"), b"NOOP\r\n"),
+        ("XFOO", Reply(334, "Go on"), b"XFOO\r\n"),
+    ],
+)
+def test_a_reply_that_may_not_be_sent_gives_a_451(
+    name: str, reply: Reply, script: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    dialogue = converse(failing(name, lambda session, subject: reply), script, QUIT)
+    assert dialogue.codes[-2:] == [451, 221]
+    assert dialogue.session.id in dialogue.replies[-2]
+    assert tracebacks(caplog) == [f"{dialogue.session.id}: the reply of a handler cannot be sent"]
+
+
+@pytest.mark.parametrize("name", ["EHLO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "VRFY", "HELP", "XFOO"])
+def test_a_handler_that_raises_gives_a_451_and_the_session_lives_on(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = b"" if name == "EHLO" else EHLO + (MAIL if name in ("RCPT", "DATA") else b"")
+    before += RCPT if name == "DATA" else b""
+    line = {"EHLO": EHLO, "MAIL": MAIL, "RCPT": RCPT, "VRFY": b"VRFY x\r\n"}.get(name, name.encode() + b"\r\n")
+    dialogue = converse(failing(name, boom), before + line + QUIT)
+    assert dialogue.codes[-2:] == [451, 221]
+    assert f"Internal error, session {dialogue.session.id}" in dialogue.replies[-2]
+    assert b"secret" not in dialogue.stream.output
+    assert "the secret of the database" in caplog.text
+    assert len(tracebacks(caplog)) == 1
+
+
+def test_a_connect_handler_that_raises_ends_the_session_with_a_421(caplog: pytest.LogCaptureFixture) -> None:
+    dialogue = converse(failing("connect", boom), EHLO)
+    assert dialogue.replies == [f"421 s.example internal error, session {dialogue.session.id}"]
+    assert dialogue.reasons == ["421"]
+    assert "the secret of the database" in caplog.text
+
+
+def test_a_connect_handler_whose_reply_may_not_be_sent_ends_the_session_with_a_421() -> None:
+    assert converse(failing("connect", lambda session, opened: Reply(354)), EHLO).codes == [421]
+
+
+def test_a_handler_of_quit_that_raises_delays_no_farewell() -> None:
+    dialogue = converse(failing("QUIT", boom), QUIT)
+    assert dialogue.codes == [220, 221]
+    assert dialogue.reasons == ["QUIT"]
+
+
+def test_disconnect_handlers_may_fail_and_all_of_them_are_called(caplog: pytest.LogCaptureFixture) -> None:
+    app = App()
+    app.on("disconnect")(boom)
+
+    @app.on("disconnect")
+    async def boom_later(session: Session, reason: str) -> None:
+        raise ValueError("second failure")
+
+    dialogue = converse(app, QUIT)
+    assert dialogue.reasons == ["QUIT"]
+    assert dialogue.stream.closings
+    assert "the secret of the database" in caplog.text
+    assert "second failure" in caplog.text
+
+
+# Handlers of messages that fail
+
+
+async def raise_before(session: Session, message: Message) -> Reply:
+    raise RuntimeError("the secret of the database")
+
+
+async def raise_in_the_middle(session: Session, message: Message) -> Reply:
+    async for _ in message:
+        raise RuntimeError("the secret of the database")
+    return Reply(250)
+
+
+async def raise_after(session: Session, message: Message) -> Reply:
+    await message.read()
+    raise RuntimeError("the secret of the database")
+
+
+@pytest.mark.parametrize("handler", [raise_before, raise_in_the_middle, raise_after])
+def test_a_message_handler_that_raises_accepts_nothing_and_loses_no_place(
+    handler: Handler, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = failing("message", handler)
+    dialogue = converse(app, ENVELOPE, b"one\r\n", b"QUIT\r\ntwo\r\n", END + b"NOOP\r\n" + QUIT)
+    assert dialogue.codes == [220, 250, 250, 250, 354, 451, 250, 221]
+    assert dialogue.replies[5] == f"451 4.3.0 Internal error, session {dialogue.session.id}"
+    assert "the secret of the database" in caplog.text
+
+
+def test_a_message_handler_may_decide_without_reading() -> None:
+    app = accepting()
+    app.on("message")(lambda session, message: Reply(554, "No mail on Mondays"))
+    dialogue = converse(app, ENVELOPE, BODY, BODY + END + QUIT)
+    assert dialogue.codes == [220, 250, 250, 250, 354, 554, 221]
+
+
+def test_a_message_handler_may_decide_in_the_middle() -> None:
+    app = accepting()
+
+    @app.on("message")
+    async def look(session: Session, message: Message) -> Reply:
+        async for piece in message:
+            if b"virus" in piece:
+                break
+        return Reply(554, "A virus")
+
+    dialogue = converse(app, ENVELOPE, b"a virus\r\n", BODY + END + QUIT)
+    assert dialogue.replies[-2:] == ["554 5.0.0 A virus", "221 2.0.0 s.example closing"]
+
+
+INVALID: dict[str, tuple[bytes, int]] = {
+    "bare newline": (b"a\nb\r\n", 550),
+    "too large": (b"x" * 998 + b"\r\n", 552),
+    "line too long": (b"y" * 2000 + b"\r\n", 554),
+}
+SMALL = replace(CONFIG, max_message_size=65_536, max_text_line=1000)
+
+
+@pytest.mark.parametrize("read", [True, False])
+@pytest.mark.parametrize("fault", INVALID)
+def test_an_invalid_body_is_refused_whatever_the_handler_says(
+    fault: str, read: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    segment, code = INVALID[fault]
+    app = accepting()
+    aborted: list[str] = []
+
+    @app.on("message")
+    async def accept(session: Session, message: Message) -> Reply:
+        try:
+            if read:
+                await message.read()
+        except MessageAborted as exc:
+            aborted.append(str(exc))
+        return Reply(250, "Stored")
+
+    script = [segment] * (70 if fault == "too large" else 1)
+    dialogue = converse(app, ENVELOPE, *script, BODY + END + QUIT, config=SMALL)
+    assert dialogue.codes == [220, 250, 250, 250, 354, code, 221]
+    assert [text[:3] for text in aborted] == [str(code)] * read
+    assert tracebacks(caplog) == []
+
+
+def test_message_aborted_need_not_be_caught(caplog: pytest.LogCaptureFixture) -> None:
+    store = Store()
+    dialogue = converse(accepting(store), ENVELOPE, b"a\nb\r\n" + END + QUIT)
+    assert dialogue.codes[-2:] == [550, 221]
+    assert store.bodies == []
+    assert tracebacks(caplog) == []
+
+
+def test_every_handler_sees_that_a_message_is_aborted(caplog: pytest.LogCaptureFixture) -> None:
+    app = accepting()
+    aborted = 0
+
+    async def tolerant(session: Session, message: Message) -> None:
+        nonlocal aborted
+        try:
+            async for _ in message:
+                pass
+        except MessageAborted:
+            aborted += 1
+
+    for _ in range(2):
+        app.on("message")(tolerant)
+    dialogue = converse(app, ENVELOPE, b"a\nb\r\n" + END + QUIT)
+    assert dialogue.codes[-2:] == [550, 221]
+    assert aborted == 2
+    assert tracebacks(caplog) == []
+
+
+# Reading a body
+
+
+def test_a_body_can_be_read_twice_and_by_several_handlers() -> None:
+    app = accepting()
+    seen: list[bytes] = []
+
+    @app.on("message")
+    async def scan(session: Session, message: Message) -> None:
+        seen.append(await message.read())
+        seen.append(await message.read())
+
+    @app.on("message")
+    async def iterate(session: Session, message: Message) -> None:
+        seen.append(b"".join([piece async for piece in message]))
+        seen.append(b"".join([piece async for piece in message]))
+
+    app.include(store := Store())
+    assert converse(app, ENVELOPE, BODY, BODY + END + QUIT).codes[-2] == 250
+    assert seen + store.bodies == [BODY + BODY] * 5
+
+
+def test_an_empty_body_has_no_pieces() -> None:
+    app = accepting()
+    pieces: list[bytes] = []
+
+    @app.on("message")
+    async def look(session: Session, message: Message) -> Reply:
+        assert await message.read() == b""
+        pieces.extend([piece async for piece in message])
+        return Reply(250)
+
+    assert converse(app, ENVELOPE, END + QUIT).codes[-2] == 250
+    assert pieces == []
+
+
+def test_a_body_cannot_be_iterated_over_twice() -> None:
+    app = accepting()
+
+    @app.on("message")
+    async def twice(session: Session, message: Message) -> Reply:
+        assert b"".join([piece async for piece in message]) == BODY
+        with pytest.raises(RuntimeError, match="was taken already"):
+            await message.read()
+        with pytest.raises(RuntimeError, match="was taken already"):
+            async for _ in message:
+                pass
+        return Reply(250)
+
+    assert converse(app, ENVELOPE, BODY + END + QUIT).codes[-2] == 250
+
+
+def test_an_exhausted_iterator_stays_exhausted() -> None:
+    app = accepting()
+
+    @app.on("message")
+    async def exhaust(session: Session, message: Message) -> Reply:
+        if session.messages == 2:
+            await message.read()
+        pieces = aiter(message)
+        assert b"".join([piece async for piece in pieces]) == BODY
+        assert [piece async for piece in pieces] == []
+        return Reply(250)
+
+    dialogue = converse(app, ENVELOPE, BODY + END + MAIL + RCPT + DATA, BODY + END + QUIT)
+    assert dialogue.codes[5:] == [250, 250, 250, 354, 250, 221]
+
+
+def test_a_message_cannot_be_read_when_its_handlers_have_returned() -> None:
+    app = accepting()
+    kept: list[Message] = []
+
+    @app.on("message")
+    async def keep(session: Session, message: Message) -> Reply:
+        kept.append(message)
+        if len(kept) == 2:
+            with pytest.raises(RuntimeError, match="have returned"):
+                await kept[0].read()
+            assert await message.read() == b"second\r\n"
+        return Reply(250)
+
+    script = (ENVELOPE, b"first\r\n" + END + MAIL + RCPT + DATA, b"second\r\n" + END + QUIT)
+    assert converse(app, *script).codes[-2:] == [250, 221]
+
+
+# Time limits
+
+
+LIMITS: dict[str, tuple[tuple[Step, ...], float, list[str], int]] = {
+    "greeting": ((SILENCE,), 11, ["timeout"], 2),
+    "command": ((EHLO, SILENCE), 12, ["timeout"], 3),
+    "in a transaction": ((EHLO + MAIL + RCPT, SILENCE), 12, ["timeout"], 5),
+    "behind a refusal to serve": ((EHLO, SILENCE), 12, ["timeout"], 3),
+    "body": ((ENVELOPE, b"one\r\n", SILENCE), 13, ["timeout"], 6),
+}
+
+
+@pytest.mark.parametrize("phase", LIMITS)
+def test_a_silent_client_gets_a_421(phase: str) -> None:
+    script, limit, reasons, count = LIMITS[phase]
+    store = Store()
+    app = accepting(store)
+    if phase == "behind a refusal to serve":
+        app.on("connect")(lambda session, opened: Reply(554))
+
+    dialogue = converse(app, *script, timeouts=TIMEOUTS)
+    assert dialogue.stream.limits[-1] == limit
+    assert dialogue.last == "421 4.4.2 s.example closing: you took too long"
+    assert len(dialogue.replies) == count
+    assert dialogue.reasons == reasons
+    assert dialogue.stream.closings == [16]
+    assert store.bodies == []
+
+
+def test_a_session_ends_at_its_time_limit_however_busy_the_client_is() -> None:
+    def noops(stream: FakeStream) -> list[Step]:
+        return [part for _ in range(60) for part in (stream.passing(100), b"NOOP\r\n")]
+
+    dialogue = Dialogue(App(), timeouts=TIMEOUTS)
+    dialogue.stream.script.extend(noops(dialogue.stream))
+    dialogue.run()
+    assert dialogue.codes == [220] + 10 * [250] + [421]
+    assert dialogue.reasons == ["timeout"]
+
+
+def test_the_time_limit_of_the_session_cuts_the_others() -> None:
+    dialogue = Dialogue(App(), timeouts=TIMEOUTS)
+    dialogue.stream.script.extend([EHLO, dialogue.stream.passing(995), b"NOOP\r\n", SILENCE])
+    dialogue.run()
+    assert dialogue.stream.limits == [11, 12, 5]
+    assert dialogue.reasons == ["timeout"]
+
+
+@pytest.mark.parametrize("name", ["NOOP", "QUIT", "message"])
+def test_a_reply_that_is_due_when_time_is_up_is_sent_before_the_goodbye(name: str) -> None:
+    app = accepting()
+
+    def dawdle(session: Session, subject: object) -> Reply:
+        dialogue.stream.now += 2000
+        return Reply(221 if name == "QUIT" else 250, "Done at last")
+
+    app.on(name)(dawdle)
+    line = ENVELOPE + END if name == "message" else name.encode() + b"\r\n"
+    dialogue = Dialogue(app, line, timeouts=TIMEOUTS)
+    dialogue.run()
+    assert "Done at last" in dialogue.replies[-1 if name == "QUIT" else -2]
+    assert dialogue.codes[-1] == (221 if name == "QUIT" else 421)
+    assert dialogue.reasons == ["timeout"]
+
+
+def test_nothing_is_written_behind_a_reply_that_the_client_does_not_take() -> None:
+    dialogue = Dialogue(App(), EHLO, b"NOOP\r\n", timeouts=TIMEOUTS)
+    dialogue.stream.fail_sending.extend([None, TimeoutError("full")])
+    dialogue.run()
+    assert dialogue.codes == [220]
+    assert dialogue.reasons == ["timeout"]
+
+
+def test_the_goodbye_may_fail(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="smtpcore")
+    dialogue = Dialogue(App(), EHLO, SILENCE)
+    dialogue.stream.fail_sending.extend([None, None, BrokenPipeError("gone")])
+    dialogue.run()
+    assert dialogue.codes == [220, 250]
+    assert dialogue.reasons == ["timeout"]
+    assert "the last reply did not arrive: gone" in caplog.text
+
+
+def test_timeouts_of_handlers_are_not_those_of_the_client() -> None:
+    app = accepting()
+
+    @app.on("NOOP")
+    def ask_database(session: Session, noop: Command) -> Reply:
+        raise TimeoutError("the database")
+
+    @app.on("message")
+    async def deliver(session: Session, message: Message) -> Reply:
+        raise TimeoutError("the database")
+
+    dialogue = converse(app, b"NOOP\r\n" + ENVELOPE, END + QUIT)
+    assert dialogue.codes == [220, 451, 250, 250, 250, 354, 451, 221]
+    assert dialogue.reasons == ["QUIT"]
+
+
+# How a session ends
+
+
+def test_the_end_of_the_body_missing_aborts_the_message(caplog: pytest.LogCaptureFixture) -> None:
+    app = accepting()
+    seen: list[str] = []
+
+    @app.on("message")
+    async def look(session: Session, message: Message) -> Reply:
+        pieces = aiter(message)
+        assert BODY.startswith(await anext(pieces))
+        with pytest.raises(MessageAborted) as caught:
+            await anext(pieces)
+        seen.append(str(caught.value))
+        with pytest.raises(MessageAborted):
+            await anext(pieces)
+        return Reply(250)
+
+    dialogue = converse(app, ENVELOPE, BODY, b"")
+    assert seen == ["the connection was closed inside a body"]
+    assert dialogue.codes == [220, 250, 250, 250, 354]
+    assert dialogue.reasons == ["lost"]
+    assert tracebacks(caplog) == []
+
+
+@pytest.mark.parametrize("handled", [True, False])
+def test_a_connection_lost_in_the_body_aborts_the_message(handled: bool, caplog: pytest.LogCaptureFixture) -> None:
+    store = Store()
+    app = accepting(store) if handled else accepting()
+    dialogue = converse(app, ENVELOPE, BODY, ConnectionResetError())
+    assert store.bodies == []
+    assert dialogue.codes[-1] == 354
+    assert dialogue.reasons == ["lost"]
+    assert dialogue.stream.closings == [0]
+    assert tracebacks(caplog) == []
+
+
+def say_421(session: Session, subject: object) -> Reply:
+    return Reply(421, "Go away")
+
+
+ENDS: dict[str, tuple[tuple[Step, ...], str, float]] = {
+    "QUIT": ((QUIT,), "QUIT", 16),
+    "end of stream": ((EHLO, b""), "closed", 16),
+    "end of stream in a line": ((EHLO, b"NOO", b""), "closed", 16),
+    "end of stream before the first command": ((), "closed", 16),
+    "lost": ((EHLO, ConnectionResetError("reset")), "lost", 0),
+    "silent": ((SILENCE,), "timeout", 16),
+    "a handler says 421": ((b"NOOP\r\n",), "421", 16),
+    "too many errors": ((b"XX\r\n" * 60,), "421", 16),
+    "end of stream in the body": ((ENVELOPE, b"x"), "lost", 0),
+}
+
+
+@pytest.mark.parametrize("way", ENDS)
+def test_disconnect_is_told_once_why(way: str) -> None:
+    script, reason, limit = ENDS[way]
+    app = accepting()
+    app.on("NOOP")(say_421)
+    dialogue = converse(app, *script, timeouts=TIMEOUTS)
+    assert dialogue.reasons == [reason]
+    assert dialogue.stream.closings == [limit]
+
+
+def test_a_write_that_fails_ends_the_session() -> None:
+    dialogue = Dialogue(App(), EHLO, QUIT)
+    dialogue.stream.fail_sending.extend([None, BrokenPipeError()])
+    dialogue.run()
+    assert dialogue.codes == [220]
+    assert dialogue.reasons == ["lost"]
+
+
+def test_cancellation_is_passed_on() -> None:
+    for script in ((EHLO, asyncio.CancelledError()), (ENVELOPE, b"x", asyncio.CancelledError())):
+        dialogue = Dialogue(accepting(Store()), *script)
+        with pytest.raises(asyncio.CancelledError):
+            dialogue.run()
+        assert dialogue.reasons == ["cancelled"]
+        assert dialogue.stream.closings == [0]
+
+
+def test_a_failure_of_the_loop_itself_is_a_421(caplog: pytest.LogCaptureFixture) -> None:
+    dialogue = converse(App(), EHLO, ValueError("the secret of the stream"))
+    assert dialogue.last == f"421 4.3.0 s.example closing: internal error, session {dialogue.session.id}"
+    assert dialogue.reasons == ["failed"]
+    assert "the secret of the stream" in caplog.text
+
+
+def test_what_follows_a_421_is_not_looked_at() -> None:
+    app = accepting()
+    app.on("NOOP")(say_421)
+    app.on("VRFY")(boom)
+    assert converse(app, b"NOOP\r\nVRFY x\r\n").codes == [220, 421]
+
+
+# Draining
+
+
+def test_an_idle_session_is_ended_at_once() -> None:
+    for before in (b"", EHLO, EHLO + MAIL + RCPT):
+        dialogue = Dialogue(accepting(), before or EHLO)
+        dialogue.stream.script.extend([dialogue.loop.drain, b"NOOP\r\n", QUIT])
+        dialogue.run()
+        assert dialogue.last == "421 4.3.2 s.example closing: the server is shutting down"
+        assert list(dialogue.stream.script) == [b"NOOP\r\n", QUIT]
+        assert dialogue.reasons == ["shutdown"]
+
+
+def test_a_session_that_has_not_begun_is_greeted_with_the_421() -> None:
+    dialogue = Dialogue(App(), EHLO)
+    dialogue.loop.drain()
+    dialogue.run()
+    assert dialogue.codes == [421]
+    assert dialogue.reasons == ["shutdown"]
+
+
+def test_a_busy_session_is_ended_before_its_next_command() -> None:
+    app = App()
+
+    @app.on("MAIL")
+    def drain(session: Session, mail: Mail) -> None:
+        dialogue.loop.drain()
+
+    dialogue = Dialogue(app, EHLO, MAIL + b"NOOP\r\n" + QUIT)
+    dialogue.run()
+    assert dialogue.codes == [220, 250, 250, 421]
+    assert dialogue.reasons == ["shutdown"]
+
+
+@pytest.mark.parametrize(("name", "reason"), [("QUIT", "QUIT"), ("NOOP", "421")])
+def test_a_session_that_ends_anyway_keeps_its_reason(name: str, reason: str) -> None:
+    app = App()
+
+    def drain(session: Session, command: Command) -> Reply:
+        dialogue.loop.drain()
+        return Reply(221 if name == "QUIT" else 421, "bye")
+
+    app.on(name)(drain)
+    dialogue = Dialogue(app, f"{name}\r\nRSET\r\n".encode())
+    dialogue.run()
+    assert dialogue.codes[1:] == [221 if name == "QUIT" else 421]
+    assert dialogue.reasons == [reason]
+
+
+@pytest.mark.parametrize("when", ["while waiting for the body", "in the handler", "before the 354"])
+def test_a_body_is_finished_and_answered_before_the_421(when: str) -> None:
+    store = Store()
+    app = accepting()
+
+    @app.on("message")
+    def drain(session: Session, message: Message) -> None:
+        if when == "in the handler":
+            dialogue.loop.drain()
+
+    @app.on("DATA")
+    def drain_early(session: Session, data: Command) -> None:
+        if when == "before the 354":
+            dialogue.loop.drain()
+
+    app.include(store)
+    dialogue = Dialogue(app, ENVELOPE, b"one\r\n")
+    if when == "while waiting for the body":
+        dialogue.stream.script.append(dialogue.loop.drain)
+    dialogue.stream.script.extend([b"two\r\n", END + MAIL])
+    dialogue.run()
+    assert store.bodies == [b"one\r\ntwo\r\n"]
+    assert dialogue.codes == [220, 250, 250, 250, 354, 250, 421]
+    assert dialogue.reasons == ["shutdown"]
+
+
+def test_a_session_that_is_refused_asks_no_connect_handler() -> None:
+    dialogue = Dialogue(failing("connect", boom), EHLO)
+    dialogue.loop.refuse(Reply(421, "closing: full", enhanced="4.7.0"))
+    dialogue.run()
+    assert dialogue.replies == ["421 s.example closing: full"]
+    assert dialogue.reasons == ["421"]
+
+
+# TLS
+
+
+TLS_CONFIG = replace(CONFIG, tls=True)
+CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+
+def test_starttls_forgets_what_was_said_before() -> None:
+    app = accepting()
+    seen: list[tuple[object, bool]] = []
+    app.on("NOOP")(lambda session, noop: seen.append((session.helo, session.tls is not None)))
+    script = (EHLO, b"NOOP\r\n", b"STARTTLS\r\n", b"NOOP\r\n", MAIL, EHLO, QUIT)
+    dialogue = converse(app, *script, config=TLS_CONFIG, tls=CONTEXT, timeouts=TIMEOUTS)
+    assert dialogue.codes == [220, 250, 250, 220, 250, 503, 250, 221]
+    assert "STARTTLS" in dialogue.replies[1]
+    assert "STARTTLS" not in dialogue.replies[6]
+    assert seen == [(Ehlo("c.example"), False), (None, True)]
+    assert dialogue.stream.handshake_limit == 14
+
+
+def test_a_command_behind_starttls_is_never_executed() -> None:
+    dialogue = converse(failing("NOOP", boom), EHLO, b"STARTTLS\r\nNOOP\r\n", QUIT, config=TLS_CONFIG, tls=CONTEXT)
+    assert dialogue.codes == [220, 250, 421]
+    assert dialogue.stream.tls is None
+    assert dialogue.reasons == ["421"]
+
+
+@pytest.mark.parametrize("failure", [ssl.SSLError("no"), TimeoutError("slow"), ConnectionResetError("gone")])
+def test_nothing_is_said_behind_a_handshake_that_failed(failure: OSError, caplog: pytest.LogCaptureFixture) -> None:
+    dialogue = Dialogue(App(), EHLO, b"STARTTLS\r\n", QUIT, config=TLS_CONFIG, tls=CONTEXT)
+    dialogue.stream.fail_handshake = failure
+    dialogue.run()
+    assert dialogue.codes == [220, 250, 220]
+    assert dialogue.reasons == ["lost"]
+    assert dialogue.stream.closings == [0]
+    assert tracebacks(caplog) == []
+
+
+def test_implicit_tls_comes_before_the_greeting() -> None:
+    app = App()
+    seen: list[bool] = []
+    app.on("connect")(lambda session, opened: seen.append(session.tls is not None))
+    dialogue = converse(app, EHLO + QUIT, config=TLS_CONFIG, tls=CONTEXT, implicit_tls=True)
+    assert dialogue.codes == [220, 250, 221]
+    assert "STARTTLS" not in dialogue.replies[1]
+    assert seen == [True]
+
+
+def test_implicit_tls_that_fails_leads_to_no_greeting() -> None:
+    dialogue = Dialogue(App(), EHLO, config=TLS_CONFIG, tls=CONTEXT, implicit_tls=True)
+    dialogue.stream.fail_handshake = ssl.SSLError("no")
+    dialogue.run()
+    assert dialogue.stream.output == b""
+    assert dialogue.reasons == ["lost"]
+
+
+def test_tls_without_a_context_fails() -> None:
+    dialogue = converse(App(), EHLO, b"STARTTLS\r\n", QUIT, config=TLS_CONFIG)
+    assert dialogue.codes == [220, 250, 220]
+    assert dialogue.reasons == ["lost"]
+
+
+def test_draining_waits_for_the_handshake() -> None:
+    app = App()
+
+    @app.on("STARTTLS")
+    def drain(session: Session, command: Command) -> None:
+        dialogue.loop.drain()
+
+    dialogue = Dialogue(app, EHLO, b"STARTTLS\r\n", EHLO, config=TLS_CONFIG, tls=CONTEXT)
+    dialogue.run()
+    assert dialogue.codes == [220, 250, 220, 421]
+    assert dialogue.stream.tls
+    assert dialogue.reasons == ["shutdown"]
+
+
+def test_a_stream_that_finds_plaintext_behind_starttls_ends_the_session() -> None:
+    dialogue = Dialogue(App(), EHLO, b"STARTTLS\r\n", config=TLS_CONFIG, tls=CONTEXT)
+
+    def inject(session: Session, command: Command) -> None:
+        dialogue.loop._conn.receive_data(b"NOOP\r\n")
+
+    dialogue.loop._app.on("STARTTLS")(inject)
+    dialogue.run()
+    assert dialogue.codes[:2] == [220, 250]
+    assert 250 not in dialogue.codes[2:]
+    assert dialogue.stream.tls is None
+
+
+# Observers
+
+
+def test_observers_get_events_and_replies_in_order() -> None:
+    app = accepting(Store())
+    seen: list[Event | Reply] = []
+    app.observe(lambda session, item: seen.append(item))
+    converse(app, b"RCPT\r\n" + ENVELOPE, BODY + END + QUIT)
+    kinds = [f"{item.code}" if isinstance(item, Reply) else type(item).__name__ for item in seen]
+    assert kinds == [
+        *("ConnectionOpened", "220", "InvalidCommand", "503", "Ehlo", "250", "Mail", "250", "Rcpt", "250"),
+        *("Data", "354", "DataChunk", "DataEnd", "250", "Quit", "221"),
+    ]
+    assert seen[1] == Reply(220, "s.example ESMTP")  # as it went out
+    assert isinstance(seen[2], InvalidCommand)
+    assert isinstance(seen[12], DataChunk)
+    assert isinstance(seen[13], DataEnd)
+
+
+def test_observers_see_invalid_data_and_the_goodbye() -> None:
+    app = accepting()
+    seen: list[Event | Reply] = []
+    app.observe(lambda session, item: seen.append(item))
+    config = replace(CONFIG, bodies=Bodies.LINES)
+    converse(app, ENVELOPE, b"one\r\nt\nwo\r\n" + END, SILENCE, config=config)
+    assert DataLine(b"one\r\n") in seen
+    assert any(isinstance(item, InvalidData) for item in seen)
+    assert isinstance(seen[-1], Reply)
+    assert seen[-1].code == 421
+
+
+def test_an_observer_that_raises_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    app = accepting(store := Store())
+
+    def look(session: Session, item: Event | Reply) -> None:
+        raise RuntimeError("the secret of the observer")
+
+    app.observe(look)
+    dialogue = converse(app, ENVELOPE, BODY + END + QUIT)
+    assert dialogue.codes == [220, 250, 250, 250, 354, 250, 221]
+    assert store.bodies == [BODY]
+    assert dialogue.reasons == ["QUIT"]
+    assert "the secret of the observer" in caplog.text
+
+    dialogue = converse(app, SILENCE)
+    assert dialogue.codes == [220, 421]
+    assert dialogue.reasons == ["timeout"]
+
+
+# The log
+
+
+def test_the_log_speaks_of_a_session_by_its_id(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="smtpcore")
+    dialogue = converse(App(), QUIT, peer=Address("2001:db8::1", 5))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{dialogue.session.id}: connection from [2001:db8::1]:5",
+        f"{dialogue.session.id}: disconnected: QUIT",
+    ]
