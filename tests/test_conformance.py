@@ -616,7 +616,7 @@ def test_behind_the_handshake_everything_begins_anew_without_a_greeting() -> Non
     conn = under_tls()
 
     assert conn.data_to_send() == b""
-    assert (conn.state, conn.hello, conn.transaction, conn.tls) == (State.GREETED, None, None, True)
+    assert (conn.state, conn.helo, conn.transaction, conn.tls) == (State.GREETED, None, None, True)
     _, output = drive(conn, [b"DATA\r\n" + TO + FROM + READY + FROM])
     assert [code for code, _ in replies(output)] == [503, 503, 503, 250, 250]
 

@@ -56,7 +56,7 @@ def asking(before: bytes, data: bytes, **changes: Any) -> tuple[Connection, Even
 
 
 def observable(conn: Connection) -> dict[str, object]:
-    names = ("state", "transaction", "hello", "tls", "waiting_for", "trailing_data", "must_flush")
+    names = ("state", "transaction", "helo", "tls", "waiting_for", "trailing_data", "must_flush")
     known = {name: getattr(conn, name) for name in names}
     transaction = conn.transaction
     return known | {"recipients": tuple(transaction.recipients) if transaction else None}
@@ -67,7 +67,7 @@ def observable(conn: Connection) -> dict[str, object]:
 
 def test_a_new_connection_owes_a_greeting_and_hears_nothing_before_it() -> None:
     conn = fresh()
-    assert (conn.state, conn.config, conn.hello, conn.transaction, conn.tls) == (
+    assert (conn.state, conn.config, conn.helo, conn.transaction, conn.tls) == (
         State.CONNECTED,
         CONFIG,
         None,
@@ -599,7 +599,7 @@ def test_a_refused_EHLO_keeps_the_transaction() -> None:
     conn.send(Reply(550))
 
     assert conn.transaction is transaction is not None
-    assert conn.hello == Ehlo("c.example")
+    assert conn.helo == Ehlo("c.example")
 
 
 def test_DATA_may_be_refused() -> None:

@@ -193,7 +193,7 @@ def observed(conn: Connection) -> tuple[object, ...]:
         conn.state,
         transaction,
         recipients,
-        conn.hello,
+        conn.helo,
         conn.tls,
         conn.waiting_for,
         conn.trailing_data,

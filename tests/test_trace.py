@@ -12,7 +12,7 @@ DATE = datetime(2024, 2, 29, 7, 5, 9, tzinfo=UTC)
 
 def field(**changes: Any) -> str:
     values: dict[str, Any] = {
-        "hello": Ehlo("c.example"),
+        "helo": Ehlo("c.example"),
         "peer": IPv4Address("192.0.2.7"),
         "by": "s.example",
         "date": DATE,
@@ -32,7 +32,7 @@ def test_a_message_was_received_from_by_with_id_for_and_when() -> None:
 
 
 def test_what_is_not_known_is_left_out() -> None:
-    assert field(hello=None, peer=None) == (
+    assert field(helo=None, peer=None) == (
         "Received: from unknown\r\n\tby s.example with SMTP id 42;\r\n\tThu, 29 Feb 2024 07:05:09 +0000\r\n"
     )
 
@@ -60,7 +60,7 @@ def test_a_recipient_is_named_without_route_and_in_UTF_8_only_where_that_was_ann
 
 
 @pytest.mark.parametrize(
-    ("hello", "tls", "authenticated", "smtputf8", "keyword"),
+    ("helo", "tls", "authenticated", "smtputf8", "keyword"),
     [
         pytest.param(None, False, False, False, "SMTP", id="nothing was said"),
         pytest.param(Helo("c.example"), False, False, False, "SMTP", id="R3848-1-05: HELO"),
@@ -76,10 +76,10 @@ def test_a_recipient_is_named_without_route_and_in_UTF_8_only_where_that_was_ann
     ],
 )
 def test_the_protocol_has_the_registered_name(
-    hello: Helo | Ehlo | None, tls: bool, authenticated: bool, smtputf8: bool, keyword: str
+    helo: Helo | Ehlo | None, tls: bool, authenticated: bool, smtputf8: bool, keyword: str
 ) -> None:
     """R5321-4.4-13"""
-    assert with_protocol(hello, tls=tls, authenticated=authenticated, smtputf8=smtputf8) == keyword
+    assert with_protocol(helo, tls=tls, authenticated=authenticated, smtputf8=smtputf8) == keyword
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_field_cannot_be_broken_out_of(changes: dict[str, str]) -> None:
 
 def test_no_line_of_a_field_is_longer_than_998_octets() -> None:
     longest = ".".join(["a" * 63] * 7)
-    text = field(hello=Ehlo(longest), by=longest, recipient=Path(f"{longest}@{longest}"), peer=IPv6Address(2**128 - 1))
+    text = field(helo=Ehlo(longest), by=longest, recipient=Path(f"{longest}@{longest}"), peer=IPv6Address(2**128 - 1))
 
     assert max(map(len, text.split("\r\n"))) <= 998
 

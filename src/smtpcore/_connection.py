@@ -63,7 +63,7 @@ class Connection:
 
         self._state = State.CONNECTED
         self._tls = False
-        self._hello: Helo | Ehlo | None = None
+        self._helo: Helo | Ehlo | None = None
         self._dialect = self._make_dialect()
         self._transaction: Transaction | None = None
         self._body: Body | None = None
@@ -95,9 +95,9 @@ class Connection:
         return self._transaction
 
     @property
-    def hello(self) -> Helo | Ehlo | None:
+    def helo(self) -> Helo | Ehlo | None:
         """The accepted HELO or EHLO."""
-        return self._hello
+        return self._helo
 
     @property
     def tls(self) -> bool:
@@ -317,10 +317,10 @@ class Connection:
 
     def _complete(self, asked: Event, reply: Reply) -> Reply:
         lines = reply.lines
-        says_hello = reply.is_positive and isinstance(asked, Helo | Ehlo)
-        if says_hello or isinstance(asked, ConnectionOpened) or reply.code in _NAMES_HOST:
+        says_helo = reply.is_positive and isinstance(asked, Helo | Ehlo)
+        if says_helo or isinstance(asked, ConnectionOpened) or reply.code in _NAMES_HOST:
             lines = (self._with_host(lines[0]), *lines[1:])
-        if says_hello and isinstance(asked, Ehlo):
+        if says_helo and isinstance(asked, Ehlo):
             lines = (*lines, *self._keywords(reply))
         if not all(map(str.isascii, lines)) and not self._may_be_utf8(asked, reply):
             raise LocalProtocolError(f"{reply!r} has non-ASCII text, which this client has not permitted")
@@ -349,7 +349,7 @@ class Connection:
 
     def _enhanced(self, asked: Event, reply: Reply) -> str | None:
         # RFC 2034 section 3 (4): neither in the greeting, nor in replies to HELO and EHLO, nor with 3yz.
-        if self._state is State.CONNECTED or _is_hello(asked) or reply.code // 100 == 3:
+        if self._state is State.CONNECTED or _is_helo(asked) or reply.code // 100 == 3:
             return None
         if "ENHANCEDSTATUSCODES" in self._config.disabled:
             return None
@@ -383,7 +383,7 @@ class Connection:
         elif isinstance(asked, Data):
             self._body = Body(self._config)
         elif isinstance(asked, Helo | Ehlo):
-            self._hello = asked
+            self._helo = asked
             self._dialect = self._make_dialect()
 
     # Writing
@@ -424,14 +424,14 @@ class Connection:
 
         self._state = ON_HANDSHAKE[self._state]
         self._tls = True
-        self._hello = None
+        self._helo = None
         self._transaction = None
         self._dialect = self._make_dialect()
 
     # Small print
 
     def _make_dialect(self) -> Dialect:
-        return dialect_of(self._extensions, self._config, tls=self._tls, extended=isinstance(self._hello, Ehlo))
+        return dialect_of(self._extensions, self._config, tls=self._tls, extended=isinstance(self._helo, Ehlo))
 
     def _broken(self, why: str) -> RemoteProtocolError:
         self._close()
@@ -443,7 +443,7 @@ class Connection:
         self._transaction = None
 
 
-def _is_hello(asked: Event) -> bool:
+def _is_helo(asked: Event) -> bool:
     if isinstance(asked, InvalidCommand):
         # What was no line at all was no EHLO either.
         return asked.reply not in _LINE_FAULTS.values() and verb_of(asked.line) in (Helo.verb, Ehlo.verb)

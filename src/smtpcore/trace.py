@@ -25,7 +25,7 @@ def return_path(path: Path) -> bytes:
 
 def received(
     *,
-    hello: Helo | Ehlo | None,
+    helo: Helo | Ehlo | None,
     peer: "IPv4Address | IPv6Address | None",
     by: str,
     date: "datetime",
@@ -38,7 +38,7 @@ def received(
     """The `Received:` field, CR LF included (RFC 5321 4.4).
 
     Args:
-        hello: how the client named itself.
+        helo: how the client named itself.
         peer: the address that it connected from; None if that was no IP connection.
         by: the name of this server.
         date: when the message was received. It must be aware of its time zone.
@@ -51,8 +51,8 @@ def received(
     Raises:
         LocalProtocolError: `date` has no time zone, or a text has control characters.
     """
-    protocol = with_protocol(hello, tls=tls is not None, authenticated=authenticated, smtputf8=smtputf8)
-    client = hello.domain if hello else "unknown"
+    protocol = with_protocol(helo, tls=tls is not None, authenticated=authenticated, smtputf8=smtputf8)
+    client = helo.domain if helo else "unknown"
     clauses = [f"Received: from {client}{f' ({_literal(peer)})' if peer else ''}"]
     clauses.append(f"by {by} with {protocol} id {id}" + (f" ({tls})" if tls else ""))
     # RFC 5321 7.2 and 6531 3.7.3: one path at the most, and UTF-8 only where it was announced.
@@ -68,9 +68,9 @@ def received(
     return ("\r\n\t".join(clauses) + "\r\n").encode()
 
 
-def with_protocol(hello: Helo | Ehlo | None, *, tls: bool, authenticated: bool, smtputf8: bool) -> str:
+def with_protocol(helo: Helo | Ehlo | None, *, tls: bool, authenticated: bool, smtputf8: bool) -> str:
     """The keyword of the `with` clause (RFC 3848; RFC 6531 section 4.3)."""
-    if not isinstance(hello, Ehlo):
+    if not isinstance(helo, Ehlo):
         return "SMTP"
 
     return ("UTF8SMTP" if smtputf8 else "ESMTP") + ("S" if tls else "") + ("A" if authenticated else "")

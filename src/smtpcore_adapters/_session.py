@@ -65,11 +65,11 @@ class Session:
         self._stream = stream
         self._connection = connection
 
-        self.id = secrets.token_hex(6)
+        self.id: str = secrets.token_hex(6)
         """Under which the log speaks of this session."""
-        self.state = SimpleNamespace()
+        self.state: SimpleNamespace = SimpleNamespace()
         """Free for handlers to keep what they want to remember until the session ends."""
-        self.messages = 0
+        self.messages: int = 0
         """How many bodies were begun."""
 
     @property
@@ -95,7 +95,7 @@ class Session:
     @property
     def helo(self) -> Helo | Ehlo | None:
         """The accepted HELO or EHLO."""
-        return self._connection.hello
+        return self._connection.helo
 
     @property
     def transaction(self) -> Transaction | None:
@@ -212,7 +212,7 @@ class SessionLoop:
         self._implicit_tls = implicit_tls
         self._clock = clock
 
-        self.session = Session(stream, self._conn)
+        self.session: Session = Session(stream, self._conn)
         self._deadline = clock() + timeouts.session
         self._draining = False
         self._refusal: Reply | None = None

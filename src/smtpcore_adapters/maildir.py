@@ -22,7 +22,7 @@ from smtpcore.trace import received, return_path
 from ._session import Message, Session
 from ._stream import Address
 
-logger = logging.getLogger("smtpcore")
+_logger = logging.getLogger("smtpcore")
 
 _WRITE_SIZE = 262_144  # a thread is asked for each piece of this size
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -39,7 +39,7 @@ class Maildir:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         """The directory with `tmp`, `new` and `cur` in it."""
 
         for name in ("tmp", "new", "cur"):
@@ -55,7 +55,7 @@ class Maildir:
         try:
             await self._store(session, message, delivery)
         except OSError as exc:
-            logger.error("%s: message %s could not be stored: %s", session.id, message.id, exc)
+            _logger.error("%s: message %s could not be stored: %s", session.id, message.id, exc)
             if exc.errno in _NO_SPACE:
                 return Reply(452, "No space left for this message", enhanced="4.3.1")
 
@@ -122,12 +122,12 @@ class Delivery:
             if file is not None:
                 os.close(file)
         except OSError as exc:
-            logger.warning("%s: %s", self._temporary, exc)
+            _logger.warning("%s: %s", self._temporary, exc)
 
         try:
             self._temporary.unlink(missing_ok=True)
         except OSError as exc:
-            logger.warning("%s is left behind: %s", self._temporary, exc)
+            _logger.warning("%s is left behind: %s", self._temporary, exc)
 
     @property
     def _temporary(self) -> Path:
@@ -141,7 +141,7 @@ def _trace(session: Session, message: Message) -> bytes:
     fields += [f"X-Original-To: {path.address}\r\n".encode() for path in paths]
     fields.append(
         received(
-            hello=session.helo,
+            helo=session.helo,
             peer=_ip_address(session.peer),
             by=session.config.hostname,
             date=datetime.now(UTC).astimezone(),

@@ -1,0 +1,116 @@
+r"""SASL for both ends of SMTP's AUTH command, without I/O (RFC 4422, RFC 4954).
+
+A mechanism is a small object, made for one exchange. The server's end says what to do next:
+
+    mechanism = make_server("PLAIN", Channel(tls=True))
+    step = mechanism.start(b"\0tim\0tanstaaftanstaaf")
+    while True:
+        match step:
+            case Challenge(data):
+                step = mechanism.respond(...)  # send 334 with data, and wait for the response
+            case CheckPassword(username):
+                step = mechanism.answer(step.matches(passwords.get(username)))
+            case Accepted(identity):
+                break  # 235
+            case Rejected(reason):
+                break  # reason.code, reason.enhanced
+            case _:
+                step = mechanism.answer(None)  # a question that this program has no answer for: no
+
+The client's end answers challenges, and believes in success only if the server proved what it had to:
+
+    mechanism = make_client(choose(offered, credentials, channel), credentials, channel)
+    mechanism.initial()  # goes with the command, if it is not None
+    mechanism.respond(challenge)  # for each 334
+    mechanism.finish()  # on 235
+
+Messages are octets; base64, `=` and `*` belong to SMTP, and so to the connection.
+"""
+
+from ._anonymous import ANONYMOUS_IDENTITY, AnonymousClient, AnonymousServer
+from ._context import DEFAULT_POLICY, PLAINTEXT, Channel, ChannelBinding, Credentials, Policy
+from ._cram import CramClient, CramServer
+from ._external import ExternalClient, ExternalServer
+from ._keys import ScramKeys, scram_keys
+from ._mechanism import MAX_MESSAGE, MAX_NAME, ClientMechanism, Dialogue, Exchange, Refusal, ServerMechanism
+from ._oauth import OAuthBearerClient, OAuthBearerServer, XOAuth2Client, XOAuth2Server
+from ._plain import LoginClient, LoginServer, PlainClient, PlainServer
+from ._scram import ScramClient, ScramServer
+from ._steps import (
+    Accepted,
+    Answer,
+    Challenge,
+    CheckAnonymous,
+    CheckAuthorization,
+    CheckIdentity,
+    CheckPassword,
+    CheckToken,
+    GivePassword,
+    GiveScramKeys,
+    Outcome,
+    Question,
+    Reason,
+    Rejected,
+    Step,
+    TokenError,
+)
+from ._stringprep import saslprep
+from ._table import MECHANISMS, Mechanism, choose, make_client, make_server, offer
+
+__all__ = [
+    "ANONYMOUS_IDENTITY",
+    "DEFAULT_POLICY",
+    "MAX_MESSAGE",
+    "MAX_NAME",
+    "MECHANISMS",
+    "PLAINTEXT",
+    "Accepted",
+    "AnonymousClient",
+    "AnonymousServer",
+    "Answer",
+    "Challenge",
+    "Channel",
+    "ChannelBinding",
+    "CheckAnonymous",
+    "CheckAuthorization",
+    "CheckIdentity",
+    "CheckPassword",
+    "CheckToken",
+    "ClientMechanism",
+    "CramClient",
+    "CramServer",
+    "Credentials",
+    "Dialogue",
+    "Exchange",
+    "ExternalClient",
+    "ExternalServer",
+    "GivePassword",
+    "GiveScramKeys",
+    "LoginClient",
+    "LoginServer",
+    "Mechanism",
+    "OAuthBearerClient",
+    "OAuthBearerServer",
+    "Outcome",
+    "PlainClient",
+    "PlainServer",
+    "Policy",
+    "Question",
+    "Reason",
+    "Refusal",
+    "Rejected",
+    "ScramClient",
+    "ScramKeys",
+    "ScramServer",
+    "ServerMechanism",
+    "Step",
+    "TokenError",
+    "XOAuth2Client",
+    "XOAuth2Server",
+    "choose",
+    "make_client",
+    "make_server",
+    "offer",
+    "saslprep",
+    "scram_keys",
+]

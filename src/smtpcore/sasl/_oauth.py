@@ -1,0 +1,191 @@
+"""OAUTHBEARER (RFC 7628) and XOAUTH2: show a token that another server gave."""
+
+#     OAUTHBEARER   n,a=user@example.com,^A host=server.example.com^A port=587^A auth=Bearer token^A ^A
+#     XOAUTH2       user=user@example.com^A auth=Bearer token^A ^A
+#
+# (without the spaces; ^A is one octet, 1). XOAUTH2 came first and was never standardised; Google and Microsoft
+# describe it. The two differ in their first field, and in what a client says when it was refused.
+#
+# A refusal takes a round of its own, because the reason cannot travel with the outcome (RFC 4422 3.6): the server sends
+# a JSON object as a challenge, the client answers something without meaning, and the outcome follows.
+
+import json
+import re
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+from ._mechanism import MAX_NAME, ClientMechanism, Dialogue, Exchange, Refusal, ServerMechanism, decode, first_response
+from ._saslname import SASLNAME, escape, unescape
+from ._steps import Challenge, CheckToken, Reason, Rejected, TokenError
+
+_SEPARATOR = "\x01"
+
+# RFC 7628 3.1. The flag for channel binding is never "p": these mechanisms have none.
+_match_header = re.compile(rf"[ny],(?:a=({SASLNAME}))?,").fullmatch
+_match_pair = re.compile(r"([A-Za-z]+)=([\t\n\r -~]*)").fullmatch
+_match_bearer = re.compile(r"bearer +([!-~]+)", re.IGNORECASE).fullmatch  # RFC 7628 section 4: in any letter case
+_match_port = re.compile(r"[1-9][0-9]{0,4}").fullmatch
+
+
+class _TokenServer(ServerMechanism):
+    """What the server's ends of both mechanisms have in common."""
+
+    malformed: ClassVar[TokenError]
+    """What is sent to a client that breaks the grammar."""
+    invalid: ClassVar[TokenError]
+    """What is sent to a client whose token is refused without a reason."""
+
+    def exchange(self, initial_response: bytes | None) -> Exchange:
+        """RFC 7628 section 3."""
+        message = yield from first_response(initial_response)
+        # RFC 7628 3.1: this is no first message, only the answer to an error.
+        if message == _SEPARATOR.encode():
+            return Rejected(Reason.INVALID_CREDENTIALS)
+
+        question = self._parse(message)
+        if isinstance(question, TokenError):
+            return (yield from self._refuse(question))
+
+        identity: str | TokenError | None = yield question
+        if not isinstance(identity, str) or not identity:
+            return (yield from self._refuse(identity or self.invalid))
+
+        return (yield from self.authorize(identity, question.username))
+
+    @abstractmethod
+    def take_username(self, fields: list[str]) -> str | None:
+        """Take the user's name out of `fields`, which are then all pairs. Raises `ValueError`."""
+
+    def _parse(self, message: bytes) -> CheckToken | TokenError:
+        try:
+            username, pairs = self._take_apart(decode(message))
+            port = _parse_port(pairs.get("port"))
+        except (ValueError, Refusal):
+            return self.malformed
+
+        # RFC 7628 4.3: a client may leave the token out, in order to be told how to get one.
+        bearer = _match_bearer(pairs.get("auth", ""))
+        return CheckToken(username, bearer[1], pairs.get("host"), port) if bearer else self.invalid
+
+    def _take_apart(self, text: str) -> tuple[str | None, Mapping[str, str]]:
+        if not text.endswith(_SEPARATOR * 2):
+            raise ValueError("the message does not end with two separators")
+
+        fields = text[:-2].split(_SEPARATOR)
+        username = self.take_username(fields)
+        pairs: dict[str, str] = {}
+        for field in fields:
+            pair = _match_pair(field)
+            if pair is None or pair[1] in pairs:
+                raise ValueError("a field is not a pair of key and value, or is there twice")
+            pairs[pair[1]] = pair[2]  # RFC 7628 3.1: keys that nobody knows are ignored
+
+        if username is None:
+            return None, pairs
+        if len(username.encode()) > MAX_NAME:
+            raise ValueError("the name is too long")
+
+        return self.prepare(username), pairs
+
+    def _refuse(self, error: TokenError) -> Exchange:
+        yield Challenge(error.encode())
+        return Rejected(Reason.INVALID_CREDENTIALS)  # RFC 7628 3.2.3: whatever the client said to that
+
+
+class OAuthBearerServer(_TokenServer):
+    """The server's end of OAUTHBEARER: asks `CheckToken`."""
+
+    malformed = TokenError("invalid_request")
+    invalid = TokenError("invalid_token")
+
+    def take_username(self, fields: list[str]) -> str | None:
+        """It is in the header, if anywhere."""
+        header = _match_header(fields.pop(0))
+        if header is None:
+            raise ValueError("the message does not begin with a GS2 header")
+
+        return header[1] and unescape(header[1])
+
+
+class XOAuth2Server(_TokenServer):
+    """The server's end of XOAUTH2: asks `CheckToken`."""
+
+    malformed = TokenError("400")
+    invalid = TokenError("401")
+
+    def take_username(self, fields: list[str]) -> str | None:
+        """It is the first field."""
+        key, _, username = fields.pop(0).partition("=")
+        if key != "user" or not username:
+            raise ValueError("the message does not begin with a user")
+
+        return username
+
+
+class _TokenClient(ClientMechanism):
+    """What the client's ends of both mechanisms have in common."""
+
+    acknowledgment: ClassVar[bytes]
+    """What answers an error."""
+
+    token_error: TokenError | None = None
+    """All that the server said about why it refuses the token."""
+
+    def hear_more(self, challenge: bytes) -> bytes:
+        """The server refuses, and says why."""
+        if self.token_error:
+            self.distrust("sent a challenge after the error that should have been the last")
+
+        self.token_error = _parse_error(challenge)
+        self.error = self.token_error.status
+        return self.acknowledgment
+
+
+class OAuthBearerClient(_TokenClient):
+    """The client's end of OAUTHBEARER."""
+
+    needs = ("token",)
+    can_act_for_others = True
+    acknowledgment = b"\x01"
+
+    def dialogue(self) -> Dialogue:
+        """RFC 7628 3.1."""
+        name = self.credentials.authorization or self.credentials.username
+        pairs = {"host": self.channel.host, "port": self.channel.port, "auth": f"Bearer {self.credentials.token}"}
+        fields = [f"n,{f'a={escape(name)}' if name else ''},"]
+        fields += [f"{key}={value}" for key, value in pairs.items() if value is not None]
+        yield from ()  # unless it is refused, there is one message only
+        return _SEPARATOR.join([*fields, "", ""]).encode()
+
+
+class XOAuth2Client(_TokenClient):
+    """The client's end of XOAUTH2."""
+
+    needs = ("username", "token")
+    acknowledgment = b""
+
+    def dialogue(self) -> Dialogue:
+        """As Google and Microsoft describe it."""
+        yield from ()  # unless it is refused, there is one message only
+        return f"user={self.credentials.username}\x01auth=Bearer {self.credentials.token}\x01\x01".encode()
+
+
+def _parse_port(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not _match_port(text):
+        raise ValueError("the port is not a number")
+
+    return int(text)
+
+
+def _parse_error(challenge: bytes) -> TokenError:
+    # A server that cannot say it in JSON refuses all the same.
+    try:
+        members: dict[str, object] = dict(json.loads(challenge))
+    except (ValueError, TypeError, RecursionError):
+        members = {}
+
+    texts = {key: value for key, value in members.items() if isinstance(value, str)}
+    return TokenError(texts.get("status", "unknown"), texts.get("scope"), texts.get("openid-configuration"))

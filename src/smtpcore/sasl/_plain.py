@@ -1,0 +1,81 @@
+"""The mechanisms that send the password as it is: PLAIN (RFC 4616) and LOGIN."""
+
+# LOGIN was never standardised (draft-murchison-sasl-login). The server asks for the name and then for the password;
+# clients do not look at the words that it uses, and many send the name along with the command.
+
+from ._mechanism import (
+    MAX_NAME,
+    ClientMechanism,
+    Dialogue,
+    Exchange,
+    Refusal,
+    ServerMechanism,
+    decode,
+    first_response,
+)
+from ._steps import Challenge, CheckPassword, Reason, Rejected
+
+
+class PlainServer(ServerMechanism):
+    """The server's end of PLAIN: asks `CheckPassword`."""
+
+    def exchange(self, initial_response: bytes | None) -> Exchange:
+        """RFC 4616 section 2."""
+        message = yield from first_response(initial_response)
+        parts = message.split(b"\0")
+        if len(parts) != 3:
+            raise Refusal(Reason.MALFORMED)
+
+        authzid, authcid, passwd = [decode(part, MAX_NAME) for part in parts]
+        username, password = self.prepare(authcid), self.prepare(passwd)
+        requested = self.prepare(authzid) if authzid else None
+        is_right: bool | None = yield CheckPassword(username, password)
+        if not is_right:
+            return Rejected(Reason.INVALID_CREDENTIALS)
+
+        return (yield from self.authorize(username, requested))
+
+
+class PlainClient(ClientMechanism):
+    """The client's end of PLAIN."""
+
+    needs = ("username", "password")
+    can_act_for_others = True
+
+    def dialogue(self) -> Dialogue:
+        """RFC 4616 section 2. Only the server prepares: it knows how its database did."""
+        credentials = self.credentials
+        yield from ()  # there is one message only
+        return f"{credentials.authorization or ''}\0{credentials.username}\0{credentials.password}".encode()
+
+
+class LoginServer(ServerMechanism):
+    """The server's end of LOGIN: asks `CheckPassword`."""
+
+    def exchange(self, initial_response: bytes | None) -> Exchange:
+        """The name, then the password."""
+        name = initial_response
+        if name is None:
+            name = yield Challenge(b"Username:")
+
+        username = self.prepare(decode(name, MAX_NAME))
+        password = yield Challenge(b"Password:")
+        is_right: bool | None = yield CheckPassword(username, self.prepare(decode(password, MAX_NAME)))
+        if not is_right:
+            return Rejected(Reason.INVALID_CREDENTIALS)
+
+        return (yield from self.authorize(username, None))
+
+
+class LoginClient(ClientMechanism):
+    """The client's end of LOGIN."""
+
+    needs = ("username", "password")
+
+    def dialogue(self) -> Dialogue:
+        """The name, then the password, whatever words the server has for them."""
+        assert self.credentials.username
+        assert self.credentials.password
+        yield None
+        yield self.credentials.username.encode()
+        return self.credentials.password.encode()

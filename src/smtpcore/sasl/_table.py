@@ -1,0 +1,164 @@
+"""The table of mechanisms."""
+
+# One row for each mechanism, the strongest first: what proves the server too, before what does not; what is bound to
+# the TLS channel, before what is not; what keeps the password to itself, before what shows it.
+#
+# Names are compared in upper case, as ASCII: a peer may write them in any (RFC 4954 section 8).
+
+import re
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+
+from .._errors import LocalProtocolError
+from ._anonymous import AnonymousClient, AnonymousServer
+from ._context import DEFAULT_POLICY, PLAINTEXT, Channel, Credentials, Policy
+from ._cram import CramClient, CramServer
+from ._external import ExternalClient, ExternalServer
+from ._mechanism import ClientMechanism, ServerMechanism
+from ._oauth import OAuthBearerClient, OAuthBearerServer, XOAuth2Client, XOAuth2Server
+from ._plain import LoginClient, LoginServer, PlainClient, PlainServer
+from ._scram import ScramClient, ScramServer
+
+_match_name = re.compile(r"[A-Z0-9_-]{1,20}").fullmatch  # RFC 4422 3.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Mechanism:
+    """A SASL mechanism."""
+
+    name: str
+    """Its name, in upper case."""
+    server: type[ServerMechanism]
+    """The server's end."""
+    client: type[ClientMechanism]
+    """The client's end."""
+    fits: Callable[[Channel, bool], bool] = lambda channel, cleartext: True
+    """Whether it may be used on that channel, given whether passwords may be sent without TLS."""
+
+    def __post_init__(self) -> None:
+        if not _match_name(self.name):
+            raise LocalProtocolError(f"{self.name!r} is not a mechanism: 1 to 20 of A-Z, 0-9, hyphen and underscore")
+
+
+def _is_private(channel: Channel, cleartext: bool) -> bool:
+    return channel.tls or cleartext
+
+
+def _is_tls(channel: Channel, cleartext: bool) -> bool:
+    return channel.tls  # RFC 7628 section 3: whoever reads a token has it
+
+
+def _is_bound(channel: Channel, cleartext: bool) -> bool:
+    return bool(channel.bindings)
+
+
+def _is_external(channel: Channel, cleartext: bool) -> bool:
+    return channel.external is not None
+
+
+MECHANISMS: tuple[Mechanism, ...] = (
+    Mechanism(name="EXTERNAL", server=ExternalServer, client=ExternalClient, fits=_is_external),
+    Mechanism(name="SCRAM-SHA-256-PLUS", server=ScramServer, client=ScramClient, fits=_is_bound),
+    Mechanism(name="SCRAM-SHA-1-PLUS", server=ScramServer, client=ScramClient, fits=_is_bound),
+    Mechanism(name="SCRAM-SHA-256", server=ScramServer, client=ScramClient),
+    Mechanism(name="SCRAM-SHA-1", server=ScramServer, client=ScramClient),
+    Mechanism(name="OAUTHBEARER", server=OAuthBearerServer, client=OAuthBearerClient, fits=_is_tls),
+    Mechanism(name="XOAUTH2", server=XOAuth2Server, client=XOAuth2Client, fits=_is_tls),
+    Mechanism(name="CRAM-MD5", server=CramServer, client=CramClient),
+    Mechanism(name="PLAIN", server=PlainServer, client=PlainClient, fits=_is_private),
+    Mechanism(name="LOGIN", server=LoginServer, client=LoginClient, fits=_is_private),
+    Mechanism(name="ANONYMOUS", server=AnonymousServer, client=AnonymousClient),
+)
+"""The built-in mechanisms, the strongest first. Pass `(yours, *MECHANISMS)` to the functions below to add your own."""
+
+
+def make_server(
+    name: str,
+    channel: Channel = PLAINTEXT,
+    policy: Policy = DEFAULT_POLICY,
+    *,
+    mechanisms: Iterable[Mechanism] = MECHANISMS,
+) -> ServerMechanism:
+    """The server's end of one exchange.
+
+    Args:
+        name: the mechanism, in any letter case. Whether it is offered now is for the caller to check, with `offer`.
+        channel: what is known of the connection.
+        policy: what the server decided once for all.
+        mechanisms: the table.
+
+    Raises:
+        LocalProtocolError: there is no such mechanism, or it needs a channel binding and there is none.
+    """
+    row = _find(name, mechanisms)
+    return row.server(row.name, channel, policy)
+
+
+def make_client(
+    name: str, credentials: Credentials, channel: Channel = PLAINTEXT, *, mechanisms: Iterable[Mechanism] = MECHANISMS
+) -> ClientMechanism:
+    """The client's end of one exchange.
+
+    Args:
+        name: the mechanism, in any letter case; `choose` picks one.
+        credentials: who the client is.
+        channel: what is known of the connection.
+        mechanisms: the table.
+
+    Raises:
+        LocalProtocolError: there is no such mechanism, or it cannot use these credentials or this channel.
+    """
+    row = _find(name, mechanisms)
+    return row.client(row.name, credentials, channel)
+
+
+def offer(
+    names: Iterable[str], channel: Channel, *, cleartext: bool = False, mechanisms: Iterable[Mechanism] = MECHANISMS
+) -> tuple[str, ...]:
+    """Those of `names` that a server may offer on this channel, in the order of `names`.
+
+    Passwords and tokens are never to be sent without TLS, unless `cleartext` allows that for passwords; EXTERNAL needs
+    external credentials, and the -PLUS mechanisms a channel binding. Raises `LocalProtocolError` for an unknown name.
+    """
+    table = tuple(mechanisms)
+    rows = [_find(name, table) for name in names]
+    return tuple(row.name for row in rows if row.fits(channel, cleartext))
+
+
+def choose(
+    offered: Collection[str],
+    credentials: Credentials,
+    channel: Channel,
+    *,
+    cleartext: bool = False,
+    mechanisms: Iterable[Mechanism] = MECHANISMS,
+) -> str | None:
+    """The strongest mechanism that a client can use, or None.
+
+    Args:
+        offered: the names that the server sent, in any letter case.
+        credentials: only mechanisms that can use all of them are considered.
+        channel: what is known of the connection.
+        cleartext: whether passwords may be sent without TLS. Tokens never are.
+        mechanisms: the table; its order decides.
+    """
+    names = {_upper(name) for name in offered}
+    for row in mechanisms:
+        if row.name in names and row.fits(channel, cleartext) and row.client.is_enough(credentials):
+            return row.name
+
+    return None
+
+
+def _find(name: str, mechanisms: Iterable[Mechanism]) -> Mechanism:
+    wanted = _upper(name)
+    for row in mechanisms:
+        if row.name == wanted:
+            return row
+
+    raise LocalProtocolError(f"there is no mechanism {name[:40]!r}")
+
+
+def _upper(name: str) -> str:
+    # There are letters beyond ASCII whose capital is an I.
+    return name.upper() if name.isascii() else name

@@ -1,0 +1,79 @@
+"""The arithmetic of SCRAM, and what a server keeps."""
+
+import base64
+from typing import Any
+
+import pytest
+
+from smtpcore import LocalProtocolError
+from smtpcore.sasl import Policy, ScramKeys, scram_keys
+from smtpcore.sasl._keys import decoy_keys
+
+SALT = base64.b64decode("QSXCR+Q6sek8bf92")
+
+
+def test_the_keys_of_the_example() -> None:
+    """RFC 5802 section 5: the keys of user and pencil."""
+    keys = scram_keys("pencil", hash_name="SHA-1", salt=SALT, iterations=4096)
+
+    assert keys.stored_key.hex() == "e9d94660c39d65c38fbad91c358f14da0eef2bd6"
+    assert keys.server_key.hex() == "0fe09258b3ac852ba502cc62ba903eaacdbf7d31"
+    assert (keys.salt, keys.iterations) == (SALT, 4096)
+
+
+def test_the_salt_is_random_and_the_count_is_what_the_RFC_asks_for() -> None:
+    """R5802-5.1-09, R7677-3-02"""
+    one, other = scram_keys("pencil"), scram_keys("pencil")
+
+    assert one.salt != other.salt
+    assert len(one.salt) == Policy().scram_salt_size
+    assert one.iterations == Policy().scram_iterations == 4096
+    assert len(one.stored_key) == 32
+
+
+def test_equal_passwords_have_equal_keys() -> None:
+    """R5802-2.2-01"""
+    assert scram_keys("I\u00adX", salt=SALT) == scram_keys("\u2168", salt=SALT) == scram_keys("IX", salt=SALT)
+
+
+@pytest.mark.parametrize(
+    ("password", "options"),
+    [
+        pytest.param("Secret\u0007", {}, id="prohibited"),
+        pytest.param("Secret\u0221", {}, id="unassigned: the hash is stored"),
+        pytest.param("\u00ad", {}, id="nothing left"),
+        pytest.param("", {}, id="empty"),
+        pytest.param("Secret", {"hash_name": "MD5"}, id="hash"),
+        pytest.param("Secret", {"salt": b""}, id="no salt"),
+        pytest.param("Secret", {"iterations": 0}, id="no iterations"),
+    ],
+)
+def test_keys_that_cannot_be_made(password: str, options: dict[str, Any]) -> None:
+    with pytest.raises(LocalProtocolError) as caught:
+        scram_keys(password, **options)
+
+    assert "Secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "values", [(b"", 4096, b"k", b"k"), (b"s", 0, b"k", b"k"), (b"s", 1, b"", b""), (b"s", 1, b"kk", b"k")]
+)
+def test_keys_that_exist_are_valid(values: tuple[bytes, int, bytes, bytes]) -> None:
+    with pytest.raises(LocalProtocolError):
+        ScramKeys(*values)
+
+
+def test_keys_hide_in_their_repr() -> None:
+    assert repr(ScramKeys(b"salt", 4096, b"Stored", b"Server")) == "ScramKeys(iterations=4096)"
+
+
+def test_a_decoy_is_the_same_each_time_and_nothing_in_it_is_anothers() -> None:
+    def decoy(username: str = "tim", hash_name: str = "SHA-256", secret: bytes | None = None) -> ScramKeys:
+        return decoy_keys(username, hash_name, iterations=4096, salt_size=16, secret=secret)
+
+    assert decoy() == decoy()
+    assert decoy(secret=b"x") == decoy(secret=b"x")
+    salts = {decoy().salt, decoy("kurt").salt, decoy(hash_name="SHA-1").salt, decoy(secret=b"x").salt}
+    assert len(salts) == 4
+    assert len(decoy().salt) == 16
+    assert [len(decoy(hash_name=name).stored_key) for name in ("SHA-1", "SHA-256")] == [20, 32]

@@ -1,0 +1,404 @@
+"""Whose turn it is, and what is true of all mechanisms."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smtpcore import LocalProtocolError, RemoteProtocolError
+from smtpcore.sasl import (
+    MAX_MESSAGE,
+    MECHANISMS,
+    Accepted,
+    Answer,
+    Challenge,
+    Channel,
+    ChannelBinding,
+    CheckAuthorization,
+    CheckIdentity,
+    CheckPassword,
+    CheckToken,
+    ClientMechanism,
+    Credentials,
+    Dialogue,
+    Exchange,
+    GivePassword,
+    GiveScramKeys,
+    Mechanism,
+    Question,
+    Reason,
+    Refusal,
+    Rejected,
+    ServerMechanism,
+    choose,
+    make_client,
+    make_server,
+    scram_keys,
+)
+
+from .helpers import join
+
+CHANNEL = Channel(
+    tls=True,
+    bindings=(ChannelBinding("tls-exporter", b"exported"), ChannelBinding("tls-server-end-point", b"hashed")),
+    external="CN=tim",
+    host="s.example",
+    port=587,
+)
+PASSWORD, TOKEN = "tanstaaf-Secret", "ya29.Secret"
+CREDENTIALS = Credentials(username="tim", password=PASSWORD, token=TOKEN, trace="tim@c.example")
+KEYS = {name: scram_keys(PASSWORD, hash_name=name) for name in ("SHA-1", "SHA-256")}
+NAMES = [row.name for row in MECHANISMS]
+# RFC 5802 section 6: who is bound to nothing may not seem to have been able to.
+UNBOUND = Channel(tls=True, external="CN=tim", host="s.example", port=587)
+
+
+def channel_for(name: str) -> Channel:
+    return CHANNEL if name.endswith("-PLUS") else UNBOUND
+
+
+def answers(question: Question) -> Answer:
+    """Answer as a server that knows one user, tim."""
+    match question:
+        case CheckPassword(username):
+            return question.matches({"tim": PASSWORD}.get(username))
+        case GivePassword(username):
+            return {"tim": PASSWORD}.get(username)
+        case GiveScramKeys(username, hash_name):
+            return KEYS[hash_name] if username == "tim" else None
+        case CheckToken(_, token):
+            return "tim" if token == TOKEN else None
+        case CheckIdentity("CN=tim"):
+            return "tim"
+        case CheckAuthorization("tim", "kurt"):
+            return True
+        case _:
+            return None
+
+
+def welcome(question: Question) -> Answer:
+    """Let anonymous clients in, too."""
+    answer = answers(question)
+    return True if answer is None else answer
+
+
+@pytest.mark.parametrize("with_initial", [True, False])
+@pytest.mark.parametrize("name", NAMES)
+def test_both_ends_agree(name: str, with_initial: bool) -> None:
+    """R4954-4-08, R4954-4-24"""
+    client = make_client(name, CREDENTIALS, channel_for(name))
+    server = make_server(name, channel_for(name))
+
+    exchange = join(client, server, welcome, with_initial=with_initial)
+
+    identity = "anonymous" if name == "ANONYMOUS" else "tim"
+    assert exchange.outcome == Accepted(identity, identity)
+    assert client.error is None
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("EXTERNAL", "ANONYMOUS")])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"username": "tim", "password": "Wrong", "token": "Wrong"},
+        {"username": "nobody", "password": PASSWORD, "token": "Wrong"},
+    ],
+)
+def test_wrong_credentials_are_invalid(name: str, wrong: dict[str, str]) -> None:
+    """R4954-4-23, R4954-4-29"""
+    client = make_client(name, Credentials(**wrong), channel_for(name))
+
+    exchange = join(client, make_server(name, channel_for(name)), answers)
+
+    assert exchange.outcome == Rejected(Reason.INVALID_CREDENTIALS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_program_that_has_no_answers_lets_no_one_in(name: str) -> None:
+    exchange = join(
+        make_client(name, CREDENTIALS, channel_for(name)), make_server(name, channel_for(name)), lambda question: None
+    )
+
+    assert exchange.outcome == Rejected(Reason.INVALID_CREDENTIALS)
+
+
+ACTING = [row.name for row in MECHANISMS if row.client.can_act_for_others]
+
+
+@pytest.mark.parametrize("name", ACTING)
+@pytest.mark.parametrize(
+    ("authorization", "outcome"),
+    [
+        ("kurt", Accepted("tim", "kurt")),
+        ("a=b,c", Rejected(Reason.NOT_AUTHORIZED)),
+        ("tim", Accepted("tim", "tim")),
+    ],
+)
+def test_a_client_acts_for_another_only_where_that_is_allowed(
+    name: str, authorization: str, outcome: Accepted | Rejected
+) -> None:
+    """R4616-2-05, R5802-5.1-02, R4422-A.1-03"""
+    credentials = Credentials(username="tim", password=PASSWORD, token=TOKEN, authorization=authorization)
+    exchange = join(make_client(name, credentials, channel_for(name)), make_server(name, channel_for(name)), answers)
+
+    asked = [question for question in exchange.questions if isinstance(question, CheckAuthorization)]
+    assert exchange.outcome == outcome
+    assert asked == ([] if authorization == "tim" else [CheckAuthorization("tim", authorization)])
+
+
+@pytest.mark.parametrize("name", [name for name in ACTING if name != "EXTERNAL"])
+def test_whether_a_client_may_act_for_another_is_not_asked_before_it_is_known(name: str) -> None:
+    credentials = Credentials(username="tim", password="Wrong", token="Wrong", authorization="kurt")
+    exchange = join(make_client(name, credentials, channel_for(name)), make_server(name, channel_for(name)), answers)
+
+    assert exchange.outcome == Rejected(Reason.INVALID_CREDENTIALS)
+    assert not [question for question in exchange.questions if isinstance(question, CheckAuthorization)]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ACTING])
+def test_a_mechanism_that_cannot_act_for_another_does_not_pretend(name: str) -> None:
+    with pytest.raises(LocalProtocolError, match="cannot act for others"):
+        make_client(name, Credentials(username="tim", password="x", token="x", trace="", authorization="kurt"), CHANNEL)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "EXTERNAL"])
+def test_a_mechanism_says_what_it_needs(name: str) -> None:
+    with pytest.raises(LocalProtocolError, match=r"needs (username|token|trace)"):
+        make_client(name, Credentials(), CHANNEL)
+
+
+# Turns
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_server_that_is_used_out_of_turn_is_as_it_was_before(name: str) -> None:
+    client, server = make_client(name, CREDENTIALS, channel_for(name)), make_server(name, channel_for(name))
+    refuse_to_hear(server)
+    refuse_to_be_answered(server)
+
+    step = server.start()
+    while not isinstance(step, Accepted | Rejected):
+        refuse_to_start(server)
+        if isinstance(step, Challenge):
+            refuse_to_be_answered(server)
+            step = server.respond(client.respond(step.data))
+        else:
+            refuse_to_hear(server)
+            with pytest.raises(LocalProtocolError, match="is answered with"):
+                server.answer(b"Secret")  # type: ignore[arg-type]
+            step = server.answer(welcome(step))
+
+    assert isinstance(step, Accepted)
+    refuse_to_start(server)
+    refuse_to_hear(server)
+    refuse_to_be_answered(server)
+
+
+def refuse_to_start(server: ServerMechanism) -> None:
+    with pytest.raises(LocalProtocolError, match="has begun"):
+        server.start()
+
+
+def refuse_to_hear(server: ServerMechanism) -> None:
+    with pytest.raises(LocalProtocolError, match="no challenge"):
+        server.respond(b"")
+
+
+def refuse_to_be_answered(server: ServerMechanism) -> None:
+    with pytest.raises(LocalProtocolError, match="no question"):
+        server.answer(None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_message_that_is_too_long_is_malformed(name: str) -> None:
+    long = b"x" * (MAX_MESSAGE + 1)
+
+    assert make_server(name, CHANNEL).start(long) == Rejected(Reason.MALFORMED)
+
+    server = make_server(name, CHANNEL)
+    assert isinstance(server.start(), Challenge)
+    assert server.respond(long) == Rejected(Reason.MALFORMED)
+    with pytest.raises(LocalProtocolError):
+        server.respond(b"")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_challenge_that_is_too_long_is_a_fault_of_the_server(name: str) -> None:
+    client = make_client(name, CREDENTIALS, channel_for(name))
+    client.initial()
+
+    with pytest.raises(RemoteProtocolError, match="octets"):
+        client.respond(b"x" * (MAX_MESSAGE + 1))
+    with pytest.raises(LocalProtocolError, match="failed"):
+        client.respond(b"")
+    with pytest.raises(RemoteProtocolError, match="success"):
+        client.finish()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_success_before_the_exchange_is_not_believed(name: str) -> None:
+    client = make_client(name, CREDENTIALS, channel_for(name))
+
+    assert not client.done
+    with pytest.raises(RemoteProtocolError, match="impostor"):
+        client.finish()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_client_begins_once(name: str) -> None:
+    client = make_client(name, CREDENTIALS, channel_for(name))
+    client.initial()
+
+    with pytest.raises(LocalProtocolError, match="has begun"):
+        client.initial()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_a_server_that_speaks_first_begins_with_a_challenge(name: str) -> None:
+    """R4422-5-01"""
+    client = make_client(name, CREDENTIALS, channel_for(name))
+    if name in ("CRAM-MD5", "LOGIN"):
+        assert client.respond(b"<challenge>")
+        return
+
+    with pytest.raises(RemoteProtocolError, match="client speaks first"):
+        client.respond(b"<challenge>")
+
+
+@pytest.mark.parametrize("name", ["PLAIN", "LOGIN", "CRAM-MD5", "EXTERNAL", "ANONYMOUS"])
+def test_there_is_nothing_to_say_after_the_last_response(name: str) -> None:
+    client = make_client(name, CREDENTIALS, channel_for(name))
+    client.initial()
+    while not client.done:
+        client.respond(b"")
+
+    with pytest.raises(RemoteProtocolError, match="after the last one"):
+        client.respond(b"")
+    assert not client.done
+
+
+# Mechanisms of others
+
+
+class PinServer(ServerMechanism):
+    def exchange(self, initial_response: bytes | None) -> Exchange:
+        if (yield Challenge(b"PIN?")) != b"1234":
+            raise Refusal(Reason.INVALID_CREDENTIALS)
+        return (yield from self.authorize("tim", None))
+
+
+class PinClient(ClientMechanism):
+    needs = ("password",)
+
+    def dialogue(self) -> Dialogue:
+        assert self.credentials.password
+        if (yield None) != b"PIN?":
+            raise RemoteProtocolError("what is that?")
+        return self.credentials.password.encode()
+
+
+PIN = Mechanism(name="X-PIN", server=PinServer, client=PinClient)
+ALL = (PIN, *MECHANISMS)
+
+
+def test_users_add_mechanisms_of_their_own() -> None:
+    credentials = Credentials(password="1234")
+    assert choose(["x-pin"], credentials, CHANNEL, mechanisms=ALL) == "X-PIN"
+
+    client = make_client("X-PIN", credentials, mechanisms=ALL)
+    assert join(client, make_server("x-pin", mechanisms=ALL), answers).outcome == Accepted("tim", "tim")
+    wrong = make_client("X-PIN", Credentials(password="12"), mechanisms=ALL)
+    assert join(wrong, make_server("X-PIN", mechanisms=ALL), answers).outcome == Rejected(Reason.INVALID_CREDENTIALS)
+
+
+def test_a_client_that_raised_never_trusts_again() -> None:
+    client = make_client("X-PIN", Credentials(password="1234"), mechanisms=ALL)
+    with pytest.raises(RemoteProtocolError, match="what is that"):
+        client.respond(b"PUK?")
+    with pytest.raises(LocalProtocolError):
+        client.respond(b"PIN?")
+
+    assert not client.done
+
+
+# Secrets
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_secret_is_seen_from_outside(name: str) -> None:
+    client, server = make_client(name, CREDENTIALS, channel_for(name)), make_server(name, channel_for(name))
+    seen: list[object] = [client, server]
+
+    def watch(question: Question) -> Answer:
+        seen.append(question)
+        return welcome(question)
+
+    seen.append(join(client, server, watch).outcome)
+
+    texts = "".join(f"{thing!r}{thing}" for thing in seen)
+    assert name in texts
+    assert "Secret" not in texts
+
+
+# Anything
+
+
+messages = st.one_of(
+    st.none(),
+    st.binary(max_size=200),
+    st.text(alphabet="npyarcsivem=,\0\x01 <>@:BearerauthostABC0123456789\u00e9\u0627", max_size=80).map(str.encode),
+    st.sampled_from(
+        [
+            b"\0tim\0" + PASSWORD.encode(),
+            b"n,,n=tim,r=abc",
+            b"y,,n=tim,r=abc",
+            b"p=tls-exporter,,n=tim,r=abc",
+            b"n,a=kurt,\x01auth=Bearer " + TOKEN.encode() + b"\x01\x01",
+            b"user=tim\x01auth=Bearer x\x01\x01",
+            b"tim 0123456789abcdef0123456789abcdef",
+            b"tim",
+            b"x" * (MAX_MESSAGE + 1),
+        ]
+    ),
+)
+any_answer: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, False, "tim", "", PASSWORD, KEYS["SHA-1"], KEYS["SHA-256"]]
+)
+
+
+@given(st.sampled_from(NAMES), st.booleans(), messages, st.lists(messages, max_size=5), st.data())
+def test_no_message_makes_a_server_raise(
+    name: str, bound: bool, initial: bytes | None, rest: list[bytes | None], data: st.DataObject
+) -> None:
+    server = make_server(name, CHANNEL if bound or name.endswith("-PLUS") else UNBOUND)
+    step = server.start(initial)
+    for message in rest:
+        while not isinstance(step, Challenge | Accepted | Rejected):
+            answer = data.draw(any_answer)
+            try:
+                step = server.answer(answer)
+            except LocalProtocolError:
+                step = server.answer(None)
+
+        if not isinstance(step, Challenge):
+            return
+        step = server.respond(message or b"")
+
+
+@given(st.sampled_from(NAMES), st.lists(messages, min_size=1, max_size=5))
+def test_no_challenge_makes_a_client_raise_what_is_not_documented(name: str, challenges: list[bytes | None]) -> None:
+    client = make_client(name, CREDENTIALS, channel_for(name))
+    client.initial()
+    for challenge in challenges:
+        try:
+            assert isinstance(client.respond(challenge or b""), bytes)
+        except RemoteProtocolError as exc:
+            fault = str(exc)
+            break
+    else:
+        fault = ""
+
+    assert "Secret" not in fault
+    assert not (fault and client.done)
+    assert not (name.startswith("SCRAM") and client.done)

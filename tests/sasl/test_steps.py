@@ -1,0 +1,92 @@
+"""What a server's mechanism says."""
+
+from typing import Any
+
+import pytest
+
+from smtpcore import LocalProtocolError, Reply
+from smtpcore.sasl import (
+    CheckAnonymous,
+    CheckAuthorization,
+    CheckIdentity,
+    CheckPassword,
+    CheckToken,
+    GivePassword,
+    GiveScramKeys,
+    Reason,
+    Rejected,
+    ScramKeys,
+    TokenError,
+    scram_keys,
+)
+
+QUESTIONS: list[tuple[Any, list[object]]] = [
+    (CheckPassword("tim", "Secret"), [True, False]),
+    (GivePassword("tim"), ["Secret"]),
+    (GiveScramKeys("tim", "SHA-256"), [scram_keys("Secret")]),
+    (CheckToken("tim", "Secret", "s.example", 587), ["tim", TokenError()]),
+    (CheckIdentity("CN=tim", "tim"), ["tim"]),
+    (CheckAnonymous("trace"), [True, False]),
+    (CheckAuthorization("tim", "kurt"), [True, False]),
+]
+ANSWERS: list[object] = [True, "Secret", b"Secret", 1, scram_keys("Secret"), TokenError(), object()]
+
+
+@pytest.mark.parametrize(("question", "answers"), QUESTIONS)
+def test_a_question_takes_answers_of_its_types_and_None(question: Any, answers: list[object]) -> None:
+    for answer in (*answers, None):
+        question.check_answer(answer)
+
+    types = tuple(map(type, answers))
+    for answer in ANSWERS:
+        if type(answer) not in types:
+            with pytest.raises(LocalProtocolError, match=type(question).__name__) as caught:
+                question.check_answer(answer)
+            assert "Secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("question", [question for question, _ in QUESTIONS])
+def test_a_question_hides_secrets_in_its_repr(question: Any) -> None:
+    assert "Secret" not in repr(question)
+    assert "Secret" not in str(question)
+
+
+def test_keys_of_another_hash_are_no_answer() -> None:
+    with pytest.raises(LocalProtocolError, match="SHA-1"):
+        GiveScramKeys("tim", "SHA-1").check_answer(ScramKeys(b"salt", 4096, b"k" * 32, b"k" * 32))
+
+
+@pytest.mark.parametrize(
+    ("password", "matches"), [("tanstaaf", True), ("tanstaaff", False), ("t\u00e9", False), ("", False), (None, False)]
+)
+def test_a_password_is_compared(password: str | None, matches: bool) -> None:
+    assert CheckPassword("tim", "tanstaaf").matches(password) is matches
+
+
+def test_a_user_who_does_not_exist_has_no_empty_password() -> None:
+    assert not CheckPassword("tim", "").matches(None)
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_reason_has_its_reply(reason: Reason) -> None:
+    reply = Reply(reason.code, "No", enhanced=reason.enhanced)
+
+    assert not reply.is_positive
+    assert reason.text
+    assert Rejected(reason).reason is reason
+
+
+def test_a_client_is_not_told_which_credentials_were_wrong() -> None:
+    """R4422-3.6-02"""
+    reasons = (Reason.INVALID_CREDENTIALS, Reason.NOT_AUTHORIZED, Reason.CHANNEL_BINDING)
+
+    assert {(reason.code, reason.enhanced) for reason in reasons} == {(535, "5.7.8")}
+
+
+def test_a_token_error_is_a_JSON_object() -> None:
+    """R7628-3.2.2-01, R7628-3.2.2-02"""
+    assert TokenError().encode() == b'{"status": "invalid_token"}'
+    assert TokenError("invalid_token", "example_scope", "https://example.com/.well-known/openid-config").encode() == (
+        b'{"status": "invalid_token", "scope": "example_scope",'
+        b' "openid-configuration": "https://example.com/.well-known/openid-config"}'
+    )
