@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from smtpcore import (
+    Bdat,
     Config,
     Connection,
     ConnectionClosed,
@@ -31,6 +32,7 @@ DATA = RCPT + b"DATA\r\n"
 HELO = b"HELO c.example\r\n"
 
 BODY_EVENTS = (DataLine, DataChunk)
+OWED_NOTHING = (*BODY_EVENTS, Bdat)
 """What is owed no reply."""
 
 Answer = Callable[[Connection, Event], Reply]
@@ -63,8 +65,9 @@ def listen(conn: Connection, answer: Answer = accept) -> Iterator[Event]:
     """Take events, answering each that is owed a reply, until there are no more."""
     while not isinstance(event := conn.next_event(), Signal | ConnectionClosed):
         yield event
-        if not isinstance(event, BODY_EVENTS):
-            conn.send(answer(conn, event))
+        if not isinstance(event, OWED_NOTHING):
+            for _ in range(conn.replies_owed):
+                conn.send(answer(conn, event))
     if isinstance(event, ConnectionClosed):
         yield event
 

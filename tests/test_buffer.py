@@ -119,6 +119,12 @@ def test_taking_a_run_starts_the_search_anew() -> None:
     assert buffer.take_line(100) == b"ef"
     assert buffer.take_line(100) == b""
 
+    buffer.append(b"abc\r")
+    assert buffer.take_line(100) is None
+    assert buffer.take_at_most(3) == b"abc"
+    buffer.append(b"\n")
+    assert buffer.take_line(100) == b""
+
 
 @pytest.mark.parametrize(("size", "run", "rest"), [(0, b"", b"abc"), (2, b"ab", b"c"), (9, b"abc", b"")])
 def test_a_run_is_at_most_as_long_as_asked(size: int, run: bytes, rest: bytes) -> None:

@@ -1,9 +1,10 @@
 from dataclasses import FrozenInstanceError, fields
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
-from smtpcore import BareNewlines, Bodies, Config, LocalProtocolError
+from smtpcore import OFF_BY_DEFAULT, BareNewlines, Bodies, Config, LocalProtocolError
 
 
 def test_the_default_is_strict_and_has_a_limit_on_everything() -> None:
@@ -11,12 +12,17 @@ def test_the_default_is_strict_and_has_a_limit_on_everything() -> None:
 
     assert config.bare_newlines is BareNewlines.REJECT
     assert config.bodies is Bodies.LINES
-    assert config.disabled == {"EXPN"}
+    assert config.disabled == OFF_BY_DEFAULT
     assert not config.tls
     assert not config.require_tls
-    limits = [field.name for field in fields(config) if field.name.startswith("max_")]
-    assert len(limits) == 6
-    assert all(getattr(config, name) for name in limits)
+    assert not config.lmtp
+    assert config.auth_mechanisms == ()
+    assert not config.plaintext_auth
+    assert not config.require_auth
+    limits = {field.name for field in fields(config) if field.name.startswith("max_")}
+    unlimited = {"max_hold_for", "max_hold_until", "max_messages", "max_recipient_domains"}
+    assert len(limits - unlimited) == 7
+    assert {name for name in limits if getattr(config, name) is None} == unlimited
 
 
 def test_a_configuration_is_an_immutable_value() -> None:
@@ -47,6 +53,7 @@ LEAST = [
     pytest.param("max_recipients", 100, id="R5321-4.5.3.1.8-01"),
     ("max_errors", 1),
     ("max_idle_commands", 1),
+    ("max_auth_failures", 1),
 ]
 
 
@@ -61,9 +68,11 @@ def test_a_limit_is_at_least_what_the_RFC_demands(name: str, least: int) -> None
 
 
 def test_some_limits_can_be_switched_off() -> None:
-    config = Config(hostname="s.example", max_message_size=None, max_errors=None, max_idle_commands=None)
+    names = ("max_message_size", "max_errors", "max_idle_commands", "max_auth_failures")
+    without: dict[str, Any] = dict.fromkeys(names)
 
-    assert config.max_message_size is config.max_errors is config.max_idle_commands is None
+    config = Config(hostname="s.example", **without)
+    assert [getattr(config, name) for name in names] == [None] * 4
 
 
 def test_TLS_cannot_be_required_where_it_is_not_offered() -> None:
@@ -71,3 +80,60 @@ def test_TLS_cannot_be_required_where_it_is_not_offered() -> None:
     with pytest.raises(LocalProtocolError, match="set tls=True too"):
         Config(hostname="s.example", require_tls=True)
     assert Config(hostname="s.example", tls=True, require_tls=True).require_tls
+
+
+NEW_YEAR = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"min_by_time": 0},
+        {"min_by_time": 10**9},
+        {"max_messages": 0},
+        {"max_recipient_domains": 0},
+        {"max_hold_for": 1},
+        {"max_hold_until": NEW_YEAR},
+        {"max_hold_for": 0, "max_hold_until": NEW_YEAR},
+        {"max_hold_for": 10**9, "max_hold_until": NEW_YEAR},
+        {"max_hold_for": 1, "max_hold_until": NEW_YEAR.replace(tzinfo=None)},
+        {"max_hold_for": 1, "max_hold_until": NEW_YEAR.astimezone(timezone(timedelta(hours=1)))},
+        {"priority_policy": ""},
+        pytest.param({"priority_policy": "x" * 21}, id="R6710-7-01"),
+        {"priority_policy": "A B"},
+        {"solicitation_classes": ("1x",)},
+        {"solicitation_classes": ("a,b",)},
+        {"solicitation_classes": ("x" * 481,)},
+        {"burl": ("imap x",)},
+        {"burl": ("",)},
+    ],
+)
+def test_what_EHLO_cannot_announce_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(LocalProtocolError):
+        Config(hostname="s.example", **changes)
+
+
+def test_what_EHLO_can_announce_is_taken() -> None:
+    config = Config(
+        hostname="s.example",
+        min_by_time=999_999_999,
+        max_hold_for=999_999_999,
+        max_hold_until=NEW_YEAR,
+        priority_policy="STANAG4406",
+        solicitation_classes=("net.example:ADV", "x" * 464),
+        burl=("imap", "imap://imap.example.org"),
+    )
+
+    assert hash(config)
+
+
+def test_authentication_that_is_required_has_to_be_possible() -> None:
+    with pytest.raises(LocalProtocolError, match="auth_mechanisms"):
+        Config(hostname="s.example", require_auth=True)
+    assert Config(hostname="s.example", require_auth=True, auth_mechanisms=("PLAIN",)).require_auth
+
+
+@pytest.mark.parametrize("name", ["", "plain", "PLAIN LOGIN", "PLAIN\r\n250 X"])
+def test_a_mechanism_has_a_name_that_can_be_announced(name: str) -> None:
+    with pytest.raises(LocalProtocolError, match="use capitals"):
+        Config(hostname="s.example", auth_mechanisms=(name,))

@@ -6,7 +6,12 @@ from smtpcore import (
     EXTENSIONS,
     NEED_DATA,
     PAUSED,
+    Auth,
+    AuthCancel,
+    AuthResponse,
+    Bdat,
     Bodies,
+    ChunkEnd,
     Command,
     Config,
     Connection,
@@ -24,6 +29,7 @@ from smtpcore import (
     Help,
     InvalidCommand,
     InvalidData,
+    Lhlo,
     LocalProtocolError,
     Mail,
     Noop,
@@ -356,7 +362,7 @@ def test_behind_a_refused_reply_another_can_be_sent() -> None:
     assert conn.state is State.MAIL
 
 
-@pytest.mark.parametrize("event", [DataLine(b""), DataChunk(b""), ConnectionClosed()])
+@pytest.mark.parametrize("event", [Bdat(1), DataLine(b""), DataChunk(b""), ConnectionClosed()])
 def test_what_needs_no_reply_has_no_default(event: Event) -> None:
     with pytest.raises(LocalProtocolError, match="needs no reply"):
         fresh().default_reply(event)
@@ -375,9 +381,14 @@ OWED_A_REPLY: list[Event] = [
     ConnectionOpened(),
     Helo("c.example"),
     Ehlo("c.example"),
+    Lhlo("c.example"),
+    Auth("PLAIN"),
+    AuthResponse(b""),
+    AuthCancel(),
     Mail(Path("")),
     Rcpt(Path("u@s.example")),
     Data(),
+    ChunkEnd(),
     DataEnd(),
     InvalidData(Reply(552)),
     Rset(),

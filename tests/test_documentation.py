@@ -1,12 +1,17 @@
 """What the documentation shows is what happens."""
 
 import doctest
+from types import ModuleType
+
+import pytest
 
 import smtpcore
+from smtpcore import _extensions
 
 
-def test_the_smallest_dialogue_is_as_shown() -> None:
-    result = doctest.testmod(smtpcore)
+@pytest.mark.parametrize("module", [smtpcore, _extensions])
+def test_the_examples_do_what_they_show(module: ModuleType) -> None:
+    result = doctest.testmod(module)
 
     assert result.attempted > 0
     assert result.failed == 0

@@ -6,6 +6,9 @@ import pytest
 from smtpcore import (
     NEED_DATA,
     PAUSED,
+    AuthCancel,
+    AuthResponse,
+    ChunkEnd,
     Command,
     ConnectionClosed,
     ConnectionOpened,
@@ -26,8 +29,11 @@ EVENTS = [
     InvalidCommand(b"MAIL", Reply(501)),
     DataLine(b"a\r\n"),
     DataChunk(b"a\r\n"),
+    ChunkEnd(),
     DataEnd(),
     InvalidData(Reply(552)),
+    AuthResponse(b"secret"),
+    AuthCancel(),
     ConnectionClosed(),
 ]
 

@@ -1,11 +1,30 @@
 import re
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
-from smtpcore import EXTENSIONS, BodyType, Config, Extension, Parameter
+from smtpcore import EXTENSIONS, OFF_BY_DEFAULT, BodyType, Config, Extension, Parameter
 from smtpcore._extensions import longest_command_line, offered_extensions
 
 CONFIG = Config(hostname="s.example")
+FULL = Config(
+    hostname="s.example",
+    tls=True,
+    disabled=frozenset(),
+    auth_mechanisms=("SCRAM-SHA-256", "PLAIN"),
+    plaintext_auth=True,
+    min_by_time=240,
+    max_hold_for=604_800,
+    max_hold_until=datetime(2030, 1, 1, 0, 0, 0, 500_000, tzinfo=UTC),
+    priority_policy="MIXER",
+    solicitation_classes=("net.example:ADV", "org.example:ADV"),
+    burl=("imap",),
+    max_messages=5,
+    max_recipient_domains=10**7,
+)
+"""Announces all that there is."""
+NEEDS_TLS = {"REQUIRETLS"}
 BY_KEYWORD = {extension.keyword: extension for extension in EXTENSIONS}
 
 
@@ -20,6 +39,8 @@ def test_the_default_announces_what_it_accepts() -> None:
         "SIZE 52428800",
         "8BITMIME",
         "SMTPUTF8",
+        "CHUNKING",
+        "BINARYMIME",
         "ENHANCEDSTATUSCODES",
         "VRFY",
         "HELP",
@@ -28,21 +49,72 @@ def test_the_default_announces_what_it_accepts() -> None:
 
 @pytest.mark.parametrize("keyword", BY_KEYWORD)
 def test_what_is_announced_has_the_form_of_an_EHLO_line(keyword: str) -> None:
-    """R5321-4.1.1.1-07, R2920-2-01, R6152-2-01, R2034-3-01, R3207-2-01, R6531-3.1-01, R1870-3-01"""
-    line = BY_KEYWORD[keyword].announce(CONFIG)
+    """R5321-4.1.1.1-07, R2920-2-01, R6152-2-01, R2034-3-01, R3207-2-01, R6531-3.1-01, R1870-3-01, R3461-2-01,
+    R2852-2-01, R4865-3-01, R6710-3-01, R8689-2-01, R7293-3.1-01, R3865-2-01, R1985-2-01, R3030-3-01, R4954-3-01,
+    R9422-unverified-01, R9422-unverified-02
+    """
+    line = BY_KEYWORD[keyword].announce(FULL)
+    arguments = {
+        "SIZE": "52428800",
+        "AUTH": "SCRAM-SHA-256 PLAIN",
+        "DELIVERBY": "240",
+        "FUTURERELEASE": "604800 2030-01-01T00:00:00Z",
+        "MT-PRIORITY": "MIXER",
+        "NO-SOLICITING": "net.example:ADV,org.example:ADV",
+        "LIMITS": "MAILMAX=5 RCPTMAX=1000 RCPTDOMAINMAX=999999",
+        "BURL": "imap",
+        "XCLIENT": "NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT",
+        "XFORWARD": "NAME ADDR PORT PROTO HELO IDENT SOURCE",
+    }
 
     assert re.fullmatch(r"[A-Z0-9][A-Z0-9-]*( [!-~]+)*", line)
-    assert line.split(" ")[1:] == (["52428800"] if keyword == "SIZE" else [])
+    assert line.partition(" ")[2] == arguments.get(keyword, "")
+
+
+@pytest.mark.parametrize("keyword", ["DELIVERBY", "MT-PRIORITY", "NO-SOLICITING", "BURL"])
+def test_an_argument_may_be_left_out(keyword: str) -> None:
+    """R2852-2-01, R6710-3-01, R3865-2-01, R3865-2.8-01"""
+    assert BY_KEYWORD[keyword].announce(CONFIG) == keyword
 
 
 @pytest.mark.parametrize("keyword", BY_KEYWORD)
 def test_each_extension_can_be_disabled(keyword: str) -> None:
     """R5321-3.5.2-06, R5321-3.5.2-07"""
-    enabled = announced(Config(hostname="s.example", tls=True, disabled=frozenset()))
-    disabled = announced(Config(hostname="s.example", tls=True, disabled=frozenset({keyword})))
+    tls = keyword in NEEDS_TLS
+    enabled = announced(FULL, tls=tls)
+    disabled = announced(replace(FULL, disabled=frozenset({keyword})), tls=tls)
+    also = {"BURL"} if keyword == "8BITMIME" else set()  # R4468-4-01
 
-    assert [line for line in enabled if line.partition(" ")[0] != keyword] == disabled
-    assert len(disabled) == len(enabled) - 1
+    assert [line for line in enabled if line.partition(" ")[0] not in {keyword} | also] == disabled
+    assert len(disabled) == len(enabled) - 1 - len(also)
+
+
+def test_what_only_a_program_can_promise_is_off_by_default() -> None:
+    """R3865-2.8-01, R4865-4.2-01, R4468-3.1-01"""
+    lines = announced(CONFIG) + announced(CONFIG, tls=True)
+
+    assert {line.partition(" ")[0] for line in lines}.isdisjoint(OFF_BY_DEFAULT | {"FUTURERELEASE", "AUTH"})
+    assert set(BY_KEYWORD) > OFF_BY_DEFAULT
+
+
+def test_one_of_them_can_be_enabled() -> None:
+    assert "DSN" in announced(replace(CONFIG, disabled=OFF_BY_DEFAULT - {"DSN"}))
+
+
+@pytest.mark.parametrize(
+    ("plaintext", "tls", "offered"), [(False, False, False), (False, True, True), (True, False, True)]
+)
+def test_AUTH_is_offered_where_passwords_are_safe(plaintext: bool, tls: bool, offered: bool) -> None:
+    """R4954-3-02"""
+    config = replace(CONFIG, auth_mechanisms=("PLAIN",), plaintext_auth=plaintext)
+
+    assert ("AUTH PLAIN" in announced(config, tls=tls)) is offered
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_REQUIRETLS_is_offered_under_TLS(tls: bool) -> None:
+    """R8689-2-03"""
+    assert ("REQUIRETLS" in announced(FULL, tls=tls)) is tls
 
 
 @pytest.mark.parametrize(("limit", "line"), [(None, "SIZE 0"), (65536, "SIZE 65536")])
@@ -96,7 +168,7 @@ def test_a_value_is_parsed_into_its_type(keyword: str, text: str | None, value: 
     ],
 )
 def test_a_malformed_value_is_refused(keyword: str, text: str | None) -> None:
-    with pytest.raises(ValueError, match=r"SIZE|BODY|value"):
+    with pytest.raises(ValueError, match="value"):
         parameter(keyword).parse(text)
 
 
@@ -114,8 +186,8 @@ def test_the_longest_line_has_room_for_all_parameters_of_MAIL_or_of_RCPT() -> No
     of_rcpt = Extension(keyword="XR", rcpt={"XR": Parameter(parse=str, octets=1000)})
 
     assert longest_command_line((), CONFIG) == 512
-    assert longest_command_line(EXTENSIONS, CONFIG) == 512 + 26 + 14 + 10
-    assert longest_command_line((*EXTENSIONS, of_mail), CONFIG) == 512 + 26 + 14 + 10 + 100
+    assert longest_command_line(EXTENSIONS, CONFIG) == 512 + 26 + 14 + 16 + 10
+    assert longest_command_line((*EXTENSIONS, of_mail), CONFIG) == 512 + 26 + 14 + 16 + 10 + 100
     assert longest_command_line((of_mail, of_rcpt), CONFIG) == 512 + 1000
 
 
@@ -127,6 +199,13 @@ def test_an_extension_of_ones_own_needs_no_more_than_a_keyword() -> None:
     assert (dict(extension.mail), dict(extension.rcpt), extension.verbs) == ({}, {}, frozenset())
 
 
+def test_only_what_may_be_offered_lengthens_the_line() -> None:
+    """R3461-5.4-03"""
+    assert longest_command_line(EXTENSIONS, replace(CONFIG, disabled=OFF_BY_DEFAULT - {"REQUIRETLS"})) == (
+        longest_command_line(EXTENSIONS, CONFIG) + 11
+    )
+    assert longest_command_line(EXTENSIONS, FULL) > 512 + 1009 + 500
+
+
 def parameter(keyword: str) -> Parameter:
-    [found] = [extension.mail[keyword] for extension in EXTENSIONS if keyword in extension.mail]
-    return found
+    return next(extension.mail[keyword] for extension in EXTENSIONS if keyword in extension.mail)

@@ -258,4 +258,4 @@ def test_no_reply_has_a_bare_newline() -> None:
     """R5321-2.3.8-02"""
     _, output = drive(connect(), [DATA, b"x\r\n.\r\n", b"HELP\r\nVRFY\r\nBAD\nQUIT\r\nQUIT\r\n"])
 
-    assert output.count(b"\r") == output.count(b"\n") == output.count(b"\r\n") == 17
+    assert output.count(b"\r") == output.count(b"\n") == output.count(b"\r\n") == 19

@@ -1,6 +1,8 @@
+from datetime import UTC, datetime
+
 import pytest
 
-from smtpcore import BodyType, LocalProtocolError, Params
+from smtpcore import BodyType, LocalProtocolError, Notify, Params
 
 
 def test_parameters_are_found_in_any_letter_case() -> None:
@@ -50,3 +52,38 @@ def test_parameters_do_not_change_with_what_they_were_made_of() -> None:
 def test_a_malformed_keyword_cannot_be_made(keyword: str) -> None:
     with pytest.raises(LocalProtocolError, match="is not a parameter keyword"):
         Params({keyword: 1})
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (True, " A"),
+        (1, " A=1"),
+        (0, " A=0"),
+        ("text", " A=text"),
+        ("\u00e9", " A=\u00e9"),
+        (BodyType.SEVEN_BIT, " A=7BIT"),
+        (("b", "a"), " A=b,a"),
+        (frozenset({Notify.SUCCESS, Notify.DELAY}), " A=DELAY,SUCCESS"),
+        (datetime(2030, 1, 1, tzinfo=UTC), " A=2030-01-01T00:00:00Z"),
+    ],
+)
+def test_a_value_has_a_form_on_the_wire(value: object, text: str) -> None:
+    assert str(Params({"A": value})) == text
+
+
+@pytest.mark.parametrize("value", ["", "a b", "a=b", "a\r\nRCPT", "\x7f", (), None.__class__, datetime(2030, 1, 1)])
+def test_what_has_no_form_on_the_wire_cannot_be_written(value: object) -> None:
+    params = Params({"A": value})
+
+    assert repr(params)
+    with pytest.raises(LocalProtocolError, match=r"cannot be sent|UTC"):
+        str(params)
+
+
+def test_a_value_is_handed_out_as_what_it_is() -> None:
+    params = Params({"X-Own": "text"})
+
+    assert params.get_as("x-own", str) == "text"
+    assert params.get_as("X-OWN", int) is None
+    assert params.get_as("X-OTHER", str) is None

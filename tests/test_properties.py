@@ -11,8 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from smtpcore import (
+    Auth,
+    AuthResponse,
     BareNewlines,
     Bodies,
+    Challenge,
     Config,
     Connection,
     ConnectionClosed,
@@ -29,7 +32,7 @@ from smtpcore import (
     Wait,
 )
 
-from .helpers import BODY_EVENTS, DATA, RCPT, READY, accept, body, bytewise, connect, drive, joined, replies
+from .helpers import DATA, OWED_NOTHING, RCPT, READY, accept, body, bytewise, connect, drive, joined, replies
 
 quickly = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -44,6 +47,9 @@ CONFIGS = [
         max_errors=errors,
         max_idle_commands=8,
         disabled=frozenset(),
+        auth_mechanisms=("PLAIN", "LOGIN"),
+        plaintext_auth=True,
+        max_auth_failures=None if errors is None else 3,
     )
     for (form, mode), errors in zip(product(Bodies, BareNewlines), (5, None, 6, 7, None, 8), strict=True)
 ]
@@ -76,6 +82,19 @@ LINES = [
     b"STARTTLS",
     b"TURN",
     b"XFOO bar",
+    b"MAIL FROM:<a@c.example> BODY=BINARYMIME",
+    b"BDAT 0 LAST",
+    b"BDAT 3",
+    b"BDAT 7 LAST",
+    b"bdat 12 x",
+    b"BDAT x",
+    b"AUTH PLAIN",
+    b"AUTH PLAIN AHUAcA==",
+    b"auth login =",
+    b"AUTH FOO AA",
+    b"AHUAcA==",
+    b"eA=",
+    b"*",
     b".",
     b"",
 ]
@@ -99,15 +118,24 @@ PIECES = [
 lines = st.tuples(st.sampled_from(LINES), st.sampled_from(NEWLINES)).map(b"".join)
 bodies = st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join)
 messages = bodies.map(lambda body: RCPT + b"DATA\r\n" + body + b"\r\n.\r\n")
+binary = st.sampled_from([RCPT, RCPT.replace(b"@c.example>", b"@c.example> BODY=BINARYMIME")])
+chunks = st.lists(bodies, max_size=4).map(lambda parts: b"".join(b"BDAT %d\r\n%b" % (len(p), p) for p in parts))
+chunked = st.tuples(binary, chunks, bodies.map(lambda part: b"BDAT %d LAST\r\n%b" % (len(part), part))).map(b"".join)
+exchanges = st.sampled_from([b"AUTH PLAIN\r\nAHUAcA==\r\n", b"AUTH LOGIN\r\n\r\neA==\r\n", b"AUTH PLAIN\r\n*\r\n"])
 long_lines = st.integers(500, 1200).map(lambda size: b"x" * size + b"\r\n")
 junk = st.binary(max_size=40)
-sessions = st.lists(st.one_of(lines, lines, messages, bodies, long_lines, junk), max_size=10).map(b"".join)
+sessions = st.lists(
+    st.one_of(lines, lines, messages, bodies, long_lines, junk, chunked, chunks, exchanges), max_size=10
+).map(b"".join)
 
 Outcome = tuple[list[Event], bytes, str]
 
 
 def answer(conn: Connection, event: Event) -> Reply:
     """Accept all but what is called refused."""
+    if isinstance(event, Auth | AuthResponse):
+        given = event.initial_response if isinstance(event, Auth) else event.data
+        return Reply(235) if given == b"\0u\0p" else conn.default_reply(event) if given else Challenge(b"")
     refused = isinstance(event, Mail | Rcpt) and "refused@" in str(event)
     return Reply(550, "Refused") if refused else accept(conn, event)
 
@@ -150,7 +178,7 @@ def test_all_output_is_well_formed_and_each_message_was_accepted_once(config: Co
 
     said = replies(output)
     ends = [event for event in events if isinstance(event, DataEnd | InvalidData)]
-    assert len(said) == sum(not isinstance(event, (*BODY_EVENTS, ConnectionClosed)) for event in events)
+    assert len(said) == sum(not isinstance(event, (*OWED_NOTHING, ConnectionClosed)) for event in events)
     assert sum("Message taken" in text for _, text in said) == sum(isinstance(event, DataEnd) for event in ends)
 
 
@@ -276,7 +304,7 @@ def test_what_is_held_is_bounded(config: Config, before: bytes, endless: bytes) 
 def drive_quietly(conn: Connection, segment: bytes) -> None:
     conn.receive_data(segment)
     while not isinstance(event := conn.next_event(), Signal):
-        if not isinstance(event, BODY_EVENTS):
+        if not isinstance(event, OWED_NOTHING):
             conn.send(conn.default_reply(event))
     conn.data_to_send()
 

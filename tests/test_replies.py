@@ -130,3 +130,47 @@ def test_a_line_of_a_reply_is_at_most_512_octets_long(letter: str) -> None:
 def test_what_is_no_code_is_refused_as_such(make: Callable[[], Reply]) -> None:
     with pytest.raises(LocalProtocolError, match="is not a reply code"):
         make()
+
+
+# RFC 5321 4.2.3; RFC 4954 section 6; RFC 3207 section 4; RFC 7504.
+NAMES = {
+    211: "SYSTEM_STATUS",
+    214: "HELP_MESSAGE",
+    220: "SERVICE_READY",
+    221: "SERVICE_CLOSING",
+    235: "AUTHENTICATION_SUCCEEDED",
+    250: "OK",
+    251: "WILL_FORWARD",
+    252: "CANNOT_VERIFY",
+    334: "AUTHENTICATION_CHALLENGE",
+    354: "START_MAIL_INPUT",
+    421: "SERVICE_NOT_AVAILABLE",
+    432: "PASSWORD_TRANSITION_NEEDED",
+    450: "MAILBOX_BUSY",
+    451: "LOCAL_ERROR",
+    452: "INSUFFICIENT_STORAGE",
+    454: "TEMPORARILY_NOT_SECURED",
+    455: "PARAMETERS_NOT_ACCOMMODATED",
+    500: "SYNTAX_ERROR",
+    501: "ARGUMENT_SYNTAX_ERROR",
+    502: "NOT_IMPLEMENTED",
+    503: "BAD_SEQUENCE",
+    504: "PARAMETER_NOT_IMPLEMENTED",
+    521: "HOST_ACCEPTS_NO_MAIL",
+    530: "SECURITY_REQUIRED",
+    534: "MECHANISM_TOO_WEAK",
+    535: "CREDENTIALS_INVALID",
+    538: "ENCRYPTION_REQUIRED",
+    550: "MAILBOX_UNAVAILABLE",
+    551: "USER_NOT_LOCAL",
+    552: "STORAGE_EXCEEDED",
+    553: "MAILBOX_NAME_NOT_ALLOWED",
+    554: "TRANSACTION_FAILED",
+    555: "PARAMETERS_NOT_RECOGNIZED",
+    556: "DOMAIN_ACCEPTS_NO_MAIL",
+}
+
+
+def test_the_names_of_the_codes_mean_what_the_RFCs_say() -> None:
+    assert {code.value: code.name for code in ReplyCode} == NAMES
+    assert ReplyCode["NO_SERVICE"] is ReplyCode["TRANSACTION_FAILED"]

@@ -1,6 +1,11 @@
 import pytest
 
 from smtpcore import (
+    Auth,
+    AuthCancel,
+    AuthResponse,
+    Bdat,
+    ChunkEnd,
     Command,
     ConnectionClosed,
     ConnectionOpened,
@@ -14,6 +19,7 @@ from smtpcore import (
     Help,
     InvalidCommand,
     InvalidData,
+    Lhlo,
     Mail,
     Noop,
     Quit,
@@ -31,6 +37,7 @@ from smtpcore._state import (
     IN_TRANSACTION,
     MAY_ANSWER,
     MAY_HEAR,
+    ON_BDAT,
     ON_HANDSHAKE,
     ON_REPLY,
     WAITING_FOR,
@@ -38,9 +45,9 @@ from smtpcore._state import (
 )
 
 COMPLETION, INTERMEDIATE, TRANSIENT, PERMANENT, GOODBYE = ReplyClass
-CONNECTED, GREETED, READY, MAIL, RCPT, DATA, TLS, REFUSED, CLOSED = State
+CONNECTED, GREETED, READY, MAIL, RCPT, DATA, CHUNK, CHUNKED, LAST_CHUNK, SPOILED, AUTH, TLS, REFUSED, CLOSED = State
 
-SESSION = (GREETED, READY, MAIL, RCPT)
+SESSION = (GREETED, READY, MAIL, RCPT, CHUNKED, SPOILED)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +70,28 @@ SESSION = (GREETED, READY, MAIL, RCPT)
         pytest.param(DATA, DataEnd, COMPLETION, READY, id="R5321-4.1.1.4-10: success"),
         pytest.param(DATA, DataEnd, TRANSIENT, READY, id="R5321-4.1.1.4-10: failure"),
         (DATA, InvalidData, PERMANENT, READY),
+        pytest.param(CHUNK, ChunkEnd, COMPLETION, CHUNKED, id="R3030-2-06"),
+        pytest.param(CHUNK, ChunkEnd, TRANSIENT, SPOILED, id="R3030-2-12: for now"),
+        pytest.param(CHUNK, InvalidData, PERMANENT, SPOILED, id="R3030-2-12: for good"),
+        (LAST_CHUNK, DataEnd, COMPLETION, READY),
+        (LAST_CHUNK, DataEnd, PERMANENT, READY),
+        (LAST_CHUNK, InvalidData, PERMANENT, READY),
+        pytest.param(CHUNKED, Rset, COMPLETION, READY, id="R3030-2-14"),
+        (SPOILED, Rset, COMPLETION, READY),
+        (CHUNKED, Noop, COMPLETION, CHUNKED),
+        (CHUNKED, InvalidCommand, PERMANENT, CHUNKED),
+        (SPOILED, InvalidCommand, PERMANENT, SPOILED),
+        (SPOILED, Ehlo, COMPLETION, READY),
+        (GREETED, Lhlo, COMPLETION, READY),
+        pytest.param(RCPT, Lhlo, COMPLETION, READY, id="R2033-4.1-01"),
+        (READY, Auth, COMPLETION, READY),
+        (READY, Auth, INTERMEDIATE, AUTH),
+        (READY, Auth, PERMANENT, READY),
+        (AUTH, AuthResponse, INTERMEDIATE, AUTH),
+        (AUTH, AuthResponse, COMPLETION, READY),
+        (AUTH, AuthResponse, PERMANENT, READY),
+        pytest.param(AUTH, AuthCancel, PERMANENT, READY, id="R4954-4-07"),
+        pytest.param(AUTH, InvalidCommand, PERMANENT, READY, id="R4954-4-14"),
         pytest.param(GREETED, Rset, COMPLETION, GREETED, id="R5321-4.1.1.5-04"),
         pytest.param(RCPT, Rset, COMPLETION, READY, id="R5321-4.1.1.5-01"),
         (MAIL, Rset, COMPLETION, READY),
@@ -101,13 +130,16 @@ def test_all_that_can_be_asked_can_be_answered_and_nothing_else() -> None:
         ConnectionOpened,
         UnknownCommand,
         InvalidCommand,
+        ChunkEnd,
         DataEnd,
         InvalidData,
+        AuthResponse,
+        AuthCancel,
         *COMMANDS.values(),
-    }
+    } - {Bdat}
     assert not {DataLine, DataChunk, ConnectionClosed, Command} & set(MAY_ANSWER)
     for heard in MAY_HEAR.values():
-        assert heard <= set(MAY_ANSWER)
+        assert heard - {Bdat} <= set(MAY_ANSWER)
 
 
 def test_everything_can_be_refused_and_closed_upon() -> None:
@@ -115,10 +147,11 @@ def test_everything_can_be_refused_and_closed_upon() -> None:
         assert {TRANSIENT, PERMANENT, GOODBYE} <= classes
 
 
-def test_only_DATA_is_answered_by_3yz_and_what_is_invalid_never_by_2yz() -> None:
-    assert [asked for asked, classes in MAY_ANSWER.items() if INTERMEDIATE in classes] == [Data]
+def test_only_DATA_and_AUTH_are_answered_by_3yz_and_what_is_invalid_never_by_2yz() -> None:
+    assert {asked for asked, classes in MAY_ANSWER.items() if INTERMEDIATE in classes} == {Data, Auth, AuthResponse}
     assert {asked for asked, classes in MAY_ANSWER.items() if COMPLETION not in classes} == {
         Data,
+        AuthCancel,
         InvalidCommand,
         InvalidData,
     }
@@ -127,15 +160,23 @@ def test_only_DATA_is_answered_by_3yz_and_what_is_invalid_never_by_2yz() -> None
 @pytest.mark.parametrize("state", SESSION, ids=lambda state: state.name)
 def test_what_is_no_mail_transaction_is_heard_at_any_time(state: State) -> None:
     """R5321-4.1.4-08"""
-    assert set(COMMANDS.values()) - {Mail, Rcpt, Data} <= MAY_HEAR[state]
+    assert set(COMMANDS.values()) - {Mail, Rcpt, Data, Bdat, Auth} <= MAY_HEAR[state]
     assert UnknownCommand in MAY_HEAR[state]
 
 
 @pytest.mark.parametrize(
-    ("asked", "states"), [(Mail, {READY}), (Rcpt, {MAIL, RCPT}), (Data, {RCPT}), (Quit, {*SESSION, REFUSED})]
+    ("asked", "states"),
+    [
+        (Mail, {READY}),
+        (Auth, {READY}),
+        (Rcpt, {MAIL, RCPT}),
+        (Data, {RCPT}),
+        (Bdat, {RCPT, CHUNKED}),
+        (Quit, {*SESSION, REFUSED}),
+    ],
 )
-def test_a_transaction_goes_MAIL_RCPT_DATA(asked: type[Command], states: set[State]) -> None:
-    """R5321-3.3-14"""
+def test_a_transaction_goes_MAIL_RCPT_and_DATA_or_BDAT(asked: type[Command], states: set[State]) -> None:
+    """R5321-3.3-14, R3030-2-15, R4954-4-02"""
     assert {state for state, heard in MAY_HEAR.items() if asked in heard} == states
 
 
@@ -150,6 +191,7 @@ def test_no_row_can_never_apply() -> None:
 
 def test_each_state_is_reached_and_only_CLOSED_is_final() -> None:
     ways = {(state, then) for (state, _, _), then in ON_REPLY.items()} | set(ON_HANDSHAKE.items())
+    ways |= {(state, then) for state, heard in MAY_HEAR.items() if Bdat in heard for then in ON_BDAT.values()}
 
     reached = {CONNECTED}
     while following := {then for state, then in ways if state in reached} - reached:
@@ -164,16 +206,22 @@ def test_a_handshake_leads_behind_the_greeting() -> None:
 
 
 def test_a_transaction_is_open_from_MAIL_to_the_end_of_the_body() -> None:
-    assert {MAIL, RCPT, DATA} == IN_TRANSACTION
+    assert {MAIL, RCPT, DATA, CHUNK, CHUNKED, LAST_CHUNK, SPOILED} == IN_TRANSACTION
+
+
+def test_a_chunk_leads_to_its_end() -> None:
+    assert ON_BDAT == {False: CHUNK, True: LAST_CHUNK}
 
 
 def test_each_state_has_its_time_limit() -> None:
     assert set(WAITING_FOR) == set(State)
     assert {state for state, wait in WAITING_FOR.items() if wait is Wait.NOTHING} == {CONNECTED, CLOSED}
     assert (WAITING_FOR[DATA], WAITING_FOR[TLS], WAITING_FOR[GREETED]) == (Wait.BODY, Wait.TLS, Wait.GREETING)
+    assert {state for state, wait in WAITING_FOR.items() if wait is Wait.BODY} == {DATA, CHUNK, LAST_CHUNK}
+    assert WAITING_FOR[AUTH] is Wait.AUTH
 
 
-@pytest.mark.parametrize("table", [MAY_ANSWER, MAY_HEAR, ON_REPLY, ON_HANDSHAKE, WAITING_FOR])
+@pytest.mark.parametrize("table", [MAY_ANSWER, MAY_HEAR, ON_BDAT, ON_REPLY, ON_HANDSHAKE, WAITING_FOR])
 def test_the_tables_do_not_change(table: dict[object, object]) -> None:
     with pytest.raises(TypeError):
         table[None] = None

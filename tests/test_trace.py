@@ -22,7 +22,7 @@ def field(**changes: Any) -> str:
 
 
 def test_a_message_was_received_from_by_with_id_for_and_when() -> None:
-    """R5321-4.4-02, R5321-4.4-03, R5321-4.4-12, R2505-2.2.1-01"""
+    """R5321-4.4-02, R5321-4.4-03, R5321-4.4-04, R5321-4.4-12, R5321-7.2-01, R2505-2.2.1-01"""
     assert field(tls="TLSv1.3 AES", authenticated=True, recipient=Path("u@s.example")) == (
         "Received: from c.example ([192.0.2.7])\r\n"
         "\tby s.example with ESMTPSA id 42 (TLSv1.3 AES)\r\n"

@@ -19,6 +19,8 @@ Bytes go in, typed events come out; the program answers with replies, and bytes 
 250-SIZE 52428800
 250-8BITMIME
 250-SMTPUTF8
+250-CHUNKING
+250-BINARYMIME
 250-ENHANCEDSTATUSCODES
 250-VRFY
 250 HELP
@@ -28,12 +30,15 @@ Bytes go in, typed events come out; the program answers with replies, and bytes 
 
 from ._addresses import Mailbox, Path
 from ._commands import (
+    Auth,
+    Bdat,
     Command,
     Data,
     Ehlo,
     Expn,
     Helo,
     Help,
+    Lhlo,
     Mail,
     Noop,
     Quit,
@@ -42,12 +47,15 @@ from ._commands import (
     StartTls,
     Vrfy,
 )
-from ._config import BareNewlines, Bodies, Config
+from ._config import OFF_BY_DEFAULT, BareNewlines, Bodies, Config
 from ._connection import Connection, Transaction
 from ._errors import LocalProtocolError, ProtocolError, RemoteProtocolError
 from ._events import (
     NEED_DATA,
     PAUSED,
+    AuthCancel,
+    AuthResponse,
+    ChunkEnd,
     ConnectionClosed,
     ConnectionOpened,
     DataChunk,
@@ -61,18 +69,39 @@ from ._events import (
 )
 from ._extensions import EXTENSIONS, Extension, Parameter
 from ._params import BodyType, Params
-from ._replies import Reply, ReplyClass, ReplyCode
+from ._replies import Challenge, Reply, ReplyClass, ReplyCode
 from ._state import State, Wait
+from .parameters import (
+    ByMode,
+    DeliverBy,
+    EnvelopeId,
+    NoSupport,
+    Notify,
+    OriginalRecipient,
+    Ret,
+    Submitter,
+    ValidSince,
+    decode_xtext,
+    encode_xtext,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
     "EXTENSIONS",
     "NEED_DATA",
+    "OFF_BY_DEFAULT",
     "PAUSED",
+    "Auth",
+    "AuthCancel",
+    "AuthResponse",
     "BareNewlines",
+    "Bdat",
     "Bodies",
     "BodyType",
+    "ByMode",
+    "Challenge",
+    "ChunkEnd",
     "Command",
     "Config",
     "Connection",
@@ -82,7 +111,9 @@ __all__ = [
     "DataChunk",
     "DataEnd",
     "DataLine",
+    "DeliverBy",
     "Ehlo",
+    "EnvelopeId",
     "Event",
     "Expn",
     "Extension",
@@ -90,10 +121,14 @@ __all__ = [
     "Help",
     "InvalidCommand",
     "InvalidData",
+    "Lhlo",
     "LocalProtocolError",
     "Mail",
     "Mailbox",
+    "NoSupport",
     "Noop",
+    "Notify",
+    "OriginalRecipient",
     "Parameter",
     "Params",
     "Path",
@@ -104,12 +139,17 @@ __all__ = [
     "Reply",
     "ReplyClass",
     "ReplyCode",
+    "Ret",
     "Rset",
     "Signal",
     "StartTls",
     "State",
+    "Submitter",
     "Transaction",
     "UnknownCommand",
+    "ValidSince",
     "Vrfy",
     "Wait",
+    "decode_xtext",
+    "encode_xtext",
 ]

@@ -3,12 +3,12 @@
 # RFC 5321 4.1.1, one class for each verb. A command is a value that was checked when it was made. Which commands may
 # be said at a given point of the dialogue is not known here, nor which parameters are offered.
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ._addresses import Path
 from ._errors import LocalProtocolError
-from ._grammar import find_control, is_domain
+from ._grammar import find_control, is_domain, match_mechanism
 from ._params import NO_PARAMS, Params
 
 
@@ -35,6 +35,13 @@ class _Hello(Command):
 
     def __str__(self) -> str:
         return f"{self.verb} {self.domain}"
+
+
+@dataclass(frozen=True, slots=True)
+class Lhlo(_Hello):
+    """`LHLO domain`, which opens an LMTP session (RFC 2033 4.1)."""
+
+    verb: ClassVar[str] = "LHLO"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,44 @@ class Data(Command):
     """`DATA` (RFC 5321 4.1.1.4)."""
 
     verb: ClassVar[str] = "DATA"
+
+
+@dataclass(frozen=True, slots=True)
+class Bdat(Command):
+    """`BDAT size [LAST]` (RFC 3030 section 2). The reply is owed to the end of its octets, not to this."""
+
+    verb: ClassVar[str] = "BDAT"
+
+    size: int
+    """How many octets of the body follow."""
+    last: bool = False
+    """Whether the body ends with them."""
+
+    def __post_init__(self) -> None:
+        if self.size < 0:
+            raise LocalProtocolError(f"a chunk cannot have {self.size} octets")
+
+    def __str__(self) -> str:
+        return f"BDAT {self.size}{' LAST' if self.last else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Auth(Command):
+    """`AUTH mechanism [initial-response]` (RFC 4954 section 4). Neither `repr` nor `str` shows the response."""
+
+    verb: ClassVar[str] = "AUTH"
+
+    mechanism: str
+    """The SASL mechanism, in upper case."""
+    initial_response: bytes | None = field(default=None, repr=False)
+    """The first response, decoded; None if there was none, which is not the same as an empty one."""
+
+    def __post_init__(self) -> None:
+        if match_mechanism(self.mechanism) is None:
+            raise LocalProtocolError(f"{self.mechanism!r} is not the name of a SASL mechanism")
+
+    def __str__(self) -> str:
+        return f"AUTH {self.mechanism}{'' if self.initial_response is None else ' ***'}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,9 @@
 # Each limit stands beside the least that RFC 5321 allows, which construction enforces, and beside what would go wrong
 # without it. A limit that is None is switched off.
 
+import re
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import Enum, auto
 
 from ._errors import LocalProtocolError
@@ -12,14 +14,45 @@ MIN_COMMAND_LINE = 512  # RFC 5321 4.5.3.1.4, CRLF included
 MIN_TEXT_LINE = 1000  # RFC 5321 4.5.3.1.6, CRLF included
 MIN_MESSAGE_SIZE = 65_536  # RFC 5321 4.5.3.1.7
 MIN_RECIPIENTS = 100  # RFC 5321 4.5.3.1.8
+_MECHANISM = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")  # RFC 4422 3.1
 MAX_DOMAIN = 255  # RFC 5321 4.5.3.1.2
+MAX_SECONDS = 999_999_999  # RFC 2852 section 2 (3), RFC 4865 section 3
+MAX_CLASSES = 480  # RFC 3865 2.2 allows for 1000, but RFC 5321 4.5.3.1.5 only for what a line of a reply can hold
+
+OFF_BY_DEFAULT = frozenset(
+    {
+        "BURL",
+        "DELIVERBY",
+        "DSN",
+        "ETRN",
+        "EXPN",
+        "LIMITS",
+        "MT-PRIORITY",
+        "NO-SOLICITING",
+        "REQUIRETLS",
+        "RRVS",
+        "XCLIENT",
+        "XFORWARD",
+    }
+)
+"""Extensions that `Config.disabled` names unless told otherwise: each is a promise that only a program can keep.
+
+To take DSN, DELIVERBY, RRVS or REQUIRETLS and do nothing would deceive the sender, who counts on being told, or on TLS
+on the whole way. MT-PRIORITY, NO-SOLICITING, ETRN, EXPN and BURL need someone to do the work. XCLIENT and XFORWARD
+believe what the client says of itself, so they are for trusted clients only. LIMITS binds to the limits it names.
+Enable some with `disabled=OFF_BY_DEFAULT - {"DSN"}`.
+"""
+
+_match_policy = re.compile(r"[A-Za-z0-9._-]{1,20}").fullmatch  # RFC 6710 section 7
+_match_class = re.compile(r"[A-Za-z][A-Za-z0-9._:-]*").fullmatch  # RFC 3865 2.2
+_match_word = re.compile(r"[!-~]+").fullmatch
 
 
 class Bodies(Enum):
     """In which form the body of a message is handed out."""
 
     LINES = auto()
-    """One `DataLine` for each line."""
+    """One `DataLine` for each line; of a binary line that exceeds `max_text_line`, one for each such piece."""
     CHUNKS = auto()
     """`DataChunk`s as large as the input allows: the fast form."""
 
@@ -52,8 +85,31 @@ class Config:
     """Whether the program can negotiate TLS, so that STARTTLS is offered (RFC 3207)."""
     require_tls: bool = False
     """Whether everything but NOOP, EHLO, STARTTLS and QUIT is refused before TLS (RFC 3207 section 4)."""
-    disabled: frozenset[str] = frozenset({"EXPN"})
-    """Keywords of extensions that are not offered. EXPN is among them because only a program knows of lists."""
+    lmtp: bool = False
+    """Whether LMTP is spoken: LHLO, and a reply for each recipient behind the body (RFC 2033)."""
+    auth_mechanisms: tuple[str, ...] = ()
+    """SASL mechanisms that the program can serve, in upper case, so that AUTH is offered (RFC 4954)."""
+    plaintext_auth: bool = False
+    """Whether AUTH is offered without TLS too. Then passwords may be read by anyone on the way."""
+    require_auth: bool = False
+    """Whether mail is taken from authenticated clients only (RFC 6409 section 4.3)."""
+    disabled: frozenset[str] = OFF_BY_DEFAULT
+    """Keywords of extensions that are not offered."""
+    min_by_time: int | None = None
+    """The least number of seconds that DELIVERBY allows for, which it announces (RFC 2852)."""
+    max_hold_for: int | None = None
+    """The most seconds of FUTURERELEASE, which is offered if this and `max_hold_until` are given (RFC 4865).
+
+    Do so for the submission service only, and if the program does hold back messages.
+    """
+    max_hold_until: datetime | None = None
+    """The latest time of FUTURERELEASE, in UTC."""
+    priority_policy: str | None = None
+    """The name of the policy that MT-PRIORITY announces (RFC 6710)."""
+    solicitation_classes: tuple[str, ...] = ()
+    """The classes of messages that no one here wants, which NO-SOLICITING announces (RFC 3865)."""
+    burl: tuple[str, ...] = ()
+    """What BURL announces, `imap` for instance: the URLs that the program can fetch (RFC 4468)."""
     max_command_line: int = MIN_COMMAND_LINE
     """Octets of a command with its CRLF, before extensions add theirs. An endless command would fill the memory."""
     max_text_line: int = 65_536
@@ -62,10 +118,17 @@ class Config:
     """Octets of a body, announced by SIZE (RFC 1870). An endless one would fill the disk."""
     max_recipients: int = 1000
     """Accepted recipients of one transaction; more get 452. A list without end would fill the memory."""
+    max_recipient_domains: int | None = None
+    """Different domains of recipients in one session, announced by LIMITS (RFC 9422)."""
+    max_messages: int | None = None
+    """Messages in one session, announced by LIMITS (RFC 9422)."""
     max_errors: int | None = 50
     """Commands answered 5yz in one session; the next one gets 421 (RFC 5321 7.8). Stops guessing of addresses."""
     max_idle_commands: int | None = 100
     """Commands other than MAIL, RCPT and DATA since the last message; the next one gets 421. Stops loops of NOOP."""
+
+    max_auth_failures: int | None = 3
+    """Failed authentications in one session; the next command gets 421 (RFC 4954 section 9). Stops guessing."""
 
     def __post_init__(self) -> None:
         name = self.hostname
@@ -74,6 +137,11 @@ class Config:
 
         if self.require_tls and not self.tls:
             raise LocalProtocolError("require_tls without tls would refuse every client: set tls=True too")
+        if self.require_auth and not self.auth_mechanisms:
+            raise LocalProtocolError("require_auth without auth_mechanisms would refuse every client: name some")
+        for mechanism in self.auth_mechanisms:
+            if not set(mechanism) <= _MECHANISM or not mechanism:
+                raise LocalProtocolError(f"{mechanism!r} is not the name of a SASL mechanism: use capitals")
 
         self._demand("max_command_line", self.max_command_line, MIN_COMMAND_LINE)
         self._demand("max_text_line", self.max_text_line, MIN_TEXT_LINE)
@@ -81,6 +149,27 @@ class Config:
         self._demand("max_recipients", self.max_recipients, MIN_RECIPIENTS)
         self._demand("max_errors", self.max_errors, 1)
         self._demand("max_idle_commands", self.max_idle_commands, 1)
+        self._demand("max_auth_failures", self.max_auth_failures, 1)
+
+        self._demand("max_recipient_domains", self.max_recipient_domains, 1)
+        self._demand("max_messages", self.max_messages, 1)
+        self._demand("min_by_time", self.min_by_time, 1)
+        self._demand("max_hold_for", self.max_hold_for, 1)
+        self._check_arguments()
+
+    def _check_arguments(self) -> None:
+        if max(self.min_by_time or 0, self.max_hold_for or 0) > MAX_SECONDS:
+            raise LocalProtocolError("min_by_time and max_hold_for have at most nine digits")
+        if (self.max_hold_for is None) != (self.max_hold_until is None):
+            raise LocalProtocolError("FUTURERELEASE needs both max_hold_for and max_hold_until")
+        if self.max_hold_until and self.max_hold_until.utcoffset() != timedelta(0):
+            raise LocalProtocolError(f"max_hold_until is {self.max_hold_until}, but must be in UTC: give it a tzinfo")
+        if self.priority_policy is not None and not _match_policy(self.priority_policy):
+            raise LocalProtocolError(f"{self.priority_policy!r} is not the name of a policy of RFC 6710")
+        if not all(map(_match_class, self.solicitation_classes)) or not all(map(_match_word, self.burl)):
+            raise LocalProtocolError("solicitation_classes or burl has what cannot stand in the reply to EHLO")
+        if len(",".join(self.solicitation_classes)) > MAX_CLASSES:
+            raise LocalProtocolError(f"solicitation_classes has more than {MAX_CLASSES} characters")
 
     @staticmethod
     def _demand(name: str, value: int | None, least: int) -> None:

@@ -7,17 +7,38 @@
 # What a client does wrong is an event that carries its reply. What the program does wrong raises before anything has
 # changed: every method below first checks, then changes.
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from ._buffer import LineError, LineFault, ReceiveBuffer
-from ._commands import Command, Data, Ehlo, Expn, Helo, Help, Mail, Noop, Quit, Rcpt, Rset, StartTls, Vrfy
+from ._answers import (
+    AUTH_LINE_FAULTS,
+    BAD_SEQUENCE,
+    BEFORE_AUTH,
+    BEFORE_TLS,
+    DEFAULTS,
+    HELLOS,
+    LINE_FAULTS,
+    NAMES_HOST,
+    NAMES_MAILBOX,
+    ONLY_POSITIVE,
+    OUT_OF_SEQUENCE,
+    OUT_OF_SEQUENCE_IN_LMTP,
+    WRONG_HELLO,
+    answers_helo,
+    enhanced_of,
+    with_host,
+)
+from ._buffer import LineError, ReceiveBuffer
+from ._commands import Auth, Bdat, Command, Data, Ehlo, Expn, Helo, Lhlo, Mail, Quit, Rcpt, Rset, StartTls, Vrfy
 from ._config import BareNewlines, Bodies, Config
 from ._errors import LocalProtocolError, RemoteProtocolError
 from ._events import (
     NEED_DATA,
     PAUSED,
+    AuthCancel,
+    AuthResponse,
+    ChunkEnd,
     ConnectionClosed,
     ConnectionOpened,
     DataChunk,
@@ -29,11 +50,24 @@ from ._events import (
     Signal,
     UnknownCommand,
 )
-from ._extensions import EXTENSIONS, Extension, longest_command_line, offered_extensions
+from ._extensions import EXTENSIONS, Extension, check_extensions, longest_command_line, offered_extensions
 from ._framing import Body
-from ._parser import COMMANDS, Dialect, Refused, dialect_of, parse_command, verb_of
+from ._params import BodyType
+from ._parser import (
+    COMMANDS,
+    HIDDEN_RESPONSE,
+    MALFORMED_CHUNK,
+    MAX_AUTH_LINE,
+    Dialect,
+    Refused,
+    dialect_of,
+    parse_command,
+    parse_response,
+    verb_of,
+    visible,
+)
 from ._replies import Reply, ReplyClass, ReplyCode
-from ._state import IN_TRANSACTION, MAY_ANSWER, MAY_HEAR, ON_HANDSHAKE, WAITING_FOR, State, Wait, next_state
+from ._state import IN_TRANSACTION, MAY_ANSWER, MAY_HEAR, ON_BDAT, ON_HANDSHAKE, WAITING_FOR, State, Wait, next_state
 
 
 @dataclass(slots=True)
@@ -56,24 +90,34 @@ class Connection:
     """
 
     def __init__(self, config: Config, *, extensions: Sequence[Extension] = EXTENSIONS) -> None:
-        _check_extensions(config, extensions)
+        check_extensions(config, extensions)
         self._config = config
         self._extensions = tuple(extensions)
-        self._longest_line = longest_command_line(extensions, config)
+        self._longest_line = max(
+            longest_command_line(extensions, config), MAX_AUTH_LINE if config.auth_mechanisms else 0
+        )
 
         self._state = State.CONNECTED
         self._tls = False
-        self._helo: Helo | Ehlo | None = None
+        self._helo: Helo | Ehlo | Lhlo | None = None
+        self._authenticated = False
+        self._auth_failures = 0
         self._dialect = self._make_dialect()
         self._transaction: Transaction | None = None
         self._body: Body | None = None
         self._errors = 0
         self._idle = 0
+        self._messages = 0
+        self._domains: set[str] = set()
 
         self._buffer = ReceiveBuffer()
         self._end_of_stream = False
         self._asked: Event | None = None
         """What is owed a reply."""
+        self._owed = 0
+        self._refused: InvalidCommand | None = None
+        """A chunk whose octets have to be discarded before it is told."""
+        self._refused_octets = 0
         self._output: list[bytes] = []
         self._must_flush = False
 
@@ -95,8 +139,8 @@ class Connection:
         return self._transaction
 
     @property
-    def helo(self) -> Helo | Ehlo | None:
-        """The accepted HELO or EHLO."""
+    def helo(self) -> Helo | Ehlo | Lhlo | None:
+        """The accepted HELO, EHLO or LHLO."""
         return self._helo
 
     @property
@@ -105,8 +149,21 @@ class Connection:
         return self._tls
 
     @property
+    def authenticated(self) -> bool:
+        """Whether the client has proved who it is (RFC 4954)."""
+        return self._authenticated
+
+    @property
+    def replies_owed(self) -> int:
+        """How many replies the last event is still owed: in LMTP, the end of a body may be owed several."""
+        return self._owed if self._asked else 0
+
+    @property
     def waiting_for(self) -> Wait:
         """What more input is waited for, and so which time limit holds (RFC 5321 4.5.3.2)."""
+        if self._refused_octets and not self._asked:
+            return Wait.BODY
+
         return Wait.NOTHING if self._asked else WAITING_FOR[self._state]
 
     @property
@@ -147,10 +204,12 @@ class Connection:
             return ConnectionClosed()
         if self._state is State.CONNECTED:
             return self._ask(ConnectionOpened())
-        if self._state is State.DATA:
+        if self._state in _IN_BODY:
             return self._hear_body()
         if self._state is State.TLS and not self._end_of_stream:
             return PAUSED
+        if self._state is State.AUTH:
+            return self._hear_response()
 
         return self._hear_command()
 
@@ -161,22 +220,49 @@ class Connection:
         if data:
             return DataLine(data) if self._config.bodies is Bodies.LINES else DataChunk(data)
         if body.ended:
-            return self._ask(InvalidData(body.fault) if body.fault else DataEnd())
+            return self._end_body(body)
         if self._end_of_stream:
             raise self._broken("the connection was closed inside a body")
 
         return NEED_DATA
 
-    def _hear_command(self) -> Event | Signal:
-        try:
-            line = self._buffer.take_line(
-                self._longest_line, bare_lf=self._config.bare_newlines is not BareNewlines.REJECT
-            )
-        except LineError as exc:
-            return self._ask(InvalidCommand(exc.line, self._limit_reached() or _LINE_FAULTS[exc.fault]))
+    def _end_body(self, body: Body) -> Event:
+        if body.fault:
+            return self._ask(InvalidData(body.fault))
 
-        if line is not None:
-            return self._ask(self._understand(line))
+        return self._ask(ChunkEnd() if self._state is State.CHUNK else DataEnd())
+
+    def _hear_response(self) -> Event | Signal:
+        return self._hear_line(MAX_AUTH_LINE, parse_response)
+
+    def _hear_command(self) -> Event | Signal:
+        # RFC 3030 section 2: the octets of a chunk that was refused are discarded, and only then comes its reply.
+        if self._refused_octets:
+            self._refused_octets -= len(self._buffer.take_at_most(self._refused_octets))
+        if self._refused_octets:
+            return self._hear_nothing()
+        if self._refused:
+            refused, self._refused = self._refused, None
+            return self._ask(refused)
+
+        return self._hear_line(self._longest_line, self._understand)
+
+    def _hear_line(self, longest: int, understand: Callable[[bytes], Event]) -> Event | Signal:
+        try:
+            line = self._buffer.take_line(longest, bare_lf=self._config.bare_newlines is not BareNewlines.REJECT)
+        except LineError as exc:
+            return self._ask(self._no_line(exc))
+
+        return self._hear_nothing() if line is None else self._hear_event(understand(line))
+
+    def _no_line(self, error: LineError) -> InvalidCommand:
+        if self._state is State.AUTH:
+            return InvalidCommand(HIDDEN_RESPONSE, self._limit_reached() or AUTH_LINE_FAULTS[error.fault])
+
+        reply = MALFORMED_CHUNK if verb_of(error.line) == Bdat.verb else LINE_FAULTS[error.fault]
+        return InvalidCommand(visible(error.line), self._limit_reached() or reply)
+
+    def _hear_nothing(self) -> Event | Signal:
         if not self._end_of_stream:
             self._must_flush = bool(self._output)  # RFC 2920 3.2 (7), behind part of a line as well
             return NEED_DATA
@@ -184,24 +270,64 @@ class Connection:
         self._close()
         return ConnectionClosed()
 
+    def _hear_event(self, event: Event) -> Event | Signal:
+        if isinstance(event, InvalidCommand):
+            return self._refuse(event)
+        if not isinstance(event, Bdat):
+            return self._ask(event)
+        if self._state is State.MAIL:
+            # RFC 2033 4.3: there is no recipient to whom a reply could belong.
+            self._refused_octets = event.size
+            self._move_to(State.READY)
+            return self.next_event()
+
+        # What follows is a body already; the reply is owed to its end.
+        if self._state is State.RCPT:
+            self._body = self._make_body()
+
+        assert self._body, "a further chunk belongs to a body"
+        self._idle += not event.size  # chunks of nothing could go on for ever
+        self._body.begin_chunk(event.size, last=event.last)
+        self._state = ON_BDAT[event.last]
+        return event
+
+    def _refuse(self, event: InvalidCommand) -> Event | Signal:
+        # What closes need not wait for octets that may never come.
+        if not self._refused_octets or event.reply.reply_class is ReplyClass.GOODBYE:
+            return self._ask(event)
+
+        self._refused = event
+        return self.next_event()
+
     def _ask(self, event: Event) -> Event:
         self._asked = event
+        self._owed = 1
+        if self._config.lmtp and self._transaction and self._state in (State.DATA, State.LAST_CHUNK):
+            self._owed = len(self._transaction.recipients)  # RFC 2033 4.2
+
         return event
 
     def _understand(self, line: bytes) -> Event:
         verb = verb_of(line)
         kind = COMMANDS.get(verb, UnknownCommand)
         objection = self._objection(kind)
-        if objection:
-            return InvalidCommand(line, objection)
-
         try:
             command = parse_command(verb, line, self._dialect)
         except Refused as exc:
-            return InvalidCommand(line, exc.reply)
+            self._refused_octets = exc.octets
+            # A chunk of unknown size cannot be skipped, so that its refusal has to be the one that closes.
+            return InvalidCommand(visible(line), exc.reply if kind is Bdat else objection or exc.reply)
 
-        objection = self._objection_to_content(command)
-        return InvalidCommand(line, objection) if objection else command
+        objection = self._objection_to_content(command) if objection is None else objection
+        if objection is None or self._is_chunk_for_no_one(command):
+            return command
+        if isinstance(command, Bdat):
+            self._refused_octets = command.size
+
+        return InvalidCommand(visible(line), objection)
+
+    def _is_chunk_for_no_one(self, command: Command | UnknownCommand) -> bool:
+        return self._config.lmtp and self._state is State.MAIL and isinstance(command, Bdat) and command.last
 
     # What stands against a command, in the order in which it is looked for
 
@@ -209,18 +335,35 @@ class Connection:
         exhausted = None if kind is Quit else self._limit_reached()
         if exhausted:
             return exhausted
-        if self._config.require_tls and not self._tls and kind not in _BEFORE_TLS and self._state is not State.REFUSED:
-            # RFC 3207 section 4
-            return Reply(530, "STARTTLS has to come first", enhanced="5.7.0")
-        if kind not in MAY_HEAR[self._state]:
-            return _OUT_OF_SEQUENCE.get((self._state, kind), _BAD_SEQUENCE)
+        if kind in HELLOS and (kind is Lhlo) != self._config.lmtp:
+            return WRONG_HELLO[self._config.lmtp]  # RFC 2033 4.1
+
+        return self._insecure(kind) or self._out_of_sequence(kind)
+
+    def _insecure(self, kind: type[object]) -> Reply | None:
+        if self._state is State.REFUSED:
+            return None
+        if self._config.require_tls and not self._tls and kind not in BEFORE_TLS:
+            return Reply(530, "STARTTLS has to come first", enhanced="5.7.0")  # RFC 3207 section 4
+        if self._config.require_auth and not self._authenticated and kind not in BEFORE_AUTH:
+            return Reply(530, "Authentication required", enhanced="5.7.0")  # RFC 4954 section 6
 
         return None
+
+    def _out_of_sequence(self, kind: type[object]) -> Reply | None:
+        if kind in MAY_HEAR[self._state]:
+            return None
+        if self._config.lmtp and (self._state, kind) in OUT_OF_SEQUENCE_IN_LMTP:
+            return BAD_SEQUENCE
+
+        return OUT_OF_SEQUENCE.get((self._state, kind), BAD_SEQUENCE)
 
     def _limit_reached(self) -> Reply | None:
         limits = self._config
         if limits.max_errors is not None and self._errors >= limits.max_errors:
             return self._goodbye("too many errors")
+        if limits.max_auth_failures is not None and self._auth_failures >= limits.max_auth_failures:
+            return self._goodbye("too many failures to authenticate")
         if limits.max_idle_commands is not None and self._idle >= limits.max_idle_commands:
             return self._goodbye("too many commands without a message")
 
@@ -231,6 +374,10 @@ class Connection:
             return self._objection_to_mail(command)
         if isinstance(command, Rcpt):
             return self._objection_to_rcpt(command)
+        if isinstance(command, Auth):
+            return self._objection_to_auth(command)
+        if isinstance(command, Data) and self._is_binary():
+            return Reply(503, "A binary message is sent with BDAT", enhanced="5.5.1")  # RFC 3030 section 3
         if isinstance(command, StartTls) and self._tls:
             return Reply(503, "TLS is active already", enhanced="5.5.1")
         if isinstance(command, StartTls) and len(self._buffer):
@@ -238,7 +385,20 @@ class Connection:
 
         return None
 
+    def _objection_to_auth(self, auth: Auth) -> Reply | None:
+        if self._authenticated:
+            return Reply(503, "You are authenticated already", enhanced="5.5.1")
+        if auth.mechanism not in self._config.auth_mechanisms:
+            return Reply(504, "This mechanism is not offered", enhanced="5.5.4")
+        if not self._tls and not self._config.plaintext_auth:
+            return Reply(504, "This mechanism needs TLS: say STARTTLS first", enhanced="5.5.4")
+
+        return None
+
     def _objection_to_mail(self, mail: Mail) -> Reply | None:
+        if self._config.max_messages is not None and self._messages >= self._config.max_messages:
+            return self._goodbye("too many messages in one session")  # RFC 9422
+
         limit = self._config.max_message_size
         if limit is not None and (mail.params.size or 0) > limit:
             # RFC 1870 6.1
@@ -253,11 +413,17 @@ class Connection:
         assert transaction, "RCPT is heard in a transaction only"
         if len(transaction.recipients) >= self._config.max_recipients:
             return Reply(452, "Too many recipients", enhanced="4.5.3")  # RFC 5321 4.5.3.1.10
+        if self._is_one_domain_too_many(rcpt.forward_path.domain):
+            return Reply(452, "Too many domains of recipients", enhanced="4.5.3")  # RFC 9422
         if not rcpt.forward_path.text.isascii() and not transaction.mail.params.smtputf8:
             # RFC 6531 3.5
             return Reply(553, "A non-ASCII recipient needs the parameter SMTPUTF8 of MAIL", enhanced="5.6.7")
 
         return None
+
+    def _is_one_domain_too_many(self, domain: str) -> bool:
+        limit = self._config.max_recipient_domains
+        return limit is not None and domain not in self._domains and len(self._domains) >= limit
 
     def _goodbye(self, why: str) -> Reply:
         return Reply(421, f"{self._config.hostname} closing: {why}", enhanced="4.7.0")
@@ -277,12 +443,15 @@ class Connection:
         asked = self._check_turn(reply)
         reply = self._complete(asked, reply)
 
-        self._asked = None
+        self._owed -= 1
         self._output.append(reply.encode())
         # RFC 2920 3.2: only the replies to these may wait for the replies to what follows.
         self._must_flush |= not isinstance(asked, Mail | Rcpt | Rset)
         self._count(asked, reply)
-        self._move(asked, reply)
+        if self._owed <= 0 or reply.reply_class is ReplyClass.GOODBYE:
+            self._asked = None
+            self._move(asked, reply)
+
         return reply
 
     def default_reply(self, event: Event) -> Reply:
@@ -292,7 +461,7 @@ class Connection:
         """
         if isinstance(event, InvalidCommand | InvalidData):
             return event.reply
-        reply = _DEFAULTS.get(type(event))
+        reply = DEFAULTS.get(type(event))
         if reply is None:
             raise LocalProtocolError(f"{type(event).__name__} needs no reply: go on with next_event()")
 
@@ -309,23 +478,27 @@ class Connection:
             raise LocalProtocolError("no reply is owed: take the next event first")
         if reply_class not in MAY_ANSWER[type(asked)]:
             raise LocalProtocolError(f"{reply.code} cannot answer {type(asked).__name__}")
-        if reply.is_positive and reply.code != _ONLY_POSITIVE.get(type(asked), reply.code):
-            only = _ONLY_POSITIVE[type(asked)]
+        if reply.is_positive and reply.code not in ONLY_POSITIVE.get(type(asked), (reply.code,)):
+            only = " or ".join(str(code.value) for code in ONLY_POSITIVE[type(asked)])
             raise LocalProtocolError(f"{reply.code} cannot answer {type(asked).__name__}: use {only}, or refuse")
 
         return asked
 
     def _complete(self, asked: Event, reply: Reply) -> Reply:
+        says_helo = reply.is_positive and isinstance(asked, Helo | Ehlo | Lhlo)
         lines = reply.lines
-        says_helo = reply.is_positive and isinstance(asked, Helo | Ehlo)
-        if says_helo or isinstance(asked, ConnectionOpened) or reply.code in _NAMES_HOST:
-            lines = (self._with_host(lines[0]), *lines[1:])
-        if says_helo and isinstance(asked, Ehlo):
+        if says_helo and not isinstance(asked, Helo):
             lines = (*lines, *self._keywords(reply))
         if not all(map(str.isascii, lines)) and not self._may_be_utf8(asked, reply):
             raise LocalProtocolError(f"{reply!r} has non-ASCII text, which this client has not permitted")
 
-        return Reply(reply.code, *lines, enhanced=self._enhanced(asked, reply))
+        if says_helo or isinstance(asked, ConnectionOpened) or reply.code in NAMES_HOST:
+            lines = (with_host(lines[0], self._config.hostname), *lines[1:])
+
+        # RFC 2034 section 3 (4): neither in the greeting, nor in replies to HELO and EHLO.
+        plain = self._state is State.CONNECTED or answers_helo(asked)
+        plain = plain or "ENHANCEDSTATUSCODES" in self._config.disabled
+        return Reply(reply.code, *lines, enhanced=None if plain else enhanced_of(reply))
 
     def _keywords(self, reply: Reply) -> list[str]:
         if len(reply.lines) > 1:
@@ -334,57 +507,52 @@ class Connection:
         offered = offered_extensions(self._extensions, self._config, tls=self._tls)
         return [extension.announce(self._config) for extension in offered]
 
-    def _with_host(self, line: str) -> str:
-        # RFC 5321 4.2: the host's name is the first word of the greeting, and of 221 and 421.
-        hostname = self._config.hostname
-        return line if line.partition(" ")[0] == hostname else f"{hostname} {line}".rstrip()
-
     def _may_be_utf8(self, asked: Event, reply: Reply) -> bool:
         # RFC 6531 3.7.4.1 and 3.7.4.2
         if isinstance(asked, Rcpt):
             permitted = self._transaction is not None and self._transaction.mail.params.smtputf8
-            return permitted and reply.code in _NAMES_MAILBOX
+            return permitted and reply.code in NAMES_MAILBOX
 
         return isinstance(asked, Vrfy | Expn) and asked.smtputf8
-
-    def _enhanced(self, asked: Event, reply: Reply) -> str | None:
-        # RFC 2034 section 3 (4): neither in the greeting, nor in replies to HELO and EHLO, nor with 3yz.
-        if self._state is State.CONNECTED or _is_helo(asked) or reply.code // 100 == 3:
-            return None
-        if "ENHANCEDSTATUSCODES" in self._config.disabled:
-            return None
-
-        return reply.enhanced or _ENHANCED.get(reply.code, f"{reply.code // 100}.0.0")
 
     def _count(self, asked: Event, reply: Reply) -> None:
         if isinstance(asked, ConnectionOpened):
             return
         if isinstance(asked, DataEnd | InvalidData):
             self._idle = 0 if reply.is_positive else self._idle
+        elif isinstance(asked, Auth | AuthResponse | AuthCancel):
+            self._auth_failures += not reply.is_positive
         elif reply.reply_class is ReplyClass.PERMANENT:
             self._errors += 1
-        elif not isinstance(asked, Mail | Rcpt | Data | InvalidCommand):
+        elif not isinstance(asked, Mail | Rcpt | Data | ChunkEnd | InvalidCommand):
             self._idle += 1
 
     def _move(self, asked: Event, reply: Reply) -> None:
         accepted = reply.is_positive
-        self._state = next_state(self._state, type(asked), reply.reply_class)
-        if self._state is State.CLOSED:
-            self._close()
-        elif self._state not in IN_TRANSACTION:
-            self._transaction = None
-
+        self._move_to(next_state(self._state, type(asked), reply.reply_class))
         if not accepted:
             return
         if isinstance(asked, Mail):
             self._transaction = Transaction(asked)
+            self._messages += 1
         elif isinstance(asked, Rcpt) and self._transaction:
             self._transaction.recipients.append(asked)
+            if self._config.max_recipient_domains is not None:
+                self._domains.add(asked.forward_path.domain)
         elif isinstance(asked, Data):
-            self._body = Body(self._config)
-        elif isinstance(asked, Helo | Ehlo):
+            self._body = self._make_body()
+        elif isinstance(asked, Helo | Ehlo | Lhlo):
             self._helo = asked
             self._dialect = self._make_dialect()
+        elif isinstance(asked, Auth | AuthResponse) and reply.code == ReplyCode.AUTHENTICATION_SUCCEEDED:
+            self._authenticated = True
+
+    def _move_to(self, state: State) -> None:
+        self._state = state
+        if state is State.CLOSED:
+            self._close()
+        elif state not in IN_TRANSACTION:
+            self._transaction = None
 
     # Writing
 
@@ -425,13 +593,21 @@ class Connection:
         self._state = ON_HANDSHAKE[self._state]
         self._tls = True
         self._helo = None
+        self._authenticated = False
         self._transaction = None
         self._dialect = self._make_dialect()
 
     # Small print
 
     def _make_dialect(self) -> Dialect:
-        return dialect_of(self._extensions, self._config, tls=self._tls, extended=isinstance(self._helo, Ehlo))
+        extended = isinstance(self._helo, Ehlo | Lhlo)
+        return dialect_of(self._extensions, self._config, tls=self._tls, extended=extended)
+
+    def _make_body(self) -> Body:
+        return Body(self._config, binary=self._is_binary())
+
+    def _is_binary(self) -> bool:
+        return self._transaction is not None and self._transaction.mail.params.body is BodyType.BINARYMIME
 
     def _broken(self, why: str) -> RemoteProtocolError:
         self._close()
@@ -443,76 +619,4 @@ class Connection:
         self._transaction = None
 
 
-def _is_helo(asked: Event) -> bool:
-    if isinstance(asked, InvalidCommand):
-        # What was no line at all was no EHLO either.
-        return asked.reply not in _LINE_FAULTS.values() and verb_of(asked.line) in (Helo.verb, Ehlo.verb)
-
-    return isinstance(asked, Helo | Ehlo)
-
-
-def _check_extensions(config: Config, extensions: Sequence[Extension]) -> None:
-    keywords = {extension.keyword for extension in extensions} - config.disabled
-    # RFC 6531 3.1 (8)
-    if "SMTPUTF8" in keywords and "8BITMIME" not in keywords:
-        raise LocalProtocolError("SMTPUTF8 needs 8BITMIME: enable both, or disable both")
-
-
-_BEFORE_TLS: Final = frozenset({Noop, Ehlo, StartTls, Quit})  # RFC 3207 section 4
-
-_LINE_FAULTS: Final[Mapping[LineFault, Reply]] = {
-    LineFault.TOO_LONG: Reply(500, "Line too long", enhanced="5.5.2"),
-    LineFault.BARE_NEWLINE: Reply(500, "Lines end in CR LF: a bare CR or LF ends none", enhanced="5.5.2"),
-}
-
-_BAD_SEQUENCE: Final = Reply(503, "Bad sequence of commands", enhanced="5.5.1")
-
-_OUT_OF_SEQUENCE: Final[Mapping[tuple[State, type[object]], Reply]] = {
-    (State.GREETED, Mail): Reply(503, "EHLO has to come first", enhanced="5.5.1"),
-    (State.GREETED, Rcpt): Reply(503, "EHLO has to come first", enhanced="5.5.1"),
-    (State.GREETED, Data): Reply(503, "EHLO has to come first", enhanced="5.5.1"),
-    (State.READY, Rcpt): Reply(503, "MAIL has to come first", enhanced="5.5.1"),
-    (State.READY, Data): Reply(503, "MAIL has to come first", enhanced="5.5.1"),
-    (State.MAIL, Mail): Reply(503, "A transaction is open already", enhanced="5.5.1"),
-    (State.RCPT, Mail): Reply(503, "A transaction is open already", enhanced="5.5.1"),
-    (State.MAIL, Data): Reply(554, "No valid recipients", enhanced="5.5.1"),  # RFC 5321 3.3
-}
-
-_DEFAULTS: Final[Mapping[type[object], Reply]] = {
-    ConnectionOpened: Reply(220, "ESMTP"),
-    Helo: Reply(250),
-    Ehlo: Reply(250),
-    Mail: Reply(250, "Sender accepted", enhanced="2.1.0"),
-    # No relaying, and no mail taken, unless the program says so.
-    Rcpt: Reply(550, "We do not accept mail for this recipient", enhanced="5.7.1"),
-    Data: Reply(354, "Start mail input; end with <CRLF>.<CRLF>"),
-    DataEnd: Reply(554, "No one here takes messages", enhanced="5.3.0"),
-    Rset: Reply(250, "Flushed", enhanced="2.0.0"),
-    Noop: Reply(250, "Fine", enhanced="2.0.0"),
-    Quit: Reply(221, "closing", enhanced="2.0.0"),
-    Vrfy: Reply(252, "Cannot verify, but will accept a message and attempt delivery", enhanced="2.5.0"),
-    Expn: Reply(252, "Cannot expand", enhanced="2.5.0"),  # RFC 5321 7.3
-    Help: Reply(214, "HELO EHLO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP", "See RFC 5321", enhanced="2.0.0"),
-    StartTls: Reply(220, "Go ahead", enhanced="2.0.0"),
-    UnknownCommand: Reply(500, "Command not recognized", enhanced="5.5.1"),
-}
-
-_ONLY_POSITIVE: Final[Mapping[type[object], int]] = {
-    Data: ReplyCode.START_MAIL_INPUT,
-    StartTls: ReplyCode.SERVICE_READY,
-}
-"""Where the client acts on the very code."""
-
-_NAMES_HOST: Final = frozenset({ReplyCode.SERVICE_CLOSING, ReplyCode.SERVICE_NOT_AVAILABLE})
-
-_NAMES_MAILBOX: Final = frozenset({ReplyCode.WILL_FORWARD, ReplyCode.USER_NOT_LOCAL})
-
-_ENHANCED: Final[Mapping[int, str]] = {
-    500: "5.5.2",
-    501: "5.5.4",
-    502: "5.5.1",
-    503: "5.5.1",
-    504: "5.5.4",
-    555: "5.5.4",
-}
-"""RFC 5248: what goes with a code when the program does not say."""
+_IN_BODY: Final = frozenset({State.DATA, State.CHUNK, State.LAST_CHUNK})

@@ -1,6 +1,6 @@
 """What a connection tells the program, commands apart."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final, TypeAlias
 
@@ -48,7 +48,7 @@ class InvalidCommand:
 
 @dataclass(frozen=True, slots=True)
 class DataLine:
-    """A line of the body with its CR LF, its dot-stuffing removed."""
+    """A line of the body with its CR LF, its dot-stuffing removed; of a long line of a binary body, a piece."""
 
     data: bytes
     """The octets."""
@@ -63,8 +63,16 @@ class DataChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class ChunkEnd:
+    """The end of a BDAT chunk that is not the last of its body. A negative reply gives the transaction up."""
+
+
+@dataclass(frozen=True, slots=True)
 class DataEnd:
-    """The end of the body. A positive reply to this takes responsibility for the message (RFC 5321 4.2.5)."""
+    """The end of the body. A positive reply to this takes responsibility for the message (RFC 5321 4.2.5).
+
+    In LMTP it is owed a reply for each accepted recipient, in their order (RFC 2033 4.2).
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +87,19 @@ class InvalidData:
 
 
 @dataclass(frozen=True, slots=True)
+class AuthResponse:
+    """What the client answers to a challenge (RFC 4954 section 4)."""
+
+    data: bytes = field(repr=False)
+    """The response, decoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthCancel:
+    """The client gives its authentication up."""
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionClosed:
     """Nothing more will be heard: the client has closed its end, or the last reply has closed the dialogue."""
 
@@ -90,8 +111,11 @@ Event: TypeAlias = (
     | InvalidCommand
     | DataLine
     | DataChunk
+    | ChunkEnd
     | DataEnd
     | InvalidData
+    | AuthResponse
+    | AuthCancel
     | ConnectionClosed
 )
 """Whatever `next_event` returns besides a `Signal`."""

@@ -13,6 +13,7 @@
 
 import re
 from collections import deque
+from collections.abc import Iterable, Iterator
 
 from ._buffer import ReceiveBuffer
 from ._config import BareNewlines, Bodies, Config
@@ -74,25 +75,60 @@ class DotFraming:
         return run.replace(b"\r\n.", b"\r\n")
 
 
+class ChunkFraming:
+    """Counts the octets of one BDAT chunk (RFC 3030 section 2), of which nothing is stuffed."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+
+    @property
+    def ended(self) -> bool:
+        """Whether the chunk was taken whole."""
+        return not self._left
+
+    def take(self, buffer: ReceiveBuffer) -> bytes:
+        """Take what there is of the chunk, which is empty if there is not enough input or it has `ended`."""
+        run = buffer.take_at_most(self._left)
+        self._left -= len(run)
+        return run
+
+
 class BodyCheck:
     """Passes on what may be in a body, up to its first `fault`."""
 
-    __slots__ = ("_bare_newlines", "_line_length", "_max_line", "_room", "fault")
+    __slots__ = ("_bare_newlines", "_held", "_line_length", "_max_line", "_room", "_text", "fault")
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, binary: bool = False) -> None:
+        self._text = not binary
         self._bare_newlines = config.bare_newlines
         self._max_line = config.max_text_line
+        self._held = b""
         self._line_length = 0
         self._room = config.max_message_size
         self.fault: Reply | None = None
 
     def pass_on(self, run: bytes) -> bytes:
-        """The part of `run` before the first fault. No run ends between CR and LF, or behind a CR at all."""
+        """The part of `run` before the first fault. A CR at its end is held back until the next octet is known."""
         if self.fault:
             return b""
 
-        run = self._check_newlines(run)
-        run = self._check_lines(run)
+        run = self._held + run
+        self._held = b"\r" if run.endswith(b"\r") else b""
+        return self._check(run[:-1] if self._held else run)
+
+    def finish(self) -> bytes:
+        """What was held back, at the end of the body."""
+        held, self._held = self._held, b""
+        return self._check(held) if held and not self.fault else b""
+
+    def _check(self, run: bytes) -> bytes:
+        # RFC 3030 section 3: a binary body need not have lines.
+        if self._text:
+            run = self._check_newlines(run)
+            run = self._check_lines(run)
+
         return self._check_size(run)
 
     def _check_newlines(self, run: bytes) -> bytes:
@@ -141,19 +177,41 @@ class BodyCheck:
 class Body:
     """A body on its way from the buffer to the program, in the form that the configuration asks for."""
 
-    __slots__ = ("_check", "_framing", "_lines", "_partial", "_splits")
+    __slots__ = (
+        "_check",
+        "_finished",
+        "_framing",
+        "_last",
+        "_lines",
+        "_longest",
+        "_partial",
+        "_partial_size",
+        "_splits",
+        "_text",
+    )
 
-    def __init__(self, config: Config) -> None:
-        self._framing = DotFraming()
-        self._check = BodyCheck(config)
+    def __init__(self, config: Config, *, binary: bool = False) -> None:
+        self._framing: DotFraming | ChunkFraming = DotFraming()
+        self._last = True
+        self._finished = False
+        self._check = BodyCheck(config, binary=binary)
         self._splits = config.bodies is Bodies.LINES
+        self._text = not binary
+        self._longest = config.max_text_line
         self._lines: deque[bytes] = deque()
         self._partial: list[bytes] = []
+        self._partial_size = 0
+
+    def begin_chunk(self, size: int, *, last: bool) -> None:
+        """Go on with a chunk of `size` octets, where the body is sent with BDAT."""
+        self._framing = ChunkFraming(size)
+        self._last = last
+        self._finished = False
 
     @property
     def ended(self) -> bool:
-        """Whether the end was found and everything before it handed out."""
-        return self._framing.ended and not self._lines
+        """Whether the end of the body, or of its chunk, was found and everything before it handed out."""
+        return self._finished and not self._lines
 
     @property
     def fault(self) -> Reply | None:
@@ -162,12 +220,15 @@ class Body:
 
     def take(self, buffer: ReceiveBuffer) -> bytes:
         """Take the next line or run, which is empty if there is not enough input or the body has `ended`."""
-        while not self._lines and not self._framing.ended:
+        while not self._lines and not self._finished:
             run = self._framing.take(buffer)
-            if not run:
+            self._finished = self._framing.ended
+            if not run and not self._finished:
                 break
 
             passed = self._check.pass_on(run)
+            if self._finished and self._last:
+                passed += self._check.finish()
             if self._splits:
                 self._split(passed)
             elif passed:
@@ -178,9 +239,34 @@ class Body:
     def _split(self, run: bytes) -> None:
         *complete, partial = run.split(b"\r\n")
         if complete:
-            complete[0] = b"".join((*self._partial, complete[0]))
-            self._partial.clear()
-            self._lines.extend([line + b"\r\n" for line in complete])
-
+            complete[0] = self._take_partial() + complete[0]
+            self._lines.extend([line + b"\r\n" for line in complete] if self._text else self._pieces(complete))
         if partial:
             self._partial.append(partial)
+            self._partial_size += len(partial)
+        if self._partial_size > self._longest:
+            *pieces, last = self._cut(self._take_partial())
+            self._lines.extend(pieces)
+            self._partial.append(last)
+            self._partial_size = len(last)
+
+        # Only a body that was sent with BDAT may end in the middle of a line.
+        if self._partial and self._finished and self._last and not self.fault:
+            self._lines.append(self._take_partial())
+
+    def _take_partial(self) -> bytes:
+        partial = b"".join(self._partial)
+        self._partial.clear()
+        self._partial_size = 0
+        return partial
+
+    # A binary body need not have lines: what exceeds one is cut, or it would have to be held whole.
+
+    def _pieces(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        for line in lines:
+            *pieces, last = self._cut(line)
+            yield from pieces
+            yield last + b"\r\n"
+
+    def _cut(self, line: bytes) -> list[bytes]:
+        return [line[start : start + self._longest] for start in range(0, len(line) or 1, self._longest)]

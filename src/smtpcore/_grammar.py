@@ -37,6 +37,8 @@ match_mailbox = re.compile(MAILBOX).fullmatch
 match_path = re.compile(PATH).fullmatch
 match_keyword = re.compile(KEYWORD).fullmatch
 match_param_value = re.compile(PARAM_VALUE).fullmatch
+match_number = re.compile(r"[0-9]{1,20}").fullmatch
+match_mechanism = re.compile(r"[A-Z0-9_-]{1,20}").fullmatch  # RFC 4422 3.1
 match_quoted_string = re.compile(QUOTED_STRING).fullmatch
 find_control = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]").search  # a tab is white space
 

@@ -5,42 +5,80 @@
 # never asks in which state the dialogue is.
 
 import re
+from binascii import a2b_base64
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from ._addresses import Path
-from ._commands import Command, Data, Ehlo, Expn, Helo, Help, Mail, Noop, Quit, Rcpt, Rset, StartTls, Vrfy
+from ._commands import (
+    Auth,
+    Bdat,
+    Command,
+    Data,
+    Ehlo,
+    Expn,
+    Helo,
+    Help,
+    Lhlo,
+    Mail,
+    Noop,
+    Quit,
+    Rcpt,
+    Rset,
+    StartTls,
+    Vrfy,
+)
 from ._config import Config
 from ._errors import LocalProtocolError
-from ._events import UnknownCommand
+from ._events import AuthCancel, AuthResponse, InvalidCommand, UnknownCommand
 from ._extensions import Extension, Parameter, offered_extensions
-from ._grammar import find_control, match_keyword, match_param_value, unquote
+from ._grammar import find_control, match_keyword, match_number, match_param_value, unquote
 from ._params import NO_PARAMS, Params
 from ._replies import Reply
 
+MAX_AUTH_LINE = 12_288  # RFC 4954 section 4 (12), CRLF included
+
 _OBSOLETE = frozenset({"SEND", "SOML", "SAML", "TURN"})  # RFC 5321 appendix F.1 and F.6
+_TOLD_APART = frozenset({"AUTH", "STARTTLS"})
 _MAY_BE_UTF8 = frozenset({"MAIL", "RCPT", "VRFY", "EXPN"})  # RFC 6531 3.1
 
 _match_quoted_path = re.compile(r'<((?:[^"<>]|"(?:[^"\\]|\\.)*")*)>').match
 
 _UNPRINTABLE = re.compile(r"[^ -~]")
+_match_base64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?").fullmatch
+_match_auth = re.compile(rb"\s*AUTH\b(?:\s+([\w-]{1,20})\s+\S)?", re.IGNORECASE).match
 
+
+_HELLOS: Mapping[str, Callable[[str], Command]] = {"HELO": Helo, "EHLO": Ehlo, "LHLO": Lhlo}
 
 _BARE: Mapping[str, Callable[[], Command]] = {"DATA": Data, "RSET": Rset, "QUIT": Quit, "STARTTLS": StartTls}
 
 COMMANDS: Mapping[str, type[Command]] = {
-    kind.verb: kind for kind in (Helo, Ehlo, Mail, Rcpt, Data, Rset, Noop, Quit, Vrfy, Expn, Help, StartTls)
+    kind.verb: kind
+    for kind in (Helo, Ehlo, Lhlo, Mail, Rcpt, Data, Bdat, Rset, Noop, Quit, Vrfy, Expn, Help, StartTls, Auth)
 }
 """The commands that smtpcore knows, by verb."""
 
 
-class Refused(Exception):
-    """The line is no command; `reply` says why."""
+HIDDEN_RESPONSE = b"AUTH ***"
+"""What stands for a SASL response, which may be a secret."""
 
-    def __init__(self, reply: Reply) -> None:
+MALFORMED_CHUNK = Reply(521, "Syntax: BDAT and a number of octets; closing", enhanced="5.5.4")
+"""How many octets follow is not known, so that nothing behind this can be believed to be a command."""
+
+_TOO_LONG = Reply(500, "Line too long", enhanced="5.5.2")  # RFC 5321 4.5.3.1.9
+
+_BAD_BASE64 = Reply(501, "This is not base64", enhanced="5.5.2")  # RFC 4954 section 6
+
+
+class Refused(Exception):
+    """The line is no command; `reply` says why. Behind it there are `octets` that belong to no command either."""
+
+    def __init__(self, reply: Reply, octets: int = 0) -> None:
         super().__init__(reply)
         self.reply = reply
+        self.octets = octets
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +95,15 @@ class Dialect:
     """Verbs that would be known if their extension were offered."""
     smtputf8: bool
     """Whether UTF-8 may occur at all (RFC 6531)."""
+    objections: tuple[Callable[[Mail | Rcpt], Reply | None], ...]
+    """What extensions may have against MAIL or RCPT."""
 
 
 @lru_cache(maxsize=64)  # a server has one configuration, and so at most four dialects
 def dialect_of(extensions: tuple[Extension, ...], config: Config, *, tls: bool, extended: bool) -> Dialect:
     """The dialect that a connection speaks, with and without TLS, and behind EHLO (`extended`) or before it."""
     offered = offered_extensions(extensions, config, tls=tls)
-    without_tls = offered_extensions(extensions, config, tls=False)
+    otherwise = offered_extensions(extensions, config, tls=not tls)
     parameters: dict[str, dict[str, Parameter]] = {"MAIL": {}, "RCPT": {}}
     for extension in offered if extended else ():
         parameters["MAIL"] |= extension.mail
@@ -72,11 +112,15 @@ def dialect_of(extensions: tuple[Extension, ...], config: Config, *, tls: bool, 
     longest = config.max_command_line
     return Dialect(
         max_line=longest,
-        max_lines={verb: longest + sum(p.octets for p in known.values()) for verb, known in parameters.items()},
+        max_lines={
+            **{verb: longest + sum(p.octets for p in known.values()) for verb, known in parameters.items()},
+            Auth.verb: MAX_AUTH_LINE,
+        },
         parameters=parameters,
-        # STARTTLS is out of sequence under TLS rather than not implemented.
-        not_implemented=_verbs(extensions) - _verbs(offered) - _verbs(without_tls) | _OBSOLETE,
+        # STARTTLS under TLS, and AUTH before it, are out of sequence rather than not implemented.
+        not_implemented=_verbs(extensions) - _verbs(offered) - (_verbs(otherwise) & _TOLD_APART) | _OBSOLETE,
         smtputf8=extended and any(extension.keyword == "SMTPUTF8" for extension in offered),
+        objections=tuple(partial(known.objection, config) for known in offered if known.objection),
     )
 
 
@@ -92,7 +136,7 @@ def verb_of(line: bytes) -> str:
 def parse_command(verb: str, line: bytes, dialect: Dialect) -> Command | UnknownCommand:
     """Turn a line without its end into a command. Raises `Refused`."""
     if len(line) + len(b"\r\n") > dialect.max_lines.get(verb, dialect.max_line):
-        raise Refused(Reply(500, "Line too long", enhanced="5.5.2"))  # RFC 5321 4.5.3.1.9
+        raise Refused(MALFORMED_CHUNK if verb == Bdat.verb else _TOO_LONG)
     if verb in dialect.not_implemented:
         raise Refused(Reply(502, f"{verb} is not implemented", enhanced="5.5.1"))  # RFC 5321 4.2.4
 
@@ -121,6 +165,8 @@ def _decode(verb: str, line: bytes, dialect: Dialect) -> str:
 
 
 def _syntax_error(verb: str, why: str) -> Refused:
+    if verb == Bdat.verb:
+        return Refused(MALFORMED_CHUNK)
     # RFC 5321 4.2.4, 4.3.2: 500 while not even the verb is understood, 501 from there on.
     if verb in COMMANDS:
         return Refused(Reply(501, f"Syntax error in {verb}: {why}", enhanced="5.5.4"))
@@ -133,7 +179,7 @@ def _syntax_error(verb: str, why: str) -> Refused:
 
 def _parse_helo(verb: str, argument: str, dialect: Dialect) -> Command:
     try:
-        return Helo(argument) if verb == "HELO" else Ehlo(argument)
+        return _HELLOS[verb](argument)
     except LocalProtocolError:
         why = f"Syntax: {verb} and your domain, or your address in brackets"
         raise Refused(Reply(501, why, enhanced="5.5.4")) from None
@@ -142,17 +188,30 @@ def _parse_helo(verb: str, argument: str, dialect: Dialect) -> Command:
 def _parse_mail(verb: str, argument: str, dialect: Dialect) -> Command:
     text, params = _split_path(verb, argument, "FROM:", dialect)
     try:
-        return Mail(Path(text), params)
+        mail = Mail(Path(text), params)
     except LocalProtocolError:
         raise Refused(Reply(501, "The sender is not a valid address", enhanced="5.1.7")) from None
+
+    return _unobjected(mail, dialect)
 
 
 def _parse_rcpt(verb: str, argument: str, dialect: Dialect) -> Command:
     text, params = _split_path(verb, argument, "TO:", dialect)
     try:
-        return Rcpt(Path(text), params)
+        rcpt = Rcpt(Path(text), params)
     except LocalProtocolError:
         raise Refused(Reply(501, "The recipient is not a valid address", enhanced="5.1.3")) from None
+
+    return _unobjected(rcpt, dialect)
+
+
+def _unobjected(command: Mail | Rcpt, dialect: Dialect) -> Command:
+    for object_to in dialect.objections if command.params else ():
+        objection = object_to(command)
+        if objection:
+            raise Refused(objection)
+
+    return command
 
 
 def _parse_bare(verb: str, argument: str, dialect: Dialect) -> Command:
@@ -178,6 +237,65 @@ def _parse_lookup(verb: str, argument: str, dialect: Dialect) -> Command:
         raise Refused(Reply(501, f"Syntax: {verb} and a name", enhanced="5.5.4"))
 
     return Vrfy(wanted, smtputf8=smtputf8) if verb == "VRFY" else Expn(wanted, smtputf8=smtputf8)
+
+
+def _parse_bdat(verb: str, argument: str, dialect: Dialect) -> Command:
+    size, space, rest = argument.partition(" ")
+    if match_number(size) is None:
+        raise Refused(MALFORMED_CHUNK)
+    if space and rest.upper() != "LAST":
+        raise Refused(
+            Reply(501, "Syntax: BDAT and a number of octets, then LAST or nothing", enhanced="5.5.4"), int(size)
+        )
+
+    return Bdat(int(size), last=bool(space))
+
+
+def _parse_auth(verb: str, argument: str, dialect: Dialect) -> Command:
+    mechanism, space, response = argument.partition(" ")
+    try:
+        return Auth(mechanism.upper(), _decode_initial(response) if space else None)
+    except LocalProtocolError:
+        raise Refused(Reply(501, "Syntax: AUTH and the name of a mechanism", enhanced="5.5.4")) from None
+    except _Base64Error:
+        raise Refused(_BAD_BASE64) from None
+
+
+def parse_response(line: bytes) -> AuthResponse | AuthCancel | InvalidCommand:
+    """Turn a line without its end into what answers a challenge (RFC 4954 section 4)."""
+    if line == b"*":
+        return AuthCancel()
+
+    try:
+        return AuthResponse(_decode_base64(line))
+    except _Base64Error:
+        return InvalidCommand(HIDDEN_RESPONSE, _BAD_BASE64)
+
+
+class _Base64Error(Exception):
+    """The text is not base64 (RFC 4648 section 4)."""
+
+
+def _decode_initial(text: str) -> bytes:
+    # RFC 4954 section 4: an empty initial response is written as "=", to tell it from none.
+    return b"" if text == "=" else _decode_base64(text.encode())
+
+
+def _decode_base64(text: bytes) -> bytes:
+    # The strict mode of binascii lets a superfluous "=" pass.
+    if _match_base64(text) is None:
+        raise _Base64Error
+
+    return a2b_base64(text)
+
+
+def visible(line: bytes) -> bytes:
+    """`line` without the secrets that AUTH may carry."""
+    auth = _match_auth(line)
+    if auth is None:
+        return line
+
+    return b"AUTH %b ***" % auth[1] if auth[1] else HIDDEN_RESPONSE
 
 
 # The argument of MAIL and RCPT
@@ -217,7 +335,7 @@ def _parse_params(text: str, known: Mapping[str, Parameter]) -> Params:
 
         keyword = keyword.upper()  # behind the check: there are letters beyond ASCII whose capital is an S or an I
         if keyword in values:
-            raise Refused(Reply(501, f"Parameter {keyword[:40]} is given twice", enhanced="5.5.4"))
+            raise Refused(Reply(501, f"Parameter {keyword[:40]} is given twice", enhanced=known[keyword].enhanced))
 
         values[keyword] = _parse_value(keyword, value if equals else None, known)
 
@@ -232,14 +350,16 @@ def _parse_value(keyword: str, value: str | None, known: Mapping[str, Parameter]
 
     try:
         return parameter.parse(value)
-    except ValueError as exc:
+    except (ValueError, LocalProtocolError) as exc:
         # The text may quote what the client sent, so it is trusted with nothing.
         why = str(exc)[:200].encode("ascii", "replace").decode()
-        raise Refused(Reply(501, f"Malformed {keyword[:40]}: {_UNPRINTABLE.sub('?', why)}", enhanced="5.5.4")) from exc
+        text = f"Malformed {keyword[:40]}: {_UNPRINTABLE.sub('?', why)}"
+        raise Refused(Reply(501, text, enhanced=parameter.enhanced)) from exc
 
 
 _PARSERS: Mapping[str, Callable[[str, str, Dialect], Command]] = {
     "HELO": _parse_helo,
+    "LHLO": _parse_helo,
     "EHLO": _parse_helo,
     "MAIL": _parse_mail,
     "RCPT": _parse_rcpt,
@@ -249,6 +369,8 @@ _PARSERS: Mapping[str, Callable[[str, str, Dialect], Command]] = {
     "STARTTLS": _parse_bare,
     "NOOP": _parse_text,
     "HELP": _parse_text,
+    "BDAT": _parse_bdat,
+    "AUTH": _parse_auth,
     "VRFY": _parse_lookup,
     "EXPN": _parse_lookup,
 }

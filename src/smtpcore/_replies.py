@@ -4,12 +4,14 @@
 # nothing in it can produce a line that it did not ask for, and encoding checks nothing again.
 
 import re
+from base64 import b64encode
 from enum import Enum, IntEnum
 
 from ._errors import LocalProtocolError
 from ._grammar import find_control, is_encodable
 
 MAX_REPLY_LINE = 512  # RFC 5321 4.5.3.1.5, code and CRLF included
+MAX_CHALLENGE = 12_288  # RFC 4954 section 4 (12), for the base64 of a challenge
 MAX_TEXT = MAX_REPLY_LINE - len("250-") - len("2.999.999 ") - len("\r\n")
 
 _NUMBER = "(?:0|[1-9][0-9]{0,2})"  # RFC 3463 section 2: no leading zeros
@@ -93,7 +95,7 @@ class Reply:
     def __init__(self, code: int, *lines: str, enhanced: str | None = None) -> None:
         _check_code(code, enhanced)
         for line in lines:
-            _check_text(line)
+            _check_text(line, MAX_CHALLENGE if code == ReplyCode.AUTHENTICATION_CHALLENGE else MAX_TEXT)
 
         self._code = int(code)
         self._lines = lines or ("",)
@@ -151,6 +153,11 @@ class Reply:
         return (self._code, self._lines, self._enhanced)
 
 
+def Challenge(data: bytes) -> Reply:  # noqa: N802 - it makes a value, as the names of classes do
+    """The 334 that asks for a SASL response (RFC 4954 section 4). Raises `LocalProtocolError` if `data` is too long."""
+    return Reply(ReplyCode.AUTHENTICATION_CHALLENGE, b64encode(data).decode())
+
+
 def _check_code(code: int, enhanced: str | None) -> None:
     if code not in _CLASS_OF_CODE:
         raise LocalProtocolError(f"{code!r} is not a reply code: it should be a number such as 250 or 550")
@@ -163,9 +170,9 @@ def _check_code(code: int, enhanced: str | None) -> None:
         raise LocalProtocolError(f"enhanced status code {enhanced!r} does not go with {code}: use {code // 100}.x.y")
 
 
-def _check_text(line: str) -> None:
+def _check_text(line: str, longest: int) -> None:
     # RFC 5321 4.2; whether text beyond ASCII may be sent is for the connection to know (RFC 6531 3.7.4).
     if find_control(line) or not is_encodable(line):
         raise LocalProtocolError(f"reply line {line!r} has control characters: give each line as its own argument")
-    if len(line.encode()) > MAX_TEXT:
-        raise LocalProtocolError(f"reply line {line[:40]!r}... exceeds {MAX_TEXT} octets: give it as several lines")
+    if len(line.encode()) > longest:
+        raise LocalProtocolError(f"reply line {line[:40]!r}... exceeds {longest} octets: give it as several lines")

@@ -10,6 +10,11 @@
 #                                                ^                                                        |
 #                                                +------------------- the end of the body, any reply -----+
 #
+# With BDAT a body comes in chunks: from RCPT to CHUNK, to CHUNKED at the reply to its end, to LAST_CHUNK at the last
+# one, and from there to READY. BDAT is the one command that moves the dialogue itself, since its octets follow it
+# without waiting for a reply (RFC 3030 section 2). A refused chunk leads to SPOILED, where nothing can be added.
+# AUTH leads from READY to AUTH while challenges go out, and back with whatever ends them (RFC 4954 section 4).
+#
 # RSET, and a further EHLO, lead from MAIL and RCPT back to READY. STARTTLS leads from everywhere between GREETED and
 # RCPT to TLS, and the handshake from there to GREETED. A 554 greeting leads to REFUSED, where only QUIT is heard.
 # QUIT, and a 421 at any point, lead to CLOSED.
@@ -19,8 +24,17 @@ from enum import Enum, auto
 from types import MappingProxyType
 from typing import Final
 
-from ._commands import Data, Ehlo, Expn, Helo, Help, Mail, Noop, Quit, Rcpt, Rset, StartTls, Vrfy
-from ._events import ConnectionOpened, DataEnd, InvalidCommand, InvalidData, UnknownCommand
+from ._commands import Auth, Bdat, Data, Ehlo, Expn, Helo, Help, Lhlo, Mail, Noop, Quit, Rcpt, Rset, StartTls, Vrfy
+from ._events import (
+    AuthCancel,
+    AuthResponse,
+    ChunkEnd,
+    ConnectionOpened,
+    DataEnd,
+    InvalidCommand,
+    InvalidData,
+    UnknownCommand,
+)
 from ._replies import ReplyClass
 
 
@@ -39,6 +53,16 @@ class State(Enum):
     """A transaction has a sender and recipients."""
     DATA = auto()
     """The body is being sent, or waits for its reply."""
+    CHUNK = auto()
+    """A chunk of the body is being sent, or waits for its reply; it is not the last."""
+    CHUNKED = auto()
+    """Chunks of the body were accepted, and more are to come."""
+    LAST_CHUNK = auto()
+    """The last chunk of the body is being sent, or waits for its reply."""
+    SPOILED = auto()
+    """A chunk was refused, so that the transaction can only be given up."""
+    AUTH = auto()
+    """The client is asked for SASL responses."""
     TLS = auto()
     """The next octets belong to a TLS handshake."""
     REFUSED = auto()
@@ -55,6 +79,8 @@ class Wait(Enum):
     COMMAND = auto()
     BODY = auto()
     """More of a body."""
+    AUTH = auto()
+    """A SASL response."""
     TLS = auto()
     """The TLS handshake."""
     NOTHING = auto()
@@ -68,16 +94,22 @@ _INTERMEDIATE: Final = ReplyClass.INTERMEDIATE
 _REFUSALS: Final = frozenset({ReplyClass.TRANSIENT, ReplyClass.PERMANENT, ReplyClass.GOODBYE})
 _ANY: Final = _REFUSALS | {_COMPLETION}
 
-_IN_SESSION: Final = (State.GREETED, State.READY, State.MAIL, State.RCPT)
+_OPEN: Final = (State.MAIL, State.RCPT, State.CHUNKED, State.SPOILED)
+_IN_SESSION: Final = (State.GREETED, State.READY, *_OPEN)
 
 MAY_ANSWER: Final[Mapping[Asked, frozenset[ReplyClass]]] = MappingProxyType(
     {
         ConnectionOpened: _ANY,
         Helo: _ANY,
         Ehlo: _ANY,
+        Lhlo: _ANY,
+        Auth: _ANY | {_INTERMEDIATE},
+        AuthResponse: _ANY | {_INTERMEDIATE},
+        AuthCancel: _REFUSALS,
         Mail: _ANY,
         Rcpt: _ANY,
         Data: _REFUSALS | {_INTERMEDIATE},
+        ChunkEnd: _ANY,
         DataEnd: _ANY,
         InvalidData: _REFUSALS,
         Rset: _ANY,
@@ -93,18 +125,22 @@ MAY_ANSWER: Final[Mapping[Asked, frozenset[ReplyClass]]] = MappingProxyType(
 )
 """Which classes of replies answer what (RFC 5321 4.3.2). What is missing is owed no reply."""
 
-_AT_ANY_TIME: Final = frozenset({Helo, Ehlo, Rset, Noop, Quit, Vrfy, Expn, Help, StartTls, UnknownCommand})
+_AT_ANY_TIME: Final = frozenset({Helo, Ehlo, Lhlo, Rset, Noop, Quit, Vrfy, Expn, Help, StartTls, UnknownCommand})
 
 MAY_HEAR: Final[Mapping[State, frozenset[Asked]]] = MappingProxyType(
     {
         State.GREETED: _AT_ANY_TIME,
-        State.READY: _AT_ANY_TIME | {Mail},
+        State.READY: _AT_ANY_TIME | {Mail, Auth},
         State.MAIL: _AT_ANY_TIME | {Rcpt},
-        State.RCPT: _AT_ANY_TIME | {Rcpt, Data},
+        State.RCPT: _AT_ANY_TIME | {Rcpt, Data, Bdat},
+        State.CHUNKED: _AT_ANY_TIME | {Bdat},
+        State.SPOILED: _AT_ANY_TIME,
         State.REFUSED: frozenset({Quit}),
     }
 )
 """Which commands are in sequence (RFC 5321 4.1.4). In a state that is missing none are heard."""
+
+_CHUNK_FAILS: Final = (ChunkEnd, InvalidData)
 
 ON_REPLY: Final[Mapping[tuple[State, Asked, ReplyClass], State]] = MappingProxyType(
     {
@@ -117,10 +153,20 @@ ON_REPLY: Final[Mapping[tuple[State, Asked, ReplyClass], State]] = MappingProxyT
         # RFC 5321 4.1.1.4: the end of the body empties all buffers, whatever its reply.
         **{(State.DATA, DataEnd, reply_class): State.READY for reply_class in _ANY},
         **{(State.DATA, InvalidData, reply_class): State.READY for reply_class in _REFUSALS},
+        (State.CHUNK, ChunkEnd, _COMPLETION): State.CHUNKED,
+        **{(State.CHUNK, asked, reply_class): State.SPOILED for asked in _CHUNK_FAILS for reply_class in _REFUSALS},
+        **{(State.LAST_CHUNK, DataEnd, reply_class): State.READY for reply_class in _ANY},
+        **{(State.LAST_CHUNK, InvalidData, reply_class): State.READY for reply_class in _REFUSALS},
+        # RFC 4954 section 4: challenges go on until the client has answered enough, wrongly, or not at all.
+        (State.READY, Auth, _INTERMEDIATE): State.AUTH,
+        **{(State.AUTH, AuthResponse, reply_class): State.READY for reply_class in _ANY},
+        **{(State.AUTH, AuthCancel, reply_class): State.READY for reply_class in _REFUSALS},
+        **{(State.AUTH, InvalidCommand, reply_class): State.READY for reply_class in _REFUSALS},
         # RFC 5321 4.1.4: a further EHLO clears the session exactly like RSET.
         **{(state, Helo, _COMPLETION): State.READY for state in _IN_SESSION},
         **{(state, Ehlo, _COMPLETION): State.READY for state in _IN_SESSION},
-        **{(state, Rset, _COMPLETION): State.READY for state in (State.MAIL, State.RCPT)},
+        **{(state, Lhlo, _COMPLETION): State.READY for state in _IN_SESSION},
+        **{(state, Rset, _COMPLETION): State.READY for state in _OPEN},
         **{(state, StartTls, _COMPLETION): State.TLS for state in _IN_SESSION},
         # RFC 5321 4.1.1.10: QUIT closes, whatever its reply.
         **{(state, Quit, reply_class): State.CLOSED for state in (*_IN_SESSION, State.REFUSED) for reply_class in _ANY},
@@ -136,7 +182,10 @@ ON_HANDSHAKE: Final[Mapping[State, State]] = MappingProxyType(
 )
 """Where a TLS handshake leads; elsewhere there can be none."""
 
-IN_TRANSACTION: Final = frozenset({State.MAIL, State.RCPT, State.DATA})
+ON_BDAT: Final[Mapping[bool, State]] = MappingProxyType({False: State.CHUNK, True: State.LAST_CHUNK})
+"""Where BDAT leads that was heard in sequence, by whether it is the last."""
+
+IN_TRANSACTION: Final = frozenset({*_OPEN, State.DATA, State.CHUNK, State.LAST_CHUNK})
 """Where a transaction is open."""
 
 WAITING_FOR: Final[Mapping[State, Wait]] = MappingProxyType(
@@ -147,6 +196,11 @@ WAITING_FOR: Final[Mapping[State, Wait]] = MappingProxyType(
         State.MAIL: Wait.COMMAND,
         State.RCPT: Wait.COMMAND,
         State.DATA: Wait.BODY,
+        State.CHUNK: Wait.BODY,
+        State.CHUNKED: Wait.COMMAND,
+        State.LAST_CHUNK: Wait.BODY,
+        State.SPOILED: Wait.COMMAND,
+        State.AUTH: Wait.AUTH,
         State.TLS: Wait.TLS,
         State.REFUSED: Wait.COMMAND,
         State.CLOSED: Wait.NOTHING,

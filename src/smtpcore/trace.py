@@ -6,7 +6,7 @@
 from typing import TYPE_CHECKING
 
 from ._addresses import Path
-from ._commands import Ehlo, Helo
+from ._commands import Ehlo, Helo, Lhlo
 from ._errors import LocalProtocolError
 from ._grammar import find_control
 
@@ -25,7 +25,7 @@ def return_path(path: Path) -> bytes:
 
 def received(
     *,
-    helo: Helo | Ehlo | None,
+    helo: Helo | Ehlo | Lhlo | None,
     peer: "IPv4Address | IPv6Address | None",
     by: str,
     date: "datetime",
@@ -68,12 +68,13 @@ def received(
     return ("\r\n\t".join(clauses) + "\r\n").encode()
 
 
-def with_protocol(helo: Helo | Ehlo | None, *, tls: bool, authenticated: bool, smtputf8: bool) -> str:
+def with_protocol(helo: Helo | Ehlo | Lhlo | None, *, tls: bool, authenticated: bool, smtputf8: bool) -> str:
     """The keyword of the `with` clause (RFC 3848; RFC 6531 section 4.3)."""
-    if not isinstance(helo, Ehlo):
+    if not isinstance(helo, Ehlo | Lhlo):
         return "SMTP"
 
-    return ("UTF8SMTP" if smtputf8 else "ESMTP") + ("S" if tls else "") + ("A" if authenticated else "")
+    plain, utf8 = ("LMTP", "UTF8LMTP") if isinstance(helo, Lhlo) else ("ESMTP", "UTF8SMTP")
+    return (utf8 if smtputf8 else plain) + ("S" if tls else "") + ("A" if authenticated else "")
 
 
 def format_date(date: "datetime") -> str:

@@ -5,16 +5,21 @@
 # calls the handlers of `message` by sending `MESSAGE`.
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from smtpcore import Event, Reply
+from smtpcore import Event, Path, Reply
+from smtpcore.sasl import Answer, Question
 
 if TYPE_CHECKING:
-    from ._session import Session
+    from ._session import Message, Session
 
-Handler: TypeAlias = "Callable[[Session, Any], Reply | Awaitable[Reply | None] | None]"
-"""Called with the session and with what has happened; may be a coroutine function."""
+Handler: TypeAlias = "Callable[[Session, Any], object]"
+"""Called with the session and with what has happened; may be a coroutine function.
+
+Returns a `Reply` or None. In LMTP, that of `message` may return a mapping from the paths of the recipients to replies;
+that of `auth` returns the answer to the question of `smtpcore.sasl` that it is called with.
+"""
 
 Observer: TypeAlias = "Callable[[Session, Event | Reply], None]"
 """Called with the session and with each event and reply, as they come."""
@@ -22,15 +27,15 @@ Observer: TypeAlias = "Callable[[Session, Event | Reply], None]"
 H = TypeVar("H", bound=Handler)
 
 _PREFIX = "on_"
-_NOT_VERBS = frozenset({"connect", "message", "disconnect", "default"})
+_NOT_VERBS = frozenset({"connect", "auth", "message", "disconnect", "default"})
 
 
 class App:
     """A program's handlers, by the name of what they handle.
 
-    The names are the verbs of SMTP (`"RCPT"`), and `connect`, `message`, `disconnect` and `default`, which handles the
-    verbs that nothing else does. Several handlers of one name stack: they are asked in the order in which they were
-    given, the first to return a `Reply` decides, and None passes on. What none of them answers gets
+    The names are the verbs of SMTP (`"RCPT"`), and `connect`, `auth`, `message`, `disconnect` and `default`, which
+    handles the verbs that nothing else does. Several handlers of one name stack: they are asked in the order in which
+    they were given, the first to return a `Reply` decides, and None passes on. What none of them answers gets
     `Connection.default_reply`, which takes no recipient and no message.
     """
 
@@ -82,17 +87,35 @@ class App:
 
         `name` is a verb in upper case, or one of the other names in lower case.
         """
-        for handler in self._handlers.get(name, ()):
-            answer = handler(session, subject)
-            reply = await answer if inspect.isawaitable(answer) else answer
-            if reply is None:
-                continue
-            if not isinstance(reply, Reply):
-                raise TypeError(f"{_name(handler)} returned {reply!r}: a handler returns a Reply or None")
-
+        handler, reply = await self._first(name, session, subject)
+        if reply is None or isinstance(reply, Reply):
             return reply
 
-        return None
+        raise TypeError(f"{handler} returned {reply!r}: a handler returns a Reply or None")
+
+    async def ask_for_message(self, session: "Session", message: "Message") -> "Reply | Mapping[Path, Reply] | None":
+        """Call the `message` handlers until one returns a reply or, in LMTP, replies by recipient (RFC 2033 4.2)."""
+        handler, reply = await self._first("message", session, message)
+        if reply is None or isinstance(reply, Reply) or (session.config.lmtp and isinstance(reply, Mapping)):
+            answer: Reply | Mapping[Path, Reply] | None = reply
+            return answer
+
+        raise TypeError(f"{handler} returned {reply!r}: return a Reply or None, in LMTP also a mapping of replies")
+
+    async def ask_for_identity(self, session: "Session", question: "Question") -> "Answer | Reply":
+        """Call the `auth` handlers until one has an answer, or decides with a reply."""
+        answer: Answer | Reply
+        _, answer = await self._first("auth", session, question)
+        return answer
+
+    async def _first(self, name: str, session: "Session", subject: object) -> tuple[str, Any]:
+        for handler in self._handlers.get(name, ()):
+            result = handler(session, subject)
+            answer = await result if inspect.isawaitable(result) else result
+            if answer is not None:
+                return _name(handler), answer
+
+        return "", None
 
     async def tell(self, name: str, session: "Session", subject: object) -> None:
         """Call all handlers of `name`, whatever they return. What they raise is raised when all were called."""

@@ -16,9 +16,9 @@ from rich.filesize import decimal
 from rich.text import Text
 
 from smtpcore import (
+    AuthCancel,
+    AuthResponse,
     Command,
-    ConnectionClosed,
-    ConnectionOpened,
     DataChunk,
     DataEnd,
     DataLine,
@@ -26,6 +26,7 @@ from smtpcore import (
     InvalidCommand,
     InvalidData,
     Reply,
+    ReplyCode,
     UnknownCommand,
 )
 
@@ -158,21 +159,26 @@ def log_dialogue(session: Session, item: Event | Reply) -> None:
         logging.getLogger("smtpcore").debug("%s", line, extra={"session": session.id})
 
 
+_OTHERS: dict[type[object], str] = {
+    DataEnd: "C: .",
+    InvalidData: "C: .",
+    AuthResponse: "C: ***",
+    AuthCancel: "C: *",
+}
+
+
 def dialogue_lines(item: Event | Reply) -> list[str]:
     """What a person would see of `item` on the wire, `C:` or `S:` first."""
     if isinstance(item, Reply):
-        return [f"S: {printable(line)}" for line in str(item).splitlines()]
+        masked = item.code == ReplyCode.AUTHENTICATION_CHALLENGE
+        return ["S: 334 ***"] if masked else [f"S: {printable(line)}" for line in str(item).splitlines()]
     if isinstance(item, InvalidCommand):
         return [f"C: {printable(item.line.decode('utf-8', 'replace'))}"]
     if isinstance(item, UnknownCommand):
         return [printable(f"C: {item.verb} {item.argument}".rstrip())]
     if isinstance(item, Command):
         return [f"C: {printable(str(item))}"]
-    if isinstance(item, DataEnd | InvalidData):
-        return ["C: ."]
-
-    assert isinstance(item, ConnectionOpened | ConnectionClosed | DataChunk | DataLine)
-    return []
+    return [_OTHERS[type(item)]] if type(item) in _OTHERS else []
 
 
 def printable(text: str) -> str:

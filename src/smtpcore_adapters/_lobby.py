@@ -7,15 +7,17 @@ import errno
 import logging
 import platform
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from ipaddress import ip_address, ip_network
 from ssl import SSLContext
 from typing import TypedDict
 
 from smtpcore import Bodies, Config, Connection, LocalProtocolError, Reply
 
 from ._app import App
+from ._authentication import check_mechanisms
 from ._limits import Limits, Timeouts
 from ._session import SessionLoop
 from ._stream import Address, Stream
@@ -36,6 +38,9 @@ class Options(TypedDict, total=False):
     """How long a session waits for what."""
     limits: Limits
     """How many connections are served at the same time."""
+    proxies: Iterable[str]
+    """Addresses and networks of the proxies that begin each connection with a PROXY header. They are believed in what
+    they say of the client, and `Limits.connections_per_address` does not hold for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ class Lobby:
         implicit_tls: bool = False,
         timeouts: Timeouts | None = None,
         limits: Limits | None = None,
+        proxies: Iterable[str] = (),
     ) -> None:
         if implicit_tls and tls is None:
             raise ValueError("implicit_tls needs an SSLContext: pass tls=...")
@@ -82,6 +88,7 @@ class Lobby:
         Connection(self._config)  # raises now what would else be raised for each client
         self._timeouts = timeouts or Timeouts()
         self._limits = limits or Limits()
+        self._proxies = tuple(ip_network(proxy) for proxy in proxies)
         self._loops: set[SessionLoop] = set()
         self._admitted: Counter[str] = Counter()
         """Sessions by host, without those that were refused: whoever is refused takes no one's place."""
@@ -101,9 +108,10 @@ class Lobby:
             timeouts=self._timeouts,
             tls=self._tls,
             implicit_tls=self._implicit_tls,
+            proxied=self._is_proxy(stream.peer),
         )
         host = stream.peer.host if stream.peer else ""
-        refusal = self._refusal(host)
+        refusal = self._refusal("" if self._is_proxy(stream.peer) else host)
         self._loops.add(loop)
         try:
             if refusal:
@@ -132,6 +140,17 @@ class Lobby:
         for loop in self._loops:
             loop.drain()
 
+    def _is_proxy(self, peer: Address | None) -> bool:
+        if not self._proxies or not peer:
+            return False
+
+        try:
+            address = ip_address(peer.host)
+        except ValueError:
+            return False  # a Unix socket
+
+        return any(address in network for network in self._proxies)
+
     def _refusal(self, host: str) -> Reply | None:
         if self.draining:
             return Reply(421, "closing: the server is shutting down", enhanced="4.3.2")
@@ -144,9 +163,14 @@ class Lobby:
 
 
 def _fit(config: Config, app: App, tls: SSLContext | None) -> Config:
-    # What is offered is what there is: TLS with a context, EXPN with a handler.
+    # What is offered is what there is: TLS with a context, EXPN and AUTH with a handler.
     disabled = config.disabled - {"EXPN"} if app.handles("EXPN") else config.disabled
-    return replace(config, tls=tls is not None, disabled=disabled)
+    mechanisms = (config.auth_mechanisms or _DEFAULT_MECHANISMS) if app.handles("auth") else ()
+    check_mechanisms(mechanisms)
+    return replace(config, tls=tls is not None, disabled=disabled, auth_mechanisms=mechanisms)
+
+
+_DEFAULT_MECHANISMS = ("PLAIN", "LOGIN")  # those that any store of passwords can serve
 
 
 def pause_after_accept_error(error: OSError) -> float:

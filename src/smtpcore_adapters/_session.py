@@ -8,9 +8,10 @@
 # anything is waited for. Whatever fails, the connection is closed and the disconnect handlers are called, once.
 
 import logging
+import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from ssl import SSLContext
@@ -20,6 +21,12 @@ from typing import Any, TypeVar
 from smtpcore import (
     NEED_DATA,
     PAUSED,
+    Auth,
+    AuthCancel,
+    AuthResponse,
+    Bdat,
+    Challenge,
+    ChunkEnd,
     Config,
     Connection,
     ConnectionClosed,
@@ -33,19 +40,24 @@ from smtpcore import (
     Helo,
     InvalidCommand,
     InvalidData,
+    Lhlo,
     LocalProtocolError,
     Path,
     Quit,
     RemoteProtocolError,
     Reply,
     ReplyClass,
+    Signal,
     State,
     Transaction,
     UnknownCommand,
     Wait,
 )
+from smtpcore.proxy import Endpoint, ProxyCommand, ProxyHeader, ProxyReader
+from smtpcore.sasl import Accepted, Answer, Channel, Question
 
 from ._app import App
+from ._authentication import authenticate
 from ._limits import Timeouts
 from ._stream import Address, Interrupted, Stream, Tls
 
@@ -56,6 +68,10 @@ logger = logging.getLogger("smtpcore")
 
 class MessageAborted(Exception):
     """The body ends before its end: it cannot be accepted, or the connection is lost. There is no message."""
+
+
+class _GivenUp(MessageAborted):
+    """The client goes on with something else."""
 
 
 class Session:
@@ -69,18 +85,20 @@ class Session:
         """Under which the log speaks of this session."""
         self.state: SimpleNamespace = SimpleNamespace()
         """Free for handlers to keep what they want to remember until the session ends."""
+        self._identity: str | None = None
+        self._proxied: ProxyHeader | None = None
         self.messages: int = 0
         """How many bodies were begun."""
 
     @property
     def peer(self) -> Address | None:
-        """The client's address."""
-        return self._stream.peer
+        """The client's address; behind a trusted proxy the one that the proxy tells."""
+        return _endpoint(self._proxied.source) if self._proxied else self._stream.peer
 
     @property
     def local(self) -> Address | None:
-        """The address that the client connected to."""
-        return self._stream.local
+        """The address that the client connected to; behind a trusted proxy the one that the proxy tells."""
+        return _endpoint(self._proxied.destination) if self._proxied else self._stream.local
 
     @property
     def tls(self) -> Tls | None:
@@ -89,12 +107,12 @@ class Session:
 
     @property
     def identity(self) -> str | None:
-        """Who the client has proved to be."""
-        return None
+        """Who the client has proved to be (RFC 4954), None before that."""
+        return self._identity if self._connection.authenticated else None
 
     @property
-    def helo(self) -> Helo | Ehlo | None:
-        """The accepted HELO or EHLO."""
+    def helo(self) -> Helo | Ehlo | Lhlo | None:
+        """The accepted HELO, EHLO or LHLO."""
         return self._connection.helo
 
     @property
@@ -202,6 +220,7 @@ class SessionLoop:
         timeouts: Timeouts,
         tls: SSLContext | None = None,
         implicit_tls: bool = False,
+        proxied: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
@@ -210,6 +229,7 @@ class SessionLoop:
         self._timeouts = timeouts
         self._tls = tls
         self._implicit_tls = implicit_tls
+        self._behind_proxy = proxied
         self._clock = clock
 
         self.session: Session = Session(stream, self._conn)
@@ -276,6 +296,8 @@ class SessionLoop:
     # The loop
 
     async def _converse(self) -> str:
+        if self._behind_proxy:
+            await self._take_proxy_header()
         if self._implicit_tls:
             await self._start_tls()
 
@@ -289,6 +311,7 @@ class SessionLoop:
                 await self._flush()
                 await self._receive()
             elif event is PAUSED:
+                assert self._conn.state is State.TLS, "every event was answered"
                 await self._start_tls()
             elif isinstance(event, ConnectionClosed):
                 await self._flush()
@@ -298,12 +321,21 @@ class SessionLoop:
 
     async def _handle(self, event: Event) -> None:
         self._show(event)
+        if isinstance(event, Bdat):
+            await self._take_message()
+        elif isinstance(event, Auth):
+            await self._authenticate(event)
+        else:
+            await self._handle_command(event)
+
+        if self._conn.state is State.DATA:
+            await self._take_message()
+
+    async def _handle_command(self, event: Event) -> None:
         reply = await self._ask_handlers(event)
         self._answer(event, reply)
         if self._conn.must_flush:
             await self._flush()
-        if self._conn.state is State.DATA:
-            await self._take_message()
 
     async def _ask_handlers(self, event: Event) -> Reply:
         if self._refusal and isinstance(event, ConnectionOpened):
@@ -318,7 +350,7 @@ class SessionLoop:
 
         return reply or self._conn.default_reply(event)
 
-    def _answer(self, event: Event, reply: Reply) -> None:
+    def _answer(self, event: Event, reply: Reply) -> Reply:
         try:
             sent = self._conn.send(reply)
         except LocalProtocolError:
@@ -331,6 +363,7 @@ class SessionLoop:
             self._closed_by = "QUIT"
 
         self._show(sent)
+        return sent
 
     def _show(self, item: Event | Reply) -> None:
         try:
@@ -350,7 +383,7 @@ class SessionLoop:
 
         reply = None
         try:
-            reply = await self._app.ask("message", self.session, self._message)
+            reply = await self._app.ask_for_message(self.session, self._message)
         except MessageAborted:
             pass  # what it was is known below
         except Exception:
@@ -359,11 +392,22 @@ class SessionLoop:
             self._message = None
 
         end = await self._finish_body()
-        if isinstance(end, InvalidData) or reply is None:
-            reply = self._conn.default_reply(end)
+        if end is None:
+            return
 
-        self._answer(end, reply)
+        if isinstance(end, InvalidData):
+            reply = end.reply
+        self._answer_body(end, reply, transaction)
         await self._flush()
+
+    def _answer_body(
+        self, end: DataEnd | InvalidData, reply: Reply | Mapping[Path, Reply] | None, transaction: Transaction
+    ) -> None:
+        # In LMTP one reply for each recipient (RFC 2033 4.2), else one for all.
+        paths = [rcpt.forward_path for rcpt in transaction.recipients]
+        for path in paths[: self._conn.replies_owed]:
+            decided = reply.get(path) if isinstance(reply, Mapping) else reply
+            self._answer(end, decided or self._conn.default_reply(end))
 
     async def pull_body(self, message: Message) -> bytes:
         """The next piece of the body, empty at its end. Raises `MessageAborted`."""
@@ -394,17 +438,76 @@ class SessionLoop:
                 self._show(event)
                 self._body_end = event
             else:
-                await self._receive()
+                await self._go_on_with_body(event)
 
         return b""
 
-    async def _finish_body(self) -> DataEnd | InvalidData:
-        # A handler that has decided early does not change where the body ends.
-        while await self._next_piece():
-            pass
+    async def _go_on_with_body(self, event: Event | Signal) -> None:
+        # Between the chunks of BDAT there may be other commands, which may give the message up (RFC 3030 section 2).
+        if isinstance(event, Bdat):
+            self._show(event)
+        elif event is NEED_DATA:
+            await self._flush()
+            await self._receive()
+        elif not isinstance(event, Signal | ConnectionClosed):
+            self._show(event)
+            await self._handle_command(event)
 
-        assert self._body_end, "the pieces end with the body"
+        if self._conn.state not in _TAKING_BODY or (self._draining and self._conn.state is State.CHUNKED):
+            raise _GivenUp("the client has given the message up")
+
+    async def _finish_body(self) -> DataEnd | InvalidData | None:
+        # A handler that has decided early does not change where the body ends.
+        try:
+            while await self._next_piece():
+                pass
+        except _GivenUp:
+            return None
+
         return self._body_end
+
+    # Authentication
+
+    async def _authenticate(self, auth: Auth) -> None:
+        self._auth_event: Event = auth
+        channel = Channel(tls=self._stream.tls is not None, host=self._conn.config.hostname)
+        try:
+            outcome = await authenticate(auth, channel, challenge=self._challenge, ask=self._ask_for_identity)
+        except LocalProtocolError:
+            outcome = self._internal_error(auth)  # an answer of a wrong type
+
+        if outcome is None:
+            return
+        if isinstance(outcome, Accepted):
+            self.session._identity = outcome.authorization
+            self._log(logging.INFO, "authenticated as %r by %s", outcome.authorization, auth.mechanism)
+            outcome = Reply(235, "Welcome", enhanced="2.7.0")
+
+        self._answer(self._auth_event, outcome)
+        await self._flush()
+
+    async def _ask_for_identity(self, question: Question) -> Answer | Reply:
+        try:
+            return await self._app.ask_for_identity(self.session, question)
+        except Exception:
+            return self._internal_error(self._auth_event)
+
+    async def _challenge(self, data: bytes) -> bytes | None:
+        if not self._answer(self._auth_event, Challenge(data)).is_positive:
+            return None
+        while (event := self._conn.next_event()) is NEED_DATA:
+            await self._flush()
+            await self._receive()
+
+        if isinstance(event, AuthResponse):
+            self._show(event)
+            self._auth_event = event
+            return event.data
+        if isinstance(event, AuthCancel | InvalidCommand):
+            self._show(event)
+            await self._handle_command(event)
+
+        return None
 
     # Failures of handlers
 
@@ -419,10 +522,28 @@ class SessionLoop:
             return Reply(421, f"internal error, session {self.session.id}", enhanced="4.3.0")
         if isinstance(event, Quit):
             return self._conn.default_reply(event)
+        if isinstance(event, Auth | AuthResponse):
+            return Reply(454, f"Internal error, session {self.session.id}", enhanced="4.7.0")
 
         return Reply(451, f"Internal error, session {self.session.id}", enhanced="4.3.0")
 
     # The stream
+
+    async def _take_proxy_header(self) -> None:
+        # It comes before TLS and before the greeting, and from a peer that was named as trusted only.
+        reader = ProxyReader()
+        while (header := reader.next_header()) is NEED_DATA:
+            reader.receive_data(await self._stream.receive(self._within_deadline(self._timeouts.greeting)))
+
+        if reader.trailing_data:
+            if self._implicit_tls:
+                raise RemoteProtocolError("the PROXY header and what follows it came at once, which TLS cannot follow")
+
+            self._conn.receive_data(reader.trailing_data)
+
+        if header.command is ProxyCommand.PROXY:
+            self.session._proxied = header
+            self._log(logging.DEBUG, "connection of %s by way of the proxy", self.session.peer)
 
     async def _receive(self) -> None:
         timeout = _TIMEOUTS[self._conn.waiting_for](self._timeouts)
@@ -485,19 +606,29 @@ class SessionLoop:
         logger.log(level, f"{self.session.id}: {text}", *args, exc_info=exc_info, extra={"session": self.session.id})
 
 
+def _endpoint(end: Endpoint | bytes | None) -> Address | None:
+    if isinstance(end, Endpoint):
+        return Address(str(end.address), end.port)
+
+    return Address(os.fsdecode(end)) if end else None
+
+
 def _handlers_of(event: Event) -> tuple[str, ...]:
     if isinstance(event, ConnectionOpened):
         return ("connect",)
     if isinstance(event, UnknownCommand):
         return (event.verb, "default")
-    if isinstance(event, InvalidCommand):
+    if isinstance(event, InvalidCommand | ChunkEnd | AuthCancel):
         return ()
 
     return (getattr(event, "verb", ""),)
 
 
+_TAKING_BODY = frozenset({State.DATA, State.CHUNK, State.CHUNKED, State.LAST_CHUNK})
+
 _TIMEOUTS: dict[Wait, Callable[[Timeouts], float]] = {
     Wait.GREETING: lambda timeouts: timeouts.greeting,
     Wait.COMMAND: lambda timeouts: timeouts.command,
     Wait.BODY: lambda timeouts: timeouts.body,
+    Wait.AUTH: lambda timeouts: timeouts.command,
 }

@@ -5,7 +5,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ from ._stream import Address
 from .maildir import Maildir
 from .recipients import AnyRecipient, Recipients
 from .tls import self_signed_context, server_context
+from .users import Users
 
+_MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 _BARE_NEWLINES = [choice.name.lower() for choice in BareNewlines]
 
 
@@ -47,11 +49,17 @@ def cli(context: click.Context) -> None:
 @click.option("--accept", multiple=True, metavar="ADDRESS-or-DOMAIN", help="Take mail for it only. Repeatable.")
 @click.option("--max-size", type=int, metavar="OCTETS", default=52_428_800, show_default=True, help="Of a message.")
 @click.option("--max-recipients", type=int, metavar="N", default=1000, show_default=True, help="Of a message.")
+@click.option("--auth", multiple=True, metavar="USER:PASSWORD", help="Let a user send to anyone. Repeatable.")
+@click.option("--require-auth", is_flag=True, help="Take mail from authenticated clients only.")
+@click.option("--allow-plaintext-auth", is_flag=True, help="Offer AUTH without TLS too.")
 @click.option("--tls-cert", type=click.Path(path_type=Path), metavar="FILE", help="Certificate chain, PEM.")
 @click.option("--tls-key", type=click.Path(path_type=Path), metavar="FILE", help="Its private key, PEM.")
 @click.option("--self-signed", is_flag=True, help="Make a certificate up, for tests.")
 @click.option("--implicit-tls", is_flag=True, help="Start with TLS instead of offering STARTTLS.")
 @click.option("--require-tls", is_flag=True, help="Take no mail without TLS.")
+@click.option("--lmtp", is_flag=True, help="Speak LMTP instead of SMTP.")
+@click.option("--proxy-protocol", is_flag=True, help="Expect a PROXY header from each proxy.")
+@click.option("--proxy", multiple=True, metavar="NETWORK", help="Trusted with it. Repeatable.  [default: loopback]")
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Of a silent client.")
 @click.option(
     "--bare-newlines", type=click.Choice(["reject", "normalize", "accept"]), default="reject", show_default=True
@@ -61,10 +69,14 @@ def cli(context: click.Context) -> None:
 def serve(**options: Any) -> None:
     """Receive mail into a Maildir.
 
-    Without --accept every recipient is accepted, which is possible on a loopback address only.
+    Without --accept and --auth every recipient is accepted, which is possible on a loopback address only.
     """
     app = App()
-    app.include(_recipients(options["host"], options["accept"]))
+    if options["auth"]:
+        app.include(_users(options["auth"]))
+    if options["accept"] or not options["auth"] or _is_loopback(options["host"]):
+        app.include(_recipients(options["host"], options["accept"]))
+
     app.include(_maildir(options["maildir"]))
     _show(app, json=options["log_json"], verbose=options["verbose"])
 
@@ -74,6 +86,7 @@ def serve(**options: Any) -> None:
         "config": _config(options, tls),
         "tls": tls,
         "implicit_tls": options["implicit_tls"],
+        "proxies": _proxies(options),
         "timeouts": _timeouts(options["timeout"]),
         "on_ready": _announce,
     }
@@ -102,13 +115,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _recipients(host: str, accept: Sequence[str]) -> AnyRecipient | Recipients:
     if not accept and not _is_loopback(host):
         raise click.UsageError(
-            f"at {host} strangers can reach this server, so say for whom it takes mail: --accept ADDRESS-or-DOMAIN"
+            f"strangers can reach {host}: say for whom mail is taken with --accept, or who may send it with --auth"
         )
 
     try:
         return Recipients(accept) if accept else AnyRecipient()
     except ValueError as exc:
         raise click.UsageError(f"--accept: {exc}") from exc
+
+
+def _users(entries: Sequence[str]) -> Users:
+    users = dict(entry.split(":", 1) for entry in entries if ":" in entry)
+    if len(users) < len(entries) or "" in users or "" in users.values():
+        raise click.UsageError("--auth takes USER:PASSWORD, and each user once")  # what was given stays unsaid
+
+    return Users(users)
 
 
 def _is_loopback(host: str) -> bool:
@@ -128,6 +149,12 @@ def _maildir(path: Path) -> Maildir:
 def _config(options: dict[str, Any], tls: ssl.SSLContext | None) -> Config:
     if options["require_tls"] and tls is None:
         raise click.UsageError("--require-tls needs --tls-cert and --tls-key, or --self-signed")
+    if options["require_auth"] and not options["auth"]:
+        raise click.UsageError("--require-auth needs --auth USER:PASSWORD")
+    if options["auth"] and tls is None and not options["allow_plaintext_auth"]:
+        raise click.UsageError("--auth needs TLS: --tls-cert and --tls-key, --self-signed, or --allow-plaintext-auth")
+    if options["lmtp"] and options["port"] == 25:
+        raise click.UsageError("--lmtp is not for port 25 (RFC 2033 section 5)")
 
     try:
         return Config(
@@ -136,6 +163,10 @@ def _config(options: dict[str, Any], tls: ssl.SSLContext | None) -> Config:
             bare_newlines=BareNewlines[options["bare_newlines"].upper()],
             tls=tls is not None,
             require_tls=options["require_tls"],
+            auth_mechanisms=_MECHANISMS if options["auth"] else (),
+            plaintext_auth=options["allow_plaintext_auth"],
+            require_auth=options["require_auth"],
+            lmtp=options["lmtp"],
             max_message_size=options["max_size"],
             max_recipients=options["max_recipients"],
         )
@@ -163,6 +194,20 @@ def _tls(options: dict[str, Any]) -> ssl.SSLContext | None:
         raise click.UsageError("--implicit-tls needs --tls-cert and --tls-key, or --self-signed")
 
     return None
+
+
+def _proxies(options: dict[str, Any]) -> Sequence[str]:
+    networks: Sequence[str] = options["proxy"] or ("127.0.0.0/8", "::1")
+    try:
+        for network in networks:
+            ip_network(network)
+    except ValueError as exc:
+        raise click.UsageError(f"--proxy: {exc}") from exc
+
+    if options["proxy"] and not options["proxy_protocol"]:
+        raise click.UsageError("--proxy is for --proxy-protocol: give both")
+
+    return networks if options["proxy_protocol"] else ()
 
 
 def _timeouts(seconds: float | None) -> Timeouts:

@@ -23,6 +23,9 @@ class Recipients:
     """
 
     def __init__(self, addresses_or_domains: Iterable[str]) -> None:
+        if isinstance(addresses_or_domains, str):
+            raise TypeError(f"recipients are given in a list: [{addresses_or_domains!r}]")
+
         self._addresses: set[tuple[str, str]] = set()
         self._domains: set[str] = set()
         for entry in addresses_or_domains:

@@ -181,6 +181,41 @@ def test_the_certificate_may_be_given(tmp_path: Path) -> None:
         assert smtp.starttls(context=context)[0] == 220
 
 
+def test_secrets_are_not_shown(tmp_path: Path) -> None:
+    with running(tmp_path, "-v", "--auth", "tim:secret", "--allow-plaintext-auth") as server:
+        for user in ("tim", "tom"):
+            with connect(server) as smtp:
+                smtp.ehlo()
+                for mechanism in ("PLAIN", "LOGIN", "CRAM-MD5"):
+                    smtp.user, smtp.password = user, "secret"
+                    authenticate = getattr(smtp, "auth_" + mechanism.lower().replace("-", "_"))
+                    try:
+                        smtp.auth(mechanism, authenticate)
+                    except smtplib.SMTPAuthenticationError:
+                        assert user == "tom"
+                    else:
+                        break
+
+    assert server.output.count("S: 235 2.7.0") == 1
+    assert server.output.count("S: 535 5.7.8") == 3
+    assert "C: AUTH PLAIN ***" in server.output
+    assert "S: 334 ***" in server.output
+    for text in ("secret", "AHRpbQBzZWNyZXQ", "c2VjcmV0"):
+        assert text not in server.output + "".join(server.errors)
+
+
+def test_strangers_may_reach_a_server_that_knows_its_users(tmp_path: Path) -> None:
+    arguments = ["--host", "0.0.0.0", "--auth", "tim:secret", "--allow-plaintext-auth"]
+    with running(tmp_path, *arguments) as server, connect(server) as smtp:
+        smtp.ehlo()
+        smtp.mail("a@client.example")
+        assert smtp.rcpt("b@example.org")[0] == 550
+        smtp.rset()
+        smtp.login("tim", "secret")
+        smtp.mail("a@client.example")
+        assert smtp.rcpt("b@example.org")[0] == 250
+
+
 def test_sigterm_says_goodbye_to_an_idle_client(tmp_path: Path) -> None:
     with running(tmp_path) as server:
         client = socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT)
@@ -225,6 +260,15 @@ def assert_one_clear_line(done: subprocess.CompletedProcess[str], *words: str) -
         (["--tls-cert", "missing.pem", "--tls-key", "missing.pem"], ["missing.pem", "No such file"]),
         (["--tls-cert", "garbage.pem", "--tls-key", "garbage.pem"], ["garbage.pem"]),
         (["--tls-cert", "a.pem", "--tls-key", "b.pem", "--self-signed"], ["--self-signed"]),
+        (["--auth", "tim", "--self-signed"], ["--auth", "USER:PASSWORD"]),
+        (["--auth", ":secret", "--self-signed"], ["--auth", "USER:PASSWORD"]),
+        (["--auth", "tim:", "--self-signed"], ["--auth", "USER:PASSWORD"]),
+        (["--auth", "tim:a", "--auth", "tim:b", "--self-signed"], ["--auth", "once"]),
+        (["--auth", "tim:secret"], ["--auth needs TLS", "--allow-plaintext-auth"]),
+        (["--require-auth"], ["--require-auth", "--auth"]),
+        (["--lmtp", "--port", "25"], ["--lmtp", "25"]),
+        (["--proxy", "10.0.0.0/8"], ["--proxy-protocol"]),
+        (["--proxy-protocol", "--proxy", "somewhere"], ["--proxy", "somewhere"]),
         (["--implicit-tls"], ["--implicit-tls", "--self-signed"]),
         (["--require-tls"], ["--require-tls", "--self-signed"]),
         (["--maildir", "garbage.pem"], ["garbage.pem"]),

@@ -127,3 +127,79 @@ def test_smtp_source_delivers_many_at_a_time(server: Running) -> None:
     run_client(source, "-s", "10", "-m", "100", "-l", "4096", "-r", "3", f"127.0.0.1:{server.port}")
     run_client(source, "-d", "-s", "5", "-m", "50", "-N", f"127.0.0.1:{server.port}")
     assert len(server.messages()) == known + 150
+
+
+# Authentication
+
+
+@pytest.fixture(scope="module", params=["asyncio", "trio"])
+def submission(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    arguments = ["--backend", request.param, "--self-signed", "--auth", "tim:tans taaf", "--require-auth"]
+    with running(tmp_path_factory.mktemp("submission"), *arguments) as server:
+        yield server
+
+    assert server.status == 0
+    assert server.errors == []
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5"])
+def test_swaks_authenticates(submission: Running, message_file: Path, mechanism: str) -> None:
+    swaks = client("swaks")
+    modules = ["-MNet::SSLeay", *(["-MDigest::MD5"] if mechanism == "CRAM-MD5" else [])]
+    if subprocess.run(["perl", *modules, "-e", "1"], capture_output=True, check=False).returncode:
+        pytest.skip(f"swaks lacks {' or '.join(modules)} here")
+
+    known = submission.messages()
+    arguments = ["--server", f"127.0.0.1:{submission.port}", "--from", "a@client.example", "--to", "b@example.org"]
+    login = ["--tls", "--auth", mechanism, "--auth-user", "tim", "--auth-password", "tans taaf"]
+    run_client(swaks, *arguments, *login, "--helo", "client.example", "--data", f"@{message_file}")
+    assert_delivered(submission, known, b"ESMTPSA", MESSAGE + b"\r\n")
+
+
+@pytest.mark.parametrize("mechanism", ["plain", "login", "cram-md5", "scram-sha-1", "scram-sha-256"])
+def test_msmtp_authenticates(submission: Running, mechanism: str) -> None:
+    msmtp = client("msmtp")
+    known = submission.messages()
+    arguments = ["--host=127.0.0.1", f"--port={submission.port}", "--from=a@client.example"]
+    login = [f"--auth={mechanism}", "--user=tim", "--passwordeval=echo tans taaf", "--tls=on", "--tls-certcheck=off"]
+    stdin = MESSAGE.replace(b"\r\n", b"\n")
+    run_client(msmtp, "-C", "/dev/null", *arguments, *login, "b@example.org", stdin=stdin)
+    assert_delivered(submission, known, b"ESMTPSA")
+
+
+def test_curl_authenticates(submission: Running, message_file: Path) -> None:
+    curl = client("curl")
+    known = submission.messages()
+    arguments = ["--mail-from", "a@client.example", "--mail-rcpt", "b@example.org", "-T", str(message_file)]
+    login = ["--ssl-reqd", "-k", "--user", "tim:tans taaf"]
+    run_client(curl, "-sS", *login, f"smtp://127.0.0.1:{submission.port}/client.example", *arguments)
+    assert_delivered(submission, known, b"ESMTPSA")
+
+
+def test_smtplib_authenticates(submission: Running) -> None:
+    known = submission.messages()
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with smtplib.SMTP("127.0.0.1", submission.port, "client.example", timeout=TIMEOUT) as smtp:
+        smtp.starttls(context=context)
+        with pytest.raises(smtplib.SMTPSenderRefused, match="Authentication required"):
+            smtp.sendmail("a@client.example", ["b@example.org"], MESSAGE)
+        smtp.login("tim", "tans taaf")
+        assert smtp.sendmail("a@client.example", ["b@example.org"], MESSAGE) == {}
+
+    assert_delivered(submission, known, b"ESMTPSA")
+
+
+# LMTP
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_smtp_source_speaks_lmtp(tmp_path: Path, backend: str) -> None:
+    source = client("smtp-source")
+    with running(tmp_path, "--lmtp", "--backend", backend) as server:
+        run_client(source, "-L", "-s", "3", "-m", "20", "-r", "3", f"127.0.0.1:{server.port}")
+        messages = server.messages()
+
+    assert len(messages) == 20
+    assert all(b" with LMTP id " in message and message.count(b"X-Original-To:") == 3 for message in messages)

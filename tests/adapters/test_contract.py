@@ -447,6 +447,11 @@ def test_commands_may_come_in_the_last_segment_of_the_handshake(
         tls.write(EHLO)
         client.send(outgoing.read())
 
+        def more() -> bytes:
+            data = client.socket.recv(65536)
+            assert data, "the connection was closed"
+            return data
+
         text = b""
         for line in (b"NOOP\r\n", b"QUIT\r\n", b""):
             code = {b"NOOP\r\n": b"250 ", b"QUIT\r\n": b"\r\n250 2.0.0", b"": b"\r\n221 "}[line]
@@ -454,7 +459,7 @@ def test_commands_may_come_in_the_last_segment_of_the_handshake(
                 try:
                     text += tls.read(65536)
                 except ssl.SSLWantReadError:
-                    incoming.write(client.socket.recv(65536))
+                    incoming.write(more())
             tls.write(line or b"\r\n")
             client.send(outgoing.read())
     assert server.reason() == "QUIT"

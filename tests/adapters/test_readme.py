@@ -2,6 +2,8 @@
 
 import re
 import smtplib
+from base64 import b64encode
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from smtpcore import ReplyCode
 from smtpcore_adapters import App
 from smtpcore_adapters.anyio import serving
+from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, RCPT, converse
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -25,11 +28,11 @@ def run_example(start: str) -> dict[str, Any]:
 
 
 def test_each_example_is_tested() -> None:
-    assert len(EXAMPLES) == 2
+    assert len(EXAMPLES) == 3
 
 
 def test_the_server_takes_mail_for_us_only() -> None:
-    app: App = run_example("@app.on")["app"]
+    app: App = run_example("def only_us")["app"]
 
     def send(port: int) -> None:
         with smtplib.SMTP("127.0.0.1", port, "client.example", timeout=10) as smtp:
@@ -46,8 +49,17 @@ def test_the_server_takes_mail_for_us_only() -> None:
     anyio.run(main)
 
 
+def test_the_auth_handler_lets_a_user_send() -> None:
+    app: App = run_example("def check")["app"]
+    login = b"AUTH PLAIN " + b64encode(b"\0tim\0tanstaaftanstaaf") + b"\r\n"
+    config = replace(CONFIG, auth_mechanisms=("PLAIN",), plaintext_auth=True)
+    dialogue = converse(app, EHLO + MAIL + RCPT + b"RSET\r\n" + login + MAIL + RCPT + QUIT, config=config)
+
+    assert dialogue.codes == [220, 250, 250, 550, 250, 235, 250, 250, 221]
+
+
 def test_the_loop_around_the_core_serves_a_client() -> None:
-    converse = run_example("def converse")["converse"]
+    serve = run_example("def converse")["converse"]
     segments = [
         b"EHLO client.example\r\nMAIL FROM:<a@client.example>\r\nRCPT TO:<b@example.org>\r\n",
         b"RCPT TO:<c@elsewhere.example>\r\nDATA\r\n",
@@ -55,7 +67,7 @@ def test_the_loop_around_the_core_serves_a_client() -> None:
         b"QUIT\r\n",
     ]
     output: list[bytes] = []
-    messages = converse(lambda: segments.pop(0), output.append)
+    messages = serve(lambda: segments.pop(0), output.append)
 
     assert [(str(sender), body) for sender, body in messages] == [("a@client.example", b"one\r\n.two\r\n")]
     codes = [line[:3] for line in b"".join(output).splitlines() if line[3:4] == b" "]

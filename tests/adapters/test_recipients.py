@@ -71,3 +71,8 @@ def test_any_recipient_is_any() -> None:
     assert (
         converse(app, EHLO + MAIL + b"RCPT TO:<who@ever.example>\r\nRCPT TO:<Postmaster>\r\n").codes[-2:] == [250] * 2
     )
+
+
+def test_one_text_is_not_a_list_of_its_letters() -> None:
+    with pytest.raises(TypeError, match="in a list"):
+        Recipients("example.org")

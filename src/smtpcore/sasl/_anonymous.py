@@ -1,5 +1,7 @@
 """ANONYMOUS: come in as nobody in particular (RFC 4505)."""
 
+from typing import ClassVar
+
 from .._errors import LocalProtocolError
 from ._context import PLAINTEXT, Channel, Credentials
 from ._mechanism import ClientMechanism, Dialogue, Exchange, Refusal, ServerMechanism, decode, first_response
@@ -31,7 +33,7 @@ class AnonymousServer(ServerMechanism):
 class AnonymousClient(ClientMechanism):
     """The client's end of ANONYMOUS."""
 
-    needs = ("trace",)
+    needs: ClassVar[tuple[str, ...]] = ("trace",)
 
     def __init__(self, name: str, credentials: Credentials, channel: Channel = PLAINTEXT) -> None:
         super().__init__(name, credentials, channel)

@@ -6,6 +6,7 @@
 import hmac
 import re
 import secrets
+from typing import ClassVar
 
 from ._context import DEFAULT_POLICY, PLAINTEXT, Channel, Policy
 from ._mechanism import MAX_NAME, ClientMechanism, Dialogue, Exchange, Refusal, ServerMechanism, decode
@@ -50,7 +51,7 @@ class CramServer(ServerMechanism):
 class CramClient(ClientMechanism):
     """The client's end of CRAM-MD5."""
 
-    needs = ("username", "password")
+    needs: ClassVar[tuple[str, ...]] = ("username", "password")
 
     def dialogue(self) -> Dialogue:
         """RFC 2195 section 2."""

@@ -96,8 +96,8 @@ class _TokenServer(ServerMechanism):
 class OAuthBearerServer(_TokenServer):
     """The server's end of OAUTHBEARER: asks `CheckToken`."""
 
-    malformed = TokenError("invalid_request")
-    invalid = TokenError("invalid_token")
+    malformed: ClassVar[TokenError] = TokenError("invalid_request")
+    invalid: ClassVar[TokenError] = TokenError("invalid_token")
 
     def take_username(self, fields: list[str]) -> str | None:
         """It is in the header, if anywhere."""
@@ -111,8 +111,8 @@ class OAuthBearerServer(_TokenServer):
 class XOAuth2Server(_TokenServer):
     """The server's end of XOAUTH2: asks `CheckToken`."""
 
-    malformed = TokenError("400")
-    invalid = TokenError("401")
+    malformed: ClassVar[TokenError] = TokenError("400")
+    invalid: ClassVar[TokenError] = TokenError("401")
 
     def take_username(self, fields: list[str]) -> str | None:
         """It is the first field."""
@@ -138,14 +138,14 @@ class _TokenClient(ClientMechanism):
             self.distrust("sent a challenge after the error that should have been the last")
 
         self.token_error = _parse_error(challenge)
-        self.error = self.token_error.status
+        self.error: str | None = self.token_error.status
         return self.acknowledgment
 
 
 class OAuthBearerClient(_TokenClient):
     """The client's end of OAUTHBEARER."""
 
-    needs = ("token",)
+    needs: ClassVar[tuple[str, ...]] = ("token",)
     can_act_for_others = True
     acknowledgment = b"\x01"
 
@@ -162,7 +162,7 @@ class OAuthBearerClient(_TokenClient):
 class XOAuth2Client(_TokenClient):
     """The client's end of XOAUTH2."""
 
-    needs = ("username", "token")
+    needs: ClassVar[tuple[str, ...]] = ("username", "token")
     acknowledgment = b""
 
     def dialogue(self) -> Dialogue:

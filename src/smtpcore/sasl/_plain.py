@@ -3,6 +3,8 @@
 # LOGIN was never standardised (draft-murchison-sasl-login). The server asks for the name and then for the password;
 # clients do not look at the words that it uses, and many send the name along with the command.
 
+from typing import ClassVar
+
 from ._mechanism import (
     MAX_NAME,
     ClientMechanism,
@@ -39,7 +41,7 @@ class PlainServer(ServerMechanism):
 class PlainClient(ClientMechanism):
     """The client's end of PLAIN."""
 
-    needs = ("username", "password")
+    needs: ClassVar[tuple[str, ...]] = ("username", "password")
     can_act_for_others = True
 
     def dialogue(self) -> Dialogue:
@@ -70,7 +72,7 @@ class LoginServer(ServerMechanism):
 class LoginClient(ClientMechanism):
     """The client's end of LOGIN."""
 
-    needs = ("username", "password")
+    needs: ClassVar[tuple[str, ...]] = ("username", "password")
 
     def dialogue(self) -> Dialogue:
         """The name, then the password, whatever words the server has for them."""

@@ -133,7 +133,7 @@ class ScramServer(ServerMechanism):
 class ScramClient(ClientMechanism):
     """The client's end of SCRAM. Derive a class from it to set other limits."""
 
-    needs = ("username", "password")
+    needs: ClassVar[tuple[str, ...]] = ("username", "password")
     can_act_for_others = True
 
     min_iterations: ClassVar[int] = MIN_ITERATIONS
@@ -189,7 +189,7 @@ class ScramClient(ClientMechanism):
         if final is None:
             self.distrust("sent what is not the final message of a SCRAM server")
 
-        self.error = final.error
+        self.error: str | None = final.error
         if final.signature and not hmac.compare_digest(final.signature, signature):
             self.distrust("cannot prove that it knows this user: it may be an impostor")
 

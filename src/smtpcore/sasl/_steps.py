@@ -99,7 +99,7 @@ class _Asked:
 class CheckPassword(_Asked):
     """Is this the password of that user? Answered with a bool."""
 
-    answers = (bool,)
+    answers: ClassVar[tuple[type, ...]] = (bool,)
 
     username: str
     """Prepared by `Policy.prepare`."""
@@ -115,7 +115,7 @@ class CheckPassword(_Asked):
 class GivePassword(_Asked):
     """What is the password of that user? Answered with a str, or None for a user who does not exist."""
 
-    answers = (str,)
+    answers: ClassVar[tuple[type, ...]] = (str,)
 
     username: str
     """Prepared by `Policy.prepare`."""
@@ -125,7 +125,7 @@ class GivePassword(_Asked):
 class GiveScramKeys(_Asked):
     """What are the keys of that user? Answered with `ScramKeys`, or None for a user who does not exist."""
 
-    answers = (ScramKeys,)
+    answers: ClassVar[tuple[type, ...]] = (ScramKeys,)
 
     username: str
     """Prepared by `Policy.prepare`."""
@@ -143,7 +143,7 @@ class GiveScramKeys(_Asked):
 class CheckToken(_Asked):
     """Whose token is this? Answered with the user's name, or with None or a `TokenError` where it gives no access."""
 
-    answers = (str, TokenError)
+    answers: ClassVar[tuple[type, ...]] = (str, TokenError)
 
     username: str | None
     """The user that the client names; whether it may act as that one is asked afterwards, if it is not the answer."""
@@ -159,7 +159,7 @@ class CheckToken(_Asked):
 class CheckIdentity(_Asked):
     """Which user has these external credentials? Answered with the user's name, or None."""
 
-    answers = (str,)
+    answers: ClassVar[tuple[type, ...]] = (str,)
 
     external: str
     """The credentials: `Channel.external`."""
@@ -171,7 +171,7 @@ class CheckIdentity(_Asked):
 class CheckAnonymous(_Asked):
     """May anyone come in? Answered with a bool."""
 
-    answers = (bool,)
+    answers: ClassVar[tuple[type, ...]] = (bool,)
 
     trace: str
     """What the client left as its trace. It proves nothing, and may be empty."""
@@ -185,7 +185,7 @@ class CheckAuthorization(_Asked):
     know with None lets nobody do that.
     """
 
-    answers = (bool,)
+    answers: ClassVar[tuple[type, ...]] = (bool,)
 
     identity: str
     """Whose credentials they were."""

@@ -1,0 +1,240 @@
+"""Authentication through the session loop: the handlers answer typed questions, the client proves who it is."""
+
+import asyncio
+import logging
+from base64 import b64decode, b64encode
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+
+from smtpcore import Auth, Config, LocalProtocolError, Reply
+from smtpcore.sasl import Answer, Channel, CheckPassword, Credentials, GivePassword, Question, make_client
+from smtpcore_adapters import App, Session
+from smtpcore_adapters._lobby import Lobby
+from smtpcore_adapters.users import Users
+from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, RCPT, Dialogue, FakeStream, Step, converse, step
+
+MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
+OFFERING = replace(CONFIG, auth_mechanisms=MECHANISMS, plaintext_auth=True)
+CREDENTIALS = Credentials(username="tim", password="tanstaaf")
+PLAIN = b64encode(b"\0tim\0tanstaaf")
+WRONG = b64encode(b"\0tim\0tanstaag")
+
+
+def users() -> App:
+    app = App()
+    app.include(Users({"tim": "tanstaaf"}))
+    return app
+
+
+def talk(app: App, *script: Step, config: Config = OFFERING) -> Dialogue:
+    return converse(app, *script, config=config)
+
+
+class SaslClient:
+    """The client's part of an exchange, as steps of a script."""
+
+    def __init__(self, name: str, credentials: Credentials = CREDENTIALS, *, initial: bool = True) -> None:
+        self.mechanism = make_client(name, credentials, Channel(tls=True))
+        self.dialogue: Dialogue | None = None
+        first = self.mechanism.initial() if initial else None
+        self.command = (
+            b"AUTH " + name.encode() + (b"" if first is None else b" " + (b64encode(first) or b"=")) + b"\r\n"
+        )
+
+    def respond(self, stream: FakeStream) -> bytes | None:
+        challenge = stream.output.splitlines()[-1]
+        if not challenge.startswith(b"334 "):
+            return None
+
+        return b64encode(self.mechanism.respond(b64decode(challenge[4:]))) + b"\r\n"
+
+
+def exchange(app: App, client: SaslClient, *script: Step) -> Dialogue:
+    """Run a session in which `client` authenticates, and `script` follows."""
+    dialogue = Dialogue(app, EHLO, client.command, *script, config=OFFERING)
+    stream = dialogue.stream
+    receive = stream.receive
+
+    async def receive_or_respond(timeout: float) -> bytes:
+        response = client.respond(stream) if stream.output else None
+        return response if response is not None else await receive(timeout)
+
+    stream.receive = receive_or_respond  # type: ignore[method-assign]
+    return dialogue.run()
+
+
+@pytest.mark.parametrize("name", MECHANISMS)
+def test_each_mechanism_lets_the_user_in(name: str) -> None:
+    seen: list[str | None] = []
+    app = users()
+
+    @app.on("NOOP")
+    def look(session: Session, noop: object) -> None:
+        seen.append(session.identity)
+
+    dialogue = exchange(app, SaslClient(name), b"NOOP\r\n", QUIT)
+
+    assert seen == ["tim"]
+    assert "235 2.7.0 Welcome" in dialogue.replies
+
+
+@pytest.mark.parametrize("name", MECHANISMS)
+@pytest.mark.parametrize("username", ["tim", "nobody"])
+def test_no_mechanism_lets_anyone_else_in(name: str, username: str) -> None:
+    credentials = Credentials(username=username, password="wrong")
+    dialogue = exchange(users(), SaslClient(name, credentials), QUIT)
+
+    assert dialogue.session.identity is None
+    assert dialogue.replies[-2] == "535 5.7.8 Authentication failed"
+
+
+def test_the_response_may_come_after_an_empty_challenge() -> None:
+    dialogue = talk(users(), EHLO + b"AUTH PLAIN\r\n", PLAIN + b"\r\n", QUIT)
+    assert dialogue.replies[2:] == ["334 ", "235 2.7.0 Welcome", "221 2.0.0 s.example closing"]
+
+
+@pytest.mark.parametrize(
+    ("responses", "code"),
+    [(b"*\r\n", 501), (b"not base64\r\n", 501), (b"x" * 13_000 + b"\r\n", 500), (b"AA\nAA\r\n", 500)],
+)
+def test_an_exchange_that_is_broken_off_leaves_the_session_as_it_was(responses: bytes, code: int) -> None:
+    dialogue = talk(users(), EHLO + b"AUTH LOGIN\r\n", responses + b"AUTH PLAIN " + PLAIN + b"\r\n" + QUIT)
+    assert dialogue.codes[2:] == [334, code, 235, 221]
+
+
+def test_the_end_of_the_stream_ends_the_exchange() -> None:
+    dialogue = talk(users(), EHLO + b"AUTH LOGIN\r\n")
+    assert dialogue.codes == [220, 250, 334]
+    assert dialogue.reasons == ["closed"]
+
+
+def test_a_malformed_message_is_no_wrong_password() -> None:
+    dialogue = talk(users(), EHLO + b"AUTH PLAIN " + b64encode(b"tim") + b"\r\n" + QUIT)
+    assert dialogue.replies[2] == "501 5.5.2 Malformed authentication"
+
+
+def test_too_many_failures_end_the_session() -> None:
+    attempt = b"AUTH PLAIN " + WRONG + b"\r\n"
+    assert talk(users(), EHLO + 4 * attempt).codes == [220, 250, 535, 535, 535, 421]
+
+
+def test_who_is_authenticated_may_send_to_anyone() -> None:
+    app = users()
+    dialogue = talk(app, EHLO + MAIL + RCPT + b"RSET\r\nAUTH PLAIN " + PLAIN + b"\r\n" + MAIL + RCPT + QUIT)
+    assert dialogue.codes[2:] == [250, 550, 250, 235, 250, 250, 221]
+
+
+def test_no_one_may_act_as_someone_else() -> None:
+    dialogue = talk(users(), EHLO + b"AUTH PLAIN " + b64encode(b"boss\0tim\0tanstaaf") + b"\r\n" + QUIT)
+    assert dialogue.codes[2:] == [535, 221]
+
+
+# Handlers
+
+
+def asking(handler: Callable[[Session, Question], Answer | Reply | Awaitable[Answer | Reply]]) -> App:
+    app = App()
+    app.on("auth")(handler)
+    return app
+
+
+LOGIN = EHLO + b"AUTH PLAIN " + PLAIN + b"\r\n" + QUIT
+
+
+def test_handlers_stack_and_the_first_answer_decides() -> None:
+    asked: list[str] = []
+
+    def pass_on(session: Session, question: Question) -> None:
+        asked.append("first")
+
+    async def decide(session: Session, question: Question) -> bool:
+        asked.append("second")
+        assert isinstance(question, CheckPassword)
+        return (question.username, question.password) == ("tim", "tanstaaf")
+
+    app = asking(pass_on)
+    app.on("auth")(decide)
+    app.on("auth")(lambda session, question: asked.append("third"))
+
+    assert talk(app, LOGIN).codes[2:] == [235, 221]
+    assert asked == ["first", "second"]
+
+
+def test_a_question_without_answer_is_a_no() -> None:
+    assert talk(asking(lambda session, question: None), LOGIN).codes[2:] == [535, 221]
+
+
+def test_a_handler_may_decide_with_a_reply() -> None:
+    dialogue = talk(
+        asking(lambda session, question: Reply(432, "Change your password first", enhanced="4.7.12")), LOGIN
+    )
+    assert dialogue.replies[2] == "432 4.7.12 Change your password first"
+
+
+@pytest.mark.parametrize("answer", ["tanstaaf", 1])
+def test_an_answer_of_a_wrong_type_is_the_servers_failure(answer: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR):
+        dialogue = talk(asking(lambda session, question: answer), LOGIN)
+
+    assert dialogue.codes[2:] == [454, 221]
+    assert dialogue.session.id in dialogue.replies[2]
+    assert caplog.records
+
+
+def test_a_failure_of_a_handler_is_the_servers_failure(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(session: Session, question: Question) -> bool:
+        raise ConnectionError("the directory at ldap.internal is gone")
+
+    with caplog.at_level(logging.ERROR):
+        dialogue = talk(asking(fail), LOGIN)
+
+    assert dialogue.codes[2:] == [454, 221]
+    assert "ldap" not in dialogue.stream.output.decode()
+    assert "ldap.internal" in caplog.text
+
+
+def test_no_password_reaches_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        talk(users(), EHLO + b"AUTH PLAIN " + WRONG + b"\r\nAUTH PLAIN " + PLAIN + b"\r\n" + QUIT)
+
+    for secret in ("tanstaa", PLAIN.decode(), WRONG.decode()):
+        assert secret not in caplog.text
+
+
+def test_a_client_cannot_reach_the_auth_handlers_by_a_command() -> None:
+    app = asking(lambda session, question: pytest.fail("was called"))
+    assert talk(app, EHLO + b"AUTH X-UNKNOWN\r\n" + QUIT).codes[2:] == [504, 221]
+
+
+# The server
+
+
+def greet(app: App, **options: object) -> str:
+    stream = FakeStream(EHLO, QUIT)
+    step(Lobby(app, **options).attend(stream))  # type: ignore[arg-type]
+    return stream.output.decode()
+
+
+def test_auth_is_offered_if_there_is_a_handler_and_tls() -> None:
+    assert "AUTH" not in greet(users(), config=CONFIG)
+    assert "250-AUTH PLAIN LOGIN\r\n" in greet(users(), config=replace(CONFIG, plaintext_auth=True))
+    assert "250-AUTH CRAM-MD5\r\n" in greet(users(), config=replace(OFFERING, auth_mechanisms=("CRAM-MD5",)))
+    assert "AUTH" not in greet(App(), config=OFFERING)
+
+
+@pytest.mark.parametrize("name", ["plain", "GSSAPI"])
+def test_a_mechanism_that_does_not_exist_is_refused_at_the_start(name: str) -> None:
+    with pytest.raises(LocalProtocolError, match=name):
+        Lobby(users(), config=replace(OFFERING, auth_mechanisms=(name,)))
+
+
+def test_users_answer_what_they_know_and_show_no_password() -> None:
+    store = Users({"tim": "tanstaaf"})
+    session = Dialogue(App()).session
+    assert "tanstaaf" not in repr(store)
+    assert "tim" in repr(store)
+    assert asyncio.run(store.on_auth(session, GivePassword("tim"))) == "tanstaaf"
+    assert asyncio.run(store.on_auth(session, GivePassword("tom"))) is None
+    assert "tanstaaf" not in repr(Auth("PLAIN", b"\0tim\0tanstaaf"))

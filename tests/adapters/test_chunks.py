@@ -1,0 +1,194 @@
+"""Messages that come in chunks, and LMTP's replies for each recipient, through the session loop."""
+
+import logging
+import ssl
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from smtpcore import Path, Reply
+from smtpcore_adapters import App, Message, MessageAborted, Session
+from tests.adapters.fakes import CONFIG, DATA, EHLO, MAIL, QUIT, RCPT, Dialogue, Step, Store, accepting, converse
+
+OPEN = EHLO + MAIL + RCPT
+LMTP = replace(CONFIG, lmtp=True)
+LHLO = b"LHLO c.example\r\n"
+
+
+class Witness:
+    """Remembers how each message ended."""
+
+    def __init__(self) -> None:
+        self.ends: list[str] = []
+
+    async def on_message(self, session: Session, message: Message) -> Reply:
+        try:
+            body = await message.read()
+        except MessageAborted as exc:
+            self.ends.append(str(exc))
+            raise
+
+        self.ends.append(body.decode())
+        return Reply(250, "Stored")
+
+
+def test_a_message_in_chunks_is_one_message() -> None:
+    store = Store()
+    script: list[Step] = [OPEN, b"BDAT 5\r\nab\r\n.BDAT 2", b" LAST\r\n\r\n", QUIT]
+    dialogue = converse(accepting(store), *script)
+
+    assert store.bodies == [b"ab\r\n.\r\n"]
+    assert dialogue.codes == [220, 250, 250, 250, 250, 250, 221]
+
+
+def test_chunks_may_be_pipelined_with_what_follows() -> None:
+    store = Store()
+    one = b"BDAT 3\r\nabcBDAT 0 LAST\r\n"
+    dialogue = converse(accepting(store), OPEN + one + MAIL + RCPT + DATA + b"x\r\n.\r\n" + QUIT)
+
+    assert store.bodies == [b"abc", b"x\r\n"]
+    assert dialogue.codes == [220, 250, 250, 250, 250, 250, 250, 250, 354, 250, 221]
+
+
+def test_the_client_is_told_of_each_chunk_before_it_sends_the_next() -> None:
+    dialogue: list[Dialogue] = []
+    seen: list[int] = []
+    script: list[Step] = [
+        OPEN,
+        b"BDAT 3\r\nabc",
+        lambda: seen.append(len(dialogue[0].codes)),
+        b"BDAT 0 LAST\r\n",
+        QUIT,
+    ]
+    dialogue.append(Dialogue(accepting(Store()), *script))
+    dialogue[0].run()
+
+    assert seen == [5]
+
+
+def test_harmless_commands_between_chunks_do_no_harm() -> None:
+    store = Store()
+    script: list[Step] = [
+        OPEN,
+        b"BDAT 3\r\nabc",
+        b"NOOP\r\nVRFY u\r\nMAIL FROM:<x@c.example>\r\n",
+        b"BDAT 3 LAST\r\ndef",
+    ]
+    dialogue = converse(accepting(store), *script, QUIT)
+
+    assert store.bodies == [b"abcdef"]
+    assert dialogue.codes == [220, 250, 250, 250, 250, 250, 252, 503, 250, 221]
+
+
+@pytest.mark.parametrize(
+    ("command", "codes"),
+    [
+        (b"RSET\r\n", [250, 221]),
+        (EHLO, [250, 221]),
+        (QUIT, [221]),
+        (b"", []),
+    ],
+)
+def test_a_message_that_is_given_up_between_chunks_is_none(command: bytes, codes: list[int]) -> None:
+    witness = Witness()
+    script: list[Step] = [OPEN, b"BDAT 3\r\nabc", command, QUIT]
+    dialogue = converse(accepting(witness), *script)
+
+    assert witness.ends == ["the client has given the message up"]
+    assert dialogue.codes[5:] == codes
+    assert len(dialogue.reasons) == 1
+
+
+def test_a_message_that_is_given_up_leaves_the_session_as_it_was() -> None:
+    store = Store()
+    script: list[Step] = [OPEN, b"BDAT 3\r\nabc", b"RSET\r\n", MAIL + RCPT + b"BDAT 1 LAST\r\nx", QUIT]
+    converse(accepting(store), *script)
+
+    assert store.bodies == [b"x"]
+
+
+def test_a_chunk_at_fault_is_refused_at_its_end_and_spoils_the_message() -> None:
+    witness = Witness()
+    script: list[Step] = [OPEN, b"BDAT 3\r\na\nb", b"BDAT 3 LAST\r\ncdeNOOP\r\n", QUIT]
+    dialogue = converse(accepting(witness), *script)
+
+    assert [end[:9] for end in witness.ends] == ["550 5.6.0"]
+    assert dialogue.codes[4:] == [550, 503, 250, 221]
+
+
+def test_a_server_that_is_drained_between_chunks_says_goodbye() -> None:
+    witness = Witness()
+    dialogue: list[Dialogue] = []
+    script: list[Step] = [OPEN, b"BDAT 3\r\nabc", lambda: dialogue[0].loop.drain(), b"BDAT 0 LAST\r\n"]
+    dialogue.append(Dialogue(accepting(witness), *script))
+    dialogue[0].run()
+
+    assert witness.ends == ["the client has given the message up"]
+    assert dialogue[0].reasons == ["shutdown"]
+    assert dialogue[0].codes[-1] == 421
+
+
+def test_starttls_between_chunks_gives_the_message_up() -> None:
+    witness = Witness()
+    config = replace(CONFIG, tls=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    script: list[Step] = [OPEN, b"BDAT 3\r\nabc", b"STARTTLS\r\n", EHLO, QUIT]
+    dialogue = converse(accepting(witness), *script, config=config, tls=context)
+
+    assert witness.ends == ["the client has given the message up"]
+    assert dialogue.codes[5:] == [220, 250, 221]
+
+
+# LMTP
+
+
+RCPTS = b"".join(b"RCPT TO:<u%d@s.example>\r\n" % number for number in range(3))
+
+
+def test_lmtp_repeats_one_reply_for_each_recipient() -> None:
+    dialogue = converse(accepting(Store()), LHLO + MAIL + RCPTS + DATA, b"x\r\n.\r\n", QUIT, config=LMTP)
+
+    assert dialogue.codes[6:] == [354, 250, 250, 250, 221]
+    assert dialogue.replies[-4:-1] == ["250 2.0.0 Stored"] * 3
+
+
+def answer_by_recipient(session: Session, message: Message) -> Mapping[Path, Reply]:
+    return {
+        Path("u2@s.example"): Reply(452, "Quota exceeded", enhanced="4.2.2"),
+        Path("u0@S.EXAMPLE"): Reply(250, "Stored"),
+    }
+
+
+@pytest.mark.parametrize("body", [DATA + b"x\r\n.\r\n", b"BDAT 1 LAST\r\nx"])
+def test_lmtp_has_a_reply_of_its_own_for_each_recipient_in_their_order(body: bytes) -> None:
+    app = accepting()
+    app.on("message")(answer_by_recipient)
+    dialogue = converse(app, LHLO + MAIL + RCPTS + body + QUIT, config=LMTP)
+
+    # For whom nothing is said, nothing is accepted.
+    assert dialogue.codes[-4:] == [250, 554, 452, 221]
+
+
+def test_a_body_at_fault_is_refused_for_each_recipient() -> None:
+    dialogue = converse(accepting(Store()), LHLO + MAIL + RCPTS + DATA + b"a\nb\r\n.\r\n" + QUIT, config=LMTP)
+    assert dialogue.codes[-4:] == [550, 550, 550, 221]
+
+
+def test_replies_by_recipient_are_a_mistake_in_smtp(caplog: pytest.LogCaptureFixture) -> None:
+    app = accepting()
+    app.on("message")(answer_by_recipient)
+    with caplog.at_level(logging.ERROR):
+        dialogue = converse(app, OPEN + DATA + b"x\r\n.\r\n" + QUIT)
+
+    assert dialogue.codes[-2:] == [451, 221]
+    assert "in LMTP also a mapping" in caplog.text
+
+
+def test_lmtp_without_a_handler_accepts_nothing() -> None:
+    dialogue = converse(accepting(), LHLO + MAIL + RCPTS + DATA + b"x\r\n.\r\n" + QUIT, config=LMTP)
+    assert dialogue.codes[-4:] == [554, 554, 554, 221]
+
+
+def test_ehlo_is_not_spoken_in_lmtp() -> None:
+    assert converse(App(), EHLO + QUIT, config=LMTP).codes == [220, 500, 221]
