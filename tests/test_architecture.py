@@ -22,9 +22,9 @@ LAYERS = (
     {"_addresses"},
     {"parameters"},
     {"_params"},
-    {"_commands", "_replies", "_param_parsers"},
+    {"_commands", "_replies"},
     {"_extensions", "_events", "_framing"},
-    {"_parser", "_state"},
+    {"_parser", "_state", "_catalogue"},
     {"_answers"},
     {"_connection", "_client", "trace", "proxy", "sasl"},
     {"__init__"},
@@ -50,7 +50,11 @@ ALLOWED_IN = {
 }
 
 # Rooms beside the connection, which does not import them.
-BESIDE = {"parameters", "proxy", "sasl", "trace"}
+BESIDE = {"proxy", "sasl", "trace"}
+# Octets to values and back, one for each parameter of an extension: a library of its own under the core.
+LIBRARIES = {"parameters"}
+# What h11 has, and half as much again for a second way to send a body, for SASL and for some twenty-five extensions.
+MAX_CORE = 4500
 
 # Each framework is imported by one module, which bears its name.
 FRAMEWORKS = {"asyncio", "anyio", "trio"}
@@ -105,7 +109,7 @@ def test_the_core_imports_itself_and_little_of_the_standard_library(path: Path) 
 
 
 def test_the_core_is_small() -> None:
-    assert sum(len(path.read_text().splitlines()) for path in CORE if room(path) not in BESIDE) <= 3500
+    assert sum(len(path.read_text().splitlines()) for path in CORE if room(path) not in BESIDE | LIBRARIES) <= MAX_CORE
 
 
 def test_the_connection_does_without_the_rooms_beside_it() -> None:

@@ -11,6 +11,7 @@ from smtpcore import (
     AuthResponse,
     Bdat,
     Bodies,
+    Burl,
     ChunkEnd,
     Command,
     Config,
@@ -22,6 +23,7 @@ from smtpcore import (
     DataEnd,
     DataLine,
     Ehlo,
+    Etrn,
     Event,
     Expn,
     Extension,
@@ -45,6 +47,8 @@ from smtpcore import (
     UnknownCommand,
     Vrfy,
     Wait,
+    Xclient,
+    Xforward,
 )
 from smtpcore._state import MAY_ANSWER
 
@@ -398,6 +402,10 @@ OWED_A_REPLY: list[Event] = [
     Expn("x"),
     Help(),
     StartTls(),
+    Burl("imap://x/y"),
+    Etrn("s.example"),
+    Xclient({"NAME": "x"}),
+    Xforward({"NAME": "x"}),
     UnknownCommand("XFOO", ""),
     InvalidCommand(b"", Reply(501)),
 ]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from smtpcore import (
+    EXTENSIONS,
     OFF_BY_DEFAULT,
     ByMode,
     Command,
@@ -24,7 +25,6 @@ from smtpcore import (
     Submitter,
     ValidSince,
 )
-from smtpcore._extensions import EXTENSIONS
 from smtpcore._parser import Dialect, Refused, dialect_of, parse_command
 
 from .helpers import MAIL, RCPT, READY, codes, connect, heard, texts

@@ -5,6 +5,7 @@ from smtpcore import (
     AuthCancel,
     AuthResponse,
     Bdat,
+    Burl,
     ChunkEnd,
     Command,
     ConnectionClosed,
@@ -14,6 +15,7 @@ from smtpcore import (
     DataEnd,
     DataLine,
     Ehlo,
+    Etrn,
     Event,
     Helo,
     Help,
@@ -31,6 +33,8 @@ from smtpcore import (
     UnknownCommand,
     Vrfy,
     Wait,
+    Xclient,
+    Xforward,
 )
 from smtpcore._parser import COMMANDS
 from smtpcore._state import (
@@ -160,7 +164,7 @@ def test_only_DATA_and_AUTH_are_answered_by_3yz_and_what_is_invalid_never_by_2yz
 @pytest.mark.parametrize("state", SESSION, ids=lambda state: state.name)
 def test_what_is_no_mail_transaction_is_heard_at_any_time(state: State) -> None:
     """R5321-4.1.4-08"""
-    assert set(COMMANDS.values()) - {Mail, Rcpt, Data, Bdat, Auth} <= MAY_HEAR[state]
+    assert set(COMMANDS.values()) - {Mail, Rcpt, Data, Bdat, Burl, Auth, Etrn, Xclient, Xforward} <= MAY_HEAR[state]
     assert UnknownCommand in MAY_HEAR[state]
 
 
@@ -172,6 +176,10 @@ def test_what_is_no_mail_transaction_is_heard_at_any_time(state: State) -> None:
         (Rcpt, {MAIL, RCPT}),
         (Data, {RCPT}),
         (Bdat, {RCPT, CHUNKED}),
+        (Burl, {RCPT, CHUNKED}),
+        (Etrn, {READY}),
+        (Xclient, {GREETED, READY}),
+        (Xforward, {GREETED, READY}),
         (Quit, {*SESSION, REFUSED}),
     ],
 )

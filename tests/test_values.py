@@ -18,15 +18,18 @@ from smtpcore import (
     decode_xtext,
     encode_xtext,
 )
-from smtpcore._param_parsers import (
+from smtpcore.parameters import (
+    decode_unitext,
+    encode_unitext,
+    format_date_time,
     parse_auth,
     parse_by,
+    parse_date_time,
     parse_envid,
     parse_holduntil,
     parse_orcpt,
     parse_rrvs,
 )
-from smtpcore.parameters import decode_unitext, encode_unitext, format_date_time, parse_date_time
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 

@@ -29,12 +29,15 @@ Bytes go in, typed events come out; the program answers with replies, and bytes 
 """
 
 from ._addresses import Mailbox, Path
+from ._catalogue import EXTENSIONS
 from ._commands import (
     Auth,
     Bdat,
+    Burl,
     Command,
     Data,
     Ehlo,
+    Etrn,
     Expn,
     Helo,
     Help,
@@ -46,6 +49,8 @@ from ._commands import (
     Rset,
     StartTls,
     Vrfy,
+    Xclient,
+    Xforward,
 )
 from ._config import OFF_BY_DEFAULT, BareNewlines, Bodies, Config
 from ._connection import Connection, Transaction
@@ -67,11 +72,12 @@ from ._events import (
     Signal,
     UnknownCommand,
 )
-from ._extensions import EXTENSIONS, Extension, Parameter
-from ._params import BodyType, Params
+from ._extensions import Extension, Parameter
+from ._params import Params
 from ._replies import Challenge, Reply, ReplyClass, ReplyCode
 from ._state import State, Wait
 from .parameters import (
+    BodyType,
     ByMode,
     DeliverBy,
     EnvelopeId,
@@ -99,6 +105,7 @@ __all__ = [
     "Bdat",
     "Bodies",
     "BodyType",
+    "Burl",
     "ByMode",
     "Challenge",
     "ChunkEnd",
@@ -114,6 +121,7 @@ __all__ = [
     "DeliverBy",
     "Ehlo",
     "EnvelopeId",
+    "Etrn",
     "Event",
     "Expn",
     "Extension",
@@ -150,6 +158,8 @@ __all__ = [
     "ValidSince",
     "Vrfy",
     "Wait",
+    "Xclient",
+    "Xforward",
     "decode_xtext",
     "encode_xtext",
 ]

@@ -4,7 +4,27 @@ from collections.abc import Mapping
 from typing import Final
 
 from ._buffer import LineFault
-from ._commands import Auth, Bdat, Data, Ehlo, Expn, Helo, Help, Lhlo, Mail, Noop, Quit, Rcpt, Rset, StartTls, Vrfy
+from ._commands import (
+    Auth,
+    Bdat,
+    Burl,
+    Data,
+    Ehlo,
+    Etrn,
+    Expn,
+    Helo,
+    Help,
+    Lhlo,
+    Mail,
+    Noop,
+    Quit,
+    Rcpt,
+    Rset,
+    StartTls,
+    Vrfy,
+    Xclient,
+    Xforward,
+)
 from ._events import (
     AuthCancel,
     AuthResponse,
@@ -39,14 +59,18 @@ OUT_OF_SEQUENCE: Final[Mapping[tuple[State, type[object]], Reply]] = {
     (State.GREETED, Rcpt): Reply(503, "EHLO has to come first", enhanced="5.5.1"),
     (State.GREETED, Data): Reply(503, "EHLO has to come first", enhanced="5.5.1"),
     (State.GREETED, Bdat): Reply(503, "EHLO has to come first", enhanced="5.5.1"),
+    (State.GREETED, Etrn): Reply(503, "EHLO has to come first", enhanced="5.5.1"),
+    (State.GREETED, Burl): Reply(503, "EHLO has to come first", enhanced="5.5.1"),
     (State.GREETED, Auth): Reply(503, "EHLO has to come first", enhanced="5.5.1"),
     (State.READY, Rcpt): Reply(503, "MAIL has to come first", enhanced="5.5.1"),
     (State.READY, Data): Reply(503, "MAIL has to come first", enhanced="5.5.1"),
+    (State.READY, Burl): Reply(503, "MAIL has to come first", enhanced="5.5.1"),
     (State.READY, Bdat): Reply(503, "MAIL has to come first", enhanced="5.5.1"),
     (State.MAIL, Mail): Reply(503, "A transaction is open already", enhanced="5.5.1"),
     (State.RCPT, Mail): Reply(503, "A transaction is open already", enhanced="5.5.1"),
     (State.MAIL, Data): NO_RECIPIENTS,
     (State.MAIL, Bdat): NO_RECIPIENTS,
+    (State.MAIL, Burl): NO_RECIPIENTS,
     (State.CHUNKED, Data): Reply(503, "A message that began with BDAT goes on with BDAT", enhanced="5.5.1"),
     (State.SPOILED, Bdat): Reply(503, "A chunk was refused: give the transaction up with RSET", enhanced="5.5.1"),
 }
@@ -69,9 +93,13 @@ DEFAULTS: Final[Mapping[type[object], Reply]] = {
     Expn: Reply(252, "Cannot expand", enhanced="2.5.0"),  # RFC 5321 7.3
     Help: Reply(214, "HELO EHLO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP", "See RFC 5321", enhanced="2.0.0"),
     StartTls: Reply(220, "Go ahead", enhanced="2.0.0"),
+    Burl: Reply(554, "This URL cannot be fetched", enhanced="5.6.6"),
+    Etrn: Reply(458, "No queue can be started for this node", enhanced="4.5.0"),
+    Xforward: Reply(250, "Noted", enhanced="2.0.0"),
     # No one is who he says he is, unless the program says so.
     Auth: Reply(535, "Authentication credentials invalid", enhanced="5.7.8"),
     AuthResponse: Reply(535, "Authentication credentials invalid", enhanced="5.7.8"),
+    Xclient: Reply(550, "You may not speak for others", enhanced="5.7.0"),
     AuthCancel: Reply(501, "Authentication cancelled", enhanced="5.7.0"),
     UnknownCommand: Reply(500, "Command not recognized", enhanced="5.5.1"),
 }
@@ -83,6 +111,7 @@ ONLY_POSITIVE: Final[Mapping[type[object], tuple[ReplyCode, ...]]] = {
     AuthResponse: _OF_AUTH,
     Data: (ReplyCode.START_MAIL_INPUT,),
     StartTls: (ReplyCode.SERVICE_READY,),
+    Xclient: (ReplyCode.SERVICE_READY,),
 }
 """Where the client acts on the very code."""
 

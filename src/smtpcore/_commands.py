@@ -3,13 +3,19 @@
 # RFC 5321 4.1.1, one class for each verb. A command is a value that was checked when it was made. Which commands may
 # be said at a given point of the dialogue is not known here, nor which parameters are offered.
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ._addresses import Path
 from ._errors import LocalProtocolError
-from ._grammar import find_control, is_domain, match_mechanism
+from ._grammar import find_control, is_domain, match_atom, match_domain, match_mechanism
 from ._params import NO_PARAMS, Params
+from .parameters import encode_xtext
+
+XCLIENT_ATTRIBUTES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT")
+XFORWARD_ATTRIBUTES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE")
+UNAVAILABLE = "[UNAVAILABLE]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +129,25 @@ class Bdat(Command):
 
 
 @dataclass(frozen=True, slots=True)
+class Burl(Command):
+    """`BURL uri [LAST]`: a part of the body that the server shall fetch (RFC 4468 section 3)."""
+
+    verb: ClassVar[str] = "BURL"
+
+    uri: str
+    """Where the part is."""
+    last: bool = False
+    """Whether the body ends with it."""
+
+    def __post_init__(self) -> None:
+        if not self.uri or " " in self.uri or not self.uri.isascii() or not self.uri.isprintable():
+            raise LocalProtocolError(f"{self.uri!r} is not a URI")
+
+    def __str__(self) -> str:
+        return f"BURL {self.uri}{' LAST' if self.last else ''}"
+
+
+@dataclass(frozen=True, slots=True)
 class Auth(Command):
     """`AUTH mechanism [initial-response]` (RFC 4954 section 4). Neither `repr` nor `str` shows the response."""
 
@@ -187,6 +212,66 @@ class Help(_WithArgument):
     """`HELP [string]` (RFC 5321 4.1.1.8)."""
 
     verb: ClassVar[str] = "HELP"
+
+
+@dataclass(frozen=True, slots=True)
+class Etrn(_WithArgument):
+    """`ETRN node`: start the queue for a host, `@` for its subdomains too, `#` for a queue's name (RFC 1985)."""
+
+    verb: ClassVar[str] = "ETRN"
+
+    def __post_init__(self) -> None:
+        option = self.argument[:1] if self.argument[:1] in ("@", "#") else ""
+        node = self.argument.removeprefix(option)
+        # RFC 1985 section 5: a node is a domain, fully qualified unless it names the domains below; a queue is an atom.
+        is_node = match_atom(node) if option == "#" else match_domain(node) and (option or "." in node)
+        if not is_node or not node.isascii():
+            raise LocalProtocolError(f"{self.argument!r} is not a fully qualified domain, nor a queue")
+
+
+@dataclass(frozen=True, slots=True)
+class _WithAttributes(Command):
+    names: ClassVar[frozenset[str]] = frozenset()
+    """The attributes that there are."""
+
+    attributes: Mapping[str, str | None]
+    """Values by name in upper case, decoded; None where the peer says that it does not know."""
+
+    def __post_init__(self) -> None:
+        if not self.attributes:
+            raise LocalProtocolError(f"{self.verb} needs at least one attribute")
+        for name, value in self.attributes.items():
+            if name not in self.names or (value and find_control(value)):
+                raise LocalProtocolError(f"{name}={value!r} is not an attribute of {self.verb}")
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self.attributes))
+
+    def __str__(self) -> str:
+        values = [
+            (name, UNAVAILABLE if value is None else encode_xtext(value)) for name, value in self.attributes.items()
+        ]
+        return " ".join([self.verb, *(f"{name}={value}" for name, value in values)])
+
+
+@dataclass(frozen=True, slots=True)
+class Xclient(_WithAttributes):
+    """`XCLIENT name=value ...`: a trusted proxy tells for whom it speaks (Postfix XCLIENT_README)."""
+
+    verb: ClassVar[str] = "XCLIENT"
+    names: ClassVar[frozenset[str]] = frozenset(XCLIENT_ATTRIBUTES)
+
+    __hash__ = _WithAttributes.__hash__
+
+
+@dataclass(frozen=True, slots=True)
+class Xforward(_WithAttributes):
+    """`XFORWARD name=value ...`: a trusted filter passes on what its client was, for the logs (XFORWARD_README)."""
+
+    verb: ClassVar[str] = "XFORWARD"
+    names: ClassVar[frozenset[str]] = frozenset(XFORWARD_ATTRIBUTES)
+
+    __hash__ = _WithAttributes.__hash__
 
 
 @dataclass(frozen=True, slots=True)

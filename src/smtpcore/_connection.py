@@ -30,7 +30,25 @@ from ._answers import (
     with_host,
 )
 from ._buffer import LineError, ReceiveBuffer
-from ._commands import Auth, Bdat, Command, Data, Ehlo, Expn, Helo, Lhlo, Mail, Quit, Rcpt, Rset, StartTls, Vrfy
+from ._catalogue import EXTENSIONS
+from ._commands import (
+    Auth,
+    Bdat,
+    Burl,
+    Command,
+    Data,
+    Ehlo,
+    Expn,
+    Helo,
+    Lhlo,
+    Mail,
+    Quit,
+    Rcpt,
+    Rset,
+    StartTls,
+    Vrfy,
+    Xclient,
+)
 from ._config import BareNewlines, Bodies, Config
 from ._errors import LocalProtocolError, RemoteProtocolError
 from ._events import (
@@ -50,9 +68,8 @@ from ._events import (
     Signal,
     UnknownCommand,
 )
-from ._extensions import EXTENSIONS, Extension, check_extensions, longest_command_line, offered_extensions
+from ._extensions import Extension, check_extensions, longest_command_line, offered_extensions
 from ._framing import Body
-from ._params import BodyType
 from ._parser import (
     COMMANDS,
     HIDDEN_RESPONSE,
@@ -68,6 +85,7 @@ from ._parser import (
 )
 from ._replies import Reply, ReplyClass, ReplyCode
 from ._state import IN_TRANSACTION, MAY_ANSWER, MAY_HEAR, ON_BDAT, ON_HANDSHAKE, WAITING_FOR, State, Wait, next_state
+from .parameters import BodyType
 
 
 @dataclass(slots=True)
@@ -282,10 +300,7 @@ class Connection:
             return self.next_event()
 
         # What follows is a body already; the reply is owed to its end.
-        if self._state is State.RCPT:
-            self._body = self._make_body()
-
-        assert self._body, "a further chunk belongs to a body"
+        self._body = self._body or self._make_body()
         self._idle += not event.size  # chunks of nothing could go on for ever
         self._body.begin_chunk(event.size, last=event.last)
         self._state = ON_BDAT[event.last]
@@ -310,7 +325,8 @@ class Connection:
     def _understand(self, line: bytes) -> Event:
         verb = verb_of(line)
         kind = COMMANDS.get(verb, UnknownCommand)
-        objection = self._objection(kind)
+        heard_as = UnknownCommand if verb in self._dialect.not_implemented else kind
+        objection = self._objection(kind) or self._out_of_sequence(heard_as)
         try:
             command = parse_command(verb, line, self._dialect)
         except Refused as exc:
@@ -338,7 +354,7 @@ class Connection:
         if kind in HELLOS and (kind is Lhlo) != self._config.lmtp:
             return WRONG_HELLO[self._config.lmtp]  # RFC 2033 4.1
 
-        return self._insecure(kind) or self._out_of_sequence(kind)
+        return self._insecure(kind)
 
     def _insecure(self, kind: type[object]) -> Reply | None:
         if self._state is State.REFUSED:
@@ -376,6 +392,8 @@ class Connection:
             return self._objection_to_rcpt(command)
         if isinstance(command, Auth):
             return self._objection_to_auth(command)
+        if isinstance(command, Burl) and command.uri.partition(":")[0].lower() not in self._config.burl:
+            return Reply(504, "URLs of this kind are not fetched here", enhanced="5.5.4")  # RFC 4468 3.1
         if isinstance(command, Data) and self._is_binary():
             return Reply(503, "A binary message is sent with BDAT", enhanced="5.5.1")  # RFC 3030 section 3
         if isinstance(command, StartTls) and self._tls:
@@ -492,7 +510,7 @@ class Connection:
         if not all(map(str.isascii, lines)) and not self._may_be_utf8(asked, reply):
             raise LocalProtocolError(f"{reply!r} has non-ASCII text, which this client has not permitted")
 
-        if says_helo or isinstance(asked, ConnectionOpened) or reply.code in NAMES_HOST:
+        if says_helo or isinstance(asked, ConnectionOpened | Xclient) or reply.code in NAMES_HOST:
             lines = (with_host(lines[0], self._config.hostname), *lines[1:])
 
         # RFC 2034 section 3 (4): neither in the greeting, nor in replies to HELO and EHLO.
@@ -529,7 +547,9 @@ class Connection:
 
     def _move(self, asked: Event, reply: Reply) -> None:
         accepted = reply.is_positive
-        self._move_to(next_state(self._state, type(asked), reply.reply_class))
+        # RFC 4468 3.2: BURL LAST is an end of data.
+        kind = DataEnd if isinstance(asked, Burl) and asked.last else type(asked)
+        self._move_to(next_state(self._state, kind, reply.reply_class))
         if not accepted:
             return
         if isinstance(asked, Mail):
@@ -544,6 +564,8 @@ class Connection:
         elif isinstance(asked, Helo | Ehlo | Lhlo):
             self._helo = asked
             self._dialect = self._make_dialect()
+        elif isinstance(asked, Xclient):
+            self._forget_client()
         elif isinstance(asked, Auth | AuthResponse) and reply.code == ReplyCode.AUTHENTICATION_SUCCEEDED:
             self._authenticated = True
 
@@ -553,6 +575,7 @@ class Connection:
             self._close()
         elif state not in IN_TRANSACTION:
             self._transaction = None
+            self._body = None
 
     # Writing
 
@@ -592,9 +615,12 @@ class Connection:
 
         self._state = ON_HANDSHAKE[self._state]
         self._tls = True
+        self._transaction = None
+        self._forget_client()
+
+    def _forget_client(self) -> None:
         self._helo = None
         self._authenticated = False
-        self._transaction = None
         self._dialect = self._make_dialect()
 
     # Small print

@@ -32,6 +32,7 @@ PATH = rf"(?:{SOURCE_ROUTE}?{MAILBOX}|{POSTMASTER})?"
 KEYWORD = r"[A-Za-z0-9][A-Za-z0-9-]*"
 PARAM_VALUE = rf"[^{_CONTROLS} =]+"
 
+match_atom = re.compile(ATOM).fullmatch
 match_domain = re.compile(DOMAIN).fullmatch
 match_mailbox = re.compile(MAILBOX).fullmatch
 match_path = re.compile(PATH).fullmatch

@@ -7,18 +7,19 @@ from typing import TypeVar
 
 from ._errors import LocalProtocolError
 from ._grammar import match_keyword, match_param_value
-from .parameters import DeliverBy, EnvelopeId, Notify, OriginalRecipient, Ret, Submitter, ValidSince, format_date_time
+from .parameters import (
+    BodyType,
+    DeliverBy,
+    EnvelopeId,
+    Notify,
+    OriginalRecipient,
+    Ret,
+    Submitter,
+    ValidSince,
+    format_date_time,
+)
 
 _T = TypeVar("_T")
-
-
-class BodyType(Enum):
-    """The BODY parameter of MAIL (RFC 6152)."""
-
-    SEVEN_BIT = "7BIT"
-    EIGHT_BIT_MIME = "8BITMIME"
-    BINARYMIME = "BINARYMIME"
-    """Sent with BDAT only (RFC 3030 section 3)."""
 
 
 class Params(Mapping[str, object]):

@@ -12,11 +12,14 @@ from functools import lru_cache, partial
 
 from ._addresses import Path
 from ._commands import (
+    UNAVAILABLE,
     Auth,
     Bdat,
+    Burl,
     Command,
     Data,
     Ehlo,
+    Etrn,
     Expn,
     Helo,
     Help,
@@ -28,6 +31,8 @@ from ._commands import (
     Rset,
     StartTls,
     Vrfy,
+    Xclient,
+    Xforward,
 )
 from ._config import Config
 from ._errors import LocalProtocolError
@@ -36,8 +41,11 @@ from ._extensions import Extension, Parameter, offered_extensions
 from ._grammar import find_control, match_keyword, match_number, match_param_value, unquote
 from ._params import NO_PARAMS, Params
 from ._replies import Reply
+from .parameters import decode_xtext
 
 MAX_AUTH_LINE = 12_288  # RFC 4954 section 4 (12), CRLF included
+
+_UNKNOWN_ATTRIBUTE = frozenset({UNAVAILABLE, "[TEMPUNAVAIL]"})  # Postfix XCLIENT_README
 
 _OBSOLETE = frozenset({"SEND", "SOML", "SAML", "TURN"})  # RFC 5321 appendix F.1 and F.6
 _TOLD_APART = frozenset({"AUTH", "STARTTLS"})
@@ -56,7 +64,27 @@ _BARE: Mapping[str, Callable[[], Command]] = {"DATA": Data, "RSET": Rset, "QUIT"
 
 COMMANDS: Mapping[str, type[Command]] = {
     kind.verb: kind
-    for kind in (Helo, Ehlo, Lhlo, Mail, Rcpt, Data, Bdat, Rset, Noop, Quit, Vrfy, Expn, Help, StartTls, Auth)
+    for kind in (
+        Helo,
+        Ehlo,
+        Lhlo,
+        Mail,
+        Rcpt,
+        Data,
+        Bdat,
+        Rset,
+        Noop,
+        Quit,
+        Vrfy,
+        Expn,
+        Help,
+        StartTls,
+        Auth,
+        Burl,
+        Etrn,
+        Xclient,
+        Xforward,
+    )
 }
 """The commands that smtpcore knows, by verb."""
 
@@ -251,6 +279,40 @@ def _parse_bdat(verb: str, argument: str, dialect: Dialect) -> Command:
     return Bdat(int(size), last=bool(space))
 
 
+def _parse_burl(verb: str, argument: str, dialect: Dialect) -> Command:
+    uri, space, rest = argument.partition(" ")
+    try:
+        if not space or rest.upper() == "LAST":
+            return Burl(uri, last=bool(space))
+    except LocalProtocolError:
+        pass
+
+    raise Refused(Reply(501, "Syntax: BURL and a URI, then LAST or nothing", enhanced="5.5.4"))
+
+
+def _parse_etrn(verb: str, argument: str, dialect: Dialect) -> Command:
+    if not argument:
+        raise Refused(Reply(500, "Syntax: ETRN and a domain", enhanced="5.5.2"))  # RFC 1985 section 7
+
+    try:
+        return Etrn(argument)
+    except LocalProtocolError:
+        raise Refused(Reply(501, "This is neither a fully qualified domain nor a queue", enhanced="5.5.4")) from None
+
+
+def _parse_attributes(verb: str, argument: str, dialect: Dialect) -> Command:
+    attributes: dict[str, str | None] = {}
+    try:
+        for item in argument.split(" "):
+            name, value = item.split("=", 1)
+            unknown = value.upper() in _UNKNOWN_ATTRIBUTE
+            attributes[name.upper()] = None if unknown else decode_xtext(value)
+
+        return Xclient(attributes) if verb == "XCLIENT" else Xforward(attributes)
+    except (ValueError, LocalProtocolError):
+        raise Refused(Reply(501, f"Syntax: {verb} and attributes as announced", enhanced="5.5.4")) from None
+
+
 def _parse_auth(verb: str, argument: str, dialect: Dialect) -> Command:
     mechanism, space, response = argument.partition(" ")
     try:
@@ -370,6 +432,10 @@ _PARSERS: Mapping[str, Callable[[str, str, Dialect], Command]] = {
     "NOOP": _parse_text,
     "HELP": _parse_text,
     "BDAT": _parse_bdat,
+    "BURL": _parse_burl,
+    "ETRN": _parse_etrn,
+    "XCLIENT": _parse_attributes,
+    "XFORWARD": _parse_attributes,
     "AUTH": _parse_auth,
     "VRFY": _parse_lookup,
     "EXPN": _parse_lookup,

@@ -24,7 +24,27 @@ from enum import Enum, auto
 from types import MappingProxyType
 from typing import Final
 
-from ._commands import Auth, Bdat, Data, Ehlo, Expn, Helo, Help, Lhlo, Mail, Noop, Quit, Rcpt, Rset, StartTls, Vrfy
+from ._commands import (
+    Auth,
+    Bdat,
+    Burl,
+    Data,
+    Ehlo,
+    Etrn,
+    Expn,
+    Helo,
+    Help,
+    Lhlo,
+    Mail,
+    Noop,
+    Quit,
+    Rcpt,
+    Rset,
+    StartTls,
+    Vrfy,
+    Xclient,
+    Xforward,
+)
 from ._events import (
     AuthCancel,
     AuthResponse,
@@ -110,6 +130,10 @@ MAY_ANSWER: Final[Mapping[Asked, frozenset[ReplyClass]]] = MappingProxyType(
         Rcpt: _ANY,
         Data: _REFUSALS | {_INTERMEDIATE},
         ChunkEnd: _ANY,
+        Burl: _ANY,
+        Etrn: _ANY,
+        Xclient: _ANY,
+        Xforward: _ANY,
         DataEnd: _ANY,
         InvalidData: _REFUSALS,
         Rset: _ANY,
@@ -129,17 +153,18 @@ _AT_ANY_TIME: Final = frozenset({Helo, Ehlo, Lhlo, Rset, Noop, Quit, Vrfy, Expn,
 
 MAY_HEAR: Final[Mapping[State, frozenset[Asked]]] = MappingProxyType(
     {
-        State.GREETED: _AT_ANY_TIME,
-        State.READY: _AT_ANY_TIME | {Mail, Auth},
+        State.GREETED: _AT_ANY_TIME | {Xclient, Xforward},
+        State.READY: _AT_ANY_TIME | {Mail, Auth, Etrn, Xclient, Xforward},
         State.MAIL: _AT_ANY_TIME | {Rcpt},
-        State.RCPT: _AT_ANY_TIME | {Rcpt, Data, Bdat},
-        State.CHUNKED: _AT_ANY_TIME | {Bdat},
+        State.RCPT: _AT_ANY_TIME | {Rcpt, Data, Bdat, Burl},
+        State.CHUNKED: _AT_ANY_TIME | {Bdat, Burl},
         State.SPOILED: _AT_ANY_TIME,
         State.REFUSED: frozenset({Quit}),
     }
 )
 """Which commands are in sequence (RFC 5321 4.1.4). In a state that is missing none are heard."""
 
+_BEFORE_CHUNK: Final = (State.RCPT, State.CHUNKED)
 _CHUNK_FAILS: Final = (ChunkEnd, InvalidData)
 
 ON_REPLY: Final[Mapping[tuple[State, Asked, ReplyClass], State]] = MappingProxyType(
@@ -157,6 +182,12 @@ ON_REPLY: Final[Mapping[tuple[State, Asked, ReplyClass], State]] = MappingProxyT
         **{(State.CHUNK, asked, reply_class): State.SPOILED for asked in _CHUNK_FAILS for reply_class in _REFUSALS},
         **{(State.LAST_CHUNK, DataEnd, reply_class): State.READY for reply_class in _ANY},
         **{(State.LAST_CHUNK, InvalidData, reply_class): State.READY for reply_class in _REFUSALS},
+        # RFC 4468 section 3: a part that the server fetches is like a chunk. The last one is an end of data.
+        **{(state, Burl, _COMPLETION): State.CHUNKED for state in _BEFORE_CHUNK},
+        **{(state, Burl, reply_class): State.SPOILED for state in _BEFORE_CHUNK for reply_class in _REFUSALS},
+        **{(state, DataEnd, reply_class): State.READY for state in _BEFORE_CHUNK for reply_class in _ANY},
+        # XCLIENT_README: the session begins again, as that of another client.
+        **{(state, Xclient, _COMPLETION): State.GREETED for state in (State.GREETED, State.READY)},
         # RFC 4954 section 4: challenges go on until the client has answered enough, wrongly, or not at all.
         (State.READY, Auth, _INTERMEDIATE): State.AUTH,
         **{(State.AUTH, AuthResponse, reply_class): State.READY for reply_class in _ANY},

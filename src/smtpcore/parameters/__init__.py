@@ -1,9 +1,27 @@
-"""The typed values of the parameters of MAIL and RCPT, one for each extension that has them.
+"""The typed values of the parameters of MAIL and RCPT, and the parsers that turn text into them.
 
-Each checks itself when it is made, and its `str` is its form on the wire.
+Each value checks itself when it is made, and its `str` is its form on the wire.
 """
 
+from ._parsers import (
+    parse_auth,
+    parse_binary_body,
+    parse_body,
+    parse_by,
+    parse_envid,
+    parse_flag,
+    parse_holdfor,
+    parse_holduntil,
+    parse_mt_priority,
+    parse_notify,
+    parse_orcpt,
+    parse_ret,
+    parse_rrvs,
+    parse_size,
+    parse_solicit,
+)
 from ._values import (
+    BodyType,
     ByMode,
     DeliverBy,
     EnvelopeId,
@@ -19,6 +37,7 @@ from ._values import (
 from ._xtext import decode_unitext, decode_xtext, encode_unitext, encode_xtext
 
 __all__ = [
+    "BodyType",
     "ByMode",
     "DeliverBy",
     "EnvelopeId",
@@ -33,5 +52,20 @@ __all__ = [
     "encode_unitext",
     "encode_xtext",
     "format_date_time",
+    "parse_auth",
+    "parse_binary_body",
+    "parse_body",
+    "parse_by",
     "parse_date_time",
+    "parse_envid",
+    "parse_flag",
+    "parse_holdfor",
+    "parse_holduntil",
+    "parse_mt_priority",
+    "parse_notify",
+    "parse_orcpt",
+    "parse_ret",
+    "parse_rrvs",
+    "parse_size",
+    "parse_solicit",
 ]

@@ -26,6 +26,15 @@ _match_date_time = re.compile(
 ).fullmatch
 
 
+class BodyType(Enum):
+    """The BODY parameter of MAIL (RFC 6152)."""
+
+    SEVEN_BIT = "7BIT"
+    EIGHT_BIT_MIME = "8BITMIME"
+    BINARYMIME = "BINARYMIME"
+    """Sent with BDAT only (RFC 3030 section 3)."""
+
+
 class Ret(Enum):
     """The RET parameter of MAIL: what a notification of failure returns (RFC 3461 4.3)."""
 

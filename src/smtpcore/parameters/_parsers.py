@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import TypeVar
 
-from ._addresses import Mailbox
-from ._params import BodyType
-from .parameters import (
+from .._addresses import Mailbox
+from ._values import (
+    BodyType,
     ByMode,
     DeliverBy,
     EnvelopeId,
@@ -21,9 +21,9 @@ from .parameters import (
     Ret,
     Submitter,
     ValidSince,
-    decode_xtext,
     parse_date_time,
 )
+from ._xtext import decode_xtext
 
 MAX_SOLICIT = 1000  # RFC 3865 2.2
 
