@@ -1,4 +1,4 @@
-"""Every example in the README runs, and does what the text around it says."""
+"""Every example in the README and in docs runs, and does what the text around it says."""
 
 import re
 import smtplib
@@ -15,8 +15,13 @@ from smtpcore_adapters import App
 from smtpcore_adapters.anyio import serving
 from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, RCPT, converse
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-EXAMPLES = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+EXAMPLES = [
+    example
+    for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))
+    for example in re.findall(r"^```python\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
+]
 
 
 def run_example(start: str) -> dict[str, Any]:
@@ -28,7 +33,9 @@ def run_example(start: str) -> dict[str, Any]:
 
 
 def test_each_example_is_tested() -> None:
-    assert len(EXAMPLES) == 3
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    starts = re.findall(r'run_example\("(.*?)"\)', tests)
+    assert [example for example in EXAMPLES if not any(start in example for start in starts)] == []
 
 
 def test_the_server_takes_mail_for_us_only() -> None:

@@ -1,4 +1,4 @@
-"""The command line."""
+"""`smtpcore serve`: receive mail."""
 
 import logging
 import ssl
@@ -13,32 +13,22 @@ import click
 from rich.console import Console
 from rich.logging import RichHandler
 
-from smtpcore import BareNewlines, Bodies, Config, LocalProtocolError, __version__
+from smtpcore import BareNewlines, Bodies, Config, LocalProtocolError
 
-from ._app import App
-from ._display import Arrivals, JsonLog, Terminal, log_arrival, log_dialogue
-from ._limits import Timeouts
-from ._lobby import default_config
-from ._stream import Address
-from .maildir import Maildir
-from .recipients import AnyRecipient, Recipients
-from .tls import self_signed_context, server_context
-from .users import Users
+from .._app import App
+from .._display import Arrivals, JsonLog, Terminal, log_arrival, log_dialogue
+from .._limits import Timeouts
+from .._lobby import default_config
+from .._stream import Address
+from ..maildir import Maildir
+from ..recipients import AnyRecipient, Recipients
+from ..tls import self_signed_context, server_context
+from ..users import Users
 
 _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
-_BARE_NEWLINES = [choice.name.lower() for choice in BareNewlines]
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="smtpcore")
-@click.pass_context
-def cli(context: click.Context) -> None:
-    """SMTP from the command line."""
-    if context.invoked_subcommand is None:
-        click.echo(context.get_help())
-
-
-@cli.command()
+@click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=2525, show_default=True, help="0 picks a free one.")
 @click.option("--hostname", help="Name of this server in its replies.  [default: the name of this machine]")
@@ -96,17 +86,6 @@ def serve(**options: Any) -> None:
         raise click.UsageError(
             f"cannot listen at {options['host']} port {options['port']}: {exc.strerror or exc}"
         ) from exc
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line, and return the exit status: 2 with one line of explanation for what cannot be done."""
-    try:
-        return cli.main(arguments, prog_name="smtpcore", standalone_mode=False) or 0
-    except click.ClickException as exc:
-        click.echo(f"smtpcore: {exc.format_message()}", err=True)
-        return 2
-    except (click.Abort, KeyboardInterrupt):
-        return 130
 
 
 # What the options mean
@@ -216,14 +195,14 @@ def _timeouts(seconds: float | None) -> Timeouts:
 
 def _runner(backend: str) -> Callable[..., None]:
     if backend == "asyncio":
-        from .asyncio import run
+        from ..asyncio import run
 
         return run
 
     if not (find_spec("anyio") and find_spec("trio")):
         raise click.UsageError("--backend trio needs more packages: pip install 'smtpcore[trio]'")
 
-    from .anyio import run as run_anyio
+    from ..anyio import run as run_anyio
 
     return partial(run_anyio, backend="trio")
 

@@ -1,0 +1,32 @@
+"""The command line: one module for each subcommand."""
+
+from collections.abc import Sequence
+
+import click
+
+from smtpcore import __version__
+
+from .serve import serve
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="smtpcore")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """SMTP from the command line."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+cli.add_command(serve)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line, and return the exit status: 2 with one line of explanation for what cannot be done."""
+    try:
+        return cli.main(arguments, prog_name="smtpcore", standalone_mode=False) or 0
+    except click.ClickException as exc:
+        click.echo(f"smtpcore: {exc.format_message()}", err=True)
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        return 130
