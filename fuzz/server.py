@@ -1,83 +1,153 @@
-"""Whatever a client sends: nothing undocumented is raised, and any cut of it gives the same events and output.
+"""Whatever a client sends and a program answers: any cut of it leads to the same, and a refused reply changes nothing.
 
-pip install atheris
-python fuzz/server.py -max_total_time=60
+Nothing undocumented is raised, each event gets the replies that it is owed, and what is held is bounded.
 """
 
-import sys
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from itertools import cycle
 
-import atheris
+from smtpcore import (
+    OFF_BY_DEFAULT,
+    PAUSED,
+    BareNewlines,
+    Bodies,
+    Challenge,
+    Config,
+    Connection,
+    ConnectionClosed,
+    Event,
+    LocalProtocolError,
+    RemoteProtocolError,
+    Reply,
+    Signal,
+    StartTls,
+    State,
+)
+from tests.helpers import OWED_NOTHING, accept, joined, observed, replies
 
-with atheris.instrument_imports(include=["smtpcore"]):
-    from smtpcore import (
-        NEED_DATA,
-        PAUSED,
-        BareNewlines,
-        Bodies,
-        Config,
-        Connection,
-        ConnectionClosed,
-        DataChunk,
-        DataEnd,
-        DataLine,
-        Rcpt,
-        RemoteProtocolError,
-        Reply,
+from .harness import Draw, cuts
+
+HEAD = 8
+"""How many octets of an input are choices; the session follows them."""
+
+ANSWERS = (
+    None,  # as a server that takes all mail
+    Reply(250, "Fine"),
+    Reply(235),
+    Challenge(b"?"),
+    Reply(450, enhanced="4.2.0"),
+    Reply(550, "No", "way"),
+    Reply(354),
+    Reply(220),
+    Reply(251, "\u00e9"),
+    Reply(421),
+    Reply(521),
+    Reply(250, "x" * 496),
+)
+
+MOST_HELD = 12_288
+"""The longest line of AUTH; every other line that the configurations below allow is shorter."""
+
+
+def make_config(draw: Draw) -> Config:
+    """A configuration; the one of zeros is an ordinary server."""
+    bits = draw.byte()
+    options = draw.byte()
+    lmtp = bool(bits & 8)
+    has_all = bool(bits & 16)
+    return Config(
+        hostname="mx.example.org",
+        bodies=tuple(Bodies)[bits & 1],
+        bare_newlines=tuple(BareNewlines)[(bits >> 1 & 3) % 3],
+        lmtp=lmtp,
+        disabled=frozenset() if has_all else OFF_BY_DEFAULT,
+        burl=("imap",) if has_all else (),
+        max_hold_for=1000 if has_all else None,
+        max_hold_until=datetime(2030, 1, 1, tzinfo=UTC) if has_all else None,
+        min_by_time=60 if has_all else None,
+        auth_mechanisms=("PLAIN", "LOGIN") if bits & 32 else (),
+        plaintext_auth=bool(bits & 64),
+        tls=bool(bits & 128),
+        require_tls=bits & 128 != 0 and options & 1 != 0,
+        require_auth=bits & 32 != 0 and options & 2 != 0,
+        max_text_line=1000,
+        max_message_size=65_536,
+        max_recipients=100,
+        max_errors=5 if options & 4 else 50,
+        max_idle_commands=8 if options & 8 else None,
+        max_messages=2 if options & 16 else None,
+        max_recipient_domains=2 if options & 32 else None,
+        max_auth_failures=1 if options & 64 else None,
     )
 
-CONFIGS = [
-    Config(
-        hostname="mx.example.org", bodies=bodies, bare_newlines=newlines, max_message_size=65_536, max_text_line=1000
-    )
-    for bodies in Bodies
-    for newlines in BareNewlines
-]
+
+def reply_to(conn: Connection, event: Event, wanted: Reply | None) -> None:
+    """Answer with what is wanted if that can be, and as usual if it cannot."""
+    if wanted is not None:
+        before = observed(conn)
+        try:
+            conn.send(wanted)
+        except LocalProtocolError:
+            assert observed(conn) == before
+        else:
+            return
+
+    conn.send(accept(conn, event))
 
 
-def converse(config: Config, segments: list[bytes]) -> list[object]:
-    """Everything that is seen of a session: its events, with the pieces of bodies joined, and its output."""
+def listen(conn: Connection, choices: Iterator[int]) -> Iterator[Event]:
+    """Take events and answer each of them until there are no more."""
+    while not isinstance(event := conn.next_event(), Signal):
+        yield event
+        if isinstance(event, ConnectionClosed):
+            return
+        if isinstance(event, OWED_NOTHING):
+            continue
+
+        assert conn.next_event() is PAUSED
+        while conn.replies_owed:
+            owed = conn.replies_owed
+            reply_to(conn, event, ANSWERS[next(choices) % len(ANSWERS)])
+            assert conn.replies_owed in (owed - 1, 0)
+
+    assert len(conn.trailing_data) <= MOST_HELD
+    if event is PAUSED:
+        conn.tls_established()
+
+
+def converse(config: Config, segments: Iterable[bytes], answers: bytes) -> tuple[list[Event], bytes, str]:
+    """All that is seen of a session, up to the end of its stream."""
     conn = Connection(config)
-    seen: list[object] = []
+    events: list[Event] = []
+    output: list[bytes] = []
+    choices = cycle(answers)
     try:
+        events += listen(conn, choices)
         for segment in [*segments, b""]:
             conn.receive_data(segment)
-            while (event := conn.next_event()) is not NEED_DATA and event is not PAUSED:
-                if isinstance(event, DataChunk | DataLine):
-                    if isinstance(event, DataChunk) and seen and isinstance(seen[-1], bytearray):
-                        seen[-1] += event.data
-                    else:
-                        seen.append(bytearray(event.data))
-                    continue
-
-                seen.append(event)
-                if isinstance(event, ConnectionClosed):
-                    return [*seen, conn.data_to_send()]
-                accepted = isinstance(event, Rcpt | DataEnd)
-                conn.send(Reply(250, "Fine") if accepted else conn.default_reply(event))
+            events += listen(conn, choices)
+            output.append(conn.data_to_send())
     except RemoteProtocolError as exc:
-        seen.append(str(exc))
+        assert conn.state is State.CLOSED
+        return joined(events), b"".join([*output, conn.data_to_send()]), str(exc)
 
-    return [*seen, conn.data_to_send()]
+    assert conn.state is State.CLOSED
+    if events.count(ConnectionClosed()) > 1:
+        events = events[: events.index(ConnectionClosed()) + 1]
+
+    return joined(events), b"".join(output), ""
 
 
 def test_one_input(data: bytes) -> None:
-    """Feed `data` whole, byte by byte, and cut at a place that it names."""
-    if not data:
-        return
+    """Hold one session, cut in three ways."""
+    draw = Draw(data)
+    config = make_config(draw)
+    place = draw.byte()
+    answers = draw.octets(HEAD - 3)
 
-    config = CONFIGS[data[0] % len(CONFIGS)]
-    session = data[1:]
-    whole = converse(config, [session] if session else [])
-    assert converse(config, [session[i : i + 1] for i in range(len(session))]) == whole
-    cut = data[0] * len(session) // 256
-    assert converse(config, [part for part in (session[:cut], session[cut:]) if part]) == whole
-
-
-def main() -> None:
-    """Fuzz, with the options of libFuzzer."""
-    atheris.Setup(sys.argv, test_one_input)
-    atheris.Fuzz()
-
-
-if __name__ == "__main__":
-    main()
+    whole, *others = (converse(config, segments, answers) for segments in cuts(draw.rest(), place))
+    replies(whole[1])
+    # Whether what is behind STARTTLS was sent before its reply is seen, or not, by where the cut is.
+    if not any(isinstance(event, StartTls) for event in whole[0]) and b"closing: STARTTLS" not in whole[1]:
+        assert others == [whole, whole]

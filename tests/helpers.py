@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -19,6 +20,7 @@ from smtpcore import (
     Reply,
     Signal,
     State,
+    Transaction,
 )
 
 CONFIG = Config(hostname="s.example", max_errors=None, max_idle_commands=None)
@@ -120,6 +122,18 @@ def texts(before: bytes, data: bytes, *, answer: Answer = accept, **changes: Any
     """The replies to `data` behind `before`, each with its code, its lines separated by a newline."""
     _, output = drive(connect(before, answer=answer, **changes), [data], answer)
     return [text for _, text in replies(output)]
+
+
+def observed(conn: object) -> dict[str, object]:
+    """Everything that a connection says of itself, as it is now."""
+    kind = type(conn)
+    names = [name for name in dir(kind) if not name.startswith("_") and isinstance(getattr(kind, name), property)]
+    said = {name: getattr(conn, name) for name in names}
+    return {name: copy_of(value) for name, value in said.items()}
+
+
+def copy_of(value: object) -> object:
+    return replace(value, recipients=[*value.recipients]) if isinstance(value, Transaction) else copy(value)
 
 
 def pieces(data: bytes, size: int) -> list[bytes]:

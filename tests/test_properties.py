@@ -32,7 +32,7 @@ from smtpcore import (
     Wait,
 )
 
-from .helpers import DATA, OWED_NOTHING, RCPT, READY, accept, body, bytewise, connect, drive, joined, replies
+from .helpers import DATA, OWED_NOTHING, RCPT, READY, accept, body, bytewise, connect, drive, joined, observed, replies
 
 quickly = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -212,21 +212,6 @@ REPLIES = [
     Reply(550, "x" * 496),
     Reply(521),
 ]
-
-
-def observed(conn: Connection) -> tuple[object, ...]:
-    transaction = conn.transaction
-    recipients = tuple(transaction.recipients) if transaction else None
-    return (
-        conn.state,
-        transaction,
-        recipients,
-        conn.helo,
-        conn.tls,
-        conn.waiting_for,
-        conn.trailing_data,
-        conn.must_flush,
-    )
 
 
 def try_to_send(conn: Connection, reply: Reply) -> None:

@@ -131,6 +131,7 @@ def test_unitext_stands_for_characters(text: str, value: str) -> None:
         r"\x{E9",
         r"\X{E9}",
         "\x7f",
+        "\udc85",
         "\u017f" * 400 + "=",
     ],
 )
@@ -196,6 +197,7 @@ def test_an_original_recipient_is_made_in_the_form_that_every_server_takes() -> 
         ";a@c.example",
         "a b;c",
         "a@b;c",
+        "a=b;c",
         "\u00e9;a",
         "rfc822;\u00e9@c.example",
         "rfc822;a b",

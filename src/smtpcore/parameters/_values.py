@@ -92,7 +92,9 @@ class OriginalRecipient:
 
     def __post_init__(self) -> None:
         kind, semicolon, encoded = self.text.partition(";")
-        if not semicolon or _match_atom(kind) is None or not kind.isascii() or len(self.text) > MAX_ORCPT:
+        # RFC 3461 4.2: the type is an atom. But RFC 5321 4.1.2 has no "=" in a value.
+        is_type = _match_atom(kind) and kind.isascii() and "=" not in kind
+        if not semicolon or not is_type or len(self.text) > MAX_ORCPT:
             raise LocalProtocolError(f"{self.text[:100]!r} is not a type of address, a semicolon and an address")
 
         address = _decode(encoded, decode_unitext if self._is_utf8 else decode_xtext)

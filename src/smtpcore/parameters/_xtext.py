@@ -14,7 +14,7 @@ _HEXPOINT = (
 )
 
 _match_xtext = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*").fullmatch
-_match_unitext = re.compile(rf"(?:[!-*,-<>-\[\]-~]|[^\x00-\x7f]|\\x\{{(?:{_HEXPOINT})\}})+").fullmatch
+_match_unitext = re.compile(rf"(?:[!-*,-<>-\[\]-~]|[^\x00-\x7f\ud800-\udfff]|\\x\{{(?:{_HEXPOINT})\}})+").fullmatch
 
 _HEXCHAR = re.compile(rb"\+(..)")
 _NOT_XCHAR = re.compile(rb"[^!-*,-<>-~]")

@@ -1,0 +1,14 @@
+"""Run one target: `python -m fuzz TARGET [options and directories of libFuzzer]`."""
+
+import sys
+from importlib import import_module
+
+import atheris
+
+name = sys.argv.pop(1)
+# Only what is imported in here is watched, so that the targets themselves know nothing of the fuzzer.
+with atheris.instrument_imports(include=["smtpcore"]):
+    target = import_module(f"fuzz.{name}")
+
+atheris.Setup(sys.argv, target.test_one_input)
+atheris.Fuzz()

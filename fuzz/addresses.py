@@ -1,0 +1,56 @@
+"""Whatever text stands for an address: it is refused as documented, or it arrives as it was sent and means the same."""
+
+from smtpcore import Ehlo, Mail, Mailbox, Params, Path, Rcpt
+
+from .harness import Draw, heard, made
+
+UTF8 = Params({"SMTPUTF8": True})
+
+
+def quoted(text: str) -> str:
+    """`text` as a quoted string (RFC 5321 4.1.2)."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def check_mailbox(mailbox: Mailbox) -> None:
+    """It does not matter how a mailbox is spelt."""
+    again = Mailbox(f"{quoted(mailbox.local_part)}@{mailbox.domain}")
+    assert again == mailbox
+    assert hash(again) == hash(mailbox)
+    assert (mailbox.address is not None) == mailbox.domain.startswith("[")
+
+
+def check_path(path: Path) -> None:
+    """A path arrives as it was sent, whether its command names a sender or a recipient."""
+    assert bool(path) == bool(path.text)
+    assert path.text.endswith(path.address)
+    assert all(host and "@" not in host for host in path.source_route)
+    if path.mailbox:
+        assert Path(path.address) == path
+        check_mailbox(path.mailbox)
+
+    if path.mailbox or not path:
+        mail = heard(f"MAIL FROM:<{path}> SMTPUTF8")
+        assert mail == Mail(path, UTF8)
+        assert isinstance(mail, Mail)
+        assert mail.reverse_path.text == path.text
+    if path:
+        rcpt = heard(str(Rcpt(path)))
+        assert rcpt == Rcpt(path)
+        assert isinstance(rcpt, Rcpt)
+        assert rcpt.forward_path.text == path.text
+
+
+def test_one_input(data: bytes) -> None:
+    """Take the text as a path, as a mailbox, and as the domain of EHLO."""
+    text = Draw(data).text()
+    path, mailbox, hello = made(Path, text), made(Mailbox, text), made(Ehlo, text)
+    assert not set(text) & set("\r\n\0\t\x7f") or (path is None and not mailbox and not hello)
+    if path is not None:
+        check_path(path)
+    if mailbox:
+        check_mailbox(mailbox)
+    if hello:
+        assert heard(str(hello)) == hello
+    elif text == text.rstrip(" \t\r\n"):
+        assert not isinstance(heard(f"EHLO {text}"), Ehlo)

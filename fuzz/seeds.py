@@ -1,0 +1,115 @@
+"""Make the seeds of the corpus from the RFCs' example dialogues: `python -m fuzz.seeds`."""
+
+import re
+from base64 import b64decode
+from ipaddress import ip_address
+from pathlib import Path
+
+from smtpcore.proxy import Endpoint, ProxyCommand, ProxyHeader, SslClient, SslInfo, Tlv, TlvType
+from smtpcore.sasl import MECHANISMS
+from tests.test_dialogs import FILES, Dialogue, parse
+
+from .server import HEAD
+
+CORPUS = Path(__file__).parent / "corpus"
+MAX_LENGTH = 4096
+
+_AUTH = re.compile(rb"AUTH ([A-Z0-9-]+)(?: (\S+))?\r\n")
+_PATH = re.compile(rb"(?:FROM|TO):<([^>]*)>(?: ([^\r\n]+))?\r\n", re.IGNORECASE)
+
+
+def server_seed(dialogue: Dialogue) -> bytes:
+    """What the client of a dialogue sends, behind choices that suit it."""
+    given = dialogue.header
+    bits = 16 | 32 | 64 | (8 if given["protocol"] == ["lmtp"] else 0)
+    bits |= 128 if any(turn.tls for turn in dialogue.turns) else 0
+    return bytes([bits]) + bytes(HEAD - 1) + b"".join(turn.sent for turn in dialogue.turns)
+
+
+def sasl_seeds(dialogue: Dialogue, lines: list[bytes]) -> dict[str, bytes]:
+    """The messages of an exchange, as each end of it hears them."""
+    sent = b"".join(turn.sent for turn in dialogue.turns)
+    begin = _AUTH.search(sent)
+    if not begin or begin[1].decode() not in NAMES:
+        return {}
+
+    responses = sent[begin.end() :].split(b"\r\n")[: sum(line.startswith(b"334 ") for line in lines)]
+    challenges = [line[4:] for line in lines if line.startswith(b"334 ")]
+    head = bytes([NAMES.index(begin[1].decode())])
+    initial = [] if begin[2] is None else [begin[2]]
+    return {
+        "client": head + bytes([2 if initial else 0]) + b"\n".join(map(decoded, [*initial, *responses])),
+        "server": head + bytes([3 if initial else 1]) + b"\n".join(map(decoded, challenges)),
+    }
+
+
+def decoded(text: bytes) -> bytes:
+    """What base64 stands for, or the text itself."""
+    try:
+        return b64decode(text, validate=True)
+    except ValueError:
+        return text
+
+
+NAMES = [row.name for row in MECHANISMS]
+
+
+def proxy_seeds() -> dict[str, bytes]:
+    """A header of each kind."""
+    four = Endpoint(ip_address("192.0.2.1"), 1), Endpoint(ip_address("192.0.2.2"), 2)
+    six = Endpoint(ip_address("2001:db8::1"), 1), Endpoint(ip_address("2001:db8::2"), 2)
+    tls = SslInfo(SslClient.SSL | SslClient.CERT_CONN, 0, version="TLSv1.3", cn="c.example", cipher="A")
+    tlvs = (Tlv(TlvType.AUTHORITY, b"s.example"), Tlv(TlvType.UNIQUE_ID, b"id"), Tlv(TlvType.SSL, tls.encode()))
+    command = ProxyCommand.PROXY
+    return {
+        "1-tcp4": ProxyHeader(command, *four).encode(version=1),
+        "1-tcp6": ProxyHeader(command, *six).encode(version=1),
+        "1-unknown": ProxyHeader(command).encode(version=1),
+        "2-tcp4": ProxyHeader(command, *four, tlvs).encode(checksum=True),
+        "2-tcp6": ProxyHeader(command, *six).encode(),
+        "2-unix": ProxyHeader(command, b"/run/a", b"\0b").encode(),
+        "2-unknown": ProxyHeader(command).encode(),
+        "2-local": ProxyHeader(ProxyCommand.LOCAL).encode(),
+    }
+
+
+def replies_seed(lines: list[bytes]) -> bytes:
+    """The first reply of several lines, or the first of all."""
+    several = next((line for line in lines if line[3:4] == b"-"), lines[0])
+    code = int(several[:3])
+    return bytes([code // 4, code % 4, 0, 0]) + b"\n".join(line[4:] for line in lines if line.startswith(several[:3]))
+
+
+def write(target: str, name: str, data: bytes) -> None:
+    """Keep a seed, if it is as short as the inputs that are made of it."""
+    if len(data) > MAX_LENGTH:
+        return
+
+    directory = CORPUS / target
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / name).write_bytes(data)
+
+
+def main() -> None:
+    """Write all seeds."""
+    texts: set[tuple[bytes, bytes]] = set()
+    for path in FILES:
+        dialogue = parse(path)
+        said = [line[3:].encode() for line in path.read_text("ascii").splitlines() if line.startswith("S: ")]
+        write("server", path.stem, server_seed(dialogue))
+        write("replies", path.stem, replies_seed(said))
+        for role, seed in sasl_seeds(dialogue, said).items():
+            write("sasl", f"{path.stem}-{role}", seed)
+        for turn in dialogue.turns:
+            texts |= {(found[1], found[2] or b"") for found in _PATH.finditer(turn.sent)}
+
+    for number, text in enumerate(sorted({text for text, _ in texts})):
+        write("addresses", f"seed-{number:03}", text)
+    for number, text in enumerate(sorted({text for _, text in texts})):
+        write("parameters", f"seed-{number:03}", text)
+    for name, header in proxy_seeds().items():
+        write("proxy", name, b"\0\x80" + header + b"EHLO c.example\r\n")
+
+
+if __name__ == "__main__":
+    main()

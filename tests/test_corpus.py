@@ -1,0 +1,27 @@
+"""The inputs that fuzzing has kept: seeds, and what once broke an invariant."""
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+CORPUS = Path(__file__).parents[1] / "fuzz" / "corpus"
+TARGETS = sorted(path.name for path in CORPUS.iterdir())
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_fuzzing_has_kept_holds(target: str) -> None:
+    module = import_module(f"fuzz.{target}")
+    for path in sorted((CORPUS / target).iterdir()):
+        try:
+            module.test_one_input(path.read_bytes())
+        except Exception as exc:
+            exc.add_note(f"of {path.name}: {(module.__doc__ or '').splitlines()[0]}")
+            raise
+
+
+def test_each_target_has_a_corpus_and_says_what_has_to_hold() -> None:
+    found = {path.stem for path in CORPUS.parent.glob("*.py") if "def test_one_input" in path.read_text()}
+    assert found == set(TARGETS)
+    for target in TARGETS:
+        assert (import_module(f"fuzz.{target}").__doc__ or "").startswith("Whatever")
