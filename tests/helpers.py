@@ -37,7 +37,8 @@ BODY_EVENTS = (DataLine, DataChunk)
 OWED_NOTHING = (*BODY_EVENTS, Bdat)
 """What is owed no reply."""
 
-Answer = Callable[[Connection, Event], Reply]
+Answer = Callable[[Connection, Event], Reply | None]
+"""Gives the reply to an event; None where it has given the part that a BURL asks for."""
 
 _ANSWER_TO_NOOP: dict[State, list[int]] = {State.CLOSED: [], State.DATA: [], State.REFUSED: [503]}
 
@@ -69,7 +70,8 @@ def listen(conn: Connection, answer: Answer = accept) -> Iterator[Event]:
         yield event
         if not isinstance(event, OWED_NOTHING):
             for _ in range(conn.replies_owed):
-                conn.send(answer(conn, event))
+                if reply := answer(conn, event):
+                    conn.send(reply)
     if isinstance(event, ConnectionClosed):
         yield event
 

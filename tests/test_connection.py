@@ -6,6 +6,7 @@ from smtpcore import (
     EXTENSIONS,
     NEED_DATA,
     PAUSED,
+    Attributes,
     Auth,
     AuthCancel,
     AuthResponse,
@@ -404,8 +405,8 @@ OWED_A_REPLY: list[Event] = [
     StartTls(),
     Burl("imap://x/y"),
     Etrn("s.example"),
-    Xclient({"NAME": "x"}),
-    Xforward({"NAME": "x"}),
+    Xclient(Attributes({"NAME": "x"})),
+    Xforward(Attributes({"NAME": "x"})),
     UnknownCommand("XFOO", ""),
     InvalidCommand(b"", Reply(501)),
 ]

@@ -17,19 +17,26 @@ from smtpcore import (
     Auth,
     AuthCancel,
     AuthResponse,
+    Burl,
     Challenge,
     Config,
     Connection,
     ConnectionOpened,
     Data,
     DataEnd,
+    DataLine,
+    Ehlo,
+    Etrn,
     Event,
     Expn,
+    Extension,
     Mail,
+    Noop,
     Rcpt,
     Reply,
     Signal,
     State,
+    UnknownCommand,
     Vrfy,
     sasl,
 )
@@ -39,22 +46,14 @@ from .helpers import OWED_NOTHING, bytewise, replies
 FILES = sorted((Path(__file__).parent / "dialogs").glob("*.txt"))
 
 NOT_REPLAYED = {
-    "rfc1846-3-mx-relay-521": "a server that goes on behind its 521",
-    "rfc1985-7-etrn-alternative": "ETRN is not built in",
-    "rfc1985-7-etrn-first": "ETRN is not built in",
-    "rfc2645-6-atrn": "ATRN is not built in",
     "rfc2920-4-4-all-rejected-354": "DATA without a recipient is refused, as RFC 2920 3.2 (3) would have it",
-    "rfc3461-10.4-relay-bombs-af-mil": "a server that has no EHLO",
-    "rfc4468-3.4-1-burl": "BURL is not built in",
-    "rfc4468-3.4-2-burl-pipelined": "BURL is not built in",
-    "rfc4468-3.4-3-burl-no-recipient": "BURL is not built in",
-    "rfc4468-3.4-4-burl-bad-urlauth": "BURL is not built in",
-    "rfc7293-12.2-header-field": "what a header field says is for the program to know",
-    "rfc9422-limits": "a limit below the 100 recipients that RFC 5321 4.5.3.1.8 demands",
-    "rfc6409-4.3-authentication-required": "which domains are qualified is for the program to know",
-    "rfc7504-3-521-greeting": "a server that goes on behind its 521, where closing is allowed too",
-    "rfc5321-4.2.1-multiline-reply": "a reply to NOOP that only its program can know",
 }
+
+UNQUALIFIED = "squeaky.sales"
+"""RFC 6409 4.2: what a domain lacks is for the program to know."""
+
+ATRN = Extension(keyword="ATRN", verbs=frozenset({"ATRN"}))
+"""RFC 2645, as a program adds it."""
 
 
 # The format
@@ -72,6 +71,8 @@ class Turn:
     """What a positive reply to EHLO lists."""
     tls: bool = False
     """Whether TLS starts behind it."""
+    reversed: bool = False
+    """Whether it begins a dialogue in which the client of the one before is the server."""
 
 
 @dataclass
@@ -92,6 +93,8 @@ def parse(path: Path) -> Dialogue:
             header[match[1]].append(match[2])
         elif line == "# event: tls-handshake":
             turns[-1].tls = True
+        elif line == "# event: roles-reversed":
+            turns.append(Turn(reversed=True))
         elif line.startswith("# event: "):
             closes = True
         elif line == "# exact":
@@ -151,14 +154,15 @@ class Server:
         self.given = dialogue.header
         keywords = self.given["ehlo"] + self.given["ehlo-tls"]
         self.listed = {keyword.partition(" ")[0]: keyword.partition(" ")[2] for keyword in keywords}
-        self.conn = Connection(self.config())
+        self.conn = Connection(self.config(), extensions=(*EXTENSIONS, ATRN))
         self.mechanism: sasl.ServerMechanism | None = None
         self.turn = Turn()
+        self.body = b""
         if "tls" in self.given:
             self.conn.tls_established()
 
     def config(self) -> Config:
-        known = {extension.keyword for extension in EXTENSIONS}
+        known = {extension.keyword for extension in (*EXTENSIONS, ATRN)}
         needed = {"PIPELINING", "ENHANCEDSTATUSCODES"} if self.is_lmtp else set()
         needed |= {"CHUNKING"} if "BINARYMIME" in self.listed else set()
         needed |= {"8BITMIME"} if "SMTPUTF8" in self.listed else set()
@@ -175,12 +179,20 @@ class Server:
             "lmtp": self.is_lmtp,
             "disabled": frozenset(known - set(self.listed) - needed),
         }
+        if "BURL" in self.listed:
+            changes["burl"] = tuple(self.listed["BURL"].split())
+        if "LIMITS" in self.listed:
+            changes["max_messages"] = self.limit("MAILMAX")
         if self.listed.get("DELIVERBY"):
             changes["min_by_time"] = int(self.listed["DELIVERBY"])
         if "FUTURERELEASE" in self.listed:
             seconds, until = self.listed["FUTURERELEASE"].split()
             changes |= {"max_hold_for": int(seconds), "max_hold_until": datetime.fromisoformat(until)}
         return Config(hostname=self.given["hostname"][0], **changes)
+
+    def limit(self, name: str) -> int:
+        limits = dict(limit.split("=") for limit in self.listed.get("LIMITS", "").split())
+        return int(limits.get(name, 1000))
 
     @property
     def is_lmtp(self) -> bool:
@@ -190,11 +202,30 @@ class Server:
         if data:
             self.conn.receive_data(data)
         while not isinstance(event := self.conn.next_event(), Signal) and self.conn.state is not State.CLOSED:
+            if isinstance(event, DataLine):
+                self.body += event.data
             for _ in range(0 if isinstance(event, OWED_NOTHING) else self.conn.replies_owed):
-                self.conn.send(self.answer(event))
+                if reply := self.answer(event):
+                    self.conn.send(reply)
 
-    def answer(self, event: Event) -> Reply:
+    def answer(self, event: Event) -> Reply | None:
         match event:
+            case Ehlo() if "no-ehlo" in self.given:
+                return Reply(502)
+            case Noop() if self.turn.exact:
+                return self.exactly()
+            case Etrn():
+                return self.of_table("etrn", event.argument)
+            case UnknownCommand("ATRN"):
+                return self.of_table("atrn", event.argument)
+            case Burl():
+                return self.fetch(event)
+            case Mail() if event.reverse_path.domain == UNQUALIFIED:
+                return Reply(554, enhanced="5.1.8")
+            case Rcpt() if self.conn.transaction and len(self.conn.transaction.recipients) >= self.limit("RCPTMAX"):
+                return Reply(452)
+            case DataEnd() if self.is_changed_hands():
+                return Reply(550, enhanced="5.7.17")
             case ConnectionOpened():
                 return Reply(int(self.given["greeting"][0]) if self.given["greeting"] else 220)
             case Mail():
@@ -210,7 +241,7 @@ class Server:
             case DataEnd():
                 return Reply(250)
             case Vrfy() | Expn() if self.turn.exact:
-                return Reply(self.turn.codes[0], *(line[4:] for line in self.turn.exact[0].splitlines()))
+                return self.exactly()
             case Vrfy() if f"{event.argument} 250 utf8-mailbox" in self.given["vrfy"]:
                 # RFC 6531 3.7.4.2
                 return Reply(250, "<j\u00f6rg@s.example>") if event.smtputf8 else Reply(252, enhanced="2.6.8")
@@ -227,6 +258,22 @@ class Server:
             case AuthCancel():
                 self.mechanism = None
         return self.conn.default_reply(event)
+
+    def exactly(self) -> Reply:
+        return Reply(self.turn.codes[0], *(line[4:] for line in self.turn.exact[0].splitlines()))
+
+    def fetch(self, burl: Burl) -> Reply | None:
+        reply = self.of_table("burl", burl.uri)
+        if reply and not reply.is_positive:
+            return reply
+        for data in (b"Subject: fetched\r\n\r\nHi\r\n", b""):
+            self.conn.receive_part(data)
+        return None
+
+    def is_changed_hands(self) -> bool:
+        # RFC 7293 section 3.2: the parameter may come as a field of the header instead.
+        known = [row.partition(" ")[0].encode() for row in self.given["rrvs"] if row.endswith(" changed")]
+        return any(b"Require-Recipient-Valid-Since: " + address in self.body for address in known)
 
     def size(self, mail: Mail) -> Reply | None:
         limit = int(self.listed.get("SIZE") or 0)
@@ -299,12 +346,16 @@ def whole(data: bytes) -> list[bytes]:
 def replay(dialogue: Dialogue, cut: Callable[[bytes], list[bytes]]) -> Iterator[tuple[Turn, list[tuple[int, str]]]]:
     server = Server(dialogue)
     for turn in dialogue.turns:
+        if turn.reversed:
+            server = Server(Dialogue(defaultdict(list, hostname=["example.org"], ehlo=["SIZE"]), [], closes=True))
         server.turn = turn
         for segment in cut(turn.sent) if turn.sent else [b""]:
             server.hear(segment)
         yield turn, replies(server.conn.data_to_send())
         if turn.tls:
             server.conn.tls_established()
+        if turn.codes[-1:] == [521]:
+            break  # RFC 7504 section 3 leaves it to a server whether it goes on behind it; this one closes
     assert (server.conn.state is State.CLOSED) is dialogue.closes
 
 

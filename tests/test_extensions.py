@@ -1,11 +1,14 @@
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
-from smtpcore import EXTENSIONS, OFF_BY_DEFAULT, BodyType, Config, Extension, Parameter
+from smtpcore import EXTENSIONS, OFF_BY_DEFAULT, BodyType, Config, Extension, Mail, Parameter, Rcpt
 from smtpcore._extensions import longest_command_line, offered_extensions
+
+from .helpers import GREETED, HELO, MAIL, READY, heard, texts
 
 CONFIG = Config(hostname="s.example")
 FULL = Config(
@@ -209,3 +212,72 @@ def test_only_what_may_be_offered_lengthens_the_line() -> None:
 
 def parameter(keyword: str) -> Parameter:
     return next(extension.mail[keyword] for extension in EXTENSIONS if keyword in extension.mail)
+
+
+# Parameters that no extension knows
+
+PASSING: dict[str, Any] = {"unknown_parameters": True}
+
+
+@pytest.mark.parametrize(
+    ("before", "line", "expected"),
+    [
+        (READY, b"MAIL FROM:<> X-OWN=a+b FLAG size=9\r\n", {"X-OWN": "a+b", "FLAG": True, "SIZE": 9}),
+        (MAIL, b"RCPT TO:<u@s.example> x-own=1\r\n", {"X-OWN": "1"}),
+        (HELO, b"MAIL FROM:<> X-OWN=1\r\n", {"X-OWN": "1"}),
+    ],
+)
+def test_what_no_extension_knows_passes_where_the_program_says_so(
+    before: bytes, line: bytes, expected: dict[str, object]
+) -> None:
+    [event] = heard(before, line, **PASSING)
+    assert isinstance(event, Mail | Rcpt)
+    assert dict(event.params) == expected
+    assert texts(before, line)[0].startswith("555 5.5.4 ")
+
+
+@pytest.mark.parametrize(
+    ("before", "line", "start"),
+    [
+        (READY, b"MAIL FROM:<> X=1 x=2\r\n", "501 5.5.4 "),
+        (READY, b"MAIL FROM:<> X=\r\n", "501 5.5.4 "),
+        (READY, b"MAIL FROM:<> SIZE=x\r\n", "501 5.5.4 "),
+        pytest.param(READY, b"MAIL FROM:<> RET=HDRS\r\n", "555 5.5.4 ", id="known, and not offered"),
+        pytest.param(HELO, b"MAIL FROM:<> SMTPUTF8\r\n", "555 5.5.4 ", id="known, and not offered yet"),
+        pytest.param(MAIL, b"RCPT TO:<u@s.example> NOTIFY=NEVER\r\n", "555 5.5.4 ", id="known, of RCPT"),
+        pytest.param(READY, b"MAIL FROM:<> X=" + b"x" * 1200 + b"\r\n", "500 5.5.2 ", id="too long"),
+    ],
+)
+def test_what_is_malformed_or_only_switched_off_does_not_pass(before: bytes, line: bytes, start: str) -> None:
+    assert texts(before, line, **PASSING)[0].startswith(start)
+
+
+# REQUIRETLS is for TLS only, and has a test of its own.
+@pytest.mark.parametrize("keyword", sorted({extension.keyword for extension in EXTENSIONS} - {"REQUIRETLS"}))
+def test_each_extension_can_be_switched_on_and_off(keyword: str) -> None:
+    needs = {"8BITMIME": {"SMTPUTF8", "BURL"}, "CHUNKING": {"BINARYMIME"}}
+    extension = next(extension for extension in EXTENSIONS if extension.keyword == keyword)
+    changes: dict[str, Any] = {
+        "tls": True,
+        "auth_mechanisms": ("PLAIN",),
+        "plaintext_auth": True,
+        "burl": ("imap",),
+        "max_hold_for": 60,
+        "max_hold_until": datetime(2030, 1, 1, tzinfo=UTC),
+    }
+    parameters = [(READY, b"MAIL FROM:<a@c.example> %b" % name.encode()) for name in extension.mail]
+    parameters += [(MAIL, b"RCPT TO:<u@s.example> %b" % name.encode()) for name in extension.rcpt]
+    for disabled in (frozenset[str](), frozenset({keyword} | needs.get(keyword, set()))):
+        assert (keyword in keywords(READY, disabled=disabled, **changes)) is (not disabled)
+        for verb in extension.verbs:
+            unknown = texts(READY, verb.encode() + b"\r\n", disabled=disabled, **changes)[0].startswith("502 5.5.1 ")
+            assert unknown is bool(disabled)
+        # BODY belongs to 8BITMIME and to BINARYMIME.
+        for before, line in parameters if "BODY" not in extension.mail else ():
+            [reply] = texts(before, line + b"=+\r\n", disabled=disabled, **changes)
+            assert reply.startswith("555 5.5.4 " if disabled else "501 5.5.")
+
+
+def keywords(before: bytes, **changes: Any) -> set[str]:
+    """What EHLO lists."""
+    return {line[4:].split()[0] for line in texts(GREETED, before, **changes)[-1].splitlines()[1:]}

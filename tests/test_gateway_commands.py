@@ -6,7 +6,11 @@ import pytest
 
 from smtpcore import (
     OFF_BY_DEFAULT,
+    PAUSED,
+    Attributes,
+    Bodies,
     Burl,
+    ChunkEnd,
     Config,
     Connection,
     DataChunk,
@@ -15,14 +19,17 @@ from smtpcore import (
     Etrn,
     Event,
     InvalidCommand,
+    InvalidData,
     LocalProtocolError,
+    Noop,
     Reply,
     State,
+    Wait,
     Xclient,
     Xforward,
 )
 
-from .helpers import MAIL, RCPT, READY, accept, connect, drive, replies
+from .helpers import MAIL, RCPT, READY, accept, body, bytewise, connect, drive, listen, replies
 
 ENABLED: dict[str, Any] = {
     "disabled": OFF_BY_DEFAULT - {"ETRN", "BURL", "XCLIENT", "XFORWARD"},
@@ -32,11 +39,16 @@ ON: dict[str, Any] = {**ENABLED, "max_errors": None, "max_idle_commands": None}
 URL = "imap://u@s.example/outbox;uid=1"
 
 
-def fetch(conn: Connection, event: Event) -> Reply:
+PART = b"From: u@s.example\r\n\r\nHi\r\n"
+
+
+def fetch(conn: Connection, event: Event) -> Reply | None:
     """Fetch every URL, start every queue, believe every proxy."""
     match event:
         case Burl():
-            return Reply(250, "Fetched", enhanced="2.5.0")
+            for segment in (*bytewise(PART), b""):
+                conn.receive_part(segment)
+            return None
         case Etrn():
             return Reply(253, "7 messages started", enhanced="2.5.0")
         case Xclient():
@@ -122,9 +134,10 @@ def test_a_part_that_is_fetched_may_stand_among_chunks() -> None:
     """R4468-3.2-01"""
     session = f"BURL {URL}\r\nBDAT 3\r\nabcburl {URL}\r\nBDAT 1 LAST\r\nd".encode()
     assert codes(RCPT, session) == [250, 250, 250, 250]
-    events, _ = drive(connect(RCPT, **ON), [session], fetch)
-    assert b"".join(event.data for event in events if isinstance(event, DataLine | DataChunk)) == b"abcd"
-    assert events[-1] == DataEnd()
+    for bodies in Bodies:
+        events, _ = drive(connect(RCPT, **ON, bodies=bodies), [session], fetch)
+        assert body(events) == PART + b"abc" + PART + b"d"
+        assert [event for event in events if isinstance(event, ChunkEnd | DataEnd)] == [ChunkEnd()] * 3 + [DataEnd()]
 
 
 def test_the_last_part_ends_the_transaction_whatever_becomes_of_it() -> None:
@@ -175,11 +188,11 @@ def test_attributes_are_decoded_and_what_is_not_known_is_None() -> None:
     line = b"xclient Name=mx+2Eexample addr=IPV6:2001:db8::1 HELO=[UNAVAILABLE] LOGIN=[tempunavail] PORT=\r\n"
     events, _ = drive(connect(READY, **ON), [line])
     known = {"NAME": "mx.example", "ADDR": "IPV6:2001:db8::1", "HELO": None, "LOGIN": None, "PORT": ""}
-    assert events == [Xclient(known)]
+    assert events == [Xclient(Attributes(known))]
     assert (
         str(events[0]) == "XCLIENT NAME=mx.example ADDR=IPV6:2001:db8::1 HELO=[UNAVAILABLE] LOGIN=[UNAVAILABLE] PORT="
     )
-    assert hash(events[0]) == hash(Xclient(known))
+    assert hash(events[0]) == hash(Xclient(Attributes(known)))
 
 
 @pytest.mark.parametrize("verb", [b"XCLIENT", b"XFORWARD"])
@@ -195,17 +208,49 @@ def test_with_XCLIENT_the_session_begins_again() -> None:
     assert codes(READY, session) == [220, 503, 250, 250, 503]
     conn = connect(READY, **ON)
     _, output = drive(conn, [b"XCLIENT ADDR=192.0.2.7\r\n"], fetch)
-    assert output == b"220 2.0.0 s.example ESMTP\r\n"
+    # RFC 2034 section 3 (4): a greeting has no status code.
+    assert output == b"220 s.example ESMTP\r\n"
     assert (conn.state, conn.helo) == (State.GREETED, None)
 
 
 def test_no_one_speaks_for_others_unless_the_program_says_so() -> None:
-    assert codes(READY, b"XCLIENT ADDR=192.0.2.7\r\nMAIL FROM:<>\r\n", accept) == [550, 250]
+    assert codes(READY, b"XCLIENT FOO=x\r\nMAIL FROM:<>\r\n", accept) == [501, 250]
+
+
+def test_behind_a_refused_XCLIENT_the_proxy_cannot_go_on_as_itself() -> None:
+    for before in (b"", READY):
+        session = b"XCLIENT ADDR=192.0.2.7\r\n" + READY + b"MAIL FROM:<>\r\nXCLIENT ADDR=192.0.2.7\r\nQUIT\r\n"
+        _, output = drive(connect(before, **ON), [session])
+        assert [code for code, _ in replies(output)] == [550, 503, 503, 503, 221]
+        assert output.startswith(b"550 5.7.0 You may not")
+
+
+def test_a_login_that_a_proxy_vouches_for_is_one_until_it_names_another_or_TLS_starts() -> None:
+    conn = connect(READY, **ON, auth_mechanisms=("PLAIN",), tls=True, require_auth=True, plaintext_auth=True)
+    refused = b"MAIL FROM:<>\r\n"
+    for attributes, code in (
+        (b"ADDR=192.0.2.7", 530),
+        (b"LOGIN=tim", 250),
+        (b"ADDR=192.0.2.7", 250),
+        (b"LOGIN=", 530),
+        (b"LOGIN=tim", 250),
+        (b"LOGIN=[UNAVAILABLE]", 530),
+        (b"LOGIN=tim", 250),
+    ):
+        _, output = drive(conn, [b"RSET\r\nXCLIENT " + attributes + b"\r\n" + READY + refused], fetch)
+        assert [number for number, _ in replies(output)] == [250, 220, 250, code]
+        assert conn.authenticated is (code == 250)
+
+    drive(conn, [b"STARTTLS\r\n"])
+    conn.tls_established()
+    assert not conn.authenticated
+    drive(conn, [READY, b"XCLIENT ADDR=192.0.2.7\r\n"], fetch)
+    assert not conn.authenticated
 
 
 def test_XFORWARD_changes_nothing() -> None:
     events, _ = drive(connect(READY, **ON), [b"XFORWARD NAME=x SOURCE=LOCAL\r\n"])
-    assert events == [Xforward({"NAME": "x", "SOURCE": "LOCAL"})]
+    assert events == [Xforward(Attributes({"NAME": "x", "SOURCE": "LOCAL"}))]
     assert codes(READY, b"XFORWARD NAME=x\r\nMAIL FROM:<>\r\nXFORWARD NAME=x\r\n", accept) == [250, 250, 503]
     assert codes(b"", b"XFORWARD NAME=x\r\n", accept) == [250]
 
@@ -213,10 +258,10 @@ def test_XFORWARD_changes_nothing() -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Xclient({}),
-        lambda: Xclient({"IDENT": "x"}),
-        lambda: Xforward({"LOGIN": "x"}),
-        lambda: Xforward({"NAME": "a\r\nb"}),
+        lambda: Xclient(Attributes({})),
+        lambda: Xclient(Attributes({"IDENT": "x"})),
+        lambda: Xforward(Attributes({"LOGIN": "x"})),
+        lambda: Xforward(Attributes({"NAME": "a\r\nb"})),
         lambda: Etrn("localname"),
         lambda: Burl(""),
         lambda: Burl("imap://a b"),
@@ -235,7 +280,112 @@ def test_a_positive_answer_to_XCLIENT_is_a_greeting() -> None:
         conn.send(Reply(250, "Fine"))
 
 
-def test_BURL_comes_with_8BITMIME() -> None:
-    disabled = OFF_BY_DEFAULT - {"BURL"} | {"8BITMIME", "SMTPUTF8"}
-    _, output = drive(Connection(Config(hostname="s.example", disabled=disabled, burl=("imap",))), [READY])
+def test_attributes_are_what_they_were_made_of_and_stay_so() -> None:
+    values: dict[str, str | None] = {"NAME": "x", "ADDR": None}
+    attributes = Attributes(values)
+    values["NAME"] = "y"
+
+    assert dict(attributes) == {"NAME": "x", "ADDR": None}
+    assert attributes == Attributes({"ADDR": None, "NAME": "x"}) != Attributes({"ADDR": "x", "NAME": None})
+    assert hash(attributes) == hash(Attributes({"ADDR": None, "NAME": "x"})) != hash(Attributes({"NAME": "z"}))
+    assert repr(attributes) == "Attributes({'NAME': 'x', 'ADDR': None})"
+    with pytest.raises(TypeError):
+        attributes["NAME"] = "y"  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"disabled": OFF_BY_DEFAULT - {"BURL"} | {"8BITMIME", "SMTPUTF8"}}, {"lmtp": True}]
+)
+def test_BURL_comes_with_8BITMIME_and_not_in_LMTP(changes: dict[str, Any]) -> None:
+    conn = Connection(Config(hostname="s.example", **{**ENABLED, **changes}))
+    _, output = drive(conn, [b"LHLO c.example\r\n" if conn.config.lmtp else READY])
+    assert b"250 HELP" in output
     assert b"BURL" not in output
+
+
+# The part that a BURL asks for
+
+
+def asked(data: bytes, **changes: Any) -> Connection:
+    conn = connect(RCPT, **(ON | changes))
+    conn.receive_data(data)
+    assert isinstance(conn.next_event(), Burl)
+    return conn
+
+
+def test_a_part_is_handed_out_while_it_comes() -> None:
+    conn = asked(f"BURL {URL} LAST\r\nNOOP\r\n".encode(), bodies=Bodies.CHUNKS)
+    assert (conn.next_event(), conn.waiting_for) == (PAUSED, Wait.NOTHING)
+    for data in (b"ab", b"c"):
+        conn.receive_part(data)
+        assert (conn.next_event(), conn.next_event()) == (DataChunk(data), PAUSED)
+
+    conn.receive_part(b"")
+    assert (conn.next_event(), conn.next_event(), conn.replies_owed) == (DataEnd(), PAUSED, 1)
+    conn.send(Reply(250, "Taken"))
+    assert (conn.next_event(), conn.transaction) == (Noop(), None)
+
+
+def test_no_part_is_accepted_that_was_not_given() -> None:
+    conn = asked(f"BURL {URL} LAST\r\n".encode())
+    with pytest.raises(LocalProtocolError, match="receive_part"):
+        conn.send(Reply(250, "Taken"))
+
+    conn.receive_part(b"x\r\n")
+    with pytest.raises(LocalProtocolError, match="receive_part"):
+        conn.send(Reply(250, "Taken"))
+
+
+@pytest.mark.parametrize(("last", "then"), [("", [503, 250]), (" LAST", [250, 554])])
+def test_a_part_that_breaks_off_is_refused(last: str, then: list[int]) -> None:
+    conn = asked(f"BURL {URL}{last}\r\n".encode())
+    conn.receive_part(b"half a li")
+    assert conn.next_event() is PAUSED
+    conn.send(Reply(451, "The line is dead"))
+    with pytest.raises(LocalProtocolError, match="no part is wanted"):
+        conn.receive_part(b"ne\r\n")
+
+    _, output = drive(conn, [b"MAIL FROM:<>\r\nRSET\r\n" if not last else b"MAIL FROM:<>\r\nBDAT 0\r\n"])
+    assert [code for code, _ in replies(output)] == [451, *then]
+
+
+@pytest.mark.parametrize(("data", "code"), [(b"x" * 70_000 + b"\r\n", 552), (b"a\nb\r\n", 550), (b"x" * 69_999, 554)])
+@pytest.mark.parametrize("last", ["", " LAST"])
+def test_a_part_has_to_be_what_a_message_may_be(data: bytes, code: int, last: str) -> None:
+    changes = {"max_message_size": 65_536, "max_text_line": 100_000} if code == 552 else {}
+    conn = asked(f"BURL {URL}{last}\r\n".encode(), **changes)
+    conn.receive_part(data)
+    events = list(listen(conn))
+    assert isinstance(events[-1], InvalidData)
+    with pytest.raises(LocalProtocolError, match="no part is wanted"):
+        conn.receive_part(b"more")
+
+    assert conn.data_to_send().startswith(b"%d " % code)
+    assert conn.state is (State.READY if last else State.SPOILED)
+
+
+def test_an_empty_part_is_one() -> None:
+    conn = asked(f"BURL {URL}\r\n".encode())
+    conn.receive_part(b"")
+    with pytest.raises(LocalProtocolError, match="no part is wanted"):
+        conn.receive_part(b"x")
+    assert list(listen(conn)) == [ChunkEnd()]
+
+
+def test_parts_without_end_are_too_many() -> None:
+    conn = connect(RCPT, **ENABLED, max_idle_commands=10)
+
+    def fetch_nothing(conn: Connection, event: Event) -> Reply | None:
+        if not isinstance(event, Burl):
+            return accept(conn, event)
+        conn.receive_part(b"")
+        return None
+
+    _, output = drive(conn, [f"BURL {URL}\r\n".encode() * 20], fetch_nothing)
+    assert [code for code, _ in replies(output)] == [250] * 9 + [421]
+
+
+def test_a_part_is_wanted_by_a_BURL_only() -> None:
+    for before in (b"", READY, RCPT):
+        with pytest.raises(LocalProtocolError, match="no part is wanted"):
+            connect(before, **ON).receive_part(b"x")

@@ -31,6 +31,7 @@ Bytes go in, typed events come out; the program answers with replies, and bytes 
 from ._addresses import Mailbox, Path
 from ._catalogue import EXTENSIONS
 from ._commands import (
+    Attributes,
     Auth,
     Bdat,
     Burl,
@@ -98,6 +99,7 @@ __all__ = [
     "NEED_DATA",
     "OFF_BY_DEFAULT",
     "PAUSED",
+    "Attributes",
     "Auth",
     "AuthCancel",
     "AuthResponse",

@@ -42,7 +42,7 @@ from ._state import State
 BEFORE_TLS: Final = frozenset({Noop, Ehlo, Lhlo, StartTls, Quit})
 """What is heard before TLS where that is required (RFC 3207 section 4)."""
 
-BEFORE_AUTH: Final = frozenset({Noop, Ehlo, Helo, Lhlo, StartTls, Auth, Rset, Quit, UnknownCommand})
+BEFORE_AUTH: Final = frozenset({Noop, Ehlo, Helo, Lhlo, StartTls, Auth, Rset, Quit, UnknownCommand, Xclient, Xforward})
 """What is heard before authentication where that is required (RFC 4954 section 6)."""
 
 LINE_FAULTS: Final[Mapping[LineFault, Reply]] = {

@@ -134,11 +134,11 @@ EXTENSIONS = (
     Extension(keyword="LIMITS", arguments=_announce_limits),
     # RFC 1985
     Extension(keyword="ETRN", verbs=frozenset({"ETRN"})),
-    # RFC 4468. Section 4: it comes with 8BITMIME.
+    # RFC 4468. Section 4: it comes with 8BITMIME. It is for submission, and says nothing of LMTP.
     Extension(
         keyword="BURL",
         arguments=lambda config: " ".join(config.burl),
-        offered=lambda config, tls: "8BITMIME" not in config.disabled,
+        offered=lambda config, tls: "8BITMIME" not in config.disabled and not config.lmtp,
         verbs=frozenset({"BURL"}),
     ),
     # Postfix XCLIENT_README and XFORWARD_README

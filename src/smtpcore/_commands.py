@@ -3,19 +3,20 @@
 # RFC 5321 4.1.1, one class for each verb. A command is a value that was checked when it was made. Which commands may
 # be said at a given point of the dialogue is not known here, nor which parameters are offered.
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ._addresses import Path
 from ._errors import LocalProtocolError
-from ._grammar import find_control, is_domain, match_atom, match_domain, match_mechanism
+from ._grammar import find_control, is_domain, is_encodable, match_atom, match_domain, match_mechanism
 from ._params import NO_PARAMS, Params
 from .parameters import encode_xtext
 
 XCLIENT_ATTRIBUTES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT")
 XFORWARD_ATTRIBUTES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE")
 UNAVAILABLE = "[UNAVAILABLE]"
+UNKNOWN_ATTRIBUTES = frozenset({UNAVAILABLE, "[TEMPUNAVAIL]"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,29 +230,62 @@ class Etrn(_WithArgument):
             raise LocalProtocolError(f"{self.argument!r} is not a fully qualified domain, nor a queue")
 
 
+class Attributes(Mapping[str, str | None]):
+    """An immutable mapping from the name of an attribute, in upper case, to its value, decoded.
+
+    None stands for what the peer says that it does not know.
+    Raises `LocalProtocolError` for a value that cannot be sent.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, str | None]) -> None:
+        for name, value in values.items():
+            if value is not None and not _is_attribute(value):
+                raise LocalProtocolError(f"{value!r} cannot be the value of {name}: it has to be text without controls")
+
+        self._values = dict(values)
+
+    def __getitem__(self, name: str) -> str | None:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._values.items()))
+
+    def __repr__(self) -> str:
+        return f"Attributes({self._values!r})"
+
+
+def _is_attribute(value: str) -> bool:
+    # What stands for "not known" cannot be a value as well.
+    return is_encodable(value) and not find_control(value) and value.upper() not in UNKNOWN_ATTRIBUTES
+
+
 @dataclass(frozen=True, slots=True)
 class _WithAttributes(Command):
     names: ClassVar[frozenset[str]] = frozenset()
     """The attributes that there are."""
 
-    attributes: Mapping[str, str | None]
-    """Values by name in upper case, decoded; None where the peer says that it does not know."""
+    attributes: Attributes
+    """What the peer tells, by name."""
 
     def __post_init__(self) -> None:
-        if not self.attributes:
-            raise LocalProtocolError(f"{self.verb} needs at least one attribute")
-        for name, value in self.attributes.items():
-            if name not in self.names or (value and find_control(value)):
-                raise LocalProtocolError(f"{name}={value!r} is not an attribute of {self.verb}")
-
-    def __hash__(self) -> int:
-        return hash(frozenset(self.attributes))
+        if not self.attributes or not self.names.issuperset(self.attributes):
+            raise LocalProtocolError(f"{self.verb} takes some of {', '.join(sorted(self.names))}")
 
     def __str__(self) -> str:
-        values = [
-            (name, UNAVAILABLE if value is None else encode_xtext(value)) for name, value in self.attributes.items()
-        ]
-        return " ".join([self.verb, *(f"{name}={value}" for name, value in values)])
+        values = (f"{name}={_encode_attribute(value)}" for name, value in self.attributes.items())
+        return " ".join([self.verb, *values])
+
+
+def _encode_attribute(value: str | None) -> str:
+    return UNAVAILABLE if value is None else encode_xtext(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,8 +295,6 @@ class Xclient(_WithAttributes):
     verb: ClassVar[str] = "XCLIENT"
     names: ClassVar[frozenset[str]] = frozenset(XCLIENT_ATTRIBUTES)
 
-    __hash__ = _WithAttributes.__hash__
-
 
 @dataclass(frozen=True, slots=True)
 class Xforward(_WithAttributes):
@@ -270,8 +302,6 @@ class Xforward(_WithAttributes):
 
     verb: ClassVar[str] = "XFORWARD"
     names: ClassVar[frozenset[str]] = frozenset(XFORWARD_ATTRIBUTES)
-
-    __hash__ = _WithAttributes.__hash__
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,9 @@ class Config:
     """Whether mail is taken from authenticated clients only (RFC 6409 section 4.3)."""
     disabled: frozenset[str] = OFF_BY_DEFAULT
     """Keywords of extensions that are not offered."""
+    unknown_parameters: bool = False
+    """Whether MAIL and RCPT may carry parameters that no extension knows, for the program to read as text. By default
+    they are refused, since the client counts on their effect (RFC 5321 4.1.1.11)."""
     min_by_time: int | None = None
     """The least number of seconds that DELIVERBY allows for, which it announces (RFC 2852)."""
     max_hold_for: int | None = None

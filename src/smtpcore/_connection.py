@@ -119,10 +119,14 @@ class Connection:
         self._tls = False
         self._helo: Helo | Ehlo | Lhlo | None = None
         self._authenticated = False
+        self._vouched = False
+        """Whether XCLIENT has named a login."""
         self._auth_failures = 0
         self._dialect = self._make_dialect()
         self._transaction: Transaction | None = None
         self._body: Body | None = None
+        self._part: ReceiveBuffer | None = None
+        """What the program has fetched for the BURL that is asked, and was not yet handed out."""
         self._errors = 0
         self._idle = 0
         self._messages = 0
@@ -168,7 +172,7 @@ class Connection:
 
     @property
     def authenticated(self) -> bool:
-        """Whether the client has proved who it is (RFC 4954)."""
+        """Whether the client has proved who it is (RFC 4954), or a trusted proxy has vouched for it with XCLIENT."""
         return self._authenticated
 
     @property
@@ -217,7 +221,7 @@ class Connection:
             RemoteProtocolError: the stream ended inside a body. No message was received.
         """
         if self._asked:
-            return PAUSED
+            return self._hear_part(self._part) if self._part is not None else PAUSED
         if self._state is State.CLOSED:
             return ConnectionClosed()
         if self._state is State.CONNECTED:
@@ -231,12 +235,51 @@ class Connection:
 
         return self._hear_command()
 
+    def receive_part(self, data: bytes | bytearray | memoryview) -> None:
+        """Take in what the program has fetched for a BURL, in as many calls as it takes; `b""` is its end.
+
+        The part joins the message: `next_event` returns its octets as those of a chunk, `PAUSED` where it wants more,
+        and at last the end that is owed a reply, or `InvalidData` as soon as the message cannot be accepted. A part
+        that breaks off is refused with `send`, as one is that cannot be fetched at all.
+
+        Raises `LocalProtocolError` if no part is wanted.
+        """
+        burl = self._asked
+        if not isinstance(burl, Burl) or (self._part is not None and self._body and not self._body.takes_part):
+            raise LocalProtocolError("no part is wanted: wait for a BURL")
+
+        body = self._body = self._body or self._make_body()
+        if self._part is None:
+            self._part = ReceiveBuffer()
+            self._idle += 1  # parts of nothing could go on for ever
+            body.begin_part(last=burl.last)
+            self._state = ON_BDAT[burl.last]
+        if data:
+            self._part.append(data)
+        else:
+            body.end_part()
+
+    def _hear_part(self, part: ReceiveBuffer) -> Event | Signal:
+        body = self._body
+        assert body, "it began with the part"
+        data = body.take(part)
+        if data:
+            return self._of_body(data)
+        if body.ended or body.fault:
+            self._part = None
+            return self._end_body(body)
+
+        return PAUSED
+
+    def _of_body(self, data: bytes) -> DataLine | DataChunk:
+        return DataLine(data) if self._config.bodies is Bodies.LINES else DataChunk(data)
+
     def _hear_body(self) -> Event | Signal:
         body = self._body
         assert body, "there is one from the 354 on"
         data = body.take(self._buffer)
         if data:
-            return DataLine(data) if self._config.bodies is Bodies.LINES else DataChunk(data)
+            return self._of_body(data)
         if body.ended:
             return self._end_body(body)
         if self._end_of_stream:
@@ -496,6 +539,8 @@ class Connection:
             raise LocalProtocolError("no reply is owed: take the next event first")
         if reply_class not in MAY_ANSWER[type(asked)]:
             raise LocalProtocolError(f"{reply.code} cannot answer {type(asked).__name__}")
+        if reply.is_positive and isinstance(asked, Burl):
+            raise LocalProtocolError("a BURL that is accepted is answered with its octets: give them to receive_part")
         if reply.is_positive and reply.code not in ONLY_POSITIVE.get(type(asked), (reply.code,)):
             only = " or ".join(str(code.value) for code in ONLY_POSITIVE[type(asked)])
             raise LocalProtocolError(f"{reply.code} cannot answer {type(asked).__name__}: use {only}, or refuse")
@@ -503,18 +548,20 @@ class Connection:
         return asked
 
     def _complete(self, asked: Event, reply: Reply) -> Reply:
-        says_helo = reply.is_positive and isinstance(asked, Helo | Ehlo | Lhlo)
+        accepted = reply.is_positive
+        says_helo = accepted and isinstance(asked, Helo | Ehlo | Lhlo)
         lines = reply.lines
         if says_helo and not isinstance(asked, Helo):
             lines = (*lines, *self._keywords(reply))
         if not all(map(str.isascii, lines)) and not self._may_be_utf8(asked, reply):
             raise LocalProtocolError(f"{reply!r} has non-ASCII text, which this client has not permitted")
 
-        if says_helo or isinstance(asked, ConnectionOpened | Xclient) or reply.code in NAMES_HOST:
+        greets_anew = accepted and isinstance(asked, Xclient)
+        if says_helo or greets_anew or isinstance(asked, ConnectionOpened) or reply.code in NAMES_HOST:
             lines = (with_host(lines[0], self._config.hostname), *lines[1:])
 
-        # RFC 2034 section 3 (4): neither in the greeting, nor in replies to HELO and EHLO.
-        plain = self._state is State.CONNECTED or answers_helo(asked)
+        # RFC 2034 section 3 (4): neither in the greeting, which answers XCLIENT too, nor in replies to HELO and EHLO.
+        plain = greets_anew or self._state is State.CONNECTED or answers_helo(asked)
         plain = plain or "ENHANCEDSTATUSCODES" in self._config.disabled
         return Reply(reply.code, *lines, enhanced=None if plain else enhanced_of(reply))
 
@@ -565,7 +612,9 @@ class Connection:
             self._helo = asked
             self._dialect = self._make_dialect()
         elif isinstance(asked, Xclient):
+            vouched = bool(asked.attributes.get("LOGIN", self._vouched))
             self._forget_client()
+            self._vouched = self._authenticated = vouched
         elif isinstance(asked, Auth | AuthResponse) and reply.code == ReplyCode.AUTHENTICATION_SUCCEEDED:
             self._authenticated = True
 
@@ -576,6 +625,8 @@ class Connection:
         elif state not in IN_TRANSACTION:
             self._transaction = None
             self._body = None
+        if state not in _IN_BODY:
+            self._part = None
 
     # Writing
 
@@ -620,7 +671,7 @@ class Connection:
 
     def _forget_client(self) -> None:
         self._helo = None
-        self._authenticated = False
+        self._authenticated = self._vouched = False
         self._dialect = self._make_dialect()
 
     # Small print

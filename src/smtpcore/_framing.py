@@ -95,6 +95,21 @@ class ChunkFraming:
         return run
 
 
+class PartFraming:
+    """Passes on what the program has fetched for a BURL (RFC 4468), until it is told that this was all."""
+
+    __slots__ = ("complete", "ended")
+
+    def __init__(self) -> None:
+        self.complete = False
+        self.ended = False
+
+    def take(self, buffer: ReceiveBuffer) -> bytes:
+        """Take what there is of the part."""
+        self.ended = self.complete
+        return buffer.take_at_most(len(buffer))
+
+
 class BodyCheck:
     """Passes on what may be in a body, up to its first `fault`."""
 
@@ -191,7 +206,7 @@ class Body:
     )
 
     def __init__(self, config: Config, *, binary: bool = False) -> None:
-        self._framing: DotFraming | ChunkFraming = DotFraming()
+        self._framing: DotFraming | ChunkFraming | PartFraming = DotFraming()
         self._last = True
         self._finished = False
         self._check = BodyCheck(config, binary=binary)
@@ -204,7 +219,24 @@ class Body:
 
     def begin_chunk(self, size: int, *, last: bool) -> None:
         """Go on with a chunk of `size` octets, where the body is sent with BDAT."""
-        self._framing = ChunkFraming(size)
+        self._begin(ChunkFraming(size), last=last)
+
+    def begin_part(self, *, last: bool) -> None:
+        """Go on with a part that the program fetches."""
+        self._begin(PartFraming(), last=last)
+
+    def end_part(self) -> None:
+        """Tell that nothing more of the part will come."""
+        assert isinstance(self._framing, PartFraming), "a part has begun"
+        self._framing.complete = True
+
+    @property
+    def takes_part(self) -> bool:
+        """Whether more of a part may come."""
+        return isinstance(self._framing, PartFraming) and not self._framing.complete
+
+    def _begin(self, framing: ChunkFraming | PartFraming, *, last: bool) -> None:
+        self._framing = framing
         self._last = last
         self._finished = False
 

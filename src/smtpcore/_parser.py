@@ -12,7 +12,8 @@ from functools import lru_cache, partial
 
 from ._addresses import Path
 from ._commands import (
-    UNAVAILABLE,
+    UNKNOWN_ATTRIBUTES,
+    Attributes,
     Auth,
     Bdat,
     Burl,
@@ -45,11 +46,12 @@ from .parameters import decode_xtext
 
 MAX_AUTH_LINE = 12_288  # RFC 4954 section 4 (12), CRLF included
 
-_UNKNOWN_ATTRIBUTE = frozenset({UNAVAILABLE, "[TEMPUNAVAIL]"})  # Postfix XCLIENT_README
-
 _OBSOLETE = frozenset({"SEND", "SOML", "SAML", "TURN"})  # RFC 5321 appendix F.1 and F.6
 _TOLD_APART = frozenset({"AUTH", "STARTTLS"})
 _MAY_BE_UTF8 = frozenset({"MAIL", "RCPT", "VRFY", "EXPN"})  # RFC 6531 3.1
+
+# RFC 5321 4.1.1.11. It has no octets of its own: the line is no longer than it would be without.
+_UNKNOWN = Parameter(parse=lambda text: True if text is None else text, octets=0)
 
 _match_quoted_path = re.compile(r'<((?:[^"<>]|"(?:[^"\\]|\\.)*")*)>').match
 
@@ -119,12 +121,18 @@ class Dialect:
     """Where a verb takes parameters: octets of its line, CR LF included."""
     parameters: Mapping[str, Mapping[str, Parameter]]
     """Verb to keyword to parameter."""
+    refused: Mapping[str, frozenset[str]] | None
+    """Verb to the keywords that some extension has, where all others pass; None where none does."""
     not_implemented: frozenset[str]
     """Verbs that would be known if their extension were offered."""
     smtputf8: bool
     """Whether UTF-8 may occur at all (RFC 6531)."""
     objections: tuple[Callable[[Mail | Rcpt], Reply | None], ...]
     """What extensions may have against MAIL or RCPT."""
+
+    def passes(self, verb: str, keyword: str) -> bool:
+        """Whether this parameter, which is not offered, is none of ours to judge."""
+        return self.refused is not None and keyword not in self.refused[verb]
 
 
 @lru_cache(maxsize=64)  # a server has one configuration, and so at most four dialects
@@ -145,11 +153,20 @@ def dialect_of(extensions: tuple[Extension, ...], config: Config, *, tls: bool, 
             Auth.verb: MAX_AUTH_LINE,
         },
         parameters=parameters,
+        refused=_known_parameters(extensions) if config.unknown_parameters else None,
         # STARTTLS under TLS, and AUTH before it, are out of sequence rather than not implemented.
         not_implemented=_verbs(extensions) - _verbs(offered) - (_verbs(otherwise) & _TOLD_APART) | _OBSOLETE,
         smtputf8=extended and any(extension.keyword == "SMTPUTF8" for extension in offered),
         objections=tuple(partial(known.objection, config) for known in offered if known.objection),
     )
+
+
+def _known_parameters(extensions: Iterable[Extension]) -> Mapping[str, frozenset[str]]:
+    known = tuple(extensions)
+    return {
+        "MAIL": frozenset[str]().union(*(extension.mail for extension in known)),
+        "RCPT": frozenset[str]().union(*(extension.rcpt for extension in known)),
+    }
 
 
 def _verbs(extensions: Iterable[Extension]) -> frozenset[str]:
@@ -301,14 +318,13 @@ def _parse_etrn(verb: str, argument: str, dialect: Dialect) -> Command:
 
 
 def _parse_attributes(verb: str, argument: str, dialect: Dialect) -> Command:
-    attributes: dict[str, str | None] = {}
+    values: dict[str, str | None] = {}
     try:
         for item in argument.split(" "):
             name, value = item.split("=", 1)
-            unknown = value.upper() in _UNKNOWN_ATTRIBUTE
-            attributes[name.upper()] = None if unknown else decode_xtext(value)
+            values[name.upper()] = None if value.upper() in UNKNOWN_ATTRIBUTES else decode_xtext(value)
 
-        return Xclient(attributes) if verb == "XCLIENT" else Xforward(attributes)
+        return Xclient(Attributes(values)) if verb == "XCLIENT" else Xforward(Attributes(values))
     except (ValueError, LocalProtocolError):
         raise Refused(Reply(501, f"Syntax: {verb} and attributes as announced", enhanced="5.5.4")) from None
 
@@ -372,7 +388,7 @@ def _split_path(verb: str, argument: str, keyword: str, dialect: Dialect) -> tup
     if end < 0:
         raise Refused(Reply(501, f"Syntax: {verb} {keyword}<address>", enhanced="5.5.4"))
 
-    return argument[start + 1 : end], _parse_params(argument[end + 1 :], dialect.parameters[verb])
+    return argument[start + 1 : end], _parse_params(argument[end + 1 :], verb, dialect)
 
 
 def _find_path_end(argument: str, start: int) -> int:
@@ -383,7 +399,7 @@ def _find_path_end(argument: str, start: int) -> int:
     return path.end() - 1 if path else -1
 
 
-def _parse_params(text: str, known: Mapping[str, Parameter]) -> Params:
+def _parse_params(text: str, verb: str, dialect: Dialect) -> Params:
     if not text:
         return NO_PARAMS
     if not text.startswith(" "):
@@ -396,20 +412,19 @@ def _parse_params(text: str, known: Mapping[str, Parameter]) -> Params:
             raise Refused(Reply(501, "Malformed parameter", enhanced="5.5.4"))
 
         keyword = keyword.upper()  # behind the check: there are letters beyond ASCII whose capital is an S or an I
+        parameter = dialect.parameters[verb].get(keyword, _UNKNOWN if dialect.passes(verb, keyword) else None)
+        if parameter is None:
+            # RFC 5321 4.1.1.11
+            raise Refused(Reply(555, f"Parameter {keyword[:40]} is not recognized", enhanced="5.5.4"))
         if keyword in values:
-            raise Refused(Reply(501, f"Parameter {keyword[:40]} is given twice", enhanced=known[keyword].enhanced))
+            raise Refused(Reply(501, f"Parameter {keyword[:40]} is given twice", enhanced=parameter.enhanced))
 
-        values[keyword] = _parse_value(keyword, value if equals else None, known)
+        values[keyword] = _parse_value(keyword, value if equals else None, parameter)
 
     return Params(values)
 
 
-def _parse_value(keyword: str, value: str | None, known: Mapping[str, Parameter]) -> object:
-    parameter = known.get(keyword)
-    if parameter is None:
-        # RFC 5321 4.1.1.11
-        raise Refused(Reply(555, f"Parameter {keyword[:40]} is not recognized", enhanced="5.5.4"))
-
+def _parse_value(keyword: str, value: str | None, parameter: Parameter) -> object:
     try:
         return parameter.parse(value)
     except (ValueError, LocalProtocolError) as exc:

@@ -184,10 +184,16 @@ ON_REPLY: Final[Mapping[tuple[State, Asked, ReplyClass], State]] = MappingProxyT
         **{(State.LAST_CHUNK, InvalidData, reply_class): State.READY for reply_class in _REFUSALS},
         # RFC 4468 section 3: a part that the server fetches is like a chunk. The last one is an end of data.
         **{(state, Burl, _COMPLETION): State.CHUNKED for state in _BEFORE_CHUNK},
-        **{(state, Burl, reply_class): State.SPOILED for state in _BEFORE_CHUNK for reply_class in _REFUSALS},
+        **{
+            (state, Burl, reply_class): State.SPOILED
+            for state in (*_BEFORE_CHUNK, State.CHUNK)
+            for reply_class in _REFUSALS
+        },
         **{(state, DataEnd, reply_class): State.READY for state in _BEFORE_CHUNK for reply_class in _ANY},
-        # XCLIENT_README: the session begins again, as that of another client.
+        # XCLIENT_README: the session begins again, as that of another client. Where that one is not wanted, its proxy
+        # must not go on as itself.
         **{(state, Xclient, _COMPLETION): State.GREETED for state in (State.GREETED, State.READY)},
+        **{(state, Xclient, refusal): State.REFUSED for state in (State.GREETED, State.READY) for refusal in _REFUSALS},
         # RFC 4954 section 4: challenges go on until the client has answered enough, wrongly, or not at all.
         (State.READY, Auth, _INTERMEDIATE): State.AUTH,
         **{(State.AUTH, AuthResponse, reply_class): State.READY for reply_class in _ANY},
