@@ -1,0 +1,292 @@
+"""Hypothesis strategies: what clients and servers may say, for fuzzing either of them.
+
+Needs hypothesis: `pip install 'smtpcore[testing]'`.
+"""
+
+# Whatever is drawn here is a value of `smtpcore`, and so is legal, or octets made of such values. Only
+# `sessions(valid=False)` makes mistakes: those that programs make, rather than noise, which no server gets far into.
+
+from datetime import UTC, datetime
+from itertools import pairwise
+from string import ascii_letters, ascii_lowercase, digits
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from smtpcore import (
+    Auth,
+    Bdat,
+    BodyType,
+    Burl,
+    ByMode,
+    Command,
+    Data,
+    DeliverBy,
+    Ehlo,
+    EnvelopeId,
+    Etrn,
+    Expn,
+    Helo,
+    Help,
+    Lhlo,
+    Mail,
+    Mailbox,
+    Noop,
+    Notify,
+    OriginalRecipient,
+    Params,
+    Path,
+    Quit,
+    Rcpt,
+    Reply,
+    Ret,
+    Rset,
+    StartTls,
+    Vrfy,
+)
+
+_ATOM = ascii_letters + digits + "!#$%&'*+-/=?^_`{|}~"
+_BEYOND_ASCII = "\u00e4\u00df\u0416\u4e2d\U0001f4e7"
+_PRINTABLE = st.characters(min_codepoint=0x20, max_codepoint=0x7E)
+
+# RFC 5321 4.5.3.1.1 and 4.5.3.1.2
+_MAX_LOCAL_PART = 64
+_MAX_DOMAIN = 255
+_MAX_LABEL = 63  # RFC 1035 2.3.4
+
+
+# Addresses
+
+
+def domains(*, utf8: bool = False) -> SearchStrategy[str]:
+    """Names of hosts, and address literals in brackets. With `utf8`, labels beyond ASCII as well (RFC 6531 3.3)."""
+    letters = st.sampled_from(ascii_lowercase + digits + (_BEYOND_ASCII if utf8 else ""))
+    label = st.lists(st.text(letters, min_size=1, max_size=8), min_size=1, max_size=4).map("-".join)
+    name = st.lists(label, min_size=1, max_size=4).map(".".join)
+    ipv4 = st.ip_addresses(v=4).map(lambda address: f"[{address}]")
+    ipv6 = st.ip_addresses(v=6).map(lambda address: f"[IPv6:{address}]")
+    return st.one_of(name, name, st.just(_longest_domain()), ipv4, ipv6)
+
+
+def _longest_domain() -> str:
+    labels = ["d" * _MAX_LABEL] * 4
+    return ".".join(labels)[:_MAX_DOMAIN]
+
+
+def mailboxes(*, utf8: bool = False) -> SearchStrategy[Mailbox]:
+    """Mailboxes with atoms and with quoted strings, short ones and the longest (RFC 5321 4.5.3.1.1)."""
+    letters = st.sampled_from(_ATOM + (_BEYOND_ASCII if utf8 else ""))
+    atoms = st.lists(st.text(letters, min_size=1, max_size=8), min_size=1, max_size=3).map(".".join)
+    quoted = st.text(_PRINTABLE, max_size=12).map(_quote)
+    local_parts = st.one_of(atoms, atoms, quoted, st.just("l" * _MAX_LOCAL_PART))
+    return st.builds(lambda local_part, domain: Mailbox(f"{local_part}@{domain}"), local_parts, domains(utf8=utf8))
+
+
+def _quote(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def paths(*, null: bool = True, utf8: bool = False) -> SearchStrategy[Path]:
+    """What stands between the angle brackets: a mailbox, now and then behind a source route; with `null`, nothing."""
+    plain = mailboxes(utf8=utf8).map(lambda mailbox: Path(str(mailbox)))
+    routed = st.builds(lambda mailbox: Path(f"@relay.example,@b.example:{mailbox}"), mailboxes(utf8=utf8))
+    return st.one_of(*([st.just(Path(""))] if null else []), plain, plain, routed)
+
+
+# Commands
+
+
+def mail_params() -> SearchStrategy[Params]:
+    """Parameters of MAIL, those of extensions that `Config` has disabled by default among them."""
+    return _params(
+        SIZE=st.integers(0, 10**9),
+        BODY=st.sampled_from(BodyType),
+        SMTPUTF8=st.just(True),
+        RET=st.sampled_from(Ret),
+        ENVID=st.text(_PRINTABLE, min_size=1, max_size=20).map(EnvelopeId.of),
+        BY=st.builds(DeliverBy, st.integers(1, 10**6), st.sampled_from(ByMode), st.booleans()),
+        HOLDUNTIL=st.datetimes(datetime(2000, 1, 1), datetime(2099, 1, 1), timezones=st.just(UTC)),
+        **{"MT-PRIORITY": st.integers(-9, 9)},
+    )
+
+
+def rcpt_params() -> SearchStrategy[Params]:
+    """Parameters of RCPT, which are those of DSN: `Config` has them disabled by default."""
+    wanted = st.sets(st.sampled_from([Notify.SUCCESS, Notify.FAILURE, Notify.DELAY]), min_size=1).map(frozenset)
+    original = st.text(_PRINTABLE, min_size=1, max_size=20).map(lambda text: OriginalRecipient.of("rfc822", text))
+    return _params(NOTIFY=st.one_of(wanted, st.just(frozenset({Notify.NEVER}))), ORCPT=original)
+
+
+def _params(**values: SearchStrategy[object]) -> SearchStrategy[Params]:
+    return st.fixed_dictionaries({}, optional=values).map(Params)
+
+
+def commands(*, utf8: bool = False) -> SearchStrategy[Command]:
+    """Any command, with or without parameters. `str(command)` and CR LF is its line, but for the secret of AUTH."""
+    words = st.text(_PRINTABLE, min_size=1, max_size=20).map(str.strip).filter(bool)
+    hosts = domains()
+    names = domains().filter(lambda name: "[" not in name and "." in name)
+    return st.one_of(
+        st.builds(Mail, paths(utf8=utf8), mail_params()),
+        st.builds(Rcpt, paths(null=False, utf8=utf8), rcpt_params()),
+        st.sampled_from([Data(), Rset(), Quit(), StartTls(), Noop(), Help()]),
+        st.builds(Bdat, st.integers(0, 10**6), last=st.booleans()),
+        *(st.builds(hello, hosts) for hello in (Helo, Ehlo, Lhlo)),
+        *(st.builds(kind, words.filter(_is_plain)) for kind in (Noop, Help, Vrfy, Expn)),
+        st.builds(Etrn, names),
+        st.builds(Burl, names.map(lambda name: f"imap://{name}/box"), last=st.booleans()),
+        st.builds(Auth, st.sampled_from(["PLAIN", "LOGIN", "CRAM-MD5"]), st.one_of(st.none(), st.binary(max_size=20))),
+    )
+
+
+def _is_plain(text: str) -> bool:
+    # The quotes of a quoted string are resolved, and SMTPUTF8 behind a name is a parameter: neither comes back.
+    return '"' not in text and not text.upper().endswith("SMTPUTF8")
+
+
+# Replies
+
+
+def replies(*, positive: bool | None = None) -> SearchStrategy[Reply]:
+    """Replies of one line or more, with and without enhanced status code. 3yz are left out: they have a meaning.
+
+    `positive` limits them to 2yz, or to what refuses.
+    """
+    classes = [2] * (positive is not False) + [4, 5] * (positive is not True)
+    lines = st.lists(st.text(_PRINTABLE, max_size=40), min_size=1, max_size=3)
+    return st.builds(
+        _reply, st.sampled_from(classes), st.integers(0, 5), st.integers(0, 9), lines, st.integers(0, 999) | st.none()
+    )
+
+
+def _reply(kind: int, second: int, third: int, lines: list[str], detail: int | None) -> Reply:
+    enhanced = None if detail is None else f"{kind}.{second}.{detail}"
+    return Reply(kind * 100 + second * 10 + third, *lines, enhanced=enhanced)
+
+
+# Bodies, sessions, segments
+
+
+def bodies(*, binary: bool = False) -> SearchStrategy[bytes]:
+    """Messages as they are before dot-stuffing: lines that end in CR LF, many of them with dots in awkward places.
+
+    With `binary`, any octets, for BDAT and BODY=BINARYMIME (RFC 3030).
+    """
+    if binary:
+        return st.lists(st.sampled_from([*_AWKWARD, b"\x00", b"\xff", b"\r", b"\n", b"\r\n"]) | st.binary()).map(
+            b"".join
+        )
+
+    text = st.binary(max_size=30).map(lambda octets: bytes(0x20 + octet % 0x5F for octet in octets))
+    return st.lists(st.sampled_from(_AWKWARD) | text, max_size=8).map(
+        lambda lines: b"".join(line + b"\r\n" for line in lines)
+    )
+
+
+_AWKWARD = [b"", b".", b"..", b".x", b"QUIT", b"RSET", b"From x", b"Subject: hello", b"a" * 998, b"BDAT 5"]
+
+
+def sessions(*, valid: bool = True, chunking: bool = True) -> SearchStrategy[list[bytes]]:
+    """Whole sessions of a client, from EHLO to QUIT, as the groups of octets after each of which it waits for replies.
+
+    A valid session is legal for every server that accepts all of it and that offers PIPELINING, 8BITMIME and, with
+    `chunking`, CHUNKING: each reply is positive. Join the groups for a client that waits for nothing. Otherwise some
+    lines are what programs get wrong: out of sequence, malformed, with a bare newline.
+    """
+    parts = [_transaction(), _transaction(), _small_talk(), *([_chunked()] if chunking else [])]
+    if not valid:
+        parts += [_mistakes(), _mistakes()]
+
+    middle = st.lists(st.one_of(parts), max_size=5).map(lambda found: [group for part in found for group in part])
+    hello = st.builds(Ehlo, domains()).map(lambda ehlo: [_line(ehlo)])
+    return st.builds(lambda start, between: [*start, *between, _line(Quit())], hello, middle)
+
+
+def _line(command: Command) -> bytes:
+    return f"{command}\r\n".encode()
+
+
+def _envelope() -> SearchStrategy[list[Command]]:
+    mail = st.builds(Mail, paths(), st.just(Params()) | st.just(Params({"BODY": BodyType.EIGHT_BIT_MIME})))
+    rcpts = st.lists(st.builds(Rcpt, paths(null=False)), min_size=1, max_size=3)
+    return st.builds(lambda first, others: [first, *others], mail, rcpts)
+
+
+def _grouped(lines: list[bytes], together: bool) -> list[bytes]:
+    return [b"".join(lines)] if together else lines
+
+
+def _transaction() -> SearchStrategy[list[bytes]]:
+    def build(envelope: list[Command], body: bytes, together: bool) -> list[bytes]:
+        # RFC 2920 3.1: DATA is the last of its group.
+        lines = [_line(command) for command in [*envelope, Data()]]
+        return [*_grouped(lines, together), stuffed(body)]
+
+    return st.builds(build, _envelope(), bodies(), st.booleans())
+
+
+def _chunked() -> SearchStrategy[list[bytes]]:
+    def build(envelope: list[Command], chunks: list[bytes], together: bool) -> list[bytes]:
+        lines = [_line(command) for command in envelope]
+        sizes = [Bdat(len(chunk), last=number == len(chunks)) for number, chunk in enumerate(chunks, 1)]
+        return _grouped(lines + [_line(size) + chunk for size, chunk in zip(sizes, chunks, strict=True)], together)
+
+    return st.builds(build, _envelope(), st.lists(bodies(), min_size=1, max_size=3), st.booleans())
+
+
+def _small_talk() -> SearchStrategy[list[bytes]]:
+    given_up = _envelope().map(lambda envelope: [b"".join(map(_line, envelope)), _line(Rset())])
+    return st.one_of(given_up, st.sampled_from([Noop(), Noop("hello"), Rset(), Help()]).map(lambda c: [_line(c)]))
+
+
+def _mistakes() -> SearchStrategy[list[bytes]]:
+    lines = st.one_of(commands().map(_line), st.sampled_from(_MISTAKES).map(lambda line: line + b"\r\n"))
+    cut_short = st.tuples(lines, st.integers(1, 8)).map(lambda drawn: drawn[0][: -drawn[1]])
+    bare = lines.map(lambda line: line.replace(b"\r\n", b"\n"))
+    long = st.integers(500, 3000).map(lambda size: b"NOOP " + b"x" * size + b"\r\n")
+    return st.lists(st.one_of(lines, lines, bare, cut_short, long, st.binary(max_size=20)), min_size=1, max_size=3)
+
+
+_MISTAKES = [
+    b"",
+    b".",
+    b"EHLO",
+    b"EHLO a b",
+    b"HELO under_score",
+    b"MAIL FROM:a@c.example",
+    b"MAIL FROM: <a@c.example>",
+    b"MAIL FROM:<a@c.example",
+    b"MAIL FROM:<a@c.example> SIZE=",
+    b"MAIL FROM:<a@c.example> SIZE=1 SIZE=2",
+    b"MAIL FROM:<a@c.example> X=1",
+    b"MAIL FROM:<a@c..example>",
+    b"MAIL FROM:<\xff@c.example>",
+    b"RCPT TO:<>",
+    b"RCPT TO:<u@s.example> <v@s.example>",
+    b'RCPT TO:<"u@s.example>',
+    b"RCPT FROM:<u@s.example>",
+    b"DATA now",
+    b"BDAT",
+    b"BDAT x",
+    b"BDAT -1 LAST",
+    b"BDAT 3 FIRST",
+    b"VRFY",
+    b"AUTH",
+    b"AUTH PLAIN =x",
+    b"NOOP \x00",
+    b"SEND FROM:<a@c.example>",
+]
+
+
+def stuffed(body: bytes) -> bytes:
+    """`body`, whose lines end in CR LF, as it follows a 354: dot-stuffed, and with its end (RFC 5321 4.5.2)."""
+    return (b"\r\n" + body).replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n"
+
+
+def segments(data: bytes) -> SearchStrategy[list[bytes]]:
+    """`data` in pieces, none of them empty: whole, octet by octet, or cut anywhere. A network may cut so."""
+    places = st.lists(st.integers(0, len(data)), max_size=8).map(lambda drawn: [0, *sorted(set(drawn)), len(data)])
+    cut = places.map(lambda edges: [data[start:end] for start, end in pairwise(edges) if start < end])
+    octets = [data[at : at + 1] for at in range(len(data))]
+    return st.one_of(st.just([data] if data else []), cut, st.just(octets))

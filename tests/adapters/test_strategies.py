@@ -1,0 +1,148 @@
+"""What the strategies draw is what they promise."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, find, given, settings
+from hypothesis import strategies as st
+
+from smtpcore import (
+    BareNewlines,
+    Bodies,
+    Command,
+    DataEnd,
+    InvalidCommand,
+    InvalidData,
+    Mailbox,
+    Path,
+    RemoteProtocolError,
+    Reply,
+    State,
+)
+from smtpcore_adapters.testing import strategies
+from tests.helpers import RCPT, READY, body, bytewise, connect, drive, heard
+
+quickly = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+# Where each command is in sequence, with all extensions there are.
+EVERYTHING: dict[str, Any] = {
+    "disabled": frozenset[str](),
+    "tls": True,
+    "plaintext_auth": True,
+    "auth_mechanisms": ("PLAIN", "LOGIN", "CRAM-MD5"),
+    "max_message_size": None,
+    "burl": ("imap",),
+    "max_hold_for": 1000,
+    "max_hold_until": datetime(9999, 1, 1, tzinfo=UTC),
+    "bodies": Bodies.CHUNKS,
+}
+BEFORE = {"RCPT": READY + b"MAIL FROM:<> SMTPUTF8\r\n", "DATA": RCPT, "BDAT": RCPT, "BURL": RCPT, "LHLO": b""}
+
+
+def understood(command: Command) -> object:
+    """The first event that the line of a command leads to."""
+    changes = EVERYTHING | {"lmtp": command.verb == "LHLO"}
+    return heard(BEFORE.get(command.verb, READY), f"{command}\r\n".encode(), **changes)[0]
+
+
+@given(strategies.commands())
+@quickly
+def test_a_command_is_understood_as_it_was_meant(command: Command) -> None:
+    if command.verb != "AUTH":  # its str hides the response
+        assert understood(command) == command
+
+
+@given(st.data())
+@quickly
+def test_a_command_with_utf8_is_understood_as_it_was_meant(data: st.DataObject) -> None:
+    path = data.draw(strategies.paths(null=False, utf8=True))
+    line = f"RCPT TO:<{path}>\r\n".encode()
+
+    (rcpt,) = heard(BEFORE["RCPT"], line)
+    assert str(rcpt) == line.decode().rstrip()
+
+
+@given(strategies.mailboxes(utf8=True), strategies.paths())
+@quickly
+def test_addresses_are_valid_and_keep_to_the_limits(mailbox: Mailbox, path: Path) -> None:
+    assert Mailbox(str(mailbox)) == mailbox
+    assert len(mailbox.text.rpartition("@")[0]) <= 64
+    assert len(mailbox.domain) <= 255
+    assert Path(str(path)) == path
+
+
+@pytest.mark.parametrize("positive", [None, True, False])
+@given(data=st.data())
+@quickly
+def test_a_reply_has_the_class_that_was_asked_for(positive: bool | None, data: st.DataObject) -> None:
+    reply = data.draw(strategies.replies(positive=positive))
+
+    assert isinstance(reply, Reply)
+    assert positive in (None, reply.is_positive)
+    assert reply.encode().count(b"\r\n") == len(reply.lines)
+
+
+@given(strategies.bodies())
+@quickly
+def test_a_stuffed_body_arrives_as_it_was(content: bytes) -> None:
+    events = heard(RCPT + b"DATA\r\n", strategies.stuffed(content))
+
+    assert body(events) == content
+    assert events[-1] == DataEnd()
+
+
+@given(strategies.bodies(binary=True))
+@quickly
+def test_a_binary_body_arrives_as_it_was(content: bytes) -> None:
+    before = RCPT.replace(b"@c.example>", b"@c.example> BODY=BINARYMIME")
+    events = heard(before, b"BDAT %d LAST\r\n%b" % (len(content), content), bodies=Bodies.CHUNKS)
+
+    assert body(events) == content
+    assert events[-1] == DataEnd()
+
+
+@given(st.binary(max_size=50), st.data())
+@quickly
+def test_segments_are_not_empty_and_joined_give_the_data(data: bytes, draw: st.DataObject) -> None:
+    segments = draw.draw(strategies.segments(data))
+
+    assert b"".join(segments) == data
+    assert all(segments)
+
+
+@given(strategies.sessions())
+@quickly
+def test_every_reply_to_a_valid_session_is_positive_also_if_the_client_waits_for_none(groups: list[bytes]) -> None:
+    for segments in (groups, [b"".join(groups)], bytewise(b"".join(groups))):
+        conn = connect()
+        events, output = drive(conn, segments)
+        assert not [event for event in events if isinstance(event, InvalidCommand | InvalidData)]
+        assert {line[:1] for line in output.splitlines()} <= {b"2", b"3"}
+        assert conn.state is State.CLOSED
+
+
+@given(strategies.sessions(chunking=False))
+@quickly
+def test_a_session_without_chunking_has_no_BDAT(groups: list[bytes]) -> None:
+    events, _ = drive(connect(disabled=frozenset({"CHUNKING", "BINARYMIME"})), groups)
+
+    assert not [event for event in events if isinstance(event, InvalidCommand)]
+
+
+@given(strategies.sessions(valid=False))
+@quickly
+def test_a_session_with_mistakes_does_no_harm(groups: list[bytes]) -> None:
+    conn = connect(bare_newlines=BareNewlines.REJECT)
+    try:
+        drive(conn, [*groups, b""])
+    except RemoteProtocolError:
+        assert conn.state is State.CLOSED
+
+
+def test_a_session_with_mistakes_makes_some() -> None:
+    def makes_one(groups: Iterable[bytes]) -> bool:
+        return any(isinstance(event, InvalidCommand) for event in drive(connect(), groups)[0])
+
+    assert find(strategies.sessions(valid=False), makes_one)
