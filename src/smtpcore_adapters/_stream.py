@@ -4,12 +4,17 @@
 # `b""`. A stream reads on demand: outside `receive` it takes nothing from the socket, but for what arrives together.
 # So a slow handler slows its client down, and nothing is read as plaintext that belongs to a TLS handshake.
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from socket import EAI_NONAME, AddressFamily, gaierror
 from ssl import SSLContext, SSLObject, SSLSocket
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
+
+HAPPY_EYEBALLS = 0.25
+"""Seconds until the next address of a host is tried beside the last one (RFC 8305 section 5)."""
 
 
 class Interrupted(Exception):
@@ -46,22 +51,22 @@ class Tls:
 
 
 class Stream(Protocol):
-    """A connection to a client."""
+    """A connection: a server's to its client, or a client's to its server."""
 
     @property
     def peer(self) -> Address | None:
-        """The client's address, None if there is none."""
+        """The address of the other end, None if there is none."""
 
     @property
     def local(self) -> Address | None:
-        """The address that the client connected to, None if there is none."""
+        """The address of this end, None if there is none."""
 
     @property
     def tls(self) -> Tls | None:
         """What TLS is active."""
 
     async def receive(self, timeout: float) -> bytes:
-        """Take what has arrived, `b""` at the end of the client's stream.
+        """Take what has arrived, `b""` at the end of the peer's stream.
 
         Raises:
             TimeoutError: nothing came within `timeout` seconds.
@@ -73,12 +78,15 @@ class Stream(Protocol):
         """Write `data`.
 
         Raises:
-            TimeoutError: the client did not take it within `timeout` seconds.
+            TimeoutError: the peer did not take it within `timeout` seconds.
             OSError: the connection is lost.
         """
 
-    async def start_tls(self, context: SSLContext, timeout: float) -> None:
-        """Do the server's part of a TLS handshake.
+    async def start_tls(self, context: SSLContext, timeout: float, *, server_name: str | None = None) -> None:
+        """Do a TLS handshake: the server's part of it, or with `server_name` the client's part.
+
+        `server_name` is who the server should prove to be, where `context.check_hostname` is on, and is told to it
+        (RFC 6066 section 3); an empty one is not told.
 
         Raises:
             TimeoutError: it was not done within `timeout` seconds.
@@ -88,7 +96,7 @@ class Stream(Protocol):
     async def aclose(self, timeout: float) -> None:
         """Close the connection. Raises nothing.
 
-        For at most `timeout` seconds the client is given time to take what was sent and to close its end: a socket
+        For at most `timeout` seconds the peer is given time to take what was sent and to close its end: a socket
         that is closed with unread input discards output that is still on its way (RFC 1122 4.2.2.13).
         """
 
@@ -111,3 +119,20 @@ def address_of(name: object) -> Address | None:
         return Address(str(name[0]).partition("%")[0], int(name[1]))
 
     return Address(str(name)) if name else None
+
+
+def family_of(local_address: str | None) -> AddressFamily:
+    """Of which family the addresses are that can be reached from `local_address`."""
+    if not local_address:
+        return AddressFamily.AF_UNSPEC
+
+    return AddressFamily.AF_INET6 if ":" in local_address else AddressFamily.AF_INET
+
+
+@contextmanager
+def unknown_hosts_as_os_errors(host: str) -> Iterator[None]:
+    """Let a name that cannot be one, such as one with an overlong label, be as unknown as any other."""
+    try:
+        yield
+    except UnicodeError as exc:
+        raise gaierror(EAI_NONAME, f"{host!r} is not the name of a host") from exc

@@ -1,10 +1,12 @@
 """Run servers in anyio, and so in asyncio and in trio."""
 
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
+from itertools import zip_longest
 from ssl import SSLContext
 from typing import Any, Literal, TypeVar, Unpack
 
@@ -16,7 +18,17 @@ from anyio.streams.tls import TLSAttribute, TLSStream
 
 from ._app import App
 from ._lobby import Lobby, Options, Server, pause_after_accept_error
-from ._stream import Address, Interrupted, Tls, address_of, describe_tls
+from ._stream import (
+    HAPPY_EYEBALLS,
+    Address,
+    Interrupted,
+    Stream,
+    Tls,
+    address_of,
+    describe_tls,
+    family_of,
+    unknown_hosts_as_os_errors,
+)
 
 T = TypeVar("T")
 
@@ -108,6 +120,83 @@ def run(
     """Serve in an event loop of its own until SIGINT or SIGTERM: the blocking form of `serve`."""
     call = partial(serve, host=host, grace=grace, on_ready=on_ready, handle_signals=True, **options)
     anyio.run(call, app, port, backend=backend)
+
+
+async def open_stream(
+    host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
+) -> Stream:
+    """Connect to a server, or with `path` to the Unix socket there.
+
+    A host with several addresses is tried at each of them (RFC 8305). `local_address` is the IP address to connect
+    from. Raises `TimeoutError` after `timeout` seconds, and `OSError` if there is no connection to be had.
+    """
+    with anyio.fail_after(timeout):
+        if path:
+            connection = await _connect(socket.AF_UNIX, path, None)
+        else:
+            with unknown_hosts_as_os_errors(host):
+                found = await anyio.getaddrinfo(host, port, family=family_of(local_address), type=socket.SOCK_STREAM)
+            connection = await _connect_to_any([(each[0], each[4]) for each in found], local_address)
+
+    return _AnyioStream(_Socket(connection, address_of(connection.getpeername())))
+
+
+async def _connect_to_any(addresses: list[tuple[int, Any]], local_address: str | None) -> socket.socket:
+    connections: list[socket.socket] = []
+    failures: list[OSError] = []
+
+    async def attempt(family: int, address: object, failed: anyio.Event) -> None:
+        try:
+            connections.append(await _connect(family, address, local_address))
+            attempts.cancel_scope.cancel()
+        except OSError as exc:
+            failures.append(exc)
+            failed.set()
+
+    try:
+        async with anyio.create_task_group() as attempts:
+            for family, address in _interleaved(addresses):
+                failed = anyio.Event()
+                attempts.start_soon(attempt, family, address, failed)
+                with anyio.move_on_after(HAPPY_EYEBALLS):
+                    await failed.wait()
+
+        if not connections:
+            raise failures[0]
+
+        return connections.pop(0)
+    finally:
+        for unused in connections:
+            unused.close()
+
+
+def _interleaved(addresses: list[tuple[int, Any]]) -> list[tuple[int, Any]]:
+    # RFC 8305 section 4: the families take turns, so that one that leads nowhere delays the other but once.
+    first = [each for each in addresses if each[0] == addresses[0][0]]
+    others = [each for each in addresses if each[0] != addresses[0][0]]
+    return [each for pair in zip_longest(first, others) for each in pair if each]
+
+
+async def _connect(family: int, address: Any, local_address: str | None) -> socket.socket:
+    connection = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        connection.setblocking(False)
+        if family != socket.AF_UNIX:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if local_address:
+            connection.bind((local_address, 0))
+
+        with suppress(BlockingIOError):
+            connection.connect(address)
+        await anyio.wait_writable(connection)
+        error = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise OSError(error, os.strerror(error))
+    except BaseException:
+        connection.close()
+        raise
+
+    return connection
 
 
 def _accept(listener: socket.socket) -> "_Socket":
@@ -205,11 +294,12 @@ class _AnyioStream:
         with _losses_as_os_errors(), anyio.fail_after(timeout):
             await self._stream.send(data)
 
-    async def start_tls(self, context: SSLContext, timeout: float) -> None:
+    async def start_tls(self, context: SSLContext, timeout: float, *, server_name: str | None = None) -> None:
         with _losses_as_os_errors(), anyio.fail_after(timeout):
             self._encrypted = await TLSStream.wrap(
                 self._socket,
-                server_side=True,
+                server_side=server_name is None,
+                hostname=server_name or None,
                 ssl_context=context,
                 standard_compatible=False,  # the end of data is marked by SMTP itself: TLS need not
             )

@@ -14,7 +14,17 @@ from typing import Any, TypeVar, Unpack, cast
 
 from ._app import App
 from ._lobby import Lobby, Options, Server
-from ._stream import Address, Interrupted, Tls, address_of, describe_tls
+from ._stream import (
+    HAPPY_EYEBALLS,
+    Address,
+    Interrupted,
+    Stream,
+    Tls,
+    address_of,
+    describe_tls,
+    family_of,
+    unknown_hosts_as_os_errors,
+)
 
 T = TypeVar("T")
 
@@ -82,6 +92,32 @@ def run(
 ) -> None:
     """Serve in an event loop of its own until SIGINT or SIGTERM: the blocking form of `serve`."""
     asyncio.run(serve(app, port, host=host, grace=grace, on_ready=on_ready, handle_signals=True, **options))
+
+
+async def open_stream(
+    host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
+) -> Stream:
+    """Connect to a server, or with `path` to the Unix socket there.
+
+    A host with several addresses is tried at each of them (RFC 8305). `local_address` is the IP address to connect
+    from. Raises `TimeoutError` after `timeout` seconds, and `OSError` if there is no connection to be had.
+    """
+    loop = asyncio.get_running_loop()
+    make = partial(_ProtocolStream, loop, lambda stream: None)
+    options: dict[str, Any] = {"family": family_of(local_address)}
+    if local_address:
+        options["local_addr"] = (local_address, 0)
+    if isinstance(loop, asyncio.BaseEventLoop):  # others, such as uvloop, try one address after the other
+        options["happy_eyeballs_delay"] = HAPPY_EYEBALLS
+
+    with unknown_hosts_as_os_errors(host):
+        async with asyncio.timeout(timeout):
+            if path:
+                _, stream = await loop.create_unix_connection(make, path)
+            else:
+                _, stream = await loop.create_connection(make, host, port, **options)
+
+    return stream
 
 
 @contextmanager
@@ -200,15 +236,21 @@ class _ProtocolStream(asyncio.Protocol):
         if self._lost.done():
             raise _lost(self._error)
 
-    async def start_tls(self, context: SSLContext, timeout: float) -> None:
+    async def start_tls(self, context: SSLContext, timeout: float, *, server_name: str | None = None) -> None:
         if self._input:
             raise ConnectionAbortedError("plaintext was sent before TLS")
 
         self._in_handshake = True
         try:
-            transport = await self._loop.start_tls(
-                self._transport, self, context, server_side=True, ssl_handshake_timeout=timeout
-            )
+            async with asyncio.timeout(timeout):
+                transport = await self._loop.start_tls(
+                    self._transport,
+                    self,
+                    context,
+                    server_side=server_name is None,
+                    server_hostname=server_name or None,
+                    ssl_handshake_timeout=timeout,
+                )
         finally:
             self._in_handshake = False
 

@@ -106,7 +106,7 @@ class FakeStream:
 
         self.sent.append(data)
 
-    async def start_tls(self, context: SSLContext, timeout: float) -> None:
+    async def start_tls(self, context: SSLContext, timeout: float, *, server_name: str | None = None) -> None:
         self.handshake_limit = timeout
         if self.fail_handshake:
             raise self.fail_handshake

@@ -1,0 +1,232 @@
+"""The client's side of a stream, on each framework."""
+
+import contextlib
+import errno
+import gc
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+import trustme
+
+from smtpcore_adapters import Address, App, Stream
+from tests.adapters.fakes import CONFIG, EHLO, QUIT
+from tests.adapters.harness import BACKENDS, TIMEOUT, Running, loop_of, module_of, running
+
+Open = Callable[..., Awaitable[Stream]]
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def client_tls(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+@pytest.fixture
+def server(backend: str, authority: trustme.CA) -> Iterator[Running]:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("s.example").configure_cert(context)
+    with running(backend, App(), config=CONFIG, tls=context) as server:
+        yield server
+
+
+def run(backend: str, test: Callable[[Open], Awaitable[None]]) -> None:
+    async def main() -> None:
+        with anyio.fail_after(TIMEOUT):
+            await test(module_of(backend).open_stream)
+
+    anyio.run(main, backend=loop_of(backend))
+    gc.collect()  # where a socket was left open, this warns of it
+
+
+async def hear(stream: Stream, end: bytes) -> bytes:
+    data = b""
+    while not data.endswith(end):
+        piece = await stream.receive(TIMEOUT)
+        assert piece, data
+        data += piece
+    return data
+
+
+def test_it_is_a_stream_to_a_server(server: Running, backend: str) -> None:
+    async def test(open_stream: Open) -> None:
+        stream = await open_stream(server.server.address.host, server.server.address.port, TIMEOUT)
+        assert (stream.peer, stream.tls) == (server.server.address, None)
+        assert stream.local
+        assert stream.local.host == "127.0.0.1"
+        assert await hear(stream, b"\r\n") == b"220 s.example ESMTP\r\n"
+        await stream.send(QUIT, TIMEOUT)
+        assert (await hear(stream, b"\r\n")).startswith(b"221 ")
+        assert await stream.receive(TIMEOUT) == b""
+        await stream.aclose(TIMEOUT)
+
+    run(backend, test)
+    assert server.reason() == "QUIT"
+
+
+@pytest.mark.parametrize("name", ["s.example", "other.example", ""])
+def test_tls_asks_for_a_name(name: str, server: Running, backend: str, client_tls: ssl.SSLContext) -> None:
+    unchecked = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    unchecked.check_hostname, unchecked.verify_mode = False, ssl.CERT_NONE
+
+    async def test(open_stream: Open) -> None:
+        stream = await open_stream("127.0.0.1", server.server.address.port, TIMEOUT)
+        await hear(stream, b"220 s.example ESMTP\r\n")
+        await stream.send(EHLO + b"STARTTLS\r\n", TIMEOUT)
+        await hear(stream, b"Go ahead\r\n")
+        if name == "other.example":
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await stream.start_tls(client_tls, TIMEOUT, server_name=name)
+        else:
+            await stream.start_tls(client_tls if name else unchecked, TIMEOUT, server_name=name)
+            assert stream.tls
+            assert stream.tls.version == "TLSv1.3"
+            await stream.send(QUIT, TIMEOUT)
+            assert (await hear(stream, b"\r\n")).startswith(b"221 ")
+        await stream.aclose(0)
+
+    run(backend, test)
+    assert server.reason() == ("lost" if name == "other.example" else "QUIT")
+
+
+def test_a_handshake_ends_in_time(backend: str, client_tls: ssl.SSLContext) -> None:
+    async def test(open_stream: Open) -> None:
+        stream = await open_stream("127.0.0.1", silent.getsockname()[1], TIMEOUT)
+        with pytest.raises(TimeoutError):
+            await stream.start_tls(client_tls, 0.05, server_name="s.example")
+        await stream.aclose(0)
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        run(backend, test)
+
+
+def test_the_local_address_can_be_chosen(server: Running, backend: str) -> None:
+    async def test(open_stream: Open) -> None:
+        stream = await open_stream("localhost", server.server.address.port, TIMEOUT, local_address="127.0.0.2")
+        assert stream.local
+        assert stream.local.host == "127.0.0.2"
+        await stream.aclose(0)
+
+        with pytest.raises(OSError, match=r"."):
+            await open_stream("127.0.0.1", server.server.address.port, TIMEOUT, local_address="::1")
+
+    run(backend, test)
+
+
+def test_a_unix_socket_is_reached_by_its_path(backend: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "smtp")
+
+    async def test(open_stream: Open) -> None:
+        stream = await open_stream("", 0, TIMEOUT, path=path)
+        assert stream.peer == Address(path)
+        connection, _ = listener.accept()
+        connection.settimeout(TIMEOUT)
+        with connection:
+            connection.send(b"x")
+            assert await stream.receive(TIMEOUT) == b"x"
+            await stream.aclose(0)
+            assert await anyio.to_thread.run_sync(connection.recv, 1) == b""
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        run(backend, test)
+
+
+def test_a_host_is_tried_at_each_of_its_addresses(
+    server: Running, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = server.server.address.port
+    found: list[Any] = [("127.0.0.9", port), ("127.0.0.1", port)]
+
+    async def test(open_stream: Open) -> None:
+        def resolve(host: object, *args: Any, **options: Any) -> Any:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", each) for each in found]
+
+        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        stream = await open_stream("mx.example", port, TIMEOUT)
+        assert stream.peer == server.server.address
+        await stream.aclose(0)
+
+        found.pop()
+        with pytest.raises(ConnectionRefusedError):
+            await open_stream("mx.example", port, TIMEOUT)
+
+    run(backend, test)
+
+
+@pytest.mark.parametrize("host", ["x" * 64 + ".example", "nowhere.invalid"])
+def test_a_host_that_there_is_not_is_an_oserror(host: str, backend: str) -> None:
+    async def test(open_stream: Open) -> None:
+        with pytest.raises(socket.gaierror):
+            await open_stream(host, 25, TIMEOUT)
+
+    run(backend, test)
+
+
+def test_a_refused_connection_is_an_oserror(backend: str, tmp_path: Path) -> None:
+    async def test(open_stream: Open) -> None:
+        with pytest.raises(FileNotFoundError):
+            await open_stream("", 0, TIMEOUT, path=str(tmp_path / "none"))
+        with pytest.raises(OSError, match=r".") as caught:
+            await open_stream("127.0.0.1", port, TIMEOUT)
+        assert caught.value.errno == errno.ECONNREFUSED
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    run(backend, test)
+
+
+@contextlib.contextmanager
+def unreachable() -> Iterator[int]:
+    """A port that answers no one: its queue is full."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+def test_connecting_ends_in_time(backend: str) -> None:
+    async def test(open_stream: Open) -> None:
+        with pytest.raises(TimeoutError):
+            await open_stream("127.0.0.1", port, 0.05)
+
+    with unreachable() as port:
+        run(backend, test)
+
+
+def test_a_slow_address_does_not_hold_up_the_next(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ports: list[int] = []
+
+    async def test(open_stream: Open) -> None:
+        def resolve(host: object, *args: Any, **options: Any) -> Any:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in ports]
+
+        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        stream = await open_stream("mx.example", 25, TIMEOUT)
+        assert stream.peer == Address("127.0.0.1", ports[1])
+        await stream.aclose(0)
+
+    with unreachable() as port, socket.create_server(("127.0.0.1", 0)) as listener:
+        ports += [port, listener.getsockname()[1]]
+        run(backend, test)
