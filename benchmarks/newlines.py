@@ -1,0 +1,116 @@
+"""Ways to find out whether a block has a bare CR or LF: how fast each is on this build of Python.
+
+    python benchmarks/newlines.py
+
+Prints GB of CPU time by variant and by size of the block, as JSON. It needs nothing but the standard library, so that
+`python -m benchmarks.core --python PATH` can run it on several builds: they differ.
+"""
+
+import json
+import re
+import sys
+import time
+from collections.abc import Callable
+from statistics import median
+
+LINE = b"x" * 74 + b"\r\n"
+
+_bare_cr = re.compile(rb"\r(?!\n)").search
+_bare_cr_by_class = re.compile(rb"\r[^\n]").search
+_bare = re.compile(rb"\r(?!\n)|(?<!\r)\n").search
+
+
+def three_counts(block: bytes) -> bool:
+    return block.count(b"\r") == block.count(b"\n") == block.count(b"\r\n")
+
+
+def two_counts_and_expression(block: bytes) -> bool:
+    return not _bare_cr(block) and block.count(b"\n") == block.count(b"\r\n")
+
+
+def expression_and_counts_of_one(block: bytes) -> bool:
+    # Where each CR has its LF, there are as many of both only if no LF is bare.
+    return not _bare_cr(block) and block.count(b"\n") == block.count(b"\r")
+
+
+def expression_and_translate(block: bytes) -> bool:
+    return not _bare_cr(block) and 2 * block.count(b"\r\n") == len(block) - len(block.translate(None, b"\r\n"))
+
+
+def class_and_two_translates(block: bytes) -> bool:
+    size = len(block.translate(None, b"\r"))
+    return not _bare_cr_by_class(block) and size == len(block.translate(None, b"\n"))
+
+
+def count_and_translate(block: bytes) -> bool:
+    # As many octets of either kind as there are in pairs.
+    return 2 * block.count(b"\r\n") == len(block) - len(block.translate(None, b"\r\n"))
+
+
+def replace(block: bytes) -> bool:
+    rest = block.replace(b"\r\n", b"")
+    return b"\r" not in rest and b"\n" not in rest
+
+
+def split_and_join(block: bytes) -> bool:
+    rest = b"".join(block.split(b"\r\n"))
+    return b"\r" not in rest and b"\n" not in rest
+
+
+def split_length(block: bytes) -> bool:
+    # `splitlines` takes a bare CR or LF for the end of a line as well, and nothing else.
+    return len(block.splitlines()) == block.count(b"\r\n")
+
+
+def look_around(block: bytes) -> bool:
+    return not _bare(block)
+
+
+def line_by_line(block: bytes) -> bool:
+    return all(b"\r" not in line and b"\n" not in line for line in block.split(b"\r\n"))
+
+
+VARIANTS: tuple[Callable[[bytes], bool], ...] = (
+    three_counts,
+    two_counts_and_expression,
+    expression_and_counts_of_one,
+    expression_and_translate,
+    class_and_two_translates,
+    count_and_translate,
+    replace,
+    split_and_join,
+    split_length,
+    look_around,
+    line_by_line,
+)
+SIZES = (1_460, 65_536)
+
+
+def measure(variant: Callable[[bytes], bool], block: bytes, seconds: float) -> float:
+    """The octets that `variant` looks at in a second of CPU time, divided by 10^9."""
+    done = 0
+    start = time.process_time()
+    while (spent := time.process_time() - start) < seconds:
+        for _ in range(16):
+            variant(block)
+        done += 16
+
+    return done * len(block) / spent / 1e9
+
+
+def measure_all(rounds: int = 5, seconds: float = 0.05) -> "dict[str, dict[str, float]]":
+    """Medians of interleaved rounds, by variant and size."""
+    # Whole lines, as many as fit: a variant may take that for granted, as the core can cut blocks so.
+    blocks = {str(size): LINE * (size // len(LINE)) for size in SIZES}
+    measured: dict[tuple[str, str], list[float]] = {}
+    for _ in range(rounds):
+        for variant in VARIANTS:
+            for size, block in blocks.items():
+                measured.setdefault((variant.__name__, size), []).append(measure(variant, block, seconds))
+
+    names = [variant.__name__ for variant in VARIANTS]
+    return {name: {size: round(median(measured[name, size]), 3) for size in blocks} for name in names}
+
+
+if __name__ == "__main__":
+    json.dump({"python": sys.version.split()[0], "speed": measure_all()}, sys.stdout)

@@ -1,0 +1,36 @@
+"""What clients say in the measurements."""
+
+from dataclasses import dataclass
+
+EHLO = b"EHLO client.example\r\n"
+MAIL = b"MAIL FROM:<sender@client.example>\r\n"
+RCPT = b"RCPT TO:<recipient@example.org>\r\n"
+DATA = b"DATA\r\n"
+QUIT = b"QUIT\r\n"
+END = b".\r\n"
+
+HEADER = b"From: sender@client.example\r\nTo: recipient@example.org\r\nSubject: a measurement\r\n\r\n"
+LINE = b"The quick brown fox jumps over the lazy dog, and the lazy dog lets it do..\r\n"
+DOTTED = b"." + LINE.replace(b"The", b".he")  # stuffed as on the wire
+
+
+@dataclass(frozen=True, slots=True)
+class Dots:
+    """How many of the lines of a body begin with a dot."""
+
+    name: str
+    block: bytes
+    """Ten lines."""
+
+
+NO_DOTS = Dots("no dots", LINE * 10)
+DOTS_SOMETIMES = Dots("a dot in every tenth line", DOTTED + LINE * 9)
+DOTS_EVERYWHERE = Dots("a dot in every line", DOTTED * 10)
+
+
+def body_of(size: int, dots: Dots = NO_DOTS) -> bytes:
+    """A body of about `size` octets as on the wire, with its end: headers, and whole lines."""
+    lines = dots.block * (size // len(dots.block) + 1)
+    room = max(size - len(HEADER) - len(END), len(LINE))
+    end = lines.rindex(b"\r\n", 0, room) + 2
+    return HEADER + lines[:end] + END
