@@ -5,9 +5,9 @@ from functools import partial
 from itertools import groupby, product
 
 import pytest
+
 from benchmarks import core, newlines, rounds
 from benchmarks.traffic import DOTS_EVERYWHERE, DOTS_SOMETIMES, NO_DOTS, Dots, body_of
-
 from smtpcore import Bodies, Connection, State
 
 
