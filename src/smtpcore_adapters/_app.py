@@ -8,8 +8,10 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from smtpcore import Event, Path, Reply
+from smtpcore import Path, Reply
 from smtpcore.sasl import Answer, Question
+
+from ._notices import Drop, Happening
 
 if TYPE_CHECKING:
     from ._session import Message, Session
@@ -17,16 +19,19 @@ if TYPE_CHECKING:
 Handler: TypeAlias = "Callable[[Session, Any], object]"
 """Called with the session and with what has happened; may be a coroutine function.
 
-Returns a `Reply` or None. In LMTP, that of `message` may return a mapping from the paths of the recipients to replies;
-that of `auth` returns the answer to the question of `smtpcore.sasl` that it is called with.
+Returns a `Reply` or None; that of `connect` may also return `DROP`. In LMTP, that of `message` may return a mapping
+from the paths of the recipients to replies; that of `auth` returns the answer to the question of `smtpcore.sasl` that
+it is called with.
 """
 
-Observer: TypeAlias = "Callable[[Session, Event | Reply], None]"
-"""Called with the session and with each event and reply, as they come."""
+Observer: TypeAlias = "Callable[[Session, Happening], object]"
+"""Called with the session and with each event, reply and notice, as they come; whatever it returns. A plain function.
+"""
 
 H = TypeVar("H", bound=Handler)
 
 _PREFIX = "on_"
+_OBSERVER = "event"
 _NOT_VERBS = frozenset({"connect", "auth", "message", "disconnect", "default"})
 
 
@@ -57,17 +62,27 @@ class App:
     def include(self, thing: object) -> None:
         """Take each function of a module, or method of an object, whose name is `on_` and the name of an event.
 
-        Raises `ValueError` if there is none, or if one is no function.
+        `on_event` is an observer: see `observe`. Raises `ValueError` if there is none, or if one is no function.
         """
-        names = [name for name in dir(thing) if name.startswith(_PREFIX)]
+        names = [name.removeprefix(_PREFIX) for name in dir(thing) if name.startswith(_PREFIX)]
         if not names:
             raise ValueError(f"{thing!r} has no handlers: give it a function on_rcpt, on_message or the like")
 
         for name in names:
-            self._add(name.removeprefix(_PREFIX), getattr(thing, name))
+            function = getattr(thing, _PREFIX + name)
+            if name == _OBSERVER:
+                self.observe(function)
+            else:
+                self._add(name, function)
 
     def observe(self, observer: Observer) -> None:
-        """Call `observer` with every event and reply. It should be quick, and cannot change anything."""
+        """Call `observer` with every event, reply and notice. It should be quick, and cannot change anything.
+
+        Raises `ValueError` if it is a coroutine function, for which no session waits, or cannot be called.
+        """
+        if inspect.iscoroutinefunction(observer) or not callable(observer):
+            raise ValueError(f"the observer {observer!r} must be a plain function")
+
         self._observers.append(observer)
 
     def _add(self, name: str, handler: Handler) -> None:
@@ -82,13 +97,15 @@ class App:
         """Whether there is a handler of `name`."""
         return _key(name) in self._handlers
 
-    async def ask(self, name: str, session: "Session", subject: object) -> Reply | None:
+    async def ask(self, name: str, session: "Session", subject: object) -> Reply | Drop | None:
         """Call the handlers of `name` until one returns a reply. What they raise is passed on.
 
         `name` is a verb in upper case, or one of the other names in lower case.
         """
         handler, reply = await self._first(name, session, subject)
         if reply is None or isinstance(reply, Reply):
+            return reply
+        if name == "connect" and isinstance(reply, Drop):
             return reply
 
         raise TypeError(f"{handler} returned {reply!r}: a handler returns a Reply or None")
@@ -131,10 +148,17 @@ class App:
         if errors:
             raise ExceptionGroup(f"{name} handlers failed", errors)
 
-    def show(self, session: "Session", item: Event | Reply) -> None:
-        """Call the observers."""
+    def show(self, session: "Session", item: Happening) -> None:
+        """Call the observers. One that fails keeps no other from seeing; what they raise is raised at the end."""
+        errors = []
         for observer in self._observers:
-            observer(session, item)
+            try:
+                observer(session, item)
+            except Exception as exc:
+                errors.append(exc)
+
+        if errors:
+            raise ExceptionGroup("observers failed", errors)
 
 
 def _key(name: str) -> str:

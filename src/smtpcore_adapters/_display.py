@@ -15,27 +15,17 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.text import Text
 
-from smtpcore import (
-    AuthCancel,
-    AuthResponse,
-    Command,
-    DataChunk,
-    DataEnd,
-    DataLine,
-    Event,
-    InvalidCommand,
-    InvalidData,
-    Reply,
-    ReplyCode,
-    UnknownCommand,
-)
+from smtpcore import DataChunk, DataEnd, DataLine, InvalidData, Reply
 
+from ._notices import Happening
 from ._session import Session
+from .transcript import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _MAX_HEADER = 65_536
+_STYLES = {"S:": "cyan", "C:": "green"}
 
 
 @dataclass(slots=True)
@@ -68,7 +58,7 @@ class Arrivals:
         self._tell = tell
         self._arrivals: WeakKeyDictionary[Session, Arrival] = WeakKeyDictionary()
 
-    def __call__(self, session: Session, item: Event | Reply) -> None:
+    def on_event(self, session: Session, item: Happening) -> None:
         """Observe one event or reply."""
         if isinstance(item, DataChunk | DataLine):
             arrival = self._arrival(session)
@@ -111,11 +101,15 @@ class Terminal:
 
         self._console.print(line)
 
-    def show_dialogue(self, session: Session, item: Event | Reply) -> None:
-        """A line for each line of the dialogue, the body left out."""
-        for line in dialogue_lines(item):
-            style = "cyan" if line.startswith("S:") else "green"
-            self._console.print(Text(f"{session.id} {line}", style=style))
+    def show_dialogue(self, session: Session, line: str) -> None:
+        """Show a line of a transcript."""
+        self._console.print(Text(f"{session.id} {line}", style=_STYLES.get(line[:2], "dim")))
+
+
+_FIELDS = (
+    *("session", "client", "identity", "limit", "reason", "seconds"),
+    *("sender", "recipients", "size", "subject", "reply"),
+)
 
 
 class JsonLog(logging.Formatter):
@@ -128,7 +122,7 @@ class JsonLog(logging.Formatter):
             "level": record.levelname.lower(),
             "message": record.getMessage(),
         }
-        for name in ("session", "sender", "recipients", "size", "subject", "reply"):
+        for name in _FIELDS:
             if hasattr(record, name):
                 entry[name] = getattr(record, name)
         if record.exc_info:
@@ -153,34 +147,6 @@ def log_arrival(arrival: Arrival) -> None:
     )
 
 
-def log_dialogue(session: Session, item: Event | Reply) -> None:
-    """A record for each line of the dialogue, the body left out."""
-    for line in dialogue_lines(item):
-        logging.getLogger("smtpcore").debug("%s", line, extra={"session": session.id})
-
-
-_OTHERS: dict[type[object], str] = {
-    DataEnd: "C: .",
-    InvalidData: "C: .",
-    AuthResponse: "C: ***",
-    AuthCancel: "C: *",
-}
-
-
-def dialogue_lines(item: Event | Reply) -> list[str]:
-    """What a person would see of `item` on the wire, `C:` or `S:` first."""
-    if isinstance(item, Reply):
-        masked = item.code == ReplyCode.AUTHENTICATION_CHALLENGE
-        return ["S: 334 ***"] if masked else [f"S: {printable(line)}" for line in str(item).splitlines()]
-    if isinstance(item, InvalidCommand):
-        return [f"C: {printable(item.line.decode('utf-8', 'replace'))}"]
-    if isinstance(item, UnknownCommand):
-        return [printable(f"C: {item.verb} {item.argument}".rstrip())]
-    if isinstance(item, Command):
-        return [f"C: {printable(str(item))}"]
-    return [_OTHERS[type(item)]] if type(item) in _OTHERS else []
-
-
-def printable(text: str) -> str:
-    """`text` without characters that a terminal would obey."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+def log_dialogue(session: Session, line: str) -> None:
+    """A record for a line of a transcript."""
+    logging.getLogger("smtpcore").debug("%s", line, extra={"session": session.id})

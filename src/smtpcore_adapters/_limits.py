@@ -1,6 +1,11 @@
 """Limits of time and of number, beside the reply that each of them gives."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from smtpcore import Reply
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -8,11 +13,12 @@ class Timeouts:
     """Seconds that a session waits. Each of them ends it with `421 4.4.2`, where a reply can still be sent."""
 
     greeting: float = 300.0
-    """For the client's first words (RFC 5321 4.5.3.2.7)."""
+    """For the client's first command (RFC 5321 4.5.3.2.7)."""
     command: float = 300.0
-    """For the next command (RFC 5321 4.5.3.2.7)."""
+    """For the next command (RFC 5321 4.5.3.2.7), the whole line of it, however it is cut into segments."""
     body: float = 300.0
-    """For more of a body. RFC 5321 4.5.3.2.5 gives a client three minutes for each block."""
+    """For more of a body, which has to keep to `Limits.body_rate` too. RFC 5321 4.5.3.2.5 gives a client three minutes
+    for each block."""
     session: float = 7200.0
     """For the session as a whole: a client that sends an octet now and then would never end."""
     tls: float = 60.0
@@ -30,17 +36,75 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Connections that a server serves at the same time. One too many is greeted with `421 4.7.0`, and closed.
+    """How much one client, and all of them together, may ask of a server. A limit that is None is switched off.
 
-    While as many as are served are being refused, a further one is closed without a word.
+    They are counted in the memory of one process: several workers have as many times the numbers. `smtpcore.Config`
+    has the limits of a single dialogue, and `REPLIES` what a client is told.
     """
 
     connections: int = 1000
-    """In total. Each one holds a file descriptor."""
+    """At the same time, in total. Each one holds a file descriptor.
+
+    While as many as are served are being refused, a further one is closed without a word."""
     connections_per_address: int = 100
-    """From one IP address."""
+    """At the same time, from one IP address."""
+    connections_per_prefix: int | None = None
+    """At the same time, from one network; by default twice as many as from one address."""
+    ipv4_prefix: int = 24
+    """How many bits of an IPv4 address name its network."""
+    ipv6_prefix: int = 64
+    """How many bits of an IPv6 address name its network, which is what one customer is given at least. What is said of
+    one address below is said of such a network."""
+    connections_per_minute: int | None = None
+    """New ones, from one address; those that are refused count too."""
+    greeting_delay: float = 0.0
+    """Seconds before the greeting. A client that does not wait for it is not one that speaks SMTP (RFC 5321 3.1)."""
+    body_rate: float = 500.0
+    """Octets a second of a body, on average, apart from `Timeouts.body` once; 0 for none. A client that sends an octet
+    now and then would hold its place for hours."""
+    auth_delay: float = 1.0
+    """Seconds by which the reply to a failed authentication is held back; twice as long with each further one from the
+    same address. 0 for none."""
+    max_auth_delay: float = 16.0
+    """Seconds by which it is held back at most."""
+    auth_failures_per_hour: int | None = 60
+    """From one address, over all its sessions. Further tries are refused without asking anyone."""
+    recipients_per_session: int | None = None
+    """Accepted ones, over all messages of a session."""
+    deferred_commands: int | None = 1000
+    """Commands of a session that were answered 4yz: `Config.max_errors` does not count them."""
+    log_records_per_minute: int | None = 100
+    """That one address can cause, those of level DEBUG apart. Further ones are counted, and the log tells how many."""
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
-            if getattr(self, name) < 1:
-                raise ValueError(f"limit {name} is {getattr(self, name)}, but must be at least 1")
+            value = getattr(self, name)
+            if isinstance(value, float | int) and not value >= _LEAST.get(name, 1):
+                raise ValueError(f"limit {name} is {value}, but must be at least {_LEAST.get(name, 1)}")
+        if self.ipv4_prefix > 32 or self.ipv6_prefix > 128:
+            raise ValueError("a prefix has at most 32 bits in IPv4, and 128 in IPv6")
+
+    @property
+    def most_per_prefix(self) -> int:
+        """`connections_per_prefix`, or its default."""
+        return self.connections_per_prefix or 2 * self.connections_per_address
+
+
+_LEAST: Final = {"greeting_delay": 0, "body_rate": 0, "auth_delay": 0, "max_auth_delay": 0}
+
+REPLIES: Final[Mapping[str, Reply]] = MappingProxyType(
+    {
+        "connections": Reply(421, "closing: too many connections", enhanced="4.7.0"),
+        "connections_per_address": Reply(421, "closing: too many connections from your address", enhanced="4.7.0"),
+        "connections_per_prefix": Reply(421, "closing: too many connections from your network", enhanced="4.7.0"),
+        "connections_per_minute": Reply(421, "closing: too many new connections from your address", enhanced="4.7.0"),
+        # The connection is closed behind it, though a 554 greeting by itself would let the client say QUIT.
+        "greeting_delay": Reply(554, "closing: you talked before the greeting", enhanced="5.7.1"),
+        "auth_failures_per_hour": Reply(454, "Too many failures from your address, try again later", enhanced="4.7.0"),
+        "recipients_per_session": Reply(452, "Too many recipients in one session", enhanced="4.5.3"),
+        "deferred_commands": Reply(421, "closing: too many commands that had to be put off", enhanced="4.7.0"),
+        # A web browser can be made to send commands in the body of a request: nothing behind its first line is heard.
+        "http": Reply(421, "closing: this is not a web server", enhanced="4.7.0"),
+    }
+)
+"""What a client is told, by the name of the limit. `http` is not in `Limits`, as nothing about it can be chosen."""

@@ -6,9 +6,7 @@
 import errno
 import logging
 import platform
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 from ssl import SSLContext
@@ -18,6 +16,7 @@ from smtpcore import Bodies, Config, Connection, LocalProtocolError, Reply
 
 from ._app import App
 from ._authentication import check_mechanisms
+from ._clients import Clients
 from ._limits import Limits, Timeouts
 from ._session import SessionLoop
 from ._stream import Address, Stream
@@ -37,10 +36,10 @@ class Options(TypedDict, total=False):
     timeouts: Timeouts
     """How long a session waits for what."""
     limits: Limits
-    """How many connections are served at the same time."""
+    """How much is asked of the server at most."""
     proxies: Iterable[str]
     """Addresses and networks of the proxies that begin each connection with a PROXY header. They are believed in what
-    they say of the client, and `Limits.connections_per_address` does not hold for them."""
+    they say of the client, and `Limits` hold for the client that they speak for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,50 +88,36 @@ class Lobby:
         self._timeouts = timeouts or Timeouts()
         self._limits = limits or Limits()
         self._proxies = tuple(ip_network(proxy) for proxy in proxies)
+        self._clients = Clients(self._limits)
         self._loops: set[SessionLoop] = set()
-        self._admitted: Counter[str] = Counter()
-        """Sessions by host, without those that were refused: whoever is refused takes no one's place."""
         self.draining = False
         """Whether the sessions were asked to end."""
 
     async def attend(self, stream: Stream) -> None:
         """Run the session of one connection to its end. Raises nothing but what cancels it."""
-        if len(self._loops) >= 2 * self._limits.connections:
-            await stream.aclose(0)  # too many are being refused already
-            return
-
         loop = SessionLoop(
             self._app,
             stream,
             self._config,
             timeouts=self._timeouts,
+            limits=self._limits,
+            clients=self._clients,
             tls=self._tls,
             implicit_tls=self._implicit_tls,
             proxied=self._is_proxy(stream.peer),
         )
-        host = stream.peer.host if stream.peer else ""
-        refusal = self._refusal("" if self._is_proxy(stream.peer) else host)
+        if len(self._loops) >= 2 * self._limits.connections:
+            loop.reach("connections")  # too many are being refused already
+            await stream.aclose(0)
+            return
+        if self.draining:
+            loop.refuse(Reply(421, "closing: the server is shutting down", enhanced="4.3.2"))
+
         self._loops.add(loop)
         try:
-            if refusal:
-                logger.warning("connection from %s refused: %s", stream.peer, refusal)
-                loop.refuse(refusal)
-                await loop.run()
-            else:
-                with self._counting(host):
-                    await loop.run()
+            await loop.run()
         finally:
             self._loops.discard(loop)
-
-    @contextmanager
-    def _counting(self, host: str) -> Iterator[None]:
-        self._admitted[host] += 1
-        try:
-            yield
-        finally:
-            self._admitted[host] -= 1
-            if not self._admitted[host]:
-                del self._admitted[host]
 
     def drain(self) -> None:
         """Ask every session to end: those that wait for a command at once, the others before their next one."""
@@ -150,16 +135,6 @@ class Lobby:
             return False  # a Unix socket
 
         return any(address in network for network in self._proxies)
-
-    def _refusal(self, host: str) -> Reply | None:
-        if self.draining:
-            return Reply(421, "closing: the server is shutting down", enhanced="4.3.2")
-        if self._admitted.total() >= self._limits.connections:
-            return Reply(421, "closing: too many connections", enhanced="4.7.0")
-        if host and self._admitted[host] >= self._limits.connections_per_address:
-            return Reply(421, "closing: too many connections from your address", enhanced="4.7.0")
-
-        return None
 
 
 def _fit(config: Config, app: App, tls: SSLContext | None) -> Config:

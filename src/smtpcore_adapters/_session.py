@@ -11,8 +11,8 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from ssl import SSLContext
 from types import SimpleNamespace
@@ -44,6 +44,7 @@ from smtpcore import (
     LocalProtocolError,
     Path,
     Quit,
+    Rcpt,
     RemoteProtocolError,
     Reply,
     ReplyClass,
@@ -58,12 +59,26 @@ from smtpcore.sasl import Accepted, Answer, Channel, Question
 
 from ._app import App
 from ._authentication import authenticate
-from ._limits import Timeouts
+from ._clients import Clients
+from ._journal import Journal
+from ._limits import REPLIES, Limits, Timeouts
+from ._notices import (
+    Drop,
+    HandlerDone,
+    Happening,
+    LimitReached,
+    Reason,
+    SessionClosed,
+    SessionOpened,
+    TlsEstablished,
+    TlsFailed,
+)
+from ._patience import Patience
 from ._stream import Address, Interrupted, Stream, Tls
 
 T = TypeVar("T")
 
-logger = logging.getLogger("smtpcore")
+_NAP = 0.5  # seconds
 
 
 class MessageAborted(Exception):
@@ -74,12 +89,17 @@ class _GivenUp(MessageAborted):
     """The client goes on with something else."""
 
 
+class _Dropped(Exception):
+    """A handler wants the connection closed without a word."""
+
+
 class Session:
     """What handlers may know of the session that they are called in."""
 
-    def __init__(self, stream: Stream, connection: Connection) -> None:
+    def __init__(self, stream: Stream, connection: Connection, sleep: Callable[[float], Awaitable[None]]) -> None:
         self._stream = stream
         self._connection = connection
+        self._sleep = sleep
 
         self.id: str = secrets.token_hex(6)
         """Under which the log speaks of this session."""
@@ -128,6 +148,10 @@ class Session:
     async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
         """Call a function that blocks, such as one that writes to a disk, without blocking other sessions."""
         return await self._stream.run_blocking(function, *args)
+
+    async def sleep(self, seconds: float) -> None:
+        """Let the client wait. Returns early where the server shuts down, or the time of the session is over."""
+        await self._sleep(seconds)
 
     def __repr__(self) -> str:
         return f"<Session {self.id} from {self.peer}>"
@@ -218,6 +242,8 @@ class SessionLoop:
         config: Config,
         *,
         timeouts: Timeouts,
+        limits: Limits | None = None,
+        clients: Clients | None = None,
         tls: SSLContext | None = None,
         implicit_tls: bool = False,
         proxied: bool = False,
@@ -227,20 +253,28 @@ class SessionLoop:
         self._stream = stream
         self._conn = Connection(config)
         self._timeouts = timeouts
+        self._limits = limits or Limits()
+        self._clients = clients or Clients(self._limits)
         self._tls = tls
         self._implicit_tls = implicit_tls
         self._behind_proxy = proxied
         self._clock = clock
 
-        self.session: Session = Session(stream, self._conn)
-        self._deadline = clock() + timeouts.session
+        self.session: Session = Session(stream, self._conn, self._sleep)
+        self._journal = Journal(self.session.id, self._clients, self._host, clock)
+        self._patience = Patience(timeouts, self._limits, clock)
+        self._admitted_from: str | None = None
+        """The host whose place among the clients this session takes."""
+        self._recipients = 0
+        self._deferred = 0
         self._draining = False
+        self._holding_greeting = False
         self._refusal: Reply | None = None
         self._message: Message | None = None
         """Whose handlers are at work."""
         self._body_end: DataEnd | InvalidData | None = None
         self._body_failure: Exception | None = None
-        self._closed_by = "closed"
+        self._closed_by = Reason.CLOSED
 
     # From outside
 
@@ -248,63 +282,131 @@ class SessionLoop:
         """Greet the client with `reply` instead of asking the handlers. To be called before `run`."""
         self._refusal = reply
 
+    def reach(self, limit: str) -> Reply:
+        """Tell the observers that a limit was reached, and return its reply."""
+        self._show(LimitReached(limit))
+        return REPLIES[limit]
+
     def drain(self) -> None:
         """End the session with a 421: at once if it waits for a command, else before the next one."""
         self._draining = True
-        if self._conn.waiting_for in (Wait.GREETING, Wait.COMMAND):
+        if self._holding_greeting or self._conn.waiting_for in (Wait.GREETING, Wait.COMMAND):
             self._stream.interrupt()
 
     async def run(self) -> None:
         """Serve the client. Raises nothing but what cancels it."""
-        reason = "cancelled"
+        reason = Reason.CANCELLED
+        opened = self._clock()
+        self._show(SessionOpened())
         try:
             reason = await self._serve()
         finally:
             try:
-                await self._disconnect(reason)
+                await self._disconnect(reason, opened)
             finally:
-                await self._stream.aclose(0 if reason in ("lost", "cancelled") else self._timeouts.close)
+                try:
+                    await self._stream.aclose(0 if reason in _ABRUPT else self._timeouts.close)
+                finally:
+                    self._leave()
 
-    async def _serve(self) -> str:
-        self._log(logging.DEBUG, "connection from %s", self._stream.peer)
+    async def _serve(self) -> Reason:
+        self._journal.write(logging.DEBUG, "connection from %s", self._stream.peer)
         try:
             return await self._converse()
         except TimeoutError:
             await self._say_goodbye("you took too long", "4.4.2")
-            return "timeout"
+            return Reason.TIMEOUT
+        except _Dropped:
+            return Reason.DROPPED
         except RemoteProtocolError as exc:
-            self._log(logging.INFO, "%s", exc)
+            self._journal.write(logging.INFO, "%s", exc)
             await self._try_to_flush()
-            return "lost"
+            return Reason.LOST
         except OSError as exc:
-            self._log(logging.INFO, "connection lost: %s", exc)
+            self._journal.write(logging.INFO, "connection lost: %s", exc)
             self._conn.send_failed()
-            return "lost"
+            return Reason.LOST
         except Exception:
-            self._log(logging.ERROR, "the session failed", exc_info=True)
+            self._journal.write(logging.ERROR, "the session failed", exc_info=True)
             await self._say_goodbye(f"internal error, session {self.session.id}", "4.3.0")
-            return "failed"
+            return Reason.FAILED
 
-    async def _disconnect(self, reason: str) -> None:
+    async def _disconnect(self, reason: Reason, opened: float) -> None:
         try:
             await self._app.tell("disconnect", self.session, reason)
         except Exception:
-            self._log(logging.ERROR, "the disconnect handler failed", exc_info=True)
+            self._journal.write(logging.ERROR, "the disconnect handler failed", exc_info=True)
+        finally:
+            seconds = self._clock() - opened
+            self._show(SessionClosed(reason, seconds))
+            self._journal.write(logging.DEBUG, "disconnected: %s", reason, reason=str(reason), seconds=seconds)
 
-        self._log(logging.DEBUG, "disconnected: %s", reason)
+    # Coming in
+
+    def _host(self) -> str:
+        peer = self.session.peer
+        return peer.host if peer else ""
+
+    def _enter(self) -> None:
+        # Behind a proxy it is only known now who the client is.
+        if self._refusal:
+            return
+
+        host = self._host()
+        limit = self._clients.enter(host, self._clock())
+        if limit is None:
+            self._admitted_from = host
+        else:
+            self._refusal = self.reach(limit)
+            self._journal.write(
+                logging.WARNING, "connection from %s refused: %s", self.session.peer, self._refusal, limit=limit
+            )
+
+    def _leave(self) -> None:
+        if self._admitted_from is not None:
+            self._clients.leave(self._admitted_from)
+
+    async def _talks_early(self) -> bool:
+        delay = self._limits.greeting_delay
+        if not delay or self._refusal or self._draining:
+            return False
+
+        self._holding_greeting = True
+        try:
+            data = await self._stream.receive(self._patience.within_session(delay))
+        except (TimeoutError, Interrupted):
+            return bool(self._conn.trailing_data)
+        finally:
+            self._holding_greeting = False
+
+        self._conn.receive_data(data)
+        return bool(self._conn.trailing_data)
+
+    async def _turn_away(self) -> Reason:
+        reply = self.reach("greeting_delay")
+        self._journal.write(logging.INFO, "talked before the greeting", limit="greeting_delay")
+        event = self._conn.next_event()
+        assert isinstance(event, ConnectionOpened), "nothing was said yet"
+        self._answer(event, reply)
+        await self._flush()
+        return Reason.EARLY_TALKER
 
     # The loop
 
-    async def _converse(self) -> str:
+    async def _converse(self) -> Reason:
         if self._behind_proxy:
             await self._take_proxy_header()
+
+        self._enter()
         if self._implicit_tls:
             await self._start_tls()
+        if await self._talks_early():
+            return await self._turn_away()
 
         while True:
             if self._draining and self._conn.state not in (State.TLS, State.CLOSED):
                 await self._say_goodbye("the server is shutting down", "4.3.2")
-                return "shutdown"
+                return Reason.SHUTDOWN
 
             event = self._conn.next_event()
             if event is NEED_DATA:
@@ -317,7 +419,9 @@ class SessionLoop:
                 await self._flush()
                 return self._closed_by
             else:
+                self._patience.begin()
                 await self._handle(event)
+                self._patience.begin()
 
     async def _handle(self, event: Event) -> None:
         self._show(event)
@@ -338,38 +442,68 @@ class SessionLoop:
             await self._flush()
 
     async def _ask_handlers(self, event: Event) -> Reply:
+        limit = self._limit_reached_by(event)
+        if limit:
+            return self.reach(limit)
         if self._refusal and isinstance(event, ConnectionOpened):
             return self._refusal
 
         reply = None
         try:
             for name in _handlers_of(event):
-                reply = reply or await self._app.ask(name, self.session, event)
+                with self._timing(name):
+                    reply = reply or await self._app.ask(name, self.session, event)
         except Exception:
             return self._internal_error(event)
 
+        if isinstance(reply, Drop):
+            raise _Dropped
+        if reply is None and isinstance(event, UnknownCommand) and _is_http(event):
+            return self.reach("http")
+
         return reply or self._conn.default_reply(event)
+
+    def _limit_reached_by(self, event: Event) -> str | None:
+        limits = self._limits
+        if limits.deferred_commands is not None and self._deferred >= limits.deferred_commands:
+            return "deferred_commands"
+        if limits.recipients_per_session is not None and self._recipients >= limits.recipients_per_session:
+            return "recipients_per_session" if isinstance(event, Rcpt) else None
+
+        return None
+
+    @contextmanager
+    def _timing(self, name: str) -> Iterator[None]:
+        begun, waited = self._clock(), self._patience.waited
+        try:
+            yield
+        finally:
+            if self._app.handles(name):
+                waited = self._patience.waited - waited
+                self._show(HandlerDone(name, self._clock() - begun - waited))
 
     def _answer(self, event: Event, reply: Reply) -> Reply:
         try:
             sent = self._conn.send(reply)
         except LocalProtocolError:
-            self._log(logging.ERROR, "the reply of a handler cannot be sent", exc_info=True)
+            self._journal.write(logging.ERROR, "the reply of a handler cannot be sent", exc_info=True)
             sent = self._conn.send(self._failure_reply(event))
 
         if sent.reply_class is ReplyClass.GOODBYE:
-            self._closed_by = "421"
+            self._closed_by = Reason.GOODBYE
         elif isinstance(event, Quit):
-            self._closed_by = "QUIT"
+            self._closed_by = Reason.QUIT
 
+        self._recipients += sent.is_positive and isinstance(event, Rcpt)
+        self._deferred += sent.reply_class is ReplyClass.TRANSIENT
         self._show(sent)
         return sent
 
-    def _show(self, item: Event | Reply) -> None:
+    def _show(self, item: Happening) -> None:
         try:
             self._app.show(self.session, item)
         except Exception:
-            self._log(logging.ERROR, "an observer failed", exc_info=True)
+            self._journal.write(logging.ERROR, "an observer failed", exc_info=True)
 
     # Messages
 
@@ -383,7 +517,8 @@ class SessionLoop:
 
         reply = None
         try:
-            reply = await self._app.ask_for_message(self.session, self._message)
+            with self._timing("message"):
+                reply = await self._app.ask_for_message(self.session, self._message)
         except MessageAborted:
             pass  # what it was is known below
         except Exception:
@@ -470,6 +605,12 @@ class SessionLoop:
 
     async def _authenticate(self, auth: Auth) -> None:
         self._auth_event: Event = auth
+        host = self._host() or self.session.id
+        if not self._clients.may_authenticate(host, self._clock()):
+            self._answer(auth, self.reach("auth_failures_per_hour"))
+            await self._flush()
+            return
+
         channel = Channel(tls=self._stream.tls is not None, host=self._conn.config.hostname)
         try:
             outcome = await authenticate(auth, channel, challenge=self._challenge, ask=self._ask_for_identity)
@@ -480,15 +621,25 @@ class SessionLoop:
             return
         if isinstance(outcome, Accepted):
             self.session._identity = outcome.authorization
-            self._log(logging.INFO, "authenticated as %r by %s", outcome.authorization, auth.mechanism)
+            self._journal.write(
+                logging.INFO,
+                "authenticated as %r by %s",
+                outcome.authorization,
+                auth.mechanism,
+                identity=outcome.authorization,
+            )
             outcome = Reply(235, "Welcome", enhanced="2.7.0")
+        elif outcome.reply_class is ReplyClass.PERMANENT:
+            self._journal.write(logging.INFO, "failed to authenticate by %s", auth.mechanism)
+            await self._sleep(self._clients.auth_failed(host, self._clock()))
 
         self._answer(self._auth_event, outcome)
         await self._flush()
 
     async def _ask_for_identity(self, question: Question) -> Answer | Reply:
         try:
-            return await self._app.ask_for_identity(self.session, question)
+            with self._timing("auth"):
+                return await self._app.ask_for_identity(self.session, question)
         except Exception:
             return self._internal_error(self._auth_event)
 
@@ -513,7 +664,7 @@ class SessionLoop:
 
     def _internal_error(self, event: Event) -> Reply:
         reply = self._failure_reply(event)
-        self._log(logging.ERROR, "a handler failed, the client gets %s", reply, exc_info=True)
+        self._journal.write(logging.ERROR, "a handler failed, the client gets %s", reply, exc_info=True)
         return reply
 
     def _failure_reply(self, event: Event) -> Reply:
@@ -533,7 +684,7 @@ class SessionLoop:
         # It comes before TLS and before the greeting, and from a peer that was named as trusted only.
         reader = ProxyReader()
         while (header := reader.next_header()) is NEED_DATA:
-            reader.receive_data(await self._stream.receive(self._within_deadline(self._timeouts.greeting)))
+            reader.receive_data(await self._receive_within(self._patience.left(Wait.GREETING)))
 
         if reader.trailing_data:
             if self._implicit_tls:
@@ -543,19 +694,37 @@ class SessionLoop:
 
         if header.command is ProxyCommand.PROXY:
             self.session._proxied = header
-            self._log(logging.DEBUG, "connection of %s by way of the proxy", self.session.peer)
+            self._journal.write(logging.DEBUG, "connection of %s by way of the proxy", self.session.peer)
 
     async def _receive(self) -> None:
-        timeout = _TIMEOUTS[self._conn.waiting_for](self._timeouts)
         try:
-            data = await self._stream.receive(self._within_deadline(timeout))
+            data = await self._receive_within(self._patience.left(self._conn.waiting_for))
         except Interrupted:
             return
 
         self._conn.receive_data(data)
 
+    async def _receive_within(self, timeout: float) -> bytes:
+        begun = self._clock()
+        data = b""
+        try:
+            data = await self._stream.receive(timeout)
+        finally:
+            self._patience.count(self._clock() - begun, len(data))
+
+        return data
+
+    async def _sleep(self, seconds: float) -> None:
+        # In naps, so that no stream needs a way to be woken.
+        end = self._clock() + seconds
+        with suppress(TimeoutError):
+            while not self._draining and (left := end - self._clock()) > 0:
+                await self._stream.sleep(self._patience.within_session(min(left, _NAP)))
+
     async def _flush(self) -> None:
-        timeout = self._within_deadline(self._timeouts.send)  # before the replies are taken, so that none is lost
+        timeout = self._patience.within_session(
+            self._timeouts.send
+        )  # before the replies are taken, so that none is lost
         data = self._conn.data_to_send()
         if not data:
             return
@@ -567,26 +736,22 @@ class SessionLoop:
             self._conn.send_failed()
             raise
 
-    def _within_deadline(self, timeout: float) -> float:
-        left = self._deadline - self._clock()
-        if left <= 0:
-            raise TimeoutError("the session has taken too long")
-
-        return min(timeout, left)
-
     async def _start_tls(self) -> None:
         await self._flush()
         if self._tls is None:
             raise OSError("TLS was accepted, but there is no SSLContext")
 
         try:
-            await self._stream.start_tls(self._tls, self._within_deadline(self._timeouts.tls))
+            await self._stream.start_tls(self._tls, self._patience.within_session(self._timeouts.tls))
         except OSError as exc:
             # There is no plaintext to go back to (RFC 3207 section 4): not even a goodbye can be said.
             self._conn.send_failed()
+            self._show(TlsFailed(str(exc) or type(exc).__name__))
             raise ConnectionAbortedError(f"the TLS handshake failed: {exc}") from exc
 
         self._conn.tls_established()
+        assert self._stream.tls, "the handshake is done"
+        self._show(TlsEstablished(self._stream.tls))
 
     async def _say_goodbye(self, why: str, enhanced: str) -> None:
         with suppress(LocalProtocolError):  # where the dialogue is over, or in a handshake
@@ -600,10 +765,7 @@ class SessionLoop:
             if data:
                 await self._stream.send(data, self._timeouts.close)
         except OSError as exc:
-            self._log(logging.DEBUG, "the last reply did not arrive: %s", exc)
-
-    def _log(self, level: int, text: str, *args: object, exc_info: bool = False) -> None:
-        logger.log(level, f"{self.session.id}: {text}", *args, exc_info=exc_info, extra={"session": self.session.id})
+            self._journal.write(logging.DEBUG, "the last reply did not arrive: %s", exc)
 
 
 def _endpoint(end: Endpoint | bytes | None) -> Address | None:
@@ -624,11 +786,11 @@ def _handlers_of(event: Event) -> tuple[str, ...]:
     return (getattr(event, "verb", ""),)
 
 
+def _is_http(command: UnknownCommand) -> bool:
+    return command.argument.rpartition(" ")[2].startswith("HTTP/")
+
+
 _TAKING_BODY = frozenset({State.DATA, State.CHUNK, State.CHUNKED, State.LAST_CHUNK})
 
-_TIMEOUTS: dict[Wait, Callable[[Timeouts], float]] = {
-    Wait.GREETING: lambda timeouts: timeouts.greeting,
-    Wait.COMMAND: lambda timeouts: timeouts.command,
-    Wait.BODY: lambda timeouts: timeouts.body,
-    Wait.AUTH: lambda timeouts: timeouts.command,
-}
+_ABRUPT = frozenset({Reason.LOST, Reason.CANCELLED, Reason.DROPPED})
+"""What leaves nothing for the client to take."""

@@ -103,6 +103,9 @@ class Stream(Protocol):
     def interrupt(self) -> None:
         """Make the pending `receive`, and each one after it, raise `Interrupted`."""
 
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass. It is never long: the session comes back to see whether it should go on."""
+
     async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
         """Call a function that blocks, without blocking other sessions. Cancellation waits until it returns."""
 

@@ -328,6 +328,9 @@ class _AnyioStream:
         self._interrupted = True
         self._receiving.cancel()
 
+    async def sleep(self, seconds: float) -> None:
+        await anyio.sleep(seconds)
+
     async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
         return await anyio.to_thread.run_sync(partial(function, *args))
 

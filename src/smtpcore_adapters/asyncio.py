@@ -289,6 +289,9 @@ class _ProtocolStream(asyncio.Protocol):
         self._interrupted = True
         _wake(self._reader)
 
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
     async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
         call = self._loop.run_in_executor(None, partial(function, *args))
         try:

@@ -8,7 +8,19 @@ from ssl import SSLContext
 from typing import Any, Final, TypeVar
 
 from smtpcore import Bodies, Config, Rcpt, Reply
-from smtpcore_adapters import Address, App, Interrupted, Message, Session, SessionLoop, Timeouts, Tls
+from smtpcore_adapters import (
+    Address,
+    App,
+    Happening,
+    Interrupted,
+    Limits,
+    Message,
+    Session,
+    SessionLoop,
+    Timeouts,
+    Tls,
+)
+from smtpcore_adapters._clients import Clients
 
 T = TypeVar("T")
 
@@ -65,6 +77,8 @@ class FakeStream:
         self.handshake_limit = 0.0
         self.closings: list[float] = []
         """The time limit of each call of `aclose`."""
+        self.naps: list[float] = []
+        """How long each call of `sleep` took."""
         self._interrupted = False
 
     def clock(self) -> float:
@@ -119,6 +133,10 @@ class FakeStream:
     def interrupt(self) -> None:
         self._interrupted = True
 
+    async def sleep(self, seconds: float) -> None:
+        self.naps.append(seconds)
+        self.now += seconds
+
     async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
         return function(*args)
 
@@ -132,6 +150,8 @@ class Dialogue:
         *script: Step,
         config: Config = CONFIG,
         timeouts: Timeouts | None = None,
+        limits: Limits | None = None,
+        clients: Clients | None = None,
         tls: SSLContext | None = None,
         implicit_tls: bool = False,
         peer: Address | None = None,
@@ -145,6 +165,8 @@ class Dialogue:
             self.stream,
             config,
             timeouts=timeouts or Timeouts(),
+            limits=limits,
+            clients=clients,
             tls=tls,
             implicit_tls=implicit_tls,
             clock=self.stream.clock,
@@ -206,3 +228,15 @@ class Store:
     async def on_message(self, session: Session, message: Message) -> Reply:
         self.bodies.append(await message.read())
         return Reply(250, "Stored", enhanced="2.0.0")
+
+
+def watch(app: App, *kinds: type[T]) -> list[T]:
+    """What of these kinds the observers are shown from now on."""
+    seen: list[T] = []
+
+    def look(session: Session, item: Happening) -> None:
+        if isinstance(item, kinds):
+            seen.append(item)
+
+    app.observe(look)
+    return seen

@@ -148,3 +148,11 @@ def test_telling_calls_all_whatever_they_return_or_raise(session: Session) -> No
 
 def test_telling_no_one_is_no_failure(session: Session) -> None:
     step(App().tell("disconnect", session, "QUIT"))
+
+
+def test_observers_are_plain_functions() -> None:
+    async def look(session: Session, item: object) -> None: ...
+
+    for wrong in (look, 5):
+        with pytest.raises(ValueError, match="must be a plain function"):
+            App().observe(wrong)  # type: ignore[arg-type]

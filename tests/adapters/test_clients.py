@@ -1,205 +1,120 @@
-"""Real clients deliver to the real server, and what lies in the Maildir is what they sent."""
+"""What outlives the sessions of a client."""
 
-import shutil
-import smtplib
-import ssl
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.adapters.command import TIMEOUT, Running, running, split_trace
+from smtpcore_adapters import Limits
+from smtpcore_adapters._clients import Clients
 
-# Dots at the start of lines, a long line, 8-bit octets, an empty line at the end: what transports get wrong.
-MESSAGE = (
-    b"From: a@client.example\r\nTo: b@example.org\r\nDate: Mon, 23 Nov 2026 12:00:00 +0000\r\n"
-    b"Message-ID: <1@client.example>\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n\r\n"
-    b".\r\n..\r\n.a dot\r\n" + b"x" * 900 + b"\r\n\xc3\xa9\xff\r\nthe last line\r\n\r\n"
+
+def test_places_are_counted_in_total_by_address_and_by_network() -> None:
+    clients = Clients(Limits(connections=5, connections_per_address=2, connections_per_prefix=3))
+    asked = ["192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2", "192.0.2.3", "198.51.100.1", "", "203.0.113.1"]
+    assert [clients.enter(host, 0) for host in asked] == [
+        *(None, None, "connections_per_address", None, "connections_per_prefix", None, None, "connections"),
+    ]
+
+
+def test_who_leaves_gives_the_place_back() -> None:
+    clients = Clients(Limits(connections=1))
+    for host in ("192.0.2.1", "2001:db8::1", "", "/run/smtp"):
+        assert clients.enter(host, 0) is None
+        assert clients.enter(host, 0) == "connections"
+        clients.leave(host)
+    assert not clients._here
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "together"),
+    [
+        ("192.0.2.1", "192.0.2.255", True),
+        ("192.0.2.1", "192.0.3.1", False),
+        ("2001:db8::1", "2001:db8:0:0:ffff::", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("::ffff:192.0.2.1", "192.0.2.2", True),
+        ("/run/a", "/run/a", False),
+    ],
 )
+def test_a_network_is_a_24_of_ipv4_and_a_64_of_ipv6(first: str, second: str, together: bool) -> None:
+    clients = Clients(Limits(connections_per_prefix=1))
+    clients.enter(first, 0)
+    assert clients.enter(second, 0) == ("connections_per_prefix" if together else None)
 
 
-@pytest.fixture(scope="module", params=["asyncio", "trio"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with running(tmp_path_factory.mktemp("server"), "--backend", request.param, "--self-signed") as server:
-        yield server
-
-    assert server.status == 0
-    assert server.errors == []
+def test_the_length_of_a_prefix_can_be_chosen() -> None:
+    clients = Clients(Limits(connections_per_prefix=1, ipv4_prefix=16, ipv6_prefix=128))
+    assert [clients.enter(host, 0) for host in ("192.0.2.1", "192.0.99.1", "2001:db8::1", "2001:db8::2")] == [
+        *(None, "connections_per_prefix", None, None)
+    ]
 
 
-@pytest.fixture
-def message_file(tmp_path: Path) -> Path:
-    path = tmp_path / "message.eml"
-    path.write_bytes(MESSAGE)
-    return path
+def test_new_connections_are_counted_by_the_minute_the_refused_ones_too() -> None:
+    clients = Clients(Limits(connections_per_minute=2))
+    assert [clients.enter("192.0.2.1", now) for now in (0, 0, 0)] == [None, None, "connections_per_minute"]
+    assert clients.enter("192.0.2.2", 0) is None
+    assert clients.enter("192.0.2.1", 31) == "connections_per_minute"
+    assert clients.enter("192.0.2.1", 200) is None
 
 
-def client(name: str) -> str:
-    path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
-    if path is None:
-        pytest.skip(f"{name} is not installed")
-
-    return path
-
-
-def run_client(*arguments: str, stdin: bytes = b"") -> None:
-    done = subprocess.run(arguments, input=stdin, capture_output=True, timeout=TIMEOUT, check=False)
-    assert done.returncode == 0, done.stdout.decode("utf-8", "replace") + done.stderr.decode("utf-8", "replace")
+def test_a_network_of_ipv6_is_one_client() -> None:
+    clients = Clients(Limits(connections_per_minute=1))
+    assert clients.enter("2001:db8::1", 0) is None
+    assert clients.enter("2001:db8::2", 0) == "connections_per_minute"
+    assert clients.enter("192.0.2.1", 0) is None
+    assert clients.enter("192.0.2.2", 0) is None
 
 
-def new_message(server: Running, known: list[bytes]) -> tuple[bytes, bytes]:
-    (message,) = [message for message in server.messages() if message not in known]
-    return split_trace(message)
+def test_failures_to_authenticate_are_answered_ever_later() -> None:
+    clients = Clients(Limits(auth_delay=0.5, max_auth_delay=4))
+    assert [clients.auth_failed("192.0.2.1", 0) for _ in range(6)] == [0.5, 1, 2, 4, 4, 4]
+    assert clients.auth_failed("192.0.2.2", 0) == 0.5
+    assert clients.auth_failed("192.0.2.1", 100_000) == 0.5
 
 
-def assert_delivered(server: Running, known: list[bytes], protocol: bytes, message: bytes = MESSAGE) -> None:
-    trace, content = new_message(server, known)
-    assert content == message
-    assert trace.startswith(b"Return-Path: <a@client.example>\r\nX-Original-To: b@example.org\r\nReceived: from ")
-    assert b" with " + protocol + b" id " in trace
-    assert b"([127.0.0.1])" in trace
-    assert b"for <b@example.org>;" in trace
+def test_too_many_failures_end_the_guessing_and_time_forgives() -> None:
+    clients = Clients(Limits(auth_failures_per_hour=3))
+    for _ in range(3):
+        assert clients.may_authenticate("192.0.2.1", 0)
+        clients.auth_failed("192.0.2.1", 0)
+    assert not clients.may_authenticate("192.0.2.1", 0)
+    assert clients.may_authenticate("192.0.2.2", 0)
+    assert not clients.may_authenticate("192.0.2.1", 1100)
+    assert clients.may_authenticate("192.0.2.1", 1300)
 
 
-@pytest.mark.parametrize("tls", [False, True])
-def test_swaks_delivers(server: Running, message_file: Path, tls: bool) -> None:
-    swaks = client("swaks")
-    if tls and subprocess.run(["perl", "-MNet::SSLeay", "-e", "1"], capture_output=True, check=False).returncode:
-        pytest.skip("swaks has no TLS here, as Net::SSLeay is not installed")
-
-    known = server.messages()
-    arguments = ["--server", f"127.0.0.1:{server.port}", "--from", "a@client.example", "--to", "b@example.org"]
-    # swaks adds a line end of its own; the file goes out as it is otherwise.
-    run_client(swaks, *arguments, "--helo", "client.example", "--data", f"@{message_file}", *(["--tls"] if tls else []))
-    assert_delivered(server, known, b"ESMTPS" if tls else b"ESMTP", MESSAGE + b"\r\n")
+def test_without_limits_nothing_is_remembered() -> None:
+    clients = Clients(Limits(auth_failures_per_hour=None, log_records_per_minute=None, auth_delay=3))
+    assert [clients.auth_failed("192.0.2.1", 0) for _ in range(3)] == [3, 3, 3]
+    assert clients.may_authenticate("192.0.2.1", 0)
+    assert all(clients.may_log("192.0.2.1", 0) for _ in range(1000))
+    assert clients.take_left_out(1000) == 0
 
 
-@pytest.mark.parametrize("tls", [False, True])
-def test_curl_delivers(server: Running, message_file: Path, tls: bool) -> None:
-    curl = client("curl")
-    known = server.messages()
-    arguments = ["--mail-from", "a@client.example", "--mail-rcpt", "b@example.org", "-T", str(message_file)]
-    security = ["--ssl-reqd", "-k"] if tls else []
-    run_client(curl, "-sS", *security, f"smtp://127.0.0.1:{server.port}/client.example", *arguments)
-    assert_delivered(server, known, b"ESMTPS" if tls else b"ESMTP")
+def test_records_are_left_out_and_their_number_is_told_once_a_minute() -> None:
+    clients = Clients(Limits(log_records_per_minute=2))
+    assert [clients.may_log("192.0.2.1", 0) for _ in range(5)] == [True, True, False, False, False]
+    assert clients.may_log("192.0.2.2", 0)
+    assert clients.take_left_out(0) == 3
+    assert not clients.may_log("192.0.2.1", 1)
+    assert clients.take_left_out(59) == 0
+    assert clients.take_left_out(60) == 1
+    assert clients.take_left_out(600) == 0
 
 
-@pytest.mark.parametrize("tls", [False, True])
-def test_msmtp_delivers(server: Running, tls: bool) -> None:
-    msmtp = client("msmtp")
-    known = server.messages()
-    arguments = ["--host=127.0.0.1", f"--port={server.port}", "--from=a@client.example", "--auth=off"]
-    security = ["--tls=on", "--tls-certcheck=off"] if tls else ["--tls=off"]
-    stdin = MESSAGE.replace(b"\r\n", b"\n")  # it reads a file of the local system
-    run_client(msmtp, "-C", "/dev/null", *arguments, *security, "b@example.org", stdin=stdin)
-    assert_delivered(server, known, b"ESMTPS" if tls else b"ESMTP")
+def test_threads_may_share_it() -> None:
+    clients = Clients(Limits(connections=10, connections_per_minute=1_000_000))
 
+    def come_and_go(number: int) -> int:
+        refused = 0
+        for _ in range(500):
+            if clients.enter(f"192.0.2.{number}", 0):
+                refused += 1
+            else:
+                clients.leave(f"192.0.2.{number}")
+        return refused
 
-@pytest.mark.parametrize("tls", [False, True])
-def test_smtplib_delivers(server: Running, tls: bool) -> None:
-    known = server.messages()
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    with smtplib.SMTP("127.0.0.1", server.port, "client.example", timeout=TIMEOUT) as smtp:
-        if tls:
-            smtp.starttls(context=context)
-        assert smtp.sendmail("a@client.example", ["b@example.org"], MESSAGE, mail_options=["BODY=8BITMIME"]) == {}
-
-    assert_delivered(server, known, b"ESMTPS" if tls else b"ESMTP")
-
-
-def test_smtp_source_delivers(server: Running, tmp_path: Path) -> None:
-    source = client("smtp-source")
-    path = tmp_path / "message"
-    path.write_bytes(MESSAGE.replace(b"\r\n", b"\n"))  # it reads a file of the local system
-    known = server.messages()
-    arguments = ["-f", "a@client.example", "-t", "b@example.org", "-M", "client.example", "-F", str(path)]
-    run_client(source, *arguments, f"127.0.0.1:{server.port}")
-    # smtp-source adds a line end of its own.
-    assert_delivered(server, known, b"SMTP", MESSAGE + b"\r\n")
-
-
-def test_smtp_source_delivers_many_at_a_time(server: Running) -> None:
-    source = client("smtp-source")
-    known = len(server.messages())
-    run_client(source, "-s", "10", "-m", "100", "-l", "4096", "-r", "3", f"127.0.0.1:{server.port}")
-    run_client(source, "-d", "-s", "5", "-m", "50", "-N", f"127.0.0.1:{server.port}")
-    assert len(server.messages()) == known + 150
-
-
-# Authentication
-
-
-@pytest.fixture(scope="module", params=["asyncio", "trio"])
-def submission(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    arguments = ["--backend", request.param, "--self-signed", "--auth", "tim:tans taaf", "--require-auth"]
-    with running(tmp_path_factory.mktemp("submission"), *arguments) as server:
-        yield server
-
-    assert server.status == 0
-    assert server.errors == []
-
-
-@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5"])
-def test_swaks_authenticates(submission: Running, message_file: Path, mechanism: str) -> None:
-    swaks = client("swaks")
-    modules = ["-MNet::SSLeay", *(["-MDigest::MD5"] if mechanism == "CRAM-MD5" else [])]
-    if subprocess.run(["perl", *modules, "-e", "1"], capture_output=True, check=False).returncode:
-        pytest.skip(f"swaks lacks {' or '.join(modules)} here")
-
-    known = submission.messages()
-    arguments = ["--server", f"127.0.0.1:{submission.port}", "--from", "a@client.example", "--to", "b@example.org"]
-    login = ["--tls", "--auth", mechanism, "--auth-user", "tim", "--auth-password", "tans taaf"]
-    run_client(swaks, *arguments, *login, "--helo", "client.example", "--data", f"@{message_file}")
-    assert_delivered(submission, known, b"ESMTPSA", MESSAGE + b"\r\n")
-
-
-@pytest.mark.parametrize("mechanism", ["plain", "login", "cram-md5", "scram-sha-1", "scram-sha-256"])
-def test_msmtp_authenticates(submission: Running, mechanism: str) -> None:
-    msmtp = client("msmtp")
-    known = submission.messages()
-    arguments = ["--host=127.0.0.1", f"--port={submission.port}", "--from=a@client.example"]
-    login = [f"--auth={mechanism}", "--user=tim", "--passwordeval=echo tans taaf", "--tls=on", "--tls-certcheck=off"]
-    stdin = MESSAGE.replace(b"\r\n", b"\n")
-    run_client(msmtp, "-C", "/dev/null", *arguments, *login, "b@example.org", stdin=stdin)
-    assert_delivered(submission, known, b"ESMTPSA")
-
-
-def test_curl_authenticates(submission: Running, message_file: Path) -> None:
-    curl = client("curl")
-    known = submission.messages()
-    arguments = ["--mail-from", "a@client.example", "--mail-rcpt", "b@example.org", "-T", str(message_file)]
-    login = ["--ssl-reqd", "-k", "--user", "tim:tans taaf"]
-    run_client(curl, "-sS", *login, f"smtp://127.0.0.1:{submission.port}/client.example", *arguments)
-    assert_delivered(submission, known, b"ESMTPSA")
-
-
-def test_smtplib_authenticates(submission: Running) -> None:
-    known = submission.messages()
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    with smtplib.SMTP("127.0.0.1", submission.port, "client.example", timeout=TIMEOUT) as smtp:
-        smtp.starttls(context=context)
-        with pytest.raises(smtplib.SMTPSenderRefused, match="Authentication required"):
-            smtp.sendmail("a@client.example", ["b@example.org"], MESSAGE)
-        smtp.login("tim", "tans taaf")
-        assert smtp.sendmail("a@client.example", ["b@example.org"], MESSAGE) == {}
-
-    assert_delivered(submission, known, b"ESMTPSA")
-
-
-# LMTP
-
-
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_smtp_source_speaks_lmtp(tmp_path: Path, backend: str) -> None:
-    source = client("smtp-source")
-    with running(tmp_path, "--lmtp", "--backend", backend) as server:
-        run_client(source, "-L", "-s", "3", "-m", "20", "-r", "3", f"127.0.0.1:{server.port}")
-        messages = server.messages()
-
-    assert len(messages) == 20
-    assert all(b" with LMTP id " in message and message.count(b"X-Original-To:") == 3 for message in messages)
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(come_and_go, range(8))) == 0
+    assert clients._total == 0
+    assert not clients._here

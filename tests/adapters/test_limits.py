@@ -1,10 +1,14 @@
 """Limits of time and of number."""
 
+import re
 from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
 
 import pytest
 
+from smtpcore import Config
 from smtpcore_adapters import Limits, Timeouts
+from smtpcore_adapters._limits import REPLIES
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Timeouts)])
@@ -26,13 +30,63 @@ def test_the_timeouts_for_clients_are_those_of_the_rfc() -> None:
     assert Timeouts().body >= 180  # RFC 5321 4.5.3.2.5
 
 
+MAY_BE_ZERO = {"greeting_delay", "body_rate", "auth_delay", "max_auth_delay"}
+
+
 @pytest.mark.parametrize("name", [field.name for field in fields(Limits)])
 def test_a_limit_lets_one_in_at_least(name: str) -> None:
-    assert getattr(Limits(**{name: 1}), name) == 1
-    with pytest.raises(ValueError, match=f"limit {name} is 0, but must be at least 1"):
-        Limits(**{name: 0})
+    least = 0 if name in MAY_BE_ZERO else 1
+    for wrong in (least - 1, float("nan")):
+        with pytest.raises(ValueError, match=f"limit {name} is {wrong}, but must be at least {least}"):
+            Limits(**{name: wrong})  # type: ignore[arg-type]
+
+    assert getattr(Limits(**{name: least}), name) == least
+
+
+@pytest.mark.parametrize(("name", "bits"), [("ipv4_prefix", 33), ("ipv6_prefix", 129)])
+def test_a_prefix_is_no_longer_than_an_address(name: str, bits: int) -> None:
+    assert getattr(Limits(**{name: bits - 1}), name) == bits - 1
+    with pytest.raises(ValueError, match="at most 32 bits in IPv4, and 128 in IPv6"):
+        Limits(**{name: bits})
+
+
+def test_a_network_may_hold_twice_as_many_as_an_address() -> None:
+    assert Limits(connections_per_address=7).most_per_prefix == 14
+    assert Limits(connections_per_prefix=3).most_per_prefix == 3
+
+
+def test_what_is_replied_has_the_name_of_its_limit() -> None:
+    assert set(REPLIES) - {field.name for field in fields(Limits)} == {"http"}
 
 
 def test_limits_do_not_change() -> None:
     with pytest.raises(FrozenInstanceError):
         Limits().connections = 5  # type: ignore[misc]
+
+
+# The documentation
+
+
+SERVER = (Path(__file__).parents[2] / "docs" / "server.md").read_text()
+
+
+DOCUMENTED = {
+    field.name: field.default
+    for cls in (Timeouts, Limits, Config)
+    for field in fields(cls)
+    if cls is not Config or (field.name.startswith("max_") and "hold" not in field.name)
+}
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_each_limit_stands_in_the_documentation_with_its_default(name: str) -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \|[^|]*\| ([^|]*) \|", SERVER, re.MULTILINE))
+    value = DOCUMENTED[name]
+    special = {"connections_per_prefix": "twice `connections_per_address`"}
+    assert rows[name] == special.get(name, "none" if value is None else f"{value:,.10g}")
+
+
+@pytest.mark.parametrize("name", REPLIES)
+def test_the_documentation_has_the_reply_of_each_limit(name: str) -> None:
+    (row,) = [line for line in SERVER.splitlines() if line.startswith(f"| `{name}` |")]
+    assert f"{REPLIES[name].code} {REPLIES[name].enhanced}" in row

@@ -105,13 +105,16 @@ def test_the_header_comes_before_tls() -> None:
     assert len(witness.seen) == 1
 
 
-def test_a_proxy_may_bring_more_clients_than_one_address_may() -> None:
+@pytest.mark.parametrize(("host", "code"), [("198.51.100.8", b"220"), ("198.51.100.7", b"421")])
+def test_the_limits_of_an_address_are_those_of_the_client_and_not_of_the_proxy(host: str, code: bytes) -> None:
     app = App()
     lobby = Lobby(app, config=CONFIG, proxies=["192.0.2.80"], limits=Limits(connections_per_address=1))
-    inner = FakeStream(HEADER.encode(version=2), QUIT, peer=PROXY)
+    other = replace(HEADER, source=Endpoint(ip_address(host), 99))
+    inner = FakeStream(other.encode(version=2), QUIT, peer=PROXY)
     outer = FakeStream(HEADER.encode(version=2), lambda: step(lobby.attend(inner)), QUIT, peer=PROXY)
     step(lobby.attend(outer))
-    assert inner.output.startswith(b"220 ")
+    assert inner.output[:3] == code
+    assert outer.output[:3] == b"220"
 
 
 def test_a_proxy_is_named_by_its_address() -> None:

@@ -87,3 +87,10 @@ def test_the_constants_of_the_perl_module_are_those_of_the_table() -> None:
     for constant, number, name in rows:
         expected = 214 if constant == "SMTP_SYSTEM_HELP" else int(number)
         assert ReplyCode[name] == expected
+
+
+def test_each_session_gets_a_transcript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    app: App = run_example("to_directory")["app"]
+    dialogue = converse(app, QUIT)
+    assert "C: QUIT" in (tmp_path / "transcripts" / f"{dialogue.session.id}.txt").read_text()

@@ -16,7 +16,6 @@ from smtpcore import (
     DataEnd,
     DataLine,
     Ehlo,
-    Event,
     InvalidCommand,
     InvalidData,
     Mail,
@@ -24,7 +23,24 @@ from smtpcore import (
     Reply,
     UnknownCommand,
 )
-from smtpcore_adapters import Address, App, Message, MessageAborted, Session, Timeouts
+from smtpcore_adapters import (
+    Address,
+    App,
+    HandlerDone,
+    Happening,
+    LimitReached,
+    Message,
+    MessageAborted,
+    Notice,
+    Reason,
+    Session,
+    SessionClosed,
+    SessionOpened,
+    Timeouts,
+    Tls,
+    TlsEstablished,
+    TlsFailed,
+)
 from smtpcore_adapters._app import Handler
 from tests.adapters.fakes import (
     CONFIG,
@@ -42,6 +58,7 @@ from tests.adapters.fakes import (
     accepting,
     converse,
     replies,
+    watch,
 )
 
 BODY = b"Subject: x\r\n\r\nHello\r\n"
@@ -948,9 +965,9 @@ def test_a_stream_that_finds_plaintext_behind_starttls_ends_the_session() -> Non
 
 def test_observers_get_events_and_replies_in_order() -> None:
     app = accepting(Store())
-    seen: list[Event | Reply] = []
-    app.observe(lambda session, item: seen.append(item))
+    happened = watch(app, object)
     converse(app, b"RCPT\r\n" + ENVELOPE, BODY + END + QUIT)
+    seen = [item for item in happened if not isinstance(item, Notice)]
     kinds = [f"{item.code}" if isinstance(item, Reply) else type(item).__name__ for item in seen]
     assert kinds == [
         *("ConnectionOpened", "220", "InvalidCommand", "503", "Ehlo", "250", "Mail", "250", "Rcpt", "250"),
@@ -964,20 +981,21 @@ def test_observers_get_events_and_replies_in_order() -> None:
 
 def test_observers_see_invalid_data_and_the_goodbye() -> None:
     app = accepting()
-    seen: list[Event | Reply] = []
+    seen: list[Happening] = []
     app.observe(lambda session, item: seen.append(item))
     config = replace(CONFIG, bodies=Bodies.LINES)
     converse(app, ENVELOPE, b"one\r\nt\nwo\r\n" + END, SILENCE, config=config)
     assert DataLine(b"one\r\n") in seen
     assert any(isinstance(item, InvalidData) for item in seen)
-    assert isinstance(seen[-1], Reply)
-    assert seen[-1].code == 421
+    assert isinstance(seen[-2], Reply)
+    assert seen[-2].code == 421
+    assert isinstance(seen[-1], SessionClosed)
 
 
 def test_an_observer_that_raises_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     app = accepting(store := Store())
 
-    def look(session: Session, item: Event | Reply) -> None:
+    def look(session: Session, item: Happening) -> None:
         raise RuntimeError("the secret of the observer")
 
     app.observe(look)
@@ -990,6 +1008,71 @@ def test_an_observer_that_raises_changes_nothing(caplog: pytest.LogCaptureFixtur
     dialogue = converse(app, SILENCE)
     assert dialogue.codes == [220, 421]
     assert dialogue.reasons == ["timeout"]
+
+
+def test_observers_are_told_what_happens_beside_the_dialogue() -> None:
+    app = accepting(Store())
+    seen = watch(app, SessionOpened, SessionClosed, TlsEstablished, TlsFailed, LimitReached, HandlerDone)
+    converse(app, EHLO, b"STARTTLS\r\n", ENVELOPE, END + QUIT, config=TLS_CONFIG, tls=CONTEXT)
+    assert seen == [
+        SessionOpened(),
+        TlsEstablished(Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384")),
+        HandlerDone("RCPT", 0),
+        HandlerDone("message", 0),
+        SessionClosed(Reason.QUIT, 0),
+    ]
+
+
+def test_observers_are_told_that_a_handshake_has_failed() -> None:
+    app = App()
+    seen = watch(app, SessionOpened, SessionClosed, TlsEstablished, TlsFailed, LimitReached, HandlerDone)
+    for failure in (ssl.SSLError(1, "no shared cipher"), ConnectionResetError()):
+        dialogue = Dialogue(app, EHLO, config=TLS_CONFIG, tls=CONTEXT, implicit_tls=True)
+        dialogue.stream.fail_handshake = failure
+        dialogue.run()
+
+    assert [item.error for item in seen if isinstance(item, TlsFailed)] == ["no shared cipher", "ConnectionResetError"]
+
+
+def test_the_time_of_a_handler_is_told_without_that_of_the_client() -> None:
+    app = accepting()
+    seen = watch(app, HandlerDone)
+
+    @app.on("message")
+    async def work(session: Session, message: Message) -> Reply:
+        dialogue.stream.now += 5
+        await message.read()
+        dialogue.stream.now += 2
+        raise RuntimeError
+
+    dialogue = Dialogue(app, ENVELOPE)
+    dialogue.stream.script.extend([dialogue.stream.passing(100), END + QUIT])
+    dialogue.run()
+    assert seen[-1] == HandlerDone("message", 7)
+
+
+def test_an_object_may_observe() -> None:
+    class Witness:
+        def __init__(self) -> None:
+            self.replies: list[int] = []
+
+        def on_event(self, session: Session, item: Happening) -> None:
+            if isinstance(item, Reply):
+                self.replies.append(item.code)
+
+    app = App()
+    app.include(witness := Witness())
+    converse(app, b"EVENT x\r\n" + QUIT)
+    assert witness.replies == [220, 500, 221]
+
+
+def test_an_observer_that_fails_keeps_no_other_from_seeing() -> None:
+    app = App()
+    seen: list[Happening] = []
+    app.observe(boom)
+    app.observe(lambda session, item: seen.append(item))
+    converse(app, QUIT)
+    assert len(seen) == 6
 
 
 # The log

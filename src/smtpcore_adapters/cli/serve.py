@@ -23,6 +23,7 @@ from .._stream import Address
 from ..maildir import Maildir
 from ..recipients import AnyRecipient, Recipients
 from ..tls import self_signed_context, server_context
+from ..transcript import Transcript
 from ..users import Users
 
 _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
@@ -222,13 +223,13 @@ def _show(app: App, *, json: bool, verbose: bool) -> None:
         logger.addHandler(handler)
         logger.setLevel(logging.DEBUG if verbose else logging.INFO)
         if verbose:
-            app.observe(log_dialogue)
-        app.observe(Arrivals(log_arrival))
+            app.include(Transcript(log_dialogue))
+        app.include(Arrivals(log_arrival))
         return
 
     logger.addHandler(RichHandler(console=Console(stderr=True), show_path=False, markup=False))
     logger.setLevel(logging.INFO if verbose else logging.WARNING)
     terminal = Terminal()
     if verbose:
-        app.observe(terminal.show_dialogue)
-    app.observe(Arrivals(terminal.show_arrival))
+        app.include(Transcript(terminal.show_dialogue))
+    app.include(Arrivals(terminal.show_arrival))

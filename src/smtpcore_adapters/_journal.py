@@ -1,0 +1,37 @@
+"""Write the log of a session."""
+
+# The records are for machines as well: what is in the text is beside it in fields of its own. A client that causes
+# many records is not allowed to fill the disk with them.
+
+import logging
+from collections.abc import Callable
+
+from ._clients import Clients
+
+logger = logging.getLogger("smtpcore")
+
+
+class Journal:
+    """Writes records with the id of one session, and as many as its client is allowed to cause."""
+
+    def __init__(self, session: str, clients: Clients, host: Callable[[], str], clock: Callable[[], float]) -> None:
+        self._session = session
+        self._clients = clients
+        self._host = host
+        self._clock = clock
+
+    def write(self, level: int, text: str, *args: object, exc_info: bool = False, **fields: object) -> None:
+        """Write a record; `fields` are attributes of it."""
+        if not logger.isEnabledFor(level):
+            return
+
+        # Who has DEBUG enabled wants to see it all.
+        now = self._clock()
+        host = self._host()
+        if level == logging.DEBUG or self._clients.may_log(host or self._session, now):
+            extra = {"session": self._session, "client": host, **fields}
+            logger.log(level, f"{self._session}: {text}", *args, exc_info=exc_info, extra=extra)
+
+        left_out = self._clients.take_left_out(now)
+        if left_out:
+            logger.warning("%d records were left out, of clients that cause too many", left_out)

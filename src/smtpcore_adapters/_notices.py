@@ -1,0 +1,99 @@
+"""What happens to a session, its dialogue apart."""
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum, auto
+from typing import Final, TypeAlias
+
+from smtpcore import Event, Reply
+
+from ._stream import Tls
+
+
+class Reason(StrEnum):
+    """Why a session has ended."""
+
+    QUIT = "QUIT"
+    """The client said so."""
+    GOODBYE = "421"
+    """A handler or a limit did, with a 421."""
+    CLOSED = "closed"
+    """The client closed the connection between two commands."""
+    LOST = "lost"
+    """The connection broke, a TLS handshake failed, or the client closed the connection within a message."""
+    TIMEOUT = "timeout"
+    """The client was too slow."""
+    SHUTDOWN = "shutdown"
+    """The server stops."""
+    EARLY_TALKER = "early talker"
+    """The client talked before the greeting."""
+    DROPPED = "dropped"
+    """A `connect` handler returned `DROP`."""
+    CANCELLED = "cancelled"
+    """The session's task was cancelled: handlers can still be called, but may not be able to await anything."""
+    FAILED = "failed"
+    """The server itself has an error, which was logged."""
+
+
+class Drop(Enum):
+    """What a `connect` handler may return in place of a reply."""
+
+    DROP = auto()
+    """Close the connection without a word."""
+
+
+DROP: Final = Drop.DROP
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOpened:
+    """A client has connected. Neither a PROXY header, nor TLS, nor a greeting has been looked at yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionClosed:
+    """The session has ended, and its `disconnect` handlers were called."""
+
+    reason: Reason
+    """Why."""
+    seconds: float
+    """How long it took."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsEstablished:
+    """A TLS handshake is done."""
+
+    tls: Tls
+    """What was agreed upon."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFailed:
+    """A TLS handshake has failed."""
+
+    error: str
+    """Why."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitReached:
+    """A limit of the server was reached. Limits of `smtpcore.Config` show in the replies only."""
+
+    limit: str
+    """The name of the limit, as in `Limits`."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerDone:
+    """The handlers of something have returned, or raised."""
+
+    name: str
+    """What they are handlers of."""
+    seconds: float
+    """How long they took, without the time in which they waited for the client."""
+
+
+Notice: TypeAlias = SessionOpened | SessionClosed | TlsEstablished | TlsFailed | LimitReached | HandlerDone
+
+Happening: TypeAlias = Event | Reply | Notice
+"""Whatever an observer is called with."""

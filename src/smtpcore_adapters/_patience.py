@@ -1,0 +1,63 @@
+"""Tell how much longer a client may take."""
+
+# A limit for each wait alone is none: an octet just before its end begins the next one. So waits add up until what is
+# waited for is there, a command or a message, and what is received meanwhile buys time at the price of the least rate.
+
+from collections.abc import Callable, Mapping
+
+from smtpcore import Wait
+
+from ._limits import Limits, Timeouts
+
+
+class Patience:
+    """With one client, in seconds. Only waiting for it counts, not the work of handlers."""
+
+    def __init__(self, timeouts: Timeouts, limits: Limits, clock: Callable[[], float]) -> None:
+        self._timeouts = timeouts
+        self._rate = limits.body_rate
+        self._clock = clock
+        self._end = clock() + timeouts.session
+        self._credit = 0.0
+        self.waited = 0.0
+        """All the time of the session that was spent on waiting for the client."""
+        self._counted_from = 0.0
+
+    def begin(self) -> None:
+        """Begin to wait for something new."""
+        self._counted_from = self.waited
+        self._credit = 0.0
+
+    def count(self, seconds: float, octets: int) -> None:
+        """Take note of a wait, and of what it has brought."""
+        self.waited += seconds
+        if self._rate:
+            self._credit += octets / self._rate
+
+    def left(self, wait: Wait) -> float:
+        """How long a client may be waited for. Raises `TimeoutError` if that time is over."""
+        timeout = _TIMEOUTS[wait](self._timeouts)
+        if wait is Wait.BODY and not self._rate:
+            return self.within_session(timeout)
+
+        left = timeout + self._credit - (self.waited - self._counted_from)
+        if left <= 0:
+            raise TimeoutError("the client is too slow")
+
+        return self.within_session(min(timeout, left))
+
+    def within_session(self, timeout: float) -> float:
+        """`timeout`, or less where the session has less left. Raises `TimeoutError` if it has nothing left."""
+        left = self._end - self._clock()
+        if left <= 0:
+            raise TimeoutError("the session has taken too long")
+
+        return min(timeout, left)
+
+
+_TIMEOUTS: Mapping[Wait, Callable[[Timeouts], float]] = {
+    Wait.GREETING: lambda timeouts: timeouts.greeting,
+    Wait.COMMAND: lambda timeouts: timeouts.command,
+    Wait.BODY: lambda timeouts: timeouts.body,
+    Wait.AUTH: lambda timeouts: timeouts.command,
+}
