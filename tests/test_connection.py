@@ -53,7 +53,22 @@ from smtpcore import (
 )
 from smtpcore._state import MAY_ANSWER
 
-from .helpers import CONFIG, DATA, GREETED, HELO, MAIL, RCPT, READY, accept, connect, drive, fresh, texts
+from .helpers import (
+    CONFIG,
+    DATA,
+    GREETED,
+    HELO,
+    MAIL,
+    RCPT,
+    READY,
+    accept,
+    answering,
+    connect,
+    drive,
+    fresh,
+    replies,
+    texts,
+)
 
 FROM = b"MAIL FROM:<a@c.example>\r\n"
 TO = b"RCPT TO:<u@s.example>\r\n"
@@ -628,3 +643,11 @@ def test_DATA_may_be_refused() -> None:
     conn.send(Reply(451))
 
     assert conn.state is State.RCPT
+
+
+def test_behind_a_refusing_greeting_no_one_is_asked_for_TLS() -> None:
+    """R5321-3.1-04"""
+    conn = fresh(tls=True, require_tls=True)
+    _, output = drive(conn, [b"MAIL FROM:<a@c.example>\r\nQUIT\r\n"], answering(ConnectionOpened, Reply(554, "No")))
+
+    assert [code for code, _ in replies(output)] == [554, 503, 221]

@@ -154,11 +154,11 @@ def taken(form: Bodies, segments: Iterable[bytes], **changes: Any) -> tuple[list
     parts = []
     for segment in segments:
         buffer.append(segment)
-        while part := body.take(buffer):
-            parts.append(part)
+        while taken := body.take(buffer):
+            parts += taken
 
     assert body.ended
-    assert body.take(buffer) == b""
+    assert body.take(buffer) == []
     assert len(buffer) == 0
     return parts, body.fault.code if body.fault else None
 

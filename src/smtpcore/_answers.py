@@ -173,4 +173,4 @@ def answers_helo(asked: Event) -> bool:
         # What was no line at all was no EHLO either.
         return asked.reply not in LINE_FAULTS.values() and COMMANDS.get(verb_of(asked.line)) in HELLOS
 
-    return isinstance(asked, Helo | Ehlo | Lhlo)
+    return type(asked) in HELLOS

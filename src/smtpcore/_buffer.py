@@ -7,7 +7,11 @@
 # proves it, so that a peer who never sends CR LF gets its answer all the same. What follows a fault is skipped up to
 # the next CR LF: nothing behind it can have been meant as a command by an honest peer.
 
+from collections.abc import Callable
 from enum import Enum, auto
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class LineFault(Enum):
@@ -60,6 +64,9 @@ class ReceiveBuffer:
                 return None
 
         data = self._data
+        if not data:
+            return None
+
         window = min(len(data), limit)
         lf = data.find(b"\n", self._searched, window)
         cr = data.find(b"\r", self._searched, lf if lf >= 0 else window)
@@ -108,6 +115,10 @@ class ReceiveBuffer:
         del self._data[:size]
         self._searched = 0
         return run
+
+    def search(self, pattern: Callable[[bytearray], T]) -> T:
+        """What `pattern`, the `search` of a compiled regular expression, finds."""
+        return pattern(self._data)
 
     def find(self, wanted: bytes) -> int:
         """The position of `wanted`, or -1."""

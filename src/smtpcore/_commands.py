@@ -77,7 +77,7 @@ class Mail(Command):
     """What extensions say about the message."""
 
     def __post_init__(self) -> None:
-        if self.reverse_path and self.reverse_path.mailbox is None:
+        if self.reverse_path and "@" not in self.reverse_path.text:
             raise LocalProtocolError(f"sender {self.reverse_path} has no domain")
 
     def __str__(self) -> str:

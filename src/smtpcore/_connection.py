@@ -7,9 +7,10 @@
 # What a client does wrong is an event that carries its reply. What the program does wrong raises before anything has
 # changed: every method below first checks, then changes.
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from ._answers import (
     AUTH_LINE_FAULTS,
@@ -67,6 +68,7 @@ from ._events import (
     InvalidData,
     Signal,
     UnknownCommand,
+    data_lines,
 )
 from ._extensions import Extension, check_extensions, longest_command_line, offered_extensions
 from ._framing import Body
@@ -111,6 +113,8 @@ class Connection:
         check_extensions(config, extensions)
         self._config = config
         self._extensions = tuple(extensions)
+        self._bare_lf = config.bare_newlines is not BareNewlines.REJECT
+        self._has_guards = config.require_tls or config.require_auth
         self._longest_line = max(
             longest_command_line(extensions, config), MAX_AUTH_LINE if config.auth_mechanisms else 0
         )
@@ -127,6 +131,8 @@ class Connection:
         self._body: Body | None = None
         self._part: ReceiveBuffer | None = None
         """What the program has fetched for the BURL that is asked, and was not yet handed out."""
+        self._lines: deque[DataLine] = deque()
+        """Of the body, found and not yet handed out."""
         self._errors = 0
         self._idle = 0
         self._messages = 0
@@ -220,20 +226,21 @@ class Connection:
         Raises:
             RemoteProtocolError: the stream ended inside a body. No message was received.
         """
+        if self._lines:
+            return self._lines.popleft()
         if self._asked:
             return self._hear_part(self._part) if self._part is not None else PAUSED
-        if self._state is State.CLOSED:
-            return ConnectionClosed()
-        if self._state is State.CONNECTED:
-            return self._ask(ConnectionOpened())
-        if self._state in _IN_BODY:
-            return self._hear_body()
-        if self._state is State.TLS and not self._end_of_stream:
-            return PAUSED
-        if self._state is State.AUTH:
-            return self._hear_response()
 
-        return self._hear_command()
+        return _HEAR[self._state](self)
+
+    def _hear_connection(self) -> Event:
+        return self._ask(ConnectionOpened())
+
+    def _hear_handshake(self) -> Event | Signal:
+        return self._hear_command() if self._end_of_stream else PAUSED
+
+    def _hear_close(self) -> Event:
+        return ConnectionClosed()
 
     def receive_part(self, data: bytes | bytearray | memoryview) -> None:
         """Take in what the program has fetched for a BURL, in as many calls as it takes; `b""` is its end.
@@ -262,24 +269,28 @@ class Connection:
     def _hear_part(self, part: ReceiveBuffer) -> Event | Signal:
         body = self._body
         assert body, "it began with the part"
-        data = body.take(part)
-        if data:
-            return self._of_body(data)
+        pieces = body.take(part)
+        if pieces:
+            return self._hand_out(pieces)
         if body.ended or body.fault:
             self._part = None
             return self._end_body(body)
 
         return PAUSED
 
-    def _of_body(self, data: bytes) -> DataLine | DataChunk:
-        return DataLine(data) if self._config.bodies is Bodies.LINES else DataChunk(data)
+    def _hand_out(self, pieces: list[bytes]) -> DataLine | DataChunk:
+        if self._config.bodies is Bodies.CHUNKS:
+            return DataChunk(*pieces)
+
+        self._lines.extend(data_lines(pieces))
+        return self._lines.popleft()
 
     def _hear_body(self) -> Event | Signal:
         body = self._body
         assert body, "there is one from the 354 on"
-        data = body.take(self._buffer)
-        if data:
-            return self._of_body(data)
+        pieces = body.take(self._buffer)
+        if pieces:
+            return self._hand_out(pieces)
         if body.ended:
             return self._end_body(body)
         if self._end_of_stream:
@@ -297,9 +308,9 @@ class Connection:
         return self._hear_line(MAX_AUTH_LINE, parse_response)
 
     def _hear_command(self) -> Event | Signal:
-        # RFC 3030 section 2: the octets of a chunk that was refused are discarded, and only then comes its reply.
         if self._refused_octets:
             self._refused_octets -= len(self._buffer.take_at_most(self._refused_octets))
+        # RFC 3030 section 2: the octets of a chunk that was refused are discarded, and only then comes its reply.
         if self._refused_octets:
             return self._hear_nothing()
         if self._refused:
@@ -310,7 +321,7 @@ class Connection:
 
     def _hear_line(self, longest: int, understand: Callable[[bytes], Event]) -> Event | Signal:
         try:
-            line = self._buffer.take_line(longest, bare_lf=self._config.bare_newlines is not BareNewlines.REJECT)
+            line = self._buffer.take_line(longest, bare_lf=self._bare_lf)
         except LineError as exc:
             return self._ask(self._no_line(exc))
 
@@ -368,8 +379,9 @@ class Connection:
     def _understand(self, line: bytes) -> Event:
         verb = verb_of(line)
         kind = COMMANDS.get(verb, UnknownCommand)
-        heard_as = UnknownCommand if verb in self._dialect.not_implemented else kind
-        objection = self._objection(kind) or self._out_of_sequence(heard_as)
+        objection = self._objection(kind)
+        if objection is None and kind not in MAY_HEAR[self._state]:
+            objection = self._out_of_sequence(UnknownCommand if verb in self._dialect.not_implemented else kind)
         try:
             command = parse_command(verb, line, self._dialect)
         except Refused as exc:
@@ -377,7 +389,8 @@ class Connection:
             # A chunk of unknown size cannot be skipped, so that its refusal has to be the one that closes.
             return InvalidCommand(visible(line), exc.reply if kind is Bdat else objection or exc.reply)
 
-        objection = self._objection_to_content(command) if objection is None else objection
+        if objection is None and type(command) in _OBJECTIONS:
+            objection = _OBJECTIONS[type(command)](self, command)
         if objection is None or self._is_chunk_for_no_one(command):
             return command
         if isinstance(command, Bdat):
@@ -397,7 +410,7 @@ class Connection:
         if kind in HELLOS and (kind is Lhlo) != self._config.lmtp:
             return WRONG_HELLO[self._config.lmtp]  # RFC 2033 4.1
 
-        return self._insecure(kind)
+        return self._insecure(kind) if self._has_guards else None
 
     def _insecure(self, kind: type[object]) -> Reply | None:
         if self._state is State.REFUSED:
@@ -428,20 +441,20 @@ class Connection:
 
         return None
 
-    def _objection_to_content(self, command: Command | UnknownCommand) -> Reply | None:
-        if isinstance(command, Mail):
-            return self._objection_to_mail(command)
-        if isinstance(command, Rcpt):
-            return self._objection_to_rcpt(command)
-        if isinstance(command, Auth):
-            return self._objection_to_auth(command)
-        if isinstance(command, Burl) and command.uri.partition(":")[0].lower() not in self._config.burl:
-            return Reply(504, "URLs of this kind are not fetched here", enhanced="5.5.4")  # RFC 4468 3.1
-        if isinstance(command, Data) and self._is_binary():
-            return Reply(503, "A binary message is sent with BDAT", enhanced="5.5.1")  # RFC 3030 section 3
-        if isinstance(command, StartTls) and self._tls:
+    def _objection_to_burl(self, burl: Burl) -> Reply | None:
+        if burl.uri.partition(":")[0].lower() in self._config.burl:
+            return None
+
+        return Reply(504, "URLs of this kind are not fetched here", enhanced="5.5.4")  # RFC 4468 3.1
+
+    def _objection_to_data(self, data: Data) -> Reply | None:
+        # RFC 3030 section 3
+        return Reply(503, "A binary message is sent with BDAT", enhanced="5.5.1") if self._is_binary() else None
+
+    def _objection_to_starttls(self, starttls: StartTls) -> Reply | None:
+        if self._tls:
             return Reply(503, "TLS is active already", enhanced="5.5.1")
-        if isinstance(command, StartTls) and len(self._buffer):
+        if len(self._buffer):
             return self._goodbye("STARTTLS has to be the last command of a group")  # RFC 3207 section 4
 
         return None
@@ -506,8 +519,7 @@ class Connection:
 
         self._owed -= 1
         self._output.append(reply.encode())
-        # RFC 2920 3.2: only the replies to these may wait for the replies to what follows.
-        self._must_flush |= not isinstance(asked, Mail | Rcpt | Rset)
+        self._must_flush |= type(asked) not in _MAY_WAIT
         self._count(asked, reply)
         if self._owed <= 0 or reply.reply_class is ReplyClass.GOODBYE:
             self._asked = None
@@ -530,40 +542,50 @@ class Connection:
 
     def _check_turn(self, reply: Reply) -> Event:
         asked = self._asked
-        reply_class = reply.reply_class
-        if self._state in (State.CLOSED, State.TLS):
-            raise LocalProtocolError(f"no reply can be sent in {self._state}: the plaintext dialogue is over")
         if asked is None:
-            if reply_class is ReplyClass.GOODBYE:
-                return ConnectionOpened()  # RFC 5321 3.8: a 421 may come without being asked for
-            raise LocalProtocolError("no reply is owed: take the next event first")
-        if reply_class not in MAY_ANSWER[type(asked)]:
-            raise LocalProtocolError(f"{reply.code} cannot answer {type(asked).__name__}")
-        if reply.is_positive and isinstance(asked, Burl):
+            return self._check_goodbye(reply)
+
+        kind = type(asked)
+        if reply.reply_class not in MAY_ANSWER[kind]:
+            raise LocalProtocolError(f"{reply.code} cannot answer {kind.__name__}")
+        if kind is Burl and reply.is_positive:
             raise LocalProtocolError("a BURL that is accepted is answered with its octets: give them to receive_part")
-        if reply.is_positive and reply.code not in ONLY_POSITIVE.get(type(asked), (reply.code,)):
-            only = " or ".join(str(code.value) for code in ONLY_POSITIVE[type(asked)])
-            raise LocalProtocolError(f"{reply.code} cannot answer {type(asked).__name__}: use {only}, or refuse")
+        if kind in ONLY_POSITIVE and reply.is_positive and reply.code not in ONLY_POSITIVE[kind]:
+            only = " or ".join(str(code.value) for code in ONLY_POSITIVE[kind])
+            raise LocalProtocolError(f"{reply.code} cannot answer {kind.__name__}: use {only}, or refuse")
 
         return asked
 
+    def _check_goodbye(self, reply: Reply) -> Event:
+        if self._state in (State.CLOSED, State.TLS):
+            raise LocalProtocolError(f"no reply can be sent in {self._state}: the plaintext dialogue is over")
+        if reply.reply_class is not ReplyClass.GOODBYE:
+            raise LocalProtocolError("no reply is owed: take the next event first")
+
+        return ConnectionOpened()  # RFC 5321 3.8: a 421 may come without being asked for
+
     def _complete(self, asked: Event, reply: Reply) -> Reply:
+        kind = type(asked)
         accepted = reply.is_positive
-        says_helo = accepted and isinstance(asked, Helo | Ehlo | Lhlo)
+        says_helo = accepted and kind in HELLOS
         lines = reply.lines
-        if says_helo and not isinstance(asked, Helo):
+        if says_helo and kind is not Helo:
             lines = (*lines, *self._keywords(reply))
         if not all(map(str.isascii, lines)) and not self._may_be_utf8(asked, reply):
             raise LocalProtocolError(f"{reply!r} has non-ASCII text, which this client has not permitted")
 
-        greets_anew = accepted and isinstance(asked, Xclient)
-        if says_helo or greets_anew or isinstance(asked, ConnectionOpened) or reply.code in NAMES_HOST:
+        greets_anew = accepted and kind is Xclient
+        if says_helo or greets_anew or kind is ConnectionOpened or reply.code in NAMES_HOST:
             lines = (with_host(lines[0], self._config.hostname), *lines[1:])
 
         # RFC 2034 section 3 (4): neither in the greeting, which answers XCLIENT too, nor in replies to HELO and EHLO.
         plain = greets_anew or self._state is State.CONNECTED or answers_helo(asked)
         plain = plain or "ENHANCEDSTATUSCODES" in self._config.disabled
-        return Reply(reply.code, *lines, enhanced=None if plain else enhanced_of(reply))
+        enhanced = None if plain else enhanced_of(reply)
+        if lines == reply.lines and enhanced == reply.enhanced:
+            return reply
+
+        return Reply(reply.code, *lines, enhanced=enhanced)
 
     def _keywords(self, reply: Reply) -> list[str]:
         if len(reply.lines) > 1:
@@ -581,44 +603,54 @@ class Connection:
         return isinstance(asked, Vrfy | Expn) and asked.smtputf8
 
     def _count(self, asked: Event, reply: Reply) -> None:
-        if isinstance(asked, ConnectionOpened):
-            return
-        if isinstance(asked, DataEnd | InvalidData):
+        kind = type(asked)
+        if kind in _ENDS_OF_BODY:
             self._idle = 0 if reply.is_positive else self._idle
-        elif isinstance(asked, Auth | AuthResponse | AuthCancel):
+        elif kind in _OF_AUTH:
             self._auth_failures += not reply.is_positive
-        elif reply.reply_class is ReplyClass.PERMANENT:
+        elif kind is not ConnectionOpened and reply.reply_class is ReplyClass.PERMANENT:
             self._errors += 1
-        elif not isinstance(asked, Mail | Rcpt | Data | ChunkEnd | InvalidCommand):
+        elif kind not in _OF_PROGRESS:
             self._idle += 1
 
     def _move(self, asked: Event, reply: Reply) -> None:
-        accepted = reply.is_positive
-        # RFC 4468 3.2: BURL LAST is an end of data.
-        kind = DataEnd if isinstance(asked, Burl) and asked.last else type(asked)
+        kind: type[object] = type(asked)
+        if isinstance(asked, Burl) and asked.last:
+            kind = DataEnd  # RFC 4468 3.2: it is an end of data
+
         self._move_to(next_state(self._state, kind, reply.reply_class))
-        if not accepted:
-            return
-        if isinstance(asked, Mail):
-            self._transaction = Transaction(asked)
-            self._messages += 1
-        elif isinstance(asked, Rcpt) and self._transaction:
-            self._transaction.recipients.append(asked)
-            if self._config.max_recipient_domains is not None:
-                self._domains.add(asked.forward_path.domain)
-        elif isinstance(asked, Data):
-            self._body = self._make_body()
-        elif isinstance(asked, Helo | Ehlo | Lhlo):
-            self._helo = asked
-            self._dialect = self._make_dialect()
-        elif isinstance(asked, Xclient):
-            vouched = bool(asked.attributes.get("LOGIN", self._vouched))
-            self._forget_client()
-            self._vouched = self._authenticated = vouched
-        elif isinstance(asked, Auth | AuthResponse) and reply.code == ReplyCode.AUTHENTICATION_SUCCEEDED:
-            self._authenticated = True
+        if reply.is_positive and kind in _ON_ACCEPTANCE:
+            _ON_ACCEPTANCE[kind](self, asked, reply)
+
+    def _open_transaction(self, mail: Mail, reply: Reply) -> None:
+        self._transaction = Transaction(mail)
+        self._messages += 1
+
+    def _add_recipient(self, rcpt: Rcpt, reply: Reply) -> None:
+        assert self._transaction, "RCPT is heard in a transaction only"
+        self._transaction.recipients.append(rcpt)
+        if self._config.max_recipient_domains is not None:
+            self._domains.add(rcpt.forward_path.domain)
+
+    def _open_body(self, data: Data, reply: Reply) -> None:
+        self._body = self._make_body()
+
+    def _greet(self, helo: Helo | Ehlo | Lhlo, reply: Reply) -> None:
+        self._helo = helo
+        self._dialect = self._make_dialect()
+
+    def _believe_proxy(self, xclient: Xclient, reply: Reply) -> None:
+        vouched = bool(xclient.attributes.get("LOGIN", self._vouched))
+        self._forget_client()
+        self._vouched = self._authenticated = vouched
+
+    def _authenticate(self, auth: Auth | AuthResponse, reply: Reply) -> None:
+        self._authenticated = reply.code == ReplyCode.AUTHENTICATION_SUCCEEDED
 
     def _move_to(self, state: State) -> None:
+        if state is self._state:
+            return
+
         self._state = state
         if state is State.CLOSED:
             self._close()
@@ -694,6 +726,48 @@ class Connection:
         self._state = State.CLOSED
         self._asked = None
         self._transaction = None
+        self._lines.clear()
 
 
 _IN_BODY: Final = frozenset({State.DATA, State.CHUNK, State.LAST_CHUNK})
+
+_HEAR: Final[Mapping[State, Callable[[Connection], Event | Signal]]] = {
+    **dict.fromkeys(State, Connection._hear_command),
+    State.CONNECTED: Connection._hear_connection,
+    **dict.fromkeys(_IN_BODY, Connection._hear_body),
+    State.AUTH: Connection._hear_response,
+    State.TLS: Connection._hear_handshake,
+    State.CLOSED: Connection._hear_close,
+}
+"""How the next event is found."""
+
+_OBJECTIONS: Final[Mapping[type[object], Callable[[Connection, Any], Reply | None]]] = {
+    Mail: Connection._objection_to_mail,
+    Rcpt: Connection._objection_to_rcpt,
+    Auth: Connection._objection_to_auth,
+    Burl: Connection._objection_to_burl,
+    Data: Connection._objection_to_data,
+    StartTls: Connection._objection_to_starttls,
+}
+"""What may stand against a command that is in sequence."""
+
+_ON_ACCEPTANCE: Final[Mapping[type[object], Callable[[Connection, Any, Reply], None]]] = {
+    Mail: Connection._open_transaction,
+    Rcpt: Connection._add_recipient,
+    Data: Connection._open_body,
+    Helo: Connection._greet,
+    Ehlo: Connection._greet,
+    Lhlo: Connection._greet,
+    Xclient: Connection._believe_proxy,
+    Auth: Connection._authenticate,
+    AuthResponse: Connection._authenticate,
+}
+"""What follows from a positive reply, besides the state."""
+
+_ENDS_OF_BODY: Final = frozenset({DataEnd, InvalidData})
+_OF_AUTH: Final = frozenset({Auth, AuthResponse, AuthCancel})
+_OF_PROGRESS: Final = frozenset({ConnectionOpened, Mail, Rcpt, Data, ChunkEnd, InvalidCommand})
+"""What does not count as idle."""
+
+_MAY_WAIT: Final = frozenset({Mail, Rcpt, Rset})
+"""RFC 2920 3.2: only the replies to these may wait for the replies to what follows."""

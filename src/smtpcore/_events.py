@@ -1,5 +1,6 @@
 """What a connection tells the program, commands apart."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final, TypeAlias
@@ -52,6 +53,19 @@ class DataLine:
 
     data: bytes
     """The octets."""
+
+
+def data_lines(lines: Iterable[bytes]) -> list[DataLine]:
+    """A `DataLine` for each of `lines`."""
+    # There is one for every line of every message, and the constructor of a frozen dataclass takes up to three times
+    # as long, because it sets its fields by way of `object`.
+    new, set_data = DataLine.__new__, DataLine.__dict__["data"].__set__
+    events = []
+    for data in lines:
+        event = new(DataLine)
+        set_data(event, data)
+        events.append(event)
+    return events
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,16 +4,16 @@
 # line of it that starts with a dot was given one more. A body may be empty, so the place behind the 354 counts as the
 # start of a line.
 #
-# Two facts make this fast. The search for the five octets of the end is one `find` for a whole block; and behind the
-# start of the body, an added dot is a dot behind CR LF, so that one `replace` removes them all. Only a suffix that may
-# be the beginning of the end has to wait for more input, at most four octets.
+# Behind the start of the body, the end and an added dot both begin with CR LF and a dot. So one search through a block
+# tells that there is neither, which is true of most; where it is not, one `find` looks for the end, and one `replace`
+# removes the dots. Only a suffix that may be the beginning of the end has to wait for more input, at most four octets.
+# That search also tells that each CR is followed by LF, which the check of the newlines need not find out again.
 #
 # What may be in a body is checked on the unstuffed blocks. Each check cuts the block at the first octet that it
 # refuses and so decides the same however the input was segmented: the earliest fault wins.
 
 import re
-from collections import deque
-from collections.abc import Iterable, Iterator
+from typing import Final
 
 from ._buffer import ReceiveBuffer
 from ._config import BareNewlines, Bodies, Config
@@ -23,6 +23,8 @@ _END = b"\r\n.\r\n"
 _EMPTY = b".\r\n"
 _BEGINNINGS_OF_END = tuple(_END[:size] for size in range(len(_END) - 1, 0, -1))
 
+_find_dot_or_bare_cr = re.compile(rb"\r(?!\n(?!\.))").search
+_find_bare_cr = re.compile(rb"\r(?!\n)").search
 _find_bare = re.compile(rb"\r(?!\n)|(?<!\r)\n").search
 _normalize = re.compile(rb"\r\n?|\n").sub
 
@@ -30,20 +32,24 @@ _normalize = re.compile(rb"\r\n?|\n").sub
 class DotFraming:
     """Finds the end of a body that was sent with DATA, and removes the dot-stuffing before it."""
 
-    __slots__ = ("_at_start", "ended")
+    __slots__ = ("_at_start", "ended", "is_paired")
 
     def __init__(self) -> None:
         self._at_start = True
         self.ended = False
+        self.is_paired = False
+        """Whether it is known that in the last run each CR was followed by LF."""
 
     def take(self, buffer: ReceiveBuffer) -> bytes:
         """Take the next run of the body, which is empty if there is not enough input or the body has `ended`."""
         if self._at_start and not self._start(buffer):
             return b""
 
-        end = buffer.find(_END)
+        self.is_paired = buffer.search(_find_dot_or_bare_cr) is None
+        end = -1 if self.is_paired else buffer.find(_END)
         if end < 0:
-            return self._unstuff(buffer.take_at_most(len(buffer) - self._undecided(buffer)))
+            run = buffer.take_at_most(len(buffer) - self._undecided(buffer))
+            return run if self.is_paired else self._unstuff(run)
 
         run = buffer.take_at_most(end + len(b"\r\n"))
         buffer.take_at_most(len(_EMPTY))
@@ -80,6 +86,9 @@ class ChunkFraming:
 
     __slots__ = ("_left",)
 
+    is_paired: Final = False
+    """Whether it is known that in the last run each CR was followed by LF."""
+
     def __init__(self, size: int) -> None:
         self._left = size
 
@@ -99,6 +108,9 @@ class PartFraming:
     """Passes on what the program has fetched for a BURL (RFC 4468), until it is told that this was all."""
 
     __slots__ = ("complete", "ended")
+
+    is_paired: Final = False
+    """Whether it is known that in the last run each CR was followed by LF."""
 
     def __init__(self) -> None:
         self.complete = False
@@ -124,30 +136,35 @@ class BodyCheck:
         self._room = config.max_message_size
         self.fault: Reply | None = None
 
-    def pass_on(self, run: bytes) -> bytes:
-        """The part of `run` before the first fault. A CR at its end is held back until the next octet is known."""
+    def pass_on(self, run: bytes, *, is_paired: bool = False) -> bytes:
+        """The part of `run` before the first fault. A CR at its end is held back until the next octet is known.
+
+        `is_paired` tells that in `run` each CR is known to be followed by LF.
+        """
         if self.fault:
             return b""
 
         run = self._held + run
         self._held = b"\r" if run.endswith(b"\r") else b""
-        return self._check(run[:-1] if self._held else run)
+        return self._check(run[:-1] if self._held else run, is_paired=is_paired)
 
     def finish(self) -> bytes:
         """What was held back, at the end of the body."""
         held, self._held = self._held, b""
-        return self._check(held) if held and not self.fault else b""
+        return self._check(held, is_paired=False) if held and not self.fault else b""
 
-    def _check(self, run: bytes) -> bytes:
+    def _check(self, run: bytes, *, is_paired: bool) -> bytes:
         # RFC 3030 section 3: a binary body need not have lines.
         if self._text:
-            run = self._check_newlines(run)
+            run = self._check_newlines(run, is_paired=is_paired)
             run = self._check_lines(run)
 
         return self._check_size(run)
 
-    def _check_newlines(self, run: bytes) -> bytes:
-        if self._bare_newlines is BareNewlines.ACCEPT or run.count(b"\r") == run.count(b"\n") == run.count(b"\r\n"):
+    def _check_newlines(self, run: bytes, *, is_paired: bool) -> bytes:
+        if self._bare_newlines is BareNewlines.ACCEPT:
+            return run
+        if (is_paired or _find_bare_cr(run) is None) and run.count(b"\r") == run.count(b"\n"):
             return run
 
         if self._bare_newlines is BareNewlines.NORMALIZE:
@@ -189,33 +206,74 @@ class BodyCheck:
         return run
 
 
+class LineSplitter:
+    """Cuts runs into lines, each with its CR LF; and those of a binary body, which need not have any, into pieces."""
+
+    __slots__ = ("_binary", "_has_bare_newlines", "_longest", "_partial", "_partial_size")
+
+    def __init__(self, config: Config, *, binary: bool) -> None:
+        self._binary = binary
+        self._has_bare_newlines = binary or config.bare_newlines is BareNewlines.ACCEPT
+        self._longest = config.max_text_line
+        self._partial: list[bytes] = []
+        self._partial_size = 0
+
+    def split(self, run: bytes) -> list[bytes]:
+        """The lines that are complete now."""
+        lines = _split_at_crlf(run) if self._has_bare_newlines else run.splitlines(keepends=True)
+        if lines and self._partial and lines[0].endswith(b"\r\n"):
+            lines[0] = self._take_partial() + lines[0]
+        if lines and not lines[-1].endswith(b"\r\n"):
+            self._partial.append(lines.pop())
+            self._partial_size += len(self._partial[-1])
+
+        return self._cut(lines) if self._binary else lines
+
+    def finish(self) -> list[bytes]:
+        """What is left at the end of the body: only one that was sent with BDAT may end in the middle of a line."""
+        return [self._take_partial()] if self._partial else []
+
+    def _take_partial(self) -> bytes:
+        partial = b"".join(self._partial)
+        self._partial.clear()
+        self._partial_size = 0
+        return partial
+
+    def _cut(self, lines: list[bytes]) -> list[bytes]:
+        # Else a line without end would have to be held whole.
+        if self._partial_size > self._longest:
+            lines.append(self._take_partial())
+
+        pieces = [piece for line in lines for piece in self._pieces(line)]
+        if pieces and not pieces[-1].endswith(b"\r\n"):
+            self._partial.append(pieces.pop())
+            self._partial_size = len(self._partial[-1])
+
+        return pieces
+
+    def _pieces(self, line: bytes) -> list[bytes]:
+        # The CR LF does not count, so that it stays with the end of its line.
+        cuts = range(self._longest, len(line.removesuffix(b"\r\n")), self._longest)
+        return [line[start:end] for start, end in zip((0, *cuts), (*cuts, len(line)), strict=True)]
+
+
+def _split_at_crlf(run: bytes) -> list[bytes]:
+    *lines, rest = run.split(b"\r\n")
+    return [line + b"\r\n" for line in lines] + [rest] * bool(rest)
+
+
 class Body:
     """A body on its way from the buffer to the program, in the form that the configuration asks for."""
 
-    __slots__ = (
-        "_check",
-        "_finished",
-        "_framing",
-        "_last",
-        "_lines",
-        "_longest",
-        "_partial",
-        "_partial_size",
-        "_splits",
-        "_text",
-    )
+    __slots__ = ("_check", "_framing", "_last", "_splitter", "ended")
 
     def __init__(self, config: Config, *, binary: bool = False) -> None:
         self._framing: DotFraming | ChunkFraming | PartFraming = DotFraming()
         self._last = True
-        self._finished = False
         self._check = BodyCheck(config, binary=binary)
-        self._splits = config.bodies is Bodies.LINES
-        self._text = not binary
-        self._longest = config.max_text_line
-        self._lines: deque[bytes] = deque()
-        self._partial: list[bytes] = []
-        self._partial_size = 0
+        self._splitter = LineSplitter(config, binary=binary) if config.bodies is Bodies.LINES else None
+        self.ended = False
+        """Whether the end of the body, or of its chunk, was found."""
 
     def begin_chunk(self, size: int, *, last: bool) -> None:
         """Go on with a chunk of `size` octets, where the body is sent with BDAT."""
@@ -238,67 +296,31 @@ class Body:
     def _begin(self, framing: ChunkFraming | PartFraming, *, last: bool) -> None:
         self._framing = framing
         self._last = last
-        self._finished = False
-
-    @property
-    def ended(self) -> bool:
-        """Whether the end of the body, or of its chunk, was found and everything before it handed out."""
-        return self._finished and not self._lines
+        self.ended = False
 
     @property
     def fault(self) -> Reply | None:
         """The answer to a body that cannot be accepted."""
         return self._check.fault
 
-    def take(self, buffer: ReceiveBuffer) -> bytes:
-        """Take the next line or run, which is empty if there is not enough input or the body has `ended`."""
-        while not self._lines and not self._finished:
+    def take(self, buffer: ReceiveBuffer) -> list[bytes]:
+        """Take the next lines, or the next run: none if there is not enough input, or if the body has `ended`."""
+        pieces: list[bytes] = []
+        while not pieces and not self.ended:
             run = self._framing.take(buffer)
-            self._finished = self._framing.ended
-            if not run and not self._finished:
+            self.ended = self._framing.ended
+            if not run and not self.ended:
                 break
 
-            passed = self._check.pass_on(run)
-            if self._finished and self._last:
+            passed = self._check.pass_on(run, is_paired=self._framing.is_paired)
+            if self.ended and self._last:
                 passed += self._check.finish()
-            if self._splits:
-                self._split(passed)
-            elif passed:
-                return passed
 
-        return self._lines.popleft() if self._lines else b""
+            pieces = self._split(passed) if self._splitter else [passed] * bool(passed)
 
-    def _split(self, run: bytes) -> None:
-        *complete, partial = run.split(b"\r\n")
-        if complete:
-            complete[0] = self._take_partial() + complete[0]
-            self._lines.extend([line + b"\r\n" for line in complete] if self._text else self._pieces(complete))
-        if partial:
-            self._partial.append(partial)
-            self._partial_size += len(partial)
-        if self._partial_size > self._longest:
-            *pieces, last = self._cut(self._take_partial())
-            self._lines.extend(pieces)
-            self._partial.append(last)
-            self._partial_size = len(last)
+        return pieces
 
-        # Only a body that was sent with BDAT may end in the middle of a line.
-        if self._partial and self._finished and self._last and not self.fault:
-            self._lines.append(self._take_partial())
-
-    def _take_partial(self) -> bytes:
-        partial = b"".join(self._partial)
-        self._partial.clear()
-        self._partial_size = 0
-        return partial
-
-    # A binary body need not have lines: what exceeds one is cut, or it would have to be held whole.
-
-    def _pieces(self, lines: Iterable[bytes]) -> Iterator[bytes]:
-        for line in lines:
-            *pieces, last = self._cut(line)
-            yield from pieces
-            yield last + b"\r\n"
-
-    def _cut(self, line: bytes) -> list[bytes]:
-        return [line[start : start + self._longest] for start in range(0, len(line) or 1, self._longest)]
+    def _split(self, run: bytes) -> list[bytes]:
+        assert self._splitter, "bodies are asked for in lines"
+        lines = self._splitter.split(run)
+        return lines + self._splitter.finish() if self.ended and self._last and not self.fault else lines

@@ -75,6 +75,9 @@ def _parse_ipv6(text: str) -> IPv6Address:
 
 def is_encodable(text: str) -> bool:
     """Whether `text` has a form in UTF-8: half of a surrogate pair has none."""
+    if text.isascii():
+        return True
+
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -64,6 +64,8 @@ class ReplyCode(IntEnum):
 class ReplyClass(Enum):
     """What a reply does to the dialogue: its first digit says so (RFC 5321 4.2.1), but for two codes."""
 
+    __hash__ = object.__hash__  # Enum's own is slower, and each reply asks several tables
+
     COMPLETION = 2
     INTERMEDIATE = 3
     TRANSIENT = 4
@@ -89,7 +91,7 @@ class Reply:
     Raises `LocalProtocolError` for what RFC 5321 4.2 does not allow, such as a line break inside a line.
     """
 
-    __slots__ = ("_code", "_enhanced", "_lines")
+    __slots__ = ("_code", "_encoded", "_enhanced", "_lines", "_reply_class")
     __match_args__ = ("code", "lines", "enhanced")
 
     def __init__(self, code: int, *lines: str, enhanced: str | None = None) -> None:
@@ -100,6 +102,8 @@ class Reply:
         self._code = int(code)
         self._lines = lines or ("",)
         self._enhanced = enhanced
+        self._reply_class = _CLASS_OF_CODE[self._code]
+        self._encoded: bytes | None = None
 
     @property
     def code(self) -> int:
@@ -119,7 +123,7 @@ class Reply:
     @property
     def reply_class(self) -> ReplyClass:
         """What this reply does to the dialogue."""
-        return _CLASS_OF_CODE[self._code]
+        return self._reply_class
 
     @property
     def is_positive(self) -> bool:
@@ -128,6 +132,12 @@ class Reply:
 
     def encode(self) -> bytes:
         """The octets for the wire, CR LF included."""
+        if self._encoded is None:  # most servers send the same few replies again and again
+            self._encoded = self._encode()
+
+        return self._encoded
+
+    def _encode(self) -> bytes:
         prefix = f"{self._enhanced} " if self._enhanced else ""
         *first, last = self._lines
         lines = [f"{self._code}-{prefix}{line}\r\n" for line in first]
@@ -172,7 +182,7 @@ def _check_code(code: int, enhanced: str | None) -> None:
 
 def _check_text(line: str, longest: int) -> None:
     # RFC 5321 4.2; whether text beyond ASCII may be sent is for the connection to know (RFC 6531 3.7.4).
-    if find_control(line) or not is_encodable(line):
+    if (not line.isprintable() and find_control(line)) or not is_encodable(line):
         raise LocalProtocolError(f"reply line {line!r} has control characters: give each line as its own argument")
-    if len(line.encode()) > longest:
+    if len(line) * 4 > longest and len(line.encode()) > longest:
         raise LocalProtocolError(f"reply line {line[:40]!r}... exceeds {longest} octets: give it as several lines")

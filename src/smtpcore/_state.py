@@ -61,6 +61,8 @@ from ._replies import ReplyClass
 class State(Enum):
     """Where the dialogue stands."""
 
+    __hash__ = object.__hash__  # Enum's own is slower, and several tables are asked for each command
+
     CONNECTED = auto()
     """The greeting is owed."""
     GREETED = auto()
