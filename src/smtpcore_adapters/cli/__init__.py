@@ -6,6 +6,7 @@ import click
 
 from smtpcore import __version__
 
+from .check import check
 from .serve import serve
 
 
@@ -19,6 +20,7 @@ def cli(context: click.Context) -> None:
 
 
 cli.add_command(serve)
+cli.add_command(check)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,112 @@
+"""Whether replies look as they should."""
+
+import re
+
+from ._findings import Failed, Inconclusive, NotApplicable, Severity
+from ._probe import Check, Probe, Stage, check
+from ._wire import NoReply, Seen, Wire, printable
+
+_match_domain = re.compile(
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[!-Z^-~]+\])"
+).fullmatch
+_match_keyword = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*(?: +[!-~]+)* *").fullmatch
+_match_enhanced = re.compile(r"([245])\.[0-9]{1,3}\.[0-9]{1,3}(?: |$)").match
+
+_MAX_REPLY_LINE = 512
+
+
+def _sample(probe: Probe) -> list[tuple[str, Seen]]:
+    # One of each kind: greeting, hello, success, failure, goodbye.
+    wire = probe.at(Stage.READY)
+    target = probe.target
+    fresh = Wire(target)
+    try:
+        sample = [("", fresh.reply()), (target.hello, fresh.greet())]
+    except NoReply as exc:
+        raise Inconclusive(str(exc)) from exc
+    finally:
+        fresh.close()
+
+    lines = ["NOOP", "RSET", "XSMTPCORECHECK", probe.mail, probe.rcpt, probe.mail, "RSET", probe.rcpt, "QUIT"]
+    return sample + [(line, wire.ask(line)) for line in lines]
+
+
+@check("reply-line-ends", "Each line of a reply ends in CR LF", "RFC 5321 2.3.8", "CR LF, and no other CR or LF")
+def _line_ends(probe: Probe) -> None:
+    for _, seen in _sample(probe):
+        for line in seen.lines:
+            if not line.endswith(b"\r\n") or b"\r" in line[:-2]:
+                raise Failed(f"this line does not end as it should: {printable(line)}")
+
+
+@check("reply-length", "No line of a reply is longer than 512 octets", "RFC 5321 4.5.3.1.5", "at most 512 octets")
+def _length(probe: Probe) -> None:
+    for _, seen in _sample(probe):
+        longest = max(map(len, seen.lines))
+        if longest > _MAX_REPLY_LINE:
+            raise Failed(f"a line has {longest} octets")
+
+
+@check(
+    "reply-form", "A reply has one code in all of its lines", "RFC 5321 4.2", "three digits, 2yz to 5yz, on each line"
+)
+def _form(probe: Probe) -> None:
+    for _, seen in _sample(probe):
+        codes = {line[:3] for line in seen.lines}
+        if len(codes) > 1 or re.fullmatch(rb"[2-5][0-5][0-9]", seen.lines[0][:3]) is None:
+            raise Failed(f"this is malformed: {seen}")
+        if any(line[3:4] not in b" -\r\n" for line in seen.lines):
+            raise Failed(f"neither a space nor a hyphen follows the code: {seen}")
+
+
+@check(
+    "reply-names-host",
+    "The greeting, and the reply to EHLO, begin with the host's name",
+    "RFC 5321 4.2",
+    "a domain or an address literal as the first word",
+    severity=Severity.WARNING,
+)
+def _names_host(probe: Probe) -> None:
+    for line, seen in _sample(probe)[:2]:
+        word = seen.texts[0].partition(" ")[0]
+        if _match_domain(word) is None:
+            raise Failed(f"the {'reply to ' + line if line else 'greeting'} begins with {word!r}")
+
+
+@check(
+    "reply-keywords",
+    "The reply to EHLO lists well-formed keywords, each once",
+    "RFC 5321 4.1.1.1",
+    "a keyword of letters, digits and hyphens on each line",
+)
+def _keywords(probe: Probe) -> None:
+    _, seen = _sample(probe)[1]
+    for text in seen.texts[1:]:
+        if _match_keyword(text) is None:
+            raise Failed(f"this is no keyword: {text!r}")
+
+    keywords = [text.upper().split(" ")[0] for text in seen.texts[1:]]
+    if len(set(keywords)) < len(keywords):
+        raise Failed(f"a keyword is listed twice: {' '.join(keywords)}")
+
+
+@check(
+    "reply-enhanced",
+    "Each reply has an enhanced status code of its own class, where they are offered",
+    "RFC 2034 4",
+    "x.y.z behind each 2yz, 4yz and 5yz but those to the connection and to EHLO",
+)
+def _enhanced(probe: Probe) -> None:
+    sample = _sample(probe)
+    _, hello = sample[1]
+    if "ENHANCEDSTATUSCODES" not in map(str.upper, hello.texts):
+        raise NotApplicable("ENHANCEDSTATUSCODES is not offered")
+
+    for line, seen in sample[2:]:
+        for text in seen.texts:
+            match = _match_enhanced(text)
+            if match is None or match[1] != str(seen.code)[0]:
+                raise Failed(f"{line} was answered {seen}")
+
+
+REPLIES: tuple[Check, ...] = (_line_ends, _length, _form, _names_host, _keywords, _enhanced)

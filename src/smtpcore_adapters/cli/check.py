@@ -1,0 +1,156 @@
+"""`smtpcore check`: whether a server does what the RFCs ask of it."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from smtpcore import LocalProtocolError, Mailbox
+
+from ..checking import CannotCheck, Check, Finding, Outcome, Severity, Target, choose, run_checks
+
+_STYLES = {
+    Outcome.PASS: "green",
+    Outcome.FAIL: "bold red",
+    Outcome.NOT_APPLICABLE: "dim",
+    Outcome.INCONCLUSIVE: "yellow",
+}
+
+
+@click.command()
+@click.argument("server", metavar="HOST[:PORT]", default="")
+@click.option("--to", "recipient", metavar="ADDRESS", help="Who gets the test messages, some forty of them.")
+@click.option("--from", "sender", metavar="ADDRESS", default="check@smtpcore-check.example", show_default=True)
+@click.option("--tls", type=click.Choice(["none", "starttls", "implicit"]), default="none", show_default=True)
+@click.option("--insecure", is_flag=True, help="Take any certificate.")
+@click.option("--auth", metavar="USER:PASSWORD", help="Log in first, with AUTH PLAIN under TLS.")
+@click.option("--lmtp", is_flag=True, help="The server speaks LMTP.")
+@click.option("--only", multiple=True, metavar="ID", help="Make this check, or those whose names begin so. Repeatable.")
+@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True, metavar="SECONDS")
+@click.option("--list", "lists", is_flag=True, help="List the checks, and make none.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def check(**options: Any) -> int:
+    """Check whether a server does what the RFCs ask of it, and whether it is safe.
+
+    Only check a server that is yours, or whose owner agrees: it gets lines that are wrong on purpose.
+    The exit status is 1 where it has a fault, and 2 where it cannot be checked. PORT is 25 by default.
+    """
+    try:
+        checks = choose(options["only"])
+    except ValueError as exc:
+        raise click.UsageError(f"{exc}: see --list") from exc
+
+    if options["lists"]:
+        _list(checks)
+        return 0
+
+    target = _target(options)
+    try:
+        findings = list(_shown(run_checks(target, checks), as_json=options["as_json"]))
+    except CannotCheck as exc:
+        raise click.ClickException(f"cannot check {exc}") from exc
+
+    if options["as_json"]:
+        click.echo(json.dumps(_report(target, findings), indent=2))
+    else:
+        click.echo(_summary(findings))
+
+    return int(any(finding.is_fault for finding in findings))
+
+
+def _list(checks: Sequence[Check]) -> None:
+    for each in checks:
+        click.echo(f"{each.id}  {each.severity.value}  {each.title} ({each.section})")
+
+
+# The target
+
+
+def _target(options: dict[str, Any]) -> Target:
+    host, port = _address(options["server"])
+    if not options["recipient"]:
+        raise click.UsageError("say who gets the test messages: --to ADDRESS")
+
+    for name in ("sender", "recipient"):
+        try:
+            Mailbox(options[name])
+        except LocalProtocolError as exc:
+            raise click.UsageError(str(exc)) from exc
+
+    user, colon, password = (options["auth"] or "").partition(":")
+    if options["auth"] and not (user and colon):
+        raise click.UsageError("--auth takes USER:PASSWORD")
+    if options["auth"] and options["tls"] == "none":
+        raise click.UsageError("--auth would show the password to everyone on the way: use --tls too")
+
+    return Target(
+        host=host,
+        port=port,
+        sender=options["sender"],
+        recipient=options["recipient"],
+        tls=options["tls"],
+        insecure=options["insecure"],
+        user=user,
+        password=password,
+        lmtp=options["lmtp"],
+        timeout=options["timeout"],
+    )
+
+
+def _address(server: str) -> tuple[str, int]:
+    host, _, port = server.rpartition(":") if server.count(":") == 1 or "]:" in server else (server, "", "25")
+    if not port.isdecimal() or not 0 < int(port) < 65_536 or not host:
+        raise click.UsageError(f"{server!r} is not HOST:PORT")
+
+    return host.strip("[]"), int(port)
+
+
+# What is shown
+
+
+def _shown(findings: Iterable[Finding], *, as_json: bool) -> Iterator[Finding]:
+    console = Console(highlight=False, soft_wrap=True)
+    for finding in findings:
+        if not as_json:
+            _show(console, finding)
+
+        yield finding
+
+
+def _show(console: Console, finding: Finding) -> None:
+    outcome = finding.outcome
+    line = Text(f"{outcome.value.upper():15}", style=_STYLES[outcome])
+    line.append(f"{finding.id}: {finding.title}", style="default")
+    if outcome is not Outcome.PASS:
+        line.append(f" ({finding.severity.value}, {finding.section})")
+
+    console.print(line)
+    if outcome is Outcome.FAIL:
+        for name, text in (("sent", finding.sent), ("expected", finding.expected), ("seen", finding.seen)):
+            console.print(Text(f"{name + ':':>15} ", style="dim").append(text.replace("\n", f"\n{'':16}")))
+    if finding.note:
+        console.print(Text(f"{'':16}{finding.note}", style="dim"))
+
+
+def _summary(findings: Sequence[Finding]) -> str:
+    outcomes = Counter(finding.outcome for finding in findings)
+    failed = Counter(finding.severity for finding in findings if finding.outcome is Outcome.FAIL)
+    counts = [f"{outcomes[outcome]} {outcome.value}" for outcome in Outcome]
+    return f"{', '.join(counts)}; failed: {', '.join(f'{failed[each]} {each.value}' for each in Severity)}"
+
+
+def _report(target: Target, findings: Sequence[Finding]) -> dict[str, object]:
+    return {
+        "host": target.host,
+        "port": target.port,
+        "faults": sum(finding.is_fault for finding in findings),
+        "findings": [
+            {**asdict(finding), "severity": finding.severity.value, "outcome": finding.outcome.value}
+            for finding in findings
+        ],
+    }

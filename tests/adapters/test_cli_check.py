@@ -1,0 +1,112 @@
+"""`smtpcore check` says what it has found, and its exit status tells whether that is good."""
+
+import json
+from typing import Any
+
+import pytest
+
+from smtpcore_adapters.checking import CHECKS
+from smtpcore_adapters.cli import main
+from smtpcore_adapters.users import Users
+from tests.adapters.fakes import Store, accepting
+from tests.adapters.harness import running
+from tests.adapters.wrong import CONTEXT, scripted, serving
+
+TO = ("--to", "b@s.example", "--timeout", "5")
+
+
+def test_a_good_server_passes(capsys: pytest.CaptureFixture[str]) -> None:
+    with running("asyncio", accepting(Store())) as server:
+        status = main(["check", str(server.server.address), *TO, "--only", "seq", "--only", "size-exact"])
+
+    output = capsys.readouterr().out
+    assert status == 0
+    assert "PASS           seq-rset: RSET gives a transaction up\n" in output
+    assert "NOT APPLICABLE size-exact: " in output
+    assert output.splitlines()[-1].endswith("failed: 0 security, 0 fault, 0 warning")
+
+
+def test_a_fault_is_explained_and_gives_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(scripted({"XSMTPCORECHECK": "250-fine\r\n250 [red]fine\r\n"})) as address:
+        assert main(["check", str(address), *TO, "--only", "verb-unknown"]) == 1
+
+    assert capsys.readouterr().out.splitlines() == [
+        "FAIL           verb-unknown: An unknown verb is refused (fault, RFC 5321 4.2.4)",
+        "          sent: XSMTPCORECHECK\\r\\n",
+        "      expected: 5yz",
+        "          seen: 250-fine / 250 [red]fine",
+        "                answered 250-fine / 250 [red]fine",
+        "0 pass, 1 fail, 0 not applicable, 0 inconclusive; failed: 0 security, 1 fault, 0 warning",
+    ]
+
+
+def test_a_warning_leaves_the_status_at_0(capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(scripted({})) as address:
+        assert main(["check", str(address), *TO, "--only", "seq-mail-first"]) == 0
+
+    assert "1 warning" in capsys.readouterr().out
+
+
+def test_the_report_as_JSON_has_all_of_a_finding(capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(scripted({})) as address:
+        assert main(["check", str(address), *TO, "--json", "--only", "verb-unknown", "--only", "verb-case"]) == 1
+
+    report: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert (report["host"], report["port"], report["faults"]) == ("127.0.0.1", address.port, 1)
+    assert [(finding["id"], finding["outcome"]) for finding in report["findings"]] == [
+        ("verb-unknown", "fail"),
+        ("verb-case", "pass"),
+    ]
+    assert report["findings"][0] == {
+        "id": "verb-unknown",
+        "title": "An unknown verb is refused",
+        "severity": "fault",
+        "section": "RFC 5321 4.2.4",
+        "outcome": "fail",
+        "expected": "5yz",
+        "sent": "XSMTPCORECHECK\\r\\n",
+        "seen": "250 s.example",
+        "note": "answered 250 s.example",
+    }
+
+
+def test_TLS_and_a_login_are_as_the_options_say(capsys: pytest.CaptureFixture[str]) -> None:
+    app = accepting(Store())
+    app.include(Users({"tim": "se:cret"}))
+    options = ["--tls", "starttls", "--insecure", "--auth", "tim:se:cret", "--only", "auth-twice"]
+    with running("asyncio", app, tls=CONTEXT) as server:
+        assert main(["check", str(server.server.address), *TO, *options]) == 0
+
+    assert "PASS           auth-twice" in capsys.readouterr().out
+
+
+def test_all_checks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--list"]) == 0
+
+    assert [line.partition(" ")[0] for line in capsys.readouterr().out.splitlines()] == [check.id for check in CHECKS]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["127.0.0.1:1", *TO], "cannot check 127.0.0.1 port 1: "),
+        (["[::1]:1", *TO], "cannot check ::1 port 1: "),
+        (["::1"], "say who gets the test messages: --to ADDRESS"),
+        (["", *TO], "'' is not HOST:PORT"),
+        (["s.example:smtp", *TO], "'s.example:smtp' is not HOST:PORT"),
+        (["s.example:99999", *TO], "'s.example:99999' is not HOST:PORT"),
+        (["s.example"], "say who gets the test messages: --to ADDRESS"),
+        (["s.example", "--to", "b"], "'b' is not a mailbox"),
+        (["s.example", *TO, "--from", "a@"], "'a@' is not a mailbox"),
+        (["s.example", *TO, "--auth", "tim", "--tls", "starttls"], "--auth takes USER:PASSWORD"),
+        (["s.example", *TO, "--auth", "tim:x"], "--auth would show the password to everyone on the way"),
+        (["s.example", *TO, "--only", "nothing"], "there is no check 'nothing': see --list"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], why: str
+) -> None:
+    assert main(["check", *arguments]) == 2
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"smtpcore: {why}")
