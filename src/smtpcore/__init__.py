@@ -29,7 +29,9 @@ Bytes go in, typed events come out; the program answers with replies, and bytes 
 """
 
 from ._addresses import Mailbox, Path
+from ._capabilities import HoldLimits, SessionLimits
 from ._catalogue import EXTENSIONS
+from ._client import ClientConnection
 from ._commands import (
     Attributes,
     Auth,
@@ -53,15 +55,17 @@ from ._commands import (
     Xclient,
     Xforward,
 )
-from ._config import OFF_BY_DEFAULT, BareNewlines, Bodies, Config
-from ._connection import Connection, Transaction
+from ._config import OFF_BY_DEFAULT, BareNewlines, Bodies, ClientConfig, Config
+from ._connection import Connection
 from ._errors import LocalProtocolError, ProtocolError, RemoteProtocolError
 from ._events import (
     NEED_DATA,
     PAUSED,
+    Answered,
     AuthCancel,
     AuthResponse,
     ChunkEnd,
+    ClientEvent,
     ConnectionClosed,
     ConnectionOpened,
     DataChunk,
@@ -70,6 +74,8 @@ from ._events import (
     Event,
     InvalidCommand,
     InvalidData,
+    Question,
+    Request,
     Signal,
     UnknownCommand,
 )
@@ -77,6 +83,7 @@ from ._extensions import Extension, Parameter
 from ._params import Params
 from ._replies import Challenge, Reply, ReplyClass, ReplyCode
 from ._state import State, Wait
+from ._transaction import Transaction
 from .parameters import (
     BodyType,
     ByMode,
@@ -99,6 +106,7 @@ __all__ = [
     "NEED_DATA",
     "OFF_BY_DEFAULT",
     "PAUSED",
+    "Answered",
     "Attributes",
     "Auth",
     "AuthCancel",
@@ -111,6 +119,9 @@ __all__ = [
     "ByMode",
     "Challenge",
     "ChunkEnd",
+    "ClientConfig",
+    "ClientConnection",
+    "ClientEvent",
     "Command",
     "Config",
     "Connection",
@@ -129,6 +140,7 @@ __all__ = [
     "Extension",
     "Helo",
     "Help",
+    "HoldLimits",
     "InvalidCommand",
     "InvalidData",
     "Lhlo",
@@ -143,14 +155,17 @@ __all__ = [
     "Params",
     "Path",
     "ProtocolError",
+    "Question",
     "Quit",
     "Rcpt",
     "RemoteProtocolError",
     "Reply",
     "ReplyClass",
     "ReplyCode",
+    "Request",
     "Ret",
     "Rset",
+    "SessionLimits",
     "Signal",
     "StartTls",
     "State",

@@ -3,13 +3,15 @@
 # RFC 5321 4.1.1, one class for each verb. A command is a value that was checked when it was made. Which commands may
 # be said at a given point of the dialogue is not known here, nor which parameters are offered.
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ._addresses import Path
+from ._base64 import encode_base64
 from ._errors import LocalProtocolError
-from ._grammar import find_control, is_domain, is_encodable, match_atom, match_domain, match_mechanism
+from ._grammar import find_control, is_domain, is_encodable, match_atom, match_domain, match_mechanism, unquote
 from ._params import NO_PARAMS, Params
 from .parameters import encode_xtext
 
@@ -17,6 +19,9 @@ XCLIENT_ATTRIBUTES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADD
 XFORWARD_ATTRIBUTES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE")
 UNAVAILABLE = "[UNAVAILABLE]"
 UNKNOWN_ATTRIBUTES = frozenset({UNAVAILABLE, "[TEMPUNAVAIL]"})
+
+_SPECIAL = re.compile(r'["\\]')
+_match_flagged = re.compile(r".* SMTPUTF8", re.IGNORECASE | re.DOTALL).fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,10 @@ class Command:
 
     def __str__(self) -> str:
         return self.verb
+
+    def encode(self) -> bytes:
+        """The octets for the wire, CR LF included. Raises `LocalProtocolError` if a parameter cannot be sent."""
+        return f"{self}\r\n".encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +175,14 @@ class Auth(Command):
     def __str__(self) -> str:
         return f"AUTH {self.mechanism}{'' if self.initial_response is None else ' ***'}"
 
+    def encode(self) -> bytes:
+        """The octets for the wire, CR LF and the response included."""
+        if self.initial_response is None:
+            return f"AUTH {self.mechanism}\r\n".encode()
+
+        # RFC 4954 section 4: an empty initial response is written as "=", to tell it from none.
+        return f"AUTH {self.mechanism} {encode_base64(self.initial_response) or '='}\r\n".encode()
+
 
 @dataclass(frozen=True, slots=True)
 class Rset(Command):
@@ -194,11 +211,23 @@ class _WithArgument(Command):
     """What follows the verb; the quoting of a quoted string is resolved (RFC 5321 4.1.2)."""
 
     def __post_init__(self) -> None:
-        if find_control(self.argument):
+        if find_control(self.argument) or not is_encodable(self.argument):
             raise LocalProtocolError(f"argument {self.argument!r} has control characters")
 
     def __str__(self) -> str:
         return f"{self.verb} {self.argument}".rstrip()
+
+    def encode(self) -> bytes:
+        """The octets for the wire, CR LF included; the argument is quoted if it would be read as another one."""
+        return f"{self.verb} {_quote(self.argument)}".rstrip().encode() + b"\r\n"
+
+
+def _quote(text: str) -> str:
+    # RFC 5321 4.1.2: a string that is no atom should be quoted. Few servers know, so it is done where it matters only.
+    if unquote(text) == text.strip() == text and not _match_flagged(text):
+        return text
+
+    return '"' + _SPECIAL.sub(r"\\\g<0>", text) + '"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,11 +339,15 @@ class _Lookup(_WithArgument):
     """Whether the reply may contain UTF-8 (RFC 6531 3.7.4.2)."""
 
     def __post_init__(self) -> None:
-        if not self.argument or find_control(self.argument):
+        if not self.argument or find_control(self.argument) or not is_encodable(self.argument):
             raise LocalProtocolError(f"{self.argument!r} is not the name of a user or of a list")
 
     def __str__(self) -> str:
         return f"{self.verb} {self.argument}{' SMTPUTF8' if self.smtputf8 else ''}"
+
+    def encode(self) -> bytes:
+        """The octets for the wire, CR LF included; the name is quoted if it would be read as another one."""
+        return f"{self.verb} {_quote(self.argument)}{' SMTPUTF8' if self.smtputf8 else ''}\r\n".encode()
 
 
 @dataclass(frozen=True, slots=True)

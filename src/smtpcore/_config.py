@@ -9,8 +9,10 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 
 from ._errors import LocalProtocolError
+from ._grammar import is_domain
 
 MIN_COMMAND_LINE = 512  # RFC 5321 4.5.3.1.4, CRLF included
+MIN_REPLY_LINE = 512  # RFC 5321 4.5.3.1.5, CRLF included
 MIN_TEXT_LINE = 1000  # RFC 5321 4.5.3.1.6, CRLF included
 MIN_MESSAGE_SIZE = 65_536  # RFC 5321 4.5.3.1.7
 MIN_RECIPIENTS = 100  # RFC 5321 4.5.3.1.8
@@ -146,18 +148,18 @@ class Config:
             if not set(mechanism) <= _MECHANISM or not mechanism:
                 raise LocalProtocolError(f"{mechanism!r} is not the name of a SASL mechanism: use capitals")
 
-        self._demand("max_command_line", self.max_command_line, MIN_COMMAND_LINE)
-        self._demand("max_text_line", self.max_text_line, MIN_TEXT_LINE)
-        self._demand("max_message_size", self.max_message_size, MIN_MESSAGE_SIZE)
-        self._demand("max_recipients", self.max_recipients, MIN_RECIPIENTS)
-        self._demand("max_errors", self.max_errors, 1)
-        self._demand("max_idle_commands", self.max_idle_commands, 1)
-        self._demand("max_auth_failures", self.max_auth_failures, 1)
+        _demand("max_command_line", self.max_command_line, MIN_COMMAND_LINE)
+        _demand("max_text_line", self.max_text_line, MIN_TEXT_LINE)
+        _demand("max_message_size", self.max_message_size, MIN_MESSAGE_SIZE)
+        _demand("max_recipients", self.max_recipients, MIN_RECIPIENTS)
+        _demand("max_errors", self.max_errors, 1)
+        _demand("max_idle_commands", self.max_idle_commands, 1)
+        _demand("max_auth_failures", self.max_auth_failures, 1)
 
-        self._demand("max_recipient_domains", self.max_recipient_domains, 1)
-        self._demand("max_messages", self.max_messages, 1)
-        self._demand("min_by_time", self.min_by_time, 1)
-        self._demand("max_hold_for", self.max_hold_for, 1)
+        _demand("max_recipient_domains", self.max_recipient_domains, 1)
+        _demand("max_messages", self.max_messages, 1)
+        _demand("min_by_time", self.min_by_time, 1)
+        _demand("max_hold_for", self.max_hold_for, 1)
         self._check_arguments()
 
     def _check_arguments(self) -> None:
@@ -174,7 +176,53 @@ class Config:
         if len(",".join(self.solicitation_classes)) > MAX_CLASSES:
             raise LocalProtocolError(f"solicitation_classes has more than {MAX_CLASSES} characters")
 
-    @staticmethod
-    def _demand(name: str, value: int | None, least: int) -> None:
-        if value is not None and value < least:
-            raise LocalProtocolError(f"{name} is {value}, but must be at least {least}")
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientConfig:
+    """How one client's connections behave.
+
+    Raises `LocalProtocolError` for a host name that is neither a domain nor an address literal, and for a limit below
+    its RFC minimum.
+    """
+
+    hostname: str
+    """The fully qualified domain, or address literal in brackets, by which the client names itself."""
+    lmtp: bool = False
+    """Whether LMTP is spoken: LHLO, and a reply for each recipient behind the body (RFC 2033)."""
+    pipelining: bool = True
+    """Whether commands go out before the replies to those before them, where the server offers it (RFC 2920)."""
+    plaintext_auth: bool = False
+    """Whether AUTH may be sent without TLS. Then passwords may be read by anyone on the way."""
+    bare_newlines: BareNewlines = BareNewlines.REJECT
+    """What a bare CR or LF in a body does: it is an error, or becomes CR LF, which a chunk has no room for.
+
+    `ACCEPT` is none of the choices: nobody may send one (RFC 5321 2.3.8), and some who receive one take it for the
+    end of a line, and so a message for two.
+    """
+    max_text_line: int | None = MIN_TEXT_LINE
+    """Octets of a line of a body with its CRLF: what every server has to take. None if any length will do."""
+    max_reply_line: int = 4096
+    """Octets of a line of a reply with its CRLF; challenges of AUTH may have 12,288 besides. An endless line would
+    fill the memory."""
+    max_reply_lines: int = 1000
+    """Lines of one reply. A reply without end would fill the memory."""
+    max_group: int | None = 16_384
+    """Octets of commands that may wait for their replies. RFC 2920 3.1: where both ends wait for the other to read, a
+    group that does not fit into what the network takes would wait for ever; hosts take this much."""
+
+    def __post_init__(self) -> None:
+        # RFC 5321 4.1.4: a client makes sure, as far as it can, that this is its name.
+        if not self.hostname.isascii() or len(self.hostname) > MAX_DOMAIN or not is_domain(self.hostname):
+            raise LocalProtocolError(f"hostname {self.hostname[:300]!r} is neither a domain nor an address literal")
+        if self.bare_newlines is BareNewlines.ACCEPT:
+            raise LocalProtocolError("bare_newlines cannot be ACCEPT: a client sends no bare CR or LF")
+
+        _demand("max_text_line", self.max_text_line, MIN_TEXT_LINE)
+        _demand("max_reply_line", self.max_reply_line, MIN_REPLY_LINE)
+        _demand("max_reply_lines", self.max_reply_lines, 1)
+        _demand("max_group", self.max_group, 1)
+
+
+def _demand(name: str, value: int | None, least: int) -> None:
+    if value is not None and value < least:
+        raise LocalProtocolError(f"{name} is {value}, but must be at least {least}")

@@ -9,7 +9,6 @@
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ._answers import (
@@ -87,17 +86,8 @@ from ._parser import (
 )
 from ._replies import Reply, ReplyClass, ReplyCode
 from ._state import IN_TRANSACTION, MAY_ANSWER, MAY_HEAR, ON_BDAT, ON_HANDSHAKE, WAITING_FOR, State, Wait, next_state
+from ._transaction import Transaction
 from .parameters import BodyType
-
-
-@dataclass(slots=True)
-class Transaction:
-    """What is known of the message that is being sent (RFC 5321 3.3)."""
-
-    mail: Mail
-    """The accepted MAIL command."""
-    recipients: list[Rcpt] = field(default_factory=list)
-    """The accepted RCPT commands, in order. Only the connection adds to them."""
 
 
 class Connection:
@@ -473,10 +463,6 @@ class Connection:
         if self._config.max_messages is not None and self._messages >= self._config.max_messages:
             return self._goodbye("too many messages in one session")  # RFC 9422
 
-        limit = self._config.max_message_size
-        if limit is not None and (mail.params.size or 0) > limit:
-            # RFC 1870 6.1
-            return Reply(552, f"The message exceeds the maximum size of {limit} octets", enhanced="5.3.4")
         if not mail.reverse_path.text.isascii() and not mail.params.smtputf8:
             return Reply(550, "A non-ASCII sender needs the parameter SMTPUTF8", enhanced="5.6.7")  # RFC 6531 3.5
 

@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final, TypeAlias
 
-from ._commands import Command
+from ._base64 import encode_base64
+from ._commands import Command, Rcpt
+from ._errors import LocalProtocolError
+from ._grammar import find_control, is_encodable, match_keyword
 from ._replies import Reply
 
 
@@ -29,12 +32,28 @@ class ConnectionOpened:
 
 @dataclass(frozen=True, slots=True)
 class UnknownCommand:
-    """A command whose verb no extension claims. A handler may answer it; else it gets 500."""
+    """A command whose verb no extension claims. A handler may answer it; else it gets 500.
+
+    Raises `LocalProtocolError` for a verb that is no word in upper case, and for control characters.
+    """
 
     verb: str
     """The verb in upper case."""
-    argument: str
+    argument: str = ""
     """What follows the verb, as it was sent."""
+
+    def __post_init__(self) -> None:
+        if match_keyword(self.verb) is None or self.verb != self.verb.upper():
+            raise LocalProtocolError(f"{self.verb!r} is not a verb: it should be a word in upper case")
+        if find_control(self.argument) or not is_encodable(self.argument):
+            raise LocalProtocolError(f"argument {self.argument!r} has control characters")
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.argument}".rstrip()
+
+    def encode(self) -> bytes:
+        """The octets for the wire, CR LF included."""
+        return f"{self}\r\n".encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +126,18 @@ class AuthResponse:
     data: bytes = field(repr=False)
     """The response, decoded."""
 
+    def encode(self) -> bytes:
+        """The octets for the wire, CR LF included."""
+        return f"{encode_base64(self.data)}\r\n".encode()
+
 
 @dataclass(frozen=True, slots=True)
 class AuthCancel:
     """The client gives its authentication up."""
+
+    def encode(self) -> bytes:
+        """The octets for the wire, CR LF included."""
+        return b"*\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,4 +159,26 @@ Event: TypeAlias = (
     | AuthCancel
     | ConnectionClosed
 )
-"""Whatever `next_event` returns besides a `Signal`."""
+"""Whatever `Connection.next_event` returns besides a `Signal`."""
+
+Request: TypeAlias = Command | UnknownCommand | AuthResponse | AuthCancel | DataLine | DataChunk | DataEnd
+"""Whatever a client sends. The octets of a chunk follow its `Bdat`, and `DataEnd` ends what follows `Data`."""
+
+Question: TypeAlias = Command | ConnectionOpened | UnknownCommand | AuthResponse | AuthCancel | ChunkEnd | DataEnd
+"""What a server answers, as its own end sees it: the greeting answers `ConnectionOpened`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A reply of the server, and what it answers."""
+
+    to: Question | None
+    """What was asked: for a body, and for a chunk of one, its end. None for a 421 that nothing had asked for."""
+    reply: Reply
+    """The reply."""
+    recipient: Rcpt | None = None
+    """In LMTP, for which recipient the end of the body is answered (RFC 2033 4.2)."""
+
+
+ClientEvent: TypeAlias = Answered | ConnectionClosed
+"""Whatever `ClientConnection.next_event` returns besides a `Signal`."""

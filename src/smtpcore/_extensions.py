@@ -6,10 +6,13 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from ._capabilities import parse_text
 from ._commands import Mail, Rcpt
 from ._config import Config
 from ._errors import LocalProtocolError
+from ._grammar import match_keyword
 from ._replies import Reply
 
 
@@ -60,6 +63,12 @@ class Extension:
     """The word in the reply to EHLO."""
     arguments: Callable[[Config], str] = lambda config: ""
     """What follows the keyword in the reply to EHLO."""
+    parse_arguments: Callable[[str], object] = parse_text
+    """Turns that text, empty where there is none, into the terms on which the extension is offered: a typed value.
+
+    Where it raises `ValueError` or `LocalProtocolError`, a client takes the extension for not offered. By default the
+    terms are the text, or True if it is empty.
+    """
     offered: Callable[[Config, bool], bool] = lambda config, tls: True
     """Whether it is offered, given whether TLS is active."""
     mail: Mapping[str, Parameter] = field(default_factory=dict)
@@ -68,12 +77,23 @@ class Extension:
     """The parameters of RCPT, by keyword in upper case."""
     verbs: frozenset[str] = frozenset()
     """The verbs that are not implemented unless this is offered."""
-    objection: Callable[[Config, Mail | Rcpt], Reply | None] | None = None
-    """What stands against a command with parameters, each of them well-formed. Called only if there are any."""
+    objection: Callable[[Any, Mail | Rcpt], Reply | None] | None = None
+    """What stands against a command with parameters, each of them well-formed, on the terms that were announced.
+
+    A server answers with it; a client does not even send such a command. Called only if there are parameters.
+    """
 
     def announce(self, config: Config) -> str:
         """The line in the reply to EHLO."""
         return f"{self.keyword} {self.arguments(config)}".rstrip()
+
+    def terms(self, config: Config) -> object:
+        """What `parse_arguments` makes of what is announced. Raises `LocalProtocolError` if that is nothing."""
+        text = self.arguments(config)
+        try:
+            return self.parse_arguments(text)
+        except ValueError as exc:
+            raise LocalProtocolError(f"{self.keyword} announces {text!r}, which no client could read: {exc}") from exc
 
 
 def offered_extensions(extensions: Iterable[Extension], config: Config, *, tls: bool) -> tuple[Extension, ...]:
@@ -83,6 +103,31 @@ def offered_extensions(extensions: Iterable[Extension], config: Config, *, tls: 
         for extension in extensions
         if extension.keyword not in config.disabled and extension.offered(config, tls)
     )
+
+
+def read_keywords(lines: Iterable[str]) -> dict[str, str]:
+    """What stands behind each keyword, in upper case, of a reply to EHLO without its first line.
+
+    RFC 5321 4.1.1.1: keywords know no letter case. A line that does not begin with one says nothing.
+    """
+    found = (line.partition(" ") for line in lines)
+    return {keyword.upper(): text.strip() for keyword, _, text in found if match_keyword(keyword)}
+
+
+def read_terms(keywords: Mapping[str, str], extensions: Iterable[Extension]) -> dict[Extension, object]:
+    """Those of `extensions` that a server offers, each with its terms. What is malformed is not offered."""
+    terms: dict[Extension, object] = {}
+    for extension in extensions:
+        text = keywords.get(extension.keyword.upper())
+        if text is None:
+            continue
+
+        try:
+            terms[extension] = extension.parse_arguments(text)
+        except (ValueError, LocalProtocolError):
+            continue
+
+    return terms
 
 
 def longest_command_line(extensions: Iterable[Extension], config: Config) -> int:

@@ -16,7 +16,7 @@ import re
 from typing import Final
 
 from ._buffer import ReceiveBuffer
-from ._config import BareNewlines, Bodies, Config
+from ._config import BareNewlines, Bodies, ClientConfig, Config
 from ._replies import Reply
 
 _END = b"\r\n.\r\n"
@@ -127,14 +127,22 @@ class BodyCheck:
 
     __slots__ = ("_bare_newlines", "_held", "_line_length", "_max_line", "_room", "_text", "fault")
 
-    def __init__(self, config: Config, *, binary: bool = False) -> None:
+    def __init__(self, config: Config | ClientConfig, *, binary: bool = False) -> None:
         self._text = not binary
         self._bare_newlines = config.bare_newlines
         self._max_line = config.max_text_line
         self._held = b""
         self._line_length = 0
-        self._room = config.max_message_size
+        # A client has declared its size, and been told whether that is too much.
+        self._room = config.max_message_size if isinstance(config, Config) else None
         self.fault: Reply | None = None
+
+    def copy(self) -> "BodyCheck":
+        """One that has passed on the same, to try what may come next."""
+        other = BodyCheck.__new__(BodyCheck)
+        for name in BodyCheck.__slots__:
+            setattr(other, name, getattr(self, name))
+        return other
 
     def pass_on(self, run: bytes, *, is_paired: bool = False) -> bytes:
         """The part of `run` before the first fault. A CR at its end is held back until the next octet is known.
@@ -176,6 +184,9 @@ class BodyCheck:
         return run[: bare.start()]
 
     def _check_lines(self, run: bytes) -> bytes:
+        if self._max_line is None:
+            return run
+
         # Jumps from the last line end within reach to the next, so that short lines cost nothing.
         start = 0
         reach = self._max_line - self._line_length

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import TypeVar
 
 from ._errors import LocalProtocolError
-from ._grammar import match_keyword, match_param_value
+from ._grammar import is_encodable, match_keyword, match_param_value
 from .parameters import (
     BodyType,
     DeliverBy,
@@ -152,7 +152,7 @@ def _format(value: object) -> str:
         return ""
 
     text = _format_value(value)
-    if match_param_value(text) is None:
+    if match_param_value(text) is None or not is_encodable(text):
         raise LocalProtocolError(f"{text!r} cannot be sent as a value: it has to be without spaces, controls and =")
 
     return f"={text}"

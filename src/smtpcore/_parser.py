@@ -5,12 +5,12 @@
 # never asks in which state the dialogue is.
 
 import re
-from binascii import a2b_base64
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
 from ._addresses import Path
+from ._base64 import decode_base64
 from ._commands import (
     UNKNOWN_ATTRIBUTES,
     Attributes,
@@ -56,7 +56,6 @@ _UNKNOWN = Parameter(parse=lambda text: True if text is None else text, octets=0
 _match_quoted_path = re.compile(r'<((?:[^"<>]|"(?:[^"\\]|\\.)*")*)>').match
 
 _UNPRINTABLE = re.compile(r"[^ -~]")
-_match_base64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?").fullmatch
 _match_auth = re.compile(rb"\s*AUTH\b(?:\s+([\w-]{1,20})\s+\S)?", re.IGNORECASE).match
 
 
@@ -140,24 +139,41 @@ def dialect_of(extensions: tuple[Extension, ...], config: Config, *, tls: bool, 
     """The dialect that a connection speaks, with and without TLS, and behind EHLO (`extended`) or before it."""
     offered = offered_extensions(extensions, config, tls=tls)
     otherwise = offered_extensions(extensions, config, tls=not tls)
+    return make_dialect(
+        {extension: extension.terms(config) for extension in offered if extended},
+        longest=config.max_command_line,
+        longest_auth=MAX_AUTH_LINE,
+        refused=_known_parameters(extensions) if config.unknown_parameters else None,
+        # STARTTLS under TLS, and AUTH before it, are out of sequence rather than not implemented.
+        not_implemented=verbs_of(extensions) - verbs_of(offered) - (verbs_of(otherwise) & _TOLD_APART),
+    )
+
+
+def make_dialect(
+    terms: Mapping[Extension, object],
+    *,
+    longest: int,
+    longest_auth: int,
+    not_implemented: frozenset[str],
+    refused: Mapping[str, frozenset[str]] | None = None,
+) -> Dialect:
+    """The dialect of a session in which extensions are offered on these `terms`: what EHLO's reply says of each."""
     parameters: dict[str, dict[str, Parameter]] = {"MAIL": {}, "RCPT": {}}
-    for extension in offered if extended else ():
+    for extension in terms:
         parameters["MAIL"] |= extension.mail
         parameters["RCPT"] |= extension.rcpt
 
-    longest = config.max_command_line
     return Dialect(
         max_line=longest,
         max_lines={
             **{verb: longest + sum(p.octets for p in known.values()) for verb, known in parameters.items()},
-            Auth.verb: MAX_AUTH_LINE,
+            Auth.verb: longest_auth,
         },
         parameters=parameters,
-        refused=_known_parameters(extensions) if config.unknown_parameters else None,
-        # STARTTLS under TLS, and AUTH before it, are out of sequence rather than not implemented.
-        not_implemented=_verbs(extensions) - _verbs(offered) - (_verbs(otherwise) & _TOLD_APART) | _OBSOLETE,
-        smtputf8=extended and any(extension.keyword == "SMTPUTF8" for extension in offered),
-        objections=tuple(partial(known.objection, config) for known in offered if known.objection),
+        refused=refused,
+        not_implemented=not_implemented | _OBSOLETE,
+        smtputf8=any(extension.keyword == "SMTPUTF8" for extension in terms),
+        objections=tuple(partial(known.objection, what) for known, what in terms.items() if known.objection),
     )
 
 
@@ -169,7 +185,8 @@ def _known_parameters(extensions: Iterable[Extension]) -> Mapping[str, frozenset
     }
 
 
-def _verbs(extensions: Iterable[Extension]) -> frozenset[str]:
+def verbs_of(extensions: Iterable[Extension]) -> frozenset[str]:
+    """The verbs that come with `extensions`."""
     return frozenset[str]().union(*(extension.verbs for extension in extensions))
 
 
@@ -335,7 +352,7 @@ def _parse_auth(verb: str, argument: str, dialect: Dialect) -> Command:
         return Auth(mechanism.upper(), _decode_initial(response) if space else None)
     except LocalProtocolError:
         raise Refused(Reply(501, "Syntax: AUTH and the name of a mechanism", enhanced="5.5.4")) from None
-    except _Base64Error:
+    except ValueError:
         raise Refused(_BAD_BASE64) from None
 
 
@@ -345,26 +362,14 @@ def parse_response(line: bytes) -> AuthResponse | AuthCancel | InvalidCommand:
         return AuthCancel()
 
     try:
-        return AuthResponse(_decode_base64(line))
-    except _Base64Error:
+        return AuthResponse(decode_base64(line))
+    except ValueError:
         return InvalidCommand(HIDDEN_RESPONSE, _BAD_BASE64)
-
-
-class _Base64Error(Exception):
-    """The text is not base64 (RFC 4648 section 4)."""
 
 
 def _decode_initial(text: str) -> bytes:
     # RFC 4954 section 4: an empty initial response is written as "=", to tell it from none.
-    return b"" if text == "=" else _decode_base64(text.encode())
-
-
-def _decode_base64(text: bytes) -> bytes:
-    # The strict mode of binascii lets a superfluous "=" pass.
-    if _match_base64(text) is None:
-        raise _Base64Error
-
-    return a2b_base64(text)
+    return b"" if text == "=" else decode_base64(text.encode())
 
 
 def visible(line: bytes) -> bytes:

@@ -4,9 +4,9 @@
 # nothing in it can produce a line that it did not ask for, and encoding checks nothing again.
 
 import re
-from base64 import b64encode
 from enum import Enum, IntEnum
 
+from ._base64 import decode_base64, encode_base64
 from ._errors import LocalProtocolError
 from ._grammar import find_control, is_encodable
 
@@ -105,6 +105,16 @@ class Reply:
         self._reply_class = _CLASS_OF_CODE[self._code]
         self._encoded: bytes | None = None
 
+    @classmethod
+    def as_heard(cls, code: int, *lines: str, enhanced: str | None = None) -> "Reply":
+        """A reply as a server gave it: any code from 200 to 599 means what its first digit does (RFC 5321 4.2).
+
+        Its text is checked like that of any other; `Connection.send` does not pass on a code that RFC 5321 lacks.
+        """
+        reply = cls(code if code in _CLASS_OF_CODE else code // 100 * 100, *lines, enhanced=enhanced)
+        reply._code = code
+        return reply
+
     @property
     def code(self) -> int:
         """The three digits; compares equal to the `ReplyCode` of that number."""
@@ -129,6 +139,20 @@ class Reply:
     def is_positive(self) -> bool:
         """Whether the answered command was accepted: 2yz or 3yz."""
         return self._code < 400
+
+    @property
+    def challenge(self) -> bytes | None:
+        """What a 334 asks, decoded; None if this is no 334, or not base64.
+
+        A client that cannot decode a challenge has to cancel (RFC 4954 section 4).
+        """
+        if self._code != ReplyCode.AUTHENTICATION_CHALLENGE or len(self._lines) != 1:
+            return None
+
+        try:
+            return decode_base64(self._lines[0].encode())
+        except ValueError:
+            return None
 
     def encode(self) -> bytes:
         """The octets for the wire, CR LF included."""
@@ -165,7 +189,14 @@ class Reply:
 
 def Challenge(data: bytes) -> Reply:  # noqa: N802 - it makes a value, as the names of classes do
     """The 334 that asks for a SASL response (RFC 4954 section 4). Raises `LocalProtocolError` if `data` is too long."""
-    return Reply(ReplyCode.AUTHENTICATION_CHALLENGE, b64encode(data).decode())
+    return Reply(ReplyCode.AUTHENTICATION_CHALLENGE, encode_base64(data))
+
+
+def is_enhanced(text: str, code: int) -> bool:
+    """Whether `text` is an enhanced status code that goes with `code` (RFC 2034 section 4)."""
+    match = _match_enhanced(text)
+    # The class repeats the first digit of the code, and 3yz has none.
+    return match is not None and int(match[1]) == code // 100
 
 
 def _check_code(code: int, enhanced: str | None) -> None:
@@ -174,9 +205,7 @@ def _check_code(code: int, enhanced: str | None) -> None:
     if enhanced is None:
         return
 
-    match = _match_enhanced(enhanced)
-    # RFC 2034 section 4: the class repeats the first digit of the code, and 3yz has none.
-    if match is None or int(match[1]) != code // 100:
+    if not is_enhanced(enhanced, code):
         raise LocalProtocolError(f"enhanced status code {enhanced!r} does not go with {code}: use {code // 100}.x.y")
 
 

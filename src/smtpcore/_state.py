@@ -108,6 +108,23 @@ class Wait(Enum):
     NOTHING = auto()
     """It is the program's turn, or the dialogue is over."""
 
+    # What a client waits for
+
+    SERVER_GREETING = auto()
+    """The server's greeting (RFC 5321 4.5.3.2.1: 5 minutes)."""
+    MAIL_REPLY = auto()
+    """The reply to MAIL (4.5.3.2.2: 5 minutes)."""
+    RCPT_REPLY = auto()
+    """The reply to RCPT (4.5.3.2.3: 5 minutes)."""
+    DATA_REPLY = auto()
+    """The reply to DATA (4.5.3.2.4: 2 minutes)."""
+    DATA_BLOCK = auto()
+    """That the server takes the octets of a body (4.5.3.2.5: 3 minutes for each block)."""
+    END_REPLY = auto()
+    """The reply to the end of a body, or of a chunk of one (4.5.3.2.6: 10 minutes)."""
+    COMMAND_REPLY = auto()
+    """The reply to any other command."""
+
 
 Asked = type[object]
 
@@ -162,6 +179,8 @@ MAY_HEAR: Final[Mapping[State, frozenset[Asked]]] = MappingProxyType(
         State.CHUNKED: _AT_ANY_TIME | {Bdat, Burl},
         State.SPOILED: _AT_ANY_TIME,
         State.REFUSED: frozenset({Quit}),
+        State.AUTH: frozenset({AuthResponse, AuthCancel}),
+        State.DATA: frozenset({DataEnd}),
     }
 )
 """Which commands are in sequence (RFC 5321 4.1.4). In a state that is missing none are heard."""
@@ -177,6 +196,9 @@ ON_REPLY: Final[Mapping[tuple[State, Asked, ReplyClass], State]] = MappingProxyT
         (State.READY, Mail, _COMPLETION): State.MAIL,
         (State.MAIL, Rcpt, _COMPLETION): State.RCPT,
         (State.RCPT, Data, _INTERMEDIATE): State.DATA,
+        # RFC 2920 3.1: DATA may be taken though every MAIL or RCPT of its group was refused. Then only the end follows.
+        (State.READY, Data, _INTERMEDIATE): State.DATA,
+        (State.MAIL, Data, _INTERMEDIATE): State.DATA,
         # RFC 5321 4.1.1.4: the end of the body empties all buffers, whatever its reply.
         **{(State.DATA, DataEnd, reply_class): State.READY for reply_class in _ANY},
         **{(State.DATA, InvalidData, reply_class): State.READY for reply_class in _REFUSALS},
@@ -246,6 +268,19 @@ WAITING_FOR: Final[Mapping[State, Wait]] = MappingProxyType(
     }
 )
 """What is waited for while no reply is owed."""
+
+WAITING_FOR_REPLY: Final[Mapping[Asked, Wait]] = MappingProxyType(
+    {
+        **dict.fromkeys(MAY_ANSWER, Wait.COMMAND_REPLY),
+        ConnectionOpened: Wait.SERVER_GREETING,
+        Mail: Wait.MAIL_REPLY,
+        Rcpt: Wait.RCPT_REPLY,
+        Data: Wait.DATA_REPLY,
+        ChunkEnd: Wait.END_REPLY,
+        DataEnd: Wait.END_REPLY,
+    }
+)
+"""What is waited for while a reply is due, by what it answers."""
 
 
 def next_state(state: State, asked: Asked, reply_class: ReplyClass) -> State:
