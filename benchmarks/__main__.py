@@ -1,0 +1,79 @@
+"""The one command: measure everything, print it, and bring the README and the plots up to date."""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from . import core, servers
+from .contenders import CONTENDERS
+from .report import put_between_markers, tables
+
+HERE = Path(__file__).parent
+
+
+def machine() -> str:
+    """What the figures were measured on."""
+    models = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"{os.cpu_count()} x {models[0] if models else platform.machine()}, Linux {platform.release()}, {python}"
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """All that was asked for."""
+    result: dict[str, Any] = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "machine": machine()}
+    rounds, seconds = (1, 0.3) if options.quick else (options.rounds, options.seconds)
+    if options.only != "core":
+        result["servers"] = servers.measure(options.contender, options.load, rounds=rounds, seconds=seconds)
+    if options.only != "servers":
+        result["core"] = core.measure(quick=options.quick, pythons=options.python)
+
+    return result
+
+
+def publish(result: dict[str, Any]) -> None:
+    """Bring what is in the repository up to date."""
+    from .plots import draw  # here, because only this needs matplotlib
+
+    (HERE / "results.json").write_text(json.dumps(result, indent=1) + "\n")
+    put_between_markers(HERE / "README.md", tables(result))
+    draw(result, HERE / "plots")
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", choices=("core", "servers"), help="leave out the other half")
+    parser.add_argument("--contender", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), help="which servers")
+    parser.add_argument("--load", nargs="+", choices=servers.ALL_LOADS, default=servers.ALL_LOADS, help="which loads")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each measurement")
+    parser.add_argument("--quick", action="store_true", help="one short round, to see that it works")
+    parser.add_argument("--python", action="append", default=[], metavar="PATH", help="builds for the newline check")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--publish", action="store_true", help="also write results.json, the plots and the README")
+    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="measure nothing, take these figures")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> None:
+    """Do what the command line says."""
+    options = parse(arguments)
+    result = json.loads(options.source.read_text()) if options.source else measure(options)
+    print("\n".join(tables(result)))
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    if options.publish:
+        publish(result)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

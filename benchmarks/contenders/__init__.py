@@ -1,0 +1,150 @@
+"""The servers that are compared: how each is started, and what it needs.
+
+Each is a process that listens at the port of 127.0.0.1 that its command line names, takes every recipient, and throws
+every message away when it has read it whole. All checks of the protocol are on, as far as the server has any.
+"""
+
+import importlib.util
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+HERE = Path(__file__).parent
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "smtpcore-benchmarks"
+"""Where packages of Node.js are put."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that listens."""
+
+    pid: int
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A server that can be started."""
+
+    title: str
+    command: Callable[[int], list[str]]
+    """Its command line, by the port."""
+    missing: Callable[[], str | None]
+    """Why it cannot be started, if it cannot."""
+
+
+def _python(
+    script: str, *arguments: str, needs: tuple[str, ...]
+) -> tuple[Callable[[int], list[str]], Callable[[], str | None]]:
+    def command(port: int) -> list[str]:
+        return [sys.executable, "-m", f"benchmarks.contenders.{script}", *arguments, str(port)]
+
+    def missing() -> str | None:
+        absent = [name for name in needs if not _is_there(name)]
+        return f"pip install {' '.join(absent)}" if absent else None
+
+    return command, missing
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _sink(port: int) -> list[str]:
+    # As root it wants to know who else to be.
+    user = ["-u", "nobody"] if os.geteuid() == 0 else []
+    return [_sink_path() or "smtp-sink", "-4", "-m", "10000", *user, f"127.0.0.1:{port}", "1024"]
+
+
+def _sink_path() -> str | None:
+    return shutil.which("smtp-sink", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
+def _node(port: int) -> list[str]:
+    return ["node", str(HERE / "nodemailer.js"), str(CACHE), str(port)]
+
+
+def _missing_node() -> str | None:
+    if not (shutil.which("node") and shutil.which("npm")):
+        return "there is no node with npm"
+    if (CACHE / "node_modules" / "smtp-server").is_dir():
+        return None
+
+    CACHE.mkdir(parents=True, exist_ok=True)
+    install = ["npm", "install", "--silent", "--no-audit", "--no-fund", "smtp-server"]
+    done = subprocess.run(install, cwd=CACHE, capture_output=True, text=True)
+    return f"npm install smtp-server: {done.stderr.strip()[-200:]}" if done.returncode else None
+
+
+CONTENDERS = {
+    "asyncio": Contender("smtpcore, asyncio", *_python("ours", "asyncio", needs=())),
+    "uvloop": Contender("smtpcore, asyncio on uvloop", *_python("ours", "uvloop", needs=("uvloop",))),
+    "trio": Contender("smtpcore, trio", *_python("ours", "trio", needs=("trio", "smtpcore_adapters.trio"))),
+    "anyio": Contender("smtpcore, anyio on asyncio", *_python("ours", "anyio", needs=("anyio",))),
+    "anyio-trio": Contender("smtpcore, anyio on trio", *_python("ours", "anyio-trio", needs=("anyio", "trio"))),
+    "threads": Contender("smtpcore, threads", *_python("ours", "threads", needs=("smtpcore_adapters.socket",))),
+    "aiosmtpd": Contender("aiosmtpd", *_python("aiosmtpd_server", needs=("aiosmtpd",))),
+    "aiosmtpd-uvloop": Contender(
+        "aiosmtpd on uvloop", *_python("aiosmtpd_server", "--uvloop", needs=("aiosmtpd", "uvloop"))
+    ),
+    "twisted": Contender("Twisted", *_python("twisted_server", needs=("twisted",))),
+    "smtp-sink": Contender(
+        "Postfix's smtp-sink (C)", _sink, lambda: None if _sink_path() else "there is no smtp-sink (Postfix)"
+    ),
+    "nodemailer": Contender("nodemailer's smtp-server", _node, _missing_node),
+}
+
+
+@contextmanager
+def running(contender: Contender, cpu: int | None) -> Iterator[Running]:
+    """Start the server, on one CPU if that is given, and end it with the block. Raises `OSError` if it cannot."""
+    port = _free_port()
+    pin = partial(os.sched_setaffinity, 0, {cpu}) if cpu is not None else None
+    with subprocess.Popen(contender.command(port), preexec_fn=pin, stdout=subprocess.DEVNULL) as process:
+        try:
+            _wait_until_it_listens(process, port)
+            yield Running(process.pid, port)
+        finally:
+            process.terminate()
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _wait_until_it_listens(process: "subprocess.Popen[bytes]", port: int, patience: float = 20.0) -> None:
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise OSError(f"{process.args!r} ended with {process.returncode}")
+        try:
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.recv(1)
+            return
+        except ConnectionRefusedError:
+            time.sleep(0.02)
+
+    raise OSError(f"{process.args!r} does not listen")
+
+
+def allow_many_files() -> None:
+    """Raise the limit of open files as far as it goes, for this process and its children."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,138 @@
+"""Measure servers side by side, over loopback."""
+
+# The server has one CPU and the clients have another, where there are two. What counts is what a server gets done in a
+# second of its own CPU time: that is the same whether the machine is quiet or not, and whether or not the clients keep
+# it busy. How much it got done in a second of the clock stands beside it.
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
+from statistics import quantiles
+from typing import Any
+
+from .contenders import CONTENDERS, Contender, Running, allow_many_files, running
+from .loads import LOADS, THROUGHPUT
+
+LATENCIES = {"paced": False, "stalled": True}
+"""Whether a large message arrives meanwhile."""
+IDLE = "idle"
+ALL_LOADS = (*THROUGHPUT, *LATENCIES, IDLE)
+PERCENTILES = {"p50": 500, "p99": 990, "p99.9": 999}
+
+
+def cpus() -> tuple[int | None, int | None]:
+    """The CPU of the servers and that of the clients."""
+    available = sorted(os.sched_getaffinity(0))
+    return (available[-1], available[0]) if len(available) > 1 else (None, None)
+
+
+class Failed(Exception):
+    """A server could not be measured."""
+
+
+class Arena:
+    """Some servers, each of which can be loaded."""
+
+    def __init__(self, contenders: Iterable[str], *, seconds: float) -> None:
+        self.contenders = [name for name in contenders if _is_available(name, CONTENDERS[name])]
+        self._seconds = seconds
+        self._server_cpu, self._client_cpu = cpus()
+
+    def samples(self, loads: Iterable[str], *, rounds: int) -> Iterator[tuple[str, str, dict[str, float]]]:
+        """The load, the server, and what was measured: in interleaved rounds, each of which begins with another."""
+        with ExitStack() as stack:
+            servers = {name: stack.enter_context(self._start(name)) for name in self.contenders}
+            for number in range(rounds):
+                for load in loads:
+                    for name in _rotated(self.contenders, number):
+                        try:
+                            yield load, name, self._measure(load, name, servers[name])
+                        except Failed as exc:
+                            print(f"failed: {name}: {exc}", file=sys.stderr)
+
+    def _start(self, name: str) -> AbstractContextManager[Running]:
+        return running(CONTENDERS[name], self._server_cpu)
+
+    def _measure(self, load: str, name: str, server: Running) -> dict[str, float]:
+        if load in LATENCIES:
+            return self._latency(server, stalled=LATENCIES[load])
+        if load == IDLE:
+            with self._start(name) as fresh:
+                return {"octets": self._result(self._generate("idle", "idle", fresh))["octets"]}
+
+        return _throughput(load, self._result(self._generate("steady", load, server)))
+
+    def _latency(self, server: Running, *, stalled: bool) -> dict[str, float]:
+        # Some more seconds, for a percentile in a thousand needs thousands of messages.
+        seconds = 4 * self._seconds
+        background = self._generate("steady", "background", server, seconds=seconds, polite=True) if stalled else None
+        try:
+            latencies = self._result(self._generate("paced", "paced", server, seconds=seconds))["latencies"]
+        finally:
+            if background:
+                self._result(background)
+
+        cuts = quantiles(latencies, n=1000, method="inclusive")
+        return {name: cuts[permille - 1] for name, permille in PERCENTILES.items()}
+
+    def _generate(
+        self, mode: str, load: str, server: Running, *, seconds: float | None = None, polite: bool = False
+    ) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-m", "benchmarks.generator", mode, load]
+        command += ["--port", str(server.port), "--pid", str(server.pid), "--seconds", str(seconds or self._seconds)]
+        prepare = partial(_prepare, self._client_cpu, 10 if polite else 0)
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=prepare)
+
+    def _result(self, process: "subprocess.Popen[str]") -> Any:
+        output, errors = process.communicate()
+        if process.returncode:
+            raise Failed(errors.strip()[-500:])
+
+        return json.loads(output)
+
+
+def _is_available(name: str, contender: Contender) -> bool:
+    why = contender.missing()
+    if why:
+        print(f"skipped: {name}: {why}", file=sys.stderr)
+
+    return why is None
+
+
+def _rotated(names: list[str], by: int) -> list[str]:
+    start = by % len(names) if names else 0
+    return names[start:] + names[:start]
+
+
+def _prepare(cpu: int | None, niceness: int) -> None:
+    os.nice(niceness)
+    if cpu is not None:
+        os.sched_setaffinity(0, {cpu})
+
+
+def _throughput(load: str, result: dict[str, float]) -> dict[str, float]:
+    amount = result["messages"] * (LOADS[load].size / 1e6 if LOADS[load].in_octets else 1)
+    return {
+        "per_cpu": amount / result["server"],
+        "per_second": amount / result["seconds"],
+        "server_share": result["server"] / result["seconds"],
+        "client_share": result["load"] / result["seconds"],
+    }
+
+
+def measure(
+    contenders: Iterable[str] = CONTENDERS, loads: Iterable[str] = ALL_LOADS, *, rounds: int, seconds: float
+) -> dict[str, dict[str, list[dict[str, float]]]]:
+    """What each round has measured, by load and server."""
+    allow_many_files()
+    found: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for load, name, sample in Arena(contenders, seconds=seconds).samples(tuple(loads), rounds=rounds):
+        found.setdefault(load, {}).setdefault(name, []).append(sample)
+        figures = ", ".join(f"{key} {value:,.4g}" for key, value in sample.items())
+        print(f"{load:12} {name:16} {figures}", file=sys.stderr)
+
+    return found

@@ -1,0 +1,170 @@
+"""The servers that are compared take what the clients of a measurement send, and the figures are put into tables."""
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import report, servers
+from benchmarks.contenders import CONTENDERS, Contender, Running, running
+from benchmarks.generator import Failed, Idle, Paced, Steady
+from benchmarks.loads import LOADS, THROUGHPUT
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the benchmarks need Linux")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Running]:
+    with running(CONTENDERS["asyncio"], None) as server:
+        yield server
+
+
+@pytest.mark.parametrize("name", THROUGHPUT)
+def test_a_server_takes_every_message_of_a_load(server: Running, name: str) -> None:
+    load = replace(LOADS[name], clients=2, size=min(LOADS[name].size, 1_000_000))
+    with Steady(load, server.port, server.pid) as crowd:
+        result = crowd.measure(0.02)
+
+    assert result["messages"] == crowd.finished >= 2
+    assert result["seconds"] >= result["server"] > 0
+
+
+def test_messages_at_a_fixed_rate_are_all_sent_and_timed(server: Running) -> None:
+    with Paced(replace(LOADS["paced"], clients=2), server.port, server.pid) as crowd:
+        result = crowd.measure(0.1)
+
+    assert len(result["latencies"]) == 20
+    assert all(latency > 0 for latency in result["latencies"])
+
+
+def test_the_memory_of_idle_sessions_is_that_of_the_server() -> None:
+    # A server of its own: one that has had bodies to hold may have room enough.
+    load = replace(LOADS["idle"], clients=200)
+    with running(CONTENDERS["asyncio"], None) as fresh, Idle(load, fresh.port, fresh.pid) as crowd:
+        assert crowd.measure(0)["octets"] > 0
+
+
+@contextmanager
+def saying(octets: bytes) -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            client, _ = listener.accept()
+            with client:
+                client.sendall(octets)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join()
+
+
+@pytest.mark.parametrize("octets", [b"554 no one is at home\r\n", b"220 half a gree", b""])
+def test_a_server_that_does_not_take_the_messages_is_not_measured(octets: bytes) -> None:
+    load = replace(LOADS["small"], clients=1)
+    with saying(octets) as port, Steady(load, port, os.getpid()) as crowd, pytest.raises(Failed):
+        crowd.measure(0.1)
+
+
+def test_a_server_that_is_not_installed_is_skipped_with_a_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = Contender("Twisted", lambda port: [], lambda: "pip install twisted")
+    monkeypatch.setitem(CONTENDERS, "twisted", absent)
+    assert servers.Arena(["asyncio", "twisted"], seconds=0).contenders == ["asyncio"]
+    assert "skipped: twisted: pip install twisted" in capsys.readouterr().err
+
+
+def test_a_server_that_ends_at_once_cannot_be_started() -> None:
+    with (
+        pytest.raises(OSError, match="ended with 1"),
+        running(Contender("false", lambda port: ["false"], lambda: None), None),
+    ):
+        pass
+
+
+def test_servers_are_measured_in_turns_by_clients_of_their_own() -> None:
+    found = servers.measure(["asyncio"], ["small", "paced"], rounds=2, seconds=0.02)
+    assert [set(sample) for sample in found["small"]["asyncio"]] == 2 * [
+        {"per_cpu", "per_second", "server_share", "client_share"}
+    ]
+    assert all(sample["p50"] <= sample["p99"] <= sample["p99.9"] for sample in found["paced"]["asyncio"])
+
+
+# The report
+
+
+def rates(*figures: float) -> list[dict[str, float]]:
+    return [{"per_cpu": each, "per_second": each, "server_share": 1.0, "client_share": 0.5} for each in figures]
+
+
+RESULT: dict[str, Any] = {
+    "date": "2026-01-01",
+    "machine": "a machine",
+    "servers": {
+        "large": {"asyncio": rates(500, 600, 700), "aiosmtpd": rates(50, 40, 35), "smtp-sink": rates(400, 400, 400)},
+        "stalled": {"asyncio": [{"p50": 0.001, "p99": 0.019, "p99.9": 0.5}]},
+        "idle": {"asyncio": [{"octets": 6_144.0}], "aiosmtpd": [{"octets": 11_264.0}]},
+    },
+}
+
+
+def test_ratios_are_those_of_the_same_round() -> None:
+    large = RESULT["servers"]["large"]
+    assert report.ratio(large, "asyncio", "aiosmtpd", "per_cpu") == 15  # of 10, 15 and 20
+    assert report.ratio(large, "asyncio", "twisted", "per_cpu") is None
+
+
+def test_the_tables_have_each_figure_and_each_aim_that_was_measured() -> None:
+    text = "\n".join(report.tables(RESULT))
+    for row in (
+        "| smtpcore, asyncio | 600 (550 to 650) | 600 (550 to 650) | 15.00 x | 1.50 x | 100% | 50% |",
+        "| 10 MB | smtpcore, asyncio | 12 x or more, to aiosmtpd | 15.00 x | met |",
+        "| 10 MB | smtpcore, asyncio | 2 x or more, to Postfix's smtp-sink (C) | 1.50 x | missed |",
+        "| smtpcore, asyncio | 1.0 (1.0 to 1.0) | 19.0 (19.0 to 19.0) | 500.0 (500.0 to 500.0) |",
+        "p99 of 20 ms at most | 19.0 ms | met |",
+        "0.5 x or less, to aiosmtpd | 0.55 x | missed |",
+    ):
+        assert row in text
+    assert "trio" not in text
+
+
+def test_every_aim_is_about_a_server_and_a_load_that_are_measured() -> None:
+    for aim in report.AIMS:
+        assert aim.contender in CONTENDERS
+        assert aim.reference in {"", *CONTENDERS}
+        assert aim.load in servers.ALL_LOADS
+
+
+def test_the_tables_take_the_place_of_the_old_ones(tmp_path: Path) -> None:
+    path = tmp_path / "README.md"
+    path.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nbehind\n")
+    report.put_between_markers(path, iter(["new", ""]))
+    assert path.read_text() == f"before\n{report.BEGIN}\n\nnew\n\n{report.END}\nbehind\n"
+
+    path.write_text(report.BEGIN)
+    with pytest.raises(ValueError, match="lacks the lines"):
+        report.put_between_markers(path, iter([]))
+
+
+def test_the_readme_of_the_benchmarks_has_a_place_for_the_tables() -> None:
+    text = Path(report.__file__).with_name("README.md").read_text()
+    assert report.BEGIN in text
+    assert report.END in text
+
+
+def test_the_plots_show_every_server(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from benchmarks.plots import draw
+
+    paths = draw(json.loads(json.dumps(RESULT)), tmp_path)
+    assert [path.name for path in paths] == ["throughput.svg", "latency.svg"]
+    assert "aiosmtpd" in paths[0].read_text()
+    assert "2026-01-01, a machine" in paths[0].read_text()
