@@ -7,10 +7,14 @@ import socket
 import ssl
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
+import click
 import pytest
 
+from smtpcore_adapters import App
+from smtpcore_adapters.cli.serve import _serve_metrics
 from tests.adapters.command import TIMEOUT, Running, run, running, split_trace
 
 
@@ -327,3 +331,54 @@ def test_the_maildir_is_made_where_the_server_starts(tmp_path: Path) -> None:
     done = run("serve", "--host", "192.0.2.1", "--accept", "example.org", cwd=tmp_path / "empty")
     assert done.returncode == 2
     assert sorted(path.name for path in (tmp_path / "empty" / "Maildir").iterdir()) == ["cur", "new", "tmp"]
+
+
+# Limits and metrics
+
+
+def test_limits_of_connections_are_those_of_the_options(tmp_path: Path) -> None:
+    with running(tmp_path, "--max-connections-per-address", "1") as server, connect(server) as first:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT) as second:
+            assert b" closing: too many connections from your address" in second.recv(1000)
+        assert first.noop()[0] == 250
+
+
+def test_an_early_talker_is_sent_away(tmp_path: Path) -> None:
+    with (
+        running(tmp_path, "--greeting-delay", "60") as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT) as client,
+    ):
+        client.sendall(b"EHLO client.example\r\n")
+        assert client.recv(100).startswith(b"554 ")
+
+
+def fetch(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
+        return str(response.read(), "utf-8")
+
+
+def test_metrics_are_served_on_loopback(tmp_path: Path) -> None:
+    with running(tmp_path, "--metrics-port", "0") as server:
+        send(server)
+        assert server.process.stderr
+        line = server.process.stderr.readline()
+        assert line.startswith("metrics at http://127.0.0.1:")
+        text = fetch(line.removeprefix("metrics at ").strip())
+
+    assert 'smtpcore_messages_total{outcome="accepted"} 1.0' in text
+    assert 'smtpcore_replies_total{code="354"} 1.0' in text
+
+
+def test_a_port_of_metrics_that_is_taken_is_an_error(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run("serve", "--port", "0", "--maildir", str(tmp_path / "M"), "--metrics-port", str(port))
+
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"smtpcore: cannot serve metrics at port {port}: ")
+
+
+def test_metrics_need_their_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(click.UsageError, match=r"pip install 'smtpcore\[metrics\]'"):
+        _serve_metrics(App(), 0)

@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
+from prometheus_client import REGISTRY
 
 from smtpcore import ReplyCode
 from smtpcore_adapters import App
@@ -94,3 +95,10 @@ def test_each_session_gets_a_transcript(tmp_path: Path, monkeypatch: pytest.Monk
     app: App = run_example("to_directory")["app"]
     dialogue = converse(app, QUIT)
     assert "C: QUIT" in (tmp_path / "transcripts" / f"{dialogue.session.id}.txt").read_text()
+
+
+def test_an_app_is_counted() -> None:
+    app: App = run_example("app.include(Metrics())")["app"]
+    before = REGISTRY.get_sample_value("smtpcore_sessions_total") or 0
+    converse(app, QUIT)
+    assert REGISTRY.get_sample_value("smtpcore_sessions_total") == before + 1

@@ -17,7 +17,7 @@ from smtpcore import BareNewlines, Bodies, Config, LocalProtocolError
 
 from .._app import App
 from .._display import Arrivals, JsonLog, Terminal, log_arrival, log_dialogue
-from .._limits import Timeouts
+from .._limits import Limits, Timeouts
 from .._lobby import default_config
 from .._stream import Address
 from ..maildir import Maildir
@@ -26,6 +26,7 @@ from ..tls import self_signed_context, server_context
 from ..transcript import Transcript
 from ..users import Users
 
+_AT_LEAST_ONE = click.IntRange(1)
 _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 
 
@@ -55,6 +56,19 @@ _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 @click.option(
     "--bare-newlines", type=click.Choice(["reject", "normalize", "accept"]), default="reject", show_default=True
 )
+@click.option("--max-connections", type=_AT_LEAST_ONE, metavar="N", default=1000, show_default=True, help="In total.")
+@click.option(
+    "--max-connections-per-address", type=_AT_LEAST_ONE, metavar="N", default=100, show_default=True, help="At a time."
+)
+@click.option("--max-new-connections", type=_AT_LEAST_ONE, metavar="N", help="Of an address in a minute.")
+@click.option(
+    "--greeting-delay",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    default=0,
+    help="Before the greeting; who talks in it is sent away.",
+)
+@click.option("--metrics-port", type=click.IntRange(0, 65_535), help="Serve metrics for Prometheus, on 127.0.0.1.")
 @click.option("--log-json", is_flag=True, help="Log to standard error, one JSON object a line.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the dialogue.")
 def serve(**options: Any) -> None:
@@ -70,6 +84,7 @@ def serve(**options: Any) -> None:
 
     app.include(_maildir(options["maildir"]))
     _show(app, json=options["log_json"], verbose=options["verbose"])
+    metrics = _serve_metrics(app, options["metrics_port"])
 
     tls = _tls(options)
     arguments: dict[str, Any] = {
@@ -79,7 +94,8 @@ def serve(**options: Any) -> None:
         "implicit_tls": options["implicit_tls"],
         "proxies": _proxies(options),
         "timeouts": _timeouts(options["timeout"]),
-        "on_ready": _announce,
+        "limits": _limits(options),
+        "on_ready": partial(_announce, metrics),
     }
     try:
         _runner(options["backend"])(app, options["port"], **arguments)
@@ -194,6 +210,15 @@ def _timeouts(seconds: float | None) -> Timeouts:
     return Timeouts(greeting=seconds, command=seconds, body=seconds) if seconds else Timeouts()
 
 
+def _limits(options: dict[str, Any]) -> Limits:
+    return Limits(
+        connections=options["max_connections"],
+        connections_per_address=options["max_connections_per_address"],
+        connections_per_minute=options["max_new_connections"],
+        greeting_delay=options["greeting_delay"],
+    )
+
+
 def _runner(backend: str) -> Callable[..., None]:
     if backend == "asyncio":
         from ..asyncio import run
@@ -211,8 +236,30 @@ def _runner(backend: str) -> Callable[..., None]:
 # What is shown
 
 
-def _announce(address: Address) -> None:
+def _announce(metrics: Address | None, address: Address) -> None:
     click.echo(f"listening on {address}", err=True)
+    if metrics:
+        click.echo(f"metrics at http://{metrics}/metrics", err=True)
+
+
+def _serve_metrics(app: App, port: int | None) -> Address | None:
+    if port is None:
+        return None
+
+    try:
+        from prometheus_client import start_http_server
+
+        from ..metrics import Metrics
+    except ImportError as exc:
+        raise click.UsageError("--metrics-port needs more packages: pip install 'smtpcore[metrics]'") from exc
+
+    app.include(Metrics())
+    try:
+        server, _ = start_http_server(port, addr="127.0.0.1")
+    except OSError as exc:
+        raise click.UsageError(f"cannot serve metrics at port {port}: {exc.strerror or exc}") from exc
+
+    return Address("127.0.0.1", server.server_port)
 
 
 def _show(app: App, *, json: bool, verbose: bool) -> None:

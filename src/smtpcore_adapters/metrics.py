@@ -1,0 +1,113 @@
+"""Count what a server does, for Prometheus."""
+
+# In several processes prometheus_client keeps the numbers in files of a directory that PROMETHEUS_MULTIPROC_DIR names,
+# which has to be set before it is imported. Counters and histograms are summed up then, dead processes included; the
+# open sessions are those of the processes that live.
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+from smtpcore import DataChunk, DataEnd, DataLine, InvalidData, Reply, ReplyClass
+
+from ._notices import HandlerDone, Happening, LimitReached, SessionClosed, SessionOpened, TlsEstablished, TlsFailed
+from ._session import Session
+
+_LONG = (0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800, 7200)  # what waits for clients
+_SHORT = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30)  # what should not wait
+
+
+@dataclass(slots=True)
+class _Message:
+    begun: float
+    ended: bool = False
+    accepted: bool = False
+
+
+class Metrics:
+    """An observer that counts: `app.include(Metrics())`. Serve the numbers with `prometheus_client.start_http_server`.
+
+    Raises `ValueError` if `registry` has metrics of these names already: one object serves all apps of a process.
+    """
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._messages_open: WeakKeyDictionary[Session, _Message] = WeakKeyDictionary()
+
+        self._open = Gauge(
+            "smtpcore_open_sessions", "Sessions at present", registry=registry, multiprocess_mode="livesum"
+        )
+        self._opened = Counter("smtpcore_sessions", "Sessions that have begun", registry=registry)
+        self._closed = Counter("smtpcore_sessions_closed", "Sessions that have ended", ["reason"], registry=registry)
+        self._session_time = Histogram(
+            "smtpcore_session_seconds", "Durations of sessions", buckets=_LONG, registry=registry
+        )
+        self._messages = Counter(
+            "smtpcore_messages", "Messages: accepted, refused, or aborted by the client", ["outcome"], registry=registry
+        )
+        self._octets = Counter("smtpcore_message_bytes", "Octets of bodies", registry=registry)
+        self._message_time = Histogram(
+            "smtpcore_message_seconds",
+            "From the body of a message to its reply",
+            buckets=_LONG,
+            registry=registry,
+        )
+        self._replies = Counter("smtpcore_replies", "Replies", ["code"], registry=registry)
+        self._handler_time = Histogram(
+            "smtpcore_handler_seconds",
+            "Durations of handlers, without the waiting for the client",
+            ["name"],
+            buckets=_SHORT,
+            registry=registry,
+        )
+        self._tls = Counter("smtpcore_tls_handshakes", "TLS handshakes", ["version"], registry=registry)
+        self._tls_failures = Counter("smtpcore_tls_failures", "TLS handshakes that failed", registry=registry)
+        self._limits = Counter("smtpcore_limits_reached", "Clients that ran into a limit", ["limit"], registry=registry)
+
+    def on_event(self, session: Session, item: Happening) -> None:
+        """Count what has happened."""
+        match item:
+            case DataChunk(data) | DataLine(data):
+                self._octets.inc(len(data))
+                self._begin_message(session)
+            case DataEnd() | InvalidData():
+                self._begin_message(session).ended = True
+            case Reply():
+                self._replies.labels(str(item.code)).inc()
+                self._count_message(session, item)
+            case HandlerDone(name, seconds):
+                self._handler_time.labels(name).observe(seconds)
+            case LimitReached(limit):
+                self._limits.labels(limit).inc()
+            case TlsEstablished(tls):
+                self._tls.labels(tls.version).inc()
+            case TlsFailed():
+                self._tls_failures.inc()
+            case SessionOpened():
+                self._open.inc()
+                self._opened.inc()
+            case SessionClosed(reason, seconds):
+                self._finish_message(session)
+                self._open.dec()
+                self._closed.labels(reason.name.lower()).inc()
+                self._session_time.observe(seconds)
+
+    def _begin_message(self, session: Session) -> _Message:
+        return self._messages_open.setdefault(session, _Message(self._clock()))
+
+    def _count_message(self, session: Session, reply: Reply) -> None:
+        message = self._messages_open.get(session)
+        if message and message.ended:
+            message.accepted |= reply.is_positive  # in LMTP each recipient has a reply
+        if session.transaction is None or reply.reply_class is ReplyClass.GOODBYE:
+            self._finish_message(session)
+
+    def _finish_message(self, session: Session) -> None:
+        message = self._messages_open.pop(session, None)
+        if message:
+            outcome = "accepted" if message.accepted else "refused" if message.ended else "aborted"
+            self._messages.labels(outcome).inc()
+            self._message_time.observe(self._clock() - message.begun)

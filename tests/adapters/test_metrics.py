@@ -1,0 +1,168 @@
+"""What is counted for Prometheus."""
+
+import ssl
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from smtpcore import Reply
+from smtpcore_adapters import App, Limits, Message, Session
+from smtpcore_adapters.metrics import Metrics
+from tests.adapters.fakes import (
+    CONFIG,
+    DATA,
+    EHLO,
+    ENVELOPE,
+    MAIL,
+    QUIT,
+    RCPT,
+    SILENCE,
+    Dialogue,
+    Step,
+    Store,
+    accepting,
+    converse,
+)
+
+END = b".\r\n"
+
+
+class Counted:
+    """An app with its numbers, by names without their prefix."""
+
+    def __init__(self, app: App) -> None:
+        self.now = 0.0
+        self.registry = CollectorRegistry()
+        self.app = app
+        app.include(Metrics(self.registry, clock=lambda: self.now))
+
+    def __call__(self, name: str, /, **labels: str) -> float | None:
+        return self.registry.get_sample_value(f"smtpcore_{name}", labels)
+
+    def outcomes(self) -> dict[str, float]:
+        samples = [sample for metric in self.registry.collect() for sample in metric.samples]
+        return {each.labels["outcome"]: each.value for each in samples if each.name == "smtpcore_messages_total"}
+
+
+def test_sessions_are_counted_while_they_last_and_by_their_end() -> None:
+    app = App()
+    count = Counted(app)
+    seen: list[float | None] = []
+    app.on("NOOP")(lambda session, noop: seen.append(count("open_sessions")))
+    dialogue = Dialogue(app)
+    dialogue.stream.script.extend([dialogue.stream.passing(3), b"NOOP\r\n", QUIT])
+    dialogue.run()
+    converse(app, SILENCE)
+    assert seen == [1]
+    assert count("open_sessions") == 0
+    assert count("sessions_total") == 2
+    assert count("sessions_closed_total", reason="quit") == 1
+    assert count("sessions_closed_total", reason="timeout") == 1
+    assert count("session_seconds_sum") == 303
+
+
+CHUNKS = EHLO + MAIL + RCPT + b"BDAT 2\r\nab"
+OUTCOMES: dict[str, tuple[tuple[Step, ...], dict[str, float]]] = {
+    "accepted": ((ENVELOPE, b"x\r\n", END + QUIT), {"accepted": 1}),
+    "empty": ((ENVELOPE, END + QUIT), {"accepted": 1}),
+    "two": ((ENVELOPE, END + MAIL + RCPT + DATA, END + QUIT), {"accepted": 2}),
+    "refused by a handler": ((ENVELOPE, b"spam\r\n", END + QUIT), {"refused": 1}),
+    "refused for what it is": ((ENVELOPE, b"a\nb\r\n", END + QUIT), {"refused": 1}),
+    "lost": ((ENVELOPE, b"x\r\n", ConnectionResetError()), {"aborted": 1}),
+    "too slow": ((ENVELOPE, b"x\r\n", SILENCE), {"aborted": 1}),
+    "in chunks": ((CHUNKS, b"BDAT 2 LAST\r\ncd" + QUIT), {"accepted": 1}),
+    "given up between chunks": ((CHUNKS, b"RSET\r\n", QUIT), {"aborted": 1}),
+    "none": ((EHLO + MAIL + RCPT + QUIT,), {}),
+}
+
+
+@pytest.mark.parametrize("case", OUTCOMES)
+def test_messages_are_counted_by_what_became_of_them(case: str) -> None:
+    script, expected = OUTCOMES[case]
+    app = accepting()
+
+    @app.on("message")
+    async def store(session: Session, message: Message) -> Reply:
+        return Reply(554, "Spam") if b"spam" in await message.read() else Reply(250)
+
+    count = Counted(app)
+    converse(app, *script)
+    assert count.outcomes() == expected
+    assert count("message_seconds_count") == sum(expected.values())
+
+
+def test_a_message_of_lmtp_is_one_whoever_takes_it() -> None:
+    app = accepting()
+
+    @app.on("message")
+    async def store(session: Session, message: Message) -> dict[object, Reply]:
+        await message.read()
+        return {message.forward_paths[1]: Reply(250)}
+
+    count = Counted(app)
+    lmtp = replace(CONFIG, lmtp=True)
+    envelope = b"LHLO c.example\r\n" + MAIL + RCPT + RCPT.replace(b"u@", b"v@") + DATA
+    converse(app, envelope, b"x\r\n" + END, envelope, b"x\r\n" + END, config=lmtp)
+    assert count.outcomes() == {"accepted": 2}
+
+
+def test_octets_replies_and_handlers_are_counted() -> None:
+    app = accepting(Store())
+    count = Counted(app)
+    converse(app, ENVELOPE, b"12345678\r\n" * 3, END + b"XX\r\n" + QUIT)
+    assert count("message_bytes_total") == 30
+    assert [count("replies_total", code=code) for code in ("220", "250", "354", "500", "221", "550")] == [
+        *(1, 4, 1, 1, 1, None)
+    ]
+    assert count("handler_seconds_count", name="RCPT") == 1
+    assert count("handler_seconds_count", name="message") == 1
+    assert count("handler_seconds_count", name="XX") is None
+
+
+def test_the_time_of_a_message_is_that_of_its_body() -> None:
+    app = accepting(Store())
+    count = Counted(app)
+
+    def pass_time() -> None:
+        count.now += 7
+
+    converse(app, ENVELOPE, b"x\r\n", pass_time, END)
+    assert count("message_seconds_sum") == 7
+
+
+def test_tls_is_counted_by_its_version_and_where_it_fails() -> None:
+    app = App()
+    count = Counted(app)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    for failure in (None, ssl.SSLError(1, "no")):
+        dialogue = Dialogue(app, QUIT, config=replace(CONFIG, tls=True), tls=context, implicit_tls=True)
+        dialogue.stream.fail_handshake = failure
+        dialogue.run()
+    assert count("tls_handshakes_total", version="TLSv1.3") == 1
+    assert count("tls_failures_total") == 1
+
+
+def test_limits_are_counted_by_name() -> None:
+    app = App()
+    count = Counted(app)
+    converse(app, EHLO, limits=Limits(greeting_delay=1))
+    assert count("limits_reached_total", limit="greeting_delay") == 1
+    assert count("sessions_closed_total", reason="early_talker") == 1
+
+
+def test_one_registry_has_one_set_of_metrics() -> None:
+    registry = CollectorRegistry()
+    Metrics(registry)
+    with pytest.raises(ValueError, match="Duplicated"):
+        Metrics(registry)
+
+
+def test_the_documentation_names_each_metric() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "server.md").read_text()
+    registry = CollectorRegistry()
+    Metrics(registry)
+    for metric in registry.collect():
+        name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+        assert f"`{name}" in text
