@@ -18,24 +18,29 @@ from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, RCPT, converse
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-EXAMPLES = [
+EXAMPLES: list[str] = [
     example
     for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))
     for example in re.findall(r"^```python\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
 ]
 
 
+def source_of(start: str) -> str:
+    """The one example in which `start` occurs."""
+    (example,) = [example for example in EXAMPLES if start in example]
+    return example
+
+
 def run_example(start: str) -> dict[str, Any]:
     """Execute the one example in which `start` occurs, and return its names."""
-    (example,) = [example for example in EXAMPLES if start in example]
     names: dict[str, Any] = {"__name__": "example"}
-    exec(example, names)
+    exec(source_of(start), names)
     return names
 
 
 def test_each_example_is_tested() -> None:
     tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
-    starts = re.findall(r'run_example\("(.*?)"\)', tests)
+    starts = re.findall(r'(?:run_example|source_of)\("(.*?)"\)', tests)
     assert [example for example in EXAMPLES if not any(start in example for start in starts)] == []
 
 
