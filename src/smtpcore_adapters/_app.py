@@ -47,6 +47,8 @@ class App:
     def __init__(self) -> None:
         self._handlers: dict[str, list[Handler]] = {}
         self._observers: list[Observer] = []
+        self.observed = False
+        """Whether there is an observer."""
 
     # Giving handlers
 
@@ -84,6 +86,7 @@ class App:
             raise ValueError(f"the observer {observer!r} must be a plain function")
 
         self._observers.append(observer)
+        self.observed = True
 
     def _add(self, name: str, handler: Handler) -> None:
         if not callable(handler):
@@ -108,7 +111,7 @@ class App:
         if name == "connect" and isinstance(reply, Drop):
             return reply
 
-        raise TypeError(f"{handler} returned {reply!r}: a handler returns a Reply or None")
+        raise TypeError(f"{_name(handler)} returned {reply!r}: a handler returns a Reply or None")
 
     async def ask_for_message(self, session: "Session", message: "Message") -> "Reply | Mapping[Path, Reply] | None":
         """Call the `message` handlers until one returns a reply or, in LMTP, replies by recipient (RFC 2033 4.2)."""
@@ -117,7 +120,9 @@ class App:
             answer: Reply | Mapping[Path, Reply] | None = reply
             return answer
 
-        raise TypeError(f"{handler} returned {reply!r}: return a Reply or None, in LMTP also a mapping of replies")
+        raise TypeError(
+            f"{_name(handler)} returned {reply!r}: return a Reply or None, in LMTP also a mapping of replies"
+        )
 
     async def ask_for_identity(self, session: "Session", question: "Question") -> "Answer | Reply":
         """Call the `auth` handlers until one has an answer, or decides with a reply."""
@@ -125,14 +130,14 @@ class App:
         _, answer = await self._first("auth", session, question)
         return answer
 
-    async def _first(self, name: str, session: "Session", subject: object) -> tuple[str, Any]:
+    async def _first(self, name: str, session: "Session", subject: object) -> tuple[object, Any]:
         for handler in self._handlers.get(name, ()):
             result = handler(session, subject)
             answer = await result if inspect.isawaitable(result) else result
             if answer is not None:
-                return _name(handler), answer
+                return handler, answer
 
-        return "", None
+        return None, None
 
     async def tell(self, name: str, session: "Session", subject: object) -> None:
         """Call all handlers of `name`, whatever they return. What they raise is raised when all were called."""
@@ -165,5 +170,5 @@ def _key(name: str) -> str:
     return name.lower() if name.lower() in _NOT_VERBS else name.upper()
 
 
-def _name(handler: Handler) -> str:
-    return getattr(handler, "__qualname__", repr(handler))
+def _name(handler: object) -> str:
+    return getattr(handler, "__qualname__", None) or repr(handler)

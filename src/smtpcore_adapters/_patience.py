@@ -36,7 +36,7 @@ class Patience:
 
     def left(self, wait: Wait) -> float:
         """How long a client may be waited for. Raises `TimeoutError` if that time is over."""
-        timeout = _TIMEOUTS[wait](self._timeouts)
+        timeout: float = getattr(self._timeouts, _TIMEOUTS[wait])
         if wait is Wait.BODY and not self._rate:
             return self.within_session(timeout)
 
@@ -55,9 +55,9 @@ class Patience:
         return min(timeout, left)
 
 
-_TIMEOUTS: Mapping[Wait, Callable[[Timeouts], float]] = {
-    Wait.GREETING: lambda timeouts: timeouts.greeting,
-    Wait.COMMAND: lambda timeouts: timeouts.command,
-    Wait.BODY: lambda timeouts: timeouts.body,
-    Wait.AUTH: lambda timeouts: timeouts.command,
+_TIMEOUTS: Mapping[Wait, str] = {
+    Wait.GREETING: "greeting",
+    Wait.COMMAND: "command",
+    Wait.BODY: "body",
+    Wait.AUTH: "command",
 }

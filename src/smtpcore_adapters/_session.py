@@ -12,7 +12,7 @@ import os
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from ssl import SSLContext
 from types import SimpleNamespace
@@ -187,7 +187,6 @@ class Message:
         self._loop = loop
         self._whole: bytes | None = None
         self._started = False
-        self._aborted = False
 
         self.id = id
         """Under which the log speaks of this message."""
@@ -207,18 +206,11 @@ class Message:
     def __aiter__(self) -> Pieces:
         if self._whole is not None:
             return Pieces(partial(_pop, [self._whole]))
-        if self._started and not self._aborted:
+        if self._started and not self._loop.is_aborted:
             raise RuntimeError("the body of this message was taken already: read() it where several handlers need it")
 
         self._started = True
-        return Pieces(self._pull)
-
-    async def _pull(self) -> bytes:
-        try:
-            return await self._loop.pull_body(self)
-        except MessageAborted:
-            self._aborted = True
-            raise
+        return Pieces(partial(self._loop.pull_body, self))
 
     async def read(self) -> bytes:
         """The whole body. A second call returns the same octets, so that several handlers may look at them."""
@@ -410,7 +402,6 @@ class SessionLoop:
 
             event = self._conn.next_event()
             if event is NEED_DATA:
-                await self._flush()
                 await self._receive()
             elif event is PAUSED:
                 assert self._conn.state is State.TLS, "every event was answered"
@@ -421,19 +412,18 @@ class SessionLoop:
             else:
                 self._patience.begin()
                 await self._handle(event)
+                if self._conn.state is State.DATA:
+                    await self._take_message()
                 self._patience.begin()
 
-    async def _handle(self, event: Event) -> None:
+    def _handle(self, event: Event) -> Awaitable[None]:
         self._show(event)
         if isinstance(event, Bdat):
-            await self._take_message()
-        elif isinstance(event, Auth):
-            await self._authenticate(event)
-        else:
-            await self._handle_command(event)
+            return self._take_message()
+        if isinstance(event, Auth):
+            return self._authenticate(event)
 
-        if self._conn.state is State.DATA:
-            await self._take_message()
+        return self._handle_command(event)
 
     async def _handle_command(self, event: Event) -> None:
         reply = await self._ask_handlers(event)
@@ -452,7 +442,9 @@ class SessionLoop:
         try:
             for name in _handlers_of(event):
                 with self._timing(name):
-                    reply = reply or await self._app.ask(name, self.session, event)
+                    reply = await self._app.ask(name, self.session, event)
+                if reply:
+                    break
         except Exception:
             return self._internal_error(event)
 
@@ -472,15 +464,17 @@ class SessionLoop:
 
         return None
 
+    def _timing(self, name: str) -> AbstractContextManager[None]:
+        return self._showing_time(name) if self._app.observed and self._app.handles(name) else _NOT_TIMED
+
     @contextmanager
-    def _timing(self, name: str) -> Iterator[None]:
+    def _showing_time(self, name: str) -> Iterator[None]:
         begun, waited = self._clock(), self._patience.waited
         try:
             yield
         finally:
-            if self._app.handles(name):
-                waited = self._patience.waited - waited
-                self._show(HandlerDone(name, self._clock() - begun - waited))
+            waited = self._patience.waited - waited
+            self._show(HandlerDone(name, self._clock() - begun - waited))
 
     def _answer(self, event: Event, reply: Reply) -> Reply:
         try:
@@ -489,17 +483,23 @@ class SessionLoop:
             self._journal.write(logging.ERROR, "the reply of a handler cannot be sent", exc_info=True)
             sent = self._conn.send(self._failure_reply(event))
 
-        if sent.reply_class is ReplyClass.GOODBYE:
+        reply_class = sent.reply_class
+        if reply_class is ReplyClass.GOODBYE:
             self._closed_by = Reason.GOODBYE
         elif isinstance(event, Quit):
             self._closed_by = Reason.QUIT
+        elif reply_class is ReplyClass.TRANSIENT:
+            self._deferred += 1
+        elif isinstance(event, Rcpt):
+            self._recipients += sent.is_positive
 
-        self._recipients += sent.is_positive and isinstance(event, Rcpt)
-        self._deferred += sent.reply_class is ReplyClass.TRANSIENT
         self._show(sent)
         return sent
 
     def _show(self, item: Happening) -> None:
+        if not self._app.observed:
+            return
+
         try:
             self._app.show(self.session, item)
         except Exception:
@@ -544,6 +544,11 @@ class SessionLoop:
             decided = reply.get(path) if isinstance(reply, Mapping) else reply
             self._answer(end, decided or self._conn.default_reply(end))
 
+    @property
+    def is_aborted(self) -> bool:
+        """Whether the body of the message that the handlers are at work on has proved to be none."""
+        return self._body_failure is not None or isinstance(self._body_end, InvalidData)
+
     async def pull_body(self, message: Message) -> bytes:
         """The next piece of the body, empty at its end. Raises `MessageAborted`."""
         if message is not self._message:
@@ -566,10 +571,10 @@ class SessionLoop:
 
         while self._body_end is None:
             event = self._conn.next_event()
-            if isinstance(event, DataChunk | DataLine):
+            if isinstance(event, _PIECES):
                 self._show(event)
                 return event.data
-            if isinstance(event, DataEnd | InvalidData):
+            if isinstance(event, _ENDS):
                 self._show(event)
                 self._body_end = event
             else:
@@ -582,7 +587,6 @@ class SessionLoop:
         if isinstance(event, Bdat):
             self._show(event)
         elif event is NEED_DATA:
-            await self._flush()
             await self._receive()
         elif not isinstance(event, Signal | ConnectionClosed):
             self._show(event)
@@ -594,8 +598,8 @@ class SessionLoop:
     async def _finish_body(self) -> DataEnd | InvalidData | None:
         # A handler that has decided early does not change where the body ends.
         try:
-            while await self._next_piece():
-                pass
+            while self._body_end is None:
+                await self._next_piece()
         except _GivenUp:
             return None
 
@@ -647,7 +651,6 @@ class SessionLoop:
         if not self._answer(self._auth_event, Challenge(data)).is_positive:
             return None
         while (event := self._conn.next_event()) is NEED_DATA:
-            await self._flush()
             await self._receive()
 
         if isinstance(event, AuthResponse):
@@ -697,6 +700,9 @@ class SessionLoop:
             self._journal.write(logging.DEBUG, "connection of %s by way of the proxy", self.session.peer)
 
     async def _receive(self) -> None:
+        if self._conn.must_flush:
+            await self._flush()
+
         try:
             data = await self._receive_within(self._patience.left(self._conn.waiting_for))
         except Interrupted:
@@ -722,9 +728,8 @@ class SessionLoop:
                 await self._stream.sleep(self._patience.within_session(min(left, _NAP)))
 
     async def _flush(self) -> None:
-        timeout = self._patience.within_session(
-            self._timeouts.send
-        )  # before the replies are taken, so that none is lost
+        # Before the replies are taken, so that none is lost.
+        timeout = self._patience.within_session(self._timeouts.send)
         data = self._conn.data_to_send()
         if not data:
             return
@@ -780,7 +785,7 @@ def _handlers_of(event: Event) -> tuple[str, ...]:
         return ("connect",)
     if isinstance(event, UnknownCommand):
         return (event.verb, "default")
-    if isinstance(event, InvalidCommand | ChunkEnd | AuthCancel):
+    if isinstance(event, _UNHANDLED):
         return ()
 
     return (getattr(event, "verb", ""),)
@@ -790,7 +795,12 @@ def _is_http(command: UnknownCommand) -> bool:
     return command.argument.rpartition(" ")[2].startswith("HTTP/")
 
 
+_UNHANDLED = (InvalidCommand, ChunkEnd, AuthCancel)
+_PIECES = (DataChunk, DataLine)
+_ENDS = (DataEnd, InvalidData)
 _TAKING_BODY = frozenset({State.DATA, State.CHUNK, State.CHUNKED, State.LAST_CHUNK})
+
+_NOT_TIMED = nullcontext()
 
 _ABRUPT = frozenset({Reason.LOST, Reason.CANCELLED, Reason.DROPPED})
 """What leaves nothing for the client to take."""
