@@ -5,8 +5,13 @@ Each framework has a module of its own, which is the only one to import it: `smt
 """
 
 from ._app import App
+from ._bodies import Body
+from ._client_timeouts import ClientTimeouts
+from ._envelopes import Recipient, Sender, SendOptions
 from ._limits import Limits, Timeouts
 from ._lobby import Options, Server, default_config
+from ._login import AuthenticationRefused, Login
+from ._mailer import Client, ConnectOptions, TlsMode, Unsendable
 from ._notices import (
     DROP,
     Drop,
@@ -20,6 +25,7 @@ from ._notices import (
     TlsEstablished,
     TlsFailed,
 )
+from ._results import Disconnected, Refused, SendResult
 from ._session import Message, MessageAborted, Session, SessionLoop
 from ._stream import Address, Interrupted, Stream, Tls
 
@@ -27,17 +33,29 @@ __all__ = [
     "DROP",
     "Address",
     "App",
+    "AuthenticationRefused",
+    "Body",
+    "Client",
+    "ClientTimeouts",
+    "ConnectOptions",
+    "Disconnected",
     "Drop",
     "HandlerDone",
     "Happening",
     "Interrupted",
     "LimitReached",
     "Limits",
+    "Login",
     "Message",
     "MessageAborted",
     "Notice",
     "Options",
     "Reason",
+    "Recipient",
+    "Refused",
+    "SendOptions",
+    "SendResult",
+    "Sender",
     "Server",
     "Session",
     "SessionClosed",
@@ -48,5 +66,7 @@ __all__ = [
     "Tls",
     "TlsEstablished",
     "TlsFailed",
+    "TlsMode",
+    "Unsendable",
     "default_config",
 ]

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from functools import partial
 from ssl import SSLContext
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from smtpcore import (
     NEED_DATA,
@@ -62,6 +62,7 @@ from ._authentication import authenticate
 from ._clients import Clients
 from ._journal import Journal
 from ._limits import REPLIES, Limits, Timeouts
+from ._mailer import Client, ConnectOptions, open_client
 from ._notices import (
     Drop,
     HandlerDone,
@@ -152,6 +153,13 @@ class Session:
     async def sleep(self, seconds: float) -> None:
         """Let the client wait. Returns early where the server shuts down, or the time of the session is over."""
         await self._sleep(seconds)
+
+    async def connect(self, host: str, port: int, **options: Unpack[ConnectOptions]) -> Client:
+        """Connect to another server, in whatever framework this session runs in.
+
+        `Client.aclose` has to be called at the end. Raises what every adapter's `connect` does.
+        """
+        return await open_client(self._stream.open, host, port, **options)
 
     def __repr__(self) -> str:
         return f"<Session {self.id} from {self.peer}>"

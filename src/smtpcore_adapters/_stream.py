@@ -4,6 +4,7 @@
 # `b""`. A stream reads on demand: outside `receive` it takes nothing from the socket, but for what arrives together.
 # So a slow handler slows its client down, and nothing is read as plaintext that belongs to a TLS handshake.
 
+import select
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,6 +83,9 @@ class Stream(Protocol):
             OSError: the connection is lost.
         """
 
+    def has_input(self) -> bool:
+        """Whether `receive` has something to take: octets, the end of the stream, or a part of a TLS record."""
+
     async def start_tls(self, context: SSLContext, timeout: float, *, server_name: str | None = None) -> None:
         """Do a TLS handshake: the server's part of it, or with `server_name` the client's part.
 
@@ -106,6 +110,11 @@ class Stream(Protocol):
     async def sleep(self, seconds: float) -> None:
         """Let time pass. It is never long: the session comes back to see whether it should go on."""
 
+    async def open(
+        self, host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
+    ) -> "Stream":
+        """Connect to another server by the same framework: its `open_stream`."""
+
     async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
         """Call a function that blocks, without blocking other sessions. Cancellation waits until it returns."""
 
@@ -114,6 +123,16 @@ def describe_tls(connection: SSLObject | SSLSocket) -> Tls:
     """What was agreed upon in the handshake of `connection`."""
     cipher = connection.cipher()
     return Tls(version=connection.version() or "TLS", cipher=cipher[0] if cipher else "unknown")
+
+
+def is_readable(descriptor: int) -> bool:
+    """Whether a socket has something to read, or has failed."""
+    if not hasattr(select, "poll"):
+        return bool(select.select([descriptor], [], [], 0)[0])  # Windows
+
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def address_of(name: object) -> Address | None:

@@ -18,6 +18,7 @@ from anyio.streams.tls import TLSAttribute, TLSStream
 
 from ._app import App
 from ._lobby import Lobby, Options, Server, pause_after_accept_error
+from ._mailer import Client, ConnectOptions, connected
 from ._stream import (
     HAPPY_EYEBALLS,
     Address,
@@ -27,6 +28,7 @@ from ._stream import (
     address_of,
     describe_tls,
     family_of,
+    is_readable,
     unknown_hosts_as_os_errors,
 )
 
@@ -141,6 +143,20 @@ async def open_stream(
     return _AnyioStream(_Socket(connection, address_of(connection.getpeername())))
 
 
+@asynccontextmanager
+async def connect(host: str, port: int, **options: Unpack[ConnectOptions]) -> AsyncIterator[Client]:
+    """Connect to a server for the time of an `async with` block, and yield the `Client` that sends mail.
+
+    See `ConnectOptions` for the other parameters. Raises:
+        OSError: there is no connection, or it is lost; `ssl.SSLError` for a certificate that is not valid.
+        TimeoutError: the server is too slow.
+        Refused: it denies its service, TLS where that is required, or, as `AuthenticationRefused`, the authentication.
+        smtpcore.RemoteProtocolError: what it says is no SMTP.
+    """
+    async with connected(open_stream, host, port, **options) as client:
+        yield client
+
+
 async def _connect_to_any(addresses: list[tuple[int, Any]], local_address: str | None) -> socket.socket:
     connections: list[socket.socket] = []
     failures: list[OSError] = []
@@ -251,6 +267,9 @@ class _Socket(ByteStream):
             except BlockingIOError:
                 await anyio.wait_writable(self._socket)
 
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
     async def send_eof(self) -> None:
         self._socket.shutdown(socket.SHUT_WR)
 
@@ -294,6 +313,9 @@ class _AnyioStream:
         with _losses_as_os_errors(), anyio.fail_after(timeout):
             await self._stream.send(data)
 
+    def has_input(self) -> bool:
+        return is_readable(self._socket.fileno())
+
     async def start_tls(self, context: SSLContext, timeout: float, *, server_name: str | None = None) -> None:
         with _losses_as_os_errors(), anyio.fail_after(timeout):
             self._encrypted = await TLSStream.wrap(
@@ -330,6 +352,11 @@ class _AnyioStream:
 
     async def sleep(self, seconds: float) -> None:
         await anyio.sleep(seconds)
+
+    async def open(
+        self, host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
+    ) -> Stream:
+        return await open_stream(host, port, timeout, local_address=local_address, path=path)
 
     async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
         return await anyio.to_thread.run_sync(partial(function, *args))

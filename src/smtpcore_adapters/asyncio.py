@@ -14,6 +14,7 @@ from typing import Any, TypeVar, Unpack, cast
 
 from ._app import App
 from ._lobby import Lobby, Options, Server
+from ._mailer import Client, ConnectOptions, connected
 from ._stream import (
     HAPPY_EYEBALLS,
     Address,
@@ -23,6 +24,7 @@ from ._stream import (
     address_of,
     describe_tls,
     family_of,
+    is_readable,
     unknown_hosts_as_os_errors,
 )
 
@@ -118,6 +120,20 @@ async def open_stream(
                 _, stream = await loop.create_connection(make, host, port, **options)
 
     return stream
+
+
+@asynccontextmanager
+async def connect(host: str, port: int, **options: Unpack[ConnectOptions]) -> AsyncIterator[Client]:
+    """Connect to a server for the time of an `async with` block, and yield the `Client` that sends mail.
+
+    See `ConnectOptions` for the other parameters. Raises:
+        OSError: there is no connection, or it is lost; `ssl.SSLError` for a certificate that is not valid.
+        TimeoutError: the server is too slow.
+        Refused: it denies its service, TLS where that is required, or, as `AuthenticationRefused`, the authentication.
+        smtpcore.RemoteProtocolError: what it says is no SMTP.
+    """
+    async with connected(open_stream, host, port, **options) as client:
+        yield client
 
 
 @contextmanager
@@ -236,6 +252,12 @@ class _ProtocolStream(asyncio.Protocol):
         if self._lost.done():
             raise _lost(self._error)
 
+    def has_input(self) -> bool:
+        if self._input or self._ended:
+            return True
+
+        return is_readable(self._transport.get_extra_info("socket").fileno())
+
     async def start_tls(self, context: SSLContext, timeout: float, *, server_name: str | None = None) -> None:
         if self._input:
             raise ConnectionAbortedError("plaintext was sent before TLS")
@@ -291,6 +313,11 @@ class _ProtocolStream(asyncio.Protocol):
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+    async def open(
+        self, host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
+    ) -> Stream:
+        return await open_stream(host, port, timeout, local_address=local_address, path=path)
 
     async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
         call = self._loop.run_in_executor(None, partial(function, *args))

@@ -12,15 +12,13 @@ import logging
 import os
 import socket
 import time
-from datetime import UTC, datetime
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from smtpcore import Reply
-from smtpcore.trace import received, return_path
+from smtpcore.trace import return_path
 
 from ._session import Message, Session
-from ._stream import Address
+from ._trace import received_by
 
 _logger = logging.getLogger("smtpcore")
 
@@ -139,30 +137,8 @@ def _trace(session: Session, message: Message) -> bytes:
     paths = message.forward_paths
     fields = [return_path(mail.reverse_path)]
     fields += [f"X-Original-To: {path.address}\r\n".encode() for path in paths]
-    fields.append(
-        received(
-            helo=session.helo,
-            peer=_ip_address(session.peer),
-            by=session.config.hostname,
-            date=datetime.now(UTC).astimezone(),
-            id=message.id,
-            tls=str(session.tls) if session.tls else None,
-            authenticated=session.identity is not None,
-            smtputf8=mail.params.smtputf8,
-            recipient=paths[0] if len(paths) == 1 else None,
-        )
-    )
+    fields.append(received_by(session, message))
     return b"".join(fields)
-
-
-def _ip_address(peer: Address | None) -> IPv4Address | IPv6Address | None:
-    try:
-        address = ip_address(peer.host if peer else "")
-    except ValueError:
-        return None  # a Unix socket
-
-    # A socket that listens for both families writes IPv4 addresses as ::ffff:192.0.2.1 (RFC 4291 2.5.5.2).
-    return (address.version == 6 and address.ipv4_mapped) or address
 
 
 def _unique_name() -> str:

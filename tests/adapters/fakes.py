@@ -17,6 +17,7 @@ from smtpcore_adapters import (
     Message,
     Session,
     SessionLoop,
+    Stream,
     Timeouts,
     Tls,
 )
@@ -41,6 +42,11 @@ class Silence(Enum):
 
 
 SILENCE: Final = Silence.SILENCE
+
+
+class Early(bytes):
+    """A segment that is there before anyone asks for it."""
+
 
 Step = bytes | BaseException | Silence | Callable[[], object]
 """A segment of input, a failure, silence, or something that happens while input is waited for."""
@@ -79,6 +85,11 @@ class FakeStream:
         """The time limit of each call of `aclose`."""
         self.naps: list[float] = []
         """How long each call of `sleep` took."""
+        self.others: deque[FakeStream | OSError] = deque()
+        """What each call of `open` returns or raises."""
+        self.opened: list[tuple[str, int]] = []
+        """Where the calls of `open` connected to."""
+        self.server_name: str | None = None
         self._interrupted = False
 
     def clock(self) -> float:
@@ -120,8 +131,21 @@ class FakeStream:
 
         self.sent.append(data)
 
+    def has_input(self) -> bool:
+        return bool(self.script) and isinstance(self.script[0], Early)
+
+    async def open(
+        self, host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
+    ) -> Stream:
+        self.opened.append((host, port))
+        other = self.others.popleft()
+        if isinstance(other, OSError):
+            raise other
+        return other
+
     async def start_tls(self, context: SSLContext, timeout: float, *, server_name: str | None = None) -> None:
         self.handshake_limit = timeout
+        self.server_name = server_name
         if self.fail_handshake:
             raise self.fail_handshake
 

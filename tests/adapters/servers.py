@@ -486,8 +486,12 @@ userdb {{
   args = username_format=%n {directory}/users
   default_fields = uid=mail gid=mail home={directory}/mail/%n
 }}
+auth_failure_delay = 0
 service anvil {{
   chroot =
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
 }}
 service stats {{
   chroot =

@@ -1,0 +1,293 @@
+"""Drive a client's connection: questions out, replies in, over a stream."""
+
+# As in a session, nothing is awaited here but the stream, so that this runs in any framework and in none.
+#
+# A server may stop reading while it has something to say, and a client that only writes would wait for it for ever.
+# So commands go out in groups that any network takes whole (`ClientConfig.max_group`), and each group is read to its
+# last reply before the next one is written. In a body, where nothing is due, it is looked before each piece whether
+# something came nonetheless: a 421, or the end of the stream. Chunks have replies, of which one may be under way.
+#
+# Whatever breaks off in the middle, be it an error, the time or a cancellation, leaves a connection on which nothing
+# can be said any more: `send_failed` makes sure of it.
+
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager, suppress
+from ssl import SSLContext
+
+from smtpcore import (
+    Answered,
+    Bdat,
+    ClientConfig,
+    ClientConnection,
+    ClientEvent,
+    ConnectionClosed,
+    Data,
+    DataChunk,
+    DataEnd,
+    LocalProtocolError,
+    ProtocolError,
+    Quit,
+    RemoteProtocolError,
+    Reply,
+    ReplyClass,
+    Request,
+    Signal,
+    State,
+    Wait,
+)
+
+from ._client_timeouts import ClientTimeouts
+from ._results import Disconnected
+from ._stream import Stream
+
+
+class Dialogue:
+    """The client's part of a dialogue, over a stream."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        config: ClientConfig,
+        timeouts: ClientTimeouts,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._conn = ClientConnection(config)
+        self._timeouts = timeouts
+        self._clock = clock
+        self._farewell: Reply | None = None
+        self._is_busy = False
+        self._is_at_end = False
+        self._is_leaving = False
+
+        self.stream: Stream = stream
+        """The connection under it."""
+
+    @property
+    def connection(self) -> ClientConnection:
+        """What is known of the dialogue. Only this object sends on it."""
+        return self._conn
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything can still be said."""
+        return self._conn.state is not State.CLOSED
+
+    # Asking
+
+    async def listen(self) -> Reply:
+        """The greeting."""
+        with self._exclusively():
+            return (await self._next_answer()).reply
+
+    async def ask(self, request: Request) -> Reply:
+        """Send one command, or SASL response, and return the reply to it."""
+        (answer,) = await self.ask_all([request])
+        return answer.reply
+
+    async def ask_all(self, requests: Sequence[Request]) -> list[Answered]:
+        """Send commands, together where that is possible, and return the replies in order.
+
+        What the replies before it have made pointless is not sent: anything behind a first command that was refused,
+        DATA where no recipient was accepted, and everything once the server has said goodbye.
+        """
+        with self._exclusively():
+            waiting = deque(requests)
+            answers: list[Answered] = []
+            while waiting and not self._is_pointless(waiting[0], answers):
+                self._conn.send(waiting.popleft())
+                while waiting and self._conn.may_send(waiting[0]):
+                    self._conn.send(waiting.popleft())
+                answers += await self._take_answers()
+
+            return answers
+
+    def _is_pointless(self, request: Request, answers: list[Answered]) -> bool:
+        if answers and not (self.is_open and answers[0].reply.is_positive):
+            return True
+
+        transaction = self._conn.transaction
+        return isinstance(request, Data) and bool(answers) and not (transaction and transaction.recipients)
+
+    async def _take_answers(self, left: int = 0) -> list[Answered]:
+        await self._flush()
+        answers: list[Answered] = []
+        while self._conn.replies_due > left:
+            answers.append(await self._next_answer())
+
+        return answers
+
+    # Bodies
+
+    async def send_body(self, pieces: AsyncGenerator[bytes, None]) -> list[Answered]:
+        """Send a body behind the 354 to DATA, and return the reply or, in LMTP, the replies to it.
+
+        A 421 that comes before the end is returned at once. Raises `LocalProtocolError` where the body has what may
+        not be sent; as there is no way to take back what was sent of it, the connection is closed then.
+        """
+        with self._exclusively():
+            transaction = self._conn.transaction
+            if transaction and transaction.recipients:  # RFC 2920 3.1: else only the end may follow
+                async with aclosing(pieces):
+                    async for piece in pieces:
+                        self._conn.send(DataChunk(piece))
+                        if goodbye := await self._flush_piece():
+                            return [goodbye]
+
+            self._conn.send(DataEnd())
+            return await self._take_answers()
+
+    async def _flush_piece(self) -> Answered | None:
+        try:
+            await self._flush()
+        except TimeoutError:
+            raise
+        except OSError:
+            # Who closes a connection in the middle of a body may have said why.
+            goodbye = await self._last_words()
+            if goodbye is None:
+                raise
+            return goodbye
+
+        while self.stream.has_input():
+            await self._receive(self._clock() + self._timeouts.block)
+            event = self._next_event()
+            if isinstance(event, Answered):
+                return event
+
+        return None
+
+    async def _last_words(self) -> Answered | None:
+        with suppress(OSError, ProtocolError):
+            await self._receive(self._clock() + self._timeouts.quit)
+            event = self._conn.next_event()
+            if isinstance(event, Answered):
+                return event
+
+        return None
+
+    async def send_chunks(self, pieces: AsyncGenerator[bytes, None]) -> list[Answered]:
+        """Send a body with BDAT, and return the reply or, in LMTP, the replies to it; or that to a refused chunk.
+
+        Raises `LocalProtocolError` where the body has what may not be sent; RSET gives it up then.
+        """
+        with self._exclusively():
+            left = 1 if self._conn.is_pipelining else 0
+            previous = b""
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    if previous and (refusals := _refusals(await self._send_chunk(previous, left=left))):
+                        return refusals[:1]
+                    previous = piece
+
+            answers = await self._send_chunk(previous, last=True)
+            refused = _refusals([answer for answer in answers if not isinstance(answer.to, DataEnd)])
+            return refused[:1] or [answer for answer in answers if isinstance(answer.to, DataEnd)]
+
+    async def _send_chunk(self, data: bytes, *, last: bool = False, left: int = 0) -> list[Answered]:
+        self._conn.send(Bdat(len(data), last))
+        if data:
+            self._conn.send(DataChunk(data))
+        answers = await self._take_answers(left)
+        if _refusals(answers):
+            answers += await self._take_answers()
+
+        return answers
+
+    # The stream
+
+    async def start_tls(self, context: SSLContext, server_name: str) -> None:
+        """Do the handshake, behind the 220 to STARTTLS or before the greeting. Raises `OSError` if it fails."""
+        with self._exclusively():
+            self._next_event()  # raises if something came before TLS that someone may have injected (RFC 3207 4.2)
+            await self.stream.start_tls(context, self._timeouts.tls, server_name=server_name)
+            self._conn.tls_established()
+
+    async def aclose(self) -> None:
+        """Close the connection, with a QUIT where that is possible. Raises nothing."""
+        self._is_leaving = True
+        try:
+            if not self._is_busy and self._conn.may_send(Quit()):
+                with suppress(OSError, ProtocolError):
+                    await self.ask(Quit())
+        finally:
+            self._conn.send_failed()
+            # Nothing is on its way any more: the server has answered all that was sent, or it does not matter.
+            await self.stream.aclose(0)
+
+    async def _next_answer(self) -> Answered:
+        deadline = self._clock() + self._limit(_TIMEOUTS[self._conn.waiting_for](self._timeouts))
+        while True:
+            event = self._next_event()
+            if isinstance(event, Answered):
+                return event
+            if isinstance(event, ConnectionClosed):
+                raise Disconnected("the server has closed the connection")
+
+            await self._receive(deadline)
+
+    def _next_event(self) -> ClientEvent | Signal:
+        try:
+            event = self._conn.next_event()
+        except RemoteProtocolError as exc:
+            if self._is_at_end:
+                raise Disconnected(str(exc)) from exc
+            raise
+
+        if isinstance(event, Answered) and event.reply.reply_class is ReplyClass.GOODBYE:
+            self._farewell = event.reply
+
+        return event
+
+    async def _receive(self, deadline: float) -> None:
+        left = deadline - self._clock()
+        if left <= 0:
+            raise TimeoutError("the reply of the server took too long")
+
+        data = await self.stream.receive(left)
+        self._is_at_end = not data
+        self._conn.receive_data(data)
+
+    async def _flush(self) -> None:
+        data = self._conn.data_to_send()
+        if data:
+            await self.stream.send(data, self._limit(self._timeouts.block))
+
+    def _limit(self, timeout: float) -> float:
+        return min(timeout, self._timeouts.quit) if self._is_leaving else timeout
+
+    @contextmanager
+    def _exclusively(self) -> Iterator[None]:
+        if self._is_busy:
+            raise LocalProtocolError("this connection is in use: open another one for each task")
+        if not self.is_open:
+            raise Disconnected("the connection is closed", self._farewell)
+
+        self._is_busy = True
+        try:
+            yield
+        except LocalProtocolError:
+            if self._conn.replies_due or self._conn.octets_left or self._conn.state is State.DATA:
+                self._conn.send_failed()
+            raise
+        except BaseException:
+            self._conn.send_failed()
+            raise
+        finally:
+            self._is_busy = False
+
+
+def _refusals(answers: list[Answered]) -> list[Answered]:
+    return [answer for answer in answers if not answer.reply.is_positive]
+
+
+_TIMEOUTS: dict[Wait, Callable[[ClientTimeouts], float]] = {
+    Wait.SERVER_GREETING: lambda timeouts: timeouts.greeting,
+    Wait.MAIL_REPLY: lambda timeouts: timeouts.mail,
+    Wait.RCPT_REPLY: lambda timeouts: timeouts.rcpt,
+    Wait.DATA_REPLY: lambda timeouts: timeouts.data,
+    Wait.END_REPLY: lambda timeouts: timeouts.end,
+    Wait.COMMAND_REPLY: lambda timeouts: timeouts.command,
+}

@@ -1,0 +1,36 @@
+"""The `Received:` field for a message that a session takes."""
+
+from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from smtpcore.trace import received
+
+from ._session import Message, Session
+from ._stream import Address
+
+
+def received_by(session: Session, message: Message) -> bytes:
+    """The field that says how `message` came, now, CR LF included (RFC 5321 4.4)."""
+    paths = message.forward_paths
+    return received(
+        helo=session.helo,
+        peer=address_of_peer(session.peer),
+        by=session.config.hostname,
+        date=datetime.now(UTC).astimezone(),
+        id=message.id,
+        tls=str(session.tls) if session.tls else None,
+        authenticated=session.identity is not None,
+        smtputf8=message.transaction.mail.params.smtputf8,
+        recipient=paths[0] if len(paths) == 1 else None,
+    )
+
+
+def address_of_peer(peer: Address | None) -> IPv4Address | IPv6Address | None:
+    """The IP address of a client, None if it came through a Unix socket."""
+    try:
+        address = ip_address(peer.host if peer else "")
+    except ValueError:
+        return None
+
+    # A socket that listens for both families writes IPv4 addresses as ::ffff:192.0.2.1 (RFC 4291 2.5.5.2).
+    return (address.version == 6 and address.ipv4_mapped) or address
