@@ -7,6 +7,7 @@ import click
 from smtpcore import __version__
 
 from .check import check
+from .explain import explain_file
 from .serve import serve
 
 
@@ -21,6 +22,7 @@ def cli(context: click.Context) -> None:
 
 cli.add_command(serve)
 cli.add_command(check)
+cli.add_command(explain_file)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

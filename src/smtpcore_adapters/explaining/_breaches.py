@@ -1,0 +1,84 @@
+"""Which section of which RFC is broken."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from smtpcore import InvalidCommand, InvalidData
+
+from ._recording import Side
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """Something that an RFC forbids."""
+
+    side: Side
+    """Who has done it."""
+    text: str
+    """What it is."""
+    section: str
+    """Where that is written."""
+
+
+# What the core answers to a mistake says what the mistake was. By verb where an extension has its own rules, else by
+# code and enhanced status code.
+
+_OF_VERB: Mapping[tuple[str, int], str] = {
+    ("AUTH", 500): "RFC 4954 4",
+    ("AUTH", 501): "RFC 4954 4",
+    ("AUTH", 503): "RFC 4954 4",
+    ("AUTH", 504): "RFC 4954 4",
+    ("BDAT", 501): "RFC 3030 2",
+    ("BDAT", 503): "RFC 3030 2",
+    ("BDAT", 521): "RFC 3030 2",
+    ("BURL", 501): "RFC 4468 3",
+    ("BURL", 503): "RFC 4468 3",
+    ("ETRN", 500): "RFC 1985 5",
+    ("ETRN", 501): "RFC 1985 5",
+    ("EHLO", 501): "RFC 5321 4.1.1.1",
+    ("HELO", 501): "RFC 5321 4.1.1.1",
+    ("MAIL", 501): "RFC 5321 4.1.1.2",
+    ("RCPT", 501): "RFC 5321 4.1.1.3",
+    ("STARTTLS", 501): "RFC 3207 4",
+    ("STARTTLS", 503): "RFC 3207 4.2",
+}
+_OF_REPLY: Mapping[tuple[int, str | None], str] = {
+    (500, None): "RFC 2033 4.1",
+    (501, "5.5.2"): "RFC 4954 4",
+    (550, "5.6.0"): "RFC 5321 2.3.8",
+    (550, "5.6.7"): "RFC 6531 3.5",
+    (553, "5.6.7"): "RFC 6531 3.5",
+    (554, "5.6.0"): "RFC 5321 4.5.3.1.6",
+    (554, "5.5.1"): "RFC 5321 3.3",
+}
+_OF_CODE: Mapping[int, str] = {
+    500: "RFC 5321 4.1.1",
+    501: "RFC 5321 4.1.1",
+    502: "RFC 5321 2.2.1",
+    503: "RFC 5321 4.1.4",
+    504: "RFC 5321 4.2.4",
+    552: "RFC 1870 6.1",
+    555: "RFC 5321 4.1.1.11",
+}
+
+
+_OF_TEXT = (
+    ("bare CR", "RFC 5321 2.3.8"),
+    ("Line too long", "RFC 5321 4.5.3.1.4"),
+    ("binary message", "RFC 3030 3"),
+    ("began with BDAT", "RFC 3030 2"),
+    ("STARTTLS has to be the last", "RFC 3207 4"),
+)
+
+
+def section_of(event: InvalidCommand | InvalidData) -> str:
+    """The section that a client has broken."""
+    line = event.line if isinstance(event, InvalidCommand) else b""
+    reply = event.reply
+    for word, section in _OF_TEXT:
+        if word in reply.lines[0]:
+            return section
+
+    verb = line.partition(b" ")[0].upper().decode("ascii", "replace")
+    known = _OF_VERB.get((verb, reply.code)) or _OF_REPLY.get((reply.code, reply.enhanced))
+    return known or _OF_CODE.get(reply.code, "RFC 5321 4.1.1")

@@ -1,0 +1,62 @@
+"""What a recorded server offers."""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from smtpcore import EXTENSIONS, Bodies, Config
+
+from ._recording import Recording, Side
+
+_MAX_TEXT_LINE = 1000  # RFC 5321 4.5.3.1.6
+_MAX_SECONDS = 999_999_999
+_MANY = 1_000_000
+_MIN_SIZE = 65_536
+"""The least limit of SIZE that a configuration takes."""
+_MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5")
+_match_mechanism = re.compile(r"[A-Z0-9_-]{1,20}").fullmatch
+
+
+def config_of(recording: Recording) -> Config:
+    """The configuration of a server that offers what the recorded one does, and has no limits of its own."""
+    offers = dict(_offers(recording))
+    is_lmtp = any(item.side is Side.CLIENT and item.data[:4].upper() == b"LHLO" for item in recording.items)
+    known = frozenset(extension.keyword for extension in EXTENSIONS)
+    needed = {"PIPELINING", "ENHANCEDSTATUSCODES"} if is_lmtp else set()
+    needed |= {"8BITMIME"} if "SMTPUTF8" in offers else set()
+    needed |= {"CHUNKING"} if "BINARYMIME" in offers else set()
+    has_server = any(item.side is Side.SERVER for item in recording.items)
+    size = offers.get("SIZE", "")
+    return Config(
+        hostname="s.invalid",
+        bodies=Bodies.CHUNKS,
+        tls="STARTTLS" in offers or not has_server,
+        lmtp=is_lmtp,
+        auth_mechanisms=tuple(filter(_match_mechanism, offers.get("AUTH", "").split())) or _MECHANISMS,
+        plaintext_auth=True,
+        disabled=known - frozenset(offers) - needed if has_server else frozenset(),
+        unknown_parameters=bool(frozenset(offers) - known),
+        max_hold_for=_MAX_SECONDS,
+        max_hold_until=datetime.max.replace(tzinfo=UTC),
+        burl=tuple(offers.get("BURL", "imap").lower().split()),
+        max_text_line=_MAX_TEXT_LINE,
+        max_message_size=max(int(size), _MIN_SIZE) if size.isdecimal() and int(size) else None,
+        max_recipients=_MANY,
+        max_errors=None,
+        max_idle_commands=None,
+        max_auth_failures=None,
+    )
+
+
+def _offers(recording: Recording) -> Iterator[tuple[str, str]]:
+    # The keywords are on all lines but the first of a reply of several lines.
+    is_first = True
+    for item in recording.items:
+        if item.side is not Side.SERVER:
+            continue
+        text = item.data.decode("ascii", "replace").rstrip("\r\n")
+        if not is_first and text.startswith("250"):
+            keyword, _, arguments = text[4:].upper().replace("AUTH=", "AUTH ").partition(" ")
+            yield keyword, arguments
+
+        is_first = text[3:4] != "-"

@@ -1,0 +1,117 @@
+"""`smtpcore explain` shows a recording with what it means, and its exit status tells whether that is legal."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smtpcore_adapters.cli import main
+from tests.adapters.command import run
+
+LEGAL = """S: 220 s.example
+C: EHLO c.example
+S: 250-s.example
+S: 250 STARTTLS
+C: STARTTLS
+S: 220 go
+-- TLSv1.3
+C: EHLO c.example
+S: 250 s.example
+C: MAIL FROM:<a@c.example>
+S: 250 OK
+C: RCPT TO:<b@s.example>
+S: 250 OK
+C: DATA
+S: 354 go
+C: Subject: \x1b[31mred
+C:
+C: text
+C: .
+S: 250 taken
+"""
+
+
+def written(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_legal_dialogue_is_shown_with_its_events_and_states(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explain", written(tmp_path / "legal", LEGAL)]) == 0
+
+    output = capsys.readouterr().out
+    assert "S: 220 s.example   [answers ConnectionOpened -> GREETED]\n" in output
+    assert "-- (TLS)\n" in output
+    assert "C: (3 lines of a message)\nC: .   [DataEnd -> DATA]\n" in output
+    assert "   note: the dialogue ends without QUIT\n" in output
+    assert output.endswith("\n0 breaches of the RFCs\n")
+    assert "\x1b" not in output
+
+
+def test_a_breach_is_shown_with_its_section_and_gives_status_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "S: 220 s.example\nC: RCPT TO:<[b]@s.example>\nS: 354 what\n"
+    assert main(["explain", written(tmp_path / "wrong", text)]) == 1
+
+    assert capsys.readouterr().out.splitlines() == [
+        "S: 220 s.example   [answers ConnectionOpened -> GREETED]",
+        "C: RCPT TO:<[b]@s.example>   [InvalidCommand -> GREETED]",
+        "   BREACH by the client: EHLO has to come first (RFC 5321 4.1.4)",
+        "S: 354 what   [answers InvalidCommand -> RCPT]",
+        "   note: the server lets pass what the client may not send",
+        "   note: the dialogue ends without QUIT",
+        "1 breach of the RFCs",
+    ]
+
+
+def test_the_explanation_as_JSON_has_all_of_each_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "--json", written(tmp_path / "wrong", "S: 220 s\nC: DATA\nS: 503 no\n")]) == 1
+
+    report: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert report["breaches"] == 1
+    assert report["lines"][1] == {
+        "side": "client",
+        "text": "DATA",
+        "is_body": False,
+        "events": ["InvalidCommand"],
+        "state": "GREETED",
+        "breaches": [{"side": "client", "text": "EHLO has to come first", "section": "RFC 5321 4.1.4"}],
+        "notes": [],
+    }
+
+
+def test_the_octets_of_the_sides_are_taken_from_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    client = written(tmp_path / "client", "EHLO c\nQUIT\n")
+    server = written(tmp_path / "server", "220 s\n250 s\n221 bye\n")
+
+    assert main(["explain", "--client", client, "--server", server]) == 1
+    assert main(["explain", "--client", client]) == 1
+    assert main(["explain", "--server", server]) == 1
+    assert "a line of a reply ends in CR LF (RFC 5321 2.3.8)" in capsys.readouterr().out
+
+
+def test_standard_input_is_a_file_too() -> None:
+    assert run("explain", "-").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ([], "give one FILE, or what the sides have sent with --client and --server"),
+        (["FILE", "--client", "FILE"], "give one FILE, or what the sides have sent"),
+        (["FILE"], "this is no recording of a dialogue: no one says anything in it"),
+        (["missing"], "Invalid value for '[FILE]': 'missing': No such file"),
+    ],
+)
+def test_what_cannot_be_explained_is_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], why: str
+) -> None:
+    path = written(tmp_path / "empty", "\n")
+    assert main(["explain", *(path if argument == "FILE" else argument for argument in arguments)]) == 2
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"smtpcore: {why}")

@@ -1,0 +1,519 @@
+"""Recorded dialogues are explained: legal ones without a breach, others with the section that they break."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from smtpcore_adapters.explaining import Explained, Side, Unreadable, explain, join, read
+from smtpcore_adapters.testing import strategies
+from tests.helpers import accept, connect, drive
+
+quickly = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+DIALOGS = sorted((Path(__file__).parents[1] / "dialogs").glob("*.txt"))
+
+# Dialogues that show what goes wrong, and in how many lines.
+BREACHES = {
+    "rfc1870-6.1-size-too-big": 1,
+    "rfc1985-7-etrn-first": 2,
+    "rfc2033-4-lmtp-rules": 2,
+    "rfc2645-6-atrn": 1,  # the sides change places, which is not followed
+    "rfc2852-4-by-values": 2,
+    "rfc3030-2-sequence-errors": 2,
+    "rfc3030-3-binarymime-data": 1,
+    "rfc3207-4-tls-required": 2,
+    "rfc3461-5.1-parameter-errors": 6,
+    "rfc4468-3.4-2-burl-pipelined": 0,
+    "rfc4865-4.2-holdfor": 3,
+    "rfc4954-4-cancel-and-errors": 5,
+    "rfc5321-3.1-554-greeting": 2,
+    "rfc6531-3.4-smtputf8": 3,
+    "rfc6531-3.7.4.2-vrfy": 1,
+}
+
+
+def explained(*texts: str) -> list[Explained]:
+    """Explain lines with `C:` or `S:` in front, all of one session."""
+    (recording,) = read("\n".join(texts).encode())
+    return explain(recording)
+
+
+def found(lines: Iterable[Explained]) -> list[tuple[str, str]]:
+    """The section of each breach, and who has committed it."""
+    return [(breach.side.value, breach.section) for line in lines for breach in line.breaches]
+
+
+@pytest.mark.parametrize("path", DIALOGS, ids=lambda path: path.stem)
+def test_the_dialogues_of_the_RFCs_have_the_breaches_that_they_show(path: Path) -> None:
+    lines = [line for recording in read(path.read_bytes()) for line in explain(recording)]
+
+    assert len(found(lines)) == BREACHES.get(path.stem, 0), found(lines)
+    assert len(lines) > 2
+
+
+# The parts of a dialogue
+
+GREETING = "S: 220 s.example ESMTP"
+HELLO = (GREETING, "C: EHLO c.example", "S: 250-s.example", "S: 250-PIPELINING", "S: 250-8BITMIME", "S: 250 CHUNKING")
+PLAIN_HELLO = (GREETING, "C: EHLO c.example", "S: 250 s.example")
+ENVELOPE = ("C: MAIL FROM:<a@c.example>", "S: 250 OK", "C: RCPT TO:<b@s.example>", "S: 250 OK")
+DATA = (*ENVELOPE, "C: DATA", "S: 354 go")
+QUIT = ("C: QUIT", "S: 221 bye")
+
+
+def test_each_line_has_its_events_and_the_state_behind_it() -> None:
+    lines = explained(*HELLO, *DATA, "C: text", "C: .", "S: 250 taken", *QUIT)
+
+    assert [(line.text, line.events, line.state) for line in lines if line.events] == [
+        ("220 s.example ESMTP", ["answers ConnectionOpened"], "GREETED"),
+        ("EHLO c.example", ["EHLO"], "GREETED"),
+        ("250 CHUNKING", ["answers EHLO"], "READY"),
+        ("MAIL FROM:<a@c.example>", ["MAIL"], "READY"),
+        ("250 OK", ["answers MAIL"], "MAIL"),
+        ("RCPT TO:<b@s.example>", ["RCPT"], "MAIL"),
+        ("250 OK", ["answers RCPT"], "RCPT"),
+        ("DATA", ["DATA"], "RCPT"),
+        ("354 go", ["answers DATA"], "DATA"),
+        (".", ["DataEnd"], "DATA"),
+        ("250 taken", ["answers DataEnd"], "READY"),
+        ("QUIT", ["QUIT"], "READY"),
+        ("221 bye", ["answers QUIT"], "CLOSED"),
+    ]
+    assert [line.text for line in lines if line.is_body] == ["text", "."]
+    assert not found(lines)
+    assert not [note for line in lines for note in line.notes]
+
+
+CLIENT = [
+    # Sequence and syntax
+    ((*HELLO, "C: RCPT TO:<b@s.example>", "S: 503 no", *QUIT), "RFC 5321 4.1.4"),
+    ((GREETING, "C: MAIL FROM:<>", "S: 503 no", *QUIT), "RFC 5321 4.1.4"),
+    ((*HELLO, "C: MAIL FROM:a@c.example", "S: 501 no", *QUIT), "RFC 5321 4.1.1.2"),
+    ((*HELLO, "C: MAIL FROM:<>", "S: 250 OK", "C: RCPT TO:<>", "S: 501 no", *QUIT), "RFC 5321 4.1.1.3"),
+    ((GREETING, "C: EHLO", "S: 501 no", *QUIT), "RFC 5321 4.1.1.1"),
+    ((*HELLO, "C: DATA now", "S: 501 no", *QUIT), "RFC 5321 4.1.4"),
+    ((*HELLO, "C: RSET now", "S: 501 no", *QUIT), "RFC 5321 4.1.1"),
+    ((*HELLO, f"C: NOOP {'x' * 600}", "S: 500 no", *QUIT), "RFC 5321 4.5.3.1.4"),
+    ((*HELLO, *DATA, "C: x"), "RFC 5321 4.1.1.4"),
+    # Extensions that are not offered
+    ((*PLAIN_HELLO, "C: MAIL FROM:<> BODY=8BITMIME", "S: 555 no", *QUIT), "RFC 5321 4.1.1.11"),
+    ((*PLAIN_HELLO, *ENVELOPE, "C: BDAT 0 LAST", "S: 500 no", *QUIT), "RFC 5321 2.2.1"),
+    ((*PLAIN_HELLO, "C: STARTTLS", "S: 502 no", *QUIT), "RFC 5321 2.2.1"),
+    ((GREETING, "C: HELO c.example", "S: 250 hi", "C: MAIL FROM:<> SIZE=1", "S: 555 no", *QUIT), "RFC 5321 4.1.1.11"),
+    # Groups
+    ((*PLAIN_HELLO, ENVELOPE[0], ENVELOPE[2], "S: 250 OK", "S: 250 OK", *QUIT), "RFC 2920 3.1"),
+    ((*HELLO, "C: NOOP", "C: RSET", "S: 250 OK", "S: 250 OK", *QUIT), "RFC 2920 3.1"),
+    ((*HELLO, *ENVELOPE, "C: DATA", "C: text", "S: 354 go", "C: .", "S: 250 OK", *QUIT), "RFC 2920 3.1"),
+    ((*HELLO, "C: RSET", "C: NOOP", "C: RSET", "S: 250", "S: 250", "S: 250", *QUIT), "RFC 2920 3.1"),
+    (("C: EHLO c.example", GREETING, "S: 250 s.example", *QUIT), "RFC 5321 3.1"),
+    # Bodies
+    ((*HELLO, *DATA, "C: .dot", "C: .", "S: 250 OK", *QUIT), "RFC 5321 4.5.2"),
+    ((*HELLO, *DATA, "C: \u00e4", "C: \u00f6", "C: .", "S: 250 OK", *QUIT), "RFC 6152 3"),
+    ((*HELLO, *DATA, f"C: {'x' * 999}", "C: .", "S: 250 OK", *QUIT), "RFC 5321 4.5.3.1.6"),
+    ((*HELLO, *DATA, "C: a\rb", "C: .", "S: 550 no", *QUIT), "RFC 5321 2.3.8"),
+    # AUTH, LMTP, others
+    (
+        (
+            GREETING,
+            "C: EHLO c",
+            "S: 250-s",
+            "S: 250-STARTTLS",
+            "S: 250 AUTH LOGIN",
+            "C: AUTH LOGIN",
+            "S: 535 no",
+            *QUIT,
+        ),
+        "RFC 4954 4",
+    ),
+    (
+        (GREETING, "C: EHLO c", "S: 250-s", "S: 250 AUTH PLAIN", "C: AUTH PLAIN", "S: 334", "C: ?", "S: 501 no", *QUIT),
+        "RFC 4954 4",
+    ),
+    ((GREETING, "C: LHLO c", "S: 250 s", "C: HELO c", "S: 500 no", *QUIT), "RFC 2033 4.1"),
+    ((*HELLO, *ENVELOPE, "C: BDAT x", "S: 521 no"), "RFC 3030 2"),
+    ((*HELLO, "C: MAIL FROM:<\u00e4@c.example>", "S: 501 no", *QUIT), "RFC 5321 4.1.1.2"),
+    (
+        (GREETING, "C: EHLO c", "S: 250-s", "S: 250 SIZE 65536", "C: MAIL FROM:<> SIZE=65537", "S: 552 no", *QUIT),
+        "RFC 1870 6.1",
+    ),
+]
+
+
+@pytest.mark.parametrize(("texts", "section"), CLIENT)
+def test_what_the_client_does_wrong_is_told_once(texts: tuple[str, ...], section: str) -> None:
+    assert found(explained(*texts)) == [("client", section)]
+
+
+SERVER = [
+    ((GREETING, "C: EHLO c.example", "S: 354 go", *QUIT), "RFC 5321 4.3.2"),
+    ((*HELLO, *ENVELOPE, "C: DATA", "S: 250 taken", *QUIT), "RFC 5321 4.3.2"),
+    ((*HELLO, "S: 250 surplus", *QUIT), "RFC 5321 4.2"),
+    ((*HELLO, "C: NOOP"), "RFC 5321 4.2"),
+    ((*HELLO, "C: NOOP", "S: hello", "S: 250 OK", *QUIT), "RFC 5321 4.2"),
+    ((*HELLO, "C: NOOP", "S: 250-a", "S: 251 b", *QUIT), "RFC 5321 4.2.1"),
+    ((*HELLO, "C: QUIT", "S: 221-bye"), "RFC 5321 4.2.1"),
+    ((*HELLO, "C: NOOP", f"S: 250 {'x' * 520}", *QUIT), "RFC 5321 4.5.3.1.5"),
+    ((*HELLO, "C: NOOP", "S: 250 \u00e4", *QUIT), "RFC 5321 4.3.2"),
+    (
+        ("C: EHLO c", "S: 250-s", "S: 250 ENHANCEDSTATUSCODES", "C: NOOP", "S: 250 OK", "C: QUIT", "S: 221 2.0.0 bye"),
+        "RFC 2034 4",
+    ),
+    (
+        (
+            "C: EHLO c",
+            "S: 250-s",
+            "S: 250 ENHANCEDSTATUSCODES",
+            "C: NOOP",
+            "S: 250 4.0.0 OK",
+            "C: QUIT",
+            "S: 221 2.0.0 bye",
+        ),
+        "RFC 2034 4",
+    ),
+    (
+        ("C: LHLO c", "S: 250 s", *ENVELOPE[:2], *ENVELOPE[2:] * 2, "C: DATA", "S: 354 go", "C: .", "S: 250 only one"),
+        "RFC 5321 4.2",
+    ),
+    ((*HELLO, *DATA, "C: text", "S: 250 already", "C: .", "S: 250 taken", *QUIT), "RFC 5321 4.2"),
+]
+
+
+@pytest.mark.parametrize(("texts", "section"), SERVER)
+def test_what_the_server_does_wrong_is_told(texts: tuple[str, ...], section: str) -> None:
+    assert ("server", section) in found(explained(*texts))
+    assert {side for side, _ in found(explained(*texts))} == {"server"}
+
+
+LEGAL = [
+    (*HELLO, "S: 421 shutting down"),
+    (*HELLO, *DATA, "C: text", "S: 421 shutting down"),
+    (*HELLO, "C: NOOP", "S: 421 enough"),
+    (*HELLO, *ENVELOPE, "C: BDAT 3", "C: a", "S: 250 OK", "C: RSET", "S: 250 OK", *QUIT),
+    (*HELLO, "C: MAIL FROM:<a@c.example>", "C: RCPT TO:<x@s.example>", "C: DATA", "S: 250", "S: 550", "S: 554", *QUIT),
+    (*HELLO, "C: MAIL FROM:<a@c.example>", "C: RCPT TO:<x@s.example>", "S: 550 no", "S: 503 no", *QUIT),
+    ("C: EHLO c", "S: 250-s", "S: 250-XCHECK a", "S: 250 BURL imap", "C: XCHECK", "S: 250 fine", *QUIT),
+    ("C: EHLO c", "S: 250-s", "S: 250-XCHECK", "S: 250 HELP", "C: MAIL FROM:<> XCHECK=1", "S: 250 fine", *QUIT),
+    ("S: 521 no mail here", "C: QUIT", "S: 221 bye"),
+    (*HELLO, "C: QUIT"),
+    (
+        "C: EHLO c",
+        "S: 250-s",
+        "S: 250 AUTH=PLAIN LOGIN ?",
+        "C: AUTH LOGIN",
+        "S: 334 VXNlcm5hbWU6",
+        "C: *",
+        "S: 501 no",
+        *QUIT,
+    ),
+    (
+        "C: EHLO c",
+        "S: 250-s",
+        "S: 250-PIPELINING",
+        "S: 250 AUTH PLAIN",
+        "C: AUTH PLAIN AGEAYg==",
+        "C: NOOP",
+        "S: 235",
+        "S: 250",
+        *QUIT,
+    ),
+]
+
+
+@pytest.mark.parametrize("texts", LEGAL)
+def test_what_is_legal_has_no_breach(texts: tuple[str, ...]) -> None:
+    assert found(explained(*texts)) == []
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        (
+            *HELLO,
+            "C: MAIL FROM: <a@c.example>",
+            "S: 250 OK",
+            *ENVELOPE[2:],
+            "C: DATA",
+            "S: 354 go",
+            "C: .",
+            "S: 250 OK",
+        ),
+        (*HELLO, *ENVELOPE[:2], "C: RCPT TO: <b@s.example>", "S: 250 OK", "C: DATA", "S: 354 go", "C: .", "S: 250 OK"),
+        (*HELLO, "C: RCPT TO:<b@s.example>", "S: 250 OK", "C: DATA", "S: 354 go", "C: .", "S: 250 OK"),
+        (*HELLO, *ENVELOPE, *ENVELOPE, "C: DATA", "S: 354 go", "C: .", "S: 250 OK"),
+        (*HELLO, *ENVELOPE[:2], "C: DATA", "S: 354 go", "C: .", "S: 250 OK"),
+        (*HELLO, "C: DATA", "S: 354 go", "C: .", "S: 250 OK"),
+        (GREETING, "C: EHLO under_score", "S: 250 s.example", *DATA, "C: .", "S: 250 OK"),
+        (GREETING, "C: LHLO under_score", "S: 250 s.example", *DATA, "C: .", "S: 250 OK"),
+        (GREETING, "C: NOOP now\x00", "S: 250 OK", "C: EHLO c", "S: 250 s", *DATA, "C: .", "S: 250 OK"),
+        (GREETING, *ENVELOPE, "C: DATA", "S: 354 go", "C: .", "S: 250 OK"),
+    ],
+)
+def test_one_mistake_that_the_server_lets_pass_does_not_make_others(texts: tuple[str, ...]) -> None:
+    lines = explained(*texts, *QUIT)
+
+    assert [side for side, _ in found(lines)] == ["client"]
+    assert "the server lets pass what the client may not send" in [note for line in lines for note in line.notes]
+
+
+def test_a_bare_newline_that_a_server_takes_for_a_line_end_is_one_breach() -> None:
+    lines = explain(join(b"EHLO c\r\nNOOP\nQUIT\r\n", b"220 s\r\n250 s\r\n250 OK\r\n221 bye\r\n"))
+
+    assert found(lines) == [("client", "RFC 5321 2.3.8")]
+    assert lines[-1].state == "CLOSED"
+
+
+# Secrets
+
+
+SECRETS = [
+    ("C: AUTH PLAIN c2VjcmV0", "S: 235 OK"),
+    ("C: AUTH PLAIN", "S: 334 c2VjcmV0", "C: c2VjcmV0", "S: 235 OK"),
+    ("C: AUTH LOGIN", "C: c2VjcmV0", "C: c2VjcmV0", "S: 504 no", "S: 500 no", "S: 500 no"),
+    ("C: AUTH FOO", "S: 504 no", "C: c2VjcmV0", "S: 500 no"),
+    ("C: auth plain c2VjcmV0 x", "S: 501 no"),
+    ("C: QUIT", "S: 221 bye", "C: AUTH PLAIN c2VjcmV0"),
+]
+
+
+@pytest.mark.parametrize("texts", SECRETS)
+@pytest.mark.parametrize("offered", ["S: 250 AUTH PLAIN LOGIN", "S: 250 HELP"])
+def test_no_secret_is_shown(texts: tuple[str, ...], offered: str) -> None:
+    lines = explained(GREETING, "C: EHLO c.example", "S: 250-s.example", offered, *texts)
+
+    assert "c2VjcmV0" not in repr(lines)
+
+
+def test_a_transcript_whose_secrets_are_masked_already_has_no_breach() -> None:
+    hello = (GREETING, "C: EHLO c.example", "S: 250-s.example", "S: 250 AUTH PLAIN LOGIN")
+    masked = (
+        "C: AUTH PLAIN ***",
+        "S: 535 no",
+        "C: AUTH LOGIN",
+        "S: 334 ***",
+        "C: ***",
+        "S: 334 ***",
+        "C: ***",
+        "S: 235 OK",
+    )
+
+    assert found(explained(*hello, *masked, *QUIT)) == []
+
+
+# Recordings
+
+
+SWAKS = """=== Trying 127.0.0.1:25...
+=== Connected to 127.0.0.1.
+<-  220 s.example ESMTP
+ -> EHLO c.example
+<-  250-s.example
+<-  250 STARTTLS
+ -> STARTTLS
+<-  220 2.0.0 Go ahead
+=== TLS started with cipher TLSv1.3:TLS_AES_256_GCM_SHA384:256
+ ~> EHLO c.example
+<~  250 s.example
+ ~> MAIL FROM:<a@c.example>
+<~  250 OK
+ ~> RCPT TO:<b@s.example>
+<~* 550 no
+ ~> QUIT
+<~  221 bye
+=== Connection closed with remote host.
+"""
+CURL = """*   Trying 127.0.0.1:25...
+< 220 s.example ESMTP
+> EHLO c.example
+< 250 s.example
+> MAIL FROM:<a@c.example>
+< 250 OK
+> RCPT TO:<b@s.example>
+< 250 OK
+> DATA
+< 354 go
+} [18 bytes data]
+* We are completely uploaded and fine
+< 250 taken
+> QUIT
+< 221 bye
+"""
+SMTPLIB = r"""connect: to ('127.0.0.1', 25) None
+reply: b'220 s.example ESMTP\r\n'
+reply: retcode (220); Msg: b's.example ESMTP'
+send: 'ehlo c.example\r\n'
+reply: b'250 s.example\r\n'
+reply: retcode (250); Msg: b's.example'
+send: 'mail FROM:<a@c.example>\r\n'
+reply: b'250 OK\r\n'
+send: 'rcpt TO:<b@s.example>\r\n'
+reply: b'250 OK\r\n'
+send: 'data\r\n'
+reply: b'354 go\r\n'
+data: (354, b'go')
+send: b'Subject: x\r\n\r\n..dot\r\n.\r\n'
+reply: b'250 taken\r\n'
+send: 'quit\r\n'
+reply: b'221 bye\r\n'
+"""
+OUR_OWN = """2026-01-01T00:00:00.000+00:00 0123456789ab -- opened
+2026-01-01T00:00:00.000+00:00 0123456789ab S: 220 s.example ESMTP
+2026-01-01T00:00:00.000+00:00 0123456789ab C: EHLO c.example
+2026-01-01T00:00:00.000+00:00 0123456789ab S: 250-s.example
+2026-01-01T00:00:00.000+00:00 0123456789ab S: 250-PIPELINING
+2026-01-01T00:00:00.000+00:00 0123456789ab S: 250 CHUNKING
+2026-01-01T00:00:00.000+00:00 ba9876543210 -- opened
+2026-01-01T00:00:00.000+00:00 ba9876543210 S: 220 s.example ESMTP
+2026-01-01T00:00:00.000+00:00 0123456789ab C: MAIL FROM:<a@c.example>
+2026-01-01T00:00:00.000+00:00 0123456789ab S: 250 OK
+2026-01-01T00:00:00.000+00:00 0123456789ab C: RCPT TO:<b@s.example>
+2026-01-01T00:00:00.000+00:00 ba9876543210 C: QUIT
+2026-01-01T00:00:00.000+00:00 0123456789ab S: 250 OK
+2026-01-01T00:00:00.000+00:00 0123456789ab C: BDAT 1000
+2026-01-01T00:00:00.000+00:00 0123456789ab -- the end of a chunk
+2026-01-01T00:00:00.000+00:00 0123456789ab C: BDAT 100000 LAST
+2026-01-01T00:00:00.000+00:00 ba9876543210 S: 221 bye
+2026-01-01T00:00:00.000+00:00 0123456789ab S: 250 OK
+2026-01-01T00:00:00.000+00:00 0123456789ab S: 250 taken
+2026-01-01T00:00:00.000+00:00 0123456789ab C: QUIT
+2026-01-01T00:00:00.000+00:00 0123456789ab S: 221 bye
+"""
+PLAIN = """220 s.example ESMTP
+EHLO c.example
+250 s.example
+MAIL FROM:<a@c.example>
+250 OK
+RCPT TO:<b@s.example>
+250 OK
+DATA
+354 go
+Subject: x
+
+text
+.
+250 taken
+QUIT
+221 bye
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "ends"),
+    [(SWAKS, [15]), (CURL, [12]), (SMTPLIB, [16]), (OUR_OWN, [15, 3]), (PLAIN, [16]), (PLAIN * 2, [16, 16])],
+    ids=["swaks", "curl", "smtplib", "our own", "plain", "two"],
+)
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_a_transcript_in_one_of_many_formats_is_read(text: str, ends: list[int], line_end: str) -> None:
+    recordings = read(text.replace("\n", line_end).encode())
+    sessions = [explain(recording) for recording in recordings]
+
+    assert [len(lines) for lines in sessions] == ends
+    assert [lines[-1].state for lines in sessions] == ["CLOSED"] * len(ends)
+    assert [found(lines) for lines in sessions] == [[]] * len(ends)
+
+
+def test_TLS_makes_the_server_forget_what_it_has_offered() -> None:
+    lines = explain(*read(SWAKS.encode()))
+
+    assert [line.side for line in lines].count(Side.TLS) == 1
+    assert [line.state for line in lines if line.text == "EHLO c.example"] == ["GREETED", "GREETED"]
+
+
+def test_the_octets_of_one_side_can_be_explained() -> None:
+    client = (
+        b"EHLO c.example\r\nSTARTTLS\r\nEHLO c.example\r\nAUTH PLAIN\r\nAGEAYg==\r\nAUTH PLAIN AGEAYg==\r\n"
+        b"MAIL FROM:<>\r\nRCPT TO:<b@s.example>\r\nBURL imap://s.example/x LAST\r\nQUIT\r\n"
+    )
+    lines = explain(*read(client))
+    assert found(lines) == [("client", "RFC 4954 4")]
+    assert [line.state for line in lines][-2:] == ["READY", "CLOSED"]
+
+    lines = explain(*read(b"220 s.example\r\n250-a\r\n250 b\n999 c\r\n221 d\r\n"[:40].replace(b"999", b"250")))
+    assert found(lines) == [("server", "RFC 5321 2.3.8"), ("server", "RFC 5321 2.3.8")]
+
+
+def test_the_octets_of_both_sides_are_put_in_order() -> None:
+    client = b"EHLO c.example\r\nMAIL FROM:<>\r\nRCPT TO:<b@s.example>\r\nDATA\r\n..x\r\n.\r\nQUIT\r\n"
+    server = b"220 s\r\n250-s\r\n250 SIZE 0\r\n250 OK\r\n250 OK\r\n354 go\r\n250 OK\r\n221 bye\r\n"
+    lines = explain(join(client, server))
+
+    assert found(lines) == []
+    assert [line.text for line in lines][:5] == ["220 s", "EHLO c.example", "250-s", "250 SIZE 0", "MAIL FROM:<>"]
+    assert lines[-1].state == "CLOSED"
+
+
+def test_what_is_encrypted_is_not_explained() -> None:
+    client = b"EHLO c\r\nSTARTTLS\r\n\x16\x03\x01\x00\n\x05hello\r\n"
+    server = b"220 s\r\n250-s\r\n250 STARTTLS\r\n220 go\r\n\x16\x03\x03\r\n200\r\n"
+    lines = explain(join(client, server))
+
+    assert [line.notes for line in lines if line.notes] == [["from here on the octets are encrypted"]]
+    assert ("server", "RFC 5321 4.2") not in found(lines)
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        *(b"", b"\r\n \n", b"# nothing\n# at all\n", b"* TLS\n* closed\n", b"-- TLSv1.3\n"),
+        *(b"S: 220 a\nB: 3\n" + literal for literal in (b"", b"x", b"b'a' * 99999999", b"1 + b'a'", b"b'a' * True")),
+    ],
+)
+def test_what_is_no_recording_is_told(octets: bytes) -> None:
+    with pytest.raises(Unreadable):
+        read(octets)
+
+
+def test_sides_that_say_nothing_are_no_recording() -> None:
+    with pytest.raises(Unreadable, match="no one says anything"):
+        join(b"", b"")
+
+
+def test_an_expression_of_octets_is_worth_what_it_says() -> None:
+    (recording,) = read(b"S: 220 a\nB: 9\nb'EHLO ' + 'c' * 2 + b'\\r\\n'\nC: QUIT\n")
+
+    assert [item.data for item in recording.items] == [b"220 a\r\n", b"EHLO cc\r\n", b"QUIT\r\n"]
+
+
+# What holds for every recording
+
+
+@given(strategies.sessions())
+@quickly
+def test_a_valid_session_has_no_breach(groups: list[bytes]) -> None:
+    conn = connect()
+    said = [b"220 s.example ESMTP\r\n", *(drive(conn, [group], accept)[1] for group in groups)]
+    lines = explain(join(b"".join(groups), b"".join(said)))
+
+    assert found(lines) == []
+    assert lines[-1].state == "CLOSED"
+
+
+@given(st.one_of(st.binary(), strategies.sessions(valid=False).map(b"".join)), st.binary())
+@quickly
+def test_nothing_makes_it_fail_but_what_is_unreadable(one: bytes, other: bytes) -> None:
+    for make in (lambda: read(one), lambda: [join(one, other)], lambda: [join(other, one)]):
+        try:
+            recordings = make()
+        except Unreadable:
+            continue
+        for recording in recordings:
+            explain(recording)
+
+
+WORDS = """220 x|250-x 250 PIPELINING|354 go|.|334 eA==|EHLO c|LHLO x|MAIL FROM:<>|RCPT TO:<a@b>|DATA|STARTTLS
+AUTH LOGIN|BDAT 5|abc|XCLIENT NAME=x|BURL imap://x LAST|250 ok|521 no|DATA|DATA|250 ok|NOOP|BDAT 0 LAST"""
+words = st.sampled_from(WORDS.replace("\n", "|").replace("250-x 250", "250-x\n250").split("|"))
+
+
+@given(st.lists(st.tuples(st.sampled_from(["C: ", "S: ", "-- TLSv1"]), words), max_size=20))
+@quickly
+def test_no_order_of_lines_makes_it_fail(drawn: list[tuple[str, str]]) -> None:
+    text = "".join(f"{letter}{line}\n" for letter, words in drawn for line in words.split("\n"))
+    try:
+        recordings = read(text.encode())
+    except Unreadable:
+        return
+    for recording in recordings:
+        assert len(explain(recording)) == len(recording.items)
