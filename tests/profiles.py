@@ -1,0 +1,16 @@
+"""How many examples are tried: few by default, many with `pytest --hypothesis-profile long`."""
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("long", deadline=None)
+
+
+def examples(number: int, *, steps: int = 50) -> settings:
+    """Settings for a property: `number` examples, or a hundred times as many in a long run."""
+    is_long = settings.get_current_profile_name() == "long"
+    return settings(
+        max_examples=number * (100 if is_long else 1),
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+        stateful_step_count=steps,
+    )
