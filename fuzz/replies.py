@@ -1,11 +1,39 @@
-"""Whatever text a reply is made of: it is refused as documented, or it is one reply on the wire with just this text."""
+"""Whatever text a reply is made of: it is refused as documented, or it is one reply, on the wire and as it is heard."""
 
-from smtpcore import LocalProtocolError, Reply
+from smtpcore import (
+    Answered,
+    ClientConfig,
+    ClientConnection,
+    LocalProtocolError,
+    Noop,
+    RemoteProtocolError,
+    Reply,
+    ReplyClass,
+)
 from tests.helpers import replies
 
 from .harness import Draw
 
 ENHANCED = (None, None, "2.0.0", "4.7.1", "5.999.999", "5.01.0", "2.1\n.1", "")
+
+
+def check_heard(reply: Reply) -> None:
+    """A client hears what was said; that a text begins like an enhanced status code is all that it cannot know."""
+    conn = ClientConnection(ClientConfig(hostname="c.example", max_reply_lines=4096))
+    conn.receive_data(b"220 s.example\r\n")
+    conn.next_event()
+    conn.send(Noop())
+    conn.data_to_send()
+    conn.receive_data(reply.encode())
+    try:
+        event = conn.next_event()
+    except RemoteProtocolError:
+        assert reply.reply_class is ReplyClass.INTERMEDIATE
+        return
+
+    assert isinstance(event, Answered)
+    assert event == Answered(Noop(), reply) or (event.reply.enhanced and not reply.enhanced)
+    assert conn.trailing_data == b""
 
 
 def test_one_input(data: bytes) -> None:
@@ -21,6 +49,7 @@ def test_one_input(data: bytes) -> None:
         return
 
     octets = reply.encode()
+    check_heard(reply)
     assert all(len(line) <= 512 for line in octets.splitlines(keepends=True)) or code == 334
     prefix = f"{enhanced} " if enhanced else ""
     *first, last = lines

@@ -3,12 +3,15 @@
 import re
 from base64 import b64decode
 from ipaddress import ip_address
+from itertools import groupby
 from pathlib import Path
 
+from smtpcore import Bdat, DataChunk
 from smtpcore.proxy import Endpoint, ProxyCommand, ProxyHeader, SslClient, SslInfo, Tlv, TlvType
 from smtpcore.sasl import MECHANISMS
 from tests.test_dialogs import FILES, Dialogue, parse
 
+from .client import REQUESTS, SEPARATOR
 from .server import HEAD
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -24,6 +27,27 @@ def server_seed(dialogue: Dialogue) -> bytes:
     bits = 16 | 32 | 64 | (8 if given["protocol"] == ["lmtp"] else 0)
     bits |= 128 if any(turn.tls for turn in dialogue.turns) else 0
     return bytes([bits]) + bytes(HEAD - 1) + b"".join(turn.sent for turn in dialogue.turns)
+
+
+def client_seed(lines: list[str]) -> bytes:
+    """What the server of a dialogue says, to a client that says what comes next in any session."""
+    groups = groupby((line for line in lines if line[:2] in ("S:", "C:")), lambda line: line[:2])
+    flights = [b"".join(line[3:].encode() + b"\r\n" for line in group) for who, group in groups if who == "S:"]
+    return b"\0\0" + b"\0\1\1" * 5 + SEPARATOR.join(flights)
+
+
+def round_trip_seeds() -> dict[str, bytes]:
+    """A session of each kind: each command with the reply to it, and in groups."""
+    names = {type(request).__name__: 4 * number for number, request in enumerate(REQUESTS)}
+    chunks = [names["Bdat"], 4 * REQUESTS.index(DataChunk(b"abc")), 128 + 4 * REQUESTS.index(Bdat(0, last=True))]
+    return {
+        "one-by-one": b"\0\xff" + bytes(8) + b"\x81" * 8,
+        "pipelined": b"\0\xff" + bytes(8) + b"\x81\1\1\x81\1\x81\x81",
+        "chunks": b"\0\0" + bytes(8) + b"\x81\1\x81" + bytes(chunks),
+        "auth": b"\0\0" + bytes(8) + bytes([129, 128 + names["Auth"], 128 + names["AuthResponse"]]),
+        "starttls": b"\0\0" + bytes(8) + bytes([129, 128 + names["StartTls"], 129, 129]),
+        "refused": b"\0\0" + bytes([0, 5, 0, 4, 0, 5, 0, 5]) + b"\x81\1\1\x81\1\x81\x81",
+    }
 
 
 def sasl_seeds(dialogue: Dialogue, lines: list[bytes]) -> dict[str, bytes]:
@@ -97,6 +121,7 @@ def main() -> None:
         dialogue = parse(path)
         said = [line[3:].encode() for line in path.read_text("ascii").splitlines() if line.startswith("S: ")]
         write("server", path.stem, server_seed(dialogue))
+        write("client", path.stem, client_seed(path.read_text("ascii").splitlines()))
         write("replies", path.stem, replies_seed(said))
         for role, seed in sasl_seeds(dialogue, said).items():
             write("sasl", f"{path.stem}-{role}", seed)
@@ -107,6 +132,8 @@ def main() -> None:
         write("addresses", f"seed-{number:03}", text)
     for number, text in enumerate(sorted({text for _, text in texts})):
         write("parameters", f"seed-{number:03}", text)
+    for name, seed in round_trip_seeds().items():
+        write("round_trip", name, seed)
     for name, header in proxy_seeds().items():
         write("proxy", name, b"\0\x80" + header + b"EHLO c.example\r\n")
 

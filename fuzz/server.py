@@ -81,18 +81,16 @@ def make_config(draw: Draw) -> Config:
     )
 
 
-def reply_to(conn: Connection, event: Event, wanted: Reply | None) -> None:
-    """Answer with what is wanted if that can be, and as usual if it cannot."""
+def reply_to(conn: Connection, event: Event, wanted: Reply | None) -> Reply:
+    """Answer with what is wanted if that can be, and as usual if it cannot. Returns the reply as it goes out."""
     if wanted is not None:
         before = observed(conn)
         try:
-            conn.send(wanted)
+            return conn.send(wanted)
         except LocalProtocolError:
             assert observed(conn) == before
-        else:
-            return
 
-    conn.send(accept(conn, event))
+    return conn.send(accept(conn, event))
 
 
 def listen(conn: Connection, choices: Iterator[int]) -> Iterator[Event]:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from copy import copy
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -135,7 +134,7 @@ def observed(conn: object) -> dict[str, object]:
 
 
 def copy_of(value: object) -> object:
-    return replace(value, recipients=[*value.recipients]) if isinstance(value, Transaction) else copy(value)
+    return replace(value, recipients=[*value.recipients]) if isinstance(value, Transaction) else value
 
 
 def pieces(data: bytes, size: int) -> list[bytes]:
