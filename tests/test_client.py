@@ -1,12 +1,16 @@
 """The client's end, against servers that keep to the rules. Those that do not are in `test_mischievous_server`."""
 
+from typing import Any
+
 import pytest
 
 from smtpcore import (
     Answered,
+    Attributes,
     BareNewlines,
     Bdat,
     ChunkEnd,
+    ClientConfig,
     ConnectionClosed,
     ConnectionOpened,
     Data,
@@ -26,10 +30,12 @@ from smtpcore import (
     Rset,
     StartTls,
     State,
+    Transaction,
     Wait,
+    Xclient,
 )
 
-from .client_helpers import GREETING, HELLO, OK, mail, met, offer, play, rcpt, told
+from .client_helpers import GREETING, HELLO, OK, Outcome, mail, met, offer, play, rcpt, told
 
 TAKEN = b"354 go on\r\n"
 
@@ -82,7 +88,7 @@ def test_nothing_is_sent_before_the_greeting() -> None:
     assert outcome.conn.waiting_for is Wait.SERVER_GREETING
 
 
-@pytest.mark.parametrize("code", [554, 450])
+@pytest.mark.parametrize("code", [554, 450, 521])
 def test_behind_a_refusing_greeting_only_QUIT_may_be_sent(code: int) -> None:
     outcome = told(b"%d no\r\n" % code)
 
@@ -91,7 +97,7 @@ def test_behind_a_refusing_greeting_only_QUIT_may_be_sent(code: int) -> None:
     assert outcome.conn.may_send(Quit())
 
 
-@pytest.mark.parametrize("code", [421, 521])
+@pytest.mark.parametrize("code", [421])
 def test_a_421_or_521_in_place_of_the_greeting_closes(code: int) -> None:
     outcome = told(b"%d no\r\n" % code)
 
@@ -284,3 +290,107 @@ def test_the_null_path_is_a_sender() -> None:
     outcome.say(Mail(Path("")))
 
     assert outcome.sent == [b"MAIL FROM:<>\r\n"]
+
+
+def in_data(**changes: Any) -> Outcome:
+    outcome = met(**changes)
+    for step in (mail(), rcpt(), Data()):
+        outcome.say(step)
+        outcome.hear([TAKEN if step == Data() else OK])
+    return outcome
+
+
+@pytest.mark.parametrize("chunks", [[b"x" * 998 + b"\r\n"], [b"x" * 500, b"x" * 498 + b"\r", b"\n"], [b"." * 998]])
+def test_a_line_may_be_as_long_as_every_server_takes_it(chunks: list[bytes]) -> None:
+    outcome = in_data()
+    outcome.say((*map(DataChunk, chunks), DataEnd()))
+
+    assert outcome.sent[-1].endswith(b"\r\n.\r\n")
+
+
+@pytest.mark.parametrize("chunks", [[b"x" * 999 + b"\r\n"], [b"x" * 500, b"x" * 600]])
+def test_a_longer_line_is_an_error_unless_any_length_will_do(chunks: list[bytes]) -> None:
+    *before, last = chunks
+    outcome = in_data()
+    outcome.say(tuple(map(DataChunk, before)))
+    with pytest.raises(LocalProtocolError, match="A line of the message exceeds 1000 octets"):
+        outcome.conn.send(DataChunk(last))
+    assert outcome.conn.data_to_send() == b""
+    outcome.say((DataLine(b"\r\n"), DataEnd()))
+
+    in_data(max_text_line=None).say((*map(DataChunk, chunks), DataEnd()))
+
+
+def test_a_last_line_without_its_end_counts_with_it() -> None:
+    outcome = in_data()
+    outcome.say(DataChunk(b"x" * 999))
+
+    assert not outcome.conn.may_send(DataEnd())
+
+
+def test_a_CR_at_the_end_of_a_body_is_refused_or_becomes_CR_LF() -> None:
+    assert not in_cr(BareNewlines.REJECT).conn.may_send(DataEnd())
+    outcome = in_cr(BareNewlines.NORMALIZE)
+    outcome.say(DataEnd())
+
+    assert b"".join(outcome.sent[-2:]) == b"x\r\n.\r\n"
+
+
+def in_cr(policy: BareNewlines) -> Outcome:
+    outcome = in_data(bare_newlines=policy)
+    outcome.say(DataChunk(b"x\r"))
+    return outcome
+
+
+def test_a_client_cannot_be_told_to_send_bare_newlines() -> None:
+    with pytest.raises(LocalProtocolError, match="bare_newlines cannot be ACCEPT"):
+        ClientConfig(hostname="c.example", bare_newlines=BareNewlines.ACCEPT)
+
+
+def test_TLS_starts_only_where_it_can() -> None:
+    conn = met().conn
+    with pytest.raises(LocalProtocolError, match=r"TLS cannot start in State\.READY"):
+        conn.tls_established()
+    conn = met(tls=True).conn
+    assert conn.tls
+    with pytest.raises(LocalProtocolError, match="TLS cannot start"):
+        conn.tls_established()
+
+
+def test_a_write_that_broke_ends_the_dialogue() -> None:
+    conn = met().conn
+    conn.send(mail())
+    conn.send_failed()
+
+    assert conn.data_to_send() == b""
+    assert conn.state is State.CLOSED
+    assert conn.replies_due == 0
+    assert conn.next_event() == ConnectionClosed()
+
+
+def test_a_session_that_XCLIENT_has_changed_begins_again() -> None:
+    outcome = met("XCLIENT NAME", "PIPELINING")
+    outcome.say(Xclient(Attributes({"NAME": "spike.example"})))
+    outcome.hear([b"220 s.example ESMTP\r\n"])
+
+    assert (outcome.conn.state, dict(outcome.conn.extensions), outcome.conn.helo) == (State.GREETED, {}, None)
+
+
+def test_what_was_not_used_is_there() -> None:
+    outcome = play(b"220 s.exam")
+
+    assert outcome.conn.trailing_data == b"220 s.exam"
+    assert play(GREETING).conn.trailing_data == b""
+
+
+def test_what_counted_on_a_refused_command_is_out_of_sequence() -> None:
+    outcome = met("PIPELINING")
+    outcome.say((mail(), rcpt()))
+    assert outcome.conn.may_send(Data())
+    outcome.hear([b"550 no\r\n"])
+
+    assert not outcome.conn.may_send(Data())
+    assert outcome.conn.may_send(mail("b@c.example"))
+    outcome.say(mail("b@c.example"))
+    outcome.hear([b"503 no\r\n", OK])
+    assert outcome.conn.transaction == Transaction(mail("b@c.example"))

@@ -509,7 +509,7 @@ class ClientConnection:
             raise LocalProtocolError("BODY=BINARYMIME needs CHUNKING, which is not offered")  # RFC 3030 section 3
 
     def _check_auth(self, auth: Auth) -> None:
-        if self._authenticated:
+        if self._authenticated or any(isinstance(pending.said, Auth) for pending in self._pending):
             raise LocalProtocolError("the session is authenticated already")  # RFC 4954 section 4
         if not self._tls and not self._config.plaintext_auth:
             raise LocalProtocolError("AUTH needs TLS: send STARTTLS first, or set plaintext_auth")

@@ -103,6 +103,8 @@ class Connection:
         check_extensions(config, extensions)
         self._config = config
         self._extensions = tuple(extensions)
+        for tls in (False, True):
+            dialect_of(self._extensions, config, tls=tls, extended=True)  # raises if EHLO would announce nonsense
         self._bare_lf = config.bare_newlines is not BareNewlines.REJECT
         self._has_guards = config.require_tls or config.require_auth
         self._longest_line = max(

@@ -109,10 +109,14 @@ class Reply:
     def as_heard(cls, code: int, *lines: str, enhanced: str | None = None) -> "Reply":
         """A reply as a server gave it: any code from 200 to 599 means what its first digit does (RFC 5321 4.2).
 
-        Its text is checked like that of any other; `Connection.send` does not pass on a code that RFC 5321 lacks.
+        So does 521, behind which a server may go on or close, as it likes (RFC 7504 section 3). The text is checked
+        like that of any other reply; `Connection.send` does not pass on a code that RFC 5321 lacks.
         """
         reply = cls(code if code in _CLASS_OF_CODE else code // 100 * 100, *lines, enhanced=enhanced)
         reply._code = code
+        if code == ReplyCode.HOST_ACCEPTS_NO_MAIL:
+            reply._reply_class = ReplyClass.PERMANENT
+
         return reply
 
     @property
