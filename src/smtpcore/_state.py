@@ -96,6 +96,8 @@ class State(Enum):
 class Wait(Enum):
     """What a connection waits for: the kinds of time limits of RFC 5321 4.5.3.2."""
 
+    __hash__ = object.__hash__  # as above
+
     GREETING = auto()
     """The client's first words."""
     COMMAND = auto()

@@ -46,6 +46,8 @@ class App:
 
     def __init__(self) -> None:
         self._handlers: dict[str, list[Handler]] = {}
+        self.names = self._handlers.keys()
+        """What has a handler, spelt as `ask` wants it."""
         self._observers: list[Observer] = []
         self.observed = False
         """Whether there is an observer."""
@@ -98,7 +100,7 @@ class App:
 
     def handles(self, name: str) -> bool:
         """Whether there is a handler of `name`."""
-        return _key(name) in self._handlers
+        return _key(name) in self.names
 
     async def ask(self, name: str, session: "Session", subject: object) -> Reply | Drop | None:
         """Call the handlers of `name` until one returns a reply. What they raise is passed on.

@@ -4,6 +4,7 @@
 # waited for is there, a command or a message, and what is received meanwhile buys time at the price of the least rate.
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from smtpcore import Wait
 
@@ -14,7 +15,7 @@ class Patience:
     """With one client, in seconds. Only waiting for it counts, not the work of handlers."""
 
     def __init__(self, timeouts: Timeouts, limits: Limits, clock: Callable[[], float]) -> None:
-        self._timeouts = timeouts
+        self._timeouts = _by_wait(timeouts)
         self._rate = limits.body_rate
         self._clock = clock
         self._end = clock() + timeouts.session
@@ -36,7 +37,7 @@ class Patience:
 
     def left(self, wait: Wait) -> float:
         """How long a client may be waited for. Raises `TimeoutError` if that time is over."""
-        timeout: float = getattr(self._timeouts, _TIMEOUTS[wait])
+        timeout = self._timeouts[wait]
         if wait is Wait.BODY and not self._rate:
             return self.within_session(timeout)
 
@@ -49,15 +50,19 @@ class Patience:
     def within_session(self, timeout: float) -> float:
         """`timeout`, or less where the session has less left. Raises `TimeoutError` if it has nothing left."""
         left = self._end - self._clock()
+        if left >= timeout:
+            return timeout
         if left <= 0:
             raise TimeoutError("the session has taken too long")
 
-        return min(timeout, left)
+        return left
 
 
-_TIMEOUTS: Mapping[Wait, str] = {
-    Wait.GREETING: "greeting",
-    Wait.COMMAND: "command",
-    Wait.BODY: "body",
-    Wait.AUTH: "command",
-}
+@lru_cache(maxsize=16)
+def _by_wait(timeouts: Timeouts) -> Mapping[Wait, float]:
+    return {
+        Wait.GREETING: timeouts.greeting,
+        Wait.COMMAND: timeouts.command,
+        Wait.BODY: timeouts.body,
+        Wait.AUTH: timeouts.command,
+    }

@@ -449,8 +449,9 @@ class SessionLoop:
         reply = None
         try:
             for name in _handlers_of(event):
-                with self._timing(name):
-                    reply = await self._app.ask(name, self.session, event)
+                if name in self._app.names:
+                    with self._timing(name):
+                        reply = await self._app.ask(name, self.session, event)
                 if reply:
                     break
         except Exception:
@@ -473,7 +474,7 @@ class SessionLoop:
         return None
 
     def _timing(self, name: str) -> AbstractContextManager[None]:
-        return self._showing_time(name) if self._app.observed and self._app.handles(name) else _NOT_TIMED
+        return self._showing_time(name) if self._app.observed and name in self._app.names else _NOT_TIMED
 
     @contextmanager
     def _showing_time(self, name: str) -> Iterator[None]:
@@ -695,7 +696,7 @@ class SessionLoop:
         # It comes before TLS and before the greeting, and from a peer that was named as trusted only.
         reader = ProxyReader()
         while (header := reader.next_header()) is NEED_DATA:
-            reader.receive_data(await self._receive_within(self._patience.left(Wait.GREETING)))
+            await self._receive(reader)
 
         if reader.trailing_data:
             if self._implicit_tls:
@@ -707,26 +708,21 @@ class SessionLoop:
             self.session._proxied = header
             self._journal.write(logging.DEBUG, "connection of %s by way of the proxy", self.session.peer)
 
-    async def _receive(self) -> None:
+    async def _receive(self, header: ProxyReader | None = None) -> None:
         if self._conn.must_flush:
             await self._flush()
 
-        try:
-            data = await self._receive_within(self._patience.left(self._conn.waiting_for))
-        except Interrupted:
-            return
-
-        self._conn.receive_data(data)
-
-    async def _receive_within(self, timeout: float) -> bytes:
+        timeout = self._patience.left(Wait.GREETING if header else self._conn.waiting_for)
         begun = self._clock()
         data = b""
         try:
             data = await self._stream.receive(timeout)
+        except Interrupted:
+            return
         finally:
             self._patience.count(self._clock() - begun, len(data))
 
-        return data
+        (header or self._conn).receive_data(data)
 
     async def _sleep(self, seconds: float) -> None:
         # In naps, so that no stream needs a way to be woken.
