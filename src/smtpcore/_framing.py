@@ -78,7 +78,7 @@ class DotFraming:
 
     @staticmethod
     def _unstuff(run: bytes) -> bytes:
-        return run.replace(b"\r\n.", b"\r\n")
+        return b"\r\n".join(run.split(b"\r\n."))  # `replace` says the same, in half as much time again
 
 
 class ChunkFraming:
