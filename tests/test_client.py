@@ -201,7 +201,7 @@ def test_a_chunk_takes_no_octet_more_and_nothing_else_before_its_end() -> None:
 
 
 def test_TLS_makes_the_client_forget_what_it_was_told_before() -> None:
-    """R3207-4.2-04, R3207-4-05, R3207-4-07"""
+    """R3207-4.2-04, R3207-4.2-06, R3207-4-05, R3207-4-07"""
     outcome = met("STARTTLS", "PIPELINING")
     outcome.say(StartTls())
     assert not outcome.conn.may_send(Noop())
