@@ -123,12 +123,12 @@ class Connection:
         self._body: Body | None = None
         self._part: ReceiveBuffer | None = None
         """What the program has fetched for the BURL that is asked, and was not yet handed out."""
-        self._lines: deque[DataLine] = deque()
+        self._lines: deque[DataLine] | None = None
         """Of the body, found and not yet handed out."""
         self._errors = 0
         self._idle = 0
         self._messages = 0
-        self._domains: set[str] = set()
+        self._domains: frozenset[str] = frozenset()
 
         self._buffer = ReceiveBuffer()
         self._end_of_stream = False
@@ -274,7 +274,7 @@ class Connection:
         if self._config.bodies is Bodies.CHUNKS:
             return DataChunk(*pieces)
 
-        self._lines.extend(data_lines(pieces))
+        self._lines = deque(data_lines(pieces))
         return self._lines.popleft()
 
     def _hear_body(self) -> Event | Signal:
@@ -618,7 +618,7 @@ class Connection:
         assert self._transaction, "RCPT is heard in a transaction only"
         self._transaction.recipients.append(rcpt)
         if self._config.max_recipient_domains is not None:
-            self._domains.add(rcpt.forward_path.domain)
+            self._domains |= {rcpt.forward_path.domain}
 
     def _open_body(self, data: Data, reply: Reply) -> None:
         self._body = self._make_body()
@@ -714,7 +714,7 @@ class Connection:
         self._state = State.CLOSED
         self._asked = None
         self._transaction = None
-        self._lines.clear()
+        self._lines = None
 
 
 _IN_BODY: Final = frozenset({State.DATA, State.CHUNK, State.LAST_CHUNK})
