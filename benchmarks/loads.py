@@ -37,7 +37,7 @@ class Load:
     """What several clients do at the same time."""
 
     title: str
-    clients: int = 8
+    clients: int = 32
     size: int = 2_000
     """Octets of each message."""
     dots: Dots = NO_DOTS
