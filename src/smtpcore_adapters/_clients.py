@@ -47,6 +47,11 @@ class Clients:
 
             return refusal
 
+    @property
+    def are_many(self) -> bool:
+        """Whether few places are left."""
+        return self._limits.connections - self._total < self._limits.connections // 10
+
     def leave(self, host: str) -> None:
         """Give the place of one back that was let in."""
         with self._lock:

@@ -25,6 +25,9 @@ class Timeouts:
     """For a TLS handshake; no reply is possible there."""
     send: float = 300.0
     """For the client to take a reply; none is possible there either."""
+    crowded: float = 10.0
+    """For the first and the next command, while less than a tenth of `Limits.connections` is left: then those who only
+    hold a place give it up. RFC 5321 4.5.3.2.7 wants more, but is no help to those who cannot come in."""
     close: float = 2.0
     """For the client to take the last reply and close its end."""
 
@@ -71,8 +74,8 @@ class Limits:
     """From one address, over all its sessions. Further tries are refused without asking anyone."""
     recipients_per_session: int | None = None
     """Accepted ones, over all messages of a session."""
-    deferred_commands: int | None = 1000
-    """Commands of a session that were answered 4yz: `Config.max_errors` does not count them."""
+    refusals: int | None = 1000
+    """Of a session, those that `Config.max_errors` does not count: commands answered 4yz, and messages."""
     log_records_per_minute: int | None = 100
     """That one address can cause, those of level DEBUG apart. Further ones are counted, and the log tells how many."""
 
@@ -102,7 +105,7 @@ REPLIES: Final[Mapping[str, Reply]] = MappingProxyType(
         "greeting_delay": Reply(554, "closing: you talked before the greeting", enhanced="5.7.1"),
         "auth_failures_per_hour": Reply(454, "Too many failures from your address, try again later", enhanced="4.7.0"),
         "recipients_per_session": Reply(452, "Too many recipients in one session", enhanced="4.5.3"),
-        "deferred_commands": Reply(421, "closing: too many commands that had to be put off", enhanced="4.7.0"),
+        "refusals": Reply(421, "closing: too many refusals", enhanced="4.7.0"),
         # A web browser can be made to send commands in the body of a request: nothing behind its first line is heard.
         "http": Reply(421, "closing: this is not a web server", enhanced="4.7.0"),
     }

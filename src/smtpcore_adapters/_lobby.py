@@ -150,10 +150,11 @@ _DEFAULT_MECHANISMS = ("PLAIN", "LOGIN")  # those that any store of passwords ca
 
 def pause_after_accept_error(error: OSError) -> float:
     """Log that a connection could not be accepted, and tell for how many seconds no other should be tried."""
-    logger.error("a connection could not be accepted: %s", error)
     # Where the machine has run out of something it takes time to get it back. Anything else is the client's doing,
-    # which must not slow down the others.
-    return 1.0 if error.errno in _EXHAUSTED else 0.0
+    # which must neither slow down the others, nor fill the log.
+    is_exhausted = error.errno in _EXHAUSTED
+    logger.log(logging.ERROR if is_exhausted else logging.DEBUG, "a connection could not be accepted: %s", error)
+    return 1.0 if is_exhausted else 0.0
 
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})

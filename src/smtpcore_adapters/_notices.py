@@ -27,7 +27,7 @@ class Reason(StrEnum):
     EARLY_TALKER = "early talker"
     """The client talked before the greeting."""
     DROPPED = "dropped"
-    """A `connect` handler returned `DROP`."""
+    """A `connect` handler returned `DROP`, or a limit was reached where TLS comes before the greeting."""
     CANCELLED = "cancelled"
     """The session's task was cancelled: handlers can still be called, but may not be able to await anything."""
     FAILED = "failed"

@@ -8,14 +8,17 @@ from functools import lru_cache
 
 from smtpcore import Wait
 
+from ._clients import Clients
 from ._limits import Limits, Timeouts
 
 
 class Patience:
     """With one client, in seconds. Only waiting for it counts, not the work of handlers."""
 
-    def __init__(self, timeouts: Timeouts, limits: Limits, clock: Callable[[], float]) -> None:
+    def __init__(self, timeouts: Timeouts, limits: Limits, clients: Clients, clock: Callable[[], float]) -> None:
         self._timeouts = _by_wait(timeouts)
+        self._crowded = timeouts.crowded
+        self._clients = clients
         self._rate = limits.body_rate
         self._clock = clock
         self._end = clock() + timeouts.session
@@ -40,6 +43,8 @@ class Patience:
         timeout = self._timeouts[wait]
         if wait is Wait.BODY and not self._rate:
             return self.within_session(timeout)
+        if wait is not Wait.BODY and self._clients.are_many:
+            timeout = min(timeout, self._crowded)
 
         left = timeout + self._credit - (self.waited - self._counted_from)
         if left <= 0:

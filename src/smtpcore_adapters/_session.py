@@ -80,6 +80,7 @@ from ._stream import Address, Interrupted, Stream, Tls
 T = TypeVar("T")
 
 _NAP = 0.5  # seconds
+_MOST_REPLIES = 100  # that may wait for each other: a client that takes none of them would fill the memory
 
 
 class MessageAborted(Exception):
@@ -262,11 +263,13 @@ class SessionLoop:
 
         self.session: Session = Session(stream, self._conn, self._sleep)
         self._journal = Journal(self.session.id, self._clients, self._host, clock)
-        self._patience = Patience(timeouts, self._limits, clock)
+        self._patience = Patience(timeouts, self._limits, self._clients, clock)
         self._admitted_from: str | None = None
         """The host whose place among the clients this session takes."""
         self._recipients = 0
-        self._deferred = 0
+        self._refusals = 0
+        self._unsent = 0
+        """Replies that wait for those to the rest of a pipelined group."""
         self._draining = False
         self._holding_greeting = False
         self._refusal: Reply | None = None
@@ -398,6 +401,8 @@ class SessionLoop:
             await self._take_proxy_header()
 
         self._enter()
+        if self._implicit_tls and self._refusal:
+            raise _Dropped  # a handshake costs more than the connection is worth
         if self._implicit_tls:
             await self._start_tls()
         if await self._talks_early():
@@ -436,7 +441,7 @@ class SessionLoop:
     async def _handle_command(self, event: Event) -> None:
         reply = await self._ask_handlers(event)
         self._answer(event, reply)
-        if self._conn.must_flush:
+        if self._conn.must_flush or self._unsent >= _MOST_REPLIES:
             await self._flush()
 
     async def _ask_handlers(self, event: Event) -> Reply:
@@ -466,8 +471,8 @@ class SessionLoop:
 
     def _limit_reached_by(self, event: Event) -> str | None:
         limits = self._limits
-        if limits.deferred_commands is not None and self._deferred >= limits.deferred_commands:
-            return "deferred_commands"
+        if limits.refusals is not None and self._refusals >= limits.refusals:
+            return "refusals"
         if limits.recipients_per_session is not None and self._recipients >= limits.recipients_per_session:
             return "recipients_per_session" if isinstance(event, Rcpt) else None
 
@@ -497,11 +502,12 @@ class SessionLoop:
             self._closed_by = Reason.GOODBYE
         elif isinstance(event, Quit):
             self._closed_by = Reason.QUIT
-        elif reply_class is ReplyClass.TRANSIENT:
-            self._deferred += 1
+        elif reply_class is ReplyClass.TRANSIENT or (isinstance(event, DataEnd | InvalidData) and not sent.is_positive):
+            self._refusals += 1
         elif isinstance(event, Rcpt):
             self._recipients += sent.is_positive
 
+        self._unsent += 1
         self._show(sent)
         return sent
 
@@ -735,6 +741,7 @@ class SessionLoop:
         # Before the replies are taken, so that none is lost.
         timeout = self._patience.within_session(self._timeouts.send)
         data = self._conn.data_to_send()
+        self._unsent = 0
         if not data:
             return
 

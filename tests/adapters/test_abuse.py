@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import ssl
 from base64 import b64encode
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -176,6 +178,23 @@ def test_the_time_of_handlers_is_not_that_of_the_client() -> None:
     assert dialogue.codes[-2:] == [250, 221]
 
 
+def test_who_only_holds_a_place_gives_it_up_where_few_are_left() -> None:
+    limits = Limits(connections=20)
+    clients = Clients(limits)
+    options: dict[str, Any] = {"timeouts": Timeouts(crowded=3), "limits": limits, "clients": clients}
+    for _ in range(18):
+        clients.enter("", 0)
+    assert converse(accepting(), EHLO, SILENCE, **options).stream.limits == [3, 3]  # this one is the nineteenth
+    assert converse(accepting(), ENVELOPE, SILENCE, **options).stream.limits == [3, 300]
+    clients.leave("")
+    assert converse(App(), EHLO, SILENCE, **options).stream.limits == [300, 300]
+
+
+def test_a_server_with_few_places_is_not_crowded() -> None:
+    limits = Limits(connections=1)
+    assert converse(App(), SILENCE, limits=limits).stream.limits == [300]
+
+
 # Guessing
 
 
@@ -274,16 +293,24 @@ def test_commands_that_are_put_off_are_counted() -> None:
     app = App()
     reached = limits_of(app)
     app.on("RCPT")(lambda session, rcpt: Reply(450, "Greylisted"))
-    dialogue = converse(app, EHLO + MAIL + RCPT * 9, limits=Limits(deferred_commands=5))
+    dialogue = converse(app, EHLO + MAIL + RCPT * 9, limits=Limits(refusals=5))
     assert dialogue.codes == [220, 250, 250, 450, 450, 450, 450, 450, 421]
     assert dialogue.reasons == ["421"]
-    assert reached == ["deferred_commands"]
+    assert reached == ["refusals"]
+
+
+def test_messages_that_are_refused_are_counted() -> None:
+    app = accepting()
+    app.on("message")(lambda session, message: Reply(554, "Spam"))
+    script = [part for _ in range(9) for part in (MAIL + RCPT + DATA, b"x\r\n.\r\n")]
+    dialogue = converse(app, EHLO, *script, limits=Limits(refusals=3))
+    assert dialogue.codes == [220, 250, *[250, 250, 354, 554] * 3, 421]
 
 
 def test_limits_may_be_off() -> None:
     app = App()
     app.on("RCPT")(lambda session, rcpt: Reply(450, "Greylisted"))
-    dialogue = converse(app, EHLO + MAIL + RCPT * 2000 + QUIT, limits=Limits(deferred_commands=None))
+    dialogue = converse(app, EHLO + MAIL + RCPT * 2000 + QUIT, limits=Limits(refusals=None))
     assert dialogue.codes == [220, 250, 250, *[450] * 2000, 221]
 
 
@@ -317,6 +344,27 @@ def test_a_handler_may_answer_what_looks_like_http() -> None:
     app = App()
     app.on("default")(lambda session, command: Reply(502, "No"))
     assert converse(app, b"GET / HTTP/1.1\r\n" + QUIT).codes == [220, 502, 221]
+
+
+# Not taking replies
+
+
+def test_replies_do_not_pile_up_whatever_a_client_sends_at_once() -> None:
+    dialogue = converse(accepting(), EHLO + MAIL + RCPT * 950 + QUIT)
+    assert max(data.count(b"\r\n") for data in dialogue.stream.sent) <= 100
+    assert dialogue.codes == [220, 250, 250, *[250] * 950, 221]
+
+
+def test_a_handshake_is_not_spent_on_who_is_refused() -> None:
+    app = App()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    dialogue = Dialogue(app, EHLO, config=replace(CONFIG, tls=True), tls=context, implicit_tls=True)
+    dialogue.loop.refuse(Reply(421, "closing: full"))
+    dialogue.run()
+    assert dialogue.stream.tls is None
+    assert dialogue.stream.output == b""
+    assert dialogue.reasons == ["dropped"]
+    assert dialogue.stream.closings == [0]
 
 
 # Refusing and dropping
@@ -444,7 +492,7 @@ def test_one_client_cannot_fill_the_log(caplog: pytest.LogCaptureFixture) -> Non
     def stumble(session: Session, rcpt: Rcpt) -> Reply:
         raise RuntimeError("no such table")
 
-    limits = Limits(log_records_per_minute=10, deferred_commands=None)
+    limits = Limits(log_records_per_minute=10, refusals=None)
     clients = Clients(limits)
     for port in range(3):
         converse(app, EHLO + MAIL + RCPT * 100, limits=limits, clients=clients, peer=replace(HERE, port=port))

@@ -1,6 +1,7 @@
 """Who may come in, and how all are asked to leave."""
 
 import errno
+import logging
 import platform
 import ssl
 from collections.abc import Coroutine
@@ -192,6 +193,8 @@ def test_a_server_has_an_address() -> None:
 def test_accepting_pauses_where_the_machine_has_run_out(
     number: int, pauses: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.DEBUG, logger="smtpcore")
     assert (pause_after_accept_error(OSError(number, "as it is")) > 0) is pauses
     assert "a connection could not be accepted" in caplog.text
     assert "as it is" in caplog.text
+    assert [record.levelno == logging.ERROR for record in caplog.records] == [pauses]

@@ -4,6 +4,7 @@ import pytest
 
 from smtpcore import Wait
 from smtpcore_adapters import Limits, Timeouts
+from smtpcore_adapters._clients import Clients
 from smtpcore_adapters._patience import Patience
 
 TIMEOUTS = Timeouts(greeting=11, command=12, body=13, session=1000)
@@ -18,7 +19,8 @@ class Clock:
 
 def patience(rate: float = 10) -> tuple[Patience, Clock]:
     clock = Clock()
-    return Patience(TIMEOUTS, Limits(body_rate=rate), clock), clock
+    limits = Limits(body_rate=rate)
+    return Patience(TIMEOUTS, limits, Clients(limits), clock), clock
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,156 @@
+"""Who is let in, and how each session ends: the same on each framework."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from smtpcore import Reply
+from smtpcore_adapters import DROP, App, LimitReached, Limits, Session, SessionClosed, Timeouts
+from tests.adapters.fakes import CONFIG, accepting, watch
+from tests.adapters.harness import BACKENDS, TIMEOUT, Running, running
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@contextmanager
+def serving(backend: str, app: App, **options: Any) -> Iterator[Running]:
+    with running(backend, app, config=CONFIG, **options) as server:
+        yield server
+
+
+@pytest.mark.parametrize("code", [421, 450, 521, 554])
+def test_a_connect_handler_may_refuse(code: int, backend: str) -> None:
+    app = App()
+    app.on("connect")(lambda session, opened: Reply(code, "Not you"))
+    with serving(backend, app) as server, server.connect() as client:
+        assert client.reply() == f"{code} s.example Not you"
+        if code in (450, 554):
+            assert client.ask(b"EHLO c.example") == 503
+            assert client.ask(b"QUIT") == 221
+        assert client.end() == b""
+        assert server.reason() == ("QUIT" if code in (450, 554) else "421")
+
+
+def test_a_connect_handler_may_drop_the_connection_without_a_word(backend: str) -> None:
+    app = App()
+    app.on("connect")(lambda session, opened: DROP)
+    with serving(backend, app) as server, server.connect() as client:
+        client.send(b"EHLO c.example\r\n")
+        assert client.is_closed()
+        assert server.reason() == "dropped"
+
+
+def test_a_connect_handler_may_let_the_client_wait(backend: str) -> None:
+    app = App()
+    ended = watch(app, SessionClosed)
+    app.on("connect")(lambda session, opened: session.sleep(0.2))
+    with serving(backend, app) as server, server.connect() as client:
+        assert client.code() == 220
+        assert client.ask(b"QUIT") == 221
+    assert ended[0].seconds >= 0.2
+
+
+def test_a_client_that_is_let_wait_does_not_hold_a_shutdown_up(backend: str) -> None:
+    app = App()
+    waiting = threading.Event()
+
+    def wait(session: Session, opened: object) -> object:
+        waiting.set()
+        return session.sleep(3600)
+
+    app.on("connect")(wait)
+    with serving(backend, app, timeouts=Timeouts(close=0.1)) as server, server.connect() as client:
+        assert waiting.wait(TIMEOUT)
+        left = server.leave()
+        assert client.end().startswith(b"220 s.example ESMTP\r\n421 4.3.2 ")
+        left.result(TIMEOUT)
+        assert server.reason() == "shutdown"
+
+
+def test_an_early_talker_is_sent_away(backend: str) -> None:
+    app = accepting()
+    reached = watch(app, LimitReached)
+    with serving(backend, app, limits=Limits(greeting_delay=60)) as server, server.connect() as client:
+        client.send(b"EHLO c.example\r\nMAIL FROM:<a@c.example>\r\n")
+        assert client.end() == b"554 s.example closing: you talked before the greeting\r\n"
+        assert server.reason() == "early talker"
+    assert reached == [LimitReached("greeting_delay")]
+
+
+def test_a_client_that_waits_for_the_greeting_is_served(backend: str) -> None:
+    with serving(backend, App(), limits=Limits(greeting_delay=0.1)) as server, server.connect() as client:
+        assert client.code() == 220
+        assert client.ask(b"EHLO c.example") == 250
+
+
+def test_a_shutdown_does_not_wait_for_the_greeting(backend: str) -> None:
+    with serving(backend, App(), limits=Limits(greeting_delay=3600)) as server, server.connect() as client:
+        with server.connect() as other:
+            other.send(b"x")
+            assert other.code() == 554  # so the first one has come in
+        left = server.leave()
+        assert client.end() == b"421 s.example closing: the server is shutting down\r\n"
+        left.result(TIMEOUT)
+
+
+def test_the_default_handler_answers_unknown_verbs(backend: str) -> None:
+    app = App()
+    app.on("default")(lambda session, command: Reply(252, command.verb))
+    with serving(backend, app) as server, server.connect() as client:
+        assert client.code() == 220
+        assert client.ask(b"XFOO bar") == 252
+        assert client.ask(b"NOOP") == 250
+
+
+def test_a_client_that_sends_octet_by_octet_runs_out_of_time(backend: str) -> None:
+    timeouts = Timeouts(greeting=0.5, command=0.5, close=1)
+    with serving(backend, App(), timeouts=timeouts) as server, server.connect() as client:
+        assert client.code() == 220
+        stop = threading.Event()
+
+        def drip() -> None:
+            try:
+                while not stop.wait(0.05):
+                    client.send(b"x")
+            except OSError:
+                pass  # it was closed
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        try:
+            assert client.reply() == "421 4.4.2 s.example closing: you took too long"
+        finally:
+            stop.set()
+            thread.join()
+        assert server.reason() == "timeout"
+
+
+ENDS = {
+    "QUIT": b"QUIT\r\n",
+    "closed": b"",
+    "in a message": b"EHLO c.example\r\nMAIL FROM:<a@c.example>\r\nRCPT TO:<u@s.example>\r\nDATA\r\nx",
+    "a handler fails": b"NOOP\r\n",
+    "421": b"GET / HTTP/1.1\r\n",
+}
+
+
+@pytest.mark.parametrize("way", ENDS)
+def test_disconnect_is_told_once(way: str, backend: str) -> None:
+    app = accepting()
+    app.on("NOOP")(lambda session, noop: 1 / 0)
+    ended = watch(app, SessionClosed)
+    with serving(backend, app) as server:
+        with server.connect() as client:
+            assert client.code() == 220
+            client.send(ENDS[way])
+        reason = server.reason()
+    assert reason in ("QUIT", "closed", "lost", "421")
+    assert server.reasons.empty()
+    assert [each.reason for each in ended] == [reason]
