@@ -2,7 +2,9 @@
 
 from hypothesis import HealthCheck, settings
 
+settings.register_profile("quick", deadline=None)  # how long a test takes says more of the machine than of the code
 settings.register_profile("long", deadline=None)
+settings.load_profile("quick")
 
 
 def examples(number: int, *, steps: int = 50) -> settings:

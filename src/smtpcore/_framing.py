@@ -220,14 +220,13 @@ class BodyCheck:
 class LineSplitter:
     """Cuts runs into lines, each with its CR LF; and those of a binary body, which need not have any, into pieces."""
 
-    __slots__ = ("_binary", "_has_bare_newlines", "_longest", "_partial", "_partial_size")
+    __slots__ = ("_binary", "_has_bare_newlines", "_longest", "_partial")
 
     def __init__(self, config: Config, *, binary: bool) -> None:
         self._binary = binary
         self._has_bare_newlines = binary or config.bare_newlines is BareNewlines.ACCEPT
         self._longest = config.max_text_line
-        self._partial: list[bytes] = []
-        self._partial_size = 0
+        self._partial = bytearray()  # not a list: an octet in an object of its own takes the room of forty
 
     def split(self, run: bytes) -> list[bytes]:
         """The lines that are complete now."""
@@ -235,8 +234,7 @@ class LineSplitter:
         if lines and self._partial and lines[0].endswith(b"\r\n"):
             lines[0] = self._take_partial() + lines[0]
         if lines and not lines[-1].endswith(b"\r\n"):
-            self._partial.append(lines.pop())
-            self._partial_size += len(self._partial[-1])
+            self._partial += lines.pop()
 
         return self._cut(lines) if self._binary else lines
 
@@ -245,20 +243,18 @@ class LineSplitter:
         return [self._take_partial()] if self._partial else []
 
     def _take_partial(self) -> bytes:
-        partial = b"".join(self._partial)
+        partial = bytes(self._partial)
         self._partial.clear()
-        self._partial_size = 0
         return partial
 
     def _cut(self, lines: list[bytes]) -> list[bytes]:
         # Else a line without end would have to be held whole.
-        if self._partial_size > self._longest:
+        if len(self._partial) > self._longest:
             lines.append(self._take_partial())
 
         pieces = [piece for line in lines for piece in self._pieces(line)]
         if pieces and not pieces[-1].endswith(b"\r\n"):
-            self._partial.append(pieces.pop())
-            self._partial_size = len(self._partial[-1])
+            self._partial += pieces.pop()
 
         return pieces
 
