@@ -8,35 +8,61 @@ from itertools import cycle, pairwise, product
 from typing import Any, SupportsIndex
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from fuzz import client, round_trip, server
+from fuzz.harness import ALL
+from fuzz.replies import check_heard
 from smtpcore import (
+    EXTENSIONS,
+    Attributes,
     Auth,
     AuthResponse,
     BareNewlines,
     Bodies,
+    Burl,
     Challenge,
+    Command,
     Config,
     Connection,
     ConnectionClosed,
     DataEnd,
+    Ehlo,
+    EnvelopeId,
+    Etrn,
     Event,
+    Expn,
+    Helo,
+    Help,
     InvalidData,
+    Lhlo,
     LocalProtocolError,
     Mail,
+    Noop,
+    OriginalRecipient,
+    Params,
+    Path,
     Rcpt,
     RemoteProtocolError,
     Reply,
     Signal,
     State,
+    UnknownCommand,
+    Vrfy,
     Wait,
+    Xclient,
+    Xforward,
 )
 from smtpcore._buffer import ReceiveBuffer
+from smtpcore._parser import dialect_of, parse_command, parse_response
+from smtpcore_adapters.testing import strategies
 
+from .client_helpers import offer
 from .helpers import DATA, OWED_NOTHING, RCPT, READY, accept, body, bytewise, connect, drive, joined, observed, replies
+from .profiles import examples
 
-quickly = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quickly = examples(40)
 
 CONFIGS = [
     Config(
@@ -261,6 +287,140 @@ def test_neither_peer_nor_program_make_it_raise_what_is_not_documented(
     except RemoteProtocolError:
         assert conn.state is State.CLOSED
     replies(conn.data_to_send())
+
+
+# All configurations, all answers, both ends: what the targets of fuzzing ask, of sessions that get far
+
+
+@given(choices=st.binary(min_size=server.HEAD, max_size=server.HEAD), session=sessions)
+@quickly
+def test_whatever_the_configuration_and_the_answers_are(choices: bytes, session: bytes) -> None:
+    server.test_one_input(choices + session)
+
+
+SAID = [
+    b"220 s.example\r\n",
+    offer("PIPELINING", "CHUNKING", "BINARYMIME", "8BITMIME", "SMTPUTF8", "AUTH LOGIN"),
+    b"250 2.0.0 Fine\r\n",
+    b"354 Go on\r\n",
+    b"334 VXNlcjo=\r\n",
+    b"235\r\n",
+    b"550-5.1.1 No\r\n550 5.1.1 one\r\n",
+    b"421 Bye\r\n",
+    b"250-",
+    b"250 \xc3\r\n",
+    b"\n",
+]
+
+
+@given(
+    choices=st.binary(min_size=18, max_size=18),
+    flights=st.lists(st.lists(st.sampled_from(SAID), max_size=3).map(b"".join), max_size=10),
+)
+@quickly
+def test_whatever_a_server_says(choices: bytes, flights: list[bytes]) -> None:
+    beginning = [SAID[0], SAID[1]] if choices[0] % 4 else []
+    client.test_one_input(choices[:17] + client.SEPARATOR.join(beginning + flights))
+
+
+@given(choices=st.binary(min_size=10, max_size=10), said=st.lists(st.sampled_from([1, 129]) | st.integers(0, 255)))
+@quickly
+def test_what_each_end_says_the_other_hears(choices: bytes, said: list[int]) -> None:
+    round_trip.test_one_input(choices + bytes(said))
+
+
+# Values
+
+EVERYTHING = dialect_of(EXTENSIONS, ALL, tls=True, extended=True)
+
+
+@given(command=strategies.commands(utf8=True))
+@quickly
+def test_a_command_is_read_as_it_was_written(command: Command) -> None:
+    line = command.encode()
+
+    assert line.count(b"\r") == line.count(b"\n") == 1
+    assert parse_command(command.verb, line.removesuffix(b"\r\n"), EVERYTHING) == command
+
+
+@given(reply=strategies.replies())
+@quickly
+def test_a_reply_is_heard_as_it_was_given(reply: Reply) -> None:
+    check_heard(reply)
+
+
+@given(response=st.binary(max_size=100))
+@quickly
+def test_a_response_and_a_challenge_arrive_as_they_were(response: bytes) -> None:
+    assert parse_response(AuthResponse(response).encode().removesuffix(b"\r\n")) == AuthResponse(response)
+    assert Challenge(response).challenge == response
+
+
+MAKERS: list[Callable[[str], Command | UnknownCommand | Reply]] = [
+    Helo,
+    Ehlo,
+    Lhlo,
+    lambda text: Mail(Path(text)),
+    lambda text: Mail(Path(""), Params({"X": text})),
+    lambda text: Mail(Path(""), Params({text: True})),
+    lambda text: Mail(Path(""), Params({"ENVID": EnvelopeId(text)})),
+    lambda text: Mail(Path(""), Params({"SOLICIT": (text, text)})),
+    lambda text: Rcpt(Path(text)),
+    lambda text: Rcpt(Path("Postmaster"), Params({"ORCPT": OriginalRecipient(text)})),
+    Noop,
+    Help,
+    Vrfy,
+    lambda text: Expn(text, smtputf8=True),
+    Etrn,
+    Burl,
+    lambda text: Auth(text, b"\r\n"),
+    lambda text: Xclient(Attributes({"NAME": text})),
+    lambda text: Xforward(Attributes({text: None})),
+    UnknownCommand,
+    lambda text: UnknownCommand("X", text),
+    lambda text: Reply(250, text),
+    lambda text: Reply(250, "first", text, "last"),
+    lambda text: Reply(250, enhanced=text),
+]
+INJECTIONS = [
+    "\r\nQUIT",
+    "\n",
+    "\r",
+    "\0",
+    "\x7f",
+    " ",
+    "\t",
+    "\u2028",
+    "\x85",
+    "\u00e9",
+    "\ud800",
+    ">",
+    '"',
+    "\\",
+    "=",
+]
+texts = st.lists(st.sampled_from([*INJECTIONS, "a", "a@b", "2.0.0", "x.y"]) | st.text(max_size=3), max_size=5).map(
+    "".join
+)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@given(text=texts)
+@quickly
+def test_nothing_in_a_value_makes_a_line_that_it_did_not_ask_for(
+    make: Callable[[str], Command | UnknownCommand | Reply], text: str
+) -> None:
+    try:
+        value = make(text)
+        octets = value.encode()
+    except LocalProtocolError:
+        return
+
+    lines = len(value.lines) if isinstance(value, Reply) else 1
+    assert octets.endswith(b"\r\n")
+    assert octets.count(b"\r") == octets.count(b"\n") == octets.count(b"\r\n") == lines
+    assert b"\0" not in octets
+    octets.decode()
 
 
 # Bounds
