@@ -137,6 +137,12 @@ def copy_of(value: object) -> object:
     return replace(value, recipients=[*value.recipients]) if isinstance(value, Transaction) else value
 
 
+def named(octets: bytes) -> str:
+    """A name for `octets` that stands in a test's identifier and on a command line: `CR LF . LF`."""
+    names = {"\r": "CR", "\n": "LF", "\0": "NUL"}
+    return " ".join(names.get(letter, letter) for letter in octets.decode("latin-1"))
+
+
 def pieces(data: bytes, size: int) -> list[bytes]:
     return [data[at : at + size] for at in range(0, len(data), size)]
 

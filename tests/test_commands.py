@@ -41,7 +41,7 @@ COMMANDS: list[Command] = [
 ]
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=repr)
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: str(command).replace("\t", " "))
 def test_a_command_is_an_immutable_value_named_by_its_verb(command: Command) -> None:
     again = replace(command)
 

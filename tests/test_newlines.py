@@ -4,7 +4,7 @@ import pytest
 
 from smtpcore import BareNewlines, Bodies, Data, DataEnd, Event, InvalidCommand, InvalidData, Quit, Reply, Rset, State
 
-from .helpers import DATA, RCPT, READY, answering, body, bytewise, codes, connect, drive, heard, texts
+from .helpers import DATA, RCPT, READY, answering, body, bytewise, codes, connect, drive, heard, named, texts
 
 REJECT, NORMALIZE, ACCEPT = BareNewlines.REJECT, BareNewlines.NORMALIZE, BareNewlines.ACCEPT
 
@@ -124,7 +124,7 @@ def test_CRLF_dot_CRLF_ends_a_body_and_other_dots_are_unstuffed(
 
 
 @forms
-@pytest.mark.parametrize(("fake", "normalized", "accepted"), FAKE_ENDS, ids=lambda value: repr(value))
+@pytest.mark.parametrize(("fake", "normalized", "accepted"), FAKE_ENDS, ids=named)
 def test_nothing_else_ends_a_body(fake: bytes, normalized: bytes, accepted: bytes, form: Bodies) -> None:
     """R5321-4.1.1.4-09"""
     wire = b"a" + fake + b"QUIT\r\n.\r\n"
@@ -136,7 +136,7 @@ def test_nothing_else_ends_a_body(fake: bytes, normalized: bytes, accepted: byte
 
 @forms
 @modes
-@pytest.mark.parametrize("fake", [fake for fake, _, _ in FAKE_ENDS], ids=repr)
+@pytest.mark.parametrize("fake", [fake for fake, _, _ in FAKE_ENDS], ids=named)
 def test_behind_what_is_no_end_the_body_goes_on(fake: bytes, mode: BareNewlines, form: Bodies) -> None:
     conn = connect(DATA, bare_newlines=mode, bodies=form)
 
