@@ -27,6 +27,7 @@ from smtpcore import (
     InvalidCommand,
     InvalidData,
     LocalProtocolError,
+    RemoteProtocolError,
     Reply,
     Request,
     Signal,
@@ -88,9 +89,19 @@ class Pair:
                 break
 
         assert not self.given
+        if self.server.state is State.CLOSED:
+            self.hang_up()
         if self.server.state is State.TLS:
             self.client.tls_established()
             self.server.tls_established()
+
+    def hang_up(self) -> None:
+        """The server closes the connection behind its last reply, which need not say so to a client (521)."""
+        self.client.receive_data(b"")
+        try:
+            self.client.next_event()
+        except RemoteProtocolError:
+            assert len(self.said) > len(self.heard)
 
     def pieces(self, octets: bytes) -> list[bytes]:
         """`octets` as they arrive."""
