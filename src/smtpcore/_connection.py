@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from ._addresses import Path
 from ._answers import (
     AUTH_LINE_FAULTS,
     BAD_SEQUENCE,
@@ -475,7 +476,7 @@ class Connection:
         assert transaction, "RCPT is heard in a transaction only"
         if len(transaction.recipients) >= self._config.max_recipients:
             return Reply(452, "Too many recipients", enhanced="4.5.3")  # RFC 5321 4.5.3.1.10
-        if self._is_one_domain_too_many(rcpt.forward_path.domain):
+        if self._is_one_domain_too_many(rcpt.forward_path):
             return Reply(452, "Too many domains of recipients", enhanced="4.5.3")  # RFC 9422
         if not rcpt.forward_path.text.isascii() and not transaction.mail.params.smtputf8:
             # RFC 6531 3.5
@@ -483,9 +484,9 @@ class Connection:
 
         return None
 
-    def _is_one_domain_too_many(self, domain: str) -> bool:
+    def _is_one_domain_too_many(self, path: Path) -> bool:
         limit = self._config.max_recipient_domains
-        return limit is not None and domain not in self._domains and len(self._domains) >= limit
+        return limit is not None and path.domain not in self._domains and len(self._domains) >= limit
 
     def _goodbye(self, why: str) -> Reply:
         return Reply(421, f"{self._config.hostname} closing: {why}", enhanced="4.7.0")
