@@ -92,12 +92,14 @@ class Path:
     @property
     def local_part(self) -> str:
         """What stands before the `@`, its quoting resolved; `Postmaster` where there is no domain."""
-        return self.mailbox.local_part if self.mailbox else self.text
+        mailbox = self.mailbox
+        return mailbox.local_part if mailbox else self.text
 
     @property
     def domain(self) -> str:
         """What stands behind the `@`, in lower case; empty for the null path and for a `Postmaster` without domain."""
-        return self.mailbox.domain if self.mailbox else ""
+        mailbox = self.mailbox
+        return mailbox.domain if mailbox else ""
 
     @property
     def is_postmaster(self) -> bool:
