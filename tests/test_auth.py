@@ -271,6 +271,7 @@ def test_without_TLS_no_mechanism_can_be_used_unless_asked_for() -> None:
     """R4954-4-03, R4954-4-30, R4954-4-31"""
     assert auth_codes(READY, DONE, plaintext_auth=False) == [504]
     assert "TLS" in auth_said(READY, DONE, plaintext_auth=False)[0]
+    assert auth_codes(READY, b"AUTH SCRAM-SHA-1-PLUS\r\n", auth_mechanisms=("SCRAM-SHA-1-PLUS",)) == [504]
     assert auth_codes(READY, DONE, auth_mechanisms=()) == [502]
     assert auth_codes(READY, DONE, disabled=frozenset({"AUTH"})) == [502]
 

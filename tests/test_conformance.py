@@ -467,7 +467,9 @@ USUAL = {
 @pytest.mark.parametrize("verb", USUAL, ids=bytes.decode)
 @pytest.mark.parametrize("before", [GREETED, HELO, READY, MAIL, RCPT])
 def test_each_command_gets_one_of_its_usual_codes(verb: bytes, before: bytes) -> None:
-    """R5321-4.3.2-02, R5321-4.3.2-03, R5321-4.3.2-04, R5321-4.3.2-05, R5321-4.3.2-07, R5321-4.3.2-08, R5321-4.2-05"""
+    """R5321-4.2-05, R5321-4.3.2-02, R5321-4.3.2-03, R5321-4.3.2-04, R5321-4.3.2-05, R5321-4.3.2-07, R5321-4.3.2-08,
+    R5321-4.3.2-09
+    """
     arguments = [
         b"",
         b" x",
@@ -671,7 +673,7 @@ def test_what_is_offered_may_depend_on_TLS() -> None:
             b"RCPT TO:<u@s.example>\r\n" * 101 + b"DATA\r\n" + MESSAGE,
             {"max_recipients": 100},
             [250] * 100 + [452, 354, 250],
-            id="R5321-4.5.3.1.8-02, R5321-4.5.3.1.10-01",
+            id="R5321-4.5.3.1.8-02, R5321-4.5.3.1.10-01, R9422-unverified-05",
         ),
         pytest.param(
             DATA, b"x" * 1001 + b"\r\n.\r\nNOOP\r\n", {"max_text_line": 1000}, [554, 250], id="R5321-2.3.8-04"

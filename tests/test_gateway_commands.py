@@ -185,12 +185,12 @@ def test_a_message_does_not_begin_with_what_is_left_of_another() -> None:
 
 
 def test_attributes_are_decoded_and_what_is_not_known_is_None() -> None:
-    line = b"xclient Name=mx+2Eexample addr=IPV6:2001:db8::1 HELO=[UNAVAILABLE] LOGIN=[tempunavail] PORT=\r\n"
+    line = b"xclient Name=mx+2Eexample addr=IPV6:2001:db8::1 HELO=[UNAVAILABLE] LOGIN=[tempunavail] PORT=25\r\n"
     events, _ = drive(connect(READY, **ON), [line])
-    known = {"NAME": "mx.example", "ADDR": "IPV6:2001:db8::1", "HELO": None, "LOGIN": None, "PORT": ""}
+    known = {"NAME": "mx.example", "ADDR": "IPV6:2001:db8::1", "HELO": None, "LOGIN": None, "PORT": "25"}
     assert events == [Xclient(Attributes(known))]
     assert (
-        str(events[0]) == "XCLIENT NAME=mx.example ADDR=IPV6:2001:db8::1 HELO=[UNAVAILABLE] LOGIN=[UNAVAILABLE] PORT="
+        str(events[0]) == "XCLIENT NAME=mx.example ADDR=IPV6:2001:db8::1 HELO=[UNAVAILABLE] LOGIN=[UNAVAILABLE] PORT=25"
     )
     assert hash(events[0]) == hash(Xclient(Attributes(known)))
 
@@ -201,6 +201,31 @@ def test_attributes_are_decoded_and_what_is_not_known_is_None() -> None:
 )
 def test_what_is_no_attribute_is_a_syntax_error(verb: bytes, argument: bytes) -> None:
     assert codes(READY, verb + argument + b"\r\n") == [501]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "code"),
+    [
+        ("ADDR=192.0.2.7", 220),
+        ("ADDR=ipv6:2001:db8::1", 220),
+        ("DESTADDR=192.0.2.7", 220),
+        ("PORT=65535", 220),
+        ("PROTO=esmtp", 220),
+        ("ADDR=[UNAVAILABLE]", 220),
+        ("LOGIN=", 220),
+        ("ADDR=", 501),
+        ("ADDR=client.example", 501),
+        ("ADDR=2001:db8::1", 501),
+        ("DESTADDR=IPV6:fe80::1%25lo", 501),
+        ("PORT=65536", 501),
+        ("DESTPORT=smtp", 501),
+        ("PROTO=LMTP", 501),
+    ],
+)
+def test_what_access_depends_on_has_to_be_understood(attribute: str, code: int) -> None:
+    assert codes(READY, f"XCLIENT {attribute}\r\n".encode()) == [code]
+    # What is for the log only may be anything (XFORWARD_README).
+    assert codes(READY, b"XFORWARD ADDR=not+20an+20address PORT=x PROTO=UUCP\r\n") == [250]
 
 
 def test_with_XCLIENT_the_session_begins_again() -> None:

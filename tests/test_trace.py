@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
-from smtpcore import Ehlo, Helo, LocalProtocolError, Path
-from smtpcore.trace import format_date, received, return_path, with_protocol
+from smtpcore import Ehlo, Helo, Lhlo, LocalProtocolError, Path
+from smtpcore.trace import MAX_HOPS, Hops, format_date, received, return_path, with_protocol
+
+from .helpers import pieces
 
 DATE = datetime(2024, 2, 29, 7, 5, 9, tzinfo=UTC)
 
@@ -66,9 +68,13 @@ def test_a_recipient_is_named_without_route_and_in_UTF_8_only_where_that_was_ann
         pytest.param(Helo("c.example"), False, False, False, "SMTP", id="R3848-1-05: HELO"),
         pytest.param(Helo("c.example"), True, False, False, "SMTP", id="HELO under TLS"),
         pytest.param(Ehlo("c.example"), False, False, False, "ESMTP", id="R3848-1-05: EHLO"),
-        pytest.param(Ehlo("c.example"), False, True, False, "ESMTPA", id="R3848-1-01"),
+        pytest.param(Ehlo("c.example"), False, True, False, "ESMTPA", id="R3848-1-01, R4954-7-01: plain"),
         pytest.param(Ehlo("c.example"), True, False, False, "ESMTPS", id="R3848-1-02"),
-        pytest.param(Ehlo("c.example"), True, True, False, "ESMTPSA", id="R3848-1-03"),
+        pytest.param(Ehlo("c.example"), True, True, False, "ESMTPSA", id="R3848-1-03, R4954-7-01: under TLS"),
+        pytest.param(Lhlo("c.example"), False, False, False, "LMTP", id="R3848-1-04: LMTP"),
+        pytest.param(Lhlo("c.example"), False, True, False, "LMTPA", id="R3848-1-04: LMTPA"),
+        pytest.param(Lhlo("c.example"), True, False, False, "LMTPS", id="R3848-1-04: LMTPS"),
+        pytest.param(Lhlo("c.example"), True, True, False, "LMTPSA", id="R3848-1-04: LMTPSA"),
         pytest.param(Ehlo("c.example"), False, False, True, "UTF8SMTP", id="R6531-3.7.3-02"),
         pytest.param(Ehlo("c.example"), False, True, True, "UTF8SMTPA", id="UTF-8 and AUTH"),
         pytest.param(Ehlo("c.example"), True, False, True, "UTF8SMTPS", id="UTF-8 and TLS"),
@@ -76,7 +82,7 @@ def test_a_recipient_is_named_without_route_and_in_UTF_8_only_where_that_was_ann
     ],
 )
 def test_the_protocol_has_the_registered_name(
-    helo: Helo | Ehlo | None, tls: bool, authenticated: bool, smtputf8: bool, keyword: str
+    helo: Helo | Ehlo | Lhlo | None, tls: bool, authenticated: bool, smtputf8: bool, keyword: str
 ) -> None:
     """R5321-4.4-13"""
     assert with_protocol(helo, tls=tls, authenticated=authenticated, smtputf8=smtputf8) == keyword
@@ -128,3 +134,46 @@ def test_no_line_of_a_field_is_longer_than_998_octets() -> None:
 def test_the_return_path_is_the_sender_without_route(path: str, line: bytes) -> None:
     """R5321-4.4-07"""
     assert return_path(Path(path)) == line
+
+
+@pytest.mark.parametrize(
+    ("tls", "comment", "clause"),
+    [
+        ("TLSv1.3 TLS_AES_128_GCM_SHA256", "", "\ttls TLS_AES_128_GCM_SHA256 (TLSv1.3)"),
+        ("TLS_AES_128_GCM_SHA256", "", "\ttls TLS_AES_128_GCM_SHA256"),
+        ("TLSv1.2 ECDHE-RSA-AES128-GCM-SHA256", " (TLSv1.2 ECDHE-RSA-AES128-GCM-SHA256)", ""),
+        (None, "", ""),
+    ],
+)
+def test_a_cipher_is_named_as_it_is_registered_or_in_a_comment(tls: str | None, comment: str, clause: str) -> None:
+    """R8314-4.3-01"""
+    lines = field(tls=tls).rstrip("\r\n").split("\r\n")
+    assert lines[1].rstrip(";").endswith(f" id 42{comment}")
+    assert lines[2:-1] == ([f"{clause};"] if clause else [])
+
+
+def test_a_priority_has_its_clause() -> None:
+    """R6710-4.1-08"""
+    text = field(priority=3, recipient=Path("u@s.example"))
+    assert "\tfor <u@s.example>\r\n\tPRIORITY 3;\r\n" in text
+
+
+@pytest.mark.parametrize(
+    ("message", "count"),
+    [
+        (b"Received: a\r\nreceived:b\r\nRECEIVED: c\r\n\r\nReceived: d\r\n", 3),
+        (b"X-Received: a\r\nSubject: Received: b\r\n Received: c\r\nReceived-SPF: d\r\n\r\n", 0),
+        (b"\r\nReceived: a\r\n", 0),
+        (b"Received: a\r\n" * 7, 7),
+        (b"", 0),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 2, 3, 11, 12, 1000])
+def test_hops_are_the_fields_of_the_header_however_it_is_cut(message: bytes, count: int, size: int) -> None:
+    """R5321-6.3-02"""
+    hops = Hops()
+    for piece in pieces(message, size):
+        hops.feed(piece)
+
+    assert hops.count == count
+    assert MAX_HOPS >= 100

@@ -33,7 +33,6 @@ from ._capabilities import HoldLimits, SessionLimits
 from ._catalogue import EXTENSIONS
 from ._client import ClientConnection
 from ._commands import (
-    Attributes,
     Auth,
     Bdat,
     Burl,
@@ -85,6 +84,7 @@ from ._replies import Challenge, Reply, ReplyClass, ReplyCode
 from ._state import State, Wait
 from ._transaction import Transaction
 from .parameters import (
+    Attributes,
     BodyType,
     ByMode,
     DeliverBy,

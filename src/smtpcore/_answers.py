@@ -52,6 +52,9 @@ LINE_FAULTS: Final[Mapping[LineFault, Reply]] = {
 
 BAD_SEQUENCE: Final = Reply(503, "Bad sequence of commands", enhanced="5.5.1")
 
+PRIORITY_LOWERED: Final = Reply(250, "0 is the priority, since you are not authenticated", enhanced="2.3.6")
+"""The answer to MAIL with a priority that is not granted (RFC 6710 4.1)."""
+
 NO_RECIPIENTS: Final = Reply(554, "No valid recipients", enhanced="5.5.1")  # RFC 5321 3.3
 
 OUT_OF_SEQUENCE: Final[Mapping[tuple[State, type[object]], Reply]] = {

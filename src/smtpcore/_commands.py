@@ -4,7 +4,6 @@
 # be said at a given point of the dialogue is not known here, nor which parameters are offered.
 
 import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -13,12 +12,10 @@ from ._base64 import encode_base64
 from ._errors import LocalProtocolError
 from ._grammar import find_control, is_domain, is_encodable, match_atom, match_domain, match_mechanism, unquote
 from ._params import NO_PARAMS, Params
-from .parameters import encode_xtext
+from .parameters import Attributes
 
 XCLIENT_ATTRIBUTES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT")
 XFORWARD_ATTRIBUTES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE")
-UNAVAILABLE = "[UNAVAILABLE]"
-UNKNOWN_ATTRIBUTES = frozenset({UNAVAILABLE, "[TEMPUNAVAIL]"})
 
 _SPECIAL = re.compile(r'["\\]')
 _match_flagged = re.compile(r".* SMTPUTF8", re.IGNORECASE | re.DOTALL).fullmatch
@@ -259,43 +256,6 @@ class Etrn(_WithArgument):
             raise LocalProtocolError(f"{self.argument!r} is not a fully qualified domain, nor a queue")
 
 
-class Attributes(Mapping[str, str | None]):
-    """An immutable mapping from the name of an attribute, in upper case, to its value, decoded.
-
-    None stands for what the peer says that it does not know.
-    Raises `LocalProtocolError` for a value that cannot be sent.
-    """
-
-    __slots__ = ("_values",)
-
-    def __init__(self, values: Mapping[str, str | None]) -> None:
-        for name, value in values.items():
-            if value is not None and not _is_attribute(value):
-                raise LocalProtocolError(f"{value!r} cannot be the value of {name}: it has to be text without controls")
-
-        self._values = dict(values)
-
-    def __getitem__(self, name: str) -> str | None:
-        return self._values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __hash__(self) -> int:
-        return hash(frozenset(self._values.items()))
-
-    def __repr__(self) -> str:
-        return f"Attributes({self._values!r})"
-
-
-def _is_attribute(value: str) -> bool:
-    # What stands for "not known" cannot be a value as well.
-    return is_encodable(value) and not find_control(value) and value.upper() not in UNKNOWN_ATTRIBUTES
-
-
 @dataclass(frozen=True, slots=True)
 class _WithAttributes(Command):
     names: ClassVar[frozenset[str]] = frozenset()
@@ -309,12 +269,7 @@ class _WithAttributes(Command):
             raise LocalProtocolError(f"{self.verb} takes some of {', '.join(sorted(self.names))}")
 
     def __str__(self) -> str:
-        values = (f"{name}={_encode_attribute(value)}" for name, value in self.attributes.items())
-        return " ".join([self.verb, *values])
-
-
-def _encode_attribute(value: str | None) -> str:
-    return UNAVAILABLE if value is None else encode_xtext(value)
+        return f"{self.verb} {self.attributes}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +278,10 @@ class Xclient(_WithAttributes):
 
     verb: ClassVar[str] = "XCLIENT"
     names: ClassVar[frozenset[str]] = frozenset(XCLIENT_ATTRIBUTES)
+
+    def __post_init__(self) -> None:
+        _WithAttributes.__post_init__(self)
+        self.attributes.check_forms()  # what access may depend on has to be understood
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from ._answers import (
     ONLY_POSITIVE,
     OUT_OF_SEQUENCE,
     OUT_OF_SEQUENCE_IN_LMTP,
+    PRIORITY_LOWERED,
     WRONG_HELLO,
     answers_helo,
     enhanced_of,
@@ -457,7 +458,8 @@ class Connection:
             return Reply(503, "You are authenticated already", enhanced="5.5.1")
         if auth.mechanism not in self._config.auth_mechanisms:
             return Reply(504, "This mechanism is not offered", enhanced="5.5.4")
-        if not self._tls and not self._config.plaintext_auth:
+        # RFC 5802 section 6: where there is no TLS, there is nothing to bind to.
+        if not self._tls and (not self._config.plaintext_auth or auth.mechanism.endswith("-PLUS")):
             return Reply(504, "This mechanism needs TLS: say STARTTLS first", enhanced="5.5.4")
 
         return None
@@ -523,6 +525,8 @@ class Connection:
         """
         if isinstance(event, InvalidCommand | InvalidData):
             return event.reply
+        if isinstance(event, Mail) and event.params.mt_priority > 0 and not self._authenticated:
+            return PRIORITY_LOWERED
         reply = DEFAULTS.get(type(event))
         if reply is None:
             raise LocalProtocolError(f"{type(event).__name__} needs no reply: go on with next_event()")
@@ -612,7 +616,7 @@ class Connection:
             _ON_ACCEPTANCE[kind](self, asked, reply)
 
     def _open_transaction(self, mail: Mail, reply: Reply) -> None:
-        self._transaction = Transaction(mail)
+        self._transaction = self._begin(mail)
         self._messages += 1
 
     def _add_recipient(self, rcpt: Rcpt, reply: Reply) -> None:
@@ -635,6 +639,14 @@ class Connection:
 
     def _authenticate(self, auth: Auth | AuthResponse, reply: Reply) -> None:
         self._authenticated = reply.code == ReplyCode.AUTHENTICATION_SUCCEEDED
+
+    def _begin(self, mail: Mail) -> Transaction:
+        params = mail.params
+        if not self._authenticated:
+            # RFC 4954 section 5: as if AUTH=<> had been given. RFC 6710 4.1: only lower priorities are for everyone.
+            return Transaction(mail, priority=min(params.mt_priority, 0))
+
+        return Transaction(mail, submitter=params.auth.mailbox if params.auth else None, priority=params.mt_priority)
 
     def _move_to(self, state: State) -> None:
         if state is self._state:

@@ -83,8 +83,8 @@ class Params(Mapping[str, object]):
 
     @property
     def ret(self) -> Ret | None:
-        """What a notification of failure shall return (RFC 3461). With `requiretls` only headers may be (RFC 8689)."""
-        return self.get_as("RET", Ret)
+        """What a notification of failure shall return (RFC 3461). With `requiretls` it is `Ret.HDRS`, always."""
+        return Ret.HDRS if self.requiretls else self.get_as("RET", Ret)  # RFC 8689 section 5
 
     @property
     def envid(self) -> EnvelopeId | None:
@@ -110,7 +110,7 @@ class Params(Mapping[str, object]):
     def mt_priority(self) -> int:
         """The priority that the client asks for, from -9 to 9, 0 by default (RFC 6710).
 
-        Only a trusted client may be granted more than 0.
+        Only a trusted client may be granted more than 0: see `Transaction.priority`.
         """
         return self.get_as("MT-PRIORITY", int) or 0
 

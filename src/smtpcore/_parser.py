@@ -12,8 +12,6 @@ from functools import lru_cache, partial
 from ._addresses import Path
 from ._base64 import decode_base64
 from ._commands import (
-    UNKNOWN_ATTRIBUTES,
-    Attributes,
     Auth,
     Bdat,
     Burl,
@@ -42,7 +40,7 @@ from ._extensions import Extension, Parameter, offered_extensions
 from ._grammar import find_control, match_keyword, match_number, match_param_value, unquote
 from ._params import NO_PARAMS, Params
 from ._replies import Reply
-from .parameters import decode_xtext
+from .parameters import parse_attributes
 
 MAX_AUTH_LINE = 12_288  # RFC 4954 section 4 (12), CRLF included
 
@@ -335,13 +333,9 @@ def _parse_etrn(verb: str, argument: str, dialect: Dialect) -> Command:
 
 
 def _parse_attributes(verb: str, argument: str, dialect: Dialect) -> Command:
-    values: dict[str, str | None] = {}
     try:
-        for item in argument.split(" "):
-            name, value = item.split("=", 1)
-            values[name.upper()] = None if value.upper() in UNKNOWN_ATTRIBUTES else decode_xtext(value)
-
-        return Xclient(Attributes(values)) if verb == "XCLIENT" else Xforward(Attributes(values))
+        attributes = parse_attributes(argument)
+        return Xclient(attributes) if verb == "XCLIENT" else Xforward(attributes)
     except (ValueError, LocalProtocolError):
         raise Refused(Reply(501, f"Syntax: {verb} and attributes as announced", enhanced="5.5.4")) from None
 

@@ -3,6 +3,7 @@
 # Every value below is given by the program: this file reads no clock and asks for no name. A field is folded at the
 # clauses of its grammar, so that no line exceeds the 998 octets of RFC 5322 2.1.1 whatever the client called itself.
 
+import re
 from typing import TYPE_CHECKING
 
 from ._addresses import Path
@@ -13,6 +14,12 @@ from ._grammar import find_control
 if TYPE_CHECKING:
     from datetime import datetime
     from ipaddress import IPv4Address, IPv6Address
+
+MAX_HOPS = 100
+"""RFC 5321 6.3: how many `Received:` fields a message may have before it is taken to go round in a loop."""
+
+_match_cipher = re.compile(r"TLS_[A-Z0-9_]+").fullmatch  # RFC 8314 4.3
+_RECEIVED = re.compile(rb"\r\nReceived:", re.IGNORECASE)
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -34,6 +41,7 @@ def received(
     authenticated: bool = False,
     smtputf8: bool = False,
     recipient: Path | None = None,
+    priority: int | None = None,
 ) -> bytes:
     """The `Received:` field, CR LF included (RFC 5321 4.4).
 
@@ -47,6 +55,7 @@ def received(
         authenticated: whether AUTH succeeded.
         smtputf8: whether MAIL had the parameter SMTPUTF8.
         recipient: the one recipient. Leave it out where there are several, who may not know of each other.
+        priority: the priority of the message, where MAIL asked for one (RFC 6710 4.1).
 
     Raises:
         LocalProtocolError: `date` has no time zone, or a text has control characters.
@@ -54,10 +63,18 @@ def received(
     protocol = with_protocol(helo, tls=tls is not None, authenticated=authenticated, smtputf8=smtputf8)
     client = helo.domain if helo else "unknown"
     clauses = [f"Received: from {client}{f' ({_literal(peer)})' if peer else ''}"]
-    clauses.append(f"by {by} with {protocol} id {id}" + (f" ({tls})" if tls else ""))
+    version, _, cipher = (tls or "").rpartition(" ")
+    is_registered = _match_cipher(cipher) is not None
+    clauses.append(f"by {by} with {protocol} id {id}" + (f" ({tls})" if tls and not is_registered else ""))
     # RFC 5321 7.2 and 6531 3.7.3: one path at the most, and UTF-8 only where it was announced.
     if recipient and (smtputf8 or recipient.text.isascii()):
         clauses.append(f"for <{recipient.address}>")
+    if tls and is_registered:
+        clauses.append(
+            f"tls {cipher} ({version})" if version else f"tls {cipher}"
+        )  # RFC 8314 4.3: the names of OpenSSL are not those of the registry
+    if priority is not None:
+        clauses.append(f"PRIORITY {priority}")
 
     clauses[-1] += ";"
     clauses.append(format_date(date))
@@ -66,6 +83,27 @@ def received(
             raise LocalProtocolError(f"trace clause {clause!r} has control characters")
 
     return ("\r\n\t".join(clauses) + "\r\n").encode()
+
+
+class Hops:
+    """Counts the `Received:` fields of a message while it arrives, because loops are found by them (RFC 5321 6.3)."""
+
+    __slots__ = ("_held", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        """How many there were so far."""
+        self._held: bytes | None = b"\r\n"
+
+    def feed(self, data: bytes) -> None:
+        """Look at the next octets of the message. What is behind the header is not looked at."""
+        if self._held is None:
+            return
+
+        text = self._held + data
+        end = text.find(b"\r\n\r\n")
+        self.count += len(_RECEIVED.findall(text if end < 0 else text[:end]))
+        self._held = text[-len(b"\r\nReceived") :] if end < 0 else None
 
 
 def with_protocol(helo: Helo | Ehlo | Lhlo | None, *, tls: bool, authenticated: bool, smtputf8: bool) -> str:

@@ -3,6 +3,7 @@
 Each value checks itself when it is made, and its `str` is its form on the wire.
 """
 
+from ._attributes import Attributes, parse_attributes
 from ._parsers import (
     parse_auth,
     parse_binary_body,
@@ -37,6 +38,7 @@ from ._values import (
 from ._xtext import decode_unitext, decode_xtext, encode_unitext, encode_xtext
 
 __all__ = [
+    "Attributes",
     "BodyType",
     "ByMode",
     "DeliverBy",
@@ -52,6 +54,7 @@ __all__ = [
     "encode_unitext",
     "encode_xtext",
     "format_date_time",
+    "parse_attributes",
     "parse_auth",
     "parse_binary_body",
     "parse_body",
