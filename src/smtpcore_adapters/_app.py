@@ -5,10 +5,10 @@
 # calls the handlers of `message` by sending `MESSAGE`.
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from smtpcore import Path, Reply
+from smtpcore import Burl, Path, Reply
 from smtpcore.sasl import Answer, Question
 
 from ._notices import Drop, Happening
@@ -21,7 +21,7 @@ Handler: TypeAlias = "Callable[[Session, Any], object]"
 
 Returns a `Reply` or None; that of `connect` may also return `DROP`. In LMTP, that of `message` may return a mapping
 from the paths of the recipients to replies; that of `auth` returns the answer to the question of `smtpcore.sasl` that
-it is called with.
+it is called with; that of `BURL` returns what it has fetched, as bytes or as an asynchronous iterator of bytes.
 """
 
 Observer: TypeAlias = "Callable[[Session, Happening], object]"
@@ -125,6 +125,18 @@ class App:
         raise TypeError(
             f"{_name(handler)} returned {reply!r}: return a Reply or None, in LMTP also a mapping of replies"
         )
+
+    async def ask_for_part(self, session: "Session", burl: Burl) -> Reply | bytes | AsyncIterable[bytes] | None:
+        """Call the `BURL` handlers until one returns the part of the message that it asks for, or a refusal."""
+        handler, part = await self._first(Burl.verb, session, burl)
+        if (
+            part is None
+            or isinstance(part, bytes | AsyncIterable)
+            or (isinstance(part, Reply) and not part.is_positive)
+        ):
+            return part
+
+        raise TypeError(f"{handler} returned {part!r}: return the octets as bytes or as an iterator, or refuse")
 
     async def ask_for_identity(self, session: "Session", question: "Question") -> "Answer | Reply":
         """Call the `auth` handlers until one has an answer, or decides with a reply."""

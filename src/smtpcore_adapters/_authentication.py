@@ -2,8 +2,22 @@
 
 from collections.abc import Awaitable, Callable
 
-from smtpcore import Auth, LocalProtocolError, Reply
-from smtpcore.sasl import Accepted, Answer, Challenge, Channel, Question, Rejected, make_server
+from smtpcore import Auth, Config, LocalProtocolError, Reply
+from smtpcore.sasl import Accepted, Answer, Challenge, Channel, ChannelBinding, Question, Rejected, make_server
+
+from ._stream import Tls
+
+
+def make_channel(tls: Tls | None, config: Config) -> Channel:
+    """What the mechanisms have to know of a connection."""
+    # A client that knows of bindings, and sees no -PLUS mechanism, would take it for an attack that there are some.
+    binds = any(name.endswith("-PLUS") for name in config.auth_mechanisms)
+    return Channel(
+        tls=tls is not None,
+        host=config.hostname,
+        external=tls.subject if tls else None,
+        bindings=tls.bindings if tls and binds else (),
+    )
 
 
 async def authenticate(
@@ -48,4 +62,7 @@ def check_mechanisms(names: tuple[str, ...]) -> None:
         if name != name.upper():
             raise LocalProtocolError(f"{name!r} is not the name of a SASL mechanism: use capitals")
 
-        make_server(name)
+        make_server(name, _ANY_CHANNEL)
+
+
+_ANY_CHANNEL = Channel(tls=True, bindings=(ChannelBinding("tls-server-end-point", b"any"),))

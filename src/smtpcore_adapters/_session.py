@@ -11,20 +11,22 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from ssl import SSLContext
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, TypeVar, Unpack
 
 from smtpcore import (
+    EXTENSIONS,
     NEED_DATA,
     PAUSED,
     Auth,
     AuthCancel,
     AuthResponse,
     Bdat,
+    Burl,
     Challenge,
     ChunkEnd,
     Config,
@@ -37,6 +39,8 @@ from smtpcore import (
     DataLine,
     Ehlo,
     Event,
+    Expn,
+    Extension,
     Helo,
     InvalidCommand,
     InvalidData,
@@ -52,13 +56,17 @@ from smtpcore import (
     State,
     Transaction,
     UnknownCommand,
+    Vrfy,
     Wait,
+    Xclient,
+    Xforward,
 )
 from smtpcore.proxy import Endpoint, ProxyCommand, ProxyHeader, ProxyReader
-from smtpcore.sasl import Accepted, Answer, Channel, Question
+from smtpcore.sasl import Accepted, Answer, Question
 
 from ._app import App
-from ._authentication import authenticate
+from ._authentication import authenticate, make_channel
+from ._claims import Claims
 from ._clients import Clients
 from ._journal import Journal
 from ._limits import REPLIES, Limits, Timeouts
@@ -74,6 +82,7 @@ from ._notices import (
     TlsEstablished,
     TlsFailed,
 )
+from ._parts import Part, is_for
 from ._patience import Patience
 from ._stream import Address, Interrupted, Stream, Tls
 
@@ -81,6 +90,7 @@ T = TypeVar("T")
 
 _NAP = 0.5  # seconds
 _MOST_REPLIES = 100  # that may wait for each other: a client that takes none of them would fill the memory
+NOTHING_FORWARDED: Mapping[str, str | None] = MappingProxyType({})
 
 
 class MessageAborted(Exception):
@@ -109,18 +119,24 @@ class Session:
         """Free for handlers to keep what they want to remember until the session ends."""
         self._identity: str | None = None
         self._proxied: ProxyHeader | None = None
+        self._claims = Claims()
+        self._begins_again = False
+        """Whether the reply to XCLIENT is being decided, and so what the client before has said is nothing any more."""
+        self.forwarded: Mapping[str, str | None] = NOTHING_FORWARDED
+        """What a trusted filter says with XFORWARD of where it has the next message from. For the log, not for access.
+        None stands for what it does not know."""
         self.messages: int = 0
         """How many bodies were begun."""
 
     @property
     def peer(self) -> Address | None:
-        """The client's address; behind a trusted proxy the one that the proxy tells."""
-        return _endpoint(self._proxied.source) if self._proxied else self._stream.peer
+        """The client's address; behind a trusted proxy the one that the proxy tells, also by XCLIENT."""
+        return self._claims.peer(_endpoint(self._proxied.source) if self._proxied else self._stream.peer)
 
     @property
     def local(self) -> Address | None:
         """The address that the client connected to; behind a trusted proxy the one that the proxy tells."""
-        return _endpoint(self._proxied.destination) if self._proxied else self._stream.local
+        return self._claims.local(_endpoint(self._proxied.destination) if self._proxied else self._stream.local)
 
     @property
     def tls(self) -> Tls | None:
@@ -129,13 +145,13 @@ class Session:
 
     @property
     def identity(self) -> str | None:
-        """Who the client has proved to be (RFC 4954), None before that."""
-        return self._identity if self._connection.authenticated else None
+        """Who the client has proved to be (RFC 4954), or a trusted proxy says that it is; None before that."""
+        return self._identity if self._connection.authenticated or self._begins_again else None
 
     @property
     def helo(self) -> Helo | Ehlo | Lhlo | None:
-        """The accepted HELO, EHLO or LHLO."""
-        return self._connection.helo
+        """The accepted HELO, EHLO or LHLO; before it, what a trusted proxy says that the client had said."""
+        return (None if self._begins_again else self._connection.helo) or self._claims.helo
 
     @property
     def transaction(self) -> Transaction | None:
@@ -242,23 +258,27 @@ class SessionLoop:
         stream: Stream,
         config: Config,
         *,
+        extensions: Sequence[Extension] = EXTENSIONS,
         timeouts: Timeouts,
         limits: Limits | None = None,
         clients: Clients | None = None,
         tls: SSLContext | None = None,
         implicit_tls: bool = False,
         proxied: bool = False,
+        trusted: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
         self._stream = stream
-        self._conn = Connection(config)
+        self._conn = Connection(config, extensions=extensions)
         self._timeouts = timeouts
         self._limits = limits or Limits()
         self._clients = clients or Clients(self._limits)
         self._tls = tls
         self._implicit_tls = implicit_tls
         self._behind_proxy = proxied
+        self._trusted = trusted
+        """Whether the peer may speak for others."""
         self._clock = clock
 
         self.session: Session = Session(stream, self._conn, self._sleep)
@@ -275,6 +295,8 @@ class SessionLoop:
         self._refusal: Reply | None = None
         self._message: Message | None = None
         """Whose handlers are at work."""
+        self._part: Part | None = None
+        """What a BURL asks for, until it was fetched."""
         self._body_end: DataEnd | InvalidData | None = None
         self._body_failure: Exception | None = None
         self._closed_by = Reason.CLOSED
@@ -351,11 +373,11 @@ class SessionLoop:
         return peer.host if peer else ""
 
     def _enter(self) -> None:
-        # Behind a proxy it is only known now who the client is.
+        # Behind a proxy it is only known now who the client is; one that speaks for others is no client.
         if self._refusal:
             return
 
-        host = self._host()
+        host = "" if self._trusted and not self.session._claims else self._host()
         limit = self._clients.enter(host, self._clock())
         if limit is None:
             self._admitted_from = host
@@ -368,6 +390,7 @@ class SessionLoop:
     def _leave(self) -> None:
         if self._admitted_from is not None:
             self._clients.leave(self._admitted_from)
+            self._admitted_from = None
 
     async def _talks_early(self) -> bool:
         delay = self._limits.greeting_delay
@@ -435,6 +458,10 @@ class SessionLoop:
             return self._take_message()
         if isinstance(event, Auth):
             return self._authenticate(event)
+        if isinstance(event, Burl):
+            return self._fetch(event)
+        if isinstance(event, Xclient | Xforward):
+            return self._hear_of_another(event)
 
         return self._handle_command(event)
 
@@ -469,6 +496,28 @@ class SessionLoop:
 
         return reply or self._conn.default_reply(event)
 
+    async def _hear_of_another(self, event: Xclient | Xforward) -> None:
+        reply = await self._ask_handlers(event)
+        is_undecided = reply is self._conn.default_reply(event)
+        if isinstance(event, Xforward) and reply.is_positive:
+            self.session.forwarded = MappingProxyType({**self.session.forwarded, **event.attributes})
+            self._journal.write(logging.INFO, "forwarded: %s", dict(self.session.forwarded))
+        if isinstance(event, Xclient) and (is_undecided or reply.is_positive):
+            self._speak_for(event.attributes)
+            reply = await self._ask_handlers(ConnectionOpened()) if is_undecided else reply
+
+        self._answer(event, reply)
+        await self._flush()
+
+    def _speak_for(self, attributes: Mapping[str, str | None]) -> None:
+        session = self.session
+        session._claims = session._claims.updated(attributes)
+        session._identity = session._claims.login
+        session._begins_again = True
+        self._leave()
+        self._enter()
+        self._journal.write(logging.INFO, "speaks for %s", session.peer)
+
     def _limit_reached_by(self, event: Event) -> str | None:
         limits = self._limits
         if limits.refusals is not None and self._refusals >= limits.refusals:
@@ -491,9 +540,13 @@ class SessionLoop:
             self._show(HandlerDone(name, self._clock() - begun - waited))
 
     def _answer(self, event: Event, reply: Reply) -> Reply:
+        transaction = self._conn.transaction
         try:
             sent = self._conn.send(reply)
         except LocalProtocolError:
+            if _needs_utf8(event, reply):
+                return self._answer(event, _NOT_IN_ASCII)
+
             self._journal.write(logging.ERROR, "the reply of a handler cannot be sent", exc_info=True)
             sent = self._conn.send(self._failure_reply(event))
 
@@ -508,8 +561,16 @@ class SessionLoop:
             self._recipients += sent.is_positive
 
         self._unsent += 1
+        if self._trusted:
+            self._go_on_for_others(transaction)
+
         self._show(sent)
         return sent
+
+    def _go_on_for_others(self, before: Transaction | None) -> None:
+        self.session._begins_again = False
+        if before and not self._conn.transaction:
+            self.session.forwarded = NOTHING_FORWARDED  # XFORWARD_README: it is for one message
 
     def _show(self, item: Happening) -> None:
         if not self._app.observed:
@@ -522,7 +583,57 @@ class SessionLoop:
 
     # Messages
 
+    async def _fetch(self, burl: Burl) -> None:
+        await self._begin_part(burl)
+        if self._part:
+            await self._take_message()
+
+    async def _begin_part(self, burl: Burl) -> None:
+        answer = await self._ask_for_part(burl)
+        if isinstance(answer, Reply):
+            self._answer(burl, answer)
+        else:
+            self._part = Part(burl, answer)
+
+    async def _ask_for_part(self, burl: Burl) -> bytes | AsyncIterable[bytes] | Reply:
+        limit = self._limit_reached_by(burl)
+        if limit:
+            return self.reach(limit)
+        if not is_for(burl.uri, self.session.identity):
+            return Reply(554, "This URL is for someone else", enhanced="5.7.0")
+
+        try:
+            with self._timing(Burl.verb):
+                answer = await self._app.ask_for_part(self.session, burl)
+        except Exception:
+            return self._internal_error(burl)
+
+        return self._conn.default_reply(burl) if answer is None else answer
+
+    async def _go_on_with_part(self, part: Part) -> None:
+        try:
+            data = await part.next_piece()
+            self._conn.receive_part(data)
+        except Exception:
+            self._answer(part.burl, self._internal_error(part.burl))
+        else:
+            self._part = part if data else None
+
+    async def _drop_part(self) -> None:
+        part, self._part = self._part, None
+        try:
+            if part:
+                await part.aclose()
+        except Exception:
+            self._journal.write(logging.ERROR, "the handler of BURL failed", exc_info=True)
+
     async def _take_message(self) -> None:
+        try:
+            await self._receive_message()
+        finally:
+            await self._drop_part()
+
+    async def _receive_message(self) -> None:
         transaction = self._conn.transaction
         assert transaction, "a body has a transaction"
         self.session.messages += 1
@@ -601,6 +712,11 @@ class SessionLoop:
         # Between the chunks of BDAT there may be other commands, which may give the message up (RFC 3030 section 2).
         if isinstance(event, Bdat):
             self._show(event)
+        elif isinstance(event, Burl):
+            self._show(event)
+            await self._begin_part(event)
+        elif event is PAUSED and self._part:
+            await self._go_on_with_part(self._part)
         elif event is NEED_DATA:
             await self._receive()
         elif not isinstance(event, Signal | ConnectionClosed):
@@ -630,7 +746,7 @@ class SessionLoop:
             await self._flush()
             return
 
-        channel = Channel(tls=self._stream.tls is not None, host=self._conn.config.hostname)
+        channel = make_channel(self._stream.tls, self._conn.config)
         try:
             outcome = await authenticate(auth, channel, challenge=self._challenge, ask=self._ask_for_identity)
         except LocalProtocolError:
@@ -800,6 +916,14 @@ def _handlers_of(event: Event) -> tuple[str, ...]:
         return ()
 
     return (getattr(event, "verb", ""),)
+
+
+def _needs_utf8(event: Event, reply: Reply) -> bool:
+    is_lookup = isinstance(event, Vrfy | Expn) and not event.smtputf8
+    return is_lookup and not all(map(str.isascii, reply.lines))
+
+
+_NOT_IN_ASCII = Reply(252, "The answer cannot be said without SMTPUTF8", enhanced="2.6.8")  # RFC 6531 3.7.4.2
 
 
 def _is_http(command: UnknownCommand) -> bool:

@@ -12,6 +12,10 @@ from socket import EAI_NONAME, AddressFamily, gaierror
 from ssl import SSLContext, SSLObject, SSLSocket
 from typing import Any, Protocol, TypeVar
 
+from smtpcore.sasl import ChannelBinding
+
+from ._binding import bindings_of, subject_of
+
 T = TypeVar("T")
 
 HAPPY_EYEBALLS = 0.25
@@ -46,6 +50,11 @@ class Tls:
     """Such as `"TLSv1.3"`."""
     cipher: str
     """Such as `"TLS_AES_256_GCM_SHA384"`."""
+    subject: str | None = None
+    """Whom the certificate of the other end names, such as `"CN=tim,O=Example"` (RFC 4514); None if none was asked
+    for, or none verified."""
+    bindings: tuple[ChannelBinding, ...] = ()
+    """What SASL can bind to (RFC 5056): the certificate, if the `SSLContext` is one of `smtpcore_adapters.tls`."""
 
     def __str__(self) -> str:
         return f"{self.version} {self.cipher}"
@@ -122,7 +131,12 @@ class Stream(Protocol):
 def describe_tls(connection: SSLObject | SSLSocket) -> Tls:
     """What was agreed upon in the handshake of `connection`."""
     cipher = connection.cipher()
-    return Tls(version=connection.version() or "TLS", cipher=cipher[0] if cipher else "unknown")
+    return Tls(
+        version=connection.version() or "TLS",
+        cipher=cipher[0] if cipher else "unknown",
+        subject=subject_of(connection),
+        bindings=bindings_of(connection) if connection.server_side else (),
+    )
 
 
 def is_readable(descriptor: int) -> bool:

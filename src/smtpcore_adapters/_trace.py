@@ -12,6 +12,7 @@ from ._stream import Address
 def received_by(session: Session, message: Message) -> bytes:
     """The field that says how `message` came, now, CR LF included (RFC 5321 4.4)."""
     paths = message.forward_paths
+    params = message.transaction.mail.params
     return received(
         helo=session.helo,
         peer=address_of_peer(session.peer),
@@ -20,8 +21,9 @@ def received_by(session: Session, message: Message) -> bytes:
         id=message.id,
         tls=str(session.tls) if session.tls else None,
         authenticated=session.identity is not None,
-        smtputf8=message.transaction.mail.params.smtputf8,
+        smtputf8=params.smtputf8,
         recipient=paths[0] if len(paths) == 1 else None,
+        priority=message.transaction.priority if "MT-PRIORITY" in params else None,
     )
 
 

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from smtpcore import Reply
-from smtpcore.trace import return_path
+from smtpcore.trace import MAX_HOPS, Hops, return_path
 
 from ._session import Message, Session
 from ._trace import received_by
@@ -36,9 +36,11 @@ class Maildir:
     Raises `OSError` if `path` cannot be created or written to.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, max_hops: int = MAX_HOPS) -> None:
         self.path: Path = Path(path)
         """The directory with `tmp`, `new` and `cur` in it."""
+        self.max_hops: int = max_hops
+        """A message with more `Received:` fields is refused: it goes round in a loop (RFC 5321 6.3)."""
 
         for name in ("tmp", "new", "cur"):
             _make_directory(self.path / name)
@@ -51,7 +53,8 @@ class Maildir:
         """Store `message`, and tell that it is safe; 452 if the disk is full, 451 if anything else is wrong."""
         delivery = Delivery(self.path)
         try:
-            await self._store(session, message, delivery)
+            if not await self._store(session, message, delivery):
+                return Reply(554, "Too many hops: this message goes round in a loop", enhanced="5.4.6")
         except OSError as exc:
             _logger.error("%s: message %s could not be stored: %s", session.id, message.id, exc)
             if exc.errno in _NO_SPACE:
@@ -63,10 +66,15 @@ class Maildir:
 
         return Reply(250, f"Stored as {message.id}", enhanced="2.0.0")
 
-    async def _store(self, session: Session, message: Message, delivery: "Delivery") -> None:
+    async def _store(self, session: Session, message: Message, delivery: "Delivery") -> bool:
         pieces = [_trace(session, message)]
         size = 0
+        hops = Hops()
         async for data in message:
+            hops.feed(data)
+            if hops.count > self.max_hops:
+                return False
+
             pieces.append(data)
             size += len(data)
             if size >= _WRITE_SIZE:
@@ -75,6 +83,7 @@ class Maildir:
                 size = 0
 
         await session.run_blocking(delivery.commit, *pieces)
+        return True
 
 
 class Delivery:

@@ -2,12 +2,12 @@
 
 import re
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from enum import Enum, auto
 from ssl import SSLContext
 from typing import Any, Final, TypeVar
 
-from smtpcore import Bodies, Config, Rcpt, Reply
+from smtpcore import EXTENSIONS, Bodies, Config, Extension, Rcpt, Reply
 from smtpcore_adapters import (
     Address,
     App,
@@ -179,6 +179,7 @@ class Dialogue:
         tls: SSLContext | None = None,
         implicit_tls: bool = False,
         peer: Address | None = None,
+        extensions: Sequence[Extension] = EXTENSIONS,
     ) -> None:
         self.reasons: list[str] = []
         """What the `disconnect` handler was called with."""
@@ -188,6 +189,7 @@ class Dialogue:
             app,
             self.stream,
             config,
+            extensions=extensions,
             timeouts=timeouts or Timeouts(),
             limits=limits,
             clients=clients,

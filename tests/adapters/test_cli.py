@@ -273,6 +273,7 @@ def assert_one_clear_line(done: subprocess.CompletedProcess[str], *words: str) -
         (["--lmtp", "--port", "25"], ["--lmtp", "25"]),
         (["--proxy", "10.0.0.0/8"], ["--proxy-protocol"]),
         (["--proxy-protocol", "--proxy", "somewhere"], ["--proxy", "somewhere"]),
+        (["--trusted", "somewhere"], ["--trusted", "somewhere"]),
         (["--implicit-tls"], ["--implicit-tls", "--self-signed"]),
         (["--require-tls"], ["--require-tls", "--self-signed"]),
         (["--maildir", "garbage.pem"], ["garbage.pem"]),

@@ -676,6 +676,7 @@ def test_a_session_that_is_stuck_is_cancelled_when_the_grace_is_over(grace: floa
 def test_cancellation_waits_for_what_blocks(start: Start, gate: Gate) -> None:
     app = App()
     done: list[bool] = []
+    is_stuck = threading.Event()
 
     @app.on("NOOP")
     async def work(session: Session, noop: Command) -> None:
@@ -683,6 +684,7 @@ def test_cancellation_waits_for_what_blocks(start: Start, gate: Gate) -> None:
 
     @app.on("HELP")
     async def stick(session: Session, command: Command) -> None:
+        is_stuck.set()
         await anyio.sleep_forever()
 
     server = start(app, grace=0)
@@ -691,6 +693,7 @@ def test_cancellation_waits_for_what_blocks(start: Start, gate: Gate) -> None:
         client.send(b"NOOP\r\n")
         assert [client.code(), stuck.code()] == [220, 220]
         assert gate.reached()
+        assert is_stuck.wait(TIMEOUT)
         left = server.leave()
         assert server.reason() == "cancelled"  # the stuck one, and so both are being cancelled
         assert done == []

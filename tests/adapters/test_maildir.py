@@ -56,6 +56,7 @@ def fields(box: Path) -> str:
 
 
 def test_a_message_is_stored_byte_for_byte_behind_its_trace_fields(box: Path) -> None:
+    """R5321-4.4-01"""
     dialogue = deliver(box, ENVELOPE, STUFFED + QUIT, peer=Address("192.0.2.1", 5))
     name = f"{dialogue.session.id}.1"
     assert dialogue.replies[-2] == f"250 2.0.0 Stored as {name}"
@@ -101,6 +102,45 @@ HELLOS = {
 }
 
 
+@pytest.mark.parametrize(
+    ("asked", "clause"), [("MT-PRIORITY=-3", "PRIORITY -3"), ("MT-PRIORITY=3", "PRIORITY 0"), ("", "")]
+)
+def test_received_says_what_priority_the_message_has(asked: str, clause: str, box: Path) -> None:
+    """R6710-4.1-08"""
+    mail = f"MAIL FROM:<a@c.example> {asked}\r\n".encode()
+    deliver(box, EHLO + mail + RCPT + DATA, STUFFED, config=replace(CONFIG, disabled=frozenset()))
+    assert ("PRIORITY" in fields(box)) is bool(clause)
+    assert f"\t{clause}" in fields(box)
+
+
+@pytest.mark.parametrize(("hops", "code"), [(0, 250), (99, 250), (100, 250), (101, 554)])
+def test_a_message_that_goes_round_in_a_loop_is_refused(hops: int, code: int, box: Path) -> None:
+    """R5321-6.3-01, R5321-6.3-02"""
+    header = b"Received: by x\r\n\tfrom received: y\r\nrECEIVED: by z\r\n" * (hops // 2) + b"Received: by x\r\n" * (
+        hops % 2
+    )
+    body = header + b"\r\n" + b"Received: by no one\r\n" * 200
+    dialogue = deliver(box, ENVELOPE, body + b".\r\n")
+    assert dialogue.codes[-1] == code
+    assert len(stored(box)) == (code == 250)
+    assert not leftovers(box)
+    if code == 554:
+        assert dialogue.last.startswith("554 5.4.6 ")
+
+
+def test_how_many_hops_are_a_loop_can_be_chosen(box: Path) -> None:
+    """R5321-6.3-01"""
+    app = accepting(Maildir(box, max_hops=1))
+    two = b"Received: by x\r\n" * 2
+    assert converse(app, ENVELOPE, two + b".\r\n", ENVELOPE[len(EHLO) :], two[16:] + b".\r\n").codes[5:] == [
+        554,
+        250,
+        250,
+        354,
+        250,
+    ]
+
+
 @pytest.mark.parametrize("keyword", HELLOS)
 def test_received_says_how_the_message_came(keyword: str, box: Path) -> None:
     deliver(box, HELLOS[keyword] + RCPT + DATA, STUFFED)
@@ -109,9 +149,12 @@ def test_received_says_how_the_message_came(keyword: str, box: Path) -> None:
 
 
 def test_received_says_that_the_message_came_over_tls(box: Path) -> None:
+    """R8314-4.3-01"""
     options = {"config": replace(CONFIG, tls=True), "tls": ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)}
     deliver(box, EHLO, b"STARTTLS\r\n", ENVELOPE, STUFFED, **options)
-    assert re.search(r"with ESMTPS id \S+ \(TLSv1\.3 TLS_AES_256_GCM_SHA384\)\r\n", fields(box))
+    assert re.search(
+        r"with ESMTPS id \S+\r\n\tfor <\S+>\r\n\ttls TLS_AES_256_GCM_SHA384 \(TLSv1\.3\);\r\n", fields(box)
+    )
 
 
 @pytest.mark.parametrize(

@@ -107,3 +107,56 @@ def test_an_app_is_counted() -> None:
     before = REGISTRY.get_sample_value("smtpcore_sessions_total") or 0
     converse(app, QUIT)
     assert REGISTRY.get_sample_value("smtpcore_sessions_total") == before + 1
+
+
+def test_an_extension_of_ones_own_has_a_parameter_and_a_verb() -> None:
+    names = run_example("class Tenant")
+    mail = b"MAIL FROM:<a@c.example> XTENANT="
+    script = EHLO + mail + b"initech\r\n" + mail + b"acme SIZE=1001\r\n" + mail + b"globex SIZE=1001\r\n"
+    dialogue = converse(names["app"], script + b"XQUOTA acme\r\nXQUOTA initech\r\n" + QUIT, **names["options"])
+
+    assert "250-XTENANT acme globex" in dialogue.replies[1] or "250 XTENANT acme globex" in dialogue.replies[1]
+    assert dialogue.replies[2:-1] == [
+        "501 5.5.4 Malformed XTENANT: no such tenant",
+        "452 4.2.2 acme has no room for that",
+        "250 2.1.0 Sender accepted",
+        "250 2.0.0 1000 octets",
+        "500 5.5.1 Command not recognized",
+    ]
+    off = replace(CONFIG, disabled=CONFIG.disabled | {"XTENANT"})
+    dialogue = converse(names["app"], script + b"XQUOTA acme\r\n" + QUIT, config=off, **names["options"])
+    assert dialogue.codes == [220, 250, 555, 555, 555, 502, 221]
+
+
+def test_the_servers_take_extensions() -> None:
+    names = run_example("class Tenant")
+
+    def talk(port: int) -> None:
+        with smtplib.SMTP("127.0.0.1", port, "client.example", timeout=10) as smtp:
+            smtp.ehlo()
+            assert smtp.esmtp_features["xtenant"] == "acme globex"
+            assert smtp.docmd("XQUOTA", "acme") == (250, b"2.0.0 1000 octets")
+
+    async def main() -> None:
+        async with serving(names["app"], **names["options"]) as server:
+            await anyio.to_thread.run_sync(talk, server.address.port)
+
+    anyio.run(main)
+
+
+def test_what_a_handler_fetches_is_the_message() -> None:
+    app: App = run_example("forwarded without download")["app"]
+
+    def talk(port: int) -> None:
+        with smtplib.SMTP("127.0.0.1", port, "client.example", timeout=10) as smtp:
+            smtp.ehlo()
+            assert smtp.esmtp_features["burl"] == "imap"
+            smtp.mail("a@client.example")
+            smtp.rcpt("b@example.org")
+            assert smtp.docmd("BURL", "imap://s.example/x LAST") == (250, b"2.0.0 70 octets stored")
+
+    async def main() -> None:
+        async with serving(app, config=replace(CONFIG, burl=("imap",))) as server:
+            await anyio.to_thread.run_sync(talk, server.address.port)
+
+    anyio.run(main)

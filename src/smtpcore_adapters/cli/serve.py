@@ -52,6 +52,7 @@ _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 @click.option("--lmtp", is_flag=True, help="Speak LMTP instead of SMTP.")
 @click.option("--proxy-protocol", is_flag=True, help="Expect a PROXY header from each proxy.")
 @click.option("--proxy", multiple=True, metavar="NETWORK", help="Trusted with it. Repeatable.  [default: loopback]")
+@click.option("--trusted", multiple=True, metavar="NETWORK", help="May say XCLIENT and XFORWARD. Repeatable.")
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Of a silent client.")
 @click.option(
     "--bare-newlines", type=click.Choice(["reject", "normalize", "accept"]), default="reject", show_default=True
@@ -93,6 +94,7 @@ def serve(**options: Any) -> None:
         "tls": tls,
         "implicit_tls": options["implicit_tls"],
         "proxies": _proxies(options),
+        "trusted": _networks("--trusted", options["trusted"]),
         "timeouts": _timeouts(options["timeout"]),
         "limits": _limits(options),
         "on_ready": partial(_announce, metrics),
@@ -193,17 +195,21 @@ def _tls(options: dict[str, Any]) -> ssl.SSLContext | None:
 
 
 def _proxies(options: dict[str, Any]) -> Sequence[str]:
-    networks: Sequence[str] = options["proxy"] or ("127.0.0.0/8", "::1")
-    try:
-        for network in networks:
-            ip_network(network)
-    except ValueError as exc:
-        raise click.UsageError(f"--proxy: {exc}") from exc
-
+    networks = _networks("--proxy", options["proxy"] or ("127.0.0.0/8", "::1"))
     if options["proxy"] and not options["proxy_protocol"]:
         raise click.UsageError("--proxy is for --proxy-protocol: give both")
 
     return networks if options["proxy_protocol"] else ()
+
+
+def _networks(option: str, networks: Sequence[str]) -> Sequence[str]:
+    try:
+        for network in networks:
+            ip_network(network)
+    except ValueError as exc:
+        raise click.UsageError(f"{option}: {exc}") from exc
+
+    return networks
 
 
 def _timeouts(seconds: float | None) -> Timeouts:

@@ -1,0 +1,110 @@
+"""What SCRAM binds to: the certificate of the server, as both ends see it (RFC 5929 section 4)."""
+
+import hashlib
+import ssl
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from smtpcore_adapters._binding import ServerContext, bindings_of, end_point_binding
+from smtpcore_adapters.tls import self_signed_context, server_context
+
+RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+ECDSA = ec.generate_private_key(ec.SECP256R1())
+ED25519 = ed25519.Ed25519PrivateKey.generate()
+Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+
+
+def certificate(
+    key: Key, algorithm: hashes.SHA224 | hashes.SHA256 | hashes.SHA384 | hashes.SHA512 | None, *, pss: bool = False
+) -> bytes:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "s.example")])
+    builder = x509.CertificateBuilder(
+        issuer_name=name,
+        subject_name=name,
+        public_key=key.public_key(),
+        serial_number=1,
+        not_valid_before=datetime(2020, 1, 1, tzinfo=UTC),
+        not_valid_after=datetime(2040, 1, 1, tzinfo=UTC),
+    )
+    salt = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.DIGEST_LENGTH) if pss else None
+    return builder.sign(key, algorithm, rsa_padding=salt).public_bytes(Encoding.DER)
+
+
+@pytest.mark.parametrize("key", [RSA, ECDSA], ids=["RSA", "ECDSA"])
+@pytest.mark.parametrize("algorithm", [hashes.SHA224(), hashes.SHA256(), hashes.SHA384(), hashes.SHA512()])
+def test_the_hash_is_that_of_the_signature(key: Key, algorithm: hashes.SHA256) -> None:
+    der = certificate(key, algorithm)
+    binding = end_point_binding(der)
+    assert binding is not None
+    assert binding.type == "tls-server-end-point"
+    assert binding.data == hashlib.new(algorithm.name, der).digest()
+
+
+@pytest.mark.parametrize(
+    "oid", [b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x04", b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x05"], ids=["MD5", "SHA-1"]
+)
+def test_a_broken_hash_is_replaced(oid: bytes) -> None:
+    der = certificate(RSA, hashes.SHA256()).replace(b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b", oid)
+    binding = end_point_binding(der)
+    assert binding is not None
+    assert binding.data == hashlib.sha256(der).digest()
+
+
+@pytest.mark.parametrize(
+    "der", [certificate(ED25519, None), certificate(RSA, hashes.SHA256(), pss=True)], ids=["Ed25519", "RSA-PSS"]
+)
+def test_where_there_is_no_one_hash_there_is_no_binding(der: bytes) -> None:
+    assert end_point_binding(der) is None
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    leaf = trustme.CA().issue_cert("s.example")
+    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    chain.write_bytes(b"# a comment\n" + b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
+    leaf.private_key_pem.write_to_path(key)
+    return chain, key
+
+
+def connected(context: ssl.SSLContext) -> ssl.SSLObject:
+    return context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
+
+
+def test_a_context_remembers_the_first_certificate_of_its_file(files: tuple[Path, Path]) -> None:
+    """R7677-4-01"""
+    context = server_context(*files)
+    text = files[0].read_text()
+    leaf = text[text.index("-----BEGIN") : text.index("-----END CERTIFICATE-----") + len("-----END CERTIFICATE-----")]
+    expected = end_point_binding(ssl.PEM_cert_to_DER_cert(leaf))
+
+    # Never tls-unique, which is not safe in a session that was resumed.
+    assert bindings_of(connected(context)) == (expected,)
+    assert bindings_of(connected(self_signed_context(["s.example"])))
+
+
+def test_with_several_certificates_it_is_not_known_which_was_shown(files: tuple[Path, Path]) -> None:
+    context = server_context(*files)
+    context.load_cert_chain(*files)
+    assert bindings_of(connected(context)) == ()
+
+
+def test_a_context_of_someone_else_knows_nothing(files: tuple[Path, Path]) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*files)
+    assert bindings_of(connected(context)) == ()
+    assert bindings_of(connected(ServerContext(ssl.PROTOCOL_TLS_SERVER))) == ()
+
+
+def test_a_certificate_whose_signature_has_no_hash_serves_without_binding(tmp_path: Path) -> None:
+    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    chain.write_text(ssl.DER_cert_to_PEM_cert(certificate(ED25519, None)))
+    key.write_bytes(ED25519.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    assert bindings_of(connected(server_context(chain, key))) == ()

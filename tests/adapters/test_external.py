@@ -1,0 +1,158 @@
+"""Clients that authenticate with their certificate: EXTERNAL (RFC 4422 appendix A, RFC 4954 4.1)."""
+
+import shutil
+import ssl
+import subprocess
+from base64 import b64encode
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import trustme
+
+from smtpcore import Reply
+from smtpcore.sasl import CheckIdentity, Question
+from smtpcore_adapters import App, Session
+from smtpcore_adapters._binding import subject_of
+from smtpcore_adapters.tls import server_context
+from tests.adapters.fakes import CONFIG, EHLO
+from tests.adapters.harness import BACKENDS, TIMEOUT, Running, running
+
+
+@dataclass
+class Files:
+    """PEM files: of the server, of a client, and of a client that no one vouches for."""
+
+    directory: Path
+
+    def path(self, name: str) -> str:
+        return str(self.directory / name)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    files = Files(tmp_path_factory.mktemp("pem"))
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(files.path("ca"))
+    for name, authority in (("server", ca), ("tim", ca), ("stranger", trustme.CA())):
+        leaf = authority.issue_cert(
+            "s.example", common_name=f"{name}, of +\\ #1", organization_name="Ex", organization_unit_name=" Mail"
+        )
+        leaf.private_key_and_cert_chain_pem.write_to_path(files.path(name))
+    return files
+
+
+@pytest.fixture(params=BACKENDS)
+def server(request: pytest.FixtureRequest, files: Files) -> Iterator[Running]:
+    app = App()
+    app.on("EHLO")(lambda session, ehlo: Reply(250, f"subject {session.tls.subject if session.tls else 'plain'}"))
+
+    @app.on("auth")
+    def check(session: Session, question: Question) -> str | None:
+        is_tim = isinstance(question, CheckIdentity) and question.external.startswith(r"CN=tim\, of")
+        return "tim" if is_tim else None
+
+    @app.on("RCPT")
+    def take(session: Session, rcpt: object) -> Reply | None:
+        return Reply(250, f"Welcome {session.identity}") if session.identity else None
+
+    @app.on("message")
+    def store(session: Session, message: object) -> Reply:
+        return Reply(250, f"Taken from {session.identity}")
+
+    context = server_context(files.path("server"), files.path("server"), client_ca=files.path("ca"))
+    config = replace(CONFIG, auth_mechanisms=("EXTERNAL",))
+    with running(request.param, app, config=config, tls=context, implicit_tls=True) as server:
+        yield server
+
+
+def as_client(files: Files, name: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=files.path("ca"))
+    context.check_hostname = False
+    if name:
+        context.load_cert_chain(files.path(name))
+    return context
+
+
+def test_a_certificate_names_the_client(server: Running, files: Files) -> None:
+    with server.connect() as client:
+        client.start_tls(as_client(files, "tim"))
+        assert client.code() == 220
+        client.send(EHLO)
+        assert client.reply().splitlines()[0] == r"250-s.example subject CN=tim\, of \+\\ #1,OU=\ Mail,O=Ex"
+        assert client.ask(b"AUTH EXTERNAL =") == 235
+        assert client.ask(b"MAIL FROM:<>") == 250
+        client.send(b"RCPT TO:<u@s.example>\r\n")
+        assert client.reply() == "250 2.0.0 Welcome tim"
+
+    with server.connect() as client:
+        client.start_tls(as_client(files, "tim"))
+        client.send(EHLO)
+        assert (client.code(), client.code()) == (220, 250)
+        assert client.ask(b"AUTH EXTERNAL " + b64encode(b"tom")) == 535  # no one may act as someone else
+
+
+def test_without_a_certificate_no_one_is_named(server: Running, files: Files) -> None:
+    with server.connect() as client:
+        client.start_tls(as_client(files, None))
+        client.send(EHLO)
+        assert client.code() == 220
+        assert client.reply().splitlines()[0] == "250-s.example subject None"
+        assert client.ask(b"AUTH EXTERNAL =") == 535
+
+
+def test_who_shows_a_certificate_of_another_authority_is_not_served(server: Running, files: Files) -> None:
+    def talk() -> None:
+        with server.connect() as client:
+            client.start_tls(as_client(files, "stranger"))
+            client.send(EHLO)
+            client.code()
+
+    with pytest.raises(OSError, match=r"(?i)unknown.?ca|closed|reset|EOF"):
+        talk()
+
+
+@pytest.mark.parametrize("name", ["curl", "msmtp"])
+def test_real_clients_show_their_certificate(server: Running, files: Files, name: str) -> None:
+    program = shutil.which(name)
+    if program is None:
+        pytest.skip(f"{name} is not installed")
+
+    port = server.server.address.port
+    arguments = {
+        "curl": [
+            *("-sS", "-k", "--cert", files.path("tim"), f"smtps://127.0.0.1:{port}/c.example", "-T", "-"),
+            *("--user", "tim:", "--login-options", "AUTH=EXTERNAL"),
+            *("--mail-from", "a@c.example", "--mail-rcpt", "b@s.example"),
+        ],
+        "msmtp": [
+            *("-C", "/dev/null", "--host=127.0.0.1", f"--port={port}", "--from=a@c.example", "--tls=on"),
+            *("--tls-starttls=off", "--tls-certcheck=off", "--auth=external", "--user=tim"),
+            *(f"--tls-cert-file={files.path('tim')}", f"--tls-key-file={files.path('tim')}", "b@s.example"),
+        ],
+    }[name]
+    done = subprocess.run(
+        [program, *arguments], input=b"Subject: x\r\n\r\n", capture_output=True, timeout=TIMEOUT, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode("utf-8", "replace")
+
+
+def test_a_subject_is_written_as_RFC_4514_has_it() -> None:
+    class Connection:
+        def __init__(self, subject: object) -> None:
+            self.subject = subject
+
+        def getpeercert(self) -> object:
+            return self.subject
+
+    for certificate, subject in (
+        (None, None),
+        ({}, None),
+        ({"subject": ()}, None),
+        (
+            {"subject": ((("emailAddress", "a@b"),), (("userId", "x"), ("commonName", "#y ")))},
+            r"UID=x+CN=\#y\ ,emailAddress=a@b",
+        ),
+    ):
+        assert subject_of(Connection(certificate)) == subject  # type: ignore[arg-type]

@@ -1,0 +1,101 @@
+"""SCRAM that is bound to the TLS channel under it, with a real handshake."""
+
+import hashlib
+import logging
+import ssl
+from base64 import b64decode, b64encode
+from dataclasses import replace
+
+import pytest
+
+from smtpcore.sasl import Channel, ChannelBinding, Credentials, make_client
+from smtpcore_adapters import App
+from smtpcore_adapters._lobby import Lobby
+from smtpcore_adapters.tls import self_signed_context
+from smtpcore_adapters.users import Users
+from tests.adapters.fakes import CONFIG, EHLO, QUIT, FakeStream, replies, step
+from tests.adapters.harness import BACKENDS, Client, running
+
+PLUS = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS")
+CREDENTIALS = Credentials(username="tim", password="tanstaaf")
+
+
+def users() -> App:
+    app = App()
+    app.include(Users({"tim": "tanstaaf"}))
+    return app
+
+
+def trusting() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def authenticate(client: Client, name: str, binding: ChannelBinding) -> int:
+    mechanism = make_client(name, CREDENTIALS, Channel(tls=True, bindings=(binding,)))
+    first = mechanism.initial()
+    assert first
+    client.send(b"AUTH %b %b\r\n" % (name.encode(), b64encode(first)))
+    while (reply := client.reply()).startswith("334 "):
+        client.send(b64encode(mechanism.respond(b64decode(reply[4:]))) + b"\r\n")
+    if reply.startswith("235"):
+        mechanism.finish()
+    return int(reply[:3])
+
+
+def end_point(client: Client) -> ChannelBinding:
+    assert isinstance(client.socket, ssl.SSLSocket)
+    certificate = client.socket.getpeercert(binary_form=True)
+    assert certificate
+    return ChannelBinding("tls-server-end-point", hashlib.sha256(certificate).digest())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("implicit", [False, True])
+def test_a_client_that_sees_the_same_certificate_is_let_in(backend: str, implicit: bool) -> None:
+    options = {"config": replace(CONFIG, auth_mechanisms=(*PLUS, "PLAIN")), "tls": self_signed_context(["s.example"])}
+    with running(backend, users(), implicit_tls=implicit, **options) as server:
+        for name in PLUS:
+            with server.connect() as client:
+                if implicit:
+                    client.start_tls(trusting())
+                    assert client.code() == 220
+                else:
+                    assert client.code() == 220
+                    client.ask(b"EHLO c.example")
+                    client.ask(b"STARTTLS")
+                    client.start_tls(trusting())
+                client.send(EHLO)
+                assert "AUTH SCRAM-SHA-256-PLUS SCRAM-SHA-1-PLUS PLAIN" in client.reply()
+                binding = end_point(client)
+                assert authenticate(client, name, replace(binding, data=binding.data[::-1])) == 535
+                assert authenticate(client, name, ChannelBinding("tls-unique", binding.data)) == 535
+                assert authenticate(client, name, binding) == 235
+
+
+@pytest.mark.parametrize("tls", [None, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)])
+def test_what_cannot_be_bound_is_not_offered(tls: ssl.SSLContext | None, caplog: pytest.LogCaptureFixture) -> None:
+    config = replace(CONFIG, auth_mechanisms=(*PLUS, "PLAIN"), plaintext_auth=True)
+    with caplog.at_level(logging.WARNING, "smtpcore"):
+        lobby = Lobby(users(), config=config, tls=tls)
+
+    stream = FakeStream(EHLO, b"AUTH SCRAM-SHA-256-PLUS\r\n", QUIT)
+    step(lobby.attend(stream))
+    assert "250-AUTH PLAIN\n" in replies(stream.output)[1]
+    assert replies(stream.output)[2].startswith("504 5.5.4 ")
+    assert "smtpcore_adapters.tls" in caplog.text
+
+
+def test_a_client_that_could_bind_is_no_victim_where_nothing_can_be_bound() -> None:
+    # It says so in its first message, which would be taken for the sign of an attack if -PLUS were on offer.
+    config = replace(CONFIG, auth_mechanisms=("SCRAM-SHA-256",))
+    tls = self_signed_context(["s.example"])
+    with running("asyncio", users(), config=config, tls=tls) as server, server.connect() as client:
+        client.code()
+        client.ask(b"EHLO c.example")
+        client.ask(b"STARTTLS")
+        client.start_tls(trusting())
+        client.ask(b"EHLO c.example")
+        assert authenticate(client, "SCRAM-SHA-256", end_point(client)) == 235

@@ -1,0 +1,93 @@
+"""What the RFCs ask of a server as a whole, beyond its dialogue."""
+
+import ssl
+from dataclasses import fields, replace
+
+import pytest
+
+from smtpcore import Reply
+from smtpcore_adapters import App, Timeouts
+from smtpcore_adapters._lobby import Lobby
+from smtpcore_adapters.cli import main
+from smtpcore_adapters.recipients import Recipients
+from smtpcore_adapters.tls import self_signed_context
+from smtpcore_adapters.users import Users
+from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, FakeStream, accepting, converse, replies, step
+from tests.adapters.harness import BACKENDS, running
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Timeouts)])
+def test_every_time_limit_can_be_chosen(name: str) -> None:
+    """R5321-4.5.3.2-02"""
+    assert getattr(replace(Timeouts(), **{name: 1.5}), name) == 1.5
+
+
+def test_a_server_waits_at_least_five_minutes_for_a_command() -> None:
+    """R5321-4.5.3.2.7-01"""
+    stream = FakeStream(EHLO, b"NOOP\r\n", QUIT)
+    step(Lobby(App(), config=CONFIG).attend(stream))
+    assert len(stream.limits) == 3
+    assert min(stream.limits) >= 300.0
+
+
+ELSEWHERE = b"RCPT TO:<u@elsewhere.example>\r\n"
+
+
+@pytest.mark.parametrize(
+    ("login", "recipient", "code"),
+    [
+        (b"", b"u@s.example", 250),
+        (b"", b"u@elsewhere.example", 550),
+        (b"", b"@s.example:u@elsewhere.example", 550),
+        (b"", b"u%s.example@elsewhere.example", 550),
+        (b"", b"s.example!u@elsewhere.example", 550),
+        (b"AUTH PLAIN AHRpbQB0YW5z\r\n", b"u@elsewhere.example", 250),
+    ],
+)
+def test_only_known_clients_may_send_elsewhere(login: bytes, recipient: bytes, code: int) -> None:
+    """R5321-7.9-02, R2505-2.1-01"""
+    app = App()
+    app.include(Users({"tim": "tans"}))
+    app.include(Recipients(["s.example"]))
+    config = replace(CONFIG, auth_mechanisms=("PLAIN",), plaintext_auth=True)
+    script = b"EHLO s.example\r\n" + login + b"MAIL FROM:<a@s.example>\r\nRCPT TO:<" + recipient + b">\r\n"
+    assert converse(app, script + QUIT, config=config).codes[-2] == code
+
+
+def test_LMTP_is_not_for_port_25(capsys: pytest.CaptureFixture[str]) -> None:
+    """R2033-5-01"""
+    assert main(["serve", "--lmtp", "--port", "25"]) == 2
+    assert "not for port 25" in capsys.readouterr().err
+
+
+def test_STARTTLS_is_not_offered_without_a_certificate() -> None:
+    """R8314-4-01"""
+    stream = FakeStream(EHLO, b"STARTTLS\r\n", QUIT)
+    step(Lobby(App(), config=replace(CONFIG, tls=True)).attend(stream))
+    said = replies(stream.output)
+    assert "STARTTLS" not in said[1]
+    assert said[2].startswith("502 ")
+
+
+def test_a_certificate_of_the_client_is_not_asked_for() -> None:
+    """R8314-4.2-01"""
+    assert self_signed_context(["s.example"]).verify_mode is ssl.CERT_NONE
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_TLS_is_closed_before_the_connection_is(backend: str) -> None:
+    """R8314-3.4-01"""
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname = False
+    trusting.verify_mode = ssl.CERT_NONE
+    app = accepting()
+    app.on("MAIL")(lambda session, mail: Reply(421, "Enough"))
+    with running(backend, app, config=CONFIG, tls=self_signed_context(["s.example"]), implicit_tls=True) as server:
+        for last, code in ((QUIT, 221), (EHLO + MAIL, 421)):
+            with server.connect() as client:
+                client.start_tls(trusting)  # where the alert is missing, the end of the stream is an error
+                assert client.code() == 220
+                client.send(last)
+                while client.code() != code:
+                    pass
+                assert client.end() == b""
