@@ -68,60 +68,6 @@ IN_MAIL: tuple[Step, ...] = (mail(), OK)
 IN_RCPT: tuple[Step, ...] = (*IN_MAIL, rcpt(), OK)
 IN_DATA: tuple[Step, ...] = (*IN_RCPT, Data(), TAKEN)
 
-ELSEWHERE = {
-    "R5321-2.3.5-03": "whether a name is fully qualified is for the program to know: localhost is one, to LMTP",
-    "R5321-2.4-10": "whether 8-bit text is proper MIME is for who composed it",
-    "R5321-3.6.1-01": "a path is sent as it was given: nothing here adds a route",
-    "R5321-4.1.1.10-02": "when a session ends is for the program",
-    "R5321-4.1.1.10-03": "when a connection is closed is for the program",
-    "R5321-4.1.2-06": "a mailbox is sent as it was given",
-    "R5321-4.1.4-13": "when a session ends is for the program",
-    "R5321-4.2.1-04": "whether to try again is for the program, which sees the code",
-    "R5321-4.2.5-03": "whether to try again is for the program, which sees the code",
-    "R5321-4.4-14": "the fields of a message are for who composed it",
-    "R5321-4.5.3.1.8-03": "how recipients are spread over transactions is for the program",
-    "R5321-4.5.3.1.10-02": "how recipients are spread over transactions is for the program, which sees the code",
-    "R5321-4.5.3.2-02": "the core has no clock",
-    "R5321-4.5.3.2.1-01": "the core has no clock",
-    "R5321-4.5.3.2.2-01": "the core has no clock",
-    "R5321-4.5.3.2.3-01": "the core has no clock",
-    "R5321-4.5.3.2.4-01": "the core has no clock",
-    "R5321-4.5.3.2.5-01": "the core has no clock",
-    "R5321-4.5.3.2.6-01": "the core has no clock",
-    "R1870-6.2-01": "what is done behind a refusal is for the program",
-    "R1870-6.2-02": "what is done behind a refusal is for the program",
-    "R6152-3-06": "bodies are not converted here",
-    "R3207-4-06": "what is done when the handshake fails is for the program",
-    "R3207-4.1-01": "what TLS has achieved is for the program to judge",
-    "R3207-4.1-02": "what TLS has achieved is for the program to judge",
-    "R3207-6-01": "whether TLS is required is for the program, which sees what is offered",
-    "R3207-6-02": "whether TLS is used where it can be is for the program, which sees what is offered",
-    "R4954-4-26": "no mechanism here has a security layer",
-    "R4954-4-27": "no mechanism here has a security layer",
-    "R4954-4-28": "no mechanism here has a security layer",
-    "R4954-5-06": "what is passed on is for the program that relays",
-    "R4954-14-01": "what TLS has achieved is for the program to judge",
-    "R6531-3.4-02": "what a message needs is for who composed it",
-    "R6533-3-03": "what is passed on is for the program that relays",
-    "R3461-4.2-03": "the original recipient is for the program to name",
-    "R3461-5.2.1-01": "what is passed on is for the program that relays",
-    "R3461-5.2.1-02": "what is passed on is for the program that relays",
-    "R3461-5.2.1-03": "what is passed on is for the program that relays",
-    "R3461-6.1-01": "notifications are for the program that makes them",
-    "R2852-4.1.4-01": "what is passed on is for the program that relays",
-    "R2852-4.1.4.2-01": "notifications are for the program that makes them",
-    "R6710-4.2-01": "what is passed on is for the program that relays",
-    "R8689-3-01": "the fields of a message are for who composed it",
-    "R8689-4.2.1-02": "what is reported to the sender is for the program that relays",
-    "R8689-5-02": "notifications are for the program that makes them",
-    "R8314-3.3-02": "ports and implicit TLS are for who opens the connection",
-    "R8314-3.4-01": "TLS itself is for who carries the octets",
-    "R3865-2.3-03": "the fields of a message are for who composed it",
-    "R7293-5.1.1-03": "what is passed on is for the program that relays",
-    "R9422-unverified-04": "how recipients are spread over transactions is for the program, which sees the limits",
-}
-"""Requirements of clients that a client's end of the protocol cannot meet, and why."""
-
 
 def at(*script: Step, offers: Sequence[str] = (), tls: bool = False, **changes: Any) -> ClientConnection:
     """A client that has met a server, and gone on with `script`."""
@@ -819,8 +765,3 @@ def test_a_verb_is_a_word_in_upper_case(verb: str) -> None:
 def test_a_limit_has_its_least_value(limit: str) -> None:
     with pytest.raises(LocalProtocolError, match=f"{limit} is 0"):
         ClientConfig(hostname="c.example", **{limit: 0})  # type: ignore[arg-type]
-
-
-def test_what_is_met_elsewhere_is_not_named_here() -> None:
-    named = {row.partition(":")[0] for rows in (REFUSED, SENT, OFFERED) for row, *_ in rows}
-    assert not named & set(ELSEWHERE)
