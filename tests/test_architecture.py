@@ -25,7 +25,7 @@ LAYERS = (
     {"_commands", "_replies"},
     {"_extensions", "_events", "_framing", "_reader", "_transaction"},
     {"_parser", "_state", "_catalogue", "_pipelining", "_stuffing"},
-    {"_answers"},
+    {"_answers", "_dialogue"},
     {"_connection", "_client", "trace", "proxy", "sasl"},
     {"__init__"},
 )
@@ -44,6 +44,7 @@ ALLOWED_EVERYWHERE = {
 }
 ALLOWED_IN = {
     "_base64": {"binascii"},
+    "_dialogue": {"abc"},
     "proxy": {"struct"},
     "sasl": {"abc", "base64", "binascii", "hashlib", "hmac", "json", "secrets", "stringprep", "unicodedata"},
 }

@@ -527,7 +527,7 @@ def test_TLS_cannot_start_without_STARTTLS(before: bytes) -> None:
     conn = connect(before, tls=True)
     known = observable(conn)
 
-    with pytest.raises(LocalProtocolError, match="answer STARTTLS with 220 first"):
+    with pytest.raises(LocalProtocolError, match="it does behind a 220 to STARTTLS"):
         conn.tls_established()
     assert observable(conn) == known
 
@@ -548,7 +548,7 @@ def test_octets_behind_STARTTLS_end_the_dialogue(answered: bool) -> None:
     if answered:
         conn.send(Reply(220))
 
-    with pytest.raises(RemoteProtocolError, match="behind STARTTLS"):
+    with pytest.raises(RemoteProtocolError, match="plaintext came before TLS"):
         conn.receive_data(b"MAIL FROM:<x@evil.example>\r\n")
     assert conn.state is State.CLOSED
     assert conn.next_event() == ConnectionClosed()

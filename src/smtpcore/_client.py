@@ -24,10 +24,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from ._buffer import ReceiveBuffer
 from ._catalogue import EXTENSIONS
 from ._commands import Auth, Bdat, Burl, Command, Data, Ehlo, Helo, Lhlo, Mail, Quit, Rcpt, Rset, StartTls, Xclient
 from ._config import MIN_COMMAND_LINE, ClientConfig
+from ._dialogue import Dialogue
 from ._errors import LocalProtocolError, RemoteProtocolError
 from ._events import (
     NEED_DATA,
@@ -58,7 +58,6 @@ from ._state import (
     MAY_ANSWER,
     MAY_HEAR,
     ON_BDAT,
-    ON_HANDSHAKE,
     WAITING_FOR_REPLY,
     State,
     Wait,
@@ -93,7 +92,7 @@ class _Pending:
     """In LMTP, whose replies are still due."""
 
 
-class ClientConnection:
+class ClientConnection(Dialogue):
     """A client's end of one SMTP or LMTP dialogue, without I/O.
 
     Say things with `send`, write what `data_to_send` returns, pass what arrives to `receive_data`, and take the replies
@@ -103,16 +102,12 @@ class ClientConnection:
     """
 
     def __init__(self, config: ClientConfig, *, extensions: Sequence[Extension] = EXTENSIONS) -> None:
+        super().__init__()
         self._config = config
         self._known = tuple(extensions)
 
-        self._state = State.CONNECTED
-        self._tls = False
-        self._authenticated = False
-        self._helo: Helo | Ehlo | Lhlo | None = None
         self._offers: Mapping[str, object] = MappingProxyType({})
         self._dialect = self._make_dialect({})
-        self._transaction: Transaction | None = None
         self._mail: Mail | None = None
         """The MAIL that was sent last."""
         self._body: OutgoingBody | None = None
@@ -121,9 +116,6 @@ class ClientConnection:
         self._must_cancel = False
         """Whether the last challenge cannot be answered."""
 
-        self._buffer = ReceiveBuffer()
-        self._received = 0
-        self._end_of_stream = False
         self._reader = ReplyReader(config)
         self._reply_start = 0
         """How many octets had been received before the reply that is being read."""
@@ -133,7 +125,6 @@ class ClientConnection:
         """Octets of the commands that have no reply yet."""
         self._ahead: State | None = None
         """Where the dialogue will be if all that is under way is accepted; None if that has to be found out."""
-        self._output: list[bytes] = []
 
     # What is known
 
@@ -141,21 +132,6 @@ class ClientConnection:
     def config(self) -> ClientConfig:
         """The configuration."""
         return self._config
-
-    @property
-    def state(self) -> State:
-        """Where the replies so far have brought the dialogue."""
-        return self._state
-
-    @property
-    def transaction(self) -> Transaction | None:
-        """The accepted MAIL with the accepted recipients, until the reply to the end of the body."""
-        return self._transaction
-
-    @property
-    def helo(self) -> Helo | Ehlo | Lhlo | None:
-        """The accepted HELO, EHLO or LHLO."""
-        return self._helo
 
     @property
     def hello(self) -> Ehlo | Lhlo:
@@ -172,16 +148,6 @@ class ClientConnection:
         none.
         """
         return self._offers
-
-    @property
-    def tls(self) -> bool:
-        """Whether TLS is active."""
-        return self._tls
-
-    @property
-    def authenticated(self) -> bool:
-        """Whether the server has accepted an authentication (RFC 4954)."""
-        return self._authenticated
 
     @property
     def is_pipelining(self) -> bool:
@@ -208,31 +174,7 @@ class ClientConnection:
 
         return Wait.DATA_BLOCK if self._left or self._state is State.DATA else Wait.NOTHING
 
-    @property
-    def trailing_data(self) -> bytes:
-        """What was received and not used."""
-        return bytes(self._buffer)
-
     # Hearing the server
-
-    def receive_data(self, data: bytes | bytearray | memoryview) -> None:
-        """Take in what has arrived; `b""` is the end of the server's stream.
-
-        Call it when `next_event` returns `NEED_DATA`, and what is buffered stays bounded.
-
-        Raises:
-            RemoteProtocolError: octets came behind the 220 to STARTTLS and before TLS.
-        """
-        if not data:
-            self._end_of_stream = True
-            return
-        if self._state is State.CLOSED or self._end_of_stream:
-            return
-        if self._state is State.TLS:
-            raise self._injected()
-
-        self._buffer.append(data)
-        self._received += len(data)
 
     def next_event(self) -> ClientEvent | Signal:
         """The next reply, with what it answers.
@@ -359,7 +301,7 @@ class ClientConnection:
                 self._authenticated = reply.reply_class is ReplyClass.COMPLETION
                 self._must_cancel = reply.challenge is None
             case Xclient():
-                self._forget_server()
+                self._forget_peer()
 
     def _open_body(self) -> None:
         if self._config.lmtp and not self._has_recipients():
@@ -595,63 +537,29 @@ class ClientConnection:
 
     def data_to_send(self) -> bytes:
         """Take the octets that are to be written."""
-        data = b"".join(self._output)
-        self._output.clear()
         for pending in reversed(self._pending):
             if pending.mark is not None:
                 break
             pending.mark = self._received
 
-        return data
-
-    def send_failed(self) -> None:
-        """Tell that a write broke: nothing that the server says behind it can be paired with what was asked."""
-        self._close()
-        self._output.clear()
-
-    # TLS
-
-    def tls_established(self) -> None:
-        """Tell that the TLS handshake is done, behind the 220 to STARTTLS or before the greeting.
-
-        Nothing that the server said before is believed any more (RFC 3207 4.2): send EHLO again.
-
-        Raises:
-            LocalProtocolError: TLS cannot start here.
-            RemoteProtocolError: octets were received before TLS that someone may have injected.
-        """
-        if self._tls or self._state not in ON_HANDSHAKE:
-            raise LocalProtocolError(f"TLS cannot start in {self._state}: send STARTTLS and wait for 220 first")
-        if len(self._buffer) or self._reader.is_amid:
-            raise self._injected()
-
-        self._state = ON_HANDSHAKE[self._state]
-        self._ahead = None
-        self._tls = True
-        self._forget_server()
-
-    def _forget_server(self) -> None:
-        self._helo = None
-        self._authenticated = False
-        self._learn_offers([])
+        return super().data_to_send()
 
     # Small print
 
-    def _injected(self) -> RemoteProtocolError:
-        # RFC 3207 4.2, and the reason for it: whoever sits in between can put plaintext before the handshake.
-        return self._broken("plaintext came before TLS")
+    def _has_input(self) -> bool:
+        return super()._has_input() or self._reader.is_amid
 
-    def _broken(self, why: str) -> RemoteProtocolError:
-        self._close()
-        return RemoteProtocolError(why)
+    def _forget_peer(self) -> None:
+        super()._forget_peer()
+        self._ahead = None
+        self._learn_offers([])
 
     def _close(self) -> None:
-        self._state = State.CLOSED
+        super()._close()
         self._ahead = None
         self._pending.clear()
         self._group = 0
         self._left = 0
-        self._transaction = None
         self._body = None
 
 

@@ -52,7 +52,8 @@ from ._commands import (
     Xclient,
 )
 from ._config import BareNewlines, Bodies, Config
-from ._errors import LocalProtocolError, RemoteProtocolError
+from ._dialogue import Dialogue
+from ._errors import LocalProtocolError
 from ._events import (
     NEED_DATA,
     PAUSED,
@@ -87,12 +88,12 @@ from ._parser import (
     visible,
 )
 from ._replies import Reply, ReplyClass, ReplyCode
-from ._state import IN_TRANSACTION, MAY_ANSWER, MAY_HEAR, ON_BDAT, ON_HANDSHAKE, WAITING_FOR, State, Wait, next_state
+from ._state import IN_TRANSACTION, MAY_ANSWER, MAY_HEAR, ON_BDAT, WAITING_FOR, State, Wait, next_state
 from ._transaction import Transaction
 from .parameters import BodyType
 
 
-class Connection:
+class Connection(Dialogue):
     """A server's end of one SMTP dialogue, without I/O.
 
     Pass what arrives to `receive_data`, take events with `next_event`, answer each that is owed a reply with `send`,
@@ -103,6 +104,7 @@ class Connection:
 
     def __init__(self, config: Config, *, extensions: Sequence[Extension] = EXTENSIONS) -> None:
         check_extensions(config, extensions)
+        super().__init__()
         self._config = config
         self._extensions = tuple(extensions)
         for tls in (False, True):
@@ -113,15 +115,10 @@ class Connection:
             longest_command_line(extensions, config), MAX_AUTH_LINE if config.auth_mechanisms else 0
         )
 
-        self._state = State.CONNECTED
-        self._tls = False
-        self._helo: Helo | Ehlo | Lhlo | None = None
-        self._authenticated = False
         self._vouched = False
         """Whether XCLIENT has named a login."""
         self._auth_failures = 0
         self._dialect = self._make_dialect()
-        self._transaction: Transaction | None = None
         self._body: Body | None = None
         self._part: ReceiveBuffer | None = None
         """What the program has fetched for the BURL that is asked, and was not yet handed out."""
@@ -132,15 +129,12 @@ class Connection:
         self._messages = 0
         self._domains: frozenset[str] = frozenset()
 
-        self._buffer = ReceiveBuffer()
-        self._end_of_stream = False
         self._asked: Event | None = None
         """What is owed a reply."""
         self._owed = 0
         self._refused: InvalidCommand | None = None
         """A chunk whose octets have to be discarded before it is told."""
         self._refused_octets = 0
-        self._output: list[bytes] = []
         self._must_flush = False
 
     # What is known
@@ -149,31 +143,6 @@ class Connection:
     def config(self) -> Config:
         """The configuration."""
         return self._config
-
-    @property
-    def state(self) -> State:
-        """Where the dialogue stands."""
-        return self._state
-
-    @property
-    def transaction(self) -> Transaction | None:
-        """The open transaction, until the reply to the end of its body."""
-        return self._transaction
-
-    @property
-    def helo(self) -> Helo | Ehlo | Lhlo | None:
-        """The accepted HELO, EHLO or LHLO."""
-        return self._helo
-
-    @property
-    def tls(self) -> bool:
-        """Whether TLS is active."""
-        return self._tls
-
-    @property
-    def authenticated(self) -> bool:
-        """Whether the client has proved who it is (RFC 4954), or a trusted proxy has vouched for it with XCLIENT."""
-        return self._authenticated
 
     @property
     def replies_owed(self) -> int:
@@ -188,31 +157,10 @@ class Connection:
 
         return Wait.NOTHING if self._asked else WAITING_FOR[self._state]
 
-    @property
-    def trailing_data(self) -> bytes:
-        """What was received and not used."""
-        return bytes(self._buffer)
-
     # Hearing the client
 
-    def receive_data(self, data: bytes | bytearray | memoryview) -> None:
-        """Take in what has arrived; `b""` is the end of the client's stream.
-
-        Call it when `next_event` returns `NEED_DATA`, and what is buffered stays bounded.
-
-        Raises:
-            RemoteProtocolError: octets came behind STARTTLS and before TLS, so that someone may have injected them.
-        """
-        if not data:
-            self._end_of_stream = True
-            return
-        if self._state is State.CLOSED or self._end_of_stream:
-            return
-        if self._state is State.TLS or isinstance(self._asked, StartTls):
-            # RFC 3207 4.2: nothing said before TLS may be believed after it.
-            raise self._broken("plaintext was sent behind STARTTLS")
-
-        self._buffer.append(data)
+    def _expects_handshake(self) -> bool:
+        return self._state is State.TLS or isinstance(self._asked, StartTls)
 
     def next_event(self) -> Event | Signal:
         """The next thing that the client has said.
@@ -634,7 +582,7 @@ class Connection:
 
     def _believe_proxy(self, xclient: Xclient, reply: Reply) -> None:
         vouched = bool(xclient.attributes.get("LOGIN", self._vouched))
-        self._forget_client()
+        self._forget_peer()
         self._vouched = self._authenticated = vouched
 
     def _authenticate(self, auth: Auth | AuthResponse, reply: Reply) -> None:
@@ -670,44 +618,15 @@ class Connection:
 
     def data_to_send(self) -> bytes:
         """Take the octets that are to be written."""
-        data = b"".join(self._output)
-        self._output.clear()
         self._must_flush = False
-        return data
-
-    def send_failed(self) -> None:
-        """Tell that a write broke: the client cannot be trusted to know any reply, so nothing more is heard of it."""
-        self._close()
-        self._output.clear()
-
-    # TLS
-
-    def tls_established(self) -> None:
-        """Tell that the TLS handshake is done, behind a 220 to STARTTLS or before the greeting.
-
-        Nothing that the client said before is believed any more (RFC 3207 4.2); what belongs to the connection itself,
-        as the count of its errors does, is kept.
-
-        Raises:
-            LocalProtocolError: TLS cannot start here.
-            RemoteProtocolError: octets were received before TLS that someone may have injected.
-        """
-        if self._tls or self._state not in ON_HANDSHAKE:
-            raise LocalProtocolError(f"TLS cannot start in {self._state}: answer STARTTLS with 220 first")
-        if len(self._buffer):
-            raise self._broken("plaintext was sent before TLS")
-
-        self._state = ON_HANDSHAKE[self._state]
-        self._tls = True
-        self._transaction = None
-        self._forget_client()
-
-    def _forget_client(self) -> None:
-        self._helo = None
-        self._authenticated = self._vouched = False
-        self._dialect = self._make_dialect()
+        return super().data_to_send()
 
     # Small print
+
+    def _forget_peer(self) -> None:
+        super()._forget_peer()
+        self._vouched = False
+        self._dialect = self._make_dialect()
 
     def _make_dialect(self) -> Dialect:
         extended = isinstance(self._helo, Ehlo | Lhlo)
@@ -719,14 +638,9 @@ class Connection:
     def _is_binary(self) -> bool:
         return self._transaction is not None and self._transaction.mail.params.body is BodyType.BINARYMIME
 
-    def _broken(self, why: str) -> RemoteProtocolError:
-        self._close()
-        return RemoteProtocolError(why)
-
     def _close(self) -> None:
-        self._state = State.CLOSED
+        super()._close()
         self._asked = None
-        self._transaction = None
         self._lines = None
 
 
