@@ -344,16 +344,18 @@ class Forward:
 
 def _presentable(reply: Reply) -> Reply:
     """What our client can be told of a reply of the next server: in ASCII, and with nothing that ends our session."""
-    code, enhanced = reply.code, reply.enhanced
-    if reply.reply_class is ReplyClass.GOODBYE:
-        code = ReplyCode.LOCAL_ERROR if code == ReplyCode.SERVICE_NOT_AVAILABLE else ReplyCode.TRANSACTION_FAILED
-    elif code % 100 > 59:
+    code = _CODES.get(reply.code, reply.code)
+    if code % 100 > 59:
         code = code // 100 * 100 + 50  # RFC 5321 4.2 has no such codes, but the first digit says enough
 
     lines = [line.encode("ascii", "replace").decode() for line in reply.lines[:_MAX_LINES]]
-    return Reply(code, *(line[:_MAX_LINE] for line in lines), enhanced=enhanced)
+    return Reply(code, *(line[:_MAX_LINE] for line in lines), enhanced=reply.enhanced)
 
 
+_CODES: dict[int, int] = {
+    ReplyCode.SERVICE_NOT_AVAILABLE: ReplyCode.LOCAL_ERROR,
+    ReplyCode.HOST_ACCEPTS_NO_MAIL: ReplyCode.TRANSACTION_FAILED,
+}
 _MAX_LINES = 20
 _MAX_LINE = 480  # RFC 5321 4.5.3.1.5, with room for the codes
 
