@@ -75,11 +75,10 @@ def test_options_become_parameters() -> None:
 def test_the_filter_refuses_programs_and_passes_the_rest_on() -> None:
     make_filter = run_example("class NoPrograms")["make_filter"]
     store = Store()
-    config = Config(hostname="s.example", disabled=frozenset())
 
     async def main() -> list[Reply]:
         async with (
-            serving(accepting(store), config=config) as behind,
+            serving(accepting(store), config=CONFIG, trusted=["127.0.0.1"]) as behind,
             serving(make_filter("127.0.0.1", behind.address.port), config=CONFIG) as server,
             connect("127.0.0.1", server.address.port, **CLIENT) as client,
         ):
