@@ -41,7 +41,7 @@ def raise_limit() -> int:
 def serve(backend: str, sessions: int) -> None:
     """Run a server until it is terminated; its port is the first line that it prints."""
     raise_limit()
-    most = sessions + 1000
+    most = 2 * sessions  # with few places left, who is idle would have to go
     limits = Limits(connections=most, connections_per_address=most)
     timeouts = Timeouts(greeting=3600, command=3600)
     options = {"config": Config(hostname="s.example"), "limits": limits, "timeouts": timeouts, "grace": 0}

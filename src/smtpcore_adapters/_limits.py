@@ -71,7 +71,7 @@ class Limits:
     max_auth_delay: float = 16.0
     """Seconds by which it is held back at most."""
     auth_failures_per_hour: int | None = 60
-    """From one address, over all its sessions. Further tries are refused without asking anyone."""
+    """From one address, over all its sessions. Further tries are refused as late as that, without asking anyone."""
     recipients_per_session: int | None = None
     """Accepted ones, over all messages of a session."""
     refusals: int | None = 1000

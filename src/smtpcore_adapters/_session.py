@@ -742,7 +742,9 @@ class SessionLoop:
         self._auth_event: Event = auth
         host = self._host() or self.session.id
         if not self._clients.may_authenticate(host, self._clock()):
-            self._answer(auth, self.reach("auth_failures_per_hour"))
+            reply = self.reach("auth_failures_per_hour")
+            await self._sleep(self._limits.max_auth_delay)
+            self._answer(auth, reply)
             await self._flush()
             return
 

@@ -226,7 +226,7 @@ def test_guessing_goes_on_in_a_new_session_where_it_was_in_the_last() -> None:
     second = converse(app, EHLO + WRONG * 3 + RIGHT + QUIT, peer=replace(HERE, port=2), **options)
     assert first.codes == [220, 250, 535, 535, 221]
     assert second.codes == [220, 250, 535, 535, 454, 421]
-    assert sum(second.stream.naps) == 4 + 8
+    assert sum(second.stream.naps) == 4 + 8 + 16
     assert reached == ["auth_failures_per_hour"]
     other = converse(app, EHLO + RIGHT + QUIT, peer=Address("192.0.2.2", 1), **options)
     assert other.codes == [220, 250, 235, 221]
