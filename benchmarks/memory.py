@@ -17,7 +17,7 @@ LINE = b"x" * 76 + b"\r\n"
 BLOCK = LINE * 1000
 
 
-def peak_memory(pid: int) -> float:
+def peak_memory(pid: int | str) -> float:
     """The most memory that the process has had so far, in MB."""
     status = Path(f"/proc/{pid}/status").read_text()
     match = re.search(r"VmHWM:\s+(\d+) kB", status)

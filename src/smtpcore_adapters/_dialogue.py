@@ -152,7 +152,10 @@ class Dialogue:
             return goodbye
 
         while self.stream.has_input():
-            await self._receive(self._clock() + self._timeouts.block)
+            try:
+                await self._receive(self._clock() + _GLANCE)
+            except TimeoutError:
+                return None  # it was a part of a TLS record, or one that has no octets for us
             event = self._next_event()
             if isinstance(event, Answered):
                 return event
@@ -277,6 +280,10 @@ class Dialogue:
             raise
         finally:
             self._is_busy = False
+
+
+_GLANCE = 1.0
+"""Seconds for what seems to be there in the middle of a body to be there whole."""
 
 
 def _refusals(answers: list[Answered]) -> list[Answered]:

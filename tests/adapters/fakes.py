@@ -39,6 +39,8 @@ class Silence(Enum):
     """The client says nothing until the time limit."""
 
     SILENCE = auto()
+    HALF = auto()
+    """Something seems to be there, but nothing comes of it."""
 
 
 SILENCE: Final = Silence.SILENCE
@@ -132,7 +134,7 @@ class FakeStream:
         self.sent.append(data)
 
     def has_input(self) -> bool:
-        return bool(self.script) and isinstance(self.script[0], Early)
+        return bool(self.script) and (isinstance(self.script[0], Early) or self.script[0] is Silence.HALF)
 
     async def open(
         self, host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None

@@ -8,6 +8,7 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -185,8 +186,14 @@ def _process(
         wait_until(ready, lambda: output.read_text(errors="replace"))
         yield
     finally:
-        process.kill()
-        process.wait()
+        _end(process)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    # Its child is the first process of the namespace: when that is gone, so are all others, and what they were writing.
+    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        os.kill(int(child), signal.SIGKILL)
+    process.wait()
 
 
 _NAMESPACES: Final = ("--mount", "--pid", "--fork", "--kill-child", "--mount-proc")

@@ -45,7 +45,7 @@ from smtpcore_adapters import (
 )
 from smtpcore_adapters._dialogue import Dialogue
 from smtpcore_adapters._mailer import connected, open_client
-from tests.adapters.fakes import SILENCE, Early, FakeStream, Step, step
+from tests.adapters.fakes import SILENCE, Early, FakeStream, Silence, Step, step
 
 GREETING = b"220 s.example\r\n"
 OK = b"250 ok\r\n"
@@ -979,6 +979,12 @@ def test_half_a_line_in_a_body_is_waited_for() -> None:
     script.stream.fail_sending.extend([None, None, None, BrokenPipeError("gone")])
     with pytest.raises(BrokenPipeError):
         script.send()
+
+
+def test_what_is_there_but_never_whole_does_not_stop_a_body() -> None:
+    script = Script(OK, OK, GO_ON, Silence.HALF, TAKEN)
+    assert script.send().accepted
+    assert script.stream.limits[-2] <= 1
 
 
 # Limits of the server
