@@ -250,20 +250,22 @@ def without_bodies(events: Iterable[Event | Request]) -> list[Event | Request]:
 
 
 def messages(events: Iterable[Event | Request]) -> list[bytes]:
-    """The bodies that came to their end."""
+    """The bodies that came to their end, and of which the client has sent all: a server may hold a CR back until it
+    has fetched what follows."""
     found: list[bytes] = []
     body = b""
-    in_last_chunk = False
+    in_last_chunk = has_part = False
     for event in [*events, Noop()]:
         if isinstance(event, DataLine | DataChunk):
             body += event.data
             continue
-        if in_last_chunk or (isinstance(event, Burl) and event.last):
-            found.append(body)
+        if in_last_chunk:
+            found += [body] * (not has_part)
         elif isinstance(event, DataEnd):
             # RFC 5321 4.1.1.4: a last line without its end gets one.
             found.append(body if body.endswith(b"\r\n") or not body else body.removesuffix(b"\r") + b"\r\n")
         in_last_chunk = isinstance(event, Bdat) and event.last
+        has_part = isinstance(event, Burl) or (has_part and not isinstance(event, Mail))
         if isinstance(event, Mail):
             body = b""
     return found
