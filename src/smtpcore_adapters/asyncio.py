@@ -6,7 +6,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from functools import partial
 from ssl import SSLContext
@@ -134,6 +134,11 @@ async def connect(host: str, port: int, **options: Unpack[ConnectOptions]) -> As
     """
     async with connected(open_stream, host, port, **options) as client:
         yield client
+
+
+def complete(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine, such as one that sends mail, in an event loop of its own, and return what it returns."""
+    return asyncio.run(coroutine)
 
 
 @contextmanager

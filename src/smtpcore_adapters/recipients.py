@@ -1,6 +1,7 @@
 """Accept mail for certain recipients."""
 
 from collections.abc import Iterable
+from typing import Protocol
 
 from smtpcore import LocalProtocolError, Mailbox, Path, Rcpt, Reply
 
@@ -61,6 +62,35 @@ class Recipients:
 
         mailbox = path.mailbox
         return mailbox is not None and (mailbox.domain in self._domains or _key(mailbox) in self._addresses)
+
+
+class Judge(Protocol):
+    """Accepts or refuses recipients, as `Recipients` and `Users` do."""
+
+    async def on_rcpt(self, session: Session, rcpt: Rcpt) -> Reply | None:
+        """Decide, or leave it to others."""
+
+
+class Gate:
+    """Refuses whom none of `judges` accepts, and leaves the others to the handlers behind it.
+
+    So those who would accept a recipient can stand in front of a `Forward`, which asks the next server:
+    `app.include(Gate(Recipients(["example.org"])))`.
+    """
+
+    def __init__(self, *judges: Judge) -> None:
+        self._judges = judges
+
+    async def on_rcpt(self, session: Session, rcpt: Rcpt) -> Reply | None:
+        """Refuse the recipient as the last of the judges does, or leave it to others."""
+        refusal = Reply(550, "We do not relay", enhanced="5.7.1")  # RFC 5321 3.6.2
+        for judge in self._judges:
+            reply = await judge.on_rcpt(session, rcpt)
+            if reply and reply.is_positive:
+                return None
+            refusal = reply or refusal
+
+        return refusal
 
 
 def _key(mailbox: Mailbox) -> tuple[str, str]:

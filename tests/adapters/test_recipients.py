@@ -4,8 +4,9 @@ import pytest
 
 from smtpcore import Path, Rcpt, Reply
 from smtpcore_adapters import App, Session
-from smtpcore_adapters.recipients import AnyRecipient, Recipients
-from tests.adapters.fakes import EHLO, MAIL, Dialogue, converse, step
+from smtpcore_adapters.recipients import AnyRecipient, Gate, Recipients
+from smtpcore_adapters.users import Users
+from tests.adapters.fakes import EHLO, MAIL, RCPT, Dialogue, converse, step
 
 
 def answer(recipients: AnyRecipient | Recipients, path: str) -> Reply:
@@ -76,3 +77,22 @@ def test_any_recipient_is_any() -> None:
 def test_one_text_is_not_a_list_of_its_letters() -> None:
     with pytest.raises(TypeError, match="in a list"):
         Recipients("example.org")
+
+
+def test_a_gate_refuses_whom_no_judge_accepts_and_leaves_the_others_to_those_behind_it() -> None:
+    app = App()
+    app.include(Gate(Users({}), Recipients(["s.example", "u@other.example"])))
+
+    @app.on("RCPT")
+    def behind(session: Session, rcpt: Rcpt) -> Reply:
+        return Reply(251, "Asked")
+
+    paths = [b"u@s.example", b"u@other.example", b"v@other.example", b"u@nowhere.example"]
+    dialogue = converse(app, EHLO + MAIL + b"".join(b"RCPT TO:<" + path + b">\r\n" for path in paths))
+    assert dialogue.codes[3:] == [251, 251, 550, 550]
+
+
+def test_a_gate_without_judges_is_closed() -> None:
+    app = App()
+    app.include(Gate())
+    assert converse(app, EHLO + MAIL + RCPT).last == "550 5.7.1 We do not relay"

@@ -1,6 +1,7 @@
 """The real servers that other tests deliver to work, whatever client it is that sends."""
 
 import smtplib
+from pathlib import Path
 
 import pytest
 
@@ -17,3 +18,13 @@ def test_a_real_server_delivers_and_refuses(name: str) -> None:
 
         assert set(refused) == {"nobody@example.org"}
         assert server.message("parrot").endswith(b"\nNorwegian Blue\n")
+
+    assert not server.directory.exists()
+    assert [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(server.directory) in _read(path)] == []
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""  # the process has ended meanwhile

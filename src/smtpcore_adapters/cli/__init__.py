@@ -8,6 +8,7 @@ from smtpcore import __version__
 
 from .check import check
 from .explain import explain_file
+from .send import send
 from .serve import serve
 
 
@@ -21,6 +22,7 @@ def cli(context: click.Context) -> None:
 
 
 cli.add_command(serve)
+cli.add_command(send)
 cli.add_command(check)
 cli.add_command(explain_file)
 

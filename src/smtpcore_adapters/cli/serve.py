@@ -19,12 +19,15 @@ from .._app import App
 from .._display import Arrivals, JsonLog, Terminal, log_arrival, log_dialogue
 from .._limits import Limits, Timeouts
 from .._lobby import default_config
+from .._mailer import TlsMode
 from .._stream import Address
+from ..forward import Forward
 from ..maildir import Maildir
-from ..recipients import AnyRecipient, Recipients
+from ..recipients import AnyRecipient, Gate, Judge, Recipients
 from ..tls import self_signed_context, server_context
 from ..transcript import Transcript
 from ..users import Users
+from ._endpoint import parse_server
 
 _AT_LEAST_ONE = click.IntRange(1)
 _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
@@ -39,6 +42,13 @@ _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
     "--maildir", type=click.Path(path_type=Path), default="Maildir", show_default=True, help="Where to store."
 )
 @click.option("--accept", multiple=True, metavar="ADDRESS-or-DOMAIN", help="Take mail for it only. Repeatable.")
+@click.option("--forward", metavar="HOST:PORT", help="Pass mail on to that server instead of storing it.")
+@click.option("--forward-lmtp", is_flag=True, help="Speak LMTP to it.")
+@click.option(
+    "--forward-tls",
+    type=click.Choice([mode.value for mode in TlsMode]),
+    help="When TLS to it starts.  [default: none to a loopback address, else opportunistic]",
+)
 @click.option("--max-size", type=int, metavar="OCTETS", default=52_428_800, show_default=True, help="Of a message.")
 @click.option("--max-recipients", type=int, metavar="N", default=1000, show_default=True, help="Of a message.")
 @click.option("--auth", multiple=True, metavar="USER:PASSWORD", help="Let a user send to anyone. Repeatable.")
@@ -73,17 +83,24 @@ _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 @click.option("--log-json", is_flag=True, help="Log to standard error, one JSON object a line.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the dialogue.")
 def serve(**options: Any) -> None:
-    """Receive mail into a Maildir.
+    """Receive mail into a Maildir, or pass it on.
 
     Without --accept and --auth every recipient is accepted, which is possible on a loopback address only.
     """
     app = App()
-    if options["auth"]:
-        app.include(_users(options["auth"]))
-    if options["accept"] or not options["auth"] or _is_loopback(options["host"]):
-        app.include(_recipients(options["host"], options["accept"]))
+    users = _users(options["auth"]) if options["auth"] else None
+    recipients = None
+    if options["accept"] or not users or _is_loopback(options["host"]):
+        recipients = _recipients(options["host"], options["accept"])
 
-    app.include(_maildir(options["maildir"]))
+    judges = [judge for judge in (users, recipients) if judge]
+    if options["forward"]:
+        _include_forward(app, options, users, judges)
+    else:
+        for judge in judges:
+            app.include(judge)
+        app.include(_maildir(options["maildir"]))
+
     _show(app, json=options["log_json"], verbose=options["verbose"])
     metrics = _serve_metrics(app, options["metrics_port"])
 
@@ -135,6 +152,17 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _include_forward(app: App, options: dict[str, Any], users: Users | None, judges: Sequence[Judge]) -> None:
+    host, port, path = parse_server("--forward", options["forward"])
+    default = TlsMode.NONE if path or _is_loopback(host) else TlsMode.OPPORTUNISTIC
+    mode = TlsMode(options["forward_tls"]) if options["forward_tls"] else default
+    if users:
+        app.on("auth")(users.on_auth)
+
+    app.include(Gate(*judges))  # who would be accepted here is for the next server to accept
+    app.include(Forward(host, port, path=path, lmtp=options["forward_lmtp"], tls=mode, hostname=options["hostname"]))
 
 
 def _maildir(path: Path) -> Maildir:

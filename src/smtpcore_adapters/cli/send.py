@@ -1,0 +1,170 @@
+"""`smtpcore send`: hand a message to a server."""
+
+import os
+import ssl
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from socket import gaierror
+from typing import Any, BinaryIO
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from smtpcore import ProtocolError
+
+from .._client_timeouts import ClientTimeouts
+from .._mailer import ConnectOptions, TlsMode
+from .._results import SendResult
+from ..asyncio import complete, connect
+from ..transcript import printable
+from ._endpoint import parse_server
+
+_LONG = 1_000_000
+"""Octets from which a progress bar is worth it."""
+
+_PASSWORD = "SMTPCORE_PASSWORD"  # noqa: S105 - the name of a variable
+
+_PORTS = {TlsMode.IMPLICIT: 465}  # RFC 8314 section 3.3
+_PORT = 25
+_LMTP_PORT = 24
+
+
+@click.command()
+@click.option("--server", required=True, metavar="HOST[:PORT]", help="Where to, or the path of a Unix socket.")
+@click.option("--from", "sender", required=True, metavar="ADDRESS", help='Who is told of failures; "" for no one.')
+@click.option("--to", "recipients", required=True, multiple=True, metavar="ADDRESS", help="For whom. Repeatable.")
+@click.option(
+    "--tls",
+    type=click.Choice([mode.value for mode in TlsMode]),
+    default=TlsMode.OPPORTUNISTIC.value,
+    show_default=True,
+    help="When TLS starts. The certificate is verified in any case.",
+)
+@click.option("--tls-ca", type=click.Path(path_type=Path), metavar="FILE", help="Whom to trust instead, PEM.")
+@click.option("--auth", metavar="USER", help=f"Log in. The password is taken from {_PASSWORD}, or asked for.")
+@click.option("--allow-plaintext-auth", is_flag=True, help="Log in without TLS too.")
+@click.option("--lmtp", is_flag=True, help="Speak LMTP instead of SMTP.")
+@click.option("--hostname", help="Name of this client.  [default: the name of this machine]")
+@click.option("--timeout", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Of a silent server.")
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True), default="-")
+def send(**options: Any) -> int:
+    """Send the message in FILE, or on standard input, header and all.
+
+    The exit status is 0 if it was accepted for all recipients, 1 for some of them, and 2 for none.
+    """
+    host, port, path = parse_server("--server", options["server"], _default_port(options))
+    arguments: ConnectOptions = {
+        "path": path,
+        "tls": TlsMode(options["tls"]),
+        "context": _context(options["tls_ca"]),
+        "auth": (options["auth"], _password()) if options["auth"] else None,
+        "plaintext_auth": options["allow_plaintext_auth"],
+        "lmtp": options["lmtp"],
+        "hostname": options["hostname"],
+        "timeouts": _timeouts(options["timeout"]),
+    }
+    with _opened(options["file"]) as file, _progress(file) as body:
+        try:
+            result = complete(_send(host, port, arguments, options["sender"], options["recipients"], body))
+        except (OSError, ProtocolError) as exc:
+            raise click.UsageError(f"{options['server']}: {_explain(exc)}") from exc
+
+    return _report(result)
+
+
+async def _send(
+    host: str, port: int, arguments: ConnectOptions, sender: str, recipients: tuple[str, ...], body: BinaryIO
+) -> SendResult:
+    async with connect(host, port, **arguments) as client:
+        return await client.send(sender, recipients, body)
+
+
+def _report(result: SendResult) -> int:
+    for path, reply in result.refused.items():
+        click.echo(printable(f"{path}: {reply}".replace("\n", " ")), err=True)
+
+    if not result.accepted:
+        return 2
+
+    click.echo(printable(f"accepted for {len(result.accepted)} of {len(result)}: {result.final}".replace("\n", " ")))
+    return 1 if result.refused else 0
+
+
+# What the options mean
+
+
+def _default_port(options: dict[str, Any]) -> int:
+    return _LMTP_PORT if options["lmtp"] else _PORTS.get(TlsMode(options["tls"]), _PORT)
+
+
+def _context(authorities: Path | None) -> ssl.SSLContext | None:
+    if authorities is None:
+        return None
+
+    try:
+        return ssl.create_default_context(cafile=authorities)
+    except OSError as exc:
+        raise click.UsageError(f"cannot use {authorities}: {exc.strerror or exc}") from exc
+
+
+def _password() -> str:
+    password = os.environ.get(_PASSWORD)
+    if password:
+        return password
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"--auth needs a password: set {_PASSWORD}, or use a terminal")
+
+    prompted: str = click.prompt("Password", hide_input=True, err=True)
+    return prompted
+
+
+def _timeouts(seconds: float | None) -> ClientTimeouts:
+    if seconds is None:
+        return ClientTimeouts()
+
+    names = set(ClientTimeouts.__slots__) - {"quit"}
+    return ClientTimeouts(**dict.fromkeys(names, seconds))
+
+
+def _explain(exc: OSError | ProtocolError) -> str:
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"the certificate is not valid: {exc.verify_message}"
+
+    if isinstance(exc, TimeoutError) and not exc.errno:
+        return "it took too long"
+    if isinstance(exc, OSError) and not isinstance(exc, ssl.SSLError | gaierror) and exc.errno:
+        return os.strerror(exc.errno)
+
+    text = (exc.strerror if isinstance(exc, gaierror) else None) or str(exc)
+    return printable(text.replace("\n", " "))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    if str(path) == "-":
+        yield sys.stdin.buffer
+        return
+
+    try:
+        file = path.open("rb")
+    except OSError as exc:
+        raise click.UsageError(f"cannot read {path}: {exc.strerror}") from exc
+    with file:
+        yield file
+
+
+@contextmanager
+def _progress(file: BinaryIO) -> Iterator[BinaryIO]:
+    """The same file, whose reading is shown where someone is there to see it."""
+    console = Console(stderr=True)
+    size = os.fstat(file.fileno()).st_size if file.seekable() else 0
+    if size < _LONG or not console.is_terminal:
+        yield file
+        return
+
+    columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    with Progress(TextColumn("sending"), *columns, console=console, transient=True) as progress:
+        yield progress.wrap_file(file, total=size)

@@ -1,0 +1,213 @@
+"""`smtpcore send` hands a message over, and its exit status says what became of it."""
+
+import os
+import pty
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from smtpcore_adapters.cli._endpoint import parse_server
+from tests.adapters.command import TIMEOUT, Running, command, run, running, split_trace
+
+MESSAGE = b"Subject: hello\n\n.body\n"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    directory = tmp_path_factory.mktemp("server")
+    with running(directory, "--accept", "example.org", "--auth", "tim:secret", "--allow-plaintext-auth") as server:
+        yield server
+
+
+def send(
+    server: Running,
+    *arguments: str,
+    to: tuple[str, ...] = ("b@example.org",),
+    stdin: bytes = MESSAGE,
+    password: str = "",
+) -> "subprocess.CompletedProcess[bytes]":
+    recipients = [part for each in to for part in ("--to", each)]
+    environment = {**os.environ, "SMTPCORE_PASSWORD": password, "COLUMNS": "200"}
+    return subprocess.run(
+        command("send", "--server", f"127.0.0.1:{server.port}", "--from", "a@client.example", *recipients, *arguments),
+        input=stdin,
+        capture_output=True,
+        timeout=TIMEOUT,
+        check=False,
+        env=environment,
+    )
+
+
+def test_a_message_on_standard_input_is_sent(server: Running) -> None:
+    known = server.messages()
+    done = send(server)
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(b"accepted for 1 of 1: 250 2.0.0 ")
+    (message,) = [each for each in server.messages() if each not in known]
+    assert split_trace(message)[1] == MESSAGE.replace(b"\n", b"\r\n")
+
+
+def test_a_message_in_a_file_is_sent(server: Running, tmp_path: Path) -> None:
+    path = tmp_path / "message.eml"
+    path.write_bytes(MESSAGE)
+    assert send(server, str(path), stdin=b"").returncode == 0
+
+
+def test_the_exit_status_tells_for_how_many_it_was_accepted(server: Running) -> None:
+    some = send(server, to=("b@example.org", "c@elsewhere.example"))
+    none = send(server, to=("c@elsewhere.example", "d@elsewhere.example"))
+
+    assert some.returncode == 1
+    assert some.stdout.startswith(b"accepted for 1 of 2: ")
+    assert some.stderr.decode().splitlines() == ["c@elsewhere.example: 550 5.7.1 We do not relay"]
+    assert none.returncode == 2
+    assert len(none.stderr.splitlines()) == 2
+
+
+def test_the_password_comes_from_the_environment(server: Running) -> None:
+    login = ["--auth", "tim", "--allow-plaintext-auth"]
+    right = send(server, *login, to=("c@elsewhere.example",), password="secret")
+    wrong = send(server, *login, password="wrong")
+    none = send(server, *login)
+
+    assert right.returncode == 0
+    assert wrong.returncode == 2
+    assert b"535 5.7.8" in wrong.stderr
+    assert none.returncode == 2
+    assert none.stderr == b"smtpcore: --auth needs a password: set SMTPCORE_PASSWORD, or use a terminal\n"
+
+
+def test_a_password_is_not_shown_without_TLS(server: Running) -> None:
+    done = send(server, "--auth", "tim", password="secret")
+
+    assert done.returncode == 2
+    assert b"there is no TLS" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--tls", "required"], "the server does not offer STARTTLS"),
+        (["--tls-ca", "/nonexistent"], "cannot use /nonexistent: No such file or directory"),
+        (["/nonexistent"], "cannot read /nonexistent: No such file or directory"),
+        (["--to", "nobody"], "'nobody' is not a path"),
+        (["--hostname", "not a name"], "'not a name' is neither a domain nor an address literal"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_one_line(server: Running, arguments: list[str], error: str) -> None:
+    done = send(server, *arguments)
+
+    assert done.returncode == 2
+    assert error in done.stderr.decode()
+    assert len(done.stderr.splitlines()) == 1
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_server_that_is_not_there_is_told_in_one_line() -> None:
+    for server, error in [
+        ("127.0.0.1:1", "Connection refused"),
+        ("host.invalid:25", "host.invalid:25: "),
+        ("/nonexistent", "No such file or directory"),
+        ("nonsense:port", "--server takes HOST:PORT"),
+    ]:
+        done = run("send", "--server", server, "--from", "a@c.example", "--to", "b@s.example", os.devnull)
+        assert done.returncode == 2
+        assert error in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_invalid_certificate_is_told_in_one_line(tmp_path: Path) -> None:
+    with running(tmp_path, "--self-signed") as server:
+        done = send(server, "--timeout", "30")
+
+    assert done.returncode == 2
+    assert b"the certificate is not valid: " in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_long_message_has_a_progress_bar_on_a_terminal(server: Running, tmp_path: Path) -> None:
+    path = tmp_path / "long.eml"
+    path.write_bytes(b"Subject: long\n\n" + b"x" * 70 + b"\n" * 2_000_000)
+    ours, theirs = pty.openpty()
+    arguments = ["--server", f"127.0.0.1:{server.port}", "--from", "", "--to", "b@example.org", str(path)]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    process = subprocess.Popen(
+        command("send", *arguments), stdout=subprocess.PIPE, stderr=theirs, stdin=subprocess.DEVNULL, env=environment
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while piece := os.read(ours, 4096):
+            shown += piece
+    except OSError:
+        pass  # what Linux says at the end of a terminal
+    finally:
+        os.close(ours)
+
+    assert process.communicate(timeout=TIMEOUT)[0].startswith(b"accepted for 1 of 1")
+    assert process.returncode == 0
+    assert b"sending" in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("host:25", ("host", 25, None)),
+        ("host", ("host", 587, None)),
+        ("[::1]:25", ("::1", 25, None)),
+        ("[::1]", ("::1", 587, None)),
+        ("/run/lmtp", ("", 0, "/run/lmtp")),
+    ],
+)
+def test_servers_are_named_in_the_usual_ways(text: str, parsed: tuple[str, int, str | None]) -> None:
+    assert parse_server("--server", text, 587) == parsed
+
+
+# Passing on
+
+
+def test_serve_passes_mail_on_and_gives_the_answers_of_the_next_server_back(server: Running, tmp_path: Path) -> None:
+    known = server.messages()
+    arguments = ["--forward", f"127.0.0.1:{server.port}", "--accept", "example.org", "--accept", "elsewhere.example"]
+    with running(tmp_path, *arguments) as relay:
+        done = send(relay, to=("b@example.org", "c@elsewhere.example", "d@nowhere.example"))
+
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines() == [
+        "c@elsewhere.example: 550 5.7.1 We do not relay",
+        "d@nowhere.example: 550 5.7.1 We do not relay",
+    ]
+    (message,) = [each for each in server.messages() if each not in known]
+    assert message.count(b"Received: ") == 2
+    assert not (tmp_path / "Maildir").exists()
+
+
+def test_serve_passes_mail_on_by_LMTP(tmp_path: Path) -> None:
+    with running(tmp_path / "store", "--lmtp") as store:
+        arguments = ["--forward", f"127.0.0.1:{store.port}", "--forward-lmtp", "--forward-tls", "none"]
+        with running(tmp_path, *arguments) as relay:
+            done = send(relay, to=("b@example.org", "c@example.org"))
+        messages = store.messages()
+
+    assert done.returncode == 1
+    assert done.stderr == b"c@example.org: 452 4.5.3 One recipient at a time\n"
+    assert len(messages) == 1
+
+
+def test_serve_passes_on_what_users_send(server: Running, tmp_path: Path) -> None:
+    arguments = ["--forward", f"127.0.0.1:{server.port}", "--auth", "tom:other", "--allow-plaintext-auth"]
+    with running(tmp_path, *arguments, "--accept", "nowhere.example") as relay:
+        done = send(relay, "--auth", "tom", "--allow-plaintext-auth", password="other")
+        refused = send(relay)
+
+    assert done.returncode == 0
+    assert refused.stderr == b"b@example.org: 550 5.7.1 We do not relay\n"
+
+
+def test_serve_tells_in_one_line_where_it_cannot_pass_mail_on_to(tmp_path: Path) -> None:
+    done = run("serve", "--forward", "nonsense", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "smtpcore: --forward takes HOST:PORT, or the path of a Unix socket\n"
