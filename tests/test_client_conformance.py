@@ -388,7 +388,8 @@ def test_a_body_may_be_refused_whatever_was_declared(reply: bytes) -> None:
         ("550 j\u00f6rg".encode(), Reply(550, "j\u00f6rg")),
         (b"550 \xff\xc3", Reply(550, "\ufffd\ufffd")),
         (b"550 " + b"x" * 1000, Reply(550, "x" * 496, "x" * 496, "x" * 8)),
-        (b"550 " + "\u00e9".encode() * 130, Reply(550, "\u00e9" * 124, "\u00e9" * 6)),
+        (b"550 " + "\u00e9".encode() * 248, Reply(550, "\u00e9" * 248)),
+        (b"550 " + "\u00e9".encode() * 249, Reply(550, "\u00e9" * 124, "\u00e9" * 124, "\u00e9")),
     ],
     ids=[
         "R3463-2-03",
@@ -402,6 +403,7 @@ def test_a_body_may_be_refused_whatever_was_declared(reply: bytes) -> None:
         "UTF-8",
         "no UTF-8",
         "a long line",
+        "the longest line of UTF-8 that fits",
         "a long line of UTF-8",
     ],
 )

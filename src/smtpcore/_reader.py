@@ -100,7 +100,7 @@ def _without(enhanced: str, text: str) -> str:
 def _fold(code: int, texts: Iterable[str]) -> Iterator[str]:
     for text in texts:
         # RFC 4954 section 4: a challenge is one line, however long.
-        if len(text) * _UTF8_LENGTH <= MAX_TEXT or code == ReplyCode.AUTHENTICATION_CHALLENGE:
+        if len(text.encode()) <= MAX_TEXT or code == ReplyCode.AUTHENTICATION_CHALLENGE:
             yield text
             continue
 
