@@ -4,20 +4,25 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 
 from smtpcore import (
+    Attributes,
     BodyType,
+    Burl,
     Command,
     Data,
     Ehlo,
+    Etrn,
     Expn,
     Helo,
     Help,
     LocalProtocolError,
     Mail,
+    Mailbox,
     Noop,
     Params,
     Path,
     Quit,
     Rcpt,
+    Reply,
     Rset,
     StartTls,
     Vrfy,
@@ -97,3 +102,43 @@ def test_a_malformed_command_cannot_be_made(make: Callable[[], Command]) -> None
 )
 def test_the_text_of_a_command_is_its_line(command: Command, line: str) -> None:
     assert str(command) == line
+
+
+def test_a_URI_is_visible_ASCII() -> None:
+    assert str(Burl("imap://x")) == "BURL imap://x"
+    assert str(Burl("imap://x", last=True)) == "BURL imap://x LAST"
+    for uri in ("", "a b", "imap://\u00e9", "imap://\x07"):
+        with pytest.raises(LocalProtocolError, match="is not a URI"):
+            Burl(uri)
+
+
+@pytest.mark.parametrize("node", ["s.example", "@s.example", "@example", "#queue", "#queue_1", "#a!b"])
+def test_a_node_is_a_domain_or_a_queue(node: str) -> None:
+    assert Etrn(node).argument == node
+
+
+@pytest.mark.parametrize("node", ["example", "queue_1", "@queue_1", "#", "@", "##a.b", "#a.b", "\u00e9.example"])
+def test_what_is_neither_a_domain_nor_a_queue_is_no_node(node: str) -> None:
+    with pytest.raises(LocalProtocolError, match="nor a queue"):
+        Etrn(node)
+
+
+@pytest.mark.parametrize("value", ["[UNAVAILABLE]", "[unavailable]", "[TempUnavail]", "a\nb", "\ud800"])
+def test_what_stands_for_no_value_is_none(value: str) -> None:
+    with pytest.raises(LocalProtocolError, match="cannot be the value of NAME"):
+        Attributes({"NAME": value})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [Path("a@x"), Path("b@x"), Path("a@y"), Path(""), Path("Postmaster")],
+        [Mailbox("a@x"), Mailbox("b@x"), Mailbox("a@y")],
+        [Params({"A": True}), Params({"B": True})],
+        [Attributes({"NAME": "a"}), Attributes({"NAME": "b"})],
+        [Reply(250, "a"), Reply(250, "b"), Reply(251, "a"), Reply(250, "a", enhanced="2.0.0")],
+    ],
+    ids=["paths", "mailboxes", "parameters", "attributes", "replies"],
+)
+def test_values_that_differ_have_different_hashes(values: list[object]) -> None:
+    assert len({hash(value) for value in values}) == len(values) == len(set(values))
