@@ -1,14 +1,16 @@
 """Sockets under `smtpcore`, and a program's functions on top of it.
 
-Each framework has a module of its own, which is the only one to import it: `smtpcore_adapters.asyncio` and
-`smtpcore_adapters.anyio`.
+Each framework has a module of its own, which is the only one to import it: `smtpcore_adapters.asyncio`,
+`smtpcore_adapters.trio` and `smtpcore_adapters.anyio`. `smtpcore_adapters.socket` does without any, in threads.
 """
 
 from ._app import App
 from ._bodies import Body
 from ._client_timeouts import ClientTimeouts
 from ._envelopes import Recipient, Sender, SendOptions
+from ._handshakes import Certificate, Tls
 from ._limits import Limits, Timeouts
+from ._listeners import Listener, inherited_sockets
 from ._lobby import Options, Server, default_config
 from ._login import AuthenticationRefused, Login
 from ._mailer import Client, ConnectOptions, TlsMode, Unsendable
@@ -27,7 +29,7 @@ from ._notices import (
 )
 from ._results import Disconnected, Refused, SendResult
 from ._session import Message, MessageAborted, Session, SessionLoop
-from ._stream import Address, Interrupted, Stream, Tls
+from ._stream import Address, Interrupted, Stream
 
 __all__ = [
     "DROP",
@@ -35,6 +37,7 @@ __all__ = [
     "App",
     "AuthenticationRefused",
     "Body",
+    "Certificate",
     "Client",
     "ClientTimeouts",
     "ConnectOptions",
@@ -45,6 +48,7 @@ __all__ = [
     "Interrupted",
     "LimitReached",
     "Limits",
+    "Listener",
     "Login",
     "Message",
     "MessageAborted",
@@ -69,4 +73,5 @@ __all__ = [
     "TlsMode",
     "Unsendable",
     "default_config",
+    "inherited_sockets",
 ]

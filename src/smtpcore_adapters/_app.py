@@ -5,7 +5,7 @@
 # calls the handlers of `message` by sending `MESSAGE`.
 
 import inspect
-from collections.abc import AsyncIterable, Callable, Mapping
+from collections.abc import AsyncIterable, Callable, KeysView, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from smtpcore import Burl, Path, Reply
@@ -45,26 +45,32 @@ class App:
     """
 
     def __init__(self) -> None:
-        self._handlers: dict[str, list[Handler]] = {}
-        self.names = self._handlers.keys()
+        self._handlers: dict[str, list[tuple[Handler, bool]]] = {}
+        """In the order in which they were given, each with whether it is to be called in a thread."""
+        self.names: KeysView[str] = self._handlers.keys()
         """What has a handler, spelt as `ask` wants it."""
         self._observers: list[Observer] = []
-        self.observed = False
+        self.observed: bool = False
         """Whether there is an observer."""
 
     # Giving handlers
 
-    def on(self, name: str) -> Callable[[H], H]:
-        """Decorate a handler of `name`."""
+    def on(self, name: str, *, blocking: bool = False) -> Callable[[H], H]:
+        """Decorate a handler of `name`.
+
+        A plain function that is `blocking` is called in a thread, so that others are served while it waits.
+        """
 
         def add(handler: H) -> H:
-            self._add(name, handler)
+            self._add(name, handler, blocking=blocking)
             return handler
 
         return add
 
-    def include(self, thing: object) -> None:
+    def include(self, thing: object, *, blocking: bool = False) -> None:
         """Take each function of a module, or method of an object, whose name is `on_` and the name of an event.
+
+        With `blocking`, those that are plain functions are called in a thread.
 
         `on_event` is an observer: see `observe`. Raises `ValueError` if there is none, or if one is no function.
         """
@@ -77,7 +83,7 @@ class App:
             if name == _OBSERVER:
                 self.observe(function)
             else:
-                self._add(name, function)
+                self._add(name, function, blocking=blocking and not inspect.iscoroutinefunction(function))
 
     def observe(self, observer: Observer) -> None:
         """Call `observer` with every event, reply and notice. It should be quick, and cannot change anything.
@@ -90,11 +96,13 @@ class App:
         self._observers.append(observer)
         self.observed = True
 
-    def _add(self, name: str, handler: Handler) -> None:
+    def _add(self, name: str, handler: Handler, *, blocking: bool) -> None:
         if not callable(handler):
             raise ValueError(f"the handler of {name} is {handler!r}, which cannot be called")
+        if blocking and inspect.iscoroutinefunction(handler):
+            raise ValueError(f"the handler of {name} is a coroutine function, which cannot be called in a thread")
 
-        self._handlers.setdefault(_key(name), []).append(handler)
+        self._handlers.setdefault(_key(name), []).append((handler, blocking))
 
     # Asking them
 
@@ -145,9 +153,8 @@ class App:
         return answer
 
     async def _first(self, name: str, session: "Session", subject: object) -> tuple[object, Any]:
-        for handler in self._handlers.get(name, ()):
-            result = handler(session, subject)
-            answer = await result if inspect.isawaitable(result) else result
+        for handler, blocking in self._handlers.get(name, ()):
+            answer = await _call(handler, session, subject, blocking=blocking)
             if answer is not None:
                 return handler, answer
 
@@ -156,11 +163,9 @@ class App:
     async def tell(self, name: str, session: "Session", subject: object) -> None:
         """Call all handlers of `name`, whatever they return. What they raise is raised when all were called."""
         errors = []
-        for handler in self._handlers.get(name, ()):
+        for handler, blocking in self._handlers.get(name, ()):
             try:
-                answer = handler(session, subject)
-                if inspect.isawaitable(answer):
-                    await answer
+                await _call(handler, session, subject, blocking=blocking)
             except Exception as exc:
                 errors.append(exc)
 
@@ -182,6 +187,11 @@ class App:
 
 def _key(name: str) -> str:
     return name.lower() if name.lower() in _NOT_VERBS else name.upper()
+
+
+async def _call(handler: Handler, session: "Session", subject: object, *, blocking: bool) -> Any:
+    answer = await session.run_blocking(handler, session, subject) if blocking else handler(session, subject)
+    return await answer if inspect.isawaitable(answer) else answer
 
 
 def _name(handler: object) -> str:

@@ -6,7 +6,7 @@
 import errno
 import logging
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from ssl import SSLContext
@@ -18,7 +18,9 @@ from ._app import App
 from ._authentication import check_mechanisms
 from ._binding import ServerContext
 from ._clients import Clients
+from ._handshakes import note_server_names
 from ._limits import Limits, Timeouts
+from ._listeners import Listener
 from ._session import SessionLoop
 from ._stream import Address, Stream
 
@@ -46,6 +48,8 @@ class Options(TypedDict, total=False):
     trusted: Iterable[str]
     """Addresses and networks of the peers that may speak for others: to them, and to no one else, XCLIENT and XFORWARD
     are offered. Who comes by way of `proxies` is not among them."""
+    listeners: Iterable[Listener]
+    """Where to listen, in place of a port and a host: one server may have several listeners."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,12 @@ class Server:
         return self.addresses[0]
 
 
+def announce(server: Server, on_ready: Callable[[Address], None] | None) -> None:
+    """Tell whoever wants to know that the server is listening."""
+    if on_ready:
+        on_ready(server.address)
+
+
 def default_config() -> Config:
     """A configuration with the name of this machine, and bodies in chunks."""
     try:
@@ -69,12 +79,29 @@ def default_config() -> Config:
         return Config(hostname="localhost", bodies=Bodies.CHUNKS)
 
 
+@dataclass(frozen=True, slots=True)
+class _Entrance:
+    """What the sessions are made of that come in by one listener."""
+
+    config: Config
+    tls: SSLContext | None
+    implicit_tls: bool
+    proxies: tuple[IPv4Network | IPv6Network, ...]
+
+    @property
+    def config_of_trusted(self) -> Config:
+        """The configuration for those who may speak for others."""
+        return replace(self.config, disabled=self.config.disabled - _FOR_TRUSTED)
+
+
 class Lobby:
     """Admits connections, and runs a session on each."""
 
     def __init__(
         self,
         app: App,
+        port: int = 0,
+        host: str | None = "127.0.0.1",
         *,
         config: Config | None = None,
         extensions: Sequence[Extension] = EXTENSIONS,
@@ -84,40 +111,59 @@ class Lobby:
         limits: Limits | None = None,
         proxies: Iterable[str] = (),
         trusted: Iterable[str] = (),
+        listeners: Iterable[Listener] = (),
     ) -> None:
-        if implicit_tls and tls is None:
-            raise ValueError("implicit_tls needs an SSLContext: pass tls=...")
+        self.listeners: tuple[Listener, ...] = tuple(listeners) or (Listener(port, host),)
+        """Where to listen."""
+        if listeners and port:
+            raise ValueError("give either a port or listeners")
 
         self._app = app
+        self._config = config or default_config()
         self._tls = tls
         self._implicit_tls = implicit_tls
-        self._config = _fit(config or default_config(), app, tls)
         self._extensions = tuple(extensions)
-        Connection(self._config, extensions=self._extensions)  # raises now what would else be raised for each client
+        self._proxies = tuple(proxies)
+        self._trusted = tuple(ip_network(peer) for peer in trusted)
+        self._entrances = {listener: self._entrance(listener) for listener in self.listeners}
         self._timeouts = timeouts or Timeouts()
         self._limits = limits or Limits()
-        self._proxies = tuple(ip_network(proxy) for proxy in proxies)
-        self._trusted = tuple(ip_network(peer) for peer in trusted)
-        self._config_of_trusted = replace(self._config, disabled=self._config.disabled - _FOR_TRUSTED)
         self._clients = Clients(self._limits)
         self._loops: set[SessionLoop] = set()
         self.draining = False
         """Whether the sessions were asked to end."""
 
-    async def attend(self, stream: Stream) -> None:
-        """Run the session of one connection to its end. Raises nothing but what cancels it."""
-        is_proxy = _is_in(self._proxies, stream.peer)
+    def _entrance(self, listener: Listener) -> _Entrance:
+        tls = listener.tls or self._tls
+        implicit_tls = self._implicit_tls if listener.implicit_tls is None else listener.implicit_tls
+        if implicit_tls and tls is None:
+            raise ValueError("implicit_tls needs an SSLContext: pass tls=...")
+        if tls:
+            note_server_names(tls)
+
+        config = _fit(listener.config or self._config, self._app, tls)
+        Connection(config, extensions=self._extensions)  # raises now what would else be raised for each client
+        proxies = self._proxies if listener.proxies is None else listener.proxies
+        return _Entrance(config, tls, implicit_tls, tuple(map(ip_network, proxies)))
+
+    async def attend(self, stream: Stream, listener: Listener | None = None) -> None:
+        """Run the session of one connection to its end. Raises nothing but what cancels it.
+
+        `listener` is the one by which it came, by default the first.
+        """
+        entrance = self._entrances[listener or self.listeners[0]]
+        is_proxy = _is_in(entrance.proxies, stream.peer)
         is_trusted = not is_proxy and _is_in(self._trusted, stream.peer)
         loop = SessionLoop(
             self._app,
             stream,
-            self._config_of_trusted if is_trusted else self._config,
+            entrance.config_of_trusted if is_trusted else entrance.config,
             extensions=self._extensions,
             timeouts=self._timeouts,
             limits=self._limits,
             clients=self._clients,
-            tls=self._tls,
-            implicit_tls=self._implicit_tls,
+            tls=entrance.tls,
+            implicit_tls=entrance.implicit_tls,
             proxied=is_proxy,
             trusted=is_trusted,
         )
@@ -125,10 +171,10 @@ class Lobby:
             loop.reach("connections")  # too many are being refused already
             await stream.aclose(0)
             return
-        if self.draining:
-            loop.refuse(Reply(421, "closing: the server is shutting down", enhanced="4.3.2"))
 
         self._loops.add(loop)
+        if self.draining:  # looked at behind `add`, for threads: else `drain` could miss the session
+            loop.refuse(Reply(421, "closing: the server is shutting down", enhanced="4.3.2"))
         try:
             await loop.run()
         finally:
@@ -137,7 +183,7 @@ class Lobby:
     def drain(self) -> None:
         """Ask every session to end: those that wait for a command at once, the others before their next one."""
         self.draining = True
-        for loop in self._loops:
+        for loop in tuple(self._loops):  # threads may come and go meanwhile
             loop.drain()
 
 
@@ -187,7 +233,8 @@ def pause_after_accept_error(error: OSError) -> float:
     # which must neither slow down the others, nor fill the log.
     is_exhausted = error.errno in _EXHAUSTED
     logger.log(logging.ERROR if is_exhausted else logging.DEBUG, "a connection could not be accepted: %s", error)
-    return 1.0 if is_exhausted else 0.0
+    return _PAUSE if is_exhausted else 0.0
 
 
+_PAUSE = 1.0  # seconds
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})

@@ -6,7 +6,7 @@ from typing import Final, TypeAlias
 
 from smtpcore import Event, Reply
 
-from ._stream import Tls
+from ._handshakes import Tls
 
 
 class Reason(StrEnum):

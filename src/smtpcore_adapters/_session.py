@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from ssl import SSLContext
@@ -68,6 +68,7 @@ from ._app import App
 from ._authentication import authenticate, make_channel
 from ._claims import Claims
 from ._clients import Clients
+from ._handshakes import Tls
 from ._journal import Journal
 from ._limits import REPLIES, Limits, Timeouts
 from ._mailer import Client, ConnectOptions, open_client
@@ -84,7 +85,7 @@ from ._notices import (
 )
 from ._parts import Part, is_for
 from ._patience import Patience
-from ._stream import Address, Interrupted, Stream, Tls
+from ._stream import Address, Interrupted, Stream
 
 T = TypeVar("T")
 
@@ -183,12 +184,13 @@ class Session:
 
 
 class Pieces:
-    """The pieces of a body, in order."""
+    """The pieces of a body, in order: for `async for`, and in a thread for `for`."""
 
     # Not a generator: one that is not exhausted would have to be closed by the handler that leaves it early.
 
-    def __init__(self, pull: Callable[[], Awaitable[bytes]]) -> None:
+    def __init__(self, pull: Callable[[], Coroutine[Any, Any, bytes]], stream: Stream) -> None:
         self._pull = pull
+        self._stream = stream
 
     def __aiter__(self) -> "Pieces":
         return self
@@ -200,9 +202,21 @@ class Pieces:
 
         return piece
 
+    def __iter__(self) -> "Pieces":
+        return self
+
+    def __next__(self) -> bytes:
+        piece = self._stream.run_async(self._pull)
+        if not piece:
+            raise StopIteration
+
+        return piece
+
 
 class Message:
     """A message while it arrives: iterate over it for its body, piece by piece, or `read()` it whole.
+
+    A handler that runs in a thread iterates with `for`, and calls `read_blocking()`.
 
     The client waits while the handler does. Iteration raises `MessageAborted` if the body turns out to be none; a
     handler that has kept something of it should then forget that, and need not catch the error.
@@ -210,6 +224,7 @@ class Message:
 
     def __init__(self, loop: "SessionLoop", transaction: Transaction, id: str) -> None:
         self._loop = loop
+        self._stream = loop._stream
         self._whole: bytes | None = None
         self._started = False
 
@@ -229,13 +244,19 @@ class Message:
         return tuple(rcpt.forward_path for rcpt in self.transaction.recipients)
 
     def __aiter__(self) -> Pieces:
+        return self._pieces()
+
+    def __iter__(self) -> Pieces:
+        return self._pieces()
+
+    def _pieces(self) -> Pieces:
         if self._whole is not None:
-            return Pieces(partial(_pop, [self._whole]))
+            return Pieces(partial(_pop, [self._whole]), self._stream)
         if self._started and not self._loop.is_aborted:
             raise RuntimeError("the body of this message was taken already: read() it where several handlers need it")
 
         self._started = True
-        return Pieces(partial(self._loop.pull_body, self))
+        return Pieces(partial(self._loop.pull_body, self), self._stream)
 
     async def read(self) -> bytes:
         """The whole body. A second call returns the same octets, so that several handlers may look at them."""
@@ -243,6 +264,13 @@ class Message:
             self._whole = b"".join([data async for data in self])
 
         return self._whole
+
+    def read_blocking(self) -> bytes:
+        """The same for a plain function that runs in a thread.
+
+        That is so in the adapter of threads, and with `blocking=True` in the others. Raises `RuntimeError` elsewhere.
+        """
+        return self._stream.run_async(self.read)
 
 
 async def _pop(pieces: list[bytes]) -> bytes:

@@ -4,17 +4,16 @@
 # `b""`. A stream reads on demand: outside `receive` it takes nothing from the socket, but for what arrives together.
 # So a slow handler slows its client down, and nothing is read as plaintext that belongs to a TLS handshake.
 
+import os
 import select
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from socket import EAI_NONAME, AddressFamily, gaierror
-from ssl import SSLContext, SSLObject, SSLSocket
+from socket import EAI_NONAME, IPPROTO_TCP, TCP_NODELAY, AddressFamily, gaierror, socket
+from ssl import SSLContext
 from typing import Any, Protocol, TypeVar
 
-from smtpcore.sasl import ChannelBinding
-
-from ._binding import bindings_of, subject_of
+from ._handshakes import Tls
 
 T = TypeVar("T")
 
@@ -40,24 +39,6 @@ class Address:
             return self.host
 
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """What was agreed upon in a TLS handshake."""
-
-    version: str
-    """Such as `"TLSv1.3"`."""
-    cipher: str
-    """Such as `"TLS_AES_256_GCM_SHA384"`."""
-    subject: str | None = None
-    """Whom the certificate of the other end names, such as `"CN=tim,O=Example"` (RFC 4514); None if none was asked
-    for, or none verified."""
-    bindings: tuple[ChannelBinding, ...] = ()
-    """What SASL can bind to (RFC 5056): the certificate, if the `SSLContext` is one of `smtpcore_adapters.tls`."""
-
-    def __str__(self) -> str:
-        return f"{self.version} {self.cipher}"
 
 
 class Stream(Protocol):
@@ -114,7 +95,7 @@ class Stream(Protocol):
         """
 
     def interrupt(self) -> None:
-        """Make the pending `receive`, and each one after it, raise `Interrupted`."""
+        """Make the pending `receive`, or else the next one, raise `Interrupted`."""
 
     async def sleep(self, seconds: float) -> None:
         """Let time pass. It is never long: the session comes back to see whether it should go on."""
@@ -127,16 +108,12 @@ class Stream(Protocol):
     async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
         """Call a function that blocks, without blocking other sessions. Cancellation waits until it returns."""
 
+    def run_async(self, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any) -> T:
+        """Call a coroutine function from a function that `run_blocking` has called, and wait until it returns.
 
-def describe_tls(connection: SSLObject | SSLSocket) -> Tls:
-    """What was agreed upon in the handshake of `connection`."""
-    cipher = connection.cipher()
-    return Tls(
-        version=connection.version() or "TLS",
-        cipher=cipher[0] if cipher else "unknown",
-        subject=subject_of(connection),
-        bindings=bindings_of(connection) if connection.server_side else (),
-    )
+        It runs where the session does, and is cancelled with it. Raises `RuntimeError` where waiting would stop the
+        session itself, because the caller was not called by `run_blocking`.
+        """
 
 
 def is_readable(descriptor: int) -> bool:
@@ -153,8 +130,14 @@ def address_of(name: object) -> Address | None:
     """The address in the form in which sockets give it: a tuple, or the path of a Unix socket."""
     if isinstance(name, tuple) and len(name) >= 2:
         return Address(str(name[0]).partition("%")[0], int(name[1]))
+    if isinstance(name, bytes):
+        name = os.fsdecode(name).replace("\0", "@")  # of an abstract Unix socket, as unix(7) and ss(8) write it
 
     return Address(str(name)) if name else None
+
+
+NOT_IN_A_THREAD = "only what runs in a thread can wait here: make the handler `async def`, or give it `blocking=True`"
+"""What `Stream.run_async` says where it cannot wait."""
 
 
 def family_of(local_address: str | None) -> AddressFamily:
@@ -163,6 +146,12 @@ def family_of(local_address: str | None) -> AddressFamily:
         return AddressFamily.AF_UNSPEC
 
     return AddressFamily.AF_INET6 if ":" in local_address else AddressFamily.AF_INET
+
+
+def send_at_once(connection: socket) -> None:
+    """Let a connection not wait for more to send: replies are small, and someone waits for each."""
+    if connection.family in (AddressFamily.AF_INET, AddressFamily.AF_INET6):
+        connection.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
 
 
 @contextmanager

@@ -3,32 +3,34 @@
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from itertools import zip_longest
 from ssl import SSLContext
 from typing import Any, Literal, TypeVar, Unpack
 
 import anyio
+import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
-from anyio.abc import ByteStream, SocketAttribute, SocketListener
-from anyio.streams.tls import TLSAttribute, TLSStream
 
 from ._app import App
-from ._lobby import Lobby, Options, Server, pause_after_accept_error
+from ._encryption import Encryption, read, shake_hands
+from ._handshakes import Tls
+from ._listeners import Listener, accept_from, addresses_of, listening
+from ._lobby import Lobby, Options, Server, announce, pause_after_accept_error
 from ._mailer import Client, ConnectOptions, connected
 from ._stream import (
     HAPPY_EYEBALLS,
+    NOT_IN_A_THREAD,
     Address,
     Interrupted,
     Stream,
-    Tls,
     address_of,
-    describe_tls,
     family_of,
     is_readable,
+    send_at_once,
     unknown_hosts_as_os_errors,
 )
 
@@ -39,7 +41,7 @@ _READ_SIZE = 65_536
 
 @asynccontextmanager
 async def serving(
-    app: App, port: int = 0, *, host: str = "127.0.0.1", grace: float = 30.0, **options: Unpack[Options]
+    app: App, port: int = 0, *, host: str | None = "127.0.0.1", grace: float = 30.0, **options: Unpack[Options]
 ) -> AsyncIterator[Server]:
     """Listen inside of an `async with` block, and yield the `Server`; port 0 picks a free one.
 
@@ -49,37 +51,38 @@ async def serving(
 
     Raises `OSError` if the address cannot be listened at.
     """
-    lobby = Lobby(app, **options)
-    multilistener = await anyio.create_tcp_listener(local_host=host, local_port=port)
-    listeners = [each for each in multilistener.listeners if isinstance(each, SocketListener)]
+    lobby = Lobby(app, port, host, **options)
     failure: Exception | None = None
 
-    async def attend(connection: _Socket) -> None:
-        await lobby.attend(_AnyioStream(connection))
+    async def attend(connection: _Socket, listener: Listener) -> None:
+        await lobby.attend(_AnyioStream(connection), listener)
 
-    async def accept(listener: socket.socket) -> None:
+    async def accept(source: socket.socket, listener: Listener) -> None:
         while True:
-            await anyio.wait_readable(listener)
+            await anyio.wait_readable(source)
             try:
-                sessions.start_soon(attend, _accept(listener))
+                sessions.start_soon(attend, _Socket(*accept_from(source)), listener)
             except BlockingIOError:
                 continue  # the client has given up already
             except OSError as exc:
                 await anyio.sleep(pause_after_accept_error(exc))
 
-    async with anyio.create_task_group() as sessions:
-        async with multilistener, anyio.create_task_group() as accepting:
-            for listener in listeners:
-                accepting.start_soon(accept, listener.extra(SocketAttribute.raw_socket))
-            try:
-                yield Server(tuple(map(_local_address, listeners)))
-            except Exception as exc:
-                failure = exc  # the task groups would wrap it
-            finally:
-                accepting.cancel_scope.cancel()
+    with ExitStack() as doors:
+        sockets = doors.enter_context(listening(lobby.listeners))
+        async with anyio.create_task_group() as sessions:
+            async with anyio.create_task_group() as accepting:
+                for each, listener in sockets:
+                    accepting.start_soon(accept, each, listener)
+                try:
+                    yield Server(addresses_of(sockets))
+                except Exception as exc:
+                    failure = exc  # the task groups would wrap it
+                finally:
+                    accepting.cancel_scope.cancel()
 
-        lobby.drain()
-        sessions.cancel_scope.deadline = anyio.current_time() + grace
+            doors.close()
+            lobby.drain()
+            sessions.cancel_scope.deadline = anyio.current_time() + grace
 
     if failure:
         raise failure
@@ -87,9 +90,9 @@ async def serving(
 
 async def serve(
     app: App,
-    port: int,
+    port: int = 0,
     *,
-    host: str = "127.0.0.1",
+    host: str | None = "127.0.0.1",
     grace: float = 30.0,
     on_ready: Callable[[Address], None] | None = None,
     handle_signals: bool = False,
@@ -101,19 +104,19 @@ async def serve(
     """
     async with serving(app, port, host=host, grace=grace, **options) as server:
         if not handle_signals:
-            _announce(server, on_ready)
+            announce(server, on_ready)
             await anyio.sleep_forever()
 
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            _announce(server, on_ready)
+            announce(server, on_ready)
             await anext(signals)
 
 
 def run(
     app: App,
-    port: int,
+    port: int = 0,
     *,
-    host: str = "127.0.0.1",
+    host: str | None = "127.0.0.1",
     grace: float = 30.0,
     on_ready: Callable[[Address], None] | None = None,
     backend: Literal["asyncio", "trio"] = "asyncio",
@@ -197,8 +200,7 @@ async def _connect(family: int, address: Any, local_address: str | None) -> sock
     connection = socket.socket(family, socket.SOCK_STREAM)
     try:
         connection.setblocking(False)
-        if family != socket.AF_UNIX:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        send_at_once(connection)
         if local_address:
             connection.bind((local_address, 0))
 
@@ -215,65 +217,36 @@ async def _connect(family: int, address: Any, local_address: str | None) -> sock
     return connection
 
 
-def _accept(listener: socket.socket) -> "_Socket":
-    connection, name = listener.accept()
-    try:
-        connection.setblocking(False)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return _Socket(connection, address_of(name))
-    except OSError:
-        connection.close()
-        raise
-
-
-def _announce(server: Server, on_ready: Callable[[Address], None] | None) -> None:
-    if on_ready:
-        on_ready(server.address)
-
-
-def _local_address(listener: SocketListener) -> Address:
-    address = address_of(listener.extra(SocketAttribute.local_address))
-    assert address, "a TCP listener has an address"
-    return address
-
-
-class _Socket(ByteStream):
-    """A TCP connection that is read on demand only: over asyncio, anyio's own streams read ahead without limit."""
+class _Socket:
+    """A connection that is read on demand only: over asyncio, anyio's own streams read ahead without limit."""
 
     def __init__(self, connection: socket.socket, peer: Address | None) -> None:
         self._socket = connection
         self.peer = peer
         self.local = address_of(connection.getsockname())
 
-    async def receive(self, max_bytes: int = _READ_SIZE) -> bytes:
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    async def receive(self) -> bytes:
         while True:
             await anyio.wait_readable(self._socket)
-            try:
-                data = self._socket.recv(max_bytes)
-            except BlockingIOError:
-                continue
+            with suppress(BlockingIOError):
+                return self._socket.recv(_READ_SIZE)
 
-            if not data:
-                raise anyio.EndOfStream
-
-            return data
-
-    async def send(self, item: bytes) -> None:
+    async def send(self, data: bytes) -> None:
         await anyio.lowlevel.checkpoint()
-        view = memoryview(item)
+        view = memoryview(data)
         while view:
             try:
                 view = view[self._socket.send(view) :]
             except BlockingIOError:
                 await anyio.wait_writable(self._socket)
 
-    def fileno(self) -> int:
-        return self._socket.fileno()
-
-    async def send_eof(self) -> None:
+    def send_eof(self) -> None:
         self._socket.shutdown(socket.SHUT_WR)
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         self._socket.close()
 
 
@@ -282,7 +255,7 @@ class _AnyioStream:
 
     def __init__(self, connection: _Socket) -> None:
         self._socket = connection
-        self._encrypted: TLSStream | None = None
+        self._encryption: Encryption | None = None
         self._interrupted = False
         self._receiving = anyio.CancelScope()
 
@@ -290,61 +263,54 @@ class _AnyioStream:
         self.peer = connection.peer
         self.local = connection.local
 
-    @property
-    def _stream(self) -> ByteStream:
-        return self._encrypted or self._socket
-
     async def receive(self, timeout: float) -> bytes:
-        if self._interrupted:
-            raise Interrupted
+        self._take_interruption()
+        receive = self._socket.receive
+        with anyio.move_on_after(timeout) as self._receiving:
+            return await read(self._encryption, receive) if self._encryption else await receive()
 
-        with _losses_as_os_errors(), anyio.move_on_after(timeout) as self._receiving:
-            try:
-                return await self._stream.receive(_READ_SIZE)
-            except anyio.EndOfStream:
-                return b""
-
-        if self._interrupted:
-            raise Interrupted
-
+        self._take_interruption()
         raise TimeoutError("the client was silent for too long")
 
+    def _take_interruption(self) -> None:
+        if self._interrupted:
+            self._interrupted = False
+            raise Interrupted
+
     async def send(self, data: bytes, timeout: float) -> None:
-        with _losses_as_os_errors(), anyio.fail_after(timeout):
-            await self._stream.send(data)
+        if self._encryption:
+            self._encryption.write(data)
+            data = self._encryption.data_to_send()
+
+        with anyio.fail_after(timeout):
+            await self._socket.send(data)
 
     def has_input(self) -> bool:
-        return is_readable(self._socket.fileno())
+        return bool(self._encryption and self._encryption.has_input) or is_readable(self._socket.fileno())
 
     async def start_tls(self, context: SSLContext, timeout: float, *, server_name: str | None = None) -> None:
-        with _losses_as_os_errors(), anyio.fail_after(timeout):
-            self._encrypted = await TLSStream.wrap(
-                self._socket,
-                server_side=server_name is None,
-                hostname=server_name or None,
-                ssl_context=context,
-                standard_compatible=False,  # the end of data is marked by SMTP itself: TLS need not
-            )
+        self._encryption = encryption = Encryption(context, server_name)
+        with anyio.fail_after(timeout):
+            await shake_hands(encryption, self._socket.receive, self._socket.send)
 
-        self.tls = describe_tls(self._encrypted.extra(TLSAttribute.ssl_object))
+        self.tls = encryption.describe()
 
     async def aclose(self, timeout: float) -> None:
         try:
-            with anyio.move_on_after(timeout):
+            # What fails here fails on a connection that is closed either way.
+            with suppress(OSError), anyio.move_on_after(timeout):
                 await self._linger()
         finally:
-            await anyio.aclose_forcefully(self._socket)
+            self._socket.close()
 
     async def _linger(self) -> None:
-        # What fails here fails on a connection that is closed either way.
-        if self._encrypted:
-            with suppress(OSError), _losses_as_os_errors():
-                await self._encrypted.unwrap()
+        if self._encryption:
+            self._encryption.close()
+            await self._socket.send(self._encryption.data_to_send())
 
-        with suppress(OSError), _losses_as_os_errors():
-            await self._socket.send_eof()
-            while True:
-                await self._socket.receive()
+        self._socket.send_eof()
+        while await self._socket.receive():
+            pass
 
     def interrupt(self) -> None:
         self._interrupted = True
@@ -361,10 +327,10 @@ class _AnyioStream:
     async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
         return await anyio.to_thread.run_sync(partial(function, *args))
 
+    def run_async(self, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any) -> T:
+        try:
+            anyio.from_thread.check_cancelled()
+        except RuntimeError as exc:
+            raise RuntimeError(NOT_IN_A_THREAD) from exc
 
-@contextmanager
-def _losses_as_os_errors() -> Iterator[None]:
-    try:
-        yield
-    except (anyio.EndOfStream, anyio.BrokenResourceError) as exc:
-        raise ConnectionResetError("the connection is lost") from exc
+        return anyio.from_thread.run(partial(function, *args))

@@ -2,27 +2,35 @@
 
 # asyncio's own streams are not used: with them, a command behind STARTTLS is read after the handshake as if it had
 # been encrypted, and a ClientHello may be swallowed before it. The protocol below reads while someone waits in
-# `receive`, and at no other time; what arrives with the same read is kept, and refuses a TLS handshake.
+# `receive`, and at no other time; what arrives behind the 220 to STARTTLS is read as TLS, whenever it arrives.
 
 import asyncio
+import concurrent.futures
+import contextvars
+import math
+import os
 import signal
+import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from functools import partial
 from ssl import SSLContext
 from typing import Any, TypeVar, Unpack, cast
 
 from ._app import App
-from ._lobby import Lobby, Options, Server
+from ._encryption import Encryption, read, shake_hands
+from ._handshakes import Tls
+from ._listeners import Listener, addresses_of, listening
+from ._lobby import Lobby, Options, Server, announce
 from ._mailer import Client, ConnectOptions, connected
 from ._stream import (
     HAPPY_EYEBALLS,
+    NOT_IN_A_THREAD,
     Address,
     Interrupted,
     Stream,
-    Tls,
     address_of,
-    describe_tls,
     family_of,
     is_readable,
     unknown_hosts_as_os_errors,
@@ -30,10 +38,12 @@ from ._stream import (
 
 T = TypeVar("T")
 
+_READ_SIZE = 65_536
+
 
 @asynccontextmanager
 async def serving(
-    app: App, port: int = 0, *, host: str = "127.0.0.1", grace: float = 30.0, **options: Unpack[Options]
+    app: App, port: int = 0, *, host: str | None = "127.0.0.1", grace: float = 30.0, **options: Unpack[Options]
 ) -> AsyncIterator[Server]:
     """Listen inside of an `async with` block, and yield the `Server`; port 0 picks a free one.
 
@@ -42,29 +52,35 @@ async def serving(
 
     Raises `OSError` if the address cannot be listened at.
     """
-    lobby = Lobby(app, **options)
+    lobby = Lobby(app, port, host, **options)
     loop = asyncio.get_running_loop()
     tasks: set[asyncio.Task[None]] = set()
+    # Where data is read at once when there is some, one buffer will do for all; elsewhere it is read meanwhile.
+    buffer = bytearray(_READ_SIZE) if os.name == "posix" else None
 
-    def attend(stream: _ProtocolStream) -> None:
-        task = loop.create_task(lobby.attend(stream))
+    def attend(listener: Listener, stream: _ProtocolStream) -> None:
+        task = loop.create_task(lobby.attend(stream, listener))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    listener = await loop.create_server(partial(_ProtocolStream, loop, attend), host, port)
     try:
-        yield Server(tuple(Address(*socket.getsockname()[:2]) for socket in listener.sockets))
+        with listening(lobby.listeners) as sockets, ExitStack() as servers:
+            for each, listener in sockets:
+                make = partial(_ProtocolStream, loop, buffer, partial(attend, listener))
+                server = await _accept(each, make)
+                servers.callback(server.close)
+
+            yield Server(addresses_of(sockets))
     finally:
-        listener.close()
         lobby.drain()
         await _finish(tasks, grace)
 
 
 async def serve(
     app: App,
-    port: int,
+    port: int = 0,
     *,
-    host: str = "127.0.0.1",
+    host: str | None = "127.0.0.1",
     grace: float = 30.0,
     on_ready: Callable[[Address], None] | None = None,
     handle_signals: bool = False,
@@ -77,23 +93,26 @@ async def serve(
     async with serving(app, port, host=host, grace=grace, **options) as server:
         stop = asyncio.Event()
         with _calling(stop.set) if handle_signals else nullcontext():
-            if on_ready:
-                on_ready(server.address)
-
+            announce(server, on_ready)
             await stop.wait()
 
 
 def run(
     app: App,
-    port: int,
+    port: int = 0,
     *,
-    host: str = "127.0.0.1",
+    host: str | None = "127.0.0.1",
     grace: float = 30.0,
     on_ready: Callable[[Address], None] | None = None,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
     **options: Unpack[Options],
 ) -> None:
-    """Serve in an event loop of its own until SIGINT or SIGTERM: the blocking form of `serve`."""
-    asyncio.run(serve(app, port, host=host, grace=grace, on_ready=on_ready, handle_signals=True, **options))
+    """Serve in an event loop of its own until SIGINT or SIGTERM: the blocking form of `serve`.
+
+    `loop_factory` makes another loop than asyncio's own, such as `uvloop.new_event_loop`.
+    """
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(serve(app, port, host=host, grace=grace, on_ready=on_ready, handle_signals=True, **options))
 
 
 async def open_stream(
@@ -105,7 +124,7 @@ async def open_stream(
     from. Raises `TimeoutError` after `timeout` seconds, and `OSError` if there is no connection to be had.
     """
     loop = asyncio.get_running_loop()
-    make = partial(_ProtocolStream, loop, lambda stream: None)
+    make = partial(_ProtocolStream, loop, None)
     options: dict[str, Any] = {"family": family_of(local_address)}
     if local_address:
         options["local_addr"] = (local_address, 0)
@@ -141,6 +160,14 @@ def complete(coroutine: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(coroutine)
 
 
+async def _accept(listener: socket.socket, make: Callable[[], asyncio.BaseProtocol]) -> asyncio.AbstractServer:
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, asyncio.BaseEventLoop) or listener.family != socket.AF_UNIX:
+        return await loop.create_server(make, sock=listener)
+
+    return await loop.create_unix_server(make, sock=listener)
+
+
 @contextmanager
 def _calling(function: Callable[[], None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
@@ -166,20 +193,28 @@ async def _finish(tasks: set[asyncio.Task[None]], grace: float) -> None:
         await asyncio.gather(*pending, return_exceptions=True)
 
 
-class _ProtocolStream(asyncio.Protocol):
+class _ProtocolStream(asyncio.BufferedProtocol):
     """A `Stream` over an asyncio transport."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, attend: "Callable[[_ProtocolStream], None]") -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        buffer: bytearray | None,
+        attend: "Callable[[_ProtocolStream], object] | None" = None,
+    ) -> None:
         self._loop = loop
+        self._buffer = memoryview(buffer or bytearray(_READ_SIZE))
         self._attend = attend
         self._input = bytearray()
         self._ended = False
         self._interrupted = False
-        self._in_handshake = False
+        self._encryption: Encryption | None = None
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
         self._lost = loop.create_future()
         self._error: Exception | None = None
+        self._deadline = math.inf
+        self._timer: asyncio.TimerHandle | None = None
 
         self.tls: Tls | None = None
         self.peer: Address | None = None
@@ -189,24 +224,24 @@ class _ProtocolStream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.pause_reading()
+        self._transport.pause_reading()  # which uvloop forgets: what comes now waits in `_input`
         self.peer = address_of(transport.get_extra_info("peername"))
         self.local = address_of(transport.get_extra_info("sockname"))
-        self._attend(self)
+        if self._attend:
+            self._attend(self)
 
-    def data_received(self, data: bytes) -> None:
-        self._input += data
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, count: int) -> None:
+        self._input += self._buffer[:count]
         _wake(self._reader)
-        # The last octets of a TLS handshake may come with the first ones behind it: the transport that would be paused
-        # then is the one under TLS, for good.
-        if not self._in_handshake:
-            self._transport.pause_reading()
+        self._transport.pause_reading()
 
     def eof_received(self) -> bool:
         self._ended = True
         _wake(self._reader)
-        # The client may still be waiting for replies. Under TLS there is no half of a connection.
-        return self.tls is None
+        return True  # the client may still be waiting for replies
 
     def pause_writing(self) -> None:
         self._writer = self._loop.create_future()
@@ -224,18 +259,20 @@ class _ProtocolStream(asyncio.Protocol):
     # What the session calls
 
     async def receive(self, timeout: float) -> bytes:
-        if not (self._input or self._ended or self._interrupted):
-            self._reader = self._loop.create_future()
-            self._transport.resume_reading()
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._reader
-            finally:
-                self._reader = None
-                self._transport.pause_reading()
+        receive = partial(self._receive, self._loop.time() + timeout)
+        return await read(self._encryption, receive) if self._encryption else await receive()
 
-        if self._interrupted:
-            raise Interrupted
+    async def _receive(self, deadline: float, *, interruptible: bool = True) -> bytes:
+        while True:
+            if interruptible and self._interrupted:
+                self._interrupted = False
+                raise Interrupted
+            if self._input or self._ended:
+                return self._take()
+
+            await self._wait_for_input(deadline)
+
+    def _take(self) -> bytes:
         if self._error and not self._input:
             raise _lost(self._error)
 
@@ -243,7 +280,39 @@ class _ProtocolStream(asyncio.Protocol):
         self._input.clear()
         return data
 
+    async def _wait_for_input(self, deadline: float) -> None:
+        self._reader = self._loop.create_future()
+        self._set_deadline(deadline)
+        self._transport.resume_reading()
+        try:
+            await self._reader
+        finally:
+            self._reader = None
+            if not self._lost.done():
+                self._transport.pause_reading()
+
+    def _set_deadline(self, deadline: float) -> None:
+        # There is one timer, and it is made anew when it has gone off: most deadlines are moved before that.
+        self._deadline = deadline
+        if self._timer and self._timer.when() > deadline:
+            self._timer.cancel()
+            self._timer = None
+        if not self._timer and deadline < math.inf:
+            self._timer = self._loop.call_at(deadline, self._go_off)
+
+    def _go_off(self) -> None:
+        self._timer = None
+        if not self._reader or self._reader.done():
+            return
+        if self._loop.time() < self._deadline:
+            self._set_deadline(self._deadline)
+        else:
+            self._reader.set_exception(TimeoutError("the client was silent for too long"))
+
     async def send(self, data: bytes, timeout: float) -> None:
+        if self._encryption:
+            self._encryption.write(data)
+            data = self._encryption.data_to_send()
         if self._lost.done():
             raise _lost(self._error)
 
@@ -257,42 +326,30 @@ class _ProtocolStream(asyncio.Protocol):
         if self._lost.done():
             raise _lost(self._error)
 
+    async def _write(self, data: bytes) -> None:
+        if not self._lost.done():
+            self._transport.write(data)
+
     def has_input(self) -> bool:
-        if self._input or self._ended:
+        if self._input or self._ended or (self._encryption and self._encryption.has_input):
             return True
 
         return is_readable(self._transport.get_extra_info("socket").fileno())
 
     async def start_tls(self, context: SSLContext, timeout: float, *, server_name: str | None = None) -> None:
-        if self._input:
-            raise ConnectionAbortedError("plaintext was sent before TLS")
-
-        self._in_handshake = True
-        try:
-            async with asyncio.timeout(timeout):
-                transport = await self._loop.start_tls(
-                    self._transport,
-                    self,
-                    context,
-                    server_side=server_name is None,
-                    server_hostname=server_name or None,
-                    ssl_handshake_timeout=timeout,
-                )
-        finally:
-            self._in_handshake = False
-
-        if transport is None:
-            raise ConnectionResetError("the connection was lost during the TLS handshake")
-
-        self._transport = transport
-        self._transport.pause_reading()
-        self.tls = describe_tls(transport.get_extra_info("ssl_object"))
+        self._encryption = encryption = Encryption(context, server_name)
+        receive = partial(self._receive, self._loop.time() + timeout, interruptible=False)
+        await shake_hands(encryption, receive, self._write)
+        self.tls = encryption.describe()
 
     async def aclose(self, timeout: float) -> None:
         try:
             if timeout and not self._lost.done():
                 await self._linger(timeout)
         finally:
+            if self._timer:
+                self._timer.cancel()
+
             self._transport.close()
             if timeout and not self._lost.done():
                 await asyncio.wait([self._lost], timeout=timeout)
@@ -300,12 +357,15 @@ class _ProtocolStream(asyncio.Protocol):
             self._transport.abort()
 
     async def _linger(self, timeout: float) -> None:
+        if self._encryption:
+            self._encryption.close()
+            self._transport.write(self._encryption.data_to_send())
+            self._encryption = None
+
         self._interrupted = False
         self._input.clear()
         try:
-            if self._transport.can_write_eof():
-                self._transport.write_eof()
-
+            self._transport.write_eof()
             async with asyncio.timeout(timeout):
                 while await self.receive(timeout):
                     pass
@@ -325,15 +385,73 @@ class _ProtocolStream(asyncio.Protocol):
         return await open_stream(host, port, timeout, local_address=local_address, path=path)
 
     async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
-        call = self._loop.run_in_executor(None, partial(function, *args))
+        call = _BlockingCall(self._loop)
+        context = contextvars.copy_context()
+        done = self._loop.run_in_executor(None, partial(context.run, call.run, function, *args))
         try:
-            return await asyncio.shield(call)
+            return await asyncio.shield(done)
         except asyncio.CancelledError:
             # The thread cannot be stopped, so what it uses must not be taken from it.
-            while not call.done():
+            call.cancel()
+            while not done.done():
                 with suppress(asyncio.CancelledError):
-                    await asyncio.wait([call])
+                    await asyncio.wait([done])
+            if not done.cancelled():
+                done.exception()  # which else would be logged as one that no one has asked for
             raise
+
+    def run_async(self, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any) -> T:
+        call: _BlockingCall | None = getattr(_thread, "call", None)
+        if call is None:
+            raise RuntimeError(NOT_IN_A_THREAD)
+
+        return call.run_async(function, *args)
+
+
+_thread = threading.local()
+
+
+class _BlockingCall:
+    """What runs in a thread for a session, and may want something of the event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._cancelled = False
+
+    # In the thread
+
+    def run(self, function: Callable[..., T], /, *args: Any) -> T:
+        _thread.call = self
+        try:
+            return function(*args)
+        finally:
+            del _thread.call
+
+    def run_async(self, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any) -> T:
+        try:
+            return asyncio.run_coroutine_threadsafe(self._attend(function, *args), self._loop).result()
+        except concurrent.futures.CancelledError:
+            raise asyncio.CancelledError from None  # which a handler does not take for a failure
+
+    # In the event loop
+
+    async def _attend(self, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any) -> T:
+        if self._cancelled:
+            raise asyncio.CancelledError
+
+        task = asyncio.current_task()
+        assert task, "a coroutine is run by a task"
+        self._tasks.add(task)
+        try:
+            return await function(*args)
+        finally:
+            self._tasks.discard(task)
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        for task in self._tasks:
+            task.cancel()
 
 
 def _wake(future: "asyncio.Future[None] | None") -> None:

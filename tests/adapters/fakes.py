@@ -123,6 +123,7 @@ class FakeStream:
 
             step()
 
+        self._interrupted = False
         raise Interrupted
 
     async def send(self, data: bytes, timeout: float) -> None:
@@ -165,6 +166,9 @@ class FakeStream:
 
     async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
         return function(*args)
+
+    def run_async(self, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any) -> T:
+        return step(function(*args))
 
 
 class Dialogue:

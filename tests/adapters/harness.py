@@ -1,4 +1,4 @@
-"""A server in a thread of its own, on each framework, and a client with a blocking socket."""
+"""A server in a thread of its own, over each adapter, and a client with a blocking socket."""
 
 import asyncio
 import re
@@ -6,48 +6,88 @@ import select
 import socket
 import ssl
 import struct
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from queue import Queue
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+import anyio
+import anyio.to_thread
+from anyio.from_thread import start_blocking_portal
 
 import smtpcore_adapters
 import smtpcore_adapters.anyio
 import smtpcore_adapters.asyncio
+import smtpcore_adapters.socket
+import smtpcore_adapters.trio
 from smtpcore_adapters import Address, App, Server
 
-BACKENDS: Final = ("asyncio", "anyio-asyncio", "anyio-trio")
+T = TypeVar("T")
+
+_MODULES: Final[dict[str, Any]] = {
+    "asyncio": smtpcore_adapters.asyncio,
+    "asyncio-uvloop": smtpcore_adapters.asyncio,
+    "anyio-asyncio": smtpcore_adapters.anyio,
+    "anyio-trio": smtpcore_adapters.anyio,
+    "trio": smtpcore_adapters.trio,
+    "threads": smtpcore_adapters.socket,
+}
+BACKENDS: Final = tuple(_MODULES)
+LOOPS: Final = BACKENDS[:-1]
+"""Those with an event loop."""
 TIMEOUT: Final = 10.0
 """Seconds after which what is waited for has failed."""
 
 
 def loop_of(backend: str) -> Literal["asyncio", "trio"]:
-    return "trio" if backend == "anyio-trio" else "asyncio"
-
-
-def serving_of(backend: str) -> Callable[..., AbstractAsyncContextManager[Server]]:
-    return smtpcore_adapters.asyncio.serving if backend == "asyncio" else smtpcore_adapters.anyio.serving
+    return "trio" if backend.endswith("trio") else "asyncio"
 
 
 def module_of(backend: str) -> Any:
-    return smtpcore_adapters.asyncio if backend == "asyncio" else smtpcore_adapters.anyio
+    return _MODULES[backend]
+
+
+def _options(backend: str) -> dict[str, Any]:
+    return {"use_uvloop": True} if backend == "asyncio-uvloop" else {}
+
+
+def run_in(backend: str, function: Callable[..., Awaitable[T]], *args: Any) -> T:
+    """Run a coroutine function in an event loop of its own, or without one."""
+    if backend == "threads":
+        return smtpcore_adapters.socket.complete(function(*args))  # type: ignore[arg-type]
+
+    return anyio.run(function, *args, backend=loop_of(backend), backend_options=_options(backend))
+
+
+def within(backend: str, app: App, body: Callable[[Server], None], **options: Any) -> None:
+    """Call `body` in a thread, inside of the block of a server."""
+
+    async def main() -> None:
+        async with module_of(backend).serving(app, **options) as server:
+            await anyio.to_thread.run_sync(body, server)
+
+    if backend == "threads":
+        with smtpcore_adapters.socket.serving(app, **options) as server:
+            body(server)
+    else:
+        run_in(backend, main)
 
 
 class Client:
     """The client's end of a connection."""
 
     def __init__(self, address: Address, *, receive_buffer: int | None = None) -> None:
-        self.socket = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET)
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        self.socket = socket.socket(family if address.port else socket.AF_UNIX)
         self.socket.settimeout(TIMEOUT)
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self._input = b""
         try:
-            self.socket.connect((address.host, address.port))
+            self.socket.connect((address.host, address.port) if address.port else address.host)
         except OSError:
             self.socket.close()
             raise
@@ -99,8 +139,8 @@ class Client:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
-    def start_tls(self, context: ssl.SSLContext) -> None:
-        self.socket = context.wrap_socket(self.socket, server_hostname="s.example", suppress_ragged_eofs=False)
+    def start_tls(self, context: ssl.SSLContext, name: str = "s.example") -> None:
+        self.socket = context.wrap_socket(self.socket, server_hostname=name, suppress_ragged_eofs=False)
 
     def send_until_blocked(self, block: bytes, most: int) -> int:
         """Send copies of `block` until the server takes no more. Returns how many octets were sent."""
@@ -122,16 +162,13 @@ class Client:
 class Running:
     """A server that runs."""
 
-    def __init__(
-        self, portal: BlockingPortal, pool: ThreadPoolExecutor, app: App, serving: AbstractAsyncContextManager[Server]
-    ) -> None:
-        self.portal = portal
+    def __init__(self, pool: ThreadPoolExecutor, app: App, serving: AbstractContextManager[Server]) -> None:
         self._pool = pool
         self._left: Future[object] | None = None
         self.reasons: Queue[str] = Queue()
         """What the `disconnect` handlers were told."""
         app.on("disconnect")(lambda session, reason: self.reasons.put(reason))
-        self._serving = portal.wrap_async_context_manager(serving)
+        self._serving = serving
         self.server = self._serving.__enter__()
 
     def connect(self, *, receive_buffer: int | None = None) -> Client:
@@ -153,14 +190,29 @@ class Running:
 @contextmanager
 def running(backend: str, app: App, **options: Any) -> Iterator[Running]:
     """Run a server, and leave nothing of it behind."""
-    with ThreadPoolExecutor(1) as pool, start_blocking_portal(loop_of(backend)) as portal:
-        server = Running(portal, pool, app, serving_of(backend)(app, **options))
+    with ThreadPoolExecutor(1) as pool, _serving(backend, app, **options) as serving:
+        server = Running(pool, app, serving)
         try:
             yield server
         finally:
             server.leave().result(TIMEOUT)
-            if loop_of(backend) == "asyncio":
-                assert portal.call(_own_tasks) == []
+
+
+@contextmanager
+def _serving(backend: str, app: App, **options: Any) -> Iterator[AbstractContextManager[Server]]:
+    serving = module_of(backend).serving(app, **options)
+    if backend == "threads":
+        yield serving
+        for thread in threading.enumerate():
+            if thread.name.startswith("smtpcore"):
+                thread.join(TIMEOUT)
+                assert not thread.is_alive()
+        return
+
+    with start_blocking_portal(loop_of(backend), _options(backend)) as portal:
+        yield portal.wrap_async_context_manager(serving)
+        if loop_of(backend) == "asyncio":
+            assert portal.call(_own_tasks) == []
 
 
 def _own_tasks() -> list[str]:

@@ -1,6 +1,7 @@
 """What only asyncio's transports can do to a session; all else is in the contract that the adapters share."""
 
 import asyncio
+import math
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -27,10 +28,21 @@ class FakeTransport(asyncio.Transport):
     def write(self, data: Any) -> None:
         self.calls.append(bytes(data))
 
+    def close(self) -> None:
+        self.calls.append("close")
+
+    def abort(self) -> None:
+        self.calls.append("abort")
+
+
+def feed(stream: _ProtocolStream, data: bytes) -> None:
+    stream.get_buffer(-1)[: len(data)] = data
+    stream.buffer_updated(len(data))
+
 
 def with_stream(test: Callable[[_ProtocolStream, FakeTransport], Awaitable[None]]) -> None:
     async def main() -> None:
-        stream = _ProtocolStream(asyncio.get_running_loop(), lambda stream: None)
+        stream = _ProtocolStream(asyncio.get_running_loop(), None)
         transport = FakeTransport()
         stream.connection_made(transport)
         assert transport.calls == ["pause"]
@@ -61,7 +73,7 @@ def test_a_failure_that_is_no_oserror_becomes_one() -> None:
 
 def test_what_came_before_the_loss_is_received_before_it() -> None:
     async def test(stream: _ProtocolStream, transport: FakeTransport) -> None:
-        stream.data_received(b"x")
+        feed(stream, b"x")
         stream.connection_lost(BrokenPipeError())
         assert await stream.receive(1) == b"x"
         with pytest.raises(BrokenPipeError):
@@ -75,7 +87,7 @@ def test_it_is_read_while_someone_waits_and_at_no_other_time() -> None:
         receiving = asyncio.ensure_future(stream.receive(1))
         await asyncio.sleep(0)
         assert transport.calls == ["resume"]
-        stream.data_received(b"x")
+        feed(stream, b"x")
         assert transport.calls == ["resume", "pause"]
         assert await receiving == b"x"
 
@@ -90,7 +102,7 @@ def test_it_is_read_while_someone_waits_and_at_no_other_time() -> None:
 def test_what_comes_when_no_one_waits_is_the_last_for_now() -> None:
     # uvloop reads behind connection_made, though it was told not to.
     async def test(stream: _ProtocolStream, transport: FakeTransport) -> None:
-        stream.data_received(b"x")
+        feed(stream, b"x")
         assert transport.calls == ["pause"]
         assert await stream.receive(1) == b"x"
         assert transport.calls == ["pause"]
@@ -98,35 +110,74 @@ def test_what_comes_when_no_one_waits_is_the_last_for_now() -> None:
     with_stream(test)
 
 
-def test_an_interrupted_stream_stays_so() -> None:
+def test_an_interruption_ends_one_receive() -> None:
     async def test(stream: _ProtocolStream, transport: FakeTransport) -> None:
         receiving = asyncio.ensure_future(stream.receive(1))
         await asyncio.sleep(0)
         stream.interrupt()
-        for each in (receiving, stream.receive(1)):
-            with pytest.raises(Interrupted):
-                await each
+        with pytest.raises(Interrupted):
+            await receiving
+
+        stream.interrupt()
+        feed(stream, b"x")
+        with pytest.raises(Interrupted):
+            await stream.receive(1)
+        assert await stream.receive(1) == b"x"
 
     with_stream(test)
 
 
-def test_what_was_read_as_plaintext_refuses_the_handshake() -> None:
+def test_what_was_read_before_the_handshake_is_no_plaintext_behind_it() -> None:
     async def test(stream: _ProtocolStream, transport: FakeTransport) -> None:
-        stream.data_received(b"NOOP\r\n")
-        with pytest.raises(ConnectionAbortedError, match="plaintext was sent before TLS"):
-            await stream.start_tls(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), 1)
-
-    with_stream(test)
-
-
-def test_a_handshake_without_outcome_is_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def no_transport(*args: Any, **options: Any) -> None:
-        return None
-
-    async def test(stream: _ProtocolStream, transport: FakeTransport) -> None:
-        monkeypatch.setattr(asyncio.get_running_loop(), "start_tls", no_transport)
-        with pytest.raises(ConnectionResetError):
+        feed(stream, b"NOOP\r\n" * 10)
+        with pytest.raises(ssl.SSLError):
             await stream.start_tls(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), 1)
         assert stream.tls is None
+
+    with_stream(test)
+
+
+def test_one_timer_serves_all_waits() -> None:
+    async def test(stream: _ProtocolStream, transport: FakeTransport) -> None:
+        loop = asyncio.get_running_loop()
+        made: list[float] = []
+        call_at = loop.call_at
+
+        def count(when: float, *args: Any, **options: Any) -> asyncio.TimerHandle:
+            made.append(when)
+            return call_at(when, *args, **options)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop, "call_at", count)
+            for timeout in (1000, 1001, 1002, math.inf):
+                receiving = asyncio.ensure_future(stream.receive(timeout))
+                await asyncio.sleep(0)
+                feed(stream, b"x")
+                assert await receiving == b"x"
+            assert len(made) == 1
+
+            # It goes off too early for the last wait, and is made anew; an earlier deadline needs a new one.
+            for timeout in (0.01, 0.02):
+                with pytest.raises(TimeoutError):
+                    await stream.receive(timeout)
+            assert 2 < len(made) <= 4
+
+    with_stream(test)
+
+
+def test_a_timer_that_goes_off_when_no_one_waits_does_nothing() -> None:
+    async def test(stream: _ProtocolStream, transport: FakeTransport) -> None:
+        receiving = asyncio.ensure_future(stream.receive(0.01))
+        await asyncio.sleep(0)
+        feed(stream, b"x")
+        assert await receiving == b"x"
+        gone_off = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(0.03, gone_off.set_result, None)
+        await gone_off
+        receiving = asyncio.ensure_future(stream.receive(1000))
+        await asyncio.sleep(0)
+        feed(stream, b"y")
+        assert await receiving == b"y"
+        await stream.aclose(0)
 
     with_stream(test)

@@ -154,7 +154,7 @@ def client_context() -> ssl.SSLContext:
     return context
 
 
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("backend", ["asyncio", "trio", "threads"])
 def test_tls_may_be_implicit(tmp_path: Path, backend: str) -> None:
     with (
         running(tmp_path, "--self-signed", "--implicit-tls", "--backend", backend) as server,
@@ -288,7 +288,7 @@ def test_what_cannot_be_done_is_one_clear_line_and_status_2(
     assert_one_clear_line(run("serve", *arguments, cwd=tmp_path), *words)
 
 
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("backend", ["asyncio", "trio", "threads"])
 def test_a_taken_port_is_one_clear_line(tmp_path: Path, backend: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

@@ -5,26 +5,19 @@ import errno
 import gc
 import socket
 import ssl
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import anyio
-import anyio.to_thread
 import pytest
 import trustme
 
 from smtpcore_adapters import Address, App, Stream
 from tests.adapters.fakes import CONFIG, EHLO, QUIT
-from tests.adapters.harness import BACKENDS, TIMEOUT, Running, loop_of, module_of, running
+from tests.adapters.harness import TIMEOUT, Running, module_of, run_in, running
 
 Open = Callable[..., Awaitable[Stream]]
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +41,7 @@ def server(backend: str, authority: trustme.CA) -> Iterator[Running]:
 
 
 def run(backend: str, test: Callable[[Open], Awaitable[None]]) -> None:
-    async def main() -> None:
-        with anyio.fail_after(TIMEOUT):
-            await test(module_of(backend).open_stream)
-
-    anyio.run(main, backend=loop_of(backend))
+    run_in(backend, test, module_of(backend).open_stream)
     gc.collect()  # where a socket was left open, this warns of it
 
 
@@ -142,7 +131,7 @@ def test_a_unix_socket_is_reached_by_its_path(backend: str, tmp_path: Path) -> N
             connection.send(b"x")
             assert await stream.receive(TIMEOUT) == b"x"
             await stream.aclose(0)
-            assert await anyio.to_thread.run_sync(connection.recv, 1) == b""
+            assert await stream.run_blocking(connection.recv, 1) == b""
 
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
@@ -153,6 +142,8 @@ def test_a_unix_socket_is_reached_by_its_path(backend: str, tmp_path: Path) -> N
 def test_a_host_is_tried_at_each_of_its_addresses(
     server: Running, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if backend == "asyncio-uvloop":
+        pytest.skip("uvloop resolves names without Python's socket module")
     port = server.server.address.port
     found: list[Any] = [("127.0.0.9", port), ("127.0.0.1", port)]
 
@@ -216,6 +207,8 @@ def test_connecting_ends_in_time(backend: str) -> None:
 
 
 def test_a_slow_address_does_not_hold_up_the_next(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if backend == "asyncio-uvloop":
+        pytest.skip("uvloop resolves names without Python's socket module")
     ports: list[int] = []
 
     async def test(open_stream: Open) -> None:
@@ -223,10 +216,69 @@ def test_a_slow_address_does_not_hold_up_the_next(backend: str, monkeypatch: pyt
             return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in ports]
 
         monkeypatch.setattr(socket, "getaddrinfo", resolve)
-        stream = await open_stream("mx.example", 25, TIMEOUT)
+        stream = await open_stream("mx.example", 25, 2)
         assert stream.peer == Address("127.0.0.1", ports[1])
         await stream.aclose(0)
 
     with unreachable() as port, socket.create_server(("127.0.0.1", 0)) as listener:
         ports += [port, listener.getsockname()[1]]
         run(backend, test)
+
+
+def test_it_knows_whether_it_has_input_and_may_open_another(backend: str) -> None:
+    async def test(open_stream: Open) -> None:
+        first = await open_stream("127.0.0.1", listener.getsockname()[1], TIMEOUT)
+        stream = await first.open("127.0.0.1", listener.getsockname()[1], TIMEOUT)
+        connections = [listener.accept()[0] for _ in range(2)]
+        assert not stream.has_input()
+        connections[1].send(b"x")
+        assert await stream.receive(TIMEOUT) == b"x"
+        connections[1].close()
+        assert await stream.receive(TIMEOUT) == b""
+        assert stream.has_input()
+        connections[0].close()
+        for each in (first, stream):
+            await each.aclose(0)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        run(backend, test)
+
+
+def test_what_comes_with_the_last_record_of_tls_is_input(backend: str, authority: trustme.CA) -> None:
+    server_tls, client_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    authority.issue_cert("s.example").configure_cert(server_tls)
+    authority.configure_trust(client_tls)
+
+    async def test(open_stream: Open) -> None:
+        stream = await open_stream("127.0.0.1", listener.getsockname()[1], TIMEOUT)
+        await stream.start_tls(client_tls, TIMEOUT, server_name="s.example")
+        assert await stream.run_blocking(sent.wait, TIMEOUT)
+        assert await stream.receive(TIMEOUT) == b"one"
+        assert stream.has_input()
+        assert await stream.receive(TIMEOUT) == b"two"
+        await stream.aclose(0)
+
+    def talk() -> None:
+        connection, _ = listener.accept()
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = server_tls.wrap_bio(incoming, outgoing, server_side=True)
+        with connection:
+            while True:
+                try:
+                    tls.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    connection.sendall(outgoing.read())
+                    incoming.write(connection.recv(65_536))
+            tls.write(b"one")
+            tls.write(b"two")
+            connection.sendall(outgoing.read())  # in one segment, with the tickets of the session before them
+            sent.set()
+            connection.recv(65_536)
+
+    sent = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=talk)
+        thread.start()
+        run(backend, test)
+        thread.join(TIMEOUT)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from smtpcore.sasl import Channel, ChannelBinding, Credentials, make_client
-from smtpcore_adapters import App
+from smtpcore_adapters import App, Limits
 from smtpcore_adapters._lobby import Lobby
 from smtpcore_adapters.tls import self_signed_context
 from smtpcore_adapters.users import Users
@@ -56,7 +56,8 @@ def end_point(client: Client) -> ChannelBinding:
 @pytest.mark.parametrize("implicit", [False, True])
 def test_a_client_that_sees_the_same_certificate_is_let_in(backend: str, implicit: bool) -> None:
     options = {"config": replace(CONFIG, auth_mechanisms=(*PLUS, "PLAIN")), "tls": self_signed_context(["s.example"])}
-    with running(backend, users(), implicit_tls=implicit, **options) as server:
+    limits = Limits(auth_delay=0, max_auth_delay=0)
+    with running(backend, users(), implicit_tls=implicit, limits=limits, **options) as server:
         for name in PLUS:
             with server.connect() as client:
                 if implicit:

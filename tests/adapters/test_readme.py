@@ -2,6 +2,7 @@
 
 import re
 import smtplib
+import ssl
 from base64 import b64encode
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import Any
 
 import anyio
 import pytest
+import trustme
 from prometheus_client import REGISTRY
 
 from smtpcore import ReplyCode
 from smtpcore_adapters import App
 from smtpcore_adapters.anyio import serving
+from smtpcore_adapters.socket import serving as blocking_serving
+from smtpcore_adapters.tls import self_signed_context
 from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, RCPT, converse
 
 ROOT = Path(__file__).parents[2]
@@ -160,3 +164,51 @@ def test_what_a_handler_fetches_is_the_message() -> None:
             await anyio.to_thread.run_sync(talk, server.address.port)
 
     anyio.run(main)
+
+
+def test_a_server_listens_at_each_place_that_the_example_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = run_example("LISTENERS = [")
+    listeners = [replace(each, port=0, path=each.path and str(tmp_path / "lmtp")) for each in names["LISTENERS"]]
+    context = self_signed_context(["localhost"])
+    with blocking_serving(names["app"], listeners=listeners, tls=context) as server:
+        assert len({address.port for address in server.addresses}) == 5
+        assert (tmp_path / "lmtp").is_socket()
+        assert (tmp_path / "lmtp").stat().st_mode & 0o777 == 0o660
+    assert not (tmp_path / "lmtp").exists()
+
+    calls: list[Any] = []
+    monkeypatch.setattr("smtpcore_adapters.asyncio.run", lambda app, **options: calls.append(options))
+    names["main"](context)
+    names["main_under_systemd"](context)
+    assert calls == [{"listeners": names["LISTENERS"], "tls": context}, {"listeners": [], "tls": context}]
+
+
+def test_tls_is_made_of_files(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    for chain, key in (("fullchain.pem", "privkey.pem"), ("net.pem", "net.key")):
+        certificate = authority.issue_cert("mx.example.net")
+        certificate.cert_chain_pems[0].write_to_path(tmp_path / chain)
+        certificate.private_key_pem.write_to_path(tmp_path / key)
+    authority.cert_pem.write_to_path(tmp_path / "clients.pem")
+    tls = run_example("def make_tls")["make_tls"](tmp_path)
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    with blocking_serving(App(), tls=tls.context) as server:
+        tls.reload()
+        with smtplib.SMTP("127.0.0.1", server.address.port, timeout=10) as smtp:
+            smtp._host = "mx.example.net"  # type: ignore[attr-defined]
+            assert smtp.starttls(context=client)[0] == 220
+            assert smtp.noop()[0] == 250
+
+
+def test_a_handler_that_blocks_stores_a_message(capsys: pytest.CaptureFixture[str]) -> None:
+    names = run_example("import tempfile")
+
+    def send(prompt: str) -> str:
+        port = int(capsys.readouterr().out.rpartition(":")[2])
+        with smtplib.SMTP("127.0.0.1", port, "client.example", timeout=10) as smtp:
+            assert smtp.sendmail("a@client.example", ["b@example.org"], b"Subject: hello\r\n\r\nbody\r\n") == {}
+        return ""
+
+    names["input"] = send
+    names["main"]()

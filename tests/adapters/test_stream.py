@@ -1,11 +1,9 @@
 """What a session needs of an I/O framework."""
 
-import ssl
-
 import pytest
 
-from smtpcore_adapters import Address, Tls
-from smtpcore_adapters._stream import address_of, describe_tls
+from smtpcore_adapters import Address
+from smtpcore_adapters._stream import address_of
 
 
 @pytest.mark.parametrize(
@@ -25,10 +23,3 @@ from smtpcore_adapters._stream import address_of, describe_tls
 def test_addresses_are_those_of_sockets(name: object, address: Address | None, text: str) -> None:
     assert address_of(name) == address
     assert str(address) == text
-
-
-def test_tls_is_described_before_and_behind_the_handshake() -> None:
-    context = ssl.create_default_context()
-    connection = context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="s.example")
-    assert describe_tls(connection) == Tls("TLS", "unknown")
-    assert str(Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384")) == "TLSv1.3 TLS_AES_256_GCM_SHA384"

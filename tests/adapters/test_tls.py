@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from smtpcore_adapters.tls import self_signed_context, server_context
+from smtpcore_adapters.tls import ServerTls, self_signed_context, server_context
 
 
 @pytest.fixture
@@ -33,13 +33,13 @@ def key(leaf: trustme.LeafCert, tmp_path: Path) -> Path:
     return tmp_path / "key.pem"
 
 
-def served_certificate(server: ssl.SSLContext) -> bytes | None:
+def served_certificate(server: ssl.SSLContext, name: str | None = None) -> bytes | None:
     """Do a handshake in memory. Returns the certificate that the client saw."""
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
     client.verify_mode = ssl.CERT_NONE
     there, here = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = [client.wrap_bio(here, there), server.wrap_bio(there, here, server_side=True)]
+    ends = [client.wrap_bio(here, there, server_hostname=name), server.wrap_bio(there, here, server_side=True)]
     while ends:
         for end in tuple(ends):
             try:
@@ -87,3 +87,74 @@ def test_a_password_is_never_asked_for(certificate: Path, key: Path) -> None:
     key.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
     with pytest.raises(ssl.SSLError):
         server_context(certificate, key)
+
+
+def files_of(directory: Path, certificate: trustme.LeafCert) -> tuple[Path, Path]:
+    files = directory / "chain.pem", directory / "key.pem"
+    directory.mkdir(exist_ok=True)
+    files[0].write_bytes(certificate.cert_chain_pems[0].bytes())
+    files[1].write_bytes(certificate.private_key_pem.bytes())
+    return files
+
+
+def der(certificate: trustme.LeafCert) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(certificate.cert_chain_pems[0].bytes().decode())
+
+
+def test_a_server_has_a_certificate_for_each_name(tmp_path: Path) -> None:
+    names = ("s.example", "a.example", "*.b.example", "c.example")
+    certificates = {name: trustme.CA().issue_cert(name) for name in names}
+    files = {name: files_of(tmp_path / name, each) for name, each in certificates.items()}
+    seen: list[str] = []
+
+    def choose(name: str) -> ssl.SSLContext | None:
+        seen.append(name)
+        return server_context(*files["c.example"]) if name == "c.example" else None
+
+    named = {name.upper(): files[name] for name in ("a.example", "*.b.example")}
+    context = ServerTls(*files["s.example"], names=named, choose=choose).context
+    expected = {
+        None: "s.example",
+        "s.example": "s.example",
+        "A.EXAMPLE": "a.example",
+        "mx.b.example": "*.b.example",
+        "b.example": "s.example",
+        "x.mx.b.example": "s.example",
+        "c.example": "c.example",
+    }
+    for name, shown in expected.items():
+        assert served_certificate(context, name) == der(certificates[shown])
+    assert seen == [name.lower() for name in expected if name]
+
+
+@pytest.mark.parametrize("key_type", trustme.KeyType)
+def test_certificates_are_renewed_and_a_failure_changes_nothing(tmp_path: Path, key_type: trustme.KeyType) -> None:
+    old, new = trustme.CA().issue_cert("s.example"), trustme.CA().issue_cert("s.example", key_type=key_type)
+    files = files_of(tmp_path / "s", old)
+    other = files_of(tmp_path / "other", old)
+    tls = ServerTls(*files, names={"other.example": other})
+    context = tls.context
+
+    files[0].write_bytes(new.cert_chain_pems[0].bytes())
+    with pytest.raises(ssl.SSLError):  # the key does not fit
+        tls.reload()
+    assert served_certificate(context) == der(old)
+
+    files[1].write_bytes(new.private_key_pem.bytes())
+    other[1].unlink()
+    with pytest.raises(FileNotFoundError):
+        tls.reload()
+    assert served_certificate(context) == der(old)
+
+    files_of(tmp_path / "other", new)
+    tls.reload()
+    assert served_certificate(context) == der(new)
+    assert served_certificate(context, "other.example") == der(new)
+
+
+def test_requiring_certificates_of_clients_needs_authorities(tmp_path: Path) -> None:
+    files = files_of(tmp_path, trustme.CA().issue_cert("s.example"))
+    with pytest.raises(ValueError, match="require_client_certificate needs client_ca"):
+        ServerTls(*files, require_client_certificate=True)
+    with pytest.raises(FileNotFoundError):
+        ServerTls(*files, client_ca=tmp_path / "none")

@@ -4,6 +4,7 @@ import logging
 import ssl
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -37,7 +38,7 @@ _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=2525, show_default=True, help="0 picks a free one.")
 @click.option("--hostname", help="Name of this server in its replies.  [default: the name of this machine]")
-@click.option("--backend", type=click.Choice(["asyncio", "trio"]), default="asyncio", show_default=True)
+@click.option("--backend", type=click.Choice(["asyncio", "trio", "threads"]), default="asyncio", show_default=True)
 @click.option(
     "--maildir", type=click.Path(path_type=Path), default="Maildir", show_default=True, help="Where to store."
 )
@@ -254,17 +255,19 @@ def _limits(options: dict[str, Any]) -> Limits:
 
 
 def _runner(backend: str) -> Callable[..., None]:
-    if backend == "asyncio":
-        from ..asyncio import run
+    if backend == "trio" and not find_spec("trio"):
+        raise click.UsageError("--backend trio needs another package: pip install 'smtpcore[trio]'")
 
-        return run
+    module = import_module(_BACKENDS[backend])
+    run: Callable[..., None] = module.run
+    return run
 
-    if not (find_spec("anyio") and find_spec("trio")):
-        raise click.UsageError("--backend trio needs more packages: pip install 'smtpcore[trio]'")
 
-    from ..anyio import run as run_anyio
-
-    return partial(run_anyio, backend="trio")
+_BACKENDS = {
+    "asyncio": "smtpcore_adapters.asyncio",
+    "trio": "smtpcore_adapters.trio",
+    "threads": "smtpcore_adapters.socket",
+}
 
 
 # What is shown

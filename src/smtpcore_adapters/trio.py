@@ -1,0 +1,263 @@
+"""Run servers in trio."""
+
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from functools import partial
+from ssl import SSLContext
+from typing import Any, TypeVar, Unpack
+
+import trio
+
+from ._app import App
+from ._encryption import Encryption, read, shake_hands
+from ._handshakes import Tls
+from ._listeners import Listener, accept_from, addresses_of, listening
+from ._lobby import Lobby, Options, Server, announce, pause_after_accept_error
+from ._mailer import Client, ConnectOptions, connected
+from ._stream import (
+    HAPPY_EYEBALLS,
+    NOT_IN_A_THREAD,
+    Address,
+    Interrupted,
+    Stream,
+    address_of,
+    is_readable,
+    unknown_hosts_as_os_errors,
+)
+
+T = TypeVar("T")
+
+_READ_SIZE = 65_536
+
+
+@asynccontextmanager
+async def serving(
+    app: App, port: int = 0, *, host: str | None = "127.0.0.1", grace: float = 30.0, **options: Unpack[Options]
+) -> AsyncIterator[Server]:
+    """Listen inside of an `async with` block, and yield the `Server`; port 0 picks a free one.
+
+    At the end of the block no more connections are accepted, sessions are ended with a 421 at their next command, and
+    those that are not over after `grace` seconds are cancelled. Where the block itself is cancelled, all sessions are,
+    at once. See `Options` for the other parameters.
+
+    Raises `OSError` if the address cannot be listened at.
+    """
+    lobby = Lobby(app, port, host, **options)
+    failure: Exception | None = None
+
+    async def accept(source: socket.socket, listener: Listener) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(source)
+            try:
+                connection, peer = accept_from(source)
+                stream = trio.SocketStream(trio.socket.from_stdlib_socket(connection))
+                sessions.start_soon(lobby.attend, _TrioStream(stream, peer), listener)
+            except BlockingIOError:
+                continue  # the client has given up already
+            except OSError as exc:
+                await trio.sleep(pause_after_accept_error(exc))
+
+    with ExitStack() as doors:
+        sockets = doors.enter_context(listening(lobby.listeners))
+        async with trio.open_nursery() as sessions:
+            async with trio.open_nursery() as accepting:
+                for each, listener in sockets:
+                    accepting.start_soon(accept, each, listener)
+                try:
+                    yield Server(addresses_of(sockets))
+                except Exception as exc:
+                    failure = exc  # the nurseries would wrap it
+                finally:
+                    accepting.cancel_scope.cancel()
+
+            doors.close()
+            lobby.drain()
+            sessions.cancel_scope.deadline = trio.current_time() + grace
+
+    if failure:
+        raise failure
+
+
+async def serve(
+    app: App,
+    port: int = 0,
+    *,
+    host: str | None = "127.0.0.1",
+    grace: float = 30.0,
+    on_ready: Callable[[Address], None] | None = None,
+    handle_signals: bool = False,
+    **options: Unpack[Options],
+) -> None:
+    """Serve until cancelled, or with `handle_signals` until SIGINT or SIGTERM, and shut down as `serving` does.
+
+    `on_ready` is called with the address once the server listens there. Raises `OSError` if it cannot.
+    """
+    async with serving(app, port, host=host, grace=grace, **options) as server:
+        if not handle_signals:
+            announce(server, on_ready)
+            await trio.sleep_forever()
+
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            announce(server, on_ready)
+            await anext(signals)
+
+
+def run(
+    app: App,
+    port: int = 0,
+    *,
+    host: str | None = "127.0.0.1",
+    grace: float = 30.0,
+    on_ready: Callable[[Address], None] | None = None,
+    **options: Unpack[Options],
+) -> None:
+    """Serve in an event loop of its own until SIGINT or SIGTERM: the blocking form of `serve`."""
+    call = partial(serve, host=host, grace=grace, on_ready=on_ready, handle_signals=True, **options)
+    trio.run(call, app, port)
+
+
+async def open_stream(
+    host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
+) -> Stream:
+    """Connect to a server, or with `path` to the Unix socket there.
+
+    A host with several addresses is tried at each of them (RFC 8305). `local_address` is the IP address to connect
+    from. Raises `TimeoutError` after `timeout` seconds, and `OSError` if there is no connection to be had.
+    """
+    with _within(timeout), unknown_hosts_as_os_errors(host):
+        try:
+            if path:
+                stream = await trio.open_unix_socket(path)
+            else:
+                stream = await trio.open_tcp_stream(
+                    host, port, happy_eyeballs_delay=HAPPY_EYEBALLS, local_address=local_address
+                )
+        except OSError as exc:
+            if isinstance(exc.__cause__, ExceptionGroup):  # one for each address
+                raise exc.__cause__.exceptions[0] from exc
+            raise
+
+    return _TrioStream(stream, address_of(stream.socket.getpeername()))
+
+
+@asynccontextmanager
+async def connect(host: str, port: int, **options: Unpack[ConnectOptions]) -> AsyncIterator[Client]:
+    """Connect to a server for the time of an `async with` block, and yield the `Client` that sends mail.
+
+    See `ConnectOptions` for the other parameters. Raises:
+        OSError: there is no connection, or it is lost; `ssl.SSLError` for a certificate that is not valid.
+        TimeoutError: the server is too slow.
+        Refused: it denies its service, TLS where that is required, or, as `AuthenticationRefused`, the authentication.
+        smtpcore.RemoteProtocolError: what it says is no SMTP.
+    """
+    async with connected(open_stream, host, port, **options) as client:
+        yield client
+
+
+class _TrioStream:
+    """A `Stream` over a socket of trio."""
+
+    def __init__(self, connection: trio.SocketStream, peer: Address | None) -> None:
+        self._plain = connection
+        self._encryption: Encryption | None = None
+        self._interrupted = False
+        self._receiving = trio.CancelScope()
+
+        self.tls: Tls | None = None
+        self.peer = peer
+        self.local = address_of(connection.socket.getsockname())
+
+    async def receive(self, timeout: float) -> bytes:
+        self._take_interruption()
+        with _losses_as_os_errors(), trio.move_on_after(timeout) as self._receiving:
+            return await read(self._encryption, self._receive) if self._encryption else await self._receive()
+
+        self._take_interruption()
+        raise TimeoutError("the client was silent for too long")
+
+    async def _receive(self) -> bytes:
+        return bytes(await self._plain.receive_some(_READ_SIZE))
+
+    def _take_interruption(self) -> None:
+        if self._interrupted:
+            self._interrupted = False
+            raise Interrupted
+
+    async def send(self, data: bytes, timeout: float) -> None:
+        if self._encryption:
+            self._encryption.write(data)
+            data = self._encryption.data_to_send()
+
+        with _within(timeout):
+            await self._plain.send_all(data)
+
+    def has_input(self) -> bool:
+        return bool(self._encryption and self._encryption.has_input) or is_readable(self._plain.socket.fileno())
+
+    async def start_tls(self, context: SSLContext, timeout: float, *, server_name: str | None = None) -> None:
+        self._encryption = encryption = Encryption(context, server_name)
+        with _within(timeout):
+            await shake_hands(encryption, self._receive, self._plain.send_all)
+
+        self.tls = encryption.describe()
+
+    async def aclose(self, timeout: float) -> None:
+        try:
+            # What fails here fails on a connection that is closed either way.
+            with suppress(OSError), _within(timeout):
+                await self._linger()
+        finally:
+            self._plain.socket.close()
+
+    async def _linger(self) -> None:
+        if self._encryption:
+            self._encryption.close()
+            await self._plain.send_all(self._encryption.data_to_send())
+
+        await self._plain.send_eof()
+        while await self._receive():
+            pass
+
+    def interrupt(self) -> None:
+        self._interrupted = True
+        self._receiving.cancel()
+
+    async def sleep(self, seconds: float) -> None:
+        await trio.sleep(seconds)
+
+    async def open(
+        self, host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
+    ) -> Stream:
+        return await open_stream(host, port, timeout, local_address=local_address, path=path)
+
+    async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
+        return await trio.to_thread.run_sync(partial(function, *args))
+
+    def run_async(self, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any) -> T:
+        try:
+            trio.from_thread.check_cancelled()
+        except RuntimeError as exc:
+            raise RuntimeError(NOT_IN_A_THREAD) from exc
+
+        return trio.from_thread.run(partial(function, *args))
+
+
+@contextmanager
+def _within(timeout: float) -> Iterator[None]:
+    with _losses_as_os_errors(), trio.move_on_after(timeout) as scope:
+        yield
+
+    if scope.cancelled_caught:
+        raise TimeoutError
+
+
+@contextmanager
+def _losses_as_os_errors() -> Iterator[None]:
+    try:
+        yield
+    except trio.BrokenResourceError as exc:
+        # trio keeps the failure of the system, or of TLS, as the cause.
+        reason = exc.__cause__ if isinstance(exc.__cause__, OSError) else ConnectionResetError("the connection is lost")
+        raise reason from None

@@ -1,0 +1,150 @@
+"""What was agreed upon in a TLS handshake, and TLS without I/O."""
+
+import ssl
+from typing import Any
+
+import pytest
+import trustme
+
+from smtpcore_adapters import Certificate, Tls
+from smtpcore_adapters._encryption import Encryption
+from smtpcore_adapters._handshakes import describe_tls, note_server_names
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def server(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("s.example").configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def client(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+def shake_hands(
+    server: ssl.SSLContext, client: ssl.SSLContext, name: str = "s.example"
+) -> tuple[Encryption, Encryption]:
+    ends = Encryption(server, None), Encryption(client, name)
+    done = [False, False]
+    while not all(done):
+        for here, there in ((0, 1), (1, 0)):
+            done[here] = ends[here].handshake()
+            data = ends[here].data_to_send()
+            if data:
+                ends[there].receive_data(data)
+    return ends
+
+
+def test_nothing_is_known_before_the_handshake() -> None:
+    context = ssl.create_default_context()
+    connection = context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="s.example")
+    assert describe_tls(connection) == Tls("TLS", "unknown", "s.example", None)
+    assert str(Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384")) == "TLSv1.3 TLS_AES_256_GCM_SHA384"
+
+
+def test_each_end_knows_the_name_and_the_client_the_certificate(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    note_server_names(server)
+    here, there = (end.describe() for end in shake_hands(server, client))
+    assert (here.server_name, there.server_name) == ("s.example", "s.example")
+    assert here.peer_certificate is None
+    assert there.peer_certificate
+    assert there.peer_certificate.alternative_names == (("DNS", "s.example"),)
+    assert hash(there)
+    assert "s.example" not in repr(there.peer_certificate)
+
+
+def test_what_a_certificate_says_of_itself() -> None:
+    fields = {"subject": ((("countryName", "SE"),), (("commonName", "relay"), ("serialNumber", "1")))}
+    certificate = Certificate(b"x", fields)
+    assert certificate.subject == {"countryName": "SE", "commonName": "relay", "serialNumber": "1"}
+    assert certificate.alternative_names == ()
+    assert Certificate(b"x", {}).subject == {}
+
+
+def test_a_callback_for_names_is_still_called(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    calls: list[Any] = []
+    server.sni_callback = lambda connection, name, context: calls.append((name, context))
+    note_server_names(server)
+    note_server_names(server)
+    assert shake_hands(server, client)[0].describe().server_name == "s.example"
+    assert calls == [("s.example", server)]
+
+    server.sni_callback = None
+    note_server_names(server)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    assert shake_hands(server, client, "")[0].describe().server_name is None
+
+
+def test_a_callback_may_refuse_the_name(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    server.sni_callback = lambda connection, name, context: ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+    note_server_names(server)
+    with pytest.raises(ssl.SSLError):
+        shake_hands(server, client)
+
+
+def exchange(here: Encryption, there: Encryption) -> None:
+    data = here.data_to_send()
+    if data:
+        there.receive_data(data)
+
+
+def test_what_is_said_is_heard(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    here, there = shake_hands(server, client)
+    assert there.read() is None
+    text = b"x" * 100_000
+    here.write(text)
+    exchange(here, there)
+    heard = b""
+    while (piece := there.read()) is not None:
+        heard += piece
+        assert there.has_input == (len(heard) < len(text))
+    assert heard == text
+
+
+def test_the_end_is_heard_whether_it_was_said_or_not(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    here, there = shake_hands(server, client)
+    here.close()
+    exchange(here, there)
+    assert there.read() == b""
+
+    here, there = shake_hands(server, client)
+    there.receive_data(b"")
+    assert there.read() == b""
+
+
+def test_closing_raises_nothing_while_the_peer_goes_on_talking(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    here, there = shake_hands(server, client)
+    there.write(b"NOOP\r\n")
+    exchange(there, here)
+    here.close()
+    exchange(here, there)
+    assert there.read() == b""
+
+
+def test_plaintext_fails_the_handshake(server: ssl.SSLContext) -> None:
+    end = Encryption(server, None)
+    end.receive_data(b"NOOP\r\n" * 10)
+    with pytest.raises(ssl.SSLError):
+        end.handshake()
+
+
+def test_the_peer_is_told_why_a_handshake_fails(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    server.minimum_version = ssl.TLSVersion.TLSv1_3
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    here, there = Encryption(server, None), Encryption(client, "s.example")
+    assert not there.handshake()
+    exchange(there, here)
+    with pytest.raises(ssl.SSLError):
+        here.handshake()
+    exchange(here, there)
+    with pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION"):
+        there.handshake()

@@ -1,0 +1,336 @@
+"""The sockets at which a server listens."""
+
+import errno
+import fcntl
+import os
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smtpcore import Config
+from smtpcore_adapters import Address, App, Listener, inherited_sockets
+from smtpcore_adapters._listeners import accept_from, addresses_of, listening
+from smtpcore_adapters._lobby import Lobby
+
+
+@pytest.fixture
+def taken() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        yield taken
+
+
+# TCP
+
+
+def test_port_0_picks_a_free_one() -> None:
+    with listening([Listener(), Listener()]) as opened:
+        first, second = addresses_of(opened)
+        assert first.host == second.host == "127.0.0.1"
+        assert 0 < first.port != second.port > 0
+        assert not any(source.getblocking() for source, _ in opened)
+    assert [source.fileno() for source, _ in opened] == [-1, -1]
+
+
+def test_a_taken_port_is_named_and_nothing_stays_open(taken: socket.socket) -> None:
+    port = taken.getsockname()[1]
+    with (
+        socket.create_server(("127.0.0.1", 0)) as bound,
+        pytest.raises(OSError, match=f"'127.0.0.1:{port}'") as caught,
+        listening([Listener(bound=bound), Listener(port)]),
+    ):
+        raise AssertionError
+    assert caught.value.errno == errno.EADDRINUSE
+    assert caught.value.strerror == "Address already in use"
+    assert bound.fileno() == -1
+
+
+@pytest.mark.parametrize("host", [None, "", "::"])
+def test_a_machine_is_reached_at_each_of_its_addresses(host: str | None) -> None:
+    with listening([Listener(host=host)]) as opened:
+        hosts = [address.host for address in addresses_of(opened)]
+        ports = {address.port for address in addresses_of(opened)}
+    assert sorted(hosts) in (["0.0.0.0", "::"], ["0.0.0.0"])
+    assert len(ports) == 1
+
+
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    def resolve(host: object, port: int, **options: Any) -> Any:
+        families = [socket.AF_INET6 if ":" in each else socket.AF_INET for each in addresses]
+        return [
+            (family, socket.SOCK_STREAM, 6, "", (each, port))
+            for family, each in zip(families, addresses, strict=True)
+            for _ in range(2)
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+
+
+def test_an_address_that_the_machine_does_not_have_is_left_out_if_it_has_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    resolve_to(monkeypatch, "2001:db8::1", "127.0.0.1")
+    with listening([Listener(host="mx.example")]) as opened:
+        assert [address.host for address in addresses_of(opened)] == ["127.0.0.1"]
+
+    resolve_to(monkeypatch, "2001:db8::1")
+    with pytest.raises(OSError, match="2001:db8::1"), listening([Listener(host="mx.example")]):
+        raise AssertionError
+
+
+def test_a_family_that_the_machine_does_not_have_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoIPv6(socket.socket):
+        def __init__(self, family: int = -1, *args: Any, **options: Any) -> None:
+            if family == socket.AF_INET6:
+                raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+            super().__init__(family, *args, **options)
+
+    resolve_to(monkeypatch, "::", "127.0.0.1")
+    monkeypatch.setattr(socket, "socket", NoIPv6)
+    with listening([Listener(host=None)]) as opened:
+        assert [address.host for address in addresses_of(opened)] == ["127.0.0.1"]
+
+
+def test_a_port_that_is_free_for_one_address_only_is_not_picked(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[tuple[str, int]] = []
+
+    class Busy(socket.socket):
+        def bind(self, address: Any) -> None:
+            tries.append(address)
+            if address[0] == "127.0.0.2" and len(tries) < 6:
+                raise OSError(errno.EADDRINUSE, "Address already in use")
+            super().bind(address)
+
+    resolve_to(monkeypatch, "127.0.0.1", "127.0.0.2")
+    monkeypatch.setattr(socket, "socket", Busy)
+    with listening([Listener(host="mx.example")]) as opened:
+        first, second = addresses_of(opened)
+        assert (first.host, second.host) == ("127.0.0.1", "127.0.0.2")
+        assert first.port == second.port
+    assert len(tries) == 6
+
+    tries.clear()
+    with pytest.raises(OSError, match="in use"), listening([Listener(first.port, host="mx.example")]):
+        raise AssertionError
+    assert len(tries) == 2
+
+
+def test_the_search_for_a_free_port_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Busy(socket.socket):
+        def bind(self, address: Any) -> None:
+            raise OSError(errno.EADDRINUSE, "Address already in use")
+
+    monkeypatch.setattr(socket, "socket", Busy)
+    with pytest.raises(OSError, match="in use"), listening([Listener()]):
+        raise AssertionError
+
+
+def test_several_processes_may_share_a_port() -> None:
+    with listening([Listener(reuse_port=True)]) as opened:
+        (address,) = addresses_of(opened)
+        with listening([Listener(address.port, reuse_port=True)]) as other:
+            assert addresses_of(other) == (address,)
+        with pytest.raises(OSError, match="in use"), listening([Listener(address.port)]):
+            raise AssertionError
+
+
+def test_a_bound_socket_is_listened_at() -> None:
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    with listening([Listener(bound=bound)]) as opened, socket.create_connection(bound.getsockname()) as client:
+        assert addresses_of(opened) == (Address(*bound.getsockname()),)
+        bound.setblocking(True)
+        connection, peer = accept_from(bound)
+        with connection:
+            assert peer == Address(*client.getsockname())
+            assert not connection.getblocking()
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert bound.fileno() == -1
+
+
+# Unix sockets
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_unix_socket_has_its_permissions_and_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "smtp"
+    with listening([Listener(path=str(path))]) as opened:
+        assert addresses_of(opened) == (Address(str(path)),)
+        assert mode(path) == 0o600
+    assert not path.exists()
+
+    with listening([Listener(path=str(path), mode=0o666)]):
+        assert mode(path) == 0o666
+        path.unlink()  # by someone who cleans up
+
+
+def test_a_unix_socket_that_was_left_behind_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "smtp"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    with listening([Listener(path=str(path))]), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+
+
+def test_a_unix_socket_at_which_someone_listens_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "smtp"
+    with ExitStack() as stack:
+        other = stack.enter_context(socket.socket(socket.AF_UNIX))
+        other.bind(str(path))
+        other.listen(0)
+        for _ in range(4):  # the last ones find the other's queue full
+            with pytest.raises(OSError, match="in use"), listening([Listener(path=str(path))]):
+                raise AssertionError
+        client = stack.enter_context(socket.socket(socket.AF_UNIX))
+        client.setblocking(False)
+        client.connect_ex(str(path))
+        with pytest.raises(OSError, match="in use"), listening([Listener(path=str(path))]):
+            raise AssertionError
+        assert path.exists()
+
+
+def test_a_file_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "smtp"
+    path.write_text("precious")
+    with pytest.raises(OSError, match="in use"), listening([Listener(path=str(path))]):
+        raise AssertionError
+    assert path.read_text() == "precious"
+
+
+def test_the_unix_socket_of_a_successor_is_not_removed(tmp_path: Path) -> None:
+    path = tmp_path / "smtp"
+    with ExitStack() as stack:
+        with listening([Listener(path=str(path))]):
+            path.unlink()
+            successor = stack.enter_context(socket.socket(socket.AF_UNIX))
+            successor.bind(str(path))
+        assert path.exists()
+
+
+@pytest.mark.parametrize("path", ["nowhere/smtp", "x" * 200])
+def test_a_path_that_cannot_be_is_named(path: str, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=path), listening([Listener(path=str(tmp_path / path))]):
+        raise AssertionError
+
+
+# Sockets of systemd
+
+
+PASS = """
+import os, socket, sys
+from smtpcore_adapters import inherited_sockets
+os.environ["LISTEN_PID"] = str(os.getpid() + int(sys.argv[1]))
+for number, place in enumerate(sys.argv[2:]):
+    os.dup2(int(place), 3 + number)
+try:
+    for name in (None, "smtp", "submission", "unknown", "other"):
+        found = inherited_sockets(name)
+        print(name, *(each.getsockname()[1] for each in found), *(each.get_inheritable() for each in found))
+        for each in found:
+            each.detach()
+except ValueError as exc:
+    print(exc)
+"""
+
+
+def run_inheriting(*sockets: Any, names: str | None = None, offset: int = 0) -> list[str]:
+    """Run the program with these sockets from number 3 on, as systemd does."""
+    places = [fcntl.fcntl(each.fileno(), fcntl.F_DUPFD, 100) for each in sockets]
+    names_given = {} if names is None else {"LISTEN_FDNAMES": names}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", PASS, str(offset), *map(str, places)],
+            env={**os.environ, "LISTEN_FDS": str(len(sockets)), **names_given},
+            pass_fds=places,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    finally:
+        for place in places:
+            os.close(place)
+    return done.stdout.splitlines()
+
+
+def test_sockets_are_inherited_in_order_and_by_name(taken: socket.socket) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        ports = [taken.getsockname()[1], other.getsockname()[1]]
+        assert run_inheriting(taken, other, names="smtp:submission") == [
+            f"None {ports[0]} {ports[1]} False False",
+            f"smtp {ports[0]} False",
+            f"submission {ports[1]} False",
+            "unknown",
+            "other",
+        ]
+        assert run_inheriting(taken, other)[0] == f"None {ports[0]} {ports[1]} False False"
+        assert run_inheriting(taken)[3] == f"unknown {ports[0]} False"
+
+
+def test_sockets_for_another_process_are_not_inherited(taken: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_inheriting(taken, names="smtp", offset=1) == ["None", "smtp", "submission", "unknown", "other"]
+    monkeypatch.delenv("LISTEN_PID", raising=False)
+    assert inherited_sockets() == ()
+
+
+def test_what_is_inherited_is_a_stream_socket() -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as datagrams, open(os.devnull) as file:
+        assert run_inheriting(datagrams) == ["the inherited file descriptor 3 is no stream socket"]
+        assert run_inheriting(file) == ["the inherited file descriptor 3 is no socket"]
+
+
+def inherit(monkeypatch: pytest.MonkeyPatch, *sockets: Any, names: str | None = None) -> None:
+    """Let this process be one that was given these sockets, from another number on than 3."""
+    start = 500 + os.getpid() % 100 * 4
+    for number, each in enumerate(sockets, start):
+        os.dup2(each.fileno(), number)
+    monkeypatch.setattr("smtpcore_adapters._listeners._FIRST_INHERITED", start)
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    monkeypatch.setenv("LISTEN_FDS", str(len(sockets)))
+    monkeypatch.delenv("LISTEN_FDNAMES", raising=False)
+    if names is not None:
+        monkeypatch.setenv("LISTEN_FDNAMES", names)
+
+
+def test_an_inherited_socket_is_listened_at(taken: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    inherit(monkeypatch, taken, names="smtp")
+    assert inherited_sockets("submission") == ()
+    (inherited,) = inherited_sockets("smtp")
+    with listening([Listener(bound=inherited)]) as opened:
+        assert addresses_of(opened) == (Address(*taken.getsockname()),)
+
+
+def test_what_is_no_stream_socket_is_not_inherited_here_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as datagrams, open(os.devnull) as file:
+        for each, complaint in ((datagrams, "no stream socket"), (file, "no socket")):
+            inherit(monkeypatch, each)
+            with pytest.raises(ValueError, match=complaint):
+                inherited_sockets()
+            os.close(500 + os.getpid() % 100 * 4)
+
+
+# The lobby
+
+
+def test_a_port_and_listeners_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="either a port or listeners"):
+        Lobby(App(), 25, listeners=[Listener(25)])
+
+
+def test_a_lobby_listens_at_its_port() -> None:
+    assert Lobby(App(), 25, "192.0.2.1").listeners == (Listener(25, "192.0.2.1"),)
+    listeners = [Listener(25), Listener(587, config=Config(hostname="submission.example"))]
+    assert Lobby(App(), listeners=iter(listeners)).listeners == tuple(listeners)
+
+
+def test_implicit_tls_of_a_listener_needs_a_context() -> None:
+    with pytest.raises(ValueError, match="implicit_tls needs an SSLContext"):
+        Lobby(App(), listeners=[Listener(25), Listener(465, implicit_tls=True)])

@@ -1,0 +1,129 @@
+"""What only threads can do to a server; all else is in the contract that the adapters share."""
+
+import errno
+import os
+import threading
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from smtpcore import Reply
+from smtpcore_adapters import Address, App
+from smtpcore_adapters.socket import _Bell, complete, connect, open_stream, serve
+from tests.adapters.fakes import CONFIG, Store, accepting
+from tests.adapters.harness import TIMEOUT, Client, running
+
+
+def served(client: Client) -> bool:
+    return client.code() == 220 and client.ask(b"QUIT") == 221
+
+
+def test_a_server_goes_on_when_there_are_no_more_threads(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("smtpcore_adapters._lobby._PAUSE", 0.01)
+    start = threading.Thread.start
+    failures = [RuntimeError("can't start new thread")]
+
+    def fail_once(thread: threading.Thread) -> None:
+        if thread.name.startswith("smtpcore 127.0.0.1:") and failures:
+            raise failures.pop()
+        start(thread)
+
+    with running("threads", App(), config=CONFIG) as server:
+        monkeypatch.setattr(threading.Thread, "start", fail_once)
+        with server.connect() as unlucky, server.connect() as client:
+            assert unlucky.is_closed()
+            assert served(client)
+    assert "can't start new thread" in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "eventfd"), reason="there is no eventfd(2) here")
+def test_a_server_goes_on_when_there_are_no_more_descriptors(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("smtpcore_adapters._lobby._PAUSE", 0.01)
+    eventfd = os.eventfd
+    failures = [OSError(errno.EMFILE, "Too many open files")]
+
+    def fail_once(*args: int) -> int:
+        if failures:
+            raise failures.pop()
+        return eventfd(*args)
+
+    with running("threads", App(), config=CONFIG) as server:
+        monkeypatch.setattr(os, "eventfd", fail_once)
+        with server.connect() as unlucky, server.connect() as client:
+            assert unlucky.is_closed()
+            assert served(client)
+    assert "Too many open files" in caplog.text
+
+
+def test_a_machine_without_eventfd_has_pipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "eventfd", raising=False)
+    with running("threads", App(), config=CONFIG) as server, server.connect() as client, server.connect() as idle:
+        assert served(client)
+        assert idle.code() == 220
+        server.leave()
+        assert idle.end().startswith(b"421 4.3.2 ")
+
+
+def test_a_bell_may_be_rung_at_any_time() -> None:
+    with _Bell() as bell:
+        for _ in range(2):
+            bell.ring()
+            bell.ring()
+            bell.wait()
+            assert bell.rung
+            bell.silence()
+            bell.silence()
+            assert not bell.rung
+    bell.ring()
+    assert not bell.rung
+
+
+def test_serving_ends_with_an_exception() -> None:
+    ends: list[bytes] = []
+
+    def visit(address: Address) -> None:
+        client = Client(address)
+        assert client.code() == 220
+        thread = threading.Thread(target=lambda: ends.append(client.end()))
+        thread.start()
+        threads.append((thread, client))
+        raise KeyboardInterrupt
+
+    threads: list[tuple[threading.Thread, Client]] = []
+    with suppress(KeyboardInterrupt):
+        serve(App(), config=CONFIG, on_ready=visit)
+    for thread, client in threads:
+        thread.join(TIMEOUT)
+        client.socket.close()
+    assert ends == [b"421 4.3.2 s.example closing: the server is shutting down\r\n"]
+
+
+def test_a_handler_may_block(caplog: pytest.LogCaptureFixture) -> None:
+    app = App()
+    both = threading.Barrier(2)
+    app.on("NOOP")(lambda session, noop: Reply(250, str(both.wait(TIMEOUT) < 2)))
+    with running("threads", app, config=CONFIG) as server, server.connect() as one, server.connect() as other:
+        one.send(b"NOOP\r\n")
+        other.send(b"NOOP\r\n")
+        for client in (one, other):
+            assert [client.code(), client.reply()] == [220, "250 2.0.0 True"]
+
+
+def test_mail_is_sent_without_an_event_loop() -> None:
+    async def send(port: int) -> Any:
+        async with connect("127.0.0.1", port, hostname="c.example") as client:
+            return await client.send("a@c.example", "u@s.example", b"Subject: hi\n\nHello\n")
+
+    with running("threads", accepting(store := Store()), config=CONFIG) as server:
+        assert complete(send(server.server.address.port)).accepted
+    assert store.bodies == [b"Subject: hi\r\n\r\nHello\r\n"]
+
+
+def test_without_an_address_there_is_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConnectionRefusedError):
+        complete(open_stream("127.0.0.1", 1, TIMEOUT))
