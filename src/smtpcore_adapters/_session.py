@@ -11,8 +11,8 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from ssl import SSLContext
 from types import MappingProxyType, SimpleNamespace
@@ -510,8 +510,7 @@ class SessionLoop:
         try:
             for name in _handlers_of(event):
                 if name in self._app.names:
-                    with self._timing(name):
-                        reply = await self._app.ask(name, self.session, event)
+                    reply = await self._timing(name, self._app.ask(name, self.session, event))
                 if reply:
                     break
         except Exception:
@@ -555,14 +554,13 @@ class SessionLoop:
 
         return None
 
-    def _timing(self, name: str) -> AbstractContextManager[None]:
-        return self._showing_time(name) if self._app.observed and name in self._app.names else _NOT_TIMED
+    def _timing(self, name: str, answer: Awaitable[T]) -> Awaitable[T]:
+        return self._showing_time(name, answer) if self._app.observed and name in self._app.names else answer
 
-    @contextmanager
-    def _showing_time(self, name: str) -> Iterator[None]:
+    async def _showing_time(self, name: str, answer: Awaitable[T]) -> T:
         begun, waited = self._clock(), self._patience.waited
         try:
-            yield
+            return await answer
         finally:
             waited = self._patience.waited - waited
             self._show(HandlerDone(name, self._clock() - begun - waited))
@@ -631,8 +629,7 @@ class SessionLoop:
             return Reply(554, "This URL is for someone else", enhanced="5.7.0")
 
         try:
-            with self._timing(Burl.verb):
-                answer = await self._app.ask_for_part(self.session, burl)
+            answer = await self._timing(Burl.verb, self._app.ask_for_part(self.session, burl))
         except Exception:
             return self._internal_error(burl)
 
@@ -671,8 +668,7 @@ class SessionLoop:
 
         reply = None
         try:
-            with self._timing("message"):
-                reply = await self._app.ask_for_message(self.session, self._message)
+            reply = await self._timing("message", self._app.ask_for_message(self.session, self._message))
         except MessageAborted:
             pass  # what it was is known below
         except Exception:
@@ -803,8 +799,7 @@ class SessionLoop:
 
     async def _ask_for_identity(self, question: Question) -> Answer | Reply:
         try:
-            with self._timing("auth"):
-                return await self._app.ask_for_identity(self.session, question)
+            return await self._timing("auth", self._app.ask_for_identity(self.session, question))
         except Exception:
             return self._internal_error(self._auth_event)
 
@@ -964,8 +959,6 @@ _UNHANDLED = (InvalidCommand, ChunkEnd, AuthCancel)
 _PIECES = (DataChunk, DataLine)
 _ENDS = (DataEnd, InvalidData)
 _TAKING_BODY = frozenset({State.DATA, State.CHUNK, State.CHUNKED, State.LAST_CHUNK})
-
-_NOT_TIMED = nullcontext()
 
 _ABRUPT = frozenset({Reason.LOST, Reason.CANCELLED, Reason.DROPPED})
 """What leaves nothing for the client to take."""
