@@ -1,8 +1,9 @@
 """Run servers in asyncio."""
 
 # asyncio's own streams are not used: with them, a command behind STARTTLS is read after the handshake as if it had
-# been encrypted, and a ClientHello may be swallowed before it. The protocol below reads while someone waits in
-# `receive`, and at no other time; what arrives behind the 220 to STARTTLS is read as TLS, whenever it arrives.
+# been encrypted, and a ClientHello may be swallowed before it. The protocol below reads two buffers ahead at most,
+# so that a client waits for a slow handler. To stop reading whenever no one waits would cost two system calls for each
+# command. What arrives behind the 220 to STARTTLS is read as TLS, whenever it arrives.
 
 import asyncio
 import concurrent.futures
@@ -39,6 +40,8 @@ from ._stream import (
 T = TypeVar("T")
 
 _READ_SIZE = 65_536
+_TURN = 0.005
+"""Seconds for which a client that has sent many commands at once may keep the others waiting."""
 
 
 @asynccontextmanager
@@ -205,7 +208,10 @@ class _ProtocolStream(asyncio.BufferedProtocol):
         self._loop = loop
         self._buffer = memoryview(buffer or bytearray(_READ_SIZE))
         self._attend = attend
-        self._input = bytearray()
+        self._input = b""
+        self._paused = False
+        """Whether more has arrived than anyone wants."""
+        self._turn_ends = 0.0
         self._ended = False
         self._interrupted = False
         self._encryption: Encryption | None = None
@@ -224,7 +230,6 @@ class _ProtocolStream(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.pause_reading()  # which uvloop forgets: what comes now waits in `_input`
         self.peer = address_of(transport.get_extra_info("peername"))
         self.local = address_of(transport.get_extra_info("sockname"))
         if self._attend:
@@ -234,9 +239,12 @@ class _ProtocolStream(asyncio.BufferedProtocol):
         return self._buffer
 
     def buffer_updated(self, count: int) -> None:
-        self._input += self._buffer[:count]
+        data = self._buffer[:count]
+        self._input = self._input + bytes(data) if self._input else bytes(data)
         _wake(self._reader)
-        self._transport.pause_reading()
+        if len(self._input) >= _READ_SIZE:
+            self._transport.pause_reading()  # at once, for uvloop reads on as long as there is something
+            self._paused = True
 
     def eof_received(self) -> bool:
         self._ended = True
@@ -259,8 +267,11 @@ class _ProtocolStream(asyncio.BufferedProtocol):
     # What the session calls
 
     async def receive(self, timeout: float) -> bytes:
-        receive = partial(self._receive, self._loop.time() + timeout)
-        return await read(self._encryption, receive) if self._encryption else await receive()
+        deadline = self._loop.time() + timeout
+        if self._encryption:
+            return await read(self._encryption, partial(self._receive, deadline))
+
+        return await self._receive(deadline)
 
     async def _receive(self, deadline: float, *, interruptible: bool = True) -> bytes:
         while True:
@@ -276,20 +287,20 @@ class _ProtocolStream(asyncio.BufferedProtocol):
         if self._error and not self._input:
             raise _lost(self._error)
 
-        data = bytes(self._input)
-        self._input.clear()
+        data, self._input = self._input, b""
         return data
 
     async def _wait_for_input(self, deadline: float) -> None:
         self._reader = self._loop.create_future()
         self._set_deadline(deadline)
-        self._transport.resume_reading()
+        if self._paused:
+            self._transport.resume_reading()
+            self._paused = False
         try:
             await self._reader
         finally:
             self._reader = None
-            if not self._lost.done():
-                self._transport.pause_reading()
+            self._turn_ends = self._loop.time() + _TURN
 
     def _set_deadline(self, deadline: float) -> None:
         # There is one timer, and it is made anew when it has gone off: most deadlines are moved before that.
@@ -320,8 +331,10 @@ class _ProtocolStream(asyncio.BufferedProtocol):
         if self._writer:
             async with asyncio.timeout(timeout):
                 await asyncio.shield(self._writer)
-        else:
-            await asyncio.sleep(0)  # so that a client who pipelines lets others have their turn
+        elif self._transport.is_closing() or self._loop.time() > self._turn_ends:
+            # The transport tells of a failure later; and a client who pipelines lets others have their turn.
+            await asyncio.sleep(0)
+            self._turn_ends = self._loop.time() + _TURN
 
         if self._lost.done():
             raise _lost(self._error)
@@ -363,7 +376,7 @@ class _ProtocolStream(asyncio.BufferedProtocol):
             self._encryption = None
 
         self._interrupted = False
-        self._input.clear()
+        self._input = b""
         try:
             self._transport.write_eof()
             async with asyncio.timeout(timeout):
