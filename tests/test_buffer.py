@@ -149,3 +149,13 @@ def test_all_forms_of_octets_are_appended(kind: type[bytes] | type[bytearray] | 
     buffer.append(kind(b"a\r\n"))
 
     assert buffer.take_line(8) == b"a"
+
+
+def test_behind_what_was_skipped_the_very_first_octets_are_looked_at() -> None:
+    buffer = ReceiveBuffer()
+    buffer.append(b"NOOP\nRSET\r\n\r\nNOOP\r\n")
+
+    with pytest.raises(LineError):
+        buffer.take_line(512)
+    assert buffer.take_line(512) == b""
+    assert buffer.take_line(512) == b"NOOP"

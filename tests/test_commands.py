@@ -28,6 +28,8 @@ from smtpcore import (
     Vrfy,
 )
 
+from .helpers import READY, heard
+
 COMMANDS: list[Command] = [
     Helo("c.example"),
     Ehlo("[IPv6:2001:db8::1]"),
@@ -142,3 +144,8 @@ def test_what_stands_for_no_value_is_none(value: str) -> None:
 )
 def test_values_that_differ_have_different_hashes(values: list[object]) -> None:
     assert len({hash(value) for value in values}) == len(values) == len(set(values))
+
+
+def test_only_the_last_word_of_a_name_can_be_a_parameter() -> None:
+    assert heard(READY, b"VRFY Joe J Smith SMTPUTF8\r\n") == [Vrfy("Joe J Smith", smtputf8=True)]
+    assert heard(READY, b"VRFY SMTPUTF8 Smith\r\n") == [Vrfy("SMTPUTF8 Smith")]

@@ -14,11 +14,10 @@ from mutmut.mutation.diff_apply import get_diff_for_mutant
 REASONS = {
     r"assert .*, [\"']": "the text of an assertion, which tells a reader why it holds",
     r"super\(\).__init__\(": "what an exception of our own shows of itself, when no one catches it",
-    r"= (False|0|None)$": "a first value that is as false as the other, or that is set before it is read",
+    r"= (False|None)$": "a first value that is as false as the other, or that is set before it is read",
     r"return hash\(": "a hash that is the same for all values is slow, and right",
     r"\(text or \"": "a parameter without value is refused whatever stands for its text",
     r"split\(\"=\", ": "what has a second = in it is refused in any case",
-    r"last=": "None is as false as False",
     r"enhanced=": "an enhanced status code that the connection would add as well (RFC 2034 section 4)",
 }
 KILLED, SURVIVED, TIMEOUT = (1, 3), (0,), (24, 36, 152, 255)
