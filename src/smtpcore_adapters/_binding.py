@@ -47,7 +47,12 @@ class ServerContext(ssl.SSLContext):
 
 
 def bindings_of(connection: ssl.SSLObject | ssl.SSLSocket) -> tuple[ChannelBinding, ...]:
-    """What the server's end of a TLS connection can be bound to."""
+    """What an end of a TLS connection can be bound to: the certificate that the server has shown."""
+    if not connection.server_side:
+        certificate = connection.getpeercert(binary_form=True) if connection.version() else None  # no handshake yet
+        binding = end_point_binding(certificate) if certificate else None
+        return (binding,) if binding else ()
+
     context = connection.context
     return (context.binding,) if isinstance(context, ServerContext) and context.binding else ()
 

@@ -46,7 +46,8 @@ class Tls:
     subject: str | None = None
     """Whom that certificate names, such as `"CN=tim,O=Example"` (RFC 4514)."""
     bindings: tuple[ChannelBinding, ...] = ()
-    """What SASL can bind to (RFC 5056): the certificate, if the `SSLContext` is one of `smtpcore_adapters.tls`."""
+    """What SASL can bind to (RFC 5056): the server's certificate. A server knows it if its `SSLContext` is one of
+    `smtpcore_adapters.tls`."""
 
     def __str__(self) -> str:
         return f"{self.version} {self.cipher}"
@@ -62,7 +63,7 @@ def describe_tls(connection: SSLObject) -> Tls:
         server_name=connection.server_hostname or _asked_for.get(connection),
         peer_certificate=certificate,
         subject=subject_of(connection) if certificate else None,
-        bindings=bindings_of(connection) if connection.server_side else (),
+        bindings=bindings_of(connection),
     )
 
 

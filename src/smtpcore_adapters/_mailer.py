@@ -372,7 +372,8 @@ async def _introduce(stream: Stream, host: str, port: int, timeouts: ClientTimeo
 
     login = options.get("auth")
     if login:
-        channel = Channel(tls=is_verified, host=host or None, port=port or None)
+        bindings = stream.tls.bindings if stream.tls else ()
+        channel = Channel(tls=is_verified, bindings=bindings, host=host or None, port=port or None)
         await log_in(dialogue, login, channel, plaintext_auth=options.get("plaintext_auth", False))
 
     return Client(dialogue, greeting, host=host, is_verified=is_verified, chunking=options.get("chunking", True))

@@ -16,8 +16,9 @@ import anyio.lowlevel
 import pytest
 import trustme
 
-from smtpcore import ProtocolError, RemoteProtocolError, Reply
+from smtpcore import Auth, ProtocolError, RemoteProtocolError, Reply
 from smtpcore_adapters import App, Client, ClientTimeouts, Disconnected, Message, Refused, Session, TlsMode
+from smtpcore_adapters.tls import server_context
 from smtpcore_adapters.users import Users
 from tests.adapters.fakes import CONFIG, Store, accepting
 from tests.adapters.harness import TIMEOUT, module_of, run_in, running
@@ -109,6 +110,26 @@ def test_a_client_logs_in_with_each_mechanism(
     with running(backend, app, config=config, tls=server_tls) as server:
         run(backend, send, server.server.address.port, context=client_tls, auth=("tim", "tanstaaftanstaaf"))
 
+    assert len(store.bodies) == 1
+
+
+def test_a_login_is_bound_to_the_certificate_where_the_server_offers_that(
+    backend: str, store: Store, authority: trustme.CA, client_tls: ssl.SSLContext, tmp_path: Path
+) -> None:
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "chain.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    context = server_context(tmp_path / "chain.pem", tmp_path / "key.pem")
+    used: list[str] = []
+    app = App()
+    app.include(Users({"tim": "tanstaaftanstaaf"}))
+    app.include(store)
+    app.observe(lambda session, event: used.append(event.mechanism) if isinstance(event, Auth) else None)
+    config = replace(CONFIG, auth_mechanisms=("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN"), require_auth=True)
+    with running(backend, app, config=config, tls=context) as server:
+        run(backend, send, server.server.address.port, context=client_tls, auth=("tim", "tanstaaftanstaaf"))
+
+    assert used == ["SCRAM-SHA-256-PLUS"]
     assert len(store.bodies) == 1
 
 
