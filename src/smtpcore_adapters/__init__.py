@@ -5,6 +5,7 @@ Each framework has a module of its own, which is the only one to import it: `smt
 """
 
 from ._app import App
+from ._blocking import BlockingClient
 from ._bodies import Body
 from ._client_timeouts import ClientTimeouts
 from ._envelopes import Recipient, Sender, SendOptions
@@ -36,6 +37,7 @@ __all__ = [
     "Address",
     "App",
     "AuthenticationRefused",
+    "BlockingClient",
     "Body",
     "Certificate",
     "Client",

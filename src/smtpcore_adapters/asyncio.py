@@ -158,11 +158,6 @@ async def connect(host: str, port: int, **options: Unpack[ConnectOptions]) -> As
         yield client
 
 
-def complete(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine, such as one that sends mail, in an event loop of its own, and return what it returns."""
-    return asyncio.run(coroutine)
-
-
 async def _accept(listener: socket.socket, make: Callable[[], asyncio.BaseProtocol]) -> asyncio.AbstractServer:
     loop = asyncio.get_running_loop()
     if isinstance(loop, asyncio.BaseEventLoop) or listener.family != socket.AF_UNIX:

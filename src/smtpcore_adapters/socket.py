@@ -14,18 +14,19 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from ssl import SSLContext
 from typing import Any, TypeVar, Unpack, cast
 
 from ._app import App
+from ._blocking import BlockingClient
 from ._encryption import Encryption, read, shake_hands
 from ._handshakes import Tls
 from ._listeners import Listener, accept_from, addresses_of, listening
 from ._lobby import Lobby, Options, Server, announce, pause_after_accept_error
-from ._mailer import Client, ConnectOptions, connected
+from ._mailer import ConnectOptions, open_client
 from ._stream import (
     Address,
     Interrupted,
@@ -158,18 +159,21 @@ def _connect(family: int, address: Any, deadline: float, local_address: str | No
         raise
 
 
-@asynccontextmanager
-async def connect(host: str, port: int, **options: Unpack[ConnectOptions]) -> AsyncIterator[Client]:
-    """Connect to a server for the time of an `async with` block, and yield the `Client` that sends mail.
+@contextmanager
+def connect(host: str, port: int, **options: Unpack[ConnectOptions]) -> Iterator[BlockingClient]:
+    """Connect to a server for the time of a `with` block, and yield the `BlockingClient` that sends mail.
 
-    It blocks instead of being suspended: `complete` runs it. See `ConnectOptions` for the other parameters. Raises:
+    See `ConnectOptions` for the other parameters. Raises:
         OSError: there is no connection, or it is lost; `ssl.SSLError` for a certificate that is not valid.
         TimeoutError: the server is too slow.
         Refused: it denies its service, TLS where that is required, or, as `AuthenticationRefused`, the authentication.
         smtpcore.RemoteProtocolError: what it says is no SMTP.
     """
-    async with connected(open_stream, host, port, **options) as client:
+    client = BlockingClient(complete(open_client(open_stream, host, port, **options)), complete)
+    try:
         yield client
+    finally:
+        client.close()
 
 
 def complete(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -10,6 +10,7 @@ from smtpcore import Config, Notify, Rcpt, Reply, Ret
 from smtpcore_adapters import App, SendResult, Session, TlsMode
 from smtpcore_adapters.asyncio import connect, serving
 from tests.adapters.fakes import CONFIG, Store, accepting
+from tests.adapters.harness import running
 from tests.adapters.test_readme import run_example
 
 CLIENT: Any = {"tls": TlsMode.NONE, "hostname": "c.example"}
@@ -91,3 +92,13 @@ def test_the_filter_refuses_programs_and_passes_the_rest_on() -> None:
     assert len(store.bodies) == 2
     assert store.bodies[0].startswith(b"Received: from c.example ([127.0.0.1])")
     assert store.bodies[0].endswith(b"Subject: hi\r\n\r\nhello\r\n")
+
+
+def test_mail_is_sent_without_an_event_loop() -> None:
+    deliver_all = run_example("def deliver_all")["deliver_all"]
+    store = Store()
+    with running("threads", accepting(store), config=CONFIG) as server:
+        results = deliver_all("127.0.0.1", server.server.address.port, [b"one\n", b"two\n"])
+
+    assert all(result.accepted for result in results)
+    assert store.bodies == [b"one\r\n", b"two\r\n"]

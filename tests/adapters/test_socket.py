@@ -4,14 +4,13 @@ import errno
 import os
 import threading
 from contextlib import suppress
-from typing import Any
 
 import pytest
 
 from smtpcore import Reply
 from smtpcore_adapters import Address, App
-from smtpcore_adapters.socket import _Bell, complete, connect, open_stream, serve
-from tests.adapters.fakes import CONFIG, Store, accepting
+from smtpcore_adapters.socket import _Bell, complete, open_stream, serve
+from tests.adapters.fakes import CONFIG
 from tests.adapters.harness import TIMEOUT, Client, running
 
 
@@ -112,16 +111,6 @@ def test_a_handler_may_block(caplog: pytest.LogCaptureFixture) -> None:
         other.send(b"NOOP\r\n")
         for client in (one, other):
             assert [client.code(), client.reply()] == [220, "250 2.0.0 True"]
-
-
-def test_mail_is_sent_without_an_event_loop() -> None:
-    async def send(port: int) -> Any:
-        async with connect("127.0.0.1", port, hostname="c.example") as client:
-            return await client.send("a@c.example", "u@s.example", b"Subject: hi\n\nHello\n")
-
-    with running("threads", accepting(store := Store()), config=CONFIG) as server:
-        assert complete(send(server.server.address.port)).accepted
-    assert store.bodies == [b"Subject: hi\r\n\r\nHello\r\n"]
 
 
 def test_without_an_address_there_is_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from smtpcore import ProtocolError
 from .._client_timeouts import ClientTimeouts
 from .._mailer import ConnectOptions, TlsMode
 from .._results import SendResult
-from ..asyncio import complete, connect
+from ..socket import connect
 from ..transcript import printable
 from ._endpoint import parse_server
 
@@ -68,18 +68,12 @@ def send(**options: Any) -> int:
     }
     with _opened(options["file"]) as file, _progress(file) as body:
         try:
-            result = complete(_send(host, port, arguments, options["sender"], options["recipients"], body))
+            with connect(host, port, **arguments) as client:
+                result = client.send(options["sender"], options["recipients"], body)
         except (OSError, ProtocolError) as exc:
             raise click.UsageError(f"{options['server']}: {_explain(exc)}") from exc
 
     return _report(result)
-
-
-async def _send(
-    host: str, port: int, arguments: ConnectOptions, sender: str, recipients: tuple[str, ...], body: BinaryIO
-) -> SendResult:
-    async with connect(host, port, **arguments) as client:
-        return await client.send(sender, recipients, body)
 
 
 def _report(result: SendResult) -> int:

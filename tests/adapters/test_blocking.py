@@ -1,0 +1,116 @@
+"""The client without an event loop."""
+
+import asyncio
+import io
+import threading
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from smtpcore import Noop, Reply
+from smtpcore_adapters import App, Disconnected, Message, Refused, Session, TlsMode
+from smtpcore_adapters.socket import connect
+from tests.adapters.fakes import CONFIG, Store, accepting
+from tests.adapters.harness import TIMEOUT, Running, running
+
+SENDER, RECIPIENT = "a@c.example", "u@s.example"
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+@pytest.fixture
+def server(store: Store) -> Iterator[Running]:
+    app = accepting(store)
+    app.on("VRFY")(lambda session, vrfy: Reply(252, "Maybe"))
+    app.on("EXPN")(lambda session, expn: Reply(250, "<u@s.example>"))
+    with running("threads", app, config=CONFIG) as server:
+        yield server
+
+
+def arguments(server: Running) -> tuple[str, int]:
+    return "127.0.0.1", server.server.address.port
+
+
+def test_mail_is_sent_in_plain_calls(server: Running, store: Store) -> None:
+    with connect(*arguments(server), hostname="c.example") as client:
+        assert client.greeting.code == 220
+        assert client.host == "127.0.0.1"
+        assert client.is_open
+        assert not client.is_verified
+        assert client.tls is None
+        assert client.peer == server.server.address
+        assert "PIPELINING" in client.extensions
+        assert repr(client).startswith("<Client of 127.0.0.1")
+        for body in (b"hi\n", [b"h", b"i\n"], io.BytesIO(b"hi\n")):
+            assert client.send(SENDER, RECIPIENT, body).accepted
+
+        assert client.noop().code == 250
+        assert client.vrfy("u").code == 252
+        assert client.expn("u").code == 250
+        assert client.help().code == 214
+        assert client.ask(Noop("x")).code == 250
+
+    assert store.bodies == [b"hi\r\n"] * 3
+    with pytest.raises(Disconnected):
+        client.noop()
+
+
+def test_who_is_refused_is_told(server: Running) -> None:
+    with pytest.raises(Refused, match="STARTTLS"), connect(*arguments(server), tls=TlsMode.REQUIRED):
+        pass
+
+
+def test_gateways_tell_of_their_clients() -> None:
+    with (
+        running("threads", App(), config=CONFIG, trusted=["127.0.0.1"]) as server,
+        connect(*arguments(server)) as client,
+    ):
+        assert client.xforward({"ADDR": "192.0.2.1"}).code == 250
+        assert client.xclient({"ADDR": "192.0.2.1"}).code == 250
+
+
+def test_a_body_that_needs_an_event_loop_cannot_be_sent(server: Running, store: Store) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"hi\n"
+        await asyncio.sleep(1)
+
+    with connect(*arguments(server)) as client, pytest.raises(RuntimeError):
+        client.send(SENDER, RECIPIENT, pieces())
+
+    assert store.bodies == []
+
+
+def test_a_handler_in_a_thread_passes_mail_on(store: Store) -> None:
+    app = accepting()
+
+    @app.on("message")
+    def pass_on(session: Session, message: Message) -> Reply:
+        with connect(*arguments(behind), hostname="relay.example") as client:
+            return client.send(message.reverse_path, message.forward_paths, message).final
+
+    with (
+        running("asyncio", accepting(store), config=CONFIG) as behind,
+        running("threads", app, config=CONFIG) as relay,
+        connect(*arguments(relay)) as client,
+    ):
+        assert client.send(SENDER, RECIPIENT, b"hi\n").accepted
+
+    assert store.bodies == [b"hi\r\n"]
+
+
+def test_each_thread_has_a_connection_of_its_own(server: Running, store: Store) -> None:
+    def send() -> None:
+        with connect(*arguments(server)) as client:
+            for _ in range(5):
+                assert client.send(SENDER, RECIPIENT, b"hi\n").accepted
+
+    threads = [threading.Thread(target=send) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(TIMEOUT)
+
+    assert len(store.bodies) == 25
