@@ -2,11 +2,13 @@
 
 import os
 import pty
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
 from smtpcore_adapters.cli._endpoint import parse_server
 from tests.adapters.command import TIMEOUT, Running, command, run, running, split_trace
@@ -78,6 +80,56 @@ def test_the_password_comes_from_the_environment(server: Running) -> None:
     assert b"535 5.7.8" in wrong.stderr
     assert none.returncode == 2
     assert none.stderr == b"smtpcore: --auth needs a password: set SMTPCORE_PASSWORD, or use a terminal\n"
+
+
+def test_the_password_is_asked_for_on_a_terminal(server: Running, tmp_path: Path) -> None:
+    path = tmp_path / "message.eml"
+    path.write_bytes(MESSAGE)
+    ours, theirs = pty.openpty()
+    arguments = ["--server", f"127.0.0.1:{server.port}", "--from", "", "--to", "c@elsewhere.example"]
+    process = subprocess.Popen(
+        command("send", *arguments, "--auth", "tim", "--allow-plaintext-auth", str(path)),
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env={name: value for name, value in os.environ.items() if name != "SMTPCORE_PASSWORD"},
+        start_new_session=True,  # so that it has no other terminal
+    )
+    os.close(theirs)
+    try:
+        shown = b""
+        while b"Password" not in shown:
+            shown += os.read(ours, 4096)
+        os.write(ours, b"secret\n")
+        assert process.communicate(timeout=TIMEOUT)[0].startswith(b"accepted for 1 of 1")
+    finally:
+        os.close(ours)
+        process.kill()
+    assert process.returncode == 0
+
+
+def test_the_certificate_is_checked_against_the_given_authority(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "chain.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    files = ["--tls-cert", str(tmp_path / "chain.pem"), "--tls-key", str(tmp_path / "key.pem")]
+    with running(tmp_path, *files) as server:
+        done = send(server, "--tls", "required", "--tls-ca", str(tmp_path / "ca.pem"))
+        messages = server.messages()
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b" with ESMTPS id " in messages[0]
+
+
+def test_a_silent_server_is_told_in_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        server = f"127.0.0.1:{silent.getsockname()[1]}"
+        done = run("send", "--server", server, "--from", "", "--to", "b@s.example", "--timeout", "0.2", os.devnull)
+
+    assert done.returncode == 2
+    assert done.stderr == f"smtpcore: {server}: it took too long\n"
 
 
 def test_a_password_is_not_shown_without_TLS(server: Running) -> None:
