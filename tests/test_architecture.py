@@ -61,7 +61,7 @@ MAX_CORE = 5200
 FRAMEWORKS = {"asyncio", "anyio", "trio"}
 # What puts a transport under the loop, and what chooses between those.
 TRANSPORTS = FRAMEWORKS | {"socket"}
-CHOOSES = {"cli", "__main__"}
+CHOOSES = {"cli", "__main__", "testing"}
 
 DOES_IO = ("_socket", "_ssl", "asyncio", "logging", "select", "selectors", "socket", "ssl", "threading")
 

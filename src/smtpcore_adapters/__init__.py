@@ -17,6 +17,7 @@ from ._login import AuthenticationRefused, Login
 from ._mailer import Client, ConnectOptions, TlsMode, Unsendable
 from ._notices import (
     DROP,
+    Abandon,
     Drop,
     HandlerDone,
     Happening,
@@ -34,6 +35,7 @@ from ._stream import Address, Interrupted, Stream
 
 __all__ = [
     "DROP",
+    "Abandon",
     "Address",
     "App",
     "AuthenticationRefused",

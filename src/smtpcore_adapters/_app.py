@@ -8,7 +8,7 @@ import inspect
 from collections.abc import AsyncIterable, Callable, KeysView, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from smtpcore import Burl, Path, Reply
+from smtpcore import Burl, Config, Path, Reply
 from smtpcore.sasl import Answer, Question
 
 from ._notices import Drop, Happening
@@ -32,6 +32,7 @@ H = TypeVar("H", bound=Handler)
 
 _PREFIX = "on_"
 _OBSERVER = "event"
+_CONFIGURATOR = "config"
 _NOT_VERBS = frozenset({"connect", "auth", "message", "disconnect", "default"})
 
 
@@ -50,6 +51,7 @@ class App:
         self.names: KeysView[str] = self._handlers.keys()
         """What has a handler, spelt as `ask` wants it."""
         self._observers: list[Observer] = []
+        self._configurators: list[Callable[[Config], Config]] = []
         self.observed: bool = False
         """Whether there is an observer."""
 
@@ -72,7 +74,8 @@ class App:
 
         With `blocking`, those that are plain functions are called in a thread.
 
-        `on_event` is an observer: see `observe`. Raises `ValueError` if there is none, or if one is no function.
+        `on_event` is an observer: see `observe`. `on_config` is called with the configuration of a server that starts,
+        and returns the one that it shall have. Raises `ValueError` if there is none, or if one is no function.
         """
         names = [name.removeprefix(_PREFIX) for name in dir(thing) if name.startswith(_PREFIX)]
         if not names:
@@ -82,6 +85,8 @@ class App:
             function = getattr(thing, _PREFIX + name)
             if name == _OBSERVER:
                 self.observe(function)
+            elif name == _CONFIGURATOR:
+                self._configurators.append(function)
             else:
                 self._add(name, function, blocking=blocking and not inspect.iscoroutinefunction(function))
 
@@ -103,6 +108,13 @@ class App:
             raise ValueError(f"the handler of {name} is a coroutine function, which cannot be called in a thread")
 
         self._handlers.setdefault(_key(name), []).append((handler, blocking))
+
+    def configure(self, config: Config) -> Config:
+        """The configuration that the included objects want in place of `config`."""
+        for change in self._configurators:
+            config = change(config)
+
+        return config
 
     # Asking them
 

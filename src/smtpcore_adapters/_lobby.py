@@ -141,7 +141,7 @@ class Lobby:
         if tls:
             note_server_names(tls)
 
-        config = _fit(listener.config or self._config, self._app, tls)
+        config = fit(listener.config or self._config, self._app, tls)
         Connection(config, extensions=self._extensions)  # raises now what would else be raised for each client
         proxies = self._proxies if listener.proxies is None else listener.proxies
         return _Entrance(config, tls, implicit_tls, tuple(map(ip_network, proxies)))
@@ -199,7 +199,8 @@ def _is_in(networks: Iterable[IPv4Network | IPv6Network], peer: Address | None) 
     return any(address in network for network in networks)
 
 
-def _fit(config: Config, app: App, tls: SSLContext | None) -> Config:
+def fit(config: Config, app: App, tls: SSLContext | None) -> Config:
+    """The configuration of a server of `app`."""
     # What is offered is what there is: TLS with a context, EXPN, ETRN, BURL and AUTH with a handler.
     handled = {verb for verb in ("EXPN", "ETRN") if app.handles(verb)}
     if app.handles("BURL") and config.burl:
@@ -207,12 +208,13 @@ def _fit(config: Config, app: App, tls: SSLContext | None) -> Config:
     missing = _FOR_TRUSTED | ({"BURL"} - handled)
     mechanisms = (config.auth_mechanisms or _DEFAULT_MECHANISMS) if app.handles("auth") else ()
     check_mechanisms(mechanisms)
-    return replace(
+    fitting = replace(
         config,
         tls=tls is not None,
         disabled=(config.disabled - handled) | missing,
         auth_mechanisms=tuple(name for name in mechanisms if not name.endswith("-PLUS") or _can_be_bound_to(tls)),
     )
+    return app.configure(fitting)
 
 
 def _can_be_bound_to(tls: SSLContext | None) -> bool:

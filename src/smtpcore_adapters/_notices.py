@@ -27,7 +27,10 @@ class Reason(StrEnum):
     EARLY_TALKER = "early talker"
     """The client talked before the greeting."""
     DROPPED = "dropped"
-    """A `connect` handler returned `DROP`, or a limit was reached where TLS comes before the greeting."""
+    """A `connect` handler returned `DROP`, a handler wanted the connection reset, or a limit was reached where TLS
+    comes before the greeting."""
+    ABANDONED = "abandoned"
+    """A handler raised `Abandon`."""
     CANCELLED = "cancelled"
     """The session's task was cancelled: handlers can still be called, but may not be able to await anything."""
     FAILED = "failed"
@@ -42,6 +45,19 @@ class Drop(Enum):
 
 
 DROP: Final = Drop.DROP
+
+
+class Abandon(BaseException):  # lest it is taken for a failure of the handler
+    """Raised by a handler to give its client up, in tests of how clients bear that.
+
+    `data` is written as it is, behind the replies to what came before; then the connection is closed or, with `reset`,
+    reset.
+    """
+
+    def __init__(self, data: bytes = b"", *, reset: bool = False) -> None:
+        super().__init__(data)
+        self.data = data
+        self.reset = reset
 
 
 @dataclass(frozen=True, slots=True)

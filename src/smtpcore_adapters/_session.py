@@ -73,6 +73,7 @@ from ._journal import Journal
 from ._limits import REPLIES, Limits, Timeouts
 from ._mailer import Client, ConnectOptions, open_client
 from ._notices import (
+    Abandon,
     Drop,
     HandlerDone,
     Happening,
@@ -258,6 +259,10 @@ class Message:
         self._started = True
         return Pieces(partial(self._loop.pull_body, self), self._stream)
 
+    def put_back(self, body: bytes) -> None:
+        """Give back the whole body, which was taken to look at it, so that other handlers get it."""
+        self._whole = body
+
     async def read(self) -> bytes:
         """The whole body. A second call returns the same octets, so that several handlers may look at them."""
         if self._whole is None:
@@ -371,6 +376,8 @@ class SessionLoop:
             return Reason.TIMEOUT
         except _Dropped:
             return Reason.DROPPED
+        except Abandon as how:
+            return await self._abandon(how)
         except RemoteProtocolError as exc:
             self._journal.write(logging.INFO, "%s", exc)
             await self._try_to_flush()
@@ -383,6 +390,17 @@ class SessionLoop:
             self._journal.write(logging.ERROR, "the session failed", exc_info=True)
             await self._say_goodbye(f"internal error, session {self.session.id}", "4.3.0")
             return Reason.FAILED
+
+    async def _abandon(self, how: Abandon) -> Reason:
+        await self._try_to_flush()
+        self._conn.send_failed()
+        with suppress(OSError):
+            await self._stream.send(how.data, self._timeouts.close)
+        if how.reset:
+            self._stream.reset_on_close()
+            return Reason.DROPPED
+
+        return Reason.ABANDONED
 
     async def _disconnect(self, reason: Reason, opened: float) -> None:
         try:

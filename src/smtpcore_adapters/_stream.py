@@ -6,10 +6,20 @@
 
 import os
 import select
+import struct
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from socket import EAI_NONAME, IPPROTO_TCP, TCP_NODELAY, AddressFamily, gaierror, socket
+from socket import (
+    EAI_NONAME,
+    IPPROTO_TCP,
+    SO_LINGER,
+    SOL_SOCKET,
+    TCP_NODELAY,
+    AddressFamily,
+    gaierror,
+    socket,
+)
 from ssl import SSLContext
 from typing import Any, Protocol, TypeVar
 
@@ -94,6 +104,9 @@ class Stream(Protocol):
         that is closed with unread input discards output that is still on its way (RFC 1122 4.2.2.13).
         """
 
+    def reset_on_close(self) -> None:
+        """Make `aclose(0)` reset the connection, so that the peer does not take its end for an orderly one."""
+
     def interrupt(self) -> None:
         """Make the pending `receive`, or else the next one, raise `Interrupted`."""
 
@@ -114,6 +127,12 @@ class Stream(Protocol):
         It runs where the session does, and is cancelled with it. Raises `RuntimeError` where waiting would stop the
         session itself, because the caller was not called by `run_blocking`.
         """
+
+
+def reset_on_close(descriptor: int) -> None:
+    """Make closing this socket reset its connection (socket(7): SO_LINGER)."""
+    with socket(fileno=os.dup(descriptor)) as connection:
+        connection.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def is_readable(descriptor: int) -> bool:

@@ -30,6 +30,7 @@ from ._stream import (
     address_of,
     family_of,
     is_readable,
+    reset_on_close,
     send_at_once,
     unknown_hosts_as_os_errors,
 )
@@ -297,9 +298,10 @@ class _AnyioStream:
 
     async def aclose(self, timeout: float) -> None:
         try:
-            # What fails here fails on a connection that is closed either way.
-            with suppress(OSError), anyio.move_on_after(timeout):
-                await self._linger()
+            if timeout:
+                # What fails here fails on a connection that is closed either way.
+                with suppress(OSError), anyio.move_on_after(timeout):
+                    await self._linger()
         finally:
             self._socket.close()
 
@@ -311,6 +313,9 @@ class _AnyioStream:
         self._socket.send_eof()
         while await self._socket.receive():
             pass
+
+    def reset_on_close(self) -> None:
+        reset_on_close(self._socket.fileno())
 
     def interrupt(self) -> None:
         self._interrupted = True

@@ -34,6 +34,7 @@ from ._stream import (
     address_of,
     family_of,
     is_readable,
+    reset_on_close,
     unknown_hosts_as_os_errors,
 )
 
@@ -379,6 +380,9 @@ class _ProtocolStream(asyncio.BufferedProtocol):
                     pass
         except OSError:
             pass  # either way the connection is closed now
+
+    def reset_on_close(self) -> None:
+        reset_on_close(self._transport.get_extra_info("socket").fileno())
 
     def interrupt(self) -> None:
         self._interrupted = True

@@ -34,6 +34,7 @@ from ._stream import (
     address_of,
     family_of,
     is_readable,
+    reset_on_close,
     send_at_once,
     unknown_hosts_as_os_errors,
 )
@@ -370,6 +371,9 @@ class _SocketStream:
         return complete(function(*args))
 
     # What others call
+
+    def reset_on_close(self) -> None:
+        reset_on_close(self._socket.fileno())
 
     def interrupt(self) -> None:
         self._interrupted = True

@@ -24,6 +24,7 @@ from ._stream import (
     Stream,
     address_of,
     is_readable,
+    reset_on_close,
     unknown_hosts_as_os_errors,
 )
 
@@ -205,9 +206,10 @@ class _TrioStream:
 
     async def aclose(self, timeout: float) -> None:
         try:
-            # What fails here fails on a connection that is closed either way.
-            with suppress(OSError), _within(timeout):
-                await self._linger()
+            if timeout:
+                # What fails here fails on a connection that is closed either way.
+                with suppress(OSError), _within(timeout):
+                    await self._linger()
         finally:
             self._plain.socket.close()
 
@@ -219,6 +221,9 @@ class _TrioStream:
         await self._plain.send_eof()
         while await self._receive():
             pass
+
+    def reset_on_close(self) -> None:
+        reset_on_close(self._plain.socket.fileno())
 
     def interrupt(self) -> None:
         self._interrupted = True

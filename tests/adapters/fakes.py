@@ -92,6 +92,7 @@ class FakeStream:
         self.opened: list[tuple[str, int]] = []
         """Where the calls of `open` connected to."""
         self.server_name: str | None = None
+        self.is_reset = False
         self._interrupted = False
 
     def clock(self) -> float:
@@ -156,6 +157,9 @@ class FakeStream:
 
     async def aclose(self, timeout: float) -> None:
         self.closings.append(timeout)
+
+    def reset_on_close(self) -> None:
+        self.is_reset = True
 
     def interrupt(self) -> None:
         self._interrupted = True

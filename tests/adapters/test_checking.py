@@ -1,6 +1,8 @@
 """The checks find nothing in our own server, what is known of others, and each of them can fail."""
 
 import re
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -325,6 +327,16 @@ def test_a_server_that_hangs_up_on_what_is_too_large_is_right() -> None:
         scripted({"EHLO": "250-s.example\r\n250 SIZE 70000\r\n", "DATA": "354 go\r\n", "FROM:": ""})(peer)
 
     assert outcome_of("size-over", impatient)[0] is Outcome.PASS
+
+
+def test_a_server_that_hangs_up_on_an_endless_line_is_right() -> None:
+    def short_of_breath(peer: Peer) -> None:
+        scripted({"DATA": ""})(peer)
+        peer.send("354 go\r\n")
+        peer.until(re.compile(rb"x{999}"))
+        peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    assert outcome_of("limit-text-line-far-over", short_of_breath)[0] is Outcome.PASS
 
 
 def test_a_server_that_refuses_and_hangs_up_is_right() -> None:

@@ -48,7 +48,11 @@ def _quit(probe: Probe) -> None:
 
 
 @check(
-    "seq-goodbye", "A 421 closes the connection", "RFC 5321 3.8", "the end of the stream behind 421", severity=_WARNING
+    "seq-goodbye",
+    "A server that has lost its patience says 421, and closes",
+    "RFC 5321 3.8",
+    "421, and the end of the stream",
+    severity=_WARNING,
 )
 def _goodbye(probe: Probe) -> None:
     wire = probe.at(Stage.READY)

@@ -81,6 +81,7 @@ _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
     help="Before the greeting; who talks in it is sent away.",
 )
 @click.option("--metrics-port", type=click.IntRange(0, 65_535), help="Serve metrics for Prometheus, on 127.0.0.1.")
+@click.option("--fault", multiple=True, metavar="LINE", help='For tests of clients: "RCPT 2 -> 451". Repeatable.')
 @click.option("--log-json", is_flag=True, help="Log to standard error, one JSON object a line.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the dialogue.")
 def serve(**options: Any) -> None:
@@ -89,6 +90,9 @@ def serve(**options: Any) -> None:
     Without --accept and --auth every recipient is accepted, which is possible on a loopback address only.
     """
     app = App()
+    if options["fault"]:
+        app.include(_faults(options["fault"]))
+
     users = _users(options["auth"]) if options["auth"] else None
     recipients = None
     if options["accept"] or not users or _is_loopback(options["host"]):
@@ -171,6 +175,15 @@ def _maildir(path: Path) -> Maildir:
         return Maildir(path)
     except OSError as exc:
         raise click.UsageError(f"cannot write to the Maildir {path}: {exc.strerror or exc}") from exc
+
+
+def _faults(lines: Sequence[str]) -> object:
+    from ..testing.faults import FaultError, Faults
+
+    try:
+        return Faults(*lines)
+    except FaultError as exc:
+        raise click.UsageError(f"--fault: {exc}") from exc
 
 
 def _config(options: dict[str, Any], tls: ssl.SSLContext | None) -> Config:

@@ -22,7 +22,7 @@ def config_of(recording: Recording) -> Config:
     offers = dict(_offers(recording))
     is_lmtp = any(item.side is Side.CLIENT and item.data[:4].upper() == b"LHLO" for item in recording.items)
     known = frozenset(extension.keyword for extension in EXTENSIONS)
-    needed = {"PIPELINING", "ENHANCEDSTATUSCODES"} if is_lmtp else set()
+    needed: set[str] = {"PIPELINING", "ENHANCEDSTATUSCODES"} if is_lmtp else set()
     needed |= {"8BITMIME"} if "SMTPUTF8" in offers else set()
     needed |= {"CHUNKING"} if "BINARYMIME" in offers else set()
     has_server = any(item.side is Side.SERVER for item in recording.items)

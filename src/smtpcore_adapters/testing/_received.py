@@ -1,0 +1,103 @@
+"""What a server for tests has received."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from typing import overload
+
+from smtpcore import Params, Reply
+
+from .._handshakes import Tls
+from .._session import Message, Session
+from .._stream import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message, with its envelope and with what was known of its client."""
+
+    sender: str
+    """The address of MAIL; empty for a notification."""
+    recipients: tuple[str, ...]
+    """The accepted addresses of RCPT, in order."""
+    mail_params: Params
+    """The parameters of MAIL."""
+    rcpt_params: tuple[Params, ...]
+    """The parameters of each RCPT, in the order of `recipients`."""
+    content: bytes
+    """The octets, dot-stuffing removed."""
+    helo: str
+    """How the client has named itself."""
+    tls: Tls | None
+    """What TLS the message came under."""
+    identity: str | None
+    """Who the client has proved to be."""
+    peer: Address | None
+    """Where the client was."""
+
+    @property
+    def message(self) -> EmailMessage:
+        """The message, parsed anew each time."""
+        return message_from_bytes(self.content, _class=EmailMessage, policy=policy.SMTP)
+
+
+class Inbox(Sequence[Received]):
+    """The messages that were received, oldest first; a handler that accepts every one."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._messages: list[Received] = []
+
+    async def on_message(self, session: Session, message: Message) -> Reply:
+        """Take a message."""
+        content = await message.read()
+        transaction = message.transaction
+        received = Received(
+            sender=transaction.mail.reverse_path.address,
+            recipients=tuple(rcpt.forward_path.address for rcpt in transaction.recipients),
+            mail_params=transaction.mail.params,
+            rcpt_params=tuple(rcpt.params for rcpt in transaction.recipients),
+            content=content,
+            helo=session.helo.domain if session.helo else "",
+            tls=session.tls,
+            identity=session.identity,
+            peer=session.peer,
+        )
+        with self._changed:
+            self._messages.append(received)
+            self._changed.notify_all()
+
+        return Reply(250, f"Taken as {message.id}", enhanced="2.0.0")
+
+    def wait_for(self, count: int, timeout: float) -> list[Received]:
+        """Wait until there are `count` messages. Raises `TimeoutError` after `timeout` seconds."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(self._messages) >= count, timeout):
+                raise TimeoutError(f"{len(self._messages)} of {count} messages came within {timeout:g} seconds")
+
+            return list(self._messages)
+
+    def clear(self) -> None:
+        """Forget all messages."""
+        with self._changed:
+            self._messages.clear()
+
+    @overload
+    def __getitem__(self, index: int) -> Received: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Received]: ...
+    def __getitem__(self, index: int | slice) -> Received | list[Received]:
+        with self._changed:
+            return self._messages[index]
+
+    def __len__(self) -> int:
+        with self._changed:
+            return len(self._messages)
+
+    def __iter__(self) -> Iterator[Received]:
+        return iter(self[:])
+
+    def __repr__(self) -> str:
+        return repr(self[:])

@@ -1,0 +1,300 @@
+"""A fault script lets a server do what its lines say, and complains about those that say nothing."""
+
+import re
+import smtplib
+import ssl
+from pathlib import Path
+
+import pytest
+
+from smtpcore import Bodies, Config, RemoteProtocolError, State
+from smtpcore_adapters import App, Reason
+from smtpcore_adapters.recipients import AnyRecipient
+from smtpcore_adapters.testing import FaultError, Faults, Inbox, SmtpPair, parse_fault
+from smtpcore_adapters.testing import faults as documented
+from tests.adapters.command import run, running
+from tests.adapters.fakes import Dialogue, converse
+from tests.adapters.harness import BACKENDS
+from tests.adapters.harness import running as running_server
+from tests.adapters.wrong import CONTEXT
+
+CONTENT = b"Subject: hello\r\n\r\n" + b"0123456789\r\n" * 10
+EHLO = b"EHLO c.example\r\n"
+MAIL = b"MAIL FROM:<a@c.example>\r\n"
+RCPT = b"RCPT TO:<b@s.example>\r\n"
+
+
+def app_with(*lines: str) -> tuple[App, Inbox]:
+    inbox = Inbox()
+    app = App()
+    app.include(Faults(*lines))
+    app.include(AnyRecipient())
+    app.include(inbox)
+    return app, inbox
+
+
+def replies_to(*lines: str, times: int = 1) -> list[list[int]]:
+    """The codes that answer messages to two recipients, each in a session of its own."""
+    app, _ = app_with(*lines)
+    return [
+        [reply.code for reply in SmtpPair(app).deliver("a@c.example", ["b@s.example", "x@y.example"], CONTENT)]
+        for _ in range(times)
+    ]
+
+
+# What the client gets
+
+
+@pytest.mark.parametrize(
+    ("line", "codes"),
+    [
+        ("MAIL -> 451", [451]),
+        ("MAIL <a@c.example> -> 451", [451]),
+        ("MAIL <A@C.EXAMPLE> -> 451", [250, 250, 250, 354, 250]),
+        ("RCPT 2 -> 451 4.2.2 Mailbox full", [250, 250, 451, 354, 250]),
+        ("RCPT <x@y.example> -> 550", [250, 250, 550, 354, 250]),
+        ("rcpt -> 550", [250, 550, 550]),
+        ("DATA -> 451", [250, 250, 250, 451]),
+        ("message -> 452 4.3.1 Full", [250, 250, 250, 354, 452]),
+        ("DATA after 50 octets -> 552", [250, 250, 250, 354, 552]),
+        ("DATA after 5000 octets -> 552", [250, 250, 250, 354, 250]),
+        ("message -> delay 3", [250, 250, 250, 354, 250]),
+        ("NOOP -> drop", [250, 250, 250, 354, 250]),
+    ],
+)
+def test_a_reply_takes_the_place_of_the_usual_one(line: str, codes: list[int]) -> None:
+    assert replies_to(line) == [codes]
+
+
+def test_recipients_are_counted_in_each_message_and_all_else_since_the_beginning() -> None:
+    both = ["message 1 -> 452", "RCPT 2 -> 451"]
+
+    assert replies_to(*both, times=2) == [[250, 250, 451, 354, 452], [250, 250, 451, 354, 250]]
+    assert replies_to("MAIL 2 -> 451", times=3) == [
+        [250, 250, 250, 354, 250],
+        [451],
+        [250, 250, 250, 354, 250],
+    ]
+
+
+def test_a_refused_recipient_is_counted_as_well() -> None:
+    app, _ = app_with("RCPT 1 -> 550", "RCPT 2 -> 551")
+    (dialogue,) = [converse(app, EHLO + MAIL + RCPT * 3 + b"RSET\r\n" + MAIL + RCPT + b"QUIT\r\n")]
+
+    assert dialogue.codes == [220, 250, 250, 550, 551, 250, 250, 250, 550, 221]
+
+
+def test_of_several_lines_about_the_same_the_first_decides() -> None:
+    assert replies_to("RCPT 1 -> 450", "RCPT -> 550") == [[250, 450, 550]]
+
+
+def test_a_text_and_an_enhanced_status_code_may_be_given() -> None:
+    app, _ = app_with("NOOP -> 450 4.2.1 Not now", "RSET -> 550 Never", "HELP -> 214 What?", "VRFY -> 252")
+    dialogue = converse(app, EHLO + b"NOOP\r\nRSET\r\nHELP\r\nVRFY x\r\nQUIT\r\n")
+
+    assert dialogue.replies[2:-1] == [
+        "450 4.2.1 Not now",
+        "550 5.0.0 Never",
+        "214 2.0.0 What?",
+        "252 2.0.0 A fault on purpose",
+    ]
+
+
+def test_a_message_that_was_looked_at_reaches_the_store_whole() -> None:
+    app, inbox = app_with("DATA after 5000 octets -> drop", "message 2 -> 451")
+    SmtpPair(app).deliver("a@c.example", ["b@s.example"], CONTENT)
+
+    assert [received.content for received in inbox] == [CONTENT]
+
+
+def test_extensions_are_left_out() -> None:
+    app, _ = app_with("EHLO -> no 8bitmime", "EHLO -> no CHUNKING", "LHLO -> no SIZE")
+    pair = SmtpPair(app)
+    pair.hello()
+
+    assert set(pair.client.extensions) == {"PIPELINING", "ENHANCEDSTATUSCODES", "VRFY", "HELP"}
+
+
+def test_the_first_connection_may_be_refused() -> None:
+    app, _ = app_with("connect 1 -> 554")
+
+    assert [SmtpPair(app).greeting.code for _ in range(2)] == [554, 220]
+
+
+def test_AUTH_may_fail() -> None:
+    app, _ = app_with("AUTH -> 454")
+    config = Config(hostname="s.example", plaintext_auth=True, bodies=Bodies.CHUNKS, auth_mechanisms=("PLAIN",))
+    assert converse(app, EHLO + b"AUTH PLAIN AGEAYg==\r\nQUIT\r\n", config=config).codes == [220, 250, 454, 221]
+
+
+# The connection
+
+
+@pytest.mark.parametrize(
+    ("line", "heard"),
+    [
+        ("connect -> drop", b""),
+        ("connect -> cut 3", b"250"),
+        ("EHLO -> drop", b"220 s.example ESMTP\r\n"),
+        ('EHLO -> garbage "HTTP/1.1 400\\r\\n"', b"220 s.example ESMTP\r\nHTTP/1.1 400\r\n"),
+        ("EHLO -> garbage b'\\xff'", b"220 s.example ESMTP\r\n\xff"),
+    ],
+)
+def test_the_connection_ends_in_the_middle(line: str, heard: bytes) -> None:
+    app, _ = app_with(line)
+    dialogue = Dialogue(app, EHLO).run()
+
+    assert dialogue.stream.output == heard
+    assert dialogue.reasons == [Reason.ABANDONED]
+    assert not dialogue.stream.is_reset
+
+
+def test_replies_to_what_came_before_are_not_lost() -> None:
+    app, _ = app_with("RCPT 2 -> drop")
+    dialogue = Dialogue(app, EHLO + MAIL + RCPT * 3).run()
+
+    assert dialogue.codes == [220, 250, 250, 250]
+
+
+def test_a_connection_is_reset() -> None:
+    app, _ = app_with("MAIL -> reset")
+    dialogue = Dialogue(app, EHLO + MAIL).run()
+
+    assert dialogue.stream.is_reset
+    assert dialogue.stream.closings == [0]
+    assert dialogue.reasons == [Reason.DROPPED]
+
+
+def test_a_connection_that_is_lost_already_can_still_be_given_up() -> None:
+    app, _ = app_with("MAIL -> cut 3")
+    dialogue = Dialogue(app, EHLO, MAIL)
+    dialogue.stream.fail_sending.extend([None, None, OSError("lost")])
+    dialogue.run()
+
+    assert dialogue.reasons == [Reason.ABANDONED]
+
+
+@pytest.mark.parametrize(
+    "line", ["DATA after 20 octets -> drop", "message -> drop", "message -> cut 5", "message -> reset", "DATA -> drop"]
+)
+def test_a_client_does_not_take_a_message_for_delivered(line: str) -> None:
+    app, inbox = app_with(line)
+    pair = SmtpPair(app)
+    with pytest.raises(RemoteProtocolError):
+        pair.deliver("a@c.example", ["b@s.example"], CONTENT)
+
+    assert len(inbox) == 0
+    assert pair.client.state is State.CLOSED
+
+
+def test_a_delay_is_as_long_as_it_says() -> None:
+    app, _ = app_with("QUIT -> delay 2", "NOOP -> delay 0.5")
+    dialogue = Dialogue(app, EHLO + b"NOOP\r\nQUIT\r\n").run()
+
+    assert dialogue.codes == [220, 250, 250, 221]
+    assert sum(dialogue.stream.naps) == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_client_sees_the_reset_of_a_real_connection(backend: str) -> None:
+    app, _ = app_with("MAIL -> reset", "RSET -> drop")
+    with running_server(backend, app) as server:
+        with server.connect() as client:
+            assert client.code() == 220
+            assert client.ask(b"EHLO c.example") == 250
+            client.send(b"MAIL FROM:<a@c.example>\r\n")
+            with pytest.raises(ConnectionResetError):
+                client.end()
+        with server.connect() as client:
+            assert client.code() == 220
+            client.send(b"RSET\r\n")
+            assert client.end() == b""
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_end_of_a_reset_connection_is_no_orderly_one_under_TLS_either(backend: str) -> None:
+    app, _ = app_with("MAIL -> reset")
+    with running_server(backend, app, tls=CONTEXT) as server, server.connect() as client:
+        assert client.code() == 220
+        assert client.ask(b"EHLO c.example") == 250
+        assert client.ask(b"STARTTLS") == 220
+        client.start_tls(_trusting())
+        client.send(b"EHLO c.example\r\n")
+        client.reply()
+        client.send(b"MAIL FROM:<a@c.example>\r\n")
+        with pytest.raises((ConnectionResetError, ssl.SSLEOFError)):
+            client.end()
+
+
+def _trusting() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+# Lines
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("RCPT 451", "there is no arrow: write it like RCPT 2 -> 451"),
+        ("-> 451", "'' is neither a verb nor connect nor message"),
+        ("FOO -> 451", "'FOO' is neither a verb nor connect nor message: write it like RCPT 2 -> 451"),
+        ("BDAT -> 451", "'BDAT' is neither a verb nor connect nor message"),
+        ("RCPT two -> 451", "'two' says nothing about RCPT: write a number"),
+        ("RCPT 0 -> 451", "'0' says nothing about RCPT"),
+        ("DATA <a@b.example> -> 451", "'<a@b.example>' says nothing about DATA"),
+        ("RCPT after 3 octets -> 451", "'after 3 octets' says nothing about RCPT"),
+        ("RCPT <a@> -> 451", "'a@' is not a path"),
+        ("RCPT -> explode", "'explode' is no action: write a reply such as 451, drop, reset, cut, garbage, delay, no"),
+        ("RCPT ->", "'' is no action"),
+        ("RCPT -> 451 5.1.1 no", "enhanced status code '5.1.1' does not go with 451"),
+        ("RCPT -> 299", "'299' is no action"),
+        ("RCPT -> drop it", "drop stands alone: leave 'it' out"),
+        ("RCPT -> reset it", "reset stands alone: leave 'it' out"),
+        ("RCPT -> cut", "cut needs a number of octets: write cut 3"),
+        ("RCPT -> delay", "delay needs a number of seconds, 3600 at the most: write delay 2"),
+        ("RCPT -> delay -1", "delay needs a number of seconds"),
+        ("RCPT -> delay nan", "delay needs a number of seconds"),
+        ("RCPT -> garbage what", "garbage needs a quoted text: write garbage"),
+        ("RCPT -> garbage 5", "garbage needs a quoted text: write garbage"),
+        ("RCPT -> no SIZE", "an extension is left out of the reply to EHLO: write EHLO -> no PIPELINING"),
+        ("EHLO -> no SUCH", "'SUCH' is no extension: write EHLO -> no PIPELINING"),
+    ],
+)
+def test_what_is_no_fault_is_told_with_what_to_write(line: str, why: str) -> None:
+    with pytest.raises(FaultError) as failure:
+        Faults("RCPT 2 -> 451", line)
+
+    assert str(failure.value).startswith(f"fault {line!r}: {why}")
+
+
+def test_every_example_is_a_fault() -> None:
+    examples = re.findall(r"^    (\S.*? -> .*?)  +\S.*$", documented.__doc__ or "", re.MULTILINE)
+
+    assert len(examples) == 11
+    for example in examples:
+        assert parse_fault(example).line == example.strip()
+
+
+# The command line
+
+
+def test_serve_has_faults(tmp_path: Path) -> None:
+    with (
+        running(tmp_path, "--fault", "RCPT 2 -> 451", "--fault", "EHLO -> no SIZE") as server,
+        smtplib.SMTP("127.0.0.1", server.port, timeout=10) as smtp,
+    ):
+        smtp.ehlo()
+        assert not smtp.has_extn("size")
+        smtp.mail("a@c.example")
+        assert [smtp.rcpt("b@s.example")[0] for _ in range(3)] == [250, 451, 250]
+
+
+def test_serve_says_what_is_wrong_with_a_fault() -> None:
+    done = run("serve", "--fault", "RCPT -> explode")
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("smtpcore: --fault: fault 'RCPT -> explode': 'explode' is no action")

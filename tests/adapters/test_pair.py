@@ -1,0 +1,251 @@
+"""A client and a server in memory talk as they would over a network."""
+
+from collections.abc import Generator
+
+import pytest
+
+from smtpcore import (
+    Auth,
+    ClientConfig,
+    Config,
+    ConnectionClosed,
+    Ehlo,
+    LocalProtocolError,
+    Mail,
+    Noop,
+    Path,
+    Quit,
+    Rcpt,
+    RemoteProtocolError,
+    Reply,
+    StartTls,
+    State,
+)
+from smtpcore_adapters import App, Message, Session
+from smtpcore_adapters.testing import Inbox, SmtpPair
+from smtpcore_adapters.users import Users
+from tests.adapters.fakes import accepting
+
+
+class Never:
+    """What only an event loop could bring to an end."""
+
+    def __await__(self) -> Generator[str, None, None]:
+        yield "not yet"
+
+
+CONTENT = b"Subject: hello\r\n\r\n.body\r\n"
+
+
+def test_a_message_goes_from_one_end_to_the_other() -> None:
+    pair = SmtpPair()
+
+    assert pair.greeting == Reply(220, "s.example ESMTP")
+    assert [reply.code for reply in pair.deliver("a@c.example", ["b@s.example", "c@s.example"], CONTENT)] == [
+        250,
+        250,
+        250,
+        354,
+        250,
+    ]
+    (received,) = pair.messages
+    assert received.sender == "a@c.example"
+    assert received.recipients == ("b@s.example", "c@s.example")
+    assert received.content == CONTENT
+    assert received.message["Subject"] == "hello"
+    assert received.helo == "c.example"
+    assert (received.tls, received.identity) == (None, None)
+    assert str(received.peer) == "192.0.2.1:49152"
+
+
+def test_several_messages_are_kept_in_order() -> None:
+    pair = SmtpPair()
+    for number in range(3):
+        pair.deliver("", ["b@s.example"], b"%d\r\n" % number)
+
+    assert [received.content for received in pair.messages] == [b"0\r\n", b"1\r\n", b"2\r\n"]
+    assert [received.content for received in pair.messages[1:]] == [b"1\r\n", b"2\r\n"]
+    assert repr(pair.messages) == repr(list(pair.messages))
+    pair.messages.clear()
+    assert len(pair.messages) == 0
+
+
+def test_handlers_are_asked() -> None:
+    app = App()
+
+    @app.on("RCPT")
+    async def only_us(session: Session, rcpt: Rcpt) -> Reply | None:
+        session.state.seen = str(rcpt.forward_path)
+        return Reply(250) if rcpt.forward_path.domain == "s.example" else None
+
+    @app.on("message")
+    async def refuse(session: Session, message: Message) -> Reply:
+        return Reply(552, f"{len(await message.read())} octets", enhanced="5.3.4")
+
+    pair = SmtpPair(app)
+    replies = pair.deliver("a@c.example", ["b@s.example", "b@else.example"], CONTENT)
+    assert [reply.code for reply in replies] == [250, 250, 550, 354, 552]
+    assert replies[-1].lines == (f"{len(CONTENT)} octets",)
+    assert pair.session.state.seen == "b@else.example"
+    assert [reply.code for reply in pair.deliver("a@c.example", ["b@else.example"], CONTENT)] == [250, 550]
+
+
+def test_a_message_whose_sender_or_whose_DATA_is_refused_is_not_sent() -> None:
+    app = accepting(Inbox())
+    app.on("MAIL")(lambda session, mail: None if mail.reverse_path else Reply(550, "No notifications"))
+    app.on("DATA")(lambda session, data: Reply(451, "Not now"))
+    pair = SmtpPair(app)
+
+    assert [reply.code for reply in pair.deliver("", ["b@s.example"], CONTENT)] == [550]
+    assert [reply.code for reply in pair.deliver("a@c.example", ["b@s.example"], CONTENT)] == [250, 250, 451]
+
+
+def test_what_is_sent_together_is_answered_in_order() -> None:
+    pair = SmtpPair()
+    pair.hello()
+    for command in (Mail(Path("a@c.example")), Rcpt(Path("b@s.example")), Rcpt(Path("c@s.example"))):
+        pair.client.send(command)
+
+    assert [answer.reply.code for answer in pair.exchange()] == [250, 250, 250]
+    assert pair.exchange() == []
+
+
+def test_LMTP_has_a_reply_for_each_recipient() -> None:
+    inbox = Inbox()
+    pair = SmtpPair(
+        accepting(inbox),
+        config=Config(hostname="s.example", lmtp=True),
+        client_config=ClientConfig(hostname="c.example", lmtp=True),
+    )
+
+    replies = pair.deliver("a@c.example", ["b@s.example", "c@s.example"], CONTENT)
+    assert [reply.code for reply in replies] == [250, 250, 250, 354, 250, 250]
+    assert len(inbox) == 1
+
+
+def test_TLS_is_taken_for_done_and_forgets_the_session() -> None:
+    inbox = Inbox()
+    pair = SmtpPair(accepting(inbox), config=Config(hostname="s.example", tls=True))
+    pair.hello()
+    assert "STARTTLS" in pair.client.extensions
+    assert pair.ask(StartTls()).code == 220
+    assert pair.client.tls
+    assert pair.client.helo is None
+    pair.deliver("a@c.example", ["b@s.example"], CONTENT)
+
+    tls = inbox[0].tls
+    assert tls is not None
+    assert tls.version == "TLSv1.3"
+
+
+def test_users_can_log_in() -> None:
+    inbox = Inbox()
+    app = App()
+    app.include(Users({"tim": "secret"}))
+    app.include(inbox)
+    pair = SmtpPair(
+        app,
+        config=Config(hostname="s.example", plaintext_auth=True),
+        client_config=ClientConfig(hostname="c.example", plaintext_auth=True),
+    )
+    pair.hello()
+
+    assert pair.ask(Auth("PLAIN", b"\0tim\0secret")).code == 235
+    pair.deliver("tim@s.example", ["b@else.example"], CONTENT)
+    assert inbox[0].identity == "tim"
+
+
+def test_handlers_may_sleep_and_call_what_blocks_without_time_passing() -> None:
+    app = App()
+
+    @app.on("NOOP")
+    async def wait(session: Session, noop: Noop) -> Reply:
+        await session.sleep(1000)
+        return Reply(250, await session.run_blocking(str.upper, "done"))
+
+    assert SmtpPair(app).ask(Noop()).lines == ("done".upper(),)
+
+
+def test_a_handler_that_needs_an_event_loop_is_told() -> None:
+    app = App()
+
+    @app.on("NOOP")
+    async def wait(session: Session, noop: Noop) -> None:
+        await Never()
+
+    pair = SmtpPair(app)
+    with pytest.raises(RuntimeError, match="use a server with sockets"):
+        pair.ask(Noop())
+
+
+def test_a_handler_has_no_network() -> None:
+    app = App()
+
+    @app.on("NOOP")
+    async def connect(session: Session, noop: Noop) -> Reply:
+        with pytest.raises(OSError, match="no network"):
+            await session.connect("127.0.0.1", 25)
+        return Reply(250)
+
+    assert SmtpPair(app).ask(Noop()).code == 250
+
+
+def test_the_end_of_a_session_is_heard_on_both_sides() -> None:
+    reasons: list[str] = []
+    app = App()
+    app.on("disconnect")(lambda session, reason: reasons.append(str(reason)))
+    pair = SmtpPair(app)
+
+    assert pair.ask(Quit()).code == 221
+    assert pair.client.state is State.CLOSED
+    assert isinstance(pair.client.next_event(), ConnectionClosed)
+    pair.close()
+    pair.close()
+    assert reasons == ["QUIT"]
+
+    pair = SmtpPair(app)
+    pair.close()
+    assert reasons == ["QUIT", "closed"]
+
+
+def test_a_server_that_shuts_down_says_goodbye() -> None:
+    pair = SmtpPair()
+    pair.hello()
+    (goodbye,) = pair.shut_down()
+
+    assert (goodbye.to, goodbye.reply.code) == (None, 421)
+    assert pair.client.state is State.CLOSED
+
+
+def test_the_stream_of_a_pair_is_like_any_other() -> None:
+    async def double(number: int) -> int:
+        return 2 * number
+
+    async def wait() -> None:
+        await Never()
+
+    stream = SmtpPair()._stream
+    assert not stream.has_input()
+    assert stream.run_async(double, 21) == 42
+    with pytest.raises(RuntimeError, match="event loop"):
+        stream.run_async(wait)
+
+
+def test_a_server_that_hangs_up_makes_the_client_fail() -> None:
+    app = App()
+    app.on("NOOP")(lambda session, noop: Reply(421, "closing"))
+    pair = SmtpPair(app)
+    assert pair.ask(Noop()).code == 421
+    with pytest.raises(LocalProtocolError):
+        pair.ask(Ehlo("c.example"))
+
+    class Rude:
+        def on_ehlo(self, session: Session, ehlo: Ehlo) -> None:
+            from smtpcore_adapters import Abandon
+
+            raise Abandon(b"250")
+
+    app = App()
+    app.include(Rude())
+    with pytest.raises(RemoteProtocolError, match="closed inside a reply"):
+        SmtpPair(app).hello()

@@ -1,0 +1,256 @@
+"""The server for tests, and the fixtures that give it to pytest."""
+
+import os
+import smtplib
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smtpcore_adapters import App
+from smtpcore_adapters.testing import FaultError, SmtpPair, SmtpServer
+from smtpcore_adapters.tls import self_signed_context
+from tests.adapters.harness import Client
+
+pytest_plugins = ["pytest_smtpcore"]
+
+CONTENT = b"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n\r\n.Hello\r\n"
+
+
+def send(server: SmtpServer, *, use: Callable[[smtplib.SMTP], object] = lambda smtp: None, **options: Any) -> None:
+    with smtplib.SMTP(server.host, server.port, "c.example", timeout=10) as smtp:
+        use(smtp)
+        smtp.sendmail("a@c.example", ["b@s.example", "c@s.example"], CONTENT, **options)
+
+
+# The fixtures
+
+
+def test_a_message_is_received_with_its_envelope(smtp_server: SmtpServer) -> None:
+    send(smtp_server, mail_options=["BODY=8BITMIME", "RET=HDRS"], rcpt_options=["NOTIFY=NEVER"])
+
+    (received,) = smtp_server.messages
+    assert (received.sender, received.recipients) == ("a@c.example", ("b@s.example", "c@s.example"))
+    assert str(received.mail_params).split() == ["SIZE=48", "BODY=8BITMIME", "RET=HDRS"]
+    assert [str(params) for params in received.rcpt_params] == [" NOTIFY=NEVER"] * 2
+    assert received.content == CONTENT
+    assert received.message["Subject"] == "Gr\xfc\xdfe"
+    assert received.message.get_content() == ".Hello\r\n"
+    assert (received.helo, received.tls, received.identity) == ("c.example", None, None)
+    assert received.peer
+    assert received.peer.host == "127.0.0.1"
+
+
+@pytest.mark.smtp_server(tls=True, auth={"tim": "secret"})
+def test_a_marker_says_what_the_server_is_like(smtp_server: SmtpServer) -> None:
+    def log_in(smtp: smtplib.SMTP) -> None:
+        smtp.ehlo()
+        assert not smtp.has_extn("auth")
+        smtp.starttls(context=smtp_server.client_context)
+        smtp.login("tim", "secret")
+
+    send(smtp_server, use=log_in)
+
+    assert smtp_server.messages[0].identity == "tim"
+    assert smtp_server.messages[0].tls
+
+
+@pytest.mark.smtp_server(auth={"tim": "wrong"}, max_size=65_536)
+class TestMarkers:
+    @pytest.mark.smtp_server(auth={"tim": "secret"}, require_auth=True)
+    def test_the_nearest_marker_decides(self, smtp_server: SmtpServer) -> None:
+        assert smtp_server.options.max_size == 65_536
+        with pytest.raises(smtplib.SMTPSenderRefused):
+            send(smtp_server)
+        send(smtp_server, use=lambda smtp: smtp.login("tim", "secret"))
+
+        assert len(smtp_server.messages) == 1
+
+
+@pytest.mark.smtp_server(faults=["RCPT 2 -> 451 4.2.2 Full"])
+def test_a_marker_has_faults(smtp_server: SmtpServer) -> None:
+    send(smtp_server)
+
+    assert smtp_server.messages[0].recipients == ("b@s.example",)
+
+
+def test_the_pair_is_a_fixture(smtp_pair: SmtpPair) -> None:
+    smtp_pair.deliver("a@c.example", ["b@s.example"], CONTENT)
+
+    assert [received.content for received in smtp_pair.messages] == [CONTENT]
+
+
+# The server
+
+
+def test_several_servers_run_at_the_same_time_without_pytest() -> None:
+    with SmtpServer() as one, SmtpServer(host="127.0.0.2") as other:
+        assert one.port != other.port or one.host != other.host
+        send(other)
+
+        assert (len(one.messages), len(other.messages)) == (0, 1)
+        assert other.host == "127.0.0.2"
+        assert str(other.address) == f"127.0.0.2:{other.port}"
+
+
+def test_messages_that_come_later_are_waited_for() -> None:
+    def send_both() -> None:
+        send(server)
+        send(server)
+
+    with SmtpServer() as server:
+        thread = threading.Thread(target=send_both)
+        thread.start()
+        assert len(server.wait_for(2, timeout=10)) == 2
+        thread.join()
+        with pytest.raises(TimeoutError, match="2 of 3 messages came within"):
+            server.wait_for(3, timeout=0.01)
+
+        server.reset()
+        assert list(server.messages) == []
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+def test_a_certificate_is_made_up_that_the_clients_context_trusts(implicit: bool) -> None:
+    with SmtpServer(implicit_tls=implicit, require_tls=not implicit) as server:
+        if implicit:
+            with smtplib.SMTP_SSL("localhost", server.port, timeout=10, context=server.client_context) as smtp:
+                smtp.sendmail("a@c.example", ["b@s.example"], CONTENT)
+        else:
+            with pytest.raises(smtplib.SMTPSenderRefused, match="STARTTLS"):
+                send(server)
+            send(server, use=lambda smtp: smtp.starttls(context=server.client_context))
+
+        assert server.messages[0].tls
+        assert ssl.create_default_context(cadata=server.ca_pem.decode()).get_ca_certs()
+
+
+def test_a_context_of_ones_own_takes_the_place_of_that_certificate() -> None:
+    with (
+        SmtpServer(certificate=self_signed_context(["localhost"])) as server,
+        pytest.raises(ssl.SSLCertVerificationError),
+    ):
+        send(server, use=lambda smtp: smtp.starttls(context=server.client_context))
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5"])
+def test_users_log_in_without_TLS_where_there_is_none(mechanism: str) -> None:
+    with SmtpServer(auth={"tim": "secret"}, auth_mechanisms=(mechanism,)) as server:
+        send(server, use=lambda smtp: smtp.login("tim", "secret"))
+        with pytest.raises(smtplib.SMTPAuthenticationError):
+            send(server, use=lambda smtp: smtp.login("tim", "wrong"))
+
+        assert [received.identity for received in server.messages] == ["tim"]
+
+
+def test_mail_is_taken_for_some_only_if_that_is_asked_for() -> None:
+    with SmtpServer(accept=["s.example"]) as server:
+        send(server)
+        with smtplib.SMTP(server.host, server.port, timeout=10) as smtp, pytest.raises(smtplib.SMTPRecipientsRefused):
+            smtp.sendmail("a@c.example", ["b@else.example"], CONTENT)
+
+
+def test_a_server_speaks_LMTP() -> None:
+    with SmtpServer(lmtp=True, hostname="s.example") as server:
+        with smtplib.LMTP(server.host, server.port, timeout=10) as lmtp:
+            lmtp.sendmail("a@c.example", ["b@s.example"], CONTENT)
+
+        assert len(server.messages) == 1
+
+
+def test_extensions_and_limits_are_as_the_options_say() -> None:
+    options: dict[str, Any] = {"extensions": ["ETRN"], "without": ["CHUNKING", "BINARYMIME"], "max_size": 70_000}
+    with SmtpServer(**options) as server, Client(server.address) as client:
+        client.code()
+        client.send(b"EHLO c.example\r\n")
+        keywords = client.reply().split("\n")
+
+    assert {"250-SIZE 70000", "250-ETRN"} <= set(keywords)
+    assert not {"250-CHUNKING", "250-BINARYMIME", "250-DSN"} & set(keywords)
+
+
+def test_handlers_of_ones_own_come_first() -> None:
+    app = App()
+    seen: list[str] = []
+
+    class Mine:
+        def on_mail(self, session: object, mail: object) -> None:
+            seen.append(str(mail))
+
+    assert not app.handles("MAIL")
+    with SmtpServer(handlers=[Mine()]) as server:
+        send(server)
+
+    assert seen == ["MAIL FROM:<a@c.example> SIZE=48"]
+
+
+def test_a_running_server_is_changed_at_its_address() -> None:
+    with SmtpServer() as server:
+        port = server.port
+        send(server)
+        server.configure(tls=True, faults=["message -> 451"])
+        assert server.port == port
+        with pytest.raises(smtplib.SMTPDataError):
+            send(server, use=lambda smtp: smtp.starttls(context=server.client_context))
+
+        assert len(server.messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "why"),
+    [
+        ({"tsl": True}, TypeError, "'tsl' is no option of the server: use one of host, port, hostname, tls"),
+        ({"faults": ["RCPT -> explode"]}, FaultError, "is no action"),
+    ],
+)
+def test_what_is_no_option_is_told(options: dict[str, Any], error: type[Exception], why: str) -> None:
+    with pytest.raises(error, match=why), SmtpServer(**options):
+        pass
+
+
+# The plugin
+
+
+def pytest_run(directory: Path, text: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    (directory / "test_it.py").write_text(text)
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
+    command = [sys.executable, "-m", "pytest", "-p", "pytest_smtpcore", "-p", "no:cacheprovider", "-q", *arguments]
+    return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_options_of_a_project_are_a_fixture(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(
+        "import pytest\n\n@pytest.fixture\ndef smtp_server_options():\n    return {'hostname': 'here.example'}\n"
+    )
+    text = (
+        "import pytest, smtplib\n"
+        "def test_one(smtp_server):\n    assert smtp_server.options.hostname == 'here.example'\n"
+        "@pytest.mark.smtp_server(hostname='there.example')\n"
+        "def test_other(smtp_server):\n    assert smtp_server.options.hostname == 'there.example'\n"
+        "def test_pair(smtp_pair):\n    assert smtp_pair.greeting.code == 220\n"
+    )
+    done = pytest_run(tmp_path, text, "--strict-markers")
+
+    assert done.returncode == 0, done.stdout
+    assert "3 passed" in done.stdout
+
+
+def test_a_run_that_does_not_use_the_fixtures_does_not_load_the_packages(tmp_path: Path) -> None:
+    text = (
+        "import sys\n"
+        "def test_it():\n"
+        "    assert 'pytest_smtpcore' in sys.modules\n"
+        "    assert not [name for name in sys.modules if name.startswith('smtpcore')]\n"
+    )
+    done = pytest_run(tmp_path, text)
+
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_marker_is_documented(tmp_path: Path) -> None:
+    assert "@pytest.mark.smtp_server(**options): how the fixture" in pytest_run(tmp_path, "", "--markers").stdout
