@@ -31,7 +31,7 @@ from smtpcore import (
 )
 
 from .client_helpers import CLIENT, GREETING, HELLO, OK, Outcome, Step, mail, met, offer, play, rcpt, told
-from .helpers import bytewise
+from .helpers import bytewise, named
 
 TAKEN = b"354 go on\r\n"
 LIMITS = {"max_reply_line": 512, "max_reply_lines": 10}
@@ -66,7 +66,7 @@ GROUP = (mail(), rcpt(), Data())
         (b"220-x\r\n" * 11, "a reply has more than 10 lines"),
         (b"x" * 600, "a line of a reply is too long"),
     ],
-    ids=lambda value: repr(value)[:24] if isinstance(value, bytes) else None,
+    ids=lambda value: named(value)[:40] if isinstance(value, bytes) else None,
 )
 def test_what_is_no_reply_ends_the_dialogue(said: bytes, error: str) -> None:
     """R5321-4.2-10"""
