@@ -259,3 +259,9 @@ def test_no_reply_has_a_bare_newline() -> None:
     _, output = drive(connect(), [DATA, b"x\r\n.\r\n", b"HELP\r\nVRFY\r\nBAD\nQUIT\r\nQUIT\r\n"])
 
     assert output.count(b"\r") == output.count(b"\n") == output.count(b"\r\n") == 19
+
+
+@forms
+def test_as_many_CRs_as_LFs_are_no_line_ends_if_one_of_each_is_bare(form: Bodies) -> None:
+    for wire in (b"a\r\n.\r\r\n\nb\r\n.\r\n", b"\r\r\n\n\r\n.\r\n", b"\n\r\n\r\r\n.\r\n"):
+        assert outcomes(wire, REJECT, form) == {550}

@@ -152,6 +152,7 @@ class BodyCheck:
         if self.fault:
             return b""
 
+        is_paired = is_paired and not self._held  # of a CR that was held back nothing was known
         run = self._held + run
         self._held = b"\r" if run.endswith(b"\r") else b""
         return self._check(run[:-1] if self._held else run, is_paired=is_paired)
