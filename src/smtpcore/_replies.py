@@ -5,6 +5,7 @@
 
 import re
 from enum import Enum, IntEnum
+from typing import TYPE_CHECKING
 
 from ._base64 import decode_base64, encode_base64
 from ._errors import LocalProtocolError
@@ -64,7 +65,8 @@ class ReplyCode(IntEnum):
 class ReplyClass(Enum):
     """What a reply does to the dialogue: its first digit says so (RFC 5321 4.2.1), but for two codes."""
 
-    __hash__ = object.__hash__  # Enum's own is slower, and each reply asks several tables
+    if not TYPE_CHECKING:  # pragma: no branch - checkers know no type that fits
+        __hash__ = object.__hash__  # Enum's own is slower, and each reply asks several tables
 
     COMPLETION = 2
     INTERMEDIATE = 3

@@ -22,7 +22,7 @@
 from collections.abc import Mapping
 from enum import Enum, auto
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ._commands import (
     Auth,
@@ -61,7 +61,8 @@ from ._replies import ReplyClass
 class State(Enum):
     """Where the dialogue stands."""
 
-    __hash__ = object.__hash__  # Enum's own is slower, and several tables are asked for each command
+    if not TYPE_CHECKING:  # pragma: no branch - checkers know no type that fits
+        __hash__ = object.__hash__  # Enum's own is slower, and several tables are asked for each command
 
     CONNECTED = auto()
     """The greeting is owed."""
@@ -96,7 +97,8 @@ class State(Enum):
 class Wait(Enum):
     """What a connection waits for: the kinds of time limits of RFC 5321 4.5.3.2."""
 
-    __hash__ = object.__hash__  # as above
+    if not TYPE_CHECKING:  # pragma: no branch - checkers know no type that fits
+        __hash__ = object.__hash__  # as above
 
     GREETING = auto()
     """The client's first words."""

@@ -91,7 +91,7 @@ class Hops:
     __slots__ = ("_held", "count")
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count: int = 0
         """How many there were so far."""
         self._held: bytes | None = b"\r\n"
 

@@ -1457,6 +1457,15 @@ def test_signals_end_the_process_gracefully(number: signal.Signals, backend: str
             process.kill()
 
 
+@pytest.fixture
+def sigint_of_python() -> Iterator[None]:
+    """SIGINT as Python has it from the start, unless a shell has made a process in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("sigint_of_python")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_are_handled_while_serving_only(number: signal.Signals, backend: str) -> None:
     before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
