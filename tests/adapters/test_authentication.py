@@ -11,6 +11,7 @@ import pytest
 from smtpcore import Auth, Config, LocalProtocolError, Reply
 from smtpcore.sasl import Answer, Channel, CheckPassword, Credentials, GivePassword, Question, make_client
 from smtpcore_adapters import App, Session
+from smtpcore_adapters._authentication import check_mechanisms
 from smtpcore_adapters._lobby import Lobby
 from smtpcore_adapters.users import Users
 from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, RCPT, Dialogue, FakeStream, Step, converse, step
@@ -238,3 +239,8 @@ def test_users_answer_what_they_know_and_show_no_password() -> None:
     assert asyncio.run(store.on_auth(session, GivePassword("tim"))) == "tanstaaf"
     assert asyncio.run(store.on_auth(session, GivePassword("tom"))) is None
     assert "tanstaaf" not in repr(Auth("PLAIN", b"\0tim\0tanstaaf"))
+
+
+def test_a_mechanism_is_named_in_capitals() -> None:
+    with pytest.raises(LocalProtocolError, match="use capitals"):
+        check_mechanisms(("PLAIN", "login"))
