@@ -4,12 +4,16 @@
 # which has to be set before it is imported. Counters and histograms are summed up then, dead processes included; the
 # open sessions are those of the processes that live.
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from socketserver import ThreadingMixIn
 from weakref import WeakKeyDictionary
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from smtpcore import DataChunk, DataEnd, DataLine, InvalidData, Reply, ReplyClass
 
@@ -111,3 +115,27 @@ class Metrics:
             outcome = "accepted" if message.accepted else "refused" if message.ended else "aborted"
             self._messages.labels(outcome).inc()
             self._message_time.observe(self._clock() - message.begun)
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = 10
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass  # that Prometheus has asked is nothing new
+
+
+def metrics_server(port: int, *, host: str = "127.0.0.1") -> WSGIServer:
+    """A server of the numbers of this process, or of all where PROMETHEUS_MULTIPROC_DIR says where they are.
+
+    It listens, and serves when its `serve_forever` is called. Raises `OSError` if it cannot listen.
+    """
+    registry = REGISTRY
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+
+    return make_server(host, port, make_wsgi_app(registry), server_class=_Server, handler_class=_Handler)

@@ -2,19 +2,24 @@
 
 import json
 import os
+import signal
 import smtplib
 import socket
 import ssl
 import subprocess
 import sys
+import time
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 import pytest
+import trustme
 
 from smtpcore_adapters import App
-from smtpcore_adapters.cli.serve import _serve_metrics
+from smtpcore_adapters._listeners import Listener
+from smtpcore_adapters.cli._processes import _metrics, run_workers
 from tests.adapters.command import TIMEOUT, Running, run, running, split_trace
 
 
@@ -380,6 +385,140 @@ def test_a_port_of_metrics_that_is_taken_is_an_error(tmp_path: Path) -> None:
 
 
 def test_metrics_need_their_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    monkeypatch.setitem(sys.modules, "smtpcore_adapters.metrics", None)
     with pytest.raises(click.UsageError, match=r"pip install 'smtpcore\[metrics\]'"):
-        _serve_metrics(App(), 0)
+        _metrics(App(), 0, ExitStack())
+
+
+# Workers
+
+
+def children_of(server: Running) -> set[int]:
+    pid = server.process.pid
+    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="/proc tells the children of a process")
+
+
+@needs_proc
+@pytest.mark.parametrize("backend", ["asyncio", "trio", "threads"])
+def test_workers_share_a_port_and_are_replaced(tmp_path: Path, backend: str) -> None:
+    with running(tmp_path, "--workers", "2", "--backend", backend) as server:
+        workers = children_of(server)
+        assert len(workers) == 2
+        for _ in range(5):
+            send(server)
+        os.kill(min(workers), signal.SIGKILL)
+        end = time.monotonic() + TIMEOUT
+        while len(children_of(server) - workers) < 1 and time.monotonic() < end:
+            time.sleep(0.01)
+        for _ in range(5):
+            send(server)
+
+    assert len(server.messages()) == 10
+    assert server.status == 0
+    assert any("ended with SIGKILL" in line for line in server.errors)
+
+
+def test_workers_say_goodbye(tmp_path: Path) -> None:
+    with running(tmp_path, "--workers", "2") as server:
+        clients = [connect(server) for _ in range(4)]
+        server.process.send_signal(signal.SIGINT)
+        for client in clients:
+            code, text = client.getreply()
+            assert (code, text[:5]) == (421, b"4.3.2")
+            client.close()
+
+    assert server.status == 0
+    assert server.errors == []
+
+
+def test_the_metrics_of_workers_are_summed_up(tmp_path: Path) -> None:
+    with running(tmp_path, "--workers", "3", "--metrics-port", "0") as server:
+        assert server.process.stderr
+        url = server.process.stderr.readline().removeprefix("metrics at ").strip()
+        clients = [connect(server) for _ in range(10)]
+        for client in clients:
+            client.ehlo()
+        during = fetch(url)
+        for client in clients:
+            client.quit()
+        send(server)
+        end = time.monotonic() + TIMEOUT
+        while "smtpcore_open_sessions 0.0" not in (after := fetch(url)) and time.monotonic() < end:
+            time.sleep(0.01)
+
+    assert "smtpcore_open_sessions 10.0" in during
+    assert "smtpcore_open_sessions 0.0" in after
+    assert "smtpcore_sessions_total 11.0" in after
+    assert 'smtpcore_messages_total{outcome="accepted"} 1.0' in after
+    assert server.status == 0
+    assert server.errors == []
+
+
+def test_a_port_that_is_taken_is_an_error_with_workers_too(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run("serve", "--port", str(port), "--maildir", str(tmp_path / "M"), "--workers", "2")
+
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"smtpcore: cannot listen at 127.0.0.1 port {port}: ")
+
+
+def test_workers_need_a_system_that_can_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "fork")
+    with pytest.raises(click.UsageError, match="can fork"):
+        run_workers(lambda **options: None, Listener(), 2, App(), None)
+
+
+def served_certificate(port: int) -> bytes:
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as client,
+        client_context().wrap_socket(client) as encrypted,
+    ):
+        certificate = encrypted.getpeercert(binary_form=True)
+        assert certificate
+        return certificate
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_hangup_reads_the_certificate_again(tmp_path: Path, workers: str) -> None:
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+
+    def renew() -> None:
+        made = trustme.CA().issue_cert("s.example")
+        made.private_key_pem.write_to_path(str(key))
+        certificate.write_bytes(b"".join(pem.bytes() for pem in made.cert_chain_pems))
+
+    renew()
+    options = ("--tls-cert", str(certificate), "--tls-key", str(key), "--implicit-tls", "--workers", workers)
+    with running(tmp_path, *options) as server:
+        old = served_certificate(server.port)
+        renew()
+        server.process.send_signal(signal.SIGHUP)
+        end = time.monotonic() + TIMEOUT
+        while served_certificate(server.port) == old and time.monotonic() < end:
+            time.sleep(0.01)
+        new = {served_certificate(server.port) for _ in range(10)} - {old}
+        key.write_text("no key")
+        server.process.send_signal(signal.SIGHUP)
+        assert server.process.stderr
+        assert "cannot be used, the old one stays" in server.process.stderr.readline()
+        assert served_certificate(server.port) != old
+
+    assert len(new) == 1
+
+
+def test_workers_may_share_one_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Where a system has no SO_REUSEPORT.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import socket\nif hasattr(socket, 'SO_REUSEPORT'):\n    del socket.SO_REUSEPORT\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    with running(tmp_path, "--workers", "2") as server:
+        for _ in range(5):
+            send(server)
+
+    assert len(server.messages()) == 5
+    assert server.status == 0

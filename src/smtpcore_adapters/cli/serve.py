@@ -1,6 +1,7 @@
 """`smtpcore serve`: receive mail."""
 
 import logging
+import signal
 import ssl
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,16 +20,17 @@ from smtpcore import BareNewlines, Bodies, Config, LocalProtocolError
 from .._app import App
 from .._display import Arrivals, JsonLog, Terminal, log_arrival, log_dialogue
 from .._limits import Limits, Timeouts
+from .._listeners import Listener
 from .._lobby import default_config
 from .._mailer import TlsMode
-from .._stream import Address
 from ..forward import Forward
 from ..maildir import Maildir
 from ..recipients import AnyRecipient, Gate, Judge, Recipients
-from ..tls import self_signed_context, server_context
+from ..tls import ServerTls, self_signed_context
 from ..transcript import Transcript
 from ..users import Users
 from ._endpoint import parse_server
+from ._processes import Run, reloading, run_alone, run_workers
 
 _AT_LEAST_ONE = click.IntRange(1)
 _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
@@ -80,6 +82,14 @@ _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
     default=0,
     help="Before the greeting; who talks in it is sent away.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 128),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Processes. Each of them counts connections for itself.",
+)
 @click.option("--metrics-port", type=click.IntRange(0, 65_535), help="Serve metrics for Prometheus, on 127.0.0.1.")
 @click.option("--fault", multiple=True, metavar="LINE", help='For tests of clients: "RCPT 2 -> 451". Repeatable.')
 @click.option("--log-json", is_flag=True, help="Log to standard error, one JSON object a line.")
@@ -107,22 +117,29 @@ def serve(**options: Any) -> None:
         app.include(_maildir(options["maildir"]))
 
     _show(app, json=options["log_json"], verbose=options["verbose"])
-    metrics = _serve_metrics(app, options["metrics_port"])
 
     tls = _tls(options)
     arguments: dict[str, Any] = {
-        "host": options["host"],
         "config": _config(options, tls),
-        "tls": tls,
+        "tls": tls.context if isinstance(tls, ServerTls) else tls,
         "implicit_tls": options["implicit_tls"],
         "proxies": _proxies(options),
         "trusted": _networks("--trusted", options["trusted"]),
         "timeouts": _timeouts(options["timeout"]),
         "limits": _limits(options),
-        "on_ready": partial(_announce, metrics),
     }
+    run: Run = partial(_runner(options["backend"]), app, **arguments)
+    if isinstance(tls, ServerTls) and hasattr(signal, "SIGHUP"):
+        run = _reloading(run, tls)
+
+    listener = Listener(options["port"], options["host"])
     try:
-        _runner(options["backend"])(app, options["port"], **arguments)
+        if options["workers"] > 1:
+            run_workers(run, listener, options["workers"], app, options["metrics_port"])
+        else:
+            run_alone(run, listener, app, options["metrics_port"])
+    except ChildProcessError as exc:
+        raise click.ClickException(str(exc)) from exc
     except OSError as exc:
         raise click.UsageError(
             f"cannot listen at {options['host']} port {options['port']}: {exc.strerror or exc}"
@@ -186,7 +203,7 @@ def _faults(lines: Sequence[str]) -> object:
         raise click.UsageError(f"--fault: {exc}") from exc
 
 
-def _config(options: dict[str, Any], tls: ssl.SSLContext | None) -> Config:
+def _config(options: dict[str, Any], tls: ServerTls | ssl.SSLContext | None) -> Config:
     if options["require_tls"] and tls is None:
         raise click.UsageError("--require-tls needs --tls-cert and --tls-key, or --self-signed")
     if options["require_auth"] and not options["auth"]:
@@ -214,7 +231,7 @@ def _config(options: dict[str, Any], tls: ssl.SSLContext | None) -> Config:
         raise click.UsageError(str(exc)) from exc
 
 
-def _tls(options: dict[str, Any]) -> ssl.SSLContext | None:
+def _tls(options: dict[str, Any]) -> ServerTls | ssl.SSLContext | None:
     certificate, key = options["tls_cert"], options["tls_key"]
     if (certificate is None) != (key is None):
         raise click.UsageError("--tls-cert and --tls-key go together")
@@ -223,7 +240,7 @@ def _tls(options: dict[str, Any]) -> ssl.SSLContext | None:
 
     if certificate:
         try:
-            return server_context(certificate, key)
+            return ServerTls(certificate, key)
         except OSError as exc:
             raise click.UsageError(
                 f"cannot use the certificate {certificate} with {key}: {exc.strerror or exc}"
@@ -283,33 +300,15 @@ _BACKENDS = {
 }
 
 
+def _reloading(run: Run, tls: ServerTls) -> Run:
+    def run_reloading(**arguments: Any) -> None:
+        with reloading(tls):
+            run(**arguments)
+
+    return run_reloading
+
+
 # What is shown
-
-
-def _announce(metrics: Address | None, address: Address) -> None:
-    click.echo(f"listening on {address}", err=True)
-    if metrics:
-        click.echo(f"metrics at http://{metrics}/metrics", err=True)
-
-
-def _serve_metrics(app: App, port: int | None) -> Address | None:
-    if port is None:
-        return None
-
-    try:
-        from prometheus_client import start_http_server
-
-        from ..metrics import Metrics
-    except ImportError as exc:
-        raise click.UsageError("--metrics-port needs more packages: pip install 'smtpcore[metrics]'") from exc
-
-    app.include(Metrics())
-    try:
-        server, _ = start_http_server(port, addr="127.0.0.1")
-    except OSError as exc:
-        raise click.UsageError(f"cannot serve metrics at port {port}: {exc.strerror or exc}") from exc
-
-    return Address("127.0.0.1", server.server_port)
 
 
 def _show(app: App, *, json: bool, verbose: bool) -> None:

@@ -1,0 +1,135 @@
+"""Run a server in this process, or in several."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import click
+
+from .._app import App
+from .._listeners import Listener
+from .._stream import Address, address_of
+from ..tls import ServerTls
+
+if TYPE_CHECKING:
+    from wsgiref.simple_server import WSGIServer
+
+_logger = logging.getLogger("smtpcore")
+
+Run = Callable[..., None]
+"""The `run` of an adapter, which has all but `listeners` and `on_ready`."""
+
+
+def run_alone(run: Run, listener: Listener, app: App, metrics_port: int | None) -> None:
+    """Run until SIGINT or SIGTERM, and serve metrics beside it. Raises `OSError` if it cannot listen."""
+    with ExitStack() as stack:
+        metrics = _metrics(app, metrics_port, stack)
+        if metrics:
+            threading.Thread(target=metrics.serve_forever, daemon=True).start()
+            stack.callback(metrics.shutdown)
+
+        run(listeners=[listener], on_ready=partial(_announce, _address_of(metrics)))
+
+
+def run_workers(run: Run, listener: Listener, count: int, app: App, metrics_port: int | None) -> None:
+    """Run in `count` processes until SIGINT or SIGTERM; one more serves the metrics of all.
+
+    Raises `OSError` if it cannot listen.
+    """
+    if not hasattr(os, "fork"):
+        raise click.UsageError("--workers needs a system that can fork")
+
+    from .._workers import Supervisor, port_for_many
+
+    with TemporaryDirectory(prefix="smtpcore-") as directory, ExitStack() as stack, ExitStack() as listening:
+        if metrics_port is not None:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory  # before prometheus_client is imported
+
+        metrics = _metrics(app, metrics_port, stack)
+        listeners = listening.enter_context(port_for_many(listener))
+        works = [partial(_work, run, listeners)] * count
+        Supervisor(
+            [*works, partial(_work_for_metrics, metrics)] if metrics else works,
+            on_ready=partial(_announce, _address_of(metrics), _address_at(listeners[0])),
+            on_death=_forget_process if metrics else lambda pid: None,
+            on_stop=listening.close,
+        ).run()
+
+
+def _work(run: Run, listeners: Sequence[Listener], ready: Callable[[], None]) -> None:
+    run(listeners=listeners, on_ready=lambda address: ready())
+
+
+def _address_at(listener: Listener) -> Address | None:
+    if listener.bound:
+        return address_of(listener.bound.getsockname())
+
+    return Address(listener.host or "", listener.port)
+
+
+def _announce(metrics: Address | None, address: Address | None) -> None:
+    click.echo(f"listening on {address}", err=True)
+    if metrics:
+        click.echo(f"metrics at http://{metrics}/metrics", err=True)
+
+
+# Certificates
+
+
+@contextmanager
+def reloading(tls: ServerTls) -> Iterator[None]:
+    """Read the certificate again at each SIGHUP, in the block."""
+    before = signal.signal(signal.SIGHUP, lambda number, frame: _reload(tls))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def _reload(tls: ServerTls) -> None:
+    try:
+        tls.reload()
+    except OSError as exc:
+        _logger.error("the certificate cannot be used, the old one stays: %s", exc.strerror or exc)
+    else:
+        _logger.info("the certificate was read again")
+
+
+# Metrics
+
+
+def _metrics(app: App, port: int | None, stack: ExitStack) -> "WSGIServer | None":
+    if port is None:
+        return None
+
+    try:
+        from ..metrics import Metrics, metrics_server
+    except ImportError as exc:
+        raise click.UsageError("--metrics-port needs more packages: pip install 'smtpcore[metrics]'") from exc
+
+    app.include(Metrics())
+    try:
+        return stack.enter_context(metrics_server(port))
+    except OSError as exc:
+        raise click.UsageError(f"cannot serve metrics at port {port}: {exc.strerror or exc}") from exc
+
+
+def _work_for_metrics(metrics: "WSGIServer", ready: Callable[[], None]) -> None:
+    ready()
+    metrics.serve_forever()
+
+
+def _address_of(metrics: "WSGIServer | None") -> Address | None:
+    return Address("127.0.0.1", metrics.server_port) if metrics else None
+
+
+def _forget_process(pid: int) -> None:
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(pid)  # type: ignore[no-untyped-call]

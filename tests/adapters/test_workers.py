@@ -1,0 +1,307 @@
+"""Several processes that are kept running."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from smtpcore_adapters._listeners import Listener, listening
+
+if not hasattr(os, "fork"):  # pragma: no cover
+    pytest.skip("this system cannot fork", allow_module_level=True)
+
+from smtpcore_adapters._workers import MAX_DELAY, MIN_DELAY, SETTLED, Supervisor, port_for_many
+
+TIMEOUT = 30.0
+
+PROGRAM = """
+import os, signal, sys, time
+from smtpcore_adapters._workers import Supervisor
+
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())  # in one piece: several processes write here
+
+def work(ready):
+    say("up", os.getpid())
+    ready()
+    while True:
+        signal.pause()
+
+{}
+"""
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+
+    return True
+
+
+@dataclass
+class Parent:
+    """A supervisor in a process of its own."""
+
+    process: subprocess.Popen[str]
+
+    def words(self) -> list[str]:
+        """The next line that it or a worker has said."""
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        assert line, "it has ended"
+        return line.split()
+
+    def lines(self, count: int) -> list[list[str]]:
+        return [self.words() for _ in range(count)]
+
+    def rest(self) -> str:
+        """What is said until the last process has ended."""
+        assert self.process.stdout
+        return self.process.stdout.read()
+
+    def errors(self) -> str:
+        assert self.process.stderr
+        return self.process.stderr.read()
+
+
+@contextmanager
+def running(program: str) -> Iterator[Parent]:
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", PROGRAM.format(program)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    watchdog = threading.Timer(TIMEOUT, process.kill)
+    watchdog.start()
+    try:
+        yield Parent(process)
+    finally:
+        watchdog.cancel()
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_all_are_told_to_end_and_waited_for(number: signal.Signals) -> None:
+    program = """
+def bow(number, frame):
+    say("end", os.getpid())
+    sys.exit()
+
+def polite(ready):
+    signal.signal(signal.SIGTERM, bow)
+    work(ready)
+
+Supervisor([polite] * 3, on_ready=lambda: say("ready"), on_stop=lambda: say("stop")).run()
+say("done")
+"""
+    with running(program) as parent:
+        lines = parent.lines(4)
+        pids = {pid for word, *rest in lines if word == "up" for pid in rest}
+        assert len(pids) == 3
+        assert ["ready"] in lines
+        os.killpg(parent.process.pid, number)  # as a terminal does it: the workers are in groups of their own
+        assert parent.words() == ["stop"]
+        assert {pid for _, pid in parent.lines(3)} == pids
+        assert parent.words() == ["done"]
+        assert parent.process.wait(TIMEOUT) == 0
+        assert parent.errors() == ""
+
+
+def test_one_that_dies_is_replaced() -> None:
+    program = """
+Supervisor([work] * 2, on_ready=lambda: say("ready"), on_death=lambda pid: say("dead", pid)).run()
+"""
+    with running(program) as parent:
+        lines = parent.lines(3)
+        (first, *_) = [pid for word, *rest in lines if word == "up" for pid in rest]
+        for _ in range(3):
+            os.kill(int(first), signal.SIGKILL)
+            assert parent.words() == ["dead", first]
+            word, second = parent.words()
+            assert word == "up"
+            assert second != first
+            first = second
+        parent.process.terminate()
+        assert len(parent.rest().splitlines()) == 2  # the deaths of both, and no one is ready twice
+        assert parent.process.wait(TIMEOUT) == 0
+        assert "ended with SIGKILL" in parent.errors()
+
+
+def test_one_that_ends_by_itself_is_replaced() -> None:
+    program = """
+def short(ready):
+    say("up", os.getpid())
+    ready()
+    sys.exit(3)
+
+Supervisor([short], on_death=lambda pid: say("dead")).run()
+"""
+    with running(program) as parent:
+        assert [word for word, *_ in parent.lines(4)] == ["up", "dead", "up", "dead"]
+        parent.process.terminate()
+        parent.rest()
+        assert "ended with status 3" in parent.errors()
+
+
+def test_one_that_fails_before_it_is_ready_ends_all() -> None:
+    program = """
+def fail(ready):
+    raise ValueError("cannot work")
+
+try:
+    Supervisor([work, fail]).run()
+except ChildProcessError as exc:
+    say("failed", exc)
+"""
+    with running(program) as parent:
+        lines = [line for line in parent.rest().splitlines() if not line.startswith("up")]
+        assert lines == ["failed a worker failed before it was ready"]
+        assert "ValueError: cannot work" in parent.errors()
+
+
+def test_a_second_signal_ends_all_at_once() -> None:
+    program = """
+def stubborn(ready):
+    signal.signal(signal.SIGTERM, lambda number, frame: say("no"))
+    work(ready)
+
+Supervisor([stubborn] * 2, on_ready=lambda: say("ready")).run()
+say("done")
+"""
+    with running(program) as parent:
+        assert ["ready"] in parent.lines(3)
+        parent.process.terminate()
+        assert parent.lines(2) == [["no"], ["no"]]
+        parent.process.terminate()
+        assert parent.words() == ["done"]
+        assert parent.process.wait(TIMEOUT) == 0
+
+
+def test_hangups_are_passed_on_and_hurt_no_one() -> None:
+    program = """
+def reading(ready):
+    signal.signal(signal.SIGHUP, lambda number, frame: say("again", os.getpid()))
+    work(ready)
+
+Supervisor([reading, work, reading], on_ready=lambda: say("ready")).run()
+"""
+    with running(program) as parent:
+        assert ["ready"] in parent.lines(4)
+        for _ in range(2):
+            parent.process.send_signal(signal.SIGHUP)
+            assert len({pid for word, pid in parent.lines(2) if word == "again"}) == 2
+        parent.process.terminate()
+        assert parent.process.wait(TIMEOUT) == 0
+        assert parent.errors() == ""
+
+
+def test_workers_do_not_outlive_their_parent() -> None:
+    with running("Supervisor([work] * 2, on_ready=lambda: say('ready')).run()") as parent:
+        assert ["ready"] in parent.lines(3)
+        parent.process.kill()
+        assert parent.rest() == ""  # the end of the pipe, when the last one is gone
+
+
+def test_what_fails_in_the_parent_leaves_no_worker_behind() -> None:
+    with running("Supervisor([work] * 2, on_ready=lambda: 1 / 0).run()") as parent:
+        assert [word for word, *_ in parent.lines(2)] == ["up", "up"]
+        assert parent.rest() == ""
+        assert "ZeroDivisionError" in parent.errors()
+
+
+def test_signals_are_handled_as_before_when_all_is_over() -> None:
+    program = """
+before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
+Supervisor([]).run()
+Supervisor([work], on_ready=lambda: os.kill(os.getpid(), signal.SIGTERM)).run()
+say(before == [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)])
+"""
+    with running(program) as parent:
+        assert [line[0] for line in parent.lines(2)] == ["up", "True"]
+
+
+# How soon one is replaced
+
+
+def no_work(ready: Callable[[], None]) -> None: ...
+
+
+def test_one_that_dies_again_and_again_is_replaced_ever_later() -> None:
+    now = 100.0
+    supervisor = Supervisor([no_work], clock=lambda: now)
+    [place] = supervisor._places
+    supervisor._note_ready({0})
+    delays = []
+    for _ in range(12):
+        place.started = now
+        supervisor._replace(0, place, 1, -9)
+        delays.append(place.delay)
+        assert supervisor._until_due() == pytest.approx(place.delay)
+    assert delays[:4] == [0.1, 0.2, 0.4, 0.8]
+    assert delays[-1] == MAX_DELAY
+
+    place.started = now
+    now += SETTLED
+    supervisor._replace(0, place, 1, -9)
+    assert place.delay == MIN_DELAY
+    now += 5
+    assert supervisor._until_due() == 0
+
+
+# Listening
+
+
+def test_each_process_has_a_socket_of_its_own_at_one_port() -> None:
+    with port_for_many(Listener()) as listeners:
+        [listener] = listeners
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", listener.port), timeout=TIMEOUT)
+        with listening(listeners) as one, listening(listeners) as other:
+            assert one[0][0].getsockname() == other[0][0].getsockname() == ("127.0.0.1", listener.port)
+            for _ in range(20):
+                socket.create_connection(("127.0.0.1", listener.port), timeout=TIMEOUT).close()
+
+
+def test_a_name_with_several_addresses_has_one_port() -> None:
+    with port_for_many(Listener(host="localhost")) as listeners:
+        assert len({listener.port for listener in listeners}) == 1
+        assert {listener.host for listener in listeners} <= {"127.0.0.1", "::1"}
+        with listening(listeners) as one, listening(listeners) as other:
+            assert len(one) == len(other) == len(listeners)
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="there is no IPv6 here")
+def test_an_ipv6_port_can_be_shared_too() -> None:
+    with port_for_many(Listener(host="::1")) as listeners, listening(listeners) as one, listening(listeners) as other:
+        assert one[0][0].getsockname()[:2] == other[0][0].getsockname()[:2] == ("::1", listeners[0].port)
+
+
+def test_all_processes_have_one_socket_where_a_port_cannot_be_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(socket, "SO_REUSEPORT")
+    with port_for_many(Listener()) as listeners:
+        [listener] = listeners
+        assert listener.bound
+        socket.create_connection(listener.bound.getsockname(), timeout=TIMEOUT).close()
+    assert listener.bound.fileno() == -1
+
+
+def test_a_port_that_is_taken_is_an_error() -> None:
+    with (
+        port_for_many(Listener()) as listeners,
+        listening(listeners),
+        pytest.raises(OSError, match="in use"),
+        port_for_many(Listener(listeners[0].port)),
+    ):
+        raise AssertionError
