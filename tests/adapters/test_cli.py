@@ -12,6 +12,8 @@ import time
 import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import click
 import pytest
@@ -19,7 +21,7 @@ import trustme
 
 from smtpcore_adapters import App
 from smtpcore_adapters._listeners import Listener
-from smtpcore_adapters.cli._processes import _metrics, run_workers
+from smtpcore_adapters.cli._processes import _metrics, _work_for_metrics, run_workers
 from tests.adapters.command import TIMEOUT, Running, run, running, split_trace
 
 
@@ -455,6 +457,13 @@ def test_the_metrics_of_workers_are_summed_up(tmp_path: Path) -> None:
     assert 'smtpcore_messages_total{outcome="accepted"} 1.0' in after
     assert server.status == 0
     assert server.errors == []
+
+
+def test_metrics_are_ready_before_they_are_served() -> None:
+    calls: list[str] = []
+    server = SimpleNamespace(serve_forever=lambda: calls.append("serve"))
+    _work_for_metrics(cast(Any, server), lambda: calls.append("ready"))
+    assert calls == ["ready", "serve"]
 
 
 def test_a_port_that_is_taken_is_an_error_with_workers_too(tmp_path: Path) -> None:

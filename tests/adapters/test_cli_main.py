@@ -4,7 +4,7 @@ import click
 import pytest
 
 from smtpcore_adapters import Address, cli
-from smtpcore_adapters.cli.serve import _announce
+from smtpcore_adapters.cli._processes import _announce
 
 
 @pytest.mark.parametrize("reason", [click.Abort, KeyboardInterrupt])

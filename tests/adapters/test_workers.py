@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
 
 import pytest
 
@@ -17,7 +18,7 @@ from smtpcore_adapters._listeners import Listener, listening
 if not hasattr(os, "fork"):  # pragma: no cover
     pytest.skip("this system cannot fork", allow_module_level=True)
 
-from smtpcore_adapters._workers import MAX_DELAY, MIN_DELAY, SETTLED, Supervisor, port_for_many
+from smtpcore_adapters._workers import MAX_DELAY, MIN_DELAY, SETTLED, Supervisor, _end_with_parent, port_for_many
 
 TIMEOUT = 30.0
 
@@ -45,6 +46,9 @@ def has_ipv6() -> bool:
         return False
 
     return True
+
+
+def no_work(ready: Callable[[], None]) -> None: ...
 
 
 @dataclass
@@ -232,10 +236,29 @@ say(before == [signal.getsignal(number) for number in (signal.SIGTERM, signal.SI
         assert [line[0] for line in parent.lines(2)] == ["up", "True"]
 
 
+def test_the_end_of_the_parent_is_the_end_of_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
+    life, end = os.pipe()
+    os.close(end)
+    try:
+        _end_with_parent(life)
+    finally:
+        os.close(life)
+    assert sent == [(os.getpid(), signal.SIGTERM)]
+
+
+def test_no_signal_is_sent_to_a_process_that_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Its number may be that of another one by now.
+    monkeypatch.setattr(os, "kill", lambda pid, number: pytest.fail("a signal was sent"))
+    supervisor = Supervisor([no_work])
+    process = get_context("fork").Process()
+    monkeypatch.setattr(type(process), "exitcode", 0)
+    supervisor._places[0].process = process
+    supervisor._send(signal.SIGTERM)
+
+
 # How soon one is replaced
-
-
-def no_work(ready: Callable[[], None]) -> None: ...
 
 
 def test_one_that_dies_again_and_again_is_replaced_ever_later() -> None:
