@@ -9,7 +9,8 @@ import struct
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from queue import Queue
 from typing import Any, Final, Literal, TypeVar
@@ -24,6 +25,8 @@ import smtpcore_adapters.asyncio
 import smtpcore_adapters.socket
 import smtpcore_adapters.trio
 from smtpcore_adapters import Address, App, Server
+from smtpcore_adapters import Client as MailClient
+from smtpcore_adapters._mailer import connected
 
 T = TypeVar("T")
 
@@ -60,6 +63,15 @@ def run_in(backend: str, function: Callable[..., Awaitable[T]], *args: Any) -> T
         return smtpcore_adapters.socket.complete(function(*args))  # type: ignore[arg-type]
 
     return anyio.run(function, *args, backend=loop_of(backend), backend_options=_options(backend))
+
+
+def connect_of(backend: str) -> Callable[..., AbstractAsyncContextManager[MailClient]]:
+    """The `connect` of an adapter; without an event loop it is the same, over a stream that blocks."""
+    if backend == "threads":
+        return partial(connected, smtpcore_adapters.socket.open_stream)
+
+    connect: Callable[..., AbstractAsyncContextManager[MailClient]] = module_of(backend).connect
+    return connect
 
 
 def within(backend: str, app: App, body: Callable[[Server], None], **options: Any) -> None:

@@ -16,16 +16,14 @@ import anyio.lowlevel
 import pytest
 import trustme
 
-import smtpcore_adapters.socket
 from smtpcore import Auth, ProtocolError, RemoteProtocolError, Reply
 from smtpcore_adapters import App, Client, ClientTimeouts, Disconnected, Message, Refused, Session, TlsMode
-from smtpcore_adapters._mailer import connected
 from smtpcore_adapters.forward import Forward
 from smtpcore_adapters.recipients import Recipients
 from smtpcore_adapters.tls import server_context
 from smtpcore_adapters.users import Users
 from tests.adapters.fakes import CONFIG, Store, accepting
-from tests.adapters.harness import TIMEOUT, module_of, run_in, running
+from tests.adapters.harness import TIMEOUT, connect_of, run_in, running
 
 Connect = Callable[..., contextlib.AbstractAsyncContextManager[Client]]
 SENDER, RECIPIENT = "a@c.example", "u@s.example"
@@ -58,9 +56,7 @@ def store() -> Store:
 
 def run(backend: str, test: Callable[[Connect], Awaitable[None]], port: int, **options: Any) -> None:
     options.setdefault("hostname", "c.example")
-    # Without an event loop the client is the same, over a stream that blocks.
-    blocking = partial(connected, smtpcore_adapters.socket.open_stream)
-    connect = partial(blocking if backend == "threads" else module_of(backend).connect, "127.0.0.1", port, **options)
+    connect = partial(connect_of(backend), "127.0.0.1", port, **options)
 
     async def main() -> None:
         with contextlib.nullcontext() if backend == "threads" else anyio.fail_after(TIMEOUT):
