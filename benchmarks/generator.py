@@ -203,9 +203,10 @@ class Steady(Crowd):
     def done(self, client: Client) -> None:
         """Go on until the time is over."""
         self.finished += 1
-        if self.dialogue.closing or time.perf_counter() >= self._deadline:
+        goes_on = time.perf_counter() < self._deadline
+        if self.dialogue.closing or not goes_on:
             client.close()
-        if time.perf_counter() < self._deadline:
+        if goes_on:
             client.connect() if self.dialogue.closing else client.send_message()
 
 

@@ -109,7 +109,7 @@ def measure_all(rounds: int = 5, seconds: float = 0.05) -> "dict[str, dict[str, 
                 measured.setdefault((variant.__name__, size), []).append(measure(variant, block, seconds))
 
     names = [variant.__name__ for variant in VARIANTS]
-    return {name: {size: round(median(measured[name, size]), 3) for size in blocks} for name in names}
+    return {name: {size: float(f"{median(measured[name, size]):.3g}") for size in blocks} for name in names}
 
 
 if __name__ == "__main__":
