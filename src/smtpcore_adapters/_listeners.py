@@ -180,7 +180,7 @@ def _bind(family: int, host: str, port: int, *, reuse_port: bool) -> socket.sock
     made: socket.socket | None = None
     try:
         made = socket.socket(family, socket.SOCK_STREAM)
-        if os.name == "posix":  # elsewhere it would let others take the port
+        if os.name == "posix":  # pragma: no branch - on Windows it would let others take the port
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -137,8 +137,8 @@ def reset_on_close(descriptor: int) -> None:
 
 def is_readable(descriptor: int) -> bool:
     """Whether a socket has something to read, or has failed."""
-    if not hasattr(select, "poll"):
-        return bool(select.select([descriptor], [], [], 0)[0])  # Windows
+    if not hasattr(select, "poll"):  # pragma: no cover - Windows
+        return bool(select.select([descriptor], [], [], 0)[0])
 
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)

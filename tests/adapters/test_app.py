@@ -156,3 +156,10 @@ def test_observers_are_plain_functions() -> None:
     for wrong in (look, 5):
         with pytest.raises(ValueError, match="must be a plain function"):
             App().observe(wrong)  # type: ignore[arg-type]
+
+
+def test_a_coroutine_function_does_not_run_in_a_thread() -> None:
+    with pytest.raises(ValueError, match="a coroutine function, which cannot be called in a thread"):
+
+        @App().on("RCPT", blocking=True)
+        async def decide(session: Session, rcpt: object) -> None: ...

@@ -3,13 +3,16 @@
 import asyncio
 import math
 import ssl
+import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from smtpcore_adapters import Interrupted
 from smtpcore_adapters.asyncio import _ProtocolStream
+from tests.adapters.command import TIMEOUT
 
 
 class FakeTransport(asyncio.Transport):
@@ -189,3 +192,65 @@ def test_a_timer_that_goes_off_when_no_one_waits_does_nothing() -> None:
         await stream.aclose(0)
 
     with_stream(test)
+
+
+def test_what_is_left_of_a_handshake_is_not_written_to_a_lost_connection() -> None:
+    async def main() -> list[object]:
+        stream = _ProtocolStream(asyncio.get_running_loop(), None)
+        stream.connection_made(transport := FakeTransport())
+        await stream._write(b"first")
+        stream.connection_lost(None)
+        await stream._write(b"second")
+        return transport.calls
+
+    assert asyncio.run(main()) == [b"first"]
+
+
+def test_a_thread_whose_session_is_cancelled_gets_nothing_more_of_the_loop() -> None:
+    started, cancelled = threading.Event(), threading.Event()
+    outcomes: list[BaseException] = []
+
+    async def wanted() -> None:
+        raise AssertionError("the session is over")
+
+    def work(stream: _ProtocolStream) -> None:
+        started.set()
+        assert cancelled.wait(TIMEOUT)
+        try:
+            stream.run_async(wanted)
+        except BaseException as exc:
+            outcomes.append(exc)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        stream = _ProtocolStream(loop, None)
+        task = loop.create_task(stream.run_blocking(work, stream))
+        assert await loop.run_in_executor(None, started.wait, TIMEOUT)
+        task.cancel()
+        await asyncio.sleep(0)
+        cancelled.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError]
+
+
+def test_a_call_that_no_thread_has_begun_may_be_cancelled_with_its_session() -> None:
+    free = threading.Event()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(pool := ThreadPoolExecutor(1))
+        blocker = loop.run_in_executor(None, free.wait, TIMEOUT)  # the only thread takes this at once
+        task = loop.create_task(_ProtocolStream(loop, None).run_blocking(pytest.fail, "no thread is free"))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.sleep(0)
+        pool.shutdown(wait=False, cancel_futures=True)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        free.set()
+        await blocker
+
+    asyncio.run(main())

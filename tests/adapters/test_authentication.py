@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from smtpcore import Auth, Config, LocalProtocolError, Reply
+from smtpcore import Auth, Config, Connection, LocalProtocolError, Reply
 from smtpcore.sasl import Answer, Channel, CheckPassword, Credentials, GivePassword, Question, make_client
 from smtpcore_adapters import App, Session
 from smtpcore_adapters._authentication import check_mechanisms
@@ -244,3 +244,15 @@ def test_users_answer_what_they_know_and_show_no_password() -> None:
 def test_a_mechanism_is_named_in_capitals() -> None:
     with pytest.raises(LocalProtocolError, match="use capitals"):
         check_mechanisms(("PLAIN", "login"))
+
+
+def test_a_challenge_that_cannot_be_sent_ends_the_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    send = Connection.send
+
+    def send_no_challenge(conn: Connection, reply: Reply) -> Reply:
+        if reply.code == 334:
+            raise LocalProtocolError("not now")
+        return send(conn, reply)
+
+    monkeypatch.setattr(Connection, "send", send_no_challenge)
+    assert talk(users(), EHLO + b"AUTH PLAIN\r\nNOOP\r\n" + QUIT).codes == [220, 250, 454, 250, 221]

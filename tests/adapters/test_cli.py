@@ -86,6 +86,13 @@ def test_verbose_shows_the_dialogue(tmp_path: Path) -> None:
         assert line in server.output
 
 
+def test_the_log_as_json_has_the_messages_only_without_v(tmp_path: Path) -> None:
+    with running(tmp_path, "--log-json") as server, connect(server) as smtp:
+        smtp.sendmail("a@client.example", ["b@example.org"], b"hello\r\n")
+
+    assert [json.loads(line)["message"] for line in server.errors] == ["message accepted"]
+
+
 def test_the_log_may_be_json(tmp_path: Path) -> None:
     with running(tmp_path, "--log-json", "-v") as server:
         send(server)

@@ -1,5 +1,9 @@
 """What the command line answers with, whichever command it is."""
 
+import logging
+import sys
+from pathlib import Path
+
 import click
 import pytest
 
@@ -26,3 +30,21 @@ def test_where_it_listens_is_announced(metrics: Address | None, capsys: pytest.C
     announced = capsys.readouterr().err.splitlines()
     assert announced[0] == "listening on 127.0.0.1:2525"
     assert announced[1:] == (["metrics at http://127.0.0.1:9/metrics"] if metrics else [])
+
+
+def test_workers_that_do_not_start_are_one_clear_line_and_status_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise ChildProcessError("a worker failed before it was ready")
+
+    monkeypatch.setattr(sys.modules["smtpcore_adapters.cli.serve"], "run_workers", fail)
+    logger = logging.getLogger("smtpcore")
+    handlers, level = logger.handlers[:], logger.level
+    try:
+        assert cli.main(["serve", "--maildir", str(tmp_path / "Maildir"), "--workers", "2"]) == 2
+    finally:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+
+    assert capsys.readouterr().err == "smtpcore: a worker failed before it was ready\n"

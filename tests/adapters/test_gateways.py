@@ -559,3 +559,12 @@ def test_the_command_line_trusts_no_one_by_default(tmp_path: Path) -> None:
         smtp.ehlo()
         assert not smtp.has_extn("xclient")
         assert smtp.docmd("XCLIENT", "ADDR=192.0.2.7")[0] == 502
+
+
+def test_too_many_refusals_of_one_message_end_it_before_a_part_is_fetched() -> None:
+    app = accepting(store := Store())
+    app.on("BURL")(lambda session, burl: pytest.fail("the limit comes first"))
+    app.on("VRFY")(lambda session, vrfy: Reply(450, "Later"))
+    stream, _, _ = fetching(ENVELOPE + b"VRFY x\r\n" + burl("x", " LAST"), app=app, limits=Limits(refusals=1))
+    assert codes(stream)[-2:] == [450, 421]
+    assert store.bodies == []

@@ -1,0 +1,118 @@
+"""A session can be cancelled wherever it waits for something, and then ends at once and in order."""
+
+import ssl
+import types
+from base64 import b64encode
+from collections.abc import Callable, Coroutine, Generator
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import pytest
+
+from smtpcore import Reply
+from smtpcore.sasl import CheckPassword
+from smtpcore_adapters import App, Message, Session
+from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, RCPT, Dialogue, FakeStream
+
+PLAIN = b64encode(b"\0tim\0tanstaaf")
+SCRIPT = (
+    *(EHLO, b"STARTTLS\r\n", EHLO, b"AUTH PLAIN\r\n", PLAIN + b"\r\n"),
+    *(MAIL + RCPT + b"DATA\r\n", b"one\r\n", b"two\r\n.\r\n"),
+    *(MAIL, RCPT, b"BDAT 3\r\n", b"one", b"NOOP\r\n", b"BDAT 3 LAST\r\nt", b"wo", b"XFOO\r\n", QUIT),
+)
+
+
+class Cancelled(BaseException):
+    """What a framework throws into a task, whatever it calls it."""
+
+
+@types.coroutine
+def suspension() -> Generator[None, None, None]:
+    yield
+
+
+def suspended_first(function: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    async def call(*args: Any, **options: Any) -> Any:
+        await suspension()
+        return await function(*args, **options)
+
+    return call
+
+
+class Handlers:
+    """Each of them waits for something too."""
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+
+    async def on_connect(self, session: Session, opened: object) -> None:
+        await session.sleep(0.1)
+
+    async def on_auth(self, session: Session, question: CheckPassword) -> bool:
+        await suspension()
+        return question.matches("tanstaaf")
+
+    async def on_rcpt(self, session: Session, rcpt: object) -> Reply:
+        await suspension()
+        return Reply(250)
+
+    async def on_message(self, session: Session, message: Message) -> Reply:
+        body = await message.read()
+        await suspension()
+        self.taken.append(body)
+        return Reply(250)
+
+
+def suspending() -> tuple[Dialogue, Handlers]:
+    app = App()
+    app.include(handlers := Handlers())
+    config = replace(CONFIG, tls=True, auth_mechanisms=("PLAIN",))
+    dialogue = Dialogue(app, *SCRIPT, config=config, tls=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    for name in ("receive", "send", "sleep", "start_tls", "aclose"):
+        setattr(dialogue.stream, name, suspended_first(getattr(FakeStream, name).__get__(dialogue.stream)))
+
+    return dialogue, handlers
+
+
+def is_suspended(coroutine: Coroutine[None, Any, None], times: int) -> bool:
+    """Go on until the coroutine was suspended that often, and tell whether it still is."""
+    try:
+        for _ in range(times):
+            coroutine.send(None)
+    except StopIteration:
+        return False
+
+    return True
+
+
+def test_a_session_that_is_not_cancelled_goes_to_its_end() -> None:
+    dialogue, handlers = suspending()
+    assert not is_suspended(dialogue.loop.run(), 10_000)
+    assert dialogue.reasons == ["QUIT"]
+    assert handlers.taken == [b"one\r\ntwo\r\n", b"onetwo"]
+
+
+def cancel(coroutine: Coroutine[None, Any, None]) -> None:
+    """Cancel it where it is suspended; to close, it may be suspended again."""
+    coroutine.throw(Cancelled())
+    assert is_suspended(coroutine, 1)
+
+
+def test_a_session_can_be_cancelled_wherever_it_waits() -> None:
+    for times in count(1):
+        dialogue, handlers = suspending()
+        session = dialogue.loop.run()
+        if not is_suspended(session, times):
+            break
+
+        has_ended = bool(dialogue.reasons)  # and is only being closed
+        before = dialogue.stream.output, list(handlers.taken)
+        with pytest.raises(Cancelled):
+            cancel(session)
+
+        assert dialogue.reasons == (["QUIT"] if has_ended else ["cancelled"])
+        assert len(dialogue.stream.closings) == (0 if has_ended else 1)
+        assert (dialogue.stream.output, handlers.taken) == before
+
+    assert times > 40
