@@ -14,7 +14,9 @@ from ._limits import Limits, Timeouts
 from ._listeners import Listener, inherited_sockets
 from ._lobby import Options, Server, default_config
 from ._login import AuthenticationRefused, Login
+from ._loop import SessionLoop
 from ._mailer import Client, ConnectOptions, TlsMode, Unsendable
+from ._message import Message, MessageAborted
 from ._notices import (
     DROP,
     Abandon,
@@ -30,7 +32,7 @@ from ._notices import (
     TlsFailed,
 )
 from ._results import Disconnected, Refused, SendResult
-from ._session import Message, MessageAborted, Session, SessionLoop
+from ._session import Session
 from ._stream import Address, Interrupted, Stream
 
 __all__ = [

@@ -14,7 +14,8 @@ from smtpcore.sasl import Answer, Question
 from ._notices import Drop, Happening
 
 if TYPE_CHECKING:
-    from ._session import Message, Session
+    from ._message import Message
+    from ._session import Session
 
 Handler: TypeAlias = "Callable[[Session, Any], object]"
 """Called with the session and with what has happened; may be a coroutine function.

@@ -21,7 +21,7 @@ from ._clients import Clients
 from ._handshakes import note_server_names
 from ._limits import Limits, Timeouts
 from ._listeners import Listener
-from ._session import SessionLoop
+from ._loop import SessionLoop
 from ._stream import Address, Stream
 
 logger = logging.getLogger("smtpcore")

@@ -5,7 +5,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from smtpcore.trace import received
 
-from ._session import Message, Session
+from ._message import Message
+from ._session import Session
 from ._stream import Address
 
 

@@ -33,8 +33,9 @@ from smtpcore import (
 from smtpcore.proxy import Endpoint, ProxyCommand, ProxyHeader
 
 from ._mailer import Client, ConnectOptions
+from ._message import Message
 from ._results import Refused
-from ._session import Message, Session
+from ._session import Session
 from ._stream import Address
 from ._trace import address_of_peer, received_by
 from ._translation import takes_eight_bit, translate_mail, translate_rcpt

@@ -17,7 +17,8 @@ from pathlib import Path
 from smtpcore import Reply
 from smtpcore.trace import MAX_HOPS, Hops, return_path
 
-from ._session import Message, Session
+from ._message import Message
+from ._session import Session
 from ._trace import received_by
 
 _logger = logging.getLogger("smtpcore")

@@ -29,7 +29,8 @@ from .._app import App
 from .._handshakes import Tls
 from .._limits import Timeouts
 from .._lobby import fit
-from .._session import Session, SessionLoop
+from .._loop import SessionLoop
+from .._session import Session
 from .._stream import Address, Interrupted, Stream
 from ..recipients import AnyRecipient
 from ._received import Inbox

@@ -10,7 +10,8 @@ from typing import overload
 from smtpcore import Params, Reply
 
 from .._handshakes import Tls
-from .._session import Message, Session
+from .._message import Message
+from .._session import Session
 from .._stream import Address
 
 

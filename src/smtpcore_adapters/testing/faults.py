@@ -29,8 +29,9 @@ from functools import partial
 
 from smtpcore import Config, Mail, Rcpt, Reply
 
+from .._message import Message
 from .._notices import Abandon
-from .._session import Message, Session
+from .._session import Session
 from ._script import Fault, FaultError, parse_fault
 
 __all__ = ["Fault", "FaultError", "Faults", "parse_fault"]

@@ -1,0 +1,122 @@
+"""A message while it arrives, as handlers see it."""
+
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, Protocol
+
+from smtpcore import Path, Transaction
+
+from ._stream import Stream
+
+
+class MessageAborted(Exception):
+    """The body ends before its end: it cannot be accepted, or the connection is lost. There is no message."""
+
+
+class Source(Protocol):
+    """Where a body comes from."""
+
+    @property
+    def is_aborted(self) -> bool:
+        """Whether the body turned out to be none."""
+
+    async def pull_body(self, message: "Message") -> bytes:
+        """The next piece of the body, empty at its end. Raises `MessageAborted`."""
+
+
+class Pieces:
+    """The pieces of a body, in order: for `async for`, and in a thread for `for`."""
+
+    # Not a generator: one that is not exhausted would have to be closed by the handler that leaves it early.
+
+    def __init__(self, pull: Callable[[], Coroutine[Any, Any, bytes]], stream: Stream) -> None:
+        self._pull = pull
+        self._stream = stream
+
+    def __aiter__(self) -> "Pieces":
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await self._pull()
+        if not piece:
+            raise StopAsyncIteration
+
+        return piece
+
+    def __iter__(self) -> "Pieces":
+        return self
+
+    def __next__(self) -> bytes:
+        piece = self._stream.run_async(self._pull)
+        if not piece:
+            raise StopIteration
+
+        return piece
+
+
+class Message:
+    """A message while it arrives: iterate over it for its body, piece by piece, or `read()` it whole.
+
+    A handler that runs in a thread iterates with `for`, and calls `read_blocking()`.
+
+    The client waits while the handler does. Iteration raises `MessageAborted` if the body turns out to be none; a
+    handler that has kept something of it should then forget that, and need not catch the error.
+    """
+
+    def __init__(self, source: Source, stream: Stream, transaction: Transaction, id: str) -> None:
+        self._source = source
+        self._stream = stream
+        self._whole: bytes | None = None
+        self._started = False
+
+        self.id = id
+        """Under which the log speaks of this message."""
+        self.transaction = transaction
+        """The accepted MAIL and RCPT commands."""
+
+    @property
+    def reverse_path(self) -> Path:
+        """The sender; falsy for a notification, to which nothing may reply (RFC 5321 4.5.5)."""
+        return self.transaction.mail.reverse_path
+
+    @property
+    def forward_paths(self) -> tuple[Path, ...]:
+        """The accepted recipients, in order."""
+        return tuple(rcpt.forward_path for rcpt in self.transaction.recipients)
+
+    def __aiter__(self) -> Pieces:
+        return self._pieces()
+
+    def __iter__(self) -> Pieces:
+        return self._pieces()
+
+    def _pieces(self) -> Pieces:
+        if self._whole is not None:
+            return Pieces(partial(_pop, [self._whole]), self._stream)
+        if self._started and not self._source.is_aborted:
+            raise RuntimeError("the body of this message was taken already: read() it where several handlers need it")
+
+        self._started = True
+        return Pieces(partial(self._source.pull_body, self), self._stream)
+
+    def put_back(self, body: bytes) -> None:
+        """Give back the whole body, which was taken to look at it, so that other handlers get it."""
+        self._whole = body
+
+    async def read(self) -> bytes:
+        """The whole body. A second call returns the same octets, so that several handlers may look at them."""
+        if self._whole is None:
+            self._whole = b"".join([data async for data in self])
+
+        return self._whole
+
+    def read_blocking(self) -> bytes:
+        """The same for a plain function that runs in a thread.
+
+        That is so in the adapter of threads, and with `blocking=True` in the others. Raises `RuntimeError` elsewhere.
+        """
+        return self._stream.run_async(self.read)
+
+
+async def _pop(pieces: list[bytes]) -> bytes:
+    return pieces.pop() if pieces else b""
