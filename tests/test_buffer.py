@@ -138,7 +138,7 @@ def test_a_run_is_at_most_as_long_as_asked(size: int, run: bytes, rest: bytes) -
 def test_a_buffer_tells_what_is_in_it() -> None:
     buffer = buffered(b"abcb")
 
-    assert (buffer.find(b"b"), buffer.find(b"x")) == (1, -1)
+    assert (buffer.find(b"b", 0), buffer.find(b"b", 2), buffer.find(b"x", 0)) == (1, 3, -1)
     assert (buffer.startswith(b"ab"), buffer.startswith(b"b")) == (True, False)
     assert (buffer.endswith(b"cb"), buffer.endswith(b"c")) == (True, False)
 

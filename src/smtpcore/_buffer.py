@@ -120,14 +120,14 @@ class ReceiveBuffer:
         """What `pattern`, the `search` of a compiled regular expression, finds."""
         return pattern(self._data)
 
-    def find(self, wanted: bytes) -> int:
-        """The position of `wanted`, or -1."""
-        return self._data.find(wanted)
+    def find(self, wanted: bytes, start: int) -> int:
+        """The position of `wanted` from `start` on, or -1."""
+        return self._data.find(wanted, start)
 
     def startswith(self, wanted: bytes) -> bool:
         """Whether the next octets are `wanted`."""
         return self._data.startswith(wanted)
 
-    def endswith(self, wanted: bytes) -> bool:
-        """Whether the last octets are `wanted`."""
+    def endswith(self, wanted: bytes | tuple[bytes, ...]) -> bool:
+        """Whether the last octets are `wanted`, or one of those."""
         return self._data.endswith(wanted)

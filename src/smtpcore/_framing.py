@@ -42,21 +42,27 @@ class DotFraming:
 
     def take(self, buffer: ReceiveBuffer) -> bytes:
         """Take the next run of the body, which is empty if there is not enough input or the body has `ended`."""
-        if self._at_start and not self._start(buffer):
+        if not len(buffer) or (self._at_start and not self._start(buffer)):
             return b""
 
-        self.is_paired = buffer.search(_find_dot_or_bare_cr) is None
-        end = -1 if self.is_paired else buffer.find(_END)
+        found = buffer.search(_find_dot_or_bare_cr)
+        end = buffer.find(_END, found.start()) if found else -1
+        # What was found may be the end itself: all before it is as if nothing had been.
+        self.is_paired = found is None or found.start() == end
         if end < 0:
             run = buffer.take_at_most(len(buffer) - self._undecided(buffer))
-            return run if self.is_paired else self._unstuff(run)
+        else:
+            run = buffer.take_at_most(end + len(b"\r\n"))
+            buffer.take_at_most(len(_EMPTY))
+            self.ended = True
 
-        run = buffer.take_at_most(end + len(b"\r\n"))
-        buffer.take_at_most(len(_EMPTY))
-        self.ended = True
-        return self._unstuff(run)
+        return run if self.is_paired else self._unstuff(run)
 
     def _start(self, buffer: ReceiveBuffer) -> bool:
+        if not buffer.startswith(b"."):
+            self._at_start = False
+            return True
+
         if buffer.startswith(_EMPTY):
             buffer.take_at_most(len(_EMPTY))
             self.ended = True
@@ -66,15 +72,16 @@ class DotFraming:
         if len(buffer) < len(_EMPTY) and _EMPTY.startswith(bytes(buffer)):
             return False
 
-        if buffer.startswith(b"."):
-            buffer.take_at_most(1)
-
+        buffer.take_at_most(1)
         self._at_start = False
         return True
 
     @staticmethod
     def _undecided(buffer: ReceiveBuffer) -> int:
-        return next((len(beginning) for beginning in _BEGINNINGS_OF_END if buffer.endswith(beginning)), 0)
+        if not buffer.endswith(_BEGINNINGS_OF_END):
+            return 0
+
+        return next(len(beginning) for beginning in _BEGINNINGS_OF_END if buffer.endswith(beginning))
 
     @staticmethod
     def _unstuff(run: bytes) -> bytes:
