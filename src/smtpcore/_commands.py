@@ -208,7 +208,7 @@ class _WithArgument(Command):
     """What follows the verb; the quoting of a quoted string is resolved (RFC 5321 4.1.2)."""
 
     def __post_init__(self) -> None:
-        if find_control(self.argument) or not is_encodable(self.argument):
+        if self.argument and (find_control(self.argument) or not is_encodable(self.argument)):
             raise LocalProtocolError(f"argument {self.argument!r} has control characters")
 
     def __str__(self) -> str:

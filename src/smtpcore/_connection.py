@@ -111,6 +111,7 @@ class Connection(Dialogue):
             dialect_of(self._extensions, config, tls=tls, extended=True)  # raises if EHLO would announce nonsense
         self._bare_lf = config.bare_newlines is not BareNewlines.REJECT
         self._has_guards = config.require_tls or config.require_auth
+        self._enhances = "ENHANCEDSTATUSCODES" not in config.disabled
         self._longest_line = max(
             longest_command_line(extensions, config), MAX_AUTH_LINE if config.auth_mechanisms else 0
         )
@@ -160,7 +161,7 @@ class Connection(Dialogue):
     # Hearing the client
 
     def _expects_handshake(self) -> bool:
-        return self._state is State.TLS or isinstance(self._asked, StartTls)
+        return self._state is State.TLS or type(self._asked) is StartTls
 
     def next_event(self) -> Event | Signal:
         """The next thing that the client has said.
@@ -471,15 +472,15 @@ class Connection(Dialogue):
 
         Raises `LocalProtocolError` for an event that needs no reply.
         """
-        if isinstance(event, InvalidCommand | InvalidData):
-            return event.reply
+        reply = DEFAULTS.get(type(event))
         if isinstance(event, Mail) and event.params.mt_priority > 0 and not self._authenticated:
             return PRIORITY_LOWERED
-        reply = DEFAULTS.get(type(event))
-        if reply is None:
-            raise LocalProtocolError(f"{type(event).__name__} needs no reply: go on with next_event()")
+        if reply:
+            return reply
+        if isinstance(event, InvalidCommand | InvalidData):
+            return event.reply
 
-        return reply
+        raise LocalProtocolError(f"{type(event).__name__} needs no reply: go on with next_event()")
 
     def _check_turn(self, reply: Reply) -> Event:
         asked = self._asked
@@ -507,6 +508,9 @@ class Connection(Dialogue):
 
     def _complete(self, asked: Event, reply: Reply) -> Reply:
         kind = type(asked)
+        if kind not in _ADDED_TO and self._is_complete(reply):
+            return reply
+
         accepted = reply.is_positive
         says_helo = accepted and kind in HELLOS
         lines = reply.lines
@@ -521,12 +525,16 @@ class Connection(Dialogue):
 
         # RFC 2034 section 3 (4): neither in the greeting, which answers XCLIENT too, nor in replies to HELO and EHLO.
         plain = greets_anew or self._state is State.CONNECTED or answers_helo(asked)
-        plain = plain or "ENHANCEDSTATUSCODES" in self._config.disabled
-        enhanced = None if plain else enhanced_of(reply)
+        enhanced = enhanced_of(reply) if self._enhances and not plain else None
         if lines == reply.lines and enhanced == reply.enhanced:
             return reply
 
         return Reply(reply.code, *lines, enhanced=enhanced)
+
+    def _is_complete(self, reply: Reply) -> bool:
+        # Most are, and what follows in `_complete` would find nothing to do for them.
+        has_code = reply.enhanced is not None or reply.reply_class is ReplyClass.INTERMEDIATE
+        return has_code and self._enhances and reply.code not in NAMES_HOST and reply.encode().isascii()
 
     def _keywords(self, reply: Reply) -> list[str]:
         if len(reply.lines) > 1:
@@ -560,7 +568,7 @@ class Connection(Dialogue):
             kind = DataEnd  # RFC 4468 3.2: it is an end of data
 
         self._move_to(next_state(self._state, kind, reply.reply_class))
-        if reply.is_positive and kind in _ON_ACCEPTANCE:
+        if kind in _ON_ACCEPTANCE and reply.is_positive:
             _ON_ACCEPTANCE[kind](self, asked, reply)
 
     def _open_transaction(self, mail: Mail, reply: Reply) -> None:
@@ -619,7 +627,7 @@ class Connection(Dialogue):
     def data_to_send(self) -> bytes:
         """Take the octets that are to be written."""
         self._must_flush = False
-        return super().data_to_send()
+        return self._take_output()
 
     # Small print
 
@@ -643,6 +651,9 @@ class Connection(Dialogue):
         self._asked = None
         self._lines = None
 
+
+_ADDED_TO: Final = HELLOS | {ConnectionOpened, Xclient, InvalidCommand}
+"""To what a reply may need more, or less, than an enhanced status code and the host's name."""
 
 _IN_BODY: Final = frozenset({State.DATA, State.CHUNK, State.LAST_CHUNK})
 

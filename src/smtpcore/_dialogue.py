@@ -84,6 +84,9 @@ class Dialogue(ABC):
 
     def data_to_send(self) -> bytes:
         """Take the octets that are to be written."""
+        return self._take_output()
+
+    def _take_output(self) -> bytes:
         data = b"".join(self._output)
         self._output.clear()
         return data

@@ -101,7 +101,7 @@ def is_domain(text: str) -> bool:
 
 def unquote(text: str) -> str:
     """Resolve the quoting of a Quoted-string; any other text stays as it is (RFC 5321 4.1.2)."""
-    if match_quoted_string(text) is None:
+    if not text.startswith('"') or match_quoted_string(text) is None:
         return text
 
     return _QUOTED_PAIR.sub(r"\1", text[1:-1])
