@@ -19,11 +19,13 @@ def test_a_mailbox_keeps_what_was_sent_and_answers_what_it_means() -> None:
     [
         ("a@[192.0.2.1]", "[192.0.2.1]", IPv4Address("192.0.2.1")),
         ("a@[IPv6:2001:DB8::1]", "[ipv6:2001:db8::1]", IPv6Address("2001:db8::1")),
+        ('"["@[192.0.2.1]', "[192.0.2.1]", IPv4Address("192.0.2.1")),
     ],
 )
 def test_an_address_literal_is_an_address(text: str, domain: str, address: IPv4Address | IPv6Address) -> None:
     assert Mailbox(text).domain == domain
     assert Mailbox(text).address == address
+    assert Path(text).domain == domain
 
 
 def test_only_the_last_at_sign_separates() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from smtpcore import (
+    PAUSED,
     Answered,
     Attributes,
     BareNewlines,
@@ -70,7 +71,8 @@ def test_a_message_goes_out() -> None:
 
 def test_HELO_is_in_sequence_behind_a_refused_EHLO() -> None:
     """R5321-2.2.1-03, R5321-2.2.1-04, R5321-3.2-02, R5321-4.1.1.1-04"""
-    outcome = told(GREETING, HELLO, b"502 what?\r\n", Helo("c.example"), OK, mail(), OK, rcpt(), OK, Data(), TAKEN)
+    said = b"250-s.example\r\n250 SIZE\r\n"
+    outcome = told(GREETING, HELLO, b"502 what?\r\n", Helo("c.example"), said, mail(), OK, rcpt(), OK, Data(), TAKEN)
 
     assert outcome.sent[:3] == [b"EHLO c.example\r\n", b"HELO c.example\r\n", b"MAIL FROM:<a@c.example>\r\n"]
     assert outcome.conn.helo == Helo("c.example")
@@ -197,6 +199,33 @@ def test_a_chunk_takes_no_octet_more_and_nothing_else_before_its_end() -> None:
     assert conn.data_to_send() == b"BDAT 3 LAST\r\nabc"
 
 
+AN_A_AND_A_CR = (Bdat(2), DataChunk(b"a\r"))
+
+ACROSS: list[tuple[str, tuple[Request, ...], Request, bool]] = [
+    ("CR LF in two chunks", (*AN_A_AND_A_CR, Bdat(1, last=True)), DataChunk(b"\n"), True),
+    ("CR LF in two pieces of the last", (Bdat(3, last=True), DataChunk(b"a\r")), DataChunk(b"\n"), True),
+    ("CR LF with an empty chunk between", (*AN_A_AND_A_CR, Bdat(0), Bdat(1, last=True)), DataChunk(b"\n"), True),
+    ("an empty chunk behind a CR", AN_A_AND_A_CR, Bdat(0), True),
+    ("a last chunk behind a CR", AN_A_AND_A_CR, Bdat(1, last=True), True),
+    ("an empty end behind a CR", AN_A_AND_A_CR, Bdat(0, last=True), False),
+    ("a CR at the end", (Bdat(2, last=True),), DataChunk(b"a\r"), False),
+    ("a CR without LF", (*AN_A_AND_A_CR, Bdat(1)), DataChunk(b"b"), False),
+    ("a line that is long in two chunks", (Bdat(9), DataChunk(b"x" * 9), Bdat(989)), DataChunk(b"x" * 989), True),
+    ("one that is too long", (Bdat(9), DataChunk(b"x" * 9), Bdat(992)), DataChunk(b"x" * 992), False),
+]
+
+
+@pytest.mark.parametrize(("before", "request_", "fits"), [row[1:] for row in ACROSS], ids=[row[0] for row in ACROSS])
+def test_lines_go_on_from_chunk_to_chunk(before: tuple[Request, ...], request_: Request, fits: bool) -> None:
+    """R5321-2.3.8-01, R5321-4.5.3.1.6-01"""
+    outcome = met("PIPELINING", "CHUNKING")
+    outcome.say((mail(), rcpt()))
+    outcome.hear([OK, OK])
+    outcome.say(before)
+
+    assert outcome.conn.may_send(request_) is fits
+
+
 # TLS
 
 
@@ -208,6 +237,7 @@ def test_TLS_makes_the_client_forget_what_it_was_told_before() -> None:
     outcome.hear([b"220 go\r\n"])
 
     assert (outcome.conn.state, outcome.conn.waiting_for) == (State.TLS, Wait.TLS)
+    assert outcome.conn.next_event() is PAUSED
     outcome.conn.tls_established()
     assert outcome.conn.tls
     assert (outcome.conn.state, dict(outcome.conn.extensions), outcome.conn.helo) == (State.GREETED, {}, None)

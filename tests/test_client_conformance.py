@@ -1,6 +1,7 @@
 """What the RFCs demand of a client, row by row: each has the number of its requirement."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -240,6 +241,12 @@ SENT: list[tuple[str, ClientConnection, Request, bytes]] = [
     ("R4422-5-01", at(offers=["AUTH CRAM-MD5"], **AUTH), Auth("CRAM-MD5"), b"AUTH CRAM-MD5"),
     ("AUTH", at(offers=["AUTH PLAIN"], tls=True), Auth("PLAIN", b"\0u\0p"), b"AUTH PLAIN AHUAcA=="),
     (
+        "R4954-4-09",
+        at(offers=["AUTH OPENID20"], **AUTH),
+        Auth("OPENID20", b"x" * 372),
+        b"AUTH OPENID20 " + b"eHh4" * 124,
+    ),
+    (
         "R4954-4-17",
         at(Auth("PLAIN"), b"334 %%%\r\n", offers=["AUTH PLAIN"], **AUTH),
         AuthCancel(),
@@ -298,7 +305,11 @@ def test_what_may_be_sent_is_sent_so(conn: ClientConnection, request_: Request, 
 
 @pytest.mark.parametrize(
     ("name", "line"),
-    [("host.example", b"EHLO host.example\r\n"), ("[192.0.2.7]", b"EHLO [192.0.2.7]\r\n")],
+    [
+        ("host.example", b"EHLO host.example\r\n"),
+        ("[192.0.2.7]", b"EHLO [192.0.2.7]\r\n"),
+        ("a." * 127 + "a", b"EHLO " + b"a." * 127 + b"a\r\n"),
+    ],
 )
 def test_a_client_names_itself_by_a_domain_or_an_address(name: str, line: bytes) -> None:
     """R5321-2.3.5-01, R5321-4.1.1.1-01"""
@@ -452,6 +463,7 @@ OFFERED: list[tuple[str, str, dict[str, object]]] = [
         "LIMITS FOO=1 RCPTMAX=10 MAILMAX=x rcptdomainmax=2",
         {"LIMITS": SessionLimits(rcpt_max=10, rcpt_domain_max=2)},
     ),
+    ("LIMITS of a session", "LIMITS MAILMAX=5", {"LIMITS": SessionLimits(mail_max=5)}),
     ("BURL", "BURL imap imap://x", {"BURL": ("imap", "imap://x")}),
     ("XCLIENT", "XCLIENT NAME ADDR", {"XCLIENT": ("NAME", "ADDR")}),
     ("an unknown keyword", "XFOO bar baz", {"XFOO": "bar baz"}),
@@ -501,6 +513,13 @@ def test_an_announcement_that_no_client_could_read_is_an_error_of_the_program() 
     own = Extension(keyword="XNUM", arguments=lambda config: "x", parse_arguments=int)
     with pytest.raises(LocalProtocolError, match="XNUM announces 'x', which no client could read"):
         Connection(Config(hostname="s.example"), extensions=(*EXTENSIONS, own))
+
+    for sometimes in (
+        replace(own, offered=lambda config, tls: tls),
+        replace(own, offered=lambda config, tls: not tls),
+    ):
+        with pytest.raises(LocalProtocolError, match="which no client could read"):
+            Connection(Config(hostname="s.example"), extensions=(*EXTENSIONS, sometimes))
 
 
 def test_a_refused_EHLO_leaves_what_was_offered_before() -> None:
@@ -592,15 +611,16 @@ def test_a_part_behind_a_refused_one_is_refused_as_well() -> None:
     assert outcome.error == "250 cannot answer BURL"
 
 
-def test_a_group_has_a_limit() -> None:
+@pytest.mark.parametrize(("room", "fit"), [(-1, 2), (0, 3), (1, 3)])
+def test_a_group_has_a_limit(room: int, fit: int) -> None:
     """R2920-3.1-09"""
-    outcome = met(*FULL, max_group=100)
+    outcome = met(*FULL, max_group=len(mail().encode() + 3 * rcpt().encode()) + room)
     outcome.say(mail())
     sent = 0
     while outcome.conn.may_send(rcpt()):
         outcome.say(rcpt())
         sent += 1
-    assert len(b"".join(outcome.sent)) <= 100 < len(b"".join(outcome.sent)) + len(rcpt().encode())
+    assert sent == fit
 
     with pytest.raises(LocalProtocolError, match="octets of commands wait for their replies"):
         outcome.conn.send(rcpt())
@@ -763,7 +783,10 @@ def test_a_verb_is_a_word_in_upper_case(verb: str) -> None:
         UnknownCommand(verb)
 
 
-@pytest.mark.parametrize("limit", ["max_text_line", "max_reply_line", "max_reply_lines", "max_group"])
-def test_a_limit_has_its_least_value(limit: str) -> None:
-    with pytest.raises(LocalProtocolError, match=f"{limit} is 0"):
-        ClientConfig(hostname="c.example", **{limit: 0})  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("limit", "least"), [("max_text_line", 1000), ("max_reply_line", 512), ("max_reply_lines", 1), ("max_group", 1)]
+)
+def test_a_limit_has_its_least_value(limit: str, least: int) -> None:
+    assert getattr(ClientConfig(hostname="c.example", **{limit: least}), limit) == least  # type: ignore[arg-type]
+    with pytest.raises(LocalProtocolError, match=f"^{limit} is {least - 1}, but must be at least {least}$"):
+        ClientConfig(hostname="c.example", **{limit: least - 1})  # type: ignore[arg-type]

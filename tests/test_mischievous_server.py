@@ -180,8 +180,9 @@ def in_chunk(size: int, *, last: bool) -> Outcome:
 
 
 @pytest.mark.parametrize("last", [False, True])
-def test_a_chunk_is_not_accepted_before_all_of_it_is_there(last: bool) -> None:
-    outcome = in_chunk(3, last=last)
+@pytest.mark.parametrize("size", [2, 3])
+def test_a_chunk_is_not_accepted_before_all_of_it_is_there(size: int, last: bool) -> None:
+    outcome = in_chunk(size, last=last)
     outcome.hear([b"250 taken\r\n"])
 
     assert outcome.error == f"250 cannot answer {'DataEnd' if last else 'ChunkEnd'}"

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from smtpcore import Auth, Challenge, Connection, Event, Reply
+from smtpcore import Auth, Challenge, Connection, Event, InvalidCommand, InvalidData, Reply
 
-from .helpers import DATA, GREETED, MAIL, RCPT, READY, accept, texts
+from .helpers import DATA, GREETED, MAIL, RCPT, READY, accept, connect, drive, fresh, replies, texts
 
 NEW_YEAR = datetime(2030, 1, 1, tzinfo=UTC)
 OFFER: dict[str, Any] = {
@@ -239,6 +239,13 @@ CASES: list[tuple[str, bytes, bytes, dict[str, Any], str]] = [
         "501 5.5.4 HOLDUNTIL allows for 2030-01-01T00:00:00Z at the latest",
     ),
     (
+        "held beyond the time of BY",
+        READY,
+        b"MAIL FROM:<> HOLDFOR=60 BY=59;N\r\n",
+        {"max_hold_for": 60, "max_hold_until": NEW_YEAR, "disabled": frozenset()},
+        "501 5.5.4 HOLDFOR ends behind the time of BY",
+    ),
+    (
         "a bare LF in a body",
         DATA,
         b"a\nb\r\n.\r\n",
@@ -270,8 +277,39 @@ CASES: list[tuple[str, bytes, bytes, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(
+cases = pytest.mark.parametrize(
     ("before", "data", "changes", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
 )
+
+
+@cases
 def test_a_refusal_says_just_this(before: bytes, data: bytes, changes: dict[str, Any], expected: str) -> None:
     assert texts(before, data, answer=answer, **changes)[-1] == expected
+
+
+@cases
+def test_what_an_event_carries_goes_out_as_it_is(
+    before: bytes, data: bytes, changes: dict[str, Any], expected: str
+) -> None:
+    sent: list[tuple[Reply, Reply]] = []
+
+    def compare(conn: Connection, event: Event) -> Reply | None:
+        reply = answer(conn, event)
+        if not isinstance(event, InvalidCommand | InvalidData):
+            return reply
+
+        sent.append((reply, conn.send(reply)))
+        return None
+
+    drive(connect(before, answer=answer, **changes), [data], compare)
+    for carried, out in sent:
+        # RFC 2034 section 3 (4): no enhanced status code goes out in a reply to EHLO.
+        assert out in (carried, Reply(carried.code, *carried.lines))
+
+
+def test_TLS_is_not_started_twice() -> None:
+    conn = fresh(tls=True)
+    conn.tls_established()
+    _, output = drive(conn, [READY, b"STARTTLS\r\n"])
+
+    assert replies(output)[-1] == (503, "503 5.5.1 TLS is active already")

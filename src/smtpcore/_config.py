@@ -9,14 +9,13 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 
 from ._errors import LocalProtocolError
-from ._grammar import is_domain
+from ._grammar import is_domain, match_mechanism
 
 MIN_COMMAND_LINE = 512  # RFC 5321 4.5.3.1.4, CRLF included
 MIN_REPLY_LINE = 512  # RFC 5321 4.5.3.1.5, CRLF included
 MIN_TEXT_LINE = 1000  # RFC 5321 4.5.3.1.6, CRLF included
 MIN_MESSAGE_SIZE = 65_536  # RFC 5321 4.5.3.1.7
 MIN_RECIPIENTS = 100  # RFC 5321 4.5.3.1.8
-_MECHANISM = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")  # RFC 4422 3.1
 MAX_DOMAIN = 255  # RFC 5321 4.5.3.1.2
 MAX_SECONDS = 999_999_999  # RFC 2852 section 2 (3), RFC 4865 section 3
 MAX_CLASSES = 480  # RFC 3865 2.2 allows for 1000, but RFC 5321 4.5.3.1.5 only for what a line of a reply can hold
@@ -145,7 +144,7 @@ class Config:
         if self.require_auth and not self.auth_mechanisms:
             raise LocalProtocolError("require_auth without auth_mechanisms would refuse every client: name some")
         for mechanism in self.auth_mechanisms:
-            if not set(mechanism) <= _MECHANISM or not mechanism:
+            if match_mechanism(mechanism) is None:
                 raise LocalProtocolError(f"{mechanism!r} is not the name of a SASL mechanism: use capitals")
 
         _demand("max_command_line", self.max_command_line, MIN_COMMAND_LINE)
