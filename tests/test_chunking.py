@@ -206,6 +206,7 @@ def test_a_CR_at_the_end_of_a_chunk_waits_for_its_LF() -> None:
     assert events[-1] == DataEnd()
 
     assert codes(RCPT, bdat(b"a\r", last=True)) == [550]
+    assert codes(RCPT, bdat(b"x" * 1001 + b"\r", last=True), max_text_line=1000) == [554]
     assert codes(RCPT, bdat(b"a\r") + bdat(b"b", last=True)) == [250, 550]
     assert codes(RCPT, bdat(b"a\r") + bdat(b"", last=True)) == [250, 550]
 

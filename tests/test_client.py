@@ -296,7 +296,7 @@ def test_a_body_is_stuffed_and_ended(chunks: list[bytes], wire: bytes) -> None:
     assert outcome.sent[-1] == wire
 
 
-@pytest.mark.parametrize("bare", [b"a\nb", b"a\rb", b"\n.\n", b"\r.\r"])
+@pytest.mark.parametrize("bare", [b"a\nb", b"a\rb", b"\n.\n", b"\r.\r", b"a\n\rb"])
 def test_a_bare_CR_or_LF_is_refused_or_becomes_CR_LF(bare: bytes) -> None:
     """R5321-2.3.8-03"""
     for policy in (BareNewlines.REJECT, BareNewlines.NORMALIZE):

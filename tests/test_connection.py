@@ -350,6 +350,7 @@ def test_a_421_in_place_of_the_greeting_has_no_status_code(asked: bool) -> None:
         (RCPT, b"DATA\r\n", Reply(250), "250 cannot answer Data"),
         (RCPT, b"DATA\r\n", Reply(334), "334 cannot answer Data: use 354"),
         (READY, b"STARTTLS\r\n", Reply(250), "250 cannot answer StartTls: use 220"),
+        (READY, b"AUTH PLAIN\r\n", Reply(250), "250 cannot answer Auth: use 235 or 334, or refuse"),
         (READY, b"MAIL\r\n", Reply(250), "250 cannot answer InvalidCommand"),
         (DATA, b"a\nb\r\n.\r\n", Reply(250), "250 cannot answer InvalidData"),
         (GREETED, READY, Reply(250, "Hello", "PIPELINING"), "give one line"),
@@ -362,7 +363,7 @@ def test_a_421_in_place_of_the_greeting_has_no_status_code(asked: bool) -> None:
     ],
 )
 def test_a_refused_reply_changes_nothing(before: bytes, data: bytes, reply: Reply, why: str) -> None:
-    conn = connect(before, tls=True)
+    conn = connect(before, tls=True, auth_mechanisms=("PLAIN",), plaintext_auth=True)
     if data:
         conn.receive_data(data)
         while isinstance(conn.next_event(), DataLine):
@@ -488,6 +489,14 @@ def test_a_group_of_replies_is_written_as_one() -> None:
     assert flushes == [False, False, True]
     assert conn.data_to_send().count(b"250 ") == 3
     assert not conn.must_flush
+
+
+def test_a_reply_that_may_not_wait_takes_those_behind_it_along() -> None:
+    conn, event = asking(READY, b"NOOP\r\n" + FROM + TO)
+    conn.send(accept(conn, event))  # type: ignore[arg-type]
+    conn.send(accept(conn, conn.next_event()))  # type: ignore[arg-type]
+
+    assert conn.must_flush
 
 
 def test_no_reply_waits_for_the_rest_of_a_line() -> None:

@@ -50,6 +50,11 @@ def test_an_event_is_an_immutable_value(event: Event) -> None:
             setattr(event, name, None)
 
 
+def test_the_text_of_an_unknown_command_is_its_line() -> None:
+    assert str(UnknownCommand("XFOO", "a b")) == "XFOO a b"
+    assert str(UnknownCommand("XFOO")) == "XFOO"
+
+
 def test_all_that_a_connection_tells_is_an_event_or_a_signal() -> None:
     assert set(get_args(Event)) == {Command, *map(type, EVENTS)}
     assert set(Signal) == {NEED_DATA, PAUSED}

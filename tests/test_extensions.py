@@ -209,6 +209,10 @@ def test_only_what_may_be_offered_lengthens_the_line() -> None:
     )
     assert longest_command_line(EXTENSIONS, FULL) > 512 + 1009 + 500
 
+    for offered in (lambda config, tls: tls, lambda config, tls: not tls):
+        extension = Extension(keyword="XFOO", mail={"XFOO": Parameter(parse=str, octets=9)}, offered=offered)
+        assert longest_command_line([extension], CONFIG) == 512 + 9
+
 
 def parameter(keyword: str) -> Parameter:
     return next(extension.mail[keyword] for extension in EXTENSIONS if keyword in extension.mail)

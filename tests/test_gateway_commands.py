@@ -374,6 +374,21 @@ def test_a_part_that_breaks_off_is_refused(last: str, then: list[int]) -> None:
     assert [code for code, _ in replies(output)] == [451, *then]
 
 
+def test_what_is_left_of_a_part_that_broke_off_joins_no_other_message() -> None:
+    conn = asked(f"BURL {URL} LAST\r\n".encode())
+    conn.receive_part(b"x\r\nhalf a li")
+    conn.receive_part(b"ne\r\n")
+    conn.send(Reply(451, "The line is dead"))
+
+    conn.receive_data(RCPT[len(READY) :] + f"BURL {URL} LAST\r\n".encode())
+    while not isinstance(event := conn.next_event(), Burl):
+        conn.send(accept(conn, event))  # type: ignore[arg-type]
+    assert conn.next_event() is PAUSED
+    conn.receive_part(b"all\r\n")
+    conn.receive_part(b"")
+    assert list(listen(conn)) == [DataLine(b"all\r\n"), DataEnd()]
+
+
 @pytest.mark.parametrize(("data", "code"), [(b"x" * 70_000 + b"\r\n", 552), (b"a\nb\r\n", 550), (b"x" * 69_999, 554)])
 @pytest.mark.parametrize("last", ["", " LAST"])
 def test_a_part_has_to_be_what_a_message_may_be(data: bytes, code: int, last: str) -> None:

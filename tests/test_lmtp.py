@@ -7,6 +7,7 @@ import pytest
 
 from smtpcore import (
     EXTENSIONS,
+    Config,
     Connection,
     DataEnd,
     Event,
@@ -103,6 +104,17 @@ def test_LHLO_is_told_and_answered_with_the_keywords() -> None:
     lines = output.splitlines()
     assert lines[0] == b"250-s.example"
     assert {b"PIPELINING", b"ENHANCEDSTATUSCODES", b"8BITMIME"} <= {line[4:] for line in lines[1:]}
+
+
+def test_LMTP_needs_two_extensions_and_no_other() -> None:
+    """R2033-5-02, R2033-5-03"""
+    needed = [extension for extension in EXTENSIONS if extension.keyword in ("PIPELINING", "ENHANCEDSTATUSCODES")]
+    config = Config(hostname="s.example", lmtp=True)
+
+    assert Connection(config, extensions=needed).state is State.CONNECTED
+    for one in needed:
+        with pytest.raises(LocalProtocolError, match="LMTP needs PIPELINING and ENHANCEDSTATUSCODES"):
+            Connection(config, extensions=[one])
 
 
 def test_the_answer_to_the_wrong_hello_says_which_is_right_and_has_no_status_code() -> None:

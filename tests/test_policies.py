@@ -342,7 +342,9 @@ def test_only_who_is_authenticated_is_granted_more_priority(asked: int, authenti
     assert (found.priority, found.mail.params.mt_priority) == (granted, asked)
 
 
-@pytest.mark.parametrize(("asked", "start"), [(5, "250 2.3.6 0 "), (0, "250 2.1.0 "), (-1, "250 2.1.0 ")])
+@pytest.mark.parametrize(
+    ("asked", "start"), [(5, "250 2.3.6 0 "), (1, "250 2.3.6 0 "), (0, "250 2.1.0 "), (-1, "250 2.1.0 ")]
+)
 def test_a_client_is_told_of_the_priority_that_it_was_not_granted(asked: int, start: str) -> None:
     """R6710-4.1-05"""
     [reply] = texts(READY, b"MAIL FROM:<> MT-PRIORITY=%d\r\n" % asked, **ALL)
