@@ -397,6 +397,13 @@ def test_what_is_refused_does_not_show_the_secret(before: bytes, line: bytes) ->
         assert BASE64.decode() not in repr(event)
 
 
+def test_what_is_refused_shows_the_mechanism() -> None:
+    [event] = heard(GREETED, b"AUTH PLAIN %b\r\n" % BASE64, answer=answer, **OFFERED)
+
+    assert isinstance(event, InvalidCommand)
+    assert event.line == b"AUTH PLAIN ***"
+
+
 def test_neither_repr_nor_str_shows_the_secret() -> None:
     for event in (Auth("PLAIN", b"pass"), AuthResponse(b"pass")):
         assert "pass" not in repr(event)

@@ -252,6 +252,14 @@ def test_a_binary_line_that_is_too_long_comes_in_pieces(length: int, end: bytes)
     assert [line.removesuffix(b"\r\n") for line in lines][: len(pieces(first, 1000))] == pieces(first, 1000)
 
 
+def test_the_CR_LF_of_a_binary_line_that_is_as_long_as_it_may_be_may_come_later() -> None:
+    line = b"x" * 1000 + b"\r\n"
+    conn = connect(BINARY, max_text_line=1000)
+    events, _ = drive(conn, [bdat(line + b"y", last=True)[:-3], b"\r\n", b"y"])
+
+    assert [event.data for event in events if isinstance(event, DataLine)] == [line, b"y"]
+
+
 def test_a_binary_body_has_its_size_limit() -> None:
     content = b"\n" * 65_537
 

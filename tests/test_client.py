@@ -226,6 +226,16 @@ def test_lines_go_on_from_chunk_to_chunk(before: tuple[Request, ...], request_: 
     assert outcome.conn.may_send(request_) is fits
 
 
+def test_in_a_chunk_there_is_no_room_to_mend_a_bare_newline() -> None:
+    outcome = met("PIPELINING", "CHUNKING", bare_newlines=BareNewlines.NORMALIZE)
+    outcome.say((mail(), rcpt()))
+    outcome.hear([OK, OK])
+    outcome.say(Bdat(3, last=True))
+
+    assert not outcome.conn.may_send(DataChunk(b"a\nb"))
+    assert outcome.conn.may_send(DataChunk(b"a\r\n"))
+
+
 # TLS
 
 

@@ -12,23 +12,27 @@ from smtpcore import (
     ByMode,
     Command,
     Config,
+    Connection,
     DeliverBy,
     EnvelopeId,
+    Extension,
     Mail,
     Mailbox,
     NoSupport,
     Notify,
     OriginalRecipient,
+    Parameter,
     Params,
     Path,
     Rcpt,
+    Reply,
     Ret,
     Submitter,
     ValidSince,
 )
 from smtpcore._parser import Dialect, Refused, dialect_of, parse_command
 
-from .helpers import MAIL, RCPT, READY, codes, connect, heard, texts
+from .helpers import CONFIG, MAIL, RCPT, READY, codes, connect, drive, heard, replies, texts
 
 NEW_YEAR = datetime(2030, 1, 1, tzinfo=UTC)
 ALL = Config(
@@ -285,6 +289,17 @@ def test_an_objection_is_an_answer_that_changes_nothing() -> None:
         501,
         250,
     ]
+
+
+def test_without_parameters_there_is_nothing_to_object_to() -> None:
+    def object_to(terms: object, command: Mail | Rcpt) -> Reply:
+        return Reply(555, "Never", enhanced="5.5.4")
+
+    own = Extension(keyword="XOWN", mail={"XOWN": Parameter(parse=str, octets=9)}, objection=object_to)
+    conn = Connection(CONFIG, extensions=(*EXTENSIONS, own))
+    _, output = drive(conn, [READY, b"MAIL FROM:<> XOWN=1\r\n", b"MAIL FROM:<>\r\n"])
+
+    assert [code for code, _ in replies(output)][-2:] == [555, 250]
 
 
 def test_a_transaction_keeps_what_was_asked_for() -> None:

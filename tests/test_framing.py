@@ -72,6 +72,7 @@ LINES = [
     pytest.param(LINE * 3, LINE * 3, None, id="R5321-4.5.3.1.6-01"),
     (b"\r\n" + LINE + b"\r\n", b"\r\n" + LINE + b"\r\n", None),
     (b"x" * MAX_LINE, b"x" * MAX_LINE, None),
+    (b"a\r\n" * 300 + LINE, b"a\r\n" * 300 + LINE, None),
     (b"x" + LINE, b"x" * (MAX_LINE - 1) + b"\r", 554),
     (b"a\r\n" + b"x" * 3000, b"a\r\n" + b"x" * MAX_LINE, 554),
     (LINE + b"x" + LINE + b"\r\n", LINE + b"x" * (MAX_LINE - 1) + b"\r", 554),

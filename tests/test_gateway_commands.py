@@ -351,6 +351,15 @@ def test_a_part_is_handed_out_while_it_comes() -> None:
     assert (conn.next_event(), conn.transaction) == (Noop(), None)
 
 
+@pytest.mark.parametrize(("last", "then"), [("", []), (" LAST", [DataLine(b"c")])])
+def test_a_line_that_a_part_begins_ends_with_the_message(last: str, then: list[Event]) -> None:
+    conn = asked(f"BURL {URL}{last}\r\n".encode())
+    conn.receive_part(b"ab\r\nc")
+    conn.receive_part(b"")
+
+    assert list(listen(conn)) == [DataLine(b"ab\r\n"), *then, DataEnd() if last else ChunkEnd()]
+
+
 def test_no_part_is_accepted_that_was_not_given() -> None:
     conn = asked(f"BURL {URL} LAST\r\n".encode())
     with pytest.raises(LocalProtocolError, match="receive_part"):

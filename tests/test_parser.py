@@ -194,6 +194,7 @@ def test_a_line_means_a_command(line: bytes, command: Command | UnknownCommand) 
         (b"MAIL FROM:<>  SIZE=1", 501, "5.5.4"),
         (b"MAIL FROM:<>SIZE=1", 501, "5.5.4"),
         (b"MAIL FROM:<>\tSIZE=1", 501, "5.5.4"),
+        pytest.param("MAIL FROM:<>\u3000".encode(), 501, "5.5.4", id="another white space at the end"),
         ("MAIL FROM:<> \u017fIZE=1".encode(), 501, "5.5.4"),
         pytest.param(b"MAIL FROM:<> SIZE=1 SIZE=2", 501, "5.5.4", id="R1870-6-01"),
         pytest.param(b"MAIL FROM:<> BODY=7BIT body=8BITMIME", 501, "5.5.4", id="R6152-3-01"),
@@ -305,7 +306,15 @@ def test_the_name_of_a_parameter_cannot_break_the_reply() -> None:
 
 @pytest.mark.parametrize(
     ("line", "verb"),
-    [(b"", ""), (b"noop", "NOOP"), (b"NoOp x", "NOOP"), (b"RSET\t", "RSET"), (b" x", ""), (b"\xff x", "\ufffd")],
+    [
+        (b"", ""),
+        (b"noop", "NOOP"),
+        (b"NOOPX", "NOOPX"),
+        (b"NoOp x", "NOOP"),
+        (b"RSET\t", "RSET"),
+        (b" x", ""),
+        (b"\xff x", "\ufffd"),
+    ],
 )
 def test_the_verb_is_the_first_word_in_upper_case(line: bytes, verb: str) -> None:
     assert verb_of(line) == verb

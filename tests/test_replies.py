@@ -14,6 +14,7 @@ from smtpcore import LocalProtocolError, Reply, ReplyClass, ReplyCode
         pytest.param(Reply(250, "a", "b", "c"), b"250-a\r\n250-b\r\n250 c\r\n", id="R5321-4.2.1-01"),
         pytest.param(Reply(250), b"250 \r\n", id="R5321-4.2.1-02"),
         pytest.param(Reply(214, "a", "b", enhanced="2.0.0"), b"214-2.0.0 a\r\n214 2.0.0 b\r\n", id="R2034-4-03"),
+        (Reply(250, "MAX"), b"250 MAX\r\n"),
         (Reply(250, "a\tb", "\u00e9"), b"250-a\tb\r\n250 \xc3\xa9\r\n"),
         (Reply(ReplyCode.NO_SERVICE, "", "", enhanced="5.3.2"), b"554-5.3.2 \r\n554 5.3.2 \r\n"),
     ],
@@ -47,6 +48,7 @@ def test_a_reply_can_be_matched() -> None:
 @pytest.mark.parametrize("reply", [Reply(250), Reply(250, "a", "b"), Reply(550, "it's", enhanced="5.0.0")])
 def test_the_repr_of_a_reply_makes_it_again(reply: Reply) -> None:
     assert eval(repr(reply), {"Reply": Reply}) == reply
+    assert repr(Reply(250, "a")) == "Reply(250, 'a')"
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,13 @@ CASES: list[tuple[str, bytes, bytes, dict[str, Any], str]] = [
         "421 4.7.0 s.example closing: too many messages in one session",
     ),
     ("no size of a chunk", RCPT, b"BDAT x\r\n", {}, "521 5.5.4 Syntax: BDAT and a number of octets; closing"),
+    (
+        "a size of a chunk that is too long",
+        RCPT,
+        b"BDAT " + b"0" * 600 + b"\r\n",
+        {},
+        "521 5.5.4 Syntax: BDAT and a number of octets; closing",
+    ),
     ("a long line", READY, b"NOOP " + b"x" * 600 + b"\r\n", {}, "500 5.5.2 Line too long"),
     ("a line that is long without parameters", READY, b"NOOP " + b"x" * 520 + b"\r\n", {}, "500 5.5.2 Line too long"),
     ("a bare LF", READY, b"NOOP\nNOOP\r\n", {}, "500 5.5.2 Lines end in CR LF: a bare CR or LF ends none"),
@@ -186,6 +193,7 @@ CASES: list[tuple[str, bytes, bytes, dict[str, Any], str]] = [
     ("AUTH without a mechanism", READY, b"AUTH\r\n", OFFER, "501 5.5.4 Syntax: AUTH and the name of a mechanism"),
     ("MAIL without FROM", READY, b"MAIL <>\r\n", {}, "501 5.5.4 Syntax: MAIL FROM:<address>"),
     ("a path without end", READY, b"MAIL FROM:<a@b\r\n", {}, "501 5.5.4 Syntax: MAIL FROM:<address>"),
+    ("a quoted path without end", READY, b'MAIL FROM:<"a>\r\n', {}, "501 5.5.4 Syntax: MAIL FROM:<address>"),
     (
         "no space before a parameter",
         READY,
@@ -195,6 +203,13 @@ CASES: list[tuple[str, bytes, bytes, dict[str, Any], str]] = [
     ),
     ("no parameter", READY, b"MAIL FROM:<> =\r\n", {}, "501 5.5.4 Malformed parameter"),
     ("an unknown parameter", READY, b"MAIL FROM:<> X=1\r\n", {}, "555 5.5.4 Parameter X is not recognized"),
+    (
+        "an unknown parameter with a long name",
+        READY,
+        b"MAIL FROM:<> " + b"X" * 50 + b"\r\n",
+        {},
+        f"555 5.5.4 Parameter {'X' * 40} is not recognized",
+    ),
     ("a parameter twice", READY, b"MAIL FROM:<> SIZE=1 SIZE=1\r\n", {}, "501 5.5.4 Parameter SIZE is given twice"),
     (
         "a malformed parameter",
