@@ -25,7 +25,7 @@ LAYERS = (
     {"_commands", "_replies"},
     {"_extensions", "_events", "_framing", "_reader", "_transaction"},
     {"_parser", "_state", "_catalogue", "_pipelining", "_stuffing"},
-    {"_answers", "_dialogue"},
+    {"_answers", "_dialogue", "_rules"},
     {"_connection", "_client", "trace", "proxy", "sasl"},
     {"__init__"},
 )

@@ -336,10 +336,3 @@ def test_every_verb_of_the_core_is_understood() -> None:
         understood = answer(verb.encode(), known)
         # A chunk of unknown size has to close the dialogue.
         assert isinstance(understood, kind) or understood.code == {"BDAT": 521, "ETRN": 500}.get(verb, 501)
-
-
-def test_a_dialect_is_made_once() -> None:
-    first = dialect_of(EXTENSIONS, CONFIG, tls=False, extended=True)
-
-    assert dialect_of(EXTENSIONS, CONFIG, tls=False, extended=True) is first
-    assert dialect_of(EXTENSIONS, CONFIG, tls=True, extended=True) is not first

@@ -51,7 +51,7 @@ from ._commands import (
     Vrfy,
     Xclient,
 )
-from ._config import BareNewlines, Bodies, Config
+from ._config import Bodies, Config
 from ._dialogue import Dialogue
 from ._errors import LocalProtocolError
 from ._events import (
@@ -72,7 +72,7 @@ from ._events import (
     UnknownCommand,
     data_lines,
 )
-from ._extensions import Extension, check_extensions, longest_command_line, offered_extensions
+from ._extensions import Extension
 from ._framing import Body
 from ._parser import (
     COMMANDS,
@@ -81,13 +81,13 @@ from ._parser import (
     MAX_AUTH_LINE,
     Dialect,
     Refused,
-    dialect_of,
     parse_command,
     parse_response,
     verb_of,
     visible,
 )
 from ._replies import Reply, ReplyClass, ReplyCode
+from ._rules import rules_of
 from ._state import IN_TRANSACTION, MAY_ANSWER, MAY_HEAR, ON_BDAT, WAITING_FOR, State, Wait, next_state
 from ._transaction import Transaction
 from .parameters import BodyType
@@ -103,18 +103,9 @@ class Connection(Dialogue):
     """
 
     def __init__(self, config: Config, *, extensions: Sequence[Extension] = EXTENSIONS) -> None:
-        check_extensions(config, extensions)
         super().__init__()
         self._config = config
-        self._extensions = tuple(extensions)
-        for tls in (False, True):
-            dialect_of(self._extensions, config, tls=tls, extended=True)  # raises if EHLO would announce nonsense
-        self._bare_lf = config.bare_newlines is not BareNewlines.REJECT
-        self._has_guards = config.require_tls or config.require_auth
-        self._enhances = "ENHANCEDSTATUSCODES" not in config.disabled
-        self._longest_line = max(
-            longest_command_line(extensions, config), MAX_AUTH_LINE if config.auth_mechanisms else 0
-        )
+        self._rules = rules_of(tuple(extensions), config)
 
         self._vouched = False
         """Whether XCLIENT has named a login."""
@@ -260,11 +251,11 @@ class Connection(Dialogue):
             refused, self._refused = self._refused, None
             return self._ask(refused)
 
-        return self._hear_line(self._longest_line, self._understand)
+        return self._hear_line(self._rules.longest_line, self._understand)
 
     def _hear_line(self, longest: int, understand: Callable[[bytes], Event]) -> Event | Signal:
         try:
-            line = self._buffer.take_line(longest, bare_lf=self._bare_lf)
+            line = self._buffer.take_line(longest, bare_lf=self._rules.bare_lf)
         except LineError as exc:
             return self._ask(self._no_line(exc))
 
@@ -353,7 +344,7 @@ class Connection(Dialogue):
         if kind in HELLOS and (kind is Lhlo) != self._config.lmtp:
             return WRONG_HELLO[self._config.lmtp]  # RFC 2033 4.1
 
-        return self._insecure(kind) if self._has_guards else None
+        return self._insecure(kind) if self._rules.guards else None
 
     def _insecure(self, kind: type[object]) -> Reply | None:
         if self._state is State.REFUSED:
@@ -515,7 +506,7 @@ class Connection(Dialogue):
         says_helo = accepted and kind in HELLOS
         lines = reply.lines
         if says_helo and kind is not Helo:
-            lines = (*lines, *self._keywords(reply))
+            lines = self._with_keywords(reply)
         if not all(map(str.isascii, lines)) and not self._may_be_utf8(asked, reply):
             raise LocalProtocolError(f"{reply!r} has non-ASCII text, which this client has not permitted")
 
@@ -525,7 +516,7 @@ class Connection(Dialogue):
 
         # RFC 2034 section 3 (4): neither in the greeting, which answers XCLIENT too, nor in replies to HELO and EHLO.
         plain = greets_anew or self._state is State.CONNECTED or answers_helo(asked)
-        enhanced = enhanced_of(reply) if self._enhances and not plain else None
+        enhanced = enhanced_of(reply) if self._rules.enhances and not plain else None
         if lines == reply.lines and enhanced == reply.enhanced:
             return reply
 
@@ -534,14 +525,13 @@ class Connection(Dialogue):
     def _is_complete(self, reply: Reply) -> bool:
         # Most are, and what follows in `_complete` would find nothing to do for them.
         has_code = reply.enhanced is not None or reply.reply_class is ReplyClass.INTERMEDIATE
-        return has_code and self._enhances and reply.code not in NAMES_HOST and reply.encode().isascii()
+        return has_code and self._rules.enhances and reply.code not in NAMES_HOST and reply.encode().isascii()
 
-    def _keywords(self, reply: Reply) -> list[str]:
+    def _with_keywords(self, reply: Reply) -> tuple[str, ...]:
         if len(reply.lines) > 1:
             raise LocalProtocolError("the keywords behind a reply to EHLO come from the extensions: give one line")
 
-        offered = offered_extensions(self._extensions, self._config, tls=self._tls)
-        return [extension.announce(self._config) for extension in offered]
+        return (*reply.lines, *self._rules.keywords[self._tls])
 
     def _may_be_utf8(self, asked: Event, reply: Reply) -> bool:
         # RFC 6531 3.7.4.1 and 3.7.4.2
@@ -637,8 +627,7 @@ class Connection(Dialogue):
         self._dialect = self._make_dialect()
 
     def _make_dialect(self) -> Dialect:
-        extended = isinstance(self._helo, Ehlo | Lhlo)
-        return dialect_of(self._extensions, self._config, tls=self._tls, extended=extended)
+        return self._rules.dialects[self._tls, isinstance(self._helo, Ehlo | Lhlo)]
 
     def _make_body(self) -> Body:
         return Body(self._config, binary=self._is_binary())

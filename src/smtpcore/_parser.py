@@ -7,7 +7,7 @@
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 
 from ._addresses import Path
 from ._base64 import decode_base64
@@ -134,7 +134,6 @@ class Dialect:
         return self.refused is not None and keyword not in self.refused[verb]
 
 
-@lru_cache(maxsize=64)  # a server has one configuration, and so at most four dialects
 def dialect_of(extensions: tuple[Extension, ...], config: Config, *, tls: bool, extended: bool) -> Dialect:
     """The dialect that a connection speaks, with and without TLS, and behind EHLO (`extended`) or before it."""
     offered = offered_extensions(extensions, config, tls=tls)

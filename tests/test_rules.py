@@ -1,0 +1,55 @@
+"""What a configuration comes to, worked out once."""
+
+from dataclasses import replace
+
+import pytest
+
+from smtpcore import EXTENSIONS, BareNewlines, Config, LocalProtocolError
+from smtpcore._parser import MAX_AUTH_LINE
+from smtpcore._rules import rules_of
+from tests.helpers import CONFIG
+
+
+def test_connections_that_share_a_configuration_share_its_rules() -> None:
+    rules = rules_of(EXTENSIONS, CONFIG)
+    assert rules_of(EXTENSIONS, replace(CONFIG)) is rules
+    assert rules_of(EXTENSIONS, replace(CONFIG, hostname="other.example")) is not rules
+    assert rules_of(EXTENSIONS[:-1], CONFIG) is not rules
+
+
+@pytest.mark.parametrize("bare_newlines", BareNewlines)
+def test_a_bare_lf_ends_a_command_unless_it_is_rejected(bare_newlines: BareNewlines) -> None:
+    rules = rules_of(EXTENSIONS, replace(CONFIG, bare_newlines=bare_newlines))
+    assert rules.bare_lf is (bare_newlines is not BareNewlines.REJECT)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "guards"),
+    [
+        ({}, False),
+        ({"tls": True, "require_tls": True}, True),
+        ({"auth_mechanisms": ("PLAIN",), "require_auth": True}, True),
+    ],
+)
+def test_what_has_to_come_first_is_a_guard(wanted: dict[str, object], guards: bool) -> None:
+    config: Config = replace(CONFIG, **wanted)  # type: ignore[arg-type]
+    assert rules_of(EXTENSIONS, config).guards is guards
+
+
+def test_where_one_may_authenticate_lines_are_longer() -> None:
+    assert rules_of((), CONFIG).longest_line == 512
+    assert rules_of((), replace(CONFIG, auth_mechanisms=("PLAIN",))).longest_line == MAX_AUTH_LINE
+
+
+def test_keywords_and_dialects_depend_on_tls_and_on_ehlo() -> None:
+    rules = rules_of(EXTENSIONS, replace(CONFIG, tls=True))
+    assert "STARTTLS" in rules.keywords[False]
+    assert "STARTTLS" not in rules.keywords[True]
+    assert "SIZE" in rules.dialects[False, True].parameters["MAIL"]
+    assert not rules.dialects[False, False].parameters["MAIL"]
+    assert set(rules.dialects) == {(False, False), (False, True), (True, False), (True, True)}
+
+
+def test_rules_that_contradict_each_other_are_none() -> None:
+    with pytest.raises(LocalProtocolError, match="SMTPUTF8 needs 8BITMIME"):
+        rules_of(EXTENSIONS, replace(CONFIG, disabled=CONFIG.disabled | {"8BITMIME"}))
