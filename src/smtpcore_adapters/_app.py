@@ -5,8 +5,9 @@
 # calls the handlers of `message` by sending `MESSAGE`.
 
 import inspect
-from collections.abc import AsyncIterable, Callable, KeysView, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from collections.abc import AsyncIterable, Awaitable, Callable, KeysView, Mapping
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard, TypeVar
 
 from smtpcore import Burl, Config, Path, Reply
 from smtpcore.sasl import Answer, Question
@@ -167,7 +168,9 @@ class App:
 
     async def _first(self, name: str, session: "Session", subject: object) -> tuple[object, Any]:
         for handler, blocking in self._handlers.get(name, ()):
-            answer = await _call(handler, session, subject, blocking=blocking)
+            answer = _call(handler, session, subject, blocking=blocking)
+            if _is_awaitable(answer):
+                answer = await answer
             if answer is not None:
                 return handler, answer
 
@@ -178,7 +181,9 @@ class App:
         errors = []
         for handler, blocking in self._handlers.get(name, ()):
             try:
-                await _call(handler, session, subject, blocking=blocking)
+                answer = _call(handler, session, subject, blocking=blocking)
+                if _is_awaitable(answer):
+                    await answer
             except Exception as exc:
                 errors.append(exc)
 
@@ -202,9 +207,18 @@ def _key(name: str) -> str:
     return name.lower() if name.lower() in _NOT_VERBS else name.upper()
 
 
-async def _call(handler: Handler, session: "Session", subject: object, *, blocking: bool) -> Any:
-    answer = await session.run_blocking(handler, session, subject) if blocking else handler(session, subject)
+def _call(handler: Handler, session: "Session", subject: object, *, blocking: bool) -> Any:
+    return _call_in_thread(handler, session, subject) if blocking else handler(session, subject)
+
+
+async def _call_in_thread(handler: Handler, session: "Session", subject: object) -> Any:
+    answer = await session.run_blocking(handler, session, subject)
     return await answer if inspect.isawaitable(answer) else answer
+
+
+def _is_awaitable(answer: object) -> TypeGuard[Awaitable[Any]]:
+    # A coroutine, in nearly all cases: what else can be awaited takes longer to find out.
+    return isinstance(answer, CoroutineType) or inspect.isawaitable(answer)
 
 
 def _name(handler: object) -> str:

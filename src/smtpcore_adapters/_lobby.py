@@ -151,22 +151,7 @@ class Lobby:
 
         `listener` is the one by which it came, by default the first.
         """
-        entrance = self._entrances[listener or self.listeners[0]]
-        is_proxy = _is_in(entrance.proxies, stream.peer)
-        is_trusted = not is_proxy and _is_in(self._trusted, stream.peer)
-        loop = SessionLoop(
-            self._app,
-            stream,
-            entrance.config_of_trusted if is_trusted else entrance.config,
-            extensions=self._extensions,
-            timeouts=self._timeouts,
-            limits=self._limits,
-            clients=self._clients,
-            tls=entrance.tls,
-            implicit_tls=entrance.implicit_tls,
-            proxied=is_proxy,
-            trusted=is_trusted,
-        )
+        loop = self._make_loop(stream, self._entrances[listener or self.listeners[0]])
         if len(self._loops) >= 2 * self._limits.connections:
             loop.reach("connections")  # too many are being refused already
             await stream.aclose(0)
@@ -179,6 +164,23 @@ class Lobby:
             await loop.run()
         finally:
             self._loops.discard(loop)
+
+    def _make_loop(self, stream: Stream, entrance: _Entrance) -> SessionLoop:
+        is_proxy = _is_in(entrance.proxies, stream.peer)
+        is_trusted = not is_proxy and _is_in(self._trusted, stream.peer)
+        return SessionLoop(
+            self._app,
+            stream,
+            entrance.config_of_trusted if is_trusted else entrance.config,
+            extensions=self._extensions,
+            timeouts=self._timeouts,
+            limits=self._limits,
+            clients=self._clients,
+            tls=entrance.tls,
+            implicit_tls=entrance.implicit_tls,
+            proxied=is_proxy,
+            trusted=is_trusted,
+        )
 
     def drain(self) -> None:
         """Ask every session to end: those that wait for a command at once, the others before their next one."""

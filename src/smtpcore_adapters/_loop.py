@@ -13,7 +13,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequenc
 from contextlib import suppress
 from ssl import SSLContext
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from smtpcore import (
     EXTENSIONS,
@@ -25,7 +25,7 @@ from smtpcore import (
     Bdat,
     Burl,
     Challenge,
-    ChunkEnd,
+    Command,
     Config,
     Connection,
     ConnectionClosed,
@@ -169,8 +169,12 @@ class SessionLoop:
         reason = Reason.CANCELLED
         opened = self._clock()
         self._show(SessionOpened())
+        self._journal.write(logging.DEBUG, "connection from %s", self._stream.peer)
         try:
-            reason = await self._serve()
+            try:
+                reason = await self._converse()
+            except Exception as exc:
+                reason = await self._break_off(exc)
         finally:
             try:
                 await self._disconnect(reason, opened)
@@ -180,29 +184,28 @@ class SessionLoop:
                 finally:
                     self._leave()
 
-    async def _serve(self) -> Reason:
-        self._journal.write(logging.DEBUG, "connection from %s", self._stream.peer)
-        try:
-            return await self._converse()
-        except TimeoutError:
-            await self._say_goodbye("you took too long", "4.4.2")
-            return Reason.TIMEOUT
-        except _Dropped:
-            return Reason.DROPPED
-        except Abandon as how:
-            return await self._abandon(how)
-        except RemoteProtocolError as exc:
-            self._journal.write(logging.INFO, "%s", exc)
-            await self._try_to_flush()
-            return Reason.LOST
-        except OSError as exc:
-            self._journal.write(logging.INFO, "connection lost: %s", exc)
-            self._conn.send_failed()
-            return Reason.LOST
-        except Exception:
-            self._journal.write(logging.ERROR, "the session failed", exc_info=True)
-            await self._say_goodbye(f"internal error, session {self.session.id}", "4.3.0")
-            return Reason.FAILED
+    async def _break_off(self, exc: Exception) -> Reason:
+        # Not in the frame of `run`, which every session holds as long as it lasts.
+        match exc:
+            case TimeoutError():
+                await self._say_goodbye("you took too long", "4.4.2")
+                return Reason.TIMEOUT
+            case _Dropped():
+                return Reason.DROPPED
+            case Abandon():
+                return await self._abandon(exc)
+            case RemoteProtocolError():
+                self._journal.write(logging.INFO, "%s", exc)
+                await self._try_to_flush()
+                return Reason.LOST
+            case OSError():
+                self._journal.write(logging.INFO, "connection lost: %s", exc)
+                self._conn.send_failed()
+                return Reason.LOST
+            case _:
+                self._journal.write(logging.ERROR, "the session failed", exc_info=True)
+                await self._say_goodbye(f"internal error, session {self.session.id}", "4.3.0")
+                return Reason.FAILED
 
     async def _abandon(self, how: Abandon) -> Reason:
         await self._try_to_flush()
@@ -315,28 +318,36 @@ class SessionLoop:
         self._show(event)
         if isinstance(event, Bdat):
             return self._take_message()
-        if isinstance(event, Auth):
-            return self._authenticate(event)
-        if isinstance(event, Burl):
-            return self._fetch(event)
-        if isinstance(event, Xclient | Xforward):
-            return self._hear_of_another(event)
 
-        return self._handle_command(event)
+        handle = _HANDLE.get(type(event), SessionLoop._handle_command)
+        return handle(self, event)
 
     async def _handle_command(self, event: Event) -> None:
-        reply = await self._ask_handlers(event)
+        reply = self._undisputed(event) or await self._ask_handlers(event)
         self._answer(event, reply)
         if self._conn.must_flush or self._unsent >= _MOST_REPLIES:
             await self._flush()
 
-    async def _ask_handlers(self, event: Event) -> Reply:
+    async def _decide(self, event: Event) -> Reply:
+        return self._undisputed(event) or await self._ask_handlers(event)
+
+    def _undisputed(self, event: Event) -> Reply | None:
+        # What no handler has a say in, and what none is there for.
         limit = self._limit_reached_by(event)
         if limit:
             return self.reach(limit)
         if self._refusal and isinstance(event, ConnectionOpened):
             return self._refusal
 
+        return self._default_reply(event) if self._app.names.isdisjoint(_handlers_of(event)) else None
+
+    def _default_reply(self, event: Event) -> Reply:
+        if isinstance(event, UnknownCommand) and _is_http(event):
+            return self.reach("http")
+
+        return self._conn.default_reply(event)
+
+    async def _ask_handlers(self, event: Event) -> Reply:
         reply = None
         try:
             for name in _handlers_of(event):
@@ -349,20 +360,18 @@ class SessionLoop:
 
         if isinstance(reply, Drop):
             raise _Dropped
-        if reply is None and isinstance(event, UnknownCommand) and _is_http(event):
-            return self.reach("http")
 
-        return reply or self._conn.default_reply(event)
+        return reply or self._default_reply(event)
 
     async def _hear_of_another(self, event: Xclient | Xforward) -> None:
-        reply = await self._ask_handlers(event)
+        reply = await self._decide(event)
         is_undecided = reply is self._conn.default_reply(event)
         if isinstance(event, Xforward) and reply.is_positive:
             self.session.forwarded = MappingProxyType({**self.session.forwarded, **event.attributes})
             self._journal.write(logging.INFO, "forwarded: %s", dict(self.session.forwarded))
         if isinstance(event, Xclient) and (is_undecided or reply.is_positive):
             self._speak_for(event.attributes)
-            reply = await self._ask_handlers(ConnectionOpened()) if is_undecided else reply
+            reply = await self._decide(ConnectionOpened()) if is_undecided else reply
 
         self._answer(event, reply)
         await self._flush()
@@ -407,22 +416,23 @@ class SessionLoop:
             self._journal.write(logging.ERROR, "the reply of a handler cannot be sent", exc_info=True)
             sent = self._conn.send(self._failure_reply(event))
 
-        reply_class = sent.reply_class
-        if reply_class is ReplyClass.GOODBYE:
-            self._closed_by = Reason.GOODBYE
-        elif isinstance(event, Quit):
-            self._closed_by = Reason.QUIT
-        elif reply_class is ReplyClass.TRANSIENT or (isinstance(event, DataEnd | InvalidData) and not sent.is_positive):
-            self._refusals += 1
-        elif isinstance(event, Rcpt):
-            self._recipients += sent.is_positive
-
+        self._count(event, sent)
         self._unsent += 1
         if self._trusted:
             self._go_on_for_others(transaction)
 
         self._show(sent)
         return sent
+
+    def _count(self, event: Event, sent: Reply) -> None:
+        if sent.reply_class is ReplyClass.GOODBYE:
+            self._closed_by = Reason.GOODBYE
+        elif isinstance(event, Quit):
+            self._closed_by = Reason.QUIT
+        elif sent.is_positive:
+            self._recipients += isinstance(event, Rcpt)
+        elif sent.reply_class is ReplyClass.TRANSIENT or isinstance(event, _ENDS):
+            self._refusals += 1
 
     def _go_on_for_others(self, before: Transaction | None) -> None:
         self.session._begins_again = False
@@ -475,11 +485,10 @@ class SessionLoop:
         else:
             self._part = part if data else None
 
-    async def _drop_part(self) -> None:
-        part, self._part = self._part, None
+    async def _drop_part(self, part: Part) -> None:
+        self._part = None
         try:
-            if part:
-                await part.aclose()
+            await part.aclose()
         except Exception:
             self._journal.write(logging.ERROR, "the handler of BURL failed", exc_info=True)
 
@@ -487,7 +496,8 @@ class SessionLoop:
         try:
             await self._receive_message()
         finally:
-            await self._drop_part()
+            if self._part:
+                await self._drop_part(self._part)
 
     async def _receive_message(self) -> None:
         transaction = self._conn.transaction
@@ -690,8 +700,8 @@ class SessionLoop:
         if self._conn.must_flush:
             await self._flush()
 
-        timeout = self._patience.left(Wait.GREETING if header else self._conn.waiting_for)
         begun = self._clock()
+        timeout = self._patience.left(Wait.GREETING if header else self._conn.waiting_for, begun)
         data = b""
         try:
             data = await self._stream.receive(timeout)
@@ -757,14 +767,12 @@ class SessionLoop:
 
 
 def _handlers_of(event: Event) -> tuple[str, ...]:
-    if isinstance(event, ConnectionOpened):
-        return ("connect",)
+    if isinstance(event, Command):
+        return (event.verb,)
     if isinstance(event, UnknownCommand):
         return (event.verb, "default")
-    if isinstance(event, _UNHANDLED):
-        return ()
 
-    return (getattr(event, "verb", ""),)
+    return ("connect",) if isinstance(event, ConnectionOpened) else ()
 
 
 def _needs_utf8(event: Event, reply: Reply) -> bool:
@@ -779,10 +787,17 @@ def _is_http(command: UnknownCommand) -> bool:
     return command.argument.rpartition(" ")[2].startswith("HTTP/")
 
 
-_UNHANDLED = (InvalidCommand, ChunkEnd, AuthCancel)
 _PIECES = (DataChunk, DataLine)
 _ENDS = (DataEnd, InvalidData)
 _TAKING_BODY = frozenset({State.DATA, State.CHUNK, State.CHUNKED, State.LAST_CHUNK})
 
 _ABRUPT = frozenset({Reason.LOST, Reason.CANCELLED, Reason.DROPPED})
 """What leaves nothing for the client to take."""
+
+_HANDLE: Mapping[type[object], Callable[[SessionLoop, Any], Awaitable[None]]] = {
+    Auth: SessionLoop._authenticate,
+    Burl: SessionLoop._fetch,
+    Xclient: SessionLoop._hear_of_another,
+    Xforward: SessionLoop._hear_of_another,
+}
+"""What is no command that is simply answered."""

@@ -38,11 +38,11 @@ class Patience:
         if self._rate:
             self._credit += octets / self._rate
 
-    def left(self, wait: Wait) -> float:
+    def left(self, wait: Wait, now: float) -> float:
         """How long a client may be waited for. Raises `TimeoutError` if that time is over."""
         timeout = self._timeouts[wait]
         if wait is Wait.BODY and not self._rate:
-            return self.within_session(timeout)
+            return self._within_session(timeout, now)
         if wait is not Wait.BODY and self._clients.are_many:
             timeout = min(timeout, self._crowded)
 
@@ -50,11 +50,14 @@ class Patience:
         if left <= 0:
             raise TimeoutError("the client is too slow")
 
-        return self.within_session(min(timeout, left))
+        return self._within_session(left if left < timeout else timeout, now)
 
     def within_session(self, timeout: float) -> float:
         """`timeout`, or less where the session has less left. Raises `TimeoutError` if it has nothing left."""
-        left = self._end - self._clock()
+        return self._within_session(timeout, self._clock())
+
+    def _within_session(self, timeout: float, now: float) -> float:
+        left = self._end - now
         if left >= timeout:
             return timeout
         if left <= 0:

@@ -262,22 +262,25 @@ class _ProtocolStream(asyncio.BufferedProtocol):
 
     # What the session calls
 
-    async def receive(self, timeout: float) -> bytes:
-        deadline = self._loop.time() + timeout
-        if self._encryption:
-            return await read(self._encryption, partial(self._receive, deadline))
-
-        return await self._receive(deadline)
+    def receive(self, timeout: float) -> Coroutine[Any, Any, bytes]:
+        # No coroutine around a coroutine: an idle session costs what its frames do.
+        receive = partial(self._receive, self._loop.time() + timeout)
+        return read(self._encryption, receive) if self._encryption else receive()
 
     async def _receive(self, deadline: float, *, interruptible: bool = True) -> bytes:
-        while True:
+        while not (self._input or self._ended) or (interruptible and self._interrupted):
             if interruptible and self._interrupted:
                 self._interrupted = False
                 raise Interrupted
-            if self._input or self._ended:
-                return self._take()
 
-            await self._wait_for_input(deadline)
+            self._reader = self._wait_for_input(deadline)
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+                self._turn_ends = self._loop.time() + _TURN
+
+        return self._take()
 
     def _take(self) -> bytes:
         if self._error and not self._input:
@@ -286,17 +289,13 @@ class _ProtocolStream(asyncio.BufferedProtocol):
         data, self._input = self._input, b""
         return data
 
-    async def _wait_for_input(self, deadline: float) -> None:
-        self._reader = self._loop.create_future()
+    def _wait_for_input(self, deadline: float) -> "asyncio.Future[None]":
         self._set_deadline(deadline)
         if self._paused:
             self._transport.resume_reading()
             self._paused = False
-        try:
-            await self._reader
-        finally:
-            self._reader = None
-            self._turn_ends = self._loop.time() + _TURN
+
+        return self._loop.create_future()
 
     def _set_deadline(self, deadline: float) -> None:
         # There is one timer, and it is made anew when it has gone off: most deadlines are moved before that.
