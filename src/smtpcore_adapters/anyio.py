@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from itertools import zip_longest
-from ssl import SSLContext
 from typing import Any, Literal, TypeVar, Unpack
 
 import anyio
@@ -16,28 +15,22 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from ._app import App
-from ._encryption import Encryption, read, shake_hands
-from ._handshakes import Tls
 from ._listeners import Listener, accept_from, addresses_of, listening
 from ._lobby import Lobby, Options, Server, announce, pause_after_accept_error
 from ._mailer import Client, ConnectOptions, connected
+from ._polling import Alarm, Framework, PolledStream
 from ._stream import (
     HAPPY_EYEBALLS,
     NOT_IN_A_THREAD,
     Address,
-    Interrupted,
     Stream,
     address_of,
     family_of,
-    is_readable,
-    reset_on_close,
     send_at_once,
     unknown_hosts_as_os_errors,
 )
 
 T = TypeVar("T")
-
-_READ_SIZE = 65_536
 
 
 @asynccontextmanager
@@ -55,14 +48,12 @@ async def serving(
     lobby = Lobby(app, port, host, **options)
     failure: Exception | None = None
 
-    async def attend(connection: _Socket, listener: Listener) -> None:
-        await lobby.attend(_AnyioStream(connection), listener)
-
     async def accept(source: socket.socket, listener: Listener) -> None:
         while True:
             await anyio.wait_readable(source)
             try:
-                sessions.start_soon(attend, _Socket(*accept_from(source)), listener)
+                stream = _AnyioStream(_FRAMEWORK, *accept_from(source), alarm)
+                sessions.start_soon(lobby.attend, stream, listener)
             except BlockingIOError:
                 continue  # the client has given up already
             except OSError as exc:
@@ -70,7 +61,7 @@ async def serving(
 
     with ExitStack() as doors:
         sockets = doors.enter_context(listening(lobby.listeners))
-        async with anyio.create_task_group() as sessions:
+        async with _ringing() as alarm, anyio.create_task_group() as sessions:
             async with anyio.create_task_group() as accepting:
                 for each, listener in sockets:
                     accepting.start_soon(accept, each, listener)
@@ -87,6 +78,15 @@ async def serving(
 
     if failure:
         raise failure
+
+
+@asynccontextmanager
+async def _ringing() -> AsyncIterator[Alarm]:
+    alarm = Alarm(_FRAMEWORK)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(alarm.run)
+        yield alarm
+        tasks.cancel_scope.cancel()
 
 
 async def serve(
@@ -144,7 +144,7 @@ async def open_stream(
                 found = await anyio.getaddrinfo(host, port, family=family_of(local_address), type=socket.SOCK_STREAM)
             connection = await _connect_to_any([(each[0], each[4]) for each in found], local_address)
 
-    return _AnyioStream(_Socket(connection, address_of(connection.getpeername())))
+    return _AnyioStream(_FRAMEWORK, connection, address_of(connection.getpeername()))
 
 
 @asynccontextmanager
@@ -218,108 +218,9 @@ async def _connect(family: int, address: Any, local_address: str | None) -> sock
     return connection
 
 
-class _Socket:
-    """A connection that is read on demand only: over asyncio, anyio's own streams read ahead without limit."""
-
-    def __init__(self, connection: socket.socket, peer: Address | None) -> None:
-        self._socket = connection
-        self.peer = peer
-        self.local = address_of(connection.getsockname())
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
-
-    async def receive(self) -> bytes:
-        while True:
-            await anyio.wait_readable(self._socket)
-            with suppress(BlockingIOError):
-                return self._socket.recv(_READ_SIZE)
-
-    async def send(self, data: bytes) -> None:
-        await anyio.lowlevel.checkpoint()
-        view = memoryview(data)
-        while view:
-            try:
-                view = view[self._socket.send(view) :]
-            except BlockingIOError:
-                await anyio.wait_writable(self._socket)
-
-    def send_eof(self) -> None:
-        self._socket.shutdown(socket.SHUT_WR)
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-class _AnyioStream:
-    """A `Stream` over a socket."""
-
-    def __init__(self, connection: _Socket) -> None:
-        self._socket = connection
-        self._encryption: Encryption | None = None
-        self._interrupted = False
-        self._receiving = anyio.CancelScope()
-
-        self.tls: Tls | None = None
-        self.peer = connection.peer
-        self.local = connection.local
-
-    async def receive(self, timeout: float) -> bytes:
-        self._take_interruption()
-        receive = self._socket.receive
-        with anyio.move_on_after(timeout) as self._receiving:
-            return await read(self._encryption, receive) if self._encryption else await receive()
-
-        self._take_interruption()
-        raise TimeoutError("the client was silent for too long")
-
-    def _take_interruption(self) -> None:
-        if self._interrupted:
-            self._interrupted = False
-            raise Interrupted
-
-    async def send(self, data: bytes, timeout: float) -> None:
-        if self._encryption:
-            self._encryption.write(data)
-            data = self._encryption.data_to_send()
-
-        with anyio.fail_after(timeout):
-            await self._socket.send(data)
-
-    def has_input(self) -> bool:
-        return bool(self._encryption and self._encryption.has_input) or is_readable(self._socket.fileno())
-
-    async def start_tls(self, context: SSLContext, timeout: float, *, server_name: str | None = None) -> None:
-        self._encryption = encryption = Encryption(context, server_name)
-        with anyio.fail_after(timeout):
-            await shake_hands(encryption, self._socket.receive, self._socket.send)
-
-        self.tls = encryption.describe()
-
-    async def aclose(self, timeout: float) -> None:
-        try:
-            if timeout:
-                # What fails here fails on a connection that is closed either way.
-                with suppress(OSError), anyio.move_on_after(timeout):
-                    await self._linger()
-        finally:
-            self._socket.close()
-
-    async def _linger(self) -> None:
-        if self._encryption:
-            self._encryption.close()
-            await self._socket.send(self._encryption.data_to_send())
-
-        self._socket.send_eof()
-        while await self._socket.receive():
-            pass
-
-    def reset_on_close(self) -> None:
-        reset_on_close(self._socket.fileno())
-
-    def interrupt(self) -> None:
-        self._interrupted = True
-        self._receiving.cancel()
+class _AnyioStream(PolledStream):
+    # Not over anyio's own streams: over asyncio, these read ahead without limit.
+    __slots__ = ()
 
     async def sleep(self, seconds: float) -> None:
         await anyio.sleep(seconds)
@@ -330,7 +231,9 @@ class _AnyioStream:
         return await open_stream(host, port, timeout, local_address=local_address, path=path)
 
     async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
-        return await anyio.to_thread.run_sync(partial(function, *args))
+        result = await anyio.to_thread.run_sync(partial(function, *args))
+        await anyio.lowlevel.checkpoint_if_cancelled()  # now, and not after what the session still does at once
+        return result
 
     def run_async(self, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any) -> T:
         try:
@@ -339,3 +242,16 @@ class _AnyioStream:
             raise RuntimeError(NOT_IN_A_THREAD) from exc
 
         return anyio.from_thread.run(partial(function, *args))
+
+
+_FRAMEWORK = Framework(
+    wait_readable=anyio.wait_readable,
+    wait_writable=anyio.wait_writable,
+    notify_closing=anyio.notify_closing,
+    closed_resource_error=anyio.ClosedResourceError,
+    checkpoint=anyio.lowlevel.checkpoint,
+    sleep_forever=anyio.sleep_forever,
+    current_time=anyio.current_time,
+    cancel_scope=anyio.CancelScope,
+    fail_after=anyio.fail_after,
+)

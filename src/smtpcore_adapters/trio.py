@@ -3,34 +3,27 @@
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
-from ssl import SSLContext
 from typing import Any, TypeVar, Unpack
 
 import trio
 
 from ._app import App
-from ._encryption import Encryption, read, shake_hands
-from ._handshakes import Tls
 from ._listeners import Listener, accept_from, addresses_of, listening
 from ._lobby import Lobby, Options, Server, announce, pause_after_accept_error
 from ._mailer import Client, ConnectOptions, connected
+from ._polling import Alarm, Framework, PolledStream
 from ._stream import (
     HAPPY_EYEBALLS,
     NOT_IN_A_THREAD,
     Address,
-    Interrupted,
     Stream,
     address_of,
-    is_readable,
-    reset_on_close,
     unknown_hosts_as_os_errors,
 )
 
 T = TypeVar("T")
-
-_READ_SIZE = 65_536
 
 
 @asynccontextmanager
@@ -52,9 +45,8 @@ async def serving(
         while True:
             await trio.lowlevel.wait_readable(source)
             try:
-                connection, peer = accept_from(source)
-                stream = trio.SocketStream(trio.socket.from_stdlib_socket(connection))
-                sessions.start_soon(lobby.attend, _TrioStream(stream, peer), listener)
+                stream = _TrioStream(_FRAMEWORK, *accept_from(source), alarm)
+                sessions.start_soon(lobby.attend, stream, listener)
             except BlockingIOError:
                 continue  # the client has given up already
             except OSError as exc:
@@ -62,7 +54,7 @@ async def serving(
 
     with ExitStack() as doors:
         sockets = doors.enter_context(listening(lobby.listeners))
-        async with trio.open_nursery() as sessions:
+        async with _ringing() as alarm, trio.open_nursery() as sessions:
             async with trio.open_nursery() as accepting:
                 for each, listener in sockets:
                     accepting.start_soon(accept, each, listener)
@@ -79,6 +71,15 @@ async def serving(
 
     if failure:
         raise failure
+
+
+@asynccontextmanager
+async def _ringing() -> AsyncIterator[Alarm]:
+    alarm = Alarm(_FRAMEWORK)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(alarm.run)
+        yield alarm
+        nursery.cancel_scope.cancel()
 
 
 async def serve(
@@ -127,7 +128,7 @@ async def open_stream(
     A host with several addresses is tried at each of them (RFC 8305). `local_address` is the IP address to connect
     from. Raises `TimeoutError` after `timeout` seconds, and `OSError` if there is no connection to be had.
     """
-    with _within(timeout), unknown_hosts_as_os_errors(host):
+    with _fail_after(timeout), unknown_hosts_as_os_errors(host):
         try:
             if path:
                 stream = await trio.open_unix_socket(path)
@@ -140,7 +141,10 @@ async def open_stream(
                 raise exc.__cause__.exceptions[0] from exc
             raise
 
-    return _TrioStream(stream, address_of(stream.socket.getpeername()))
+    peer = address_of(stream.socket.getpeername())
+    connection = socket.socket(fileno=stream.socket.detach())
+    connection.setblocking(False)
+    return _TrioStream(_FRAMEWORK, connection, peer)
 
 
 @asynccontextmanager
@@ -157,77 +161,8 @@ async def connect(host: str, port: int, **options: Unpack[ConnectOptions]) -> As
         yield client
 
 
-class _TrioStream:
-    """A `Stream` over a socket of trio."""
-
-    def __init__(self, connection: trio.SocketStream, peer: Address | None) -> None:
-        self._plain = connection
-        self._encryption: Encryption | None = None
-        self._interrupted = False
-        self._receiving = trio.CancelScope()
-
-        self.tls: Tls | None = None
-        self.peer = peer
-        self.local = address_of(connection.socket.getsockname())
-
-    async def receive(self, timeout: float) -> bytes:
-        self._take_interruption()
-        with _losses_as_os_errors(), trio.move_on_after(timeout) as self._receiving:
-            return await read(self._encryption, self._receive) if self._encryption else await self._receive()
-
-        self._take_interruption()
-        raise TimeoutError("the client was silent for too long")
-
-    async def _receive(self) -> bytes:
-        return bytes(await self._plain.receive_some(_READ_SIZE))
-
-    def _take_interruption(self) -> None:
-        if self._interrupted:
-            self._interrupted = False
-            raise Interrupted
-
-    async def send(self, data: bytes, timeout: float) -> None:
-        if self._encryption:
-            self._encryption.write(data)
-            data = self._encryption.data_to_send()
-
-        with _within(timeout):
-            await self._plain.send_all(data)
-
-    def has_input(self) -> bool:
-        return bool(self._encryption and self._encryption.has_input) or is_readable(self._plain.socket.fileno())
-
-    async def start_tls(self, context: SSLContext, timeout: float, *, server_name: str | None = None) -> None:
-        self._encryption = encryption = Encryption(context, server_name)
-        with _within(timeout):
-            await shake_hands(encryption, self._receive, self._plain.send_all)
-
-        self.tls = encryption.describe()
-
-    async def aclose(self, timeout: float) -> None:
-        try:
-            if timeout:
-                # What fails here fails on a connection that is closed either way.
-                with suppress(OSError), _within(timeout):
-                    await self._linger()
-        finally:
-            self._plain.socket.close()
-
-    async def _linger(self) -> None:
-        if self._encryption:
-            self._encryption.close()
-            await self._plain.send_all(self._encryption.data_to_send())
-
-        await self._plain.send_eof()
-        while await self._receive():
-            pass
-
-    def reset_on_close(self) -> None:
-        reset_on_close(self._plain.socket.fileno())
-
-    def interrupt(self) -> None:
-        self._interrupted = True
-        self._receiving.cancel()
+class _TrioStream(PolledStream):
+    __slots__ = ()
 
     async def sleep(self, seconds: float) -> None:
         await trio.sleep(seconds)
@@ -238,7 +173,9 @@ class _TrioStream:
         return await open_stream(host, port, timeout, local_address=local_address, path=path)
 
     async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
-        return await trio.to_thread.run_sync(partial(function, *args))
+        result = await trio.to_thread.run_sync(partial(function, *args))
+        await trio.lowlevel.checkpoint_if_cancelled()  # now, and not after what the session still does at once
+        return result
 
     def run_async(self, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any) -> T:
         try:
@@ -250,19 +187,22 @@ class _TrioStream:
 
 
 @contextmanager
-def _within(timeout: float) -> Iterator[None]:
-    with _losses_as_os_errors(), trio.move_on_after(timeout) as scope:
+def _fail_after(timeout: float) -> Iterator[None]:
+    with trio.move_on_after(timeout) as scope:
         yield
 
     if scope.cancelled_caught:
         raise TimeoutError
 
 
-@contextmanager
-def _losses_as_os_errors() -> Iterator[None]:
-    try:
-        yield
-    except trio.BrokenResourceError as exc:
-        # trio keeps the failure of the system, or of TLS, as the cause.
-        reason = exc.__cause__ if isinstance(exc.__cause__, OSError) else ConnectionResetError("the connection is lost")
-        raise reason from None
+_FRAMEWORK = Framework(
+    wait_readable=trio.lowlevel.wait_readable,
+    wait_writable=trio.lowlevel.wait_writable,
+    notify_closing=trio.lowlevel.notify_closing,
+    closed_resource_error=trio.ClosedResourceError,
+    checkpoint=trio.lowlevel.checkpoint,
+    sleep_forever=trio.sleep_forever,
+    current_time=trio.current_time,
+    cancel_scope=trio.CancelScope,
+    fail_after=_fail_after,
+)

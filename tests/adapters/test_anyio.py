@@ -7,51 +7,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from smtpcore_adapters.anyio import _connect_to_any, _Socket
+from smtpcore_adapters.anyio import _connect_to_any
 
 Backend = Literal["asyncio", "trio"]
-
-
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_socket_that_is_readable_may_have_nothing_to_read(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    left, right = socket.socketpair()
-    left.setblocking(False)
-    waits = 0
-
-    async def wait(waiting: socket.socket) -> None:
-        nonlocal waits
-        waits += 1
-        if waits == 2:
-            right.send(b"x")
-
-    async def main() -> None:
-        assert await _Socket(left, None).receive() == b"x"
-
-    monkeypatch.setattr(anyio, "wait_readable", wait)
-    with left, right:
-        anyio.run(main, backend=backend)
-    assert waits == 2
-
-
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_sending_and_receiving_give_others_their_turn(backend: Backend) -> None:
-    left, right = socket.socketpair()
-    left.setblocking(False)
-
-    async def main() -> None:
-        stream = _Socket(left, None)
-        with anyio.CancelScope() as scope:
-            scope.cancel()
-            await stream.send(b"x")
-        assert scope.cancelled_caught
-        right.send(b"y")
-        with anyio.CancelScope() as scope:
-            scope.cancel()
-            await stream.receive()
-        assert scope.cancelled_caught
-
-    with left, right:
-        anyio.run(main, backend=backend)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
