@@ -55,3 +55,6 @@ class Claims:
 
         host = ip_address(text[len("IPV6:") :] if text[: len("IPV6:")].upper() == "IPV6:" else text)
         return Address(str(host), int(self.attributes.get(port) or 0))
+
+
+NO_CLAIMS = Claims()

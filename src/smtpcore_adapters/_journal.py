@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable
 
 from ._clients import Clients
+from ._session import Session
+from ._stream import host_of
 
 logger = logging.getLogger("smtpcore")
 
@@ -14,10 +16,11 @@ logger = logging.getLogger("smtpcore")
 class Journal:
     """Writes records with the id of one session, and as many as its client is allowed to cause."""
 
-    def __init__(self, session: str, clients: Clients, host: Callable[[], str], clock: Callable[[], float]) -> None:
+    __slots__ = ("_clients", "_clock", "_session")
+
+    def __init__(self, session: Session, clients: Clients, clock: Callable[[], float]) -> None:
         self._session = session
         self._clients = clients
-        self._host = host
         self._clock = clock
 
     def write(self, level: int, text: str, *args: object, exc_info: bool = False, **fields: object) -> None:
@@ -27,10 +30,10 @@ class Journal:
 
         # Who has DEBUG enabled wants to see it all.
         now = self._clock()
-        host = self._host()
-        if level == logging.DEBUG or self._clients.may_log(host or self._session, now):
-            extra = {"session": self._session, "client": host, **fields}
-            logger.log(level, f"{self._session}: {text}", *args, exc_info=exc_info, extra=extra)
+        name, host = self._session.id, host_of(self._session.peer)
+        if level == logging.DEBUG or self._clients.may_log(host or name, now):
+            extra = {"session": name, "client": host, **fields}
+            logger.log(level, f"{name}: {text}", *args, exc_info=exc_info, extra=extra)
 
         left_out = self._clients.take_left_out(now)
         if left_out:

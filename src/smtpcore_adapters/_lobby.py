@@ -6,11 +6,11 @@
 import errno
 import logging
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from ssl import SSLContext
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from smtpcore import EXTENSIONS, Bodies, Config, Connection, Extension, LocalProtocolError, Reply
 
@@ -146,24 +146,23 @@ class Lobby:
         proxies = self._proxies if listener.proxies is None else listener.proxies
         return _Entrance(config, tls, implicit_tls, tuple(map(ip_network, proxies)))
 
-    async def attend(self, stream: Stream, listener: Listener | None = None) -> None:
-        """Run the session of one connection to its end. Raises nothing but what cancels it.
+    def attend(self, stream: Stream, listener: Listener | None = None) -> Coroutine[Any, Any, None]:
+        """Return a coroutine that runs the session of one connection to its end, and has to be run.
+
+        It raises nothing but what cancels it.
 
         `listener` is the one by which it came, by default the first.
         """
         loop = self._make_loop(stream, self._entrances[listener or self.listeners[0]])
         if len(self._loops) >= 2 * self._limits.connections:
             loop.reach("connections")  # too many are being refused already
-            await stream.aclose(0)
-            return
+            return stream.aclose(0)
 
         self._loops.add(loop)
         if self.draining:  # looked at behind `add`, for threads: else `drain` could miss the session
             loop.refuse(Reply(421, "closing: the server is shutting down", enhanced="4.3.2"))
-        try:
-            await loop.run()
-        finally:
-            self._loops.discard(loop)
+
+        return loop.run()
 
     def _make_loop(self, stream: Stream, entrance: _Entrance) -> SessionLoop:
         is_proxy = _is_in(entrance.proxies, stream.peer)
@@ -180,6 +179,7 @@ class Lobby:
             implicit_tls=entrance.implicit_tls,
             proxied=is_proxy,
             trusted=is_trusted,
+            on_end=self._loops.discard,
         )
 
     def drain(self) -> None:

@@ -79,7 +79,7 @@ from ._notices import (
 from ._parts import Part, is_for
 from ._patience import Patience
 from ._session import NOTHING_FORWARDED, Session
-from ._stream import Interrupted, Stream
+from ._stream import Interrupted, Stream, host_of
 
 T = TypeVar("T")
 
@@ -98,6 +98,37 @@ class _Dropped(Exception):
 class SessionLoop:
     """One session, from its greeting to its end."""
 
+    __slots__ = (
+        "_admitted_from",
+        "_app",
+        "_auth_event",
+        "_behind_proxy",
+        "_body_end",
+        "_body_failure",
+        "_clients",
+        "_clock",
+        "_closed_by",
+        "_conn",
+        "_draining",
+        "_holding_greeting",
+        "_implicit_tls",
+        "_journal",
+        "_limits",
+        "_message",
+        "_on_end",
+        "_part",
+        "_patience",
+        "_recipients",
+        "_refusal",
+        "_refusals",
+        "_stream",
+        "_timeouts",
+        "_tls",
+        "_trusted",
+        "_unsent",
+        "session",
+    )
+
     def __init__(
         self,
         app: App,
@@ -112,6 +143,7 @@ class SessionLoop:
         implicit_tls: bool = False,
         proxied: bool = False,
         trusted: bool = False,
+        on_end: "Callable[[SessionLoop], object] | None" = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
@@ -125,10 +157,11 @@ class SessionLoop:
         self._behind_proxy = proxied
         self._trusted = trusted
         """Whether the peer may speak for others."""
+        self._on_end = on_end
         self._clock = clock
 
         self.session: Session = Session(stream, self._conn, self._sleep)
-        self._journal = Journal(self.session.id, self._clients, self._host, clock)
+        self._journal = Journal(self.session, self._clients, clock)
         self._patience = Patience(timeouts, self._limits, self._clients, clock)
         self._admitted_from: str | None = None
         """The host whose place among the clients this session takes."""
@@ -169,11 +202,11 @@ class SessionLoop:
         reason = Reason.CANCELLED
         opened = self._clock()
         self._show(SessionOpened())
-        self._journal.write(logging.DEBUG, "connection from %s", self._stream.peer)
         try:
             try:
+                self._journal.write(logging.DEBUG, "connection from %s", self._stream.peer)
                 reason = await self._converse()
-            except Exception as exc:
+            except (Exception, Abandon) as exc:
                 reason = await self._break_off(exc)
         finally:
             try:
@@ -183,8 +216,10 @@ class SessionLoop:
                     await self._stream.aclose(0 if reason in _ABRUPT else self._timeouts.close)
                 finally:
                     self._leave()
+                    if self._on_end:
+                        self._on_end(self)
 
-    async def _break_off(self, exc: Exception) -> Reason:
+    async def _break_off(self, exc: Exception | Abandon) -> Reason:
         # Not in the frame of `run`, which every session holds as long as it lasts.
         match exc:
             case TimeoutError():
@@ -230,16 +265,12 @@ class SessionLoop:
 
     # Coming in
 
-    def _host(self) -> str:
-        peer = self.session.peer
-        return peer.host if peer else ""
-
     def _enter(self) -> None:
         # Behind a proxy it is only known now who the client is; one that speaks for others is no client.
         if self._refusal:
             return
 
-        host = "" if self._trusted and not self.session._claims else self._host()
+        host = "" if self._trusted and not self.session._claims else host_of(self.session.peer)
         limit = self._clients.enter(host, self._clock())
         if limit is None:
             self._admitted_from = host
@@ -605,7 +636,7 @@ class SessionLoop:
 
     async def _authenticate(self, auth: Auth) -> None:
         self._auth_event: Event = auth
-        host = self._host() or self.session.id
+        host = host_of(self.session.peer) or self.session.id
         if not self._clients.may_authenticate(host, self._clock()):
             reply = self.reach("auth_failures_per_hour")
             await self._sleep(self._limits.max_auth_delay)

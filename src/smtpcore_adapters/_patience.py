@@ -15,6 +15,18 @@ from ._limits import Limits, Timeouts
 class Patience:
     """With one client, in seconds. Only waiting for it counts, not the work of handlers."""
 
+    __slots__ = (
+        "_clients",
+        "_clock",
+        "_counted_from",
+        "_credit",
+        "_crowded",
+        "_end",
+        "_rate",
+        "_timeouts",
+        "waited",
+    )
+
     def __init__(self, timeouts: Timeouts, limits: Limits, clients: Clients, clock: Callable[[], float]) -> None:
         self._timeouts = _by_wait(timeouts)
         self._crowded = timeouts.crowded

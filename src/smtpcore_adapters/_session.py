@@ -9,7 +9,7 @@ from typing import Any, TypeVar, Unpack
 from smtpcore import Config, Connection, Ehlo, Helo, Lhlo, Transaction
 from smtpcore.proxy import Endpoint, ProxyHeader
 
-from ._claims import Claims
+from ._claims import NO_CLAIMS
 from ._handshakes import Tls
 from ._mailer import Client, ConnectOptions, open_client
 from ._stream import Address, Stream
@@ -29,11 +29,10 @@ class Session:
 
         self.id: str = secrets.token_hex(6)
         """Under which the log speaks of this session."""
-        self.state: SimpleNamespace = SimpleNamespace()
-        """Free for handlers to keep what they want to remember until the session ends."""
+        self._state: SimpleNamespace | None = None
         self._identity: str | None = None
         self._proxied: ProxyHeader | None = None
-        self._claims = Claims()
+        self._claims = NO_CLAIMS
         self._begins_again = False
         """Whether the reply to XCLIENT is being decided, and so what the client before has said is nothing any more."""
         self.forwarded: Mapping[str, str | None] = NOTHING_FORWARDED
@@ -41,6 +40,14 @@ class Session:
         None stands for what it does not know."""
         self.messages: int = 0
         """How many bodies were begun."""
+
+    @property
+    def state(self) -> SimpleNamespace:
+        """Free for handlers to keep what they want to remember until the session ends."""
+        if self._state is None:  # most sessions have nothing to remember
+            self._state = SimpleNamespace()
+
+        return self._state
 
     @property
     def peer(self) -> Address | None:

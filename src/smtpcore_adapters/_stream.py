@@ -155,6 +155,11 @@ def address_of(name: object) -> Address | None:
     return Address(str(name)) if name else None
 
 
+def host_of(address: Address | None) -> str:
+    """The host of an address, empty where there is none."""
+    return address.host if address else ""
+
+
 NOT_IN_A_THREAD = "only what runs in a thread can wait here: make the handler `async def`, or give it `blocking=True`"
 """What `Stream.run_async` says where it cannot wait."""
 

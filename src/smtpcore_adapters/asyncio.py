@@ -41,6 +41,7 @@ from ._stream import (
 T = TypeVar("T")
 
 _READ_SIZE = 65_536
+_TASK = "SMTP session"
 _TURN = 0.005
 """Seconds for which a client that has sent many commands at once may keep the others waiting."""
 
@@ -60,12 +61,13 @@ async def serving(
     loop = asyncio.get_running_loop()
     tasks: set[asyncio.Task[None]] = set()
     # Where data is read at once when there is some, one buffer will do for all; elsewhere it is read meanwhile.
-    buffer = bytearray(_READ_SIZE) if os.name == "posix" else None
+    buffer = memoryview(bytearray(_READ_SIZE)) if os.name == "posix" else None
+    discard = tasks.discard
 
     def attend(listener: Listener, stream: _ProtocolStream) -> None:
-        task = loop.create_task(lobby.attend(stream, listener))
+        task = loop.create_task(lobby.attend(stream, listener), name=_TASK)
         tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        task.add_done_callback(discard)
 
     try:
         with listening(lobby.listeners) as sockets, ExitStack() as servers:
@@ -195,14 +197,37 @@ async def _finish(tasks: set[asyncio.Task[None]], grace: float) -> None:
 class _ProtocolStream(asyncio.BufferedProtocol):
     """A `Stream` over an asyncio transport."""
 
+    __slots__ = (
+        "_attend",
+        "_buffer",
+        "_closer",
+        "_deadline",
+        "_encryption",
+        "_ended",
+        "_error",
+        "_input",
+        "_interrupted",
+        "_is_lost",
+        "_loop",
+        "_paused",
+        "_reader",
+        "_timer",
+        "_transport",
+        "_turn_ends",
+        "_writer",
+        "local",
+        "peer",
+        "tls",
+    )
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        buffer: bytearray | None,
+        buffer: memoryview | None,
         attend: "Callable[[_ProtocolStream], object] | None" = None,
     ) -> None:
         self._loop = loop
-        self._buffer = memoryview(buffer or bytearray(_READ_SIZE))
+        self._buffer = buffer or memoryview(bytearray(_READ_SIZE))
         self._attend = attend
         self._input = b""
         self._paused = False
@@ -213,7 +238,9 @@ class _ProtocolStream(asyncio.BufferedProtocol):
         self._encryption: Encryption | None = None
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
-        self._lost = loop.create_future()
+        self._is_lost = False
+        self._closer: asyncio.Future[None] | None = None
+        """Whoever waits for the loss."""
         self._error: Exception | None = None
         self._deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
@@ -257,7 +284,8 @@ class _ProtocolStream(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended = True
         self._error = exc
-        for future in (self._reader, self._writer, self._lost):
+        self._is_lost = True
+        for future in (self._reader, self._writer, self._closer):
             _wake(future)
 
     # What the session calls
@@ -319,7 +347,7 @@ class _ProtocolStream(asyncio.BufferedProtocol):
         if self._encryption:
             self._encryption.write(data)
             data = self._encryption.data_to_send()
-        if self._lost.done():
+        if self._is_lost:
             raise _lost(self._error)
 
         self._transport.write(data)
@@ -331,11 +359,11 @@ class _ProtocolStream(asyncio.BufferedProtocol):
             await asyncio.sleep(0)
             self._turn_ends = self._loop.time() + _TURN
 
-        if self._lost.done():
+        if self._is_lost:
             raise _lost(self._error)
 
     async def _write(self, data: bytes) -> None:
-        if not self._lost.done():
+        if not self._is_lost:
             self._transport.write(data)
 
     def has_input(self) -> bool:
@@ -352,15 +380,16 @@ class _ProtocolStream(asyncio.BufferedProtocol):
 
     async def aclose(self, timeout: float) -> None:
         try:
-            if timeout and not self._lost.done():
+            if timeout and not self._is_lost:
                 await self._linger(timeout)
         finally:
             if self._timer:
                 self._timer.cancel()
 
             self._transport.close()
-            if timeout and not self._lost.done():
-                await asyncio.wait([self._lost], timeout=timeout)
+            if timeout and not self._is_lost:
+                self._closer = self._loop.create_future()
+                await asyncio.wait([self._closer], timeout=timeout)
 
             self._transport.abort()
 

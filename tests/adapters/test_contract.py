@@ -1412,7 +1412,7 @@ def test_a_second_cancellation_waits_for_what_blocks_too(gate: Gate) -> None:
             client = await asyncio.to_thread(Client, server.address)
             client.send(b"NOOP\r\n")
             assert await asyncio.to_thread(gate.reached)
-            [session] = [task for task in asyncio.all_tasks() if "attend" in repr(task.get_coro())]
+            [session] = [task for task in asyncio.all_tasks() if task.get_name() == "SMTP session"]
             for _ in range(3):
                 session.cancel()
                 await asyncio.sleep(0)
