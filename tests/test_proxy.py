@@ -684,6 +684,7 @@ def test_there_are_two_versions(version: int) -> None:
         (ProxyHeader(PROXY, b"/run/client", b"/run/smtpd"), v2(0x31, UNIX)),
         (ProxyHeader(PROXY, None, b"/run/smtpd"), v2(0x31, bytes(108) + UNIX[108:])),
         (ProxyHeader(PROXY, b"/run/client"), v2(0x31, UNIX[:108] + bytes(108))),
+        (ProxyHeader(PROXY, b"\0MAX"), v2(0x31, b"\0MAX" + bytes(212))),
         (UNKNOWN, v2(0x00)),
         (ProxyHeader(LOCAL), v2(0x00, command=0x20)),
         (
@@ -757,6 +758,11 @@ def test_a_port_has_16_bits(port: int) -> None:
 def test_an_endpoint_has_no_zone() -> None:
     with pytest.raises(LocalProtocolError, match="has a zone"):
         Endpoint(IPv6Address("fe80::1%eth0"), 25)
+
+
+@pytest.mark.parametrize(("type", "size"), [(0, 0), (255, 0), (1, 65535)])
+def test_a_TLV_may_fill_its_fields(type: int, size: int) -> None:
+    assert Tlv(type, bytes(size)).encode() == bytes([type]) + size.to_bytes(2, "big") + bytes(size)
 
 
 @pytest.mark.parametrize(("type", "size"), [(-1, 0), (256, 0), (1, 65536)])

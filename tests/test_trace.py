@@ -34,6 +34,7 @@ def test_a_message_was_received_from_by_with_id_for_and_when() -> None:
 
 
 def test_what_is_not_known_is_left_out() -> None:
+    assert "with ESMTP id 42;" in field()
     assert field(helo=None, peer=None) == (
         "Received: from unknown\r\n\tby s.example with SMTP id 42;\r\n\tThu, 29 Feb 2024 07:05:09 +0000\r\n"
     )
@@ -57,6 +58,7 @@ def test_a_recipient_is_named_without_route_and_in_UTF_8_only_where_that_was_ann
 ) -> None:
     text = field(recipient=Path(recipient), smtputf8=smtputf8)
 
+    assert f"with {'UTF8SMTP' if smtputf8 else 'ESMTP'} id" in text
     assert ("for <" in text) is (clause is not None)
     assert (clause or "") in text
 
@@ -76,6 +78,7 @@ def test_a_recipient_is_named_without_route_and_in_UTF_8_only_where_that_was_ann
         pytest.param(Lhlo("c.example"), True, False, False, "LMTPS", id="R3848-1-04: LMTPS"),
         pytest.param(Lhlo("c.example"), True, True, False, "LMTPSA", id="R3848-1-04: LMTPSA"),
         pytest.param(Ehlo("c.example"), False, False, True, "UTF8SMTP", id="R6531-3.7.3-02"),
+        pytest.param(Lhlo("c.example"), False, False, True, "UTF8LMTP", id="UTF-8 over LMTP"),
         pytest.param(Ehlo("c.example"), False, True, True, "UTF8SMTPA", id="UTF-8 and AUTH"),
         pytest.param(Ehlo("c.example"), True, False, True, "UTF8SMTPS", id="UTF-8 and TLS"),
         pytest.param(Ehlo("c.example"), True, True, True, "UTF8SMTPSA", id="UTF-8, TLS and AUTH"),
@@ -96,6 +99,7 @@ def test_the_protocol_has_the_registered_name(
             datetime(999, 12, 1, 23, 59, 59, tzinfo=timezone(timedelta(hours=5, minutes=30))),
             "Sun, 1 Dec 0999 23:59:59 +0530",
         ),
+        (datetime(2023, 1, 2, tzinfo=timezone(timedelta(hours=14))), "Mon, 2 Jan 2023 00:00:00 +1400"),
         (datetime(2023, 1, 2, tzinfo=timezone(timedelta(hours=-3, minutes=-30))), "Mon, 2 Jan 2023 00:00:00 -0330"),
     ],
 )
@@ -162,6 +166,7 @@ def test_a_priority_has_its_clause() -> None:
     ("message", "count"),
     [
         (b"Received: a\r\nreceived:b\r\nRECEIVED: c\r\n\r\nReceived: d\r\n", 3),
+        (b"Received: a\r\n\r\nReceived: b\r\n\r\n", 1),
         (b"X-Received: a\r\nSubject: Received: b\r\n Received: c\r\nReceived-SPF: d\r\n\r\n", 0),
         (b"\r\nReceived: a\r\n", 0),
         (b"Received: a\r\n" * 7, 7),

@@ -40,6 +40,18 @@ def test_a_value_that_exists_is_valid(make: Any) -> None:
     assert "Secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["username", "authorization", "password", "token"])
+def test_an_error_names_the_field(name: str) -> None:
+    with pytest.raises(LocalProtocolError, match=rf"\b{name}\b"):
+        Credentials(**{name: ""})
+
+
+def test_the_least_values_are_values() -> None:
+    assert Channel(port=1).port == 1
+    assert Channel(port=65535).port == 65535
+    assert Policy(scram_iterations=1, scram_salt_size=1).scram_salt_size == 1
+
+
 def test_secrets_hide_in_their_repr() -> None:
     values = (
         Credentials(username="tim", password="Secret", token="Secret"),

@@ -63,6 +63,11 @@ def test_keys_that_exist_are_valid(values: tuple[bytes, int, bytes, bytes]) -> N
         ScramKeys(*values)
 
 
+def test_one_iteration_is_enough() -> None:
+    assert scram_keys("pencil", iterations=1).iterations == 1
+    assert ScramKeys(b"s", 1, b"k", b"k").iterations == 1
+
+
 def test_keys_hide_in_their_repr() -> None:
     assert repr(ScramKeys(b"salt", 4096, b"Stored", b"Server")) == "ScramKeys(iterations=4096)"
 
@@ -77,3 +82,22 @@ def test_a_decoy_is_the_same_each_time_and_nothing_in_it_is_anothers() -> None:
     assert len(salts) == 4
     assert len(decoy().salt) == 16
     assert [len(decoy(hash_name=name).stored_key) for name in ("SHA-1", "SHA-256")] == [20, 32]
+
+
+@pytest.mark.parametrize(
+    ("hash_name", "salt", "key"),
+    [
+        ("SHA-1", "d823f5c698c06872964bee1f2020b543", "ae4767fd4f599666d12b9468db158e9f2a5c067c"),
+        (
+            "SHA-256",
+            "39a7d5ec483eeb8a272f47bb4b2380ba",
+            "253a2a55e92a6d1a980a18298fd8cc15a44ff25a0a9f495bde88ed273a64aec7",
+        ),
+    ],
+)
+def test_a_decoy_of_ones_own_secret_is_the_same_in_every_process_and_release(
+    hash_name: str, salt: str, key: str
+) -> None:
+    decoy = decoy_keys("tim", hash_name, iterations=4096, salt_size=16, secret=b"x")
+
+    assert (decoy.salt.hex(), decoy.stored_key.hex()) == (salt, key)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from smtpcore import LocalProtocolError, RemoteProtocolError
 from smtpcore.sasl import (
     MAX_MESSAGE,
+    MAX_NAME,
     MECHANISMS,
     Accepted,
     Answer,
@@ -26,6 +27,7 @@ from smtpcore.sasl import (
     GivePassword,
     GiveScramKeys,
     Mechanism,
+    Policy,
     Question,
     Reason,
     Refusal,
@@ -162,6 +164,42 @@ def test_a_mechanism_that_cannot_act_for_another_does_not_pretend(name: str) -> 
         make_client(name, Credentials(username="tim", password="x", token="x", trace="", authorization="kurt"), CHANNEL)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_both_ends_tell_what_they_were_made_of(name: str) -> None:
+    channel, policy = channel_for(name), Policy(scram_iterations=5000)
+    server, client = make_server(name, channel, policy), make_client(name, CREDENTIALS, channel)
+
+    assert (server.name, server.channel, server.policy) == (name, channel, policy)
+    assert (client.name, client.channel, client.credentials) == (name, channel, CREDENTIALS)
+
+
+@pytest.mark.parametrize(
+    ("name", "credentials", "why"),
+    [
+        ("PLAIN", Credentials(username="tim"), "needs username and password: these"),
+        ("OAUTHBEARER", Credentials(username="tim"), "needs token: these"),
+        (
+            "LOGIN",
+            Credentials(username="tim", password="x", authorization="kurt"),
+            "needs username and password, and cannot act for others: these",
+        ),
+    ],
+)
+def test_an_error_says_what_is_missing(name: str, credentials: Credentials, why: str) -> None:
+    with pytest.raises(LocalProtocolError, match=f"^{name} {why} credentials do not suit it$"):
+        make_client(name, credentials, channel_for(name))
+
+
+@pytest.mark.parametrize("name", ["PLAIN", "OAUTHBEARER", "XOAUTH2", "SCRAM-SHA-256"])
+def test_a_name_may_be_as_long_as_the_limit(name: str) -> None:
+    longest = "x" * MAX_NAME
+    credentials = Credentials(username=longest, password="x", token="x")
+    question = make_server(name, UNBOUND).start(make_client(name, credentials, UNBOUND).initial())
+
+    assert isinstance(question, CheckPassword | CheckToken | GiveScramKeys)
+    assert question.username == longest
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "EXTERNAL"])
 def test_a_mechanism_says_what_it_needs(name: str) -> None:
     with pytest.raises(LocalProtocolError, match=r"needs (username|token|trace)"):
@@ -221,6 +259,19 @@ def test_a_message_that_is_too_long_is_malformed(name: str) -> None:
     assert server.respond(long) == Rejected(Reason.MALFORMED)
     with pytest.raises(LocalProtocolError):
         server.respond(b"")
+
+
+def test_a_message_may_be_as_long_as_the_limit() -> None:
+    server = make_server("XOAUTH2", UNBOUND)
+    around = len(b"user=tim\x01auth=Bearer \x01\x01")
+    message = b"user=tim\x01auth=Bearer " + b"x" * (MAX_MESSAGE - around) + b"\x01\x01"
+
+    assert len(message) == MAX_MESSAGE
+    assert isinstance(server.start(message), CheckToken)
+
+    client = make_client("CRAM-MD5", CREDENTIALS)
+    assert client.initial() is None
+    assert client.respond(b"x" * MAX_MESSAGE).startswith(b"tim ")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -156,6 +156,7 @@ BEARER = "auth=Bearer t"
         pytest.param("OAUTHBEARER", b"\xff\x01\x01", "invalid_request", id="not UTF-8"),
         pytest.param("XOAUTH2", message(BEARER, header="user="), "400", id="XOAUTH2: empty user"),
         pytest.param("XOAUTH2", message(BEARER, header="n,,"), "400", id="XOAUTH2: no user"),
+        pytest.param("XOAUTH2", message(BEARER, header="name=u"), "400", id="XOAUTH2: another key"),
         pytest.param("XOAUTH2", b"", "400", id="XOAUTH2: nothing"),
         pytest.param("XOAUTH2", message(header="user=u"), "401", id="XOAUTH2: no token"),
     ],

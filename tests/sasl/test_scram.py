@@ -318,6 +318,13 @@ def test_a_client_that_cannot_bind_is_taken_by_a_server_that_could() -> None:
     assert run("SCRAM-SHA-1", (), (EXPORTER,)) == Accepted("user", "user")
 
 
+def test_a_type_of_binding_that_the_channel_lacks_is_rejected_unasked() -> None:
+    """R5802-6-02"""
+    server = make_server("SCRAM-SHA-1-PLUS", Channel(tls=True, bindings=(EXPORTER,)))
+
+    assert server.start(b"p=tls-unique,,n=user,r=abc") == BINDING
+
+
 def test_PLUS_needs_a_binding() -> None:
     with pytest.raises(LocalProtocolError, match="channel binding"):
         make_server("SCRAM-SHA-1-PLUS")

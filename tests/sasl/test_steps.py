@@ -51,6 +51,13 @@ def test_a_question_hides_secrets_in_its_repr(question: Any) -> None:
     assert "Secret" not in str(question)
 
 
+def test_an_error_says_what_the_answers_are() -> None:
+    with pytest.raises(
+        LocalProtocolError, match=r"^CheckToken is answered with str, TokenError or None, not with int$"
+    ):
+        CheckToken("tim", "Secret", "s.example", 587).check_answer(1)
+
+
 def test_keys_of_another_hash_are_no_answer() -> None:
     with pytest.raises(LocalProtocolError, match="SHA-1"):
         GiveScramKeys("tim", "SHA-1").check_answer(ScramKeys(b"salt", 4096, b"k" * 32, b"k" * 32))

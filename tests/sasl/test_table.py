@@ -88,6 +88,10 @@ def test_a_server_offers_what_the_channel_is_fit_for(channel: Channel, cleartext
     assert offer(ALL, channel, cleartext=cleartext) == tuple(name for name in ALL if name not in missing)
 
 
+def test_passwords_are_not_to_be_sent_without_TLS_unless_that_is_said() -> None:
+    assert offer(["PLAIN", "CRAM-MD5"], PLAINTEXT) == ("CRAM-MD5",)
+
+
 def test_a_server_offers_in_its_own_order() -> None:
     """R4954-3-01"""
     assert offer(["plain", "SCRAM-SHA-1"], TLS) == ("PLAIN", "SCRAM-SHA-1")

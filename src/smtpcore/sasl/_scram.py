@@ -171,8 +171,7 @@ class ScramClient(ClientMechanism):
         return b""
 
     def _hear_first(self, message: bytes) -> ServerFirst:
-        text = self._decode(message)
-        first = None if has_mandatory_extension(text) else parse_server_first(text)
+        first = parse_server_first(self._decode(message))
         if first is None:
             self.distrust("sent what is not the first message of a SCRAM server")
         # RFC 5802 5.1: it begins with ours; and without a share of its own, it could be a recorded one.
@@ -184,8 +183,7 @@ class ScramClient(ClientMechanism):
         return first
 
     def _hear_final(self, message: bytes, signature: bytes) -> None:
-        text = self._decode(message)
-        final = None if has_mandatory_extension(text) else parse_server_final(text)
+        final = parse_server_final(self._decode(message))
         if final is None:
             self.distrust("sent what is not the final message of a SCRAM server")
 
