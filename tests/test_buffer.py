@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from smtpcore._buffer import LineError, LineFault, ReceiveBuffer
@@ -139,7 +141,9 @@ def test_a_buffer_tells_what_is_in_it() -> None:
     buffer = buffered(b"abcb")
 
     assert (buffer.find(b"b", 0), buffer.find(b"b", 2), buffer.find(b"x", 0)) == (1, 3, -1)
-    assert (buffer.startswith(b"ab"), buffer.startswith(b"b")) == (True, False)
+    assert (buffer.startswith(b"ab"), buffer.startswith(b"b"), buffer.startswith(b"b", 1)) == (True, False, True)
+    search = re.compile(b"[bx]").search
+    assert (buffer.search(search), buffer.search(search, 2), buffer.search(search, 4)) == (1, 3, -1)
     assert (buffer.endswith(b"cb"), buffer.endswith(b"c")) == (True, False)
 
 

@@ -469,10 +469,10 @@ class CountingBytes(bytearray):
         self.looked_at += (found + len(sub) if found >= 0 else last) - first
         return found
 
-    def count_search(self, pattern: Callable[[bytearray], re.Match[bytes] | None]) -> re.Match[bytes] | None:
-        found = pattern(self)
-        self.looked_at += found.end() if found else len(self)
-        return found
+    def count_search(self, pattern: Callable[[bytearray, int], re.Match[bytes] | None], start: int = 0) -> int:
+        found = pattern(self, start)
+        self.looked_at += (found.end() if found else len(self)) - start
+        return found.start() if found else -1
 
 
 @configs

@@ -9,9 +9,7 @@
 
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import TypeVar
-
-T = TypeVar("T")
+from re import Match
 
 
 class LineFault(Enum):
@@ -116,17 +114,18 @@ class ReceiveBuffer:
         self._searched = 0
         return run
 
-    def search(self, pattern: Callable[[bytearray], T]) -> T:
-        """What `pattern`, the `search` of a compiled regular expression, finds."""
-        return pattern(self._data)
+    def search(self, pattern: Callable[[bytearray, int], Match[bytes] | None], start: int = 0) -> int:
+        """The position from `start` on at which `pattern`, the `search` of a compiled one, finds something, or -1."""
+        found = pattern(self._data, start)
+        return found.start() if found else -1
 
     def find(self, wanted: bytes, start: int) -> int:
         """The position of `wanted` from `start` on, or -1."""
         return self._data.find(wanted, start)
 
-    def startswith(self, wanted: bytes) -> bool:
-        """Whether the next octets are `wanted`."""
-        return self._data.startswith(wanted)
+    def startswith(self, wanted: bytes, start: int = 0) -> bool:
+        """Whether the octets from `start` on are `wanted`."""
+        return self._data.startswith(wanted, start)
 
     def endswith(self, wanted: bytes | tuple[bytes, ...]) -> bool:
         """Whether the last octets are `wanted`, or one of those."""

@@ -5,9 +5,9 @@
 # start of a line.
 #
 # Behind the start of the body, the end and an added dot both begin with CR LF and a dot. So one search through a block
-# tells that there is neither, which is true of most; where it is not, one `find` looks for the end, and one `replace`
-# removes the dots. Only a suffix that may be the beginning of the end has to wait for more input, at most four octets.
-# That search also tells that each CR is followed by LF, which the check of the newlines need not find out again.
+# tells that there is neither, which is true of most; where it is not, another one looks for the end, and the dots are
+# removed. Only a suffix that may be the beginning of the end has to wait for more input, at most four octets. These
+# searches also tell that each CR is followed by LF, which the check of the newlines need not find out again.
 #
 # What may be in a body is checked on the unstuffed blocks. Each check cuts the block at the first octet that it
 # refuses and so decides the same however the input was segmented: the earliest fault wins.
@@ -24,6 +24,7 @@ _EMPTY = b".\r\n"
 _BEGINNINGS_OF_END = tuple(_END[:size] for size in range(len(_END) - 1, 0, -1))
 
 _find_dot_or_bare_cr = re.compile(rb"\r(?!\n(?!\.))").search
+_find_end_or_bare_cr = re.compile(rb"\r(?!\n(?!\.\r))").search
 _find_bare_cr = re.compile(rb"\r(?!\n)").search
 _find_bare = re.compile(rb"\r(?!\n)|(?<!\r)\n").search
 _normalize = re.compile(rb"\r\n?|\n").sub
@@ -45,10 +46,11 @@ class DotFraming:
         if not len(buffer) or (self._at_start and not self._start(buffer)):
             return b""
 
-        found = buffer.search(_find_dot_or_bare_cr)
-        end = buffer.find(_END, found.start()) if found else -1
-        # What was found may be the end itself: all before it is as if nothing had been.
-        self.is_paired = found is None or found.start() == end
+        dot = buffer.search(_find_dot_or_bare_cr)
+        # The first dot may be that of the end, and is so in most bodies.
+        suspect = dot if dot < 0 or buffer.startswith(_END, dot) else buffer.search(_find_end_or_bare_cr, dot)
+        end = buffer.find(_END, suspect) if suspect >= 0 else -1
+        self.is_paired = suspect == end
         if end < 0:
             run = buffer.take_at_most(len(buffer) - self._undecided(buffer))
         else:
@@ -56,7 +58,7 @@ class DotFraming:
             buffer.take_at_most(len(_EMPTY))
             self.ended = True
 
-        return run if self.is_paired else self._unstuff(run)
+        return run if dot == end else self._unstuff(run)
 
     def _start(self, buffer: ReceiveBuffer) -> bool:
         if not buffer.startswith(b"."):
