@@ -331,7 +331,7 @@ def test_what_each_end_says_the_other_hears(choices: bytes, said: list[int]) -> 
 
 # Values
 
-EVERYTHING = dialect_of(EXTENSIONS, replace(ALL, tls=True), tls=True, extended=True)
+EVERYTHING = dialect_of(EXTENSIONS, replace(ALL, tls=True, max_message_size=None), tls=True, extended=True)
 
 
 @given(command=strategies.commands(utf8=True))
