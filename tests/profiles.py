@@ -1,9 +1,17 @@
 """How many examples are tried: few by default, many with `pytest --hypothesis-profile long`."""
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 settings.register_profile("quick", deadline=None)  # how long a test takes says more of the machine than of the code
 settings.register_profile("long", deadline=None)
+settings.register_profile(
+    "mutants",  # the same few examples for each mutant, and none that is made smaller
+    deadline=None,
+    database=None,
+    derandomize=True,
+    max_examples=20,
+    phases=[Phase.explicit, Phase.generate],
+)
 settings.load_profile("quick")
 
 

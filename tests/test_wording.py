@@ -325,6 +325,7 @@ def test_what_an_event_carries_goes_out_as_it_is(
 def test_TLS_is_not_started_twice() -> None:
     conn = fresh(tls=True)
     conn.tls_established()
-    _, output = drive(conn, [READY, b"STARTTLS\r\n"])
+    events, output = drive(conn, [READY, b"STARTTLS\r\n"])
 
+    assert events[-1] == InvalidCommand(b"STARTTLS", Reply(503, "TLS is active already", enhanced="5.5.1"))
     assert replies(output)[-1] == (503, "503 5.5.1 TLS is active already")

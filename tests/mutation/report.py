@@ -1,6 +1,7 @@
-"""What mutmut found, as tests/mutation/survivors.md has it: `python -m tests.mutation.report`, where mutmut has run."""
+"""What mutation testing found, as tests/mutation/survivors.md has it: `python -m tests.mutation.report`."""
 
 import json
+import platform
 import re
 import sys
 from collections import Counter, defaultdict
@@ -10,17 +11,9 @@ from pathlib import Path
 
 from mutmut.mutation.diff_apply import get_diff_for_mutant
 
-# What survives for a reason, by what was changed.
-REASONS = {
-    r"assert .*, [\"']": "the text of an assertion, which tells a reader why it holds",
-    r"super\(\).__init__\(": "what an exception of our own shows of itself, when no one catches it",
-    r"= (False|None)$": "a first value that is as false as the other, or that is set before it is read",
-    r"return hash\(": "a hash that is the same for all values is slow, and right",
-    r"\(text or \"": "a parameter without value is refused whatever stands for its text",
-    r"split\(\"=\", ": "what has a second = in it is refused in any case",
-    r"enhanced=": "an enhanced status code that the connection would add as well (RFC 2034 section 4)",
-}
-KILLED, SURVIVED, TIMEOUT = (1, 3), (0,), (24, 36, 152, 255)
+from .reasons import REASONS
+
+NOTICED, SURVIVED = (1, 3, 24, 36, 152, 255), (0,)  # as mutmut writes them down; most of those noticed are timeouts
 
 
 def results() -> Iterator[tuple[str, str, int | None]]:
@@ -40,9 +33,9 @@ def change(mutant: str) -> tuple[str, str]:
     )
 
 
-def reason(before: str) -> str:
-    """Why a change of such a line survives."""
-    return next((why for pattern, why in REASONS.items() if re.search(pattern, before)), "no test yet")
+def reason(changed: str) -> str:
+    """Why such a change survives."""
+    return next((why for why, pattern in REASONS if re.search(pattern, changed)), "no test yet")
 
 
 def main() -> None:
@@ -51,25 +44,43 @@ def main() -> None:
     survivors: dict[str, list[str]] = defaultdict(list)
     for module, mutant, code in results():
         if code is None:
-            counts[module]["not run"] += 1
+            counts[module]["not tried"] += 1
         elif code in SURVIVED:
             counts[module]["survived"] += 1
             before, after = change(mutant)
-            survivors[reason(before)].append(f"`{module}`: `{before}` -> `{after}`")
+            survivors[reason(f"{before} -> {after}")].append(f"`{module}`: `{before}` -> `{after}`")
         else:
-            counts[module]["killed" if code in (*KILLED, *TIMEOUT) else "no tests"] += 1
+            counts[module]["noticed" if code in NOTICED else "no tests"] += 1
 
+    sys.stdout.write("\n".join([*head(counts), *table(counts), *explained(survivors)]) + "\n")
+
+
+def head(counts: dict[str, Counter[str]]) -> Iterator[str]:
+    """What came of all together."""
     total = sum(counts.values(), Counter())
-    ran = total.total() - total["not run"]
-    out = [f"mutmut {version('mutmut')}: {total['killed']} of {ran} changes were noticed"]
-    out += [f"({total['killed'] / max(ran, 1):.1%}); {total['not run']} were not tried.", ""]
-    out += ["| module | killed | survived | no tests | not tried |", "|---|---|---|---|---|"]
+    tried = total.total() - total["not tried"]
+    yield "# Mutation testing: the last result"
+    yield ""
+    yield f"mutmut {version('mutmut')}, Python {platform.python_version()}: of {tried} changes that were tried,"
+    yield f"**{total['noticed']} were noticed ({total['noticed'] / max(tried, 1):.1%})**;"
+    yield f"{total['survived']} survived, {total['no tests']} are in what no test calls."
+    yield f"{total['not tried']} were not tried. `docs/testing.md` has the command."
+    yield ""
+
+
+def table(counts: dict[str, Counter[str]]) -> Iterator[str]:
+    """What came of each module."""
+    columns = ("noticed", "survived", "no tests", "not tried")
+    yield f"| module | {' | '.join(columns)} |"
+    yield "|---" * (1 + len(columns)) + "|"
     for module, found in counts.items():
-        cells = (found[kind] for kind in ("killed", "survived", "no tests", "not run"))
-        out.append(f"| {module} | {' | '.join(map(str, cells))} |")
-    for why, changes in survivors.items():
-        out += ["", f"## {why[0].upper()}{why[1:]} ({len(changes)})", "", *(f"- {change}" for change in changes)]
-    sys.stdout.write("\n".join(out) + "\n")
+        yield f"| {module} | {' | '.join(str(found[column]) for column in columns)} |"
+
+
+def explained(survivors: dict[str, list[str]]) -> Iterator[str]:
+    """Each change that survived, below the reason why, the most frequent first."""
+    for why, changes in sorted(survivors.items(), key=lambda item: -len(item[1])):
+        yield from ("", f"## {why[0].upper()}{why[1:]} ({len(changes)})", "", *(f"- {change}" for change in changes))
 
 
 if __name__ == "__main__":

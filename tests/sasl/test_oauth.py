@@ -168,6 +168,13 @@ def test_any_other_message_is_refused_unasked(name: str, sent: bytes, expected: 
     assert server.respond(b"\x01") == INVALID
 
 
+def test_a_name_may_have_an_equals_sign() -> None:
+    question = make_server("XOAUTH2").start(message(BEARER, header="user=a=b"))
+
+    assert isinstance(question, CheckToken)
+    assert question.username == "a=b"
+
+
 @pytest.mark.parametrize("name", ["OAUTHBEARER", "XOAUTH2"])
 def test_the_answer_to_an_error_is_no_first_message(name: str) -> None:
     """R7628-3.1-04"""

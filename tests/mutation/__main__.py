@@ -1,0 +1,32 @@
+"""Mutation testing of the core: `python -m tests.mutation`, and then `python -m tests.mutation.report`.
+
+Takes names of mutants, with * for any part of them, and the options of `runner`. Mutants that were tried are not tried
+again, but for those of functions that have changed since.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from mutmut.__main__ import create_mutants
+from mutmut.utils.file_utils import copy_also_copy_files, copy_src_dir
+
+MUTANTS = Path("mutants")
+
+
+def main() -> None:
+    """Make the mutants, and try them."""
+    shutil.rmtree(MUTANTS / "tests", ignore_errors=True)  # else tests stay that are no more
+    MUTANTS.mkdir(exist_ok=True)
+    copy_src_dir()
+    copy_also_copy_files()
+    create_mutants(max_children=1)
+    command = [sys.executable, "-m", "tests.mutation.runner", *sys.argv[1:]]
+    environment = os.environ | {"PYTHONPATH": "src", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "MUTANT_UNDER_TEST": ""}
+    sys.exit(subprocess.run(command, cwd=MUTANTS, env=environment, check=False).returncode)
+
+
+if __name__ == "__main__":
+    main()

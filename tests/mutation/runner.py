@@ -1,0 +1,304 @@
+"""Try the mutants that mutmut made, quickly: `python -m tests.mutation` has this run in the directory `mutants`.
+
+mutmut starts pytest for each mutant anew, and lets each call of the core choose between a function and its mutants.
+Here the tests are collected once, and each mutant gets a fork of that process, in which its code is in the place of
+the function's. The tests run at their usual pace, and first those that noticed other mutants of this function.
+
+What is called while the tests are collected is past by then: where a mutant of such a function survives, the files that
+call it are collected anew, unless they are too many.
+"""
+
+import argparse
+import fnmatch
+import gc
+import json
+import os
+import pickle
+import resource
+import signal
+import sys
+import time
+from bisect import bisect
+from collections import Counter, defaultdict
+from collections.abc import Callable, Generator
+from itertools import accumulate, pairwise
+from pathlib import Path
+from types import CodeType, FrameType, FunctionType
+from typing import Any
+
+import pytest
+from mutmut.configuration import config
+from mutmut.mutation import trampoline
+
+SURVIVED, KILLED, NO_TESTS, TIMEOUT = 0, 1, 33, 36  # as mutmut writes them down
+MEMORY = 4 << 30  # octets of addresses, for a mutant that appends without end
+SECONDS = 2.0  # more than a test takes otherwise, for a mutant that loops without end
+PYTEST = [
+    *("-x", "-p", "_hypothesis_pytestplugin", "-p", "no:cacheprovider", "-p", "no:terminal", "-p", "no:logging"),
+    *("--hypothesis-profile", "mutants", "--assert=plain", "--override-ini=addopts=--strict-markers"),
+]
+
+SECONDS_ANEW = 60.0
+ANEW = -1  # the place of tests that are collected anew
+DESELECTED = [option for option in config().pytest_add_cli_args_test_selection if option.startswith("--deselect")]
+
+Pair = tuple[FunctionType, FunctionType]  # a function and a mutant of it
+
+
+class Watch:
+    """Which functions are called; of all that run, those that have mutants are asked for later."""
+
+    def __init__(self) -> None:
+        self.codes: set[CodeType] = set()
+
+    def start(self) -> None:
+        """Forget what was called, and look."""
+        self.codes = set()
+        sys.setprofile(self._note)
+
+    def stop(self) -> set[CodeType]:
+        """Look no longer: the code that was called."""
+        sys.setprofile(None)
+        return self.codes
+
+    def _note(self, frame: FrameType, event: str, argument: Any) -> None:
+        self.codes.add(frame.f_code)
+
+
+class Results:
+    """What came of each mutant, in mutmut's own files."""
+
+    def __init__(self) -> None:
+        self._files = {path: json.loads(path.read_text()) for path in sorted(Path("src").rglob("*.meta"))}
+
+    def choose(self, patterns: list[str], *, again: bool) -> list[tuple[Path, str]]:
+        """Where the mutants are that have no result yet (or, `again`, that no test noticed), and their names."""
+        return [
+            (path, name)
+            for path, file in self._files.items()
+            for name, code in file["exit_code_by_key"].items()
+            if code is None or (again and code in (SURVIVED, NO_TESTS))
+            if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+        ]
+
+    def keep(self, path: Path, name: str, code: int, seconds: float) -> None:
+        """Write one result down."""
+        file = self._files[path]
+        file["exit_code_by_key"][name] = code
+        file["durations_by_key"][name] = seconds
+        path.write_text(json.dumps(file, indent=4))
+
+
+class Runner:
+    """A plugin of pytest: runs the tests as often as there are mutants."""
+
+    def __init__(self, results: Results, chosen: list[tuple[Path, str]], budget: float) -> None:
+        self._results, self._chosen, self._budget = results, chosen, budget
+        self._functions: list[tuple[FunctionType, dict[str, FunctionType]]] = []
+        self._watch = Watch()
+        self._collecting: dict[Path, set[CodeType]] = defaultdict(set)
+        """What the collection of each file calls."""
+        self._calls: list[set[str]] = []
+        """The functions that each test calls."""
+        self._seconds: list[float] = []
+        """How long each test takes, watched."""
+        self._places: dict[str, list[int]] = defaultdict(list)
+        """Where the tests of each file are."""
+        self._noticed: dict[str, Counter[int]] = defaultdict(Counter)
+        """How many mutants each test has noticed, by function, and of all."""
+        trampoline.wrap_in_trampoline = self._define  # type: ignore[assignment]
+
+    def _define(self, mutants: dict[str, FunctionType], is_classmethod: bool = False) -> Callable[..., FunctionType]:
+        """Take a function as it is, where mutmut would have each call choose."""
+
+        def decorate(function: FunctionType) -> FunctionType:
+            self._functions.append((function, mutants))
+            return function
+
+        return decorate
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(self, collector: pytest.Collector) -> Generator[None, Any, Any]:
+        """Watch what the collection of a file calls."""
+        self._watch.start()
+        report = yield
+        self._collecting[collector.path] |= self._watch.stop()
+        return report
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Instead of the tests: once all of them, and then those that call it, for each mutant."""
+        items = session.items
+        names = {function.__code__: name_of(function, mutants) for function, mutants in self._functions}
+        self._calls, self._seconds = in_fork(lambda: self._try_tests(items, names))
+        for place, item in enumerate(items):
+            self._places[str(item.path)].append(place)
+
+        gc.collect()
+        gc.freeze()
+        for function, mutants in self._functions[:: len(self._functions) // 5]:
+            failed = self._first_failure(items, name_of(function, mutants), (function, mutants["_mutmut_orig"]))
+            assert failed is None, f"a copy of {function.__qualname__} is noticed, so that nothing is proved"
+
+        self._try_mutants(items)
+        return True
+
+    def _try_tests(self, items: list[pytest.Item], names: dict[CodeType, str]) -> tuple[list[set[str]], list[float]]:
+        """What each test calls, and the seconds that it takes."""
+        calls, seconds = [], []
+        for item, following in pairwise([*items, None]):
+            assert item
+            start = time.process_time()
+            self._watch.start()
+            passed = run(item, following)
+            calls.append({names[code] for code in self._watch.stop() & names.keys()})
+            assert passed, f"without any mutant: {item.nodeid}"
+            seconds.append(time.process_time() - start)
+
+        return calls, seconds
+
+    def _try_mutants(self, items: list[pytest.Item]) -> None:
+        pairs = {
+            f"{function.__module__}.{name}": (function, mutant)
+            for function, mutants in self._functions
+            for name, mutant in mutants.items()
+        }
+        counts, began = Counter[int](), time.monotonic()
+        for number, (path, mutant) in enumerate(self._chosen, 1):
+            start = time.monotonic()
+            code = self._try(items, mutant, pairs[mutant])
+            self._results.keep(path, mutant, code, time.monotonic() - start)
+            counts[code] += 1
+            if number % 50 == 0 or number == len(self._chosen):
+                took = time.monotonic() - began
+                sys.stdout.write(f"{number} of {len(self._chosen)} in {took:.0f} s: {dict(counts)}\n")
+                sys.stdout.flush()
+
+    def _try(self, items: list[pytest.Item], mutant: str, pair: Pair) -> int:
+        """Try one mutant: what came of it."""
+        name = mutant.partition("__mutmut_")[0]
+        try:
+            failed = self._first_failure(items, name, pair)
+        except TimeoutError:
+            return TIMEOUT
+
+        if failed is None:
+            return SURVIVED if any(name in calls for calls in self._calls) else NO_TESTS
+
+        self._noticed[name][failed] += 1
+        self._noticed[""][failed] += 1
+        return KILLED
+
+    def _first_failure(self, items: list[pytest.Item], name: str, pair: Pair) -> int | None:
+        """The place of the first test that fails with a mutant of the function of this name; None if none does."""
+        here, everywhere = self._noticed[name], self._noticed[""]
+        places = [place for place, calls in enumerate(self._calls) if name in calls]
+        places.sort(key=lambda place: (-here[place], self._seconds[place] / (1 + everywhere[place])))
+        budget = list(accumulate(self._seconds[place] for place in places))
+        numbered = [(place, items[place]) for place in places[: bisect(budget, self._budget)]]
+        failed: int | None = in_fork(lambda: self._run_with(numbered, self._files(pair[0]), *pair), quiet=True)
+        return failed
+
+    def _files(self, function: FunctionType) -> list[str]:
+        """Files with tests whose collection calls `function`, the quickest, as many as there is time for."""
+        calling = [str(path) for path, codes in self._collecting.items() if function.__code__ in codes]
+        seconds = {file: sum(self._seconds[place] for place in self._places[file]) for file in calling}
+        files = sorted((file for file in calling if self._places[file]), key=seconds.__getitem__)
+        return files[: bisect(list(accumulate(seconds[file] for file in files)), self._budget)]
+
+    def _run_with(
+        self, items: list[tuple[int, pytest.Item]], files: list[str], function: FunctionType, mutant: FunctionType
+    ) -> int | None:
+        """Run tests with a mutant in the place of its function: which test fails first, if one does."""
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        function.__code__ = mutant.__code__
+        function.__defaults__, function.__kwdefaults__ = mutant.__defaults__, mutant.__kwdefaults__
+        clear_caches()
+        following = [item for _, item in items[1:]]
+        for (place, item), after in zip(items, [*following, None], strict=False):
+            signal.setitimer(signal.ITIMER_PROF, SECONDS + 10 * self._seconds[place])
+            if not run(item, after):
+                return place
+
+        signal.setitimer(signal.ITIMER_PROF, SECONDS_ANEW)
+        return None if run_anew(files) else ANEW
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> pytest.TestReport | None:
+        """A failure is not put into words, which takes long."""
+        if call.excinfo is None or call.excinfo.errisinstance(pytest.skip.Exception):
+            return None
+
+        assert call.when != "collect"
+        return pytest.TestReport(item.nodeid, item.location, {}, "failed", None, call.when)
+
+
+def name_of(function: FunctionType, mutants: dict[str, FunctionType]) -> str:
+    """The part of the names of its mutants that is the function's."""
+    return f"{function.__module__}.{list(mutants)[-1]}".partition("__mutmut_")[0]
+
+
+def run(item: pytest.Item, following: pytest.Item | None) -> bool:
+    """Run one test, and say whether it passes."""
+    item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+    return not item.session.testsfailed
+
+
+def in_fork(work: Callable[[], Any], *, quiet: bool = False) -> Any:
+    """What `work` returns in a copy of this process. Raises `TimeoutError` if the copy runs out of time."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if not pid:
+        if quiet:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 1)
+            os.dup2(null, 2)
+
+        with os.fdopen(writer, "wb") as pipe:
+            pickle.dump(work(), pipe)
+
+        os._exit(0)
+
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        data = pipe.read()
+
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code == -signal.SIGPROF:
+        raise TimeoutError
+
+    return pickle.loads(data) if data else sys.exit(f"A copy of this process ended with {code}.")
+
+
+def clear_caches() -> None:
+    """Forget what functions of the core have returned before one of them was changed."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == "smtpcore":
+            for value in vars(module).values():
+                getattr(value, "cache_clear", lambda: None)()
+
+
+def run_anew(files: list[str]) -> bool:
+    """Run the tests in these files, collected once more, and say whether they pass."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
+        del sys.modules[name]
+
+    return not files or not pytest.main([*PYTEST, *files, *DESELECTED])
+
+
+def main() -> None:
+    """Try mutants."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation")
+    parser.add_argument("names", nargs="*", help="names of mutants, with * for any part; all by default")
+    parser.add_argument("--again", action="store_true", help="also try those that no test has noticed")
+    parser.add_argument("--seconds", type=float, default=15.0, help="of tests for each mutant, as slow as when watched")
+    options = parser.parse_args()
+
+    results = Results()
+    chosen = results.choose(options.names or ["*"], again=options.again)
+    sys.stdout.write(f"{len(chosen)} mutants\n")
+    runner = Runner(results, chosen, options.seconds)
+    sys.exit(pytest.main([*PYTEST, *config().pytest_add_cli_args_test_selection], plugins=[runner]))
+
+
+if __name__ == "__main__":
+    main()
