@@ -119,7 +119,7 @@ CASES: list[tuple[str, bytes, bytes, dict[str, Any], str]] = [
     (
         "a size of a chunk that is too long",
         RCPT,
-        b"BDAT " + b"0" * 600 + b"\r\n",
+        b"BDAT " + b"0" * 540 + b"\r\n",
         {},
         "521 5.5.4 Syntax: BDAT and a number of octets; closing",
     ),

@@ -147,6 +147,7 @@ class Runner:
         calls, seconds = [], []
         for item, following in pairwise([*items, None]):
             assert item
+            clear_caches()  # else only the first test would call what is behind one
             start = time.process_time()
             self._watch.start()
             passed = run(item, following)

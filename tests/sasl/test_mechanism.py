@@ -339,6 +339,18 @@ class PinServer(ServerMechanism):
         return (yield from self.authorize("tim", None))
 
 
+class NeedlessClient(ClientMechanism):
+    def dialogue(self) -> Dialogue:
+        yield b""
+        return b""
+
+
+def test_a_mechanism_may_need_nothing() -> None:
+    assert NeedlessClient("X", Credentials()).initial() == b""
+    with pytest.raises(LocalProtocolError, match=r"^X needs nothing, and cannot act for others: "):
+        NeedlessClient("X", Credentials(authorization="kurt"))
+
+
 class PinClient(ClientMechanism):
     needs = ("password",)
 
