@@ -14,9 +14,9 @@ REASONS: list[tuple[str, str]] = [
     ("names of codecs and of hashes, which have no letter case", r"-> .*\"(ASCII|SHA256|MD5)\""),
     (
         "slower, and right: a shorter way for what is frequent, or what is remembered and can be found out again",
-        r"is_paired|_hoped_for|_state_ahead\(\)|hoped = ReplyClass|_ahead = |return hash\(|len\(line\) \* 4"
+        r"is_paired|suspect|_hoped_for|_state_ahead\(\)|hoped = ReplyClass|_ahead = |return hash\(|len\(line\) \* 4"
         r"|_has_bare_newlines|_cut\(lines\)|rfind\(b\"\\r\\n\", start, |guards\) or True|has_code = "
-        r"|objections if|_SPELLINGS|_partial\) > self\._longest|_find_dot|_unstuff|find\(_END, found",
+        r"|objections if|_SPELLINGS|_partial\) > self\._longest|_find_dot|_unstuff",
     ),
     (
         "a parameter without value is refused whatever stands for its text",
