@@ -64,7 +64,8 @@ class Arena:
             with self._start(name) as fresh:
                 return {"octets": self._result(self._generate("idle", "idle", fresh))["octets"]}
 
-        return _throughput(load, self._result(self._generate("steady", load, server)))
+        spins = self._client_cpu is not None
+        return _throughput(load, self._result(self._generate("steady", load, server, spins=spins)))
 
     def _latency(self, server: Running, *, stalled: bool) -> dict[str, float]:
         # Some more seconds, for a percentile in a thousand needs thousands of messages.
@@ -80,10 +81,18 @@ class Arena:
         return {name: cuts[permille - 1] for name, permille in PERCENTILES.items()}
 
     def _generate(
-        self, mode: str, load: str, server: Running, *, seconds: float | None = None, polite: bool = False
+        self,
+        mode: str,
+        load: str,
+        server: Running,
+        *,
+        seconds: float | None = None,
+        polite: bool = False,
+        spins: bool = False,
     ) -> "subprocess.Popen[str]":
         command = [sys.executable, "-m", "benchmarks.generator", mode, load]
         command += ["--port", str(server.port), "--pid", str(server.pid), "--seconds", str(seconds or self._seconds)]
+        command += ["--spin"] * spins
         prepare = partial(_prepare, self._client_cpu, 10 if polite else 0)
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=prepare)
 

@@ -74,6 +74,16 @@ def test_a_server_that_does_not_take_the_messages_is_not_measured(octets: bytes)
         crowd.measure(0.1)
 
 
+@pytest.mark.parametrize("spins", [False, True])
+def test_clients_that_stay_awake_while_they_wait_count_as_idle(spins: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.generator.PATIENCE", 0.05)
+    with Steady(LOADS["small"], 0, os.getpid()) as crowd:
+        crowd.spins = spins
+        with pytest.raises(Failed, match="says nothing more"):
+            crowd._wait()
+        assert (crowd.idle > 0) is spins
+
+
 def test_a_server_that_is_not_installed_is_skipped_with_a_reason(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
