@@ -68,7 +68,6 @@ class DotFraming:
         if buffer.startswith(_EMPTY):
             buffer.take_at_most(len(_EMPTY))
             self.ended = True
-            self._at_start = False
             return False
 
         if len(buffer) < len(_EMPTY) and _EMPTY.startswith(bytes(buffer)):

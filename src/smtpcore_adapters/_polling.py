@@ -23,7 +23,9 @@ from ._stream import Address, Interrupted, Stream, address_of, is_readable, rese
 
 T = TypeVar("T")
 
-_READ_SIZE = 65_536
+_LITTLE = 16_384
+_MUCH = 131_072
+"""Octets that are read at once: much where a client sends as much, for to make room for it takes time as well."""
 _TURN = 0.005
 """Seconds for which a client that has sent many commands at once may keep the others waiting."""
 _FEW = 50
@@ -105,6 +107,7 @@ class PolledStream(ABC):
         "_framework",
         "_goes_off",
         "_interrupted",
+        "_read_size",
         "_socket",
         "_turn_ends",
         "is_closed",
@@ -126,6 +129,7 @@ class PolledStream(ABC):
         self._goes_off = inf
         """When the alarm comes to this stream."""
         self._turn_ends = 0.0
+        self._read_size = _LITTLE
 
         self.is_closed = False
         self.tls: Tls | None = None
@@ -167,7 +171,9 @@ class PolledStream(ABC):
         while True:
             await self._framework.wait_readable(self._socket)
             with suppress(BlockingIOError):
-                return self._socket.recv(_READ_SIZE)
+                data = self._socket.recv(self._read_size)
+                self._read_size = _MUCH if len(data) == self._read_size else _LITTLE
+                return data
 
     def _take_interruption(self) -> None:
         if self._interrupted:

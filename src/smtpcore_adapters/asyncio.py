@@ -40,7 +40,7 @@ from ._stream import (
 
 T = TypeVar("T")
 
-_READ_SIZE = 65_536
+_READ_SIZE = 131_072
 _TASK = "SMTP session"
 _TURN = 0.005
 """Seconds for which a client that has sent many commands at once may keep the others waiting."""

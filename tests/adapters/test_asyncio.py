@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from smtpcore_adapters import Interrupted
-from smtpcore_adapters.asyncio import _ProtocolStream
+from smtpcore_adapters.asyncio import _READ_SIZE, _ProtocolStream
 from tests.adapters.command import TIMEOUT
 
 
@@ -88,19 +88,19 @@ def test_what_came_before_the_loss_is_received_before_it() -> None:
 
 def test_two_buffers_are_read_ahead_at_most() -> None:
     async def test(stream: _ProtocolStream, transport: FakeTransport) -> None:
-        feed(stream, b"x" * 65_535)
+        feed(stream, b"x" * (_READ_SIZE - 1))
         assert transport.calls == []
-        feed(stream, b"y" * 65_536)
+        feed(stream, b"y" * _READ_SIZE)
         assert transport.calls == ["pause"]
-        assert await stream.receive(1) == b"x" * 65_535 + b"y" * 65_536
+        assert await stream.receive(1) == b"x" * (_READ_SIZE - 1) + b"y" * _READ_SIZE
         assert transport.calls == ["pause"]  # until someone wants more
 
         receiving = asyncio.ensure_future(stream.receive(1))
         await asyncio.sleep(0)
         assert transport.calls == ["pause", "resume"]
-        feed(stream, b"z" * 65_536)
+        feed(stream, b"z" * _READ_SIZE)
         assert transport.calls == ["pause", "resume", "pause"]
-        assert await receiving == b"z" * 65_536
+        assert await receiving == b"z" * _READ_SIZE
 
     with_stream(test)
 

@@ -106,7 +106,7 @@ class Runner:
         """Where the tests of each file are."""
         self._noticed: dict[str, Counter[int]] = defaultdict(Counter)
         """How many mutants each test has noticed, by function, and of all."""
-        trampoline.wrap_in_trampoline = self._define  # type: ignore[assignment]
+        vars(trampoline)["wrap_in_trampoline"] = self._define
 
     def _define(self, mutants: dict[str, FunctionType], is_classmethod: bool = False) -> Callable[..., FunctionType]:
         """Take a function as it is, where mutmut would have each call choose."""
