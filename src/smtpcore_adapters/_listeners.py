@@ -88,6 +88,7 @@ def listening(listeners: Iterable[Listener]) -> Iterator[tuple[tuple[socket.sock
         opened = [(each, listener) for listener in listeners for each in _open(listener, stack)]
         for each, _ in opened:
             each.setblocking(False)
+            send_at_once(each)  # so do the connections: asyncio sees to that only where it is told that this is TCP
 
         yield tuple(opened)
 

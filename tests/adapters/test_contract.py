@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 import threading
@@ -1534,11 +1535,32 @@ def test_a_server_goes_on_when_it_cannot_accept(
         assert caplog.text == ""
 
 
+def test_no_reply_waits_for_the_acknowledgement_of_the_one_before(backend: str) -> None:
+    with running(backend, App(), config=CONFIG) as server, server.connect() as client:
+        assert client.code() == 220
+        with far_end_of(client.socket) as connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def far_end_of(near: socket.socket) -> socket.socket:
+    """A further handle of the other end, which is in this process too."""
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                found = socket.socket(fileno=os.dup(int(name)))
+                with suppress(OSError):
+                    if found.getpeername() == near.getsockname():
+                        return found
+                found.close()
+
+    raise AssertionError("the other end is not here")
+
+
 def test_a_connection_that_breaks_while_it_is_accepted_costs_nothing(
     backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if backend.startswith("asyncio"):
-        pytest.skip("asyncio sets the options itself")
+        pytest.skip("asyncio accepts by itself")
     failures = [OSError(errno.EINVAL, "reset already")]
     setsockopt = socket.socket.setsockopt
 

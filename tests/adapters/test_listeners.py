@@ -154,6 +154,16 @@ def test_a_bound_socket_is_listened_at() -> None:
     assert bound.fileno() == -1
 
 
+def test_what_others_accept_sends_at_once_too() -> None:
+    unspecified = socket.create_server(("127.0.0.1", 0))  # which does not say that its protocol is TCP
+    with listening([Listener(), Listener(bound=unspecified)]) as opened:
+        for each, _ in opened:
+            with socket.create_connection(each.getsockname()):
+                connection, _ = each.accept()
+                with connection:
+                    assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 # Unix sockets
 
 
