@@ -56,6 +56,7 @@ AIMS = (
     *(Aim(load, "anyio-trio", "per_cpu", least=0.85, reference="trio") for load in THROUGHPUT),
 )
 CORE_AIMS = {
+    "commands: NOOP, one at a time": 200_000,
     "commands: MAIL, 2 x RCPT, RSET, one at a time": 200_000,
     "messages: 2 KB, chunks, one command at a time": 25_000,
     "bodies: lines, segments of 65,536, no dots": 120,
