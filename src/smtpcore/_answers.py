@@ -162,11 +162,8 @@ def with_host(line: str, hostname: str) -> str:
     return line if line.partition(" ")[0] == hostname else f"{hostname} {line}".rstrip()
 
 
-def enhanced_of(reply: Reply) -> str | None:
-    """The enhanced status code of `reply`, a general one if it has none of its own (RFC 2034 section 4)."""
-    if reply.code // 100 == 3:
-        return None
-
+def enhanced_of(reply: Reply) -> str:
+    """The enhanced status code of `reply`, which is no 3yz; if it has none, a general one (RFC 2034 section 4)."""
     return reply.enhanced or ENHANCED.get(reply.code, f"{reply.code // 100}.0.0")
 
 
