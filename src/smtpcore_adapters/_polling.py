@@ -19,15 +19,13 @@ from typing import Any, Protocol, TypeVar
 
 from ._encryption import Encryption, read, shake_hands
 from ._handshakes import Tls
-from ._stream import Address, Interrupted, Stream, address_of, is_readable, reset_on_close
+from ._stream import TURN, Address, Interrupted, Stream, address_of, is_readable, reset_on_close
 
 T = TypeVar("T")
 
 _LITTLE = 16_384
 _MUCH = 131_072
 """Octets that are read at once: much where a client sends as much, for to make room for it takes time as well."""
-_TURN = 0.005
-"""Seconds for which a client that has sent many commands at once may keep the others waiting."""
 _FEW = 50
 """Streams that are closed and still on the list of an alarm, before any are looked for."""
 
@@ -110,6 +108,7 @@ class PolledStream(ABC):
         "_read_size",
         "_socket",
         "_turn_ends",
+        "_woken",
         "is_closed",
         "local",
         "peer",
@@ -126,6 +125,8 @@ class PolledStream(ABC):
         self._interrupted = False
         self._deadline: float | None = None
         """Until when input is waited for; None while it is not."""
+        self._woken = False
+        """Whether that is to end, whatever a part of a TLS record still waits for."""
         self._goes_off = inf
         """When the alarm comes to this stream."""
         self._turn_ends = 0.0
@@ -165,15 +166,18 @@ class PolledStream(ABC):
             raise TimeoutError("the client was silent for too long") from None
         finally:
             self._deadline = None
-            self._turn_ends = self._framework.current_time() + _TURN
+            self._woken = False
+            self._turn_ends = self._framework.current_time() + TURN
 
     async def _receive(self) -> bytes:
-        while True:
+        while not self._woken:
             await self._framework.wait_readable(self._socket)
             with suppress(BlockingIOError):
                 data = self._socket.recv(self._read_size)
                 self._read_size = _MUCH if len(data) == self._read_size else _LITTLE
                 return data
+
+        raise self._framework.closed_resource_error  # it was between two waits, where there was no one to wake
 
     def _take_interruption(self) -> None:
         if self._interrupted:
@@ -189,7 +193,7 @@ class PolledStream(ABC):
         if self._deadline is None:
             return  # no one waits
         if self._deadline <= now:
-            self._framework.notify_closing(self._socket)
+            self._wake()
         else:
             self._goes_off = self._deadline
             alarm.watch(self, self._deadline)
@@ -197,7 +201,11 @@ class PolledStream(ABC):
     def interrupt(self) -> None:
         self._interrupted = True
         if self._deadline is not None:
-            self._framework.notify_closing(self._socket)
+            self._wake()
+
+    def _wake(self) -> None:
+        self._woken = True
+        self._framework.notify_closing(self._socket)
 
     async def send(self, data: bytes, timeout: float) -> None:
         if self._encryption:
@@ -210,7 +218,7 @@ class PolledStream(ABC):
                 await self._send(memoryview(data)[sent:])
         elif self._framework.current_time() > self._turn_ends:
             await self._framework.checkpoint()
-            self._turn_ends = self._framework.current_time() + _TURN
+            self._turn_ends = self._framework.current_time() + TURN
 
     async def _send(self, data: bytes | memoryview) -> None:
         view = memoryview(data)

@@ -30,6 +30,9 @@ T = TypeVar("T")
 HAPPY_EYEBALLS = 0.25
 """Seconds until the next address of a host is tried beside the last one (RFC 8305 section 5)."""
 
+TURN = 0.005
+"""Seconds for which a client that has sent many commands at once may keep the others waiting."""
+
 
 class Interrupted(Exception):
     """`Stream.interrupt` was called."""

@@ -28,6 +28,7 @@ from ._mailer import Client, ConnectOptions, connected
 from ._stream import (
     HAPPY_EYEBALLS,
     NOT_IN_A_THREAD,
+    TURN,
     Address,
     Interrupted,
     Stream,
@@ -42,8 +43,6 @@ T = TypeVar("T")
 
 _READ_SIZE = 131_072
 _TASK = "SMTP session"
-_TURN = 0.005
-"""Seconds for which a client that has sent many commands at once may keep the others waiting."""
 
 
 @asynccontextmanager
@@ -306,7 +305,7 @@ class _ProtocolStream(asyncio.BufferedProtocol):
                 await self._reader
             finally:
                 self._reader = None
-                self._turn_ends = self._loop.time() + _TURN
+                self._turn_ends = self._loop.time() + TURN
 
         return self._take()
 
@@ -357,7 +356,7 @@ class _ProtocolStream(asyncio.BufferedProtocol):
         elif self._transport.is_closing() or self._loop.time() > self._turn_ends:
             # The transport tells of a failure later; and a client who pipelines lets others have their turn.
             await asyncio.sleep(0)
-            self._turn_ends = self._loop.time() + _TURN
+            self._turn_ends = self._loop.time() + TURN
 
         if self._is_lost:
             raise _lost(self._error)

@@ -206,6 +206,23 @@ def test_of_several_streams_each_is_woken_in_its_turn(bench: Bench) -> None:
         each.close()
 
 
+def test_who_is_between_two_waits_when_the_time_is_over_does_not_wait_again(bench: Bench) -> None:
+    receiving = waiting(bench.stream(), 10)
+    bench.ring(110.0)  # while what has arrived is no more than a part
+    with pytest.raises(TimeoutError):
+        receiving.send(None)
+
+
+def test_who_is_between_two_waits_when_interrupted_does_not_wait_again(bench: Bench) -> None:
+    stream = bench.stream()
+    receiving = waiting(stream, 10)
+    stream.interrupt()
+    with pytest.raises(Interrupted):
+        receiving.send(None)
+    bench.far.send(b"x")
+    assert result(waiting(stream, 10)) == b"x"
+
+
 def test_streams_that_are_closed_are_not_kept(bench: Bench) -> None:
     kept = bench.stream()
     _receiving = waiting(kept, 1000)
