@@ -9,7 +9,6 @@ from ._blocking import BlockingClient
 from ._bodies import Body
 from ._client_timeouts import ClientTimeouts
 from ._envelopes import Recipient, Sender, SendOptions
-from ._handshakes import Certificate, Tls
 from ._limits import Limits, Timeouts
 from ._listeners import Listener, inherited_sockets
 from ._lobby import Options, Server, default_config
@@ -33,7 +32,8 @@ from ._notices import (
 )
 from ._results import Disconnected, Refused, SendResult
 from ._session import Session
-from ._stream import Address, Interrupted, Stream
+from .streams._stream import Address, Interrupted, Stream
+from .tls._info import Certificate, Tls
 
 __all__ = [
     "DROP",

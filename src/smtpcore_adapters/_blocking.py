@@ -10,10 +10,10 @@ from smtpcore import Command, Reply, UnknownCommand
 
 from ._bodies import Body
 from ._envelopes import Recipient, Sender, SendOptions
-from ._handshakes import Tls
 from ._mailer import Client
 from ._results import SendResult
-from ._stream import Address
+from .streams._stream import Address
+from .tls._info import Tls
 
 T = TypeVar("T")
 Complete: TypeAlias = Callable[[Coroutine[Any, Any, Any]], Any]

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 from smtpcore import Ehlo, Helo, LocalProtocolError
 
-from ._stream import Address
+from .streams._stream import Address
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ from smtpcore import (
 
 from ._client_timeouts import ClientTimeouts
 from ._results import Disconnected
-from ._stream import Stream
+from .streams._stream import Stream
 
 
 class Dialogue:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from ._clients import Clients
 from ._session import Session
-from ._stream import host_of
+from .streams._stream import host_of
 
 logger = logging.getLogger("smtpcore")
 

@@ -16,13 +16,13 @@ from smtpcore import EXTENSIONS, Bodies, Config, Connection, Extension, LocalPro
 
 from ._app import App
 from ._authentication import check_mechanisms
-from ._binding import ServerContext
 from ._clients import Clients
-from ._handshakes import note_server_names
 from ._limits import Limits, Timeouts
 from ._listeners import Listener
 from ._loop import SessionLoop
-from ._stream import Address, Stream
+from .streams._stream import Address, Stream
+from .tls._channel_binding import ServerContext
+from .tls._info import note_server_names
 
 logger = logging.getLogger("smtpcore")
 

@@ -79,7 +79,7 @@ from ._notices import (
 from ._parts import Part, is_for
 from ._patience import Patience
 from ._session import NOTHING_FORWARDED, Session
-from ._stream import Interrupted, Stream, host_of
+from .streams._stream import Interrupted, Stream, host_of
 
 T = TypeVar("T")
 

@@ -42,10 +42,10 @@ from ._bodies import Body, Source, regrouped, source_of, with_line_ends
 from ._client_timeouts import ClientTimeouts
 from ._dialogue import Dialogue
 from ._envelopes import Recipient, Sender, SendOptions, make_mail, make_rcpts
-from ._handshakes import Tls
 from ._login import Login, log_in
 from ._results import Refused, SendResult
-from ._stream import Address, Stream
+from .streams._stream import Address, Stream
+from .tls._info import Tls
 
 
 class TlsMode(Enum):

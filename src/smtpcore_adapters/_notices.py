@@ -6,7 +6,7 @@ from typing import Final, TypeAlias
 
 from smtpcore import Event, Reply
 
-from ._handshakes import Tls
+from .tls._info import Tls
 
 
 class Reason(StrEnum):

@@ -10,9 +10,9 @@ from smtpcore import Config, Connection, Ehlo, Helo, Lhlo, Transaction
 from smtpcore.proxy import Endpoint, ProxyHeader
 
 from ._claims import NO_CLAIMS
-from ._handshakes import Tls
 from ._mailer import Client, ConnectOptions, open_client
-from ._stream import Address, Stream
+from .streams._stream import Address, Stream
+from .tls._info import Tls
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from smtpcore.trace import received
 
 from ._message import Message
 from ._session import Session
-from ._stream import Address
+from .streams._stream import Address
 
 
 def received_by(session: Session, message: Message) -> bytes:

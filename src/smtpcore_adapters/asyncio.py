@@ -20,12 +20,10 @@ from ssl import SSLContext
 from typing import Any, TypeVar, Unpack, cast
 
 from ._app import App
-from ._encryption import Encryption, read, shake_hands
-from ._handshakes import Tls
 from ._listeners import Listener, addresses_of, listening
 from ._lobby import Lobby, Options, Server, announce
 from ._mailer import Client, ConnectOptions, connected
-from ._stream import (
+from .streams._stream import (
     HAPPY_EYEBALLS,
     NOT_IN_A_THREAD,
     TURN,
@@ -38,6 +36,8 @@ from ._stream import (
     reset_on_close,
     unknown_hosts_as_os_errors,
 )
+from .streams._tls_codec import Encryption, read, shake_hands
+from .tls._info import Tls
 
 T = TypeVar("T")
 

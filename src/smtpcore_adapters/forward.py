@@ -36,9 +36,9 @@ from ._mailer import Client, ConnectOptions
 from ._message import Message
 from ._results import Refused
 from ._session import Session
-from ._stream import Address
 from ._trace import address_of_peer, received_by
 from ._translation import takes_eight_bit, translate_mail, translate_rcpt
+from .streams._stream import Address
 
 Bounce: TypeAlias = Callable[[Session, Message, Mapping[Path, Reply]], Awaitable[None] | None]
 """Called with the recipients that did not get a message which others got, and with why. It has to see to it that the

@@ -22,12 +22,10 @@ from typing import Any, TypeVar, Unpack, cast
 
 from ._app import App
 from ._blocking import BlockingClient
-from ._encryption import Encryption, read, shake_hands
-from ._handshakes import Tls
 from ._listeners import Listener, accept_from, addresses_of, listening
 from ._lobby import Lobby, Options, Server, announce, pause_after_accept_error
 from ._mailer import ConnectOptions, open_client
-from ._stream import (
+from .streams._stream import (
     Address,
     Interrupted,
     Stream,
@@ -38,6 +36,8 @@ from ._stream import (
     send_at_once,
     unknown_hosts_as_os_errors,
 )
+from .streams._tls_codec import Encryption, read, shake_hands
+from .tls._info import Tls
 
 T = TypeVar("T")
 

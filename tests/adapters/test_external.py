@@ -14,8 +14,8 @@ import trustme
 from smtpcore import Reply
 from smtpcore.sasl import CheckIdentity, Question
 from smtpcore_adapters import App, Session
-from smtpcore_adapters._binding import subject_of
 from smtpcore_adapters.tls import server_context
+from smtpcore_adapters.tls._channel_binding import subject_of
 from tests.adapters.fakes import CONFIG, EHLO
 from tests.adapters.harness import BACKENDS, TIMEOUT, Running, running
 

@@ -14,7 +14,7 @@ import click
 
 from .._app import App
 from .._listeners import Listener
-from .._stream import Address, address_of
+from ..streams._stream import Address, address_of
 from ..tls import ServerTls
 
 if TYPE_CHECKING:

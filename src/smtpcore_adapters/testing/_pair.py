@@ -26,13 +26,13 @@ from smtpcore import (
 )
 
 from .._app import App
-from .._handshakes import Tls
 from .._limits import Timeouts
 from .._lobby import fit
 from .._loop import SessionLoop
 from .._session import Session
-from .._stream import Address, Interrupted, Stream
 from ..recipients import AnyRecipient
+from ..streams._stream import Address, Interrupted, Stream
+from ..tls._info import Tls
 from ._received import Inbox
 
 T = TypeVar("T")

@@ -9,10 +9,10 @@ from typing import overload
 
 from smtpcore import Params, Reply
 
-from .._handshakes import Tls
 from .._message import Message
 from .._session import Session
-from .._stream import Address
+from ..streams._stream import Address
+from ..tls._info import Tls
 
 
 @dataclass(frozen=True, slots=True)

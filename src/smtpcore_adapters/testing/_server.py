@@ -12,9 +12,9 @@ from smtpcore import OFF_BY_DEFAULT, Bodies, Config
 
 from .._app import App
 from .._limits import Limits, Timeouts
-from .._stream import Address
 from ..recipients import AnyRecipient, Recipients
 from ..socket import serving
+from ..streams._stream import Address
 from ..users import Users
 from ._received import Inbox, Received
 from .faults import Faults

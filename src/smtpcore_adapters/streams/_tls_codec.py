@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from ssl import MemoryBIO, SSLContext, SSLEOFError, SSLError, SSLWantReadError, SSLZeroReturnError
 
-from ._handshakes import Tls, describe_tls
+from ..tls._info import Tls, describe_tls
 
 _MOST = 65_536
 

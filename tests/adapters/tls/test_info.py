@@ -7,8 +7,8 @@ import pytest
 import trustme
 
 from smtpcore_adapters import Certificate, Tls
-from smtpcore_adapters._encryption import Encryption
-from smtpcore_adapters._handshakes import describe_tls, note_server_names
+from smtpcore_adapters.streams._tls_codec import Encryption
+from smtpcore_adapters.tls._info import describe_tls, note_server_names
 
 
 @pytest.fixture(scope="module")

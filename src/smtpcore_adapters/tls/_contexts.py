@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 
-from ._binding import ServerContext
+from ._channel_binding import ServerContext
 
 File = str | PathLike[str]
 

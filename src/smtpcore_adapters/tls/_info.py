@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 from smtpcore.sasl import ChannelBinding
 
-from ._binding import bindings_of, subject_of
+from ._channel_binding import bindings_of, subject_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from socket import (
 from ssl import SSLContext
 from typing import Any, Protocol, TypeVar
 
-from ._handshakes import Tls
+from ..tls._info import Tls
 
 T = TypeVar("T")
 

@@ -14,8 +14,8 @@ import trio
 from smtpcore_adapters import Address
 from smtpcore_adapters import anyio as anyio_adapter
 from smtpcore_adapters import trio as trio_adapter
-from smtpcore_adapters._polling import Alarm, Framework, PolledStream
-from smtpcore_adapters._stream import Interrupted, Stream
+from smtpcore_adapters.streams._polled import Alarm, Framework, PolledStream
+from smtpcore_adapters.streams._stream import Interrupted, Stream
 
 PEER = Address("192.0.2.1", 25)
 

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from smtpcore_adapters._binding import ServerContext, bindings_of, end_point_binding
 from smtpcore_adapters.tls import self_signed_context, server_context
+from smtpcore_adapters.tls._channel_binding import ServerContext, bindings_of, end_point_binding
 
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 ECDSA = ec.generate_private_key(ec.SECP256R1())

@@ -3,7 +3,7 @@
 import pytest
 
 from smtpcore_adapters import Address
-from smtpcore_adapters._stream import address_of
+from smtpcore_adapters.streams._stream import address_of
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ from math import inf
 from ssl import SSLContext
 from typing import Any, Protocol, TypeVar
 
-from ._encryption import Encryption, read, shake_hands
-from ._handshakes import Tls
+from ..tls._info import Tls
 from ._stream import TURN, Address, Interrupted, Stream, address_of, is_readable, reset_on_close
+from ._tls_codec import Encryption, read, shake_hands
 
 T = TypeVar("T")
 
