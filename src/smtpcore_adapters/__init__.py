@@ -5,16 +5,10 @@ Each framework has a module of its own, which is the only one to import it: `smt
 """
 
 from ._app import App
-from ._blocking import BlockingClient
-from ._bodies import Body
-from ._client_timeouts import ClientTimeouts
-from ._envelopes import Recipient, Sender, SendOptions
 from ._limits import Limits, Timeouts
 from ._listeners import Listener, inherited_sockets
 from ._lobby import Options, Server, default_config
-from ._login import AuthenticationRefused, Login
 from ._loop import SessionLoop
-from ._mailer import Client, ConnectOptions, TlsMode, Unsendable
 from ._message import Message, MessageAborted
 from ._notices import (
     DROP,
@@ -30,8 +24,15 @@ from ._notices import (
     TlsEstablished,
     TlsFailed,
 )
-from ._results import Disconnected, Refused, SendResult
 from ._session import Session
+from .client._blocking import BlockingClient
+from .client._client import Client, Unsendable
+from .client._envelope import Recipient, Sender, SendOptions
+from .client._login import AuthenticationRefused, Login
+from .client._options import ConnectOptions, TlsMode
+from .client._results import Disconnected, Refused, SendResult
+from .client._sources import Body
+from .client._timeouts import ClientTimeouts
 from .streams._stream import Address, Interrupted, Stream
 from .tls._info import Certificate, Tls
 

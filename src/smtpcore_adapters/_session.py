@@ -10,7 +10,9 @@ from smtpcore import Config, Connection, Ehlo, Helo, Lhlo, Transaction
 from smtpcore.proxy import Endpoint, ProxyHeader
 
 from ._claims import NO_CLAIMS
-from ._mailer import Client, ConnectOptions, open_client
+from .client._client import Client
+from .client._connecting import open_client
+from .client._options import ConnectOptions
 from .streams._stream import Address, Stream
 from .tls._info import Tls
 

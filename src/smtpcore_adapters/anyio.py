@@ -17,7 +17,9 @@ import anyio.to_thread
 from ._app import App
 from ._listeners import Listener, accept_from, addresses_of, listening
 from ._lobby import Lobby, Options, Server, announce, pause_after_accept_error
-from ._mailer import Client, ConnectOptions, connected
+from .client._client import Client
+from .client._connecting import connected
+from .client._options import ConnectOptions
 from .streams._polled import Alarm, Framework, PolledStream
 from .streams._stream import (
     HAPPY_EYEBALLS,

@@ -22,7 +22,9 @@ from typing import Any, TypeVar, Unpack, cast
 from ._app import App
 from ._listeners import Listener, addresses_of, listening
 from ._lobby import Lobby, Options, Server, announce
-from ._mailer import Client, ConnectOptions, connected
+from .client._client import Client
+from .client._connecting import connected
+from .client._options import ConnectOptions
 from .streams._stream import (
     HAPPY_EYEBALLS,
     NOT_IN_A_THREAD,

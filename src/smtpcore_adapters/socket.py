@@ -21,10 +21,11 @@ from ssl import SSLContext
 from typing import Any, TypeVar, Unpack, cast
 
 from ._app import App
-from ._blocking import BlockingClient
 from ._listeners import Listener, accept_from, addresses_of, listening
 from ._lobby import Lobby, Options, Server, announce, pause_after_accept_error
-from ._mailer import ConnectOptions, open_client
+from .client._blocking import BlockingClient
+from .client._connecting import open_client
+from .client._options import ConnectOptions
 from .streams._stream import (
     Address,
     Interrupted,

@@ -12,7 +12,9 @@ import trio
 from ._app import App
 from ._listeners import Listener, accept_from, addresses_of, listening
 from ._lobby import Lobby, Options, Server, announce, pause_after_accept_error
-from ._mailer import Client, ConnectOptions, connected
+from .client._client import Client
+from .client._connecting import connected
+from .client._options import ConnectOptions
 from .streams._polled import Alarm, Framework, PolledStream
 from .streams._stream import HAPPY_EYEBALLS, NOT_IN_A_THREAD, Address, Stream, address_of, unknown_hosts_as_os_errors
 

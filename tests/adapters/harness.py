@@ -26,7 +26,7 @@ import smtpcore_adapters.socket
 import smtpcore_adapters.trio
 from smtpcore_adapters import Address, App, Server
 from smtpcore_adapters import Client as MailClient
-from smtpcore_adapters._mailer import connected
+from smtpcore_adapters.client._connecting import connected
 
 T = TypeVar("T")
 

@@ -15,9 +15,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from smtpcore import ProtocolError
 
-from .._client_timeouts import ClientTimeouts
-from .._mailer import ConnectOptions, TlsMode
-from .._results import SendResult
+from ..client._options import ConnectOptions, TlsMode
+from ..client._results import SendResult
+from ..client._timeouts import ClientTimeouts
 from ..socket import connect
 from ..transcript import printable
 from ._endpoint import parse_server

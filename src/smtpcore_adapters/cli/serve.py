@@ -22,7 +22,7 @@ from .._display import Arrivals, JsonLog, Terminal, log_arrival, log_dialogue
 from .._limits import Limits, Timeouts
 from .._listeners import Listener
 from .._lobby import default_config
-from .._mailer import TlsMode
+from ..client._options import TlsMode
 from ..forward import Forward
 from ..maildir import Maildir
 from ..recipients import AnyRecipient, Gate, Judge, Recipients

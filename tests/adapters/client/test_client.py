@@ -43,8 +43,8 @@ from smtpcore_adapters import (
     TlsMode,
     Unsendable,
 )
-from smtpcore_adapters._dialogue import Dialogue
-from smtpcore_adapters._mailer import connected, open_client
+from smtpcore_adapters.client._connecting import connected, open_client
+from smtpcore_adapters.client._driver import ClientDriver
 from tests.adapters.fakes import SILENCE, Early, FakeStream, Silence, Step, step
 
 GREETING = b"220 s.example\r\n"
@@ -1062,9 +1062,9 @@ def test_a_server_that_drips_does_not_prolong_its_time() -> None:
     pieces: list[Step] = [b"2", b"2", b"0", b" ", b"s", b"."]
     for piece in pieces:
         stream.script.extend([stream.passing(100.0), piece])
-    dialogue = Dialogue(stream, ClientConfig(hostname="c.example"), ClientTimeouts(), clock=stream.clock)
+    driver = ClientDriver(stream, ClientConfig(hostname="c.example"), ClientTimeouts(), clock=stream.clock)
     with pytest.raises(TimeoutError):
-        step(dialogue.listen())
+        step(driver.listen())
 
     assert len(stream.limits) == 3
 

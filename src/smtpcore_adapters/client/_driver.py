@@ -26,6 +26,7 @@ from smtpcore import (
     Data,
     DataChunk,
     DataEnd,
+    Helo,
     LocalProtocolError,
     ProtocolError,
     Quit,
@@ -38,12 +39,12 @@ from smtpcore import (
     Wait,
 )
 
-from ._client_timeouts import ClientTimeouts
+from ..streams._stream import Stream
 from ._results import Disconnected
-from .streams._stream import Stream
+from ._timeouts import ClientTimeouts
 
 
-class Dialogue:
+class ClientDriver:
     """The client's part of a dialogue, over a stream."""
 
     def __init__(
@@ -298,3 +299,12 @@ _TIMEOUTS: dict[Wait, Callable[[ClientTimeouts], float]] = {
     Wait.END_REPLY: lambda timeouts: timeouts.end,
     Wait.COMMAND_REPLY: lambda timeouts: timeouts.command,
 }
+
+
+async def say_hello(driver: ClientDriver) -> Reply:
+    reply = await driver.ask(driver.connection.hello)
+    # RFC 5321 3.2: who does not know EHLO may know HELO.
+    if reply.reply_class is ReplyClass.PERMANENT and not driver.connection.config.lmtp:
+        return await driver.ask(Helo(driver.connection.config.hostname))
+
+    return reply

@@ -8,12 +8,12 @@ from typing import Any, TypeAlias, TypeVar, Unpack
 
 from smtpcore import Command, Reply, UnknownCommand
 
-from ._bodies import Body
-from ._envelopes import Recipient, Sender, SendOptions
-from ._mailer import Client
+from ..streams._stream import Address
+from ..tls._info import Tls
+from ._client import Client
+from ._envelope import Recipient, Sender, SendOptions
 from ._results import SendResult
-from .streams._stream import Address
-from .tls._info import Tls
+from ._sources import Body
 
 T = TypeVar("T")
 Complete: TypeAlias = Callable[[Coroutine[Any, Any, Any]], Any]

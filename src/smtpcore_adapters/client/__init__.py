@@ -1,0 +1,1 @@
+"""The mail client: connecting, sending messages, and what the server answered."""
