@@ -27,6 +27,7 @@ from ._notices import (
 from ._session import Session
 from .client._blocking import BlockingClient
 from .client._client import Client, Unsendable
+from .client._connecting import connected, open_client
 from .client._envelope import Recipient, Sender, SendOptions
 from .client._login import AuthenticationRefused, Login
 from .client._options import ConnectOptions, TlsMode
@@ -79,6 +80,8 @@ __all__ = [
     "TlsFailed",
     "TlsMode",
     "Unsendable",
+    "connected",
     "default_config",
     "inherited_sockets",
+    "open_client",
 ]

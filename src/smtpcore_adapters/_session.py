@@ -4,15 +4,12 @@ import os
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType, SimpleNamespace
-from typing import Any, TypeVar, Unpack
+from typing import Any, TypeVar
 
 from smtpcore import Config, Connection, Ehlo, Helo, Lhlo, Transaction
 from smtpcore.proxy import Endpoint, ProxyHeader
 
 from ._claims import NO_CLAIMS
-from .client._client import Client
-from .client._connecting import open_client
-from .client._options import ConnectOptions
 from .streams._stream import Address, Stream
 from .tls._info import Tls
 
@@ -94,12 +91,15 @@ class Session:
         """Let the client wait. Returns early where the server shuts down, or the time of the session is over."""
         await self._sleep(seconds)
 
-    async def connect(self, host: str, port: int, **options: Unpack[ConnectOptions]) -> Client:
-        """Connect to another server, in whatever framework this session runs in.
+    async def open_stream(
+        self, host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
+    ) -> Stream:
+        """Open a connection to another server, in the framework that this session runs in.
 
-        `Client.aclose` has to be called at the end. Raises what every adapter's `connect` does.
+        It is the adapter's `open_stream`. To send mail from a handler, pass it to `connected` or `open_client`:
+        `async with connected(session.open_stream, "mx.example.org", 25) as client: ...`.
         """
-        return await open_client(self._stream.open, host, port, **options)
+        return await self._stream.open(host, port, timeout, local_address=local_address, path=path)
 
     def __repr__(self) -> str:
         return f"<Session {self.id} from {self.peer}>"

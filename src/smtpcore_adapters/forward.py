@@ -37,6 +37,7 @@ from ._session import Session
 from ._trace import address_of_peer, received_by
 from ._translation import takes_eight_bit, translate_mail, translate_rcpt
 from .client._client import Client
+from .client._connecting import open_client
 from .client._options import ConnectOptions
 from .client._results import Refused
 from .streams._stream import Address
@@ -255,7 +256,7 @@ class Forward:
         if self._proxy_protocol:
             options["proxy"] = _proxy_header(session)
 
-        client = await session.connect(self._host, self._port, **options)
+        client = await open_client(session.open_stream, self._host, self._port, **options)
         if self._xclient:
             try:
                 await _demand(client, "XCLIENT", client.xclient, _attributes(session, client, "XCLIENT"))

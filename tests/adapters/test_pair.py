@@ -21,7 +21,7 @@ from smtpcore import (
     StartTls,
     State,
 )
-from smtpcore_adapters import App, Message, Session
+from smtpcore_adapters import App, Message, Session, open_client
 from smtpcore_adapters.testing import Inbox, SmtpPair
 from smtpcore_adapters.users import Users
 from tests.adapters.fakes import accepting
@@ -184,7 +184,7 @@ def test_a_handler_has_no_network() -> None:
     @app.on("NOOP")
     async def connect(session: Session, noop: Noop) -> Reply:
         with pytest.raises(OSError, match="no network"):
-            await session.connect("127.0.0.1", 25)
+            await open_client(session.open_stream, "127.0.0.1", 25)
         return Reply(250)
 
     assert SmtpPair(app).ask(Noop()).code == 250

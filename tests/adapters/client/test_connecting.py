@@ -17,7 +17,7 @@ import pytest
 import trustme
 
 from smtpcore import Auth, ProtocolError, RemoteProtocolError, Reply
-from smtpcore_adapters import App, Client, ClientTimeouts, Disconnected, Message, Refused, Session, TlsMode
+from smtpcore_adapters import App, Client, ClientTimeouts, Disconnected, Message, Refused, Session, TlsMode, open_client
 from smtpcore_adapters.forward import Forward
 from smtpcore_adapters.recipients import Recipients
 from smtpcore_adapters.tls import server_context
@@ -198,7 +198,9 @@ def test_a_session_reaches_another_server_in_its_own_framework(backend: str, sto
 
     @app.on("message")
     async def pass_on(session: Session, message: Message) -> Reply:
-        client = await session.connect("127.0.0.1", behind.server.address.port, hostname="relay.example")
+        client = await open_client(
+            session.open_stream, "127.0.0.1", behind.server.address.port, hostname="relay.example"
+        )
         try:
             return (await client.send(message.reverse_path, message.forward_paths, message)).final
         finally:
