@@ -112,7 +112,7 @@ async def serve_in_asyncio(protocol: type[Callback], port: int) -> None:
 def serve_in_trio(port: int) -> None:
     import trio  # here, because not everyone has it
 
-    async def attend(client: socket.socket) -> None:
+    async def session_for(client: socket.socket) -> None:
         sink = Sink()
         try:
             with client:
@@ -135,7 +135,7 @@ def serve_in_trio(port: int) -> None:
                     client, _ = listener.accept()
                     client.setblocking(False)
                     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    nursery.start_soon(attend, client)
+                    nursery.start_soon(session_for, client)
 
     trio.run(accept)
 

@@ -2,9 +2,10 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+
+from tests.paths import ROOT
 
 from .conformance._rows import named, requirements, uncovered
 
@@ -30,9 +31,8 @@ def test_every_reason_is_one() -> None:
 
 
 def test_the_counts_are_printed() -> None:
-    root = Path(__file__).parents[1]
     output = subprocess.run(
-        [sys.executable, "-m", "tests.conformance"], cwd=root, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "tests.conformance"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
 
     assert f"\n     all{len(ROWS):>8}" in output

@@ -1,11 +1,11 @@
 """The inputs that fuzzing has kept: seeds, and what once broke an invariant."""
 
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 
-CORPUS = Path(__file__).parents[1] / "fuzz" / "corpus"
+from tests.paths import CORPUS
+
 TARGETS = sorted(path.name for path in CORPUS.iterdir())
 
 

@@ -40,10 +40,11 @@ from smtpcore import (
     Vrfy,
     sasl,
 )
+from tests.paths import DIALOGS
 
 from .helpers import OWED_NOTHING, bytewise, replies
 
-FILES = sorted((Path(__file__).parent / "dialogs").glob("*.txt"))
+FILES = sorted(DIALOGS.glob("*.txt"))
 
 NOT_REPLAYED = {
     "rfc2920-4-4-all-rejected-354": "DATA without a recipient is refused, as RFC 2920 3.2 (3) would have it",

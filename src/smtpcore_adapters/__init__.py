@@ -4,27 +4,6 @@ Each framework has a module of its own, which is the only one to import it: `smt
 `smtpcore_adapters.trio` and `smtpcore_adapters.anyio`. `smtpcore_adapters.socket` does without any, in threads.
 """
 
-from ._app import App
-from ._limits import Limits, Timeouts
-from ._listeners import Listener, inherited_sockets
-from ._lobby import Options, Server, default_config
-from ._loop import SessionLoop
-from ._message import Message, MessageAborted
-from ._notices import (
-    DROP,
-    Abandon,
-    Drop,
-    HandlerDone,
-    Happening,
-    LimitReached,
-    Notice,
-    Reason,
-    SessionClosed,
-    SessionOpened,
-    TlsEstablished,
-    TlsFailed,
-)
-from ._session import Session
 from .client._blocking import BlockingClient
 from .client._client import Client, Unsendable
 from .client._connecting import connected, open_client
@@ -34,12 +13,34 @@ from .client._options import ConnectOptions, TlsMode
 from .client._results import Disconnected, Refused, SendResult
 from .client._sources import Body
 from .client._timeouts import ClientTimeouts
+from .server._acceptor import Server
+from .server._app import App
+from .server._config import Options, default_config
+from .server._limits import Limits, Timeouts
+from .server._listeners import Listener, inherited_sockets
+from .server._message import Message, MessageAborted
+from .server._notifications import (
+    DROP,
+    AbortConnection,
+    Drop,
+    HandlerDone,
+    LimitReached,
+    Notice,
+    Observed,
+    Reason,
+    SessionClosed,
+    SessionOpened,
+    TlsEstablished,
+    TlsFailed,
+)
+from .server._session import Session
+from .server._session_loop import SessionLoop
 from .streams._stream import Address, Interrupted, Stream
 from .tls._info import Certificate, Tls
 
 __all__ = [
     "DROP",
-    "Abandon",
+    "AbortConnection",
     "Address",
     "App",
     "AuthenticationRefused",
@@ -52,7 +53,6 @@ __all__ = [
     "Disconnected",
     "Drop",
     "HandlerDone",
-    "Happening",
     "Interrupted",
     "LimitReached",
     "Limits",
@@ -61,6 +61,7 @@ __all__ = [
     "Message",
     "MessageAborted",
     "Notice",
+    "Observed",
     "Options",
     "Reason",
     "Recipient",

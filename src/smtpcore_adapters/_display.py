@@ -17,8 +17,8 @@ from rich.text import Text
 
 from smtpcore import DataChunk, DataEnd, DataLine, InvalidData, Reply
 
-from ._notices import Happening
-from ._session import Session
+from .server._notifications import Observed
+from .server._session import Session
 from .transcript import printable
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Arrivals:
         self._tell = tell
         self._arrivals: WeakKeyDictionary[Session, Arrival] = WeakKeyDictionary()
 
-    def on_event(self, session: Session, item: Happening) -> None:
+    def on_event(self, session: Session, item: Observed) -> None:
         """Observe one event or reply."""
         if isinstance(item, DataChunk | DataLine):
             arrival = self._arrival(session)

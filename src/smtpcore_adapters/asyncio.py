@@ -19,12 +19,13 @@ from functools import partial
 from ssl import SSLContext
 from typing import Any, TypeVar, Unpack, cast
 
-from ._app import App
-from ._listeners import Listener, addresses_of, listening
-from ._lobby import Lobby, Options, Server, announce
 from .client._client import Client
 from .client._connecting import connected
 from .client._options import ConnectOptions
+from .server._acceptor import Acceptor, Server, announce
+from .server._app import App
+from .server._config import Options
+from .server._listeners import Listener, addresses_of, listening
 from .streams._stream import (
     HAPPY_EYEBALLS,
     NOT_IN_A_THREAD,
@@ -58,28 +59,28 @@ async def serving(
 
     Raises `OSError` if the address cannot be listened at.
     """
-    lobby = Lobby(app, port, host, **options)
+    acceptor = Acceptor(app, port, host, **options)
     loop = asyncio.get_running_loop()
     tasks: set[asyncio.Task[None]] = set()
     # Where data is read at once when there is some, one buffer will do for all; elsewhere it is read meanwhile.
     buffer = memoryview(bytearray(_READ_SIZE)) if os.name == "posix" else None
     discard = tasks.discard
 
-    def attend(listener: Listener, stream: _ProtocolStream) -> None:
-        task = loop.create_task(lobby.attend(stream, listener), name=_TASK)
+    def session_for(listener: Listener, stream: _ProtocolStream) -> None:
+        task = loop.create_task(acceptor.session_for(stream, listener), name=_TASK)
         tasks.add(task)
         task.add_done_callback(discard)
 
     try:
-        with listening(lobby.listeners) as sockets, ExitStack() as servers:
+        with listening(acceptor.listeners) as sockets, ExitStack() as servers:
             for each, listener in sockets:
-                make = partial(_ProtocolStream, loop, buffer, partial(attend, listener))
+                make = partial(_ProtocolStream, loop, buffer, partial(session_for, listener))
                 server = await _accept(each, make)
                 servers.callback(server.close)
 
             yield Server(addresses_of(sockets))
     finally:
-        lobby.drain()
+        acceptor.drain()
         await _finish(tasks, grace)
 
 
@@ -225,11 +226,11 @@ class _ProtocolStream(asyncio.BufferedProtocol):
         self,
         loop: asyncio.AbstractEventLoop,
         buffer: memoryview | None,
-        attend: "Callable[[_ProtocolStream], object] | None" = None,
+        session_for: "Callable[[_ProtocolStream], object] | None" = None,
     ) -> None:
         self._loop = loop
         self._buffer = buffer or memoryview(bytearray(_READ_SIZE))
-        self._attend = attend
+        self._attend = session_for
         self._input = b""
         self._paused = False
         """Whether more has arrived than anyone wants."""

@@ -32,14 +32,14 @@ from smtpcore import (
 )
 from smtpcore.proxy import Endpoint, ProxyCommand, ProxyHeader
 
-from ._message import Message
-from ._session import Session
-from ._trace import address_of_peer, received_by
 from ._translation import takes_eight_bit, translate_mail, translate_rcpt
 from .client._client import Client
 from .client._connecting import open_client
 from .client._options import ConnectOptions
 from .client._results import Refused
+from .server._message import Message
+from .server._received import address_of_peer, received_by
+from .server._session import Session
 from .streams._stream import Address
 
 Bounce: TypeAlias = Callable[[Session, Message, Mapping[Path, Reply]], Awaitable[None] | None]

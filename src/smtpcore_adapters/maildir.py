@@ -17,9 +17,9 @@ from pathlib import Path
 from smtpcore import Reply
 from smtpcore.trace import MAX_HOPS, Hops, return_path
 
-from ._message import Message
-from ._session import Session
-from ._trace import received_by
+from .server._message import Message
+from .server._received import received_by
+from .server._session import Session
 
 _logger = logging.getLogger("smtpcore")
 

@@ -17,8 +17,16 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from smtpcore import DataChunk, DataEnd, DataLine, InvalidData, Reply, ReplyClass
 
-from ._notices import HandlerDone, Happening, LimitReached, SessionClosed, SessionOpened, TlsEstablished, TlsFailed
-from ._session import Session
+from .server._notifications import (
+    HandlerDone,
+    LimitReached,
+    Observed,
+    SessionClosed,
+    SessionOpened,
+    TlsEstablished,
+    TlsFailed,
+)
+from .server._session import Session
 
 _LONG = (0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800, 7200)  # what waits for clients
 _SHORT = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30)  # what should not wait
@@ -71,7 +79,7 @@ class Metrics:
         self._tls_failures = Counter("smtpcore_tls_failures", "TLS handshakes that failed", registry=registry)
         self._limits = Counter("smtpcore_limits_reached", "Clients that ran into a limit", ["limit"], registry=registry)
 
-    def on_event(self, session: Session, item: Happening) -> None:
+    def on_event(self, session: Session, item: Observed) -> None:
         """Count what has happened."""
         match item:
             case DataChunk(data) | DataLine(data):

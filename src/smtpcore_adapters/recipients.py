@@ -5,7 +5,7 @@ from typing import Protocol
 
 from smtpcore import LocalProtocolError, Mailbox, Path, Rcpt, Reply
 
-from ._session import Session
+from .server._session import Session
 
 
 class AnyRecipient:
@@ -64,28 +64,28 @@ class Recipients:
         return mailbox is not None and (mailbox.domain in self._domains or _key(mailbox) in self._addresses)
 
 
-class Judge(Protocol):
+class RecipientPolicy(Protocol):
     """Accepts or refuses recipients, as `Recipients` and `Users` do."""
 
     async def on_rcpt(self, session: Session, rcpt: Rcpt) -> Reply | None:
         """Decide, or leave it to others."""
 
 
-class Gate:
-    """Refuses whom none of `judges` accepts, and leaves the others to the handlers behind it.
+class RecipientFilter:
+    """Refuses whom none of `policies` accepts, and leaves the others to the handlers behind it.
 
     So those who would accept a recipient can stand in front of a `Forward`, which asks the next server:
-    `app.include(Gate(Recipients(["example.org"])))`.
+    `app.include(RecipientFilter(Recipients(["example.org"])))`.
     """
 
-    def __init__(self, *judges: Judge) -> None:
-        self._judges = judges
+    def __init__(self, *policies: RecipientPolicy) -> None:
+        self._policies = policies
 
     async def on_rcpt(self, session: Session, rcpt: Rcpt) -> Reply | None:
-        """Refuse the recipient as the last of the judges does, or leave it to others."""
+        """Refuse the recipient as the last of the policies does, or leave it to others."""
         refusal = Reply(550, "We do not relay", enhanced="5.7.1")  # RFC 5321 3.6.2
-        for judge in self._judges:
-            reply = await judge.on_rcpt(session, rcpt)
+        for policy in self._policies:
+            reply = await policy.on_rcpt(session, rcpt)
             if reply and reply.is_positive:
                 return None
             refusal = reply or refusal

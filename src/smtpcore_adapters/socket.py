@@ -20,12 +20,13 @@ from functools import partial
 from ssl import SSLContext
 from typing import Any, TypeVar, Unpack, cast
 
-from ._app import App
-from ._listeners import Listener, accept_from, addresses_of, listening
-from ._lobby import Lobby, Options, Server, announce, pause_after_accept_error
 from .client._blocking import BlockingClient
 from .client._connecting import open_client
 from .client._options import ConnectOptions
+from .server._acceptor import Acceptor, Server, announce, pause_after_accept_error
+from .server._app import App
+from .server._config import Options
+from .server._listeners import Listener, accept_from, addresses_of, listening
 from .streams._stream import (
     Address,
     Interrupted,
@@ -65,10 +66,10 @@ def serving(
 
     Raises `OSError` if the address cannot be listened at.
     """
-    lobby = Lobby(app, port, host, **options)
-    crew = _Crew(lobby)
+    acceptor = Acceptor(app, port, host, **options)
+    crew = _Crew(acceptor)
     with _Bell() as closing, ExitStack() as doors:
-        sockets = doors.enter_context(listening(lobby.listeners))
+        sockets = doors.enter_context(listening(acceptor.listeners))
         accepting = threading.Thread(target=_accept, args=(sockets, crew, closing), name="smtpcore", daemon=True)
         accepting.start()
         try:
@@ -77,7 +78,7 @@ def serving(
             closing.ring()
             accepting.join()
             doors.close()
-            lobby.drain()
+            acceptor.drain()
             crew.finish(grace)
 
 
@@ -216,7 +217,7 @@ def _accept(sockets: Iterable[tuple[socket.socket, Listener]], crew: "_Crew", cl
             for key, _ in selector.select():
                 try:
                     if key.data:
-                        crew.attend(*accept_from(cast(socket.socket, key.fileobj)), key.data)
+                        crew.session_for(*accept_from(cast(socket.socket, key.fileobj)), key.data)
                 except BlockingIOError:
                     continue  # the client has given up already
                 except OSError as exc:
@@ -226,12 +227,12 @@ def _accept(sockets: Iterable[tuple[socket.socket, Listener]], crew: "_Crew", cl
 class _Crew:
     """The threads of one server, one for each connection."""
 
-    def __init__(self, lobby: Lobby) -> None:
-        self._lobby = lobby
+    def __init__(self, acceptor: Acceptor) -> None:
+        self._lobby = acceptor
         self._streams: set[_SocketStream] = set()
         self._changed = threading.Condition()
 
-    def attend(self, connection: socket.socket, peer: Address | None, listener: Listener) -> None:
+    def session_for(self, connection: socket.socket, peer: Address | None, listener: Listener) -> None:
         """Run the session of a connection in a thread. Raises `OSError` if the machine has no more of what it takes."""
         stream = _SocketStream(connection, peer)
         thread = threading.Thread(target=self._run, args=(stream, listener), name=f"smtpcore {peer}", daemon=True)
@@ -246,7 +247,7 @@ class _Crew:
 
     def _run(self, stream: "_SocketStream", listener: Listener) -> None:
         try:
-            complete(self._lobby.attend(stream, listener))
+            complete(self._lobby.session_for(stream, listener))
         except Cancelled:
             pass
         finally:

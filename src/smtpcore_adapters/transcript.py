@@ -25,8 +25,8 @@ from smtpcore import (
     UnknownCommand,
 )
 
-from ._notices import Happening, LimitReached, SessionClosed, SessionOpened, TlsEstablished, TlsFailed
-from ._session import Session
+from .server._notifications import LimitReached, Observed, SessionClosed, SessionOpened, TlsEstablished, TlsFailed
+from .server._session import Session
 
 Write = Callable[[Session, str], object]
 """Called with a session and a line of its transcript, without an end of line."""
@@ -43,7 +43,7 @@ class Transcript:
         self._after_auth: WeakSet[Session] = WeakSet()
         """Sessions in which a line that is not understood may be a password."""
 
-    def on_event(self, session: Session, item: Happening) -> None:
+    def on_event(self, session: Session, item: Observed) -> None:
         """Write what has happened."""
         if isinstance(item, Auth):
             self._after_auth.add(session)
@@ -85,7 +85,7 @@ def to_directory(directory: Path) -> Write:
     return write
 
 
-def transcript_lines(item: Happening) -> list[str]:
+def transcript_lines(item: Observed) -> list[str]:
     """What a transcript says of `item`. It masks what AUTH carries, but cannot know what `item` came after."""
     if isinstance(item, Reply):
         masked = item.code == ReplyCode.AUTHENTICATION_CHALLENGE

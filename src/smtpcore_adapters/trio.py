@@ -9,12 +9,13 @@ from typing import Any, TypeVar, Unpack
 
 import trio
 
-from ._app import App
-from ._listeners import Listener, accept_from, addresses_of, listening
-from ._lobby import Lobby, Options, Server, announce, pause_after_accept_error
 from .client._client import Client
 from .client._connecting import connected
 from .client._options import ConnectOptions
+from .server._acceptor import Acceptor, Server, announce, pause_after_accept_error
+from .server._app import App
+from .server._config import Options
+from .server._listeners import Listener, accept_from, addresses_of, listening
 from .streams._polled import Alarm, Framework, PolledStream
 from .streams._stream import HAPPY_EYEBALLS, NOT_IN_A_THREAD, Address, Stream, address_of, unknown_hosts_as_os_errors
 
@@ -33,7 +34,7 @@ async def serving(
 
     Raises `OSError` if the address cannot be listened at.
     """
-    lobby = Lobby(app, port, host, **options)
+    acceptor = Acceptor(app, port, host, **options)
     failure: Exception | None = None
 
     async def accept(source: socket.socket, listener: Listener) -> None:
@@ -41,14 +42,14 @@ async def serving(
             await trio.lowlevel.wait_readable(source)
             try:
                 stream = _TrioStream(_FRAMEWORK, *accept_from(source), alarm)
-                sessions.start_soon(lobby.attend, stream, listener)
+                sessions.start_soon(acceptor.session_for, stream, listener)
             except BlockingIOError:
                 continue  # the client has given up already
             except OSError as exc:
                 await trio.sleep(pause_after_accept_error(exc))
 
     with ExitStack() as doors:
-        sockets = doors.enter_context(listening(lobby.listeners))
+        sockets = doors.enter_context(listening(acceptor.listeners))
         async with _ringing() as alarm, trio.open_nursery() as sessions:
             async with trio.open_nursery() as accepting:
                 for each, listener in sockets:
@@ -61,7 +62,7 @@ async def serving(
                     accepting.cancel_scope.cancel()
 
             doors.close()
-            lobby.drain()
+            acceptor.drain()
             sessions.cancel_scope.deadline = trio.current_time() + grace
 
     if failure:

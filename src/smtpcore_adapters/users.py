@@ -13,7 +13,7 @@ from smtpcore.sasl import (
     scram_keys,
 )
 
-from ._session import Session
+from .server._session import Session
 
 
 class Users:

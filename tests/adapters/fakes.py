@@ -11,17 +11,17 @@ from smtpcore import EXTENSIONS, Bodies, Config, Extension, Rcpt, Reply
 from smtpcore_adapters import (
     Address,
     App,
-    Happening,
     Interrupted,
     Limits,
     Message,
+    Observed,
     Session,
     SessionLoop,
     Stream,
     Timeouts,
     Tls,
 )
-from smtpcore_adapters._clients import Clients
+from smtpcore_adapters.server._peers import PeerTable
 
 T = TypeVar("T")
 
@@ -185,7 +185,7 @@ class Dialogue:
         config: Config = CONFIG,
         timeouts: Timeouts | None = None,
         limits: Limits | None = None,
-        clients: Clients | None = None,
+        peers: PeerTable | None = None,
         tls: SSLContext | None = None,
         implicit_tls: bool = False,
         peer: Address | None = None,
@@ -202,7 +202,7 @@ class Dialogue:
             extensions=extensions,
             timeouts=timeouts or Timeouts(),
             limits=limits,
-            clients=clients,
+            peers=peers,
             tls=tls,
             implicit_tls=implicit_tls,
             clock=self.stream.clock,
@@ -270,7 +270,7 @@ def watch(app: App, *kinds: type[T]) -> list[T]:
     """What of these kinds the observers are shown from now on."""
     seen: list[T] = []
 
-    def look(session: Session, item: Happening) -> None:
+    def look(session: Session, item: Observed) -> None:
         if isinstance(item, kinds):
             seen.append(item)
 

@@ -16,17 +16,17 @@ from smtpcore_adapters import (
     Address,
     App,
     Drop,
-    Happening,
     LimitReached,
     Limits,
     Message,
+    Observed,
     Session,
     SessionClosed,
     Timeouts,
 )
-from smtpcore_adapters._app import Handler
-from smtpcore_adapters._clients import Clients
-from smtpcore_adapters._lobby import Lobby
+from smtpcore_adapters.server._acceptor import Acceptor
+from smtpcore_adapters.server._app import Handler
+from smtpcore_adapters.server._peers import PeerTable
 from smtpcore_adapters.users import Users
 from tests.adapters.fakes import (
     CONFIG,
@@ -55,7 +55,7 @@ def limits_of(app: App) -> list[str]:
     """The names of the limits that are reached from now on."""
     reached: list[str] = []
 
-    def look(session: Session, item: Happening) -> None:
+    def look(session: Session, item: Observed) -> None:
         if isinstance(item, LimitReached):
             reached.append(item.limit)
 
@@ -180,8 +180,8 @@ def test_the_time_of_handlers_is_not_that_of_the_client() -> None:
 
 def test_who_only_holds_a_place_gives_it_up_where_few_are_left() -> None:
     limits = Limits(connections=20)
-    clients = Clients(limits)
-    options: dict[str, Any] = {"timeouts": Timeouts(crowded=3), "limits": limits, "clients": clients}
+    clients = PeerTable(limits)
+    options: dict[str, Any] = {"timeouts": Timeouts(crowded=3), "limits": limits, "peers": clients}
     for _ in range(18):
         clients.enter("", 0)
     assert converse(accepting(), EHLO, SILENCE, **options).stream.limits == [3, 3]  # this one is the nineteenth
@@ -218,10 +218,10 @@ def test_a_failed_authentication_is_answered_ever_later() -> None:
 
 def test_guessing_goes_on_in_a_new_session_where_it_was_in_the_last() -> None:
     limits = Limits(auth_failures_per_hour=4)
-    clients = Clients(limits)
+    clients = PeerTable(limits)
     app = users()
     reached = limits_of(app)
-    options = {"config": OFFERING, "limits": limits, "clients": clients}
+    options = {"config": OFFERING, "limits": limits, "peers": clients}
     first = converse(app, EHLO + WRONG * 2 + QUIT, peer=HERE, **options)
     second = converse(app, EHLO + WRONG * 3 + RIGHT + QUIT, peer=replace(HERE, port=2), **options)
     assert first.codes == [220, 250, 535, 535, 221]
@@ -234,9 +234,9 @@ def test_guessing_goes_on_in_a_new_session_where_it_was_in_the_last() -> None:
 
 def test_clients_without_an_address_do_not_answer_for_each_other() -> None:
     limits = Limits(auth_failures_per_hour=1)
-    clients = Clients(limits)
+    clients = PeerTable(limits)
     for _ in range(2):
-        dialogue = converse(users(), EHLO + WRONG + QUIT, config=OFFERING, limits=limits, clients=clients)
+        dialogue = converse(users(), EHLO + WRONG + QUIT, config=OFFERING, limits=limits, peers=clients)
         assert dialogue.codes == [220, 250, 535, 221]
 
 
@@ -459,9 +459,9 @@ def test_disconnect_is_told_once_and_the_place_is_given_back(
     monkeypatch.setattr("tests.adapters.fakes.FakeStream", stream)
     app = accepting(Store())
     closed = watch(app, SessionClosed)
-    clients = Clients(Limits())
+    clients = PeerTable(Limits())
     script, handlers = FATES[fate]
-    dialogue = Dialogue(app, *script, clients=clients, peer=HERE)
+    dialogue = Dialogue(app, *script, peers=clients, peer=HERE)
     for name, handler in handlers.items():
         app.on(name)(handler)
     with suppress(asyncio.CancelledError, SystemExit):
@@ -476,9 +476,9 @@ def test_a_session_that_is_not_served_at_all_is_counted_but_never_opened() -> No
     app = App()
     seen: list[object] = []
     app.observe(lambda session, item: seen.append(item))
-    lobby = Lobby(app, config=CONFIG, limits=Limits(connections=1))
-    lobby._loops.update(Dialogue(App()).loop for _ in range(2))
-    step(lobby.attend(FakeStream(EHLO, peer=HERE)))
+    acceptor = Acceptor(app, config=CONFIG, limits=Limits(connections=1))
+    acceptor._loops.update(Dialogue(App()).loop for _ in range(2))
+    step(acceptor.session_for(FakeStream(EHLO, peer=HERE)))
     assert seen == [LimitReached("connections")]
 
 
@@ -493,9 +493,9 @@ def test_one_client_cannot_fill_the_log(caplog: pytest.LogCaptureFixture) -> Non
         raise RuntimeError("no such table")
 
     limits = Limits(log_records_per_minute=10, refusals=None)
-    clients = Clients(limits)
+    clients = PeerTable(limits)
     for port in range(3):
-        converse(app, EHLO + MAIL + RCPT * 100, limits=limits, clients=clients, peer=replace(HERE, port=port))
+        converse(app, EHLO + MAIL + RCPT * 100, limits=limits, peers=clients, peer=replace(HERE, port=port))
     texts = [record.getMessage() for record in caplog.records]
     assert len([text for text in texts if "a handler failed" in text]) == 10
     assert [text for text in texts if "left out" in text] == ["1 records were left out, of clients that cause too many"]
@@ -512,10 +512,10 @@ def test_records_have_fields_for_machines(caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_a_record_that_no_one_wants_costs_nothing() -> None:
-    clients = Clients(Limits(log_records_per_minute=1))
+    clients = PeerTable(Limits(log_records_per_minute=1))
     logging.getLogger("smtpcore").setLevel(logging.CRITICAL)
     try:
-        converse(App(), ConnectionResetError(), clients=clients)
+        converse(App(), ConnectionResetError(), peers=clients)
         assert clients.may_log("x", 0)
     finally:
         logging.getLogger("smtpcore").setLevel(logging.NOTSET)

@@ -20,8 +20,8 @@ import pytest
 import trustme
 
 from smtpcore_adapters import App
-from smtpcore_adapters._listeners import Listener
 from smtpcore_adapters.cli._processes import _metrics, _work_for_metrics, run_workers
+from smtpcore_adapters.server._listeners import Listener
 from tests.adapters.command import TIMEOUT, Running, run, running, split_trace
 
 

@@ -103,7 +103,7 @@ def client_tls(authority: trustme.CA) -> ssl.SSLContext:
 mark: ContextVar[str] = ContextVar("mark")
 
 
-class Gate:
+class RecipientFilter:
     """Holds a handler until the test opens it."""
 
     def __init__(self) -> None:
@@ -125,8 +125,8 @@ class Gate:
 
 
 @pytest.fixture
-def gate() -> Iterator[Gate]:
-    gate = Gate()
+def gate() -> Iterator[RecipientFilter]:
+    gate = RecipientFilter()
     yield gate
     gate.open()
 
@@ -306,7 +306,7 @@ def test_a_body_that_ends_early_is_none_in_a_thread_too(start: Start) -> None:
     assert server.reason() == "lost"
 
 
-def test_others_are_served_while_a_handler_blocks(start: Start, gate: Gate) -> None:
+def test_others_are_served_while_a_handler_blocks(start: Start, gate: RecipientFilter) -> None:
     app = App()
 
     @app.on("NOOP", blocking=True)
@@ -494,7 +494,7 @@ def test_the_client_may_take_its_time_to_take_a_reply(start: Start) -> None:
 MOST = 100_000_000
 
 
-def test_a_client_waits_for_a_handler_that_does_not_read(start: Start, gate: Gate) -> None:
+def test_a_client_waits_for_a_handler_that_does_not_read(start: Start, gate: RecipientFilter) -> None:
     app = accepting()
     size = 0
 
@@ -521,7 +521,7 @@ def test_a_client_waits_for_a_handler_that_does_not_read(start: Start, gate: Gat
 
 @pytest.mark.parametrize("encrypted", [False, True])
 def test_a_client_that_talks_ahead_waits_too(
-    encrypted: bool, start: Start, gate: Gate, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+    encrypted: bool, start: Start, gate: RecipientFilter, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     app = App()
 
@@ -539,7 +539,7 @@ def test_a_client_that_talks_ahead_waits_too(
     assert server.reason() in ("lost", "421", "closed")
 
 
-def test_no_more_of_a_body_is_taken_than_the_handler_asks_for(start: Start, gate: Gate) -> None:
+def test_no_more_of_a_body_is_taken_than_the_handler_asks_for(start: Start, gate: RecipientFilter) -> None:
     # What the server has taken is what left the client, less what waits in the buffers of the sockets.
     app = accepting()
     taken = 0
@@ -600,7 +600,7 @@ def test_a_client_may_be_gone_in_any_state(state: str, start: Start, server_tls:
     assert server.reason() in ("lost", "closed", "QUIT", "421")
 
 
-def test_a_client_may_be_gone_while_a_handler_is_at_work(start: Start, gate: Gate) -> None:
+def test_a_client_may_be_gone_while_a_handler_is_at_work(start: Start, gate: RecipientFilter) -> None:
     app = App()
     app.on("NOOP")(lambda session, noop: gate.hold(session))
     server = start(app)
@@ -918,7 +918,7 @@ def test_plaintext_behind_the_220_fails_the_handshake(start: Start, server_tls: 
 
 
 def test_plaintext_while_the_handler_of_starttls_is_at_work_is_never_executed(
-    start: Start, gate: Gate, server_tls: ssl.SSLContext
+    start: Start, gate: RecipientFilter, server_tls: ssl.SSLContext
 ) -> None:
     app = App()
     calls = executed(app, "NOOP")
@@ -1141,7 +1141,7 @@ def test_leaving_waits_for_clients_that_take_their_replies(start: Start) -> None
     assert server.reason() == "shutdown"
 
 
-def test_leaving_lets_no_one_in(start: Start, gate: Gate) -> None:
+def test_leaving_lets_no_one_in(start: Start, gate: RecipientFilter) -> None:
     app = App()
     app.on("NOOP")(lambda session, noop: gate.hold(session))
     server = start(app)
@@ -1243,7 +1243,7 @@ def test_a_session_that_waits_for_anything_is_cancelled_when_the_grace_is_over(
     assert store.bodies == []
 
 
-def test_cancellation_waits_for_what_blocks(loop_backend: str, gate: Gate) -> None:
+def test_cancellation_waits_for_what_blocks(loop_backend: str, gate: RecipientFilter) -> None:
     app = App()
     done: list[bool] = []
     is_stuck = threading.Event()
@@ -1396,7 +1396,7 @@ def test_serve_says_goodbye_when_its_asyncio_task_is_cancelled() -> None:
     asyncio.run(main())
 
 
-def test_a_second_cancellation_waits_for_what_blocks_too(gate: Gate) -> None:
+def test_a_second_cancellation_waits_for_what_blocks_too(gate: RecipientFilter) -> None:
     # asyncio's cancellation hits once each time: it must not let go of a thread the second time.
     app = App()
     done: list[bool] = []
@@ -1521,7 +1521,7 @@ def test_a_server_goes_on_when_it_cannot_accept(
     if backend == "asyncio-uvloop":
         pytest.skip("uvloop does not accept by way of Python's sockets")
     monkeypatch.setattr("asyncio.constants.ACCEPT_RETRY_DELAY", 0.01)
-    monkeypatch.setattr("smtpcore_adapters._lobby._PAUSE", 0.01)
+    monkeypatch.setattr("smtpcore_adapters.server._acceptor._PAUSE", 0.01)
     with running(backend, App(), config=CONFIG) as server:
         exhausted = Exhausted(monkeypatch, number, number)
         with server.connect() as client:

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from smtpcore_adapters.explaining import Explained, Side, Unreadable, explain, join, read
 from smtpcore_adapters.testing import strategies
 from tests.helpers import accept, connect, drive
+from tests.paths import DIALOGS
 
 quickly = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
-DIALOGS = sorted((Path(__file__).parents[1] / "dialogs").glob("*.txt"))
+RFC_DIALOGS = sorted(DIALOGS.glob("*.txt"))
 
 # Dialogues that show what goes wrong, and in how many lines.
 BREACHES = {
@@ -46,7 +47,7 @@ def found(lines: Iterable[Explained]) -> list[tuple[str, str]]:
     return [(breach.side.value, breach.section) for line in lines for breach in line.breaches]
 
 
-@pytest.mark.parametrize("path", DIALOGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RFC_DIALOGS, ids=lambda path: path.stem)
 def test_the_dialogues_of_the_RFCs_have_the_breaches_that_they_show(path: Path) -> None:
     lines = [line for recording in read(path.read_bytes()) for line in explain(recording)]
 

@@ -145,7 +145,7 @@ def test_the_connection_ends_in_the_middle(line: str, heard: bytes) -> None:
     dialogue = Dialogue(app, EHLO).run()
 
     assert dialogue.stream.output == heard
-    assert dialogue.reasons == [Reason.ABANDONED]
+    assert dialogue.reasons == [Reason.ABORTED]
     assert not dialogue.stream.is_reset
 
 
@@ -171,7 +171,7 @@ def test_a_connection_that_is_lost_already_can_still_be_given_up() -> None:
     dialogue.stream.fail_sending.extend([None, None, OSError("lost")])
     dialogue.run()
 
-    assert dialogue.reasons == [Reason.ABANDONED]
+    assert dialogue.reasons == [Reason.ABORTED]
 
 
 @pytest.mark.parametrize(

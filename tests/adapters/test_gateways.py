@@ -15,7 +15,7 @@ from smtpcore import Burl, ByMode, DeliverBy, Etrn, Expn, Notify, Rcpt, Reply, R
 from smtpcore.proxy import ProxyCommand, ProxyHeader
 from smtpcore.trace import received
 from smtpcore_adapters import Address, App, Limits, Message, Session
-from smtpcore_adapters._lobby import Lobby
+from smtpcore_adapters.server._acceptor import Acceptor
 from tests.adapters.command import TIMEOUT, running, split_trace
 from tests.adapters.fakes import (
     CONFIG,
@@ -39,7 +39,7 @@ CLIENT = b"XCLIENT ADDR=198.51.100.7 PORT=1234 DESTADDR=IPV6:2001:db8::19 DESTPO
 def attend(app: App, *script: Step, peer: Address | None = NGINX, **options: Any) -> FakeStream:
     stream = FakeStream(*script, peer=peer)
     options = {"config": CONFIG, "trusted": ["192.0.2.80/31"], **options}
-    step(Lobby(app, **options).attend(stream))
+    step(Acceptor(app, **options).session_for(stream))
     return stream
 
 
@@ -203,7 +203,7 @@ def test_the_trace_names_the_client_that_was_spoken_for() -> None:
 
 def test_the_limits_of_an_address_are_those_of_the_client() -> None:
     app = accepting()
-    lobby = Lobby(app, config=CONFIG, trusted=["192.0.2.80"], limits=Limits(connections_per_address=1))
+    acceptor = Acceptor(app, config=CONFIG, trusted=["192.0.2.80"], limits=Limits(connections_per_address=1))
 
     def another(client: bytes) -> FakeStream:
         return FakeStream(EHLO + client, QUIT, peer=NGINX)
@@ -211,18 +211,18 @@ def test_the_limits_of_an_address_are_those_of_the_client() -> None:
     inner = [another(CLIENT), another(CLIENT.replace(b"100.7", b"100.8")), another(CLIENT)]
     outer = FakeStream(
         EHLO + CLIENT,
-        lambda: [step(lobby.attend(stream)) for stream in inner],
+        lambda: [step(acceptor.session_for(stream)) for stream in inner],
         CLIENT.replace(b".7", b".9"),
         QUIT,
         peer=NGINX,
     )
-    step(lobby.attend(outer))
+    step(acceptor.session_for(outer))
     assert [codes(stream) for stream in inner] == [[220, 250, 421], [220, 250, 220, 221], [220, 250, 421]]
     assert codes(outer) == [220, 250, 220, 220, 221]
 
     # Who has left takes no one's place.
     last = another(CLIENT)
-    step(lobby.attend(last))
+    step(acceptor.session_for(last))
     assert codes(last) == [220, 250, 220, 221]
 
 

@@ -2,7 +2,6 @@
 
 import ssl
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -25,6 +24,7 @@ from tests.adapters.fakes import (
     accepting,
     converse,
 )
+from tests.paths import DOCS
 
 END = b".\r\n"
 
@@ -160,7 +160,7 @@ def test_one_registry_has_one_set_of_metrics() -> None:
 
 
 def test_the_documentation_names_each_metric() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "server.md").read_text()
+    text = (DOCS / "server.md").read_text()
     registry = CollectorRegistry()
     Metrics(registry)
     for metric in registry.collect():

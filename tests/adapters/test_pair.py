@@ -241,9 +241,9 @@ def test_a_server_that_hangs_up_makes_the_client_fail() -> None:
 
     class Rude:
         def on_ehlo(self, session: Session, ehlo: Ehlo) -> None:
-            from smtpcore_adapters import Abandon
+            from smtpcore_adapters import AbortConnection
 
-            raise Abandon(b"250")
+            raise AbortConnection(b"250")
 
     app = App()
     app.include(Rude())

@@ -10,7 +10,7 @@ import pytest
 
 from smtpcore.sasl import Channel, ChannelBinding, Credentials, make_client
 from smtpcore_adapters import App, Limits
-from smtpcore_adapters._lobby import Lobby
+from smtpcore_adapters.server._acceptor import Acceptor
 from smtpcore_adapters.tls import self_signed_context
 from smtpcore_adapters.users import Users
 from tests.adapters.fakes import CONFIG, EHLO, QUIT, FakeStream, replies, step
@@ -80,10 +80,10 @@ def test_a_client_that_sees_the_same_certificate_is_let_in(backend: str, implici
 def test_what_cannot_be_bound_is_not_offered(tls: ssl.SSLContext | None, caplog: pytest.LogCaptureFixture) -> None:
     config = replace(CONFIG, auth_mechanisms=(*PLUS, "PLAIN"), plaintext_auth=True)
     with caplog.at_level(logging.WARNING, "smtpcore"):
-        lobby = Lobby(users(), config=config, tls=tls)
+        acceptor = Acceptor(users(), config=config, tls=tls)
 
     stream = FakeStream(EHLO, b"AUTH SCRAM-SHA-256-PLUS\r\n", QUIT)
-    step(lobby.attend(stream))
+    step(acceptor.session_for(stream))
     assert "250-AUTH PLAIN\n" in replies(stream.output)[1]
     assert replies(stream.output)[2].startswith("504 5.5.4 ")
     assert "smtpcore_adapters.tls" in caplog.text

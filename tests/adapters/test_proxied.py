@@ -13,7 +13,7 @@ import pytest
 
 from smtpcore.proxy import Endpoint, ProxyCommand, ProxyHeader
 from smtpcore_adapters import Address, App, Limits, Session
-from smtpcore_adapters._lobby import Lobby
+from smtpcore_adapters.server._acceptor import Acceptor
 from tests.adapters.command import TIMEOUT, running, split_trace
 from tests.adapters.fakes import CONFIG, EHLO, QUIT, SILENCE, FakeStream, Step, replies, step
 
@@ -37,7 +37,7 @@ def attend(witness: Witness, *script: Step, peer: Address | None = PROXY, **opti
     app = App()
     app.include(witness)
     stream = FakeStream(*script, peer=peer)
-    step(Lobby(app, config=CONFIG, **{"proxies": ["192.0.2.80/31"], **options}).attend(stream))  # type: ignore[arg-type]
+    step(Acceptor(app, config=CONFIG, **{"proxies": ["192.0.2.80/31"], **options}).session_for(stream))  # type: ignore[arg-type]
     return stream
 
 
@@ -108,18 +108,18 @@ def test_the_header_comes_before_tls() -> None:
 @pytest.mark.parametrize(("host", "code"), [("198.51.100.8", b"220"), ("198.51.100.7", b"421")])
 def test_the_limits_of_an_address_are_those_of_the_client_and_not_of_the_proxy(host: str, code: bytes) -> None:
     app = App()
-    lobby = Lobby(app, config=CONFIG, proxies=["192.0.2.80"], limits=Limits(connections_per_address=1))
+    acceptor = Acceptor(app, config=CONFIG, proxies=["192.0.2.80"], limits=Limits(connections_per_address=1))
     other = replace(HEADER, source=Endpoint(ip_address(host), 99))
     inner = FakeStream(other.encode(version=2), QUIT, peer=PROXY)
-    outer = FakeStream(HEADER.encode(version=2), lambda: step(lobby.attend(inner)), QUIT, peer=PROXY)
-    step(lobby.attend(outer))
+    outer = FakeStream(HEADER.encode(version=2), lambda: step(acceptor.session_for(inner)), QUIT, peer=PROXY)
+    step(acceptor.session_for(outer))
     assert inner.output[:3] == code
     assert outer.output[:3] == b"220"
 
 
 def test_a_proxy_is_named_by_its_address() -> None:
     with pytest.raises(ValueError, match=r"proxy\.example"):
-        Lobby(App(), config=replace(CONFIG), proxies=["proxy.example"])
+        Acceptor(App(), config=replace(CONFIG), proxies=["proxy.example"])
 
 
 HAPROXY = """

@@ -19,8 +19,8 @@ from smtpcore_adapters.anyio import serving
 from smtpcore_adapters.socket import serving as blocking_serving
 from smtpcore_adapters.tls import self_signed_context
 from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, RCPT, converse
+from tests.paths import ROOT, TESTS
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 EXAMPLES: list[str] = [
     example
@@ -43,7 +43,7 @@ def run_example(start: str) -> dict[str, Any]:
 
 
 def test_each_example_is_tested() -> None:
-    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    tests = "".join(path.read_text() for path in (TESTS / "adapters").rglob("test_*.py"))
     starts = re.findall(r'(?:run_example|source_of)\("(.*?)"\)', tests)
     assert [example for example in EXAMPLES if not any(start in example for start in starts)] == []
 

@@ -4,7 +4,7 @@ import pytest
 
 from smtpcore import Path, Rcpt, Reply
 from smtpcore_adapters import App, Session
-from smtpcore_adapters.recipients import AnyRecipient, Gate, Recipients
+from smtpcore_adapters.recipients import AnyRecipient, RecipientFilter, Recipients
 from smtpcore_adapters.users import Users
 from tests.adapters.fakes import EHLO, MAIL, RCPT, Dialogue, converse, step
 
@@ -81,7 +81,7 @@ def test_one_text_is_not_a_list_of_its_letters() -> None:
 
 def test_a_gate_refuses_whom_no_judge_accepts_and_leaves_the_others_to_those_behind_it() -> None:
     app = App()
-    app.include(Gate(Users({}), Recipients(["s.example", "u@other.example"])))
+    app.include(RecipientFilter(Users({}), Recipients(["s.example", "u@other.example"])))
 
     @app.on("RCPT")
     def behind(session: Session, rcpt: Rcpt) -> Reply:
@@ -94,5 +94,5 @@ def test_a_gate_refuses_whom_no_judge_accepts_and_leaves_the_others_to_those_beh
 
 def test_a_gate_without_judges_is_closed() -> None:
     app = App()
-    app.include(Gate())
+    app.include(RecipientFilter())
     assert converse(app, EHLO + MAIL + RCPT).last == "550 5.7.1 We do not relay"

@@ -7,9 +7,9 @@ import pytest
 
 from smtpcore import Reply
 from smtpcore_adapters import App, Timeouts
-from smtpcore_adapters._lobby import Lobby
 from smtpcore_adapters.cli import main
 from smtpcore_adapters.recipients import Recipients
+from smtpcore_adapters.server._acceptor import Acceptor
 from smtpcore_adapters.tls import self_signed_context
 from smtpcore_adapters.users import Users
 from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, FakeStream, accepting, converse, replies, step
@@ -25,7 +25,7 @@ def test_every_time_limit_can_be_chosen(name: str) -> None:
 def test_a_server_waits_at_least_five_minutes_for_a_command() -> None:
     """R5321-4.5.3.2.7-01"""
     stream = FakeStream(EHLO, b"NOOP\r\n", QUIT)
-    step(Lobby(App(), config=CONFIG).attend(stream))
+    step(Acceptor(App(), config=CONFIG).session_for(stream))
     assert len(stream.limits) == 3
     assert min(stream.limits) >= 300.0
 
@@ -63,7 +63,7 @@ def test_LMTP_is_not_for_port_25(capsys: pytest.CaptureFixture[str]) -> None:
 def test_STARTTLS_is_not_offered_without_a_certificate() -> None:
     """R8314-4-01"""
     stream = FakeStream(EHLO, b"STARTTLS\r\n", QUIT)
-    step(Lobby(App(), config=replace(CONFIG, tls=True)).attend(stream))
+    step(Acceptor(App(), config=replace(CONFIG, tls=True)).session_for(stream))
     said = replies(stream.output)
     assert "STARTTLS" not in said[1]
     assert said[2].startswith("502 ")

@@ -21,7 +21,7 @@ def served(client: Client) -> bool:
 def test_a_server_goes_on_when_there_are_no_more_threads(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("smtpcore_adapters._lobby._PAUSE", 0.01)
+    monkeypatch.setattr("smtpcore_adapters.server._acceptor._PAUSE", 0.01)
     start = threading.Thread.start
     failures = [RuntimeError("can't start new thread")]
 
@@ -42,7 +42,7 @@ def test_a_server_goes_on_when_there_are_no_more_threads(
 def test_a_server_goes_on_when_there_are_no_more_descriptors(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("smtpcore_adapters._lobby._PAUSE", 0.01)
+    monkeypatch.setattr("smtpcore_adapters.server._acceptor._PAUSE", 0.01)
     eventfd = os.eventfd
     failures = [OSError(errno.EMFILE, "Too many open files")]
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.adapters.test_readme import ROOT, run_example, source_of
+from tests.adapters.test_readme import run_example, source_of
 from tests.adapters.test_smtp_server import pytest_run
+from tests.paths import ROOT
 
 DOCUMENT = (ROOT / "docs" / "for-your-tests.md").read_text()
 

@@ -48,7 +48,7 @@ def serving(serve: Serve) -> Iterator[Address]:
     """Serve each client with a call of `serve`, in a thread of its own."""
     connections: list[socket.socket] = []
 
-    def attend(connection: socket.socket) -> None:
+    def session_for(connection: socket.socket) -> None:
         peer = Peer(connection)
         with suppress(OSError, EOFError):
             serve(peer)
@@ -59,7 +59,7 @@ def serving(serve: Serve) -> Iterator[Address]:
             while True:
                 connection, _ = listener.accept()
                 connections.append(connection)
-                threading.Thread(target=attend, args=(connection,), daemon=True).start()
+                threading.Thread(target=session_for, args=(connection,), daemon=True).start()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=accept, daemon=True)

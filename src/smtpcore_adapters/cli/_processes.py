@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .._app import App
-from .._listeners import Listener
+from ..server._app import App
+from ..server._listeners import Listener
 from ..streams._stream import Address, address_of
 from ..tls import ServerTls
 
@@ -45,7 +45,7 @@ def run_workers(run: Run, listener: Listener, count: int, app: App, metrics_port
     if not hasattr(os, "fork"):
         raise click.UsageError("--workers needs a system that can fork")
 
-    from .._workers import Supervisor, port_for_many
+    from ..server._workers import Supervisor, port_for_many
 
     with TemporaryDirectory(prefix="smtpcore-") as directory, ExitStack() as stack, ExitStack() as listening:
         if metrics_port is not None:

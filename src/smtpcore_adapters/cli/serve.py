@@ -17,15 +17,15 @@ from rich.logging import RichHandler
 
 from smtpcore import BareNewlines, Bodies, Config, LocalProtocolError
 
-from .._app import App
 from .._display import Arrivals, JsonLog, Terminal, log_arrival, log_dialogue
-from .._limits import Limits, Timeouts
-from .._listeners import Listener
-from .._lobby import default_config
 from ..client._options import TlsMode
 from ..forward import Forward
 from ..maildir import Maildir
-from ..recipients import AnyRecipient, Gate, Judge, Recipients
+from ..recipients import AnyRecipient, RecipientFilter, RecipientPolicy, Recipients
+from ..server._app import App
+from ..server._config import default_config
+from ..server._limits import Limits, Timeouts
+from ..server._listeners import Listener
 from ..tls import ServerTls, self_signed_context
 from ..transcript import Transcript
 from ..users import Users
@@ -108,12 +108,12 @@ def serve(**options: Any) -> None:
     if options["accept"] or not users or _is_loopback(options["host"]):
         recipients = _recipients(options["host"], options["accept"])
 
-    judges = [judge for judge in (users, recipients) if judge]
+    policies = [policy for policy in (users, recipients) if policy]
     if options["forward"]:
-        _include_forward(app, options, users, judges)
+        _include_forward(app, options, users, policies)
     else:
-        for judge in judges:
-            app.include(judge)
+        for policy in policies:
+            app.include(policy)
         app.include(_maildir(options["maildir"]))
 
     _show(app, json=options["log_json"], verbose=options["verbose"])
@@ -176,14 +176,16 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _include_forward(app: App, options: dict[str, Any], users: Users | None, judges: Sequence[Judge]) -> None:
+def _include_forward(
+    app: App, options: dict[str, Any], users: Users | None, policies: Sequence[RecipientPolicy]
+) -> None:
     host, port, path = parse_server("--forward", options["forward"])
     default = TlsMode.NONE if path or _is_loopback(host) else TlsMode.OPPORTUNISTIC
     mode = TlsMode(options["forward_tls"]) if options["forward_tls"] else default
     if users:
         app.on("auth")(users.on_auth)
 
-    app.include(Gate(*judges))  # who would be accepted here is for the next server to accept
+    app.include(RecipientFilter(*policies))  # who would be accepted here is for the next server to accept
     app.include(Forward(host, port, path=path, lmtp=options["forward_lmtp"], tls=mode, hostname=options["hostname"]))
 
 

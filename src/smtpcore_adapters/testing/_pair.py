@@ -25,12 +25,12 @@ from smtpcore import (
     Request,
 )
 
-from .._app import App
-from .._limits import Timeouts
-from .._lobby import fit
-from .._loop import SessionLoop
-from .._session import Session
 from ..recipients import AnyRecipient
+from ..server._app import App
+from ..server._config import effective_config
+from ..server._limits import Timeouts
+from ..server._session import Session
+from ..server._session_loop import SessionLoop
 from ..streams._stream import Address, Interrupted, Stream
 from ..tls._info import Tls
 from ._received import Inbox
@@ -147,7 +147,7 @@ class SmtpPair:
         self._loop = SessionLoop(
             served,
             self._stream,
-            fit(given, served, _NO_TLS if given.tls else None),
+            effective_config(given, served, _NO_TLS if given.tls else None),
             timeouts=Timeouts(),
             tls=_NO_TLS,
             clock=self._stream.clock,

@@ -9,8 +9,8 @@ from typing import overload
 
 from smtpcore import Params, Reply
 
-from .._message import Message
-from .._session import Session
+from ..server._message import Message
+from ..server._session import Session
 from ..streams._stream import Address
 from ..tls._info import Tls
 

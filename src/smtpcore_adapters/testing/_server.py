@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Self
 
 from smtpcore import OFF_BY_DEFAULT, Bodies, Config
 
-from .._app import App
-from .._limits import Limits, Timeouts
 from ..recipients import AnyRecipient, Recipients
+from ..server._app import App
+from ..server._limits import Limits, Timeouts
 from ..socket import serving
 from ..streams._stream import Address
 from ..users import Users

@@ -20,7 +20,7 @@ same, the first one decides.
 """
 
 # Faults are handlers like any others, which have to be the first ones. What is no reply, such as half of one, they do
-# with `Abandon`.
+# with `AbortConnection`.
 
 import threading
 from collections import Counter
@@ -29,9 +29,9 @@ from functools import partial
 
 from smtpcore import Config, Mail, Rcpt, Reply
 
-from .._message import Message
-from .._notices import Abandon
-from .._session import Session
+from ..server._message import Message
+from ..server._notifications import AbortConnection
+from ..server._session import Session
 from ._script import Fault, FaultError, parse_fault
 
 __all__ = ["Fault", "FaultError", "Faults", "parse_fault"]
@@ -108,7 +108,7 @@ class Faults:
             await session.sleep(fault.delay)
 
         if fault.octets_instead is not None:
-            raise Abandon(fault.octets_instead, reset=fault.reset)
+            raise AbortConnection(fault.octets_instead, reset=fault.reset)
 
         return fault.reply
 

@@ -14,7 +14,7 @@ from ssl import SSLContext
 
 from smtpcore import Config
 
-from .streams._stream import Address, address_of, send_at_once
+from ..streams._stream import Address, address_of, send_at_once
 
 _BACKLOG = 1024  # connections that wait to be accepted; the system may have a lower limit of its own
 _ATTEMPTS = 10  # to find a port that is free for both IPv4 and IPv6

@@ -27,11 +27,11 @@ from smtpcore_adapters import (
     Address,
     App,
     HandlerDone,
-    Happening,
     LimitReached,
     Message,
     MessageAborted,
     Notice,
+    Observed,
     Reason,
     Session,
     SessionClosed,
@@ -41,7 +41,7 @@ from smtpcore_adapters import (
     TlsEstablished,
     TlsFailed,
 )
-from smtpcore_adapters._app import Handler
+from smtpcore_adapters.server._app import Handler
 from tests.adapters.fakes import (
     CONFIG,
     DATA,
@@ -981,7 +981,7 @@ def test_observers_get_events_and_replies_in_order() -> None:
 
 def test_observers_see_invalid_data_and_the_goodbye() -> None:
     app = accepting()
-    seen: list[Happening] = []
+    seen: list[Observed] = []
     app.observe(lambda session, item: seen.append(item))
     config = replace(CONFIG, bodies=Bodies.LINES)
     converse(app, ENVELOPE, b"one\r\nt\nwo\r\n" + END, SILENCE, config=config)
@@ -995,7 +995,7 @@ def test_observers_see_invalid_data_and_the_goodbye() -> None:
 def test_an_observer_that_raises_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     app = accepting(store := Store())
 
-    def look(session: Session, item: Happening) -> None:
+    def look(session: Session, item: Observed) -> None:
         raise RuntimeError("the secret of the observer")
 
     app.observe(look)
@@ -1056,7 +1056,7 @@ def test_an_object_may_observe() -> None:
         def __init__(self) -> None:
             self.replies: list[int] = []
 
-        def on_event(self, session: Session, item: Happening) -> None:
+        def on_event(self, session: Session, item: Observed) -> None:
             if isinstance(item, Reply):
                 self.replies.append(item.code)
 
@@ -1068,7 +1068,7 @@ def test_an_object_may_observe() -> None:
 
 def test_an_observer_that_fails_keeps_no_other_from_seeing() -> None:
     app = App()
-    seen: list[Happening] = []
+    seen: list[Observed] = []
     app.observe(boom)
     app.observe(lambda session, item: seen.append(item))
     converse(app, QUIT)

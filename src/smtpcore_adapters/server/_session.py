@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 from smtpcore import Config, Connection, Ehlo, Helo, Lhlo, Transaction
 from smtpcore.proxy import Endpoint, ProxyHeader
 
-from ._claims import NO_CLAIMS
-from .streams._stream import Address, Stream
-from .tls._info import Tls
+from ..streams._stream import Address, Stream
+from ..tls._info import Tls
+from ._xclient import NO_XCLIENT
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ class Session:
         self._state: SimpleNamespace | None = None
         self._identity: str | None = None
         self._proxied: ProxyHeader | None = None
-        self._claims = NO_CLAIMS
+        self._xclient = NO_XCLIENT
         self._begins_again = False
         """Whether the reply to XCLIENT is being decided, and so what the client before has said is nothing any more."""
         self.forwarded: Mapping[str, str | None] = NOTHING_FORWARDED
@@ -51,12 +51,12 @@ class Session:
     @property
     def peer(self) -> Address | None:
         """The client's address; behind a trusted proxy the one that the proxy tells, also by XCLIENT."""
-        return self._claims.peer(_endpoint(self._proxied.source) if self._proxied else self._stream.peer)
+        return self._xclient.peer(_endpoint(self._proxied.source) if self._proxied else self._stream.peer)
 
     @property
     def local(self) -> Address | None:
         """The address that the client connected to; behind a trusted proxy the one that the proxy tells."""
-        return self._claims.local(_endpoint(self._proxied.destination) if self._proxied else self._stream.local)
+        return self._xclient.local(_endpoint(self._proxied.destination) if self._proxied else self._stream.local)
 
     @property
     def tls(self) -> Tls | None:
@@ -71,7 +71,7 @@ class Session:
     @property
     def helo(self) -> Helo | Ehlo | Lhlo | None:
         """The accepted HELO, EHLO or LHLO; before it, what a trusted proxy says that the client had said."""
-        return (None if self._begins_again else self._connection.helo) or self._claims.helo
+        return (None if self._begins_again else self._connection.helo) or self._xclient.helo
 
     @property
     def transaction(self) -> Transaction | None:

@@ -5,51 +5,24 @@
 
 import errno
 import logging
-import platform
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from ssl import SSLContext
-from typing import Any, TypedDict
+from typing import Any
 
-from smtpcore import EXTENSIONS, Bodies, Config, Connection, Extension, LocalProtocolError, Reply
+from smtpcore import EXTENSIONS, Config, Connection, Extension, Reply
 
+from ..streams._stream import Address, Stream
+from ..tls._info import note_server_names
 from ._app import App
-from ._authentication import check_mechanisms
-from ._clients import Clients
+from ._config import FOR_TRUSTED, default_config, effective_config
 from ._limits import Limits, Timeouts
 from ._listeners import Listener
-from ._loop import SessionLoop
-from .streams._stream import Address, Stream
-from .tls._channel_binding import ServerContext
-from .tls._info import note_server_names
+from ._peers import PeerTable
+from ._session_loop import SessionLoop
 
 logger = logging.getLogger("smtpcore")
-
-
-class Options(TypedDict, total=False):
-    """The options that every adapter's `serve` and `serving` take."""
-
-    config: Config
-    """How the protocol is spoken; by default as `default_config` has it."""
-    extensions: Sequence[Extension]
-    """The extensions that there are: `(*smtpcore.EXTENSIONS, yours)` adds one."""
-    tls: SSLContext | None
-    """With one, STARTTLS is offered. Its minimum version should be TLS 1.2, as `ssl` has it."""
-    implicit_tls: bool
-    """Whether TLS comes before the greeting (RFC 8314 section 3.3)."""
-    timeouts: Timeouts
-    """How long a session waits for what."""
-    limits: Limits
-    """How much is asked of the server at most."""
-    proxies: Iterable[str]
-    """Addresses and networks of the proxies that begin each connection with a PROXY header. They are believed in what
-    they say of the client, and `Limits` hold for the client that they speak for."""
-    trusted: Iterable[str]
-    """Addresses and networks of the peers that may speak for others: to them, and to no one else, XCLIENT and XFORWARD
-    are offered. Who comes by way of `proxies` is not among them."""
-    listeners: Iterable[Listener]
-    """Where to listen, in place of a port and a host: one server may have several listeners."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +44,8 @@ def announce(server: Server, on_ready: Callable[[Address], None] | None) -> None
         on_ready(server.address)
 
 
-def default_config() -> Config:
-    """A configuration with the name of this machine, and bodies in chunks."""
-    try:
-        return Config(hostname=platform.node(), bodies=Bodies.CHUNKS)
-    except LocalProtocolError:
-        return Config(hostname="localhost", bodies=Bodies.CHUNKS)
-
-
 @dataclass(frozen=True, slots=True)
-class _Entrance:
+class _ListenerSettings:
     """What the sessions are made of that come in by one listener."""
 
     config: Config
@@ -91,10 +56,10 @@ class _Entrance:
     @property
     def config_of_trusted(self) -> Config:
         """The configuration for those who may speak for others."""
-        return replace(self.config, disabled=self.config.disabled - _FOR_TRUSTED)
+        return replace(self.config, disabled=self.config.disabled - FOR_TRUSTED)
 
 
-class Lobby:
+class Acceptor:
     """Admits connections, and runs a session on each."""
 
     def __init__(
@@ -125,15 +90,15 @@ class Lobby:
         self._extensions = tuple(extensions)
         self._proxies = tuple(proxies)
         self._trusted = tuple(ip_network(peer) for peer in trusted)
-        self._entrances = {listener: self._entrance(listener) for listener in self.listeners}
+        self._settings_of = {listener: self._settings(listener) for listener in self.listeners}
         self._timeouts = timeouts or Timeouts()
         self._limits = limits or Limits()
-        self._clients = Clients(self._limits)
+        self._peers = PeerTable(self._limits)
         self._loops: set[SessionLoop] = set()
         self.draining = False
         """Whether the sessions were asked to end."""
 
-    def _entrance(self, listener: Listener) -> _Entrance:
+    def _settings(self, listener: Listener) -> _ListenerSettings:
         tls = listener.tls or self._tls
         implicit_tls = self._implicit_tls if listener.implicit_tls is None else listener.implicit_tls
         if implicit_tls and tls is None:
@@ -141,19 +106,19 @@ class Lobby:
         if tls:
             note_server_names(tls)
 
-        config = fit(listener.config or self._config, self._app, tls)
+        config = effective_config(listener.config or self._config, self._app, tls)
         Connection(config, extensions=self._extensions)  # raises now what would else be raised for each client
         proxies = self._proxies if listener.proxies is None else listener.proxies
-        return _Entrance(config, tls, implicit_tls, tuple(map(ip_network, proxies)))
+        return _ListenerSettings(config, tls, implicit_tls, tuple(map(ip_network, proxies)))
 
-    def attend(self, stream: Stream, listener: Listener | None = None) -> Coroutine[Any, Any, None]:
+    def session_for(self, stream: Stream, listener: Listener | None = None) -> Coroutine[Any, Any, None]:
         """Return a coroutine that runs the session of one connection to its end, and has to be run.
 
         It raises nothing but what cancels it.
 
         `listener` is the one by which it came, by default the first.
         """
-        loop = self._make_loop(stream, self._entrances[listener or self.listeners[0]])
+        loop = self._make_loop(stream, self._settings_of[listener or self.listeners[0]])
         if len(self._loops) >= 2 * self._limits.connections:
             loop.reach("connections")  # too many are being refused already
             return stream.aclose(0)
@@ -164,19 +129,19 @@ class Lobby:
 
         return loop.run()
 
-    def _make_loop(self, stream: Stream, entrance: _Entrance) -> SessionLoop:
-        is_proxy = _is_in(entrance.proxies, stream.peer)
+    def _make_loop(self, stream: Stream, settings: _ListenerSettings) -> SessionLoop:
+        is_proxy = _is_in(settings.proxies, stream.peer)
         is_trusted = not is_proxy and _is_in(self._trusted, stream.peer)
         return SessionLoop(
             self._app,
             stream,
-            entrance.config_of_trusted if is_trusted else entrance.config,
+            settings.config_of_trusted if is_trusted else settings.config,
             extensions=self._extensions,
             timeouts=self._timeouts,
             limits=self._limits,
-            clients=self._clients,
-            tls=entrance.tls,
-            implicit_tls=entrance.implicit_tls,
+            peers=self._peers,
+            tls=settings.tls,
+            implicit_tls=settings.implicit_tls,
             proxied=is_proxy,
             trusted=is_trusted,
             on_end=self._loops.discard,
@@ -199,36 +164,6 @@ def _is_in(networks: Iterable[IPv4Network | IPv6Network], peer: Address | None) 
         return False  # a Unix socket
 
     return any(address in network for network in networks)
-
-
-def fit(config: Config, app: App, tls: SSLContext | None) -> Config:
-    """The configuration of a server of `app`."""
-    # What is offered is what there is: TLS with a context, EXPN, ETRN, BURL and AUTH with a handler.
-    handled = {verb for verb in ("EXPN", "ETRN") if app.handles(verb)}
-    if app.handles("BURL") and config.burl:
-        handled.add("BURL")
-    missing = _FOR_TRUSTED | ({"BURL"} - handled)
-    mechanisms = (config.auth_mechanisms or _DEFAULT_MECHANISMS) if app.handles("auth") else ()
-    check_mechanisms(mechanisms)
-    fitting = replace(
-        config,
-        tls=tls is not None,
-        disabled=(config.disabled - handled) | missing,
-        auth_mechanisms=tuple(name for name in mechanisms if not name.endswith("-PLUS") or _can_be_bound_to(tls)),
-    )
-    return app.configure(fitting)
-
-
-def _can_be_bound_to(tls: SSLContext | None) -> bool:
-    if isinstance(tls, ServerContext) and tls.binding:
-        return True
-
-    logger.warning("no -PLUS mechanism is offered: it needs an SSLContext of smtpcore_adapters.tls")
-    return False
-
-
-_FOR_TRUSTED = frozenset({"XCLIENT", "XFORWARD"})
-_DEFAULT_MECHANISMS = ("PLAIN", "LOGIN")  # those that any store of passwords can serve
 
 
 def pause_after_accept_error(error: OSError) -> float:

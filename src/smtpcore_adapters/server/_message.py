@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from smtpcore import Path, Transaction
 
-from .streams._stream import Stream
+from ..streams._stream import Stream
 
 
 class MessageAborted(Exception):

@@ -13,18 +13,18 @@ from multiprocessing import get_context
 
 import pytest
 
-from smtpcore_adapters._listeners import Listener, listening
+from smtpcore_adapters.server._listeners import Listener, listening
 
 if not hasattr(os, "fork"):  # pragma: no cover
     pytest.skip("this system cannot fork", allow_module_level=True)
 
-from smtpcore_adapters._workers import MAX_DELAY, MIN_DELAY, SETTLED, Supervisor, _end_with_parent, port_for_many
+from smtpcore_adapters.server._workers import MAX_DELAY, MIN_DELAY, SETTLED, Supervisor, _end_with_parent, port_for_many
 
 TIMEOUT = 30.0
 
 PROGRAM = """
 import os, signal, sys, time
-from smtpcore_adapters._workers import Supervisor
+from smtpcore_adapters.server._workers import Supervisor
 
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())  # in one piece: several processes write here

@@ -6,11 +6,11 @@ from ipaddress import ip_address
 
 from smtpcore import Ehlo, Helo, LocalProtocolError
 
-from .streams._stream import Address
+from ..streams._stream import Address
 
 
 @dataclass(frozen=True, slots=True)
-class Claims:
+class XclientAttributes:
     """The attributes of all XCLIENT commands so far."""
 
     attributes: Mapping[str, str | None] = field(default_factory=dict)
@@ -19,9 +19,9 @@ class Claims:
     def __bool__(self) -> bool:
         return bool(self.attributes)
 
-    def updated(self, attributes: Mapping[str, str | None]) -> "Claims":
+    def updated(self, attributes: Mapping[str, str | None]) -> "XclientAttributes":
         """These claims, and those of a further command, which come to replace them."""
-        return Claims({**self.attributes, **attributes})
+        return XclientAttributes({**self.attributes, **attributes})
 
     @property
     def login(self) -> str | None:
@@ -57,4 +57,4 @@ class Claims:
         return Address(str(host), int(self.attributes.get(port) or 0))
 
 
-NO_CLAIMS = Claims()
+NO_XCLIENT = XclientAttributes()

@@ -16,8 +16,8 @@ import pytest
 
 from smtpcore import Config
 from smtpcore_adapters import Address, App, Listener, inherited_sockets
-from smtpcore_adapters._listeners import accept_from, addresses_of, listening
-from smtpcore_adapters._lobby import Lobby
+from smtpcore_adapters.server._acceptor import Acceptor
+from smtpcore_adapters.server._listeners import accept_from, addresses_of, listening
 
 
 @pytest.fixture
@@ -302,7 +302,7 @@ def inherit(monkeypatch: pytest.MonkeyPatch, *sockets: Any, names: str | None = 
     start = 500 + os.getpid() % 100 * 4
     for number, each in enumerate(sockets, start):
         os.dup2(each.fileno(), number)
-    monkeypatch.setattr("smtpcore_adapters._listeners._FIRST_INHERITED", start)
+    monkeypatch.setattr("smtpcore_adapters.server._listeners._FIRST_INHERITED", start)
     monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
     monkeypatch.setenv("LISTEN_FDS", str(len(sockets)))
     monkeypatch.delenv("LISTEN_FDNAMES", raising=False)
@@ -327,20 +327,20 @@ def test_what_is_no_stream_socket_is_not_inherited_here_either(monkeypatch: pyte
             os.close(500 + os.getpid() % 100 * 4)
 
 
-# The lobby
+# The acceptor
 
 
 def test_a_port_and_listeners_exclude_each_other() -> None:
     with pytest.raises(ValueError, match="either a port or listeners"):
-        Lobby(App(), 25, listeners=[Listener(25)])
+        Acceptor(App(), 25, listeners=[Listener(25)])
 
 
 def test_a_lobby_listens_at_its_port() -> None:
-    assert Lobby(App(), 25, "192.0.2.1").listeners == (Listener(25, "192.0.2.1"),)
+    assert Acceptor(App(), 25, "192.0.2.1").listeners == (Listener(25, "192.0.2.1"),)
     listeners = [Listener(25), Listener(587, config=Config(hostname="submission.example"))]
-    assert Lobby(App(), listeners=iter(listeners)).listeners == tuple(listeners)
+    assert Acceptor(App(), listeners=iter(listeners)).listeners == tuple(listeners)
 
 
 def test_implicit_tls_of_a_listener_needs_a_context() -> None:
     with pytest.raises(ValueError, match="implicit_tls needs an SSLContext"):
-        Lobby(App(), listeners=[Listener(25), Listener(465, implicit_tls=True)])
+        Acceptor(App(), listeners=[Listener(25), Listener(465, implicit_tls=True)])

@@ -2,13 +2,13 @@
 
 import re
 from dataclasses import FrozenInstanceError, fields
-from pathlib import Path
 
 import pytest
 
 from smtpcore import Config
 from smtpcore_adapters import Limits, Timeouts
-from smtpcore_adapters._limits import REPLIES
+from smtpcore_adapters.server._limits import REPLIES
+from tests.paths import DOCS
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Timeouts)])
@@ -67,7 +67,7 @@ def test_limits_do_not_change() -> None:
 # The documentation
 
 
-SERVER = (Path(__file__).parents[2] / "docs" / "server.md").read_text()
+SERVER = (DOCS / "server.md").read_text()
 
 
 DOCUMENTED = {

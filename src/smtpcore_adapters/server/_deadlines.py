@@ -8,29 +8,29 @@ from functools import lru_cache
 
 from smtpcore import Wait
 
-from ._clients import Clients
 from ._limits import Limits, Timeouts
+from ._peers import PeerTable
 
 
-class Patience:
+class Deadlines:
     """With one client, in seconds. Only waiting for it counts, not the work of handlers."""
 
     __slots__ = (
-        "_clients",
         "_clock",
         "_counted_from",
         "_credit",
         "_crowded",
         "_end",
+        "_peers",
         "_rate",
         "_timeouts",
         "waited",
     )
 
-    def __init__(self, timeouts: Timeouts, limits: Limits, clients: Clients, clock: Callable[[], float]) -> None:
+    def __init__(self, timeouts: Timeouts, limits: Limits, peers: PeerTable, clock: Callable[[], float]) -> None:
         self._timeouts = _by_wait(timeouts)
         self._crowded = timeouts.crowded
-        self._clients = clients
+        self._peers = peers
         self._rate = limits.body_rate
         self._clock = clock
         self._end = clock() + timeouts.session
@@ -39,23 +39,23 @@ class Patience:
         """All the time of the session that was spent on waiting for the client."""
         self._counted_from = 0.0
 
-    def begin(self) -> None:
+    def restart(self) -> None:
         """Begin to wait for something new."""
         self._counted_from = self.waited
         self._credit = 0.0
 
-    def count(self, seconds: float, octets: int) -> None:
+    def record_wait(self, seconds: float, octets: int) -> None:
         """Take note of a wait, and of what it has brought."""
         self.waited += seconds
         if self._rate:
             self._credit += octets / self._rate
 
-    def left(self, wait: Wait, now: float) -> float:
+    def remaining(self, wait: Wait, now: float) -> float:
         """How long a client may be waited for. Raises `TimeoutError` if that time is over."""
         timeout = self._timeouts[wait]
         if wait is Wait.BODY and not self._rate:
             return self._within_session(timeout, now)
-        if wait is not Wait.BODY and self._clients.are_many:
+        if wait is not Wait.BODY and self._peers.are_many:
             timeout = min(timeout, self._crowded)
 
         left = timeout + self._credit - (self.waited - self._counted_from)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from smtpcore import Auth, Config, LocalProtocolError, Reply
 from smtpcore.sasl import Accepted, Answer, Challenge, Channel, ChannelBinding, Question, Rejected, make_server
 
-from .tls._info import Tls
+from ..tls._info import Tls
 
 
 def make_channel(tls: Tls | None, config: Config) -> Channel:

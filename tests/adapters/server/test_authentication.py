@@ -11,8 +11,8 @@ import pytest
 from smtpcore import Auth, Config, Connection, LocalProtocolError, Reply
 from smtpcore.sasl import Answer, Channel, CheckPassword, Credentials, GivePassword, Question, make_client
 from smtpcore_adapters import App, Session
-from smtpcore_adapters._authentication import check_mechanisms
-from smtpcore_adapters._lobby import Lobby
+from smtpcore_adapters.server._acceptor import Acceptor
+from smtpcore_adapters.server._authentication import check_mechanisms
 from smtpcore_adapters.users import Users
 from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, RCPT, Dialogue, FakeStream, Step, converse, step
 
@@ -214,7 +214,7 @@ def test_a_client_cannot_reach_the_auth_handlers_by_a_command() -> None:
 
 def greet(app: App, **options: object) -> str:
     stream = FakeStream(EHLO, QUIT)
-    step(Lobby(app, **options).attend(stream))  # type: ignore[arg-type]
+    step(Acceptor(app, **options).session_for(stream))  # type: ignore[arg-type]
     return stream.output.decode()
 
 
@@ -228,7 +228,7 @@ def test_auth_is_offered_if_there_is_a_handler_and_tls() -> None:
 @pytest.mark.parametrize("name", ["plain", "GSSAPI"])
 def test_a_mechanism_that_does_not_exist_is_refused_at_the_start(name: str) -> None:
     with pytest.raises(LocalProtocolError, match=name):
-        Lobby(users(), config=replace(OFFERING, auth_mechanisms=(name,)))
+        Acceptor(users(), config=replace(OFFERING, auth_mechanisms=(name,)))
 
 
 def test_users_answer_what_they_know_and_show_no_password() -> None:

@@ -58,28 +58,28 @@ from smtpcore import (
 from smtpcore.proxy import ProxyCommand, ProxyReader
 from smtpcore.sasl import Accepted, Answer, Question
 
+from ..streams._stream import Interrupted, Stream, host_of
 from ._app import App
 from ._authentication import authenticate, make_channel
-from ._clients import Clients
-from ._journal import Journal
+from ._burl import BurlPart, is_for
+from ._deadlines import Deadlines
 from ._limits import REPLIES, Limits, Timeouts
 from ._message import Message, MessageAborted
-from ._notices import (
-    Abandon,
+from ._notifications import (
+    AbortConnection,
     Drop,
     HandlerDone,
-    Happening,
     LimitReached,
+    Observed,
     Reason,
     SessionClosed,
     SessionOpened,
     TlsEstablished,
     TlsFailed,
 )
-from ._parts import Part, is_for
-from ._patience import Patience
+from ._peers import PeerTable
 from ._session import NOTHING_FORWARDED, Session
-from .streams._stream import Interrupted, Stream, host_of
+from ._session_log import SessionLog
 
 T = TypeVar("T")
 
@@ -105,19 +105,19 @@ class SessionLoop:
         "_behind_proxy",
         "_body_end",
         "_body_failure",
-        "_clients",
         "_clock",
         "_closed_by",
         "_conn",
+        "_deadlines",
         "_draining",
         "_holding_greeting",
         "_implicit_tls",
-        "_journal",
         "_limits",
+        "_log",
         "_message",
         "_on_end",
         "_part",
-        "_patience",
+        "_peers",
         "_recipients",
         "_refusal",
         "_refusals",
@@ -138,7 +138,7 @@ class SessionLoop:
         extensions: Sequence[Extension] = EXTENSIONS,
         timeouts: Timeouts,
         limits: Limits | None = None,
-        clients: Clients | None = None,
+        peers: PeerTable | None = None,
         tls: SSLContext | None = None,
         implicit_tls: bool = False,
         proxied: bool = False,
@@ -151,7 +151,7 @@ class SessionLoop:
         self._conn = Connection(config, extensions=extensions)
         self._timeouts = timeouts
         self._limits = limits or Limits()
-        self._clients = clients or Clients(self._limits)
+        self._peers = peers or PeerTable(self._limits)
         self._tls = tls
         self._implicit_tls = implicit_tls
         self._behind_proxy = proxied
@@ -161,8 +161,8 @@ class SessionLoop:
         self._clock = clock
 
         self.session: Session = Session(stream, self._conn, self._sleep)
-        self._journal = Journal(self.session, self._clients, clock)
-        self._patience = Patience(timeouts, self._limits, self._clients, clock)
+        self._log = SessionLog(self.session, self._peers, clock)
+        self._deadlines = Deadlines(timeouts, self._limits, self._peers, clock)
         self._admitted_from: str | None = None
         """The host whose place among the clients this session takes."""
         self._recipients = 0
@@ -174,7 +174,7 @@ class SessionLoop:
         self._refusal: Reply | None = None
         self._message: Message | None = None
         """Whose handlers are at work."""
-        self._part: Part | None = None
+        self._part: BurlPart | None = None
         """What a BURL asks for, until it was fetched."""
         self._body_end: DataEnd | InvalidData | None = None
         self._body_failure: Exception | None = None
@@ -204,9 +204,9 @@ class SessionLoop:
         self._show(SessionOpened())
         try:
             try:
-                self._journal.write(logging.DEBUG, "connection from %s", self._stream.peer)
+                self._log.write(logging.DEBUG, "connection from %s", self._stream.peer)
                 reason = await self._converse()
-            except (Exception, Abandon) as exc:
+            except (Exception, AbortConnection) as exc:
                 reason = await self._break_off(exc)
         finally:
             try:
@@ -219,7 +219,7 @@ class SessionLoop:
                     if self._on_end:
                         self._on_end(self)
 
-    async def _break_off(self, exc: Exception | Abandon) -> Reason:
+    async def _break_off(self, exc: Exception | AbortConnection) -> Reason:
         # Not in the frame of `run`, which every session holds as long as it lasts.
         match exc:
             case TimeoutError():
@@ -227,22 +227,22 @@ class SessionLoop:
                 return Reason.TIMEOUT
             case _Dropped():
                 return Reason.DROPPED
-            case Abandon():
+            case AbortConnection():
                 return await self._abandon(exc)
             case RemoteProtocolError():
-                self._journal.write(logging.INFO, "%s", exc)
+                self._log.write(logging.INFO, "%s", exc)
                 await self._try_to_flush()
                 return Reason.LOST
             case OSError():
-                self._journal.write(logging.INFO, "connection lost: %s", exc)
+                self._log.write(logging.INFO, "connection lost: %s", exc)
                 self._conn.send_failed()
                 return Reason.LOST
             case _:
-                self._journal.write(logging.ERROR, "the session failed", exc_info=True)
+                self._log.write(logging.ERROR, "the session failed", exc_info=True)
                 await self._say_goodbye(f"internal error, session {self.session.id}", "4.3.0")
                 return Reason.FAILED
 
-    async def _abandon(self, how: Abandon) -> Reason:
+    async def _abandon(self, how: AbortConnection) -> Reason:
         await self._try_to_flush()
         self._conn.send_failed()
         with suppress(OSError):
@@ -251,17 +251,17 @@ class SessionLoop:
             self._stream.reset_on_close()
             return Reason.DROPPED
 
-        return Reason.ABANDONED
+        return Reason.ABORTED
 
     async def _disconnect(self, reason: Reason, opened: float) -> None:
         try:
             await self._app.tell("disconnect", self.session, reason)
         except Exception:
-            self._journal.write(logging.ERROR, "the disconnect handler failed", exc_info=True)
+            self._log.write(logging.ERROR, "the disconnect handler failed", exc_info=True)
         finally:
             seconds = self._clock() - opened
             self._show(SessionClosed(reason, seconds))
-            self._journal.write(logging.DEBUG, "disconnected: %s", reason, reason=str(reason), seconds=seconds)
+            self._log.write(logging.DEBUG, "disconnected: %s", reason, reason=str(reason), seconds=seconds)
 
     # Coming in
 
@@ -270,19 +270,19 @@ class SessionLoop:
         if self._refusal:
             return
 
-        host = "" if self._trusted and not self.session._claims else host_of(self.session.peer)
-        limit = self._clients.enter(host, self._clock())
+        host = "" if self._trusted and not self.session._xclient else host_of(self.session.peer)
+        limit = self._peers.enter(host, self._clock())
         if limit is None:
             self._admitted_from = host
         else:
             self._refusal = self.reach(limit)
-            self._journal.write(
+            self._log.write(
                 logging.WARNING, "connection from %s refused: %s", self.session.peer, self._refusal, limit=limit
             )
 
     def _leave(self) -> None:
         if self._admitted_from is not None:
-            self._clients.leave(self._admitted_from)
+            self._peers.leave(self._admitted_from)
             self._admitted_from = None
 
     async def _talks_early(self) -> bool:
@@ -292,7 +292,7 @@ class SessionLoop:
 
         self._holding_greeting = True
         try:
-            data = await self._stream.receive(self._patience.within_session(delay))
+            data = await self._stream.receive(self._deadlines.within_session(delay))
         except (TimeoutError, Interrupted):
             return bool(self._conn.trailing_data)
         finally:
@@ -303,7 +303,7 @@ class SessionLoop:
 
     async def _turn_away(self) -> Reason:
         reply = self.reach("greeting_delay")
-        self._journal.write(logging.INFO, "talked before the greeting", limit="greeting_delay")
+        self._log.write(logging.INFO, "talked before the greeting", limit="greeting_delay")
         event = self._conn.next_event()
         assert isinstance(event, ConnectionOpened), "nothing was said yet"
         self._answer(event, reply)
@@ -339,11 +339,11 @@ class SessionLoop:
                 await self._flush()
                 return self._closed_by
             else:
-                self._patience.begin()
+                self._deadlines.restart()
                 await self._handle(event)
                 if self._conn.state is State.DATA:
                     await self._take_message()
-                self._patience.begin()
+                self._deadlines.restart()
 
     def _handle(self, event: Event) -> Awaitable[None]:
         self._show(event)
@@ -399,7 +399,7 @@ class SessionLoop:
         is_undecided = reply is self._conn.default_reply(event)
         if isinstance(event, Xforward) and reply.is_positive:
             self.session.forwarded = MappingProxyType({**self.session.forwarded, **event.attributes})
-            self._journal.write(logging.INFO, "forwarded: %s", dict(self.session.forwarded))
+            self._log.write(logging.INFO, "forwarded: %s", dict(self.session.forwarded))
         if isinstance(event, Xclient) and (is_undecided or reply.is_positive):
             self._speak_for(event.attributes)
             reply = await self._decide(ConnectionOpened()) if is_undecided else reply
@@ -409,12 +409,12 @@ class SessionLoop:
 
     def _speak_for(self, attributes: Mapping[str, str | None]) -> None:
         session = self.session
-        session._claims = session._claims.updated(attributes)
-        session._identity = session._claims.login
+        session._xclient = session._xclient.updated(attributes)
+        session._identity = session._xclient.login
         session._begins_again = True
         self._leave()
         self._enter()
-        self._journal.write(logging.INFO, "speaks for %s", session.peer)
+        self._log.write(logging.INFO, "speaks for %s", session.peer)
 
     def _limit_reached_by(self, event: Event) -> str | None:
         limits = self._limits
@@ -429,11 +429,11 @@ class SessionLoop:
         return self._showing_time(name, answer) if self._app.observed and name in self._app.names else answer
 
     async def _showing_time(self, name: str, answer: Awaitable[T]) -> T:
-        begun, waited = self._clock(), self._patience.waited
+        begun, waited = self._clock(), self._deadlines.waited
         try:
             return await answer
         finally:
-            waited = self._patience.waited - waited
+            waited = self._deadlines.waited - waited
             self._show(HandlerDone(name, self._clock() - begun - waited))
 
     def _answer(self, event: Event, reply: Reply) -> Reply:
@@ -444,7 +444,7 @@ class SessionLoop:
             if _needs_utf8(event, reply):
                 return self._answer(event, _NOT_IN_ASCII)
 
-            self._journal.write(logging.ERROR, "the reply of a handler cannot be sent", exc_info=True)
+            self._log.write(logging.ERROR, "the reply of a handler cannot be sent", exc_info=True)
             sent = self._conn.send(self._failure_reply(event))
 
         self._count(event, sent)
@@ -470,14 +470,14 @@ class SessionLoop:
         if before and not self._conn.transaction:
             self.session.forwarded = NOTHING_FORWARDED  # XFORWARD_README: it is for one message
 
-    def _show(self, item: Happening) -> None:
+    def _show(self, item: Observed) -> None:
         if not self._app.observed:
             return
 
         try:
             self._app.show(self.session, item)
         except Exception:
-            self._journal.write(logging.ERROR, "an observer failed", exc_info=True)
+            self._log.write(logging.ERROR, "an observer failed", exc_info=True)
 
     # Messages
 
@@ -491,7 +491,7 @@ class SessionLoop:
         if isinstance(answer, Reply):
             self._answer(burl, answer)
         else:
-            self._part = Part(burl, answer)
+            self._part = BurlPart(burl, answer)
 
     async def _ask_for_part(self, burl: Burl) -> bytes | AsyncIterable[bytes] | Reply:
         limit = self._limit_reached_by(burl)
@@ -507,7 +507,7 @@ class SessionLoop:
 
         return self._conn.default_reply(burl) if answer is None else answer
 
-    async def _go_on_with_part(self, part: Part) -> None:
+    async def _go_on_with_part(self, part: BurlPart) -> None:
         try:
             data = await part.next_piece()
             self._conn.receive_part(data)
@@ -516,12 +516,12 @@ class SessionLoop:
         else:
             self._part = part if data else None
 
-    async def _drop_part(self, part: Part) -> None:
+    async def _drop_part(self, part: BurlPart) -> None:
         self._part = None
         try:
             await part.aclose()
         except Exception:
-            self._journal.write(logging.ERROR, "the handler of BURL failed", exc_info=True)
+            self._log.write(logging.ERROR, "the handler of BURL failed", exc_info=True)
 
     async def _take_message(self) -> None:
         try:
@@ -637,7 +637,7 @@ class SessionLoop:
     async def _authenticate(self, auth: Auth) -> None:
         self._auth_event: Event = auth
         host = host_of(self.session.peer) or self.session.id
-        if not self._clients.may_authenticate(host, self._clock()):
+        if not self._peers.may_authenticate(host, self._clock()):
             reply = self.reach("auth_failures_per_hour")
             await self._sleep(self._limits.max_auth_delay)
             self._answer(auth, reply)
@@ -654,7 +654,7 @@ class SessionLoop:
             return
         if isinstance(outcome, Accepted):
             self.session._identity = outcome.authorization
-            self._journal.write(
+            self._log.write(
                 logging.INFO,
                 "authenticated as %r by %s",
                 outcome.authorization,
@@ -663,8 +663,8 @@ class SessionLoop:
             )
             outcome = Reply(235, "Welcome", enhanced="2.7.0")
         elif outcome.reply_class is ReplyClass.PERMANENT:
-            self._journal.write(logging.INFO, "failed to authenticate by %s", auth.mechanism)
-            await self._sleep(self._clients.auth_failed(host, self._clock()))
+            self._log.write(logging.INFO, "failed to authenticate by %s", auth.mechanism)
+            await self._sleep(self._peers.auth_failed(host, self._clock()))
 
         self._answer(self._auth_event, outcome)
         await self._flush()
@@ -695,7 +695,7 @@ class SessionLoop:
 
     def _internal_error(self, event: Event) -> Reply:
         reply = self._failure_reply(event)
-        self._journal.write(logging.ERROR, "a handler failed, the client gets %s", reply, exc_info=True)
+        self._log.write(logging.ERROR, "a handler failed, the client gets %s", reply, exc_info=True)
         return reply
 
     def _failure_reply(self, event: Event) -> Reply:
@@ -725,21 +725,21 @@ class SessionLoop:
 
         if header.command is ProxyCommand.PROXY:
             self.session._proxied = header
-            self._journal.write(logging.DEBUG, "connection of %s by way of the proxy", self.session.peer)
+            self._log.write(logging.DEBUG, "connection of %s by way of the proxy", self.session.peer)
 
     async def _receive(self, header: ProxyReader | None = None) -> None:
         if self._conn.must_flush:
             await self._flush()
 
         begun = self._clock()
-        timeout = self._patience.left(Wait.GREETING if header else self._conn.waiting_for, begun)
+        timeout = self._deadlines.remaining(Wait.GREETING if header else self._conn.waiting_for, begun)
         data = b""
         try:
             data = await self._stream.receive(timeout)
         except Interrupted:
             return
         finally:
-            self._patience.count(self._clock() - begun, len(data))
+            self._deadlines.record_wait(self._clock() - begun, len(data))
 
         (header or self._conn).receive_data(data)
 
@@ -748,11 +748,11 @@ class SessionLoop:
         end = self._clock() + seconds
         with suppress(TimeoutError):
             while not self._draining and (left := end - self._clock()) > 0:
-                await self._stream.sleep(self._patience.within_session(min(left, _NAP)))
+                await self._stream.sleep(self._deadlines.within_session(min(left, _NAP)))
 
     async def _flush(self) -> None:
         # Before the replies are taken, so that none is lost.
-        timeout = self._patience.within_session(self._timeouts.send)
+        timeout = self._deadlines.within_session(self._timeouts.send)
         data = self._conn.data_to_send()
         self._unsent = 0
         if not data:
@@ -771,7 +771,7 @@ class SessionLoop:
             raise OSError("TLS was accepted, but there is no SSLContext")
 
         try:
-            await self._stream.start_tls(self._tls, self._patience.within_session(self._timeouts.tls))
+            await self._stream.start_tls(self._tls, self._deadlines.within_session(self._timeouts.tls))
         except OSError as exc:
             # There is no plaintext to go back to (RFC 3207 section 4): not even a goodbye can be said.
             self._conn.send_failed()
@@ -794,7 +794,7 @@ class SessionLoop:
             if data:
                 await self._stream.send(data, self._timeouts.close)
         except OSError as exc:
-            self._journal.write(logging.DEBUG, "the last reply did not arrive: %s", exc)
+            self._log.write(logging.DEBUG, "the last reply did not arrive: %s", exc)
 
 
 def _handlers_of(event: Event) -> tuple[str, ...]:

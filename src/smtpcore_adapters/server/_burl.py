@@ -14,7 +14,7 @@ def is_for(uri: str, identity: str | None) -> bool:
     return all(unquote(submitter) == identity for submitter in _find_submitters(uri))  # RFC 4468 3.3
 
 
-class Part:
+class BurlPart:
     """What a BURL asks for, while the program fetches it."""
 
     def __init__(self, burl: Burl, octets: bytes | AsyncIterable[bytes]) -> None:

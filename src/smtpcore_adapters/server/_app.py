@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard, TypeVar
 from smtpcore import Burl, Config, Path, Reply
 from smtpcore.sasl import Answer, Question
 
-from ._notices import Drop, Happening
+from ._notifications import Drop, Observed
 
 if TYPE_CHECKING:
     from ._message import Message
@@ -26,7 +26,7 @@ from the paths of the recipients to replies; that of `auth` returns the answer t
 it is called with; that of `BURL` returns what it has fetched, as bytes or as an asynchronous iterator of bytes.
 """
 
-Observer: TypeAlias = "Callable[[Session, Happening], object]"
+Observer: TypeAlias = "Callable[[Session, Observed], object]"
 """Called with the session and with each event, reply and notice, as they come; whatever it returns. A plain function.
 """
 
@@ -190,7 +190,7 @@ class App:
         if errors:
             raise ExceptionGroup(f"{name} handlers failed", errors)
 
-    def show(self, session: "Session", item: Happening) -> None:
+    def show(self, session: "Session", item: Observed) -> None:
         """Call the observers. One that fails keeps no other from seeing; what they raise is raised at the end."""
         errors = []
         for observer in self._observers:

@@ -6,7 +6,7 @@ from typing import Final, TypeAlias
 
 from smtpcore import Event, Reply
 
-from .tls._info import Tls
+from ..tls._info import Tls
 
 
 class Reason(StrEnum):
@@ -29,8 +29,8 @@ class Reason(StrEnum):
     DROPPED = "dropped"
     """A `connect` handler returned `DROP`, a handler wanted the connection reset, or a limit was reached where TLS
     comes before the greeting."""
-    ABANDONED = "abandoned"
-    """A handler raised `Abandon`."""
+    ABORTED = "aborted"
+    """A handler raised `AbortConnection`."""
     CANCELLED = "cancelled"
     """The session's task was cancelled: handlers can still be called, but may not be able to await anything."""
     FAILED = "failed"
@@ -47,7 +47,7 @@ class Drop(Enum):
 DROP: Final = Drop.DROP
 
 
-class Abandon(BaseException):  # lest it is taken for a failure of the handler
+class AbortConnection(BaseException):  # lest it is taken for a failure of the handler
     """Raised by a handler to give its client up, in tests of how clients bear that.
 
     `data` is written as it is, behind the replies to what came before; then the connection is closed or, with `reset`,
@@ -111,5 +111,5 @@ class HandlerDone:
 
 Notice: TypeAlias = SessionOpened | SessionClosed | TlsEstablished | TlsFailed | LimitReached | HandlerDone
 
-Happening: TypeAlias = Event | Reply | Notice
+Observed: TypeAlias = Event | Reply | Notice
 """Whatever an observer is called with."""

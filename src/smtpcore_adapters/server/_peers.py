@@ -9,13 +9,13 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from threading import Lock
 
 from ._limits import Limits
-from ._rates import Rate
+from ._rate_limit import Rate
 
 _KEYS = 10_000  # of a rate; about 2 MB
 _TELL_EVERY = 60.0  # seconds
 
 
-class Clients:
+class PeerTable:
     """The clients of one server: how many are here, how many came, and how they have behaved.
 
     A client is known by its host: an IP address, or whatever else tells it from others.

@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from smtpcore_adapters import Limits
-from smtpcore_adapters._clients import Clients
+from smtpcore_adapters.server._peers import PeerTable
 
 
 def test_places_are_counted_in_total_by_address_and_by_network() -> None:
-    clients = Clients(Limits(connections=5, connections_per_address=2, connections_per_prefix=3))
+    clients = PeerTable(Limits(connections=5, connections_per_address=2, connections_per_prefix=3))
     asked = ["192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2", "192.0.2.3", "198.51.100.1", "", "203.0.113.1"]
     assert [clients.enter(host, 0) for host in asked] == [
         *(None, None, "connections_per_address", None, "connections_per_prefix", None, None, "connections"),
@@ -17,7 +17,7 @@ def test_places_are_counted_in_total_by_address_and_by_network() -> None:
 
 
 def test_who_leaves_gives_the_place_back() -> None:
-    clients = Clients(Limits(connections=1))
+    clients = PeerTable(Limits(connections=1))
     for host in ("192.0.2.1", "2001:db8::1", "", "/run/smtp"):
         assert clients.enter(host, 0) is None
         assert clients.enter(host, 0) == "connections"
@@ -37,20 +37,20 @@ def test_who_leaves_gives_the_place_back() -> None:
     ],
 )
 def test_a_network_is_a_24_of_ipv4_and_a_64_of_ipv6(first: str, second: str, together: bool) -> None:
-    clients = Clients(Limits(connections_per_prefix=1))
+    clients = PeerTable(Limits(connections_per_prefix=1))
     clients.enter(first, 0)
     assert clients.enter(second, 0) == ("connections_per_prefix" if together else None)
 
 
 def test_the_length_of_a_prefix_can_be_chosen() -> None:
-    clients = Clients(Limits(connections_per_prefix=1, ipv4_prefix=16, ipv6_prefix=128))
+    clients = PeerTable(Limits(connections_per_prefix=1, ipv4_prefix=16, ipv6_prefix=128))
     assert [clients.enter(host, 0) for host in ("192.0.2.1", "192.0.99.1", "2001:db8::1", "2001:db8::2")] == [
         *(None, "connections_per_prefix", None, None)
     ]
 
 
 def test_new_connections_are_counted_by_the_minute_the_refused_ones_too() -> None:
-    clients = Clients(Limits(connections_per_minute=2))
+    clients = PeerTable(Limits(connections_per_minute=2))
     assert [clients.enter("192.0.2.1", now) for now in (0, 0, 0)] == [None, None, "connections_per_minute"]
     assert clients.enter("192.0.2.2", 0) is None
     assert clients.enter("192.0.2.1", 31) == "connections_per_minute"
@@ -58,7 +58,7 @@ def test_new_connections_are_counted_by_the_minute_the_refused_ones_too() -> Non
 
 
 def test_a_network_of_ipv6_is_one_client() -> None:
-    clients = Clients(Limits(connections_per_minute=1))
+    clients = PeerTable(Limits(connections_per_minute=1))
     assert clients.enter("2001:db8::1", 0) is None
     assert clients.enter("2001:db8::2", 0) == "connections_per_minute"
     assert clients.enter("192.0.2.1", 0) is None
@@ -66,14 +66,14 @@ def test_a_network_of_ipv6_is_one_client() -> None:
 
 
 def test_failures_to_authenticate_are_answered_ever_later() -> None:
-    clients = Clients(Limits(auth_delay=0.5, max_auth_delay=4))
+    clients = PeerTable(Limits(auth_delay=0.5, max_auth_delay=4))
     assert [clients.auth_failed("192.0.2.1", 0) for _ in range(6)] == [0.5, 1, 2, 4, 4, 4]
     assert clients.auth_failed("192.0.2.2", 0) == 0.5
     assert clients.auth_failed("192.0.2.1", 100_000) == 0.5
 
 
 def test_too_many_failures_end_the_guessing_and_time_forgives() -> None:
-    clients = Clients(Limits(auth_failures_per_hour=3))
+    clients = PeerTable(Limits(auth_failures_per_hour=3))
     for _ in range(3):
         assert clients.may_authenticate("192.0.2.1", 0)
         clients.auth_failed("192.0.2.1", 0)
@@ -84,7 +84,7 @@ def test_too_many_failures_end_the_guessing_and_time_forgives() -> None:
 
 
 def test_without_limits_nothing_is_remembered() -> None:
-    clients = Clients(Limits(auth_failures_per_hour=None, log_records_per_minute=None, auth_delay=3))
+    clients = PeerTable(Limits(auth_failures_per_hour=None, log_records_per_minute=None, auth_delay=3))
     assert [clients.auth_failed("192.0.2.1", 0) for _ in range(3)] == [3, 3, 3]
     assert clients.may_authenticate("192.0.2.1", 0)
     assert all(clients.may_log("192.0.2.1", 0) for _ in range(1000))
@@ -92,7 +92,7 @@ def test_without_limits_nothing_is_remembered() -> None:
 
 
 def test_records_are_left_out_and_their_number_is_told_once_a_minute() -> None:
-    clients = Clients(Limits(log_records_per_minute=2))
+    clients = PeerTable(Limits(log_records_per_minute=2))
     assert [clients.may_log("192.0.2.1", 0) for _ in range(5)] == [True, True, False, False, False]
     assert clients.may_log("192.0.2.2", 0)
     assert clients.take_left_out(0) == 3
@@ -103,7 +103,7 @@ def test_records_are_left_out_and_their_number_is_told_once_a_minute() -> None:
 
 
 def test_threads_may_share_it() -> None:
-    clients = Clients(Limits(connections=10, connections_per_minute=1_000_000))
+    clients = PeerTable(Limits(connections=10, connections_per_minute=1_000_000))
 
     def come_and_go(number: int) -> int:
         refused = 0

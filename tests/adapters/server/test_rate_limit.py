@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtpcore_adapters._rates import Rate
+from smtpcore_adapters.server._rate_limit import Rate
 
 
 def test_as_many_as_the_limit_may_come_at_once_and_then_one_by_one() -> None:

@@ -5,9 +5,9 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from smtpcore.trace import received
 
+from ..streams._stream import Address
 from ._message import Message
 from ._session import Session
-from .streams._stream import Address
 
 
 def received_by(session: Session, message: Message) -> bytes:

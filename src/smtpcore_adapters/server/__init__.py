@@ -1,0 +1,1 @@
+"""The server: accepting connections, running sessions, and calling the handlers of an `App`."""

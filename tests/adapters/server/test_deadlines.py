@@ -1,0 +1,84 @@
+"""How much longer a client may take."""
+
+import pytest
+
+from smtpcore import Wait
+from smtpcore_adapters import Limits, Timeouts
+from smtpcore_adapters.server._deadlines import Deadlines
+from smtpcore_adapters.server._peers import PeerTable
+
+TIMEOUTS = Timeouts(greeting=11, command=12, body=13, session=1000)
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def make_deadlines(rate: float = 10) -> tuple[Deadlines, Clock]:
+    clock = Clock()
+    limits = Limits(body_rate=rate)
+    return Deadlines(TIMEOUTS, limits, PeerTable(limits), clock), clock
+
+
+@pytest.mark.parametrize(
+    ("wait", "seconds"), [(Wait.GREETING, 11), (Wait.COMMAND, 12), (Wait.BODY, 13), (Wait.AUTH, 12)]
+)
+def test_each_wait_has_its_time(wait: Wait, seconds: float) -> None:
+    assert make_deadlines()[0].remaining(wait, Clock.now) == seconds
+
+
+def test_waits_for_one_command_add_up() -> None:
+    deadlines, clock = make_deadlines()
+    deadlines.record_wait(5, 0)
+    assert deadlines.remaining(Wait.COMMAND, clock.now) == 7
+    deadlines.record_wait(6.9, 1)
+    assert deadlines.remaining(Wait.COMMAND, clock.now) == pytest.approx(0.2)
+    deadlines.record_wait(0.3, 0)
+    with pytest.raises(TimeoutError, match="the client is too slow"):
+        deadlines.remaining(Wait.COMMAND, clock.now)
+
+    deadlines.restart()
+    assert deadlines.remaining(Wait.COMMAND, clock.now) == 12
+    assert deadlines.waited == pytest.approx(12.2)
+
+
+def test_octets_buy_time_at_the_least_rate() -> None:
+    deadlines, clock = make_deadlines(rate=10)
+    for _ in range(20):
+        deadlines.record_wait(10, 100)
+        assert deadlines.remaining(Wait.BODY, clock.now) == 13
+    deadlines.record_wait(10, 50)
+    assert deadlines.remaining(Wait.BODY, clock.now) == 8
+    deadlines.record_wait(10, 0)
+    with pytest.raises(TimeoutError):
+        deadlines.remaining(Wait.BODY, clock.now)
+
+
+def test_no_octets_buy_more_than_the_time_of_one_wait() -> None:
+    deadlines, clock = make_deadlines(rate=10)
+    deadlines.record_wait(0, 1_000_000)
+    assert deadlines.remaining(Wait.BODY, clock.now) == 13
+
+
+def test_without_a_rate_each_wait_for_a_body_has_its_time() -> None:
+    deadlines, clock = make_deadlines(rate=0)
+    for _ in range(10):
+        deadlines.record_wait(12, 1)
+        assert deadlines.remaining(Wait.BODY, clock.now) == 13
+    with pytest.raises(TimeoutError):
+        deadlines.remaining(Wait.COMMAND, clock.now)
+    clock.now += 995
+    assert deadlines.remaining(Wait.BODY, clock.now) == 5
+
+
+def test_nothing_lasts_longer_than_the_session() -> None:
+    deadlines, clock = make_deadlines()
+    clock.now += 990
+    assert deadlines.remaining(Wait.COMMAND, clock.now) == 10
+    assert deadlines.within_session(3) == 3
+    clock.now += 10
+    with pytest.raises(TimeoutError, match="the session has taken too long"):
+        deadlines.remaining(Wait.COMMAND, clock.now)
