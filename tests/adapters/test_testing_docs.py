@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.adapters.test_readme import run_example, source_of
-from tests.adapters.test_smtp_server import pytest_run
+from tests.adapters.testing.test_server import pytest_run
 from tests.paths import ROOT
 
 DOCUMENT = (ROOT / "docs" / "for-your-tests.md").read_text()
@@ -40,6 +40,6 @@ def test_a_pair_asks_the_handlers() -> None:
 
 
 def test_the_numbers_are_true() -> None:
-    from smtpcore_adapters.checking import CHECKS
+    from smtpcore_adapters.check import CHECKS
 
     assert f"makes {len(CHECKS)} checks" in DOCUMENT

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from smtpcore import LocalProtocolError, Mailbox
 
-from ..checking import CannotCheck, Check, Finding, Outcome, Severity, Target, choose, run_checks
+from ..check import CannotCheck, Check, Finding, Outcome, Severity, Target, choose, run_checks
 
 _STYLES = {
     Outcome.PASS: "green",

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from ..explaining import Explained, Recording, Side, Unreadable, explain, join, read
+from ..explain import Explained, Recording, Side, Unreadable, explain, join, read
 
 _LETTERS = {Side.CLIENT: "C: ", Side.SERVER: "S: ", Side.TLS: "-- "}
 _STYLES = {Side.CLIENT: "green", Side.SERVER: "cyan", Side.TLS: "default"}

@@ -17,7 +17,6 @@ from rich.logging import RichHandler
 
 from smtpcore import BareNewlines, Bodies, Config, LocalProtocolError
 
-from .._display import Arrivals, JsonLog, Terminal, log_arrival, log_dialogue
 from ..client._options import TlsMode
 from ..forward import Forward
 from ..maildir import Maildir
@@ -29,6 +28,7 @@ from ..server._listeners import Listener
 from ..tls import ServerTls, self_signed_context
 from ..transcript import Transcript
 from ..users import Users
+from ._display import Arrivals, JsonLog, Terminal, log_arrival, log_dialogue
 from ._endpoint import parse_server
 from ._processes import Run, reloading, run_alone, run_workers
 

@@ -1,7 +1,7 @@
 """Whether commands mean what they should in the order in which they come."""
 
+from ._checks import Check, Probe, Stage, answered, check, dialogue, expect
 from ._findings import Failed, Severity
-from ._probe import Check, Probe, Stage, answered, check, dialogue, expect
 
 _WARNING = Severity.WARNING
 

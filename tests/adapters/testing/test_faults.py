@@ -12,11 +12,11 @@ from smtpcore_adapters import App, Reason
 from smtpcore_adapters.recipients import AnyRecipient
 from smtpcore_adapters.testing import FaultError, Faults, Inbox, SmtpPair, parse_fault
 from smtpcore_adapters.testing import faults as documented
+from tests.adapters.check.wrong import CONTEXT
 from tests.adapters.command import run, running
 from tests.adapters.fakes import Dialogue, converse
 from tests.adapters.harness import BACKENDS
 from tests.adapters.harness import running as running_server
-from tests.adapters.wrong import CONTEXT
 
 CONTENT = b"Subject: hello\r\n\r\n" + b"0123456789\r\n" * 10
 EHLO = b"EHLO c.example\r\n"

@@ -15,23 +15,13 @@ import pytest
 
 from smtpcore import Bodies, Config
 from smtpcore_adapters import Address, App
-from smtpcore_adapters.checking import (
-    CHECKS,
-    CannotCheck,
-    Check,
-    Finding,
-    Outcome,
-    Severity,
-    Target,
-    choose,
-    run_checks,
-)
-from smtpcore_adapters.checking._probe import Probe
-from smtpcore_adapters.checking._wire import HungUp, Silent, Wire, printable
+from smtpcore_adapters.check import CHECKS, CannotCheck, Check, Finding, Outcome, Severity, Target, choose, run_checks
+from smtpcore_adapters.check._checks import Probe
+from smtpcore_adapters.check._raw_client import HungUp, Silent, Wire, printable
 from smtpcore_adapters.users import Users
+from tests.adapters.check.wrong import CONTEXT, Peer, careless, scripted, serving, surly
 from tests.adapters.fakes import Store, accepting
 from tests.adapters.harness import BACKENDS, running
-from tests.adapters.wrong import CONTEXT, Peer, careless, scripted, serving, surly
 
 CONFIG = Config(hostname="s.example", bodies=Bodies.CHUNKS, max_message_size=65_536)
 

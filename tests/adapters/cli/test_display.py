@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from smtpcore import DataEnd, DataLine, Mail, Path, Rcpt, Reply, Transaction
-from smtpcore_adapters._display import Arrival, Arrivals, JsonLog
+from smtpcore_adapters.cli._display import Arrival, Arrivals, JsonLog
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_a_header_that_the_email_package_cannot_read_has_no_subject(monkeypatch:
     def fail(*args: object, **options: object) -> None:
         raise IndexError("some header was malformed")
 
-    monkeypatch.setattr("smtpcore_adapters._display.message_from_bytes", fail)
+    monkeypatch.setattr("smtpcore_adapters.cli._display.message_from_bytes", fail)
 
     assert Arrival("1", header=bytearray(b"Subject: x\r\n")).subject == ""
 

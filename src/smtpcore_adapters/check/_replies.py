@@ -2,9 +2,9 @@
 
 import re
 
+from ._checks import Check, Probe, Stage, check
 from ._findings import Failed, Inconclusive, NotApplicable, Severity
-from ._probe import Check, Probe, Stage, check
-from ._wire import NoReply, Seen, Wire, printable
+from ._raw_client import NoReply, Seen, Wire, printable
 
 _match_domain = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[!-Z^-~]+\])"

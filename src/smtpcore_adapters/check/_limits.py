@@ -1,8 +1,8 @@
 """Whether a server takes what is long, up to the sizes of RFC 5321 4.5.3.1, and survives what is longer."""
 
+from ._checks import Check, Probe, Stage, check, expect, expect_nothing_more, one_reply
 from ._findings import Failed, Inconclusive, NotApplicable
-from ._probe import Check, Probe, Stage, check, expect, expect_nothing_more, one_reply
-from ._wire import HungUp, Seen
+from ._raw_client import HungUp, Seen
 
 _MAX_LOCAL_PART = 64
 _MAX_DOMAIN = 255

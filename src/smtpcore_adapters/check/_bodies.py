@@ -1,7 +1,7 @@
 """Whether a message ends where it ends, and nowhere else."""
 
+from ._checks import Check, Probe, Stage, check, expect, expect_nothing_more, one_reply
 from ._findings import Severity
-from ._probe import Check, Probe, Stage, check, expect, expect_nothing_more, one_reply
 
 _END = b"\r\n.\r\n"
 

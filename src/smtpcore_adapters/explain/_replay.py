@@ -47,9 +47,9 @@ from smtpcore import (
 )
 
 from ..transcript import printable
-from ._breaches import Breach, section_of
-from ._offers import config_of
 from ._recording import Item, Recording, Side
+from ._server_config import config_of
+from ._violations import Breach, section_of
 
 
 @dataclass(slots=True)

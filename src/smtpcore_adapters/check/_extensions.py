@@ -1,8 +1,8 @@
 """Whether a server keeps what its extensions promise."""
 
+from ._checks import Check, Probe, Stage, answered, check, dialogue, expect, expect_nothing_more, one_reply
 from ._findings import Failed, Severity
-from ._probe import Check, Probe, Stage, answered, check, dialogue, expect, expect_nothing_more, one_reply
-from ._wire import Wire
+from ._raw_client import Wire
 
 _SECURITY = Severity.SECURITY
 

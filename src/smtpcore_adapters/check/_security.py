@@ -2,9 +2,9 @@
 
 from base64 import b64encode
 
+from ._checks import Check, Probe, Stage, answered, check, expect
 from ._findings import Failed, NotApplicable, Severity
-from ._probe import Check, Probe, Stage, answered, check, expect
-from ._wire import NoReply, Wire
+from ._raw_client import NoReply, Wire
 
 _SECURITY = Severity.SECURITY
 _WRONG = b64encode(b"\0smtpcore-check\0wrong").decode()

@@ -17,9 +17,9 @@ from rich.text import Text
 
 from smtpcore import DataChunk, DataEnd, DataLine, InvalidData, Reply
 
-from .server._notifications import Observed
-from .server._session import Session
-from .transcript import printable
+from ..server._notifications import Observed
+from ..server._session import Session
+from ..transcript import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from smtpcore_adapters.explaining import Explained, Side, Unreadable, explain, join, read
+from smtpcore_adapters.explain import Explained, Side, Unreadable, explain, join, read
 from smtpcore_adapters.testing import strategies
 from tests.helpers import accept, connect, drive
 from tests.paths import DIALOGS

@@ -1,7 +1,7 @@
 """Whether lines are understood that are right, and refused that are wrong."""
 
+from ._checks import Check, Probe, Stage, answered, check, expect, one_reply
 from ._findings import Failed, Severity
-from ._probe import Check, Probe, Stage, answered, check, expect, one_reply
 
 _WARNING = Severity.WARNING
 

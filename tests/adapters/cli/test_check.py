@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from smtpcore_adapters.checking import CHECKS
+from smtpcore_adapters.check import CHECKS
 from smtpcore_adapters.cli import main
 from smtpcore_adapters.users import Users
+from tests.adapters.check.wrong import CONTEXT, scripted, serving
 from tests.adapters.fakes import Store, accepting
 from tests.adapters.harness import running
-from tests.adapters.wrong import CONTEXT, scripted, serving
 
 TO = ("--to", "b@s.example", "--timeout", "5")
 

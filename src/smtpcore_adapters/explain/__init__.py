@@ -4,8 +4,8 @@
 of what both ends have sent. `explain` walks a recording through a `smtpcore.Connection`.
 """
 
-from ._breaches import Breach
 from ._recording import Item, Recording, Side, Unreadable, join, read
-from ._walk import Explained, explain
+from ._replay import Explained, explain
+from ._violations import Breach
 
 __all__ = ["Breach", "Explained", "Item", "Recording", "Side", "Unreadable", "explain", "join", "read"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import IntEnum, auto
 
 from ._findings import Failed, Finding, Inconclusive, NotApplicable, Outcome, Severity
-from ._wire import HungUp, NoReply, Seen, Target, Wire
+from ._raw_client import HungUp, NoReply, Seen, Target, Wire
 
 
 class Stage(IntEnum):

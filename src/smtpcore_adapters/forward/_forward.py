@@ -32,15 +32,15 @@ from smtpcore import (
 )
 from smtpcore.proxy import Endpoint, ProxyCommand, ProxyHeader
 
+from ..client._client import Client
+from ..client._connecting import open_client
+from ..client._options import ConnectOptions
+from ..client._results import Refused
+from ..server._message import Message
+from ..server._received import address_of_peer, received_by
+from ..server._session import Session
+from ..streams._stream import Address
 from ._translation import takes_eight_bit, translate_mail, translate_rcpt
-from .client._client import Client
-from .client._connecting import open_client
-from .client._options import ConnectOptions
-from .client._results import Refused
-from .server._message import Message
-from .server._received import address_of_peer, received_by
-from .server._session import Session
-from .streams._stream import Address
 
 Bounce: TypeAlias = Callable[[Session, Message, Mapping[Path, Reply]], Awaitable[None] | None]
 """Called with the recipients that did not get a message which others got, and with why. It has to see to it that the

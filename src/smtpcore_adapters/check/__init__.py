@@ -7,15 +7,15 @@ and sends messages to the recipient of the target only.
 from collections.abc import Iterable, Iterator
 
 from ._bodies import BODIES
+from ._checks import CannotCheck, Check, reach
 from ._extensions import EXTENSIONS
 from ._findings import Finding, Outcome, Severity
 from ._limits import LIMITS
-from ._probe import CannotCheck, Check, reach
+from ._raw_client import Target
 from ._replies import REPLIES
 from ._security import SECURITY
 from ._sequence import SEQUENCE
 from ._syntax import SYNTAX
-from ._wire import Target
 
 __all__ = ["CHECKS", "CannotCheck", "Check", "Finding", "Outcome", "Severity", "Target", "choose", "run_checks"]
 
