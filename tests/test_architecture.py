@@ -21,11 +21,11 @@ LAYERS = (
     {"_grammar", "_buffer", "_base64"},
     {"_config", "_addresses"},
     {"parameters"},
-    {"_params", "_capabilities"},
     {"_commands", "_replies"},
-    {"_extensions", "_events", "_framing", "_reader", "_transaction"},
-    {"_parser", "_state", "_catalogue", "_pipelining", "_stuffing"},
-    {"_answers", "_dialogue", "_rules"},
+    {"_bodies", "_events", "_extensions", "_reply_reader", "_transaction"},
+    {"_dialects", "_pipelining", "_state"},
+    {"_parser"},
+    {"_default_replies", "_endpoint"},
     {"_connection", "_client", "trace", "proxy", "sasl"},
     {"__init__"},
 )
@@ -44,7 +44,7 @@ ALLOWED_EVERYWHERE = {
 }
 ALLOWED_IN = {
     "_base64": {"binascii"},
-    "_dialogue": {"abc"},
+    "_endpoint": {"abc"},
     "proxy": {"struct"},
     "sasl": {"abc", "base64", "binascii", "hashlib", "hmac", "json", "secrets", "stringprep", "unicodedata"},
 }

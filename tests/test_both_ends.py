@@ -47,7 +47,7 @@ from smtpcore import (
     Xclient,
     Xforward,
 )
-from smtpcore._answers import ONLY_POSITIVE
+from smtpcore._default_replies import ONLY_POSITIVE
 from smtpcore._state import MAY_ANSWER, MAY_HEAR, next_state
 
 from .helpers import CONFIG, OWED_NOTHING
@@ -202,7 +202,7 @@ def test_both_ends_come_to_the_place_that_the_table_says(
 
 def test_every_command_is_tried_in_every_state_where_it_may_be_heard() -> None:
     tried = {(state, type(requests[0])) for state, requests, _ in CASES} | UNKNOWN_YET
-    assert set(WAYS) | {State.SPOILED, State.REFUSED} == set(MAY_HEAR)
+    assert set(WAYS) | {State.CHUNK_REFUSED, State.REFUSED} == set(MAY_HEAR)
     for state, heard in MAY_HEAR.items():
         if state in WAYS:
             assert {kind.__name__ for kind in heard} - {kind.__name__ for of, kind in tried if of is state} <= {"Lhlo"}
@@ -214,7 +214,7 @@ def test_both_ends_know_that_a_body_is_spoiled(reply_class: ReplyClass) -> None:
     answered = pair.finish(pair.ask(CHUNK), Reply(CODES[reply_class]))
 
     assert answered.to == ChunkEnd()
-    assert {pair.client.state, pair.server.state} == {State.SPOILED}
+    assert {pair.client.state, pair.server.state} == {State.CHUNK_REFUSED}
     pair.finish(pair.ask((Rset(),)))
     assert pair.client.state is pair.server.state is State.READY
 

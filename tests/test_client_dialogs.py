@@ -23,7 +23,8 @@ from smtpcore import (
     Signal,
     State,
 )
-from smtpcore._parser import Refused, make_dialect, parse_command, parse_response, verb_of
+from smtpcore._dialects import make_dialect
+from smtpcore._parser import CommandRejected, parse_command, parse_response, verb_of
 
 from .client_helpers import whole
 from .helpers import bytewise
@@ -103,7 +104,7 @@ def requests(conn: ClientConnection, said: list[bytes]) -> Iterator[Request]:
         elif conn.state is State.AUTH:
             response = parse_response(line)
             if isinstance(response, InvalidCommand):
-                raise Refused(response.reply)
+                raise CommandRejected(response.reply)
             yield response
         else:
             command = parse_command(verb_of(line), line, ANYTHING)
@@ -152,7 +153,7 @@ def test_a_client_says_what_the_RFC_shows(path: Path, cut: Callable[[bytes], lis
         replay(path, cut)
         return
 
-    with pytest.raises((LocalProtocolError, Refused)):
+    with pytest.raises((LocalProtocolError, CommandRejected)):
         replay(path, cut)
 
 

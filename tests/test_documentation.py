@@ -6,10 +6,10 @@ from types import ModuleType
 import pytest
 
 import smtpcore
-from smtpcore import _extensions
+from smtpcore._extensions import _definition
 
 
-@pytest.mark.parametrize("module", [smtpcore, _extensions])
+@pytest.mark.parametrize("module", [smtpcore, _definition])
 def test_the_examples_do_what_they_show(module: ModuleType) -> None:
     result = doctest.testmod(module)
 

@@ -30,7 +30,8 @@ from smtpcore import (
     Submitter,
     ValidSince,
 )
-from smtpcore._parser import Dialect, Refused, dialect_of, parse_command
+from smtpcore._dialects import Dialect, dialect_of
+from smtpcore._parser import CommandRejected, parse_command
 
 from .helpers import CONFIG, MAIL, RCPT, READY, codes, connect, drive, heard, replies, texts
 
@@ -59,7 +60,7 @@ def parse(verb: str, params: str, *, config: Config = ALL, tls: bool = True) -> 
 
 
 def refused(verb: str, params: str, *, config: Config = ALL, tls: bool = True) -> tuple[int, str | None]:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(CommandRejected) as caught:
         parse(verb, params, config=config, tls=tls)
     return caught.value.reply.code, caught.value.reply.enhanced
 
@@ -254,7 +255,7 @@ def test_an_extension_gives_its_parameters_room(keyword: str, verb: str, params:
     assert len(params) + 1 <= growth
     assert known.max_lines[verb] == 512 + growth
     assert isinstance(parse_command(verb, f"{verb} {path} {params}".encode(), known), Mail | Rcpt)
-    with pytest.raises(Refused, match="too long"):
+    with pytest.raises(CommandRejected, match="too long"):
         parse_command(verb, f"{verb} {path} {params} ".encode(), known)
 
 

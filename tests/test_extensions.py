@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from smtpcore import EXTENSIONS, OFF_BY_DEFAULT, BodyType, Config, Extension, Mail, Parameter, Rcpt
-from smtpcore._extensions import longest_command_line, offered_extensions
+from smtpcore._extensions._definition import longest_command_line, offered_extensions
 
 from .helpers import GREETED, HELO, MAIL, READY, heard, texts
 

@@ -4,8 +4,10 @@ from typing import Any
 import pytest
 
 from smtpcore import BareNewlines, Bodies, Config
+from smtpcore._bodies._checks import BodyCheck
+from smtpcore._bodies._framing import DotFraming
+from smtpcore._bodies._incoming import Body
 from smtpcore._buffer import ReceiveBuffer
-from smtpcore._framing import Body, BodyCheck, DotFraming
 
 from .helpers import bytewise
 

@@ -410,7 +410,7 @@ def test_a_part_has_to_be_what_a_message_may_be(data: bytes, code: int, last: st
         conn.receive_part(b"more")
 
     assert conn.data_to_send().startswith(b"%d " % code)
-    assert conn.state is (State.READY if last else State.SPOILED)
+    assert conn.state is (State.READY if last else State.CHUNK_REFUSED)
 
 
 def test_an_empty_part_is_one() -> None:

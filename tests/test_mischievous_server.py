@@ -223,7 +223,7 @@ def test_in_LMTP_a_last_chunk_behind_a_refused_one_has_one_reply() -> None:
 
     assert [event.recipient for event in outcome.answered[-2:]] == [None, None]
     assert outcome.conn.replies_due == 0
-    assert outcome.conn.state is State.SPOILED
+    assert outcome.conn.state is State.CHUNK_REFUSED
 
 
 def test_in_LMTP_354_without_a_recipient_ends_the_dialogue() -> None:

@@ -27,7 +27,8 @@ from smtpcore import (
     UnknownCommand,
     Vrfy,
 )
-from smtpcore._parser import COMMANDS, Dialect, Refused, dialect_of, parse_command, verb_of
+from smtpcore._dialects import Dialect, dialect_of
+from smtpcore._parser import COMMANDS, CommandRejected, parse_command, verb_of
 
 
 def refuse_politely(text: str | None) -> str:
@@ -66,12 +67,12 @@ def parse(line: bytes, dialect: Dialect = FULL) -> Command | UnknownCommand:
 def answer(line: bytes, dialect: Dialect) -> Any:
     try:
         return parse(line, dialect)
-    except Refused as exc:
+    except CommandRejected as exc:
         return exc.reply
 
 
 def refused(line: bytes, dialect: Dialect = FULL) -> Reply:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(CommandRejected) as caught:
         parse(line, dialect)
     return caught.value.reply
 

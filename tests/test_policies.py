@@ -33,7 +33,7 @@ from smtpcore import (
     Transaction,
     Vrfy,
 )
-from smtpcore._answers import DEFAULTS
+from smtpcore._default_replies import DEFAULTS
 
 from .helpers import (
     CONFIG,

@@ -55,7 +55,8 @@ from smtpcore import (
     Xforward,
 )
 from smtpcore._buffer import ReceiveBuffer
-from smtpcore._parser import dialect_of, parse_command, parse_response
+from smtpcore._dialects import dialect_of
+from smtpcore._parser import parse_command, parse_response
 from smtpcore_adapters.testing import strategies
 
 from .client_helpers import offer

@@ -5,21 +5,20 @@ from dataclasses import replace
 import pytest
 
 from smtpcore import EXTENSIONS, BareNewlines, Config, LocalProtocolError
-from smtpcore._parser import MAX_AUTH_LINE
-from smtpcore._rules import rules_of
+from smtpcore._dialects import MAX_AUTH_LINE, compiled
 from tests.helpers import CONFIG
 
 
 def test_connections_that_share_a_configuration_share_its_rules() -> None:
-    rules = rules_of(EXTENSIONS, CONFIG)
-    assert rules_of(EXTENSIONS, replace(CONFIG)) is rules
-    assert rules_of(EXTENSIONS, replace(CONFIG, hostname="other.example")) is not rules
-    assert rules_of(EXTENSIONS[:-1], CONFIG) is not rules
+    rules = compiled(EXTENSIONS, CONFIG)
+    assert compiled(EXTENSIONS, replace(CONFIG)) is rules
+    assert compiled(EXTENSIONS, replace(CONFIG, hostname="other.example")) is not rules
+    assert compiled(EXTENSIONS[:-1], CONFIG) is not rules
 
 
 @pytest.mark.parametrize("bare_newlines", BareNewlines)
 def test_a_bare_lf_ends_a_command_unless_it_is_rejected(bare_newlines: BareNewlines) -> None:
-    rules = rules_of(EXTENSIONS, replace(CONFIG, bare_newlines=bare_newlines))
+    rules = compiled(EXTENSIONS, replace(CONFIG, bare_newlines=bare_newlines))
     assert rules.bare_lf is (bare_newlines is not BareNewlines.REJECT)
 
 
@@ -33,16 +32,16 @@ def test_a_bare_lf_ends_a_command_unless_it_is_rejected(bare_newlines: BareNewli
 )
 def test_what_has_to_come_first_is_a_guard(wanted: dict[str, object], guards: bool) -> None:
     config: Config = replace(CONFIG, **wanted)  # type: ignore[arg-type]
-    assert rules_of(EXTENSIONS, config).guards is guards
+    assert compiled(EXTENSIONS, config).guards is guards
 
 
 def test_where_one_may_authenticate_lines_are_longer() -> None:
-    assert rules_of((), CONFIG).longest_line == 512
-    assert rules_of((), replace(CONFIG, auth_mechanisms=("PLAIN",))).longest_line == MAX_AUTH_LINE
+    assert compiled((), CONFIG).longest_line == 512
+    assert compiled((), replace(CONFIG, auth_mechanisms=("PLAIN",))).longest_line == MAX_AUTH_LINE
 
 
 def test_keywords_and_dialects_depend_on_tls_and_on_ehlo() -> None:
-    rules = rules_of(EXTENSIONS, replace(CONFIG, tls=True))
+    rules = compiled(EXTENSIONS, replace(CONFIG, tls=True))
     assert "STARTTLS" in rules.keywords[False]
     assert "STARTTLS" not in rules.keywords[True]
     assert "SIZE" in rules.dialects[False, True].parameters["MAIL"]
@@ -52,4 +51,4 @@ def test_keywords_and_dialects_depend_on_tls_and_on_ehlo() -> None:
 
 def test_rules_that_contradict_each_other_are_none() -> None:
     with pytest.raises(LocalProtocolError, match="SMTPUTF8 needs 8BITMIME"):
-        rules_of(EXTENSIONS, replace(CONFIG, disabled=CONFIG.disabled | {"8BITMIME"}))
+        compiled(EXTENSIONS, replace(CONFIG, disabled=CONFIG.disabled | {"8BITMIME"}))

@@ -49,9 +49,11 @@ from smtpcore._state import (
 )
 
 COMPLETION, INTERMEDIATE, TRANSIENT, PERMANENT, GOODBYE = ReplyClass
-CONNECTED, GREETED, READY, MAIL, RCPT, DATA, CHUNK, CHUNKED, LAST_CHUNK, SPOILED, AUTH, TLS, REFUSED, CLOSED = State
+CONNECTED, GREETED, READY, MAIL, RCPT, DATA, CHUNK, CHUNKED, LAST_CHUNK, CHUNK_REFUSED, AUTH, TLS, REFUSED, CLOSED = (
+    State
+)
 
-SESSION = (GREETED, READY, MAIL, RCPT, CHUNKED, SPOILED)
+SESSION = (GREETED, READY, MAIL, RCPT, CHUNKED, CHUNK_REFUSED)
 
 
 @pytest.mark.parametrize(
@@ -75,17 +77,17 @@ SESSION = (GREETED, READY, MAIL, RCPT, CHUNKED, SPOILED)
         pytest.param(DATA, DataEnd, TRANSIENT, READY, id="R5321-4.1.1.4-10: failure"),
         (DATA, InvalidData, PERMANENT, READY),
         pytest.param(CHUNK, ChunkEnd, COMPLETION, CHUNKED, id="R3030-2-06"),
-        pytest.param(CHUNK, ChunkEnd, TRANSIENT, SPOILED, id="R3030-2-12: for now"),
-        pytest.param(CHUNK, InvalidData, PERMANENT, SPOILED, id="R3030-2-12: for good"),
+        pytest.param(CHUNK, ChunkEnd, TRANSIENT, CHUNK_REFUSED, id="R3030-2-12: for now"),
+        pytest.param(CHUNK, InvalidData, PERMANENT, CHUNK_REFUSED, id="R3030-2-12: for good"),
         (LAST_CHUNK, DataEnd, COMPLETION, READY),
         (LAST_CHUNK, DataEnd, PERMANENT, READY),
         (LAST_CHUNK, InvalidData, PERMANENT, READY),
         pytest.param(CHUNKED, Rset, COMPLETION, READY, id="R3030-2-14"),
-        (SPOILED, Rset, COMPLETION, READY),
+        (CHUNK_REFUSED, Rset, COMPLETION, READY),
         (CHUNKED, Noop, COMPLETION, CHUNKED),
         (CHUNKED, InvalidCommand, PERMANENT, CHUNKED),
-        (SPOILED, InvalidCommand, PERMANENT, SPOILED),
-        (SPOILED, Ehlo, COMPLETION, READY),
+        (CHUNK_REFUSED, InvalidCommand, PERMANENT, CHUNK_REFUSED),
+        (CHUNK_REFUSED, Ehlo, COMPLETION, READY),
         (GREETED, Lhlo, COMPLETION, READY),
         pytest.param(RCPT, Lhlo, COMPLETION, READY, id="R2033-4.1-01"),
         (READY, Auth, COMPLETION, READY),
@@ -214,7 +216,7 @@ def test_a_handshake_leads_behind_the_greeting() -> None:
 
 
 def test_a_transaction_is_open_from_MAIL_to_the_end_of_the_body() -> None:
-    assert {MAIL, RCPT, DATA, CHUNK, CHUNKED, LAST_CHUNK, SPOILED} == IN_TRANSACTION
+    assert {MAIL, RCPT, DATA, CHUNK, CHUNKED, LAST_CHUNK, CHUNK_REFUSED} == IN_TRANSACTION
 
 
 def test_a_chunk_leads_to_its_end() -> None:

@@ -29,8 +29,6 @@ Bytes go in, typed events come out; the program answers with replies, and bytes 
 """
 
 from ._addresses import Mailbox, Path
-from ._capabilities import HoldLimits, SessionLimits
-from ._catalogue import EXTENSIONS
 from ._client import ClientConnection
 from ._commands import (
     Auth,
@@ -78,8 +76,9 @@ from ._events import (
     Signal,
     UnknownCommand,
 )
-from ._extensions import Extension, Parameter
-from ._params import Params
+from ._extensions._announcements import HoldLimits, SessionLimits
+from ._extensions._builtin import EXTENSIONS
+from ._extensions._definition import Extension, Parameter
 from ._replies import Challenge, Reply, ReplyClass, ReplyCode
 from ._state import State, Wait
 from ._transaction import Transaction
@@ -98,6 +97,7 @@ from .parameters import (
     decode_xtext,
     encode_xtext,
 )
+from .parameters._params import Params
 
 __version__ = "0.1.0"
 

@@ -24,10 +24,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from ._catalogue import EXTENSIONS
+from ._bodies._outgoing import OutgoingBody, outgoing_chunks
 from ._commands import Auth, Bdat, Burl, Command, Data, Ehlo, Helo, Lhlo, Mail, Quit, Rcpt, Rset, StartTls, Xclient
 from ._config import MIN_COMMAND_LINE, ClientConfig
-from ._dialogue import Dialogue
+from ._dialects import MAX_AUTH_LINE, Dialect, make_dialect, verbs_of
+from ._endpoint import Endpoint
 from ._errors import LocalProtocolError, RemoteProtocolError
 from ._events import (
     NEED_DATA,
@@ -48,11 +49,12 @@ from ._events import (
     Signal,
     UnknownCommand,
 )
-from ._extensions import Extension, read_keywords, read_terms
-from ._parser import MAX_AUTH_LINE, Dialect, Refused, make_dialect, parse_command, verbs_of
+from ._extensions._builtin import EXTENSIONS
+from ._extensions._definition import Extension, read_keywords, read_terms
+from ._parser import CommandRejected, parse_command
 from ._pipelining import may_follow
-from ._reader import ReplyReader, make_reply
 from ._replies import MAX_CHALLENGE, Reply, ReplyClass, ReplyCode
+from ._reply_reader import ReplyReader, make_reply
 from ._state import (
     IN_TRANSACTION,
     MAY_ANSWER,
@@ -63,7 +65,6 @@ from ._state import (
     Wait,
     next_state,
 )
-from ._stuffing import OutgoingBody, outgoing_chunks
 from ._transaction import Transaction
 from .parameters import BodyType
 
@@ -92,7 +93,7 @@ class _Pending:
     """In LMTP, whose replies are still due."""
 
 
-class ClientConnection(Dialogue):
+class ClientConnection(Endpoint):
     """A client's end of one SMTP or LMTP dialogue, without I/O.
 
     Say things with `send`, write what `data_to_send` returns, pass what arrives to `receive_data`, and take the replies
@@ -416,7 +417,7 @@ class ClientConnection(Dialogue):
         state = self._state_ahead()
         if type(request) not in MAY_HEAR.get(state, ()):
             raise LocalProtocolError(f"{_name(request)} cannot be sent in {state}")
-        if state is State.SPOILED and not isinstance(request, _AFTER_REFUSED_CHUNK):
+        if state is State.CHUNK_REFUSED and not isinstance(request, _AFTER_REFUSED_CHUNK):
             raise LocalProtocolError("a part of the body was refused: give the transaction up with RSET")
         if isinstance(request, _OF_HELLO) and isinstance(request, Lhlo) != self._config.lmtp:
             raise LocalProtocolError(f"{_name(request)} is not of this protocol: send conn.hello")  # RFC 2033 4.1
@@ -475,7 +476,7 @@ class ClientConnection(Dialogue):
         try:
             # By the parser that the other end has: so nothing goes out that would be read as something else.
             heard = parse_command(request.verb, octets.removesuffix(b"\r\n"), self._dialect)
-        except Refused as exc:
+        except CommandRejected as exc:
             raise LocalProtocolError(f"this server does not take {_name(request)}: {exc.reply.lines[0]}") from None
 
         # The value of a parameter may be of another type than the one that it is read as.

@@ -11,8 +11,8 @@ from ._addresses import Path
 from ._base64 import encode_base64
 from ._errors import LocalProtocolError
 from ._grammar import find_control, is_domain, is_encodable, match_atom, match_domain, match_mechanism, unquote
-from ._params import NO_PARAMS, Params
 from .parameters import Attributes
+from .parameters._params import NO_PARAMS, Params
 
 XCLIENT_ATTRIBUTES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT")
 XFORWARD_ATTRIBUTES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE")

@@ -12,27 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from ._addresses import Path
-from ._answers import (
-    AUTH_LINE_FAULTS,
-    BAD_SEQUENCE,
-    BEFORE_AUTH,
-    BEFORE_TLS,
-    DEFAULTS,
-    HELLOS,
-    LINE_FAULTS,
-    NAMES_HOST,
-    NAMES_MAILBOX,
-    ONLY_POSITIVE,
-    OUT_OF_SEQUENCE,
-    OUT_OF_SEQUENCE_IN_LMTP,
-    PRIORITY_LOWERED,
-    WRONG_HELLO,
-    answers_helo,
-    enhanced_of,
-    with_host,
-)
+from ._bodies._incoming import Body
 from ._buffer import LineError, ReceiveBuffer
-from ._catalogue import EXTENSIONS
 from ._commands import (
     Auth,
     Bdat,
@@ -52,7 +33,27 @@ from ._commands import (
     Xclient,
 )
 from ._config import Bodies, Config
-from ._dialogue import Dialogue
+from ._default_replies import (
+    AUTH_LINE_FAULTS,
+    BAD_SEQUENCE,
+    BEFORE_AUTH,
+    BEFORE_TLS,
+    DEFAULTS,
+    HELLOS,
+    LINE_FAULTS,
+    NAMES_HOST,
+    NAMES_MAILBOX,
+    ONLY_POSITIVE,
+    OUT_OF_SEQUENCE,
+    OUT_OF_SEQUENCE_IN_LMTP,
+    PRIORITY_LOWERED,
+    WRONG_HELLO,
+    answers_helo,
+    enhanced_of,
+    with_host,
+)
+from ._dialects import MAX_AUTH_LINE, Dialect, compiled
+from ._endpoint import Endpoint
 from ._errors import LocalProtocolError
 from ._events import (
     NEED_DATA,
@@ -72,28 +73,25 @@ from ._events import (
     UnknownCommand,
     data_lines,
 )
-from ._extensions import Extension
-from ._framing import Body
+from ._extensions._builtin import EXTENSIONS
+from ._extensions._definition import Extension
 from ._parser import (
     COMMANDS,
     HIDDEN_RESPONSE,
     MALFORMED_CHUNK,
-    MAX_AUTH_LINE,
-    Dialect,
-    Refused,
+    CommandRejected,
     parse_command,
     parse_response,
     verb_of,
     visible,
 )
 from ._replies import Reply, ReplyClass, ReplyCode
-from ._rules import rules_of
 from ._state import IN_TRANSACTION, MAY_ANSWER, MAY_HEAR, ON_BDAT, WAITING_FOR, State, Wait, next_state
 from ._transaction import Transaction
 from .parameters import BodyType
 
 
-class Connection(Dialogue):
+class Connection(Endpoint):
     """A server's end of one SMTP dialogue, without I/O.
 
     Pass what arrives to `receive_data`, take events with `next_event`, answer each that is owed a reply with `send`,
@@ -105,7 +103,7 @@ class Connection(Dialogue):
     def __init__(self, config: Config, *, extensions: Sequence[Extension] = EXTENSIONS) -> None:
         super().__init__()
         self._config = config
-        self._rules = rules_of(tuple(extensions), config)
+        self._compiled = compiled(tuple(extensions), config)
 
         self._vouched = False
         """Whether XCLIENT has named a login."""
@@ -251,11 +249,11 @@ class Connection(Dialogue):
             refused, self._refused = self._refused, None
             return self._ask(refused)
 
-        return self._hear_line(self._rules.longest_line, self._understand)
+        return self._hear_line(self._compiled.longest_line, self._understand)
 
     def _hear_line(self, longest: int, understand: Callable[[bytes], Event]) -> Event | Signal:
         try:
-            line = self._buffer.take_line(longest, bare_lf=self._rules.bare_lf)
+            line = self._buffer.take_line(longest, bare_lf=self._compiled.bare_lf)
         except LineError as exc:
             return self._ask(self._no_line(exc))
 
@@ -318,7 +316,7 @@ class Connection(Dialogue):
             objection = self._out_of_sequence(UnknownCommand if verb in self._dialect.not_implemented else kind)
         try:
             command = parse_command(verb, line, self._dialect)
-        except Refused as exc:
+        except CommandRejected as exc:
             self._refused_octets = exc.octets
             # A chunk of unknown size cannot be skipped, so that its refusal has to be the one that closes.
             return InvalidCommand(visible(line), exc.reply if kind is Bdat else objection or exc.reply)
@@ -344,7 +342,7 @@ class Connection(Dialogue):
         if kind in HELLOS and (kind is Lhlo) != self._config.lmtp:
             return WRONG_HELLO[self._config.lmtp]  # RFC 2033 4.1
 
-        return self._insecure(kind) if self._rules.guards else None
+        return self._insecure(kind) if self._compiled.guards else None
 
     def _insecure(self, kind: type[object]) -> Reply | None:
         if self._state is State.REFUSED:
@@ -516,7 +514,7 @@ class Connection(Dialogue):
 
         # RFC 2034 section 3 (4): neither in the greeting, which answers XCLIENT too, nor in replies to HELO and EHLO.
         plain = greets_anew or self._state is State.CONNECTED or answers_helo(asked)
-        enhanced = enhanced_of(reply) if self._rules.enhances and not plain else None
+        enhanced = enhanced_of(reply) if self._compiled.enhances and not plain else None
         if lines == reply.lines and enhanced == reply.enhanced:
             return reply
 
@@ -525,13 +523,13 @@ class Connection(Dialogue):
     def _is_complete(self, reply: Reply) -> bool:
         # Most are, and what follows in `_complete` would find nothing to do for them.
         has_code = reply.enhanced is not None or reply.reply_class is ReplyClass.INTERMEDIATE
-        return has_code and self._rules.enhances and reply.code not in NAMES_HOST and reply.encode().isascii()
+        return has_code and self._compiled.enhances and reply.code not in NAMES_HOST and reply.encode().isascii()
 
     def _with_keywords(self, reply: Reply) -> tuple[str, ...]:
         if len(reply.lines) > 1:
             raise LocalProtocolError("the keywords behind a reply to EHLO come from the extensions: give one line")
 
-        return (*reply.lines, *self._rules.keywords[self._tls])
+        return (*reply.lines, *self._compiled.keywords[self._tls])
 
     def _may_be_utf8(self, asked: Event, reply: Reply) -> bool:
         # RFC 6531 3.7.4.1 and 3.7.4.2
@@ -627,7 +625,7 @@ class Connection(Dialogue):
         self._dialect = self._make_dialect()
 
     def _make_dialect(self) -> Dialect:
-        return self._rules.dialects[self._tls, isinstance(self._helo, Ehlo | Lhlo)]
+        return self._compiled.dialects[self._tls, isinstance(self._helo, Ehlo | Lhlo)]
 
     def _make_body(self) -> Body:
         return Body(self._config, binary=self._is_binary())

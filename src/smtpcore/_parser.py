@@ -5,9 +5,7 @@
 # never asks in which state the dialogue is.
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping
 
 from ._addresses import Path
 from ._base64 import decode_base64
@@ -33,19 +31,15 @@ from ._commands import (
     Xclient,
     Xforward,
 )
-from ._config import Config
+from ._dialects import Dialect
 from ._errors import LocalProtocolError
 from ._events import AuthCancel, AuthResponse, InvalidCommand, UnknownCommand
-from ._extensions import Extension, Parameter, offered_extensions
+from ._extensions._definition import Parameter
 from ._grammar import find_control, match_keyword, match_number, match_param_value, unquote
-from ._params import NO_PARAMS, Params
 from ._replies import Reply
 from .parameters import parse_attributes
+from .parameters._params import NO_PARAMS, Params
 
-MAX_AUTH_LINE = 12_288  # RFC 4954 section 4 (12), CRLF included
-
-_OBSOLETE = frozenset({"SEND", "SOML", "SAML", "TURN"})  # RFC 5321 appendix F.1 and F.6
-_TOLD_APART = frozenset({"AUTH", "STARTTLS"})
 _MAY_BE_UTF8 = frozenset({"MAIL", "RCPT", "VRFY", "EXPN"})  # RFC 6531 3.1
 
 # RFC 5321 4.1.1.11. It has no octets of its own: the line is no longer than it would be without.
@@ -101,92 +95,13 @@ _TOO_LONG = Reply(500, "Line too long", enhanced="5.5.2")  # RFC 5321 4.5.3.1.9
 _BAD_BASE64 = Reply(501, "This is not base64", enhanced="5.5.2")  # RFC 4954 section 6
 
 
-class Refused(Exception):
+class CommandRejected(Exception):
     """The line is no command; `reply` says why. Behind it there are `octets` that belong to no command either."""
 
     def __init__(self, reply: Reply, octets: int = 0) -> None:
         super().__init__(reply)
         self.reply = reply
         self.octets = octets
-
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """What a command line may contain, as the offered extensions have it."""
-
-    max_line: int
-    """Octets of a line without parameters, CR LF included."""
-    max_lines: Mapping[str, int]
-    """Where a verb takes parameters: octets of its line, CR LF included."""
-    parameters: Mapping[str, Mapping[str, Parameter]]
-    """Verb to keyword to parameter."""
-    refused: Mapping[str, frozenset[str]] | None
-    """Verb to the keywords that some extension has, where all others pass; None where none does."""
-    not_implemented: frozenset[str]
-    """Verbs that would be known if their extension were offered."""
-    smtputf8: bool
-    """Whether UTF-8 may occur at all (RFC 6531)."""
-    objections: tuple[Callable[[Mail | Rcpt], Reply | None], ...]
-    """What extensions may have against MAIL or RCPT."""
-
-    def passes(self, verb: str, keyword: str) -> bool:
-        """Whether this parameter, which is not offered, is none of ours to judge."""
-        return self.refused is not None and keyword not in self.refused[verb]
-
-
-def dialect_of(extensions: tuple[Extension, ...], config: Config, *, tls: bool, extended: bool) -> Dialect:
-    """The dialect that a connection speaks, with and without TLS, and behind EHLO (`extended`) or before it."""
-    offered = offered_extensions(extensions, config, tls=tls)
-    otherwise = offered_extensions(extensions, config, tls=not tls)
-    return make_dialect(
-        {extension: extension.terms(config) for extension in offered if extended},
-        longest=config.max_command_line,
-        longest_auth=MAX_AUTH_LINE,
-        refused=_known_parameters(extensions) if config.unknown_parameters else None,
-        # STARTTLS under TLS, and AUTH before it, are out of sequence rather than not implemented.
-        not_implemented=verbs_of(extensions) - verbs_of(offered) - (verbs_of(otherwise) & _TOLD_APART),
-    )
-
-
-def make_dialect(
-    terms: Mapping[Extension, object],
-    *,
-    longest: int,
-    longest_auth: int,
-    not_implemented: frozenset[str],
-    refused: Mapping[str, frozenset[str]] | None = None,
-) -> Dialect:
-    """The dialect of a session in which extensions are offered on these `terms`: what EHLO's reply says of each."""
-    parameters: dict[str, dict[str, Parameter]] = {"MAIL": {}, "RCPT": {}}
-    for extension in terms:
-        parameters["MAIL"] |= extension.mail
-        parameters["RCPT"] |= extension.rcpt
-
-    return Dialect(
-        max_line=longest,
-        max_lines={
-            **{verb: longest + sum(p.octets for p in known.values()) for verb, known in parameters.items()},
-            Auth.verb: longest_auth,
-        },
-        parameters=parameters,
-        refused=refused,
-        not_implemented=not_implemented | _OBSOLETE,
-        smtputf8=any(extension.keyword == "SMTPUTF8" for extension in terms),
-        objections=tuple(partial(known.objection, what) for known, what in terms.items() if known.objection),
-    )
-
-
-def _known_parameters(extensions: Iterable[Extension]) -> Mapping[str, frozenset[str]]:
-    known = tuple(extensions)
-    return {
-        "MAIL": frozenset[str]().union(*(extension.mail for extension in known)),
-        "RCPT": frozenset[str]().union(*(extension.rcpt for extension in known)),
-    }
-
-
-def verbs_of(extensions: Iterable[Extension]) -> frozenset[str]:
-    """The verbs that come with `extensions`."""
-    return frozenset[str]().union(*(extension.verbs for extension in extensions))
 
 
 def verb_of(line: bytes) -> str:
@@ -196,18 +111,18 @@ def verb_of(line: bytes) -> str:
 
 
 def parse_command(verb: str, line: bytes, dialect: Dialect) -> Command | UnknownCommand:
-    """Turn a line without its end into a command. Raises `Refused`."""
+    """Turn a line without its end into a command. Raises `CommandRejected`."""
     if len(line) + len(b"\r\n") > dialect.max_lines.get(verb, dialect.max_line):
-        raise Refused(MALFORMED_CHUNK if verb == Bdat.verb else _TOO_LONG)
+        raise CommandRejected(MALFORMED_CHUNK if verb == Bdat.verb else _TOO_LONG)
     if verb in dialect.not_implemented:
-        raise Refused(Reply(502, f"{verb} is not implemented", enhanced="5.5.1"))  # RFC 5321 4.2.4
+        raise CommandRejected(Reply(502, f"{verb} is not implemented", enhanced="5.5.1"))  # RFC 5321 4.2.4
 
     argument = _decode(verb, line, dialect).rstrip(" \t").partition(" ")[2]
     parse = _PARSERS.get(verb)
     if parse is not None:
         return parse(verb, argument, dialect)
     if match_keyword(verb) is None:
-        raise Refused(Reply(500, "A command starts with a word of letters", enhanced="5.5.2"))
+        raise CommandRejected(Reply(500, "A command starts with a word of letters", enhanced="5.5.2"))
 
     return UnknownCommand(verb, argument)
 
@@ -226,14 +141,14 @@ def _decode(verb: str, line: bytes, dialect: Dialect) -> str:
     return text
 
 
-def _syntax_error(verb: str, why: str) -> Refused:
+def _syntax_error(verb: str, why: str) -> CommandRejected:
     if verb == Bdat.verb:
-        return Refused(MALFORMED_CHUNK)
+        return CommandRejected(MALFORMED_CHUNK)
     # RFC 5321 4.2.4, 4.3.2: 500 while not even the verb is understood, 501 from there on.
     if verb in COMMANDS:
-        return Refused(Reply(501, f"Syntax error in {verb}: {why}", enhanced="5.5.4"))
+        return CommandRejected(Reply(501, f"Syntax error in {verb}: {why}", enhanced="5.5.4"))
 
-    return Refused(Reply(500, f"Syntax error: {why}", enhanced="5.5.2"))
+    return CommandRejected(Reply(500, f"Syntax error: {why}", enhanced="5.5.2"))
 
 
 # One parser for each shape of argument
@@ -244,7 +159,7 @@ def _parse_helo(verb: str, argument: str, dialect: Dialect) -> Command:
         return _HELLOS[verb](argument)
     except LocalProtocolError:
         why = f"Syntax: {verb} and your domain, or your address in brackets"
-        raise Refused(Reply(501, why, enhanced="5.5.4")) from None
+        raise CommandRejected(Reply(501, why, enhanced="5.5.4")) from None
 
 
 def _parse_mail(verb: str, argument: str, dialect: Dialect) -> Command:
@@ -252,7 +167,7 @@ def _parse_mail(verb: str, argument: str, dialect: Dialect) -> Command:
     try:
         mail = Mail(Path(text), params)
     except LocalProtocolError:
-        raise Refused(Reply(501, "The sender is not a valid address", enhanced="5.1.7")) from None
+        raise CommandRejected(Reply(501, "The sender is not a valid address", enhanced="5.1.7")) from None
 
     return _unobjected(mail, dialect)
 
@@ -262,7 +177,7 @@ def _parse_rcpt(verb: str, argument: str, dialect: Dialect) -> Command:
     try:
         rcpt = Rcpt(Path(text), params)
     except LocalProtocolError:
-        raise Refused(Reply(501, "The recipient is not a valid address", enhanced="5.1.3")) from None
+        raise CommandRejected(Reply(501, "The recipient is not a valid address", enhanced="5.1.3")) from None
 
     return _unobjected(rcpt, dialect)
 
@@ -271,14 +186,14 @@ def _unobjected(command: Mail | Rcpt, dialect: Dialect) -> Command:
     for object_to in dialect.objections if command.params else ():
         objection = object_to(command)
         if objection:
-            raise Refused(objection)
+            raise CommandRejected(objection)
 
     return command
 
 
 def _parse_bare(verb: str, argument: str, dialect: Dialect) -> Command:
     if argument:
-        raise Refused(Reply(501, f"{verb} takes no argument", enhanced="5.5.4"))  # RFC 5321 4.1.1
+        raise CommandRejected(Reply(501, f"{verb} takes no argument", enhanced="5.5.4"))  # RFC 5321 4.1.1
 
     return _BARE[verb]()
 
@@ -292,11 +207,11 @@ def _parse_lookup(verb: str, argument: str, dialect: Dialect) -> Command:
     keyword, equals, _ = last.partition("=")
     smtputf8 = dialect.smtputf8 and name != "" and keyword.isascii() and keyword.upper() == "SMTPUTF8"
     if smtputf8 and equals:
-        raise Refused(Reply(501, "SMTPUTF8 takes no value", enhanced="5.5.4"))  # RFC 6531 3.1 (6)
+        raise CommandRejected(Reply(501, "SMTPUTF8 takes no value", enhanced="5.5.4"))  # RFC 6531 3.1 (6)
 
     wanted = unquote(name if smtputf8 else argument)
     if not wanted:
-        raise Refused(Reply(501, f"Syntax: {verb} and a name", enhanced="5.5.4"))
+        raise CommandRejected(Reply(501, f"Syntax: {verb} and a name", enhanced="5.5.4"))
 
     return Vrfy(wanted, smtputf8=smtputf8) if verb == "VRFY" else Expn(wanted, smtputf8=smtputf8)
 
@@ -304,9 +219,9 @@ def _parse_lookup(verb: str, argument: str, dialect: Dialect) -> Command:
 def _parse_bdat(verb: str, argument: str, dialect: Dialect) -> Command:
     size, space, rest = argument.partition(" ")
     if match_number(size) is None:
-        raise Refused(MALFORMED_CHUNK)
+        raise CommandRejected(MALFORMED_CHUNK)
     if space and rest.upper() != "LAST":
-        raise Refused(
+        raise CommandRejected(
             Reply(501, "Syntax: BDAT and a number of octets, then LAST or nothing", enhanced="5.5.4"), int(size)
         )
 
@@ -321,17 +236,19 @@ def _parse_burl(verb: str, argument: str, dialect: Dialect) -> Command:
     except LocalProtocolError:
         pass
 
-    raise Refused(Reply(501, "Syntax: BURL and a URI, then LAST or nothing", enhanced="5.5.4"))
+    raise CommandRejected(Reply(501, "Syntax: BURL and a URI, then LAST or nothing", enhanced="5.5.4"))
 
 
 def _parse_etrn(verb: str, argument: str, dialect: Dialect) -> Command:
     if not argument:
-        raise Refused(Reply(500, "Syntax: ETRN and a domain", enhanced="5.5.2"))  # RFC 1985 section 7
+        raise CommandRejected(Reply(500, "Syntax: ETRN and a domain", enhanced="5.5.2"))  # RFC 1985 section 7
 
     try:
         return Etrn(argument)
     except LocalProtocolError:
-        raise Refused(Reply(501, "This is neither a fully qualified domain nor a queue", enhanced="5.5.4")) from None
+        raise CommandRejected(
+            Reply(501, "This is neither a fully qualified domain nor a queue", enhanced="5.5.4")
+        ) from None
 
 
 def _parse_attributes(verb: str, argument: str, dialect: Dialect) -> Command:
@@ -339,7 +256,7 @@ def _parse_attributes(verb: str, argument: str, dialect: Dialect) -> Command:
         attributes = parse_attributes(argument)
         return Xclient(attributes) if verb == "XCLIENT" else Xforward(attributes)
     except (ValueError, LocalProtocolError):
-        raise Refused(Reply(501, f"Syntax: {verb} and attributes as announced", enhanced="5.5.4")) from None
+        raise CommandRejected(Reply(501, f"Syntax: {verb} and attributes as announced", enhanced="5.5.4")) from None
 
 
 def _parse_auth(verb: str, argument: str, dialect: Dialect) -> Command:
@@ -347,9 +264,9 @@ def _parse_auth(verb: str, argument: str, dialect: Dialect) -> Command:
     try:
         return Auth(mechanism.upper(), _decode_initial(response) if space else None)
     except LocalProtocolError:
-        raise Refused(Reply(501, "Syntax: AUTH and the name of a mechanism", enhanced="5.5.4")) from None
+        raise CommandRejected(Reply(501, "Syntax: AUTH and the name of a mechanism", enhanced="5.5.4")) from None
     except ValueError:
-        raise Refused(_BAD_BASE64) from None
+        raise CommandRejected(_BAD_BASE64) from None
 
 
 def parse_response(line: bytes) -> AuthResponse | AuthCancel | InvalidCommand:
@@ -383,11 +300,11 @@ def visible(line: bytes) -> bytes:
 def _split_path(verb: str, argument: str, keyword: str, dialect: Dialect) -> tuple[str, Params]:
     start = len(keyword)
     if argument[:start].upper() != keyword or argument[start : start + 1] != "<":
-        raise Refused(Reply(501, f"Syntax: {verb} {keyword}<address>", enhanced="5.5.4"))
+        raise CommandRejected(Reply(501, f"Syntax: {verb} {keyword}<address>", enhanced="5.5.4"))
 
     end = _find_path_end(argument, start)
     if end < 0:
-        raise Refused(Reply(501, f"Syntax: {verb} {keyword}<address>", enhanced="5.5.4"))
+        raise CommandRejected(Reply(501, f"Syntax: {verb} {keyword}<address>", enhanced="5.5.4"))
 
     return argument[start + 1 : end], _parse_params(argument[end + 1 :], verb, dialect)
 
@@ -404,21 +321,21 @@ def _parse_params(text: str, verb: str, dialect: Dialect) -> Params:
     if not text:
         return NO_PARAMS
     if not text.startswith(" "):
-        raise Refused(Reply(501, "Parameters are separated by single spaces", enhanced="5.5.4"))
+        raise CommandRejected(Reply(501, "Parameters are separated by single spaces", enhanced="5.5.4"))
 
     values: dict[str, object] = {}
     for item in text[1:].split(" "):
         keyword, equals, value = item.partition("=")
         if match_keyword(keyword) is None or (equals and match_param_value(value) is None):
-            raise Refused(Reply(501, "Malformed parameter", enhanced="5.5.4"))
+            raise CommandRejected(Reply(501, "Malformed parameter", enhanced="5.5.4"))
 
         keyword = keyword.upper()  # behind the check: there are letters beyond ASCII whose capital is an S or an I
         parameter = dialect.parameters[verb].get(keyword, _UNKNOWN if dialect.passes(verb, keyword) else None)
         if parameter is None:
             # RFC 5321 4.1.1.11
-            raise Refused(Reply(555, f"Parameter {keyword[:40]} is not recognized", enhanced="5.5.4"))
+            raise CommandRejected(Reply(555, f"Parameter {keyword[:40]} is not recognized", enhanced="5.5.4"))
         if keyword in values:
-            raise Refused(Reply(501, f"Parameter {keyword[:40]} is given twice", enhanced=parameter.enhanced))
+            raise CommandRejected(Reply(501, f"Parameter {keyword[:40]} is given twice", enhanced=parameter.enhanced))
 
         values[keyword] = _parse_value(keyword, value if equals else None, parameter)
 
@@ -432,7 +349,7 @@ def _parse_value(keyword: str, value: str | None, parameter: Parameter) -> objec
         # The text may quote what the client sent, so it is trusted with nothing.
         why = str(exc)[:200].encode("ascii", "replace").decode()
         text = f"Malformed {keyword[:40]}: {_UNPRINTABLE.sub('?', why)}"
-        raise Refused(Reply(501, text, enhanced=parameter.enhanced)) from exc
+        raise CommandRejected(Reply(501, text, enhanced=parameter.enhanced)) from exc
 
 
 _PARSERS: Mapping[str, Callable[[str, str, Dialect], Command]] = {

@@ -12,7 +12,7 @@
 #
 # With BDAT a body comes in chunks: from RCPT to CHUNK, to CHUNKED at the reply to its end, to LAST_CHUNK at the last
 # one, and from there to READY. BDAT is the one command that moves the dialogue itself, since its octets follow it
-# without waiting for a reply (RFC 3030 section 2). A refused chunk leads to SPOILED, where nothing can be added.
+# without waiting for a reply (RFC 3030 section 2). A refused chunk leads to CHUNK_REFUSED, where nothing can be added.
 # AUTH leads from READY to AUTH while challenges go out, and back with whatever ends them (RFC 4954 section 4).
 #
 # RSET, and a further EHLO, lead from MAIL and RCPT back to READY. STARTTLS leads from everywhere between GREETED and
@@ -82,7 +82,7 @@ class State(Enum):
     """Chunks of the body were accepted, and more are to come."""
     LAST_CHUNK = auto()
     """The last chunk of the body is being sent, or waits for its reply."""
-    SPOILED = auto()
+    CHUNK_REFUSED = auto()
     """A chunk was refused, so that the transaction can only be given up."""
     AUTH = auto()
     """The client is asked for SASL responses."""
@@ -137,7 +137,7 @@ _INTERMEDIATE: Final = ReplyClass.INTERMEDIATE
 _REFUSALS: Final = frozenset({ReplyClass.TRANSIENT, ReplyClass.PERMANENT, ReplyClass.GOODBYE})
 _ANY: Final = _REFUSALS | {_COMPLETION}
 
-_OPEN: Final = (State.MAIL, State.RCPT, State.CHUNKED, State.SPOILED)
+_OPEN: Final = (State.MAIL, State.RCPT, State.CHUNKED, State.CHUNK_REFUSED)
 _IN_SESSION: Final = (State.GREETED, State.READY, *_OPEN)
 
 MAY_ANSWER: Final[Mapping[Asked, frozenset[ReplyClass]]] = MappingProxyType(
@@ -181,7 +181,7 @@ MAY_HEAR: Final[Mapping[State, frozenset[Asked]]] = MappingProxyType(
         State.MAIL: _AT_ANY_TIME | {Rcpt},
         State.RCPT: _AT_ANY_TIME | {Rcpt, Data, Bdat, Burl},
         State.CHUNKED: _AT_ANY_TIME | {Bdat, Burl},
-        State.SPOILED: _AT_ANY_TIME,
+        State.CHUNK_REFUSED: _AT_ANY_TIME,
         State.REFUSED: frozenset({Quit}),
         State.AUTH: frozenset({AuthResponse, AuthCancel}),
         State.DATA: frozenset({DataEnd}),
@@ -207,13 +207,17 @@ ON_REPLY: Final[Mapping[tuple[State, Asked, ReplyClass], State]] = MappingProxyT
         **{(State.DATA, DataEnd, reply_class): State.READY for reply_class in _ANY},
         **{(State.DATA, InvalidData, reply_class): State.READY for reply_class in _REFUSALS},
         (State.CHUNK, ChunkEnd, _COMPLETION): State.CHUNKED,
-        **{(State.CHUNK, asked, reply_class): State.SPOILED for asked in _CHUNK_FAILS for reply_class in _REFUSALS},
+        **{
+            (State.CHUNK, asked, reply_class): State.CHUNK_REFUSED
+            for asked in _CHUNK_FAILS
+            for reply_class in _REFUSALS
+        },
         **{(State.LAST_CHUNK, DataEnd, reply_class): State.READY for reply_class in _ANY},
         **{(State.LAST_CHUNK, InvalidData, reply_class): State.READY for reply_class in _REFUSALS},
         # RFC 4468 section 3: a part that the server fetches is like a chunk. The last one is an end of data.
         **{(state, Burl, _COMPLETION): State.CHUNKED for state in _BEFORE_CHUNK},
         **{
-            (state, Burl, reply_class): State.SPOILED
+            (state, Burl, reply_class): State.CHUNK_REFUSED
             for state in (*_BEFORE_CHUNK, State.CHUNK)
             for reply_class in _REFUSALS
         },
@@ -264,7 +268,7 @@ WAITING_FOR: Final[Mapping[State, Wait]] = MappingProxyType(
         State.CHUNK: Wait.BODY,
         State.CHUNKED: Wait.COMMAND,
         State.LAST_CHUNK: Wait.BODY,
-        State.SPOILED: Wait.COMMAND,
+        State.CHUNK_REFUSED: Wait.COMMAND,
         State.AUTH: Wait.AUTH,
         State.TLS: Wait.TLS,
         State.REFUSED: Wait.COMMAND,

@@ -239,7 +239,7 @@ class Client:
         return f"<Client of {self.host} at {self.peer}{'' if self.is_open else ', closed'}>"
 
 
-_UNFINISHED = frozenset({State.MAIL, State.RCPT, State.CHUNKED, State.SPOILED})
+_UNFINISHED = frozenset({State.MAIL, State.RCPT, State.CHUNKED, State.CHUNK_REFUSED})
 
 
 def _summarize(rcpts: list[Rcpt], answers: list[Answered]) -> SendResult:

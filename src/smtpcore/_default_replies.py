@@ -75,7 +75,7 @@ OUT_OF_SEQUENCE: Final[Mapping[tuple[State, type[object]], Reply]] = {
     (State.MAIL, Bdat): NO_RECIPIENTS,
     (State.MAIL, Burl): NO_RECIPIENTS,
     (State.CHUNKED, Data): Reply(503, "A message that began with BDAT goes on with BDAT", enhanced="5.5.1"),
-    (State.SPOILED, Bdat): Reply(503, "A chunk was refused: give the transaction up with RSET", enhanced="5.5.1"),
+    (State.CHUNK_REFUSED, Bdat): Reply(503, "A chunk was refused: give the transaction up with RSET", enhanced="5.5.1"),
 }
 
 DEFAULTS: Final[Mapping[type[object], Reply]] = {

@@ -9,7 +9,7 @@ from ._state import ON_HANDSHAKE, State
 from ._transaction import Transaction
 
 
-class Dialogue(ABC):
+class Endpoint(ABC):
     """One end of a dialogue, without I/O. What it hears and says is for the end that it is."""
 
     def __init__(self) -> None:

@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from ._grammar import match_mechanism
-from .parameters import parse_date_time
+from .._grammar import match_mechanism
+from ..parameters import parse_date_time
 
 _match_size = re.compile(r"[0-9]{1,20}").fullmatch  # RFC 1870 section 3 (3)
 _match_seconds = re.compile(r"[0-9]{1,9}").fullmatch  # RFC 2852 section 2 (3), RFC 4865 section 3 (2)

@@ -9,10 +9,10 @@
 
 from dataclasses import replace
 
-from ._config import BareNewlines, ClientConfig
-from ._errors import LocalProtocolError
-from ._framing import BodyCheck
-from .parameters import BodyType
+from .._config import BareNewlines, ClientConfig
+from .._errors import LocalProtocolError
+from ..parameters import BodyType
+from ._checks import BodyCheck
 
 _EIGHT_BIT = (BodyType.EIGHT_BIT_MIME, BodyType.BINARYMIME)
 

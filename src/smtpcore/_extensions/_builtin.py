@@ -1,13 +1,13 @@
 """The built-in ESMTP extensions, a table."""
 
-from . import _capabilities as offers
-from . import parameters as of
-from ._capabilities import HoldLimits
-from ._commands import XCLIENT_ATTRIBUTES, XFORWARD_ATTRIBUTES, Mail, Rcpt
-from ._config import Config
-from ._extensions import Extension, Parameter
-from ._replies import Reply
-from .parameters import ByMode, format_date_time
+from .. import parameters as of
+from .._commands import XCLIENT_ATTRIBUTES, XFORWARD_ATTRIBUTES, Mail, Rcpt
+from .._config import Config
+from .._replies import Reply
+from ..parameters import ByMode, format_date_time
+from . import _announcements as offers
+from ._announcements import HoldLimits
+from ._definition import Extension, Parameter
 
 # What may stand against a command though each of its parameters is well-formed
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ._capabilities import parse_text
-from ._commands import Mail, Rcpt
-from ._config import Config
-from ._errors import LocalProtocolError
-from ._grammar import match_keyword
-from ._replies import Reply
+from .._commands import Mail, Rcpt
+from .._config import Config
+from .._errors import LocalProtocolError
+from .._grammar import match_keyword
+from .._replies import Reply
+from ._announcements import parse_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

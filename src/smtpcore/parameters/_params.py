@@ -5,19 +5,9 @@ from datetime import datetime
 from enum import Enum
 from typing import TypeVar
 
-from ._errors import LocalProtocolError
-from ._grammar import is_encodable, match_keyword, match_param_value
-from .parameters import (
-    BodyType,
-    DeliverBy,
-    EnvelopeId,
-    Notify,
-    OriginalRecipient,
-    Ret,
-    Submitter,
-    ValidSince,
-    format_date_time,
-)
+from .._errors import LocalProtocolError
+from .._grammar import is_encodable, match_keyword, match_param_value
+from . import BodyType, DeliverBy, EnvelopeId, Notify, OriginalRecipient, Ret, Submitter, ValidSince, format_date_time
 
 _T = TypeVar("_T")
 

@@ -1,0 +1,1 @@
+"""Bodies of messages: framing, checks, lines, and dot-stuffing."""

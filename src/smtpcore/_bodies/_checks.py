@@ -1,0 +1,106 @@
+"""Checks of the lines of a body: line ends, lengths, size, and octets."""
+
+import re
+
+from .._config import BareNewlines, ClientConfig, Config
+from .._replies import Reply
+
+_find_bare_cr = re.compile(rb"\r(?!\n)").search
+_find_bare = re.compile(rb"\r(?!\n)|(?<!\r)\n").search
+_normalize = re.compile(rb"\r\n?|\n").sub
+
+
+class BodyCheck:
+    """Passes on what may be in a body, up to its first `fault`."""
+
+    __slots__ = ("_bare_newlines", "_held", "_line_length", "_max_line", "_room", "_text", "fault")
+
+    def __init__(self, config: Config | ClientConfig, *, binary: bool = False) -> None:
+        self._text = not binary
+        self._bare_newlines = config.bare_newlines
+        self._max_line = config.max_text_line
+        self._held = b""
+        self._line_length = 0
+        # A client has declared its size, and been told whether that is too much.
+        self._room = config.max_message_size if isinstance(config, Config) else None
+        self.fault: Reply | None = None
+
+    def copy(self) -> "BodyCheck":
+        """One that has passed on the same, to try what may come next."""
+        other = BodyCheck.__new__(BodyCheck)
+        for name in BodyCheck.__slots__:
+            setattr(other, name, getattr(self, name))
+        return other
+
+    def pass_on(self, run: bytes, *, is_paired: bool = False) -> bytes:
+        """The part of `run` before the first fault. A CR at its end is held back until the next octet is known.
+
+        `is_paired` tells that in `run` each CR is known to be followed by LF.
+        """
+        if self.fault:
+            return b""
+
+        is_paired = is_paired and not self._held  # of a CR that was held back nothing was known
+        run = self._held + run
+        self._held = b"\r" if run.endswith(b"\r") else b""
+        return self._check(run[:-1] if self._held else run, is_paired=is_paired)
+
+    def finish(self) -> bytes:
+        """What was held back, at the end of the body."""
+        held, self._held = self._held, b""
+        return self._check(held, is_paired=False) if held and not self.fault else b""
+
+    def _check(self, run: bytes, *, is_paired: bool) -> bytes:
+        # RFC 3030 section 3: a binary body need not have lines.
+        if self._text:
+            run = self._check_newlines(run, is_paired=is_paired)
+            run = self._check_lines(run)
+
+        return self._check_size(run)
+
+    def _check_newlines(self, run: bytes, *, is_paired: bool) -> bytes:
+        if self._bare_newlines is BareNewlines.ACCEPT:
+            return run
+        if (is_paired or _find_bare_cr(run) is None) and run.count(b"\r") == run.count(b"\n"):
+            return run
+
+        if self._bare_newlines is BareNewlines.NORMALIZE:
+            return _normalize(b"\r\n", run)
+
+        bare = _find_bare(run)
+        assert bare, "the counts differ only if there is one"
+        self.fault = Reply(550, "A line of the message ends in a bare CR or LF instead of CR LF", enhanced="5.6.0")
+        return run[: bare.start()]
+
+    def _check_lines(self, run: bytes) -> bytes:
+        if self._max_line is None:
+            return run
+
+        # Jumps from the last line end within reach to the next, so that short lines cost nothing.
+        start = 0
+        reach = self._max_line - self._line_length
+        while len(run) - start > reach:
+            end = run.rfind(b"\r\n", start, start + reach)
+            if end < 0:
+                self.fault = Reply(554, f"A line of the message exceeds {self._max_line} octets", enhanced="5.6.0")
+                return run[: start + reach]
+
+            start = end + len(b"\r\n")
+            reach = self._max_line
+            self._line_length = 0
+
+        end = run.rfind(b"\r\n", start)
+        self._line_length = self._line_length + len(run) - start if end < 0 else len(run) - end - len(b"\r\n")
+        return run
+
+    def _check_size(self, run: bytes) -> bytes:
+        if self._room is None:
+            return run
+
+        # RFC 1870 section 5: the size counts CR LF, but neither added dots nor the end of data.
+        if len(run) > self._room:
+            self.fault = Reply(552, "The message exceeds the maximum size", enhanced="5.3.4")
+            run = run[: self._room]
+
+        self._room -= len(run)
+        return run

@@ -1,0 +1,1 @@
+"""ESMTP extensions: what one is, the built-in ones, and what EHLO announces of them."""
