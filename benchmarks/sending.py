@@ -21,9 +21,9 @@ import pytest
 
 from smtpcore_adapters import TlsMode
 from smtpcore_adapters.asyncio import connect
-from tests.adapters import servers
 from tests.adapters.fakes import accepting
 from tests.adapters.harness import running
+from tests.interop import servers
 
 from .memory import BLOCK, peak_memory
 

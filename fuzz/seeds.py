@@ -9,7 +9,7 @@ from pathlib import Path
 from smtpcore import Bdat, DataChunk
 from smtpcore.proxy import Endpoint, ProxyCommand, ProxyHeader, SslClient, SslInfo, Tlv, TlvType
 from smtpcore.sasl import MECHANISMS
-from tests.test_dialogs import FILES, Dialogue, parse
+from tests.conformance.test_dialogs import FILES, Dialogue, parse
 
 from .client import REQUESTS, SEPARATOR
 from .server import HEAD

@@ -7,4 +7,4 @@ TESTS: Final = Path(__file__).parent
 ROOT: Final = TESTS.parent
 DOCS: Final = ROOT / "docs"
 CORPUS: Final = ROOT / "fuzz" / "corpus"
-DIALOGS: Final = TESTS / "dialogs"
+DIALOGS: Final = TESTS / "conformance" / "dialogs"

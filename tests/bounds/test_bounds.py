@@ -1,0 +1,212 @@
+"""What a peer without end or mercy can make us hold, and how much work it can make for its octets."""
+
+import gc
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from types import FrameType, FunctionType, ModuleType
+from typing import Any
+
+import pytest
+
+from smtpcore import (
+    Bodies,
+    ClientConnection,
+    Connection,
+    ConnectionClosed,
+    Ehlo,
+    Mail,
+    Noop,
+    Path,
+    Rcpt,
+    RemoteProtocolError,
+    Signal,
+    State,
+)
+from smtpcore.proxy import ProxyReader
+
+from ..client_helpers import CLIENT
+from ..helpers import CONFIG, DATA, MAIL, OWED_NOTHING, RCPT, READY, accept, bytewise, drive, pieces
+
+ENDLESS = 300_000
+SEGMENT = 1000
+
+ROOMY = replace(
+    CONFIG,
+    disabled=frozenset(),
+    auth_mechanisms=("LOGIN",),
+    plaintext_auth=True,
+    max_message_size=None,
+    max_recipients=100,
+    max_recipient_domains=10,
+    max_auth_failures=None,
+)
+BINARY = MAIL.replace(b">\r\n", b"> BODY=BINARYMIME\r\n") + b"RCPT TO:<u@s.example>\r\n"
+
+Peer = Callable[[bytes], None]
+"""Takes octets in, and does with them what a program does."""
+
+
+def server(before: bytes, **changes: Any) -> tuple[Connection, Peer]:
+    conn = Connection(replace(ROOMY, **changes))
+    drive(conn, [before])
+
+    def hear(data: bytes) -> None:
+        conn.receive_data(data)
+        while not isinstance(event := conn.next_event(), Signal | ConnectionClosed):
+            for _ in range(0 if isinstance(event, OWED_NOTHING) else conn.replies_owed):
+                conn.send(accept(conn, event))
+        conn.data_to_send()
+
+    return conn, hear
+
+
+def client(*said: bytes) -> tuple[ClientConnection, Peer]:
+    """A client that asks on and on, whatever it hears."""
+    conn = ClientConnection(CLIENT)
+    requests = iter([Ehlo("c.example"), Mail(Path("a@c.example"))])
+
+    def hear(data: bytes) -> None:
+        conn.receive_data(data)
+        while not isinstance(conn.next_event(), Signal | ConnectionClosed):
+            request = next(requests, Rcpt(Path("u@s.example")) if conn.transaction else Noop())
+            if conn.may_send(request):
+                conn.send(request)
+            conn.data_to_send()
+
+    for data in said:
+        hear(data)
+    return conn, hear
+
+
+def proxied() -> tuple[ProxyReader, Peer]:
+    reader = ProxyReader()
+
+    def hear(data: bytes) -> None:
+        reader.receive_data(data)
+        reader.next_header()
+
+    return reader, hear
+
+
+def held(thing: object) -> int:
+    """Octets of all that can be reached from a connection, code and types apart."""
+    seen: set[int] = set()
+    total = 0
+    waiting = [thing]
+    while waiting:
+        found = waiting.pop()
+        if id(found) in seen or isinstance(found, type | ModuleType | FunctionType | FrameType):
+            continue
+        seen.add(id(found))
+        total += sys.getsizeof(found)
+        waiting += gc.get_referents(found)
+    return total
+
+
+def endless(unit: bytes, size: int = ENDLESS) -> Iterable[bytes]:
+    """`unit` again and again, in segments that are cut anywhere."""
+    return pieces(unit * (size // len(unit) + 1), SEGMENT)
+
+
+GREETING = b"220 s.example\r\n"
+HEADER = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x10\x00"
+
+PEERS: dict[str, tuple[Callable[[], tuple[object, Peer]], bytes]] = {
+    "a line": (lambda: server(READY), b"x"),
+    "a line of NULs": (lambda: server(READY), b"\0"),
+    "CRs": (lambda: server(READY), b"\r"),
+    "LFs": (lambda: server(READY), b"\n"),
+    "empty lines": (lambda: server(READY), b"\r\n"),
+    "a parameter": (lambda: server(READY + b"MAIL FROM:<> SOLICIT="), b"a,"),
+    "commands": (lambda: server(READY), b"NOOP hello\r\n"),
+    "unknown commands": (lambda: server(READY), b"XFOO x\r\n"),
+    "attributes": (lambda: server(READY), b"XFORWARD NAME=a ADDR=b\r\n"),
+    "AUTH": (lambda: server(READY), b"AUTH LOGIN " + b"QUFB" * 700 + b"\r\n"),
+    "a response": (lambda: server(READY + b"AUTH LOGIN\r\n"), b"QUFB"),
+    "transactions": (lambda: server(READY), MAIL.removeprefix(READY) + b"RCPT TO:<u@s.example>\r\nRSET\r\n"),
+    "hellos": (lambda: server(b""), READY),
+    "recipients": (lambda: server(MAIL), b"RCPT TO:<someone.or.other@s.example>\r\n"),
+    "a line of a body": (lambda: server(DATA), b"x"),
+    "dots": (lambda: server(DATA), b"."),
+    "empty lines of a body": (lambda: server(DATA), b"\r\n"),
+    "a body without lines": (lambda: server(DATA, bodies=Bodies.CHUNKS), b"x"),
+    "a faulty body": (lambda: server(DATA + b"a\nb"), b"hello\r\n"),
+    "a chunk": (lambda: server(RCPT + b"BDAT 99999999999\r\n"), b"hello\r\n"),
+    "a binary chunk": (lambda: server(BINARY + b"BDAT 99999999999\r\n"), b"x"),
+    "a binary chunk in runs": (lambda: server(BINARY + b"BDAT 99999999999\r\n", bodies=Bodies.CHUNKS), b"x"),
+    "a refused chunk": (lambda: server(READY + b"BDAT 99999999999\r\n"), b"hello\r\n"),
+    "small chunks": (lambda: server(RCPT), b"BDAT 1\r\nx"),
+    "messages": (lambda: server(READY), DATA.removeprefix(READY) + b"x\r\n.\r\n"),
+    "a line of a reply": (lambda: client(GREETING), b"x"),
+    "a greeting": (lambda: client(), b"220-hello\r\n"),
+    "a reply": (lambda: client(GREETING), b"250-KEYWORD with arguments\r\n"),
+    "keywords": (lambda: client(GREETING), b"250 OK\r\n"),
+    "replies that no one asked for": (lambda: client(GREETING), b"250 OK\r\n" * 100),
+    "a challenge": (lambda: client(GREETING), b"334 " + b"QUFB" * 4000),
+    "a PROXY header": (proxied, b"PROXY UNKNOWN " + b"x" * 1000),
+    "TLVs": (lambda: proxied(), HEADER + b"\0" * 8192),
+    "parts of a signature": (proxied, b"\r\n\r\n\0\r\nQUIT\n"),
+}
+
+# The longest line of a body, of which a binary one is cut into pieces, or that of AUTH, and a few times what they
+# are kept in.
+MOST = 200_000
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_what_is_held_is_bounded_by_the_limits(name: str) -> None:
+    make, unit = PEERS[name]
+    peer, hear = make()
+    before = held(peer)
+
+    try:
+        for segment in endless(unit):
+            hear(segment)
+    except RemoteProtocolError:
+        assert getattr(peer, "state", State.CLOSED) is State.CLOSED
+
+    assert held(peer) - before < MOST
+
+
+# Work
+
+
+def calls(action: Callable[[], object]) -> int:
+    """How many functions are called, those of the interpreter included: a measure that no clock disturbs."""
+    counted = 0
+
+    def count(frame: FrameType, event: str, arg: object) -> None:
+        nonlocal counted
+        counted += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        action()
+    finally:
+        sys.setprofile(before)
+    return counted
+
+
+def work(name: str, size: int, cut: Callable[[bytes], list[bytes]]) -> int:
+    make, unit = PEERS[name]
+    _, hear = make()
+    segments = cut((unit * (size // len(unit) + 1))[:size])
+
+    def feed() -> None:
+        try:
+            for segment in segments:
+                hear(segment)
+        except RemoteProtocolError:
+            pass
+
+    return calls(feed)
+
+
+@pytest.mark.parametrize("cut", [lambda data: [data], bytewise], ids=["whole", "byte by byte"])
+@pytest.mark.parametrize("name", PEERS)
+def test_work_is_linear_in_the_octets(name: str, cut: Callable[[bytes], list[bytes]]) -> None:
+    little, much = work(name, 5_000, cut), work(name, 20_000, cut)
+
+    assert much <= 4.2 * little + 300

@@ -1,0 +1,794 @@
+"""What the RFCs demand of a client, row by row: each has the number of its requirement."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from smtpcore import (
+    EXTENSIONS,
+    Answered,
+    Auth,
+    AuthCancel,
+    AuthResponse,
+    Bdat,
+    BodyType,
+    Burl,
+    ByMode,
+    Challenge,
+    ClientConfig,
+    ClientConnection,
+    ConnectionOpened,
+    Data,
+    DataChunk,
+    DataEnd,
+    DeliverBy,
+    Ehlo,
+    EnvelopeId,
+    Etrn,
+    Expn,
+    Extension,
+    Helo,
+    Help,
+    HoldLimits,
+    Lhlo,
+    LocalProtocolError,
+    Mail,
+    Mailbox,
+    Noop,
+    Notify,
+    Params,
+    Path,
+    Quit,
+    Rcpt,
+    Reply,
+    ReplyClass,
+    Request,
+    Ret,
+    Rset,
+    SessionLimits,
+    StartTls,
+    State,
+    Submitter,
+    UnknownCommand,
+    Vrfy,
+    Wait,
+)
+
+from ..client_helpers import GREETING, HELLO, OK, Step, mail, met, offer, play, rcpt, told
+from ..helpers import observed
+
+TAKEN = b"354 go on\r\n"
+AUTH: dict[str, Any] = {"plaintext_auth": True}
+UTF8 = Rcpt(Path("j\u00f6rg@s.example"))
+EIGHT_BIT = mail(BODY=BodyType.EIGHT_BIT_MIME)
+BINARY = mail(BODY=BodyType.BINARYMIME)
+IN_MAIL: tuple[Step, ...] = (mail(), OK)
+IN_RCPT: tuple[Step, ...] = (*IN_MAIL, rcpt(), OK)
+IN_DATA: tuple[Step, ...] = (*IN_RCPT, Data(), TAKEN)
+
+
+def at(*script: Step, offers: Sequence[str] = (), tls: bool = False, **changes: Any) -> ClientConnection:
+    """A client that has met a server, and gone on with `script`."""
+    hello = Lhlo("c.example") if changes.get("lmtp") else HELLO
+    outcome = play(GREETING, hello, offer(*offers), *script, tls=tls, **changes)
+    assert not outcome.error
+    return outcome.conn
+
+
+# What cannot be sent
+
+REFUSED: list[tuple[str, ClientConnection, Request, str]] = [
+    ("R5321-4.1.1.3-05", at(mail(), OK), rcpt(NOTIFY=frozenset({Notify.NEVER})), "NOTIFY is not recognized"),
+    ("R3461-5.2.2-01", at(), mail(RET=Ret.HDRS, ENVID=EnvelopeId.of("x")), "RET is not recognized"),
+    ("R6710-4.3-01", at(), mail(MT_PRIORITY=3), "MT-PRIORITY is not recognized"),
+    ("R2852-4.1.4.1-01: not offered", at(), mail(BY=DeliverBy(98, ByMode.RETURN)), "BY is not recognized"),
+    (
+        "R2852-4.1.4.1-01: too soon",
+        at(offers=["DELIVERBY 240"]),
+        mail(BY=DeliverBy(98, ByMode.RETURN)),
+        "at least 240 seconds",
+    ),
+    ("R4865-4.1-01: not offered", at(), mail(HOLDFOR=60), "HOLDFOR is not recognized"),
+    (
+        "R4865-4.1-01: too long",
+        at(offers=["FUTURERELEASE 60 2030-01-01T00:00:00Z"]),
+        mail(HOLDFOR=61),
+        "at most 60 seconds",
+    ),
+    (
+        "R4865-4.1-01: too late",
+        at(offers=["FUTURERELEASE 60 2030-01-01T00:00:00Z"]),
+        mail(HOLDUNTIL=datetime(2030, 1, 2, tzinfo=UTC)),
+        "at the latest",
+    ),
+    (
+        "R4865-4.1-01: both",
+        at(offers=["FUTURERELEASE 60 2030-01-01T00:00:00Z"]),
+        mail(HOLDFOR=6, HOLDUNTIL=datetime(2029, 1, 2, tzinfo=UTC)),
+        "exclude each other",
+    ),
+    ("SIZE over the limit", at(offers=["SIZE 1000"]), mail(SIZE=1001), "exceeds the maximum size of 1000 octets"),
+    ("SIZE not offered", at(), mail(SIZE=1), "SIZE is not recognized"),
+    ("R8689-2-04", at(offers=["REQUIRETLS"]), mail(REQUIRETLS=True), "REQUIRETLS means nothing without TLS"),
+    ("R8689-4.2.1-01", at(tls=True), mail(REQUIRETLS=True), "REQUIRETLS is not recognized"),
+    ("R6531-3.2-03: a sender", at(), mail("\u00e9@c.example", SMTPUTF8=True), "only ASCII"),
+    ("R6531-3.2-03: a recipient", at(*IN_MAIL), UTF8, "needs the parameter SMTPUTF8"),
+    ("R6531-3.4-01: a sender", at(offers=["SMTPUTF8"]), mail("\u00e9@c.example"), "needs the parameter SMTPUTF8"),
+    ("R6531-3.4-01: a recipient", at(*IN_MAIL, offers=["SMTPUTF8"]), UTF8, "needs the parameter SMTPUTF8"),
+    ("R6152-3-05: a parameter", at(), EIGHT_BIT, "BODY is not recognized"),
+    ("R6152-3-05: in HELO", play(GREETING, Helo("c.example"), OK).conn, EIGHT_BIT, "BODY is not recognized"),
+    ("R5321-2.4-06, R6152-3-05: a body", at(*IN_DATA, offers=["8BITMIME"]), DataChunk(b"\xe9"), "BODY=8BITMIME"),
+    ("a NUL", at(*IN_DATA), DataChunk(b"\0"), "BODY=BINARYMIME"),
+    ("R3030-3-06", at(offers=["8BITMIME", "CHUNKING"]), BINARY, "Malformed BODY"),
+    ("BINARYMIME without CHUNKING", at(offers=["BINARYMIME"]), BINARY, "needs CHUNKING"),
+    (
+        "a binary message with DATA",
+        at(BINARY, OK, rcpt(), OK, offers=["BINARYMIME", "CHUNKING"]),
+        Data(),
+        "a binary message is sent with BDAT",
+    ),
+    ("CHUNKING not offered", at(*IN_RCPT), Bdat(1), "BDAT is not implemented"),
+    ("R3030-2-17", at(*IN_RCPT, Bdat(2), offers=["CHUNKING"]), DataChunk(b"a\n"), "bare CR or LF"),
+    ("R5321-4.1.4-09", at(*IN_RCPT), mail(), "MAIL cannot be sent in State.RCPT"),
+    ("R5321-4.1.1.1-04, R5321-4.1.4-01", play(GREETING).conn, mail(), "MAIL cannot be sent in State.GREETED"),
+    ("R5321-3.3-14: RCPT", at(), rcpt(), "RCPT cannot be sent in State.READY"),
+    ("R5321-3.3-14: DATA", at(*IN_MAIL), Data(), "DATA cannot be sent in State.MAIL"),
+    ("R5321-3.3-08: before DATA", at(*IN_RCPT), DataChunk(b"x"), "no body can be sent"),
+    ("R5321-3.3-08: refused", at(*IN_RCPT, Data(), b"554 no\r\n"), DataChunk(b"x"), "no body can be sent"),
+    ("R5321-3.3-08: no reply yet", at(*IN_RCPT, Data()), DataChunk(b"x"), "no body can be sent"),
+    ("an end of no body", at(*IN_RCPT), DataEnd(), "DataEnd cannot be sent"),
+    ("an end behind chunks", at(*IN_RCPT, Bdat(0), OK, offers=["CHUNKING"]), DataEnd(), "DataEnd cannot be sent"),
+    ("more body behind its end", at(*IN_DATA, DataEnd()), DataChunk(b"x"), "no body can be sent"),
+    ("a command inside a body", at(*IN_DATA), Rset(), "RSET cannot be sent in State.DATA"),
+    ("R3030-2-09", at(*IN_RCPT, Bdat(0), b"503 no\r\n", offers=["CHUNKING"]), Noop(), "give the transaction up"),
+    ("R3030-2-11", at(*IN_RCPT, Bdat(0), b"452 no\r\n", offers=["CHUNKING"]), Bdat(1), "BDAT cannot be sent"),
+    ("R3030-2-13", at(*IN_RCPT, Bdat(0), b"451 no\r\n", offers=["CHUNKING"]), HELLO, "give the transaction up"),
+    ("DATA behind BDAT", at(*IN_RCPT, Bdat(0), OK, offers=["CHUNKING"]), Data(), "DATA cannot be sent"),
+    ("a CR at the end of chunks", at(*IN_RCPT, Bdat(1, last=True), offers=["CHUNKING"]), DataChunk(b"\r"), "bare CR"),
+    ("STARTTLS not offered", at(), StartTls(), "STARTTLS is not implemented"),
+    ("R3207-4.2-08", at(offers=["STARTTLS"], tls=True), StartTls(), "TLS is active already"),
+    ("AUTH not offered", at(**AUTH), Auth("PLAIN"), "PLAIN is not offered"),
+    ("another mechanism", at(offers=["AUTH PLAIN"], **AUTH), Auth("LOGIN"), "LOGIN is not offered"),
+    ("AUTH without TLS", at(offers=["AUTH PLAIN"]), Auth("PLAIN", b"x"), "AUTH needs TLS"),
+    (
+        "AUTH twice",
+        at(Auth("PLAIN", b"x"), b"235 ok\r\n", offers=["AUTH PLAIN"], **AUTH),
+        Auth("PLAIN"),
+        "authenticated already",
+    ),
+    ("AUTH in a transaction", at(*IN_MAIL, offers=["AUTH PLAIN"], **AUTH), Auth("PLAIN"), "AUTH cannot be sent"),
+    (
+        "R4954-4-09",
+        at(offers=["AUTH OAUTHBEARER"], **AUTH),
+        Auth("OAUTHBEARER", b"x" * 600),
+        "the initial response exceeds a command line",
+    ),
+    ("a response to nothing", at(offers=["AUTH PLAIN"], **AUTH), AuthResponse(b""), "AuthResponse cannot be sent"),
+    (
+        "R4954-4-17",
+        at(Auth("PLAIN"), b"334 %%%\r\n", offers=["AUTH PLAIN"], **AUTH),
+        AuthResponse(b""),
+        "the challenge is not base64",
+    ),
+    (
+        "R4954-4-18: too long",
+        at(Auth("PLAIN"), b"334 \r\n", offers=["AUTH PLAIN"], **AUTH),
+        AuthResponse(b"x" * 9300),
+        "exceeds 12288",
+    ),
+    ("R5321-F.6-01: SEND", at(), UnknownCommand("SEND", "FROM:<a@c.example>"), "SEND is not implemented"),
+    ("R5321-F.6-01: SOML", at(), UnknownCommand("SOML", "FROM:<a@c.example>"), "SOML is not implemented"),
+    ("R5321-F.6-01: SAML", at(), UnknownCommand("SAML", "FROM:<a@c.example>"), "SAML is not implemented"),
+    ("TURN", at(), UnknownCommand("TURN"), "TURN is not implemented"),
+    ("a known verb", at(), UnknownCommand("MAIL", "FROM:<a@c.example>"), "MAIL would be read as MAIL"),
+    ("a secret in an unknown command", at(), UnknownCommand("AUTH", "PLAIN AAAA"), "AUTH is not implemented"),
+    ("ETRN not offered", at(), Etrn("@s.example"), "ETRN is not implemented"),
+    ("BURL not offered", at(*IN_RCPT), Burl("imap://x/y"), "not fetched by this server"),
+    ("a scheme of BURL", at(*IN_RCPT, offers=["BURL imap"]), Burl("http://x/y"), "not fetched by this server"),
+    ("a long line", at(), Noop("x" * 600), "Line too long"),
+    ("R5321-4.1.2-07: NOOP", at(), Noop("\u00e9"), "only ASCII"),
+    ("a parameter twice as long as it may be", at(offers=["AUTH PLAIN"]), mail(AUTH="x" * 1000), "Line too long"),
+    ("a malformed parameter", at(offers=["SIZE"]), mail(SIZE=-1), "Malformed SIZE"),
+    ("VRFY of what cannot be sent", at(), Vrfy("\u00e9", smtputf8=True), "only ASCII"),
+    ("a trailing space", at(), UnknownCommand("XFOO", "bar "), "would be read as XFOO"),
+    ("no request at all", at(), ConnectionOpened(), "ConnectionOpened cannot be sent"),  # type: ignore[list-item]
+    ("behind the end", play(b"421 no\r\n").conn, Quit(), "QUIT cannot be sent in State.CLOSED"),
+]
+
+
+@pytest.mark.parametrize(("conn", "request_", "error"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
+def test_what_may_not_be_sent_is_an_error_and_changes_nothing(
+    conn: ClientConnection, request_: Request, error: str
+) -> None:
+    before = observed(conn)
+
+    assert not conn.may_send(request_)
+    with pytest.raises(LocalProtocolError, match=error.replace("(", r"\(")):
+        conn.send(request_)
+    assert observed(conn) == before
+    assert conn.data_to_send() == b""
+
+
+# What is sent
+
+SENT: list[tuple[str, ClientConnection, Request, bytes]] = [
+    ("R5321-2.2.1-03", play(GREETING).conn, HELLO, b"EHLO c.example"),
+    ("R5321-4.1.1-02: RSET", at(), Rset(), b"RSET"),
+    ("R5321-4.1.1-02: DATA", at(*IN_RCPT), Data(), b"DATA"),
+    ("R5321-4.1.1-02: QUIT", at(), Quit(), b"QUIT"),
+    ("R5321-4.1.1.1-03", play(GREETING).conn, Ehlo("[IPv6:2001:db8::1]"), b"EHLO [IPv6:2001:db8::1]"),
+    ("R5321-2.4-03", at(*IN_MAIL), Rcpt(Path("SmItH@s.example")), b"RCPT TO:<SmItH@s.example>"),
+    ("R5321-3.3-06", at(), mail(), b"MAIL FROM:<a@c.example>"),
+    ("R1870-4-03", at(offers=["SIZE 1000"]), mail(SIZE=500), b"MAIL FROM:<a@c.example> SIZE=500"),
+    ("SIZE without a limit", at(offers=["SIZE"]), mail(SIZE=10**9), b"MAIL FROM:<a@c.example> SIZE=1000000000"),
+    ("SIZE 0", at(offers=["SIZE 0"]), mail(SIZE=10**9), b"MAIL FROM:<a@c.example> SIZE=1000000000"),
+    (
+        "R5321-4.1.2-12",
+        at(offers=["AUTH PLAIN"]),
+        mail(AUTH=Submitter(Mailbox("e=mc2@example.com"))),
+        b"MAIL FROM:<a@c.example> AUTH=e+3Dmc2@example.com",
+    ),
+    (
+        "R6531-3.4-01",
+        at(offers=["SMTPUTF8"]),
+        mail("\u00e9@c.example", SMTPUTF8=True),
+        "MAIL FROM:<\u00e9@c.example> SMTPUTF8".encode(),
+    ),
+    ("R4954-4-10", at(offers=["AUTH EXTERNAL"], **AUTH), Auth("EXTERNAL", b""), b"AUTH EXTERNAL ="),
+    ("R4422-5-01", at(offers=["AUTH CRAM-MD5"], **AUTH), Auth("CRAM-MD5"), b"AUTH CRAM-MD5"),
+    ("AUTH", at(offers=["AUTH PLAIN"], tls=True), Auth("PLAIN", b"\0u\0p"), b"AUTH PLAIN AHUAcA=="),
+    (
+        "R4954-4-09",
+        at(offers=["AUTH OPENID20"], **AUTH),
+        Auth("OPENID20", b"x" * 372),
+        b"AUTH OPENID20 " + b"eHh4" * 124,
+    ),
+    (
+        "R4954-4-17",
+        at(Auth("PLAIN"), b"334 %%%\r\n", offers=["AUTH PLAIN"], **AUTH),
+        AuthCancel(),
+        b"*",
+    ),
+    (
+        "R4954-4-29",
+        at(Auth("PLAIN", b"x"), b"535 no\r\n", offers=["AUTH PLAIN LOGIN"], **AUTH),
+        Auth("LOGIN"),
+        b"AUTH LOGIN",
+    ),
+    ("R4954-4-32", at(offers=["AUTH PLAIN"], tls=True), Auth("PLAIN", b"x"), b"AUTH PLAIN eA=="),
+    ("HELP needs no announcement", at(), Help("MAIL"), b"HELP MAIL"),
+    ("EXPN needs no announcement", at(), Expn("list"), b"EXPN list"),
+    ("VRFY with UTF-8", at(offers=["SMTPUTF8"]), Vrfy("\u00e9", smtputf8=True), "VRFY \u00e9 SMTPUTF8".encode()),
+    ("what looks like a parameter", at(offers=["SMTPUTF8"]), Vrfy("x SMTPUTF8"), b'VRFY "x SMTPUTF8"'),
+    ("what looks quoted", at(), Noop('"a\\\\"'), b'NOOP "\\"a\\\\\\\\\\""'),
+    ("spaces at the end", at(), Noop("a  "), b'NOOP "a  "'),
+    ("an unknown command", at(), UnknownCommand("XFOO", "bar"), b"XFOO bar"),
+    ("RSET behind a refused chunk", at(*IN_RCPT, Bdat(0), b"451 no\r\n", offers=["CHUNKING"]), Rset(), b"RSET"),
+    ("QUIT behind a refused chunk", at(*IN_RCPT, Bdat(0), b"451 no\r\n", offers=["CHUNKING"]), Quit(), b"QUIT"),
+    ("BURL", at(*IN_RCPT, offers=["BURL imap"]), Burl("imap://x/y", last=True), b"BURL imap://x/y LAST"),
+    ("a scheme and a host", at(*IN_RCPT, offers=["BURL imap://x"]), Burl("imap://x/y"), b"BURL imap://x/y"),
+    ("EHLO once more", at(*IN_RCPT), HELLO, b"EHLO c.example"),
+    ("R5321-4.5.4.1-01", at(mail(), b"550 no\r\n"), mail(), b"MAIL FROM:<a@c.example>"),
+    ("R7504-5.1-01", play(b"521 no\r\n").conn, Quit(), b"QUIT"),
+    ("R5321-3.2-02", play(GREETING, HELLO, b"500 what?\r\n").conn, Helo("c.example"), b"HELO c.example"),
+    (
+        "a line as long as it may be",
+        at(),
+        Noop("x" * (512 - len("NOOP \r\n"))),
+        b"NOOP " + b"x" * (512 - len("NOOP \r\n")),
+    ),
+    (
+        "a longer one, with the room of its parameters",
+        at(offers=["SIZE", "8BITMIME"]),
+        mail("u" * 488 + "@c.example", SIZE=10**18, BODY=BodyType.EIGHT_BIT_MIME),
+        b"MAIL FROM:<" + b"u" * 488 + b"@c.example> SIZE=1000000000000000000 BODY=8BITMIME",
+    ),
+    (
+        "R4954-4-18",
+        at(Auth("PLAIN"), b"334 \r\n", offers=["AUTH PLAIN"], **AUTH),
+        AuthResponse(b"x" * 9213),
+        b"eHh4" * 3071,
+    ),
+]
+
+
+@pytest.mark.parametrize(("conn", "request_", "line"), [row[1:] for row in SENT], ids=[row[0] for row in SENT])
+def test_what_may_be_sent_is_sent_so(conn: ClientConnection, request_: Request, line: bytes) -> None:
+    assert conn.may_send(request_)
+    conn.send(request_)
+    assert conn.data_to_send() == line + b"\r\n"
+    assert conn.replies_due == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("host.example", b"EHLO host.example\r\n"),
+        ("[192.0.2.7]", b"EHLO [192.0.2.7]\r\n"),
+        ("a." * 127 + "a", b"EHLO " + b"a." * 127 + b"a\r\n"),
+    ],
+)
+def test_a_client_names_itself_by_a_domain_or_an_address(name: str, line: bytes) -> None:
+    """R5321-2.3.5-01, R5321-4.1.1.1-01"""
+    conn = ClientConnection(ClientConfig(hostname=name))
+    conn.receive_data(GREETING)
+    conn.next_event()
+    conn.send(conn.hello)
+
+    assert conn.config.hostname == name
+    assert conn.data_to_send() == line
+
+
+@pytest.mark.parametrize("name", ["", "a b", "b\u00fccher.example", "[192.0.2]", "a\r\nQUIT", "x" * 256, "-a-"])
+def test_a_name_that_is_neither_is_refused(name: str) -> None:
+    """R5321-4.1.4-05, R6531-3.7.1-01"""
+    with pytest.raises(LocalProtocolError, match="neither a domain nor an address literal"):
+        ClientConfig(hostname=name)
+
+
+# Replies
+
+
+@pytest.mark.parametrize(
+    ("line", "reply_class"),
+    [
+        (b"250 OK", ReplyClass.COMPLETION),
+        (b"250", ReplyClass.COMPLETION),
+        (b"250 ", ReplyClass.COMPLETION),
+        (b"250-x\r\n250", ReplyClass.COMPLETION),
+        (b"250 550 No such user", ReplyClass.COMPLETION),
+        (b"259 hm", ReplyClass.COMPLETION),
+        (b"299 hm", ReplyClass.COMPLETION),
+        (b"499 hm", ReplyClass.TRANSIENT),
+        (b"454 hm", ReplyClass.TRANSIENT),
+        (b"599 hm", ReplyClass.PERMANENT),
+        (b"556 hm", ReplyClass.PERMANENT),
+        (b"521 hm", ReplyClass.PERMANENT),
+    ],
+    ids=[
+        "R5321-4.2-06",
+        "R5321-4.2-07: no space",
+        "R5321-4.2-07: no text",
+        "R5321-4.2-12, R5321-4.2.1-03",
+        "R5321-4.2-06: a misleading text",
+        "R5321-4.3.2-10",
+        "R5321-4.2-08: 2",
+        "R5321-4.2-08: 4",
+        "R4954-6-08",
+        "R5321-4.2-08: 5",
+        "R7504-4-02",
+        "a 521 that is no greeting",
+    ],
+)
+def test_the_first_digit_decides(line: bytes, reply_class: ReplyClass) -> None:
+    outcome = told(GREETING, HELLO, offer(), mail(), line + b"\r\n")
+
+    assert outcome.answered[-1].reply.reply_class is reply_class
+    assert outcome.answered[-1].reply.code == int(line[:3])
+    assert (outcome.conn.state is State.MAIL) is (reply_class is ReplyClass.COMPLETION)
+
+
+def test_so_it_does_with_3yz() -> None:
+    """R5321-4.2-08: 3"""
+    assert told(GREETING, HELLO, offer(), *IN_RCPT, Data(), b"399 hm\r\n").conn.state is State.DATA
+
+
+@pytest.mark.parametrize("reply", [b"552 too large\r\n", b"451 later\r\n"])
+def test_a_body_may_be_refused_whatever_was_declared(reply: bytes) -> None:
+    """R1870-6.2-03, R5321-4.5.3.1-01"""
+    outcome = told(GREETING, HELLO, offer("SIZE"), mail(SIZE=3), OK, rcpt(), OK, Data(), TAKEN, DataEnd(), reply)
+
+    assert outcome.answered[-1].reply.code == int(reply[:3])
+    assert (outcome.conn.state, outcome.conn.transaction) == (State.READY, None)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (b"550 5.7.99 no", Reply(550, "no", enhanced="5.7.99")),
+        (b"550-5.1.1 a\r\n550 5.1.1 b", Reply(550, "a", "b", enhanced="5.1.1")),
+        (b"550-5.1.1 a\r\n550-b\r\n550 5.1.2 c", Reply(550, "a", "b", "5.1.2 c", enhanced="5.1.1")),
+        (b"550 5.1.1", Reply(550, "", enhanced="5.1.1")),
+        (b"550", Reply(550)),
+        (b"550 4.1.1 a", Reply(550, "4.1.1 a")),
+        (b"550 5.01.1 a", Reply(550, "5.01.1 a")),
+        (b"550 5.1.1: a", Reply(550, "5.1.1: a")),
+        (b"550 a\tb\x00\x1b[1m\x7f", Reply(550, "a\tb??[1m?")),
+        ("550 j\u00f6rg".encode(), Reply(550, "j\u00f6rg")),
+        (b"550 \xff\xc3", Reply(550, "\ufffd\ufffd")),
+        (b"550 " + b"x" * 1000, Reply(550, "x" * 496, "x" * 496, "x" * 8)),
+        (b"550 " + "\u00e9".encode() * 248, Reply(550, "\u00e9" * 248)),
+        (b"550 " + "\u00e9".encode() * 249, Reply(550, "\u00e9" * 124, "\u00e9" * 124, "\u00e9")),
+    ],
+    ids=[
+        "R3463-2-03",
+        "on each line",
+        "on some lines",
+        "no text",
+        "nothing but a code",
+        "of another class",
+        "malformed",
+        "part of a word",
+        "control characters",
+        "UTF-8",
+        "no UTF-8",
+        "a long line",
+        "the longest line of UTF-8 that fits",
+        "a long line of UTF-8",
+    ],
+)
+def test_the_text_of_a_reply_is_taken_as_it_comes(said: bytes, expected: Reply) -> None:
+    outcome = told(GREETING, HELLO, offer(), mail(), said + b"\r\n")
+
+    assert outcome.answered[-1].reply == expected
+    assert outcome.answered[-1].reply.encode()
+
+
+def test_the_greeting_and_the_reply_to_EHLO_have_no_enhanced_status_code() -> None:
+    outcome = told(b"220 2.0.0 ready\r\n", HELLO, b"250-2.0.0 hello\r\n250 SIZE\r\n")
+
+    assert [event.reply.enhanced for event in outcome.answered] == [None, None]
+    assert [event.reply.lines[0] for event in outcome.answered] == ["2.0.0 ready", "2.0.0 hello"]
+
+
+# What EHLO's reply offers
+
+OFFERED: list[tuple[str, str, dict[str, object]]] = [
+    ("R5321-4.1.1.1-08", "size 100", {"SIZE": 100}),
+    ("SIZE", "SIZE", {"SIZE": None}),
+    ("SIZE 0", "SIZE 0", {"SIZE": None}),
+    ("SIZE of no number", "SIZE many", {"SIZE": None}),
+    ("R6531-3.1-02", "SMTPUTF8 foo", {"SMTPUTF8": True}),
+    ("AUTH", "AUTH plain  SCRAM-SHA-256 PLAIN b@d", {"AUTH": ("PLAIN", "SCRAM-SHA-256")}),
+    ("AUTH without mechanisms", "AUTH", {}),
+    ("AUTH as it once was", "AUTH=PLAIN LOGIN", {}),
+    ("DELIVERBY", "DELIVERBY", {"DELIVERBY": None}),
+    ("DELIVERBY with a minimum", "DELIVERBY 240", {"DELIVERBY": 240}),
+    ("DELIVERBY of no number", "DELIVERBY soon", {}),
+    (
+        "FUTURERELEASE",
+        "FUTURERELEASE 60 2030-01-01T00:00:00Z",
+        {"FUTURERELEASE": HoldLimits(60, datetime(2030, 1, 1, tzinfo=UTC))},
+    ),
+    ("FUTURERELEASE without limits", "FUTURERELEASE", {}),
+    ("FUTURERELEASE without a time", "FUTURERELEASE 60", {}),
+    ("FUTURERELEASE in another zone", "FUTURERELEASE 60 2030-01-01T00:00:00+01:00", {}),
+    ("MT-PRIORITY", "MT-PRIORITY MIXER", {"MT-PRIORITY": "MIXER"}),
+    ("MT-PRIORITY without a policy", "MT-PRIORITY", {"MT-PRIORITY": None}),
+    ("NO-SOLICITING", "NO-SOLICITING a.b:ADV,c", {"NO-SOLICITING": ("a.b:ADV", "c")}),
+    ("NO-SOLICITING without classes", "NO-SOLICITING", {"NO-SOLICITING": ()}),
+    (
+        "R9422-unverified-03",
+        "LIMITS FOO=1 RCPTMAX=10 MAILMAX=x rcptdomainmax=2",
+        {"LIMITS": SessionLimits(rcpt_max=10, rcpt_domain_max=2)},
+    ),
+    ("LIMITS of a session", "LIMITS MAILMAX=5", {"LIMITS": SessionLimits(mail_max=5)}),
+    ("BURL", "BURL imap imap://x", {"BURL": ("imap", "imap://x")}),
+    ("XCLIENT", "XCLIENT NAME ADDR", {"XCLIENT": ("NAME", "ADDR")}),
+    ("an unknown keyword", "XFOO bar baz", {"XFOO": "bar baz"}),
+    ("an unknown keyword alone", "X-1", {"X-1": ""}),
+    ("no keyword", "this_is not one", {}),
+    ("nothing", "", {}),
+    ("given twice", "SIZE 1\r\n250-SIZE 2", {"SIZE": 2}),
+]
+
+
+@pytest.mark.parametrize(("line", "expected"), [row[1:] for row in OFFERED], ids=[row[0] for row in OFFERED])
+def test_a_keyword_has_a_typed_value(line: str, expected: dict[str, object]) -> None:
+    outcome = told(GREETING, HELLO, f"250-s.example\r\n250-{line}\r\n250 8BITMIME\r\n".encode())
+
+    assert dict(outcome.conn.extensions) == {**expected, "8BITMIME": True}
+
+
+def test_a_line_that_is_too_long_for_a_Reply_is_one_keyword_all_the_same() -> None:
+    mechanisms = tuple(f"M{number}" for number in range(200))
+    outcome = told(GREETING, HELLO, f"250-s.example\r\n250 AUTH {' '.join(mechanisms)}\r\n".encode())
+
+    assert outcome.conn.extensions["AUTH"] == mechanisms
+    assert len(outcome.answered[-1].reply.lines) > 2
+
+
+def test_an_extension_of_ones_own_has_its_own_value_or_its_text() -> None:
+    def number(text: str) -> int:
+        if text == "none":
+            raise LocalProtocolError("no number")
+        return int(text)
+
+    own = [Extension(keyword="XNUM", parse_arguments=number), Extension(keyword="XTEXT"), Extension(keyword="xflag")]
+    for text, expected in [("7", {"XNUM": 7}), ("x", {}), ("none", {})]:
+        conn = ClientConnection(ClientConfig(hostname="c.example"), extensions=(*EXTENSIONS, *own))
+        conn.receive_data(GREETING)
+        conn.next_event()
+        conn.send(HELLO)
+        conn.data_to_send()
+        conn.receive_data(offer(f"XNUM {text}", "XTEXT a b", "XFLAG"))
+        conn.next_event()
+        assert dict(conn.extensions) == {**expected, "XTEXT": "a b", "XFLAG": True}
+
+
+def test_an_announcement_that_no_client_could_read_is_an_error_of_the_program() -> None:
+    from smtpcore import Config, Connection
+
+    own = Extension(keyword="XNUM", arguments=lambda config: "x", parse_arguments=int)
+    with pytest.raises(LocalProtocolError, match="XNUM announces 'x', which no client could read"):
+        Connection(Config(hostname="s.example"), extensions=(*EXTENSIONS, own))
+
+    for sometimes in (
+        replace(own, offered=lambda config, tls: tls),
+        replace(own, offered=lambda config, tls: not tls),
+    ):
+        with pytest.raises(LocalProtocolError, match="which no client could read"):
+            Connection(Config(hostname="s.example"), extensions=(*EXTENSIONS, sometimes))
+
+
+def test_a_refused_EHLO_leaves_what_was_offered_before() -> None:
+    outcome = told(GREETING, HELLO, offer("SIZE 7"), HELLO, b"550 no\r\n")
+    assert dict(outcome.conn.extensions) == {"SIZE": 7}
+
+    outcome = told(GREETING, HELLO, offer("SIZE 7"), *IN_RCPT, HELLO, offer("DSN"))
+    assert dict(outcome.conn.extensions) == {"DSN": True}
+    assert outcome.conn.transaction is None
+
+
+# Groups
+
+FULL = ("PIPELINING", "CHUNKING", "8BITMIME", "BURL imap", "ETRN", "STARTTLS", "AUTH PLAIN LOGIN EXTERNAL", "XFORWARD")
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        HELLO,
+        Noop(),
+        Vrfy("x"),
+        Expn("x"),
+        Help(),
+        Etrn("@s.example"),
+        StartTls(),
+        Auth("LOGIN"),
+        Auth("PLAIN"),
+        Quit(),
+        UnknownCommand("XFOO"),
+    ],
+    ids=lambda command: command.verb,
+)
+def test_what_ends_a_group_may_follow_and_nothing_may_follow_it(last: Request) -> None:
+    """R2920-3.1-02, R2920-3.1-03, R3207-4-07, R4954-4-34"""
+    outcome = met(*FULL, **AUTH)
+    outcome.say(Rset())
+    assert outcome.conn.may_send(last)
+    outcome.say(last)
+
+    for request in (Rset(), mail(), Noop(), Quit()):
+        assert not outcome.conn.may_send(request)
+        with pytest.raises(LocalProtocolError, match="has to come before"):
+            outcome.conn.send(request)
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "EXTERNAL"])
+def test_a_mechanism_that_is_done_with_one_response_may_be_followed(mechanism: str) -> None:
+    """R4954-4-34"""
+    outcome = met(*FULL, **AUTH)
+    outcome.say((Auth(mechanism, b""), mail(), rcpt(), Data()))
+
+    assert outcome.sent[0].count(b"\r\n") == 4
+    outcome.hear([b"535 no\r\n", b"530 no\r\n", b"503 no\r\n", b"503 no\r\n"])
+    assert outcome.conn.state is State.READY
+    assert not outcome.conn.authenticated
+
+
+def test_two_authentications_do_not_share_a_group() -> None:
+    outcome = met(*FULL, **AUTH)
+    outcome.say((Auth("PLAIN", b""), Rset()))
+
+    assert not outcome.conn.may_send(Auth("PLAIN", b""))
+
+
+def test_chunks_wait_for_the_replies_to_MAIL_and_RCPT_and_what_comes_next_for_the_reply_to_the_last() -> None:
+    outcome = met(*FULL)
+    outcome.say((mail(), rcpt()))
+    assert not outcome.conn.may_send(Bdat(0))
+    assert outcome.conn.may_send(Burl("imap://x/y"))
+    outcome.hear([OK, OK])
+    outcome.say((Bdat(0), Burl("imap://x/y"), Bdat(0)))
+    assert not outcome.conn.may_send(Rset())
+    outcome.say(Burl("imap://x/y", last=True))
+    assert not outcome.conn.may_send(mail())
+    outcome.hear([OK * 4])
+
+    assert outcome.conn.state is State.READY
+    assert outcome.conn.transaction is None
+
+
+def test_a_part_behind_a_refused_one_is_refused_as_well() -> None:
+    outcome = met(*FULL)
+    outcome.say((mail(), rcpt()))
+    outcome.hear([OK, OK])
+    outcome.say((Burl("imap://x/y"), Burl("imap://x/z", last=True)))
+    outcome.hear([b"554 no\r\n", OK])
+
+    assert outcome.error == "250 cannot answer BURL"
+
+
+@pytest.mark.parametrize(("room", "fit"), [(-1, 2), (0, 3), (1, 3)])
+def test_a_group_has_a_limit(room: int, fit: int) -> None:
+    """R2920-3.1-09"""
+    outcome = met(*FULL, max_group=len(mail().encode() + 3 * rcpt().encode()) + room)
+    outcome.say(mail())
+    sent = 0
+    while outcome.conn.may_send(rcpt()):
+        outcome.say(rcpt())
+        sent += 1
+    assert sent == fit
+
+    with pytest.raises(LocalProtocolError, match="octets of commands wait for their replies"):
+        outcome.conn.send(rcpt())
+    outcome.hear([OK * 2])
+    assert outcome.conn.may_send(rcpt())
+
+
+def test_a_limit_below_one_command_still_lets_one_through() -> None:
+    outcome = met(*FULL, max_group=1)
+
+    assert outcome.conn.may_send(mail())
+
+
+def test_pipelining_can_be_left_alone() -> None:
+    outcome = met(*FULL, pipelining=False)
+    outcome.say(mail())
+
+    assert not outcome.conn.is_pipelining
+    assert not outcome.conn.may_send(rcpt())
+
+
+def test_many_refused_recipients_cost_no_more_than_accepted_ones() -> None:
+    """R5321-4.5.4.1-02: one MAIL, many RCPT, one DATA"""
+    outcome = met(*FULL, max_group=None)
+    outcome.say((mail(), *(rcpt(f"u{number}@s.example") for number in range(2000)), Data()))
+    outcome.hear([OK, b"550 no\r\n" * 1999, OK, TAKEN])
+
+    assert outcome.conn.state is State.DATA
+    assert outcome.conn.transaction
+    assert outcome.conn.transaction.recipients == [rcpt("u1999@s.example")]
+    assert b"".join(outcome.sent).count(b"MAIL") == 1
+
+
+# Waiting
+
+
+@pytest.mark.parametrize(
+    ("conn", "wait"),
+    [
+        (play().conn, Wait.SERVER_GREETING),
+        (play(GREETING).conn, Wait.NOTHING),
+        (play(GREETING, HELLO).conn, Wait.COMMAND_REPLY),
+        (at(mail()), Wait.MAIL_REPLY),
+        (at(*IN_MAIL, rcpt()), Wait.RCPT_REPLY),
+        (at(*IN_RCPT, Data()), Wait.DATA_REPLY),
+        (at(*IN_DATA), Wait.DATA_BLOCK),
+        (at(*IN_DATA, DataEnd()), Wait.END_REPLY),
+        (at(*IN_RCPT, Bdat(3), offers=["CHUNKING"]), Wait.DATA_BLOCK),
+        (at(*IN_RCPT, (Bdat(1), DataChunk(b"x")), offers=["CHUNKING"]), Wait.END_REPLY),
+        (at(*IN_RCPT, (Bdat(0), Bdat(3)), offers=["CHUNKING", "PIPELINING"]), Wait.END_REPLY),
+        (at(StartTls(), b"220 go\r\n", offers=["STARTTLS"]), Wait.TLS),
+        (at(Auth("PLAIN"), b"334 \r\n", offers=["AUTH PLAIN"], **AUTH), Wait.NOTHING),
+        (play(b"421 no\r\n").conn, Wait.NOTHING),
+    ],
+)
+def test_each_wait_has_its_own_time_limit(conn: ClientConnection, wait: Wait) -> None:
+    """R5321-4.5.3.2-01"""
+    assert conn.waiting_for is wait
+
+
+# Authentication
+
+
+def test_challenges_are_decoded_and_responses_encoded() -> None:
+    """R4954-4-15, R4954-4-16, R4954-4-18"""
+    long = Challenge(b"x" * 9000)
+    outcome = told(
+        *(GREETING, HELLO, offer("AUTH LOGIN"), Auth("LOGIN"), b"334 VXNlcm5hbWU6\r\n"),
+        *(AuthResponse(b"tim"), long.encode(), AuthResponse(b""), b"235 2.7.0 welcome\r\n"),
+        max_reply_line=512,
+        **AUTH,
+    )
+
+    assert [event.reply.challenge for event in outcome.answered[2:]] == [b"Username:", b"x" * 9000, None]
+    assert outcome.sent[1:] == [b"AUTH LOGIN\r\n", b"dGlt\r\n", b"\r\n"]
+    assert outcome.conn.authenticated
+    assert outcome.conn.state is State.READY
+
+
+@pytest.mark.parametrize("text", ["=AAA", "AAA=BBB", "AAAAA", "AA=", "AHRl NA==", "-AAA", "\u00e9"])
+def test_what_is_not_base64_is_no_challenge(text: str) -> None:
+    """R4954-4-15, R4954-4-16, R4954-4-17"""
+    assert Reply(334, text).challenge is None
+    assert Reply(334, "eA==", "eA==").challenge is None
+    assert Reply(354, "eA==").challenge is None
+
+
+def test_a_cancelled_authentication_leaves_the_session_as_it_was() -> None:
+    """R4954-4-29"""
+    outcome = told(
+        *(GREETING, HELLO, offer("AUTH LOGIN"), Auth("LOGIN"), b"334 %%%\r\n", AuthCancel(), b"501 5.7.0 fine\r\n"),
+        **AUTH,
+    )
+
+    assert (outcome.conn.state, outcome.conn.authenticated) == (State.READY, False)
+
+
+def test_no_secret_is_shown() -> None:
+    conn = at(offers=["AUTH PLAIN LOGIN"], **AUTH)
+    conn.send(Auth("PLAIN", b"secret"))
+    conn.data_to_send()
+    conn.receive_data(b"535 no\r\n")
+    answered = conn.next_event()
+    assert isinstance(answered, Answered)
+
+    shown = f"{answered} {answered!r} {AuthResponse(b'secret')} {AuthResponse(b'secret')!r} {conn!r}"
+    for request in (Auth("PLAIN", b"secret" * 200), UnknownCommand("AUTH", "PLAIN c2VjcmV0")):
+        with pytest.raises(LocalProtocolError) as caught:
+            conn.send(request)
+        shown += str(caught.value)
+    assert "secret" not in shown
+    assert "c2Vj" not in shown
+
+
+# Smuggling
+
+
+@pytest.mark.parametrize("control", ["\r\n", "\r", "\n", "\0", "\x1b", "\x7f"])
+def test_no_value_carries_a_second_command(control: str) -> None:
+    """R5321-4.1.2-07"""
+    smuggled = f"x{control}RSET"
+    for make in (
+        lambda: Ehlo(smuggled),
+        lambda: Helo(smuggled),
+        lambda: Lhlo(smuggled),
+        lambda: Mail(Path(f"a@c.example>{smuggled}")),
+        lambda: Rcpt(Path(f'"{smuggled}"@s.example')),
+        lambda: mail(SIZE=smuggled).encode(),
+        lambda: Params({smuggled: True}),
+        lambda: Noop(smuggled),
+        lambda: Help(smuggled),
+        lambda: Vrfy(smuggled),
+        lambda: Expn(smuggled),
+        lambda: Etrn(smuggled),
+        lambda: Burl(smuggled),
+        lambda: Auth(smuggled),
+        lambda: UnknownCommand("XFOO", smuggled),
+        lambda: UnknownCommand(smuggled.upper()),
+        lambda: ClientConfig(hostname=smuggled),
+    ):
+        with pytest.raises(LocalProtocolError):
+            make()
+
+
+@pytest.mark.parametrize("text", ["\ud800", "x\udfff"])
+def test_nor_what_has_no_octets(text: str) -> None:
+    for make in (
+        lambda: Noop(text),
+        lambda: Vrfy(text),
+        lambda: UnknownCommand("XFOO", text),
+        lambda: mail(SIZE=text).encode(),
+    ):
+        with pytest.raises(LocalProtocolError):
+            make()
+
+
+@pytest.mark.parametrize("verb", ["", "xfoo", "X FOO", "X:", "\u00c4", "\u017f"])
+def test_a_verb_is_a_word_in_upper_case(verb: str) -> None:
+    with pytest.raises(LocalProtocolError, match="is not a verb"):
+        UnknownCommand(verb)
+
+
+@pytest.mark.parametrize(
+    ("limit", "least"), [("max_text_line", 1000), ("max_reply_line", 512), ("max_reply_lines", 1), ("max_group", 1)]
+)
+def test_a_limit_has_its_least_value(limit: str, least: int) -> None:
+    assert getattr(ClientConfig(hostname="c.example", **{limit: least}), limit) == least  # type: ignore[arg-type]
+    with pytest.raises(LocalProtocolError, match=f"^{limit} is {least - 1}, but must be at least {least}$"):
+        ClientConfig(hostname="c.example", **{limit: least - 1})  # type: ignore[arg-type]

@@ -1,0 +1,161 @@
+"""The RFCs' own example dialogues, with our client in the client's part: it says what they show, octet for octet."""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from smtpcore import (
+    EXTENSIONS,
+    Bdat,
+    ClientConfig,
+    ClientConnection,
+    ConnectionClosed,
+    DataChunk,
+    DataEnd,
+    InvalidCommand,
+    LocalProtocolError,
+    Request,
+    Signal,
+    State,
+)
+from smtpcore._dialects import make_dialect
+from smtpcore._parser import CommandRejected, parse_command, parse_response, verb_of
+
+from ..client_helpers import whole
+from ..helpers import bytewise
+from .test_dialogs import FILES, octets
+
+NOT_SPOKEN = {
+    "rfc1870-6.1-size-too-big": "it declares more than the server has announced to take",
+    "rfc1985-7-etrn-first": "ETRN without an argument",
+    "rfc2033-4-lmtp-rules": "EHLO in LMTP",
+    "rfc2852-4-by-values": "a malformed BY",
+    "rfc3030-2-sequence-errors": "a body without a transaction",
+    "rfc3030-3-binarymime-data": "DATA for a binary message",
+    "rfc3207-4-tls-required": "STARTTLS with an argument",
+    "rfc3461-5.1-parameter-errors": "malformed parameters",
+    "rfc4865-4.2-holdfor": "it holds for longer than the server has announced",
+    "rfc4954-4-cancel-and-errors": "a response that is not base64",
+    "rfc5321-3.1-554-greeting": "EHLO behind a 554",
+    "rfc6531-3.4-smtputf8": "a non-ASCII recipient without SMTPUTF8",
+    "rfc6531-3.7.4.2-vrfy": "SMTPUTF8 with a value",
+    "rfc7504-3-521-greeting": "EHLO behind a 521",
+}
+"""Where a client gets something wrong, so that the server can be seen to refuse it: ours cannot be made to say it."""
+
+# Whatever a dialogue may hold, read without asking whether it is offered.
+ANYTHING = make_dialect(
+    {replace(extension, objection=None): True for extension in EXTENSIONS},
+    longest=10_000,
+    longest_auth=20_000,
+    not_implemented=frozenset(),
+)
+
+
+@dataclass
+class Step:
+    """What the client says at once, or what the server says."""
+
+    said: list[bytes] = field(default_factory=list)
+    """The client's lines, and the octets of its chunks."""
+    heard: bytes = b""
+    tls: bool = False
+
+
+def parse(path: Path) -> tuple[dict[str, list[str]], list[Step]]:
+    header: dict[str, list[str]] = defaultdict(list)
+    steps: list[Step] = []
+    grouped = False
+    lines = iter(path.read_text("ascii").splitlines())
+    for line in lines:
+        if match := re.fullmatch(r"# server-config: ([a-z-]+)=(.*)", line):
+            header[match[1]].append(match[2])
+        elif line == "# event: roles-reversed":
+            break
+        elif line == "# event: tls-handshake":
+            steps.append(Step(tls=True))
+        elif line in ("<<<PIPELINED", ">>>"):
+            grouped = line == "<<<PIPELINED"
+            if grouped:
+                steps.append(Step())
+        elif line.startswith(("C:", "B:")):
+            if not steps or steps[-1].heard or steps[-1].tls or not (grouped or line[0] == "B" or steps[-1].said):
+                steps.append(Step())
+            steps[-1].said.append(line[3:].encode() + b"\r\n" if line[0] == "C" else octets(next(lines)))
+        elif line.startswith("S: "):
+            if not steps or not steps[-1].heard:
+                steps.append(Step())
+            steps[-1].heard += line[3:].encode() + b"\r\n"
+    return header, steps
+
+
+def requests(conn: ClientConnection, said: list[bytes]) -> Iterator[Request]:
+    """What a client means by these lines."""
+    parts = iter(said)
+    lines = (part.removesuffix(b"\r\n") for part in parts)
+    for line in lines:
+        if conn.state is State.DATA and not conn.replies_due:
+            yield from body(chain([line], lines))
+        elif conn.state is State.AUTH:
+            response = parse_response(line)
+            if isinstance(response, InvalidCommand):
+                raise CommandRejected(response.reply)
+            yield response
+        else:
+            command = parse_command(verb_of(line), line, ANYTHING)
+            yield command
+            if isinstance(command, Bdat) and command.size:
+                yield DataChunk(next(parts))
+
+
+def body(lines: Iterable[bytes]) -> Iterator[Request]:
+    for line in lines:
+        if line == b".":
+            yield DataEnd()
+            return
+        yield DataChunk(line.removeprefix(b".") + b"\r\n")
+
+
+def sorted_values(wire: bytes) -> bytes:
+    """The octets with the values of NOTIFY in order, which means nothing (RFC 3461 4.1)."""
+    return re.sub(rb"(?<= NOTIFY=)[A-Z,]+", lambda found: b",".join(sorted(found[0].split(b","))), wire)
+
+
+def replay(path: Path, cut: Callable[[bytes], list[bytes]]) -> None:
+    header, steps = parse(path)
+    conn = ClientConnection(
+        ClientConfig(hostname="c.example", lmtp=header["protocol"] == ["lmtp"], plaintext_auth=True)
+    )
+    if "tls" in header:
+        conn.tls_established()
+    for step in steps:
+        if step.tls:
+            conn.tls_established()
+        for request in requests(conn, step.said):
+            conn.send(request)
+        assert conn.data_to_send() == sorted_values(b"".join(step.said))
+        for segment in cut(step.heard) if step.heard else []:
+            conn.receive_data(segment)
+            while not isinstance(conn.next_event(), Signal | ConnectionClosed):
+                pass
+    assert conn.replies_due == 0
+
+
+@pytest.mark.parametrize("cut", [whole, bytewise])
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_client_says_what_the_RFC_shows(path: Path, cut: Callable[[bytes], list[bytes]]) -> None:
+    if path.stem not in NOT_SPOKEN:
+        replay(path, cut)
+        return
+
+    with pytest.raises((LocalProtocolError, CommandRejected)):
+        replay(path, cut)
+
+
+def test_what_is_not_spoken_is_there() -> None:
+    assert set(NOT_SPOKEN) <= {path.stem for path in FILES}

@@ -1,0 +1,381 @@
+"""The RFCs' own example dialogues, replayed: each group of the client in one segment, and octet by octet."""
+
+import ast
+import re
+from base64 import b64decode
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smtpcore import (
+    EXTENSIONS,
+    Auth,
+    AuthCancel,
+    AuthResponse,
+    Burl,
+    Challenge,
+    Config,
+    Connection,
+    ConnectionOpened,
+    Data,
+    DataEnd,
+    DataLine,
+    Ehlo,
+    Etrn,
+    Event,
+    Expn,
+    Extension,
+    Mail,
+    Noop,
+    Rcpt,
+    Reply,
+    Signal,
+    State,
+    UnknownCommand,
+    Vrfy,
+    sasl,
+)
+from tests.paths import DIALOGS
+
+from ..helpers import OWED_NOTHING, bytewise, replies
+
+FILES = sorted(DIALOGS.glob("*.txt"))
+
+NOT_REPLAYED = {
+    "rfc2920-4-4-all-rejected-354": "DATA without a recipient is refused, as RFC 2920 3.2 (3) would have it",
+}
+
+UNQUALIFIED = "squeaky.sales"
+"""RFC 6409 4.2: what a domain lacks is for the program to know."""
+
+ATRN = Extension(keyword="ATRN", verbs=frozenset({"ATRN"}))
+"""RFC 2645, as a program adds it."""
+
+
+# The format
+
+
+@dataclass
+class Turn:
+    """What the client sends at once, and what the server says to it."""
+
+    sent: bytes = b""
+    codes: list[int] = field(default_factory=list)
+    exact: dict[int, str] = field(default_factory=dict)
+    """The full text of those replies that have to have just this, by their position."""
+    keywords: set[str] | None = None
+    """What a positive reply to EHLO lists."""
+    tls: bool = False
+    """Whether TLS starts behind it."""
+    reversed: bool = False
+    """Whether it begins a dialogue in which the client of the one before is the server."""
+
+
+@dataclass
+class Dialogue:
+    header: dict[str, list[str]]
+    turns: list[Turn]
+    closes: bool
+
+
+def parse(path: Path) -> Dialogue:
+    header: dict[str, list[str]] = defaultdict(list)
+    turns = [Turn()]
+    grouped = exact = closes = False
+    reply: list[str] = []
+    lines = iter(path.read_text("ascii").splitlines())
+    for line in lines:
+        if match := re.fullmatch(r"# server-config: ([a-z-]+)=(.*)", line):
+            header[match[1]].append(match[2])
+        elif line == "# event: tls-handshake":
+            turns[-1].tls = True
+        elif line == "# event: roles-reversed":
+            turns.append(Turn(reversed=True))
+        elif line.startswith("# event: "):
+            closes = True
+        elif line == "# exact":
+            exact = True
+        elif line == "<<<PIPELINED":
+            grouped = True
+            turns.append(Turn())
+        elif line == ">>>":
+            grouped = False
+        elif line.startswith(("C:", "B:")):
+            sent = line[3:].encode() + b"\r\n" if line[0] == "C" else octets(next(lines))
+            if not grouped and not (line[0] == "B" and not turns[-1].codes):
+                turns.append(Turn())
+            turns[-1].sent += sent
+        elif line.startswith("S: "):
+            reply.append(line[3:])
+            if line[6:7] != "-":
+                end_of_reply(turns[-1], reply, exact)
+                reply, exact = [], False
+        else:
+            assert not line or line.startswith("#"), line
+    return Dialogue(header, turns, closes)
+
+
+def octets(expression: str) -> bytes:
+    """The value of literals with `+` and `*`."""
+
+    def value(node: ast.expr) -> Any:
+        match node:
+            case ast.Constant(constant):
+                return constant
+            case ast.BinOp(left, ast.Add(), right):
+                return value(left) + value(right)
+            case ast.BinOp(left, ast.Mult(), right):
+                return value(left) * value(right)
+        raise AssertionError(expression)
+
+    result: bytes = value(ast.parse(expression, mode="eval").body)
+    return result
+
+
+def end_of_reply(turn: Turn, lines: list[str], exact: bool) -> None:
+    if exact:
+        turn.exact[len(turn.codes)] = "\n".join(line.ljust(4) for line in lines)
+    turn.codes.append(int(lines[0][:3]))
+    if turn.sent[:4].upper() in (b"EHLO", b"LHLO") and lines[0].startswith("250"):
+        turn.keywords = {line[4:] for line in lines[1:]}
+
+
+# The server
+
+
+class Server:
+    """Answers as the header of a dialogue says."""
+
+    def __init__(self, dialogue: Dialogue) -> None:
+        self.given = dialogue.header
+        keywords = self.given["ehlo"] + self.given["ehlo-tls"]
+        self.listed = {keyword.partition(" ")[0]: keyword.partition(" ")[2] for keyword in keywords}
+        self.conn = Connection(self.config(), extensions=(*EXTENSIONS, ATRN))
+        self.mechanism: sasl.ServerMechanism | None = None
+        self.turn = Turn()
+        self.body = b""
+        if "tls" in self.given:
+            self.conn.tls_established()
+
+    def config(self) -> Config:
+        known = {extension.keyword for extension in (*EXTENSIONS, ATRN)}
+        needed = {"PIPELINING", "ENHANCEDSTATUSCODES"} if self.is_lmtp else set()
+        needed |= {"CHUNKING"} if "BINARYMIME" in self.listed else set()
+        needed |= {"8BITMIME"} if "SMTPUTF8" in self.listed else set()
+        listed = self.given["ehlo"] + self.given["ehlo-tls"]
+        mechanisms = {name for line in listed if line.startswith("AUTH ") for name in line.split()[1:]}
+        changes: dict[str, Any] = {
+            "max_message_size": None,
+            "tls": "STARTTLS" in self.listed or "tls" in self.given,
+            "plaintext_auth": True,
+            "auth_mechanisms": tuple(sorted(mechanisms)),
+            "max_auth_failures": None,
+            "require_tls": "require-tls" in self.given,
+            "require_auth": self.given["protocol"] == ["submission"] and "AUTH" in self.listed,
+            "lmtp": self.is_lmtp,
+            "disabled": frozenset(known - set(self.listed) - needed),
+        }
+        if "BURL" in self.listed:
+            changes["burl"] = tuple(self.listed["BURL"].split())
+        if "LIMITS" in self.listed:
+            changes["max_messages"] = self.limit("MAILMAX")
+        if self.listed.get("DELIVERBY"):
+            changes["min_by_time"] = int(self.listed["DELIVERBY"])
+        if "FUTURERELEASE" in self.listed:
+            seconds, until = self.listed["FUTURERELEASE"].split()
+            changes |= {"max_hold_for": int(seconds), "max_hold_until": datetime.fromisoformat(until)}
+        return Config(hostname=self.given["hostname"][0], **changes)
+
+    def limit(self, name: str) -> int:
+        limits = dict(limit.split("=") for limit in self.listed.get("LIMITS", "").split())
+        return int(limits.get(name, 1000))
+
+    @property
+    def is_lmtp(self) -> bool:
+        return self.given["protocol"] == ["lmtp"]
+
+    def hear(self, data: bytes) -> None:
+        if data:
+            self.conn.receive_data(data)
+        while not isinstance(event := self.conn.next_event(), Signal) and self.conn.state is not State.CLOSED:
+            if isinstance(event, DataLine):
+                self.body += event.data
+            for _ in range(0 if isinstance(event, OWED_NOTHING) else self.conn.replies_owed):
+                if reply := self.answer(event):
+                    self.conn.send(reply)
+
+    def answer(self, event: Event) -> Reply | None:
+        match event:
+            case Ehlo() if "no-ehlo" in self.given:
+                return Reply(502)
+            case Noop() if self.turn.exact:
+                return self.exactly()
+            case Etrn():
+                return self.of_table("etrn", event.argument)
+            case UnknownCommand("ATRN"):
+                return self.of_table("atrn", event.argument)
+            case Burl():
+                return self.fetch(event)
+            case Mail() if event.reverse_path.domain == UNQUALIFIED:
+                return Reply(554, enhanced="5.1.8")
+            case Rcpt() if self.conn.transaction and len(self.conn.transaction.recipients) >= self.limit("RCPTMAX"):
+                return Reply(452)
+            case DataEnd() if self.is_changed_hands():
+                return Reply(550, enhanced="5.7.17")
+            case ConnectionOpened():
+                return Reply(int(self.given["greeting"][0]) if self.given["greeting"] else 220)
+            case Mail():
+                return self.of_table("mail", str(event.reverse_path)) or self.size(event) or Reply(250)
+            case Rcpt():
+                address = str(event.forward_path)
+                return self.of_table("rcpt", address) or self.unwanted(address, event) or Reply(250)
+            case Data() if self.given["data-without-rcpt"] == ["354"]:
+                return Reply(354)
+            case DataEnd() if self.is_lmtp and self.conn.transaction:
+                rcpt = self.conn.transaction.recipients[-self.conn.replies_owed]
+                return self.of_table("eod-rcpt", str(rcpt.forward_path)) or Reply(250)
+            case DataEnd():
+                return Reply(250)
+            case Vrfy() | Expn() if self.turn.exact:
+                return self.exactly()
+            case Vrfy() if f"{event.argument} 250 utf8-mailbox" in self.given["vrfy"]:
+                # RFC 6531 3.7.4.2
+                return Reply(250, "<j\u00f6rg@s.example>") if event.smtputf8 else Reply(252, enhanced="2.6.8")
+            case Vrfy() | Expn():
+                return self.of_table(event.verb.lower(), event.argument) or self.conn.default_reply(event)
+            case Auth():
+                channel = sasl.Channel(tls=True, external=next(iter(self.given["tls-client-identity"]), None))
+                self.mechanism = self.make_mechanism(event.mechanism, channel)
+                return self.go_on(self.mechanism.start(event.initial_response))
+            case AuthResponse() if self.mechanism:
+                if self.given["auth"] == ["stub-accept"]:
+                    return Reply(235)
+                return self.go_on(self.mechanism.respond(event.data))
+            case AuthCancel():
+                self.mechanism = None
+        return self.conn.default_reply(event)
+
+    def exactly(self) -> Reply:
+        return Reply(self.turn.codes[0], *(line[4:] for line in self.turn.exact[0].splitlines()))
+
+    def fetch(self, burl: Burl) -> Reply | None:
+        reply = self.of_table("burl", burl.uri)
+        if reply and not reply.is_positive:
+            return reply
+        for data in (b"Subject: fetched\r\n\r\nHi\r\n", b""):
+            self.conn.receive_part(data)
+        return None
+
+    def is_changed_hands(self) -> bool:
+        # RFC 7293 section 3.2: the parameter may come as a field of the header instead.
+        known = [row.partition(" ")[0].encode() for row in self.given["rrvs"] if row.endswith(" changed")]
+        return any(b"Require-Recipient-Valid-Since: " + address in self.body for address in known)
+
+    def size(self, mail: Mail) -> Reply | None:
+        limit = int(self.listed.get("SIZE") or 0)
+        return Reply(552) if limit and (mail.params.size or 0) > limit else None
+
+    def unwanted(self, address: str, rcpt: Rcpt) -> Reply | None:
+        transaction = self.conn.transaction
+        sent = str(transaction.mail.params.get("SOLICIT", "")) if transaction else ""
+        classes = [row.partition(" ")[2] for row in self.given["solicit-refuse"] if row.startswith(f"{address} ")]
+        changed = "RRVS" in rcpt.params and f"{address} changed" in self.given["rrvs"]
+        for wanted in classes:
+            if wanted in sent:
+                return Reply(550, f"<{address}> SOLICIT={wanted}")
+        return Reply(550) if changed else None
+
+    def of_table(self, key: str, wanted: str) -> Reply | None:
+        for row in self.given[key]:
+            name, code, *rest = row.rsplit(" ", 2) if re.search(r" \d{3} [245]\.\d+\.\d+$", row) else row.split(" ", 2)
+            if name.lower() == wanted.lower():
+                status = rest[0] if rest and re.fullmatch(r"[245]\.\d+\.\d+", rest[0]) else None
+                return Reply(int(code), enhanced=status)
+        return None
+
+    # Authentication
+
+    def make_mechanism(self, name: str, channel: sasl.Channel) -> sasl.ServerMechanism:
+        if name == "CRAM-MD5" and self.given["cram-challenge"]:
+            return sasl.CramServer(name, channel, challenge=self.given["cram-challenge"][0].encode())
+        if name.startswith("SCRAM-"):
+            return sasl.ScramServer(name, channel, nonce=self.given["scram-server-nonce"][0])
+        return sasl.make_server(name, channel)
+
+    def go_on(self, step: sasl.Step) -> Reply:
+        assert self.mechanism
+        while not isinstance(step, sasl.Challenge | sasl.Accepted | sasl.Rejected):
+            step = self.mechanism.answer(self.knowledge(step))
+        match step:
+            case sasl.Challenge(data):
+                return Challenge(data)
+            case sasl.Accepted():
+                return Reply(235)
+            case sasl.Rejected(reason):
+                return Reply(reason.code, enhanced=reason.enhanced)
+
+    def knowledge(self, question: sasl.Question) -> sasl.Answer:
+        users = dict(user.split(":", 1) for user in self.given["user"])
+        match question:
+            case sasl.CheckPassword(username):
+                return question.matches(users.get(username))
+            case sasl.GivePassword(username):
+                return users.get(username)
+            case sasl.GiveScramKeys(username, hash_name):
+                salt = b64decode(self.given["scram-salt"][0])
+                rounds = int(self.given["scram-iterations"][0])
+                return sasl.scram_keys(users[username], hash_name=hash_name, salt=salt, iterations=rounds)
+            case sasl.CheckToken(_, token):
+                tokens = dict(row.split(" ", 1) for row in self.given["oauth-token"])
+                return tokens.get(token) or sasl.TokenError(
+                    scope="example_scope", configuration="https://example.com/.well-known/openid-configuration"
+                )
+            case sasl.CheckIdentity(external, authorization):
+                return external if authorization in (None, external) else None
+        return None
+
+
+def whole(data: bytes) -> list[bytes]:
+    return [data]
+
+
+def replay(dialogue: Dialogue, cut: Callable[[bytes], list[bytes]]) -> Iterator[tuple[Turn, list[tuple[int, str]]]]:
+    server = Server(dialogue)
+    for turn in dialogue.turns:
+        if turn.reversed:
+            server = Server(Dialogue(defaultdict(list, hostname=["example.org"], ehlo=["SIZE"]), [], closes=True))
+        server.turn = turn
+        for segment in cut(turn.sent) if turn.sent else [b""]:
+            server.hear(segment)
+        yield turn, replies(server.conn.data_to_send())
+        if turn.tls:
+            server.conn.tls_established()
+        if turn.codes[-1:] == [521]:
+            break  # RFC 7504 section 3 leaves it to a server whether it goes on behind it; this one closes
+    assert (server.conn.state is State.CLOSED) is dialogue.closes
+
+
+@pytest.mark.parametrize("cut", [whole, bytewise])
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_dialogue_goes_as_the_RFC_shows_it(path: Path, cut: Callable[[bytes], list[bytes]]) -> None:
+    if path.stem in NOT_REPLAYED:
+        pytest.skip(NOT_REPLAYED[path.stem])
+    dialogue = parse(path)
+
+    for turn, said in replay(dialogue, cut):
+        assert [code for code, _ in said] == turn.codes, turn.sent
+        for number, text in turn.exact.items():
+            assert said[number][1] == text
+        if turn.keywords is not None:
+            listed = {line[4:].partition(" ")[0] for line in said[0][1].splitlines()[1:]}
+            assert {keyword.partition(" ")[0] for keyword in turn.keywords} <= listed
+
+
+def test_all_dialogues_are_there() -> None:
+    assert len(FILES) > 70
+    assert set(NOT_REPLAYED) <= {path.stem for path in FILES}

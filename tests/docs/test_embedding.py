@@ -1,0 +1,198 @@
+"""The core in other loops: each example of docs/embedding.md is a server that behaves."""
+
+import re
+import smtplib
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from smtpcore_adapters import Address
+from tests.adapters.harness import TIMEOUT, Client
+from tests.docs.test_readme import run_example, source_of
+
+LOOPS = {
+    "selectors": source_of("import selectors"),
+    "asyncio": source_of("class Smtp(asyncio.Protocol)"),
+    "twisted": source_of("from twisted.internet import reactor"),
+    "gevent": source_of("from gevent.server import StreamServer"),
+}
+EHLO = b"EHLO c.example\r\n"
+ENVELOPE = EHLO + b"MAIL FROM:<a@c.example>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n"
+
+
+class Process:
+    """An example that runs on a port of its own."""
+
+    def __init__(self, loop: str, directory: Path, idle: float) -> None:
+        dialogue = source_of("class Dialogue")
+        (directory / "dialogue.py").write_text(re.sub("^IDLE = .*$", f"IDLE = {idle}", dialogue, flags=re.MULTILINE))
+        (directory / "example.py").write_text(LOOPS[loop])
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", "import example; example.main(0)"],
+            cwd=directory,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._watchdog = threading.Timer(60, self.process.kill)
+        self._watchdog.start()
+        self.port = int(self.line().removeprefix("listening at port "))
+
+    def line(self) -> str:
+        assert self.process.stdout
+        line = self.process.stdout.readline().rstrip("\n")
+        assert line, self.process.communicate()[1]
+        return line
+
+    def connect(self, receive_buffer: int | None = None) -> Client:
+        return Client(Address("127.0.0.1", self.port), receive_buffer=receive_buffer)
+
+    def stop(self) -> str:
+        """End it, and return what it complained of."""
+        self._watchdog.cancel()
+        self.process.terminate()
+        return self.process.communicate(timeout=TIMEOUT)[1]
+
+
+def start(loop: str, directory: Path, idle: float) -> Process:
+    if loop in ("twisted", "gevent") and find_spec(loop) is None:
+        pytest.skip(f"{loop} is not installed")
+
+    return Process(loop, directory, idle)
+
+
+@pytest.fixture(scope="module", params=LOOPS)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    server = start(request.param, tmp_path_factory.mktemp("example"), 300)
+    yield server
+    assert server.stop() == ""
+
+
+def test_a_message_is_delivered(server: Process) -> None:
+    with smtplib.SMTP("127.0.0.1", server.port, "c.example", timeout=TIMEOUT) as smtp:
+        smtp.sendmail("a@c.example", ["b@example.org", "c@example.org"], b"Subject: x\r\n\r\n.hello\r\n")
+        with pytest.raises(smtplib.SMTPRecipientsRefused):
+            smtp.sendmail("a@c.example", ["b@elsewhere.example"], b"x\r\n")
+    assert server.line() == "a@c.example -> b@example.org, c@example.org: 22 octets"
+
+
+def test_a_dialogue_may_come_in_single_octets(server: Process) -> None:
+    with server.connect() as client:
+        for octet in ENVELOPE + b"one\r\n.\r\nQUIT\r\n":
+            client.send(bytes([octet]))
+        assert [client.code() for _ in range(7)] == [220, 250, 250, 250, 354, 250, 221]
+        assert client.end() == b""
+    assert server.line() == "a@c.example -> b@example.org: 5 octets"
+
+
+def test_a_client_that_has_closed_its_end_gets_all_replies(server: Process) -> None:
+    with server.connect() as client:
+        client.send(ENVELOPE + b"one\r\n.\r\n" + b"NOOP\r\n" * 90)
+        client.socket.shutdown(socket.SHUT_WR)
+        assert [client.code() for _ in range(96)] == [220, 250, 250, 250, 354, *[250] * 91]
+        assert client.end() == b""
+    assert server.line() == "a@c.example -> b@example.org: 5 octets"
+
+
+def test_a_client_that_closes_within_a_message_has_sent_none(server: Process) -> None:
+    with server.connect() as client:
+        client.send(ENVELOPE + b"one\r\n")
+        client.socket.shutdown(socket.SHUT_WR)
+        assert [client.code() for _ in range(5)] == [220, 250, 250, 250, 354]
+        assert client.end() == b""
+
+
+def test_a_client_that_reads_late_gets_all_replies(server: Process) -> None:
+    # More replies than the buffers of both ends hold: writes are taken in part, and the server has to wait.
+    count = 40_000
+    with server.connect(receive_buffer=4096) as client:
+        client.send(EHLO + b"MAIL FROM:<a@c.example>\r\n")
+        assert [client.code() for _ in range(3)] == [220, 250, 250]
+        block = b"RCPT TO:<b@example.org>\r\n" * count
+        sender = threading.Thread(target=client.send, args=(block + b"QUIT\r\n",))
+        sender.start()
+        replies = client.end()
+        sender.join(TIMEOUT)
+    codes = [line[:3] for line in replies.splitlines()]
+    assert codes == [*[b"250"] * 1000, *[b"452"] * (count - 1000), b"221"]
+
+
+def test_a_client_may_be_gone_at_any_time(server: Process) -> None:
+    for sent in (b"", b"EHL", EHLO, ENVELOPE, ENVELOPE + b"x\r\n", b"NOOP\r\n" * 90):
+        client = server.connect()
+        client.send(sent)
+        client.reset()
+    with server.connect() as client:
+        assert client.code() == 220
+
+
+def test_a_client_that_is_gone_before_its_replies_is_no_reason_to_complain(server: Process) -> None:
+    # Which of the two is first differs each time: enough of them, and some are gone between reading and replying.
+    for _ in range(100):
+        with server.connect() as client:
+            assert client.code() == 220
+            client.send(b"NOOP\r\n" * 90)
+            client.reset()
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_silent_client_is_sent_away(loop: str, tmp_path: Path) -> None:
+    server = start(loop, tmp_path, 0.2)
+    try:
+        with server.connect() as client:
+            assert client.code() == 220
+            assert client.reply() == "421 4.4.2 mx.example.org closing: you took too long"
+            assert client.end() == b""
+    finally:
+        errors = server.stop()
+    assert errors == ""
+
+
+def test_the_dialogue_is_that_of_the_other_examples() -> None:
+    names = run_example("class Dialogue")
+    output: list[bytes] = []
+    dialogue = names["Dialogue"](output.append)
+    dialogue.start()
+    dialogue.receive(ENVELOPE)
+    # RFC 2920 3.2: the replies to MAIL and RCPT may wait for that to DATA, which may not.
+    assert [data[:3] for data in output] == [b"220", b"250", b"250"]
+
+
+@pytest.mark.parametrize("framework", ["starlette", "fastapi"])
+def test_a_web_application_has_a_server_beside_it(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    httpx = pytest.importorskip("httpx")
+    pytest.importorskip(framework)
+    monkeypatch.setenv("SMTP_PORT", "0")
+    names = run_example("from starlette.applications import Starlette")
+    web = names["web"]
+    if framework == "fastapi":
+        from fastapi import FastAPI
+
+        web = FastAPI(lifespan=names["lifespan"], routes=[*names["web"].routes])
+
+    def send(port: int) -> None:
+        with smtplib.SMTP("127.0.0.1", port, timeout=TIMEOUT) as smtp:
+            smtp.sendmail("a@c.example", ["b@example.org"], b"hello\r\n")
+
+    async def main() -> None:
+        transport = httpx.ASGITransport(app=web)
+        async with (
+            web.router.lifespan_context(web),
+            httpx.AsyncClient(transport=transport, base_url="http://s.example") as client,
+        ):
+            ports.append(web.state.smtp.port)
+            await anyio.to_thread.run_sync(send, ports[0])
+            assert (await client.get("/messages")).json() == [{"from": "a@c.example", "octets": 7}]
+
+    ports: list[int] = []
+    anyio.run(main)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", ports[0]), timeout=TIMEOUT)

@@ -1,0 +1,45 @@
+"""Every example in docs/for-your-tests.md runs, and does what the text around it says."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.adapters.testing.test_server import pytest_run
+from tests.docs.test_readme import run_example, source_of
+from tests.paths import ROOT
+
+DOCUMENT = (ROOT / "docs" / "for-your-tests.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        source_of("def send_welcome"),
+        source_of("def test_a_message_is_sent_again"),
+        source_of("def test_every_reply_is_well_formed"),
+    ],
+    ids=["fixture", "faults", "strategies"],
+)
+def test_the_tests_pass(source: str, tmp_path: Path) -> None:
+    done = pytest_run(tmp_path, source)
+
+    assert done.returncode == 0, done.stdout
+    assert "1 passed" in done.stdout
+
+
+def test_a_server_without_pytest_receives() -> None:
+    names = run_example("with SmtpServer(tls=True")
+
+    assert len(names["server"].messages) == 1
+
+
+def test_a_pair_asks_the_handlers() -> None:
+    names = run_example("pair = SmtpPair(app)")
+
+    assert names["pair"].client.transaction.recipients == []
+
+
+def test_the_numbers_are_true() -> None:
+    from smtpcore_adapters.check import CHECKS
+
+    assert f"makes {len(CHECKS)} checks" in DOCUMENT

@@ -1,0 +1,214 @@
+"""Every example in the README and in docs runs, and does what the text around it says."""
+
+import re
+import smtplib
+import ssl
+from base64 import b64encode
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import trustme
+from prometheus_client import REGISTRY
+
+from smtpcore import ReplyCode
+from smtpcore_adapters import App
+from smtpcore_adapters.anyio import serving
+from smtpcore_adapters.socket import serving as blocking_serving
+from smtpcore_adapters.tls import self_signed_context
+from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, RCPT, converse
+from tests.paths import ROOT, TESTS
+
+README = (ROOT / "README.md").read_text()
+EXAMPLES: list[str] = [
+    example
+    for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))
+    for example in re.findall(r"^```python\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
+]
+
+
+def source_of(start: str) -> str:
+    """The one example in which `start` occurs."""
+    (example,) = [example for example in EXAMPLES if start in example]
+    return example
+
+
+def run_example(start: str) -> dict[str, Any]:
+    """Execute the one example in which `start` occurs, and return its names."""
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(source_of(start), names)
+    return names
+
+
+def test_each_example_is_tested() -> None:
+    tests = "".join(path.read_text() for path in TESTS.rglob("test_*.py"))
+    starts = re.findall(r'(?:run_example|source_of)\("(.*?)"\)', tests)
+    assert [example for example in EXAMPLES if not any(start in example for start in starts)] == []
+
+
+def test_the_server_takes_mail_for_us_only() -> None:
+    app: App = run_example("def only_us")["app"]
+
+    def send(port: int) -> None:
+        with smtplib.SMTP("127.0.0.1", port, "client.example", timeout=10) as smtp:
+            smtp.sendmail("a@client.example", ["b@example.org"], b"Subject: hello\r\n\r\nbody\r\n")
+            with pytest.raises(smtplib.SMTPRecipientsRefused) as refusal:
+                smtp.sendmail("a@client.example", ["b@elsewhere.example"], b"hello\r\n")
+
+        assert refusal.value.recipients == {"b@elsewhere.example": (550, b"5.7.1 We do not relay")}
+
+    async def main() -> None:
+        async with serving(app) as server:
+            await anyio.to_thread.run_sync(send, server.address.port)
+
+    anyio.run(main)
+
+
+def test_the_auth_handler_lets_a_user_send() -> None:
+    app: App = run_example("def check")["app"]
+    login = b"AUTH PLAIN " + b64encode(b"\0tim\0tanstaaftanstaaf") + b"\r\n"
+    config = replace(CONFIG, auth_mechanisms=("PLAIN",), plaintext_auth=True)
+    dialogue = converse(app, EHLO + MAIL + RCPT + b"RSET\r\n" + login + MAIL + RCPT + QUIT, config=config)
+
+    assert dialogue.codes == [220, 250, 250, 550, 250, 235, 250, 250, 221]
+
+
+def test_the_loop_around_the_core_serves_a_client() -> None:
+    serve = run_example("def converse")["converse"]
+    segments = [
+        b"EHLO client.example\r\nMAIL FROM:<a@client.example>\r\nRCPT TO:<b@example.org>\r\n",
+        b"RCPT TO:<c@elsewhere.example>\r\nDATA\r\n",
+        b"one\r\n..two\r\n.\r\n",
+        b"QUIT\r\n",
+    ]
+    output: list[bytes] = []
+    messages = serve(lambda: segments.pop(0), output.append)
+
+    assert [(str(sender), body) for sender, body in messages] == [("a@client.example", b"one\r\n.two\r\n")]
+    codes = [line[:3] for line in b"".join(output).splitlines() if line[3:4] == b" "]
+    assert codes == [b"220", b"250", b"250", b"250", b"550", b"354", b"250", b"221"]
+
+
+def test_the_constants_of_the_perl_module_are_those_of_the_table() -> None:
+    rows = re.findall(r"^\| `(SMTP_\w+)`[^|]* \| (\d+)[^|]*\| `(\w+)`", README, re.MULTILINE)
+    assert len(rows) == 23
+    for constant, number, name in rows:
+        expected = 214 if constant == "SMTP_SYSTEM_HELP" else int(number)
+        assert ReplyCode[name] == expected
+
+
+def test_each_session_gets_a_transcript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    app: App = run_example("to_directory")["app"]
+    dialogue = converse(app, QUIT)
+    assert "C: QUIT" in (tmp_path / "transcripts" / f"{dialogue.session.id}.txt").read_text()
+
+
+def test_an_app_is_counted() -> None:
+    app: App = run_example("app.include(Metrics())")["app"]
+    before = REGISTRY.get_sample_value("smtpcore_sessions_total") or 0
+    converse(app, QUIT)
+    assert REGISTRY.get_sample_value("smtpcore_sessions_total") == before + 1
+
+
+def test_an_extension_of_ones_own_has_a_parameter_and_a_verb() -> None:
+    names = run_example("class Tenant")
+    mail = b"MAIL FROM:<a@c.example> XTENANT="
+    script = EHLO + mail + b"initech\r\n" + mail + b"acme SIZE=1001\r\n" + mail + b"globex SIZE=1001\r\n"
+    dialogue = converse(names["app"], script + b"XQUOTA acme\r\nXQUOTA initech\r\n" + QUIT, **names["options"])
+
+    assert "250-XTENANT acme globex" in dialogue.replies[1] or "250 XTENANT acme globex" in dialogue.replies[1]
+    assert dialogue.replies[2:-1] == [
+        "501 5.5.4 Malformed XTENANT: no such tenant",
+        "452 4.2.2 acme has no room for that",
+        "250 2.1.0 Sender accepted",
+        "250 2.0.0 1000 octets",
+        "500 5.5.1 Command not recognized",
+    ]
+    off = replace(CONFIG, disabled=CONFIG.disabled | {"XTENANT"})
+    dialogue = converse(names["app"], script + b"XQUOTA acme\r\n" + QUIT, config=off, **names["options"])
+    assert dialogue.codes == [220, 250, 555, 555, 555, 502, 221]
+
+
+def test_the_servers_take_extensions() -> None:
+    names = run_example("class Tenant")
+
+    def talk(port: int) -> None:
+        with smtplib.SMTP("127.0.0.1", port, "client.example", timeout=10) as smtp:
+            smtp.ehlo()
+            assert smtp.esmtp_features["xtenant"] == "acme globex"
+            assert smtp.docmd("XQUOTA", "acme") == (250, b"2.0.0 1000 octets")
+
+    async def main() -> None:
+        async with serving(names["app"], **names["options"]) as server:
+            await anyio.to_thread.run_sync(talk, server.address.port)
+
+    anyio.run(main)
+
+
+def test_what_a_handler_fetches_is_the_message() -> None:
+    app: App = run_example("forwarded without download")["app"]
+
+    def talk(port: int) -> None:
+        with smtplib.SMTP("127.0.0.1", port, "client.example", timeout=10) as smtp:
+            smtp.ehlo()
+            assert smtp.esmtp_features["burl"] == "imap"
+            smtp.mail("a@client.example")
+            smtp.rcpt("b@example.org")
+            assert smtp.docmd("BURL", "imap://s.example/x LAST") == (250, b"2.0.0 70 octets stored")
+
+    async def main() -> None:
+        async with serving(app, config=replace(CONFIG, burl=("imap",))) as server:
+            await anyio.to_thread.run_sync(talk, server.address.port)
+
+    anyio.run(main)
+
+
+def test_a_server_listens_at_each_place_that_the_example_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = run_example("LISTENERS = [")
+    listeners = [replace(each, port=0, path=each.path and str(tmp_path / "lmtp")) for each in names["LISTENERS"]]
+    context = self_signed_context(["localhost"])
+    with blocking_serving(names["app"], listeners=listeners, tls=context) as server:
+        assert len({address.port for address in server.addresses}) == 5
+        assert (tmp_path / "lmtp").is_socket()
+        assert (tmp_path / "lmtp").stat().st_mode & 0o777 == 0o660
+    assert not (tmp_path / "lmtp").exists()
+
+    calls: list[Any] = []
+    monkeypatch.setattr("smtpcore_adapters.asyncio.run", lambda app, **options: calls.append(options))
+    names["main"](context)
+    names["main_under_systemd"](context)
+    assert calls == [{"listeners": names["LISTENERS"], "tls": context}, {"listeners": [], "tls": context}]
+
+
+def test_tls_is_made_of_files(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    for chain, key in (("fullchain.pem", "privkey.pem"), ("net.pem", "net.key")):
+        certificate = authority.issue_cert("mx.example.net")
+        certificate.cert_chain_pems[0].write_to_path(tmp_path / chain)
+        certificate.private_key_pem.write_to_path(tmp_path / key)
+    authority.cert_pem.write_to_path(tmp_path / "clients.pem")
+    tls = run_example("def make_tls")["make_tls"](tmp_path)
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    with blocking_serving(App(), tls=tls.context) as server:
+        tls.reload()
+        with smtplib.SMTP("127.0.0.1", server.address.port, timeout=10) as smtp:
+            smtp._host = "mx.example.net"  # type: ignore[attr-defined]
+            assert smtp.starttls(context=client)[0] == 220
+            assert smtp.noop()[0] == 250
+
+
+def test_a_handler_that_blocks_stores_a_message(capsys: pytest.CaptureFixture[str]) -> None:
+    names = run_example("import tempfile")
+
+    def send(prompt: str) -> str:
+        port = int(capsys.readouterr().out.rpartition(":")[2])
+        with smtplib.SMTP("127.0.0.1", port, "client.example", timeout=10) as smtp:
+            assert smtp.sendmail("a@client.example", ["b@example.org"], b"Subject: hello\r\n\r\nbody\r\n") == {}
+        return ""
+
+    names["input"] = send
+    names["main"]()

@@ -1,0 +1,104 @@
+"""The examples of how to send mail, and how to pass it on, run and do what the text around them says."""
+
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from smtpcore import Config, Notify, Rcpt, Reply, Ret
+from smtpcore_adapters import App, SendResult, Session, TlsMode
+from smtpcore_adapters.asyncio import connect, serving
+from tests.adapters.fakes import CONFIG, Store, accepting
+from tests.adapters.harness import running
+from tests.docs.test_readme import run_example
+
+CLIENT: Any = {"tls": TlsMode.NONE, "hostname": "c.example"}
+
+
+def test_the_readme_sends_a_file(tmp_path: Path) -> None:
+    deliver = run_example("async def deliver(host, port, path)")["deliver"]
+    store = Store()
+    (tmp_path / "message").write_bytes(b"Subject: hi\n")
+
+    async def main() -> SendResult:
+        async with serving(accepting(store), config=CONFIG) as server:
+            result: SendResult = await deliver("127.0.0.1", server.address.port, tmp_path / "message")
+            return result
+
+    assert anyio.run(main)["you@example.net"].is_positive
+    assert store.bodies == [b"Subject: hi\r\n"]
+
+
+def test_an_announcement_tells_who_does_not_get_it(capsys: pytest.CaptureFixture[str]) -> None:
+    announce = run_example("def announce")["announce"]
+    store = Store()
+    app = accepting(store)
+
+    async def main() -> SendResult:
+        async with serving(app, config=CONFIG) as server:
+            options = {**CLIENT, "auth": None}
+            result: SendResult = await announce(
+                "127.0.0.1", server.address.port, ["a@s.example", "b@s.example"], **options
+            )
+            return result
+
+    assert len(anyio.run(main).accepted) == 2
+    assert capsys.readouterr().out == ""
+    assert b"The ministry is open" in store.bodies[0]
+
+
+def test_options_become_parameters() -> None:
+    send_with_proof = run_example("def send_with_proof")["send_with_proof"]
+    app = App()
+    app.include(Store())
+    said: list[Any] = []
+    asked: list[Any] = []
+
+    @app.on("RCPT")
+    def take(session: Session, rcpt: Rcpt) -> Reply:
+        asked.append(rcpt.params.notify)
+        return Reply(250, "Taken")
+
+    app.on("MAIL")(lambda session, mail: said.append(mail.params))
+
+    async def main() -> SendResult:
+        config = Config(hostname="s.example", disabled=frozenset())
+        async with serving(app, config=config) as server, connect("127.0.0.1", server.address.port, **CLIENT) as client:
+            result: SendResult = await send_with_proof(client, b"hi\n")
+            return result
+
+    assert len(anyio.run(main).accepted) == 2
+    assert (said[0].ret, said[0].envid.value) == (Ret.HDRS, "invoice 17")
+    assert asked == [frozenset({Notify.SUCCESS, Notify.FAILURE}), frozenset({Notify.NEVER})]
+
+
+def test_the_filter_refuses_programs_and_passes_the_rest_on() -> None:
+    make_filter = run_example("class NoPrograms")["make_filter"]
+    store = Store()
+
+    async def main() -> list[Reply]:
+        async with (
+            serving(accepting(store), config=CONFIG, trusted=["127.0.0.1"]) as behind,
+            serving(make_filter("127.0.0.1", behind.address.port), config=CONFIG) as server,
+            connect("127.0.0.1", server.address.port, **CLIENT) as client,
+        ):
+            bodies = b"Subject: hi\n\nhello\n", b"\n\nTVqQAAMAAAAEAAAA//8AALgAAAA\n", b"\n\nbye\n"
+            return [(await client.send("a@c.example", "b@s.example", body)).final for body in bodies]
+
+    replies = anyio.run(main)
+    assert [reply.code for reply in replies] == [250, 550, 250]
+    assert replies[1] == Reply(550, "No programs here", enhanced="5.7.1")
+    assert len(store.bodies) == 2
+    assert store.bodies[0].startswith(b"Received: from c.example ([127.0.0.1])")
+    assert store.bodies[0].endswith(b"Subject: hi\r\n\r\nhello\r\n")
+
+
+def test_mail_is_sent_without_an_event_loop() -> None:
+    deliver_all = run_example("def deliver_all")["deliver_all"]
+    store = Store()
+    with running("threads", accepting(store), config=CONFIG) as server:
+        results = deliver_all("127.0.0.1", server.server.address.port, [b"one\n", b"two\n"])
+
+    assert all(result.accepted for result in results)
+    assert store.bodies == [b"one\r\n", b"two\r\n"]

@@ -1,0 +1,342 @@
+"""A model of a session, written from RFC 5321 and not from our tables, walks along with the server's end."""
+
+# The model knows what a client has got so far, and says of each command whether the program is asked about it, and
+# which codes answer it otherwise. Commands are gathered and then sent in a group, cut anywhere, so that the model sees
+# to pipelining too: a command means what the replies before it have made of it.
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from smtpcore import (
+    Challenge,
+    Connection,
+    DataEnd,
+    Event,
+    InvalidCommand,
+    InvalidData,
+    Mail,
+    Reply,
+    State,
+)
+
+from ..helpers import BODY_EVENTS, fresh, listen, pieces, replies
+from ..profiles import examples
+
+BAD_SEQUENCE = {503}
+NOT_NOW = {501, 502, 503, 504}
+
+Message = tuple[bytes, tuple[bytes, ...], bytes]
+
+
+@dataclass
+class Model:
+    """What RFC 5321 has a server remember."""
+
+    refuses: bool = False
+    """3.1: behind a 554 greeting there is nothing but QUIT."""
+    hello: bool = False
+    sender: bytes | None = None
+    recipients: list[bytes] = field(default_factory=list)
+    chunks: bytes | None = None
+    """RFC 3030: what was accepted of a body that is sent in chunks; None before the first."""
+    spoiled: bool = False
+    """RFC 3030 section 2: a chunk was refused, and RSET has to follow."""
+    authenticated: bool = False
+    tls: bool = False
+    over: bool = False
+    messages: list[Message] = field(default_factory=list)
+
+    def reset(self) -> None:
+        """3.3, 4.1.1.5: the buffers are cleared."""
+        self.sender, self.recipients, self.chunks, self.spoiled = None, [], None, False
+
+    def begin_again(self) -> None:
+        """RFC 3207 4.2: whatever the client said is forgotten."""
+        self.reset()
+        self.hello, self.authenticated, self.tls = False, False, True
+
+    def keep(self, content: bytes) -> None:
+        """4.2.5: the server has taken responsibility."""
+        assert self.sender is not None
+        self.messages.append((self.sender, tuple(self.recipients), content))
+
+    # What is out of sequence, with the codes that say so. Nothing means that the program is asked.
+
+    def against_mail(self) -> set[int]:
+        """3.3: a session has to be open, a transaction may not."""
+        return set() if self.hello and self.sender is None else BAD_SEQUENCE
+
+    def against_rcpt(self) -> set[int]:
+        """3.3: without MAIL it is 503. RFC 3030 section 2: so it is once the body has begun."""
+        return set() if self.sender is not None and not self.has_body else BAD_SEQUENCE
+
+    def against_data(self) -> set[int]:
+        """3.3: without recipients it is 503 or 554. RFC 3030 section 2: DATA and BDAT do not go together."""
+        if self.sender is None or self.has_body:
+            return BAD_SEQUENCE
+
+        return set() if self.recipients else {503, 554}
+
+    def against_bdat(self) -> set[int]:
+        """RFC 3030 section 2."""
+        if self.sender is None or self.spoiled:
+            return BAD_SEQUENCE
+
+        return set() if self.recipients else {503, 554}
+
+    def against_auth(self) -> set[int]:
+        """RFC 4954 section 4: not before EHLO, not in a transaction, not twice."""
+        return set() if self.hello and self.sender is None and not self.authenticated else BAD_SEQUENCE
+
+    @property
+    def has_body(self) -> bool:
+        return self.chunks is not None or self.spoiled
+
+
+def wishes(*codes: int) -> st.SearchStrategy[int]:
+    """What the program wants to answer: as a rule the first of `codes`."""
+    return st.sampled_from([codes[0]] * 6 + list(codes[1:]) * 2)
+
+
+RARELY = st.integers(0, 9).map(lambda number: number == 7)
+
+
+SENDERS = st.sampled_from([b"", b"a@c.example", b'"a b"@[192.0.2.1]'])
+RECIPIENTS = st.sampled_from([b"u@s.example", b"Postmaster", b"@relay.example:v@s.example"])
+BODIES = st.lists(st.sampled_from([b"", b".", b"..", b"Subject: x", b"QUIT", b"." * 3 + b"x"]), max_size=4).map(
+    lambda lines: b"".join(line + b"\r\n" for line in lines)
+)
+
+MISTAKES = [b"", b"EHLO", b"MAIL a", b"RCPT TO:<>", b"MAIL FROM:<a@b> X=Y", b"RSET x", b"\x00", b"SEND x"]
+
+
+class Session(RuleBasedStateMachine):
+    """A client that says anything at any time, and a program that answers as it likes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Model()
+        self.conn: Connection = fresh(
+            tls=True, auth_mechanisms=("PLAIN", "LOGIN"), plaintext_auth=True, max_auth_failures=None
+        )
+        self.unsent = b""
+        self.expected: list[set[int]] = []
+        self.answers: deque[int] = deque()
+        self.body: list[bytes] = []
+        self.messages: list[Message] = []
+
+    # Saying
+
+    def say(self, octets: bytes, codes: set[int]) -> None:
+        """The client says what the program is not asked about."""
+        self.unsent += octets
+        self.expected.append(codes)
+
+    def ask(self, octets: bytes, wish: int) -> bool:
+        """The client asks, and the program does as it wishes. Returns whether it accepts."""
+        self.say(octets, {wish})
+        self.answers.append(wish)
+        self.model.over |= wish == 421
+        return wish < 400
+
+    def try_to(self, octets: bytes, objection: set[int], wish: int) -> bool:
+        """The client says something whose turn it may not be. Returns whether it was accepted."""
+        objection = BAD_SEQUENCE if self.model.refuses else objection
+        if objection:
+            self.say(octets, objection)
+            return False
+
+        return self.ask(octets, wish)
+
+    def answer(self, conn: Connection, event: Event) -> Reply:
+        """Answer as the program wishes; what is invalid has its answer already."""
+        if isinstance(event, InvalidCommand | InvalidData):
+            return event.reply
+
+        wish = self.answers.popleft()
+        if isinstance(event, DataEnd) and wish == 250 and conn.transaction:
+            recipients = tuple(str(rcpt.forward_path).encode() for rcpt in conn.transaction.recipients)
+            self.messages.append((str(conn.transaction.mail.reverse_path).encode(), recipients, b"".join(self.body)))
+        return Challenge(b"more") if wish == 334 else Reply(wish)
+
+    @initialize(is_unwilling=RARELY)
+    def connect(self, is_unwilling: bool) -> None:
+        wish = 554 if is_unwilling else 220
+        self.ask(b"", wish)
+        self.model.refuses = wish == 554
+        self.send(1)
+
+    @precondition(lambda self: not self.model.over)
+    @rule(wish=wishes(250, 550), verb=st.sampled_from([b"EHLO", b"HELO"]))
+    def hello(self, wish: int, verb: bytes) -> None:
+        """4.1.4: any time, and it clears the buffers; if it is refused, all is as it was."""
+        if self.try_to(verb + b" c.example\r\n", set(), wish):
+            self.model.reset()
+            self.model.hello = True
+
+    @precondition(lambda self: not self.model.over)
+    @rule(sender=SENDERS, wish=wishes(250, 450, 550))
+    def mail(self, sender: bytes, wish: int) -> None:
+        if self.try_to(b"MAIL FROM:<%b>\r\n" % sender, self.model.against_mail(), wish):
+            self.model.sender = sender
+
+    @precondition(lambda self: not self.model.over)
+    @rule(recipient=RECIPIENTS, wish=wishes(250, 251, 450, 550))
+    def rcpt(self, recipient: bytes, wish: int) -> None:
+        if self.try_to(b"RCPT TO:<%b>\r\n" % recipient, self.model.against_rcpt(), wish):
+            self.model.recipients.append(recipient)
+
+    @precondition(lambda self: not self.model.over)
+    @rule(content=BODIES, wish=wishes(354, 451, 554), verdict=wishes(250, 451, 554), is_bare=st.booleans())
+    def data(self, content: bytes, wish: int, verdict: int, is_bare: bool) -> None:
+        if not self.try_to(b"DATA\r\n", self.model.against_data(), wish):
+            return
+
+        stuffed = (b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:]
+        if is_bare:
+            # 2.3.8: neither CR nor LF alone is a line end, so it cannot be the end of the body.
+            self.say(stuffed + b"x\n.\r\ny\r\n.\r\n", {550})
+        elif self.ask(stuffed + b".\r\n", verdict):
+            self.model.keep(content)
+        self.model.reset()
+
+    @precondition(lambda self: not self.model.over)
+    @rule(content=BODIES, is_last=st.booleans(), wish=wishes(250, 451, 554))
+    def bdat(self, content: bytes, is_last: bool, wish: int) -> None:
+        line = b"BDAT %d%b\r\n%b" % (len(content), b" LAST" if is_last else b"", content)
+        objection = self.model.against_bdat()
+        if not self.try_to(line, objection, wish):
+            if not objection and is_last:
+                self.model.reset()
+            self.model.spoiled |= not objection and not is_last
+            return
+
+        self.model.chunks = (self.model.chunks or b"") + content
+        if is_last:
+            self.model.keep(self.model.chunks)
+            self.model.reset()
+
+    @precondition(lambda self: not self.model.over)
+    @rule(wish=wishes(235, 535, 454))
+    def auth(self, wish: int) -> None:
+        if self.try_to(b"AUTH PLAIN AHUAcA==\r\n", self.model.against_auth(), wish):
+            self.model.authenticated = True
+
+    @precondition(lambda self: not self.model.over)
+    @rule(wish=wishes(235, 535), response=st.sampled_from([b"", b"dXNlcg==", b"*", b"!"]))
+    def auth_with_challenges(self, wish: int, response: bytes) -> None:
+        if not self.try_to(b"AUTH LOGIN\r\n", self.model.against_auth(), 334):
+            return
+        # RFC 4954 section 4: neither giving up nor what is not base64 is an answer.
+        if response == b"!":
+            self.say(b"!\r\n", {501})
+        elif response == b"*":
+            self.ask(b"*\r\n", 501)
+        elif self.ask(response + b"\r\n", 334) and self.ask(b"cA==\r\n", wish):
+            self.model.authenticated = True
+
+    @precondition(lambda self: not self.model.over)
+    @rule(wish=wishes(220, 454), is_serious=RARELY)
+    def starttls(self, wish: int, is_serious: bool) -> None:
+        if not is_serious:
+            return
+
+        is_taken = self.try_to(b"STARTTLS\r\n", NOT_NOW if self.model.tls else set(), wish)
+        if is_taken:
+            self.model.reset()
+
+        self.send(10_000)  # RFC 3207 section 4: it is the last of its group
+        if is_taken:
+            self.conn.tls_established()
+            self.model.begin_again()
+
+    @precondition(lambda self: not self.model.over)
+    @rule(wish=wishes(250))
+    def rset(self, wish: int) -> None:
+        if self.try_to(b"RSET\r\n", set(), wish):
+            self.model.reset()
+
+    @precondition(lambda self: not self.model.over)
+    @rule(line=st.sampled_from([b"NOOP", b"NOOP x", b"VRFY u", b"HELP", b"XFOO bar"]), wish=wishes(250, 550))
+    def small_talk(self, line: bytes, wish: int) -> None:
+        """4.1.4: any time, and without effect."""
+        self.try_to(line + b"\r\n", set(), wish)
+
+    @precondition(lambda self: not self.model.over)
+    @rule(line=st.sampled_from(MISTAKES))
+    def mistake(self, line: bytes) -> None:
+        """4.2.4, 4.3.2: it is refused, and has no effect."""
+        self.say(line + b"\r\n", {500, 501, 502, 503, 555})
+
+    @precondition(lambda self: not self.model.over)
+    @rule(wish=st.sampled_from([221, 250, 421, 550]), is_serious=RARELY)
+    def quit(self, wish: int, is_serious: bool) -> None:
+        """4.1.1.10: it ends the session, whatever the reply."""
+        if is_serious:
+            self.ask(b"QUIT\r\n", wish)
+            self.model.over = True
+
+    @precondition(lambda self: not self.model.over and not self.model.refuses)
+    @rule(line=st.sampled_from([b"EHLO c.example", b"RSET", b"NOOP"]), is_serious=RARELY)
+    def hang_up(self, line: bytes, is_serious: bool) -> None:
+        """3.8: the server may end it with a 421 at any time."""
+        if is_serious:
+            self.ask(line + b"\r\n", 421)
+
+    @precondition(lambda self: not self.model.over)
+    @rule(sender=SENDERS, recipient=RECIPIENTS, depth=st.integers(1, 4), wish=wishes(250, 451))
+    def get_far(self, sender: bytes, recipient: bytes, depth: int, wish: int) -> None:
+        """A transaction in one step, or the beginning of one."""
+        self.hello(250, b"EHLO")
+        self.mail(sender, 250)
+        if depth > 1:
+            self.rcpt(recipient, 250)
+        if depth > 2:
+            self.bdat(b"x\r\n", False, wish)
+
+    # Sending, and comparing
+
+    @rule(size=st.sampled_from([1, 2, 7, 10_000]))
+    def send(self, size: int) -> None:
+        """Send what was gathered, in pieces of this size."""
+        self.hear(pieces(self.unsent, size))
+        self.unsent = b""
+
+        codes = [code for code, _ in replies(self.conn.data_to_send())]
+        assert len(codes) == len(self.expected), (codes, self.expected)
+        assert all(code in allowed for code, allowed in zip(codes, self.expected, strict=True)), (codes, self.expected)
+        self.expected = []
+        assert not self.answers
+        assert self.messages == self.model.messages
+        self.compare()
+
+    def hear(self, segments: list[bytes]) -> None:
+        for segment in [None, *segments]:
+            if segment:
+                self.conn.receive_data(segment)
+            for event in listen(self.conn, self.answer):
+                if isinstance(event, Mail):
+                    self.body.clear()
+                if isinstance(event, BODY_EVENTS):
+                    self.body.append(event.data)
+
+    def compare(self) -> None:
+        """What the connection says of itself is what the model knows."""
+        conn, model = self.conn, self.model
+        assert (conn.state is State.CLOSED) == model.over
+        if not model.over:
+            assert (conn.helo is not None) == model.hello
+            assert conn.authenticated == model.authenticated
+            assert (conn.transaction is not None) == (model.sender is not None)
+        if conn.transaction:
+            assert [str(rcpt.forward_path).encode() for rcpt in conn.transaction.recipients] == model.recipients
+
+    def teardown(self) -> None:
+        self.send(10_000)
+
+
+TestSession = Session.TestCase
+TestSession.settings = examples(80, steps=50)

@@ -1,0 +1,287 @@
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from smtpcore import EXTENSIONS, OFF_BY_DEFAULT, BodyType, Config, Extension, Mail, Parameter, Rcpt
+from smtpcore._extensions._definition import longest_command_line, offered_extensions
+
+from ...helpers import GREETED, HELO, MAIL, READY, heard, texts
+
+CONFIG = Config(hostname="s.example")
+FULL = Config(
+    hostname="s.example",
+    tls=True,
+    disabled=frozenset(),
+    auth_mechanisms=("SCRAM-SHA-256", "PLAIN"),
+    plaintext_auth=True,
+    min_by_time=240,
+    max_hold_for=604_800,
+    max_hold_until=datetime(2030, 1, 1, 0, 0, 0, 500_000, tzinfo=UTC),
+    priority_policy="MIXER",
+    solicitation_classes=("net.example:ADV", "org.example:ADV"),
+    burl=("imap",),
+    max_messages=5,
+    max_recipient_domains=10**7,
+)
+"""Announces all that there is."""
+NEEDS_TLS = {"REQUIRETLS"}
+BY_KEYWORD = {extension.keyword: extension for extension in EXTENSIONS}
+
+
+def announced(config: Config, *, tls: bool = False) -> list[str]:
+    return [extension.announce(config) for extension in offered_extensions(EXTENSIONS, config, tls=tls)]
+
+
+def test_the_default_announces_what_it_accepts() -> None:
+    """R5321-2.4-09, R5321-3.5.2-05, R5321-4.5.3.1.7-02, R6531-3.1-03"""
+    assert announced(CONFIG) == [
+        "PIPELINING",
+        "SIZE 52428800",
+        "8BITMIME",
+        "SMTPUTF8",
+        "CHUNKING",
+        "BINARYMIME",
+        "ENHANCEDSTATUSCODES",
+        "VRFY",
+        "HELP",
+    ]
+
+
+@pytest.mark.parametrize("keyword", BY_KEYWORD)
+def test_what_is_announced_has_the_form_of_an_EHLO_line(keyword: str) -> None:
+    """R5321-4.1.1.1-07, R2920-2-01, R6152-2-01, R2034-3-01, R3207-2-01, R6531-3.1-01, R1870-3-01, R3461-2-01,
+    R2852-2-01, R4865-3-01, R6710-3-01, R8689-2-01, R7293-3.1-01, R3865-2-01, R1985-2-01, R3030-3-01, R4954-3-01,
+    R9422-unverified-01, R9422-unverified-02
+    """
+    line = BY_KEYWORD[keyword].announce(FULL)
+    arguments = {
+        "SIZE": "52428800",
+        "AUTH": "SCRAM-SHA-256 PLAIN",
+        "DELIVERBY": "240",
+        "FUTURERELEASE": "604800 2030-01-01T00:00:00Z",
+        "MT-PRIORITY": "MIXER",
+        "NO-SOLICITING": "net.example:ADV,org.example:ADV",
+        "LIMITS": "MAILMAX=5 RCPTMAX=1000 RCPTDOMAINMAX=999999",
+        "BURL": "imap",
+        "XCLIENT": "NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT",
+        "XFORWARD": "NAME ADDR PORT PROTO HELO IDENT SOURCE",
+    }
+
+    assert re.fullmatch(r"[A-Z0-9][A-Z0-9-]*( [!-~]+)*", line)
+    assert line.partition(" ")[2] == arguments.get(keyword, "")
+
+
+@pytest.mark.parametrize("keyword", ["DELIVERBY", "MT-PRIORITY", "NO-SOLICITING", "BURL"])
+def test_an_argument_may_be_left_out(keyword: str) -> None:
+    """R2852-2-01, R6710-3-01, R3865-2-01, R3865-2.8-01"""
+    assert BY_KEYWORD[keyword].announce(CONFIG) == keyword
+
+
+@pytest.mark.parametrize("keyword", BY_KEYWORD)
+def test_each_extension_can_be_disabled(keyword: str) -> None:
+    """R5321-3.5.2-06, R5321-3.5.2-07"""
+    tls = keyword in NEEDS_TLS
+    enabled = announced(FULL, tls=tls)
+    disabled = announced(replace(FULL, disabled=frozenset({keyword})), tls=tls)
+    also = {"BURL"} if keyword == "8BITMIME" else set()  # R4468-4-01
+
+    assert [line for line in enabled if line.partition(" ")[0] not in {keyword} | also] == disabled
+    assert len(disabled) == len(enabled) - 1 - len(also)
+
+
+def test_what_only_a_program_can_promise_is_off_by_default() -> None:
+    """R3865-2.8-01, R4865-4.2-01, R4468-3.1-01"""
+    lines = announced(CONFIG) + announced(CONFIG, tls=True)
+
+    assert {line.partition(" ")[0] for line in lines}.isdisjoint(OFF_BY_DEFAULT | {"FUTURERELEASE", "AUTH"})
+    assert set(BY_KEYWORD) > OFF_BY_DEFAULT
+
+
+def test_one_of_them_can_be_enabled() -> None:
+    assert "DSN" in announced(replace(CONFIG, disabled=OFF_BY_DEFAULT - {"DSN"}))
+
+
+@pytest.mark.parametrize(
+    ("plaintext", "tls", "offered"), [(False, False, False), (False, True, True), (True, False, True)]
+)
+def test_AUTH_is_offered_where_passwords_are_safe(plaintext: bool, tls: bool, offered: bool) -> None:
+    """R4954-3-02"""
+    config = replace(CONFIG, auth_mechanisms=("PLAIN",), plaintext_auth=plaintext)
+
+    assert ("AUTH PLAIN" in announced(config, tls=tls)) is offered
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_REQUIRETLS_is_offered_under_TLS(tls: bool) -> None:
+    """R8689-2-03"""
+    assert ("REQUIRETLS" in announced(FULL, tls=tls)) is tls
+
+
+@pytest.mark.parametrize(("limit", "line"), [(None, "SIZE 0"), (65536, "SIZE 65536")])
+def test_SIZE_announces_the_limit(limit: int | None, line: str) -> None:
+    """R1870-3-01, R1870-3-02"""
+    assert line in announced(Config(hostname="s.example", max_message_size=limit))
+
+
+@pytest.mark.parametrize(
+    ("possible", "active", "offered"),
+    [(False, False, False), (True, False, True), (True, True, False), (False, True, False)],
+)
+def test_STARTTLS_is_offered_as_long_as_it_is_possible_and_not_done(
+    possible: bool, active: bool, offered: bool
+) -> None:
+    """R3207-3-01, R3207-4.2-09"""
+    assert ("STARTTLS" in announced(Config(hostname="s.example", tls=possible), tls=active)) is offered
+
+
+@pytest.mark.parametrize(
+    ("keyword", "text", "value"),
+    [
+        ("SIZE", "0", 0),
+        ("SIZE", "1000", 1000),
+        pytest.param("SIZE", "12345678901234567890", 12345678901234567890, id="R1870-3-03"),
+        ("BODY", "7BIT", BodyType.SEVEN_BIT),
+        pytest.param("BODY", "8bitMIME", BodyType.EIGHT_BIT_MIME, id="R6152-2-02"),
+        pytest.param("SMTPUTF8", None, True, id="R6531-3.1-05"),
+    ],
+)
+def test_a_value_is_parsed_into_its_type(keyword: str, text: str | None, value: object) -> None:
+    assert parameter(keyword).parse(text) == value
+
+
+@pytest.mark.parametrize(
+    ("keyword", "text"),
+    [
+        ("SIZE", None),
+        ("SIZE", "abc"),
+        ("SIZE", "-1"),
+        ("SIZE", "1_0"),
+        ("SIZE", "\u0661"),
+        ("SIZE", "123456789012345678901"),
+        ("BODY", None),
+        ("BODY", ""),
+        ("BODY", "9BIT"),
+        ("BODY", "7B\u0131T"),
+        ("BODY", "SEVEN_BIT"),
+        ("SMTPUTF8", ""),
+        ("SMTPUTF8", "1"),
+    ],
+)
+def test_a_malformed_value_is_refused(keyword: str, text: str | None) -> None:
+    with pytest.raises(ValueError, match="value"):
+        parameter(keyword).parse(text)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "longest"),
+    [("SIZE", " SIZE=12345678901234567890"), ("BODY", " BODY=8BITMIME"), ("SMTPUTF8", " SMTPUTF8")],
+)
+def test_a_line_may_grow_by_what_its_parameters_need(keyword: str, longest: str) -> None:
+    """R1870-3-04, R6531-3.1-04"""
+    assert parameter(keyword).octets >= len(longest)
+
+
+def test_the_longest_line_has_room_for_all_parameters_of_MAIL_or_of_RCPT() -> None:
+    of_mail = Extension(keyword="XM", mail={"XM": Parameter(parse=str, octets=100)})
+    of_rcpt = Extension(keyword="XR", rcpt={"XR": Parameter(parse=str, octets=1000)})
+
+    assert longest_command_line((), CONFIG) == 512
+    assert longest_command_line(EXTENSIONS, CONFIG) == 512 + 26 + 14 + 16 + 10
+    assert longest_command_line((*EXTENSIONS, of_mail), CONFIG) == 512 + 26 + 14 + 16 + 10 + 100
+    assert longest_command_line((of_mail, of_rcpt), CONFIG) == 512 + 1000
+
+
+def test_an_extension_of_ones_own_needs_no_more_than_a_keyword() -> None:
+    extension = Extension(keyword="XFOO")
+
+    assert extension.announce(CONFIG) == "XFOO"
+    assert offered_extensions([extension], CONFIG, tls=True) == (extension,)
+    assert (dict(extension.mail), dict(extension.rcpt), extension.verbs) == ({}, {}, frozenset())
+
+
+def test_only_what_may_be_offered_lengthens_the_line() -> None:
+    """R3461-5.4-03"""
+    assert longest_command_line(EXTENSIONS, replace(CONFIG, disabled=OFF_BY_DEFAULT - {"REQUIRETLS"})) == (
+        longest_command_line(EXTENSIONS, CONFIG) + 11
+    )
+    assert longest_command_line(EXTENSIONS, FULL) > 512 + 1009 + 500
+
+    for offered in (lambda config, tls: tls, lambda config, tls: not tls):
+        extension = Extension(keyword="XFOO", mail={"XFOO": Parameter(parse=str, octets=9)}, offered=offered)
+        assert longest_command_line([extension], CONFIG) == 512 + 9
+
+
+def parameter(keyword: str) -> Parameter:
+    return next(extension.mail[keyword] for extension in EXTENSIONS if keyword in extension.mail)
+
+
+# Parameters that no extension knows
+
+PASSING: dict[str, Any] = {"unknown_parameters": True}
+
+
+@pytest.mark.parametrize(
+    ("before", "line", "expected"),
+    [
+        (READY, b"MAIL FROM:<> X-OWN=a+b FLAG size=9\r\n", {"X-OWN": "a+b", "FLAG": True, "SIZE": 9}),
+        (MAIL, b"RCPT TO:<u@s.example> x-own=1\r\n", {"X-OWN": "1"}),
+        (HELO, b"MAIL FROM:<> X-OWN=1\r\n", {"X-OWN": "1"}),
+    ],
+)
+def test_what_no_extension_knows_passes_where_the_program_says_so(
+    before: bytes, line: bytes, expected: dict[str, object]
+) -> None:
+    [event] = heard(before, line, **PASSING)
+    assert isinstance(event, Mail | Rcpt)
+    assert dict(event.params) == expected
+    assert texts(before, line)[0].startswith("555 5.5.4 ")
+
+
+@pytest.mark.parametrize(
+    ("before", "line", "start"),
+    [
+        (READY, b"MAIL FROM:<> X=1 x=2\r\n", "501 5.5.4 "),
+        (READY, b"MAIL FROM:<> X=\r\n", "501 5.5.4 "),
+        (READY, b"MAIL FROM:<> SIZE=x\r\n", "501 5.5.4 "),
+        pytest.param(READY, b"MAIL FROM:<> RET=HDRS\r\n", "555 5.5.4 ", id="known, and not offered"),
+        pytest.param(HELO, b"MAIL FROM:<> SMTPUTF8\r\n", "555 5.5.4 ", id="known, and not offered yet"),
+        pytest.param(MAIL, b"RCPT TO:<u@s.example> NOTIFY=NEVER\r\n", "555 5.5.4 ", id="known, of RCPT"),
+        pytest.param(READY, b"MAIL FROM:<> X=" + b"x" * 1200 + b"\r\n", "500 5.5.2 ", id="too long"),
+    ],
+)
+def test_what_is_malformed_or_only_switched_off_does_not_pass(before: bytes, line: bytes, start: str) -> None:
+    assert texts(before, line, **PASSING)[0].startswith(start)
+
+
+# REQUIRETLS is for TLS only, and has a test of its own.
+@pytest.mark.parametrize("keyword", sorted({extension.keyword for extension in EXTENSIONS} - {"REQUIRETLS"}))
+def test_each_extension_can_be_switched_on_and_off(keyword: str) -> None:
+    needs = {"8BITMIME": {"SMTPUTF8", "BURL"}, "CHUNKING": {"BINARYMIME"}}
+    extension = next(extension for extension in EXTENSIONS if extension.keyword == keyword)
+    changes: dict[str, Any] = {
+        "tls": True,
+        "auth_mechanisms": ("PLAIN",),
+        "plaintext_auth": True,
+        "burl": ("imap",),
+        "max_hold_for": 60,
+        "max_hold_until": datetime(2030, 1, 1, tzinfo=UTC),
+    }
+    parameters = [(READY, b"MAIL FROM:<a@c.example> %b" % name.encode()) for name in extension.mail]
+    parameters += [(MAIL, b"RCPT TO:<u@s.example> %b" % name.encode()) for name in extension.rcpt]
+    for disabled in (frozenset[str](), frozenset({keyword} | needs.get(keyword, set()))):
+        assert (keyword in keywords(READY, disabled=disabled, **changes)) is (not disabled)
+        for verb in extension.verbs:
+            unknown = texts(READY, verb.encode() + b"\r\n", disabled=disabled, **changes)[0].startswith("502 5.5.1 ")
+            assert unknown is bool(disabled)
+        # BODY belongs to 8BITMIME and to BINARYMIME.
+        for before, line in parameters if "BODY" not in extension.mail else ():
+            [reply] = texts(before, line + b"=+\r\n", disabled=disabled, **changes)
+            assert reply.startswith("555 5.5.4 " if disabled else "501 5.5.")
+
+
+def keywords(before: bytes, **changes: Any) -> set[str]:
+    """What EHLO lists."""
+    return {line[4:].split()[0] for line in texts(GREETED, before, **changes)[-1].splitlines()[1:]}

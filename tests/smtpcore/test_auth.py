@@ -1,0 +1,431 @@
+"""The core's side of AUTH (RFC 4954); the mechanisms are beside it."""
+
+from base64 import b64encode
+from typing import Any
+
+import pytest
+
+from smtpcore import (
+    Auth,
+    AuthCancel,
+    AuthResponse,
+    Challenge,
+    Connection,
+    ConnectionClosed,
+    Event,
+    InvalidCommand,
+    LocalProtocolError,
+    Mail,
+    Noop,
+    Reply,
+    Signal,
+    State,
+    Wait,
+)
+
+from ..helpers import GREETED, HELO, MAIL, RCPT, READY, accept, bytewise, codes, connect, drive, heard, replies, texts
+
+SECRET = b"\0user\0pass"
+BASE64 = b64encode(SECRET)
+AUTH = READY + b"AUTH PLAIN\r\n"
+FROM = b"MAIL FROM:<a@c.example>\r\n"
+DONE = b"AUTH PLAIN " + BASE64 + b"\r\n"
+OFFERED: dict[str, Any] = {"auth_mechanisms": ("CRAM-MD5", "PLAIN"), "plaintext_auth": True}
+
+
+def answer(conn: Connection, event: Event) -> Reply:
+    """Ask for what is missing, and believe whoever knows the secret."""
+    match event:
+        case Auth(initial_response=None):
+            return Challenge(b"")
+        case Auth(initial_response=data) | AuthResponse(data):
+            return Reply(235) if data == SECRET else Challenge(b"more") if data == b"" else conn.default_reply(event)
+        case _:
+            return accept(conn, event)
+
+
+def auth_codes(before: bytes, data: bytes, **changes: Any) -> list[int]:
+    return codes(before, data, answer=answer, **OFFERED | changes)
+
+
+def auth_heard(before: bytes, data: bytes, **changes: Any) -> list[Event]:
+    return heard(before, data, answer=answer, **OFFERED | changes)
+
+
+def auth_said(before: bytes, data: bytes, **changes: Any) -> list[str]:
+    return texts(before, data, answer=answer, **OFFERED | changes)
+
+
+@pytest.mark.parametrize(
+    ("before", "data", "expected"),
+    [
+        pytest.param(READY, DONE + FROM, [235, 250], id="R4954-4-24, R4954-4-35"),
+        pytest.param(READY, DONE + DONE + b"AUTH CRAM-MD5\r\n" + FROM, [235, 503, 503, 250], id="R4954-4-01"),
+        pytest.param(READY, DONE + READY + DONE, [235, 250, 503], id="R4954-4-01: behind EHLO"),
+        pytest.param(MAIL, DONE + b"RCPT TO:<u@s.example>\r\n", [503, 250], id="R4954-4-02"),
+        pytest.param(RCPT, DONE + b"DATA\r\n.\r\n" + DONE, [503, 354, 250, 235], id="R4954-4-02: behind the message"),
+        pytest.param(RCPT, b"BDAT 1\r\na" + DONE, [250, 503], id="R4954-4-02: between chunks"),
+        pytest.param(GREETED, DONE + READY, [503, 250], id="before EHLO"),
+        pytest.param(READY, b"AUTH FOO\r\nAUTH XOAUTH2 eA==\r\n", [504, 504], id="R4954-4-03"),
+        pytest.param(
+            READY, b"AUTH\r\nAUTH \r\nAUTH PLA!N\r\nAUTH " + b"X" * 21 + b"\r\n", [501] * 4, id="no mechanism"
+        ),
+        pytest.param(AUTH, b"*\r\n" + DONE, [501, 235], id="R4954-4-07"),
+        pytest.param(AUTH, BASE64 + b"\r\nNOOP\r\n", [235, 250], id="R4954-4-08"),
+        pytest.param(AUTH, b"\r\n" + BASE64 + b"\r\n", [334, 235], id="R4954-4-08: an empty response"),
+        pytest.param(READY, b"AUTH PLAIN =\r\n" + BASE64 + b"\r\n", [334, 235], id="R4954-4-11"),
+        pytest.param(AUTH, b"not*base64\r\n" + FROM, [501, 250], id="R4954-4-14"),
+        pytest.param(READY, b"AUTH PLAIN !\r\nAUTH PLAIN x y\r\n", [501, 501], id="R4954-4-14: initial response"),
+        pytest.param(AUTH, b"eHl6\r\n" + DONE, [535, 235], id="R4954-4-23, R4954-4-29"),
+        pytest.param(READY, b"auth plain " + BASE64 + b"\r\n", [235], id="R4954-8-01"),
+        pytest.param(HELO, DONE, [235], id="behind HELO"),
+        pytest.param(AUTH, b"QUIT\r\n" + b"QUIT\r\n", [535, 221], id="a response is no command"),
+    ],
+)
+def test_AUTH_gets_the_replies_that_RFC_4954_asks_for(before: bytes, data: bytes, expected: list[int]) -> None:
+    assert auth_codes(before, data) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "data", "status"),
+    [
+        pytest.param(READY, DONE, "235 2.7.0 ", id="R4954-6-01"),
+        pytest.param(READY, b"AUTH FOO\r\n", "504 5.5.4 ", id="R4954-4-04"),
+        pytest.param(READY, b"AUTH PLAIN eA==\r\n", "535 5.7.8 ", id="R4954-6-05"),
+        pytest.param(AUTH, b"%\r\n", "501 5.5.2 ", id="R4954-4-14"),
+        pytest.param(AUTH, b"*\r\n", "501 5.7.0 ", id="R4954-4-07"),
+        pytest.param(AUTH, b"x" * 20_000 + b"\r\n", "500 5.5.6 ", id="R4954-4-20"),
+        pytest.param(MAIL, DONE, "503 5.5.1 ", id="R4954-4-02"),
+        pytest.param(READY + DONE, DONE, "503 5.5.1 ", id="R4954-4-01"),
+    ],
+)
+def test_a_reply_to_AUTH_has_its_status_code(before: bytes, data: bytes, status: str) -> None:
+    assert auth_said(before, data)[0].startswith(status)
+
+
+@pytest.mark.parametrize(
+    ("reply", "wire"),
+    [
+        pytest.param(Reply(432), b"432 4.7.12 ", id="R4954-6-02"),
+        pytest.param(Reply(454), b"454 4.7.0 ", id="R4954-6-03"),
+        pytest.param(Reply(534), b"534 5.7.9 ", id="R4954-6-04"),
+    ],
+)
+def test_the_program_may_refuse_in_its_own_way(reply: Reply, wire: bytes) -> None:
+    conn = connect(READY, **OFFERED)
+    _, output = drive(conn, [DONE], lambda conn, event: reply)
+
+    assert output.startswith(wire)
+    assert (conn.state, conn.authenticated) == (State.READY, False)
+
+
+# The exchange
+
+
+def test_challenges_and_responses_go_on_until_the_program_is_content() -> None:
+    """R4954-4-05, R4954-4-06, R4954-4-08, R4954-4-24"""
+    conn = connect(READY, **OFFERED)
+    conn.receive_data(b"AUTH CRAM-MD5\r\n")
+
+    assert conn.next_event() == Auth("CRAM-MD5")
+    conn.send(Challenge(b"<1896.697170952@s.example>"))
+    assert conn.must_flush
+    assert conn.data_to_send() == b"334 PDE4OTYuNjk3MTcwOTUyQHMuZXhhbXBsZT4=\r\n"
+    assert (conn.state, conn.waiting_for) == (State.AUTH, Wait.AUTH)
+    assert conn.next_event() is Signal.NEED_DATA
+    conn.receive_data(b"eHl6\r\n")
+    assert conn.next_event() == AuthResponse(b"xyz")
+    conn.send(Challenge(b""))
+    assert conn.data_to_send() == b"334 \r\n"
+    conn.receive_data(b"\r\nNOOP\r\n")
+    assert conn.next_event() == AuthResponse(b"")
+    assert not conn.authenticated
+    conn.send(Reply(235, "Welcome"))
+    assert (conn.state, conn.authenticated) == (State.READY, True)
+    assert conn.next_event() == Noop()
+
+
+@pytest.mark.parametrize("reply", [Reply(250), Reply(354), Reply(220)])
+@pytest.mark.parametrize("before", [READY + b"AUTH PLAIN", AUTH + BASE64])
+def test_only_235_and_334_go_on(before: bytes, reply: Reply) -> None:
+    conn = connect(before, answer=answer, **OFFERED)
+    conn.receive_data(b"\r\n")
+    conn.next_event()
+
+    with pytest.raises(LocalProtocolError, match=r"cannot answer Auth"):
+        conn.send(reply)
+    conn.send(Reply(535))
+    assert conn.state is State.READY
+
+
+@pytest.mark.parametrize("reply", [Reply(235), Challenge(b"")])
+def test_what_was_cancelled_cannot_succeed(reply: Reply) -> None:
+    """R4954-4-07"""
+    conn = connect(AUTH, answer=answer, **OFFERED)
+    conn.receive_data(b"*\r\n")
+
+    assert conn.next_event() == AuthCancel()
+    with pytest.raises(LocalProtocolError, match="cannot answer AuthCancel"):
+        conn.send(reply)
+    conn.send(conn.default_reply(AuthCancel()))
+    assert (conn.state, conn.authenticated) == (State.READY, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [(b"", b""), (b"AA==", b"\0"), (b"AAA=", b"\0\0"), (b"AAAA", b"\0\0\0"), (b"+/+/", b"\xfb\xff\xbf")],
+)
+def test_base64_is_decoded(text: bytes, data: bytes) -> None:
+    assert auth_heard(AUTH, text + b"\r\n")[0] == AuthResponse(data)
+    if text:
+        assert auth_heard(READY, b"AUTH PLAIN " + text + b"\r\n")[0] == Auth("PLAIN", data)
+
+
+def test_an_equals_sign_is_an_empty_initial_response_and_nothing_else() -> None:
+    """R4954-4-11"""
+    assert auth_heard(READY, b"AUTH PLAIN =\r\n") == [Auth("PLAIN", b"")]
+    assert auth_heard(READY, b"AUTH PLAIN\r\n") == [Auth("PLAIN")]
+    assert auth_codes(AUTH, b"=\r\n") == [501]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(b"=AAA", b"AAA=BBB", b"AAAAA", b"AA=", b"A", b"AA", b"AAA", b"AA==AA==", b"AAAA=", b"AAAA===="),
+        *(b"AAAA AAAA", b"AA-_", b"AA\tAA", b"AAAA ", b" AAAA", b"**", b"* ", b"AAA\x00", b"\xff\xff\xff\xff", b"AA.="),
+    ],
+)
+def test_what_is_not_strictly_base64_is_refused(text: bytes) -> None:
+    """R4954-4-14, R4954-4-15, R4954-4-16"""
+    [event] = auth_heard(AUTH, text + b"\r\n")
+    assert isinstance(event, InvalidCommand)
+    assert event.line == b"AUTH ***"
+    assert (event.reply.code, event.reply.enhanced) == (501, "5.5.2")
+    assert auth_codes(AUTH, text + b"\r\nNOOP\r\n") == [501, 250]
+    if text.strip(b" ") == text and b"\xff" not in text and b"\x00" not in text:
+        assert auth_codes(READY, b"AUTH PLAIN " + text + b"\r\n") == [501]
+
+
+def test_a_response_may_be_long_and_is_bounded() -> None:
+    """R4954-4-18, R4954-4-19"""
+    longest = b"A" * (12_288 - 4) + b"\r\n"
+    assert auth_heard(AUTH, longest) == [AuthResponse(b"\0" * 9213)]
+    assert auth_codes(READY, b"AUTH PLAIN " + b"A" * 12_272 + b"\r\n") == [535]
+    assert auth_codes(READY, b"AUTH PLAIN " + b"A" * 12_276 + b"\r\n") == [500]
+    # What is long enough for AUTH is too long for anything else.
+    assert auth_codes(READY, b"NOOP " + b"A" * 600 + b"\r\n") == [500]
+
+    conn = connect(AUTH, answer=answer, **OFFERED)
+    for _ in range(100):
+        drive(conn, [b"A" * 1000])
+        assert len(conn.trailing_data) <= 12_288
+    _, output = drive(conn, [b"\r\nNOOP\r\n"])
+    assert output == b"250 2.0.0 Fine\r\n"
+    assert conn.state is State.READY
+
+
+def test_a_challenge_may_be_long_and_is_bounded() -> None:
+    """R4954-4-18"""
+    conn = connect(READY, **OFFERED)
+    _, output = drive(conn, [b"AUTH PLAIN\r\n"], lambda conn, event: Challenge(b"x" * 9000))
+
+    assert output == b"334 " + b64encode(b"x" * 9000) + b"\r\n"
+    with pytest.raises(LocalProtocolError, match="exceeds 12288 octets"):
+        Challenge(b"x" * 10_000)
+
+
+def test_the_stream_may_end_inside_an_exchange() -> None:
+    for part in (b"", b"AAA"):
+        events, _ = drive(connect(AUTH, answer=answer, **OFFERED), [*([part] if part else []), b""])
+        assert events == [ConnectionClosed()]
+
+
+@pytest.mark.parametrize("line", [b"AAAA\nAAAA\r\n", b"AA\rAA\r\n"])
+def test_a_bare_newline_ends_the_exchange(line: bytes) -> None:
+    [event] = auth_heard(AUTH, line)
+
+    assert isinstance(event, InvalidCommand)
+    assert (event.line, event.reply.code) == (b"AUTH ***", 500)
+    assert auth_codes(AUTH, line + DONE) == [500, 235]
+
+
+# What is offered
+
+
+@pytest.mark.parametrize(
+    ("changes", "listed"),
+    [
+        ({"auth_mechanisms": ()}, False),
+        pytest.param({"plaintext_auth": False}, False, id="R4954-4-30, R4954-4-31, R4954-6-07"),
+        pytest.param({}, True, id="R4954-3-01"),
+        ({"disabled": frozenset({"AUTH"})}, False),
+    ],
+)
+def test_AUTH_is_listed_where_it_may_be_used(changes: dict[str, Any], listed: bool) -> None:
+    [text] = auth_said(GREETED, READY, **changes)
+
+    assert any(line[4:] == "AUTH CRAM-MD5 PLAIN" for line in text.splitlines()) is listed
+
+
+def test_without_TLS_no_mechanism_can_be_used_unless_asked_for() -> None:
+    """R4954-4-03, R4954-4-30, R4954-4-31"""
+    assert auth_codes(READY, DONE, plaintext_auth=False) == [504]
+    assert "TLS" in auth_said(READY, DONE, plaintext_auth=False)[0]
+    assert auth_codes(READY, b"AUTH SCRAM-SHA-1-PLUS\r\n", auth_mechanisms=("SCRAM-SHA-1-PLUS",)) == [504]
+    assert auth_codes(READY, DONE, auth_mechanisms=()) == [502]
+    assert auth_codes(READY, DONE, disabled=frozenset({"AUTH"})) == [502]
+
+
+def test_under_TLS_AUTH_is_offered_and_what_was_said_before_is_forgotten() -> None:
+    """R4954-3-02, R3207-4.2-01"""
+    conn = connect(READY + DONE, answer=answer, tls=True, **OFFERED)
+    known = [conn.authenticated]
+    drive(conn, [b"STARTTLS\r\n"])
+    conn.tls_established()
+    known.append(conn.authenticated)
+    _, output = drive(conn, [READY, DONE], answer)
+    assert b"AUTH CRAM-MD5 PLAIN\r\n" in output
+    assert [*known, conn.authenticated] == [True, False, True]
+
+    conn = connect(READY + b"STARTTLS\r\n", tls=True, auth_mechanisms=("PLAIN",))
+    conn.tls_established()
+    _, output = drive(conn, [READY, DONE], answer)
+    assert [code for code, _ in replies(output)] == [250, 235]
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        *((line, 530) for line in (b"MAIL FROM:<>", b"RCPT TO:<u@s.example>", b"DATA", b"VRFY x", b"EXPN x", b"HELP")),
+        (b"BDAT 0", 530),
+        *((line, 250) for line in (b"EHLO c.example", b"HELO c.example", b"NOOP", b"RSET")),
+        (b"QUIT", 221),
+        (b"BLURB", 500),
+        (b"AUTH PLAIN " + BASE64, 235),
+    ],
+)
+def test_where_it_is_required_nothing_else_is_heard_before_AUTH(line: bytes, code: int) -> None:
+    """R4954-6-06, R6409-4.3-01"""
+    assert auth_codes(READY, line + b"\r\n", require_auth=True) == [code]
+    if code == 530:
+        assert auth_said(READY, line + b"\r\n", require_auth=True)[0].startswith("530 5.7.0 ")
+        assert auth_codes(READY + DONE, line + b"\r\n", require_auth=True) != [530]
+
+
+def test_a_chunk_that_needs_authentication_is_discarded() -> None:
+    assert auth_codes(READY, b"BDAT 6 LAST\r\nQUIT\r\n" + DONE, require_auth=True) == [530, 235]
+
+
+# Guessing
+
+
+WRONG = b"AUTH PLAIN eA==\r\n"
+
+
+@pytest.mark.parametrize("failure", [WRONG, b"AUTH PLAIN\r\neA==\r\n", b"AUTH PLAIN\r\n*\r\n"])
+def test_failures_have_their_limit(failure: bytes) -> None:
+    """R4954-9-01"""
+    conn = connect(READY + failure * 2, answer=answer, **OFFERED)
+    _, output = drive(conn, [failure + b"NOOP\r\n"], answer)
+
+    said = [code for code, _ in replies(output) if code != 334]
+    assert said in ([535, 421], [501, 421])
+    assert conn.state is State.CLOSED
+
+
+def test_failures_before_TLS_are_not_forgotten() -> None:
+    conn = connect(READY + WRONG * 2 + b"STARTTLS\r\n", answer=answer, tls=True, **OFFERED)
+    conn.tls_established()
+
+    _, output = drive(conn, [READY, WRONG, WRONG], answer)
+    assert [code for code, _ in replies(output)] == [250, 535, 421]
+
+
+@pytest.mark.parametrize("limit", [1, 5, None])
+def test_the_limit_can_be_chosen(limit: int | None) -> None:
+    _, output = drive(connect(READY, max_auth_failures=limit, **OFFERED), [WRONG * 9 + b"QUIT\r\n"], answer)
+
+    said = [code for code, _ in replies(output)]
+    assert said == ([535] * 9 + [221] if limit is None else [535] * limit + [421])
+
+
+def test_a_challenge_is_no_failure_and_a_success_no_pardon() -> None:
+    data = b"AUTH PLAIN\r\n" + b"\r\n" * 9 + BASE64 + b"\r\n"
+
+    assert auth_codes(READY, WRONG * 2 + data) == [535, 535] + [334] * 10 + [235]
+
+
+# Secrets
+
+
+@pytest.mark.parametrize(
+    ("before", "line"),
+    [
+        (READY, b"AUTH PLAIN %b!"),
+        (READY, b"AUTH FOO %b"),
+        (READY, b"auth plain %b x"),
+        (READY, b"AUTH %b"),
+        (READY, b"AUTH  PLAIN %b"),
+        (READY, b"AUTH\tPLAIN %b"),
+        (READY, b"AUTH PLAIN\t%b x"),
+        (READY, b"AUTH=PLAIN %b x"),
+        (READY, b" AUTH PLAIN %b"),
+        (READY, b"AUTH PLAIN %b\x00"),
+        (READY, b"AUTH PLAIN %b\n"),
+        (READY, b"AUTH PLAIN %b" + b"x" * 13_000),
+        (GREETED, b"AUTH PLAIN %b"),
+        (MAIL, b"AUTH PLAIN %b"),
+        (READY + DONE, b"AUTH PLAIN %b"),
+        (AUTH, b"%b!"),
+        (AUTH, b"%b x"),
+        (AUTH, b"x %b"),
+        (AUTH, b"%b\n"),
+        (AUTH, b"%b" + b"x" * 13_000),
+    ],
+)
+def test_what_is_refused_does_not_show_the_secret(before: bytes, line: bytes) -> None:
+    line = line % BASE64 + b"\r\n"
+    for segments in ([line], bytewise(line)):
+        conn = connect(before, answer=answer, **OFFERED)
+        events, output = drive(conn, segments, answer)
+
+        [event] = events
+        assert isinstance(event, InvalidCommand)
+        assert BASE64 not in event.line
+        assert event.line.startswith(b"AUTH")
+        assert BASE64 not in output
+        assert BASE64.decode() not in repr(event)
+
+
+def test_what_is_refused_shows_the_mechanism() -> None:
+    [event] = heard(GREETED, b"AUTH PLAIN %b\r\n" % BASE64, answer=answer, **OFFERED)
+
+    assert isinstance(event, InvalidCommand)
+    assert event.line == b"AUTH PLAIN ***"
+
+
+def test_neither_repr_nor_str_shows_the_secret() -> None:
+    for event in (Auth("PLAIN", b"pass"), AuthResponse(b"pass")):
+        assert "pass" not in repr(event)
+        assert "pass" not in str(event)
+        assert BASE64.decode() not in str(event)
+    assert str(Auth("PLAIN", b"pass")) == "AUTH PLAIN ***"
+    assert str(Auth("PLAIN")) == "AUTH PLAIN"
+
+
+def test_other_lines_are_shown_as_they_came() -> None:
+    for line in (b"MAIL FROM:<a..b@c.example>", b"AUTHORS x\x01"):
+        [event] = auth_heard(READY, line + b"\r\n")
+        assert isinstance(event, InvalidCommand)
+        assert event.line == line
+
+
+def test_mail_behind_AUTH_is_that_of_the_one_who_proved_who_he_is() -> None:
+    """R4954-4-35"""
+    conn = connect(READY, **OFFERED)
+    conn.receive_data(DONE + b"MAIL FROM:<a@c.example>\r\n")
+
+    assert conn.next_event() == Auth("PLAIN", SECRET)
+    conn.send(Reply(235))
+    assert isinstance(conn.next_event(), Mail)
+    assert conn.authenticated

@@ -1,0 +1,477 @@
+"""Bodies in chunks: BDAT and BODY=BINARYMIME (RFC 3030)."""
+
+from typing import Any
+
+import pytest
+
+from smtpcore import (
+    BareNewlines,
+    Bdat,
+    Bodies,
+    ChunkEnd,
+    Connection,
+    ConnectionClosed,
+    DataEnd,
+    DataLine,
+    Event,
+    InvalidCommand,
+    InvalidData,
+    LocalProtocolError,
+    Noop,
+    RemoteProtocolError,
+    Reply,
+    Signal,
+    State,
+    Transaction,
+    Wait,
+)
+
+from ..helpers import (
+    GREETED,
+    HELO,
+    MAIL,
+    RCPT,
+    READY,
+    Answer,
+    accept,
+    answering,
+    body,
+    bytewise,
+    codes,
+    connect,
+    drive,
+    heard,
+    pieces,
+    replies,
+    texts,
+)
+
+FROM = b"MAIL FROM:<a@c.example>\r\n"
+TO = b"RCPT TO:<u@s.example>\r\n"
+BINARY = READY + b"MAIL FROM:<a@c.example> BODY=BINARYMIME\r\n" + TO
+EVERY_OCTET = bytes(range(256))
+
+forms = pytest.mark.parametrize("form", Bodies, ids=lambda form: form.name)
+modes = pytest.mark.parametrize("mode", BareNewlines, ids=lambda mode: mode.name)
+
+
+def bdat(data: bytes, *, last: bool = False) -> bytes:
+    return b"BDAT %d%b\r\n%b" % (len(data), b" LAST" if last else b"", data)
+
+
+ROWS: list[tuple[str, bytes, bytes, list[int]]] = [
+    ("R3030-2-01", RCPT, bdat(b"abc", last=True), [250]),
+    ("R3030-2-02", RCPT, b"bdat 3 last\r\nabc", [250]),
+    ("R3030-2-02: zeros", RCPT, b"BDAT 00000000000000000003 LAST\r\nabc", [250]),
+    ("R3030-2-02: white space behind", RCPT, b"BDAT 3 LAST \r\nabc", [250]),
+    ("R3030-2-02: FOO", RCPT, b"BDAT 3 FOO\r\nabc", [501]),
+    ("R3030-2-02: LAST and more", RCPT, b"BDAT 6 LAST x\r\nRSET\r\n" + bdat(b"", last=True), [501, 250]),
+    ("R3030-2-03", RCPT, b"DATA\r\nx\r\n.\r\n", [354, 250]),
+    ("R3030-2-04", RCPT, b"BDAT 5 LAST\r\n.\r\n\r\nNOOP\r\n", [250, 250]),
+    ("R3030-2-06", RCPT, bdat(b"abcd") * 3, [250] * 3),
+    ("R3030-2-07", RCPT, bdat(b"abc") + bdat(b"", last=True), [250, 250]),
+    ("R3030-2-07: nothing at all", RCPT, bdat(b"", last=True), [250]),
+    ("R3030-2-07: empty chunks", RCPT, bdat(b"") * 3 + bdat(b"", last=True), [250] * 4),
+    ("R3030-2-08", RCPT, bdat(b"a", last=True) + bdat(b"b"), [250, 503]),
+    ("R3030-2-08: twice", RCPT, bdat(b"a", last=True) + bdat(b"RSET\r\n", last=True), [250, 503]),
+    ("R3030-2-10: no transaction", READY, b"BDAT 6\r\nRSET\r\nNOOP\r\n", [503, 250]),
+    ("R3030-2-10: before EHLO", GREETED, b"BDAT 6\r\nRSET\r\nNOOP\r\n", [503, 250]),
+    ("R3030-2-14", RCPT, bdat(b"abc") + b"RSET\r\n" + bdat(b"", last=True), [250, 250, 503]),
+    ("R3030-2-14: EHLO", RCPT, bdat(b"abc") + READY + bdat(b"", last=True), [250, 250, 503]),
+    ("R3030-2-15", RCPT, bdat(b"abc") + b"DATA\r\n" + bdat(b"d", last=True), [250, 503, 250]),
+    ("R3030-2-16", RCPT, b"DATA\r\nx\r\n.\r\n" + FROM + TO + bdat(b"x", last=True) + FROM, [354] + [250] * 5),
+    ("R3030-2-18", RCPT, b"BDAT 2\r\nab\x00\xff\xfe garbage\r\nNOOP\r\n", [250, 500, 250]),
+    ("R3030-2-19", MAIL, bdat(b"RSET\r\n", last=True) + TO, [554, 250]),
+    (
+        "between chunks",
+        RCPT,
+        bdat(b"a") + b"NOOP\r\nVRFY x\r\nHELP\r\n" + bdat(b"b", last=True),
+        [250, 250, 252, 214, 250],
+    ),
+    ("no other command", RCPT, bdat(b"a") + FROM + TO + bdat(b"b", last=True), [250, 503, 503, 250]),
+    ("pipelined", READY, FROM + TO + TO + bdat(b"a") + bdat(b"b", last=True) + FROM, [250] * 6),
+    ("R3030-3-02", READY, b"MAIL FROM:<> BODY=BINARYMIME\r\n", [250]),
+    ("R3030-3-02: in any case", READY, b"MAIL FROM:<> body=binaryMIME\r\n", [250]),
+    ("R3030-3-05", BINARY, b"DATA\r\n" + bdat(b"\n", last=True), [503, 250]),
+    ("R3030-3-07", RCPT, bdat(b"Content-Transfer-Encoding: binary\r\n\r\n\x00", last=True), [250]),
+]
+
+
+@pytest.mark.parametrize(("before", "data", "expected"), [pytest.param(*row, id=name) for name, *row in ROWS])
+@forms
+def test_chunks_get_the_replies_that_RFC_3030_asks_for(
+    before: bytes, data: bytes, expected: list[int], form: Bodies
+) -> None:
+    assert codes(before, data, bodies=form) == expected
+
+
+# What arrives
+
+
+def observed(conn: Connection) -> tuple[State, Transaction | None]:
+    return conn.state, conn.transaction
+
+
+def test_a_chunk_is_told_before_its_octets_and_is_owed_its_reply_behind_them() -> None:
+    """R3030-2-06"""
+    conn = connect(RCPT)
+    conn.receive_data(b"BDAT 4\r\nabc")
+
+    assert conn.next_event() == Bdat(4)
+    assert (conn.state, conn.waiting_for, conn.replies_owed) == (State.CHUNK, Wait.BODY, 0)
+    assert conn.next_event() is Signal.NEED_DATA
+    with pytest.raises(LocalProtocolError, match="no reply is owed"):
+        conn.send(Reply(250))
+    conn.receive_data(b"d")
+    assert conn.next_event() == ChunkEnd()
+    assert conn.next_event() is Signal.PAUSED
+    assert (conn.waiting_for, conn.replies_owed) == (Wait.NOTHING, 1)
+    conn.send(Reply(250))
+    assert (conn.state, conn.waiting_for) == (State.CHUNKED, Wait.COMMAND)
+    assert conn.transaction is not None
+
+    conn.receive_data(b"BDAT 0 LAST\r\n")
+    assert conn.next_event() == Bdat(0, last=True)
+    assert conn.next_event() == DataLine(b"abcd")
+    assert conn.next_event() == DataEnd()
+    assert conn.state is State.LAST_CHUNK
+    conn.send(Reply(250))
+    assert observed(conn) == (State.READY, None)
+
+
+@forms
+@modes
+def test_chunks_are_neither_unstuffed_nor_searched_for_an_end(form: Bodies, mode: BareNewlines) -> None:
+    """R3030-2-04, R3030-2-05"""
+    content = b"..a\r\n.\r\n.b\r\n\r\n.\r\nQUIT\r\n"
+
+    events = heard(RCPT, bdat(content, last=True) + b"NOOP\r\n", bodies=form, bare_newlines=mode)
+    assert body(events) == content
+    assert events[-2:] == [DataEnd(), Noop()]
+
+
+@forms
+@modes
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7])
+def test_where_a_chunk_ends_means_nothing(form: Bodies, mode: BareNewlines, size: int) -> None:
+    content = b"\r\n.\r\na\r\n..\r\n\r\nbc\r\n"
+    chunked = b"".join(map(bdat, pieces(content, size))) + bdat(b"", last=True)
+
+    events = heard(RCPT, chunked, bodies=form, bare_newlines=mode)
+    assert body(events) == content
+    assert events[-1] == DataEnd()
+    if form is Bodies.LINES:
+        lines = [event.data for event in events if isinstance(event, DataLine)]
+        assert lines == content.splitlines(keepends=True)
+
+
+@pytest.mark.parametrize("rest", [b"", b"\r\n", b"\r\n."])
+def test_the_last_line_need_not_end(rest: bytes) -> None:
+    events = heard(RCPT, bdat(b"a\r\nb" + rest, last=True))
+
+    assert body(events) == b"a\r\nb" + rest
+    assert events[1] == DataLine(b"a\r\n")
+
+
+BARE = [b"a\rb", b"a\nb", b"\r", b"\n", b"a\r\r\n", b"\n\r\n", b"a\r\nb\r"]
+
+
+@forms
+@pytest.mark.parametrize("content", BARE)
+@pytest.mark.parametrize("size", [1, 99])
+@pytest.mark.parametrize("before", [RCPT, READY + b"MAIL FROM:<> BODY=8BITMIME\r\n" + TO])
+def test_a_bare_newline_in_a_chunk_is_treated_as_in_DATA(
+    form: Bodies, content: bytes, size: int, before: bytes
+) -> None:
+    chunked = b"".join(map(bdat, pieces(content, size)[:-1])) + bdat(pieces(content, size)[-1], last=True)
+    ended: dict[BareNewlines, Event] = {}
+    for mode in BareNewlines:
+        events = heard(before, chunked + b"RSET\r\n", bodies=form, bare_newlines=mode)
+        ended[mode] = events[-2]
+        if mode is BareNewlines.ACCEPT:
+            assert body(events) == content
+        if mode is BareNewlines.NORMALIZE:
+            unified = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+            assert body(events) == unified.replace(b"\n", b"\r\n")
+
+    assert ended[BareNewlines.ACCEPT] == ended[BareNewlines.NORMALIZE] == DataEnd()
+    refused = ended[BareNewlines.REJECT]
+    assert isinstance(refused, InvalidData | InvalidCommand)
+    assert refused.reply.code in (550, 503)  # the chunks behind the one that failed are out of sequence
+
+
+def test_a_CR_at_the_end_of_a_chunk_waits_for_its_LF() -> None:
+    events = heard(RCPT, bdat(b"a\r") + bdat(b"\nb\r") + bdat(b"\n", last=True))
+    assert [event for event in events if isinstance(event, DataLine)] == [DataLine(b"a\r\n"), DataLine(b"b\r\n")]
+    assert events[-1] == DataEnd()
+
+    assert codes(RCPT, bdat(b"a\r", last=True)) == [550]
+    assert codes(RCPT, bdat(b"x" * 1001 + b"\r", last=True), max_text_line=1000) == [554]
+    assert codes(RCPT, bdat(b"a\r") + bdat(b"b", last=True)) == [250, 550]
+    assert codes(RCPT, bdat(b"a\r") + bdat(b"", last=True)) == [250, 550]
+
+
+# Binary
+
+
+@forms
+@modes
+@pytest.mark.parametrize("size", [1, 16, 256])
+def test_a_binary_body_keeps_every_octet(form: Bodies, mode: BareNewlines, size: int) -> None:
+    """R3030-3-04"""
+    content = EVERY_OCTET + b"\n.\r\n\r\r\n" + EVERY_OCTET[::-1] + b"\r"
+    chunked = b"".join(map(bdat, pieces(content, size))) + bdat(b"", last=True)
+
+    events = heard(BINARY, chunked + b"NOOP\r\n", bodies=form, bare_newlines=mode)
+    assert body(events) == content
+    assert events[-2:] == [DataEnd(), Noop()]
+
+
+@forms
+def test_a_binary_body_without_lines_is_not_held_until_it_ends(form: Bodies) -> None:
+    conn = connect(BINARY, bodies=form, max_text_line=1000, max_message_size=None)
+    drive(conn, [b"BDAT 100000 LAST\r\n"])
+
+    passed = 0
+    for number in range(1, 100):
+        events, _ = drive(conn, [b"\x00" * 1000])
+        passed += len(body(events))
+        assert passed >= 1000 * (number - 1)
+    assert conn.state is State.LAST_CHUNK
+
+
+@pytest.mark.parametrize("length", [999, 1000, 1001, 2000, 2001])
+@pytest.mark.parametrize("end", [b"", b"\r\n", b"\r\nx\r\n"])
+def test_a_binary_line_that_is_too_long_comes_in_pieces(length: int, end: bytes) -> None:
+    content = b"x" * length + end
+    events = heard(BINARY, bdat(content, last=True), max_text_line=1000)
+
+    lines = [event.data for event in events if isinstance(event, DataLine)]
+    assert b"".join(lines) == content
+    first, _, _ = content.partition(b"\r\n")
+    assert [line.removesuffix(b"\r\n") for line in lines][: len(pieces(first, 1000))] == pieces(first, 1000)
+
+
+def test_the_CR_LF_of_a_binary_line_that_is_as_long_as_it_may_be_may_come_later() -> None:
+    line = b"x" * 1000 + b"\r\n"
+    conn = connect(BINARY, max_text_line=1000)
+    events, _ = drive(conn, [bdat(line + b"y", last=True)[:-3], b"\r\n", b"y"])
+
+    assert [event.data for event in events if isinstance(event, DataLine)] == [line, b"y"]
+
+
+def test_a_binary_body_has_its_size_limit() -> None:
+    content = b"\n" * 65_537
+
+    assert [
+        code for code, _ in replies(drive(connect(BINARY, max_message_size=65_536), [bdat(content, last=True)])[1])
+    ] == [552]
+
+
+@pytest.mark.parametrize("disabled", [{"BINARYMIME"}, {"BINARYMIME", "CHUNKING"}], ids=len)
+def test_BINARYMIME_is_known_only_where_it_is_offered(disabled: set[str]) -> None:
+    """R3030-3-01, R3030-3-02"""
+    changes: dict[str, Any] = {"disabled": frozenset(disabled)}
+
+    assert not any("BINARYMIME" in text for text in texts(GREETED, READY, **changes))
+    assert codes(READY, b"MAIL FROM:<> BODY=BINARYMIME\r\n", **changes) == [501]
+    assert codes(READY, b"MAIL FROM:<> BODY=8BITMIME\r\n", **changes) == [250]
+
+
+def test_BINARYMIME_needs_CHUNKING_and_both_are_listed_without_parameters() -> None:
+    """R3030-2-01, R3030-3-01"""
+    [text] = texts(GREETED, READY)
+    assert {"250-CHUNKING", "250-BINARYMIME"} <= set(text.splitlines())
+
+    with pytest.raises(LocalProtocolError, match="BINARYMIME needs CHUNKING"):
+        connect(disabled=frozenset({"CHUNKING"}))
+    without = frozenset({"CHUNKING", "BINARYMIME"})
+    assert "CHUNKING" not in texts(GREETED, READY, disabled=without)[0]
+    assert codes(RCPT, b"BDAT 0 LAST\r\n", disabled=without) == [502]
+
+
+def test_the_line_of_MAIL_may_be_as_much_longer_as_its_BODY() -> None:
+    """R3030-3-03"""
+    start, end = b"MAIL FROM:<", b"@c.example> BODY=BINARYMIME\r\n"
+    line = start + b'"' + b"x" * 60 + b'"' + end
+    assert codes(READY, line) == [250]
+
+    long = b"MAIL FROM:<a@c.example> BODY=BINARYMIME".ljust(512 + 16 - 2) + b"\r\n"
+    assert codes(READY, long) == [250]
+
+
+# Refused
+
+
+@pytest.mark.parametrize(
+    ("before", "line"),
+    [(READY, b"BDAT 12\r\n"), (MAIL, b"BDAT 12 LAST\r\n"), (RCPT, b"BDAT 12 NOW\r\n"), (HELO, b"BDAT 12 LAST\r\n")],
+)
+def test_a_refused_chunk_is_discarded_before_the_reply_to_it(before: bytes, line: bytes) -> None:
+    """R3030-2-10, R3030-2-20"""
+    conn = connect(before)
+    known = conn.state
+
+    for segment in (line, *bytewise(b"RSET\r\nQUIT\r")):
+        assert drive(conn, [segment]) == ([], b"")
+        assert (conn.waiting_for, conn.trailing_data) == (Wait.BODY, b"")
+    events, output = drive(conn, [b"\nNOOP\r\n"])
+
+    assert [type(event) for event in events] == [InvalidCommand, Noop]
+    assert [code // 100 for code, _ in replies(output)] == [5, 2]
+    assert (conn.state, conn.waiting_for is Wait.BODY) == (known, False)
+
+
+def test_the_replies_before_a_refused_chunk_do_not_wait_for_its_octets() -> None:
+    conn = connect(READY)
+
+    conn.receive_data(FROM + b"BDAT 100\r\nabc")
+    events = [conn.next_event()]
+    conn.send(Reply(250))
+    assert not conn.must_flush
+    events.append(conn.next_event())
+
+    assert events[1] is Signal.NEED_DATA
+    assert conn.must_flush
+
+
+def test_the_end_of_the_stream_in_a_refused_chunk_closes() -> None:
+    conn = connect(READY + b"BDAT 100\r\nabc")
+
+    assert drive(conn, [b""]) == ([ConnectionClosed()], b"")
+
+
+def test_a_chunk_over_a_limit_is_refused_at_once() -> None:
+    conn = connect(READY, max_errors=1)
+
+    _, output = drive(conn, [b"BLURB\r\nBDAT 100\r\n"])
+    assert [code for code, _ in replies(output)] == [500, 421]
+    assert conn.state is State.CLOSED
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"BDAT",
+        b"BDAT ",
+        b"BDAT x",
+        b"BDAT -1",
+        b"BDAT +1",
+        b"BDAT 1_0",
+        b"BDAT 0x10 LAST",
+        b"BDAT LAST",
+        b"BDAT  3",
+        b"BDAT 3\x00",
+        b"BDAT \xd9\xa3",
+        b"BDAT \xff",
+        b"BDAT " + b"1" * 21,
+        b"BDAT 3 " + b"x" * 600,
+        b"BDAT 3\n",
+    ],
+)
+@pytest.mark.parametrize("before", [READY, MAIL, RCPT, RCPT + b"BDAT 1\r\na"])
+def test_a_chunk_of_unknown_size_closes(before: bytes, line: bytes) -> None:
+    """R3030-2-02"""
+    for segments in ([line + b"\r\nNOOP\r\n"], bytewise(line + b"\r\nNOOP\r\n")):
+        conn = connect(before)
+        events, output = drive(conn, segments)
+
+        assert [code for code, _ in replies(output)] == [521]
+        assert [type(event) for event in events] == [InvalidCommand, ConnectionClosed]
+        assert conn.state is State.CLOSED
+
+
+@pytest.mark.parametrize("code", [451, 452, 552, 554])
+def test_behind_a_chunk_that_failed_only_giving_up_helps(code: int) -> None:
+    """R3030-2-12"""
+    group = bdat(b"abc") + bdat(b"RSET\r\n") + bdat(b"", last=True) + TO + b"DATA\r\nNOOP\r\nRSET\r\n" + FROM
+    answer: Answer = answering(ChunkEnd, Reply(code))
+
+    assert codes(RCPT, group, answer=answer) == [code, 503, 503, 503, 503, 250, 250, 250]
+    assert not any(isinstance(event, DataEnd) for event in heard(RCPT, group, answer=answer))
+
+
+def test_the_reply_to_the_last_chunk_ends_the_transaction() -> None:
+    assert codes(RCPT, bdat(b"a", last=True) + TO + FROM, answer=answering(DataEnd, Reply(451))) == [451, 503, 250]
+
+
+# Limits
+
+
+@forms
+def test_a_limit_is_told_behind_the_chunk_that_reaches_it(form: Bodies) -> None:
+    """R3030-2-20, R1870-4-01"""
+    conn = connect(RCPT, bodies=form, max_message_size=65_536)
+    line = b"x" * 998 + b"\r\n"
+    drive(conn, [bdat(line * 65)])
+
+    for part in pieces(b"BDAT 100000\r\n" + line * 99, 5000):
+        events, output = drive(conn, [part])
+        assert output == b""
+        assert len(conn.trailing_data) <= 1
+        assert not any(isinstance(event, InvalidData) for event in events)
+    events, output = drive(conn, [line + bdat(b"", last=True) + b"RSET\r\n"])
+
+    assert isinstance(events[0], InvalidData)
+    assert [code for code, _ in replies(output)] == [552, 503, 250]
+
+
+def test_the_size_is_that_of_all_chunks() -> None:
+    chunk = bdat(b"x\r\n" * 10_000)
+
+    conn = connect(RCPT, max_message_size=65_536)
+    _, output = drive(conn, [chunk * 3 + bdat(b"", last=True)])
+    assert [code for code, _ in replies(output)] == [250, 250, 552, 503]
+
+
+def test_a_line_of_text_has_its_limit_across_chunks() -> None:
+    _, output = drive(connect(RCPT, max_text_line=1000), [bdat(b"x" * 600) * 2 + b"RSET\r\n"])
+
+    assert [code for code, _ in replies(output)] == [250, 554, 250]
+
+
+@forms
+@pytest.mark.parametrize("part", [b"", b"abc", b"abc\r\n"])
+@pytest.mark.parametrize("last", [b"", b" LAST"])
+def test_a_chunk_cut_short_is_no_message(part: bytes, last: bytes, form: Bodies) -> None:
+    conn = connect(RCPT + b"BDAT 6%b\r\n" % last + part, bodies=form)
+    conn.receive_data(b"")
+
+    with pytest.raises(RemoteProtocolError, match="closed inside a body"):
+        drive(conn, [])
+    assert conn.state is State.CLOSED
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_between_chunks_the_stream_may_end(last: bool) -> None:
+    events, _ = drive(connect(RCPT), [bdat(b"abc", last=last), b""])
+
+    assert events[-1] == ConnectionClosed()
+    assert DataEnd() in events or not last
+
+
+def test_the_default_takes_chunks_but_no_message() -> None:
+    conn = connect(RCPT)
+
+    assert conn.default_reply(ChunkEnd()).code == 250
+    assert conn.default_reply(DataEnd()).code == 554
+    with pytest.raises(LocalProtocolError, match="needs no reply"):
+        conn.default_reply(Bdat(3))
+
+
+def test_chunks_are_no_idle_commands() -> None:
+    data = (FROM + TO + bdat(b"a") * 5 + bdat(b"", last=True)) * 3
+
+    _, output = drive(connect(READY, max_idle_commands=2), [data], accept)
+    assert {code for code, _ in replies(output)} == {250}
+
+
+def test_the_command_is_written_as_it_is_read() -> None:
+    assert (str(Bdat(3)), str(Bdat(0, last=True))) == ("BDAT 3", "BDAT 0 LAST")
+    with pytest.raises(LocalProtocolError, match="cannot have -1 octets"):
+        Bdat(-1)
+
+
+def test_chunks_of_nothing_do_not_go_on_for_ever() -> None:
+    _, output = drive(connect(RCPT, max_idle_commands=10), [12 * b"BDAT 0\r\n"])
+    assert [code for code, _ in replies(output)] == 9 * [250] + [421]

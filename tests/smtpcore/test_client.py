@@ -1,0 +1,436 @@
+"""The client's end, against servers that keep to the rules. Those that do not are in `test_mischievous_server`."""
+
+from typing import Any
+
+import pytest
+
+from smtpcore import (
+    PAUSED,
+    Answered,
+    Attributes,
+    BareNewlines,
+    Bdat,
+    ChunkEnd,
+    ClientConfig,
+    ConnectionClosed,
+    ConnectionOpened,
+    Data,
+    DataChunk,
+    DataEnd,
+    DataLine,
+    Helo,
+    Lhlo,
+    LocalProtocolError,
+    Mail,
+    Noop,
+    Path,
+    Quit,
+    Rcpt,
+    Reply,
+    Request,
+    Rset,
+    StartTls,
+    State,
+    Transaction,
+    Wait,
+    Xclient,
+)
+
+from ..client_helpers import GREETING, HELLO, OK, Outcome, mail, met, offer, play, rcpt, told
+
+TAKEN = b"354 go on\r\n"
+
+
+def test_a_message_goes_out() -> None:
+    outcome = told(
+        *(GREETING, HELLO, offer("SIZE 1000", "8BITMIME")),
+        *(mail(SIZE=10), OK, rcpt(), OK, Data(), TAKEN),
+        *((DataChunk(b"Subject: x\r\n\r\n.dot\r\n"), DataEnd()), b"250 2.0.0 Queued\r\n", Quit(), b"221 bye\r\n"),
+    )
+
+    assert outcome.sent == [
+        b"EHLO c.example\r\n",
+        b"MAIL FROM:<a@c.example> SIZE=10\r\n",
+        b"RCPT TO:<u@s.example>\r\n",
+        b"DATA\r\n",
+        b"Subject: x\r\n\r\n..dot\r\n.\r\n",
+        b"QUIT\r\n",
+    ]
+    assert [event.to for event in outcome.answered] == [
+        ConnectionOpened(),
+        HELLO,
+        mail(SIZE=10),
+        rcpt(),
+        Data(),
+        DataEnd(),
+        Quit(),
+    ]
+    assert outcome.answered[-2] == Answered(DataEnd(), Reply(250, "Queued", enhanced="2.0.0"))
+    assert outcome.events[-1] == ConnectionClosed()
+
+
+def test_HELO_is_in_sequence_behind_a_refused_EHLO() -> None:
+    """R5321-2.2.1-03, R5321-2.2.1-04, R5321-3.2-02, R5321-4.1.1.1-04"""
+    said = b"250-s.example\r\n250 SIZE\r\n"
+    outcome = told(GREETING, HELLO, b"502 what?\r\n", Helo("c.example"), said, mail(), OK, rcpt(), OK, Data(), TAKEN)
+
+    assert outcome.sent[:3] == [b"EHLO c.example\r\n", b"HELO c.example\r\n", b"MAIL FROM:<a@c.example>\r\n"]
+    assert outcome.conn.helo == Helo("c.example")
+    assert dict(outcome.conn.extensions) == {}
+
+
+def test_nothing_is_sent_before_the_greeting() -> None:
+    """R5321-4.3.1-02"""
+    outcome = play()
+
+    assert not outcome.conn.may_send(HELLO)
+    with pytest.raises(LocalProtocolError, match="the reply to ConnectionOpened has to come before EHLO"):
+        outcome.conn.send(HELLO)
+    assert outcome.conn.data_to_send() == b""
+    assert outcome.conn.waiting_for is Wait.SERVER_GREETING
+
+
+@pytest.mark.parametrize("code", [554, 450, 521])
+def test_behind_a_refusing_greeting_only_QUIT_may_be_sent(code: int) -> None:
+    outcome = told(b"%d no\r\n" % code)
+
+    assert outcome.conn.state is State.REFUSED
+    assert not outcome.conn.may_send(HELLO)
+    assert outcome.conn.may_send(Quit())
+
+
+@pytest.mark.parametrize("code", [421])
+def test_a_421_or_521_in_place_of_the_greeting_closes(code: int) -> None:
+    outcome = told(b"%d no\r\n" % code)
+
+    assert outcome.events == [Answered(ConnectionOpened(), Reply(code, "no")), ConnectionClosed()]
+
+
+# Pipelining
+
+
+def test_without_PIPELINING_each_command_waits_for_the_reply_to_the_one_before() -> None:
+    """R5321-4.3.1-01, R2920-3.1-01"""
+    conn = met().conn
+    conn.send(mail())
+
+    assert not conn.may_send(rcpt())
+    with pytest.raises(LocalProtocolError, match="the reply to MAIL has to come before RCPT can be sent"):
+        conn.send(rcpt())
+    assert conn.data_to_send() == b"MAIL FROM:<a@c.example>\r\n"
+
+
+def test_with_PIPELINING_a_group_goes_out_at_once_and_DATA_ends_it() -> None:
+    """R2920-3.1-02, R2920-3.1-06, R2920-3.1-07"""
+    outcome = met("PIPELINING")
+    outcome.say((mail(), rcpt(), rcpt("v@s.example"), Data()))
+
+    assert outcome.sent[0].count(b"\r\n") == 4
+    assert outcome.conn.replies_due == 4
+    assert not outcome.conn.may_send(DataEnd())
+    assert not outcome.conn.may_send(Noop())
+    outcome.hear([b"250-354 a\r\n250 b\r\n550 250 c\r\n250 550\r\n", TAKEN])
+    assert [(type(event.to), event.reply.code) for event in outcome.answered] == [
+        (Mail, 250),
+        (Rcpt, 550),
+        (Rcpt, 250),
+        (Data, 354),
+    ]
+    assert outcome.conn.transaction
+    assert outcome.conn.transaction.recipients == [rcpt("v@s.example")]
+
+
+def test_the_end_of_a_body_may_begin_a_group() -> None:
+    outcome = met("PIPELINING")
+    outcome.say((mail(), rcpt(), Data()))
+    outcome.hear([OK, OK, TAKEN])
+    outcome.say((DataLine(b"x\r\n"), DataEnd(), mail("b@c.example"), rcpt("v@s.example"), Data()))
+
+    assert outcome.sent[1] == (b"x\r\n.\r\nMAIL FROM:<b@c.example>\r\nRCPT TO:<v@s.example>\r\nDATA\r\n")
+    outcome.hear([b"554 no\r\n", OK, OK, TAKEN])
+    assert outcome.conn.transaction
+    assert outcome.conn.transaction.mail == mail("b@c.example")
+    assert outcome.conn.state is State.DATA
+
+
+def test_where_all_recipients_of_a_group_are_refused_a_354_is_answered_with_a_dot() -> None:
+    """R2920-3.1-05, R2920-3.1-08"""
+    outcome = met("PIPELINING")
+    outcome.say((mail(), rcpt(), rcpt("v@s.example"), Data()))
+    outcome.hear([OK, b"550 no\r\n550 no\r\n", TAKEN])
+
+    assert not outcome.conn.may_send(DataChunk(b"x\r\n"))
+    with pytest.raises(LocalProtocolError, match="no recipient was accepted"):
+        outcome.conn.send(DataChunk(b"x\r\n"))
+    outcome.say(DataEnd())
+    assert outcome.sent[-1] == b".\r\n"
+    outcome.hear([b"554 no valid recipients\r\n"])
+    assert outcome.conn.state is State.READY
+
+
+# Chunks
+
+
+def test_chunks_go_out_with_their_octets_and_without_waiting_for_replies() -> None:
+    outcome = met("PIPELINING", "CHUNKING")
+    outcome.say((mail(), rcpt()))
+    outcome.hear([OK, OK])
+    outcome.say((Bdat(3), DataChunk(b"a\r"), DataChunk(b"\n"), Bdat(2, last=True), DataChunk(b"b\n"[:1] + b"c")))
+
+    assert outcome.sent[-1] == b"BDAT 3\r\na\r\nBDAT 2 LAST\r\nbc"
+    outcome.hear([OK, b"250 taken\r\n"])
+    assert [event.to for event in outcome.answered[2:]] == [ChunkEnd(), DataEnd()]
+    assert outcome.conn.state is State.READY
+
+
+def test_a_chunk_takes_no_octet_more_and_nothing_else_before_its_end() -> None:
+    conn = met("CHUNKING").conn
+    for request in (mail(), rcpt()):
+        conn.send(request)
+        conn.data_to_send()
+        conn.receive_data(OK)
+        conn.next_event()
+    conn.send(Bdat(3, last=True))
+
+    for refused in (DataChunk(b"abcd"), Rset(), Bdat(1), DataEnd()):
+        assert not conn.may_send(refused)
+    conn.send(DataChunk(b"abc"))
+    assert not conn.may_send(DataChunk(b"d"))
+    assert conn.data_to_send() == b"BDAT 3 LAST\r\nabc"
+
+
+AN_A_AND_A_CR = (Bdat(2), DataChunk(b"a\r"))
+
+ACROSS: list[tuple[str, tuple[Request, ...], Request, bool]] = [
+    ("CR LF in two chunks", (*AN_A_AND_A_CR, Bdat(1, last=True)), DataChunk(b"\n"), True),
+    ("CR LF in two pieces of the last", (Bdat(3, last=True), DataChunk(b"a\r")), DataChunk(b"\n"), True),
+    ("CR LF with an empty chunk between", (*AN_A_AND_A_CR, Bdat(0), Bdat(1, last=True)), DataChunk(b"\n"), True),
+    ("an empty chunk behind a CR", AN_A_AND_A_CR, Bdat(0), True),
+    ("a last chunk behind a CR", AN_A_AND_A_CR, Bdat(1, last=True), True),
+    ("an empty end behind a CR", AN_A_AND_A_CR, Bdat(0, last=True), False),
+    ("a CR at the end", (Bdat(2, last=True),), DataChunk(b"a\r"), False),
+    ("a CR without LF", (*AN_A_AND_A_CR, Bdat(1)), DataChunk(b"b"), False),
+    ("a line that is long in two chunks", (Bdat(9), DataChunk(b"x" * 9), Bdat(989)), DataChunk(b"x" * 989), True),
+    ("one that is too long", (Bdat(9), DataChunk(b"x" * 9), Bdat(992)), DataChunk(b"x" * 992), False),
+]
+
+
+@pytest.mark.parametrize(("before", "request_", "fits"), [row[1:] for row in ACROSS], ids=[row[0] for row in ACROSS])
+def test_lines_go_on_from_chunk_to_chunk(before: tuple[Request, ...], request_: Request, fits: bool) -> None:
+    """R5321-2.3.8-01, R5321-4.5.3.1.6-01"""
+    outcome = met("PIPELINING", "CHUNKING")
+    outcome.say((mail(), rcpt()))
+    outcome.hear([OK, OK])
+    outcome.say(before)
+
+    assert outcome.conn.may_send(request_) is fits
+
+
+def test_in_a_chunk_there_is_no_room_to_mend_a_bare_newline() -> None:
+    outcome = met("PIPELINING", "CHUNKING", bare_newlines=BareNewlines.NORMALIZE)
+    outcome.say((mail(), rcpt()))
+    outcome.hear([OK, OK])
+    outcome.say(Bdat(3, last=True))
+
+    assert not outcome.conn.may_send(DataChunk(b"a\nb"))
+    assert outcome.conn.may_send(DataChunk(b"a\r\n"))
+
+
+# TLS
+
+
+def test_TLS_makes_the_client_forget_what_it_was_told_before() -> None:
+    """R3207-4.2-04, R3207-4.2-06, R3207-4-05, R3207-4-07"""
+    outcome = met("STARTTLS", "PIPELINING")
+    outcome.say(StartTls())
+    assert not outcome.conn.may_send(Noop())
+    outcome.hear([b"220 go\r\n"])
+
+    assert (outcome.conn.state, outcome.conn.waiting_for) == (State.TLS, Wait.TLS)
+    assert outcome.conn.next_event() is PAUSED
+    outcome.conn.tls_established()
+    assert outcome.conn.tls
+    assert (outcome.conn.state, dict(outcome.conn.extensions), outcome.conn.helo) == (State.GREETED, {}, None)
+    assert not outcome.conn.may_send(mail())
+    assert outcome.conn.may_send(HELLO)
+
+
+# LMTP
+
+
+def test_in_LMTP_each_accepted_recipient_has_its_reply_behind_the_body() -> None:
+    outcome = met("PIPELINING", lmtp=True)
+    outcome.say((mail(), rcpt("a@s.example"), rcpt("b@s.example"), rcpt("c@s.example"), Data()))
+    outcome.hear([OK, OK, b"550 no\r\n", OK, TAKEN])
+    outcome.say((DataChunk(b"x"), DataEnd()))
+    assert outcome.conn.replies_due == 2
+
+    outcome.hear([b"250 a\r\n452 c\r\n"])
+    assert [(event.recipient, event.reply.code) for event in outcome.answered[-2:]] == [
+        (rcpt("a@s.example"), 250),
+        (rcpt("c@s.example"), 452),
+    ]
+    assert outcome.conn.state is State.READY
+
+
+@pytest.mark.parametrize(("lmtp", "wrong"), [(True, HELLO), (True, Helo("c.example")), (False, Lhlo("c.example"))])
+def test_LHLO_belongs_to_LMTP_and_only_to_it(lmtp: bool, wrong: Request) -> None:
+    conn = play(GREETING, lmtp=lmtp).conn
+
+    assert not conn.may_send(wrong)
+    assert conn.may_send(conn.hello)
+
+
+# Bodies
+
+
+@pytest.mark.parametrize(
+    ("chunks", "wire"),
+    [
+        ([], b".\r\n"),
+        ([b"x\r\n"], b"x\r\n.\r\n"),
+        ([b"x"], b"x\r\n.\r\n"),
+        ([b".\r\n..a\r\n.b\r\n"], b"..\r\n...a\r\n..b\r\n.\r\n"),
+        ([b"x\r", b"\n", b".", b"y\r\n", b".\r", b"\n"], b"x\r\n..y\r\n..\r\n.\r\n"),
+        ([b"\r\n.\r\n"], b"\r\n..\r\n.\r\n"),
+    ],
+    ids=["empty", "R5321-4.1.1.4-06", "R5321-4.1.1.4-07", "R5321-4.5.2-01", "cut anywhere", "an end inside"],
+)
+def test_a_body_is_stuffed_and_ended(chunks: list[bytes], wire: bytes) -> None:
+    outcome = met()
+    for step in (mail(), rcpt(), Data()):
+        outcome.say(step)
+        outcome.hear([TAKEN if step == Data() else OK])
+    outcome.say((*map(DataChunk, chunks), DataEnd()))
+
+    assert outcome.sent[-1] == wire
+
+
+@pytest.mark.parametrize("bare", [b"a\nb", b"a\rb", b"\n.\n", b"\r.\r", b"a\n\rb"])
+def test_a_bare_CR_or_LF_is_refused_or_becomes_CR_LF(bare: bytes) -> None:
+    """R5321-2.3.8-03"""
+    for policy in (BareNewlines.REJECT, BareNewlines.NORMALIZE):
+        outcome = met(bare_newlines=policy)
+        for step in (mail(), rcpt(), Data()):
+            outcome.say(step)
+            outcome.hear([TAKEN if step == Data() else OK])
+        if policy is BareNewlines.REJECT:
+            with pytest.raises(LocalProtocolError, match="bare CR or LF"):
+                outcome.conn.send(DataChunk(bare + b"x"))
+            assert outcome.conn.data_to_send() == b""
+        else:
+            outcome.say((DataChunk(bare), DataEnd()))
+            assert b"\n" not in outcome.sent[-1].replace(b"\r\n", b"")
+            assert outcome.sent[-1].count(b"\r\n.\r\n") == 1
+
+
+def test_the_null_path_is_a_sender() -> None:
+    """R5321-3.6.3-01"""
+    outcome = met()
+    outcome.say(Mail(Path("")))
+
+    assert outcome.sent == [b"MAIL FROM:<>\r\n"]
+
+
+def in_data(**changes: Any) -> Outcome:
+    outcome = met(**changes)
+    for step in (mail(), rcpt(), Data()):
+        outcome.say(step)
+        outcome.hear([TAKEN if step == Data() else OK])
+    return outcome
+
+
+@pytest.mark.parametrize("chunks", [[b"x" * 998 + b"\r\n"], [b"x" * 500, b"x" * 498 + b"\r", b"\n"], [b"." * 998]])
+def test_a_line_may_be_as_long_as_every_server_takes_it(chunks: list[bytes]) -> None:
+    outcome = in_data()
+    outcome.say((*map(DataChunk, chunks), DataEnd()))
+
+    assert outcome.sent[-1].endswith(b"\r\n.\r\n")
+
+
+@pytest.mark.parametrize("chunks", [[b"x" * 999 + b"\r\n"], [b"x" * 500, b"x" * 600]])
+def test_a_longer_line_is_an_error_unless_any_length_will_do(chunks: list[bytes]) -> None:
+    *before, last = chunks
+    outcome = in_data()
+    outcome.say(tuple(map(DataChunk, before)))
+    with pytest.raises(LocalProtocolError, match="A line of the message exceeds 1000 octets"):
+        outcome.conn.send(DataChunk(last))
+    assert outcome.conn.data_to_send() == b""
+    outcome.say((DataLine(b"\r\n"), DataEnd()))
+
+    in_data(max_text_line=None).say((*map(DataChunk, chunks), DataEnd()))
+
+
+def test_a_last_line_without_its_end_counts_with_it() -> None:
+    outcome = in_data()
+    outcome.say(DataChunk(b"x" * 999))
+
+    assert not outcome.conn.may_send(DataEnd())
+
+
+def test_a_CR_at_the_end_of_a_body_is_refused_or_becomes_CR_LF() -> None:
+    assert not in_cr(BareNewlines.REJECT).conn.may_send(DataEnd())
+    outcome = in_cr(BareNewlines.NORMALIZE)
+    outcome.say(DataEnd())
+
+    assert b"".join(outcome.sent[-2:]) == b"x\r\n.\r\n"
+
+
+def in_cr(policy: BareNewlines) -> Outcome:
+    outcome = in_data(bare_newlines=policy)
+    outcome.say(DataChunk(b"x\r"))
+    return outcome
+
+
+def test_a_client_cannot_be_told_to_send_bare_newlines() -> None:
+    with pytest.raises(LocalProtocolError, match="bare_newlines cannot be ACCEPT"):
+        ClientConfig(hostname="c.example", bare_newlines=BareNewlines.ACCEPT)
+
+
+def test_TLS_starts_only_where_it_can() -> None:
+    conn = met().conn
+    with pytest.raises(LocalProtocolError, match=r"TLS cannot start in State\.READY"):
+        conn.tls_established()
+    conn = met(tls=True).conn
+    assert conn.tls
+    with pytest.raises(LocalProtocolError, match="TLS cannot start"):
+        conn.tls_established()
+
+
+def test_a_write_that_broke_ends_the_dialogue() -> None:
+    conn = met().conn
+    conn.send(mail())
+    conn.send_failed()
+
+    assert conn.data_to_send() == b""
+    assert conn.state is State.CLOSED
+    assert conn.replies_due == 0
+    assert conn.next_event() == ConnectionClosed()
+
+
+def test_a_session_that_XCLIENT_has_changed_begins_again() -> None:
+    outcome = met("XCLIENT NAME", "PIPELINING")
+    outcome.say(Xclient(Attributes({"NAME": "spike.example"})))
+    outcome.hear([b"220 s.example ESMTP\r\n"])
+
+    assert (outcome.conn.state, dict(outcome.conn.extensions), outcome.conn.helo) == (State.GREETED, {}, None)
+
+
+def test_what_was_not_used_is_there() -> None:
+    outcome = play(b"220 s.exam")
+
+    assert outcome.conn.trailing_data == b"220 s.exam"
+    assert play(GREETING).conn.trailing_data == b""
+
+
+def test_what_counted_on_a_refused_command_is_out_of_sequence() -> None:
+    outcome = met("PIPELINING")
+    outcome.say((mail(), rcpt()))
+    assert outcome.conn.may_send(Data())
+    outcome.hear([b"550 no\r\n"])
+
+    assert not outcome.conn.may_send(Data())
+    assert outcome.conn.may_send(mail("b@c.example"))
+    outcome.say(mail("b@c.example"))
+    outcome.hear([b"503 no\r\n", OK])
+    assert outcome.conn.transaction == Transaction(mail("b@c.example"))

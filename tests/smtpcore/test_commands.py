@@ -1,0 +1,151 @@
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+
+from smtpcore import (
+    Attributes,
+    BodyType,
+    Burl,
+    Command,
+    Data,
+    Ehlo,
+    Etrn,
+    Expn,
+    Helo,
+    Help,
+    LocalProtocolError,
+    Mail,
+    Mailbox,
+    Noop,
+    Params,
+    Path,
+    Quit,
+    Rcpt,
+    Reply,
+    Rset,
+    StartTls,
+    Vrfy,
+)
+
+from ..helpers import READY, heard
+
+COMMANDS: list[Command] = [
+    Helo("c.example"),
+    Ehlo("[IPv6:2001:db8::1]"),
+    Mail(Path("a@c.example")),
+    Mail(Path(""), Params({"SIZE": 10})),
+    Rcpt(Path("Postmaster")),
+    Data(),
+    Rset(),
+    Noop(),
+    Noop("anything\tat all"),
+    Quit(),
+    Vrfy("Joe Smith", smtputf8=True),
+    Expn("list"),
+    Help("MAIL"),
+    StartTls(),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: str(command).replace("\t", " "))
+def test_a_command_is_an_immutable_value_named_by_its_verb(command: Command) -> None:
+    again = replace(command)
+
+    assert command.verb == type(command).__name__.upper()
+    assert command == again
+    assert command is not again
+    assert hash(command) == hash(again)
+    assert not hasattr(command, "__dict__")
+    with pytest.raises((FrozenInstanceError, TypeError)):
+        command.verb = "OTHER"  # type: ignore[misc]
+
+
+def test_commands_of_different_verbs_differ() -> None:
+    assert len({*COMMANDS, Helo("[IPv6:2001:db8::1]"), Vrfy("list"), Help("anything\tat all")}) == len(COMMANDS) + 3
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Helo(""),
+        lambda: Ehlo("not a domain"),
+        lambda: Ehlo("[1.2.3.4"),
+        pytest.param(lambda: Ehlo("b\u00fccher.example"), id="R6531-3.7.1-01"),
+        lambda: Mail(Path("Postmaster")),
+        pytest.param(lambda: Rcpt(Path("")), id="R5321-4.1.1.3-07"),
+        lambda: Noop("a\r\nQUIT"),
+        lambda: Help("\x00"),
+        lambda: Vrfy(""),
+        lambda: Expn("a\nb"),
+    ],
+)
+def test_a_malformed_command_cannot_be_made(make: Callable[[], Command]) -> None:
+    with pytest.raises(LocalProtocolError, match=r".+"):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        (Ehlo("c.example"), "EHLO c.example"),
+        (Mail(Path("")), "MAIL FROM:<>"),
+        (
+            Mail(Path("A@c.example"), Params({"SIZE": 10, "body": BodyType.SEVEN_BIT, "SMTPUTF8": True})),
+            "MAIL FROM:<A@c.example> SIZE=10 BODY=7BIT SMTPUTF8",
+        ),
+        (Rcpt(Path("Postmaster")), "RCPT TO:<Postmaster>"),
+        (Data(), "DATA"),
+        (Noop(), "NOOP"),
+        (Help("MAIL"), "HELP MAIL"),
+        (Vrfy("Joe Smith"), "VRFY Joe Smith"),
+        (Expn("list", smtputf8=True), "EXPN list SMTPUTF8"),
+    ],
+)
+def test_the_text_of_a_command_is_its_line(command: Command, line: str) -> None:
+    assert str(command) == line
+
+
+def test_a_URI_is_visible_ASCII() -> None:
+    assert str(Burl("imap://x")) == "BURL imap://x"
+    assert str(Burl("imap://x", last=True)) == "BURL imap://x LAST"
+    for uri in ("", "a b", "imap://\u00e9", "imap://\x07"):
+        with pytest.raises(LocalProtocolError, match="is not a URI"):
+            Burl(uri)
+
+
+@pytest.mark.parametrize("node", ["s.example", "@s.example", "@example", "#queue", "#queue_1", "#a!b"])
+def test_a_node_is_a_domain_or_a_queue(node: str) -> None:
+    assert Etrn(node).argument == node
+
+
+@pytest.mark.parametrize("node", ["example", "queue_1", "@queue_1", "#", "@", "##a.b", "#a.b", "\u00e9.example"])
+def test_what_is_neither_a_domain_nor_a_queue_is_no_node(node: str) -> None:
+    with pytest.raises(LocalProtocolError, match="nor a queue"):
+        Etrn(node)
+
+
+@pytest.mark.parametrize("value", ["[UNAVAILABLE]", "[unavailable]", "[TempUnavail]", "a\nb", "\ud800"])
+def test_what_stands_for_no_value_is_none(value: str) -> None:
+    with pytest.raises(LocalProtocolError, match="cannot be the value of NAME"):
+        Attributes({"NAME": value})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [Path("a@x"), Path("b@x"), Path("a@y"), Path(""), Path("Postmaster")],
+        [Mailbox("a@x"), Mailbox("b@x"), Mailbox("a@y")],
+        [Params({"A": True}), Params({"B": True})],
+        [Attributes({"NAME": "a"}), Attributes({"NAME": "b"})],
+        [Reply(250, "a"), Reply(250, "b"), Reply(251, "a"), Reply(250, "a", enhanced="2.0.0")],
+    ],
+    ids=["paths", "mailboxes", "parameters", "attributes", "replies"],
+)
+def test_values_that_differ_have_different_hashes(values: list[object]) -> None:
+    assert len({hash(value) for value in values}) == len(values) == len(set(values))
+
+
+def test_only_the_last_word_of_a_name_can_be_a_parameter() -> None:
+    assert heard(READY, b"VRFY Joe J Smith SMTPUTF8\r\n") == [Vrfy("Joe J Smith", smtputf8=True)]
+    assert heard(READY, b"VRFY SMTPUTF8 Smith\r\n") == [Vrfy("SMTPUTF8 Smith")]

@@ -1,0 +1,665 @@
+from typing import Any
+
+import pytest
+
+from smtpcore import (
+    EXTENSIONS,
+    NEED_DATA,
+    PAUSED,
+    Attributes,
+    Auth,
+    AuthCancel,
+    AuthResponse,
+    Bdat,
+    Bodies,
+    Burl,
+    ChunkEnd,
+    Command,
+    Config,
+    Connection,
+    ConnectionClosed,
+    ConnectionOpened,
+    Data,
+    DataChunk,
+    DataEnd,
+    DataLine,
+    Ehlo,
+    Etrn,
+    Event,
+    Expn,
+    Extension,
+    Helo,
+    Help,
+    InvalidCommand,
+    InvalidData,
+    Lhlo,
+    LocalProtocolError,
+    Mail,
+    Noop,
+    Path,
+    Quit,
+    Rcpt,
+    RemoteProtocolError,
+    Reply,
+    Rset,
+    Signal,
+    StartTls,
+    State,
+    UnknownCommand,
+    Vrfy,
+    Wait,
+    Xclient,
+    Xforward,
+)
+from smtpcore._state import MAY_ANSWER
+
+from ..helpers import (
+    CONFIG,
+    DATA,
+    GREETED,
+    HELO,
+    MAIL,
+    RCPT,
+    READY,
+    accept,
+    answering,
+    connect,
+    drive,
+    fresh,
+    replies,
+    texts,
+)
+
+FROM = b"MAIL FROM:<a@c.example>\r\n"
+TO = b"RCPT TO:<u@s.example>\r\n"
+
+
+def asking(before: bytes, data: bytes, **changes: Any) -> tuple[Connection, Event | Signal]:
+    """A connection behind `before` that is owed a reply to `data`, and what it asked."""
+    conn = connect(before, **changes)
+    conn.receive_data(data)
+    return conn, conn.next_event()
+
+
+def observable(conn: Connection) -> dict[str, object]:
+    names = ("state", "transaction", "helo", "tls", "waiting_for", "trailing_data", "must_flush")
+    known = {name: getattr(conn, name) for name in names}
+    transaction = conn.transaction
+    return known | {"recipients": tuple(transaction.recipients) if transaction else None}
+
+
+# What is heard
+
+
+def test_a_new_connection_owes_a_greeting_and_hears_nothing_before_it() -> None:
+    conn = fresh()
+    assert (conn.state, conn.config, conn.helo, conn.transaction, conn.tls) == (
+        State.CONNECTED,
+        CONFIG,
+        None,
+        None,
+        False,
+    )
+    conn.receive_data(b"EHLO c.example\r\n")
+
+    assert conn.next_event() == ConnectionOpened()
+    assert conn.next_event() is PAUSED
+    conn.send(Reply(220))
+    assert conn.next_event() == Ehlo("c.example")
+
+
+def test_the_next_event_comes_only_behind_the_reply_to_the_last() -> None:
+    conn, event = asking(READY, FROM + TO)
+    assert event == Mail(Path("a@c.example"))
+
+    assert conn.next_event() is PAUSED
+    assert conn.waiting_for is Wait.NOTHING
+    assert conn.trailing_data == TO
+    conn.send(Reply(250))
+    assert conn.next_event() == Rcpt(Path("u@s.example"))
+    conn.send(Reply(250))
+    assert conn.next_event() is NEED_DATA
+    assert conn.trailing_data == b""
+
+
+def test_nothing_is_done_about_a_command_before_its_end() -> None:
+    """R5321-2.4-05"""
+    conn = connect(READY)
+    for part in (b"NO", b"OP", b"\r"):
+        assert drive(conn, [part]) == ([], b"")
+
+    assert drive(conn, [b"\n"]) == ([Noop()], b"250 2.0.0 Fine\r\n")
+
+
+@pytest.mark.parametrize("form", Bodies, ids=lambda form: form.name)
+def test_the_parts_of_a_body_are_owed_no_reply(form: Bodies) -> None:
+    conn = connect(DATA, bodies=form)
+    conn.receive_data(b"a\r\nb\r\n.\r\n")
+
+    events = []
+    while not isinstance(event := conn.next_event(), Signal):
+        events.append(event)
+
+    assert event is PAUSED
+    assert events[:-1] == (
+        [DataLine(b"a\r\n"), DataLine(b"b\r\n")] if form is Bodies.LINES else [DataChunk(b"a\r\nb\r\n")]
+    )
+    assert events[-1] == DataEnd()
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_all_forms_of_octets_are_received(kind: type[bytes] | type[bytearray] | type[memoryview]) -> None:
+    conn = connect(READY)
+    data = bytearray(b"NOOP\r\n")
+    conn.receive_data(kind(data))
+    data[:] = b"QUIT\r\n"
+
+    assert conn.next_event() == Noop()
+
+
+@pytest.mark.parametrize(
+    ("before", "wait"),
+    [
+        (GREETED, Wait.GREETING),
+        (READY, Wait.COMMAND),
+        (MAIL, Wait.COMMAND),
+        (RCPT, Wait.COMMAND),
+        (DATA, Wait.BODY),
+        (b"QUIT\r\n", Wait.NOTHING),
+        (b"STARTTLS\r\n", Wait.TLS),
+    ],
+)
+def test_each_state_waits_for_something(before: bytes, wait: Wait) -> None:
+    assert connect(before, tls=True).waiting_for is wait
+
+
+# The end of the stream
+
+
+@pytest.mark.parametrize("before", [GREETED, READY, MAIL, RCPT, READY + b"QU", b"NOOP\nx"])
+def test_the_end_of_the_stream_is_a_QUIT(before: bytes) -> None:
+    """R5321-4.1.1.5-05"""
+    conn = connect(before)
+
+    assert drive(conn, [b""])[0] == [ConnectionClosed()]
+    assert (conn.state, conn.transaction) == (State.CLOSED, None)
+    assert conn.next_event() == ConnectionClosed()
+
+
+def test_what_came_before_the_end_of_the_stream_is_heard() -> None:
+    conn = connect(READY)
+    conn.receive_data(b"NOOP\r\nNOOP\r\n")
+    conn.receive_data(b"")
+
+    events, output = drive(conn, [])
+    assert events == [Noop(), Noop(), ConnectionClosed()]
+    assert output.count(b"250") == 2
+
+
+def test_the_end_of_the_stream_before_the_greeting_is_told_behind_it() -> None:
+    conn = fresh()
+    conn.receive_data(b"")
+
+    assert drive(conn, [])[0] == [ConnectionOpened(), ConnectionClosed()]
+
+
+def test_the_end_of_the_stream_in_a_handshake_closes() -> None:
+    conn = connect(READY + b"STARTTLS\r\n", tls=True)
+    assert conn.next_event() is PAUSED
+    conn.receive_data(b"")
+
+    assert conn.next_event() == ConnectionClosed()
+
+
+@pytest.mark.parametrize("form", Bodies, ids=lambda form: form.name)
+@pytest.mark.parametrize("part", [b"", b".", b"x", b"x\r\n", b"x\r\n.", b"x\r\n.\r", b"x\ny"])
+def test_a_body_cut_short_is_no_message(part: bytes, form: Bodies) -> None:
+    """R5321-4.1.1.10-04"""
+    conn = connect(DATA + part, bodies=form)
+    conn.receive_data(b"")
+
+    with pytest.raises(RemoteProtocolError, match="closed inside a body"):
+        drive(conn, [])
+    assert (conn.state, conn.transaction) == (State.CLOSED, None)
+    assert conn.next_event() == ConnectionClosed()
+
+
+def test_nothing_is_received_behind_the_end() -> None:
+    for last in (b"QUIT\r\n", b""):
+        conn = connect(READY)
+        drive(conn, [last])
+        conn.receive_data(b"NOOP\r\n")
+        assert conn.next_event() == ConnectionClosed()
+        assert conn.trailing_data == b""
+
+    conn = connect(READY)
+    conn.receive_data(b"")
+    conn.receive_data(b"NOOP\r\n")
+    assert conn.next_event() == ConnectionClosed()
+
+
+def test_what_stands_behind_QUIT_is_never_heard() -> None:
+    conn = connect(READY)
+    events, _ = drive(conn, [b"QUIT\r\nNOOP\r\n"])
+
+    assert [type(event).__name__ for event in events] == ["Quit", "ConnectionClosed"]
+    assert conn.trailing_data == b"NOOP\r\n"
+
+
+def test_a_broken_write_ends_everything() -> None:
+    conn, _ = asking(RCPT, b"NOOP\r\nNOOP\r\n")
+    conn.send(Reply(250))
+
+    conn.send_failed()
+
+    assert conn.data_to_send() == b""
+    assert not conn.must_flush
+    assert (conn.state, conn.transaction) == (State.CLOSED, None)
+    assert conn.next_event() == ConnectionClosed()
+
+
+# What is said
+
+
+def test_a_reply_is_returned_as_it_goes_out() -> None:
+    conn, _ = asking(GREETED, READY)
+
+    reply = conn.send(Reply(250, "Hello"))
+
+    assert reply.lines[:2] == ("s.example Hello", "PIPELINING")
+    assert conn.data_to_send() == reply.encode()
+    assert conn.data_to_send() == b""
+
+
+@pytest.mark.parametrize(
+    ("before", "data", "reply", "wire"),
+    [
+        (GREETED, HELO, Reply(250), b"250 s.example\r\n"),
+        (GREETED, HELO, Reply(250, "s.example greets you", enhanced="2.0.0"), b"250 s.example greets you\r\n"),
+        (GREETED, HELO, Reply(550, "No", enhanced="5.7.1"), b"550 No\r\n"),
+        (GREETED, READY, Reply(421, "Full"), b"421 s.example Full\r\n"),
+        (GREETED, b"EHLO\r\n", Reply(501, "Who?", enhanced="5.5.4"), b"501 Who?\r\n"),
+        (READY, b"QUIT\r\n", Reply(221, "Bye"), b"221 2.0.0 s.example Bye\r\n"),
+        (READY, b"QUIT\r\n", Reply(221, "s.example Bye"), b"221 2.0.0 s.example Bye\r\n"),
+        (READY, b"QUIT\r\n", Reply(221, "a", "b"), b"221-2.0.0 s.example a\r\n221 2.0.0 b\r\n"),
+        (READY, b"NOOP\r\n", Reply(421), b"421 4.0.0 s.example\r\n"),
+        (READY, FROM, Reply(250, "Fine"), b"250 2.0.0 Fine\r\n"),
+        (READY, FROM, Reply(250, "Fine", enhanced="2.1.0"), b"250 2.1.0 Fine\r\n"),
+        (READY, FROM, Reply(200), b"200 2.0.0 \r\n"),
+        (READY, FROM, Reply(400), b"400 4.0.0 \r\n"),
+        (READY, FROM, Reply(402), b"402 4.0.0 \r\n"),
+        (READY, FROM, Reply(450), b"450 4.0.0 \r\n"),
+        (READY, FROM, Reply(501, "a", "b"), b"501-5.5.4 a\r\n501 5.5.4 b\r\n"),
+        (READY, FROM, Reply(502), b"502 5.5.1 \r\n"),
+        (RCPT, b"DATA\r\n", Reply(354, "Go on"), b"354 Go on\r\n"),
+        (RCPT, b"DATA\r\n", Reply(503), b"503 5.5.1 \r\n"),
+    ],
+)
+def test_a_reply_is_completed(before: bytes, data: bytes, reply: Reply, wire: bytes) -> None:
+    """R2034-3-02, R5321-4.2.2-01"""
+    conn, _ = asking(before, data)
+    conn.send(reply)
+
+    assert conn.data_to_send() == wire
+
+
+def test_without_the_extension_no_reply_has_a_status_code() -> None:
+    conn, _ = asking(READY, FROM, disabled=frozenset({"ENHANCEDSTATUSCODES"}))
+    conn.send(Reply(250, "Fine", enhanced="2.1.0"))
+
+    assert conn.data_to_send() == b"250 Fine\r\n"
+
+
+@pytest.mark.parametrize("before", [GREETED, READY, MAIL, RCPT, DATA, DATA + b"x\r\n"])
+@pytest.mark.parametrize("data", [b"", b"NOOP\r\n", b".\r\n"])
+def test_a_421_may_be_said_at_any_time(before: bytes, data: bytes) -> None:
+    """R5321-3.8-03, R5321-3.8-04"""
+    conn = connect(before)
+    if data:
+        conn.receive_data(data)
+        conn.next_event()
+
+    conn.send(Reply(421, "Shutting down", enhanced="4.3.2"))
+
+    assert conn.data_to_send() == b"421 4.3.2 s.example Shutting down\r\n"
+    assert (conn.state, conn.transaction) == (State.CLOSED, None)
+    assert conn.next_event() == ConnectionClosed()
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_421_in_place_of_the_greeting_has_no_status_code(asked: bool) -> None:
+    """R2034-3-02"""
+    conn = fresh()
+    if asked:
+        conn.next_event()
+    conn.send(Reply(421, enhanced="4.3.2"))
+
+    assert conn.data_to_send() == b"421 s.example\r\n"
+    assert conn.state is State.CLOSED
+
+
+# What cannot be said
+
+
+@pytest.mark.parametrize(
+    ("before", "data", "reply", "why"),
+    [
+        (READY, b"", Reply(250), "no reply is owed"),
+        (DATA, b"x\r\n", Reply(250), "no reply is owed"),
+        (READY, FROM, Reply(354), "354 cannot answer Mail"),
+        (RCPT, b"DATA\r\n", Reply(250), "250 cannot answer Data"),
+        (RCPT, b"DATA\r\n", Reply(334), "334 cannot answer Data: use 354"),
+        (READY, b"STARTTLS\r\n", Reply(250), "250 cannot answer StartTls: use 220"),
+        (READY, b"AUTH PLAIN\r\n", Reply(250), "250 cannot answer Auth: use 235 or 334, or refuse"),
+        (READY, b"MAIL\r\n", Reply(250), "250 cannot answer InvalidCommand"),
+        (DATA, b"a\nb\r\n.\r\n", Reply(250), "250 cannot answer InvalidData"),
+        (GREETED, READY, Reply(250, "Hello", "PIPELINING"), "give one line"),
+        (READY, FROM, Reply(250, "\u00e9"), "has not permitted"),
+        (READY, b"QUIT\r\n", Reply(221, "x" * 496), "exceeds"),
+        (READY, b"QUIT\r\n", Reply(221, "\u00e9"), "has not permitted"),
+        (b"QUIT\r\n", b"", Reply(421), "is over"),
+        (b"STARTTLS\r\n", b"", Reply(220), "is over"),
+        (b"STARTTLS\r\n", b"", Reply(421), "is over"),
+    ],
+)
+def test_a_refused_reply_changes_nothing(before: bytes, data: bytes, reply: Reply, why: str) -> None:
+    conn = connect(before, tls=True, auth_mechanisms=("PLAIN",), plaintext_auth=True)
+    if data:
+        conn.receive_data(data)
+        while isinstance(conn.next_event(), DataLine):
+            pass
+    known = observable(conn)
+
+    with pytest.raises(LocalProtocolError, match=why):
+        conn.send(reply)
+
+    assert observable(conn) == known
+    assert conn.data_to_send() == b""
+
+
+def test_behind_a_refused_reply_another_can_be_sent() -> None:
+    conn, event = asking(READY, FROM)
+    with pytest.raises(LocalProtocolError):
+        conn.send(Reply(354))
+
+    conn.send(accept(conn, event))  # type: ignore[arg-type]
+    assert conn.state is State.MAIL
+
+
+@pytest.mark.parametrize("event", [Bdat(1), DataLine(b""), DataChunk(b""), ConnectionClosed()])
+def test_what_needs_no_reply_has_no_default(event: Event) -> None:
+    with pytest.raises(LocalProtocolError, match="needs no reply"):
+        fresh().default_reply(event)
+
+
+def test_by_default_no_recipient_and_no_message_is_taken() -> None:
+    conn = fresh()
+
+    assert conn.default_reply(Rcpt(Path("u@s.example"))).code == 550
+    assert conn.default_reply(DataEnd()).code == 554
+    assert conn.default_reply(InvalidData(Reply(552))) == Reply(552)
+    assert conn.default_reply(InvalidCommand(b"", Reply(501))) == Reply(501)
+
+
+OWED_A_REPLY: list[Event] = [
+    ConnectionOpened(),
+    Helo("c.example"),
+    Ehlo("c.example"),
+    Lhlo("c.example"),
+    Auth("PLAIN"),
+    AuthResponse(b""),
+    AuthCancel(),
+    Mail(Path("")),
+    Rcpt(Path("u@s.example")),
+    Data(),
+    ChunkEnd(),
+    DataEnd(),
+    InvalidData(Reply(552)),
+    Rset(),
+    Noop(),
+    Quit(),
+    Vrfy("x"),
+    Expn("x"),
+    Help(),
+    StartTls(),
+    Burl("imap://x/y"),
+    Etrn("s.example"),
+    Xclient(Attributes({"NAME": "x"})),
+    Xforward(Attributes({"NAME": "x"})),
+    UnknownCommand("XFOO", ""),
+    InvalidCommand(b"", Reply(501)),
+]
+
+
+def test_all_that_is_owed_a_reply_has_a_default_that_may_answer_it() -> None:
+    assert {type(event) for event in OWED_A_REPLY} == set(MAY_ANSWER)
+    for event in OWED_A_REPLY:
+        assert fresh().default_reply(event).reply_class in MAY_ANSWER[type(event)]
+
+
+def test_an_unknown_command_may_be_answered() -> None:
+    conn, event = asking(READY, b"XFOO a b\r\n")
+    assert event == UnknownCommand("XFOO", "a b")
+    assert conn.default_reply(event).code == 500
+
+    conn.send(Reply(250, "Done"))
+    assert conn.data_to_send() == b"250 2.0.0 Done\r\n"
+
+
+# When it is written
+
+
+@pytest.mark.parametrize(
+    ("before", "data", "may_wait"),
+    [
+        (READY, FROM + b"NOOP\r\n", True),
+        (MAIL, TO + b"NOOP\r\n", True),
+        (READY, b"RSET\r\nNOOP\r\n", True),
+        (READY, b"VRFY x\r\nNOOP\r\n", False),
+        (READY, b"NOOP\r\nNOOP\r\n", False),
+        (READY, b"BLURB\r\nNOOP\r\n", False),
+        (READY, b"MAIL\r\nNOOP\r\n", False),
+        (READY, READY + b"NOOP\r\n", False),
+        (READY, b"QUIT\r\nNOOP\r\n", False),
+        (RCPT, b"DATA\r\nx", False),
+        (DATA, b".\r\nNOOP\r\n", False),
+        (READY, FROM, False),
+    ],
+)
+def test_only_replies_to_MAIL_RCPT_and_RSET_wait_for_those_to_what_follows(
+    before: bytes, data: bytes, may_wait: bool
+) -> None:
+    """R2920-3.2-02, R2920-3.2-05, R2920-3.2-06, R2920-3.2-07"""
+    conn, event = asking(before, data)
+    assert not conn.must_flush
+    conn.send(accept(conn, event))  # type: ignore[arg-type]
+
+    assert conn.must_flush is not may_wait
+
+
+def test_a_group_of_replies_is_written_as_one() -> None:
+    """R2920-3.2-02"""
+    conn = connect(READY)
+    conn.receive_data(FROM + TO + TO)
+    flushes = []
+    while not isinstance(event := conn.next_event(), Signal):
+        conn.send(accept(conn, event))
+        flushes.append(conn.must_flush)
+
+    assert flushes == [False, False, True]
+    assert conn.data_to_send().count(b"250 ") == 3
+    assert not conn.must_flush
+
+
+def test_a_reply_that_may_not_wait_takes_those_behind_it_along() -> None:
+    conn, event = asking(READY, b"NOOP\r\n" + FROM + TO)
+    conn.send(accept(conn, event))  # type: ignore[arg-type]
+    conn.send(accept(conn, conn.next_event()))  # type: ignore[arg-type]
+
+    assert conn.must_flush
+
+
+def test_no_reply_waits_for_the_rest_of_a_line() -> None:
+    """R2920-3.2-07"""
+    conn, event = asking(READY, FROM + b"RCPT TO")
+    conn.send(accept(conn, event))  # type: ignore[arg-type]
+    assert not conn.must_flush
+
+    assert conn.next_event() is NEED_DATA
+    assert observable(conn)["must_flush"]
+    conn.data_to_send()
+
+    conn.receive_data(b":<u@s.example>\r\nNOOP\r\n")
+    conn.next_event()
+    conn.send(Reply(250))
+    assert not conn.must_flush
+
+
+# TLS
+
+
+def test_TLS_may_come_before_the_greeting() -> None:
+    """R3207-4.2-09"""
+    for asked in (False, True):
+        conn = fresh(tls=True)
+        if asked:
+            conn.next_event()
+        conn.tls_established()
+        assert (conn.tls, conn.state) == (True, State.CONNECTED)
+
+        if asked:
+            conn.send(Reply(220, "ESMTP"))
+        _, output = drive(conn, [READY])
+        assert output.startswith(b"220 s.example ESMTP\r\n250-s.example\r\n")
+        assert b"STARTTLS" not in output
+
+
+@pytest.mark.parametrize("before", [GREETED, READY, RCPT, DATA, b"QUIT\r\n"])
+def test_TLS_cannot_start_without_STARTTLS(before: bytes) -> None:
+    conn = connect(before, tls=True)
+    known = observable(conn)
+
+    with pytest.raises(LocalProtocolError, match="it does behind a 220 to STARTTLS"):
+        conn.tls_established()
+    assert observable(conn) == known
+
+
+def test_TLS_cannot_start_twice() -> None:
+    conn = fresh(tls=True)
+    conn.tls_established()
+
+    with pytest.raises(LocalProtocolError):
+        conn.tls_established()
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_octets_behind_STARTTLS_end_the_dialogue(answered: bool) -> None:
+    """R3207-4.2-03"""
+    conn, event = asking(READY, b"STARTTLS\r\n", tls=True)
+    assert event == StartTls()
+    if answered:
+        conn.send(Reply(220))
+
+    with pytest.raises(RemoteProtocolError, match="plaintext came before TLS"):
+        conn.receive_data(b"MAIL FROM:<x@evil.example>\r\n")
+    assert conn.state is State.CLOSED
+    assert conn.next_event() == ConnectionClosed()
+    assert conn.trailing_data == b""
+
+
+def test_octets_before_TLS_end_the_dialogue() -> None:
+    conn = fresh(tls=True)
+    conn.receive_data(b"EHLO evil.example\r\n")
+
+    with pytest.raises(RemoteProtocolError, match="before TLS"):
+        conn.tls_established()
+    assert conn.state is State.CLOSED
+
+
+def test_the_errors_before_TLS_are_not_forgotten() -> None:
+    conn = connect(READY + b"BLURB\r\n" * 2 + b"STARTTLS\r\n", tls=True, max_errors=2 + 1)
+    conn.tls_established()
+
+    _, output = drive(conn, [b"BLURB\r\nNOOP\r\n"])
+    assert output.startswith(b"500 ")
+    assert b"\r\n421 " in output
+
+
+# Extensions
+
+
+def test_SMTPUTF8_needs_8BITMIME() -> None:
+    """R6531-3.1-03"""
+    with pytest.raises(LocalProtocolError, match="SMTPUTF8 needs 8BITMIME"):
+        fresh(disabled=frozenset({"8BITMIME"}))
+    assert fresh(disabled=frozenset({"8BITMIME", "SMTPUTF8"})).state is State.CONNECTED
+
+
+def test_an_extension_of_ones_own_is_announced_and_heard() -> None:
+    own = Extension(keyword="XOWN", arguments=lambda config: "a b", verbs=frozenset({"XOWN"}))
+    conn = Connection(CONFIG, extensions=[*EXTENSIONS, own])
+
+    events, output = drive(conn, [READY, b"XOWN x\r\n"])
+    assert b"250 XOWN a b\r\n" in output
+    assert events[-1] == UnknownCommand("XOWN", "x")
+
+
+@pytest.mark.parametrize("line", [Helo, Vrfy])
+def test_what_is_said_before_EHLO_knows_no_extension(line: type[Command]) -> None:
+    commands = {Helo: HELO + b"MAIL FROM:<> SIZE=1\r\n", Vrfy: b"VRFY x SMTPUTF8=1\r\n"}
+
+    assert texts(GREETED, commands[line])[-1][:3] == {Helo: "555", Vrfy: "252"}[line]
+
+
+def test_the_longest_name_of_a_host_fits_into_every_reply() -> None:
+    config = Config(hostname="x" * 255, max_errors=1, max_idle_commands=1)
+
+    for data in (b"BLURB\r\nBLURB\r\n", b"NOOP\r\nNOOP\r\n", b"QUIT\r\n", READY, HELO):
+        _, output = drive(Connection(config), [data])
+        assert max(map(len, output.split(b"\r\n"))) <= 510
+
+
+def test_a_transaction_ends_with_the_reply_to_its_body() -> None:
+    """R5321-4.1.1.4-10"""
+    conn, event = asking(DATA, b".\r\n")
+    assert event == DataEnd()
+    assert observable(conn)["recipients"] == (Rcpt(Path("u@s.example")),)
+
+    conn.send(Reply(451))
+    assert observable(conn)["transaction"] is None
+
+
+@pytest.mark.parametrize("command", [b"RSET\r\n", READY, HELO, b"QUIT\r\n"])
+def test_a_transaction_ends_with_what_aborts_it(command: bytes) -> None:
+    """R5321-4.1.4-14"""
+    conn, _ = asking(RCPT, command)
+    assert observable(conn)["recipients"] == (Rcpt(Path("u@s.example")),)
+
+    conn.send(Reply(250))
+    assert observable(conn)["transaction"] is None
+
+
+def test_a_refused_EHLO_keeps_the_transaction() -> None:
+    """R5321-4.1.4-04"""
+    conn, _ = asking(RCPT, b"EHLO other.example\r\n")
+    transaction = conn.transaction
+    conn.send(Reply(550))
+
+    assert conn.transaction is transaction is not None
+    assert conn.helo == Ehlo("c.example")
+
+
+def test_DATA_may_be_refused() -> None:
+    conn, event = asking(RCPT, b"DATA\r\n")
+    assert event == Data()
+    conn.send(Reply(451))
+
+    assert conn.state is State.RCPT
+
+
+def test_behind_a_refusing_greeting_no_one_is_asked_for_TLS() -> None:
+    """R5321-3.1-04"""
+    conn = fresh(tls=True, require_tls=True)
+    _, output = drive(conn, [b"MAIL FROM:<a@c.example>\r\nQUIT\r\n"], answering(ConnectionOpened, Reply(554, "No")))
+
+    assert [code for code, _ in replies(output)] == [554, 503, 221]

@@ -1,0 +1,440 @@
+"""The commands of gateways: ETRN, BURL, XCLIENT and XFORWARD."""
+
+from typing import Any
+
+import pytest
+
+from smtpcore import (
+    OFF_BY_DEFAULT,
+    PAUSED,
+    Attributes,
+    Bodies,
+    Burl,
+    ChunkEnd,
+    Config,
+    Connection,
+    DataChunk,
+    DataEnd,
+    DataLine,
+    Etrn,
+    Event,
+    InvalidCommand,
+    InvalidData,
+    LocalProtocolError,
+    Noop,
+    Reply,
+    State,
+    Wait,
+    Xclient,
+    Xforward,
+)
+
+from ..helpers import MAIL, RCPT, READY, accept, body, bytewise, connect, drive, listen, replies
+
+ENABLED: dict[str, Any] = {
+    "disabled": OFF_BY_DEFAULT - {"ETRN", "BURL", "XCLIENT", "XFORWARD"},
+    "burl": ("imap",),
+}
+ON: dict[str, Any] = {**ENABLED, "max_errors": None, "max_idle_commands": None}
+URL = "imap://u@s.example/outbox;uid=1"
+
+
+PART = b"From: u@s.example\r\n\r\nHi\r\n"
+
+
+def fetch(conn: Connection, event: Event) -> Reply | None:
+    """Fetch every URL, start every queue, believe every proxy."""
+    match event:
+        case Burl():
+            for segment in (*bytewise(PART), b""):
+                conn.receive_part(segment)
+            return None
+        case Etrn():
+            return Reply(253, "7 messages started", enhanced="2.5.0")
+        case Xclient():
+            return Reply(220, "ESMTP")
+        case _:
+            return accept(conn, event)
+
+
+def codes(before: bytes, data: bytes, answer: Any = fetch) -> list[int]:
+    """The replies to `data`, which are the same however it is cut."""
+    seen = []
+    for segments in ([data], [data[i : i + 1] for i in range(len(data))], [data + b"NOOP\r\n"]):
+        conn = connect(before, answer=answer, **ON)
+        _, output = drive(conn, segments, answer)
+        seen.append([code for code, _ in replies(output)])
+
+    assert seen[0] == seen[1] == seen[2][: len(seen[0])]
+    return seen[0]
+
+
+def test_each_is_announced_with_what_it_takes() -> None:
+    """R1985-2-01, R4468-3.1-02, R4468-4-01"""
+    _, output = drive(connect(**ON), [READY])
+    for line in (
+        b"-ETRN\r\n",
+        b"-BURL imap\r\n",
+        b"-8BITMIME\r\n",
+        b"-XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT\r\n",
+        b"-XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE\r\n",
+    ):
+        assert line in output
+
+
+@pytest.mark.parametrize("line", [b"ETRN example.org", b"BURL imap://x/y", b"XCLIENT NAME=x", b"XFORWARD NAME=x"])
+def test_none_is_implemented_unless_it_is_enabled(line: bytes) -> None:
+    """R4468-3.1-01"""
+    _, output = drive(connect(READY), [line + b"\r\n"])
+    assert output.startswith(b"502 5.5.1 ")
+    assert line[:4] not in drive(connect(), [READY])[1]
+
+
+# ETRN
+
+
+@pytest.mark.parametrize("argument", ["example.org", "@example.org", "@com", "#queue"])
+def test_a_node_may_be_a_domain_its_subdomains_or_a_queue(argument: str) -> None:
+    """R1985-5-01, R1985-5.3-01, R1985-5.1-04"""
+    events, _ = drive(connect(READY, **ON), [f"ETRN {argument}\r\n".encode()])
+    assert events == [Etrn(argument)]
+    assert str(events[0]) == f"ETRN {argument}"
+    assert codes(READY, f"etrn {argument}\r\n".encode()) == [253]
+
+
+@pytest.mark.parametrize(
+    ("argument", "code"),
+    [("", 500), (" localname", 501), (" a.b c", 501), (" @", 501), (" #", 501), (" #a b", 501), (" -a.b", 501)],
+)
+def test_what_is_no_node_is_a_syntax_error(argument: str, code: int) -> None:
+    """R1985-5-03, R1985-5.1-03, R1985-8-01"""
+    assert codes(READY, f"ETRN{argument}\r\n".encode()) == [code]
+
+
+@pytest.mark.parametrize(("before", "after"), [(b"", b""), (MAIL, b"RCPT TO:<u@s.example>\r\n")])
+def test_ETRN_belongs_between_EHLO_and_MAIL(before: bytes, after: bytes) -> None:
+    """R1985-5-02"""
+    assert codes(before, b"ETRN example.org\r\n" + after) == [503, 250][: 1 + bool(after)]
+
+
+@pytest.mark.parametrize("code", [250, 251, 252, 253, 458, 459])
+def test_the_program_says_what_becomes_of_the_queue(code: int) -> None:
+    """R1985-5.1-01, R1985-5.1-02"""
+    assert codes(READY, b"ETRN example.org\r\n", lambda conn, event: Reply(code, "so")) == [code]
+
+
+def test_without_a_program_no_queue_is_started() -> None:
+    assert codes(READY, b"ETRN example.org\r\n", accept) == [458]
+
+
+# BURL
+
+
+def test_a_part_that_is_fetched_may_stand_among_chunks() -> None:
+    """R4468-3.2-01"""
+    session = f"BURL {URL}\r\nBDAT 3\r\nabcburl {URL}\r\nBDAT 1 LAST\r\nd".encode()
+    assert codes(RCPT, session) == [250, 250, 250, 250]
+    for bodies in Bodies:
+        events, _ = drive(connect(RCPT, **ON, bodies=bodies), [session], fetch)
+        assert body(events) == PART + b"abc" + PART + b"d"
+        assert [event for event in events if isinstance(event, ChunkEnd | DataEnd)] == [ChunkEnd()] * 3 + [DataEnd()]
+
+
+def test_the_last_part_ends_the_transaction_whatever_becomes_of_it() -> None:
+    """R4468-3.5-01"""
+    again = b"MAIL FROM:<>\r\n"
+    assert codes(RCPT, f"BURL {URL} last\r\n".encode() + again) == [250, 250]
+    assert codes(RCPT, b"BDAT 1\r\nx" + f"BURL {URL} LAST\r\n".encode() + again) == [250, 250, 250]
+    assert codes(RCPT, f"BURL {URL} LAST\r\n".encode() + again, accept) == [554, 250]
+    assert str(Burl(URL, last=True)) == f"BURL {URL} LAST"
+
+
+def test_a_part_that_cannot_be_fetched_spoils_the_message() -> None:
+    """R4468-3.2-02"""
+    session = f"BURL {URL}\r\nBURL {URL} LAST\r\nBDAT 4 LAST\r\nQUITRSET\r\n".encode()
+    assert codes(RCPT, session, accept) == [554, 503, 503, 250]
+
+
+@pytest.mark.parametrize(
+    ("before", "line", "code"),
+    [
+        (b"", f"BURL {URL} LAST", 503),
+        (READY, f"BURL {URL} LAST", 503),
+        pytest.param(MAIL, f"BURL {URL} LAST", 554, id="R4468-3.1-04, R4468-6-01"),
+        (RCPT, "BURL", 501),
+        (RCPT, f"BURL {URL} MORE", 501),
+        (RCPT, f"BURL {URL} LAST LAST", 501),
+        (RCPT, "BURL http://s.example/x LAST", 504),
+    ],
+)
+def test_what_cannot_be_a_part_is_refused(before: bytes, line: str, code: int) -> None:
+    assert codes(before, line.encode() + b"\r\n") == [code]
+
+
+def test_a_message_does_not_begin_with_what_is_left_of_another() -> None:
+    events, _ = drive(connect(RCPT, **ON), [b"BDAT 3\r\na\nbRSET\r\nMAIL FROM:<>\r\nRCPT TO:<u@s.example>\r\n"], fetch)
+    assert not isinstance(events[-1], InvalidCommand)
+    events, output = drive(
+        connect(RCPT, **ON), [b"BDAT 1\r\na" + READY + RCPT[len(READY) :] + b"BDAT 1 LAST\r\nb"], fetch
+    )
+    assert [event.data for event in events if isinstance(event, DataLine)] == [b"b"]
+    assert output.endswith(b"250 2.6.0 Message taken\r\n")
+
+
+# XCLIENT and XFORWARD
+
+
+def test_attributes_are_decoded_and_what_is_not_known_is_None() -> None:
+    line = b"xclient Name=mx+2Eexample addr=IPV6:2001:db8::1 HELO=[UNAVAILABLE] LOGIN=[tempunavail] PORT=25\r\n"
+    events, _ = drive(connect(READY, **ON), [line])
+    known = {"NAME": "mx.example", "ADDR": "IPV6:2001:db8::1", "HELO": None, "LOGIN": None, "PORT": "25"}
+    assert events == [Xclient(Attributes(known))]
+    assert (
+        str(events[0]) == "XCLIENT NAME=mx.example ADDR=IPV6:2001:db8::1 HELO=[UNAVAILABLE] LOGIN=[UNAVAILABLE] PORT=25"
+    )
+    assert hash(events[0]) == hash(Xclient(Attributes(known)))
+
+
+@pytest.mark.parametrize("verb", [b"XCLIENT", b"XFORWARD"])
+@pytest.mark.parametrize(
+    "argument", [b"", b" ", b" NAME", b" FOO=x", b" NAME=a  ADDR=b", b" NAME=+0D+0A", b" NAME=+ZZ"]
+)
+def test_what_is_no_attribute_is_a_syntax_error(verb: bytes, argument: bytes) -> None:
+    assert codes(READY, verb + argument + b"\r\n") == [501]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "code"),
+    [
+        ("ADDR=192.0.2.7", 220),
+        ("ADDR=ipv6:2001:db8::1", 220),
+        ("DESTADDR=192.0.2.7", 220),
+        ("PORT=65535", 220),
+        ("PROTO=esmtp", 220),
+        ("ADDR=[UNAVAILABLE]", 220),
+        ("LOGIN=", 220),
+        ("ADDR=", 501),
+        ("ADDR=client.example", 501),
+        ("ADDR=2001:db8::1", 501),
+        ("DESTADDR=IPV6:fe80::1%25lo", 501),
+        ("PORT=65536", 501),
+        ("DESTPORT=smtp", 501),
+        ("PROTO=LMTP", 501),
+    ],
+)
+def test_what_access_depends_on_has_to_be_understood(attribute: str, code: int) -> None:
+    assert codes(READY, f"XCLIENT {attribute}\r\n".encode()) == [code]
+    # What is for the log only may be anything (XFORWARD_README).
+    assert codes(READY, b"XFORWARD ADDR=not+20an+20address PORT=x PROTO=UUCP\r\n") == [250]
+
+
+def test_with_XCLIENT_the_session_begins_again() -> None:
+    session = b"XCLIENT ADDR=192.0.2.7\r\nMAIL FROM:<>\r\n" + READY + b"MAIL FROM:<>\r\nXCLIENT ADDR=192.0.2.8\r\n"
+    assert codes(READY, session) == [220, 503, 250, 250, 503]
+    conn = connect(READY, **ON)
+    _, output = drive(conn, [b"XCLIENT ADDR=192.0.2.7\r\n"], fetch)
+    # RFC 2034 section 3 (4): a greeting has no status code.
+    assert output == b"220 s.example ESMTP\r\n"
+    assert (conn.state, conn.helo) == (State.GREETED, None)
+
+
+def test_no_one_speaks_for_others_unless_the_program_says_so() -> None:
+    assert codes(READY, b"XCLIENT FOO=x\r\nMAIL FROM:<>\r\n", accept) == [501, 250]
+
+
+def test_behind_a_refused_XCLIENT_the_proxy_cannot_go_on_as_itself() -> None:
+    for before in (b"", READY):
+        session = b"XCLIENT ADDR=192.0.2.7\r\n" + READY + b"MAIL FROM:<>\r\nXCLIENT ADDR=192.0.2.7\r\nQUIT\r\n"
+        _, output = drive(connect(before, **ON), [session])
+        assert [code for code, _ in replies(output)] == [550, 503, 503, 503, 221]
+        assert output.startswith(b"550 5.7.0 You may not")
+
+
+def test_a_login_that_a_proxy_vouches_for_is_one_until_it_names_another_or_TLS_starts() -> None:
+    conn = connect(READY, **ON, auth_mechanisms=("PLAIN",), tls=True, require_auth=True, plaintext_auth=True)
+    refused = b"MAIL FROM:<>\r\n"
+    for attributes, code in (
+        (b"ADDR=192.0.2.7", 530),
+        (b"LOGIN=tim", 250),
+        (b"ADDR=192.0.2.7", 250),
+        (b"LOGIN=", 530),
+        (b"LOGIN=tim", 250),
+        (b"LOGIN=[UNAVAILABLE]", 530),
+        (b"LOGIN=tim", 250),
+    ):
+        _, output = drive(conn, [b"RSET\r\nXCLIENT " + attributes + b"\r\n" + READY + refused], fetch)
+        assert [number for number, _ in replies(output)] == [250, 220, 250, code]
+        assert conn.authenticated is (code == 250)
+
+    drive(conn, [b"STARTTLS\r\n"])
+    conn.tls_established()
+    assert not conn.authenticated
+    drive(conn, [READY, b"XCLIENT ADDR=192.0.2.7\r\n"], fetch)
+    assert not conn.authenticated
+
+
+def test_XFORWARD_changes_nothing() -> None:
+    events, _ = drive(connect(READY, **ON), [b"XFORWARD NAME=x SOURCE=LOCAL\r\n"])
+    assert events == [Xforward(Attributes({"NAME": "x", "SOURCE": "LOCAL"}))]
+    assert codes(READY, b"XFORWARD NAME=x\r\nMAIL FROM:<>\r\nXFORWARD NAME=x\r\n", accept) == [250, 250, 503]
+    assert codes(b"", b"XFORWARD NAME=x\r\n", accept) == [250]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Xclient(Attributes({})),
+        lambda: Xclient(Attributes({"IDENT": "x"})),
+        lambda: Xforward(Attributes({"LOGIN": "x"})),
+        lambda: Xforward(Attributes({"NAME": "a\r\nb"})),
+        lambda: Etrn("localname"),
+        lambda: Burl(""),
+        lambda: Burl("imap://a b"),
+    ],
+)
+def test_a_command_that_exists_is_valid(make: Any) -> None:
+    with pytest.raises(LocalProtocolError):
+        make()
+
+
+def test_a_positive_answer_to_XCLIENT_is_a_greeting() -> None:
+    conn = connect(READY, **ON)
+    conn.receive_data(b"XCLIENT ADDR=192.0.2.7\r\n")
+    conn.next_event()
+    with pytest.raises(LocalProtocolError, match="use 220"):
+        conn.send(Reply(250, "Fine"))
+
+
+def test_attributes_are_what_they_were_made_of_and_stay_so() -> None:
+    values: dict[str, str | None] = {"NAME": "x", "ADDR": None}
+    attributes = Attributes(values)
+    values["NAME"] = "y"
+
+    assert dict(attributes) == {"NAME": "x", "ADDR": None}
+    assert attributes == Attributes({"ADDR": None, "NAME": "x"}) != Attributes({"ADDR": "x", "NAME": None})
+    assert hash(attributes) == hash(Attributes({"ADDR": None, "NAME": "x"})) != hash(Attributes({"NAME": "z"}))
+    assert repr(attributes) == "Attributes({'NAME': 'x', 'ADDR': None})"
+    with pytest.raises(TypeError):
+        attributes["NAME"] = "y"  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"disabled": OFF_BY_DEFAULT - {"BURL"} | {"8BITMIME", "SMTPUTF8"}}, {"lmtp": True}]
+)
+def test_BURL_comes_with_8BITMIME_and_not_in_LMTP(changes: dict[str, Any]) -> None:
+    conn = Connection(Config(hostname="s.example", **{**ENABLED, **changes}))
+    _, output = drive(conn, [b"LHLO c.example\r\n" if conn.config.lmtp else READY])
+    assert b"250 HELP" in output
+    assert b"BURL" not in output
+
+
+# The part that a BURL asks for
+
+
+def asked(data: bytes, **changes: Any) -> Connection:
+    conn = connect(RCPT, **(ON | changes))
+    conn.receive_data(data)
+    assert isinstance(conn.next_event(), Burl)
+    return conn
+
+
+def test_a_part_is_handed_out_while_it_comes() -> None:
+    conn = asked(f"BURL {URL} LAST\r\nNOOP\r\n".encode(), bodies=Bodies.CHUNKS)
+    assert (conn.next_event(), conn.waiting_for) == (PAUSED, Wait.NOTHING)
+    for data in (b"ab", b"c"):
+        conn.receive_part(data)
+        assert (conn.next_event(), conn.next_event()) == (DataChunk(data), PAUSED)
+
+    conn.receive_part(b"")
+    assert (conn.next_event(), conn.next_event(), conn.replies_owed) == (DataEnd(), PAUSED, 1)
+    conn.send(Reply(250, "Taken"))
+    assert (conn.next_event(), conn.transaction) == (Noop(), None)
+
+
+@pytest.mark.parametrize(("last", "then"), [("", []), (" LAST", [DataLine(b"c")])])
+def test_a_line_that_a_part_begins_ends_with_the_message(last: str, then: list[Event]) -> None:
+    conn = asked(f"BURL {URL}{last}\r\n".encode())
+    conn.receive_part(b"ab\r\nc")
+    conn.receive_part(b"")
+
+    assert list(listen(conn)) == [DataLine(b"ab\r\n"), *then, DataEnd() if last else ChunkEnd()]
+
+
+def test_no_part_is_accepted_that_was_not_given() -> None:
+    conn = asked(f"BURL {URL} LAST\r\n".encode())
+    with pytest.raises(LocalProtocolError, match="receive_part"):
+        conn.send(Reply(250, "Taken"))
+
+    conn.receive_part(b"x\r\n")
+    with pytest.raises(LocalProtocolError, match="receive_part"):
+        conn.send(Reply(250, "Taken"))
+
+
+@pytest.mark.parametrize(("last", "then"), [("", [503, 250]), (" LAST", [250, 554])])
+def test_a_part_that_breaks_off_is_refused(last: str, then: list[int]) -> None:
+    conn = asked(f"BURL {URL}{last}\r\n".encode())
+    conn.receive_part(b"half a li")
+    assert conn.next_event() is PAUSED
+    conn.send(Reply(451, "The line is dead"))
+    with pytest.raises(LocalProtocolError, match="no part is wanted"):
+        conn.receive_part(b"ne\r\n")
+
+    _, output = drive(conn, [b"MAIL FROM:<>\r\nRSET\r\n" if not last else b"MAIL FROM:<>\r\nBDAT 0\r\n"])
+    assert [code for code, _ in replies(output)] == [451, *then]
+
+
+def test_what_is_left_of_a_part_that_broke_off_joins_no_other_message() -> None:
+    conn = asked(f"BURL {URL} LAST\r\n".encode())
+    conn.receive_part(b"x\r\nhalf a li")
+    conn.receive_part(b"ne\r\n")
+    conn.send(Reply(451, "The line is dead"))
+
+    conn.receive_data(RCPT[len(READY) :] + f"BURL {URL} LAST\r\n".encode())
+    while not isinstance(event := conn.next_event(), Burl):
+        conn.send(accept(conn, event))  # type: ignore[arg-type]
+    assert conn.next_event() is PAUSED
+    conn.receive_part(b"all\r\n")
+    conn.receive_part(b"")
+    assert list(listen(conn)) == [DataLine(b"all\r\n"), DataEnd()]
+
+
+@pytest.mark.parametrize(("data", "code"), [(b"x" * 70_000 + b"\r\n", 552), (b"a\nb\r\n", 550), (b"x" * 69_999, 554)])
+@pytest.mark.parametrize("last", ["", " LAST"])
+def test_a_part_has_to_be_what_a_message_may_be(data: bytes, code: int, last: str) -> None:
+    changes = {"max_message_size": 65_536, "max_text_line": 100_000} if code == 552 else {}
+    conn = asked(f"BURL {URL}{last}\r\n".encode(), **changes)
+    conn.receive_part(data)
+    events = list(listen(conn))
+    assert isinstance(events[-1], InvalidData)
+    with pytest.raises(LocalProtocolError, match="no part is wanted"):
+        conn.receive_part(b"more")
+
+    assert conn.data_to_send().startswith(b"%d " % code)
+    assert conn.state is (State.READY if last else State.CHUNK_REFUSED)
+
+
+def test_an_empty_part_is_one() -> None:
+    conn = asked(f"BURL {URL}\r\n".encode())
+    conn.receive_part(b"")
+    with pytest.raises(LocalProtocolError, match="no part is wanted"):
+        conn.receive_part(b"x")
+    assert list(listen(conn)) == [ChunkEnd()]
+
+
+def test_parts_without_end_are_too_many() -> None:
+    conn = connect(RCPT, **ENABLED, max_idle_commands=10)
+
+    def fetch_nothing(conn: Connection, event: Event) -> Reply | None:
+        if not isinstance(event, Burl):
+            return accept(conn, event)
+        conn.receive_part(b"")
+        return None
+
+    _, output = drive(conn, [f"BURL {URL}\r\n".encode() * 20], fetch_nothing)
+    assert [code for code, _ in replies(output)] == [250] * 9 + [421]
+
+
+def test_a_part_is_wanted_by_a_BURL_only() -> None:
+    for before in (b"", READY, RCPT):
+        with pytest.raises(LocalProtocolError, match="no part is wanted"):
+            connect(before, **ON).receive_part(b"x")

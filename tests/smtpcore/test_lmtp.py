@@ -1,0 +1,194 @@
+"""LMTP: LHLO, and a reply for each recipient (RFC 2033)."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from smtpcore import (
+    EXTENSIONS,
+    Config,
+    Connection,
+    DataEnd,
+    Event,
+    InvalidCommand,
+    InvalidData,
+    Lhlo,
+    LocalProtocolError,
+    Noop,
+    Rcpt,
+    Reply,
+    Signal,
+    State,
+    Transaction,
+)
+
+from ..helpers import CONFIG, GREETED, accept, bytewise, codes, connect, drive, heard, replies, texts
+
+READY = b"LHLO c.example\r\n"
+FROM = b"MAIL FROM:<a@c.example>\r\n"
+MAIL = READY + FROM
+ONE, BAD, TWO = (b"RCPT TO:<%b@s.example>\r\n" % name for name in (b"one", b"bad", b"two"))
+RCPT = MAIL + ONE + BAD + TWO
+MESSAGE = b"DATA\r\nx\r\n.\r\n"
+
+
+def answer(conn: Connection, event: Event) -> Reply:
+    """Accept all but one recipient, and tell of each what became of the message."""
+    if isinstance(event, Rcpt) and event.forward_path.local_part == "bad":
+        return Reply(550)
+    if isinstance(event, DataEnd) and conn.transaction:
+        rcpt = conn.transaction.recipients[-conn.replies_owed]
+        return Reply(250, f"for {rcpt.forward_path.local_part}")
+
+    return accept(conn, event)
+
+
+def outcome(conn: Connection) -> tuple[int, State, Transaction | None]:
+    return conn.replies_owed, conn.state, conn.transaction
+
+
+def lmtp_codes(before: bytes, data: bytes, **changes: Any) -> list[int]:
+    return codes(before, data, answer=answer, lmtp=True, **changes)
+
+
+@pytest.mark.parametrize(
+    ("before", "data", "expected"),
+    [
+        pytest.param(GREETED, READY, [250], id="R2033-4.1-01"),
+        pytest.param(MAIL, READY + b"DATA\r\n" + FROM, [250, 503, 250], id="R2033-4.1-01: a further one"),
+        pytest.param(GREETED, b"EHLO c.example\r\nHELO c.example\r\n" + FROM, [500, 500, 503], id="R2033-4.1-02"),
+        pytest.param(RCPT, b"EHLO c.example\r\n" + MESSAGE, [500, 354, 250, 250], id="R2033-4.1-03"),
+        pytest.param(GREETED, b"LHLO\r\n", [501], id="LHLO without a domain"),
+        pytest.param(MAIL, BAD + b"DATA\r\n", [550, 503], id="R2033-4.2-01"),
+        pytest.param(READY, b"DATA\r\n", [503], id="R2033-4.2-01: no MAIL"),
+        pytest.param(RCPT, MESSAGE + FROM, [354, 250, 250, 250], id="R2033-4.2-02"),
+        pytest.param(MAIL + ONE + ONE, MESSAGE, [354, 250, 250], id="R2033-4.2-03"),
+        pytest.param(RCPT, b"BDAT 3 LAST\r\nabc" + FROM, [250, 250, 250], id="R2033-4.3-01"),
+        pytest.param(MAIL, BAD + b"BDAT 6 LAST\r\nQUIT\r\n", [550], id="R2033-4.3-02"),
+        pytest.param(MAIL, b"BDAT 0 LAST\r\n" + ONE + FROM, [503, 250], id="R2033-4.3-02: the transaction is over"),
+        pytest.param(MAIL, b"BDAT 6\r\nQUIT\r\n", [554], id="R2033-4.3-03: without recipients"),
+        pytest.param(RCPT, b"BDAT 3\r\nabcBDAT 0\r\n", [250, 250], id="R2033-4.3-03"),
+        pytest.param(RCPT, b"BDAT 3\r\nabcBDAT 0 LAST\r\n", [250, 250, 250], id="R2033-4.3-01: more chunks"),
+        pytest.param(RCPT, b"DATA\r\na\nb\r\n.\r\n", [354, 550, 550], id="an invalid body"),
+        pytest.param(RCPT, b"BDAT 3 LAST\r\na\nb", [550, 550], id="an invalid chunk"),
+    ],
+)
+def test_LMTP_has_its_own_replies(before: bytes, data: bytes, expected: list[int]) -> None:
+    assert lmtp_codes(before, data) == expected
+
+
+def test_in_SMTP_a_chunk_for_no_one_is_refused() -> None:
+    """R2033-4.3-02"""
+    smtp = b"EHLO c.example\r\n" + FROM
+
+    assert codes(smtp, b"BDAT 6 LAST\r\nQUIT\r\n") == [554]
+
+
+def test_SMTP_knows_no_LHLO() -> None:
+    """R2033-4.1-04"""
+    [event] = heard(GREETED, READY)
+
+    assert isinstance(event, InvalidCommand)
+    assert event.reply.code == 500
+    assert codes(GREETED, READY + FROM) == [500, 503]
+
+
+def test_LHLO_is_told_and_answered_with_the_keywords() -> None:
+    """R2033-4.1-01, R2033-5-02, R2033-5-03"""
+    conn = connect(lmtp=True)
+    events, output = drive(conn, [READY])
+
+    assert events == [Lhlo("c.example")]
+    assert conn.helo == Lhlo("c.example")
+    lines = output.splitlines()
+    assert lines[0] == b"250-s.example"
+    assert {b"PIPELINING", b"ENHANCEDSTATUSCODES", b"8BITMIME"} <= {line[4:] for line in lines[1:]}
+
+
+def test_LMTP_needs_two_extensions_and_no_other() -> None:
+    """R2033-5-02, R2033-5-03"""
+    needed = [extension for extension in EXTENSIONS if extension.keyword in ("PIPELINING", "ENHANCEDSTATUSCODES")]
+    config = Config(hostname="s.example", lmtp=True)
+
+    assert Connection(config, extensions=needed).state is State.CONNECTED
+    for one in needed:
+        with pytest.raises(LocalProtocolError, match="LMTP needs PIPELINING and ENHANCEDSTATUSCODES"):
+            Connection(config, extensions=[one])
+
+
+def test_the_answer_to_the_wrong_hello_says_which_is_right_and_has_no_status_code() -> None:
+    """R2033-4.1-03"""
+    assert texts(GREETED, b"EHLO c.example\r\n", lmtp=True) == ["500 This is LMTP: say LHLO"]
+    assert texts(GREETED, READY) == ["500 This is SMTP: say EHLO"]
+
+
+@pytest.mark.parametrize("message", [MESSAGE, b"BDAT 3 LAST\r\nabc"], ids=["DATA", "BDAT"])
+def test_each_recipient_has_its_reply_in_order(message: bytes) -> None:
+    """R2033-4.2-02"""
+    said = texts(RCPT, message, answer=answer, lmtp=True)
+
+    assert said[-2:] == ["250 2.0.0 for one", "250 2.0.0 for two"]
+
+
+@pytest.mark.parametrize("message", [MESSAGE, b"BDAT 3 LAST\r\nabc"], ids=["DATA", "BDAT"])
+def test_each_reply_goes_out_at_once_and_the_next_event_comes_behind_the_last(message: bytes) -> None:
+    """R2033-4.2-04, R2033-4.2-05, R2033-5-04"""
+    conn = connect(RCPT, answer=answer, lmtp=True)
+    conn.receive_data(message + b"NOOP\r\n")
+    while not isinstance(event := conn.next_event(), DataEnd):
+        if conn.replies_owed:
+            assert not isinstance(event, Signal)
+            conn.send(accept(conn, event))
+    conn.data_to_send()
+
+    assert conn.replies_owed == 2
+    conn.send(Reply(250, "Stored", "safely"))
+    assert conn.must_flush
+    assert conn.data_to_send() == b"250-2.0.0 Stored\r\n250 2.0.0 safely\r\n"
+    assert (conn.replies_owed, conn.next_event()) == (1, Signal.PAUSED)
+    assert conn.transaction is not None
+    conn.send(Reply(452))
+    assert outcome(conn) == (0, State.READY, None)
+    assert conn.next_event() == Noop()
+    with pytest.raises(LocalProtocolError):
+        conn.send(Reply(354))
+
+
+def test_one_refusal_among_the_replies_says_nothing_of_the_others() -> None:
+    for first, second in ((Reply(550), Reply(250)), (Reply(250), Reply(451))):
+        conn = connect(RCPT + b"DATA\r\n", answer=answer, lmtp=True)
+        conn.receive_data(b".\r\n")
+        assert conn.next_event() == DataEnd()
+        for reply in (first, second):
+            conn.send(reply)
+        output = conn.data_to_send()
+        assert [code for code, _ in replies(output)] == [first.code, second.code]
+        assert conn.state is State.READY
+
+
+def test_a_421_stands_for_all_replies_that_are_left() -> None:
+    conn = connect(RCPT + b"DATA\r\n", answer=answer, lmtp=True)
+    conn.receive_data(b".\r\n")
+    conn.next_event()
+    conn.send(Reply(250))
+    conn.send(Reply(421))
+
+    assert (conn.state, conn.replies_owed) == (State.CLOSED, 0)
+
+
+def test_an_invalid_body_is_refused_for_each_recipient() -> None:
+    conn = connect(RCPT + b"DATA\r\n", answer=answer, lmtp=True)
+    events, output = drive(conn, bytewise(b"a\nb\r\n.\r\n"))
+
+    assert isinstance(events[-1], InvalidData)
+    assert output.count(b"550 5.6.0 ") == 2
+
+
+@pytest.mark.parametrize("keyword", ["PIPELINING", "ENHANCEDSTATUSCODES"])
+def test_LMTP_needs_what_RFC_2033_demands(keyword: str) -> None:
+    """R2033-5-02"""
+    with pytest.raises(LocalProtocolError, match="LMTP needs PIPELINING and ENHANCEDSTATUSCODES"):
+        connect(lmtp=True, disabled=frozenset({keyword}))
+    with pytest.raises(LocalProtocolError):
+        Connection(replace(CONFIG, lmtp=True), extensions=[e for e in EXTENSIONS if e.keyword != keyword])

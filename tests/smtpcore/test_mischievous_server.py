@@ -1,0 +1,433 @@
+"""A client against servers that break the rules: each ends in a documented error, within the limits."""
+
+import tracemalloc
+from collections.abc import Iterator
+from itertools import islice, repeat
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from smtpcore import (
+    NEED_DATA,
+    Answered,
+    Auth,
+    Bdat,
+    ClientConfig,
+    ClientConnection,
+    ConnectionClosed,
+    Data,
+    DataChunk,
+    DataEnd,
+    Noop,
+    Quit,
+    RemoteProtocolError,
+    Reply,
+    Request,
+    Rset,
+    Signal,
+    StartTls,
+    State,
+)
+
+from ..client_helpers import CLIENT, GREETING, HELLO, OK, Outcome, Step, mail, met, offer, play, rcpt, told
+from ..helpers import bytewise, named
+
+TAKEN = b"354 go on\r\n"
+LIMITS = {"max_reply_line": 512, "max_reply_lines": 10}
+
+IN_DATA: tuple[Step, ...] = (GREETING, HELLO, offer(), mail(), OK, rcpt(), OK, Data(), TAKEN)
+GROUP = (mail(), rcpt(), Data())
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n", "this is not SMTP"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "this is not SMTP"),
+        (b"* OK IMAP4rev1\r\n", "this is not SMTP"),
+        (b"\x15\x03\x01\x00\x02\x02\x46" + b"\r\n", "this is not SMTP"),
+        (b"\r\n", "this is not SMTP"),
+        (b"22 ready\r\n", "this is not SMTP"),
+        (b"2200 ready\r\n", "this is not SMTP"),
+        (b"220ready\r\n", "this is not SMTP"),
+        (b" 220 ready\r\n", "this is not SMTP"),
+        (b"\xb2\xb2\xb0 ready\r\n", "this is not SMTP"),
+        ("\u0662\u0662\u0660 ready\r\n".encode(), "this is not SMTP"),
+        (b"600 ready\r\n", "this is not SMTP"),
+        (b"99 ready\r\n", "this is not SMTP"),
+        (b"199 ready\r\n", "this is not SMTP"),
+        (b"334 prove it\r\n", "334 cannot answer ConnectionOpened"),
+        (b"220-a\r\n250 b\r\n", "a reply changes its code from 220 to 250"),
+        (b"220-a\r\n220-b\r\n221-c\r\n", "a reply changes its code from 220 to 221"),
+        (b"220 a\r250 b\r\n", "a line of a reply has a bare CR or LF"),
+        (b"220 a\n", "a line of a reply has a bare CR or LF"),
+        (b"220 " + b"x" * 600, "a line of a reply is too long"),
+        (b"220-x\r\n" * 11, "a reply has more than 10 lines"),
+        (b"x" * 600, "a line of a reply is too long"),
+    ],
+    ids=lambda value: named(value)[:40] if isinstance(value, bytes) else None,
+)
+def test_what_is_no_reply_ends_the_dialogue(said: bytes, error: str) -> None:
+    """R5321-4.2-10"""
+    outcome = told(said, **LIMITS)
+
+    assert outcome.error.startswith(error)
+    assert outcome.conn.state is State.CLOSED
+    assert outcome.conn.next_event() == ConnectionClosed()
+    assert outcome.conn.data_to_send() == b""
+    assert not outcome.conn.may_send(Quit())
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (mail(), b"354 go on\r\n"),
+        (mail(), b"334 \r\n"),
+        (Noop(), b"354 go on\r\n"),
+        (Rset(), b"300 hm\r\n"),
+        (StartTls(), b"354 go on\r\n"),
+        (Quit(), b"334 eHh4\r\n"),
+    ],
+)
+def test_a_reply_of_a_class_that_cannot_answer_ends_the_dialogue(asked: Request, said: bytes) -> None:
+    outcome = told(GREETING, HELLO, offer("STARTTLS"), asked, said)
+
+    assert outcome.error == f"{said[:3].decode()} cannot answer {getattr(asked, 'verb', '')}"
+
+
+def test_DATA_is_not_answered_by_2yz_and_AuthCancel_not_by_success() -> None:
+    assert told(*IN_DATA[:-1], OK).error == "250 cannot answer DATA"
+
+
+# Replies that no one asked for
+
+
+@pytest.mark.parametrize("said", [OK, b"220 again\r\n", b"550 no\r\n", b"250-a\r\n250 b\r\n", b"521 no\r\n"])
+@pytest.mark.parametrize("before", [(GREETING,), (GREETING, HELLO, offer()), IN_DATA], ids=["GREETED", "READY", "DATA"])
+def test_a_reply_that_no_one_asked_for_ends_the_dialogue(before: tuple[Step, ...], said: bytes) -> None:
+    assert told(*before, said).error == f"the server said {said[:3].decode()} without being asked"
+
+
+@pytest.mark.parametrize("before", [(GREETING,), (GREETING, HELLO, offer()), IN_DATA], ids=["GREETED", "READY", "DATA"])
+def test_but_a_421_may_come_at_any_time(before: tuple[Step, ...]) -> None:
+    outcome = told(*before, b"421 4.3.2 shutting down\r\n")
+
+    assert outcome.events[-2:] == [
+        Answered(None, Reply(421, "shutting down", enhanced="4.3.2")),
+        ConnectionClosed(),
+    ]
+    assert not outcome.error
+
+
+def test_a_421_in_place_of_a_reply_answers_what_was_asked_first_and_closes() -> None:
+    outcome = met("PIPELINING")
+    outcome.say(GROUP)
+    outcome.hear([OK, b"421 enough\r\n"])
+
+    assert [event.to for event in outcome.answered] == [mail(), rcpt()]
+    assert outcome.events[-1] == ConnectionClosed()
+    assert outcome.conn.replies_due == 0
+    assert outcome.conn.transaction is None
+
+
+def test_a_reply_that_was_there_before_its_command_does_not_answer_it() -> None:
+    """Whoever sends replies ahead could have any command taken for accepted."""
+    conn = ClientConnection(CLIENT)
+    conn.receive_data(GREETING + offer() + OK)
+    assert isinstance(conn.next_event(), Answered)
+    conn.send(HELLO)
+    assert conn.data_to_send()
+
+    with pytest.raises(RemoteProtocolError, match="the server said 250 without being asked"):
+        conn.next_event()
+
+
+def test_nor_does_one_that_came_before_the_command_was_taken_to_be_written() -> None:
+    conn = play(GREETING).conn
+    conn.send(HELLO)
+    conn.receive_data(OK)
+
+    with pytest.raises(RemoteProtocolError, match="the server said 250 without being asked"):
+        conn.next_event()
+
+
+def test_more_replies_than_commands_end_the_dialogue() -> None:
+    outcome = met("PIPELINING")
+    outcome.say(GROUP[:2])
+    outcome.hear([OK * 3])
+
+    assert outcome.codes == [250, 250]
+    assert outcome.error == "the server said 250 without being asked"
+
+
+def test_a_reply_to_a_body_that_is_not_at_its_end_ends_the_dialogue() -> None:
+    outcome = play(*IN_DATA, DataChunk(b"x\r\n"), b"250 taken already\r\n")
+
+    assert outcome.error == "the server said 250 without being asked"
+
+
+# Chunks
+
+
+def in_chunk(size: int, *, last: bool) -> Outcome:
+    outcome = met("PIPELINING", "CHUNKING")
+    outcome.say(GROUP[:2])
+    outcome.hear([OK, OK])
+    outcome.events.clear()
+    outcome.say((Bdat(size, last=last), DataChunk(b"x")))
+    return outcome
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("size", [2, 3])
+def test_a_chunk_is_not_accepted_before_all_of_it_is_there(size: int, last: bool) -> None:
+    outcome = in_chunk(size, last=last)
+    outcome.hear([b"250 taken\r\n"])
+
+    assert outcome.error == f"250 cannot answer {'DataEnd' if last else 'ChunkEnd'}"
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_chunk_that_is_refused_early_is_sent_to_its_end_all_the_same(last: bool) -> None:
+    """R3030-2-11, R3030-2-13: its octets would be taken for commands."""
+    outcome = in_chunk(3, last=last)
+    outcome.hear([b"452 full\r\n"])
+
+    assert outcome.codes == [452]
+    assert not outcome.conn.may_send(Rset())
+    assert not outcome.conn.may_send(DataChunk(b"abc"))
+    outcome.say(DataChunk(b"bc"))
+    assert outcome.sent[-1] == b"bc"
+    assert outcome.conn.may_send(Rset())
+    assert not outcome.conn.may_send(Bdat(1))
+    assert outcome.conn.may_send(Noop()) is last
+
+
+def test_what_follows_a_refused_chunk_of_its_group_cannot_be_accepted() -> None:
+    outcome = in_chunk(1, last=False)
+    outcome.say(Bdat(0, last=True))
+    outcome.hear([b"451 lost\r\n250 taken\r\n"])
+
+    assert outcome.codes == [451]
+    assert outcome.error == "250 cannot answer DataEnd"
+
+
+def test_in_LMTP_a_last_chunk_behind_a_refused_one_has_one_reply() -> None:
+    outcome = met("PIPELINING", "CHUNKING", lmtp=True)
+    outcome.say((mail(), rcpt(), rcpt("v@s.example")))
+    outcome.hear([OK * 3])
+    outcome.say((Bdat(0), Bdat(0, last=True)))
+    assert outcome.conn.replies_due == 3
+    outcome.hear([b"451 lost\r\n503 no\r\n"])
+
+    assert [event.recipient for event in outcome.answered[-2:]] == [None, None]
+    assert outcome.conn.replies_due == 0
+    assert outcome.conn.state is State.CHUNK_REFUSED
+
+
+def test_in_LMTP_354_without_a_recipient_ends_the_dialogue() -> None:
+    outcome = met("PIPELINING", lmtp=True)
+    outcome.say(GROUP)
+    outcome.hear([OK, b"550 no\r\n", TAKEN])
+
+    assert outcome.error == "354 cannot answer DATA in LMTP without a recipient"
+
+
+# Authentication
+
+
+def test_a_challenge_to_what_has_no_more_to_say_ends_the_dialogue_if_a_command_stands_behind() -> None:
+    outcome = met("AUTH PLAIN", "PIPELINING", plaintext_auth=True)
+    outcome.say((Auth("PLAIN", b"\0u\0p"), mail()))
+    outcome.hear([b"334 \r\n"])
+
+    assert outcome.error == "334 cannot answer AUTH"
+
+
+# TLS
+
+
+@pytest.mark.parametrize("injected", [b"250 injected\r\n", b"x", b"421 bye\r\n"])
+def test_what_comes_behind_the_220_and_before_TLS_ends_the_dialogue(injected: bytes) -> None:
+    """R3207-4.2-05"""
+    outcome = told(GREETING, HELLO, offer("STARTTLS"), StartTls(), b"220 go\r\n" + injected)
+
+    assert outcome.codes == [220, 250, 220]
+    assert outcome.error == "plaintext came before TLS"
+    assert outcome.conn.state is State.CLOSED
+
+
+def test_nor_can_it_wait_for_the_handshake_in_the_buffer() -> None:
+    conn = met("STARTTLS").conn
+    conn.send(StartTls())
+    conn.data_to_send()
+    conn.receive_data(b"220 go\r\n250 injected\r\n")
+    assert isinstance(conn.next_event(), Answered)
+
+    with pytest.raises(RemoteProtocolError, match="plaintext came before TLS"):
+        conn.tls_established()
+    assert not conn.tls
+
+
+@pytest.mark.parametrize("said", [b"220 s", b"220-s\r\n"])
+def test_nor_before_a_greeting_under_TLS(said: bytes) -> None:
+    conn = ClientConnection(CLIENT)
+    conn.receive_data(said)
+    assert conn.next_event() is NEED_DATA
+
+    with pytest.raises(RemoteProtocolError, match="plaintext came before TLS"):
+        conn.tls_established()
+
+
+# The end of the stream
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        ((b"",), "the connection was closed before the reply to ConnectionOpened"),
+        ((b"22", b""), "the connection was closed inside a reply"),
+        ((b"220-a\r\n", b""), "the connection was closed inside a reply"),
+        ((GREETING, HELLO, b""), "the connection was closed before the reply to EHLO"),
+        ((*IN_DATA, b""), "the connection was closed inside a body"),
+        ((*IN_DATA, (DataChunk(b"x"), DataEnd()), b""), "the connection was closed before the reply to DataEnd"),
+        ((GREETING, HELLO, offer(), (Quit(),), b"221-bye\r\n", b""), "the connection was closed inside a reply"),
+    ],
+)
+def test_an_end_of_stream_where_something_is_due_is_an_error(script: tuple[Step, ...], error: str) -> None:
+    """R5321-3.8-05"""
+    assert told(*script).error == error
+
+
+def test_an_end_of_stream_inside_a_chunk_is_an_error() -> None:
+    outcome = in_chunk(3, last=True)
+    outcome.hear([b""])
+
+    assert outcome.error == "the connection was closed inside a body"
+
+
+@pytest.mark.parametrize("script", [(GREETING,), (GREETING, HELLO, offer()), (GREETING, HELLO, offer(), Quit())])
+def test_elsewhere_and_in_place_of_the_reply_to_QUIT_it_is_a_close(script: tuple[Step, ...]) -> None:
+    outcome = told(*script, b"")
+
+    assert outcome.events[-1] == ConnectionClosed()
+    assert not outcome.error
+    outcome.conn.receive_data(OK)
+    assert outcome.conn.next_event() == ConnectionClosed()
+
+
+def test_a_stream_that_ends_before_TLS_is_closed() -> None:
+    outcome = told(GREETING, HELLO, offer("STARTTLS"), StartTls(), b"220 go\r\n", b"")
+
+    assert outcome.events[-1] == ConnectionClosed()
+
+
+def test_in_LMTP_the_replies_that_came_before_the_end_of_the_stream_count() -> None:
+    """R2033-5-05"""
+    outcome = met("PIPELINING", lmtp=True)
+    outcome.say((mail(), rcpt("a@s.example"), rcpt("b@s.example"), Data()))
+    outcome.hear([OK * 3, TAKEN])
+    outcome.say(DataEnd())
+    outcome.hear([b"250 a\r\n", b""])
+
+    assert outcome.answered[-1] == Answered(DataEnd(), Reply(250, "a"), rcpt("a@s.example"))
+    assert outcome.error == "the connection was closed before the reply to DataEnd"
+
+
+# Without end
+
+
+def endless(kind: str) -> Iterator[bytes]:
+    match kind:
+        case "line":
+            return repeat(b"220 " + b"x" * 1000)
+        case "reply":
+            return repeat(b"220-" + b"x" * 100 + b"\r\n")
+        case "nothing":
+            return repeat(b"\0" * 1000)
+        case _:
+            return repeat(b"250 OK\r\n")
+
+
+@pytest.mark.parametrize("kind", ["line", "reply", "nothing", "replies"])
+def test_a_server_without_end_ends_within_the_limits(kind: str) -> None:
+    outcome = Outcome(ClientConnection(CLIENT))
+    fed = 0
+    tracemalloc.start()
+    for segment in islice(endless(kind), 20_000):
+        outcome.hear([segment])
+        fed += len(segment)
+        if outcome.error:
+            break
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert outcome.error
+    assert fed <= CLIENT.max_reply_line * CLIENT.max_reply_lines
+    assert peak < 2 * CLIENT.max_reply_line * CLIENT.max_reply_lines
+
+
+def test_a_line_is_searched_once_however_it_arrives() -> None:
+    config = ClientConfig(hostname="c.example", max_reply_line=4000)
+    conn = ClientConnection(config)
+    for octet in bytewise(b"220 " + b"x" * 3000):
+        conn.receive_data(octet)
+        assert conn.next_event() is NEED_DATA
+
+    assert conn._buffer._searched == 3004
+
+
+# Anything at all
+
+PIECES = [
+    b"250",
+    b"220",
+    b"354 ",
+    b"334 eA==",
+    b"421",
+    b"5",
+    b"-",
+    b" ",
+    b"\r\n",
+    b"\r\n",
+    b"\r",
+    b"\n",
+    b"\xff",
+    b"x" * 99,
+]
+wishes = st.sampled_from(
+    [HELLO, mail(), rcpt(), Data(), DataChunk(b".\r\n"), DataEnd(), Bdat(3), Bdat(0, last=True), StartTls(), Quit()]
+)
+noise = st.one_of(
+    st.lists(st.sampled_from(PIECES), max_size=6).map(b"".join),
+    st.sampled_from([OK, GREETING, TAKEN, b"550 no\r\n", offer("PIPELINING", "CHUNKING", "STARTTLS", "SIZE x")]),
+    st.binary(max_size=20),
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(steps=st.lists(st.tuples(st.lists(wishes, max_size=3), noise), max_size=12))
+def test_whatever_a_server_says_only_a_documented_error_comes_of_it(steps: list[tuple[list[Request], bytes]]) -> None:
+    def outcome(*, cut: bool) -> tuple[list[Answered], str, State]:
+        conn = ClientConnection(ClientConfig(hostname="c.example", max_reply_line=512))
+        opening: list[tuple[list[Request], bytes]] = [
+            ([], GREETING),
+            ([HELLO], offer("PIPELINING", "CHUNKING", "STARTTLS")),
+        ]
+        events: list[Answered] = []
+        try:
+            for said, heard in [*opening, *steps]:
+                for request in said:
+                    if conn.may_send(request):
+                        conn.send(request)
+                conn.data_to_send()
+                for segment in bytewise(heard) if cut else [heard] * bool(heard):
+                    conn.receive_data(segment)
+                    while not isinstance(event := conn.next_event(), Signal | ConnectionClosed):
+                        events.append(event)
+        except RemoteProtocolError as exc:
+            return events, str(exc), conn.state
+        return events, "", conn.state
+
+    assert outcome(cut=False) == outcome(cut=True)

@@ -1,0 +1,424 @@
+"""What the RFCs leave to a program, and what they ask of the protocol under it: row by row."""
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from smtpcore import (
+    EXTENSIONS,
+    OFF_BY_DEFAULT,
+    Auth,
+    Burl,
+    Connection,
+    ConnectionOpened,
+    Data,
+    DataEnd,
+    Ehlo,
+    Event,
+    Expn,
+    Helo,
+    InvalidCommand,
+    Mail,
+    Mailbox,
+    OriginalRecipient,
+    Params,
+    Rcpt,
+    Reply,
+    Ret,
+    State,
+    Submitter,
+    Transaction,
+    Vrfy,
+)
+from smtpcore._default_replies import DEFAULTS
+
+from ..helpers import (
+    CONFIG,
+    DATA,
+    GREETED,
+    HELO,
+    MAIL,
+    RCPT,
+    READY,
+    Answer,
+    accept,
+    answering,
+    codes,
+    connect,
+    drive,
+    heard,
+    refuse,
+    replies,
+    texts,
+)
+
+FROM = b"MAIL FROM:<a@c.example>\r\n"
+TO = b"RCPT TO:<u@s.example>\r\n"
+MESSAGE = b"x\r\n.\r\n"
+ALL: dict[str, Any] = {"disabled": frozenset()}
+SINCE = b"RCPT TO:<u@s.example> RRVS=2014-04-03T23:01:00Z\r\n"
+
+# https://www.iana.org/assignments/mail-parameters: SMTP service extensions
+REGISTERED = frozenset(
+    re.findall(
+        r"\S+",
+        "8BITMIME ATRN AUTH BINARYMIME BURL CHECKPOINT CHUNKING CONNEG CONPERM DELIVERBY DSN ENHANCEDSTATUSCODES ETRN "
+        "EXPN FUTURERELEASE HELP LIMITS MT-PRIORITY MTRK NO-SOLICITING ONEX PIPELINING REQUIRETLS RRVS SAML SEND SIZE "
+        "SMTPUTF8 SOML STARTTLS SUBMITTER TURN VERB VRFY",
+    )
+)
+
+
+def refusing_with(kind: type[Event], reply: str) -> Answer:
+    code, _, rest = reply.partition(" ")
+    return answering(kind, Reply(int(code), "so it is", enhanced=rest or None))
+
+
+# What a program may answer, the client gets, and goes on as if nothing had been said.
+REFUSALS: list[tuple[str, bytes, bytes, type[Event], str]] = [
+    ("R5321-7.9-01: EHLO", GREETED, READY, Ehlo, "550"),
+    ("R5321-7.9-01: HELO", GREETED, HELO, Helo, "550"),
+    ("R5321-7.9-01: MAIL", READY, FROM, Mail, "550 5.7.1"),
+    ("R5321-7.9-01: RCPT", MAIL, TO, Rcpt, "550 5.7.1"),
+    ("R5321-4.5.3.1.10-03", RCPT, b"DATA\r\n", Data, "503 5.5.3"),
+    ("R1870-7-02", READY, b"MAIL FROM:<> SIZE=99999999\r\n", Mail, "452 4.3.1"),
+    ("R2852-3-03: RCPT", MAIL, TO, Rcpt, "455 4.5.4"),
+    ("R2852-3-03: DATA", RCPT, b"DATA\r\n", Data, "451 4.4.7"),
+    ("R3865-2.4-01", MAIL, TO, Rcpt, "550 5.7.1"),
+    ("R4865-6-01, R4865-6-02", READY, b"MAIL FROM:<> HOLDFOR=60\r\n", Mail, "552 5.7.16"),
+    ("R6409-3.2-01", READY, FROM, Mail, "550 5.1.7"),
+    ("R6409-4.1-01: MAIL", READY, FROM, Mail, "554 5.7.0"),
+    ("R6409-4.1-01: RCPT", MAIL, TO, Rcpt, "554 5.7.0"),
+    ("R6409-4.1-01: DATA", RCPT, b"DATA\r\n", Data, "554 5.7.0"),
+    ("R6409-4.2-01, R6409-4.2-02: MAIL", READY, b"MAIL FROM:<a@sales>\r\n", Mail, "554 5.1.8"),
+    ("R6409-4.2-01, R6409-4.2-02: RCPT", MAIL, b"RCPT TO:<b@squeaky.sales>\r\n", Rcpt, "554 5.1.2"),
+    ("R6409-6.1-01", READY, b"MAIL FROM:<boss@c.example>\r\n", Mail, "550 5.7.1"),
+    ("R6409-6.2-01", MAIL, TO, Rcpt, "550 5.7.1"),
+    ("R6409-6.3-01: syntax", DATA, MESSAGE, DataEnd, "554 5.6.0"),
+    ("R6409-6.3-01: rights", DATA, MESSAGE, DataEnd, "550 5.7.1"),
+    ("R6409-6.3-01: policy", DATA, MESSAGE, DataEnd, "550 5.7.0"),
+    ("R6409-7-06: syntax", RCPT, b"BDAT 1 LAST\r\nx", DataEnd, "554 5.6.0"),
+    ("R6409-7-06: rights", RCPT, b"BDAT 1 LAST\r\nx", DataEnd, "550 5.7.1"),
+    ("R6531-3.5-04", MAIL, TO, Rcpt, "553 5.6.7"),
+    ("R6531-3.7.4.2-02, R6531-3.7.4.2-03: for now", READY, b"VRFY x\r\n", Vrfy, "252 2.6.8"),
+    ("R6531-3.7.4.2-02, R6531-3.7.4.2-03: for good", READY, b"VRFY x\r\n", Vrfy, "550 5.6.8"),
+    ("R6710-4.1-06, R6710-4.1-07: for now", READY, b"MAIL FROM:<> MT-PRIORITY=0\r\n", Mail, "450 4.7.15"),
+    ("R6710-4.1-06, R6710-4.1-07: for good", READY, b"MAIL FROM:<> MT-PRIORITY=0\r\n", Mail, "550 5.7.15"),
+    ("R6710-5-02", READY, b"MAIL FROM:<> MT-PRIORITY=4 SIZE=9\r\n", Mail, "552 5.7.16"),
+    (
+        "R7293-5.1-01, R7293-15.3-01: owner",
+        MAIL,
+        b"RCPT TO:<u@s.example> RRVS=2014-04-03T23:01:00Z\r\n",
+        Rcpt,
+        "550 5.7.17",
+    ),
+    ("R7293-15.3-01: domain", MAIL, SINCE, Rcpt, "550 5.7.18"),
+    ("R7293-15.3-01: unknown", MAIL, SINCE, Rcpt, "550 5.7.19"),
+    ("R7293-5.1.1-02", RCPT, b"DATA\r\n", Data, "550 5.7.19"),
+    ("R7505-4.1-01", MAIL, TO, Rcpt, "556 5.1.10"),
+    ("R5248-2.4-02", RCPT, b"BURL imap://x LAST\r\n", Burl, "554 5.7.14"),
+    ("R5248-2.4-03: disabled", READY, b"AUTH PLAIN AGEAYg==\r\n", Auth, "525 5.7.13"),
+    ("R5248-2.4-03: encryption", READY, b"AUTH PLAIN AGEAYg==\r\n", Auth, "523 5.7.10"),
+    ("R5321-3.5.1-08: refused", READY, b"EXPN smith\r\n", Expn, "550 5.1.1"),
+]
+
+
+@pytest.mark.parametrize(("before", "line", "kind", "reply"), [pytest.param(*row, id=name) for name, *row in REFUSALS])
+def test_a_program_may_refuse_for_a_reason_of_its_own(
+    before: bytes, line: bytes, kind: type[Event], reply: str
+) -> None:
+    until = datetime(2030, 1, 1, tzinfo=UTC)
+    changes: dict[str, Any] = {
+        **ALL,
+        "auth_mechanisms": ("PLAIN",),
+        "plaintext_auth": True,
+        "burl": ("imap",),
+        "max_hold_for": 60,
+        "max_hold_until": until,
+        "max_message_size": None,
+    }
+    answer = refusing_with(kind, reply)
+    conn = connect(before, **changes)
+    at, transaction = conn.state, conn.transaction
+    events, output = drive(conn, [line], answer)
+
+    assert isinstance(events[-1], kind)
+    assert output.decode() == f"{reply} so it is\r\n"
+    # RFC 5321 4.1.4: a refusal changes nothing, but that a body ends its transaction.
+    ends = isinstance(events[-1], DataEnd | Burl)
+    assert (conn.state, conn.transaction) == (State.READY, None) if ends else (at, transaction)
+    assert codes(before, line, answer=answer, **changes) == [int(reply[:3])]
+
+
+def test_without_TLS_a_password_is_never_looked_at() -> None:
+    """R8314-4.1-01"""
+    changes: dict[str, Any] = {"auth_mechanisms": ("PLAIN",), "tls": True}
+    said = {tuple(texts(READY, b"AUTH PLAIN " + text + b"\r\n", **changes)) for text in (b"AHRpbQB0YW5z", b"AGEAYg==")}
+    assert len(said) == 1
+    [event] = heard(READY, b"AUTH PLAIN AHRpbQB0YW5z\r\n", **changes)
+    assert isinstance(event, InvalidCommand)
+    assert b"AHRpbQB0YW5z" not in event.line
+
+
+# Replies
+
+
+def test_other_texts_change_nothing() -> None:
+    """R5321-4.3.1-03"""
+
+    def terse(conn: Connection, event: Event) -> Reply:
+        reply = accept(conn, event)
+        return Reply(reply.code, "so it is")
+
+    session = [READY, FROM, TO, b"NOOP\r\nVRFY x\r\nHELP\r\nDATA\r\n", MESSAGE, b"RSET\r\n", b"BOGUS\r\n", b"QUIT\r\n"]
+    usual, other = connect(), connect(answer=terse)
+    for segment in session:
+        _, said = drive(usual, [segment])
+        _, said_otherwise = drive(other, [segment], terse)
+        assert [code for code, _ in replies(said_otherwise)] == [code for code, _ in replies(said)]
+        assert other.state is usual.state
+
+
+def test_the_texts_let_a_reader_see_what_is_answered() -> None:
+    """R2920-3.2-10"""
+    [sender] = texts(READY, FROM)
+    [recipient] = texts(MAIL, TO, answer=refuse)
+    assert "Sender" in sender
+    assert "recipient" in recipient
+    said = [
+        DEFAULTS[kind].lines for kind in DEFAULTS if kind not in (Ehlo, Helo, Auth) and DEFAULTS[kind].lines != ("",)
+    ]
+    assert len(set(said)) == len(said)
+
+
+def test_521_refuses_no_one_in_particular() -> None:
+    """R7504-3-02, R6409-7-04"""
+    assert 521 not in {reply.code for reply in DEFAULTS.values()}
+    conn = connect(answer=answering(ConnectionOpened, Reply(554, "No service for you")))
+    assert conn.state is State.REFUSED
+
+
+def test_a_list_is_expanded_to_one_mailbox_a_line() -> None:
+    """R5321-3.5.1-01, R5321-3.5.1-04, R5321-3.5.1-08"""
+    members = [f"<u{number}@s.example>" for number in range(3)]
+    [reply] = texts(READY, b"EXPN list\r\n", answer=answering(Expn, Reply(250, *members)), **ALL)
+    assert reply.splitlines() == [f"250-2.0.0 {members[0]}", f"250-2.0.0 {members[1]}", f"250 2.0.0 {members[2]}"]
+    [reply] = texts(READY, b"VRFY u1\r\n", answer=answering(Vrfy, Reply(250, members[1], enhanced="2.1.5")))
+    assert reply == f"250 2.1.5 {members[1]}"
+
+
+def test_without_a_program_that_knows_the_users_nothing_is_disclosed() -> None:
+    """R5321-7.3-01, R5321-3.5.1-07"""
+    assert codes(READY, b"VRFY smith\r\nEXPN list\r\nVRFY list\r\n", answer=refuse, **ALL) == [252, 252, 252]
+
+
+def test_a_keyword_is_registered_or_begins_with_X() -> None:
+    """R5321-2.2.2-01"""
+    assert {extension.keyword for extension in EXTENSIONS if extension.keyword[0] != "X"} <= REGISTERED
+
+
+# Messages
+
+
+def test_a_message_to_no_one_is_not_taken() -> None:
+    """R2920-3.2-04"""
+    session = FROM + TO + b"DATA\r\n.\r\n"
+    assert codes(READY, session, answer=refuse) == [250, 550, 554, 500]
+    assert not any(isinstance(event, DataEnd) for event in heard(READY, session, answer=refuse))
+
+
+def test_the_header_is_not_looked_at() -> None:
+    """R5321-4.4-09"""
+    content = b"Return-Path: <x@c.example>\r\nReturn-Path: <y@c.example>\r\nReceived: z\r\n\r\n"
+    conn = connect(DATA)
+    events, _ = drive(conn, [content + b".\r\n"])
+    assert b"".join(event.data for event in events[:-1]) == content  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("letters", "code"), [(499, 250), (500, 554)])
+def test_a_line_is_measured_in_octets(letters: int, code: int) -> None:
+    """R6532-3.4-01"""
+    line = ("\u00e9" * letters).encode() + b"\r\n"
+    data = b"MAIL FROM:<> SMTPUTF8\r\n" + TO + b"DATA\r\n" + line + b".\r\n"
+    assert codes(READY, data, max_text_line=1000)[-1] == code
+
+
+def test_a_declared_size_that_was_accepted_is_not_too_much_later() -> None:
+    """R1870-6.3-01"""
+    size = 65_536
+    body = (b"x" * 62 + b"\r\n") * (size // 64)
+    session = b"MAIL FROM:<> SIZE=%d\r\n" % size + TO + b"DATA\r\n" + body + b".\r\n"
+    for segments in ([session], [session[:-3], session[-3:]]):
+        _, output = drive(connect(READY, max_message_size=size), segments)
+        assert [code for code, _ in replies(output)] == [250, 250, 354, 250]
+
+
+def test_a_null_sender_is_falsy_so_that_no_one_notifies_it() -> None:
+    """R5321-6.1-01, R3461-5.2-01"""
+    conn = connect(READY, **ALL)
+    drive(conn, [b"MAIL FROM:<>\r\nRCPT TO:<u@s.example> NOTIFY=SUCCESS\r\n"])
+    assert conn.transaction
+    assert not conn.transaction.mail.reverse_path
+    assert conn.transaction.recipients[0].params.notify
+
+
+@pytest.mark.parametrize(
+    ("params", "ret"), [({"RET": Ret.FULL}, Ret.FULL), ({"RET": Ret.FULL, "REQUIRETLS": True}, Ret.HDRS)]
+)
+def test_what_needs_TLS_is_never_returned_whole(params: dict[str, object], ret: Ret) -> None:
+    """R8689-5-01"""
+    assert Params(params).ret is ret
+    assert Params({"REQUIRETLS": True}).ret is Ret.HDRS
+    assert str(Params(params)).startswith(" RET=FULL")
+
+
+@pytest.mark.parametrize("value", ["2014-04-03T23:01:00Z", "2014-04-03T23:01:00-07:00;C"])
+def test_what_is_not_checked_here_can_be_passed_on(value: str) -> None:
+    """R7293-5.1.1-01"""
+    [rcpt] = heard(MAIL, f"RCPT TO:<u@s.example> RRVS={value}\r\n".encode(), **ALL)
+    assert str(rcpt) == f"RCPT TO:<u@s.example> RRVS={value}"
+
+
+def test_SMTPUTF8_with_DSN_takes_original_recipients_in_UTF_8() -> None:
+    """R6531-3.2-04"""
+    [rcpt] = heard(MAIL, "RCPT TO:<u@s.example> ORCPT=utf-8;\u00fc\\x{20}@s.example\r\n".encode(), **ALL)
+    assert isinstance(rcpt, Rcpt)
+    assert rcpt.params.orcpt == OriginalRecipient("utf-8;\u00fc\\x{20}@s.example")
+    assert rcpt.params.orcpt.address == "\u00fc @s.example"
+
+
+# Who submitted a message, and with what priority
+
+
+def transaction(mail: bytes, *, authenticated: bool) -> Transaction:
+    changes: dict[str, Any] = {**ALL, "auth_mechanisms": ("PLAIN",), "plaintext_auth": True}
+    conn = connect(READY, **changes)
+    if authenticated:
+        drive(conn, [b"AUTH PLAIN AGEAYg==\r\n"], answering(Auth, Reply(235)))
+    drive(conn, [mail])
+    assert conn.transaction
+    return conn.transaction
+
+
+@pytest.mark.parametrize(
+    ("argument", "authenticated", "submitter"),
+    [
+        pytest.param(b" AUTH=boss@c.example", True, Mailbox("boss@c.example"), id="R4954-5-05"),
+        pytest.param(b" AUTH=boss@c.example", False, None, id="R4954-5-04"),
+        pytest.param(b" AUTH=<>", True, None, id="R4954-5-03"),
+        pytest.param(b"", True, None, id="R4954-5-07"),
+    ],
+)
+def test_only_who_is_authenticated_is_believed_to_know_the_submitter(
+    argument: bytes, authenticated: bool, submitter: Mailbox | None
+) -> None:
+    line = b"MAIL FROM:<a@c.example>" + argument + b"\r\n"
+    found = transaction(line, authenticated=authenticated)
+    assert found.submitter == submitter
+    assert str(found.mail).encode() + b"\r\n" == line  # what was claimed is there to be passed on
+
+
+def test_a_mailbox_in_a_parameter_is_written_as_xtext() -> None:
+    """R5321-4.1.2-12, R4954-8-02"""
+    submitter = Submitter(Mailbox("e=mc2@example.com"))
+    assert str(Params({"AUTH": submitter})) == " AUTH=e+3Dmc2@example.com"
+    [mail] = heard(READY, b"MAIL FROM:<> AUTH=a+2Bb@c.example\r\n", auth_mechanisms=("PLAIN",), plaintext_auth=True)
+    assert isinstance(mail, Mail)
+    assert mail.params.auth == Submitter(Mailbox("a+b@c.example"))
+    for escape in (b"+2", b"+2b", b"+"):
+        line = b"MAIL FROM:<> AUTH=a" + escape + b"@c.example\r\n"
+        assert codes(READY, line, auth_mechanisms=("PLAIN",), plaintext_auth=True) == [501]
+
+
+@pytest.mark.parametrize(
+    ("asked", "authenticated", "granted"), [(5, True, 5), (5, False, 0), (-5, False, -5), (-5, True, -5), (0, False, 0)]
+)
+def test_only_who_is_authenticated_is_granted_more_priority(asked: int, authenticated: bool, granted: int) -> None:
+    """R6710-4.1-03"""
+    found = transaction(b"MAIL FROM:<> MT-PRIORITY=%d\r\n" % asked, authenticated=authenticated)
+    assert (found.priority, found.mail.params.mt_priority) == (granted, asked)
+
+
+@pytest.mark.parametrize(
+    ("asked", "start"), [(5, "250 2.3.6 0 "), (1, "250 2.3.6 0 "), (0, "250 2.1.0 "), (-1, "250 2.1.0 ")]
+)
+def test_a_client_is_told_of_the_priority_that_it_was_not_granted(asked: int, start: str) -> None:
+    """R6710-4.1-05"""
+    [reply] = texts(READY, b"MAIL FROM:<> MT-PRIORITY=%d\r\n" % asked, **ALL)
+    assert reply.startswith(start)
+
+
+# Submission (RFC 6409, RFC 8314)
+
+SUBMISSION: dict[str, Any] = {
+    "auth_mechanisms": ("PLAIN",),
+    "require_auth": True,
+    "tls": True,
+    "disabled": OFF_BY_DEFAULT - {"DSN"},
+}
+
+
+def submission(*segments: bytes, answer: Answer = accept, **changes: Any) -> list[str]:
+    """The replies to `segments` behind a handshake that comes before the greeting."""
+    conn = Connection(replace(CONFIG, **{**SUBMISSION, **changes}))
+    assert conn.data_to_send() == b""
+    conn.tls_established()
+    _, output = drive(conn, segments, answer)
+    return [text for _, text in replies(output)]
+
+
+def believing(conn: Connection, event: Event) -> Reply | None:
+    return Reply(235) if isinstance(event, Auth) else accept(conn, event)
+
+
+def test_under_implicit_TLS_the_greeting_comes_inside_of_it() -> None:
+    """R8314-3.3-01, R8314-3.3-02"""
+    greeting, hello = submission(READY)
+    assert greeting.startswith("220 ")
+    assert "STARTTLS" not in hello
+
+    conn = connect(READY, **SUBMISSION)
+    drive(conn, [b"STARTTLS\r\n"])
+    conn.tls_established()
+    _, behind_starttls = drive(conn, [READY])
+    assert behind_starttls.decode().replace("\r\n", "\n").rstrip() == hello
+
+
+def test_a_submission_server_offers_what_it_has_to_and_no_more() -> None:
+    """R6409-7-01, R6409-7-02, R6409-7-03, R8314-3.3-03"""
+    _, hello, etrn, mail = submission(READY, b"ETRN example.org\r\n", FROM)
+    offered = {line[4:].split()[0] for line in hello.splitlines()}
+    assert {"AUTH", "PIPELINING", "ENHANCEDSTATUSCODES", "DSN", "8BITMIME"} <= offered
+    assert not {"ETRN", "ATRN"} & offered
+    assert etrn.startswith(("502", "530"))
+    assert mail.startswith("530 5.7.0 ")
+
+
+@pytest.mark.parametrize("keyword", ["STARTTLS", "SIZE", "CHUNKING", "BINARYMIME", "DELIVERBY", "NO-SOLICITING"])
+def test_a_submission_server_may_offer_more(keyword: str) -> None:
+    """R6409-7-05"""
+    [hello] = texts(GREETED, READY, **{**SUBMISSION, "disabled": OFF_BY_DEFAULT - {keyword}})
+    assert keyword in re.findall(r"^250.([A-Z0-9-]+)", hello, re.MULTILINE)
+
+
+def test_who_is_authenticated_may_send_with_a_null_path_and_not_with_a_malformed_one() -> None:
+    """R6409-3.2-02, R6409-5.1-01"""
+    session = b"MAIL FROM:<a..b@c.example>\r\nMAIL FROM:<>\r\nRCPT TO:<..@s.example>\r\n"
+    said = submission(READY, b"AUTH PLAIN AGEAYg==\r\n", session, answer=believing)[2:]
+    assert [text[:3] for text in said] == ["235", "501", "250", "501"]
+
+
+def test_a_refusal_may_say_which_classes_are_not_wanted() -> None:
+    """R3865-2.3-02"""
+
+    def answer(conn: Connection, event: Event) -> Reply:
+        if not isinstance(event, Rcpt) or not conn.transaction:
+            return accept(conn, event)
+        classes = ",".join(conn.transaction.mail.params.solicit or ())
+        return Reply(550, f"<{event.forward_path}> SOLICIT={classes}", enhanced="5.7.1")
+
+    said = texts(READY, b"MAIL FROM:<> SOLICIT=org.example:ADV:ADLT,b\r\n" + TO, answer=answer, **ALL)
+    assert said[1] == "550 5.7.1 <u@s.example> SOLICIT=org.example:ADV:ADLT,b"
