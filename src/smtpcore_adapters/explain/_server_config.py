@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import zip_longest
 
 from smtpcore import EXTENSIONS, Bodies, Config
 
@@ -20,7 +21,7 @@ _match_mechanism = re.compile(r"[A-Z0-9_-]{1,20}").fullmatch
 def config_of(recording: Recording) -> Config:
     """The configuration of a server that offers what the recorded one does, and has no limits of its own."""
     offers = dict(_offers(recording))
-    is_lmtp = any(item.side is Side.CLIENT and item.data[:4].upper() == b"LHLO" for item in recording.items)
+    is_lmtp = _accepted_hello(recording) == b"LHLO"
     known = frozenset(extension.keyword for extension in EXTENSIONS)
     needed: set[str] = {"PIPELINING", "ENHANCEDSTATUSCODES"} if is_lmtp else set()
     needed |= {"8BITMIME"} if "SMTPUTF8" in offers else set()
@@ -60,3 +61,19 @@ def _offers(recording: Recording) -> Iterator[tuple[str, str]]:
             yield keyword, arguments
 
         is_first = text[3:4] != "-"
+
+
+def _accepted_hello(recording: Recording) -> bytes:
+    """Return the verb of the first hello that the server accepted; a line of a body may begin with LHLO too."""
+    # Before it there are only commands, each with one reply, so that counting pairs them, the greeting left out.
+    lines = [item.data for item in recording.items if item.side is Side.CLIENT]
+    replies = [item.data for item in recording.items if item.side is Side.SERVER and item.data[3:4] != b"-"]
+    for line, reply in zip_longest(lines, replies[1:], fillvalue=b""):
+        verb = line[:4].upper()
+        if verb in _HELLOS and not reply.startswith((b"4", b"5")):
+            return verb
+
+    return b""
+
+
+_HELLOS = frozenset({b"EHLO", b"HELO", b"LHLO"})

@@ -471,6 +471,10 @@ def test_sides_that_say_nothing_are_no_recording() -> None:
         join(b"", b"")
 
 
+def test_a_body_line_that_begins_with_LHLO_makes_no_LMTP_session() -> None:
+    assert found(explained(*HELLO, *DATA, "C: LHLO c.example", "C: .", "S: 250 taken", *QUIT)) == []
+
+
 def test_an_expression_of_octets_is_worth_what_it_says() -> None:
     (recording,) = read(b"S: 220 a\nB: 9\nb'EHLO ' + 'c' * 2 + b'\\r\\n'\nC: QUIT\n")
 
