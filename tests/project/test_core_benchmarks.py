@@ -6,7 +6,7 @@ from itertools import groupby, product
 
 import pytest
 
-from benchmarks import core, newlines, rounds
+from benchmarks import calls, core, newlines, rounds
 from benchmarks.traffic import DOTS_EVERYWHERE, DOTS_SOMETIMES, NO_DOTS, Dots, body_of
 from smtpcore import Bodies, Connection, State
 
@@ -89,3 +89,48 @@ def test_the_tables_of_the_core_name_each_figure() -> None:
     text = "\n".join(core.lines_of(result))
     for figure in ("200,000 (1.5 to 300,000)", "1 and 2 octets, whole | 2.00 and 3.00", "815", "three counts | 0.50"):
         assert figure in text
+
+
+# Function calls
+
+
+@pytest.mark.parametrize("name", calls.EXCHANGES)
+def test_calls_are_counted_for_every_exchange_with_the_server(name: str) -> None:
+    count = calls.count(name)
+    packages = {call.package for call in count.calls}
+
+    assert count.core > count.adapters > 0
+    assert count.core + count.adapters <= len(count.calls)
+    assert {"smtpcore", "smtpcore_adapters"} <= packages
+    assert "benchmarks" not in packages
+    assert count.builtins > 0
+    assert 2 < count.modules < count.changes
+
+
+def test_a_server_answers_RCPT_with_few_calls_in_few_modules() -> None:
+    # These limits only go down: most of the time of a small message is the time of such calls.
+    count = calls.count("RCPT")
+
+    assert len(count.calls) <= 89
+    assert count.modules <= 14
+
+
+def test_calls_are_not_counted_for_a_session_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(calls.EXCHANGES, "refused", ((), (b"MAIL FROM:<a@client.example>\r\n",)))
+    with pytest.raises(RuntimeError, match="503"):
+        calls.count("refused")
+
+
+def test_the_call_counts_are_printed_as_a_table_and_as_a_list(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["calls"])
+    calls.main()
+    table = capsys.readouterr().out
+    assert all(f"| {name} | " in table for name in calls.EXCHANGES)
+
+    monkeypatch.setattr("sys.argv", ["calls", "--list", "NOOP"])
+    calls.main()
+    listed = capsys.readouterr().out.splitlines()
+    assert "smtpcore._endpoint Endpoint.receive_data" in map(str.strip, listed)
+    assert min(len(line) - len(line.lstrip()) for line in listed) == 0
