@@ -1,6 +1,6 @@
-r"""SMTP as an object without I/O.
+r"""The SMTP protocol without I/O.
 
-Bytes go in, typed events come out; the program answers with replies, and bytes to send come out.
+Pass received bytes in and take typed events out. Answer each event with a reply, then send the bytes that this queues.
 
 >>> from smtpcore import NEED_DATA, PAUSED, Config, Connection, Mail, Rcpt, Reply
 >>> conn = Connection(Config(hostname="mx.example.org"))

@@ -1,8 +1,8 @@
-"""Mailboxes and paths."""
+"""Mailboxes and paths: the addresses in MAIL and RCPT."""
 
-# A value keeps the text that was sent, because only the host named in the domain may interpret a local part
-# (RFC 5321 2.3.11), and answers questions about it on demand. Two spellings of one mailbox are equal: quoting is
-# resolved (RFC 5321 4.1.2) and domains know no letter case (RFC 5321 2.4); local parts do.
+# A value keeps the text exactly as written, because only the host named in the domain may interpret a local part
+# (RFC 5321 2.3.11). The parts are parsed on demand. Two spellings of one mailbox compare equal: quoting is resolved
+# (RFC 5321 4.1.2), and the domain is compared without letter case (RFC 5321 2.4). Letter case in a local part counts.
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
@@ -13,13 +13,13 @@ from ._grammar import is_encodable, match_mailbox, match_path, parse_literal, un
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mailbox:
-    """`local-part@domain` (RFC 5321 4.1.2).
+    """A mailbox, `local-part@domain` (RFC 5321 4.1.2).
 
-    Raises `LocalProtocolError` for a text that is none.
+    Raises `LocalProtocolError` if the text is not a mailbox.
     """
 
     text: str
-    """The mailbox as it was sent."""
+    """The mailbox exactly as written."""
 
     def __post_init__(self) -> None:
         if match_mailbox(self.text) is None or not is_encodable(self.text):
@@ -29,17 +29,17 @@ class Mailbox:
 
     @property
     def local_part(self) -> str:
-        """What stands before the `@`, its quoting resolved."""
+        """The part before the `@`, with quoting resolved."""
         return unquote(self.text.rpartition("@")[0])
 
     @property
     def domain(self) -> str:
-        """What stands behind the `@`, in lower case; an address literal keeps its brackets."""
+        """The part after the `@`, in lower case. An address literal keeps its brackets."""
         return self.text.rpartition("@")[2].lower()
 
     @property
     def address(self) -> IPv4Address | IPv6Address | None:
-        """The address of an address literal, None if the domain is a name (RFC 5321 4.1.3)."""
+        """The IP address if the domain is an address literal, otherwise None (RFC 5321 4.1.3)."""
         domain = self.domain
         return parse_literal(domain) if domain.startswith("[") else None
 
@@ -58,14 +58,15 @@ class Mailbox:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Path:
-    """What MAIL and RCPT name, without its angle brackets: a mailbox, `Postmaster`, or nothing (RFC 5321 4.1.2).
+    """The path in MAIL or RCPT, without angle brackets (RFC 5321 4.1.2).
 
-    The null path is falsy. A source route is kept in `text` and otherwise ignored, as RFC 5321 appendix C asks.
-    Raises `LocalProtocolError` for a text that is no path.
+    A path is a mailbox, `Postmaster` without a domain, or empty. The empty path, called the null path, is falsy. A
+    source route is kept in `text` and otherwise ignored, as RFC 5321 appendix C asks.
+    Raises `LocalProtocolError` if the text is not a path.
     """
 
     text: str
-    """The path as it was sent."""
+    """The path exactly as written."""
 
     def __post_init__(self) -> None:
         if match_path(self.text) is None or not is_encodable(self.text):
@@ -81,29 +82,29 @@ class Path:
 
     @property
     def address(self) -> str:
-        """The path without its source route, as it was sent: `name@example.org`."""
+        """The path without its source route, otherwise as written: `name@example.org`."""
         return self.text.partition(":")[2] if self.text.startswith("@") else self.text
 
     @property
     def mailbox(self) -> Mailbox | None:
-        """The mailbox; None for the null path and for a `Postmaster` without domain."""
+        """The mailbox, or None for the null path and for a `Postmaster` without a domain."""
         return Mailbox(self.address) if "@" in self.text else None
 
     @property
     def local_part(self) -> str:
-        """What stands before the `@`, its quoting resolved; `Postmaster` where there is no domain."""
+        """The part before the `@`, with quoting resolved. Without a domain: the whole text, such as `Postmaster`."""
         mailbox = self.mailbox
         return mailbox.local_part if mailbox else self.text
 
     @property
     def domain(self) -> str:
-        """What stands behind the `@`, in lower case; empty for the null path and for a `Postmaster` without domain."""
+        """The part after the `@`, in lower case. Empty for the null path and for a `Postmaster` without a domain."""
         mailbox = self.mailbox
         return mailbox.domain if mailbox else ""
 
     @property
     def is_postmaster(self) -> bool:
-        """Whether this is a postmaster, in any letter case, at any domain or at none (RFC 5321 4.5.1)."""
+        """Whether the local part is `postmaster` in any letter case, with or without a domain (RFC 5321 4.5.1)."""
         return self.local_part.lower() == "postmaster"
 
     def __str__(self) -> str:

@@ -1,11 +1,11 @@
-"""The octets that were received and not yet used."""
+"""The receive buffer: received octets that were not used yet."""
 
-# Every octet is looked at a constant number of times, however it arrives: `_searched` remembers how far the search
-# for a line end has come, and deleting from the front of a bytearray moves nothing.
+# Each octet is examined a constant number of times, whatever the sizes of the segments: `_searched` is the position up
+# to which no line end was found, and deleting from the front of a bytearray copies nothing.
 #
-# RFC 5321 2.3.8: a line ends at CR LF and nowhere else. A bare LF or CR is a fault, found at the first octet that
-# proves it, so that a peer who never sends CR LF gets its answer all the same. What follows a fault is skipped up to
-# the next CR LF: nothing behind it can have been meant as a command by an honest peer.
+# RFC 5321 2.3.8: only CR LF ends a line. A bare LF or CR is a fault and is reported at the first octet that proves it,
+# so that a peer that never sends CR LF still gets a reply. After a fault everything up to the next CR LF is skipped,
+# because it is the rest of the same faulty line.
 
 from collections.abc import Callable
 from enum import Enum, auto
@@ -13,14 +13,14 @@ from re import Match
 
 
 class LineFault(Enum):
-    """Why octets cannot be a line."""
+    """A reason why octets are not a valid line."""
 
     TOO_LONG = auto()
     BARE_NEWLINE = auto()
 
 
 class LineError(Exception):
-    """Instead of a line there was `fault`, after `line`."""
+    """The buffer starts with a faulty line. `line` holds its octets up to the `fault`."""
 
     def __init__(self, line: bytes, fault: LineFault) -> None:
         super().__init__(line, fault)
@@ -29,13 +29,13 @@ class LineError(Exception):
 
 
 class ReceiveBuffer:
-    """A queue of octets: appended as they arrive, taken as lines or as runs."""
+    """A queue of octets. Data is appended as it arrives and taken out as lines or as runs of octets."""
 
     __slots__ = ("_data", "_searched", "_skipping")
 
     def __init__(self) -> None:
         self._data = bytearray()
-        self._searched = 0  # in the octets before there is no LF, and no CR but a last one
+        self._searched = 0  # before this position there is no LF, and no CR except possibly the last octet
         self._skipping = False
 
     def __len__(self) -> int:
@@ -45,16 +45,16 @@ class ReceiveBuffer:
         return bytes(self._data)
 
     def append(self, data: bytes | bytearray | memoryview) -> None:
-        """Put `data` behind what is there."""
+        """Append `data`."""
         self._data += data
 
     # Lines
 
     def take_line(self, limit: int, *, bare_lf: bool = False) -> bytes | None:
-        """Take a line without its end, or None as long as there is none.
+        """Take the next line without its line end, or return None while no line is complete.
 
-        `limit` counts the octets of the line with its CR LF. With `bare_lf`, a bare LF ends a line as well.
-        Raises `LineError`, after which everything up to the next line end is skipped.
+        `limit` is the maximum length of a line in octets, CR LF included. With `bare_lf`, a bare LF also ends a line.
+        Raises `LineError` for a faulty line. Everything up to the next line end is then skipped.
         """
         if self._skipping:
             self._skip_line(b"\n" if bare_lf else b"\r\n")
@@ -102,31 +102,31 @@ class ReceiveBuffer:
             del data[: found + len(line_end)]
             self._skipping = False
         else:
-            # A CR at the end may be half of the line end that is sought.
+            # A CR at the end may be the first half of the line end.
             del data[: len(data) - data.endswith(b"\r")]
 
     # Runs
 
     def take_at_most(self, size: int) -> bytes:
-        """Take the next `size` octets, or all if there are fewer."""
+        """Take the next `size` octets, or all octets if there are fewer."""
         run = bytes(memoryview(self._data)[:size])
         del self._data[:size]
         self._searched = 0
         return run
 
     def search(self, pattern: Callable[[bytearray, int], Match[bytes] | None], start: int = 0) -> int:
-        """The position from `start` on at which `pattern`, the `search` of a compiled one, finds something, or -1."""
+        """Return the first position from `start` on where `pattern`, the `search` of a regex, matches, or -1."""
         found = pattern(self._data, start)
         return found.start() if found else -1
 
     def find(self, wanted: bytes, start: int) -> int:
-        """The position of `wanted` from `start` on, or -1."""
+        """Return the first position of `wanted` from `start` on, or -1."""
         return self._data.find(wanted, start)
 
     def startswith(self, wanted: bytes, start: int = 0) -> bool:
-        """Whether the octets from `start` on are `wanted`."""
+        """Return whether the octets from `start` on begin with `wanted`."""
         return self._data.startswith(wanted, start)
 
     def endswith(self, wanted: bytes | tuple[bytes, ...]) -> bool:
-        """Whether the last octets are `wanted`, or one of those."""
+        """Return whether the buffer ends with `wanted`, or with one member of a tuple."""
         return self._data.endswith(wanted)

@@ -1,7 +1,7 @@
-"""What the program decides before the first octet arrives."""
+"""Configuration of a connection, fixed before the first octet arrives."""
 
-# Each limit stands beside the least that RFC 5321 allows, which construction enforces, and beside what would go wrong
-# without it. A limit that is None is switched off.
+# Each limit is documented with the harm that it prevents. Where RFC 5321 sets a minimum, the constructor enforces the
+# minimum. A limit of None is switched off.
 
 import re
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ MIN_MESSAGE_SIZE = 65_536  # RFC 5321 4.5.3.1.7
 MIN_RECIPIENTS = 100  # RFC 5321 4.5.3.1.8
 MAX_DOMAIN = 255  # RFC 5321 4.5.3.1.2
 MAX_SECONDS = 999_999_999  # RFC 2852 section 2 (3), RFC 4865 section 3
-MAX_CLASSES = 480  # RFC 3865 2.2 allows for 1000, but RFC 5321 4.5.3.1.5 only for what a line of a reply can hold
+MAX_CLASSES = 480  # RFC 3865 2.2 allows 1000 octets, but RFC 5321 4.5.3.1.5 limits the reply line that lists them
 
 OFF_BY_DEFAULT = frozenset(
     {
@@ -36,12 +36,13 @@ OFF_BY_DEFAULT = frozenset(
         "XFORWARD",
     }
 )
-"""Extensions that `Config.disabled` names unless told otherwise: each is a promise that only a program can keep.
+"""The default of `Config.disabled`: extensions that are a promise to the client, which only your program can keep.
 
-To take DSN, DELIVERBY, RRVS or REQUIRETLS and do nothing would deceive the sender, who counts on being told, or on TLS
-on the whole way. MT-PRIORITY, NO-SOLICITING, ETRN, EXPN and BURL need someone to do the work. XCLIENT and XFORWARD
-believe what the client says of itself, so they are for trusted clients only. LIMITS binds to the limits it names.
-Enable some with `disabled=OFF_BY_DEFAULT - {"DSN"}`.
+A client that uses DSN, DELIVERBY, RRVS or REQUIRETLS relies on a notification, or on TLS for the whole route, so a
+server that accepts these parameters and ignores them deceives the sender. MT-PRIORITY, NO-SOLICITING, ETRN, EXPN and
+BURL need code of your own. XCLIENT and XFORWARD replace the client's address and name by what the client sends, so
+offer them to trusted clients only. LIMITS commits the server to the limits that it announces.
+Enable an extension with `disabled=OFF_BY_DEFAULT - {"DSN"}`.
 """
 
 _match_policy = re.compile(r"[A-Za-z0-9._-]{1,20}").fullmatch  # RFC 6710 section 7
@@ -50,89 +51,90 @@ _match_word = re.compile(r"[!-~]+").fullmatch
 
 
 class Bodies(Enum):
-    """In which form the body of a message is handed out."""
+    """The form in which `next_event` returns the body of a message."""
 
     LINES = auto()
-    """One `DataLine` for each line; of a binary line that exceeds `max_text_line`, one for each such piece."""
+    """One `DataLine` for each line. A line of a binary body that exceeds `max_text_line` is split at that length."""
     CHUNKS = auto()
-    """`DataChunk`s as large as the input allows: the fast form."""
+    """`DataChunk`s as large as the received input allows. This is the faster form."""
 
 
 class BareNewlines(Enum):
-    """What a CR without LF, or an LF without CR, does. No member lets one take part in an end of data."""
+    """Treatment of a bare CR (CR without LF) or bare LF (LF without CR). Neither of them ever ends a body."""
 
     REJECT = auto()
-    """A body with one is read to its end and answered 550; a command line with one is answered 500."""
+    """A body with a bare CR or LF is read to its end and gets a 550. A command line with one gets a 500."""
     NORMALIZE = auto()
-    """Each one in a body becomes CR LF. A bare LF ends a command line."""
+    """Each bare CR or LF in a body is replaced by CR LF. A bare LF ends a command line."""
     ACCEPT = auto()
-    """Bodies pass as they came. A bare LF ends a command line."""
+    """Bodies are returned unchanged. A bare LF ends a command line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """How one server's connections behave.
+    """Configuration of a server's connections.
 
-    Raises `LocalProtocolError` for a host name that cannot stand in a reply, and for a limit below its RFC minimum.
+    Raises `LocalProtocolError` for a host name that cannot be part of a reply, and for a limit below its RFC minimum.
     """
 
     hostname: str
-    """The domain, or address literal in brackets, by which the server names itself."""
+    """The name of this server in its replies: a domain, or an address literal in brackets."""
     bodies: Bodies = Bodies.LINES
-    """Whether bodies come as `DataLine` or as `DataChunk`."""
+    """The form of message bodies: `DataLine` or `DataChunk` events. Default: lines."""
     bare_newlines: BareNewlines = BareNewlines.REJECT
-    """What a bare CR or LF does."""
+    """The treatment of a bare CR or LF. Default: reject."""
     tls: bool = False
-    """Whether the program can negotiate TLS, so that STARTTLS is offered (RFC 3207)."""
+    """Whether STARTTLS is offered (RFC 3207). The program has to perform the TLS handshake."""
     require_tls: bool = False
-    """Whether everything but NOOP, EHLO, STARTTLS and QUIT is refused before TLS (RFC 3207 section 4)."""
+    """Whether commands other than NOOP, EHLO, STARTTLS and QUIT are refused before TLS (RFC 3207 section 4)."""
     lmtp: bool = False
-    """Whether LMTP is spoken: LHLO, and a reply for each recipient behind the body (RFC 2033)."""
+    """Whether the protocol is LMTP: LHLO, and one reply per recipient after the body (RFC 2033)."""
     auth_mechanisms: tuple[str, ...] = ()
-    """SASL mechanisms that the program can serve, in upper case, so that AUTH is offered (RFC 4954)."""
+    """Upper-case names of the SASL mechanisms that the program implements. Naming any offers AUTH (RFC 4954)."""
     plaintext_auth: bool = False
-    """Whether AUTH is offered without TLS too. Then passwords may be read by anyone on the way."""
+    """Whether AUTH is also offered without TLS. Passwords can then be read by anyone on the network path."""
     require_auth: bool = False
-    """Whether mail is taken from authenticated clients only (RFC 6409 section 4.3)."""
+    """Whether only authenticated clients may send mail (RFC 6409 section 4.3)."""
     disabled: frozenset[str] = OFF_BY_DEFAULT
-    """Keywords of extensions that are not offered."""
+    """Keywords of extensions that are not offered. Default: `OFF_BY_DEFAULT`."""
     unknown_parameters: bool = False
-    """Whether MAIL and RCPT may carry parameters that no extension knows, for the program to read as text. By default
-    they are refused, since the client counts on their effect (RFC 5321 4.1.1.11)."""
+    """Whether MAIL and RCPT accept parameters of unknown extensions, which the program can then read as text. By
+    default they are refused, because the client relies on their effect (RFC 5321 4.1.1.11)."""
     min_by_time: int | None = None
-    """The least number of seconds that DELIVERBY allows for, which it announces (RFC 2852)."""
+    """The minimum by-time in seconds that DELIVERBY accepts and announces (RFC 2852)."""
     max_hold_for: int | None = None
-    """The most seconds of FUTURERELEASE, which is offered if this and `max_hold_until` are given (RFC 4865).
+    """The maximum delay in seconds that FUTURERELEASE accepts (RFC 4865).
 
-    Do so for the submission service only, and if the program does hold back messages.
+    FUTURERELEASE is offered if both this and `max_hold_until` are set. Set both only for a submission service whose
+    program does hold messages back.
     """
     max_hold_until: datetime | None = None
-    """The latest time of FUTURERELEASE, in UTC."""
+    """The latest release time that FUTURERELEASE accepts, in UTC."""
     priority_policy: str | None = None
-    """The name of the policy that MT-PRIORITY announces (RFC 6710)."""
+    """The name of the priority policy that MT-PRIORITY announces (RFC 6710)."""
     solicitation_classes: tuple[str, ...] = ()
-    """The classes of messages that no one here wants, which NO-SOLICITING announces (RFC 3865)."""
+    """Classes of unwanted messages that NO-SOLICITING announces (RFC 3865)."""
     burl: tuple[str, ...] = ()
-    """What BURL announces, `imap` for instance: the URLs that the program can fetch (RFC 4468)."""
+    """Arguments that BURL announces, such as `imap`: the kinds of URLs that the program can fetch (RFC 4468)."""
     max_command_line: int = MIN_COMMAND_LINE
-    """Octets of a command with its CRLF, before extensions add theirs. An endless command would fill the memory."""
+    """Maximum octets of a command line with CR LF, not counting what extensions add. Bounds memory per connection."""
     max_text_line: int = 65_536
-    """Octets of a line of a body with its CRLF. Real mail exceeds 1,000; an endless line would fill the memory."""
+    """Maximum octets of a body line with CR LF. Real mail exceeds the RFC's 1,000. Bounds memory per connection."""
     max_message_size: int | None = 52_428_800
-    """Octets of a body, announced by SIZE (RFC 1870). An endless one would fill the disk."""
+    """Maximum octets of a body, announced by SIZE (RFC 1870). Bounds disk space per message."""
     max_recipients: int = 1000
-    """Accepted recipients of one transaction; more get 452. A list without end would fill the memory."""
+    """Maximum accepted recipients of a transaction. Further ones get a 452. Bounds memory per connection."""
     max_recipient_domains: int | None = None
-    """Different domains of recipients in one session, announced by LIMITS (RFC 9422)."""
+    """Maximum different recipient domains in a session, announced by LIMITS (RFC 9422)."""
     max_messages: int | None = None
-    """Messages in one session, announced by LIMITS (RFC 9422)."""
+    """Maximum messages in a session, announced by LIMITS (RFC 9422)."""
     max_errors: int | None = 50
-    """Commands answered 5yz in one session; the next one gets 421 (RFC 5321 7.8). Stops guessing of addresses."""
+    """Maximum 5yz replies in a session. The next command gets a 421 (RFC 5321 7.8). Stops guessing of addresses."""
     max_idle_commands: int | None = 100
-    """Commands other than MAIL, RCPT and DATA since the last message; the next one gets 421. Stops loops of NOOP."""
+    """Maximum commands since the last message, besides MAIL, RCPT, DATA. The next one gets a 421. Stops NOOP loops."""
 
     max_auth_failures: int | None = 3
-    """Failed authentications in one session; the next command gets 421 (RFC 4954 section 9). Stops guessing."""
+    """Maximum failed logins in a session. The next command gets a 421 (RFC 4954 section 9). Stops password guessing."""
 
     def __post_init__(self) -> None:
         name = self.hostname
@@ -142,7 +144,7 @@ class Config:
         if self.require_tls and not self.tls:
             raise LocalProtocolError("require_tls without tls would refuse every client: set tls=True too")
         if self.require_auth and not self.auth_mechanisms:
-            raise LocalProtocolError("require_auth without auth_mechanisms would refuse every client: name some")
+            raise LocalProtocolError("require_auth without auth_mechanisms would refuse every client: name a mechanism")
         for mechanism in self.auth_mechanisms:
             if match_mechanism(mechanism) is None:
                 raise LocalProtocolError(f"{mechanism!r} is not the name of a SASL mechanism: use capitals")
@@ -163,58 +165,59 @@ class Config:
 
     def _check_arguments(self) -> None:
         if max(self.min_by_time or 0, self.max_hold_for or 0) > MAX_SECONDS:
-            raise LocalProtocolError("min_by_time and max_hold_for have at most nine digits")
+            raise LocalProtocolError(f"min_by_time and max_hold_for must be at most {MAX_SECONDS} seconds")
         if (self.max_hold_for is None) != (self.max_hold_until is None):
-            raise LocalProtocolError("FUTURERELEASE needs both max_hold_for and max_hold_until")
+            raise LocalProtocolError("FUTURERELEASE needs both max_hold_for and max_hold_until: set both or neither")
         if self.max_hold_until and self.max_hold_until.utcoffset() != timedelta(0):
-            raise LocalProtocolError(f"max_hold_until is {self.max_hold_until}, but must be in UTC: give it a tzinfo")
+            raise LocalProtocolError(f"max_hold_until is {self.max_hold_until}, but must be in UTC: set tzinfo=UTC")
         if self.priority_policy is not None and not _match_policy(self.priority_policy):
-            raise LocalProtocolError(f"{self.priority_policy!r} is not the name of a policy of RFC 6710")
+            raise LocalProtocolError(f"priority_policy {self.priority_policy!r} must be 1 to 20 of A-Z a-z 0-9 . _ -")
         if not all(map(_match_class, self.solicitation_classes)) or not all(map(_match_word, self.burl)):
-            raise LocalProtocolError("solicitation_classes or burl has what cannot stand in the reply to EHLO")
+            raise LocalProtocolError("solicitation_classes or burl has a word that cannot stand in the EHLO reply")
         if len(",".join(self.solicitation_classes)) > MAX_CLASSES:
-            raise LocalProtocolError(f"solicitation_classes has more than {MAX_CLASSES} characters")
+            raise LocalProtocolError(f"solicitation_classes must have at most {MAX_CLASSES} characters in total")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfig:
-    """How one client's connections behave.
+    """Configuration of a client's connections.
 
     Raises `LocalProtocolError` for a host name that is neither a domain nor an address literal, and for a limit below
     its RFC minimum.
     """
 
     hostname: str
-    """The fully qualified domain, or address literal in brackets, by which the client names itself."""
+    """The name of this client in EHLO: a fully qualified domain, or an address literal in brackets."""
     lmtp: bool = False
-    """Whether LMTP is spoken: LHLO, and a reply for each recipient behind the body (RFC 2033)."""
+    """Whether the protocol is LMTP: LHLO, and one reply per recipient after the body (RFC 2033)."""
     pipelining: bool = True
-    """Whether commands go out before the replies to those before them, where the server offers it (RFC 2920)."""
+    """Whether commands are sent before earlier replies have arrived, if the server offers PIPELINING (RFC 2920)."""
     plaintext_auth: bool = False
-    """Whether AUTH may be sent without TLS. Then passwords may be read by anyone on the way."""
+    """Whether AUTH may be sent without TLS. Passwords can then be read by anyone on the network path."""
     bare_newlines: BareNewlines = BareNewlines.REJECT
-    """What a bare CR or LF in a body does: it is an error, or becomes CR LF, which a chunk has no room for.
+    """The treatment of a bare CR or LF in a body: an error (default), or replacement by CR LF.
 
-    `ACCEPT` is none of the choices: nobody may send one (RFC 5321 2.3.8), and some who receive one take it for the
-    end of a line, and so a message for two.
+    Chunks sent with BDAT have a fixed size, so there a bare CR or LF is always an error. `ACCEPT` is not allowed:
+    RFC 5321 2.3.8 forbids sending a bare CR or LF, and a receiver that treats one as a line end may see two messages
+    where the sender saw one.
     """
     max_text_line: int | None = MIN_TEXT_LINE
-    """Octets of a line of a body with its CRLF: what every server has to take. None if any length will do."""
+    """Maximum octets of a body line with CR LF. The default is accepted by every server. None for no limit."""
     max_reply_line: int = 4096
-    """Octets of a line of a reply with its CRLF; challenges of AUTH may have 12,288 besides. An endless line would
-    fill the memory."""
+    """Maximum octets of a reply line with CR LF. Bounds memory per connection. A challenge of AUTH (334) may have
+    12,288 octets of base64 in any case."""
     max_reply_lines: int = 1000
-    """Lines of one reply. A reply without end would fill the memory."""
+    """Maximum lines of a reply. Bounds memory per connection."""
     max_group: int | None = 16_384
-    """Octets of commands that may wait for their replies. RFC 2920 3.1: where both ends wait for the other to read, a
-    group that does not fit into what the network takes would wait for ever; hosts take this much."""
+    """Maximum octets of commands that are sent before their replies arrive. A larger group could fill the network
+    buffers while both ends wait for each other to read (RFC 2920 3.1). Common hosts buffer at least the default."""
 
     def __post_init__(self) -> None:
-        # RFC 5321 4.1.4: a client makes sure, as far as it can, that this is its name.
+        # RFC 5321 4.1.4: a client checks, as far as possible, that this is a valid name of its host.
         if not self.hostname.isascii() or len(self.hostname) > MAX_DOMAIN or not is_domain(self.hostname):
             raise LocalProtocolError(f"hostname {self.hostname[:300]!r} is neither a domain nor an address literal")
         if self.bare_newlines is BareNewlines.ACCEPT:
-            raise LocalProtocolError("bare_newlines cannot be ACCEPT: a client sends no bare CR or LF")
+            raise LocalProtocolError("bare_newlines cannot be ACCEPT: a client may not send a bare CR or LF")
 
         _demand("max_text_line", self.max_text_line, MIN_TEXT_LINE)
         _demand("max_reply_line", self.max_reply_line, MIN_REPLY_LINE)

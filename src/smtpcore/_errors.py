@@ -1,19 +1,19 @@
-"""Who may raise what."""
+"""The exceptions of smtpcore."""
 
 
 class ProtocolError(Exception):
-    """Base of every error that smtpcore raises."""
+    """Base class of every error that smtpcore raises."""
 
 
 class LocalProtocolError(ProtocolError):
     """The program asked for something that SMTP does not allow.
 
-    Nothing was sent, and the object is as it was before the call.
+    Nothing was sent, and the object has the same state as before the call.
     """
 
 
 class RemoteProtocolError(ProtocolError):
-    """The peer did something after which the dialogue cannot go on.
+    """The peer broke the protocol, so that the dialogue cannot continue.
 
-    Send what `data_to_send()` still returns, then close the connection.
+    Send the bytes that `data_to_send()` still returns, then close the connection.
     """

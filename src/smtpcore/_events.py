@@ -1,4 +1,4 @@
-"""What a connection tells the program, commands apart."""
+"""Events that a connection returns to the program, except commands."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,12 +13,12 @@ from ._replies import Reply
 
 
 class Signal(Enum):
-    """Why `next_event` has no event."""
+    """A reason why `next_event` has no event."""
 
     NEED_DATA = auto()
-    """The input is used up: pass more to `receive_data`."""
+    """All input is processed: pass more to `receive_data`."""
     PAUSED = auto()
-    """The last event is still owed its reply, or TLS has to be established first."""
+    """The last event still needs its reply, or the TLS handshake has to finish first."""
 
 
 NEED_DATA: Final = Signal.NEED_DATA
@@ -27,57 +27,57 @@ PAUSED: Final = Signal.PAUSED
 
 @dataclass(frozen=True, slots=True)
 class ConnectionOpened:
-    """The client has connected; the reply to this is the greeting (RFC 5321 3.1)."""
+    """The client has connected. The reply to this event is the greeting (RFC 5321 3.1)."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnknownCommand:
-    """A command whose verb no extension claims. A handler may answer it; else it gets 500.
+    """A command with an unknown verb. Unless the program replies otherwise, it gets a 500.
 
-    Raises `LocalProtocolError` for a verb that is no word in upper case, and for control characters.
+    Raises `LocalProtocolError` if the verb is not a word in upper case, and for control characters.
     """
 
     verb: str
     """The verb in upper case."""
     argument: str = ""
-    """What follows the verb, as it was sent."""
+    """The text after the verb, as received."""
 
     def __post_init__(self) -> None:
         if match_keyword(self.verb) is None or self.verb != self.verb.upper():
             raise LocalProtocolError(f"{self.verb!r} is not a verb: it should be a word in upper case")
         if find_control(self.argument) or not is_encodable(self.argument):
-            raise LocalProtocolError(f"argument {self.argument!r} has control characters")
+            raise LocalProtocolError(f"argument {self.argument!r} has control characters: remove them")
 
     def __str__(self) -> str:
         return f"{self.verb} {self.argument}".rstrip()
 
     def encode(self) -> bytes:
-        """The octets for the wire, CR LF included."""
+        """Return the octets for the wire, CR LF included."""
         return f"{self}\r\n".encode()
 
 
 @dataclass(frozen=True, slots=True)
 class InvalidCommand:
-    """A command that cannot be accepted: unparsable, out of sequence, or over a limit."""
+    """A command that cannot be accepted: malformed, out of sequence, or over a limit."""
 
     line: bytes
-    """The line as it came, without its end and as far as it was read."""
+    """The received line, without its line end. A line that is too long is cut off."""
     reply: Reply
-    """The answer that the RFCs ask for."""
+    """The reply that the RFCs prescribe."""
 
 
 @dataclass(frozen=True, slots=True)
 class DataLine:
-    """A line of the body with its CR LF, its dot-stuffing removed; of a long line of a binary body, a piece."""
+    """A line of the body with CR LF, without dot-stuffing. A long line of a binary body comes in several pieces."""
 
     data: bytes
-    """The octets."""
+    """The octets of the line."""
 
 
 def data_lines(lines: Iterable[bytes]) -> list[DataLine]:
-    """A `DataLine` for each of `lines`."""
-    # There is one for every line of every message, and the constructor of a frozen dataclass takes up to three times
-    # as long, because it sets its fields by way of `object`.
+    """Return a `DataLine` for each of `lines`."""
+    # This runs for every line of every message. The constructor of a frozen dataclass takes up to three times as long,
+    # because it sets fields through `object.__setattr__`.
     new, set_data = DataLine.__new__, DataLine.__dict__["data"].__set__
     events = []
     for data in lines:
@@ -89,60 +89,60 @@ def data_lines(lines: Iterable[bytes]) -> list[DataLine]:
 
 @dataclass(frozen=True, slots=True)
 class DataChunk:
-    """A run of octets of the body, its dot-stuffing removed."""
+    """A run of octets of the body, without dot-stuffing."""
 
     data: bytes
-    """The octets; where a run ends means nothing."""
+    """The octets. The boundary between two runs has no meaning."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkEnd:
-    """The end of a BDAT chunk that is not the last of its body. A negative reply gives the transaction up."""
+    """The end of a BDAT chunk that is not the last chunk of its body. A negative reply aborts the transaction."""
 
 
 @dataclass(frozen=True, slots=True)
 class DataEnd:
-    """The end of the body. A positive reply to this takes responsibility for the message (RFC 5321 4.2.5).
+    """The end of the body. A positive reply accepts responsibility for the message (RFC 5321 4.2.5).
 
-    In LMTP it is owed a reply for each accepted recipient, in their order (RFC 2033 4.2).
+    In LMTP this event needs one reply for each accepted recipient, in the order of the RCPT commands (RFC 2033 4.2).
     """
 
 
 @dataclass(frozen=True, slots=True)
 class InvalidData:
-    """The end of a body that cannot be accepted, in place of `DataEnd`. No positive reply to it is possible.
+    """The end of a body that cannot be accepted, instead of `DataEnd`. A positive reply to it is not possible.
 
-    Of such a body only what precedes its fault was handed out.
+    The data events before it returned the octets before the fault, nothing after the fault.
     """
 
     reply: Reply
-    """The answer that the RFCs ask for."""
+    """The reply that the RFCs prescribe."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuthResponse:
-    """What the client answers to a challenge (RFC 4954 section 4)."""
+    """The client's response to a SASL challenge (RFC 4954 section 4)."""
 
     data: bytes = field(repr=False)
-    """The response, decoded."""
+    """The response, decoded from base64."""
 
     def encode(self) -> bytes:
-        """The octets for the wire, CR LF included."""
+        """Return the octets for the wire, CR LF included."""
         return f"{encode_base64(self.data)}\r\n".encode()
 
 
 @dataclass(frozen=True, slots=True)
 class AuthCancel:
-    """The client gives its authentication up."""
+    """The client cancels the authentication (`*`)."""
 
     def encode(self) -> bytes:
-        """The octets for the wire, CR LF included."""
+        """Return the octets for the wire, CR LF included."""
         return b"*\r\n"
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionClosed:
-    """Nothing more will be heard: the client has closed its end, or the last reply has closed the dialogue."""
+    """The end of the dialogue: the client closed its side, or the last reply ended the session."""
 
 
 Event: TypeAlias = (
@@ -159,26 +159,26 @@ Event: TypeAlias = (
     | AuthCancel
     | ConnectionClosed
 )
-"""Whatever `Connection.next_event` returns besides a `Signal`."""
+"""An event that `Connection.next_event` returns. The method can also return a `Signal`."""
 
 Request: TypeAlias = Command | UnknownCommand | AuthResponse | AuthCancel | DataLine | DataChunk | DataEnd
-"""Whatever a client sends. The octets of a chunk follow its `Bdat`, and `DataEnd` ends what follows `Data`."""
+"""An item that a client sends. A chunk's octets follow its `Bdat`. After `Data` the body ends with `DataEnd`."""
 
 Question: TypeAlias = Command | ConnectionOpened | UnknownCommand | AuthResponse | AuthCancel | ChunkEnd | DataEnd
-"""What a server answers, as its own end sees it: the greeting answers `ConnectionOpened`."""
+"""An item that a server replies to, as seen by the server: the greeting is the reply to `ConnectionOpened`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A reply of the server, and what it answers."""
+    """A reply of the server, with the item that it answers."""
 
     to: Question | None
-    """What was asked: for a body, and for a chunk of one, its end. None for a 421 that nothing had asked for."""
+    """The answered item. For a body or chunk this is its end. None for a 421 that the server sent unasked."""
     reply: Reply
-    """The reply."""
+    """The server's reply."""
     recipient: Rcpt | None = None
-    """In LMTP, for which recipient the end of the body is answered (RFC 2033 4.2)."""
+    """The recipient that a reply to the end of an LMTP body is about (RFC 2033 4.2). None in SMTP."""
 
 
 ClientEvent: TypeAlias = Answered | ConnectionClosed
-"""Whatever `ClientConnection.next_event` returns besides a `Signal`."""
+"""An event that `ClientConnection.next_event` returns. The method can also return a `Signal`."""

@@ -1,13 +1,11 @@
-"""The productions of RFC 5321 4.1.2 and 4.1.3 as patterns, one name each."""
+"""The productions of RFC 5321 4.1.2 and 4.1.3 as regular expressions of the same names."""
 
-# The patterns work on text, not octets: a line is decoded once, and RFC 6531 3.3 extends each production by the same
-# rule, "any character beyond ASCII is an ordinary letter". Whether such characters are permitted at a given point of
-# the dialogue is not a matter of grammar; whoever permits them asks `text.isascii()`.
+# The patterns match text, not octets: a line is decoded once, and RFC 6531 3.3 extends every production in the same
+# way, by treating each character beyond ASCII as an ordinary letter. The character classes therefore list the ASCII
+# characters that they exclude. Where only ASCII is permitted, the caller checks `text.isascii()` as well.
 #
-# The classes are therefore written as what they exclude from ASCII.
-#
-# Every pattern is deterministic: at each character at most one branch can go on. So matching is linear in the length
-# of the text, and no crafted address can make it slow.
+# Every pattern is deterministic: at each character at most one branch can match. Matching therefore takes time linear
+# in the length of the text, and no crafted address can make it slow.
 
 import re
 from ipaddress import IPv4Address, IPv6Address
@@ -41,40 +39,40 @@ match_param_value = re.compile(PARAM_VALUE).fullmatch
 match_number = re.compile(r"[0-9]{1,20}").fullmatch
 match_mechanism = re.compile(r"[A-Z0-9_-]{1,20}").fullmatch  # RFC 4422 3.1
 match_quoted_string = re.compile(QUOTED_STRING).fullmatch
-find_control = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]").search  # a tab is white space
+find_control = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]").search  # a tab counts as white space
 
 _QUOTED_PAIR = re.compile(r"\\(.)")
 _match_ipv4 = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})").fullmatch
 
 
 def parse_literal(text: str) -> IPv4Address | IPv6Address:
-    """Turn an address literal, brackets included, into the address (RFC 5321 4.1.3). Raises `ValueError`."""
+    """Return the IP address in an address literal with brackets (RFC 5321 4.1.3). Raises `ValueError`."""
     inside = text[1:-1]
     if inside[:5].upper() == "IPV6:":
         return _parse_ipv6(inside[5:])
 
     numbers = _match_ipv4(inside)
     if not numbers:
-        # RFC 5321 4.1.3: any other tag must be registered, and none is.
+        # RFC 5321 4.1.3: other tags have to be registered with IANA, and no other tag is.
         raise ValueError(f"{text} is neither an IPv4 nor an IPv6 address literal")
 
-    # Snum may have leading zeros, which `ipaddress` refuses; they are decimal all the same.
+    # RFC 5321 allows leading zeros in decimal numbers; `ipaddress` rejects them.
     return IPv4Address(".".join(str(int(number)) for number in numbers.groups()))
 
 
 def _parse_ipv6(text: str) -> IPv6Address:
     groups = sum(1 for group in text.split(":") if group) + ("." in text)
-    # RFC 5321 4.1.3: "::" stands for at least two groups, so at most six are written out.
+    # RFC 5321 4.1.3: "::" replaces at least two groups, so at most six groups are written out.
     if "::" in text and groups > 6:
-        raise ValueError(f"{text} has more than six groups beside the double colon")
+        raise ValueError(f"{text} has more than six groups besides the double colon")
     if "%" in text:
-        raise ValueError(f"{text} has a zone, which means nothing to another host")
+        raise ValueError(f"{text} has a zone, which is meaningless on another host: leave out the % and the zone")
 
     return IPv6Address(text)
 
 
 def is_encodable(text: str) -> bool:
-    """Whether `text` has a form in UTF-8: half of a surrogate pair has none."""
+    """Return whether `text` can be encoded as UTF-8. Text with half a surrogate pair cannot."""
     if text.isascii():
         return True
 
@@ -87,7 +85,7 @@ def is_encodable(text: str) -> bool:
 
 
 def is_domain(text: str) -> bool:
-    """Whether `text` is a domain or an address literal, as EHLO takes it (RFC 5321 4.1.1.1)."""
+    """Return whether `text` is a domain or an address literal, as EHLO requires (RFC 5321 4.1.1.1)."""
     if not text.startswith("["):
         return match_domain(text) is not None
 
@@ -100,7 +98,7 @@ def is_domain(text: str) -> bool:
 
 
 def unquote(text: str) -> str:
-    """Resolve the quoting of a Quoted-string; any other text stays as it is (RFC 5321 4.1.2)."""
+    """Remove the quoting of a quoted string (RFC 5321 4.1.2). Return any other text unchanged."""
     if not text.startswith('"') or match_quoted_string(text) is None:
         return text
 

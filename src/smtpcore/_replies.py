@@ -1,7 +1,7 @@
-"""What a server says."""
+"""Replies: the lines that a server sends in answer to commands."""
 
-# RFC 5321 4.2: three digits, then a line of text or several. A reply is a value that was checked when it was made, so
-# nothing in it can produce a line that it did not ask for, and encoding checks nothing again.
+# RFC 5321 4.2: a reply is three digits and one or more lines of text. A `Reply` is checked when it is constructed, so
+# its text cannot inject further reply lines, and `encode` needs no checks.
 
 import re
 from enum import Enum, IntEnum
@@ -38,7 +38,7 @@ class ReplyCode(IntEnum):
     LOCAL_ERROR = 451
     INSUFFICIENT_STORAGE = 452
     TEMPORARILY_NOT_SECURED = 454
-    """TLS is not available for now (RFC 3207), or authentication is not (RFC 4954)."""
+    """TLS (RFC 3207) or authentication (RFC 4954) is temporarily not available."""
     PARAMETERS_NOT_ACCOMMODATED = 455
     SYNTAX_ERROR = 500
     ARGUMENT_SYNTAX_ERROR = 501
@@ -57,23 +57,23 @@ class ReplyCode(IntEnum):
     MAILBOX_NAME_NOT_ALLOWED = 553
     TRANSACTION_FAILED = 554
     NO_SERVICE = 554
-    """The same number as TRANSACTION_FAILED: in place of a greeting it means that there is no service here."""
+    """The same number as TRANSACTION_FAILED. As a greeting it means that there is no mail service here."""
     PARAMETERS_NOT_RECOGNIZED = 555
     DOMAIN_ACCEPTS_NO_MAIL = 556
 
 
 class ReplyClass(Enum):
-    """What a reply does to the dialogue: its first digit says so (RFC 5321 4.2.1), but for two codes."""
+    """The effect of a reply on the dialogue: given by the first digit (RFC 5321 4.2.1), except for 421 and 521."""
 
-    if not TYPE_CHECKING:  # pragma: no branch - checkers know no type that fits
-        __hash__ = object.__hash__  # Enum's own is slower, and each reply asks several tables
+    if not TYPE_CHECKING:  # pragma: no branch - no annotation fits for type checkers
+        __hash__ = object.__hash__  # faster than Enum's own, and each reply is looked up in several tables
 
     COMPLETION = 2
     INTERMEDIATE = 3
     TRANSIENT = 4
     PERMANENT = 5
     GOODBYE = 0
-    """421 and 521 end the dialogue, whatever they answer (RFC 5321 4.2.2, RFC 7504 section 3)."""
+    """421 and 521 end the dialogue, whatever command they answer (RFC 5321 4.2.2, RFC 7504 section 3)."""
 
 
 _GOODBYES = (ReplyCode.SERVICE_NOT_AVAILABLE, ReplyCode.HOST_ACCEPTS_NO_MAIL)
@@ -86,11 +86,11 @@ _CLASS_OF_CODE = {
 
 
 class Reply:
-    """A reply: `Reply(250, "Queued", enhanced="2.0.0")`. Immutable.
+    """An immutable reply: `Reply(250, "Queued", enhanced="2.0.0")`.
 
-    `code` is a number or a `ReplyCode`; each of `lines` is one line of text, at most 496 characters long; `enhanced` is
-    the status code of RFC 3463, without which the connection puts in a general one where RFC 2034 asks for it.
-    Raises `LocalProtocolError` for what RFC 5321 4.2 does not allow, such as a line break inside a line.
+    `code` is a number or a `ReplyCode`. Each of `lines` is one line of text with at most 496 octets. `enhanced` is an
+    enhanced status code (RFC 3463). Without `enhanced`, the connection adds a general one where RFC 2034 requires it.
+    Raises `LocalProtocolError` for a reply that RFC 5321 4.2 does not allow, such as one with a line break in a line.
     """
 
     __slots__ = ("_code", "_encoded", "_enhanced", "_lines", "_reply_class")
@@ -109,10 +109,10 @@ class Reply:
 
     @classmethod
     def as_heard(cls, code: int, *lines: str, enhanced: str | None = None) -> "Reply":
-        """A reply as a server gave it: any code from 200 to 599 means what its first digit does (RFC 5321 4.2).
+        """Make a reply from one that a server sent: the first digit of any code from 200 to 599 counts (RFC 5321 4.2).
 
-        So does 521, behind which a server may go on or close, as it likes (RFC 7504 section 3). The text is checked
-        like that of any other reply; `Connection.send` does not pass on a code that RFC 5321 lacks.
+        521 is treated in the same way, since a server may continue or close after it (RFC 7504 section 3). The text is
+        checked as for any other reply. `Connection.send` refuses a code that RFC 5321 does not define.
         """
         reply = cls(code if code in _CLASS_OF_CODE else code // 100 * 100, *lines, enhanced=enhanced)
         reply._code = code
@@ -123,7 +123,7 @@ class Reply:
 
     @property
     def code(self) -> int:
-        """The three digits; compares equal to the `ReplyCode` of that number."""
+        """The three-digit code. It compares equal to the `ReplyCode` of the same number."""
         return self._code
 
     @property
@@ -138,19 +138,19 @@ class Reply:
 
     @property
     def reply_class(self) -> ReplyClass:
-        """What this reply does to the dialogue."""
+        """The effect of this reply on the dialogue."""
         return self._reply_class
 
     @property
     def is_positive(self) -> bool:
-        """Whether the answered command was accepted: 2yz or 3yz."""
+        """Whether this reply accepts the command: 2yz or 3yz."""
         return self._code < 400
 
     @property
     def challenge(self) -> bytes | None:
-        """What a 334 asks, decoded; None if this is no 334, or not base64.
+        """The decoded challenge of a 334. None for other codes, or if the text is not base64.
 
-        A client that cannot decode a challenge has to cancel (RFC 4954 section 4).
+        A client that cannot decode a challenge must cancel the authentication (RFC 4954 section 4).
         """
         if self._code != ReplyCode.AUTHENTICATION_CHALLENGE or len(self._lines) != 1:
             return None
@@ -161,7 +161,7 @@ class Reply:
             return None
 
     def encode(self) -> bytes:
-        """The octets for the wire, CR LF included."""
+        """Return the octets for the wire, CR LF included."""
         if self._encoded is None:  # most servers send the same few replies again and again
             self._encoded = self._encode()
 
@@ -193,15 +193,15 @@ class Reply:
         return (self._code, self._lines, self._enhanced)
 
 
-def Challenge(data: bytes) -> Reply:  # noqa: N802 - it makes a value, as the names of classes do
-    """The 334 that asks for a SASL response (RFC 4954 section 4). Raises `LocalProtocolError` if `data` is too long."""
+def Challenge(data: bytes) -> Reply:  # noqa: N802 - it makes a value, so it is named like a class
+    """Return a 334 reply with a SASL challenge (RFC 4954 section 4). Raises `LocalProtocolError` if it is too long."""
     return Reply(ReplyCode.AUTHENTICATION_CHALLENGE, encode_base64(data))
 
 
 def is_enhanced(text: str, code: int) -> bool:
-    """Whether `text` is an enhanced status code that goes with `code` (RFC 2034 section 4)."""
+    """Return whether `text` is an enhanced status code whose class matches `code` (RFC 2034 section 4)."""
     match = _match_enhanced(text)
-    # The class repeats the first digit of the code, and 3yz has none.
+    # The class is the first digit of the code: 2, 4 or 5. A 3yz therefore has no enhanced status code.
     return match is not None and int(match[1]) == code // 100
 
 
@@ -216,8 +216,8 @@ def _check_code(code: int, enhanced: str | None) -> None:
 
 
 def _check_text(line: str, longest: int) -> None:
-    # RFC 5321 4.2; whether text beyond ASCII may be sent is for the connection to know (RFC 6531 3.7.4).
+    # RFC 5321 4.2. The connection checks whether text beyond ASCII may be sent (RFC 6531 3.7.4).
     if (not line.isprintable() and find_control(line)) or not is_encodable(line):
         raise LocalProtocolError(f"reply line {line!r} has control characters: give each line as its own argument")
     if len(line) * 4 > longest and len(line.encode()) > longest:
-        raise LocalProtocolError(f"reply line {line[:40]!r}... exceeds {longest} octets: give it as several lines")
+        raise LocalProtocolError(f"reply line {line[:40]!r}... exceeds {longest} octets: split it into several lines")

@@ -1,12 +1,12 @@
-"""Turn the octets of a server into replies."""
+"""Parse the octets from a server into replies."""
 
-# RFC 5321 4.2.1: a reply is a line, or several of which all but the last have a hyphen behind the code, and all have
-# the same code. What it says is in the code; the text is for people, and servers put anything there. So the form is
-# taken strictly and the text as it comes: an octet that is no UTF-8 becomes U+FFFD, a control character "?", and what
-# does not fit into a line of `Reply` goes on in a further one. Nothing a server says makes a `Reply` that could not be
+# RFC 5321 4.2.1: in a reply of several lines all lines have the same code, and all but the last have a hyphen after the
+# code. Only the code has a meaning. The text is for people, and servers send any text. So the form is checked strictly,
+# and the text is accepted in every form: an octet that is not UTF-8 becomes U+FFFD, a control character becomes "?",
+# and text that is too long for one line of `Reply` continues on another line. So every received reply can also be
 # passed on.
 #
-# Whoever speaks another protocol is found out at its first line, or at the first octets that are too many for one.
+# A peer that speaks another protocol is detected at its first line, or as soon as that line is too long.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,8 +17,8 @@ from ._errors import RemoteProtocolError
 from ._replies import MAX_TEXT, Reply, ReplyCode, is_enhanced
 
 _match_line = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL).fullmatch
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # a tab is white space
-_UTF8_LENGTH = 4  # octets of a character at most
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # a tab counts as white space
+_UTF8_LENGTH = 4  # maximum octets of a character
 
 _FAULTS = {
     LineFault.TOO_LONG: "a line of a reply is too long",
@@ -27,7 +27,7 @@ _FAULTS = {
 
 
 class ReplyReader:
-    """Takes replies out of a buffer, whose lines it checks and collects."""
+    """Takes reply lines from a buffer, checks them, and collects them into replies."""
 
     __slots__ = ("_code", "_max_line", "_max_lines", "_texts")
 
@@ -39,14 +39,14 @@ class ReplyReader:
 
     @property
     def is_amid(self) -> bool:
-        """Whether some lines of a reply were taken, but not its last."""
+        """Whether the first lines of a reply were taken, but not its last line."""
         return bool(self._texts)
 
     def take(self, buffer: ReceiveBuffer, *, least_limit: int = 0) -> tuple[int, Sequence[str]] | None:
-        """Take the code and the texts of the next reply, or None as long as there is none.
+        """Take the code and the text lines of the next reply, or return None while no reply is complete.
 
-        A line may have `least_limit` octets even where the configuration allows for fewer.
-        Raises `RemoteProtocolError` for what is no reply.
+        A line may have up to `least_limit` octets even if the configured limit is lower.
+        Raises `RemoteProtocolError` if the octets are not a reply.
         """
         while (line := self._take_line(buffer, max(self._max_line, least_limit))) is not None:
             if self._add(line):
@@ -63,10 +63,10 @@ class ReplyReader:
             raise RemoteProtocolError(f"{_FAULTS[exc.fault]}: {exc.line[:80]!r}") from None
 
     def _add(self, line: bytes) -> bool:
-        # RFC 5321 4.2: a code that is out of range is fatal; servers may leave out the text, and even the space.
+        # RFC 5321 4.2: a code out of range is fatal. Servers may leave out the text, and even the space before it.
         found = _match_line(line)
         if found is None:
-            raise RemoteProtocolError(f"this is not SMTP: {line[:80]!r} is no line of a reply")
+            raise RemoteProtocolError(f"this is not SMTP: {line[:80]!r} is not a reply line")
 
         code, separator, text = found.groups(b"")
         if self._texts and code != self._code:
@@ -80,10 +80,11 @@ class ReplyReader:
 
 
 def make_reply(code: int, texts: Sequence[str], *, may_be_enhanced: bool) -> Reply:
-    """The reply with this code and these texts.
+    """Return the reply with this code and these text lines.
 
-    Where the first text begins with an enhanced status code whose class is that of the code, the reply has it, whether
-    the server has announced that or not: no sentence begins so. It is removed from all texts that begin with it.
+    If the first line begins with an enhanced status code of the same class as the code, it becomes `enhanced`, even if
+    the server did not announce ENHANCEDSTATUSCODES: ordinary text does not begin like this. It is removed from every
+    line that begins with it.
     """
     enhanced = texts[0].partition(" ")[0] if may_be_enhanced else ""
     if not is_enhanced(enhanced, code):
@@ -99,7 +100,7 @@ def _without(enhanced: str, text: str) -> str:
 
 def _fold(code: int, texts: Iterable[str]) -> Iterator[str]:
     for text in texts:
-        # RFC 4954 section 4: a challenge is one line, however long.
+        # RFC 4954 section 4: a challenge is always a single line, whatever its length.
         if len(text.encode()) <= MAX_TEXT or code == ReplyCode.AUTHENTICATION_CHALLENGE:
             yield text
             continue

@@ -1,1 +1,1 @@
-"""Bodies of messages: framing, checks, lines, and dot-stuffing."""
+"""Bodies of messages: framing, checks, splitting into lines, and dot-stuffing."""

@@ -1,4 +1,4 @@
-"""Checks of the lines of a body: line ends, lengths, size, and octets."""
+"""Checks of a body: line ends, line lengths, and size."""
 
 import re
 
@@ -11,7 +11,7 @@ _normalize = re.compile(rb"\r\n?|\n").sub
 
 
 class BodyCheck:
-    """Passes on what may be in a body, up to its first `fault`."""
+    """Passes a body on, block by block, up to its first `fault`."""
 
     __slots__ = ("_bare_newlines", "_held", "_line_length", "_max_line", "_room", "_text", "fault")
 
@@ -21,37 +21,37 @@ class BodyCheck:
         self._max_line = config.max_text_line
         self._held = b""
         self._line_length = 0
-        # A client has declared its size, and been told whether that is too much.
+        # A client announced the size with SIZE, and the server has already accepted or refused it.
         self._room = config.max_message_size if isinstance(config, Config) else None
         self.fault: Reply | None = None
 
     def copy(self) -> "BodyCheck":
-        """One that has passed on the same, to try what may come next."""
+        """Return a check in the same state, for trying out the next block."""
         other = BodyCheck.__new__(BodyCheck)
         for name in BodyCheck.__slots__:
             setattr(other, name, getattr(self, name))
         return other
 
     def pass_on(self, run: bytes, *, is_paired: bool = False) -> bytes:
-        """The part of `run` before the first fault. A CR at its end is held back until the next octet is known.
+        """Return the part of `run` before the first fault. A CR at the end of `run` is held back until the next call.
 
-        `is_paired` tells that in `run` each CR is known to be followed by LF.
+        `is_paired` states that each CR in `run` is followed by LF, so that this need not be checked again.
         """
         if self.fault:
             return b""
 
-        is_paired = is_paired and not self._held  # of a CR that was held back nothing was known
+        is_paired = is_paired and not self._held  # a CR held back before was not checked
         run = self._held + run
         self._held = b"\r" if run.endswith(b"\r") else b""
         return self._check(run[:-1] if self._held else run, is_paired=is_paired)
 
     def finish(self) -> bytes:
-        """What was held back, at the end of the body."""
+        """Return the octets held back, at the end of the body."""
         held, self._held = self._held, b""
         return self._check(held, is_paired=False) if held and not self.fault else b""
 
     def _check(self, run: bytes, *, is_paired: bool) -> bytes:
-        # RFC 3030 section 3: a binary body need not have lines.
+        # RFC 3030 section 3: a binary body may have no lines.
         if self._text:
             run = self._check_newlines(run, is_paired=is_paired)
             run = self._check_lines(run)
@@ -68,7 +68,7 @@ class BodyCheck:
             return _normalize(b"\r\n", run)
 
         bare = _find_bare(run)
-        assert bare, "the counts differ only if there is one"
+        assert bare, "a CR or LF without its partner exists, because the counts differ"
         self.fault = Reply(550, "A line of the message ends in a bare CR or LF instead of CR LF", enhanced="5.6.0")
         return run[: bare.start()]
 
@@ -76,7 +76,7 @@ class BodyCheck:
         if self._max_line is None:
             return run
 
-        # Jumps from the last line end within reach to the next, so that short lines cost nothing.
+        # Jump from the last line end within the limit to the next one, so that short lines cost no search of their own.
         start = 0
         reach = self._max_line - self._line_length
         while len(run) - start > reach:
@@ -97,7 +97,7 @@ class BodyCheck:
         if self._room is None:
             return run
 
-        # RFC 1870 section 5: the size counts CR LF, but neither added dots nor the end of data.
+        # RFC 1870 section 5: the size includes every CR LF, but not the dots of dot-stuffing or the end of data.
         if len(run) > self._room:
             self.fault = Reply(552, "The message exceeds the maximum size", enhanced="5.3.4")
             run = run[: self._room]

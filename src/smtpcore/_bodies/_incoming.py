@@ -1,4 +1,4 @@
-"""An incoming body: framing, checks and lines, put together."""
+"""An incoming body: framing, checks, and splitting into lines, combined."""
 
 from .._buffer import ReceiveBuffer
 from .._config import Bodies, Config
@@ -9,7 +9,7 @@ from ._lines import LineSplitter
 
 
 class Body:
-    """A body on its way from the buffer to the program, in the form that the configuration asks for."""
+    """A body that is being received, returned in the form that `Config.bodies` selects."""
 
     __slots__ = ("_check", "_framing", "_last", "_splitter", "ended")
 
@@ -19,24 +19,24 @@ class Body:
         self._check = BodyCheck(config, binary=binary)
         self._splitter = LineSplitter(config, binary=binary) if config.bodies is Bodies.LINES else None
         self.ended = False
-        """Whether the end of the body, or of its chunk, was found."""
+        """Whether the end of the body, or of its current chunk, was found."""
 
     def begin_chunk(self, size: int, *, last: bool) -> None:
-        """Go on with a chunk of `size` octets, where the body is sent with BDAT."""
+        """Continue the body with a BDAT chunk of `size` octets."""
         self._begin(ChunkFraming(size), last=last)
 
     def begin_part(self, *, last: bool) -> None:
-        """Go on with a part that the program fetches."""
+        """Continue the body with a part that the program fetches for a BURL."""
         self._begin(PartFraming(), last=last)
 
     def end_part(self) -> None:
-        """Tell that nothing more of the part will come."""
-        assert isinstance(self._framing, PartFraming), "a part has begun"
+        """Mark the current part as complete."""
+        assert isinstance(self._framing, PartFraming), "end_part follows begin_part"
         self._framing.complete = True
 
     @property
     def takes_part(self) -> bool:
-        """Whether more of a part may come."""
+        """Whether the current part is still incomplete."""
         return isinstance(self._framing, PartFraming) and not self._framing.complete
 
     def _begin(self, framing: ChunkFraming | PartFraming, *, last: bool) -> None:
@@ -46,11 +46,11 @@ class Body:
 
     @property
     def fault(self) -> Reply | None:
-        """The answer to a body that cannot be accepted."""
+        """The reply to a body that cannot be accepted, or None."""
         return self._check.fault
 
     def take(self, buffer: ReceiveBuffer) -> list[bytes]:
-        """Take the next lines, or the next run: none if there is not enough input, or if the body has `ended`."""
+        """Take the next lines or the next run. The list is empty if more input is needed or the body has `ended`."""
         pieces: list[bytes] = []
         while not pieces and not self.ended:
             run = self._framing.take(buffer)
@@ -67,6 +67,6 @@ class Body:
         return pieces
 
     def _split(self, run: bytes) -> list[bytes]:
-        assert self._splitter, "bodies are asked for in lines"
+        assert self._splitter, "_split is only called when bodies are split into lines"
         lines = self._splitter.split(run)
         return lines + self._splitter.finish() if self.ended and self._last and not self.fault else lines

@@ -4,7 +4,7 @@ from .._config import BareNewlines, Config
 
 
 class LineSplitter:
-    """Cuts runs into lines, each with its CR LF; and those of a binary body, which need not have any, into pieces."""
+    """Splits runs into lines that end with CR LF. Long lines of a binary body are split into pieces."""
 
     __slots__ = ("_binary", "_has_bare_newlines", "_longest", "_partial")
 
@@ -12,10 +12,10 @@ class LineSplitter:
         self._binary = binary
         self._has_bare_newlines = binary or config.bare_newlines is BareNewlines.ACCEPT
         self._longest = config.max_text_line
-        self._partial = bytearray()  # not a list: an octet in an object of its own takes the room of forty
+        self._partial = bytearray()  # a list of single octets would take forty times the memory
 
     def split(self, run: bytes) -> list[bytes]:
-        """The lines that are complete now."""
+        """Return the lines that are complete after `run`."""
         lines = _split_at_crlf(run) if self._has_bare_newlines else run.splitlines(keepends=True)
         if lines and self._partial and lines[0].endswith(b"\r\n"):
             lines[0] = self._take_partial() + lines[0]
@@ -25,7 +25,7 @@ class LineSplitter:
         return self._cut(lines) if self._binary else lines
 
     def finish(self) -> list[bytes]:
-        """What is left at the end of the body: only one that was sent with BDAT may end in the middle of a line."""
+        """Return the incomplete last line, at the end of the body. Only a body sent with BDAT can have one."""
         return [self._take_partial()] if self._partial else []
 
     def _take_partial(self) -> bytes:
@@ -34,7 +34,7 @@ class LineSplitter:
         return partial
 
     def _cut(self, lines: list[bytes]) -> list[bytes]:
-        # Else a line without end would have to be held whole.
+        # Without this cut a line without end would be buffered as a whole.
         if len(self._partial) > self._longest:
             lines.append(self._take_partial())
 
@@ -45,7 +45,7 @@ class LineSplitter:
         return pieces
 
     def _pieces(self, line: bytes) -> list[bytes]:
-        # The CR LF does not count, so that it stays with the end of its line.
+        # CR LF is not counted, so that it stays with the last piece of its line.
         cuts = range(self._longest, len(line.removesuffix(b"\r\n")), self._longest)
         return [line[start:end] for start, end in zip((0, *cuts), (*cuts, len(line)), strict=True)]
 

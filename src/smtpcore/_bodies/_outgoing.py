@@ -1,11 +1,11 @@
-"""Put a body into the octets around it."""
+"""Encode a body for sending: check its content, and add the dot-stuffing."""
 
-# RFC 5321 4.5.2: a line that begins with a dot gets one more, and a line with a single dot ends the body. So a dot is
-# doubled behind each CR LF and at the very start: one `replace` for a whole block, and one look at its first octet.
-# The check before it never lets a block end between CR and LF, so that no cut can hide the start of a line.
+# RFC 5321 4.5.2: a line that begins with a dot gets a second dot, and a line with a single dot ends the body. So a dot
+# is doubled after each CR LF and at the very start. A block takes one `replace` and one look at its first octet. The
+# check before never ends a block between CR and LF, so that every start of a line is found however the body was cut.
 #
-# What is checked is what RFC 5321 and the BODY parameter of MAIL promise to the server. A block that breaks a promise
-# is not sent at all: the state behind it is made in a copy, which replaces this one only if all is well.
+# The check enforces the promises that RFC 5321 and the BODY parameter of MAIL make to the server. A block that breaks a
+# promise is not sent at all: the caller encodes it with a copy, which replaces the original only on success.
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ _EIGHT_BIT = (BodyType.EIGHT_BIT_MIME, BodyType.BINARYMIME)
 
 
 class OutgoingBody:
-    """A body on its way to the server."""
+    """A body that is being sent to the server."""
 
     __slots__ = ("_at_line_start", "_check", "_type")
 
@@ -28,7 +28,7 @@ class OutgoingBody:
         self._at_line_start = True
 
     def copy(self) -> "OutgoingBody":
-        """One that has sent the same, to try what may come next."""
+        """Return a body in the same state, for trying out the next block."""
         other = OutgoingBody.__new__(OutgoingBody)
         other._type = self._type
         other._check = self._check.copy()
@@ -38,18 +38,18 @@ class OutgoingBody:
     # With DATA
 
     def stuff(self, data: bytes) -> bytes:
-        """The octets for a run of the body. A CR at its end waits for what follows.
+        """Return the octets to send for a run of the body. A CR at the end of `data` is sent with the next run.
 
-        Raises `LocalProtocolError` for what may not be sent, after which this object is of no use.
+        Raises `LocalProtocolError` for content that may not be sent. The object cannot be used afterwards.
         """
         self._check_octets(data)
         return self._stuff(self._checked(self._check.pass_on(data)))
 
     def end(self) -> bytes:
-        """The octets for the end of the body. Raises `LocalProtocolError` as `stuff` does."""
+        """Return the octets that end the body. Raises `LocalProtocolError` like `stuff`."""
         tail = self._stuff(self._checked(self._check.finish()))
         if not self._at_line_start:
-            # RFC 5321 4.1.1.4: a last line without its end gets one, and a last line that has one no other.
+            # RFC 5321 4.1.1.4: CR LF is added to a last line without line end, and only to such a line.
             tail += self._stuff(self._checked(self._check.pass_on(b"\r\n")))
 
         return tail + b".\r\n"
@@ -66,7 +66,7 @@ class OutgoingBody:
     # With BDAT
 
     def check_chunk(self, data: bytes, *, is_end: bool) -> None:
-        """Raise `LocalProtocolError` if `data`, which goes out as it is, may not be sent; `is_end` of the body."""
+        """Raise `LocalProtocolError` if `data` may not be sent in a chunk. `is_end` marks the end of the body."""
         self._check_octets(data)
         self._checked(self._check.pass_on(data))
         if is_end:
@@ -77,10 +77,10 @@ class OutgoingBody:
     def _check_octets(self, data: bytes) -> None:
         if self._type not in _EIGHT_BIT and not data.isascii():
             # RFC 6152 section 3, RFC 6531 section 1.2
-            raise LocalProtocolError("the body has octets beyond ASCII: MAIL has to say BODY=8BITMIME, or encode it")
+            raise LocalProtocolError("the body has octets beyond ASCII: send MAIL with BODY=8BITMIME, or encode it")
         if self._type is not BodyType.BINARYMIME and b"\0" in data:
-            # RFC 2045 2.7 and 2.8: neither 7-bit nor 8-bit data have any.
-            raise LocalProtocolError("the body has a NUL: MAIL has to say BODY=BINARYMIME, or encode it")
+            # RFC 2045 2.7 and 2.8: neither 7-bit nor 8-bit data contain NUL.
+            raise LocalProtocolError("the body has a NUL octet: send MAIL with BODY=BINARYMIME, or encode it")
 
     def _checked(self, run: bytes) -> bytes:
         if self._check.fault:
@@ -90,5 +90,5 @@ class OutgoingBody:
 
 
 def outgoing_chunks(config: ClientConfig, type: BodyType | None) -> OutgoingBody:
-    """A body that goes out in chunks, whose octets were counted before, so that none can be added."""
+    """Return a body for sending in chunks, whose size is announced first, so that line ends are never repaired."""
     return OutgoingBody(replace(config, bare_newlines=BareNewlines.REJECT), type)
