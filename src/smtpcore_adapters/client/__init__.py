@@ -1,1 +1,1 @@
-"""The mail client: connecting, sending messages, and what the server answered."""
+"""The mail client: connect to a server, send messages, return a reply for each recipient."""

@@ -1,7 +1,7 @@
 """The client for a program without an event loop."""
 
-# Each method runs the coroutine of the same name to its end, over a stream whose coroutines block instead of being
-# suspended. So there is one client, and nothing here knows what it does.
+# Each method runs the `Client` coroutine of the same name to completion. The coroutines of the stream below block
+# instead of suspending, so no event loop is needed and the client's logic exists once, in `Client`.
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, TypeAlias, TypeVar, Unpack
@@ -20,9 +20,9 @@ Complete: TypeAlias = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
 class BlockingClient:
-    """A connection to a server: what `Client` is, in plain methods that block.
+    """A connection to a server, with the methods of `Client` as plain methods that block.
 
-    What each of them does, and raises, is said there. A body is no async iterable here.
+    `Client` documents what each method does and which exceptions it raises. A body must not be an async iterable here.
     """
 
     def __init__(self, client: Client, complete: Complete) -> None:
@@ -41,22 +41,22 @@ class BlockingClient:
 
     @property
     def is_verified(self) -> bool:
-        """Whether there is TLS with a server that has proved to be `host`."""
+        """Whether TLS is active and the server's certificate was verified for `host`."""
         return self._client.is_verified
 
     @property
     def is_open(self) -> bool:
-        """Whether something can be sent. That the server is still there shows when it is."""
+        """Whether the connection is open on this side; a server that went away is noticed at the next send."""
         return self._client.is_open
 
     @property
     def extensions(self) -> Mapping[str, object]:
-        """What the server offers."""
+        """The extensions that the server offers."""
         return self._client.extensions
 
     @property
     def tls(self) -> Tls | None:
-        """What TLS is active."""
+        """The active TLS, or None."""
         return self._client.tls
 
     @property
@@ -67,7 +67,7 @@ class BlockingClient:
     def send(
         self, sender: Sender, recipients: Iterable[Recipient] | Recipient, body: Body, **options: Unpack[SendOptions]
     ) -> SendResult:
-        """Send a message, and tell what became of it for each recipient: `Client.send`."""
+        """Send a message, and return the decisive reply for each recipient. See `Client.send`."""
         return self._run(self._client.send(sender, recipients, body, **options))
 
     def ask(self, command: Command | UnknownCommand) -> Reply:
@@ -75,7 +75,7 @@ class BlockingClient:
         return self._run(self._client.ask(command))
 
     def noop(self) -> Reply:
-        """Ask whether the server is still there."""
+        """Send NOOP, for example to find out whether the connection still works."""
         return self._run(self._client.noop())
 
     def vrfy(self, name: str, *, smtputf8: bool = False) -> Reply:
@@ -87,19 +87,19 @@ class BlockingClient:
         return self._run(self._client.expn(name, smtputf8=smtputf8))
 
     def help(self, topic: str = "") -> Reply:
-        """Ask for help."""
+        """Send HELP."""
         return self._run(self._client.help(topic))
 
     def xclient(self, attributes: Mapping[str, str | None]) -> Reply:
-        """Tell for whom this client speaks, and begin the session anew in that name."""
+        """Send XCLIENT with the original client's attributes, then EHLO again if the server accepts it."""
         return self._run(self._client.xclient(attributes))
 
     def xforward(self, attributes: Mapping[str, str | None]) -> Reply:
-        """Tell the server's log whom the next message came from."""
+        """Send XFORWARD: the origin of the next message, for the server's log."""
         return self._run(self._client.xforward(attributes))
 
     def close(self) -> None:
-        """Say QUIT, and close the connection. Raises nothing."""
+        """Send QUIT, and close the connection. Never raises."""
         self._run(self._client.aclose())
 
     def __repr__(self) -> str:

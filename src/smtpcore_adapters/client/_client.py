@@ -1,4 +1,4 @@
-"""Send mail: the client of all frameworks."""
+"""The client that sends mail, for all frameworks."""
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from typing import Unpack
@@ -35,26 +35,26 @@ from ._sources import Body, Source, regrouped, source_of, with_line_ends
 
 
 class Unsendable(LocalProtocolError):
-    """The message needs what this server does not offer. Nothing was sent."""
+    """The message needs an extension or a limit that this server does not offer. Nothing was sent."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(str(reply))
         self.reply: Reply = reply
-        """What an MTA would answer to someone who sends it such a message."""
+        """The reply that an MTA in front of this server would give to its own client, such as 552 for the size."""
 
 
 class Client:
-    """A connection to a server, for any number of messages, one after the other.
+    """A connection to a server. It can send any number of messages, one after the other.
 
-    A reply of the server is never an exception here. Each method raises
+    A negative reply is a return value, not an exception. Each method raises
 
-    - `TimeoutError` if something takes longer than `ClientTimeouts` allows;
-    - `OSError` if the connection is lost, `Disconnected` if the server has closed it;
-    - `smtpcore.RemoteProtocolError` if what the server says is no SMTP;
-    - `smtpcore.LocalProtocolError` for what cannot be sent; `Unsendable` if it is just this server that cannot be sent
-      this message.
+    - `TimeoutError` if a step takes longer than `ClientTimeouts` allows;
+    - `OSError` if the connection is lost, `Disconnected` if the server closed the connection;
+    - `smtpcore.RemoteProtocolError` if the server's answer is not valid SMTP;
+    - `smtpcore.LocalProtocolError` if the arguments cannot be sent as SMTP, and its subclass `Unsendable` if only this
+      server cannot take the message.
 
-    After the first three the connection is of no use any more.
+    After the first three the connection is closed and cannot be used again.
     """
 
     def __init__(self, driver: ClientDriver, greeting: Reply, *, host: str, is_verified: bool, chunking: bool) -> None:
@@ -65,21 +65,21 @@ class Client:
         self.host: str = host
         """The host that was connected to."""
         self.is_verified: bool = is_verified
-        """Whether there is TLS with a server that has proved to be `host`."""
+        """Whether TLS is active and the server's certificate was verified for `host`."""
 
     @property
     def is_open(self) -> bool:
-        """Whether something can be sent. That the server is still there shows when it is."""
+        """Whether the connection is open on this side; a server that went away is noticed at the next send."""
         return self._driver.is_open
 
     @property
     def extensions(self) -> Mapping[str, object]:
-        """What the server offers: see `ClientConnection.extensions`."""
+        """The extensions that the server offers. See `ClientConnection.extensions`."""
         return self._driver.connection.extensions
 
     @property
     def tls(self) -> Tls | None:
-        """What TLS is active."""
+        """The active TLS, or None."""
         return self._driver.stream.tls
 
     @property
@@ -96,13 +96,14 @@ class Client:
         body: Body,
         **options: Unpack[SendOptions],
     ) -> SendResult:
-        """Send a message, and tell what became of it for each recipient.
+        """Send a message, and return the decisive reply for each recipient.
 
-        See `Body` for what `body` may be. One of any size passes through in constant memory, unless it is given whole.
-        If the iteration over it raises, the connection is closed, so that no part of it is taken for the message.
+        `Body` lists the types of `body`. A body that is not given as one object in memory is streamed in constant
+        memory. If the iteration over the body raises, the connection is closed, so that the server cannot accept a
+        part of the message as the whole.
 
-        Where the server limits the recipients of one message (RFC 9422), a body that can be read twice is sent in
-        several transactions; with any other `Unsendable` is raised.
+        If the server limits the recipients of one message (RFC 9422), a body that can be read twice is sent in several
+        transactions. Any other body raises `Unsendable` then.
         """
         rcpts = make_rcpts(recipients, options)
         if not rcpts:
@@ -144,11 +145,11 @@ class Client:
         params, offered = mail.params, self.extensions
         limit = offered.get("SIZE")
         if params.size is not None and isinstance(limit, int) and params.size > limit and limit is not True:
-            raise Unsendable(Reply(552, f"The next server takes no more than {limit} octets", enhanced="5.3.4"))
+            raise Unsendable(Reply(552, f"The next server accepts at most {limit} octets", enhanced="5.3.4"))
         if params.smtputf8 and "SMTPUTF8" not in offered:
-            raise Unsendable(Reply(553, "The next server takes no non-ASCII addresses", enhanced="5.6.7"))
+            raise Unsendable(Reply(553, "The next server accepts only ASCII addresses", enhanced="5.6.7"))
         if source.is_ascii is False and not self._takes_eight_bit:
-            raise Unsendable(Reply(554, "The next server takes no octets beyond ASCII", enhanced="5.6.3"))
+            raise Unsendable(Reply(554, "The next server accepts only ASCII messages", enhanced="5.6.3"))
         if params.requiretls and not (self.is_verified and "REQUIRETLS" in offered):
             raise Unsendable(Reply(550, "The next server does not support REQUIRETLS", enhanced="5.7.30"))
 
@@ -156,14 +157,14 @@ class Client:
         limits = self.extensions.get("LIMITS")
         most = (limits.rcpt_max if isinstance(limits, SessionLimits) else None) or len(rcpts)
         if most < len(rcpts) and not source.is_repeatable:
-            raise Unsendable(Reply(452, f"The next server takes {most} recipients at a time", enhanced="4.5.3"))
+            raise Unsendable(Reply(452, f"The next server accepts {most} recipients at a time", enhanced="4.5.3"))
 
         return [rcpts[start : start + most] for start in range(0, len(rcpts), most)]
 
     async def _transact(self, mail: Mail, rcpts: list[Rcpt], source: Source, *, binary: bool) -> SendResult:
         in_chunks = self._uses_chunks(binary=binary)
         try:
-            # RFC 2920 3.1: one group. A chunk has to wait for the replies to it (RFC 3030 section 2).
+            # RFC 2920 3.1: one pipelined group. The first BDAT has to wait for the replies (RFC 3030 section 2).
             answers = await self._driver.ask_all([mail, *rcpts, *([] if in_chunks else [Data()])])
             if self._driver.connection.state is (State.RCPT if in_chunks else State.DATA):
                 answers += await self.send_body(source.pieces(self._driver.stream.run_blocking), binary=binary)
@@ -181,10 +182,11 @@ class Client:
         return await self._driver.ask(command)
 
     async def send_body(self, pieces: AsyncGenerator[bytes, None], *, binary: bool = False) -> list[Answered]:
-        """Send the body of the open transaction, with BDAT or DATA, and return the answers to it.
+        """Send the body of the open transaction, with BDAT or DATA, and return the replies to the body.
 
-        In LMTP there is one for each accepted recipient. Where the server has refused DATA, a chunk, or to go on, that
-        is the only one. If `binary` the octets go as they are.
+        The list has one reply, in LMTP one for each accepted recipient. If the server refuses DATA or a chunk, or
+        replies 421 in the middle of the body, that reply is the only one. With `binary` the octets are sent unchanged;
+        otherwise each line is made to end in CR LF.
         """
         outgoing = regrouped(pieces if binary else with_line_ends(pieces))
         if self._uses_chunks(binary=binary):
@@ -197,7 +199,7 @@ class Client:
         return await self._driver.send_body(outgoing)
 
     async def give_up(self) -> None:
-        """End the open transaction, if there is one, with RSET."""
+        """Send RSET if a transaction is open."""
         if self._driver.connection.state in _UNFINISHED:
             await self._driver.ask(Rset())
 
@@ -207,7 +209,7 @@ class Client:
     # Other commands
 
     async def noop(self) -> Reply:
-        """Ask whether the server is still there (RFC 5321 4.1.1.9)."""
+        """Send NOOP, for example to find out whether the connection still works (RFC 5321 4.1.1.9)."""
         return await self._driver.ask(Noop())
 
     async def vrfy(self, name: str, *, smtputf8: bool = False) -> Reply:
@@ -219,20 +221,23 @@ class Client:
         return await self._driver.ask(Expn(name, smtputf8=smtputf8))
 
     async def help(self, topic: str = "") -> Reply:
-        """Ask for help (RFC 5321 4.1.1.8)."""
+        """Send HELP (RFC 5321 4.1.1.8)."""
         return await self._driver.ask(Help(topic))
 
     async def xclient(self, attributes: Mapping[str, str | None]) -> Reply:
-        """Tell for whom this client speaks, and begin the session anew in that name (Postfix XCLIENT_README)."""
+        """Send XCLIENT with the original client's attributes, then EHLO again if the server accepts it.
+
+        See Postfix XCLIENT_README. Return the last reply.
+        """
         reply = await self._driver.ask(Xclient(Attributes(attributes)))
         return await say_hello(self._driver) if reply.is_positive else reply
 
     async def xforward(self, attributes: Mapping[str, str | None]) -> Reply:
-        """Tell the server's log whom the next message came from (Postfix XFORWARD_README)."""
+        """Send XFORWARD: the origin of the next message, for the server's log (Postfix XFORWARD_README)."""
         return await self._driver.ask(Xforward(Attributes(attributes)))
 
     async def aclose(self) -> None:
-        """Say QUIT, and close the connection. Raises nothing."""
+        """Send QUIT, and close the connection. Never raises."""
         await self._driver.aclose()
 
     def __repr__(self) -> str:
@@ -243,16 +248,13 @@ _UNFINISHED = frozenset({State.MAIL, State.RCPT, State.CHUNKED, State.CHUNK_REFU
 
 
 def _summarize(rcpts: list[Rcpt], answers: list[Answered]) -> SendResult:
-    fates: dict[Path, Reply] = {}
+    replies: dict[Path, Reply] = {}
     for answer in answers:
         if isinstance(answer.to, Rcpt) and not answer.reply.is_positive:
-            fates[answer.to.forward_path] = answer.reply
+            replies[answer.to.forward_path] = answer.reply
         elif answer.recipient:
-            fates[answer.recipient.forward_path] = answer.reply
+            replies[answer.recipient.forward_path] = answer.reply
 
     refusals = (answer.reply for answer in answers if not (answer.reply.is_positive or isinstance(answer.to, Rcpt)))
     decisive = next(refusals, answers[-1].reply)
-    return SendResult({rcpt.forward_path: fates.get(rcpt.forward_path, decisive) for rcpt in rcpts}, decisive)
-
-
-# Connecting
+    return SendResult({rcpt.forward_path: replies.get(rcpt.forward_path, decisive) for rcpt in rcpts}, decisive)

@@ -1,4 +1,4 @@
-"""Connect to a server: greeting, EHLO, TLS and login."""
+"""Connect to a server: PROXY header, greeting, EHLO, TLS and login."""
 
 import platform
 import ssl
@@ -26,10 +26,11 @@ async def connected(
     """Connect to a server for the time of an `async with` block, and yield the `Client`.
 
     Raises:
-        OSError: there is no connection, or it is lost; `ssl.SSLError` for a certificate that is not valid.
-        TimeoutError: the server is too slow.
-        Refused: it denies its service, TLS where that is required, or, as `AuthenticationRefused`, the authentication.
-        RemoteProtocolError: what it says is no SMTP.
+        OSError: the connection failed or was lost; `ssl.SSLError` if the server's certificate is not valid.
+        TimeoutError: the server did not answer in time.
+        Refused: the server refuses its service, or TLS where TLS is required.
+        AuthenticationRefused: the login failed; a subclass of `Refused`.
+        RemoteProtocolError: the server's answer is not valid SMTP.
     """
     client = await open_client(open_stream, host, port, **options)
     try:
@@ -39,19 +40,21 @@ async def connected(
 
 
 async def open_client(open_stream: Opener, host: str, port: int, **options: Unpack[ConnectOptions]) -> Client:
-    """Connect to a server. `Client.aclose` has to be called at the end. Raises as `connected` does."""
+    """Connect to a server; the caller must call `Client.aclose` at the end. Raise as `connected` does."""
     timeouts = options.get("timeouts") or ClientTimeouts()
     stream = await open_stream(
         host, port, timeouts.connect, local_address=options.get("local_address"), path=options.get("path")
     )
     try:
-        return await _introduce(stream, host, port, timeouts, options)
+        return await _begin_session(stream, host, port, timeouts, options)
     except BaseException:
         await stream.aclose(0)
         raise
 
 
-async def _introduce(stream: Stream, host: str, port: int, timeouts: ClientTimeouts, options: ConnectOptions) -> Client:
+async def _begin_session(
+    stream: Stream, host: str, port: int, timeouts: ClientTimeouts, options: ConnectOptions
+) -> Client:
     mode = options.get("tls", TlsMode.OPPORTUNISTIC)
     driver = ClientDriver(stream, _config(stream, options), timeouts)
     proxy = options.get("proxy")
@@ -59,9 +62,9 @@ async def _introduce(stream: Stream, host: str, port: int, timeouts: ClientTimeo
         await stream.send(proxy.encode(), timeouts.block)
 
     is_verified = mode is TlsMode.IMPLICIT and await _start_tls(driver, host, options)
-    greeting = await driver.listen()
-    _demand(greeting, "the server denies its service")
-    _demand(await say_hello(driver), "the server refuses to be greeted")
+    greeting = await driver.read_greeting()
+    _require_positive(greeting, "the server refuses the connection in its greeting")
+    _require_positive(await say_hello(driver), "the server refuses the hello")
     if mode in (TlsMode.OPPORTUNISTIC, TlsMode.REQUIRED):
         is_verified = await _secure(driver, host, options, is_required=mode is TlsMode.REQUIRED)
 
@@ -83,22 +86,22 @@ async def _secure(driver: ClientDriver, host: str, options: ConnectOptions, *, i
     reply = await driver.ask(StartTls())
     if reply.is_positive:
         is_verified = await _start_tls(driver, host, options)
-        _demand(await say_hello(driver), "the server refuses to be greeted under TLS")  # RFC 3207 4.2
+        _require_positive(await say_hello(driver), "the server refuses the hello after STARTTLS")  # RFC 3207 4.2
         return is_verified
     if is_required or not driver.is_open:
-        raise Refused("the server does not start TLS", reply)
+        raise Refused("the server refuses STARTTLS", reply)
 
     return False
 
 
 async def _start_tls(driver: ClientDriver, host: str, options: ConnectOptions) -> bool:
-    """Start TLS, and tell whether the server has proved who it is."""
+    """Start TLS, and return whether the server's certificate was verified."""
     context = options.get("context") or ssl.create_default_context()
     await driver.start_tls(context, host)
     return context.check_hostname and context.verify_mode is ssl.CERT_REQUIRED
 
 
-def _demand(reply: Reply, what: str) -> None:
+def _require_positive(reply: Reply, what: str) -> None:
     if not reply.is_positive:
         raise Refused(what, reply)
 
@@ -109,12 +112,12 @@ def _config(stream: Stream, options: ConnectOptions) -> ClientConfig:
         lmtp=options.get("lmtp", False),
         pipelining=options.get("pipelining", True),
         plaintext_auth=options.get("plaintext_auth", False),
-        max_text_line=None,  # real mail has lines of more than 1,000 octets; it is the server's to say what it takes
+        max_text_line=None,  # real mail has lines of more than 1,000 octets; the server decides whether to accept them
     )
 
 
 def _own_name(stream: Stream) -> str:
-    # RFC 5321 4.1.4, 4.1.3: the domain that this client can be found by; if there is none, its address.
+    # RFC 5321 4.1.4, 4.1.3: the fully qualified domain of this host, or its address literal if the host has no domain.
     name = platform.node()
     try:
         if "." in name:

@@ -1,14 +1,17 @@
-"""Drive a client's connection: questions out, replies in, over a stream."""
+"""The client's driver: send commands and bodies over a stream, and read the replies."""
 
-# As in a session, nothing is awaited here but the stream, so that this runs in any framework and in none.
+# Only methods of the stream are awaited here, so this code runs in any framework and without one.
 #
-# A server may stop reading while it has something to say, and a client that only writes would wait for it for ever.
-# So commands go out in groups that any network takes whole (`ClientConfig.max_group`), and each group is read to its
-# last reply before the next one is written. In a body, where nothing is due, it is looked before each piece whether
-# something came nonetheless: a 421, or the end of the stream. Chunks have replies, of which one may be under way.
+# Deadlocks. A server may stop reading while it waits to write its replies. A client that only writes would then wait
+# forever. So commands are sent in groups that fit into any network's buffers (`ClientConfig.max_group`), and all
+# replies to a group are read before the next group is written.
 #
-# Whatever breaks off in the middle, be it an error, the time or a cancellation, leaves a connection on which nothing
-# can be said any more: `send_failed` makes sure of it.
+# Bodies. No reply is due while a body is sent, but the server may send a 421 or close the connection. So the stream is
+# checked for input after each piece. Each BDAT chunk has a reply; with PIPELINING the reply to one chunk may be pending
+# while the next chunk is sent.
+#
+# Interruptions. After an error, a timeout or a cancellation in the middle of an exchange, the next reply can no longer
+# be assigned to a command. `ClientConnection.send_failed` then makes sure that nothing more is sent.
 
 import time
 from collections import deque
@@ -45,7 +48,7 @@ from ._timeouts import ClientTimeouts
 
 
 class ClientDriver:
-    """The client's part of a dialogue, over a stream."""
+    """A `ClientConnection` over a stream, with timeouts."""
 
     def __init__(
         self,
@@ -58,41 +61,41 @@ class ClientDriver:
         self._conn = ClientConnection(config)
         self._timeouts = timeouts
         self._clock = clock
-        self._farewell: Reply | None = None
+        self._goodbye: Reply | None = None
         self._is_busy = False
         self._is_at_end = False
-        self._is_leaving = False
+        self._is_closing = False
 
         self.stream: Stream = stream
-        """The connection under it."""
+        """The stream below the dialogue."""
 
     @property
     def connection(self) -> ClientConnection:
-        """What is known of the dialogue. Only this object sends on it."""
+        """The protocol state, for reading only: commands are sent through this driver."""
         return self._conn
 
     @property
     def is_open(self) -> bool:
-        """Whether anything can still be said."""
+        """Whether commands can still be sent."""
         return self._conn.state is not State.CLOSED
 
-    # Asking
+    # Commands
 
-    async def listen(self) -> Reply:
-        """The greeting."""
+    async def read_greeting(self) -> Reply:
+        """Wait for the greeting, and return it."""
         with self._exclusively():
             return (await self._next_answer()).reply
 
     async def ask(self, request: Request) -> Reply:
-        """Send one command, or SASL response, and return the reply to it."""
+        """Send one command or SASL response, and return the reply."""
         (answer,) = await self.ask_all([request])
         return answer.reply
 
     async def ask_all(self, requests: Sequence[Request]) -> list[Answered]:
-        """Send commands, together where that is possible, and return the replies in order.
+        """Send commands, pipelined where possible, and return the replies in order.
 
-        What the replies before it have made pointless is not sent: anything behind a first command that was refused,
-        DATA where no recipient was accepted, and everything once the server has said goodbye.
+        Commands that earlier replies made pointless are not sent: all commands after a refused first command, DATA if
+        every recipient was refused, and all commands after a 421.
         """
         with self._exclusively():
             waiting = deque(requests)
@@ -123,14 +126,15 @@ class ClientDriver:
     # Bodies
 
     async def send_body(self, pieces: AsyncGenerator[bytes, None]) -> list[Answered]:
-        """Send a body behind the 354 to DATA, and return the reply or, in LMTP, the replies to it.
+        """Send a body after the 354 reply to DATA, and return the reply or, in LMTP, the replies.
 
-        A 421 that comes before the end is returned at once. Raises `LocalProtocolError` where the body has what may
-        not be sent; as there is no way to take back what was sent of it, the connection is closed then.
+        A 421 that arrives before the end of the body is returned at once. `LocalProtocolError` is raised for a body
+        that may not be sent, for example one with a bare CR. The part that was already sent cannot be withdrawn, so
+        the connection is closed then.
         """
         with self._exclusively():
             transaction = self._conn.transaction
-            if transaction and transaction.recipients:  # RFC 2920 3.1: else only the end may follow
+            if transaction and transaction.recipients:  # RFC 2920 3.1: without recipients only the final dot may follow
                 async with aclosing(pieces):
                     async for piece in pieces:
                         self._conn.send(DataChunk(piece))
@@ -146,8 +150,8 @@ class ClientDriver:
         except TimeoutError:
             raise
         except OSError:
-            # Who closes a connection in the middle of a body may have said why.
-            goodbye = await self._last_words()
+            # A server that closes the connection in the middle of a body may have sent the reason first.
+            goodbye = await self._receive_goodbye()
             if goodbye is None:
                 raise
             return goodbye
@@ -156,14 +160,14 @@ class ClientDriver:
             try:
                 await self._receive(self._clock() + _GLANCE)
             except TimeoutError:
-                return None  # it was a part of a TLS record, or one that has no octets for us
+                return None  # the input was part of a TLS record, or a record without application data
             event = self._next_event()
             if isinstance(event, Answered):
                 return event
 
         return None
 
-    async def _last_words(self) -> Answered | None:
+    async def _receive_goodbye(self) -> Answered | None:
         with suppress(OSError, ProtocolError):
             await self._receive(self._clock() + self._timeouts.quit)
             event = self._conn.next_event()
@@ -173,9 +177,10 @@ class ClientDriver:
         return None
 
     async def send_chunks(self, pieces: AsyncGenerator[bytes, None]) -> list[Answered]:
-        """Send a body with BDAT, and return the reply or, in LMTP, the replies to it; or that to a refused chunk.
+        """Send a body with BDAT, and return the reply or, in LMTP, the replies.
 
-        Raises `LocalProtocolError` where the body has what may not be sent; RSET gives it up then.
+        If the server refuses a chunk, the list has only the reply to that chunk. `LocalProtocolError` is raised for a
+        body that may not be sent; RSET abandons the transaction then.
         """
         with self._exclusively():
             left = 1 if self._conn.is_pipelining else 0
@@ -203,22 +208,22 @@ class ClientDriver:
     # The stream
 
     async def start_tls(self, context: SSLContext, server_name: str) -> None:
-        """Do the handshake, behind the 220 to STARTTLS or before the greeting. Raises `OSError` if it fails."""
+        """Do the TLS handshake, after the 220 to STARTTLS or before the greeting. Raise `OSError` if it fails."""
         with self._exclusively():
-            self._next_event()  # raises if something came before TLS that someone may have injected (RFC 3207 4.2)
+            self._next_event()  # raises if plaintext arrived before TLS: somebody may have injected it (RFC 3207 4.2)
             await self.stream.start_tls(context, self._timeouts.tls, server_name=server_name)
             self._conn.tls_established()
 
     async def aclose(self) -> None:
-        """Close the connection, with a QUIT where that is possible. Raises nothing."""
-        self._is_leaving = True
+        """Close the connection, after QUIT where QUIT may be sent. Never raises."""
+        self._is_closing = True
         try:
             if not self._is_busy and self._conn.may_send(Quit()):
                 with suppress(OSError, ProtocolError):
                     await self.ask(Quit())
         finally:
             self._conn.send_failed()
-            # Nothing is on its way any more: the server has answered all that was sent, or it does not matter.
+            # No lingering: the server has answered everything that was sent, or the connection is broken.
             await self.stream.aclose(0)
 
     async def _next_answer(self) -> Answered:
@@ -228,7 +233,7 @@ class ClientDriver:
             if isinstance(event, Answered):
                 return event
             if isinstance(event, ConnectionClosed):
-                raise Disconnected("the server has closed the connection")
+                raise Disconnected("the server closed the connection")
 
             await self._receive(deadline)
 
@@ -241,14 +246,14 @@ class ClientDriver:
             raise
 
         if isinstance(event, Answered) and event.reply.reply_class is ReplyClass.GOODBYE:
-            self._farewell = event.reply
+            self._goodbye = event.reply
 
         return event
 
     async def _receive(self, deadline: float) -> None:
         left = deadline - self._clock()
         if left <= 0:
-            raise TimeoutError("the reply of the server took too long")
+            raise TimeoutError("the server did not reply in time")
 
         data = await self.stream.receive(left)
         self._is_at_end = not data
@@ -260,14 +265,14 @@ class ClientDriver:
             await self.stream.send(data, self._limit(self._timeouts.block))
 
     def _limit(self, timeout: float) -> float:
-        return min(timeout, self._timeouts.quit) if self._is_leaving else timeout
+        return min(timeout, self._timeouts.quit) if self._is_closing else timeout
 
     @contextmanager
     def _exclusively(self) -> Iterator[None]:
         if self._is_busy:
-            raise LocalProtocolError("this connection is in use: open another one for each task")
+            raise LocalProtocolError("this connection is in use by another task: open a connection for each task")
         if not self.is_open:
-            raise Disconnected("the connection is closed", self._farewell)
+            raise Disconnected("the connection is closed", self._goodbye)
 
         self._is_busy = True
         try:
@@ -284,7 +289,7 @@ class ClientDriver:
 
 
 _GLANCE = 1.0
-"""Seconds for what seems to be there in the middle of a body to be there whole."""
+"""Seconds to read input that arrives in the middle of a body."""
 
 
 def _refusals(answers: list[Answered]) -> list[Answered]:
@@ -303,7 +308,7 @@ _TIMEOUTS: dict[Wait, Callable[[ClientTimeouts], float]] = {
 
 async def say_hello(driver: ClientDriver) -> Reply:
     reply = await driver.ask(driver.connection.hello)
-    # RFC 5321 3.2: who does not know EHLO may know HELO.
+    # RFC 5321 3.2: a server that does not know EHLO may know HELO.
     if reply.reply_class is ReplyClass.PERMANENT and not driver.connection.config.lmtp:
         return await driver.ask(Helo(driver.connection.config.hostname))
 

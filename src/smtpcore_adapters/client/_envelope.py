@@ -1,4 +1,4 @@
-"""Say about a message what MAIL and RCPT say."""
+"""The envelope of a message: build MAIL and RCPT from the options of `Client.send`."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -19,53 +19,53 @@ from smtpcore import (
 )
 
 Sender: TypeAlias = str | Path | Mailbox
-"""Whom failures are reported to; an empty one for a message that nothing may reply to."""
+"""The reverse path, to which failures are reported; an empty string for a message that must not cause reports."""
 
 Recipient: TypeAlias = str | Path | Mailbox | Rcpt
-"""For whom the message is; a `Rcpt` has parameters of its own."""
+"""A recipient; a `Rcpt` has its own parameters."""
 
 
 class SendOptions(TypedDict, total=False):
-    """What may be said about a message. Each needs that the server offers the extension which has it."""
+    """The options of a message. Each one needs a server that offers its extension."""
 
     body_type: BodyType
-    """What the body consists of. By default 8BITMIME where it is needed, or may be, and offered. With BINARYMIME the
-    body is sent exactly as it is; else each line is made to end in CR LF."""
+    """The type of the body. By default 8BITMIME if the server offers it and the body is not known to be ASCII.
+    BINARYMIME sends the body unchanged; otherwise each line is made to end in CR LF."""
     smtputf8: bool
-    """Whether the header has UTF-8 (RFC 6531). By default, if an address of the envelope, or one in the header of an
+    """Whether the header has UTF-8 (RFC 6531). By default true if an address in the envelope, or in the header of an
     `EmailMessage`, is not ASCII."""
     size: int
-    """The octets of the body, where they cannot be found out (RFC 1870)."""
+    """The size of the body in octets, if it cannot be determined from the body (RFC 1870)."""
     ret: Ret
-    """What a notification of failure returns (RFC 3461)."""
+    """The part of the message that a failure notification contains (RFC 3461)."""
     envid: str
-    """What notifications call the message, in printable ASCII (RFC 3461)."""
+    """The identifier of the message in notifications, in printable ASCII (RFC 3461)."""
     notify: Iterable[Notify]
-    """Of what the sender wants to be told, for each recipient that is not a `Rcpt` (RFC 3461)."""
+    """The events that the sender wants notifications of, for each recipient that is not a `Rcpt` (RFC 3461)."""
     requiretls: bool
     """Whether the message may travel under verified TLS only (RFC 8689)."""
     by: DeliverBy
-    """Until when it has to be delivered (RFC 2852)."""
+    """The time limit for the delivery (RFC 2852)."""
     mt_priority: int
-    """From -9 to 9 (RFC 6710)."""
+    """The priority, from -9 to 9 (RFC 6710)."""
     hold_for: int
-    """For how many seconds it is held (RFC 4865)."""
+    """Seconds to hold the message before its delivery (RFC 4865)."""
     hold_until: datetime
-    """Until when it is held (RFC 4865)."""
+    """The time until which the message is held (RFC 4865)."""
     solicit: tuple[str, ...]
-    """The classes of solicitation it belongs to (RFC 3865)."""
+    """The solicitation class keywords of the message (RFC 3865)."""
     submitter: Submitter
-    """Who submitted it (RFC 4954 section 5)."""
+    """The submitter of the message, for AUTH= (RFC 4954 section 5)."""
     params: Mapping[str, object]
-    """Further parameters of MAIL, by keyword."""
+    """Other parameters of MAIL, by keyword."""
 
 
 def make_mail(sender: Sender, options: SendOptions, found: Mapping[str, object]) -> Mail:
-    """The MAIL command for `options`, and for what was `found` out about the message where they do not say it.
+    """Return the MAIL command for `options`. The parameters `found` in the message itself are defaults.
 
-    Raises `LocalProtocolError` for what cannot be sent.
+    Raise `LocalProtocolError` for values that cannot be sent.
     """
-    said: dict[str, object] = {
+    given: dict[str, object] = {
         "SIZE": options.get("size"),
         "BODY": options.get("body_type"),
         "SMTPUTF8": options.get("smtputf8"),
@@ -81,16 +81,16 @@ def make_mail(sender: Sender, options: SendOptions, found: Mapping[str, object])
     }
     params = {
         **found,
-        **{keyword: value for keyword, value in said.items() if value is not None},
+        **{keyword: value for keyword, value in given.items() if value is not None},
         **options.get("params", {}),
     }
     return Mail(_path(sender), Params({keyword: value for keyword, value in params.items() if value is not False}))
 
 
 def make_rcpts(recipients: Iterable[Recipient] | Recipient, options: SendOptions) -> list[Rcpt]:
-    """The RCPT commands, one for each recipient.
+    """Return the RCPT commands, one for each recipient.
 
-    Raises `LocalProtocolError` for what cannot be sent, and where there is none.
+    Raise `LocalProtocolError` for values that cannot be sent.
     """
     if isinstance(recipients, str | Path | Mailbox | Rcpt):
         recipients = [recipients]
@@ -98,7 +98,7 @@ def make_rcpts(recipients: Iterable[Recipient] | Recipient, options: SendOptions
     notify = frozenset(options.get("notify", ()))
     params = Params({"NOTIFY": notify} if notify else {})
     rcpts = [each if isinstance(each, Rcpt) else Rcpt(_path(each), params) for each in recipients]
-    # Who is named twice gets one copy, and has one reply.
+    # A recipient that is named twice gets one copy and one reply.
     return list({rcpt.forward_path: rcpt for rcpt in reversed(rcpts)}.values())[::-1]
 
 

@@ -1,4 +1,4 @@
-"""Log in to a server: the client's part of AUTH."""
+"""Log in to a server with AUTH."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -10,22 +10,23 @@ from ._driver import ClientDriver
 from ._results import Refused
 
 Login: TypeAlias = tuple[str, str] | Credentials | ClientMechanism
-"""A name and a password; or `smtpcore.sasl.Credentials`, which may have a token; or a mechanism, made for this once."""
+"""A name and a password; or `smtpcore.sasl.Credentials`, for example with a token; or a new mechanism object."""
 
 
 class AuthenticationRefused(Refused):
-    """The server does not believe who the client is, or offers no way to show it that is safe."""
+    """The server refuses the credentials, or offers no mechanism that suits them and is safe here."""
 
 
 async def log_in(driver: ClientDriver, login: Login, channel: Channel, *, plaintext_auth: bool) -> Reply:
-    """Authenticate with the strongest mechanism that the server offers and the credentials suit.
+    """Authenticate with the strongest mechanism that the server offers and that suits the credentials.
 
     Raises:
-        AuthenticationRefused: there is none, or the server said no.
-        RemoteProtocolError: the server did not prove what it had to: it may be an impostor.
+        AuthenticationRefused: there is no such mechanism, or the server refuses the credentials.
+        RemoteProtocolError: the server's own proof, such as SCRAM's server signature, is missing or wrong; the server
+            may be an impostor.
     """
     if not (driver.connection.tls or plaintext_auth):
-        raise AuthenticationRefused("there is no TLS, and plaintext_auth is off: nothing secret is shown")
+        raise AuthenticationRefused("AUTH needs TLS: use TLS, or set plaintext_auth to send the credentials without it")
 
     mechanism = login if isinstance(login, ClientMechanism) else _choose(driver, login, channel, plaintext_auth)
     reply = await _begin(driver, mechanism)
@@ -33,7 +34,7 @@ async def log_in(driver: ClientDriver, login: Login, channel: Channel, *, plaint
         reply = await _respond(driver, mechanism.respond, reply)
 
     if not reply.is_positive:
-        raise AuthenticationRefused(f"authentication by {mechanism.name} failed", reply)
+        raise AuthenticationRefused(f"the server refuses AUTH {mechanism.name}", reply)
 
     mechanism.finish()
     return reply
@@ -47,9 +48,9 @@ def _choose(
     assert isinstance(offered, tuple)
     name = choose(offered, credentials, channel, cleartext=plaintext_auth)
     if name is None:
-        secret = "" if channel.tls else ", and a password is not shown without verified TLS"
+        secret = "" if channel.tls else "; a password is sent only over verified TLS, unless plaintext_auth is set"
         raise AuthenticationRefused(
-            f"no mechanism suits the credentials: offered are {', '.join(offered) or 'none'}{secret}"
+            f"no mechanism of the server suits the credentials; offered: {', '.join(offered) or 'none'}{secret}"
         )
 
     return make_client(name, credentials, channel)
@@ -61,7 +62,7 @@ async def _begin(driver: ClientDriver, mechanism: ClientMechanism) -> Reply:
     if initial is None or len(auth.encode()) <= _MAX_LINE:
         return await driver.ask(auth)
 
-    # RFC 4954 section 4: what does not fit into a command line is sent when the server asks for it.
+    # RFC 4954 section 4: an initial response that does not fit into the command line is sent after an empty challenge.
     reply = await driver.ask(Auth(mechanism.name))
     return await _respond(driver, lambda challenge: initial, reply) if reply.challenge == b"" else reply
 
@@ -73,7 +74,7 @@ async def _respond(driver: ClientDriver, respond: Callable[[bytes], bytes], repl
     challenge = reply.challenge
     try:
         if challenge is None:
-            raise RemoteProtocolError("the challenge of the server is not base64")
+            raise RemoteProtocolError("the server's challenge is not base64")
 
         response = respond(challenge)
     except ProtocolError:

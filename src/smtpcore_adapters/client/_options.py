@@ -12,22 +12,22 @@ from ._timeouts import ClientTimeouts
 
 
 class TlsMode(Enum):
-    """When a client starts TLS. The certificate is verified in each of them, unless the context says otherwise."""
+    """When a client starts TLS. Each mode with TLS verifies the certificate, unless `context` disables that."""
 
     NONE = "none"
-    """Never."""
+    """No TLS."""
     OPPORTUNISTIC = "opportunistic"
-    """With STARTTLS, if the server offers and accepts it. Else all goes on in plaintext, which whoever sits in between
-    can bring about; but AUTH is not done then. A handshake that fails is an error here too: behind the server's 220
-    there is no plaintext to go back to."""
+    """STARTTLS if the server offers and accepts it; otherwise the session continues in plaintext, without AUTH. An
+    attacker between client and server can force plaintext by hiding STARTTLS. A failed handshake raises, because a
+    session cannot return to plaintext after the 220."""
     REQUIRED = "required"
-    """With STARTTLS. Without it, there is no connection."""
+    """STARTTLS; connecting fails with `Refused` if the server does not offer or accept it."""
     IMPLICIT = "implicit"
-    """Before the greeting, as on port 465 (RFC 8314 section 3.3)."""
+    """TLS before the greeting, as on port 465 (RFC 8314 section 3.3)."""
 
 
 class Opener(Protocol):
-    """Connects to a server: an adapter's `open_stream`."""
+    """A function that connects to a server and returns the stream, such as an adapter's `open_stream`."""
 
     async def __call__(
         self, host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
@@ -38,26 +38,27 @@ class ConnectOptions(TypedDict, total=False):
     """The options that every adapter's `connect` takes."""
 
     tls: TlsMode
-    """When TLS starts; `TlsMode.OPPORTUNISTIC` by default."""
+    """When TLS starts; by default `TlsMode.OPPORTUNISTIC`."""
     context: ssl.SSLContext | None
-    """How TLS is done. By default the certificate has to be valid for `host`."""
+    """The TLS context. The default one requires a certificate that is valid for `host`."""
     auth: Login | None
-    """Who to log in as: a name and a password, `smtpcore.sasl.Credentials`, or a ready mechanism."""
+    """The credentials: a name and a password, `smtpcore.sasl.Credentials`, or a SASL mechanism. By default no AUTH."""
     plaintext_auth: bool
-    """Whether to log in without TLS too, or with a server that was not verified. Then others may read the password."""
+    """Whether to send credentials also without TLS or to an unverified server, where others may read them. By default
+    false."""
     lmtp: bool
-    """Whether LMTP is spoken."""
+    """Whether to use LMTP; by default false."""
     hostname: str | None
-    """The fully qualified domain of this client. By default that of the machine or, if it has none, the address."""
+    """The name for EHLO. By default the machine's fully qualified domain or, without one, its IP address."""
     timeouts: ClientTimeouts
-    """How long is waited for what."""
+    """The timeouts; by default `ClientTimeouts()`."""
     local_address: str | None
-    """The IP address to connect from."""
+    """The IP address to connect from; by default chosen by the system."""
     path: str | None
-    """The Unix socket to connect to instead of a port."""
+    """The path of a Unix socket to connect to instead of host and port."""
     proxy: ProxyHeader | None
-    """What a server that expects a PROXY header is told."""
+    """The PROXY header to send first, for a server that expects one; by default none is sent."""
     chunking: bool
-    """Whether BDAT is used where it is offered. By default it is."""
+    """Whether to use BDAT if the server offers CHUNKING; by default true."""
     pipelining: bool
-    """Whether commands are sent in groups where that is offered. By default they are."""
+    """Whether to send commands in groups if the server offers PIPELINING; by default true."""

@@ -1,4 +1,4 @@
-"""What became of a message that was sent."""
+"""Results and errors of sending a message."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -7,37 +7,37 @@ from smtpcore import Mailbox, Path, ProtocolError, Reply
 
 
 class Refused(ProtocolError):
-    """The server refuses what the connection needs: its service, TLS, or the authentication."""
+    """The server refuses to serve this client, or refuses TLS or the authentication."""
 
     def __init__(self, what: str, reply: Reply | None = None) -> None:
         super().__init__(f"{what}: {reply}" if reply else what)
         self.reply: Reply | None = reply
-        """What the server said; None where it does not offer what is needed."""
+        """The server's reply, or None if the server does not offer the extension that is needed."""
 
 
 class Disconnected(ConnectionError):
-    """The connection is closed, and nothing can be sent on it."""
+    """The connection is closed; open a new one."""
 
     def __init__(self, why: str, reply: Reply | None = None) -> None:
         super().__init__(f"{why}: {reply}" if reply else why)
         self.reply: Reply | None = reply
-        """The 421 with which the server has closed it, None if it has said nothing."""
+        """The 421 with which the server closed the connection, or None if it closed without one."""
 
 
 @dataclass(frozen=True, slots=True)
 class SendResult(Mapping[Path, Reply]):
-    """What became of a message: a mapping from each recipient, as a `Path`, to the reply that decided its fate.
+    """The outcome of a message: a mapping from each recipient, as a `Path`, to the reply that decided about it.
 
-    That is the reply to its RCPT where it was refused there, else the one to the body (in LMTP the recipient's own), or
-    else the one by which the transaction ended before. So a recipient has the message if and only if its reply is
-    positive. Where all are refused the result says so, as it does where some are: no reply of the server is an
-    exception here.
+    The decisive reply is the one to RCPT if the server refused the recipient there. Otherwise it is the reply to the
+    body (in LMTP the recipient's own), or an earlier refusal that ended the transaction, such as the reply to MAIL. The
+    server has accepted the message for a recipient if and only if that recipient's reply is positive. Refusals never
+    raise, even if all recipients are refused.
     """
 
     replies: Mapping[Path, Reply]
-    """The same mapping."""
+    """The same mapping, as a plain object."""
     final: Reply
-    """The last reply to the transaction: to the body, or what made sending it pointless."""
+    """The last reply of the transaction: the one to the body, or the refusal because of which no body was sent."""
 
     def __getitem__(self, recipient: Path | Mailbox | str) -> Reply:
         return self.replies[recipient if isinstance(recipient, Path) else Path(str(recipient))]
@@ -50,7 +50,7 @@ class SendResult(Mapping[Path, Reply]):
 
     @property
     def accepted(self) -> tuple[Path, ...]:
-        """The recipients for whom the server has taken the message, in order."""
+        """The recipients for whom the server has accepted the message, in order."""
         return tuple(path for path, reply in self.replies.items() if reply.is_positive)
 
     @property

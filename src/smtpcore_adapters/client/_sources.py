@@ -1,8 +1,7 @@
-"""What can be sent as the body of a message."""
+"""Sources of message bodies: bytes, messages of the `email` package, files and iterables."""
 
-# A body is handed out in pieces of a bounded size, however it was given, so that one of any size passes through in
-# constant memory. What has to be known before the first piece, because MAIL says it, is found out here as well: how
-# large the body is, and whether it has octets beyond ASCII.
+# Each source yields pieces of bounded size, so that a body of any size is sent in constant memory. A source also
+# determines what MAIL announces before the first piece: the size, and whether there are octets beyond ASCII.
 
 import io
 import re
@@ -16,10 +15,10 @@ from email.utils import getaddresses
 from typing import BinaryIO, Protocol, TypeAlias, runtime_checkable
 
 PIECE = 262_144
-"""Octets of a piece: large enough that nothing is gained by a larger one, small beside any memory."""
+"""Octets of a piece: so large that larger pieces are no faster, and small compared with any memory."""
 
 Body: TypeAlias = bytes | Message | BinaryIO | Iterable[bytes] | AsyncIterable[bytes]
-"""A whole message, a message of the `email` package, a binary file, or pieces of a message, cut anywhere."""
+"""A message as bytes, a message of the `email` package, a binary file, or an iterable of pieces, cut anywhere."""
 
 _sub_line_end = re.compile(rb"\r\n|\r|\n").sub
 
@@ -28,7 +27,7 @@ RunBlocking: TypeAlias = Callable[..., Awaitable[bytes]]
 
 @runtime_checkable
 class Readable(Protocol):
-    """A binary file."""
+    """A file opened in binary mode, or a similar object."""
 
     def read(self, size: int = -1, /) -> bytes: ...
 
@@ -37,23 +36,29 @@ class Source(ABC):
     """A body that is ready to be sent."""
 
     size: int | None = None
-    """Its octets, None if that cannot be known before it is sent."""
+    """The size in octets as sent, or None if unknown before sending."""
     is_ascii: bool | None = None
-    """Whether all of its octets are ASCII, None if that cannot be known."""
+    """Whether all octets are ASCII, or None if unknown before sending."""
     needs_smtputf8: bool = False
-    """Whether its header has addresses that only SMTPUTF8 can carry (RFC 6532)."""
+    """Whether the header has addresses that only SMTPUTF8 can carry (RFC 6532)."""
     is_repeatable: bool = False
     """Whether `pieces` can be called more than once."""
 
     @abstractmethod
     def pieces(self, run_blocking: RunBlocking) -> AsyncGenerator[bytes, None]:
-        """The octets, in pieces. `run_blocking` calls a function that blocks, such as one that reads a file."""
+        """Yield the body in pieces. `run_blocking` runs a blocking function, such as `file.read`, in a thread."""
 
 
 def source_of(body: Body, *, eight_bit: bool, smtputf8: bool) -> Source:
-    """Prepare `body` for a server, given whether it takes octets beyond ASCII and whether it knows SMTPUTF8.
+    """Return the source for `body`.
 
-    Raises `TypeError` for what is no body.
+    Args:
+        body: The body.
+        eight_bit: Whether the server accepts octets beyond ASCII (8BITMIME).
+        smtputf8: Whether the server offers SMTPUTF8.
+
+    Raises:
+        TypeError: `body` has a type that cannot be sent.
     """
     _check(body)
     if isinstance(body, bytes):
@@ -68,11 +73,13 @@ def source_of(body: Body, *, eight_bit: bool, smtputf8: bool) -> Source:
 
 def _check(body: object) -> None:
     if isinstance(body, str):
-        raise TypeError("a body consists of bytes: encode the text, or build an EmailMessage")
+        raise TypeError("a body must be bytes, not str: encode the text, or build an EmailMessage")
     if isinstance(body, io.TextIOBase):
-        raise TypeError("a body consists of bytes: open the file in binary mode")
+        raise TypeError("a body must be bytes: open the file in binary mode")
     if not isinstance(body, Message | Readable | Iterable | AsyncIterable):
-        raise TypeError(f"{type(body).__name__} is no body: give bytes, an EmailMessage, a binary file or pieces")
+        raise TypeError(
+            f"a body cannot be {type(body).__name__}: give bytes, an EmailMessage, a binary file or an iterable"
+        )
 
 
 class _Octets(Source):
@@ -112,7 +119,7 @@ class _Pieces(Source):
 
     async def pieces(self, run_blocking: RunBlocking) -> AsyncGenerator[bytes, None]:
         if isinstance(self._given, AsyncGenerator):
-            async with aclosing(self._given):  # no one else can, where it was made for this call
+            async with aclosing(self._given):  # the caller may hold no reference with which to close it
                 async for piece in self._given:
                     yield piece
         elif isinstance(self._given, AsyncIterable):
@@ -140,7 +147,7 @@ def _flattened(message: Message, *, eight_bit: bool, smtputf8: bool) -> Source:
 
 
 def _without_bcc(message: Message) -> Message:
-    # RFC 5322 3.6.3: whom it is sent to in secret is not for the others to see.
+    # RFC 5322 3.6.3: the other recipients must not see the addresses in Bcc.
     stripped = copy(message)
     del stripped["Bcc"]
     del stripped["Resent-Bcc"]
@@ -156,9 +163,9 @@ def _addresses(message: Message) -> list[str]:
 
 
 async def with_line_ends(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """The same text with CR LF at the end of each line, the last one too.
+    """Yield the same text with CR LF at the end of each line, including the last one.
 
-    RFC 5321 2.3.8: nobody may send a CR or an LF alone, and RFC 5321 4.1.1.4 has the last line end as the others do.
+    RFC 5321 2.3.8 forbids a CR or LF alone; RFC 5321 4.1.1.4 requires that the last line ends like the others.
     """
     held = tail = b""
     async with aclosing(pieces):
@@ -174,7 +181,7 @@ async def with_line_ends(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[
 
 
 async def regrouped(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """The same octets in pieces of `PIECE`, but for the last, which may be shorter."""
+    """Yield the same octets in pieces of exactly `PIECE` octets; the last piece may be shorter."""
     held: list[bytes] = []
     size = 0
     async with aclosing(pieces):

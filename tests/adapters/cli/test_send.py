@@ -136,7 +136,7 @@ def test_a_password_is_not_shown_without_TLS(server: Running) -> None:
     done = send(server, "--auth", "tim", password="secret")
 
     assert done.returncode == 2
-    assert b"there is no TLS" in done.stderr
+    assert b"AUTH needs TLS" in done.stderr
 
 
 @pytest.mark.parametrize(
