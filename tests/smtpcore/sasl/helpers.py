@@ -1,4 +1,4 @@
-"""Join both ends of a mechanism in memory, as two programs on a wire do."""
+"""Run both ends of a SASL mechanism against each other, in memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Answers = Callable[[Question], Answer]
 
 @dataclass
 class Exchange:
-    """What passed between the two ends."""
+    """The messages and questions of one exchange, and its outcome."""
 
     outcome: Outcome
     messages: list[bytes]
@@ -50,7 +50,7 @@ def join(client: ClientMechanism, server: ServerMechanism, answers: Answers, *, 
 
 
 def say(server: ServerMechanism, *messages: bytes, answers: Answers = lambda question: None) -> Step:
-    """Start `server` with the first message, give it the others as responses, and answer what it asks."""
+    """Start `server` with the first message, pass on the others as responses, and answer its questions."""
     first, *rest = messages
     step = ask(server, server.start(first), answers)
     for message in rest:

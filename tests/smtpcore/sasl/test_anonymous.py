@@ -1,4 +1,4 @@
-"""ANONYMOUS."""
+"""The ANONYMOUS mechanism (RFC 4505)."""
 
 import pytest
 
@@ -16,7 +16,7 @@ from smtpcore.sasl import (
 
 
 @pytest.mark.parametrize("trace", ["sirhc", "u@c.example", "", "\u00e9" * 255, "two words"])
-def test_a_trace_is_left_or_none(trace: str) -> None:
+def test_anonymous_exchange_with_trace(trace: str) -> None:
     client = make_client("ANONYMOUS", Credentials(trace=trace))
     message = client.initial()
     assert message == trace.encode()
@@ -27,7 +27,7 @@ def test_a_trace_is_left_or_none(trace: str) -> None:
     assert server.answer(True) == Accepted("anonymous", "anonymous")
 
 
-def test_not_all_servers_take_anyone() -> None:
+def test_server_can_reject_an_anonymous_client() -> None:
     server = make_server("ANONYMOUS")
     server.start(b"sirhc")
 
@@ -35,11 +35,11 @@ def test_not_all_servers_take_anyone() -> None:
 
 
 @pytest.mark.parametrize("trace", ["x" * 256, "\x07", "\u202e", "a\0", "\u0627a"])
-def test_a_trace_that_is_none(trace: str) -> None:
+def test_invalid_trace_is_rejected_by_both_ends(trace: str) -> None:
     assert make_server("ANONYMOUS").start(trace.encode()) == Rejected(Reason.MALFORMED)
     with pytest.raises(LocalProtocolError):
         make_client("ANONYMOUS", Credentials(trace=trace))
 
 
-def test_a_trace_is_UTF_8() -> None:
+def test_trace_must_be_utf_8() -> None:
     assert make_server("ANONYMOUS").start(b"\xff") == Rejected(Reason.MALFORMED)

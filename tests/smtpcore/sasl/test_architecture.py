@@ -1,4 +1,4 @@
-"""Who may import whom, and what nobody may import."""
+"""The import rules of `smtpcore.sasl`: layers, the standard library, no I/O."""
 
 import ast
 import subprocess
@@ -13,7 +13,7 @@ import smtpcore.sasl as sasl
 PACKAGE = Path(sasl.__file__).parent
 MODULES = sorted(PACKAGE.glob("*.py"))
 
-# A module imports from the rows above its own, and from nowhere else: neither sideways nor in a circle.
+# A module imports only from the rows above its own: neither sideways nor in a circle.
 LAYERS = (
     {"_stringprep", "_saslname"},
     {"_keys", "_scram_messages"},
@@ -56,12 +56,12 @@ def stem(path: Path) -> str:
     return path.stem
 
 
-def test_each_module_has_its_layer() -> None:
+def test_every_sasl_module_has_a_layer() -> None:
     assert set(LAYER_OF) == {path.stem for path in MODULES}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=stem)
-def test_imports_go_from_a_higher_layer_to_a_lower_one_and_out_of_the_room_only_to_the_errors(path: Path) -> None:
+def test_sasl_imports_only_lower_layers_and_the_errors_module(path: Path) -> None:
     for name in imports(path):
         if name.startswith(".."):
             assert name == ".._errors"
@@ -71,7 +71,7 @@ def test_imports_go_from_a_higher_layer_to_a_lower_one_and_out_of_the_room_only_
             assert name.partition(".")[0] in ALLOWED
 
 
-def test_nothing_that_does_IO_is_loaded_and_the_core_does_not_load_this_room() -> None:
+def test_sasl_loads_no_io_module_and_the_core_does_not_load_sasl() -> None:
     script = f"""
 import sys
 sys.path.insert(0, {str(PACKAGE.parent.parent)!r})
@@ -87,7 +87,7 @@ print(*forbidden & (set(sys.modules) - before))
     assert done.stdout.split() == []
 
 
-def test_the_front_door_opens_to_what_it_names() -> None:
+def test_sasl_package_exports_exactly_its_imports() -> None:
     tree = ast.parse((PACKAGE / "__init__.py").read_text())
     imported = [alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
 

@@ -1,4 +1,4 @@
-"""What an exchange is given before it begins."""
+"""The inputs of an exchange: channel, credentials and policy."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ from smtpcore.sasl import Channel, ChannelBinding, Credentials, Policy
         lambda: Policy(scram_salt_size=0),
     ],
 )
-def test_a_value_that_exists_is_valid(make: Any) -> None:
+def test_invalid_context_values_are_refused_without_showing_secrets(make: Any) -> None:
     with pytest.raises(LocalProtocolError) as caught:
         make()
 
@@ -41,18 +41,18 @@ def test_a_value_that_exists_is_valid(make: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["username", "authorization", "password", "token"])
-def test_an_error_names_the_field(name: str) -> None:
+def test_credentials_error_names_the_field(name: str) -> None:
     with pytest.raises(LocalProtocolError, match=rf"\b{name}\b"):
         Credentials(**{name: ""})
 
 
-def test_the_least_values_are_values() -> None:
+def test_smallest_valid_values_are_accepted() -> None:
     assert Channel(port=1).port == 1
     assert Channel(port=65535).port == 65535
     assert Policy(scram_iterations=1, scram_salt_size=1).scram_salt_size == 1
 
 
-def test_secrets_hide_in_their_repr() -> None:
+def test_repr_of_context_values_hides_secrets() -> None:
     values = (
         Credentials(username="tim", password="Secret", token="Secret"),
         Channel(bindings=(ChannelBinding("tls-unique", b"Secret"),)),
@@ -63,7 +63,7 @@ def test_secrets_hide_in_their_repr() -> None:
     assert "tim" in repr(values)
 
 
-def test_a_binding_is_found_by_its_type() -> None:
+def test_channel_binding_data_is_found_by_type() -> None:
     channel = Channel(bindings=(ChannelBinding("tls-exporter", b"e"), ChannelBinding("tls-unique", b"u")))
 
     assert channel.binding_data("tls-unique") == b"u"

@@ -1,4 +1,4 @@
-"""CRAM-MD5."""
+"""The CRAM-MD5 mechanism (RFC 2195)."""
 
 import hmac
 import re
@@ -33,7 +33,7 @@ def answers(question: Question) -> Answer:
     return {"tim": "tanstaaftanstaaf", "empty": ""}.get(question.username)
 
 
-def test_the_example_of_RFC_2195() -> None:
+def test_server_accepts_the_example_of_rfc_2195() -> None:
     """R2195-2-03, R4954-4-33"""
     server = CramServer("CRAM-MD5", challenge=CHALLENGE)
     assert server.start() == Challenge(CHALLENGE)
@@ -41,7 +41,7 @@ def test_the_example_of_RFC_2195() -> None:
     assert server.answer("tanstaaftanstaaf") == Accepted("tim", "tim")
 
 
-def test_the_client_answers_as_in_the_example() -> None:
+def test_client_answers_the_example_of_rfc_2195() -> None:
     client = make_client("CRAM-MD5", Credentials(username="tim", password="tanstaaftanstaaf"))
 
     assert client.initial() is None
@@ -49,7 +49,7 @@ def test_the_client_answers_as_in_the_example() -> None:
     client.finish()
 
 
-def test_the_server_speaks_first() -> None:
+def test_cram_md5_with_initial_response_is_rejected_with_501() -> None:
     """R4954-4-12, R4954-4-13"""
     outcome = make_server("CRAM-MD5").start(b"foo")
 
@@ -57,7 +57,7 @@ def test_the_server_speaks_first() -> None:
     assert (Reason.INITIAL_RESPONSE.code, Reason.INITIAL_RESPONSE.enhanced) == (501, "5.7.0")
 
 
-def test_a_challenge_has_digits_and_the_host_and_never_comes_again() -> None:
+def test_challenge_contains_digits_and_the_host_and_is_never_repeated() -> None:
     """R2195-2-01, R2195-2-02"""
     steps = [make_server("CRAM-MD5", Channel(host="s.example")).start() for _ in range(2)]
     for step in steps:
@@ -84,10 +84,10 @@ def test_a_challenge_has_digits_and_the_host_and_never_comes_again() -> None:
         pytest.param(b"\xff" + RESPONSE, MALFORMED, id="not UTF-8"),
         pytest.param(b"x" * MAX_NAME + RESPONSE, MALFORMED, id="long name"),
         pytest.param(b"\x07" + RESPONSE, INVALID, id="prohibited"),
-        pytest.param(b"", MALFORMED, id="nothing"),
+        pytest.param(b"", MALFORMED, id="empty"),
     ],
 )
-def test_any_other_response_is_rejected(response: bytes, outcome: Rejected) -> None:
+def test_wrong_or_malformed_response_is_rejected(response: bytes, outcome: Rejected) -> None:
     server = CramServer("CRAM-MD5", challenge=CHALLENGE)
     server.start()
 
@@ -98,7 +98,7 @@ def test_any_other_response_is_rejected(response: bytes, outcome: Rejected) -> N
     assert step == outcome
 
 
-def test_an_empty_password_lets_no_one_in() -> None:
+def test_empty_password_never_authenticates() -> None:
     response = b"empty " + hmac.digest(b"", CHALLENGE, "md5").hex().encode()
     for password in ("", None):
         server = CramServer("CRAM-MD5", challenge=CHALLENGE)
@@ -107,7 +107,7 @@ def test_an_empty_password_lets_no_one_in() -> None:
         assert server.answer(password) == INVALID
 
 
-def test_a_name_may_have_spaces() -> None:
+def test_user_name_may_contain_spaces() -> None:
     """R2195-2-05"""
     server = CramServer("CRAM-MD5", challenge=CHALLENGE)
     server.start()
@@ -115,5 +115,5 @@ def test_a_name_may_have_spaces() -> None:
     assert server.respond(RESPONSE.replace(b"tim", b"joe doe")) == GivePassword("joe doe")
 
 
-def test_there_is_no_initial_response_not_even_an_empty_one() -> None:
+def test_empty_initial_response_is_rejected() -> None:
     assert say(make_server("CRAM-MD5"), b"") == Rejected(Reason.INITIAL_RESPONSE)

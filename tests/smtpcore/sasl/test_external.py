@@ -1,4 +1,4 @@
-"""EXTERNAL."""
+"""The EXTERNAL mechanism (RFC 4422 appendix A)."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def answers(question: Question) -> Answer:
 
 
 @pytest.mark.parametrize("message", [b"", b"fred@example.com"])
-def test_the_examples_of_RFC_4422(message: bytes) -> None:
+def test_external_examples_of_rfc_4422(message: bytes) -> None:
     """R4422-A.1-01, R4422-A.1-04, R8314-4.2-02, R4954-4-11"""
     assert say(make_server("EXTERNAL", CHANNEL), message, answers=answers) == Accepted(
         "fred@example.com", "fred@example.com"
@@ -53,21 +53,21 @@ def test_the_examples_of_RFC_4422(message: bytes) -> None:
         pytest.param(CHANNEL, b"\xff", Reason.MALFORMED, id="R4422-A.1-03: not UTF-8"),
         pytest.param(CHANNEL, b"x" * (MAX_NAME + 1), Reason.MALFORMED, id="long"),
         pytest.param(CHANNEL, b"\x07", Reason.INVALID_CREDENTIALS, id="prohibited"),
-        pytest.param(CHANNEL, "\u00ad".encode(), Reason.INVALID_CREDENTIALS, id="nothing left"),
+        pytest.param(CHANNEL, "\u00ad".encode(), Reason.INVALID_CREDENTIALS, id="empty after preparation"),
     ],
 )
-def test_it_fails(channel: Channel, message: bytes, reason: Reason) -> None:
+def test_external_is_rejected_with_the_right_reason(channel: Channel, message: bytes, reason: Reason) -> None:
     assert say(make_server("EXTERNAL", channel), message, answers=answers) == Rejected(reason)
 
 
-def test_an_answer_without_a_name_is_no() -> None:
+def test_empty_identity_as_answer_rejects_the_client() -> None:
     server = make_server("EXTERNAL", CHANNEL)
     server.start(b"")
 
     assert server.answer("") == Rejected(Reason.INVALID_CREDENTIALS)
 
 
-def test_credentials_may_stand_for_several_users() -> None:
+def test_program_may_map_the_certificate_to_the_requested_user() -> None:
     server = make_server("EXTERNAL", CHANNEL)
     step = server.start("\u2168".encode())
 
@@ -75,7 +75,7 @@ def test_credentials_may_stand_for_several_users() -> None:
     assert server.answer("IX") == Accepted("IX", "IX")
 
 
-def test_one_user_may_act_as_another() -> None:
+def test_user_may_be_allowed_to_act_as_another() -> None:
     server = make_server("EXTERNAL", CHANNEL)
     server.start(b"admin")
 
@@ -83,7 +83,7 @@ def test_one_user_may_act_as_another() -> None:
     assert server.answer(True) == Accepted("fred", "admin")
 
 
-def test_the_client_sends_whom_it_wants_to_be_or_nothing() -> None:
+def test_client_sends_its_authorization_identity_or_an_empty_response() -> None:
     """R4954-4-10"""
     assert make_client("EXTERNAL", Credentials(), CHANNEL).initial() == b""
     assert make_client("EXTERNAL", Credentials(authorization="fred"), CHANNEL).initial() == b"fred"

@@ -1,4 +1,4 @@
-"""The arithmetic of SCRAM, and what a server keeps."""
+"""SCRAM key derivation, and the keys that a server stores per user."""
 
 import base64
 from typing import Any
@@ -12,7 +12,7 @@ from smtpcore.sasl._keys import decoy_keys
 SALT = base64.b64decode("QSXCR+Q6sek8bf92")
 
 
-def test_the_keys_of_the_example() -> None:
+def test_scram_keys_of_the_example_of_rfc_5802() -> None:
     """RFC 5802 section 5: the keys of user and pencil."""
     keys = scram_keys("pencil", hash_name="SHA-1", salt=SALT, iterations=4096)
 
@@ -21,7 +21,7 @@ def test_the_keys_of_the_example() -> None:
     assert (keys.salt, keys.iterations) == (SALT, 4096)
 
 
-def test_the_salt_is_random_and_the_count_is_what_the_RFC_asks_for() -> None:
+def test_salt_is_random_and_iterations_are_the_minimum_of_the_rfc() -> None:
     """R5802-5.1-09, R7677-3-02"""
     one, other = scram_keys("pencil"), scram_keys("pencil")
 
@@ -31,7 +31,7 @@ def test_the_salt_is_random_and_the_count_is_what_the_RFC_asks_for() -> None:
     assert len(one.stored_key) == 32
 
 
-def test_equal_passwords_have_equal_keys() -> None:
+def test_passwords_equal_after_preparation_have_equal_keys() -> None:
     """R5802-2.2-01"""
     assert scram_keys("I\u00adX", salt=SALT) == scram_keys("\u2168", salt=SALT) == scram_keys("IX", salt=SALT)
 
@@ -41,14 +41,14 @@ def test_equal_passwords_have_equal_keys() -> None:
     [
         pytest.param("Secret\u0007", {}, id="prohibited"),
         pytest.param("Secret\u0221", {}, id="unassigned: the hash is stored"),
-        pytest.param("\u00ad", {}, id="nothing left"),
+        pytest.param("\u00ad", {}, id="empty after preparation"),
         pytest.param("", {}, id="empty"),
         pytest.param("Secret", {"hash_name": "MD5"}, id="hash"),
         pytest.param("Secret", {"salt": b""}, id="no salt"),
         pytest.param("Secret", {"iterations": 0}, id="no iterations"),
     ],
 )
-def test_keys_that_cannot_be_made(password: str, options: dict[str, Any]) -> None:
+def test_scram_keys_refuses_invalid_input_without_showing_the_password(password: str, options: dict[str, Any]) -> None:
     with pytest.raises(LocalProtocolError) as caught:
         scram_keys(password, **options)
 
@@ -58,21 +58,21 @@ def test_keys_that_cannot_be_made(password: str, options: dict[str, Any]) -> Non
 @pytest.mark.parametrize(
     "values", [(b"", 4096, b"k", b"k"), (b"s", 0, b"k", b"k"), (b"s", 1, b"", b""), (b"s", 1, b"kk", b"k")]
 )
-def test_keys_that_exist_are_valid(values: tuple[bytes, int, bytes, bytes]) -> None:
+def test_scram_keys_with_invalid_fields_are_refused(values: tuple[bytes, int, bytes, bytes]) -> None:
     with pytest.raises(LocalProtocolError):
         ScramKeys(*values)
 
 
-def test_one_iteration_is_enough() -> None:
+def test_one_iteration_is_accepted() -> None:
     assert scram_keys("pencil", iterations=1).iterations == 1
     assert ScramKeys(b"s", 1, b"k", b"k").iterations == 1
 
 
-def test_keys_hide_in_their_repr() -> None:
+def test_repr_of_scram_keys_hides_the_keys() -> None:
     assert repr(ScramKeys(b"salt", 4096, b"Stored", b"Server")) == "ScramKeys(iterations=4096)"
 
 
-def test_a_decoy_is_the_same_each_time_and_nothing_in_it_is_anothers() -> None:
+def test_decoy_keys_are_stable_and_differ_by_user_hash_and_secret() -> None:
     def decoy(username: str = "tim", hash_name: str = "SHA-256", secret: bytes | None = None) -> ScramKeys:
         return decoy_keys(username, hash_name, iterations=4096, salt_size=16, secret=secret)
 
@@ -95,7 +95,7 @@ def test_a_decoy_is_the_same_each_time_and_nothing_in_it_is_anothers() -> None:
         ),
     ],
 )
-def test_a_decoy_of_ones_own_secret_is_the_same_in_every_process_and_release(
+def test_decoy_keys_of_a_given_secret_are_the_same_in_every_process_and_release(
     hash_name: str, salt: str, key: str
 ) -> None:
     decoy = decoy_keys("tim", hash_name, iterations=4096, salt_size=16, secret=b"x")

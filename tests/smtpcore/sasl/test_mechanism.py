@@ -1,4 +1,4 @@
-"""Whose turn it is, and what is true of all mechanisms."""
+"""The turns of an exchange, and properties that all mechanisms share."""
 
 from typing import Any
 
@@ -52,7 +52,7 @@ PASSWORD, TOKEN = "tanstaaf-Secret", "ya29.Secret"
 CREDENTIALS = Credentials(username="tim", password=PASSWORD, token=TOKEN, trace="tim@c.example")
 KEYS = {name: scram_keys(PASSWORD, hash_name=name) for name in ("SHA-1", "SHA-256")}
 NAMES = [row.name for row in MECHANISMS]
-# RFC 5802 section 6: who is bound to nothing may not seem to have been able to.
+# RFC 5802 section 6: a client that uses a mechanism without -PLUS has no channel binding data.
 UNBOUND = Channel(tls=True, external="CN=tim", host="s.example", port=587)
 
 
@@ -61,7 +61,7 @@ def channel_for(name: str) -> Channel:
 
 
 def answers(question: Question) -> Answer:
-    """Answer as a server that knows one user, tim."""
+    """Answer as a server with one user, tim."""
     match question:
         case CheckPassword(username):
             return question.matches({"tim": PASSWORD}.get(username))
@@ -80,14 +80,14 @@ def answers(question: Question) -> Answer:
 
 
 def welcome(question: Question) -> Answer:
-    """Let anonymous clients in, too."""
+    """Answer as a server that accepts anonymous clients, too."""
     answer = answers(question)
     return True if answer is None else answer
 
 
 @pytest.mark.parametrize("with_initial", [True, False])
 @pytest.mark.parametrize("name", NAMES)
-def test_both_ends_agree(name: str, with_initial: bool) -> None:
+def test_client_and_server_complete_the_exchange(name: str, with_initial: bool) -> None:
     """R4954-4-08, R4954-4-24"""
     client = make_client(name, CREDENTIALS, channel_for(name))
     server = make_server(name, channel_for(name))
@@ -107,7 +107,7 @@ def test_both_ends_agree(name: str, with_initial: bool) -> None:
         {"username": "nobody", "password": PASSWORD, "token": "Wrong"},
     ],
 )
-def test_wrong_credentials_are_invalid(name: str, wrong: dict[str, str]) -> None:
+def test_wrong_credentials_are_rejected(name: str, wrong: dict[str, str]) -> None:
     """R4954-4-23, R4954-4-29"""
     client = make_client(name, Credentials(**wrong), channel_for(name))
 
@@ -117,7 +117,7 @@ def test_wrong_credentials_are_invalid(name: str, wrong: dict[str, str]) -> None
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_program_that_has_no_answers_lets_no_one_in(name: str) -> None:
+def test_program_that_answers_none_rejects_every_client(name: str) -> None:
     exchange = join(
         make_client(name, CREDENTIALS, channel_for(name)), make_server(name, channel_for(name)), lambda question: None
     )
@@ -137,9 +137,7 @@ ACTING = [row.name for row in MECHANISMS if row.client.can_act_for_others]
         ("tim", Accepted("tim", "tim")),
     ],
 )
-def test_a_client_acts_for_another_only_where_that_is_allowed(
-    name: str, authorization: str, outcome: Accepted | Rejected
-) -> None:
+def test_acting_as_another_user_needs_permission(name: str, authorization: str, outcome: Accepted | Rejected) -> None:
     """R4616-2-05, R5802-5.1-02, R4422-A.1-03"""
     credentials = Credentials(username="tim", password=PASSWORD, token=TOKEN, authorization=authorization)
     exchange = join(make_client(name, credentials, channel_for(name)), make_server(name, channel_for(name)), answers)
@@ -150,7 +148,7 @@ def test_a_client_acts_for_another_only_where_that_is_allowed(
 
 
 @pytest.mark.parametrize("name", [name for name in ACTING if name != "EXTERNAL"])
-def test_whether_a_client_may_act_for_another_is_not_asked_before_it_is_known(name: str) -> None:
+def test_authorization_is_not_asked_before_authentication_succeeds(name: str) -> None:
     credentials = Credentials(username="tim", password="Wrong", token="Wrong", authorization="kurt")
     exchange = join(make_client(name, credentials, channel_for(name)), make_server(name, channel_for(name)), answers)
 
@@ -159,13 +157,13 @@ def test_whether_a_client_may_act_for_another_is_not_asked_before_it_is_known(na
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ACTING])
-def test_a_mechanism_that_cannot_act_for_another_does_not_pretend(name: str) -> None:
+def test_authorization_identity_is_refused_by_mechanisms_that_cannot_send_it(name: str) -> None:
     with pytest.raises(LocalProtocolError, match="cannot act for others"):
         make_client(name, Credentials(username="tim", password="x", token="x", trace="", authorization="kurt"), CHANNEL)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_both_ends_tell_what_they_were_made_of(name: str) -> None:
+def test_client_and_server_expose_their_inputs(name: str) -> None:
     channel, policy = channel_for(name), Policy(scram_iterations=5000)
     server, client = make_server(name, channel, policy), make_client(name, CREDENTIALS, channel)
 
@@ -185,13 +183,13 @@ def test_both_ends_tell_what_they_were_made_of(name: str) -> None:
         ),
     ],
 )
-def test_an_error_says_what_is_missing(name: str, credentials: Credentials, why: str) -> None:
+def test_error_names_the_missing_credentials(name: str, credentials: Credentials, why: str) -> None:
     with pytest.raises(LocalProtocolError, match=f"^{name} {why} credentials do not suit it$"):
         make_client(name, credentials, channel_for(name))
 
 
 @pytest.mark.parametrize("name", ["PLAIN", "OAUTHBEARER", "XOAUTH2", "SCRAM-SHA-256"])
-def test_a_name_may_be_as_long_as_the_limit(name: str) -> None:
+def test_user_name_of_maximum_length_is_accepted(name: str) -> None:
     longest = "x" * MAX_NAME
     credentials = Credentials(username=longest, password="x", token="x")
     question = make_server(name, UNBOUND).start(make_client(name, credentials, UNBOUND).initial())
@@ -201,7 +199,7 @@ def test_a_name_may_be_as_long_as_the_limit(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "EXTERNAL"])
-def test_a_mechanism_says_what_it_needs(name: str) -> None:
+def test_mechanism_refuses_empty_credentials(name: str) -> None:
     with pytest.raises(LocalProtocolError, match=r"needs (username|token|trace)"):
         make_client(name, Credentials(), CHANNEL)
 
@@ -210,46 +208,46 @@ def test_a_mechanism_says_what_it_needs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_server_that_is_used_out_of_turn_is_as_it_was_before(name: str) -> None:
+def test_server_call_out_of_turn_raises_and_changes_nothing(name: str) -> None:
     client, server = make_client(name, CREDENTIALS, channel_for(name)), make_server(name, channel_for(name))
-    refuse_to_hear(server)
-    refuse_to_be_answered(server)
+    assert_respond_is_refused(server)
+    assert_answer_is_refused(server)
 
     step = server.start()
     while not isinstance(step, Accepted | Rejected):
-        refuse_to_start(server)
+        assert_start_is_refused(server)
         if isinstance(step, Challenge):
-            refuse_to_be_answered(server)
+            assert_answer_is_refused(server)
             step = server.respond(client.respond(step.data))
         else:
-            refuse_to_hear(server)
+            assert_respond_is_refused(server)
             with pytest.raises(LocalProtocolError, match="is answered with"):
                 server.answer(b"Secret")  # type: ignore[arg-type]
             step = server.answer(welcome(step))
 
     assert isinstance(step, Accepted)
-    refuse_to_start(server)
-    refuse_to_hear(server)
-    refuse_to_be_answered(server)
+    assert_start_is_refused(server)
+    assert_respond_is_refused(server)
+    assert_answer_is_refused(server)
 
 
-def refuse_to_start(server: ServerMechanism) -> None:
+def assert_start_is_refused(server: ServerMechanism) -> None:
     with pytest.raises(LocalProtocolError, match="has begun"):
         server.start()
 
 
-def refuse_to_hear(server: ServerMechanism) -> None:
+def assert_respond_is_refused(server: ServerMechanism) -> None:
     with pytest.raises(LocalProtocolError, match="no challenge"):
         server.respond(b"")
 
 
-def refuse_to_be_answered(server: ServerMechanism) -> None:
+def assert_answer_is_refused(server: ServerMechanism) -> None:
     with pytest.raises(LocalProtocolError, match="no question"):
         server.answer(None)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_message_that_is_too_long_is_malformed(name: str) -> None:
+def test_message_over_the_limit_is_malformed(name: str) -> None:
     long = b"x" * (MAX_MESSAGE + 1)
 
     assert make_server(name, CHANNEL).start(long) == Rejected(Reason.MALFORMED)
@@ -261,7 +259,7 @@ def test_a_message_that_is_too_long_is_malformed(name: str) -> None:
         server.respond(b"")
 
 
-def test_a_message_may_be_as_long_as_the_limit() -> None:
+def test_message_of_maximum_length_is_accepted() -> None:
     server = make_server("XOAUTH2", UNBOUND)
     around = len(b"user=tim\x01auth=Bearer \x01\x01")
     message = b"user=tim\x01auth=Bearer " + b"x" * (MAX_MESSAGE - around) + b"\x01\x01"
@@ -275,7 +273,7 @@ def test_a_message_may_be_as_long_as_the_limit() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_challenge_that_is_too_long_is_a_fault_of_the_server(name: str) -> None:
+def test_challenge_over_the_limit_is_a_remote_error(name: str) -> None:
     client = make_client(name, CREDENTIALS, channel_for(name))
     client.initial()
 
@@ -288,7 +286,7 @@ def test_a_challenge_that_is_too_long_is_a_fault_of_the_server(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_success_before_the_exchange_is_not_believed(name: str) -> None:
+def test_success_before_the_exchange_is_a_remote_error(name: str) -> None:
     client = make_client(name, CREDENTIALS, channel_for(name))
 
     assert not client.done
@@ -297,7 +295,7 @@ def test_success_before_the_exchange_is_not_believed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_client_begins_once(name: str) -> None:
+def test_client_starts_only_once(name: str) -> None:
     client = make_client(name, CREDENTIALS, channel_for(name))
     client.initial()
 
@@ -306,7 +304,7 @@ def test_a_client_begins_once(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_only_a_server_that_speaks_first_begins_with_a_challenge(name: str) -> None:
+def test_early_challenge_is_a_remote_error_where_the_client_speaks_first(name: str) -> None:
     """R4422-5-01"""
     client = make_client(name, CREDENTIALS, channel_for(name))
     if name in ("CRAM-MD5", "LOGIN"):
@@ -318,7 +316,7 @@ def test_only_a_server_that_speaks_first_begins_with_a_challenge(name: str) -> N
 
 
 @pytest.mark.parametrize("name", ["PLAIN", "LOGIN", "CRAM-MD5", "EXTERNAL", "ANONYMOUS"])
-def test_there_is_nothing_to_say_after_the_last_response(name: str) -> None:
+def test_challenge_after_the_last_response_is_a_remote_error(name: str) -> None:
     client = make_client(name, CREDENTIALS, channel_for(name))
     client.initial()
     while not client.done:
@@ -329,7 +327,7 @@ def test_there_is_nothing_to_say_after_the_last_response(name: str) -> None:
     assert not client.done
 
 
-# Mechanisms of others
+# Custom mechanisms
 
 
 class PinServer(ServerMechanism):
@@ -345,7 +343,7 @@ class NeedlessClient(ClientMechanism):
         return b""
 
 
-def test_a_mechanism_may_need_nothing() -> None:
+def test_mechanism_without_required_credentials() -> None:
     assert NeedlessClient("X", Credentials()).initial() == b""
     with pytest.raises(LocalProtocolError, match=r"^X needs nothing, and cannot act for others: "):
         NeedlessClient("X", Credentials(authorization="kurt"))
@@ -365,7 +363,7 @@ PIN = Mechanism(name="X-PIN", server=PinServer, client=PinClient)
 ALL = (PIN, *MECHANISMS)
 
 
-def test_users_add_mechanisms_of_their_own() -> None:
+def test_custom_mechanism_is_chosen_and_completes_an_exchange() -> None:
     credentials = Credentials(password="1234")
     assert choose(["x-pin"], credentials, CHANNEL, mechanisms=ALL) == "X-PIN"
 
@@ -375,7 +373,7 @@ def test_users_add_mechanisms_of_their_own() -> None:
     assert join(wrong, make_server("X-PIN", mechanisms=ALL), answers).outcome == Rejected(Reason.INVALID_CREDENTIALS)
 
 
-def test_a_client_that_raised_never_trusts_again() -> None:
+def test_client_that_raised_stays_unusable() -> None:
     client = make_client("X-PIN", Credentials(password="1234"), mechanisms=ALL)
     with pytest.raises(RemoteProtocolError, match="what is that"):
         client.respond(b"PUK?")
@@ -389,7 +387,7 @@ def test_a_client_that_raised_never_trusts_again() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_secret_is_seen_from_outside(name: str) -> None:
+def test_repr_of_mechanisms_and_questions_hides_secrets(name: str) -> None:
     client, server = make_client(name, CREDENTIALS, channel_for(name)), make_server(name, channel_for(name))
     seen: list[object] = [client, server]
 
@@ -404,7 +402,7 @@ def test_no_secret_is_seen_from_outside(name: str) -> None:
     assert "Secret" not in texts
 
 
-# Anything
+# Arbitrary input
 
 
 messages = st.one_of(
@@ -431,7 +429,7 @@ any_answer: st.SearchStrategy[Any] = st.sampled_from(
 
 
 @given(st.sampled_from(NAMES), st.booleans(), messages, st.lists(messages, max_size=5), st.data())
-def test_no_message_makes_a_server_raise(
+def test_server_never_raises_whatever_the_client_sends(
     name: str, bound: bool, initial: bytes | None, rest: list[bytes | None], data: st.DataObject
 ) -> None:
     server = make_server(name, CHANNEL if bound or name.endswith("-PLUS") else UNBOUND)
@@ -450,7 +448,9 @@ def test_no_message_makes_a_server_raise(
 
 
 @given(st.sampled_from(NAMES), st.lists(messages, min_size=1, max_size=5))
-def test_no_challenge_makes_a_client_raise_what_is_not_documented(name: str, challenges: list[bytes | None]) -> None:
+def test_client_raises_only_remote_protocol_error_whatever_the_server_sends(
+    name: str, challenges: list[bytes | None]
+) -> None:
     client = make_client(name, CREDENTIALS, channel_for(name))
     client.initial()
     for challenge in challenges:

@@ -1,4 +1,4 @@
-"""OAUTHBEARER and XOAUTH2."""
+"""The OAUTHBEARER (RFC 7628) and XOAUTH2 mechanisms."""
 
 import base64
 import json
@@ -42,7 +42,7 @@ QUERY_ERROR = base64.b64decode(
     "eyJzdGF0dXMiOiJpbnZhbGlkX3Rva2VuIiwic2NvcGUiOiJleGFtcGxlX3Njb3BlIiwib3BlbmlkLWNvbmZpZ3VyYXRpb24iOiJodHRwczovL2V4"
     "YW1wbGUuY29tLy53ZWxsLWtub3duL29wZW5pZC1jb25maWd1cmF0aW9uIn0="
 )
-# RFC 7628 4.4. Its header is not one: it has "user=" in the place of "a=".
+# RFC 7628 4.4. Its header is invalid: it has "user=" in the place of "a=".
 FAILURE = base64.b64decode(
     "bix1c2VyPXNvbWV1c2VyQGV4YW1wbGUuY29tLAFhdXRoPUJlYXJlciB2RjlkZnQ0cW1UYzJOdmIzUmxja0JoZEhSaGRtbHpkR0V1WTI5dENnPT0B"
     "AQ=="
@@ -63,7 +63,7 @@ def status(step: object) -> str:
     return text
 
 
-def test_the_example_of_a_success() -> None:
+def test_oauthbearer_success_of_rfc_7628() -> None:
     """R7628-3.1-01"""
     server = make_server("OAUTHBEARER")
     assert server.start(SUCCESS) == CheckToken("user@example.com", TOKEN, "server.example.com", 587)
@@ -75,7 +75,7 @@ def test_the_example_of_a_success() -> None:
     client.finish()
 
 
-def test_the_example_of_a_query() -> None:
+def test_oauthbearer_query_of_rfc_7628() -> None:
     """R7628-3.2.3-02"""
     server = make_server("OAUTHBEARER")
     assert server.start() == Challenge(b"")
@@ -83,13 +83,13 @@ def test_the_example_of_a_query() -> None:
     assert server.respond(b"\x01") == INVALID
 
 
-def test_the_example_of_a_failure() -> None:
+def test_oauthbearer_failure_of_rfc_7628() -> None:
     server = make_server("OAUTHBEARER")
     assert status(server.start(FAILURE)) == "invalid_request"
     assert server.respond(b"\x01") == INVALID
 
 
-def test_the_example_of_XOAUTH2() -> None:
+def test_xoauth2_example_of_google() -> None:
     token = "ya29.vF9dft4qmTc2Nvb3RlckBhdHRhdmlzdGEuY29tCg"
     client = make_client("XOAUTH2", Credentials(username="someuser@example.com", token=token))
     assert client.initial() == XOAUTH2
@@ -108,7 +108,7 @@ def message(*pairs: str, header: str = "n,,") -> bytes:
 @pytest.mark.parametrize(
     ("sent", "question"),
     [
-        pytest.param(message("auth=Bearer t"), CheckToken(None, "t"), id="no more than has to be"),
+        pytest.param(message("auth=Bearer t"), CheckToken(None, "t"), id="only the token"),
         pytest.param(
             message("foo=bar", "auth=Bearer t", "qs="), CheckToken(None, "t"), id="R7628-3.1-02: unknown keys"
         ),
@@ -119,7 +119,7 @@ def message(*pairs: str, header: str = "n,,") -> bytes:
         pytest.param(message("port=25", "auth=Bearer t", "host=h"), CheckToken(None, "t", "h", 25), id="any order"),
     ],
 )
-def test_a_client_shows_a_token(sent: bytes, question: CheckToken) -> None:
+def test_server_parses_the_first_message_of_oauthbearer(sent: bytes, question: CheckToken) -> None:
     assert make_server("OAUTHBEARER").start(sent) == question
 
 
@@ -132,43 +132,46 @@ BEARER = "auth=Bearer t"
         pytest.param("OAUTHBEARER", message(), "invalid_token", id="R7628-3.1-03: no auth"),
         pytest.param("OAUTHBEARER", message("auth=Basic t"), "invalid_token", id="another scheme"),
         pytest.param("OAUTHBEARER", message("auth=Bearer a b"), "invalid_token", id="two tokens"),
-        pytest.param("OAUTHBEARER", b"", "invalid_request", id="nothing"),
+        pytest.param("OAUTHBEARER", b"", "invalid_request", id="empty"),
         pytest.param("OAUTHBEARER", b"n,,", "invalid_request", id="no separator"),
         pytest.param("OAUTHBEARER", message(BEARER)[:-1], "invalid_request", id="one separator at the end"),
         pytest.param("OAUTHBEARER", message(BEARER) + b"x", "invalid_request", id="more after the end"),
         pytest.param("OAUTHBEARER", message(BEARER, ""), "invalid_request", id="an empty pair"),
-        pytest.param("OAUTHBEARER", message(BEARER, BEARER), "invalid_request", id="twice"),
-        pytest.param("OAUTHBEARER", message(BEARER, "k3y=x"), "invalid_request", id="key"),
+        pytest.param("OAUTHBEARER", message(BEARER, BEARER), "invalid_request", id="token twice"),
+        pytest.param("OAUTHBEARER", message(BEARER, "k3y=x"), "invalid_request", id="digit in a key"),
         pytest.param("OAUTHBEARER", message(BEARER, "key"), "invalid_request", id="no value"),
         pytest.param("OAUTHBEARER", message(BEARER, "key=\u00e9"), "invalid_request", id="value beyond ASCII"),
         pytest.param("OAUTHBEARER", message(BEARER, "key=\0"), "invalid_request", id="NUL"),
-        pytest.param("OAUTHBEARER", message(BEARER, "port=025"), "invalid_request", id="port"),
-        pytest.param("OAUTHBEARER", message(BEARER, "port="), "invalid_request", id="no port"),
+        pytest.param("OAUTHBEARER", message(BEARER, "port=025"), "invalid_request", id="port with leading zero"),
+        pytest.param("OAUTHBEARER", message(BEARER, "port="), "invalid_request", id="empty port"),
         pytest.param("OAUTHBEARER", message(BEARER, "port=123456"), "invalid_request", id="long port"),
         pytest.param("OAUTHBEARER", message(BEARER, header=""), "invalid_request", id="no header"),
-        pytest.param("OAUTHBEARER", message(BEARER, header="p=tls-unique,,"), "invalid_request", id="binding"),
+        pytest.param("OAUTHBEARER", message(BEARER, header="p=tls-unique,,"), "invalid_request", id="channel binding"),
         pytest.param("OAUTHBEARER", message(BEARER, header="n,a=,"), "invalid_request", id="empty name"),
         pytest.param("OAUTHBEARER", message(BEARER, header="n,a=b=c,"), "invalid_request", id="unescaped"),
         pytest.param("OAUTHBEARER", message(BEARER, header="n,a=\x07,"), "invalid_request", id="prohibited"),
         pytest.param(
-            "OAUTHBEARER", message(BEARER, header=f"n,a={'x' * (MAX_NAME + 1)},"), "invalid_request", id="long"
+            "OAUTHBEARER",
+            message(BEARER, header=f"n,a={'x' * (MAX_NAME + 1)},"),
+            "invalid_request",
+            id="long user name",
         ),
         pytest.param("OAUTHBEARER", b"\xff\x01\x01", "invalid_request", id="not UTF-8"),
         pytest.param("XOAUTH2", message(BEARER, header="user="), "400", id="XOAUTH2: empty user"),
         pytest.param("XOAUTH2", message(BEARER, header="n,,"), "400", id="XOAUTH2: no user"),
         pytest.param("XOAUTH2", message(BEARER, header="name=u"), "400", id="XOAUTH2: another key"),
-        pytest.param("XOAUTH2", b"", "400", id="XOAUTH2: nothing"),
+        pytest.param("XOAUTH2", b"", "400", id="XOAUTH2: empty"),
         pytest.param("XOAUTH2", message(header="user=u"), "401", id="XOAUTH2: no token"),
     ],
 )
-def test_any_other_message_is_refused_unasked(name: str, sent: bytes, expected: str) -> None:
+def test_malformed_first_message_is_refused_without_a_question(name: str, sent: bytes, expected: str) -> None:
     """R7628-3.2.2-01"""
     server = make_server(name)
     assert status(server.start(sent)) == expected
     assert server.respond(b"\x01") == INVALID
 
 
-def test_a_name_may_have_an_equals_sign() -> None:
+def test_xoauth2_user_name_may_contain_an_equals_sign() -> None:
     question = make_server("XOAUTH2").start(message(BEARER, header="user=a=b"))
 
     assert isinstance(question, CheckToken)
@@ -176,7 +179,7 @@ def test_a_name_may_have_an_equals_sign() -> None:
 
 
 @pytest.mark.parametrize("name", ["OAUTHBEARER", "XOAUTH2"])
-def test_the_answer_to_an_error_is_no_first_message(name: str) -> None:
+def test_error_acknowledgement_as_first_message_is_rejected(name: str) -> None:
     """R7628-3.1-04"""
     assert make_server(name).start(b"\x01") == INVALID
 
@@ -190,7 +193,7 @@ def test_the_answer_to_an_error_is_no_first_message(name: str) -> None:
         (TokenError("x", configuration="https://"), {"status": "x", "openid-configuration": "https://"}),
     ],
 )
-def test_a_refusal_is_explained(answer: Answer, sent: dict[str, str]) -> None:
+def test_rejected_token_is_explained_in_json(answer: Answer, sent: dict[str, str]) -> None:
     """R7628-3.2.2-02"""
     server = make_server("OAUTHBEARER")
     server.start(SUCCESS)
@@ -201,7 +204,7 @@ def test_a_refusal_is_explained(answer: Answer, sent: dict[str, str]) -> None:
     assert server.respond(b"whatever") == INVALID
 
 
-def test_the_host_is_for_the_program_to_check() -> None:
+def test_host_and_port_are_passed_to_the_program() -> None:
     """R7628-3.2-01"""
 
     def answers(question: Question) -> Answer:
@@ -217,7 +220,7 @@ def test_the_host_is_for_the_program_to_check() -> None:
     assert outcomes == [Accepted("user", "user"), INVALID]
 
 
-def test_the_token_of_one_user_may_open_the_mailbox_of_another() -> None:
+def test_token_owner_may_be_allowed_to_act_as_another_user() -> None:
     server = make_server("XOAUTH2")
     server.start(message(BEARER, header="user=sales@s.example"))
 
@@ -236,7 +239,7 @@ def test_the_token_of_one_user_may_open_the_mailbox_of_another() -> None:
         (Credentials(token="t", username="tim", authorization="sales"), b"n,a=sales,"),
     ],
 )
-def test_the_header_names_the_user_if_there_is_one(credentials: Credentials, header: bytes) -> None:
+def test_client_header_names_the_user_or_authorization_identity(credentials: Credentials, header: bytes) -> None:
     assert make_client("OAUTHBEARER", credentials).initial() == header + b"\x01auth=Bearer t\x01\x01"
 
 
@@ -261,7 +264,7 @@ def test_the_header_names_the_user_if_there_is_one(credentials: Credentials, hea
         ("OAUTHBEARER", b"1" * 9000, TokenError("unknown"), b"\x01"),
     ],
 )
-def test_the_client_reads_why_it_was_refused_and_answers(
+def test_client_parses_the_error_and_acknowledges_it(
     name: str, challenge: bytes, error: TokenError, dummy: bytes
 ) -> None:
     """R7628-3.2.3-01"""
@@ -276,7 +279,7 @@ def test_the_client_reads_why_it_was_refused_and_answers(
 
 
 @pytest.mark.parametrize("name", ["OAUTHBEARER", "XOAUTH2"])
-def test_after_an_error_there_is_neither_another_challenge_nor_success(name: str) -> None:
+def test_challenge_or_success_after_an_error_is_a_remote_error(name: str) -> None:
     client = make_client(name, Credentials(username="u", token="t"))
     client.initial()
     client.respond(b"{}")

@@ -1,4 +1,4 @@
-"""PLAIN and LOGIN."""
+"""The PLAIN (RFC 4616) and LOGIN mechanisms."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def asked(message: bytes, policy: Policy | None = None) -> object:
     return make_server("PLAIN", policy=policy or Policy()).start(message)
 
 
-def test_the_examples_of_RFC_4616() -> None:
+def test_plain_examples_of_rfc_4616() -> None:
     """R4616-2-01, R4616-2-05"""
     server = make_server("PLAIN")
     assert server.start() == Challenge(b"")
@@ -45,12 +45,12 @@ def test_the_examples_of_RFC_4616() -> None:
     assert server.answer(False) == Rejected(Reason.NOT_AUTHORIZED)
 
 
-def test_the_example_of_RFC_4954() -> None:
-    """R4954-4-32: who asks to act as itself acts for no other."""
+def test_plain_example_of_rfc_4954() -> None:
+    """R4954-4-32: an authorization identity equal to the user name needs no permission."""
     assert say(make_server("PLAIN"), b"test\0test\x001234", answers=yes) == Accepted("test", "test")
 
 
-def test_the_client_sends_the_examples() -> None:
+def test_client_sends_the_examples_of_rfc_4616() -> None:
     credentials = Credentials(username="tim", password="tanstaaftanstaaf")
     client = make_client("PLAIN", credentials)
     assert client.initial() == b"\0tim\0tanstaaftanstaaf"
@@ -63,7 +63,7 @@ def test_the_client_sends_the_examples() -> None:
 @pytest.mark.parametrize(
     ("message", "outcome"),
     [
-        pytest.param(b"", MALFORMED, id="nothing"),
+        pytest.param(b"", MALFORMED, id="empty"),
         pytest.param(b"tim", MALFORMED, id="no NUL"),
         pytest.param(b"tim\0tanstaaf", MALFORMED, id="R4616-2-01: one NUL"),
         pytest.param(b"\0tim\0tanstaaf\0", MALFORMED, id="R4616-2-01: three NULs"),
@@ -74,16 +74,18 @@ def test_the_client_sends_the_examples() -> None:
         pytest.param(b"\0\0pw", INVALID, id="R4616-2-02: no name"),
         pytest.param(b"\0tim\0", INVALID, id="R4616-2-02: no password"),
         pytest.param(b"\0tim\0\x07", INVALID, id="R4616-2-07: prohibited in the password"),
-        pytest.param("\0\u00ad\0pw".encode(), INVALID, id="R4616-2-07: nothing left of the name"),
-        pytest.param("\u00ad\0tim\0pw".encode(), INVALID, id="R4954-4-22: nothing left of the authorization identity"),
+        pytest.param("\0\u00ad\0pw".encode(), INVALID, id="R4616-2-07: name empty after preparation"),
+        pytest.param(
+            "\u00ad\0tim\0pw".encode(), INVALID, id="R4954-4-22: authorization identity empty after preparation"
+        ),
         pytest.param(b"\x07\0tim\0pw", INVALID, id="R4954-4-22: prohibited in the authorization identity"),
     ],
 )
-def test_what_is_no_message_of_PLAIN_is_rejected_unasked(message: bytes, outcome: Rejected) -> None:
+def test_invalid_plain_message_is_rejected_without_a_question(message: bytes, outcome: Rejected) -> None:
     assert asked(message) == outcome
 
 
-def test_three_times_255_octets_are_not_too_long() -> None:
+def test_plain_fields_of_255_octets_each_are_accepted() -> None:
     """R4616-2-04"""
     name = "\u00e9" * 127 + "x"
     assert len(name.encode()) == 255
@@ -92,20 +94,20 @@ def test_three_times_255_octets_are_not_too_long() -> None:
     assert step == Accepted(name, name)
 
 
-def test_names_and_passwords_are_prepared_first() -> None:
+def test_names_and_passwords_are_prepared_before_the_question() -> None:
     """R4616-2-06, R4616-2-08, R4954-4-21, R4422-3.4.1-01"""
     assert asked("\0I\u00adX\0\u00aa".encode()) == CheckPassword("IX", "a")
     assert say(make_server("PLAIN"), "\u2168\0IX\0a".encode(), answers=yes) == Accepted("IX", "IX")
 
 
-def test_a_site_may_leave_them_as_they_are() -> None:
+def test_policy_can_disable_preparation() -> None:
     assert asked("\0I\u00adX\0\u00aa".encode(), Policy(prepare=str)) == CheckPassword("I\u00adX", "\u00aa")
 
 
 # LOGIN
 
 
-def test_LOGIN_asks_for_the_name_and_then_for_the_password() -> None:
+def test_login_asks_for_the_name_and_then_for_the_password() -> None:
     server = make_server("LOGIN")
     assert server.start() == Challenge(b"Username:")
     assert server.respond("I\u00adX".encode()) == Challenge(b"Password:")
@@ -113,7 +115,7 @@ def test_LOGIN_asks_for_the_name_and_then_for_the_password() -> None:
     assert server.answer(True) == Accepted("IX", "IX")
 
 
-def test_LOGIN_takes_the_name_along_with_the_command() -> None:
+def test_login_accepts_the_name_as_initial_response() -> None:
     server = make_server("LOGIN")
     assert server.start(b"tim") == Challenge(b"Password:")
     assert server.respond(b"tanstaaf") == CheckPassword("tim", "tanstaaf")
@@ -133,11 +135,13 @@ def test_LOGIN_takes_the_name_along_with_the_command() -> None:
         ([b"tim", b"\x07"], INVALID),
     ],
 )
-def test_what_is_no_name_or_password_is_rejected_unasked(messages: list[bytes], outcome: Rejected) -> None:
+def test_invalid_login_name_or_password_is_rejected_without_a_question(
+    messages: list[bytes], outcome: Rejected
+) -> None:
     assert say(make_server("LOGIN"), *messages, answers=lambda question: pytest.fail("asked")) == outcome
 
 
-def test_a_client_of_LOGIN_does_not_read_the_words() -> None:
+def test_login_client_ignores_the_wording_of_the_prompts() -> None:
     client = make_client("LOGIN", Credentials(username="tim", password="tanstaaf"))
 
     assert client.initial() is None

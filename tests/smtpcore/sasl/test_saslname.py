@@ -1,4 +1,4 @@
-"""Names inside messages that are cut at commas."""
+"""Escaping of names inside comma-separated messages (RFC 5802 saslname)."""
 
 import re
 
@@ -12,19 +12,19 @@ from smtpcore.sasl._saslname import SASLNAME, escape, unescape
 @pytest.mark.parametrize(
     ("name", "text"), [("user", "user"), ("a,b", "a=2Cb"), ("a=b", "a=3Db"), ("=2C", "=3D2C"), (",=", "=2C=3D")]
 )
-def test_commas_and_equals_signs_are_escaped(name: str, text: str) -> None:
+def test_saslname_escapes_commas_and_equals_signs(name: str, text: str) -> None:
     """R5802-5.1-03"""
     assert escape(name) == text
     assert unescape(text) == name
 
 
 @given(st.text(st.characters(exclude_characters="\0"), min_size=1))
-def test_every_name_can_be_sent(name: str) -> None:
+def test_any_name_survives_escape_and_unescape(name: str) -> None:
     assert re.fullmatch(SASLNAME, escape(name))
     assert unescape(escape(name)) == name
 
 
 @pytest.mark.parametrize("text", ["", "a=", "a=2D", "a=2c", "a,b", "a\0", "="])
-def test_what_is_no_saslname(text: str) -> None:
+def test_invalid_saslname_does_not_match(text: str) -> None:
     """R5802-5.1-03"""
     assert not re.fullmatch(SASLNAME, text)

@@ -1,4 +1,4 @@
-"""SCRAM-SHA-1, SCRAM-SHA-256, and both bound to their channel."""
+"""SCRAM-SHA-1, SCRAM-SHA-256, and their -PLUS variants."""
 
 import base64
 
@@ -64,7 +64,7 @@ KEYS = scram_keys("pencil", hash_name="SHA-1", salt=b"salt")
 
 
 def answers(question: Question) -> Answer:
-    """Know one user, who may act for no other."""
+    """Answer as a server with one user, who may not act as another."""
     match question:
         case GiveScramKeys("user", "SHA-1"):
             return KEYS
@@ -75,7 +75,9 @@ def answers(question: Question) -> Answer:
 
 
 @pytest.mark.parametrize(("name", "cnonce", "snonce", "salt", "proof", "signature"), EXAMPLES)
-def test_the_server_of_the_examples(name: str, cnonce: str, snonce: str, salt: str, proof: str, signature: str) -> None:
+def test_server_side_of_the_rfc_examples(
+    name: str, cnonce: str, snonce: str, salt: str, proof: str, signature: str
+) -> None:
     """R5802-3-01, R5802-3-02, R5802-4-01, R5802-5.1-08, R7677-3-01, R4422-5-02"""
     hash_name = name.removeprefix("SCRAM-")
     server = ScramServer(name, nonce=snonce)
@@ -89,7 +91,9 @@ def test_the_server_of_the_examples(name: str, cnonce: str, snonce: str, salt: s
 
 
 @pytest.mark.parametrize(("name", "cnonce", "snonce", "salt", "proof", "signature"), EXAMPLES)
-def test_the_client_of_the_examples(name: str, cnonce: str, snonce: str, salt: str, proof: str, signature: str) -> None:
+def test_client_side_of_the_rfc_examples(
+    name: str, cnonce: str, snonce: str, salt: str, proof: str, signature: str
+) -> None:
     client = ScramClient(name, USER, nonce=cnonce)
 
     assert client.initial() == f"n,,n=user,r={cnonce}".encode()
@@ -101,7 +105,7 @@ def test_the_client_of_the_examples(name: str, cnonce: str, snonce: str, salt: s
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_keys_of_another_hash_are_no_answer(name: str) -> None:
+def test_keys_of_another_hash_are_refused_as_an_answer(name: str) -> None:
     server = make_server(name)
     server.start(b"n,,n=user,r=abc")
     other = scram_keys("pencil", hash_name="SHA-256" if name == "SCRAM-SHA-1" else "SHA-1")
@@ -111,13 +115,13 @@ def test_the_keys_of_another_hash_are_no_answer(name: str) -> None:
     assert isinstance(server.answer(None), Challenge)
 
 
-# What a server rejects
+# Messages that a server rejects
 
 
 @pytest.mark.parametrize(
     ("message", "outcome"),
     [
-        pytest.param(b"", MALFORMED, id="nothing"),
+        pytest.param(b"", MALFORMED, id="empty"),
         pytest.param(b"\xff", MALFORMED, id="not UTF-8"),
         pytest.param(b"x,,n=user,r=abc", MALFORMED, id="R5802-5-01"),
         pytest.param(b"n,,r=abc,n=user", MALFORMED, id="R5802-5.1-01: order"),
@@ -128,12 +132,12 @@ def test_the_keys_of_another_hash_are_no_answer(name: str) -> None:
         pytest.param(b"n,,n=" + b"x" * (MAX_NAME + 1) + b",r=abc", MALFORMED, id="long name"),
         pytest.param(b"n,a=" + b"x" * (MAX_NAME + 1) + b",n=user,r=abc", MALFORMED, id="long identity"),
         pytest.param(b"n,,n=\x07,r=abc", INVALID, id="prohibited"),
-        pytest.param("n,,n=\u00ad,r=abc".encode(), INVALID, id="nothing left"),
+        pytest.param("n,,n=\u00ad,r=abc".encode(), INVALID, id="empty after preparation"),
         pytest.param("n,a=\u00ad,n=user,r=abc".encode(), INVALID, id="R4954-4-22"),
-        pytest.param(b"p=tls-unique,,n=user,r=abc", BINDING, id="bound, without -PLUS"),
+        pytest.param(b"p=tls-unique,,n=user,r=abc", BINDING, id="channel binding without -PLUS"),
     ],
 )
-def test_a_first_message_is_rejected_unasked(message: bytes, outcome: Rejected) -> None:
+def test_invalid_client_first_message_is_rejected_without_a_question(message: bytes, outcome: Rejected) -> None:
     assert make_server("SCRAM-SHA-1").start(message) == outcome
 
 
@@ -147,7 +151,7 @@ def final(*, binding: str = "biws", nonce: str = "abcdef", more: str = "", keys:
     return f"{without_proof},p={base64.b64encode(proof).decode()}".encode()
 
 
-def after_first(message: bytes) -> Step:
+def outcome_of_final_message(message: bytes) -> Step:
     return say(ScramServer("SCRAM-SHA-1", nonce="def"), b"n,,n=user,r=abc", message, answers=answers)
 
 
@@ -158,7 +162,7 @@ def flip(message: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("message", "outcome"),
     [
-        pytest.param(b"", MALFORMED, id="nothing"),
+        pytest.param(b"", MALFORMED, id="empty"),
         pytest.param(b"\xff", MALFORMED, id="not UTF-8"),
         pytest.param(final(binding="eSws"), BINDING, id="R5802-6-03: another header"),
         pytest.param(final(binding="biwsAQ=="), BINDING, id="R5802-6-03: data of a binding"),
@@ -171,20 +175,20 @@ def flip(message: bytes) -> bytes:
         pytest.param(final()[:-1], MALFORMED, id="R5802-7-01: bad padding"),
     ],
 )
-def test_a_final_message_is_rejected(message: bytes, outcome: Rejected) -> None:
+def test_invalid_client_final_message_is_rejected(message: bytes, outcome: Rejected) -> None:
     """R4422-3.6-01"""
-    assert after_first(message) == outcome
+    assert outcome_of_final_message(message) == outcome
 
 
-def test_what_is_not_rejected() -> None:
+def test_valid_client_final_message_is_answered_with_the_server_signature() -> None:
     """R5802-5.1-10"""
     for message in (final(), final(more=",x=foo,Z=1")):
-        step = after_first(message)
+        step = outcome_of_final_message(message)
         assert isinstance(step, Challenge)
         assert step.data.startswith(b"v=")
 
 
-def test_the_server_has_the_last_word() -> None:
+def test_nonempty_response_to_the_server_signature_is_malformed() -> None:
     """R4422-5-02"""
     server = ScramServer("SCRAM-SHA-1", nonce="def")
     assert isinstance(say(server, b"n,,n=user,r=abc", final(), answers=answers), Challenge)
@@ -193,7 +197,7 @@ def test_the_server_has_the_last_word() -> None:
 
 
 @pytest.mark.parametrize(("username", "identity"), [("a,b=c", "a,b=c"), ("I\u00adX", "IX")])
-def test_names_are_escaped_and_prepared(username: str, identity: str) -> None:
+def test_names_are_escaped_and_prepared_in_scram_messages(username: str, identity: str) -> None:
     """R5802-5.1-03, R5802-2.2-01"""
     credentials = Credentials(username=username, password="pencil")
     exchange = join(ScramClient("SCRAM-SHA-1", credentials), make_server("SCRAM-SHA-1"), answers)
@@ -201,7 +205,7 @@ def test_names_are_escaped_and_prepared(username: str, identity: str) -> None:
     assert exchange.outcome == Accepted(identity, identity)
 
 
-def test_a_name_is_prepared_for_the_question_but_signed_as_received() -> None:
+def test_name_is_prepared_for_the_question_but_signed_as_received() -> None:
     """R5802-5.1-04"""
     keys = scram_keys("pencil", hash_name="SHA-1", salt=b"salt")
     first, nonce = "n=I\u00adX,r=abc", "abcdef"
@@ -218,7 +222,7 @@ def test_a_name_is_prepared_for_the_question_but_signed_as_received() -> None:
     assert server.respond(b"") == Accepted("IX", "IX")
 
 
-def test_acting_for_another_is_decided_before_the_server_proves_itself() -> None:
+def test_authorization_is_decided_before_the_server_signature_is_sent() -> None:
     """R5802-5.1-02"""
     credentials = Credentials(username="user", password="pencil", authorization="admin")
     exchange = join(ScramClient("SCRAM-SHA-1", credentials), make_server("SCRAM-SHA-1"), answers)
@@ -228,11 +232,11 @@ def test_acting_for_another_is_decided_before_the_server_proves_itself() -> None
     assert len(exchange.messages) == 3
 
 
-# Users who do not exist
+# Unknown users
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_unknown_user_looks_like_a_wrong_password(name: str) -> None:
+def test_unknown_user_and_wrong_password_look_the_same(name: str) -> None:
     """R4422-3.6-02"""
     policy = Policy(scram_iterations=5000, scram_salt_size=12)
     hash_name = name.removeprefix("SCRAM-")
@@ -253,7 +257,7 @@ def test_an_unknown_user_looks_like_a_wrong_password(name: str) -> None:
     assert shapes[0][0] == INVALID
 
 
-def test_the_salt_of_an_unknown_user_stays_the_same() -> None:
+def test_salt_of_an_unknown_user_is_stable() -> None:
     def salt(username: str, policy: Policy | None = None) -> bytes:
         server = ScramServer("SCRAM-SHA-256", policy=policy or Policy(), nonce="def")
         step = ask(server, server.start(f"n,,n={username},r=abc".encode()), lambda question: None)
@@ -265,7 +269,7 @@ def test_the_salt_of_an_unknown_user_stays_the_same() -> None:
     assert salt("nobody", shared) == salt("nobody", Policy(scram_secret=b"shared by all processes")) != salt("nobody")
 
 
-def test_a_nonce_never_comes_again() -> None:
+def test_nonces_are_never_repeated() -> None:
     messages = [make_client("SCRAM-SHA-1", USER).initial() for _ in range(2)]
     steps = [say(make_server("SCRAM-SHA-1"), b"n,,n=user,r=abc", answers=answers) for _ in range(2)]
 
@@ -286,7 +290,7 @@ def run(
 
 @pytest.mark.parametrize("name", ["SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS"])
 @pytest.mark.parametrize("binding", [EXPORTER, END_POINT, UNIQUE])
-def test_both_ends_see_the_same_channel(name: str, binding: ChannelBinding) -> None:
+def test_channel_binding_of_the_same_channel_is_accepted(name: str, binding: ChannelBinding) -> None:
     """R5802-6.1-01"""
     assert run(name, (binding,), (EXPORTER, END_POINT, UNIQUE)) == Accepted("user", "user")
 
@@ -299,43 +303,43 @@ def test_both_ends_see_the_same_channel(name: str, binding: ChannelBinding) -> N
         ),
         pytest.param("SCRAM-SHA-1-PLUS", (UNIQUE,), (EXPORTER,), None, id="R5802-6-02: unknown type"),
         pytest.param("SCRAM-SHA-1", (EXPORTER,), (EXPORTER,), None, id="R5802-6-01: downgrade"),
-        pytest.param("SCRAM-SHA-1", (), (EXPORTER,), "SCRAM-SHA-1-PLUS", id="not bound"),
-        pytest.param("SCRAM-SHA-1-PLUS", (EXPORTER,), (EXPORTER,), "SCRAM-SHA-1", id="bound, without -PLUS"),
+        pytest.param("SCRAM-SHA-1", (), (EXPORTER,), "SCRAM-SHA-1-PLUS", id="no channel binding with -PLUS"),
+        pytest.param("SCRAM-SHA-1-PLUS", (EXPORTER,), (EXPORTER,), "SCRAM-SHA-1", id="channel binding without -PLUS"),
     ],
 )
-def test_they_do_not(
+def test_channel_binding_mismatch_is_rejected(
     name: str, client: tuple[ChannelBinding, ...], server: tuple[ChannelBinding, ...], server_name: str | None
 ) -> None:
     assert run(name, client, server, server_name) == BINDING
 
 
 @pytest.mark.parametrize("bindings", [(), (EXPORTER,)])
-def test_a_server_that_cannot_bind_takes_a_client_that_could(bindings: tuple[ChannelBinding, ...]) -> None:
+def test_server_without_channel_binding_accepts_a_client_with_one(bindings: tuple[ChannelBinding, ...]) -> None:
     assert run("SCRAM-SHA-1", bindings, ()) == Accepted("user", "user")
 
 
-def test_a_client_that_cannot_bind_is_taken_by_a_server_that_could() -> None:
+def test_server_with_channel_binding_accepts_a_client_without_one() -> None:
     assert run("SCRAM-SHA-1", (), (EXPORTER,)) == Accepted("user", "user")
 
 
-def test_a_type_of_binding_that_the_channel_lacks_is_rejected_unasked() -> None:
+def test_unknown_channel_binding_type_is_rejected_without_a_question() -> None:
     """R5802-6-02"""
     server = make_server("SCRAM-SHA-1-PLUS", Channel(tls=True, bindings=(EXPORTER,)))
 
     assert server.start(b"p=tls-unique,,n=user,r=abc") == BINDING
 
 
-def test_PLUS_needs_a_binding() -> None:
+def test_plus_mechanism_requires_a_channel_binding() -> None:
     with pytest.raises(LocalProtocolError, match="channel binding"):
         make_server("SCRAM-SHA-1-PLUS")
     with pytest.raises(LocalProtocolError, match="channel binding"):
         make_client("SCRAM-SHA-1-PLUS", USER)
 
 
-# What a client does not believe
+# Messages that a client rejects
 
 
-def hear(*challenges: bytes) -> ScramClient:
+def client_after(*challenges: bytes) -> ScramClient:
     client = ScramClient("SCRAM-SHA-1", USER, nonce="abc")
     client.initial()
     for challenge in challenges:
@@ -350,7 +354,7 @@ FIRST = b"r=abcdef,s=c2FsdA==,i=4096"
 @pytest.mark.parametrize(
     ("challenge", "fault"),
     [
-        pytest.param(b"", "not the first message", id="nothing"),
+        pytest.param(b"", "not the first message", id="empty"),
         pytest.param(b"\xff", "UTF-8", id="not UTF-8"),
         pytest.param(b"m=x," + FIRST, "not the first message", id="R5802-5.1-05"),
         pytest.param(FIRST + b",m=x", "not the first message", id="R5802-5.1-05: at the end"),
@@ -362,9 +366,9 @@ FIRST = b"r=abcdef,s=c2FsdA==,i=4096"
         pytest.param(b"e=other-error", "not the first message", id="an error"),
     ],
 )
-def test_a_first_challenge_that_no_honest_server_sends(challenge: bytes, fault: str) -> None:
+def test_invalid_server_first_message_is_a_remote_error(challenge: bytes, fault: str) -> None:
     with pytest.raises(RemoteProtocolError, match=fault) as caught:
-        hear(challenge)
+        client_after(challenge)
 
     assert "pencil" not in str(caught.value)
 
@@ -373,35 +377,35 @@ def test_a_first_challenge_that_no_honest_server_sends(challenge: bytes, fault: 
     ("challenge", "fault"),
     [
         pytest.param(b"v=rmF9pqV8S7suAoZWja4dJRkFsKQ=", "impostor", id="R5802-5-02: another signature"),
-        pytest.param(b"v=AAAA", "impostor", id="a short one"),
-        pytest.param(b"v=", "not the final message", id="none"),
-        pytest.param(b"", "not the final message", id="nothing"),
+        pytest.param(b"v=AAAA", "impostor", id="short signature"),
+        pytest.param(b"v=", "not the final message", id="no signature"),
+        pytest.param(b"", "not the final message", id="empty"),
         pytest.param(b"\xff", "UTF-8", id="not UTF-8"),
         pytest.param(b"v=AAAA,m=x", "not the final message", id="R5802-5.1-05"),
     ],
 )
-def test_a_final_challenge_that_no_honest_server_sends(challenge: bytes, fault: str) -> None:
+def test_invalid_server_final_message_is_a_remote_error(challenge: bytes, fault: str) -> None:
     with pytest.raises(RemoteProtocolError, match=fault):
-        hear(FIRST, challenge)
+        client_after(FIRST, challenge)
 
 
-def test_success_is_not_believed_without_the_servers_proof() -> None:
+def test_success_without_the_server_signature_is_a_remote_error() -> None:
     """R5802-5-02"""
     for challenges in ((), (FIRST,), (FIRST, b"e=invalid-proof")):
-        client = hear(*challenges)
+        client = client_after(*challenges)
         assert not client.done
         with pytest.raises(RemoteProtocolError, match="impostor"):
             client.finish()
 
 
-def test_an_impostor_that_plays_back_the_clients_own_messages_proves_nothing() -> None:
+def test_replayed_client_proof_is_not_a_server_signature() -> None:
     with pytest.raises(RemoteProtocolError, match="impostor"):
-        hear(FIRST, b"v=" + final().split(b"p=")[1])
+        client_after(FIRST, b"v=" + final().split(b"p=")[1])
 
 
-def test_a_server_may_say_why_it_refuses() -> None:
+def test_client_reports_the_error_that_the_server_sent() -> None:
     """R5802-5.1-11"""
-    client = hear(FIRST)
+    client = client_after(FIRST)
 
     assert client.respond(b"e=invalid-proof") == b""
     assert client.error == "invalid-proof"
@@ -409,17 +413,17 @@ def test_a_server_may_say_why_it_refuses() -> None:
         client.respond(b"")
 
 
-def test_a_program_may_set_other_limits() -> None:
-    class Patient(ScramClient):
+def test_iteration_limits_can_be_changed_in_a_subclass() -> None:
+    class OtherLimits(ScramClient):
         min_iterations = 1
         max_iterations = 10
 
     for iterations in (1, 10):
-        client = Patient("SCRAM-SHA-1", USER, nonce="abc")
+        client = OtherLimits("SCRAM-SHA-1", USER, nonce="abc")
         client.initial()
         assert client.respond(f"r=abcdef,s=c2FsdA==,i={iterations}".encode())
 
-    client = Patient("SCRAM-SHA-1", USER, nonce="abc")
+    client = OtherLimits("SCRAM-SHA-1", USER, nonce="abc")
     client.initial()
     with pytest.raises(RemoteProtocolError, match="11 iterations, not 1 to 10"):
         client.respond(b"r=abcdef,s=c2FsdA==,i=11")
@@ -436,7 +440,7 @@ def test_a_program_may_set_other_limits() -> None:
         Credentials(username="user", password="Secret", authorization="\u00ad"),
     ],
 )
-def test_what_cannot_be_prepared_cannot_be_used(credentials: Credentials) -> None:
+def test_credentials_that_cannot_be_prepared_are_refused(credentials: Credentials) -> None:
     """R5802-2.2-01"""
     with pytest.raises(LocalProtocolError, match="SCRAM") as caught:
         make_client("SCRAM-SHA-1", credentials)
@@ -445,13 +449,13 @@ def test_what_cannot_be_prepared_cannot_be_used(credentials: Credentials) -> Non
 
 
 @pytest.mark.parametrize("nonce", ["", "a,b", "a b", "\u00e9"])
-def test_a_nonce_that_would_break_the_message(nonce: str) -> None:
+def test_invalid_nonce_is_refused(nonce: str) -> None:
     with pytest.raises(LocalProtocolError, match="nonce"):
         ScramServer("SCRAM-SHA-1", nonce=nonce)
     with pytest.raises(LocalProtocolError, match="nonce"):
         ScramClient("SCRAM-SHA-1", USER, nonce=nonce)
 
 
-def test_there_is_no_SCRAM_with_another_hash() -> None:
+def test_scram_with_an_unknown_hash_is_refused() -> None:
     with pytest.raises(LocalProtocolError, match="SHA-1 and SHA-256"):
         ScramServer("SCRAM-MD5")

@@ -1,4 +1,4 @@
-"""The messages of SCRAM as text."""
+"""The grammar of SCRAM messages (RFC 5802 section 7)."""
 
 import re
 from typing import Any
@@ -32,7 +32,7 @@ from smtpcore.sasl._scram_messages import (
         ),
     ],
 )
-def test_the_first_message_of_a_client(text: str, message: ClientFirst) -> None:
+def test_client_first_message_is_parsed(text: str, message: ClientFirst) -> None:
     assert parse_client_first(text) == message
 
 
@@ -67,11 +67,11 @@ def test_the_first_message_of_a_client(text: str, message: ClientFirst) -> None:
         "n,,n=user,r=abc\n",
     ],
 )
-def test_what_is_no_first_message_of_a_client(text: str) -> None:
+def test_invalid_client_first_message_is_not_parsed(text: str) -> None:
     assert parse_client_first(text) is None
 
 
-def test_the_first_message_of_a_server() -> None:
+def test_server_first_message_is_parsed() -> None:
     assert parse_server_first("r=abc%$,s=c2FsdA==,i=4096") == ServerFirst("abc%$", b"salt", 4096)
     assert parse_server_first("r=abc,s=c2FsdA==,i=1,x=y") == ServerFirst("abc", b"salt", 1)
 
@@ -94,11 +94,11 @@ def test_the_first_message_of_a_server() -> None:
         "e=other-error",
     ],
 )
-def test_what_is_no_first_message_of_a_server(text: str) -> None:
+def test_invalid_server_first_message_is_not_parsed(text: str) -> None:
     assert parse_server_first(text) is None
 
 
-def test_the_final_message_of_a_client() -> None:
+def test_client_final_message_is_parsed() -> None:
     assert parse_client_final("c=biws,r=abc,p=AAAA") == ClientFinal("biws", "abc", b"\0\0\0", "c=biws,r=abc")
     assert parse_client_final("c=biws,r=abc,x=p,p=AAAA") == ClientFinal("biws", "abc", b"\0\0\0", "c=biws,r=abc,x=p")
 
@@ -119,11 +119,11 @@ def test_the_final_message_of_a_client() -> None:
         "c=biws,r=abc,p=AAAA,p=AAAA",
     ],
 )
-def test_what_is_no_final_message_of_a_client(text: str) -> None:
+def test_invalid_client_final_message_is_not_parsed(text: str) -> None:
     assert parse_client_final(text) is None
 
 
-def test_the_final_message_of_a_server() -> None:
+def test_server_final_message_is_parsed() -> None:
     assert parse_server_final("v=AAAA") == ServerFinal(b"\0\0\0", None)
     assert parse_server_final("v=AAAA,x=y") == ServerFinal(b"\0\0\0", None)
     assert parse_server_final("e=invalid-proof") == ServerFinal(None, "invalid-proof")
@@ -140,12 +140,12 @@ def test_the_final_message_of_a_server() -> None:
         ("n,,n=m=3D,r=abcm=,x=m=", False),
     ],
 )
-def test_an_extension_that_insists_is_seen_anywhere(text: str, has: bool) -> None:
+def test_mandatory_extension_is_found_at_any_position(text: str, has: bool) -> None:
     """R5802-5.1-05"""
     assert bool(has_mandatory_extension(text)) is has
 
 
-def test_every_letter_is_either_defined_or_for_later() -> None:
+def test_every_attribute_letter_is_either_defined_or_reserved() -> None:
     later = {letter for letter in map(chr, range(128)) if re.fullmatch(_scram_messages._LATER, f",{letter}=x")}
 
     assert later == {letter for letter in map(chr, range(128)) if letter.isalpha()} - set("aceimnprsv")
@@ -159,5 +159,5 @@ def test_every_letter_is_either_defined_or_for_later() -> None:
         ServerFinal(b"Secret", None),
     ],
 )
-def test_a_message_hides_what_matters(message: Any) -> None:
+def test_repr_of_scram_messages_hides_secrets(message: Any) -> None:
     assert "Secret" not in repr(message)

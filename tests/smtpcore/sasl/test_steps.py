@@ -1,4 +1,4 @@
-"""What a server's mechanism says."""
+"""The steps of a server's mechanism: questions, challenges and outcomes."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ ANSWERS: list[object] = [True, "Secret", b"Secret", 1, scram_keys("Secret"), Tok
 
 
 @pytest.mark.parametrize(("question", "answers"), QUESTIONS)
-def test_a_question_takes_answers_of_its_types_and_None(question: Any, answers: list[object]) -> None:
+def test_question_accepts_answers_of_its_types_and_none(question: Any, answers: list[object]) -> None:
     for answer in (*answers, None):
         question.check_answer(answer)
 
@@ -46,19 +46,19 @@ def test_a_question_takes_answers_of_its_types_and_None(question: Any, answers: 
 
 
 @pytest.mark.parametrize("question", [question for question, _ in QUESTIONS])
-def test_a_question_hides_secrets_in_its_repr(question: Any) -> None:
+def test_repr_of_a_question_hides_secrets(question: Any) -> None:
     assert "Secret" not in repr(question)
     assert "Secret" not in str(question)
 
 
-def test_an_error_says_what_the_answers_are() -> None:
+def test_error_for_a_wrong_answer_lists_the_accepted_types() -> None:
     with pytest.raises(
         LocalProtocolError, match=r"^CheckToken is answered with str, TokenError or None, not with int$"
     ):
         CheckToken("tim", "Secret", "s.example", 587).check_answer(1)
 
 
-def test_keys_of_another_hash_are_no_answer() -> None:
+def test_scram_keys_of_another_hash_are_refused() -> None:
     with pytest.raises(LocalProtocolError, match="SHA-1"):
         GiveScramKeys("tim", "SHA-1").check_answer(ScramKeys(b"salt", 4096, b"k" * 32, b"k" * 32))
 
@@ -66,16 +66,16 @@ def test_keys_of_another_hash_are_no_answer() -> None:
 @pytest.mark.parametrize(
     ("password", "matches"), [("tanstaaf", True), ("tanstaaff", False), ("t\u00e9", False), ("", False), (None, False)]
 )
-def test_a_password_is_compared(password: str | None, matches: bool) -> None:
+def test_password_comparison(password: str | None, matches: bool) -> None:
     assert CheckPassword("tim", "tanstaaf").matches(password) is matches
 
 
-def test_a_user_who_does_not_exist_has_no_empty_password() -> None:
+def test_unknown_user_does_not_match_an_empty_password() -> None:
     assert not CheckPassword("tim", "").matches(None)
 
 
 @pytest.mark.parametrize("reason", Reason)
-def test_a_reason_has_its_reply(reason: Reason) -> None:
+def test_every_rejection_reason_has_a_negative_reply(reason: Reason) -> None:
     reply = Reply(reason.code, "No", enhanced=reason.enhanced)
 
     assert not reply.is_positive
@@ -83,14 +83,14 @@ def test_a_reason_has_its_reply(reason: Reason) -> None:
     assert Rejected(reason).reason is reason
 
 
-def test_a_client_is_not_told_which_credentials_were_wrong() -> None:
+def test_rejected_credentials_have_one_reply_whatever_was_wrong() -> None:
     """R4422-3.6-02"""
     reasons = (Reason.INVALID_CREDENTIALS, Reason.NOT_AUTHORIZED, Reason.CHANNEL_BINDING)
 
     assert {(reason.code, reason.enhanced) for reason in reasons} == {(535, "5.7.8")}
 
 
-def test_a_token_error_is_a_JSON_object() -> None:
+def test_token_error_is_encoded_as_a_json_object() -> None:
     """R7628-3.2.2-01, R7628-3.2.2-02"""
     assert TokenError().encode() == b'{"status": "invalid_token"}'
     assert TokenError("invalid_token", "example_scope", "https://example.com/.well-known/openid-config").encode() == (

@@ -1,4 +1,4 @@
-"""RFC 4013, and the profile of RFC 4505."""
+"""SASLprep (RFC 4013) and the trace profile of RFC 4505."""
 
 import pytest
 from hypothesis import given
@@ -23,12 +23,12 @@ from smtpcore.sasl._stringprep import check_trace
         pytest.param("a\u200db", "ab", id="ZERO WIDTH JOINER"),
         pytest.param("e\u0301", "\u00e9", id="composed"),
         pytest.param("", "", id="empty"),
-        pytest.param("\u00ad", "", id="nothing left"),
+        pytest.param("\u00ad", "", id="empty after preparation"),
         # RFC 4013 2.4
         pytest.param("\u0627\u0031\u0628", "\u0627\u0031\u0628", id="right to left"),
     ],
 )
-def test_a_text_is_prepared(text: str, prepared: str) -> None:
+def test_saslprep_of_valid_text(text: str, prepared: str) -> None:
     """R5802-2.2-01, R4616-2-06"""
     assert saslprep(text) == prepared
     assert saslprep(text, stored=True) == prepared
@@ -53,7 +53,7 @@ def test_a_text_is_prepared(text: str, prepared: str) -> None:
         pytest.param("1\u0627", id="right to left that does not begin so"),
     ],
 )
-def test_a_text_may_be_prohibited(text: str) -> None:
+def test_saslprep_refuses_prohibited_text_without_showing_it(text: str) -> None:
     """R4616-2-07"""
     with pytest.raises(ValueError, match="text") as caught:
         saslprep(text)
@@ -61,14 +61,14 @@ def test_a_text_may_be_prohibited(text: str) -> None:
     assert text not in str(caught.value)
 
 
-def test_what_Unicode_does_not_assign_may_be_asked_for_but_not_stored() -> None:
+def test_unassigned_code_points_are_allowed_in_queries_but_not_in_stored_text() -> None:
     assert saslprep("\u0221") == "\u0221"
     with pytest.raises(ValueError, match="assign"):
         saslprep("\u0221", stored=True)
 
 
 @given(st.text())
-def test_preparing_twice_changes_nothing(text: str) -> None:
+def test_saslprep_is_idempotent(text: str) -> None:
     try:
         once = saslprep(text)
     except ValueError:
@@ -78,11 +78,11 @@ def test_preparing_twice_changes_nothing(text: str) -> None:
 
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126)))
-def test_printable_ASCII_stays_as_it_is(text: str) -> None:
+def test_printable_ascii_is_unchanged(text: str) -> None:
     assert saslprep(text) == text
 
 
-def test_a_trace_is_not_mapped_but_checked() -> None:
+def test_trace_is_checked_but_not_mapped() -> None:
     check_trace("sirhc \u00a0\u2168\u0221")
     for prohibited in ("\x07", "\u202e", "\u0627a"):
         with pytest.raises(ValueError, match="text"):

@@ -1,4 +1,4 @@
-"""The table of mechanisms, and what is picked from it."""
+"""The table of mechanisms: offering, choosing and making them."""
 
 import pytest
 
@@ -27,7 +27,7 @@ PASSWORD = Credentials(username="tim", password="tanstaaf")
 TOKEN = Credentials(username="tim", token="t")
 
 
-def test_the_table_has_what_the_documentation_promises() -> None:
+def test_mechanism_table_is_complete() -> None:
     assert set(ALL) == {
         "PLAIN",
         "LOGIN",
@@ -45,14 +45,14 @@ def test_the_table_has_what_the_documentation_promises() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "X" * 21, "foo bar", "plain", "X.Y", "\u017f"])
-def test_a_mechanism_has_a_proper_name(name: str) -> None:
+def test_invalid_mechanism_name_is_refused(name: str) -> None:
     """R4422-3.1-01"""
     with pytest.raises(LocalProtocolError):
         Mechanism(name=name, server=PlainServer, client=PlainClient)
 
 
 @pytest.mark.parametrize("name", ["PLAIN", "plain", "pLaIn"])
-def test_names_are_matched_in_any_letter_case(name: str) -> None:
+def test_mechanism_names_are_case_insensitive(name: str) -> None:
     """R4954-8-01"""
     server, client = make_server(name), make_client(name, PASSWORD)
 
@@ -62,7 +62,7 @@ def test_names_are_matched_in_any_letter_case(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "FOO", "PLA\u0131N", "SCRAM-\u017fHA-1", "X" * 1000])
-def test_there_is_no_other(name: str) -> None:
+def test_unknown_mechanism_name_is_refused(name: str) -> None:
     for make in (lambda: make_server(name), lambda: make_client(name, PASSWORD), lambda: offer([name], TLS)):
         with pytest.raises(LocalProtocolError, match="no mechanism") as caught:
             make()
@@ -83,16 +83,18 @@ def test_there_is_no_other(name: str) -> None:
         (Channel(tls=True, external="CN=tim"), False, {"SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS"}),
     ],
 )
-def test_a_server_offers_what_the_channel_is_fit_for(channel: Channel, cleartext: bool, missing: set[str]) -> None:
+def test_server_offers_only_mechanisms_that_suit_the_channel(
+    channel: Channel, cleartext: bool, missing: set[str]
+) -> None:
     """R4954-3-02, R4954-4-30, R4954-4-31, R4954-6-07, R4616-1-01, R7628-3-01, R5802-4-02, R5802-6-04, R8314-4.2-02"""
     assert offer(ALL, channel, cleartext=cleartext) == tuple(name for name in ALL if name not in missing)
 
 
-def test_passwords_are_not_to_be_sent_without_TLS_unless_that_is_said() -> None:
+def test_plain_is_not_offered_without_tls_by_default() -> None:
     assert offer(["PLAIN", "CRAM-MD5"], PLAINTEXT) == ("CRAM-MD5",)
 
 
-def test_a_server_offers_in_its_own_order() -> None:
+def test_server_keeps_the_given_order_of_mechanisms() -> None:
     """R4954-3-01"""
     assert offer(["plain", "SCRAM-SHA-1"], TLS) == ("PLAIN", "SCRAM-SHA-1")
 
@@ -120,7 +122,7 @@ def test_a_server_offers_in_its_own_order() -> None:
         ([], PASSWORD, TLS, None),
     ],
 )
-def test_a_client_chooses_the_strongest(
+def test_client_chooses_the_strongest_usable_mechanism(
     offered: list[str], credentials: Credentials, channel: Channel, name: str | None
 ) -> None:
     """R4954-14-01, R4616-5-01, R7628-3-01"""
@@ -129,6 +131,6 @@ def test_a_client_chooses_the_strongest(
         make_client(name, credentials, channel)
 
 
-def test_passwords_may_be_sent_without_TLS_if_that_is_said_but_tokens_never() -> None:
+def test_cleartext_option_allows_passwords_but_never_tokens() -> None:
     assert choose(["PLAIN"], PASSWORD, PLAINTEXT, cleartext=True) == "PLAIN"
     assert choose(["XOAUTH2", "OAUTHBEARER"], TOKEN, PLAINTEXT, cleartext=True) is None
