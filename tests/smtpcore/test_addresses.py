@@ -5,7 +5,7 @@ import pytest
 from smtpcore import LocalProtocolError, Mailbox, Path
 
 
-def test_a_mailbox_keeps_what_was_sent_and_answers_what_it_means() -> None:
+def test_mailbox_keeps_its_text_and_exposes_the_meaning() -> None:
     mailbox = Mailbox(r'"Jo\hn Doe"@Example.ORG')
 
     assert str(mailbox) == mailbox.text == r'"Jo\hn Doe"@Example.ORG'
@@ -22,18 +22,20 @@ def test_a_mailbox_keeps_what_was_sent_and_answers_what_it_means() -> None:
         ('"["@[192.0.2.1]', "[192.0.2.1]", IPv4Address("192.0.2.1")),
     ],
 )
-def test_an_address_literal_is_an_address(text: str, domain: str, address: IPv4Address | IPv6Address) -> None:
+def test_domain_that_is_an_address_literal_is_parsed(
+    text: str, domain: str, address: IPv4Address | IPv6Address
+) -> None:
     assert Mailbox(text).domain == domain
     assert Mailbox(text).address == address
     assert Path(text).domain == domain
 
 
-def test_only_the_last_at_sign_separates() -> None:
+def test_last_at_sign_separates_local_part_and_domain() -> None:
     assert Mailbox('"a@b"@c.example').local_part == "a@b"
     assert Mailbox('"a@b"@c.example').domain == "c.example"
 
 
-def test_spellings_of_one_mailbox_are_equal() -> None:
+def test_equivalent_spellings_of_a_mailbox_are_equal() -> None:
     """R5321-4.1.2-05, R5321-2.4-03, R5321-2.4-04"""
     spellings = {Mailbox(text) for text in ("joe@c.example", '"joe"@C.example', r'"j\oe"@c.EXAMPLE')}
     assert len(spellings) == 1
@@ -47,25 +49,25 @@ def test_spellings_of_one_mailbox_are_equal() -> None:
     "text",
     ["", "a", "a@", "@c.example", "a@b@c.example", "<a@c.example>", "a@c.example\r\n", "a@c_d.example", "Postmaster"],
 )
-def test_what_is_no_mailbox_cannot_be_made(text: str) -> None:
+def test_invalid_mailbox_is_refused(text: str) -> None:
     with pytest.raises(LocalProtocolError, match="is not a mailbox"):
         Mailbox(text)
 
 
 @pytest.mark.parametrize("kind", [Mailbox, Path])
 @pytest.mark.parametrize("text", ["a@[256.1.1.1]", "a@[Foo:bar]", "a@[x@y]", "a@[2001:db8::1]"])
-def test_a_malformed_address_literal_cannot_be_made(kind: type[Mailbox] | type[Path], text: str) -> None:
+def test_malformed_address_literal_is_refused(kind: type[Mailbox] | type[Path], text: str) -> None:
     with pytest.raises(LocalProtocolError, match="malformed address literal"):
         kind(text)
 
 
 @pytest.mark.parametrize("kind", [Mailbox, Path])
-def test_what_has_no_form_in_UTF_8_cannot_be_made(kind: type[Mailbox] | type[Path]) -> None:
+def test_address_with_a_lone_surrogate_is_refused(kind: type[Mailbox] | type[Path]) -> None:
     with pytest.raises(LocalProtocolError):
         kind("\ud83d@c.example")
 
 
-def test_the_null_path_is_falsy_and_has_no_mailbox() -> None:
+def test_null_path_is_falsy_and_has_no_mailbox() -> None:
     null = Path("")
 
     assert not null
@@ -73,7 +75,7 @@ def test_the_null_path_is_falsy_and_has_no_mailbox() -> None:
     assert not null.is_postmaster
 
 
-def test_a_path_keeps_what_was_sent_and_answers_what_it_means() -> None:
+def test_path_keeps_its_text_and_exposes_the_meaning() -> None:
     path = Path("SmItH@S.example")
 
     assert path
@@ -83,7 +85,7 @@ def test_a_path_keeps_what_was_sent_and_answers_what_it_means() -> None:
     assert path.source_route == ()
 
 
-def test_a_source_route_is_kept_and_otherwise_ignored() -> None:
+def test_source_route_is_kept_and_ignored_in_comparisons() -> None:
     """R5321-4.1.1.3-01, R5321-4.1.1.3-02, R5321-6.1-02"""
     path = Path("@a.example,@b.example:user@d.example")
 
@@ -95,7 +97,7 @@ def test_a_source_route_is_kept_and_otherwise_ignored() -> None:
     assert hash(path) == hash(Path("user@d.example"))
 
 
-def test_the_colons_of_an_IPv6_literal_are_no_source_route() -> None:
+def test_colons_of_an_ipv6_literal_are_not_a_source_route() -> None:
     assert Path("a@[IPv6:::1]").address == "a@[IPv6:::1]"
     assert Path("@b.example:a@[IPv6:::1]").address == "a@[IPv6:::1]"
 
@@ -110,12 +112,12 @@ def test_the_colons_of_an_IPv6_literal_are_no_source_route() -> None:
         ("post@s.example", False),
     ],
 )
-def test_a_postmaster_needs_no_domain_and_knows_no_letter_case(text: str, is_postmaster: bool) -> None:
+def test_is_postmaster_ignores_case_and_domain(text: str, is_postmaster: bool) -> None:
     """R5321-4.1.1.3-06"""
     assert Path(text).is_postmaster is is_postmaster
 
 
-def test_a_postmaster_without_domain_equals_itself_in_any_letter_case_and_no_mailbox() -> None:
+def test_postmaster_without_domain_equals_only_itself_in_any_letter_case() -> None:
     assert Path("Postmaster") == Path("postmaster")
     assert Path("Postmaster").mailbox is None
     assert Path("Postmaster").local_part == "Postmaster"
@@ -124,6 +126,6 @@ def test_a_postmaster_without_domain_equals_itself_in_any_letter_case_and_no_mai
 
 
 @pytest.mark.parametrize("text", ["a", "a@", "@c.example", "@a.example:", "a@b@c", "a@c.example ", "<>"])
-def test_what_is_no_path_cannot_be_made(text: str) -> None:
+def test_invalid_path_is_refused(text: str) -> None:
     with pytest.raises(LocalProtocolError, match="is not a path"):
         Path(text)

@@ -60,18 +60,18 @@ def take_bytewise(data: bytes, limit: int, *, bare_lf: bool = False) -> tuple[li
         (b"123\r5678901\r\n1\r\n", [(b"123", BARE_NEWLINE), b"1"], [(b"123\r5678", TOO_LONG), b"1"], b""),
     ],
 )
-def test_a_line_is_taken_or_refused_however_it_arrives(
+def test_take_line_gives_the_same_result_for_any_segmentation(
     data: bytes, strict: list[Taken], tolerant: list[Taken], rest: bytes
 ) -> None:
-    for bare_lf, meant in ((False, strict), (True, tolerant)):
+    for bare_lf, expected in ((False, strict), (True, tolerant)):
         buffer = buffered(data)
-        assert take_all(buffer, 8, bare_lf=bare_lf) == meant
+        assert take_all(buffer, 8, bare_lf=bare_lf) == expected
         assert bytes(buffer) == rest
-        assert take_bytewise(data, 8, bare_lf=bare_lf) == (meant, rest)
+        assert take_bytewise(data, 8, bare_lf=bare_lf) == (expected, rest)
 
 
 @pytest.mark.parametrize("bare_lf", [False, True])
-def test_a_line_without_end_does_not_fill_the_memory(bare_lf: bool) -> None:
+def test_endless_line_does_not_grow_the_buffer(bare_lf: bool) -> None:
     buffer = ReceiveBuffer()
     taken = []
     for _ in range(1000):
@@ -85,7 +85,7 @@ def test_a_line_without_end_does_not_fill_the_memory(bare_lf: bool) -> None:
 
 
 @pytest.mark.parametrize(("bare_lf", "rest"), [(False, None), (True, b"b")])
-def test_what_is_skipped_ends_where_lines_end(bare_lf: bool, rest: bytes | None) -> None:
+def test_skipping_a_long_line_stops_at_the_next_line_end(bare_lf: bool, rest: bytes | None) -> None:
     buffer = buffered(b"too long\nb\r\n")
     with pytest.raises(LineError):
         buffer.take_line(8, bare_lf=bare_lf)
@@ -93,7 +93,7 @@ def test_what_is_skipped_ends_where_lines_end(bare_lf: bool, rest: bytes | None)
     assert buffer.take_line(8, bare_lf=bare_lf) == rest
 
 
-def test_a_CR_at_the_end_of_what_is_skipped_may_be_half_of_a_line_end() -> None:
+def test_skipping_keeps_a_final_cr_until_the_next_octet() -> None:
     buffer = buffered(b"a\nb\r")
     with pytest.raises(LineError):
         buffer.take_line(8)
@@ -104,16 +104,16 @@ def test_a_CR_at_the_end_of_what_is_skipped_may_be_half_of_a_line_end() -> None:
     assert buffer.take_line(8) == b"c"
 
 
-def test_what_was_searched_is_not_searched_again() -> None:
+def test_searched_octets_are_not_searched_again() -> None:
     buffer = buffered(b"abc")
     assert buffer.take_line(100) is None
 
-    # The memory of the search is internal; it shows in that no line end before it is found any more.
+    # The search position is internal. It becomes visible here: a line end inserted before it is not found.
     buffer._data[0:1] = b"\n"
     assert buffer.take_line(100) is None
 
 
-def test_taking_a_run_starts_the_search_anew() -> None:
+def test_take_at_most_restarts_the_search() -> None:
     buffer = buffered(b"abcdef")
     assert buffer.take_line(100) is None
     assert buffer.take_at_most(4) == b"abcd"
@@ -129,7 +129,7 @@ def test_taking_a_run_starts_the_search_anew() -> None:
 
 
 @pytest.mark.parametrize(("size", "run", "rest"), [(0, b"", b"abc"), (2, b"ab", b"c"), (9, b"abc", b"")])
-def test_a_run_is_at_most_as_long_as_asked(size: int, run: bytes, rest: bytes) -> None:
+def test_take_at_most_respects_the_given_size(size: int, run: bytes, rest: bytes) -> None:
     buffer = buffered(b"abc")
 
     assert buffer.take_at_most(size) == run
@@ -137,7 +137,7 @@ def test_a_run_is_at_most_as_long_as_asked(size: int, run: bytes, rest: bytes) -
     assert len(buffer) == len(rest)
 
 
-def test_a_buffer_tells_what_is_in_it() -> None:
+def test_find_startswith_search_and_endswith() -> None:
     buffer = buffered(b"abcb")
 
     assert (buffer.find(b"b", 0), buffer.find(b"b", 2), buffer.find(b"x", 0)) == (1, 3, -1)
@@ -148,14 +148,14 @@ def test_a_buffer_tells_what_is_in_it() -> None:
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_all_forms_of_octets_are_appended(kind: type[bytes] | type[bytearray] | type[memoryview]) -> None:
+def test_append_accepts_any_bytes_like_object(kind: type[bytes] | type[bytearray] | type[memoryview]) -> None:
     buffer = ReceiveBuffer()
     buffer.append(kind(b"a\r\n"))
 
     assert buffer.take_line(8) == b"a"
 
 
-def test_behind_what_was_skipped_the_very_first_octets_are_looked_at() -> None:
+def test_line_end_directly_after_a_skipped_line_is_found() -> None:
     buffer = ReceiveBuffer()
     buffer.append(b"NOOP\nRSET\r\n\r\nNOOP\r\n")
 

@@ -49,7 +49,7 @@ COMMANDS: list[Command] = [
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: str(command).replace("\t", " "))
-def test_a_command_is_an_immutable_value_named_by_its_verb(command: Command) -> None:
+def test_command_is_an_immutable_value_named_after_its_verb(command: Command) -> None:
     again = replace(command)
 
     assert command.verb == type(command).__name__.upper()
@@ -80,7 +80,7 @@ def test_commands_of_different_verbs_differ() -> None:
         lambda: Expn("a\nb"),
     ],
 )
-def test_a_malformed_command_cannot_be_made(make: Callable[[], Command]) -> None:
+def test_malformed_command_is_refused(make: Callable[[], Command]) -> None:
     with pytest.raises(LocalProtocolError, match=r".+"):
         make()
 
@@ -102,11 +102,11 @@ def test_a_malformed_command_cannot_be_made(make: Callable[[], Command]) -> None
         (Expn("list", smtputf8=True), "EXPN list SMTPUTF8"),
     ],
 )
-def test_the_text_of_a_command_is_its_line(command: Command, line: str) -> None:
+def test_str_of_a_command_is_its_line(command: Command, line: str) -> None:
     assert str(command) == line
 
 
-def test_a_URI_is_visible_ASCII() -> None:
+def test_burl_uri_must_be_visible_ascii() -> None:
     assert str(Burl("imap://x")) == "BURL imap://x"
     assert str(Burl("imap://x", last=True)) == "BURL imap://x LAST"
     for uri in ("", "a b", "imap://\u00e9", "imap://\x07"):
@@ -115,18 +115,18 @@ def test_a_URI_is_visible_ASCII() -> None:
 
 
 @pytest.mark.parametrize("node", ["s.example", "@s.example", "@example", "#queue", "#queue_1", "#a!b"])
-def test_a_node_is_a_domain_or_a_queue(node: str) -> None:
+def test_etrn_node_is_a_domain_or_a_queue(node: str) -> None:
     assert Etrn(node).argument == node
 
 
 @pytest.mark.parametrize("node", ["example", "queue_1", "@queue_1", "#", "@", "##a.b", "#a.b", "\u00e9.example"])
-def test_what_is_neither_a_domain_nor_a_queue_is_no_node(node: str) -> None:
+def test_invalid_etrn_node_is_refused(node: str) -> None:
     with pytest.raises(LocalProtocolError, match="nor a queue"):
         Etrn(node)
 
 
 @pytest.mark.parametrize("value", ["[UNAVAILABLE]", "[unavailable]", "[TempUnavail]", "a\nb", "\ud800"])
-def test_what_stands_for_no_value_is_none(value: str) -> None:
+def test_reserved_attribute_value_is_refused(value: str) -> None:
     with pytest.raises(LocalProtocolError, match="cannot be the value of NAME"):
         Attributes({"NAME": value})
 
@@ -142,10 +142,10 @@ def test_what_stands_for_no_value_is_none(value: str) -> None:
     ],
     ids=["paths", "mailboxes", "parameters", "attributes", "replies"],
 )
-def test_values_that_differ_have_different_hashes(values: list[object]) -> None:
+def test_different_values_have_different_hashes(values: list[object]) -> None:
     assert len({hash(value) for value in values}) == len(values) == len(set(values))
 
 
-def test_only_the_last_word_of_a_name_can_be_a_parameter() -> None:
+def test_only_the_last_word_of_vrfy_can_be_smtputf8() -> None:
     assert heard(READY, b"VRFY Joe J Smith SMTPUTF8\r\n") == [Vrfy("Joe J Smith", smtputf8=True)]
     assert heard(READY, b"VRFY SMTPUTF8 Smith\r\n") == [Vrfy("SMTPUTF8 Smith")]

@@ -9,7 +9,7 @@ from smtpcore import OFF_BY_DEFAULT, BareNewlines, Bodies, Config, LocalProtocol
 NEW_YEAR = datetime(2030, 1, 1, tzinfo=UTC)
 
 
-def test_the_default_is_strict_and_has_a_limit_on_everything() -> None:
+def test_default_config_is_strict_and_limits_everything() -> None:
     config = Config(hostname="s.example")
 
     assert config.bare_newlines is BareNewlines.REJECT
@@ -27,7 +27,7 @@ def test_the_default_is_strict_and_has_a_limit_on_everything() -> None:
     assert {name for name in limits if getattr(config, name) is None} == unlimited
 
 
-def test_a_configuration_is_an_immutable_value() -> None:
+def test_config_is_an_immutable_value() -> None:
     config = Config(hostname="s.example")
 
     assert config == Config(hostname="s.example")
@@ -37,12 +37,12 @@ def test_a_configuration_is_an_immutable_value() -> None:
 
 
 @pytest.mark.parametrize("hostname", ["s.example", "[192.0.2.25]", "x", "x" * 255])
-def test_a_host_name_may_be_a_domain_or_an_address_literal(hostname: str) -> None:
+def test_hostname_may_be_a_domain_or_an_address_literal(hostname: str) -> None:
     assert Config(hostname=hostname).hostname == hostname
 
 
 @pytest.mark.parametrize("hostname", ["", "a b", "a\r\nb", "a\x00", "b\u00fccher.example", "x" * 256])
-def test_a_host_name_that_cannot_stand_in_a_reply_is_refused(hostname: str) -> None:
+def test_hostname_unfit_for_a_reply_is_refused(hostname: str) -> None:
     """R6531-3.7.1-01"""
     with pytest.raises(LocalProtocolError, match="is not a domain"):
         Config(hostname=hostname)
@@ -64,7 +64,7 @@ LEAST = [
 
 
 @pytest.mark.parametrize(("name", "least"), LEAST)
-def test_a_limit_is_at_least_what_the_RFC_demands(name: str, least: int) -> None:
+def test_limit_below_the_minimum_is_refused(name: str, least: int) -> None:
     other: dict[str, Any] = {"max_hold_until": NEW_YEAR} if name == "max_hold_for" else {}
     smallest: dict[str, Any] = {name: least}
     too_small: dict[str, Any] = {name: least - 1}
@@ -74,7 +74,7 @@ def test_a_limit_is_at_least_what_the_RFC_demands(name: str, least: int) -> None
         Config(hostname="s.example", **other, **too_small)
 
 
-def test_some_limits_can_be_switched_off() -> None:
+def test_some_limits_can_be_disabled_with_none() -> None:
     names = ("max_message_size", "max_errors", "max_idle_commands", "max_auth_failures")
     without: dict[str, Any] = dict.fromkeys(names)
 
@@ -82,7 +82,7 @@ def test_some_limits_can_be_switched_off() -> None:
     assert [getattr(config, name) for name in names] == [None] * 4
 
 
-def test_TLS_cannot_be_required_where_it_is_not_offered() -> None:
+def test_require_tls_needs_tls() -> None:
     """R3207-6-01"""
     with pytest.raises(LocalProtocolError, match="set tls=True too"):
         Config(hostname="s.example", require_tls=True)
@@ -108,12 +108,12 @@ def test_TLS_cannot_be_required_where_it_is_not_offered() -> None:
         {"burl": ("",)},
     ],
 )
-def test_what_EHLO_cannot_announce_is_refused(changes: dict[str, Any]) -> None:
+def test_config_that_ehlo_cannot_announce_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(LocalProtocolError):
         Config(hostname="s.example", **changes)
 
 
-def test_what_EHLO_can_announce_is_taken() -> None:
+def test_config_with_maximum_ehlo_values_is_accepted() -> None:
     config = Config(
         hostname="s.example",
         min_by_time=999_999_999,
@@ -127,14 +127,14 @@ def test_what_EHLO_can_announce_is_taken() -> None:
     assert hash(config)
 
 
-def test_authentication_that_is_required_has_to_be_possible() -> None:
+def test_require_auth_needs_a_mechanism() -> None:
     with pytest.raises(LocalProtocolError, match="auth_mechanisms"):
         Config(hostname="s.example", require_auth=True)
     assert Config(hostname="s.example", require_auth=True, auth_mechanisms=("PLAIN",)).require_auth
 
 
 @pytest.mark.parametrize("name", ["", "plain", "PLAIN LOGIN", "PLAIN\r\n250 X", "X" * 21])
-def test_a_mechanism_has_a_name_that_can_be_announced(name: str) -> None:
+def test_invalid_mechanism_name_in_config_is_refused(name: str) -> None:
     assert Config(hostname="s.example", auth_mechanisms=("X" * 20,)).auth_mechanisms == ("X" * 20,)
     with pytest.raises(LocalProtocolError, match="use capitals"):
         Config(hostname="s.example", auth_mechanisms=(name,))

@@ -1,4 +1,4 @@
-"""What the core says when it refuses, word by word: people read it in their bounces and logs."""
+"""The exact wording of each refusal: people read it in their bounces and logs."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -19,7 +19,7 @@ OFFER: dict[str, Any] = {
 
 
 def answer(conn: Connection, event: Event) -> Reply:
-    """Take mail, ask who has said nothing for a response, and believe who has said that it says nothing."""
+    """Accept mail; answer AUTH without an initial response with a challenge, and an empty response with 235."""
     if isinstance(event, Auth) and not event.initial_response:
         return Challenge(b"") if event.initial_response is None else Reply(235)
 
@@ -298,12 +298,12 @@ cases = pytest.mark.parametrize(
 
 
 @cases
-def test_a_refusal_says_just_this(before: bytes, data: bytes, changes: dict[str, Any], expected: str) -> None:
+def test_wording_of_each_refusal(before: bytes, data: bytes, changes: dict[str, Any], expected: str) -> None:
     assert texts(before, data, answer=answer, **changes)[-1] == expected
 
 
 @cases
-def test_what_an_event_carries_goes_out_as_it_is(
+def test_reply_carried_by_an_event_is_sent_unchanged(
     before: bytes, data: bytes, changes: dict[str, Any], expected: str
 ) -> None:
     sent: list[tuple[Reply, Reply]] = []
@@ -322,7 +322,7 @@ def test_what_an_event_carries_goes_out_as_it_is(
         assert out in (carried, Reply(carried.code, *carried.lines))
 
 
-def test_TLS_is_not_started_twice() -> None:
+def test_starttls_under_tls_is_refused() -> None:
     conn = fresh(tls=True)
     conn.tls_established()
     events, output = drive(conn, [READY, b"STARTTLS\r\n"])

@@ -39,7 +39,7 @@ EVENTS = [
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
-def test_an_event_is_an_immutable_value(event: Event) -> None:
+def test_event_is_an_immutable_value(event: Event) -> None:
     fields = [getattr(event, name) for name in type(event).__match_args__]
 
     assert event == type(event)(*fields)
@@ -50,12 +50,12 @@ def test_an_event_is_an_immutable_value(event: Event) -> None:
             setattr(event, name, None)
 
 
-def test_the_text_of_an_unknown_command_is_its_line() -> None:
+def test_str_of_an_unknown_command_is_its_line() -> None:
     assert str(UnknownCommand("XFOO", "a b")) == "XFOO a b"
     assert str(UnknownCommand("XFOO")) == "XFOO"
 
 
-def test_all_that_a_connection_tells_is_an_event_or_a_signal() -> None:
+def test_event_and_signal_types_are_complete_and_disjoint() -> None:
     assert set(get_args(Event)) == {Command, *map(type, EVENTS)}
     assert set(Signal) == {NEED_DATA, PAUSED}
     assert not isinstance(NEED_DATA, get_args(Event))

@@ -1,4 +1,4 @@
-"""What bare CR and LF do, and what ends a message: one table."""
+"""Bare CR and LF, and the end of a message, in all three modes."""
 
 import pytest
 
@@ -11,8 +11,8 @@ REJECT, NORMALIZE, ACCEPT = BareNewlines.REJECT, BareNewlines.NORMALIZE, BareNew
 modes = pytest.mark.parametrize("mode", BareNewlines, ids=lambda mode: mode.name)
 forms = pytest.mark.parametrize("form", Bodies, ids=lambda form: form.name)
 
-# What stands between two lines of a message and looks like the end of it. Behind it the client sends QUIT, which is
-# text and not a command. Then follows what NORMALIZE and what ACCEPT make of it; REJECT refuses the message.
+# Octets between two lines of a message that look like its end marker. The client sends QUIT after them, which must be
+# read as text, not as a command. Then the body in the modes NORMALIZE and ACCEPT; REJECT refuses the message.
 FAKE_ENDS = [
     (b"\n.\n", b"\r\n.\r\n", b"\n.\n"),
     (b"\r\n.\n", b"\r\n\r\n", b"\r\n\n"),
@@ -33,22 +33,22 @@ FAKE_ENDS = [
     (b"\r\n.\x00\n", b"\r\n\x00\r\n", b"\r\n\x00\n"),
 ]
 
-# What is sent behind 354 with no bare newline in it, and the body that it means in every mode.
+# Octets sent after 354 without a bare newline, and the body, equal in every mode.
 CLEAN = [
-    pytest.param(b".\r\n", b"", id="R5321-4.1.1.4-04: a dot at once"),
-    pytest.param(b"x\r\n.\r\n", b"x\r\n", id="R5321-4.1.1.4-03: its CRLF belongs to the last line"),
+    pytest.param(b".\r\n", b"", id="R5321-4.1.1.4-04: only a dot"),
+    pytest.param(b"x\r\n.\r\n", b"x\r\n", id="R5321-4.1.1.4-03: the CRLF before the dot belongs to the last line"),
     pytest.param(b"a\r\n.\r\n", b"a\r\n", id="R5321-4.5.2-02"),
     pytest.param(b"\r\n.\r\n", b"\r\n", id="an empty line"),
     pytest.param(b"\r\n\r\n.\r\n", b"\r\n\r\n", id="two empty lines"),
-    pytest.param(b"..\r\n.\r\n", b".\r\n", id="a stuffed dot first"),
-    pytest.param(b".a\r\n.\r\n", b"a\r\n", id="a dot with more behind it"),
+    pytest.param(b"..\r\n.\r\n", b".\r\n", id="stuffed dot first"),
+    pytest.param(b".a\r\n.\r\n", b"a\r\n", id="dot followed by text"),
     pytest.param(b"..\r\n.a\r\n...b\r\n.\r\n", b".\r\na\r\n..b\r\n", id="R5321-4.5.2-03"),
     pytest.param(b"x\r\n..y\r\n.\r\n", b"x\r\n.y\r\n", id="R5321-4.5.2-05"),
     pytest.param(b"x\r\n..\r\n..\r\n.\r\n", b"x\r\n.\r\n.\r\n", id="stuffed dots in a row"),
     pytest.param(b"\xff\r\n..\xe9\r\n.\r\n", b"\xff\r\n.\xe9\r\n", id="R6152-3-03"),
     pytest.param(b"x.\r\n.\r\n", b"x.\r\n", id="a dot at the end of a line"),
     pytest.param(b" .\r\n. \r\n.\r\n", b" .\r\n \r\n", id="a dot beside a space"),
-    pytest.param(b"\x00\r\n\x00.\r\n.\x00\r\n.\r\n", b"\x00\r\n\x00.\r\n\x00\r\n", id="NUL ends nothing"),
+    pytest.param(b"\x00\r\n\x00.\r\n.\x00\r\n.\r\n", b"\x00\r\n\x00.\r\n\x00\r\n", id="NUL beside a dot"),
     pytest.param(
         b"\x0b.\x0b\x0c.\x0c\xc2\x85.\xc2\x85\r\n.\r\n", b"\x0b.\x0b\x0c.\x0c\xc2\x85.\xc2\x85\r\n", id="VT FF NEL"
     ),
@@ -61,11 +61,11 @@ CLEAN = [
     pytest.param(bytes(range(128, 256)) + b"\r\n.\r\n", bytes(range(128, 256)) + b"\r\n", id="R6152-3-02"),
 ]
 
-# What is sent behind 354 with a bare newline at the edge of something, and what NORMALIZE and ACCEPT make of it.
+# Octets sent after 354 with a bare newline at an edge case, and the body in the modes NORMALIZE and ACCEPT.
 EDGES = [
-    pytest.param(b".\rY\r\n.\r\n", b"\r\nY\r\n", b"\rY\r\n", id="CR behind the first dot"),
-    pytest.param(b".\n\r\n.\r\n", b"\r\n\r\n", b"\n\r\n", id="LF behind the first dot"),
-    pytest.param(b".\r\r\n.\r\n", b"\r\n\r\n", b"\r\r\n", id="CR CR LF behind the first dot"),
+    pytest.param(b".\rY\r\n.\r\n", b"\r\nY\r\n", b"\rY\r\n", id="CR after the first dot"),
+    pytest.param(b".\n\r\n.\r\n", b"\r\n\r\n", b"\n\r\n", id="LF after the first dot"),
+    pytest.param(b".\r\r\n.\r\n", b"\r\n\r\n", b"\r\r\n", id="CR CR LF after the first dot"),
     pytest.param(b"\n.\r\n.\r\n", b"\r\n.\r\n", b"\n.\r\n", id="LF before the first dot"),
     pytest.param(b"\r.\r\n.\r\n", b"\r\n.\r\n", b"\r.\r\n", id="CR before the first dot"),
     pytest.param(b"\r\r\n.\r\n", b"\r\n\r\n", b"\r\r\n", id="CR first"),
@@ -83,7 +83,7 @@ EDGES = [
 
 
 def outcome(events: list[Event], output: bytes) -> bytes | int:
-    """The body, or the code that refuses it."""
+    """Return the body, or the code of its refusal."""
     ends = [event for event in events if isinstance(event, DataEnd | InvalidData)]
     assert len(ends) == 1
     end = ends[0]
@@ -96,7 +96,7 @@ def outcome(events: list[Event], output: bytes) -> bytes | int:
 
 
 def outcomes(wire: bytes, mode: BareNewlines, form: Bodies) -> set[bytes | int]:
-    """What is made of `wire` behind 354: whole, byte by byte, cut at each place, and with something behind it."""
+    """Return the outcomes of `wire` after 354: whole, byte by byte, cut at each place, and followed by a command."""
     found = set()
     cuts = [[wire[:at], wire[at:]] for at in range(1, len(wire))]
     for segments in ([wire], bytewise(wire), *cuts):
@@ -116,16 +116,16 @@ def outcomes(wire: bytes, mode: BareNewlines, form: Bodies) -> set[bytes | int]:
 
 @forms
 @modes
-@pytest.mark.parametrize(("wire", "meant"), CLEAN)
-def test_CRLF_dot_CRLF_ends_a_body_and_other_dots_are_unstuffed(
-    wire: bytes, meant: bytes, mode: BareNewlines, form: Bodies
+@pytest.mark.parametrize(("wire", "expected"), CLEAN)
+def test_crlf_dot_crlf_ends_a_body_and_other_dots_are_unstuffed(
+    wire: bytes, expected: bytes, mode: BareNewlines, form: Bodies
 ) -> None:
-    assert outcomes(wire, mode, form) == {meant}
+    assert outcomes(wire, mode, form) == {expected}
 
 
 @forms
 @pytest.mark.parametrize(("fake", "normalized", "accepted"), FAKE_ENDS, ids=named)
-def test_nothing_else_ends_a_body(fake: bytes, normalized: bytes, accepted: bytes, form: Bodies) -> None:
+def test_fake_end_marker_does_not_end_a_body(fake: bytes, normalized: bytes, accepted: bytes, form: Bodies) -> None:
     """R5321-4.1.1.4-09"""
     wire = b"a" + fake + b"QUIT\r\n.\r\n"
 
@@ -137,7 +137,7 @@ def test_nothing_else_ends_a_body(fake: bytes, normalized: bytes, accepted: byte
 @forms
 @modes
 @pytest.mark.parametrize("fake", [fake for fake, _, _ in FAKE_ENDS], ids=named)
-def test_behind_what_is_no_end_the_body_goes_on(fake: bytes, mode: BareNewlines, form: Bodies) -> None:
+def test_body_continues_after_a_fake_end_marker(fake: bytes, mode: BareNewlines, form: Bodies) -> None:
     conn = connect(DATA, bare_newlines=mode, bodies=form)
 
     events, output = drive(conn, bytewise(b"a" + fake + b"b"))
@@ -149,7 +149,7 @@ def test_behind_what_is_no_end_the_body_goes_on(fake: bytes, mode: BareNewlines,
 
 @forms
 @pytest.mark.parametrize(("wire", "normalized", "accepted"), EDGES)
-def test_a_bare_newline_refuses_the_body_or_is_normalized_or_passes(
+def test_bare_newline_is_rejected_normalized_or_accepted(
     wire: bytes, normalized: bytes, accepted: bytes, form: Bodies
 ) -> None:
     assert outcomes(wire, REJECT, form) == {550}
@@ -157,25 +157,25 @@ def test_a_bare_newline_refuses_the_body_or_is_normalized_or_passes(
     assert outcomes(wire, ACCEPT, form) == {accepted}
 
 
-@pytest.mark.parametrize(("form", "meant"), [(Bodies.LINES, b"a\r\n.\r\n"), (Bodies.CHUNKS, b"a\r\n.\r\nb")])
-def test_what_precedes_a_bare_newline_is_handed_out_and_nothing_else(form: Bodies, meant: bytes) -> None:
+@pytest.mark.parametrize(("form", "expected"), [(Bodies.LINES, b"a\r\n.\r\n"), (Bodies.CHUNKS, b"a\r\n.\r\nb")])
+def test_only_the_body_before_a_bare_newline_is_returned(form: Bodies, expected: bytes) -> None:
     events = heard(DATA, b"a\r\n..\r\nb\nc\r\n.\r\n", bodies=form)
 
-    assert body(events) == meant
+    assert body(events) == expected
     assert isinstance(events[-1], InvalidData)
 
 
-def test_a_body_refused_for_a_bare_newline_can_have_no_positive_reply() -> None:
+def test_body_with_a_bare_newline_gets_a_negative_reply() -> None:
     assert texts(DATA, b"a\nb\r\n.\r\n") == [
         "550 5.6.0 A line of the message ends in a bare CR or LF instead of CR LF",
     ]
     assert codes(DATA, b"a\nb\r\n.\r\n", answer=answering(InvalidData, Reply(451))) == [451]
 
 
-# Among commands
+# Bare newlines in commands
 
-# A line with a bare newline, what NORMALIZE and ACCEPT answer to it, and how much of it has to be there for REJECT to
-# answer it.
+# A line with a bare newline, the codes of its replies in the modes NORMALIZE and ACCEPT, and the number of octets after
+# which REJECT answers it.
 COMMANDS = [
     pytest.param(b"NOOP\nRSET\r\n", [250, 250], 5, id="R5321-2.3.8-01: LF"),
     pytest.param(b"NOOP\rRSET\r\n", [500], 6, id="CR"),
@@ -187,14 +187,14 @@ COMMANDS = [
     pytest.param(b"\rNOOP\r\n", [500], 2, id="CR first"),
     pytest.param(b"\n\r\n", [500, 500], 1, id="LF alone"),
     pytest.param(b"\r\r\n", [500], 2, id="CR alone"),
-    pytest.param(b"NO\nOP\rQUIT\n\r\r\n", [500, 500, 500], 3, id="many"),
+    pytest.param(b"NO\nOP\rQUIT\n\r\r\n", [500, 500, 500], 3, id="several bare newlines"),
     pytest.param(b"VRFY a\rQUIT\r\n", [501], 8, id="CR before QUIT"),
     pytest.param(b"RSET\nVRFY x\nQUIT\r\n", [250, 252, 221], 5, id="a whole session with LF"),
 ]
 
 
 @pytest.mark.parametrize(("line", "tolerant", "needed"), COMMANDS)
-def test_a_bare_newline_among_commands_costs_everything_up_to_the_next_CRLF(
+def test_bare_newline_in_a_command_discards_input_up_to_the_next_crlf(
     line: bytes, tolerant: list[int], needed: int
 ) -> None:
     assert codes(READY, line) == [500]
@@ -206,14 +206,14 @@ def test_a_bare_newline_among_commands_costs_everything_up_to_the_next_CRLF(
 
 @pytest.mark.parametrize("mode", [NORMALIZE, ACCEPT])
 @pytest.mark.parametrize(("line", "tolerant", "needed"), COMMANDS)
-def test_a_bare_LF_ends_a_command_where_it_is_permitted_and_a_bare_CR_never_does(
+def test_tolerant_modes_let_a_bare_lf_end_a_command_but_never_a_bare_cr(
     line: bytes, tolerant: list[int], needed: int, mode: BareNewlines
 ) -> None:
     assert codes(READY, line, bare_newlines=mode) == tolerant
 
 
 @pytest.mark.parametrize(("line", "tolerant", "needed"), COMMANDS)
-def test_a_bare_newline_is_answered_as_soon_as_it_is_proven(line: bytes, tolerant: list[int], needed: int) -> None:
+def test_bare_newline_is_answered_as_soon_as_it_is_certain(line: bytes, tolerant: list[int], needed: int) -> None:
     conn = connect(READY)
 
     assert drive(conn, bytewise(line[: needed - 1])) == ([], b"")
@@ -226,14 +226,14 @@ def test_a_bare_newline_is_answered_as_soon_as_it_is_proven(line: bytes, toleran
     assert drive(conn, [b"QUIT\r\n"])[0][0] == Quit()
 
 
-def test_what_stands_before_a_bare_newline_is_reported() -> None:
+def test_invalid_command_keeps_the_line_before_the_bare_newline() -> None:
     [event] = heard(READY, b"MAIL FROM:<a@c.example>\nRCPT TO:<u@s.example>\nDATA\nx\n.\nQUIT\r\n")
 
     assert isinstance(event, InvalidCommand)
     assert event.line == b"MAIL FROM:<a@c.example>"
 
 
-def test_a_bare_LF_behind_DATA_starts_no_body() -> None:
+def test_bare_lf_after_data_starts_no_body() -> None:
     conn = connect(RCPT)
 
     events, _ = drive(conn, [b"DATA\nx\r\n"])
@@ -243,7 +243,7 @@ def test_a_bare_LF_behind_DATA_starts_no_body() -> None:
 
 
 @pytest.mark.parametrize("mode", [NORMALIZE, ACCEPT])
-def test_a_bare_LF_may_end_DATA_and_yet_ends_no_body(mode: BareNewlines) -> None:
+def test_tolerant_modes_let_a_bare_lf_end_data_but_not_the_body(mode: BareNewlines) -> None:
     conn = connect(RCPT, bare_newlines=mode)
 
     events, output = drive(conn, [b"DATA\nx\n.\nRSET\n.\n"])
@@ -254,7 +254,7 @@ def test_a_bare_LF_may_end_DATA_and_yet_ends_no_body(mode: BareNewlines) -> None
     assert conn.state is State.DATA
 
 
-def test_no_reply_has_a_bare_newline() -> None:
+def test_replies_contain_no_bare_newline() -> None:
     """R5321-2.3.8-02"""
     _, output = drive(connect(), [DATA, b"x\r\n.\r\n", b"HELP\r\nVRFY\r\nBAD\nQUIT\r\nQUIT\r\n"])
 
@@ -262,6 +262,6 @@ def test_no_reply_has_a_bare_newline() -> None:
 
 
 @forms
-def test_as_many_CRs_as_LFs_are_no_line_ends_if_one_of_each_is_bare(form: Bodies) -> None:
+def test_equal_counts_of_cr_and_lf_do_not_hide_bare_newlines(form: Bodies) -> None:
     for wire in (b"a\r\n.\r\r\n\nb\r\n.\r\n", b"\r\r\n\n\r\n.\r\n", b"\n\r\n\r\r\n.\r\n"):
         assert outcomes(wire, REJECT, form) == {550}

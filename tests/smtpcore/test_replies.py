@@ -19,12 +19,12 @@ from smtpcore import LocalProtocolError, Reply, ReplyClass, ReplyCode
         (Reply(ReplyCode.NO_SERVICE, "", "", enhanced="5.3.2"), b"554-5.3.2 \r\n554 5.3.2 \r\n"),
     ],
 )
-def test_each_line_of_a_reply_has_its_code_and_all_but_the_last_a_hyphen(reply: Reply, wire: bytes) -> None:
+def test_reply_is_encoded_with_code_and_hyphen_on_each_continued_line(reply: Reply, wire: bytes) -> None:
     assert reply.encode() == wire
     assert str(reply).replace("\n", "\r\n").encode() + b"\r\n" == wire
 
 
-def test_a_reply_is_an_immutable_value() -> None:
+def test_reply_is_an_immutable_value() -> None:
     reply = Reply(550, "No", enhanced="5.7.1")
 
     assert (reply.code, reply.lines, reply.enhanced) == (550, ("No",), "5.7.1")
@@ -37,7 +37,7 @@ def test_a_reply_is_an_immutable_value() -> None:
             setattr(reply, name, None)
 
 
-def test_a_reply_can_be_matched() -> None:
+def test_reply_can_be_matched_by_position() -> None:
     match Reply(250, "a", "b"):
         case Reply(250, ("a", last), None):
             assert last == "b"
@@ -46,7 +46,7 @@ def test_a_reply_can_be_matched() -> None:
 
 
 @pytest.mark.parametrize("reply", [Reply(250), Reply(250, "a", "b"), Reply(550, "it's", enhanced="5.0.0")])
-def test_the_repr_of_a_reply_makes_it_again(reply: Reply) -> None:
+def test_repr_of_a_reply_evaluates_to_the_reply(reply: Reply) -> None:
     assert eval(repr(reply), {"Reply": Reply}) == reply
     assert repr(Reply(250, "a")) == "Reply(250, 'a')"
 
@@ -65,14 +65,14 @@ def test_the_repr_of_a_reply_makes_it_again(reply: Reply) -> None:
         (559, ReplyClass.PERMANENT, False),
     ],
 )
-def test_the_first_digit_says_what_a_reply_does_but_for_two_codes(
+def test_reply_class_follows_the_first_digit_except_for_421_and_521(
     code: int, reply_class: ReplyClass, is_positive: bool
 ) -> None:
     assert Reply(code).reply_class is reply_class
     assert Reply(code).is_positive is is_positive
 
 
-def test_exactly_the_codes_of_RFC_5321_can_be_made() -> None:
+def test_exactly_the_codes_of_rfc_5321_are_accepted() -> None:
     """R5321-4.2-09"""
     made = set()
     for code in range(-1, 1000):
@@ -95,31 +95,31 @@ def test_exactly_the_codes_of_RFC_5321_can_be_made() -> None:
         pytest.param(550, "5.01.1", id="R3463-2-01: a leading zero"),
         pytest.param(550, "5.1.00", id="another leading zero"),
         pytest.param(550, "5. 1.1", id="a space"),
-        pytest.param(550, "5.1.1 ", id="a space behind"),
+        pytest.param(550, "5.1.1 ", id="trailing space"),
         pytest.param(550, "5.1", id="too short"),
         pytest.param(550, "", id="empty"),
-        pytest.param(550, "5.1.\u0661", id="another digit"),
+        pytest.param(550, "5.1.\u0661", id="non-ASCII digit"),
     ],
 )
-def test_an_enhanced_status_code_goes_with_the_code(code: int, enhanced: str) -> None:
+def test_mismatched_or_malformed_enhanced_status_code_is_refused(code: int, enhanced: str) -> None:
     with pytest.raises(LocalProtocolError, match="does not go with"):
         Reply(code, "text", enhanced=enhanced)
 
 
 @pytest.mark.parametrize("enhanced", ["5.0.0", "5.10.100", "5.999.999"])
-def test_subject_and_detail_of_a_status_code_have_up_to_three_digits(enhanced: str) -> None:
+def test_subject_and_detail_of_a_status_code_may_have_three_digits(enhanced: str) -> None:
     assert Reply(550, "text", enhanced=enhanced).enhanced == enhanced
 
 
 @pytest.mark.parametrize("text", ["a\r\nb", "a\nb", "a\rb", "a\x00b", "\x1b[1m", "a\x7fb", "\ud83d"])
-def test_a_line_of_a_reply_has_neither_line_ends_nor_other_controls(text: str) -> None:
+def test_reply_line_with_control_characters_is_refused(text: str) -> None:
     """R5321-4.2-04"""
     with pytest.raises(LocalProtocolError, match="control characters"):
         Reply(250, "fine", text)
 
 
 @pytest.mark.parametrize("letter", ["x", "\u00e9", "\U0001f600"])
-def test_a_line_of_a_reply_is_at_most_512_octets_long(letter: str) -> None:
+def test_reply_line_over_512_octets_is_refused(letter: str) -> None:
     """R5321-4.5.3.1.5-01"""
     longest = letter * (496 // len(letter.encode()))
 
@@ -129,7 +129,7 @@ def test_a_line_of_a_reply_is_at_most_512_octets_long(letter: str) -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: Reply("250"), lambda: Reply(None), lambda: Reply(2500)])  # type: ignore[arg-type]
-def test_what_is_no_code_is_refused_as_such(make: Callable[[], Reply]) -> None:
+def test_reply_code_of_another_type_or_length_is_refused(make: Callable[[], Reply]) -> None:
     with pytest.raises(LocalProtocolError, match="is not a reply code"):
         make()
 
@@ -173,6 +173,6 @@ NAMES = {
 }
 
 
-def test_the_names_of_the_codes_mean_what_the_RFCs_say() -> None:
+def test_names_of_reply_codes_follow_the_rfcs() -> None:
     assert {code.value: code.name for code in ReplyCode} == NAMES
     assert ReplyCode["NO_SERVICE"] is ReplyCode["TRANSACTION_FAILED"]

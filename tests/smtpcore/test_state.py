@@ -77,8 +77,8 @@ SESSION = (GREETED, READY, MAIL, RCPT, CHUNKED, CHUNK_REFUSED)
         pytest.param(DATA, DataEnd, TRANSIENT, READY, id="R5321-4.1.1.4-10: failure"),
         (DATA, InvalidData, PERMANENT, READY),
         pytest.param(CHUNK, ChunkEnd, COMPLETION, CHUNKED, id="R3030-2-06"),
-        pytest.param(CHUNK, ChunkEnd, TRANSIENT, CHUNK_REFUSED, id="R3030-2-12: for now"),
-        pytest.param(CHUNK, InvalidData, PERMANENT, CHUNK_REFUSED, id="R3030-2-12: for good"),
+        pytest.param(CHUNK, ChunkEnd, TRANSIENT, CHUNK_REFUSED, id="R3030-2-12: transient failure"),
+        pytest.param(CHUNK, InvalidData, PERMANENT, CHUNK_REFUSED, id="R3030-2-12: permanent failure"),
         (LAST_CHUNK, DataEnd, COMPLETION, READY),
         (LAST_CHUNK, DataEnd, PERMANENT, READY),
         (LAST_CHUNK, InvalidData, PERMANENT, READY),
@@ -119,18 +119,18 @@ SESSION = (GREETED, READY, MAIL, RCPT, CHUNKED, CHUNK_REFUSED)
         (REFUSED, InvalidCommand, PERMANENT, REFUSED),
     ],
 )
-def test_a_reply_moves_the_dialogue(state: State, asked: type[Event], reply_class: ReplyClass, then: State) -> None:
+def test_next_state_after_a_reply(state: State, asked: type[Event], reply_class: ReplyClass, then: State) -> None:
     assert next_state(state, asked, reply_class) is then
 
 
 @pytest.mark.parametrize("asked", MAY_ANSWER, ids=lambda asked: asked.__name__)
 @pytest.mark.parametrize("state", State, ids=lambda state: state.name)
-def test_a_421_or_521_closes_whatever_it_answers(state: State, asked: type[Event]) -> None:
+def test_reply_421_or_521_to_any_event_closes(state: State, asked: type[Event]) -> None:
     """R5321-3.8-04"""
     assert next_state(state, asked, GOODBYE) is CLOSED
 
 
-def test_all_that_can_be_asked_can_be_answered_and_nothing_else() -> None:
+def test_every_event_that_needs_a_reply_has_a_row_in_may_answer() -> None:
     """R5321-4.2-01"""
     assert set(MAY_ANSWER) == {
         ConnectionOpened,
@@ -148,12 +148,12 @@ def test_all_that_can_be_asked_can_be_answered_and_nothing_else() -> None:
         assert heard - {Bdat} <= set(MAY_ANSWER)
 
 
-def test_everything_can_be_refused_and_closed_upon() -> None:
+def test_every_event_may_be_answered_with_4yz_5yz_or_421() -> None:
     for classes in MAY_ANSWER.values():
         assert {TRANSIENT, PERMANENT, GOODBYE} <= classes
 
 
-def test_only_DATA_and_AUTH_are_answered_by_3yz_and_what_is_invalid_never_by_2yz() -> None:
+def test_only_data_and_auth_may_get_3yz_and_invalid_input_never_gets_2yz() -> None:
     assert {asked for asked, classes in MAY_ANSWER.items() if INTERMEDIATE in classes} == {Data, Auth, AuthResponse}
     assert {asked for asked, classes in MAY_ANSWER.items() if COMPLETION not in classes} == {
         Data,
@@ -164,7 +164,7 @@ def test_only_DATA_and_AUTH_are_answered_by_3yz_and_what_is_invalid_never_by_2yz
 
 
 @pytest.mark.parametrize("state", SESSION, ids=lambda state: state.name)
-def test_what_is_no_mail_transaction_is_heard_at_any_time(state: State) -> None:
+def test_commands_outside_the_transaction_are_allowed_in_every_session_state(state: State) -> None:
     """R5321-4.1.4-08"""
     assert set(COMMANDS.values()) - {Mail, Rcpt, Data, Bdat, Burl, Auth, Etrn, Xclient, Xforward} <= MAY_HEAR[state]
     assert UnknownCommand in MAY_HEAR[state]
@@ -185,21 +185,21 @@ def test_what_is_no_mail_transaction_is_heard_at_any_time(state: State) -> None:
         (Quit, {*SESSION, REFUSED}),
     ],
 )
-def test_a_transaction_goes_MAIL_RCPT_and_DATA_or_BDAT(asked: type[Command], states: set[State]) -> None:
+def test_transaction_commands_are_allowed_only_in_order(asked: type[Command], states: set[State]) -> None:
     """R5321-3.3-14, R3030-2-15, R4954-4-02"""
     assert {state for state, heard in MAY_HEAR.items() if asked in heard} == states
 
 
-def test_behind_a_refusing_greeting_only_QUIT_is_heard() -> None:
+def test_only_quit_is_allowed_after_a_refusing_greeting() -> None:
     assert MAY_HEAR[REFUSED] == {Quit}
 
 
-def test_no_row_can_never_apply() -> None:
+def test_every_row_of_on_reply_can_apply() -> None:
     for _, asked, reply_class in ON_REPLY:
         assert reply_class in MAY_ANSWER[asked]
 
 
-def test_each_state_is_reached_and_only_CLOSED_is_final() -> None:
+def test_every_state_is_reachable_and_only_closed_is_final() -> None:
     ways = {(state, then) for (state, _, _), then in ON_REPLY.items()} | set(ON_HANDSHAKE.items())
     ways |= {(state, then) for state, heard in MAY_HEAR.items() if Bdat in heard for then in ON_BDAT.values()}
 
@@ -210,20 +210,20 @@ def test_each_state_is_reached_and_only_CLOSED_is_final() -> None:
     assert {state for state, then in ways if then is not state} == set(State) - {CLOSED}
 
 
-def test_a_handshake_leads_behind_the_greeting() -> None:
+def test_tls_handshake_leads_to_greeted_or_stays_connected() -> None:
     """R3207-4.2-01"""
     assert ON_HANDSHAKE == {CONNECTED: CONNECTED, TLS: GREETED}
 
 
-def test_a_transaction_is_open_from_MAIL_to_the_end_of_the_body() -> None:
+def test_transaction_is_open_from_mail_to_the_end_of_the_body() -> None:
     assert {MAIL, RCPT, DATA, CHUNK, CHUNKED, LAST_CHUNK, CHUNK_REFUSED} == IN_TRANSACTION
 
 
-def test_a_chunk_leads_to_its_end() -> None:
+def test_bdat_leads_to_chunk_or_last_chunk() -> None:
     assert ON_BDAT == {False: CHUNK, True: LAST_CHUNK}
 
 
-def test_each_state_has_its_time_limit() -> None:
+def test_every_state_has_a_wait() -> None:
     assert set(WAITING_FOR) == set(State)
     assert {state for state, wait in WAITING_FOR.items() if wait is Wait.NOTHING} == {CONNECTED, CLOSED}
     assert (WAITING_FOR[DATA], WAITING_FOR[TLS], WAITING_FOR[GREETED]) == (Wait.BODY, Wait.TLS, Wait.GREETING)
@@ -232,6 +232,6 @@ def test_each_state_has_its_time_limit() -> None:
 
 
 @pytest.mark.parametrize("table", [MAY_ANSWER, MAY_HEAR, ON_BDAT, ON_REPLY, ON_HANDSHAKE, WAITING_FOR])
-def test_the_tables_do_not_change(table: dict[object, object]) -> None:
+def test_state_tables_are_immutable(table: dict[object, object]) -> None:
     with pytest.raises(TypeError):
         table[None] = None

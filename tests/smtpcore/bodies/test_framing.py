@@ -21,7 +21,7 @@ forms = pytest.mark.parametrize("form", Bodies, ids=lambda form: form.name)
 
 
 def unframe(segments: Iterable[bytes]) -> tuple[bytes, bytes, bool]:
-    """The body in `segments`, what is behind it, and whether it has ended."""
+    """Return the body in `segments`, the octets after it, and whether the body has ended."""
     framing = DotFraming()
     buffer = ReceiveBuffer()
     runs = []
@@ -33,7 +33,7 @@ def unframe(segments: Iterable[bytes]) -> tuple[bytes, bytes, bool]:
 
 
 @pytest.mark.parametrize(
-    ("wire", "meant", "rest", "ended"),
+    ("wire", "expected", "rest", "ended"),
     [
         (b"", b"", b"", False),
         (b".", b"", b".", False),
@@ -55,13 +55,15 @@ def unframe(segments: Iterable[bytes]) -> tuple[bytes, bytes, bool]:
         (b"..\r\n.\r\n", b".\r\n", b"", True),
     ],
 )
-def test_only_what_may_begin_the_end_is_held_back(wire: bytes, meant: bytes, rest: bytes, ended: bool) -> None:
+def test_only_octets_that_may_start_the_end_marker_are_held_back(
+    wire: bytes, expected: bytes, rest: bytes, ended: bool
+) -> None:
     """R5321-4.1.1.4-05, R5321-4.5.2-05"""
-    assert unframe([wire]) == (meant, rest, ended)
+    assert unframe([wire]) == (expected, rest, ended)
     for at in range(1, len(wire)):
-        assert unframe([wire[:at], wire[at:]]) == (meant, rest, ended)
+        assert unframe([wire[:at], wire[at:]]) == (expected, rest, ended)
 
-    assert b"".join(unframe(bytewise(wire))[:2]) == meant + rest
+    assert b"".join(unframe(bytewise(wire))[:2]) == expected + rest
 
 
 def checked(runs: Iterable[bytes], **limits: Any) -> tuple[bytes, int | None]:
@@ -81,17 +83,17 @@ LINES = [
 ]
 
 
-@pytest.mark.parametrize(("wire", "meant", "fault"), LINES)
-def test_a_line_of_a_body_is_cut_at_its_limit(wire: bytes, meant: bytes, fault: int | None) -> None:
+@pytest.mark.parametrize(("wire", "expected", "fault"), LINES)
+def test_body_line_over_the_limit_is_cut_at_the_limit(wire: bytes, expected: bytes, fault: int | None) -> None:
     """R5321-2.3.8-04"""
     for size in (len(wire), 1000, 999, 7, 3):
         passed, found = checked(runs_of(wire, size), max_text_line=MAX_LINE)
         assert found == fault
-        assert passed == meant
+        assert passed == expected
 
 
 def runs_of(wire: bytes, size: int) -> list[bytes]:
-    """Runs of about `size` octets, none of which ends behind a CR."""
+    """Cut `wire` into runs of about `size` octets; no run ends between CR and LF."""
     runs = []
     while wire:
         end = size + (wire[size - 1 : size + 1] == b"\r\n")
@@ -101,7 +103,7 @@ def runs_of(wire: bytes, size: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize(
-    ("wire", "meant", "fault"),
+    ("wire", "expected", "fault"),
     [
         pytest.param(MESSAGE, MESSAGE, None, id="R5321-4.5.3.1.7-01"),
         pytest.param(MESSAGE + b"x", MESSAGE, 552, id="R1870-4-01"),
@@ -109,38 +111,43 @@ def runs_of(wire: bytes, size: int) -> list[bytes]:
     ],
 )
 @pytest.mark.parametrize("size", [64, 999, 1_000_000])
-def test_a_body_is_cut_at_the_limit_of_its_size(wire: bytes, meant: bytes, fault: int | None, size: int) -> None:
-    assert checked(runs_of(wire, size), max_message_size=MAX_SIZE) == (meant, fault)
+def test_body_over_the_size_limit_is_cut_at_the_limit(
+    wire: bytes, expected: bytes, fault: int | None, size: int
+) -> None:
+    assert checked(runs_of(wire, size), max_message_size=MAX_SIZE) == (expected, fault)
 
 
-def test_a_body_may_be_without_limit() -> None:
+def test_body_size_can_be_unlimited() -> None:
     assert checked([MESSAGE] * 900, max_message_size=None) == (MESSAGE * 900, None)
 
 
 @pytest.mark.parametrize(
-    ("wire", "meant", "fault"),
+    ("wire", "expected", "fault"),
     [
         pytest.param(b"a\nb" + b"x" * 1000, b"a", 550, id="a newline before a long line"),
         pytest.param(b"x" * 1000 + b"y\n", b"x" * 1000, 554, id="a long line before a newline"),
-        pytest.param(b"x" * 1000 + b"\ny", b"x" * 1000, 550, id="both at one octet"),
+        pytest.param(b"x" * 1000 + b"\ny", b"x" * 1000, 550, id="both at the same octet"),
         pytest.param(MESSAGE + b"a\n" + b"x" * 1000, MESSAGE, 552, id="the size before both"),
-        pytest.param(MESSAGE + b"\n", MESSAGE, 550, id="size and newline at one octet"),
+        pytest.param(MESSAGE + b"\n", MESSAGE, 550, id="size and newline at the same octet"),
         pytest.param(
-            ROOM_FOR_A_LINE + b"x" * 1001, ROOM_FOR_A_LINE + b"x" * 1000, 554, id="size and line at one octet"
+            ROOM_FOR_A_LINE + b"x" * 1001,
+            ROOM_FOR_A_LINE + b"x" * 1000,
+            554,
+            id="size and line length at the same octet",
         ),
     ],
 )
-def test_the_earliest_fault_wins_however_the_body_is_cut(wire: bytes, meant: bytes, fault: int) -> None:
+def test_earliest_fault_wins_for_any_segmentation(wire: bytes, expected: bytes, fault: int) -> None:
     for size in (len(wire), 1000, 64, 3, 1):
-        assert checked(runs_of(wire, size), max_text_line=1000, max_message_size=MAX_SIZE) == (meant, fault)
+        assert checked(runs_of(wire, size), max_text_line=1000, max_message_size=MAX_SIZE) == (expected, fault)
 
 
-def test_behind_a_fault_nothing_is_passed_on() -> None:
+def test_no_octet_is_passed_on_after_a_fault() -> None:
     assert checked([b"a\n", b"b\r\n", b"\n"]) == (b"a", 550)
 
 
 @pytest.mark.parametrize("limits", [{"max_text_line": 1000}, {"max_message_size": MAX_SIZE}])
-def test_normalizing_counts_as_it_hands_out(limits: dict[str, int]) -> None:
+def test_limits_count_the_normalized_octets(limits: dict[str, int]) -> None:
     wire = b"\n" * MAX_SIZE
     passed, fault = checked([wire], bare_newlines=BareNewlines.NORMALIZE, **limits)
 
@@ -148,7 +155,7 @@ def test_normalizing_counts_as_it_hands_out(limits: dict[str, int]) -> None:
     assert fault == (552 if "max_message_size" in limits else None)
 
 
-# Both together
+# Framing, checks and line splitting together
 
 
 def taken(form: Bodies, segments: Iterable[bytes], **changes: Any) -> tuple[list[bytes], int | None]:
@@ -166,14 +173,14 @@ def taken(form: Bodies, segments: Iterable[bytes], **changes: Any) -> tuple[list
     return parts, body.fault.code if body.fault else None
 
 
-def test_a_body_comes_as_lines() -> None:
+def test_body_is_returned_as_lines() -> None:
     wire = b"a\r\n\r\n..b\r\n.\r\n"
 
     assert taken(Bodies.LINES, [wire]) == ([b"a\r\n", b"\r\n", b".b\r\n"], None)
     assert taken(Bodies.LINES, bytewise(wire)) == taken(Bodies.LINES, [wire])
 
 
-def test_a_body_comes_in_runs_as_long_as_the_input() -> None:
+def test_body_is_returned_in_runs_as_long_as_the_input() -> None:
     wire = b"a\r\n\r\n..b\r\n.\r\n"
 
     assert taken(Bodies.CHUNKS, [wire]) == ([b"a\r\n\r\n.b\r\n"], None)
@@ -181,12 +188,12 @@ def test_a_body_comes_in_runs_as_long_as_the_input() -> None:
 
 
 @forms
-def test_an_empty_body_comes_as_nothing(form: Bodies) -> None:
+def test_empty_body_returns_no_parts(form: Bodies) -> None:
     assert taken(form, [b".\r\n"]) == ([], None)
     assert taken(form, bytewise(b".\r\n")) == ([], None)
 
 
-def test_of_lines_only_the_complete_ones_before_a_fault_are_handed_out() -> None:
+def test_only_complete_lines_before_a_fault_are_returned() -> None:
     wire = b"a\r\nb\nc\r\nd\r\n.\r\n"
 
     for segments in ([wire], bytewise(wire)):
@@ -194,7 +201,7 @@ def test_of_lines_only_the_complete_ones_before_a_fault_are_handed_out() -> None
 
 
 @forms
-def test_a_refused_body_is_read_to_its_end(form: Bodies) -> None:
+def test_refused_body_is_read_to_its_end(form: Bodies) -> None:
     wire = b"\n" + MESSAGE * 3 + b".\r\n"
 
     assert taken(form, [wire]) == ([], 550)
@@ -202,7 +209,7 @@ def test_a_refused_body_is_read_to_its_end(form: Bodies) -> None:
 
 
 @forms
-def test_the_size_counts_neither_added_dots_nor_the_end(form: Bodies) -> None:
+def test_size_excludes_stuffed_dots_and_the_end_marker(form: Bodies) -> None:
     """R1870-5-01"""
     line = b"." * 62 + b"\r\n"
     wire = (b"." + line) * (MAX_SIZE // len(line))
@@ -214,7 +221,7 @@ def test_the_size_counts_neither_added_dots_nor_the_end(form: Bodies) -> None:
 
 
 @forms
-def test_an_added_dot_does_not_count_in_the_length_of_a_line(form: Bodies) -> None:
+def test_stuffed_dot_does_not_count_in_the_line_length(form: Bodies) -> None:
     line = b"." + LINE[1:]
 
     assert taken(form, [b"." + line + b"." + line + b".\r\n"], max_text_line=1000) in (

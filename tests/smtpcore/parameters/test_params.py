@@ -5,7 +5,7 @@ import pytest
 from smtpcore import BodyType, LocalProtocolError, Notify, Params
 
 
-def test_parameters_are_found_in_any_letter_case() -> None:
+def test_parameters_are_case_insensitive() -> None:
     params = Params({"size": 10, "X-Other": "text"})
 
     assert params["Size"] == 10
@@ -18,7 +18,7 @@ def test_parameters_are_found_in_any_letter_case() -> None:
         params["BODY"]
 
 
-def test_the_known_parameters_are_typed() -> None:
+def test_known_parameters_are_typed_properties() -> None:
     params = Params({"SIZE": 10, "BODY": BodyType.EIGHT_BIT_MIME, "SMTPUTF8": True})
 
     assert params.size == 10
@@ -27,20 +27,20 @@ def test_the_known_parameters_are_typed() -> None:
 
 
 @pytest.mark.parametrize("params", [Params(), Params({}), Params({"SIZE": "10", "BODY": "8BITMIME"})])
-def test_a_parameter_that_is_absent_or_of_another_type_is_None(params: Params) -> None:
+def test_parameter_property_is_none_if_absent_or_of_another_type(params: Params) -> None:
     assert params.size is None
     assert params.body is None
     assert params.smtputf8 is False
 
 
-def test_parameters_are_compared_and_hashed_by_what_they_say() -> None:
+def test_parameters_are_compared_and_hashed_by_value() -> None:
     assert Params({"size": 10}) == Params({"SIZE": 10}) == {"SIZE": 10}
     assert hash(Params({"size": 10})) == hash(Params({"SIZE": 10}))
     assert Params({"size": 10}) != Params({"SIZE": 11})
     assert repr(Params({"size": 10})) == "Params({'SIZE': 10})"
 
 
-def test_parameters_do_not_change_with_what_they_were_made_of() -> None:
+def test_parameters_copy_their_source() -> None:
     values: dict[str, object] = {"SIZE": 10}
     params = Params(values)
     values["SIZE"] = 11
@@ -49,7 +49,7 @@ def test_parameters_do_not_change_with_what_they_were_made_of() -> None:
 
 
 @pytest.mark.parametrize("keyword", ["", "-A", "A B", "A=1", "S\u0131ZE", "A\r\n"])
-def test_a_malformed_keyword_cannot_be_made(keyword: str) -> None:
+def test_malformed_keyword_is_refused(keyword: str) -> None:
     with pytest.raises(LocalProtocolError, match="is not a parameter keyword"):
         Params({keyword: 1})
 
@@ -68,12 +68,12 @@ def test_a_malformed_keyword_cannot_be_made(keyword: str) -> None:
         (datetime(2030, 1, 1, tzinfo=UTC), " A=2030-01-01T00:00:00Z"),
     ],
 )
-def test_a_value_has_a_form_on_the_wire(value: object, text: str) -> None:
+def test_value_is_encoded_for_the_wire(value: object, text: str) -> None:
     assert str(Params({"A": value})) == text
 
 
 @pytest.mark.parametrize("value", ["", "a b", "a=b", "a\r\nRCPT", "\x7f", (), None.__class__, datetime(2030, 1, 1)])
-def test_what_has_no_form_on_the_wire_cannot_be_written(value: object) -> None:
+def test_value_without_wire_form_is_refused_when_encoded(value: object) -> None:
     params = Params({"A": value})
 
     assert repr(params)
@@ -81,7 +81,7 @@ def test_what_has_no_form_on_the_wire_cannot_be_written(value: object) -> None:
         str(params)
 
 
-def test_a_value_is_handed_out_as_what_it_is() -> None:
+def test_get_as_returns_the_value_or_none_by_type() -> None:
     params = Params({"X-Own": "text"})
 
     assert params.get_as("x-own", str) == "text"

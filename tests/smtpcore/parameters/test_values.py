@@ -55,7 +55,7 @@ values: st.SearchStrategy[tuple[Callable[[str], object], object]] = st.one_of(
 
 @settings(deadline=None)
 @given(values)
-def test_a_value_survives_the_wire(pair: tuple[Callable[[str], object], object]) -> None:
+def test_parameter_value_round_trip(pair: tuple[Callable[[str], object], object]) -> None:
     parse, value = pair
     again = parse(str(value))
 
@@ -69,7 +69,7 @@ def test_a_value_survives_the_wire(pair: tuple[Callable[[str], object], object])
 
 @settings(deadline=None)
 @given(texts)
-def test_what_is_encoded_is_decoded(text: str) -> None:
+def test_xtext_round_trip(text: str) -> None:
     assert decode_xtext(encode_xtext(text)) == text
     assert encode_xtext(text).isascii()
     assert not set(encode_xtext(text)) & set(" =")
@@ -85,12 +85,12 @@ def test_what_is_encoded_is_decoded(text: str) -> None:
         ("+C3+A9", "\u00e9"),
     ],
 )
-def test_xtext_stands_for_octets(text: str, value: str) -> None:
+def test_xtext_is_decoded_to_utf_8_text(text: str, value: str) -> None:
     assert decode_xtext(text) == value
 
 
 @pytest.mark.parametrize("text", ["+", "a+2", "a+2bb", "+2b", "+GG", "a=b", "a b", "\u00e9", "\u017f", "\r\n", "+FF"])
-def test_what_is_not_xtext_is_refused(text: str) -> None:
+def test_invalid_xtext_is_refused(text: str) -> None:
     """R3461-4-01"""
     with pytest.raises(ValueError, match=r"xtext|utf-8"):
         decode_xtext(text)
@@ -106,7 +106,7 @@ def test_what_is_not_xtext_is_refused(text: str) -> None:
         (r"\x{D7FF}\x{E000}\x{FFFF}\x{12345}\x{D8123}\x{10FFFF}", "\ud7ff\ue000\uffff\U00012345\U000d8123\U0010ffff"),
     ],
 )
-def test_unitext_stands_for_characters(text: str, value: str) -> None:
+def test_unitext_is_decoded_to_characters(text: str, value: str) -> None:
     assert decode_unitext(text) == value
     assert decode_unitext(encode_unitext(value)) == value
     assert encode_unitext(value).isascii()
@@ -135,7 +135,7 @@ def test_unitext_stands_for_characters(text: str, value: str) -> None:
         "\u017f" * 400 + "=",
     ],
 )
-def test_what_is_not_unitext_is_refused(text: str) -> None:
+def test_invalid_unitext_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="unitext"):
         decode_unitext(text)
 
@@ -143,7 +143,7 @@ def test_what_is_not_unitext_is_refused(text: str) -> None:
 # Identifiers
 
 
-def test_an_envelope_identifier_keeps_what_was_sent() -> None:
+def test_envelope_id_keeps_its_text() -> None:
     assert EnvelopeId("+41+2B").value == "A+"
     assert str(EnvelopeId("+41+2B")) == "+41+2B"
     assert str(EnvelopeId.of("a b")) == "a+20b"
@@ -151,14 +151,14 @@ def test_an_envelope_identifier_keeps_what_was_sent() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "+00", "+0D+0A", "+7F", "+C3+A9", "+FF", "a b", "a=b", "a+2", "x" * 101])
-def test_an_envelope_identifier_is_xtext_for_printable_ASCII(text: str) -> None:
+def test_invalid_envelope_id_is_refused(text: str) -> None:
     """R3461-4.4-01"""
     with pytest.raises(LocalProtocolError, match=r"xtext|utf-8"):
         EnvelopeId(text)
 
 
 @pytest.mark.parametrize("value", ["\ud800", "\r\n", "\u00e9", ""])
-def test_an_envelope_identifier_cannot_be_made_of_anything_else(value: str) -> None:
+def test_envelope_id_of_unprintable_text_is_refused(value: str) -> None:
     with pytest.raises(LocalProtocolError):
         EnvelopeId.of(value)
 
@@ -175,7 +175,7 @@ def test_an_envelope_identifier_cannot_be_made_of_anything_else(value: str) -> N
         ("rfc822;" + "x" * 493, "rfc822", "x" * 493),
     ],
 )
-def test_an_original_recipient_has_a_type_and_an_address(text: str, address_type: str, address: str) -> None:
+def test_original_recipient_has_a_type_and_an_address(text: str, address_type: str, address: str) -> None:
     """R3461-4.2-01, R3461-5.2.1-03, R6533-3-01, R6533-3-02"""
     recipient = OriginalRecipient(text)
 
@@ -183,7 +183,7 @@ def test_an_original_recipient_has_a_type_and_an_address(text: str, address_type
     assert str(recipient) == text
 
 
-def test_an_original_recipient_is_made_in_the_form_that_every_server_takes() -> None:
+def test_original_recipient_is_encoded_as_ascii() -> None:
     """R6533-3-03"""
     assert OriginalRecipient.of("rfc822", "a=b@x.example").text == "rfc822;a+3Db@x.example"
     assert OriginalRecipient.of("utf-8", "\u00e9+@c.example").text == r"utf-8;\x{E9}\x{2B}@c.example"
@@ -212,12 +212,12 @@ def test_an_original_recipient_is_made_in_the_form_that_every_server_takes() -> 
         "utf-8;\ud800",
     ],
 )
-def test_a_malformed_original_recipient_cannot_be_made(text: str) -> None:
+def test_malformed_original_recipient_is_refused(text: str) -> None:
     with pytest.raises(LocalProtocolError):
         OriginalRecipient(text)
 
 
-def test_a_submitter_is_known_or_not() -> None:
+def test_submitter_without_mailbox_is_falsy() -> None:
     assert not Submitter()
     assert Submitter(Mailbox("a@c.example"))
     assert str(Submitter(Mailbox("e=mc2@example.com"))) == "e+3Dmc2@example.com"
@@ -227,13 +227,13 @@ def test_a_submitter_is_known_or_not() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "mode"), [(0, ByMode.RETURN), (-1, ByMode.RETURN), (10**9, ByMode.NOTIFY)])
-def test_a_time_to_deliver_has_its_bounds(seconds: int, mode: ByMode) -> None:
+def test_deliver_by_time_out_of_bounds_is_refused(seconds: int, mode: ByMode) -> None:
     """R2852-4-03"""
     with pytest.raises(LocalProtocolError, match=r"positive|nine digits"):
         DeliverBy(seconds, mode)
 
 
-def test_a_time_to_deliver_may_have_passed_if_only_a_notice_is_due() -> None:
+def test_negative_deliver_by_time_is_allowed_in_notify_mode() -> None:
     """R2852-4-02"""
     assert str(DeliverBy(-30, ByMode.NOTIFY, trace=True)) == "-30;NT"
     assert str(DeliverBy(-999_999_999, ByMode.NOTIFY)) == "-999999999;N"
@@ -249,7 +249,7 @@ def test_a_time_to_deliver_may_have_passed_if_only_a_notice_is_due() -> None:
         ("2030-01-01T11:59:60Z", NOON - timedelta(seconds=1)),
     ],
 )
-def test_a_time_is_read_as_RFC_3339_has_it(text: str, time: datetime) -> None:
+def test_date_time_of_rfc_3339_is_parsed(text: str, time: datetime) -> None:
     assert parse_date_time(text) == time
     assert parse_date_time(format_date_time(time)) == time
 
@@ -274,7 +274,7 @@ def test_a_time_is_read_as_RFC_3339_has_it(text: str, time: datetime) -> None:
         "\u0662029-12-31T23:59:59Z",
     ],
 )
-def test_no_other_text_is_a_time(text: str) -> None:
+def test_invalid_date_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_date_time(text)
 
@@ -287,13 +287,13 @@ def test_no_other_text_is_a_time(text: str) -> None:
         NOON.replace(microsecond=1),
     ],
 )
-def test_the_time_of_RRVS_is_in_whole_seconds_and_relative_to_UTC(time: datetime) -> None:
+def test_rrvs_time_needs_whole_seconds_and_a_utc_offset_in_minutes(time: datetime) -> None:
     """R7293-3.1-01"""
     with pytest.raises(LocalProtocolError):
         ValidSince(time)
 
 
-def test_the_action_of_RRVS_is_written_where_it_is_not_the_default() -> None:
+def test_rrvs_action_is_encoded_unless_default() -> None:
     """R7293-3.1-02, R7293-5.1.1-03"""
     assert str(ValidSince(NOON)) == "2030-01-01T12:00:00Z"
     assert str(ValidSince(NOON, NoSupport.CONTINUE)) == "2030-01-01T12:00:00Z;C"
@@ -301,7 +301,7 @@ def test_the_action_of_RRVS_is_written_where_it_is_not_the_default() -> None:
 
 @settings(deadline=None)
 @given(times)
-def test_a_time_in_UTC_can_be_waited_for(time: datetime) -> None:
+def test_holduntil_accepts_only_utc(time: datetime) -> None:
     if time.utcoffset():
         with pytest.raises(ValueError, match="UTC"):
             parse_holduntil(format_date_time(time))
