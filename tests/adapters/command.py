@@ -15,7 +15,7 @@ TIMEOUT = 60.0
 
 @dataclass
 class Running:
-    """A server that is listening."""
+    """A `smtpcore serve` process that is listening."""
 
     process: subprocess.Popen[str]
     host: str
@@ -26,7 +26,7 @@ class Running:
     output: str = ""
 
     def messages(self) -> list[bytes]:
-        """The delivered messages, oldest first."""
+        """Return the delivered messages, oldest first."""
         return [path.read_bytes() for path in sorted((self.maildir / "new").iterdir(), key=lambda path: path.name)]
 
 
@@ -72,7 +72,7 @@ def running(directory: Path, *arguments: str) -> Iterator[Running]:
 
 
 def split_trace(message: bytes) -> tuple[bytes, bytes]:
-    """The trace fields that the server has put on top, and what was sent."""
+    """Split a delivered message into the trace fields added by the server and the message as sent."""
     lines: Sequence[bytes] = message.split(b"\r\n")
     received = next(number for number, line in enumerate(lines) if line.startswith(b"Received:"))
     end = next(number for number in range(received + 1, len(lines)) if not lines[number].startswith(b"\t"))

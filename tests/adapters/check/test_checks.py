@@ -1,4 +1,4 @@
-"""The checks find nothing in our own server, what is known of others, and each of them can fail."""
+"""The checks pass on our own server, find the known faults of other servers, and each check can fail."""
 
 import re
 import socket
@@ -19,7 +19,14 @@ from smtpcore_adapters.check import CHECKS, CannotCheck, Check, Finding, Outcome
 from smtpcore_adapters.check._checks import Probe
 from smtpcore_adapters.check._raw_client import HungUp, Silent, Wire, printable
 from smtpcore_adapters.users import Users
-from tests.adapters.check.wrong import CONTEXT, Peer, careless, scripted, serving, surly
+from tests.adapters.check.faulty_servers import (
+    CONTEXT,
+    Peer,
+    accept_everything,
+    refuse_almost_everything,
+    scripted,
+    serving,
+)
 from tests.adapters.fakes import Store, accepting
 from tests.adapters.harness import BACKENDS, running
 
@@ -39,7 +46,7 @@ def with_outcome(findings: list[Finding], outcome: Outcome) -> set[str]:
     return {finding.id for finding in findings if finding.outcome is outcome}
 
 
-# Our own server
+# smtpcore's own server
 
 
 def own_app() -> App:
@@ -47,7 +54,7 @@ def own_app() -> App:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_our_own_server_has_no_fault_on_any_adapter(backend: str) -> None:
+def test_own_server_passes_all_checks_on_each_adapter(backend: str) -> None:
     with running(backend, own_app(), config=CONFIG, tls=CONTEXT) as server:
         findings = list(run_checks(target_of(server.server.address)))
 
@@ -59,7 +66,7 @@ def test_our_own_server_has_no_fault_on_any_adapter(backend: str) -> None:
     }
 
 
-def test_our_own_LMTP_server_has_no_fault() -> None:
+def test_own_lmtp_server_passes_all_checks() -> None:
     config = Config(hostname="s.example", bodies=Bodies.CHUNKS, max_message_size=65_536, lmtp=True)
     with running("asyncio", own_app(), config=config, tls=CONTEXT) as server:
         findings = list(run_checks(target_of(server.server.address, lmtp=True)))
@@ -70,7 +77,7 @@ def test_our_own_LMTP_server_has_no_fault() -> None:
 
 
 @pytest.mark.parametrize("tls", ["starttls", "implicit"])
-def test_our_own_server_has_no_fault_under_TLS_and_with_AUTH(tls: str) -> None:
+def test_own_server_passes_the_checks_for_tls_and_auth(tls: str) -> None:
     app = own_app()
     app.include(Users({"tim": "secret"}))
     checks = choose(["tls", "auth", "reply", "chunking", "seq-rset", "data-segment"])
@@ -86,7 +93,7 @@ def test_our_own_server_has_no_fault_under_TLS_and_with_AUTH(tls: str) -> None:
     assert target.credentials.decode() not in repr(findings)
 
 
-# Others
+# Other servers
 
 
 @contextmanager
@@ -120,11 +127,11 @@ asyncio.run(main())
 """
 
 
-def test_the_known_faults_of_aiosmtpd_are_found() -> None:
+def test_checks_find_the_known_faults_of_aiosmtpd() -> None:
     with process(AIOSMTPD, "aiosmtpd.smtp") as address:
         findings = list(run_checks(target_of(address)))
 
-    # A command ends at a bare LF, addresses are hardly looked at, and a null recipient is taken.
+    # aiosmtpd ends commands at a bare LF, hardly validates addresses, and accepts a null recipient.
     assert failed(findings) >= {"line-bare-lf", "path-unclosed", "path-space", "path-nul", "path-rcpt-null"}
     assert not failed(findings) & {check.id for check in choose(["smuggling", "reply", "limit"])}
 
@@ -158,16 +165,16 @@ reactor.run()
 """
 
 
-def test_the_known_faults_of_Twisted_are_found() -> None:
+def test_checks_find_the_known_faults_of_twisted() -> None:
     with process(TWISTED, "twisted.mail") as address:
         findings = list(run_checks(target_of(address)))
 
-    # A line of more than 16 KiB throws the rest of the message into command mode; parameters are taken unseen.
+    # After a line of more than 16 KiB Twisted parses the rest of the message as commands; it ignores parameters.
     assert failed(findings) >= {"limit-text-line-over", "limit-text-line-far-over", "param-unknown", "hello-empty"}
     assert failed(findings) >= {"verb-case", "verb-vrfy", "path-literal", "limit-command-line"}
 
 
-# Wrong servers
+# Faulty servers
 
 
 def run_on(serve: Callable[[Peer], None], checks: Sequence[Check] = CHECKS, **options: Any) -> list[Finding]:
@@ -177,12 +184,12 @@ def run_on(serve: Callable[[Peer], None], checks: Sequence[Check] = CHECKS, **op
 
 def test_each_check_can_fail() -> None:
     found = [
-        *run_on(careless),
-        *run_on(surly),
-        *run_on(careless, choose(["lmtp"]), lmtp=True),
-        *run_on(surly, choose(["lmtp"]), lmtp=True),
-        *run_on(partial(careless, hides_auth=True), choose(["auth"])),
-        *run_on(careless, choose(["auth"]), tls="starttls", user="tim"),
+        *run_on(accept_everything),
+        *run_on(refuse_almost_everything),
+        *run_on(accept_everything, choose(["lmtp"]), lmtp=True),
+        *run_on(refuse_almost_everything, choose(["lmtp"]), lmtp=True),
+        *run_on(partial(accept_everything, hides_auth=True), choose(["auth"])),
+        *run_on(accept_everything, choose(["auth"]), tls="starttls", user="tim"),
     ]
 
     assert {check.id for check in CHECKS} - failed(found) == set()
@@ -196,7 +203,7 @@ def outcome_of(name: str, serve: Callable[[Peer], None], **options: Any) -> tupl
     return finding.outcome, finding.note
 
 
-def test_a_finding_says_what_was_sent_expected_and_seen() -> None:
+def test_finding_states_octets_sent_reply_expected_and_reply_seen() -> None:
     with serving(scripted({"RCPT": "250 fine\r\n"})) as address:
         (finding,) = run_checks(target_of(address), choose(["seq-rcpt-first"]))
 
@@ -214,7 +221,7 @@ def test_a_finding_says_what_was_sent_expected_and_seen() -> None:
     assert finding.is_fault
 
 
-def test_a_warning_is_no_fault() -> None:
+def test_failed_check_of_severity_warning_is_not_a_fault() -> None:
     with serving(scripted({})) as address:
         (finding,) = run_checks(target_of(address), choose(["seq-mail-first"]))
 
@@ -235,14 +242,14 @@ def test_a_warning_is_no_fault() -> None:
         ({"": "220"}, "no reply within 0.3 seconds"),
     ],
 )
-def test_what_is_no_server_cannot_be_checked(replies: dict[str, str], why: str) -> None:
+def test_run_fails_if_the_peer_does_not_act_like_an_smtp_server(replies: dict[str, str], why: str) -> None:
     with pytest.raises(CannotCheck, match="port") as failure:
         run_on(scripted(replies))
 
     assert why in str(failure.value)
 
 
-def test_where_no_one_listens_nothing_can_be_checked() -> None:
+def test_run_fails_if_the_connection_is_refused() -> None:
     with serving(scripted({})) as address:
         pass
     with pytest.raises(CannotCheck, match="refused"):
@@ -250,7 +257,7 @@ def test_where_no_one_listens_nothing_can_be_checked() -> None:
 
 
 @pytest.mark.parametrize("tls", ["starttls", "implicit"])
-def test_a_certificate_that_no_one_vouches_for_is_not_taken(tls: str) -> None:
+def test_untrusted_certificate_is_rejected_unless_insecure_is_set(tls: str) -> None:
     with (
         running("asyncio", own_app(), config=CONFIG, tls=CONTEXT, implicit_tls=tls == "implicit") as server,
         pytest.raises(CannotCheck, match="certificate"),
@@ -258,7 +265,7 @@ def test_a_certificate_that_no_one_vouches_for_is_not_taken(tls: str) -> None:
         list(run_checks(target_of(server.server.address, tls=tls, insecure=False)))
 
 
-def test_a_check_whose_preparation_fails_is_inconclusive() -> None:
+def test_check_is_inconclusive_if_a_preparing_command_fails() -> None:
     assert outcome_of("seq-rset", scripted({"RCPT": "550 no such user\r\n"})) == (
         Outcome.INCONCLUSIVE,
         "RCPT was answered 550 no such user",
@@ -266,7 +273,7 @@ def test_a_check_whose_preparation_fails_is_inconclusive() -> None:
     assert outcome_of("data-header", scripted({"DATA": "354 go\r\n", "MAIL": ""}))[0] is Outcome.INCONCLUSIVE
 
 
-def test_a_refusal_for_another_reason_says_nothing_about_a_limit() -> None:
+def test_limit_check_is_inconclusive_if_the_command_is_refused_for_another_reason() -> None:
     assert outcome_of("limit-domain", scripted({"MAIL": "450 no such domain\r\n"}))[0] is Outcome.INCONCLUSIVE
 
 
@@ -281,7 +288,7 @@ def test_a_refusal_for_another_reason_says_nothing_about_a_limit() -> None:
         ("STARTTLS", "auth-twice", "no one logs in"),
     ],
 )
-def test_what_is_not_offered_is_not_checked(size: str, name: str, why: str) -> None:
+def test_check_of_an_extension_not_offered_is_not_applicable(size: str, name: str, why: str) -> None:
     outcome, note = outcome_of(name, scripted({"EHLO": f"250-s.example\r\n250 {size}\r\n"}))
 
     assert outcome is Outcome.NOT_APPLICABLE
@@ -308,40 +315,40 @@ WITH_TLS = "250-s.example\r\n250 STARTTLS\r\n"
         ("data-nul", {"DATA": "354 go\r\n", "FROM:": ""}, Outcome.PASS),
     ],
 )
-def test_a_check_knows_what_is_right_and_what_is_wrong(name: str, replies: dict[str, str], outcome: Outcome) -> None:
+def test_check_tells_correct_servers_from_faulty_servers(name: str, replies: dict[str, str], outcome: Outcome) -> None:
     assert outcome_of(name, scripted({"EHLO": WITH_TLS, **replies}))[0] is outcome
 
 
-def test_a_server_that_hangs_up_on_what_is_too_large_is_right() -> None:
-    def impatient(peer: Peer) -> None:
+def test_server_may_close_the_connection_on_an_oversized_message() -> None:
+    def closes_after_data(peer: Peer) -> None:
         scripted({"EHLO": "250-s.example\r\n250 SIZE 70000\r\n", "DATA": "354 go\r\n", "FROM:": ""})(peer)
 
-    assert outcome_of("size-over", impatient)[0] is Outcome.PASS
+    assert outcome_of("size-over", closes_after_data)[0] is Outcome.PASS
 
 
-def test_a_server_that_hangs_up_on_an_endless_line_is_right() -> None:
-    def short_of_breath(peer: Peer) -> None:
+def test_server_may_close_the_connection_on_an_overlong_line() -> None:
+    def resets_during_data(peer: Peer) -> None:
         scripted({"DATA": ""})(peer)
         peer.send("354 go\r\n")
         peer.until(re.compile(rb"x{999}"))
         peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
-    assert outcome_of("limit-text-line-far-over", short_of_breath)[0] is Outcome.PASS
+    assert outcome_of("limit-text-line-far-over", resets_during_data)[0] is Outcome.PASS
 
 
-def test_a_server_that_refuses_and_hangs_up_is_right() -> None:
-    def strict(peer: Peer) -> None:
+def test_server_may_refuse_a_bare_newline_and_close_the_connection() -> None:
+    def refuses_and_closes(peer: Peer) -> None:
         peer.send("220 s.example\r\n")
         peer.until(re.compile(rb"\r\n"))
         peer.send("250 s.example\r\n")
         peer.until(re.compile(rb"\n"))
         peer.send("500 a bare newline\r\n")
 
-    assert outcome_of("line-bare-lf", strict)[0] is Outcome.PASS
+    assert outcome_of("line-bare-lf", refuses_and_closes)[0] is Outcome.PASS
 
 
-def test_a_server_that_forgets_what_came_before_TLS_is_right() -> None:
-    def forgetful(peer: Peer) -> None:
+def test_server_that_discards_plaintext_commands_sent_with_starttls_passes() -> None:
+    def discards_early_input(peer: Peer) -> None:
         replies = {"EHLO": WITH_TLS, "NOOP": "250 fine\r\n"}
         scripted({**replies, "STARTTLS": ""})(peer)
         peer.send("220 go\r\n")
@@ -350,7 +357,7 @@ def test_a_server_that_forgets_what_came_before_TLS_is_right() -> None:
         peer.until(re.compile(rb"QUIT\r\n"))
         peer.send("221 bye\r\n")
 
-    assert outcome_of("tls-injection", forgetful)[0] is Outcome.PASS
+    assert outcome_of("tls-injection", discards_early_input)[0] is Outcome.PASS
 
 
 @pytest.mark.parametrize(
@@ -360,37 +367,37 @@ def test_a_server_that_forgets_what_came_before_TLS_is_right() -> None:
         ("seq-goodbye", "XSMTPCORECHECK", "421 enough\r\n"),
     ],
 )
-def test_a_goodbye_is_the_last_word(name: str, verb: str, reply: str) -> None:
-    def talkative(peer: Peer) -> None:
+def test_server_that_continues_after_its_last_reply_fails(name: str, verb: str, reply: str) -> None:
+    def stays_open(peer: Peer) -> None:
         scripted({verb: ""})(peer)
         peer.send(reply)
-        assert peer.socket.recv(1) == b""  # waits for the client to close
+        assert peer.socket.recv(1) == b""  # wait for the client to close
 
     assert outcome_of(name, scripted({verb: f"{reply}250 one more thing\r\n"}))[0] is Outcome.FAIL
-    outcome, note = outcome_of(name, talkative)
+    outcome, note = outcome_of(name, stays_open)
     assert outcome is Outcome.FAIL
     assert "no reply" in note
 
 
-def test_a_keyword_is_listed_once() -> None:
-    twice = {"EHLO": "250-s.example\r\n250-SIZE 1\r\n250 size\r\n"}
+def test_keyword_listed_twice_is_reported() -> None:
+    duplicated = {"EHLO": "250-s.example\r\n250-SIZE 1\r\n250 size\r\n"}
 
-    assert "listed twice: SIZE SIZE" in outcome_of("reply-keywords", scripted(twice))[1]
+    assert "listed twice: SIZE SIZE" in outcome_of("reply-keywords", scripted(duplicated))[1]
 
 
-def test_the_sample_of_replies_is_inconclusive_if_a_second_connection_fails() -> None:
+def test_reply_form_check_is_inconclusive_if_a_further_connection_fails() -> None:
     greetings = iter(["220 s.example\r\n", "220 s.example\r\n", ""])
 
-    def busy(peer: Peer) -> None:
+    def refuses_third_connection(peer: Peer) -> None:
         scripted({"": next(greetings)})(peer)
 
-    assert outcome_of("reply-form", busy)[0] is Outcome.INCONCLUSIVE
+    assert outcome_of("reply-form", refuses_third_connection)[0] is Outcome.INCONCLUSIVE
 
 
-# The parts
+# Functions used by the checks
 
 
-def test_checks_have_names_of_their_own_and_are_chosen_by_them() -> None:
+def test_checks_are_chosen_by_unique_names() -> None:
     assert len({check.id for check in CHECKS}) == len(CHECKS)
     assert [check.id for check in choose(["data-empty"])] == ["data-empty"]
     assert {check.id for check in choose(["smuggling"])} == {
@@ -402,7 +409,7 @@ def test_checks_have_names_of_their_own_and_are_chosen_by_them() -> None:
 
 
 @pytest.mark.parametrize("size", [*range(65_536, 65_536 + 73), 70_000])
-def test_a_message_is_filled_up_to_the_octet(size: int) -> None:
+def test_probe_message_has_exactly_the_requested_size(size: int) -> None:
     message = Probe(target_of(Address("s.example", 25)), "x").message(b"..\r\n", size=size)
 
     assert len(message) == size
@@ -410,13 +417,13 @@ def test_a_message_is_filled_up_to_the_octet(size: int) -> None:
     assert max(map(len, message.split(b"\r\n"))) <= 200
 
 
-def test_the_wire_says_what_there_is_instead_of_a_reply() -> None:
-    def deaf(peer: Peer) -> None:
+def test_raw_client_reports_a_server_that_neither_replies_nor_reads() -> None:
+    def stops_after_greeting(peer: Peer) -> None:
         peer.send("220 hello\r\n")
-        leave.wait(10)
+        finish.wait(10)
 
-    leave = threading.Event()
-    with serving(deaf) as address:
+    finish = threading.Event()
+    with serving(stops_after_greeting) as address:
         wire = Wire(target_of(address, timeout=0.2))
         assert wire.reply().code == 220
         with pytest.raises(Silent, match="no reply within"):
@@ -424,10 +431,10 @@ def test_the_wire_says_what_there_is_instead_of_a_reply() -> None:
         with pytest.raises(Silent, match="takes nothing"):
             wire.send(b"x" * 50_000_000)
         wire.close()
-        leave.set()
+        finish.set()
 
 
-def test_a_broken_connection_is_told() -> None:
+def test_raw_client_reports_a_broken_connection() -> None:
     def send_much() -> None:
         for _ in range(100):
             wire.send(b"x" * 100_000)
@@ -440,7 +447,7 @@ def test_a_broken_connection_is_told() -> None:
         wire.close()
 
 
-def test_what_is_shown_has_nothing_unprintable_and_is_short() -> None:
+def test_printable_escapes_control_characters_and_shortens_long_input() -> None:
     assert printable(b"a\r\n\t\\\x00\xff") == "a\\r\\n\\t\\\\\\x00\\xff"
     assert printable(b"x" * 1000).count("x") == 240
     assert "...1000 octets..." in printable(b"x" * 1000)

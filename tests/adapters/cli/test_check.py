@@ -1,4 +1,4 @@
-"""`smtpcore check` says what it has found, and its exit status tells whether that is good."""
+"""`smtpcore check` prints its findings, and its exit status is 1 if a fault was found."""
 
 import json
 from typing import Any
@@ -8,14 +8,14 @@ import pytest
 from smtpcore_adapters.check import CHECKS
 from smtpcore_adapters.cli import main
 from smtpcore_adapters.users import Users
-from tests.adapters.check.wrong import CONTEXT, scripted, serving
+from tests.adapters.check.faulty_servers import CONTEXT, scripted, serving
 from tests.adapters.fakes import Store, accepting
 from tests.adapters.harness import running
 
 TO = ("--to", "b@s.example", "--timeout", "5")
 
 
-def test_a_good_server_passes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_correct_server_passes_with_status_0(capsys: pytest.CaptureFixture[str]) -> None:
     with running("asyncio", accepting(Store())) as server:
         status = main(["check", str(server.server.address), *TO, "--only", "seq", "--only", "size-exact"])
 
@@ -26,7 +26,7 @@ def test_a_good_server_passes(capsys: pytest.CaptureFixture[str]) -> None:
     assert output.splitlines()[-1].endswith("failed: 0 security, 0 fault, 0 warning")
 
 
-def test_a_fault_is_explained_and_gives_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+def test_fault_is_explained_and_gives_status_1(capsys: pytest.CaptureFixture[str]) -> None:
     with serving(scripted({"XSMTPCORECHECK": "250-fine\r\n250 [red]fine\r\n"})) as address:
         assert main(["check", str(address), *TO, "--only", "verb-unknown"]) == 1
 
@@ -40,14 +40,14 @@ def test_a_fault_is_explained_and_gives_status_1(capsys: pytest.CaptureFixture[s
     ]
 
 
-def test_a_warning_leaves_the_status_at_0(capsys: pytest.CaptureFixture[str]) -> None:
+def test_warning_leaves_the_status_at_0(capsys: pytest.CaptureFixture[str]) -> None:
     with serving(scripted({})) as address:
         assert main(["check", str(address), *TO, "--only", "seq-mail-first"]) == 0
 
     assert "1 warning" in capsys.readouterr().out
 
 
-def test_the_report_as_JSON_has_all_of_a_finding(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_report_has_all_fields_of_a_finding(capsys: pytest.CaptureFixture[str]) -> None:
     with serving(scripted({})) as address:
         assert main(["check", str(address), *TO, "--json", "--only", "verb-unknown", "--only", "verb-case"]) == 1
 
@@ -70,7 +70,7 @@ def test_the_report_as_JSON_has_all_of_a_finding(capsys: pytest.CaptureFixture[s
     }
 
 
-def test_TLS_and_a_login_are_as_the_options_say(capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_choose_tls_and_login(capsys: pytest.CaptureFixture[str]) -> None:
     app = accepting(Store())
     app.include(Users({"tim": "se:cret"}))
     options = ["--tls", "starttls", "--insecure", "--auth", "tim:se:cret", "--only", "auth-twice"]
@@ -80,7 +80,7 @@ def test_TLS_and_a_login_are_as_the_options_say(capsys: pytest.CaptureFixture[st
     assert "PASS           auth-twice" in capsys.readouterr().out
 
 
-def test_all_checks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_option_lists_all_checks(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--list"]) == 0
 
     assert [line.partition(" ")[0] for line in capsys.readouterr().out.splitlines()] == [check.id for check in CHECKS]
@@ -103,7 +103,7 @@ def test_all_checks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["s.example", *TO, "--only", "nothing"], "there is no check 'nothing': see --list"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_line(
+def test_error_is_one_line_and_gives_status_2(
     capsys: pytest.CaptureFixture[str], arguments: list[str], why: str
 ) -> None:
     assert main(["check", *arguments]) == 2

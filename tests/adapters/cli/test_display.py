@@ -1,4 +1,4 @@
-"""What is shown of a server's work, as far as the command line's own tests do not see it."""
+"""Details of the display of `smtpcore serve` that a test through the command line cannot reach."""
 
 import json
 import logging
@@ -20,11 +20,11 @@ from smtpcore_adapters.cli._display import Arrival, Arrivals, JsonLog
         (b"Subject: \x1b[2J\r\n\r\n", "\ufffd[2J"),
     ],
 )
-def test_a_subject_is_decoded_and_cannot_steer_a_terminal(header: bytes, subject: str) -> None:
+def test_subject_is_decoded_and_has_no_control_characters(header: bytes, subject: str) -> None:
     assert Arrival("1", header=bytearray(header)).subject.replace("?", "\ufffd") == subject
 
 
-def test_a_header_that_the_email_package_cannot_read_has_no_subject(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_subject_is_empty_if_the_email_package_cannot_parse_the_header(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object, **options: object) -> None:
         raise IndexError("some header was malformed")
 
@@ -33,7 +33,7 @@ def test_a_header_that_the_email_package_cannot_read_has_no_subject(monkeypatch:
     assert Arrival("1", header=bytearray(b"Subject: x\r\n")).subject == ""
 
 
-def test_a_record_of_the_log_has_its_error_with_it() -> None:
+def test_json_log_record_includes_the_traceback() -> None:
     try:
         raise ValueError("something broke")
     except ValueError:
@@ -46,7 +46,7 @@ def test_a_record_of_the_log_has_its_error_with_it() -> None:
 
 
 class FakeSession:
-    """As much of a session as an observer looks at."""
+    """The attributes of a session that an observer reads."""
 
     id = "1"
 
@@ -55,14 +55,16 @@ class FakeSession:
         self.transaction = Transaction(mail, [rcpt])
 
 
-def test_what_became_of_a_message_is_told_at_the_reply_to_its_end() -> None:
-    told: list[Arrival] = []
-    arrivals = Arrivals(told.append)
+def test_arrival_is_reported_at_the_reply_to_the_end_of_data() -> None:
+    reported: list[Arrival] = []
+    arrivals = Arrivals(reported.append)
     session: Any = FakeSession()
 
     for item in (Reply(250), DataLine(b"Subject: x\r\n"), Reply(250, "a chunk"), DataEnd()):
         arrivals.on_event(session, item)
-        assert not told
+        assert not reported
     arrivals.on_event(session, Reply(550, "No"))
 
-    assert [(found.size, found.recipients, found.reply) for found in told] == [(12, ["u@s.example"], Reply(550, "No"))]
+    assert [(found.size, found.recipients, found.reply) for found in reported] == [
+        (12, ["u@s.example"], Reply(550, "No"))
+    ]

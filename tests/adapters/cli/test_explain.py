@@ -1,4 +1,4 @@
-"""`smtpcore explain` shows a recording with what it means, and its exit status tells whether that is legal."""
+"""`smtpcore explain` annotates a recording, and its exit status is 1 if a side breached an RFC."""
 
 import json
 from pathlib import Path
@@ -37,9 +37,7 @@ def written(path: Path, text: str) -> str:
     return str(path)
 
 
-def test_a_legal_dialogue_is_shown_with_its_events_and_states(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_legal_dialogue_is_shown_with_events_and_states(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", written(tmp_path / "legal", LEGAL)]) == 0
 
     output = capsys.readouterr().out
@@ -51,7 +49,7 @@ def test_a_legal_dialogue_is_shown_with_its_events_and_states(
     assert "\x1b" not in output
 
 
-def test_a_breach_is_shown_with_its_section_and_gives_status_1(
+def test_breach_is_shown_with_its_section_and_gives_status_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = "S: 220 s.example\nC: RCPT TO:<[b]@s.example>\nS: 354 what\n"
@@ -68,7 +66,7 @@ def test_a_breach_is_shown_with_its_section_and_gives_status_1(
     ]
 
 
-def test_the_explanation_as_JSON_has_all_of_each_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_report_has_all_fields_of_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "--json", written(tmp_path / "wrong", "S: 220 s\nC: DATA\nS: 503 no\n")]) == 1
 
     report: dict[str, Any] = json.loads(capsys.readouterr().out)
@@ -84,7 +82,7 @@ def test_the_explanation_as_JSON_has_all_of_each_line(tmp_path: Path, capsys: py
     }
 
 
-def test_the_octets_of_the_sides_are_taken_from_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_octets_of_each_side_are_read_from_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     client = written(tmp_path / "client", "EHLO c\nQUIT\n")
     server = written(tmp_path / "server", "220 s\n250 s\n221 bye\n")
 
@@ -94,7 +92,7 @@ def test_the_octets_of_the_sides_are_taken_from_files(tmp_path: Path, capsys: py
     assert "a line of a reply ends in CR LF (RFC 5321 2.3.8)" in capsys.readouterr().out
 
 
-def test_standard_input_is_a_file_too() -> None:
+def test_recording_is_read_from_standard_input() -> None:
     assert run("explain", "-").returncode == 2
 
 
@@ -107,7 +105,7 @@ def test_standard_input_is_a_file_too() -> None:
         (["missing"], "Invalid value for '[FILE]': 'missing': No such file"),
     ],
 )
-def test_what_cannot_be_explained_is_said_in_one_line(
+def test_error_is_one_line_and_gives_status_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], why: str
 ) -> None:
     path = written(tmp_path / "empty", "\n")

@@ -1,4 +1,4 @@
-"""What the command line answers with, whichever command it is."""
+"""The parts of the command line that all commands share: interrupts, start-up lines, and errors."""
 
 import logging
 import sys
@@ -12,9 +12,7 @@ from smtpcore_adapters.cli._processes import _announce
 
 
 @pytest.mark.parametrize("reason", [click.Abort, KeyboardInterrupt])
-def test_who_interrupts_it_gets_the_status_of_a_shell(
-    reason: type[BaseException], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_command_gives_status_130(reason: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*args: object, **options: object) -> None:
         raise reason
 
@@ -24,7 +22,9 @@ def test_who_interrupts_it_gets_the_status_of_a_shell(
 
 
 @pytest.mark.parametrize("metrics", [None, Address("127.0.0.1", 9)])
-def test_where_it_listens_is_announced(metrics: Address | None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_listening_addresses_are_announced_on_stderr(
+    metrics: Address | None, capsys: pytest.CaptureFixture[str]
+) -> None:
     _announce(metrics, Address("127.0.0.1", 2525))
 
     announced = capsys.readouterr().err.splitlines()
@@ -32,7 +32,7 @@ def test_where_it_listens_is_announced(metrics: Address | None, capsys: pytest.C
     assert announced[1:] == (["metrics at http://127.0.0.1:9/metrics"] if metrics else [])
 
 
-def test_workers_that_do_not_start_are_one_clear_line_and_status_2(
+def test_worker_that_fails_to_start_gives_one_line_and_status_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*arguments: object) -> None:

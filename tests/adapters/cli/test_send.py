@@ -1,4 +1,4 @@
-"""`smtpcore send` hands a message over, and its exit status says what became of it."""
+"""`smtpcore send` sends a message, and its exit status says for how many recipients the server accepted it."""
 
 import os
 import pty
@@ -42,7 +42,7 @@ def send(
     )
 
 
-def test_a_message_on_standard_input_is_sent(server: Running) -> None:
+def test_message_on_standard_input_is_sent(server: Running) -> None:
     known = server.messages()
     done = send(server)
 
@@ -52,13 +52,13 @@ def test_a_message_on_standard_input_is_sent(server: Running) -> None:
     assert split_trace(message)[1] == MESSAGE.replace(b"\n", b"\r\n")
 
 
-def test_a_message_in_a_file_is_sent(server: Running, tmp_path: Path) -> None:
+def test_message_in_a_file_is_sent(server: Running, tmp_path: Path) -> None:
     path = tmp_path / "message.eml"
     path.write_bytes(MESSAGE)
     assert send(server, str(path), stdin=b"").returncode == 0
 
 
-def test_the_exit_status_tells_for_how_many_it_was_accepted(server: Running) -> None:
+def test_exit_status_is_1_for_some_refused_recipients_and_2_for_all_refused(server: Running) -> None:
     some = send(server, to=("b@example.org", "c@elsewhere.example"))
     none = send(server, to=("c@elsewhere.example", "d@elsewhere.example"))
 
@@ -69,7 +69,7 @@ def test_the_exit_status_tells_for_how_many_it_was_accepted(server: Running) -> 
     assert len(none.stderr.splitlines()) == 2
 
 
-def test_the_password_comes_from_the_environment(server: Running) -> None:
+def test_password_is_read_from_the_environment(server: Running) -> None:
     login = ["--auth", "tim", "--allow-plaintext-auth"]
     right = send(server, *login, to=("c@elsewhere.example",), password="secret")
     wrong = send(server, *login, password="wrong")
@@ -82,7 +82,7 @@ def test_the_password_comes_from_the_environment(server: Running) -> None:
     assert none.stderr == b"smtpcore: --auth needs a password: set SMTPCORE_PASSWORD, or use a terminal\n"
 
 
-def test_the_password_is_asked_for_on_a_terminal(server: Running, tmp_path: Path) -> None:
+def test_password_is_prompted_for_on_a_terminal(server: Running, tmp_path: Path) -> None:
     path = tmp_path / "message.eml"
     path.write_bytes(MESSAGE)
     ours, theirs = pty.openpty()
@@ -93,7 +93,7 @@ def test_the_password_is_asked_for_on_a_terminal(server: Running, tmp_path: Path
         stdout=subprocess.PIPE,
         stderr=theirs,
         env={name: value for name, value in os.environ.items() if name != "SMTPCORE_PASSWORD"},
-        start_new_session=True,  # so that it has no other terminal
+        start_new_session=True,  # without a controlling terminal of its own
     )
     os.close(theirs)
     try:
@@ -108,7 +108,7 @@ def test_the_password_is_asked_for_on_a_terminal(server: Running, tmp_path: Path
     assert process.returncode == 0
 
 
-def test_the_certificate_is_checked_against_the_given_authority(tmp_path: Path) -> None:
+def test_certificate_is_verified_against_the_given_authority(tmp_path: Path) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
@@ -123,7 +123,7 @@ def test_the_certificate_is_checked_against_the_given_authority(tmp_path: Path) 
     assert b" with ESMTPS id " in messages[0]
 
 
-def test_a_silent_server_is_told_in_one_line() -> None:
+def test_timeout_is_reported_in_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         server = f"127.0.0.1:{silent.getsockname()[1]}"
         done = run("send", "--server", server, "--from", "", "--to", "b@s.example", "--timeout", "0.2", os.devnull)
@@ -132,7 +132,7 @@ def test_a_silent_server_is_told_in_one_line() -> None:
     assert done.stderr == f"smtpcore: {server}: it took too long\n"
 
 
-def test_a_password_is_not_shown_without_TLS(server: Running) -> None:
+def test_password_is_not_sent_without_tls(server: Running) -> None:
     done = send(server, "--auth", "tim", password="secret")
 
     assert done.returncode == 2
@@ -149,7 +149,7 @@ def test_a_password_is_not_shown_without_TLS(server: Running) -> None:
         (["--hostname", "not a name"], "'not a name' is neither a domain nor an address literal"),
     ],
 )
-def test_what_cannot_be_done_is_told_in_one_line(server: Running, arguments: list[str], error: str) -> None:
+def test_error_is_reported_in_one_line(server: Running, arguments: list[str], error: str) -> None:
     done = send(server, *arguments)
 
     assert done.returncode == 2
@@ -158,7 +158,7 @@ def test_what_cannot_be_done_is_told_in_one_line(server: Running, arguments: lis
     assert b"Traceback" not in done.stderr
 
 
-def test_a_server_that_is_not_there_is_told_in_one_line() -> None:
+def test_unreachable_server_is_reported_in_one_line() -> None:
     for server, error in [
         ("127.0.0.1:1", "Connection refused"),
         ("host.invalid:25", "host.invalid:25: "),
@@ -171,7 +171,7 @@ def test_a_server_that_is_not_there_is_told_in_one_line() -> None:
         assert len(done.stderr.splitlines()) == 1
 
 
-def test_an_invalid_certificate_is_told_in_one_line(tmp_path: Path) -> None:
+def test_invalid_certificate_is_reported_in_one_line(tmp_path: Path) -> None:
     with running(tmp_path, "--self-signed") as server:
         done = send(server, "--timeout", "30")
 
@@ -180,7 +180,7 @@ def test_an_invalid_certificate_is_told_in_one_line(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_long_message_has_a_progress_bar_on_a_terminal(server: Running, tmp_path: Path) -> None:
+def test_progress_bar_is_shown_for_a_long_message_on_a_terminal(server: Running, tmp_path: Path) -> None:
     path = tmp_path / "long.eml"
     path.write_bytes(b"Subject: long\n\n" + b"x" * 70 + b"\n" * 2_000_000)
     ours, theirs = pty.openpty()
@@ -195,7 +195,7 @@ def test_a_long_message_has_a_progress_bar_on_a_terminal(server: Running, tmp_pa
         while piece := os.read(ours, 4096):
             shown += piece
     except OSError:
-        pass  # what Linux says at the end of a terminal
+        pass  # Linux reports the end of a terminal as an error
     finally:
         os.close(ours)
 
@@ -214,14 +214,14 @@ def test_a_long_message_has_a_progress_bar_on_a_terminal(server: Running, tmp_pa
         ("/run/lmtp", ("", 0, "/run/lmtp")),
     ],
 )
-def test_servers_are_named_in_the_usual_ways(text: str, parsed: tuple[str, int, str | None]) -> None:
+def test_server_option_parses_host_port_and_socket_path(text: str, parsed: tuple[str, int, str | None]) -> None:
     assert parse_server("--server", text, 587) == parsed
 
 
-# Passing on
+# Forwarding by `smtpcore serve`
 
 
-def test_serve_passes_mail_on_and_gives_the_answers_of_the_next_server_back(server: Running, tmp_path: Path) -> None:
+def test_serve_forwards_mail_and_returns_the_replies_of_the_next_server(server: Running, tmp_path: Path) -> None:
     known = server.messages()
     arguments = ["--forward", f"127.0.0.1:{server.port}", "--accept", "example.org", "--accept", "elsewhere.example"]
     with running(tmp_path, *arguments) as relay:
@@ -237,7 +237,7 @@ def test_serve_passes_mail_on_and_gives_the_answers_of_the_next_server_back(serv
     assert not (tmp_path / "Maildir").exists()
 
 
-def test_serve_passes_mail_on_by_LMTP(tmp_path: Path) -> None:
+def test_serve_forwards_mail_over_lmtp(tmp_path: Path) -> None:
     with running(tmp_path / "store", "--lmtp") as store:
         arguments = ["--forward", f"127.0.0.1:{store.port}", "--forward-lmtp", "--forward-tls", "none"]
         with running(tmp_path, *arguments) as relay:
@@ -249,7 +249,7 @@ def test_serve_passes_mail_on_by_LMTP(tmp_path: Path) -> None:
     assert len(messages) == 1
 
 
-def test_serve_passes_on_what_users_send(server: Running, tmp_path: Path) -> None:
+def test_serve_forwards_mail_of_authenticated_users(server: Running, tmp_path: Path) -> None:
     arguments = ["--forward", f"127.0.0.1:{server.port}", "--auth", "tom:other", "--allow-plaintext-auth"]
     with running(tmp_path, *arguments, "--accept", "nowhere.example") as relay:
         done = send(relay, "--auth", "tom", "--allow-plaintext-auth", password="other")
@@ -259,7 +259,7 @@ def test_serve_passes_on_what_users_send(server: Running, tmp_path: Path) -> Non
     assert refused.stderr == b"b@example.org: 550 5.7.1 We do not relay\n"
 
 
-def test_serve_tells_in_one_line_where_it_cannot_pass_mail_on_to(tmp_path: Path) -> None:
+def test_serve_reports_an_invalid_forward_address_in_one_line(tmp_path: Path) -> None:
     done = run("serve", "--forward", "nonsense", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == "smtpcore: --forward takes HOST:PORT, or the path of a Unix socket\n"

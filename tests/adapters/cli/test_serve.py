@@ -1,4 +1,4 @@
-"""The command line does what its options say, and says in one line what it cannot do."""
+"""`smtpcore serve` obeys each of its options, and reports each error in one line."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def send(server: Running, message: bytes = b"Subject: hello\r\n\r\nbody\r\n", to
         smtp.sendmail("a@client.example", [to], message)
 
 
-def test_a_message_is_shown_as_it_arrives(tmp_path: Path) -> None:
+def test_accepted_message_is_shown_with_sender_recipient_size_and_subject(tmp_path: Path) -> None:
     with running(tmp_path) as server:
         send(server, b"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n\r\nbody\r\n")
 
@@ -44,7 +44,7 @@ def test_a_message_is_shown_as_it_arrives(tmp_path: Path) -> None:
     assert server.errors == []
 
 
-def test_a_refused_message_is_shown_with_its_reply(tmp_path: Path) -> None:
+def test_refused_message_is_shown_with_its_reply(tmp_path: Path) -> None:
     with running(tmp_path) as server, connect(server) as smtp:
         smtp.ehlo()
         smtp.mail("a@client.example")
@@ -58,7 +58,7 @@ def test_a_refused_message_is_shown_with_its_reply(tmp_path: Path) -> None:
     assert server.messages() == []
 
 
-def test_nothing_in_a_message_steers_the_terminal(tmp_path: Path) -> None:
+def test_control_characters_of_a_client_never_reach_the_terminal(tmp_path: Path) -> None:
     with running(tmp_path, "-v") as server:
         send(server, b"Subject: =?utf-8?q?red=1B=5B31m_[bold]=C2=9B?=\r\n\r\nbody\r\n")
         with connect(server) as smtp:
@@ -69,7 +69,7 @@ def test_nothing_in_a_message_steers_the_terminal(tmp_path: Path) -> None:
     assert "[bold]" in server.output
 
 
-def test_verbose_shows_the_dialogue(tmp_path: Path) -> None:
+def test_verbose_option_shows_the_dialogue(tmp_path: Path) -> None:
     with running(tmp_path, "-v", "--hostname", "mx.example.org") as server:
         send(server)
 
@@ -86,14 +86,14 @@ def test_verbose_shows_the_dialogue(tmp_path: Path) -> None:
         assert line in server.output
 
 
-def test_the_log_as_json_has_the_messages_only_without_v(tmp_path: Path) -> None:
+def test_json_log_without_verbose_has_messages_only(tmp_path: Path) -> None:
     with running(tmp_path, "--log-json") as server, connect(server) as smtp:
         smtp.sendmail("a@client.example", ["b@example.org"], b"hello\r\n")
 
     assert [json.loads(line)["message"] for line in server.errors] == ["message accepted"]
 
 
-def test_the_log_may_be_json(tmp_path: Path) -> None:
+def test_verbose_json_log_has_messages_and_dialogue(tmp_path: Path) -> None:
     with running(tmp_path, "--log-json", "-v") as server:
         send(server)
 
@@ -108,7 +108,7 @@ def test_the_log_may_be_json(tmp_path: Path) -> None:
     assert server.output == ""
 
 
-def test_accept_takes_the_named_and_postmaster_and_no_one_else(tmp_path: Path) -> None:
+def test_accept_option_allows_the_named_recipients_and_postmaster_only(tmp_path: Path) -> None:
     with running(tmp_path, "--accept", "b@example.org", "--accept", "example.net") as server, connect(server) as smtp:
         smtp.ehlo()
         smtp.mail("a@client.example")
@@ -132,7 +132,7 @@ def test_accept_takes_the_named_and_postmaster_and_no_one_else(tmp_path: Path) -
     assert codes["b@elsewhere.example"][1].startswith(b"5.7.1")
 
 
-def test_limits_are_those_of_the_options(tmp_path: Path) -> None:
+def test_size_and_recipient_limits_follow_the_options(tmp_path: Path) -> None:
     with running(tmp_path, "--max-size", "70000", "--max-recipients", "100") as server, connect(server) as smtp:
         assert smtp.ehlo()[0] == 250
         assert smtp.esmtp_features["size"] == "70000"
@@ -141,14 +141,14 @@ def test_limits_are_those_of_the_options(tmp_path: Path) -> None:
         assert [smtp.rcpt(f"b{number}@example.org")[0] for number in range(101)] == [250] * 100 + [452]
 
 
-def test_a_silent_client_is_sent_away(tmp_path: Path) -> None:
+def test_silent_client_is_disconnected_with_421(tmp_path: Path) -> None:
     with running(tmp_path, "--timeout", "0.1") as server, connect(server) as smtp:
         code, text = smtp.getreply()
         assert (code, text[:5]) == (421, b"4.4.2")
 
 
 @pytest.mark.parametrize(("choice", "code"), [("reject", 550), ("normalize", 250), ("accept", 250)])
-def test_bare_newlines_are_treated_as_asked(tmp_path: Path, choice: str, code: int) -> None:
+def test_bare_newlines_option_rejects_normalizes_or_accepts(tmp_path: Path, choice: str, code: int) -> None:
     with running(tmp_path, "--bare-newlines", choice) as server, connect(server) as smtp:
         smtp.ehlo()
         smtp.mail("a@client.example")
@@ -169,7 +169,7 @@ def client_context() -> ssl.SSLContext:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio", "threads"])
-def test_tls_may_be_implicit(tmp_path: Path, backend: str) -> None:
+def test_implicit_tls(tmp_path: Path, backend: str) -> None:
     with (
         running(tmp_path, "--self-signed", "--implicit-tls", "--backend", backend) as server,
         smtplib.SMTP_SSL("127.0.0.1", server.port, timeout=TIMEOUT, context=client_context()) as smtp,
@@ -177,7 +177,7 @@ def test_tls_may_be_implicit(tmp_path: Path, backend: str) -> None:
         assert smtp.noop()[0] == 250
 
 
-def test_tls_may_be_required(tmp_path: Path) -> None:
+def test_mail_before_required_tls_is_refused(tmp_path: Path) -> None:
     with running(tmp_path, "--self-signed", "--require-tls") as server, connect(server) as smtp:
         smtp.ehlo()
         assert smtp.mail("a@client.example")[0] == 530
@@ -186,7 +186,7 @@ def test_tls_may_be_required(tmp_path: Path) -> None:
         assert smtp.mail("a@client.example")[0] == 250
 
 
-def test_the_certificate_may_be_given(tmp_path: Path) -> None:
+def test_certificate_is_read_from_the_given_files(tmp_path: Path) -> None:
     trustme = pytest.importorskip("trustme")
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
@@ -199,7 +199,7 @@ def test_the_certificate_may_be_given(tmp_path: Path) -> None:
         assert smtp.starttls(context=context)[0] == 220
 
 
-def test_secrets_are_not_shown(tmp_path: Path) -> None:
+def test_secrets_are_masked_in_all_output(tmp_path: Path) -> None:
     with running(tmp_path, "-v", "--auth", "tim:secret", "--allow-plaintext-auth") as server:
         for user in ("tim", "tom"):
             with connect(server) as smtp:
@@ -222,7 +222,7 @@ def test_secrets_are_not_shown(tmp_path: Path) -> None:
         assert text not in server.output + "".join(server.errors)
 
 
-def test_strangers_may_reach_a_server_that_knows_its_users(tmp_path: Path) -> None:
+def test_server_with_users_may_listen_on_all_addresses_and_relays_for_users_only(tmp_path: Path) -> None:
     arguments = ["--host", "0.0.0.0", "--auth", "tim:secret", "--allow-plaintext-auth"]
     with running(tmp_path, *arguments) as server, connect(server) as smtp:
         smtp.ehlo()
@@ -234,7 +234,7 @@ def test_strangers_may_reach_a_server_that_knows_its_users(tmp_path: Path) -> No
         assert smtp.rcpt("b@example.org")[0] == 250
 
 
-def test_sigterm_says_goodbye_to_an_idle_client(tmp_path: Path) -> None:
+def test_sigterm_sends_421_to_an_idle_client(tmp_path: Path) -> None:
     with running(tmp_path) as server:
         client = socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT)
         greeting = client.recv(1000)
@@ -247,10 +247,10 @@ def test_sigterm_says_goodbye_to_an_idle_client(tmp_path: Path) -> None:
     assert server.status == 0
 
 
-# What cannot be done
+# Errors
 
 
-def assert_one_clear_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
+def assert_error_in_one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
@@ -295,33 +295,31 @@ def assert_one_clear_line(done: subprocess.CompletedProcess[str], *words: str) -
     ],
     ids=lambda value: " ".join(value),
 )
-def test_what_cannot_be_done_is_one_clear_line_and_status_2(
-    tmp_path: Path, arguments: list[str], words: list[str]
-) -> None:
+def test_error_is_one_line_and_gives_status_2(tmp_path: Path, arguments: list[str], words: list[str]) -> None:
     (tmp_path / "garbage.pem").write_text("garbage")
-    assert_one_clear_line(run("serve", *arguments, cwd=tmp_path), *words)
+    assert_error_in_one_line(run("serve", *arguments, cwd=tmp_path), *words)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio", "threads"])
-def test_a_taken_port_is_one_clear_line(tmp_path: Path, backend: str) -> None:
+def test_port_in_use_is_reported_in_one_line(tmp_path: Path, backend: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         done = run("serve", "--backend", backend, "--port", port, cwd=tmp_path)
 
-    assert_one_clear_line(done, port, "in use")
+    assert_error_in_one_line(done, port, "in use")
 
 
-def test_an_unknown_command_is_one_clear_line() -> None:
-    assert_one_clear_line(run("receive"), "receive")
+def test_unknown_command_is_reported_in_one_line() -> None:
+    assert_error_in_one_line(run("receive"), "receive")
 
 
-def test_without_its_packages_the_command_line_says_which(tmp_path: Path) -> None:
+def test_missing_cli_packages_are_named_in_one_line(tmp_path: Path) -> None:
     code = "import sys; sys.modules['click'] = None; from smtpcore_adapters.__main__ import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT, check=False)
-    assert_one_clear_line(done, "click", "smtpcore[cli]")
+    assert_error_in_one_line(done, "click", "smtpcore[cli]")
 
 
-def test_trio_without_its_packages_is_one_clear_line(tmp_path: Path) -> None:
+def test_missing_trio_package_is_named_in_one_line(tmp_path: Path) -> None:
     code = (
         "import importlib.util as util; find = util.find_spec;"
         "util.find_spec = lambda name, *rest: None if name == 'trio' else find(name, *rest);"
@@ -330,18 +328,18 @@ def test_trio_without_its_packages_is_one_clear_line(tmp_path: Path) -> None:
     )
     arguments = [sys.executable, "-c", code]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=TIMEOUT, check=False, cwd=tmp_path)
-    assert_one_clear_line(done, "smtpcore[trio]")
+    assert_error_in_one_line(done, "smtpcore[trio]")
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["serve", "--help"], ["--version"]])
-def test_help_is_no_error(arguments: list[str]) -> None:
+def test_help_and_version_give_status_0(arguments: list[str]) -> None:
     done = run(*arguments)
     assert done.returncode == 0
     assert done.stderr == ""
     assert "smtpcore" in done.stdout
 
 
-def test_the_maildir_is_made_where_the_server_starts(tmp_path: Path) -> None:
+def test_maildir_is_created_in_the_working_directory(tmp_path: Path) -> None:
     os.mkdir(tmp_path / "empty")
     done = run("serve", "--host", "192.0.2.1", "--accept", "example.org", cwd=tmp_path / "empty")
     assert done.returncode == 2
@@ -351,14 +349,14 @@ def test_the_maildir_is_made_where_the_server_starts(tmp_path: Path) -> None:
 # Limits and metrics
 
 
-def test_limits_of_connections_are_those_of_the_options(tmp_path: Path) -> None:
+def test_connection_limit_per_address_follows_the_option(tmp_path: Path) -> None:
     with running(tmp_path, "--max-connections-per-address", "1") as server, connect(server) as first:
         with socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT) as second:
             assert b" closing: too many connections from your address" in second.recv(1000)
         assert first.noop()[0] == 250
 
 
-def test_an_early_talker_is_sent_away(tmp_path: Path) -> None:
+def test_client_that_talks_before_the_greeting_is_rejected(tmp_path: Path) -> None:
     with (
         running(tmp_path, "--greeting-delay", "60") as server,
         socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT) as client,
@@ -372,7 +370,7 @@ def fetch(url: str) -> str:
         return str(response.read(), "utf-8")
 
 
-def test_metrics_are_served_on_loopback(tmp_path: Path) -> None:
+def test_metrics_are_served_on_the_loopback_interface(tmp_path: Path) -> None:
     with running(tmp_path, "--metrics-port", "0") as server:
         send(server)
         assert server.process.stderr
@@ -384,7 +382,7 @@ def test_metrics_are_served_on_loopback(tmp_path: Path) -> None:
     assert 'smtpcore_replies_total{code="354"} 1.0' in text
 
 
-def test_a_port_of_metrics_that_is_taken_is_an_error(tmp_path: Path) -> None:
+def test_metrics_port_in_use_is_an_error(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = run("serve", "--port", "0", "--maildir", str(tmp_path / "M"), "--metrics-port", str(port))
@@ -393,7 +391,7 @@ def test_a_port_of_metrics_that_is_taken_is_an_error(tmp_path: Path) -> None:
     assert done.stderr.startswith(f"smtpcore: cannot serve metrics at port {port}: ")
 
 
-def test_metrics_need_their_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_without_the_prometheus_package_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "smtpcore_adapters.metrics", None)
     with pytest.raises(click.UsageError, match=r"pip install 'smtpcore\[metrics\]'"):
         _metrics(App(), 0, ExitStack())
@@ -407,12 +405,14 @@ def children_of(server: Running) -> set[int]:
     return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
 
 
-needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="/proc tells the children of a process")
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/task").exists(), reason="the children of a process are read from /proc"
+)
 
 
 @needs_proc
 @pytest.mark.parametrize("backend", ["asyncio", "trio", "threads"])
-def test_workers_share_a_port_and_are_replaced(tmp_path: Path, backend: str) -> None:
+def test_workers_share_a_port_and_a_killed_worker_is_replaced(tmp_path: Path, backend: str) -> None:
     with running(tmp_path, "--workers", "2", "--backend", backend) as server:
         workers = children_of(server)
         assert len(workers) == 2
@@ -430,7 +430,7 @@ def test_workers_share_a_port_and_are_replaced(tmp_path: Path, backend: str) -> 
     assert any("ended with SIGKILL" in line for line in server.errors)
 
 
-def test_workers_say_goodbye(tmp_path: Path) -> None:
+def test_workers_send_421_on_sigint(tmp_path: Path) -> None:
     with running(tmp_path, "--workers", "2") as server:
         clients = [connect(server) for _ in range(4)]
         server.process.send_signal(signal.SIGINT)
@@ -443,7 +443,7 @@ def test_workers_say_goodbye(tmp_path: Path) -> None:
     assert server.errors == []
 
 
-def test_the_metrics_of_workers_are_summed_up(tmp_path: Path) -> None:
+def test_metrics_of_all_workers_are_summed_up(tmp_path: Path) -> None:
     with running(tmp_path, "--workers", "3", "--metrics-port", "0") as server:
         assert server.process.stderr
         url = server.process.stderr.readline().removeprefix("metrics at ").strip()
@@ -466,14 +466,14 @@ def test_the_metrics_of_workers_are_summed_up(tmp_path: Path) -> None:
     assert server.errors == []
 
 
-def test_metrics_are_ready_before_they_are_served() -> None:
+def test_metrics_process_reports_ready_before_it_serves() -> None:
     calls: list[str] = []
     server = SimpleNamespace(serve_forever=lambda: calls.append("serve"))
     _work_for_metrics(cast(Any, server), lambda: calls.append("ready"))
     assert calls == ["ready", "serve"]
 
 
-def test_a_port_that_is_taken_is_an_error_with_workers_too(tmp_path: Path) -> None:
+def test_port_in_use_with_workers_is_an_error(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = run("serve", "--port", str(port), "--maildir", str(tmp_path / "M"), "--workers", "2")
@@ -482,7 +482,7 @@ def test_a_port_that_is_taken_is_an_error_with_workers_too(tmp_path: Path) -> No
     assert done.stderr.startswith(f"smtpcore: cannot listen at 127.0.0.1 port {port}: ")
 
 
-def test_workers_need_a_system_that_can_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_on_a_system_without_fork_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "fork")
     with pytest.raises(click.UsageError, match="can fork"):
         run_workers(lambda **options: None, Listener(), 2, App(), None)
@@ -499,7 +499,7 @@ def served_certificate(port: int) -> bytes:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_hangup_reads_the_certificate_again(tmp_path: Path, workers: str) -> None:
+def test_sighup_reloads_the_certificate(tmp_path: Path, workers: str) -> None:
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
 
     def renew() -> None:
@@ -526,8 +526,8 @@ def test_a_hangup_reads_the_certificate_again(tmp_path: Path, workers: str) -> N
     assert len(new) == 1
 
 
-def test_workers_may_share_one_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Where a system has no SO_REUSEPORT.
+def test_workers_share_one_socket_without_so_reuseport(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A system without SO_REUSEPORT.
     (tmp_path / "sitecustomize.py").write_text(
         "import socket\nif hasattr(socket, 'SO_REUSEPORT'):\n    del socket.SO_REUSEPORT\n"
     )

@@ -1,4 +1,4 @@
-"""The client without an event loop."""
+"""The blocking client, which needs no event loop."""
 
 import asyncio
 import io
@@ -30,12 +30,12 @@ def server(store: Store) -> Iterator[Running]:
         yield server
 
 
-def arguments(server: Running) -> tuple[str, int]:
+def address_of(server: Running) -> tuple[str, int]:
     return "127.0.0.1", server.server.address.port
 
 
-def test_mail_is_sent_in_plain_calls(server: Running, store: Store) -> None:
-    with connect(*arguments(server), hostname="c.example") as client:
+def test_blocking_client_sends_mail_and_commands(server: Running, store: Store) -> None:
+    with connect(*address_of(server), hostname="c.example") as client:
         assert client.greeting.code == 220
         assert client.host == "127.0.0.1"
         assert client.is_open
@@ -58,52 +58,52 @@ def test_mail_is_sent_in_plain_calls(server: Running, store: Store) -> None:
         client.noop()
 
 
-def test_who_is_refused_is_told(server: Running) -> None:
-    with pytest.raises(Refused, match="STARTTLS"), connect(*arguments(server), tls=TlsMode.REQUIRED):
+def test_refusal_while_connecting_is_raised(server: Running) -> None:
+    with pytest.raises(Refused, match="STARTTLS"), connect(*address_of(server), tls=TlsMode.REQUIRED):
         pass
 
 
-def test_gateways_tell_of_their_clients() -> None:
+def test_xforward_and_xclient_are_sent() -> None:
     with (
         running("threads", App(), config=CONFIG, trusted=["127.0.0.1"]) as server,
-        connect(*arguments(server)) as client,
+        connect(*address_of(server)) as client,
     ):
         assert client.xforward({"ADDR": "192.0.2.1"}).code == 250
         assert client.xclient({"ADDR": "192.0.2.1"}).code == 250
 
 
-def test_a_body_that_needs_an_event_loop_cannot_be_sent(server: Running, store: Store) -> None:
+def test_body_that_needs_an_event_loop_is_an_error(server: Running, store: Store) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         yield b"hi\n"
         await asyncio.sleep(1)
 
-    with connect(*arguments(server)) as client, pytest.raises(RuntimeError):
+    with connect(*address_of(server)) as client, pytest.raises(RuntimeError):
         client.send(SENDER, RECIPIENT, pieces())
 
     assert store.bodies == []
 
 
-def test_a_handler_in_a_thread_passes_mail_on(store: Store) -> None:
+def test_handler_in_a_thread_forwards_a_message(store: Store) -> None:
     app = accepting()
 
     @app.on("message")
-    def pass_on(session: Session, message: Message) -> Reply:
-        with connect(*arguments(behind), hostname="relay.example") as client:
+    def forward(session: Session, message: Message) -> Reply:
+        with connect(*address_of(next_server), hostname="relay.example") as client:
             return client.send(message.reverse_path, message.forward_paths, message).final
 
     with (
-        running("asyncio", accepting(store), config=CONFIG) as behind,
+        running("asyncio", accepting(store), config=CONFIG) as next_server,
         running("threads", app, config=CONFIG) as relay,
-        connect(*arguments(relay)) as client,
+        connect(*address_of(relay)) as client,
     ):
         assert client.send(SENDER, RECIPIENT, b"hi\n").accepted
 
     assert store.bodies == [b"hi\r\n"]
 
 
-def test_each_thread_has_a_connection_of_its_own(server: Running, store: Store) -> None:
+def test_threads_send_side_by_side_with_a_client_each(server: Running, store: Store) -> None:
     def send() -> None:
-        with connect(*arguments(server)) as client:
+        with connect(*address_of(server)) as client:
             for _ in range(5):
                 assert client.send(SENDER, RECIPIENT, b"hi\n").accepted
 

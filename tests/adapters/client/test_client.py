@@ -1,4 +1,4 @@
-"""The client, over a stream in memory that follows a script."""
+"""The client over a scripted stream in memory."""
 
 import io
 import ssl
@@ -49,8 +49,8 @@ from tests.adapters.fakes import SILENCE, Early, FakeStream, Silence, Step, step
 
 GREETING = b"220 s.example\r\n"
 OK = b"250 ok\r\n"
-GO_ON = b"354 go on\r\n"
-TAKEN = b"250 2.0.0 taken\r\n"
+CONTINUE = b"354 go on\r\n"
+ACCEPTED = b"250 2.0.0 taken\r\n"
 BYE = b"221 bye\r\n"
 SENDER, ONE, TWO = "a@c.example", "b@s.example", "c@s.example"
 
@@ -60,8 +60,8 @@ def ehlo(*keywords: str) -> bytes:
     return "".join(f"250{'-' if line is not lines[-1] else ' '}{line}\r\n" for line in lines).encode()
 
 
-class Script:
-    """A client that is connected to a script."""
+class ScriptedClient:
+    """A client connected to a scripted stream; each write after the hello is in `stream.sent`."""
 
     def __init__(self, *script: Step, hello: bytes = ehlo(), **options: Any) -> None:
         self.stream = FakeStream(GREETING, hello, *script)
@@ -108,7 +108,7 @@ def refuse(*script: Step, **options: Any) -> tuple[BaseException, FakeStream]:
 # Connecting
 
 
-def test_a_client_says_hello_and_goodbye() -> None:
+def test_client_sends_ehlo_and_quit() -> None:
     stream = FakeStream(GREETING, ehlo("SIZE 1000", "8BITMIME"), BYE)
 
     async def main() -> None:
@@ -130,14 +130,14 @@ def test_a_client_says_hello_and_goodbye() -> None:
 
 
 @pytest.mark.parametrize("code", [500, 502, 550])
-def test_a_server_that_knows_no_EHLO_is_told_HELO(code: int) -> None:
+def test_client_falls_back_to_helo_if_ehlo_is_refused(code: int) -> None:
     client, stream = connect(GREETING, f"{code} what?\r\n".encode(), OK)
 
     assert stream.output == b"EHLO c.example\r\nHELO c.example\r\n"
     assert client.extensions == {}
 
 
-def test_LMTP_has_no_HELO_to_fall_back_to() -> None:
+def test_lmtp_client_has_no_fallback_if_lhlo_is_refused() -> None:
     error, stream = refuse(GREETING, b"500 what?\r\n", lmtp=True)
 
     assert isinstance(error, Refused)
@@ -154,7 +154,7 @@ def test_LMTP_has_no_HELO_to_fall_back_to() -> None:
         ([GREETING, b"550 no\r\n", b"550 no\r\n"], 550),
     ],
 )
-def test_a_server_that_denies_its_service_is_told_apart_from_one_that_fails(script: list[bytes], code: int) -> None:
+def test_negative_greeting_or_hello_reply_raises_refused_with_the_reply(script: list[bytes], code: int) -> None:
     error, stream = refuse(*script)
 
     assert isinstance(error, Refused)
@@ -180,7 +180,7 @@ def test_a_server_that_denies_its_service_is_told_apart_from_one_that_fails(scri
         ([b"220 " + b"x" * 100_000], RemoteProtocolError),
     ],
 )
-def test_whatever_goes_wrong_is_one_of_three_errors_and_closes_the_stream(
+def test_failed_connect_raises_a_documented_error_and_closes_the_stream(
     script: list[Step], kind: type[Exception]
 ) -> None:
     error, stream = refuse(*script)
@@ -189,7 +189,7 @@ def test_whatever_goes_wrong_is_one_of_three_errors_and_closes_the_stream(
     assert stream.closings == [0]
 
 
-def test_the_name_of_a_client_is_its_domain_or_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_client_hostname_defaults_to_its_domain_or_address_literal(monkeypatch: pytest.MonkeyPatch) -> None:
     for node, local, name in [
         ("mail.c.example", None, b"mail.c.example"),
         ("laptop", Address("192.0.2.1", 9), b"[192.0.2.1]"),
@@ -205,7 +205,7 @@ def test_the_name_of_a_client_is_its_domain_or_its_address(monkeypatch: pytest.M
         assert stream.output == b"EHLO " + name + b"\r\n"
 
 
-def test_a_PROXY_header_comes_before_all_else() -> None:
+def test_proxy_header_is_sent_first() -> None:
     header = ProxyHeader(
         ProxyCommand.PROXY,
         source=Endpoint(IPv4Address("192.0.2.1"), 1),
@@ -222,7 +222,7 @@ def test_a_PROXY_header_comes_before_all_else() -> None:
 STARTTLS = ehlo("STARTTLS", "SIZE 1")
 
 
-def test_TLS_is_started_where_it_is_offered_and_nothing_before_it_is_believed() -> None:
+def test_offered_starttls_is_used_and_extensions_offered_before_tls_are_discarded() -> None:
     client, stream = connect(GREETING, STARTTLS, b"220 go\r\n", ehlo("8BITMIME"))
 
     assert stream.output == b"EHLO c.example\r\nSTARTTLS\r\nEHLO c.example\r\n"
@@ -232,7 +232,7 @@ def test_TLS_is_started_where_it_is_offered_and_nothing_before_it_is_believed() 
     assert client.is_verified
 
 
-def test_the_default_is_opportunistic() -> None:
+def test_tls_is_opportunistic_by_default() -> None:
     client, _ = connect(GREETING, ehlo())
     assert not client.tls
     client, _ = connect(GREETING, STARTTLS, b"454 not now\r\n")
@@ -240,7 +240,7 @@ def test_the_default_is_opportunistic() -> None:
     assert client.is_open
 
 
-def test_none_means_none() -> None:
+def test_tls_mode_none_ignores_offered_starttls() -> None:
     client, stream = connect(GREETING, STARTTLS, tls=TlsMode.NONE)
 
     assert stream.output == b"EHLO c.example\r\n"
@@ -248,24 +248,24 @@ def test_none_means_none() -> None:
 
 
 @pytest.mark.parametrize("script", [[GREETING, ehlo()], [GREETING, STARTTLS, b"454 not now\r\n"]])
-def test_required_TLS_is_required(script: list[bytes]) -> None:
+def test_connect_fails_if_required_tls_is_not_available(script: list[bytes]) -> None:
     error, _ = refuse(*script, tls=TlsMode.REQUIRED)
     assert isinstance(error, Refused)
 
 
 @pytest.mark.parametrize("mode", [TlsMode.OPPORTUNISTIC, TlsMode.REQUIRED])
-def test_a_server_that_leaves_at_STARTTLS_has_refused(mode: TlsMode) -> None:
+def test_421_to_starttls_raises_refused(mode: TlsMode) -> None:
     error, _ = refuse(GREETING, STARTTLS, b"421 bye\r\n", tls=mode)
     assert isinstance(error, Refused)
 
 
 @pytest.mark.parametrize("mode", [TlsMode.OPPORTUNISTIC, TlsMode.REQUIRED])
-def test_octets_behind_the_220_are_an_attack(mode: TlsMode) -> None:
+def test_plaintext_after_the_reply_to_starttls_is_an_error(mode: TlsMode) -> None:
     error, _ = refuse(GREETING, STARTTLS, b"220 go\r\n250 injected\r\n", tls=mode)
     assert isinstance(error, RemoteProtocolError)
 
 
-def test_after_a_failed_handshake_nothing_is_said_in_plaintext() -> None:
+def test_nothing_is_sent_in_plaintext_after_a_failed_handshake() -> None:
     stream = FakeStream(GREETING, STARTTLS, b"220 go\r\n")
     stream.fail_handshake = ssl.SSLCertVerificationError("not valid")
     with pytest.raises(ssl.SSLCertVerificationError):
@@ -275,14 +275,14 @@ def test_after_a_failed_handshake_nothing_is_said_in_plaintext() -> None:
     assert stream.closings == [0]
 
 
-def test_implicit_TLS_comes_before_the_greeting() -> None:
+def test_implicit_tls_starts_before_the_greeting() -> None:
     client, stream = connect(GREETING, ehlo("STARTTLS"), tls=TlsMode.IMPLICIT)
 
     assert stream.output == b"EHLO c.example\r\n"
     assert client.is_verified
 
 
-def test_a_context_without_verification_is_no_proof() -> None:
+def test_client_is_not_verified_with_a_context_that_does_not_verify() -> None:
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -295,39 +295,39 @@ def test_a_context_without_verification_is_no_proof() -> None:
 # AUTH
 
 
-def under_tls(mechanisms: str) -> tuple[bytes, ...]:
+def greeting_with_auth(mechanisms: str) -> tuple[bytes, ...]:
     return GREETING, ehlo(f"AUTH {mechanisms}")
 
 
-def test_the_strongest_mechanism_that_suits_is_chosen() -> None:
-    script = [*under_tls("LOGIN PLAIN CRAM-MD5"), b"334 PDE+\r\n", b"235 welcome\r\n"]
+def test_strongest_suitable_mechanism_is_chosen() -> None:
+    script = [*greeting_with_auth("LOGIN PLAIN CRAM-MD5"), b"334 PDE+\r\n", b"235 welcome\r\n"]
     _, stream = connect(*script, tls=TlsMode.IMPLICIT, auth=("tim", "secret"))
     assert stream.sent[1] == b"AUTH CRAM-MD5\r\n"
 
-    script = [*under_tls("XOAUTH2 PLAIN"), b"235 welcome\r\n"]
+    script = [*greeting_with_auth("XOAUTH2 PLAIN"), b"235 welcome\r\n"]
     _, stream = connect(*script, tls=TlsMode.IMPLICIT, auth=Credentials(username="tim", token="abc"))
     assert stream.sent[1].startswith(b"AUTH XOAUTH2 ")
 
 
-def test_a_ready_mechanism_is_used_as_it_is() -> None:
+def test_given_mechanism_object_is_used() -> None:
     login = make_client("LOGIN", Credentials(username="tim", password="secret"))
-    script = [*under_tls("PLAIN LOGIN"), b"334 VXNlcm5hbWU6\r\n", b"334 UGFzc3dvcmQ6\r\n", b"235 welcome\r\n"]
+    script = [*greeting_with_auth("PLAIN LOGIN"), b"334 VXNlcm5hbWU6\r\n", b"334 UGFzc3dvcmQ6\r\n", b"235 welcome\r\n"]
     _, stream = connect(*script, tls=TlsMode.IMPLICIT, auth=login)
 
     assert stream.sent[1:] == [b"AUTH LOGIN\r\n", b"dGlt\r\n", b"c2VjcmV0\r\n"]
 
 
-def test_a_long_initial_response_waits_until_it_is_asked_for() -> None:
-    script = [*under_tls("PLAIN"), b"334 \r\n", b"235 welcome\r\n"]
+def test_long_initial_response_is_sent_after_an_empty_challenge() -> None:
+    script = [*greeting_with_auth("PLAIN"), b"334 \r\n", b"235 welcome\r\n"]
     _, stream = connect(*script, tls=TlsMode.IMPLICIT, auth=("tim", "x" * 600))
     assert stream.sent[1] == b"AUTH PLAIN\r\n"
     assert len(stream.sent[2]) > 800
 
-    error, stream = refuse(*under_tls("PLAIN"), b"504 no\r\n", tls=TlsMode.IMPLICIT, auth=("tim", "x" * 600))
+    error, stream = refuse(*greeting_with_auth("PLAIN"), b"504 no\r\n", tls=TlsMode.IMPLICIT, auth=("tim", "x" * 600))
     assert isinstance(error, AuthenticationRefused)
 
 
-def test_a_password_is_shown_without_TLS_only_if_that_was_asked_for() -> None:
+def test_password_is_sent_without_tls_only_with_plaintext_auth() -> None:
     script = [GREETING, ehlo("AUTH PLAIN"), b"235 welcome\r\n"]
     error, stream = refuse(*script, auth=("tim", "secret"))
     assert isinstance(error, AuthenticationRefused)
@@ -337,11 +337,11 @@ def test_a_password_is_shown_without_TLS_only_if_that_was_asked_for() -> None:
     assert b"AUTH PLAIN" in stream.output
 
 
-def test_nor_to_a_server_that_was_not_verified() -> None:
+def test_password_is_not_sent_to_an_unverified_server() -> None:
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    error, stream = refuse(*under_tls("PLAIN"), tls=TlsMode.IMPLICIT, context=context, auth=("tim", "secret"))
+    error, stream = refuse(*greeting_with_auth("PLAIN"), tls=TlsMode.IMPLICIT, context=context, auth=("tim", "secret"))
 
     assert isinstance(error, AuthenticationRefused)
     assert "only over verified TLS" in str(error)
@@ -349,7 +349,7 @@ def test_nor_to_a_server_that_was_not_verified() -> None:
 
 
 @pytest.mark.parametrize("offered", [[], ["AUTH X-UNKNOWN"]])
-def test_without_a_mechanism_there_is_no_session(offered: list[str]) -> None:
+def test_connect_fails_without_a_common_mechanism(offered: list[str]) -> None:
     error, _ = refuse(GREETING, ehlo(*offered), tls=TlsMode.IMPLICIT, auth=("tim", "secret"))
 
     assert isinstance(error, AuthenticationRefused)
@@ -357,23 +357,25 @@ def test_without_a_mechanism_there_is_no_session(offered: list[str]) -> None:
     assert "secret" not in str(error)
 
 
-def test_a_refused_password_says_so() -> None:
-    error, _ = refuse(*under_tls("PLAIN"), b"535 5.7.8 no\r\n", tls=TlsMode.IMPLICIT, auth=("tim", "secret"))
+def test_refused_login_raises_authentication_refused_with_the_reply() -> None:
+    error, _ = refuse(*greeting_with_auth("PLAIN"), b"535 5.7.8 no\r\n", tls=TlsMode.IMPLICIT, auth=("tim", "secret"))
 
     assert isinstance(error, AuthenticationRefused)
     assert error.reply == Reply(535, "no", enhanced="5.7.8")
 
 
-def test_a_challenge_that_is_none_is_cancelled() -> None:
-    script = [*under_tls("CRAM-MD5"), b"334 ***\r\n", b"501 cancelled\r\n"]
+def test_malformed_challenge_is_cancelled() -> None:
+    script = [*greeting_with_auth("CRAM-MD5"), b"334 ***\r\n", b"501 cancelled\r\n"]
     error, stream = refuse(*script, tls=TlsMode.IMPLICIT, auth=("tim", "secret"))
 
     assert isinstance(error, RemoteProtocolError)
     assert stream.sent[-1] == b"*\r\n"
 
 
-def test_a_server_that_does_not_prove_itself_is_not_believed() -> None:
-    error, _ = refuse(*under_tls("SCRAM-SHA-256"), b"235 trust me\r\n", tls=TlsMode.IMPLICIT, auth=("tim", "secret"))
+def test_scram_success_without_server_signature_is_an_error() -> None:
+    error, _ = refuse(
+        *greeting_with_auth("SCRAM-SHA-256"), b"235 trust me\r\n", tls=TlsMode.IMPLICIT, auth=("tim", "secret")
+    )
 
     assert isinstance(error, RemoteProtocolError)
 
@@ -381,8 +383,8 @@ def test_a_server_that_does_not_prove_itself_is_not_believed() -> None:
 # Sending
 
 
-def test_without_PIPELINING_each_command_waits_for_its_reply() -> None:
-    script = Script(OK, OK, OK, GO_ON, TAKEN)
+def test_each_command_waits_for_its_reply_without_pipelining() -> None:
+    script = ScriptedClient(OK, OK, OK, CONTINUE, ACCEPTED)
     result = script.send(to=[ONE, TWO])
 
     assert script.stream.sent == [
@@ -393,19 +395,19 @@ def test_without_PIPELINING_each_command_waits_for_its_reply() -> None:
         b"hi\r\n",
         b".\r\n",
     ]
-    assert result == SendResult({Path(ONE): TAKEN_REPLY, Path(TWO): TAKEN_REPLY}, TAKEN_REPLY)
+    assert result == SendResult({Path(ONE): ACCEPTED_REPLY, Path(TWO): ACCEPTED_REPLY}, ACCEPTED_REPLY)
     assert result.accepted == (Path(ONE), Path(TWO))
     assert result.refused == {}
-    assert result[ONE] == result[Path(ONE)] == result[Mailbox(ONE)] == TAKEN_REPLY
+    assert result[ONE] == result[Path(ONE)] == result[Mailbox(ONE)] == ACCEPTED_REPLY
     assert list(result) == [Path(ONE), Path(TWO)]
     assert len(result) == 2
 
 
-TAKEN_REPLY = Reply(250, "taken", enhanced="2.0.0")
+ACCEPTED_REPLY = Reply(250, "taken", enhanced="2.0.0")
 
 
-def test_with_PIPELINING_the_envelope_is_one_write() -> None:
-    script = Script(OK + OK + b"550 no\r\n" + GO_ON, TAKEN, hello=ehlo("PIPELINING"))
+def test_envelope_is_one_write_with_pipelining() -> None:
+    script = ScriptedClient(OK + OK + b"550 no\r\n" + CONTINUE, ACCEPTED, hello=ehlo("PIPELINING"))
     result = script.send(to=[ONE, TWO])
 
     assert script.stream.sent == [
@@ -415,10 +417,10 @@ def test_with_PIPELINING_the_envelope_is_one_write() -> None:
     ]
     assert result.accepted == (Path(ONE),)
     assert result.refused == {Path(TWO): Reply(550, "no")}
-    assert result.final == TAKEN_REPLY
+    assert result.final == ACCEPTED_REPLY
 
 
-def test_a_long_list_is_sent_in_groups_each_read_to_its_end() -> None:
+def test_many_recipients_are_pipelined_in_groups_of_bounded_size() -> None:
     recipients = [f"user{number}@s.example" for number in range(1000)]
     sizes: list[int] = []
 
@@ -426,10 +428,10 @@ def test_a_long_list_is_sent_in_groups_each_read_to_its_end() -> None:
         commands = script.stream.sent[-1].count(b"\r\n")
         sizes.append(len(script.stream.sent[-1]))
         ends = script.stream.sent[-1].endswith(b"DATA\r\n")
-        replies = OK * (commands - ends) + (GO_ON if ends else b"")
-        script.stream.script.extendleft([answer, replies] if not ends else [TAKEN, replies])
+        replies = OK * (commands - ends) + (CONTINUE if ends else b"")
+        script.stream.script.extendleft([answer, replies] if not ends else [ACCEPTED, replies])
 
-    script = Script(hello=ehlo("PIPELINING"))
+    script = ScriptedClient(hello=ehlo("PIPELINING"))
     script.stream.script.append(answer)
     result = script.send(to=recipients)
 
@@ -439,27 +441,29 @@ def test_a_long_list_is_sent_in_groups_each_read_to_its_end() -> None:
 
 
 @pytest.mark.parametrize("pipelining", [False, True])
-def test_a_refused_sender_is_everyones_refusal(pipelining: bool) -> None:
+def test_refused_sender_is_the_result_of_all_recipients(pipelining: bool) -> None:
     no = b"550 5.7.1 not you\r\n"
     rest = [no + b"503 what\r\n" * 2 + b"503 what\r\n"] if pipelining else [no]
-    script = Script(*rest, OK, OK, GO_ON, TAKEN, hello=ehlo(*["PIPELINING"] * pipelining))
+    script = ScriptedClient(*rest, OK, OK, CONTINUE, ACCEPTED, hello=ehlo(*["PIPELINING"] * pipelining))
     result = script.send(to=[ONE, TWO])
 
     assert not result.accepted
     assert result.final == Reply(550, "not you", enhanced="5.7.1")
     if not pipelining:
         assert result.refused == {Path(ONE): result.final, Path(TWO): result.final}
-        assert script.send().accepted, "the connection can be used on"
+        assert script.send().accepted, "the connection stays usable"
 
 
-def test_a_refused_sender_in_a_group_leaves_the_connection_usable() -> None:
-    script = Script(b"550 no\r\n503 what\r\n503 what\r\n", OK + OK + GO_ON, TAKEN, hello=ehlo("PIPELINING"))
+def test_connection_stays_usable_after_a_pipelined_sender_is_refused() -> None:
+    script = ScriptedClient(
+        b"550 no\r\n503 what\r\n503 what\r\n", OK + OK + CONTINUE, ACCEPTED, hello=ehlo("PIPELINING")
+    )
     assert script.send()[ONE].code == 503 or script.client.is_open
     assert script.send().accepted
 
 
-def test_where_all_recipients_are_refused_there_is_no_body() -> None:
-    script = Script(OK, b"550 no\r\n", b"450 later\r\n", OK, OK, OK, GO_ON, TAKEN)
+def test_no_body_is_sent_if_all_recipients_are_refused() -> None:
+    script = ScriptedClient(OK, b"550 no\r\n", b"450 later\r\n", OK, OK, OK, CONTINUE, ACCEPTED)
     result = script.send(to=[ONE, TWO])
 
     assert script.lines[-2:] == ["RSET", ""]
@@ -468,8 +472,8 @@ def test_where_all_recipients_are_refused_there_is_no_body() -> None:
     assert script.send().accepted
 
 
-def test_a_354_for_no_one_is_answered_with_a_single_dot() -> None:
-    script = Script(OK + b"550 no\r\n" + GO_ON, b"554 no valid recipients\r\n", hello=ehlo("PIPELINING"))
+def test_354_without_accepted_recipients_is_answered_with_an_empty_body() -> None:
+    script = ScriptedClient(OK + b"550 no\r\n" + CONTINUE, b"554 no valid recipients\r\n", hello=ehlo("PIPELINING"))
     result = script.send()
 
     assert script.stream.sent[1:] == [b".\r\n"]
@@ -477,8 +481,8 @@ def test_a_354_for_no_one_is_answered_with_a_single_dot() -> None:
     assert result.final.code == 554
 
 
-def test_a_refused_DATA_is_a_refusal_and_the_transaction_is_given_up() -> None:
-    script = Script(OK, OK, b"451 later\r\n", OK)
+def test_refused_data_command_is_the_result_and_resets_the_transaction() -> None:
+    script = ScriptedClient(OK, OK, b"451 later\r\n", OK)
     result = script.send()
 
     assert result[ONE] == Reply(451, "later")
@@ -491,12 +495,12 @@ def test_a_refused_DATA_is_a_refusal_and_the_transaction_is_given_up() -> None:
         [b"421 bye\r\n"],
         [OK, b"421 bye\r\n"],
         [OK, OK, b"421 bye\r\n"],
-        [OK, OK, GO_ON, b"421 bye\r\n"],
-        [OK, OK, GO_ON, Early(b"421 bye\r\n")],
+        [OK, OK, CONTINUE, b"421 bye\r\n"],
+        [OK, OK, CONTINUE, Early(b"421 bye\r\n")],
     ],
 )
-def test_a_421_decides_what_is_undecided_and_ends_the_connection(script: list[bytes]) -> None:
-    ran = Script(*script)
+def test_421_is_the_result_of_pending_recipients_and_closes_the_connection(script: list[bytes]) -> None:
+    ran = ScriptedClient(*script)
     result = ran.send(to=[ONE, TWO] if len(script) == 2 else ONE)
 
     assert set(result.values()) == {Reply(421, "bye")}
@@ -506,7 +510,7 @@ def test_a_421_decides_what_is_undecided_and_ends_the_connection(script: list[by
     assert caught.value.reply == Reply(421, "bye")
 
 
-def test_a_421_in_the_middle_of_a_body_stops_it() -> None:
+def test_421_during_the_body_stops_sending() -> None:
     taken = 0
 
     def body() -> Iterator[bytes]:
@@ -515,7 +519,7 @@ def test_a_421_in_the_middle_of_a_body_stops_it() -> None:
             taken += 1
             yield b"x" * 262_142 + b"\r\n"
 
-    script = Script(OK, OK, GO_ON, Early(b"421 4.3.2 going down\r\n"))
+    script = ScriptedClient(OK, OK, CONTINUE, Early(b"421 4.3.2 going down\r\n"))
     result = script.send(body())
 
     assert result[ONE] == Reply(421, "going down", enhanced="4.3.2")
@@ -523,17 +527,17 @@ def test_a_421_in_the_middle_of_a_body_stops_it() -> None:
     assert not script.stream.output.endswith(b".\r\n")
 
 
-def test_a_421_is_heard_behind_a_write_that_fails() -> None:
-    script = Script(OK, OK, GO_ON, b"421 bye\r\n")
+def test_421_is_read_after_a_failed_write() -> None:
+    script = ScriptedClient(OK, OK, CONTINUE, b"421 bye\r\n")
     script.stream.fail_sending.extend([None, None, None, BrokenPipeError("gone")])
     assert script.send()[ONE] == Reply(421, "bye")
 
-    script = Script(OK, OK, GO_ON, ConnectionResetError("gone"))
+    script = ScriptedClient(OK, OK, CONTINUE, ConnectionResetError("gone"))
     script.stream.fail_sending.extend([None, None, None, BrokenPipeError("gone")])
     with pytest.raises(BrokenPipeError):
         script.send()
 
-    script = Script(OK, OK, GO_ON)
+    script = ScriptedClient(OK, OK, CONTINUE)
     script.stream.fail_sending.extend([None, None, None, TimeoutError("full")])
     with pytest.raises(TimeoutError):
         script.send()
@@ -545,21 +549,21 @@ def test_a_421_is_heard_behind_a_write_that_fails() -> None:
         ([b""], Disconnected),
         ([OK, b""], Disconnected),
         ([OK, OK, b""], Disconnected),
-        ([OK, OK, GO_ON, b""], Disconnected),
-        ([OK, OK, GO_ON, Early(b"")], Disconnected),
-        ([OK, OK, GO_ON, SILENCE], TimeoutError),
-        ([GO_ON], RemoteProtocolError),
+        ([OK, OK, CONTINUE, b""], Disconnected),
+        ([OK, OK, CONTINUE, Early(b"")], Disconnected),
+        ([OK, OK, CONTINUE, SILENCE], TimeoutError),
+        ([CONTINUE], RemoteProtocolError),
         ([OK, OK, OK], RemoteProtocolError),
-        ([OK, OK, GO_ON, Early(b"250 already\r\n")], RemoteProtocolError),
-        ([OK, OK, GO_ON, GO_ON], RemoteProtocolError),
+        ([OK, OK, CONTINUE, Early(b"250 already\r\n")], RemoteProtocolError),
+        ([OK, OK, CONTINUE, CONTINUE], RemoteProtocolError),
         ([OK + OK], RemoteProtocolError),
         ([b"2500 ok\r\n"], RemoteProtocolError),
     ],
 )
-def test_a_server_that_breaks_off_or_breaks_the_rules_ends_in_an_error(
+def test_connection_loss_timeout_or_protocol_violation_raises_and_closes(
     script: list[Step], kind: type[Exception]
 ) -> None:
-    ran = Script(*script)
+    ran = ScriptedClient(*script)
     with pytest.raises(kind):
         ran.send()
 
@@ -574,15 +578,15 @@ def test_a_server_that_breaks_off_or_breaks_the_rules_ends_in_an_error(
 # LMTP
 
 
-def test_LMTP_has_a_reply_for_each_recipient() -> None:
-    script = Script(OK, OK, b"550 no\r\n", OK, GO_ON, b"250 one\r\n452 full\r\n", hello=ehlo(), lmtp=True)
+def test_lmtp_result_has_a_reply_for_each_recipient() -> None:
+    script = ScriptedClient(OK, OK, b"550 no\r\n", OK, CONTINUE, b"250 one\r\n452 full\r\n", hello=ehlo(), lmtp=True)
     result = script.send(to=[ONE, "x@s.example", TWO])
 
     assert {str(path): reply.code for path, reply in result.items()} == {ONE: 250, "x@s.example": 550, TWO: 452}
 
 
-def test_a_421_instead_of_the_second_reply_is_no_ones_but_the_rest_s() -> None:
-    script = Script(OK, OK, OK, GO_ON, b"250 one\r\n421 bye\r\n", lmtp=True)
+def test_421_after_the_first_lmtp_reply_is_the_result_of_remaining_recipients() -> None:
+    script = ScriptedClient(OK, OK, OK, CONTINUE, b"250 one\r\n421 bye\r\n", lmtp=True)
     result = script.send(to=[ONE, TWO])
 
     assert [reply.code for reply in result.values()] == [250, 421]
@@ -591,9 +595,9 @@ def test_a_421_instead_of_the_second_reply_is_no_ones_but_the_rest_s() -> None:
 # CHUNKING
 
 
-def test_chunks_are_used_where_they_are_offered_one_behind_the_other() -> None:
+def test_bdat_is_used_and_pipelined_if_offered() -> None:
     body = b"x" * 299_998 + b"\r\n"
-    script = Script(OK + OK, OK, TAKEN, hello=ehlo("PIPELINING", "CHUNKING"))
+    script = ScriptedClient(OK + OK, OK, ACCEPTED, hello=ehlo("PIPELINING", "CHUNKING"))
     result = script.send(body)
 
     first, second = 262_144, 300_000 - 262_144
@@ -603,16 +607,16 @@ def test_chunks_are_used_where_they_are_offered_one_behind_the_other() -> None:
     assert result.accepted
 
 
-def test_without_PIPELINING_each_chunk_waits() -> None:
-    script = Script(OK, OK, OK, OK, TAKEN, hello=ehlo("CHUNKING"))
+def test_each_chunk_waits_for_its_reply_without_pipelining() -> None:
+    script = ScriptedClient(OK, OK, OK, OK, ACCEPTED, hello=ehlo("CHUNKING"))
     assert script.send(b"x" * 262_142 + b"\r\n" + b"y" * 262_142 + b"\r\nz\r\n").accepted
     assert len(script.stream.sent) == 5
 
 
-def test_a_refused_chunk_is_the_fate_of_the_message() -> None:
+def test_refused_chunk_is_the_result_and_resets_the_transaction() -> None:
     pieces = [b"x" * 262_142 + b"\r\n"] * 4
-    script = Script(
-        OK + OK, b"552 5.3.4 full\r\n503 what\r\n", OK, OK + OK, TAKEN, hello=ehlo("PIPELINING", "CHUNKING")
+    script = ScriptedClient(
+        OK + OK, b"552 5.3.4 full\r\n503 what\r\n", OK, OK + OK, ACCEPTED, hello=ehlo("PIPELINING", "CHUNKING")
     )
     result = script.send(pieces)
 
@@ -621,60 +625,60 @@ def test_a_refused_chunk_is_the_fate_of_the_message() -> None:
     assert script.send().accepted
 
 
-def test_a_chunk_that_is_refused_before_the_last_one_decides() -> None:
+def test_refusal_of_the_first_chunk_overrides_the_reply_to_the_last_chunk() -> None:
     pieces = [b"x" * 262_142 + b"\r\n", b"end\r\n"]
-    script = Script(OK + OK, b"552 5.3.4 full\r\n503 what\r\n", OK, hello=ehlo("PIPELINING", "CHUNKING"))
+    script = ScriptedClient(OK + OK, b"552 5.3.4 full\r\n503 what\r\n", OK, hello=ehlo("PIPELINING", "CHUNKING"))
 
     assert script.send(pieces)[ONE] == Reply(552, "full", enhanced="5.3.4")
 
 
-def test_an_empty_body_is_one_empty_chunk() -> None:
-    script = Script(OK + OK, TAKEN, hello=ehlo("PIPELINING", "CHUNKING"))
+def test_empty_body_is_one_empty_last_chunk() -> None:
+    script = ScriptedClient(OK + OK, ACCEPTED, hello=ehlo("PIPELINING", "CHUNKING"))
     assert script.send(b"").accepted
     assert script.stream.sent[-1] == b"BDAT 0 LAST\r\n"
 
 
-def test_chunks_can_be_switched_off() -> None:
-    script = Script(OK, OK, GO_ON, TAKEN, hello=ehlo("CHUNKING"), chunking=False)
+def test_chunking_option_false_uses_data() -> None:
+    script = ScriptedClient(OK, OK, CONTINUE, ACCEPTED, hello=ehlo("CHUNKING"), chunking=False)
     assert script.send().accepted
 
 
-def test_pipelining_can_be_switched_off() -> None:
-    script = Script(OK, OK, GO_ON, TAKEN, hello=ehlo("PIPELINING"), pipelining=False)
+def test_pipelining_option_false_waits_for_each_reply() -> None:
+    script = ScriptedClient(OK, OK, CONTINUE, ACCEPTED, hello=ehlo("PIPELINING"), pipelining=False)
     assert script.send().accepted
     assert len(script.stream.sent) == 5
 
 
-def test_a_binary_body_goes_as_it_is() -> None:
-    script = Script(OK, OK, TAKEN, hello=ehlo("CHUNKING", "BINARYMIME", "8BITMIME"))
+def test_binary_body_is_sent_unchanged() -> None:
+    script = ScriptedClient(OK, OK, ACCEPTED, hello=ehlo("CHUNKING", "BINARYMIME", "8BITMIME"))
     assert script.send(b"\x00\n\r\xff", body_type=BodyType.BINARYMIME).accepted
     assert script.stream.sent[0] == b"MAIL FROM:<a@c.example> BODY=BINARYMIME\r\n"
     assert script.stream.sent[-1] == b"BDAT 4 LAST\r\n\x00\n\r\xff"
 
 
-# What MAIL and RCPT say
+# Parameters of MAIL and RCPT
 
 
 FULL = ehlo("PIPELINING", "SIZE 1000", "8BITMIME", "SMTPUTF8", "DSN", "DELIVERBY", "MT-PRIORITY", "REQUIRETLS")
 
 
 def envelope(*args: Any, hello: bytes = FULL, recipients: int = 1, **options: Any) -> list[str]:
-    script = Script(OK * (recipients + 1) + GO_ON, TAKEN, hello=hello)
+    script = ScriptedClient(OK * (recipients + 1) + CONTINUE, ACCEPTED, hello=hello)
     assert script.send(*args, **options).accepted
     return script.stream.sent[0].decode().split("\r\n")[: recipients + 1]
 
 
-def test_the_size_is_declared() -> None:
+def test_size_is_declared_if_known() -> None:
     assert envelope(b"a\nb\n") == ["MAIL FROM:<a@c.example> SIZE=6", "RCPT TO:<b@s.example>"]
     assert envelope(io.BytesIO(b"hi\r\n"))[0] == "MAIL FROM:<a@c.example> SIZE=4 BODY=8BITMIME"
     assert envelope([b"hi\r\n"], size=77)[0] == "MAIL FROM:<a@c.example> BODY=8BITMIME SIZE=77"
 
 
-def test_octets_beyond_ASCII_are_declared() -> None:
+def test_8bit_body_is_declared() -> None:
     assert envelope("grüße\r\n".encode())[0] == "MAIL FROM:<a@c.example> SIZE=9 BODY=8BITMIME"
 
 
-def test_options_become_parameters() -> None:
+def test_send_options_become_parameters() -> None:
     mail, rcpt = envelope(
         b"",
         ret=Ret.HDRS,
@@ -689,7 +693,7 @@ def test_options_become_parameters() -> None:
     assert rcpt == "RCPT TO:<b@s.example> NOTIFY=FAILURE,SUCCESS"
 
 
-def test_further_options_become_parameters() -> None:
+def test_future_release_solicit_and_submitter_options_become_parameters() -> None:
     hello = ehlo("PIPELINING", "FUTURERELEASE 1000 2030-01-01T00:00:00Z", "NO-SOLICITING", "AUTH PLAIN", "XFOO")
     options: dict[str, Any] = {
         "hold_for": 60,
@@ -704,11 +708,11 @@ def test_further_options_become_parameters() -> None:
     assert mail == "MAIL FROM:<a@c.example> HOLDUNTIL=2029-01-01T00:00:00Z"
 
 
-def test_false_options_say_nothing() -> None:
+def test_false_options_add_no_parameter() -> None:
     assert envelope(b"", smtputf8=False, requiretls=False, hello=ehlo("PIPELINING"))[0] == "MAIL FROM:<a@c.example>"
 
 
-def test_recipients_may_have_parameters_of_their_own() -> None:
+def test_parameters_of_a_single_recipient_override_the_options() -> None:
     own = Rcpt(Path(TWO), Params({"NOTIFY": frozenset({Notify.NEVER})}))
     _, *rcpts = envelope(b"", to=[Path(ONE), own, Mailbox("d@s.example")], recipients=3, notify=[Notify.DELAY])
     assert rcpts == [
@@ -718,18 +722,18 @@ def test_recipients_may_have_parameters_of_their_own() -> None:
     ]
 
 
-def test_who_is_named_twice_gets_one_copy() -> None:
+def test_duplicate_recipients_are_sent_once() -> None:
     assert envelope(b"", to=[ONE, "b@S.example"], recipients=1)[1:] == ["RCPT TO:<b@s.example>"]
 
 
-def test_a_notification_has_no_sender() -> None:
-    script = Script(OK, OK, GO_ON, TAKEN)
+def test_empty_sender_is_the_null_reverse_path() -> None:
+    script = ScriptedClient(OK, OK, CONTINUE, ACCEPTED)
     step(script.client.send("", ONE, b""))
     assert script.stream.sent[0] == b"MAIL FROM:<>\r\n"
 
 
-def test_non_ASCII_addresses_are_declared() -> None:
-    script = Script(OK + OK + GO_ON, TAKEN, hello=FULL)
+def test_non_ascii_address_adds_smtputf8() -> None:
+    script = ScriptedClient(OK + OK + CONTINUE, ACCEPTED, hello=FULL)
     assert script.send(to="grüße@s.example").accepted
     assert script.stream.sent[0].startswith(b"MAIL FROM:<a@c.example> SIZE=4 SMTPUTF8\r\nRCPT TO:<gr\xc3\xbc")
 
@@ -744,8 +748,10 @@ def test_non_ASCII_addresses_are_declared() -> None:
         (b"", {"requiretls": True}, "5.7.30"),
     ],
 )
-def test_what_this_server_cannot_be_sent_is_not_sent(body: bytes, options: dict[str, Any], enhanced: str) -> None:
-    script = Script(hello=ehlo("SIZE 1000"))
+def test_message_that_needs_a_missing_extension_raises_unsendable(
+    body: bytes, options: dict[str, Any], enhanced: str
+) -> None:
+    script = ScriptedClient(hello=ehlo("SIZE 1000"))
     with pytest.raises(Unsendable) as caught:
         script.send(body, **options)
 
@@ -754,8 +760,8 @@ def test_what_this_server_cannot_be_sent_is_not_sent(body: bytes, options: dict[
     assert script.client.is_open
 
 
-def test_REQUIRETLS_needs_verified_TLS() -> None:
-    stream = FakeStream(GREETING, ehlo("REQUIRETLS"), OK, OK, GO_ON, TAKEN)
+def test_requiretls_is_sent_over_verified_tls() -> None:
+    stream = FakeStream(GREETING, ehlo("REQUIRETLS"), OK, OK, CONTINUE, ACCEPTED)
     client = step(open_client(opener(stream), "s.example", 465, hostname="c.example", tls=TlsMode.IMPLICIT))
     assert step(client.send(SENDER, ONE, b"", requiretls=True)).accepted
     assert b"MAIL FROM:<a@c.example> REQUIRETLS\r\n" in stream.sent
@@ -773,8 +779,8 @@ def test_REQUIRETLS_needs_verified_TLS() -> None:
         {"notify": [Notify.NEVER]},
     ],
 )
-def test_what_cannot_be_said_is_an_error_and_the_connection_lives_on(options: dict[str, Any]) -> None:
-    script = Script(*([OK, OK] if "notify" in options else []), OK, OK, GO_ON, TAKEN)
+def test_invalid_argument_raises_and_keeps_the_connection_usable(options: dict[str, Any]) -> None:
+    script = ScriptedClient(*([OK, OK] if "notify" in options else []), OK, OK, CONTINUE, ACCEPTED)
     with pytest.raises(LocalProtocolError):
         script.send(**options)
 
@@ -786,7 +792,7 @@ def test_what_cannot_be_said_is_an_error_and_the_connection_lives_on(options: di
 
 
 def sent_body(body: Any, hello: bytes = ehlo("8BITMIME")) -> bytes:
-    script = Script(OK, OK, GO_ON, TAKEN, hello=hello)
+    script = ScriptedClient(OK, OK, CONTINUE, ACCEPTED, hello=hello)
     assert script.send(body).accepted
     return b"".join(script.stream.sent[3:])
 
@@ -805,21 +811,21 @@ async def chunks(*pieces: bytes) -> AsyncGenerator[bytes, None]:
         [b"", b"a", b"\n", b".", b"b\r", b"", b"\n", b"c\r", b"d"],
     ],
 )
-def test_every_form_of_a_body_is_sent_with_line_ends_and_dots_as_they_should_be(body: Any) -> None:
+def test_each_form_of_body_is_sent_with_crlf_line_ends_and_dot_stuffing(body: Any) -> None:
     assert sent_body(body) == b"a\r\n..b\r\nc\r\nd\r\n.\r\n"
 
 
-def test_an_async_iterable_is_a_body() -> None:
+def test_async_generator_body() -> None:
     assert sent_body(chunks(b"a\r", b"\r", b"b\r")) == b"a\r\n\r\nb\r\n.\r\n"
 
 
-class Arrival:
-    """What can be iterated over, and is no generator."""
+class AsyncPieces:
+    """An asynchronous iterator that is not a generator, and has a `read` method."""
 
     def __init__(self, *pieces: bytes) -> None:
         self._pieces = list(pieces)
 
-    def __aiter__(self) -> "Arrival":
+    def __aiter__(self) -> "AsyncPieces":
         return self
 
     async def __anext__(self) -> bytes:
@@ -828,15 +834,15 @@ class Arrival:
         return self._pieces.pop(0)
 
     async def read(self) -> bytes:
-        raise AssertionError("a body is not read whole")
+        raise AssertionError("the client reads a body in pieces")
 
 
-def test_an_async_iterator_is_a_body_even_if_it_could_be_read_whole() -> None:
-    assert sent_body(Arrival(b"a\r", b"\nb")) == b"a\r\nb\r\n.\r\n"
+def test_async_iterator_body_with_a_read_method_is_iterated() -> None:
+    assert sent_body(AsyncPieces(b"a\r", b"\nb")) == b"a\r\nb\r\n.\r\n"
 
 
 @pytest.mark.parametrize("body", [b"", [], [b""], io.BytesIO()])
-def test_an_empty_body_is_a_body(body: Any) -> None:
+def test_empty_body_is_sent_as_a_single_dot(body: Any) -> None:
     assert sent_body(body) == b".\r\n"
 
 
@@ -850,19 +856,19 @@ class Pipe:
         return self._pieces.pop(0) if self._pieces else b""
 
 
-def test_a_file_need_not_be_able_to_seek() -> None:
+def test_body_from_a_file_that_cannot_seek() -> None:
     assert sent_body(Pipe(b"a\n", b"b\n")) == b"a\r\nb\r\n.\r\n"
 
 
-def test_a_file_is_sent_from_where_it_stands() -> None:
+def test_file_body_is_sent_from_its_current_position() -> None:
     file = io.BytesIO(b"header\r\nrest\r\n")
     file.seek(8)
     assert sent_body(file) == b"rest\r\n.\r\n"
 
 
 @pytest.mark.parametrize("body", ["text", io.StringIO("text"), 1, None])
-def test_what_is_no_body_is_an_error(body: Any) -> None:
-    script = Script()
+def test_body_of_a_wrong_type_is_a_type_error(body: Any) -> None:
+    script = ScriptedClient()
     with pytest.raises(TypeError):
         script.send(body)
     assert script.stream.output == b""
@@ -878,7 +884,7 @@ def message(subject: str = "hello") -> EmailMessage:
     return mail
 
 
-def test_an_EmailMessage_is_sent_without_its_Bcc() -> None:
+def test_email_message_is_sent_without_bcc() -> None:
     mail = message()
     body = sent_body(mail)
 
@@ -889,32 +895,32 @@ def test_an_EmailMessage_is_sent_without_its_Bcc() -> None:
     assert b"\n" not in body.replace(b"\r\n", b"")
 
 
-def test_an_EmailMessage_is_made_7_bit_for_a_server_that_takes_no_more() -> None:
+def test_email_message_is_encoded_as_7bit_for_a_server_without_8bitmime() -> None:
     body = sent_body(message("grüße"), hello=ehlo())
 
     assert body.isascii()
     assert b"Content-Transfer-Encoding: 8bit" not in body
 
 
-def test_an_EmailMessage_with_non_ASCII_addresses_needs_SMTPUTF8() -> None:
+def test_email_message_with_non_ascii_addresses_needs_smtputf8() -> None:
     mail = message()
     mail.replace_header("From", "grüße@c.example")
-    script = Script(OK + OK + GO_ON, TAKEN, hello=FULL)
+    script = ScriptedClient(OK + OK + CONTINUE, ACCEPTED, hello=FULL)
     assert script.send(mail).accepted
     assert b" SMTPUTF8\r\n" in script.stream.sent[0]
     assert "From: grüße@c.example".encode() in script.stream.output
 
     with pytest.raises(Unsendable):
-        Script(hello=ehlo("8BITMIME")).send(mail)
+        ScriptedClient(hello=ehlo("8BITMIME")).send(mail)
 
 
-def test_an_iteration_that_fails_never_ends_the_message() -> None:
+def test_exception_in_a_body_iterator_leaves_the_message_unfinished() -> None:
     def body() -> Iterator[bytes]:
         yield b"x" * 600_000
         raise KeyError("lost")
 
     for hello in (ehlo("8BITMIME"), ehlo("8BITMIME", "CHUNKING")):
-        script = Script(OK, OK, GO_ON if hello == ehlo("8BITMIME") else OK, OK, TAKEN, hello=hello)
+        script = ScriptedClient(OK, OK, CONTINUE if hello == ehlo("8BITMIME") else OK, OK, ACCEPTED, hello=hello)
         with pytest.raises(KeyError):
             script.send(body())
         assert not script.client.is_open
@@ -922,40 +928,40 @@ def test_an_iteration_that_fails_never_ends_the_message() -> None:
         assert b"LAST" not in script.stream.output
 
 
-def test_octets_that_were_not_promised_never_end_the_message() -> None:
-    script = Script(OK, OK, GO_ON, hello=ehlo())
+def test_undeclared_8bit_octets_leave_the_message_unfinished() -> None:
+    script = ScriptedClient(OK, OK, CONTINUE, hello=ehlo())
     with pytest.raises(LocalProtocolError, match="beyond ASCII"):
         script.send([b"fine\r\n", b"\xff\r\n"])
     assert not script.client.is_open
     assert not script.stream.output.endswith(b".\r\n")
 
 
-def test_a_chunk_that_cannot_be_sent_closes_the_connection() -> None:
-    script = Script(OK, OK, hello=ehlo("CHUNKING"))
+def test_invalid_octet_in_a_chunk_closes_the_connection() -> None:
+    script = ScriptedClient(OK, OK, hello=ehlo("CHUNKING"))
     with pytest.raises(LocalProtocolError, match="NUL"):
         script.send([b"\0\r\n"])
     assert b"LAST" not in script.stream.output
 
 
-# Step by step
+# A transaction command by command
 
 
-def open_transaction(script: Script) -> None:
+def open_transaction(script: ScriptedClient) -> None:
     assert step(script.client.ask(Mail(Path(SENDER)))).is_positive
     assert step(script.client.ask(Rcpt(Path(ONE)))).is_positive
 
 
-def test_a_transaction_can_be_taken_step_by_step() -> None:
-    script = Script(OK, OK, GO_ON, TAKEN)
+def test_transaction_command_by_command() -> None:
+    script = ScriptedClient(OK, OK, CONTINUE, ACCEPTED)
     open_transaction(script)
     (answer,) = step(script.client.send_body(chunks(b"hi\n")))
 
-    assert answer.reply == TAKEN_REPLY
+    assert answer.reply == ACCEPTED_REPLY
     assert script.stream.output.endswith(b"DATA\r\nhi\r\n.\r\n")
 
 
-def test_a_refused_DATA_is_the_only_answer_to_a_body() -> None:
-    script = Script(OK, OK, b"451 later\r\n", OK, OK)
+def test_send_body_returns_the_refusal_of_data() -> None:
+    script = ScriptedClient(OK, OK, b"451 later\r\n", OK, OK)
     open_transaction(script)
     (answer,) = step(script.client.send_body(chunks(b"hi\n")))
     step(script.client.give_up())
@@ -965,24 +971,24 @@ def test_a_refused_DATA_is_the_only_answer_to_a_body() -> None:
     assert script.lines[-3:] == ["DATA", "RSET", ""]
 
 
-def test_a_QUIT_that_is_answered_by_closing_is_answered() -> None:
-    script = Script()
+def test_quit_may_be_answered_by_closing_the_connection() -> None:
+    script = ScriptedClient()
     step(script.client.aclose())
     assert script.lines == ["QUIT", ""]
 
 
-def test_half_a_line_in_a_body_is_waited_for() -> None:
-    script = Script(OK, OK, GO_ON, Early(b"421 "), Early(b"bye\r\n"))
+def test_partial_reply_during_the_body_is_read_to_its_end() -> None:
+    script = ScriptedClient(OK, OK, CONTINUE, Early(b"421 "), Early(b"bye\r\n"))
     assert script.send()[ONE] == Reply(421, "bye")
 
-    script = Script(OK, OK, GO_ON, b"421 ")
+    script = ScriptedClient(OK, OK, CONTINUE, b"421 ")
     script.stream.fail_sending.extend([None, None, None, BrokenPipeError("gone")])
     with pytest.raises(BrokenPipeError):
         script.send()
 
 
-def test_what_is_there_but_never_whole_does_not_stop_a_body() -> None:
-    script = Script(OK, OK, GO_ON, Silence.HALF, TAKEN)
+def test_readable_stream_without_a_complete_reply_does_not_stop_the_body() -> None:
+    script = ScriptedClient(OK, OK, CONTINUE, Silence.HALF, ACCEPTED)
     assert script.send().accepted
     assert script.stream.limits[-2] <= 1
 
@@ -990,31 +996,35 @@ def test_what_is_there_but_never_whole_does_not_stop_a_body() -> None:
 # Limits of the server
 
 
-def test_more_recipients_than_the_server_takes_at_once_make_several_transactions() -> None:
-    script = Script(OK + OK + OK + GO_ON, TAKEN, OK + OK + GO_ON, TAKEN, hello=ehlo("PIPELINING", "LIMITS RCPTMAX=2"))
+def test_recipients_above_rcptmax_are_split_into_transactions() -> None:
+    script = ScriptedClient(
+        OK + OK + OK + CONTINUE, ACCEPTED, OK + OK + CONTINUE, ACCEPTED, hello=ehlo("PIPELINING", "LIMITS RCPTMAX=2")
+    )
     result = script.send(io.BytesIO(b"hi\r\n"), to=[ONE, TWO, "d@s.example"])
 
     assert len(result.accepted) == 3
     assert script.stream.output.count(b"hi\r\n.\r\n") == 2
 
 
-def test_a_body_that_can_be_read_once_only_is_not_split() -> None:
-    script = Script(hello=ehlo("LIMITS RCPTMAX=1"))
+def test_body_from_an_iterator_cannot_be_split_into_transactions() -> None:
+    script = ScriptedClient(hello=ehlo("LIMITS RCPTMAX=1"))
     with pytest.raises(Unsendable):
         script.send([b"hi\r\n"], to=[ONE, TWO])
     assert script.stream.output == b""
 
 
-def test_a_connection_that_ends_between_two_transactions_decides_the_rest() -> None:
-    script = Script(OK, b"421 bye\r\n", hello=ehlo("LIMITS RCPTMAX=1"))
+def test_421_between_two_transactions_is_the_result_of_remaining_recipients() -> None:
+    script = ScriptedClient(OK, b"421 bye\r\n", hello=ehlo("LIMITS RCPTMAX=1"))
     assert set(script.send(to=[ONE, TWO]).values()) == {Reply(421, "bye")}
 
 
 # Other commands
 
 
-def test_other_commands_have_methods() -> None:
-    script = Script(OK, b"252 maybe\r\n", b"250 <b@s.example>\r\n", b"214 no\r\n", OK, hello=ehlo("EXPN", "HELP"))
+def test_methods_for_noop_vrfy_expn_and_help() -> None:
+    script = ScriptedClient(
+        OK, b"252 maybe\r\n", b"250 <b@s.example>\r\n", b"214 no\r\n", OK, hello=ehlo("EXPN", "HELP")
+    )
     client = script.client
 
     assert step(client.noop()).code == 250
@@ -1025,31 +1035,33 @@ def test_other_commands_have_methods() -> None:
     assert script.lines == ["NOOP", "VRFY b", "EXPN list", "HELP", "NOOP x", ""]
 
 
-def test_XCLIENT_begins_anew() -> None:
-    script = Script(b"220 again\r\n", ehlo("SIZE"), b"550 no\r\n", hello=ehlo("XCLIENT NAME ADDR", "XFORWARD NAME"))
+def test_xclient_restarts_the_session() -> None:
+    script = ScriptedClient(
+        b"220 again\r\n", ehlo("SIZE"), b"550 no\r\n", hello=ehlo("XCLIENT NAME ADDR", "XFORWARD NAME")
+    )
     assert step(script.client.xclient({"ADDR": "192.0.2.1", "NAME": None})).code == 250
     assert script.lines == ["XCLIENT ADDR=192.0.2.1 NAME=[UNAVAILABLE]", "EHLO c.example", ""]
     assert script.client.extensions == {"SIZE": None}
 
 
-def test_whom_a_refused_XCLIENT_speaks_for_is_not_wanted() -> None:
-    script = Script(b"550 no\r\n", hello=ehlo("XCLIENT NAME ADDR"))
+def test_refused_xclient_returns_the_reply_without_restart() -> None:
+    script = ScriptedClient(b"550 no\r\n", hello=ehlo("XCLIENT NAME ADDR"))
     assert step(script.client.xclient({"ADDR": "192.0.2.1"})).code == 550
     assert script.lines == ["XCLIENT ADDR=192.0.2.1", ""]
 
 
-def test_XFORWARD_tells_of_the_client() -> None:
-    script = Script(OK, hello=ehlo("XFORWARD NAME"))
+def test_xforward_sends_attributes() -> None:
+    script = ScriptedClient(OK, hello=ehlo("XFORWARD NAME"))
     assert step(script.client.xforward({"NAME": "x.example"})).code == 250
     assert script.lines == ["XFORWARD NAME=x.example", ""]
 
 
-# Time
+# Timeouts
 
 
-def test_each_reply_has_the_time_that_the_RFC_gives_it() -> None:
+def test_each_reply_has_the_timeout_of_its_command() -> None:
     timeouts = ClientTimeouts(greeting=1, mail=2, rcpt=3, data=4, end=5, command=6)
-    stream = FakeStream(GREETING, ehlo(), OK, OK, GO_ON, TAKEN)
+    stream = FakeStream(GREETING, ehlo(), OK, OK, CONTINUE, ACCEPTED)
     options: dict[str, Any] = {"hostname": "c.example", "tls": TlsMode.NONE, "timeouts": timeouts}
     client = step(open_client(opener(stream), "s.example", 25, **options))
     step(client.send(SENDER, ONE, b"hi\r\n"))
@@ -1057,7 +1069,7 @@ def test_each_reply_has_the_time_that_the_RFC_gives_it() -> None:
     assert [round(limit) for limit in stream.limits] == [1, 6, 2, 3, 4, 5]
 
 
-def test_a_server_that_drips_does_not_prolong_its_time() -> None:
+def test_byte_by_byte_reply_does_not_extend_the_timeout() -> None:
     stream = FakeStream()
     pieces: list[Step] = [b"2", b"2", b"0", b" ", b"s", b"."]
     for piece in pieces:
@@ -1069,13 +1081,13 @@ def test_a_server_that_drips_does_not_prolong_its_time() -> None:
     assert len(stream.limits) == 3
 
 
-def test_timeouts_are_positive() -> None:
+def test_timeout_of_zero_is_an_error() -> None:
     with pytest.raises(ValueError, match="timeout block is 0"):
         ClientTimeouts(block=0)
 
 
-def test_one_connection_is_for_one_task() -> None:
-    script = Script(OK, OK, GO_ON)
+def test_concurrent_use_of_a_client_is_an_error() -> None:
+    script = ScriptedClient(OK, OK, CONTINUE)
 
     async def body() -> AsyncIterator[bytes]:
         yield b"hi\r\n" * 100_000

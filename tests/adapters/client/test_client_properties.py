@@ -1,4 +1,4 @@
-"""Whatever a server says, and however it is cut, the client ends as its documentation says."""
+"""Properties of the client against arbitrary server output in arbitrary segments."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ BODIES = st.sampled_from([b"", b"hi\n.\n", b"\xff", b"x" * 300_000, [b"a", b"b"]
 
 
 @given(SCRIPTS, OPTIONS, BODIES)
-def test_a_client_raises_what_is_documented_and_never_ends_a_body_that_it_broke_off(
+def test_client_raises_documented_errors_only_and_never_ends_an_aborted_body(
     script: list[Step], options: ConnectOptions, body: Any
 ) -> None:
     stream = FakeStream(*script)

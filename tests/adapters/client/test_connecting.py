@@ -1,4 +1,4 @@
-"""The client of each framework, connected to a server of ours and to servers that misbehave."""
+"""The client over each framework, against the smtpcore server and against misbehaving servers."""
 
 import contextlib
 import gc
@@ -63,7 +63,7 @@ def run(backend: str, test: Callable[[Connect], Awaitable[None]], port: int, **o
             await test(connect)
 
     run_in(backend, main)
-    gc.collect()  # where a socket was left open, this warns of it
+    gc.collect()  # turns a socket left open into a ResourceWarning
 
 
 async def send(connect: Connect) -> None:
@@ -72,7 +72,7 @@ async def send(connect: Connect) -> None:
 
 
 @pytest.mark.parametrize("mode", TlsMode)
-def test_mail_is_sent_in_each_mode_of_TLS(
+def test_send_in_each_tls_mode(
     backend: str, mode: TlsMode, store: Store, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     seen: list[bool] = []
@@ -86,9 +86,7 @@ def test_mail_is_sent_in_each_mode_of_TLS(
 
 
 @pytest.mark.parametrize("mode", [TlsMode.OPPORTUNISTIC, TlsMode.REQUIRED, TlsMode.IMPLICIT])
-def test_a_certificate_that_is_not_valid_is_an_error_by_default(
-    backend: str, mode: TlsMode, server_tls: ssl.SSLContext
-) -> None:
+def test_invalid_certificate_is_an_error_by_default(backend: str, mode: TlsMode, server_tls: ssl.SSLContext) -> None:
     async def fail(connect: Connect) -> None:
         with pytest.raises(ssl.SSLCertVerificationError):
             await send(connect)
@@ -98,7 +96,7 @@ def test_a_certificate_that_is_not_valid_is_an_error_by_default(
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_a_client_logs_in_with_each_mechanism(
+def test_login_with_each_mechanism(
     backend: str, mechanism: str, store: Store, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     app = App()
@@ -111,7 +109,7 @@ def test_a_client_logs_in_with_each_mechanism(
     assert len(store.bodies) == 1
 
 
-def test_a_login_is_bound_to_the_certificate_where_the_server_offers_that(
+def test_login_uses_channel_binding_if_offered(
     backend: str, store: Store, authority: trustme.CA, client_tls: ssl.SSLContext, tmp_path: Path
 ) -> None:
     certificate = authority.issue_cert("127.0.0.1")
@@ -131,7 +129,7 @@ def test_a_login_is_bound_to_the_certificate_where_the_server_offers_that(
     assert len(store.bodies) == 1
 
 
-def test_a_connection_serves_many_messages(backend: str, store: Store) -> None:
+def test_many_messages_on_one_connection(backend: str, store: Store) -> None:
     async def send_many(connect: Connect) -> None:
         async with connect() as client:
             for number in range(20):
@@ -155,7 +153,7 @@ def test_a_connection_serves_many_messages(backend: str, store: Store) -> None:
 
 @pytest.mark.parametrize("chunking", [False, True])
 @pytest.mark.parametrize("encrypted", [False, True])
-def test_a_large_body_passes_through_whole(
+def test_large_body_arrives_complete(
     backend: str,
     chunking: bool,
     encrypted: bool,
@@ -193,26 +191,29 @@ def test_a_large_body_passes_through_whole(
     assert size == len(line) * 110_000
 
 
-def test_a_session_reaches_another_server_in_its_own_framework(backend: str, store: Store) -> None:
+def test_handler_opens_a_client_with_the_streams_of_its_session(backend: str, store: Store) -> None:
     app = accepting()
 
     @app.on("message")
-    async def pass_on(session: Session, message: Message) -> Reply:
+    async def forward(session: Session, message: Message) -> Reply:
         client = await open_client(
-            session.open_stream, "127.0.0.1", behind.server.address.port, hostname="relay.example"
+            session.open_stream, "127.0.0.1", next_server.server.address.port, hostname="relay.example"
         )
         try:
             return (await client.send(message.reverse_path, message.forward_paths, message)).final
         finally:
             await client.aclose()
 
-    with running("asyncio", accepting(store), config=CONFIG) as behind, running(backend, app, config=CONFIG) as server:
+    with (
+        running("asyncio", accepting(store), config=CONFIG) as next_server,
+        running(backend, app, config=CONFIG) as server,
+    ):
         run(backend, send, server.server.address.port)
 
     assert len(store.bodies) == 1
 
 
-def test_mail_is_passed_on_in_each_framework(
+def test_forward_on_each_framework(
     backend: str, store: Store, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     async def send_some(connect: Connect) -> None:
@@ -221,12 +222,12 @@ def test_mail_is_passed_on_in_each_framework(
                 result = await client.send(SENDER, [RECIPIENT, "x@elsewhere.example"], b"A: b\n\n" + b"x\n" * 150_000)
                 assert [reply.code for reply in result.values()] == [250, 550]
 
-    behind_app = App()
-    behind_app.include(store)
-    behind_app.include(Recipients(["s.example"]))
-    with running("asyncio", behind_app, config=CONFIG, tls=server_tls) as behind:
+    next_app = App()
+    next_app.include(store)
+    next_app.include(Recipients(["s.example"]))
+    with running("asyncio", next_app, config=CONFIG, tls=server_tls) as next_server:
         app = App()
-        app.include(Forward("127.0.0.1", behind.server.address.port, tls=TlsMode.REQUIRED, context=client_tls))
+        app.include(Forward("127.0.0.1", next_server.server.address.port, tls=TlsMode.REQUIRED, context=client_tls))
         with running(backend, app, config=CONFIG) as server:
             run(backend, send_some, server.server.address.port)
 
@@ -234,7 +235,7 @@ def test_mail_is_passed_on_in_each_framework(
     assert all(body.endswith(b"x\r\n") and body.count(b"Received: ") == 1 for body in store.bodies)
 
 
-def test_a_connection_that_cannot_be_had_is_an_OSError(backend: str) -> None:
+def test_refused_connection_raises_connection_refused_error(backend: str) -> None:
     async def fail(connect: Connect) -> None:
         with pytest.raises(ConnectionRefusedError):
             await send(connect)
@@ -269,7 +270,7 @@ GREETING = b"220 s.example\r\n"
 EHLO = b"250-s.example\r\n250-PIPELINING\r\n250 SIZE\r\n"
 
 
-def hear(connection: socket.socket, end: bytes) -> None:
+def read_until(connection: socket.socket, end: bytes) -> None:
     data = b""
     while not data.endswith(end):
         piece = connection.recv(65_536)
@@ -277,15 +278,15 @@ def hear(connection: socket.socket, end: bytes) -> None:
         data += piece
 
 
-def greet(connection: socket.socket, hello: bytes = EHLO) -> None:
+def send_greeting_and_hello(connection: socket.socket, hello: bytes = EHLO) -> None:
     connection.sendall(GREETING)
-    hear(connection, b"\r\n")
+    read_until(connection, b"\r\n")
     connection.sendall(hello)
 
 
-def reach_data(connection: socket.socket) -> None:
-    greet(connection)
-    hear(connection, b"DATA\r\n")
+def reply_up_to_data(connection: socket.socket) -> None:
+    send_greeting_and_hello(connection)
+    read_until(connection, b"DATA\r\n")
     connection.sendall(b"250 ok\r\n250 ok\r\n354 go on\r\n")
 
 
@@ -294,13 +295,13 @@ def endless_greeting(connection: socket.socket) -> None:
         connection.sendall(b"220-and on and on\r\n" * 1000)
 
 
-def endless_line(connection: socket.socket) -> None:
+def endless_reply_line(connection: socket.socket) -> None:
     while True:
         connection.sendall(b"220 on and on" * 1000)
 
 
 def endless_replies(connection: socket.socket) -> None:
-    greet(connection)
+    send_greeting_and_hello(connection)
     while True:
         connection.sendall(b"250 ok\r\n" * 1000)
 
@@ -310,9 +311,9 @@ def bare_line_ends(connection: socket.socket) -> None:
     connection.recv(1)
 
 
-def answers_MAIL_with_354(connection: socket.socket) -> None:
-    greet(connection)
-    hear(connection, b"DATA\r\n")
+def answers_mail_with_354(connection: socket.socket) -> None:
+    send_greeting_and_hello(connection)
+    read_until(connection, b"DATA\r\n")
     connection.sendall(b"354 go on\r\n" * 3)
     connection.recv(1)
 
@@ -322,9 +323,9 @@ def answers_too_early(connection: socket.socket) -> None:
     connection.recv(1)
 
 
-def injects_before_TLS(connection: socket.socket) -> None:
-    greet(connection, b"250-s.example\r\n250 STARTTLS\r\n")
-    hear(connection, b"STARTTLS\r\n")
+def injects_replies_before_tls(connection: socket.socket) -> None:
+    send_greeting_and_hello(connection, b"250-s.example\r\n250 STARTTLS\r\n")
+    read_until(connection, b"STARTTLS\r\n")
     connection.sendall(b"220 go\r\n250-s.example\r\n250 AUTH PLAIN\r\n")
     connection.recv(1)
 
@@ -337,39 +338,39 @@ def closes_in_a_reply(connection: socket.socket) -> None:
     connection.sendall(b"220-s.exa")
 
 
-def closes_at_MAIL(connection: socket.socket) -> None:
-    greet(connection)
-    hear(connection, b"DATA\r\n")
+def closes_at_mail(connection: socket.socket) -> None:
+    send_greeting_and_hello(connection)
+    read_until(connection, b"DATA\r\n")
 
 
 def closes_in_the_body(connection: socket.socket) -> None:
-    reach_data(connection)
+    reply_up_to_data(connection)
     connection.recv(1000)
 
 
 def closes_at_the_end(connection: socket.socket) -> None:
-    reach_data(connection)
-    hear(connection, b"\r\n.\r\n")
+    reply_up_to_data(connection)
+    read_until(connection, b"\r\n.\r\n")
 
 
 @pytest.mark.parametrize(
     ("behave", "kind"),
     [
         (endless_greeting, RemoteProtocolError),
-        (endless_line, RemoteProtocolError),
+        (endless_reply_line, RemoteProtocolError),
         (endless_replies, RemoteProtocolError),
         (bare_line_ends, RemoteProtocolError),
-        (answers_MAIL_with_354, RemoteProtocolError),
+        (answers_mail_with_354, RemoteProtocolError),
         (answers_too_early, RemoteProtocolError),
-        (injects_before_TLS, RemoteProtocolError),
+        (injects_replies_before_tls, RemoteProtocolError),
         (closes_at_once, OSError),
         (closes_in_a_reply, Disconnected),
-        (closes_at_MAIL, OSError),
+        (closes_at_mail, OSError),
         (closes_in_the_body, OSError),
         (closes_at_the_end, Disconnected),
     ],
 )
-def test_a_server_that_misbehaves_ends_in_a_documented_error(
+def test_misbehaving_server_raises_a_documented_error(
     backend: str, behave: Callable[[socket.socket], None], kind: type[Exception]
 ) -> None:
     async def fail(connect: Connect) -> None:
@@ -382,21 +383,21 @@ def test_a_server_that_misbehaves_ends_in_a_documented_error(
 
 
 @pytest.mark.parametrize("what", ["greeting", "command", "block", "end"])
-def test_a_server_that_is_silent_ends_in_a_TimeoutError(backend: str, what: str) -> None:
+def test_silent_server_raises_timeout_error(backend: str, what: str) -> None:
     def behave(connection: socket.socket) -> None:
         if what == "greeting":
             pass
         elif what == "command":
             connection.sendall(GREETING)
         elif what == "block":
-            reach_data(connection)
+            reply_up_to_data(connection)
         else:
-            reach_data(connection)
-            hear(connection, b"\r\n.\r\n")
+            reply_up_to_data(connection)
+            read_until(connection, b"\r\n.\r\n")
         done.wait(TIMEOUT)
 
     async def pieces() -> AsyncIterator[bytes]:
-        # Much more than sockets hold, unless the body is to be taken.
+        # Far more than the socket buffers hold, except where the server reads the body.
         for _ in range(1 if what == "end" else 1000):
             yield b"x" * 70 + b"\r\n" if what == "end" else b"x" * 262_142 + b"\r\n"
 
@@ -413,9 +414,9 @@ def test_a_server_that_is_silent_ends_in_a_TimeoutError(backend: str, what: str)
         run(backend, fail, port, tls=TlsMode.NONE, timeouts=replace(ClientTimeouts(), **{what: 0.2}))
 
 
-def test_a_421_in_a_body_is_heard_while_the_body_is_still_being_sent(backend: str) -> None:
+def test_421_is_read_while_the_body_is_being_sent(backend: str) -> None:
     def behave(connection: socket.socket) -> None:
-        reach_data(connection)
+        reply_up_to_data(connection)
         connection.recv(1000)
         connection.sendall(b"421 4.3.2 going down\r\n")
         with contextlib.suppress(OSError):
@@ -426,23 +427,23 @@ def test_a_421_in_a_body_is_heard_while_the_body_is_still_being_sent(backend: st
         while True:
             yield b"x" * 262_142 + b"\r\n"
 
-    async def hear_it(connect: Connect) -> None:
+    async def read_421(connect: Connect) -> None:
         async with connect() as client:
             result = await client.send(SENDER, RECIPIENT, pieces())
             assert set(result.values()) == {Reply(421, "going down", enhanced="4.3.2")}
             assert not client.is_open
 
     with misbehaving(behave) as port:
-        run(backend, hear_it, port, tls=TlsMode.NONE)
+        run(backend, read_421, port, tls=TlsMode.NONE)
 
 
-def test_a_server_that_reads_only_when_its_replies_are_taken_does_not_stall_the_client(backend: str) -> None:
+def test_server_that_stops_reading_until_its_replies_are_read_causes_no_deadlock(backend: str) -> None:
     # RFC 2920 3.1: the client's commands, and the server's replies, must both fit into what the network takes.
     recipients = [f"user{number}@s.example" for number in range(500)]
 
     def behave(connection: socket.socket) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        greet(connection)
+        send_greeting_and_hello(connection)
         rest = b""
         while not rest.startswith(b"DATA"):
             rest += connection.recv(1024)
@@ -450,7 +451,7 @@ def test_a_server_that_reads_only_when_its_replies_are_taken_does_not_stall_the_
                 rest = rest.partition(b"\r\n")[2]
                 connection.sendall(b"250-" + b"x" * 400 + b"\r\n250 " + b"x" * 400 + b"\r\n")
         connection.sendall(b"354 go on\r\n")
-        hear(connection, b"\r\n.\r\n")
+        read_until(connection, b"\r\n.\r\n")
         connection.sendall(b"250 ok\r\n")
         connection.recv(100)
 
@@ -463,11 +464,11 @@ def test_a_server_that_reads_only_when_its_replies_are_taken_does_not_stall_the_
         run(backend, send_to_all, port, tls=TlsMode.NONE)
 
 
-def test_a_cancelled_send_leaves_no_half_message_and_no_usable_connection(loop_backend: str) -> None:
+def test_cancelled_send_closes_the_connection_without_ending_the_message(loop_backend: str) -> None:
     taken: list[bytes] = []
 
     def behave(connection: socket.socket) -> None:
-        reach_data(connection)
+        reply_up_to_data(connection)
         with contextlib.suppress(OSError):
             while data := connection.recv(65_536):
                 taken.append(data)
@@ -491,7 +492,7 @@ def test_a_cancelled_send_leaves_no_half_message_and_no_usable_connection(loop_b
     assert b"QUIT" not in b"".join(taken)
 
 
-def test_a_refused_login_closes_the_connection(
+def test_refused_login_closes_the_connection(
     backend: str, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     async def fail(connect: Connect) -> None:
@@ -505,7 +506,7 @@ def test_a_refused_login_closes_the_connection(
         server.reason()
 
 
-def test_misuse_is_told_before_anything_is_sent(backend: str, store: Store) -> None:
+def test_invalid_argument_raises_before_anything_is_sent(backend: str, store: Store) -> None:
     async def misuse(connect: Connect) -> None:
         async with connect() as client:
             with pytest.raises(ProtocolError):

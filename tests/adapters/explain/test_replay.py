@@ -1,4 +1,4 @@
-"""Recorded dialogues are explained: legal ones without a breach, others with the section that they break."""
+"""Explanations of recorded dialogues: no breach in legal dialogues, otherwise each breach with its RFC section."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,16 +12,16 @@ from smtpcore_adapters.testing import strategies
 from tests.helpers import accept, connect, drive
 from tests.paths import DIALOGS
 
-quickly = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+few_examples = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 RFC_DIALOGS = sorted(DIALOGS.glob("*.txt"))
 
-# Dialogues that show what goes wrong, and in how many lines.
+# Dialogues that contain breaches, with the number of breaches.
 BREACHES = {
     "rfc1870-6.1-size-too-big": 1,
     "rfc1985-7-etrn-first": 2,
     "rfc2033-4-lmtp-rules": 2,
-    "rfc2645-6-atrn": 1,  # the sides change places, which is not followed
+    "rfc2645-6-atrn": 1,  # the explanation does not follow the change of roles
     "rfc2852-4-by-values": 2,
     "rfc3030-2-sequence-errors": 2,
     "rfc3030-3-binarymime-data": 1,
@@ -37,18 +37,18 @@ BREACHES = {
 
 
 def explained(*texts: str) -> list[Explained]:
-    """Explain lines with `C:` or `S:` in front, all of one session."""
+    """Explain the lines of one session, each with the prefix `C:` or `S:`."""
     (recording,) = read("\n".join(texts).encode())
     return explain(recording)
 
 
 def found(lines: Iterable[Explained]) -> list[tuple[str, str]]:
-    """The section of each breach, and who has committed it."""
+    """Return the side and the RFC section of each breach."""
     return [(breach.side.value, breach.section) for line in lines for breach in line.breaches]
 
 
 @pytest.mark.parametrize("path", RFC_DIALOGS, ids=lambda path: path.stem)
-def test_the_dialogues_of_the_RFCs_have_the_breaches_that_they_show(path: Path) -> None:
+def test_rfc_dialogue_has_the_expected_number_of_breaches(path: Path) -> None:
     lines = [line for recording in read(path.read_bytes()) for line in explain(recording)]
 
     assert len(found(lines)) == BREACHES.get(path.stem, 0), found(lines)
@@ -65,7 +65,7 @@ DATA = (*ENVELOPE, "C: DATA", "S: 354 go")
 QUIT = ("C: QUIT", "S: 221 bye")
 
 
-def test_each_line_has_its_events_and_the_state_behind_it() -> None:
+def test_each_line_has_its_events_and_the_resulting_state() -> None:
     lines = explained(*HELLO, *DATA, "C: text", "C: .", "S: 250 taken", *QUIT)
 
     assert [(line.text, line.events, line.state) for line in lines if line.events] == [
@@ -144,7 +144,7 @@ CLIENT = [
 
 
 @pytest.mark.parametrize(("texts", "section"), CLIENT)
-def test_what_the_client_does_wrong_is_told_once(texts: tuple[str, ...], section: str) -> None:
+def test_client_breach_is_reported_once(texts: tuple[str, ...], section: str) -> None:
     assert found(explained(*texts)) == [("client", section)]
 
 
@@ -183,7 +183,7 @@ SERVER = [
 
 
 @pytest.mark.parametrize(("texts", "section"), SERVER)
-def test_what_the_server_does_wrong_is_told(texts: tuple[str, ...], section: str) -> None:
+def test_server_breach_is_reported(texts: tuple[str, ...], section: str) -> None:
     assert ("server", section) in found(explained(*texts))
     assert {side for side, _ in found(explained(*texts))} == {"server"}
 
@@ -224,7 +224,7 @@ LEGAL = [
 
 
 @pytest.mark.parametrize("texts", LEGAL)
-def test_what_is_legal_has_no_breach(texts: tuple[str, ...]) -> None:
+def test_legal_dialogue_has_no_breach(texts: tuple[str, ...]) -> None:
     assert found(explained(*texts)) == []
 
 
@@ -252,14 +252,14 @@ def test_what_is_legal_has_no_breach(texts: tuple[str, ...]) -> None:
         (GREETING, *ENVELOPE, "C: DATA", "S: 354 go", "C: .", "S: 250 OK"),
     ],
 )
-def test_one_mistake_that_the_server_lets_pass_does_not_make_others(texts: tuple[str, ...]) -> None:
+def test_client_breach_tolerated_by_the_server_causes_no_further_breach(texts: tuple[str, ...]) -> None:
     lines = explained(*texts, *QUIT)
 
     assert [side for side, _ in found(lines)] == ["client"]
     assert "the server lets pass what the client may not send" in [note for line in lines for note in line.notes]
 
 
-def test_a_bare_newline_that_a_server_takes_for_a_line_end_is_one_breach() -> None:
+def test_bare_newline_accepted_as_line_end_is_one_breach() -> None:
     lines = explain(join(b"EHLO c\r\nNOOP\nQUIT\r\n", b"220 s\r\n250 s\r\n250 OK\r\n221 bye\r\n"))
 
     assert found(lines) == [("client", "RFC 5321 2.3.8")]
@@ -281,13 +281,13 @@ SECRETS = [
 
 @pytest.mark.parametrize("texts", SECRETS)
 @pytest.mark.parametrize("offered", ["S: 250 AUTH PLAIN LOGIN", "S: 250 HELP"])
-def test_no_secret_is_shown(texts: tuple[str, ...], offered: str) -> None:
+def test_secrets_are_never_shown(texts: tuple[str, ...], offered: str) -> None:
     lines = explained(GREETING, "C: EHLO c.example", "S: 250-s.example", offered, *texts)
 
     assert "c2VjcmV0" not in repr(lines)
 
 
-def test_a_transcript_whose_secrets_are_masked_already_has_no_breach() -> None:
+def test_transcript_with_masked_secrets_has_no_breach() -> None:
     hello = (GREETING, "C: EHLO c.example", "S: 250-s.example", "S: 250 AUTH PLAIN LOGIN")
     masked = (
         "C: AUTH PLAIN ***",
@@ -359,7 +359,7 @@ reply: b'250 taken\r\n'
 send: 'quit\r\n'
 reply: b'221 bye\r\n'
 """
-OUR_OWN = """2026-01-01T00:00:00.000+00:00 0123456789ab -- opened
+SMTPCORE = """2026-01-01T00:00:00.000+00:00 0123456789ab -- opened
 2026-01-01T00:00:00.000+00:00 0123456789ab S: 220 s.example ESMTP
 2026-01-01T00:00:00.000+00:00 0123456789ab C: EHLO c.example
 2026-01-01T00:00:00.000+00:00 0123456789ab S: 250-s.example
@@ -402,11 +402,11 @@ QUIT
 
 @pytest.mark.parametrize(
     ("text", "ends"),
-    [(SWAKS, [15]), (CURL, [12]), (SMTPLIB, [16]), (OUR_OWN, [15, 3]), (PLAIN, [16]), (PLAIN * 2, [16, 16])],
-    ids=["swaks", "curl", "smtplib", "our own", "plain", "two"],
+    [(SWAKS, [15]), (CURL, [12]), (SMTPLIB, [16]), (SMTPCORE, [15, 3]), (PLAIN, [16]), (PLAIN * 2, [16, 16])],
+    ids=["swaks", "curl", "smtplib", "smtpcore", "plain", "two"],
 )
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
-def test_a_transcript_in_one_of_many_formats_is_read(text: str, ends: list[int], line_end: str) -> None:
+def test_each_transcript_format_is_read(text: str, ends: list[int], line_end: str) -> None:
     recordings = read(text.replace("\n", line_end).encode())
     sessions = [explain(recording) for recording in recordings]
 
@@ -415,14 +415,14 @@ def test_a_transcript_in_one_of_many_formats_is_read(text: str, ends: list[int],
     assert [found(lines) for lines in sessions] == [[]] * len(ends)
 
 
-def test_TLS_makes_the_server_forget_what_it_has_offered() -> None:
+def test_session_state_is_reset_by_tls() -> None:
     lines = explain(*read(SWAKS.encode()))
 
     assert [line.side for line in lines].count(Side.TLS) == 1
     assert [line.state for line in lines if line.text == "EHLO c.example"] == ["GREETED", "GREETED"]
 
 
-def test_the_octets_of_one_side_can_be_explained() -> None:
+def test_octets_of_one_side_are_explained() -> None:
     client = (
         b"EHLO c.example\r\nSTARTTLS\r\nEHLO c.example\r\nAUTH PLAIN\r\nAGEAYg==\r\nAUTH PLAIN AGEAYg==\r\n"
         b"MAIL FROM:<>\r\nRCPT TO:<b@s.example>\r\nBURL imap://s.example/x LAST\r\nQUIT\r\n"
@@ -435,7 +435,7 @@ def test_the_octets_of_one_side_can_be_explained() -> None:
     assert found(lines) == [("server", "RFC 5321 2.3.8"), ("server", "RFC 5321 2.3.8")]
 
 
-def test_the_octets_of_both_sides_are_put_in_order() -> None:
+def test_octets_of_both_sides_are_joined_in_order() -> None:
     client = b"EHLO c.example\r\nMAIL FROM:<>\r\nRCPT TO:<b@s.example>\r\nDATA\r\n..x\r\n.\r\nQUIT\r\n"
     server = b"220 s\r\n250-s\r\n250 SIZE 0\r\n250 OK\r\n250 OK\r\n354 go\r\n250 OK\r\n221 bye\r\n"
     lines = explain(join(client, server))
@@ -445,7 +445,7 @@ def test_the_octets_of_both_sides_are_put_in_order() -> None:
     assert lines[-1].state == "CLOSED"
 
 
-def test_what_is_encrypted_is_not_explained() -> None:
+def test_encrypted_octets_are_not_explained() -> None:
     client = b"EHLO c\r\nSTARTTLS\r\n\x16\x03\x01\x00\n\x05hello\r\n"
     server = b"220 s\r\n250-s\r\n250 STARTTLS\r\n220 go\r\n\x16\x03\x03\r\n200\r\n"
     lines = explain(join(client, server))
@@ -461,32 +461,32 @@ def test_what_is_encrypted_is_not_explained() -> None:
         *(b"S: 220 a\nB: 3\n" + literal for literal in (b"", b"x", b"b'a' * 99999999", b"1 + b'a'", b"b'a' * True")),
     ],
 )
-def test_what_is_no_recording_is_told(octets: bytes) -> None:
+def test_input_without_a_recording_is_unreadable(octets: bytes) -> None:
     with pytest.raises(Unreadable):
         read(octets)
 
 
-def test_sides_that_say_nothing_are_no_recording() -> None:
+def test_two_empty_sides_are_unreadable() -> None:
     with pytest.raises(Unreadable, match="no one says anything"):
         join(b"", b"")
 
 
-def test_a_body_line_that_begins_with_LHLO_makes_no_LMTP_session() -> None:
+def test_body_line_with_lhlo_does_not_make_an_lmtp_session() -> None:
     assert found(explained(*HELLO, *DATA, "C: LHLO c.example", "C: .", "S: 250 taken", *QUIT)) == []
 
 
-def test_an_expression_of_octets_is_worth_what_it_says() -> None:
+def test_bytes_expression_in_a_recording_is_evaluated() -> None:
     (recording,) = read(b"S: 220 a\nB: 9\nb'EHLO ' + 'c' * 2 + b'\\r\\n'\nC: QUIT\n")
 
     assert [item.data for item in recording.items] == [b"220 a\r\n", b"EHLO cc\r\n", b"QUIT\r\n"]
 
 
-# What holds for every recording
+# Properties of every recording
 
 
 @given(strategies.sessions())
-@quickly
-def test_a_valid_session_has_no_breach(groups: list[bytes]) -> None:
+@few_examples
+def test_generated_valid_session_has_no_breach(groups: list[bytes]) -> None:
     conn = connect()
     said = [b"220 s.example ESMTP\r\n", *(drive(conn, [group], accept)[1] for group in groups)]
     lines = explain(join(b"".join(groups), b"".join(said)))
@@ -496,8 +496,8 @@ def test_a_valid_session_has_no_breach(groups: list[bytes]) -> None:
 
 
 @given(st.one_of(st.binary(), strategies.sessions(valid=False).map(b"".join)), st.binary())
-@quickly
-def test_nothing_makes_it_fail_but_what_is_unreadable(one: bytes, other: bytes) -> None:
+@few_examples
+def test_arbitrary_octets_are_explained_or_unreadable(one: bytes, other: bytes) -> None:
     for make in (lambda: read(one), lambda: [join(one, other)], lambda: [join(other, one)]):
         try:
             recordings = make()
@@ -513,8 +513,8 @@ words = st.sampled_from(WORDS.replace("\n", "|").replace("250-x 250", "250-x\n25
 
 
 @given(st.lists(st.tuples(st.sampled_from(["C: ", "S: ", "-- TLSv1"]), words), max_size=20))
-@quickly
-def test_no_order_of_lines_makes_it_fail(drawn: list[tuple[str, str]]) -> None:
+@few_examples
+def test_lines_in_any_order_are_explained(drawn: list[tuple[str, str]]) -> None:
     text = "".join(f"{letter}{line}\n" for letter, words in drawn for line in words.split("\n"))
     try:
         recordings = read(text.encode())

@@ -1,4 +1,4 @@
-"""A stream over a socket of which the framework tells when it is ready."""
+"""Non-blocking socket streams, driven by the readiness calls of a framework."""
 
 import socket
 from collections.abc import Callable, Coroutine, Generator, Iterator
@@ -21,11 +21,11 @@ PEER = Address("192.0.2.1", 25)
 
 
 class Closing(Exception):
-    """Someone was woken."""
+    """The framework's error for a wait on a socket that is being closed."""
 
 
-class Bench:
-    """A framework with a clock that is moved by hand, and at most one task."""
+class FakeFramework:
+    """A fake framework with a manual clock and at most one task."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -44,8 +44,8 @@ class Bench:
             fail_after=self._fail_after,
         )
         self.alarm = Alarm(self.framework)
-        self._bell = self.alarm.run()
-        self._bell.send(None)
+        self._alarm_task = self.alarm.run()
+        self._alarm_task.send(None)
         self.near, self.far = socket.socketpair()
         self.near.setblocking(False)
 
@@ -62,11 +62,11 @@ class Bench:
     def stream(self, *, alarm: bool = True) -> "Polled":
         return Polled(self.framework, self.near, PEER, self.alarm if alarm else None)
 
-    def ring(self, now: float) -> None:
-        """Let the alarm's time come, if it has one by then."""
+    def move_clock(self, now: float) -> None:
+        """Move the clock to `now`, and run the alarm if its deadline has come."""
         self.now = now
         if now >= self.alarm._scope.deadline:
-            self._bell.send(None)
+            self._alarm_task.send(None)
 
 
 class Scope:
@@ -106,14 +106,14 @@ class Polled(PolledStream):
 
 
 @pytest.fixture
-def bench() -> Iterator[Bench]:
-    made = Bench()
+def fake() -> Iterator[FakeFramework]:
+    made = FakeFramework()
     with made.near, made.far:
         yield made
 
 
 def waiting(stream: Polled, timeout: float) -> Coroutine[Any, Any, bytes]:
-    """A receive that has begun."""
+    """Return a call of `receive` that is waiting."""
     receiving = stream.receive(timeout)
     receiving.send(None)
     return receiving
@@ -128,179 +128,179 @@ def result(running: Coroutine[Any, Any, Any]) -> Any:
 # Receiving
 
 
-def test_what_arrives_is_received(bench: Bench) -> None:
-    receiving = waiting(bench.stream(), 10)
-    bench.far.send(b"HELO")
+def test_receive_returns_arriving_data(fake: FakeFramework) -> None:
+    receiving = waiting(fake.stream(), 10)
+    fake.far.send(b"HELO")
     assert result(receiving) == b"HELO"
 
 
-def test_a_socket_that_is_readable_may_have_nothing_to_read(bench: Bench) -> None:
-    receiving = waiting(bench.stream(), 10)
+def test_receive_waits_again_after_a_spurious_wake_up(fake: FakeFramework) -> None:
+    receiving = waiting(fake.stream(), 10)
     receiving.send(None)
-    bench.far.send(b"x")
+    fake.far.send(b"x")
     assert result(receiving) == b"x"
 
 
-def test_who_waits_too_long_is_woken(bench: Bench) -> None:
-    receiving = waiting(bench.stream(), 10)
-    bench.ring(109.9)
-    assert not bench.woken
-    bench.ring(110.0)
-    assert bench.woken == [bench.near]
+def test_alarm_wakes_a_wait_at_its_deadline(fake: FakeFramework) -> None:
+    receiving = waiting(fake.stream(), 10)
+    fake.move_clock(109.9)
+    assert not fake.woken
+    fake.move_clock(110.0)
+    assert fake.woken == [fake.near]
     with pytest.raises(TimeoutError):
         receiving.throw(Closing())
 
 
-def test_an_alarm_that_comes_too_early_is_set_again(bench: Bench) -> None:
-    stream = bench.stream()
-    bench.far.send(b"x")
+def test_alarm_is_set_again_if_the_current_deadline_is_later(fake: FakeFramework) -> None:
+    stream = fake.stream()
+    fake.far.send(b"x")
     assert result(waiting(stream, 10)) == b"x"
-    bench.now = 105.0
+    fake.now = 105.0
     _receiving = waiting(stream, 10)
-    bench.ring(110.0)
-    assert not bench.woken
-    bench.ring(115.0)
-    assert bench.woken == [bench.near]
+    fake.move_clock(110.0)
+    assert not fake.woken
+    fake.move_clock(115.0)
+    assert fake.woken == [fake.near]
     _receiving.close()
 
 
-def test_an_alarm_that_finds_no_one_waiting_is_set_by_the_next_who_does(bench: Bench) -> None:
-    stream = bench.stream()
-    bench.far.send(b"x")
+def test_next_wait_sets_an_alarm_that_went_off_without_waiters(fake: FakeFramework) -> None:
+    stream = fake.stream()
+    fake.far.send(b"x")
     assert result(waiting(stream, 10)) == b"x"
-    bench.ring(110.0)
-    bench.ring(1000.0)
+    fake.move_clock(110.0)
+    fake.move_clock(1000.0)
     _receiving = waiting(stream, 10)
-    bench.ring(1009.0)
-    assert not bench.woken
-    bench.ring(1010.0)
-    assert bench.woken == [bench.near]
+    fake.move_clock(1009.0)
+    assert not fake.woken
+    fake.move_clock(1010.0)
+    assert fake.woken == [fake.near]
     _receiving.close()
 
 
-def test_who_will_wait_less_is_woken_earlier(bench: Bench) -> None:
-    stream = bench.stream()
-    bench.far.send(b"x")
+def test_shorter_timeout_moves_the_alarm_forward(fake: FakeFramework) -> None:
+    stream = fake.stream()
+    fake.far.send(b"x")
     assert result(waiting(stream, 50)) == b"x"
     _receiving = waiting(stream, 10)
-    bench.ring(110.0)
-    assert bench.woken == [bench.near]
+    fake.move_clock(110.0)
+    assert fake.woken == [fake.near]
     _receiving.close()
 
-    bench.woken.clear()
+    fake.woken.clear()
     _receiving = waiting(stream, 100)
-    bench.ring(150.0)  # which was that of the first
-    assert not bench.woken
-    bench.ring(210.0)
-    assert bench.woken == [bench.near]
+    fake.move_clock(150.0)  # the deadline of the first wait
+    assert not fake.woken
+    fake.move_clock(210.0)
+    assert fake.woken == [fake.near]
     _receiving.close()
 
 
-def test_of_several_streams_each_is_woken_in_its_turn(bench: Bench) -> None:
-    streams = [bench.stream() for _ in range(3)]
+def test_alarm_wakes_several_streams_each_at_its_deadline(fake: FakeFramework) -> None:
+    streams = [fake.stream() for _ in range(3)]
     receiving = [waiting(stream, timeout) for stream, timeout in zip(streams, (30, 10, 20), strict=True)]
     for now, count in ((109, 0), (110, 1), (120, 2), (129, 2), (130, 3)):
-        bench.ring(now)
-        assert len(bench.woken) == count
+        fake.move_clock(now)
+        assert len(fake.woken) == count
     for each in receiving:
         each.close()
 
 
-def test_who_is_between_two_waits_when_the_time_is_over_does_not_wait_again(bench: Bench) -> None:
-    receiving = waiting(bench.stream(), 10)
-    bench.ring(110.0)  # while what has arrived is no more than a part
+def test_deadline_between_two_waits_is_not_lost(fake: FakeFramework) -> None:
+    receiving = waiting(fake.stream(), 10)
+    fake.move_clock(110.0)  # before the task runs again
     with pytest.raises(TimeoutError):
         receiving.send(None)
 
 
-def test_who_is_between_two_waits_when_interrupted_does_not_wait_again(bench: Bench) -> None:
-    stream = bench.stream()
+def test_interrupt_between_two_waits_is_not_lost(fake: FakeFramework) -> None:
+    stream = fake.stream()
     receiving = waiting(stream, 10)
     stream.interrupt()
     with pytest.raises(Interrupted):
         receiving.send(None)
-    bench.far.send(b"x")
+    fake.far.send(b"x")
     assert result(waiting(stream, 10)) == b"x"
 
 
-def test_streams_that_are_closed_are_not_kept(bench: Bench) -> None:
-    kept = bench.stream()
+def test_alarm_does_not_keep_closed_streams(fake: FakeFramework) -> None:
+    kept = fake.stream()
     _receiving = waiting(kept, 1000)
     for _ in range(500):
-        stream = Polled(bench.framework, bench.near.dup(), PEER, bench.alarm)
+        stream = Polled(fake.framework, fake.near.dup(), PEER, fake.alarm)
         waiting(stream, 300).close()
         with pytest.raises(StopIteration):
             stream.aclose(0).send(None)
-    assert len(bench.alarm._streams) < 200
-    bench.ring(400.0)
-    assert not bench.woken
-    bench.ring(1100.0)
-    assert bench.woken == [bench.near]
+    assert len(fake.alarm._streams) < 200
+    fake.move_clock(400.0)
+    assert not fake.woken
+    fake.move_clock(1100.0)
+    assert fake.woken == [fake.near]
     _receiving.close()
 
 
-def test_without_an_alarm_there_is_a_limit_around_each_wait(bench: Bench) -> None:
-    receiving = waiting(bench.stream(alarm=False), 10)
-    assert bench.limits == [10]
-    bench.far.send(b"x")
+def test_each_wait_has_a_timeout_scope_without_an_alarm(fake: FakeFramework) -> None:
+    receiving = waiting(fake.stream(alarm=False), 10)
+    assert fake.limits == [10]
+    fake.far.send(b"x")
     assert result(receiving) == b"x"
 
 
-def test_an_interruption_wakes_who_waits(bench: Bench) -> None:
-    stream = bench.stream()
+def test_interrupt_wakes_a_wait(fake: FakeFramework) -> None:
+    stream = fake.stream()
     receiving = waiting(stream, 10)
     stream.interrupt()
-    assert bench.woken == [bench.near]
+    assert fake.woken == [fake.near]
     with pytest.raises(Interrupted):
         receiving.throw(Closing())
 
 
-def test_an_interruption_waits_for_the_next_who_waits(bench: Bench) -> None:
-    stream = bench.stream()
+def test_interrupt_without_a_wait_applies_to_the_next_receive(fake: FakeFramework) -> None:
+    stream = fake.stream()
     stream.interrupt()
-    assert not bench.woken
+    assert not fake.woken
     with pytest.raises(Interrupted):
         stream.receive(10).send(None)
-    bench.far.send(b"x")
+    fake.far.send(b"x")
     assert result(waiting(stream, 10)) == b"x"
 
 
 # Sending
 
 
-def test_what_is_taken_at_once_is_sent_without_waiting(bench: Bench) -> None:
-    stream = bench.stream()
-    bench.far.send(b"x")
+def test_send_to_a_writable_socket_does_not_wait(fake: FakeFramework) -> None:
+    stream = fake.stream()
+    fake.far.send(b"x")
     assert result(waiting(stream, 10)) == b"x"
     assert result(stream.send(b"250 OK", 10)) is None
-    assert bench.far.recv(100) == b"250 OK"
-    assert (bench.checkpoints, bench.limits) == (0, [])
+    assert fake.far.recv(100) == b"250 OK"
+    assert (fake.checkpoints, fake.limits) == (0, [])
 
 
-def test_who_has_sent_for_long_gives_others_their_turn(bench: Bench) -> None:
-    stream = bench.stream()
-    bench.far.send(b"x")
+def test_send_yields_after_a_long_time_without_a_checkpoint(fake: FakeFramework) -> None:
+    stream = fake.stream()
+    fake.far.send(b"x")
     assert result(waiting(stream, 10)) == b"x"
-    bench.now += 0.006
+    fake.now += 0.006
     for checkpoints in (1, 1):
         assert result(stream.send(b"250 OK", 10)) is None
-        assert bench.checkpoints == checkpoints
+        assert fake.checkpoints == checkpoints
 
 
-def test_what_is_not_taken_at_once_is_sent_in_parts(bench: Bench) -> None:
-    stream = bench.stream()
+def test_send_to_a_full_socket_waits_between_parts(fake: FakeFramework) -> None:
+    stream = fake.stream()
     data = b"x" * 1_000_000
     sending = stream.send(data, 10)
     sending.send(None)
-    received = bench.far.recv(len(data))
+    received = fake.far.recv(len(data))
     with suppress(StopIteration):
         while True:
             sending.send(None)
-            received += bench.far.recv(len(data))
+            received += fake.far.recv(len(data))
     while len(received) < len(data):
-        received += bench.far.recv(len(data))
+        received += fake.far.recv(len(data))
     assert received == data
-    assert bench.limits == [10]
+    assert fake.limits == [10]
 
 
 # Over the frameworks
@@ -314,27 +314,27 @@ FRAMEWORKS: dict[str, tuple[Framework, Callable[[Any], object]]] = {
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_receiving_can_be_cancelled_though_there_is_something(name: str, bench: Bench) -> None:
+def test_receive_in_a_cancelled_scope_is_cancelled_even_with_data(name: str, fake: FakeFramework) -> None:
     framework, run = FRAMEWORKS[name]
     scope = trio.CancelScope if name == "trio" else anyio.CancelScope
 
     async def main() -> None:
-        bench.far.send(b"x")
+        fake.far.send(b"x")
         with scope() as cancelled:
             cancelled.cancel()
-            await Polled(framework, bench.near, PEER).receive(10)
+            await Polled(framework, fake.near, PEER).receive(10)
         assert cancelled.cancelled_caught
 
     run(main)
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_the_alarm_wakes_in_each_framework(name: str, bench: Bench) -> None:
+def test_alarm_wakes_a_wait_in_each_framework(name: str, fake: FakeFramework) -> None:
     framework, run = FRAMEWORKS[name]
 
     async def main() -> None:
         alarm = Alarm(framework)
-        stream = Polled(framework, bench.near, PEER, alarm)
+        stream = Polled(framework, fake.near, PEER, alarm)
         async with trio.open_nursery() if name == "trio" else anyio.create_task_group() as tasks:
             tasks.start_soon(alarm.run)
             for _ in range(3):
@@ -353,11 +353,11 @@ async def _interrupt(stream: Polled) -> None:
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_a_limit_that_is_over_is_a_timeout_in_each_framework(name: str, bench: Bench) -> None:
+def test_timeout_without_an_alarm_in_each_framework(name: str, fake: FakeFramework) -> None:
     framework, run = FRAMEWORKS[name]
 
     async def main() -> None:
         with pytest.raises(TimeoutError):
-            await Polled(framework, bench.near, PEER).receive(0.01)
+            await Polled(framework, fake.near, PEER).receive(0.01)
 
     run(main)

@@ -1,4 +1,4 @@
-"""What a session needs of an I/O framework."""
+"""Socket addresses as `Address` objects."""
 
 import pytest
 
@@ -20,6 +20,6 @@ from smtpcore_adapters.streams._stream import address_of
         ((), None, "None"),
     ],
 )
-def test_addresses_are_those_of_sockets(name: object, address: Address | None, text: str) -> None:
+def test_address_of_a_socket_name(name: object, address: Address | None, text: str) -> None:
     assert address_of(name) == address
     assert str(address) == text

@@ -1,4 +1,4 @@
-"""A fault script lets a server do what its lines say, and complains about those that say nothing."""
+"""Fault scripts: each line changes the server's behaviour, and an invalid line is an error that shows a valid line."""
 
 import re
 import smtplib
@@ -12,7 +12,7 @@ from smtpcore_adapters import App, Reason
 from smtpcore_adapters.recipients import AnyRecipient
 from smtpcore_adapters.testing import FaultError, Faults, Inbox, SmtpPair, parse_fault
 from smtpcore_adapters.testing import faults as documented
-from tests.adapters.check.wrong import CONTEXT
+from tests.adapters.check.faulty_servers import CONTEXT
 from tests.adapters.command import run, running
 from tests.adapters.fakes import Dialogue, converse
 from tests.adapters.harness import BACKENDS
@@ -34,7 +34,7 @@ def app_with(*lines: str) -> tuple[App, Inbox]:
 
 
 def replies_to(*lines: str, times: int = 1) -> list[list[int]]:
-    """The codes that answer messages to two recipients, each in a session of its own."""
+    """Return the reply codes to messages to two recipients, each message in a new session."""
     app, _ = app_with(*lines)
     return [
         [reply.code for reply in SmtpPair(app).deliver("a@c.example", ["b@s.example", "x@y.example"], CONTENT)]
@@ -42,7 +42,7 @@ def replies_to(*lines: str, times: int = 1) -> list[list[int]]:
     ]
 
 
-# What the client gets
+# Replies
 
 
 @pytest.mark.parametrize(
@@ -62,11 +62,11 @@ def replies_to(*lines: str, times: int = 1) -> list[list[int]]:
         ("NOOP -> drop", [250, 250, 250, 354, 250]),
     ],
 )
-def test_a_reply_takes_the_place_of_the_usual_one(line: str, codes: list[int]) -> None:
+def test_fault_replaces_the_usual_reply(line: str, codes: list[int]) -> None:
     assert replies_to(line) == [codes]
 
 
-def test_recipients_are_counted_in_each_message_and_all_else_since_the_beginning() -> None:
+def test_rcpt_is_counted_per_message_and_other_events_per_server() -> None:
     both = ["message 1 -> 452", "RCPT 2 -> 451"]
 
     assert replies_to(*both, times=2) == [[250, 250, 451, 354, 452], [250, 250, 451, 354, 250]]
@@ -77,18 +77,18 @@ def test_recipients_are_counted_in_each_message_and_all_else_since_the_beginning
     ]
 
 
-def test_a_refused_recipient_is_counted_as_well() -> None:
+def test_refused_recipients_are_counted() -> None:
     app, _ = app_with("RCPT 1 -> 550", "RCPT 2 -> 551")
     (dialogue,) = [converse(app, EHLO + MAIL + RCPT * 3 + b"RSET\r\n" + MAIL + RCPT + b"QUIT\r\n")]
 
     assert dialogue.codes == [220, 250, 250, 550, 551, 250, 250, 250, 550, 221]
 
 
-def test_of_several_lines_about_the_same_the_first_decides() -> None:
+def test_first_matching_line_decides() -> None:
     assert replies_to("RCPT 1 -> 450", "RCPT -> 550") == [[250, 450, 550]]
 
 
-def test_a_text_and_an_enhanced_status_code_may_be_given() -> None:
+def test_reply_with_text_and_enhanced_status_code() -> None:
     app, _ = app_with("NOOP -> 450 4.2.1 Not now", "RSET -> 550 Never", "HELP -> 214 What?", "VRFY -> 252")
     dialogue = converse(app, EHLO + b"NOOP\r\nRSET\r\nHELP\r\nVRFY x\r\nQUIT\r\n")
 
@@ -100,14 +100,14 @@ def test_a_text_and_an_enhanced_status_code_may_be_given() -> None:
     ]
 
 
-def test_a_message_that_was_looked_at_reaches_the_store_whole() -> None:
+def test_message_inspected_by_faults_reaches_the_inbox_complete() -> None:
     app, inbox = app_with("DATA after 5000 octets -> drop", "message 2 -> 451")
     SmtpPair(app).deliver("a@c.example", ["b@s.example"], CONTENT)
 
     assert [received.content for received in inbox] == [CONTENT]
 
 
-def test_extensions_are_left_out() -> None:
+def test_disabled_extensions_are_not_offered() -> None:
     app, _ = app_with("EHLO -> no 8bitmime", "EHLO -> no CHUNKING", "LHLO -> no SIZE")
     pair = SmtpPair(app)
     pair.hello()
@@ -115,13 +115,13 @@ def test_extensions_are_left_out() -> None:
     assert set(pair.client.extensions) == {"PIPELINING", "ENHANCEDSTATUSCODES", "VRFY", "HELP"}
 
 
-def test_the_first_connection_may_be_refused() -> None:
+def test_first_connection_is_refused() -> None:
     app, _ = app_with("connect 1 -> 554")
 
     assert [SmtpPair(app).greeting.code for _ in range(2)] == [554, 220]
 
 
-def test_AUTH_may_fail() -> None:
+def test_auth_fails() -> None:
     app, _ = app_with("AUTH -> 454")
     config = Config(hostname="s.example", plaintext_auth=True, bodies=Bodies.CHUNKS, auth_mechanisms=("PLAIN",))
     assert converse(app, EHLO + b"AUTH PLAIN AGEAYg==\r\nQUIT\r\n", config=config).codes == [220, 250, 454, 221]
@@ -131,7 +131,7 @@ def test_AUTH_may_fail() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "heard"),
+    ("line", "output"),
     [
         ("connect -> drop", b""),
         ("connect -> cut 3", b"250"),
@@ -140,23 +140,23 @@ def test_AUTH_may_fail() -> None:
         ("EHLO -> garbage b'\\xff'", b"220 s.example ESMTP\r\n\xff"),
     ],
 )
-def test_the_connection_ends_in_the_middle(line: str, heard: bytes) -> None:
+def test_connection_is_closed_after_partial_output(line: str, output: bytes) -> None:
     app, _ = app_with(line)
     dialogue = Dialogue(app, EHLO).run()
 
-    assert dialogue.stream.output == heard
+    assert dialogue.stream.output == output
     assert dialogue.reasons == [Reason.ABORTED]
     assert not dialogue.stream.is_reset
 
 
-def test_replies_to_what_came_before_are_not_lost() -> None:
+def test_replies_before_a_drop_are_sent() -> None:
     app, _ = app_with("RCPT 2 -> drop")
     dialogue = Dialogue(app, EHLO + MAIL + RCPT * 3).run()
 
     assert dialogue.codes == [220, 250, 250, 250]
 
 
-def test_a_connection_is_reset() -> None:
+def test_reset_closes_with_a_reset() -> None:
     app, _ = app_with("MAIL -> reset")
     dialogue = Dialogue(app, EHLO + MAIL).run()
 
@@ -165,7 +165,7 @@ def test_a_connection_is_reset() -> None:
     assert dialogue.reasons == [Reason.DROPPED]
 
 
-def test_a_connection_that_is_lost_already_can_still_be_given_up() -> None:
+def test_cut_on_a_lost_connection_ends_the_session() -> None:
     app, _ = app_with("MAIL -> cut 3")
     dialogue = Dialogue(app, EHLO, MAIL)
     dialogue.stream.fail_sending.extend([None, None, OSError("lost")])
@@ -177,7 +177,7 @@ def test_a_connection_that_is_lost_already_can_still_be_given_up() -> None:
 @pytest.mark.parametrize(
     "line", ["DATA after 20 octets -> drop", "message -> drop", "message -> cut 5", "message -> reset", "DATA -> drop"]
 )
-def test_a_client_does_not_take_a_message_for_delivered(line: str) -> None:
+def test_client_sees_an_error_if_the_connection_ends_during_a_message(line: str) -> None:
     app, inbox = app_with(line)
     pair = SmtpPair(app)
     with pytest.raises(RemoteProtocolError):
@@ -187,7 +187,7 @@ def test_a_client_does_not_take_a_message_for_delivered(line: str) -> None:
     assert pair.client.state is State.CLOSED
 
 
-def test_a_delay_is_as_long_as_it_says() -> None:
+def test_delay_sleeps_for_the_given_seconds() -> None:
     app, _ = app_with("QUIT -> delay 2", "NOOP -> delay 0.5")
     dialogue = Dialogue(app, EHLO + b"NOOP\r\nQUIT\r\n").run()
 
@@ -196,7 +196,7 @@ def test_a_delay_is_as_long_as_it_says() -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_client_sees_the_reset_of_a_real_connection(backend: str) -> None:
+def test_client_sees_a_reset_or_drop_on_a_real_connection(backend: str) -> None:
     app, _ = app_with("MAIL -> reset", "RSET -> drop")
     with running_server(backend, app) as server:
         with server.connect() as client:
@@ -212,7 +212,7 @@ def test_a_client_sees_the_reset_of_a_real_connection(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_the_end_of_a_reset_connection_is_no_orderly_one_under_TLS_either(backend: str) -> None:
+def test_client_sees_a_reset_under_tls(backend: str) -> None:
     app, _ = app_with("MAIL -> reset")
     with running_server(backend, app, tls=CONTEXT) as server, server.connect() as client:
         assert client.code() == 220
@@ -264,14 +264,14 @@ def _trusting() -> ssl.SSLContext:
         ("EHLO -> no SUCH", "'SUCH' is no extension: write EHLO -> no PIPELINING"),
     ],
 )
-def test_what_is_no_fault_is_told_with_what_to_write(line: str, why: str) -> None:
+def test_invalid_line_raises_an_error_with_a_valid_example(line: str, why: str) -> None:
     with pytest.raises(FaultError) as failure:
         Faults("RCPT 2 -> 451", line)
 
     assert str(failure.value).startswith(f"fault {line!r}: {why}")
 
 
-def test_every_example_is_a_fault() -> None:
+def test_each_documented_example_is_valid() -> None:
     examples = re.findall(r"^    (\S.*? -> .*?)  +\S.*$", documented.__doc__ or "", re.MULTILINE)
 
     assert len(examples) == 11
@@ -282,7 +282,7 @@ def test_every_example_is_a_fault() -> None:
 # The command line
 
 
-def test_serve_has_faults(tmp_path: Path) -> None:
+def test_fault_option_of_serve(tmp_path: Path) -> None:
     with (
         running(tmp_path, "--fault", "RCPT 2 -> 451", "--fault", "EHLO -> no SIZE") as server,
         smtplib.SMTP("127.0.0.1", server.port, timeout=10) as smtp,
@@ -293,7 +293,7 @@ def test_serve_has_faults(tmp_path: Path) -> None:
         assert [smtp.rcpt("b@s.example")[0] for _ in range(3)] == [250, 451, 250]
 
 
-def test_serve_says_what_is_wrong_with_a_fault() -> None:
+def test_invalid_fault_option_of_serve_is_explained() -> None:
     done = run("serve", "--fault", "RCPT -> explode")
 
     assert done.returncode == 2

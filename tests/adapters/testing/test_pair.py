@@ -1,4 +1,4 @@
-"""A client and a server in memory talk as they would over a network."""
+"""`SmtpPair`: a client and a server connected in memory."""
 
 from collections.abc import Generator
 
@@ -28,7 +28,7 @@ from tests.adapters.fakes import accepting
 
 
 class Never:
-    """What only an event loop could bring to an end."""
+    """An awaitable that needs an event loop to finish."""
 
     def __await__(self) -> Generator[str, None, None]:
         yield "not yet"
@@ -37,7 +37,7 @@ class Never:
 CONTENT = b"Subject: hello\r\n\r\n.body\r\n"
 
 
-def test_a_message_goes_from_one_end_to_the_other() -> None:
+def test_delivered_message_arrives_with_its_envelope() -> None:
     pair = SmtpPair()
 
     assert pair.greeting == Reply(220, "s.example ESMTP")
@@ -58,7 +58,7 @@ def test_a_message_goes_from_one_end_to_the_other() -> None:
     assert str(received.peer) == "192.0.2.1:49152"
 
 
-def test_several_messages_are_kept_in_order() -> None:
+def test_messages_are_kept_in_order() -> None:
     pair = SmtpPair()
     for number in range(3):
         pair.deliver("", ["b@s.example"], b"%d\r\n" % number)
@@ -70,7 +70,7 @@ def test_several_messages_are_kept_in_order() -> None:
     assert len(pair.messages) == 0
 
 
-def test_handlers_are_asked() -> None:
+def test_handlers_decide_the_replies() -> None:
     app = App()
 
     @app.on("RCPT")
@@ -90,7 +90,7 @@ def test_handlers_are_asked() -> None:
     assert [reply.code for reply in pair.deliver("a@c.example", ["b@else.example"], CONTENT)] == [250, 550]
 
 
-def test_a_message_whose_sender_or_whose_DATA_is_refused_is_not_sent() -> None:
+def test_deliver_stops_at_a_refused_mail_or_data_command() -> None:
     app = accepting(Inbox())
     app.on("MAIL")(lambda session, mail: None if mail.reverse_path else Reply(550, "No notifications"))
     app.on("DATA")(lambda session, data: Reply(451, "Not now"))
@@ -100,7 +100,7 @@ def test_a_message_whose_sender_or_whose_DATA_is_refused_is_not_sent() -> None:
     assert [reply.code for reply in pair.deliver("a@c.example", ["b@s.example"], CONTENT)] == [250, 250, 451]
 
 
-def test_what_is_sent_together_is_answered_in_order() -> None:
+def test_pipelined_commands_are_answered_in_order() -> None:
     pair = SmtpPair()
     pair.hello()
     for command in (Mail(Path("a@c.example")), Rcpt(Path("b@s.example")), Rcpt(Path("c@s.example"))):
@@ -110,7 +110,7 @@ def test_what_is_sent_together_is_answered_in_order() -> None:
     assert pair.exchange() == []
 
 
-def test_LMTP_has_a_reply_for_each_recipient() -> None:
+def test_lmtp_has_a_reply_for_each_recipient() -> None:
     inbox = Inbox()
     pair = SmtpPair(
         accepting(inbox),
@@ -123,7 +123,7 @@ def test_LMTP_has_a_reply_for_each_recipient() -> None:
     assert len(inbox) == 1
 
 
-def test_TLS_is_taken_for_done_and_forgets_the_session() -> None:
+def test_starttls_is_simulated_and_resets_the_session() -> None:
     inbox = Inbox()
     pair = SmtpPair(accepting(inbox), config=Config(hostname="s.example", tls=True))
     pair.hello()
@@ -138,7 +138,7 @@ def test_TLS_is_taken_for_done_and_forgets_the_session() -> None:
     assert tls.version == "TLSv1.3"
 
 
-def test_users_can_log_in() -> None:
+def test_login() -> None:
     inbox = Inbox()
     app = App()
     app.include(Users({"tim": "secret"}))
@@ -155,7 +155,7 @@ def test_users_can_log_in() -> None:
     assert inbox[0].identity == "tim"
 
 
-def test_handlers_may_sleep_and_call_what_blocks_without_time_passing() -> None:
+def test_handler_sleeps_and_calls_blocking_functions_without_delay() -> None:
     app = App()
 
     @app.on("NOOP")
@@ -166,7 +166,7 @@ def test_handlers_may_sleep_and_call_what_blocks_without_time_passing() -> None:
     assert SmtpPair(app).ask(Noop()).lines == ("done".upper(),)
 
 
-def test_a_handler_that_needs_an_event_loop_is_told() -> None:
+def test_handler_that_needs_an_event_loop_is_a_runtime_error() -> None:
     app = App()
 
     @app.on("NOOP")
@@ -178,7 +178,7 @@ def test_a_handler_that_needs_an_event_loop_is_told() -> None:
         pair.ask(Noop())
 
 
-def test_a_handler_has_no_network() -> None:
+def test_handler_cannot_open_a_network_connection() -> None:
     app = App()
 
     @app.on("NOOP")
@@ -190,7 +190,7 @@ def test_a_handler_has_no_network() -> None:
     assert SmtpPair(app).ask(Noop()).code == 250
 
 
-def test_the_end_of_a_session_is_heard_on_both_sides() -> None:
+def test_quit_and_close_end_the_session_on_both_sides() -> None:
     reasons: list[str] = []
     app = App()
     app.on("disconnect")(lambda session, reason: reasons.append(str(reason)))
@@ -208,7 +208,7 @@ def test_the_end_of_a_session_is_heard_on_both_sides() -> None:
     assert reasons == ["QUIT", "closed"]
 
 
-def test_a_server_that_shuts_down_says_goodbye() -> None:
+def test_shutdown_sends_421() -> None:
     pair = SmtpPair()
     pair.hello()
     (goodbye,) = pair.shut_down()
@@ -217,7 +217,7 @@ def test_a_server_that_shuts_down_says_goodbye() -> None:
     assert pair.client.state is State.CLOSED
 
 
-def test_the_stream_of_a_pair_is_like_any_other() -> None:
+def test_pair_stream_implements_the_stream_interface() -> None:
     async def double(number: int) -> int:
         return 2 * number
 
@@ -231,7 +231,7 @@ def test_the_stream_of_a_pair_is_like_any_other() -> None:
         stream.run_async(wait)
 
 
-def test_a_server_that_hangs_up_makes_the_client_fail() -> None:
+def test_client_fails_after_the_server_closed_the_connection() -> None:
     app = App()
     app.on("NOOP")(lambda session, noop: Reply(421, "closing"))
     pair = SmtpPair(app)
@@ -239,13 +239,13 @@ def test_a_server_that_hangs_up_makes_the_client_fail() -> None:
     with pytest.raises(LocalProtocolError):
         pair.ask(Ehlo("c.example"))
 
-    class Rude:
+    class AbortingHandler:
         def on_ehlo(self, session: Session, ehlo: Ehlo) -> None:
             from smtpcore_adapters import AbortConnection
 
             raise AbortConnection(b"250")
 
     app = App()
-    app.include(Rude())
+    app.include(AbortingHandler())
     with pytest.raises(RemoteProtocolError, match="closed inside a reply"):
         SmtpPair(app).hello()

@@ -1,4 +1,4 @@
-"""The server for tests, and the fixtures that give it to pytest."""
+"""The test server, and its pytest fixtures."""
 
 import os
 import smtplib
@@ -31,7 +31,7 @@ def send(server: SmtpServer, *, use: Callable[[smtplib.SMTP], object] = lambda s
 # The fixtures
 
 
-def test_a_message_is_received_with_its_envelope(smtp_server: SmtpServer) -> None:
+def test_received_message_has_its_envelope(smtp_server: SmtpServer) -> None:
     send(smtp_server, mail_options=["BODY=8BITMIME", "RET=HDRS"], rcpt_options=["NOTIFY=NEVER"])
 
     (received,) = smtp_server.messages
@@ -47,7 +47,7 @@ def test_a_message_is_received_with_its_envelope(smtp_server: SmtpServer) -> Non
 
 
 @pytest.mark.smtp_server(tls=True, auth={"tim": "secret"})
-def test_a_marker_says_what_the_server_is_like(smtp_server: SmtpServer) -> None:
+def test_marker_sets_server_options(smtp_server: SmtpServer) -> None:
     def log_in(smtp: smtplib.SMTP) -> None:
         smtp.ehlo()
         assert not smtp.has_extn("auth")
@@ -63,7 +63,7 @@ def test_a_marker_says_what_the_server_is_like(smtp_server: SmtpServer) -> None:
 @pytest.mark.smtp_server(auth={"tim": "wrong"}, max_size=65_536)
 class TestMarkers:
     @pytest.mark.smtp_server(auth={"tim": "secret"}, require_auth=True)
-    def test_the_nearest_marker_decides(self, smtp_server: SmtpServer) -> None:
+    def test_nearest_marker_overrides_outer_markers(self, smtp_server: SmtpServer) -> None:
         assert smtp_server.options.max_size == 65_536
         with pytest.raises(smtplib.SMTPSenderRefused):
             send(smtp_server)
@@ -73,13 +73,13 @@ class TestMarkers:
 
 
 @pytest.mark.smtp_server(faults=["RCPT 2 -> 451 4.2.2 Full"])
-def test_a_marker_has_faults(smtp_server: SmtpServer) -> None:
+def test_marker_sets_faults(smtp_server: SmtpServer) -> None:
     send(smtp_server)
 
     assert smtp_server.messages[0].recipients == ("b@s.example",)
 
 
-def test_the_pair_is_a_fixture(smtp_pair: SmtpPair) -> None:
+def test_pair_fixture(smtp_pair: SmtpPair) -> None:
     smtp_pair.deliver("a@c.example", ["b@s.example"], CONTENT)
 
     assert [received.content for received in smtp_pair.messages] == [CONTENT]
@@ -88,7 +88,7 @@ def test_the_pair_is_a_fixture(smtp_pair: SmtpPair) -> None:
 # The server
 
 
-def test_several_servers_run_at_the_same_time_without_pytest() -> None:
+def test_several_servers_run_side_by_side_without_fixtures() -> None:
     with SmtpServer() as one, SmtpServer(host="127.0.0.2") as other:
         assert one.port != other.port or one.host != other.host
         send(other)
@@ -98,7 +98,7 @@ def test_several_servers_run_at_the_same_time_without_pytest() -> None:
         assert str(other.address) == f"127.0.0.2:{other.port}"
 
 
-def test_messages_that_come_later_are_waited_for() -> None:
+def test_wait_for_blocks_until_the_messages_arrive() -> None:
     def send_both() -> None:
         send(server)
         send(server)
@@ -116,7 +116,7 @@ def test_messages_that_come_later_are_waited_for() -> None:
 
 
 @pytest.mark.parametrize("implicit", [False, True])
-def test_a_certificate_is_made_up_that_the_clients_context_trusts(implicit: bool) -> None:
+def test_generated_certificate_is_trusted_by_the_client_context(implicit: bool) -> None:
     with SmtpServer(implicit_tls=implicit, require_tls=not implicit) as server:
         if implicit:
             with smtplib.SMTP_SSL("localhost", server.port, timeout=10, context=server.client_context) as smtp:
@@ -130,7 +130,7 @@ def test_a_certificate_is_made_up_that_the_clients_context_trusts(implicit: bool
         assert ssl.create_default_context(cadata=server.ca_pem.decode()).get_ca_certs()
 
 
-def test_a_context_of_ones_own_takes_the_place_of_that_certificate() -> None:
+def test_given_context_replaces_the_generated_certificate() -> None:
     with (
         SmtpServer(certificate=self_signed_context(["localhost"])) as server,
         pytest.raises(ssl.SSLCertVerificationError),
@@ -139,7 +139,7 @@ def test_a_context_of_ones_own_takes_the_place_of_that_certificate() -> None:
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5"])
-def test_users_log_in_without_TLS_where_there_is_none(mechanism: str) -> None:
+def test_login_without_tls_if_the_server_has_no_tls(mechanism: str) -> None:
     with SmtpServer(auth={"tim": "secret"}, auth_mechanisms=(mechanism,)) as server:
         send(server, use=lambda smtp: smtp.login("tim", "secret"))
         with pytest.raises(smtplib.SMTPAuthenticationError):
@@ -148,14 +148,14 @@ def test_users_log_in_without_TLS_where_there_is_none(mechanism: str) -> None:
         assert [received.identity for received in server.messages] == ["tim"]
 
 
-def test_mail_is_taken_for_some_only_if_that_is_asked_for() -> None:
+def test_accept_option_refuses_other_domains() -> None:
     with SmtpServer(accept=["s.example"]) as server:
         send(server)
         with smtplib.SMTP(server.host, server.port, timeout=10) as smtp, pytest.raises(smtplib.SMTPRecipientsRefused):
             smtp.sendmail("a@c.example", ["b@else.example"], CONTENT)
 
 
-def test_a_server_speaks_LMTP() -> None:
+def test_lmtp_server() -> None:
     with SmtpServer(lmtp=True, hostname="s.example") as server:
         with smtplib.LMTP(server.host, server.port, timeout=10) as lmtp:
             lmtp.sendmail("a@c.example", ["b@s.example"], CONTENT)
@@ -163,7 +163,7 @@ def test_a_server_speaks_LMTP() -> None:
         assert len(server.messages) == 1
 
 
-def test_extensions_and_limits_are_as_the_options_say() -> None:
+def test_extensions_and_limits_follow_the_options() -> None:
     options: dict[str, Any] = {"extensions": ["ETRN"], "without": ["CHUNKING", "BINARYMIME"], "max_size": 70_000}
     with SmtpServer(**options) as server, Client(server.address) as client:
         client.code()
@@ -174,7 +174,7 @@ def test_extensions_and_limits_are_as_the_options_say() -> None:
     assert not {"250-CHUNKING", "250-BINARYMIME", "250-DSN"} & set(keywords)
 
 
-def test_handlers_of_ones_own_come_first() -> None:
+def test_given_handlers_are_called_first() -> None:
     app = App()
     seen: list[str] = []
 
@@ -189,7 +189,7 @@ def test_handlers_of_ones_own_come_first() -> None:
     assert seen == ["MAIL FROM:<a@c.example> SIZE=48"]
 
 
-def test_a_running_server_is_changed_at_its_address() -> None:
+def test_reconfigured_server_keeps_its_address() -> None:
     with SmtpServer() as server:
         port = server.port
         send(server)
@@ -208,7 +208,7 @@ def test_a_running_server_is_changed_at_its_address() -> None:
         ({"faults": ["RCPT -> explode"]}, FaultError, "is no action"),
     ],
 )
-def test_what_is_no_option_is_told(options: dict[str, Any], error: type[Exception], why: str) -> None:
+def test_unknown_option_is_an_error(options: dict[str, Any], error: type[Exception], why: str) -> None:
     with pytest.raises(error, match=why), SmtpServer(**options):
         pass
 
@@ -223,7 +223,7 @@ def pytest_run(directory: Path, text: str, *arguments: str) -> "subprocess.Compl
     return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_the_options_of_a_project_are_a_fixture(tmp_path: Path) -> None:
+def test_project_wide_options_come_from_a_fixture(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(
         "import pytest\n\n@pytest.fixture\ndef smtp_server_options():\n    return {'hostname': 'here.example'}\n"
     )
@@ -240,7 +240,7 @@ def test_the_options_of_a_project_are_a_fixture(tmp_path: Path) -> None:
     assert "3 passed" in done.stdout
 
 
-def test_a_run_that_does_not_use_the_fixtures_does_not_load_the_packages(tmp_path: Path) -> None:
+def test_plugin_imports_smtpcore_only_if_a_fixture_is_used(tmp_path: Path) -> None:
     text = (
         "import sys\n"
         "def test_it():\n"
@@ -252,5 +252,5 @@ def test_a_run_that_does_not_use_the_fixtures_does_not_load_the_packages(tmp_pat
     assert done.returncode == 0, done.stdout
 
 
-def test_the_marker_is_documented(tmp_path: Path) -> None:
+def test_marker_is_listed_by_pytest_markers(tmp_path: Path) -> None:
     assert "@pytest.mark.smtp_server(**options): how the fixture" in pytest_run(tmp_path, "", "--markers").stdout

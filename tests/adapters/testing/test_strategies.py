@@ -1,4 +1,4 @@
-"""What the strategies draw is what they promise."""
+"""The Hypothesis strategies draw valid values, within the documented limits."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -24,10 +24,10 @@ from smtpcore import (
 from smtpcore_adapters.testing import strategies
 from tests.helpers import RCPT, READY, body, bytewise, connect, drive, heard
 
-quickly = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+few_examples = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
-# Where each command is in sequence, with all extensions there are.
-EVERYTHING: dict[str, Any] = {
+# A configuration with all extensions, in which each command is in sequence after its `BEFORE`.
+ALL_EXTENSIONS: dict[str, Any] = {
     "disabled": frozenset[str](),
     "tls": True,
     "plaintext_auth": True,
@@ -41,22 +41,22 @@ EVERYTHING: dict[str, Any] = {
 BEFORE = {"RCPT": READY + b"MAIL FROM:<> SMTPUTF8\r\n", "DATA": RCPT, "BDAT": RCPT, "BURL": RCPT, "LHLO": b""}
 
 
-def understood(command: Command) -> object:
-    """The first event that the line of a command leads to."""
-    changes = EVERYTHING | {"lmtp": command.verb == "LHLO"}
+def first_event(command: Command) -> object:
+    """Return the first event that a server parses from the line of `command`."""
+    changes = ALL_EXTENSIONS | {"lmtp": command.verb == "LHLO"}
     return heard(BEFORE.get(command.verb, READY), f"{command}\r\n".encode(), **changes)[0]
 
 
 @given(strategies.commands())
-@quickly
-def test_a_command_is_understood_as_it_was_meant(command: Command) -> None:
-    if command.verb != "AUTH":  # its str hides the response
-        assert understood(command) == command
+@few_examples
+def test_drawn_command_is_parsed_as_an_equal_command(command: Command) -> None:
+    if command.verb != "AUTH":  # str() masks the initial response
+        assert first_event(command) == command
 
 
 @given(st.data())
-@quickly
-def test_a_command_with_utf8_is_understood_as_it_was_meant(data: st.DataObject) -> None:
+@few_examples
+def test_drawn_command_with_utf8_is_parsed_as_an_equal_command(data: st.DataObject) -> None:
     path = data.draw(strategies.paths(null=False, utf8=True))
     line = f"RCPT TO:<{path}>\r\n".encode()
 
@@ -65,8 +65,8 @@ def test_a_command_with_utf8_is_understood_as_it_was_meant(data: st.DataObject) 
 
 
 @given(strategies.mailboxes(utf8=True), strategies.paths())
-@quickly
-def test_addresses_are_valid_and_keep_to_the_limits(mailbox: Mailbox, path: Path) -> None:
+@few_examples
+def test_drawn_addresses_are_valid_and_within_the_length_limits(mailbox: Mailbox, path: Path) -> None:
     assert Mailbox(str(mailbox)) == mailbox
     assert len(mailbox.text.rpartition("@")[0]) <= 64
     assert len(mailbox.domain) <= 255
@@ -75,8 +75,8 @@ def test_addresses_are_valid_and_keep_to_the_limits(mailbox: Mailbox, path: Path
 
 @pytest.mark.parametrize("positive", [None, True, False])
 @given(data=st.data())
-@quickly
-def test_a_reply_has_the_class_that_was_asked_for(positive: bool | None, data: st.DataObject) -> None:
+@few_examples
+def test_drawn_reply_has_the_requested_class(positive: bool | None, data: st.DataObject) -> None:
     reply = data.draw(strategies.replies(positive=positive))
 
     assert isinstance(reply, Reply)
@@ -85,8 +85,8 @@ def test_a_reply_has_the_class_that_was_asked_for(positive: bool | None, data: s
 
 
 @given(strategies.bodies())
-@quickly
-def test_a_stuffed_body_arrives_as_it_was(content: bytes) -> None:
+@few_examples
+def test_dot_stuffed_body_arrives_unchanged(content: bytes) -> None:
     events = heard(RCPT + b"DATA\r\n", strategies.stuffed(content))
 
     assert body(events) == content
@@ -94,8 +94,8 @@ def test_a_stuffed_body_arrives_as_it_was(content: bytes) -> None:
 
 
 @given(strategies.bodies(binary=True))
-@quickly
-def test_a_binary_body_arrives_as_it_was(content: bytes) -> None:
+@few_examples
+def test_binary_body_arrives_unchanged(content: bytes) -> None:
     before = RCPT.replace(b"@c.example>", b"@c.example> BODY=BINARYMIME")
     events = heard(before, b"BDAT %d LAST\r\n%b" % (len(content), content), bodies=Bodies.CHUNKS)
 
@@ -104,8 +104,8 @@ def test_a_binary_body_arrives_as_it_was(content: bytes) -> None:
 
 
 @given(st.binary(max_size=50), st.data())
-@quickly
-def test_segments_are_not_empty_and_joined_give_the_data(data: bytes, draw: st.DataObject) -> None:
+@few_examples
+def test_segments_are_not_empty_and_join_to_the_data(data: bytes, draw: st.DataObject) -> None:
     segments = draw.draw(strategies.segments(data))
 
     assert b"".join(segments) == data
@@ -113,8 +113,8 @@ def test_segments_are_not_empty_and_joined_give_the_data(data: bytes, draw: st.D
 
 
 @given(strategies.sessions())
-@quickly
-def test_every_reply_to_a_valid_session_is_positive_also_if_the_client_waits_for_none(groups: list[bytes]) -> None:
+@few_examples
+def test_every_reply_to_a_valid_session_is_positive_even_if_all_is_pipelined(groups: list[bytes]) -> None:
     for segments in (groups, [b"".join(groups)], bytewise(b"".join(groups))):
         conn = connect()
         events, output = drive(conn, segments)
@@ -124,16 +124,16 @@ def test_every_reply_to_a_valid_session_is_positive_also_if_the_client_waits_for
 
 
 @given(strategies.sessions(chunking=False))
-@quickly
-def test_a_session_without_chunking_has_no_BDAT(groups: list[bytes]) -> None:
+@few_examples
+def test_session_without_chunking_has_no_bdat(groups: list[bytes]) -> None:
     events, _ = drive(connect(disabled=frozenset({"CHUNKING", "BINARYMIME"})), groups)
 
     assert not [event for event in events if isinstance(event, InvalidCommand)]
 
 
 @given(strategies.sessions(valid=False))
-@quickly
-def test_a_session_with_mistakes_does_no_harm(groups: list[bytes]) -> None:
+@few_examples
+def test_invalid_session_raises_documented_errors_only(groups: list[bytes]) -> None:
     conn = connect(bare_newlines=BareNewlines.REJECT)
     try:
         drive(conn, [*groups, b""])
@@ -141,8 +141,8 @@ def test_a_session_with_mistakes_does_no_harm(groups: list[bytes]) -> None:
         assert conn.state is State.CLOSED
 
 
-def test_a_session_with_mistakes_makes_some() -> None:
-    def makes_one(groups: Iterable[bytes]) -> bool:
+def test_invalid_session_contains_invalid_commands() -> None:
+    def has_invalid_command(groups: Iterable[bytes]) -> bool:
         return any(isinstance(event, InvalidCommand) for event in drive(connect(), groups)[0])
 
-    assert find(strategies.sessions(valid=False), makes_one)
+    assert find(strategies.sessions(valid=False), has_invalid_command)

@@ -1,4 +1,4 @@
-"""What SCRAM binds to: the certificate of the server, as both ends see it (RFC 5929 section 4)."""
+"""Channel binding of SCRAM to the certificate of the server (RFC 5929 section 4)."""
 
 import hashlib
 import ssl
@@ -40,7 +40,7 @@ def certificate(
 
 @pytest.mark.parametrize("key", [RSA, ECDSA], ids=["RSA", "ECDSA"])
 @pytest.mark.parametrize("algorithm", [hashes.SHA224(), hashes.SHA256(), hashes.SHA384(), hashes.SHA512()])
-def test_the_hash_is_that_of_the_signature(key: Key, algorithm: hashes.SHA256) -> None:
+def test_hash_is_the_hash_of_the_signature_algorithm(key: Key, algorithm: hashes.SHA256) -> None:
     der = certificate(key, algorithm)
     binding = end_point_binding(der)
     assert binding is not None
@@ -51,7 +51,7 @@ def test_the_hash_is_that_of_the_signature(key: Key, algorithm: hashes.SHA256) -
 @pytest.mark.parametrize(
     "oid", [b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x04", b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x05"], ids=["MD5", "SHA-1"]
 )
-def test_a_broken_hash_is_replaced(oid: bytes) -> None:
+def test_md5_and_sha1_are_replaced_by_sha256(oid: bytes) -> None:
     der = certificate(RSA, hashes.SHA256()).replace(b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b", oid)
     binding = end_point_binding(der)
     assert binding is not None
@@ -61,7 +61,7 @@ def test_a_broken_hash_is_replaced(oid: bytes) -> None:
 @pytest.mark.parametrize(
     "der", [certificate(ED25519, None), certificate(RSA, hashes.SHA256(), pss=True)], ids=["Ed25519", "RSA-PSS"]
 )
-def test_where_there_is_no_one_hash_there_is_no_binding(der: bytes) -> None:
+def test_signature_without_a_single_hash_has_no_binding(der: bytes) -> None:
     assert end_point_binding(der) is None
 
 
@@ -78,32 +78,32 @@ def connected(context: ssl.SSLContext) -> ssl.SSLObject:
     return context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
 
 
-def test_a_context_remembers_the_first_certificate_of_its_file(files: tuple[Path, Path]) -> None:
+def test_context_binds_to_the_first_certificate_of_its_file(files: tuple[Path, Path]) -> None:
     """R7677-4-01"""
     context = server_context(*files)
     text = files[0].read_text()
     leaf = text[text.index("-----BEGIN") : text.index("-----END CERTIFICATE-----") + len("-----END CERTIFICATE-----")]
     expected = end_point_binding(ssl.PEM_cert_to_DER_cert(leaf))
 
-    # Never tls-unique, which is not safe in a session that was resumed.
+    # Never tls-unique, which is unsafe in a resumed session.
     assert bindings_of(connected(context)) == (expected,)
     assert bindings_of(connected(self_signed_context(["s.example"])))
 
 
-def test_with_several_certificates_it_is_not_known_which_was_shown(files: tuple[Path, Path]) -> None:
+def test_context_with_several_certificates_has_no_binding(files: tuple[Path, Path]) -> None:
     context = server_context(*files)
     context.load_cert_chain(*files)
     assert bindings_of(connected(context)) == ()
 
 
-def test_a_context_of_someone_else_knows_nothing(files: tuple[Path, Path]) -> None:
+def test_plain_ssl_context_has_no_binding(files: tuple[Path, Path]) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*files)
     assert bindings_of(connected(context)) == ()
     assert bindings_of(connected(ServerContext(ssl.PROTOCOL_TLS_SERVER))) == ()
 
 
-def test_a_certificate_whose_signature_has_no_hash_serves_without_binding(tmp_path: Path) -> None:
+def test_ed25519_certificate_is_served_without_binding(tmp_path: Path) -> None:
     chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
     chain.write_text(ssl.DER_cert_to_PEM_cert(certificate(ED25519, None)))
     key.write_bytes(ED25519.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))

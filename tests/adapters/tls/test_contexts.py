@@ -53,35 +53,35 @@ def served_certificate(server: ssl.SSLContext, name: str | None = None) -> bytes
     return seen
 
 
-def test_a_context_has_the_certificate_of_the_files(leaf: trustme.LeafCert, certificate: Path, key: Path) -> None:
+def test_context_serves_the_certificate_of_the_files(leaf: trustme.LeafCert, certificate: Path, key: Path) -> None:
     expected = ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())
     assert served_certificate(server_context(str(certificate), key)) == expected
 
 
-def test_a_context_made_up_on_the_spot_can_be_used() -> None:
+def test_self_signed_context_serves_a_certificate() -> None:
     assert served_certificate(self_signed_context(["localhost", "127.0.0.1"]))
 
 
-def test_no_context_goes_below_tls_1_2(certificate: Path, key: Path) -> None:
+def test_contexts_require_tls_1_2(certificate: Path, key: Path) -> None:
     for context in (server_context(certificate, key), self_signed_context(["localhost"])):
         assert context.minimum_version == ssl.TLSVersion.TLSv1_2
         assert context.verify_mode == ssl.CERT_NONE  # clients need no certificate
 
 
-def test_a_file_that_is_missing_is_an_oserror(certificate: Path, key: Path, tmp_path: Path) -> None:
+def test_missing_file_is_a_file_not_found_error(certificate: Path, key: Path, tmp_path: Path) -> None:
     for files in ((tmp_path / "none", key), (certificate, tmp_path / "none")):
         with pytest.raises(FileNotFoundError):
             server_context(*files)
 
 
-def test_a_file_that_is_none_is_an_sslerror(certificate: Path, key: Path, tmp_path: Path) -> None:
+def test_file_without_certificate_or_key_is_an_ssl_error(certificate: Path, key: Path, tmp_path: Path) -> None:
     (tmp_path / "text").write_bytes(b"text")
     for files in ((tmp_path / "text", key), (certificate, tmp_path / "text"), (certificate, certificate)):
         with pytest.raises(ssl.SSLError):
             server_context(*files)
 
 
-def test_a_password_is_never_asked_for(certificate: Path, key: Path) -> None:
+def test_encrypted_key_is_an_error_without_a_password_prompt(certificate: Path, key: Path) -> None:
     private = load_pem_private_key(key.read_bytes(), None)
     encryption = BestAvailableEncryption(b"secret")
     key.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
@@ -101,7 +101,7 @@ def der(certificate: trustme.LeafCert) -> bytes:
     return ssl.PEM_cert_to_DER_cert(certificate.cert_chain_pems[0].bytes().decode())
 
 
-def test_a_server_has_a_certificate_for_each_name(tmp_path: Path) -> None:
+def test_certificate_is_chosen_by_server_name(tmp_path: Path) -> None:
     names = ("s.example", "a.example", "*.b.example", "c.example")
     certificates = {name: trustme.CA().issue_cert(name) for name in names}
     files = {name: files_of(tmp_path / name, each) for name, each in certificates.items()}
@@ -128,7 +128,7 @@ def test_a_server_has_a_certificate_for_each_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key_type", trustme.KeyType)
-def test_certificates_are_renewed_and_a_failure_changes_nothing(tmp_path: Path, key_type: trustme.KeyType) -> None:
+def test_reload_renews_all_certificates_or_none(tmp_path: Path, key_type: trustme.KeyType) -> None:
     old, new = trustme.CA().issue_cert("s.example"), trustme.CA().issue_cert("s.example", key_type=key_type)
     files = files_of(tmp_path / "s", old)
     other = files_of(tmp_path / "other", old)
@@ -136,7 +136,7 @@ def test_certificates_are_renewed_and_a_failure_changes_nothing(tmp_path: Path, 
     context = tls.context
 
     files[0].write_bytes(new.cert_chain_pems[0].bytes())
-    with pytest.raises(ssl.SSLError):  # the key does not fit
+    with pytest.raises(ssl.SSLError):  # the key does not match the certificate
         tls.reload()
     assert served_certificate(context) == der(old)
 
@@ -152,7 +152,7 @@ def test_certificates_are_renewed_and_a_failure_changes_nothing(tmp_path: Path, 
     assert served_certificate(context, "other.example") == der(new)
 
 
-def test_requiring_certificates_of_clients_needs_authorities(tmp_path: Path) -> None:
+def test_required_client_certificate_needs_a_client_ca(tmp_path: Path) -> None:
     files = files_of(tmp_path, trustme.CA().issue_cert("s.example"))
     with pytest.raises(ValueError, match="require_client_certificate needs client_ca"):
         ServerTls(*files, require_client_certificate=True)

@@ -1,4 +1,4 @@
-"""What was agreed upon in a TLS handshake, and TLS without I/O."""
+"""The result of a TLS handshake, and TLS without I/O."""
 
 import ssl
 from typing import Any
@@ -30,9 +30,7 @@ def client(authority: trustme.CA) -> ssl.SSLContext:
     return context
 
 
-def shake_hands(
-    server: ssl.SSLContext, client: ssl.SSLContext, name: str = "s.example"
-) -> tuple[Encryption, Encryption]:
+def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str = "s.example") -> tuple[Encryption, Encryption]:
     ends = Encryption(server, None), Encryption(client, name)
     done = [False, False]
     while not all(done):
@@ -44,16 +42,18 @@ def shake_hands(
     return ends
 
 
-def test_nothing_is_known_before_the_handshake() -> None:
+def test_tls_version_is_unknown_before_the_handshake() -> None:
     context = ssl.create_default_context()
     connection = context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="s.example")
     assert describe_tls(connection) == Tls("TLS", "unknown", "s.example", None)
     assert str(Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384")) == "TLSv1.3 TLS_AES_256_GCM_SHA384"
 
 
-def test_each_end_knows_the_name_and_the_client_the_certificate(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+def test_server_name_is_known_to_both_ends_and_the_certificate_to_the_client(
+    server: ssl.SSLContext, client: ssl.SSLContext
+) -> None:
     note_server_names(server)
-    here, there = (end.describe() for end in shake_hands(server, client))
+    here, there = (end.describe() for end in handshake(server, client))
     assert (here.server_name, there.server_name) == ("s.example", "s.example")
     assert here.peer_certificate is None
     assert there.peer_certificate
@@ -62,7 +62,7 @@ def test_each_end_knows_the_name_and_the_client_the_certificate(server: ssl.SSLC
     assert "s.example" not in repr(there.peer_certificate)
 
 
-def test_what_a_certificate_says_of_itself() -> None:
+def test_certificate_subject_and_alternative_names() -> None:
     fields = {"subject": ((("countryName", "SE"),), (("commonName", "relay"), ("serialNumber", "1")))}
     certificate = Certificate(b"x", fields)
     assert certificate.subject == {"countryName": "SE", "commonName": "relay", "serialNumber": "1"}
@@ -70,25 +70,25 @@ def test_what_a_certificate_says_of_itself() -> None:
     assert Certificate(b"x", {}).subject == {}
 
 
-def test_a_callback_for_names_is_still_called(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+def test_noting_server_names_keeps_an_existing_sni_callback(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
     calls: list[Any] = []
     server.sni_callback = lambda connection, name, context: calls.append((name, context))
     note_server_names(server)
     note_server_names(server)
-    assert shake_hands(server, client)[0].describe().server_name == "s.example"
+    assert handshake(server, client)[0].describe().server_name == "s.example"
     assert calls == [("s.example", server)]
 
     server.sni_callback = None
     note_server_names(server)
     client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
-    assert shake_hands(server, client, "")[0].describe().server_name is None
+    assert handshake(server, client, "")[0].describe().server_name is None
 
 
-def test_a_callback_may_refuse_the_name(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+def test_sni_callback_may_refuse_the_name(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
     server.sni_callback = lambda connection, name, context: ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
     note_server_names(server)
     with pytest.raises(ssl.SSLError):
-        shake_hands(server, client)
+        handshake(server, client)
 
 
 def exchange(here: Encryption, there: Encryption) -> None:
@@ -97,32 +97,32 @@ def exchange(here: Encryption, there: Encryption) -> None:
         there.receive_data(data)
 
 
-def test_what_is_said_is_heard(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
-    here, there = shake_hands(server, client)
+def test_encrypted_data_is_decrypted_in_pieces(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    here, there = handshake(server, client)
     assert there.read() is None
     text = b"x" * 100_000
     here.write(text)
     exchange(here, there)
-    heard = b""
+    received = b""
     while (piece := there.read()) is not None:
-        heard += piece
-        assert there.has_input == (len(heard) < len(text))
-    assert heard == text
+        received += piece
+        assert there.has_input == (len(received) < len(text))
+    assert received == text
 
 
-def test_the_end_is_heard_whether_it_was_said_or_not(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
-    here, there = shake_hands(server, client)
+def test_end_of_stream_with_or_without_close_notify(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    here, there = handshake(server, client)
     here.close()
     exchange(here, there)
     assert there.read() == b""
 
-    here, there = shake_hands(server, client)
+    here, there = handshake(server, client)
     there.receive_data(b"")
     assert there.read() == b""
 
 
-def test_closing_raises_nothing_while_the_peer_goes_on_talking(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
-    here, there = shake_hands(server, client)
+def test_close_with_unread_data_of_the_peer_raises_nothing(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    here, there = handshake(server, client)
     there.write(b"NOOP\r\n")
     exchange(there, here)
     here.close()
@@ -137,7 +137,7 @@ def test_plaintext_fails_the_handshake(server: ssl.SSLContext) -> None:
         end.handshake()
 
 
-def test_the_peer_is_told_why_a_handshake_fails(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+def test_failed_handshake_sends_an_alert_to_the_peer(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
     server.minimum_version = ssl.TLSVersion.TLSv1_3
     client.maximum_version = ssl.TLSVersion.TLSv1_2
     here, there = Encryption(server, None), Encryption(client, "s.example")

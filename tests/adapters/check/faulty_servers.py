@@ -1,4 +1,4 @@
-"""Servers that do wrong: one takes everything, one takes hardly anything."""
+"""Faulty servers for the checks to find: one accepts everything, one refuses almost everything, one is scripted."""
 
 import re
 import socket
@@ -18,7 +18,7 @@ Serve = Callable[["Peer"], None]
 
 
 class Peer:
-    """A client, as a server sees it."""
+    """The server's end of a connection."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
@@ -28,7 +28,7 @@ class Peer:
         self.socket.sendall(text.encode())
 
     def until(self, end: re.Pattern[bytes], most: int = 1_000_000) -> bytes:
-        """What comes before the first match of `end`, but `most` octets at the most. Raises `EOFError`."""
+        """Return the octets before the first match of `end`, at most `most`. Raises `EOFError`."""
         while not (match := end.search(self.input)) and len(self.input) < most:
             data = self.socket.recv(65_536)
             if not data:
@@ -45,7 +45,7 @@ class Peer:
 
 @contextmanager
 def serving(serve: Serve) -> Iterator[Address]:
-    """Serve each client with a call of `serve`, in a thread of its own."""
+    """Call `serve` for each client, in a new thread."""
     connections: list[socket.socket] = []
 
     def session_for(connection: socket.socket) -> None:
@@ -88,8 +88,8 @@ _OFFERED = (
 )
 
 
-def careless(peer: Peer, *, hides_auth: bool = False) -> None:
-    """Take every line as a command that is fine, and every dot as the end of a message."""
+def accept_everything(peer: Peer, *, hides_auth: bool = False) -> None:
+    """Accept every line as a command, and take every dot for the end of a message."""
     offered = [keyword for keyword in _OFFERED if not (hides_auth and keyword.startswith("AUTH"))]
     hello = "".join(f"250-{text}\n" for text in ("<hello>", *offered, "HELP", "=")) + "250 HELP\n"
     replies = {
@@ -105,7 +105,7 @@ def careless(peer: Peer, *, hides_auth: bool = False) -> None:
         mistakes += line.startswith("XSMT")
         if line.startswith("DATA"):
             peer.send("354 go\n")
-            take_carelessly(peer)
+            accept_body(peer)
         elif line.startswith("STARTTLS"):
             peer.send("220 go\n")
             peer.start_tls()
@@ -115,15 +115,15 @@ def careless(peer: Peer, *, hides_auth: bool = False) -> None:
             peer.send(whole.get(line) or replies.get(line[:4]) or "250 fine\n")
 
 
-def take_carelessly(peer: Peer) -> None:
+def accept_body(peer: Peer) -> None:
     body = peer.until(_ANY_END)
     if max(map(len, body.split(b"\r\n"))) > 16_000:
         peer.input = b"NOOP\r\n"
     peer.send("250 taken\n" if b"\r\n\r\n" in body else "554 no header\n554 really\n")
 
 
-def surly(peer: Peer) -> None:
-    """Take the very commands that begin a message, in the very form that is usual, and nothing else."""
+def refuse_almost_everything(peer: Peer) -> None:
+    """Accept only the commands that begin a message, in their usual form, and refuse all others."""
     peer.send("220 s.example\r\n")
     greeted = False
     used: set[bytes] = set()
@@ -157,9 +157,9 @@ def surly(peer: Peer) -> None:
 
 
 def scripted(replies: Mapping[str, str]) -> Serve:
-    """A server that answers by the first word of each line, the greeting being the reply to nothing.
+    """Return a server that answers by the first word of each line; the empty word stands for the greeting.
 
-    What is not in `replies` gets 250, and an empty reply closes the connection.
+    A word missing from `replies` gets 250, and an empty reply closes the connection.
     """
 
     def serve(peer: Peer) -> None:
