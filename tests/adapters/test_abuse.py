@@ -1,4 +1,4 @@
-"""Clients that mean no good, and what the session loop has against each of them."""
+"""Defences of the session loop against abusive clients."""
 
 import asyncio
 import logging
@@ -52,7 +52,7 @@ TIMEOUTS = Timeouts(greeting=11, command=12, body=13, session=1000, close=16)
 
 
 def limits_of(app: App) -> list[str]:
-    """The names of the limits that are reached from now on."""
+    """Return a list that collects the names of the limits reached from now on."""
     reached: list[str] = []
 
     def look(session: Session, item: Observed) -> None:
@@ -63,14 +63,14 @@ def limits_of(app: App) -> list[str]:
     return reached
 
 
-# Talking before the greeting
+# Early talkers
 
 
 @pytest.mark.parametrize("early", [b"E", EHLO, EHLO + MAIL + RCPT + DATA + b"spam\r\n.\r\n"])
-def test_a_client_that_talks_before_the_greeting_is_sent_away(early: bytes) -> None:
+def test_client_that_talks_before_the_greeting_is_rejected(early: bytes) -> None:
     app = accepting(Store())
     reached = limits_of(app)
-    app.on("connect")(lambda session, opened: pytest.fail("no handler is asked"))
+    app.on("connect")(lambda session, opened: pytest.fail("a handler was called"))
     dialogue = converse(app, early, QUIT, limits=Limits(greeting_delay=5), timeouts=TIMEOUTS)
     assert dialogue.replies == ["554 s.example closing: you talked before the greeting"]
     assert dialogue.stream.limits == [5]
@@ -79,19 +79,19 @@ def test_a_client_that_talks_before_the_greeting_is_sent_away(early: bytes) -> N
     assert reached == ["greeting_delay"]
 
 
-def test_a_client_that_waits_for_the_greeting_is_served() -> None:
+def test_client_that_waits_for_the_delayed_greeting_is_served() -> None:
     dialogue = converse(accepting(), SILENCE, EHLO, QUIT, limits=Limits(greeting_delay=5), timeouts=TIMEOUTS)
     assert dialogue.codes == [220, 250, 221]
     assert dialogue.stream.limits == [5, 11, 12]
 
 
-def test_a_client_that_leaves_before_the_greeting_has_said_nothing_wrong() -> None:
+def test_client_that_leaves_before_the_greeting_is_not_an_early_talker() -> None:
     dialogue = converse(App(), b"", limits=Limits(greeting_delay=5))
     assert dialogue.codes == [220]
     assert dialogue.reasons == ["closed"]
 
 
-def test_draining_does_not_wait_for_the_greeting() -> None:
+def test_drain_does_not_wait_for_the_greeting_delay() -> None:
     dialogue = Dialogue(App(), limits=Limits(greeting_delay=5))
     dialogue.stream.script.append(dialogue.loop.drain)
     dialogue.run()
@@ -99,7 +99,7 @@ def test_draining_does_not_wait_for_the_greeting() -> None:
     assert dialogue.reasons == ["shutdown"]
 
 
-def test_who_is_refused_anyway_need_not_wait() -> None:
+def test_refused_connection_has_no_greeting_delay() -> None:
     for draining in (True, False):
         dialogue = Dialogue(App(), limits=Limits(greeting_delay=5))
         if draining:
@@ -111,22 +111,22 @@ def test_who_is_refused_anyway_need_not_wait() -> None:
         assert dialogue.stream.limits == []
 
 
-def test_the_time_of_the_session_is_over_before_the_greeting() -> None:
+def test_session_timeout_shortens_the_greeting_delay() -> None:
     dialogue = converse(App(), SILENCE, limits=Limits(greeting_delay=5), timeouts=Timeouts(session=3))
     assert dialogue.stream.limits == [3]
     assert dialogue.codes == [220, 421]
 
 
-# Taking forever
+# Slow clients
 
 
 def drip(dialogue: Dialogue, data: bytes, seconds: float) -> None:
-    """Let each octet come after so many seconds."""
+    """Add each octet of `data` to the script, each after `seconds` of silence."""
     for octet in data:
         dialogue.stream.script.extend([dialogue.stream.passing(seconds), bytes([octet])])
 
 
-def test_a_command_has_to_be_complete_in_time_whatever_its_pieces() -> None:
+def test_byte_by_byte_command_does_not_extend_the_timeout() -> None:
     dialogue = Dialogue(App(), EHLO, timeouts=TIMEOUTS)
     drip(dialogue, b"NOOP\r\n" * 3, 5)
     dialogue.run()
@@ -134,18 +134,18 @@ def test_a_command_has_to_be_complete_in_time_whatever_its_pieces() -> None:
     assert dialogue.last == "421 4.4.2 s.example closing: you took too long"
 
 
-def test_a_body_has_to_come_at_a_least_rate() -> None:
+def test_body_below_the_minimum_rate_times_out() -> None:
     app = accepting(store := Store())
     dialogue = Dialogue(app, ENVELOPE, timeouts=TIMEOUTS, limits=Limits(body_rate=1))
     drip(dialogue, b"x" * 100, 5)
     dialogue.run()
     assert dialogue.codes == [220, 250, 250, 250, 354, 421]
     assert dialogue.reasons == ["timeout"]
-    assert dialogue.stream.now == 1020  # 13 seconds, and one for each of four octets, do not last for 20
+    assert dialogue.stream.now == 1020  # 13 seconds, extended by one second for each of four octets, end before 20
     assert store.bodies == []
 
 
-def test_a_body_at_the_least_rate_may_take_its_time() -> None:
+def test_body_at_the_minimum_rate_does_not_time_out() -> None:
     app = accepting(store := Store())
     dialogue = Dialogue(app, ENVELOPE, timeouts=TIMEOUTS, limits=Limits(body_rate=10))
     for _ in range(60):
@@ -156,7 +156,7 @@ def test_a_body_at_the_least_rate_may_take_its_time() -> None:
     assert len(store.bodies[0]) == 6000
 
 
-def test_chunks_of_a_body_have_one_time_together() -> None:
+def test_bdat_chunks_share_one_timeout() -> None:
     dialogue = Dialogue(accepting(Store()), EHLO + MAIL + RCPT, timeouts=TIMEOUTS)
     for _ in range(20):
         dialogue.stream.script.extend([dialogue.stream.passing(5), b"BDAT 1\r\nx"])
@@ -164,7 +164,7 @@ def test_chunks_of_a_body_have_one_time_together() -> None:
     assert dialogue.codes == [220, *[250] * 7, 421]
 
 
-def test_the_time_of_handlers_is_not_that_of_the_client() -> None:
+def test_time_spent_in_handlers_does_not_count_as_client_time() -> None:
     app = accepting()
 
     @app.on("message")
@@ -178,24 +178,24 @@ def test_the_time_of_handlers_is_not_that_of_the_client() -> None:
     assert dialogue.codes[-2:] == [250, 221]
 
 
-def test_who_only_holds_a_place_gives_it_up_where_few_are_left() -> None:
+def test_idle_sessions_have_a_shorter_timeout_on_a_crowded_server() -> None:
     limits = Limits(connections=20)
-    clients = PeerTable(limits)
-    options: dict[str, Any] = {"timeouts": Timeouts(crowded=3), "limits": limits, "peers": clients}
+    table = PeerTable(limits)
+    options: dict[str, Any] = {"timeouts": Timeouts(crowded=3), "limits": limits, "peers": table}
     for _ in range(18):
-        clients.enter("", 0)
-    assert converse(accepting(), EHLO, SILENCE, **options).stream.limits == [3, 3]  # this one is the nineteenth
+        table.enter("", 0)
+    assert converse(accepting(), EHLO, SILENCE, **options).stream.limits == [3, 3]  # the nineteenth connection
     assert converse(accepting(), ENVELOPE, SILENCE, **options).stream.limits == [3, 300]
-    clients.leave("")
+    table.leave("")
     assert converse(App(), EHLO, SILENCE, **options).stream.limits == [300, 300]
 
 
-def test_a_server_with_few_places_is_not_crowded() -> None:
+def test_server_with_a_low_connection_limit_is_never_crowded() -> None:
     limits = Limits(connections=1)
     assert converse(App(), SILENCE, limits=limits).stream.limits == [300]
 
 
-# Guessing
+# Password guessing
 
 
 OFFERING = replace(CONFIG, auth_mechanisms=("PLAIN", "LOGIN"), plaintext_auth=True)
@@ -209,19 +209,19 @@ def users() -> App:
     return app
 
 
-def test_a_failed_authentication_is_answered_ever_later() -> None:
+def test_reply_delay_doubles_with_each_failed_login() -> None:
     dialogue = converse(users(), EHLO + WRONG * 3 + QUIT, config=OFFERING)
     assert dialogue.codes == [220, 250, 535, 535, 535, 221]
     assert sum(dialogue.stream.naps) == 1 + 2 + 4
     assert max(dialogue.stream.naps) <= 0.5
 
 
-def test_guessing_goes_on_in_a_new_session_where_it_was_in_the_last() -> None:
+def test_failed_logins_are_counted_across_sessions_of_an_address() -> None:
     limits = Limits(auth_failures_per_hour=4)
-    clients = PeerTable(limits)
+    table = PeerTable(limits)
     app = users()
     reached = limits_of(app)
-    options = {"config": OFFERING, "limits": limits, "peers": clients}
+    options = {"config": OFFERING, "limits": limits, "peers": table}
     first = converse(app, EHLO + WRONG * 2 + QUIT, peer=HERE, **options)
     second = converse(app, EHLO + WRONG * 3 + RIGHT + QUIT, peer=replace(HERE, port=2), **options)
     assert first.codes == [220, 250, 535, 535, 221]
@@ -232,15 +232,15 @@ def test_guessing_goes_on_in_a_new_session_where_it_was_in_the_last() -> None:
     assert other.codes == [220, 250, 235, 221]
 
 
-def test_clients_without_an_address_do_not_answer_for_each_other() -> None:
+def test_failed_logins_without_an_address_are_not_counted_across_sessions() -> None:
     limits = Limits(auth_failures_per_hour=1)
-    clients = PeerTable(limits)
+    table = PeerTable(limits)
     for _ in range(2):
-        dialogue = converse(users(), EHLO + WRONG + QUIT, config=OFFERING, limits=limits, peers=clients)
+        dialogue = converse(users(), EHLO + WRONG + QUIT, config=OFFERING, limits=limits, peers=table)
         assert dialogue.codes == [220, 250, 535, 221]
 
 
-def test_what_is_no_guess_is_not_held_back() -> None:
+def test_cancelled_or_undecided_login_is_not_delayed() -> None:
     app = App()
     app.on("auth")(lambda session, question: Reply(454, "The database is down"))
     dialogue = converse(app, EHLO + WRONG, b"AUTH LOGIN\r\n", b"*\r\n", QUIT, config=OFFERING)
@@ -248,10 +248,10 @@ def test_what_is_no_guess_is_not_held_back() -> None:
     assert dialogue.stream.naps == []
 
 
-# Sleeping
+# Handlers that sleep
 
 
-def test_a_handler_may_let_the_client_wait() -> None:
+def test_handler_may_sleep() -> None:
     app = App()
     app.on("connect")(lambda session, opened: session.sleep(1.2))
     dialogue = converse(app, QUIT)
@@ -260,7 +260,7 @@ def test_a_handler_may_let_the_client_wait() -> None:
 
 
 @pytest.mark.parametrize(("stop", "seconds"), [(True, 0), (False, 1000)])
-def test_a_sleep_ends_when_the_server_stops_or_the_time_of_the_session_is_over(stop: bool, seconds: float) -> None:
+def test_sleep_of_a_handler_ends_at_shutdown_or_session_timeout(stop: bool, seconds: float) -> None:
     app = App()
 
     @app.on("NOOP")
@@ -275,10 +275,10 @@ def test_a_sleep_ends_when_the_server_stops_or_the_time_of_the_session_is_over(s
     assert dialogue.stream.now == 1000 + seconds
 
 
-# Going on for ever
+# Endless sessions
 
 
-def test_recipients_of_a_session_may_be_limited() -> None:
+def test_recipients_per_session_are_limited() -> None:
     app = accepting(Store())
     reached = limits_of(app)
     limits = Limits(recipients_per_session=3)
@@ -289,7 +289,7 @@ def test_recipients_of_a_session_may_be_limited() -> None:
     assert reached == ["recipients_per_session"]
 
 
-def test_commands_that_are_put_off_are_counted() -> None:
+def test_temporary_refusals_of_commands_are_limited() -> None:
     app = App()
     reached = limits_of(app)
     app.on("RCPT")(lambda session, rcpt: Reply(450, "Greylisted"))
@@ -299,7 +299,7 @@ def test_commands_that_are_put_off_are_counted() -> None:
     assert reached == ["refusals"]
 
 
-def test_messages_that_are_refused_are_counted() -> None:
+def test_refused_messages_count_as_refusals() -> None:
     app = accepting()
     app.on("message")(lambda session, message: Reply(554, "Spam"))
     script = [part for _ in range(9) for part in (MAIL + RCPT + DATA, b"x\r\n.\r\n")]
@@ -307,19 +307,19 @@ def test_messages_that_are_refused_are_counted() -> None:
     assert dialogue.codes == [220, 250, *[250, 250, 354, 554] * 3, 421]
 
 
-def test_limits_may_be_off() -> None:
+def test_limit_of_none_is_unlimited() -> None:
     app = App()
     app.on("RCPT")(lambda session, rcpt: Reply(450, "Greylisted"))
     dialogue = converse(app, EHLO + MAIL + RCPT * 2000 + QUIT, limits=Limits(refusals=None))
     assert dialogue.codes == [220, 250, 250, *[450] * 2000, 221]
 
 
-def test_commands_in_a_loop_end() -> None:
+def test_idle_commands_and_errors_are_limited() -> None:
     assert converse(App(), b"NOOP\r\n" * 200).codes == [220, *[250] * 100, 421]
     assert converse(App(), b"XX\r\n" * 200).codes == [220, *[500] * 50, 421]
 
 
-# Speaking another protocol
+# Other protocols
 
 
 REQUESTS = {
@@ -331,7 +331,7 @@ REQUESTS = {
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-def test_nothing_is_heard_behind_a_request_of_http(name: str) -> None:
+def test_http_request_ends_the_session(name: str) -> None:
     app = accepting(store := Store())
     reached = limits_of(app)
     dialogue = converse(app, REQUESTS[name])
@@ -340,22 +340,22 @@ def test_nothing_is_heard_behind_a_request_of_http(name: str) -> None:
     assert store.bodies == []
 
 
-def test_a_handler_may_answer_what_looks_like_http() -> None:
+def test_default_handler_may_answer_an_http_request() -> None:
     app = App()
     app.on("default")(lambda session, command: Reply(502, "No"))
     assert converse(app, b"GET / HTTP/1.1\r\n" + QUIT).codes == [220, 502, 221]
 
 
-# Not taking replies
+# Unread replies
 
 
-def test_replies_do_not_pile_up_whatever_a_client_sends_at_once() -> None:
+def test_pending_replies_are_bounded_for_a_pipelining_client() -> None:
     dialogue = converse(accepting(), EHLO + MAIL + RCPT * 950 + QUIT)
     assert max(data.count(b"\r\n") for data in dialogue.stream.sent) <= 100
     assert dialogue.codes == [220, 250, 250, *[250] * 950, 221]
 
 
-def test_a_handshake_is_not_spent_on_who_is_refused() -> None:
+def test_refused_implicit_tls_connection_is_closed_without_handshake() -> None:
     app = App()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     dialogue = Dialogue(app, EHLO, config=replace(CONFIG, tls=True), tls=context, implicit_tls=True)
@@ -367,47 +367,49 @@ def test_a_handshake_is_not_spent_on_who_is_refused() -> None:
     assert dialogue.stream.closings == [0]
 
 
-# Refusing and dropping
+# Refused and dropped connections
 
 
 @pytest.mark.parametrize("code", [421, 450, 521, 554])
-def test_connect_handlers_may_refuse(code: int) -> None:
+def test_connect_handler_may_refuse_the_connection(code: int) -> None:
     app = App()
     app.on("connect")(lambda session, opened: Reply(code, "Not you"))
     dialogue = converse(app, EHLO + QUIT)
     assert dialogue.codes == ([code] if code in (421, 521) else [code, 503, 221])
 
 
-def test_connect_handlers_may_drop_the_connection_without_a_word() -> None:
+def test_connect_handler_may_drop_the_connection_without_a_reply() -> None:
     app = App()
 
     @app.on("connect")
     async def drop(session: Session, opened: ConnectionOpened) -> Drop:
         return DROP
 
-    app.on("connect")(lambda session, opened: pytest.fail("the first one decides"))
+    app.on("connect")(
+        lambda session, opened: pytest.fail("the first handler decides, and no further handler is called")
+    )
     dialogue = converse(app, EHLO + QUIT)
     assert dialogue.stream.output == b""
     assert dialogue.stream.closings == [0]
     assert dialogue.reasons == ["dropped"]
 
 
-def test_no_other_handler_may_drop(caplog: pytest.LogCaptureFixture) -> None:
+def test_drop_from_another_handler_gives_451(caplog: pytest.LogCaptureFixture) -> None:
     app = App()
     app.on("NOOP")(lambda session, noop: DROP)
     assert converse(app, b"NOOP\r\n" + QUIT).codes == [220, 451, 221]
     assert "a handler returns a Reply or None" in caplog.text
 
 
-def bye(session: Session, subject: object) -> Reply:
+def reply_421(session: Session, subject: object) -> Reply:
     return Reply(421, "Go away")
 
 
 @pytest.mark.parametrize("name", ["connect", "EHLO", "MAIL", "RCPT", "DATA", "message", "auth", "default", "RSET"])
-def test_a_421_always_closes(name: str) -> None:
+def test_421_from_a_handler_always_closes_the_connection(name: str) -> None:
     app = App() if name == "RCPT" else accepting()
-    app.on("auth")(bye)
-    app.on(name)(bye)
+    app.on("auth")(reply_421)
+    app.on(name)(reply_421)
     script: dict[str, bytes] = {"default": b"XX\r\n", "RSET": b"RSET\r\n", "auth": EHLO + WRONG}
     dialogue = converse(app, script.get(name, ENVELOPE), b".\r\n" + QUIT, config=OFFERING)
     assert dialogue.codes[-1] == 421
@@ -419,8 +421,8 @@ def test_a_421_always_closes(name: str) -> None:
 # The end of each session
 
 
-class Twice(FakeStream):
-    """Is cancelled while the session is cancelled already."""
+class CancelledOnClose(FakeStream):
+    """A stream that raises `CancelledError` on close, as in a second cancellation."""
 
     async def aclose(self, timeout: float) -> None:
         await super().aclose(timeout)
@@ -435,7 +437,7 @@ def leave(session: Session, subject: object) -> None:
     raise SystemExit
 
 
-FATES: dict[str, tuple[tuple[Step, ...], dict[str, Handler]]] = {
+ENDS: dict[str, tuple[tuple[Step, ...], dict[str, Handler]]] = {
     "QUIT": ((QUIT,), {}),
     "a handler raises": ((b"NOOP\r\n",), {"NOOP": fail}),
     "the connect handler raises": ((), {"connect": fail}),
@@ -446,22 +448,22 @@ FATES: dict[str, tuple[tuple[Step, ...], dict[str, Handler]]] = {
     "the loop fails": ((ValueError("a bug"),), {}),
     "lost": ((ConnectionResetError(),), {}),
     "a handler exits": ((b"NOOP\r\n",), {"NOOP": leave}),
-    "refused": ((QUIT,), {"connect": bye}),
+    "refused": ((QUIT,), {"connect": reply_421}),
     "dropped": ((QUIT,), {"connect": lambda session, opened: DROP}),
 }
 
 
-@pytest.mark.parametrize("stream", [FakeStream, Twice])
-@pytest.mark.parametrize("fate", FATES)
-def test_disconnect_is_told_once_and_the_place_is_given_back(
-    fate: str, stream: type[FakeStream], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("stream", [FakeStream, CancelledOnClose])
+@pytest.mark.parametrize("fate", ENDS)
+def test_each_end_calls_disconnect_once_and_uncounts_the_connection(
+    end: str, stream: type[FakeStream], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.adapters.fakes.FakeStream", stream)
     app = accepting(Store())
     closed = watch(app, SessionClosed)
-    clients = PeerTable(Limits())
-    script, handlers = FATES[fate]
-    dialogue = Dialogue(app, *script, peers=clients, peer=HERE)
+    table = PeerTable(Limits())
+    script, handlers = ENDS[end]
+    dialogue = Dialogue(app, *script, peers=table, peer=HERE)
     for name, handler in handlers.items():
         app.on(name)(handler)
     with suppress(asyncio.CancelledError, SystemExit):
@@ -469,10 +471,10 @@ def test_disconnect_is_told_once_and_the_place_is_given_back(
     assert len(dialogue.reasons) == 1
     assert [each.reason for each in closed] == dialogue.reasons
     assert len(dialogue.stream.closings) == 1
-    assert clients._total == 0
+    assert table._total == 0
 
 
-def test_a_session_that_is_not_served_at_all_is_counted_but_never_opened() -> None:
+def test_connection_closed_unserved_is_a_reached_limit_but_not_a_session() -> None:
     app = App()
     seen: list[object] = []
     app.observe(lambda session, item: seen.append(item))
@@ -482,10 +484,10 @@ def test_a_session_that_is_not_served_at_all_is_counted_but_never_opened() -> No
     assert seen == [LimitReached("connections")]
 
 
-# The log
+# Log
 
 
-def test_one_client_cannot_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_log_records_per_client_are_limited(caplog: pytest.LogCaptureFixture) -> None:
     app = App()
 
     @app.on("RCPT")
@@ -493,16 +495,16 @@ def test_one_client_cannot_fill_the_log(caplog: pytest.LogCaptureFixture) -> Non
         raise RuntimeError("no such table")
 
     limits = Limits(log_records_per_minute=10, refusals=None)
-    clients = PeerTable(limits)
+    table = PeerTable(limits)
     for port in range(3):
-        converse(app, EHLO + MAIL + RCPT * 100, limits=limits, peers=clients, peer=replace(HERE, port=port))
+        converse(app, EHLO + MAIL + RCPT * 100, limits=limits, peers=table, peer=replace(HERE, port=port))
     texts = [record.getMessage() for record in caplog.records]
     assert len([text for text in texts if "a handler failed" in text]) == 10
     assert [text for text in texts if "left out" in text] == ["1 records were left out, of clients that cause too many"]
     assert len(texts) == 11
 
 
-def test_records_have_fields_for_machines(caplog: pytest.LogCaptureFixture) -> None:
+def test_log_records_have_structured_fields(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="smtpcore")
     dialogue = converse(users(), EHLO + RIGHT + QUIT, config=OFFERING, peer=HERE)
     fields = [record.__dict__ for record in caplog.records]
@@ -511,11 +513,11 @@ def test_records_have_fields_for_machines(caplog: pytest.LogCaptureFixture) -> N
     assert (fields[-1]["reason"], fields[-1]["seconds"]) == ("QUIT", 0)
 
 
-def test_a_record_that_no_one_wants_costs_nothing() -> None:
-    clients = PeerTable(Limits(log_records_per_minute=1))
+def test_disabled_log_record_uses_no_quota() -> None:
+    table = PeerTable(Limits(log_records_per_minute=1))
     logging.getLogger("smtpcore").setLevel(logging.CRITICAL)
     try:
-        converse(App(), ConnectionResetError(), peers=clients)
-        assert clients.may_log("x", 0)
+        converse(App(), ConnectionResetError(), peers=table)
+        assert table.may_log("x", 0)
     finally:
         logging.getLogger("smtpcore").setLevel(logging.NOTSET)

@@ -1,4 +1,4 @@
-"""The collection of handlers."""
+"""`App`: registration and calls of handlers and observers."""
 
 from types import ModuleType
 from typing import Any
@@ -24,18 +24,18 @@ class Greylist:
         return Reply(450, "Later") if len(self.seen) == 1 else None
 
     def once(self) -> None:
-        raise AssertionError("this is no handler")
+        raise AssertionError("this method is not a handler")
 
 
 def test_methods_of_an_object_are_handlers() -> None:
     app = App()
     app.include(greylist := Greylist())
-    app.include(Taker())
+    app.include(AcceptingHandler())
     assert converse(app, EHLO + MAIL + RCPT + RCPT).codes == [220, 250, 250, 450, 250]
     assert len(greylist.seen) == 2
 
 
-class Taker:
+class AcceptingHandler:
     async def on_RCPT(self, session: Session, rcpt: object) -> Reply:
         return Reply(250)
 
@@ -53,12 +53,12 @@ def test_functions_of_a_module_are_handlers() -> None:
     assert converse(app, EHLO + MAIL + RCPT).codes == [220, 250, 250, 250]
 
 
-def test_things_without_handlers_are_refused() -> None:
+def test_object_without_handlers_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="has no handlers: give it a function on_rcpt"):
         App().include(object())
 
 
-def test_what_cannot_be_called_is_refused() -> None:
+def test_handler_that_cannot_be_called_is_a_value_error() -> None:
     class Wrong:
         on_rcpt = 5
 
@@ -66,14 +66,14 @@ def test_what_cannot_be_called_is_refused() -> None:
         App().include(Wrong())
 
 
-def test_on_returns_the_function_that_it_decorates() -> None:
+def test_on_returns_the_decorated_function() -> None:
     def handler(session: Session, subject: Any) -> None: ...
 
     assert App().on("RCPT")(handler) is handler
 
 
 @pytest.mark.parametrize("name", ["EXPN", "expn", "Connect", "MESSAGE", "message", "default", "XFOO"])
-def test_names_of_handlers_know_no_letter_case(name: str) -> None:
+def test_handler_names_ignore_case(name: str) -> None:
     app = App()
     assert not app.handles(name)
     app.on(name)(lambda session, subject: None)
@@ -82,22 +82,22 @@ def test_names_of_handlers_know_no_letter_case(name: str) -> None:
     assert not app.handles("RCPT")
 
 
-def test_asking_no_one_gives_none(session: Session) -> None:
+def test_ask_without_handlers_returns_none(session: Session) -> None:
     assert step(App().ask("RCPT", session, None)) is None
 
 
-def test_what_a_handler_raises_is_passed_on(session: Session) -> None:
+def test_ask_passes_on_exceptions_of_handlers(session: Session) -> None:
     app = App()
 
     @app.on("RCPT")
-    def boom(session: Session, subject: object) -> Reply:
+    def fail(session: Session, subject: object) -> Reply:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         step(app.ask("RCPT", session, None))
 
 
-def test_garbage_names_the_handler(session: Session) -> None:
+def test_error_about_a_wrong_return_value_names_the_handler(session: Session) -> None:
     class Partial:
         def __call__(self, session: Session, subject: object) -> Any:
             return 250
@@ -106,8 +106,8 @@ def test_garbage_names_the_handler(session: Session) -> None:
             return "<a partial>"
 
     app = App()
-    app.on("NOOP")(session_handler)
-    with pytest.raises(TypeError, match=r"session_handler returned 'OK': a handler returns a Reply or None"):
+    app.on("NOOP")(returning_text)
+    with pytest.raises(TypeError, match=r"returning_text returned 'OK': a handler returns a Reply or None"):
         step(app.ask("NOOP", session, None))
 
     app = App()
@@ -116,11 +116,11 @@ def test_garbage_names_the_handler(session: Session) -> None:
         step(app.ask("NOOP", session, None))
 
 
-def session_handler(session: Session, subject: object) -> Any:
+def returning_text(session: Session, subject: object) -> Any:
     return "OK"
 
 
-def test_telling_calls_all_whatever_they_return_or_raise(session: Session) -> None:
+def test_tell_calls_all_handlers_even_if_some_raise(session: Session) -> None:
     app = App()
     calls: list[str] = []
 
@@ -146,11 +146,11 @@ def test_telling_calls_all_whatever_they_return_or_raise(session: Session) -> No
     assert calls == ["first", "second", "third"]
 
 
-def test_telling_no_one_is_no_failure(session: Session) -> None:
+def test_tell_without_handlers_does_nothing(session: Session) -> None:
     step(App().tell("disconnect", session, "QUIT"))
 
 
-def test_observers_are_plain_functions() -> None:
+def test_observer_that_is_not_a_plain_function_is_a_value_error() -> None:
     async def look(session: Session, item: object) -> None: ...
 
     for wrong in (look, 5):
@@ -158,7 +158,7 @@ def test_observers_are_plain_functions() -> None:
             App().observe(wrong)  # type: ignore[arg-type]
 
 
-def test_a_coroutine_function_does_not_run_in_a_thread() -> None:
+def test_blocking_coroutine_function_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="a coroutine function, which cannot be called in a thread"):
 
         @App().on("RCPT", blocking=True)

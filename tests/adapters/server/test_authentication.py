@@ -1,4 +1,4 @@
-"""Authentication through the session loop: the handlers answer typed questions, the client proves who it is."""
+"""Authentication through the session loop: handlers answer typed questions about the client's credentials."""
 
 import asyncio
 import logging
@@ -29,12 +29,12 @@ def users() -> App:
     return app
 
 
-def talk(app: App, *script: Step, config: Config = OFFERING) -> Dialogue:
+def run_session(app: App, *script: Step, config: Config = OFFERING) -> Dialogue:
     return converse(app, *script, config=config)
 
 
 class SaslClient:
-    """The client's part of an exchange, as steps of a script."""
+    """The client's side of a SASL exchange."""
 
     def __init__(self, name: str, credentials: Credentials = CREDENTIALS, *, initial: bool = True) -> None:
         self.mechanism = make_client(name, credentials, Channel(tls=True))
@@ -53,7 +53,7 @@ class SaslClient:
 
 
 def exchange(app: App, client: SaslClient, *script: Step) -> Dialogue:
-    """Run a session in which `client` authenticates, and `script` follows."""
+    """Run a session in which `client` authenticates and then `script` follows."""
     dialogue = Dialogue(app, EHLO, client.command, *script, config=OFFERING)
     stream = dialogue.stream
     receive = stream.receive
@@ -67,7 +67,7 @@ def exchange(app: App, client: SaslClient, *script: Step) -> Dialogue:
 
 
 @pytest.mark.parametrize("name", MECHANISMS)
-def test_each_mechanism_lets_the_user_in(name: str) -> None:
+def test_each_mechanism_accepts_the_right_password(name: str) -> None:
     seen: list[str | None] = []
     app = users()
 
@@ -83,7 +83,7 @@ def test_each_mechanism_lets_the_user_in(name: str) -> None:
 
 @pytest.mark.parametrize("name", MECHANISMS)
 @pytest.mark.parametrize("username", ["tim", "nobody"])
-def test_no_mechanism_lets_anyone_else_in(name: str, username: str) -> None:
+def test_no_mechanism_accepts_a_wrong_user_or_password(name: str, username: str) -> None:
     credentials = Credentials(username=username, password="wrong")
     dialogue = exchange(users(), SaslClient(name, credentials), QUIT)
 
@@ -91,8 +91,8 @@ def test_no_mechanism_lets_anyone_else_in(name: str, username: str) -> None:
     assert dialogue.replies[-2] == "535 5.7.8 Authentication failed"
 
 
-def test_the_response_may_come_after_an_empty_challenge() -> None:
-    dialogue = talk(users(), EHLO + b"AUTH PLAIN\r\n", PLAIN + b"\r\n", QUIT)
+def test_initial_response_may_follow_an_empty_challenge() -> None:
+    dialogue = run_session(users(), EHLO + b"AUTH PLAIN\r\n", PLAIN + b"\r\n", QUIT)
     assert dialogue.replies[2:] == ["334 ", "235 2.7.0 Welcome", "221 2.0.0 s.example closing"]
 
 
@@ -100,35 +100,35 @@ def test_the_response_may_come_after_an_empty_challenge() -> None:
     ("responses", "code"),
     [(b"*\r\n", 501), (b"not base64\r\n", 501), (b"x" * 13_000 + b"\r\n", 500), (b"AA\nAA\r\n", 500)],
 )
-def test_an_exchange_that_is_broken_off_leaves_the_session_as_it_was(responses: bytes, code: int) -> None:
-    dialogue = talk(users(), EHLO + b"AUTH LOGIN\r\n", responses + b"AUTH PLAIN " + PLAIN + b"\r\n" + QUIT)
+def test_failed_exchange_leaves_the_session_unchanged(responses: bytes, code: int) -> None:
+    dialogue = run_session(users(), EHLO + b"AUTH LOGIN\r\n", responses + b"AUTH PLAIN " + PLAIN + b"\r\n" + QUIT)
     assert dialogue.codes[2:] == [334, code, 235, 221]
 
 
-def test_the_end_of_the_stream_ends_the_exchange() -> None:
-    dialogue = talk(users(), EHLO + b"AUTH LOGIN\r\n")
+def test_end_of_stream_ends_the_exchange() -> None:
+    dialogue = run_session(users(), EHLO + b"AUTH LOGIN\r\n")
     assert dialogue.codes == [220, 250, 334]
     assert dialogue.reasons == ["closed"]
 
 
-def test_a_malformed_message_is_no_wrong_password() -> None:
-    dialogue = talk(users(), EHLO + b"AUTH PLAIN " + b64encode(b"tim") + b"\r\n" + QUIT)
+def test_malformed_response_is_refused_with_501() -> None:
+    dialogue = run_session(users(), EHLO + b"AUTH PLAIN " + b64encode(b"tim") + b"\r\n" + QUIT)
     assert dialogue.replies[2] == "501 5.5.2 Malformed authentication"
 
 
 def test_too_many_failures_end_the_session() -> None:
     attempt = b"AUTH PLAIN " + WRONG + b"\r\n"
-    assert talk(users(), EHLO + 4 * attempt).codes == [220, 250, 535, 535, 535, 421]
+    assert run_session(users(), EHLO + 4 * attempt).codes == [220, 250, 535, 535, 535, 421]
 
 
-def test_who_is_authenticated_may_send_to_anyone() -> None:
+def test_authenticated_client_may_send_to_any_recipient() -> None:
     app = users()
-    dialogue = talk(app, EHLO + MAIL + RCPT + b"RSET\r\nAUTH PLAIN " + PLAIN + b"\r\n" + MAIL + RCPT + QUIT)
+    dialogue = run_session(app, EHLO + MAIL + RCPT + b"RSET\r\nAUTH PLAIN " + PLAIN + b"\r\n" + MAIL + RCPT + QUIT)
     assert dialogue.codes[2:] == [250, 550, 250, 235, 250, 250, 221]
 
 
-def test_no_one_may_act_as_someone_else() -> None:
-    dialogue = talk(users(), EHLO + b"AUTH PLAIN " + b64encode(b"boss\0tim\0tanstaaf") + b"\r\n" + QUIT)
+def test_different_authorization_identity_is_refused() -> None:
+    dialogue = run_session(users(), EHLO + b"AUTH PLAIN " + b64encode(b"boss\0tim\0tanstaaf") + b"\r\n" + QUIT)
     assert dialogue.codes[2:] == [535, 221]
 
 
@@ -144,10 +144,10 @@ def asking(handler: Callable[[Session, Question], Answer | Reply | Awaitable[Ans
 LOGIN = EHLO + b"AUTH PLAIN " + PLAIN + b"\r\n" + QUIT
 
 
-def test_handlers_stack_and_the_first_answer_decides() -> None:
+def test_first_answer_of_the_auth_handlers_decides() -> None:
     asked: list[str] = []
 
-    def pass_on(session: Session, question: Question) -> None:
+    def decide_nothing(session: Session, question: Question) -> None:
         asked.append("first")
 
     async def decide(session: Session, question: Question) -> bool:
@@ -155,83 +155,83 @@ def test_handlers_stack_and_the_first_answer_decides() -> None:
         assert isinstance(question, CheckPassword)
         return (question.username, question.password) == ("tim", "tanstaaf")
 
-    app = asking(pass_on)
+    app = asking(decide_nothing)
     app.on("auth")(decide)
     app.on("auth")(lambda session, question: asked.append("third"))
 
-    assert talk(app, LOGIN).codes[2:] == [235, 221]
+    assert run_session(app, LOGIN).codes[2:] == [235, 221]
     assert asked == ["first", "second"]
 
 
-def test_a_question_without_answer_is_a_no() -> None:
-    assert talk(asking(lambda session, question: None), LOGIN).codes[2:] == [535, 221]
+def test_question_without_an_answer_is_refused() -> None:
+    assert run_session(asking(lambda session, question: None), LOGIN).codes[2:] == [535, 221]
 
 
-def test_a_handler_may_decide_with_a_reply() -> None:
-    dialogue = talk(
+def test_auth_handler_may_return_a_reply() -> None:
+    dialogue = run_session(
         asking(lambda session, question: Reply(432, "Change your password first", enhanced="4.7.12")), LOGIN
     )
     assert dialogue.replies[2] == "432 4.7.12 Change your password first"
 
 
 @pytest.mark.parametrize("answer", ["tanstaaf", 1])
-def test_an_answer_of_a_wrong_type_is_the_servers_failure(answer: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_answer_of_a_wrong_type_is_logged_and_refused_with_454(answer: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR):
-        dialogue = talk(asking(lambda session, question: answer), LOGIN)
+        dialogue = run_session(asking(lambda session, question: answer), LOGIN)
 
     assert dialogue.codes[2:] == [454, 221]
     assert dialogue.session.id in dialogue.replies[2]
     assert caplog.records
 
 
-def test_a_failure_of_a_handler_is_the_servers_failure(caplog: pytest.LogCaptureFixture) -> None:
+def test_exception_in_an_auth_handler_is_logged_and_refused_with_454(caplog: pytest.LogCaptureFixture) -> None:
     def fail(session: Session, question: Question) -> bool:
         raise ConnectionError("the directory at ldap.internal is gone")
 
     with caplog.at_level(logging.ERROR):
-        dialogue = talk(asking(fail), LOGIN)
+        dialogue = run_session(asking(fail), LOGIN)
 
     assert dialogue.codes[2:] == [454, 221]
     assert "ldap" not in dialogue.stream.output.decode()
     assert "ldap.internal" in caplog.text
 
 
-def test_no_password_reaches_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_passwords_are_never_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
-        talk(users(), EHLO + b"AUTH PLAIN " + WRONG + b"\r\nAUTH PLAIN " + PLAIN + b"\r\n" + QUIT)
+        run_session(users(), EHLO + b"AUTH PLAIN " + WRONG + b"\r\nAUTH PLAIN " + PLAIN + b"\r\n" + QUIT)
 
     for secret in ("tanstaa", PLAIN.decode(), WRONG.decode()):
         assert secret not in caplog.text
 
 
-def test_a_client_cannot_reach_the_auth_handlers_by_a_command() -> None:
+def test_unknown_mechanism_never_reaches_the_auth_handlers() -> None:
     app = asking(lambda session, question: pytest.fail("was called"))
-    assert talk(app, EHLO + b"AUTH X-UNKNOWN\r\n" + QUIT).codes[2:] == [504, 221]
+    assert run_session(app, EHLO + b"AUTH X-UNKNOWN\r\n" + QUIT).codes[2:] == [504, 221]
 
 
 # The server
 
 
-def greet(app: App, **options: object) -> str:
+def reply_to_ehlo(app: App, **options: object) -> str:
     stream = FakeStream(EHLO, QUIT)
     step(Acceptor(app, **options).session_for(stream))  # type: ignore[arg-type]
     return stream.output.decode()
 
 
-def test_auth_is_offered_if_there_is_a_handler_and_tls() -> None:
-    assert "AUTH" not in greet(users(), config=CONFIG)
-    assert "250-AUTH PLAIN LOGIN\r\n" in greet(users(), config=replace(CONFIG, plaintext_auth=True))
-    assert "250-AUTH CRAM-MD5\r\n" in greet(users(), config=replace(OFFERING, auth_mechanisms=("CRAM-MD5",)))
-    assert "AUTH" not in greet(App(), config=OFFERING)
+def test_auth_is_offered_only_with_a_handler_and_tls() -> None:
+    assert "AUTH" not in reply_to_ehlo(users(), config=CONFIG)
+    assert "250-AUTH PLAIN LOGIN\r\n" in reply_to_ehlo(users(), config=replace(CONFIG, plaintext_auth=True))
+    assert "250-AUTH CRAM-MD5\r\n" in reply_to_ehlo(users(), config=replace(OFFERING, auth_mechanisms=("CRAM-MD5",)))
+    assert "AUTH" not in reply_to_ehlo(App(), config=OFFERING)
 
 
 @pytest.mark.parametrize("name", ["plain", "GSSAPI"])
-def test_a_mechanism_that_does_not_exist_is_refused_at_the_start(name: str) -> None:
+def test_unknown_mechanism_in_the_configuration_is_an_error(name: str) -> None:
     with pytest.raises(LocalProtocolError, match=name):
         Acceptor(users(), config=replace(OFFERING, auth_mechanisms=(name,)))
 
 
-def test_users_answer_what_they_know_and_show_no_password() -> None:
+def test_users_return_known_passwords_and_hide_them_in_repr() -> None:
     store = Users({"tim": "tanstaaf"})
     session = Dialogue(App()).session
     assert "tanstaaf" not in repr(store)
@@ -241,12 +241,12 @@ def test_users_answer_what_they_know_and_show_no_password() -> None:
     assert "tanstaaf" not in repr(Auth("PLAIN", b"\0tim\0tanstaaf"))
 
 
-def test_a_mechanism_is_named_in_capitals() -> None:
+def test_mechanism_in_lower_case_is_an_error() -> None:
     with pytest.raises(LocalProtocolError, match="use capitals"):
         check_mechanisms(("PLAIN", "login"))
 
 
-def test_a_challenge_that_cannot_be_sent_ends_the_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_challenge_that_cannot_be_sent_is_refused_with_454(monkeypatch: pytest.MonkeyPatch) -> None:
     send = Connection.send
 
     def send_no_challenge(conn: Connection, reply: Reply) -> Reply:
@@ -255,4 +255,4 @@ def test_a_challenge_that_cannot_be_sent_ends_the_exchange(monkeypatch: pytest.M
         return send(conn, reply)
 
     monkeypatch.setattr(Connection, "send", send_no_challenge)
-    assert talk(users(), EHLO + b"AUTH PLAIN\r\nNOOP\r\n" + QUIT).codes == [220, 250, 454, 250, 221]
+    assert run_session(users(), EHLO + b"AUTH PLAIN\r\nNOOP\r\n" + QUIT).codes == [220, 250, 454, 250, 221]

@@ -1,4 +1,4 @@
-"""How much longer a client may take."""
+"""Deadlines of a client's commands, bodies and sessions."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def make_deadlines(rate: float = 10) -> tuple[Deadlines, Clock]:
 @pytest.mark.parametrize(
     ("wait", "seconds"), [(Wait.GREETING, 11), (Wait.COMMAND, 12), (Wait.BODY, 13), (Wait.AUTH, 12)]
 )
-def test_each_wait_has_its_time(wait: Wait, seconds: float) -> None:
+def test_each_wait_has_its_timeout(wait: Wait, seconds: float) -> None:
     assert make_deadlines()[0].remaining(wait, Clock.now) == seconds
 
 
@@ -45,7 +45,7 @@ def test_waits_for_one_command_add_up() -> None:
     assert deadlines.waited == pytest.approx(12.2)
 
 
-def test_octets_buy_time_at_the_least_rate() -> None:
+def test_octets_at_the_minimum_rate_extend_the_deadline_of_a_body() -> None:
     deadlines, clock = make_deadlines(rate=10)
     for _ in range(20):
         deadlines.record_wait(10, 100)
@@ -57,13 +57,13 @@ def test_octets_buy_time_at_the_least_rate() -> None:
         deadlines.remaining(Wait.BODY, clock.now)
 
 
-def test_no_octets_buy_more_than_the_time_of_one_wait() -> None:
+def test_deadline_of_a_body_is_never_extended_beyond_its_timeout() -> None:
     deadlines, clock = make_deadlines(rate=10)
     deadlines.record_wait(0, 1_000_000)
     assert deadlines.remaining(Wait.BODY, clock.now) == 13
 
 
-def test_without_a_rate_each_wait_for_a_body_has_its_time() -> None:
+def test_each_wait_in_a_body_has_the_full_timeout_without_a_minimum_rate() -> None:
     deadlines, clock = make_deadlines(rate=0)
     for _ in range(10):
         deadlines.record_wait(12, 1)
@@ -74,7 +74,7 @@ def test_without_a_rate_each_wait_for_a_body_has_its_time() -> None:
     assert deadlines.remaining(Wait.BODY, clock.now) == 5
 
 
-def test_nothing_lasts_longer_than_the_session() -> None:
+def test_session_timeout_shortens_all_deadlines() -> None:
     deadlines, clock = make_deadlines()
     clock.now += 990
     assert deadlines.remaining(Wait.COMMAND, clock.now) == 10

@@ -1,4 +1,4 @@
-"""Limits of time and of number."""
+"""Validation and documentation of `Timeouts` and `Limits`."""
 
 import re
 from dataclasses import FrozenInstanceError, fields
@@ -13,18 +13,18 @@ from tests.paths import DOCS
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Timeouts)])
 @pytest.mark.parametrize("value", [0, -1, float("nan")])
-def test_a_timeout_is_more_than_nothing(name: str, value: float) -> None:
+def test_timeout_must_be_positive(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"timeout {name} is .*, but must be more than 0 seconds"):
         Timeouts(**{name: value})
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Timeouts)])
-def test_a_timeout_may_be_short_or_endless(name: str) -> None:
+def test_timeout_may_be_short_or_infinite(name: str) -> None:
     assert getattr(Timeouts(**{name: 0.001}), name) == 0.001
     assert getattr(Timeouts(**{name: float("inf")}), name) == float("inf")
 
 
-def test_the_timeouts_for_clients_are_those_of_the_rfc() -> None:
+def test_default_timeouts_are_those_of_the_rfc() -> None:
     # RFC 5321 4.5.3.2.7: five minutes for a server that waits for a command.
     assert (Timeouts().greeting, Timeouts().command) == (300, 300)
     assert Timeouts().body >= 180  # RFC 5321 4.5.3.2.5
@@ -34,7 +34,7 @@ MAY_BE_ZERO = {"greeting_delay", "body_rate", "auth_delay", "max_auth_delay"}
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Limits)])
-def test_a_limit_lets_one_in_at_least(name: str) -> None:
+def test_limit_below_its_minimum_is_a_value_error(name: str) -> None:
     least = 0 if name in MAY_BE_ZERO else 1
     for wrong in (least - 1, float("nan")):
         with pytest.raises(ValueError, match=f"limit {name} is {wrong}, but must be at least {least}"):
@@ -44,22 +44,22 @@ def test_a_limit_lets_one_in_at_least(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "bits"), [("ipv4_prefix", 33), ("ipv6_prefix", 129)])
-def test_a_prefix_is_no_longer_than_an_address(name: str, bits: int) -> None:
+def test_prefix_longer_than_an_address_is_a_value_error(name: str, bits: int) -> None:
     assert getattr(Limits(**{name: bits - 1}), name) == bits - 1
     with pytest.raises(ValueError, match="at most 32 bits in IPv4, and 128 in IPv6"):
         Limits(**{name: bits})
 
 
-def test_a_network_may_hold_twice_as_many_as_an_address() -> None:
+def test_connections_per_prefix_default_to_twice_the_connections_per_address() -> None:
     assert Limits(connections_per_address=7).most_per_prefix == 14
     assert Limits(connections_per_prefix=3).most_per_prefix == 3
 
 
-def test_what_is_replied_has_the_name_of_its_limit() -> None:
+def test_each_reply_is_named_after_a_limit() -> None:
     assert set(REPLIES) - {field.name for field in fields(Limits)} == {"http"}
 
 
-def test_limits_do_not_change() -> None:
+def test_limits_are_immutable() -> None:
     with pytest.raises(FrozenInstanceError):
         Limits().connections = 5  # type: ignore[misc]
 
@@ -79,7 +79,7 @@ DOCUMENTED = {
 
 
 @pytest.mark.parametrize("name", DOCUMENTED)
-def test_each_limit_stands_in_the_documentation_with_its_default(name: str) -> None:
+def test_each_limit_is_documented_with_its_default(name: str) -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \|[^|]*\| ([^|]*) \|", SERVER, re.MULTILINE))
     value = DOCUMENTED[name]
     special = {"connections_per_prefix": "twice `connections_per_address`"}
@@ -87,6 +87,6 @@ def test_each_limit_stands_in_the_documentation_with_its_default(name: str) -> N
 
 
 @pytest.mark.parametrize("name", REPLIES)
-def test_the_documentation_has_the_reply_of_each_limit(name: str) -> None:
+def test_reply_of_each_limit_is_documented(name: str) -> None:
     (row,) = [line for line in SERVER.splitlines() if line.startswith(f"| `{name}` |")]
     assert f"{REPLIES[name].code} {REPLIES[name].enhanced}" in row

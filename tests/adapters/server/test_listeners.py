@@ -1,4 +1,4 @@
-"""The sockets at which a server listens."""
+"""Listening sockets: TCP, Unix, and inherited from systemd."""
 
 import errno
 import fcntl
@@ -21,15 +21,15 @@ from smtpcore_adapters.server._listeners import accept_from, addresses_of, liste
 
 
 @pytest.fixture
-def taken() -> Iterator[socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        yield taken
+def port_in_use() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as port_in_use:
+        yield port_in_use
 
 
 # TCP
 
 
-def test_port_0_picks_a_free_one() -> None:
+def test_port_0_picks_a_free_port() -> None:
     with listening([Listener(), Listener()]) as opened:
         first, second = addresses_of(opened)
         assert first.host == second.host == "127.0.0.1"
@@ -38,8 +38,8 @@ def test_port_0_picks_a_free_one() -> None:
     assert [source.fileno() for source, _ in opened] == [-1, -1]
 
 
-def test_a_taken_port_is_named_and_nothing_stays_open(taken: socket.socket) -> None:
-    port = taken.getsockname()[1]
+def test_error_about_a_port_in_use_names_the_address_and_closes_all_sockets(port_in_use: socket.socket) -> None:
+    port = port_in_use.getsockname()[1]
     with (
         socket.create_server(("127.0.0.1", 0)) as bound,
         pytest.raises(OSError, match=f"'127.0.0.1:{port}'") as caught,
@@ -52,7 +52,7 @@ def test_a_taken_port_is_named_and_nothing_stays_open(taken: socket.socket) -> N
 
 
 @pytest.mark.parametrize("host", [None, "", "::"])
-def test_a_machine_is_reached_at_each_of_its_addresses(host: str | None) -> None:
+def test_unspecified_host_listens_on_all_addresses_with_one_port(host: str | None) -> None:
     with listening([Listener(host=host)]) as opened:
         hosts = [address.host for address in addresses_of(opened)]
         ports = {address.port for address in addresses_of(opened)}
@@ -72,7 +72,7 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
 
 
-def test_an_address_that_the_machine_does_not_have_is_left_out_if_it_has_another(
+def test_address_that_the_machine_lacks_is_skipped_if_another_works(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     resolve_to(monkeypatch, "2001:db8::1", "127.0.0.1")
@@ -84,7 +84,7 @@ def test_an_address_that_the_machine_does_not_have_is_left_out_if_it_has_another
         raise AssertionError
 
 
-def test_a_family_that_the_machine_does_not_have_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_address_family_that_the_machine_lacks_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     class NoIPv6(socket.socket):
         def __init__(self, family: int = -1, *args: Any, **options: Any) -> None:
             if family == socket.AF_INET6:
@@ -97,7 +97,7 @@ def test_a_family_that_the_machine_does_not_have_is_left_out(monkeypatch: pytest
         assert [address.host for address in addresses_of(opened)] == ["127.0.0.1"]
 
 
-def test_a_port_that_is_free_for_one_address_only_is_not_picked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_port_0_picks_a_port_that_is_free_on_all_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     tries: list[tuple[str, int]] = []
 
     class Busy(socket.socket):
@@ -121,7 +121,7 @@ def test_a_port_that_is_free_for_one_address_only_is_not_picked(monkeypatch: pyt
     assert len(tries) == 2
 
 
-def test_the_search_for_a_free_port_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_for_a_free_port_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
     class Busy(socket.socket):
         def bind(self, address: Any) -> None:
             raise OSError(errno.EADDRINUSE, "Address already in use")
@@ -131,7 +131,7 @@ def test_the_search_for_a_free_port_ends(monkeypatch: pytest.MonkeyPatch) -> Non
         raise AssertionError
 
 
-def test_several_processes_may_share_a_port() -> None:
+def test_reuse_port_allows_several_sockets_at_one_port() -> None:
     with listening([Listener(reuse_port=True)]) as opened:
         (address,) = addresses_of(opened)
         with listening([Listener(address.port, reuse_port=True)]) as other:
@@ -140,7 +140,7 @@ def test_several_processes_may_share_a_port() -> None:
             raise AssertionError
 
 
-def test_a_bound_socket_is_listened_at() -> None:
+def test_server_listens_on_a_bound_socket() -> None:
     bound = socket.socket()
     bound.bind(("127.0.0.1", 0))
     with listening([Listener(bound=bound)]) as opened, socket.create_connection(bound.getsockname()) as client:
@@ -154,8 +154,8 @@ def test_a_bound_socket_is_listened_at() -> None:
     assert bound.fileno() == -1
 
 
-def test_what_others_accept_sends_at_once_too() -> None:
-    unspecified = socket.create_server(("127.0.0.1", 0))  # which does not say that its protocol is TCP
+def test_accepted_sockets_have_nodelay() -> None:
+    unspecified = socket.create_server(("127.0.0.1", 0))  # created with protocol 0 instead of TCP
     with listening([Listener(), Listener(bound=unspecified)]) as opened:
         for each, _ in opened:
             with socket.create_connection(each.getsockname()):
@@ -171,7 +171,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_a_unix_socket_has_its_permissions_and_is_removed(tmp_path: Path) -> None:
+def test_unix_socket_has_its_mode_and_is_removed_on_exit(tmp_path: Path) -> None:
     path = tmp_path / "smtp"
     with listening([Listener(path=str(path))]) as opened:
         assert addresses_of(opened) == (Address(str(path)),)
@@ -180,10 +180,10 @@ def test_a_unix_socket_has_its_permissions_and_is_removed(tmp_path: Path) -> Non
 
     with listening([Listener(path=str(path), mode=0o666)]):
         assert mode(path) == 0o666
-        path.unlink()  # by someone who cleans up
+        path.unlink()  # as a clean-up job would do
 
 
-def test_a_unix_socket_that_was_left_behind_is_replaced(tmp_path: Path) -> None:
+def test_stale_unix_socket_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "smtp"
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
@@ -191,13 +191,13 @@ def test_a_unix_socket_that_was_left_behind_is_replaced(tmp_path: Path) -> None:
         client.connect(str(path))
 
 
-def test_a_unix_socket_at_which_someone_listens_is_not(tmp_path: Path) -> None:
+def test_unix_socket_in_use_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "smtp"
     with ExitStack() as stack:
         other = stack.enter_context(socket.socket(socket.AF_UNIX))
         other.bind(str(path))
         other.listen(0)
-        for _ in range(4):  # the last ones find the other's queue full
+        for _ in range(4):  # until the queue of the other listener is full
             with pytest.raises(OSError, match="in use"), listening([Listener(path=str(path))]):
                 raise AssertionError
         client = stack.enter_context(socket.socket(socket.AF_UNIX))
@@ -208,7 +208,7 @@ def test_a_unix_socket_at_which_someone_listens_is_not(tmp_path: Path) -> None:
         assert path.exists()
 
 
-def test_a_file_is_not_replaced(tmp_path: Path) -> None:
+def test_regular_file_at_the_socket_path_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "smtp"
     path.write_text("precious")
     with pytest.raises(OSError, match="in use"), listening([Listener(path=str(path))]):
@@ -216,7 +216,7 @@ def test_a_file_is_not_replaced(tmp_path: Path) -> None:
     assert path.read_text() == "precious"
 
 
-def test_the_unix_socket_of_a_successor_is_not_removed(tmp_path: Path) -> None:
+def test_unix_socket_of_a_successor_is_not_removed(tmp_path: Path) -> None:
     path = tmp_path / "smtp"
     with ExitStack() as stack:
         with listening([Listener(path=str(path))]):
@@ -227,7 +227,7 @@ def test_the_unix_socket_of_a_successor_is_not_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["nowhere/smtp", "x" * 200])
-def test_a_path_that_cannot_be_is_named(path: str, tmp_path: Path) -> None:
+def test_error_about_an_invalid_socket_path_names_the_path(path: str, tmp_path: Path) -> None:
     with pytest.raises(OSError, match=path), listening([Listener(path=str(tmp_path / path))]):
         raise AssertionError
 
@@ -235,7 +235,7 @@ def test_a_path_that_cannot_be_is_named(path: str, tmp_path: Path) -> None:
 # Sockets of systemd
 
 
-PASS = """
+PRINT_INHERITED = """
 import os, socket, sys
 from smtpcore_adapters import inherited_sockets
 os.environ["LISTEN_PID"] = str(os.getpid() + int(sys.argv[1]))
@@ -253,12 +253,12 @@ except ValueError as exc:
 
 
 def run_inheriting(*sockets: Any, names: str | None = None, offset: int = 0) -> list[str]:
-    """Run the program with these sockets from number 3 on, as systemd does."""
+    """Run the program with these sockets as file descriptors 3 and up, as systemd does."""
     places = [fcntl.fcntl(each.fileno(), fcntl.F_DUPFD, 100) for each in sockets]
     names_given = {} if names is None else {"LISTEN_FDNAMES": names}
     try:
         done = subprocess.run(
-            [sys.executable, "-c", PASS, str(offset), *map(str, places)],
+            [sys.executable, "-c", PRINT_INHERITED, str(offset), *map(str, places)],
             env={**os.environ, "LISTEN_FDS": str(len(sockets)), **names_given},
             pass_fds=places,
             capture_output=True,
@@ -271,34 +271,36 @@ def run_inheriting(*sockets: Any, names: str | None = None, offset: int = 0) -> 
     return done.stdout.splitlines()
 
 
-def test_sockets_are_inherited_in_order_and_by_name(taken: socket.socket) -> None:
+def test_inherited_sockets_are_found_in_order_and_by_name(port_in_use: socket.socket) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
-        ports = [taken.getsockname()[1], other.getsockname()[1]]
-        assert run_inheriting(taken, other, names="smtp:submission") == [
+        ports = [port_in_use.getsockname()[1], other.getsockname()[1]]
+        assert run_inheriting(port_in_use, other, names="smtp:submission") == [
             f"None {ports[0]} {ports[1]} False False",
             f"smtp {ports[0]} False",
             f"submission {ports[1]} False",
             "unknown",
             "other",
         ]
-        assert run_inheriting(taken, other)[0] == f"None {ports[0]} {ports[1]} False False"
-        assert run_inheriting(taken)[3] == f"unknown {ports[0]} False"
+        assert run_inheriting(port_in_use, other)[0] == f"None {ports[0]} {ports[1]} False False"
+        assert run_inheriting(port_in_use)[3] == f"unknown {ports[0]} False"
 
 
-def test_sockets_for_another_process_are_not_inherited(taken: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run_inheriting(taken, names="smtp", offset=1) == ["None", "smtp", "submission", "unknown", "other"]
+def test_sockets_passed_to_another_process_are_ignored(
+    port_in_use: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run_inheriting(port_in_use, names="smtp", offset=1) == ["None", "smtp", "submission", "unknown", "other"]
     monkeypatch.delenv("LISTEN_PID", raising=False)
     assert inherited_sockets() == ()
 
 
-def test_what_is_inherited_is_a_stream_socket() -> None:
+def test_inherited_descriptor_that_is_no_stream_socket_is_an_error() -> None:
     with socket.socket(type=socket.SOCK_DGRAM) as datagrams, open(os.devnull) as file:
         assert run_inheriting(datagrams) == ["the inherited file descriptor 3 is no stream socket"]
         assert run_inheriting(file) == ["the inherited file descriptor 3 is no socket"]
 
 
 def inherit(monkeypatch: pytest.MonkeyPatch, *sockets: Any, names: str | None = None) -> None:
-    """Let this process be one that was given these sockets, from another number on than 3."""
+    """Pretend that this process inherited these sockets, starting at a file descriptor other than 3."""
     start = 500 + os.getpid() % 100 * 4
     for number, each in enumerate(sockets, start):
         os.dup2(each.fileno(), number)
@@ -310,15 +312,15 @@ def inherit(monkeypatch: pytest.MonkeyPatch, *sockets: Any, names: str | None = 
         monkeypatch.setenv("LISTEN_FDNAMES", names)
 
 
-def test_an_inherited_socket_is_listened_at(taken: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    inherit(monkeypatch, taken, names="smtp")
+def test_server_listens_on_an_inherited_socket(port_in_use: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    inherit(monkeypatch, port_in_use, names="smtp")
     assert inherited_sockets("submission") == ()
     (inherited,) = inherited_sockets("smtp")
     with listening([Listener(bound=inherited)]) as opened:
-        assert addresses_of(opened) == (Address(*taken.getsockname()),)
+        assert addresses_of(opened) == (Address(*port_in_use.getsockname()),)
 
 
-def test_what_is_no_stream_socket_is_not_inherited_here_either(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inherited_descriptor_that_is_no_stream_socket_is_an_error_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(type=socket.SOCK_DGRAM) as datagrams, open(os.devnull) as file:
         for each, complaint in ((datagrams, "no stream socket"), (file, "no socket")):
             inherit(monkeypatch, each)
@@ -330,17 +332,17 @@ def test_what_is_no_stream_socket_is_not_inherited_here_either(monkeypatch: pyte
 # The acceptor
 
 
-def test_a_port_and_listeners_exclude_each_other() -> None:
+def test_port_together_with_listeners_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="either a port or listeners"):
         Acceptor(App(), 25, listeners=[Listener(25)])
 
 
-def test_a_lobby_listens_at_its_port() -> None:
+def test_acceptor_listens_on_its_port_or_its_listeners() -> None:
     assert Acceptor(App(), 25, "192.0.2.1").listeners == (Listener(25, "192.0.2.1"),)
     listeners = [Listener(25), Listener(587, config=Config(hostname="submission.example"))]
     assert Acceptor(App(), listeners=iter(listeners)).listeners == tuple(listeners)
 
 
-def test_implicit_tls_of_a_listener_needs_a_context() -> None:
+def test_listener_with_implicit_tls_needs_a_context() -> None:
     with pytest.raises(ValueError, match="implicit_tls needs an SSLContext"):
         Acceptor(App(), listeners=[Listener(25), Listener(465, implicit_tls=True)])

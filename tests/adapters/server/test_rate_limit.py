@@ -1,4 +1,4 @@
-"""How often something has happened of late."""
+"""Rate limits per key."""
 
 import pytest
 from hypothesis import given
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from smtpcore_adapters.server._rate_limit import Rate
 
 
-def test_as_many_as_the_limit_may_come_at_once_and_then_one_by_one() -> None:
+def test_burst_up_to_the_limit_and_then_a_steady_rate() -> None:
     rate = Rate(3, 60, keys=10)
     taken = []
     for now in (0, 0, 0, 0, 19, 20, 21, 39, 40):
@@ -24,7 +24,7 @@ def test_each_key_has_its_own_bucket() -> None:
     assert not rate.is_full("b", 0)
 
 
-def test_who_goes_on_stays_over_the_limit_and_who_pauses_is_forgiven() -> None:
+def test_full_bucket_stays_full_under_load_and_drains_in_a_pause() -> None:
     rate = Rate(10, 60, keys=10)
     for second in range(600):
         rate.add("a", second)
@@ -35,7 +35,7 @@ def test_who_goes_on_stays_over_the_limit_and_who_pauses_is_forgiven() -> None:
     assert rate.level("a", 10_000) == 0
 
 
-def test_the_bucket_that_was_not_used_for_the_longest_time_is_forgotten() -> None:
+def test_least_recently_used_bucket_is_evicted() -> None:
     rate = Rate(5, 60, keys=2)
     for key in ("a", "b", "a", "c"):
         rate.add(key, 0)
@@ -43,7 +43,7 @@ def test_the_bucket_that_was_not_used_for_the_longest_time_is_forgotten() -> Non
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.floats(0, 50)), max_size=100))
-def test_a_level_is_never_below_nothing_nor_above_twice_the_limit(steps: list[tuple[str, float]]) -> None:
+def test_level_stays_between_zero_and_twice_the_limit(steps: list[tuple[str, float]]) -> None:
     rate = Rate(4, 10, keys=3)
     now = 0.0
     for key, seconds in steps:
@@ -52,7 +52,7 @@ def test_a_level_is_never_below_nothing_nor_above_twice_the_limit(steps: list[tu
 
 
 @pytest.mark.parametrize("seconds", [0.5, 60, 3600])
-def test_a_full_bucket_is_empty_when_its_time_is_over(seconds: float) -> None:
+def test_full_bucket_is_empty_after_the_period(seconds: float) -> None:
     rate = Rate(2, seconds, keys=1)
     rate.add("a", 0)
     rate.add("a", 0)

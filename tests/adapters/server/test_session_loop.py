@@ -1,4 +1,4 @@
-"""The session loop, over a stream in memory."""
+"""The session loop, over a scripted stream in memory."""
 
 import asyncio
 import logging
@@ -66,7 +66,7 @@ END = b".\r\n"
 TIMEOUTS = Timeouts(greeting=11, command=12, body=13, session=1000, tls=14, send=15, close=16)
 
 
-def boom(session: Session, subject: object) -> Reply | None:
+def fail(session: Session, subject: object) -> Reply | None:
     raise RuntimeError("the secret of the database")
 
 
@@ -74,10 +74,10 @@ def tracebacks(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.exc_info]
 
 
-# A dialogue
+# Dialogues
 
 
-def test_a_message_is_received_and_handed_to_the_handler() -> None:
+def test_message_is_received_and_passed_to_the_handler() -> None:
     store = Store()
     dialogue = converse(accepting(store), ENVELOPE, BODY + END + QUIT)
     assert dialogue.codes == [220, 250, 250, 250, 354, 250, 221]
@@ -86,7 +86,7 @@ def test_a_message_is_received_and_handed_to_the_handler() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])
-def test_segments_make_no_difference(size: int) -> None:
+def test_segment_size_makes_no_difference(size: int) -> None:
     store = Store()
     octets = ENVELOPE + BODY + END + QUIT
     dialogue = converse(accepting(store), *(octets[at : at + size] for at in range(0, len(octets), size)))
@@ -94,7 +94,7 @@ def test_segments_make_no_difference(size: int) -> None:
     assert store.bodies == [BODY]
 
 
-def test_bodies_come_in_lines_where_the_configuration_says_so() -> None:
+def test_body_is_iterated_in_lines_if_configured() -> None:
     lines: list[bytes] = []
     app = accepting()
 
@@ -107,7 +107,7 @@ def test_bodies_come_in_lines_where_the_configuration_says_so() -> None:
     assert lines == BODY.splitlines(keepends=True)
 
 
-def test_a_session_knows_what_handlers_ask_for() -> None:
+def test_session_attributes_seen_by_handlers() -> None:
     app = accepting()
 
     @app.on("MAIL")
@@ -124,7 +124,7 @@ def test_a_session_knows_what_handlers_ask_for() -> None:
 
     @app.on("RCPT")
     def look_again(session: Session, rcpt: Rcpt) -> None:
-        raise AssertionError("the first reply decides")
+        raise AssertionError("the first reply decides, and no further handler is called")
 
     @app.on("message")
     async def store(session: Session, message: Message) -> Reply:
@@ -141,17 +141,17 @@ def test_a_session_knows_what_handlers_ask_for() -> None:
     assert dialogue.session.messages == 1
 
 
-def test_sessions_have_different_ids() -> None:
+def test_session_ids_are_unique() -> None:
     assert len({Dialogue(App()).session.id for _ in range(100)}) == 100
 
 
-def test_replies_to_a_group_of_commands_leave_together() -> None:
+def test_replies_to_pipelined_commands_are_sent_together() -> None:
     # RFC 2920 3.2
     stream = converse(accepting(), EHLO, MAIL + RCPT + RCPT + DATA, END + QUIT).stream
     assert [len(replies(data)) for data in stream.sent] == [1, 1, 4, 1, 1]
 
 
-def test_the_reply_to_a_body_does_not_wait_for_the_handlers_of_the_next_command() -> None:
+def test_reply_to_a_body_is_sent_before_the_next_command_is_handled() -> None:
     app = accepting(Store())
     sent_before: list[bytes] = []
 
@@ -168,7 +168,7 @@ def test_the_reply_to_a_body_does_not_wait_for_the_handlers_of_the_next_command(
 
 
 class Recorder:
-    """Writes down under which name it was asked."""
+    """A RCPT handler that records its name in `calls` and returns a fixed answer."""
 
     def __init__(self, name: str, answer: Reply | None, calls: list[str]) -> None:
         self.name = name
@@ -180,7 +180,7 @@ class Recorder:
         return self.answer
 
 
-def test_the_first_reply_decides_and_none_passes_on() -> None:
+def test_first_reply_of_a_handler_decides_and_none_continues() -> None:
     calls: list[str] = []
     app = App()
     for name, answer in (("first", None), ("second", Reply(450, "Later")), ("third", Reply(250))):
@@ -190,7 +190,7 @@ def test_the_first_reply_decides_and_none_passes_on() -> None:
     assert calls == ["first", "second"]
 
 
-def test_handlers_may_be_coroutine_functions() -> None:
+def test_handler_may_be_a_coroutine_function() -> None:
     app = App()
 
     @app.on("rcpt")
@@ -200,21 +200,21 @@ def test_handlers_may_be_coroutine_functions() -> None:
     assert "Taken from" in converse(app, EHLO + MAIL + RCPT).last
 
 
-def test_without_a_handler_recipients_are_refused() -> None:
+def test_recipients_are_refused_without_a_handler() -> None:
     dialogue = converse(App(), EHLO + MAIL + RCPT + DATA + QUIT)
     assert dialogue.codes == [220, 250, 250, 550, 554, 221]
 
 
-def test_without_a_message_handler_no_message_is_accepted() -> None:
+def test_message_is_refused_without_a_message_handler() -> None:
     dialogue = converse(accepting(), ENVELOPE, BODY + END + QUIT)
     assert dialogue.codes == [220, 250, 250, 250, 354, 554, 221]
 
 
-def test_a_message_handler_that_returns_none_accepts_nothing() -> None:
+def test_message_handler_that_returns_none_accepts_nothing() -> None:
     app = accepting()
 
     @app.on("message")
-    async def pass_on(session: Session, message: Message) -> None:
+    async def decide_nothing(session: Session, message: Message) -> None:
         await message.read()
 
     assert converse(app, ENVELOPE, BODY + END).codes[-1] == 554
@@ -224,7 +224,7 @@ def test_a_message_handler_that_returns_none_accepts_nothing() -> None:
     ("reply", "expected"),
     [(Reply(554, "Not for you"), "554 s.example Not for you"), (Reply(421, "Later"), "421 s.example Later")],
 )
-def test_connect_handlers_may_refuse(reply: Reply, expected: str) -> None:
+def test_connect_handler_may_refuse_the_session(reply: Reply, expected: str) -> None:
     app = App()
     app.on("connect")(lambda session, opened: reply)
     dialogue = converse(app, EHLO + QUIT)
@@ -233,7 +233,7 @@ def test_connect_handlers_may_refuse(reply: Reply, expected: str) -> None:
     assert dialogue.reasons == ["QUIT" if reply.code == 554 else "421"]
 
 
-def test_connect_handlers_may_set_the_banner() -> None:
+def test_connect_handler_may_set_the_greeting() -> None:
     app = App()
 
     @app.on("connect")
@@ -243,7 +243,7 @@ def test_connect_handlers_may_set_the_banner() -> None:
     assert converse(app, QUIT).replies[0] == "220 s.example ESMTP at your service"
 
 
-def test_a_handler_of_the_verb_comes_before_the_default_handler() -> None:
+def test_verb_handler_is_called_before_the_default_handler() -> None:
     app = App()
     seen: list[tuple[str, UnknownCommand]] = []
 
@@ -274,7 +274,7 @@ def test_a_handler_of_the_verb_comes_before_the_default_handler() -> None:
 
 
 @pytest.mark.parametrize("verb", ["CONNECT", "MESSAGE", "DISCONNECT", "connect", "message", "Disconnect", "DEFAULT"])
-def test_what_is_no_verb_cannot_be_reached_from_the_wire(verb: str) -> None:
+def test_command_named_like_an_event_never_reaches_the_event_handler(verb: str) -> None:
     app = App()
     reached: list[object] = []
     for name in ("message", "disconnect"):
@@ -290,21 +290,21 @@ def test_what_is_no_verb_cannot_be_reached_from_the_wire(verb: str) -> None:
     assert reached == [ConnectionOpened(), "QUIT"]
 
 
-def test_the_default_handler_gets_verbs_that_look_like_other_names() -> None:
+def test_default_handler_receives_verbs_named_like_events() -> None:
     app = App()
     app.on("default")(lambda session, command: Reply(250, command.verb))
     assert converse(app, b"MESSAGE\r\nDEFAULT\r\n").replies[1:] == ["250 2.0.0 MESSAGE", "250 2.0.0 DEFAULT"]
 
 
-def test_invalid_commands_reach_no_handler() -> None:
+def test_invalid_command_reaches_no_handler() -> None:
     app = App()
     for verb in ("MAIL", "RCPT", "default"):
-        app.on(verb)(boom)
+        app.on(verb)(fail)
 
     assert converse(app, EHLO + b"MAIL TO:<x>\r\nRCPT\r\n\x00\r\n").codes == [220, 250, 501, 503, 500]
 
 
-def test_quit_is_answered_by_a_handler_too() -> None:
+def test_quit_handler_may_reply() -> None:
     app = App()
     app.on("QUIT")(lambda session, command: Reply(221, "s.example see you"))
     assert converse(app, QUIT).last == "221 2.0.0 s.example see you"
@@ -320,7 +320,7 @@ def failing(name: str, handler: Handler) -> App:
 
 
 @pytest.mark.parametrize("garbage", [250, "250 OK", True, b"", ()])
-def test_a_handler_that_returns_garbage_gives_a_451(garbage: object, caplog: pytest.LogCaptureFixture) -> None:
+def test_handler_that_returns_a_wrong_type_gives_451(garbage: object, caplog: pytest.LogCaptureFixture) -> None:
     dialogue = converse(failing("MAIL", lambda session, mail: cast(Any, garbage)), EHLO + MAIL + QUIT)
     assert dialogue.replies[2] == f"451 4.3.0 Internal error, session {dialogue.session.id}"
     assert dialogue.codes == [220, 250, 451, 221]
@@ -342,7 +342,7 @@ def test_a_handler_that_returns_garbage_gives_a_451(garbage: object, caplog: pyt
         ("XFOO", Reply(334, "Go on"), b"XFOO\r\n"),
     ],
 )
-def test_a_reply_that_may_not_be_sent_gives_a_451(
+def test_reply_that_may_not_be_sent_gives_451(
     name: str, reply: Reply, script: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     dialogue = converse(failing(name, lambda session, subject: reply), script, QUIT)
@@ -352,13 +352,11 @@ def test_a_reply_that_may_not_be_sent_gives_a_451(
 
 
 @pytest.mark.parametrize("name", ["EHLO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "VRFY", "HELP", "XFOO"])
-def test_a_handler_that_raises_gives_a_451_and_the_session_lives_on(
-    name: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_handler_that_raises_gives_451_and_the_session_continues(name: str, caplog: pytest.LogCaptureFixture) -> None:
     before = b"" if name == "EHLO" else EHLO + (MAIL if name in ("RCPT", "DATA") else b"")
     before += RCPT if name == "DATA" else b""
     line = {"EHLO": EHLO, "MAIL": MAIL, "RCPT": RCPT, "VRFY": b"VRFY x\r\n"}.get(name, name.encode() + b"\r\n")
-    dialogue = converse(failing(name, boom), before + line + QUIT)
+    dialogue = converse(failing(name, fail), before + line + QUIT)
     assert dialogue.codes[-2:] == [451, 221]
     assert f"Internal error, session {dialogue.session.id}" in dialogue.replies[-2]
     assert b"secret" not in dialogue.stream.output
@@ -366,29 +364,29 @@ def test_a_handler_that_raises_gives_a_451_and_the_session_lives_on(
     assert len(tracebacks(caplog)) == 1
 
 
-def test_a_connect_handler_that_raises_ends_the_session_with_a_421(caplog: pytest.LogCaptureFixture) -> None:
-    dialogue = converse(failing("connect", boom), EHLO)
+def test_connect_handler_that_raises_ends_the_session_with_421(caplog: pytest.LogCaptureFixture) -> None:
+    dialogue = converse(failing("connect", fail), EHLO)
     assert dialogue.replies == [f"421 s.example internal error, session {dialogue.session.id}"]
     assert dialogue.reasons == ["421"]
     assert "the secret of the database" in caplog.text
 
 
-def test_a_connect_handler_whose_reply_may_not_be_sent_ends_the_session_with_a_421() -> None:
+def test_connect_handler_with_an_invalid_reply_ends_the_session_with_421() -> None:
     assert converse(failing("connect", lambda session, opened: Reply(354)), EHLO).codes == [421]
 
 
-def test_a_handler_of_quit_that_raises_delays_no_farewell() -> None:
-    dialogue = converse(failing("QUIT", boom), QUIT)
+def test_quit_handler_that_raises_still_gives_221() -> None:
+    dialogue = converse(failing("QUIT", fail), QUIT)
     assert dialogue.codes == [220, 221]
     assert dialogue.reasons == ["QUIT"]
 
 
-def test_disconnect_handlers_may_fail_and_all_of_them_are_called(caplog: pytest.LogCaptureFixture) -> None:
+def test_all_disconnect_handlers_are_called_even_if_some_raise(caplog: pytest.LogCaptureFixture) -> None:
     app = App()
-    app.on("disconnect")(boom)
+    app.on("disconnect")(fail)
 
     @app.on("disconnect")
-    async def boom_later(session: Session, reason: str) -> None:
+    async def fail_later(session: Session, reason: str) -> None:
         raise ValueError("second failure")
 
     dialogue = converse(app, QUIT)
@@ -417,7 +415,7 @@ async def raise_after(session: Session, message: Message) -> Reply:
 
 
 @pytest.mark.parametrize("handler", [raise_before, raise_in_the_middle, raise_after])
-def test_a_message_handler_that_raises_accepts_nothing_and_loses_no_place(
+def test_message_handler_that_raises_gives_451_and_keeps_the_dialogue_in_step(
     handler: Handler, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = failing("message", handler)
@@ -427,14 +425,14 @@ def test_a_message_handler_that_raises_accepts_nothing_and_loses_no_place(
     assert "the secret of the database" in caplog.text
 
 
-def test_a_message_handler_may_decide_without_reading() -> None:
+def test_message_handler_may_reply_without_reading() -> None:
     app = accepting()
     app.on("message")(lambda session, message: Reply(554, "No mail on Mondays"))
     dialogue = converse(app, ENVELOPE, BODY, BODY + END + QUIT)
     assert dialogue.codes == [220, 250, 250, 250, 354, 554, 221]
 
 
-def test_a_message_handler_may_decide_in_the_middle() -> None:
+def test_message_handler_may_reply_during_the_body() -> None:
     app = accepting()
 
     @app.on("message")
@@ -458,7 +456,7 @@ SMALL = replace(CONFIG, max_message_size=65_536, max_text_line=1000)
 
 @pytest.mark.parametrize("read", [True, False])
 @pytest.mark.parametrize("fault", INVALID)
-def test_an_invalid_body_is_refused_whatever_the_handler_says(
+def test_invalid_body_is_refused_even_if_the_handler_accepts(
     fault: str, read: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     segment, code = INVALID[fault]
@@ -481,7 +479,7 @@ def test_an_invalid_body_is_refused_whatever_the_handler_says(
     assert tracebacks(caplog) == []
 
 
-def test_message_aborted_need_not_be_caught(caplog: pytest.LogCaptureFixture) -> None:
+def test_uncaught_message_aborted_is_not_logged_as_an_error(caplog: pytest.LogCaptureFixture) -> None:
     store = Store()
     dialogue = converse(accepting(store), ENVELOPE, b"a\nb\r\n" + END + QUIT)
     assert dialogue.codes[-2:] == [550, 221]
@@ -489,7 +487,7 @@ def test_message_aborted_need_not_be_caught(caplog: pytest.LogCaptureFixture) ->
     assert tracebacks(caplog) == []
 
 
-def test_every_handler_sees_that_a_message_is_aborted(caplog: pytest.LogCaptureFixture) -> None:
+def test_every_message_handler_sees_message_aborted(caplog: pytest.LogCaptureFixture) -> None:
     app = accepting()
     aborted = 0
 
@@ -509,10 +507,10 @@ def test_every_handler_sees_that_a_message_is_aborted(caplog: pytest.LogCaptureF
     assert tracebacks(caplog) == []
 
 
-# Reading a body
+# Bodies
 
 
-def test_a_body_can_be_read_twice_and_by_several_handlers() -> None:
+def test_body_is_read_repeatedly_and_by_several_handlers() -> None:
     app = accepting()
     seen: list[bytes] = []
 
@@ -531,7 +529,7 @@ def test_a_body_can_be_read_twice_and_by_several_handlers() -> None:
     assert seen + store.bodies == [BODY + BODY] * 5
 
 
-def test_an_empty_body_has_no_pieces() -> None:
+def test_empty_body_has_no_pieces() -> None:
     app = accepting()
     pieces: list[bytes] = []
 
@@ -545,7 +543,7 @@ def test_an_empty_body_has_no_pieces() -> None:
     assert pieces == []
 
 
-def test_a_body_cannot_be_iterated_over_twice() -> None:
+def test_second_iteration_over_a_body_is_a_runtime_error() -> None:
     app = accepting()
 
     @app.on("message")
@@ -561,7 +559,7 @@ def test_a_body_cannot_be_iterated_over_twice() -> None:
     assert converse(app, ENVELOPE, BODY + END + QUIT).codes[-2] == 250
 
 
-def test_an_exhausted_iterator_stays_exhausted() -> None:
+def test_exhausted_body_iterator_stays_exhausted() -> None:
     app = accepting()
 
     @app.on("message")
@@ -577,7 +575,7 @@ def test_an_exhausted_iterator_stays_exhausted() -> None:
     assert dialogue.codes[5:] == [250, 250, 250, 354, 250, 221]
 
 
-def test_a_message_cannot_be_read_when_its_handlers_have_returned() -> None:
+def test_message_read_after_its_handlers_returned_is_a_runtime_error() -> None:
     app = accepting()
     kept: list[Message] = []
 
@@ -594,24 +592,24 @@ def test_a_message_cannot_be_read_when_its_handlers_have_returned() -> None:
     assert converse(app, *script).codes[-2:] == [250, 221]
 
 
-# Time limits
+# Timeouts
 
 
 LIMITS: dict[str, tuple[tuple[Step, ...], float, list[str], int]] = {
     "greeting": ((SILENCE,), 11, ["timeout"], 2),
     "command": ((EHLO, SILENCE), 12, ["timeout"], 3),
     "in a transaction": ((EHLO + MAIL + RCPT, SILENCE), 12, ["timeout"], 5),
-    "behind a refusal to serve": ((EHLO, SILENCE), 12, ["timeout"], 3),
+    "after a refusal to serve": ((EHLO, SILENCE), 12, ["timeout"], 3),
     "body": ((ENVELOPE, b"one\r\n", SILENCE), 13, ["timeout"], 6),
 }
 
 
 @pytest.mark.parametrize("phase", LIMITS)
-def test_a_silent_client_gets_a_421(phase: str) -> None:
+def test_silent_client_gets_421(phase: str) -> None:
     script, limit, reasons, count = LIMITS[phase]
     store = Store()
     app = accepting(store)
-    if phase == "behind a refusal to serve":
+    if phase == "after a refusal to serve":
         app.on("connect")(lambda session, opened: Reply(554))
 
     dialogue = converse(app, *script, timeouts=TIMEOUTS)
@@ -623,7 +621,7 @@ def test_a_silent_client_gets_a_421(phase: str) -> None:
     assert store.bodies == []
 
 
-def test_a_session_ends_at_its_time_limit_however_busy_the_client_is() -> None:
+def test_session_timeout_ends_a_busy_session() -> None:
     def noops(stream: FakeStream) -> list[Step]:
         return [part for _ in range(60) for part in (stream.passing(100), b"NOOP\r\n")]
 
@@ -634,7 +632,7 @@ def test_a_session_ends_at_its_time_limit_however_busy_the_client_is() -> None:
     assert dialogue.reasons == ["timeout"]
 
 
-def test_the_time_limit_of_the_session_cuts_the_others() -> None:
+def test_session_timeout_shortens_other_timeouts() -> None:
     dialogue = Dialogue(App(), timeouts=TIMEOUTS)
     dialogue.stream.script.extend([EHLO, dialogue.stream.passing(995), b"NOOP\r\n", SILENCE])
     dialogue.run()
@@ -643,14 +641,14 @@ def test_the_time_limit_of_the_session_cuts_the_others() -> None:
 
 
 @pytest.mark.parametrize("name", ["NOOP", "QUIT", "message"])
-def test_a_reply_that_is_due_when_time_is_up_is_sent_before_the_goodbye(name: str) -> None:
+def test_pending_reply_is_sent_before_the_421_of_the_session_timeout(name: str) -> None:
     app = accepting()
 
-    def dawdle(session: Session, subject: object) -> Reply:
+    def reply_late(session: Session, subject: object) -> Reply:
         dialogue.stream.now += 2000
         return Reply(221 if name == "QUIT" else 250, "Done at last")
 
-    app.on(name)(dawdle)
+    app.on(name)(reply_late)
     line = ENVELOPE + END if name == "message" else name.encode() + b"\r\n"
     dialogue = Dialogue(app, line, timeouts=TIMEOUTS)
     dialogue.run()
@@ -659,7 +657,7 @@ def test_a_reply_that_is_due_when_time_is_up_is_sent_before_the_goodbye(name: st
     assert dialogue.reasons == ["timeout"]
 
 
-def test_nothing_is_written_behind_a_reply_that_the_client_does_not_take() -> None:
+def test_nothing_is_sent_after_a_write_that_timed_out() -> None:
     dialogue = Dialogue(App(), EHLO, b"NOOP\r\n", timeouts=TIMEOUTS)
     dialogue.stream.fail_sending.extend([None, TimeoutError("full")])
     dialogue.run()
@@ -667,7 +665,7 @@ def test_nothing_is_written_behind_a_reply_that_the_client_does_not_take() -> No
     assert dialogue.reasons == ["timeout"]
 
 
-def test_the_goodbye_may_fail(caplog: pytest.LogCaptureFixture) -> None:
+def test_failed_write_of_the_last_reply_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="smtpcore")
     dialogue = Dialogue(App(), EHLO, SILENCE)
     dialogue.stream.fail_sending.extend([None, None, BrokenPipeError("gone")])
@@ -677,7 +675,7 @@ def test_the_goodbye_may_fail(caplog: pytest.LogCaptureFixture) -> None:
     assert "the last reply did not arrive: gone" in caplog.text
 
 
-def test_timeouts_of_handlers_are_not_those_of_the_client() -> None:
+def test_timeout_error_in_a_handler_is_not_a_client_timeout() -> None:
     app = accepting()
 
     @app.on("NOOP")
@@ -693,10 +691,10 @@ def test_timeouts_of_handlers_are_not_those_of_the_client() -> None:
     assert dialogue.reasons == ["QUIT"]
 
 
-# How a session ends
+# Ends of a session
 
 
-def test_the_end_of_the_body_missing_aborts_the_message(caplog: pytest.LogCaptureFixture) -> None:
+def test_end_of_stream_in_a_body_aborts_the_message(caplog: pytest.LogCaptureFixture) -> None:
     app = accepting()
     seen: list[str] = []
 
@@ -719,7 +717,7 @@ def test_the_end_of_the_body_missing_aborts_the_message(caplog: pytest.LogCaptur
 
 
 @pytest.mark.parametrize("handled", [True, False])
-def test_a_connection_lost_in_the_body_aborts_the_message(handled: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_connection_lost_in_a_body_aborts_the_message(handled: bool, caplog: pytest.LogCaptureFixture) -> None:
     store = Store()
     app = accepting(store) if handled else accepting()
     dialogue = converse(app, ENVELOPE, BODY, ConnectionResetError())
@@ -730,7 +728,7 @@ def test_a_connection_lost_in_the_body_aborts_the_message(handled: bool, caplog:
     assert tracebacks(caplog) == []
 
 
-def say_421(session: Session, subject: object) -> Reply:
+def reply_421(session: Session, subject: object) -> Reply:
     return Reply(421, "Go away")
 
 
@@ -748,16 +746,16 @@ ENDS: dict[str, tuple[tuple[Step, ...], str, float]] = {
 
 
 @pytest.mark.parametrize("way", ENDS)
-def test_disconnect_is_told_once_why(way: str) -> None:
+def test_disconnect_handler_is_called_once_with_the_reason(way: str) -> None:
     script, reason, limit = ENDS[way]
     app = accepting()
-    app.on("NOOP")(say_421)
+    app.on("NOOP")(reply_421)
     dialogue = converse(app, *script, timeouts=TIMEOUTS)
     assert dialogue.reasons == [reason]
     assert dialogue.stream.closings == [limit]
 
 
-def test_a_write_that_fails_ends_the_session() -> None:
+def test_failed_write_ends_the_session() -> None:
     dialogue = Dialogue(App(), EHLO, QUIT)
     dialogue.stream.fail_sending.extend([None, BrokenPipeError()])
     dialogue.run()
@@ -765,7 +763,7 @@ def test_a_write_that_fails_ends_the_session() -> None:
     assert dialogue.reasons == ["lost"]
 
 
-def test_cancellation_is_passed_on() -> None:
+def test_cancellation_is_propagated() -> None:
     for script in ((EHLO, asyncio.CancelledError()), (ENVELOPE, b"x", asyncio.CancelledError())):
         dialogue = Dialogue(accepting(Store()), *script)
         with pytest.raises(asyncio.CancelledError):
@@ -774,24 +772,24 @@ def test_cancellation_is_passed_on() -> None:
         assert dialogue.stream.closings == [0]
 
 
-def test_a_failure_of_the_loop_itself_is_a_421(caplog: pytest.LogCaptureFixture) -> None:
+def test_exception_in_the_session_loop_gives_421(caplog: pytest.LogCaptureFixture) -> None:
     dialogue = converse(App(), EHLO, ValueError("the secret of the stream"))
     assert dialogue.last == f"421 4.3.0 s.example closing: internal error, session {dialogue.session.id}"
     assert dialogue.reasons == ["failed"]
     assert "the secret of the stream" in caplog.text
 
 
-def test_what_follows_a_421_is_not_looked_at() -> None:
+def test_commands_after_a_421_are_ignored() -> None:
     app = accepting()
-    app.on("NOOP")(say_421)
-    app.on("VRFY")(boom)
+    app.on("NOOP")(reply_421)
+    app.on("VRFY")(fail)
     assert converse(app, b"NOOP\r\nVRFY x\r\n").codes == [220, 421]
 
 
 # Draining
 
 
-def test_an_idle_session_is_ended_at_once() -> None:
+def test_drain_ends_an_idle_session_at_once() -> None:
     for before in (b"", EHLO, EHLO + MAIL + RCPT):
         dialogue = Dialogue(accepting(), before or EHLO)
         dialogue.stream.script.extend([dialogue.loop.drain, b"NOOP\r\n", QUIT])
@@ -801,7 +799,7 @@ def test_an_idle_session_is_ended_at_once() -> None:
         assert dialogue.reasons == ["shutdown"]
 
 
-def test_a_session_that_has_not_begun_is_greeted_with_the_421() -> None:
+def test_drain_before_the_greeting_greets_with_421() -> None:
     dialogue = Dialogue(App(), EHLO)
     dialogue.loop.drain()
     dialogue.run()
@@ -809,7 +807,7 @@ def test_a_session_that_has_not_begun_is_greeted_with_the_421() -> None:
     assert dialogue.reasons == ["shutdown"]
 
 
-def test_a_busy_session_is_ended_before_its_next_command() -> None:
+def test_drain_ends_a_busy_session_before_its_next_command() -> None:
     app = App()
 
     @app.on("MAIL")
@@ -823,7 +821,7 @@ def test_a_busy_session_is_ended_before_its_next_command() -> None:
 
 
 @pytest.mark.parametrize(("name", "reason"), [("QUIT", "QUIT"), ("NOOP", "421")])
-def test_a_session_that_ends_anyway_keeps_its_reason(name: str, reason: str) -> None:
+def test_drain_keeps_the_reason_of_a_session_that_is_ending(name: str, reason: str) -> None:
     app = App()
 
     def drain(session: Session, command: Command) -> Reply:
@@ -838,7 +836,7 @@ def test_a_session_that_ends_anyway_keeps_its_reason(name: str, reason: str) -> 
 
 
 @pytest.mark.parametrize("when", ["while waiting for the body", "in the handler", "before the 354"])
-def test_a_body_is_finished_and_answered_before_the_421(when: str) -> None:
+def test_drain_completes_a_message_before_the_421(when: str) -> None:
     store = Store()
     app = accepting()
 
@@ -863,8 +861,8 @@ def test_a_body_is_finished_and_answered_before_the_421(when: str) -> None:
     assert dialogue.reasons == ["shutdown"]
 
 
-def test_a_session_that_is_refused_asks_no_connect_handler() -> None:
-    dialogue = Dialogue(failing("connect", boom), EHLO)
+def test_refused_session_calls_no_connect_handler() -> None:
+    dialogue = Dialogue(failing("connect", fail), EHLO)
     dialogue.loop.refuse(Reply(421, "closing: full", enhanced="4.7.0"))
     dialogue.run()
     assert dialogue.replies == ["421 s.example closing: full"]
@@ -878,7 +876,7 @@ TLS_CONFIG = replace(CONFIG, tls=True)
 CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 
 
-def test_starttls_forgets_what_was_said_before() -> None:
+def test_starttls_resets_the_session() -> None:
     app = accepting()
     seen: list[tuple[object, bool]] = []
     app.on("NOOP")(lambda session, noop: seen.append((session.helo, session.tls is not None)))
@@ -891,15 +889,15 @@ def test_starttls_forgets_what_was_said_before() -> None:
     assert dialogue.stream.handshake_limit == 14
 
 
-def test_a_command_behind_starttls_is_never_executed() -> None:
-    dialogue = converse(failing("NOOP", boom), EHLO, b"STARTTLS\r\nNOOP\r\n", QUIT, config=TLS_CONFIG, tls=CONTEXT)
+def test_plaintext_command_after_starttls_is_never_executed() -> None:
+    dialogue = converse(failing("NOOP", fail), EHLO, b"STARTTLS\r\nNOOP\r\n", QUIT, config=TLS_CONFIG, tls=CONTEXT)
     assert dialogue.codes == [220, 250, 421]
     assert dialogue.stream.tls is None
     assert dialogue.reasons == ["421"]
 
 
 @pytest.mark.parametrize("failure", [ssl.SSLError("no"), TimeoutError("slow"), ConnectionResetError("gone")])
-def test_nothing_is_said_behind_a_handshake_that_failed(failure: OSError, caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_is_sent_after_a_failed_handshake(failure: OSError, caplog: pytest.LogCaptureFixture) -> None:
     dialogue = Dialogue(App(), EHLO, b"STARTTLS\r\n", QUIT, config=TLS_CONFIG, tls=CONTEXT)
     dialogue.stream.fail_handshake = failure
     dialogue.run()
@@ -909,7 +907,7 @@ def test_nothing_is_said_behind_a_handshake_that_failed(failure: OSError, caplog
     assert tracebacks(caplog) == []
 
 
-def test_implicit_tls_comes_before_the_greeting() -> None:
+def test_implicit_tls_starts_before_the_greeting() -> None:
     app = App()
     seen: list[bool] = []
     app.on("connect")(lambda session, opened: seen.append(session.tls is not None))
@@ -919,7 +917,7 @@ def test_implicit_tls_comes_before_the_greeting() -> None:
     assert seen == [True]
 
 
-def test_implicit_tls_that_fails_leads_to_no_greeting() -> None:
+def test_failed_implicit_tls_sends_no_greeting() -> None:
     dialogue = Dialogue(App(), EHLO, config=TLS_CONFIG, tls=CONTEXT, implicit_tls=True)
     dialogue.stream.fail_handshake = ssl.SSLError("no")
     dialogue.run()
@@ -927,13 +925,13 @@ def test_implicit_tls_that_fails_leads_to_no_greeting() -> None:
     assert dialogue.reasons == ["lost"]
 
 
-def test_tls_without_a_context_fails() -> None:
+def test_starttls_without_a_context_loses_the_connection() -> None:
     dialogue = converse(App(), EHLO, b"STARTTLS\r\n", QUIT, config=TLS_CONFIG)
     assert dialogue.codes == [220, 250, 220]
     assert dialogue.reasons == ["lost"]
 
 
-def test_draining_waits_for_the_handshake() -> None:
+def test_drain_waits_for_the_tls_handshake() -> None:
     app = App()
 
     @app.on("STARTTLS")
@@ -947,7 +945,7 @@ def test_draining_waits_for_the_handshake() -> None:
     assert dialogue.reasons == ["shutdown"]
 
 
-def test_a_stream_that_finds_plaintext_behind_starttls_ends_the_session() -> None:
+def test_plaintext_found_before_the_handshake_ends_the_session() -> None:
     dialogue = Dialogue(App(), EHLO, b"STARTTLS\r\n", config=TLS_CONFIG, tls=CONTEXT)
 
     def inject(session: Session, command: Command) -> None:
@@ -963,7 +961,7 @@ def test_a_stream_that_finds_plaintext_behind_starttls_ends_the_session() -> Non
 # Observers
 
 
-def test_observers_get_events_and_replies_in_order() -> None:
+def test_observers_see_events_and_replies_in_order() -> None:
     app = accepting(Store())
     happened = watch(app, object)
     converse(app, b"RCPT\r\n" + ENVELOPE, BODY + END + QUIT)
@@ -973,13 +971,13 @@ def test_observers_get_events_and_replies_in_order() -> None:
         *("ConnectionOpened", "220", "InvalidCommand", "503", "Ehlo", "250", "Mail", "250", "Rcpt", "250"),
         *("Data", "354", "DataChunk", "DataEnd", "250", "Quit", "221"),
     ]
-    assert seen[1] == Reply(220, "s.example ESMTP")  # as it went out
+    assert seen[1] == Reply(220, "s.example ESMTP")  # as it was sent
     assert isinstance(seen[2], InvalidCommand)
     assert isinstance(seen[12], DataChunk)
     assert isinstance(seen[13], DataEnd)
 
 
-def test_observers_see_invalid_data_and_the_goodbye() -> None:
+def test_observers_see_invalid_data_and_the_final_421() -> None:
     app = accepting()
     seen: list[Observed] = []
     app.observe(lambda session, item: seen.append(item))
@@ -992,7 +990,7 @@ def test_observers_see_invalid_data_and_the_goodbye() -> None:
     assert isinstance(seen[-1], SessionClosed)
 
 
-def test_an_observer_that_raises_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_observer_that_raises_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     app = accepting(store := Store())
 
     def look(session: Session, item: Observed) -> None:
@@ -1010,7 +1008,7 @@ def test_an_observer_that_raises_changes_nothing(caplog: pytest.LogCaptureFixtur
     assert dialogue.reasons == ["timeout"]
 
 
-def test_observers_are_told_what_happens_beside_the_dialogue() -> None:
+def test_observers_see_notices_of_sessions_tls_and_handlers() -> None:
     app = accepting(Store())
     seen = watch(app, SessionOpened, SessionClosed, TlsEstablished, TlsFailed, LimitReached, HandlerDone)
     converse(app, EHLO, b"STARTTLS\r\n", ENVELOPE, END + QUIT, config=TLS_CONFIG, tls=CONTEXT)
@@ -1023,7 +1021,7 @@ def test_observers_are_told_what_happens_beside_the_dialogue() -> None:
     ]
 
 
-def test_observers_are_told_that_a_handshake_has_failed() -> None:
+def test_observers_see_a_failed_handshake() -> None:
     app = App()
     seen = watch(app, SessionOpened, SessionClosed, TlsEstablished, TlsFailed, LimitReached, HandlerDone)
     for failure in (ssl.SSLError(1, "no shared cipher"), ConnectionResetError()):
@@ -1034,7 +1032,7 @@ def test_observers_are_told_that_a_handshake_has_failed() -> None:
     assert [item.error for item in seen if isinstance(item, TlsFailed)] == ["no shared cipher", "ConnectionResetError"]
 
 
-def test_the_time_of_a_handler_is_told_without_that_of_the_client() -> None:
+def test_handler_duration_excludes_waits_for_the_client() -> None:
     app = accepting()
     seen = watch(app, HandlerDone)
 
@@ -1051,8 +1049,8 @@ def test_the_time_of_a_handler_is_told_without_that_of_the_client() -> None:
     assert seen[-1] == HandlerDone("message", 7)
 
 
-def test_an_object_may_observe() -> None:
-    class Witness:
+def test_object_with_on_event_observes() -> None:
+    class ReplyObserver:
         def __init__(self) -> None:
             self.replies: list[int] = []
 
@@ -1061,24 +1059,24 @@ def test_an_object_may_observe() -> None:
                 self.replies.append(item.code)
 
     app = App()
-    app.include(witness := Witness())
+    app.include(observer := ReplyObserver())
     converse(app, b"EVENT x\r\n" + QUIT)
-    assert witness.replies == [220, 500, 221]
+    assert observer.replies == [220, 500, 221]
 
 
-def test_an_observer_that_fails_keeps_no_other_from_seeing() -> None:
+def test_observer_that_raises_does_not_stop_other_observers() -> None:
     app = App()
     seen: list[Observed] = []
-    app.observe(boom)
+    app.observe(fail)
     app.observe(lambda session, item: seen.append(item))
     converse(app, QUIT)
     assert len(seen) == 6
 
 
-# The log
+# Log
 
 
-def test_the_log_speaks_of_a_session_by_its_id(caplog: pytest.LogCaptureFixture) -> None:
+def test_log_records_begin_with_the_session_id(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="smtpcore")
     dialogue = converse(App(), QUIT, peer=Address("2001:db8::1", 5))
     assert [record.getMessage() for record in caplog.records] == [

@@ -1,4 +1,4 @@
-"""Several processes that are kept running."""
+"""Supervision of worker processes."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ import os, signal, sys, time
 from smtpcore_adapters.server._workers import Supervisor
 
 def say(*words):
-    os.write(1, (" ".join(map(str, words)) + "\\n").encode())  # in one piece: several processes write here
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())  # one write per line: several processes share the pipe
 
 def work(ready):
     say("up", os.getpid())
@@ -53,22 +53,22 @@ def no_work(ready: Callable[[], None]) -> None: ...
 
 @dataclass
 class Parent:
-    """A supervisor in a process of its own."""
+    """A supervisor process."""
 
     process: subprocess.Popen[str]
 
     def words(self) -> list[str]:
-        """The next line that it or a worker has said."""
+        """Return the words of the next line that the supervisor or a worker prints."""
         assert self.process.stdout
         line = self.process.stdout.readline()
-        assert line, "it has ended"
+        assert line, "the supervisor has ended"
         return line.split()
 
     def lines(self, count: int) -> list[list[str]]:
         return [self.words() for _ in range(count)]
 
     def rest(self) -> str:
-        """What is said until the last process has ended."""
+        """Return all output up to the end of the last process."""
         assert self.process.stdout
         return self.process.stdout.read()
 
@@ -97,17 +97,17 @@ def running(program: str) -> Iterator[Parent]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_all_are_told_to_end_and_waited_for(number: signal.Signals) -> None:
+def test_signal_terminates_all_workers_and_waits_for_them(number: signal.Signals) -> None:
     program = """
-def bow(number, frame):
+def exit_on_sigterm(number, frame):
     say("end", os.getpid())
     sys.exit()
 
-def polite(ready):
-    signal.signal(signal.SIGTERM, bow)
+def work_until_sigterm(ready):
+    signal.signal(signal.SIGTERM, exit_on_sigterm)
     work(ready)
 
-Supervisor([polite] * 3, on_ready=lambda: say("ready"), on_stop=lambda: say("stop")).run()
+Supervisor([work_until_sigterm] * 3, on_ready=lambda: say("ready"), on_stop=lambda: say("stop")).run()
 say("done")
 """
     with running(program) as parent:
@@ -115,7 +115,7 @@ say("done")
         pids = {pid for word, *rest in lines if word == "up" for pid in rest}
         assert len(pids) == 3
         assert ["ready"] in lines
-        os.killpg(parent.process.pid, number)  # as a terminal does it: the workers are in groups of their own
+        os.killpg(parent.process.pid, number)  # as a terminal does: the workers are in other process groups
         assert parent.words() == ["stop"]
         assert {pid for _, pid in parent.lines(3)} == pids
         assert parent.words() == ["done"]
@@ -123,7 +123,7 @@ say("done")
         assert parent.errors() == ""
 
 
-def test_one_that_dies_is_replaced() -> None:
+def test_killed_worker_is_replaced() -> None:
     program = """
 Supervisor([work] * 2, on_ready=lambda: say("ready"), on_death=lambda pid: say("dead", pid)).run()
 """
@@ -138,19 +138,19 @@ Supervisor([work] * 2, on_ready=lambda: say("ready"), on_death=lambda pid: say("
             assert second != first
             first = second
         parent.process.terminate()
-        assert len(parent.rest().splitlines()) == 2  # the deaths of both, and no one is ready twice
+        assert len(parent.rest().splitlines()) == 2  # the deaths of both, without a second "ready"
         assert parent.process.wait(TIMEOUT) == 0
         assert "ended with SIGKILL" in parent.errors()
 
 
-def test_one_that_ends_by_itself_is_replaced() -> None:
+def test_worker_that_exits_is_replaced() -> None:
     program = """
-def short(ready):
+def exit_at_once(ready):
     say("up", os.getpid())
     ready()
     sys.exit(3)
 
-Supervisor([short], on_death=lambda pid: say("dead")).run()
+Supervisor([exit_at_once], on_death=lambda pid: say("dead")).run()
 """
     with running(program) as parent:
         assert [word for word, *_ in parent.lines(4)] == ["up", "dead", "up", "dead"]
@@ -159,7 +159,7 @@ Supervisor([short], on_death=lambda pid: say("dead")).run()
         assert "ended with status 3" in parent.errors()
 
 
-def test_one_that_fails_before_it_is_ready_ends_all() -> None:
+def test_worker_that_fails_before_it_is_ready_ends_all_workers() -> None:
     program = """
 def fail(ready):
     raise ValueError("cannot work")
@@ -175,13 +175,13 @@ except ChildProcessError as exc:
         assert "ValueError: cannot work" in parent.errors()
 
 
-def test_a_second_signal_ends_all_at_once() -> None:
+def test_second_signal_kills_all_workers() -> None:
     program = """
-def stubborn(ready):
+def ignore_sigterm(ready):
     signal.signal(signal.SIGTERM, lambda number, frame: say("no"))
     work(ready)
 
-Supervisor([stubborn] * 2, on_ready=lambda: say("ready")).run()
+Supervisor([ignore_sigterm] * 2, on_ready=lambda: say("ready")).run()
 say("done")
 """
     with running(program) as parent:
@@ -193,7 +193,7 @@ say("done")
         assert parent.process.wait(TIMEOUT) == 0
 
 
-def test_hangups_are_passed_on_and_hurt_no_one() -> None:
+def test_sighup_is_passed_to_the_workers_and_ends_no_worker() -> None:
     program = """
 def reading(ready):
     signal.signal(signal.SIGHUP, lambda number, frame: say("again", os.getpid()))
@@ -215,17 +215,17 @@ def test_workers_do_not_outlive_their_parent() -> None:
     with running("Supervisor([work] * 2, on_ready=lambda: say('ready')).run()") as parent:
         assert ["ready"] in parent.lines(3)
         parent.process.kill()
-        assert parent.rest() == ""  # the end of the pipe, when the last one is gone
+        assert parent.rest() == ""  # the pipe is closed by the end of the last worker
 
 
-def test_what_fails_in_the_parent_leaves_no_worker_behind() -> None:
+def test_exception_in_the_parent_leaves_no_worker_behind() -> None:
     with running("Supervisor([work] * 2, on_ready=lambda: 1 / 0).run()") as parent:
         assert [word for word, *_ in parent.lines(2)] == ["up", "up"]
         assert parent.rest() == ""
         assert "ZeroDivisionError" in parent.errors()
 
 
-def test_signals_are_handled_as_before_when_all_is_over() -> None:
+def test_signal_handlers_are_restored_after_the_run() -> None:
     program = """
 before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
 Supervisor([]).run()
@@ -236,7 +236,7 @@ say(before == [signal.getsignal(number) for number in (signal.SIGTERM, signal.SI
         assert [line[0] for line in parent.lines(2)] == ["up", "True"]
 
 
-def test_the_end_of_the_parent_is_the_end_of_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_end_of_the_parent_closes_a_pipe_and_terminates_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[tuple[int, int]] = []
     monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
     life, end = os.pipe()
@@ -248,8 +248,8 @@ def test_the_end_of_the_parent_is_the_end_of_a_pipe(monkeypatch: pytest.MonkeyPa
     assert sent == [(os.getpid(), signal.SIGTERM)]
 
 
-def test_no_signal_is_sent_to_a_process_that_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Its number may be that of another one by now.
+def test_no_signal_is_sent_to_an_ended_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Its process ID may belong to another process by now.
     monkeypatch.setattr(os, "kill", lambda pid, number: pytest.fail("a signal was sent"))
     supervisor = Supervisor([no_work])
     process = get_context("fork").Process()
@@ -258,10 +258,10 @@ def test_no_signal_is_sent_to_a_process_that_has_ended(monkeypatch: pytest.Monke
     supervisor._send(signal.SIGTERM)
 
 
-# How soon one is replaced
+# Delay of a replacement
 
 
-def test_one_that_dies_again_and_again_is_replaced_ever_later() -> None:
+def test_delay_doubles_for_a_worker_that_keeps_dying() -> None:
     now = 100.0
     supervisor = Supervisor([no_work], clock=lambda: now)
     [place] = supervisor._places
@@ -286,7 +286,7 @@ def test_one_that_dies_again_and_again_is_replaced_ever_later() -> None:
 # Listening
 
 
-def test_each_process_has_a_socket_of_its_own_at_one_port() -> None:
+def test_each_worker_has_its_own_socket_at_one_port() -> None:
     with port_for_many(Listener()) as listeners:
         [listener] = listeners
         with pytest.raises(ConnectionRefusedError):
@@ -297,7 +297,7 @@ def test_each_process_has_a_socket_of_its_own_at_one_port() -> None:
                 socket.create_connection(("127.0.0.1", listener.port), timeout=TIMEOUT).close()
 
 
-def test_a_name_with_several_addresses_has_one_port() -> None:
+def test_host_with_several_addresses_has_one_port() -> None:
     with port_for_many(Listener(host="localhost")) as listeners:
         assert len({listener.port for listener in listeners}) == 1
         assert {listener.host for listener in listeners} <= {"127.0.0.1", "::1"}
@@ -306,12 +306,12 @@ def test_a_name_with_several_addresses_has_one_port() -> None:
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="there is no IPv6 here")
-def test_an_ipv6_port_can_be_shared_too() -> None:
+def test_ipv6_port_is_shared() -> None:
     with port_for_many(Listener(host="::1")) as listeners, listening(listeners) as one, listening(listeners) as other:
         assert one[0][0].getsockname()[:2] == other[0][0].getsockname()[:2] == ("::1", listeners[0].port)
 
 
-def test_all_processes_have_one_socket_where_a_port_cannot_be_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_share_one_socket_without_so_reuseport(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(socket, "SO_REUSEPORT")
     with port_for_many(Listener()) as listeners:
         [listener] = listeners
@@ -320,7 +320,7 @@ def test_all_processes_have_one_socket_where_a_port_cannot_be_shared(monkeypatch
     assert listener.bound.fileno() == -1
 
 
-def test_a_port_that_is_taken_is_an_error() -> None:
+def test_port_in_use_is_an_error() -> None:
     with (
         port_for_many(Listener()) as listeners,
         listening(listeners),
