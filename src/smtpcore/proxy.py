@@ -1,17 +1,18 @@
-"""Who a proxy says the client is: the PROXY protocol of HAProxy, versions 1 and 2."""
+"""The PROXY protocol of HAProxy, versions 1 and 2: the client's address, as reported by a proxy."""
 
-# The header stands before the first octet of SMTP, or of TLS, and replaces what the socket knows of the connection.
-# So it is believed or refused, never guessed: a port takes it from every peer or from none, only proxies may reach a
-# port that does, and no greeting is due before it is complete (2). Section numbers are those of proxy-protocol.txt.
+# The header precedes the first octet of SMTP or TLS and replaces the addresses of the socket. It is never optional: a
+# port requires the header from every peer or from none, only trusted proxies may reach a port that requires it, and the
+# greeting waits for the complete header (2). Section numbers in this file are those of proxy-protocol.txt.
 #
-# The first octets of a header come from a short list, `_BEGINNINGS`. What leaves that list is refused there and then,
-# so that a plain SMTP client learns at its first letter that it came to the wrong port, and not after a timeout.
+# `_BEGINNINGS` lists all valid first octets. Other octets are refused at once, so that a plain SMTP client on the wrong
+# port fails at its first letter and not after a timeout.
 #
-# The checksum is of the octets and not of what they mean: reading checks it, writing makes it, no value contains it.
+# The checksum covers octets, not their meaning. So it is verified when a header is read, computed when a header is
+# written, and not part of `ProxyHeader`.
 #
-# Only streams carry SMTP. But 2.2 asks a receiver to treat a valid transport that it does not support as UNSPEC,
-# instead of refusing it. So a datagram's header is read, and its endpoints count as unknown. The family alone says
-# how long the addresses are; UNSPEC has none, and TLVs begin at once, as HAProxy sends it.
+# SMTP only runs over streams. But 2.2 requires a receiver to treat a valid transport that it does not support as
+# UNSPEC, so a header for datagrams is accepted, with unknown endpoints. The address family alone determines the length
+# of the addresses. UNSPEC has no addresses: the TLVs follow at once, as HAProxy sends them.
 
 import re
 import struct
@@ -26,13 +27,13 @@ from ._errors import LocalProtocolError, RemoteProtocolError
 from ._events import NEED_DATA, Signal
 
 MAX_LINE = 107  # 2.1: "PROXY UNKNOWN" with the longest addresses and ports, CRLF included
-MAX_LENGTH = 4096  # room for a client's certificate; 2.2 would let any peer make us hold 65,535 octets
+MAX_LENGTH = 4096  # enough for a client's certificate; 2.2 would let any peer make us buffer 65,535 octets
 MAX_UNIQUE_ID = 128  # 2.2.5
 MAX_UNIX_PATH = 108  # 2.2
 
 _MAX_UINT16 = 0xFFFF
 _SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
-_LOCAL, _PROXY = 0x20, 0x21  # version 2 in the upper half, the command in the lower one
+_LOCAL, _PROXY = 0x20, 0x21  # the upper four bits are the version, the lower four the command
 _UNSPEC, _INET, _INET6, _UNIX = range(4)
 _STREAM, _TRANSPORTS = 1, range(3)  # UNSPEC, STREAM, DGRAM
 _ADDRESSES = tuple(map(struct.Struct, ("", ">4s4sHH", ">16s16sHH", ">108s108s")))  # by family
@@ -40,7 +41,7 @@ _FIXED = struct.Struct(">12sBBH")
 _TLV = struct.Struct(">BH")
 _SSL = struct.Struct(">BI")
 
-# What a header may begin with, by version. The family of a LOCAL header is ignored, so it is not looked at (2.2).
+# The valid first octets of a header, by version. The address family of a LOCAL header is ignored (2.2).
 _BEGINNINGS: Mapping[int, tuple[bytes, ...]] = {
     1: (b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN ", b"PROXY UNKNOWN\r"),
     2: (
@@ -53,16 +54,16 @@ _find_newline = re.compile(rb"\r\n|\n|\r(?=.)", re.DOTALL).search
 
 
 class ProxyCommand(Enum):
-    """On whose behalf the proxy has connected."""
+    """The reason why the proxy connected."""
 
     LOCAL = _LOCAL
-    """On its own, as for a health check: the real connection's endpoints count."""
+    """A connection of the proxy itself, such as a health check. The socket's own addresses apply."""
     PROXY = _PROXY
-    """On a client's."""
+    """A connection on behalf of a client."""
 
 
 class TlvType(IntEnum):
-    """The registered types of TLVs (2.2). Those named `SSL_...` stand inside one of type `SSL`."""
+    """The registered types of TLVs (2.2). TLVs of the types `SSL_...` are nested in a TLV of type `SSL`."""
 
     ALPN = 0x01
     AUTHORITY = 0x02
@@ -82,14 +83,14 @@ class TlvType(IntEnum):
 
 
 class SslClient(IntFlag):
-    """How the client came to the proxy (2.2.6)."""
+    """Properties of the client's connection to the proxy (2.2.6)."""
 
     SSL = 0x01
-    """Over TLS."""
+    """The client used TLS."""
     CERT_CONN = 0x02
-    """With a certificate, presented in this connection."""
+    """The client presented a certificate in this connection."""
     CERT_SESS = 0x04
-    """With a certificate, presented at least once in this TLS session."""
+    """The client presented a certificate at least once in this TLS session."""
 
 
 _TLV_TYPES: Mapping[int, TlvType] = {member.value: member for member in TlvType}
@@ -115,24 +116,24 @@ class Endpoint:
         if not 0 <= self.port <= _MAX_UINT16:
             raise LocalProtocolError(f"port {self.port} is not between 0 and {_MAX_UINT16}")
         if isinstance(self.address, IPv6Address) and self.address.scope_id is not None:
-            raise LocalProtocolError(f"{self.address} has a zone, which means nothing to another host")
+            raise LocalProtocolError(f"{self.address} has a zone, which is meaningless on another host: leave it out")
 
 
 @dataclass(frozen=True, slots=True)
 class Tlv:
-    """A type, and a value that is meant according to it. Raises `LocalProtocolError` for what does not fit."""
+    """A type-length-value item of version 2. Raises `LocalProtocolError` for a type or value that is out of range."""
 
     type: int
-    """A `TlvType`, or the number of another type: 0 to 255."""
+    """A `TlvType`, or another number from 0 to 255."""
     value: bytes
-    """At most 65,535 octets."""
+    """The value, at most 65,535 octets."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.type <= 0xFF or len(self.value) > _MAX_UINT16:
-            raise LocalProtocolError(f"a TLV of type {self.type} with {len(self.value)} octets cannot be written")
+            raise LocalProtocolError(f"a TLV of type {self.type} with {len(self.value)} octets is out of range")
 
     def encode(self) -> bytes:
-        """The form on the wire (2.2)."""
+        """Return the octets for the wire (2.2)."""
         return _TLV.pack(self.type, len(self.value)) + self.value
 
 
@@ -140,38 +141,38 @@ class Tlv:
 class SslInfo:
     """The TLS connection between client and proxy (2.2.6).
 
-    `Tlv(TlvType.SSL, info.encode())` is the way into a header. Sub-TLVs of other types stay in the header's TLV.
-    Raises `LocalProtocolError` for numbers that do not fit, and for texts that are not ASCII (the CN: not UTF-8).
+    Put it into a header with `Tlv(TlvType.SSL, info.encode())`. Sub-TLVs of other types are only in the header's TLV.
+    Raises `LocalProtocolError` for numbers out of range, and for text that is not ASCII (for `cn`: not UTF-8).
     """
 
     client: SslClient
-    """How the client came to the proxy."""
+    """Properties of the client's connection to the proxy."""
     verify: int
-    """0 if the client's certificate was verified. Ask `is_verified`, which knows whether there is one."""
+    """0 if the client's certificate was verified. Use `is_verified`, which also checks that there was a certificate."""
     version: str | None = None
-    """Such as `"TLSv1.3"`."""
+    """The TLS version, such as `"TLSv1.3"`."""
     cn: str | None = None
-    """The Common Name in the client's certificate. Believe it only if `is_verified`."""
+    """The Common Name of the client's certificate. Trust it only if `is_verified` is true."""
     cipher: str | None = None
-    """Such as `"ECDHE-RSA-AES128-GCM-SHA256"`."""
+    """The cipher, such as `"ECDHE-RSA-AES128-GCM-SHA256"`."""
     sig_alg: str | None = None
-    """What signed the proxy's certificate, such as `"RSA-SHA256"`."""
+    """The signature algorithm of the proxy's certificate, such as `"RSA-SHA256"`."""
     key_alg: str | None = None
-    """The key in the proxy's certificate, such as `"RSA2048"`."""
+    """The key algorithm of the proxy's certificate, such as `"RSA2048"`."""
 
     def __post_init__(self) -> None:
         try:
             self.encode()
         except (ValueError, struct.error) as exc:
-            raise LocalProtocolError(f"{self} cannot be written: {exc}") from exc
+            raise LocalProtocolError(f"{self} cannot be encoded: {exc}") from exc
 
     @property
     def is_verified(self) -> bool:
-        """Whether the client has shown a certificate that the proxy has verified."""
+        """Whether the client presented a certificate and the proxy verified it."""
         return self.verify == 0 and bool(self.client & (SslClient.CERT_CONN | SslClient.CERT_SESS))
 
     def encode(self) -> bytes:
-        """The value of a TLV of type `SSL`."""
+        """Return the value for a TLV of type `SSL`."""
         texts = ((number, getattr(self, field), encoding) for number, (field, encoding) in _SSL_TEXTS.items())
         tlvs = (Tlv(number, text.encode(encoding)).encode() for number, text, encoding in texts if text is not None)
         return _SSL.pack(self.client, self.verify) + b"".join(tlvs)
@@ -179,30 +180,31 @@ class SslInfo:
 
 @dataclass(frozen=True, slots=True)
 class ProxyHeader:
-    """What a proxy says of a connection.
+    """The information about a connection that a proxy sends.
 
-    A TCP connection has two `Endpoint`s of one family. An end of a Unix connection is its path, or None if it has no
-    name, as few clients have one. Where both ends are None, those of the real connection count.
+    For a TCP connection, `source` and `destination` are `Endpoint`s of one address family. For a Unix socket, each is a
+    path, or None for a socket without a name, which is usual for clients. If both are None, the addresses of the socket
+    itself apply.
 
-    Raises `LocalProtocolError` for ends that do not go together, for a LOCAL header that says more than that, for a
-    checksum among the TLVs, which `encode` writes, and for a TLV whose value is not what its type says.
+    Raises `LocalProtocolError` for ends that do not match, for a LOCAL header with ends or TLVs, for a checksum among
+    the TLVs (`encode` adds the checksum), and for a TLV whose value does not match its type.
     """
 
     command: ProxyCommand
-    """On whose behalf the proxy has connected."""
+    """The reason why the proxy connected."""
     source: Endpoint | bytes | None = None
-    """The client's end. The path of an abstract socket begins with NUL."""
+    """The client's address. The path of an abstract Unix socket begins with NUL."""
     destination: Endpoint | bytes | None = None
-    """The end that the client connected to."""
+    """The address that the client connected to."""
     tlvs: tuple[Tlv, ...] = ()
-    """What else is known, in the order of the wire. Of several with one type, the first counts."""
+    """Further information, in the order of the wire. If a type occurs more than once, the first TLV applies."""
 
     def __post_init__(self) -> None:
         ends = self.source, self.destination
         if self.command is ProxyCommand.LOCAL and (ends != (None, None) or self.tlvs):
-            raise LocalProtocolError("a LOCAL header has neither endpoints nor TLVs: receivers ignore them")
+            raise LocalProtocolError("a LOCAL header cannot have endpoints or TLVs: receivers ignore them")
         if self.find(TlvType.CRC32C) is not None:
-            raise LocalProtocolError("the checksum is no part of the value: encode(checksum=True) writes it")
+            raise LocalProtocolError("leave out the checksum TLV: encode(checksum=True) adds it")
         if len(self.unique_id or b"") > MAX_UNIQUE_ID:
             raise LocalProtocolError(f"a unique id has at most {MAX_UNIQUE_ID} octets")
         if len({end.address.version if isinstance(end, Endpoint) else None for end in ends}) != 1:
@@ -210,22 +212,22 @@ class ProxyHeader:
 
         for end in ends:
             if isinstance(end, bytes) and (len(end) > MAX_UNIX_PATH or _parse_path(end) != end):
-                raise LocalProtocolError(f"{end!r} is no path of a Unix socket")
+                raise LocalProtocolError(f"{end!r} is not a Unix socket path: at most {MAX_UNIX_PATH} octets, no NUL")
 
         try:
             _ = self.authority, self.ssl
         except ValueError as exc:
-            raise LocalProtocolError(f"a TLV is not what its type says: {exc}") from exc
+            raise LocalProtocolError(f"the value of a TLV does not match its type: {exc}") from exc
 
     @property
     def authority(self) -> str | None:
-        """The host name that the client asked for, as in SNI (2.2.2). The client chose it: it may be any text."""
+        """The host name that the client requested, for instance by SNI (2.2.2). The client may have sent any text."""
         value = self.find(TlvType.AUTHORITY)
         return None if value is None else value.decode()
 
     @property
     def unique_id(self) -> bytes | None:
-        """What the proxy knows the connection by (2.2.5)."""
+        """The proxy's id of the connection (2.2.5)."""
         return self.find(TlvType.UNIQUE_ID)
 
     @property
@@ -235,19 +237,19 @@ class ProxyHeader:
         return None if value is None else _parse_ssl(value)
 
     def find(self, type: int) -> bytes | None:
-        """The value of the first TLV of `type`, None if there is none."""
+        """Return the value of the first TLV of `type`, or None."""
         return next((tlv.value for tlv in self.tlvs if tlv.type == type), None)
 
     def encode(self, *, version: int = 2, checksum: bool = False) -> bytes:
-        """The form on the wire, to be sent at once and before anything else; `checksum` adds a CRC32c.
+        """Return the octets for the wire. Send them first and in one piece. `checksum` adds a CRC32c.
 
-        Version 1 has no LOCAL: it becomes `PROXY UNKNOWN`, as unknown endpoints do.
-        Raises `LocalProtocolError` where the version cannot say this, and for TLVs that are too long together.
+        Version 1 has no LOCAL command: LOCAL becomes `PROXY UNKNOWN`, and so do unknown endpoints.
+        Raises `LocalProtocolError` if the version cannot express this header, and for TLVs that are too long in total.
         """
         if version == 1:
             return self._encode_line(checksum)
         if version != 2:
-            raise LocalProtocolError(f"the PROXY protocol has no version {version}")
+            raise LocalProtocolError(f"the PROXY protocol has no version {version}: use 1 or 2")
 
         family, block = self._encode_ends()
         block += b"".join(tlv.encode() for tlv in self.tlvs)
@@ -283,15 +285,15 @@ class ProxyHeader:
 
 
 class ProxyReader:
-    """Take the header off the front of a connection. Afterwards `trailing_data` is SMTP's, or TLS's.
+    """Parses the header at the start of a connection. Afterwards `trailing_data` has the first octets of SMTP or TLS.
 
-    `max_length` is how many octets of addresses and TLVs version 2 may have.
-    Raises `LocalProtocolError` for other `versions` than 1 and 2, and a `max_length` below 216 or above 65,535.
+    `max_length` limits the octets of addresses and TLVs in version 2.
+    Raises `LocalProtocolError` for `versions` other than 1 and 2, and for a `max_length` below 216 or above 65,535.
     """
 
     def __init__(self, versions: Collection[int] = (1, 2), *, max_length: int = MAX_LENGTH) -> None:
         if not versions or not _BEGINNINGS.keys() >= set(versions):
-            raise LocalProtocolError(f"versions {versions} should be 1, 2 or both")
+            raise LocalProtocolError(f"versions is {versions}, but must be 1, 2 or both")
         if not _ADDRESSES[_UNIX].size <= max_length <= _MAX_UINT16:
             raise LocalProtocolError(f"max_length {max_length} should be {_ADDRESSES[_UNIX].size} to {_MAX_UINT16}")
 
@@ -304,13 +306,13 @@ class ProxyReader:
 
     @property
     def trailing_data(self) -> bytes:
-        """What was received behind the header; nothing as long as there is none."""
+        """The octets received after the header. Empty until the header is complete."""
         return bytes(self._data) if self._header else b""
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> None:
-        """Take in what has arrived; `b""` is the end of the peer's stream.
+        """Pass in received octets. `b""` is the end of the peer's stream.
 
-        Call it when `next_header` returns `NEED_DATA`, and what is buffered stays bounded.
+        Call it only when `next_header` returns `NEED_DATA`, so that the buffer stays small.
         """
         if not data:
             self._end_of_stream = True
@@ -318,9 +320,10 @@ class ProxyReader:
             self._data += data
 
     def next_header(self) -> ProxyHeader | Literal[Signal.NEED_DATA]:
-        """The header, once it is complete, and from then on.
+        """Return the header if it is complete, also on later calls. Otherwise return `NEED_DATA`.
 
-        Raises `RemoteProtocolError` for anything else, and for an end before. Close then, without any reply.
+        Raises `RemoteProtocolError` for octets that are not a valid header, and if the stream ends before the header
+        does. Close the connection then, without a reply.
         """
         if self._failure:
             raise RemoteProtocolError(self._failure)
@@ -331,7 +334,7 @@ class ProxyReader:
             raise self._broken(f"the peer sent no valid PROXY header: {exc}") from exc
 
         if not self._header and self._end_of_stream:
-            raise self._broken("the peer closed before its PROXY header was complete")
+            raise self._broken("the peer closed the connection before its PROXY header was complete")
         return self._header or NEED_DATA
 
     def _broken(self, failure: str) -> RemoteProtocolError:
@@ -370,27 +373,27 @@ class ProxyReader:
     def _check_beginning(self, head: bytes) -> None:
         for size in range(len(head) + 1):
             if not any(beginning.startswith(head[:size]) for beginning in self._beginnings):
-                raise ValueError(f"none begins with {head[:size]!r}")
+                raise ValueError(f"no header begins with {head[:size]!r}")
 
 
 def crc32c(data: bytes) -> int:
-    """The checksum of RFC 4960 appendix B."""
+    """Return the checksum CRC32c of `data` (RFC 4960 appendix B)."""
     crc = 0xFFFF_FFFF
     for octet in data:
         crc = crc >> 8 ^ _CRC32C[(crc ^ octet) & 0xFF]
     return crc ^ 0xFFFF_FFFF
 
 
-# Every octet divided by the polynomial of Castagnoli, bits reversed.
+# The remainder of every octet when divided by the Castagnoli polynomial, bits reversed.
 _CRC32C = tuple(reduce(lambda crc, _: crc >> 1 ^ 0x82F6_3B78 * (crc & 1), range(8), octet) for octet in range(256))
 
 
 def _measure_line(window: bytearray) -> int | None:
     newline = _find_newline(window)
     if newline and newline[0] != b"\r\n":
-        raise ValueError("a line ends with CR LF and has neither of them alone")
+        raise ValueError("the line has a bare CR or LF")
     if not newline and len(window) == MAX_LINE:
-        raise ValueError(f"a line has at most {MAX_LINE} octets")
+        raise ValueError(f"the line has more than {MAX_LINE} octets")
 
     return newline.end() if newline else None
 
@@ -402,10 +405,10 @@ def _parse_line(line: bytes) -> ProxyHeader:
 
     fields = _match_tcp(line.decode("ascii"))
     if not fields:
-        raise ValueError("two addresses and two ports should stand between single spaces")
+        raise ValueError("the line does not have two addresses and two ports, each after a single space")
 
     family, source, destination, source_port, destination_port = fields.groups()
-    # HAProxy writes a mapped address with dots, as `inet_ntop` does, though 2.1 does not speak of it.
+    # HAProxy writes a mapped address with dots, as `inet_ntop` does, although 2.1 does not mention this form.
     parse = IPv4Address if family == "4" else IPv6Address
     ends = Endpoint(parse(source), int(source_port)), Endpoint(parse(destination), int(destination_port))
     return ProxyHeader(ProxyCommand.PROXY, *ends)
@@ -415,7 +418,7 @@ def _parse_block(header: bytes) -> ProxyHeader:
     kind: int
     _, command, kind, _ = _FIXED.unpack_from(header)
     if command == _LOCAL:
-        # 2.2: the receiver must discard the block. What a checksum would protect is discarded with it.
+        # 2.2: the receiver must discard the block. So its checksum need not be verified.
         return ProxyHeader(ProxyCommand.LOCAL)
 
     family, transport = divmod(kind, 16)
@@ -431,10 +434,10 @@ def _check_checksum(start: bytes, tlvs: list[Tlv]) -> None:
     if not found:
         return
 
-    # 2.2.3: it is of the whole header, with zeros in its own place. Two of them would have no meaning.
+    # 2.2.3: the checksum covers the whole header, with zeros in place of the checksum. A second checksum is an error.
     zeroed = (Tlv(tlv.type, bytes(4)) if tlv.type == TlvType.CRC32C else tlv for tlv in tlvs)
     if found != [crc32c(start + b"".join(tlv.encode() for tlv in zeroed)).to_bytes(4, "big")]:
-        raise ValueError("its checksum is wrong")
+        raise ValueError("the checksum is wrong")
 
 
 def _parse_ends(family: int, block: bytes) -> tuple[Endpoint | bytes | None, Endpoint | bytes | None]:
@@ -450,18 +453,18 @@ def _parse_ends(family: int, block: bytes) -> tuple[Endpoint | bytes | None, End
 
 
 def _parse_path(padded: bytes) -> bytes | None:
-    # An abstract path may have NULs inside; any other ends at the first. An unnamed socket has nothing else.
+    # An abstract path may contain NULs. Any other path ends at the first NUL. An unnamed socket has only NULs.
     path = padded.rstrip(b"\0") if padded.startswith(b"\0") else padded.partition(b"\0")[0]
     return path or None
 
 
 def _parse_ssl(value: bytes) -> SslInfo:
     if len(value) < _SSL.size:
-        raise ValueError(f"{value!r} is too short to tell of TLS")
+        raise ValueError(f"{value!r} is too short for information about TLS")
 
     client, verify = _SSL.unpack_from(value)
     texts: dict[str, str] = {}
-    for tlv in reversed(_parse_tlvs(value[_SSL.size :])):  # so that the first of a type counts
+    for tlv in reversed(_parse_tlvs(value[_SSL.size :])):  # reversed, so that the first TLV of a type applies
         if tlv.type in _SSL_TEXTS:
             field, encoding = _SSL_TEXTS[tlv.type]
             texts[field] = tlv.value.decode(encoding)
@@ -476,7 +479,7 @@ def _parse_tlvs(data: bytes) -> list[Tlv]:
         start = end + _TLV.size
         end = start + length
         if end > len(data):
-            raise ValueError(f"a TLV of type {number:#04x} reaches beyond the end")
+            raise ValueError(f"a TLV of type {number:#04x} extends beyond the end of the header")
 
         tlvs.append(Tlv(_TLV_TYPES.get(number, number), data[start:end]))
     return tlvs

@@ -1,7 +1,7 @@
-"""The trace fields that a server puts on top of a message (RFC 5321 4.4)."""
+"""The trace fields that a server adds at the top of a message (RFC 5321 4.4)."""
 
-# Every value below is given by the program: this file reads no clock and asks for no name. A field is folded at the
-# clauses of its grammar, so that no line exceeds the 998 octets of RFC 5322 2.1.1 whatever the client called itself.
+# The program passes in every value, because this module reads no clock and looks up no names. A field is folded between
+# the clauses of its grammar, so that no line exceeds the 998 octets of RFC 5322 2.1.1 for any client name.
 
 import re
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
 MAX_HOPS = 100
-"""RFC 5321 6.3: how many `Received:` fields a message may have before it is taken to go round in a loop."""
+"""RFC 5321 6.3: maximum number of `Received:` fields. A message with more is assumed to be in a mail loop."""
 
 _match_cipher = re.compile(r"TLS_[A-Z0-9_]+").fullmatch  # RFC 8314 4.3
 _RECEIVED = re.compile(rb"\r\nReceived:", re.IGNORECASE)
@@ -26,7 +26,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 def return_path(path: Path) -> bytes:
-    """The `Return-Path:` field for final delivery, CR LF included (RFC 5321 4.4)."""
+    """Return the `Return-Path:` field for final delivery, CR LF included (RFC 5321 4.4)."""
     return f"Return-Path: <{path.address}>\r\n".encode()
 
 
@@ -43,19 +43,19 @@ def received(
     recipient: Path | None = None,
     priority: int | None = None,
 ) -> bytes:
-    """The `Received:` field, CR LF included (RFC 5321 4.4).
+    """Return the `Received:` field, CR LF included (RFC 5321 4.4).
 
     Args:
-        helo: how the client named itself.
-        peer: the address that it connected from; None if that was no IP connection.
+        helo: the client's HELO, EHLO or LHLO command.
+        peer: the client's IP address. None if this was not an IP connection.
         by: the name of this server.
-        date: when the message was received. It must be aware of its time zone.
-        id: what the logs of this server know the message by.
-        tls: version and cipher, such as `"TLSv1.3 TLS_AES_256_GCM_SHA384"`; None without TLS.
+        date: the time of receipt, with a time zone.
+        id: the id of the message in the logs of this server.
+        tls: TLS version and cipher, such as `"TLSv1.3 TLS_AES_256_GCM_SHA384"`. None without TLS.
         authenticated: whether AUTH succeeded.
         smtputf8: whether MAIL had the parameter SMTPUTF8.
-        recipient: the one recipient. Leave it out where there are several, who may not know of each other.
-        priority: the priority of the message, where MAIL asked for one (RFC 6710 4.1).
+        recipient: the only recipient. Leave it out if there are several, so that they do not learn of each other.
+        priority: the priority of the message, if MAIL requested a priority (RFC 6710 4.1).
 
     Raises:
         LocalProtocolError: `date` has no time zone, or a text has control characters.
@@ -66,13 +66,13 @@ def received(
     version, _, cipher = (tls or "").rpartition(" ")
     is_registered = _match_cipher(cipher) is not None
     clauses.append(f"by {by} with {protocol} id {id}" + (f" ({tls})" if tls and not is_registered else ""))
-    # RFC 5321 7.2 and 6531 3.7.3: one path at the most, and UTF-8 only where it was announced.
+    # RFC 5321 7.2 and 6531 3.7.3: at most one path, and UTF-8 only if SMTPUTF8 was announced.
     if recipient and (smtputf8 or recipient.text.isascii()):
         clauses.append(f"for <{recipient.address}>")
     if tls and is_registered:
         clauses.append(
             f"tls {cipher} ({version})" if version else f"tls {cipher}"
-        )  # RFC 8314 4.3: the names of OpenSSL are not those of the registry
+        )  # RFC 8314 4.3: cipher names of the IANA registry only; OpenSSL has other names for old ciphers
     if priority is not None:
         clauses.append(f"PRIORITY {priority}")
 
@@ -80,23 +80,23 @@ def received(
     clauses.append(format_date(date))
     for clause in clauses:
         if find_control(clause):
-            raise LocalProtocolError(f"trace clause {clause!r} has control characters")
+            raise LocalProtocolError(f"trace clause {clause!r} has control characters: remove them")
 
     return ("\r\n\t".join(clauses) + "\r\n").encode()
 
 
 class Hops:
-    """Counts the `Received:` fields of a message while it arrives, because loops are found by them (RFC 5321 6.3)."""
+    """A counter of the `Received:` fields in an arriving message, for the detection of mail loops (RFC 5321 6.3)."""
 
     __slots__ = ("_held", "count")
 
     def __init__(self) -> None:
         self.count: int = 0
-        """How many there were so far."""
+        """The number of `Received:` fields so far."""
         self._held: bytes | None = b"\r\n"
 
     def feed(self, data: bytes) -> None:
-        """Look at the next octets of the message. What is behind the header is not looked at."""
+        """Count in the next octets of the message. Octets after the header are ignored."""
         if self._held is None:
             return
 
@@ -107,7 +107,7 @@ class Hops:
 
 
 def with_protocol(helo: Helo | Ehlo | Lhlo | None, *, tls: bool, authenticated: bool, smtputf8: bool) -> str:
-    """The keyword of the `with` clause (RFC 3848; RFC 6531 section 4.3)."""
+    """Return the keyword of the `with` clause (RFC 3848; RFC 6531 section 4.3)."""
     if not isinstance(helo, Ehlo | Lhlo):
         return "SMTP"
 
@@ -116,9 +116,9 @@ def with_protocol(helo: Helo | Ehlo | Lhlo | None, *, tls: bool, authenticated: 
 
 
 def format_date(date: "datetime") -> str:
-    """A date as RFC 5322 3.3 writes it, in English whatever the locale, with a numeric zone.
+    """Return a date in the format of RFC 5322 3.3: in English whatever the locale, with a numeric zone.
 
-    Raises `LocalProtocolError` for a date without time zone.
+    Raises `LocalProtocolError` for a date without a time zone.
     """
     offset = date.utcoffset()
     if offset is None:

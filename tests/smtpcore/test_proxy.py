@@ -298,17 +298,17 @@ def test_version_2_is_a_block(data: bytes, header: ProxyHeader) -> None:
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (b"\r\n\r\n\x00\r\nQUIT\r\n", "none begins with"),
-        (SIGNATURE[:11] + b"\x0b" + v2(0x11, INET)[12:], "none begins with"),
-        (v2(0x11, INET, command=0x11), "none begins with"),
-        (v2(0x11, INET, command=0x31), "none begins with"),
-        (v2(0x11, INET, command=0x01), "none begins with"),
-        (v2(0x11, INET, command=0x22), "none begins with"),
-        (v2(0x11, INET, command=0x2F), "none begins with"),
-        (v2(0x13, INET), "none begins with"),
-        (v2(0x1F, INET), "none begins with"),
-        (v2(0x41, UNIX), "none begins with"),
-        (v2(0xF1, UNIX), "none begins with"),
+        (b"\r\n\r\n\x00\r\nQUIT\r\n", "no header begins with"),
+        (SIGNATURE[:11] + b"\x0b" + v2(0x11, INET)[12:], "no header begins with"),
+        (v2(0x11, INET, command=0x11), "no header begins with"),
+        (v2(0x11, INET, command=0x31), "no header begins with"),
+        (v2(0x11, INET, command=0x01), "no header begins with"),
+        (v2(0x11, INET, command=0x22), "no header begins with"),
+        (v2(0x11, INET, command=0x2F), "no header begins with"),
+        (v2(0x13, INET), "no header begins with"),
+        (v2(0x1F, INET), "no header begins with"),
+        (v2(0x41, UNIX), "no header begins with"),
+        (v2(0xF1, UNIX), "no header begins with"),
         # lengths
         (v2(0x11, INET, length=MAX_LENGTH + 1), "more than 4096"),
         (v2(0x00, command=0x20, length=65535), "more than 4096"),
@@ -319,20 +319,20 @@ def test_version_2_is_a_block(data: bytes, header: ProxyHeader) -> None:
         (v2(0x21, INET6[:-1]), "35 octets cannot be addresses of family 2"),
         (v2(0x31, UNIX[:-1]), "215 octets cannot be addresses of family 3"),
         # TLVs
-        (v2(0x11, INET + b"\x02"), "type 0x02 reaches beyond the end"),
-        (v2(0x11, INET + b"\x02\x00"), "type 0x02 reaches beyond the end"),
-        (v2(0x11, INET + b"\x02\x00\x01"), "type 0x02 reaches beyond the end"),
-        (v2(0x11, INET + b"\xea\xff\xff" + b"x" * 100), "type 0xea reaches beyond the end"),
-        (v2(0x11, INET + tlv(0x02, b"a") + b"\x04"), "type 0x04 reaches beyond the end"),
-        (v2(0x00, b"\x04"), "type 0x04 reaches beyond the end"),
-        (with_tlvs(tlv(0x02, b"\xe9")), "not what its type says: 'utf-8'"),
+        (v2(0x11, INET + b"\x02"), "type 0x02 extends beyond the end"),
+        (v2(0x11, INET + b"\x02\x00"), "type 0x02 extends beyond the end"),
+        (v2(0x11, INET + b"\x02\x00\x01"), "type 0x02 extends beyond the end"),
+        (v2(0x11, INET + b"\xea\xff\xff" + b"x" * 100), "type 0xea extends beyond the end"),
+        (v2(0x11, INET + tlv(0x02, b"a") + b"\x04"), "type 0x04 extends beyond the end"),
+        (v2(0x00, b"\x04"), "type 0x04 extends beyond the end"),
+        (with_tlvs(tlv(0x02, b"\xe9")), "does not match its type: 'utf-8'"),
         (with_tlvs(tlv(0x05, b"x" * 129)), "at most 128 octets"),
-        (with_tlvs(tlv(0x20, b"")), "too short to tell of TLS"),
-        (with_tlvs(tlv(0x20, b"\x01\0\0\0")), "too short to tell of TLS"),
-        (with_tlvs(tlv(0x20, b"\x01\0\0\0\0\x21")), "type 0x21 reaches beyond the end"),
-        (with_tlvs(tlv(0x20, b"\x01\0\0\0\0\x21\0\x02T")), "type 0x21 reaches beyond the end"),
-        (with_tlvs(tlv(0x20, b"\x01\0\0\0\0" + tlv(0x21, b"\xe9"))), "not what its type says: 'ascii'"),
-        (with_tlvs(tlv(0x20, b"\x01\0\0\0\0" + tlv(0x22, b"\xe9"))), "not what its type says: 'utf-8'"),
+        (with_tlvs(tlv(0x20, b"")), "too short for information about TLS"),
+        (with_tlvs(tlv(0x20, b"\x01\0\0\0")), "too short for information about TLS"),
+        (with_tlvs(tlv(0x20, b"\x01\0\0\0\0\x21")), "type 0x21 extends beyond the end"),
+        (with_tlvs(tlv(0x20, b"\x01\0\0\0\0\x21\0\x02T")), "type 0x21 extends beyond the end"),
+        (with_tlvs(tlv(0x20, b"\x01\0\0\0\0" + tlv(0x21, b"\xe9"))), "does not match its type: 'ascii'"),
+        (with_tlvs(tlv(0x20, b"\x01\0\0\0\0" + tlv(0x22, b"\xe9"))), "does not match its type: 'utf-8'"),
         # checksums
         (checksummed(error=1), "checksum is wrong"),
         (checksummed(error=0x80000000), "checksum is wrong"),
@@ -392,7 +392,7 @@ def test_what_is_no_header_is_refused_at_the_octet_that_proves_it(data: bytes, s
 
 
 def test_an_error_shows_the_octets_that_prove_it() -> None:
-    assert refuse(SMTP) == "the peer sent no valid PROXY header: none begins with b'E'"
+    assert refuse(SMTP) == "the peer sent no valid PROXY header: no header begins with b'E'"
 
 
 @pytest.mark.parametrize("behind", [b"", SMTP])
@@ -432,7 +432,7 @@ def test_an_end_before_the_header_is_complete_is_an_error(data: bytes) -> None:
     reader.receive_data(v2(0x11, INET))
 
     for _ in range(2):
-        with pytest.raises(RemoteProtocolError, match="closed before its PROXY header was complete"):
+        with pytest.raises(RemoteProtocolError, match="closed the connection before its PROXY header was complete"):
             reader.next_header()
         assert reader.trailing_data == b""
 
@@ -450,7 +450,7 @@ def test_after_an_error_nothing_is_believed_and_nothing_is_kept() -> None:
     reader = ProxyReader()
     reader.receive_data(SMTP)
     for _ in range(3):
-        with pytest.raises(RemoteProtocolError, match="none begins with b'E'"):
+        with pytest.raises(RemoteProtocolError, match="no header begins with b'E'"):
             reader.next_header()
         reader.receive_data(v2(0x11, INET))
         assert reader.trailing_data == b""
@@ -507,7 +507,7 @@ def test_the_limit_is_the_last_length_that_is_read(max_length: int, size: int) -
 
 @pytest.mark.parametrize("versions", [(), {0}, {1, 2, 3}, {3}])
 def test_a_reader_is_for_versions_that_exist(versions: Collection[int]) -> None:
-    with pytest.raises(LocalProtocolError, match="should be 1, 2 or both"):
+    with pytest.raises(LocalProtocolError, match="must be 1, 2 or both"):
         ProxyReader(versions)
 
 
@@ -722,26 +722,26 @@ def test_a_header_that_is_too_long_is_not_written(size: int, checksum: bool, fit
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ((LOCAL, SOURCE, DESTINATION), "neither endpoints nor TLVs"),
-        ((LOCAL, b"/run/client", None), "neither endpoints nor TLVs"),
-        ((LOCAL, None, b"/run/smtpd"), "neither endpoints nor TLVs"),
-        ((LOCAL, None, None, (Tlv(0xEA, b""),)), "neither endpoints nor TLVs"),
+        ((LOCAL, SOURCE, DESTINATION), "cannot have endpoints or TLVs"),
+        ((LOCAL, b"/run/client", None), "cannot have endpoints or TLVs"),
+        ((LOCAL, None, b"/run/smtpd"), "cannot have endpoints or TLVs"),
+        ((LOCAL, None, None, (Tlv(0xEA, b""),)), "cannot have endpoints or TLVs"),
         ((PROXY, SOURCE), "not of one family"),
         ((PROXY, None, DESTINATION), "not of one family"),
         ((PROXY, SOURCE, DESTINATION6), "not of one family"),
         ((PROXY, SOURCE, b"/run/smtpd"), "not of one family"),
         ((PROXY, b"/run/client", DESTINATION6), "not of one family"),
-        ((PROXY, b"", b"/run/smtpd"), "no path"),
-        ((PROXY, None, b"/run/smtpd\0"), "no path"),
-        ((PROXY, None, b"/run\0smtpd"), "no path"),
-        ((PROXY, None, b"\0abstract\0"), "no path"),
-        ((PROXY, None, b"\0"), "no path"),
-        ((PROXY, None, b"x" * 109), "no path"),
+        ((PROXY, b"", b"/run/smtpd"), "not a Unix socket path"),
+        ((PROXY, None, b"/run/smtpd\0"), "not a Unix socket path"),
+        ((PROXY, None, b"/run\0smtpd"), "not a Unix socket path"),
+        ((PROXY, None, b"\0abstract\0"), "not a Unix socket path"),
+        ((PROXY, None, b"\0"), "not a Unix socket path"),
+        ((PROXY, None, b"x" * 109), "not a Unix socket path"),
         ((PROXY, None, None, (Tlv(TlvType.CRC32C, bytes(4)),)), "checksum=True"),
-        ((PROXY, None, None, (Tlv(TlvType.AUTHORITY, b"\xff"),)), "not what its type says"),
+        ((PROXY, None, None, (Tlv(TlvType.AUTHORITY, b"\xff"),)), "does not match its type"),
         ((PROXY, None, None, (Tlv(TlvType.UNIQUE_ID, bytes(129)),)), "at most 128"),
-        ((PROXY, None, None, (Tlv(TlvType.SSL, bytes(4)),)), "not what its type says"),
-        ((PROXY, None, None, (Tlv(TlvType.SSL, bytes(6)),)), "not what its type says"),
+        ((PROXY, None, None, (Tlv(TlvType.SSL, bytes(4)),)), "does not match its type"),
+        ((PROXY, None, None, (Tlv(TlvType.SSL, bytes(6)),)), "does not match its type"),
     ],
 )
 def test_a_header_that_cannot_be_is_not_made(arguments: tuple[Any, ...], why: str) -> None:
@@ -767,7 +767,7 @@ def test_a_TLV_may_fill_its_fields(type: int, size: int) -> None:
 
 @pytest.mark.parametrize(("type", "size"), [(-1, 0), (256, 0), (1, 65536)])
 def test_a_TLV_fits_into_its_fields(type: int, size: int) -> None:
-    with pytest.raises(LocalProtocolError, match="cannot be written"):
+    with pytest.raises(LocalProtocolError, match="is out of range"):
         Tlv(type, bytes(size))
 
 

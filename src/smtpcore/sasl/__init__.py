@@ -1,6 +1,6 @@
 r"""SASL for both ends of SMTP's AUTH command, without I/O (RFC 4422, RFC 4954).
 
-A mechanism is a small object, made for one exchange. The server's end says what to do next:
+A mechanism object serves one exchange. On the server's side each call returns the next step:
 
     mechanism = make_server("PLAIN", Channel(tls=True))
     step = mechanism.start(b"\0tim\0tanstaaftanstaaf")
@@ -15,16 +15,16 @@ A mechanism is a small object, made for one exchange. The server's end says what
             case Rejected(reason):
                 break  # reason.code, reason.enhanced
             case _:
-                step = mechanism.answer(None)  # a question that this program has no answer for: no
+                step = mechanism.answer(None)  # None refuses: this program has no answer to the question
 
-The client's end answers challenges, and believes in success only if the server proved what it had to:
+On the client's side the object responds to challenges. `finish` raises if the server skipped a required proof:
 
     mechanism = make_client(choose(offered, credentials, channel), credentials, channel)
-    mechanism.initial()  # goes with the command, if it is not None
+    mechanism.initial()  # send it with the command, unless it is None
     mechanism.respond(challenge)  # for each 334
     mechanism.finish()  # on 235
 
-Messages are octets; base64, `=` and `*` belong to SMTP, and so to the connection.
+Messages are octets. The connection handles their form in SMTP: base64, `=` and `*`.
 """
 
 from ._anonymous import ANONYMOUS_IDENTITY, AnonymousClient, AnonymousServer

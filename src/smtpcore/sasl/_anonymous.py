@@ -1,4 +1,4 @@
-"""ANONYMOUS: come in as nobody in particular (RFC 4505)."""
+"""ANONYMOUS: log in without an identity (RFC 4505)."""
 
 from typing import ClassVar
 
@@ -11,14 +11,14 @@ from ._stringprep import check_trace
 MAX_TRACE = 255  # RFC 4505 section 2, in characters
 
 ANONYMOUS_IDENTITY = "anonymous"
-"""The identity in `Accepted`. No other mechanism should accept a user of this name."""
+"""The identity in `Accepted`. Other mechanisms should not accept a user of this name."""
 
 
 class AnonymousServer(ServerMechanism):
-    """The server's end of ANONYMOUS: asks `CheckAnonymous`."""
+    """The server's end of ANONYMOUS. It asks `CheckAnonymous`."""
 
     def exchange(self, initial_response: bytes | None) -> Exchange:
-        """RFC 4505 section 2."""
+        """Run the exchange of RFC 4505 section 2."""
         trace = decode((yield from first_response(initial_response)))
         if not _is_trace(trace):
             raise Refusal(Reason.MALFORMED)
@@ -42,8 +42,8 @@ class AnonymousClient(ClientMechanism):
             raise LocalProtocolError(f"a trace has at most {MAX_TRACE} characters, and no control characters")
 
     def dialogue(self) -> Dialogue:
-        """RFC 4505 section 2."""
-        yield from ()  # there is one message only
+        """Run the exchange of RFC 4505 section 2."""
+        yield from ()  # the exchange has a single message
         return self._trace.encode()
 
 

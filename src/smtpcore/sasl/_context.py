@@ -1,4 +1,4 @@
-"""What an exchange is given before it begins."""
+"""The input of an exchange: the channel, the client's credentials, and the server's policy."""
 
 import re
 from collections.abc import Callable
@@ -15,12 +15,12 @@ _find_control = re.compile(r"[\x00-\x1f\x7f]").search
 
 @dataclass(frozen=True, slots=True)
 class ChannelBinding:
-    """What ties an exchange to the TLS channel that carries it (RFC 5056): both ends know it, and no one between."""
+    """Data that ties an exchange to one TLS channel (RFC 5056). Only the two ends of the channel know the data."""
 
     type: str
     """`"tls-exporter"` (RFC 9266), `"tls-server-end-point"` or `"tls-unique"` (RFC 5929)."""
     data: bytes = field(repr=False)
-    """What the TLS library gives for it."""
+    """The binding data from the TLS library."""
 
     def __post_init__(self) -> None:
         if not _match_binding_type(self.type):
@@ -31,17 +31,17 @@ class ChannelBinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
-    """What is known of the connection that carries the exchange. Both ends describe it with the same words."""
+    """Properties of the connection that carries the exchange. Both ends use the same class."""
 
     tls: bool = False
-    """Whether it is under TLS. On the client: with a server that showed a valid certificate (RFC 4954 section 14)."""
+    """Whether TLS is active. On the client: with a verified certificate of the server (RFC 4954 section 14)."""
     bindings: tuple[ChannelBinding, ...] = ()
-    """The channel bindings at hand. The client takes the first. On the server, leave it empty unless the -PLUS
-    mechanisms are offered: a client that does not see them is then no sign of an attack.
+    """The available channel bindings. The client uses the first one. A server should set this only if it offers -PLUS
+    mechanisms. Otherwise a client that misses them is rejected, as if an attacker had removed them from the offer.
 
-    Leave out `tls-unique` under TLS 1.3, and where a session was resumed without RFC 7627 (RFC 7677 section 4)."""
+    Leave out `tls-unique` under TLS 1.3, and if a session was resumed without RFC 7627 (RFC 7677 section 4)."""
     external: str | None = None
-    """Who the client is by other means, such as the subject of its certificate; None if there are none."""
+    """The client's identity from outside SASL, such as the subject of its certificate. None if there is no identity."""
     host: str | None = None
     """The name of the server. The client sends it along with a token."""
     port: int | None = None
@@ -51,31 +51,31 @@ class Channel:
         if self.host is not None and (not self.host or _find_control(self.host) or not _is_encodable(self.host)):
             raise LocalProtocolError(f"{self.host!r} is not the name of a host")
         if self.port is not None and not 0 < self.port < 65536:
-            raise LocalProtocolError(f"{self.port!r} is not a port")
+            raise LocalProtocolError(f"{self.port!r} is not a port: use 1 to 65535")
 
     def binding_data(self, type: str) -> bytes | None:
-        """The data of the binding of that type."""
+        """Return the data of the channel binding of `type`, or None."""
         return next((binding.data for binding in self.bindings if binding.type == type), None)
 
 
 PLAINTEXT = Channel()
-"""A connection without TLS, of which nothing is known."""
+"""A connection without TLS, channel bindings or external identity."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """Who a client is, and what it can show for that."""
+    """The identity of a client, with its secrets."""
 
     username: str | None = None
-    """Whose password or token it is."""
+    """The user that the password or token belongs to."""
     password: str | None = field(default=None, repr=False)
     """The password."""
     token: str | None = field(default=None, repr=False)
     """An OAuth 2.0 bearer token."""
     authorization: str | None = None
-    """Whom to act as, if not as `username`. Few servers allow that."""
+    """The user to act as, if not `username`. Few servers allow that."""
     trace: str | None = None
-    """What an anonymous client leaves behind: a mail address, or a word without `@`; may be empty."""
+    """Information that an anonymous client leaves: a mail address, or a word without `@`. May be empty."""
 
     def __post_init__(self) -> None:
         for field_, value in (("username", self.username), ("authorization", self.authorization)):
@@ -91,22 +91,22 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What a server decides once for all exchanges."""
+    """Settings of a server for all exchanges."""
 
     prepare: Callable[[str], str] = saslprep
-    """Prepares the names and passwords that clients send; raises `ValueError`. Pass `str` to leave them as they are,
-    where passwords are compared with hashes that were made without preparation."""
+    """Function that prepares the names and passwords from clients, and raises `ValueError` for a prohibited text. Pass
+    `str` to leave the text unchanged, for a database of password hashes that were made without preparation."""
     scram_iterations: int = MIN_ITERATIONS
-    """The iteration count of the user database. Users who do not exist seem to have it, too."""
+    """The iteration count in the user database. Unknown users appear to have the same count."""
     scram_salt_size: int = SALT_SIZE
-    """The octets of a salt in the user database. Users who do not exist seem to have such a salt, too."""
+    """The length of a salt in the user database, in octets. Unknown users appear to have a salt of the same length."""
     scram_secret: bytes | None = field(default=None, repr=False)
-    """What the salts of users who do not exist are derived from. By default another one in every process: where
-    several serve the same users, give all of them the same random octets."""
+    """The secret from which the salts of unknown users are derived. By default random for each process. If several
+    processes serve the same users, give all of them the same random octets."""
 
     def __post_init__(self) -> None:
         if self.scram_iterations < 1 or self.scram_salt_size < 1:
-            raise LocalProtocolError("SCRAM keys have a salt, and at least one iteration")
+            raise LocalProtocolError("SCRAM keys need a salt and at least one iteration")
 
 
 DEFAULT_POLICY = Policy()

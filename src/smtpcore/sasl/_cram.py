@@ -1,7 +1,7 @@
-"""CRAM-MD5: prove to know a password by a keyed hash of a challenge (RFC 2195)."""
+"""CRAM-MD5: prove knowledge of a password by a keyed hash of a challenge (RFC 2195)."""
 
-# It is here for the clients that have nothing better. The server has to store the password itself, and proves nothing
-# of its own. Passwords go into the hash as they are: RFC 2195 is older than any preparation.
+# This is for clients that support no better mechanism. The server has to store the password itself, and does not
+# authenticate itself to the client. Passwords are hashed unchanged: RFC 2195 is older than any text preparation.
 
 import hmac
 import re
@@ -12,12 +12,12 @@ from ._context import DEFAULT_POLICY, PLAINTEXT, Channel, Policy
 from ._mechanism import MAX_NAME, ClientMechanism, Dialogue, Exchange, Refusal, ServerMechanism, decode
 from ._steps import Challenge, GivePassword, Reason, Rejected
 
-# The digest is what follows the last space: names may have spaces.
+# The digest follows the last space, because names may contain spaces.
 _match_response = re.compile(rb"(.+) ([0-9a-f]{32})", re.DOTALL).fullmatch
 
 
 class CramServer(ServerMechanism):
-    """The server's end of CRAM-MD5: asks `GivePassword`."""
+    """The server's end of CRAM-MD5. It asks `GivePassword`."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class CramServer(ServerMechanism):
         self._challenge = challenge or _new_challenge(channel.host or "localhost")
 
     def exchange(self, initial_response: bytes | None) -> Exchange:
-        """RFC 2195 section 2."""
+        """Run the exchange of RFC 2195 section 2."""
         if initial_response is not None:
             raise Refusal(Reason.INITIAL_RESPONSE)
 
@@ -54,7 +54,7 @@ class CramClient(ClientMechanism):
     needs: ClassVar[tuple[str, ...]] = ("username", "password")
 
     def dialogue(self) -> Dialogue:
-        """RFC 2195 section 2."""
+        """Run the exchange of RFC 2195 section 2."""
         assert self.credentials.username
         assert self.credentials.password
         challenge = yield None
@@ -62,7 +62,8 @@ class CramClient(ClientMechanism):
 
 
 def _new_challenge(host: str) -> bytes:
-    # RFC 2195 section 2 wants digits that were never sent before; more random ones serve where there is no clock.
+    # RFC 2195 section 2 requires digits that were never sent before. Without a clock, random digits take the place of a
+    # timestamp.
     return f"<{secrets.randbits(64)}.{secrets.randbits(64)}@{host}>".encode()
 
 

@@ -1,14 +1,14 @@
-"""EXTERNAL: be who the channel says (RFC 4422 appendix A)."""
+"""EXTERNAL: use the identity that the channel provides (RFC 4422 appendix A)."""
 
 from ._mechanism import MAX_NAME, ClientMechanism, Dialogue, Exchange, Refusal, ServerMechanism, decode, first_response
 from ._steps import CheckIdentity, Reason
 
 
 class ExternalServer(ServerMechanism):
-    """The server's end of EXTERNAL: asks `CheckIdentity`, unless the channel says nothing."""
+    """The server's end of EXTERNAL. It asks `CheckIdentity`, or rejects if the channel has no external identity."""
 
     def exchange(self, initial_response: bytes | None) -> Exchange:
-        """RFC 4422 A.1."""
+        """Run the exchange of RFC 4422 A.1."""
         message = decode((yield from first_response(initial_response)), MAX_NAME)
         if "\0" in message:
             raise Refusal(Reason.MALFORMED)
@@ -29,6 +29,6 @@ class ExternalClient(ClientMechanism):
     can_act_for_others = True
 
     def dialogue(self) -> Dialogue:
-        """RFC 4422 A.1."""
-        yield from ()  # there is one message only
+        """Run the exchange of RFC 4422 A.1."""
+        yield from ()  # the exchange has a single message
         return (self.credentials.authorization or "").encode()

@@ -1,4 +1,4 @@
-"""What a server keeps of a password for SCRAM (RFC 5802 section 3)."""
+"""The keys that a server stores for SCRAM instead of a password (RFC 5802 section 3)."""
 
 #     SaltedPassword  = PBKDF2(password, salt, iterations)
 #     ClientKey       = HMAC(SaltedPassword, "Client Key")        StoredKey = H(ClientKey)
@@ -6,11 +6,11 @@
 #     ClientProof     = ClientKey XOR HMAC(StoredKey, AuthMessage)
 #     ServerSignature = HMAC(ServerKey, AuthMessage)
 #
-# The server keeps StoredKey and ServerKey. They are enough to check a client and to prove itself, but not to be a
-# client: that takes ClientKey, of which StoredKey is the hash.
+# The server stores StoredKey and ServerKey. These two suffice to verify a client and to authenticate the server, but
+# not to log in as the client: that takes ClientKey, and StoredKey is only its hash.
 #
-# A user who does not exist has keys too, decoys. Their salt is derived from the name and a secret, so that it is the
-# same whenever somebody asks, and the exchange fails only at the proof, as it does with a wrong password.
+# An unknown user gets decoy keys. Their salt is derived from the user name and a secret, so that it is always the same
+# for that name, and the exchange fails only at the proof, as with a wrong password.
 
 import hashlib
 import hmac
@@ -29,50 +29,50 @@ _HASHES = {"SHA-1": "sha1", "SHA-256": "sha256"}
 
 @dataclass(frozen=True, slots=True)
 class ScramKeys:
-    """What a user database keeps for SCRAM. Made by `scram_keys`."""
+    """The keys of a user in the database, for SCRAM. `scram_keys` makes them."""
 
     salt: bytes = field(repr=False)
-    """Random octets, others for every user."""
+    """Random octets, different for each user."""
     iterations: int
-    """How often the password was hashed."""
+    """The number of times that the password was hashed."""
     stored_key: bytes = field(repr=False)
-    """Checks the client's proof."""
+    """The key that verifies the client's proof."""
     server_key: bytes = field(repr=False)
-    """Proves the server."""
+    """The key that authenticates the server."""
 
     def __post_init__(self) -> None:
         if not self.salt or self.iterations < 1:
-            raise LocalProtocolError("SCRAM keys have a salt, and at least one iteration")
+            raise LocalProtocolError("SCRAM keys need a salt and at least one iteration")
         if not self.stored_key or len(self.stored_key) != len(self.server_key):
-            raise LocalProtocolError("StoredKey and ServerKey are results of one hash: they have the same length")
+            raise LocalProtocolError("StoredKey and ServerKey must come from the same hash and have the same length")
 
 
 def scram_keys(
     password: str, *, hash_name: str = "SHA-256", salt: bytes | None = None, iterations: int = MIN_ITERATIONS
 ) -> ScramKeys:
-    """Make the keys that a user database keeps instead of `password`.
+    """Make the keys to store in a user database instead of `password`.
 
     Args:
-        password: prepared here with SASLprep, as a stored string.
+        password: the password, which this function prepares with SASLprep.
         hash_name: `"SHA-1"` or `"SHA-256"`. Each needs keys of its own.
-        salt: random octets; new ones by default.
-        iterations: more make it slower to find the password from stolen keys, and the client slower at every login.
-            Tell it to `Policy.scram_iterations` also, so that users who do not exist seem to have the same.
+        salt: random octets. By default a new salt is made.
+        iterations: a higher count slows down the search for the password from stolen keys, but also each login. Set
+            `Policy.scram_iterations` to the same number, so that unknown users appear to have the same count.
 
     Raises:
-        LocalProtocolError: SASLprep does not allow the password, or the hash is unknown.
+        LocalProtocolError: SASLprep prohibits the password, or the hash is unknown.
     """
     digest = digest_name(hash_name)
     salt = secrets.token_bytes(SALT_SIZE) if salt is None else salt
     if not salt or iterations < 1:
-        raise LocalProtocolError("SCRAM keys have a salt, and at least one iteration")
+        raise LocalProtocolError("SCRAM keys need a salt and at least one iteration")
 
     salted = salt_password(prepare_password(password), digest, salt, iterations)
     return ScramKeys(salt, iterations, stored_key(client_key(salted, digest), digest), server_key(salted, digest))
 
 
 def digest_name(hash_name: str) -> str:
-    """What `hashlib` calls a hash. Raises `LocalProtocolError` for one that SCRAM has no mechanism for."""
+    """Return the name of a hash in `hashlib`. Raises `LocalProtocolError` for a hash without a SCRAM mechanism."""
     try:
         return _HASHES[hash_name]
     except KeyError:
@@ -80,50 +80,50 @@ def digest_name(hash_name: str) -> str:
 
 
 def digest_size(hash_name: str) -> int:
-    """How many octets the keys have."""
+    """Return the length of the keys in octets."""
     return hashlib.new(digest_name(hash_name)).digest_size
 
 
 def prepare_password(password: str) -> bytes:
-    """The password as it enters the hash (RFC 5802 2.2, Normalize). Raises `LocalProtocolError`."""
+    """Return the password as it is hashed (Normalize in RFC 5802 2.2). Raises `LocalProtocolError`."""
     try:
         prepared = saslprep(password, stored=True)
     except ValueError as exc:
         raise LocalProtocolError(f"the password cannot be used with SCRAM: {exc}") from None
 
     if not prepared:
-        raise LocalProtocolError("the password cannot be used with SCRAM: nothing of it is left by SASLprep")
+        raise LocalProtocolError("the password cannot be used with SCRAM: SASLprep removes all its characters")
 
     return prepared.encode()
 
 
 def salt_password(password: bytes, digest: str, salt: bytes, iterations: int) -> bytes:
-    """SaltedPassword. All the time that SCRAM takes is spent here."""
+    """Return SaltedPassword. This is the only slow step of SCRAM."""
     return hashlib.pbkdf2_hmac(digest, password, salt, iterations)
 
 
 def client_key(salted: bytes, digest: str) -> bytes:
-    """ClientKey."""
+    """Return ClientKey."""
     return hmac.digest(salted, b"Client Key", digest)
 
 
 def server_key(salted: bytes, digest: str) -> bytes:
-    """ServerKey."""
+    """Return ServerKey."""
     return hmac.digest(salted, b"Server Key", digest)
 
 
 def stored_key(key: bytes, digest: str) -> bytes:
-    """StoredKey, from ClientKey."""
+    """Return StoredKey, from ClientKey."""
     return hashlib.new(digest, key).digest()
 
 
 def client_proof(key: bytes, auth_message: bytes, digest: str) -> bytes:
-    """ClientProof, from ClientKey."""
+    """Return ClientProof, from ClientKey."""
     return _xor(key, hmac.digest(stored_key(key, digest), auth_message, digest))
 
 
 def is_proof(proof: bytes, keys: ScramKeys, auth_message: bytes, digest: str) -> bool:
-    """Whether `proof` was made by one who knows the password."""
+    """Return whether the maker of `proof` knows the password."""
     if len(proof) != len(keys.stored_key):
         return False
 
@@ -132,7 +132,7 @@ def is_proof(proof: bytes, keys: ScramKeys, auth_message: bytes, digest: str) ->
 
 
 def decoy_keys(username: str, hash_name: str, *, iterations: int, salt_size: int, secret: bytes | None) -> ScramKeys:
-    """The keys of a user who does not exist: the same ones each time, and no password has them."""
+    """Return keys for an unknown user. They are always the same for a name, and no password matches them."""
     seed = f"{hash_name}\0{username}".encode()
     secret = secret or _process_secret()
     salt = hashlib.pbkdf2_hmac("sha256", secret, b"salt\0" + seed, 1, salt_size)

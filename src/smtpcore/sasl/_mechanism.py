@@ -1,8 +1,8 @@
-"""An exchange, taken step by step."""
+"""Base classes of the mechanisms, which run an exchange step by step."""
 
-# A mechanism is a dialogue, and is written down as one: a generator that yields what its own side says, and receives
-# what comes back. The classes here step it, and see to what all mechanisms have in common: whose turn it is, how long
-# a message may be, and that nothing a peer sends raises anything but what is documented.
+# A mechanism is written as a generator: it yields the messages of its own side and receives the messages of the peer.
+# The classes in this module run the generator. They also check what is common to all mechanisms: the order of calls,
+# the length of messages, and that a peer's message can only cause documented errors.
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator
@@ -13,14 +13,14 @@ from ._context import DEFAULT_POLICY, PLAINTEXT, Channel, Credentials, Policy
 from ._steps import Accepted, Answer, Challenge, CheckAuthorization, Outcome, Question, Reason, Rejected, Step
 
 MAX_MESSAGE = 12288 // 4 * 3  # RFC 4954 section 4: 12288 octets of base64 suffice for every mechanism
-MAX_NAME = 1024  # RFC 4616 section 2: at least 255 octets; more than 255 characters of four octets each helps no one
+MAX_NAME = 1024  # RFC 4616 section 2 requires at least 255 octets; this is 255 characters of four octets each
 
 Exchange: TypeAlias = Generator[Challenge | Question, Any, Outcome]
 Dialogue: TypeAlias = Generator[bytes | None, bytes, bytes]
 
 
 class Refusal(Exception):
-    """Raised in an exchange, it ends as `Rejected` with that reason."""
+    """An exchange raises this to end as `Rejected` with `reason`."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.text)
@@ -28,11 +28,12 @@ class Refusal(Exception):
 
 
 class ServerMechanism(ABC):
-    """A server's end of one exchange.
+    """The server's end of one exchange.
 
-    Call `start`, then do what the step says: send a `Challenge` and call `respond` with the response; answer a question
-    with `answer`, at any time; `Accepted` and `Rejected` are the end. If the client cancels, drop the object.
-    Each of the three raises `LocalProtocolError` out of turn, and nothing else whatever the client sends.
+    Call `start`, then act on each returned step: send a `Challenge` to the client and pass its response to `respond`.
+    Pass your answer to a question to `answer`, which may take any time. `Accepted` or `Rejected` ends the exchange. If
+    the client cancels, discard the object. The three methods raise `LocalProtocolError` when called out of turn, and no
+    other error whatever the client sends.
     """
 
     def __init__(self, name: str, channel: Channel = PLAINTEXT, policy: Policy = DEFAULT_POLICY) -> None:
@@ -44,7 +45,7 @@ class ServerMechanism(ABC):
         self._step: Step | None = None
 
     def start(self, initial_response: bytes | None = None) -> Step:
-        """Begin. An initial response that is present, but empty, is `b""`; None means that there was none."""
+        """Begin the exchange. `b""` is an empty initial response, None means that the client sent none."""
         if self._exchange:
             raise LocalProtocolError(f"this exchange of {self.name} has begun: make another object for the next one")
 
@@ -52,14 +53,14 @@ class ServerMechanism(ABC):
         return self._hear(initial_response, None)
 
     def respond(self, response: bytes) -> Step:
-        """Go on with what the client answered to the last challenge."""
+        """Continue with the client's response to the last challenge."""
         if not isinstance(self._step, Challenge):
             raise LocalProtocolError(f"no challenge of {self.name} waits for a response")
 
         return self._hear(response, response)
 
     def answer(self, answer: Answer) -> Step:
-        """Go on with the answer to the last question. None refuses, whatever the question was."""
+        """Continue with the program's answer to the last question. None refuses, whatever the question was."""
         question = self._step
         if question is None or isinstance(question, Challenge | Accepted | Rejected):
             raise LocalProtocolError(f"no question of {self.name} waits for an answer")
@@ -70,30 +71,30 @@ class ServerMechanism(ABC):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
 
-    # For those who write mechanisms
+    # For the authors of mechanisms
 
     @abstractmethod
     def exchange(self, initial_response: bytes | None) -> Exchange:
-        """The dialogue: yields challenges and questions, receives responses and answers, returns the outcome.
+        """Run the exchange: yield challenges and questions, receive responses and answers, return the outcome.
 
-        It may raise `Refusal`.
+        The generator may raise `Refusal`.
         """
 
     def prepare(self, text: str) -> str:
-        """Prepare a name or a password. Raises `Refusal`."""
+        """Prepare a name or a password with `Policy.prepare`. Raises `Refusal`."""
         try:
             prepared = self.policy.prepare(text)
         except ValueError:
             raise Refusal(Reason.INVALID_CREDENTIALS) from None
 
-        # RFC 4616 section 2, RFC 4954 section 4: nor may nothing be left of it.
+        # RFC 4616 section 2, RFC 4954 section 4: a text of which nothing is left is also refused.
         if not prepared:
             raise Refusal(Reason.INVALID_CREDENTIALS)
 
         return prepared
 
     def authorize(self, identity: str, requested: str | None) -> Exchange:
-        """Accept `identity`, provided that it may act as `requested`."""
+        """Accept `identity` if it may act as `requested`."""
         if requested is None or requested == identity:
             return Accepted(identity, identity)
 
@@ -123,7 +124,7 @@ class ServerMechanism(ABC):
 
 
 def first_response(initial_response: bytes | None) -> Generator[Challenge, bytes, bytes]:
-    """The first message of a client that speaks first, asked for if it did not come with the command."""
+    """Return the first message of a client that speaks first. Ask for it if it did not come with the command."""
     if initial_response is not None:
         return initial_response
 
@@ -131,7 +132,7 @@ def first_response(initial_response: bytes | None) -> Generator[Challenge, bytes
 
 
 def decode(message: bytes, limit: int = MAX_MESSAGE) -> str:
-    """A message, or a part of one, as text. Raises `Refusal`."""
+    """Decode a message, or a part of a message, from UTF-8. Raises `Refusal`."""
     if len(message) > limit:
         raise Refusal(Reason.MALFORMED)
 
@@ -142,20 +143,20 @@ def decode(message: bytes, limit: int = MAX_MESSAGE) -> str:
 
 
 class ClientMechanism(ABC):
-    """A client's end of one exchange.
+    """The client's end of one exchange.
 
-    Send `initial()` along with the command if it is not None, answer every challenge with what `respond` returns, and
-    call `finish` when the server reports success. If one of them raises, cancel the exchange, and do not trust that
-    server. Where an initial response is too long for the command, keep it: the server asks for it with an empty
-    challenge. Or leave out `initial()`; then `respond` returns it for that challenge.
+    Send the result of `initial()` with the command, unless it is None. Answer each challenge with the result of
+    `respond`. Call `finish` when the server reports success. If one of them raises, cancel the exchange and do not
+    trust the server. If the initial response is too long for the command line, send it in answer to the server's first,
+    empty challenge. Or do not call `initial()` at all: `respond` then returns the initial response for that challenge.
 
     Raises `LocalProtocolError` for credentials that the mechanism cannot use.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
-    """The fields of `Credentials` without which the mechanism does not work."""
+    """The fields of `Credentials` that the mechanism requires."""
     can_act_for_others: ClassVar[bool] = False
-    """Whether it can carry `Credentials.authorization`."""
+    """Whether the mechanism can send `Credentials.authorization`."""
 
     def __init__(self, name: str, credentials: Credentials, channel: Channel = PLAINTEXT) -> None:
         if not self.is_enough(credentials):
@@ -168,7 +169,7 @@ class ClientMechanism(ABC):
         self.credentials = credentials
         self.channel = channel
         self.error: str | None = None
-        """Why the server refuses, in a word, if the mechanism has a way to say so."""
+        """The reason for the server's refusal, in a word, if the mechanism transmits one."""
         self._dialogue = self.dialogue()
         self._has_begun = False
         self._has_ended = False
@@ -176,7 +177,7 @@ class ClientMechanism(ABC):
 
     @classmethod
     def is_enough(cls, credentials: Credentials) -> bool:
-        """Whether these credentials have what the mechanism needs, and it can say all that they ask for."""
+        """Return whether the mechanism can use all of `credentials`, and nothing that it needs is missing."""
         if credentials.authorization is not None and not cls.can_act_for_others:
             return False
 
@@ -184,11 +185,11 @@ class ClientMechanism(ABC):
 
     @property
     def done(self) -> bool:
-        """Whether the server may report success now. What it had to prove, it proved."""
+        """Whether the server may report success now, because it proved everything that the mechanism requires."""
         return self._has_ended and not self._is_broken and self.error is None
 
     def initial(self) -> bytes | None:
-        """The initial response; None if the server speaks first."""
+        """Return the initial response, or None if the server speaks first."""
         if self._has_begun:
             raise LocalProtocolError(f"this exchange of {self.name} has begun: make another object for the next one")
 
@@ -196,7 +197,7 @@ class ClientMechanism(ABC):
         return self._go_on(None)
 
     def respond(self, challenge: bytes) -> bytes:
-        """The response to a challenge. Raises `RemoteProtocolError` for one that no honest server sends."""
+        """Return the response to a challenge. Raises `RemoteProtocolError` for a challenge that is out of place."""
         if self._is_broken:
             raise LocalProtocolError(f"this exchange of {self.name} failed: cancel it")
         if len(challenge) > MAX_MESSAGE:
@@ -217,28 +218,28 @@ class ClientMechanism(ABC):
         return response
 
     def finish(self) -> None:
-        """Believe the server's report of success. Raises `RemoteProtocolError` if it comes too early to be true."""
+        """Confirm the server's report of success. Raises `RemoteProtocolError` if the server skipped a part."""
         if not self.done:
-            self.distrust("reported success before the exchange was over: it may be an impostor")
+            self.distrust("reported success before the exchange was complete: it may be an impostor")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
 
-    # For those who write mechanisms
+    # For the authors of mechanisms
 
     @abstractmethod
     def dialogue(self) -> Dialogue:
-        """The dialogue: yields responses, the first of them None if the server speaks first, receives challenges.
+        """Run the exchange: yield responses and receive challenges. If the server speaks first, yield None first.
 
-        What it returns is the last response. It may call `distrust`.
+        The return value is the last response. The generator may call `distrust`.
         """
 
     def hear_more(self, challenge: bytes) -> bytes:
-        """The response to a challenge after the last response."""
+        """Return the response to a challenge after the last response."""
         self.distrust("sent a challenge after the last one")
 
     def distrust(self, what: str) -> NoReturn:
-        """Raise `RemoteProtocolError`, for what the server did. Nothing makes it trusted again."""
+        """Raise `RemoteProtocolError` for the server's action `what`. The exchange cannot continue afterwards."""
         self._is_broken = True
         raise RemoteProtocolError(f"the server {what} ({self.name})")
 
@@ -246,7 +247,7 @@ class ClientMechanism(ABC):
 
     def _go_on(self, challenge: bytes | None) -> bytes | None:
         try:
-            return self._dialogue.send(challenge)  # type: ignore[arg-type]  # None begins it
+            return self._dialogue.send(challenge)  # type: ignore[arg-type]  # None starts the generator
         except StopIteration as end:
             self._has_ended = True
             response: bytes = end.value

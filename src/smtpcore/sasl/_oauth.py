@@ -1,13 +1,13 @@
-"""OAUTHBEARER (RFC 7628) and XOAUTH2: show a token that another server gave."""
+"""OAUTHBEARER (RFC 7628) and XOAUTH2: log in with a token from an OAuth server."""
 
 #     OAUTHBEARER   n,a=user@example.com,^A host=server.example.com^A port=587^A auth=Bearer token^A ^A
 #     XOAUTH2       user=user@example.com^A auth=Bearer token^A ^A
 #
-# (without the spaces; ^A is one octet, 1). XOAUTH2 came first and was never standardised; Google and Microsoft
-# describe it. The two differ in their first field, and in what a client says when it was refused.
+# (without the spaces; ^A is the octet 1). XOAUTH2 is older and was never standardized; Google and Microsoft document
+# it. The two mechanisms differ in their first field, and in the client's response to a refusal.
 #
-# A refusal takes a round of its own, because the reason cannot travel with the outcome (RFC 4422 3.6): the server sends
-# a JSON object as a challenge, the client answers something without meaning, and the outcome follows.
+# A refusal takes a further round, because SASL cannot send the reason with the outcome (RFC 4422 3.6): the server sends
+# a JSON object as a challenge, the client sends a response without meaning, and then the outcome follows.
 
 import json
 import re
@@ -29,17 +29,17 @@ _match_port = re.compile(r"[1-9][0-9]{0,4}").fullmatch
 
 
 class _TokenServer(ServerMechanism):
-    """What the server's ends of both mechanisms have in common."""
+    """Base class of the server's ends of both mechanisms."""
 
     malformed: ClassVar[TokenError]
-    """What is sent to a client that breaks the grammar."""
+    """The error for a client that breaks the grammar."""
     invalid: ClassVar[TokenError]
-    """What is sent to a client whose token is refused without a reason."""
+    """The error for a client whose token the program refuses without a reason of its own."""
 
     def exchange(self, initial_response: bytes | None) -> Exchange:
-        """RFC 7628 section 3."""
+        """Run the exchange of RFC 7628 section 3."""
         message = yield from first_response(initial_response)
-        # RFC 7628 3.1: this is no first message, only the answer to an error.
+        # RFC 7628 3.1: this is the response to an error, so it is not valid as a first message.
         if message == _SEPARATOR.encode():
             return Rejected(Reason.INVALID_CREDENTIALS)
 
@@ -55,7 +55,7 @@ class _TokenServer(ServerMechanism):
 
     @abstractmethod
     def take_username(self, fields: list[str]) -> str | None:
-        """Take the user's name out of `fields`, which are then all pairs. Raises `ValueError`."""
+        """Take the user name out of `fields` and leave only key=value pairs. Raises `ValueError`."""
 
     def _parse(self, message: bytes) -> CheckToken | TokenError:
         try:
@@ -64,7 +64,7 @@ class _TokenServer(ServerMechanism):
         except (ValueError, Refusal):
             return self.malformed
 
-        # RFC 7628 4.3: a client may leave the token out, in order to be told how to get one.
+        # RFC 7628 4.3: a client may leave out the token, so that the error says how to get one.
         bearer = _match_bearer(pairs.get("auth", ""))
         return CheckToken(username, bearer[1], pairs.get("host"), port) if bearer else self.invalid
 
@@ -78,8 +78,8 @@ class _TokenServer(ServerMechanism):
         for field in fields:
             pair = _match_pair(field)
             if pair is None or pair[1] in pairs:
-                raise ValueError("a field is not a pair of key and value, or is there twice")
-            pairs[pair[1]] = pair[2]  # RFC 7628 3.1: keys that nobody knows are ignored
+                raise ValueError("a field is not a pair of key and value, or occurs twice")
+            pairs[pair[1]] = pair[2]  # RFC 7628 3.1: unknown keys are ignored
 
         if username is None:
             return None, pairs
@@ -90,17 +90,17 @@ class _TokenServer(ServerMechanism):
 
     def _refuse(self, error: TokenError) -> Exchange:
         yield Challenge(error.encode())
-        return Rejected(Reason.INVALID_CREDENTIALS)  # RFC 7628 3.2.3: whatever the client said to that
+        return Rejected(Reason.INVALID_CREDENTIALS)  # RFC 7628 3.2.3: after any response of the client
 
 
 class OAuthBearerServer(_TokenServer):
-    """The server's end of OAUTHBEARER: asks `CheckToken`."""
+    """The server's end of OAUTHBEARER. It asks `CheckToken`."""
 
     malformed: ClassVar[TokenError] = TokenError("invalid_request")
     invalid: ClassVar[TokenError] = TokenError("invalid_token")
 
     def take_username(self, fields: list[str]) -> str | None:
-        """It is in the header, if anywhere."""
+        """Take the user name from the GS2 header. The name is optional."""
         header = _match_header(fields.pop(0))
         if header is None:
             raise ValueError("the message does not begin with a GS2 header")
@@ -109,13 +109,13 @@ class OAuthBearerServer(_TokenServer):
 
 
 class XOAuth2Server(_TokenServer):
-    """The server's end of XOAUTH2: asks `CheckToken`."""
+    """The server's end of XOAUTH2. It asks `CheckToken`."""
 
     malformed: ClassVar[TokenError] = TokenError("400")
     invalid: ClassVar[TokenError] = TokenError("401")
 
     def take_username(self, fields: list[str]) -> str | None:
-        """It is the first field."""
+        """Take the user name from the first field."""
         key, _, username = fields.pop(0).partition("=")
         if key != "user" or not username:
             raise ValueError("the message does not begin with a user")
@@ -124,16 +124,16 @@ class XOAuth2Server(_TokenServer):
 
 
 class _TokenClient(ClientMechanism):
-    """What the client's ends of both mechanisms have in common."""
+    """Base class of the client's ends of both mechanisms."""
 
     acknowledgment: ClassVar[bytes]
-    """What answers an error."""
+    """The client's response to an error."""
 
     token_error: TokenError | None = None
-    """All that the server said about why it refuses the token."""
+    """The complete error from the server, if it refused the token."""
 
     def hear_more(self, challenge: bytes) -> bytes:
-        """The server refuses, and says why."""
+        """Store the error with which the server refuses the token, and return the response to it."""
         if self.token_error:
             self.distrust("sent a challenge after the error that should have been the last")
 
@@ -150,12 +150,12 @@ class OAuthBearerClient(_TokenClient):
     acknowledgment = b"\x01"
 
     def dialogue(self) -> Dialogue:
-        """RFC 7628 3.1."""
+        """Run the exchange of RFC 7628 3.1."""
         name = self.credentials.authorization or self.credentials.username
         pairs = {"host": self.channel.host, "port": self.channel.port, "auth": f"Bearer {self.credentials.token}"}
         fields = [f"n,{f'a={escape(name)}' if name else ''},"]
         fields += [f"{key}={value}" for key, value in pairs.items() if value is not None]
-        yield from ()  # unless it is refused, there is one message only
+        yield from ()  # without a refusal the exchange has a single message
         return _SEPARATOR.join([*fields, "", ""]).encode()
 
 
@@ -166,8 +166,8 @@ class XOAuth2Client(_TokenClient):
     acknowledgment = b""
 
     def dialogue(self) -> Dialogue:
-        """As Google and Microsoft describe it."""
-        yield from ()  # unless it is refused, there is one message only
+        """Run the exchange as Google and Microsoft document it."""
+        yield from ()  # without a refusal the exchange has a single message
         return f"user={self.credentials.username}\x01auth=Bearer {self.credentials.token}\x01\x01".encode()
 
 
@@ -181,7 +181,7 @@ def _parse_port(text: str | None) -> int | None:
 
 
 def _parse_error(challenge: bytes) -> TokenError:
-    # A server that cannot say it in JSON refuses all the same.
+    # A challenge that is not valid JSON still means a refusal.
     try:
         members: dict[str, object] = dict(json.loads(challenge))
     except (ValueError, TypeError, RecursionError):

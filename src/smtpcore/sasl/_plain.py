@@ -1,7 +1,7 @@
-"""The mechanisms that send the password as it is: PLAIN (RFC 4616) and LOGIN."""
+"""The mechanisms that send the password itself: PLAIN (RFC 4616) and LOGIN."""
 
-# LOGIN was never standardised (draft-murchison-sasl-login). The server asks for the name and then for the password;
-# clients do not look at the words that it uses, and many send the name along with the command.
+# LOGIN was never standardized (draft-murchison-sasl-login). The server asks for the name and then for the password.
+# Clients ignore the wording of these prompts, and many clients send the name with the command.
 
 from typing import ClassVar
 
@@ -19,10 +19,10 @@ from ._steps import Challenge, CheckPassword, Reason, Rejected
 
 
 class PlainServer(ServerMechanism):
-    """The server's end of PLAIN: asks `CheckPassword`."""
+    """The server's end of PLAIN. It asks `CheckPassword`."""
 
     def exchange(self, initial_response: bytes | None) -> Exchange:
-        """RFC 4616 section 2."""
+        """Run the exchange of RFC 4616 section 2."""
         message = yield from first_response(initial_response)
         parts = message.split(b"\0")
         if len(parts) != 3:
@@ -45,17 +45,17 @@ class PlainClient(ClientMechanism):
     can_act_for_others = True
 
     def dialogue(self) -> Dialogue:
-        """RFC 4616 section 2. Only the server prepares: it knows how its database did."""
+        """Run the exchange of RFC 4616 section 2. The text is not prepared, because the server does that."""
         credentials = self.credentials
-        yield from ()  # there is one message only
+        yield from ()  # the exchange has a single message
         return f"{credentials.authorization or ''}\0{credentials.username}\0{credentials.password}".encode()
 
 
 class LoginServer(ServerMechanism):
-    """The server's end of LOGIN: asks `CheckPassword`."""
+    """The server's end of LOGIN. It asks `CheckPassword`."""
 
     def exchange(self, initial_response: bytes | None) -> Exchange:
-        """The name, then the password."""
+        """Ask for the name, then for the password."""
         name = initial_response
         if name is None:
             name = yield Challenge(b"Username:")
@@ -75,7 +75,7 @@ class LoginClient(ClientMechanism):
     needs: ClassVar[tuple[str, ...]] = ("username", "password")
 
     def dialogue(self) -> Dialogue:
-        """The name, then the password, whatever words the server has for them."""
+        """Send the name, then the password, whatever the server's prompts say."""
         assert self.credentials.username
         assert self.credentials.password
         yield None

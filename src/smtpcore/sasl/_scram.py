@@ -1,15 +1,15 @@
-"""SCRAM: both ends prove that they know a password, and neither shows it (RFC 5802)."""
+"""SCRAM: both ends prove that they know a password, without sending it (RFC 5802)."""
 
-# Both ends sign one text, the "auth message": the three messages in which they agreed upon everything. So nobody in
-# between can change a word of it, not even the flag by which the client says what it believes of channel binding:
+# Both ends sign the same text, the "auth message": the three messages in which they agreed on all parameters. So an
+# attacker in the middle cannot change any of it, including the client's flag for channel binding:
 #
-#     p=type   the exchange is bound to the TLS channel. Only in the -PLUS mechanisms, and always there.
-#     y        the client could have bound it, but did not see that the server can. If the server can, and had said so,
-#              someone removed the -PLUS mechanisms from its list.
-#     n        the client cannot.
+#     p=type   The exchange is bound to the TLS channel. Always used in the -PLUS mechanisms, and only there.
+#     y        The client supports channel binding, but the server did not offer it. If the server did offer it, an
+#              attacker removed the -PLUS mechanisms from the server's list.
+#     n        The client does not support channel binding.
 #
-# The server's proof comes last. SMTP has no room for it in the 235 reply, so it is one more challenge, which the client
-# answers with nothing (RFC 4422 section 5, 2b).
+# The server's proof comes last. SMTP's 235 reply cannot carry it, so it is sent as one more challenge, and the client's
+# response is empty (RFC 4422 section 5, 2b).
 
 import hmac
 import secrets
@@ -52,7 +52,7 @@ _T = TypeVar("_T")
 
 
 class ScramServer(ServerMechanism):
-    """The server's end of SCRAM: asks `GiveScramKeys`."""
+    """The server's end of SCRAM. It asks `GiveScramKeys`."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class ScramServer(ServerMechanism):
         self._nonce = _new_nonce() if nonce is None else _check_nonce(nonce)
 
     def exchange(self, initial_response: bytes | None) -> Exchange:
-        """RFC 5802 section 5."""
+        """Run the exchange of RFC 5802 section 5."""
         first = _understood((yield from first_response(initial_response)), parse_client_first)
         binding = self._expect_binding(first)
         username, requested = self._take_names(first)
@@ -82,7 +82,7 @@ class ScramServer(ServerMechanism):
         final = _understood((yield Challenge(server_first.encode())), parse_client_final)
         auth_message = f"{first.bare},{server_first},{final.without_proof}".encode()
         self._check(final, binding, nonce)
-        # A decoy is checked like any other, so that it takes no less time.
+        # A decoy is verified like real keys, so that an unknown user takes the same time.
         if not is_proof(final.proof, keys, auth_message, self._digest) or known is None:
             raise Refusal(Reason.INVALID_CREDENTIALS)
 
@@ -96,7 +96,7 @@ class ScramServer(ServerMechanism):
         return outcome
 
     def _expect_binding(self, first: ClientFirst) -> str:
-        """What the client has to repeat, under the protection of its proof."""
+        """Return the header and channel binding that the client must repeat in its signed message."""
         # RFC 5802 section 6
         allowed = "p" if self._is_plus else "n" if self.channel.bindings else "ny"
         data = b""
@@ -131,15 +131,16 @@ class ScramServer(ServerMechanism):
 
 
 class ScramClient(ClientMechanism):
-    """The client's end of SCRAM. Derive a class from it to set other limits."""
+    """The client's end of SCRAM. Make a subclass to change the limits."""
 
     needs: ClassVar[tuple[str, ...]] = ("username", "password")
     can_act_for_others = True
 
     min_iterations: ClassVar[int] = MIN_ITERATIONS
-    """Fewer would make it too easy to find the password from what was sent."""
+    """The minimum iteration count. With fewer, the password could be found too easily from recorded messages."""
     max_iterations: ClassVar[int] = 1_000_000
-    """About a second's work. RFC 5802 section 9: a hostile server could keep the client busy."""
+    """The maximum iteration count, about one second of work. A hostile server could otherwise keep the client busy
+    (RFC 5802 section 9)."""
 
     def __init__(
         self, name: str, credentials: Credentials, channel: Channel = PLAINTEXT, *, nonce: str | None = None
@@ -156,7 +157,7 @@ class ScramClient(ClientMechanism):
         self._binding_data = channel.bindings[0].data if is_plus else b""
 
     def dialogue(self) -> Dialogue:
-        """RFC 5802 section 5."""
+        """Run the exchange of RFC 5802 section 5."""
         server_first = yield f"{self._header}{self._bare}".encode()
         first = self._hear_first(server_first)
 
@@ -173,8 +174,8 @@ class ScramClient(ClientMechanism):
     def _hear_first(self, message: bytes) -> ServerFirst:
         first = parse_server_first(self._decode(message))
         if first is None:
-            self.distrust("sent what is not the first message of a SCRAM server")
-        # RFC 5802 5.1: it begins with ours; and without a share of its own, it could be a recorded one.
+            self.distrust("sent a malformed first message")
+        # RFC 5802 5.1: the nonce begins with the client's. Without an addition of the server it could be a replay.
         if not first.nonce.startswith(self._nonce) or first.nonce == self._nonce:
             self.distrust("did not extend the nonce")
         if not self.min_iterations <= first.iterations <= self.max_iterations:
@@ -185,7 +186,7 @@ class ScramClient(ClientMechanism):
     def _hear_final(self, message: bytes, signature: bytes) -> None:
         final = parse_server_final(self._decode(message))
         if final is None:
-            self.distrust("sent what is not the final message of a SCRAM server")
+            self.distrust("sent a malformed final message")
 
         self.error: str | None = final.error
         if final.signature and not hmac.compare_digest(final.signature, signature):
@@ -199,9 +200,9 @@ class ScramClient(ClientMechanism):
 
 
 def _understood(message: bytes, parse: Callable[[str], _T | None]) -> _T:
-    """A client's message. Raises `Refusal`."""
+    """Parse a client's message. Raises `Refusal`."""
     text = decode(message)
-    # RFC 5802 5.1: what the client insists on, and is not understood, makes it fail.
+    # RFC 5802 5.1: an unknown mandatory extension makes the exchange fail.
     if has_mandatory_extension(text):
         raise Refusal(Reason.UNSUPPORTED_EXTENSION)
 
@@ -215,13 +216,13 @@ def _understood(message: bytes, parse: Callable[[str], _T | None]) -> _T:
 def _parse_name(name: str, channel: Channel) -> tuple[str, bool]:
     is_plus = name.endswith(_PLUS)
     if is_plus and not channel.bindings:
-        raise LocalProtocolError(f"{name} needs a channel binding: give the channel one")
+        raise LocalProtocolError(f"{name} needs a channel binding: add one to Channel.bindings")
 
     return name.removeprefix("SCRAM-").removesuffix(_PLUS), is_plus
 
 
 def _prepare_name(name: str | None) -> str:
-    """RFC 5802 5.1: a client should not go on with a name that it cannot prepare, or of which nothing is left."""
+    """Prepare a name. RFC 5802 5.1: a client should not continue with a name that preparation rejects or empties."""
     if name is None:
         return ""
 
@@ -231,7 +232,7 @@ def _prepare_name(name: str | None) -> str:
         raise LocalProtocolError(f"the name cannot be used with SCRAM: {exc}") from None
 
     if not prepared:
-        raise LocalProtocolError("the name cannot be used with SCRAM: nothing of it is left by SASLprep")
+        raise LocalProtocolError("the name cannot be used with SCRAM: SASLprep removes all its characters")
 
     return prepared
 

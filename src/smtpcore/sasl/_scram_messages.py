@@ -1,13 +1,13 @@
-"""The messages of SCRAM as text (RFC 5802 section 7)."""
+"""Parse the messages of SCRAM (RFC 5802 section 7)."""
 
-#     client-first   n,a=authzid,n=user,r=nonce          the header is "n,a=authzid,", what follows is the bare message
-#     server-first   r=nonce and more,s=salt,i=4096
-#     client-final   c=header and binding,r=nonce and more,p=proof
+#     client-first   n,a=authzid,n=user,r=nonce          "n,a=authzid," is the header, the rest is the bare message
+#     server-first   r=longer nonce,s=salt,i=4096
+#     client-final   c=header and binding,r=longer nonce,p=proof
 #     server-final   v=signature, or e=error
 #
-# Each is one pattern, so the order of attributes is fixed. No value has a comma in it, so the patterns are linear.
-# Attributes of later extensions may follow where they are told to. An extension that insists on being understood has
-# the name "m", and is never understood here.
+# Each message is one pattern, so the order of attributes is fixed. Values never contain commas, so matching takes
+# linear time. Attributes of later extensions are accepted where RFC 5802 allows them. A mandatory extension has the
+# name "m" and makes the exchange fail, because none is known.
 
 import base64
 import binascii
@@ -18,7 +18,7 @@ from ._saslname import SASLNAME, unescape
 
 _NONCE = r"[!-+\--~]+"
 _BASE64 = r"[A-Za-z0-9+/]+={0,2}"
-_LATER = r"(?:,[bdfghjkloqt-uw-zA-Z]=[^\x00,]+)*"  # any letter that RFC 5802 gives no meaning to
+_LATER = r"(?:,[bdfghjkloqt-uw-zA-Z]=[^\x00,]+)*"  # any letter to which RFC 5802 gives no meaning
 
 _match_client_first = re.compile(
     rf"((n|y|p=[A-Za-z0-9.-]+),(?:a=({SASLNAME}))?,)(n=({SASLNAME}),r=({_NONCE}){_LATER})"
@@ -28,13 +28,13 @@ _match_client_final = re.compile(rf"(c=({_BASE64}),r=({_NONCE}){_LATER}),p=({_BA
 _match_server_final = re.compile(rf"(?:v=({_BASE64})|e=([^\x00,]+)){_LATER}").fullmatch
 
 is_nonce = re.compile(_NONCE).fullmatch
-# An "m" at the start of a message, or after the two commas of the GS2 header, or after any other attribute.
+# "m=" at the start of a message, after the two commas of the GS2 header, or after any other attribute.
 has_mandatory_extension = re.compile(r"(?:^|,)m=").search
 
 
 @dataclass(frozen=True, slots=True)
 class ClientFirst:
-    """What a client begins with."""
+    """The client's first message."""
 
     header: str
     """The GS2 header."""
@@ -44,12 +44,12 @@ class ClientFirst:
     username: str
     nonce: str
     bare: str
-    """The message without its header, as it was received."""
+    """The message without its header, as received."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerFirst:
-    """What a server answers to that."""
+    """The server's first message."""
 
     nonce: str
     salt: bytes = field(repr=False)
@@ -58,26 +58,26 @@ class ServerFirst:
 
 @dataclass(frozen=True, slots=True)
 class ClientFinal:
-    """What a client proves itself with."""
+    """The client's final message, with its proof."""
 
     binding: str = field(repr=False)
-    """The header and the channel binding, in base64."""
+    """The header and the channel binding in base64."""
     nonce: str
     proof: bytes = field(repr=False)
     without_proof: str = field(repr=False)
-    """The message up to the proof, as it was received."""
+    """The message up to the proof, as received."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerFinal:
-    """What a server proves itself with, unless it has an error to tell."""
+    """The server's final message, with its signature or an error."""
 
     signature: bytes | None = field(repr=False)
     error: str | None
 
 
 def parse_client_first(text: str) -> ClientFirst | None:
-    """The message, or None if it is not one."""
+    """Return the parsed message, or None if it is malformed."""
     match = _match_client_first(text)
     if match is None:
         return None
@@ -87,21 +87,21 @@ def parse_client_first(text: str) -> ClientFirst | None:
 
 
 def parse_server_first(text: str) -> ServerFirst | None:
-    """The message, or None if it is not one."""
+    """Return the parsed message, or None if it is malformed."""
     match = _match_server_first(text)
     salt = match and _decode_base64(match[2])
     return ServerFirst(match[1], salt, int(match[3])) if match and salt else None
 
 
 def parse_client_final(text: str) -> ClientFinal | None:
-    """The message, or None if it is not one."""
+    """Return the parsed message, or None if it is malformed."""
     match = _match_client_final(text)
     proof = match and _decode_base64(match[4])
     return ClientFinal(match[2], match[3], proof, match[1]) if match and proof else None
 
 
 def parse_server_final(text: str) -> ServerFinal | None:
-    """The message, or None if it is not one."""
+    """Return the parsed message, or None if it is malformed."""
     match = _match_server_final(text)
     if match is None:
         return None
@@ -113,7 +113,7 @@ def parse_server_final(text: str) -> ServerFinal | None:
 
 
 def encode_base64(data: bytes) -> str:
-    """Base64, as it stands in a message."""
+    """Return `data` in base64."""
     return base64.b64encode(data).decode()
 
 
@@ -123,5 +123,5 @@ def _decode_base64(text: str) -> bytes | None:
     except binascii.Error:
         return None
 
-    # The last character may have bits that mean nothing: only one spelling is the right one.
+    # The last character may have unused bits. Only the spelling in which they are zero is accepted.
     return data if encode_base64(data) == text else None

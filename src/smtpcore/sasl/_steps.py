@@ -1,4 +1,4 @@
-"""What a server's mechanism says: a challenge, a question to the program, or how it ended."""
+"""The steps of a server's mechanism: a challenge, a question to the program, or an outcome."""
 
 import hmac
 import json
@@ -12,37 +12,37 @@ from ._keys import ScramKeys, digest_size
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """Send this to the client (in SMTP, as a 334 reply), and give what it answers to `respond`."""
+    """A challenge: send it to the client (in SMTP as a 334 reply), and pass the client's response to `respond`."""
 
     data: bytes
-    """May be empty. Not yet in base64."""
+    """The challenge, not yet in base64. May be empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The client is who it says it is: 235."""
+    """The client is authenticated: reply 235."""
 
     identity: str
-    """Whose credentials they were."""
+    """The user whose credentials were used."""
     authorization: str
-    """Whom the client acts as: the same, unless it asked for another and `CheckAuthorization` was answered with yes."""
+    """The user that the client acts as: `identity`, or another one that `CheckAuthorization` allowed."""
 
 
 class Reason(Enum):
-    """Why an exchange failed. It is for the log: a client is told no more than `code` and `enhanced` say."""
+    """The reason of a failed exchange, for the log. The client only learns `code` and `enhanced`."""
 
     MALFORMED = ("malformed", 501, "5.5.2")
-    """The message is not one of this mechanism, or is too long."""
+    """The message does not follow the grammar of the mechanism, or is too long."""
     INITIAL_RESPONSE = ("initial response not allowed", 501, "5.7.0")
-    """The server speaks first in this mechanism (RFC 4954 section 4)."""
+    """An initial response was sent, but the server speaks first in this mechanism (RFC 4954 section 4)."""
     INVALID_CREDENTIALS = ("invalid credentials", 535, "5.7.8")
-    """A wrong password, a user who does not exist, a name that cannot be one."""
+    """The password is wrong, or the user name is unknown or invalid."""
     NOT_AUTHORIZED = ("not authorized", 535, "5.7.8")
-    """The credentials were right, but do not allow to act as the identity that the client asked for."""
+    """The credentials are right, but the user may not act as the requested identity."""
     CHANNEL_BINDING = ("channel binding", 535, "5.7.8")
-    """The client sees another TLS channel, or other mechanisms: someone may be in between (RFC 5802 section 6)."""
+    """The client sees another TLS channel or other mechanisms: possibly an attack (RFC 5802 section 6)."""
     UNSUPPORTED_EXTENSION = ("unsupported extension", 535, "5.7.8")
-    """The client insists on an extension of SCRAM (RFC 5802 5.1)."""
+    """The client requires an extension of SCRAM (RFC 5802 5.1)."""
 
     def __init__(self, text: str, code: int, enhanced: str) -> None:
         self.text = text
@@ -54,40 +54,40 @@ class Reason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The exchange failed. The client may begin another."""
+    """The exchange failed. The client may start another."""
 
     reason: Reason
-    """Why."""
+    """The reason, for the log."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenError:
-    """Why a token is refused, as the server tells it to the client (RFC 7628 3.2.2)."""
+    """The error for a refused token, as sent to the client (RFC 7628 3.2.2)."""
 
     status: str = "invalid_token"
-    """The error code of OAuth. XOAUTH2 has the status codes of HTTP in its place."""
+    """The OAuth error code. XOAUTH2 uses HTTP status codes instead."""
     scope: str | None = None
-    """A scope that would give access."""
+    """A scope that would allow access."""
     configuration: str | None = None
     """The URL of the OpenID configuration."""
 
     def encode(self) -> bytes:
-        """The JSON object."""
+        """Return the error as a JSON object."""
         members = {"status": self.status, "scope": self.scope, "openid-configuration": self.configuration}
         return json.dumps({key: value for key, value in members.items() if value is not None}).encode()
 
 
-# Questions. Each names the types that answer it; None always does, and means no.
+# Questions. Each question lists the types of its answers. None is always allowed as an answer, and means no.
 
 
 class _Asked:
-    """A question that the program answers with `answer`, whenever it knows."""
+    """A question to the program. Pass the answer to `answer`, which may take any time."""
 
     __slots__ = ()
     answers: ClassVar[tuple[type, ...]]
 
     def check_answer(self, answer: object) -> None:
-        """Raise `LocalProtocolError` unless `answer` is one."""
+        """Raise `LocalProtocolError` if `answer` does not have the right type."""
         if answer is not None and not isinstance(answer, self.answers):
             names = ", ".join(type_.__name__ for type_ in self.answers)
             raise LocalProtocolError(
@@ -97,43 +97,43 @@ class _Asked:
 
 @dataclass(frozen=True, slots=True)
 class CheckPassword(_Asked):
-    """Is this the password of that user? Answered with a bool."""
+    """Is `password` the password of `username`? Answer with a bool."""
 
     answers: ClassVar[tuple[type, ...]] = (bool,)
 
     username: str
-    """Prepared by `Policy.prepare`."""
+    """The user name, prepared by `Policy.prepare`."""
     password: str = field(repr=False)
-    """Prepared likewise."""
+    """The client's password, prepared by `Policy.prepare`."""
 
     def matches(self, password: str | None) -> bool:
-        """Whether it is `password`, in a time that tells nothing of it. None stands for a user who does not exist."""
+        """Return whether the client's password is `password`, in constant time. Pass None for an unknown user."""
         return hmac.compare_digest(self.password.encode(), (password or "").encode()) and password is not None
 
 
 @dataclass(frozen=True, slots=True)
 class GivePassword(_Asked):
-    """What is the password of that user? Answered with a str, or None for a user who does not exist."""
+    """What is the password of `username`? Answer with a str, or with None for an unknown user."""
 
     answers: ClassVar[tuple[type, ...]] = (str,)
 
     username: str
-    """Prepared by `Policy.prepare`."""
+    """The user name, prepared by `Policy.prepare`."""
 
 
 @dataclass(frozen=True, slots=True)
 class GiveScramKeys(_Asked):
-    """What are the keys of that user? Answered with `ScramKeys`, or None for a user who does not exist."""
+    """What are the keys of `username`? Answer with `ScramKeys`, or with None for an unknown user."""
 
     answers: ClassVar[tuple[type, ...]] = (ScramKeys,)
 
     username: str
-    """Prepared by `Policy.prepare`."""
+    """The user name, prepared by `Policy.prepare`."""
     hash_name: str
-    """The hash that the keys have to be made with: `"SHA-1"` or `"SHA-256"`."""
+    """The hash of the keys: `"SHA-1"` or `"SHA-256"`."""
 
     def check_answer(self, answer: object) -> None:
-        """Raise `LocalProtocolError` unless `answer` is one."""
+        """Raise `LocalProtocolError` if `answer` has the wrong type, or keys that were made with another hash."""
         _Asked.check_answer(self, answer)
         if isinstance(answer, ScramKeys) and len(answer.stored_key) != digest_size(self.hash_name):
             raise LocalProtocolError(f"these are not keys for {self.hash_name}: each hash needs keys of its own")
@@ -141,56 +141,56 @@ class GiveScramKeys(_Asked):
 
 @dataclass(frozen=True, slots=True)
 class CheckToken(_Asked):
-    """Whose token is this? Answered with the user's name, or with None or a `TokenError` where it gives no access."""
+    """Whose token is `token`? Answer with the user name. None or a `TokenError` refuses the token."""
 
     answers: ClassVar[tuple[type, ...]] = (str, TokenError)
 
     username: str | None
-    """The user that the client names; whether it may act as that one is asked afterwards, if it is not the answer."""
+    """The user that the client names. If it is not your answer, `CheckAuthorization` is asked next."""
     token: str = field(repr=False)
     """The bearer token."""
     host: str | None = None
-    """The server that the client wanted to reach. Refuse one that is not yours (RFC 7628 3.2)."""
+    """The server that the client wanted to reach. Refuse a name that is not yours (RFC 7628 3.2)."""
     port: int | None = None
-    """The port that it wanted to reach."""
+    """The port that the client wanted to reach."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckIdentity(_Asked):
-    """Which user has these external credentials? Answered with the user's name, or None."""
+    """Which user has the external credentials? Answer with the user name, or with None."""
 
     answers: ClassVar[tuple[type, ...]] = (str,)
 
     external: str
-    """The credentials: `Channel.external`."""
+    """The external credentials: `Channel.external`."""
     authorization: str | None
-    """The user that the client wants to be. Where the credentials stand for several, answer with this one."""
+    """The user that the client requests. If the credentials belong to several users, answer with this one."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckAnonymous(_Asked):
-    """May anyone come in? Answered with a bool."""
+    """May an anonymous client log in? Answer with a bool."""
 
     answers: ClassVar[tuple[type, ...]] = (bool,)
 
     trace: str
-    """What the client left as its trace. It proves nothing, and may be empty."""
+    """The trace information that the client sent. It proves nothing, and may be empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckAuthorization(_Asked):
-    """May one user, whose credentials were right, act as another? Answered with a bool.
+    """May `identity`, whose credentials were right, act as `authorization`? Answer with a bool.
 
-    It is asked only if the client wants to act as another. So a program that answers every question which it does not
-    know with None lets nobody do that.
+    This question only comes if a client requests another identity. A program that answers every unknown question with
+    None therefore never allows this.
     """
 
     answers: ClassVar[tuple[type, ...]] = (bool,)
 
     identity: str
-    """Whose credentials they were."""
+    """The user whose credentials were used."""
     authorization: str
-    """Whom the client wants to act as."""
+    """The user that the client wants to act as."""
 
 
 Question: TypeAlias = (

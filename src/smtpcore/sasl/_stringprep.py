@@ -1,10 +1,10 @@
-"""Prepare names and passwords, so that what looks the same is the same."""
+"""Preparation of names and passwords: different spellings of the same text become equal."""
 
-# RFC 3454 builds a profile from four steps: map, normalise, prohibit, check the direction of the text. SASLprep (RFC
-# 4013) takes all four, the profile "trace" of ANONYMOUS (RFC 4505 section 3) only the last two.
+# RFC 3454 defines four steps: map, normalize, prohibit, and check bidirectional text. SASLprep (RFC 4013) uses all
+# four. The profile "trace" of ANONYMOUS (RFC 4505 section 3) uses only the last two.
 #
-# A name that someone types is a query and may have characters that Unicode 3.2 did not know; what is stored, or goes
-# into a hash that is stored, may not (RFC 3454 section 7): a later Unicode may normalise them in another way.
+# A text that is only compared (a "query") may have characters that Unicode 3.2 does not assign. A text that is stored,
+# or whose hash is stored, may not (RFC 3454 section 7), because a later Unicode may normalize them differently.
 
 import stringprep
 import unicodedata
@@ -29,11 +29,11 @@ def saslprep(text: str, *, stored: bool = False) -> str:
     """Prepare a name or a password (RFC 4013).
 
     Args:
-        text: what was typed or sent.
-        stored: whether the result, or a hash of it, will be kept to compare others with it.
+            text: the text, as typed or received.
+            stored: whether the result, or a hash of it, will be stored for later comparisons.
 
     Raises:
-        ValueError: the profile does not allow such a text. The error does not repeat it.
+            ValueError: the profile prohibits this text. The error message does not contain the text.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -53,7 +53,7 @@ def check_trace(text: str) -> None:
 
 
 def _map(character: str) -> str:
-    # RFC 4013 2.1, in its order: ZERO WIDTH SPACE is in both tables, and becomes a space.
+    # RFC 4013 2.1, in this order: ZERO WIDTH SPACE is in both tables and becomes a space.
     if stringprep.in_table_c12(character):
         return " "
 
@@ -66,7 +66,7 @@ def _check(text: str, prohibited: Iterable[_Table]) -> None:
     if not any(map(stringprep.in_table_d1, text)):
         return
 
-    # RFC 3454 section 6: right-to-left text has no left-to-right letters, and both its ends are right-to-left.
+    # RFC 3454 section 6: right-to-left text has no left-to-right letters, and begins and ends with right-to-left ones.
     ends_are_right_to_left = stringprep.in_table_d1(text[0]) and stringprep.in_table_d1(text[-1])
     if any(map(stringprep.in_table_d2, text)) or not ends_are_right_to_left:
-        raise ValueError("text mixes directions of writing")
+        raise ValueError("text mixes left-to-right and right-to-left characters")

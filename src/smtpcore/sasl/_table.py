@@ -1,9 +1,9 @@
-"""The table of mechanisms."""
+"""The table of SASL mechanisms, and the functions that choose from it."""
 
-# One row for each mechanism, the strongest first: what proves the server too, before what does not; what is bound to
-# the TLS channel, before what is not; what keeps the password to itself, before what shows it.
+# One row for each mechanism, the strongest first. The order of preference: mechanisms that authenticate the server too,
+# then those bound to the TLS channel, then those that do not send the password.
 #
-# Names are compared in upper case, as ASCII: a peer may write them in any (RFC 4954 section 8).
+# Names are compared in upper case, as ASCII, because a peer may send any letter case (RFC 4954 section 8).
 
 import re
 from collections.abc import Callable, Collection, Iterable
@@ -27,13 +27,13 @@ class Mechanism:
     """A SASL mechanism."""
 
     name: str
-    """Its name, in upper case."""
+    """The name in upper case."""
     server: type[ServerMechanism]
-    """The server's end."""
+    """The class of the server's end."""
     client: type[ClientMechanism]
-    """The client's end."""
+    """The class of the client's end."""
     fits: Callable[[Channel, bool], bool] = lambda channel, cleartext: True
-    """Whether it may be used on that channel, given whether passwords may be sent without TLS."""
+    """Function that returns whether the mechanism may be used on a channel. The bool allows passwords without TLS."""
 
     def __post_init__(self) -> None:
         if not _match_name(self.name):
@@ -45,7 +45,7 @@ def _is_private(channel: Channel, cleartext: bool) -> bool:
 
 
 def _is_tls(channel: Channel, cleartext: bool) -> bool:
-    return channel.tls  # RFC 7628 section 3: whoever reads a token has it
+    return channel.tls  # RFC 7628 section 3: anyone who reads a token can use it
 
 
 def _is_bound(channel: Channel, cleartext: bool) -> bool:
@@ -79,16 +79,16 @@ def make_server(
     *,
     mechanisms: Iterable[Mechanism] = MECHANISMS,
 ) -> ServerMechanism:
-    """The server's end of one exchange.
+    """Make the server's end of one exchange.
 
     Args:
-        name: the mechanism, in any letter case. Whether it is offered now is for the caller to check, with `offer`.
-        channel: what is known of the connection.
-        policy: what the server decided once for all.
+        name: the mechanism, in any letter case. The caller checks with `offer` whether it is allowed now.
+        channel: properties of the connection.
+        policy: settings of the server for all exchanges.
         mechanisms: the table.
 
     Raises:
-        LocalProtocolError: there is no such mechanism, or it needs a channel binding and there is none.
+        LocalProtocolError: the mechanism is unknown, or it needs a channel binding and there is none.
     """
     row = _find(name, mechanisms)
     return row.server(row.name, channel, policy)
@@ -97,16 +97,16 @@ def make_server(
 def make_client(
     name: str, credentials: Credentials, channel: Channel = PLAINTEXT, *, mechanisms: Iterable[Mechanism] = MECHANISMS
 ) -> ClientMechanism:
-    """The client's end of one exchange.
+    """Make the client's end of one exchange.
 
     Args:
-        name: the mechanism, in any letter case; `choose` picks one.
-        credentials: who the client is.
-        channel: what is known of the connection.
+        name: the mechanism, in any letter case. `choose` picks one.
+        credentials: the identity and secrets of the client.
+        channel: properties of the connection.
         mechanisms: the table.
 
     Raises:
-        LocalProtocolError: there is no such mechanism, or it cannot use these credentials or this channel.
+        LocalProtocolError: the mechanism is unknown, or it cannot use these credentials or this channel.
     """
     row = _find(name, mechanisms)
     return row.client(row.name, credentials, channel)
@@ -115,10 +115,11 @@ def make_client(
 def offer(
     names: Iterable[str], channel: Channel, *, cleartext: bool = False, mechanisms: Iterable[Mechanism] = MECHANISMS
 ) -> tuple[str, ...]:
-    """Those of `names` that a server may offer on this channel, in the order of `names`.
+    """Return the mechanisms in `names` that a server may offer on this channel, in the order of `names`.
 
-    Passwords and tokens are never to be sent without TLS, unless `cleartext` allows that for passwords; EXTERNAL needs
-    external credentials, and the -PLUS mechanisms a channel binding. Raises `LocalProtocolError` for an unknown name.
+    Mechanisms that send a password or token need TLS. `cleartext` allows passwords without TLS, but not tokens.
+    EXTERNAL needs external credentials. The -PLUS mechanisms need a channel binding. Raises `LocalProtocolError` for an
+    unknown name.
     """
     table = tuple(mechanisms)
     rows = [_find(name, table) for name in names]
@@ -133,14 +134,14 @@ def choose(
     cleartext: bool = False,
     mechanisms: Iterable[Mechanism] = MECHANISMS,
 ) -> str | None:
-    """The strongest mechanism that a client can use, or None.
+    """Return the strongest mechanism that the client can use, or None.
 
     Args:
         offered: the names that the server sent, in any letter case.
-        credentials: only mechanisms that can use all of them are considered.
-        channel: what is known of the connection.
+        credentials: the client's credentials. Mechanisms that cannot use all of them are skipped.
+        channel: properties of the connection.
         cleartext: whether passwords may be sent without TLS. Tokens never are.
-        mechanisms: the table; its order decides.
+        mechanisms: the table. Earlier rows are preferred.
     """
     names = {_upper(name) for name in offered}
     for row in mechanisms:
@@ -160,5 +161,5 @@ def _find(name: str, mechanisms: Iterable[Mechanism]) -> Mechanism:
 
 
 def _upper(name: str) -> str:
-    # There are letters beyond ASCII whose capital is an I.
+    # Some letters beyond ASCII have the capital I.
     return name.upper() if name.isascii() else name

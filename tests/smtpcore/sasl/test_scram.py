@@ -354,16 +354,16 @@ FIRST = b"r=abcdef,s=c2FsdA==,i=4096"
 @pytest.mark.parametrize(
     ("challenge", "fault"),
     [
-        pytest.param(b"", "not the first message", id="empty"),
+        pytest.param(b"", "malformed first message", id="empty"),
         pytest.param(b"\xff", "UTF-8", id="not UTF-8"),
-        pytest.param(b"m=x," + FIRST, "not the first message", id="R5802-5.1-05"),
-        pytest.param(FIRST + b",m=x", "not the first message", id="R5802-5.1-05: at the end"),
+        pytest.param(b"m=x," + FIRST, "malformed first message", id="R5802-5.1-05"),
+        pytest.param(FIRST + b",m=x", "malformed first message", id="R5802-5.1-05: at the end"),
         pytest.param(b"r=abddef,s=c2FsdA==,i=4096", "nonce", id="R5802-5.1-07"),
         pytest.param(b"r=abc,s=c2FsdA==,i=4096", "nonce", id="no nonce of the server"),
         pytest.param(b"r=abcdef,s=c2FsdA==,i=4095", "4095 iterations", id="few iterations"),
         pytest.param(b"r=abcdef,s=c2FsdA==,i=1000001", "1000001 iterations", id="many iterations"),
-        pytest.param(b"r=abcdef,s=c2FsdA==,i=0", "not the first message", id="R5802-7-01"),
-        pytest.param(b"e=other-error", "not the first message", id="an error"),
+        pytest.param(b"r=abcdef,s=c2FsdA==,i=0", "malformed first message", id="R5802-7-01"),
+        pytest.param(b"e=other-error", "malformed first message", id="an error"),
     ],
 )
 def test_invalid_server_first_message_is_a_remote_error(challenge: bytes, fault: str) -> None:
@@ -378,10 +378,10 @@ def test_invalid_server_first_message_is_a_remote_error(challenge: bytes, fault:
     [
         pytest.param(b"v=rmF9pqV8S7suAoZWja4dJRkFsKQ=", "impostor", id="R5802-5-02: another signature"),
         pytest.param(b"v=AAAA", "impostor", id="short signature"),
-        pytest.param(b"v=", "not the final message", id="no signature"),
-        pytest.param(b"", "not the final message", id="empty"),
+        pytest.param(b"v=", "malformed final message", id="no signature"),
+        pytest.param(b"", "malformed final message", id="empty"),
         pytest.param(b"\xff", "UTF-8", id="not UTF-8"),
-        pytest.param(b"v=AAAA,m=x", "not the final message", id="R5802-5.1-05"),
+        pytest.param(b"v=AAAA,m=x", "malformed final message", id="R5802-5.1-05"),
     ],
 )
 def test_invalid_server_final_message_is_a_remote_error(challenge: bytes, fault: str) -> None:
