@@ -1,4 +1,4 @@
-"""The core's side of AUTH (RFC 4954); the mechanisms are beside it."""
+"""The AUTH command (RFC 4954), without the mechanisms, which are in `sasl`."""
 
 from base64 import b64encode
 from typing import Any
@@ -34,7 +34,7 @@ OFFERED: dict[str, Any] = {"auth_mechanisms": ("CRAM-MD5", "PLAIN"), "plaintext_
 
 
 def answer(conn: Connection, event: Event) -> Reply:
-    """Ask for what is missing, and believe whoever knows the secret."""
+    """Challenge a client without a response, and accept the right secret."""
     match event:
         case Auth(initial_response=None):
             return Challenge(b"")
@@ -48,11 +48,11 @@ def auth_codes(before: bytes, data: bytes, **changes: Any) -> list[int]:
     return codes(before, data, answer=answer, **OFFERED | changes)
 
 
-def auth_heard(before: bytes, data: bytes, **changes: Any) -> list[Event]:
+def auth_events(before: bytes, data: bytes, **changes: Any) -> list[Event]:
     return heard(before, data, answer=answer, **OFFERED | changes)
 
 
-def auth_said(before: bytes, data: bytes, **changes: Any) -> list[str]:
+def auth_reply_texts(before: bytes, data: bytes, **changes: Any) -> list[str]:
     return texts(before, data, answer=answer, **OFFERED | changes)
 
 
@@ -61,14 +61,14 @@ def auth_said(before: bytes, data: bytes, **changes: Any) -> list[str]:
     [
         pytest.param(READY, DONE + FROM, [235, 250], id="R4954-4-24, R4954-4-35"),
         pytest.param(READY, DONE + DONE + b"AUTH CRAM-MD5\r\n" + FROM, [235, 503, 503, 250], id="R4954-4-01"),
-        pytest.param(READY, DONE + READY + DONE, [235, 250, 503], id="R4954-4-01: behind EHLO"),
+        pytest.param(READY, DONE + READY + DONE, [235, 250, 503], id="R4954-4-01: after EHLO"),
         pytest.param(MAIL, DONE + b"RCPT TO:<u@s.example>\r\n", [503, 250], id="R4954-4-02"),
-        pytest.param(RCPT, DONE + b"DATA\r\n.\r\n" + DONE, [503, 354, 250, 235], id="R4954-4-02: behind the message"),
+        pytest.param(RCPT, DONE + b"DATA\r\n.\r\n" + DONE, [503, 354, 250, 235], id="R4954-4-02: after the message"),
         pytest.param(RCPT, b"BDAT 1\r\na" + DONE, [250, 503], id="R4954-4-02: between chunks"),
         pytest.param(GREETED, DONE + READY, [503, 250], id="before EHLO"),
         pytest.param(READY, b"AUTH FOO\r\nAUTH XOAUTH2 eA==\r\n", [504, 504], id="R4954-4-03"),
         pytest.param(
-            READY, b"AUTH\r\nAUTH \r\nAUTH PLA!N\r\nAUTH " + b"X" * 21 + b"\r\n", [501] * 4, id="no mechanism"
+            READY, b"AUTH\r\nAUTH \r\nAUTH PLA!N\r\nAUTH " + b"X" * 21 + b"\r\n", [501] * 4, id="invalid mechanism name"
         ),
         pytest.param(AUTH, b"*\r\n" + DONE, [501, 235], id="R4954-4-07"),
         pytest.param(AUTH, BASE64 + b"\r\nNOOP\r\n", [235, 250], id="R4954-4-08"),
@@ -78,11 +78,11 @@ def auth_said(before: bytes, data: bytes, **changes: Any) -> list[str]:
         pytest.param(READY, b"AUTH PLAIN !\r\nAUTH PLAIN x y\r\n", [501, 501], id="R4954-4-14: initial response"),
         pytest.param(AUTH, b"eHl6\r\n" + DONE, [535, 235], id="R4954-4-23, R4954-4-29"),
         pytest.param(READY, b"auth plain " + BASE64 + b"\r\n", [235], id="R4954-8-01"),
-        pytest.param(HELO, DONE, [235], id="behind HELO"),
-        pytest.param(AUTH, b"QUIT\r\n" + b"QUIT\r\n", [535, 221], id="a response is no command"),
+        pytest.param(HELO, DONE, [235], id="after HELO"),
+        pytest.param(AUTH, b"QUIT\r\n" + b"QUIT\r\n", [535, 221], id="QUIT as a response"),
     ],
 )
-def test_AUTH_gets_the_replies_that_RFC_4954_asks_for(before: bytes, data: bytes, expected: list[int]) -> None:
+def test_auth_replies_follow_rfc_4954(before: bytes, data: bytes, expected: list[int]) -> None:
     assert auth_codes(before, data) == expected
 
 
@@ -99,8 +99,8 @@ def test_AUTH_gets_the_replies_that_RFC_4954_asks_for(before: bytes, data: bytes
         pytest.param(READY + DONE, DONE, "503 5.5.1 ", id="R4954-4-01"),
     ],
 )
-def test_a_reply_to_AUTH_has_its_status_code(before: bytes, data: bytes, status: str) -> None:
-    assert auth_said(before, data)[0].startswith(status)
+def test_replies_to_auth_have_enhanced_status_codes(before: bytes, data: bytes, status: str) -> None:
+    assert auth_reply_texts(before, data)[0].startswith(status)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_reply_to_AUTH_has_its_status_code(before: bytes, data: bytes, status:
         pytest.param(Reply(534), b"534 5.7.9 ", id="R4954-6-04"),
     ],
 )
-def test_the_program_may_refuse_in_its_own_way(reply: Reply, wire: bytes) -> None:
+def test_auth_can_be_refused_with_432_454_or_534(reply: Reply, wire: bytes) -> None:
     conn = connect(READY, **OFFERED)
     _, output = drive(conn, [DONE], lambda conn, event: reply)
 
@@ -122,7 +122,7 @@ def test_the_program_may_refuse_in_its_own_way(reply: Reply, wire: bytes) -> Non
 # The exchange
 
 
-def test_challenges_and_responses_go_on_until_the_program_is_content() -> None:
+def test_challenges_and_responses_alternate_until_the_final_reply() -> None:
     """R4954-4-05, R4954-4-06, R4954-4-08, R4954-4-24"""
     conn = connect(READY, **OFFERED)
     conn.receive_data(b"AUTH CRAM-MD5\r\n")
@@ -147,7 +147,7 @@ def test_challenges_and_responses_go_on_until_the_program_is_content() -> None:
 
 @pytest.mark.parametrize("reply", [Reply(250), Reply(354), Reply(220)])
 @pytest.mark.parametrize("before", [READY + b"AUTH PLAIN", AUTH + BASE64])
-def test_only_235_and_334_go_on(before: bytes, reply: Reply) -> None:
+def test_auth_accepts_only_235_and_334_as_positive_replies(before: bytes, reply: Reply) -> None:
     conn = connect(before, answer=answer, **OFFERED)
     conn.receive_data(b"\r\n")
     conn.next_event()
@@ -159,7 +159,7 @@ def test_only_235_and_334_go_on(before: bytes, reply: Reply) -> None:
 
 
 @pytest.mark.parametrize("reply", [Reply(235), Challenge(b"")])
-def test_what_was_cancelled_cannot_succeed(reply: Reply) -> None:
+def test_cancelled_authentication_cannot_succeed(reply: Reply) -> None:
     """R4954-4-07"""
     conn = connect(AUTH, answer=answer, **OFFERED)
     conn.receive_data(b"*\r\n")
@@ -175,16 +175,16 @@ def test_what_was_cancelled_cannot_succeed(reply: Reply) -> None:
     ("text", "data"),
     [(b"", b""), (b"AA==", b"\0"), (b"AAA=", b"\0\0"), (b"AAAA", b"\0\0\0"), (b"+/+/", b"\xfb\xff\xbf")],
 )
-def test_base64_is_decoded(text: bytes, data: bytes) -> None:
-    assert auth_heard(AUTH, text + b"\r\n")[0] == AuthResponse(data)
+def test_auth_responses_are_decoded_from_base64(text: bytes, data: bytes) -> None:
+    assert auth_events(AUTH, text + b"\r\n")[0] == AuthResponse(data)
     if text:
-        assert auth_heard(READY, b"AUTH PLAIN " + text + b"\r\n")[0] == Auth("PLAIN", data)
+        assert auth_events(READY, b"AUTH PLAIN " + text + b"\r\n")[0] == Auth("PLAIN", data)
 
 
-def test_an_equals_sign_is_an_empty_initial_response_and_nothing_else() -> None:
+def test_equals_sign_is_an_empty_initial_response_only() -> None:
     """R4954-4-11"""
-    assert auth_heard(READY, b"AUTH PLAIN =\r\n") == [Auth("PLAIN", b"")]
-    assert auth_heard(READY, b"AUTH PLAIN\r\n") == [Auth("PLAIN")]
+    assert auth_events(READY, b"AUTH PLAIN =\r\n") == [Auth("PLAIN", b"")]
+    assert auth_events(READY, b"AUTH PLAIN\r\n") == [Auth("PLAIN")]
     assert auth_codes(AUTH, b"=\r\n") == [501]
 
 
@@ -195,9 +195,9 @@ def test_an_equals_sign_is_an_empty_initial_response_and_nothing_else() -> None:
         *(b"AAAA AAAA", b"AA-_", b"AA\tAA", b"AAAA ", b" AAAA", b"**", b"* ", b"AAA\x00", b"\xff\xff\xff\xff", b"AA.="),
     ],
 )
-def test_what_is_not_strictly_base64_is_refused(text: bytes) -> None:
+def test_invalid_base64_is_refused(text: bytes) -> None:
     """R4954-4-14, R4954-4-15, R4954-4-16"""
-    [event] = auth_heard(AUTH, text + b"\r\n")
+    [event] = auth_events(AUTH, text + b"\r\n")
     assert isinstance(event, InvalidCommand)
     assert event.line == b"AUTH ***"
     assert (event.reply.code, event.reply.enhanced) == (501, "5.5.2")
@@ -206,13 +206,13 @@ def test_what_is_not_strictly_base64_is_refused(text: bytes) -> None:
         assert auth_codes(READY, b"AUTH PLAIN " + text + b"\r\n") == [501]
 
 
-def test_a_response_may_be_long_and_is_bounded() -> None:
+def test_auth_response_length_is_limited_to_12288_octets() -> None:
     """R4954-4-18, R4954-4-19"""
     longest = b"A" * (12_288 - 4) + b"\r\n"
-    assert auth_heard(AUTH, longest) == [AuthResponse(b"\0" * 9213)]
+    assert auth_events(AUTH, longest) == [AuthResponse(b"\0" * 9213)]
     assert auth_codes(READY, b"AUTH PLAIN " + b"A" * 12_272 + b"\r\n") == [535]
     assert auth_codes(READY, b"AUTH PLAIN " + b"A" * 12_276 + b"\r\n") == [500]
-    # What is long enough for AUTH is too long for anything else.
+    # The longer limit applies to AUTH only.
     assert auth_codes(READY, b"NOOP " + b"A" * 600 + b"\r\n") == [500]
 
     conn = connect(AUTH, answer=answer, **OFFERED)
@@ -224,7 +224,7 @@ def test_a_response_may_be_long_and_is_bounded() -> None:
     assert conn.state is State.READY
 
 
-def test_a_challenge_may_be_long_and_is_bounded() -> None:
+def test_challenge_length_is_limited_to_12288_octets() -> None:
     """R4954-4-18"""
     conn = connect(READY, **OFFERED)
     _, output = drive(conn, [b"AUTH PLAIN\r\n"], lambda conn, event: Challenge(b"x" * 9000))
@@ -234,22 +234,22 @@ def test_a_challenge_may_be_long_and_is_bounded() -> None:
         Challenge(b"x" * 10_000)
 
 
-def test_the_stream_may_end_inside_an_exchange() -> None:
+def test_end_of_stream_inside_an_auth_exchange_closes() -> None:
     for part in (b"", b"AAA"):
         events, _ = drive(connect(AUTH, answer=answer, **OFFERED), [*([part] if part else []), b""])
         assert events == [ConnectionClosed()]
 
 
 @pytest.mark.parametrize("line", [b"AAAA\nAAAA\r\n", b"AA\rAA\r\n"])
-def test_a_bare_newline_ends_the_exchange(line: bytes) -> None:
-    [event] = auth_heard(AUTH, line)
+def test_bare_newline_in_a_response_ends_the_exchange(line: bytes) -> None:
+    [event] = auth_events(AUTH, line)
 
     assert isinstance(event, InvalidCommand)
     assert (event.line, event.reply.code) == (b"AUTH ***", 500)
     assert auth_codes(AUTH, line + DONE) == [500, 235]
 
 
-# What is offered
+# Offering AUTH
 
 
 @pytest.mark.parametrize(
@@ -261,22 +261,22 @@ def test_a_bare_newline_ends_the_exchange(line: bytes) -> None:
         ({"disabled": frozenset({"AUTH"})}, False),
     ],
 )
-def test_AUTH_is_listed_where_it_may_be_used(changes: dict[str, Any], listed: bool) -> None:
-    [text] = auth_said(GREETED, READY, **changes)
+def test_auth_is_announced_only_where_usable(changes: dict[str, Any], listed: bool) -> None:
+    [text] = auth_reply_texts(GREETED, READY, **changes)
 
     assert any(line[4:] == "AUTH CRAM-MD5 PLAIN" for line in text.splitlines()) is listed
 
 
-def test_without_TLS_no_mechanism_can_be_used_unless_asked_for() -> None:
+def test_auth_without_tls_is_refused_unless_plaintext_auth_is_set() -> None:
     """R4954-4-03, R4954-4-30, R4954-4-31"""
     assert auth_codes(READY, DONE, plaintext_auth=False) == [504]
-    assert "TLS" in auth_said(READY, DONE, plaintext_auth=False)[0]
+    assert "TLS" in auth_reply_texts(READY, DONE, plaintext_auth=False)[0]
     assert auth_codes(READY, b"AUTH SCRAM-SHA-1-PLUS\r\n", auth_mechanisms=("SCRAM-SHA-1-PLUS",)) == [504]
     assert auth_codes(READY, DONE, auth_mechanisms=()) == [502]
     assert auth_codes(READY, DONE, disabled=frozenset({"AUTH"})) == [502]
 
 
-def test_under_TLS_AUTH_is_offered_and_what_was_said_before_is_forgotten() -> None:
+def test_tls_resets_authentication_and_offers_auth() -> None:
     """R4954-3-02, R3207-4.2-01"""
     conn = connect(READY + DONE, answer=answer, tls=True, **OFFERED)
     known = [conn.authenticated]
@@ -304,26 +304,26 @@ def test_under_TLS_AUTH_is_offered_and_what_was_said_before_is_forgotten() -> No
         (b"AUTH PLAIN " + BASE64, 235),
     ],
 )
-def test_where_it_is_required_nothing_else_is_heard_before_AUTH(line: bytes, code: int) -> None:
+def test_require_auth_refuses_transaction_commands_before_auth(line: bytes, code: int) -> None:
     """R4954-6-06, R6409-4.3-01"""
     assert auth_codes(READY, line + b"\r\n", require_auth=True) == [code]
     if code == 530:
-        assert auth_said(READY, line + b"\r\n", require_auth=True)[0].startswith("530 5.7.0 ")
+        assert auth_reply_texts(READY, line + b"\r\n", require_auth=True)[0].startswith("530 5.7.0 ")
         assert auth_codes(READY + DONE, line + b"\r\n", require_auth=True) != [530]
 
 
-def test_a_chunk_that_needs_authentication_is_discarded() -> None:
+def test_unauthenticated_bdat_is_refused_and_its_chunk_discarded() -> None:
     assert auth_codes(READY, b"BDAT 6 LAST\r\nQUIT\r\n" + DONE, require_auth=True) == [530, 235]
 
 
-# Guessing
+# Failures
 
 
-WRONG = b"AUTH PLAIN eA==\r\n"
+WRONG_CREDENTIALS = b"AUTH PLAIN eA==\r\n"
 
 
-@pytest.mark.parametrize("failure", [WRONG, b"AUTH PLAIN\r\neA==\r\n", b"AUTH PLAIN\r\n*\r\n"])
-def test_failures_have_their_limit(failure: bytes) -> None:
+@pytest.mark.parametrize("failure", [WRONG_CREDENTIALS, b"AUTH PLAIN\r\neA==\r\n", b"AUTH PLAIN\r\n*\r\n"])
+def test_too_many_auth_failures_close_the_connection(failure: bytes) -> None:
     """R4954-9-01"""
     conn = connect(READY + failure * 2, answer=answer, **OFFERED)
     _, output = drive(conn, [failure + b"NOOP\r\n"], answer)
@@ -333,26 +333,26 @@ def test_failures_have_their_limit(failure: bytes) -> None:
     assert conn.state is State.CLOSED
 
 
-def test_failures_before_TLS_are_not_forgotten() -> None:
-    conn = connect(READY + WRONG * 2 + b"STARTTLS\r\n", answer=answer, tls=True, **OFFERED)
+def test_auth_failures_before_tls_still_count() -> None:
+    conn = connect(READY + WRONG_CREDENTIALS * 2 + b"STARTTLS\r\n", answer=answer, tls=True, **OFFERED)
     conn.tls_established()
 
-    _, output = drive(conn, [READY, WRONG, WRONG], answer)
+    _, output = drive(conn, [READY, WRONG_CREDENTIALS, WRONG_CREDENTIALS], answer)
     assert [code for code, _ in replies(output)] == [250, 535, 421]
 
 
 @pytest.mark.parametrize("limit", [1, 5, None])
-def test_the_limit_can_be_chosen(limit: int | None) -> None:
-    _, output = drive(connect(READY, max_auth_failures=limit, **OFFERED), [WRONG * 9 + b"QUIT\r\n"], answer)
+def test_max_auth_failures_is_configurable(limit: int | None) -> None:
+    _, output = drive(connect(READY, max_auth_failures=limit, **OFFERED), [WRONG_CREDENTIALS * 9 + b"QUIT\r\n"], answer)
 
     said = [code for code, _ in replies(output)]
     assert said == ([535] * 9 + [221] if limit is None else [535] * limit + [421])
 
 
-def test_a_challenge_is_no_failure_and_a_success_no_pardon() -> None:
+def test_challenges_do_not_count_as_auth_failures() -> None:
     data = b"AUTH PLAIN\r\n" + b"\r\n" * 9 + BASE64 + b"\r\n"
 
-    assert auth_codes(READY, WRONG * 2 + data) == [535, 535] + [334] * 10 + [235]
+    assert auth_codes(READY, WRONG_CREDENTIALS * 2 + data) == [535, 535] + [334] * 10 + [235]
 
 
 # Secrets
@@ -383,7 +383,7 @@ def test_a_challenge_is_no_failure_and_a_success_no_pardon() -> None:
         (AUTH, b"%b" + b"x" * 13_000),
     ],
 )
-def test_what_is_refused_does_not_show_the_secret(before: bytes, line: bytes) -> None:
+def test_refused_auth_line_hides_the_secret(before: bytes, line: bytes) -> None:
     line = line % BASE64 + b"\r\n"
     for segments in ([line], bytewise(line)):
         conn = connect(before, answer=answer, **OFFERED)
@@ -397,14 +397,14 @@ def test_what_is_refused_does_not_show_the_secret(before: bytes, line: bytes) ->
         assert BASE64.decode() not in repr(event)
 
 
-def test_what_is_refused_shows_the_mechanism() -> None:
+def test_refused_auth_line_shows_the_mechanism() -> None:
     [event] = heard(GREETED, b"AUTH PLAIN %b\r\n" % BASE64, answer=answer, **OFFERED)
 
     assert isinstance(event, InvalidCommand)
     assert event.line == b"AUTH PLAIN ***"
 
 
-def test_neither_repr_nor_str_shows_the_secret() -> None:
+def test_repr_and_str_of_auth_events_hide_the_secret() -> None:
     for event in (Auth("PLAIN", b"pass"), AuthResponse(b"pass")):
         assert "pass" not in repr(event)
         assert "pass" not in str(event)
@@ -413,14 +413,14 @@ def test_neither_repr_nor_str_shows_the_secret() -> None:
     assert str(Auth("PLAIN")) == "AUTH PLAIN"
 
 
-def test_other_lines_are_shown_as_they_came() -> None:
+def test_refused_lines_other_than_auth_are_shown_unchanged() -> None:
     for line in (b"MAIL FROM:<a..b@c.example>", b"AUTHORS x\x01"):
-        [event] = auth_heard(READY, line + b"\r\n")
+        [event] = auth_events(READY, line + b"\r\n")
         assert isinstance(event, InvalidCommand)
         assert event.line == line
 
 
-def test_mail_behind_AUTH_is_that_of_the_one_who_proved_who_he_is() -> None:
+def test_pipelined_mail_after_auth_is_authenticated() -> None:
     """R4954-4-35"""
     conn = connect(READY, **OFFERED)
     conn.receive_data(DONE + b"MAIL FROM:<a@c.example>\r\n")

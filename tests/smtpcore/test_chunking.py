@@ -63,17 +63,17 @@ ROWS: list[tuple[str, bytes, bytes, list[int]]] = [
     ("R3030-2-01", RCPT, bdat(b"abc", last=True), [250]),
     ("R3030-2-02", RCPT, b"bdat 3 last\r\nabc", [250]),
     ("R3030-2-02: zeros", RCPT, b"BDAT 00000000000000000003 LAST\r\nabc", [250]),
-    ("R3030-2-02: white space behind", RCPT, b"BDAT 3 LAST \r\nabc", [250]),
+    ("R3030-2-02: trailing space", RCPT, b"BDAT 3 LAST \r\nabc", [250]),
     ("R3030-2-02: FOO", RCPT, b"BDAT 3 FOO\r\nabc", [501]),
     ("R3030-2-02: LAST and more", RCPT, b"BDAT 6 LAST x\r\nRSET\r\n" + bdat(b"", last=True), [501, 250]),
     ("R3030-2-03", RCPT, b"DATA\r\nx\r\n.\r\n", [354, 250]),
     ("R3030-2-04", RCPT, b"BDAT 5 LAST\r\n.\r\n\r\nNOOP\r\n", [250, 250]),
     ("R3030-2-06", RCPT, bdat(b"abcd") * 3, [250] * 3),
     ("R3030-2-07", RCPT, bdat(b"abc") + bdat(b"", last=True), [250, 250]),
-    ("R3030-2-07: nothing at all", RCPT, bdat(b"", last=True), [250]),
+    ("R3030-2-07: only an empty chunk", RCPT, bdat(b"", last=True), [250]),
     ("R3030-2-07: empty chunks", RCPT, bdat(b"") * 3 + bdat(b"", last=True), [250] * 4),
     ("R3030-2-08", RCPT, bdat(b"a", last=True) + bdat(b"b"), [250, 503]),
-    ("R3030-2-08: twice", RCPT, bdat(b"a", last=True) + bdat(b"RSET\r\n", last=True), [250, 503]),
+    ("R3030-2-08: LAST twice", RCPT, bdat(b"a", last=True) + bdat(b"RSET\r\n", last=True), [250, 503]),
     ("R3030-2-10: no transaction", READY, b"BDAT 6\r\nRSET\r\nNOOP\r\n", [503, 250]),
     ("R3030-2-10: before EHLO", GREETED, b"BDAT 6\r\nRSET\r\nNOOP\r\n", [503, 250]),
     ("R3030-2-14", RCPT, bdat(b"abc") + b"RSET\r\n" + bdat(b"", last=True), [250, 250, 503]),
@@ -83,15 +83,15 @@ ROWS: list[tuple[str, bytes, bytes, list[int]]] = [
     ("R3030-2-18", RCPT, b"BDAT 2\r\nab\x00\xff\xfe garbage\r\nNOOP\r\n", [250, 500, 250]),
     ("R3030-2-19", MAIL, bdat(b"RSET\r\n", last=True) + TO, [554, 250]),
     (
-        "between chunks",
+        "other commands between chunks",
         RCPT,
         bdat(b"a") + b"NOOP\r\nVRFY x\r\nHELP\r\n" + bdat(b"b", last=True),
         [250, 250, 252, 214, 250],
     ),
-    ("no other command", RCPT, bdat(b"a") + FROM + TO + bdat(b"b", last=True), [250, 503, 503, 250]),
+    ("MAIL and RCPT between chunks", RCPT, bdat(b"a") + FROM + TO + bdat(b"b", last=True), [250, 503, 503, 250]),
     ("pipelined", READY, FROM + TO + TO + bdat(b"a") + bdat(b"b", last=True) + FROM, [250] * 6),
     ("R3030-3-02", READY, b"MAIL FROM:<> BODY=BINARYMIME\r\n", [250]),
-    ("R3030-3-02: in any case", READY, b"MAIL FROM:<> body=binaryMIME\r\n", [250]),
+    ("R3030-3-02: mixed case", READY, b"MAIL FROM:<> body=binaryMIME\r\n", [250]),
     ("R3030-3-05", BINARY, b"DATA\r\n" + bdat(b"\n", last=True), [503, 250]),
     ("R3030-3-07", RCPT, bdat(b"Content-Transfer-Encoding: binary\r\n\r\n\x00", last=True), [250]),
 ]
@@ -99,20 +99,18 @@ ROWS: list[tuple[str, bytes, bytes, list[int]]] = [
 
 @pytest.mark.parametrize(("before", "data", "expected"), [pytest.param(*row, id=name) for name, *row in ROWS])
 @forms
-def test_chunks_get_the_replies_that_RFC_3030_asks_for(
-    before: bytes, data: bytes, expected: list[int], form: Bodies
-) -> None:
+def test_bdat_replies_follow_rfc_3030(before: bytes, data: bytes, expected: list[int], form: Bodies) -> None:
     assert codes(before, data, bodies=form) == expected
 
 
-# What arrives
+# Events and bodies
 
 
-def observed(conn: Connection) -> tuple[State, Transaction | None]:
+def state_and_transaction(conn: Connection) -> tuple[State, Transaction | None]:
     return conn.state, conn.transaction
 
 
-def test_a_chunk_is_told_before_its_octets_and_is_owed_its_reply_behind_them() -> None:
+def test_bdat_event_comes_before_the_octets_and_chunk_end_after_them() -> None:
     """R3030-2-06"""
     conn = connect(RCPT)
     conn.receive_data(b"BDAT 4\r\nabc")
@@ -136,12 +134,12 @@ def test_a_chunk_is_told_before_its_octets_and_is_owed_its_reply_behind_them() -
     assert conn.next_event() == DataEnd()
     assert conn.state is State.LAST_CHUNK
     conn.send(Reply(250))
-    assert observed(conn) == (State.READY, None)
+    assert state_and_transaction(conn) == (State.READY, None)
 
 
 @forms
 @modes
-def test_chunks_are_neither_unstuffed_nor_searched_for_an_end(form: Bodies, mode: BareNewlines) -> None:
+def test_chunks_are_neither_unstuffed_nor_searched_for_an_end_marker(form: Bodies, mode: BareNewlines) -> None:
     """R3030-2-04, R3030-2-05"""
     content = b"..a\r\n.\r\n.b\r\n\r\n.\r\nQUIT\r\n"
 
@@ -153,7 +151,7 @@ def test_chunks_are_neither_unstuffed_nor_searched_for_an_end(form: Bodies, mode
 @forms
 @modes
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7])
-def test_where_a_chunk_ends_means_nothing(form: Bodies, mode: BareNewlines, size: int) -> None:
+def test_chunk_boundaries_do_not_affect_the_body(form: Bodies, mode: BareNewlines, size: int) -> None:
     content = b"\r\n.\r\na\r\n..\r\n\r\nbc\r\n"
     chunked = b"".join(map(bdat, pieces(content, size))) + bdat(b"", last=True)
 
@@ -166,7 +164,7 @@ def test_where_a_chunk_ends_means_nothing(form: Bodies, mode: BareNewlines, size
 
 
 @pytest.mark.parametrize("rest", [b"", b"\r\n", b"\r\n."])
-def test_the_last_line_need_not_end(rest: bytes) -> None:
+def test_last_line_of_the_last_chunk_may_lack_crlf(rest: bytes) -> None:
     events = heard(RCPT, bdat(b"a\r\nb" + rest, last=True))
 
     assert body(events) == b"a\r\nb" + rest
@@ -180,27 +178,25 @@ BARE = [b"a\rb", b"a\nb", b"\r", b"\n", b"a\r\r\n", b"\n\r\n", b"a\r\nb\r"]
 @pytest.mark.parametrize("content", BARE)
 @pytest.mark.parametrize("size", [1, 99])
 @pytest.mark.parametrize("before", [RCPT, READY + b"MAIL FROM:<> BODY=8BITMIME\r\n" + TO])
-def test_a_bare_newline_in_a_chunk_is_treated_as_in_DATA(
-    form: Bodies, content: bytes, size: int, before: bytes
-) -> None:
+def test_bare_newline_in_a_chunk_is_treated_as_in_data(form: Bodies, content: bytes, size: int, before: bytes) -> None:
     chunked = b"".join(map(bdat, pieces(content, size)[:-1])) + bdat(pieces(content, size)[-1], last=True)
-    ended: dict[BareNewlines, Event] = {}
+    last_events: dict[BareNewlines, Event] = {}
     for mode in BareNewlines:
         events = heard(before, chunked + b"RSET\r\n", bodies=form, bare_newlines=mode)
-        ended[mode] = events[-2]
+        last_events[mode] = events[-2]
         if mode is BareNewlines.ACCEPT:
             assert body(events) == content
         if mode is BareNewlines.NORMALIZE:
             unified = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
             assert body(events) == unified.replace(b"\n", b"\r\n")
 
-    assert ended[BareNewlines.ACCEPT] == ended[BareNewlines.NORMALIZE] == DataEnd()
-    refused = ended[BareNewlines.REJECT]
+    assert last_events[BareNewlines.ACCEPT] == last_events[BareNewlines.NORMALIZE] == DataEnd()
+    refused = last_events[BareNewlines.REJECT]
     assert isinstance(refused, InvalidData | InvalidCommand)
-    assert refused.reply.code in (550, 503)  # the chunks behind the one that failed are out of sequence
+    assert refused.reply.code in (550, 503)  # chunks after the failed one are out of sequence
 
 
-def test_a_CR_at_the_end_of_a_chunk_waits_for_its_LF() -> None:
+def test_cr_at_the_end_of_a_chunk_waits_for_lf_in_the_next() -> None:
     events = heard(RCPT, bdat(b"a\r") + bdat(b"\nb\r") + bdat(b"\n", last=True))
     assert [event for event in events if isinstance(event, DataLine)] == [DataLine(b"a\r\n"), DataLine(b"b\r\n")]
     assert events[-1] == DataEnd()
@@ -217,7 +213,7 @@ def test_a_CR_at_the_end_of_a_chunk_waits_for_its_LF() -> None:
 @forms
 @modes
 @pytest.mark.parametrize("size", [1, 16, 256])
-def test_a_binary_body_keeps_every_octet(form: Bodies, mode: BareNewlines, size: int) -> None:
+def test_binary_body_keeps_every_octet(form: Bodies, mode: BareNewlines, size: int) -> None:
     """R3030-3-04"""
     content = EVERY_OCTET + b"\n.\r\n\r\r\n" + EVERY_OCTET[::-1] + b"\r"
     chunked = b"".join(map(bdat, pieces(content, size))) + bdat(b"", last=True)
@@ -228,7 +224,7 @@ def test_a_binary_body_keeps_every_octet(form: Bodies, mode: BareNewlines, size:
 
 
 @forms
-def test_a_binary_body_without_lines_is_not_held_until_it_ends(form: Bodies) -> None:
+def test_binary_body_without_lines_is_returned_as_it_arrives(form: Bodies) -> None:
     conn = connect(BINARY, bodies=form, max_text_line=1000, max_message_size=None)
     drive(conn, [b"BDAT 100000 LAST\r\n"])
 
@@ -242,7 +238,7 @@ def test_a_binary_body_without_lines_is_not_held_until_it_ends(form: Bodies) -> 
 
 @pytest.mark.parametrize("length", [999, 1000, 1001, 2000, 2001])
 @pytest.mark.parametrize("end", [b"", b"\r\n", b"\r\nx\r\n"])
-def test_a_binary_line_that_is_too_long_comes_in_pieces(length: int, end: bytes) -> None:
+def test_long_binary_line_is_returned_in_pieces(length: int, end: bytes) -> None:
     content = b"x" * length + end
     events = heard(BINARY, bdat(content, last=True), max_text_line=1000)
 
@@ -252,7 +248,7 @@ def test_a_binary_line_that_is_too_long_comes_in_pieces(length: int, end: bytes)
     assert [line.removesuffix(b"\r\n") for line in lines][: len(pieces(first, 1000))] == pieces(first, 1000)
 
 
-def test_the_CR_LF_of_a_binary_line_that_is_as_long_as_it_may_be_may_come_later() -> None:
+def test_crlf_of_a_maximum_binary_line_may_arrive_later() -> None:
     line = b"x" * 1000 + b"\r\n"
     conn = connect(BINARY, max_text_line=1000)
     events, _ = drive(conn, [bdat(line + b"y", last=True)[:-3], b"\r\n", b"y"])
@@ -260,7 +256,7 @@ def test_the_CR_LF_of_a_binary_line_that_is_as_long_as_it_may_be_may_come_later(
     assert [event.data for event in events if isinstance(event, DataLine)] == [line, b"y"]
 
 
-def test_a_binary_body_has_its_size_limit() -> None:
+def test_binary_body_over_the_size_limit_is_refused() -> None:
     content = b"\n" * 65_537
 
     assert [
@@ -269,7 +265,7 @@ def test_a_binary_body_has_its_size_limit() -> None:
 
 
 @pytest.mark.parametrize("disabled", [{"BINARYMIME"}, {"BINARYMIME", "CHUNKING"}], ids=len)
-def test_BINARYMIME_is_known_only_where_it_is_offered(disabled: set[str]) -> None:
+def test_binarymime_is_accepted_only_where_offered(disabled: set[str]) -> None:
     """R3030-3-01, R3030-3-02"""
     changes: dict[str, Any] = {"disabled": frozenset(disabled)}
 
@@ -278,7 +274,7 @@ def test_BINARYMIME_is_known_only_where_it_is_offered(disabled: set[str]) -> Non
     assert codes(READY, b"MAIL FROM:<> BODY=8BITMIME\r\n", **changes) == [250]
 
 
-def test_BINARYMIME_needs_CHUNKING_and_both_are_listed_without_parameters() -> None:
+def test_binarymime_needs_chunking_and_both_are_announced_without_arguments() -> None:
     """R3030-2-01, R3030-3-01"""
     [text] = texts(GREETED, READY)
     assert {"250-CHUNKING", "250-BINARYMIME"} <= set(text.splitlines())
@@ -290,7 +286,7 @@ def test_BINARYMIME_needs_CHUNKING_and_both_are_listed_without_parameters() -> N
     assert codes(RCPT, b"BDAT 0 LAST\r\n", disabled=without) == [502]
 
 
-def test_the_line_of_MAIL_may_be_as_much_longer_as_its_BODY() -> None:
+def test_body_parameter_extends_the_line_limit_of_mail() -> None:
     """R3030-3-03"""
     start, end = b"MAIL FROM:<", b"@c.example> BODY=BINARYMIME\r\n"
     line = start + b'"' + b"x" * 60 + b'"' + end
@@ -307,7 +303,7 @@ def test_the_line_of_MAIL_may_be_as_much_longer_as_its_BODY() -> None:
     ("before", "line"),
     [(READY, b"BDAT 12\r\n"), (MAIL, b"BDAT 12 LAST\r\n"), (RCPT, b"BDAT 12 NOW\r\n"), (HELO, b"BDAT 12 LAST\r\n")],
 )
-def test_a_refused_chunk_is_discarded_before_the_reply_to_it(before: bytes, line: bytes) -> None:
+def test_refused_chunk_is_discarded_before_its_reply(before: bytes, line: bytes) -> None:
     """R3030-2-10, R3030-2-20"""
     conn = connect(before)
     known = conn.state
@@ -322,7 +318,7 @@ def test_a_refused_chunk_is_discarded_before_the_reply_to_it(before: bytes, line
     assert (conn.state, conn.waiting_for is Wait.BODY) == (known, False)
 
 
-def test_the_replies_before_a_refused_chunk_do_not_wait_for_its_octets() -> None:
+def test_replies_before_a_refused_chunk_are_flushed_before_its_octets() -> None:
     conn = connect(READY)
 
     conn.receive_data(FROM + b"BDAT 100\r\nabc")
@@ -335,13 +331,13 @@ def test_the_replies_before_a_refused_chunk_do_not_wait_for_its_octets() -> None
     assert conn.must_flush
 
 
-def test_the_end_of_the_stream_in_a_refused_chunk_closes() -> None:
+def test_end_of_stream_inside_a_refused_chunk_closes() -> None:
     conn = connect(READY + b"BDAT 100\r\nabc")
 
     assert drive(conn, [b""]) == ([ConnectionClosed()], b"")
 
 
-def test_a_chunk_over_a_limit_is_refused_at_once() -> None:
+def test_bdat_after_too_many_errors_is_refused_at_once() -> None:
     conn = connect(READY, max_errors=1)
 
     _, output = drive(conn, [b"BLURB\r\nBDAT 100\r\n"])
@@ -370,7 +366,7 @@ def test_a_chunk_over_a_limit_is_refused_at_once() -> None:
     ],
 )
 @pytest.mark.parametrize("before", [READY, MAIL, RCPT, RCPT + b"BDAT 1\r\na"])
-def test_a_chunk_of_unknown_size_closes(before: bytes, line: bytes) -> None:
+def test_bdat_with_an_invalid_size_closes_the_connection(before: bytes, line: bytes) -> None:
     """R3030-2-02"""
     for segments in ([line + b"\r\nNOOP\r\n"], bytewise(line + b"\r\nNOOP\r\n")):
         conn = connect(before)
@@ -382,7 +378,7 @@ def test_a_chunk_of_unknown_size_closes(before: bytes, line: bytes) -> None:
 
 
 @pytest.mark.parametrize("code", [451, 452, 552, 554])
-def test_behind_a_chunk_that_failed_only_giving_up_helps(code: int) -> None:
+def test_after_a_failed_chunk_everything_up_to_rset_is_refused(code: int) -> None:
     """R3030-2-12"""
     group = bdat(b"abc") + bdat(b"RSET\r\n") + bdat(b"", last=True) + TO + b"DATA\r\nNOOP\r\nRSET\r\n" + FROM
     answer: Answer = answering(ChunkEnd, Reply(code))
@@ -391,7 +387,7 @@ def test_behind_a_chunk_that_failed_only_giving_up_helps(code: int) -> None:
     assert not any(isinstance(event, DataEnd) for event in heard(RCPT, group, answer=answer))
 
 
-def test_the_reply_to_the_last_chunk_ends_the_transaction() -> None:
+def test_reply_to_the_last_chunk_ends_the_transaction() -> None:
     assert codes(RCPT, bdat(b"a", last=True) + TO + FROM, answer=answering(DataEnd, Reply(451))) == [451, 503, 250]
 
 
@@ -399,7 +395,7 @@ def test_the_reply_to_the_last_chunk_ends_the_transaction() -> None:
 
 
 @forms
-def test_a_limit_is_told_behind_the_chunk_that_reaches_it(form: Bodies) -> None:
+def test_size_limit_is_reported_after_the_chunk_that_exceeds_it(form: Bodies) -> None:
     """R3030-2-20, R1870-4-01"""
     conn = connect(RCPT, bodies=form, max_message_size=65_536)
     line = b"x" * 998 + b"\r\n"
@@ -416,7 +412,7 @@ def test_a_limit_is_told_behind_the_chunk_that_reaches_it(form: Bodies) -> None:
     assert [code for code, _ in replies(output)] == [552, 503, 250]
 
 
-def test_the_size_is_that_of_all_chunks() -> None:
+def test_size_limit_counts_all_chunks() -> None:
     chunk = bdat(b"x\r\n" * 10_000)
 
     conn = connect(RCPT, max_message_size=65_536)
@@ -424,7 +420,7 @@ def test_the_size_is_that_of_all_chunks() -> None:
     assert [code for code, _ in replies(output)] == [250, 250, 552, 503]
 
 
-def test_a_line_of_text_has_its_limit_across_chunks() -> None:
+def test_line_limit_applies_across_chunks() -> None:
     _, output = drive(connect(RCPT, max_text_line=1000), [bdat(b"x" * 600) * 2 + b"RSET\r\n"])
 
     assert [code for code, _ in replies(output)] == [250, 554, 250]
@@ -433,7 +429,7 @@ def test_a_line_of_text_has_its_limit_across_chunks() -> None:
 @forms
 @pytest.mark.parametrize("part", [b"", b"abc", b"abc\r\n"])
 @pytest.mark.parametrize("last", [b"", b" LAST"])
-def test_a_chunk_cut_short_is_no_message(part: bytes, last: bytes, form: Bodies) -> None:
+def test_end_of_stream_inside_a_chunk_is_a_remote_error(part: bytes, last: bytes, form: Bodies) -> None:
     conn = connect(RCPT + b"BDAT 6%b\r\n" % last + part, bodies=form)
     conn.receive_data(b"")
 
@@ -443,14 +439,14 @@ def test_a_chunk_cut_short_is_no_message(part: bytes, last: bytes, form: Bodies)
 
 
 @pytest.mark.parametrize("last", [True, False])
-def test_between_chunks_the_stream_may_end(last: bool) -> None:
+def test_end_of_stream_between_chunks_closes(last: bool) -> None:
     events, _ = drive(connect(RCPT), [bdat(b"abc", last=last), b""])
 
     assert events[-1] == ConnectionClosed()
     assert DataEnd() in events or not last
 
 
-def test_the_default_takes_chunks_but_no_message() -> None:
+def test_default_reply_accepts_chunks_but_no_message() -> None:
     conn = connect(RCPT)
 
     assert conn.default_reply(ChunkEnd()).code == 250
@@ -459,19 +455,19 @@ def test_the_default_takes_chunks_but_no_message() -> None:
         conn.default_reply(Bdat(3))
 
 
-def test_chunks_are_no_idle_commands() -> None:
+def test_bdat_does_not_count_as_an_idle_command() -> None:
     data = (FROM + TO + bdat(b"a") * 5 + bdat(b"", last=True)) * 3
 
     _, output = drive(connect(READY, max_idle_commands=2), [data], accept)
     assert {code for code, _ in replies(output)} == {250}
 
 
-def test_the_command_is_written_as_it_is_read() -> None:
+def test_bdat_is_encoded_with_size_and_last() -> None:
     assert (str(Bdat(3)), str(Bdat(0, last=True))) == ("BDAT 3", "BDAT 0 LAST")
     with pytest.raises(LocalProtocolError, match="cannot have -1 octets"):
         Bdat(-1)
 
 
-def test_chunks_of_nothing_do_not_go_on_for_ever() -> None:
+def test_empty_chunks_count_as_idle_commands() -> None:
     _, output = drive(connect(RCPT, max_idle_commands=10), [12 * b"BDAT 0\r\n"])
     assert [code for code, _ in replies(output)] == 9 * [250] + [421]

@@ -1,4 +1,4 @@
-"""The client's end, against servers that keep to the rules. Those that do not are in `test_mischievous_server`."""
+"""The client's connection, against servers that follow the rules; `test_mischievous_server` has the others."""
 
 from typing import Any
 
@@ -38,13 +38,13 @@ from smtpcore import (
 
 from ..client_helpers import GREETING, HELLO, OK, Outcome, mail, met, offer, play, rcpt, told
 
-TAKEN = b"354 go on\r\n"
+GO_AHEAD = b"354 go on\r\n"
 
 
-def test_a_message_goes_out() -> None:
+def test_client_sends_a_message() -> None:
     outcome = told(
         *(GREETING, HELLO, offer("SIZE 1000", "8BITMIME")),
-        *(mail(SIZE=10), OK, rcpt(), OK, Data(), TAKEN),
+        *(mail(SIZE=10), OK, rcpt(), OK, Data(), GO_AHEAD),
         *((DataChunk(b"Subject: x\r\n\r\n.dot\r\n"), DataEnd()), b"250 2.0.0 Queued\r\n", Quit(), b"221 bye\r\n"),
     )
 
@@ -69,17 +69,17 @@ def test_a_message_goes_out() -> None:
     assert outcome.events[-1] == ConnectionClosed()
 
 
-def test_HELO_is_in_sequence_behind_a_refused_EHLO() -> None:
+def test_helo_may_follow_a_refused_ehlo() -> None:
     """R5321-2.2.1-03, R5321-2.2.1-04, R5321-3.2-02, R5321-4.1.1.1-04"""
     said = b"250-s.example\r\n250 SIZE\r\n"
-    outcome = told(GREETING, HELLO, b"502 what?\r\n", Helo("c.example"), said, mail(), OK, rcpt(), OK, Data(), TAKEN)
+    outcome = told(GREETING, HELLO, b"502 what?\r\n", Helo("c.example"), said, mail(), OK, rcpt(), OK, Data(), GO_AHEAD)
 
     assert outcome.sent[:3] == [b"EHLO c.example\r\n", b"HELO c.example\r\n", b"MAIL FROM:<a@c.example>\r\n"]
     assert outcome.conn.helo == Helo("c.example")
     assert dict(outcome.conn.extensions) == {}
 
 
-def test_nothing_is_sent_before_the_greeting() -> None:
+def test_client_may_send_nothing_before_the_greeting() -> None:
     """R5321-4.3.1-02"""
     outcome = play()
 
@@ -91,7 +91,7 @@ def test_nothing_is_sent_before_the_greeting() -> None:
 
 
 @pytest.mark.parametrize("code", [554, 450, 521])
-def test_behind_a_refusing_greeting_only_QUIT_may_be_sent(code: int) -> None:
+def test_client_may_send_only_quit_after_a_refusing_greeting(code: int) -> None:
     outcome = told(b"%d no\r\n" % code)
 
     assert outcome.conn.state is State.REFUSED
@@ -100,7 +100,7 @@ def test_behind_a_refusing_greeting_only_QUIT_may_be_sent(code: int) -> None:
 
 
 @pytest.mark.parametrize("code", [421])
-def test_a_421_or_521_in_place_of_the_greeting_closes(code: int) -> None:
+def test_client_closes_on_421_instead_of_a_greeting(code: int) -> None:
     outcome = told(b"%d no\r\n" % code)
 
     assert outcome.events == [Answered(ConnectionOpened(), Reply(code, "no")), ConnectionClosed()]
@@ -109,7 +109,7 @@ def test_a_421_or_521_in_place_of_the_greeting_closes(code: int) -> None:
 # Pipelining
 
 
-def test_without_PIPELINING_each_command_waits_for_the_reply_to_the_one_before() -> None:
+def test_without_pipelining_each_command_waits_for_the_previous_reply() -> None:
     """R5321-4.3.1-01, R2920-3.1-01"""
     conn = met().conn
     conn.send(mail())
@@ -120,7 +120,7 @@ def test_without_PIPELINING_each_command_waits_for_the_reply_to_the_one_before()
     assert conn.data_to_send() == b"MAIL FROM:<a@c.example>\r\n"
 
 
-def test_with_PIPELINING_a_group_goes_out_at_once_and_DATA_ends_it() -> None:
+def test_with_pipelining_a_group_is_sent_at_once_up_to_data() -> None:
     """R2920-3.1-02, R2920-3.1-06, R2920-3.1-07"""
     outcome = met("PIPELINING")
     outcome.say((mail(), rcpt(), rcpt("v@s.example"), Data()))
@@ -129,7 +129,7 @@ def test_with_PIPELINING_a_group_goes_out_at_once_and_DATA_ends_it() -> None:
     assert outcome.conn.replies_due == 4
     assert not outcome.conn.may_send(DataEnd())
     assert not outcome.conn.may_send(Noop())
-    outcome.hear([b"250-354 a\r\n250 b\r\n550 250 c\r\n250 550\r\n", TAKEN])
+    outcome.hear([b"250-354 a\r\n250 b\r\n550 250 c\r\n250 550\r\n", GO_AHEAD])
     assert [(type(event.to), event.reply.code) for event in outcome.answered] == [
         (Mail, 250),
         (Rcpt, 550),
@@ -140,24 +140,24 @@ def test_with_PIPELINING_a_group_goes_out_at_once_and_DATA_ends_it() -> None:
     assert outcome.conn.transaction.recipients == [rcpt("v@s.example")]
 
 
-def test_the_end_of_a_body_may_begin_a_group() -> None:
+def test_pipelined_group_may_start_with_the_end_of_a_body() -> None:
     outcome = met("PIPELINING")
     outcome.say((mail(), rcpt(), Data()))
-    outcome.hear([OK, OK, TAKEN])
+    outcome.hear([OK, OK, GO_AHEAD])
     outcome.say((DataLine(b"x\r\n"), DataEnd(), mail("b@c.example"), rcpt("v@s.example"), Data()))
 
     assert outcome.sent[1] == (b"x\r\n.\r\nMAIL FROM:<b@c.example>\r\nRCPT TO:<v@s.example>\r\nDATA\r\n")
-    outcome.hear([b"554 no\r\n", OK, OK, TAKEN])
+    outcome.hear([b"554 no\r\n", OK, OK, GO_AHEAD])
     assert outcome.conn.transaction
     assert outcome.conn.transaction.mail == mail("b@c.example")
     assert outcome.conn.state is State.DATA
 
 
-def test_where_all_recipients_of_a_group_are_refused_a_354_is_answered_with_a_dot() -> None:
+def test_client_ends_an_empty_body_after_354_without_accepted_recipients() -> None:
     """R2920-3.1-05, R2920-3.1-08"""
     outcome = met("PIPELINING")
     outcome.say((mail(), rcpt(), rcpt("v@s.example"), Data()))
-    outcome.hear([OK, b"550 no\r\n550 no\r\n", TAKEN])
+    outcome.hear([OK, b"550 no\r\n550 no\r\n", GO_AHEAD])
 
     assert not outcome.conn.may_send(DataChunk(b"x\r\n"))
     with pytest.raises(LocalProtocolError, match="no recipient was accepted"):
@@ -171,7 +171,7 @@ def test_where_all_recipients_of_a_group_are_refused_a_354_is_answered_with_a_do
 # Chunks
 
 
-def test_chunks_go_out_with_their_octets_and_without_waiting_for_replies() -> None:
+def test_chunks_are_sent_without_waiting_for_replies() -> None:
     outcome = met("PIPELINING", "CHUNKING")
     outcome.say((mail(), rcpt()))
     outcome.hear([OK, OK])
@@ -183,7 +183,7 @@ def test_chunks_go_out_with_their_octets_and_without_waiting_for_replies() -> No
     assert outcome.conn.state is State.READY
 
 
-def test_a_chunk_takes_no_octet_more_and_nothing_else_before_its_end() -> None:
+def test_open_chunk_allows_only_its_remaining_octets() -> None:
     conn = met("CHUNKING").conn
     for request in (mail(), rcpt()):
         conn.send(request)
@@ -199,24 +199,24 @@ def test_a_chunk_takes_no_octet_more_and_nothing_else_before_its_end() -> None:
     assert conn.data_to_send() == b"BDAT 3 LAST\r\nabc"
 
 
-AN_A_AND_A_CR = (Bdat(2), DataChunk(b"a\r"))
+CHUNK_ENDING_IN_CR = (Bdat(2), DataChunk(b"a\r"))
 
 ACROSS: list[tuple[str, tuple[Request, ...], Request, bool]] = [
-    ("CR LF in two chunks", (*AN_A_AND_A_CR, Bdat(1, last=True)), DataChunk(b"\n"), True),
+    ("CR LF in two chunks", (*CHUNK_ENDING_IN_CR, Bdat(1, last=True)), DataChunk(b"\n"), True),
     ("CR LF in two pieces of the last", (Bdat(3, last=True), DataChunk(b"a\r")), DataChunk(b"\n"), True),
-    ("CR LF with an empty chunk between", (*AN_A_AND_A_CR, Bdat(0), Bdat(1, last=True)), DataChunk(b"\n"), True),
-    ("an empty chunk behind a CR", AN_A_AND_A_CR, Bdat(0), True),
-    ("a last chunk behind a CR", AN_A_AND_A_CR, Bdat(1, last=True), True),
-    ("an empty end behind a CR", AN_A_AND_A_CR, Bdat(0, last=True), False),
+    ("CR LF with an empty chunk between", (*CHUNK_ENDING_IN_CR, Bdat(0), Bdat(1, last=True)), DataChunk(b"\n"), True),
+    ("an empty chunk after a CR", CHUNK_ENDING_IN_CR, Bdat(0), True),
+    ("a last chunk after a CR", CHUNK_ENDING_IN_CR, Bdat(1, last=True), True),
+    ("an empty last chunk after a CR", CHUNK_ENDING_IN_CR, Bdat(0, last=True), False),
     ("a CR at the end", (Bdat(2, last=True),), DataChunk(b"a\r"), False),
-    ("a CR without LF", (*AN_A_AND_A_CR, Bdat(1)), DataChunk(b"b"), False),
-    ("a line that is long in two chunks", (Bdat(9), DataChunk(b"x" * 9), Bdat(989)), DataChunk(b"x" * 989), True),
-    ("one that is too long", (Bdat(9), DataChunk(b"x" * 9), Bdat(992)), DataChunk(b"x" * 992), False),
+    ("a CR without LF", (*CHUNK_ENDING_IN_CR, Bdat(1)), DataChunk(b"b"), False),
+    ("a long line in two chunks", (Bdat(9), DataChunk(b"x" * 9), Bdat(989)), DataChunk(b"x" * 989), True),
+    ("a line that is too long in two chunks", (Bdat(9), DataChunk(b"x" * 9), Bdat(992)), DataChunk(b"x" * 992), False),
 ]
 
 
 @pytest.mark.parametrize(("before", "request_", "fits"), [row[1:] for row in ACROSS], ids=[row[0] for row in ACROSS])
-def test_lines_go_on_from_chunk_to_chunk(before: tuple[Request, ...], request_: Request, fits: bool) -> None:
+def test_line_rules_apply_across_chunks(before: tuple[Request, ...], request_: Request, fits: bool) -> None:
     """R5321-2.3.8-01, R5321-4.5.3.1.6-01"""
     outcome = met("PIPELINING", "CHUNKING")
     outcome.say((mail(), rcpt()))
@@ -226,7 +226,7 @@ def test_lines_go_on_from_chunk_to_chunk(before: tuple[Request, ...], request_: 
     assert outcome.conn.may_send(request_) is fits
 
 
-def test_in_a_chunk_there_is_no_room_to_mend_a_bare_newline() -> None:
+def test_bare_newline_in_a_chunk_is_refused_even_when_normalizing() -> None:
     outcome = met("PIPELINING", "CHUNKING", bare_newlines=BareNewlines.NORMALIZE)
     outcome.say((mail(), rcpt()))
     outcome.hear([OK, OK])
@@ -239,7 +239,7 @@ def test_in_a_chunk_there_is_no_room_to_mend_a_bare_newline() -> None:
 # TLS
 
 
-def test_TLS_makes_the_client_forget_what_it_was_told_before() -> None:
+def test_tls_resets_what_the_client_knows_of_the_server() -> None:
     """R3207-4.2-04, R3207-4.2-06, R3207-4-05, R3207-4-07"""
     outcome = met("STARTTLS", "PIPELINING")
     outcome.say(StartTls())
@@ -258,10 +258,10 @@ def test_TLS_makes_the_client_forget_what_it_was_told_before() -> None:
 # LMTP
 
 
-def test_in_LMTP_each_accepted_recipient_has_its_reply_behind_the_body() -> None:
+def test_lmtp_client_gets_a_reply_per_accepted_recipient() -> None:
     outcome = met("PIPELINING", lmtp=True)
     outcome.say((mail(), rcpt("a@s.example"), rcpt("b@s.example"), rcpt("c@s.example"), Data()))
-    outcome.hear([OK, OK, b"550 no\r\n", OK, TAKEN])
+    outcome.hear([OK, OK, b"550 no\r\n", OK, GO_AHEAD])
     outcome.say((DataChunk(b"x"), DataEnd()))
     assert outcome.conn.replies_due == 2
 
@@ -274,7 +274,7 @@ def test_in_LMTP_each_accepted_recipient_has_its_reply_behind_the_body() -> None
 
 
 @pytest.mark.parametrize(("lmtp", "wrong"), [(True, HELLO), (True, Helo("c.example")), (False, Lhlo("c.example"))])
-def test_LHLO_belongs_to_LMTP_and_only_to_it(lmtp: bool, wrong: Request) -> None:
+def test_client_hello_must_match_the_protocol(lmtp: bool, wrong: Request) -> None:
     conn = play(GREETING, lmtp=lmtp).conn
 
     assert not conn.may_send(wrong)
@@ -294,26 +294,26 @@ def test_LHLO_belongs_to_LMTP_and_only_to_it(lmtp: bool, wrong: Request) -> None
         ([b"x\r", b"\n", b".", b"y\r\n", b".\r", b"\n"], b"x\r\n..y\r\n..\r\n.\r\n"),
         ([b"\r\n.\r\n"], b"\r\n..\r\n.\r\n"),
     ],
-    ids=["empty", "R5321-4.1.1.4-06", "R5321-4.1.1.4-07", "R5321-4.5.2-01", "cut anywhere", "an end inside"],
+    ids=["empty", "R5321-4.1.1.4-06", "R5321-4.1.1.4-07", "R5321-4.5.2-01", "split lines", "end marker inside"],
 )
-def test_a_body_is_stuffed_and_ended(chunks: list[bytes], wire: bytes) -> None:
+def test_client_body_is_dot_stuffed_and_ended(chunks: list[bytes], wire: bytes) -> None:
     outcome = met()
     for step in (mail(), rcpt(), Data()):
         outcome.say(step)
-        outcome.hear([TAKEN if step == Data() else OK])
+        outcome.hear([GO_AHEAD if step == Data() else OK])
     outcome.say((*map(DataChunk, chunks), DataEnd()))
 
     assert outcome.sent[-1] == wire
 
 
 @pytest.mark.parametrize("bare", [b"a\nb", b"a\rb", b"\n.\n", b"\r.\r", b"a\n\rb"])
-def test_a_bare_CR_or_LF_is_refused_or_becomes_CR_LF(bare: bytes) -> None:
+def test_bare_newline_is_refused_or_normalized_by_the_client(bare: bytes) -> None:
     """R5321-2.3.8-03"""
     for policy in (BareNewlines.REJECT, BareNewlines.NORMALIZE):
         outcome = met(bare_newlines=policy)
         for step in (mail(), rcpt(), Data()):
             outcome.say(step)
-            outcome.hear([TAKEN if step == Data() else OK])
+            outcome.hear([GO_AHEAD if step == Data() else OK])
         if policy is BareNewlines.REJECT:
             with pytest.raises(LocalProtocolError, match="bare CR or LF"):
                 outcome.conn.send(DataChunk(bare + b"x"))
@@ -324,7 +324,7 @@ def test_a_bare_CR_or_LF_is_refused_or_becomes_CR_LF(bare: bytes) -> None:
             assert outcome.sent[-1].count(b"\r\n.\r\n") == 1
 
 
-def test_the_null_path_is_a_sender() -> None:
+def test_client_sends_a_null_sender() -> None:
     """R5321-3.6.3-01"""
     outcome = met()
     outcome.say(Mail(Path("")))
@@ -336,12 +336,12 @@ def in_data(**changes: Any) -> Outcome:
     outcome = met(**changes)
     for step in (mail(), rcpt(), Data()):
         outcome.say(step)
-        outcome.hear([TAKEN if step == Data() else OK])
+        outcome.hear([GO_AHEAD if step == Data() else OK])
     return outcome
 
 
 @pytest.mark.parametrize("chunks", [[b"x" * 998 + b"\r\n"], [b"x" * 500, b"x" * 498 + b"\r", b"\n"], [b"." * 998]])
-def test_a_line_may_be_as_long_as_every_server_takes_it(chunks: list[bytes]) -> None:
+def test_client_sends_lines_of_up_to_1000_octets(chunks: list[bytes]) -> None:
     outcome = in_data()
     outcome.say((*map(DataChunk, chunks), DataEnd()))
 
@@ -349,7 +349,7 @@ def test_a_line_may_be_as_long_as_every_server_takes_it(chunks: list[bytes]) -> 
 
 
 @pytest.mark.parametrize("chunks", [[b"x" * 999 + b"\r\n"], [b"x" * 500, b"x" * 600]])
-def test_a_longer_line_is_an_error_unless_any_length_will_do(chunks: list[bytes]) -> None:
+def test_longer_line_is_refused_unless_the_limit_is_disabled(chunks: list[bytes]) -> None:
     *before, last = chunks
     outcome = in_data()
     outcome.say(tuple(map(DataChunk, before)))
@@ -361,33 +361,33 @@ def test_a_longer_line_is_an_error_unless_any_length_will_do(chunks: list[bytes]
     in_data(max_text_line=None).say((*map(DataChunk, chunks), DataEnd()))
 
 
-def test_a_last_line_without_its_end_counts_with_it() -> None:
+def test_unterminated_last_line_counts_with_its_crlf() -> None:
     outcome = in_data()
     outcome.say(DataChunk(b"x" * 999))
 
     assert not outcome.conn.may_send(DataEnd())
 
 
-def test_a_CR_at_the_end_of_a_body_is_refused_or_becomes_CR_LF() -> None:
-    assert not in_cr(BareNewlines.REJECT).conn.may_send(DataEnd())
-    outcome = in_cr(BareNewlines.NORMALIZE)
+def test_cr_at_the_end_of_a_body_is_refused_or_normalized() -> None:
+    assert not body_ending_in_cr(BareNewlines.REJECT).conn.may_send(DataEnd())
+    outcome = body_ending_in_cr(BareNewlines.NORMALIZE)
     outcome.say(DataEnd())
 
     assert b"".join(outcome.sent[-2:]) == b"x\r\n.\r\n"
 
 
-def in_cr(policy: BareNewlines) -> Outcome:
+def body_ending_in_cr(policy: BareNewlines) -> Outcome:
     outcome = in_data(bare_newlines=policy)
     outcome.say(DataChunk(b"x\r"))
     return outcome
 
 
-def test_a_client_cannot_be_told_to_send_bare_newlines() -> None:
+def test_client_config_refuses_accept_for_bare_newlines() -> None:
     with pytest.raises(LocalProtocolError, match="bare_newlines cannot be ACCEPT"):
         ClientConfig(hostname="c.example", bare_newlines=BareNewlines.ACCEPT)
 
 
-def test_TLS_starts_only_where_it_can() -> None:
+def test_client_tls_cannot_start_without_starttls_or_twice() -> None:
     conn = met().conn
     with pytest.raises(LocalProtocolError, match=r"TLS cannot start in State\.READY"):
         conn.tls_established()
@@ -397,7 +397,7 @@ def test_TLS_starts_only_where_it_can() -> None:
         conn.tls_established()
 
 
-def test_a_write_that_broke_ends_the_dialogue() -> None:
+def test_failed_write_closes_the_client() -> None:
     conn = met().conn
     conn.send(mail())
     conn.send_failed()
@@ -408,7 +408,7 @@ def test_a_write_that_broke_ends_the_dialogue() -> None:
     assert conn.next_event() == ConnectionClosed()
 
 
-def test_a_session_that_XCLIENT_has_changed_begins_again() -> None:
+def test_accepted_xclient_returns_the_client_to_the_greeting() -> None:
     outcome = met("XCLIENT NAME", "PIPELINING")
     outcome.say(Xclient(Attributes({"NAME": "spike.example"})))
     outcome.hear([b"220 s.example ESMTP\r\n"])
@@ -416,14 +416,14 @@ def test_a_session_that_XCLIENT_has_changed_begins_again() -> None:
     assert (outcome.conn.state, dict(outcome.conn.extensions), outcome.conn.helo) == (State.GREETED, {}, None)
 
 
-def test_what_was_not_used_is_there() -> None:
+def test_trailing_data_has_the_octets_not_yet_parsed() -> None:
     outcome = play(b"220 s.exam")
 
     assert outcome.conn.trailing_data == b"220 s.exam"
     assert play(GREETING).conn.trailing_data == b""
 
 
-def test_what_counted_on_a_refused_command_is_out_of_sequence() -> None:
+def test_pipelined_commands_after_a_refused_mail_are_out_of_sequence() -> None:
     outcome = met("PIPELINING")
     outcome.say((mail(), rcpt()))
     assert outcome.conn.may_send(Data())

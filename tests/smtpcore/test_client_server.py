@@ -1,4 +1,4 @@
-"""Both ends joined in memory: what the one sends, the other receives, at every cut."""
+"""A client and a server joined in memory: each receives what the other sends, for any segmentation."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -89,7 +89,7 @@ def mail(sender: str = "a@c.example", **params: object) -> Mail:
     return Mail(Path(sender), Params({keyword.replace("_", "-"): value for keyword, value in params.items()}))
 
 
-# What a client may want to say, whether or not it may.
+# Requests that a client may want to send, allowed or not.
 HELLOS: list[Request] = [Ehlo("c.example"), Helo("[192.0.2.1]"), Lhlo("c.example")]
 MAILS: list[Request] = [
     mail(),
@@ -160,27 +160,27 @@ WISHES = [*HELLOS, *MAILS, *MAILS, *OTHERS, *(3 * RCPTS), *(3 * BODY)]
 
 @dataclass
 class Wire:
-    """A client and a server, and all that each of them has said and heard."""
+    """A client and a server, with a record of all that each sent and received."""
 
     client: ClientConnection
     server: Connection
     opinions: Iterator[bool]
-    """Whether the server accepts the next thing that it is asked."""
+    """The decisions of the server: True accepts the next event."""
     cuts: Iterator[int]
-    """How many octets arrive at a time."""
+    """The sizes of the segments, in octets."""
     said: list[Request] = field(default_factory=list)
     heard: list[Event] = field(default_factory=list)
     replied: list[tuple[Event, Reply]] = field(default_factory=list)
     answered: list[Answered] = field(default_factory=list)
     fetching: bool = False
-    """Whether the server reads what a BURL asks for."""
+    """Whether the server is reading the part that a BURL requests."""
 
     def say(self, request: Request) -> None:
         self.client.send(request)
         self.said.append(request)
 
     def settle(self) -> None:
-        """Let octets go to and fro until both ends wait."""
+        """Exchange octets until both ends wait for the program."""
         while True:
             asked = self.client.data_to_send()
             self._carry(asked, self.server, self._serve)
@@ -228,7 +228,7 @@ class Wire:
         default = self.server.default_reply(event)
         if isinstance(event, Auth | AuthResponse):
             response = event.initial_response if isinstance(event, Auth) else event.data
-            # A mechanism that is done with one response must not ask for more: something may stand behind it.
+            # A mechanism that needs one response must not send a second challenge: a pipelined command may follow.
             return Challenge(b"?") if not response else Reply(235) if next(self.opinions) else default
         if isinstance(event, InvalidCommand | InvalidData | AuthCancel | Burl):
             return default
@@ -240,7 +240,7 @@ class Wire:
 
 
 def without_bodies(events: Iterable[Event | Request]) -> list[Event | Request]:
-    """The commands, and the ends of bodies that DATA has opened: all that both ends name in the same way."""
+    """Return the commands, and the ends of bodies sent with DATA: the events that are equal at both ends."""
     result: list[Event | Request] = []
     for event in events:
         is_end_of_chunk = isinstance(event, DataEnd) and result and isinstance(result[-1], Bdat)
@@ -250,8 +250,10 @@ def without_bodies(events: Iterable[Event | Request]) -> list[Event | Request]:
 
 
 def messages(events: Iterable[Event | Request]) -> list[bytes]:
-    """The bodies that came to their end, and of which the client has sent all: a server may hold a CR back until it
-    has fetched what follows."""
+    """Return the complete bodies that the client sent itself.
+
+    Bodies with a BURL part are left out, because a server may hold a CR back until it has fetched the part.
+    """
     found: list[bytes] = []
     body = b""
     in_last_chunk = has_part = False
@@ -262,7 +264,7 @@ def messages(events: Iterable[Event | Request]) -> list[bytes]:
         if in_last_chunk:
             found += [body] * (not has_part)
         elif isinstance(event, DataEnd):
-            # RFC 5321 4.1.1.4: a last line without its end gets one.
+            # RFC 5321 4.1.1.4: an unterminated last line is ended with CRLF.
             found.append(body if body.endswith(b"\r\n") or not body else body.removesuffix(b"\r") + b"\r\n")
         in_last_chunk = isinstance(event, Bdat) and event.last
         has_part = isinstance(event, Burl) or (has_part and not isinstance(event, Mail))
@@ -272,13 +274,13 @@ def messages(events: Iterable[Event | Request]) -> list[bytes]:
 
 
 def first_that_may_be_sent(client: ClientConnection, place: int) -> Request | None:
-    """A wish that comes true, beginning to look at `place`."""
+    """Return the first wish that may be sent, searching from `place`."""
     there = (WISHES[(place + step * 31) % len(WISHES)] for step in range(len(WISHES)))
     return next((request for request in there if client.may_send(request)), None)
 
 
 def converse(wire: Wire, steps: list[tuple[int, bool]]) -> None:
-    """Take `steps`, each a place among the wishes and whether to wait for replies behind it."""
+    """Take `steps`: each is a place among the wishes, and whether to wait for replies afterwards."""
     wire.settle()
     if wire.client.may_send(wire.client.hello):
         wire.say(wire.client.hello)
@@ -294,21 +296,21 @@ def converse(wire: Wire, steps: list[tuple[int, bool]]) -> None:
 
 
 def known_to_both(transaction: Transaction | None) -> tuple[Mail, list[Rcpt]] | None:
-    # Whom it believes to be the submitter, and what priority it grants, only a server knows.
+    # Only the server knows the trusted submitter and the granted priority.
     return (transaction.mail, transaction.recipients) if transaction else None
 
 
 def check(wire: Wire, *, accepts_all: bool) -> None:
-    """Both ends stand at the same place and have understood each other."""
+    """Check that both ends are in the same state and agree on every event."""
     client, server = wire.client, wire.server
     assert client.replies_due == 0
     assert (client.state, client.tls, client.helo) == (server.state, server.tls, server.helo)
     assert known_to_both(client.transaction) == known_to_both(server.transaction)
     assert [answered.reply for answered in wire.answered] == [reply for _, reply in wire.replied]
     for answered, (event, _) in zip(wire.answered, wire.replied, strict=True):
-        # What follows a refused command of its group is refused as well.
+        # The server refuses commands that follow a refused one of their group.
         assert event == answered.to or isinstance(event, InvalidCommand | InvalidData)
-    # A chunk may end in a CR, to which the part that the server fetches does not add the LF.
+    # A chunk may end in a CR, and the part that the server fetches does not start with the LF.
     spoiled = [reply for event, reply in wire.replied if isinstance(event, Burl | InvalidData) and reply.code >= 500]
     if accepts_all and not spoiled:
         assert without_bodies(wire.heard[1:]) == without_bodies(wire.said)
@@ -323,7 +325,7 @@ def check(wire: Wire, *, accepts_all: bool) -> None:
     opinions=st.one_of(st.just([True]), st.lists(st.sampled_from([True, True, True, False]), min_size=1, max_size=9)),
     cuts=st.sampled_from([[10**6], [1], [2, 7, 1, 30]]),
 )
-def test_what_one_end_sends_the_other_receives(
+def test_client_and_server_agree_on_every_session(
     lmtp: bool, pipelining: bool, steps: list[tuple[int, bool]], opinions: list[bool], cuts: list[int]
 ) -> None:
     """R5321-3.3-14, R5321-4.1.1-02, R5321-4.1.1.1-03, R5321-4.2-12, R2920-3.1-05, R2920-3.1-06"""

@@ -74,8 +74,8 @@ FROM = b"MAIL FROM:<a@c.example>\r\n"
 TO = b"RCPT TO:<u@s.example>\r\n"
 
 
-def asking(before: bytes, data: bytes, **changes: Any) -> tuple[Connection, Event | Signal]:
-    """A connection behind `before` that is owed a reply to `data`, and what it asked."""
+def connection_after(before: bytes, data: bytes, **changes: Any) -> tuple[Connection, Event | Signal]:
+    """Return a connection that received `before` and then `data`, and the event that needs a reply."""
     conn = connect(before, **changes)
     conn.receive_data(data)
     return conn, conn.next_event()
@@ -88,10 +88,10 @@ def observable(conn: Connection) -> dict[str, object]:
     return known | {"recipients": tuple(transaction.recipients) if transaction else None}
 
 
-# What is heard
+# Receiving
 
 
-def test_a_new_connection_owes_a_greeting_and_hears_nothing_before_it() -> None:
+def test_new_connection_parses_nothing_before_the_greeting() -> None:
     conn = fresh()
     assert (conn.state, conn.config, conn.helo, conn.transaction, conn.tls) == (
         State.CONNECTED,
@@ -108,8 +108,8 @@ def test_a_new_connection_owes_a_greeting_and_hears_nothing_before_it() -> None:
     assert conn.next_event() == Ehlo("c.example")
 
 
-def test_the_next_event_comes_only_behind_the_reply_to_the_last() -> None:
-    conn, event = asking(READY, FROM + TO)
+def test_next_event_comes_only_after_the_pending_reply() -> None:
+    conn, event = connection_after(READY, FROM + TO)
     assert event == Mail(Path("a@c.example"))
 
     assert conn.next_event() is PAUSED
@@ -122,7 +122,7 @@ def test_the_next_event_comes_only_behind_the_reply_to_the_last() -> None:
     assert conn.trailing_data == b""
 
 
-def test_nothing_is_done_about_a_command_before_its_end() -> None:
+def test_command_is_not_parsed_before_its_crlf() -> None:
     """R5321-2.4-05"""
     conn = connect(READY)
     for part in (b"NO", b"OP", b"\r"):
@@ -132,7 +132,7 @@ def test_nothing_is_done_about_a_command_before_its_end() -> None:
 
 
 @pytest.mark.parametrize("form", Bodies, ids=lambda form: form.name)
-def test_the_parts_of_a_body_are_owed_no_reply(form: Bodies) -> None:
+def test_body_parts_need_no_reply(form: Bodies) -> None:
     conn = connect(DATA, bodies=form)
     conn.receive_data(b"a\r\nb\r\n.\r\n")
 
@@ -148,7 +148,7 @@ def test_the_parts_of_a_body_are_owed_no_reply(form: Bodies) -> None:
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_all_forms_of_octets_are_received(kind: type[bytes] | type[bytearray] | type[memoryview]) -> None:
+def test_receive_data_copies_any_bytes_like_object(kind: type[bytes] | type[bytearray] | type[memoryview]) -> None:
     conn = connect(READY)
     data = bytearray(b"NOOP\r\n")
     conn.receive_data(kind(data))
@@ -169,7 +169,7 @@ def test_all_forms_of_octets_are_received(kind: type[bytes] | type[bytearray] | 
         (b"STARTTLS\r\n", Wait.TLS),
     ],
 )
-def test_each_state_waits_for_something(before: bytes, wait: Wait) -> None:
+def test_waiting_for_follows_the_state(before: bytes, wait: Wait) -> None:
     assert connect(before, tls=True).waiting_for is wait
 
 
@@ -177,7 +177,7 @@ def test_each_state_waits_for_something(before: bytes, wait: Wait) -> None:
 
 
 @pytest.mark.parametrize("before", [GREETED, READY, MAIL, RCPT, READY + b"QU", b"NOOP\nx"])
-def test_the_end_of_the_stream_is_a_QUIT(before: bytes) -> None:
+def test_end_of_stream_closes_like_quit(before: bytes) -> None:
     """R5321-4.1.1.5-05"""
     conn = connect(before)
 
@@ -186,7 +186,7 @@ def test_the_end_of_the_stream_is_a_QUIT(before: bytes) -> None:
     assert conn.next_event() == ConnectionClosed()
 
 
-def test_what_came_before_the_end_of_the_stream_is_heard() -> None:
+def test_commands_before_the_end_of_stream_are_parsed() -> None:
     conn = connect(READY)
     conn.receive_data(b"NOOP\r\nNOOP\r\n")
     conn.receive_data(b"")
@@ -196,14 +196,14 @@ def test_what_came_before_the_end_of_the_stream_is_heard() -> None:
     assert output.count(b"250") == 2
 
 
-def test_the_end_of_the_stream_before_the_greeting_is_told_behind_it() -> None:
+def test_end_of_stream_before_the_greeting_is_reported_after_it() -> None:
     conn = fresh()
     conn.receive_data(b"")
 
     assert drive(conn, [])[0] == [ConnectionOpened(), ConnectionClosed()]
 
 
-def test_the_end_of_the_stream_in_a_handshake_closes() -> None:
+def test_end_of_stream_during_the_handshake_closes() -> None:
     conn = connect(READY + b"STARTTLS\r\n", tls=True)
     assert conn.next_event() is PAUSED
     conn.receive_data(b"")
@@ -213,7 +213,7 @@ def test_the_end_of_the_stream_in_a_handshake_closes() -> None:
 
 @pytest.mark.parametrize("form", Bodies, ids=lambda form: form.name)
 @pytest.mark.parametrize("part", [b"", b".", b"x", b"x\r\n", b"x\r\n.", b"x\r\n.\r", b"x\ny"])
-def test_a_body_cut_short_is_no_message(part: bytes, form: Bodies) -> None:
+def test_end_of_stream_inside_a_body_is_a_remote_error(part: bytes, form: Bodies) -> None:
     """R5321-4.1.1.10-04"""
     conn = connect(DATA + part, bodies=form)
     conn.receive_data(b"")
@@ -224,7 +224,7 @@ def test_a_body_cut_short_is_no_message(part: bytes, form: Bodies) -> None:
     assert conn.next_event() == ConnectionClosed()
 
 
-def test_nothing_is_received_behind_the_end() -> None:
+def test_data_after_the_end_is_ignored() -> None:
     for last in (b"QUIT\r\n", b""):
         conn = connect(READY)
         drive(conn, [last])
@@ -238,7 +238,7 @@ def test_nothing_is_received_behind_the_end() -> None:
     assert conn.next_event() == ConnectionClosed()
 
 
-def test_what_stands_behind_QUIT_is_never_heard() -> None:
+def test_commands_after_quit_are_never_parsed() -> None:
     conn = connect(READY)
     events, _ = drive(conn, [b"QUIT\r\nNOOP\r\n"])
 
@@ -246,8 +246,8 @@ def test_what_stands_behind_QUIT_is_never_heard() -> None:
     assert conn.trailing_data == b"NOOP\r\n"
 
 
-def test_a_broken_write_ends_everything() -> None:
-    conn, _ = asking(RCPT, b"NOOP\r\nNOOP\r\n")
+def test_failed_write_closes_the_connection() -> None:
+    conn, _ = connection_after(RCPT, b"NOOP\r\nNOOP\r\n")
     conn.send(Reply(250))
 
     conn.send_failed()
@@ -258,11 +258,11 @@ def test_a_broken_write_ends_everything() -> None:
     assert conn.next_event() == ConnectionClosed()
 
 
-# What is said
+# Sending
 
 
-def test_a_reply_is_returned_as_it_goes_out() -> None:
-    conn, _ = asking(GREETED, READY)
+def test_send_returns_the_reply_as_sent() -> None:
+    conn, _ = connection_after(GREETED, READY)
 
     reply = conn.send(Reply(250, "Hello"))
 
@@ -295,16 +295,18 @@ def test_a_reply_is_returned_as_it_goes_out() -> None:
         (RCPT, b"DATA\r\n", Reply(503), b"503 5.5.1 \r\n"),
     ],
 )
-def test_a_reply_is_completed(before: bytes, data: bytes, reply: Reply, wire: bytes) -> None:
+def test_reply_is_completed_with_hostname_and_status_code(
+    before: bytes, data: bytes, reply: Reply, wire: bytes
+) -> None:
     """R2034-3-02, R5321-4.2.2-01"""
-    conn, _ = asking(before, data)
+    conn, _ = connection_after(before, data)
     conn.send(reply)
 
     assert conn.data_to_send() == wire
 
 
-def test_without_the_extension_no_reply_has_a_status_code() -> None:
-    conn, _ = asking(READY, FROM, disabled=frozenset({"ENHANCEDSTATUSCODES"}))
+def test_replies_have_no_status_code_without_the_extension() -> None:
+    conn, _ = connection_after(READY, FROM, disabled=frozenset({"ENHANCEDSTATUSCODES"}))
     conn.send(Reply(250, "Fine", enhanced="2.1.0"))
 
     assert conn.data_to_send() == b"250 Fine\r\n"
@@ -312,7 +314,7 @@ def test_without_the_extension_no_reply_has_a_status_code() -> None:
 
 @pytest.mark.parametrize("before", [GREETED, READY, MAIL, RCPT, DATA, DATA + b"x\r\n"])
 @pytest.mark.parametrize("data", [b"", b"NOOP\r\n", b".\r\n"])
-def test_a_421_may_be_said_at_any_time(before: bytes, data: bytes) -> None:
+def test_reply_421_may_be_sent_at_any_time(before: bytes, data: bytes) -> None:
     """R5321-3.8-03, R5321-3.8-04"""
     conn = connect(before)
     if data:
@@ -327,7 +329,7 @@ def test_a_421_may_be_said_at_any_time(before: bytes, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("asked", [False, True])
-def test_a_421_in_place_of_the_greeting_has_no_status_code(asked: bool) -> None:
+def test_reply_421_instead_of_the_greeting_has_no_status_code(asked: bool) -> None:
     """R2034-3-02"""
     conn = fresh()
     if asked:
@@ -338,7 +340,7 @@ def test_a_421_in_place_of_the_greeting_has_no_status_code(asked: bool) -> None:
     assert conn.state is State.CLOSED
 
 
-# What cannot be said
+# Refused replies
 
 
 @pytest.mark.parametrize(
@@ -362,7 +364,7 @@ def test_a_421_in_place_of_the_greeting_has_no_status_code(asked: bool) -> None:
         (b"STARTTLS\r\n", b"", Reply(421), "is over"),
     ],
 )
-def test_a_refused_reply_changes_nothing(before: bytes, data: bytes, reply: Reply, why: str) -> None:
+def test_refused_reply_raises_and_changes_nothing(before: bytes, data: bytes, reply: Reply, why: str) -> None:
     conn = connect(before, tls=True, auth_mechanisms=("PLAIN",), plaintext_auth=True)
     if data:
         conn.receive_data(data)
@@ -377,8 +379,8 @@ def test_a_refused_reply_changes_nothing(before: bytes, data: bytes, reply: Repl
     assert conn.data_to_send() == b""
 
 
-def test_behind_a_refused_reply_another_can_be_sent() -> None:
-    conn, event = asking(READY, FROM)
+def test_another_reply_can_be_sent_after_a_refused_one() -> None:
+    conn, event = connection_after(READY, FROM)
     with pytest.raises(LocalProtocolError):
         conn.send(Reply(354))
 
@@ -387,12 +389,12 @@ def test_behind_a_refused_reply_another_can_be_sent() -> None:
 
 
 @pytest.mark.parametrize("event", [Bdat(1), DataLine(b""), DataChunk(b""), ConnectionClosed()])
-def test_what_needs_no_reply_has_no_default(event: Event) -> None:
+def test_default_reply_refuses_events_that_need_no_reply(event: Event) -> None:
     with pytest.raises(LocalProtocolError, match="needs no reply"):
         fresh().default_reply(event)
 
 
-def test_by_default_no_recipient_and_no_message_is_taken() -> None:
+def test_default_replies_accept_no_recipient_and_no_message() -> None:
     conn = fresh()
 
     assert conn.default_reply(Rcpt(Path("u@s.example"))).code == 550
@@ -401,7 +403,7 @@ def test_by_default_no_recipient_and_no_message_is_taken() -> None:
     assert conn.default_reply(InvalidCommand(b"", Reply(501))) == Reply(501)
 
 
-OWED_A_REPLY: list[Event] = [
+EVENTS_THAT_NEED_A_REPLY: list[Event] = [
     ConnectionOpened(),
     Helo("c.example"),
     Ehlo("c.example"),
@@ -431,14 +433,14 @@ OWED_A_REPLY: list[Event] = [
 ]
 
 
-def test_all_that_is_owed_a_reply_has_a_default_that_may_answer_it() -> None:
-    assert {type(event) for event in OWED_A_REPLY} == set(MAY_ANSWER)
-    for event in OWED_A_REPLY:
+def test_every_event_that_needs_a_reply_has_an_allowed_default() -> None:
+    assert {type(event) for event in EVENTS_THAT_NEED_A_REPLY} == set(MAY_ANSWER)
+    for event in EVENTS_THAT_NEED_A_REPLY:
         assert fresh().default_reply(event).reply_class in MAY_ANSWER[type(event)]
 
 
-def test_an_unknown_command_may_be_answered() -> None:
-    conn, event = asking(READY, b"XFOO a b\r\n")
+def test_unknown_command_can_be_accepted() -> None:
+    conn, event = connection_after(READY, b"XFOO a b\r\n")
     assert event == UnknownCommand("XFOO", "a b")
     assert conn.default_reply(event).code == 500
 
@@ -446,7 +448,7 @@ def test_an_unknown_command_may_be_answered() -> None:
     assert conn.data_to_send() == b"250 2.0.0 Done\r\n"
 
 
-# When it is written
+# Flushing
 
 
 @pytest.mark.parametrize(
@@ -466,18 +468,16 @@ def test_an_unknown_command_may_be_answered() -> None:
         (READY, FROM, False),
     ],
 )
-def test_only_replies_to_MAIL_RCPT_and_RSET_wait_for_those_to_what_follows(
-    before: bytes, data: bytes, may_wait: bool
-) -> None:
+def test_only_replies_to_mail_rcpt_and_rset_may_wait(before: bytes, data: bytes, may_wait: bool) -> None:
     """R2920-3.2-02, R2920-3.2-05, R2920-3.2-06, R2920-3.2-07"""
-    conn, event = asking(before, data)
+    conn, event = connection_after(before, data)
     assert not conn.must_flush
     conn.send(accept(conn, event))  # type: ignore[arg-type]
 
     assert conn.must_flush is not may_wait
 
 
-def test_a_group_of_replies_is_written_as_one() -> None:
+def test_replies_to_a_pipelined_group_are_flushed_together() -> None:
     """R2920-3.2-02"""
     conn = connect(READY)
     conn.receive_data(FROM + TO + TO)
@@ -491,17 +491,17 @@ def test_a_group_of_replies_is_written_as_one() -> None:
     assert not conn.must_flush
 
 
-def test_a_reply_that_may_not_wait_takes_those_behind_it_along() -> None:
-    conn, event = asking(READY, b"NOOP\r\n" + FROM + TO)
+def test_reply_that_must_be_flushed_takes_later_replies_along() -> None:
+    conn, event = connection_after(READY, b"NOOP\r\n" + FROM + TO)
     conn.send(accept(conn, event))  # type: ignore[arg-type]
     conn.send(accept(conn, conn.next_event()))  # type: ignore[arg-type]
 
     assert conn.must_flush
 
 
-def test_no_reply_waits_for_the_rest_of_a_line() -> None:
+def test_replies_are_flushed_before_waiting_for_the_rest_of_a_line() -> None:
     """R2920-3.2-07"""
-    conn, event = asking(READY, FROM + b"RCPT TO")
+    conn, event = connection_after(READY, FROM + b"RCPT TO")
     conn.send(accept(conn, event))  # type: ignore[arg-type]
     assert not conn.must_flush
 
@@ -518,7 +518,7 @@ def test_no_reply_waits_for_the_rest_of_a_line() -> None:
 # TLS
 
 
-def test_TLS_may_come_before_the_greeting() -> None:
+def test_tls_may_start_before_the_greeting() -> None:
     """R3207-4.2-09"""
     for asked in (False, True):
         conn = fresh(tls=True)
@@ -535,7 +535,7 @@ def test_TLS_may_come_before_the_greeting() -> None:
 
 
 @pytest.mark.parametrize("before", [GREETED, READY, RCPT, DATA, b"QUIT\r\n"])
-def test_TLS_cannot_start_without_STARTTLS(before: bytes) -> None:
+def test_tls_cannot_start_without_starttls(before: bytes) -> None:
     conn = connect(before, tls=True)
     known = observable(conn)
 
@@ -544,7 +544,7 @@ def test_TLS_cannot_start_without_STARTTLS(before: bytes) -> None:
     assert observable(conn) == known
 
 
-def test_TLS_cannot_start_twice() -> None:
+def test_tls_cannot_start_twice() -> None:
     conn = fresh(tls=True)
     conn.tls_established()
 
@@ -553,9 +553,9 @@ def test_TLS_cannot_start_twice() -> None:
 
 
 @pytest.mark.parametrize("answered", [False, True])
-def test_octets_behind_STARTTLS_end_the_dialogue(answered: bool) -> None:
+def test_plaintext_after_starttls_is_a_remote_error(answered: bool) -> None:
     """R3207-4.2-03"""
-    conn, event = asking(READY, b"STARTTLS\r\n", tls=True)
+    conn, event = connection_after(READY, b"STARTTLS\r\n", tls=True)
     assert event == StartTls()
     if answered:
         conn.send(Reply(220))
@@ -567,7 +567,7 @@ def test_octets_behind_STARTTLS_end_the_dialogue(answered: bool) -> None:
     assert conn.trailing_data == b""
 
 
-def test_octets_before_TLS_end_the_dialogue() -> None:
+def test_plaintext_before_implicit_tls_is_a_remote_error() -> None:
     conn = fresh(tls=True)
     conn.receive_data(b"EHLO evil.example\r\n")
 
@@ -576,7 +576,7 @@ def test_octets_before_TLS_end_the_dialogue() -> None:
     assert conn.state is State.CLOSED
 
 
-def test_the_errors_before_TLS_are_not_forgotten() -> None:
+def test_errors_before_tls_still_count() -> None:
     conn = connect(READY + b"BLURB\r\n" * 2 + b"STARTTLS\r\n", tls=True, max_errors=2 + 1)
     conn.tls_established()
 
@@ -588,14 +588,14 @@ def test_the_errors_before_TLS_are_not_forgotten() -> None:
 # Extensions
 
 
-def test_SMTPUTF8_needs_8BITMIME() -> None:
+def test_smtputf8_needs_8bitmime() -> None:
     """R6531-3.1-03"""
     with pytest.raises(LocalProtocolError, match="SMTPUTF8 needs 8BITMIME"):
         fresh(disabled=frozenset({"8BITMIME"}))
     assert fresh(disabled=frozenset({"8BITMIME", "SMTPUTF8"})).state is State.CONNECTED
 
 
-def test_an_extension_of_ones_own_is_announced_and_heard() -> None:
+def test_custom_extension_is_announced_and_its_verb_is_an_event() -> None:
     own = Extension(keyword="XOWN", arguments=lambda config: "a b", verbs=frozenset({"XOWN"}))
     conn = Connection(CONFIG, extensions=[*EXTENSIONS, own])
 
@@ -605,13 +605,13 @@ def test_an_extension_of_ones_own_is_announced_and_heard() -> None:
 
 
 @pytest.mark.parametrize("line", [Helo, Vrfy])
-def test_what_is_said_before_EHLO_knows_no_extension(line: type[Command]) -> None:
+def test_extensions_have_no_effect_before_ehlo(line: type[Command]) -> None:
     commands = {Helo: HELO + b"MAIL FROM:<> SIZE=1\r\n", Vrfy: b"VRFY x SMTPUTF8=1\r\n"}
 
     assert texts(GREETED, commands[line])[-1][:3] == {Helo: "555", Vrfy: "252"}[line]
 
 
-def test_the_longest_name_of_a_host_fits_into_every_reply() -> None:
+def test_longest_hostname_fits_into_every_reply() -> None:
     config = Config(hostname="x" * 255, max_errors=1, max_idle_commands=1)
 
     for data in (b"BLURB\r\nBLURB\r\n", b"NOOP\r\nNOOP\r\n", b"QUIT\r\n", READY, HELO):
@@ -619,9 +619,9 @@ def test_the_longest_name_of_a_host_fits_into_every_reply() -> None:
         assert max(map(len, output.split(b"\r\n"))) <= 510
 
 
-def test_a_transaction_ends_with_the_reply_to_its_body() -> None:
+def test_transaction_ends_with_the_reply_to_its_body() -> None:
     """R5321-4.1.1.4-10"""
-    conn, event = asking(DATA, b".\r\n")
+    conn, event = connection_after(DATA, b".\r\n")
     assert event == DataEnd()
     assert observable(conn)["recipients"] == (Rcpt(Path("u@s.example")),)
 
@@ -630,18 +630,18 @@ def test_a_transaction_ends_with_the_reply_to_its_body() -> None:
 
 
 @pytest.mark.parametrize("command", [b"RSET\r\n", READY, HELO, b"QUIT\r\n"])
-def test_a_transaction_ends_with_what_aborts_it(command: bytes) -> None:
+def test_transaction_ends_with_rset_hello_or_quit(command: bytes) -> None:
     """R5321-4.1.4-14"""
-    conn, _ = asking(RCPT, command)
+    conn, _ = connection_after(RCPT, command)
     assert observable(conn)["recipients"] == (Rcpt(Path("u@s.example")),)
 
     conn.send(Reply(250))
     assert observable(conn)["transaction"] is None
 
 
-def test_a_refused_EHLO_keeps_the_transaction() -> None:
+def test_refused_ehlo_keeps_the_transaction() -> None:
     """R5321-4.1.4-04"""
-    conn, _ = asking(RCPT, b"EHLO other.example\r\n")
+    conn, _ = connection_after(RCPT, b"EHLO other.example\r\n")
     transaction = conn.transaction
     conn.send(Reply(550))
 
@@ -649,15 +649,15 @@ def test_a_refused_EHLO_keeps_the_transaction() -> None:
     assert conn.helo == Ehlo("c.example")
 
 
-def test_DATA_may_be_refused() -> None:
-    conn, event = asking(RCPT, b"DATA\r\n")
+def test_data_may_be_refused() -> None:
+    conn, event = connection_after(RCPT, b"DATA\r\n")
     assert event == Data()
     conn.send(Reply(451))
 
     assert conn.state is State.RCPT
 
 
-def test_behind_a_refusing_greeting_no_one_is_asked_for_TLS() -> None:
+def test_require_tls_is_not_demanded_after_a_refusing_greeting() -> None:
     """R5321-3.1-04"""
     conn = fresh(tls=True, require_tls=True)
     _, output = drive(conn, [b"MAIL FROM:<a@c.example>\r\nQUIT\r\n"], answering(ConnectionOpened, Reply(554, "No")))

@@ -1,4 +1,4 @@
-"""What a configuration comes to, worked out once."""
+"""Rules derived from a configuration once and shared by its connections."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from smtpcore._dialects import MAX_AUTH_LINE, compiled
 from tests.helpers import CONFIG
 
 
-def test_connections_that_share_a_configuration_share_its_rules() -> None:
+def test_compiled_rules_are_shared_between_equal_configs() -> None:
     rules = compiled(EXTENSIONS, CONFIG)
     assert compiled(EXTENSIONS, replace(CONFIG)) is rules
     assert compiled(EXTENSIONS, replace(CONFIG, hostname="other.example")) is not rules
@@ -17,7 +17,7 @@ def test_connections_that_share_a_configuration_share_its_rules() -> None:
 
 
 @pytest.mark.parametrize("bare_newlines", BareNewlines)
-def test_a_bare_lf_ends_a_command_unless_it_is_rejected(bare_newlines: BareNewlines) -> None:
+def test_bare_lf_ends_a_command_unless_rejected(bare_newlines: BareNewlines) -> None:
     rules = compiled(EXTENSIONS, replace(CONFIG, bare_newlines=bare_newlines))
     assert rules.bare_lf is (bare_newlines is not BareNewlines.REJECT)
 
@@ -30,12 +30,12 @@ def test_a_bare_lf_ends_a_command_unless_it_is_rejected(bare_newlines: BareNewli
         ({"auth_mechanisms": ("PLAIN",), "require_auth": True}, True),
     ],
 )
-def test_what_has_to_come_first_is_a_guard(wanted: dict[str, object], guards: bool) -> None:
+def test_require_tls_or_require_auth_sets_guards(wanted: dict[str, object], guards: bool) -> None:
     config: Config = replace(CONFIG, **wanted)  # type: ignore[arg-type]
     assert compiled(EXTENSIONS, config).guards is guards
 
 
-def test_where_one_may_authenticate_lines_are_longer() -> None:
+def test_auth_mechanisms_extend_the_line_limit() -> None:
     assert compiled((), CONFIG).longest_line == 512
     assert compiled((), replace(CONFIG, auth_mechanisms=("PLAIN",))).longest_line == MAX_AUTH_LINE
 
@@ -49,6 +49,6 @@ def test_keywords_and_dialects_depend_on_tls_and_on_ehlo() -> None:
     assert set(rules.dialects) == {(False, False), (False, True), (True, False), (True, True)}
 
 
-def test_rules_that_contradict_each_other_are_none() -> None:
+def test_contradictory_config_is_refused() -> None:
     with pytest.raises(LocalProtocolError, match="SMTPUTF8 needs 8BITMIME"):
         compiled(EXTENSIONS, replace(CONFIG, disabled=CONFIG.disabled | {"8BITMIME"}))

@@ -43,7 +43,7 @@ PART = b"From: u@s.example\r\n\r\nHi\r\n"
 
 
 def fetch(conn: Connection, event: Event) -> Reply | None:
-    """Fetch every URL, start every queue, believe every proxy."""
+    """Answer as a server that fetches every URL, starts every queue and trusts every proxy."""
     match event:
         case Burl():
             for segment in (*bytewise(PART), b""):
@@ -58,7 +58,7 @@ def fetch(conn: Connection, event: Event) -> Reply | None:
 
 
 def codes(before: bytes, data: bytes, answer: Any = fetch) -> list[int]:
-    """The replies to `data`, which are the same however it is cut."""
+    """Return the reply codes to `data`, after checking that they are the same for any segmentation."""
     seen = []
     for segments in ([data], [data[i : i + 1] for i in range(len(data))], [data + b"NOOP\r\n"]):
         conn = connect(before, answer=answer, **ON)
@@ -69,7 +69,7 @@ def codes(before: bytes, data: bytes, answer: Any = fetch) -> list[int]:
     return seen[0]
 
 
-def test_each_is_announced_with_what_it_takes() -> None:
+def test_gateway_extensions_are_announced_with_their_arguments() -> None:
     """R1985-2-01, R4468-3.1-02, R4468-4-01"""
     _, output = drive(connect(**ON), [READY])
     for line in (
@@ -83,7 +83,7 @@ def test_each_is_announced_with_what_it_takes() -> None:
 
 
 @pytest.mark.parametrize("line", [b"ETRN example.org", b"BURL imap://x/y", b"XCLIENT NAME=x", b"XFORWARD NAME=x"])
-def test_none_is_implemented_unless_it_is_enabled(line: bytes) -> None:
+def test_gateway_commands_are_not_implemented_by_default(line: bytes) -> None:
     """R4468-3.1-01"""
     _, output = drive(connect(READY), [line + b"\r\n"])
     assert output.startswith(b"502 5.5.1 ")
@@ -94,7 +94,7 @@ def test_none_is_implemented_unless_it_is_enabled(line: bytes) -> None:
 
 
 @pytest.mark.parametrize("argument", ["example.org", "@example.org", "@com", "#queue"])
-def test_a_node_may_be_a_domain_its_subdomains_or_a_queue(argument: str) -> None:
+def test_etrn_accepts_a_domain_its_subdomains_or_a_queue(argument: str) -> None:
     """R1985-5-01, R1985-5.3-01, R1985-5.1-04"""
     events, _ = drive(connect(READY, **ON), [f"ETRN {argument}\r\n".encode()])
     assert events == [Etrn(argument)]
@@ -106,31 +106,31 @@ def test_a_node_may_be_a_domain_its_subdomains_or_a_queue(argument: str) -> None
     ("argument", "code"),
     [("", 500), (" localname", 501), (" a.b c", 501), (" @", 501), (" #", 501), (" #a b", 501), (" -a.b", 501)],
 )
-def test_what_is_no_node_is_a_syntax_error(argument: str, code: int) -> None:
+def test_etrn_with_an_invalid_node_is_a_syntax_error(argument: str, code: int) -> None:
     """R1985-5-03, R1985-5.1-03, R1985-8-01"""
     assert codes(READY, f"ETRN{argument}\r\n".encode()) == [code]
 
 
 @pytest.mark.parametrize(("before", "after"), [(b"", b""), (MAIL, b"RCPT TO:<u@s.example>\r\n")])
-def test_ETRN_belongs_between_EHLO_and_MAIL(before: bytes, after: bytes) -> None:
+def test_etrn_is_allowed_only_between_ehlo_and_mail(before: bytes, after: bytes) -> None:
     """R1985-5-02"""
     assert codes(before, b"ETRN example.org\r\n" + after) == [503, 250][: 1 + bool(after)]
 
 
 @pytest.mark.parametrize("code", [250, 251, 252, 253, 458, 459])
-def test_the_program_says_what_becomes_of_the_queue(code: int) -> None:
+def test_etrn_reply_codes_of_the_program_are_sent(code: int) -> None:
     """R1985-5.1-01, R1985-5.1-02"""
     assert codes(READY, b"ETRN example.org\r\n", lambda conn, event: Reply(code, "so")) == [code]
 
 
-def test_without_a_program_no_queue_is_started() -> None:
+def test_etrn_without_a_handler_is_answered_458() -> None:
     assert codes(READY, b"ETRN example.org\r\n", accept) == [458]
 
 
 # BURL
 
 
-def test_a_part_that_is_fetched_may_stand_among_chunks() -> None:
+def test_burl_part_may_be_mixed_with_chunks() -> None:
     """R4468-3.2-01"""
     session = f"BURL {URL}\r\nBDAT 3\r\nabcburl {URL}\r\nBDAT 1 LAST\r\nd".encode()
     assert codes(RCPT, session) == [250, 250, 250, 250]
@@ -140,7 +140,7 @@ def test_a_part_that_is_fetched_may_stand_among_chunks() -> None:
         assert [event for event in events if isinstance(event, ChunkEnd | DataEnd)] == [ChunkEnd()] * 3 + [DataEnd()]
 
 
-def test_the_last_part_ends_the_transaction_whatever_becomes_of_it() -> None:
+def test_burl_last_ends_the_transaction_even_if_refused() -> None:
     """R4468-3.5-01"""
     again = b"MAIL FROM:<>\r\n"
     assert codes(RCPT, f"BURL {URL} last\r\n".encode() + again) == [250, 250]
@@ -149,7 +149,7 @@ def test_the_last_part_ends_the_transaction_whatever_becomes_of_it() -> None:
     assert str(Burl(URL, last=True)) == f"BURL {URL} LAST"
 
 
-def test_a_part_that_cannot_be_fetched_spoils_the_message() -> None:
+def test_failed_burl_refuses_the_rest_of_the_message() -> None:
     """R4468-3.2-02"""
     session = f"BURL {URL}\r\nBURL {URL} LAST\r\nBDAT 4 LAST\r\nQUITRSET\r\n".encode()
     assert codes(RCPT, session, accept) == [554, 503, 503, 250]
@@ -167,11 +167,11 @@ def test_a_part_that_cannot_be_fetched_spoils_the_message() -> None:
         (RCPT, "BURL http://s.example/x LAST", 504),
     ],
 )
-def test_what_cannot_be_a_part_is_refused(before: bytes, line: str, code: int) -> None:
+def test_invalid_burl_is_refused(before: bytes, line: str, code: int) -> None:
     assert codes(before, line.encode() + b"\r\n") == [code]
 
 
-def test_a_message_does_not_begin_with_what_is_left_of_another() -> None:
+def test_new_message_starts_without_the_rest_of_a_previous_one() -> None:
     events, _ = drive(connect(RCPT, **ON), [b"BDAT 3\r\na\nbRSET\r\nMAIL FROM:<>\r\nRCPT TO:<u@s.example>\r\n"], fetch)
     assert not isinstance(events[-1], InvalidCommand)
     events, output = drive(
@@ -184,7 +184,7 @@ def test_a_message_does_not_begin_with_what_is_left_of_another() -> None:
 # XCLIENT and XFORWARD
 
 
-def test_attributes_are_decoded_and_what_is_not_known_is_None() -> None:
+def test_xclient_attributes_are_decoded_and_unavailable_is_none() -> None:
     line = b"xclient Name=mx+2Eexample addr=IPV6:2001:db8::1 HELO=[UNAVAILABLE] LOGIN=[tempunavail] PORT=25\r\n"
     events, _ = drive(connect(READY, **ON), [line])
     known = {"NAME": "mx.example", "ADDR": "IPV6:2001:db8::1", "HELO": None, "LOGIN": None, "PORT": "25"}
@@ -199,7 +199,7 @@ def test_attributes_are_decoded_and_what_is_not_known_is_None() -> None:
 @pytest.mark.parametrize(
     "argument", [b"", b" ", b" NAME", b" FOO=x", b" NAME=a  ADDR=b", b" NAME=+0D+0A", b" NAME=+ZZ"]
 )
-def test_what_is_no_attribute_is_a_syntax_error(verb: bytes, argument: bytes) -> None:
+def test_malformed_attribute_is_a_syntax_error(verb: bytes, argument: bytes) -> None:
     assert codes(READY, verb + argument + b"\r\n") == [501]
 
 
@@ -222,13 +222,13 @@ def test_what_is_no_attribute_is_a_syntax_error(verb: bytes, argument: bytes) ->
         ("PROTO=LMTP", 501),
     ],
 )
-def test_what_access_depends_on_has_to_be_understood(attribute: str, code: int) -> None:
+def test_xclient_values_are_validated_and_xforward_values_are_not(attribute: str, code: int) -> None:
     assert codes(READY, f"XCLIENT {attribute}\r\n".encode()) == [code]
-    # What is for the log only may be anything (XFORWARD_README).
+    # XFORWARD values are only logged, so any text is allowed (XFORWARD_README).
     assert codes(READY, b"XFORWARD ADDR=not+20an+20address PORT=x PROTO=UUCP\r\n") == [250]
 
 
-def test_with_XCLIENT_the_session_begins_again() -> None:
+def test_accepted_xclient_returns_to_the_greeting() -> None:
     session = b"XCLIENT ADDR=192.0.2.7\r\nMAIL FROM:<>\r\n" + READY + b"MAIL FROM:<>\r\nXCLIENT ADDR=192.0.2.8\r\n"
     assert codes(READY, session) == [220, 503, 250, 250, 503]
     conn = connect(READY, **ON)
@@ -238,11 +238,11 @@ def test_with_XCLIENT_the_session_begins_again() -> None:
     assert (conn.state, conn.helo) == (State.GREETED, None)
 
 
-def test_no_one_speaks_for_others_unless_the_program_says_so() -> None:
+def test_malformed_xclient_leaves_the_session_unchanged() -> None:
     assert codes(READY, b"XCLIENT FOO=x\r\nMAIL FROM:<>\r\n", accept) == [501, 250]
 
 
-def test_behind_a_refused_XCLIENT_the_proxy_cannot_go_on_as_itself() -> None:
+def test_refused_xclient_allows_only_quit() -> None:
     for before in (b"", READY):
         session = b"XCLIENT ADDR=192.0.2.7\r\n" + READY + b"MAIL FROM:<>\r\nXCLIENT ADDR=192.0.2.7\r\nQUIT\r\n"
         _, output = drive(connect(before, **ON), [session])
@@ -250,7 +250,7 @@ def test_behind_a_refused_XCLIENT_the_proxy_cannot_go_on_as_itself() -> None:
         assert output.startswith(b"550 5.7.0 You may not")
 
 
-def test_a_login_that_a_proxy_vouches_for_is_one_until_it_names_another_or_TLS_starts() -> None:
+def test_xclient_login_counts_as_authenticated_until_changed_or_tls_starts() -> None:
     conn = connect(READY, **ON, auth_mechanisms=("PLAIN",), tls=True, require_auth=True, plaintext_auth=True)
     refused = b"MAIL FROM:<>\r\n"
     for attributes, code in (
@@ -273,7 +273,7 @@ def test_a_login_that_a_proxy_vouches_for_is_one_until_it_names_another_or_TLS_s
     assert not conn.authenticated
 
 
-def test_XFORWARD_changes_nothing() -> None:
+def test_xforward_does_not_change_the_session() -> None:
     events, _ = drive(connect(READY, **ON), [b"XFORWARD NAME=x SOURCE=LOCAL\r\n"])
     assert events == [Xforward(Attributes({"NAME": "x", "SOURCE": "LOCAL"}))]
     assert codes(READY, b"XFORWARD NAME=x\r\nMAIL FROM:<>\r\nXFORWARD NAME=x\r\n", accept) == [250, 250, 503]
@@ -292,12 +292,12 @@ def test_XFORWARD_changes_nothing() -> None:
         lambda: Burl("imap://a b"),
     ],
 )
-def test_a_command_that_exists_is_valid(make: Any) -> None:
+def test_invalid_gateway_command_is_refused(make: Any) -> None:
     with pytest.raises(LocalProtocolError):
         make()
 
 
-def test_a_positive_answer_to_XCLIENT_is_a_greeting() -> None:
+def test_xclient_can_be_accepted_only_with_220() -> None:
     conn = connect(READY, **ON)
     conn.receive_data(b"XCLIENT ADDR=192.0.2.7\r\n")
     conn.next_event()
@@ -305,7 +305,7 @@ def test_a_positive_answer_to_XCLIENT_is_a_greeting() -> None:
         conn.send(Reply(250, "Fine"))
 
 
-def test_attributes_are_what_they_were_made_of_and_stay_so() -> None:
+def test_attributes_are_an_immutable_copy_of_their_source() -> None:
     values: dict[str, str | None] = {"NAME": "x", "ADDR": None}
     attributes = Attributes(values)
     values["NAME"] = "y"
@@ -321,25 +321,25 @@ def test_attributes_are_what_they_were_made_of_and_stay_so() -> None:
 @pytest.mark.parametrize(
     "changes", [{"disabled": OFF_BY_DEFAULT - {"BURL"} | {"8BITMIME", "SMTPUTF8"}}, {"lmtp": True}]
 )
-def test_BURL_comes_with_8BITMIME_and_not_in_LMTP(changes: dict[str, Any]) -> None:
+def test_burl_is_not_offered_without_8bitmime_or_in_lmtp(changes: dict[str, Any]) -> None:
     conn = Connection(Config(hostname="s.example", **{**ENABLED, **changes}))
     _, output = drive(conn, [b"LHLO c.example\r\n" if conn.config.lmtp else READY])
     assert b"250 HELP" in output
     assert b"BURL" not in output
 
 
-# The part that a BURL asks for
+# The part that BURL requests
 
 
-def asked(data: bytes, **changes: Any) -> Connection:
+def connection_after_burl(data: bytes, **changes: Any) -> Connection:
     conn = connect(RCPT, **(ON | changes))
     conn.receive_data(data)
     assert isinstance(conn.next_event(), Burl)
     return conn
 
 
-def test_a_part_is_handed_out_while_it_comes() -> None:
-    conn = asked(f"BURL {URL} LAST\r\nNOOP\r\n".encode(), bodies=Bodies.CHUNKS)
+def test_burl_part_is_returned_as_it_arrives() -> None:
+    conn = connection_after_burl(f"BURL {URL} LAST\r\nNOOP\r\n".encode(), bodies=Bodies.CHUNKS)
     assert (conn.next_event(), conn.waiting_for) == (PAUSED, Wait.NOTHING)
     for data in (b"ab", b"c"):
         conn.receive_part(data)
@@ -351,17 +351,19 @@ def test_a_part_is_handed_out_while_it_comes() -> None:
     assert (conn.next_event(), conn.transaction) == (Noop(), None)
 
 
-@pytest.mark.parametrize(("last", "then"), [("", []), (" LAST", [DataLine(b"c")])])
-def test_a_line_that_a_part_begins_ends_with_the_message(last: str, then: list[Event]) -> None:
-    conn = asked(f"BURL {URL}{last}\r\n".encode())
+@pytest.mark.parametrize(("last", "following"), [("", []), (" LAST", [DataLine(b"c")])])
+def test_unterminated_line_of_a_burl_part_is_returned_at_the_end_of_the_message(
+    last: str, following: list[Event]
+) -> None:
+    conn = connection_after_burl(f"BURL {URL}{last}\r\n".encode())
     conn.receive_part(b"ab\r\nc")
     conn.receive_part(b"")
 
-    assert list(listen(conn)) == [DataLine(b"ab\r\n"), *then, DataEnd() if last else ChunkEnd()]
+    assert list(listen(conn)) == [DataLine(b"ab\r\n"), *following, DataEnd() if last else ChunkEnd()]
 
 
-def test_no_part_is_accepted_that_was_not_given() -> None:
-    conn = asked(f"BURL {URL} LAST\r\n".encode())
+def test_burl_cannot_be_accepted_before_the_part_is_complete() -> None:
+    conn = connection_after_burl(f"BURL {URL} LAST\r\n".encode())
     with pytest.raises(LocalProtocolError, match="receive_part"):
         conn.send(Reply(250, "Taken"))
 
@@ -370,9 +372,9 @@ def test_no_part_is_accepted_that_was_not_given() -> None:
         conn.send(Reply(250, "Taken"))
 
 
-@pytest.mark.parametrize(("last", "then"), [("", [503, 250]), (" LAST", [250, 554])])
-def test_a_part_that_breaks_off_is_refused(last: str, then: list[int]) -> None:
-    conn = asked(f"BURL {URL}{last}\r\n".encode())
+@pytest.mark.parametrize(("last", "following"), [("", [503, 250]), (" LAST", [250, 554])])
+def test_incomplete_burl_part_can_be_refused(last: str, following: list[int]) -> None:
+    conn = connection_after_burl(f"BURL {URL}{last}\r\n".encode())
     conn.receive_part(b"half a li")
     assert conn.next_event() is PAUSED
     conn.send(Reply(451, "The line is dead"))
@@ -380,11 +382,11 @@ def test_a_part_that_breaks_off_is_refused(last: str, then: list[int]) -> None:
         conn.receive_part(b"ne\r\n")
 
     _, output = drive(conn, [b"MAIL FROM:<>\r\nRSET\r\n" if not last else b"MAIL FROM:<>\r\nBDAT 0\r\n"])
-    assert [code for code, _ in replies(output)] == [451, *then]
+    assert [code for code, _ in replies(output)] == [451, *following]
 
 
-def test_what_is_left_of_a_part_that_broke_off_joins_no_other_message() -> None:
-    conn = asked(f"BURL {URL} LAST\r\n".encode())
+def test_rest_of_an_incomplete_burl_part_does_not_reach_the_next_message() -> None:
+    conn = connection_after_burl(f"BURL {URL} LAST\r\n".encode())
     conn.receive_part(b"x\r\nhalf a li")
     conn.receive_part(b"ne\r\n")
     conn.send(Reply(451, "The line is dead"))
@@ -400,9 +402,9 @@ def test_what_is_left_of_a_part_that_broke_off_joins_no_other_message() -> None:
 
 @pytest.mark.parametrize(("data", "code"), [(b"x" * 70_000 + b"\r\n", 552), (b"a\nb\r\n", 550), (b"x" * 69_999, 554)])
 @pytest.mark.parametrize("last", ["", " LAST"])
-def test_a_part_has_to_be_what_a_message_may_be(data: bytes, code: int, last: str) -> None:
+def test_burl_part_is_checked_like_any_body(data: bytes, code: int, last: str) -> None:
     changes = {"max_message_size": 65_536, "max_text_line": 100_000} if code == 552 else {}
-    conn = asked(f"BURL {URL}{last}\r\n".encode(), **changes)
+    conn = connection_after_burl(f"BURL {URL}{last}\r\n".encode(), **changes)
     conn.receive_part(data)
     events = list(listen(conn))
     assert isinstance(events[-1], InvalidData)
@@ -413,15 +415,15 @@ def test_a_part_has_to_be_what_a_message_may_be(data: bytes, code: int, last: st
     assert conn.state is (State.READY if last else State.CHUNK_REFUSED)
 
 
-def test_an_empty_part_is_one() -> None:
-    conn = asked(f"BURL {URL}\r\n".encode())
+def test_burl_part_may_be_empty() -> None:
+    conn = connection_after_burl(f"BURL {URL}\r\n".encode())
     conn.receive_part(b"")
     with pytest.raises(LocalProtocolError, match="no part is wanted"):
         conn.receive_part(b"x")
     assert list(listen(conn)) == [ChunkEnd()]
 
 
-def test_parts_without_end_are_too_many() -> None:
+def test_empty_burl_parts_count_as_idle_commands() -> None:
     conn = connect(RCPT, **ENABLED, max_idle_commands=10)
 
     def fetch_nothing(conn: Connection, event: Event) -> Reply | None:
@@ -434,7 +436,7 @@ def test_parts_without_end_are_too_many() -> None:
     assert [code for code, _ in replies(output)] == [250] * 9 + [421]
 
 
-def test_a_part_is_wanted_by_a_BURL_only() -> None:
+def test_receive_part_without_burl_is_refused() -> None:
     for before in (b"", READY, RCPT):
         with pytest.raises(LocalProtocolError, match="no part is wanted"):
             connect(before, **ON).receive_part(b"x")

@@ -34,7 +34,7 @@ MESSAGE = b"DATA\r\nx\r\n.\r\n"
 
 
 def answer(conn: Connection, event: Event) -> Reply:
-    """Accept all but one recipient, and tell of each what became of the message."""
+    """Accept all but one recipient, and name the recipient in each reply to the message."""
     if isinstance(event, Rcpt) and event.forward_path.local_part == "bad":
         return Reply(550)
     if isinstance(event, DataEnd) and conn.transaction:
@@ -44,7 +44,7 @@ def answer(conn: Connection, event: Event) -> Reply:
     return accept(conn, event)
 
 
-def outcome(conn: Connection) -> tuple[int, State, Transaction | None]:
+def pending_state_and_transaction(conn: Connection) -> tuple[int, State, Transaction | None]:
     return conn.replies_owed, conn.state, conn.transaction
 
 
@@ -56,7 +56,7 @@ def lmtp_codes(before: bytes, data: bytes, **changes: Any) -> list[int]:
     ("before", "data", "expected"),
     [
         pytest.param(GREETED, READY, [250], id="R2033-4.1-01"),
-        pytest.param(MAIL, READY + b"DATA\r\n" + FROM, [250, 503, 250], id="R2033-4.1-01: a further one"),
+        pytest.param(MAIL, READY + b"DATA\r\n" + FROM, [250, 503, 250], id="R2033-4.1-01: second LHLO"),
         pytest.param(GREETED, b"EHLO c.example\r\nHELO c.example\r\n" + FROM, [500, 500, 503], id="R2033-4.1-02"),
         pytest.param(RCPT, b"EHLO c.example\r\n" + MESSAGE, [500, 354, 250, 250], id="R2033-4.1-03"),
         pytest.param(GREETED, b"LHLO\r\n", [501], id="LHLO without a domain"),
@@ -74,18 +74,18 @@ def lmtp_codes(before: bytes, data: bytes, **changes: Any) -> list[int]:
         pytest.param(RCPT, b"BDAT 3 LAST\r\na\nb", [550, 550], id="an invalid chunk"),
     ],
 )
-def test_LMTP_has_its_own_replies(before: bytes, data: bytes, expected: list[int]) -> None:
+def test_lmtp_replies_follow_rfc_2033(before: bytes, data: bytes, expected: list[int]) -> None:
     assert lmtp_codes(before, data) == expected
 
 
-def test_in_SMTP_a_chunk_for_no_one_is_refused() -> None:
+def test_bdat_without_recipients_is_refused_in_smtp() -> None:
     """R2033-4.3-02"""
     smtp = b"EHLO c.example\r\n" + FROM
 
     assert codes(smtp, b"BDAT 6 LAST\r\nQUIT\r\n") == [554]
 
 
-def test_SMTP_knows_no_LHLO() -> None:
+def test_lhlo_is_refused_in_smtp() -> None:
     """R2033-4.1-04"""
     [event] = heard(GREETED, READY)
 
@@ -94,7 +94,7 @@ def test_SMTP_knows_no_LHLO() -> None:
     assert codes(GREETED, READY + FROM) == [500, 503]
 
 
-def test_LHLO_is_told_and_answered_with_the_keywords() -> None:
+def test_lhlo_is_an_event_and_is_answered_with_the_keywords() -> None:
     """R2033-4.1-01, R2033-5-02, R2033-5-03"""
     conn = connect(lmtp=True)
     events, output = drive(conn, [READY])
@@ -106,7 +106,7 @@ def test_LHLO_is_told_and_answered_with_the_keywords() -> None:
     assert {b"PIPELINING", b"ENHANCEDSTATUSCODES", b"8BITMIME"} <= {line[4:] for line in lines[1:]}
 
 
-def test_LMTP_needs_two_extensions_and_no_other() -> None:
+def test_lmtp_needs_only_pipelining_and_enhancedstatuscodes() -> None:
     """R2033-5-02, R2033-5-03"""
     needed = [extension for extension in EXTENSIONS if extension.keyword in ("PIPELINING", "ENHANCEDSTATUSCODES")]
     config = Config(hostname="s.example", lmtp=True)
@@ -117,14 +117,14 @@ def test_LMTP_needs_two_extensions_and_no_other() -> None:
             Connection(config, extensions=[one])
 
 
-def test_the_answer_to_the_wrong_hello_says_which_is_right_and_has_no_status_code() -> None:
+def test_reply_to_the_wrong_hello_names_the_right_one_without_status_code() -> None:
     """R2033-4.1-03"""
     assert texts(GREETED, b"EHLO c.example\r\n", lmtp=True) == ["500 This is LMTP: say LHLO"]
     assert texts(GREETED, READY) == ["500 This is SMTP: say EHLO"]
 
 
 @pytest.mark.parametrize("message", [MESSAGE, b"BDAT 3 LAST\r\nabc"], ids=["DATA", "BDAT"])
-def test_each_recipient_has_its_reply_in_order(message: bytes) -> None:
+def test_lmtp_sends_a_reply_per_recipient_in_order(message: bytes) -> None:
     """R2033-4.2-02"""
     said = texts(RCPT, message, answer=answer, lmtp=True)
 
@@ -132,7 +132,7 @@ def test_each_recipient_has_its_reply_in_order(message: bytes) -> None:
 
 
 @pytest.mark.parametrize("message", [MESSAGE, b"BDAT 3 LAST\r\nabc"], ids=["DATA", "BDAT"])
-def test_each_reply_goes_out_at_once_and_the_next_event_comes_behind_the_last(message: bytes) -> None:
+def test_lmtp_replies_are_flushed_one_by_one_before_the_next_event(message: bytes) -> None:
     """R2033-4.2-04, R2033-4.2-05, R2033-5-04"""
     conn = connect(RCPT, answer=answer, lmtp=True)
     conn.receive_data(message + b"NOOP\r\n")
@@ -149,13 +149,13 @@ def test_each_reply_goes_out_at_once_and_the_next_event_comes_behind_the_last(me
     assert (conn.replies_owed, conn.next_event()) == (1, Signal.PAUSED)
     assert conn.transaction is not None
     conn.send(Reply(452))
-    assert outcome(conn) == (0, State.READY, None)
+    assert pending_state_and_transaction(conn) == (0, State.READY, None)
     assert conn.next_event() == Noop()
     with pytest.raises(LocalProtocolError):
         conn.send(Reply(354))
 
 
-def test_one_refusal_among_the_replies_says_nothing_of_the_others() -> None:
+def test_lmtp_replies_to_recipients_are_independent() -> None:
     for first, second in ((Reply(550), Reply(250)), (Reply(250), Reply(451))):
         conn = connect(RCPT + b"DATA\r\n", answer=answer, lmtp=True)
         conn.receive_data(b".\r\n")
@@ -167,7 +167,7 @@ def test_one_refusal_among_the_replies_says_nothing_of_the_others() -> None:
         assert conn.state is State.READY
 
 
-def test_a_421_stands_for_all_replies_that_are_left() -> None:
+def test_lmtp_421_replaces_all_remaining_replies() -> None:
     conn = connect(RCPT + b"DATA\r\n", answer=answer, lmtp=True)
     conn.receive_data(b".\r\n")
     conn.next_event()
@@ -177,7 +177,7 @@ def test_a_421_stands_for_all_replies_that_are_left() -> None:
     assert (conn.state, conn.replies_owed) == (State.CLOSED, 0)
 
 
-def test_an_invalid_body_is_refused_for_each_recipient() -> None:
+def test_invalid_body_is_refused_once_per_recipient() -> None:
     conn = connect(RCPT + b"DATA\r\n", answer=answer, lmtp=True)
     events, output = drive(conn, bytewise(b"a\nb\r\n.\r\n"))
 
@@ -186,7 +186,7 @@ def test_an_invalid_body_is_refused_for_each_recipient() -> None:
 
 
 @pytest.mark.parametrize("keyword", ["PIPELINING", "ENHANCEDSTATUSCODES"])
-def test_LMTP_needs_what_RFC_2033_demands(keyword: str) -> None:
+def test_lmtp_without_a_required_extension_is_refused(keyword: str) -> None:
     """R2033-5-02"""
     with pytest.raises(LocalProtocolError, match="LMTP needs PIPELINING and ENHANCEDSTATUSCODES"):
         connect(lmtp=True, disabled=frozenset({keyword}))

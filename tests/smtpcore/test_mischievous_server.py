@@ -33,10 +33,10 @@ from smtpcore import (
 from ..client_helpers import CLIENT, GREETING, HELLO, OK, Outcome, Step, mail, met, offer, play, rcpt, told
 from ..helpers import bytewise, named
 
-TAKEN = b"354 go on\r\n"
+GO_AHEAD = b"354 go on\r\n"
 LIMITS = {"max_reply_line": 512, "max_reply_lines": 10}
 
-IN_DATA: tuple[Step, ...] = (GREETING, HELLO, offer(), mail(), OK, rcpt(), OK, Data(), TAKEN)
+IN_DATA: tuple[Step, ...] = (GREETING, HELLO, offer(), mail(), OK, rcpt(), OK, Data(), GO_AHEAD)
 GROUP = (mail(), rcpt(), Data())
 
 
@@ -68,7 +68,7 @@ GROUP = (mail(), rcpt(), Data())
     ],
     ids=lambda value: named(value)[:40] if isinstance(value, bytes) else None,
 )
-def test_what_is_no_reply_ends_the_dialogue(said: bytes, error: str) -> None:
+def test_malformed_reply_is_a_remote_error(said: bytes, error: str) -> None:
     """R5321-4.2-10"""
     outcome = told(said, **LIMITS)
 
@@ -90,27 +90,27 @@ def test_what_is_no_reply_ends_the_dialogue(said: bytes, error: str) -> None:
         (Quit(), b"334 eHh4\r\n"),
     ],
 )
-def test_a_reply_of_a_class_that_cannot_answer_ends_the_dialogue(asked: Request, said: bytes) -> None:
+def test_reply_of_an_impossible_class_is_a_remote_error(asked: Request, said: bytes) -> None:
     outcome = told(GREETING, HELLO, offer("STARTTLS"), asked, said)
 
     assert outcome.error == f"{said[:3].decode()} cannot answer {getattr(asked, 'verb', '')}"
 
 
-def test_DATA_is_not_answered_by_2yz_and_AuthCancel_not_by_success() -> None:
+def test_positive_reply_to_data_is_a_remote_error() -> None:
     assert told(*IN_DATA[:-1], OK).error == "250 cannot answer DATA"
 
 
-# Replies that no one asked for
+# Unsolicited replies
 
 
 @pytest.mark.parametrize("said", [OK, b"220 again\r\n", b"550 no\r\n", b"250-a\r\n250 b\r\n", b"521 no\r\n"])
 @pytest.mark.parametrize("before", [(GREETING,), (GREETING, HELLO, offer()), IN_DATA], ids=["GREETED", "READY", "DATA"])
-def test_a_reply_that_no_one_asked_for_ends_the_dialogue(before: tuple[Step, ...], said: bytes) -> None:
+def test_unsolicited_reply_is_a_remote_error(before: tuple[Step, ...], said: bytes) -> None:
     assert told(*before, said).error == f"the server said {said[:3].decode()} without being asked"
 
 
 @pytest.mark.parametrize("before", [(GREETING,), (GREETING, HELLO, offer()), IN_DATA], ids=["GREETED", "READY", "DATA"])
-def test_but_a_421_may_come_at_any_time(before: tuple[Step, ...]) -> None:
+def test_unsolicited_421_closes_without_an_error(before: tuple[Step, ...]) -> None:
     outcome = told(*before, b"421 4.3.2 shutting down\r\n")
 
     assert outcome.events[-2:] == [
@@ -120,7 +120,7 @@ def test_but_a_421_may_come_at_any_time(before: tuple[Step, ...]) -> None:
     assert not outcome.error
 
 
-def test_a_421_in_place_of_a_reply_answers_what_was_asked_first_and_closes() -> None:
+def test_reply_421_answers_the_oldest_pending_command_and_closes() -> None:
     outcome = met("PIPELINING")
     outcome.say(GROUP)
     outcome.hear([OK, b"421 enough\r\n"])
@@ -131,8 +131,8 @@ def test_a_421_in_place_of_a_reply_answers_what_was_asked_first_and_closes() -> 
     assert outcome.conn.transaction is None
 
 
-def test_a_reply_that_was_there_before_its_command_does_not_answer_it() -> None:
-    """Whoever sends replies ahead could have any command taken for accepted."""
+def test_reply_received_before_its_command_was_sent_is_rejected() -> None:
+    """A server that sends replies in advance could make any command seem accepted."""
     conn = ClientConnection(CLIENT)
     conn.receive_data(GREETING + offer() + OK)
     assert isinstance(conn.next_event(), Answered)
@@ -143,7 +143,7 @@ def test_a_reply_that_was_there_before_its_command_does_not_answer_it() -> None:
         conn.next_event()
 
 
-def test_nor_does_one_that_came_before_the_command_was_taken_to_be_written() -> None:
+def test_reply_received_before_the_command_was_flushed_is_rejected() -> None:
     conn = play(GREETING).conn
     conn.send(HELLO)
     conn.receive_data(OK)
@@ -152,7 +152,7 @@ def test_nor_does_one_that_came_before_the_command_was_taken_to_be_written() -> 
         conn.next_event()
 
 
-def test_more_replies_than_commands_end_the_dialogue() -> None:
+def test_more_replies_than_commands_are_a_remote_error() -> None:
     outcome = met("PIPELINING")
     outcome.say(GROUP[:2])
     outcome.hear([OK * 3])
@@ -161,7 +161,7 @@ def test_more_replies_than_commands_end_the_dialogue() -> None:
     assert outcome.error == "the server said 250 without being asked"
 
 
-def test_a_reply_to_a_body_that_is_not_at_its_end_ends_the_dialogue() -> None:
+def test_reply_before_the_end_of_a_body_is_a_remote_error() -> None:
     outcome = play(*IN_DATA, DataChunk(b"x\r\n"), b"250 taken already\r\n")
 
     assert outcome.error == "the server said 250 without being asked"
@@ -170,7 +170,7 @@ def test_a_reply_to_a_body_that_is_not_at_its_end_ends_the_dialogue() -> None:
 # Chunks
 
 
-def in_chunk(size: int, *, last: bool) -> Outcome:
+def client_in_chunk(size: int, *, last: bool) -> Outcome:
     outcome = met("PIPELINING", "CHUNKING")
     outcome.say(GROUP[:2])
     outcome.hear([OK, OK])
@@ -181,17 +181,17 @@ def in_chunk(size: int, *, last: bool) -> Outcome:
 
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("size", [2, 3])
-def test_a_chunk_is_not_accepted_before_all_of_it_is_there(size: int, last: bool) -> None:
-    outcome = in_chunk(size, last=last)
+def test_positive_reply_to_an_incomplete_chunk_is_a_remote_error(size: int, last: bool) -> None:
+    outcome = client_in_chunk(size, last=last)
     outcome.hear([b"250 taken\r\n"])
 
     assert outcome.error == f"250 cannot answer {'DataEnd' if last else 'ChunkEnd'}"
 
 
 @pytest.mark.parametrize("last", [False, True])
-def test_a_chunk_that_is_refused_early_is_sent_to_its_end_all_the_same(last: bool) -> None:
-    """R3030-2-11, R3030-2-13: its octets would be taken for commands."""
-    outcome = in_chunk(3, last=last)
+def test_chunk_refused_early_is_sent_to_its_end(last: bool) -> None:
+    """R3030-2-11, R3030-2-13: else the server would parse the octets of the chunk as commands."""
+    outcome = client_in_chunk(3, last=last)
     outcome.hear([b"452 full\r\n"])
 
     assert outcome.codes == [452]
@@ -204,8 +204,8 @@ def test_a_chunk_that_is_refused_early_is_sent_to_its_end_all_the_same(last: boo
     assert outcome.conn.may_send(Noop()) is last
 
 
-def test_what_follows_a_refused_chunk_of_its_group_cannot_be_accepted() -> None:
-    outcome = in_chunk(1, last=False)
+def test_positive_reply_after_a_refused_chunk_is_a_remote_error() -> None:
+    outcome = client_in_chunk(1, last=False)
     outcome.say(Bdat(0, last=True))
     outcome.hear([b"451 lost\r\n250 taken\r\n"])
 
@@ -213,7 +213,7 @@ def test_what_follows_a_refused_chunk_of_its_group_cannot_be_accepted() -> None:
     assert outcome.error == "250 cannot answer DataEnd"
 
 
-def test_in_LMTP_a_last_chunk_behind_a_refused_one_has_one_reply() -> None:
+def test_lmtp_last_chunk_after_a_refused_chunk_has_one_reply() -> None:
     outcome = met("PIPELINING", "CHUNKING", lmtp=True)
     outcome.say((mail(), rcpt(), rcpt("v@s.example")))
     outcome.hear([OK * 3])
@@ -226,10 +226,10 @@ def test_in_LMTP_a_last_chunk_behind_a_refused_one_has_one_reply() -> None:
     assert outcome.conn.state is State.CHUNK_REFUSED
 
 
-def test_in_LMTP_354_without_a_recipient_ends_the_dialogue() -> None:
+def test_lmtp_354_without_accepted_recipients_is_a_remote_error() -> None:
     outcome = met("PIPELINING", lmtp=True)
     outcome.say(GROUP)
-    outcome.hear([OK, b"550 no\r\n", TAKEN])
+    outcome.hear([OK, b"550 no\r\n", GO_AHEAD])
 
     assert outcome.error == "354 cannot answer DATA in LMTP without a recipient"
 
@@ -237,7 +237,7 @@ def test_in_LMTP_354_without_a_recipient_ends_the_dialogue() -> None:
 # Authentication
 
 
-def test_a_challenge_to_what_has_no_more_to_say_ends_the_dialogue_if_a_command_stands_behind() -> None:
+def test_challenge_after_the_final_response_with_pipelined_mail_is_a_remote_error() -> None:
     outcome = met("AUTH PLAIN", "PIPELINING", plaintext_auth=True)
     outcome.say((Auth("PLAIN", b"\0u\0p"), mail()))
     outcome.hear([b"334 \r\n"])
@@ -249,7 +249,7 @@ def test_a_challenge_to_what_has_no_more_to_say_ends_the_dialogue_if_a_command_s
 
 
 @pytest.mark.parametrize("injected", [b"250 injected\r\n", b"x", b"421 bye\r\n"])
-def test_what_comes_behind_the_220_and_before_TLS_ends_the_dialogue(injected: bytes) -> None:
+def test_plaintext_after_220_to_starttls_is_a_remote_error(injected: bytes) -> None:
     """R3207-4.2-05"""
     outcome = told(GREETING, HELLO, offer("STARTTLS"), StartTls(), b"220 go\r\n" + injected)
 
@@ -258,7 +258,7 @@ def test_what_comes_behind_the_220_and_before_TLS_ends_the_dialogue(injected: by
     assert outcome.conn.state is State.CLOSED
 
 
-def test_nor_can_it_wait_for_the_handshake_in_the_buffer() -> None:
+def test_plaintext_buffered_before_the_handshake_is_a_remote_error() -> None:
     conn = met("STARTTLS").conn
     conn.send(StartTls())
     conn.data_to_send()
@@ -271,7 +271,7 @@ def test_nor_can_it_wait_for_the_handshake_in_the_buffer() -> None:
 
 
 @pytest.mark.parametrize("said", [b"220 s", b"220-s\r\n"])
-def test_nor_before_a_greeting_under_TLS(said: bytes) -> None:
+def test_plaintext_before_implicit_tls_is_a_remote_error(said: bytes) -> None:
     conn = ClientConnection(CLIENT)
     conn.receive_data(said)
     assert conn.next_event() is NEED_DATA
@@ -295,20 +295,20 @@ def test_nor_before_a_greeting_under_TLS(said: bytes) -> None:
         ((GREETING, HELLO, offer(), (Quit(),), b"221-bye\r\n", b""), "the connection was closed inside a reply"),
     ],
 )
-def test_an_end_of_stream_where_something_is_due_is_an_error(script: tuple[Step, ...], error: str) -> None:
+def test_end_of_stream_with_a_pending_reply_is_a_remote_error(script: tuple[Step, ...], error: str) -> None:
     """R5321-3.8-05"""
     assert told(*script).error == error
 
 
-def test_an_end_of_stream_inside_a_chunk_is_an_error() -> None:
-    outcome = in_chunk(3, last=True)
+def test_end_of_stream_inside_a_client_chunk_is_a_remote_error() -> None:
+    outcome = client_in_chunk(3, last=True)
     outcome.hear([b""])
 
     assert outcome.error == "the connection was closed inside a body"
 
 
 @pytest.mark.parametrize("script", [(GREETING,), (GREETING, HELLO, offer()), (GREETING, HELLO, offer(), Quit())])
-def test_elsewhere_and_in_place_of_the_reply_to_QUIT_it_is_a_close(script: tuple[Step, ...]) -> None:
+def test_end_of_stream_without_a_pending_reply_or_after_quit_closes(script: tuple[Step, ...]) -> None:
     outcome = told(*script, b"")
 
     assert outcome.events[-1] == ConnectionClosed()
@@ -317,17 +317,17 @@ def test_elsewhere_and_in_place_of_the_reply_to_QUIT_it_is_a_close(script: tuple
     assert outcome.conn.next_event() == ConnectionClosed()
 
 
-def test_a_stream_that_ends_before_TLS_is_closed() -> None:
+def test_end_of_stream_before_the_handshake_closes() -> None:
     outcome = told(GREETING, HELLO, offer("STARTTLS"), StartTls(), b"220 go\r\n", b"")
 
     assert outcome.events[-1] == ConnectionClosed()
 
 
-def test_in_LMTP_the_replies_that_came_before_the_end_of_the_stream_count() -> None:
+def test_lmtp_replies_before_the_end_of_stream_are_kept() -> None:
     """R2033-5-05"""
     outcome = met("PIPELINING", lmtp=True)
     outcome.say((mail(), rcpt("a@s.example"), rcpt("b@s.example"), Data()))
-    outcome.hear([OK * 3, TAKEN])
+    outcome.hear([OK * 3, GO_AHEAD])
     outcome.say(DataEnd())
     outcome.hear([b"250 a\r\n", b""])
 
@@ -335,7 +335,7 @@ def test_in_LMTP_the_replies_that_came_before_the_end_of_the_stream_count() -> N
     assert outcome.error == "the connection was closed before the reply to DataEnd"
 
 
-# Without end
+# Endless output
 
 
 def endless(kind: str) -> Iterator[bytes]:
@@ -351,7 +351,7 @@ def endless(kind: str) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("kind", ["line", "reply", "nothing", "replies"])
-def test_a_server_without_end_ends_within_the_limits(kind: str) -> None:
+def test_endless_server_output_ends_within_the_limits(kind: str) -> None:
     outcome = Outcome(ClientConnection(CLIENT))
     fed = 0
     tracemalloc.start()
@@ -368,7 +368,7 @@ def test_a_server_without_end_ends_within_the_limits(kind: str) -> None:
     assert peak < 2 * CLIENT.max_reply_line * CLIENT.max_reply_lines
 
 
-def test_a_line_is_searched_once_however_it_arrives() -> None:
+def test_reply_line_is_searched_only_once() -> None:
     config = ClientConfig(hostname="c.example", max_reply_line=4000)
     conn = ClientConnection(config)
     for octet in bytewise(b"220 " + b"x" * 3000):
@@ -378,7 +378,7 @@ def test_a_line_is_searched_once_however_it_arrives() -> None:
     assert conn._buffer._searched == 3004
 
 
-# Anything at all
+# Arbitrary output
 
 PIECES = [
     b"250",
@@ -401,14 +401,14 @@ wishes = st.sampled_from(
 )
 noise = st.one_of(
     st.lists(st.sampled_from(PIECES), max_size=6).map(b"".join),
-    st.sampled_from([OK, GREETING, TAKEN, b"550 no\r\n", offer("PIPELINING", "CHUNKING", "STARTTLS", "SIZE x")]),
+    st.sampled_from([OK, GREETING, GO_AHEAD, b"550 no\r\n", offer("PIPELINING", "CHUNKING", "STARTTLS", "SIZE x")]),
     st.binary(max_size=20),
 )
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps=st.lists(st.tuples(st.lists(wishes, max_size=3), noise), max_size=12))
-def test_whatever_a_server_says_only_a_documented_error_comes_of_it(steps: list[tuple[list[Request], bytes]]) -> None:
+def test_any_server_output_leads_to_events_or_a_documented_error(steps: list[tuple[list[Request], bytes]]) -> None:
     def outcome(*, cut: bool) -> tuple[list[Answered], str, State]:
         conn = ClientConnection(ClientConfig(hostname="c.example", max_reply_line=512))
         opening: list[tuple[list[Request], bytes]] = [

@@ -1,4 +1,4 @@
-"""What the RFCs leave to a program, and what they ask of the protocol under it: row by row."""
+"""Policies that the RFCs leave to the program, and what they require of the protocol below."""
 
 import re
 from dataclasses import replace
@@ -77,7 +77,7 @@ def refusing_with(kind: type[Event], reply: str) -> Answer:
     return answering(kind, Reply(int(code), "so it is", enhanced=rest or None))
 
 
-# What a program may answer, the client gets, and goes on as if nothing had been said.
+# Refusals that the program decides: the client gets the code as chosen, and the session state stays the same.
 REFUSALS: list[tuple[str, bytes, bytes, type[Event], str]] = [
     ("R5321-7.9-01: EHLO", GREETED, READY, Ehlo, "550"),
     ("R5321-7.9-01: HELO", GREETED, HELO, Helo, "550"),
@@ -103,10 +103,10 @@ REFUSALS: list[tuple[str, bytes, bytes, type[Event], str]] = [
     ("R6409-7-06: syntax", RCPT, b"BDAT 1 LAST\r\nx", DataEnd, "554 5.6.0"),
     ("R6409-7-06: rights", RCPT, b"BDAT 1 LAST\r\nx", DataEnd, "550 5.7.1"),
     ("R6531-3.5-04", MAIL, TO, Rcpt, "553 5.6.7"),
-    ("R6531-3.7.4.2-02, R6531-3.7.4.2-03: for now", READY, b"VRFY x\r\n", Vrfy, "252 2.6.8"),
-    ("R6531-3.7.4.2-02, R6531-3.7.4.2-03: for good", READY, b"VRFY x\r\n", Vrfy, "550 5.6.8"),
-    ("R6710-4.1-06, R6710-4.1-07: for now", READY, b"MAIL FROM:<> MT-PRIORITY=0\r\n", Mail, "450 4.7.15"),
-    ("R6710-4.1-06, R6710-4.1-07: for good", READY, b"MAIL FROM:<> MT-PRIORITY=0\r\n", Mail, "550 5.7.15"),
+    ("R6531-3.7.4.2-02, R6531-3.7.4.2-03: transient", READY, b"VRFY x\r\n", Vrfy, "252 2.6.8"),
+    ("R6531-3.7.4.2-02, R6531-3.7.4.2-03: permanent", READY, b"VRFY x\r\n", Vrfy, "550 5.6.8"),
+    ("R6710-4.1-06, R6710-4.1-07: transient", READY, b"MAIL FROM:<> MT-PRIORITY=0\r\n", Mail, "450 4.7.15"),
+    ("R6710-4.1-06, R6710-4.1-07: permanent", READY, b"MAIL FROM:<> MT-PRIORITY=0\r\n", Mail, "550 5.7.15"),
     ("R6710-5-02", READY, b"MAIL FROM:<> MT-PRIORITY=4 SIZE=9\r\n", Mail, "552 5.7.16"),
     (
         "R7293-5.1-01, R7293-15.3-01: owner",
@@ -127,9 +127,7 @@ REFUSALS: list[tuple[str, bytes, bytes, type[Event], str]] = [
 
 
 @pytest.mark.parametrize(("before", "line", "kind", "reply"), [pytest.param(*row, id=name) for name, *row in REFUSALS])
-def test_a_program_may_refuse_for_a_reason_of_its_own(
-    before: bytes, line: bytes, kind: type[Event], reply: str
-) -> None:
+def test_program_can_refuse_with_any_suitable_code(before: bytes, line: bytes, kind: type[Event], reply: str) -> None:
     until = datetime(2030, 1, 1, tzinfo=UTC)
     changes: dict[str, Any] = {
         **ALL,
@@ -147,13 +145,13 @@ def test_a_program_may_refuse_for_a_reason_of_its_own(
 
     assert isinstance(events[-1], kind)
     assert output.decode() == f"{reply} so it is\r\n"
-    # RFC 5321 4.1.4: a refusal changes nothing, but that a body ends its transaction.
+    # RFC 5321 4.1.4: a refusal changes nothing, except that the end of a body ends its transaction.
     ends = isinstance(events[-1], DataEnd | Burl)
     assert (conn.state, conn.transaction) == (State.READY, None) if ends else (at, transaction)
     assert codes(before, line, answer=answer, **changes) == [int(reply[:3])]
 
 
-def test_without_TLS_a_password_is_never_looked_at() -> None:
+def test_password_without_tls_is_never_examined() -> None:
     """R8314-4.1-01"""
     changes: dict[str, Any] = {"auth_mechanisms": ("PLAIN",), "tls": True}
     said = {tuple(texts(READY, b"AUTH PLAIN " + text + b"\r\n", **changes)) for text in (b"AHRpbQB0YW5z", b"AGEAYg==")}
@@ -166,7 +164,7 @@ def test_without_TLS_a_password_is_never_looked_at() -> None:
 # Replies
 
 
-def test_other_texts_change_nothing() -> None:
+def test_reply_texts_do_not_affect_the_session() -> None:
     """R5321-4.3.1-03"""
 
     def terse(conn: Connection, event: Event) -> Reply:
@@ -182,7 +180,7 @@ def test_other_texts_change_nothing() -> None:
         assert other.state is usual.state
 
 
-def test_the_texts_let_a_reader_see_what_is_answered() -> None:
+def test_default_reply_texts_are_distinct() -> None:
     """R2920-3.2-10"""
     [sender] = texts(READY, FROM)
     [recipient] = texts(MAIL, TO, answer=refuse)
@@ -194,14 +192,14 @@ def test_the_texts_let_a_reader_see_what_is_answered() -> None:
     assert len(set(said)) == len(said)
 
 
-def test_521_refuses_no_one_in_particular() -> None:
+def test_code_521_is_never_a_default_reply() -> None:
     """R7504-3-02, R6409-7-04"""
     assert 521 not in {reply.code for reply in DEFAULTS.values()}
     conn = connect(answer=answering(ConnectionOpened, Reply(554, "No service for you")))
     assert conn.state is State.REFUSED
 
 
-def test_a_list_is_expanded_to_one_mailbox_a_line() -> None:
+def test_expn_reply_has_one_mailbox_per_line() -> None:
     """R5321-3.5.1-01, R5321-3.5.1-04, R5321-3.5.1-08"""
     members = [f"<u{number}@s.example>" for number in range(3)]
     [reply] = texts(READY, b"EXPN list\r\n", answer=answering(Expn, Reply(250, *members)), **ALL)
@@ -210,12 +208,12 @@ def test_a_list_is_expanded_to_one_mailbox_a_line() -> None:
     assert reply == f"250 2.1.5 {members[1]}"
 
 
-def test_without_a_program_that_knows_the_users_nothing_is_disclosed() -> None:
+def test_vrfy_and_expn_disclose_nothing_by_default() -> None:
     """R5321-7.3-01, R5321-3.5.1-07"""
     assert codes(READY, b"VRFY smith\r\nEXPN list\r\nVRFY list\r\n", answer=refuse, **ALL) == [252, 252, 252]
 
 
-def test_a_keyword_is_registered_or_begins_with_X() -> None:
+def test_keywords_are_registered_or_start_with_x() -> None:
     """R5321-2.2.2-01"""
     assert {extension.keyword for extension in EXTENSIONS if extension.keyword[0] != "X"} <= REGISTERED
 
@@ -223,14 +221,14 @@ def test_a_keyword_is_registered_or_begins_with_X() -> None:
 # Messages
 
 
-def test_a_message_to_no_one_is_not_taken() -> None:
+def test_data_without_accepted_recipients_is_refused() -> None:
     """R2920-3.2-04"""
     session = FROM + TO + b"DATA\r\n.\r\n"
     assert codes(READY, session, answer=refuse) == [250, 550, 554, 500]
     assert not any(isinstance(event, DataEnd) for event in heard(READY, session, answer=refuse))
 
 
-def test_the_header_is_not_looked_at() -> None:
+def test_header_fields_are_not_checked() -> None:
     """R5321-4.4-09"""
     content = b"Return-Path: <x@c.example>\r\nReturn-Path: <y@c.example>\r\nReceived: z\r\n\r\n"
     conn = connect(DATA)
@@ -239,14 +237,14 @@ def test_the_header_is_not_looked_at() -> None:
 
 
 @pytest.mark.parametrize(("letters", "code"), [(499, 250), (500, 554)])
-def test_a_line_is_measured_in_octets(letters: int, code: int) -> None:
+def test_line_length_is_measured_in_octets(letters: int, code: int) -> None:
     """R6532-3.4-01"""
     line = ("\u00e9" * letters).encode() + b"\r\n"
     data = b"MAIL FROM:<> SMTPUTF8\r\n" + TO + b"DATA\r\n" + line + b".\r\n"
     assert codes(READY, data, max_text_line=1000)[-1] == code
 
 
-def test_a_declared_size_that_was_accepted_is_not_too_much_later() -> None:
+def test_message_of_the_accepted_declared_size_is_accepted() -> None:
     """R1870-6.3-01"""
     size = 65_536
     body = (b"x" * 62 + b"\r\n") * (size // 64)
@@ -256,7 +254,7 @@ def test_a_declared_size_that_was_accepted_is_not_too_much_later() -> None:
         assert [code for code, _ in replies(output)] == [250, 250, 354, 250]
 
 
-def test_a_null_sender_is_falsy_so_that_no_one_notifies_it() -> None:
+def test_null_sender_is_falsy() -> None:
     """R5321-6.1-01, R3461-5.2-01"""
     conn = connect(READY, **ALL)
     drive(conn, [b"MAIL FROM:<>\r\nRCPT TO:<u@s.example> NOTIFY=SUCCESS\r\n"])
@@ -268,7 +266,7 @@ def test_a_null_sender_is_falsy_so_that_no_one_notifies_it() -> None:
 @pytest.mark.parametrize(
     ("params", "ret"), [({"RET": Ret.FULL}, Ret.FULL), ({"RET": Ret.FULL, "REQUIRETLS": True}, Ret.HDRS)]
 )
-def test_what_needs_TLS_is_never_returned_whole(params: dict[str, object], ret: Ret) -> None:
+def test_requiretls_limits_ret_to_headers(params: dict[str, object], ret: Ret) -> None:
     """R8689-5-01"""
     assert Params(params).ret is ret
     assert Params({"REQUIRETLS": True}).ret is Ret.HDRS
@@ -276,13 +274,13 @@ def test_what_needs_TLS_is_never_returned_whole(params: dict[str, object], ret: 
 
 
 @pytest.mark.parametrize("value", ["2014-04-03T23:01:00Z", "2014-04-03T23:01:00-07:00;C"])
-def test_what_is_not_checked_here_can_be_passed_on(value: str) -> None:
+def test_rrvs_value_can_be_relayed_unchanged(value: str) -> None:
     """R7293-5.1.1-01"""
     [rcpt] = heard(MAIL, f"RCPT TO:<u@s.example> RRVS={value}\r\n".encode(), **ALL)
     assert str(rcpt) == f"RCPT TO:<u@s.example> RRVS={value}"
 
 
-def test_SMTPUTF8_with_DSN_takes_original_recipients_in_UTF_8() -> None:
+def test_orcpt_may_be_utf_8_with_smtputf8() -> None:
     """R6531-3.2-04"""
     [rcpt] = heard(MAIL, "RCPT TO:<u@s.example> ORCPT=utf-8;\u00fc\\x{20}@s.example\r\n".encode(), **ALL)
     assert isinstance(rcpt, Rcpt)
@@ -290,7 +288,7 @@ def test_SMTPUTF8_with_DSN_takes_original_recipients_in_UTF_8() -> None:
     assert rcpt.params.orcpt.address == "\u00fc @s.example"
 
 
-# Who submitted a message, and with what priority
+# Submitter and priority
 
 
 def transaction(mail: bytes, *, authenticated: bool) -> Transaction:
@@ -312,16 +310,16 @@ def transaction(mail: bytes, *, authenticated: bool) -> Transaction:
         pytest.param(b"", True, None, id="R4954-5-07"),
     ],
 )
-def test_only_who_is_authenticated_is_believed_to_know_the_submitter(
+def test_auth_parameter_is_trusted_only_if_authenticated(
     argument: bytes, authenticated: bool, submitter: Mailbox | None
 ) -> None:
     line = b"MAIL FROM:<a@c.example>" + argument + b"\r\n"
     found = transaction(line, authenticated=authenticated)
     assert found.submitter == submitter
-    assert str(found.mail).encode() + b"\r\n" == line  # what was claimed is there to be passed on
+    assert str(found.mail).encode() + b"\r\n" == line  # the untrusted value stays available for relaying
 
 
-def test_a_mailbox_in_a_parameter_is_written_as_xtext() -> None:
+def test_auth_parameter_is_encoded_as_xtext() -> None:
     """R5321-4.1.2-12, R4954-8-02"""
     submitter = Submitter(Mailbox("e=mc2@example.com"))
     assert str(Params({"AUTH": submitter})) == " AUTH=e+3Dmc2@example.com"
@@ -336,7 +334,7 @@ def test_a_mailbox_in_a_parameter_is_written_as_xtext() -> None:
 @pytest.mark.parametrize(
     ("asked", "authenticated", "granted"), [(5, True, 5), (5, False, 0), (-5, False, -5), (-5, True, -5), (0, False, 0)]
 )
-def test_only_who_is_authenticated_is_granted_more_priority(asked: int, authenticated: bool, granted: int) -> None:
+def test_raised_priority_is_granted_only_if_authenticated(asked: int, authenticated: bool, granted: int) -> None:
     """R6710-4.1-03"""
     found = transaction(b"MAIL FROM:<> MT-PRIORITY=%d\r\n" % asked, authenticated=authenticated)
     assert (found.priority, found.mail.params.mt_priority) == (granted, asked)
@@ -345,7 +343,7 @@ def test_only_who_is_authenticated_is_granted_more_priority(asked: int, authenti
 @pytest.mark.parametrize(
     ("asked", "start"), [(5, "250 2.3.6 0 "), (1, "250 2.3.6 0 "), (0, "250 2.1.0 "), (-1, "250 2.1.0 ")]
 )
-def test_a_client_is_told_of_the_priority_that_it_was_not_granted(asked: int, start: str) -> None:
+def test_reply_to_mail_reports_a_lowered_priority(asked: int, start: str) -> None:
     """R6710-4.1-05"""
     [reply] = texts(READY, b"MAIL FROM:<> MT-PRIORITY=%d\r\n" % asked, **ALL)
     assert reply.startswith(start)
@@ -362,7 +360,7 @@ SUBMISSION: dict[str, Any] = {
 
 
 def submission(*segments: bytes, answer: Answer = accept, **changes: Any) -> list[str]:
-    """The replies to `segments` behind a handshake that comes before the greeting."""
+    """Return the replies to `segments` after an implicit TLS handshake."""
     conn = Connection(replace(CONFIG, **{**SUBMISSION, **changes}))
     assert conn.data_to_send() == b""
     conn.tls_established()
@@ -370,11 +368,11 @@ def submission(*segments: bytes, answer: Answer = accept, **changes: Any) -> lis
     return [text for _, text in replies(output)]
 
 
-def believing(conn: Connection, event: Event) -> Reply | None:
+def accept_all_logins(conn: Connection, event: Event) -> Reply | None:
     return Reply(235) if isinstance(event, Auth) else accept(conn, event)
 
 
-def test_under_implicit_TLS_the_greeting_comes_inside_of_it() -> None:
+def test_implicit_tls_starts_before_the_greeting() -> None:
     """R8314-3.3-01, R8314-3.3-02"""
     greeting, hello = submission(READY)
     assert greeting.startswith("220 ")
@@ -383,11 +381,11 @@ def test_under_implicit_TLS_the_greeting_comes_inside_of_it() -> None:
     conn = connect(READY, **SUBMISSION)
     drive(conn, [b"STARTTLS\r\n"])
     conn.tls_established()
-    _, behind_starttls = drive(conn, [READY])
-    assert behind_starttls.decode().replace("\r\n", "\n").rstrip() == hello
+    _, after_starttls = drive(conn, [READY])
+    assert after_starttls.decode().replace("\r\n", "\n").rstrip() == hello
 
 
-def test_a_submission_server_offers_what_it_has_to_and_no_more() -> None:
+def test_submission_server_offers_the_required_extensions() -> None:
     """R6409-7-01, R6409-7-02, R6409-7-03, R8314-3.3-03"""
     _, hello, etrn, mail = submission(READY, b"ETRN example.org\r\n", FROM)
     offered = {line[4:].split()[0] for line in hello.splitlines()}
@@ -398,20 +396,20 @@ def test_a_submission_server_offers_what_it_has_to_and_no_more() -> None:
 
 
 @pytest.mark.parametrize("keyword", ["STARTTLS", "SIZE", "CHUNKING", "BINARYMIME", "DELIVERBY", "NO-SOLICITING"])
-def test_a_submission_server_may_offer_more(keyword: str) -> None:
+def test_submission_server_may_offer_other_extensions(keyword: str) -> None:
     """R6409-7-05"""
     [hello] = texts(GREETED, READY, **{**SUBMISSION, "disabled": OFF_BY_DEFAULT - {keyword}})
     assert keyword in re.findall(r"^250.([A-Z0-9-]+)", hello, re.MULTILINE)
 
 
-def test_who_is_authenticated_may_send_with_a_null_path_and_not_with_a_malformed_one() -> None:
+def test_authenticated_client_may_use_a_null_but_no_malformed_sender() -> None:
     """R6409-3.2-02, R6409-5.1-01"""
     session = b"MAIL FROM:<a..b@c.example>\r\nMAIL FROM:<>\r\nRCPT TO:<..@s.example>\r\n"
-    said = submission(READY, b"AUTH PLAIN AGEAYg==\r\n", session, answer=believing)[2:]
+    said = submission(READY, b"AUTH PLAIN AGEAYg==\r\n", session, answer=accept_all_logins)[2:]
     assert [text[:3] for text in said] == ["235", "501", "250", "501"]
 
 
-def test_a_refusal_may_say_which_classes_are_not_wanted() -> None:
+def test_refusal_may_name_the_unwanted_solicitation_classes() -> None:
     """R3865-2.3-02"""
 
     def answer(conn: Connection, event: Event) -> Reply:

@@ -58,8 +58,8 @@ def with_tlvs(*tlvs: bytes) -> bytes:
     return v2(0x11, INET + b"".join(tlvs))
 
 
-def slow_crc32c(data: bytes) -> int:
-    """Divide bit by bit, without a table."""
+def bitwise_crc32c(data: bytes) -> int:
+    """Compute the checksum bit by bit, without a table."""
     crc = 2**32 - 1
     for octet in data:
         for bit in range(8):
@@ -70,12 +70,12 @@ def slow_crc32c(data: bytes) -> int:
 
 def checksummed(before: bytes = b"", after: bytes = b"", error: int = 0) -> bytes:
     block = INET + before + tlv(0x03, bytes(4)) + after
-    checksum = slow_crc32c(v2(0x11, block)) ^ error
+    checksum = bitwise_crc32c(v2(0x11, block)) ^ error
     return v2(0x11, INET + before + tlv(0x03, checksum.to_bytes(4, "big")) + after)
 
 
 def drive(segments: Iterable[bytes], versions: Collection[int] = (1, 2), **limits: Any) -> Outcome:
-    """Feed `segments`. Returns the header, or why there is none, and what was behind it."""
+    """Feed `segments`. Return the header or the error text, and the octets after the header."""
     reader = ProxyReader(versions, **limits)
     outcome: ProxyHeader | str | None = None
     for segment in segments:
@@ -95,7 +95,7 @@ def bytewise(data: bytes) -> list[bytes]:
 
 
 def read(data: bytes, versions: Collection[int] = (1, 2), **limits: Any) -> ProxyHeader:
-    """Read a valid header whole, byte by byte, and with SMTP behind it."""
+    """Read a valid header: whole, byte by byte, and followed by SMTP."""
     ways = ([data], bytewise(data), [data + SMTP], [data, SMTP], bytewise(data + SMTP))
     (header, rest), *others = [drive(segments, versions, **limits) for segments in ways]
     assert isinstance(header, ProxyHeader), header
@@ -105,7 +105,7 @@ def read(data: bytes, versions: Collection[int] = (1, 2), **limits: Any) -> Prox
 
 
 def refuse(data: bytes, versions: Collection[int] = (1, 2), **limits: Any) -> str:
-    """Read an invalid header whole, byte by byte, and with SMTP behind it."""
+    """Read an invalid header: whole, byte by byte, and followed by SMTP."""
     ways = ([data], bytewise(data), [data + SMTP], [data, SMTP])
     outcomes = [drive(segments, versions, **limits) for segments in ways]
     failure, rest = outcomes[0]
@@ -116,7 +116,7 @@ def refuse(data: bytes, versions: Collection[int] = (1, 2), **limits: Any) -> st
 
 
 def octets_until_refused(data: bytes, versions: Collection[int] = (1, 2), **limits: Any) -> int:
-    """How many octets a peer sends before it is refused."""
+    """Return the number of octets after which the header is refused."""
     reader = ProxyReader(versions, **limits)
     for at in range(len(data)):
         reader.receive_data(data[at : at + 1])
@@ -159,7 +159,7 @@ def octets_until_refused(data: bytes, versions: Collection[int] = (1, 2), **limi
         (b"PROXY UNKNOWN " + b"x" * 91 + b"\r\n", UNKNOWN),
     ],
 )
-def test_version_1_is_a_line(line: bytes, header: ProxyHeader) -> None:
+def test_valid_version_1_line_is_parsed(line: bytes, header: ProxyHeader) -> None:
     assert read(line) == header
     assert read(line, {1}) == header
 
@@ -235,7 +235,7 @@ def test_version_1_is_a_line(line: bytes, header: ProxyHeader) -> None:
         b"PROXY TCP4 " + b"1" * 94 + b"\rX",
     ],
 )
-def test_a_line_that_differs_in_anything_is_refused(line: bytes) -> None:
+def test_invalid_version_1_line_is_refused(line: bytes) -> None:
     assert refuse(line).startswith("the peer sent no valid PROXY header: ")
 
 
@@ -265,7 +265,7 @@ def test_a_line_that_differs_in_anything_is_refused(line: bytes) -> None:
         (v2(0x22, INET6), UNKNOWN),
         (v2(0x32, UNIX), UNKNOWN),
         (v2(0x12, INET + tlv(0x02, b"a")), ProxyHeader(PROXY, tlvs=(Tlv(TlvType.AUTHORITY, b"a"),))),
-        # the proxy itself: whatever follows is skipped
+        # LOCAL: addresses and TLVs are skipped
         (v2(0x00, command=0x20), ProxyHeader(LOCAL)),
         (v2(0x11, INET, command=0x20), ProxyHeader(LOCAL)),
         (v2(0x11, b"abc", command=0x20), ProxyHeader(LOCAL)),
@@ -290,7 +290,7 @@ def test_a_line_that_differs_in_anything_is_refused(line: bytes) -> None:
         ),
     ],
 )
-def test_version_2_is_a_block(data: bytes, header: ProxyHeader) -> None:
+def test_valid_version_2_block_is_parsed(data: bytes, header: ProxyHeader) -> None:
     assert read(data) == header
     assert read(data, [2]) == header
 
@@ -344,20 +344,20 @@ def test_version_2_is_a_block(data: bytes, header: ProxyHeader) -> None:
         (v2(0x00, tlv(0x03, bytes(4))), "checksum is wrong"),
     ],
 )
-def test_a_block_that_does_not_add_up_is_refused(data: bytes, why: str) -> None:
+def test_invalid_version_2_block_is_refused(data: bytes, why: str) -> None:
     assert why in refuse(data)
 
 
 @pytest.mark.parametrize("octet", [*range(16, 28), *range(31, 35), *range(38, 41)])
 @pytest.mark.parametrize("bit", range(8))
-def test_a_checksum_finds_every_bit_that_was_turned(octet: int, bit: int) -> None:
+def test_checksum_detects_every_single_bit_error(octet: int, bit: int) -> None:
     data = bytearray(checksummed(after=tlv(0x04, b"pad")))
     data[octet] ^= 1 << bit
 
     assert "checksum is wrong" in refuse(bytes(data))
 
 
-# The first octet that proves it
+# Early refusal
 
 
 @pytest.mark.parametrize(
@@ -381,40 +381,40 @@ def test_a_checksum_finds_every_bit_that_was_turned(octet: int, bit: int) -> Non
         (SIGNATURE + b"\x21\x41", 14, {1, 2}),
         (SIGNATURE + b"\x21\x11\x00\x0b", 16, {1, 2}),
         (SIGNATURE + b"\x20\x00\x10\x01", 16, {1, 2}),
-        # A version that is switched off is as strange as SMTP.
+        # A disabled version is refused like SMTP.
         (b"PROXY UNKNOWN\r\n", 1, {2}),
         (SIGNATURE, 1, {1}),
     ],
 )
-def test_what_is_no_header_is_refused_at_the_octet_that_proves_it(data: bytes, size: int, versions: set[int]) -> None:
+def test_invalid_header_is_refused_at_the_first_impossible_octet(data: bytes, size: int, versions: set[int]) -> None:
     assert octets_until_refused(data, versions) == size
     refuse(data, versions)
 
 
-def test_an_error_shows_the_octets_that_prove_it() -> None:
+def test_error_shows_the_impossible_octets() -> None:
     assert refuse(SMTP) == "the peer sent no valid PROXY header: no header begins with b'E'"
 
 
-@pytest.mark.parametrize("behind", [b"", SMTP])
+@pytest.mark.parametrize("after", [b"", SMTP])
 @pytest.mark.parametrize("data", [b"PROXY UNKNOWN a\r\n", v2(0x11, INET), v2(0x31, UNIX + tlv(0x04, b"x" * 50))])
-def test_a_header_is_complete_at_its_last_octet_and_not_before(data: bytes, behind: bytes) -> None:
+def test_header_is_complete_exactly_at_its_last_octet(data: bytes, after: bytes) -> None:
     reader = ProxyReader()
     for octet in bytewise(data[:-1]):
         reader.receive_data(octet)
         assert reader.next_header() is NEED_DATA
         assert reader.trailing_data == b""
 
-    reader.receive_data(data[-1:] + behind)
+    reader.receive_data(data[-1:] + after)
     header = reader.next_header()
     assert isinstance(header, ProxyHeader)
     assert reader.next_header() is header
-    assert reader.trailing_data == behind
+    assert reader.trailing_data == after
     reader.receive_data(b"more")
     assert reader.next_header() is header
-    assert reader.trailing_data == behind + b"more"
+    assert reader.trailing_data == after + b"more"
 
 
-def test_what_follows_is_not_looked_at() -> None:
+def test_octets_after_the_header_are_not_parsed() -> None:
     second = v2(0x21, INET6)
     header, rest = drive([v2(0x11, INET) + second])
 
@@ -425,7 +425,7 @@ def test_what_follows_is_not_looked_at() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"P", b"PROXY UNKNOWN\r", b"PROXY TCP4 ", SIGNATURE, v2(0x11, INET)[:-1]])
-def test_an_end_before_the_header_is_complete_is_an_error(data: bytes) -> None:
+def test_end_of_stream_inside_the_header_is_a_remote_error(data: bytes) -> None:
     reader = ProxyReader()
     reader.receive_data(data)
     reader.receive_data(b"")
@@ -437,7 +437,7 @@ def test_an_end_before_the_header_is_complete_is_an_error(data: bytes) -> None:
         assert reader.trailing_data == b""
 
 
-def test_an_end_behind_the_header_is_not_of_its_concern() -> None:
+def test_end_of_stream_after_the_header_is_ignored() -> None:
     reader = ProxyReader()
     reader.receive_data(v2(0x11, INET) + SMTP)
     reader.receive_data(b"")
@@ -446,7 +446,7 @@ def test_an_end_behind_the_header_is_not_of_its_concern() -> None:
     assert reader.trailing_data == SMTP
 
 
-def test_after_an_error_nothing_is_believed_and_nothing_is_kept() -> None:
+def test_reader_stays_failed_and_empty_after_an_error() -> None:
     reader = ProxyReader()
     reader.receive_data(SMTP)
     for _ in range(3):
@@ -458,7 +458,7 @@ def test_after_an_error_nothing_is_believed_and_nothing_is_kept() -> None:
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_all_forms_of_octets_are_read(kind: type[bytes] | type[bytearray] | type[memoryview]) -> None:
+def test_proxy_reader_accepts_any_bytes_like_object(kind: type[bytes] | type[bytearray] | type[memoryview]) -> None:
     reader = ProxyReader()
     reader.receive_data(kind(v2(0x11, INET)))
 
@@ -478,7 +478,7 @@ def test_all_forms_of_octets_are_read(kind: type[bytes] | type[bytearray] | type
         (v2(0x00, b"\x20\0\1" * 30_000, length=4096), 16 + 4096),
     ],
 )
-def test_a_peer_does_not_fill_the_memory(endless: bytes, most: int) -> None:
+def test_endless_header_does_not_grow_the_buffer(endless: bytes, most: int) -> None:
     reader = ProxyReader()
     held = []
     for octet in bytewise(endless):
@@ -494,7 +494,7 @@ def test_a_peer_does_not_fill_the_memory(endless: bytes, most: int) -> None:
 
 
 @pytest.mark.parametrize(("max_length", "size"), [(216, 216), (1000, 1000), (65535, 65535)])
-def test_the_limit_is_the_last_length_that_is_read(max_length: int, size: int) -> None:
+def test_header_of_maximum_length_is_accepted(max_length: int, size: int) -> None:
     padding = size - 12 - 3
     data = v2(0x11, INET + tlv(0x04, bytes(padding)))
     header, rest = drive([data + SMTP], max_length=max_length)
@@ -506,18 +506,18 @@ def test_the_limit_is_the_last_length_that_is_read(max_length: int, size: int) -
 
 
 @pytest.mark.parametrize("versions", [(), {0}, {1, 2, 3}, {3}])
-def test_a_reader_is_for_versions_that_exist(versions: Collection[int]) -> None:
+def test_reader_refuses_unknown_versions(versions: Collection[int]) -> None:
     with pytest.raises(LocalProtocolError, match="must be 1, 2 or both"):
         ProxyReader(versions)
 
 
 @pytest.mark.parametrize("max_length", [-1, 0, 215, 65536])
-def test_a_limit_lets_all_addresses_pass(max_length: int) -> None:
+def test_reader_refuses_an_impossible_length_limit(max_length: int) -> None:
     with pytest.raises(LocalProtocolError, match="should be 216 to 65535"):
         ProxyReader(max_length=max_length)
 
 
-def test_TLVs_inside_TLVs_are_not_followed() -> None:
+def test_nested_ssl_tlvs_are_not_followed() -> None:
     nested = b""
     while len(nested) < 4000:
         nested = tlv(0x20, b"\x01\0\0\0\0" + nested)
@@ -526,10 +526,10 @@ def test_TLVs_inside_TLVs_are_not_followed() -> None:
     assert header.ssl == SslInfo(SslClient.SSL, 0)
 
 
-# What the TLVs say
+# Parsed TLVs
 
 
-def test_the_known_TLVs_are_typed() -> None:
+def test_known_tlvs_are_typed() -> None:
     ssl = (
         b"\x07\0\0\0\0"
         + tlv(0x21, b"TLSv1.3")
@@ -574,7 +574,7 @@ def test_the_known_TLVs_are_typed() -> None:
     assert isinstance(header.tlvs[0].type, TlvType)
 
 
-def test_what_is_not_said_is_None() -> None:
+def test_absent_tlvs_are_none() -> None:
     assert (TCP.authority, TCP.unique_id, TCP.ssl, TCP.find(TlvType.ALPN)) == (None, None, None, None)
 
 
@@ -588,13 +588,13 @@ def test_what_is_not_said_is_None() -> None:
         (SslClient.SSL | SslClient.CERT_SESS, 18, False),
     ],
 )
-def test_only_a_certificate_that_was_shown_can_be_verified(client: SslClient, verify: int, verified: bool) -> None:
+def test_is_verified_needs_a_client_certificate(client: SslClient, verify: int, verified: bool) -> None:
     info = SslInfo(client, verify)
     assert info.is_verified is verified
     assert read(with_tlvs(tlv(0x20, bytes((client,)) + verify.to_bytes(4, "big")))).ssl == info
 
 
-def test_unknown_flags_are_kept() -> None:
+def test_unknown_ssl_flags_are_kept() -> None:
     info = read(with_tlvs(tlv(0x20, b"\x81\0\0\0\1"))).ssl
 
     assert info is not None
@@ -603,7 +603,7 @@ def test_unknown_flags_are_kept() -> None:
     assert info.encode() == b"\x81\0\0\0\1"
 
 
-def test_what_is_said_of_TLS_is_written_as_it_is_read() -> None:
+def test_ssl_info_is_encoded_as_parsed() -> None:
     info = SslInfo(SslClient.SSL, 1, version="TLSv1.2", cn="\u00e9", cipher="", sig_alg=None, key_alg="RSA2048")
 
     assert info.encode() == (
@@ -628,16 +628,16 @@ def test_what_is_said_of_TLS_is_written_as_it_is_read() -> None:
         (b"The quick brown fox jumps over the lazy dog", 0x22620404),
     ],
 )
-def test_the_checksum_is_that_of_Castagnoli(data: bytes, checksum: int) -> None:
-    assert crc32c(data) == slow_crc32c(data) == checksum
+def test_crc32c_matches_known_values(data: bytes, checksum: int) -> None:
+    assert crc32c(data) == bitwise_crc32c(data) == checksum
 
 
 @given(st.binary())
-def test_the_table_of_the_checksum_saves_work_and_nothing_else(data: bytes) -> None:
-    assert crc32c(data) == slow_crc32c(data)
+def test_table_driven_crc32c_equals_bitwise_crc32c(data: bytes) -> None:
+    assert crc32c(data) == bitwise_crc32c(data)
 
 
-# Writing
+# Encoding
 
 
 @pytest.mark.parametrize(
@@ -649,7 +649,7 @@ def test_the_table_of_the_checksum_saves_work_and_nothing_else(data: bytes) -> N
         (ProxyHeader(LOCAL), b"PROXY UNKNOWN\r\n"),
     ],
 )
-def test_version_1_is_written(header: ProxyHeader, line: bytes) -> None:
+def test_header_is_encoded_as_version_1(header: ProxyHeader, line: bytes) -> None:
     assert header.encode(version=1) == line
 
 
@@ -665,13 +665,13 @@ def test_version_1_is_written(header: ProxyHeader, line: bytes) -> None:
         (ProxyHeader(PROXY, tlvs=(Tlv(TlvType.NOOP, b""),)), False),
     ],
 )
-def test_what_version_1_cannot_say_is_refused(header: ProxyHeader, checksum: bool) -> None:
+def test_header_that_needs_version_2_is_refused_in_version_1(header: ProxyHeader, checksum: bool) -> None:
     with pytest.raises(LocalProtocolError, match="use version 2"):
         header.encode(version=1, checksum=checksum)
 
 
 @pytest.mark.parametrize("version", [0, 3])
-def test_there_are_two_versions(version: int) -> None:
+def test_encoding_in_an_unknown_version_is_refused(version: int) -> None:
     with pytest.raises(LocalProtocolError, match=f"no version {version}"):
         TCP.encode(version=version)
 
@@ -693,12 +693,12 @@ def test_there_are_two_versions(version: int) -> None:
         ),
     ],
 )
-def test_version_2_is_written(header: ProxyHeader, data: bytes) -> None:
+def test_header_is_encoded_as_version_2(header: ProxyHeader, data: bytes) -> None:
     assert header.encode() == data
     assert header.encode(version=2) == data
 
 
-def test_a_checksum_is_the_last_TLV() -> None:
+def test_checksum_is_encoded_as_the_last_tlv() -> None:
     header = ProxyHeader(PROXY, SOURCE, DESTINATION, (Tlv(TlvType.AUTHORITY, b"a"),))
 
     assert header.encode(checksum=True) == checksummed(tlv(0x02, b"a"))
@@ -706,7 +706,7 @@ def test_a_checksum_is_the_last_TLV() -> None:
 
 
 @pytest.mark.parametrize(("size", "checksum", "fits"), [(520, False, True), (521, False, False), (514, True, False)])
-def test_a_header_that_is_too_long_is_not_written(size: int, checksum: bool, fits: bool) -> None:
+def test_header_over_65535_octets_is_refused(size: int, checksum: bool, fits: bool) -> None:
     tlvs = (Tlv(0xEA, bytes(65000)), Tlv(0xEA, bytes(size - 3)))
     header = ProxyHeader(PROXY, SOURCE, DESTINATION, tlvs)
     if fits:
@@ -744,29 +744,29 @@ def test_a_header_that_is_too_long_is_not_written(size: int, checksum: bool, fit
         ((PROXY, None, None, (Tlv(TlvType.SSL, bytes(6)),)), "does not match its type"),
     ],
 )
-def test_a_header_that_cannot_be_is_not_made(arguments: tuple[Any, ...], why: str) -> None:
+def test_invalid_proxy_header_is_refused(arguments: tuple[Any, ...], why: str) -> None:
     with pytest.raises(LocalProtocolError, match=re.escape(why)):
         ProxyHeader(*arguments)
 
 
 @pytest.mark.parametrize("port", [-1, 65536])
-def test_a_port_has_16_bits(port: int) -> None:
+def test_endpoint_port_must_fit_in_16_bits(port: int) -> None:
     with pytest.raises(LocalProtocolError, match=f"port {port} is not between"):
         Endpoint(IPv4Address(1), port)
 
 
-def test_an_endpoint_has_no_zone() -> None:
+def test_endpoint_with_a_zone_is_refused() -> None:
     with pytest.raises(LocalProtocolError, match="has a zone"):
         Endpoint(IPv6Address("fe80::1%eth0"), 25)
 
 
 @pytest.mark.parametrize(("type", "size"), [(0, 0), (255, 0), (1, 65535)])
-def test_a_TLV_may_fill_its_fields(type: int, size: int) -> None:
+def test_tlv_of_maximum_size_is_encoded(type: int, size: int) -> None:
     assert Tlv(type, bytes(size)).encode() == bytes([type]) + size.to_bytes(2, "big") + bytes(size)
 
 
 @pytest.mark.parametrize(("type", "size"), [(-1, 0), (256, 0), (1, 65536)])
-def test_a_TLV_fits_into_its_fields(type: int, size: int) -> None:
+def test_tlv_out_of_range_is_refused(type: int, size: int) -> None:
     with pytest.raises(LocalProtocolError, match="is out of range"):
         Tlv(type, bytes(size))
 
@@ -786,18 +786,18 @@ def test_a_TLV_fits_into_its_fields(type: int, size: int) -> None:
         {"cn": "x" * 65536},
     ],
 )
-def test_what_is_said_of_TLS_fits_into_its_fields(changes: dict[str, Any]) -> None:
+def test_ssl_info_out_of_range_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(LocalProtocolError):
         SslInfo(**{"client": SslClient.SSL, "verify": 0, **changes})
 
 
-def test_values_are_immutable_and_can_be_keys() -> None:
+def test_proxy_values_are_immutable_and_hashable() -> None:
     assert {TCP: 1}[ProxyHeader(PROXY, SOURCE, DESTINATION)] == 1
     with pytest.raises(FrozenInstanceError):
         TCP.source = None  # type: ignore[misc]
 
 
-# Laws
+# Properties
 
 addresses = st.tuples(*[st.ip_addresses(v=4)] * 2) | st.tuples(*[st.ip_addresses(v=6)] * 2)
 ports = st.integers(0, 65535)
@@ -834,14 +834,14 @@ headers = st.just(ProxyHeader(LOCAL)) | st.builds(
 
 
 @given(headers, st.booleans(), st.binary(max_size=10))
-def test_version_2_brings_back_what_was_written(header: ProxyHeader, checksum: bool, behind: bytes) -> None:
-    brought, rest = drive([header.encode(checksum=checksum) + behind])
+def test_version_2_round_trip(header: ProxyHeader, checksum: bool, after: bytes) -> None:
+    parsed, rest = drive([header.encode(checksum=checksum) + after])
 
-    assert (brought, rest) == (header, behind)
+    assert (parsed, rest) == (header, after)
 
 
 @given(ends)
-def test_version_1_brings_back_what_was_written(both: tuple[Any, Any]) -> None:
+def test_version_1_round_trip(both: tuple[Any, Any]) -> None:
     header = ProxyHeader(PROXY, *both)
     try:
         line = header.encode(version=1)
@@ -853,7 +853,7 @@ def test_version_1_brings_back_what_was_written(both: tuple[Any, Any]) -> None:
 
 
 @given(ssl_infos)
-def test_what_is_said_of_TLS_comes_back_as_it_was(info: SslInfo) -> None:
+def test_ssl_info_round_trip(info: SslInfo) -> None:
     assert ProxyHeader(PROXY, tlvs=(Tlv(TlvType.SSL, info.encode()),)).ssl == info
 
 
@@ -871,8 +871,8 @@ wire = st.one_of(
 @given(wire, st.binary(max_size=20), st.lists(st.integers(0, 500)))
 @example(b"PROXY UNKNOWN" + b"x" * 92 + b"\r", b"\n", [106])
 @example(v2(0x11, INET), SMTP, [])
-def test_any_cut_gives_the_same(data: bytes, behind: bytes, cuts: list[int]) -> None:
-    whole = data + behind
+def test_any_segmentation_gives_the_same_result(data: bytes, after: bytes, cuts: list[int]) -> None:
+    whole = data + after
     edges = [0, *sorted(min(cut, len(whole)) for cut in cuts), len(whole)]
     pieces = [whole[start:end] for start, end in pairwise(edges) if start < end]
 
@@ -882,7 +882,7 @@ def test_any_cut_gives_the_same(data: bytes, behind: bytes, cuts: list[int]) -> 
 
 
 @given(wire, st.sampled_from([(1,), (2,), (1, 2)]), st.booleans())
-def test_a_peer_raises_nothing_but_a_RemoteProtocolError(data: bytes, versions: tuple[int, ...], ends: bool) -> None:
+def test_any_input_gives_a_header_or_remote_protocol_error(data: bytes, versions: tuple[int, ...], ends: bool) -> None:
     reader = ProxyReader(versions)
     for piece in [*bytewise(data), *[b""] * ends]:
         reader.receive_data(piece)
@@ -897,11 +897,11 @@ def test_a_peer_raises_nothing_but_a_RemoteProtocolError(data: bytes, versions: 
         assert len(reader._data) < 16 + MAX_LENGTH
 
 
-# The room
+# Imports
 
 
-def test_it_stands_beside_the_connections() -> None:
-    # Without what measures coverage, which is full of sockets.
+def test_proxy_is_not_imported_by_the_core_and_loads_no_io_module() -> None:
+    # Without the coverage measurement, which imports sockets.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     script = "import sys, smtpcore; sys.exit('smtpcore.proxy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False, env=environment).returncode == 0

@@ -23,7 +23,7 @@ def field(**changes: Any) -> str:
     return received(**(values | changes)).decode()
 
 
-def test_a_message_was_received_from_by_with_id_for_and_when() -> None:
+def test_received_field_with_all_clauses() -> None:
     """R5321-4.4-02, R5321-4.4-03, R5321-4.4-04, R5321-4.4-12, R5321-7.2-01, R2505-2.2.1-01"""
     assert field(tls="TLSv1.3 AES", authenticated=True, recipient=Path("u@s.example")) == (
         "Received: from c.example ([192.0.2.7])\r\n"
@@ -33,27 +33,27 @@ def test_a_message_was_received_from_by_with_id_for_and_when() -> None:
     )
 
 
-def test_what_is_not_known_is_left_out() -> None:
+def test_received_field_omits_unknown_values() -> None:
     assert "with ESMTP id 42;" in field()
     assert field(helo=None, peer=None) == (
         "Received: from unknown\r\n\tby s.example with SMTP id 42;\r\n\tThu, 29 Feb 2024 07:05:09 +0000\r\n"
     )
 
 
-def test_an_IPv6_address_is_tagged() -> None:
+def test_received_field_tags_an_ipv6_address() -> None:
     assert "([IPv6:2001:db8::1])" in field(peer=IPv6Address("2001:db8::1"))
 
 
 @pytest.mark.parametrize(
     ("recipient", "smtputf8", "clause"),
     [
-        pytest.param("@a.example:u@s.example", False, "for <u@s.example>", id="no source route"),
+        pytest.param("@a.example:u@s.example", False, "for <u@s.example>", id="source route is left out"),
         pytest.param("\u00e9@s.example", False, None, id="R6531-3.7.3-01: no UTF-8"),
         pytest.param("\u00e9@s.example", True, "for <\u00e9@s.example>", id="R6531-3.7.3-01: UTF-8"),
         pytest.param("", True, None, id="the null path"),
     ],
 )
-def test_a_recipient_is_named_without_route_and_in_UTF_8_only_where_that_was_announced(
+def test_received_field_names_the_recipient_without_route_and_utf_8_only_with_smtputf8(
     recipient: str, smtputf8: bool, clause: str | None
 ) -> None:
     text = field(recipient=Path(recipient), smtputf8=smtputf8)
@@ -66,7 +66,7 @@ def test_a_recipient_is_named_without_route_and_in_UTF_8_only_where_that_was_ann
 @pytest.mark.parametrize(
     ("helo", "tls", "authenticated", "smtputf8", "keyword"),
     [
-        pytest.param(None, False, False, False, "SMTP", id="nothing was said"),
+        pytest.param(None, False, False, False, "SMTP", id="no hello"),
         pytest.param(Helo("c.example"), False, False, False, "SMTP", id="R3848-1-05: HELO"),
         pytest.param(Helo("c.example"), True, False, False, "SMTP", id="HELO under TLS"),
         pytest.param(Ehlo("c.example"), False, False, False, "ESMTP", id="R3848-1-05: EHLO"),
@@ -84,7 +84,7 @@ def test_a_recipient_is_named_without_route_and_in_UTF_8_only_where_that_was_ann
         pytest.param(Ehlo("c.example"), True, True, True, "UTF8SMTPSA", id="UTF-8, TLS and AUTH"),
     ],
 )
-def test_the_protocol_has_the_registered_name(
+def test_with_clause_uses_the_registered_protocol_name(
     helo: Helo | Ehlo | Lhlo | None, tls: bool, authenticated: bool, smtputf8: bool, keyword: str
 ) -> None:
     """R5321-4.4-13"""
@@ -103,23 +103,23 @@ def test_the_protocol_has_the_registered_name(
         (datetime(2023, 1, 2, tzinfo=timezone(timedelta(hours=-3, minutes=-30))), "Mon, 2 Jan 2023 00:00:00 -0330"),
     ],
 )
-def test_a_date_has_a_year_of_four_digits_and_a_numeric_zone(date: datetime, text: str) -> None:
+def test_format_date_has_a_four_digit_year_and_a_numeric_zone(date: datetime, text: str) -> None:
     """R5321-4.4-06, R5321-4.4-11, R5321-F.5-01"""
     assert format_date(date) == text
 
 
-def test_a_date_without_zone_is_refused() -> None:
+def test_date_without_time_zone_is_refused() -> None:
     with pytest.raises(LocalProtocolError, match="has no time zone"):
         format_date(datetime(2024, 2, 29))
 
 
 @pytest.mark.parametrize("changes", [{"by": "s\r\nBcc: x"}, {"id": "4\n2"}, {"tls": "a\x00"}])
-def test_a_field_cannot_be_broken_out_of(changes: dict[str, str]) -> None:
+def test_control_characters_in_a_received_field_are_refused(changes: dict[str, str]) -> None:
     with pytest.raises(LocalProtocolError, match="control characters"):
         field(**changes)
 
 
-def test_no_line_of_a_field_is_longer_than_998_octets() -> None:
+def test_received_field_lines_have_at_most_998_octets() -> None:
     longest = ".".join(["a" * 63] * 7)
     text = field(helo=Ehlo(longest), by=longest, recipient=Path(f"{longest}@{longest}"), peer=IPv6Address(2**128 - 1))
 
@@ -135,7 +135,7 @@ def test_no_line_of_a_field_is_longer_than_998_octets() -> None:
         ("\u00e9@c.example", "Return-Path: <\u00e9@c.example>\r\n".encode()),
     ],
 )
-def test_the_return_path_is_the_sender_without_route(path: str, line: bytes) -> None:
+def test_return_path_is_the_sender_without_route(path: str, line: bytes) -> None:
     """R5321-4.4-07"""
     assert return_path(Path(path)) == line
 
@@ -149,14 +149,16 @@ def test_the_return_path_is_the_sender_without_route(path: str, line: bytes) -> 
         (None, "", ""),
     ],
 )
-def test_a_cipher_is_named_as_it_is_registered_or_in_a_comment(tls: str | None, comment: str, clause: str) -> None:
+def test_tls_clause_names_a_registered_cipher_and_a_comment_any_other(
+    tls: str | None, comment: str, clause: str
+) -> None:
     """R8314-4.3-01"""
     lines = field(tls=tls).rstrip("\r\n").split("\r\n")
     assert lines[1].rstrip(";").endswith(f" id 42{comment}")
     assert lines[2:-1] == ([f"{clause};"] if clause else [])
 
 
-def test_a_priority_has_its_clause() -> None:
+def test_received_field_has_a_priority_clause() -> None:
     """R6710-4.1-08"""
     text = field(priority=3, recipient=Path("u@s.example"))
     assert "\tfor <u@s.example>\r\n\tPRIORITY 3;\r\n" in text
@@ -174,7 +176,7 @@ def test_a_priority_has_its_clause() -> None:
     ],
 )
 @pytest.mark.parametrize("size", [1, 2, 3, 11, 12, 1000])
-def test_hops_are_the_fields_of_the_header_however_it_is_cut(message: bytes, count: int, size: int) -> None:
+def test_hops_counts_received_fields_of_the_header_for_any_segmentation(message: bytes, count: int, size: int) -> None:
     """R5321-6.3-02"""
     hops = Hops()
     for piece in pieces(message, size):

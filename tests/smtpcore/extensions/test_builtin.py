@@ -1,4 +1,4 @@
-"""The parameters of MAIL and RCPT, as a client meets them."""
+"""The parameters of MAIL and RCPT that the built-in extensions define."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -51,7 +51,7 @@ def dialect(config: Config = ALL, *, tls: bool = True) -> Dialect:
 
 
 def parse(verb: str, params: str, *, config: Config = ALL, tls: bool = True) -> Params:
-    """The parameters of a command, after a journey to the wire and back."""
+    """Return the parameters of a command, after checking that encoding and parsing it again changes nothing."""
     path = "FROM:<a@c.example>" if verb == "MAIL" else "TO:<u@s.example>"
     command = parse_command(verb, f"{verb} {path} {params}".encode(), dialect(config, tls=tls))
     assert isinstance(command, Mail | Rcpt)
@@ -118,7 +118,7 @@ def refused(verb: str, params: str, *, config: Config = ALL, tls: bool = True) -
         pytest.param("MAIL", "AUTH=e+3Dmc2@example.com", Submitter(Mailbox("e=mc2@example.com")), id="R4954-5-02"),
     ],
 )
-def test_a_parameter_becomes_a_value_and_goes_back_to_the_wire(verb: str, params: str, value: object) -> None:
+def test_parameter_is_parsed_into_a_value_and_encoded_again(verb: str, params: str, value: object) -> None:
     known = parse(verb, params)
     keyword = params.partition("=")[0]
 
@@ -150,7 +150,7 @@ def test_a_parameter_becomes_a_value_and_goes_back_to_the_wire(verb: str, params
         *(("MAIL", f"AUTH{value}") for value in ("", "=", "=+ZZ", "=foo", "=<a@c.example>", "=+FF@c.example")),
     ],
 )
-def test_what_is_malformed_is_refused(verb: str, params: str) -> None:
+def test_malformed_parameter_is_refused(verb: str, params: str) -> None:
     """R3461-4-01, R3461-4.1-01, R3461-4.2-01, R3461-4.3-01, R3461-4.4-01, R3461-4.5-01, R3461-5.1-03, R3461-5.1-05,
     R2852-4-01, R2852-4-03, R4865-3-02, R4865-3-03, R4865-4.2-05, R4865-4.2-06, R4865-4.2-07, R4865-4.2-08,
     R4865-5.2.2-01, R4865-5.2.2-02, R8689-2-01, R7293-3.1-01, R3865-2.2-01, R4954-5-02
@@ -159,20 +159,20 @@ def test_what_is_malformed_is_refused(verb: str, params: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "=10", "=-10", "=+3", "=03", "=-0", "=x", "=3 MT-PRIORITY=3", "=\u0661"])
-def test_a_malformed_priority_has_a_code_of_its_own(value: str) -> None:
+def test_malformed_priority_is_refused_with_its_own_status_code(value: str) -> None:
     """R6710-4.1-01"""
     assert refused("MAIL", f"MT-PRIORITY{value}") == (501, "5.5.2")
 
 
 @pytest.mark.parametrize("seconds", [1, 120, 239])
-def test_a_message_cannot_be_returned_sooner_than_announced(seconds: int) -> None:
+def test_by_time_below_the_announced_minimum_is_refused(seconds: int) -> None:
     """R2852-3-01, R2852-4-04"""
     assert refused("MAIL", f"BY={seconds};R") == (555, "5.5.4")
     config = Config(hostname="s.example", disabled=frozenset())
     assert parse("MAIL", f"BY={seconds};R", config=config).by == DeliverBy(seconds, ByMode.RETURN)
 
 
-def test_a_message_may_be_held_until_it_has_to_be_delivered() -> None:
+def test_message_may_be_held_until_its_delivery_deadline() -> None:
     """R4865-5.2.2-01"""
     assert parse("MAIL", "HOLDFOR=600 BY=600;R").holdfor == 600
 
@@ -185,16 +185,16 @@ def test_a_message_may_be_held_until_it_has_to_be_delivered() -> None:
         *(("RCPT", params) for params in ("NOTIFY=NEVER", "ORCPT=rfc822;a", "RRVS=2014-04-03T23:01:00Z")),
     ],
 )
-def test_what_is_not_offered_is_not_recognized(verb: str, params: str) -> None:
+def test_parameters_of_disabled_extensions_are_not_recognized(verb: str, params: str) -> None:
     assert refused(verb, params, config=Config(hostname="s.example")) == (555, "5.5.4")
 
 
-def test_REQUIRETLS_is_for_TLS_only() -> None:
+def test_requiretls_is_recognized_only_under_tls() -> None:
     """R8689-2-03, R8689-2-05"""
     assert refused("MAIL", "REQUIRETLS", tls=False) == (555, "5.5.4")
 
 
-def test_a_binary_body_is_refused_where_none_is_offered() -> None:
+def test_binarymime_body_is_refused_where_not_offered() -> None:
     """R3030-3-02, R6152-2-02"""
     config = Config(hostname="s.example", disabled=OFF_BY_DEFAULT | {"BINARYMIME"})
 
@@ -203,7 +203,7 @@ def test_a_binary_body_is_refused_where_none_is_offered() -> None:
     assert parse("MAIL", "BODY=BinaryMIME")["BODY"].value == "BINARYMIME"  # type: ignore[attr-defined]
 
 
-def test_without_parameters_the_server_decides() -> None:
+def test_defaults_of_absent_parameters() -> None:
     """R3461-4.1-02, R6710-4.1-02"""
     params = Params()
 
@@ -238,7 +238,7 @@ def test_without_parameters_the_server_decides() -> None:
         ),
     ],
 )
-def test_an_extension_gives_its_parameters_room(keyword: str, verb: str, params: str, growth: int) -> None:
+def test_extension_extends_the_line_limit_for_its_parameters(keyword: str, verb: str, params: str, growth: int) -> None:
     others = frozenset(entry.keyword for entry in EXTENSIONS) - {keyword}
     config = Config(
         hostname="s.example",
@@ -259,7 +259,7 @@ def test_an_extension_gives_its_parameters_room(keyword: str, verb: str, params:
         parse_command(verb, f"{verb} {path} {params} ".encode(), known)
 
 
-def test_all_parameters_together_have_room() -> None:
+def test_line_limit_fits_all_parameters_together() -> None:
     """R3461-5.4-03"""
     params = (
         f"SIZE={'9' * 20} BODY=BINARYMIME SMTPUTF8 AUTH={'a' * 480}@c.example RET=FULL ENVID={'x' * 100} REQUIRETLS"
@@ -267,17 +267,17 @@ def test_all_parameters_together_have_room() -> None:
     params += f" BY=-999999999;NT HOLDUNTIL=2029-12-31T23:59:59.0Z MT-PRIORITY=-9 SOLICIT={'x' * 1000}"
     path = f"{'u' * (512 - len('MAIL FROM:<@c.example>' + chr(13) + chr(10)))}@c.example"
 
-    known = dialect(replace(ALL, max_message_size=None))  # or the size would be too large
+    known = dialect(replace(ALL, max_message_size=None))  # with a limit, this size would be refused
     mail = parse_command("MAIL", f"MAIL FROM:<{path}> {params}".encode(), known)
 
     assert isinstance(mail, Mail)
     assert len(mail.params) == 11
 
 
-# In a dialogue
+# In a session
 
 
-def test_an_objection_is_an_answer_that_changes_nothing() -> None:
+def test_refused_parameter_leaves_the_session_unchanged() -> None:
     """R2852-3-01"""
     options: dict[str, Any] = {"disabled": frozenset(), "min_by_time": 240}
 
@@ -292,7 +292,7 @@ def test_an_objection_is_an_answer_that_changes_nothing() -> None:
     ]
 
 
-def test_without_parameters_there_is_nothing_to_object_to() -> None:
+def test_objection_is_not_called_for_commands_without_parameters() -> None:
     def object_to(terms: object, command: Mail | Rcpt) -> Reply:
         return Reply(555, "Never", enhanced="5.5.4")
 
@@ -303,7 +303,7 @@ def test_without_parameters_there_is_nothing_to_object_to() -> None:
     assert [code for code, _ in replies(output)][-2:] == [555, 250]
 
 
-def test_a_transaction_keeps_what_was_asked_for() -> None:
+def test_transaction_keeps_the_parameters() -> None:
     """R3461-5.1-01, R3461-5.1-02, R3461-5.1-04"""
     conn = connect(
         READY + b"MAIL FROM:<a@c.example> RET=HDRS ENVID=QQ314159\r\n"
@@ -320,7 +320,7 @@ def test_a_transaction_keeps_what_was_asked_for() -> None:
     )
 
 
-def test_a_raw_original_recipient_needs_SMTPUTF8_to_be_offered() -> None:
+def test_utf_8_orcpt_needs_smtputf8_to_be_offered() -> None:
     """R6533-3-01"""
     line = "RCPT TO:<u@s.example> ORCPT=utf-8;\u00e9@c.example\r\n".encode()
     [rcpt] = heard(MAIL, line, disabled=frozenset[str]())
@@ -331,7 +331,7 @@ def test_a_raw_original_recipient_needs_SMTPUTF8_to_be_offered() -> None:
     assert codes(MAIL, b"RCPT TO:<u@s.example> ORCPT=utf-8;\\x{E9}@c.example\r\n", disabled=without) == [250]
 
 
-def test_the_reply_never_repeats_control_characters_or_UTF8_of_the_client() -> None:
+def test_reply_never_repeats_non_ascii_input_of_the_client() -> None:
     [text] = texts(RCPT, "RCPT TO:<u@s.example> ORCPT=rfc822;\u00e9\r\n".encode(), disabled=frozenset[str]())
 
     assert text.isascii()

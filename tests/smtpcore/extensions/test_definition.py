@@ -26,7 +26,7 @@ FULL = Config(
     max_messages=5,
     max_recipient_domains=10**7,
 )
-"""Announces all that there is."""
+"""A configuration that announces every extension."""
 NEEDS_TLS = {"REQUIRETLS"}
 BY_KEYWORD = {extension.keyword: extension for extension in EXTENSIONS}
 
@@ -35,7 +35,7 @@ def announced(config: Config, *, tls: bool = False) -> list[str]:
     return [extension.announce(config) for extension in offered_extensions(EXTENSIONS, config, tls=tls)]
 
 
-def test_the_default_announces_what_it_accepts() -> None:
+def test_default_config_announces_the_default_extensions() -> None:
     """R5321-2.4-09, R5321-3.5.2-05, R5321-4.5.3.1.7-02, R6531-3.1-03"""
     assert announced(CONFIG) == [
         "PIPELINING",
@@ -51,7 +51,7 @@ def test_the_default_announces_what_it_accepts() -> None:
 
 
 @pytest.mark.parametrize("keyword", BY_KEYWORD)
-def test_what_is_announced_has_the_form_of_an_EHLO_line(keyword: str) -> None:
+def test_announcement_is_a_valid_ehlo_line(keyword: str) -> None:
     """R5321-4.1.1.1-07, R2920-2-01, R6152-2-01, R2034-3-01, R3207-2-01, R6531-3.1-01, R1870-3-01, R3461-2-01,
     R2852-2-01, R4865-3-01, R6710-3-01, R8689-2-01, R7293-3.1-01, R3865-2-01, R1985-2-01, R3030-3-01, R4954-3-01,
     R9422-unverified-01, R9422-unverified-02
@@ -75,7 +75,7 @@ def test_what_is_announced_has_the_form_of_an_EHLO_line(keyword: str) -> None:
 
 
 @pytest.mark.parametrize("keyword", ["DELIVERBY", "MT-PRIORITY", "NO-SOLICITING", "BURL"])
-def test_an_argument_may_be_left_out(keyword: str) -> None:
+def test_optional_ehlo_argument_may_be_left_out(keyword: str) -> None:
     """R2852-2-01, R6710-3-01, R3865-2-01, R3865-2.8-01"""
     assert BY_KEYWORD[keyword].announce(CONFIG) == keyword
 
@@ -92,7 +92,7 @@ def test_each_extension_can_be_disabled(keyword: str) -> None:
     assert len(disabled) == len(enabled) - 1 - len(also)
 
 
-def test_what_only_a_program_can_promise_is_off_by_default() -> None:
+def test_extensions_that_need_the_program_are_off_by_default() -> None:
     """R3865-2.8-01, R4865-4.2-01, R4468-3.1-01"""
     lines = announced(CONFIG) + announced(CONFIG, tls=True)
 
@@ -100,14 +100,14 @@ def test_what_only_a_program_can_promise_is_off_by_default() -> None:
     assert set(BY_KEYWORD) > OFF_BY_DEFAULT
 
 
-def test_one_of_them_can_be_enabled() -> None:
+def test_extension_that_is_off_by_default_can_be_enabled() -> None:
     assert "DSN" in announced(replace(CONFIG, disabled=OFF_BY_DEFAULT - {"DSN"}))
 
 
 @pytest.mark.parametrize(
     ("plaintext", "tls", "offered"), [(False, False, False), (False, True, True), (True, False, True)]
 )
-def test_AUTH_is_offered_where_passwords_are_safe(plaintext: bool, tls: bool, offered: bool) -> None:
+def test_auth_is_offered_under_tls_or_with_plaintext_auth(plaintext: bool, tls: bool, offered: bool) -> None:
     """R4954-3-02"""
     config = replace(CONFIG, auth_mechanisms=("PLAIN",), plaintext_auth=plaintext)
 
@@ -115,13 +115,13 @@ def test_AUTH_is_offered_where_passwords_are_safe(plaintext: bool, tls: bool, of
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_REQUIRETLS_is_offered_under_TLS(tls: bool) -> None:
+def test_requiretls_is_offered_only_under_tls(tls: bool) -> None:
     """R8689-2-03"""
     assert ("REQUIRETLS" in announced(FULL, tls=tls)) is tls
 
 
 @pytest.mark.parametrize(("limit", "line"), [(None, "SIZE 0"), (65536, "SIZE 65536")])
-def test_SIZE_announces_the_limit(limit: int | None, line: str) -> None:
+def test_size_announces_the_limit(limit: int | None, line: str) -> None:
     """R1870-3-01, R1870-3-02"""
     assert line in announced(Config(hostname="s.example", max_message_size=limit))
 
@@ -130,9 +130,7 @@ def test_SIZE_announces_the_limit(limit: int | None, line: str) -> None:
     ("possible", "active", "offered"),
     [(False, False, False), (True, False, True), (True, True, False), (False, True, False)],
 )
-def test_STARTTLS_is_offered_as_long_as_it_is_possible_and_not_done(
-    possible: bool, active: bool, offered: bool
-) -> None:
+def test_starttls_is_offered_until_tls_is_active(possible: bool, active: bool, offered: bool) -> None:
     """R3207-3-01, R3207-4.2-09"""
     assert ("STARTTLS" in announced(Config(hostname="s.example", tls=possible), tls=active)) is offered
 
@@ -148,7 +146,7 @@ def test_STARTTLS_is_offered_as_long_as_it_is_possible_and_not_done(
         pytest.param("SMTPUTF8", None, True, id="R6531-3.1-05"),
     ],
 )
-def test_a_value_is_parsed_into_its_type(keyword: str, text: str | None, value: object) -> None:
+def test_parameter_value_is_parsed_into_its_type(keyword: str, text: str | None, value: object) -> None:
     assert parameter(keyword).parse(text) == value
 
 
@@ -170,7 +168,7 @@ def test_a_value_is_parsed_into_its_type(keyword: str, text: str | None, value: 
         ("SMTPUTF8", "1"),
     ],
 )
-def test_a_malformed_value_is_refused(keyword: str, text: str | None) -> None:
+def test_malformed_parameter_value_is_refused(keyword: str, text: str | None) -> None:
     with pytest.raises(ValueError, match="value"):
         parameter(keyword).parse(text)
 
@@ -179,12 +177,12 @@ def test_a_malformed_value_is_refused(keyword: str, text: str | None) -> None:
     ("keyword", "longest"),
     [("SIZE", " SIZE=12345678901234567890"), ("BODY", " BODY=8BITMIME"), ("SMTPUTF8", " SMTPUTF8")],
 )
-def test_a_line_may_grow_by_what_its_parameters_need(keyword: str, longest: str) -> None:
+def test_parameter_octets_cover_the_longest_form(keyword: str, longest: str) -> None:
     """R1870-3-04, R6531-3.1-04"""
     assert parameter(keyword).octets >= len(longest)
 
 
-def test_the_longest_line_has_room_for_all_parameters_of_MAIL_or_of_RCPT() -> None:
+def test_longest_command_line_fits_all_parameters_of_mail_or_of_rcpt() -> None:
     of_mail = Extension(keyword="XM", mail={"XM": Parameter(parse=str, octets=100)})
     of_rcpt = Extension(keyword="XR", rcpt={"XR": Parameter(parse=str, octets=1000)})
 
@@ -194,7 +192,7 @@ def test_the_longest_line_has_room_for_all_parameters_of_MAIL_or_of_RCPT() -> No
     assert longest_command_line((of_mail, of_rcpt), CONFIG) == 512 + 1000
 
 
-def test_an_extension_of_ones_own_needs_no_more_than_a_keyword() -> None:
+def test_custom_extension_needs_only_a_keyword() -> None:
     extension = Extension(keyword="XFOO")
 
     assert extension.announce(CONFIG) == "XFOO"
@@ -202,7 +200,7 @@ def test_an_extension_of_ones_own_needs_no_more_than_a_keyword() -> None:
     assert (dict(extension.mail), dict(extension.rcpt), extension.verbs) == ({}, {}, frozenset())
 
 
-def test_only_what_may_be_offered_lengthens_the_line() -> None:
+def test_only_extensions_that_may_be_offered_extend_the_line_limit() -> None:
     """R3461-5.4-03"""
     assert longest_command_line(EXTENSIONS, replace(CONFIG, disabled=OFF_BY_DEFAULT - {"REQUIRETLS"})) == (
         longest_command_line(EXTENSIONS, CONFIG) + 11
@@ -218,7 +216,7 @@ def parameter(keyword: str) -> Parameter:
     return next(extension.mail[keyword] for extension in EXTENSIONS if keyword in extension.mail)
 
 
-# Parameters that no extension knows
+# Unknown parameters
 
 PASSING: dict[str, Any] = {"unknown_parameters": True}
 
@@ -231,7 +229,7 @@ PASSING: dict[str, Any] = {"unknown_parameters": True}
         (HELO, b"MAIL FROM:<> X-OWN=1\r\n", {"X-OWN": "1"}),
     ],
 )
-def test_what_no_extension_knows_passes_where_the_program_says_so(
+def test_unknown_parameters_are_passed_through_if_configured(
     before: bytes, line: bytes, expected: dict[str, object]
 ) -> None:
     [event] = heard(before, line, **PASSING)
@@ -246,19 +244,21 @@ def test_what_no_extension_knows_passes_where_the_program_says_so(
         (READY, b"MAIL FROM:<> X=1 x=2\r\n", "501 5.5.4 "),
         (READY, b"MAIL FROM:<> X=\r\n", "501 5.5.4 "),
         (READY, b"MAIL FROM:<> SIZE=x\r\n", "501 5.5.4 "),
-        pytest.param(READY, b"MAIL FROM:<> RET=HDRS\r\n", "555 5.5.4 ", id="known, and not offered"),
-        pytest.param(HELO, b"MAIL FROM:<> SMTPUTF8\r\n", "555 5.5.4 ", id="known, and not offered yet"),
-        pytest.param(MAIL, b"RCPT TO:<u@s.example> NOTIFY=NEVER\r\n", "555 5.5.4 ", id="known, of RCPT"),
+        pytest.param(READY, b"MAIL FROM:<> RET=HDRS\r\n", "555 5.5.4 ", id="known, not offered"),
+        pytest.param(HELO, b"MAIL FROM:<> SMTPUTF8\r\n", "555 5.5.4 ", id="known, not offered before EHLO"),
+        pytest.param(
+            MAIL, b"RCPT TO:<u@s.example> NOTIFY=NEVER\r\n", "555 5.5.4 ", id="known parameter of RCPT, not offered"
+        ),
         pytest.param(READY, b"MAIL FROM:<> X=" + b"x" * 1200 + b"\r\n", "500 5.5.2 ", id="too long"),
     ],
 )
-def test_what_is_malformed_or_only_switched_off_does_not_pass(before: bytes, line: bytes, start: str) -> None:
+def test_malformed_or_disabled_parameters_are_never_passed_through(before: bytes, line: bytes, start: str) -> None:
     assert texts(before, line, **PASSING)[0].startswith(start)
 
 
-# REQUIRETLS is for TLS only, and has a test of its own.
+# REQUIRETLS has a test of its own, because it is offered only under TLS.
 @pytest.mark.parametrize("keyword", sorted({extension.keyword for extension in EXTENSIONS} - {"REQUIRETLS"}))
-def test_each_extension_can_be_switched_on_and_off(keyword: str) -> None:
+def test_disabling_an_extension_removes_keyword_verbs_and_parameters(keyword: str) -> None:
     needs = {"8BITMIME": {"SMTPUTF8", "BURL"}, "CHUNKING": {"BINARYMIME"}}
     extension = next(extension for extension in EXTENSIONS if extension.keyword == keyword)
     changes: dict[str, Any] = {
@@ -283,5 +283,5 @@ def test_each_extension_can_be_switched_on_and_off(keyword: str) -> None:
 
 
 def keywords(before: bytes, **changes: Any) -> set[str]:
-    """What EHLO lists."""
+    """Return the keywords in the reply to EHLO."""
     return {line[4:].split()[0] for line in texts(GREETED, before, **changes)[-1].splitlines()[1:]}
