@@ -1,7 +1,7 @@
-"""Check whether an SMTP server, of whatever make, does what the RFCs ask of it.
+"""Check whether any SMTP or LMTP server complies with the RFCs and is safe.
 
-`run_checks(Target(...))` yields a `Finding` for each of `CHECKS`. Each check has a connection of its own, sends little,
-and sends messages to the recipient of the target only.
+`run_checks(Target(...))` yields a `Finding` for each of `CHECKS`. Each check opens its own connection and sends a small
+amount of data. Test messages go only to the target's recipient.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,13 +20,16 @@ from ._syntax import SYNTAX
 __all__ = ["CHECKS", "CannotCheck", "Check", "Finding", "Outcome", "Severity", "Target", "choose", "run_checks"]
 
 CHECKS: tuple[Check, ...] = (*REPLIES, *SYNTAX, *SEQUENCE, *LIMITS, *BODIES, *EXTENSIONS, *SECURITY)
-"""All checks, in the order in which they are made."""
+"""All checks, in the order in which they run."""
 
 
 def choose(names: Iterable[str]) -> tuple[Check, ...]:
-    """The checks with these names, or whose names begin with one of them and a hyphen; all if none is given.
+    """Return the checks with these ids or id prefixes; all checks if `names` is empty.
 
-    Raises `ValueError` for what is the name of none.
+    The prefix `tls` selects `tls-twice` and every other id that begins with `tls-`.
+
+    Raises:
+        ValueError: a name selects no check.
     """
     wanted = tuple(names)
     for name in wanted:
@@ -41,7 +44,7 @@ def _is_called(check: Check, name: str) -> bool:
 
 
 def run_checks(target: Target, checks: Iterable[Check] = CHECKS) -> Iterator[Finding]:
-    """Check `target`. Raises `CannotCheck` if there is no server there that lets its client in."""
+    """Run `checks` against `target`. Raise `CannotCheck` if no session with the server can be opened."""
     reach(target)
     for check in checks:
         yield check.run(target)

@@ -1,100 +1,96 @@
-"""Bring a server to the point where something can be checked."""
+"""The definition of a check: bring a session to a stage, send something, judge the replies."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, auto
 
 from ._findings import Failed, Finding, Inconclusive, NotApplicable, Outcome, Severity
-from ._raw_client import HungUp, NoReply, Seen, Target, Wire
+from ._raw_client import NoReply, RawClient, RawReply, ServerClosed, Target
 
 
 class Stage(IntEnum):
-    """How far a session has come."""
+    """The stage of a session."""
 
     CONNECTED = auto()
-    """The server has greeted."""
+    """The server has sent its greeting."""
     READY = auto()
-    """It knows who the client is: EHLO, and TLS and AUTH where they are wanted."""
+    """The server has accepted EHLO, and STARTTLS and AUTH if the target asks for them."""
     MAIL = auto()
-    """It has accepted a sender."""
+    """The server has accepted a sender."""
     RCPT = auto()
-    """It has accepted the recipient."""
+    """The server has accepted the recipient."""
     DATA = auto()
-    """It awaits a message."""
+    """The server has replied 354 and waits for a message."""
 
 
 class Probe:
-    """What a check has in its hands: connections to the server that come to any stage, and judgements."""
+    """The tools of one check: connections at any stage, test messages, and judgements of replies."""
 
     def __init__(self, target: Target, id: str) -> None:
         self.target = target
         self._id = id
-        self._wires: list[Wire] = []
+        self._clients: list[RawClient] = []
 
     def close(self) -> None:
-        """Close every connection."""
-        for wire in self._wires:
-            wire.close()
+        """Close all connections of the check."""
+        for client in self._clients:
+            client.close()
 
     @property
     def sent(self) -> list[str]:
-        """What was sent behind the stages."""
-        return [line for wire in self._wires for line in wire.sent]
+        """The lines sent after the stage was reached."""
+        return [line for client in self._clients for line in client.sent]
 
     @property
     def seen(self) -> list[str]:
-        """What was answered behind the stages."""
-        return [line for wire in self._wires for line in wire.seen]
+        """The replies received after the stage was reached."""
+        return [line for client in self._clients for line in client.seen]
 
     # Stages
 
-    def at(self, stage: Stage, *, params: str = "") -> Wire:
-        """A new connection that has come to `stage`, MAIL with `params`. Raises `Inconclusive`."""
-        wire = Wire(self.target)
-        self._wires.append(wire)
+    def at(self, stage: Stage, *, params: str = "") -> RawClient:
+        """Return a new connection at `stage`; `params` are added to MAIL. Raise `Inconclusive` if that fails."""
+        client = RawClient(self.target)
+        self._clients.append(client)
         try:
-            self._prepare(wire, stage, params)
+            self._prepare(client, stage, params)
         except NoReply as exc:
-            raise Inconclusive(f"{wire.sent[-1] if wire.sent else 'the connection'}: {exc}") from exc
+            raise Inconclusive(f"{client.sent[-1] if client.sent else 'the connection'}: {exc}") from exc
 
-        wire.forget()
-        return wire
+        client.clear_record()
+        return client
 
-    def _prepare(self, wire: Wire, stage: Stage, params: str) -> None:
-        _demand(wire.reply(), 220, "the connection")
+    def _prepare(self, client: RawClient, stage: Stage, params: str) -> None:
+        _demand(client.reply(), 220, "the connection")
         if stage >= Stage.READY:
-            self._introduce(wire)
+            self._say_hello(client)
         if stage >= Stage.MAIL:
-            self.enter(wire, params=params, rcpt=stage >= Stage.RCPT)
+            _demand(client.ask(f"{self.mail}{params}"), 250, "MAIL")
+        if stage >= Stage.RCPT:
+            _demand(client.ask(self.rcpt), 250, "RCPT")
         if stage >= Stage.DATA:
-            _demand(wire.ask("DATA"), 354, "DATA")
+            _demand(client.ask("DATA"), 354, "DATA")
 
-    def _introduce(self, wire: Wire) -> None:
-        _demand(wire.greet(), 250, self.target.hello)
+    def _say_hello(self, client: RawClient) -> None:
+        _demand(client.greet(), 250, self.target.hello)
         if self.target.tls == "starttls":
-            _demand(wire.ask("STARTTLS"), 220, "STARTTLS")
-            wire.start_tls()
-            _demand(wire.greet(), 250, self.target.hello)
+            _demand(client.ask("STARTTLS"), 220, "STARTTLS")
+            client.start_tls()
+            _demand(client.greet(), 250, self.target.hello)
         if self.target.user:
             line = b"AUTH PLAIN " + self.target.credentials
-            _demand(wire.ask(line, shown_as="AUTH PLAIN ***"), 235, "AUTH PLAIN")
+            _demand(client.ask(line, shown_as="AUTH PLAIN ***"), 235, "AUTH PLAIN")
 
-    def enter(self, wire: Wire, *, params: str = "", rcpt: bool = True) -> None:
-        """Begin a transaction. Raises `Inconclusive`, or `NoReply`."""
-        _demand(wire.ask(f"{self.mail}{params}"), 250, "MAIL")
-        if rcpt:
-            _demand(wire.ask(self.rcpt), 250, "RCPT")
-
-    # What is sent
+    # Commands and messages
 
     @property
     def mail(self) -> str:
-        """A MAIL command."""
+        """A MAIL command with the target's sender."""
         return f"MAIL FROM:<{self.target.sender}>"
 
     @property
     def rcpt(self) -> str:
-        """A RCPT command."""
+        """A RCPT command with the target's recipient."""
         return f"RCPT TO:<{self.target.recipient}>"
 
     @property
@@ -107,69 +103,68 @@ class Probe:
         ).encode()
 
     def message(self, body: bytes = b"A test message.\r\n", *, size: int | None = None) -> bytes:
-        """A test message, which is filled up to `size` octets with lines of text."""
+        """Return a test message, padded with lines of text to `size` octets."""
         message = self.header + body
         if size is None:
             return message
 
         lines, rest = divmod(size - len(message), 72)
-        # A line has at least its CR LF.
+        # The last line needs at least two octets for its CR LF.
         filling = b"x" * 70 + b"\r\n"
         last = b"x" * (rest - 2) + b"\r\n" if rest >= 2 else b"x" * (72 + rest - 2) + b"\r\n"
         return message + filling * (lines - (rest < 2)) + last
 
     # Judgements
 
-    def need(self, wire: Wire, keyword: str) -> str:
-        """The arguments of an extension. Raises `NotApplicable` if it is not offered."""
-        if keyword not in wire.offered:
+    def need(self, client: RawClient, keyword: str) -> str:
+        """Return the arguments of the extension `keyword`. Raise `NotApplicable` if the server does not offer it."""
+        if keyword not in client.offered:
             raise NotApplicable(f"{keyword} is not offered")
 
-        return wire.offered[keyword]
+        return client.offered[keyword]
 
-    def expect_alone(self, wire: Wire, codes: str) -> None:
-        """Expect one reply and nothing behind it; closing the connection without one will do. Raises `Failed`."""
+    def expect_alone(self, client: RawClient, codes: str) -> None:
+        """Raise `Failed` unless the server sends exactly one reply, or closes the connection without a reply."""
         try:
-            expect(wire.reply(), codes)
-        except HungUp:
+            expect(client.reply(), codes)
+        except ServerClosed:
             return
 
-        expect_nothing_more(wire)
+        expect_nothing_more(client)
 
 
-def _demand(seen: Seen, code: int, line: str) -> None:
+def _demand(seen: RawReply, code: int, line: str) -> None:
     if seen.code != code:
-        raise Inconclusive(f"{line} was answered {seen}")
+        raise Inconclusive(f"the reply to {line} was: {seen}")
 
 
 def matches(code: int, codes: str) -> bool:
-    """Whether `code` is among `codes`: words like `250`, or like `5yz` for a whole class."""
+    """Return whether `code` is among `codes`: words like `250`, or like `5yz` for a whole class."""
     return any(str(code) == word or (word.endswith("yz") and str(code)[0] == word[0]) for word in codes.split())
 
 
-def expect(seen: Seen, codes: str) -> Seen:
-    """Raise `Failed` if the reply has none of these codes."""
+def expect(seen: RawReply, codes: str) -> RawReply:
+    """Return the reply if its code is among `codes`, else raise `Failed`."""
     if not matches(seen.code, codes):
-        raise Failed(f"answered {seen}")
+        raise Failed(f"the reply was: {seen}")
 
     return seen
 
 
-def expect_nothing_more(wire: Wire) -> None:
-    """Say QUIT, and raise `Failed` if there is any reply before the one to that."""
-    surplus = wire.replies_before_goodbye()
-    # A goodbye answers nothing, and so may come at any time (RFC 5321 3.8).
-    surplus = [seen for seen in surplus if seen.code not in (421, 521)]
+def expect_nothing_more(client: RawClient) -> None:
+    """Send QUIT, and raise `Failed` if another reply precedes the reply to QUIT."""
+    # A 421 answers no command, so it may come at any time (RFC 5321 3.8).
+    surplus = [seen for seen in client.replies_before_goodbye() if seen.code not in (421, 521)]
     if surplus:
-        raise Failed(f"{len(surplus)} more replies came than were due: {'; '.join(map(str, surplus))}")
+        raise Failed(f"the server sent {len(surplus)} unexpected replies: {'; '.join(map(str, surplus))}")
 
 
 class CannotCheck(Exception):
-    """There is no server to be checked; the text says what there is."""
+    """No session with the server can be opened; the text gives the reason."""
 
 
 def reach(target: Target) -> None:
-    """Come as far as every check has to. Raises `CannotCheck`."""
+    """Open a session with `target` as every check does. Raise `CannotCheck` if that fails."""
     probe = Probe(target, "reach")
     try:
         probe.at(Stage.READY)
@@ -184,30 +179,30 @@ def reach(target: Target) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """Something that should be true of every server."""
+    """One check of a server's behaviour."""
 
     id: str
-    """Its name."""
+    """The id, for example `tls-twice`; the part before the hyphen is the group."""
     title: str
-    """What should be true."""
+    """The correct behaviour of a server."""
     severity: Severity
-    """How bad it is where it is not."""
+    """The severity of a failure."""
     section: str
-    """Where that is written."""
+    """The section of the RFC that requires the behaviour."""
     expected: str
-    """What a server should answer."""
+    """The expected replies."""
     probe: Callable[[Probe], None]
-    """Raises `Failed`, `NotApplicable` or `Inconclusive` if it is not so, or cannot be told."""
+    """The code of the check. To report anything but a pass it raises `Failed`, `NotApplicable` or `Inconclusive`."""
     lmtp: bool | None = None
-    """Whether it is for LMTP only, or for SMTP only; None for both."""
+    """True for a check of LMTP only, False for SMTP only; None (the default) for both."""
 
     def run(self, target: Target) -> Finding:
-        """Check `target`."""
+        """Run the check against `target`."""
         probe = Probe(target, self.id)
         outcome, note = Outcome.PASS, ""
         try:
             if self.lmtp not in (None, target.lmtp):
-                raise NotApplicable(f"this is for {'LMTP' if self.lmtp else 'SMTP'}")
+                raise NotApplicable(f"this check is for {'LMTP' if self.lmtp else 'SMTP'}")
 
             self.probe(probe)
         except (Failed, NoReply) as exc:
@@ -245,13 +240,13 @@ def answered(
     lmtp: bool | None = None,
     refused: str = "",
 ) -> Check:
-    """A check that one line gets one of `codes`, and none of `refused`; see `dialogue`."""
+    """Return a check that the reply to `line` is one of `codes` and none of `refused`; see `dialogue`."""
     expected = " or ".join(codes.split()) + (f", but not {' or '.join(refused.split())}" if refused else "")
 
     def probe(given: Probe) -> None:
-        seen = _say(given, at, needs, ((line, codes),))
+        seen = _run_steps(given, at, needs, ((line, codes),))
         if refused and matches(seen.code, refused):
-            raise Failed(f"answered {seen}")
+            raise Failed(f"the reply was: {seen}")
 
     return Check(id=id, title=title, severity=severity, section=section, expected=expected, probe=probe, lmtp=lmtp)
 
@@ -264,34 +259,33 @@ def dialogue(
     at: Stage = Stage.READY,
     needs: str = "",
 ) -> Check:
-    """A check that each line gets one of its codes.
+    """Return a check of several lines, each with the codes that its reply may have.
 
-    A line may name `{sender}`, `{recipient}`, and the `{domain}` of that; and it may go on with what is no line.
-    `needs` is an extension.
+    A line may contain `{sender}`, `{recipient}` and `{domain}` (of the recipient), and the octets of a chunk after a
+    BDAT command. `needs` is the keyword of an extension that the server must offer.
     """
     expected = ", then ".join(f"{' or '.join(codes.split())} to {line.partition(' ')[0]}" for line, codes in steps)
 
     def probe(given: Probe) -> None:
-        _say(given, at, needs, steps)
+        _run_steps(given, at, needs, steps)
 
     return Check(id=id, title=title, severity=Severity.FAULT, section=section, expected=expected, probe=probe)
 
 
-def _say(probe: Probe, at: Stage, needs: str, steps: Iterable[tuple[str | bytes, str]]) -> Seen:
-    wire = probe.at(at)
+def _run_steps(probe: Probe, at: Stage, needs: str, steps: Iterable[tuple[str | bytes, str]]) -> RawReply:
+    client = probe.at(at)
     if needs:
-        probe.need(wire, needs)
+        probe.need(client, needs)
 
-    seen: list[Seen] = []
+    seen: list[RawReply] = []
     for line, codes in steps:
-        octets = line if isinstance(line, bytes) else fill_in(line, probe.target).encode()
-        seen.append(expect(wire.ask(octets), codes))
+        octets = line if isinstance(line, bytes) else _fill_in(line, probe.target).encode()
+        seen.append(expect(client.ask(octets), codes))
 
     return seen[-1]
 
 
-def fill_in(line: str, target: Target) -> str:
-    """`line` with what it names."""
+def _fill_in(line: str, target: Target) -> str:
     domain = target.recipient.rpartition("@")[2]
     for name, value in (("{sender}", target.sender), ("{recipient}", target.recipient), ("{domain}", domain)):
         line = line.replace(name, value)
@@ -311,23 +305,26 @@ def one_reply(
     needs: str = "",
     lmtp: bool | None = None,
 ) -> Check:
-    """A check that `segments`, behind a header at `Stage.DATA`, get one reply with one of `codes`, and no more."""
+    """Return a check that `segments` get exactly one reply, with one of `codes`.
+
+    At `Stage.DATA` a message header is sent before the first segment.
+    """
 
     def probe(given: Probe) -> None:
-        wire = given.at(at)
+        client = given.at(at)
         if needs:
-            given.need(wire, needs)
+            given.need(client, needs)
 
         first, *others = segments
-        wire.send((given.header if at is Stage.DATA else b"") + first)
+        client.send((given.header if at is Stage.DATA else b"") + first)
         try:
             for segment in others:
-                wire.pause()
-                wire.send(segment)
-        except HungUp:
-            return  # who does not listen any more hears no command
+                client.pause()
+                client.send(segment)
+        except ServerClosed:
+            return  # a server that closed the connection parses no further command
 
-        given.expect_alone(wire, codes)
+        given.expect_alone(client, codes)
 
     expected = f"{' or '.join(codes.split())}, and no other reply"
     return Check(id=id, title=title, severity=severity, section=section, expected=expected, probe=probe, lmtp=lmtp)
@@ -336,7 +333,7 @@ def one_reply(
 def check(
     id: str, title: str, section: str, expected: str, *, severity: Severity = Severity.FAULT, lmtp: bool | None = None
 ) -> Callable[[Callable[[Probe], None]], Check]:
-    """Turn the function below into a check."""
+    """Return a decorator that turns a function into a check."""
 
     def make(probe: Callable[[Probe], None]) -> Check:
         return Check(id=id, title=title, severity=severity, section=section, expected=expected, probe=probe, lmtp=lmtp)

@@ -1,15 +1,15 @@
-"""Whether a server keeps what its extensions promise."""
+"""Checks of extensions: PIPELINING, CHUNKING, BINARYMIME, SMTPUTF8, and LMTP."""
 
 from ._checks import Check, Probe, Stage, answered, check, dialogue, expect, expect_nothing_more, one_reply
 from ._findings import Failed, Severity
-from ._raw_client import Wire
+from ._raw_client import RawClient
 
 _SECURITY = Severity.SECURITY
 
 
-def _expect_all(wire: Wire, codes: tuple[str, ...]) -> None:
+def _expect_all(client: RawClient, codes: tuple[str, ...]) -> None:
     for expected in codes:
-        expect(wire.reply(), expected)
+        expect(client.reply(), expected)
 
 
 # PIPELINING
@@ -17,79 +17,89 @@ def _expect_all(wire: Wire, codes: tuple[str, ...]) -> None:
 
 @check("pipelining-order", "Replies come in the order of the commands", "RFC 2920 3.2", "250, 2yz, 5yz, 250, 250")
 def _order(probe: Probe) -> None:
-    wire = probe.at(Stage.READY)
-    probe.need(wire, "PIPELINING")
+    client = probe.at(Stage.READY)
+    probe.need(client, "PIPELINING")
     lines = (probe.mail, probe.rcpt, "RCPT TO:<unclosed", "RSET", "NOOP")
-    wire.send("".join(f"{line}\r\n" for line in lines).encode())
-    _expect_all(wire, ("250", "2yz", "5yz", "250", "250"))
-    expect_nothing_more(wire)
+    client.send("".join(f"{line}\r\n" for line in lines).encode())
+    _expect_all(client, ("250", "2yz", "5yz", "250", "250"))
+    expect_nothing_more(client)
 
 
-@check("pipelining-data", "DATA may end a group", "RFC 2920 3.1", "250, 2yz, 354, and 2yz to the message")
+@check(
+    "pipelining-data",
+    "DATA may be the last command of a pipelined group",
+    "RFC 2920 3.1",
+    "250, 2yz, 354, and 2yz to the message",
+)
 def _data(probe: Probe) -> None:
-    wire = probe.at(Stage.READY)
-    probe.need(wire, "PIPELINING")
-    wire.send(f"{probe.mail}\r\n{probe.rcpt}\r\nDATA\r\n".encode())
-    _expect_all(wire, ("250", "2yz", "354"))
-    wire.send(probe.message() + b".\r\nNOOP\r\n")
-    _expect_all(wire, ("2yz", "250"))
+    client = probe.at(Stage.READY)
+    probe.need(client, "PIPELINING")
+    client.send(f"{probe.mail}\r\n{probe.rcpt}\r\nDATA\r\n".encode())
+    _expect_all(client, ("250", "2yz", "354"))
+    client.send(probe.message() + b".\r\nNOOP\r\n")
+    _expect_all(client, ("2yz", "250"))
 
 
 @check(
     "pipelining-no-recipient",
-    "Where no recipient is accepted, neither is the message",
+    "A message without an accepted recipient is refused",
     "RFC 2920 3.1",
-    "5yz to DATA, or 354 and 5yz to the end of nothing",
+    "5yz to DATA, or 354 and 5yz to the end of the empty message",
 )
 def _no_recipient(probe: Probe) -> None:
-    wire = probe.at(Stage.READY)
-    probe.need(wire, "PIPELINING")
-    wire.send(f"{probe.mail}\r\nRCPT TO:<unclosed\r\nDATA\r\n".encode())
-    _expect_all(wire, ("250", "5yz"))
-    if expect(wire.reply(), "354 5yz").code == 354:
-        expect(wire.ask("."), "5yz")
+    client = probe.at(Stage.READY)
+    probe.need(client, "PIPELINING")
+    client.send(f"{probe.mail}\r\nRCPT TO:<unclosed\r\nDATA\r\n".encode())
+    _expect_all(client, ("250", "5yz"))
+    if expect(client.reply(), "354 5yz").code == 354:
+        expect(client.ask("."), "5yz")
 
 
-@check("pipelining-octets", "Commands may come octet by octet", "RFC 5321 2.3.8", "the same replies as to whole lines")
+@check(
+    "pipelining-octets",
+    "Commands may arrive octet by octet",
+    "RFC 5321 2.3.8",
+    "the same replies as to commands in one segment",
+)
 def _octets(probe: Probe) -> None:
-    wire = probe.at(Stage.READY)
+    client = probe.at(Stage.READY)
     for line, codes in ((probe.mail, "250"), (probe.rcpt, "2yz"), ("RSET", "250")):
-        wire.trickle(f"{line}\r\n".encode())
-        expect(wire.reply(), codes)
+        client.trickle(f"{line}\r\n".encode())
+        expect(client.reply(), codes)
 
-    expect_nothing_more(wire)
+    expect_nothing_more(client)
 
 
 # CHUNKING
 
 
-@check("chunking-message", "A message may come in chunks", "RFC 3030 2", "250 to each chunk")
+@check("chunking-message", "A message can be sent in chunks with BDAT", "RFC 3030 2", "250 to each chunk")
 def _chunks(probe: Probe) -> None:
-    wire = probe.at(Stage.RCPT)
-    probe.need(wire, "CHUNKING")
+    client = probe.at(Stage.RCPT)
+    probe.need(client, "CHUNKING")
     message = probe.message()
-    wire.send(b"BDAT %d\r\n" % len(message) + message)
-    expect(wire.reply(), "250")
-    wire.send(b"BDAT 0 LAST\r\n")
-    probe.expect_alone(wire, "2yz")
+    client.send(b"BDAT %d\r\n" % len(message) + message)
+    expect(client.reply(), "250")
+    client.send(b"BDAT 0 LAST\r\n")
+    probe.expect_alone(client, "2yz")
 
 
 @check(
     "chunking-dot",
-    "A dot on a line ends no chunk, and nothing in a chunk is a command",
+    "A line with a dot does not end a chunk, and the content of a chunk is not parsed as commands",
     "RFC 3030 2",
     "one reply to the chunk",
     severity=_SECURITY,
 )
 def _dot(probe: Probe) -> None:
-    wire = probe.at(Stage.RCPT)
-    probe.need(wire, "CHUNKING")
+    client = probe.at(Stage.RCPT)
+    probe.need(client, "CHUNKING")
     chunk = probe.message(b".\r\nNOOP\r\n.\r\n")
-    wire.send(b"BDAT %d LAST\r\n" % len(chunk) + chunk)
-    probe.expect_alone(wire, "2yz 5yz 4yz")
+    client.send(b"BDAT %d LAST\r\n" % len(chunk) + chunk)
+    probe.expect_alone(client, "2yz 5yz 4yz")
 
 
-@check("binarymime-data", "A binary message is not sent with DATA", "RFC 3030 3", "5yz to DATA")
+@check("binarymime-data", "DATA is refused after BODY=BINARYMIME", "RFC 3030 3", "5yz to DATA")
 def _binary(probe: Probe) -> None:
     probe.need(probe.at(Stage.READY), "BINARYMIME")
     expect(probe.at(Stage.RCPT, params=" BODY=BINARYMIME").ask("DATA"), "5yz")
@@ -98,21 +108,27 @@ def _binary(probe: Probe) -> None:
 # LMTP
 
 
-@check("lmtp-replies", "Each accepted recipient gets a reply to the message", "RFC 2033 4.2", "two replies", lmtp=True)
+@check(
+    "lmtp-replies",
+    "The message gets one reply for each accepted recipient",
+    "RFC 2033 4.2",
+    "two replies",
+    lmtp=True,
+)
 def _replies(probe: Probe) -> None:
-    wire = probe.at(Stage.RCPT)
-    expect(wire.ask("RCPT TO:<unclosed"), "5yz")
-    expect(wire.ask(probe.rcpt), "2yz")
-    expect(wire.ask("DATA"), "354")
-    wire.send(probe.message() + b".\r\n")
-    _expect_all(wire, ("2yz 4yz 5yz", "2yz 4yz 5yz"))
-    expect_nothing_more(wire)
+    client = probe.at(Stage.RCPT)
+    expect(client.ask("RCPT TO:<unclosed"), "5yz")
+    expect(client.ask(probe.rcpt), "2yz")
+    expect(client.ask("DATA"), "354")
+    client.send(probe.message() + b".\r\n")
+    _expect_all(client, ("2yz 4yz 5yz", "2yz 4yz 5yz"))
+    expect_nothing_more(client)
 
 
 @check("lmtp-extensions", "PIPELINING and ENHANCEDSTATUSCODES are offered", "RFC 2033 5", "both in LHLO", lmtp=True)
 def _lmtp_extensions(probe: Probe) -> None:
-    wire = probe.at(Stage.READY)
-    missing = {"PIPELINING", "ENHANCEDSTATUSCODES"} - set(wire.offered)
+    client = probe.at(Stage.READY)
+    missing = {"PIPELINING", "ENHANCEDSTATUSCODES"} - set(client.offered)
     if missing:
         raise Failed(f"not offered: {', '.join(sorted(missing))}")
 
@@ -120,7 +136,7 @@ def _lmtp_extensions(probe: Probe) -> None:
 def _hello(verb: str, *, lmtp: bool) -> Check:
     return answered(
         f"lmtp-{verb.lower()}",
-        f"{verb} is refused",
+        f"{'An LMTP' if lmtp else 'An SMTP'} server refuses {verb}",
         "RFC 2033 4.1",
         f"{verb} smtpcore-check.example",
         "5yz",
@@ -139,7 +155,7 @@ EXTENSIONS: tuple[Check, ...] = (
     _dot,
     dialogue(
         "chunking-data",
-        "A message that began with BDAT does not go on with DATA",
+        "DATA is refused in a transaction that has begun with BDAT",
         "RFC 3030 2",
         ("BDAT 5\r\nabc", "250"),
         ("DATA", "5yz"),
@@ -148,7 +164,7 @@ EXTENSIONS: tuple[Check, ...] = (
     ),
     dialogue(
         "chunking-rset",
-        "RSET gives chunks up",
+        "RSET discards the chunks of a message",
         "RFC 3030 2",
         ("BDAT 5\r\nabc", "250"),
         ("RSET", "250"),
@@ -158,7 +174,7 @@ EXTENSIONS: tuple[Check, ...] = (
     ),
     one_reply(
         "chunking-refused",
-        "The octets of a refused chunk are no commands",
+        "The octets of a refused chunk are not parsed as commands",
         "RFC 3030 2",
         [b"BDAT 6\r\nNOOP\r\n"],
         "5yz",
@@ -168,7 +184,7 @@ EXTENSIONS: tuple[Check, ...] = (
     ),
     one_reply(
         "chunking-refused-last",
-        "Nor are those of a last chunk for no recipient",
+        "The octets of a last chunk without recipients are not parsed as commands",
         "RFC 3030 2",
         [b"BDAT 6 LAST\r\nNOOP\r\n"],
         "5yz",
@@ -178,15 +194,27 @@ EXTENSIONS: tuple[Check, ...] = (
         lmtp=False,
     ),
     answered(
-        "chunking-malformed", "A chunk needs a size", "RFC 3030 2", "BDAT x", "5yz", at=Stage.RCPT, needs="CHUNKING"
+        "chunking-malformed",
+        "BDAT with a size that is not a number is refused",
+        "RFC 3030 2",
+        "BDAT x",
+        "5yz",
+        at=Stage.RCPT,
+        needs="CHUNKING",
     ),
     answered(
-        "chunking-negative", "A size is not negative", "RFC 3030 2", "BDAT -1", "5yz", at=Stage.RCPT, needs="CHUNKING"
+        "chunking-negative",
+        "BDAT with a negative size is refused",
+        "RFC 3030 2",
+        "BDAT -1",
+        "5yz",
+        at=Stage.RCPT,
+        needs="CHUNKING",
     ),
     _binary,
     answered(
         "utf8-accepted",
-        "An address beyond ASCII is accepted with SMTPUTF8",
+        "A non-ASCII address with SMTPUTF8 is not a syntax error",
         "RFC 6531 3.1",
         "MAIL FROM:<\u00e4@smtpcore-check.example> SMTPUTF8",
         "2yz 4yz 5yz",
@@ -195,7 +223,7 @@ EXTENSIONS: tuple[Check, ...] = (
     ),
     answered(
         "utf8-undeclared",
-        "An address beyond ASCII is refused without SMTPUTF8",
+        "A non-ASCII address without SMTPUTF8 is refused",
         "RFC 6531 3.5",
         "MAIL FROM:<\u00e4@smtpcore-check.example>",
         "5yz",

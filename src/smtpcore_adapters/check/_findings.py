@@ -1,29 +1,29 @@
-"""What a check has found out."""
+"""The results of checks."""
 
 from dataclasses import dataclass
 from enum import Enum
 
 
 class Severity(Enum):
-    """How bad it is where a check fails."""
+    """The severity of a failed check."""
 
     SECURITY = "security"
-    """Someone can do harm with it."""
+    """An attacker can exploit the failure."""
     FAULT = "fault"
-    """An RFC demands it; correct clients may fail."""
+    """The server violates a requirement of an RFC; correct clients may fail."""
     WARNING = "warning"
-    """An RFC recommends it, or real clients count on it."""
+    """The server ignores a recommendation of an RFC, or behaves in a way that real clients do not expect."""
 
 
 class Outcome(Enum):
-    """How a check ended."""
+    """The outcome of a check."""
 
     PASS = "pass"  # noqa: S105 - no password
     FAIL = "fail"
     NOT_APPLICABLE = "not applicable"
-    """The server does not offer what is checked."""
+    """The server does not offer the feature that the check is about."""
     INCONCLUSIVE = "inconclusive"
-    """What has to come before the check did not succeed."""
+    """A step before the check failed, for example the server refused MAIL."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,37 +31,37 @@ class Finding:
     """The result of one check."""
 
     id: str
-    """The name of the check."""
+    """The id of the check."""
     title: str
-    """What should be true of a server."""
+    """The correct behaviour of a server."""
     severity: Severity
-    """How bad it is where it is not."""
+    """The severity of a failure."""
     section: str
-    """Where that is written."""
+    """The section of the RFC that requires the behaviour."""
     outcome: Outcome
-    """Whether it is true."""
+    """The outcome."""
     expected: str
-    """What a server should answer."""
+    """The expected replies."""
     sent: str
-    """What was sent, unprintable octets escaped and long runs shortened."""
+    """The octets sent; unprintable ones are escaped, long runs are shortened."""
     seen: str
-    """What was answered, in the same form."""
+    """The octets received, in the same form."""
     note: str
-    """Why the outcome is what it is; empty where the check has passed."""
+    """The reason for the outcome; empty if the check passed."""
 
     @property
     def is_fault(self) -> bool:
-        """Whether the server does what it must not do."""
+        """Whether the check failed and is more than a warning."""
         return self.outcome is Outcome.FAIL and self.severity is not Severity.WARNING
 
 
 class Failed(Exception):
-    """The server did not do what was expected; the text says what it did."""
+    """The server's behaviour was not the expected one; the text describes the behaviour."""
 
 
 class NotApplicable(Exception):
-    """There is nothing to check; the text says why."""
+    """The check does not apply to this server; the text gives the reason."""
 
 
 class Inconclusive(Exception):
-    """The check could not be made; the text says why."""
+    """The check could not be completed; the text gives the reason."""

@@ -1,7 +1,7 @@
-"""Talk to a server octet by octet, and take its replies as they come, well-formed or not."""
+"""A client for tests: send any octets, and read any replies, well-formed or not."""
 
-# The client of `smtpcore` neither sends what is wrong nor takes what is wrong. A check has to do both, so that this
-# file cuts the server's octets at LF and keeps all that is odd about them for the checks to look at.
+# The client of `smtpcore` refuses to send malformed commands and to accept malformed replies. Checks need both. So this
+# client sends octets unchanged, splits the server's output at LF, and keeps all irregularities for the checks to judge.
 
 import re
 import socket
@@ -15,39 +15,39 @@ from typing import Literal
 
 _READ_SIZE = 65_536
 _MAX_REPLY = 65_536
-"""Octets of a reply, or an endless one would fill the memory."""
+"""Maximum octets of a reply, so that an endless reply cannot fill the memory."""
 
 _match_reply_line = re.compile(rb"([0-9]{3})([ -]?)(.*)", re.DOTALL).fullmatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Which server is checked, and how."""
+    """The server to check, and how to connect to it."""
 
     host: str
-    """Its name or address."""
+    """The host name or IP address."""
     port: int
-    """Its TCP port."""
+    """The TCP port."""
     sender: str
-    """From whom the test messages come."""
+    """The sender of the test messages."""
     recipient: str
-    """Who gets the test messages, and no one else does."""
+    """The only recipient of the test messages."""
     tls: Literal["none", "starttls", "implicit"] = "none"
-    """How the connection is secured."""
+    """The use of TLS; by default no TLS."""
     insecure: bool = False
-    """Whether the server's certificate is taken unseen."""
+    """Whether any server certificate is accepted, without verification; by default false."""
     user: str = ""
-    """Who logs in, by AUTH PLAIN; no one if empty."""
+    """The user name for AUTH PLAIN; empty (the default) for no login."""
     password: str = ""
-    """His password."""
+    """The password for AUTH PLAIN."""
     lmtp: bool = False
-    """Whether the server speaks LMTP."""
+    """Whether the server speaks LMTP; by default SMTP."""
     timeout: float = 10.0
-    """Seconds to wait for a reply."""
+    """Seconds to wait for each reply; 10 by default."""
 
     @property
     def hello(self) -> str:
-        """The verb that opens a session."""
+        """The first command of a session, EHLO or LHLO."""
         return "LHLO" if self.lmtp else "EHLO"
 
     @property
@@ -57,86 +57,84 @@ class Target:
 
 
 class NoReply(Exception):
-    """There is no reply; the text says what there is instead."""
+    """The server sent no valid reply; the text describes the failure."""
 
 
-class Silent(NoReply):
-    """Nothing comes."""
+class ServerSilent(NoReply):
+    """The server sent nothing within the timeout, or did not read."""
 
 
-class HungUp(NoReply):
-    """The connection is closed, or broken."""
+class ServerClosed(NoReply):
+    """The server closed the connection, or the connection broke."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """A reply as it came."""
+class RawReply:
+    """A reply as received."""
 
-    raw: bytes
-    """All of its octets."""
     lines: tuple[bytes, ...]
-    """Its lines, their ends still on them."""
+    """The lines, with their line ends."""
 
     @property
     def code(self) -> int:
-        """The number on its last line."""
+        """The code on the last line."""
         return int(self.lines[-1][:3])
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """What follows the numbers."""
+        """The text of each line, without code and line end."""
         return tuple(line[4:].decode("utf-8", "replace").rstrip("\r\n") for line in self.lines)
 
     def __str__(self) -> str:
         return " / ".join(printable(line.rstrip(b"\r\n")) for line in self.lines)
 
 
-class Wire:
-    """One connection to the server. Raises `OSError` if there can be none."""
+class RawClient:
+    """One connection to the server. The constructor raises `OSError` if connecting fails."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
         self._socket = socket.create_connection((target.host, target.port), timeout=target.timeout)
         self._input = bytearray()
         self.sent: list[str] = []
-        """What was sent, for people to read."""
+        """The octets sent, in printable form."""
         self.seen: list[str] = []
-        """What was answered, for people to read."""
+        """The replies received, in printable form."""
         self.offered: Mapping[str, str] = {}
-        """What the last reply to EHLO has listed: arguments by keyword, both in upper case."""
+        """The extensions in the last reply to EHLO: arguments by keyword, both in upper case."""
 
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if target.tls == "implicit":
             self.start_tls()
 
     def close(self) -> None:
-        """Close the connection, whatever state it is in."""
+        """Close the connection without QUIT."""
         self._socket.close()
 
-    def forget(self) -> None:
-        """Begin the record of what was said anew."""
+    def clear_record(self) -> None:
+        """Clear `sent` and `seen`."""
         self.sent.clear()
         self.seen.clear()
 
     # Sending
 
     def send(self, data: bytes, *, shown_as: str | None = None) -> None:
-        """Send octets as they are. Raises `HungUp`."""
+        """Send octets unchanged. Raise `ServerClosed` or `ServerSilent` if the server does not take them."""
         self.sent.append(printable(data) if shown_as is None else shown_as)
         self._transmit(data)
 
     def trickle(self, data: bytes) -> None:
-        """Send octets one by one, each in a segment of its own as far as the network leaves it so. Raises `HungUp`."""
+        """Send octets one by one, if the network permits each in its own segment. Raise as `send` does."""
         self.sent.append(printable(data))
         for at in range(len(data)):
             self._transmit(data[at : at + 1])
 
     def pause(self) -> None:
-        """Give what was sent the time to arrive on its own, before something else follows."""
+        """Wait for a moment, so that the octets sent so far arrive in a segment of their own."""
         time.sleep(min(0.05, self._target.timeout / 10))
 
-    def ask(self, line: str | bytes, *, shown_as: str | None = None) -> Seen:
-        """Send a line, and take the next reply. Raises `NoReply`."""
+    def ask(self, line: str | bytes, *, shown_as: str | None = None) -> RawReply:
+        """Send a line, and return the next reply. Raise `NoReply` if there is no valid one."""
         octets = line.encode() if isinstance(line, str) else line
         self.send(octets + b"\r\n", shown_as=shown_as)
         return self.reply()
@@ -146,49 +144,52 @@ class Wire:
             self._socket.settimeout(self._target.timeout)
             self._socket.sendall(data)
         except TimeoutError:
-            raise Silent(f"the server takes nothing for {self._target.timeout:g} seconds") from None
+            raise ServerSilent(f"the server read nothing for {self._target.timeout:g} seconds") from None
         except OSError as exc:
-            raise HungUp(f"the connection broke: {exc}") from exc
+            raise ServerClosed(f"the connection broke: {exc}") from exc
 
-    # Hearing
+    # Receiving
 
-    def reply(self) -> Seen:
-        """Take the next reply. Raises `NoReply`."""
+    def reply(self) -> RawReply:
+        """Return the next reply. Raise `NoReply` if there is no valid one."""
         lines = [self._line()]
         while lines[-1][3:4] == b"-":
             lines.append(self._line())
             if sum(map(len, lines)) > _MAX_REPLY:
                 raise NoReply(f"the reply has more than {_MAX_REPLY} octets")
 
-        seen = Seen(b"".join(lines), tuple(lines))
+        seen = RawReply(tuple(lines))
         self.seen.append(str(seen))
         return seen
 
-    def replies_before_goodbye(self) -> list[Seen]:
-        """Say QUIT, and take all replies but the one to it, up to the end of the stream. Raises `Silent`."""
-        replies: list[Seen] = []
+    def replies_before_goodbye(self) -> list[RawReply]:
+        """Send QUIT, and return all replies before the 221 or the end of the stream.
+
+        Raise `ServerSilent` on a timeout.
+        """
+        replies: list[RawReply] = []
         try:
             self.send(b"QUIT\r\n")
             while True:
                 replies.append(self.reply())
                 if replies[-1].code == 221:
                     return replies[:-1]
-        except HungUp:
+        except ServerClosed:
             return replies
 
     def has_ended(self) -> bool:
-        """Whether the server closes the connection without a further word. Raises `Silent`."""
+        """Return whether the server closes the connection without sending more. Raise `ServerSilent` on a timeout."""
         try:
             while not self._input:
                 self._more()
-        except HungUp:
+        except ServerClosed:
             return True
 
         return False
 
     @property
     def unread(self) -> bytes:
-        """What has come, and was not taken yet."""
+        """The octets received but not yet returned as a reply."""
         return bytes(self._input)
 
     def _line(self) -> bytes:
@@ -202,7 +203,7 @@ class Wire:
         del self._input[: end + 1]
         if _match_reply_line(line) is None:
             self.seen.append(printable(line))
-            raise NoReply(f"this is not a reply: {printable(line)}")
+            raise NoReply(f"the server sent a line that is not a reply: {printable(line)}")
 
         return line
 
@@ -211,19 +212,19 @@ class Wire:
             self._socket.settimeout(self._target.timeout)
             data = self._socket.recv(_READ_SIZE)
         except TimeoutError:
-            raise Silent(f"no reply within {self._target.timeout:g} seconds") from None
+            raise ServerSilent(f"no reply within {self._target.timeout:g} seconds") from None
         except OSError as exc:
-            raise HungUp(f"the connection broke: {exc}") from exc
+            raise ServerClosed(f"the connection broke: {exc}") from exc
 
         if not data:
-            raise HungUp("the server has closed the connection")
+            raise ServerClosed("the server closed the connection")
 
         self._input += data
 
-    # What changes the connection
+    # EHLO and TLS
 
-    def greet(self, verb: str | None = None) -> Seen:
-        """Say EHLO, and note what is offered. Raises `NoReply`."""
+    def greet(self, verb: str | None = None) -> RawReply:
+        """Send EHLO, LHLO or `verb`, and update `offered`. Raise `NoReply` if there is no valid reply."""
         seen = self.ask(f"{verb or self._target.hello} smtpcore-check.example")
         if seen.code == 250:
             keywords = [text.upper().partition(" ") for text in seen.texts[1:]]
@@ -232,14 +233,14 @@ class Wire:
         return seen
 
     def start_tls(self) -> None:
-        """Do the client's part of a TLS handshake. Raises `OSError`."""
+        """Do the client's part of a TLS handshake. Raise `OSError` if it fails."""
         self._socket.settimeout(self._target.timeout)
         self._socket = _context(insecure=self._target.insecure).wrap_socket(
             self._socket, server_hostname=self._target.host
         )
 
 
-@cache  # to read the certificates of all authorities takes longer than a check
+@cache  # loading all CA certificates takes longer than a check
 def _context(*, insecure: bool) -> ssl.SSLContext:
     context = ssl.create_default_context()
     if insecure:
@@ -250,7 +251,7 @@ def _context(*, insecure: bool) -> ssl.SSLContext:
 
 
 def printable(data: bytes) -> str:
-    """`data` for people to read: unprintable octets escaped, long ones shortened."""
+    """Return `data` as readable text: unprintable octets are escaped, long runs are shortened."""
     if len(data) > _SHOWN:
         half = _SHOWN // 2
         return f"{printable(data[:half])} ...{len(data)} octets... {printable(data[-half:])}"

@@ -1,10 +1,10 @@
-"""Whether replies look as they should."""
+"""Checks of the form of replies."""
 
 import re
 
 from ._checks import Check, Probe, Stage, check
 from ._findings import Failed, Inconclusive, NotApplicable, Severity
-from ._raw_client import NoReply, Seen, Wire, printable
+from ._raw_client import NoReply, RawClient, RawReply, printable
 
 _match_domain = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[!-Z^-~]+\])"
@@ -15,11 +15,11 @@ _match_enhanced = re.compile(r"([245])\.[0-9]{1,3}\.[0-9]{1,3}(?: |$)").match
 _MAX_REPLY_LINE = 512
 
 
-def _sample(probe: Probe) -> list[tuple[str, Seen]]:
-    # One of each kind: greeting, hello, success, failure, goodbye.
-    wire = probe.at(Stage.READY)
+def _sample(probe: Probe) -> list[tuple[str, RawReply]]:
+    # Replies of each kind: greeting, hello, success, failure, goodbye.
+    client = probe.at(Stage.READY)
     target = probe.target
-    fresh = Wire(target)
+    fresh = RawClient(target)
     try:
         sample = [("", fresh.reply()), (target.hello, fresh.greet())]
     except NoReply as exc:
@@ -28,7 +28,7 @@ def _sample(probe: Probe) -> list[tuple[str, Seen]]:
         fresh.close()
 
     lines = ["NOOP", "RSET", "XSMTPCORECHECK", probe.mail, probe.rcpt, probe.mail, "RSET", probe.rcpt, "QUIT"]
-    return sample + [(line, wire.ask(line)) for line in lines]
+    return sample + [(line, client.ask(line)) for line in lines]
 
 
 @check("reply-line-ends", "Each line of a reply ends in CR LF", "RFC 5321 2.3.8", "CR LF, and no other CR or LF")
@@ -36,10 +36,10 @@ def _line_ends(probe: Probe) -> None:
     for _, seen in _sample(probe):
         for line in seen.lines:
             if not line.endswith(b"\r\n") or b"\r" in line[:-2]:
-                raise Failed(f"this line does not end as it should: {printable(line)}")
+                raise Failed(f"this line does not end in CR LF alone: {printable(line)}")
 
 
-@check("reply-length", "No line of a reply is longer than 512 octets", "RFC 5321 4.5.3.1.5", "at most 512 octets")
+@check("reply-length", "A line of a reply has at most 512 octets", "RFC 5321 4.5.3.1.5", "at most 512 octets")
 def _length(probe: Probe) -> None:
     for _, seen in _sample(probe):
         longest = max(map(len, seen.lines))
@@ -48,20 +48,23 @@ def _length(probe: Probe) -> None:
 
 
 @check(
-    "reply-form", "A reply has one code in all of its lines", "RFC 5321 4.2", "three digits, 2yz to 5yz, on each line"
+    "reply-form",
+    "All lines of a reply have the same valid code",
+    "RFC 5321 4.2",
+    "three digits, 2yz to 5yz, on each line",
 )
 def _form(probe: Probe) -> None:
     for _, seen in _sample(probe):
         codes = {line[:3] for line in seen.lines}
         if len(codes) > 1 or re.fullmatch(rb"[2-5][0-5][0-9]", seen.lines[0][:3]) is None:
-            raise Failed(f"this is malformed: {seen}")
+            raise Failed(f"this reply is malformed: {seen}")
         if any(line[3:4] not in b" -\r\n" for line in seen.lines):
-            raise Failed(f"neither a space nor a hyphen follows the code: {seen}")
+            raise Failed(f"the code is not followed by a space or a hyphen: {seen}")
 
 
 @check(
     "reply-names-host",
-    "The greeting, and the reply to EHLO, begin with the host's name",
+    "The greeting and the reply to EHLO begin with the server's domain",
     "RFC 5321 4.2",
     "a domain or an address literal as the first word",
     severity=Severity.WARNING,
@@ -77,13 +80,13 @@ def _names_host(probe: Probe) -> None:
     "reply-keywords",
     "The reply to EHLO lists well-formed keywords, each once",
     "RFC 5321 4.1.1.1",
-    "a keyword of letters, digits and hyphens on each line",
+    "a keyword of letters, digits and hyphens on each line after the first",
 )
 def _keywords(probe: Probe) -> None:
     _, seen = _sample(probe)[1]
     for text in seen.texts[1:]:
         if _match_keyword(text) is None:
-            raise Failed(f"this is no keyword: {text!r}")
+            raise Failed(f"this keyword is malformed: {text!r}")
 
     keywords = [text.upper().split(" ")[0] for text in seen.texts[1:]]
     if len(set(keywords)) < len(keywords):
@@ -92,9 +95,9 @@ def _keywords(probe: Probe) -> None:
 
 @check(
     "reply-enhanced",
-    "Each reply has an enhanced status code of its own class, where they are offered",
+    "With ENHANCEDSTATUSCODES each reply has an enhanced status code of its class",
     "RFC 2034 4",
-    "x.y.z behind each 2yz, 4yz and 5yz but those to the connection and to EHLO",
+    "x.y.z after each 2yz, 4yz and 5yz, except in the greeting and in the reply to EHLO",
 )
 def _enhanced(probe: Probe) -> None:
     sample = _sample(probe)
@@ -106,7 +109,7 @@ def _enhanced(probe: Probe) -> None:
         for text in seen.texts:
             match = _match_enhanced(text)
             if match is None or match[1] != str(seen.code)[0]:
-                raise Failed(f"{line} was answered {seen}")
+                raise Failed(f"the reply to {line} was: {seen}")
 
 
 REPLIES: tuple[Check, ...] = (_line_ends, _length, _form, _names_host, _keywords, _enhanced)

@@ -1,83 +1,88 @@
-"""Whether TLS and AUTH protect what they should."""
+"""Checks of STARTTLS and AUTH."""
 
 from base64 import b64encode
 
 from ._checks import Check, Probe, Stage, answered, check, expect
 from ._findings import Failed, NotApplicable, Severity
-from ._raw_client import NoReply, Wire
+from ._raw_client import NoReply, RawClient
 
 _SECURITY = Severity.SECURITY
 _WRONG = b64encode(b"\0smtpcore-check\0wrong").decode()
 
 
-def _plaintext(probe: Probe) -> Wire:
-    # A connection before TLS, which has said EHLO.
+def _plaintext(probe: Probe) -> RawClient:
+    # Return a connection without TLS, after EHLO.
     if probe.target.tls == "implicit":
-        raise NotApplicable("TLS comes first")
+        raise NotApplicable("the server starts TLS before the greeting")
 
-    wire = probe.at(Stage.CONNECTED)
-    expect(wire.greet(), "250")
-    return wire
-
-
-def _starttls(probe: Probe) -> Wire:
-    wire = _plaintext(probe)
-    probe.need(wire, "STARTTLS")
-    return wire
+    client = probe.at(Stage.CONNECTED)
+    expect(client.greet(), "250")
+    return client
 
 
-def _secured(probe: Probe) -> Wire:
-    wire = _starttls(probe)
-    expect(wire.ask("STARTTLS"), "220")
-    wire.start_tls()
-    return wire
+def _starttls(probe: Probe) -> RawClient:
+    client = _plaintext(probe)
+    probe.need(client, "STARTTLS")
+    return client
+
+
+def _secured(probe: Probe) -> RawClient:
+    client = _starttls(probe)
+    expect(client.ask("STARTTLS"), "220")
+    client.start_tls()
+    return client
 
 
 @check(
     "tls-injection",
-    "Nothing that came before TLS is heard after it",
+    "Commands received in plaintext after STARTTLS are discarded",
     "RFC 3207 4.2",
-    "no reply to a command behind STARTTLS",
+    "no reply to a command sent together with STARTTLS",
     severity=_SECURITY,
 )
 def _injection(probe: Probe) -> None:
-    wire = _starttls(probe)
-    wire.send(b"STARTTLS\r\nNOOP injected\r\n")
+    client = _starttls(probe)
+    client.send(b"STARTTLS\r\nNOOP injected\r\n")
     try:
-        refused = expect(wire.reply(), "220 4yz 5yz").code != 220
+        refused = expect(client.reply(), "220 4yz 5yz").code != 220
         if refused:
             return
 
-        wire.pause()
-        if wire.unread:
-            raise Failed("the command was answered before TLS, behind the 220")
+        client.pause()
+        if client.unread:
+            raise Failed("the server replied to the command after its 220, before TLS")
 
-        wire.start_tls()
-        answers = wire.replies_before_goodbye()
+        client.start_tls()
+        answers = client.replies_before_goodbye()
     except (NoReply, OSError):
-        return  # the server did not go on, and so heard nothing
+        return  # the server ended the session, so it discarded the command
 
     if answers:
-        raise Failed(f"after TLS came {answers[0]}")
+        raise Failed(f"the server replied to the command under TLS: {answers[0]}")
 
 
-@check("tls-forgets-transaction", "TLS begins a new session", "RFC 3207 4.2", "5yz to RCPT, which has no MAIL any more")
+@check(
+    "tls-forgets-transaction",
+    "STARTTLS discards an open transaction",
+    "RFC 3207 4.2",
+    "5yz to RCPT, because no MAIL was sent under TLS",
+)
 def _forgets_transaction(probe: Probe) -> None:
-    wire = _starttls(probe)
-    seen = wire.ask(probe.mail)
+    client = _starttls(probe)
+    seen = client.ask(probe.mail)
     if seen.code != 250:
-        raise NotApplicable(f"no transaction before TLS: {seen}")
+        raise NotApplicable(f"the server refuses MAIL before TLS: {seen}")
 
-    if wire.ask("STARTTLS").code == 220:
-        wire.start_tls()
-        expect(wire.ask(probe.rcpt), "5yz")
+    if client.ask("STARTTLS").code == 220:
+        client.start_tls()
+        expect(client.ask(probe.rcpt), "5yz")
 
 
 @check(
     "tls-forgets-hello",
-    "TLS makes the server forget the EHLO before it",
+    "A new EHLO is required after STARTTLS",
     "RFC 3207 4.2",
-    "5yz to MAIL without a further EHLO",
+    "5yz to MAIL without a new EHLO",
     severity=Severity.WARNING,
 )
 def _forgets_hello(probe: Probe) -> None:
@@ -86,20 +91,20 @@ def _forgets_hello(probe: Probe) -> None:
 
 @check("tls-offered-once", "STARTTLS is not offered under TLS", "RFC 3207 4.2", "no STARTTLS in the reply to EHLO")
 def _offered_once(probe: Probe) -> None:
-    wire = _secured(probe)
-    expect(wire.greet(), "250")
-    if "STARTTLS" in wire.offered:
-        raise Failed("STARTTLS is offered again")
+    client = _secured(probe)
+    expect(client.greet(), "250")
+    if "STARTTLS" in client.offered:
+        raise Failed("STARTTLS is offered under TLS")
 
 
 @check("tls-twice", "STARTTLS is refused under TLS", "RFC 3207 4.2", "5yz")
 def _twice(probe: Probe) -> None:
-    wire = _secured(probe)
-    expect(wire.greet(), "250")
-    expect(wire.ask("STARTTLS"), "5yz")
+    client = _secured(probe)
+    expect(client.greet(), "250")
+    expect(client.ask("STARTTLS"), "5yz")
 
 
-@check("tls-argument", "STARTTLS has no argument", "RFC 3207 4", "5yz", severity=Severity.WARNING)
+@check("tls-argument", "STARTTLS with an argument is refused", "RFC 3207 4", "5yz", severity=Severity.WARNING)
 def _argument(probe: Probe) -> None:
     expect(_starttls(probe).ask("STARTTLS now"), "5yz")
 
@@ -109,52 +114,52 @@ def _argument(probe: Probe) -> None:
 
 @check(
     "auth-offered-plaintext",
-    "Passwords are not asked for before TLS",
+    "PLAIN and LOGIN are not offered without TLS",
     "RFC 4954 4",
     "neither PLAIN nor LOGIN in the reply to EHLO",
     severity=_SECURITY,
 )
 def _offered_plaintext(probe: Probe) -> None:
-    wire = _plaintext(probe)
-    offered = {"PLAIN", "LOGIN"} & set(wire.offered.get("AUTH", "").split())
+    client = _plaintext(probe)
+    offered = {"PLAIN", "LOGIN"} & set(client.offered.get("AUTH", "").split())
     if offered:
         raise Failed(f"offered without TLS: {', '.join(sorted(offered))}")
 
 
 @check(
     "auth-taken-plaintext",
-    "Passwords are not taken before TLS",
+    "Passwords are not checked without TLS",
     "RFC 4954 4",
-    "5yz without a look at the password",
+    "5yz, but not 535",
     severity=_SECURITY,
 )
 def _taken_plaintext(probe: Probe) -> None:
-    wire = _starttls(probe)
-    if "AUTH" in wire.offered:
+    client = _starttls(probe)
+    if "AUTH" in client.offered:
         raise NotApplicable("AUTH is offered without TLS")
 
-    seen = expect(wire.ask(f"AUTH PLAIN {_WRONG}"), "5yz")
+    seen = expect(client.ask(f"AUTH PLAIN {_WRONG}"), "5yz")
     if seen.code == 535:
-        raise Failed(f"answered {seen}")
+        raise Failed(f"the reply was: {seen}")
 
 
-def _before_auth(probe: Probe) -> Wire:
-    # A session that is ready, but for its AUTH.
-    wire = _secured(probe) if probe.target.tls == "starttls" else probe.at(Stage.CONNECTED)
-    expect(wire.greet(), "250")
-    probe.need(wire, "AUTH")
-    return wire
+def _before_auth(probe: Probe) -> RawClient:
+    # Return a session that is ready for AUTH.
+    client = _secured(probe) if probe.target.tls == "starttls" else probe.at(Stage.CONNECTED)
+    expect(client.greet(), "250")
+    probe.need(client, "AUTH")
+    return client
 
 
 def _auth(id: str, title: str, section: str, lines: tuple[str, ...], codes: tuple[str, ...], mechanism: str) -> Check:
     @check(id, title, section, ", ".join(codes))
     def probe(given: Probe) -> None:
-        wire = _before_auth(given)
-        if mechanism not in wire.offered["AUTH"].split():
+        client = _before_auth(given)
+        if mechanism not in client.offered["AUTH"].split():
             raise NotApplicable(f"{mechanism} is not offered")
 
         for line, expected in zip(lines, codes, strict=True):
-            expect(wire.ask(line), expected)
+            expect(client.ask(line), expected)
 
     return probe
 
@@ -164,13 +169,13 @@ def _unknown(probe: Probe) -> None:
     expect(_before_auth(probe).ask("AUTH XSMTPCORECHECK"), "5yz")
 
 
-@check("auth-twice", "AUTH is refused once it has succeeded", "RFC 4954 4", "503")
+@check("auth-twice", "AUTH is refused after a successful AUTH", "RFC 4954 4", "503")
 def _auth_twice(probe: Probe) -> None:
     if not probe.target.user:
-        raise NotApplicable("no one logs in")
+        raise NotApplicable("the target has no user")
 
-    wire = probe.at(Stage.READY)
-    expect(wire.ask(f"AUTH PLAIN {_WRONG}"), "503")
+    client = probe.at(Stage.READY)
+    expect(client.ask(f"AUTH PLAIN {_WRONG}"), "503")
 
 
 SECURITY: tuple[Check, ...] = (
@@ -185,7 +190,14 @@ SECURITY: tuple[Check, ...] = (
     _unknown,
     _auth("auth-wrong", "A wrong password is refused", "RFC 4954 6", (f"AUTH PLAIN {_WRONG}",), ("535 5yz",), "PLAIN"),
     _auth("auth-cancel", "AUTH can be cancelled", "RFC 4954 4", ("AUTH PLAIN", "*"), ("334", "501"), "PLAIN"),
-    _auth("auth-base64", "What is not base64 is refused", "RFC 4954 4", ("AUTH PLAIN", "a=b"), ("334", "5yz"), "PLAIN"),
+    _auth(
+        "auth-base64",
+        "A response that is not base64 is refused",
+        "RFC 4954 4",
+        ("AUTH PLAIN", "a=b"),
+        ("334", "5yz"),
+        "PLAIN",
+    ),
     _auth_twice,
-    answered("auth-bare", "AUTH needs a mechanism", "RFC 4954 4", "AUTH", "5yz", needs="AUTH"),
+    answered("auth-bare", "AUTH without a mechanism is refused", "RFC 4954 4", "AUTH", "5yz", needs="AUTH"),
 )

@@ -1,69 +1,76 @@
-"""Whether commands mean what they should in the order in which they come."""
+"""Checks of the order of commands."""
 
 from ._checks import Check, Probe, Stage, answered, check, dialogue, expect
 from ._findings import Failed, Severity
 
 _WARNING = Severity.WARNING
 
-
 _MAIL = "MAIL FROM:<{sender}>"
 _RCPT = "RCPT TO:<{recipient}>"
 
 
-@check("seq-hello-again", "A second EHLO gives a transaction up", "RFC 5321 4.1.4", "250, and 5yz to RCPT behind it")
+@check("seq-hello-again", "A second EHLO ends a transaction", "RFC 5321 4.1.4", "250, then 5yz to RCPT")
 def _hello_again(probe: Probe) -> None:
-    wire = probe.at(Stage.RCPT)
-    expect(wire.greet(), "250")
-    expect(wire.ask(probe.rcpt), "5yz")
+    client = probe.at(Stage.RCPT)
+    expect(client.greet(), "250")
+    expect(client.ask(probe.rcpt), "5yz")
 
 
-@check("seq-two-messages", "A second message can be sent", "RFC 5321 3.3", "2yz to both messages")
+@check("seq-two-messages", "A session can send a second message", "RFC 5321 3.3", "2yz to both messages")
 def _two_messages(probe: Probe) -> None:
-    wire = probe.at(Stage.DATA)
-    wire.send(probe.message() + b".\r\n")
-    expect(wire.reply(), "2yz")
+    client = probe.at(Stage.DATA)
+    client.send(probe.message() + b".\r\n")
+    expect(client.reply(), "2yz")
     for line, codes in ((probe.mail, "250"), (probe.rcpt, "2yz"), ("DATA", "354")):
-        expect(wire.ask(line), codes)
+        expect(client.ask(line), codes)
 
-    wire.send(probe.message() + b".\r\n")
-    expect(wire.reply(), "2yz")
-
-
-@check("seq-message-ends", "A message ends its transaction", "RFC 5321 4.1.1.4", "2yz to the message, 5yz to RCPT")
-def _message_ends(probe: Probe) -> None:
-    wire = probe.at(Stage.DATA)
-    wire.send(probe.message() + b".\r\n")
-    expect(wire.reply(), "2yz")
-    expect(wire.ask(probe.rcpt), "5yz")
+    client.send(probe.message() + b".\r\n")
+    expect(client.reply(), "2yz")
 
 
 @check(
-    "seq-quit", "QUIT is answered 221, then the server closes", "RFC 5321 4.1.1.10", "221, and the end of the stream"
+    "seq-message-ends",
+    "The end of a message ends its transaction",
+    "RFC 5321 4.1.1.4",
+    "2yz to the message, then 5yz to RCPT",
+)
+def _message_ends(probe: Probe) -> None:
+    client = probe.at(Stage.DATA)
+    client.send(probe.message() + b".\r\n")
+    expect(client.reply(), "2yz")
+    expect(client.ask(probe.rcpt), "5yz")
+
+
+@check(
+    "seq-quit",
+    "The server replies 221 to QUIT and closes the connection",
+    "RFC 5321 4.1.1.10",
+    "221, then the end of the stream",
 )
 def _quit(probe: Probe) -> None:
-    wire = probe.at(Stage.READY)
-    expect(wire.ask("QUIT"), "221")
-    if not wire.has_ended():
-        raise Failed("more came behind the reply to QUIT")
+    client = probe.at(Stage.READY)
+    expect(client.ask("QUIT"), "221")
+    if not client.has_ended():
+        raise Failed("the server sent more after its reply to QUIT")
 
 
 @check(
     "seq-goodbye",
-    "A server that has lost its patience says 421, and closes",
+    "The server closes the connection after a 421 for too many errors",
     "RFC 5321 3.8",
-    "421, and the end of the stream",
+    "the end of the stream after a 421, or no 421",
     severity=_WARNING,
 )
 def _goodbye(probe: Probe) -> None:
-    wire = probe.at(Stage.READY)
+    client = probe.at(Stage.READY)
     for _ in range(_MANY_MISTAKES):
-        if wire.ask("XSMTPCORECHECK").code == 421:
+        if client.ask("XSMTPCORECHECK").code == 421:
             break
     else:
-        return  # a server need not lose its patience
+        return  # a server need not limit errors
 
-    if not wire.has_ended():
-        raise Failed("more came behind the 421")
+    if not client.has_ended():
+        raise Failed("the server sent more after its 421")
 
 
 _MANY_MISTAKES = 120
@@ -91,7 +98,7 @@ SEQUENCE: tuple[Check, ...] = (
     ),
     answered(
         "seq-noop-first",
-        "NOOP is heard before EHLO",
+        "NOOP before EHLO is accepted",
         "RFC 5321 4.1.4",
         "NOOP",
         "250",
@@ -100,7 +107,7 @@ SEQUENCE: tuple[Check, ...] = (
     ),
     answered(
         "seq-rset-first",
-        "RSET is heard before EHLO",
+        "RSET before EHLO is accepted",
         "RFC 5321 4.1.4",
         "RSET",
         "250",
@@ -117,14 +124,19 @@ SEQUENCE: tuple[Check, ...] = (
         at=Stage.CONNECTED,
         lmtp=False,
     ),
-    dialogue(
-        "seq-rset", "RSET gives a transaction up", "RFC 5321 4.1.1.5", ("RSET", "250"), (_RCPT, "5yz"), at=Stage.RCPT
-    ),
+    dialogue("seq-rset", "RSET ends a transaction", "RFC 5321 4.1.1.5", ("RSET", "250"), (_RCPT, "5yz"), at=Stage.RCPT),
     _hello_again,
-    dialogue("seq-noop", "NOOP changes nothing", "RFC 5321 4.1.1.9", ("NOOP", "250"), (_RCPT, "2yz"), at=Stage.MAIL),
+    dialogue(
+        "seq-noop",
+        "NOOP does not change a transaction",
+        "RFC 5321 4.1.1.9",
+        ("NOOP", "250"),
+        (_RCPT, "2yz"),
+        at=Stage.MAIL,
+    ),
     dialogue(
         "seq-vrfy",
-        "VRFY changes nothing in a transaction",
+        "VRFY does not change a transaction",
         "RFC 5321 4.1.1.6",
         ("VRFY {recipient}", "2yz 4yz 5yz"),
         (_RCPT, "2yz"),
@@ -132,7 +144,7 @@ SEQUENCE: tuple[Check, ...] = (
     ),
     dialogue(
         "seq-unknown",
-        "An unknown command changes nothing in a transaction",
+        "An unknown command does not change a transaction",
         "RFC 5321 4.1.4",
         ("XSMTPCORECHECK", "5yz"),
         (_RCPT, "2yz"),
@@ -140,7 +152,7 @@ SEQUENCE: tuple[Check, ...] = (
     ),
     dialogue(
         "seq-refused-mail",
-        "A refused MAIL begins no transaction",
+        "RCPT is refused after a refused MAIL",
         "RFC 5321 3.3",
         ("MAIL FROM:<unclosed@smtpcore-check.example", "5yz"),
         (_RCPT, "5yz"),

@@ -21,7 +21,7 @@ def test_correct_server_passes_with_status_0(capsys: pytest.CaptureFixture[str])
 
     output = capsys.readouterr().out
     assert status == 0
-    assert "PASS           seq-rset: RSET gives a transaction up\n" in output
+    assert "PASS           seq-rset: RSET ends a transaction\n" in output
     assert "NOT APPLICABLE size-exact: " in output
     assert output.splitlines()[-1].endswith("failed: 0 security, 0 fault, 0 warning")
 
@@ -35,7 +35,7 @@ def test_fault_is_explained_and_gives_status_1(capsys: pytest.CaptureFixture[str
         "          sent: XSMTPCORECHECK\\r\\n",
         "      expected: 5yz",
         "          seen: 250-fine / 250 [red]fine",
-        "                answered 250-fine / 250 [red]fine",
+        "                the reply was: 250-fine / 250 [red]fine",
         "0 pass, 1 fail, 0 not applicable, 0 inconclusive; failed: 0 security, 1 fault, 0 warning",
     ]
 
@@ -66,7 +66,7 @@ def test_json_report_has_all_fields_of_a_finding(capsys: pytest.CaptureFixture[s
         "expected": "5yz",
         "sent": "XSMTPCORECHECK\\r\\n",
         "seen": "250 s.example",
-        "note": "answered 250 s.example",
+        "note": "the reply was: 250 s.example",
     }
 
 
