@@ -1,4 +1,4 @@
-"""`smtpcore explain`: what a recorded dialogue means, and what in it the RFCs forbid."""
+"""`smtpcore explain`: show a recorded dialogue with its events, states and breaches of the RFCs."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -18,20 +18,21 @@ _STYLES = {Side.CLIENT: "green", Side.SERVER: "cyan", Side.TLS: "default"}
 
 @click.command("explain")
 @click.argument("file", type=click.File("rb"), required=False)
-@click.option("--client", type=click.File("rb"), metavar="FILE", help="The octets that the client has sent.")
-@click.option("--server", type=click.File("rb"), metavar="FILE", help="The octets that the server has sent.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--client", type=click.File("rb"), metavar="FILE", help="File with the octets that the client sent.")
+@click.option("--server", type=click.File("rb"), metavar="FILE", help="File with the octets that the server sent.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def explain_file(file: BinaryIO | None, client: BinaryIO | None, server: BinaryIO | None, *, as_json: bool) -> int:
-    """Explain a recorded dialogue, with every breach of the RFCs.
+    """Explain a recorded dialogue and report each breach of the RFCs.
 
-    FILE is a transcript, as this program, swaks, curl -v and smtplib write it, or with C: and S: before each line; or
-    it has the octets of one side. Secrets are not shown. The exit status is 1 if there is a breach, 2 if nothing can
-    be made of FILE.
+    FILE is a transcript of this program, swaks, curl -v or smtplib, a text with C: or S: before each line, or the
+    octets of one side. Secrets are not shown.
+
+    Exit status: 0 without breaches, 1 with breaches, 2 if FILE is not a recording.
     """
     try:
         lines = [line for recording in _recordings(file, client, server) for line in explain(recording)]
     except Unreadable as exc:
-        raise click.ClickException(f"this is no recording of a dialogue: {exc}") from exc
+        raise click.ClickException(f"the file is not a recording of a dialogue: {exc}") from exc
 
     count = sum(len(line.breaches) for line in lines)
     if as_json:
@@ -47,7 +48,7 @@ def _recordings(file: BinaryIO | None, client: BinaryIO | None, server: BinaryIO
     if file and not (client or server):
         return read(file.read())
     if file or not (client or server):
-        raise click.UsageError("give one FILE, or what the sides have sent with --client and --server")
+        raise click.UsageError("give one FILE, or the octets of each side with --client and --server")
 
     return (join(client.read() if client else b"", server.read() if server else b""),)
 
@@ -58,15 +59,15 @@ def _as_json(line: Explained) -> dict[str, object]:
 
 
 def _show(console: Console, lines: Sequence[Explained]) -> None:
-    for is_dull, group in groupby(lines, key=_is_dull):
+    for is_plain_body, group in groupby(lines, key=_is_plain_body):
         found = list(group)
-        if is_dull and len(found) > 1:
+        if is_plain_body and len(found) > 1:
             console.print(Text(f"C: ({len(found)} lines of a message)", style="dim"))
         else:
             _show_lines(console, found)
 
 
-def _is_dull(line: Explained) -> bool:
+def _is_plain_body(line: Explained) -> bool:
     return line.is_body and not (line.events or line.breaches or line.notes)
 
 

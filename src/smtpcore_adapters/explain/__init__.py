@@ -1,7 +1,8 @@
-"""Explain a recorded dialogue: what each line means, where it leads, and what in it the RFCs forbid.
+"""Explain a recorded dialogue: the events and the state of each line, and the breaches of the RFCs.
 
-`read(octets)` makes recordings of a transcript in one of several formats, or of what one end has sent; `join` makes one
-of what both ends have sent. `explain` walks a recording through a `smtpcore.Connection`.
+`read(octets)` parses a transcript in one of several formats, or the octets of one side, and returns a recording for
+each session. `join` makes a recording from the octets of both sides. `explain` replays a recording through a
+`smtpcore.Connection`.
 """
 
 from ._recording import Item, Recording, Side, Unreadable, join, read

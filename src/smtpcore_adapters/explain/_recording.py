@@ -1,7 +1,7 @@
-"""Read recordings of dialogues, whoever has written them."""
+"""Read recordings of dialogues in the formats of swaks, curl, smtplib and smtpcore, or as plain octets."""
 
-# Each format is a row of patterns. Which one a text is in is guessed: the one in which most of its lines make sense.
-# A transcript has lines, so that each of its lines stands for one that ended in CR LF; octets keep their own ends.
+# Each format is a row of patterns. The format of a text is the one whose patterns match most of its lines.
+# A line of a transcript is assumed to have ended in CR LF; plain octets keep their line ends.
 
 import ast
 import re
@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from enum import Enum
 
 _MAX_LITERAL = 16_777_216
-"""Octets that an expression in a recording may stand for, or a short file could fill the memory."""
+"""Maximum octets of a bytes expression in a recording, so that a short file cannot fill the memory."""
+_EMPTY = "it has no line of a client or server"
 
 
 class Side(Enum):
-    """Who says something."""
+    """The side that sent a line."""
 
     CLIENT = "client"
     SERVER = "server"
@@ -24,31 +25,31 @@ class Side(Enum):
 
 
 class Unreadable(ValueError):
-    """This is no recording; the text says why."""
+    """The input is not a recording; the text gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A line of one side, or a TLS handshake."""
+    """A recorded line, or a TLS handshake."""
 
     side: Side
-    """Who says it."""
+    """The side that sent the line."""
     data: bytes
-    """The octets, line end included."""
+    """The octets, including the line end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What was said, in order. Raises `Unreadable` if that is nothing."""
+    """The recorded lines of one session. Raises `Unreadable` if there are none."""
 
     items: tuple[Item, ...]
-    """The lines."""
+    """The lines, in order."""
     is_ordered: bool = True
-    """Whether it is known what was said before what, across the two sides."""
+    """Whether the order across both sides is known; if not, all client lines come first."""
 
     def __post_init__(self) -> None:
         if all(item.side is Side.TLS for item in self.items):
-            raise Unreadable("no one says anything in it")
+            raise Unreadable(_EMPTY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,7 @@ class _Format:
     decode: Callable[[str], bytes] = lambda text: text.encode() + b"\r\n"
 
     def side_of(self, line: str) -> tuple[Side | None, str] | None:
-        """Whose line this is and what it says; no side for what is beside the dialogue; None for what is none."""
+        """Return the side and the content of a line; no side for a comment; None for a line not in this format."""
         for side, pattern in ((Side.CLIENT, self.client), (Side.SERVER, self.server), (Side.TLS, self.tls)):
             if match := pattern.fullmatch(line):
                 return side, match[1] if side is not Side.TLS else ""
@@ -72,7 +73,7 @@ def _pattern(text: str) -> re.Pattern[str]:
     return re.compile(text, re.DOTALL)
 
 
-# In front of a line there may be the time and the id of its session.
+# The time and the session id may precede a line.
 _BEFORE = r"(?:\S+ ){0,2}?"
 _match_session = re.compile(r"(?:\S+ )?([0-9a-f]{12}) (?:C:|S:|--)").match
 
@@ -114,7 +115,7 @@ _FORMATS = (
     ),
 )
 
-# Lines as they are, whoever says them: replies begin with a code.
+# Lines without a prefix: a line that begins with a reply code is the server's.
 _PLAIN = _Format(
     client=_pattern(r"(.*)"),
     server=_pattern(r"([2-5][0-5][0-9](?:[ -].*|))"),
@@ -125,9 +126,13 @@ _match_reply = re.compile(rb"[2-5][0-5][0-9](?:[ -].*|)\r?\n?", re.DOTALL).fullm
 
 
 def read(octets: bytes) -> tuple[Recording, ...]:
-    """Make recordings, one for each session, of a transcript, or of the octets of one side. Raises `Unreadable`."""
+    """Return the recordings, one for each session, of a transcript or of the octets of one side.
+
+    Raises:
+        Unreadable: `octets` are neither.
+    """
     if not octets.strip():
-        raise Unreadable("no one says anything in it")
+        raise Unreadable(_EMPTY)
 
     texts = [text.removesuffix("\r") for text in octets.decode("utf-8", "replace").split("\n")]
     guesses = {form: sum(form.side_of(text) is not None for text in texts if text.strip()) for form in _FORMATS}
@@ -150,7 +155,7 @@ def read(octets: bytes) -> tuple[Recording, ...]:
 
 
 def _cut(items: Iterable[Item]) -> Iterator[list[Item]]:
-    # A greeting behind a goodbye begins another session.
+    # A greeting after a goodbye begins another session.
     part: list[Item] = []
     last = b""
     for item in items:
@@ -170,10 +175,10 @@ _GOODBYES = (b"221", b"421")
 
 
 def join(client: bytes, server: bytes) -> Recording:
-    """Make a recording of what the client and what the server has sent. Raises `Unreadable`."""
-    heard = [Item(Side.CLIENT, line) for line in _split(client)]
-    said = [Item(Side.SERVER, line) for line in _split(server)]
-    return Recording((*heard, *said), is_ordered=False)
+    """Return a recording of the octets that the client and the server sent. Raise `Unreadable` if both are empty."""
+    from_client = [Item(Side.CLIENT, line) for line in _split(client)]
+    from_server = [Item(Side.SERVER, line) for line in _split(server)]
+    return Recording((*from_client, *from_server), is_ordered=False)
 
 
 def _split(octets: bytes) -> list[bytes]:
@@ -184,17 +189,17 @@ def _read_lines(texts: Iterable[str], form: _Format) -> Iterator[tuple[str, Item
     lines = iter(texts)
     for text in lines:
         if text.startswith("B: "):
-            # The notation of this project's dialogues: octets, as an expression on the next line.
+            # The notation of this project's test dialogues: octets as a bytes expression on the next line.
             yield from (("", Item(Side.CLIENT, line)) for line in _split(_evaluate(next(lines, ""))))
             continue
 
-        side, said = form.side_of(text) or (None, "")
+        side, content = form.side_of(text) or (None, "")
         match = _match_session(text)
         session = match[1] if match else ""
         if side is Side.TLS:
             yield session, Item(side, b"")
         elif side:
-            yield from ((session, Item(side, line)) for line in _split(form.decode(said or "")))
+            yield from ((session, Item(side, line)) for line in _split(form.decode(content or "")))
 
 
 def _read_plain(lines: Iterable[bytes]) -> Iterator[Item]:
@@ -204,11 +209,11 @@ def _read_plain(lines: Iterable[bytes]) -> Iterator[Item]:
 
 
 def _evaluate(expression: str) -> bytes:
-    """The value of literals with `+` and `*`. Raises `Unreadable`."""
+    """Return the value of an expression of literals with `+` and `*`. Raise `Unreadable` for any other text."""
     try:
         return _value(ast.parse(expression.strip(), mode="eval").body)
     except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError) as exc:
-        raise Unreadable(f"{expression[:60]!r} stands for no octets") from exc
+        raise Unreadable(f"{expression[:60]!r} is not an expression of bytes literals with + and *") from exc
 
 
 def _value(node: ast.expr) -> bytes:

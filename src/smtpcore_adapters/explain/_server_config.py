@@ -1,4 +1,4 @@
-"""What a recorded server offers."""
+"""Derive a server configuration from a recording."""
 
 import re
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ _MAX_TEXT_LINE = 1000  # RFC 5321 4.5.3.1.6
 _MAX_SECONDS = 999_999_999
 _MANY = 1_000_000
 _MIN_SIZE = 65_536
-"""The least limit of SIZE that a configuration takes."""
+"""The smallest `Config.max_message_size`."""
 _MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5")
 _match_mechanism = re.compile(r"[A-Z0-9_-]{1,20}").fullmatch
 
 
 def config_of(recording: Recording) -> Config:
-    """The configuration of a server that offers what the recorded one does, and has no limits of its own."""
+    """Return a configuration with the extensions of the recorded server, and without other limits."""
     offers = dict(_offers(recording))
     is_lmtp = _accepted_hello(recording) == b"LHLO"
     known = frozenset(extension.keyword for extension in EXTENSIONS)
@@ -50,7 +50,7 @@ def config_of(recording: Recording) -> Config:
 
 
 def _offers(recording: Recording) -> Iterator[tuple[str, str]]:
-    # The keywords are on all lines but the first of a reply of several lines.
+    # Keywords are on each line of a multiline 250 except the first.
     is_first = True
     for item in recording.items:
         if item.side is not Side.SERVER:
@@ -65,7 +65,8 @@ def _offers(recording: Recording) -> Iterator[tuple[str, str]]:
 
 def _accepted_hello(recording: Recording) -> bytes:
     """Return the verb of the first hello that the server accepted; a line of a body may begin with LHLO too."""
-    # Before it there are only commands, each with one reply, so that counting pairs them, the greeting left out.
+    # Before the accepted hello each line is a command with one reply, so lines and replies can be paired by position.
+    # The first reply is the greeting.
     lines = [item.data for item in recording.items if item.side is Side.CLIENT]
     replies = [item.data for item in recording.items if item.side is Side.SERVER and item.data[3:4] != b"-"]
     for line, reply in zip_longest(lines, replies[1:], fillvalue=b""):

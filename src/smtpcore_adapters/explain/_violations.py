@@ -1,4 +1,4 @@
-"""Which section of which RFC is broken."""
+"""Breaches of RFCs, and the section for each of the client's mistakes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from ._recording import Side
 
 @dataclass(frozen=True, slots=True)
 class Breach:
-    """Something that an RFC forbids."""
+    """A violation of an RFC."""
 
     side: Side
-    """Who has done it."""
+    """The side that violated the RFC."""
     text: str
-    """What it is."""
+    """The description of the violation."""
     section: str
-    """Where that is written."""
+    """The RFC and its section, for example `RFC 5321 4.1.4`."""
 
 
-# What the core answers to a mistake says what the mistake was. By verb where an extension has its own rules, else by
-# code and enhanced status code.
+# The core's reply to an invalid command identifies the mistake: by a phrase in its text, by verb and code for commands
+# with rules of their own, by code and enhanced status code, or by the code alone, in this order.
 
 _OF_VERB: Mapping[tuple[str, int], str] = {
     ("AUTH", 500): "RFC 4954 4",
@@ -60,8 +60,6 @@ _OF_CODE: Mapping[int, str] = {
     552: "RFC 1870 6.1",
     555: "RFC 5321 4.1.1.11",
 }
-
-
 _OF_TEXT = (
     ("bare CR", "RFC 5321 2.3.8"),
     ("Line too long", "RFC 5321 4.5.3.1.4"),
@@ -72,7 +70,7 @@ _OF_TEXT = (
 
 
 def section_of(event: InvalidCommand | InvalidData) -> str:
-    """The section that a client has broken."""
+    """Return the section that the client violated."""
     line = event.line if isinstance(event, InvalidCommand) else b""
     reply = event.reply
     for word, section in _OF_TEXT:

@@ -60,7 +60,7 @@ def test_breach_is_shown_with_its_section_and_gives_status_1(
         "C: RCPT TO:<[b]@s.example>   [InvalidCommand -> GREETED]",
         "   BREACH by the client: EHLO has to come first (RFC 5321 4.1.4)",
         "S: 354 what   [answers InvalidCommand -> RCPT]",
-        "   note: the server lets pass what the client may not send",
+        "   note: the server accepts the client's breach",
         "   note: the dialogue ends without QUIT",
         "1 breach of the RFCs",
     ]
@@ -89,7 +89,7 @@ def test_octets_of_each_side_are_read_from_files(tmp_path: Path, capsys: pytest.
     assert main(["explain", "--client", client, "--server", server]) == 1
     assert main(["explain", "--client", client]) == 1
     assert main(["explain", "--server", server]) == 1
-    assert "a line of a reply ends in CR LF (RFC 5321 2.3.8)" in capsys.readouterr().out
+    assert "the line does not end in CR LF (RFC 5321 2.3.8)" in capsys.readouterr().out
 
 
 def test_recording_is_read_from_standard_input() -> None:
@@ -99,9 +99,9 @@ def test_recording_is_read_from_standard_input() -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ([], "give one FILE, or what the sides have sent with --client and --server"),
-        (["FILE", "--client", "FILE"], "give one FILE, or what the sides have sent"),
-        (["FILE"], "this is no recording of a dialogue: no one says anything in it"),
+        ([], "give one FILE, or the octets of each side with --client and --server"),
+        (["FILE", "--client", "FILE"], "give one FILE, or the octets of each side"),
+        (["FILE"], "the file is not a recording of a dialogue: it has no line of a client or server"),
         (["missing"], "Invalid value for '[FILE]': 'missing': No such file"),
     ],
 )
