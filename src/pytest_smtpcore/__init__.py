@@ -1,7 +1,7 @@
-"""The fixtures of smtpcore for pytest, which finds them by itself: `smtp_server` and `smtp_pair`."""
+"""The pytest plugin of smtpcore, with the fixtures `smtp_server` and `smtp_pair`. pytest loads it automatically."""
 
-# pytest imports this in every run in which smtpcore happens to be installed, whether its fixtures are used or not. So
-# it stands outside of the packages, whose import would take its time, and imports nothing of them before it has to.
+# pytest imports this module in every run in an environment with smtpcore, whether or not a test uses the fixtures. So
+# it is a package of its own, and imports the other packages only inside the fixtures, to keep the start of pytest fast.
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -11,23 +11,23 @@ import pytest
 if TYPE_CHECKING:
     from smtpcore_adapters.testing import SmtpPair, SmtpServer
 
-_MARKER = "smtp_server(**options): how the fixture smtp_server is set up, with the options of ServerOptions."
+_MARKER = "smtp_server(**options): options for the fixture smtp_server, as listed in ServerOptions."
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tell pytest of the marker."""
+    """Register the marker with pytest."""
     config.addinivalue_line("markers", _MARKER)
 
 
 @pytest.fixture
 def smtp_server_options() -> Mapping[str, object]:
-    """Options of all servers. Define a fixture of this name to choose others; a marker's come on top."""
+    """Return options for all servers. Override this fixture to change them. Options of a marker take precedence."""
     return {}
 
 
 @pytest.fixture
 def smtp_server(request: pytest.FixtureRequest, smtp_server_options: Mapping[str, object]) -> "Iterator[SmtpServer]":
-    """A server that has received what `messages` lists: a `smtpcore_adapters.testing.SmtpServer`."""
+    """Run a server that collects received messages in `messages`: a `smtpcore_adapters.testing.SmtpServer`."""
     from smtpcore_adapters.testing import SmtpServer
 
     options = dict(smtp_server_options)
@@ -40,7 +40,7 @@ def smtp_server(request: pytest.FixtureRequest, smtp_server_options: Mapping[str
 
 @pytest.fixture
 def smtp_pair() -> "Iterator[SmtpPair]":
-    """A client and a server joined in memory: a `smtpcore_adapters.testing.SmtpPair`."""
+    """Return a client and a server that are connected in memory: a `smtpcore_adapters.testing.SmtpPair`."""
     from smtpcore_adapters.testing import SmtpPair
 
     pair = SmtpPair()

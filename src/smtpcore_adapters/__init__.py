@@ -1,7 +1,7 @@
-"""Sockets under `smtpcore`, and a program's functions on top of it.
+"""Servers and clients for real sockets, built on `smtpcore`, which call the program's own functions.
 
-Each framework has a module of its own, which is the only one to import it: `smtpcore_adapters.asyncio`,
-`smtpcore_adapters.trio` and `smtpcore_adapters.anyio`. `smtpcore_adapters.socket` does without any, in threads.
+Each framework has a module, and only that module imports the framework: `smtpcore_adapters.asyncio`,
+`smtpcore_adapters.trio` and `smtpcore_adapters.anyio`. `smtpcore_adapters.socket` uses threads and no framework.
 """
 
 from .client._blocking import BlockingClient

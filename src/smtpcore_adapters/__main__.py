@@ -1,10 +1,10 @@
-"""The command `smtpcore`, which is also `python -m smtpcore_adapters`."""
+"""The command `smtpcore`, also available as `python -m smtpcore_adapters`."""
 
 import sys
 
 
 def main() -> None:
-    """Run the command line, or say what it needs."""
+    """Run the command line, or report which package is missing."""
     try:
         from .cli import main as run
     except ImportError as exc:

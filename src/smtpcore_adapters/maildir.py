@@ -1,10 +1,10 @@
-"""Deliver into a Maildir."""
+"""A store that delivers messages into a Maildir."""
 
-# A message becomes visible in one step or not at all: it is written to `tmp`, forced to the disk, moved to `new`, and
-# the directory is forced to the disk, before the client is told that it was taken. What fails before that leaves
-# nothing in `new`, and what fails in between leaves at most a file in `tmp`, where readers clean up after 36 hours.
+# A message becomes visible in one step or not at all: it is written to `tmp`, synced to disk and moved to `new`, and
+# the directory is synced to disk. Only then the client gets a 250. A failure before the move leaves nothing in `new`,
+# and at most a file in `tmp`, which Maildir readers delete after 36 hours.
 #
-# Nothing is ever held in memory but the piece that has just arrived.
+# Memory holds only the blocks of the message that were not written yet.
 
 import errno
 import itertools
@@ -23,25 +23,25 @@ from .server._session import Session
 
 _logger = logging.getLogger("smtpcore")
 
-_WRITE_SIZE = 262_144  # a thread is asked for each piece of this size
+_WRITE_SIZE = 262_144  # each block of this size is written by one call in a worker thread
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _counter = itertools.count()
 
 
 class Maildir:
-    """A store: `app.include(Maildir("Maildir"))` delivers every message there, creating the directories.
+    """A store that delivers every message into a Maildir: `app.include(Maildir("Maildir"))`.
 
-    Each message is one file, byte for byte what was sent, under a `Return-Path:`, an `X-Original-To:` for each
-    recipient, and a `Received:` field (RFC 5321 4.4).
+    `path` is created if necessary. Each message becomes one file: the received octets, unchanged, after a
+    `Return-Path:`, an `X-Original-To:` for each recipient, and a `Received:` field (RFC 5321 4.4).
 
     Raises `OSError` if `path` cannot be created or written to.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, max_hops: int = MAX_HOPS) -> None:
         self.path: Path = Path(path)
-        """The directory with `tmp`, `new` and `cur` in it."""
+        """The directory that contains `tmp`, `new` and `cur`."""
         self.max_hops: int = max_hops
-        """A message with more `Received:` fields is refused: it goes round in a loop (RFC 5321 6.3)."""
+        """Maximum `Received:` fields. A message with more is refused, because it is in a mail loop (RFC 5321 6.3)."""
 
         for name in ("tmp", "new", "cur"):
             _make_directory(self.path / name)
@@ -51,11 +51,11 @@ class Maildir:
         probe.discard()
 
     async def on_message(self, session: Session, message: Message) -> Reply:
-        """Store `message`, and tell that it is safe; 452 if the disk is full, 451 if anything else is wrong."""
+        """Store `message` and return a 250 once it is on disk, a 452 if the disk is full, a 451 for other errors."""
         delivery = Delivery(self.path)
         try:
             if not await self._store(session, message, delivery):
-                return Reply(554, "Too many hops: this message goes round in a loop", enhanced="5.4.6")
+                return Reply(554, "Too many hops: the message is in a mail loop", enhanced="5.4.6")
         except OSError as exc:
             _logger.error("%s: message %s could not be stored: %s", session.id, message.id, exc)
             if exc.errno in _NO_SPACE:
@@ -88,7 +88,7 @@ class Maildir:
 
 
 class Delivery:
-    """One file on its way into a Maildir. Its methods block."""
+    """A file that is being written into a Maildir. The methods block."""
 
     def __init__(self, maildir: Path) -> None:
         self._maildir = maildir
@@ -96,7 +96,7 @@ class Delivery:
         self._file: int | None = None
 
     def write(self, *pieces: bytes) -> None:
-        """Add to the file, creating it at first. Raises `OSError`."""
+        """Append to the file. The first call creates it. Raises `OSError`."""
         if self._file is None:
             self._file = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
@@ -106,10 +106,10 @@ class Delivery:
                 view = view[os.write(self._file, view) :]
 
     def commit(self, *pieces: bytes) -> None:
-        """Add to the file, and make it a message that survives a loss of power. Raises `OSError`."""
+        """Append to the file, sync it to disk and move it to `new`, safe from a power loss. Raises `OSError`."""
         self.write(*pieces)
         file, self._file = self._file, None
-        assert file is not None, "write has opened it"
+        assert file is not None, "write has opened the file"
         try:
             os.fsync(file)
         finally:
@@ -124,7 +124,7 @@ class Delivery:
             raise
 
     def discard(self) -> None:
-        """Forget the file, if it was not committed. Raises nothing."""
+        """Delete the file if it was not committed. Raises no errors."""
         file, self._file = self._file, None
         try:
             if file is not None:
@@ -135,7 +135,7 @@ class Delivery:
         try:
             self._temporary.unlink(missing_ok=True)
         except OSError as exc:
-            _logger.warning("%s is left behind: %s", self._temporary, exc)
+            _logger.warning("%s could not be deleted: %s", self._temporary, exc)
 
     @property
     def _temporary(self) -> Path:
@@ -152,7 +152,7 @@ def _trace(session: Session, message: Message) -> bytes:
 
 
 def _unique_name() -> str:
-    # https://cr.yp.to/proto/maildir.html: a host name must have neither slash nor colon.
+    # https://cr.yp.to/proto/maildir.html: the host name in a file name may not contain a slash or colon.
     host = socket.gethostname().replace("/", r"\057").replace(":", r"\072")
     seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
     return f"{seconds}.M{nanoseconds // 1000}P{os.getpid()}Q{next(_counter)}.{host}"

@@ -1,8 +1,8 @@
-"""Count what a server does, for Prometheus."""
+"""Metrics of a server, for Prometheus."""
 
-# In several processes prometheus_client keeps the numbers in files of a directory that PROMETHEUS_MULTIPROC_DIR names,
-# which has to be set before it is imported. Counters and histograms are summed up then, dead processes included; the
-# open sessions are those of the processes that live.
+# With several processes, prometheus_client stores the numbers in files, in the directory that the environment variable
+# PROMETHEUS_MULTIPROC_DIR names. The variable must be set before prometheus_client is imported. Counters and histograms
+# are then sums over all processes, including those that ended. Open sessions are counted in running processes only.
 
 import os
 import time
@@ -28,8 +28,8 @@ from .server._notifications import (
 )
 from .server._session import Session
 
-_LONG = (0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800, 7200)  # what waits for clients
-_SHORT = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30)  # what should not wait
+_LONG = (0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800, 7200)  # seconds, for durations that include waiting for the client
+_SHORT = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30)  # seconds, for durations without waiting
 
 
 @dataclass(slots=True)
@@ -40,19 +40,18 @@ class _Message:
 
 
 class Metrics:
-    """An observer that counts: `app.include(Metrics())`. Serve the numbers with `prometheus_client.start_http_server`.
+    """An observer that counts events: `app.include(Metrics())`.
 
-    Raises `ValueError` if `registry` has metrics of these names already: one object serves all apps of a process.
+    Serve the metrics with `prometheus_client.start_http_server`, or with `metrics_server` for several processes.
+    Use one object for all apps of a process. Raises `ValueError` if `registry` already has metrics of these names.
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._messages_open: WeakKeyDictionary[Session, _Message] = WeakKeyDictionary()
 
-        self._open = Gauge(
-            "smtpcore_open_sessions", "Sessions at present", registry=registry, multiprocess_mode="livesum"
-        )
-        self._opened = Counter("smtpcore_sessions", "Sessions that have begun", registry=registry)
+        self._open = Gauge("smtpcore_open_sessions", "Open sessions", registry=registry, multiprocess_mode="livesum")
+        self._opened = Counter("smtpcore_sessions", "Sessions that have started", registry=registry)
         self._closed = Counter("smtpcore_sessions_closed", "Sessions that have ended", ["reason"], registry=registry)
         self._session_time = Histogram(
             "smtpcore_session_seconds", "Durations of sessions", buckets=_LONG, registry=registry
@@ -60,27 +59,27 @@ class Metrics:
         self._messages = Counter(
             "smtpcore_messages", "Messages: accepted, refused, or aborted by the client", ["outcome"], registry=registry
         )
-        self._octets = Counter("smtpcore_message_bytes", "Octets of bodies", registry=registry)
+        self._octets = Counter("smtpcore_message_bytes", "Octets of message bodies", registry=registry)
         self._message_time = Histogram(
             "smtpcore_message_seconds",
-            "From the body of a message to its reply",
+            "Time from the start of a body to its reply",
             buckets=_LONG,
             registry=registry,
         )
         self._replies = Counter("smtpcore_replies", "Replies", ["code"], registry=registry)
         self._handler_time = Histogram(
             "smtpcore_handler_seconds",
-            "Durations of handlers, without the waiting for the client",
+            "Durations of handlers, without waiting for the client",
             ["name"],
             buckets=_SHORT,
             registry=registry,
         )
         self._tls = Counter("smtpcore_tls_handshakes", "TLS handshakes", ["version"], registry=registry)
-        self._tls_failures = Counter("smtpcore_tls_failures", "TLS handshakes that failed", registry=registry)
-        self._limits = Counter("smtpcore_limits_reached", "Clients that ran into a limit", ["limit"], registry=registry)
+        self._tls_failures = Counter("smtpcore_tls_failures", "Failed TLS handshakes", registry=registry)
+        self._limits = Counter("smtpcore_limits_reached", "Limits that clients reached", ["limit"], registry=registry)
 
     def on_event(self, session: Session, item: Observed) -> None:
-        """Count what has happened."""
+        """Count one event of a session."""
         match item:
             case DataChunk(data) | DataLine(data):
                 self._octets.inc(len(data))
@@ -113,7 +112,7 @@ class Metrics:
     def _count_message(self, session: Session, reply: Reply) -> None:
         message = self._messages_open.get(session)
         if message and message.ended:
-            message.accepted |= reply.is_positive  # in LMTP each recipient has a reply
+            message.accepted |= reply.is_positive  # in LMTP there is a reply for each recipient
         if session.transaction is None or reply.reply_class is ReplyClass.GOODBYE:
             self._finish_message(session)
 
@@ -133,13 +132,13 @@ class _Handler(WSGIRequestHandler):
     timeout = 10
 
     def log_message(self, format: str, *args: object) -> None:
-        pass  # that Prometheus has asked is nothing new
+        pass  # do not log each request of Prometheus
 
 
 def metrics_server(port: int, *, host: str = "127.0.0.1") -> WSGIServer:
-    """A server of the numbers of this process, or of all where PROMETHEUS_MULTIPROC_DIR says where they are.
+    """Make an HTTP server for the metrics of this process, or of all processes if PROMETHEUS_MULTIPROC_DIR is set.
 
-    It listens, and serves when its `serve_forever` is called. Raises `OSError` if it cannot listen.
+    The server is listening already. Call its `serve_forever`. Raises `OSError` if it cannot listen.
     """
     registry = REGISTRY
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:

@@ -1,4 +1,4 @@
-"""Accept mail for certain recipients."""
+"""Handlers that accept mail for certain recipients."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -9,7 +9,7 @@ from .server._session import Session
 
 
 class AnyRecipient:
-    """Accepts everyone. Safe for tests on a loopback address only: elsewhere it makes an open relay or a trap."""
+    """Accepts every recipient. Use this for tests on a loopback address only: on the Internet it is an open relay."""
 
     async def on_rcpt(self, session: Session, rcpt: Rcpt) -> Reply:
         """Accept the recipient."""
@@ -17,15 +17,15 @@ class AnyRecipient:
 
 
 class Recipients:
-    """Accepts the given addresses, and everyone at the given domains.
+    """Accepts the given addresses, and every address at the given domains.
 
-    `postmaster` is accepted at each domain that occurs, and without domain, as RFC 5321 4.5.1 demands. Raises
-    `ValueError` for what is neither an address nor a domain.
+    `postmaster` is also accepted at each of these domains and without a domain, as RFC 5321 4.5.1 requires. Raises
+    `ValueError` for an entry that is neither an address nor a domain.
     """
 
     def __init__(self, addresses_or_domains: Iterable[str]) -> None:
         if isinstance(addresses_or_domains, str):
-            raise TypeError(f"recipients are given in a list: [{addresses_or_domains!r}]")
+            raise TypeError(f"pass recipients as a list: [{addresses_or_domains!r}]")
 
         self._addresses: set[tuple[str, str]] = set()
         self._domains: set[str] = set()
@@ -36,7 +36,7 @@ class Recipients:
 
     def _add(self, entry: str) -> None:
         try:
-            # A domain is what is valid behind an `@`.
+            # The part after the `@` of a mailbox is a valid domain.
             mailbox = Mailbox(entry if "@" in entry else f"postmaster@{entry}")
         except LocalProtocolError:
             raise ValueError(f"{entry!r} is neither an address nor a domain") from None
@@ -65,16 +65,16 @@ class Recipients:
 
 
 class RecipientPolicy(Protocol):
-    """Accepts or refuses recipients, as `Recipients` and `Users` do."""
+    """A policy that accepts or refuses recipients, such as `Recipients` and `Users`."""
 
     async def on_rcpt(self, session: Session, rcpt: Rcpt) -> Reply | None:
-        """Decide, or leave it to others."""
+        """Accept or refuse the recipient, or return None to leave the decision to later handlers."""
 
 
 class RecipientFilter:
-    """Refuses whom none of `policies` accepts, and leaves the others to the handlers behind it.
+    """Refuses recipients that no policy accepts, and leaves the others to later handlers.
 
-    So those who would accept a recipient can stand in front of a `Forward`, which asks the next server:
+    Use it before a handler such as `Forward`, which asks the next server about the remaining recipients:
     `app.include(RecipientFilter(Recipients(["example.org"])))`.
     """
 
@@ -82,7 +82,7 @@ class RecipientFilter:
         self._policies = policies
 
     async def on_rcpt(self, session: Session, rcpt: Rcpt) -> Reply | None:
-        """Refuse the recipient as the last of the policies does, or leave it to others."""
+        """Return None if a policy accepts the recipient, otherwise the refusal of the last policy."""
         refusal = Reply(550, "We do not relay", enhanced="5.7.1")  # RFC 5321 3.6.2
         for policy in self._policies:
             reply = await policy.on_rcpt(session, rcpt)
@@ -94,5 +94,5 @@ class RecipientFilter:
 
 
 def _key(mailbox: Mailbox) -> tuple[str, str]:
-    # Local parts are compared without regard to case here: this is the host that may interpret them (RFC 5321 2.4).
+    # Local parts are compared in lower case. The host of the domain may interpret them like this (RFC 5321 2.4).
     return mailbox.local_part.lower(), mailbox.domain

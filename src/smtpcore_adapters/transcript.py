@@ -1,8 +1,8 @@
-"""Write down who said what."""
+"""Transcripts of sessions: commands, replies, and other events."""
 
-# A transcript is read on terminals and kept in files. So nothing in it can steer a terminal, nothing can look like a
-# line that it is not, and secrets are masked: those that AUTH carries, and also what follows an AUTH that was refused,
-# since a client that sends ahead sends its password all the same.
+# Transcripts are read on terminals and stored in files. So no text of a peer can control the terminal or imitate
+# another line of the transcript. Secrets in AUTH are masked, and so are unknown commands after a refused AUTH: a
+# pipelining client may send its password there.
 
 import os
 from collections.abc import Callable, Mapping
@@ -29,22 +29,22 @@ from .server._notifications import LimitReached, Observed, SessionClosed, Sessio
 from .server._session import Session
 
 Write = Callable[[Session, str], object]
-"""Called with a session and a line of its transcript, without an end of line."""
+"""A function that takes a session and a line of its transcript, without line end."""
 
 
 class Transcript:
-    """An observer that writes the dialogue of each session, bodies left out: `app.include(Transcript(write))`.
+    """An observer that writes a transcript of each session, without message bodies: `app.include(Transcript(write))`.
 
-    A line begins with `C:` for the client, `S:` for the server, or `--` for what happens beside the dialogue.
+    Each line begins with `C:` for the client, `S:` for the server, or `--` for other events.
     """
 
     def __init__(self, write: Write) -> None:
         self._write = write
         self._after_auth: WeakSet[Session] = WeakSet()
-        """Sessions in which a line that is not understood may be a password."""
+        """Sessions in which an unknown command may be a password."""
 
     def on_event(self, session: Session, item: Observed) -> None:
-        """Write what has happened."""
+        """Write the lines for one event of a session."""
         if isinstance(item, Auth):
             self._after_auth.add(session)
         elif isinstance(item, Command):
@@ -61,7 +61,7 @@ class Transcript:
 
 
 def to_stream(stream: TextIO) -> Write:
-    """Write to an open text file, each line with the time and the id of the session in front."""
+    """Return a `Write` for an open text file. Each line begins with the time and the id of the session."""
 
     def write(session: Session, line: str) -> None:
         stream.write(f"{_now()} {session.id} {line}\n")
@@ -71,9 +71,10 @@ def to_stream(stream: TextIO) -> Write:
 
 
 def to_directory(directory: Path) -> Write:
-    """Write a file for each session, by the name of its id and `.txt`, each line with the time in front.
+    """Return a `Write` that writes a file for each session, named after the session's id, with `.txt`.
 
-    Only the owner may read the files. They are opened for each line: a session that is idle holds none open.
+    Each line begins with the time. Only the owner may read the files. A file is opened for each line and closed again,
+    so that idle sessions keep no files open.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -86,7 +87,7 @@ def to_directory(directory: Path) -> Write:
 
 
 def transcript_lines(item: Observed) -> list[str]:
-    """What a transcript says of `item`. It masks what AUTH carries, but cannot know what `item` came after."""
+    """Return the lines of a transcript for `item`. Secrets in AUTH are masked, but not those in later commands."""
     if isinstance(item, Reply):
         masked = item.code == ReplyCode.AUTHENTICATION_CHALLENGE
         return ["S: 334 ***"] if masked else [f"S: {printable(line)}" for line in str(item).splitlines()]
@@ -102,7 +103,7 @@ def transcript_lines(item: Observed) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """`text` without characters that a terminal would obey."""
+    """Return `text` with replacement characters in place of control characters."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 

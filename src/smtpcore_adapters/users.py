@@ -1,4 +1,4 @@
-"""Authenticate users from a list of names and passwords."""
+"""Authentication of users from a list of names and passwords."""
 
 from collections.abc import Mapping
 
@@ -17,9 +17,9 @@ from .server._session import Session
 
 
 class Users:
-    """Answers the questions of PLAIN, LOGIN, CRAM-MD5 and SCRAM, and lets who is authenticated send to everyone.
+    """Authenticates users with PLAIN, LOGIN, CRAM-MD5 and SCRAM. Authenticated users may send to every recipient.
 
-    The passwords are held in memory as they are: for tests, and for a handful of users.
+    Passwords are kept in memory in clear text. Use this for tests, or for a few users.
     """
 
     def __init__(self, passwords: Mapping[str, str]) -> None:
@@ -27,7 +27,7 @@ class Users:
         self._keys: dict[tuple[str, str], ScramKeys] = {}
 
     async def on_auth(self, session: Session, question: Question) -> Answer:
-        """Answer a question about a user."""
+        """Answer a question of a SASL mechanism about a user."""
         if isinstance(question, CheckPassword):
             return question.matches(self._passwords.get(question.username))
         if isinstance(question, GivePassword):
@@ -35,10 +35,10 @@ class Users:
         if isinstance(question, GiveScramKeys):
             return await session.run_blocking(self._scram_keys, question.username, question.hash_name)
 
-        return None  # no one may act as someone else
+        return None  # users may not act as other users, and other mechanisms are refused
 
     async def on_rcpt(self, session: Session, rcpt: Rcpt) -> Reply | None:
-        """Accept every recipient from an authenticated client; others are for other handlers to decide."""
+        """Accept every recipient from an authenticated client. Return None for other clients."""
         return Reply(250, "Recipient accepted", enhanced="2.1.5") if session.identity else None
 
     def _scram_keys(self, username: str, hash_name: str) -> ScramKeys | None:
@@ -46,7 +46,7 @@ class Users:
         if password is None:
             return None
 
-        # The salt is drawn once, since a client may remember what it has derived from it.
+        # The salt is chosen once, because a client may cache the keys that it derived with the salt.
         key = username, hash_name
         if key not in self._keys:
             self._keys[key] = scram_keys(password, hash_name=hash_name)

@@ -380,7 +380,7 @@ def test_a_file_that_cannot_be_removed_is_mentioned(
 
     monkeypatch.setattr(Path, "unlink", refuse)
     delivery.discard()
-    assert re.search(r"tmp/\S+ is left behind: .*no unlink", caplog.text)
+    assert re.search(r"tmp/\S+ could not be deleted: .*no unlink", caplog.text)
 
 
 def test_directories_are_made_to_last(monkeypatch: pytest.MonkeyPatch, box: Path) -> None:

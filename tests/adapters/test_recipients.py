@@ -75,7 +75,7 @@ def test_any_recipient_is_any() -> None:
 
 
 def test_one_text_is_not_a_list_of_its_letters() -> None:
-    with pytest.raises(TypeError, match="in a list"):
+    with pytest.raises(TypeError, match="as a list"):
         Recipients("example.org")
 
 

@@ -1,11 +1,11 @@
-"""Pass mail on to another server while it arrives."""
+"""Forward mail to another server while it is being received."""
 
-# What the next server says is what our client hears: it is asked at RCPT about each recipient, and the message is
-# accepted when it has accepted it. Nothing is stored here, so nothing can be lost here; and a message that breaks off
-# is never ended, so that no part of it can be taken for the whole.
+# The replies to our client are those of the next server. Each RCPT is passed to the next server, and a message is
+# accepted when the next server has accepted it. Nothing is stored here, so nothing can be lost here. If a message is
+# aborted, the end of its data is never sent, so that no part of it can be mistaken for the whole message.
 #
-# Whatever keeps the next server from answering is a 451 to our client, who tries again later. So is a 421 of the next
-# server: it ends that connection, not ours.
+# If the next server cannot be reached, our client gets a 451 and tries again later. A 421 of the next server is treated
+# in the same way, because it ends the connection to the next server and not ours.
 
 import logging
 import re
@@ -43,21 +43,21 @@ from ..streams._stream import Address
 from ._translation import takes_eight_bit, translate_mail, translate_rcpt
 
 Bounce: TypeAlias = Callable[[Session, Message, Mapping[Path, Reply]], Awaitable[None] | None]
-"""Called with the recipients that did not get a message which others got, and with why. It has to see to it that the
-sender learns of that, and returns when that is safe."""
+"""A function that is called if only some recipients got a message, with the replies for those that did not. It has to
+notify the sender, and returns once the notification cannot be lost anymore."""
 
 Fields: TypeAlias = Callable[[Session, Message], bytes]
-"""Called for header fields to be put on top of a message, each with its CR LF."""
+"""A function that returns header fields to add at the top of a message, each with its CR LF."""
 
 _logger = logging.getLogger("smtpcore")
 
 _MAX_HEADER = 262_144
-"""Octets of a header that are looked at before the first of them is passed on."""
+"""Maximum octets of a header that are checked before forwarding begins."""
 _find_received = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE).findall
 
 
 class _Rejected(Exception):
-    """The body is not passed on."""
+    """The message cannot be forwarded. `reply` is the reply to our client."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(str(reply))
@@ -66,15 +66,15 @@ class _Rejected(Exception):
 
 @dataclass(slots=True)
 class _Hop:
-    """What has become of a session at the next server."""
+    """The connection of a session to the next server, with its state."""
 
     client: Client | None = None
     transaction: Transaction | None = None
-    """The transaction of the session that has been begun there."""
+    """The transaction of the session that MAIL was sent for."""
     refusal: Reply | None = None
-    """Why it could not be begun."""
+    """The negative reply to MAIL, or None."""
     accepted: set[Path] = field(default_factory=set)
-    """Who was accepted there."""
+    """The recipients that the next server accepted."""
 
     async def drop(self) -> None:
         """Close the connection, if there is one."""
@@ -84,14 +84,16 @@ class _Hop:
 
 
 class Forward:
-    """Passes mail on to a server: `app.include(Forward("192.0.2.25", 25))`, behind the handlers that may refuse it.
+    """Forwards mail to another server: `app.include(Forward("192.0.2.25", 25))`.
 
-    MAIL and RCPT go to the next server when a recipient is named, and its reply is the answer. The body is streamed,
-    with a `Received:` field on top. There is one connection for each session, which is opened when it is needed.
+    Include it after the handlers that may refuse mail. Each RCPT is sent to the next server, after MAIL for the first
+    recipient, and our client gets the next server's reply. The body is streamed, with a `Received:` field at the top.
+    Each session opens its own connection to the next server when it needs one.
 
-    Where the next server speaks LMTP and this one does not, the next one's replies for several recipients may differ,
-    but our client is owed one. Then a transaction has one recipient only, and further ones get 452 (RFC 5321
-    4.5.3.1.10), unless there is a `bounce` to tell the sender of those whom the message did not reach.
+    If the next server speaks LMTP and this server does not, the next server's replies for several recipients may
+    differ, but our client expects a single reply. Transactions are then limited to one recipient, and further
+    recipients get a 452 (RFC 5321 4.5.3.1.10). A `bounce` function, which notifies the sender of the failed recipients,
+    lifts this limit.
     """
 
     def __init__(
@@ -108,22 +110,22 @@ class Forward:
         proxy_protocol: bool = False,
         **options: Unpack[ConnectOptions],
     ) -> None:
-        """Say where to.
+        """Configure the next server.
 
         Args:
-            host: the next server.
-            port: its port.
-            fields: header fields to be put on top of each message, such as the findings of a filter.
-            bounce: see above.
+            host: the name or address of the next server.
+            port: the port of the next server.
+            fields: a function that returns header fields to add to each message, such as the results of a filter.
+            bounce: a function that notifies the sender of failed recipients, for LMTP. See above.
             trace: whether to add a `Received:` field, as every relay must (RFC 5321 4.4).
-            max_hops: a message with more `Received:` fields goes round in circles, and is refused (RFC 5321 6.3).
-            xclient: whether to speak in the name of the client, by XCLIENT.
-            xforward: whether to tell the next server's log of the client, by XFORWARD.
-            proxy_protocol: whether to tell of the client by a PROXY header.
-            options: see `ConnectOptions`; `lmtp`, `tls` and `auth`, for instance.
+            max_hops: maximum `Received:` fields. A message with more is in a mail loop and refused (RFC 5321 6.3).
+            xclient: whether to send XCLIENT, so that the next server treats the session as the client's own.
+            xforward: whether to send XFORWARD, so that the next server can log the client.
+            proxy_protocol: whether to send a PROXY header with the client's address.
+            options: the options of `ConnectOptions`, such as `lmtp`, `tls` and `auth`.
         """
         if xclient and options.get("auth"):
-            raise ValueError("xclient and auth exclude each other: XCLIENT begins a session without authentication")
+            raise ValueError("xclient and auth exclude each other: XCLIENT starts a session without authentication")
 
         self._host = host
         self._port = port
@@ -137,10 +139,10 @@ class Forward:
         self._options = options
         self._hops: WeakKeyDictionary[Session, _Hop] = WeakKeyDictionary()
 
-    # The handlers
+    # Handlers
 
     async def on_rcpt(self, session: Session, rcpt: Rcpt) -> Reply:
-        """Ask the next server, and answer as it does."""
+        """Ask the next server about the recipient, and return its reply."""
         hop = self._hops.setdefault(session, _Hop())
         try:
             return await self._ask_about(session, hop, rcpt)
@@ -148,10 +150,10 @@ class Forward:
             return await self._fail(session, hop, exc)
 
     async def on_message(self, session: Session, message: Message) -> Reply | Mapping[Path, Reply]:
-        """Pass the body on, and answer as the next server does."""
+        """Forward the body, and return the next server's reply."""
         hop = self._hops.setdefault(session, _Hop())
         try:
-            # Other handlers may have accepted recipients that the next server was not asked about.
+            # Earlier handlers may have accepted recipients that the next server was not asked about.
             for rcpt in message.transaction.recipients:
                 if not self._knows(hop, session, rcpt):
                     reply = await self._ask_about(session, hop, rcpt)
@@ -164,7 +166,7 @@ class Forward:
         except (OSError, ProtocolError) as exc:
             return await self._fail(session, hop, exc)
         finally:
-            hop.transaction = None  # whatever became of it, the next RCPT begins another one
+            hop.transaction = None  # the next RCPT starts another transaction, whatever the result of this one
             if hop.client and not hop.client.is_open:
                 await hop.drop()
 
@@ -190,7 +192,7 @@ class Forward:
             return Reply(452, "One recipient at a time", enhanced="4.5.3")
 
         client = hop.client
-        assert client, "a transaction was begun"
+        assert client, "a transaction has begun"
         said = translate_rcpt(rcpt, client.extensions)
         if isinstance(said, Reply):
             return said
@@ -206,7 +208,7 @@ class Forward:
 
     async def _begin(self, session: Session, hop: _Hop) -> None:
         transaction = session.transaction
-        assert transaction, "RCPT and a body have one"
+        assert transaction, "RCPT and the body are part of a transaction"
         hop.accepted.clear()
         reply = await self._begin_on_kept(session, hop, transaction) if hop.client else None
         if reply is None:
@@ -217,7 +219,7 @@ class Forward:
         hop.transaction = transaction
 
     async def _begin_on_kept(self, session: Session, hop: _Hop, transaction: Transaction) -> Reply | None:
-        # A connection that was kept may have been closed meanwhile, which is no failure.
+        # The next server may have closed an idle connection, which is not an error.
         client, hop.client = hop.client, None
         assert client
         try:
@@ -270,7 +272,7 @@ class Forward:
 
     async def _pass_on(self, session: Session, hop: _Hop, message: Message) -> list[Answered]:
         client = hop.client
-        assert client, "a transaction was begun"
+        assert client, "a transaction has begun"
         pieces = aiter(message)
         header = bytearray()
         async for piece in pieces:
@@ -284,12 +286,12 @@ class Forward:
 
     def _check_header(self, client: Client, message: Message, header: bytes) -> None:
         if len(_find_received(_cut(header))) >= self._max_hops:
-            raise _Rejected(Reply(554, "The message goes round in circles: too many hops", enhanced="5.4.6"))
+            raise _Rejected(Reply(554, "Too many hops: the message is in a mail loop", enhanced="5.4.6"))
 
         may_be_utf8 = "SMTPUTF8" in client.extensions or not message.transaction.mail.params.smtputf8
         if not may_be_utf8 and not _cut(header).isascii():
             # RFC 6531 3.5
-            raise _Rejected(Reply(554, "The next server takes no header in UTF-8", enhanced="5.6.9"))
+            raise _Rejected(Reply(554, "The next server does not accept UTF-8 in a header", enhanced="5.6.9"))
 
     async def _body(
         self, session: Session, client: Client, message: Message, header: bytes, pieces: AsyncIterator[bytes]
@@ -319,8 +321,8 @@ class Forward:
         if len(refused) in (0, len(replies)):
             return _mildest(replies.values())
 
-        # RFC 2033 4.2: who has the message must not get it again, so our client is told that all is well.
-        assert self._bounce, "there is one recipient only without it"
+        # RFC 2033 4.2: recipients that got the message must not get it again, so our client gets a positive reply.
+        assert self._bounce, "without a bounce function there is a single recipient"
         told = self._bounce(session, message, refused)
         if isawaitable(told):
             await told
@@ -330,11 +332,11 @@ class Forward:
     # Failures
 
     async def _fail(self, session: Session, hop: _Hop, exc: OSError | ProtocolError) -> Reply:
-        _logger.warning("%s: not passed on to %s: %s", session.id, self._host, exc, extra={"session": session.id})
+        _logger.warning("%s: not forwarded to %s: %s", session.id, self._host, exc, extra={"session": session.id})
         if isinstance(exc, LocalProtocolError):
-            return Reply(554, "The next server cannot be sent this", enhanced="5.5.0")
+            return Reply(554, "The next server cannot accept this message", enhanced="5.5.0")
 
-        status = "4.4.2" if hop.client else "4.4.1"  # RFC 3463 3.5: a bad connection, or none
+        status = "4.4.2" if hop.client else "4.4.1"  # RFC 3463 3.5: the connection failed, or could not be opened
         hop.transaction = None
         await hop.drop()
         if isinstance(exc, Refused):
@@ -346,10 +348,10 @@ class Forward:
 
 
 def _presentable(reply: Reply) -> Reply:
-    """What our client can be told of a reply of the next server: in ASCII, and with nothing that ends our session."""
+    """Return a reply of the next server for our client: in ASCII, and with a code that does not end our session."""
     code = _CODES.get(reply.code, reply.code)
     if code % 100 > 59:
-        code = code // 100 * 100 + 50  # RFC 5321 4.2 has no such codes, but the first digit says enough
+        code = code // 100 * 100 + 50  # RFC 5321 4.2 does not allow such codes; the first digit keeps the meaning
 
     lines = [line.encode("ascii", "replace").decode() for line in reply.lines[:_MAX_LINES]]
     return Reply(code, *(line[:_MAX_LINE] for line in lines), enhanced=reply.enhanced)
@@ -364,7 +366,8 @@ _MAX_LINE = 480  # RFC 5321 4.5.3.1.5, with room for the codes
 
 
 def _mildest(replies: Iterable[Reply]) -> Reply:
-    # If someone may still get it, our client shall try again: it is a refusal only if it is one for all.
+    # If any recipient may still succeed, our client should try again. So only if all refusals are permanent, this is
+    # one.
     return min(replies, key=lambda reply: reply.code)
 
 
@@ -377,14 +380,14 @@ def _cut(header: bytes) -> bytes:
 
 
 def _checked(piece: bytes, *, eight_bit: bool) -> bytes:
-    # RFC 6152 section 3: under no circumstances. What was sent of the body by now is never ended.
+    # RFC 6152 section 3 forbids this without exception. If a part of the body was sent, its end is never sent.
     if not eight_bit and not piece.isascii():
-        raise _Rejected(Reply(554, "The next server takes no octets beyond ASCII", enhanced="5.6.3"))
+        raise _Rejected(Reply(554, "The next server does not accept octets beyond ASCII", enhanced="5.6.3"))
 
     return piece
 
 
-# Who the client is
+# Information about the client
 
 
 async def _demand(
@@ -402,7 +405,7 @@ async def _demand(
 
 
 def _attributes(session: Session, client: Client, keyword: str) -> dict[str, str | None]:
-    """What can be said of the client of `session`, as far as the next server wants to know it."""
+    """Return the attributes of the session's client that the next server requests for XCLIENT or XFORWARD."""
     offered = client.extensions.get(keyword)
     known: dict[str, str | None] = {
         "NAME": None,

@@ -253,4 +253,4 @@ def test_plugin_imports_smtpcore_only_if_a_fixture_is_used(tmp_path: Path) -> No
 
 
 def test_marker_is_listed_by_pytest_markers(tmp_path: Path) -> None:
-    assert "@pytest.mark.smtp_server(**options): how the fixture" in pytest_run(tmp_path, "", "--markers").stdout
+    assert "@pytest.mark.smtp_server(**options): options for the" in pytest_run(tmp_path, "", "--markers").stdout
