@@ -1,4 +1,4 @@
-"""Drive a client's connection with what a server might say, without any I/O."""
+"""Drive a client's connection with the output of a scripted server, without I/O."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -41,7 +41,7 @@ def rcpt(recipient: str = "u@s.example", **params: object) -> Rcpt:
 
 
 def offer(*keywords: str) -> bytes:
-    """A positive reply to EHLO."""
+    """Return a positive reply to EHLO."""
     return Reply(250, "s.example", *keywords).encode()
 
 
@@ -50,7 +50,7 @@ class Outcome:
     conn: ClientConnection
     events: list[Answered | ConnectionClosed] = field(default_factory=list)
     sent: list[bytes] = field(default_factory=list)
-    """What went out in each step of the client."""
+    """The octets of each step of the client."""
     error: str = ""
 
     @property
@@ -62,7 +62,7 @@ class Outcome:
         return [event for event in self.events if isinstance(event, Answered)]
 
     def hear(self, segments: Iterable[bytes]) -> None:
-        """Feed `segments`, taking all events after each."""
+        """Feed `segments`, and collect all events after each."""
         try:
             for segment in segments:
                 self.conn.receive_data(segment)
@@ -84,7 +84,7 @@ def whole(data: bytes) -> list[bytes]:
 
 
 def play(*script: Step, cut: Cut = whole, tls: bool = False, **changes: Any) -> Outcome:
-    """Let a client say the requests and hear the octets of `script`, in turn; up to the first error."""
+    """Let a client send the requests and receive the octets of `script`, in order, up to the first error."""
     outcome = Outcome(ClientConnection(replace(CLIENT, **changes)))
     if tls:
         outcome.conn.tls_established()
@@ -99,7 +99,7 @@ def play(*script: Step, cut: Cut = whole, tls: bool = False, **changes: Any) -> 
 
 
 def told(*script: Step, **changes: Any) -> Outcome:
-    """`play`, tried with the octets of the server whole and one by one."""
+    """Run `play` with the octets of the server whole and one by one, and compare."""
     outcome = play(*script, **changes)
     piecewise = play(*script, cut=bytewise, **changes)
     assert (piecewise.events, piecewise.sent, piecewise.error) == (outcome.events, outcome.sent, outcome.error)
@@ -108,7 +108,7 @@ def told(*script: Step, **changes: Any) -> Outcome:
 
 
 def met(*keywords: str, tls: bool = False, **changes: Any) -> Outcome:
-    """A client whose hello was accepted, with these keywords."""
+    """Return a client whose hello was accepted with these keywords."""
     lmtp = changes.get("lmtp", False)
     outcome = play(GREETING, Lhlo("c.example") if lmtp else HELLO, offer(*keywords), tls=tls, **changes)
     outcome.events.clear()

@@ -1,4 +1,4 @@
-"""Known before the tests: the profiles of Hypothesis, and the fixtures of all adapters."""
+"""Shared by all tests: the Hypothesis profiles and the adapter fixtures."""
 
 from . import profiles as profiles
 from .adapters.conftest import backend as backend

@@ -1,4 +1,4 @@
-"""Drive a connection as an adapter does, without any I/O."""
+"""Drive a server's connection as an adapter does, without I/O."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -24,7 +24,7 @@ from smtpcore import (
 
 CONFIG = Config(hostname="s.example", max_errors=None, max_idle_commands=None)
 
-# What brings a dialogue into a state, each including the one before.
+# The input that leads a session into a state. Each includes the previous one.
 GREETED = b""
 READY = b"EHLO c.example\r\n"
 MAIL = READY + b"MAIL FROM:<a@c.example>\r\n"
@@ -34,16 +34,16 @@ HELO = b"HELO c.example\r\n"
 
 BODY_EVENTS = (DataLine, DataChunk)
 OWED_NOTHING = (*BODY_EVENTS, Bdat)
-"""What is owed no reply."""
+"""Events that need no reply."""
 
 Answer = Callable[[Connection, Event], Reply | None]
-"""Gives the reply to an event; None where it has given the part that a BURL asks for."""
+"""Returns the reply to an event, or None after passing the part that a BURL requests to the connection."""
 
 _ANSWER_TO_NOOP: dict[State, list[int]] = {State.CLOSED: [], State.DATA: [], State.REFUSED: [503]}
 
 
 def accept(conn: Connection, event: Event) -> Reply:
-    """Answer as a server that takes all mail."""
+    """Answer as a server that accepts all mail."""
     match event:
         case Rcpt():
             return Reply(250, "Recipient taken", enhanced="2.1.5")
@@ -54,17 +54,17 @@ def accept(conn: Connection, event: Event) -> Reply:
 
 
 def refuse(conn: Connection, event: Event) -> Reply:
-    """Answer as a server that has no opinion."""
+    """Answer as a server without handlers."""
     return conn.default_reply(event)
 
 
 def answering(kind: type[Event], reply: Reply) -> Answer:
-    """Answer events of one kind with `reply`, and accept all others."""
+    """Return an `Answer` that gives `reply` to events of one kind and accepts all others."""
     return lambda conn, event: reply if isinstance(event, kind) else accept(conn, event)
 
 
 def listen(conn: Connection, answer: Answer = accept) -> Iterator[Event]:
-    """Take events, answering each that is owed a reply, until there are no more."""
+    """Yield events, answering each that needs a reply, until no event is left."""
     while not isinstance(event := conn.next_event(), Signal | ConnectionClosed):
         yield event
         if not isinstance(event, OWED_NOTHING):
@@ -76,7 +76,7 @@ def listen(conn: Connection, answer: Answer = accept) -> Iterator[Event]:
 
 
 def drive(conn: Connection, segments: Iterable[bytes], answer: Answer = accept) -> tuple[list[Event], bytes]:
-    """Feed `segments` one after the other. Returns what was heard and what was said."""
+    """Feed `segments` one after the other. Return the events and the output."""
     events = list(listen(conn, answer))
     for segment in segments:
         if conn.state is State.CLOSED:
@@ -87,19 +87,19 @@ def drive(conn: Connection, segments: Iterable[bytes], answer: Answer = accept) 
 
 
 def fresh(**changes: Any) -> Connection:
-    """A connection to which nothing has happened; `changes` are made to the configuration."""
+    """Return a new connection. `changes` replace fields of the configuration."""
     return Connection(replace(CONFIG, **changes))
 
 
 def connect(before: bytes = GREETED, *, answer: Answer = accept, **changes: Any) -> Connection:
-    """A connection that has heard `before` and answered it."""
+    """Return a connection after receiving and answering `before`."""
     conn = fresh(**changes)
     drive(conn, [before] if before else [], answer)
     return conn
 
 
 def heard(before: bytes, data: bytes, *, answer: Answer = accept, **changes: Any) -> list[Event]:
-    """The events that `data` leads to behind `before`; tried whole and byte by byte."""
+    """Return the events of `data` after `before`, whole and byte by byte."""
     events, _ = drive(connect(before, answer=answer, **changes), [data], answer)
     piecewise, _ = drive(connect(before, answer=answer, **changes), bytewise(data), answer)
     assert joined(piecewise) == joined(events)
@@ -107,7 +107,7 @@ def heard(before: bytes, data: bytes, *, answer: Answer = accept, **changes: Any
 
 
 def codes(before: bytes, data: bytes, *, answer: Answer = accept, **changes: Any) -> list[int]:
-    """The codes that answer `data` behind `before`; tried whole, byte by byte, and with a command behind it."""
+    """Return the reply codes to `data` after `before`: whole, byte by byte, and followed by a command."""
     outputs = []
     for segments in ([data], bytewise(data), [data + b"NOOP\r\n"]):
         conn = connect(before, answer=answer, **changes)
@@ -120,13 +120,13 @@ def codes(before: bytes, data: bytes, *, answer: Answer = accept, **changes: Any
 
 
 def texts(before: bytes, data: bytes, *, answer: Answer = accept, **changes: Any) -> list[str]:
-    """The replies to `data` behind `before`, each with its code, its lines separated by a newline."""
+    """Return the replies to `data` after `before`, as text with codes; lines are separated by a newline."""
     _, output = drive(connect(before, answer=answer, **changes), [data], answer)
     return [text for _, text in replies(output)]
 
 
 def observed(conn: object) -> dict[str, object]:
-    """Everything that a connection says of itself, as it is now."""
+    """Return a snapshot of all public properties of a connection."""
     kind = type(conn)
     names = [name for name in dir(kind) if not name.startswith("_") and isinstance(getattr(kind, name), property)]
     said = {name: getattr(conn, name) for name in names}
@@ -138,7 +138,7 @@ def copy_of(value: object) -> object:
 
 
 def named(octets: bytes) -> str:
-    """A name for `octets` that stands in a test's identifier and on a command line: `CR LF . LF`."""
+    """Return a test id for `octets`, such as `CR LF . LF`."""
     names = {"\r": "CR", "\n": "LF", "\0": "NUL"}
     return " ".join(names.get(letter, letter) for letter in octets.decode("latin-1"))
 
@@ -152,7 +152,7 @@ def bytewise(data: bytes) -> list[bytes]:
 
 
 def joined(events: Iterable[Event]) -> list[Event]:
-    """The events with adjacent chunks made one."""
+    """Return the events, with adjacent chunks merged into one."""
     result: list[Event] = []
     for is_chunk, group in groupby(events, lambda event: isinstance(event, DataChunk)):
         found = list(group)
@@ -161,12 +161,12 @@ def joined(events: Iterable[Event]) -> list[Event]:
 
 
 def body(events: Iterable[Event]) -> bytes:
-    """The octets of the body in `events`."""
+    """Return the octets of the body in `events`."""
     return b"".join(event.data for event in events if isinstance(event, BODY_EVENTS))
 
 
 def replies(output: bytes) -> list[tuple[int, str]]:
-    """Cut output into replies. Fails unless all of it has the form of RFC 5321 4.2."""
+    """Split output into replies. Fail if any of it breaks the format of RFC 5321 4.2."""
     assert re.fullmatch(rb"(?:(?:([2-5][0-5][0-9])-[^\r\n]*\r\n)*[2-5][0-5][0-9] [^\r\n]*\r\n)*", output), output
     result: list[tuple[int, str]] = []
     lines: list[str] = []

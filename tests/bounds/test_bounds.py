@@ -1,4 +1,4 @@
-"""What a peer without end or mercy can make us hold, and how much work it can make for its octets."""
+"""Bounds on the memory and the work that a hostile peer can cause."""
 
 import gc
 import sys
@@ -44,29 +44,29 @@ ROOMY = replace(
 BINARY = MAIL.replace(b">\r\n", b"> BODY=BINARYMIME\r\n") + b"RCPT TO:<u@s.example>\r\n"
 
 Peer = Callable[[bytes], None]
-"""Takes octets in, and does with them what a program does."""
+"""Receives octets and processes them as a program does."""
 
 
 def server(before: bytes, **changes: Any) -> tuple[Connection, Peer]:
     conn = Connection(replace(ROOMY, **changes))
     drive(conn, [before])
 
-    def hear(data: bytes) -> None:
+    def feed(data: bytes) -> None:
         conn.receive_data(data)
         while not isinstance(event := conn.next_event(), Signal | ConnectionClosed):
             for _ in range(0 if isinstance(event, OWED_NOTHING) else conn.replies_owed):
                 conn.send(accept(conn, event))
         conn.data_to_send()
 
-    return conn, hear
+    return conn, feed
 
 
 def client(*said: bytes) -> tuple[ClientConnection, Peer]:
-    """A client that asks on and on, whatever it hears."""
+    """A client that sends requests forever, whatever the replies."""
     conn = ClientConnection(CLIENT)
     requests = iter([Ehlo("c.example"), Mail(Path("a@c.example"))])
 
-    def hear(data: bytes) -> None:
+    def feed(data: bytes) -> None:
         conn.receive_data(data)
         while not isinstance(conn.next_event(), Signal | ConnectionClosed):
             request = next(requests, Rcpt(Path("u@s.example")) if conn.transaction else Noop())
@@ -75,22 +75,22 @@ def client(*said: bytes) -> tuple[ClientConnection, Peer]:
             conn.data_to_send()
 
     for data in said:
-        hear(data)
-    return conn, hear
+        feed(data)
+    return conn, feed
 
 
 def proxied() -> tuple[ProxyReader, Peer]:
     reader = ProxyReader()
 
-    def hear(data: bytes) -> None:
+    def feed(data: bytes) -> None:
         reader.receive_data(data)
         reader.next_header()
 
-    return reader, hear
+    return reader, feed
 
 
-def held(thing: object) -> int:
-    """Octets of all that can be reached from a connection, code and types apart."""
+def memory_of(thing: object) -> int:
+    """Return the memory in octets of all objects reachable from a connection, except code and types."""
     seen: set[int] = set()
     total = 0
     waiting = [thing]
@@ -105,7 +105,7 @@ def held(thing: object) -> int:
 
 
 def endless(unit: bytes, size: int = ENDLESS) -> Iterable[bytes]:
-    """`unit` again and again, in segments that are cut anywhere."""
+    """Repeat `unit` up to `size` octets, in segments that end anywhere."""
     return pieces(unit * (size // len(unit) + 1), SEGMENT)
 
 
@@ -142,38 +142,37 @@ PEERS: dict[str, tuple[Callable[[], tuple[object, Peer]], bytes]] = {
     "a greeting": (lambda: client(), b"220-hello\r\n"),
     "a reply": (lambda: client(GREETING), b"250-KEYWORD with arguments\r\n"),
     "keywords": (lambda: client(GREETING), b"250 OK\r\n"),
-    "replies that no one asked for": (lambda: client(GREETING), b"250 OK\r\n" * 100),
+    "unsolicited replies": (lambda: client(GREETING), b"250 OK\r\n" * 100),
     "a challenge": (lambda: client(GREETING), b"334 " + b"QUFB" * 4000),
     "a PROXY header": (proxied, b"PROXY UNKNOWN " + b"x" * 1000),
     "TLVs": (lambda: proxied(), HEADER + b"\0" * 8192),
     "parts of a signature": (proxied, b"\r\n\r\n\0\r\nQUIT\n"),
 }
 
-# The longest line of a body, of which a binary one is cut into pieces, or that of AUTH, and a few times what they
-# are kept in.
+# Room for the longest line, of a body or of AUTH, and for a few copies. Longer binary lines are split into pieces.
 MOST = 200_000
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_what_is_held_is_bounded_by_the_limits(name: str) -> None:
+def test_memory_is_bounded_by_the_limits(name: str) -> None:
     make, unit = PEERS[name]
-    peer, hear = make()
-    before = held(peer)
+    peer, feed = make()
+    before = memory_of(peer)
 
     try:
         for segment in endless(unit):
-            hear(segment)
+            feed(segment)
     except RemoteProtocolError:
         assert getattr(peer, "state", State.CLOSED) is State.CLOSED
 
-    assert held(peer) - before < MOST
+    assert memory_of(peer) - before < MOST
 
 
 # Work
 
 
 def calls(action: Callable[[], object]) -> int:
-    """How many functions are called, those of the interpreter included: a measure that no clock disturbs."""
+    """Count the function calls of `action`, built-in functions included: a measure of work without a clock."""
     counted = 0
 
     def count(frame: FrameType, event: str, arg: object) -> None:
@@ -191,17 +190,17 @@ def calls(action: Callable[[], object]) -> int:
 
 def work(name: str, size: int, cut: Callable[[bytes], list[bytes]]) -> int:
     make, unit = PEERS[name]
-    _, hear = make()
+    _, feed = make()
     segments = cut((unit * (size // len(unit) + 1))[:size])
 
-    def feed() -> None:
+    def feed_all() -> None:
         try:
             for segment in segments:
-                hear(segment)
+                feed(segment)
         except RemoteProtocolError:
             pass
 
-    return calls(feed)
+    return calls(feed_all)
 
 
 @pytest.mark.parametrize("cut", [lambda data: [data], bytewise], ids=["whole", "byte by byte"])

@@ -1,5 +1,5 @@
-"""Which requirements of the RFCs the tests cover.
+"""Coverage of the requirements of the RFCs.
 
-`requirements.csv` has the RFCs as numbered requirements. A test covers one by naming its number. What no test covers is
-in `uncovered.csv`, each with the reason. `python -m tests.conformance` prints the counts.
+`requirements.csv` lists the requirements of the RFCs with numbers. A test covers a requirement by naming its number.
+`uncovered.csv` lists all other requirements with reasons. `python -m tests.conformance` prints the counts.
 """

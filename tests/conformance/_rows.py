@@ -1,4 +1,4 @@
-"""Read the requirements, and find what the tests name."""
+"""Read the requirements, and find the requirement numbers in the tests."""
 
 import csv
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 CHECKED_ROLES = frozenset({"server", "client", "both"})
-"""Whose requirements have to be covered, or listed with a reason."""
+"""The roles whose requirements must be covered, or listed with a reason."""
 
 _find_ids = re.compile(r"\bR\d+-(?:unverified|[A-Z0-9.]+)-\d\d\b").findall
 
@@ -17,13 +17,13 @@ class Requirement:
     """A row of `requirements.csv`."""
 
     id: str
-    """Such as `R5321-4.2-01`: RFC, section, number."""
+    """RFC, section and number, such as `R5321-4.2-01`."""
     role: str
-    """Who has to comply: `server`, `client` or `both`."""
+    """The role that has to comply: `server`, `client` or `both`."""
     level: str
     """`MUST`, `MUST NOT`, `SHOULD` or `MAY`."""
     requirement: str
-    """What it says."""
+    """The text of the requirement."""
 
     @property
     def rfc(self) -> int:
@@ -32,18 +32,18 @@ class Requirement:
 
     @property
     def is_checked(self) -> bool:
-        """Whether it has to be covered, or listed with a reason."""
+        """Whether the requirement must be covered, or listed with a reason."""
         return self.role in CHECKED_ROLES
 
 
 def requirements() -> tuple[Requirement, ...]:
-    """All rows, in order."""
+    """Return all rows, in order."""
     with (HERE / "requirements.csv").open(newline="", encoding="ascii") as file:
         return tuple(Requirement(**row) for row in csv.DictReader(file))
 
 
 def uncovered() -> dict[str, str]:
-    """The reasons of what no test covers, by number."""
+    """Return the reasons of uncovered requirements, by number."""
     with (HERE / "uncovered.csv").open(newline="", encoding="ascii") as file:
         rows = [(row["id"], row["reason"]) for row in csv.DictReader(file)]
 
@@ -52,6 +52,6 @@ def uncovered() -> dict[str, str]:
 
 
 def named() -> frozenset[str]:
-    """The numbers that tests name."""
+    """Return the requirement numbers that tests name."""
     tests = (path for path in HERE.parent.rglob("test_*.py") if path != HERE / "test_rows.py")
     return frozenset(number for path in tests for number in _find_ids(path.read_text("utf-8")))

@@ -1,4 +1,4 @@
-"""The RFCs' own example dialogues, with our client in the client's part: it says what they show, octet for octet."""
+"""Replay the example dialogues of the RFCs with our client, which must send the same octets."""
 
 import re
 from collections import defaultdict
@@ -30,8 +30,8 @@ from ..client_helpers import whole
 from ..helpers import bytewise
 from .test_dialogs import FILES, octets
 
-NOT_SPOKEN = {
-    "rfc1870-6.1-size-too-big": "it declares more than the server has announced to take",
+CLIENT_ERRORS = {
+    "rfc1870-6.1-size-too-big": "a declared size above the announced limit",
     "rfc1985-7-etrn-first": "ETRN without an argument",
     "rfc2033-4-lmtp-rules": "EHLO in LMTP",
     "rfc2852-4-by-values": "a malformed BY",
@@ -39,16 +39,16 @@ NOT_SPOKEN = {
     "rfc3030-3-binarymime-data": "DATA for a binary message",
     "rfc3207-4-tls-required": "STARTTLS with an argument",
     "rfc3461-5.1-parameter-errors": "malformed parameters",
-    "rfc4865-4.2-holdfor": "it holds for longer than the server has announced",
+    "rfc4865-4.2-holdfor": "a hold time above the announced limit",
     "rfc4954-4-cancel-and-errors": "a response that is not base64",
-    "rfc5321-3.1-554-greeting": "EHLO behind a 554",
+    "rfc5321-3.1-554-greeting": "EHLO after a 554 greeting",
     "rfc6531-3.4-smtputf8": "a non-ASCII recipient without SMTPUTF8",
     "rfc6531-3.7.4.2-vrfy": "SMTPUTF8 with a value",
-    "rfc7504-3-521-greeting": "EHLO behind a 521",
+    "rfc7504-3-521-greeting": "EHLO after a 521 greeting",
 }
-"""Where a client gets something wrong, so that the server can be seen to refuse it: ours cannot be made to say it."""
+"""Examples in which the client makes a mistake, so that the server can refuse it. Our client refuses to send these."""
 
-# Whatever a dialogue may hold, read without asking whether it is offered.
+# A dialect that parses every extension, offered or not.
 ANYTHING = make_dialect(
     {replace(extension, objection=None): True for extension in EXTENSIONS},
     longest=10_000,
@@ -59,10 +59,10 @@ ANYTHING = make_dialect(
 
 @dataclass
 class Step:
-    """What the client says at once, or what the server says."""
+    """The octets that the client sends at once, or the octets of the server."""
 
     said: list[bytes] = field(default_factory=list)
-    """The client's lines, and the octets of its chunks."""
+    """The lines of the client, and the octets of its chunks."""
     heard: bytes = b""
     tls: bool = False
 
@@ -95,7 +95,7 @@ def parse(path: Path) -> tuple[dict[str, list[str]], list[Step]]:
 
 
 def requests(conn: ClientConnection, said: list[bytes]) -> Iterator[Request]:
-    """What a client means by these lines."""
+    """Parse these lines into requests of the client."""
     parts = iter(said)
     lines = (part.removesuffix(b"\r\n") for part in parts)
     for line in lines:
@@ -122,7 +122,7 @@ def body(lines: Iterable[bytes]) -> Iterator[Request]:
 
 
 def sorted_values(wire: bytes) -> bytes:
-    """The octets with the values of NOTIFY in order, which means nothing (RFC 3461 4.1)."""
+    """Return the octets with the values of NOTIFY sorted: their order has no meaning (RFC 3461 4.1)."""
     return re.sub(rb"(?<= NOTIFY=)[A-Z,]+", lambda found: b",".join(sorted(found[0].split(b","))), wire)
 
 
@@ -148,8 +148,8 @@ def replay(path: Path, cut: Callable[[bytes], list[bytes]]) -> None:
 
 @pytest.mark.parametrize("cut", [whole, bytewise])
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_client_says_what_the_RFC_shows(path: Path, cut: Callable[[bytes], list[bytes]]) -> None:
-    if path.stem not in NOT_SPOKEN:
+def test_client_sends_what_the_rfc_example_shows(path: Path, cut: Callable[[bytes], list[bytes]]) -> None:
+    if path.stem not in CLIENT_ERRORS:
         replay(path, cut)
         return
 
@@ -157,5 +157,5 @@ def test_a_client_says_what_the_RFC_shows(path: Path, cut: Callable[[bytes], lis
         replay(path, cut)
 
 
-def test_what_is_not_spoken_is_there() -> None:
-    assert set(NOT_SPOKEN) <= {path.stem for path in FILES}
+def test_excluded_examples_exist() -> None:
+    assert set(CLIENT_ERRORS) <= {path.stem for path in FILES}

@@ -1,4 +1,4 @@
-"""The RFCs' own example dialogues, replayed: each group of the client in one segment, and octet by octet."""
+"""Replay the example dialogues of the RFCs: each group of the client in one segment, and octet by octet."""
 
 import ast
 import re
@@ -47,14 +47,14 @@ from ..helpers import OWED_NOTHING, bytewise, replies
 FILES = sorted(DIALOGS.glob("*.txt"))
 
 NOT_REPLAYED = {
-    "rfc2920-4-4-all-rejected-354": "DATA without a recipient is refused, as RFC 2920 3.2 (3) would have it",
+    "rfc2920-4-4-all-rejected-354": "DATA without a recipient is refused, as RFC 2920 3.2 (3) recommends",
 }
 
 UNQUALIFIED = "squeaky.sales"
-"""RFC 6409 4.2: what a domain lacks is for the program to know."""
+"""An unqualified domain. Only the program knows that it is unqualified (RFC 6409 4.2)."""
 
 ATRN = Extension(keyword="ATRN", verbs=frozenset({"ATRN"}))
-"""RFC 2645, as a program adds it."""
+"""The extension of RFC 2645, as a program may add it."""
 
 
 # The format
@@ -62,18 +62,18 @@ ATRN = Extension(keyword="ATRN", verbs=frozenset({"ATRN"}))
 
 @dataclass
 class Turn:
-    """What the client sends at once, and what the server says to it."""
+    """The octets that the client sends at once, and the expected replies."""
 
     sent: bytes = b""
     codes: list[int] = field(default_factory=list)
     exact: dict[int, str] = field(default_factory=dict)
-    """The full text of those replies that have to have just this, by their position."""
+    """The full texts of the replies whose text must match, by their position."""
     keywords: set[str] | None = None
-    """What a positive reply to EHLO lists."""
+    """The keywords in a positive reply to EHLO."""
     tls: bool = False
-    """Whether TLS starts behind it."""
+    """Whether TLS starts after this turn."""
     reversed: bool = False
-    """Whether it begins a dialogue in which the client of the one before is the server."""
+    """Whether client and server exchange their roles before this turn."""
 
 
 @dataclass
@@ -121,7 +121,7 @@ def parse(path: Path) -> Dialogue:
 
 
 def octets(expression: str) -> bytes:
-    """The value of literals with `+` and `*`."""
+    """Evaluate literals combined with `+` and `*`."""
 
     def value(node: ast.expr) -> Any:
         match node:
@@ -149,7 +149,7 @@ def end_of_reply(turn: Turn, lines: list[str], exact: bool) -> None:
 
 
 class Server:
-    """Answers as the header of a dialogue says."""
+    """A server that answers as the header of the dialogue file says."""
 
     def __init__(self, dialogue: Dialogue) -> None:
         self.given = dialogue.header
@@ -199,7 +199,7 @@ class Server:
     def is_lmtp(self) -> bool:
         return self.given["protocol"] == ["lmtp"]
 
-    def hear(self, data: bytes) -> None:
+    def receive(self, data: bytes) -> None:
         if data:
             self.conn.receive_data(data)
         while not isinstance(event := self.conn.next_event(), Signal) and self.conn.state is not State.CLOSED:
@@ -214,65 +214,65 @@ class Server:
             case Ehlo() if "no-ehlo" in self.given:
                 return Reply(502)
             case Noop() if self.turn.exact:
-                return self.exactly()
+                return self.exact_reply()
             case Etrn():
-                return self.of_table("etrn", event.argument)
+                return self.reply_from_table("etrn", event.argument)
             case UnknownCommand("ATRN"):
-                return self.of_table("atrn", event.argument)
+                return self.reply_from_table("atrn", event.argument)
             case Burl():
                 return self.fetch(event)
             case Mail() if event.reverse_path.domain == UNQUALIFIED:
                 return Reply(554, enhanced="5.1.8")
             case Rcpt() if self.conn.transaction and len(self.conn.transaction.recipients) >= self.limit("RCPTMAX"):
                 return Reply(452)
-            case DataEnd() if self.is_changed_hands():
+            case DataEnd() if self.has_changed_recipient():
                 return Reply(550, enhanced="5.7.17")
             case ConnectionOpened():
                 return Reply(int(self.given["greeting"][0]) if self.given["greeting"] else 220)
             case Mail():
-                return self.of_table("mail", str(event.reverse_path)) or self.size(event) or Reply(250)
+                return self.reply_from_table("mail", str(event.reverse_path)) or self.size(event) or Reply(250)
             case Rcpt():
                 address = str(event.forward_path)
-                return self.of_table("rcpt", address) or self.unwanted(address, event) or Reply(250)
+                return self.reply_from_table("rcpt", address) or self.unwanted(address, event) or Reply(250)
             case Data() if self.given["data-without-rcpt"] == ["354"]:
                 return Reply(354)
             case DataEnd() if self.is_lmtp and self.conn.transaction:
                 rcpt = self.conn.transaction.recipients[-self.conn.replies_owed]
-                return self.of_table("eod-rcpt", str(rcpt.forward_path)) or Reply(250)
+                return self.reply_from_table("eod-rcpt", str(rcpt.forward_path)) or Reply(250)
             case DataEnd():
                 return Reply(250)
             case Vrfy() | Expn() if self.turn.exact:
-                return self.exactly()
+                return self.exact_reply()
             case Vrfy() if f"{event.argument} 250 utf8-mailbox" in self.given["vrfy"]:
                 # RFC 6531 3.7.4.2
                 return Reply(250, "<j\u00f6rg@s.example>") if event.smtputf8 else Reply(252, enhanced="2.6.8")
             case Vrfy() | Expn():
-                return self.of_table(event.verb.lower(), event.argument) or self.conn.default_reply(event)
+                return self.reply_from_table(event.verb.lower(), event.argument) or self.conn.default_reply(event)
             case Auth():
                 channel = sasl.Channel(tls=True, external=next(iter(self.given["tls-client-identity"]), None))
                 self.mechanism = self.make_mechanism(event.mechanism, channel)
-                return self.go_on(self.mechanism.start(event.initial_response))
+                return self.continue_auth(self.mechanism.start(event.initial_response))
             case AuthResponse() if self.mechanism:
                 if self.given["auth"] == ["stub-accept"]:
                     return Reply(235)
-                return self.go_on(self.mechanism.respond(event.data))
+                return self.continue_auth(self.mechanism.respond(event.data))
             case AuthCancel():
                 self.mechanism = None
         return self.conn.default_reply(event)
 
-    def exactly(self) -> Reply:
+    def exact_reply(self) -> Reply:
         return Reply(self.turn.codes[0], *(line[4:] for line in self.turn.exact[0].splitlines()))
 
     def fetch(self, burl: Burl) -> Reply | None:
-        reply = self.of_table("burl", burl.uri)
+        reply = self.reply_from_table("burl", burl.uri)
         if reply and not reply.is_positive:
             return reply
         for data in (b"Subject: fetched\r\n\r\nHi\r\n", b""):
             self.conn.receive_part(data)
         return None
 
-    def is_changed_hands(self) -> bool:
-        # RFC 7293 section 3.2: the parameter may come as a field of the header instead.
+    def has_changed_recipient(self) -> bool:
+        # RFC 7293 section 3.2: a header field may replace the parameter.
         known = [row.partition(" ")[0].encode() for row in self.given["rrvs"] if row.endswith(" changed")]
         return any(b"Require-Recipient-Valid-Since: " + address in self.body for address in known)
 
@@ -290,7 +290,7 @@ class Server:
                 return Reply(550, f"<{address}> SOLICIT={wanted}")
         return Reply(550) if changed else None
 
-    def of_table(self, key: str, wanted: str) -> Reply | None:
+    def reply_from_table(self, key: str, wanted: str) -> Reply | None:
         for row in self.given[key]:
             name, code, *rest = row.rsplit(" ", 2) if re.search(r" \d{3} [245]\.\d+\.\d+$", row) else row.split(" ", 2)
             if name.lower() == wanted.lower():
@@ -307,10 +307,10 @@ class Server:
             return sasl.ScramServer(name, channel, nonce=self.given["scram-server-nonce"][0])
         return sasl.make_server(name, channel)
 
-    def go_on(self, step: sasl.Step) -> Reply:
+    def continue_auth(self, step: sasl.Step) -> Reply:
         assert self.mechanism
         while not isinstance(step, sasl.Challenge | sasl.Accepted | sasl.Rejected):
-            step = self.mechanism.answer(self.knowledge(step))
+            step = self.mechanism.answer(self.answer_question(step))
         match step:
             case sasl.Challenge(data):
                 return Challenge(data)
@@ -319,7 +319,7 @@ class Server:
             case sasl.Rejected(reason):
                 return Reply(reason.code, enhanced=reason.enhanced)
 
-    def knowledge(self, question: sasl.Question) -> sasl.Answer:
+    def answer_question(self, question: sasl.Question) -> sasl.Answer:
         users = dict(user.split(":", 1) for user in self.given["user"])
         match question:
             case sasl.CheckPassword(username):
@@ -351,18 +351,18 @@ def replay(dialogue: Dialogue, cut: Callable[[bytes], list[bytes]]) -> Iterator[
             server = Server(Dialogue(defaultdict(list, hostname=["example.org"], ehlo=["SIZE"]), [], closes=True))
         server.turn = turn
         for segment in cut(turn.sent) if turn.sent else [b""]:
-            server.hear(segment)
+            server.receive(segment)
         yield turn, replies(server.conn.data_to_send())
         if turn.tls:
             server.conn.tls_established()
         if turn.codes[-1:] == [521]:
-            break  # RFC 7504 section 3 leaves it to a server whether it goes on behind it; this one closes
+            break  # RFC 7504 section 3: a server may continue after 521; this one closes
     assert (server.conn.state is State.CLOSED) is dialogue.closes
 
 
 @pytest.mark.parametrize("cut", [whole, bytewise])
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_dialogue_goes_as_the_RFC_shows_it(path: Path, cut: Callable[[bytes], list[bytes]]) -> None:
+def test_server_replies_as_the_rfc_example_shows(path: Path, cut: Callable[[bytes], list[bytes]]) -> None:
     if path.stem in NOT_REPLAYED:
         pytest.skip(NOT_REPLAYED[path.stem])
     dialogue = parse(path)
@@ -376,6 +376,6 @@ def test_a_dialogue_goes_as_the_RFC_shows_it(path: Path, cut: Callable[[bytes], 
             assert {keyword.partition(" ")[0] for keyword in turn.keywords} <= listed
 
 
-def test_all_dialogues_are_there() -> None:
+def test_all_rfc_examples_are_present() -> None:
     assert len(FILES) > 70
     assert set(NOT_REPLAYED) <= {path.stem for path in FILES}

@@ -1,4 +1,4 @@
-"""Every requirement of the RFCs is covered by a test that names it, or listed with the reason why none does."""
+"""Every requirement of the RFCs is either named by a test or listed with a reason."""
 
 import subprocess
 import sys
@@ -13,24 +13,24 @@ ROWS = {row.id: row for row in requirements()}
 
 
 @pytest.mark.parametrize("number", [row.id for row in ROWS.values() if row.is_checked])
-def test_a_requirement_is_covered_or_listed(number: str) -> None:
+def test_requirement_is_covered_or_listed_as_uncovered(number: str) -> None:
     is_named, is_listed = number in named_once, number in uncovered()
-    assert is_named or is_listed, f"no test names it: {ROWS[number].requirement}"
-    assert not (is_named and is_listed), "a test names it, so it need not be listed"
+    assert is_named or is_listed, f"no test names {number}: {ROWS[number].requirement}"
+    assert not (is_named and is_listed), f"a test names {number}, so remove it from uncovered.csv"
 
 
 named_once = named()
 
 
-def test_only_requirements_that_exist_are_named_and_listed() -> None:
+def test_tests_and_list_name_only_existing_requirements() -> None:
     assert named_once | set(uncovered()) <= set(ROWS)
 
 
-def test_every_reason_is_one() -> None:
+def test_every_reason_has_at_least_four_words() -> None:
     assert all(len(reason.split()) >= 4 for reason in uncovered().values())
 
 
-def test_the_counts_are_printed() -> None:
+def test_conformance_command_prints_the_counts() -> None:
     output = subprocess.run(
         [sys.executable, "-m", "tests.conformance"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout

@@ -1,4 +1,4 @@
-"""What the RFCs ask of a server, row by row: the state before, what the client sends, the codes of the replies."""
+"""Requirements of the RFCs for a server. A row has the state before, the octets sent, and the codes of the replies."""
 
 import re
 from dataclasses import replace
@@ -255,18 +255,16 @@ ROWS: list[tuple[str, bytes, bytes, list[int]]] = [
 
 @pytest.mark.parametrize(("before", "data", "expected"), [pytest.param(*row, id=name) for name, *row in ROWS])
 @pytest.mark.parametrize("form", Bodies, ids=lambda form: form.name)
-def test_commands_get_the_replies_that_the_RFCs_ask_for(
-    before: bytes, data: bytes, expected: list[int], form: Bodies
-) -> None:
+def test_replies_follow_the_rfcs(before: bytes, data: bytes, expected: list[int], form: Bodies) -> None:
     assert codes(before, data, bodies=form) == expected
 
 
-# What depends on the program
+# Decisions of the program
 
 FORWARD = Reply(251, "<u@t.example>")
-BY_PROGRAM: list[tuple[str, bytes, bytes, Answer, list[int]]] = [
-    ("R5321-3.3-02: for now", READY, FROM, answering(Mail, Reply(451)), [451]),
-    ("R5321-3.3-02: for good", READY, FROM, answering(Mail, Reply(553)), [553]),
+PROGRAM_DECIDES: list[tuple[str, bytes, bytes, Answer, list[int]]] = [
+    ("R5321-3.3-02: transient", READY, FROM, answering(Mail, Reply(451)), [451]),
+    ("R5321-3.3-02: permanent", READY, FROM, answering(Mail, Reply(553)), [553]),
     ("R5321-3.3-03", READY, FROM + TO, answering(Rcpt, Reply(550)), [250, 550]),
     ("R5321-3.3-04, R5321-3.6.2-01", MAIL, b"RCPT TO:<u@elsewhere.example>\r\n", refuse, [550]),
     ("R5321-3.3-15", MAIL, TO, refuse, [550]),
@@ -274,8 +272,8 @@ BY_PROGRAM: list[tuple[str, bytes, bytes, Answer, list[int]]] = [
     ("R5321-3.4-02", MAIL, TO + b"DATA\r\n", answering(Rcpt, Reply(551, "<u@t.example>")), [551, 554]),
     ("R5321-3.5.1-03", READY, b"VRFY smith\r\n", answering(Vrfy, Reply(553, "<a@s.example>", "<b@s.example>")), [553]),
     ("R5321-3.6.1-02", MAIL, b"RCPT TO:<@a.example:u@s.example>\r\n", answering(Rcpt, Reply(550)), [550]),
-    ("R5321-4.1.1.4-12: for now", DATA, MESSAGE, answering(DataEnd, Reply(451)), [451]),
-    ("R5321-4.1.1.4-12: for good", DATA, MESSAGE, answering(DataEnd, Reply(554)), [554]),
+    ("R5321-4.1.1.4-12: transient", DATA, MESSAGE, answering(DataEnd, Reply(451)), [451]),
+    ("R5321-4.1.1.4-12: permanent", DATA, MESSAGE, answering(DataEnd, Reply(554)), [554]),
     ("R5321-4.1.1.4-10: failure", DATA, MESSAGE + TO + FROM, answering(DataEnd, Reply(554)), [554, 503, 250]),
     ("R5321-4.1.4-04: by policy", RCPT, b"EHLO d.example\r\n", answering(Ehlo, Reply(250)), [250]),
     ("R5321-4.1.1.11-02", READY, b"MAIL FROM:<> SIZE=1\r\n", answering(Mail, Reply(455)), [455]),
@@ -292,13 +290,13 @@ BY_PROGRAM: list[tuple[str, bytes, bytes, Answer, list[int]]] = [
 
 
 @pytest.mark.parametrize(
-    ("before", "data", "answer", "expected"), [pytest.param(*row, id=name) for name, *row in BY_PROGRAM]
+    ("before", "data", "answer", "expected"), [pytest.param(*row, id=name) for name, *row in PROGRAM_DECIDES]
 )
-def test_the_program_may_decide(before: bytes, data: bytes, answer: Answer, expected: list[int]) -> None:
+def test_reply_of_the_program_is_sent(before: bytes, data: bytes, answer: Answer, expected: list[int]) -> None:
     assert codes(before, data, answer=answer) == expected
 
 
-def test_replies_come_in_the_order_of_the_commands() -> None:
+def test_replies_are_sent_in_the_order_of_the_commands() -> None:
     """R2920-3.2-01"""
 
     def answer(conn: Any, event: Event) -> Reply:
@@ -309,7 +307,7 @@ def test_replies_come_in_the_order_of_the_commands() -> None:
     assert codes(READY, group, answer=answer) == [250, 250, 550, 250, 354]
 
 
-# What a program is told
+# Events
 
 
 @pytest.mark.parametrize(
@@ -324,11 +322,11 @@ def test_replies_come_in_the_order_of_the_commands() -> None:
         pytest.param(READY, b"XFOO a b\r\n", UnknownCommand("XFOO", "a b"), id="R5321-4.1.5-01"),
     ],
 )
-def test_a_command_is_told_as_it_was_meant(before: bytes, data: bytes, event: Event) -> None:
+def test_command_becomes_the_right_event(before: bytes, data: bytes, event: Event) -> None:
     assert heard(before, data) == [event]
 
 
-def test_a_message_is_told_from_MAIL_to_the_end_of_its_body() -> None:
+def test_transaction_collects_mail_and_recipients() -> None:
     """R5321-4.1.1.3-04, R5321-4.1.1.3-03, R5321-4.1.1.2-01, R5321-C-01, R6152-3-04"""
     conn = connect()
     drive(
@@ -347,14 +345,14 @@ def test_a_message_is_told_from_MAIL_to_the_end_of_its_body() -> None:
 
 
 @pytest.mark.parametrize("form", Bodies, ids=lambda form: form.name)
-def test_the_body_is_told_octet_by_octet(form: Bodies) -> None:
+def test_body_octets_are_unchanged(form: Bodies) -> None:
     """R5321-3.6.3-02, R5321-4.4-05, R5321-2.4-07, R5321-6.4-01"""
     content = b"Received: nonsense\r\nReceived: more\r\n\r\n\xe9 \x00\r\n" + bytes(range(128, 256)) + b"\r\n"
 
     assert body(heard(DATA, content + b".\r\n", bodies=form)) == content
 
 
-def test_the_end_of_a_body_is_told_at_once() -> None:
+def test_end_of_body_event_is_returned_before_any_reply() -> None:
     """R5321-6.1-03, R5321-2.1-01"""
     conn = connect(DATA)
     conn.receive_data(b"x\r\n.\r\n")
@@ -365,10 +363,10 @@ def test_the_end_of_a_body_is_told_at_once() -> None:
     assert conn.data_to_send() == b"250 2.0.0 \r\n"
 
 
-# The form of what is said
+# The form of replies
 
 
-def test_the_answers_name_the_host_first_and_list_one_extension_a_line() -> None:
+def test_replies_to_hello_and_quit_name_the_host_and_list_one_extension_per_line() -> None:
     """R5321-4.2-03, R5321-4.1.1.1-06, R5321-4.2.2-01, R5321-3.2-01, R5321-4.1.1.1-07, R5321-3.1-01"""
     session = HELO + READY + b"QUIT\r\n"
     _, output = drive(fresh(tls=True, disabled=OFF_BY_DEFAULT - {"EXPN"}), [session])
@@ -392,7 +390,7 @@ def test_the_answers_name_the_host_first_and_list_one_extension_a_line() -> None
     )
 
 
-def test_EHLO_works_without_any_extension() -> None:
+def test_ehlo_works_without_any_extension() -> None:
     """R5321-2.2.1-01"""
     conn = Connection(CONFIG, extensions=())
 
@@ -403,7 +401,7 @@ def test_EHLO_works_without_any_extension() -> None:
 
 
 @pytest.mark.parametrize("keyword", ["EXPN", "HELP", "VRFY", "STARTTLS"])
-def test_what_is_listed_is_implemented(keyword: str) -> None:
+def test_announced_verbs_are_implemented(keyword: str) -> None:
     """R5321-4.2.4-02, R5321-4.1.1.1-09, R5321-3.5.2-05"""
     line = keyword.encode() + (b" smith\r\n" if keyword in ("VRFY", "EXPN") else b"\r\n")
 
@@ -422,33 +420,33 @@ SESSION = b"".join(
         FROM + TO + b"DATA\r\na\nb\r\n.\r\nRSET\r\nMAIL FROM:<> X=1\r\nQUIT\r\n",
     ]
 )
-_, SAID = drive(fresh(), [SESSION])
+_, REPLIES = drive(fresh(), [SESSION])
 
 
-def test_every_command_and_every_body_is_answered_once() -> None:
+def test_every_command_and_every_body_gets_one_reply() -> None:
     """R5321-4.2-01, R5321-4.2-02, R5321-4.2.1-01"""
-    # The greeting and two bodies; less the lines of the bodies, and less what is behind a bare newline.
+    # One reply for the greeting and two for the bodies; none for body lines and for text after a bare newline.
     lines = SESSION.count(b"\r\n") - len(["x", ".", "a b", "."])
-    assert len(replies(SAID)) == 1 + lines + 2
+    assert len(replies(REPLIES)) == 1 + lines + 2
 
 
-def test_all_replies_but_greeting_and_HELO_and_EHLO_and_3yz_carry_a_status_code() -> None:
+def test_replies_except_greeting_hello_and_3yz_have_a_status_code() -> None:
     """R2034-3-02, R2034-4-01, R2034-4-02, R2034-4-03, R2034-4-05"""
-    plain = [text for code, text in replies(SAID) if not re.match(rf"\d\d\d.{code // 100}\.\d+\.\d+ ", text)]
+    plain = [text for code, text in replies(REPLIES) if not re.match(rf"\d\d\d.{code // 100}\.\d+\.\d+ ", text)]
 
     assert [text[:3] for text in plain] == ["220", "250", "501", "250", "354", "354"]
-    for code, text in replies(SAID):
+    for code, text in replies(REPLIES):
         if text not in plain:
             assert all(line[4] == str(code)[0] for line in text.splitlines())
 
 
-@pytest.mark.parametrize("text", sorted({text for _, text in replies(SAID)}))
-def test_a_reply_has_text_of_printable_ASCII(text: str) -> None:
+@pytest.mark.parametrize("text", sorted({text for _, text in replies(REPLIES)}))
+def test_reply_text_is_printable_ascii(text: str) -> None:
     """R5321-4.2-04, R5321-4.2-11"""
     assert re.fullmatch(r"[ -~\n]{5,}", text)
 
 
-# RFC 5321 4.3.2, with the codes that any command may get.
+# RFC 5321 4.3.2. Every command may also get 500, 501 and 421.
 USUAL = {
     b"EHLO": {250, 504, 550, 502},
     b"HELO": {250, 504, 550, 502},
@@ -466,7 +464,7 @@ USUAL = {
 
 @pytest.mark.parametrize("verb", USUAL, ids=bytes.decode)
 @pytest.mark.parametrize("before", [GREETED, HELO, READY, MAIL, RCPT])
-def test_each_command_gets_one_of_its_usual_codes(verb: bytes, before: bytes) -> None:
+def test_reply_codes_are_those_that_rfc_5321_lists_per_command(verb: bytes, before: bytes) -> None:
     """R5321-4.2-05, R5321-4.3.2-02, R5321-4.3.2-03, R5321-4.3.2-04, R5321-4.3.2-05, R5321-4.3.2-07, R5321-4.3.2-08,
     R5321-4.3.2-09
     """
@@ -486,14 +484,14 @@ def test_each_command_gets_one_of_its_usual_codes(verb: bytes, before: bytes) ->
 
 
 @pytest.mark.parametrize("greeting", [Reply(220), Reply(554), Reply(421), Reply(521)])
-def test_a_session_opens_with_a_greeting_that_names_the_host_and_has_no_status_code(greeting: Reply) -> None:
+def test_greeting_names_the_host_and_has_no_status_code(greeting: Reply) -> None:
     """R5321-4.3.2-01, R5321-3.1-02, R7504-3-01, R1846-4.1-01"""
     _, output = drive(fresh(), [], answering(ConnectionOpened, greeting))
 
     assert output == b"%d s.example\r\n" % greeting.code
 
 
-def test_behind_a_refusing_greeting_everything_but_QUIT_gets_503() -> None:
+def test_every_command_except_quit_gets_503_after_a_refusing_greeting() -> None:
     """R5321-3.1-03, R5321-3.1-04, R5321-3.1-05"""
     answer = answering(ConnectionOpened, Reply(554, "No mail for you: you are on our list"))
     conn = fresh()
@@ -503,7 +501,7 @@ def test_behind_a_refusing_greeting_everything_but_QUIT_gets_503() -> None:
     assert codes(GREETED, b"RSET\r\nQUIT\r\n", answer=answer) == [503, 221]
 
 
-def test_behind_521_the_dialogue_is_over() -> None:
+def test_greeting_521_closes_the_connection() -> None:
     """R7504-3-03"""
     conn = connect(answer=answering(ConnectionOpened, Reply(521)))
 
@@ -520,7 +518,7 @@ UTF8 = "<\u00e9@x.example>"
     [
         pytest.param(READY, b"VRFY a SMTPUTF8\r\n", Reply(250, UTF8), True, id="R6531-3.7.4.2-01: VRFY"),
         pytest.param(READY, b"EXPN a SMTPUTF8\r\n", Reply(250, UTF8), True, id="R6531-3.7.4.2-01: EXPN"),
-        pytest.param(READY, b"VRFY a\r\n", Reply(250, UTF8), False, id="R6531-3.7.4.2-01: without"),
+        pytest.param(READY, b"VRFY a\r\n", Reply(250, UTF8), False, id="R6531-3.7.4.2-01: without SMTPUTF8"),
         pytest.param(READY, b"VRFY b SMTPUTF8\r\nVRFY a\r\n", Reply(250, UTF8), False, id="R6531-3.7.4.2-04"),
         pytest.param(READY, b"MAIL FROM:<> SMTPUTF8\r\n" + TO, Reply(251, UTF8), True, id="R6531-3.7.4.1-02: 251"),
         pytest.param(READY, b"MAIL FROM:<> SMTPUTF8\r\n" + TO, Reply(551, UTF8), True, id="R6531-3.7.4.1-02: 551"),
@@ -531,9 +529,7 @@ UTF8 = "<\u00e9@x.example>"
         pytest.param(READY, b"NOOP\r\n", Reply(250, UTF8), False, id="R6531-3.7.4.2-05: NOOP"),
     ],
 )
-def test_UTF_8_is_said_only_where_the_client_permitted_it(
-    before: bytes, line: bytes, reply: Reply, permitted: bool
-) -> None:
+def test_utf_8_reply_needs_permission_of_the_client(before: bytes, line: bytes, reply: Reply, permitted: bool) -> None:
     conn = connect(before, disabled=frozenset())
     *prologue, last = line.splitlines(keepends=True)
     drive(conn, prologue)
@@ -553,7 +549,7 @@ def test_UTF_8_is_said_only_where_the_client_permitted_it(
 
 
 @pytest.mark.parametrize("before", [GREETED, HELO, READY, MAIL, RCPT])
-def test_STARTTLS_is_accepted_anywhere_outside_a_body(before: bytes) -> None:
+def test_starttls_is_accepted_in_every_state_outside_a_body(before: bytes) -> None:
     """R3207-4-01"""
     conn = connect(before, tls=True)
 
@@ -571,12 +567,14 @@ def test_STARTTLS_is_accepted_anywhere_outside_a_body(before: bytes) -> None:
         pytest.param(b"STARTTLS\r\nRSET\r\n", accept, [421], id="R3207-4.2-03"),
     ],
 )
-def test_STARTTLS_is_refused(line: bytes, answer: Answer, expected: list[int]) -> None:
+def test_starttls_with_an_argument_or_pipelined_command_is_refused(
+    line: bytes, answer: Answer, expected: list[int]
+) -> None:
     _, output = drive(connect(READY, tls=True), [line], answer)
     assert [code for code, _ in replies(output)] == expected
 
 
-def test_TLS_may_be_unavailable_for_now() -> None:
+def test_starttls_may_be_refused_with_454() -> None:
     """R3207-4-01, R3207-6-02"""
     conn = connect(READY, tls=True)
     answer = answering(StartTls, Reply(454))
@@ -601,11 +599,11 @@ def test_TLS_may_be_unavailable_for_now() -> None:
         (b"QUIT\r\n", 221),
     ],
 )
-def test_where_TLS_is_required_little_is_heard_before_it(line: bytes, code: int) -> None:
+def test_require_tls_refuses_most_commands_before_tls(line: bytes, code: int) -> None:
     """R3207-4-03, R3207-4-04, R3207-6-01"""
     assert codes(READY, line, tls=True, require_tls=True) == [code]
     [text] = texts(READY, line, tls=True, require_tls=True)
-    # RFC 2034 section 3 (4): the answers to HELO and EHLO have no status code.
+    # RFC 2034 section 3 (4): the replies to HELO and EHLO have no status code.
     assert text.startswith("530 5.7.0 ") is (code == 530 and line != HELO)
 
 
@@ -616,7 +614,7 @@ def under_tls(before: bytes = RCPT, **changes: Any) -> Connection:
     return conn
 
 
-def test_behind_the_handshake_everything_begins_anew_without_a_greeting() -> None:
+def test_handshake_resets_the_session_without_a_new_greeting() -> None:
     """R3207-4.2-01, R3207-4.2-02"""
     conn = under_tls()
 
@@ -626,7 +624,7 @@ def test_behind_the_handshake_everything_begins_anew_without_a_greeting() -> Non
     assert [code for code, _ in replies(output)] == [503, 503, 503, 250, 250]
 
 
-def test_under_TLS_STARTTLS_is_neither_listed_nor_accepted() -> None:
+def test_starttls_is_neither_announced_nor_accepted_under_tls() -> None:
     """R3207-4.2-09, R3207-4.2-10"""
     _, output = drive(under_tls(), [READY, b"STARTTLS\r\n", b"NOOP\r\n"])
 
@@ -634,32 +632,32 @@ def test_under_TLS_STARTTLS_is_neither_listed_nor_accepted() -> None:
     assert [code for code, _ in replies(output)] == [250, 503, 250]
 
 
-def test_under_TLS_what_required_it_is_satisfied() -> None:
+def test_require_tls_allows_commands_under_tls() -> None:
     _, output = drive(under_tls(READY, require_tls=True), [MAIL])
 
     assert [code for code, _ in replies(output)] == [250, 250]
 
 
-def test_a_program_may_be_dissatisfied_with_TLS() -> None:
+def test_program_may_refuse_ehlo_under_tls() -> None:
     """R3207-4.1-01, R3207-4.1-03"""
     _, output = drive(under_tls(), [READY], answering(Ehlo, Reply(554)))
 
     assert [code for code, _ in replies(output)] == [554]
 
 
-def test_what_is_offered_may_depend_on_TLS() -> None:
+def test_offered_extensions_may_depend_on_tls() -> None:
     """R3207-4.2-07, R5321-4.1.1.1-10, R5321-4.1.5-02"""
     extensions = (*EXTENSIONS, Extension(keyword="XSAFE", offered=lambda config, tls: tls, verbs=frozenset({"XSAFE"})))
     conn = Connection(replace(CONFIG, tls=True), extensions=extensions)
 
     _, before = drive(conn, [READY, b"XSAFE\r\n", b"STARTTLS\r\n"])
     conn.tls_established()
-    _, behind = drive(conn, [READY, b"XSAFE\r\n"])
+    _, after_tls = drive(conn, [READY, b"XSAFE\r\n"])
 
     assert b"XSAFE\r\n" not in before
     assert b"502 5.5.1 XSAFE is not implemented" in before
-    assert b"250 XSAFE\r\n" in behind
-    assert behind.endswith(b"500 5.5.1 Command not recognized\r\n")
+    assert b"250 XSAFE\r\n" in after_tls
+    assert after_tls.endswith(b"500 5.5.1 Command not recognized\r\n")
 
 
 # Limits
@@ -690,7 +688,11 @@ def test_what_is_offered_may_depend_on_TLS() -> None:
         pytest.param(READY, b"BLURB\r\n" * 11, {"max_errors": 10}, [500] * 10 + [421], id="R5321-7.8-01"),
         pytest.param(READY, b"BLURB\r\n" * 10 + b"QUIT\r\n", {"max_errors": 10}, [500] * 10 + [221], id="QUIT"),
         pytest.param(
-            READY, b"a\nb\r\n" * 9 + b"x" * 600 + b"\r\n" * 2, {"max_errors": 10}, [500] * 10 + [421], id="no lines"
+            READY,
+            b"a\nb\r\n" * 9 + b"x" * 600 + b"\r\n" * 2,
+            {"max_errors": 10},
+            [500] * 10 + [421],
+            id="bare newlines and a long line",
         ),
         pytest.param(READY, b"a\nb\r\n" * 11, {"max_errors": 10}, [500] * 10 + [421], id="bare newlines"),
         pytest.param(GREETED, HELO + b"NOOP\r\n", {"max_idle_commands": 1}, [250, 421], id="idle commands"),
@@ -700,11 +702,13 @@ def test_what_is_offered_may_depend_on_TLS() -> None:
             (b"RSET\r\n" * 8 + FROM + TO + b"DATA\r\n" + MESSAGE) * 2 + b"NOOP\r\n" * 11,
             {"max_idle_commands": 10},
             ([250] * 10 + [354, 250]) * 2 + [250] * 10 + [421],
-            id="a message makes up for idle commands",
+            id="a message resets the idle command count",
         ),
     ],
 )
-def test_a_limit_has_its_reply(before: bytes, data: bytes, changes: dict[str, Any], expected: list[int]) -> None:
+def test_exceeded_limit_gets_its_reply(
+    before: bytes, data: bytes, changes: dict[str, Any], expected: list[int]
+) -> None:
     """R5321-4.5.3.1.9-01"""
     _, output = drive(connect(before, **changes), [data])
     _, piecewise = drive(connect(before, **changes), pieces(data, 7))
@@ -713,7 +717,7 @@ def test_a_limit_has_its_reply(before: bytes, data: bytes, changes: dict[str, An
     assert piecewise == output
 
 
-def test_a_refused_message_makes_up_for_nothing() -> None:
+def test_refused_message_does_not_reset_the_idle_command_count() -> None:
     answer = answering(DataEnd, Reply(550))
     data = FROM + TO + b"DATA\r\n" + MESSAGE + b"NOOP\r\n" * 3
 
@@ -721,7 +725,7 @@ def test_a_refused_message_makes_up_for_nothing() -> None:
     assert [code for code, _ in replies(output)] == [250, 250, 354, 550, 250, 250, 421]
 
 
-def test_recipients_beyond_the_limit_do_not_disturb_those_before() -> None:
+def test_recipients_over_the_limit_do_not_affect_the_accepted_ones() -> None:
     """R5321-4.5.3.1.8-02"""
     conn = connect(MAIL, max_recipients=100)
     drive(conn, [b"RCPT TO:<%d@s.example>\r\n" % number for number in range(101)])
@@ -745,7 +749,7 @@ def test_recipients_beyond_the_limit_do_not_disturb_those_before() -> None:
         pytest.param(MAIL, "RCPT TO:<\u00e9@c>\r\n".encode(), "553 5.6.7", id="R6531-3.5-02: RCPT"),
     ],
 )
-def test_a_refusal_has_the_registered_status_code(before: bytes, line: bytes, status: str) -> None:
+def test_refusal_has_the_registered_status_code(before: bytes, line: bytes, status: str) -> None:
     """R3463-2-02, R5248-2.4-01"""
     [text] = texts(before, line)
     assert text.startswith(status + " ")

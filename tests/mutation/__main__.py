@@ -1,7 +1,7 @@
 """Mutation testing of the core: `python -m tests.mutation`, and then `python -m tests.mutation.report`.
 
-Takes names of mutants, with * for any part of them, and the options of `runner`. Mutants that were tried are not tried
-again, but for those of functions that have changed since.
+Arguments are names of mutants, in which * stands for any part, and the options of `runner`. Mutants with a result are
+not tried again, unless their function has changed.
 """
 
 import os
@@ -17,8 +17,8 @@ MUTANTS = Path("mutants")
 
 
 def main() -> None:
-    """Make the mutants, and try them."""
-    shutil.rmtree(MUTANTS / "tests", ignore_errors=True)  # else tests stay that are no more
+    """Make the mutants and try them."""
+    shutil.rmtree(MUTANTS / "tests", ignore_errors=True)  # remove tests that no longer exist
     MUTANTS.mkdir(exist_ok=True)
     copy_src_dir()
     copy_also_copy_files()

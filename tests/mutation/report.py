@@ -1,4 +1,4 @@
-"""What mutation testing found, as tests/mutation/survivors.md has it: `python -m tests.mutation.report`."""
+"""Print the report of mutation testing for tests/mutation/survivors.md: `python -m tests.mutation.report`."""
 
 import json
 import platform
@@ -13,11 +13,11 @@ from mutmut.mutation.diff_apply import get_diff_for_mutant
 
 from .reasons import REASONS
 
-NOTICED, SURVIVED = (1, 3, 24, 36, 152, 255), (0,)  # as mutmut writes them down; most of those noticed are timeouts
+NOTICED, SURVIVED = (1, 3, 24, 36, 152, 255), (0,)  # exit codes of mutmut; most noticed mutants are timeouts
 
 
 def results() -> Iterator[tuple[str, str, int | None]]:
-    """Module, mutant and exit code of each run; None where there was none yet."""
+    """Yield module, mutant and exit code of each run; the code is None for a mutant not tried yet."""
     for path in sorted(Path("mutants/src/smtpcore").rglob("*.meta")):
         module = str(path.relative_to("mutants/src/smtpcore")).removesuffix(".py.meta")
         for mutant, code in json.loads(path.read_text())["exit_code_by_key"].items():
@@ -25,7 +25,7 @@ def results() -> Iterator[tuple[str, str, int | None]]:
 
 
 def change(mutant: str) -> tuple[str, str]:
-    """The lines before and after it, without their indentation."""
+    """Return the lines before and after the change, without indentation."""
     lines = get_diff_for_mutant(mutant).splitlines()
     return (
         " ".join(line[1:].strip() for line in lines if re.match(r"-(?!--)", line)),
@@ -34,7 +34,7 @@ def change(mutant: str) -> tuple[str, str]:
 
 
 def reason(changed: str) -> str:
-    """Why such a change survives."""
+    """Return the reason why a change survives."""
     return next((why for why, pattern in REASONS if re.search(pattern, changed)), "no test yet")
 
 
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def head(counts: dict[str, Counter[str]]) -> Iterator[str]:
-    """What came of all together."""
+    """Yield the totals."""
     total = sum(counts.values(), Counter())
     tried = total.total() - total["not tried"]
     yield "# Mutation testing: the last result"
@@ -69,7 +69,7 @@ def head(counts: dict[str, Counter[str]]) -> Iterator[str]:
 
 
 def table(counts: dict[str, Counter[str]]) -> Iterator[str]:
-    """What came of each module."""
+    """Yield the counts per module."""
     columns = ("noticed", "survived", "no tests", "not tried")
     yield f"| module | {' | '.join(columns)} |"
     yield "|---" * (1 + len(columns)) + "|"
@@ -78,7 +78,7 @@ def table(counts: dict[str, Counter[str]]) -> Iterator[str]:
 
 
 def explained(survivors: dict[str, list[str]]) -> Iterator[str]:
-    """Each change that survived, below the reason why, the most frequent first."""
+    """Yield the surviving changes by reason, the most frequent reason first."""
     for why, changes in sorted(survivors.items(), key=lambda item: -len(item[1])):
         yield from ("", f"## {why[0].upper()}{why[1:]} ({len(changes)})", "", *(f"- {change}" for change in changes))
 

@@ -1,11 +1,11 @@
-"""Try the mutants that mutmut made, quickly: `python -m tests.mutation` has this run in the directory `mutants`.
+"""Try the mutants that mutmut made, quickly: `python -m tests.mutation` runs this in the directory `mutants`.
 
-mutmut starts pytest for each mutant anew, and lets each call of the core choose between a function and its mutants.
-Here the tests are collected once, and each mutant gets a fork of that process, in which its code is in the place of
-the function's. The tests run at their usual pace, and first those that noticed other mutants of this function.
+mutmut starts pytest again for each mutant, and lets each call of the core choose between a function and its mutants.
+Here the tests are collected once. Each mutant gets a fork of that process, in which the code of the mutant replaces
+that of the function. The tests run at their usual speed, and first those that noticed other mutants of this function.
 
-What is called while the tests are collected is past by then: where a mutant of such a function survives, the files that
-call it are collected anew, unless they are too many.
+Calls made during collection have already happened by then. If a mutant of such a function survives, the files that call
+the function are collected again, unless they take too long.
 """
 
 import argparse
@@ -30,34 +30,34 @@ import pytest
 from mutmut.configuration import config
 from mutmut.mutation import trampoline
 
-SURVIVED, KILLED, NO_TESTS, TIMEOUT = 0, 1, 33, 36  # as mutmut writes them down
-MEMORY = 4 << 30  # octets of addresses, for a mutant that appends without end
-SECONDS = 2.0  # more than a test takes otherwise, for a mutant that loops without end
+SURVIVED, KILLED, NO_TESTS, TIMEOUT = 0, 1, 33, 36  # exit codes of mutmut
+MEMORY = 4 << 30  # octets of address space, to stop a mutant that appends forever
+SECONDS = 2.0  # added to the time of a test, to stop a mutant that loops forever
 PYTEST = [
     *("-x", "-p", "_hypothesis_pytestplugin", "-p", "no:cacheprovider", "-p", "no:terminal", "-p", "no:logging"),
     *("--hypothesis-profile", "mutants", "--assert=plain", "--override-ini=addopts=--strict-markers"),
 ]
 
 SECONDS_ANEW = 60.0
-ANEW = -1  # the place of tests that are collected anew
+ANEW = -1  # the place of tests that are collected again
 DESELECTED = [option for option in config().pytest_add_cli_args_test_selection if option.startswith("--deselect")]
 
 Pair = tuple[FunctionType, FunctionType]  # a function and a mutant of it
 
 
 class Watch:
-    """Which functions are called; of all that run, those that have mutants are asked for later."""
+    """Records the code objects that are called."""
 
     def __init__(self) -> None:
         self.codes: set[CodeType] = set()
 
     def start(self) -> None:
-        """Forget what was called, and look."""
+        """Clear the record and start recording."""
         self.codes = set()
         sys.setprofile(self._note)
 
     def stop(self) -> set[CodeType]:
-        """Look no longer: the code that was called."""
+        """Stop recording. Return the code that was called."""
         sys.setprofile(None)
         return self.codes
 
@@ -66,13 +66,13 @@ class Watch:
 
 
 class Results:
-    """What came of each mutant, in mutmut's own files."""
+    """The results of the mutants, in the files of mutmut."""
 
     def __init__(self) -> None:
         self._files = {path: json.loads(path.read_text()) for path in sorted(Path("src").rglob("*.meta"))}
 
     def choose(self, patterns: list[str], *, again: bool) -> list[tuple[Path, str]]:
-        """Where the mutants are that have no result yet (or, `again`, that no test noticed), and their names."""
+        """Return files and names of the mutants without a result (with `again`, also of the survivors)."""
         return [
             (path, name)
             for path, file in self._files.items()
@@ -82,7 +82,7 @@ class Results:
         ]
 
     def keep(self, path: Path, name: str, code: int, seconds: float) -> None:
-        """Write one result down."""
+        """Store one result."""
         file = self._files[path]
         file["exit_code_by_key"][name] = code
         file["durations_by_key"][name] = seconds
@@ -90,26 +90,26 @@ class Results:
 
 
 class Runner:
-    """A plugin of pytest: runs the tests as often as there are mutants."""
+    """A pytest plugin that runs the tests once for each mutant."""
 
     def __init__(self, results: Results, chosen: list[tuple[Path, str]], budget: float) -> None:
         self._results, self._chosen, self._budget = results, chosen, budget
         self._functions: list[tuple[FunctionType, dict[str, FunctionType]]] = []
         self._watch = Watch()
         self._collecting: dict[Path, set[CodeType]] = defaultdict(set)
-        """What the collection of each file calls."""
+        """The code that the collection of each file calls."""
         self._calls: list[set[str]] = []
         """The functions that each test calls."""
         self._seconds: list[float] = []
-        """How long each test takes, watched."""
+        """Seconds that each test takes while recorded."""
         self._places: dict[str, list[int]] = defaultdict(list)
-        """Where the tests of each file are."""
+        """The places of the tests of each file."""
         self._noticed: dict[str, Counter[int]] = defaultdict(Counter)
-        """How many mutants each test has noticed, by function, and of all."""
+        """Number of mutants that each test has noticed, by function; the key "" counts all functions."""
         vars(trampoline)["wrap_in_trampoline"] = self._define
 
     def _define(self, mutants: dict[str, FunctionType], is_classmethod: bool = False) -> Callable[..., FunctionType]:
-        """Take a function as it is, where mutmut would have each call choose."""
+        """Register a function unchanged, where mutmut would let each call choose."""
 
         def decorate(function: FunctionType) -> FunctionType:
             self._functions.append((function, mutants))
@@ -119,14 +119,14 @@ class Runner:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report(self, collector: pytest.Collector) -> Generator[None, Any, Any]:
-        """Watch what the collection of a file calls."""
+        """Record the calls during the collection of a file."""
         self._watch.start()
         report = yield
         self._collecting[collector.path] |= self._watch.stop()
         return report
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        """Instead of the tests: once all of them, and then those that call it, for each mutant."""
+        """Run all tests once, and then, for each mutant, the tests that call its function."""
         items = session.items
         names = {function.__code__: name_of(function, mutants) for function, mutants in self._functions}
         self._calls, self._seconds = in_fork(lambda: self._try_tests(items, names))
@@ -137,22 +137,22 @@ class Runner:
         gc.freeze()
         for function, mutants in self._functions[:: len(self._functions) // 5]:
             failed = self._first_failure(items, name_of(function, mutants), (function, mutants["_mutmut_orig"]))
-            assert failed is None, f"a copy of {function.__qualname__} is noticed, so that nothing is proved"
+            assert failed is None, f"tests fail with an unchanged copy of {function.__qualname__}"
 
         self._try_mutants(items)
         return True
 
     def _try_tests(self, items: list[pytest.Item], names: dict[CodeType, str]) -> tuple[list[set[str]], list[float]]:
-        """What each test calls, and the seconds that it takes."""
+        """Return the functions that each test calls, and its seconds."""
         calls, seconds = [], []
         for item, following in pairwise([*items, None]):
             assert item
-            clear_caches()  # else only the first test would call what is behind one
+            clear_caches()  # otherwise only the first test would call a cached function
             start = time.process_time()
             self._watch.start()
             passed = run(item, following)
             calls.append({names[code] for code in self._watch.stop() & names.keys()})
-            assert passed, f"without any mutant: {item.nodeid}"
+            assert passed, f"fails without any mutant: {item.nodeid}"
             seconds.append(time.process_time() - start)
 
         return calls, seconds
@@ -175,7 +175,7 @@ class Runner:
                 sys.stdout.flush()
 
     def _try(self, items: list[pytest.Item], mutant: str, pair: Pair) -> int:
-        """Try one mutant: what came of it."""
+        """Try one mutant. Return its exit code."""
         name = mutant.partition("__mutmut_")[0]
         try:
             failed = self._first_failure(items, name, pair)
@@ -190,7 +190,7 @@ class Runner:
         return KILLED
 
     def _first_failure(self, items: list[pytest.Item], name: str, pair: Pair) -> int | None:
-        """The place of the first test that fails with a mutant of the function of this name; None if none does."""
+        """Return the place of the first test that fails with this mutant, or None."""
         here, everywhere = self._noticed[name], self._noticed[""]
         places = [place for place, calls in enumerate(self._calls) if name in calls]
         places.sort(key=lambda place: (-here[place], self._seconds[place] / (1 + everywhere[place])))
@@ -200,7 +200,7 @@ class Runner:
         return failed
 
     def _files(self, function: FunctionType) -> list[str]:
-        """Files with tests whose collection calls `function`, the quickest, as many as there is time for."""
+        """Return the files whose collection calls `function`: the quickest that fit into the budget."""
         calling = [str(path) for path, codes in self._collecting.items() if function.__code__ in codes]
         seconds = {file: sum(self._seconds[place] for place in self._places[file]) for file in calling}
         files = sorted((file for file in calling if self._places[file]), key=seconds.__getitem__)
@@ -209,7 +209,7 @@ class Runner:
     def _run_with(
         self, items: list[tuple[int, pytest.Item]], files: list[str], function: FunctionType, mutant: FunctionType
     ) -> int | None:
-        """Run tests with a mutant in the place of its function: which test fails first, if one does."""
+        """Run tests with a mutant in place of its function. Return the place of the first failure, or None."""
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         function.__code__ = mutant.__code__
         function.__defaults__, function.__kwdefaults__ = mutant.__defaults__, mutant.__kwdefaults__
@@ -225,7 +225,7 @@ class Runner:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> pytest.TestReport | None:
-        """A failure is not put into words, which takes long."""
+        """Report a failure without its text, which takes long to format."""
         if call.excinfo is None or call.excinfo.errisinstance(pytest.skip.Exception):
             return None
 
@@ -234,18 +234,18 @@ class Runner:
 
 
 def name_of(function: FunctionType, mutants: dict[str, FunctionType]) -> str:
-    """The part of the names of its mutants that is the function's."""
+    """Return the name of a function as used in the names of its mutants."""
     return f"{function.__module__}.{list(mutants)[-1]}".partition("__mutmut_")[0]
 
 
 def run(item: pytest.Item, following: pytest.Item | None) -> bool:
-    """Run one test, and say whether it passes."""
+    """Run one test. Return whether it passes."""
     item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
     return not item.session.testsfailed
 
 
 def in_fork(work: Callable[[], Any], *, quiet: bool = False) -> Any:
-    """What `work` returns in a copy of this process. Raises `TimeoutError` if the copy runs out of time."""
+    """Return the result of `work` in a fork of this process. Raise `TimeoutError` if the fork runs out of time."""
     reader, writer = os.pipe()
     pid = os.fork()
     if not pid:
@@ -267,11 +267,11 @@ def in_fork(work: Callable[[], Any], *, quiet: bool = False) -> Any:
     if code == -signal.SIGPROF:
         raise TimeoutError
 
-    return pickle.loads(data) if data else sys.exit(f"A copy of this process ended with {code}.")
+    return pickle.loads(data) if data else sys.exit(f"A fork of this process ended with {code}.")
 
 
 def clear_caches() -> None:
-    """Forget what functions of the core have returned before one of them was changed."""
+    """Clear the caches of the core, which hold results of the unchanged functions."""
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == "smtpcore":
             for value in vars(module).values():
@@ -279,7 +279,7 @@ def clear_caches() -> None:
 
 
 def run_anew(files: list[str]) -> bool:
-    """Run the tests in these files, collected once more, and say whether they pass."""
+    """Collect the tests in these files again and run them. Return whether they pass."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
         del sys.modules[name]
 
@@ -289,9 +289,9 @@ def run_anew(files: list[str]) -> bool:
 def main() -> None:
     """Try mutants."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutation")
-    parser.add_argument("names", nargs="*", help="names of mutants, with * for any part; all by default")
-    parser.add_argument("--again", action="store_true", help="also try those that no test has noticed")
-    parser.add_argument("--seconds", type=float, default=15.0, help="of tests for each mutant, as slow as when watched")
+    parser.add_argument("names", nargs="*", help="names of mutants, in which * stands for any part; all by default")
+    parser.add_argument("--again", action="store_true", help="also try mutants that survived")
+    parser.add_argument("--seconds", type=float, default=15.0, help="test time per mutant, as measured while recording")
     options = parser.parse_args()
 
     results = Results()

@@ -93,32 +93,32 @@ def roots(path: Path) -> set[str]:
     return {name.partition(".")[0] for name in imports(path)} - {path.relative_to(SRC).parts[0]}
 
 
-def test_each_module_of_the_core_has_its_layer() -> None:
+def test_every_core_module_has_a_layer() -> None:
     assert {room(path) for path in CORE} <= set(LAYER_OF)
     assert sum(map(len, LAYERS)) == len(LAYER_OF)
 
 
 @pytest.mark.parametrize("path", CORE, ids=room)
-def test_imports_go_from_a_higher_layer_to_a_lower_one(path: Path) -> None:
+def test_core_imports_only_lower_layers(path: Path) -> None:
     for module in siblings(path):
         assert LAYER_OF[module] < LAYER_OF[room(path)]
 
 
 @pytest.mark.parametrize("path", CORE, ids=room)
-def test_the_core_imports_itself_and_little_of_the_standard_library(path: Path) -> None:
+def test_core_imports_only_allowed_standard_library_modules(path: Path) -> None:
     assert roots(path) <= ALLOWED_EVERYWHERE | ALLOWED_IN.get(room(path), set())
 
 
-def test_the_core_is_small() -> None:
+def test_core_stays_within_its_size_limit() -> None:
     assert sum(len(path.read_text().splitlines()) for path in CORE if room(path) not in BESIDE | LIBRARIES) <= MAX_CORE
 
 
-def test_the_connection_does_without_the_rooms_beside_it() -> None:
+def test_connection_does_not_import_proxy_sasl_or_trace() -> None:
     (connection,) = (path for path in CORE if room(path) == "_connection")
     assert not siblings(connection) & BESIDE
 
 
-def test_importing_the_core_loads_nothing_that_does_IO() -> None:
+def test_importing_the_core_loads_no_io_module() -> None:
     script = f"""
 import sys
 before = set(sys.modules)
@@ -134,7 +134,7 @@ print(*sorted(name for name in loaded if name.partition(".")[0] not in (*sys.std
     assert done.stdout.split() == []
 
 
-def test_the_front_door_opens_to_what_it_names() -> None:
+def test_core_exports_exactly_its_imports() -> None:
     exported = {
         alias.asname or alias.name
         for node in ast.parse((SRC / "smtpcore" / "__init__.py").read_text()).body
@@ -151,17 +151,17 @@ def test_the_front_door_opens_to_what_it_names() -> None:
 
 
 @pytest.mark.parametrize("path", ADAPTERS, ids=room)
-def test_an_adapter_enters_the_core_through_the_front_door(path: Path) -> None:
+def test_adapters_import_only_the_public_core(path: Path) -> None:
     assert not [name for name in imports(path) if name.startswith("smtpcore._")]
 
 
 @pytest.mark.parametrize("path", ADAPTERS, ids=room)
-def test_a_framework_is_imported_by_its_own_module_only(path: Path) -> None:
+def test_frameworks_are_imported_only_by_their_own_modules(path: Path) -> None:
     assert roots(path) & FRAMEWORKS <= {room(path)}
 
 
 @pytest.mark.parametrize("path", [path for path in ADAPTERS if room(path) not in CHOOSES], ids=room)
-def test_no_adapter_imports_another(path: Path) -> None:
+def test_framework_modules_are_not_imported_by_other_adapters(path: Path) -> None:
     assert not siblings(path) & TRANSPORTS
 
 

@@ -1,4 +1,4 @@
-"""What is measured is what it is said to be."""
+"""The benchmarks of the core measure what they claim to measure."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -12,14 +12,14 @@ from smtpcore import Bodies, Connection, State
 
 
 @pytest.mark.parametrize("variant", newlines.VARIANTS)
-def test_every_way_to_look_for_bare_newlines_finds_the_same(variant: Callable[[bytes], bool]) -> None:
+def test_all_newline_search_variants_agree(variant: Callable[[bytes], bool]) -> None:
     for octets in product(b"a\r\n", repeat=5):
         block = bytes(octets) + b"\r\n"
         rest = block.replace(b"\r\n", b"")
         assert variant(block) == (b"\r" not in rest and b"\n" not in rest), block
 
 
-def test_newlines_are_measured_by_variant_and_size() -> None:
+def test_newline_benchmark_measures_each_variant_and_size() -> None:
     speed = newlines.measure_all(rounds=1, seconds=0.0001)
     assert set(speed) == {variant.__name__ for variant in newlines.VARIANTS}
     assert all(figure > 0 for sizes in speed.values() for figure in sizes.values())
@@ -27,7 +27,7 @@ def test_newlines_are_measured_by_variant_and_size() -> None:
 
 @pytest.mark.parametrize("dots", [NO_DOTS, DOTS_SOMETIMES, DOTS_EVERYWHERE])
 @pytest.mark.parametrize("size", [1_000, 2_000, 75_000])
-def test_bodies_have_the_size_that_was_asked_for_and_one_end(dots: Dots, size: int) -> None:
+def test_benchmark_bodies_have_the_requested_size_and_one_end(dots: Dots, size: int) -> None:
     body = body_of(size, dots)
     assert 0 <= size - len(body) < 100
     assert body.index(b"\r\n.\r\n") == len(body) - 5
@@ -38,34 +38,34 @@ def test_bodies_have_the_size_that_was_asked_for_and_one_end(dots: Dots, size: i
     [core.command_works(), core.message_works(), core.body_works(10_000)],
     ids=["commands", "messages", "bodies"],
 )
-def test_what_the_core_is_measured_with_is_never_refused(works: Mapping[str, rounds.Work]) -> None:
+def test_benchmark_sessions_are_never_refused(works: Mapping[str, rounds.Work]) -> None:
     for work in works.values():
         assert work() > 0
         assert work() > 0
 
 
-def test_something_invalid_ends_a_measurement() -> None:
+def test_invalid_input_stops_a_measurement() -> None:
     with pytest.raises(KeyError):
         core.converse(Connection(core.config()), [b"EHLO client.example\r\nDATA\r\n"])
 
 
 @pytest.mark.parametrize("segment", [1, None])
-def test_linearity_is_measured_on_whole_messages(segment: int | None) -> None:
+def test_linearity_benchmark_measures_whole_messages(segment: int | None) -> None:
     assert core.seconds_per_octet(1_000, segment, Bodies.CHUNKS) > 0
     assert sum(map(len, core.segments_of(2_000_000, 1_460))) == pytest.approx(2_000_000, rel=0.001)
 
 
-def test_a_greeted_connection_is_ready_and_the_memory_of_some_is_counted() -> None:
+def test_memory_benchmark_measures_greeted_connections() -> None:
     assert core.greeted(core.config()).state is State.READY
     assert core.memory_per_connection(Connection, count=10) > 100
 
 
-def test_spread_is_the_median_with_its_quartiles() -> None:
+def test_spread_is_the_median_with_quartiles() -> None:
     assert rounds.spread([5.0]) == rounds.Spread(5.0, 5.0, 5.0)
     assert rounds.spread([1.0, 100.0, 3.0, 2.0, 4.0]) == rounds.Spread(3.0, 2.0, 4.0)
 
 
-def test_rates_are_measured_in_turns() -> None:
+def test_rates_are_measured_in_alternating_rounds() -> None:
     order: list[str] = []
 
     def work(name: str) -> float:
@@ -75,10 +75,10 @@ def test_rates_are_measured_in_turns() -> None:
     works = {name: partial(work, name) for name in "ab"}
     measured = rounds.rates(works, rounds=2, seconds=0.0001)
     assert all(rate.median > 0 for rate in measured.values())
-    assert [name for name, _ in groupby(order)] == ["a", "b"] * 3  # the first call of each, and two rounds
+    assert [name for name, _ in groupby(order)] == ["a", "b"] * 3  # one warm-up call each, then two rounds
 
 
-def test_the_tables_of_the_core_name_each_figure() -> None:
+def test_core_tables_show_every_figure() -> None:
     build = {"python": "3.11.0", "speed": {"three_counts": {"1460": 0.5, "65536": 0.6}}}
     result = {
         "rates": {"commands": {"median": 200_000.0, "low": 1.5, "high": 3e5}},

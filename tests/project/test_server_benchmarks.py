@@ -1,4 +1,4 @@
-"""The servers that are compared take what the clients of a measurement send, and the figures are put into tables."""
+"""The server benchmarks: loads, measurements and tables."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def server() -> Iterator[Running]:
 
 
 @pytest.mark.parametrize("name", THROUGHPUT)
-def test_a_server_takes_every_message_of_a_load(server: Running, name: str) -> None:
+def test_server_accepts_every_message_of_a_load(server: Running, name: str) -> None:
     load = replace(LOADS[name], clients=2, size=min(LOADS[name].size, 1_000_000))
     with Steady(load, server.port, server.pid) as crowd:
         result = crowd.measure(0.02)
@@ -37,7 +37,7 @@ def test_a_server_takes_every_message_of_a_load(server: Running, name: str) -> N
     assert result["server"] > 0
 
 
-def test_messages_at_a_fixed_rate_are_all_sent_and_timed(server: Running) -> None:
+def test_paced_load_sends_and_times_every_message(server: Running) -> None:
     with Paced(replace(LOADS["paced"], clients=2), server.port, server.pid) as crowd:
         result = crowd.measure(0.1)
 
@@ -45,15 +45,15 @@ def test_messages_at_a_fixed_rate_are_all_sent_and_timed(server: Running) -> Non
     assert all(latency > 0 for latency in result["latencies"])
 
 
-def test_the_memory_of_idle_sessions_is_that_of_the_server() -> None:
-    # A server of its own: one that has had bodies to hold may have room enough.
+def test_idle_load_measures_the_memory_of_the_server() -> None:
+    # A new server: free memory left over from earlier bodies would hide the growth.
     load = replace(LOADS["idle"], clients=200)
     with running(CONTENDERS["asyncio"], None) as fresh, Idle(load, fresh.port, fresh.pid) as crowd:
         assert crowd.measure(0)["octets"] > 0
 
 
 @contextmanager
-def saying(octets: bytes) -> Iterator[int]:
+def server_that_sends(octets: bytes) -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -68,14 +68,14 @@ def saying(octets: bytes) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("octets", [b"554 no one is at home\r\n", b"220 half a gree", b""])
-def test_a_server_that_does_not_take_the_messages_is_not_measured(octets: bytes) -> None:
+def test_server_that_refuses_messages_is_not_measured(octets: bytes) -> None:
     load = replace(LOADS["small"], clients=1)
-    with saying(octets) as port, Steady(load, port, os.getpid()) as crowd, pytest.raises(Failed):
+    with server_that_sends(octets) as port, Steady(load, port, os.getpid()) as crowd, pytest.raises(Failed):
         crowd.measure(0.1)
 
 
 @pytest.mark.parametrize("spins", [False, True])
-def test_clients_that_stay_awake_while_they_wait_count_as_idle(spins: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_busy_waiting_of_clients_counts_as_idle_time(spins: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.generator.PATIENCE", 0.05)
     with Steady(LOADS["small"], 0, os.getpid()) as crowd:
         crowd.spins = spins
@@ -84,7 +84,7 @@ def test_clients_that_stay_awake_while_they_wait_count_as_idle(spins: bool, monk
         assert (crowd.idle > 0) is spins
 
 
-def test_a_server_that_is_not_installed_is_skipped_with_a_reason(
+def test_missing_server_is_skipped_with_a_reason(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     absent = Contender("Twisted", lambda port: [], lambda: "pip install twisted")
@@ -93,7 +93,7 @@ def test_a_server_that_is_not_installed_is_skipped_with_a_reason(
     assert "skipped: twisted: pip install twisted" in capsys.readouterr().err
 
 
-def test_a_server_that_ends_at_once_cannot_be_started() -> None:
+def test_server_that_exits_at_once_raises_oserror() -> None:
     with (
         pytest.raises(OSError, match="ended with 1"),
         running(Contender("false", lambda port: ["false"], lambda: None), None),
@@ -101,7 +101,7 @@ def test_a_server_that_ends_at_once_cannot_be_started() -> None:
         pass
 
 
-def test_servers_are_measured_in_turns_by_clients_of_their_own() -> None:
+def test_servers_are_measured_in_alternating_rounds() -> None:
     found = servers.measure(["asyncio"], ["small", "paced"], rounds=2, seconds=0.02)
     assert [set(sample) for sample in found["small"]["asyncio"]] == 2 * [
         {"per_cpu", "per_second", "server_share", "client_share"}
@@ -127,13 +127,13 @@ RESULT: dict[str, Any] = {
 }
 
 
-def test_ratios_are_those_of_the_same_round() -> None:
+def test_ratios_compare_figures_of_the_same_round() -> None:
     large = RESULT["servers"]["large"]
-    assert report.ratio(large, "asyncio", "aiosmtpd", "per_cpu") == 15  # of 10, 15 and 20
+    assert report.ratio(large, "asyncio", "aiosmtpd", "per_cpu") == 15  # median of 10, 15 and 20
     assert report.ratio(large, "asyncio", "twisted", "per_cpu") is None
 
 
-def test_the_tables_have_each_figure_and_each_aim_that_was_measured() -> None:
+def test_tables_show_every_figure_and_every_measured_aim() -> None:
     text = "\n".join(report.tables(RESULT))
     for row in (
         "| smtpcore, asyncio | 600 (550 to 650) | 600 (550 to 650) | 15.00 x | 1.50 x | 100% | 50% |",
@@ -147,14 +147,14 @@ def test_the_tables_have_each_figure_and_each_aim_that_was_measured() -> None:
     assert "trio" not in text
 
 
-def test_every_aim_is_about_a_server_and_a_load_that_are_measured() -> None:
+def test_every_aim_names_a_known_server_and_load() -> None:
     for aim in report.AIMS:
         assert aim.contender in CONTENDERS
         assert aim.reference in {"", *CONTENDERS}
         assert aim.load in servers.ALL_LOADS
 
 
-def test_the_tables_take_the_place_of_the_old_ones(tmp_path: Path) -> None:
+def test_new_tables_replace_the_old_ones(tmp_path: Path) -> None:
     path = tmp_path / "README.md"
     path.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nbehind\n")
     report.put_between_markers(path, iter(["new", ""]))
@@ -165,13 +165,13 @@ def test_the_tables_take_the_place_of_the_old_ones(tmp_path: Path) -> None:
         report.put_between_markers(path, iter([]))
 
 
-def test_the_readme_of_the_benchmarks_has_a_place_for_the_tables() -> None:
+def test_benchmark_readme_has_markers_for_the_tables() -> None:
     text = Path(report.__file__).with_name("README.md").read_text()
     assert report.BEGIN in text
     assert report.END in text
 
 
-def test_the_plots_show_every_server(tmp_path: Path) -> None:
+def test_plots_show_every_server(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     from benchmarks.plots import draw
 

@@ -1,4 +1,4 @@
-"""Client and server, joined: at every reply of every class both come to the place that the tables say."""
+"""Client and server joined: after a reply of every class, both are in the state that the tables name."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -59,7 +59,7 @@ EVERYTHING = replace(
 HELLO, MAIL, RCPT = Ehlo("c.example"), Mail(Path("a@c.example")), Rcpt(Path("u@s.example"))
 CHUNK, LAST_CHUNK = (Bdat(3), DataChunk(b"a\r\n")), (Bdat(3, last=True), DataChunk(b"b\r\n"))
 
-WAYS: dict[State, tuple[Request, ...]] = {
+REQUESTS_TO_REACH: dict[State, tuple[Request, ...]] = {
     State.GREETED: (),
     State.READY: (HELLO,),
     State.MAIL: (HELLO, MAIL),
@@ -68,7 +68,7 @@ WAYS: dict[State, tuple[Request, ...]] = {
     State.CHUNKED: (HELLO, MAIL, RCPT, *CHUNK),
     State.AUTH: (HELLO, Auth("LOGIN")),
 }
-"""What a client says to come to a state, if each reply is as good as can be."""
+"""The requests that lead a client to a state, if every reply is positive."""
 
 QUESTIONS: tuple[tuple[Request, ...], ...] = (
     (HELLO,),
@@ -107,7 +107,7 @@ CODES = {
 
 
 def reply_of(asked: Event, reply_class: ReplyClass) -> Reply:
-    """A reply of this class that may answer `asked`."""
+    """Return a reply of this class that may answer `asked`."""
     if reply_class is ReplyClass.INTERMEDIATE and isinstance(asked, Auth | AuthResponse):
         return Challenge(b"")
 
@@ -117,13 +117,13 @@ def reply_of(asked: Event, reply_class: ReplyClass) -> Reply:
 
 
 def best(asked: Event) -> Reply:
-    """The reply that brings the client on."""
-    goes_on = {ReplyClass.INTERMEDIATE} & MAY_ANSWER[type(asked)] and not isinstance(asked, AuthResponse)
-    return reply_of(asked, ReplyClass.INTERMEDIATE if goes_on else ReplyClass.COMPLETION)
+    """Return the reply that continues the session."""
+    intermediate = {ReplyClass.INTERMEDIATE} & MAY_ANSWER[type(asked)] and not isinstance(asked, AuthResponse)
+    return reply_of(asked, ReplyClass.INTERMEDIATE if intermediate else ReplyClass.COMPLETION)
 
 
 class Pair:
-    """Both ends, and the wire between them."""
+    """A client and a server joined in memory."""
 
     def __init__(self, requests: Sequence[Request]) -> None:
         self.client = ClientConnection(ClientConfig(hostname="c.example", plaintext_auth=True))
@@ -135,7 +135,7 @@ class Pair:
                 self.finish(asked)
 
     def ask(self, requests: Sequence[Request]) -> Event | None:
-        """Let the client say it. Returns what the server then owes a reply to."""
+        """Send `requests` from the client. Return the event of the server that needs a reply."""
         for request in requests:
             self.client.send(request)
         octets = self.client.data_to_send()
@@ -147,7 +147,7 @@ class Pair:
         return None if isinstance(event, Signal) else event
 
     def finish(self, asked: Event | None, reply: Reply | None = None) -> Answered:
-        """Let the server answer, and the client hear it."""
+        """Send the reply of the server, and return the event of the client."""
         assert asked
         reply = reply or best(asked)
         if isinstance(asked, Burl) and reply.is_positive:
@@ -162,13 +162,13 @@ class Pair:
         return answered
 
 
-UNKNOWN_YET = {(State.GREETED, kind) for kind in (StartTls, Xclient, Xforward)}
-"""What a server may hear and a client does not say: the reply to EHLO has to offer it first."""
+NOT_YET_OFFERED = {(State.GREETED, kind) for kind in (StartTls, Xclient, Xforward)}
+"""Commands that a server accepts before EHLO, and that a client sends only after the reply to EHLO offers them."""
 
 CASES = [
     (state, requests, reply_class)
-    for state, requests, reply_class in product(WAYS, QUESTIONS, ReplyClass)
-    if type(requests[0]) in MAY_HEAR[state] and (state, type(requests[0])) not in UNKNOWN_YET
+    for state, requests, reply_class in product(REQUESTS_TO_REACH, QUESTIONS, ReplyClass)
+    if type(requests[0]) in MAY_HEAR[state] and (state, type(requests[0])) not in NOT_YET_OFFERED
 ]
 
 
@@ -177,10 +177,10 @@ CASES = [
     CASES,
     ids=lambda value: value.name if isinstance(value, State | ReplyClass) else str(value[0]).partition("(")[0],
 )
-def test_both_ends_come_to_the_place_that_the_table_says(
+def test_both_ends_reach_the_state_of_the_table(
     state: State, requests: tuple[Request, ...], reply_class: ReplyClass
 ) -> None:
-    pair = Pair(WAYS[state])
+    pair = Pair(REQUESTS_TO_REACH[state])
     assert pair.client.state is pair.server.state is state
 
     asked = pair.ask(requests)
@@ -200,17 +200,17 @@ def test_both_ends_come_to_the_place_that_the_table_says(
     assert pair.client.authenticated is pair.server.authenticated
 
 
-def test_every_command_is_tried_in_every_state_where_it_may_be_heard() -> None:
-    tried = {(state, type(requests[0])) for state, requests, _ in CASES} | UNKNOWN_YET
-    assert set(WAYS) | {State.CHUNK_REFUSED, State.REFUSED} == set(MAY_HEAR)
+def test_every_command_is_tried_in_every_state_that_allows_it() -> None:
+    tried = {(state, type(requests[0])) for state, requests, _ in CASES} | NOT_YET_OFFERED
+    assert set(REQUESTS_TO_REACH) | {State.CHUNK_REFUSED, State.REFUSED} == set(MAY_HEAR)
     for state, heard in MAY_HEAR.items():
-        if state in WAYS:
+        if state in REQUESTS_TO_REACH:
             assert {kind.__name__ for kind in heard} - {kind.__name__ for of, kind in tried if of is state} <= {"Lhlo"}
 
 
 @pytest.mark.parametrize("reply_class", [ReplyClass.TRANSIENT, ReplyClass.PERMANENT])
-def test_both_ends_know_that_a_body_is_spoiled(reply_class: ReplyClass) -> None:
-    pair = Pair(WAYS[State.CHUNKED])
+def test_both_ends_reach_chunk_refused_after_a_failed_chunk(reply_class: ReplyClass) -> None:
+    pair = Pair(REQUESTS_TO_REACH[State.CHUNKED])
     answered = pair.finish(pair.ask(CHUNK), Reply(CODES[reply_class]))
 
     assert answered.to == ChunkEnd()
@@ -220,7 +220,7 @@ def test_both_ends_know_that_a_body_is_spoiled(reply_class: ReplyClass) -> None:
 
 
 @pytest.mark.parametrize("code", [450, 554])
-def test_both_ends_know_that_the_greeting_refuses(code: int) -> None:
+def test_both_ends_reach_refused_after_a_refusing_greeting(code: int) -> None:
     pair = Pair.__new__(Pair)
     pair.client, pair.server = ClientConnection(ClientConfig(hostname="c.example")), Connection(EVERYTHING)
     answered = pair.finish(pair.ask(()), Reply(code))

@@ -1,4 +1,4 @@
-"""The inputs that fuzzing has kept: seeds, and what once broke an invariant."""
+"""The fuzzing corpus: seeds, and inputs that once broke an invariant."""
 
 from importlib import import_module
 
@@ -10,7 +10,7 @@ TARGETS = sorted(path.name for path in CORPUS.iterdir())
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_what_fuzzing_has_kept_holds(target: str) -> None:
+def test_invariants_hold_for_the_fuzzing_corpus(target: str) -> None:
     module = import_module(f"fuzz.{target}")
     for path in sorted((CORPUS / target).iterdir()):
         try:
@@ -20,7 +20,7 @@ def test_what_fuzzing_has_kept_holds(target: str) -> None:
             raise
 
 
-def test_each_target_has_a_corpus_and_says_what_has_to_hold() -> None:
+def test_each_fuzzing_target_has_a_corpus_and_states_its_invariant() -> None:
     found = {path.stem for path in CORPUS.parent.glob("*.py") if "def test_one_input" in path.read_text()}
     assert found == set(TARGETS)
     for target in TARGETS:

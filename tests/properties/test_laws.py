@@ -161,7 +161,7 @@ Outcome = tuple[list[Event], bytes, str]
 
 
 def answer(conn: Connection, event: Event) -> Reply:
-    """Accept all but what is called refused."""
+    """Accept everything except addresses that contain `refused@`."""
     if isinstance(event, Auth | AuthResponse):
         given = event.initial_response if isinstance(event, Auth) else event.data
         return Reply(235) if given == b"\0u\0p" else conn.default_reply(event) if given else Challenge(b"")
@@ -170,7 +170,7 @@ def answer(conn: Connection, event: Event) -> Reply:
 
 
 def outcome(config: Config, segments: Iterable[bytes]) -> Outcome:
-    """All that a session leads to, up to the end of its stream."""
+    """Return events, output and error of a session, up to the end of its stream."""
     conn = Connection(config)
     events, output = drive(conn, segments, answer)
     why = ""
@@ -190,7 +190,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 @configs
 @given(data=sessions, places=st.lists(st.integers(0, 10_000), max_size=8))
 @quickly
-def test_a_session_leads_to_the_same_however_it_is_cut(config: Config, data: bytes, places: list[int]) -> None:
+def test_session_outcome_is_independent_of_segmentation(config: Config, data: bytes, places: list[int]) -> None:
     whole = outcome(config, [data] if data else [])
 
     assert outcome(config, bytewise(data)) == whole
@@ -200,7 +200,7 @@ def test_a_session_leads_to_the_same_however_it_is_cut(config: Config, data: byt
 @configs
 @given(data=sessions)
 @quickly
-def test_all_output_is_well_formed_and_each_message_was_accepted_once(config: Config, data: bytes) -> None:
+def test_output_is_well_formed_and_each_message_is_accepted_once(config: Config, data: bytes) -> None:
     """R5321-4.2-02, R5321-2.3.8-02"""
     conn = Connection(config)
     events, output = drive(conn, [data] if data else [], answer)
@@ -214,7 +214,7 @@ def test_all_output_is_well_formed_and_each_message_was_accepted_once(config: Co
 @configs
 @given(content=bodies)
 @quickly
-def test_a_body_of_whole_lines_arrives_as_it_was_sent(config: Config, content: bytes) -> None:
+def test_body_of_complete_lines_is_received_unchanged(config: Config, content: bytes) -> None:
     """R5321-4.5.2-03, R5321-4.5.2-05"""
     text = content.replace(b"\r", b"").replace(b"\n", b"\r\n") + b"\r\n"
     stuffed = (b"\r\n" + text).replace(b"\r\n.", b"\r\n..")[2:]
@@ -225,7 +225,7 @@ def test_a_body_of_whole_lines_arrives_as_it_was_sent(config: Config, content: b
     assert body(events) == text
 
 
-# The peer
+# Robustness
 
 
 REPLIES = [
@@ -244,7 +244,7 @@ REPLIES = [
 
 
 def try_to_send(conn: Connection, reply: Reply) -> None:
-    """Send a reply, or check that a refused one has changed nothing."""
+    """Send a reply, or check that a refused reply changes nothing."""
     before = observed(conn)
     try:
         conn.send(reply)
@@ -252,7 +252,7 @@ def try_to_send(conn: Connection, reply: Reply) -> None:
         assert observed(conn) == before
 
 
-def try_to_secure(conn: Connection) -> None:
+def try_to_start_tls(conn: Connection) -> None:
     before = observed(conn)
     try:
         conn.tls_established()
@@ -267,7 +267,7 @@ def try_to_secure(conn: Connection) -> None:
     choices=st.lists(st.sampled_from([*REPLIES, None, None, None, None, "TLS"]), min_size=1, max_size=30),
 )
 @quickly
-def test_neither_peer_nor_program_make_it_raise_what_is_not_documented(
+def test_any_input_and_any_calls_raise_only_documented_errors(
     config: Config, tls: bool, segments: list[bytes], choices: list[Any]
 ) -> None:
     conn = Connection(replace(config, tls=tls))
@@ -278,28 +278,28 @@ def test_neither_peer_nor_program_make_it_raise_what_is_not_documented(
             while not isinstance(event := conn.next_event(), Signal | ConnectionClosed):
                 choice = next(chosen)
                 if choice == "TLS":
-                    try_to_secure(conn)
+                    try_to_start_tls(conn)
                 elif choice is not None:
                     try_to_send(conn, choice)
                 if conn.waiting_for is Wait.NOTHING and conn.state is not State.CLOSED:
                     conn.send(conn.default_reply(event))
             if event is Signal.PAUSED:
-                try_to_secure(conn)
+                try_to_start_tls(conn)
     except RemoteProtocolError:
         assert conn.state is State.CLOSED
     replies(conn.data_to_send())
 
 
-# All configurations, all answers, both ends: what the targets of fuzzing ask, of sessions that get far
+# The fuzzing targets, with inputs that get far into a session
 
 
 @given(choices=st.binary(min_size=server.HEAD, max_size=server.HEAD), session=sessions)
 @quickly
-def test_whatever_the_configuration_and_the_answers_are(choices: bytes, session: bytes) -> None:
+def test_server_invariants_hold_for_any_config_and_answers(choices: bytes, session: bytes) -> None:
     server.test_one_input(choices + session)
 
 
-SAID = [
+SERVER_OUTPUT = [
     b"220 s.example\r\n",
     offer("PIPELINING", "CHUNKING", "BINARYMIME", "8BITMIME", "SMTPUTF8", "AUTH LOGIN"),
     b"250 2.0.0 Fine\r\n",
@@ -316,17 +316,17 @@ SAID = [
 
 @given(
     choices=st.binary(min_size=18, max_size=18),
-    flights=st.lists(st.lists(st.sampled_from(SAID), max_size=3).map(b"".join), max_size=10),
+    flights=st.lists(st.lists(st.sampled_from(SERVER_OUTPUT), max_size=3).map(b"".join), max_size=10),
 )
 @quickly
-def test_whatever_a_server_says(choices: bytes, flights: list[bytes]) -> None:
-    beginning = [SAID[0], SAID[1]] if choices[0] % 4 else []
+def test_client_invariants_hold_for_any_server_output(choices: bytes, flights: list[bytes]) -> None:
+    beginning = [SERVER_OUTPUT[0], SERVER_OUTPUT[1]] if choices[0] % 4 else []
     client.test_one_input(choices[:17] + client.SEPARATOR.join(beginning + flights))
 
 
 @given(choices=st.binary(min_size=10, max_size=10), said=st.lists(st.sampled_from([1, 129]) | st.integers(0, 255)))
 @quickly
-def test_what_each_end_says_the_other_hears(choices: bytes, said: list[int]) -> None:
+def test_both_ends_agree_on_random_sessions(choices: bytes, said: list[int]) -> None:
     round_trip.test_one_input(choices + bytes(said))
 
 
@@ -337,7 +337,7 @@ EVERYTHING = dialect_of(EXTENSIONS, replace(ALL, tls=True, max_message_size=None
 
 @given(command=strategies.commands(utf8=True))
 @quickly
-def test_a_command_is_read_as_it_was_written(command: Command) -> None:
+def test_command_round_trip(command: Command) -> None:
     line = command.encode()
 
     assert line.count(b"\r") == line.count(b"\n") == 1
@@ -346,13 +346,13 @@ def test_a_command_is_read_as_it_was_written(command: Command) -> None:
 
 @given(reply=strategies.replies())
 @quickly
-def test_a_reply_is_heard_as_it_was_given(reply: Reply) -> None:
+def test_reply_round_trip(reply: Reply) -> None:
     check_heard(reply)
 
 
 @given(response=st.binary(max_size=100))
 @quickly
-def test_a_response_and_a_challenge_arrive_as_they_were(response: bytes) -> None:
+def test_response_and_challenge_round_trip(response: bytes) -> None:
     assert parse_response(AuthResponse(response).encode().removesuffix(b"\r\n")) == AuthResponse(response)
     assert Challenge(response).challenge == response
 
@@ -408,9 +408,7 @@ texts = st.lists(st.sampled_from([*INJECTIONS, "a", "a@b", "2.0.0", "x.y"]) | st
 @pytest.mark.parametrize("make", MAKERS)
 @given(text=texts)
 @quickly
-def test_nothing_in_a_value_makes_a_line_that_it_did_not_ask_for(
-    make: Callable[[str], Command | UnknownCommand | Reply], text: str
-) -> None:
+def test_no_value_injects_a_line(make: Callable[[str], Command | UnknownCommand | Reply], text: str) -> None:
     try:
         value = make(text)
         octets = value.encode()
@@ -433,15 +431,15 @@ ENDLESS = [b"x", b"\r", b"\n", b"\r\n", b".", b"\r\n.", b"\x00", b"\r\r\n", b"NO
 @configs
 @pytest.mark.parametrize("before", [READY, DATA], ids=["commands", "body"])
 @pytest.mark.parametrize("endless", ENDLESS)
-def test_what_is_held_is_bounded(config: Config, before: bytes, endless: bytes) -> None:
+def test_memory_is_bounded(config: Config, before: bytes, endless: bytes) -> None:
     conn = connect(before, bodies=config.bodies, bare_newlines=config.bare_newlines)
-    most = 562 if before is READY else 4  # the longest line, or the longest beginning of the end
+    most = 562 if before is READY else 4  # the longest line, or the longest start of an end marker
     segment = endless * (1000 // len(endless))
-    drive_quietly(conn, segment)
+    answer_with_defaults(conn, segment)
 
     tracemalloc.start()
     for _ in range(2 if endless.strip(b"x.\x00") else 70):
-        drive_quietly(conn, segment)
+        answer_with_defaults(conn, segment)
         assert len(conn.trailing_data) <= most
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -449,7 +447,7 @@ def test_what_is_held_is_bounded(config: Config, before: bytes, endless: bytes) 
     assert held < 100_000
 
 
-def drive_quietly(conn: Connection, segment: bytes) -> None:
+def answer_with_defaults(conn: Connection, segment: bytes) -> None:
     conn.receive_data(segment)
     while not isinstance(event := conn.next_event(), Signal):
         if not isinstance(event, OWED_NOTHING):
@@ -458,21 +456,21 @@ def drive_quietly(conn: Connection, segment: bytes) -> None:
 
 
 class CountingBytes(bytearray):
-    """Octets that count how many of them are looked at."""
+    """A bytearray that counts how many octets are searched."""
 
-    looked_at = 0
+    searched = 0
 
     def find(  # type: ignore[override]
         self, sub: bytes, start: SupportsIndex | None = None, end: SupportsIndex | None = None
     ) -> int:
         found = super().find(sub, start, end)
         first, last, _ = slice(start, end).indices(len(self))
-        self.looked_at += (found + len(sub) if found >= 0 else last) - first
+        self.searched += (found + len(sub) if found >= 0 else last) - first
         return found
 
     def count_search(self, pattern: Callable[[bytearray, int], re.Match[bytes] | None], start: int = 0) -> int:
         found = pattern(self, start)
-        self.looked_at += (found.end() if found else len(self)) - start
+        self.searched += (found.end() if found else len(self)) - start
         return found.start() if found else -1
 
 
@@ -480,7 +478,7 @@ class CountingBytes(bytearray):
 @pytest.mark.parametrize("piecewise", [False, True], ids=["whole", "byte by byte"])
 @pytest.mark.parametrize("before", [READY, DATA], ids=["commands", "body"])
 @pytest.mark.parametrize("endless", [b"x", b"\r", b"\n", b".\r\nx", b"NOOP\r\n"])
-def test_every_octet_is_looked_at_a_constant_number_of_times(
+def test_every_octet_is_searched_a_constant_number_of_times(
     config: Config, before: bytes, endless: bytes, piecewise: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conn = connect(before, bodies=config.bodies, bare_newlines=config.bare_newlines)
@@ -489,6 +487,6 @@ def test_every_octet_is_looked_at_a_constant_number_of_times(
     data = endless * (1000 // len(endless))
 
     for segment in bytewise(data) if piecewise else [data]:
-        drive_quietly(conn, segment)
+        answer_with_defaults(conn, segment)
 
-    assert 0 < octets.looked_at <= 8 * len(data)
+    assert 0 < octets.searched <= 8 * len(data)

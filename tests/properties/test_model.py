@@ -1,8 +1,8 @@
-"""A model of a session, written from RFC 5321 and not from our tables, walks along with the server's end."""
+"""Compare the server's connection with a model of a session, written from RFC 5321 and not from our tables."""
 
-# The model knows what a client has got so far, and says of each command whether the program is asked about it, and
-# which codes answer it otherwise. Commands are gathered and then sent in a group, cut anywhere, so that the model sees
-# to pipelining too: a command means what the replies before it have made of it.
+# The model tracks the progress of a client. For each command it says whether the program decides, and otherwise which
+# codes are allowed. Commands are collected and then sent as a group, in segments of any size. So pipelining is tested
+# too: the meaning of a command depends on the replies before it.
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -26,24 +26,24 @@ from ..helpers import BODY_EVENTS, fresh, listen, pieces, replies
 from ..profiles import examples
 
 BAD_SEQUENCE = {503}
-NOT_NOW = {501, 502, 503, 504}
+REFUSED_UNDER_TLS = {501, 502, 503, 504}
 
 Message = tuple[bytes, tuple[bytes, ...], bytes]
 
 
 @dataclass
 class Model:
-    """What RFC 5321 has a server remember."""
+    """The state that RFC 5321 requires a server to keep."""
 
     refuses: bool = False
-    """3.1: behind a 554 greeting there is nothing but QUIT."""
+    """3.1: only QUIT is allowed after a 554 greeting."""
     hello: bool = False
     sender: bytes | None = None
     recipients: list[bytes] = field(default_factory=list)
     chunks: bytes | None = None
-    """RFC 3030: what was accepted of a body that is sent in chunks; None before the first."""
+    """RFC 3030: the accepted chunks of the body; None before the first chunk."""
     spoiled: bool = False
-    """RFC 3030 section 2: a chunk was refused, and RSET has to follow."""
+    """RFC 3030 section 2: whether a chunk was refused, so that RSET must follow."""
     authenticated: bool = False
     tls: bool = False
     over: bool = False
@@ -54,40 +54,40 @@ class Model:
         self.sender, self.recipients, self.chunks, self.spoiled = None, [], None, False
 
     def begin_again(self) -> None:
-        """RFC 3207 4.2: whatever the client said is forgotten."""
+        """RFC 3207 4.2: the server discards everything that the client sent."""
         self.reset()
         self.hello, self.authenticated, self.tls = False, False, True
 
     def keep(self, content: bytes) -> None:
-        """4.2.5: the server has taken responsibility."""
+        """4.2.5: the server has taken responsibility for the message."""
         assert self.sender is not None
         self.messages.append((self.sender, tuple(self.recipients), content))
 
-    # What is out of sequence, with the codes that say so. Nothing means that the program is asked.
+    # The codes that refuse a command out of sequence. An empty set means that the program decides.
 
-    def against_mail(self) -> set[int]:
-        """3.3: a session has to be open, a transaction may not."""
+    def refusal_of_mail(self) -> set[int]:
+        """3.3: a session must be open, and no transaction."""
         return set() if self.hello and self.sender is None else BAD_SEQUENCE
 
-    def against_rcpt(self) -> set[int]:
-        """3.3: without MAIL it is 503. RFC 3030 section 2: so it is once the body has begun."""
+    def refusal_of_rcpt(self) -> set[int]:
+        """3.3: 503 without MAIL. RFC 3030 section 2: 503 also after the start of the body."""
         return set() if self.sender is not None and not self.has_body else BAD_SEQUENCE
 
-    def against_data(self) -> set[int]:
-        """3.3: without recipients it is 503 or 554. RFC 3030 section 2: DATA and BDAT do not go together."""
+    def refusal_of_data(self) -> set[int]:
+        """3.3: 503 or 554 without recipients. RFC 3030 section 2: DATA and BDAT exclude each other."""
         if self.sender is None or self.has_body:
             return BAD_SEQUENCE
 
         return set() if self.recipients else {503, 554}
 
-    def against_bdat(self) -> set[int]:
+    def refusal_of_bdat(self) -> set[int]:
         """RFC 3030 section 2."""
         if self.sender is None or self.spoiled:
             return BAD_SEQUENCE
 
         return set() if self.recipients else {503, 554}
 
-    def against_auth(self) -> set[int]:
+    def refusal_of_auth(self) -> set[int]:
         """RFC 4954 section 4: not before EHLO, not in a transaction, not twice."""
         return set() if self.hello and self.sender is None and not self.authenticated else BAD_SEQUENCE
 
@@ -97,7 +97,7 @@ class Model:
 
 
 def wishes(*codes: int) -> st.SearchStrategy[int]:
-    """What the program wants to answer: as a rule the first of `codes`."""
+    """Draw the code that the program sends: usually the first of `codes`."""
     return st.sampled_from([codes[0]] * 6 + list(codes[1:]) * 2)
 
 
@@ -114,7 +114,7 @@ MISTAKES = [b"", b"EHLO", b"MAIL a", b"RCPT TO:<>", b"MAIL FROM:<a@b> X=Y", b"RS
 
 
 class Session(RuleBasedStateMachine):
-    """A client that says anything at any time, and a program that answers as it likes."""
+    """A client that sends any command at any time, and a program that answers at will."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,31 +128,31 @@ class Session(RuleBasedStateMachine):
         self.body: list[bytes] = []
         self.messages: list[Message] = []
 
-    # Saying
+    # Collecting commands
 
-    def say(self, octets: bytes, codes: set[int]) -> None:
-        """The client says what the program is not asked about."""
+    def expect(self, octets: bytes, codes: set[int]) -> None:
+        """Add octets that are answered with one of `codes` without asking the program."""
         self.unsent += octets
         self.expected.append(codes)
 
-    def ask(self, octets: bytes, wish: int) -> bool:
-        """The client asks, and the program does as it wishes. Returns whether it accepts."""
-        self.say(octets, {wish})
+    def ask_program(self, octets: bytes, wish: int) -> bool:
+        """Add a command that the program answers with `wish`. Return whether the program accepts."""
+        self.expect(octets, {wish})
         self.answers.append(wish)
         self.model.over |= wish == 421
         return wish < 400
 
-    def try_to(self, octets: bytes, objection: set[int], wish: int) -> bool:
-        """The client says something whose turn it may not be. Returns whether it was accepted."""
+    def attempt(self, octets: bytes, objection: set[int], wish: int) -> bool:
+        """Add a command that may be out of sequence. Return whether it is accepted."""
         objection = BAD_SEQUENCE if self.model.refuses else objection
         if objection:
-            self.say(octets, objection)
+            self.expect(octets, objection)
             return False
 
-        return self.ask(octets, wish)
+        return self.ask_program(octets, wish)
 
     def answer(self, conn: Connection, event: Event) -> Reply:
-        """Answer as the program wishes; what is invalid has its answer already."""
+        """Answer with the next wish; an invalid event carries its reply."""
         if isinstance(event, InvalidCommand | InvalidData):
             return event.reply
 
@@ -162,44 +162,44 @@ class Session(RuleBasedStateMachine):
             self.messages.append((str(conn.transaction.mail.reverse_path).encode(), recipients, b"".join(self.body)))
         return Challenge(b"more") if wish == 334 else Reply(wish)
 
-    @initialize(is_unwilling=RARELY)
-    def connect(self, is_unwilling: bool) -> None:
-        wish = 554 if is_unwilling else 220
-        self.ask(b"", wish)
+    @initialize(refuses_service=RARELY)
+    def connect(self, refuses_service: bool) -> None:
+        wish = 554 if refuses_service else 220
+        self.ask_program(b"", wish)
         self.model.refuses = wish == 554
         self.send(1)
 
     @precondition(lambda self: not self.model.over)
     @rule(wish=wishes(250, 550), verb=st.sampled_from([b"EHLO", b"HELO"]))
     def hello(self, wish: int, verb: bytes) -> None:
-        """4.1.4: any time, and it clears the buffers; if it is refused, all is as it was."""
-        if self.try_to(verb + b" c.example\r\n", set(), wish):
+        """4.1.4: allowed at any time. It clears the buffers, unless refused."""
+        if self.attempt(verb + b" c.example\r\n", set(), wish):
             self.model.reset()
             self.model.hello = True
 
     @precondition(lambda self: not self.model.over)
     @rule(sender=SENDERS, wish=wishes(250, 450, 550))
     def mail(self, sender: bytes, wish: int) -> None:
-        if self.try_to(b"MAIL FROM:<%b>\r\n" % sender, self.model.against_mail(), wish):
+        if self.attempt(b"MAIL FROM:<%b>\r\n" % sender, self.model.refusal_of_mail(), wish):
             self.model.sender = sender
 
     @precondition(lambda self: not self.model.over)
     @rule(recipient=RECIPIENTS, wish=wishes(250, 251, 450, 550))
     def rcpt(self, recipient: bytes, wish: int) -> None:
-        if self.try_to(b"RCPT TO:<%b>\r\n" % recipient, self.model.against_rcpt(), wish):
+        if self.attempt(b"RCPT TO:<%b>\r\n" % recipient, self.model.refusal_of_rcpt(), wish):
             self.model.recipients.append(recipient)
 
     @precondition(lambda self: not self.model.over)
     @rule(content=BODIES, wish=wishes(354, 451, 554), verdict=wishes(250, 451, 554), is_bare=st.booleans())
     def data(self, content: bytes, wish: int, verdict: int, is_bare: bool) -> None:
-        if not self.try_to(b"DATA\r\n", self.model.against_data(), wish):
+        if not self.attempt(b"DATA\r\n", self.model.refusal_of_data(), wish):
             return
 
         stuffed = (b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:]
         if is_bare:
-            # 2.3.8: neither CR nor LF alone is a line end, so it cannot be the end of the body.
-            self.say(stuffed + b"x\n.\r\ny\r\n.\r\n", {550})
-        elif self.ask(stuffed + b".\r\n", verdict):
+            # 2.3.8: a bare CR or LF does not end a line, so it cannot be part of the end marker.
+            self.expect(stuffed + b"x\n.\r\ny\r\n.\r\n", {550})
+        elif self.ask_program(stuffed + b".\r\n", verdict):
             self.model.keep(content)
         self.model.reset()
 
@@ -207,8 +207,8 @@ class Session(RuleBasedStateMachine):
     @rule(content=BODIES, is_last=st.booleans(), wish=wishes(250, 451, 554))
     def bdat(self, content: bytes, is_last: bool, wish: int) -> None:
         line = b"BDAT %d%b\r\n%b" % (len(content), b" LAST" if is_last else b"", content)
-        objection = self.model.against_bdat()
-        if not self.try_to(line, objection, wish):
+        objection = self.model.refusal_of_bdat()
+        if not self.attempt(line, objection, wish):
             if not objection and is_last:
                 self.model.reset()
             self.model.spoiled |= not objection and not is_last
@@ -222,74 +222,74 @@ class Session(RuleBasedStateMachine):
     @precondition(lambda self: not self.model.over)
     @rule(wish=wishes(235, 535, 454))
     def auth(self, wish: int) -> None:
-        if self.try_to(b"AUTH PLAIN AHUAcA==\r\n", self.model.against_auth(), wish):
+        if self.attempt(b"AUTH PLAIN AHUAcA==\r\n", self.model.refusal_of_auth(), wish):
             self.model.authenticated = True
 
     @precondition(lambda self: not self.model.over)
     @rule(wish=wishes(235, 535), response=st.sampled_from([b"", b"dXNlcg==", b"*", b"!"]))
     def auth_with_challenges(self, wish: int, response: bytes) -> None:
-        if not self.try_to(b"AUTH LOGIN\r\n", self.model.against_auth(), 334):
+        if not self.attempt(b"AUTH LOGIN\r\n", self.model.refusal_of_auth(), 334):
             return
-        # RFC 4954 section 4: neither giving up nor what is not base64 is an answer.
+        # RFC 4954 section 4: cancelling and invalid base64 both end the exchange with 501.
         if response == b"!":
-            self.say(b"!\r\n", {501})
+            self.expect(b"!\r\n", {501})
         elif response == b"*":
-            self.ask(b"*\r\n", 501)
-        elif self.ask(response + b"\r\n", 334) and self.ask(b"cA==\r\n", wish):
+            self.ask_program(b"*\r\n", 501)
+        elif self.ask_program(response + b"\r\n", 334) and self.ask_program(b"cA==\r\n", wish):
             self.model.authenticated = True
 
     @precondition(lambda self: not self.model.over)
-    @rule(wish=wishes(220, 454), is_serious=RARELY)
-    def starttls(self, wish: int, is_serious: bool) -> None:
-        if not is_serious:
+    @rule(wish=wishes(220, 454), really=RARELY)
+    def starttls(self, wish: int, really: bool) -> None:
+        if not really:
             return
 
-        is_taken = self.try_to(b"STARTTLS\r\n", NOT_NOW if self.model.tls else set(), wish)
-        if is_taken:
+        is_accepted = self.attempt(b"STARTTLS\r\n", REFUSED_UNDER_TLS if self.model.tls else set(), wish)
+        if is_accepted:
             self.model.reset()
 
-        self.send(10_000)  # RFC 3207 section 4: it is the last of its group
-        if is_taken:
+        self.send(10_000)  # RFC 3207 section 4: STARTTLS must be the last of its group
+        if is_accepted:
             self.conn.tls_established()
             self.model.begin_again()
 
     @precondition(lambda self: not self.model.over)
     @rule(wish=wishes(250))
     def rset(self, wish: int) -> None:
-        if self.try_to(b"RSET\r\n", set(), wish):
+        if self.attempt(b"RSET\r\n", set(), wish):
             self.model.reset()
 
     @precondition(lambda self: not self.model.over)
     @rule(line=st.sampled_from([b"NOOP", b"NOOP x", b"VRFY u", b"HELP", b"XFOO bar"]), wish=wishes(250, 550))
-    def small_talk(self, line: bytes, wish: int) -> None:
-        """4.1.4: any time, and without effect."""
-        self.try_to(line + b"\r\n", set(), wish)
+    def command_without_effect(self, line: bytes, wish: int) -> None:
+        """4.1.4: allowed at any time, without effect."""
+        self.attempt(line + b"\r\n", set(), wish)
 
     @precondition(lambda self: not self.model.over)
     @rule(line=st.sampled_from(MISTAKES))
     def mistake(self, line: bytes) -> None:
-        """4.2.4, 4.3.2: it is refused, and has no effect."""
-        self.say(line + b"\r\n", {500, 501, 502, 503, 555})
+        """4.2.4, 4.3.2: refused, without effect."""
+        self.expect(line + b"\r\n", {500, 501, 502, 503, 555})
 
     @precondition(lambda self: not self.model.over)
-    @rule(wish=st.sampled_from([221, 250, 421, 550]), is_serious=RARELY)
-    def quit(self, wish: int, is_serious: bool) -> None:
-        """4.1.1.10: it ends the session, whatever the reply."""
-        if is_serious:
-            self.ask(b"QUIT\r\n", wish)
+    @rule(wish=st.sampled_from([221, 250, 421, 550]), really=RARELY)
+    def quit(self, wish: int, really: bool) -> None:
+        """4.1.1.10: QUIT ends the session, whatever the reply."""
+        if really:
+            self.ask_program(b"QUIT\r\n", wish)
             self.model.over = True
 
     @precondition(lambda self: not self.model.over and not self.model.refuses)
-    @rule(line=st.sampled_from([b"EHLO c.example", b"RSET", b"NOOP"]), is_serious=RARELY)
-    def hang_up(self, line: bytes, is_serious: bool) -> None:
-        """3.8: the server may end it with a 421 at any time."""
-        if is_serious:
-            self.ask(line + b"\r\n", 421)
+    @rule(line=st.sampled_from([b"EHLO c.example", b"RSET", b"NOOP"]), really=RARELY)
+    def hang_up(self, line: bytes, really: bool) -> None:
+        """3.8: the server may end the session with 421 at any time."""
+        if really:
+            self.ask_program(line + b"\r\n", 421)
 
     @precondition(lambda self: not self.model.over)
     @rule(sender=SENDERS, recipient=RECIPIENTS, depth=st.integers(1, 4), wish=wishes(250, 451))
-    def get_far(self, sender: bytes, recipient: bytes, depth: int, wish: int) -> None:
-        """A transaction in one step, or the beginning of one."""
+    def start_transaction(self, sender: bytes, recipient: bytes, depth: int, wish: int) -> None:
+        """Send a transaction, or its beginning, in one step."""
         self.hello(250, b"EHLO")
         self.mail(sender, 250)
         if depth > 1:
@@ -297,12 +297,12 @@ class Session(RuleBasedStateMachine):
         if depth > 2:
             self.bdat(b"x\r\n", False, wish)
 
-    # Sending, and comparing
+    # Sending and comparing
 
     @rule(size=st.sampled_from([1, 2, 7, 10_000]))
     def send(self, size: int) -> None:
-        """Send what was gathered, in pieces of this size."""
-        self.hear(pieces(self.unsent, size))
+        """Send the collected octets in pieces of this size, and compare."""
+        self.feed(pieces(self.unsent, size))
         self.unsent = b""
 
         codes = [code for code, _ in replies(self.conn.data_to_send())]
@@ -313,7 +313,7 @@ class Session(RuleBasedStateMachine):
         assert self.messages == self.model.messages
         self.compare()
 
-    def hear(self, segments: list[bytes]) -> None:
+    def feed(self, segments: list[bytes]) -> None:
         for segment in [None, *segments]:
             if segment:
                 self.conn.receive_data(segment)
@@ -324,7 +324,7 @@ class Session(RuleBasedStateMachine):
                     self.body.append(event.data)
 
     def compare(self) -> None:
-        """What the connection says of itself is what the model knows."""
+        """Compare the state of the connection with the model."""
         conn, model = self.conn, self.model
         assert (conn.state is State.CLOSED) == model.over
         if not model.over:
