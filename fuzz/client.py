@@ -45,7 +45,7 @@ from smtpcore import (
     Vrfy,
     Xclient,
 )
-from tests.helpers import observed
+from tests.helpers import public_properties
 
 from .harness import Draw, cuts
 
@@ -116,14 +116,14 @@ def choose(choice: int, step: int) -> Request:
 
 def say(conn: ClientConnection, request: Request) -> bool:
     """Say it, or see that nothing has changed. Returns whether it was said."""
-    before = observed(conn)
+    before = public_properties(conn)
     may = conn.may_send(request)
-    assert observed(conn) == before
+    assert public_properties(conn) == before
     try:
         conn.send(request)
     except LocalProtocolError:
         assert not may
-        assert observed(conn) == before
+        assert public_properties(conn) == before
         return False
 
     assert may

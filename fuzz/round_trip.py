@@ -33,7 +33,7 @@ from smtpcore import (
     Signal,
     State,
 )
-from tests.helpers import BODY_EVENTS, OWED_NOTHING
+from tests.helpers import BODY_EVENTS, NEED_NO_REPLY
 
 from .client import NAME, choose
 from .harness import ALL, Draw
@@ -120,7 +120,7 @@ class Pair:
                 self.heard.append(event)
             if isinstance(event, BODY_EVENTS):
                 self.bodies += event.data
-            while not isinstance(event, OWED_NOTHING) and self.server.replies_owed:
+            while not isinstance(event, NEED_NO_REPLY) and self.server.replies_owed:
                 # Without this neither would get far.
                 wish = None if isinstance(event, ConnectionOpened) else ANSWERS[next(choices) % 32 % len(ANSWERS)]
                 if wish and wish.challenge is not None and is_done(event):

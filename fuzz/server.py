@@ -23,7 +23,7 @@ from smtpcore import (
     Signal,
     State,
 )
-from tests.helpers import OWED_NOTHING, accept, joined, observed, replies
+from tests.helpers import NEED_NO_REPLY, accept, merge_chunks, public_properties, replies
 
 from .harness import Draw, cuts
 
@@ -84,11 +84,11 @@ def make_config(draw: Draw) -> Config:
 def reply_to(conn: Connection, event: Event, wanted: Reply | None) -> Reply:
     """Answer with what is wanted if that can be, and as usual if it cannot. Returns the reply as it goes out."""
     if wanted is not None:
-        before = observed(conn)
+        before = public_properties(conn)
         try:
             return conn.send(wanted)
         except LocalProtocolError:
-            assert observed(conn) == before
+            assert public_properties(conn) == before
 
     return conn.send(accept(conn, event))
 
@@ -99,7 +99,7 @@ def listen(conn: Connection, choices: Iterator[int]) -> Iterator[Event]:
         yield event
         if isinstance(event, ConnectionClosed):
             return
-        if isinstance(event, OWED_NOTHING):
+        if isinstance(event, NEED_NO_REPLY):
             continue
 
         assert conn.next_event() is PAUSED
@@ -127,13 +127,13 @@ def converse(config: Config, segments: Iterable[bytes], answers: bytes) -> tuple
             output.append(conn.data_to_send())
     except RemoteProtocolError as exc:
         assert conn.state is State.CLOSED
-        return joined(events), b"".join([*output, conn.data_to_send()]), str(exc)
+        return merge_chunks(events), b"".join([*output, conn.data_to_send()]), str(exc)
 
     assert conn.state is State.CLOSED
     if events.count(ConnectionClosed()) > 1:
         events = events[: events.index(ConnectionClosed()) + 1]
 
-    return joined(events), b"".join(output), ""
+    return merge_chunks(events), b"".join(output), ""
 
 
 def test_one_input(data: bytes) -> None:

@@ -61,7 +61,7 @@ class Outcome:
     def answered(self) -> list[Answered]:
         return [event for event in self.events if isinstance(event, Answered)]
 
-    def hear(self, segments: Iterable[bytes]) -> None:
+    def receive(self, segments: Iterable[bytes]) -> None:
         """Feed `segments`, and collect all events after each."""
         try:
             for segment in segments:
@@ -73,7 +73,7 @@ class Outcome:
         except RemoteProtocolError as exc:
             self.error = str(exc)
 
-    def say(self, step: Request | tuple[Request, ...]) -> None:
+    def send(self, step: Request | tuple[Request, ...]) -> None:
         for request in step if isinstance(step, tuple) else (step,):
             self.conn.send(request)
         self.sent.append(self.conn.data_to_send())
@@ -90,15 +90,15 @@ def play(*script: Step, cut: Cut = whole, tls: bool = False, **changes: Any) -> 
         outcome.conn.tls_established()
     for step in script:
         if isinstance(step, bytes):
-            outcome.hear(cut(step) if step else [b""])
+            outcome.receive(cut(step) if step else [b""])
         else:
-            outcome.say(step)
+            outcome.send(step)
         if outcome.error:
             break
     return outcome
 
 
-def told(*script: Step, **changes: Any) -> Outcome:
+def play_both_ways(*script: Step, **changes: Any) -> Outcome:
     """Run `play` with the octets of the server whole and one by one, and compare."""
     outcome = play(*script, **changes)
     piecewise = play(*script, cut=bytewise, **changes)
@@ -107,7 +107,7 @@ def told(*script: Step, **changes: Any) -> Outcome:
     return outcome
 
 
-def met(*keywords: str, tls: bool = False, **changes: Any) -> Outcome:
+def after_ehlo(*keywords: str, tls: bool = False, **changes: Any) -> Outcome:
     """Return a client whose hello was accepted with these keywords."""
     lmtp = changes.get("lmtp", False)
     outcome = play(GREETING, Lhlo("c.example") if lmtp else HELLO, offer(*keywords), tls=tls, **changes)

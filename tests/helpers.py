@@ -33,7 +33,7 @@ DATA = RCPT + b"DATA\r\n"
 HELO = b"HELO c.example\r\n"
 
 BODY_EVENTS = (DataLine, DataChunk)
-OWED_NOTHING = (*BODY_EVENTS, Bdat)
+NEED_NO_REPLY = (*BODY_EVENTS, Bdat)
 """Events that need no reply."""
 
 Answer = Callable[[Connection, Event], Reply | None]
@@ -58,16 +58,16 @@ def refuse(conn: Connection, event: Event) -> Reply:
     return conn.default_reply(event)
 
 
-def answering(kind: type[Event], reply: Reply) -> Answer:
+def answer_with(kind: type[Event], reply: Reply) -> Answer:
     """Return an `Answer` that gives `reply` to events of one kind and accepts all others."""
     return lambda conn, event: reply if isinstance(event, kind) else accept(conn, event)
 
 
-def listen(conn: Connection, answer: Answer = accept) -> Iterator[Event]:
+def take_events(conn: Connection, answer: Answer = accept) -> Iterator[Event]:
     """Yield events, answering each that needs a reply, until no event is left."""
     while not isinstance(event := conn.next_event(), Signal | ConnectionClosed):
         yield event
-        if not isinstance(event, OWED_NOTHING):
+        if not isinstance(event, NEED_NO_REPLY):
             for _ in range(conn.replies_owed):
                 if reply := answer(conn, event):
                     conn.send(reply)
@@ -77,36 +77,36 @@ def listen(conn: Connection, answer: Answer = accept) -> Iterator[Event]:
 
 def drive(conn: Connection, segments: Iterable[bytes], answer: Answer = accept) -> tuple[list[Event], bytes]:
     """Feed `segments` one after the other. Return the events and the output."""
-    events = list(listen(conn, answer))
+    events = list(take_events(conn, answer))
     for segment in segments:
         if conn.state is State.CLOSED:
             break
         conn.receive_data(segment)
-        events += listen(conn, answer)
+        events += take_events(conn, answer)
     return events, conn.data_to_send()
 
 
-def fresh(**changes: Any) -> Connection:
+def new_connection(**changes: Any) -> Connection:
     """Return a new connection. `changes` replace fields of the configuration."""
     return Connection(replace(CONFIG, **changes))
 
 
 def connect(before: bytes = GREETED, *, answer: Answer = accept, **changes: Any) -> Connection:
     """Return a connection after receiving and answering `before`."""
-    conn = fresh(**changes)
+    conn = new_connection(**changes)
     drive(conn, [before] if before else [], answer)
     return conn
 
 
-def heard(before: bytes, data: bytes, *, answer: Answer = accept, **changes: Any) -> list[Event]:
+def events_after(before: bytes, data: bytes, *, answer: Answer = accept, **changes: Any) -> list[Event]:
     """Return the events of `data` after `before`, whole and byte by byte."""
     events, _ = drive(connect(before, answer=answer, **changes), [data], answer)
     piecewise, _ = drive(connect(before, answer=answer, **changes), bytewise(data), answer)
-    assert joined(piecewise) == joined(events)
-    return joined(events)
+    assert merge_chunks(piecewise) == merge_chunks(events)
+    return merge_chunks(events)
 
 
-def codes(before: bytes, data: bytes, *, answer: Answer = accept, **changes: Any) -> list[int]:
+def reply_codes(before: bytes, data: bytes, *, answer: Answer = accept, **changes: Any) -> list[int]:
     """Return the reply codes to `data` after `before`: whole, byte by byte, and followed by a command."""
     outputs = []
     for segments in ([data], bytewise(data), [data + b"NOOP\r\n"]):
@@ -119,13 +119,13 @@ def codes(before: bytes, data: bytes, *, answer: Answer = accept, **changes: Any
     return whole
 
 
-def texts(before: bytes, data: bytes, *, answer: Answer = accept, **changes: Any) -> list[str]:
+def reply_texts(before: bytes, data: bytes, *, answer: Answer = accept, **changes: Any) -> list[str]:
     """Return the replies to `data` after `before`, as text with codes; lines are separated by a newline."""
     _, output = drive(connect(before, answer=answer, **changes), [data], answer)
     return [text for _, text in replies(output)]
 
 
-def observed(conn: object) -> dict[str, object]:
+def public_properties(conn: object) -> dict[str, object]:
     """Return a snapshot of all public properties of a connection."""
     kind = type(conn)
     names = [name for name in dir(kind) if not name.startswith("_") and isinstance(getattr(kind, name), property)]
@@ -137,7 +137,7 @@ def copy_of(value: object) -> object:
     return replace(value, recipients=[*value.recipients]) if isinstance(value, Transaction) else value
 
 
-def named(octets: bytes) -> str:
+def octets_id(octets: bytes) -> str:
     """Return a test id for `octets`, such as `CR LF . LF`."""
     names = {"\r": "CR", "\n": "LF", "\0": "NUL"}
     return " ".join(names.get(letter, letter) for letter in octets.decode("latin-1"))
@@ -151,7 +151,7 @@ def bytewise(data: bytes) -> list[bytes]:
     return pieces(data, 1)
 
 
-def joined(events: Iterable[Event]) -> list[Event]:
+def merge_chunks(events: Iterable[Event]) -> list[Event]:
     """Return the events, with adjacent chunks merged into one."""
     result: list[Event] = []
     for is_chunk, group in groupby(events, lambda event: isinstance(event, DataChunk)):

@@ -26,7 +26,7 @@ from smtpcore import (
 from smtpcore.proxy import ProxyReader
 
 from ..client_helpers import CLIENT
-from ..helpers import CONFIG, DATA, MAIL, OWED_NOTHING, RCPT, READY, accept, bytewise, drive, pieces
+from ..helpers import CONFIG, DATA, MAIL, NEED_NO_REPLY, RCPT, READY, accept, bytewise, drive, pieces
 
 ENDLESS = 300_000
 SEGMENT = 1000
@@ -54,7 +54,7 @@ def server(before: bytes, **changes: Any) -> tuple[Connection, Peer]:
     def feed(data: bytes) -> None:
         conn.receive_data(data)
         while not isinstance(event := conn.next_event(), Signal | ConnectionClosed):
-            for _ in range(0 if isinstance(event, OWED_NOTHING) else conn.replies_owed):
+            for _ in range(0 if isinstance(event, NEED_NO_REPLY) else conn.replies_owed):
                 conn.send(accept(conn, event))
         conn.data_to_send()
 

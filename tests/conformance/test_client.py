@@ -57,8 +57,8 @@ from smtpcore import (
     Wait,
 )
 
-from ..client_helpers import GREETING, HELLO, OK, Step, mail, met, offer, play, rcpt, told
-from ..helpers import observed
+from ..client_helpers import GREETING, HELLO, OK, Step, after_ehlo, mail, offer, play, play_both_ways, rcpt
+from ..helpers import public_properties
 
 GO_AHEAD = b"354 go on\r\n"
 AUTH: dict[str, Any] = {"plaintext_auth": True}
@@ -211,12 +211,12 @@ REFUSED: list[tuple[str, ClientConnection, Request, str]] = [
 
 @pytest.mark.parametrize(("conn", "request_", "error"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
 def test_forbidden_request_raises_and_changes_nothing(conn: ClientConnection, request_: Request, error: str) -> None:
-    before = observed(conn)
+    before = public_properties(conn)
 
     assert not conn.may_send(request_)
     with pytest.raises(LocalProtocolError, match=error.replace("(", r"\(")):
         conn.send(request_)
-    assert observed(conn) == before
+    assert public_properties(conn) == before
     assert conn.data_to_send() == b""
 
 
@@ -372,7 +372,7 @@ def test_invalid_client_hostname_is_refused(name: str) -> None:
     ],
 )
 def test_first_digit_of_a_reply_decides(line: bytes, reply_class: ReplyClass) -> None:
-    outcome = told(GREETING, HELLO, offer(), mail(), line + b"\r\n")
+    outcome = play_both_ways(GREETING, HELLO, offer(), mail(), line + b"\r\n")
 
     assert outcome.answered[-1].reply.reply_class is reply_class
     assert outcome.answered[-1].reply.code == int(line[:3])
@@ -381,13 +381,15 @@ def test_first_digit_of_a_reply_decides(line: bytes, reply_class: ReplyClass) ->
 
 def test_unknown_3yz_reply_to_data_starts_the_body() -> None:
     """R5321-4.2-08: 3"""
-    assert told(GREETING, HELLO, offer(), *IN_RCPT, Data(), b"399 hm\r\n").conn.state is State.DATA
+    assert play_both_ways(GREETING, HELLO, offer(), *IN_RCPT, Data(), b"399 hm\r\n").conn.state is State.DATA
 
 
 @pytest.mark.parametrize("reply", [b"552 too large\r\n", b"451 later\r\n"])
 def test_body_may_be_refused_despite_an_accepted_declared_size(reply: bytes) -> None:
     """R1870-6.2-03, R5321-4.5.3.1-01"""
-    outcome = told(GREETING, HELLO, offer("SIZE"), mail(SIZE=3), OK, rcpt(), OK, Data(), GO_AHEAD, DataEnd(), reply)
+    outcome = play_both_ways(
+        GREETING, HELLO, offer("SIZE"), mail(SIZE=3), OK, rcpt(), OK, Data(), GO_AHEAD, DataEnd(), reply
+    )
 
     assert outcome.answered[-1].reply.code == int(reply[:3])
     assert (outcome.conn.state, outcome.conn.transaction) == (State.READY, None)
@@ -429,14 +431,14 @@ def test_body_may_be_refused_despite_an_accepted_declared_size(reply: bytes) -> 
     ],
 )
 def test_reply_text_and_status_code_are_parsed_tolerantly(said: bytes, expected: Reply) -> None:
-    outcome = told(GREETING, HELLO, offer(), mail(), said + b"\r\n")
+    outcome = play_both_ways(GREETING, HELLO, offer(), mail(), said + b"\r\n")
 
     assert outcome.answered[-1].reply == expected
     assert outcome.answered[-1].reply.encode()
 
 
 def test_greeting_and_reply_to_ehlo_have_no_enhanced_status_code() -> None:
-    outcome = told(b"220 2.0.0 ready\r\n", HELLO, b"250-2.0.0 hello\r\n250 SIZE\r\n")
+    outcome = play_both_ways(b"220 2.0.0 ready\r\n", HELLO, b"250-2.0.0 hello\r\n250 SIZE\r\n")
 
     assert [event.reply.enhanced for event in outcome.answered] == [None, None]
     assert [event.reply.lines[0] for event in outcome.answered] == ["2.0.0 ready", "2.0.0 hello"]
@@ -486,14 +488,14 @@ KEYWORDS: list[tuple[str, str, dict[str, object]]] = [
 
 @pytest.mark.parametrize(("line", "expected"), [row[1:] for row in KEYWORDS], ids=[row[0] for row in KEYWORDS])
 def test_keyword_of_the_ehlo_reply_has_a_typed_value(line: str, expected: dict[str, object]) -> None:
-    outcome = told(GREETING, HELLO, f"250-s.example\r\n250-{line}\r\n250 8BITMIME\r\n".encode())
+    outcome = play_both_ways(GREETING, HELLO, f"250-s.example\r\n250-{line}\r\n250 8BITMIME\r\n".encode())
 
     assert dict(outcome.conn.extensions) == {**expected, "8BITMIME": True}
 
 
 def test_ehlo_line_longer_than_a_reply_line_is_one_keyword() -> None:
     mechanisms = tuple(f"M{number}" for number in range(200))
-    outcome = told(GREETING, HELLO, f"250-s.example\r\n250 AUTH {' '.join(mechanisms)}\r\n".encode())
+    outcome = play_both_ways(GREETING, HELLO, f"250-s.example\r\n250 AUTH {' '.join(mechanisms)}\r\n".encode())
 
     assert outcome.conn.extensions["AUTH"] == mechanisms
     assert len(outcome.answered[-1].reply.lines) > 2
@@ -533,10 +535,10 @@ def test_announcement_that_no_client_can_parse_is_refused() -> None:
 
 
 def test_refused_ehlo_keeps_the_extensions_offered_before() -> None:
-    outcome = told(GREETING, HELLO, offer("SIZE 7"), HELLO, b"550 no\r\n")
+    outcome = play_both_ways(GREETING, HELLO, offer("SIZE 7"), HELLO, b"550 no\r\n")
     assert dict(outcome.conn.extensions) == {"SIZE": 7}
 
-    outcome = told(GREETING, HELLO, offer("SIZE 7"), *IN_RCPT, HELLO, offer("DSN"))
+    outcome = play_both_ways(GREETING, HELLO, offer("SIZE 7"), *IN_RCPT, HELLO, offer("DSN"))
     assert dict(outcome.conn.extensions) == {"DSN": True}
     assert outcome.conn.transaction is None
 
@@ -565,10 +567,10 @@ FULL = ("PIPELINING", "CHUNKING", "8BITMIME", "BURL imap", "ETRN", "STARTTLS", "
 )
 def test_group_ending_command_may_only_be_the_last_of_a_group(last: Request) -> None:
     """R2920-3.1-02, R2920-3.1-03, R3207-4-07, R4954-4-34"""
-    outcome = met(*FULL, **AUTH)
-    outcome.say(Rset())
+    outcome = after_ehlo(*FULL, **AUTH)
+    outcome.send(Rset())
     assert outcome.conn.may_send(last)
-    outcome.say(last)
+    outcome.send(last)
 
     for request in (Rset(), mail(), Noop(), Quit()):
         assert not outcome.conn.may_send(request)
@@ -579,44 +581,44 @@ def test_group_ending_command_may_only_be_the_last_of_a_group(last: Request) -> 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "EXTERNAL"])
 def test_auth_with_a_single_response_may_be_followed_in_a_group(mechanism: str) -> None:
     """R4954-4-34"""
-    outcome = met(*FULL, **AUTH)
-    outcome.say((Auth(mechanism, b""), mail(), rcpt(), Data()))
+    outcome = after_ehlo(*FULL, **AUTH)
+    outcome.send((Auth(mechanism, b""), mail(), rcpt(), Data()))
 
     assert outcome.sent[0].count(b"\r\n") == 4
-    outcome.hear([b"535 no\r\n", b"530 no\r\n", b"503 no\r\n", b"503 no\r\n"])
+    outcome.receive([b"535 no\r\n", b"530 no\r\n", b"503 no\r\n", b"503 no\r\n"])
     assert outcome.conn.state is State.READY
     assert not outcome.conn.authenticated
 
 
 def test_two_auth_commands_are_not_sent_in_one_group() -> None:
-    outcome = met(*FULL, **AUTH)
-    outcome.say((Auth("PLAIN", b""), Rset()))
+    outcome = after_ehlo(*FULL, **AUTH)
+    outcome.send((Auth("PLAIN", b""), Rset()))
 
     assert not outcome.conn.may_send(Auth("PLAIN", b""))
 
 
 def test_chunks_wait_for_replies_to_the_envelope_and_mail_waits_for_the_last_chunk() -> None:
-    outcome = met(*FULL)
-    outcome.say((mail(), rcpt()))
+    outcome = after_ehlo(*FULL)
+    outcome.send((mail(), rcpt()))
     assert not outcome.conn.may_send(Bdat(0))
     assert outcome.conn.may_send(Burl("imap://x/y"))
-    outcome.hear([OK, OK])
-    outcome.say((Bdat(0), Burl("imap://x/y"), Bdat(0)))
+    outcome.receive([OK, OK])
+    outcome.send((Bdat(0), Burl("imap://x/y"), Bdat(0)))
     assert not outcome.conn.may_send(Rset())
-    outcome.say(Burl("imap://x/y", last=True))
+    outcome.send(Burl("imap://x/y", last=True))
     assert not outcome.conn.may_send(mail())
-    outcome.hear([OK * 4])
+    outcome.receive([OK * 4])
 
     assert outcome.conn.state is State.READY
     assert outcome.conn.transaction is None
 
 
 def test_positive_reply_to_burl_after_a_refused_burl_is_a_remote_error() -> None:
-    outcome = met(*FULL)
-    outcome.say((mail(), rcpt()))
-    outcome.hear([OK, OK])
-    outcome.say((Burl("imap://x/y"), Burl("imap://x/z", last=True)))
-    outcome.hear([b"554 no\r\n", OK])
+    outcome = after_ehlo(*FULL)
+    outcome.send((mail(), rcpt()))
+    outcome.receive([OK, OK])
+    outcome.send((Burl("imap://x/y"), Burl("imap://x/z", last=True)))
+    outcome.receive([b"554 no\r\n", OK])
 
     assert outcome.error == "250 cannot answer BURL"
 
@@ -624,29 +626,29 @@ def test_positive_reply_to_burl_after_a_refused_burl_is_a_remote_error() -> None
 @pytest.mark.parametrize(("room", "fit"), [(-1, 2), (0, 3), (1, 3)])
 def test_group_size_is_limited(room: int, fit: int) -> None:
     """R2920-3.1-09"""
-    outcome = met(*FULL, max_group=len(mail().encode() + 3 * rcpt().encode()) + room)
-    outcome.say(mail())
+    outcome = after_ehlo(*FULL, max_group=len(mail().encode() + 3 * rcpt().encode()) + room)
+    outcome.send(mail())
     sent = 0
     while outcome.conn.may_send(rcpt()):
-        outcome.say(rcpt())
+        outcome.send(rcpt())
         sent += 1
     assert sent == fit
 
     with pytest.raises(LocalProtocolError, match="octets of commands wait for their replies"):
         outcome.conn.send(rcpt())
-    outcome.hear([OK * 2])
+    outcome.receive([OK * 2])
     assert outcome.conn.may_send(rcpt())
 
 
 def test_group_limit_below_one_command_still_allows_one() -> None:
-    outcome = met(*FULL, max_group=1)
+    outcome = after_ehlo(*FULL, max_group=1)
 
     assert outcome.conn.may_send(mail())
 
 
 def test_pipelining_can_be_disabled() -> None:
-    outcome = met(*FULL, pipelining=False)
-    outcome.say(mail())
+    outcome = after_ehlo(*FULL, pipelining=False)
+    outcome.send(mail())
 
     assert not outcome.conn.is_pipelining
     assert not outcome.conn.may_send(rcpt())
@@ -654,9 +656,9 @@ def test_pipelining_can_be_disabled() -> None:
 
 def test_message_with_one_accepted_recipient_of_2000_is_sent_once() -> None:
     """R5321-4.5.4.1-02: one MAIL, many RCPT, one DATA"""
-    outcome = met(*FULL, max_group=None)
-    outcome.say((mail(), *(rcpt(f"u{number}@s.example") for number in range(2000)), Data()))
-    outcome.hear([OK, b"550 no\r\n" * 1999, OK, GO_AHEAD])
+    outcome = after_ehlo(*FULL, max_group=None)
+    outcome.send((mail(), *(rcpt(f"u{number}@s.example") for number in range(2000)), Data()))
+    outcome.receive([OK, b"550 no\r\n" * 1999, OK, GO_AHEAD])
 
     assert outcome.conn.state is State.DATA
     assert outcome.conn.transaction
@@ -697,7 +699,7 @@ def test_client_wait_follows_the_pending_reply(conn: ClientConnection, wait: Wai
 def test_challenges_are_decoded_and_responses_encoded() -> None:
     """R4954-4-15, R4954-4-16, R4954-4-18"""
     long = Challenge(b"x" * 9000)
-    outcome = told(
+    outcome = play_both_ways(
         *(GREETING, HELLO, offer("AUTH LOGIN"), Auth("LOGIN"), b"334 VXNlcm5hbWU6\r\n"),
         *(AuthResponse(b"tim"), long.encode(), AuthResponse(b""), b"235 2.7.0 welcome\r\n"),
         max_reply_line=512,
@@ -720,7 +722,7 @@ def test_challenge_that_is_not_base64_is_none(text: str) -> None:
 
 def test_cancelled_authentication_leaves_the_session_ready() -> None:
     """R4954-4-29"""
-    outcome = told(
+    outcome = play_both_ways(
         *(GREETING, HELLO, offer("AUTH LOGIN"), Auth("LOGIN"), b"334 %%%\r\n", AuthCancel(), b"501 5.7.0 fine\r\n"),
         **AUTH,
     )

@@ -42,7 +42,7 @@ from smtpcore import (
 )
 from tests.paths import DIALOGS
 
-from ..helpers import OWED_NOTHING, bytewise, replies
+from ..helpers import NEED_NO_REPLY, bytewise, replies
 
 FILES = sorted(DIALOGS.glob("*.txt"))
 
@@ -205,7 +205,7 @@ class Server:
         while not isinstance(event := self.conn.next_event(), Signal) and self.conn.state is not State.CLOSED:
             if isinstance(event, DataLine):
                 self.body += event.data
-            for _ in range(0 if isinstance(event, OWED_NOTHING) else self.conn.replies_owed):
+            for _ in range(0 if isinstance(event, NEED_NO_REPLY) else self.conn.replies_owed):
                 if reply := self.answer(event):
                     self.conn.send(reply)
 

@@ -38,17 +38,17 @@ from ..helpers import (
     READY,
     Answer,
     accept,
-    answering,
+    answer_with,
     body,
-    codes,
     connect,
     drive,
-    fresh,
-    heard,
+    events_after,
+    new_connection,
     pieces,
     refuse,
     replies,
-    texts,
+    reply_codes,
+    reply_texts,
 )
 
 FROM = b"MAIL FROM:<a@c.example>\r\n"
@@ -256,36 +256,42 @@ ROWS: list[tuple[str, bytes, bytes, list[int]]] = [
 @pytest.mark.parametrize(("before", "data", "expected"), [pytest.param(*row, id=name) for name, *row in ROWS])
 @pytest.mark.parametrize("form", Bodies, ids=lambda form: form.name)
 def test_replies_follow_the_rfcs(before: bytes, data: bytes, expected: list[int], form: Bodies) -> None:
-    assert codes(before, data, bodies=form) == expected
+    assert reply_codes(before, data, bodies=form) == expected
 
 
 # Decisions of the program
 
 FORWARD = Reply(251, "<u@t.example>")
 PROGRAM_DECIDES: list[tuple[str, bytes, bytes, Answer, list[int]]] = [
-    ("R5321-3.3-02: transient", READY, FROM, answering(Mail, Reply(451)), [451]),
-    ("R5321-3.3-02: permanent", READY, FROM, answering(Mail, Reply(553)), [553]),
-    ("R5321-3.3-03", READY, FROM + TO, answering(Rcpt, Reply(550)), [250, 550]),
+    ("R5321-3.3-02: transient", READY, FROM, answer_with(Mail, Reply(451)), [451]),
+    ("R5321-3.3-02: permanent", READY, FROM, answer_with(Mail, Reply(553)), [553]),
+    ("R5321-3.3-03", READY, FROM + TO, answer_with(Rcpt, Reply(550)), [250, 550]),
     ("R5321-3.3-04, R5321-3.6.2-01", MAIL, b"RCPT TO:<u@elsewhere.example>\r\n", refuse, [550]),
     ("R5321-3.3-15", MAIL, TO, refuse, [550]),
-    ("R5321-3.4-01", MAIL, TO + b"DATA\r\n", answering(Rcpt, FORWARD), [251, 354]),
-    ("R5321-3.4-02", MAIL, TO + b"DATA\r\n", answering(Rcpt, Reply(551, "<u@t.example>")), [551, 554]),
-    ("R5321-3.5.1-03", READY, b"VRFY smith\r\n", answering(Vrfy, Reply(553, "<a@s.example>", "<b@s.example>")), [553]),
-    ("R5321-3.6.1-02", MAIL, b"RCPT TO:<@a.example:u@s.example>\r\n", answering(Rcpt, Reply(550)), [550]),
-    ("R5321-4.1.1.4-12: transient", DATA, MESSAGE, answering(DataEnd, Reply(451)), [451]),
-    ("R5321-4.1.1.4-12: permanent", DATA, MESSAGE, answering(DataEnd, Reply(554)), [554]),
-    ("R5321-4.1.1.4-10: failure", DATA, MESSAGE + TO + FROM, answering(DataEnd, Reply(554)), [554, 503, 250]),
-    ("R5321-4.1.4-04: by policy", RCPT, b"EHLO d.example\r\n", answering(Ehlo, Reply(250)), [250]),
-    ("R5321-4.1.1.11-02", READY, b"MAIL FROM:<> SIZE=1\r\n", answering(Mail, Reply(455)), [455]),
-    ("R5321-4.2.5-01", DATA, MESSAGE, answering(DataEnd, Reply(451)), [451]),
-    ("R5321-4.2.5-02", DATA, MESSAGE, answering(DataEnd, Reply(554)), [554]),
+    ("R5321-3.4-01", MAIL, TO + b"DATA\r\n", answer_with(Rcpt, FORWARD), [251, 354]),
+    ("R5321-3.4-02", MAIL, TO + b"DATA\r\n", answer_with(Rcpt, Reply(551, "<u@t.example>")), [551, 554]),
+    (
+        "R5321-3.5.1-03",
+        READY,
+        b"VRFY smith\r\n",
+        answer_with(Vrfy, Reply(553, "<a@s.example>", "<b@s.example>")),
+        [553],
+    ),
+    ("R5321-3.6.1-02", MAIL, b"RCPT TO:<@a.example:u@s.example>\r\n", answer_with(Rcpt, Reply(550)), [550]),
+    ("R5321-4.1.1.4-12: transient", DATA, MESSAGE, answer_with(DataEnd, Reply(451)), [451]),
+    ("R5321-4.1.1.4-12: permanent", DATA, MESSAGE, answer_with(DataEnd, Reply(554)), [554]),
+    ("R5321-4.1.1.4-10: failure", DATA, MESSAGE + TO + FROM, answer_with(DataEnd, Reply(554)), [554, 503, 250]),
+    ("R5321-4.1.4-04: by policy", RCPT, b"EHLO d.example\r\n", answer_with(Ehlo, Reply(250)), [250]),
+    ("R5321-4.1.1.11-02", READY, b"MAIL FROM:<> SIZE=1\r\n", answer_with(Mail, Reply(455)), [455]),
+    ("R5321-4.2.5-01", DATA, MESSAGE, answer_with(DataEnd, Reply(451)), [451]),
+    ("R5321-4.2.5-02", DATA, MESSAGE, answer_with(DataEnd, Reply(554)), [554]),
     ("R5321-7.3-02", READY, b"VRFY known\r\nVRFY unknown\r\n", refuse, [252, 252]),
-    ("R1870-6.1-02", READY, b"MAIL FROM:<> SIZE=500\r\n", answering(Mail, Reply(452, enhanced="4.3.1")), [452]),
-    ("R1870-6.4-01", MAIL, TO, answering(Rcpt, Reply(552)), [552]),
+    ("R1870-6.1-02", READY, b"MAIL FROM:<> SIZE=500\r\n", answer_with(Mail, Reply(452, enhanced="4.3.1")), [452]),
+    ("R1870-6.4-01", MAIL, TO, answer_with(Rcpt, Reply(552)), [552]),
     ("R2920-3.2-03: none accepted", MAIL, TO + b"DATA\r\n", refuse, [550, 554]),
-    ("R7504-4-01", MAIL, TO, answering(Rcpt, Reply(556, enhanced="5.1.10")), [556]),
-    ("R7505-4.1-02", READY, FROM, answering(Mail, Reply(550, enhanced="5.7.27")), [550]),
-    ("R6531-3.5-03", DATA, MESSAGE, answering(DataEnd, Reply(554, enhanced="5.6.9")), [554]),
+    ("R7504-4-01", MAIL, TO, answer_with(Rcpt, Reply(556, enhanced="5.1.10")), [556]),
+    ("R7505-4.1-02", READY, FROM, answer_with(Mail, Reply(550, enhanced="5.7.27")), [550]),
+    ("R6531-3.5-03", DATA, MESSAGE, answer_with(DataEnd, Reply(554, enhanced="5.6.9")), [554]),
 ]
 
 
@@ -293,7 +299,7 @@ PROGRAM_DECIDES: list[tuple[str, bytes, bytes, Answer, list[int]]] = [
     ("before", "data", "answer", "expected"), [pytest.param(*row, id=name) for name, *row in PROGRAM_DECIDES]
 )
 def test_reply_of_the_program_is_sent(before: bytes, data: bytes, answer: Answer, expected: list[int]) -> None:
-    assert codes(before, data, answer=answer) == expected
+    assert reply_codes(before, data, answer=answer) == expected
 
 
 def test_replies_are_sent_in_the_order_of_the_commands() -> None:
@@ -304,7 +310,7 @@ def test_replies_are_sent_in_the_order_of_the_commands() -> None:
         return Reply(550) if bad else accept(conn, event)
 
     group = FROM + TO + b"RCPT TO:<bad@s.example>\r\n" + TO + b"DATA\r\n"
-    assert codes(READY, group, answer=answer) == [250, 250, 550, 250, 354]
+    assert reply_codes(READY, group, answer=answer) == [250, 250, 550, 250, 354]
 
 
 # Events
@@ -323,7 +329,7 @@ def test_replies_are_sent_in_the_order_of_the_commands() -> None:
     ],
 )
 def test_command_becomes_the_right_event(before: bytes, data: bytes, event: Event) -> None:
-    assert heard(before, data) == [event]
+    assert events_after(before, data) == [event]
 
 
 def test_transaction_collects_mail_and_recipients() -> None:
@@ -349,7 +355,7 @@ def test_body_octets_are_unchanged(form: Bodies) -> None:
     """R5321-3.6.3-02, R5321-4.4-05, R5321-2.4-07, R5321-6.4-01"""
     content = b"Received: nonsense\r\nReceived: more\r\n\r\n\xe9 \x00\r\n" + bytes(range(128, 256)) + b"\r\n"
 
-    assert body(heard(DATA, content + b".\r\n", bodies=form)) == content
+    assert body(events_after(DATA, content + b".\r\n", bodies=form)) == content
 
 
 def test_end_of_body_event_is_returned_before_any_reply() -> None:
@@ -369,7 +375,7 @@ def test_end_of_body_event_is_returned_before_any_reply() -> None:
 def test_replies_to_hello_and_quit_name_the_host_and_list_one_extension_per_line() -> None:
     """R5321-4.2-03, R5321-4.1.1.1-06, R5321-4.2.2-01, R5321-3.2-01, R5321-4.1.1.1-07, R5321-3.1-01"""
     session = HELO + READY + b"QUIT\r\n"
-    _, output = drive(fresh(tls=True, disabled=OFF_BY_DEFAULT - {"EXPN"}), [session])
+    _, output = drive(new_connection(tls=True, disabled=OFF_BY_DEFAULT - {"EXPN"}), [session])
 
     assert output == (
         b"220 s.example ESMTP\r\n"
@@ -405,10 +411,10 @@ def test_announced_verbs_are_implemented(keyword: str) -> None:
     """R5321-4.2.4-02, R5321-4.1.1.1-09, R5321-3.5.2-05"""
     line = keyword.encode() + (b" smith\r\n" if keyword in ("VRFY", "EXPN") else b"\r\n")
 
-    [answer] = texts(READY, line, tls=True, disabled=frozenset())
+    [answer] = reply_texts(READY, line, tls=True, disabled=frozenset())
     assert answer[:3] in ("252", "214", "220")
     if keyword != "VRFY":
-        assert codes(READY, line, tls=True, disabled=frozenset({keyword})) == [502]
+        assert reply_codes(READY, line, tls=True, disabled=frozenset({keyword})) == [502]
 
 
 SESSION = b"".join(
@@ -420,7 +426,7 @@ SESSION = b"".join(
         FROM + TO + b"DATA\r\na\nb\r\n.\r\nRSET\r\nMAIL FROM:<> X=1\r\nQUIT\r\n",
     ]
 )
-_, REPLIES = drive(fresh(), [SESSION])
+_, REPLIES = drive(new_connection(), [SESSION])
 
 
 def test_every_command_and_every_body_gets_one_reply() -> None:
@@ -478,7 +484,7 @@ def test_reply_codes_are_those_that_rfc_5321_lists_per_command(verb: bytes, befo
         b" \xff",
     ]
     for argument in arguments:
-        [code] = codes(before, verb + argument + b"\r\n", answer=refuse)
+        [code] = reply_codes(before, verb + argument + b"\r\n", answer=refuse)
         assert code in USUAL[verb] | {500, 501, 421}
         assert code != 500
 
@@ -486,24 +492,24 @@ def test_reply_codes_are_those_that_rfc_5321_lists_per_command(verb: bytes, befo
 @pytest.mark.parametrize("greeting", [Reply(220), Reply(554), Reply(421), Reply(521)])
 def test_greeting_names_the_host_and_has_no_status_code(greeting: Reply) -> None:
     """R5321-4.3.2-01, R5321-3.1-02, R7504-3-01, R1846-4.1-01"""
-    _, output = drive(fresh(), [], answering(ConnectionOpened, greeting))
+    _, output = drive(new_connection(), [], answer_with(ConnectionOpened, greeting))
 
     assert output == b"%d s.example\r\n" % greeting.code
 
 
 def test_every_command_except_quit_gets_503_after_a_refusing_greeting() -> None:
     """R5321-3.1-03, R5321-3.1-04, R5321-3.1-05"""
-    answer = answering(ConnectionOpened, Reply(554, "No mail for you: you are on our list"))
-    conn = fresh()
+    answer = answer_with(ConnectionOpened, Reply(554, "No mail for you: you are on our list"))
+    conn = new_connection()
     assert b"you are on our list" in drive(conn, [], answer)[1]
 
-    assert codes(GREETED, b"NOOP\r\n" + READY + FROM + b"BLURB\r\n", answer=answer) == [503, 503, 503, 503]
-    assert codes(GREETED, b"RSET\r\nQUIT\r\n", answer=answer) == [503, 221]
+    assert reply_codes(GREETED, b"NOOP\r\n" + READY + FROM + b"BLURB\r\n", answer=answer) == [503, 503, 503, 503]
+    assert reply_codes(GREETED, b"RSET\r\nQUIT\r\n", answer=answer) == [503, 221]
 
 
 def test_greeting_521_closes_the_connection() -> None:
     """R7504-3-03"""
-    conn = connect(answer=answering(ConnectionOpened, Reply(521)))
+    conn = connect(answer=answer_with(ConnectionOpened, Reply(521)))
 
     assert conn.state is State.CLOSED
 
@@ -577,7 +583,7 @@ def test_starttls_with_an_argument_or_pipelined_command_is_refused(
 def test_starttls_may_be_refused_with_454() -> None:
     """R3207-4-01, R3207-6-02"""
     conn = connect(READY, tls=True)
-    answer = answering(StartTls, Reply(454))
+    answer = answer_with(StartTls, Reply(454))
 
     _, output = drive(conn, [b"STARTTLS\r\n", FROM], answer)
     assert [code for code, _ in replies(output)] == [454, 250]
@@ -601,8 +607,8 @@ def test_starttls_may_be_refused_with_454() -> None:
 )
 def test_require_tls_refuses_most_commands_before_tls(line: bytes, code: int) -> None:
     """R3207-4-03, R3207-4-04, R3207-6-01"""
-    assert codes(READY, line, tls=True, require_tls=True) == [code]
-    [text] = texts(READY, line, tls=True, require_tls=True)
+    assert reply_codes(READY, line, tls=True, require_tls=True) == [code]
+    [text] = reply_texts(READY, line, tls=True, require_tls=True)
     # RFC 2034 section 3 (4): the replies to HELO and EHLO have no status code.
     assert text.startswith("530 5.7.0 ") is (code == 530 and line != HELO)
 
@@ -640,7 +646,7 @@ def test_require_tls_allows_commands_under_tls() -> None:
 
 def test_program_may_refuse_ehlo_under_tls() -> None:
     """R3207-4.1-01, R3207-4.1-03"""
-    _, output = drive(under_tls(), [READY], answering(Ehlo, Reply(554)))
+    _, output = drive(under_tls(), [READY], answer_with(Ehlo, Reply(554)))
 
     assert [code for code, _ in replies(output)] == [554]
 
@@ -718,7 +724,7 @@ def test_exceeded_limit_gets_its_reply(
 
 
 def test_refused_message_does_not_reset_the_idle_command_count() -> None:
-    answer = answering(DataEnd, Reply(550))
+    answer = answer_with(DataEnd, Reply(550))
     data = FROM + TO + b"DATA\r\n" + MESSAGE + b"NOOP\r\n" * 3
 
     _, output = drive(connect(READY, max_idle_commands=3), [data], answer)
@@ -732,7 +738,7 @@ def test_recipients_over_the_limit_do_not_affect_the_accepted_ones() -> None:
 
     assert conn.transaction is not None
     assert [rcpt.forward_path.local_part for rcpt in conn.transaction.recipients] == list(map(str, range(100)))
-    assert texts(MAIL, TO * 101, max_recipients=100)[-1].startswith("452 4.5.3 ")
+    assert reply_texts(MAIL, TO * 101, max_recipients=100)[-1].startswith("452 4.5.3 ")
 
 
 @pytest.mark.parametrize(
@@ -751,5 +757,5 @@ def test_recipients_over_the_limit_do_not_affect_the_accepted_ones() -> None:
 )
 def test_refusal_has_the_registered_status_code(before: bytes, line: bytes, status: str) -> None:
     """R3463-2-02, R5248-2.4-01"""
-    [text] = texts(before, line)
+    [text] = reply_texts(before, line)
     assert text.startswith(status + " ")

@@ -16,7 +16,7 @@ import pytest
 
 from smtpcore import Connection, ConnectionClosed, DataEnd, Event, Rcpt, Reply, State
 
-from ..helpers import BODY_EVENTS, fresh, listen, replies
+from ..helpers import BODY_EVENTS, new_connection, replies, take_events
 from .servers import TIMEOUT, server, wait_until
 
 HELLO = b"EHLO c.example\r\n"
@@ -142,7 +142,7 @@ class Outcome:
 
 def ours(session: tuple[bytes, ...]) -> Outcome:
     """A core that takes mail as the others are told to."""
-    conn = fresh()
+    conn = new_connection()
     bodies: list[bytes] = []
     body: list[bytes] = []
     output = b""
@@ -158,7 +158,7 @@ def ours(session: tuple[bytes, ...]) -> Outcome:
     for flight in (b"", *session, b"QUIT\r\n"):
         if flight:
             conn.receive_data(flight)
-        for event in listen(conn, answer):
+        for event in take_events(conn, answer):
             if isinstance(event, BODY_EVENTS):
                 body.append(event.data)
             elif not isinstance(event, ConnectionClosed | DataEnd):

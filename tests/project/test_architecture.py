@@ -1,4 +1,4 @@
-"""Who may import whom, and what nobody may import."""
+"""The import rules of both packages: layers, the standard library, frameworks, no I/O in the core."""
 
 import ast
 import subprocess
@@ -15,7 +15,7 @@ SRC = Path(smtpcore.__file__).parent.parent
 CORE = sorted((SRC / "smtpcore").rglob("*.py"))
 ADAPTERS = sorted((SRC / "smtpcore_adapters").rglob("*.py"))
 
-# A module imports from the rows above its own, and from nowhere else: neither sideways nor in a circle.
+# A module imports only from the rows above its own: neither sideways nor in a circle.
 LAYERS = (
     {"_errors"},
     {"_grammar", "_buffer", "_base64"},
@@ -49,17 +49,17 @@ ALLOWED_IN = {
     "sasl": {"abc", "base64", "binascii", "hashlib", "hmac", "json", "secrets", "stringprep", "unicodedata"},
 }
 
-# Rooms beside the connection, which does not import them.
+# Parts of the core that the connection does not import.
 BESIDE = {"proxy", "sasl", "trace"}
-# Octets to values and back, one for each parameter of an extension: a library of its own under the core.
+# Parsers and encoders of the parameters of extensions: not counted in the size of the core.
 LIBRARIES = {"parameters"}
-# What h11 has, and as much again for a second way to send a body, for SASL, for some twenty-five extensions, and for a
-# client that checks what it sends against all of them.
+# The size of h11, and as much again for BDAT, AUTH, some twenty-five extensions, and a client that checks its requests
+# against all of them.
 MAX_CORE = 5200
 
-# Each framework is imported by one module, which bears its name.
+# Each framework is imported by one module of the same name.
 FRAMEWORKS = {"asyncio", "anyio", "trio"}
-# What puts a transport under the loop, and what chooses between those.
+# Modules that provide a transport, and modules that choose between transports.
 TRANSPORTS = FRAMEWORKS | {"socket"}
 CHOOSES = {"cli", "__main__", "testing"}
 
@@ -67,7 +67,7 @@ DOES_IO = ("_socket", "_ssl", "asyncio", "logging", "select", "selectors", "sock
 
 
 def imports(path: Path) -> Iterator[str]:
-    """The full names of the modules that a file imports, wherever in the file that stands."""
+    """Yield the full names of the modules that a file imports, anywhere in the file."""
     package = ".".join(path.relative_to(SRC).parts[:-1])
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -78,18 +78,18 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def room(path: Path) -> str:
-    """The module of its package in which a file lives; a package inside counts as one."""
+    """Return the module or subpackage of its package that a file belongs to."""
     return path.relative_to(SRC).parts[1].removesuffix(".py")
 
 
 def siblings(path: Path) -> set[str]:
-    """The other rooms of its package that a file imports."""
+    """Return the other modules and subpackages of its package that a file imports."""
     package = path.relative_to(SRC).parts[0]
     return {name.split(".")[1] for name in imports(path) if name.startswith(f"{package}.")} - {room(path)}
 
 
 def roots(path: Path) -> set[str]:
-    """The packages that a file imports, its own apart."""
+    """Return the top-level packages that a file imports, except its own."""
     return {name.partition(".")[0] for name in imports(path)} - {path.relative_to(SRC).parts[0]}
 
 

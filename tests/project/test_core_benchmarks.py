@@ -95,7 +95,7 @@ def test_core_tables_show_every_figure() -> None:
 
 
 @pytest.mark.parametrize("name", calls.EXCHANGES)
-def test_calls_are_counted_for_every_exchange_with_the_server(name: str) -> None:
+def test_call_counter_counts_every_exchange(name: str) -> None:
     count = calls.count(name)
     packages = {call.package for call in count.calls}
 
@@ -107,21 +107,21 @@ def test_calls_are_counted_for_every_exchange_with_the_server(name: str) -> None
     assert 2 < count.modules < count.changes
 
 
-def test_a_server_answers_RCPT_with_few_calls_in_few_modules() -> None:
-    # These limits only go down: most of the time of a small message is the time of such calls.
+def test_rcpt_is_answered_within_its_call_and_module_limits() -> None:
+    # These limits only go down: calls take most of the time of a small message.
     count = calls.count("RCPT")
 
     assert len(count.calls) <= 89
     assert count.modules <= 14
 
 
-def test_calls_are_not_counted_for_a_session_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_call_counter_refuses_an_unexpected_reply(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(calls.EXCHANGES, "refused", ((), (b"MAIL FROM:<a@client.example>\r\n",)))
     with pytest.raises(RuntimeError, match="503"):
         calls.count("refused")
 
 
-def test_the_call_counts_are_printed_as_a_table_and_as_a_list(
+def test_call_counter_prints_a_table_or_a_list(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["calls"])

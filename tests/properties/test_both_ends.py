@@ -50,7 +50,7 @@ from smtpcore import (
 from smtpcore._default_replies import ONLY_POSITIVE
 from smtpcore._state import MAY_ANSWER, MAY_HEAR, next_state
 
-from ..helpers import CONFIG, OWED_NOTHING
+from ..helpers import CONFIG, NEED_NO_REPLY
 
 EVERYTHING = replace(
     CONFIG, disabled=frozenset(), burl=("imap",), tls=True, auth_mechanisms=("LOGIN",), plaintext_auth=True
@@ -142,7 +142,7 @@ class Pair:
         if octets:
             self.server.receive_data(octets)
         event: Event | Signal = NEED_DATA
-        while isinstance(event := self.server.next_event(), OWED_NOTHING):
+        while isinstance(event := self.server.next_event(), NEED_NO_REPLY):
             pass
         return None if isinstance(event, Signal) else event
 

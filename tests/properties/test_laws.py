@@ -60,7 +60,20 @@ from smtpcore._parser import parse_command, parse_response
 from smtpcore_adapters.testing import strategies
 
 from ..client_helpers import offer
-from ..helpers import DATA, OWED_NOTHING, RCPT, READY, accept, body, bytewise, connect, drive, joined, observed, replies
+from ..helpers import (
+    DATA,
+    NEED_NO_REPLY,
+    RCPT,
+    READY,
+    accept,
+    body,
+    bytewise,
+    connect,
+    drive,
+    merge_chunks,
+    public_properties,
+    replies,
+)
 from ..profiles import examples
 
 quickly = examples(40)
@@ -179,7 +192,7 @@ def outcome(config: Config, segments: Iterable[bytes]) -> Outcome:
     except RemoteProtocolError as exc:
         rest, more, why = [], conn.data_to_send(), str(exc)
     assert conn.state is State.CLOSED
-    return joined(events + rest), output + more, why
+    return merge_chunks(events + rest), output + more, why
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
@@ -207,7 +220,7 @@ def test_output_is_well_formed_and_each_message_is_accepted_once(config: Config,
 
     said = replies(output)
     ends = [event for event in events if isinstance(event, DataEnd | InvalidData)]
-    assert len(said) == sum(not isinstance(event, (*OWED_NOTHING, ConnectionClosed)) for event in events)
+    assert len(said) == sum(not isinstance(event, (*NEED_NO_REPLY, ConnectionClosed)) for event in events)
     assert sum("Message taken" in text for _, text in said) == sum(isinstance(event, DataEnd) for event in ends)
 
 
@@ -245,19 +258,19 @@ REPLIES = [
 
 def try_to_send(conn: Connection, reply: Reply) -> None:
     """Send a reply, or check that a refused reply changes nothing."""
-    before = observed(conn)
+    before = public_properties(conn)
     try:
         conn.send(reply)
     except LocalProtocolError:
-        assert observed(conn) == before
+        assert public_properties(conn) == before
 
 
 def try_to_start_tls(conn: Connection) -> None:
-    before = observed(conn)
+    before = public_properties(conn)
     try:
         conn.tls_established()
     except LocalProtocolError:
-        assert observed(conn) == before
+        assert public_properties(conn) == before
 
 
 @pytest.mark.parametrize("tls", [False, True])
@@ -450,7 +463,7 @@ def test_memory_is_bounded(config: Config, before: bytes, endless: bytes) -> Non
 def answer_with_defaults(conn: Connection, segment: bytes) -> None:
     conn.receive_data(segment)
     while not isinstance(event := conn.next_event(), Signal):
-        if not isinstance(event, OWED_NOTHING):
+        if not isinstance(event, NEED_NO_REPLY):
             conn.send(conn.default_reply(event))
     conn.data_to_send()
 

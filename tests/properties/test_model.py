@@ -22,7 +22,7 @@ from smtpcore import (
     State,
 )
 
-from ..helpers import BODY_EVENTS, fresh, listen, pieces, replies
+from ..helpers import BODY_EVENTS, new_connection, pieces, replies, take_events
 from ..profiles import examples
 
 BAD_SEQUENCE = {503}
@@ -119,7 +119,7 @@ class Session(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.model = Model()
-        self.conn: Connection = fresh(
+        self.conn: Connection = new_connection(
             tls=True, auth_mechanisms=("PLAIN", "LOGIN"), plaintext_auth=True, max_auth_failures=None
         )
         self.unsent = b""
@@ -317,7 +317,7 @@ class Session(RuleBasedStateMachine):
         for segment in [None, *segments]:
             if segment:
                 self.conn.receive_data(segment)
-            for event in listen(self.conn, self.answer):
+            for event in take_events(self.conn, self.answer):
                 if isinstance(event, Mail):
                     self.body.clear()
                 if isinstance(event, BODY_EVENTS):

@@ -23,7 +23,21 @@ from smtpcore import (
     Wait,
 )
 
-from ..helpers import GREETED, HELO, MAIL, RCPT, READY, accept, bytewise, codes, connect, drive, heard, replies, texts
+from ..helpers import (
+    GREETED,
+    HELO,
+    MAIL,
+    RCPT,
+    READY,
+    accept,
+    bytewise,
+    connect,
+    drive,
+    events_after,
+    replies,
+    reply_codes,
+    reply_texts,
+)
 
 SECRET = b"\0user\0pass"
 BASE64 = b64encode(SECRET)
@@ -45,15 +59,15 @@ def answer(conn: Connection, event: Event) -> Reply:
 
 
 def auth_codes(before: bytes, data: bytes, **changes: Any) -> list[int]:
-    return codes(before, data, answer=answer, **OFFERED | changes)
+    return reply_codes(before, data, answer=answer, **OFFERED | changes)
 
 
 def auth_events(before: bytes, data: bytes, **changes: Any) -> list[Event]:
-    return heard(before, data, answer=answer, **OFFERED | changes)
+    return events_after(before, data, answer=answer, **OFFERED | changes)
 
 
 def auth_reply_texts(before: bytes, data: bytes, **changes: Any) -> list[str]:
-    return texts(before, data, answer=answer, **OFFERED | changes)
+    return reply_texts(before, data, answer=answer, **OFFERED | changes)
 
 
 @pytest.mark.parametrize(
@@ -398,7 +412,7 @@ def test_refused_auth_line_hides_the_secret(before: bytes, line: bytes) -> None:
 
 
 def test_refused_auth_line_shows_the_mechanism() -> None:
-    [event] = heard(GREETED, b"AUTH PLAIN %b\r\n" % BASE64, answer=answer, **OFFERED)
+    [event] = events_after(GREETED, b"AUTH PLAIN %b\r\n" % BASE64, answer=answer, **OFFERED)
 
     assert isinstance(event, InvalidCommand)
     assert event.line == b"AUTH PLAIN ***"

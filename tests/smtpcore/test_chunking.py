@@ -34,16 +34,16 @@ from ..helpers import (
     READY,
     Answer,
     accept,
-    answering,
+    answer_with,
     body,
     bytewise,
-    codes,
     connect,
     drive,
-    heard,
+    events_after,
     pieces,
     replies,
-    texts,
+    reply_codes,
+    reply_texts,
 )
 
 FROM = b"MAIL FROM:<a@c.example>\r\n"
@@ -100,7 +100,7 @@ ROWS: list[tuple[str, bytes, bytes, list[int]]] = [
 @pytest.mark.parametrize(("before", "data", "expected"), [pytest.param(*row, id=name) for name, *row in ROWS])
 @forms
 def test_bdat_replies_follow_rfc_3030(before: bytes, data: bytes, expected: list[int], form: Bodies) -> None:
-    assert codes(before, data, bodies=form) == expected
+    assert reply_codes(before, data, bodies=form) == expected
 
 
 # Events and bodies
@@ -143,7 +143,7 @@ def test_chunks_are_neither_unstuffed_nor_searched_for_an_end_marker(form: Bodie
     """R3030-2-04, R3030-2-05"""
     content = b"..a\r\n.\r\n.b\r\n\r\n.\r\nQUIT\r\n"
 
-    events = heard(RCPT, bdat(content, last=True) + b"NOOP\r\n", bodies=form, bare_newlines=mode)
+    events = events_after(RCPT, bdat(content, last=True) + b"NOOP\r\n", bodies=form, bare_newlines=mode)
     assert body(events) == content
     assert events[-2:] == [DataEnd(), Noop()]
 
@@ -155,7 +155,7 @@ def test_chunk_boundaries_do_not_affect_the_body(form: Bodies, mode: BareNewline
     content = b"\r\n.\r\na\r\n..\r\n\r\nbc\r\n"
     chunked = b"".join(map(bdat, pieces(content, size))) + bdat(b"", last=True)
 
-    events = heard(RCPT, chunked, bodies=form, bare_newlines=mode)
+    events = events_after(RCPT, chunked, bodies=form, bare_newlines=mode)
     assert body(events) == content
     assert events[-1] == DataEnd()
     if form is Bodies.LINES:
@@ -165,7 +165,7 @@ def test_chunk_boundaries_do_not_affect_the_body(form: Bodies, mode: BareNewline
 
 @pytest.mark.parametrize("rest", [b"", b"\r\n", b"\r\n."])
 def test_last_line_of_the_last_chunk_may_lack_crlf(rest: bytes) -> None:
-    events = heard(RCPT, bdat(b"a\r\nb" + rest, last=True))
+    events = events_after(RCPT, bdat(b"a\r\nb" + rest, last=True))
 
     assert body(events) == b"a\r\nb" + rest
     assert events[1] == DataLine(b"a\r\n")
@@ -182,7 +182,7 @@ def test_bare_newline_in_a_chunk_is_treated_as_in_data(form: Bodies, content: by
     chunked = b"".join(map(bdat, pieces(content, size)[:-1])) + bdat(pieces(content, size)[-1], last=True)
     last_events: dict[BareNewlines, Event] = {}
     for mode in BareNewlines:
-        events = heard(before, chunked + b"RSET\r\n", bodies=form, bare_newlines=mode)
+        events = events_after(before, chunked + b"RSET\r\n", bodies=form, bare_newlines=mode)
         last_events[mode] = events[-2]
         if mode is BareNewlines.ACCEPT:
             assert body(events) == content
@@ -197,14 +197,14 @@ def test_bare_newline_in_a_chunk_is_treated_as_in_data(form: Bodies, content: by
 
 
 def test_cr_at_the_end_of_a_chunk_waits_for_lf_in_the_next() -> None:
-    events = heard(RCPT, bdat(b"a\r") + bdat(b"\nb\r") + bdat(b"\n", last=True))
+    events = events_after(RCPT, bdat(b"a\r") + bdat(b"\nb\r") + bdat(b"\n", last=True))
     assert [event for event in events if isinstance(event, DataLine)] == [DataLine(b"a\r\n"), DataLine(b"b\r\n")]
     assert events[-1] == DataEnd()
 
-    assert codes(RCPT, bdat(b"a\r", last=True)) == [550]
-    assert codes(RCPT, bdat(b"x" * 1001 + b"\r", last=True), max_text_line=1000) == [554]
-    assert codes(RCPT, bdat(b"a\r") + bdat(b"b", last=True)) == [250, 550]
-    assert codes(RCPT, bdat(b"a\r") + bdat(b"", last=True)) == [250, 550]
+    assert reply_codes(RCPT, bdat(b"a\r", last=True)) == [550]
+    assert reply_codes(RCPT, bdat(b"x" * 1001 + b"\r", last=True), max_text_line=1000) == [554]
+    assert reply_codes(RCPT, bdat(b"a\r") + bdat(b"b", last=True)) == [250, 550]
+    assert reply_codes(RCPT, bdat(b"a\r") + bdat(b"", last=True)) == [250, 550]
 
 
 # Binary
@@ -218,7 +218,7 @@ def test_binary_body_keeps_every_octet(form: Bodies, mode: BareNewlines, size: i
     content = EVERY_OCTET + b"\n.\r\n\r\r\n" + EVERY_OCTET[::-1] + b"\r"
     chunked = b"".join(map(bdat, pieces(content, size))) + bdat(b"", last=True)
 
-    events = heard(BINARY, chunked + b"NOOP\r\n", bodies=form, bare_newlines=mode)
+    events = events_after(BINARY, chunked + b"NOOP\r\n", bodies=form, bare_newlines=mode)
     assert body(events) == content
     assert events[-2:] == [DataEnd(), Noop()]
 
@@ -240,7 +240,7 @@ def test_binary_body_without_lines_is_returned_as_it_arrives(form: Bodies) -> No
 @pytest.mark.parametrize("end", [b"", b"\r\n", b"\r\nx\r\n"])
 def test_long_binary_line_is_returned_in_pieces(length: int, end: bytes) -> None:
     content = b"x" * length + end
-    events = heard(BINARY, bdat(content, last=True), max_text_line=1000)
+    events = events_after(BINARY, bdat(content, last=True), max_text_line=1000)
 
     lines = [event.data for event in events if isinstance(event, DataLine)]
     assert b"".join(lines) == content
@@ -269,31 +269,31 @@ def test_binarymime_is_accepted_only_where_offered(disabled: set[str]) -> None:
     """R3030-3-01, R3030-3-02"""
     changes: dict[str, Any] = {"disabled": frozenset(disabled)}
 
-    assert not any("BINARYMIME" in text for text in texts(GREETED, READY, **changes))
-    assert codes(READY, b"MAIL FROM:<> BODY=BINARYMIME\r\n", **changes) == [501]
-    assert codes(READY, b"MAIL FROM:<> BODY=8BITMIME\r\n", **changes) == [250]
+    assert not any("BINARYMIME" in text for text in reply_texts(GREETED, READY, **changes))
+    assert reply_codes(READY, b"MAIL FROM:<> BODY=BINARYMIME\r\n", **changes) == [501]
+    assert reply_codes(READY, b"MAIL FROM:<> BODY=8BITMIME\r\n", **changes) == [250]
 
 
 def test_binarymime_needs_chunking_and_both_are_announced_without_arguments() -> None:
     """R3030-2-01, R3030-3-01"""
-    [text] = texts(GREETED, READY)
+    [text] = reply_texts(GREETED, READY)
     assert {"250-CHUNKING", "250-BINARYMIME"} <= set(text.splitlines())
 
     with pytest.raises(LocalProtocolError, match="BINARYMIME needs CHUNKING"):
         connect(disabled=frozenset({"CHUNKING"}))
     without = frozenset({"CHUNKING", "BINARYMIME"})
-    assert "CHUNKING" not in texts(GREETED, READY, disabled=without)[0]
-    assert codes(RCPT, b"BDAT 0 LAST\r\n", disabled=without) == [502]
+    assert "CHUNKING" not in reply_texts(GREETED, READY, disabled=without)[0]
+    assert reply_codes(RCPT, b"BDAT 0 LAST\r\n", disabled=without) == [502]
 
 
 def test_body_parameter_extends_the_line_limit_of_mail() -> None:
     """R3030-3-03"""
     start, end = b"MAIL FROM:<", b"@c.example> BODY=BINARYMIME\r\n"
     line = start + b'"' + b"x" * 60 + b'"' + end
-    assert codes(READY, line) == [250]
+    assert reply_codes(READY, line) == [250]
 
     long = b"MAIL FROM:<a@c.example> BODY=BINARYMIME".ljust(512 + 16 - 2) + b"\r\n"
-    assert codes(READY, long) == [250]
+    assert reply_codes(READY, long) == [250]
 
 
 # Refused
@@ -381,14 +381,18 @@ def test_bdat_with_an_invalid_size_closes_the_connection(before: bytes, line: by
 def test_after_a_failed_chunk_everything_up_to_rset_is_refused(code: int) -> None:
     """R3030-2-12"""
     group = bdat(b"abc") + bdat(b"RSET\r\n") + bdat(b"", last=True) + TO + b"DATA\r\nNOOP\r\nRSET\r\n" + FROM
-    answer: Answer = answering(ChunkEnd, Reply(code))
+    answer: Answer = answer_with(ChunkEnd, Reply(code))
 
-    assert codes(RCPT, group, answer=answer) == [code, 503, 503, 503, 503, 250, 250, 250]
-    assert not any(isinstance(event, DataEnd) for event in heard(RCPT, group, answer=answer))
+    assert reply_codes(RCPT, group, answer=answer) == [code, 503, 503, 503, 503, 250, 250, 250]
+    assert not any(isinstance(event, DataEnd) for event in events_after(RCPT, group, answer=answer))
 
 
 def test_reply_to_the_last_chunk_ends_the_transaction() -> None:
-    assert codes(RCPT, bdat(b"a", last=True) + TO + FROM, answer=answering(DataEnd, Reply(451))) == [451, 503, 250]
+    assert reply_codes(RCPT, bdat(b"a", last=True) + TO + FROM, answer=answer_with(DataEnd, Reply(451))) == [
+        451,
+        503,
+        250,
+    ]
 
 
 # Limits

@@ -36,13 +36,13 @@ from smtpcore import (
     Xclient,
 )
 
-from ..client_helpers import GREETING, HELLO, OK, Outcome, mail, met, offer, play, rcpt, told
+from ..client_helpers import GREETING, HELLO, OK, Outcome, after_ehlo, mail, offer, play, play_both_ways, rcpt
 
 GO_AHEAD = b"354 go on\r\n"
 
 
 def test_client_sends_a_message() -> None:
-    outcome = told(
+    outcome = play_both_ways(
         *(GREETING, HELLO, offer("SIZE 1000", "8BITMIME")),
         *(mail(SIZE=10), OK, rcpt(), OK, Data(), GO_AHEAD),
         *((DataChunk(b"Subject: x\r\n\r\n.dot\r\n"), DataEnd()), b"250 2.0.0 Queued\r\n", Quit(), b"221 bye\r\n"),
@@ -72,7 +72,9 @@ def test_client_sends_a_message() -> None:
 def test_helo_may_follow_a_refused_ehlo() -> None:
     """R5321-2.2.1-03, R5321-2.2.1-04, R5321-3.2-02, R5321-4.1.1.1-04"""
     said = b"250-s.example\r\n250 SIZE\r\n"
-    outcome = told(GREETING, HELLO, b"502 what?\r\n", Helo("c.example"), said, mail(), OK, rcpt(), OK, Data(), GO_AHEAD)
+    outcome = play_both_ways(
+        GREETING, HELLO, b"502 what?\r\n", Helo("c.example"), said, mail(), OK, rcpt(), OK, Data(), GO_AHEAD
+    )
 
     assert outcome.sent[:3] == [b"EHLO c.example\r\n", b"HELO c.example\r\n", b"MAIL FROM:<a@c.example>\r\n"]
     assert outcome.conn.helo == Helo("c.example")
@@ -92,7 +94,7 @@ def test_client_may_send_nothing_before_the_greeting() -> None:
 
 @pytest.mark.parametrize("code", [554, 450, 521])
 def test_client_may_send_only_quit_after_a_refusing_greeting(code: int) -> None:
-    outcome = told(b"%d no\r\n" % code)
+    outcome = play_both_ways(b"%d no\r\n" % code)
 
     assert outcome.conn.state is State.REFUSED
     assert not outcome.conn.may_send(HELLO)
@@ -101,7 +103,7 @@ def test_client_may_send_only_quit_after_a_refusing_greeting(code: int) -> None:
 
 @pytest.mark.parametrize("code", [421])
 def test_client_closes_on_421_instead_of_a_greeting(code: int) -> None:
-    outcome = told(b"%d no\r\n" % code)
+    outcome = play_both_ways(b"%d no\r\n" % code)
 
     assert outcome.events == [Answered(ConnectionOpened(), Reply(code, "no")), ConnectionClosed()]
 
@@ -111,7 +113,7 @@ def test_client_closes_on_421_instead_of_a_greeting(code: int) -> None:
 
 def test_without_pipelining_each_command_waits_for_the_previous_reply() -> None:
     """R5321-4.3.1-01, R2920-3.1-01"""
-    conn = met().conn
+    conn = after_ehlo().conn
     conn.send(mail())
 
     assert not conn.may_send(rcpt())
@@ -122,14 +124,14 @@ def test_without_pipelining_each_command_waits_for_the_previous_reply() -> None:
 
 def test_with_pipelining_a_group_is_sent_at_once_up_to_data() -> None:
     """R2920-3.1-02, R2920-3.1-06, R2920-3.1-07"""
-    outcome = met("PIPELINING")
-    outcome.say((mail(), rcpt(), rcpt("v@s.example"), Data()))
+    outcome = after_ehlo("PIPELINING")
+    outcome.send((mail(), rcpt(), rcpt("v@s.example"), Data()))
 
     assert outcome.sent[0].count(b"\r\n") == 4
     assert outcome.conn.replies_due == 4
     assert not outcome.conn.may_send(DataEnd())
     assert not outcome.conn.may_send(Noop())
-    outcome.hear([b"250-354 a\r\n250 b\r\n550 250 c\r\n250 550\r\n", GO_AHEAD])
+    outcome.receive([b"250-354 a\r\n250 b\r\n550 250 c\r\n250 550\r\n", GO_AHEAD])
     assert [(type(event.to), event.reply.code) for event in outcome.answered] == [
         (Mail, 250),
         (Rcpt, 550),
@@ -141,13 +143,13 @@ def test_with_pipelining_a_group_is_sent_at_once_up_to_data() -> None:
 
 
 def test_pipelined_group_may_start_with_the_end_of_a_body() -> None:
-    outcome = met("PIPELINING")
-    outcome.say((mail(), rcpt(), Data()))
-    outcome.hear([OK, OK, GO_AHEAD])
-    outcome.say((DataLine(b"x\r\n"), DataEnd(), mail("b@c.example"), rcpt("v@s.example"), Data()))
+    outcome = after_ehlo("PIPELINING")
+    outcome.send((mail(), rcpt(), Data()))
+    outcome.receive([OK, OK, GO_AHEAD])
+    outcome.send((DataLine(b"x\r\n"), DataEnd(), mail("b@c.example"), rcpt("v@s.example"), Data()))
 
     assert outcome.sent[1] == (b"x\r\n.\r\nMAIL FROM:<b@c.example>\r\nRCPT TO:<v@s.example>\r\nDATA\r\n")
-    outcome.hear([b"554 no\r\n", OK, OK, GO_AHEAD])
+    outcome.receive([b"554 no\r\n", OK, OK, GO_AHEAD])
     assert outcome.conn.transaction
     assert outcome.conn.transaction.mail == mail("b@c.example")
     assert outcome.conn.state is State.DATA
@@ -155,16 +157,16 @@ def test_pipelined_group_may_start_with_the_end_of_a_body() -> None:
 
 def test_client_ends_an_empty_body_after_354_without_accepted_recipients() -> None:
     """R2920-3.1-05, R2920-3.1-08"""
-    outcome = met("PIPELINING")
-    outcome.say((mail(), rcpt(), rcpt("v@s.example"), Data()))
-    outcome.hear([OK, b"550 no\r\n550 no\r\n", GO_AHEAD])
+    outcome = after_ehlo("PIPELINING")
+    outcome.send((mail(), rcpt(), rcpt("v@s.example"), Data()))
+    outcome.receive([OK, b"550 no\r\n550 no\r\n", GO_AHEAD])
 
     assert not outcome.conn.may_send(DataChunk(b"x\r\n"))
     with pytest.raises(LocalProtocolError, match="no recipient was accepted"):
         outcome.conn.send(DataChunk(b"x\r\n"))
-    outcome.say(DataEnd())
+    outcome.send(DataEnd())
     assert outcome.sent[-1] == b".\r\n"
-    outcome.hear([b"554 no valid recipients\r\n"])
+    outcome.receive([b"554 no valid recipients\r\n"])
     assert outcome.conn.state is State.READY
 
 
@@ -172,19 +174,19 @@ def test_client_ends_an_empty_body_after_354_without_accepted_recipients() -> No
 
 
 def test_chunks_are_sent_without_waiting_for_replies() -> None:
-    outcome = met("PIPELINING", "CHUNKING")
-    outcome.say((mail(), rcpt()))
-    outcome.hear([OK, OK])
-    outcome.say((Bdat(3), DataChunk(b"a\r"), DataChunk(b"\n"), Bdat(2, last=True), DataChunk(b"b\n"[:1] + b"c")))
+    outcome = after_ehlo("PIPELINING", "CHUNKING")
+    outcome.send((mail(), rcpt()))
+    outcome.receive([OK, OK])
+    outcome.send((Bdat(3), DataChunk(b"a\r"), DataChunk(b"\n"), Bdat(2, last=True), DataChunk(b"b\n"[:1] + b"c")))
 
     assert outcome.sent[-1] == b"BDAT 3\r\na\r\nBDAT 2 LAST\r\nbc"
-    outcome.hear([OK, b"250 taken\r\n"])
+    outcome.receive([OK, b"250 taken\r\n"])
     assert [event.to for event in outcome.answered[2:]] == [ChunkEnd(), DataEnd()]
     assert outcome.conn.state is State.READY
 
 
 def test_open_chunk_allows_only_its_remaining_octets() -> None:
-    conn = met("CHUNKING").conn
+    conn = after_ehlo("CHUNKING").conn
     for request in (mail(), rcpt()):
         conn.send(request)
         conn.data_to_send()
@@ -218,19 +220,19 @@ ACROSS: list[tuple[str, tuple[Request, ...], Request, bool]] = [
 @pytest.mark.parametrize(("before", "request_", "fits"), [row[1:] for row in ACROSS], ids=[row[0] for row in ACROSS])
 def test_line_rules_apply_across_chunks(before: tuple[Request, ...], request_: Request, fits: bool) -> None:
     """R5321-2.3.8-01, R5321-4.5.3.1.6-01"""
-    outcome = met("PIPELINING", "CHUNKING")
-    outcome.say((mail(), rcpt()))
-    outcome.hear([OK, OK])
-    outcome.say(before)
+    outcome = after_ehlo("PIPELINING", "CHUNKING")
+    outcome.send((mail(), rcpt()))
+    outcome.receive([OK, OK])
+    outcome.send(before)
 
     assert outcome.conn.may_send(request_) is fits
 
 
 def test_bare_newline_in_a_chunk_is_refused_even_when_normalizing() -> None:
-    outcome = met("PIPELINING", "CHUNKING", bare_newlines=BareNewlines.NORMALIZE)
-    outcome.say((mail(), rcpt()))
-    outcome.hear([OK, OK])
-    outcome.say(Bdat(3, last=True))
+    outcome = after_ehlo("PIPELINING", "CHUNKING", bare_newlines=BareNewlines.NORMALIZE)
+    outcome.send((mail(), rcpt()))
+    outcome.receive([OK, OK])
+    outcome.send(Bdat(3, last=True))
 
     assert not outcome.conn.may_send(DataChunk(b"a\nb"))
     assert outcome.conn.may_send(DataChunk(b"a\r\n"))
@@ -241,10 +243,10 @@ def test_bare_newline_in_a_chunk_is_refused_even_when_normalizing() -> None:
 
 def test_tls_resets_what_the_client_knows_of_the_server() -> None:
     """R3207-4.2-04, R3207-4.2-06, R3207-4-05, R3207-4-07"""
-    outcome = met("STARTTLS", "PIPELINING")
-    outcome.say(StartTls())
+    outcome = after_ehlo("STARTTLS", "PIPELINING")
+    outcome.send(StartTls())
     assert not outcome.conn.may_send(Noop())
-    outcome.hear([b"220 go\r\n"])
+    outcome.receive([b"220 go\r\n"])
 
     assert (outcome.conn.state, outcome.conn.waiting_for) == (State.TLS, Wait.TLS)
     assert outcome.conn.next_event() is PAUSED
@@ -259,13 +261,13 @@ def test_tls_resets_what_the_client_knows_of_the_server() -> None:
 
 
 def test_lmtp_client_gets_a_reply_per_accepted_recipient() -> None:
-    outcome = met("PIPELINING", lmtp=True)
-    outcome.say((mail(), rcpt("a@s.example"), rcpt("b@s.example"), rcpt("c@s.example"), Data()))
-    outcome.hear([OK, OK, b"550 no\r\n", OK, GO_AHEAD])
-    outcome.say((DataChunk(b"x"), DataEnd()))
+    outcome = after_ehlo("PIPELINING", lmtp=True)
+    outcome.send((mail(), rcpt("a@s.example"), rcpt("b@s.example"), rcpt("c@s.example"), Data()))
+    outcome.receive([OK, OK, b"550 no\r\n", OK, GO_AHEAD])
+    outcome.send((DataChunk(b"x"), DataEnd()))
     assert outcome.conn.replies_due == 2
 
-    outcome.hear([b"250 a\r\n452 c\r\n"])
+    outcome.receive([b"250 a\r\n452 c\r\n"])
     assert [(event.recipient, event.reply.code) for event in outcome.answered[-2:]] == [
         (rcpt("a@s.example"), 250),
         (rcpt("c@s.example"), 452),
@@ -297,11 +299,11 @@ def test_client_hello_must_match_the_protocol(lmtp: bool, wrong: Request) -> Non
     ids=["empty", "R5321-4.1.1.4-06", "R5321-4.1.1.4-07", "R5321-4.5.2-01", "split lines", "end marker inside"],
 )
 def test_client_body_is_dot_stuffed_and_ended(chunks: list[bytes], wire: bytes) -> None:
-    outcome = met()
+    outcome = after_ehlo()
     for step in (mail(), rcpt(), Data()):
-        outcome.say(step)
-        outcome.hear([GO_AHEAD if step == Data() else OK])
-    outcome.say((*map(DataChunk, chunks), DataEnd()))
+        outcome.send(step)
+        outcome.receive([GO_AHEAD if step == Data() else OK])
+    outcome.send((*map(DataChunk, chunks), DataEnd()))
 
     assert outcome.sent[-1] == wire
 
@@ -310,40 +312,40 @@ def test_client_body_is_dot_stuffed_and_ended(chunks: list[bytes], wire: bytes) 
 def test_bare_newline_is_refused_or_normalized_by_the_client(bare: bytes) -> None:
     """R5321-2.3.8-03"""
     for policy in (BareNewlines.REJECT, BareNewlines.NORMALIZE):
-        outcome = met(bare_newlines=policy)
+        outcome = after_ehlo(bare_newlines=policy)
         for step in (mail(), rcpt(), Data()):
-            outcome.say(step)
-            outcome.hear([GO_AHEAD if step == Data() else OK])
+            outcome.send(step)
+            outcome.receive([GO_AHEAD if step == Data() else OK])
         if policy is BareNewlines.REJECT:
             with pytest.raises(LocalProtocolError, match="bare CR or LF"):
                 outcome.conn.send(DataChunk(bare + b"x"))
             assert outcome.conn.data_to_send() == b""
         else:
-            outcome.say((DataChunk(bare), DataEnd()))
+            outcome.send((DataChunk(bare), DataEnd()))
             assert b"\n" not in outcome.sent[-1].replace(b"\r\n", b"")
             assert outcome.sent[-1].count(b"\r\n.\r\n") == 1
 
 
 def test_client_sends_a_null_sender() -> None:
     """R5321-3.6.3-01"""
-    outcome = met()
-    outcome.say(Mail(Path("")))
+    outcome = after_ehlo()
+    outcome.send(Mail(Path("")))
 
     assert outcome.sent == [b"MAIL FROM:<>\r\n"]
 
 
 def in_data(**changes: Any) -> Outcome:
-    outcome = met(**changes)
+    outcome = after_ehlo(**changes)
     for step in (mail(), rcpt(), Data()):
-        outcome.say(step)
-        outcome.hear([GO_AHEAD if step == Data() else OK])
+        outcome.send(step)
+        outcome.receive([GO_AHEAD if step == Data() else OK])
     return outcome
 
 
 @pytest.mark.parametrize("chunks", [[b"x" * 998 + b"\r\n"], [b"x" * 500, b"x" * 498 + b"\r", b"\n"], [b"." * 998]])
 def test_client_sends_lines_of_up_to_1000_octets(chunks: list[bytes]) -> None:
     outcome = in_data()
-    outcome.say((*map(DataChunk, chunks), DataEnd()))
+    outcome.send((*map(DataChunk, chunks), DataEnd()))
 
     assert outcome.sent[-1].endswith(b"\r\n.\r\n")
 
@@ -352,18 +354,18 @@ def test_client_sends_lines_of_up_to_1000_octets(chunks: list[bytes]) -> None:
 def test_longer_line_is_refused_unless_the_limit_is_disabled(chunks: list[bytes]) -> None:
     *before, last = chunks
     outcome = in_data()
-    outcome.say(tuple(map(DataChunk, before)))
+    outcome.send(tuple(map(DataChunk, before)))
     with pytest.raises(LocalProtocolError, match="A line of the message exceeds 1000 octets"):
         outcome.conn.send(DataChunk(last))
     assert outcome.conn.data_to_send() == b""
-    outcome.say((DataLine(b"\r\n"), DataEnd()))
+    outcome.send((DataLine(b"\r\n"), DataEnd()))
 
-    in_data(max_text_line=None).say((*map(DataChunk, chunks), DataEnd()))
+    in_data(max_text_line=None).send((*map(DataChunk, chunks), DataEnd()))
 
 
 def test_unterminated_last_line_counts_with_its_crlf() -> None:
     outcome = in_data()
-    outcome.say(DataChunk(b"x" * 999))
+    outcome.send(DataChunk(b"x" * 999))
 
     assert not outcome.conn.may_send(DataEnd())
 
@@ -371,14 +373,14 @@ def test_unterminated_last_line_counts_with_its_crlf() -> None:
 def test_cr_at_the_end_of_a_body_is_refused_or_normalized() -> None:
     assert not body_ending_in_cr(BareNewlines.REJECT).conn.may_send(DataEnd())
     outcome = body_ending_in_cr(BareNewlines.NORMALIZE)
-    outcome.say(DataEnd())
+    outcome.send(DataEnd())
 
     assert b"".join(outcome.sent[-2:]) == b"x\r\n.\r\n"
 
 
 def body_ending_in_cr(policy: BareNewlines) -> Outcome:
     outcome = in_data(bare_newlines=policy)
-    outcome.say(DataChunk(b"x\r"))
+    outcome.send(DataChunk(b"x\r"))
     return outcome
 
 
@@ -388,17 +390,17 @@ def test_client_config_refuses_accept_for_bare_newlines() -> None:
 
 
 def test_client_tls_cannot_start_without_starttls_or_twice() -> None:
-    conn = met().conn
+    conn = after_ehlo().conn
     with pytest.raises(LocalProtocolError, match=r"TLS cannot start in State\.READY"):
         conn.tls_established()
-    conn = met(tls=True).conn
+    conn = after_ehlo(tls=True).conn
     assert conn.tls
     with pytest.raises(LocalProtocolError, match="TLS cannot start"):
         conn.tls_established()
 
 
 def test_failed_write_closes_the_client() -> None:
-    conn = met().conn
+    conn = after_ehlo().conn
     conn.send(mail())
     conn.send_failed()
 
@@ -409,9 +411,9 @@ def test_failed_write_closes_the_client() -> None:
 
 
 def test_accepted_xclient_returns_the_client_to_the_greeting() -> None:
-    outcome = met("XCLIENT NAME", "PIPELINING")
-    outcome.say(Xclient(Attributes({"NAME": "spike.example"})))
-    outcome.hear([b"220 s.example ESMTP\r\n"])
+    outcome = after_ehlo("XCLIENT NAME", "PIPELINING")
+    outcome.send(Xclient(Attributes({"NAME": "spike.example"})))
+    outcome.receive([b"220 s.example ESMTP\r\n"])
 
     assert (outcome.conn.state, dict(outcome.conn.extensions), outcome.conn.helo) == (State.GREETED, {}, None)
 
@@ -424,13 +426,13 @@ def test_trailing_data_has_the_octets_not_yet_parsed() -> None:
 
 
 def test_pipelined_commands_after_a_refused_mail_are_out_of_sequence() -> None:
-    outcome = met("PIPELINING")
-    outcome.say((mail(), rcpt()))
+    outcome = after_ehlo("PIPELINING")
+    outcome.send((mail(), rcpt()))
     assert outcome.conn.may_send(Data())
-    outcome.hear([b"550 no\r\n"])
+    outcome.receive([b"550 no\r\n"])
 
     assert not outcome.conn.may_send(Data())
     assert outcome.conn.may_send(mail("b@c.example"))
-    outcome.say(mail("b@c.example"))
-    outcome.hear([b"503 no\r\n", OK])
+    outcome.send(mail("b@c.example"))
+    outcome.receive([b"503 no\r\n", OK])
     assert outcome.conn.transaction == Transaction(mail("b@c.example"))

@@ -28,7 +28,7 @@ from smtpcore import (
     Vrfy,
 )
 
-from ..helpers import READY, heard
+from ..helpers import READY, events_after
 
 COMMANDS: list[Command] = [
     Helo("c.example"),
@@ -147,5 +147,5 @@ def test_different_values_have_different_hashes(values: list[object]) -> None:
 
 
 def test_only_the_last_word_of_vrfy_can_be_smtputf8() -> None:
-    assert heard(READY, b"VRFY Joe J Smith SMTPUTF8\r\n") == [Vrfy("Joe J Smith", smtputf8=True)]
-    assert heard(READY, b"VRFY SMTPUTF8 Smith\r\n") == [Vrfy("SMTPUTF8 Smith")]
+    assert events_after(READY, b"VRFY Joe J Smith SMTPUTF8\r\n") == [Vrfy("Joe J Smith", smtputf8=True)]
+    assert events_after(READY, b"VRFY SMTPUTF8 Smith\r\n") == [Vrfy("SMTPUTF8 Smith")]

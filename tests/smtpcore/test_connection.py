@@ -62,12 +62,12 @@ from ..helpers import (
     RCPT,
     READY,
     accept,
-    answering,
+    answer_with,
     connect,
     drive,
-    fresh,
+    new_connection,
     replies,
-    texts,
+    reply_texts,
 )
 
 FROM = b"MAIL FROM:<a@c.example>\r\n"
@@ -92,7 +92,7 @@ def observable(conn: Connection) -> dict[str, object]:
 
 
 def test_new_connection_parses_nothing_before_the_greeting() -> None:
-    conn = fresh()
+    conn = new_connection()
     assert (conn.state, conn.config, conn.helo, conn.transaction, conn.tls) == (
         State.CONNECTED,
         CONFIG,
@@ -197,7 +197,7 @@ def test_commands_before_the_end_of_stream_are_parsed() -> None:
 
 
 def test_end_of_stream_before_the_greeting_is_reported_after_it() -> None:
-    conn = fresh()
+    conn = new_connection()
     conn.receive_data(b"")
 
     assert drive(conn, [])[0] == [ConnectionOpened(), ConnectionClosed()]
@@ -331,7 +331,7 @@ def test_reply_421_may_be_sent_at_any_time(before: bytes, data: bytes) -> None:
 @pytest.mark.parametrize("asked", [False, True])
 def test_reply_421_instead_of_the_greeting_has_no_status_code(asked: bool) -> None:
     """R2034-3-02"""
-    conn = fresh()
+    conn = new_connection()
     if asked:
         conn.next_event()
     conn.send(Reply(421, enhanced="4.3.2"))
@@ -391,11 +391,11 @@ def test_another_reply_can_be_sent_after_a_refused_one() -> None:
 @pytest.mark.parametrize("event", [Bdat(1), DataLine(b""), DataChunk(b""), ConnectionClosed()])
 def test_default_reply_refuses_events_that_need_no_reply(event: Event) -> None:
     with pytest.raises(LocalProtocolError, match="needs no reply"):
-        fresh().default_reply(event)
+        new_connection().default_reply(event)
 
 
 def test_default_replies_accept_no_recipient_and_no_message() -> None:
-    conn = fresh()
+    conn = new_connection()
 
     assert conn.default_reply(Rcpt(Path("u@s.example"))).code == 550
     assert conn.default_reply(DataEnd()).code == 554
@@ -436,7 +436,7 @@ EVENTS_THAT_NEED_A_REPLY: list[Event] = [
 def test_every_event_that_needs_a_reply_has_an_allowed_default() -> None:
     assert {type(event) for event in EVENTS_THAT_NEED_A_REPLY} == set(MAY_ANSWER)
     for event in EVENTS_THAT_NEED_A_REPLY:
-        assert fresh().default_reply(event).reply_class in MAY_ANSWER[type(event)]
+        assert new_connection().default_reply(event).reply_class in MAY_ANSWER[type(event)]
 
 
 def test_unknown_command_can_be_accepted() -> None:
@@ -521,7 +521,7 @@ def test_replies_are_flushed_before_waiting_for_the_rest_of_a_line() -> None:
 def test_tls_may_start_before_the_greeting() -> None:
     """R3207-4.2-09"""
     for asked in (False, True):
-        conn = fresh(tls=True)
+        conn = new_connection(tls=True)
         if asked:
             conn.next_event()
         conn.tls_established()
@@ -545,7 +545,7 @@ def test_tls_cannot_start_without_starttls(before: bytes) -> None:
 
 
 def test_tls_cannot_start_twice() -> None:
-    conn = fresh(tls=True)
+    conn = new_connection(tls=True)
     conn.tls_established()
 
     with pytest.raises(LocalProtocolError):
@@ -568,7 +568,7 @@ def test_plaintext_after_starttls_is_a_remote_error(answered: bool) -> None:
 
 
 def test_plaintext_before_implicit_tls_is_a_remote_error() -> None:
-    conn = fresh(tls=True)
+    conn = new_connection(tls=True)
     conn.receive_data(b"EHLO evil.example\r\n")
 
     with pytest.raises(RemoteProtocolError, match="before TLS"):
@@ -591,8 +591,8 @@ def test_errors_before_tls_still_count() -> None:
 def test_smtputf8_needs_8bitmime() -> None:
     """R6531-3.1-03"""
     with pytest.raises(LocalProtocolError, match="SMTPUTF8 needs 8BITMIME"):
-        fresh(disabled=frozenset({"8BITMIME"}))
-    assert fresh(disabled=frozenset({"8BITMIME", "SMTPUTF8"})).state is State.CONNECTED
+        new_connection(disabled=frozenset({"8BITMIME"}))
+    assert new_connection(disabled=frozenset({"8BITMIME", "SMTPUTF8"})).state is State.CONNECTED
 
 
 def test_custom_extension_is_announced_and_its_verb_is_an_event() -> None:
@@ -608,7 +608,7 @@ def test_custom_extension_is_announced_and_its_verb_is_an_event() -> None:
 def test_extensions_have_no_effect_before_ehlo(line: type[Command]) -> None:
     commands = {Helo: HELO + b"MAIL FROM:<> SIZE=1\r\n", Vrfy: b"VRFY x SMTPUTF8=1\r\n"}
 
-    assert texts(GREETED, commands[line])[-1][:3] == {Helo: "555", Vrfy: "252"}[line]
+    assert reply_texts(GREETED, commands[line])[-1][:3] == {Helo: "555", Vrfy: "252"}[line]
 
 
 def test_longest_hostname_fits_into_every_reply() -> None:
@@ -659,7 +659,7 @@ def test_data_may_be_refused() -> None:
 
 def test_require_tls_is_not_demanded_after_a_refusing_greeting() -> None:
     """R5321-3.1-04"""
-    conn = fresh(tls=True, require_tls=True)
-    _, output = drive(conn, [b"MAIL FROM:<a@c.example>\r\nQUIT\r\n"], answering(ConnectionOpened, Reply(554, "No")))
+    conn = new_connection(tls=True, require_tls=True)
+    _, output = drive(conn, [b"MAIL FROM:<a@c.example>\r\nQUIT\r\n"], answer_with(ConnectionOpened, Reply(554, "No")))
 
     assert [code for code, _ in replies(output)] == [554, 503, 221]

@@ -7,7 +7,7 @@ import pytest
 
 from smtpcore import Auth, Challenge, Connection, Event, InvalidCommand, InvalidData, Reply
 
-from ..helpers import DATA, GREETED, MAIL, RCPT, READY, accept, connect, drive, fresh, replies, texts
+from ..helpers import DATA, GREETED, MAIL, RCPT, READY, accept, connect, drive, new_connection, replies, reply_texts
 
 NEW_YEAR = datetime(2030, 1, 1, tzinfo=UTC)
 OFFER: dict[str, Any] = {
@@ -299,7 +299,7 @@ cases = pytest.mark.parametrize(
 
 @cases
 def test_wording_of_each_refusal(before: bytes, data: bytes, changes: dict[str, Any], expected: str) -> None:
-    assert texts(before, data, answer=answer, **changes)[-1] == expected
+    assert reply_texts(before, data, answer=answer, **changes)[-1] == expected
 
 
 @cases
@@ -323,7 +323,7 @@ def test_reply_carried_by_an_event_is_sent_unchanged(
 
 
 def test_starttls_under_tls_is_refused() -> None:
-    conn = fresh(tls=True)
+    conn = new_connection(tls=True)
     conn.tls_established()
     events, output = drive(conn, [READY, b"STARTTLS\r\n"])
 

@@ -29,7 +29,7 @@ from smtpcore import (
     Xforward,
 )
 
-from ..helpers import MAIL, RCPT, READY, accept, body, bytewise, connect, drive, listen, replies
+from ..helpers import MAIL, RCPT, READY, accept, body, bytewise, connect, drive, replies, take_events
 
 ENABLED: dict[str, Any] = {
     "disabled": OFF_BY_DEFAULT - {"ETRN", "BURL", "XCLIENT", "XFORWARD"},
@@ -359,7 +359,7 @@ def test_unterminated_line_of_a_burl_part_is_returned_at_the_end_of_the_message(
     conn.receive_part(b"ab\r\nc")
     conn.receive_part(b"")
 
-    assert list(listen(conn)) == [DataLine(b"ab\r\n"), *following, DataEnd() if last else ChunkEnd()]
+    assert list(take_events(conn)) == [DataLine(b"ab\r\n"), *following, DataEnd() if last else ChunkEnd()]
 
 
 def test_burl_cannot_be_accepted_before_the_part_is_complete() -> None:
@@ -397,7 +397,7 @@ def test_rest_of_an_incomplete_burl_part_does_not_reach_the_next_message() -> No
     assert conn.next_event() is PAUSED
     conn.receive_part(b"all\r\n")
     conn.receive_part(b"")
-    assert list(listen(conn)) == [DataLine(b"all\r\n"), DataEnd()]
+    assert list(take_events(conn)) == [DataLine(b"all\r\n"), DataEnd()]
 
 
 @pytest.mark.parametrize(("data", "code"), [(b"x" * 70_000 + b"\r\n", 552), (b"a\nb\r\n", 550), (b"x" * 69_999, 554)])
@@ -406,7 +406,7 @@ def test_burl_part_is_checked_like_any_body(data: bytes, code: int, last: str) -
     changes = {"max_message_size": 65_536, "max_text_line": 100_000} if code == 552 else {}
     conn = connection_after_burl(f"BURL {URL}{last}\r\n".encode(), **changes)
     conn.receive_part(data)
-    events = list(listen(conn))
+    events = list(take_events(conn))
     assert isinstance(events[-1], InvalidData)
     with pytest.raises(LocalProtocolError, match="no part is wanted"):
         conn.receive_part(b"more")
@@ -420,7 +420,7 @@ def test_burl_part_may_be_empty() -> None:
     conn.receive_part(b"")
     with pytest.raises(LocalProtocolError, match="no part is wanted"):
         conn.receive_part(b"x")
-    assert list(listen(conn)) == [ChunkEnd()]
+    assert list(take_events(conn)) == [ChunkEnd()]
 
 
 def test_empty_burl_parts_count_as_idle_commands() -> None:

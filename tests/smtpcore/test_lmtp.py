@@ -23,7 +23,7 @@ from smtpcore import (
     Transaction,
 )
 
-from ..helpers import CONFIG, GREETED, accept, bytewise, codes, connect, drive, heard, replies, texts
+from ..helpers import CONFIG, GREETED, accept, bytewise, connect, drive, events_after, replies, reply_codes, reply_texts
 
 READY = b"LHLO c.example\r\n"
 FROM = b"MAIL FROM:<a@c.example>\r\n"
@@ -49,7 +49,7 @@ def pending_state_and_transaction(conn: Connection) -> tuple[int, State, Transac
 
 
 def lmtp_codes(before: bytes, data: bytes, **changes: Any) -> list[int]:
-    return codes(before, data, answer=answer, lmtp=True, **changes)
+    return reply_codes(before, data, answer=answer, lmtp=True, **changes)
 
 
 @pytest.mark.parametrize(
@@ -82,16 +82,16 @@ def test_bdat_without_recipients_is_refused_in_smtp() -> None:
     """R2033-4.3-02"""
     smtp = b"EHLO c.example\r\n" + FROM
 
-    assert codes(smtp, b"BDAT 6 LAST\r\nQUIT\r\n") == [554]
+    assert reply_codes(smtp, b"BDAT 6 LAST\r\nQUIT\r\n") == [554]
 
 
 def test_lhlo_is_refused_in_smtp() -> None:
     """R2033-4.1-04"""
-    [event] = heard(GREETED, READY)
+    [event] = events_after(GREETED, READY)
 
     assert isinstance(event, InvalidCommand)
     assert event.reply.code == 500
-    assert codes(GREETED, READY + FROM) == [500, 503]
+    assert reply_codes(GREETED, READY + FROM) == [500, 503]
 
 
 def test_lhlo_is_an_event_and_is_answered_with_the_keywords() -> None:
@@ -119,14 +119,14 @@ def test_lmtp_needs_only_pipelining_and_enhancedstatuscodes() -> None:
 
 def test_reply_to_the_wrong_hello_names_the_right_one_without_status_code() -> None:
     """R2033-4.1-03"""
-    assert texts(GREETED, b"EHLO c.example\r\n", lmtp=True) == ["500 This is LMTP: say LHLO"]
-    assert texts(GREETED, READY) == ["500 This is SMTP: say EHLO"]
+    assert reply_texts(GREETED, b"EHLO c.example\r\n", lmtp=True) == ["500 This is LMTP: say LHLO"]
+    assert reply_texts(GREETED, READY) == ["500 This is SMTP: say EHLO"]
 
 
 @pytest.mark.parametrize("message", [MESSAGE, b"BDAT 3 LAST\r\nabc"], ids=["DATA", "BDAT"])
 def test_lmtp_sends_a_reply_per_recipient_in_order(message: bytes) -> None:
     """R2033-4.2-02"""
-    said = texts(RCPT, message, answer=answer, lmtp=True)
+    said = reply_texts(RCPT, message, answer=answer, lmtp=True)
 
     assert said[-2:] == ["250 2.0.0 for one", "250 2.0.0 for two"]
 

@@ -30,8 +30,21 @@ from smtpcore import (
     State,
 )
 
-from ..client_helpers import CLIENT, GREETING, HELLO, OK, Outcome, Step, mail, met, offer, play, rcpt, told
-from ..helpers import bytewise, named
+from ..client_helpers import (
+    CLIENT,
+    GREETING,
+    HELLO,
+    OK,
+    Outcome,
+    Step,
+    after_ehlo,
+    mail,
+    offer,
+    play,
+    play_both_ways,
+    rcpt,
+)
+from ..helpers import bytewise, octets_id
 
 GO_AHEAD = b"354 go on\r\n"
 LIMITS = {"max_reply_line": 512, "max_reply_lines": 10}
@@ -66,11 +79,11 @@ GROUP = (mail(), rcpt(), Data())
         (b"220-x\r\n" * 11, "a reply has more than 10 lines"),
         (b"x" * 600, "a line of a reply is too long"),
     ],
-    ids=lambda value: named(value)[:40] if isinstance(value, bytes) else None,
+    ids=lambda value: octets_id(value)[:40] if isinstance(value, bytes) else None,
 )
 def test_malformed_reply_is_a_remote_error(said: bytes, error: str) -> None:
     """R5321-4.2-10"""
-    outcome = told(said, **LIMITS)
+    outcome = play_both_ways(said, **LIMITS)
 
     assert outcome.error.startswith(error)
     assert outcome.conn.state is State.CLOSED
@@ -91,13 +104,13 @@ def test_malformed_reply_is_a_remote_error(said: bytes, error: str) -> None:
     ],
 )
 def test_reply_of_an_impossible_class_is_a_remote_error(asked: Request, said: bytes) -> None:
-    outcome = told(GREETING, HELLO, offer("STARTTLS"), asked, said)
+    outcome = play_both_ways(GREETING, HELLO, offer("STARTTLS"), asked, said)
 
     assert outcome.error == f"{said[:3].decode()} cannot answer {getattr(asked, 'verb', '')}"
 
 
 def test_positive_reply_to_data_is_a_remote_error() -> None:
-    assert told(*IN_DATA[:-1], OK).error == "250 cannot answer DATA"
+    assert play_both_ways(*IN_DATA[:-1], OK).error == "250 cannot answer DATA"
 
 
 # Unsolicited replies
@@ -106,12 +119,12 @@ def test_positive_reply_to_data_is_a_remote_error() -> None:
 @pytest.mark.parametrize("said", [OK, b"220 again\r\n", b"550 no\r\n", b"250-a\r\n250 b\r\n", b"521 no\r\n"])
 @pytest.mark.parametrize("before", [(GREETING,), (GREETING, HELLO, offer()), IN_DATA], ids=["GREETED", "READY", "DATA"])
 def test_unsolicited_reply_is_a_remote_error(before: tuple[Step, ...], said: bytes) -> None:
-    assert told(*before, said).error == f"the server said {said[:3].decode()} without being asked"
+    assert play_both_ways(*before, said).error == f"the server said {said[:3].decode()} without being asked"
 
 
 @pytest.mark.parametrize("before", [(GREETING,), (GREETING, HELLO, offer()), IN_DATA], ids=["GREETED", "READY", "DATA"])
 def test_unsolicited_421_closes_without_an_error(before: tuple[Step, ...]) -> None:
-    outcome = told(*before, b"421 4.3.2 shutting down\r\n")
+    outcome = play_both_ways(*before, b"421 4.3.2 shutting down\r\n")
 
     assert outcome.events[-2:] == [
         Answered(None, Reply(421, "shutting down", enhanced="4.3.2")),
@@ -121,9 +134,9 @@ def test_unsolicited_421_closes_without_an_error(before: tuple[Step, ...]) -> No
 
 
 def test_reply_421_answers_the_oldest_pending_command_and_closes() -> None:
-    outcome = met("PIPELINING")
-    outcome.say(GROUP)
-    outcome.hear([OK, b"421 enough\r\n"])
+    outcome = after_ehlo("PIPELINING")
+    outcome.send(GROUP)
+    outcome.receive([OK, b"421 enough\r\n"])
 
     assert [event.to for event in outcome.answered] == [mail(), rcpt()]
     assert outcome.events[-1] == ConnectionClosed()
@@ -153,9 +166,9 @@ def test_reply_received_before_the_command_was_flushed_is_rejected() -> None:
 
 
 def test_more_replies_than_commands_are_a_remote_error() -> None:
-    outcome = met("PIPELINING")
-    outcome.say(GROUP[:2])
-    outcome.hear([OK * 3])
+    outcome = after_ehlo("PIPELINING")
+    outcome.send(GROUP[:2])
+    outcome.receive([OK * 3])
 
     assert outcome.codes == [250, 250]
     assert outcome.error == "the server said 250 without being asked"
@@ -171,11 +184,11 @@ def test_reply_before_the_end_of_a_body_is_a_remote_error() -> None:
 
 
 def client_in_chunk(size: int, *, last: bool) -> Outcome:
-    outcome = met("PIPELINING", "CHUNKING")
-    outcome.say(GROUP[:2])
-    outcome.hear([OK, OK])
+    outcome = after_ehlo("PIPELINING", "CHUNKING")
+    outcome.send(GROUP[:2])
+    outcome.receive([OK, OK])
     outcome.events.clear()
-    outcome.say((Bdat(size, last=last), DataChunk(b"x")))
+    outcome.send((Bdat(size, last=last), DataChunk(b"x")))
     return outcome
 
 
@@ -183,7 +196,7 @@ def client_in_chunk(size: int, *, last: bool) -> Outcome:
 @pytest.mark.parametrize("size", [2, 3])
 def test_positive_reply_to_an_incomplete_chunk_is_a_remote_error(size: int, last: bool) -> None:
     outcome = client_in_chunk(size, last=last)
-    outcome.hear([b"250 taken\r\n"])
+    outcome.receive([b"250 taken\r\n"])
 
     assert outcome.error == f"250 cannot answer {'DataEnd' if last else 'ChunkEnd'}"
 
@@ -192,12 +205,12 @@ def test_positive_reply_to_an_incomplete_chunk_is_a_remote_error(size: int, last
 def test_chunk_refused_early_is_sent_to_its_end(last: bool) -> None:
     """R3030-2-11, R3030-2-13: else the server would parse the octets of the chunk as commands."""
     outcome = client_in_chunk(3, last=last)
-    outcome.hear([b"452 full\r\n"])
+    outcome.receive([b"452 full\r\n"])
 
     assert outcome.codes == [452]
     assert not outcome.conn.may_send(Rset())
     assert not outcome.conn.may_send(DataChunk(b"abc"))
-    outcome.say(DataChunk(b"bc"))
+    outcome.send(DataChunk(b"bc"))
     assert outcome.sent[-1] == b"bc"
     assert outcome.conn.may_send(Rset())
     assert not outcome.conn.may_send(Bdat(1))
@@ -206,20 +219,20 @@ def test_chunk_refused_early_is_sent_to_its_end(last: bool) -> None:
 
 def test_positive_reply_after_a_refused_chunk_is_a_remote_error() -> None:
     outcome = client_in_chunk(1, last=False)
-    outcome.say(Bdat(0, last=True))
-    outcome.hear([b"451 lost\r\n250 taken\r\n"])
+    outcome.send(Bdat(0, last=True))
+    outcome.receive([b"451 lost\r\n250 taken\r\n"])
 
     assert outcome.codes == [451]
     assert outcome.error == "250 cannot answer DataEnd"
 
 
 def test_lmtp_last_chunk_after_a_refused_chunk_has_one_reply() -> None:
-    outcome = met("PIPELINING", "CHUNKING", lmtp=True)
-    outcome.say((mail(), rcpt(), rcpt("v@s.example")))
-    outcome.hear([OK * 3])
-    outcome.say((Bdat(0), Bdat(0, last=True)))
+    outcome = after_ehlo("PIPELINING", "CHUNKING", lmtp=True)
+    outcome.send((mail(), rcpt(), rcpt("v@s.example")))
+    outcome.receive([OK * 3])
+    outcome.send((Bdat(0), Bdat(0, last=True)))
     assert outcome.conn.replies_due == 3
-    outcome.hear([b"451 lost\r\n503 no\r\n"])
+    outcome.receive([b"451 lost\r\n503 no\r\n"])
 
     assert [event.recipient for event in outcome.answered[-2:]] == [None, None]
     assert outcome.conn.replies_due == 0
@@ -227,9 +240,9 @@ def test_lmtp_last_chunk_after_a_refused_chunk_has_one_reply() -> None:
 
 
 def test_lmtp_354_without_accepted_recipients_is_a_remote_error() -> None:
-    outcome = met("PIPELINING", lmtp=True)
-    outcome.say(GROUP)
-    outcome.hear([OK, b"550 no\r\n", GO_AHEAD])
+    outcome = after_ehlo("PIPELINING", lmtp=True)
+    outcome.send(GROUP)
+    outcome.receive([OK, b"550 no\r\n", GO_AHEAD])
 
     assert outcome.error == "354 cannot answer DATA in LMTP without a recipient"
 
@@ -238,9 +251,9 @@ def test_lmtp_354_without_accepted_recipients_is_a_remote_error() -> None:
 
 
 def test_challenge_after_the_final_response_with_pipelined_mail_is_a_remote_error() -> None:
-    outcome = met("AUTH PLAIN", "PIPELINING", plaintext_auth=True)
-    outcome.say((Auth("PLAIN", b"\0u\0p"), mail()))
-    outcome.hear([b"334 \r\n"])
+    outcome = after_ehlo("AUTH PLAIN", "PIPELINING", plaintext_auth=True)
+    outcome.send((Auth("PLAIN", b"\0u\0p"), mail()))
+    outcome.receive([b"334 \r\n"])
 
     assert outcome.error == "334 cannot answer AUTH"
 
@@ -251,7 +264,7 @@ def test_challenge_after_the_final_response_with_pipelined_mail_is_a_remote_erro
 @pytest.mark.parametrize("injected", [b"250 injected\r\n", b"x", b"421 bye\r\n"])
 def test_plaintext_after_220_to_starttls_is_a_remote_error(injected: bytes) -> None:
     """R3207-4.2-05"""
-    outcome = told(GREETING, HELLO, offer("STARTTLS"), StartTls(), b"220 go\r\n" + injected)
+    outcome = play_both_ways(GREETING, HELLO, offer("STARTTLS"), StartTls(), b"220 go\r\n" + injected)
 
     assert outcome.codes == [220, 250, 220]
     assert outcome.error == "plaintext came before TLS"
@@ -259,7 +272,7 @@ def test_plaintext_after_220_to_starttls_is_a_remote_error(injected: bytes) -> N
 
 
 def test_plaintext_buffered_before_the_handshake_is_a_remote_error() -> None:
-    conn = met("STARTTLS").conn
+    conn = after_ehlo("STARTTLS").conn
     conn.send(StartTls())
     conn.data_to_send()
     conn.receive_data(b"220 go\r\n250 injected\r\n")
@@ -297,19 +310,19 @@ def test_plaintext_before_implicit_tls_is_a_remote_error(said: bytes) -> None:
 )
 def test_end_of_stream_with_a_pending_reply_is_a_remote_error(script: tuple[Step, ...], error: str) -> None:
     """R5321-3.8-05"""
-    assert told(*script).error == error
+    assert play_both_ways(*script).error == error
 
 
 def test_end_of_stream_inside_a_client_chunk_is_a_remote_error() -> None:
     outcome = client_in_chunk(3, last=True)
-    outcome.hear([b""])
+    outcome.receive([b""])
 
     assert outcome.error == "the connection was closed inside a body"
 
 
 @pytest.mark.parametrize("script", [(GREETING,), (GREETING, HELLO, offer()), (GREETING, HELLO, offer(), Quit())])
 def test_end_of_stream_without_a_pending_reply_or_after_quit_closes(script: tuple[Step, ...]) -> None:
-    outcome = told(*script, b"")
+    outcome = play_both_ways(*script, b"")
 
     assert outcome.events[-1] == ConnectionClosed()
     assert not outcome.error
@@ -318,18 +331,18 @@ def test_end_of_stream_without_a_pending_reply_or_after_quit_closes(script: tupl
 
 
 def test_end_of_stream_before_the_handshake_closes() -> None:
-    outcome = told(GREETING, HELLO, offer("STARTTLS"), StartTls(), b"220 go\r\n", b"")
+    outcome = play_both_ways(GREETING, HELLO, offer("STARTTLS"), StartTls(), b"220 go\r\n", b"")
 
     assert outcome.events[-1] == ConnectionClosed()
 
 
 def test_lmtp_replies_before_the_end_of_stream_are_kept() -> None:
     """R2033-5-05"""
-    outcome = met("PIPELINING", lmtp=True)
-    outcome.say((mail(), rcpt("a@s.example"), rcpt("b@s.example"), Data()))
-    outcome.hear([OK * 3, GO_AHEAD])
-    outcome.say(DataEnd())
-    outcome.hear([b"250 a\r\n", b""])
+    outcome = after_ehlo("PIPELINING", lmtp=True)
+    outcome.send((mail(), rcpt("a@s.example"), rcpt("b@s.example"), Data()))
+    outcome.receive([OK * 3, GO_AHEAD])
+    outcome.send(DataEnd())
+    outcome.receive([b"250 a\r\n", b""])
 
     assert outcome.answered[-1] == Answered(DataEnd(), Reply(250, "a"), rcpt("a@s.example"))
     assert outcome.error == "the connection was closed before the reply to DataEnd"
@@ -356,7 +369,7 @@ def test_endless_server_output_ends_within_the_limits(kind: str) -> None:
     fed = 0
     tracemalloc.start()
     for segment in islice(endless(kind), 20_000):
-        outcome.hear([segment])
+        outcome.receive([segment])
         fed += len(segment)
         if outcome.error:
             break

@@ -4,7 +4,20 @@ import pytest
 
 from smtpcore import BareNewlines, Bodies, Data, DataEnd, Event, InvalidCommand, InvalidData, Quit, Reply, Rset, State
 
-from ..helpers import DATA, RCPT, READY, answering, body, bytewise, codes, connect, drive, heard, named, texts
+from ..helpers import (
+    DATA,
+    RCPT,
+    READY,
+    answer_with,
+    body,
+    bytewise,
+    connect,
+    drive,
+    events_after,
+    octets_id,
+    reply_codes,
+    reply_texts,
+)
 
 REJECT, NORMALIZE, ACCEPT = BareNewlines.REJECT, BareNewlines.NORMALIZE, BareNewlines.ACCEPT
 
@@ -124,7 +137,7 @@ def test_crlf_dot_crlf_ends_a_body_and_other_dots_are_unstuffed(
 
 
 @forms
-@pytest.mark.parametrize(("fake", "normalized", "accepted"), FAKE_ENDS, ids=named)
+@pytest.mark.parametrize(("fake", "normalized", "accepted"), FAKE_ENDS, ids=octets_id)
 def test_fake_end_marker_does_not_end_a_body(fake: bytes, normalized: bytes, accepted: bytes, form: Bodies) -> None:
     """R5321-4.1.1.4-09"""
     wire = b"a" + fake + b"QUIT\r\n.\r\n"
@@ -136,7 +149,7 @@ def test_fake_end_marker_does_not_end_a_body(fake: bytes, normalized: bytes, acc
 
 @forms
 @modes
-@pytest.mark.parametrize("fake", [fake for fake, _, _ in FAKE_ENDS], ids=named)
+@pytest.mark.parametrize("fake", [fake for fake, _, _ in FAKE_ENDS], ids=octets_id)
 def test_body_continues_after_a_fake_end_marker(fake: bytes, mode: BareNewlines, form: Bodies) -> None:
     conn = connect(DATA, bare_newlines=mode, bodies=form)
 
@@ -159,17 +172,17 @@ def test_bare_newline_is_rejected_normalized_or_accepted(
 
 @pytest.mark.parametrize(("form", "expected"), [(Bodies.LINES, b"a\r\n.\r\n"), (Bodies.CHUNKS, b"a\r\n.\r\nb")])
 def test_only_the_body_before_a_bare_newline_is_returned(form: Bodies, expected: bytes) -> None:
-    events = heard(DATA, b"a\r\n..\r\nb\nc\r\n.\r\n", bodies=form)
+    events = events_after(DATA, b"a\r\n..\r\nb\nc\r\n.\r\n", bodies=form)
 
     assert body(events) == expected
     assert isinstance(events[-1], InvalidData)
 
 
 def test_body_with_a_bare_newline_gets_a_negative_reply() -> None:
-    assert texts(DATA, b"a\nb\r\n.\r\n") == [
+    assert reply_texts(DATA, b"a\nb\r\n.\r\n") == [
         "550 5.6.0 A line of the message ends in a bare CR or LF instead of CR LF",
     ]
-    assert codes(DATA, b"a\nb\r\n.\r\n", answer=answering(InvalidData, Reply(451))) == [451]
+    assert reply_codes(DATA, b"a\nb\r\n.\r\n", answer=answer_with(InvalidData, Reply(451))) == [451]
 
 
 # Bare newlines in commands
@@ -197,11 +210,11 @@ COMMANDS = [
 def test_bare_newline_in_a_command_discards_input_up_to_the_next_crlf(
     line: bytes, tolerant: list[int], needed: int
 ) -> None:
-    assert codes(READY, line) == [500]
-    [answer] = texts(READY, line)
+    assert reply_codes(READY, line) == [500]
+    [answer] = reply_texts(READY, line)
     assert answer.startswith("500 5.5.2 ")
     assert "CR LF" in answer
-    assert heard(READY, line + b"RSET\r\n")[1:] == [Rset()]
+    assert events_after(READY, line + b"RSET\r\n")[1:] == [Rset()]
 
 
 @pytest.mark.parametrize("mode", [NORMALIZE, ACCEPT])
@@ -209,7 +222,7 @@ def test_bare_newline_in_a_command_discards_input_up_to_the_next_crlf(
 def test_tolerant_modes_let_a_bare_lf_end_a_command_but_never_a_bare_cr(
     line: bytes, tolerant: list[int], needed: int, mode: BareNewlines
 ) -> None:
-    assert codes(READY, line, bare_newlines=mode) == tolerant
+    assert reply_codes(READY, line, bare_newlines=mode) == tolerant
 
 
 @pytest.mark.parametrize(("line", "tolerant", "needed"), COMMANDS)
@@ -227,7 +240,7 @@ def test_bare_newline_is_answered_as_soon_as_it_is_certain(line: bytes, tolerant
 
 
 def test_invalid_command_keeps_the_line_before_the_bare_newline() -> None:
-    [event] = heard(READY, b"MAIL FROM:<a@c.example>\nRCPT TO:<u@s.example>\nDATA\nx\n.\nQUIT\r\n")
+    [event] = events_after(READY, b"MAIL FROM:<a@c.example>\nRCPT TO:<u@s.example>\nDATA\nx\n.\nQUIT\r\n")
 
     assert isinstance(event, InvalidCommand)
     assert event.line == b"MAIL FROM:<a@c.example>"

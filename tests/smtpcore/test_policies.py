@@ -45,14 +45,14 @@ from ..helpers import (
     READY,
     Answer,
     accept,
-    answering,
-    codes,
+    answer_with,
     connect,
     drive,
-    heard,
+    events_after,
     refuse,
     replies,
-    texts,
+    reply_codes,
+    reply_texts,
 )
 
 FROM = b"MAIL FROM:<a@c.example>\r\n"
@@ -74,7 +74,7 @@ REGISTERED = frozenset(
 
 def refusing_with(kind: type[Event], reply: str) -> Answer:
     code, _, rest = reply.partition(" ")
-    return answering(kind, Reply(int(code), "so it is", enhanced=rest or None))
+    return answer_with(kind, Reply(int(code), "so it is", enhanced=rest or None))
 
 
 # Refusals that the program decides: the client gets the code as chosen, and the session state stays the same.
@@ -148,15 +148,17 @@ def test_program_can_refuse_with_any_suitable_code(before: bytes, line: bytes, k
     # RFC 5321 4.1.4: a refusal changes nothing, except that the end of a body ends its transaction.
     ends = isinstance(events[-1], DataEnd | Burl)
     assert (conn.state, conn.transaction) == (State.READY, None) if ends else (at, transaction)
-    assert codes(before, line, answer=answer, **changes) == [int(reply[:3])]
+    assert reply_codes(before, line, answer=answer, **changes) == [int(reply[:3])]
 
 
 def test_password_without_tls_is_never_examined() -> None:
     """R8314-4.1-01"""
     changes: dict[str, Any] = {"auth_mechanisms": ("PLAIN",), "tls": True}
-    said = {tuple(texts(READY, b"AUTH PLAIN " + text + b"\r\n", **changes)) for text in (b"AHRpbQB0YW5z", b"AGEAYg==")}
+    said = {
+        tuple(reply_texts(READY, b"AUTH PLAIN " + text + b"\r\n", **changes)) for text in (b"AHRpbQB0YW5z", b"AGEAYg==")
+    }
     assert len(said) == 1
-    [event] = heard(READY, b"AUTH PLAIN AHRpbQB0YW5z\r\n", **changes)
+    [event] = events_after(READY, b"AUTH PLAIN AHRpbQB0YW5z\r\n", **changes)
     assert isinstance(event, InvalidCommand)
     assert b"AHRpbQB0YW5z" not in event.line
 
@@ -182,8 +184,8 @@ def test_reply_texts_do_not_affect_the_session() -> None:
 
 def test_default_reply_texts_are_distinct() -> None:
     """R2920-3.2-10"""
-    [sender] = texts(READY, FROM)
-    [recipient] = texts(MAIL, TO, answer=refuse)
+    [sender] = reply_texts(READY, FROM)
+    [recipient] = reply_texts(MAIL, TO, answer=refuse)
     assert "Sender" in sender
     assert "recipient" in recipient
     said = [
@@ -195,22 +197,22 @@ def test_default_reply_texts_are_distinct() -> None:
 def test_code_521_is_never_a_default_reply() -> None:
     """R7504-3-02, R6409-7-04"""
     assert 521 not in {reply.code for reply in DEFAULTS.values()}
-    conn = connect(answer=answering(ConnectionOpened, Reply(554, "No service for you")))
+    conn = connect(answer=answer_with(ConnectionOpened, Reply(554, "No service for you")))
     assert conn.state is State.REFUSED
 
 
 def test_expn_reply_has_one_mailbox_per_line() -> None:
     """R5321-3.5.1-01, R5321-3.5.1-04, R5321-3.5.1-08"""
     members = [f"<u{number}@s.example>" for number in range(3)]
-    [reply] = texts(READY, b"EXPN list\r\n", answer=answering(Expn, Reply(250, *members)), **ALL)
+    [reply] = reply_texts(READY, b"EXPN list\r\n", answer=answer_with(Expn, Reply(250, *members)), **ALL)
     assert reply.splitlines() == [f"250-2.0.0 {members[0]}", f"250-2.0.0 {members[1]}", f"250 2.0.0 {members[2]}"]
-    [reply] = texts(READY, b"VRFY u1\r\n", answer=answering(Vrfy, Reply(250, members[1], enhanced="2.1.5")))
+    [reply] = reply_texts(READY, b"VRFY u1\r\n", answer=answer_with(Vrfy, Reply(250, members[1], enhanced="2.1.5")))
     assert reply == f"250 2.1.5 {members[1]}"
 
 
 def test_vrfy_and_expn_disclose_nothing_by_default() -> None:
     """R5321-7.3-01, R5321-3.5.1-07"""
-    assert codes(READY, b"VRFY smith\r\nEXPN list\r\nVRFY list\r\n", answer=refuse, **ALL) == [252, 252, 252]
+    assert reply_codes(READY, b"VRFY smith\r\nEXPN list\r\nVRFY list\r\n", answer=refuse, **ALL) == [252, 252, 252]
 
 
 def test_keywords_are_registered_or_start_with_x() -> None:
@@ -224,8 +226,8 @@ def test_keywords_are_registered_or_start_with_x() -> None:
 def test_data_without_accepted_recipients_is_refused() -> None:
     """R2920-3.2-04"""
     session = FROM + TO + b"DATA\r\n.\r\n"
-    assert codes(READY, session, answer=refuse) == [250, 550, 554, 500]
-    assert not any(isinstance(event, DataEnd) for event in heard(READY, session, answer=refuse))
+    assert reply_codes(READY, session, answer=refuse) == [250, 550, 554, 500]
+    assert not any(isinstance(event, DataEnd) for event in events_after(READY, session, answer=refuse))
 
 
 def test_header_fields_are_not_checked() -> None:
@@ -241,7 +243,7 @@ def test_line_length_is_measured_in_octets(letters: int, code: int) -> None:
     """R6532-3.4-01"""
     line = ("\u00e9" * letters).encode() + b"\r\n"
     data = b"MAIL FROM:<> SMTPUTF8\r\n" + TO + b"DATA\r\n" + line + b".\r\n"
-    assert codes(READY, data, max_text_line=1000)[-1] == code
+    assert reply_codes(READY, data, max_text_line=1000)[-1] == code
 
 
 def test_message_of_the_accepted_declared_size_is_accepted() -> None:
@@ -276,13 +278,13 @@ def test_requiretls_limits_ret_to_headers(params: dict[str, object], ret: Ret) -
 @pytest.mark.parametrize("value", ["2014-04-03T23:01:00Z", "2014-04-03T23:01:00-07:00;C"])
 def test_rrvs_value_can_be_relayed_unchanged(value: str) -> None:
     """R7293-5.1.1-01"""
-    [rcpt] = heard(MAIL, f"RCPT TO:<u@s.example> RRVS={value}\r\n".encode(), **ALL)
+    [rcpt] = events_after(MAIL, f"RCPT TO:<u@s.example> RRVS={value}\r\n".encode(), **ALL)
     assert str(rcpt) == f"RCPT TO:<u@s.example> RRVS={value}"
 
 
 def test_orcpt_may_be_utf_8_with_smtputf8() -> None:
     """R6531-3.2-04"""
-    [rcpt] = heard(MAIL, "RCPT TO:<u@s.example> ORCPT=utf-8;\u00fc\\x{20}@s.example\r\n".encode(), **ALL)
+    [rcpt] = events_after(MAIL, "RCPT TO:<u@s.example> ORCPT=utf-8;\u00fc\\x{20}@s.example\r\n".encode(), **ALL)
     assert isinstance(rcpt, Rcpt)
     assert rcpt.params.orcpt == OriginalRecipient("utf-8;\u00fc\\x{20}@s.example")
     assert rcpt.params.orcpt.address == "\u00fc @s.example"
@@ -295,7 +297,7 @@ def transaction(mail: bytes, *, authenticated: bool) -> Transaction:
     changes: dict[str, Any] = {**ALL, "auth_mechanisms": ("PLAIN",), "plaintext_auth": True}
     conn = connect(READY, **changes)
     if authenticated:
-        drive(conn, [b"AUTH PLAIN AGEAYg==\r\n"], answering(Auth, Reply(235)))
+        drive(conn, [b"AUTH PLAIN AGEAYg==\r\n"], answer_with(Auth, Reply(235)))
     drive(conn, [mail])
     assert conn.transaction
     return conn.transaction
@@ -323,12 +325,14 @@ def test_auth_parameter_is_encoded_as_xtext() -> None:
     """R5321-4.1.2-12, R4954-8-02"""
     submitter = Submitter(Mailbox("e=mc2@example.com"))
     assert str(Params({"AUTH": submitter})) == " AUTH=e+3Dmc2@example.com"
-    [mail] = heard(READY, b"MAIL FROM:<> AUTH=a+2Bb@c.example\r\n", auth_mechanisms=("PLAIN",), plaintext_auth=True)
+    [mail] = events_after(
+        READY, b"MAIL FROM:<> AUTH=a+2Bb@c.example\r\n", auth_mechanisms=("PLAIN",), plaintext_auth=True
+    )
     assert isinstance(mail, Mail)
     assert mail.params.auth == Submitter(Mailbox("a+b@c.example"))
     for escape in (b"+2", b"+2b", b"+"):
         line = b"MAIL FROM:<> AUTH=a" + escape + b"@c.example\r\n"
-        assert codes(READY, line, auth_mechanisms=("PLAIN",), plaintext_auth=True) == [501]
+        assert reply_codes(READY, line, auth_mechanisms=("PLAIN",), plaintext_auth=True) == [501]
 
 
 @pytest.mark.parametrize(
@@ -345,7 +349,7 @@ def test_raised_priority_is_granted_only_if_authenticated(asked: int, authentica
 )
 def test_reply_to_mail_reports_a_lowered_priority(asked: int, start: str) -> None:
     """R6710-4.1-05"""
-    [reply] = texts(READY, b"MAIL FROM:<> MT-PRIORITY=%d\r\n" % asked, **ALL)
+    [reply] = reply_texts(READY, b"MAIL FROM:<> MT-PRIORITY=%d\r\n" % asked, **ALL)
     assert reply.startswith(start)
 
 
@@ -398,7 +402,7 @@ def test_submission_server_offers_the_required_extensions() -> None:
 @pytest.mark.parametrize("keyword", ["STARTTLS", "SIZE", "CHUNKING", "BINARYMIME", "DELIVERBY", "NO-SOLICITING"])
 def test_submission_server_may_offer_other_extensions(keyword: str) -> None:
     """R6409-7-05"""
-    [hello] = texts(GREETED, READY, **{**SUBMISSION, "disabled": OFF_BY_DEFAULT - {keyword}})
+    [hello] = reply_texts(GREETED, READY, **{**SUBMISSION, "disabled": OFF_BY_DEFAULT - {keyword}})
     assert keyword in re.findall(r"^250.([A-Z0-9-]+)", hello, re.MULTILINE)
 
 
@@ -418,5 +422,5 @@ def test_refusal_may_name_the_unwanted_solicitation_classes() -> None:
         classes = ",".join(conn.transaction.mail.params.solicit or ())
         return Reply(550, f"<{event.forward_path}> SOLICIT={classes}", enhanced="5.7.1")
 
-    said = texts(READY, b"MAIL FROM:<> SOLICIT=org.example:ADV:ADLT,b\r\n" + TO, answer=answer, **ALL)
+    said = reply_texts(READY, b"MAIL FROM:<> SOLICIT=org.example:ADV:ADLT,b\r\n" + TO, answer=answer, **ALL)
     assert said[1] == "550 5.7.1 <u@s.example> SOLICIT=org.example:ADV:ADLT,b"

@@ -22,7 +22,7 @@ from smtpcore import (
     State,
 )
 from smtpcore_adapters.testing import strategies
-from tests.helpers import RCPT, READY, body, bytewise, connect, drive, heard
+from tests.helpers import RCPT, READY, body, bytewise, connect, drive, events_after
 
 few_examples = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -44,7 +44,7 @@ BEFORE = {"RCPT": READY + b"MAIL FROM:<> SMTPUTF8\r\n", "DATA": RCPT, "BDAT": RC
 def first_event(command: Command) -> object:
     """Return the first event that a server parses from the line of `command`."""
     changes = ALL_EXTENSIONS | {"lmtp": command.verb == "LHLO"}
-    return heard(BEFORE.get(command.verb, READY), f"{command}\r\n".encode(), **changes)[0]
+    return events_after(BEFORE.get(command.verb, READY), f"{command}\r\n".encode(), **changes)[0]
 
 
 @given(strategies.commands())
@@ -60,7 +60,7 @@ def test_drawn_command_with_utf8_is_parsed_as_an_equal_command(data: st.DataObje
     path = data.draw(strategies.paths(null=False, utf8=True))
     line = f"RCPT TO:<{path}>\r\n".encode()
 
-    (rcpt,) = heard(BEFORE["RCPT"], line)
+    (rcpt,) = events_after(BEFORE["RCPT"], line)
     assert str(rcpt) == line.decode().rstrip()
 
 
@@ -87,7 +87,7 @@ def test_drawn_reply_has_the_requested_class(positive: bool | None, data: st.Dat
 @given(strategies.bodies())
 @few_examples
 def test_dot_stuffed_body_arrives_unchanged(content: bytes) -> None:
-    events = heard(RCPT + b"DATA\r\n", strategies.stuffed(content))
+    events = events_after(RCPT + b"DATA\r\n", strategies.stuffed(content))
 
     assert body(events) == content
     assert events[-1] == DataEnd()
@@ -97,7 +97,7 @@ def test_dot_stuffed_body_arrives_unchanged(content: bytes) -> None:
 @few_examples
 def test_binary_body_arrives_unchanged(content: bytes) -> None:
     before = RCPT.replace(b"@c.example>", b"@c.example> BODY=BINARYMIME")
-    events = heard(before, b"BDAT %d LAST\r\n%b" % (len(content), content), bodies=Bodies.CHUNKS)
+    events = events_after(before, b"BDAT %d LAST\r\n%b" % (len(content), content), bodies=Bodies.CHUNKS)
 
     assert body(events) == content
     assert events[-1] == DataEnd()

@@ -33,7 +33,7 @@ from smtpcore import (
 from smtpcore._dialects import Dialect, dialect_of
 from smtpcore._parser import CommandRejected, parse_command
 
-from ...helpers import CONFIG, MAIL, RCPT, READY, codes, connect, drive, heard, replies, texts
+from ...helpers import CONFIG, MAIL, RCPT, READY, connect, drive, events_after, replies, reply_codes, reply_texts
 
 NEW_YEAR = datetime(2030, 1, 1, tzinfo=UTC)
 ALL = Config(
@@ -281,12 +281,16 @@ def test_refused_parameter_leaves_the_session_unchanged() -> None:
     """R2852-3-01"""
     options: dict[str, Any] = {"disabled": frozenset(), "min_by_time": 240}
 
-    assert codes(READY, b"MAIL FROM:<a@c.example> BY=120;R\r\n", **options) == [555]
-    assert codes(READY, b"MAIL FROM:<a@c.example> BY=120;R\r\nMAIL FROM:<a@c.example> BY=240;R\r\n", **options) == [
+    assert reply_codes(READY, b"MAIL FROM:<a@c.example> BY=120;R\r\n", **options) == [555]
+    assert reply_codes(
+        READY, b"MAIL FROM:<a@c.example> BY=120;R\r\nMAIL FROM:<a@c.example> BY=240;R\r\n", **options
+    ) == [
         555,
         250,
     ]
-    assert codes(MAIL, b"RCPT TO:<u@s.example> NOTIFY=X\r\nRCPT TO:<u@s.example> NOTIFY=DELAY\r\n", **options) == [
+    assert reply_codes(
+        MAIL, b"RCPT TO:<u@s.example> NOTIFY=X\r\nRCPT TO:<u@s.example> NOTIFY=DELAY\r\n", **options
+    ) == [
         501,
         250,
     ]
@@ -323,16 +327,16 @@ def test_transaction_keeps_the_parameters() -> None:
 def test_utf_8_orcpt_needs_smtputf8_to_be_offered() -> None:
     """R6533-3-01"""
     line = "RCPT TO:<u@s.example> ORCPT=utf-8;\u00e9@c.example\r\n".encode()
-    [rcpt] = heard(MAIL, line, disabled=frozenset[str]())
+    [rcpt] = events_after(MAIL, line, disabled=frozenset[str]())
     without = frozenset({"SMTPUTF8"})
 
     assert isinstance(rcpt, Command)
-    assert codes(MAIL, line, disabled=without) == [501]
-    assert codes(MAIL, b"RCPT TO:<u@s.example> ORCPT=utf-8;\\x{E9}@c.example\r\n", disabled=without) == [250]
+    assert reply_codes(MAIL, line, disabled=without) == [501]
+    assert reply_codes(MAIL, b"RCPT TO:<u@s.example> ORCPT=utf-8;\\x{E9}@c.example\r\n", disabled=without) == [250]
 
 
 def test_reply_never_repeats_non_ascii_input_of_the_client() -> None:
-    [text] = texts(RCPT, "RCPT TO:<u@s.example> ORCPT=rfc822;\u00e9\r\n".encode(), disabled=frozenset[str]())
+    [text] = reply_texts(RCPT, "RCPT TO:<u@s.example> ORCPT=rfc822;\u00e9\r\n".encode(), disabled=frozenset[str]())
 
     assert text.isascii()
     assert text.startswith("501 5.5.4 Malformed ORCPT: ")

@@ -8,7 +8,7 @@ import pytest
 from smtpcore import EXTENSIONS, OFF_BY_DEFAULT, BodyType, Config, Extension, Mail, Parameter, Rcpt
 from smtpcore._extensions._definition import longest_command_line, offered_extensions
 
-from ...helpers import GREETED, HELO, MAIL, READY, heard, texts
+from ...helpers import GREETED, HELO, MAIL, READY, events_after, reply_texts
 
 CONFIG = Config(hostname="s.example")
 FULL = Config(
@@ -232,10 +232,10 @@ PASSING: dict[str, Any] = {"unknown_parameters": True}
 def test_unknown_parameters_are_passed_through_if_configured(
     before: bytes, line: bytes, expected: dict[str, object]
 ) -> None:
-    [event] = heard(before, line, **PASSING)
+    [event] = events_after(before, line, **PASSING)
     assert isinstance(event, Mail | Rcpt)
     assert dict(event.params) == expected
-    assert texts(before, line)[0].startswith("555 5.5.4 ")
+    assert reply_texts(before, line)[0].startswith("555 5.5.4 ")
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_unknown_parameters_are_passed_through_if_configured(
     ],
 )
 def test_malformed_or_disabled_parameters_are_never_passed_through(before: bytes, line: bytes, start: str) -> None:
-    assert texts(before, line, **PASSING)[0].startswith(start)
+    assert reply_texts(before, line, **PASSING)[0].startswith(start)
 
 
 # REQUIRETLS has a test of its own, because it is offered only under TLS.
@@ -274,14 +274,16 @@ def test_disabling_an_extension_removes_keyword_verbs_and_parameters(keyword: st
     for disabled in (frozenset[str](), frozenset({keyword} | needs.get(keyword, set()))):
         assert (keyword in keywords(READY, disabled=disabled, **changes)) is (not disabled)
         for verb in extension.verbs:
-            unknown = texts(READY, verb.encode() + b"\r\n", disabled=disabled, **changes)[0].startswith("502 5.5.1 ")
+            unknown = reply_texts(READY, verb.encode() + b"\r\n", disabled=disabled, **changes)[0].startswith(
+                "502 5.5.1 "
+            )
             assert unknown is bool(disabled)
         # BODY belongs to 8BITMIME and to BINARYMIME.
         for before, line in parameters if "BODY" not in extension.mail else ():
-            [reply] = texts(before, line + b"=+\r\n", disabled=disabled, **changes)
+            [reply] = reply_texts(before, line + b"=+\r\n", disabled=disabled, **changes)
             assert reply.startswith("555 5.5.4 " if disabled else "501 5.5.")
 
 
 def keywords(before: bytes, **changes: Any) -> set[str]:
     """Return the keywords in the reply to EHLO."""
-    return {line[4:].split()[0] for line in texts(GREETED, before, **changes)[-1].splitlines()[1:]}
+    return {line[4:].split()[0] for line in reply_texts(GREETED, before, **changes)[-1].splitlines()[1:]}
