@@ -1,9 +1,11 @@
-"""Run servers in asyncio."""
+"""Servers and clients on asyncio, with any event loop for asyncio, such as uvloop."""
 
-# asyncio's own streams are not used: with them, a command behind STARTTLS is read after the handshake as if it had
-# been encrypted, and a ClientHello may be swallowed before it. The protocol below reads two buffers ahead at most,
-# so that a client waits for a slow handler. To stop reading whenever no one waits would cost two system calls for each
-# command. What arrives behind the 220 to STARTTLS is read as TLS, whenever it arrives.
+# asyncio's own streams (`StreamReader`, `StreamWriter.start_tls`) are not used. With them, a command that the client
+# sent together with STARTTLS is executed after the handshake as if it had been encrypted, and a ClientHello that
+# arrives early can be lost. The protocol below passes everything that arrives after the 220 to TLS.
+#
+# A session that does not read makes its client wait: the protocol pauses reading when it holds a full buffer. It does
+# not pause whenever no task waits, because that would cost two system calls for each command.
 
 import asyncio
 import concurrent.futures
@@ -14,15 +16,23 @@ import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from functools import partial
 from ssl import SSLContext
 from typing import Any, TypeVar, Unpack, cast
 
+from ._adapter import Adapter, documented_as
 from .client._client import Client
 from .client._connecting import connected
 from .client._options import ConnectOptions
-from .server._acceptor import Acceptor, Server, announce
+from .server._acceptor import Acceptor, OnReady, Server, announce
 from .server._app import App
 from .server._config import Options
 from .server._listeners import Listener, addresses_of, listening
@@ -42,101 +52,80 @@ from .streams._stream import (
 from .streams._tls_codec import Encryption, read, shake_hands
 from .tls._info import Tls
 
+__all__ = ["connect", "open_stream", "run", "serve", "serving"]
+
 T = TypeVar("T")
 
 _READ_SIZE = 131_072
-_TASK = "SMTP session"
+_TASK_NAME = "SMTP session"
 
 
 @asynccontextmanager
-async def serving(
-    app: App, port: int = 0, *, host: str | None = "127.0.0.1", grace: float = 30.0, **options: Unpack[Options]
-) -> AsyncIterator[Server]:
-    """Listen inside of an `async with` block, and yield the `Server`; port 0 picks a free one.
-
-    At the end of the block no more connections are accepted, sessions are ended with a 421 at their next command, and
-    those that are not over after `grace` seconds are cancelled. See `Options` for the other parameters.
-
-    Raises `OSError` if the address cannot be listened at.
-    """
-    acceptor = Acceptor(app, port, host, **options)
+@documented_as(Adapter.serving)
+async def serving(app: App, port: int = 0, **options: Unpack[Options]) -> AsyncIterator[Server]:
+    """Serve on asyncio inside an `async with` block."""
+    acceptor = Acceptor(app, port, **options)
     loop = asyncio.get_running_loop()
     tasks: set[asyncio.Task[None]] = set()
-    # Where data is read at once when there is some, one buffer will do for all; elsewhere it is read meanwhile.
+    # On POSIX a loop reads into the buffer only when data is ready, so that all connections can share one buffer.
+    # Elsewhere each read keeps its buffer until data comes.
     buffer = memoryview(bytearray(_READ_SIZE)) if os.name == "posix" else None
     discard = tasks.discard
 
-    def session_for(listener: Listener, stream: _ProtocolStream) -> None:
-        task = loop.create_task(acceptor.session_for(stream, listener), name=_TASK)
+    def start_session(listener: Listener, stream: _ProtocolStream) -> None:
+        task = loop.create_task(acceptor.session_for(stream, listener), name=_TASK_NAME)
         tasks.add(task)
         task.add_done_callback(discard)
 
     try:
         with listening(acceptor.listeners) as sockets, ExitStack() as servers:
             for each, listener in sockets:
-                make = partial(_ProtocolStream, loop, buffer, partial(session_for, listener))
-                server = await _accept(each, make)
-                servers.callback(server.close)
+                make = partial(_ProtocolStream, loop, buffer, partial(start_session, listener))
+                servers.callback((await _start_accepting(loop, make, each)).close)
 
             yield Server(addresses_of(sockets))
     finally:
         acceptor.drain()
-        await _finish(tasks, grace)
+        await _finish(tasks, acceptor.grace)
 
 
+@documented_as(Adapter.serve)
 async def serve(
-    app: App,
-    port: int = 0,
-    *,
-    host: str | None = "127.0.0.1",
-    grace: float = 30.0,
-    on_ready: Callable[[Address], None] | None = None,
-    handle_signals: bool = False,
-    **options: Unpack[Options],
+    app: App, port: int = 0, *, on_ready: OnReady = None, handle_signals: bool = False, **options: Unpack[Options]
 ) -> None:
-    """Serve until cancelled, or with `handle_signals` until SIGINT or SIGTERM, and shut down as `serving` does.
-
-    `on_ready` is called with the address once the server listens there. Raises `OSError` if it cannot.
-    """
-    async with serving(app, port, host=host, grace=grace, **options) as server:
+    """Serve on asyncio until cancelled or, with `handle_signals`, until SIGINT or SIGTERM."""
+    async with serving(app, port, **options) as server:
         stop = asyncio.Event()
-        with _calling(stop.set) if handle_signals else nullcontext():
+        with _calling_on_signals(stop.set) if handle_signals else nullcontext():
             announce(server, on_ready)
             await stop.wait()
 
 
+@documented_as(Adapter.serve, without="handle_signals")
 def run(
     app: App,
     port: int = 0,
     *,
-    host: str | None = "127.0.0.1",
-    grace: float = 30.0,
-    on_ready: Callable[[Address], None] | None = None,
+    on_ready: OnReady = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
     **options: Unpack[Options],
 ) -> None:
-    """Serve in an event loop of its own until SIGINT or SIGTERM: the blocking form of `serve`.
-
-    `loop_factory` makes another loop than asyncio's own, such as `uvloop.new_event_loop`.
-    """
+    """Serve in a new event loop until SIGINT or SIGTERM; `loop_factory` makes it, for example uvloop.new_event_loop."""
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(serve(app, port, host=host, grace=grace, on_ready=on_ready, handle_signals=True, **options))
+        runner.run(serve(app, port, on_ready=on_ready, handle_signals=True, **options))
 
 
+@documented_as(Adapter.open_stream)
 async def open_stream(
     host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
 ) -> Stream:
-    """Connect to a server, or with `path` to the Unix socket there.
-
-    A host with several addresses is tried at each of them (RFC 8305). `local_address` is the IP address to connect
-    from. Raises `TimeoutError` after `timeout` seconds, and `OSError` if there is no connection to be had.
-    """
+    """Connect to a server on asyncio, and return the byte stream."""
     loop = asyncio.get_running_loop()
     make = partial(_ProtocolStream, loop, None)
     options: dict[str, Any] = {"family": family_of(local_address)}
     if local_address:
         options["local_addr"] = (local_address, 0)
-    if isinstance(loop, asyncio.BaseEventLoop):  # others, such as uvloop, try one address after the other
+    if isinstance(loop, asyncio.BaseEventLoop):  # other loops, such as uvloop, try one address after the other
         options["happy_eyeballs_delay"] = HAPPY_EYEBALLS
 
     with unknown_hosts_as_os_errors(host):
@@ -149,30 +138,23 @@ async def open_stream(
     return stream
 
 
-@asynccontextmanager
-async def connect(host: str, port: int, **options: Unpack[ConnectOptions]) -> AsyncIterator[Client]:
-    """Connect to a server for the time of an `async with` block, and yield the `Client` that sends mail.
-
-    See `ConnectOptions` for the other parameters. Raises:
-        OSError: there is no connection, or it is lost; `ssl.SSLError` for a certificate that is not valid.
-        TimeoutError: the server is too slow.
-        Refused: it denies its service, TLS where that is required, or, as `AuthenticationRefused`, the authentication.
-        smtpcore.RemoteProtocolError: what it says is no SMTP.
-    """
-    async with connected(open_stream, host, port, **options) as client:
-        yield client
+@documented_as(Adapter.connect)
+def connect(host: str, port: int, **options: Unpack[ConnectOptions]) -> AbstractAsyncContextManager[Client]:
+    """Connect to a server on asyncio for an `async with` block, which gets the `Client` that sends mail."""
+    return connected(open_stream, host, port, **options)
 
 
-async def _accept(listener: socket.socket, make: Callable[[], asyncio.BaseProtocol]) -> asyncio.AbstractServer:
-    loop = asyncio.get_running_loop()
-    if isinstance(loop, asyncio.BaseEventLoop) or listener.family != socket.AF_UNIX:
-        return await loop.create_server(make, sock=listener)
+async def _start_accepting(
+    loop: asyncio.AbstractEventLoop, make: Callable[[], asyncio.BaseProtocol], listener: socket.socket
+) -> asyncio.AbstractServer:
+    if listener.family == socket.AF_UNIX and not isinstance(loop, asyncio.BaseEventLoop):
+        return await loop.create_unix_server(make, sock=listener)  # uvloop has a function of its own for Unix sockets
 
-    return await loop.create_unix_server(make, sock=listener)
+    return await loop.create_server(make, sock=listener)
 
 
 @contextmanager
-def _calling(function: Callable[[], None]) -> Iterator[None]:
+def _calling_on_signals(function: Callable[[], None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, function)
@@ -187,7 +169,7 @@ async def _finish(tasks: set[asyncio.Task[None]], grace: float) -> None:
     try:
         with suppress(TimeoutError):
             async with asyncio.timeout(grace):
-                while tasks:  # those included that had been accepted, but not begun
+                while tasks:  # a connection that was already accepted may start its task during the wait
                     await asyncio.wait(tasks)
     finally:
         pending = tuple(tasks)
@@ -200,9 +182,8 @@ class _ProtocolStream(asyncio.BufferedProtocol):
     """A `Stream` over an asyncio transport."""
 
     __slots__ = (
-        "_attend",
         "_buffer",
-        "_closer",
+        "_closing",
         "_deadline",
         "_encryption",
         "_ended",
@@ -212,11 +193,12 @@ class _ProtocolStream(asyncio.BufferedProtocol):
         "_is_lost",
         "_loop",
         "_paused",
-        "_reader",
+        "_reading",
+        "_start_session",
         "_timer",
         "_transport",
         "_turn_ends",
-        "_writer",
+        "_writing",
         "local",
         "peer",
         "tls",
@@ -226,23 +208,25 @@ class _ProtocolStream(asyncio.BufferedProtocol):
         self,
         loop: asyncio.AbstractEventLoop,
         buffer: memoryview | None,
-        session_for: "Callable[[_ProtocolStream], object] | None" = None,
+        start_session: "Callable[[_ProtocolStream], object] | None" = None,
     ) -> None:
         self._loop = loop
         self._buffer = buffer or memoryview(bytearray(_READ_SIZE))
-        self._attend = session_for
+        self._start_session = start_session
         self._input = b""
         self._paused = False
-        """Whether more has arrived than anyone wants."""
+        """Whether reading is paused, because the session has not taken the input yet."""
         self._turn_ends = 0.0
         self._ended = False
         self._interrupted = False
         self._encryption: Encryption | None = None
-        self._reader: asyncio.Future[None] | None = None
-        self._writer: asyncio.Future[None] | None = None
+        self._reading: asyncio.Future[None] | None = None
+        """Done when the pending `receive` has to continue."""
+        self._writing: asyncio.Future[None] | None = None
+        """Done when the transport accepts more output; None while it does."""
+        self._closing: asyncio.Future[None] | None = None
+        """Done when the connection of the pending `aclose` is closed."""
         self._is_lost = False
-        self._closer: asyncio.Future[None] | None = None
-        """Whoever waits for the loss."""
         self._error: Exception | None = None
         self._deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
@@ -251,49 +235,49 @@ class _ProtocolStream(asyncio.BufferedProtocol):
         self.peer: Address | None = None
         self.local: Address | None = None
 
-    # What the transport calls
+    # Callbacks of the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self.peer = address_of(transport.get_extra_info("peername"))
         self.local = address_of(transport.get_extra_info("sockname"))
-        if self._attend:
-            self._attend(self)
+        if self._start_session:
+            self._start_session(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
 
     def buffer_updated(self, count: int) -> None:
-        data = self._buffer[:count]
-        self._input = self._input + bytes(data) if self._input else bytes(data)
-        _wake(self._reader)
+        data = bytes(self._buffer[:count])
+        self._input = self._input + data if self._input else data
+        _wake(self._reading)
         if len(self._input) >= _READ_SIZE:
-            self._transport.pause_reading()  # at once, for uvloop reads on as long as there is something
+            self._transport.pause_reading()  # here, because uvloop keeps reading as long as there is data
             self._paused = True
 
     def eof_received(self) -> bool:
         self._ended = True
-        _wake(self._reader)
-        return True  # the client may still be waiting for replies
+        _wake(self._reading)
+        return True  # the transport stays open: the client may still wait for replies
 
     def pause_writing(self) -> None:
-        self._writer = self._loop.create_future()
+        self._writing = self._loop.create_future()
 
     def resume_writing(self) -> None:
-        _wake(self._writer)
-        self._writer = None
+        _wake(self._writing)
+        self._writing = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended = True
         self._error = exc
         self._is_lost = True
-        for future in (self._reader, self._writer, self._closer):
+        for future in (self._reading, self._writing, self._closing):
             _wake(future)
 
-    # What the session calls
+    # Calls of the session
 
     def receive(self, timeout: float) -> Coroutine[Any, Any, bytes]:
-        # No coroutine around a coroutine: an idle session costs what its frames do.
+        # Returns the inner coroutine instead of awaiting it: each coroutine frame costs memory in every idle session.
         receive = partial(self._receive, self._loop.time() + timeout)
         return read(self._encryption, receive) if self._encryption else receive()
 
@@ -303,61 +287,55 @@ class _ProtocolStream(asyncio.BufferedProtocol):
                 self._interrupted = False
                 raise Interrupted
 
-            self._reader = self._wait_for_input(deadline)
+            self._set_deadline(deadline)
+            if self._paused:
+                self._transport.resume_reading()
+                self._paused = False
+
+            self._reading = self._loop.create_future()
             try:
-                await self._reader
+                await self._reading
             finally:
-                self._reader = None
+                self._reading = None
                 self._turn_ends = self._loop.time() + TURN
 
-        return self._take()
-
-    def _take(self) -> bytes:
         if self._error and not self._input:
             raise _lost(self._error)
 
         data, self._input = self._input, b""
         return data
 
-    def _wait_for_input(self, deadline: float) -> "asyncio.Future[None]":
-        self._set_deadline(deadline)
-        if self._paused:
-            self._transport.resume_reading()
-            self._paused = False
-
-        return self._loop.create_future()
-
     def _set_deadline(self, deadline: float) -> None:
-        # There is one timer, and it is made anew when it has gone off: most deadlines are moved before that.
+        # A timer stays until it fires, and then starts again for the current deadline: most deadlines move on before
+        # they are reached, so most waits need no timer of their own.
         self._deadline = deadline
         if self._timer and self._timer.when() > deadline:
             self._timer.cancel()
             self._timer = None
         if not self._timer and deadline < math.inf:
-            self._timer = self._loop.call_at(deadline, self._go_off)
+            self._timer = self._loop.call_at(deadline, self._on_timer)
 
-    def _go_off(self) -> None:
+    def _on_timer(self) -> None:
         self._timer = None
-        if not self._reader or self._reader.done():
+        if not self._reading or self._reading.done():
             return
         if self._loop.time() < self._deadline:
             self._set_deadline(self._deadline)
         else:
-            self._reader.set_exception(TimeoutError("the client was silent for too long"))
+            self._reading.set_exception(TimeoutError("the client was silent for too long"))
 
     async def send(self, data: bytes, timeout: float) -> None:
         if self._encryption:
-            self._encryption.write(data)
-            data = self._encryption.data_to_send()
+            data = self._encryption.encrypt(data)
         if self._is_lost:
             raise _lost(self._error)
 
         self._transport.write(data)
-        if self._writer:
+        if self._writing:
             async with asyncio.timeout(timeout):
-                await asyncio.shield(self._writer)
+                await asyncio.shield(self._writing)
         elif self._transport.is_closing() or self._loop.time() > self._turn_ends:
-            # The transport tells of a failure later; and a client who pipelines lets others have their turn.
+            # The transport reports a failed write only later, and a client that pipelines must not block the others.
             await asyncio.sleep(0)
             self._turn_ends = self._loop.time() + TURN
 
@@ -375,10 +353,9 @@ class _ProtocolStream(asyncio.BufferedProtocol):
         return is_readable(self._transport.get_extra_info("socket").fileno())
 
     async def start_tls(self, context: SSLContext, timeout: float, *, server_name: str | None = None) -> None:
-        self._encryption = encryption = Encryption(context, server_name)
+        self._encryption = Encryption(context, server_name)
         receive = partial(self._receive, self._loop.time() + timeout, interruptible=False)
-        await shake_hands(encryption, receive, self._write)
-        self.tls = encryption.describe()
+        self.tls = await shake_hands(self._encryption, receive, self._write)
 
     async def aclose(self, timeout: float) -> None:
         try:
@@ -390,33 +367,31 @@ class _ProtocolStream(asyncio.BufferedProtocol):
 
             self._transport.close()
             if timeout and not self._is_lost:
-                self._closer = self._loop.create_future()
-                await asyncio.wait([self._closer], timeout=timeout)
+                self._closing = self._loop.create_future()
+                await asyncio.wait([self._closing], timeout=timeout)
 
             self._transport.abort()
 
     async def _linger(self, timeout: float) -> None:
         if self._encryption:
-            self._encryption.close()
-            self._transport.write(self._encryption.data_to_send())
+            self._transport.write(self._encryption.close())
             self._encryption = None
 
         self._interrupted = False
         self._input = b""
-        try:
+        # An error here needs no report: the connection is closed in any case.
+        with suppress(OSError):
             self._transport.write_eof()
             async with asyncio.timeout(timeout):
                 while await self.receive(timeout):
                     pass
-        except OSError:
-            pass  # either way the connection is closed now
 
     def reset_on_close(self) -> None:
         reset_on_close(self._transport.get_extra_info("socket").fileno())
 
     def interrupt(self) -> None:
         self._interrupted = True
-        _wake(self._reader)
+        _wake(self._reading)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -433,13 +408,13 @@ class _ProtocolStream(asyncio.BufferedProtocol):
         try:
             return await asyncio.shield(done)
         except asyncio.CancelledError:
-            # The thread cannot be stopped, so what it uses must not be taken from it.
+            # The thread cannot be stopped, so the session waits: the thread may still use what belongs to the session.
             call.cancel()
             while not done.done():
                 with suppress(asyncio.CancelledError):
                     await asyncio.wait([done])
             if not done.cancelled():
-                done.exception()  # which else would be logged as one that no one has asked for
+                done.exception()  # asyncio would log an exception that nobody has retrieved
             raise
 
     def run_async(self, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any) -> T:
@@ -451,10 +426,11 @@ class _ProtocolStream(asyncio.BufferedProtocol):
 
 
 _thread = threading.local()
+"""`call` is the `_BlockingCall` of the current thread."""
 
 
 class _BlockingCall:
-    """What runs in a thread for a session, and may want something of the event loop."""
+    """A function that runs in a thread for a session, and may call coroutine functions in the event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -472,18 +448,18 @@ class _BlockingCall:
 
     def run_async(self, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any) -> T:
         try:
-            return asyncio.run_coroutine_threadsafe(self._attend(function, *args), self._loop).result()
+            return asyncio.run_coroutine_threadsafe(self._run_in_loop(function, *args), self._loop).result()
         except concurrent.futures.CancelledError:
-            raise asyncio.CancelledError from None  # which a handler does not take for a failure
+            raise asyncio.CancelledError from None  # a BaseException, so that a handler does not catch it as a failure
 
     # In the event loop
 
-    async def _attend(self, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any) -> T:
+    async def _run_in_loop(self, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any) -> T:
         if self._cancelled:
             raise asyncio.CancelledError
 
         task = asyncio.current_task()
-        assert task, "a coroutine is run by a task"
+        assert task, "a coroutine runs in a task"
         self._tasks.add(task)
         try:
             return await function(*args)

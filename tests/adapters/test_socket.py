@@ -9,7 +9,7 @@ import pytest
 
 from smtpcore import Reply
 from smtpcore_adapters import Address, App
-from smtpcore_adapters.socket import _Bell, complete, open_stream, serve
+from smtpcore_adapters.socket import complete, open_stream, serve
 from tests.adapters.fakes import CONFIG
 from tests.adapters.harness import TIMEOUT, Client, running
 
@@ -66,20 +66,6 @@ def test_a_machine_without_eventfd_has_pipes(monkeypatch: pytest.MonkeyPatch) ->
         assert idle.code() == 220
         server.leave()
         assert idle.end().startswith(b"421 4.3.2 ")
-
-
-def test_a_bell_may_be_rung_at_any_time() -> None:
-    with _Bell() as bell:
-        for _ in range(2):
-            bell.ring()
-            bell.ring()
-            bell.wait()
-            assert bell.rung
-            bell.silence()
-            bell.silence()
-            assert not bell.rung
-    bell.ring()
-    assert not bell.rung
 
 
 def test_serving_ends_with_an_exception() -> None:

@@ -3,8 +3,10 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from importlib.util import resolve_name
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -163,6 +165,25 @@ def test_frameworks_are_imported_only_by_their_own_modules(path: Path) -> None:
 @pytest.mark.parametrize("path", [path for path in ADAPTERS if room(path) not in CHOOSES], ids=room)
 def test_framework_modules_are_not_imported_by_other_adapters(path: Path) -> None:
     assert not siblings(path) & TRANSPORTS
+
+
+def lines(path: Path) -> Counter[str]:
+    """The lines of a file without imports, and with more than a bracket or a keyword in them."""
+    source = path.read_text()
+    imported = {
+        number
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for number in range(node.lineno, (node.end_lineno or 0) + 1)
+    }
+    stripped = (line.strip() for number, line in enumerate(source.splitlines(), 1) if number not in imported)
+    return Counter(line for line in stripped if len(line) > 4)
+
+
+@pytest.mark.parametrize(("one", "other"), [*combinations(sorted(TRANSPORTS), 2)])
+def test_two_adapters_have_less_than_a_fifth_of_their_lines_in_common(one: str, other: str) -> None:
+    counts = [lines(SRC / "smtpcore_adapters" / f"{name}.py") for name in (one, other)]
+    assert (counts[0] & counts[1]).total() < 0.2 * min(count.total() for count in counts)
 
 
 def test_importing_the_adapters_loads_no_framework() -> None:

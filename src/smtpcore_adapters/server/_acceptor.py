@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from ssl import SSLContext
-from typing import Any
+from typing import Any, TypeAlias
 
 from smtpcore import EXTENSIONS, Config, Connection, Extension, Reply
 
@@ -38,8 +38,12 @@ class Server:
         return self.addresses[0]
 
 
-def announce(server: Server, on_ready: Callable[[Address], None] | None) -> None:
-    """Tell whoever wants to know that the server is listening."""
+OnReady: TypeAlias = Callable[[Address], None] | None
+"""A function to call with the first address of a server once the server listens, if any."""
+
+
+def announce(server: Server, on_ready: OnReady) -> None:
+    """Call `on_ready`, if given, with the first address of the server."""
     if on_ready:
         on_ready(server.address)
 
@@ -77,12 +81,15 @@ class Acceptor:
         proxies: Iterable[str] = (),
         trusted: Iterable[str] = (),
         listeners: Iterable[Listener] = (),
+        grace: float = 30.0,
     ) -> None:
         self.listeners: tuple[Listener, ...] = tuple(listeners) or (Listener(port, host),)
         """Where to listen."""
         if listeners and port:
             raise ValueError("give either a port or listeners")
 
+        self.grace = grace
+        """Seconds from `drain` until the adapter cancels the remaining sessions."""
         self._app = app
         self._config = config or default_config()
         self._tls = tls

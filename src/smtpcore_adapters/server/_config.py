@@ -19,8 +19,13 @@ logger = logging.getLogger("smtpcore")
 
 
 class Options(TypedDict, total=False):
-    """The options that every adapter's `serve` and `serving` take."""
+    """The options that every adapter's `serve`, `serving` and `run` take."""
 
+    host: str | None
+    """The address to listen on, `"127.0.0.1"` by default. A host name stands for all of its addresses; None, `""` and
+    `"::"` stand for every address of the machine, IPv6 and IPv4."""
+    grace: float
+    """Seconds that sessions have to end when the server stops, 30 by default. After that they are cancelled."""
     config: Config
     """How the protocol is spoken; by default as `default_config` has it."""
     extensions: Sequence[Extension]

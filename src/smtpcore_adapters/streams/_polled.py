@@ -1,75 +1,59 @@
-"""A stream over a socket of which the framework tells when it is ready."""
+"""A stream over a non-blocking socket, driven by the readiness calls of anyio or trio."""
 
-# anyio and trio both do, by functions of the same names, so a framework is a table of them. A socket is read when there
-# is something, and written at once: what the session waits for costs a task no more than that.
+# A stream waits until its socket is readable before it reads. It writes first, and waits only for the rest that the
+# socket did not accept.
 #
-# A scope with a deadline around each wait would cost more than all the rest of it. So one task, the alarm, wakes those
-# who have waited for too long, and a stream is put on its list again only when its place there has come up.
+# A cancel scope with a deadline around each `receive` would cost more than everything else in it. So the streams of a
+# server share one task, `TimeoutQueue.run`, which ends the waits that last too long. A stream enters the queue with the
+# deadline of its first wait. Later waits mostly have later deadlines, so the stream does not move in the queue: when
+# its turn comes, it is checked, and enters the queue again if its current deadline is still ahead.
 
 import socket
-from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from functools import partial
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
 from ssl import SSLContext
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from ..tls._info import Tls
-from ._stream import TURN, Address, Interrupted, Stream, address_of, is_readable, reset_on_close
+from ._connector import connect_socket
+from ._framework import Framework
+from ._stream import NOT_IN_A_THREAD, TURN, Address, Interrupted, Stream, address_of, is_readable, reset_on_close
 from ._tls_codec import Encryption, read, shake_hands
 
 T = TypeVar("T")
 
-_LITTLE = 16_384
-_MUCH = 131_072
-"""Octets that are read at once: much where a client sends as much, for to make room for it takes time as well."""
+_READ_SIZE = 16_384
+_LARGE_READ_SIZE = 131_072
+"""Octets of one read after a read that filled its buffer. Such a large buffer takes too long to allocate every time."""
 _FEW = 50
-"""Streams that are closed and still on the list of an alarm, before any are looked for."""
+"""Closed streams in a `TimeoutQueue` that are always tolerated."""
 
 
-class Scope(Protocol):
-    """What a framework cancels as a whole."""
-
-    deadline: float
-
-    def __enter__(self) -> object: ...
-
-    def __exit__(self, *error: Any) -> bool | None: ...
+async def open_polled_stream(
+    framework: Framework, host: str, port: int, timeout: float, *, local_address: str | None, path: str | None
+) -> "PolledStream":
+    """Connect to a server: the `open_stream` of an adapter."""
+    connection, peer = await connect_socket(framework, host, port, timeout, local_address, path)
+    return PolledStream(framework, connection, peer)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Framework:
-    """What is needed of one, by the names that trio and anyio have for it."""
-
-    wait_readable: Callable[[socket.socket], Awaitable[None]]
-    wait_writable: Callable[[socket.socket], Awaitable[None]]
-    notify_closing: Callable[[socket.socket], None]
-    """Wakes those who wait for a socket: they raise what follows."""
-    closed_resource_error: type[Exception]
-    checkpoint: Callable[[], Awaitable[None]]
-    sleep_forever: Callable[[], Awaitable[None]]
-    current_time: Callable[[], float]
-    cancel_scope: Callable[..., Scope]
-    fail_after: Callable[[float], AbstractContextManager[object]]
-    """Raises `TimeoutError`."""
-
-
-class Alarm:
-    """Wakes streams that have waited for too long."""
+class TimeoutQueue:
+    """Ends the waits of many streams at their deadlines, with one task."""
 
     def __init__(self, framework: Framework) -> None:
         self._framework = framework
         self._streams: list[tuple[float, int, PolledStream]] = []
-        """A heap, by the time at which to look at them."""
+        """A heap, by the time of the next check; the number keeps streams themselves from being compared."""
         self._number = count()
         self._closed = 0
         self._scope = framework.cancel_scope()
 
     async def run(self) -> None:
-        """Wake streams, until cancelled."""
+        """Check each stream when its time comes, until cancelled."""
         while True:
             self._scope = self._framework.cancel_scope(deadline=self._streams[0][0] if self._streams else inf)
             with self._scope:
@@ -78,16 +62,16 @@ class Alarm:
             now = self._framework.current_time()
             while self._streams and self._streams[0][0] <= now:
                 _, _, stream = heappop(self._streams)
-                stream.go_off(self, now)
+                stream.check_deadline(self, now)
 
-    def watch(self, stream: "PolledStream", when: float) -> None:
-        """Let `stream` go off at that time."""
+    def add(self, stream: "PolledStream", when: float) -> None:
+        """Check `stream` at the time `when`."""
         heappush(self._streams, (when, next(self._number), stream))
         if when < self._scope.deadline:
             self._scope.deadline = when
 
-    def forget_closed(self) -> None:
-        """Note that a stream was closed: from time to time they are removed all at once."""
+    def count_closed(self) -> None:
+        """Count a stream that was closed; remove all closed streams when they are many."""
         self._closed += 1
         if self._closed > _FEW + len(self._streams) // 2:
             self._streams = [each for each in self._streams if not each[2].is_closed]
@@ -95,18 +79,18 @@ class Alarm:
             self._closed = 0
 
 
-class PolledStream(ABC):
-    """A `Stream` over a socket that does not block."""
+class PolledStream:
+    """A `Stream` over a non-blocking socket."""
 
     __slots__ = (
-        "_alarm",
+        "_checked_at",
         "_deadline",
         "_encryption",
         "_framework",
-        "_goes_off",
         "_interrupted",
         "_read_size",
         "_socket",
+        "_timeouts",
         "_turn_ends",
         "_woken",
         "is_closed",
@@ -116,21 +100,26 @@ class PolledStream(ABC):
     )
 
     def __init__(
-        self, framework: Framework, connection: socket.socket, peer: Address | None, alarm: Alarm | None = None
+        self,
+        framework: Framework,
+        connection: socket.socket,
+        peer: Address | None,
+        timeouts: TimeoutQueue | None = None,
     ) -> None:
         self._framework = framework
         self._socket = connection
-        self._alarm = alarm
+        self._timeouts = timeouts
+        """The queue that ends long waits; without a queue, each wait has a cancel scope of its own."""
         self._encryption: Encryption | None = None
         self._interrupted = False
         self._deadline: float | None = None
-        """Until when input is waited for; None while it is not."""
+        """The end of the current wait for input; None if no task waits."""
         self._woken = False
-        """Whether that is to end, whatever a part of a TLS record still waits for."""
-        self._goes_off = inf
-        """When the alarm comes to this stream."""
+        """Whether `receive` has to end, even between two reads of one TLS record."""
+        self._checked_at = inf
+        """The time at which the queue checks this stream next."""
         self._turn_ends = 0.0
-        self._read_size = _LITTLE
+        self._read_size = _READ_SIZE
 
         self.is_closed = False
         self.tls: Tls | None = None
@@ -138,23 +127,20 @@ class PolledStream(ABC):
         self.local = address_of(connection.getsockname())
 
     def receive(self, timeout: float) -> Coroutine[Any, Any, bytes]:
-        # No coroutine around a coroutine: an idle session costs what its frames do.
-        if self._alarm:
-            return self._receive_before(self._set_alarm(self._alarm, timeout))
+        # Returns the inner coroutine instead of awaiting it: each coroutine frame costs memory in every idle session.
+        if self._timeouts is None:
+            return self._receive_within(timeout)
 
-        return self._receive_within(timeout)
+        deadline = self._framework.current_time() + timeout
+        if deadline < self._checked_at:
+            self._checked_at = deadline
+            self._timeouts.add(self, deadline)
+
+        return self._receive_before(deadline)
 
     async def _receive_within(self, timeout: float) -> bytes:
         with self._framework.fail_after(timeout):
             return await self._receive_before(inf)
-
-    def _set_alarm(self, alarm: Alarm, timeout: float) -> float:
-        deadline = self._framework.current_time() + timeout
-        if deadline < self._goes_off:
-            self._goes_off = deadline
-            alarm.watch(self, deadline)
-
-        return deadline
 
     async def _receive_before(self, deadline: float) -> bytes:
         self._take_interruption()
@@ -174,29 +160,30 @@ class PolledStream(ABC):
             await self._framework.wait_readable(self._socket)
             with suppress(BlockingIOError):
                 data = self._socket.recv(self._read_size)
-                self._read_size = _MUCH if len(data) == self._read_size else _LITTLE
+                self._read_size = _LARGE_READ_SIZE if len(data) == self._read_size else _READ_SIZE
                 return data
 
-        raise self._framework.closed_resource_error  # it was between two waits, where there was no one to wake
+        # `_wake` came between two waits, when `notify_closing` found no waiting task.
+        raise self._framework.closed_resource_error
 
     def _take_interruption(self) -> None:
         if self._interrupted:
             self._interrupted = False
             raise Interrupted
 
-    def go_off(self, alarm: Alarm, now: float) -> None:
-        """Come to a place on the list of the alarm."""
-        if self._goes_off > now or self.is_closed:
-            return  # that was an old one, and there is another
+    def check_deadline(self, timeouts: TimeoutQueue, now: float) -> None:
+        """End the current wait if its deadline is over; otherwise enter the queue again."""
+        if self._checked_at > now or self.is_closed:
+            return  # this entry is outdated: a later wait had an earlier deadline, and so made another entry
 
-        self._goes_off = inf
+        self._checked_at = inf
         if self._deadline is None:
-            return  # no one waits
+            return
         if self._deadline <= now:
             self._wake()
         else:
-            self._goes_off = self._deadline
-            alarm.watch(self, self._deadline)
+            self._checked_at = self._deadline
+            timeouts.add(self, self._deadline)
 
     def interrupt(self) -> None:
         self._interrupted = True
@@ -209,8 +196,7 @@ class PolledStream(ABC):
 
     async def send(self, data: bytes, timeout: float) -> None:
         if self._encryption:
-            self._encryption.write(data)
-            data = self._encryption.data_to_send()
+            data = self._encryption.encrypt(data)
 
         sent = self._send_some(data)
         if sent < len(data):
@@ -235,28 +221,25 @@ class PolledStream(ABC):
         return bool(self._encryption and self._encryption.has_input) or is_readable(self._socket.fileno())
 
     async def start_tls(self, context: SSLContext, timeout: float, *, server_name: str | None = None) -> None:
-        self._encryption = encryption = Encryption(context, server_name)
+        self._encryption = Encryption(context, server_name)
         with self._framework.fail_after(timeout):
-            await shake_hands(encryption, self._receive, self._send)
-
-        self.tls = encryption.describe()
+            self.tls = await shake_hands(self._encryption, self._receive, self._send)
 
     async def aclose(self, timeout: float) -> None:
         try:
             if timeout:
-                # What fails here fails on a connection that is closed either way.
+                # An error here needs no report: the connection is closed in any case.
                 with suppress(OSError), self._framework.fail_after(timeout):
                     await self._linger()
         finally:
             self._socket.close()
             self.is_closed = True
-            if self._alarm:
-                self._alarm.forget_closed()
+            if self._timeouts:
+                self._timeouts.count_closed()
 
     async def _linger(self) -> None:
         if self._encryption:
-            self._encryption.close()
-            await self._send(self._encryption.data_to_send())
+            await self._send(self._encryption.close())
 
         self._socket.shutdown(socket.SHUT_WR)
         while await self._receive():
@@ -265,18 +248,25 @@ class PolledStream(ABC):
     def reset_on_close(self) -> None:
         reset_on_close(self._socket.fileno())
 
-    # For what a framework has no functions that are like those of another
+    async def sleep(self, seconds: float) -> None:
+        await self._framework.sleep(seconds)
 
-    @abstractmethod
-    async def sleep(self, seconds: float) -> None: ...
-
-    @abstractmethod
     async def open(
         self, host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
-    ) -> Stream: ...
+    ) -> Stream:
+        return await open_polled_stream(self._framework, host, port, timeout, local_address=local_address, path=path)
 
-    @abstractmethod
-    async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T: ...
+    async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
+        result: T = await self._framework.run_in_thread(partial(function, *args))
+        # A cancellation during the call takes effect here, before the session does anything with the result.
+        await self._framework.checkpoint_if_cancelled()
+        return result
 
-    @abstractmethod
-    def run_async(self, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any) -> T: ...
+    def run_async(self, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any) -> T:
+        try:
+            self._framework.check_cancelled_in_thread()
+        except RuntimeError as exc:
+            raise RuntimeError(NOT_IN_A_THREAD) from exc
+
+        result: T = self._framework.run_from_thread(partial(function, *args))
+        return result

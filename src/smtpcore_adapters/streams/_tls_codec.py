@@ -1,10 +1,11 @@
-"""TLS between octets and octets, without I/O."""
+"""TLS without I/O: an `SSLObject` between two memory BIOs."""
 
-# The streams of all frameworks use this in place of what the frameworks have. asyncio's `start_tls` moves a transport
-# that may have been read already: what a client sends right behind its last plaintext is lost then, or read as if it
-# had been encrypted, and other event loops read earlier still. An `SSLSocket` takes a reset of the connection for its
-# end. Others tell a peer whose handshake fails nothing, and no one whether they hold a part of a record. Here whatever
-# arrives is given to TLS in the order in which it arrived, whoever has read it, and when.
+# All streams use this codec in place of what their framework offers for TLS:
+# - asyncio's `start_tls` switches a transport that may already have read more. Bytes that the client sent right after
+#   its last plaintext are then lost, or are read as if they had been encrypted; other event loops read even earlier.
+# - `ssl.SSLSocket` reports a connection reset as an orderly end of stream.
+# - Other implementations send no alert when a handshake fails, or do not show whether they hold a partial record.
+# Here every byte goes through TLS in the order of its arrival, no matter when the stream has read it.
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -12,11 +13,11 @@ from ssl import MemoryBIO, SSLContext, SSLEOFError, SSLError, SSLWantReadError, 
 
 from ..tls._info import Tls, describe_tls
 
-_MOST = 65_536
+_READ_SIZE = 65_536
 
 
 class Encryption:
-    """The server's end of TLS, or with `server_name`, which may be empty, the client's."""
+    """The server's end of a TLS connection; with a `server_name`, which may be empty, the client's end."""
 
     def __init__(self, context: SSLContext, server_name: str | None) -> None:
         self._incoming = MemoryBIO()
@@ -29,18 +30,18 @@ class Encryption:
         )
 
     def receive_data(self, data: bytes) -> None:
-        """Take what has arrived; `b""` is the end of the peer's stream."""
+        """Feed data from the peer; `b""` is the end of its stream."""
         if data:
             self._incoming.write(data)
         else:
             self._incoming.write_eof()
 
     def data_to_send(self) -> bytes:
-        """Take what has to be sent. What a mere `read` has left there may wait for the next `write`."""
+        """Take the pending output. The output of a mere `read` may wait for the next call of `encrypt`."""
         return self._outgoing.read()
 
     def handshake(self) -> bool:
-        """Go on with the handshake. Returns whether it is done, or needs more; raises `ssl.SSLError` if it failed."""
+        """Continue the handshake, and return whether it is complete. Raises `ssl.SSLError` if the handshake failed."""
         try:
             self._object.do_handshake()
             return True
@@ -48,55 +49,60 @@ class Encryption:
             return False
 
     def describe(self) -> Tls:
-        """What was agreed upon in the handshake."""
+        """Return the results of the handshake."""
         return describe_tls(self._object)
 
     @property
     def has_input(self) -> bool:
-        """Whether something has arrived that was not read."""
+        """Whether there is received data that was not read: plaintext, or a part of a record."""
         return bool(self._incoming.pending or self._object.pending())
 
     def read(self) -> bytes | None:
-        """What the peer says, `b""` at its end, None where more has to arrive. Raises `ssl.SSLError`."""
+        """Return plaintext, `b""` at the end of the stream, or None if more input is needed. Raises `ssl.SSLError`."""
         try:
-            return self._object.read(_MOST)
+            return self._object.read(_READ_SIZE)
         except SSLWantReadError:
             return None
         except (SSLZeroReturnError, SSLEOFError):
-            return b""  # whether TLS was closed before or not: the end of data is marked by SMTP itself
+            return b""  # SMTP itself marks the end of data, so a missing close_notify truncates nothing
 
-    def write(self, data: bytes) -> None:
-        """Say something. Raises `ssl.SSLError`."""
+    def encrypt(self, data: bytes) -> bytes:
+        """Encrypt `data`, and return all pending output. Raises `ssl.SSLError`."""
         view = memoryview(data)
         while view:
             view = view[self._object.write(view) :]
 
-    def close(self) -> None:
-        """Say that nothing more will be said. Raises nothing."""
-        with suppress(SSLError):  # it waits for the peer to say the same, or complains that it goes on talking
+        return self._outgoing.read()
+
+    def close(self) -> bytes:
+        """Return the pending output with a final close_notify. Raises nothing."""
+        with suppress(SSLError):  # it expects the peer's close_notify, or rejects data that arrives before that
             self._object.unwrap()
+
+        return self._outgoing.read()
 
 
 Receive = Callable[[], Awaitable[bytes]]
 Send = Callable[[bytes], Awaitable[None]]
 
 
-async def shake_hands(encryption: Encryption, receive: Receive, send: Send) -> None:
-    """Do a handshake over a stream of octets. Raises `ssl.SSLError`, and what `receive` and `send` raise."""
+async def shake_hands(encryption: Encryption, receive: Receive, send: Send) -> Tls:
+    """Do a handshake over a byte stream. Raises `ssl.SSLError`, and what `receive` and `send` raise."""
     try:
         while not encryption.handshake():
             await send(encryption.data_to_send())
             encryption.receive_data(await receive())
     except SSLError:
         with suppress(OSError):
-            await send(encryption.data_to_send())  # which tells the peer why
+            await send(encryption.data_to_send())  # the alert that informs the peer of the reason
         raise
 
     await send(encryption.data_to_send())
+    return encryption.describe()
 
 
 async def read(encryption: Encryption, receive: Receive) -> bytes:
-    """What the peer says, `b""` at its end. Raises `ssl.SSLError`, and what `receive` raises."""
+    """Return plaintext, `b""` at the end of the stream. Raises `ssl.SSLError`, and what `receive` raises."""
     while (data := encryption.read()) is None:
         encryption.receive_data(await receive())
 

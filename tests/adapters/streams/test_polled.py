@@ -2,7 +2,8 @@
 
 import socket
 from collections.abc import Callable, Coroutine, Generator, Iterator
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -14,10 +15,13 @@ import trio
 from smtpcore_adapters import Address
 from smtpcore_adapters import anyio as anyio_adapter
 from smtpcore_adapters import trio as trio_adapter
-from smtpcore_adapters.streams._polled import Alarm, Framework, PolledStream
-from smtpcore_adapters.streams._stream import Interrupted, Stream
+from smtpcore_adapters.streams._framework import Framework
+from smtpcore_adapters.streams._polled import PolledStream, TimeoutQueue
+from smtpcore_adapters.streams._stream import Interrupted
 
 PEER = Address("192.0.2.1", 25)
+TRIO = trio_adapter._trio._framework
+ANYIO = anyio_adapter._anyio._framework
 
 
 class Closing(Exception):
@@ -32,7 +36,8 @@ class FakeFramework:
         self.woken: list[socket.socket] = []
         self.checkpoints = 0
         self.limits: list[float] = []
-        self.framework = Framework(
+        self.framework = replace(
+            TRIO,
             wait_readable=self._wait,
             wait_writable=self._wait,
             notify_closing=self.woken.append,
@@ -40,12 +45,11 @@ class FakeFramework:
             checkpoint=self._checkpoint,
             sleep_forever=lambda: _suspend(),
             current_time=lambda: self.now,
-            cancel_scope=Scope,
-            fail_after=self._fail_after,
+            cancel_scope=self._cancel_scope,
         )
-        self.alarm = Alarm(self.framework)
-        self._alarm_task = self.alarm.run()
-        self._alarm_task.send(None)
+        self.timeouts = TimeoutQueue(self.framework)
+        self._running = self.timeouts.run()
+        self._running.send(None)
         self.near, self.far = socket.socketpair()
         self.near.setblocking(False)
 
@@ -55,26 +59,34 @@ class FakeFramework:
     async def _checkpoint(self) -> None:
         self.checkpoints += 1
 
-    def _fail_after(self, timeout: float) -> AbstractContextManager[object]:
-        self.limits.append(timeout)
-        return nullcontext()
+    def _cancel_scope(self, *, deadline: float = inf) -> "Scope":
+        if deadline < inf:
+            self.limits.append(deadline - self.now)
+        return Scope(deadline)
 
-    def stream(self, *, alarm: bool = True) -> "Polled":
-        return Polled(self.framework, self.near, PEER, self.alarm if alarm else None)
+    def stream(self, *, shared: bool = True) -> PolledStream:
+        return PolledStream(self.framework, self.near, PEER, self.timeouts if shared else None)
 
     def move_clock(self, now: float) -> None:
-        """Move the clock to `now`, and run the alarm if its deadline has come."""
+        """Move the clock to `now`, and let the queue check its streams if their deadline has come."""
         self.now = now
-        if now >= self.alarm._scope.deadline:
-            self._alarm_task.send(None)
+        if now >= self.timeouts._scope.deadline:
+            self._running.send(None)
 
 
 class Scope:
-    def __init__(self, *, deadline: float = inf) -> None:
+    """A cancel scope that never cancels."""
+
+    cancelled_caught = False
+
+    def __init__(self, deadline: float) -> None:
         self.deadline = deadline
 
-    def __enter__(self) -> None:
-        pass
+    def cancel(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> "Scope":
+        return self
 
     def __exit__(self, *error: object) -> None:
         pass
@@ -89,22 +101,6 @@ async def _suspend() -> None:
     await _Suspended()
 
 
-class Polled(PolledStream):
-    async def sleep(self, seconds: float) -> None:
-        raise NotImplementedError
-
-    async def open(
-        self, host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
-    ) -> Stream:
-        raise NotImplementedError
-
-    async def run_blocking(self, function: Callable[..., Any], /, *args: Any) -> Any:
-        raise NotImplementedError
-
-    def run_async(self, function: Callable[..., Coroutine[Any, Any, Any]], /, *args: Any) -> Any:
-        raise NotImplementedError
-
-
 @pytest.fixture
 def fake() -> Iterator[FakeFramework]:
     made = FakeFramework()
@@ -112,7 +108,7 @@ def fake() -> Iterator[FakeFramework]:
         yield made
 
 
-def waiting(stream: Polled, timeout: float) -> Coroutine[Any, Any, bytes]:
+def waiting(stream: PolledStream, timeout: float) -> Coroutine[Any, Any, bytes]:
     """Return a call of `receive` that is waiting."""
     receiving = stream.receive(timeout)
     receiving.send(None)
@@ -141,7 +137,7 @@ def test_receive_waits_again_after_a_spurious_wake_up(fake: FakeFramework) -> No
     assert result(receiving) == b"x"
 
 
-def test_alarm_wakes_a_wait_at_its_deadline(fake: FakeFramework) -> None:
+def test_queue_wakes_a_wait_at_its_deadline(fake: FakeFramework) -> None:
     receiving = waiting(fake.stream(), 10)
     fake.move_clock(109.9)
     assert not fake.woken
@@ -151,7 +147,7 @@ def test_alarm_wakes_a_wait_at_its_deadline(fake: FakeFramework) -> None:
         receiving.throw(Closing())
 
 
-def test_alarm_is_set_again_if_the_current_deadline_is_later(fake: FakeFramework) -> None:
+def test_stream_is_checked_again_if_its_deadline_has_moved(fake: FakeFramework) -> None:
     stream = fake.stream()
     fake.far.send(b"x")
     assert result(waiting(stream, 10)) == b"x"
@@ -164,7 +160,7 @@ def test_alarm_is_set_again_if_the_current_deadline_is_later(fake: FakeFramework
     _receiving.close()
 
 
-def test_next_wait_sets_an_alarm_that_went_off_without_waiters(fake: FakeFramework) -> None:
+def test_stream_enters_the_queue_again_with_the_next_wait(fake: FakeFramework) -> None:
     stream = fake.stream()
     fake.far.send(b"x")
     assert result(waiting(stream, 10)) == b"x"
@@ -178,7 +174,7 @@ def test_next_wait_sets_an_alarm_that_went_off_without_waiters(fake: FakeFramewo
     _receiving.close()
 
 
-def test_shorter_timeout_moves_the_alarm_forward(fake: FakeFramework) -> None:
+def test_shorter_timeout_moves_the_check_forward(fake: FakeFramework) -> None:
     stream = fake.stream()
     fake.far.send(b"x")
     assert result(waiting(stream, 50)) == b"x"
@@ -196,7 +192,7 @@ def test_shorter_timeout_moves_the_alarm_forward(fake: FakeFramework) -> None:
     _receiving.close()
 
 
-def test_alarm_wakes_several_streams_each_at_its_deadline(fake: FakeFramework) -> None:
+def test_queue_wakes_several_streams_each_at_its_deadline(fake: FakeFramework) -> None:
     streams = [fake.stream() for _ in range(3)]
     receiving = [waiting(stream, timeout) for stream, timeout in zip(streams, (30, 10, 20), strict=True)]
     for now, count in ((109, 0), (110, 1), (120, 2), (129, 2), (130, 3)):
@@ -223,15 +219,15 @@ def test_interrupt_between_two_waits_is_not_lost(fake: FakeFramework) -> None:
     assert result(waiting(stream, 10)) == b"x"
 
 
-def test_alarm_does_not_keep_closed_streams(fake: FakeFramework) -> None:
+def test_queue_does_not_keep_closed_streams(fake: FakeFramework) -> None:
     kept = fake.stream()
     _receiving = waiting(kept, 1000)
     for _ in range(500):
-        stream = Polled(fake.framework, fake.near.dup(), PEER, fake.alarm)
+        stream = PolledStream(fake.framework, fake.near.dup(), PEER, fake.timeouts)
         waiting(stream, 300).close()
         with pytest.raises(StopIteration):
             stream.aclose(0).send(None)
-    assert len(fake.alarm._streams) < 200
+    assert len(fake.timeouts._streams) < 200
     fake.move_clock(400.0)
     assert not fake.woken
     fake.move_clock(1100.0)
@@ -239,8 +235,8 @@ def test_alarm_does_not_keep_closed_streams(fake: FakeFramework) -> None:
     _receiving.close()
 
 
-def test_each_wait_has_a_timeout_scope_without_an_alarm(fake: FakeFramework) -> None:
-    receiving = waiting(fake.stream(alarm=False), 10)
+def test_each_wait_has_a_timeout_scope_without_a_queue(fake: FakeFramework) -> None:
+    receiving = waiting(fake.stream(shared=False), 10)
     assert fake.limits == [10]
     fake.far.send(b"x")
     assert result(receiving) == b"x"
@@ -307,9 +303,9 @@ def test_send_to_a_full_socket_waits_between_parts(fake: FakeFramework) -> None:
 
 
 FRAMEWORKS: dict[str, tuple[Framework, Callable[[Any], object]]] = {
-    "trio": (trio_adapter._FRAMEWORK, trio.run),
-    "anyio-asyncio": (anyio_adapter._FRAMEWORK, anyio.run),
-    "anyio-trio": (anyio_adapter._FRAMEWORK, lambda main: anyio.run(main, backend="trio")),
+    "trio": (TRIO, trio.run),
+    "anyio-asyncio": (ANYIO, anyio.run),
+    "anyio-trio": (ANYIO, lambda main: anyio.run(main, backend="trio")),
 }
 
 
@@ -322,21 +318,21 @@ def test_receive_in_a_cancelled_scope_is_cancelled_even_with_data(name: str, fak
         fake.far.send(b"x")
         with scope() as cancelled:
             cancelled.cancel()
-            await Polled(framework, fake.near, PEER).receive(10)
+            await PolledStream(framework, fake.near, PEER).receive(10)
         assert cancelled.cancelled_caught
 
     run(main)
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_alarm_wakes_a_wait_in_each_framework(name: str, fake: FakeFramework) -> None:
+def test_queue_wakes_a_wait_in_each_framework(name: str, fake: FakeFramework) -> None:
     framework, run = FRAMEWORKS[name]
 
     async def main() -> None:
-        alarm = Alarm(framework)
-        stream = Polled(framework, fake.near, PEER, alarm)
+        timeouts = TimeoutQueue(framework)
+        stream = PolledStream(framework, fake.near, PEER, timeouts)
         async with trio.open_nursery() if name == "trio" else anyio.create_task_group() as tasks:
-            tasks.start_soon(alarm.run)
+            tasks.start_soon(timeouts.run)
             for _ in range(3):
                 with pytest.raises(TimeoutError):
                     await stream.receive(0.01)
@@ -348,16 +344,16 @@ def test_alarm_wakes_a_wait_in_each_framework(name: str, fake: FakeFramework) ->
     run(main)
 
 
-async def _interrupt(stream: Polled) -> None:
+async def _interrupt(stream: PolledStream) -> None:
     stream.interrupt()
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_timeout_without_an_alarm_in_each_framework(name: str, fake: FakeFramework) -> None:
+def test_timeout_without_a_queue_in_each_framework(name: str, fake: FakeFramework) -> None:
     framework, run = FRAMEWORKS[name]
 
     async def main() -> None:
         with pytest.raises(TimeoutError):
-            await Polled(framework, fake.near, PEER).receive(0.01)
+            await PolledStream(framework, fake.near, PEER).receive(0.01)
 
     run(main)

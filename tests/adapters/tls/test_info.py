@@ -1,4 +1,4 @@
-"""The result of a TLS handshake, and TLS without I/O."""
+"""The result of a TLS handshake."""
 
 import ssl
 from typing import Any
@@ -7,8 +7,8 @@ import pytest
 import trustme
 
 from smtpcore_adapters import Certificate, Tls
-from smtpcore_adapters.streams._tls_codec import Encryption
 from smtpcore_adapters.tls._info import describe_tls, note_server_names
+from tests.adapters.streams.test_tls_codec import handshake
 
 
 @pytest.fixture(scope="module")
@@ -28,18 +28,6 @@ def client(authority: trustme.CA) -> ssl.SSLContext:
     context = ssl.create_default_context()
     authority.configure_trust(context)
     return context
-
-
-def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str = "s.example") -> tuple[Encryption, Encryption]:
-    ends = Encryption(server, None), Encryption(client, name)
-    done = [False, False]
-    while not all(done):
-        for here, there in ((0, 1), (1, 0)):
-            done[here] = ends[here].handshake()
-            data = ends[here].data_to_send()
-            if data:
-                ends[there].receive_data(data)
-    return ends
 
 
 def test_tls_version_is_unknown_before_the_handshake() -> None:
@@ -89,62 +77,3 @@ def test_sni_callback_may_refuse_the_name(server: ssl.SSLContext, client: ssl.SS
     note_server_names(server)
     with pytest.raises(ssl.SSLError):
         handshake(server, client)
-
-
-def exchange(here: Encryption, there: Encryption) -> None:
-    data = here.data_to_send()
-    if data:
-        there.receive_data(data)
-
-
-def test_encrypted_data_is_decrypted_in_pieces(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
-    here, there = handshake(server, client)
-    assert there.read() is None
-    text = b"x" * 100_000
-    here.write(text)
-    exchange(here, there)
-    received = b""
-    while (piece := there.read()) is not None:
-        received += piece
-        assert there.has_input == (len(received) < len(text))
-    assert received == text
-
-
-def test_end_of_stream_with_or_without_close_notify(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
-    here, there = handshake(server, client)
-    here.close()
-    exchange(here, there)
-    assert there.read() == b""
-
-    here, there = handshake(server, client)
-    there.receive_data(b"")
-    assert there.read() == b""
-
-
-def test_close_with_unread_data_of_the_peer_raises_nothing(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
-    here, there = handshake(server, client)
-    there.write(b"NOOP\r\n")
-    exchange(there, here)
-    here.close()
-    exchange(here, there)
-    assert there.read() == b""
-
-
-def test_plaintext_fails_the_handshake(server: ssl.SSLContext) -> None:
-    end = Encryption(server, None)
-    end.receive_data(b"NOOP\r\n" * 10)
-    with pytest.raises(ssl.SSLError):
-        end.handshake()
-
-
-def test_failed_handshake_sends_an_alert_to_the_peer(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
-    server.minimum_version = ssl.TLSVersion.TLSv1_3
-    client.maximum_version = ssl.TLSVersion.TLSv1_2
-    here, there = Encryption(server, None), Encryption(client, "s.example")
-    assert not there.handshake()
-    exchange(there, here)
-    with pytest.raises(ssl.SSLError):
-        here.handshake()
-    exchange(here, there)
-    with pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION"):
-        there.handshake()

@@ -1,0 +1,124 @@
+"""The public functions of the adapters for anyio and trio, and the documentation of those of every adapter."""
+
+# The other adapters have functions of the same names with code of their own. Their docstrings say what is particular to
+# them, and `documented_as` adds the rest from here, so that `help(smtpcore_adapters.asyncio.serve)` shows all of it.
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from inspect import getdoc
+from typing import Any, TypeVar, Unpack
+
+from .client._client import Client
+from .client._connecting import connected
+from .client._options import ConnectOptions
+from .server._acceptor import OnReady, Server
+from .server._app import App
+from .server._config import Options
+from .server._serving import serve_on, serving_on
+from .streams._framework import Framework
+from .streams._polled import open_polled_stream
+from .streams._stream import Stream
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Adapter:
+    """The functions of an adapter, over the functions of its framework."""
+
+    def __init__(self, framework: Framework) -> None:
+        self._framework = framework
+
+    def serving(self, app: App, port: int = 0, **options: Unpack[Options]) -> AbstractAsyncContextManager[Server]:
+        """Serve inside an `async with` block. If the block is cancelled, all sessions are cancelled at once.
+
+        The block gets the `Server`; its `address` has the port that the system picked.
+
+        At the end of the block the server stops accepting connections, and each session ends with a 421 at its next
+        command. Sessions that still run after `grace` seconds are cancelled.
+
+        Args:
+            app: The handlers.
+            port: The TCP port to listen on. With 0, the default, the system picks a free port.
+            **options: `host`, `grace`, `tls`, `listeners` and the others that `smtpcore_adapters.Options` describes.
+
+        Raises:
+            OSError: The server cannot listen on an address, for example because the port is in use.
+        """
+        return serving_on(self._framework, app, port, **options)
+
+    async def serve(
+        self,
+        app: App,
+        port: int = 0,
+        *,
+        on_ready: OnReady = None,
+        handle_signals: bool = False,
+        **options: Unpack[Options],
+    ) -> None:
+        """Serve until cancelled or, with `handle_signals`, until SIGINT or SIGTERM.
+
+        The server then shuts down as `serving` does at the end of its block.
+
+        Args:
+            app: The handlers.
+            port: The TCP port to listen on. With 0, the default, the system picks a free port.
+            on_ready: Called with the address of the server once the server listens there.
+            handle_signals: Whether SIGINT and SIGTERM end the server; only the main thread can handle signals.
+            **options: `host`, `grace`, `tls`, `listeners` and the others that `smtpcore_adapters.Options` describes.
+
+        Raises:
+            OSError: The server cannot listen on an address, for example because the port is in use.
+        """
+        await serve_on(self._framework, app, port, on_ready=on_ready, handle_signals=handle_signals, **options)
+
+    async def open_stream(
+        self, host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
+    ) -> Stream:
+        """Connect to a server, and return the byte stream.
+
+        Args:
+            host: The host name or IP address of the server. All addresses of a name are tried (RFC 8305).
+            port: The TCP port of the server.
+            timeout: Seconds for all attempts together.
+            local_address: The IP address to connect from; by default the system chooses.
+            path: The path of a Unix socket to connect to, in place of `host` and `port`.
+
+        Raises:
+            TimeoutError: There is no connection after `timeout` seconds.
+            OSError: The host is unknown, or no address accepts the connection.
+        """
+        return await open_polled_stream(self._framework, host, port, timeout, local_address=local_address, path=path)
+
+    def connect(self, host: str, port: int, **options: Unpack[ConnectOptions]) -> AbstractAsyncContextManager[Client]:
+        """Connect to a server for an `async with` block, which gets the `Client` that sends mail.
+
+        At the end of the block the client sends QUIT and closes the connection.
+
+        Args:
+            host: The host name or IP address of the server. Its certificate has to be valid for this name.
+            port: The TCP port of the server.
+            **options: `tls`, `auth`, `timeouts` and the others that `smtpcore_adapters.ConnectOptions` describes.
+
+        Raises:
+            OSError: The server cannot be reached, or the connection is lost; `ssl.SSLError` if TLS fails.
+            TimeoutError: The server is too slow.
+            Refused: The server refuses the session, or TLS where TLS is required. It is an `AuthenticationRefused` if
+                the server refuses the login.
+            smtpcore.RemoteProtocolError: The server violates the protocol.
+        """
+        return connected(self.open_stream, host, port, **options)
+
+
+def documented_as(original: Callable[..., Any], *, without: str = "") -> Callable[[Function], Function]:
+    """Append the docstring of `original` to that of the decorated function.
+
+    The first paragraph of `original` is left out, and the line of the parameter `without`.
+    """
+
+    def document(function: Function) -> Function:
+        lines = (getdoc(original) or "").split("\n")[1:]
+        more = [line for line in lines if not (without and line.startswith(f"    {without}:"))]
+        function.__doc__ = "\n".join([getdoc(function) or "", *more])
+        return function
+
+    return document

@@ -1,0 +1,83 @@
+"""The servers of anyio and trio: accept connections, and run each session in a task of its own."""
+
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from typing import Unpack
+
+from ..streams._framework import Framework
+from ..streams._polled import PolledStream, TimeoutQueue
+from ._acceptor import Acceptor, OnReady, Server, announce, pause_after_accept_error
+from ._app import App
+from ._config import Options
+from ._listeners import Listener, accept_from, addresses_of, listening
+
+
+@asynccontextmanager
+async def serving_on(
+    framework: Framework, app: App, port: int = 0, **options: Unpack[Options]
+) -> AsyncIterator[Server]:
+    """Serve inside an `async with` block: the `serving` of an adapter."""
+    acceptor = Acceptor(app, port, **options)
+    failure: Exception | None = None
+
+    async def accept(source: socket.socket, listener: Listener) -> None:
+        while True:
+            await framework.wait_readable(source)
+            try:
+                stream = PolledStream(framework, *accept_from(source), timeouts)
+                sessions.start_soon(acceptor.session_for, stream, listener)
+            except BlockingIOError:
+                continue  # the client has closed the connection already
+            except OSError as exc:
+                await framework.sleep(pause_after_accept_error(exc))
+
+    with ExitStack() as stack:
+        sockets = stack.enter_context(listening(acceptor.listeners))
+        async with _running_timeouts(framework) as timeouts, framework.task_group() as sessions:
+            async with framework.task_group() as accepting:
+                for each, listener in sockets:
+                    accepting.start_soon(accept, each, listener)
+                try:
+                    yield Server(addresses_of(sockets))
+                except Exception as exc:
+                    failure = exc  # raised below: a task group would wrap the exception in a group
+                finally:
+                    accepting.cancel_scope.cancel()
+
+            stack.close()  # new connections are refused from here on
+            acceptor.drain()
+            sessions.cancel_scope.deadline = framework.current_time() + acceptor.grace
+
+    if failure:
+        raise failure
+
+
+@asynccontextmanager
+async def _running_timeouts(framework: Framework) -> AsyncIterator[TimeoutQueue]:
+    timeouts = TimeoutQueue(framework)
+    async with framework.task_group() as tasks:
+        tasks.start_soon(timeouts.run)
+        yield timeouts
+        tasks.cancel_scope.cancel()
+
+
+async def serve_on(
+    framework: Framework,
+    app: App,
+    port: int = 0,
+    *,
+    on_ready: OnReady = None,
+    handle_signals: bool = False,
+    **options: Unpack[Options],
+) -> None:
+    """Serve until cancelled or, with `handle_signals`, until a signal: the `serve` of an adapter."""
+    async with serving_on(framework, app, port, **options) as server:
+        if not handle_signals:
+            announce(server, on_ready)
+            await framework.sleep_forever()
+
+        with framework.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            announce(server, on_ready)
+            await anext(signals)

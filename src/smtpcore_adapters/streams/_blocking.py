@@ -1,0 +1,273 @@
+"""A stream that blocks, for sessions and clients without an event loop."""
+
+# The coroutines of this stream block instead of being suspended, so that one step runs a coroutine over the stream to
+# its end (`complete`).
+#
+# The socket itself does not block. A thread waits in one place, `_retry`, both for the socket and for a `Wakeup`, with
+# which other threads can interrupt or cancel the session. Input that has already arrived is not lost by that.
+
+import os
+import selectors
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from functools import partial
+from ssl import SSLContext
+from typing import Any, TypeVar
+
+from ..tls._info import Tls
+from ._connector import new_socket
+from ._stream import (
+    Address,
+    Interrupted,
+    address_of,
+    family_of,
+    is_readable,
+    reset_on_close,
+    unknown_hosts_as_os_errors,
+)
+from ._tls_codec import Encryption, read, shake_hands
+
+T = TypeVar("T")
+
+_READ_SIZE = 65_536
+_LONGEST_WAIT = 3600.0  # seconds; `poll` cannot count much further, so a longer wait is repeated
+_NO_EVENT_LOOP = "there is no event loop here that could be awaited: make the handler a plain function, which may block"
+
+
+class Cancelled(BaseException):
+    """The grace period of a session is over. Every call that waits for the client raises this exception."""
+
+
+def complete(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine over streams of `open_stream` to its end, and return its result.
+
+    Raises what the coroutine raises. The coroutine itself gets a `RuntimeError` where it awaits an event loop.
+    """
+    try:
+        coroutine.send(None)
+        while True:
+            coroutine.throw(RuntimeError(_NO_EVENT_LOOP))
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+async def open_blocking_stream(
+    host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
+) -> "BlockingStream":
+    """Connect to a server: the `open_stream` of the adapter, without an event loop."""
+    deadline = time.monotonic() + timeout
+    if path:
+        return BlockingStream(_connect(socket.AF_UNIX, path, deadline, None), Address(path))
+
+    with unknown_hosts_as_os_errors(host):
+        found = socket.getaddrinfo(host, port, family=family_of(local_address), type=socket.SOCK_STREAM)
+
+    failures: list[OSError] = []
+    for number, (family, _, _, _, address) in enumerate(found):
+        now = time.monotonic()
+        share = (deadline - now) / (len(found) - number)  # an address that does not answer leaves time for the others
+        try:
+            return BlockingStream(_connect(family, address, now + share, local_address), address_of(address))
+        except OSError as exc:
+            failures.append(exc)
+
+    raise failures[0]
+
+
+def _connect(family: int, address: Any, deadline: float, local_address: str | None) -> socket.socket:
+    with new_socket(family, local_address) as connection:
+        connection.settimeout(min(max(deadline - time.monotonic(), 0.001), _LONGEST_WAIT))
+        connection.connect(address)
+
+    return connection
+
+
+class BlockingStream:
+    """A `Stream` that blocks: its coroutines are never suspended."""
+
+    def __init__(self, connection: socket.socket, peer: Address | None) -> None:
+        self._socket = connection
+        try:
+            connection.setblocking(False)
+            self.peer: Address | None = peer
+            self.local: Address | None = address_of(connection.getsockname())
+            self._wakeup = Wakeup()
+        except OSError:
+            connection.close()
+            raise
+
+        self.tls: Tls | None = None
+        self._encryption: Encryption | None = None
+        self._interrupted = False
+        self._cancelled = False
+        self._selector = Selector()
+        self._selector.register(self._wakeup, selectors.EVENT_READ)
+        self._selector.register(connection, selectors.EVENT_READ)
+
+    # Calls of the session, in its thread
+
+    async def receive(self, timeout: float) -> bytes:
+        receive = partial(self._receive, time.monotonic() + timeout, self._recv_unless_interrupted)
+        return await read(self._encryption, receive) if self._encryption else await receive()
+
+    def _recv_unless_interrupted(self) -> bytes:
+        if self._interrupted:
+            self._interrupted = False
+            raise Interrupted
+
+        return self._recv()
+
+    def _recv(self) -> bytes:
+        return self._socket.recv(_READ_SIZE)
+
+    async def _receive(self, deadline: float, recv: Callable[[], bytes]) -> bytes:
+        return self._retry(recv, selectors.EVENT_READ, deadline)
+
+    async def send(self, data: bytes, timeout: float) -> None:
+        output = self._encryption.encrypt(data) if self._encryption else data
+        await self._send(time.monotonic() + timeout, output)
+
+    async def _send(self, deadline: float, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[self._retry(partial(self._socket.send, view), selectors.EVENT_WRITE, deadline) :]
+
+    def has_input(self) -> bool:
+        return bool(self._encryption and self._encryption.has_input) or is_readable(self._socket.fileno())
+
+    async def start_tls(self, context: SSLContext, timeout: float, *, server_name: str | None = None) -> None:
+        deadline = time.monotonic() + timeout
+        self._encryption = Encryption(context, server_name)
+        receive, send = partial(self._receive, deadline, self._recv), partial(self._send, deadline)
+        self.tls = await shake_hands(self._encryption, receive, send)
+
+    async def aclose(self, timeout: float) -> None:
+        try:
+            if timeout:
+                with suppress(OSError):  # an error here needs no report: the connection is closed in any case
+                    await self._linger(time.monotonic() + timeout)
+        finally:
+            self._selector.close()
+            self._socket.close()
+            self._wakeup.close()
+
+    async def _linger(self, deadline: float) -> None:
+        if self._encryption:
+            await self._send(deadline, self._encryption.close())
+
+        self._socket.shutdown(socket.SHUT_WR)
+        while await self._receive(deadline, self._recv):
+            pass
+
+    async def sleep(self, seconds: float) -> None:
+        self._check_cancelled()
+        self._wakeup.wait(seconds)
+        self._check_cancelled()
+
+    async def open(
+        self, host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
+    ) -> "BlockingStream":
+        return await open_blocking_stream(host, port, timeout, local_address=local_address, path=path)
+
+    async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
+        return function(*args)
+
+    def run_async(self, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any) -> T:
+        return complete(function(*args))
+
+    # Calls of other threads
+
+    def reset_on_close(self) -> None:
+        reset_on_close(self._socket.fileno())
+
+    def interrupt(self) -> None:
+        self._interrupted = True
+        self._wakeup.set()
+
+    def cancel(self) -> None:
+        """Make every call that waits, now or later, raise `Cancelled`."""
+        self._cancelled = True
+        self._wakeup.set()
+
+    # Waiting
+
+    def _retry(self, operation: Callable[[], T], event: int, deadline: float) -> T:
+        """Try `operation` until it does not block, and wait for `event` between the attempts."""
+        while True:
+            self._check_cancelled()
+            try:
+                return operation()
+            except BlockingIOError:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError("the client took too long") from None
+
+            self._selector.modify(self._socket, event)
+            self._selector.select(min(left, _LONGEST_WAIT))
+
+    def _check_cancelled(self) -> None:
+        self._wakeup.clear()  # first: a call of `cancel` or `interrupt` after the checks has to wake the next wait
+        if self._cancelled:
+            raise Cancelled
+
+
+class Wakeup:
+    """Wakes a thread that waits with a selector. Any thread may set it, and a signal handler too."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self._lock = threading.RLock()  # reentrant: a signal handler may interrupt `set` and call it again
+        self._reader, self._writer = _pipe()
+
+    def fileno(self) -> int:
+        return self._reader
+
+    def set(self) -> None:
+        with self._lock:
+            if not self.is_set and self._reader >= 0:
+                self.is_set = True
+                os.write(self._writer, _TOKEN)
+
+    def clear(self) -> None:
+        if self.is_set:
+            with self._lock:
+                self.is_set = False
+                os.read(self._reader, len(_TOKEN))
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until it is set, at most `timeout` seconds."""
+        with Selector() as selector:
+            selector.register(self, selectors.EVENT_READ)
+            selector.select(timeout)
+
+    def close(self) -> None:
+        with self._lock:  # `set` must not write to a descriptor that another file has got in the meantime
+            for descriptor in {self._reader, self._writer}:
+                os.close(descriptor)
+            self._reader = self._writer = -1
+
+    def __enter__(self) -> "Wakeup":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+_TOKEN = (1).to_bytes(8, sys.byteorder)  # eventfd(2) requires eight octets
+
+# These selectors need no file descriptor of their own, unlike epoll.
+Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
+
+
+def _pipe() -> tuple[int, int]:
+    """Return a descriptor to read from and one to write to, which may be the same."""
+    if hasattr(os, "eventfd"):
+        event = os.eventfd(0, os.EFD_CLOEXEC)
+        return event, event
+
+    return os.pipe()

@@ -1,0 +1,78 @@
+"""The functions of an event loop framework that streams and servers need."""
+
+# anyio and trio offer the same functions under similar names, so shared code takes a table of them. Each of the two
+# adapters fills in one table; no other module imports a framework.
+
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class CancelScope(Protocol):
+    """A block of code that can be cancelled as a whole."""
+
+    deadline: float
+
+    @property
+    def cancelled_caught(self) -> bool: ...
+
+    def cancel(self) -> None: ...
+
+    def __enter__(self) -> "CancelScope": ...
+
+    def __exit__(self, *error: Any) -> bool | None: ...
+
+
+class TaskGroup(Protocol):
+    """A group of tasks: a task group of anyio, or a nursery of trio."""
+
+    @property
+    def cancel_scope(self) -> CancelScope: ...
+
+    def start_soon(self, function: Callable[..., Coroutine[Any, Any, Any]], /, *args: Any) -> object: ...
+
+
+class Event(Protocol):
+    """An event that tasks can wait for."""
+
+    def set(self) -> object: ...
+
+    async def wait(self) -> object: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Framework:
+    """The functions of one framework."""
+
+    wait_readable: Callable[[socket.socket], Awaitable[None]]
+    wait_writable: Callable[[socket.socket], Awaitable[None]]
+    notify_closing: Callable[[socket.socket], None]
+    """Wake the tasks that wait for a socket: they raise `closed_resource_error`."""
+    closed_resource_error: type[Exception]
+    checkpoint: Callable[[], Awaitable[None]]
+    checkpoint_if_cancelled: Callable[[], Awaitable[None]]
+    sleep: Callable[[float], Awaitable[None]]
+    sleep_forever: Callable[[], Awaitable[None]]
+    current_time: Callable[[], float]
+    event: Callable[[], Event]
+    cancel_scope: Callable[..., CancelScope]
+    task_group: Callable[[], AbstractAsyncContextManager[TaskGroup]]
+    getaddrinfo: Callable[..., Awaitable[list[tuple[Any, ...]]]]
+    open_signal_receiver: Callable[..., AbstractContextManager[AsyncIterator[int]]]
+    run_in_thread: Callable[[Callable[[], Any]], Awaitable[Any]]
+    """Call a blocking function in a thread; cancellation waits until the function returns."""
+    check_cancelled_in_thread: Callable[[], None]
+    """Raise `RuntimeError` outside a thread of `run_in_thread`, and the framework's cancellation in a cancelled one."""
+    run_from_thread: Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any]
+    """Call a coroutine function in the event loop, from a thread of `run_in_thread`."""
+
+    @contextmanager
+    def fail_after(self, timeout: float) -> Iterator[None]:
+        """Raise `TimeoutError` when the block takes longer than `timeout` seconds."""
+        with self.cancel_scope(deadline=self.current_time() + timeout) as scope:
+            yield
+
+        if scope.cancelled_caught:
+            raise TimeoutError

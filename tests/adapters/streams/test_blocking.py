@@ -1,0 +1,22 @@
+"""Streams that block, and the wake-up of their threads."""
+
+from smtpcore_adapters.streams._blocking import Wakeup
+
+
+def test_a_wakeup_may_be_set_and_cleared_repeatedly() -> None:
+    with Wakeup() as wakeup:
+        for _ in range(2):
+            wakeup.set()
+            wakeup.set()
+            wakeup.wait()
+            assert wakeup.is_set
+            wakeup.clear()
+            wakeup.clear()
+            assert not wakeup.is_set
+
+
+def test_a_wakeup_may_be_set_after_it_was_closed() -> None:
+    with Wakeup() as wakeup:
+        pass
+    wakeup.set()
+    assert not wakeup.is_set

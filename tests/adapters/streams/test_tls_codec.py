@@ -1,0 +1,88 @@
+"""TLS without I/O."""
+
+import ssl
+
+import pytest
+import trustme
+
+from smtpcore_adapters.streams._tls_codec import Encryption
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def server(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("s.example").configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def client(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str = "s.example") -> tuple[Encryption, Encryption]:
+    ends = Encryption(server, None), Encryption(client, name)
+    done = [False, False]
+    while not all(done):
+        for here, there in ((0, 1), (1, 0)):
+            done[here] = ends[here].handshake()
+            data = ends[here].data_to_send()
+            if data:
+                ends[there].receive_data(data)
+    return ends
+
+
+def test_encrypted_data_is_decrypted_in_pieces(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    here, there = handshake(server, client)
+    assert there.read() is None
+    text = b"x" * 100_000
+    there.receive_data(here.encrypt(text))
+    received = b""
+    while (piece := there.read()) is not None:
+        received += piece
+        assert there.has_input == (len(received) < len(text))
+    assert received == text
+
+
+def test_end_of_stream_with_or_without_close_notify(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    here, there = handshake(server, client)
+    there.receive_data(here.close())
+    assert there.read() == b""
+
+    here, there = handshake(server, client)
+    there.receive_data(b"")
+    assert there.read() == b""
+
+
+def test_close_with_unread_data_of_the_peer_raises_nothing(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    here, there = handshake(server, client)
+    here.receive_data(there.encrypt(b"NOOP\r\n"))
+    there.receive_data(here.close())
+    assert there.read() == b""
+
+
+def test_plaintext_fails_the_handshake(server: ssl.SSLContext) -> None:
+    end = Encryption(server, None)
+    end.receive_data(b"NOOP\r\n" * 10)
+    with pytest.raises(ssl.SSLError):
+        end.handshake()
+
+
+def test_failed_handshake_sends_an_alert_to_the_peer(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    server.minimum_version = ssl.TLSVersion.TLSv1_3
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    here, there = Encryption(server, None), Encryption(client, "s.example")
+    assert not there.handshake()
+    here.receive_data(there.data_to_send())
+    with pytest.raises(ssl.SSLError):
+        here.handshake()
+    there.receive_data(here.data_to_send())
+    with pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION"):
+        there.handshake()
