@@ -57,7 +57,7 @@ def test_only_known_clients_may_send_elsewhere(login: bytes, recipient: bytes, c
 def test_LMTP_is_not_for_port_25(capsys: pytest.CaptureFixture[str]) -> None:
     """R2033-5-01"""
     assert main(["serve", "--lmtp", "--port", "25"]) == 2
-    assert "not for port 25" in capsys.readouterr().err
+    assert "must not use port 25" in capsys.readouterr().err
 
 
 def test_STARTTLS_is_not_offered_without_a_certificate() -> None:

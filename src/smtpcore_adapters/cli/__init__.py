@@ -16,7 +16,7 @@ from .serve import serve
 @click.version_option(__version__, prog_name="smtpcore")
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """SMTP from the command line."""
+    """Receive, send, check and explain mail with SMTP and LMTP."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
@@ -28,7 +28,7 @@ cli.add_command(explain_file)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line, and return the exit status: 2 with one line of explanation for what cannot be done."""
+    """Run the command line, and return the exit status. An error prints one line and gives status 2."""
     try:
         return cli.main(arguments, prog_name="smtpcore", standalone_mode=False) or 0
     except click.ClickException as exc:

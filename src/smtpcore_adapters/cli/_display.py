@@ -1,7 +1,7 @@
-"""Show on a terminal, or to a log, what a server does."""
+"""Show arriving messages and dialogues on a terminal or in a log."""
 
-# What is shown was sent by strangers. Nothing of it reaches a terminal that could steer it: characters that cannot be
-# printed are replaced, and rich is never asked to interpret markup.
+# The texts shown come from untrusted clients and must not control the terminal. So unprintable characters are replaced,
+# and rich never interprets markup in them.
 
 import json
 import logging
@@ -30,32 +30,38 @@ _STYLES = {"S:": "cyan", "C:": "green"}
 
 @dataclass(slots=True)
 class Arrival:
-    """A message, and what became of it."""
+    """A message and the server's reply to it."""
 
     session: str
+    """The id of the session."""
     sender: str = ""
+    """The reverse path, printable."""
     recipients: list[str] = field(default_factory=list)
+    """The accepted forward paths, printable."""
     size: int = 0
+    """The octets received."""
     header: bytearray = field(default_factory=bytearray)
+    """The first 65,536 octets of the message, for its subject."""
     reply: Reply | None = None
+    """The server's reply; None until the message has ended."""
 
     @property
     def subject(self) -> str:
-        """The subject, decoded as far as that is possible."""
+        """The decoded subject, printable; empty if there is none or the header is malformed."""
         try:
             subject = message_from_bytes(bytes(self.header), policy=policy.default)["subject"]
         except Exception:
-            # The email package raises all sorts of errors for malformed headers, which are none of ours.
+            # The email package raises many kinds of exceptions for malformed headers.
             return ""
 
         return printable(str(subject or ""))
 
 
 class Arrivals:
-    """An observer that tells of each message when its fate is known."""
+    """An observer that calls `show` for each message once the server has replied to it."""
 
-    def __init__(self, tell: "Callable[[Arrival], None]") -> None:
-        self._tell = tell
+    def __init__(self, show: "Callable[[Arrival], None]") -> None:
+        self._show = show
         self._arrivals: WeakKeyDictionary[Session, Arrival] = WeakKeyDictionary()
 
     def on_event(self, session: Session, item: Observed) -> None:
@@ -71,7 +77,7 @@ class Arrivals:
             if arrival.reply:
                 del self._arrivals[session]
                 arrival.reply = item
-                self._tell(arrival)
+                self._show(arrival)
 
     def _arrival(self, session: Session) -> Arrival:
         arrival = self._arrivals.get(session)
@@ -86,13 +92,13 @@ class Arrivals:
 
 
 class Terminal:
-    """Writes readable lines to standard output."""
+    """Write readable lines to standard output."""
 
     def __init__(self) -> None:
         self._console = Console(highlight=False, soft_wrap=True)
 
     def show_arrival(self, arrival: Arrival) -> None:
-        """One line for a message."""
+        """Show one line for a message."""
         line = Text(f"{datetime.now():%H:%M:%S} ")
         line.append(f"{arrival.sender or '<>'} -> {', '.join(arrival.recipients)}", style="bold")
         line.append(f"  {decimal(arrival.size)}  {arrival.subject}")
@@ -113,10 +119,10 @@ _FIELDS = (
 
 
 class JsonLog(logging.Formatter):
-    """Writes each record of the log as one line of JSON."""
+    """Format each log record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as JSON: time, level, message, and what else it carries."""
+        """Return the record as JSON: time, level, message, the session's fields, and an exception's traceback."""
         entry: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -132,7 +138,7 @@ class JsonLog(logging.Formatter):
 
 
 def log_arrival(arrival: Arrival) -> None:
-    """One record for a message, with its properties beside it."""
+    """Log one record for a message, with its properties as fields."""
     logging.getLogger("smtpcore").info(
         "message %s",
         "accepted" if arrival.reply and arrival.reply.is_positive else "refused",
@@ -148,5 +154,5 @@ def log_arrival(arrival: Arrival) -> None:
 
 
 def log_dialogue(session: Session, line: str) -> None:
-    """A record for a line of a transcript."""
+    """Log one record for a line of a transcript."""
     logging.getLogger("smtpcore").debug("%s", line, extra={"session": session.id})

@@ -1,12 +1,15 @@
-"""How a server is named on the command line."""
+"""Parse the address of a server on the command line."""
 
 import click
 
 
 def parse_server(option: str, text: str, default_port: int | None = None) -> tuple[str, int, str | None]:
-    """The host and the port of `HOST:PORT`, or the path of a Unix socket, which begins with a slash.
+    """Return the host and port of `HOST:PORT`, and the path of a Unix socket or None.
 
-    An IPv6 address stands in brackets. Raises `click.UsageError`, which names `option`.
+    A text that begins with a slash is the path of a Unix socket. An IPv6 address needs brackets if a port follows.
+
+    Raises:
+        click.UsageError: the text is neither; the error names `option`.
     """
     if text.startswith("/"):
         return "", 0, text
@@ -17,6 +20,6 @@ def parse_server(option: str, text: str, default_port: int | None = None) -> tup
 
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
-        raise click.UsageError(f"{option} takes HOST:PORT, or the path of a Unix socket")
+        raise click.UsageError(f"{option} needs HOST:PORT, or the absolute path of a Unix socket")
 
     return host, int(port), None

@@ -1,4 +1,4 @@
-"""Run a server in this process, or in several."""
+"""Run a server in this process or in several worker processes, reload certificates, and serve metrics."""
 
 import logging
 import os
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("smtpcore")
 
 Run = Callable[..., None]
-"""The `run` of an adapter, which has all but `listeners` and `on_ready`."""
+"""An adapter's `run` with all arguments bound except `listeners` and `on_ready`."""
 
 
 def run_alone(run: Run, listener: Listener, app: App, metrics_port: int | None) -> None:
-    """Run until SIGINT or SIGTERM, and serve metrics beside it. Raises `OSError` if it cannot listen."""
+    """Run the server, and the metrics in a thread, until SIGINT or SIGTERM. Raise `OSError` if listening fails."""
     with ExitStack() as stack:
         metrics = _metrics(app, metrics_port, stack)
         if metrics:
@@ -38,12 +38,12 @@ def run_alone(run: Run, listener: Listener, app: App, metrics_port: int | None) 
 
 
 def run_workers(run: Run, listener: Listener, count: int, app: App, metrics_port: int | None) -> None:
-    """Run in `count` processes until SIGINT or SIGTERM; one more serves the metrics of all.
+    """Run `count` worker processes until SIGINT or SIGTERM; one more process serves the metrics of all workers.
 
-    Raises `OSError` if it cannot listen.
+    Raise `OSError` if listening fails.
     """
     if not hasattr(os, "fork"):
-        raise click.UsageError("--workers needs a system that can fork")
+        raise click.UsageError("--workers needs a system that can fork, such as Linux or macOS")
 
     from ..server._workers import Supervisor, port_for_many
 
@@ -84,7 +84,7 @@ def _announce(metrics: Address | None, address: Address | None) -> None:
 
 @contextmanager
 def reloading(tls: ServerTls) -> Iterator[None]:
-    """Read the certificate again at each SIGHUP, in the block."""
+    """Reload the certificate at each SIGHUP while the block runs."""
     before = signal.signal(signal.SIGHUP, lambda number, frame: _reload(tls))
     try:
         yield
@@ -96,9 +96,9 @@ def _reload(tls: ServerTls) -> None:
     try:
         tls.reload()
     except OSError as exc:
-        _logger.error("the certificate cannot be used, the old one stays: %s", exc.strerror or exc)
+        _logger.error("cannot reload the certificate, the old one stays in use: %s", exc.strerror or exc)
     else:
-        _logger.info("the certificate was read again")
+        _logger.info("certificate reloaded")
 
 
 # Metrics
@@ -117,7 +117,7 @@ def _metrics(app: App, port: int | None, stack: ExitStack) -> "WSGIServer | None
     try:
         return stack.enter_context(metrics_server(port))
     except OSError as exc:
-        raise click.UsageError(f"cannot serve metrics at port {port}: {exc.strerror or exc}") from exc
+        raise click.UsageError(f"cannot serve metrics on port {port}: {exc.strerror or exc}") from exc
 
 
 def _work_for_metrics(metrics: "WSGIServer", ready: Callable[[], None]) -> None:

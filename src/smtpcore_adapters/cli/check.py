@@ -1,4 +1,4 @@
-"""`smtpcore check`: whether a server does what the RFCs ask of it."""
+"""`smtpcore check`: check whether a server complies with the RFCs and is safe."""
 
 import json
 from collections import Counter
@@ -24,21 +24,45 @@ _STYLES = {
 
 @click.command()
 @click.argument("server", metavar="HOST[:PORT]", default="")
-@click.option("--to", "recipient", metavar="ADDRESS", help="Who gets the test messages, some forty of them.")
-@click.option("--from", "sender", metavar="ADDRESS", default="check@smtpcore-check.example", show_default=True)
-@click.option("--tls", type=click.Choice(["none", "starttls", "implicit"]), default="none", show_default=True)
-@click.option("--insecure", is_flag=True, help="Take any certificate.")
-@click.option("--auth", metavar="USER:PASSWORD", help="Log in first, with AUTH PLAIN under TLS.")
-@click.option("--lmtp", is_flag=True, help="The server speaks LMTP.")
-@click.option("--only", multiple=True, metavar="ID", help="Make this check, or those whose names begin so. Repeatable.")
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True, metavar="SECONDS")
-@click.option("--list", "lists", is_flag=True, help="List the checks, and make none.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--to", "recipient", metavar="ADDRESS", help="Recipient of the test messages, about forty. Required.")
+@click.option(
+    "--from",
+    "sender",
+    metavar="ADDRESS",
+    default="check@smtpcore-check.example",
+    show_default=True,
+    help="Sender of the test messages.",
+)
+@click.option(
+    "--tls",
+    type=click.Choice(["none", "starttls", "implicit"]),
+    default="none",
+    show_default=True,
+    help="Use of TLS.",
+)
+@click.option("--insecure", is_flag=True, help="Accept any certificate of the server.")
+@click.option("--auth", metavar="USER:PASSWORD", help="Log in first, with AUTH PLAIN; needs --tls.")
+@click.option("--lmtp", is_flag=True, help="Speak LMTP instead of SMTP.")
+@click.option(
+    "--only", multiple=True, metavar="ID", help="Run only this check, or this group, such as tls. Repeatable."
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Timeout for each reply.",
+)
+@click.option("--list", "lists", is_flag=True, help="List the checks without running them.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def check(**options: Any) -> int:
-    """Check whether a server does what the RFCs ask of it, and whether it is safe.
+    """Check whether a server complies with the RFCs and is safe.
 
-    Only check a server that is yours, or whose owner agrees: it gets lines that are wrong on purpose.
-    The exit status is 1 where it has a fault, and 2 where it cannot be checked. PORT is 25 by default.
+    Check only your own server, or one whose owner agrees, because many checks send malformed input. The default PORT
+    is 25.
+
+    Exit status: 0 without faults, 1 with faults, 2 if the server cannot be checked. Warnings are not faults.
     """
     try:
         checks = choose(options["only"])
@@ -74,7 +98,7 @@ def _list(checks: Sequence[Check]) -> None:
 def _target(options: dict[str, Any]) -> Target:
     host, port = _address(options["server"])
     if not options["recipient"]:
-        raise click.UsageError("say who gets the test messages: --to ADDRESS")
+        raise click.UsageError("give the recipient of the test messages: --to ADDRESS")
 
     for name in ("sender", "recipient"):
         try:
@@ -84,9 +108,9 @@ def _target(options: dict[str, Any]) -> Target:
 
     user, colon, password = (options["auth"] or "").partition(":")
     if options["auth"] and not (user and colon):
-        raise click.UsageError("--auth takes USER:PASSWORD")
+        raise click.UsageError("--auth needs USER:PASSWORD")
     if options["auth"] and options["tls"] == "none":
-        raise click.UsageError("--auth would show the password to everyone on the way: use --tls too")
+        raise click.UsageError("--auth without TLS would expose the password: add --tls starttls or --tls implicit")
 
     return Target(
         host=host,
@@ -105,12 +129,12 @@ def _target(options: dict[str, Any]) -> Target:
 def _address(server: str) -> tuple[str, int]:
     host, _, port = server.rpartition(":") if server.count(":") == 1 or "]:" in server else (server, "", "25")
     if not port.isdecimal() or not 0 < int(port) < 65_536 or not host:
-        raise click.UsageError(f"{server!r} is not HOST:PORT")
+        raise click.UsageError(f"{server!r} is not a server: give HOST or HOST:PORT")
 
     return host.strip("[]"), int(port)
 
 
-# What is shown
+# Output
 
 
 def _shown(findings: Iterable[Finding], *, as_json: bool) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""`smtpcore send`: hand a message to a server."""
+"""`smtpcore send`: send a message to a server."""
 
 import os
 import ssl
@@ -23,9 +23,9 @@ from ..transcript import printable
 from ._endpoint import parse_server
 
 _LONG = 1_000_000
-"""Octets from which a progress bar is worth it."""
+"""Octets from which on a progress bar is shown."""
 
-_PASSWORD = "SMTPCORE_PASSWORD"  # noqa: S105 - the name of a variable
+_PASSWORD = "SMTPCORE_PASSWORD"  # noqa: S105 - the name of an environment variable
 
 _PORTS = {TlsMode.IMPLICIT: 465}  # RFC 8314 section 3.3
 _PORT = 25
@@ -33,27 +33,44 @@ _LMTP_PORT = 24
 
 
 @click.command()
-@click.option("--server", required=True, metavar="HOST[:PORT]", help="Where to, or the path of a Unix socket.")
-@click.option("--from", "sender", required=True, metavar="ADDRESS", help='Who is told of failures; "" for no one.')
-@click.option("--to", "recipients", required=True, multiple=True, metavar="ADDRESS", help="For whom. Repeatable.")
+@click.option(
+    "--server",
+    required=True,
+    metavar="HOST[:PORT]",
+    help="Server, or the path of a Unix socket.  [default port: 25; 465 for implicit TLS, 24 for LMTP]",
+)
+@click.option(
+    "--from", "sender", required=True, metavar="ADDRESS", help='Sender, who gets failure reports; "" for no reports.'
+)
+@click.option("--to", "recipients", required=True, multiple=True, metavar="ADDRESS", help="Recipient. Repeatable.")
 @click.option(
     "--tls",
     type=click.Choice([mode.value for mode in TlsMode]),
     default=TlsMode.OPPORTUNISTIC.value,
     show_default=True,
-    help="When TLS starts. The certificate is verified in any case.",
+    help="Use of TLS. The server's certificate is always verified.",
 )
-@click.option("--tls-ca", type=click.Path(path_type=Path), metavar="FILE", help="Whom to trust instead, PEM.")
-@click.option("--auth", metavar="USER", help=f"Log in. The password is taken from {_PASSWORD}, or asked for.")
-@click.option("--allow-plaintext-auth", is_flag=True, help="Log in without TLS too.")
+@click.option(
+    "--tls-ca",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="CA certificates to trust, PEM.  [default: those of the system]",
+)
+@click.option("--auth", metavar="USER", help=f"User to log in as. The password is in {_PASSWORD}, or is asked for.")
+@click.option("--allow-plaintext-auth", is_flag=True, help="Log in also without TLS, which exposes the password.")
 @click.option("--lmtp", is_flag=True, help="Speak LMTP instead of SMTP.")
-@click.option("--hostname", help="Name of this client.  [default: the name of this machine]")
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Of a silent server.")
+@click.option("--hostname", help="Name of this client for EHLO.  [default: the name of this machine]")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Timeout for connecting and for each reply.  [default: the timeouts of RFC 5321]",
+)
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True), default="-")
 def send(**options: Any) -> int:
-    """Send the message in FILE, or on standard input, header and all.
+    """Send a message, header and body, from FILE or standard input.
 
-    The exit status is 0 if it was accepted for all recipients, 1 for some of them, and 2 for none.
+    Exit status: 0 if the message was accepted for all recipients, 1 for some, 2 for none.
     """
     host, port, path = parse_server("--server", options["server"], _default_port(options))
     arguments: ConnectOptions = {
@@ -87,7 +104,7 @@ def _report(result: SendResult) -> int:
     return 1 if result.refused else 0
 
 
-# What the options mean
+# Options
 
 
 def _default_port(options: dict[str, Any]) -> int:
@@ -101,7 +118,7 @@ def _context(authorities: Path | None) -> ssl.SSLContext | None:
     try:
         return ssl.create_default_context(cafile=authorities)
     except OSError as exc:
-        raise click.UsageError(f"cannot use {authorities}: {exc.strerror or exc}") from exc
+        raise click.UsageError(f"cannot use the CA certificates {authorities}: {exc.strerror or exc}") from exc
 
 
 def _password() -> str:
@@ -128,7 +145,7 @@ def _explain(exc: OSError | ProtocolError) -> str:
         return f"the certificate is not valid: {exc.verify_message}"
 
     if isinstance(exc, TimeoutError) and not exc.errno:
-        return "it took too long"
+        return "the server did not answer in time; --timeout sets the limit"
     if isinstance(exc, OSError) and not isinstance(exc, ssl.SSLError | gaierror) and exc.errno:
         return os.strerror(exc.errno)
 
@@ -152,7 +169,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _progress(file: BinaryIO) -> Iterator[BinaryIO]:
-    """The same file, whose reading is shown where someone is there to see it."""
+    """Yield the file; reading a large one shows a progress bar if standard error is a terminal."""
     console = Console(stderr=True)
     size = os.fstat(file.fileno()).st_size if file.seekable() else 0
     if size < _LONG or not console.is_terminal:

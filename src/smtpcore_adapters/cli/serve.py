@@ -1,4 +1,4 @@
-"""`smtpcore serve`: receive mail."""
+"""`smtpcore serve`: receive mail and store or forward it."""
 
 import logging
 import signal
@@ -37,50 +37,99 @@ _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
-@click.option("--port", type=click.IntRange(0, 65_535), default=2525, show_default=True, help="0 picks a free one.")
-@click.option("--hostname", help="Name of this server in its replies.  [default: the name of this machine]")
-@click.option("--backend", type=click.Choice(["asyncio", "trio", "threads"]), default="asyncio", show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--maildir", type=click.Path(path_type=Path), default="Maildir", show_default=True, help="Where to store."
+    "--port", type=click.IntRange(0, 65_535), default=2525, show_default=True, help="Port; 0 selects a free one."
 )
-@click.option("--accept", multiple=True, metavar="ADDRESS-or-DOMAIN", help="Take mail for it only. Repeatable.")
-@click.option("--forward", metavar="HOST:PORT", help="Pass mail on to that server instead of storing it.")
-@click.option("--forward-lmtp", is_flag=True, help="Speak LMTP to it.")
+@click.option("--hostname", help="Name of this server in its replies.  [default: the name of this machine]")
+@click.option(
+    "--backend",
+    type=click.Choice(["asyncio", "trio", "threads"]),
+    default="asyncio",
+    show_default=True,
+    help="Framework that runs the server.",
+)
+@click.option(
+    "--maildir",
+    type=click.Path(path_type=Path),
+    default="Maildir",
+    show_default=True,
+    help="Maildir to store messages in; created if missing.",
+)
+@click.option("--accept", multiple=True, metavar="ADDRESS-or-DOMAIN", help="Accept only these recipients. Repeatable.")
+@click.option("--forward", metavar="HOST:PORT", help="Forward mail to this server instead of storing it.")
+@click.option("--forward-lmtp", is_flag=True, help="Speak LMTP to the server of --forward.")
 @click.option(
     "--forward-tls",
     type=click.Choice([mode.value for mode in TlsMode]),
-    help="When TLS to it starts.  [default: none to a loopback address, else opportunistic]",
+    help="Use of TLS for --forward.  [default: none to a loopback address, else opportunistic]",
 )
-@click.option("--max-size", type=int, metavar="OCTETS", default=52_428_800, show_default=True, help="Of a message.")
-@click.option("--max-recipients", type=int, metavar="N", default=1000, show_default=True, help="Of a message.")
-@click.option("--auth", multiple=True, metavar="USER:PASSWORD", help="Let a user send to anyone. Repeatable.")
-@click.option("--require-auth", is_flag=True, help="Take mail from authenticated clients only.")
-@click.option("--allow-plaintext-auth", is_flag=True, help="Offer AUTH without TLS too.")
+@click.option(
+    "--max-size", type=int, metavar="OCTETS", default=52_428_800, show_default=True, help="Maximum size of a message."
+)
+@click.option(
+    "--max-recipients", type=int, metavar="N", default=1000, show_default=True, help="Maximum recipients of a message."
+)
+@click.option(
+    "--auth", multiple=True, metavar="USER:PASSWORD", help="User who may log in and send to any recipient. Repeatable."
+)
+@click.option("--require-auth", is_flag=True, help="Accept mail only from authenticated clients.")
+@click.option("--allow-plaintext-auth", is_flag=True, help="Offer AUTH also without TLS.")
 @click.option("--tls-cert", type=click.Path(path_type=Path), metavar="FILE", help="Certificate chain, PEM.")
-@click.option("--tls-key", type=click.Path(path_type=Path), metavar="FILE", help="Its private key, PEM.")
-@click.option("--self-signed", is_flag=True, help="Make a certificate up, for tests.")
-@click.option("--implicit-tls", is_flag=True, help="Start with TLS instead of offering STARTTLS.")
-@click.option("--require-tls", is_flag=True, help="Take no mail without TLS.")
+@click.option("--tls-key", type=click.Path(path_type=Path), metavar="FILE", help="Private key of the certificate, PEM.")
+@click.option("--self-signed", is_flag=True, help="Use a new self-signed certificate, for tests.")
+@click.option("--implicit-tls", is_flag=True, help="Start TLS before the greeting instead of offering STARTTLS.")
+@click.option("--require-tls", is_flag=True, help="Accept mail only under TLS.")
 @click.option("--lmtp", is_flag=True, help="Speak LMTP instead of SMTP.")
-@click.option("--proxy-protocol", is_flag=True, help="Expect a PROXY header from each proxy.")
-@click.option("--proxy", multiple=True, metavar="NETWORK", help="Trusted with it. Repeatable.  [default: loopback]")
-@click.option("--trusted", multiple=True, metavar="NETWORK", help="May say XCLIENT and XFORWARD. Repeatable.")
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Of a silent client.")
+@click.option("--proxy-protocol", is_flag=True, help="Require a PROXY header on each connection from a proxy.")
 @click.option(
-    "--bare-newlines", type=click.Choice(["reject", "normalize", "accept"]), default="reject", show_default=True
+    "--proxy", multiple=True, metavar="NETWORK", help="Network of the proxies. Repeatable.  [default: loopback]"
 )
-@click.option("--max-connections", type=_AT_LEAST_ONE, metavar="N", default=1000, show_default=True, help="In total.")
 @click.option(
-    "--max-connections-per-address", type=_AT_LEAST_ONE, metavar="N", default=100, show_default=True, help="At a time."
+    "--trusted", multiple=True, metavar="NETWORK", help="Network that may use XCLIENT and XFORWARD. Repeatable."
 )
-@click.option("--max-new-connections", type=_AT_LEAST_ONE, metavar="N", help="Of an address in a minute.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Disconnect a client after this many seconds of silence.  [default: 300]",
+)
+@click.option(
+    "--bare-newlines",
+    type=click.Choice(["reject", "normalize", "accept"]),
+    default="reject",
+    show_default=True,
+    help="Treatment of messages with a bare CR or LF.",
+)
+@click.option(
+    "--max-connections",
+    type=_AT_LEAST_ONE,
+    metavar="N",
+    default=1000,
+    show_default=True,
+    help="Maximum connections at a time.",
+)
+@click.option(
+    "--max-connections-per-address",
+    type=_AT_LEAST_ONE,
+    metavar="N",
+    default=100,
+    show_default=True,
+    help="Maximum connections of one address at a time.",
+)
+@click.option(
+    "--max-new-connections",
+    type=_AT_LEAST_ONE,
+    metavar="N",
+    help="Maximum new connections of one address in a minute.  [default: no limit]",
+)
 @click.option(
     "--greeting-delay",
     type=click.FloatRange(0),
     metavar="SECONDS",
     default=0,
-    help="Before the greeting; who talks in it is sent away.",
+    show_default=True,
+    help="Delay before the greeting; clients that talk first are rejected.",
 )
 @click.option(
     "--workers",
@@ -88,16 +137,22 @@ _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
     metavar="N",
     default=1,
     show_default=True,
-    help="Processes. Each of them counts connections for itself.",
+    help="Worker processes; the connection limits apply to each of them separately.",
 )
-@click.option("--metrics-port", type=click.IntRange(0, 65_535), help="Serve metrics for Prometheus, on 127.0.0.1.")
-@click.option("--fault", multiple=True, metavar="LINE", help='For tests of clients: "RCPT 2 -> 451". Repeatable.')
-@click.option("--log-json", is_flag=True, help="Log to standard error, one JSON object a line.")
-@click.option("-v", "--verbose", is_flag=True, help="Show the dialogue.")
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65_535),
+    help="Port on 127.0.0.1 for Prometheus metrics; 0 selects a free one.  [default: no metrics]",
+)
+@click.option(
+    "--fault", multiple=True, metavar="LINE", help='Scripted fault, to test clients: "RCPT 2 -> 451". Repeatable.'
+)
+@click.option("--log-json", is_flag=True, help="Log to standard error, one JSON object per line.")
+@click.option("-v", "--verbose", is_flag=True, help="Show each command and reply.")
 def serve(**options: Any) -> None:
-    """Receive mail into a Maildir, or pass it on.
+    """Receive mail, and store it in a Maildir or forward it.
 
-    Without --accept and --auth every recipient is accepted, which is possible on a loopback address only.
+    Without --accept and --auth every recipient is accepted. That is possible only on a loopback address.
     """
     app = App()
     if options["fault"]:
@@ -142,17 +197,17 @@ def serve(**options: Any) -> None:
         raise click.ClickException(str(exc)) from exc
     except OSError as exc:
         raise click.UsageError(
-            f"cannot listen at {options['host']} port {options['port']}: {exc.strerror or exc}"
+            f"cannot listen on {options['host']} port {options['port']}: {exc.strerror or exc}"
         ) from exc
 
 
-# What the options mean
+# Options
 
 
 def _recipients(host: str, accept: Sequence[str]) -> AnyRecipient | Recipients:
     if not accept and not _is_loopback(host):
         raise click.UsageError(
-            f"strangers can reach {host}: say for whom mail is taken with --accept, or who may send it with --auth"
+            f"{host} is not a loopback address: restrict the recipients with --accept, or the senders with --auth"
         )
 
     try:
@@ -164,7 +219,7 @@ def _recipients(host: str, accept: Sequence[str]) -> AnyRecipient | Recipients:
 def _users(entries: Sequence[str]) -> Users:
     users = dict(entry.split(":", 1) for entry in entries if ":" in entry)
     if len(users) < len(entries) or "" in users or "" in users.values():
-        raise click.UsageError("--auth takes USER:PASSWORD, and each user once")  # what was given stays unsaid
+        raise click.UsageError("--auth needs USER:PASSWORD, and each user only once")  # without the password given
 
     return Users(users)
 
@@ -185,7 +240,7 @@ def _include_forward(
     if users:
         app.on("auth")(users.on_auth)
 
-    app.include(RecipientFilter(*policies))  # who would be accepted here is for the next server to accept
+    app.include(RecipientFilter(*policies))  # refuses here; the next server decides about all other recipients
     app.include(Forward(host, port, path=path, lmtp=options["forward_lmtp"], tls=mode, hostname=options["hostname"]))
 
 
@@ -193,7 +248,7 @@ def _maildir(path: Path) -> Maildir:
     try:
         return Maildir(path)
     except OSError as exc:
-        raise click.UsageError(f"cannot write to the Maildir {path}: {exc.strerror or exc}") from exc
+        raise click.UsageError(f"cannot use the Maildir {path}: {exc.strerror or exc}") from exc
 
 
 def _faults(lines: Sequence[str]) -> object:
@@ -211,9 +266,11 @@ def _config(options: dict[str, Any], tls: ServerTls | ssl.SSLContext | None) -> 
     if options["require_auth"] and not options["auth"]:
         raise click.UsageError("--require-auth needs --auth USER:PASSWORD")
     if options["auth"] and tls is None and not options["allow_plaintext_auth"]:
-        raise click.UsageError("--auth needs TLS: --tls-cert and --tls-key, --self-signed, or --allow-plaintext-auth")
+        raise click.UsageError(
+            "--auth needs TLS: give --tls-cert and --tls-key, or --self-signed; or give --allow-plaintext-auth"
+        )
     if options["lmtp"] and options["port"] == 25:
-        raise click.UsageError("--lmtp is not for port 25 (RFC 2033 section 5)")
+        raise click.UsageError("--lmtp must not use port 25 (RFC 2033 section 5): give another --port, such as 24")
 
     try:
         return Config(
@@ -236,9 +293,9 @@ def _config(options: dict[str, Any], tls: ServerTls | ssl.SSLContext | None) -> 
 def _tls(options: dict[str, Any]) -> ServerTls | ssl.SSLContext | None:
     certificate, key = options["tls_cert"], options["tls_key"]
     if (certificate is None) != (key is None):
-        raise click.UsageError("--tls-cert and --tls-key go together")
+        raise click.UsageError("--tls-cert and --tls-key need each other: give both")
     if certificate and options["self_signed"]:
-        raise click.UsageError("--self-signed and --tls-cert exclude each other")
+        raise click.UsageError("--self-signed and --tls-cert exclude each other: give one of them")
 
     if certificate:
         try:
@@ -258,7 +315,7 @@ def _tls(options: dict[str, Any]) -> ServerTls | ssl.SSLContext | None:
 def _proxies(options: dict[str, Any]) -> Sequence[str]:
     networks = _networks("--proxy", options["proxy"] or ("127.0.0.0/8", "::1"))
     if options["proxy"] and not options["proxy_protocol"]:
-        raise click.UsageError("--proxy is for --proxy-protocol: give both")
+        raise click.UsageError("--proxy needs --proxy-protocol: give both")
 
     return networks if options["proxy_protocol"] else ()
 
@@ -310,7 +367,7 @@ def _reloading(run: Run, tls: ServerTls) -> Run:
     return run_reloading
 
 
-# What is shown
+# Output
 
 
 def _show(app: App, *, json: bool, verbose: bool) -> None:

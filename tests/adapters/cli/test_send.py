@@ -129,7 +129,7 @@ def test_timeout_is_reported_in_one_line() -> None:
         done = run("send", "--server", server, "--from", "", "--to", "b@s.example", "--timeout", "0.2", os.devnull)
 
     assert done.returncode == 2
-    assert done.stderr == f"smtpcore: {server}: it took too long\n"
+    assert done.stderr == f"smtpcore: {server}: the server did not answer in time; --timeout sets the limit\n"
 
 
 def test_password_is_not_sent_without_tls(server: Running) -> None:
@@ -143,7 +143,7 @@ def test_password_is_not_sent_without_tls(server: Running) -> None:
     ("arguments", "error"),
     [
         (["--tls", "required"], "the server does not offer STARTTLS"),
-        (["--tls-ca", "/nonexistent"], "cannot use /nonexistent: No such file or directory"),
+        (["--tls-ca", "/nonexistent"], "cannot use the CA certificates /nonexistent: No such file or directory"),
         (["/nonexistent"], "cannot read /nonexistent: No such file or directory"),
         (["--to", "nobody"], "'nobody' is not a path"),
         (["--hostname", "not a name"], "'not a name' is neither a domain nor an address literal"),
@@ -163,7 +163,7 @@ def test_unreachable_server_is_reported_in_one_line() -> None:
         ("127.0.0.1:1", "Connection refused"),
         ("host.invalid:25", "host.invalid:25: "),
         ("/nonexistent", "No such file or directory"),
-        ("nonsense:port", "--server takes HOST:PORT"),
+        ("nonsense:port", "--server needs HOST:PORT"),
     ]:
         done = run("send", "--server", server, "--from", "a@c.example", "--to", "b@s.example", os.devnull)
         assert done.returncode == 2
@@ -262,4 +262,4 @@ def test_serve_forwards_mail_of_authenticated_users(server: Running, tmp_path: P
 def test_serve_reports_an_invalid_forward_address_in_one_line(tmp_path: Path) -> None:
     done = run("serve", "--forward", "nonsense", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr == "smtpcore: --forward takes HOST:PORT, or the path of a Unix socket\n"
+    assert done.stderr == "smtpcore: --forward needs HOST:PORT, or the absolute path of a Unix socket\n"

@@ -388,7 +388,7 @@ def test_metrics_port_in_use_is_an_error(tmp_path: Path) -> None:
         done = run("serve", "--port", "0", "--maildir", str(tmp_path / "M"), "--metrics-port", str(port))
 
     assert done.returncode == 2
-    assert done.stderr.startswith(f"smtpcore: cannot serve metrics at port {port}: ")
+    assert done.stderr.startswith(f"smtpcore: cannot serve metrics on port {port}: ")
 
 
 def test_metrics_without_the_prometheus_package_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -479,7 +479,7 @@ def test_port_in_use_with_workers_is_an_error(tmp_path: Path) -> None:
         done = run("serve", "--port", str(port), "--maildir", str(tmp_path / "M"), "--workers", "2")
 
     assert done.returncode == 2
-    assert done.stderr.startswith(f"smtpcore: cannot listen at 127.0.0.1 port {port}: ")
+    assert done.stderr.startswith(f"smtpcore: cannot listen on 127.0.0.1 port {port}: ")
 
 
 def test_workers_on_a_system_without_fork_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -520,7 +520,7 @@ def test_sighup_reloads_the_certificate(tmp_path: Path, workers: str) -> None:
         key.write_text("no key")
         server.process.send_signal(signal.SIGHUP)
         assert server.process.stderr
-        assert "cannot be used, the old one stays" in server.process.stderr.readline()
+        assert "cannot reload the certificate, the old one stays" in server.process.stderr.readline()
         assert served_certificate(server.port) != old
 
     assert len(new) == 1
