@@ -59,11 +59,11 @@ def head(counts: dict[str, Counter[str]]) -> Iterator[str]:
     """Yield the totals."""
     total = sum(counts.values(), Counter())
     tried = total.total() - total["not tried"]
-    yield "# Mutation testing: the last result"
+    yield "# Mutation testing: the latest result"
     yield ""
     yield f"mutmut {version('mutmut')}, Python {platform.python_version()}: of {tried} changes that were tried,"
     yield f"**{total['noticed']} were noticed ({total['noticed'] / max(tried, 1):.1%})**;"
-    yield f"{total['survived']} survived, {total['no tests']} are in what no test calls."
+    yield f"{total['survived']} survived, {total['no tests']} are in code that no test calls."
     yield f"{total['not tried']} were not tried. `docs/testing.md` has the command."
     yield ""
 

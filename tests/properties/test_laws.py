@@ -1,4 +1,4 @@
-"""What holds for every session, whatever it consists of and however it arrives."""
+"""Properties of every session, for any input and any segmentation."""
 
 import re
 import tracemalloc

@@ -203,7 +203,7 @@ def test_positive_reply_to_an_incomplete_chunk_is_a_remote_error(size: int, last
 
 @pytest.mark.parametrize("last", [False, True])
 def test_chunk_refused_early_is_sent_to_its_end(last: bool) -> None:
-    """R3030-2-11, R3030-2-13: else the server would parse the octets of the chunk as commands."""
+    """R3030-2-11, R3030-2-13: otherwise the server would parse the octets of the chunk as commands."""
     outcome = client_in_chunk(3, last=last)
     outcome.receive([b"452 full\r\n"])
 
