@@ -477,7 +477,9 @@ class ClientConnection(Endpoint):
             # By the parser that the other end has: so nothing goes out that would be read as something else.
             heard = parse_command(request.verb, octets.removesuffix(b"\r\n"), self._dialect)
         except CommandRejected as exc:
-            raise LocalProtocolError(f"this server does not take {_name(request)}: {exc.reply.lines[0]}") from None
+            raise LocalProtocolError(
+                f"this server does not take {_name(request)}: {exc.refusal.reply.lines[0]}"
+            ) from None
 
         # The value of a parameter may be of another type than the one that it is read as.
         if type(heard) is not type(request) or (heard != request and not isinstance(request, Mail | Rcpt)):

@@ -9,23 +9,20 @@
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
-from ._addresses import Path
 from ._bodies._incoming import Body
 from ._buffer import LineError, ReceiveBuffer
 from ._commands import (
     Auth,
     Bdat,
     Burl,
-    Command,
     Data,
     Ehlo,
     Expn,
     Helo,
     Lhlo,
     Mail,
-    Quit,
     Rcpt,
     Rset,
     StartTls,
@@ -34,20 +31,12 @@ from ._commands import (
 )
 from ._config import Bodies, Config
 from ._default_replies import (
-    AUTH_LINE_FAULTS,
-    BAD_SEQUENCE,
-    BEFORE_AUTH,
-    BEFORE_TLS,
     DEFAULTS,
     HELLOS,
-    LINE_FAULTS,
     NAMES_HOST,
     NAMES_MAILBOX,
     ONLY_POSITIVE,
-    OUT_OF_SEQUENCE,
-    OUT_OF_SEQUENCE_IN_LMTP,
     PRIORITY_LOWERED,
-    WRONG_HELLO,
     answers_helo,
     enhanced_of,
     with_host,
@@ -58,7 +47,6 @@ from ._errors import LocalProtocolError
 from ._events import (
     NEED_DATA,
     PAUSED,
-    AuthCancel,
     AuthResponse,
     ChunkEnd,
     ConnectionClosed,
@@ -70,23 +58,14 @@ from ._events import (
     InvalidCommand,
     InvalidData,
     Signal,
-    UnknownCommand,
     data_lines,
 )
 from ._extensions._builtin import EXTENSIONS
 from ._extensions._definition import Extension
-from ._parser import (
-    COMMANDS,
-    HIDDEN_RESPONSE,
-    MALFORMED_CHUNK,
-    CommandRejected,
-    parse_command,
-    parse_response,
-    verb_of,
-    visible,
-)
+from ._parser import parse_response
+from ._refusals import Refusals
 from ._replies import Reply, ReplyClass, ReplyCode
-from ._state import IN_TRANSACTION, MAY_ANSWER, MAY_HEAR, ON_BDAT, WAITING_FOR, State, Wait, next_state
+from ._state import IN_TRANSACTION, MAY_ANSWER, ON_BDAT, ON_REPLY, WAITING_FOR, State, Wait
 from ._transaction import Transaction
 from .parameters import BodyType
 
@@ -104,20 +83,16 @@ class Connection(Endpoint):
         super().__init__()
         self._config = config
         self._compiled = compiled(tuple(extensions), config)
+        self._refusals = Refusals(config, guards=self._compiled.guards)
 
         self._vouched = False
         """Whether XCLIENT has named a login."""
-        self._auth_failures = 0
         self._dialect = self._make_dialect()
         self._body: Body | None = None
         self._part: ReceiveBuffer | None = None
         """What the program has fetched for the BURL that is asked, and was not yet handed out."""
         self._lines: deque[DataLine] | None = None
         """Of the body, found and not yet handed out."""
-        self._errors = 0
-        self._idle = 0
-        self._messages = 0
-        self._domains: frozenset[str] = frozenset()
 
         self._asked: Event | None = None
         """What is owed a reply."""
@@ -169,7 +144,7 @@ class Connection(Endpoint):
         return self._ask(ConnectionOpened())
 
     def _hear_handshake(self) -> Event | Signal:
-        return self._hear_command() if self._end_of_stream else PAUSED
+        return self._hear_line() if self._end_of_stream else PAUSED
 
     def _hear_close(self) -> Event:
         return ConnectionClosed()
@@ -190,7 +165,7 @@ class Connection(Endpoint):
         body = self._body = self._body or self._make_body()
         if self._part is None:
             self._part = ReceiveBuffer()
-            self._idle += 1  # parts of nothing could go on for ever
+            self._refusals.count_idle()
             body.begin_part(last=burl.last)
             self._state = ON_BDAT[burl.last]
         if data:
@@ -232,39 +207,64 @@ class Connection(Endpoint):
 
     def _end_body(self, body: Body) -> Event:
         if body.fault:
-            return self._ask(InvalidData(body.fault))
+            return self._ask(InvalidData(body.fault.reply, body.fault.rule))
 
         return self._ask(ChunkEnd() if self._state is State.CHUNK else DataEnd())
 
-    def _hear_response(self) -> Event | Signal:
-        return self._hear_line(MAX_AUTH_LINE, parse_response)
-
-    def _hear_command(self) -> Event | Signal:
+    def _hear_line(self) -> Event | Signal:
         if self._refused_octets:
             self._refused_octets -= len(self._buffer.take_at_most(self._refused_octets))
-        # RFC 3030 section 2: the octets of a chunk that was refused are discarded, and only then comes its reply.
-        if self._refused_octets:
-            return self._hear_nothing()
+            if self._refused_octets:
+                return self._hear_nothing()
         if self._refused:
             refused, self._refused = self._refused, None
             return self._ask(refused)
 
-        return self._hear_line(self._compiled.longest_line, self._understand)
-
-    def _hear_line(self, longest: int, understand: Callable[[bytes], Event]) -> Event | Signal:
+        is_response = self._state is State.AUTH
+        longest = MAX_AUTH_LINE if is_response else self._compiled.longest_line
         try:
             line = self._buffer.take_line(longest, bare_lf=self._compiled.bare_lf)
         except LineError as exc:
-            return self._ask(self._no_line(exc))
+            return self._ask(self._refusals.refuse_line(exc, self._state))
+        if line is None:
+            return self._hear_nothing()
+        if is_response:
+            return self._ask(parse_response(line))
 
-        return self._hear_nothing() if line is None else self._hear_event(understand(line))
+        event, octets = self._refusals.examine(
+            line,
+            self._dialect,
+            state=self._state,
+            tls=self._tls,
+            authenticated=self._authenticated,
+            transaction=self._transaction,
+            is_last=not len(self._buffer),
+        )
+        if isinstance(event, Bdat):
+            return self._begin_chunk(event)
+        if octets and isinstance(event, InvalidCommand) and event.reply.reply_class is not ReplyClass.GOODBYE:
+            # RFC 3030 section 2: discard the octets of a refused chunk before its reply. A reply that closes is sent at
+            # once, because the octets may never come.
+            self._refused_octets = octets
+            self._refused = event
+            return self.next_event()
 
-    def _no_line(self, error: LineError) -> InvalidCommand:
-        if self._state is State.AUTH:
-            return InvalidCommand(HIDDEN_RESPONSE, self._limit_reached() or AUTH_LINE_FAULTS[error.fault])
+        return self._ask(event)
 
-        reply = MALFORMED_CHUNK if verb_of(error.line) == Bdat.verb else LINE_FAULTS[error.fault]
-        return InvalidCommand(visible(error.line), self._limit_reached() or reply)
+    def _begin_chunk(self, event: Bdat) -> Event | Signal:
+        if self._state is State.MAIL:
+            # RFC 2033 4.3: there is no recipient to whom a reply could belong.
+            self._refused_octets = event.size
+            self._move_to(State.READY)
+            return self.next_event()
+
+        # The octets of the body follow; the reply is due at their end.
+        self._body = self._body or self._make_body()
+        if not event.size:
+            self._refusals.count_idle()
+        self._body.begin_chunk(event.size, last=event.last)
+        self._state = ON_BDAT[event.last]
+        return event
 
     def _hear_nothing(self) -> Event | Signal:
         if not self._end_of_stream:
@@ -274,32 +274,6 @@ class Connection(Endpoint):
         self._close()
         return ConnectionClosed()
 
-    def _hear_event(self, event: Event) -> Event | Signal:
-        if isinstance(event, InvalidCommand):
-            return self._refuse(event)
-        if not isinstance(event, Bdat):
-            return self._ask(event)
-        if self._state is State.MAIL:
-            # RFC 2033 4.3: there is no recipient to whom a reply could belong.
-            self._refused_octets = event.size
-            self._move_to(State.READY)
-            return self.next_event()
-
-        # What follows is a body already; the reply is owed to its end.
-        self._body = self._body or self._make_body()
-        self._idle += not event.size  # chunks of nothing could go on for ever
-        self._body.begin_chunk(event.size, last=event.last)
-        self._state = ON_BDAT[event.last]
-        return event
-
-    def _refuse(self, event: InvalidCommand) -> Event | Signal:
-        # What closes need not wait for octets that may never come.
-        if not self._refused_octets or event.reply.reply_class is ReplyClass.GOODBYE:
-            return self._ask(event)
-
-        self._refused = event
-        return self.next_event()
-
     def _ask(self, event: Event) -> Event:
         self._asked = event
         self._owed = 1
@@ -307,129 +281,6 @@ class Connection(Endpoint):
             self._owed = len(self._transaction.recipients)  # RFC 2033 4.2
 
         return event
-
-    def _understand(self, line: bytes) -> Event:
-        verb = verb_of(line)
-        kind = COMMANDS.get(verb, UnknownCommand)
-        objection = self._objection(kind)
-        if objection is None and kind not in MAY_HEAR[self._state]:
-            objection = self._out_of_sequence(UnknownCommand if verb in self._dialect.not_implemented else kind)
-        try:
-            command = parse_command(verb, line, self._dialect)
-        except CommandRejected as exc:
-            self._refused_octets = exc.octets
-            # A chunk of unknown size cannot be skipped, so that its refusal has to be the one that closes.
-            return InvalidCommand(visible(line), exc.reply if kind is Bdat else objection or exc.reply)
-
-        if objection is None and type(command) in _OBJECTIONS:
-            objection = _OBJECTIONS[type(command)](self, command)
-        if objection is None or self._is_chunk_for_no_one(command):
-            return command
-        if isinstance(command, Bdat):
-            self._refused_octets = command.size
-
-        return InvalidCommand(visible(line), objection)
-
-    def _is_chunk_for_no_one(self, command: Command | UnknownCommand) -> bool:
-        return self._config.lmtp and self._state is State.MAIL and isinstance(command, Bdat) and command.last
-
-    # What stands against a command, in the order in which it is looked for
-
-    def _objection(self, kind: type[object]) -> Reply | None:
-        exhausted = None if kind is Quit else self._limit_reached()
-        if exhausted:
-            return exhausted
-        if kind in HELLOS and (kind is Lhlo) != self._config.lmtp:
-            return WRONG_HELLO[self._config.lmtp]  # RFC 2033 4.1
-
-        return self._insecure(kind) if self._compiled.guards else None
-
-    def _insecure(self, kind: type[object]) -> Reply | None:
-        if self._state is State.REFUSED:
-            return None
-        if self._config.require_tls and not self._tls and kind not in BEFORE_TLS:
-            return Reply(530, "STARTTLS has to come first", enhanced="5.7.0")  # RFC 3207 section 4
-        if self._config.require_auth and not self._authenticated and kind not in BEFORE_AUTH:
-            return Reply(530, "Authentication required", enhanced="5.7.0")  # RFC 4954 section 6
-
-        return None
-
-    def _out_of_sequence(self, kind: type[object]) -> Reply | None:
-        if kind in MAY_HEAR[self._state]:
-            return None
-        if self._config.lmtp and (self._state, kind) in OUT_OF_SEQUENCE_IN_LMTP:
-            return BAD_SEQUENCE
-
-        return OUT_OF_SEQUENCE.get((self._state, kind), BAD_SEQUENCE)
-
-    def _limit_reached(self) -> Reply | None:
-        limits = self._config
-        if limits.max_errors is not None and self._errors >= limits.max_errors:
-            return self._goodbye("too many errors")
-        if limits.max_auth_failures is not None and self._auth_failures >= limits.max_auth_failures:
-            return self._goodbye("too many failures to authenticate")
-        if limits.max_idle_commands is not None and self._idle >= limits.max_idle_commands:
-            return self._goodbye("too many commands without a message")
-
-        return None
-
-    def _objection_to_burl(self, burl: Burl) -> Reply | None:
-        if burl.uri.partition(":")[0].lower() in self._config.burl:
-            return None
-
-        return Reply(504, "URLs of this kind are not fetched here", enhanced="5.5.4")  # RFC 4468 3.1
-
-    def _objection_to_data(self, data: Data) -> Reply | None:
-        # RFC 3030 section 3
-        return Reply(503, "A binary message is sent with BDAT", enhanced="5.5.1") if self._is_binary() else None
-
-    def _objection_to_starttls(self, starttls: StartTls) -> Reply | None:
-        if self._tls:
-            return Reply(503, "TLS is active already", enhanced="5.5.1")
-        if len(self._buffer):
-            return self._goodbye("STARTTLS has to be the last command of a group")  # RFC 3207 section 4
-
-        return None
-
-    def _objection_to_auth(self, auth: Auth) -> Reply | None:
-        if self._authenticated:
-            return Reply(503, "You are authenticated already", enhanced="5.5.1")
-        if auth.mechanism not in self._config.auth_mechanisms:
-            return Reply(504, "This mechanism is not offered", enhanced="5.5.4")
-        # RFC 5802 section 6: where there is no TLS, there is nothing to bind to.
-        if not self._tls and (not self._config.plaintext_auth or auth.mechanism.endswith("-PLUS")):
-            return Reply(504, "This mechanism needs TLS: say STARTTLS first", enhanced="5.5.4")
-
-        return None
-
-    def _objection_to_mail(self, mail: Mail) -> Reply | None:
-        if self._config.max_messages is not None and self._messages >= self._config.max_messages:
-            return self._goodbye("too many messages in one session")  # RFC 9422
-
-        if not mail.reverse_path.text.isascii() and not mail.params.smtputf8:
-            return Reply(550, "A non-ASCII sender needs the parameter SMTPUTF8", enhanced="5.6.7")  # RFC 6531 3.5
-
-        return None
-
-    def _objection_to_rcpt(self, rcpt: Rcpt) -> Reply | None:
-        transaction = self._transaction
-        assert transaction, "RCPT is heard in a transaction only"
-        if len(transaction.recipients) >= self._config.max_recipients:
-            return Reply(452, "Too many recipients", enhanced="4.5.3")  # RFC 5321 4.5.3.1.10
-        if self._is_one_domain_too_many(rcpt.forward_path):
-            return Reply(452, "Too many domains of recipients", enhanced="4.5.3")  # RFC 9422
-        if not rcpt.forward_path.text.isascii() and not transaction.mail.params.smtputf8:
-            # RFC 6531 3.5
-            return Reply(553, "A non-ASCII recipient needs the parameter SMTPUTF8 of MAIL", enhanced="5.6.7")
-
-        return None
-
-    def _is_one_domain_too_many(self, path: Path) -> bool:
-        limit = self._config.max_recipient_domains
-        return limit is not None and path.domain not in self._domains and len(self._domains) >= limit
-
-    def _goodbye(self, why: str) -> Reply:
-        return Reply(421, f"{self._config.hostname} closing: {why}", enhanced="4.7.0")
 
     # Answering
 
@@ -449,7 +300,7 @@ class Connection(Endpoint):
         self._owed -= 1
         self._output.append(reply.encode())
         self._must_flush |= type(asked) not in _MAY_WAIT
-        self._count(asked, reply)
+        self._refusals.count_reply(asked, reply)
         if self._owed <= 0 or reply.reply_class is ReplyClass.GOODBYE:
             self._asked = None
             self._move(asked, reply)
@@ -539,58 +390,34 @@ class Connection(Endpoint):
 
         return isinstance(asked, Vrfy | Expn) and asked.smtputf8
 
-    def _count(self, asked: Event, reply: Reply) -> None:
-        kind = type(asked)
-        if kind in _ENDS_OF_BODY:
-            self._idle = 0 if reply.is_positive else self._idle
-        elif kind in _OF_AUTH:
-            self._auth_failures += not reply.is_positive
-        elif kind is not ConnectionOpened and reply.reply_class is ReplyClass.PERMANENT:
-            self._errors += 1
-        elif kind not in _OF_PROGRESS:
-            self._idle += 1
-
     def _move(self, asked: Event, reply: Reply) -> None:
-        kind: type[object] = type(asked)
-        if isinstance(asked, Burl) and asked.last:
-            kind = DataEnd  # RFC 4468 3.2: it is an end of data
+        # RFC 4468 3.2: BURL LAST is an end of data.
+        kind: type[object] = DataEnd if isinstance(asked, Burl) and asked.last else type(asked)
+        self._move_to(ON_REPLY.get((self._state, kind, reply.reply_class), self._state))
+        if not reply.is_positive:
+            return
 
-        self._move_to(next_state(self._state, kind, reply.reply_class))
-        if kind in _ON_ACCEPTANCE and reply.is_positive:
-            _ON_ACCEPTANCE[kind](self, asked, reply)
-
-    def _open_transaction(self, mail: Mail, reply: Reply) -> None:
-        self._transaction = self._begin(mail)
-        self._messages += 1
-
-    def _add_recipient(self, rcpt: Rcpt, reply: Reply) -> None:
-        assert self._transaction, "RCPT is heard in a transaction only"
-        self._transaction.recipients.append(rcpt)
-        if self._config.max_recipient_domains is not None:
-            self._domains |= {rcpt.forward_path.domain}
-
-    def _open_body(self, data: Data, reply: Reply) -> None:
-        self._body = self._make_body()
-
-    def _greet(self, helo: Helo | Ehlo | Lhlo, reply: Reply) -> None:
-        self._helo = helo
-        self._dialect = self._make_dialect()
-
-    def _believe_proxy(self, xclient: Xclient, reply: Reply) -> None:
-        vouched = bool(xclient.attributes.get("LOGIN", self._vouched))
-        self._forget_peer()
-        self._vouched = self._authenticated = vouched
-
-    def _authenticate(self, auth: Auth | AuthResponse, reply: Reply) -> None:
-        self._authenticated = reply.code == ReplyCode.AUTHENTICATION_SUCCEEDED
-
-    def _begin(self, mail: Mail) -> Transaction:
-        params = mail.params
-        if not self._authenticated:
-            # RFC 4954 section 5: as if AUTH=<> had been given. RFC 6710 4.1: only lower priorities are for everyone.
-            return Transaction(mail, priority=min(params.mt_priority, 0))
-
-        return Transaction(mail, submitter=params.auth.mailbox if params.auth else None, priority=params.mt_priority)
+        match asked:
+            case Rcpt():
+                assert self._transaction, "RCPT is in sequence only in a transaction"
+                self._transaction.recipients.append(asked)
+            case Mail(params=params) if self._authenticated:
+                submitter = params.auth.mailbox if params.auth else None
+                self._transaction = Transaction(asked, submitter=submitter, priority=params.mt_priority)
+            case Mail(params=params):
+                # RFC 4954 section 5: as if AUTH=<> had been given. RFC 6710 4.1: a priority above 0 needs AUTH.
+                self._transaction = Transaction(asked, priority=min(params.mt_priority, 0))
+            case Data():
+                self._body = self._make_body()
+            case Helo() | Ehlo() | Lhlo():
+                self._helo = asked
+                self._dialect = self._make_dialect()
+            case Auth() | AuthResponse():
+                self._authenticated = reply.code == ReplyCode.AUTHENTICATION_SUCCEEDED
+            case Xclient():
+                vouched = bool(asked.attributes.get("LOGIN", self._vouched))
+                self._forget_peer()
+                self._vouched = self._authenticated = vouched
 
     def _move_to(self, state: State) -> None:
         if state is self._state:
@@ -645,42 +472,13 @@ _ADDED_TO: Final = HELLOS | {ConnectionOpened, Xclient, InvalidCommand}
 _IN_BODY: Final = frozenset({State.DATA, State.CHUNK, State.LAST_CHUNK})
 
 _HEAR: Final[Mapping[State, Callable[[Connection], Event | Signal]]] = {
-    **dict.fromkeys(State, Connection._hear_command),
+    **dict.fromkeys(State, Connection._hear_line),
     State.CONNECTED: Connection._hear_connection,
     **dict.fromkeys(_IN_BODY, Connection._hear_body),
-    State.AUTH: Connection._hear_response,
     State.TLS: Connection._hear_handshake,
     State.CLOSED: Connection._hear_close,
 }
 """How the next event is found."""
-
-_OBJECTIONS: Final[Mapping[type[object], Callable[[Connection, Any], Reply | None]]] = {
-    Mail: Connection._objection_to_mail,
-    Rcpt: Connection._objection_to_rcpt,
-    Auth: Connection._objection_to_auth,
-    Burl: Connection._objection_to_burl,
-    Data: Connection._objection_to_data,
-    StartTls: Connection._objection_to_starttls,
-}
-"""What may stand against a command that is in sequence."""
-
-_ON_ACCEPTANCE: Final[Mapping[type[object], Callable[[Connection, Any, Reply], None]]] = {
-    Mail: Connection._open_transaction,
-    Rcpt: Connection._add_recipient,
-    Data: Connection._open_body,
-    Helo: Connection._greet,
-    Ehlo: Connection._greet,
-    Lhlo: Connection._greet,
-    Xclient: Connection._believe_proxy,
-    Auth: Connection._authenticate,
-    AuthResponse: Connection._authenticate,
-}
-"""What follows from a positive reply, besides the state."""
-
-_ENDS_OF_BODY: Final = frozenset({DataEnd, InvalidData})
-_OF_AUTH: Final = frozenset({Auth, AuthResponse, AuthCancel})
-_OF_PROGRESS: Final = frozenset({ConnectionOpened, Mail, Rcpt, Data, ChunkEnd, InvalidCommand})
-"""What does not count as idle."""
 
 _MAY_WAIT: Final = frozenset({Mail, Rcpt, Rset})
 """RFC 2920 3.2: only the replies to these may wait for the replies to what follows."""

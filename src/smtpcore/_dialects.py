@@ -30,8 +30,8 @@ class Dialect:
     """Verbs that would be known if their extension were offered."""
     smtputf8: bool
     """Whether UTF-8 may occur at all (RFC 6531)."""
-    objections: tuple[Callable[[Mail | Rcpt], Reply | None], ...]
-    """What extensions may have against MAIL or RCPT."""
+    objections: tuple[tuple[str, Callable[[Mail | Rcpt], Reply | None]], ...]
+    """The rules of extensions for the parameters of MAIL and RCPT, each with the extension's keyword."""
 
     def passes(self, verb: str, keyword: str) -> bool:
         """Whether this parameter, which is not offered, is none of ours to judge."""
@@ -76,7 +76,9 @@ def make_dialect(
         refused=refused,
         not_implemented=not_implemented | _OBSOLETE,
         smtputf8=any(extension.keyword == "SMTPUTF8" for extension in terms),
-        objections=tuple(partial(known.objection, what) for known, what in terms.items() if known.objection),
+        objections=tuple(
+            (known.keyword.upper(), partial(known.objection, what)) for known, what in terms.items() if known.objection
+        ),
     )
 
 

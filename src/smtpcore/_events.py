@@ -64,6 +64,12 @@ class InvalidCommand:
     """The received line, without its line end. A line that is too long is cut off."""
     reply: Reply
     """The reply that the RFCs prescribe."""
+    rule: str
+    """The name of the rule that decided.
+
+    It is the name of a field in `Config` (`"max_recipients"`), the keyword of an extension in upper case (`"SIZE"`),
+    or one of `"syntax"`, `"address"`, `"sequence"` and `"verb"`.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +123,8 @@ class InvalidData:
 
     reply: Reply
     """The reply that the RFCs prescribe."""
+    rule: str
+    """The name of the rule that decided, such as `"max_message_size"`; see `InvalidCommand.rule`."""
 
 
 @dataclass(frozen=True, slots=True)

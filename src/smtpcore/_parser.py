@@ -7,6 +7,7 @@
 import re
 from collections.abc import Callable, Mapping
 
+from . import _rules as rules
 from ._addresses import Path
 from ._base64 import decode_base64
 from ._commands import (
@@ -36,7 +37,7 @@ from ._errors import LocalProtocolError
 from ._events import AuthCancel, AuthResponse, InvalidCommand, UnknownCommand
 from ._extensions._definition import Parameter
 from ._grammar import find_control, match_keyword, match_number, match_param_value, unquote
-from ._replies import Reply
+from ._rules import Refusal
 from .parameters import parse_attributes
 from .parameters._params import NO_PARAMS, Params
 
@@ -87,20 +88,13 @@ _SPELLINGS: Mapping[bytes, str] = {word.encode(): verb for verb in COMMANDS for 
 HIDDEN_RESPONSE = b"AUTH ***"
 """What stands for a SASL response, which may be a secret."""
 
-MALFORMED_CHUNK = Reply(521, "Syntax: BDAT and a number of octets; closing", enhanced="5.5.4")
-"""How many octets follow is not known, so that nothing behind this can be believed to be a command."""
-
-_TOO_LONG = Reply(500, "Line too long", enhanced="5.5.2")  # RFC 5321 4.5.3.1.9
-
-_BAD_BASE64 = Reply(501, "This is not base64", enhanced="5.5.2")  # RFC 4954 section 6
-
 
 class CommandRejected(Exception):
-    """The line is no command; `reply` says why. Behind it there are `octets` that belong to no command either."""
+    """The line is not a command. The next `octets` octets belong to the line, and are not commands either."""
 
-    def __init__(self, reply: Reply, octets: int = 0) -> None:
-        super().__init__(reply)
-        self.reply = reply
+    def __init__(self, refusal: Refusal, octets: int = 0) -> None:
+        super().__init__(refusal)
+        self.refusal = refusal
         self.octets = octets
 
 
@@ -113,16 +107,16 @@ def verb_of(line: bytes) -> str:
 def parse_command(verb: str, line: bytes, dialect: Dialect) -> Command | UnknownCommand:
     """Turn a line without its end into a command. Raises `CommandRejected`."""
     if len(line) + len(b"\r\n") > dialect.max_lines.get(verb, dialect.max_line):
-        raise CommandRejected(MALFORMED_CHUNK if verb == Bdat.verb else _TOO_LONG)
+        raise CommandRejected(rules.BAD_CHUNK_SIZE if verb == Bdat.verb else rules.LINE_TOO_LONG)
     if verb in dialect.not_implemented:
-        raise CommandRejected(Reply(502, f"{verb} is not implemented", enhanced="5.5.1"))  # RFC 5321 4.2.4
+        raise CommandRejected(rules.NOT_IMPLEMENTED.fill(verb=verb))
 
     argument = _decode(verb, line, dialect).rstrip(" \t").partition(" ")[2]
     parse = _PARSERS.get(verb)
     if parse is not None:
         return parse(verb, argument, dialect)
     if match_keyword(verb) is None:
-        raise CommandRejected(Reply(500, "A command starts with a word of letters", enhanced="5.5.2"))
+        raise CommandRejected(rules.NO_VERB)
 
     return UnknownCommand(verb, argument)
 
@@ -143,12 +137,9 @@ def _decode(verb: str, line: bytes, dialect: Dialect) -> str:
 
 def _syntax_error(verb: str, why: str) -> CommandRejected:
     if verb == Bdat.verb:
-        return CommandRejected(MALFORMED_CHUNK)
-    # RFC 5321 4.2.4, 4.3.2: 500 while not even the verb is understood, 501 from there on.
-    if verb in COMMANDS:
-        return CommandRejected(Reply(501, f"Syntax error in {verb}: {why}", enhanced="5.5.4"))
+        return CommandRejected(rules.BAD_CHUNK_SIZE)
 
-    return CommandRejected(Reply(500, f"Syntax error: {why}", enhanced="5.5.2"))
+    return CommandRejected((rules.BAD_COMMAND if verb in COMMANDS else rules.BAD_LINE).fill(verb=verb, why=why))
 
 
 # One parser for each shape of argument
@@ -158,8 +149,7 @@ def _parse_helo(verb: str, argument: str, dialect: Dialect) -> Command:
     try:
         return _HELLOS[verb](argument)
     except LocalProtocolError:
-        why = f"Syntax: {verb} and your domain, or your address in brackets"
-        raise CommandRejected(Reply(501, why, enhanced="5.5.4")) from None
+        raise CommandRejected(rules.BAD_HELLO.fill(verb=verb)) from None
 
 
 def _parse_mail(verb: str, argument: str, dialect: Dialect) -> Command:
@@ -167,7 +157,7 @@ def _parse_mail(verb: str, argument: str, dialect: Dialect) -> Command:
     try:
         mail = Mail(Path(text), params)
     except LocalProtocolError:
-        raise CommandRejected(Reply(501, "The sender is not a valid address", enhanced="5.1.7")) from None
+        raise CommandRejected(rules.BAD_SENDER) from None
 
     return _unobjected(mail, dialect)
 
@@ -177,23 +167,23 @@ def _parse_rcpt(verb: str, argument: str, dialect: Dialect) -> Command:
     try:
         rcpt = Rcpt(Path(text), params)
     except LocalProtocolError:
-        raise CommandRejected(Reply(501, "The recipient is not a valid address", enhanced="5.1.3")) from None
+        raise CommandRejected(rules.BAD_RECIPIENT) from None
 
     return _unobjected(rcpt, dialect)
 
 
 def _unobjected(command: Mail | Rcpt, dialect: Dialect) -> Command:
-    for object_to in dialect.objections if command.params else ():
+    for keyword, object_to in dialect.objections if command.params else ():
         objection = object_to(command)
         if objection:
-            raise CommandRejected(objection)
+            raise CommandRejected(Refusal(keyword, objection))
 
     return command
 
 
 def _parse_bare(verb: str, argument: str, dialect: Dialect) -> Command:
     if argument:
-        raise CommandRejected(Reply(501, f"{verb} takes no argument", enhanced="5.5.4"))  # RFC 5321 4.1.1
+        raise CommandRejected(rules.NO_ARGUMENT.fill(verb=verb))
 
     return _BARE[verb]()
 
@@ -207,11 +197,11 @@ def _parse_lookup(verb: str, argument: str, dialect: Dialect) -> Command:
     keyword, equals, _ = last.partition("=")
     smtputf8 = dialect.smtputf8 and name != "" and keyword.isascii() and keyword.upper() == "SMTPUTF8"
     if smtputf8 and equals:
-        raise CommandRejected(Reply(501, "SMTPUTF8 takes no value", enhanced="5.5.4"))  # RFC 6531 3.1 (6)
+        raise CommandRejected(rules.NO_VALUE)
 
     wanted = unquote(name if smtputf8 else argument)
     if not wanted:
-        raise CommandRejected(Reply(501, f"Syntax: {verb} and a name", enhanced="5.5.4"))
+        raise CommandRejected(rules.BAD_LOOKUP.fill(verb=verb))
 
     return Vrfy(wanted, smtputf8=smtputf8) if verb == "VRFY" else Expn(wanted, smtputf8=smtputf8)
 
@@ -219,11 +209,9 @@ def _parse_lookup(verb: str, argument: str, dialect: Dialect) -> Command:
 def _parse_bdat(verb: str, argument: str, dialect: Dialect) -> Command:
     size, space, rest = argument.partition(" ")
     if match_number(size) is None:
-        raise CommandRejected(MALFORMED_CHUNK)
+        raise CommandRejected(rules.BAD_CHUNK_SIZE)
     if space and rest.upper() != "LAST":
-        raise CommandRejected(
-            Reply(501, "Syntax: BDAT and a number of octets, then LAST or nothing", enhanced="5.5.4"), int(size)
-        )
+        raise CommandRejected(rules.BAD_BDAT, int(size))
 
     return Bdat(int(size), last=bool(space))
 
@@ -236,19 +224,17 @@ def _parse_burl(verb: str, argument: str, dialect: Dialect) -> Command:
     except LocalProtocolError:
         pass
 
-    raise CommandRejected(Reply(501, "Syntax: BURL and a URI, then LAST or nothing", enhanced="5.5.4"))
+    raise CommandRejected(rules.BAD_BURL)
 
 
 def _parse_etrn(verb: str, argument: str, dialect: Dialect) -> Command:
     if not argument:
-        raise CommandRejected(Reply(500, "Syntax: ETRN and a domain", enhanced="5.5.2"))  # RFC 1985 section 7
+        raise CommandRejected(rules.BAD_ETRN)
 
     try:
         return Etrn(argument)
     except LocalProtocolError:
-        raise CommandRejected(
-            Reply(501, "This is neither a fully qualified domain nor a queue", enhanced="5.5.4")
-        ) from None
+        raise CommandRejected(rules.BAD_ETRN_NODE) from None
 
 
 def _parse_attributes(verb: str, argument: str, dialect: Dialect) -> Command:
@@ -256,7 +242,7 @@ def _parse_attributes(verb: str, argument: str, dialect: Dialect) -> Command:
         attributes = parse_attributes(argument)
         return Xclient(attributes) if verb == "XCLIENT" else Xforward(attributes)
     except (ValueError, LocalProtocolError):
-        raise CommandRejected(Reply(501, f"Syntax: {verb} and attributes as announced", enhanced="5.5.4")) from None
+        raise CommandRejected(rules.BAD_ATTRIBUTES.fill(verb=verb)) from None
 
 
 def _parse_auth(verb: str, argument: str, dialect: Dialect) -> Command:
@@ -264,9 +250,9 @@ def _parse_auth(verb: str, argument: str, dialect: Dialect) -> Command:
     try:
         return Auth(mechanism.upper(), _decode_initial(response) if space else None)
     except LocalProtocolError:
-        raise CommandRejected(Reply(501, "Syntax: AUTH and the name of a mechanism", enhanced="5.5.4")) from None
+        raise CommandRejected(rules.BAD_AUTH) from None
     except ValueError:
-        raise CommandRejected(_BAD_BASE64) from None
+        raise CommandRejected(rules.BAD_BASE64) from None
 
 
 def parse_response(line: bytes) -> AuthResponse | AuthCancel | InvalidCommand:
@@ -277,7 +263,7 @@ def parse_response(line: bytes) -> AuthResponse | AuthCancel | InvalidCommand:
     try:
         return AuthResponse(decode_base64(line))
     except ValueError:
-        return InvalidCommand(HIDDEN_RESPONSE, _BAD_BASE64)
+        return InvalidCommand(HIDDEN_RESPONSE, rules.BAD_BASE64.reply, rules.BAD_BASE64.rule)
 
 
 def _decode_initial(text: str) -> bytes:
@@ -300,11 +286,11 @@ def visible(line: bytes) -> bytes:
 def _split_path(verb: str, argument: str, keyword: str, dialect: Dialect) -> tuple[str, Params]:
     start = len(keyword)
     if argument[:start].upper() != keyword or argument[start : start + 1] != "<":
-        raise CommandRejected(Reply(501, f"Syntax: {verb} {keyword}<address>", enhanced="5.5.4"))
+        raise CommandRejected(rules.BAD_PATH.fill(verb=verb, keyword=keyword))
 
     end = _find_path_end(argument, start)
     if end < 0:
-        raise CommandRejected(Reply(501, f"Syntax: {verb} {keyword}<address>", enhanced="5.5.4"))
+        raise CommandRejected(rules.BAD_PATH.fill(verb=verb, keyword=keyword))
 
     return argument[start + 1 : end], _parse_params(argument[end + 1 :], verb, dialect)
 
@@ -321,21 +307,20 @@ def _parse_params(text: str, verb: str, dialect: Dialect) -> Params:
     if not text:
         return NO_PARAMS
     if not text.startswith(" "):
-        raise CommandRejected(Reply(501, "Parameters are separated by single spaces", enhanced="5.5.4"))
+        raise CommandRejected(rules.BAD_SPACES)
 
     values: dict[str, object] = {}
     for item in text[1:].split(" "):
         keyword, equals, value = item.partition("=")
         if match_keyword(keyword) is None or (equals and match_param_value(value) is None):
-            raise CommandRejected(Reply(501, "Malformed parameter", enhanced="5.5.4"))
+            raise CommandRejected(rules.BAD_PARAMETER)
 
         keyword = keyword.upper()  # behind the check: there are letters beyond ASCII whose capital is an S or an I
         parameter = dialect.parameters[verb].get(keyword, _UNKNOWN if dialect.passes(verb, keyword) else None)
         if parameter is None:
-            # RFC 5321 4.1.1.11
-            raise CommandRejected(Reply(555, f"Parameter {keyword[:40]} is not recognized", enhanced="5.5.4"))
+            raise CommandRejected(rules.UNKNOWN_PARAMETER.fill(keyword=keyword[:40]))
         if keyword in values:
-            raise CommandRejected(Reply(501, f"Parameter {keyword[:40]} is given twice", enhanced=parameter.enhanced))
+            raise CommandRejected(rules.PARAMETER_TWICE.fill(keyword=keyword[:40], enhanced=parameter.enhanced))
 
         values[keyword] = _parse_value(keyword, value if equals else None, parameter)
 
@@ -348,8 +333,8 @@ def _parse_value(keyword: str, value: str | None, parameter: Parameter) -> objec
     except (ValueError, LocalProtocolError) as exc:
         # The text may quote what the client sent, so it is trusted with nothing.
         why = str(exc)[:200].encode("ascii", "replace").decode()
-        text = f"Malformed {keyword[:40]}: {_UNPRINTABLE.sub('?', why)}"
-        raise CommandRejected(Reply(501, text, enhanced=parameter.enhanced)) from exc
+        why = _UNPRINTABLE.sub("?", why)
+        raise CommandRejected(rules.BAD_VALUE.fill(keyword=keyword[:40], why=why, enhanced=parameter.enhanced)) from exc
 
 
 _PARSERS: Mapping[str, Callable[[str, str, Dialect], Command]] = {

@@ -136,6 +136,6 @@ def test_each_session_may_have_a_file_of_its_own(tmp_path: Path) -> None:
     for file in files:
         assert [line.split(" ", 1)[1] for line in file.read_text().splitlines()][2:4] == [
             "C: NOOP",
-            "S: 250 2.0.0 Fine",
+            "S: 250 2.0.0 OK",
         ]
         assert stat.S_IMODE(file.stat().st_mode) == 0o600

@@ -25,6 +25,7 @@ from smtpcore import (
 )
 from smtpcore._dialects import make_dialect
 from smtpcore._parser import CommandRejected, parse_command, parse_response, verb_of
+from smtpcore._rules import Refusal
 
 from ..client_helpers import whole
 from ..helpers import bytewise
@@ -104,7 +105,7 @@ def requests(conn: ClientConnection, said: list[bytes]) -> Iterator[Request]:
         elif conn.state is State.AUTH:
             response = parse_response(line)
             if isinstance(response, InvalidCommand):
-                raise CommandRejected(response.reply)
+                raise CommandRejected(Refusal(response.rule, response.reply))
             yield response
         else:
             command = parse_command(verb_of(line), line, ANYTHING)

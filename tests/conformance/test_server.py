@@ -562,7 +562,7 @@ def test_starttls_is_accepted_in_every_state_outside_a_body(before: bytes) -> No
     events, output = drive(conn, [b"STARTTLS\r\n"])
 
     assert events == [StartTls()]
-    assert output == b"220 2.0.0 Go ahead\r\n"
+    assert output.startswith(b"220 2.0.0 ")
     assert conn.state is State.TLS
 
 

@@ -24,10 +24,11 @@ LAYERS = (
     {"_config", "_addresses"},
     {"parameters"},
     {"_commands", "_replies"},
+    {"_rules"},
     {"_bodies", "_events", "_extensions", "_reply_reader", "_transaction"},
     {"_dialects", "_pipelining", "_state"},
     {"_parser"},
-    {"_default_replies", "_endpoint"},
+    {"_default_replies", "_endpoint", "_refusals"},
     {"_connection", "_client", "trace", "proxy", "sasl"},
     {"__init__"},
 )

@@ -234,7 +234,7 @@ def test_auth_response_length_is_limited_to_12288_octets() -> None:
         drive(conn, [b"A" * 1000])
         assert len(conn.trailing_data) <= 12_288
     _, output = drive(conn, [b"\r\nNOOP\r\n"])
-    assert output == b"250 2.0.0 Fine\r\n"
+    assert output.startswith(b"250 2.0.0 ")
     assert conn.state is State.READY
 
 

@@ -128,7 +128,7 @@ def test_command_is_not_parsed_before_its_crlf() -> None:
     for part in (b"NO", b"OP", b"\r"):
         assert drive(conn, [part]) == ([], b"")
 
-    assert drive(conn, [b"\n"]) == ([Noop()], b"250 2.0.0 Fine\r\n")
+    assert drive(conn, [b"\n"]) == ([Noop()], b"250 2.0.0 OK\r\n")
 
 
 @pytest.mark.parametrize("form", Bodies, ids=lambda form: form.name)
@@ -399,8 +399,8 @@ def test_default_replies_accept_no_recipient_and_no_message() -> None:
 
     assert conn.default_reply(Rcpt(Path("u@s.example"))).code == 550
     assert conn.default_reply(DataEnd()).code == 554
-    assert conn.default_reply(InvalidData(Reply(552))) == Reply(552)
-    assert conn.default_reply(InvalidCommand(b"", Reply(501))) == Reply(501)
+    assert conn.default_reply(InvalidData(Reply(552), "max_message_size")) == Reply(552)
+    assert conn.default_reply(InvalidCommand(b"", Reply(501), "syntax")) == Reply(501)
 
 
 EVENTS_THAT_NEED_A_REPLY: list[Event] = [
@@ -416,7 +416,7 @@ EVENTS_THAT_NEED_A_REPLY: list[Event] = [
     Data(),
     ChunkEnd(),
     DataEnd(),
-    InvalidData(Reply(552)),
+    InvalidData(Reply(552), "max_message_size"),
     Rset(),
     Noop(),
     Quit(),
@@ -429,7 +429,7 @@ EVENTS_THAT_NEED_A_REPLY: list[Event] = [
     Xclient(Attributes({"NAME": "x"})),
     Xforward(Attributes({"NAME": "x"})),
     UnknownCommand("XFOO", ""),
-    InvalidCommand(b"", Reply(501)),
+    InvalidCommand(b"", Reply(501), "syntax"),
 ]
 
 

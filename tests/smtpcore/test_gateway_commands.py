@@ -247,7 +247,7 @@ def test_refused_xclient_allows_only_quit() -> None:
         session = b"XCLIENT ADDR=192.0.2.7\r\n" + READY + b"MAIL FROM:<>\r\nXCLIENT ADDR=192.0.2.7\r\nQUIT\r\n"
         _, output = drive(connect(before, **ON), [session])
         assert [code for code, _ in replies(output)] == [550, 503, 503, 503, 221]
-        assert output.startswith(b"550 5.7.0 You may not")
+        assert output.startswith(b"550 5.7.0 ")
 
 
 def test_xclient_login_counts_as_authenticated_until_changed_or_tls_starts() -> None:

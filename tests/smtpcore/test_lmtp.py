@@ -22,6 +22,7 @@ from smtpcore import (
     State,
     Transaction,
 )
+from smtpcore import _rules as rules
 
 from ..helpers import CONFIG, GREETED, accept, bytewise, connect, drive, events_after, replies, reply_codes, reply_texts
 
@@ -119,8 +120,11 @@ def test_lmtp_needs_only_pipelining_and_enhancedstatuscodes() -> None:
 
 def test_reply_to_the_wrong_hello_names_the_right_one_without_status_code() -> None:
     """R2033-4.1-03"""
-    assert reply_texts(GREETED, b"EHLO c.example\r\n", lmtp=True) == ["500 This is LMTP: say LHLO"]
-    assert reply_texts(GREETED, READY) == ["500 This is SMTP: say EHLO"]
+    assert reply_texts(GREETED, b"EHLO c.example\r\n", lmtp=True) == [str(rules.SPEAKS_LMTP.reply)]
+    assert reply_texts(GREETED, READY) == [str(rules.SPEAKS_SMTP.reply)]
+    assert "LHLO" in rules.SPEAKS_LMTP.reply.lines[0]
+    assert "EHLO" in rules.SPEAKS_SMTP.reply.lines[0]
+    assert rules.SPEAKS_LMTP.reply.enhanced is rules.SPEAKS_SMTP.reply.enhanced is None
 
 
 @pytest.mark.parametrize("message", [MESSAGE, b"BDAT 3 LAST\r\nabc"], ids=["DATA", "BDAT"])

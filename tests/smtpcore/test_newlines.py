@@ -3,6 +3,7 @@
 import pytest
 
 from smtpcore import BareNewlines, Bodies, Data, DataEnd, Event, InvalidCommand, InvalidData, Quit, Reply, Rset, State
+from smtpcore import _rules as rules
 
 from ..helpers import (
     DATA,
@@ -180,7 +181,7 @@ def test_only_the_body_before_a_bare_newline_is_returned(form: Bodies, expected:
 
 def test_body_with_a_bare_newline_gets_a_negative_reply() -> None:
     assert reply_texts(DATA, b"a\nb\r\n.\r\n") == [
-        "550 5.6.0 A line of the message ends in a bare CR or LF instead of CR LF",
+        str(rules.BODY_BARE_NEWLINE.reply),
     ]
     assert reply_codes(DATA, b"a\nb\r\n.\r\n", answer=answer_with(InvalidData, Reply(451))) == [451]
 

@@ -68,13 +68,13 @@ def answer(line: bytes, dialect: Dialect) -> Any:
     try:
         return parse(line, dialect)
     except CommandRejected as exc:
-        return exc.reply
+        return exc.refusal.reply
 
 
 def refused(line: bytes, dialect: Dialect = FULL) -> Reply:
     with pytest.raises(CommandRejected) as caught:
         parse(line, dialect)
-    return caught.value.reply
+    return caught.value.refusal.reply
 
 
 @pytest.mark.parametrize(

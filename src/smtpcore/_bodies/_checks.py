@@ -2,8 +2,9 @@
 
 import re
 
+from .. import _rules as rules
 from .._config import BareNewlines, ClientConfig, Config
-from .._replies import Reply
+from .._rules import Refusal
 
 _find_bare_cr = re.compile(rb"\r(?!\n)").search
 _find_bare = re.compile(rb"\r(?!\n)|(?<!\r)\n").search
@@ -23,7 +24,7 @@ class BodyCheck:
         self._line_length = 0
         # A client announced the size with SIZE, and the server has already accepted or refused it.
         self._room = config.max_message_size if isinstance(config, Config) else None
-        self.fault: Reply | None = None
+        self.fault: Refusal | None = None
 
     def copy(self) -> "BodyCheck":
         """Return a check in the same state, for trying out the next block."""
@@ -69,7 +70,7 @@ class BodyCheck:
 
         bare = _find_bare(run)
         assert bare, "a CR or LF without its partner exists, because the counts differ"
-        self.fault = Reply(550, "A line of the message ends in a bare CR or LF instead of CR LF", enhanced="5.6.0")
+        self.fault = rules.BODY_BARE_NEWLINE
         return run[: bare.start()]
 
     def _check_lines(self, run: bytes) -> bytes:
@@ -82,7 +83,7 @@ class BodyCheck:
         while len(run) - start > reach:
             end = run.rfind(b"\r\n", start, start + reach)
             if end < 0:
-                self.fault = Reply(554, f"A line of the message exceeds {self._max_line} octets", enhanced="5.6.0")
+                self.fault = rules.BODY_LINE_TOO_LONG.fill(octets=self._max_line)
                 return run[: start + reach]
 
             start = end + len(b"\r\n")
@@ -99,7 +100,7 @@ class BodyCheck:
 
         # RFC 1870 section 5: the size includes every CR LF, but not the dots of dot-stuffing or the end of data.
         if len(run) > self._room:
-            self.fault = Reply(552, "The message exceeds the maximum size", enhanced="5.3.4")
+            self.fault = rules.BODY_TOO_LARGE
             run = run[: self._room]
 
         self._room -= len(run)

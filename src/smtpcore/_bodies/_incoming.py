@@ -2,7 +2,7 @@
 
 from .._buffer import ReceiveBuffer
 from .._config import Bodies, Config
-from .._replies import Reply
+from .._rules import Refusal
 from ._checks import BodyCheck
 from ._framing import ChunkFraming, DotFraming, PartFraming
 from ._lines import LineSplitter
@@ -45,8 +45,8 @@ class Body:
         self.ended = False
 
     @property
-    def fault(self) -> Reply | None:
-        """The reply to a body that cannot be accepted, or None."""
+    def fault(self) -> Refusal | None:
+        """The refusal of a body that cannot be accepted, or None."""
         return self._check.fault
 
     def take(self, buffer: ReceiveBuffer) -> list[bytes]:

@@ -84,7 +84,7 @@ class OutgoingBody:
 
     def _checked(self, run: bytes) -> bytes:
         if self._check.fault:
-            raise LocalProtocolError(self._check.fault.lines[0])
+            raise LocalProtocolError(self._check.fault.reply.lines[0])
 
         return run
 

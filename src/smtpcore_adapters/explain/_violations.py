@@ -39,6 +39,7 @@ _OF_VERB: Mapping[tuple[str, int], str] = {
     ("HELO", 501): "RFC 5321 4.1.1.1",
     ("MAIL", 501): "RFC 5321 4.1.1.2",
     ("RCPT", 501): "RFC 5321 4.1.1.3",
+    ("STARTTLS", 421): "RFC 3207 4",
     ("STARTTLS", 501): "RFC 3207 4",
     ("STARTTLS", 503): "RFC 3207 4.2",
 }
@@ -60,22 +61,23 @@ _OF_CODE: Mapping[int, str] = {
     552: "RFC 1870 6.1",
     555: "RFC 5321 4.1.1.11",
 }
-_OF_TEXT = (
-    ("bare CR", "RFC 5321 2.3.8"),
-    ("Line too long", "RFC 5321 4.5.3.1.4"),
-    ("binary message", "RFC 3030 3"),
-    ("began with BDAT", "RFC 3030 2"),
-    ("STARTTLS has to be the last", "RFC 3207 4"),
-)
+
+
+_OF_RULE: Mapping[str, str] = {
+    "BINARYMIME": "RFC 3030 3",
+    "bare_newlines": "RFC 5321 2.3.8",
+    "max_command_line": "RFC 5321 4.5.3.1.4",
+}
 
 
 def section_of(event: InvalidCommand | InvalidData) -> str:
     """Return the section that the client violated."""
     line = event.line if isinstance(event, InvalidCommand) else b""
     reply = event.reply
-    for word, section in _OF_TEXT:
-        if word in reply.lines[0]:
-            return section
+    if event.rule in _OF_RULE:
+        return _OF_RULE[event.rule]
+    if "began with BDAT" in reply.lines[0]:
+        return "RFC 3030 2"
 
     verb = line.partition(b" ")[0].upper().decode("ascii", "replace")
     known = _OF_VERB.get((verb, reply.code)) or _OF_REPLY.get((reply.code, reply.enhanced))

@@ -58,7 +58,7 @@ def test_breach_is_shown_with_its_section_and_gives_status_1(
     assert capsys.readouterr().out.splitlines() == [
         "S: 220 s.example   [answers ConnectionOpened -> GREETED]",
         "C: RCPT TO:<[b]@s.example>   [InvalidCommand -> GREETED]",
-        "   BREACH by the client: EHLO has to come first (RFC 5321 4.1.4)",
+        "   BREACH by the client: EHLO must come first (RFC 5321 4.1.4)",
         "S: 354 what   [answers InvalidCommand -> RCPT]",
         "   note: the server accepts the client's breach",
         "   note: the dialogue ends without QUIT",
@@ -77,7 +77,7 @@ def test_json_report_has_all_fields_of_a_line(tmp_path: Path, capsys: pytest.Cap
         "is_body": False,
         "events": ["InvalidCommand"],
         "state": "GREETED",
-        "breaches": [{"side": "client", "text": "EHLO has to come first", "section": "RFC 5321 4.1.4"}],
+        "breaches": [{"side": "client", "text": "EHLO must come first", "section": "RFC 5321 4.1.4"}],
         "notes": [],
     }
 

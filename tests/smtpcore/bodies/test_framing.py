@@ -69,7 +69,7 @@ def test_only_octets_that_may_start_the_end_marker_are_held_back(
 def checked(runs: Iterable[bytes], **limits: Any) -> tuple[bytes, int | None]:
     check = BodyCheck(Config(hostname="s.example", **limits))
     passed = b"".join([check.pass_on(run) for run in runs])
-    return passed, check.fault.code if check.fault else None
+    return passed, check.fault.reply.code if check.fault else None
 
 
 LINES = [
@@ -170,7 +170,7 @@ def taken(form: Bodies, segments: Iterable[bytes], **changes: Any) -> tuple[list
     assert body.ended
     assert body.take(buffer) == []
     assert len(buffer) == 0
-    return parts, body.fault.code if body.fault else None
+    return parts, body.fault.reply.code if body.fault else None
 
 
 def test_body_is_returned_as_lines() -> None:

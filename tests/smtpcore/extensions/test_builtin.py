@@ -62,7 +62,7 @@ def parse(verb: str, params: str, *, config: Config = ALL, tls: bool = True) -> 
 def refused(verb: str, params: str, *, config: Config = ALL, tls: bool = True) -> tuple[int, str | None]:
     with pytest.raises(CommandRejected) as caught:
         parse(verb, params, config=config, tls=tls)
-    return caught.value.reply.code, caught.value.reply.enhanced
+    return caught.value.refusal.reply.code, caught.value.refusal.reply.enhanced
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,254 @@
+"""The rules that a command has to pass, in the order in which a server asks them."""
+
+# The first rule that is broken decides the reply. `Refusals.examine` asks them in this order:
+#
+#   1. the limits of the session: errors, failed authentications, commands without a message; QUIT is exempt
+#   2. the protocol: EHLO and HELO belong to SMTP, LHLO belongs to LMTP
+#   3. TLS and authentication, where the configuration requires them
+#   4. the sequence of commands: whether this state allows this verb
+#   5. the syntax of the line and of its addresses, and the rules of extensions for parameters (`_parser.py`)
+#   6. the values: limits of messages and recipients, non-ASCII addresses, mechanisms, STARTTLS and its group
+#
+# A body has three rules of its own, in `_bodies/_checks.py`. `_rules.py` has the replies of all rules.
+#
+# For example, with `require_tls=True` the line `MAIL FROM:<` gets 530, not 501: rule 3 comes before rule 5.
+
+from collections.abc import Mapping
+from typing import Final
+
+from . import _rules as rules
+from ._buffer import LineError, LineFault
+from ._commands import (
+    Auth,
+    Bdat,
+    Burl,
+    Command,
+    Data,
+    Ehlo,
+    Helo,
+    Lhlo,
+    Mail,
+    Noop,
+    Quit,
+    Rcpt,
+    Rset,
+    StartTls,
+    Xclient,
+    Xforward,
+)
+from ._config import Config
+from ._dialects import Dialect
+from ._events import (
+    AuthCancel,
+    AuthResponse,
+    ChunkEnd,
+    ConnectionOpened,
+    DataEnd,
+    Event,
+    InvalidCommand,
+    InvalidData,
+    UnknownCommand,
+)
+from ._parser import COMMANDS, HIDDEN_RESPONSE, CommandRejected, parse_command, verb_of, visible
+from ._replies import Reply, ReplyClass
+from ._rules import Refusal
+from ._state import MAY_HEAR, State
+from ._transaction import Transaction
+from .parameters import BodyType
+
+_HELLOS: Final = frozenset({Helo, Ehlo, Lhlo})
+
+_BEFORE_TLS: Final = frozenset({Noop, Ehlo, Lhlo, StartTls, Quit})
+"""The commands that need no TLS where it is required (RFC 3207 section 4)."""
+
+_BEFORE_AUTH: Final = frozenset({Noop, Ehlo, Helo, Lhlo, StartTls, Auth, Rset, Quit, UnknownCommand, Xclient, Xforward})
+"""The commands that need no authentication where it is required (RFC 4954 section 6)."""
+
+_LINE_FAULTS: Final = {LineFault.TOO_LONG: rules.LINE_TOO_LONG, LineFault.BARE_NEWLINE: rules.BARE_NEWLINE}
+
+_OUT_OF_SEQUENCE: Final[Mapping[tuple[State, type[object]], Refusal]] = {
+    **{(State.READY, kind): rules.MAIL_FIRST for kind in (Rcpt, Data, Bdat, Burl)},
+    **{(state, Mail): rules.TRANSACTION_OPEN for state in (State.MAIL, State.RCPT)},
+    **{(State.MAIL, kind): rules.NO_RECIPIENTS for kind in (Data, Bdat, Burl)},
+    (State.CHUNKED, Data): rules.BDAT_ONLY,
+    (State.CHUNK_REFUSED, Bdat): rules.CHUNK_REFUSED,
+}
+"""The refusals that say more than "Bad sequence of commands"."""
+
+_OF_AUTH: Final = frozenset({Auth, AuthResponse, AuthCancel})
+_NEVER_IDLE: Final = frozenset({ConnectionOpened, Mail, Rcpt, Data, ChunkEnd, InvalidCommand})
+
+
+def invalid(line: bytes, refusal: Refusal) -> InvalidCommand:
+    """Return the event for a refused line. The line is shown without the secrets of AUTH."""
+    return InvalidCommand(visible(line), refusal.reply, refusal.rule)
+
+
+class Refusals:
+    """The rules of one session, and the counters of its limits."""
+
+    __slots__ = ("_config", "_domains", "_errors", "_failures", "_guards", "_idle", "_messages")
+
+    def __init__(self, config: Config, *, guards: bool) -> None:
+        self._config = config
+        self._guards = guards
+        self._errors = 0
+        self._failures = 0
+        self._idle = 0
+        self._messages = 0
+        self._domains: set[str] = set()
+
+    def examine(
+        self,
+        line: bytes,
+        dialect: Dialect,
+        *,
+        state: State,
+        tls: bool,
+        authenticated: bool,
+        transaction: Transaction | None,
+        is_last: bool,
+    ) -> tuple[Command | UnknownCommand | InvalidCommand, int]:
+        """Turn a line into a command, or into the refusal by the first rule that it breaks.
+
+        `is_last` is False if more input was received after the line. Also returns how many octets belong to a refused
+        BDAT: they have to be discarded before the refusal is handed out (RFC 3030 section 2).
+        """
+        verb = verb_of(line)
+        kind = COMMANDS.get(verb, UnknownCommand)
+        refusal = self._refuse_verb(verb, kind, dialect, state=state, tls=tls, authenticated=authenticated)
+        try:
+            command = parse_command(verb, line, dialect)
+        except CommandRejected as exc:
+            # A chunk of unknown size cannot be skipped, so that its refusal has to be the one that closes.
+            return invalid(line, exc.refusal if kind is Bdat else refusal or exc.refusal), exc.octets
+
+        if refusal is None:
+            refusal = self._refuse_values(
+                command, tls=tls, authenticated=authenticated, transaction=transaction, is_last=is_last
+            )
+        if refusal is None:
+            return command, 0
+        if not isinstance(command, Bdat):
+            return invalid(line, refusal), 0
+        if refusal is rules.NO_RECIPIENTS and self._config.lmtp and command.last:
+            return command, 0  # RFC 2033 4.3: the end of a body without recipients has no reply
+
+        return invalid(line, refusal), command.size
+
+    def refuse_line(self, error: LineError, state: State) -> InvalidCommand:
+        """Return the refusal of input that is not a line."""
+        if state is State.AUTH:
+            refusal = rules.RESPONSE_TOO_LONG if error.fault is LineFault.TOO_LONG else rules.BARE_NEWLINE
+            return invalid(HIDDEN_RESPONSE, self._limit_reached() or refusal)
+
+        refusal = rules.BAD_CHUNK_SIZE if verb_of(error.line) == Bdat.verb else _LINE_FAULTS[error.fault]
+        return invalid(error.line, self._limit_reached() or refusal)
+
+    def _refuse_verb(
+        self, verb: str, kind: type[object], dialect: Dialect, *, state: State, tls: bool, authenticated: bool
+    ) -> Refusal | None:
+        config = self._config
+        if kind is not Quit and (exhausted := self._limit_reached()):
+            return exhausted
+        if kind in _HELLOS and (kind is Lhlo) is not config.lmtp:
+            return rules.SPEAKS_LMTP if config.lmtp else rules.SPEAKS_SMTP  # RFC 2033 4.1
+
+        if self._guards and state is not State.REFUSED:
+            if config.require_tls and not tls and kind not in _BEFORE_TLS:
+                return rules.NEEDS_TLS
+            if config.require_auth and not authenticated and kind not in _BEFORE_AUTH:
+                return rules.NEEDS_AUTH
+
+        if kind in MAY_HEAR[state]:
+            return None
+        if verb in dialect.not_implemented and UnknownCommand in MAY_HEAR[state]:
+            return None  # the parser answers with 502
+        if state is State.GREETED:
+            return rules.HELLO_FIRST.fill(hello=Lhlo.verb if config.lmtp else Ehlo.verb)
+        if config.lmtp and state is State.MAIL and kind is Data:
+            return rules.OUT_OF_SEQUENCE  # RFC 2033 4.2 asks for 503
+
+        return _OUT_OF_SEQUENCE.get((state, kind), rules.OUT_OF_SEQUENCE)
+
+    def _refuse_values(
+        self,
+        command: Command | UnknownCommand,
+        *,
+        tls: bool,
+        authenticated: bool,
+        transaction: Transaction | None,
+        is_last: bool,
+    ) -> Refusal | None:
+        config = self._config
+        match command:
+            case Rcpt(forward_path=path):
+                assert transaction, "RCPT is in sequence only in a transaction"
+                limit = config.max_recipient_domains
+                if len(transaction.recipients) >= config.max_recipients:
+                    return rules.TOO_MANY_RECIPIENTS
+                if limit is not None and len(self._domains | {path.domain}) > limit:
+                    return rules.TOO_MANY_DOMAINS
+                if not path.text.isascii() and not transaction.mail.params.smtputf8:
+                    return rules.RECIPIENT_NOT_ASCII  # RFC 6531 3.5
+            case Mail(reverse_path=path):
+                if config.max_messages is not None and self._messages >= config.max_messages:
+                    return self._goodbye(rules.TOO_MANY_MESSAGES)  # RFC 9422
+                if not path.text.isascii() and not command.params.smtputf8:
+                    return rules.SENDER_NOT_ASCII  # RFC 6531 3.5
+            case Data() if transaction and transaction.mail.params.body is BodyType.BINARYMIME:
+                return rules.NEEDS_BDAT  # RFC 3030 section 3
+            case Burl(uri=uri) if uri.partition(":")[0].lower() not in config.burl:
+                return rules.URL_NOT_FETCHED
+            case StartTls():
+                if tls:
+                    return rules.TLS_ACTIVE
+                if not is_last:
+                    return self._goodbye(rules.STARTTLS_NOT_LAST)  # RFC 3207 section 4
+            case Auth(mechanism=mechanism):
+                if authenticated:
+                    return rules.AUTHENTICATED
+                if mechanism not in config.auth_mechanisms:
+                    return rules.MECHANISM_NOT_OFFERED
+                # RFC 5802 section 6: without TLS there is no channel to bind to.
+                if not tls and (not config.plaintext_auth or mechanism.endswith("-PLUS")):
+                    return rules.MECHANISM_NEEDS_TLS
+
+        return None
+
+    def _limit_reached(self) -> Refusal | None:
+        limits = self._config
+        if limits.max_errors is not None and self._errors >= limits.max_errors:
+            return self._goodbye(rules.TOO_MANY_ERRORS)
+        if limits.max_auth_failures is not None and self._failures >= limits.max_auth_failures:
+            return self._goodbye(rules.TOO_MANY_FAILURES)
+        if limits.max_idle_commands is not None and self._idle >= limits.max_idle_commands:
+            return self._goodbye(rules.TOO_MANY_COMMANDS)
+
+        return None
+
+    def _goodbye(self, refusal: Refusal) -> Refusal:
+        return refusal.fill(host=self._config.hostname)
+
+    # The counters
+
+    def count_reply(self, asked: Event, reply: Reply) -> None:
+        """Count what `reply` means for the limits of the session."""
+        kind = type(asked)
+        accepted = reply.is_positive
+        if isinstance(asked, DataEnd | InvalidData):
+            self._idle = 0 if accepted else self._idle
+        elif kind in _OF_AUTH:
+            self._failures += not accepted
+        elif kind is not ConnectionOpened and reply.reply_class is ReplyClass.PERMANENT:
+            self._errors += 1
+        elif kind not in _NEVER_IDLE:
+            self._idle += 1
+        elif accepted and isinstance(asked, Mail):
+            self._messages += 1
+        elif accepted and isinstance(asked, Rcpt) and self._config.max_recipient_domains is not None:
+            self._domains.add(asked.forward_path.domain)
+
+    def count_idle(self) -> None:
+        """Count a chunk without octets, or a part that the program fetches: an endless row of them is a loop too."""
+        self._idle += 1

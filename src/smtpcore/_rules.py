@@ -1,0 +1,153 @@
+"""The refusals of the core: one row for each, with the rule that decides and the reply to send."""
+
+# `_refusals.py` asks the rules of commands in their order; `_parser.py` and `_bodies` decide about syntax and bodies.
+# All of them take their replies from here, so that each wording stands in one place. The rows of an extension's own
+# rules stand in the extension.
+#
+# A word in braces is filled in when the refusal is made: `rules.NOT_IMPLEMENTED.fill(verb="TURN")`.
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from ._replies import Reply
+
+RULES: Final[Mapping[str, str]] = {
+    # Fields of `Config`
+    "auth_mechanisms": "only these mechanisms are offered",
+    "bare_newlines": "a line ends with CR LF",
+    "burl": "only URLs of these schemes are fetched",
+    "lmtp": "EHLO and HELO open a session of SMTP, LHLO one of LMTP",
+    "max_auth_failures": "failed authentications of a session",
+    "max_command_line": "octets of a command line",
+    "max_errors": "commands of a session that were answered 5yz",
+    "max_idle_commands": "commands since the last message",
+    "max_message_size": "octets of a message",
+    "max_messages": "messages of a session",
+    "max_recipient_domains": "domains of recipients of a session",
+    "max_recipients": "recipients of a transaction",
+    "max_text_line": "octets of a line of a message",
+    "plaintext_auth": "AUTH needs TLS",
+    "require_auth": "mail needs authentication",
+    "require_tls": "mail needs TLS",
+    "unknown_parameters": "parameters of MAIL and RCPT need an extension",
+    # Keywords of extensions
+    "AUTH": "RFC 4954: a session authenticates once; a SASL response has at most 12,288 octets",
+    "BINARYMIME": "RFC 3030: a binary message is sent with BDAT",
+    "DELIVERBY": "RFC 2852: the least time of BY",
+    "FUTURERELEASE": "RFC 4865: the limits of HOLDFOR and HOLDUNTIL",
+    "SIZE": "RFC 1870: the declared size of a message",
+    "SMTPUTF8": "RFC 6531: a non-ASCII address needs the SMTPUTF8 parameter of MAIL",
+    "STARTTLS": "RFC 3207: TLS starts once, and no command follows STARTTLS in its group",
+    # All others
+    "address": "the grammar of addresses (RFC 5321 4.1.2)",
+    "sequence": "the order of commands (RFC 5321 4.1.4)",
+    "syntax": "the grammar of commands (RFC 5321 4.1.1)",
+    "verb": "only the verbs of offered extensions are implemented (RFC 5321 4.2.4)",
+}
+"""The names of all rules of the core, with their meaning. An extension of the program adds its own keyword."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A negative reply, and the name of the rule that decided."""
+
+    rule: str
+    reply: Reply
+
+    def fill(self, *, enhanced: str | None = None, **words: object) -> "Refusal":
+        """Return this refusal with its braces filled in, and with another enhanced status code if one is given."""
+        reply = self.reply
+        text = reply.lines[0].format(**words)
+        return Refusal(self.rule, Reply(reply.code, text, enhanced=enhanced or reply.enhanced))
+
+
+def _row(rule: str, code: int, enhanced: str | None, text: str) -> Refusal:
+    return Refusal(rule, Reply(code, text, enhanced=enhanced))
+
+
+# Lines
+
+LINE_TOO_LONG: Final = _row("max_command_line", 500, "5.5.2", "Line too long")  # RFC 5321 4.5.3.1.9
+BARE_NEWLINE: Final = _row("bare_newlines", 500, "5.5.2", "A line must end with CR LF, not with a bare CR or LF")
+RESPONSE_TOO_LONG: Final = _row("AUTH", 500, "5.5.6", "Authentication line too long")  # RFC 4954 section 6
+
+# Limits of a session
+
+TOO_MANY_ERRORS: Final = _row("max_errors", 421, "4.7.0", "{host} closing: too many errors")
+TOO_MANY_FAILURES: Final = _row("max_auth_failures", 421, "4.7.0", "{host} closing: too many failed authentications")
+TOO_MANY_COMMANDS: Final = _row(
+    "max_idle_commands", 421, "4.7.0", "{host} closing: too many commands without a message"
+)
+TOO_MANY_MESSAGES: Final = _row("max_messages", 421, "4.7.0", "{host} closing: too many messages in one session")
+
+# The protocol, TLS, and authentication
+
+SPEAKS_SMTP: Final = _row("lmtp", 500, None, "This is an SMTP server: send EHLO")
+SPEAKS_LMTP: Final = _row("lmtp", 500, None, "This is an LMTP server: send LHLO")
+NEEDS_TLS: Final = _row("require_tls", 530, "5.7.0", "STARTTLS must come first")  # RFC 3207 section 4
+NEEDS_AUTH: Final = _row("require_auth", 530, "5.7.0", "Authentication required")  # RFC 4954 section 6
+
+TLS_ACTIVE: Final = _row("STARTTLS", 503, "5.5.1", "TLS is already active")
+STARTTLS_NOT_LAST: Final = _row(
+    "STARTTLS", 421, "4.7.0", "{host} closing: STARTTLS must be the last command of a group"
+)
+AUTHENTICATED: Final = _row("AUTH", 503, "5.5.1", "This session is already authenticated")
+MECHANISM_NOT_OFFERED: Final = _row("auth_mechanisms", 504, "5.5.4", "This mechanism is not offered")
+MECHANISM_NEEDS_TLS: Final = _row("plaintext_auth", 504, "5.5.4", "This mechanism needs TLS: send STARTTLS first")
+
+# The order of commands
+
+OUT_OF_SEQUENCE: Final = _row("sequence", 503, "5.5.1", "Bad sequence of commands")
+HELLO_FIRST: Final = _row("sequence", 503, "5.5.1", "{hello} must come first")
+MAIL_FIRST: Final = _row("sequence", 503, "5.5.1", "MAIL must come first")
+TRANSACTION_OPEN: Final = _row("sequence", 503, "5.5.1", "A mail transaction is already open")
+NO_RECIPIENTS: Final = _row("sequence", 554, "5.5.1", "No valid recipients")  # RFC 5321 3.3
+BDAT_ONLY: Final = _row("sequence", 503, "5.5.1", "A message that began with BDAT must continue with BDAT")
+CHUNK_REFUSED: Final = _row("sequence", 503, "5.5.1", "A chunk was refused: end the transaction with RSET")
+NOT_IMPLEMENTED: Final = _row("verb", 502, "5.5.1", "{verb} is not implemented")  # RFC 5321 4.2.4
+
+# Values of commands
+
+TOO_MANY_RECIPIENTS: Final = _row("max_recipients", 452, "4.5.3", "Too many recipients")  # RFC 5321 4.5.3.1.10
+TOO_MANY_DOMAINS: Final = _row("max_recipient_domains", 452, "4.5.3", "Too many domains of recipients")  # RFC 9422
+SENDER_NOT_ASCII: Final = _row("SMTPUTF8", 550, "5.6.7", "A non-ASCII sender needs the parameter SMTPUTF8")
+RECIPIENT_NOT_ASCII: Final = _row(
+    "SMTPUTF8", 553, "5.6.7", "A non-ASCII recipient needs the parameter SMTPUTF8 of MAIL"
+)
+NEEDS_BDAT: Final = _row("BINARYMIME", 503, "5.5.1", "A binary message must be sent with BDAT")
+URL_NOT_FETCHED: Final = _row("burl", 504, "5.5.4", "URLs of this scheme are not fetched here")  # RFC 4468 3.1
+
+# Syntax. RFC 5321 4.2.4, 4.3.2: 500 while not even the verb is known, 501 from there on.
+
+NO_VERB: Final = _row("syntax", 500, "5.5.2", "A command must start with a word of letters")
+BAD_LINE: Final = _row("syntax", 500, "5.5.2", "Syntax error: {why}")
+BAD_COMMAND: Final = _row("syntax", 501, "5.5.4", "Syntax error in {verb}: {why}")
+BAD_HELLO: Final = _row("syntax", 501, "5.5.4", "Syntax: {verb} and your domain, or your address in brackets")
+BAD_PATH: Final = _row("syntax", 501, "5.5.4", "Syntax: {verb} {keyword}<address>")
+BAD_SENDER: Final = _row("address", 501, "5.1.7", "The sender is not a valid address")
+BAD_RECIPIENT: Final = _row("address", 501, "5.1.3", "The recipient is not a valid address")
+BAD_SPACES: Final = _row("syntax", 501, "5.5.4", "Parameters must be separated by single spaces")
+BAD_PARAMETER: Final = _row("syntax", 501, "5.5.4", "Malformed parameter")
+BAD_VALUE: Final = _row("syntax", 501, "5.5.4", "Malformed {keyword}: {why}")
+PARAMETER_TWICE: Final = _row("syntax", 501, "5.5.4", "Parameter {keyword} is given twice")
+UNKNOWN_PARAMETER: Final = _row(  # RFC 5321 4.1.1.11
+    "unknown_parameters", 555, "5.5.4", "Parameter {keyword} is not recognized"
+)
+NO_ARGUMENT: Final = _row("syntax", 501, "5.5.4", "{verb} takes no argument")  # RFC 5321 4.1.1
+NO_VALUE: Final = _row("syntax", 501, "5.5.4", "SMTPUTF8 takes no value")  # RFC 6531 3.1 (6)
+BAD_LOOKUP: Final = _row("syntax", 501, "5.5.4", "Syntax: {verb} and a name")
+BAD_BDAT: Final = _row("syntax", 501, "5.5.4", "Syntax: BDAT and a number of octets, then LAST or nothing")
+BAD_CHUNK_SIZE: Final = _row("syntax", 521, "5.5.4", "Syntax: BDAT and a number of octets; closing")
+BAD_BURL: Final = _row("syntax", 501, "5.5.4", "Syntax: BURL and a URI, then LAST or nothing")
+BAD_ETRN: Final = _row("syntax", 500, "5.5.2", "Syntax: ETRN and a domain")  # RFC 1985 section 7
+BAD_ETRN_NODE: Final = _row("syntax", 501, "5.5.4", "ETRN needs a fully qualified domain, or # and a queue")
+BAD_ATTRIBUTES: Final = _row("syntax", 501, "5.5.4", "Syntax: {verb} and attributes as announced")
+BAD_AUTH: Final = _row("syntax", 501, "5.5.4", "Syntax: AUTH and the name of a mechanism")
+BAD_BASE64: Final = _row("syntax", 501, "5.5.2", "This is not base64")  # RFC 4954 section 6
+
+# Bodies
+
+BODY_BARE_NEWLINE: Final = _row("bare_newlines", 550, "5.6.0", "A line of the message ends with a bare CR or LF")
+BODY_LINE_TOO_LONG: Final = _row("max_text_line", 554, "5.6.0", "A line of the message exceeds {octets} octets")
+BODY_TOO_LARGE: Final = _row("max_message_size", 552, "5.3.4", "The message exceeds the maximum size")
