@@ -1,1 +1,1 @@
-"""What the library costs, alone and beside others. `python -m benchmarks` runs all of it."""
+"""Benchmarks of the library, alone and in comparison with other servers. `python -m benchmarks` runs all of them."""

@@ -1,4 +1,4 @@
-"""The one command: measure everything, print it, and bring the README and the plots up to date."""
+"""Run all benchmarks, print the results, and update the README and the plots."""
 
 import argparse
 import json
@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 
 
 def machine() -> str:
-    """What the figures were measured on."""
+    """Return a description of the machine."""
     models = [
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()
@@ -28,7 +28,7 @@ def machine() -> str:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """All that was asked for."""
+    """Run the selected benchmarks."""
     result: dict[str, Any] = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "machine": machine()}
     rounds, seconds = (1, 0.3) if options.quick else (options.rounds, options.seconds)
     if options.only != "core":
@@ -40,8 +40,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def publish(result: dict[str, Any]) -> None:
-    """Bring what is in the repository up to date."""
-    from .plots import draw  # here, because only this needs matplotlib
+    """Update the results, tables and plots in the repository."""
+    from .plots import draw  # imported here, because only this function needs matplotlib
 
     (HERE / "results.json").write_text(json.dumps(result, indent=1) + "\n")
     put_between_markers(HERE / "README.md", tables(result))
@@ -49,23 +49,23 @@ def publish(result: dict[str, Any]) -> None:
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", choices=("core", "servers"), help="leave out the other half")
-    parser.add_argument("--contender", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), help="which servers")
-    parser.add_argument("--load", nargs="+", choices=servers.ALL_LOADS, default=servers.ALL_LOADS, help="which loads")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.5, help="for each measurement")
-    parser.add_argument("--quick", action="store_true", help="one short round, to see that it works")
+    parser.add_argument("--only", choices=("core", "servers"), help="run only this half")
+    parser.add_argument("--contender", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), help="servers to run")
+    parser.add_argument("--load", nargs="+", choices=servers.ALL_LOADS, default=servers.ALL_LOADS, help="loads to run")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each measurement (default: 5)")
+    parser.add_argument("--seconds", type=float, default=1.5, help="duration of each measurement (default: 1.5)")
+    parser.add_argument("--quick", action="store_true", help="one short round, for a test of the benchmarks")
     parser.add_argument("--python", action="append", default=[], metavar="PATH", help="builds for the newline check")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    parser.add_argument("--publish", action="store_true", help="also write results.json, the plots and the README")
-    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="measure nothing, take these figures")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
+    parser.add_argument("--publish", action="store_true", help="also update results.json, the plots and the README")
+    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="use the figures in FILE, run nothing")
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str]) -> None:
-    """Do what the command line says."""
+    """Run the command."""
     options = parse(arguments)
     result = json.loads(options.source.read_text()) if options.source else measure(options)
     print("\n".join(tables(result)))

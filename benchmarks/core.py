@@ -1,8 +1,8 @@
-"""What the core costs by itself, without a socket.
+"""Measure the core alone, without sockets.
 
     python -m benchmarks.core [--quick] [--json FILE] [--python PATH ...]
 
-Everything is measured in CPU time, in interleaved rounds.
+All rates are per CPU time and measured in interleaved rounds.
 """
 
 import argparse
@@ -57,12 +57,12 @@ MAX_SIZE = 1_000_000_000
 
 
 def config(bodies: Bodies = Bodies.CHUNKS) -> Config:
-    """All checks are on; what would end a long measurement is off."""
+    """Return a configuration with all checks, but without the limits that would end a long measurement."""
     return Config(hostname="mx.example.org", bodies=bodies, max_message_size=MAX_SIZE, max_idle_commands=None)
 
 
 def converse(conn: Connection, segments: Iterable[bytes | memoryview]) -> None:
-    """Answer what is in `segments`, each of which is received by itself. Raises `KeyError` for anything invalid."""
+    """Receive `segments` one at a time and answer all events. Raises `KeyError` for an invalid command."""
     for segment in segments:
         conn.receive_data(segment)
         while (event := conn.next_event()) is not NEED_DATA:
@@ -73,14 +73,14 @@ def converse(conn: Connection, segments: Iterable[bytes | memoryview]) -> None:
 
 
 def greeted(config: Config) -> Connection:
-    """A connection that has said EHLO."""
+    """Return a connection that has received EHLO."""
     conn = Connection(config)
     converse(conn, [EHLO])
     return conn
 
 
 def cut(data: bytes, size: int) -> list[memoryview]:
-    """`data` in segments of `size` octets."""
+    """Return `data` in segments of `size` octets."""
     view = memoryview(data)
     return [view[start : start + size] for start in range(0, len(data), size)]
 
@@ -89,7 +89,7 @@ def cut(data: bytes, size: int) -> list[memoryview]:
 
 
 def repeat(segments: Sequence[bytes | memoryview], amount: float, *, bodies: Bodies = Bodies.CHUNKS) -> Work:
-    """Work that says `segments` again and again in one session, and counts as `amount` each time."""
+    """Return a function that receives `segments` in the same session at each call, and returns `amount`."""
     conn = greeted(config(bodies))
 
     def work() -> float:
@@ -100,7 +100,7 @@ def repeat(segments: Sequence[bytes | memoryview], amount: float, *, bodies: Bod
 
 
 def command_works() -> dict[str, Work]:
-    """Commands per second."""
+    """Return the workloads of commands, counted in commands."""
     envelope = [MAIL, RCPT, RCPT, b"RSET\r\n"] * 25
     return {
         "commands: MAIL, 2 x RCPT, RSET, one at a time": repeat(envelope, 100),
@@ -110,7 +110,7 @@ def command_works() -> dict[str, Work]:
 
 
 def message_works() -> dict[str, Work]:
-    """2 KB messages per second."""
+    """Return the workloads of messages of 2 KB, counted in messages."""
     body = body_of(2_000)
     works = {}
     for bodies in (Bodies.CHUNKS, Bodies.LINES):
@@ -122,7 +122,7 @@ def message_works() -> dict[str, Work]:
 
 
 def body_works(size: int) -> dict[str, Work]:
-    """MB of body per second."""
+    """Return the workloads of bodies, counted in MB."""
     works = {}
     for bodies in (Bodies.CHUNKS, Bodies.LINES):
         for segment in SEGMENTS:
@@ -135,23 +135,23 @@ def body_works(size: int) -> dict[str, Work]:
     return works
 
 
-# Whether work is linear
+# Linearity
 
 
 def seconds_per_octet(size: int, segment: int | None, bodies: Bodies) -> float:
-    """The CPU time that a body of `size` octets costs, divided by that, in segments or whole."""
+    """Return the CPU time per octet of a body of `size` octets, in segments or as a whole."""
     conn = greeted(config(bodies))
     converse(conn, [MAIL, RCPT, DATA])
     segments = segments_of(size, segment)
     start = time.process_time()
     converse(conn, segments)
     spent = time.process_time() - start
-    assert conn.state.name == "READY", "the message was taken"
+    assert conn.state.name == "READY", "the message was accepted"
     return spent / size
 
 
 def segments_of(size: int, segment: int | None) -> Iterable[bytes | memoryview]:
-    """A body of about `size` octets in segments, without keeping them all."""
+    """Return a body of about `size` octets in segments, without holding all segments in memory."""
     if segment is None:
         return [body_of(size)]
 
@@ -160,7 +160,7 @@ def segments_of(size: int, segment: int | None) -> Iterable[bytes | memoryview]:
 
 
 def linearity(sizes: tuple[int, int]) -> dict[str, dict[str, float]]:
-    """Nanoseconds per octet at either size, byte by byte and whole."""
+    """Return nanoseconds per octet for two sizes of bodies, in several segmentations."""
     cases = (
         ("byte by byte, chunks", 1, Bodies.CHUNKS),
         ("segments of 65,536, chunks", 65_536, Bodies.CHUNKS),
@@ -168,7 +168,7 @@ def linearity(sizes: tuple[int, int]) -> dict[str, dict[str, float]]:
         ("whole, chunks", None, Bodies.CHUNKS),
         ("whole, lines", None, Bodies.LINES),
     )
-    seconds_per_octet(min(sizes), 65_536, Bodies.LINES)  # the first time takes longer
+    seconds_per_octet(min(sizes), 65_536, Bodies.LINES)  # warm up
     return {
         name: {f"{size:,}": seconds_per_octet(size, segment, bodies) * 1e9 for size in sizes}
         for name, segment, bodies in cases
@@ -179,7 +179,7 @@ def linearity(sizes: tuple[int, int]) -> dict[str, dict[str, float]]:
 
 
 def memory_per_connection(make: Callable[[Config], Connection], count: int = 2_000) -> float:
-    """Octets that each of many connections holds."""
+    """Return the octets of memory per connection, measured with many connections."""
     shared = config()
     make(shared)
     tracemalloc.start()
@@ -191,7 +191,7 @@ def memory_per_connection(make: Callable[[Config], Connection], count: int = 2_0
 
 
 def memory() -> dict[str, float]:
-    """Octets by what the connection has done."""
+    """Return the octets of memory of an idle connection in two states."""
     return {
         "new": memory_per_connection(Connection),
         "after EHLO": memory_per_connection(greeted),
@@ -202,17 +202,17 @@ def memory() -> dict[str, float]:
 
 
 def newlines(pythons: list[str]) -> list[dict[str, Any]]:
-    """What each way of looking for bare newlines costs, on each build of Python."""
+    """Measure the variants of the search for bare newlines, on each build of Python."""
     script = str(Path(__file__).with_name("newlines.py"))
     runs = (subprocess.run([python, script], check=True, capture_output=True) for python in pythons)
     return [json.loads(run.stdout) for run in runs]
 
 
-# All of it
+# Command line
 
 
 def measure(*, quick: bool = False, pythons: Iterable[str] = ()) -> dict[str, Any]:
-    """All figures of the core, as they go into the JSON file."""
+    """Return all figures of the core, for the JSON file."""
     rounds, seconds = (2, 0.05) if quick else (7, 0.4)
     works = command_works() | message_works() | body_works(1_000_000)
     sizes = (100_000, 1_000_000) if quick else (1_000_000, 100_000_000)
@@ -225,7 +225,7 @@ def measure(*, quick: bool = False, pythons: Iterable[str] = ()) -> dict[str, An
 
 
 def lines_of(result: dict[str, Any]) -> Iterator[str]:
-    """The figures as a Markdown table."""
+    """Return the figures as Markdown tables."""
     yield "| the core alone | per second of CPU time |"
     yield "|---|---|"
     for name, value in result["rates"].items():
@@ -260,9 +260,9 @@ def _figure(value: float) -> str:
 
 def main() -> None:
     """Measure, print the tables, and write the JSON file."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.core", description="What the core costs by itself.")
-    parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it works")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.core", description="Measure the core alone.")
+    parser.add_argument("--quick", action="store_true", help="a few seconds, for a test of the benchmark")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     parser.add_argument("--python", action="append", default=[], metavar="PATH", help="builds for the newline check")
     options = parser.parse_args()
     result = measure(quick=options.quick, pythons=options.python)

@@ -1,8 +1,8 @@
-"""What a framework costs by itself: sinks that answer at once, and look at nothing that they are told.
+"""Measure the minimum cost of a framework with sinks: servers that reply at once, without looking at their input.
 
     python -m benchmarks.floor [--seconds SECONDS] [--rounds ROUNDS]
 
-No server can do more messages than the sink of its framework, however little it looks at.
+A server cannot handle more messages than the sink of its framework.
 """
 
 import argparse
@@ -18,21 +18,21 @@ from .contenders import CONTENDERS, Contender, allow_many_files
 
 LOADS = ("small", "envelope", "connections", "recipients")
 SINKS = {
-    "callback": "asyncio, in the callback that has the octets",
+    "callback": "asyncio, in the callback that receives the data",
     "task": "asyncio, a task for each session",
     "trio": "trio, a task for each session",
 }
 
 
 class Sink:
-    """What one client is answered."""
+    """The replies to one client."""
 
     def __init__(self) -> None:
         self._input = b""
         self._in_body = False
 
     def answer(self, data: bytes) -> bytes:
-        """The replies to what has arrived."""
+        """Return the replies to the received octets."""
         self._input += data
         replies = []
         while line := self._line():
@@ -57,7 +57,7 @@ class Sink:
 
 
 class Callback(asyncio.BufferedProtocol):
-    """Answers where the octets arrive."""
+    """Replies in the callback that receives the data."""
 
     _buffer = memoryview(bytearray(65_536))
 
@@ -74,12 +74,12 @@ class Callback(asyncio.BufferedProtocol):
         self.take(bytes(self._buffer[:count]))
 
     def take(self, data: bytes) -> None:
-        """Answer at once."""
+        """Reply at once."""
         self._transport.write(self._sink.answer(data))
 
 
 class InTask(Callback):
-    """Answers in a task."""
+    """Replies in a task."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -91,7 +91,7 @@ class InTask(Callback):
         self._task.cancel()
 
     def take(self, data: bytes) -> None:
-        """Leave it to the task."""
+        """Pass the data to the task."""
         self._data += data
         if not self._arrived.done():
             self._arrived.set_result(None)
@@ -110,7 +110,7 @@ async def serve_in_asyncio(protocol: type[Callback], port: int) -> None:
 
 
 def serve_in_trio(port: int) -> None:
-    import trio  # here, because not everyone has it
+    import trio  # imported here, because trio is optional
 
     async def session_for(client: socket.socket) -> None:
         sink = Sink()
@@ -141,14 +141,14 @@ def serve_in_trio(port: int) -> None:
 
 
 def contender(kind: str) -> Contender:
-    """The sink as a server like others."""
+    """Return a sink in the form of the other servers."""
     return Contender(
         SINKS[kind], lambda port: [sys.executable, "-m", "benchmarks.floor", "--serve", kind, str(port)], lambda: None
     )
 
 
 def measure(rounds: int, seconds: float) -> None:
-    """Print what a message costs, in microseconds of CPU time."""
+    """Print the CPU time of a message, in microseconds."""
     allow_many_files()
     CONTENDERS.update({kind: contender(kind) for kind in SINKS})
     found = servers.measure(SINKS, LOADS, rounds=rounds, seconds=seconds)
@@ -160,7 +160,7 @@ def measure(rounds: int, seconds: float) -> None:
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.floor", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0)

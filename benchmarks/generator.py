@@ -2,11 +2,11 @@
 
     python -m benchmarks.generator MODE LOAD --port PORT --pid PID [--seconds SECONDS]
 
-Prints what happened, as JSON. `benchmarks.servers` starts it.
+Prints the result as JSON. `benchmarks.servers` starts this process.
 """
 
-# It must cost less than any server. So the octets are there beforehand, one pattern matches the replies of a step, and
-# one epoll serves all clients. What it costs all the same is a part of the result.
+# The clients must cost less CPU time than any server. So all octets are prepared, one pattern matches the replies of a
+# step, and one epoll serves all clients. Their remaining cost is part of the result.
 
 import argparse
 import json
@@ -23,24 +23,24 @@ from typing import Any, Self
 from .loads import LOADS, Dialogue, Load, Step
 
 PATIENCE = 60.0
-"""Seconds without any reply, after which a server is taken to hang."""
+"""Seconds without a reply, after which the measurement fails."""
 AT_A_TIME = 64
-"""Clients that connect at the same time: fewer than any server's backlog, more than one for those that greet late."""
+"""Clients that connect at once: fewer than any server's backlog, but several, since some servers greet late."""
 
 
 class Failed(Exception):
-    """The server has said something else, or nothing."""
+    """The server sent an unexpected reply, or none."""
 
 
 class Client:
-    """One connection that goes through a dialogue."""
+    """A connection that runs a dialogue."""
 
     def __init__(self, crowd: "Crowd") -> None:
         self._crowd = crowd
         self.connect()
 
     def connect(self) -> None:
-        """Connect, and say what comes first."""
+        """Connect and start the opening steps."""
         self._socket = socket.create_connection(("127.0.0.1", self._crowd.port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.setblocking(False)
@@ -50,12 +50,12 @@ class Client:
         self._do(self._crowd.dialogue.opening, self._crowd.ready)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._crowd.forget(self._socket.fileno())
         self._socket.close()
 
     def send_message(self) -> None:
-        """Send the next message."""
+        """Start the steps of the next message."""
         self._do(self._crowd.steps, self._crowd.done)
 
     def _do(self, steps: tuple[Step, ...], then: "Callable[[Client], None]") -> None:
@@ -80,7 +80,7 @@ class Client:
         self._unsent = self._unsent[sent:]
 
     def advance(self, events: int) -> None:
-        """Go on, as epoll says that it is possible."""
+        """Send and receive what is possible without waiting. `events` comes from epoll."""
         if events & select.EPOLLOUT:
             self._send()
             if not self._unsent:
@@ -105,13 +105,13 @@ class Client:
 
 def _incomplete(received: bytes, *, ended: bool) -> bytes:
     if ended or re.search(rb"^[45]\d\d", received, re.MULTILINE):
-        raise Failed(f"the server has said {received[:500]!r}" + " and closed" * ended)
+        raise Failed(f"the server sent {received[:500]!r}" + " and closed the connection" * ended)
 
     return received
 
 
 class Crowd:
-    """Several clients of one server, under one epoll."""
+    """Several clients of one server, with a single epoll."""
 
     def __init__(self, load: Load, port: int, pid: int) -> None:
         self.port = port
@@ -120,14 +120,14 @@ class Crowd:
         self.poll = select.epoll()
         self._load = load
         self._pid = pid
-        self._cpu_clock = (~pid << 3) | 2  # as clock_getcpuclockid(3) makes it
+        self._cpu_clock = (~pid << 3) | 2  # the value of clock_getcpuclockid(3)
         self._clients: dict[int, Client] = {}
         self._opening = load.clients
         self.finished = 0
-        """Messages that were accepted."""
+        """The number of accepted messages."""
 
     spins = False
-    """Whether to stay awake while there is nothing to do."""
+    """Whether to poll in a busy loop instead of sleeping."""
 
     def __enter__(self) -> Self:
         return self
@@ -138,16 +138,16 @@ class Crowd:
         self.poll.close()
 
     def watch(self, client: Client, descriptor: int) -> None:
-        """Let `client` advance from now on."""
+        """Register `client` for events."""
         self._clients[descriptor] = client
         self.poll.register(descriptor, select.EPOLLIN)
 
     def forget(self, descriptor: int) -> None:
-        """It is about to be closed."""
+        """Remove a client whose socket is about to be closed."""
         del self._clients[descriptor]
 
     def open(self) -> list[Client]:
-        """Connect all clients, some at a time, and return them when all have said EHLO."""
+        """Connect all clients, some at a time, and return them after their opening steps."""
         clients: list[Client] = []
         while len(clients) < self._load.clients:
             clients += [Client(self) for _ in range(min(AT_A_TIME, self._load.clients - len(clients)))]
@@ -157,18 +157,18 @@ class Crowd:
         return clients
 
     def ready(self, client: Client) -> None:
-        """The client has said what comes first."""
+        """Continue after a client's opening steps."""
         if self._opening:
             self._opening -= 1
         else:
             client.send_message()
 
     def done(self, client: Client) -> None:
-        """The client's message was accepted."""
+        """Continue after a client's message was accepted."""
         raise NotImplementedError
 
     def step(self, timeout: float) -> bool:
-        """Let those clients advance that can, and tell whether there were any."""
+        """Let each client with events advance, and return whether there were any."""
         happened = self.poll.poll(timeout)
         for descriptor, events in happened:
             self._clients[descriptor].advance(events)
@@ -176,16 +176,16 @@ class Crowd:
         return bool(happened)
 
     def run(self) -> None:
-        """Advance until all clients have hung up."""
+        """Advance until all clients have closed."""
         while self._clients:
             self._wait()
 
     def _wait(self) -> None:
         if not self.step(PATIENCE):
-            raise Failed("the server says nothing more")
+            raise Failed(f"the server has sent nothing for {PATIENCE:.0f} seconds")
 
     def clocks(self) -> tuple[float, float, float]:
-        """Seconds: of the day, of CPU that the server has used, and of CPU that the clients have used."""
+        """Return seconds: of wall time, of the server's CPU time, and of the clients' CPU time."""
         return time.perf_counter(), time.clock_gettime(self._cpu_clock), time.process_time()
 
 
@@ -193,11 +193,11 @@ class Steady(Crowd):
     """Clients that send as fast as they can, for some seconds."""
 
     idle = 0.0
-    """Seconds of CPU that went into waiting."""
+    """Seconds of CPU time spent waiting."""
 
     def _wait(self) -> None:
-        # Whoever sends to a process that sleeps has to wake it, and on a virtual machine that is the dearest part of
-        # sending. The less a server keeps its clients busy, the more it would pay for that.
+        # Sending to a sleeping process includes waking it up, which is the most expensive part of sending on a virtual
+        # machine. A fast server would wait for its clients more often, and pay for more of these wake-ups.
         if not self.spins:
             super()._wait()
             return
@@ -206,13 +206,13 @@ class Steady(Crowd):
         while not self.step(0):
             now = time.perf_counter()
             if now > begun + PATIENCE:
-                raise Failed("the server says nothing more")
+                raise Failed(f"the server has sent nothing for {PATIENCE:.0f} seconds")
 
             self.idle += now - begin
             begin = now
 
     def measure(self, seconds: float) -> dict[str, Any]:
-        """How many messages went through, and what they cost."""
+        """Return the number of messages and their cost."""
         clients = self.open()
         self.idle = 0.0
         before = self.clocks()
@@ -224,7 +224,7 @@ class Steady(Crowd):
         return {"messages": self.finished, "seconds": wall, "server": server, "load": max(load - self.idle, 0.0)}
 
     def done(self, client: Client) -> None:
-        """Go on until the time is over."""
+        """Send the next message, unless the time is over."""
         self.finished += 1
         goes_on = time.perf_counter() < self._deadline
         if self.dialogue.closing or not goes_on:
@@ -234,12 +234,12 @@ class Steady(Crowd):
 
 
 class Paced(Crowd):
-    """Clients that send at a fixed rate, whether the server keeps up with it or not."""
+    """Clients that send at a fixed rate, even if the server cannot keep up."""
 
     RATE = 200.0
 
     def measure(self, seconds: float) -> dict[str, Any]:
-        """How long each message took, in seconds, from when it was due."""
+        """Return the seconds that each message took, from the time at which it was due."""
         self._free = deque(self.open())
         self._due: dict[Client, float] = {}
         self._waiting: deque[float] = deque()
@@ -264,18 +264,18 @@ class Paced(Crowd):
             client.send_message()
 
     def done(self, client: Client) -> None:
-        """Note how long it took, and take the next one."""
+        """Record the duration of a message, and start the next one that is due."""
         self.latencies.append(time.perf_counter() - self._due.pop(client))
         self._free.append(client)
         self._serve_waiting()
 
 
 class Idle(Crowd):
-    """Clients that say EHLO and nothing more."""
+    """Clients that send EHLO and then stay idle."""
 
     def measure(self, _seconds: float) -> dict[str, Any]:
-        """The memory that each of them costs the server, in octets."""
-        Client(self)  # what only the first one costs is none of the others' matter
+        """Return the server's memory per session, in octets."""
+        Client(self)  # warm up: the first session has further costs
         self._opening += 1
         while self._opening > self._load.clients:
             self._wait()
@@ -285,10 +285,10 @@ class Idle(Crowd):
         return {"octets": (self._memory() - before) / self._load.clients}
 
     def _memory(self) -> float:
-        # The proportional set size: what is shared with other processes of the same program counts in part.
+        # The proportional set size: memory that is shared with other processes counts in part.
         text = Path(f"/proc/{self._pid}/smaps_rollup").read_text()
         match = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
-        assert match, "Linux tells it"
+        assert match, "Linux reports Pss"
         return int(match[1]) * 1024
 
 
@@ -296,14 +296,14 @@ MODES: dict[str, type[Steady | Paced | Idle]] = {"steady": Steady, "paced": Pace
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.generator")
     parser.add_argument("mode", choices=MODES)
     parser.add_argument("load", choices=LOADS)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--pid", type=int, required=True)
     parser.add_argument("--seconds", type=float, default=1.0)
-    parser.add_argument("--spin", action="store_true", help="stay awake, on a CPU that no one else needs")
+    parser.add_argument("--spin", action="store_true", help="busy-wait, on a CPU that nothing else needs")
     options = parser.parse_args()
     try:
         with MODES[options.mode](LOADS[options.load], options.port, options.pid) as crowd:

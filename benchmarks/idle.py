@@ -1,9 +1,9 @@
-"""Hold many idle sessions, and print how soon a new client is answered, and what a session costs in memory.
+"""Open many idle sessions, and measure how fast a new client gets a reply, and the memory of a session.
 
     python benchmarks/idle.py [SESSIONS]
 
-The default is 10,000. Server and clients are processes of their own, each with as many file descriptors as the system
-allows; the clients come from several addresses of 127.0.0.0/8, since one has too few ports. Needs Linux.
+The default is 10,000 sessions. Server and clients are separate processes, each with as many file descriptors as the
+system allows. The clients use several addresses of 127.0.0.0/8, since one address has too few ports. Needs Linux.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ NEW_CLIENTS = 50
 
 
 def raise_limit() -> int:
-    """Allow this process as many open files as the system lets it have, and return the number."""
+    """Set the limit of open files of this process to the maximum, and return it."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return most
@@ -39,9 +39,9 @@ def raise_limit() -> int:
 
 
 def serve(backend: str, sessions: int) -> None:
-    """Run a server until it is terminated; its port is the first line that it prints."""
+    """Run a server until it is terminated. The first line of its output is its port."""
     raise_limit()
-    most = 2 * sessions  # with few places left, who is idle would have to go
+    most = 2 * sessions  # the server would disconnect idle clients if few connections were left
     limits = Limits(connections=most, connections_per_address=most)
     timeouts = Timeouts(greeting=3600, command=3600)
     options = {"config": Config(hostname="s.example"), "limits": limits, "timeouts": timeouts, "grace": 0}
@@ -53,7 +53,7 @@ def serve(backend: str, sessions: int) -> None:
 
 
 def runner(backend: str) -> Callable[..., None]:
-    """The `run` of an adapter; that of anyio where trio has none of its own."""
+    """Return the `run` function of an adapter. Without a trio adapter, anyio's is used on trio."""
     if backend == "trio" and not find_spec("smtpcore_adapters.trio"):
         return partial(smtpcore_adapters.anyio.run, backend="trio")
 
@@ -62,7 +62,7 @@ def runner(backend: str) -> Callable[..., None]:
 
 
 def memory_of(pid: int) -> float:
-    """The resident memory of a process, in kB."""
+    """Return the resident memory of a process, in kB."""
     match = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert match
     return float(match[1])
@@ -72,7 +72,7 @@ def memory_of(pid: int) -> float:
 
 
 async def hold(port: int, sessions: int) -> None:
-    """Open sessions, say EHLO in each, tell when all are there, and keep them until the input ends."""
+    """Open sessions, send EHLO in each, report when all are open, and keep them until stdin ends."""
     raise_limit()
     loop = asyncio.get_running_loop()
     connections = []
@@ -91,7 +91,7 @@ async def hold(port: int, sessions: int) -> None:
 
 
 async def greet(connection: socket.socket) -> None:
-    """Be greeted, and say EHLO."""
+    """Receive the greeting and send EHLO."""
     loop = asyncio.get_running_loop()
     for line in (b"EHLO c.example\r\n", b""):
         reply = await loop.sock_recv(connection, 4096)
@@ -100,7 +100,7 @@ async def greet(connection: socket.socket) -> None:
 
 
 def answer_time(port: int) -> float:
-    """The seconds until a new client has the greeting, and its reply to EHLO."""
+    """Return the seconds until a new client has received the greeting and the reply to EHLO."""
     start = time.perf_counter()
     with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         client.recv(4096)
@@ -110,7 +110,7 @@ def answer_time(port: int) -> float:
 
 
 def measure(backend: str, sessions: int) -> None:
-    """Run a server and its clients, and print a line."""
+    """Run a server and its clients, and print the result."""
     command = [sys.executable, __file__]
     with subprocess.Popen([*command, "serve", backend, str(sessions)], stdout=subprocess.PIPE, text=True) as server:
         try:
@@ -131,10 +131,10 @@ def measure(backend: str, sessions: int) -> None:
 
     print(f"{backend:8} {sessions:6} idle sessions, opened in {seconds:5.1f} s", end="")
     print(f"   {(after - before) / sessions:5.1f} kB a session, {after / 1000:5.0f} MB in all", end="")
-    print(f"   a new client is answered in {statistics.median(times) * 1000:5.1f} ms", end="")
+    print(f"   reply to a new client in {statistics.median(times) * 1000:5.1f} ms", end="")
     print(f" (at most {max(times) * 1000:.1f} ms)", flush=True)
     if max(times) >= 1:
-        sys.exit("a new client had to wait for longer than a second")
+        sys.exit("a new client had to wait for more than a second")
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
-"""Kill a server at random moments while it takes messages, and see whether it has kept its word.
+"""Kill a server at random moments while it receives messages, and check that it kept its promises.
 
     python -m benchmarks.kill [MESSAGES [SEED]]
 
-A message that was answered 250 has to be in the Maildir, whole and once. None may be there that was not, apart from
-those whose 250 was cut off. 2,000 messages are sent by clients of our own to a server that is killed as a whole, then
-to one of which single workers are killed, and then by smtp-source, where it is installed.
+Each message that was answered with 250 must be in the Maildir, complete and exactly once. No other message may be
+there, except those whose 250 was lost. By default, 2,000 messages are sent by our own clients to a server that is
+killed as a whole, then to a server whose single workers are killed, and then by smtp-source, if it is installed.
 """
 
 import os
@@ -25,31 +25,31 @@ from pathlib import Path
 from random import Random
 
 SENDERS = 8
-PATIENCE = 60.0  # seconds until something is taken for broken
+PATIENCE = 60.0  # seconds until a wait counts as failed
 
 
 @dataclass
 class Outcome:
-    """What the clients know, and what lies in the Maildir."""
+    """The results of the clients, and the content of the Maildir."""
 
     answered: set[str] = field(default_factory=set)
-    """Messages to which 250 was the reply."""
+    """Messages that were answered with 250."""
     cut_off: set[str] = field(default_factory=set)
-    """Messages that may have been complete, but whose reply did not come."""
+    """Messages that may have been complete, but whose reply was lost."""
     stored: list[str] = field(default_factory=list)
     """Messages in the Maildir."""
     broken: list[str] = field(default_factory=list)
-    """Those of them that are not what was sent."""
+    """Stored messages that differ from the sent ones."""
     kills: int = 0
 
     def faults(self) -> list[str]:
-        """Every promise that was broken."""
+        """Return a description of each broken promise."""
         stored = set(self.stored)
         return [
-            *(f"{name} was answered 250, but is not there" for name in sorted(self.answered - stored)),
-            *(f"{name} is there, but was not answered 250" for name in sorted(stored - self.answered - self.cut_off)),
-            *(f"{name} is not whole" for name in self.broken),
-            *(f"{name} is there more than once" for name in sorted(stored) if self.stored.count(name) > 1),
+            *(f"{name} was answered 250, but is not stored" for name in sorted(self.answered - stored)),
+            *(f"{name} is stored, but was not answered 250" for name in sorted(stored - self.answered - self.cut_off)),
+            *(f"{name} is incomplete or altered" for name in self.broken),
+            *(f"{name} is stored more than once" for name in sorted(stored) if self.stored.count(name) > 1),
         ]
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ class Outcome:
 
 
 class Server:
-    """`smtpcore serve`, which is killed and started again."""
+    """`smtpcore serve`, to be killed and started again."""
 
     def __init__(self, directory: Path, *options: str) -> None:
         self.maildir = directory / "Maildir"
@@ -73,7 +73,7 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, and wait until it listens."""
+        """Start the server, and wait until it listens."""
         command = [sys.executable, "-m", "smtpcore_adapters", "serve", "--port", str(self.port)]
         command += ["--maildir", str(self.maildir), "--max-connections-per-address", "1000", *self._options]
         self._process = subprocess.Popen(
@@ -89,21 +89,21 @@ class Server:
         raise TimeoutError("the server does not listen")
 
     def kill(self, random: Random) -> None:
-        """Kill all of it, and start it again."""
+        """Kill the server and its workers, and start it again."""
         assert self._process
         self._process.kill()
         self._process.wait()
         self.start()
 
     def kill_worker(self, random: Random) -> None:
-        """Kill one of its workers, which it has to replace by itself."""
+        """Kill one worker, which the server has to replace."""
         assert self._process
         workers = children_of(self._process.pid)
         if workers:
             os.kill(random.choice(workers), signal.SIGKILL)
 
     def stop(self) -> None:
-        """Let it end gracefully."""
+        """Terminate the server gracefully."""
         if self._process:
             self._process.terminate()
             try:
@@ -113,7 +113,7 @@ class Server:
 
 
 def children_of(pid: int) -> list[int]:
-    """The processes that a process has forked. Needs Linux."""
+    """Return the child processes of a process. Needs Linux."""
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [int(child) for child in text.split()]
 
@@ -124,18 +124,18 @@ def _free_port() -> int:
         return port
 
 
-# Clients of our own
+# Our own clients
 
 
 def body_of(name: str) -> bytes:
-    """The body of the message of this name: always the same one, some are large."""
+    """Return the body of the message `name`: always the same for a name, with different sizes."""
     random = Random(name)
     lines = (f"{random.getrandbits(256):064x}\r\n" for _ in range(random.choice((1, 10, 100, 3000))))
     return f"Subject: {name}\r\n\r\n".encode() + "".join(lines).encode()
 
 
 class Senders:
-    """Threads that send one message after the other, whatever happens to the server."""
+    """Threads that send messages continuously, even while the server restarts."""
 
     def __init__(self, port: int, messages: int) -> None:
         self.outcome = Outcome()
@@ -147,7 +147,7 @@ class Senders:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Send until `messages` were answered, or the block ends."""
+        """Send during the block, until `messages` were answered."""
         threads = [threading.Thread(target=self._send_all) for _ in range(SENDERS)]
         for thread in threads:
             thread.start()
@@ -164,7 +164,7 @@ class Senders:
                 with socket.create_connection(("127.0.0.1", self._port), timeout=PATIENCE) as connection:
                     self._converse(connection)
             except OSError:
-                time.sleep(0.02)  # the server is being started again
+                time.sleep(0.02)  # the server is restarting
 
     def _converse(self, connection: socket.socket) -> None:
         replies = connection.makefile("rb")
@@ -196,13 +196,13 @@ class Senders:
 
 
 def expect(reply: bytes, code: bytes) -> None:
-    """Raise `OSError` unless this is the whole of a reply with this code."""
+    """Raise `OSError` unless `reply` is complete and has this code."""
     if not (reply.startswith(code) and reply.endswith(b"\r\n")):
-        raise ConnectionError(f"{reply!r} in place of {code!r}")
+        raise ConnectionError(f"expected {code!r}, but received {reply!r}")
 
 
 def look_into(maildir: Path, outcome: Outcome) -> Outcome:
-    """Compare what is stored with what was sent."""
+    """Compare the stored messages with the sent ones."""
     for path in (maildir / "new").iterdir():
         content = path.read_bytes()
         body = content[content.index(b"Subject: ") :] if b"Subject: " in content else content
@@ -215,10 +215,10 @@ def look_into(maildir: Path, outcome: Outcome) -> Outcome:
 
 
 def torment(directory: Path, messages: int, seed: int, *options: str, pause: float = 1.0) -> Outcome:
-    """Send `messages` messages, and kill the server, or its workers where `options` ask for some, meanwhile.
+    """Send `messages` messages, and meanwhile kill the server, or its workers if `options` configure some.
 
-    There are at most `pause` seconds from one kill to the next, and half as many on average. A worker that is killed
-    again and again before it has lived for a second is replaced ever later.
+    There are at most `pause` seconds between two kills, and half as many on average. The server delays the restart of a
+    worker more and more if workers are killed in their first second.
     """
     random = Random(seed)
     server = Server(directory, *options)
@@ -240,12 +240,12 @@ def torment(directory: Path, messages: int, seed: int, *options: str, pause: flo
 
 
 def find_smtp_source() -> str | None:
-    """Where smtp-source is."""
+    """Return the path of smtp-source, or None."""
     return shutil.which("smtp-source") or shutil.which("smtp-source", path="/usr/sbin:/sbin")
 
 
 def torment_with_smtp_source(directory: Path, messages: int, seed: int, pause: float = 1.0) -> Outcome:
-    """Let smtp-source send, which gives up when its connection is lost, and begin again until all are answered."""
+    """Send with smtp-source, and start it again after each lost connection, until all messages are answered."""
     random = Random(seed)
     program = find_smtp_source()
     assert program
@@ -258,7 +258,7 @@ def torment_with_smtp_source(directory: Path, messages: int, seed: int, pause: f
             if left <= 0:
                 break
 
-            # It numbers the recipients, and tells the dialogue, in which the server names what it has stored.
+            # smtp-source numbers the recipients and prints the dialogue, in which the server names each stored message.
             recipient = f".{batch}@example.org"
             command = [program, "-v", "-N", "-d", "-s", "1", "-l", "5000", "-m", str(left), "-t", recipient]
             with subprocess.Popen(
@@ -300,7 +300,7 @@ def _read_dialogue(text: str, outcome: Outcome) -> None:
 
 
 def main() -> None:
-    """Run all three."""
+    """Run all three tests."""
     messages = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
     runs: dict[str, Callable[[Path], Outcome]] = {

@@ -1,7 +1,7 @@
-"""What the servers are loaded with, as a table."""
+"""The loads of the servers, as a table."""
 
-# A dialogue is a sequence of steps: octets that are sent at once, and the replies that have to come before the next.
-# All of it is computed before the clock starts.
+# A dialogue is a sequence of steps: octets that are sent at once, and the replies that must arrive before the next
+# step. All octets and patterns are prepared before the clock starts.
 
 import re
 from dataclasses import dataclass
@@ -13,43 +13,43 @@ from .traffic import DATA, DOTS_SOMETIMES, EHLO, MAIL, NO_DOTS, QUIT, RCPT, Dots
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A part of a dialogue."""
+    """One step of a dialogue."""
 
     octets: bytes
-    """Sent at once."""
+    """The octets that are sent at once."""
     replies: Pattern[bytes]
-    """What then has to come, whole."""
+    """The pattern of all replies to the step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """What one client says."""
+    """The steps of one client."""
 
     opening: tuple[Step, ...]
     message: tuple[Step, ...]
-    """Again and again."""
+    """The steps of a message, repeated for each message."""
     closing: tuple[Step, ...] = ()
-    """Behind each message, if each has a connection of its own."""
+    """The steps after each message, if each message has its own connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What several clients do at the same time."""
+    """The work of several clients at the same time."""
 
     title: str
     clients: int = 32
     size: int = 2_000
-    """Octets of each message."""
+    """The octets of a message."""
     dots: Dots = NO_DOTS
     recipients: int = 1
     pipelined: str = ""
-    """`envelope`: MAIL, RCPT and DATA are one group; `all`: the body before them belongs to it as well (RFC 2920)."""
+    """`envelope`: MAIL, RCPT and DATA are one group. `all`: the group also has the body before them (RFC 2920)."""
     one_per_connection: bool = False
     in_octets: bool = False
     """Whether MB are counted instead of messages."""
 
     def dialogue(self) -> Dialogue:
-        """What each of the clients says."""
+        """Return the dialogue of each client."""
         body = body_of(self.size, self.dots)
         envelope = [MAIL, *[RCPT] * self.recipients, DATA]
         group = Step(b"".join(envelope), _replies(*[250] * (len(envelope) - 1), 354))
@@ -65,7 +65,7 @@ class Load:
 
 @cache
 def _replies(*codes: int) -> Pattern[bytes]:
-    # [^\n] instead of a dot, so that each is of one line and the last one is complete.
+    # [^\n] instead of a dot, so that each part matches one line and the last line is complete.
     return re.compile(b"".join(b"(?:%d-[^\n]*\n)*%d[ \r][^\n]*\n" % (code, code) for code in codes))
 
 

@@ -1,8 +1,8 @@
-"""Send one large message through `smtpcore serve`, and print what that does to the server's memory.
+"""Send one large message through `smtpcore serve`, and measure the server's memory.
 
     python benchmarks/memory.py [OCTETS]
 
-The default is 1 GB. The server's peak resident set (VmHWM) before and after is compared, so this needs Linux.
+The default is 1 GB. The peak resident set (VmHWM) before and after the message is compared. Needs Linux.
 """
 
 import re
@@ -18,7 +18,7 @@ BLOCK = LINE * 1000
 
 
 def peak_memory(pid: int | str) -> float:
-    """The most memory that the process has had so far, in MB."""
+    """Return the peak memory of a process so far, in MB."""
     status = Path(f"/proc/{pid}/status").read_text()
     match = re.search(r"VmHWM:\s+(\d+) kB", status)
     assert match
@@ -34,7 +34,7 @@ def converse(client: socket.socket, line: bytes) -> bytes:
 
 
 def send_message(port: int, size: int) -> float:
-    """Send a message of `size` octets, and return the seconds that it took."""
+    """Send a message of `size` octets, and return its duration in seconds."""
     with socket.create_connection(("127.0.0.1", port), timeout=600) as client:
         client.recv(65_536)
         for line in (b"EHLO client.example", b"MAIL FROM:<a@client.example>", b"RCPT TO:<b@example.org>", b"DATA"):
@@ -48,7 +48,7 @@ def send_message(port: int, size: int) -> float:
 
 
 def measure(backend: str, size: int, directory: str) -> None:
-    """Start a server, send it the message, and print a line."""
+    """Start a server, send the message, and print the result."""
     command = [sys.executable, "-m", "smtpcore_adapters", "serve", "--port", "0", "--maildir", f"{directory}/Maildir"]
     command += ["--max-size", str(2 * size), "--backend", backend]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as server:

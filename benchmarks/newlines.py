@@ -1,9 +1,9 @@
-"""Ways to find out whether a block has a bare CR or LF: how fast each is on this build of Python.
+"""Compare ways to detect a bare CR or LF in a block, on this build of Python.
 
     python benchmarks/newlines.py
 
-Prints GB of CPU time by variant and by size of the block, as JSON. It needs nothing but the standard library, so that
-`python -m benchmarks.core --python PATH` can run it on several builds: they differ.
+Prints GB per second of CPU time, by variant and size of the block, as JSON. It uses the standard library only, so that
+`python -m benchmarks.core --python PATH` can run it on several builds, whose results differ.
 """
 
 import json
@@ -29,7 +29,7 @@ def two_counts_and_expression(block: bytes) -> bool:
 
 
 def expression_and_counts_of_one(block: bytes) -> bool:
-    # Where each CR has its LF, there are as many of both only if no LF is bare.
+    # If each CR has its LF, the counts are equal only if no LF is bare.
     return not _bare_cr(block) and block.count(b"\n") == block.count(b"\r")
 
 
@@ -43,7 +43,7 @@ def class_and_two_translates(block: bytes) -> bool:
 
 
 def count_and_translate(block: bytes) -> bool:
-    # As many octets of either kind as there are in pairs.
+    # The number of CRs and LFs is twice the number of pairs.
     return 2 * block.count(b"\r\n") == len(block) - len(block.translate(None, b"\r\n"))
 
 
@@ -58,7 +58,7 @@ def split_and_join(block: bytes) -> bool:
 
 
 def split_length(block: bytes) -> bool:
-    # `splitlines` takes a bare CR or LF for the end of a line as well, and nothing else.
+    # `splitlines` treats a bare CR or LF as a line end too, and no other octet.
     return len(block.splitlines()) == block.count(b"\r\n")
 
 
@@ -87,7 +87,7 @@ SIZES = (1_460, 65_536)
 
 
 def measure(variant: Callable[[bytes], bool], block: bytes, seconds: float) -> float:
-    """The octets that `variant` looks at in a second of CPU time, divided by 10^9."""
+    """Return the gigabytes that `variant` examines in a second of CPU time."""
     done = 0
     start = time.process_time()
     while (spent := time.process_time() - start) < seconds:
@@ -99,8 +99,8 @@ def measure(variant: Callable[[bytes], bool], block: bytes, seconds: float) -> f
 
 
 def measure_all(rounds: int = 5, seconds: float = 0.05) -> "dict[str, dict[str, float]]":
-    """Medians of interleaved rounds, by variant and size."""
-    # Whole lines, as many as fit: a variant may take that for granted, as the core can cut blocks so.
+    """Return medians of interleaved rounds, by variant and size."""
+    # Whole lines only, as many as fit: a variant may rely on that, because the core can cut its blocks in this way.
     blocks = {str(size): LINE * (size // len(LINE)) for size in SIZES}
     measured: dict[tuple[str, str], list[float]] = {}
     for _ in range(rounds):

@@ -1,4 +1,4 @@
-"""Draw what was measured, as SVG."""
+"""Draw the results as SVG."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ PERCENTILES = {"p50": "o", "p99": "s", "p99.9": "D"}
 
 
 def draw(result: dict[str, Any], directory: Path) -> list[Path]:
-    """Draw all that there is to draw, and return the files."""
+    """Draw all plots for which there are results, and return the files."""
     mpl.rcParams.update({"svg.hashsalt": "smtpcore", "svg.fonttype": "none", "font.size": 8})
     directory.mkdir(parents=True, exist_ok=True)
     servers: dict[str, Samples] = result.get("servers", {})
@@ -42,7 +42,7 @@ def _throughput(loads: dict[str, Samples]) -> Figure | None:
 
     rows = (len(loads) + 1) // 2
     figure = Figure(figsize=(9, 2.4 * rows), layout="constrained")
-    figure.suptitle("What a server gets done in a second of its CPU time", fontsize=10)
+    figure.suptitle("Throughput in one second of a server's CPU time", fontsize=10)
     axes = figure.subplots(rows, 2, squeeze=False, sharey=True).flat
     for axis in axes[len(loads) :]:
         axis.set_visible(False)

@@ -1,7 +1,7 @@
-"""Measure several things in turns, and say how far the results can be trusted."""
+"""Measure several things in interleaved rounds, with the median and quartiles of the results."""
 
-# A machine is never quite quiet. So nothing is measured once: each round measures everything, and what disturbs a
-# round disturbs all of it. The median forgets a disturbed round, and the quartiles show how many there were.
+# A machine is never completely quiet. So each thing is measured several times: each round measures everything, so that
+# a disturbance affects all things equally. The median ignores a few disturbed rounds. The quartiles show the spread.
 
 import statistics
 import time
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 Work: TypeAlias = Callable[[], float]
-"""Does some work, and returns how much."""
+"""A function that does some work and returns its amount."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """What several rounds have measured."""
+    """The results of several rounds."""
 
     median: float
     low: float
@@ -28,7 +28,7 @@ class Spread:
 
 
 def spread(values: Iterable[float]) -> Spread:
-    """The median and the quartiles of `values`, of which there is at least one."""
+    """Return the median and quartiles of `values`, which has at least one value."""
     known = sorted(values)
     if len(known) == 1:
         return Spread(known[0], known[0], known[0])
@@ -38,7 +38,7 @@ def spread(values: Iterable[float]) -> Spread:
 
 
 def rate(work: Work, seconds: float) -> float:
-    """How much `work` gets done in a second of CPU time, tried for `seconds`."""
+    """Return the amount of work per second of CPU time, measured for `seconds`."""
     done = 0.0
     start = time.process_time()
     while (spent := time.process_time() - start) < seconds:
@@ -48,9 +48,9 @@ def rate(work: Work, seconds: float) -> float:
 
 
 def rates(works: Mapping[str, Work], *, rounds: int, seconds: float) -> dict[str, Spread]:
-    """The `rate` of each of `works`, in interleaved rounds."""
+    """Return the `rate` of each of `works`, measured in interleaved rounds."""
     for work in works.values():
-        work()  # so that none pays for what only the first call does
+        work()  # warm up
 
     measured: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds):

@@ -1,10 +1,10 @@
-"""Send one large message with the client, and print what that does to the client's memory.
+"""Send one large message with the client, and measure the client's memory.
 
     python -m benchmarks.sending [MEGABYTES] [SERVER ...]
 
-The default is 200 MB, to our own server and to the real ones that the tests know, as far as they are installed; to all
-of them with DATA and with BDAT, and under TLS where they offer it. The client is a process of its own, whose peak
-resident set (VmHWM) behind a small message and behind the large one is compared, so this needs Linux.
+The default is 200 MB, to our own server and to the installed servers that the tests know. The message is sent with DATA
+and with BDAT, and under TLS if the server offers it. The client is a separate process. Its peak resident set (VmHWM)
+after a small message and after the large one is compared. Needs Linux.
 """
 
 import asyncio
@@ -31,14 +31,14 @@ OURS = "smtpcore"
 
 
 def pieces(megabytes: int) -> Iterator[bytes]:
-    """The body, piece by piece."""
+    """Return the body in pieces."""
     yield b"Subject: large\r\n\r\n"
     for _ in range(megabytes * 1_000_000 // len(BLOCK)):
         yield BLOCK
 
 
 async def send(port: int, megabytes: int, options: dict[str, Any]) -> dict[str, float]:
-    """Send the message, and tell how long that took, and how much more memory."""
+    """Send the message, and return its duration and the memory before and after."""
     if options.pop("ca"):
         options |= {"tls": TlsMode.REQUIRED, "context": ssl.create_default_context(cafile=options.pop("ca_file"))}
     else:
@@ -56,7 +56,7 @@ async def send(port: int, megabytes: int, options: dict[str, Any]) -> dict[str, 
 
 @contextmanager
 def server(name: str) -> Iterator[dict[str, Any]]:
-    """A server that runs, and how to reach it."""
+    """Run a server during the block, and yield how to reach it."""
     if name != OURS:
         with servers.server(name) as real:
             offers = real.offers
@@ -79,7 +79,7 @@ def server(name: str) -> Iterator[dict[str, Any]]:
 
 
 def measure(name: str, megabytes: int) -> None:
-    """Send the message in each way that the server offers, and print a line for each."""
+    """Send the message in each way that the server offers, and print the results."""
     with server(name) as reach:
         for tls in [False, True] if reach["ca_file"] else [False]:
             for chunking in [False, True] if "CHUNKING" in reach["offers"] else [False]:

@@ -1,8 +1,8 @@
 """Measure servers side by side, over loopback."""
 
-# The server has one CPU and the clients have another, where there are two. What counts is what a server gets done in a
-# second of its own CPU time: that is the same whether the machine is quiet or not, and whether or not the clients keep
-# it busy. How much it got done in a second of the clock stands beside it.
+# The servers use one CPU and the clients another, if there are two. The main figure is the throughput in a second of
+# the server's CPU time: it is the same whether or not the machine is quiet, and whether or not the clients keep the
+# server busy. The throughput per second of wall time is reported as well.
 
 import json
 import os
@@ -18,14 +18,14 @@ from .contenders import CONTENDERS, Contender, Running, allow_many_files, runnin
 from .loads import LOADS, THROUGHPUT
 
 LATENCIES = {"paced": False, "stalled": True}
-"""Whether a large message arrives meanwhile."""
+"""For each latency test, whether a large message arrives at the same time."""
 IDLE = "idle"
 ALL_LOADS = (*THROUGHPUT, *LATENCIES, IDLE)
 PERCENTILES = {"p50": 500, "p99": 990, "p99.9": 999}
 
 
 def cpus() -> tuple[int | None, int | None]:
-    """The CPU of the servers and that of the clients."""
+    """Return the CPU of the servers and the CPU of the clients."""
     available = sorted(os.sched_getaffinity(0))
     return (available[-1], available[0]) if len(available) > 1 else (None, None)
 
@@ -35,7 +35,7 @@ class Failed(Exception):
 
 
 class Arena:
-    """Some servers, each of which can be loaded."""
+    """Several servers that can be loaded."""
 
     def __init__(self, contenders: Iterable[str], *, seconds: float) -> None:
         self.contenders = [name for name in contenders if _is_available(name, CONTENDERS[name])]
@@ -43,7 +43,7 @@ class Arena:
         self._server_cpu, self._client_cpu = cpus()
 
     def samples(self, loads: Iterable[str], *, rounds: int) -> Iterator[tuple[str, str, dict[str, float]]]:
-        """The load, the server, and what was measured: in interleaved rounds, each of which begins with another."""
+        """Yield load, server and figures, in interleaved rounds. Each round starts with another server."""
         with ExitStack() as stack:
             servers = {name: stack.enter_context(self._start(name)) for name in self.contenders}
             for number in range(rounds):
@@ -68,7 +68,7 @@ class Arena:
         return _throughput(load, self._result(self._generate("steady", load, server, spins=spins)))
 
     def _latency(self, server: Running, *, stalled: bool) -> dict[str, float]:
-        # Some more seconds, for a percentile in a thousand needs thousands of messages.
+        # A longer run, because the 99.9th percentile needs thousands of messages.
         seconds = 4 * self._seconds
         background = self._generate("steady", "background", server, seconds=seconds, polite=True) if stalled else None
         try:
@@ -136,7 +136,7 @@ def _throughput(load: str, result: dict[str, float]) -> dict[str, float]:
 def measure(
     contenders: Iterable[str] = CONTENDERS, loads: Iterable[str] = ALL_LOADS, *, rounds: int, seconds: float
 ) -> dict[str, dict[str, list[dict[str, float]]]]:
-    """What each round has measured, by load and server."""
+    """Return the figures of each round, by load and server."""
     allow_many_files()
     found: dict[str, dict[str, list[dict[str, float]]]] = {}
     for load, name, sample in Arena(contenders, seconds=seconds).samples(tuple(loads), rounds=rounds):

@@ -1,4 +1,4 @@
-"""What clients say in the measurements."""
+"""The octets that clients send in the measurements."""
 
 from dataclasses import dataclass
 
@@ -11,16 +11,16 @@ END = b".\r\n"
 
 HEADER = b"From: sender@client.example\r\nTo: recipient@example.org\r\nSubject: a measurement\r\n\r\n"
 LINE = b"The quick brown fox jumps over the lazy dog, and the lazy dog lets it do..\r\n"
-DOTTED = b"." + LINE.replace(b"The", b".he")  # stuffed as on the wire
+DOTTED = b"." + LINE.replace(b"The", b".he")  # with dot-stuffing
 
 
 @dataclass(frozen=True, slots=True)
 class Dots:
-    """How many of the lines of a body begin with a dot."""
+    """The share of body lines that begin with a dot."""
 
     name: str
     block: bytes
-    """Ten lines."""
+    """Ten lines of the body."""
 
 
 NO_DOTS = Dots("no dots", LINE * 10)
@@ -29,7 +29,7 @@ DOTS_EVERYWHERE = Dots("a dot in every line", DOTTED * 10)
 
 
 def body_of(size: int, dots: Dots = NO_DOTS) -> bytes:
-    """A body of about `size` octets as on the wire, with its end: headers, and whole lines."""
+    """Return a body of about `size` octets as on the wire, with its end: headers and whole lines."""
     lines = dots.block * (size // len(dots.block) + 1)
     room = max(size - len(HEADER) - len(END), len(LINE))
     end = lines.rindex(b"\r\n", 0, room) + 2

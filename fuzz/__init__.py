@@ -1,1 +1,1 @@
-"""Targets for fuzzing: the first line of each is what has to hold for every input."""
+"""Fuzzing targets. The docstring of each target states the properties that must hold for every input."""

@@ -1,4 +1,4 @@
-"""Run one target: `python -m fuzz TARGET [options and directories of libFuzzer]`."""
+"""Run a fuzzing target: `python -m fuzz TARGET [options and directories of libFuzzer]`."""
 
 import sys
 from importlib import import_module
@@ -6,7 +6,7 @@ from importlib import import_module
 import atheris
 
 name = sys.argv.pop(1)
-# Only what is imported in here is watched, so that the targets themselves know nothing of the fuzzer.
+# Only modules imported inside this block are instrumented, so the targets need not import the fuzzer.
 with atheris.instrument_imports(include=["smtpcore"]):
     target = import_module(f"fuzz.{name}")
 

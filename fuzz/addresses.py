@@ -1,4 +1,4 @@
-"""Whatever text stands for an address: it is refused as documented, or it arrives as it was sent and means the same."""
+"""Any text as an address is either refused as documented, or arrives unchanged and with the same meaning."""
 
 from smtpcore import Ehlo, Mail, Mailbox, Params, Path, Rcpt
 
@@ -8,12 +8,12 @@ UTF8 = Params({"SMTPUTF8": True})
 
 
 def quoted(text: str) -> str:
-    """`text` as a quoted string (RFC 5321 4.1.2)."""
+    """Return `text` as a quoted string (RFC 5321 4.1.2)."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def check_mailbox(mailbox: Mailbox) -> None:
-    """It does not matter how a mailbox is spelt."""
+    """Check that another spelling of a mailbox is equal to it."""
     again = Mailbox(f"{quoted(mailbox.local_part)}@{mailbox.domain}")
     assert again == mailbox
     assert hash(again) == hash(mailbox)
@@ -21,7 +21,7 @@ def check_mailbox(mailbox: Mailbox) -> None:
 
 
 def check_path(path: Path) -> None:
-    """A path arrives as it was sent, whether its command names a sender or a recipient."""
+    """Check that a path arrives as it was sent, in MAIL and in RCPT."""
     assert bool(path) == bool(path.text)
     assert path.text.endswith(path.address)
     assert all(host and "@" not in host for host in path.source_route)
@@ -42,7 +42,7 @@ def check_path(path: Path) -> None:
 
 
 def test_one_input(data: bytes) -> None:
-    """Take the text as a path, as a mailbox, and as the domain of EHLO."""
+    """Use the input as a path, as a mailbox, and as the domain of EHLO."""
     text = Draw(data).text()
     path, mailbox, hello = made(Path, text), made(Mailbox, text), made(Ehlo, text)
     assert not set(text) & set("\r\n\0\t\x7f") or (path is None and not mailbox and not hello)

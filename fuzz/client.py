@@ -1,6 +1,6 @@
-"""Whatever a server says: any cut of it leads to the same, and what may not be sent changes nothing.
+"""Any octets from a server lead to the same result however they are segmented, and a refused `send` changes nothing.
 
-Nothing undocumented is raised, replies are paired in order with what was asked, and what is held is bounded.
+Only documented errors are raised, each reply is paired with the oldest unanswered command, and memory is bounded.
 """
 
 from collections.abc import Sequence
@@ -50,10 +50,10 @@ from tests.helpers import public_properties
 from .harness import Draw, cuts
 
 MOST_HELD = 12_294
-"""The longest line of a challenge."""
+"""The longest line of a challenge, in octets."""
 
 SEPARATOR = b"\xff"
-"""What the server says before it, it says at once; then it is the client's turn."""
+"""Separates the octets that the server sends at once. After each such group the client sends."""
 
 NAME = "c.example"
 NATURAL: tuple[type[Request], ...] = (Ehlo, Mail, Rcpt, Data, DataChunk, DataEnd, Quit)
@@ -94,7 +94,7 @@ REQUESTS: tuple[Request, ...] = (
 
 
 def make_client(draw: Draw) -> ClientConnection:
-    """A client; that of a zero is an ordinary one."""
+    """Make a client. An input of zeros gives an ordinary configuration."""
     bits = draw.byte()
     config = ClientConfig(
         hostname=NAME,
@@ -110,12 +110,12 @@ def make_client(draw: Draw) -> ClientConnection:
 
 
 def choose(choice: int, step: int) -> Request:
-    """What the client wants to say: as a rule what comes next in a session, but anything at any time."""
+    """Choose what the client sends: usually the next step of a normal session, otherwise any item."""
     return REQUESTS[step % len(NATURAL) if choice % 4 else choice // 4 % len(REQUESTS)]
 
 
 def say(conn: ClientConnection, request: Request) -> bool:
-    """Say it, or see that nothing has changed. Returns whether it was said."""
+    """Send the request, or check that nothing has changed. Return whether it was sent."""
     before = public_properties(conn)
     may = conn.may_send(request)
     assert public_properties(conn) == before
@@ -131,7 +131,7 @@ def say(conn: ClientConnection, request: Request) -> bool:
 
 
 def hear(conn: ClientConnection, segments: Sequence[bytes], events: list[ClientEvent]) -> None:
-    """Add all events, each of which answers what is due."""
+    """Receive segments, append all events to `events`, and check that each event answers one pending item."""
     for segment in segments:
         conn.receive_data(segment)
         due = conn.replies_due
@@ -149,7 +149,7 @@ def hear(conn: ClientConnection, segments: Sequence[bytes], events: list[ClientE
 
 
 def converse(head: bytes, flights: Sequence[bytes], way: int, place: int) -> tuple[object, ...]:
-    """All that is seen of a session."""
+    """Run a session and return all its visible results."""
     conn = make_client(Draw(head))
     events: list[ClientEvent] = []
     output: list[bytes] = []
@@ -173,7 +173,7 @@ def converse(head: bytes, flights: Sequence[bytes], way: int, place: int) -> tup
 
 
 def test_one_input(data: bytes) -> None:
-    """Hold one session, cut in three ways."""
+    """Run a session three times, with three different segmentations."""
     draw = Draw(data)
     place = draw.byte()
     head = draw.octets(16)

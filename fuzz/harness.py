@@ -1,4 +1,4 @@
-"""What the targets share: choices drawn from an input, ways to cut it, and a server that hears a line."""
+"""Helpers for the targets: choices drawn from the input, segmentations, and a server that parses one line."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -11,44 +11,44 @@ _T = TypeVar("_T")
 
 
 class Draw:
-    """Choices drawn from the front of an input. Where it ends, it goes on with zeros."""
+    """Draws choices from the front of the input. After the end of the input it draws zeros."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
 
     def byte(self) -> int:
-        """The next octet."""
+        """Return the next octet."""
         value, self._data = self._data[:1], self._data[1:]
         return value[0] if value else 0
 
     def octets(self, size: int) -> bytes:
-        """The next `size` octets."""
+        """Return the next `size` octets."""
         value, self._data = self._data[:size], self._data[size:]
         return value.ljust(size, b"\0")
 
     def choose(self, options: Sequence[_T]) -> _T:
-        """One of at most 256 options."""
+        """Return one of `options`, of which there are at most 256."""
         return options[self.byte() % len(options)]
 
     def rest(self) -> bytes:
-        """All that is left."""
+        """Return the rest of the input."""
         value, self._data = self._data, b""
         return value
 
     def text(self) -> str:
-        """All that is left, as text: what is not UTF-8 becomes halves of surrogate pairs."""
+        """Return the rest of the input as text. Octets that are not UTF-8 become surrogates."""
         return self.rest().decode(errors="surrogateescape")
 
 
 def cuts(data: bytes, place: int) -> list[list[bytes]]:
-    """`data` whole, byte by byte, and in two parts; `place` is 0 to 255."""
+    """Return `data` in three segmentations: whole, byte by byte, and cut once. `place` (0 to 255) sets the cut."""
     middle = place * len(data) // 256
     parts = [data[:middle], data[middle:]]
     return [[data] if data else [], [data[at : at + 1] for at in range(len(data))], [part for part in parts if part]]
 
 
 def made(kind: Callable[[str], _T], text: str) -> _T | None:
-    """The value that `text` stands for, None if it stands for none."""
+    """Return the value made from `text`, or None if `kind` refuses the text."""
     try:
         return kind(text)
     except LocalProtocolError:
@@ -65,11 +65,11 @@ ALL = Config(
     max_hold_until=datetime(9999, 12, 31, tzinfo=UTC),
     max_command_line=100_000,
 )
-"""A server that offers whatever it can, and takes lines as long as the inputs."""
+"""A server that offers all extensions and accepts lines as long as any input."""
 
 
 def heard(line: str) -> Event | Signal:
-    """What such a server hears in a line, which stands where its verb may stand."""
+    """Return the event for `line` on the server `ALL`, in a state in which the verb is allowed."""
     conn = Connection(ALL)
     verb = line[:4].upper()
     drive(conn, [READY, *([b"MAIL FROM:<> SMTPUTF8\r\n"] if verb == "RCPT" else [])])

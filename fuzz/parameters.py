@@ -1,4 +1,4 @@
-"""Whatever stands behind a path: it is refused with a reply, or sent again it means the same."""
+"""Any text after a path is either refused with a reply, or parsed into parameters that keep their meaning when sent."""
 
 from collections.abc import Callable
 
@@ -39,11 +39,11 @@ PROPERTIES = [
 
 
 def check_line(line: str) -> None:
-    """What was understood of a line is sent as a line that is understood likewise."""
+    """Check that a parsed command, when sent again, is parsed into an equal command."""
     command = heard(line)
     if isinstance(command, Mail | Rcpt):
         assert heard(str(command)) == command
-        # The typed properties raise nothing, and what they say is what was said.
+        # The typed properties raise nothing, and return the parsed values.
         for name in PROPERTIES:
             value = getattr(command.params, name)
             assert value is None or value == command.params[name]
@@ -53,7 +53,7 @@ def check_line(line: str) -> None:
 
 
 def check_value(text: str) -> None:
-    """A value that exists can be sent, in ASCII if it was made so."""
+    """Check that a parsed value can be sent, and that the ASCII codecs are inverses of each other."""
     for decode, encode in CODECS:
         try:
             meaning = decode(text)
@@ -78,7 +78,7 @@ def check_value(text: str) -> None:
 
 
 def test_one_input(data: bytes) -> None:
-    """Take the text as parameters of MAIL, of RCPT, and as a value."""
+    """Use the input as parameters of MAIL, as parameters of RCPT, and as a value."""
     text = Draw(data).text()
     check_line(f"MAIL FROM:<a@c.example> {text}")
     check_line(f"RCPT TO:<u@s.example> {text}")

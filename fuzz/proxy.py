@@ -1,4 +1,4 @@
-"""Whatever a proxy sends: any cut of it gives the same header or the same refusal, and a header is written as one."""
+"""Any octets from a proxy give the same header or error however they are segmented, and each header can be encoded."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ VERSIONS = ((1, 2), (1,), (2,))
 
 
 def read(segments: Iterable[bytes], versions: tuple[int, ...]) -> tuple[ProxyHeader | str, bytes]:
-    """The header, or why there is none, and what follows it."""
+    """Return the header or the error text, and the octets after the header."""
     reader = ProxyReader(versions)
     held = 0
     for segment in [*segments, b""]:
@@ -31,7 +31,7 @@ def read(segments: Iterable[bytes], versions: tuple[int, ...]) -> tuple[ProxyHea
 
 
 def check(header: ProxyHeader) -> None:
-    """What a header says can be said again, as far as the version can say it."""
+    """Check that a header can be encoded and parsed again, if the version of the protocol can express it."""
     for version, checksum in ((2, False), (2, True), (1, False)):
         try:
             octets = header.encode(version=version, checksum=checksum)
@@ -50,7 +50,7 @@ def check(header: ProxyHeader) -> None:
 
 
 def test_one_input(data: bytes) -> None:
-    """Read one header, cut in three ways."""
+    """Read a header three times, with three different segmentations."""
     draw = Draw(data)
     versions = draw.choose(VERSIONS)
     place = draw.byte()

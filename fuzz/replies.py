@@ -1,4 +1,4 @@
-"""Whatever text a reply is made of: it is refused as documented, or it is one reply, on the wire and as it is heard."""
+"""Any text in a reply is either refused as documented, or gives exactly one reply, encoded and parsed again."""
 
 from smtpcore import (
     Answered,
@@ -18,7 +18,7 @@ ENHANCED = (None, None, "2.0.0", "4.7.1", "5.999.999", "5.01.0", "2.1\n.1", "")
 
 
 def check_heard(reply: Reply) -> None:
-    """A client hears what was said; that a text begins like an enhanced status code is all that it cannot know."""
+    """Check that a client receives an equal reply. Only text that looks like an enhanced status code may move."""
     conn = ClientConnection(ClientConfig(hostname="c.example", max_reply_lines=4096))
     conn.receive_data(b"220 s.example\r\n")
     conn.next_event()
@@ -37,7 +37,7 @@ def check_heard(reply: Reply) -> None:
 
 
 def test_one_input(data: bytes) -> None:
-    """Make a reply of the lines of the input."""
+    """Make a reply from the lines of the input."""
     draw = Draw(data)
     code = draw.byte() * 4 + draw.byte() % 4
     enhanced = draw.choose(ENHANCED)

@@ -1,6 +1,6 @@
-"""Whatever our client says to our server, and is answered: each hears what the other said, and both stand at one place.
+"""Any session between our client and our server: each end receives what the other sent, and their states agree.
 
-Neither finds fault with the other, as both see to it that they make none.
+Neither end reports a protocol error, because each end refuses to send anything invalid.
 """
 
 from collections import deque
@@ -40,19 +40,19 @@ from .harness import ALL, Draw
 from .server import ANSWERS, reply_to
 
 UNSAID = (ConnectionOpened, ConnectionClosed, ChunkEnd, *BODY_EVENTS)
-"""What a server hears without its being said in so many words."""
+"""Events of the server that are not items sent by the client, and events that are compared as octets."""
 
 
 SERVERS = [replace(ALL, bodies=Bodies.CHUNKS, disabled=disabled) for disabled in (frozenset(), OFF_BY_DEFAULT)]
 
 
 def is_done(event: Event) -> bool:
-    """Whether a mechanism has nothing more to ask (RFC 4616, RFC 4422): a client may have gone on, trusting in that."""
+    """Return whether the mechanism needs no further message. A client may then send the next command at once."""
     return isinstance(event, Auth) and event.initial_response is not None and event.mechanism in ("PLAIN", "EXTERNAL")
 
 
 class Pair:
-    """Both ends, and what each has said and heard."""
+    """A client and a server that are connected, with a record of what each sent and received."""
 
     def __init__(self, draw: Draw) -> None:
         bits = draw.byte()
@@ -60,16 +60,16 @@ class Pair:
         self.client = ClientConnection(config)
         self.server = Connection(SERVERS[bits >> 1 & 1])
         self.size = 1 + draw.byte()
-        """Octets of the pieces in which the octets of one arrive at the other."""
+        """The size in octets of the segments in which data arrives at the other end."""
         self.said: list[Request] = []
         self.heard: list[Event] = []
         self.given: deque[Reply] = deque()
-        """Replies that are still under way."""
+        """Replies that the server sent and the client did not receive yet."""
         self.bodies = bytearray()
-        """The octets of all bodies that were heard."""
+        """The octets of all bodies that the server received."""
 
     def say(self, request: Request) -> bool:
-        """Say it if it may be said. Returns whether it was."""
+        """Send the request if the client allows it. Return whether it was sent."""
         try:
             self.client.send(request)
         except LocalProtocolError:
@@ -79,7 +79,7 @@ class Pair:
         return True
 
     def settle(self, choices: Iterator[int]) -> None:
-        """Carry octets both ways until nothing is under way."""
+        """Deliver octets in both directions until none are left."""
         self.listen(choices)
         while True:
             there = self.client.data_to_send()
@@ -101,7 +101,7 @@ class Pair:
             self.server.tls_established()
 
     def hang_up(self) -> None:
-        """The server closes the connection behind its last reply, which need not say so to a client (521)."""
+        """Close the connection after the server's last reply. The client may not expect the end (521)."""
         self.client.receive_data(b"")
         try:
             self.client.next_event()
@@ -109,11 +109,11 @@ class Pair:
             assert len(self.said) > len(self.heard)
 
     def pieces(self, octets: bytes) -> list[bytes]:
-        """`octets` as they arrive."""
+        """Return `octets` in segments."""
         return [octets[at : at + self.size] for at in range(0, len(octets), self.size)]
 
     def listen(self, choices: Iterator[int]) -> None:
-        """The server takes what it hears, and answers."""
+        """Let the server process its input and send replies."""
         while not isinstance(event := self.server.next_event(), Signal | ConnectionClosed):
             is_end_of_chunk = isinstance(event, DataEnd | InvalidData) and self.server.state is not State.DATA
             if not isinstance(event, UNSAID) and not is_end_of_chunk:
@@ -121,14 +121,14 @@ class Pair:
             if isinstance(event, BODY_EVENTS):
                 self.bodies += event.data
             while not isinstance(event, NEED_NO_REPLY) and self.server.replies_owed:
-                # Without this neither would get far.
+                # A positive reply to most events lets the session proceed.
                 wish = None if isinstance(event, ConnectionOpened) else ANSWERS[next(choices) % 32 % len(ANSWERS)]
                 if wish and wish.challenge is not None and is_done(event):
                     wish = None
                 self.given.append(reply_to(self.server, event, wish))
 
     def take_replies(self) -> None:
-        """The client takes the replies, which are those that were given, in order."""
+        """Let the client process its input, and check that it receives the sent replies in order."""
         while not isinstance(event := self.client.next_event(), Signal | ConnectionClosed):
             assert isinstance(event, Answered)
             assert event.reply == self.given.popleft()
@@ -136,18 +136,18 @@ class Pair:
         assert event in (NEED_DATA, PAUSED, ConnectionClosed())
 
     def compare(self) -> None:
-        """Everything arrived, and as it was meant."""
+        """Check that both ends have the same view of the session."""
         said = [request for request in self.said if not isinstance(request, BODY_EVENTS)]
         for request, event in zip(said, self.heard, strict=False):
             if isinstance(event, InvalidCommand):
-                # It was sent in the hope of another reply to what went before.
+                # The client sent this before an earlier reply made it invalid.
                 is_secret = isinstance(request, Auth | AuthResponse)
                 assert not isinstance(request, DataEnd)
                 assert is_secret or event.line == request.encode().removesuffix(b"\r\n")
             else:
                 assert event == request or (isinstance(event, InvalidData) and isinstance(request, DataEnd))
 
-        # A last line without its end was given one; a CR that never got its LF may have been held back.
+        # CR LF may have been added to the last line. A CR without LF may have been held back.
         sent = b"".join(request.data for request in self.said if isinstance(request, BODY_EVENTS))
         if self.client.state is State.READY and all(isinstance(event, Request) for event in self.heard):
             assert self.bodies.translate(None, b"\r\n") == sent.translate(None, b"\r\n")
@@ -163,7 +163,7 @@ class Pair:
 
 
 def test_one_input(data: bytes) -> None:
-    """Hold one session between both ends."""
+    """Run a session between both ends."""
     draw = Draw(data)
     pair = Pair(draw)
     choices = cycle(draw.octets(8))

@@ -1,6 +1,6 @@
-"""Whatever either end of a SASL exchange says: nothing undocumented is raised, no one is believed without proof.
+"""Any message in a SASL exchange raises only documented errors, and nobody is authenticated without a proof.
 
-Nor does an exchange go on for ever, nor is a message longer than RFC 4954 allows.
+Every exchange ends, and no message is longer than RFC 4954 allows.
 """
 
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ MOST_STEPS = 8
 
 
 def known(question: Question) -> Answer:
-    """The answer of a program that knows one user."""
+    """Return the answer of a program that knows one user."""
     match question:
         case CheckPassword(username):
             return question.matches(PASSWORD if username == "tim" else None)
@@ -61,7 +61,7 @@ def known(question: Question) -> Answer:
 
 
 def hear_clients(name: str, messages: Iterator[bytes], with_initial: bool) -> None:
-    """A server's end hears what was drawn, which proves nothing unless it has the password or the token in it."""
+    """Feed a server's end with the drawn messages. They authenticate only if they contain the password or the token."""
     server = make_server(name, CHANNELS[name])
     said = b""
     step: Step = server.start(next(messages, None) if with_initial else None)
@@ -81,11 +81,11 @@ def hear_clients(name: str, messages: Iterator[bytes], with_initial: bool) -> No
             case question:
                 step = server.answer(known(question))
 
-    raise AssertionError("the exchange goes on and on")
+    raise AssertionError("the exchange does not end")
 
 
 def hear_servers(name: str, messages: Iterator[bytes], with_initial: bool) -> None:
-    """A client's end hears what was drawn, which proves nothing where the server has to prove itself."""
+    """Feed a client's end with the drawn messages. They cannot pass a mechanism in which the server needs a proof."""
     client = make_client(name, Credentials(username="tim", password=PASSWORD, token=TOKEN, trace=""), CHANNELS[name])
     try:
         assert len((client.initial() if with_initial else None) or b"") <= MAX_MESSAGE
@@ -98,13 +98,13 @@ def hear_servers(name: str, messages: Iterator[bytes], with_initial: bool) -> No
             client.respond(b"")
         except (LocalProtocolError, RemoteProtocolError):
             return
-        raise AssertionError("a server is trusted again") from None
+        raise AssertionError("the client continues after an error of the server") from None
 
     assert "SCRAM" not in name
 
 
 def test_one_input(data: bytes) -> None:
-    """Say the lines of the input to one end of one mechanism."""
+    """Send the lines of the input to one end of a mechanism."""
     draw = Draw(data)
     row = draw.choose(MECHANISMS)
     options = draw.byte()

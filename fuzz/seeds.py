@@ -1,4 +1,4 @@
-"""Make the seeds of the corpus from the RFCs' example dialogues: `python -m fuzz.seeds`."""
+"""Make the seeds of the corpus from the example dialogues of the RFCs: `python -m fuzz.seeds`."""
 
 import re
 from base64 import b64decode
@@ -22,7 +22,7 @@ _PATH = re.compile(rb"(?:FROM|TO):<([^>]*)>(?: ([^\r\n]+))?\r\n", re.IGNORECASE)
 
 
 def server_seed(dialogue: Dialogue) -> bytes:
-    """What the client of a dialogue sends, behind choices that suit it."""
+    """Return the client's octets in a dialogue, after choices that configure a suitable server."""
     given = dialogue.header
     bits = 16 | 32 | 64 | (8 if given["protocol"] == ["lmtp"] else 0)
     bits |= 128 if any(turn.tls for turn in dialogue.turns) else 0
@@ -30,14 +30,14 @@ def server_seed(dialogue: Dialogue) -> bytes:
 
 
 def client_seed(lines: list[str]) -> bytes:
-    """What the server of a dialogue says, to a client that says what comes next in any session."""
+    """Return the server's octets in a dialogue, for a client that sends the normal steps of a session."""
     groups = groupby((line for line in lines if line[:2] in ("S:", "C:")), lambda line: line[:2])
     flights = [b"".join(line[3:].encode() + b"\r\n" for line in group) for who, group in groups if who == "S:"]
     return b"\0\0" + b"\0\1\1" * 5 + SEPARATOR.join(flights)
 
 
 def round_trip_seeds() -> dict[str, bytes]:
-    """A session of each kind: each command with the reply to it, and in groups."""
+    """Return sessions of each kind: commands one at a time and pipelined, chunks, AUTH, STARTTLS, and refusals."""
     names = {type(request).__name__: 4 * number for number, request in enumerate(REQUESTS)}
     chunks = [names["Bdat"], 4 * REQUESTS.index(DataChunk(b"abc")), 128 + 4 * REQUESTS.index(Bdat(0, last=True))]
     return {
@@ -51,7 +51,7 @@ def round_trip_seeds() -> dict[str, bytes]:
 
 
 def sasl_seeds(dialogue: Dialogue, lines: list[bytes]) -> dict[str, bytes]:
-    """The messages of an exchange, as each end of it hears them."""
+    """Return the messages of a SASL exchange, as input for each end."""
     sent = b"".join(turn.sent for turn in dialogue.turns)
     begin = _AUTH.search(sent)
     if not begin or begin[1].decode() not in NAMES:
@@ -68,7 +68,7 @@ def sasl_seeds(dialogue: Dialogue, lines: list[bytes]) -> dict[str, bytes]:
 
 
 def decoded(text: bytes) -> bytes:
-    """What base64 stands for, or the text itself."""
+    """Return decoded base64, or the text itself if it is not base64."""
     try:
         return b64decode(text, validate=True)
     except ValueError:
@@ -79,7 +79,7 @@ NAMES = [row.name for row in MECHANISMS]
 
 
 def proxy_seeds() -> dict[str, bytes]:
-    """A header of each kind."""
+    """Return a PROXY header of each kind."""
     four = Endpoint(ip_address("192.0.2.1"), 1), Endpoint(ip_address("192.0.2.2"), 2)
     six = Endpoint(ip_address("2001:db8::1"), 1), Endpoint(ip_address("2001:db8::2"), 2)
     tls = SslInfo(SslClient.SSL | SslClient.CERT_CONN, 0, version="TLSv1.3", cn="c.example", cipher="A")
@@ -98,14 +98,14 @@ def proxy_seeds() -> dict[str, bytes]:
 
 
 def replies_seed(lines: list[bytes]) -> bytes:
-    """The first reply of several lines, or the first of all."""
+    """Return the first reply with several lines, or else the first reply."""
     several = next((line for line in lines if line[3:4] == b"-"), lines[0])
     code = int(several[:3])
     return bytes([code // 4, code % 4, 0, 0]) + b"\n".join(line[4:] for line in lines if line.startswith(several[:3]))
 
 
 def write(target: str, name: str, data: bytes) -> None:
-    """Keep a seed, if it is as short as the inputs that are made of it."""
+    """Write a seed, unless it is longer than the inputs that the fuzzer makes."""
     if len(data) > MAX_LENGTH:
         return
 

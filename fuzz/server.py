@@ -1,6 +1,7 @@
-"""Whatever a client sends and a program answers: any cut of it leads to the same, and a refused reply changes nothing.
+"""Any octets from a client, with any replies of the program, lead to the same result however they are segmented.
 
-Nothing undocumented is raised, each event gets the replies that it is owed, and what is held is bounded.
+A refused reply changes nothing, only documented errors are raised, each event gets all its replies, and memory is
+bounded.
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,10 +29,10 @@ from tests.helpers import NEED_NO_REPLY, accept, merge_chunks, public_properties
 from .harness import Draw, cuts
 
 HEAD = 8
-"""How many octets of an input are choices; the session follows them."""
+"""The number of octets at the front of an input that are choices. The rest is the session."""
 
 ANSWERS = (
-    None,  # as a server that takes all mail
+    None,  # the reply of a server that accepts all mail
     Reply(250, "Fine"),
     Reply(235),
     Challenge(b"?"),
@@ -46,11 +47,11 @@ ANSWERS = (
 )
 
 MOST_HELD = 12_288
-"""The longest line of AUTH; every other line that the configurations below allow is shorter."""
+"""The longest line of AUTH, in octets. All other lines that these configurations allow are shorter."""
 
 
 def make_config(draw: Draw) -> Config:
-    """A configuration; the one of zeros is an ordinary server."""
+    """Make a configuration. An input of zeros gives an ordinary server."""
     bits = draw.byte()
     options = draw.byte()
     lmtp = bool(bits & 8)
@@ -82,7 +83,7 @@ def make_config(draw: Draw) -> Config:
 
 
 def reply_to(conn: Connection, event: Event, wanted: Reply | None) -> Reply:
-    """Answer with what is wanted if that can be, and as usual if it cannot. Returns the reply as it goes out."""
+    """Reply with `wanted` if that is allowed, otherwise with a positive reply. Return the reply that was sent."""
     if wanted is not None:
         before = public_properties(conn)
         try:
@@ -94,7 +95,7 @@ def reply_to(conn: Connection, event: Event, wanted: Reply | None) -> Reply:
 
 
 def listen(conn: Connection, choices: Iterator[int]) -> Iterator[Event]:
-    """Take events and answer each of them until there are no more."""
+    """Take and answer all available events."""
     while not isinstance(event := conn.next_event(), Signal):
         yield event
         if isinstance(event, ConnectionClosed):
@@ -114,7 +115,7 @@ def listen(conn: Connection, choices: Iterator[int]) -> Iterator[Event]:
 
 
 def converse(config: Config, segments: Iterable[bytes], answers: bytes) -> tuple[list[Event], bytes, str]:
-    """All that is seen of a session, up to the end of its stream."""
+    """Run a session up to the end of its stream, and return all its visible results."""
     conn = Connection(config)
     events: list[Event] = []
     output: list[bytes] = []
@@ -137,7 +138,7 @@ def converse(config: Config, segments: Iterable[bytes], answers: bytes) -> tuple
 
 
 def test_one_input(data: bytes) -> None:
-    """Hold one session, cut in three ways."""
+    """Run a session three times, with three different segmentations."""
     draw = Draw(data)
     config = make_config(draw)
     place = draw.byte()
@@ -146,6 +147,6 @@ def test_one_input(data: bytes) -> None:
     session = draw.rest()
     whole, *others = (converse(config, segments, answers) for segments in cuts(session, place))
     replies(whole[1])
-    # Whether what is behind STARTTLS was sent before its reply is seen, or not, by where the cut is.
+    # Octets after STARTTLS are treated differently if they arrive before its reply, which depends on the cut.
     if not (config.tls and b"STARTTLS" in session.upper()):
         assert others == [whole, whole]

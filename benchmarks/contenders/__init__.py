@@ -1,7 +1,7 @@
-"""The servers that are compared: how each is started, and what it needs.
+"""The servers that are compared: how to start each of them, and what it requires.
 
-Each is a process that listens at the port of 127.0.0.1 that its command line names, takes every recipient, and throws
-every message away when it has read it whole. All checks of the protocol are on, as far as the server has any.
+Each server is a process that listens on 127.0.0.1, at the port in its command line. It accepts every recipient, and
+discards every message after reading all of it. All protocol checks that the server has are switched on.
 """
 
 import importlib.util
@@ -20,12 +20,12 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "smtpcore-benchmarks"
-"""Where packages of Node.js are put."""
+"""The directory for Node.js packages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that listens."""
+    """A server that is listening."""
 
     pid: int
     port: int
@@ -37,9 +37,9 @@ class Contender:
 
     title: str
     command: Callable[[int], list[str]]
-    """Its command line, by the port."""
+    """A function that returns the command line for a port."""
     missing: Callable[[], str | None]
-    """Why it cannot be started, if it cannot."""
+    """A function that returns why the server cannot be started, or None."""
 
 
 def _python(
@@ -63,7 +63,7 @@ def _is_there(module: str) -> bool:
 
 
 def _sink(port: int) -> list[str]:
-    # As root it wants to know who else to be.
+    # As root, smtp-sink needs the name of another user.
     user = ["-u", "nobody"] if os.geteuid() == 0 else []
     return [_sink_path() or "smtp-sink", "-4", "-m", "10000", *user, f"127.0.0.1:{port}", "1024"]
 
@@ -78,7 +78,7 @@ def _node(port: int) -> list[str]:
 
 def _missing_node() -> str | None:
     if not (shutil.which("node") and shutil.which("npm")):
-        return "there is no node with npm"
+        return "node with npm is not installed"
     if (CACHE / "node_modules" / "smtp-server").is_dir():
         return None
 
@@ -101,7 +101,7 @@ CONTENDERS = {
     ),
     "twisted": Contender("Twisted", *_python("twisted_server", needs=("twisted",))),
     "smtp-sink": Contender(
-        "Postfix's smtp-sink (C)", _sink, lambda: None if _sink_path() else "there is no smtp-sink (Postfix)"
+        "Postfix's smtp-sink (C)", _sink, lambda: None if _sink_path() else "smtp-sink (Postfix) is not installed"
     ),
     "nodemailer": Contender("nodemailer's smtp-server", _node, _missing_node),
 }
@@ -109,7 +109,7 @@ CONTENDERS = {
 
 @contextmanager
 def running(contender: Contender, cpu: int | None) -> Iterator[Running]:
-    """Start the server, on one CPU if that is given, and end it with the block. Raises `OSError` if it cannot."""
+    """Run the server during the block, on one CPU if `cpu` is given. Raises `OSError` if it does not start."""
     port = _free_port()
     pin = partial(os.sched_setaffinity, 0, {cpu}) if cpu is not None else None
     with subprocess.Popen(contender.command(port), preexec_fn=pin, stdout=subprocess.DEVNULL) as process:
@@ -129,8 +129,8 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _wait_until_it_listens(process: "subprocess.Popen[bytes]", port: int, patience: float = 20.0) -> None:
-    deadline = time.monotonic() + patience
+def _wait_until_it_listens(process: "subprocess.Popen[bytes]", port: int, timeout: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise OSError(f"{process.args!r} ended with {process.returncode}")
@@ -145,6 +145,6 @@ def _wait_until_it_listens(process: "subprocess.Popen[bytes]", port: int, patien
 
 
 def allow_many_files() -> None:
-    """Raise the limit of open files as far as it goes, for this process and its children."""
+    """Raise the limit of open files to the maximum, for this process and its children."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,4 +1,4 @@
-"""aiosmtpd: `python -m benchmarks.contenders.aiosmtpd_server [--uvloop] PORT`."""
+"""aiosmtpd as a benchmark server: `python -m benchmarks.contenders.aiosmtpd_server [--uvloop] PORT`."""
 
 import asyncio
 import importlib

@@ -1,4 +1,4 @@
-"""Our servers: `python -m benchmarks.contenders.ours ADAPTER PORT`."""
+"""smtpcore as a benchmark server: `python -m benchmarks.contenders.ours ADAPTER PORT`."""
 
 import asyncio
 import importlib
@@ -9,7 +9,7 @@ from smtpcore import Bodies, Config, Rcpt, Reply
 from smtpcore_adapters import App, Limits, Message, Options, Session
 
 Run: TypeAlias = Any
-"""The adapters' `run`, which differ in what else they take."""
+"""The `run` function of an adapter. Their further parameters differ."""
 
 app = App()
 

@@ -1,4 +1,4 @@
-"""Twisted: `python -m benchmarks.contenders.twisted_server PORT`."""
+"""Twisted as a benchmark server: `python -m benchmarks.contenders.twisted_server PORT`."""
 
 import sys
 from collections.abc import Callable

@@ -31,10 +31,10 @@ def test_a_server_that_is_killed_keeps_its_word_to_smtp_source(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("outcome", "fault"),
     [
-        (Outcome(answered={"a"}), "a was answered 250, but is not there"),
-        (Outcome(stored=["a"]), "a is there, but was not answered 250"),
-        (Outcome(answered={"a"}, stored=["a"], broken=["a"]), "a is not whole"),
-        (Outcome(answered={"a"}, stored=["a", "a"]), "a is there more than once"),
+        (Outcome(answered={"a"}), "a was answered 250, but is not stored"),
+        (Outcome(stored=["a"]), "a is stored, but was not answered 250"),
+        (Outcome(answered={"a"}, stored=["a"], broken=["a"]), "a is incomplete or altered"),
+        (Outcome(answered={"a"}, stored=["a", "a"]), "a is stored more than once"),
     ],
 )
 def test_a_word_that_is_broken_is_seen(outcome: Outcome, fault: str) -> None:

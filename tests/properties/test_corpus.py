@@ -24,4 +24,4 @@ def test_each_fuzzing_target_has_a_corpus_and_states_its_invariant() -> None:
     found = {path.stem for path in CORPUS.parent.glob("*.py") if "def test_one_input" in path.read_text()}
     assert found == set(TARGETS)
     for target in TARGETS:
-        assert (import_module(f"fuzz.{target}").__doc__ or "").startswith("Whatever")
+        assert (import_module(f"fuzz.{target}").__doc__ or "").startswith("Any ")

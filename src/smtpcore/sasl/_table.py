@@ -88,7 +88,7 @@ def make_server(
         mechanisms: the table.
 
     Raises:
-        LocalProtocolError: the mechanism is unknown, or it needs a channel binding and there is none.
+        LocalProtocolError: the mechanism is unknown, or it needs a channel binding that the channel lacks.
     """
     row = _find(name, mechanisms)
     return row.server(row.name, channel, policy)
