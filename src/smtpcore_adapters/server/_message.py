@@ -10,24 +10,24 @@ from ..streams._stream import Stream
 
 
 class MessageAborted(Exception):
-    """The body ends before its end: it cannot be accepted, or the connection is lost. There is no message."""
+    """The message is invalid or incomplete: it cannot be accepted, or the connection is lost."""
 
 
 class Source(Protocol):
-    """Where a body comes from."""
+    """The source of a message's body."""
 
     @property
     def is_aborted(self) -> bool:
-        """Whether the body turned out to be none."""
+        """Whether the message turned out to be invalid or incomplete."""
 
-    async def pull_body(self, message: "Message") -> bytes:
-        """The next piece of the body, empty at its end. Raises `MessageAborted`."""
+    async def pull_body(self) -> bytes:
+        """Return the next octets of the body, empty at its end. Raises `MessageAborted`."""
 
 
 class Pieces:
     """The pieces of a body, in order: for `async for`, and in a thread for `for`."""
 
-    # Not a generator: one that is not exhausted would have to be closed by the handler that leaves it early.
+    # Not a generator: a handler that leaves its loop early would have to close that.
 
     def __init__(self, pull: Callable[[], Coroutine[Any, Any, bytes]], stream: Stream) -> None:
         self._pull = pull
@@ -59,8 +59,8 @@ class Message:
 
     A handler that runs in a thread iterates with `for`, and calls `read_blocking()`.
 
-    The client waits while the handler does. Iteration raises `MessageAborted` if the body turns out to be none; a
-    handler that has kept something of it should then forget that, and need not catch the error.
+    The client waits while the handler works. Iteration raises `MessageAborted` if the message turns out to be invalid
+    or incomplete. A handler that has stored some of it should discard that, and need not catch the error.
     """
 
     def __init__(self, source: Source, stream: Stream, transaction: Transaction, id: str) -> None:
@@ -70,7 +70,7 @@ class Message:
         self._started = False
 
         self.id = id
-        """Under which the log speaks of this message."""
+        """The name of this message in the log."""
         self.transaction = transaction
         """The accepted MAIL and RCPT commands."""
 
@@ -94,26 +94,27 @@ class Message:
         if self._whole is not None:
             return Pieces(partial(_pop, [self._whole]), self._stream)
         if self._started and not self._source.is_aborted:
-            raise RuntimeError("the body of this message was taken already: read() it where several handlers need it")
+            raise RuntimeError("the body of this message was taken already: if several handlers need it, use read()")
 
         self._started = True
-        return Pieces(partial(self._source.pull_body, self), self._stream)
+        return Pieces(self._source.pull_body, self._stream)
 
     def put_back(self, body: bytes) -> None:
-        """Give back the whole body, which was taken to look at it, so that other handlers get it."""
+        """Give back the whole body after a look at it, so that other handlers get it."""
         self._whole = body
 
     async def read(self) -> bytes:
-        """The whole body. A second call returns the same octets, so that several handlers may look at them."""
+        """Return the whole body. A second call returns the same octets, so that several handlers can read them."""
         if self._whole is None:
             self._whole = b"".join([data async for data in self])
 
         return self._whole
 
     def read_blocking(self) -> bytes:
-        """The same for a plain function that runs in a thread.
+        """Return the whole body, to a plain function that runs in a thread.
 
-        That is so in the adapter of threads, and with `blocking=True` in the others. Raises `RuntimeError` elsewhere.
+        Handlers run in threads in the adapter `socket`, and with `blocking=True` in the others. Raises `RuntimeError`
+        elsewhere.
         """
         return self._stream.run_async(self.read)
 

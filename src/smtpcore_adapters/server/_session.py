@@ -1,4 +1,4 @@
-"""What handlers may know of the session that they are called in."""
+"""The session, as handlers see it."""
 
 import os
 import secrets
@@ -15,68 +15,129 @@ from ._xclient import NO_XCLIENT
 
 T = TypeVar("T")
 
-NOTHING_FORWARDED: Mapping[str, str | None] = MappingProxyType({})
+_NOTHING_FORWARDED: Mapping[str, str | None] = MappingProxyType({})
+
+
+class SessionRecord:
+    """Facts about one session that the server collects and that handlers read through `Session`."""
+
+    __slots__ = ("forwarded", "identity", "is_greeting_anew", "messages", "proxy_header", "xclient")
+
+    def __init__(self) -> None:
+        self.proxy_header: ProxyHeader | None = None
+        """The PROXY header that names the client, None if the client connected directly."""
+        self.xclient = NO_XCLIENT
+        """The attributes of all XCLIENT commands."""
+        self.identity: str | None = None
+        """The name that was authenticated last, by AUTH or by XCLIENT."""
+        self.is_greeting_anew = False
+        """Whether the reply to XCLIENT is being decided. The HELO and AUTH before it no longer count then."""
+        self.forwarded: Mapping[str, str | None] = _NOTHING_FORWARDED
+        """The attributes of the XFORWARD commands for the next message."""
+        self.messages = 0
+        """The number of bodies that were begun."""
+
+    def set_proxy_header(self, header: ProxyHeader) -> None:
+        """Take the client's address from a PROXY header."""
+        self.proxy_header = header
+
+    def set_identity(self, identity: str) -> None:
+        """Take the name that the client has authenticated as."""
+        self.identity = identity
+
+    def begin_xclient(self, attributes: Mapping[str, str | None]) -> None:
+        """Add the attributes of XCLIENT. The session is that of another client from now on."""
+        self.xclient = self.xclient.updated(attributes)
+        self.identity = self.xclient.login
+        self.is_greeting_anew = True
+
+    def end_xclient(self) -> None:
+        """Note that XCLIENT was answered."""
+        self.is_greeting_anew = False
+
+    def forward(self, attributes: Mapping[str, str | None]) -> None:
+        """Add the attributes of XFORWARD."""
+        self.forwarded = MappingProxyType({**self.forwarded, **attributes})
+
+    def clear_forwarded(self) -> None:
+        """Drop the attributes of XFORWARD: they hold for one message."""
+        self.forwarded = _NOTHING_FORWARDED
+
+    def count_message(self) -> int:
+        """Return the number of the message that begins now, 1 for the first."""
+        self.messages += 1
+        return self.messages
 
 
 class Session:
-    """What handlers may know of the session that they are called in."""
+    """A client's session: what handlers can ask about the client, and what they can have done for it."""
 
-    def __init__(self, stream: Stream, connection: Connection, sleep: Callable[[float], Awaitable[None]]) -> None:
+    def __init__(
+        self, stream: Stream, connection: Connection, record: SessionRecord, sleep: Callable[[float], Awaitable[None]]
+    ) -> None:
         self._stream = stream
         self._connection = connection
+        self._record = record
         self._sleep = sleep
+        self._state: SimpleNamespace | None = None
 
         self.id: str = secrets.token_hex(6)
-        """Under which the log speaks of this session."""
-        self._state: SimpleNamespace | None = None
-        self._identity: str | None = None
-        self._proxied: ProxyHeader | None = None
-        self._xclient = NO_XCLIENT
-        self._begins_again = False
-        """Whether the reply to XCLIENT is being decided, and so what the client before has said is nothing any more."""
-        self.forwarded: Mapping[str, str | None] = NOTHING_FORWARDED
-        """What a trusted filter says with XFORWARD of where it has the next message from. For the log, not for access.
-        None stands for what it does not know."""
-        self.messages: int = 0
-        """How many bodies were begun."""
+        """The name of this session in the log."""
 
     @property
     def state(self) -> SimpleNamespace:
-        """Free for handlers to keep what they want to remember until the session ends."""
-        if self._state is None:  # most sessions have nothing to remember
+        """A namespace for handlers: attributes that they set stay until the session ends."""
+        if self._state is None:  # most sessions need none
             self._state = SimpleNamespace()
 
         return self._state
 
     @property
     def peer(self) -> Address | None:
-        """The client's address; behind a trusted proxy the one that the proxy tells, also by XCLIENT."""
-        return self._xclient.peer(_endpoint(self._proxied.source) if self._proxied else self._stream.peer)
+        """The client's address; behind a trusted proxy the address that the proxy gives, also by XCLIENT."""
+        header = self._record.proxy_header
+        return self._record.xclient.peer(_endpoint(header.source) if header else self._stream.peer)
 
     @property
     def local(self) -> Address | None:
-        """The address that the client connected to; behind a trusted proxy the one that the proxy tells."""
-        return self._xclient.local(_endpoint(self._proxied.destination) if self._proxied else self._stream.local)
+        """The address that the client connected to; behind a trusted proxy the address that the proxy gives."""
+        header = self._record.proxy_header
+        return self._record.xclient.local(_endpoint(header.destination) if header else self._stream.local)
 
     @property
     def tls(self) -> Tls | None:
-        """What TLS is active."""
+        """The TLS parameters, None without TLS."""
         return self._stream.tls
 
     @property
     def identity(self) -> str | None:
-        """Who the client has proved to be (RFC 4954), or a trusted proxy says that it is; None before that."""
-        return self._identity if self._connection.authenticated or self._begins_again else None
+        """The name that the client has authenticated as (RFC 4954), or that a trusted proxy gives; None without."""
+        is_valid = self._connection.authenticated or self._record.is_greeting_anew
+        return self._record.identity if is_valid else None
 
     @property
     def helo(self) -> Helo | Ehlo | Lhlo | None:
-        """The accepted HELO, EHLO or LHLO; before it, what a trusted proxy says that the client had said."""
-        return (None if self._begins_again else self._connection.helo) or self._xclient.helo
+        """The accepted HELO, EHLO or LHLO; before it, the HELO that a trusted proxy gives by XCLIENT."""
+        helo = None if self._record.is_greeting_anew else self._connection.helo
+        return helo or self._record.xclient.helo
 
     @property
     def transaction(self) -> Transaction | None:
         """The open transaction."""
         return self._connection.transaction
+
+    @property
+    def forwarded(self) -> Mapping[str, str | None]:
+        """The origin of the next message, as a trusted filter gives it by XFORWARD: for the log, not for access rules.
+
+        None stands for a value that the filter does not know. The attributes hold for one message.
+        """
+        return self._record.forwarded
+
+    @property
+    def messages(self) -> int:
+        """The number of bodies that were begun."""
+        return self._record.messages
 
     @property
     def config(self) -> Config:
@@ -88,7 +149,7 @@ class Session:
         return await self._stream.run_blocking(function, *args)
 
     async def sleep(self, seconds: float) -> None:
-        """Let the client wait. Returns early where the server shuts down, or the time of the session is over."""
+        """Let the client wait. Returns early if the server shuts down, or if the time of the session is up."""
         await self._sleep(seconds)
 
     async def open_stream(

@@ -946,12 +946,13 @@ def test_drain_waits_for_the_tls_handshake() -> None:
 
 
 def test_plaintext_found_before_the_handshake_ends_the_session() -> None:
-    dialogue = Dialogue(App(), EHLO, b"STARTTLS\r\n", config=TLS_CONFIG, tls=CONTEXT)
+    app = App()
 
+    @app.on("STARTTLS")
     def inject(session: Session, command: Command) -> None:
-        dialogue.loop._conn.receive_data(b"NOOP\r\n")
+        dialogue.loop._wire.conn.receive_data(b"NOOP\r\n")
 
-    dialogue.loop._app.on("STARTTLS")(inject)
+    dialogue = Dialogue(app, EHLO, b"STARTTLS\r\n", config=TLS_CONFIG, tls=CONTEXT)
     dialogue.run()
     assert dialogue.codes[:2] == [220, 250]
     assert 250 not in dialogue.codes[2:]

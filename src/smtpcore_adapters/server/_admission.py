@@ -1,0 +1,101 @@
+"""Admit a client, by the limits that hold for its address."""
+
+import logging
+from collections.abc import Callable
+
+from smtpcore import ConnectionOpened, Reply
+
+from ..streams._stream import host_of
+from ._limits import Limits
+from ._peers import PeerTable
+from ._session import SessionRecord
+from ._wire import Wire
+
+
+class Admission:
+    """The place of one session among all connections of the server, and the record of its address."""
+
+    __slots__ = ("_admitted_from", "_clock", "_is_trusted", "_limits", "_peers", "_record", "_wire", "refusal")
+
+    def __init__(
+        self,
+        wire: Wire,
+        record: SessionRecord,
+        peers: PeerTable,
+        limits: Limits,
+        *,
+        is_trusted: bool,
+        clock: Callable[[], float],
+    ) -> None:
+        self._wire = wire
+        self._record = record
+        self._peers = peers
+        self._limits = limits
+        self._is_trusted = is_trusted
+        self._clock = clock
+        self._admitted_from: str | None = None
+        """The host whose connections include this one."""
+        self.refusal: Reply | None = None
+        """The greeting of a client that is not admitted."""
+
+    def refuse(self, reply: Reply) -> None:
+        """Greet the client with `reply`."""
+        self.refusal = reply
+
+    def enter(self) -> None:
+        """Count the connection, or refuse it if a limit is reached. Call it when the client's address is known."""
+        if self.refusal:
+            return
+
+        # A trusted peer is a client itself only after it has named one with XCLIENT.
+        host = "" if self._is_trusted and not self._record.xclient else host_of(self._wire.session.peer)
+        limit = self._peers.enter(host, self._clock())
+        if limit is None:
+            self._admitted_from = host
+            return
+
+        self.refusal = self._wire.reach(limit)
+        peer = self._wire.session.peer
+        self._wire.log.write(logging.WARNING, "connection from %s refused: %s", peer, self.refusal, limit=limit)
+
+    def leave(self) -> None:
+        """Stop counting the connection."""
+        if self._admitted_from is not None:
+            self._peers.leave(self._admitted_from)
+            self._admitted_from = None
+
+    # Clients that talk before the greeting (RFC 5321 3.1)
+
+    async def talks_early(self) -> bool:
+        """Wait for the greeting delay, and return whether the client has sent something in it."""
+        delay = self._limits.greeting_delay
+        return bool(delay and not self.refusal and not self._wire.draining and await self._wire.talks_within(delay))
+
+    async def reject_early_talker(self) -> None:
+        """Greet a client that has talked too early with a refusal."""
+        reply = self._wire.reach("greeting_delay")
+        self._wire.log.write(logging.INFO, "talked before the greeting", limit="greeting_delay")
+        event = self._wire.conn.next_event()
+        assert isinstance(event, ConnectionOpened), "nothing was sent yet"
+        self._wire.answer(event, reply)
+        await self._wire.flush()
+
+    # Failed authentications of an address
+
+    def may_authenticate(self) -> bool:
+        """Return whether the client's address has not failed to authenticate too often recently."""
+        return self._peers.may_authenticate(self._host, self._clock())
+
+    def count_auth_failure(self) -> float:
+        """Count a failed authentication, and return the number of seconds to wait before its reply."""
+        return self._peers.auth_failed(self._host, self._clock())
+
+    @property
+    def auth_delay(self) -> float:
+        """The longest wait before the reply to a failed authentication, in seconds."""
+        return self._limits.max_auth_delay
+
+    @property
+    def _host(self) -> str:
+        # A client without an address, such as that of a Unix socket, shares its failures with no other.
+        return host_of(self._wire.session.peer) or self._wire.session.id

@@ -1,0 +1,204 @@
+"""Receive one message while its handlers run, and answer it."""
+
+# The handlers pull the body: the client waits while they work, and a large message never has to fit into memory. Their
+# decision is sent only when they have returned and the body was read to its true end. Two things complicate that:
+#
+# - Handlers may decide early, or fail. The rest of the body is then read and dropped, up to the end that the protocol
+#   defines.
+# - A body in chunks (BDAT, BURL) may be interleaved with other commands, which are answered as usual. Some of them give
+#   the message up, RSET for example (RFC 3030 section 2). The handlers see that as `MessageAborted`.
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+
+from smtpcore import (
+    PAUSED,
+    Bdat,
+    Burl,
+    ConnectionClosed,
+    Data,
+    DataChunk,
+    DataEnd,
+    DataLine,
+    Event,
+    InvalidData,
+    Path,
+    Reply,
+    Signal,
+    State,
+    Transaction,
+)
+
+from ..streams._stream import Stream
+from ._burl import BurlPart
+from ._handlers import Handlers
+from ._message import Message, MessageAborted
+from ._session import SessionRecord
+from ._wire import Wire
+
+
+class _GivenUp(MessageAborted):
+    """The client has sent a command that gives the message up, or its end of stream, between two chunks."""
+
+
+class MessageExchange:
+    """One message, from the command that begins its body to the reply."""
+
+    __slots__ = ("_dispatch", "_end", "_failure", "_handlers", "_is_open", "_part", "_record", "_stream", "_wire")
+
+    def __init__(
+        self,
+        wire: Wire,
+        handlers: Handlers,
+        record: SessionRecord,
+        stream: Stream,
+        dispatch: Callable[[Event], Awaitable[None]],
+    ) -> None:
+        self._wire = wire
+        self._handlers = handlers
+        self._record = record
+        self._stream = stream
+        self._dispatch = dispatch
+        """Answers a command between two chunks."""
+        self._is_open = False
+        """Whether the handlers are at work."""
+        self._part: BurlPart | None = None
+        """The part of the message that is being fetched for a BURL."""
+        self._end: DataEnd | InvalidData | None = None
+        self._failure: Exception | None = None
+        """The exception that has ended the body."""
+
+    async def run(self, event: Data | Bdat | Burl) -> None:
+        """Answer `event`, unless its octets follow at once, and receive the body if one follows."""
+        wire = self._wire
+        wire.deadlines.restart()
+        if isinstance(event, Data):
+            wire.answer(event, await self._handlers.decide(event))
+            if wire.conn.state is not State.DATA:
+                return
+
+            await wire.flush()  # the handlers may work for some time before they ask for the body
+        elif isinstance(event, Burl):
+            await self._begin_part(event)
+            if self._part is None:
+                return
+
+        try:
+            await self._receive()
+        finally:
+            if self._part:
+                await self._drop_part(self._part)
+
+    async def _receive(self) -> None:
+        transaction = self._wire.conn.transaction
+        assert transaction, "a body belongs to a transaction"
+        name = f"{self._wire.session.id}.{self._record.count_message()}"
+        message = Message(self, self._stream, transaction, name)
+
+        reply = None
+        self._is_open = True
+        try:
+            reply = await self._handlers.ask_for_message(message)
+        except MessageAborted:
+            pass  # the end of the body decides
+        except Exception:
+            reply = self._handlers.failed(Data())
+        finally:
+            self._is_open = False
+
+        try:
+            while self._end is None:
+                await self._next_piece()
+        except _GivenUp:
+            return
+
+        if isinstance(self._end, InvalidData):
+            reply = self._end.reply
+        self._answer(self._end, reply, transaction)
+
+    def _answer(
+        self, end: DataEnd | InvalidData, reply: Reply | Mapping[Path, Reply] | None, transaction: Transaction
+    ) -> None:
+        # In LMTP one reply for each recipient (RFC 2033 4.2), else one for all.
+        conn = self._wire.conn
+        for recipient in transaction.recipients[: conn.replies_owed]:
+            decided = reply.get(recipient.forward_path) if isinstance(reply, Mapping) else reply
+            self._wire.answer(end, decided or conn.default_reply(end))
+
+    # The body
+
+    @property
+    def is_aborted(self) -> bool:
+        """Whether the message turned out to be invalid or incomplete."""
+        return self._failure is not None or isinstance(self._end, InvalidData)
+
+    async def pull_body(self) -> bytes:
+        """Return the next octets of the body, empty at its end. Raises `MessageAborted`."""
+        if not self._is_open:
+            raise RuntimeError("the handlers of this message have returned: read its body before that")
+
+        try:
+            data = await self._next_piece()
+        except Exception as exc:
+            self._failure = exc
+            raise MessageAborted(str(exc) or type(exc).__name__) from exc
+
+        if isinstance(self._end, InvalidData):
+            raise MessageAborted(str(self._end.reply))
+
+        return data
+
+    async def _next_piece(self) -> bytes:
+        if self._failure:
+            raise self._failure
+
+        while self._end is None:
+            event = await self._wire.next_event()
+            if isinstance(event, DataChunk | DataLine):
+                return event.data
+            if isinstance(event, DataEnd | InvalidData):
+                self._end = event
+            else:
+                await self._go_on(event)
+
+        return b""
+
+    async def _go_on(self, event: Event | Signal) -> None:
+        wire = self._wire
+        if isinstance(event, Burl):
+            await self._begin_part(event)
+        elif event is PAUSED and self._part:
+            await self._fetch_more(self._part)
+        elif not isinstance(event, Bdat | Signal | ConnectionClosed):
+            await self._dispatch(event)
+
+        if wire.conn.state not in _IN_BODY or (wire.draining and wire.conn.state is State.CHUNKED):
+            await wire.flush()  # the handlers may work for some time before they return
+            raise _GivenUp("the client has given the message up")
+
+    # Parts that the server fetches (RFC 4468)
+
+    async def _begin_part(self, burl: Burl) -> None:
+        part = await self._handlers.ask_for_part(burl)
+        if isinstance(part, Reply):
+            self._wire.answer(burl, part)
+        else:
+            self._part = BurlPart(burl, part)
+
+    async def _fetch_more(self, part: BurlPart) -> None:
+        try:
+            data = await part.next_piece()
+            self._wire.conn.receive_part(data)
+        except Exception:
+            self._wire.answer(part.burl, self._handlers.failed(part.burl))
+        else:
+            self._part = part if data else None
+
+    async def _drop_part(self, part: BurlPart) -> None:
+        try:
+            await part.aclose()
+        except Exception:
+            self._wire.log.write(logging.ERROR, "the handler of BURL failed", exc_info=True)
+
+
+_IN_BODY = frozenset({State.DATA, State.CHUNK, State.CHUNKED, State.LAST_CHUNK})

@@ -1,0 +1,327 @@
+"""Carry one session between its stream, its `smtpcore.Connection` and the observers."""
+
+# Everything that is received, sent or awaited passes through here, so this module holds three promises of a session:
+#
+# - Replies leave before the session waits for the client, and before the next event is handled, unless RFC 2920 allows
+#   them to wait for the rest of a pipelined group.
+# - A write that failed or timed out is the last one. A partial write leaves the stream in the middle of a reply, so a
+#   421 after it could be read as part of that reply.
+# - After a TLS handshake that failed nothing is sent: there is no plaintext to return to (RFC 3207 section 4).
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from ssl import SSLContext
+
+from smtpcore import (
+    NEED_DATA,
+    Auth,
+    AuthResponse,
+    Connection,
+    ConnectionClosed,
+    ConnectionOpened,
+    DataEnd,
+    Event,
+    Expn,
+    InvalidData,
+    LocalProtocolError,
+    Quit,
+    Rcpt,
+    RemoteProtocolError,
+    Reply,
+    ReplyClass,
+    Signal,
+    Vrfy,
+    Wait,
+)
+from smtpcore.proxy import ProxyHeader, ProxyReader
+
+from ..streams._stream import Interrupted, Stream
+from ._app import App
+from ._deadlines import Deadlines
+from ._limits import REPLIES, Timeouts
+from ._notifications import LimitReached, Observed, Reason, TlsEstablished, TlsFailed
+from ._session import Session
+from ._session_log import SessionLog
+
+_NAP = 0.5  # seconds
+_MOST_REPLIES = 100  # that wait to be sent: a client that reads no replies could otherwise fill the memory
+
+
+class Wire:
+    """The connection of one session: receives events, sends replies, and shows both to the observers."""
+
+    __slots__ = (
+        "_app",
+        "_clock",
+        "_is_waiting_early",
+        "_stream",
+        "_timeouts",
+        "_tls",
+        "_unsent",
+        "closed_by",
+        "conn",
+        "deadlines",
+        "draining",
+        "log",
+        "recipients",
+        "refusals",
+        "session",
+    )
+
+    def __init__(
+        self,
+        app: App,
+        stream: Stream,
+        conn: Connection,
+        session: Session,
+        log: SessionLog,
+        deadlines: Deadlines,
+        timeouts: Timeouts,
+        *,
+        tls: SSLContext | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._app = app
+        self._stream = stream
+        self._timeouts = timeouts
+        self._tls = tls
+        self._clock = clock
+        self._unsent = 0
+        """The number of replies since the last flush."""
+        self._is_waiting_early = False
+
+        self.conn = conn
+        self.session = session
+        self.log = log
+        self.deadlines = deadlines
+        self.draining = False
+        """Whether the session was asked to end."""
+        self.recipients = 0
+        """The number of accepted recipients."""
+        self.refusals = 0
+        """The number of commands that were answered 4yz, and of messages that were refused."""
+        self.closed_by = Reason.CLOSED
+        """The reason for the end of the session, if the dialogue ends now."""
+
+    # Observers
+
+    def show(self, item: Observed) -> None:
+        """Call the observers with `item`."""
+        if not self._app.observed:
+            return
+
+        try:
+            self._app.show(self.session, item)
+        except Exception:
+            self.log.write(logging.ERROR, "an observer failed", exc_info=True)
+
+    def reach(self, limit: str) -> Reply:
+        """Report to the observers that a limit was reached, and return its reply."""
+        self.show(LimitReached(limit))
+        return REPLIES[limit]
+
+    # Receiving
+
+    async def next_event(self) -> Event | Signal:
+        """Return the client's next event, or PAUSED; NEED_DATA if `drain` has interrupted the wait for it.
+
+        Replies that must not wait are sent first. Raises `TimeoutError` when a deadline has passed, `OSError` when the
+        connection is lost, and `RemoteProtocolError` when the dialogue cannot continue.
+        """
+        conn = self.conn
+        if conn.must_flush or self._unsent >= _MOST_REPLIES:
+            await self.flush()
+
+        while (event := conn.next_event()) is NEED_DATA:
+            if self._unsent:
+                await self.flush()
+
+            data = b""
+            begun = self._clock()
+            timeout = self.deadlines.remaining(conn.waiting_for, begun)
+            try:
+                data = await self._stream.receive(timeout)
+            except Interrupted:
+                return NEED_DATA
+            finally:
+                self.deadlines.record_wait(self._clock() - begun, len(data))
+
+            conn.receive_data(data)
+
+        if self._app.observed and not isinstance(event, Signal | ConnectionClosed):
+            self.show(event)
+        return event
+
+    async def receive_proxy_header(self, *, before_tls: bool) -> ProxyHeader:
+        """Read the PROXY header, which precedes TLS and the greeting. Only a peer that is named as a proxy sends one.
+
+        Raises `RemoteProtocolError` if it is malformed, or if data follows it at once where TLS comes next.
+        """
+        reader = ProxyReader()
+        while (header := reader.next_header()) is NEED_DATA:
+            data = b""
+            begun = self._clock()
+            timeout = self.deadlines.remaining(Wait.GREETING, begun)
+            try:
+                data = await self._stream.receive(timeout)
+            except Interrupted:
+                continue
+            finally:
+                self.deadlines.record_wait(self._clock() - begun, len(data))
+
+            reader.receive_data(data)
+
+        if reader.trailing_data:
+            if before_tls:
+                raise RemoteProtocolError("data arrived together with the PROXY header, before the TLS handshake")
+
+            self.conn.receive_data(reader.trailing_data)
+
+        return header
+
+    async def talks_within(self, delay: float) -> bool:
+        """Wait for `delay` seconds, and return whether the client has sent something before the greeting."""
+        self._is_waiting_early = True
+        try:
+            data = await self._stream.receive(self.deadlines.within_session(delay))
+        except (TimeoutError, Interrupted):
+            pass
+        else:
+            self.conn.receive_data(data)
+        finally:
+            self._is_waiting_early = False
+
+        return bool(self.conn.trailing_data)
+
+    def drain(self) -> None:
+        """Ask the session to end before its next command, and interrupt a wait for that command."""
+        self.draining = True
+        if self._is_waiting_early or self.conn.waiting_for in (Wait.GREETING, Wait.COMMAND):
+            self._stream.interrupt()
+
+    async def sleep(self, seconds: float) -> None:
+        """Let the client wait. Returns early if the session is asked to end, or if its time is up."""
+        # In short naps, so that no stream needs a way to be woken.
+        end = self._clock() + seconds
+        with suppress(TimeoutError):
+            while not self.draining and (left := end - self._clock()) > 0:
+                await self._stream.sleep(self.deadlines.within_session(min(left, _NAP)))
+
+    # Answering
+
+    def answer(self, event: Event, reply: Reply) -> Reply:
+        """Queue the reply to `event`, and return it as it will be sent.
+
+        A reply of a handler that cannot be sent is logged, and replaced by a temporary failure.
+        """
+        try:
+            sent = self.conn.send(reply)
+        except LocalProtocolError:
+            sent = self.conn.send(self._replacement(event, reply))
+
+        self._unsent += 1
+        reply_class = sent.reply_class
+        if reply_class is ReplyClass.GOODBYE:
+            self.closed_by = Reason.GOODBYE
+        elif isinstance(event, Quit):
+            self.closed_by = Reason.QUIT
+        elif reply_class in _POSITIVE:
+            self.recipients += isinstance(event, Rcpt)
+        elif reply_class is ReplyClass.TRANSIENT or isinstance(event, DataEnd | InvalidData):
+            self.refusals += 1
+
+        if self._app.observed:
+            self.show(sent)
+        return sent
+
+    def _replacement(self, event: Event, reply: Reply) -> Reply:
+        is_lookup = isinstance(event, Vrfy | Expn) and not event.smtputf8
+        if is_lookup and not all(map(str.isascii, reply.lines)):
+            return _NOT_IN_ASCII
+
+        self.log.write(logging.ERROR, "the reply of a handler cannot be sent", exc_info=True)
+        return self.failure_reply(event)
+
+    def failure_reply(self, event: Event) -> Reply:
+        """Return the reply to `event` after a failure of the server."""
+        # RFC 5321 4.2.1: the client may try again. The cause is for the log, not for the client.
+        if isinstance(event, ConnectionOpened):
+            return Reply(421, f"internal error, session {self.session.id}", enhanced="4.3.0")
+        if isinstance(event, Quit):
+            return self.conn.default_reply(event)
+
+        text = f"Internal error, session {self.session.id}"
+        is_auth = isinstance(event, Auth | AuthResponse)
+        return Reply(454, text, enhanced="4.7.0") if is_auth else Reply(451, text, enhanced="4.3.0")
+
+    async def flush(self) -> None:
+        """Send the queued replies. Raises `TimeoutError` if the client does not read them in time."""
+        # The deadline comes before the replies are taken out of the queue: if it has passed, none is lost.
+        timeout = self.deadlines.within_session(self._timeouts.send)
+        data = self.conn.data_to_send()
+        self._unsent = 0
+        if not data:
+            return
+
+        try:
+            await self._stream.send(data, timeout)
+        except TimeoutError:
+            self.conn.send_failed()
+            raise
+
+    # TLS
+
+    async def start_tls(self) -> None:
+        """Do the TLS handshake. Raises `OSError` if it fails."""
+        await self.flush()
+        if self._tls is None:
+            raise OSError("TLS was accepted, but there is no SSLContext")
+
+        try:
+            await self._stream.start_tls(self._tls, self.deadlines.within_session(self._timeouts.tls))
+        except OSError as exc:
+            self.conn.send_failed()
+            self.show(TlsFailed(str(exc) or type(exc).__name__))
+            raise ConnectionAbortedError(f"the TLS handshake failed: {exc}") from exc
+
+        self.conn.tls_established()
+        assert self._stream.tls, "the handshake is done"
+        self.show(TlsEstablished(self._stream.tls))
+
+    # The end
+
+    async def say_goodbye(self, why: str, enhanced: str) -> None:
+        """End the dialogue with a 421, unless it is over or a TLS handshake is due."""
+        with suppress(LocalProtocolError):
+            self.show(self.conn.send(Reply(421, f"closing: {why}", enhanced=enhanced)))
+
+        await self.flush_last()
+
+    async def flush_last(self) -> None:
+        """Send the queued replies if the client still reads them. Raises nothing."""
+        try:
+            data = self.conn.data_to_send()
+            if data:
+                await self._stream.send(data, self._timeouts.close)
+        except OSError as exc:
+            self.log.write(logging.DEBUG, "the last reply did not arrive: %s", exc)
+
+    async def abort(self, data: bytes, *, reset: bool) -> None:
+        """Send the queued replies and then `data` as it is, and let the connection be closed, or reset."""
+        await self.flush_last()
+        self.conn.send_failed()
+        with suppress(OSError):
+            await self._stream.send(data, self._timeouts.close)
+        if reset:
+            self._stream.reset_on_close()
+
+    async def close(self, *, at_once: bool) -> None:
+        """Close the connection, either at once or when the client has read the last reply. Raises nothing."""
+        await self._stream.aclose(0 if at_once else self._timeouts.close)
+
+
+_POSITIVE = frozenset({ReplyClass.COMPLETION, ReplyClass.INTERMEDIATE})
+
+_NOT_IN_ASCII = Reply(252, "The answer needs SMTPUTF8, which the command does not have", enhanced="2.6.8")
+"""RFC 6531 3.7.4.2."""

@@ -1,0 +1,42 @@
+"""Answer a trusted peer that speaks for other clients (Postfix XCLIENT_README and XFORWARD_README)."""
+
+import logging
+
+from smtpcore import ConnectionOpened, Xclient, Xforward
+
+from ._admission import Admission
+from ._handlers import Handlers
+from ._session import SessionRecord
+from ._wire import Wire
+
+
+class XclientExchange:
+    """One XCLIENT or XFORWARD command."""
+
+    __slots__ = ("_admission", "_handlers", "_record", "_wire")
+
+    def __init__(self, wire: Wire, handlers: Handlers, admission: Admission, record: SessionRecord) -> None:
+        self._wire = wire
+        self._handlers = handlers
+        self._admission = admission
+        self._record = record
+
+    async def run(self, event: Xclient | Xforward) -> None:
+        """Answer the command, and take over its attributes if it was accepted."""
+        wire, session = self._wire, self._wire.session
+        reply = await self._handlers.decide(event)
+        is_default = reply is wire.conn.default_reply(event)
+        if isinstance(event, Xforward):
+            if reply.is_positive:
+                self._record.forward(event.attributes)
+                wire.log.write(logging.INFO, "forwarded: %s", dict(session.forwarded))
+        elif is_default or reply.is_positive:
+            self._record.begin_xclient(event.attributes)
+            self._admission.leave()
+            self._admission.enter()
+            wire.log.write(logging.INFO, "speaks for %s", session.peer)
+            if is_default:  # the session begins anew, so that the client it speaks for is greeted
+                reply = await self._handlers.decide(ConnectionOpened())
+
+        wire.answer(event, reply)
+        self._record.end_xclient()
