@@ -454,7 +454,7 @@ ENDS: dict[str, tuple[tuple[Step, ...], dict[str, Handler]]] = {
 
 
 @pytest.mark.parametrize("stream", [FakeStream, CancelledOnClose])
-@pytest.mark.parametrize("fate", ENDS)
+@pytest.mark.parametrize("end", ENDS)
 def test_each_end_calls_disconnect_once_and_uncounts_the_connection(
     end: str, stream: type[FakeStream], monkeypatch: pytest.MonkeyPatch
 ) -> None:
