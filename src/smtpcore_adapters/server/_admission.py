@@ -1,7 +1,6 @@
 """Admit a client, by the limits that hold for its address."""
 
 import logging
-from collections.abc import Callable
 
 from smtpcore import ConnectionOpened, Reply
 
@@ -15,7 +14,7 @@ from ._wire import Wire
 class Admission:
     """The place of one session among all connections of the server, and the record of its address."""
 
-    __slots__ = ("_admitted_from", "_clock", "_is_trusted", "_limits", "_peers", "_record", "_wire", "refusal")
+    __slots__ = ("_admitted_from", "_is_trusted", "_limits", "_peers", "_record", "_wire", "refusal")
 
     def __init__(
         self,
@@ -25,14 +24,12 @@ class Admission:
         limits: Limits,
         *,
         is_trusted: bool,
-        clock: Callable[[], float],
     ) -> None:
         self._wire = wire
         self._record = record
         self._peers = peers
         self._limits = limits
         self._is_trusted = is_trusted
-        self._clock = clock
         self._admitted_from: str | None = None
         """The host whose connections include this one."""
         self.refusal: Reply | None = None
@@ -49,7 +46,7 @@ class Admission:
 
         # A trusted peer is a client itself only after it has named one with XCLIENT.
         host = "" if self._is_trusted and not self._record.xclient else host_of(self._wire.session.peer)
-        limit = self._peers.enter(host, self._clock())
+        limit = self._peers.enter(host, self._wire.clock())
         if limit is None:
             self._admitted_from = host
             return
@@ -84,11 +81,11 @@ class Admission:
 
     def may_authenticate(self) -> bool:
         """Return whether the client's address has not failed to authenticate too often recently."""
-        return self._peers.may_authenticate(self._host, self._clock())
+        return self._peers.may_authenticate(self._host, self._wire.clock())
 
     def count_auth_failure(self) -> float:
         """Count a failed authentication, and return the number of seconds to wait before its reply."""
-        return self._peers.auth_failed(self._host, self._clock())
+        return self._peers.auth_failed(self._host, self._wire.clock())
 
     @property
     def auth_delay(self) -> float:

@@ -7,15 +7,13 @@
 import inspect
 from collections.abc import AsyncIterable, Awaitable, Callable, KeysView, Mapping
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, TypeVar
 
-from smtpcore import Burl, Config, Path, Reply
-from smtpcore.sasl import Answer, Question
+from smtpcore import Burl, Config, Reply
 
 from ._notifications import Drop, Observed
 
 if TYPE_CHECKING:
-    from ._message import Message
     from ._session import Session
 
 Handler: TypeAlias = "Callable[[Session, Any], object]"
@@ -124,64 +122,39 @@ class App:
         """Whether there is a handler of `name`."""
         return _key(name) in self.names
 
-    async def ask(self, name: str, session: "Session", subject: object) -> Reply | Drop | None:
-        """Call the handlers of `name` until one returns a reply. What they raise is passed on.
+    async def ask(self, name: str, session: "Session", subject: object) -> Any:
+        """Call the handlers of `name` until one returns something else than None, and return that.
 
-        `name` is a verb in upper case, or one of the other names in lower case.
+        `name` is a verb in upper case, or one of the other names in lower case. Raises what a handler raises, and
+        `TypeError` if a handler returns an object of a wrong type.
         """
-        handler, reply = await self._first(name, session, subject)
-        if reply is None or isinstance(reply, Reply):
-            return reply
-        if name == "connect" and isinstance(reply, Drop):
-            return reply
-
-        raise TypeError(f"{_name(handler)} returned {reply!r}: a handler returns a Reply or None")
-
-    async def ask_for_message(self, session: "Session", message: "Message") -> "Reply | Mapping[Path, Reply] | None":
-        """Call the `message` handlers until one returns a reply or, in LMTP, replies by recipient (RFC 2033 4.2)."""
-        handler, reply = await self._first("message", session, message)
-        if reply is None or isinstance(reply, Reply) or (session.config.lmtp and isinstance(reply, Mapping)):
-            answer: Reply | Mapping[Path, Reply] | None = reply
-            return answer
-
-        raise TypeError(
-            f"{_name(handler)} returned {reply!r}: return a Reply or None, in LMTP also a mapping of replies"
-        )
-
-    async def ask_for_part(self, session: "Session", burl: Burl) -> Reply | bytes | AsyncIterable[bytes] | None:
-        """Call the `BURL` handlers until one returns the part of the message that it asks for, or a refusal."""
-        handler, part = await self._first(Burl.verb, session, burl)
-        if (
-            part is None
-            or isinstance(part, bytes | AsyncIterable)
-            or (isinstance(part, Reply) and not part.is_positive)
-        ):
-            return part
-
-        raise TypeError(f"{handler} returned {part!r}: return the octets as bytes or as an iterator, or refuse")
-
-    async def ask_for_identity(self, session: "Session", question: "Question") -> "Answer | Reply":
-        """Call the `auth` handlers until one has an answer, or decides with a reply."""
-        answer: Answer | Reply
-        _, answer = await self._first("auth", session, question)
-        return answer
-
-    async def _first(self, name: str, session: "Session", subject: object) -> tuple[object, Any]:
         for handler, blocking in self._handlers.get(name, ()):
-            answer = _call(handler, session, subject, blocking=blocking)
+            if blocking:
+                answer = await session.run_blocking(handler, session, subject)
+            else:
+                answer = handler(session, subject)
             if _is_awaitable(answer):
                 answer = await answer
+            if isinstance(answer, Reply):
+                return answer
             if answer is not None:
-                return handler, answer
+                expected, rule = _RETURNS.get(name, _REPLY_OR_NONE)
+                if isinstance(answer, expected) and (session.config.lmtp or not isinstance(answer, Mapping)):
+                    return answer
 
-        return None, None
+                raise TypeError(f"{_name(handler)} returned {answer!r}: {rule}")
+
+        return None
 
     async def tell(self, name: str, session: "Session", subject: object) -> None:
         """Call all handlers of `name`, whatever they return. What they raise is raised when all were called."""
         errors = []
         for handler, blocking in self._handlers.get(name, ()):
             try:
-                answer = _call(handler, session, subject, blocking=blocking)
+                if blocking:
+                    answer = await session.run_blocking(handler, session, subject)
+                else:
+                    answer = handler(session, subject)
                 if _is_awaitable(answer):
                     await answer
             except Exception as exc:
@@ -207,15 +180,6 @@ def _key(name: str) -> str:
     return name.lower() if name.lower() in _NOT_VERBS else name.upper()
 
 
-def _call(handler: Handler, session: "Session", subject: object, *, blocking: bool) -> Any:
-    return _call_in_thread(handler, session, subject) if blocking else handler(session, subject)
-
-
-async def _call_in_thread(handler: Handler, session: "Session", subject: object) -> Any:
-    answer = await session.run_blocking(handler, session, subject)
-    return await answer if inspect.isawaitable(answer) else answer
-
-
 def _is_awaitable(answer: object) -> TypeGuard[Awaitable[Any]]:
     # A coroutine, in nearly all cases: what else can be awaited takes longer to find out.
     return isinstance(answer, CoroutineType) or inspect.isawaitable(answer)
@@ -223,3 +187,14 @@ def _is_awaitable(answer: object) -> TypeGuard[Awaitable[Any]]:
 
 def _name(handler: object) -> str:
     return getattr(handler, "__qualname__", None) or repr(handler)
+
+
+_REPLY_OR_NONE: Final = (Reply, "a handler returns a Reply or None")
+
+_RETURNS: Final[Mapping[str, tuple[type | tuple[type, ...], str]]] = {
+    "connect": (Drop, "this handler returns a Reply, DROP or None"),
+    "message": (Mapping, "return a Reply or None, in LMTP also a mapping of replies"),
+    "auth": (object, ""),  # the SASL mechanism knows the type that it needs
+    Burl.verb: ((bytes, AsyncIterable), "return the octets as bytes or as an asynchronous iterator, or refuse"),
+}
+"""The types that handlers may return beside Reply and None, and the rule for an error message."""

@@ -1,7 +1,7 @@
-"""Tell how much longer a client may take."""
+"""Compute how much longer a session may wait for its client."""
 
-# A limit for each wait alone is none: an octet just before its end begins the next one. So waits add up until what is
-# waited for is there, a command or a message, and what is received meanwhile buys time at the price of the least rate.
+# A per-read timeout can be defeated by sending one byte just before it expires. So waits add up until the command or
+# the message is complete. The octets of a body extend its deadline, at the least rate that `Limits.body_rate` allows.
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -13,7 +13,7 @@ from ._peers import PeerTable
 
 
 class Deadlines:
-    """With one client, in seconds. Only waiting for it counts, not the work of handlers."""
+    """The deadlines of one session, in seconds. Time counts while it waits for the client, not while handlers work."""
 
     __slots__ = (
         "_clock",
@@ -36,46 +36,48 @@ class Deadlines:
         self._end = clock() + timeouts.session
         self._credit = 0.0
         self.waited = 0.0
-        """All the time of the session that was spent on waiting for the client."""
+        """The seconds that the session has spent on waiting for the client."""
         self._counted_from = 0.0
 
     def restart(self) -> None:
-        """Begin to wait for something new."""
+        """Begin a new command or message, with its full timeout."""
         self._counted_from = self.waited
         self._credit = 0.0
 
     def record_wait(self, seconds: float, octets: int) -> None:
-        """Take note of a wait, and of what it has brought."""
+        """Add a wait, and the number of octets that were received after it."""
         self.waited += seconds
         if self._rate:
             self._credit += octets / self._rate
 
     def remaining(self, wait: Wait, now: float) -> float:
-        """How long a client may be waited for. Raises `TimeoutError` if that time is over."""
+        """Return the seconds for which the client may be waited for. Raises `TimeoutError` if none are left."""
         timeout = self._timeouts[wait]
-        if wait is Wait.BODY and not self._rate:
-            return self._within_session(timeout, now)
         if wait is not Wait.BODY and self._peers.are_many:
             timeout = min(timeout, self._crowded)
+        if wait is not Wait.BODY or self._rate:
+            left = timeout + self._credit - (self.waited - self._counted_from)
+            if left <= 0:
+                raise TimeoutError("the client is too slow")
+            if left < timeout:
+                timeout = left
 
-        left = timeout + self._credit - (self.waited - self._counted_from)
+        left = self._end - now
         if left <= 0:
-            raise TimeoutError("the client is too slow")
+            raise TimeoutError(_TOO_LONG)
 
-        return self._within_session(left if left < timeout else timeout, now)
+        return timeout if timeout < left else left
 
     def within_session(self, timeout: float) -> float:
-        """`timeout`, or less where the session has less left. Raises `TimeoutError` if it has nothing left."""
-        return self._within_session(timeout, self._clock())
-
-    def _within_session(self, timeout: float, now: float) -> float:
-        left = self._end - now
-        if left >= timeout:
-            return timeout
+        """Return `timeout`, or less if less of the session's time is left. Raises `TimeoutError` if none is left."""
+        left = self._end - self._clock()
         if left <= 0:
-            raise TimeoutError("the session has taken too long")
+            raise TimeoutError(_TOO_LONG)
 
-        return left
+        return timeout if timeout < left else left
+
+
+_TOO_LONG = "the session has taken too long"
 
 
 @lru_cache(maxsize=16)

@@ -1,7 +1,7 @@
 """Decide the reply to each event: by a limit, by the handlers of the program, or by the protocol's default."""
 
 import logging
-from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Mapping
 from typing import TypeVar
 
 from smtpcore import Burl, Command, ConnectionOpened, Event, Path, Rcpt, Reply, UnknownCommand
@@ -25,16 +25,13 @@ class ConnectionDropped(Exception):
 class Handlers:
     """The handlers of an `App`, called for one session."""
 
-    __slots__ = ("_admission", "_app", "_clock", "_limits", "_wire")
+    __slots__ = ("_admission", "_app", "_limits", "_wire")
 
-    def __init__(
-        self, app: App, wire: Wire, admission: Admission, limits: Limits, *, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, app: App, wire: Wire, admission: Admission, limits: Limits) -> None:
         self._app = app
         self._wire = wire
         self._admission = admission
         self._limits = limits
-        self._clock = clock
 
     async def decide(self, event: Event) -> Reply:
         """Return the reply to a command, to the greeting that is due, or to an invalid command.
@@ -58,7 +55,7 @@ class Handlers:
             if self._admission.refusal:
                 return self._admission.refusal
 
-        reply = None
+        reply: Reply | Drop | None = None
         for name in names:
             if reply is None and name in app.names:
                 try:
@@ -76,7 +73,9 @@ class Handlers:
 
     async def ask_for_message(self, message: Message) -> Reply | Mapping[Path, Reply] | None:
         """Call the `message` handlers, and return their decision. Raises what they raise."""
-        return await self._timed("message", self._app.ask_for_message(self._wire.session, message))
+        answer: Reply | Mapping[Path, Reply] | None
+        answer = await self._timed("message", self._app.ask("message", self._wire.session, message))
+        return answer
 
     async def ask_for_part(self, burl: Burl) -> bytes | AsyncIterable[bytes] | Reply:
         """Call the `BURL` handlers, and return the octets or the refusal that they return, or else a refusal."""
@@ -86,8 +85,9 @@ class Handlers:
         if not is_for(burl.uri, wire.session.identity):
             return Reply(554, "This URL is for another user", enhanced="5.7.0")
 
+        part: bytes | AsyncIterable[bytes] | Reply | None
         try:
-            part = await self._timed(burl.verb, self._app.ask_for_part(wire.session, burl))
+            part = await self._timed(burl.verb, self._app.ask(burl.verb, wire.session, burl))
         except Exception:
             return self.failed(burl)
 
@@ -95,10 +95,13 @@ class Handlers:
 
     async def ask_for_identity(self, question: Question, event: Event) -> Answer | Reply:
         """Call the `auth` handlers with a question about `event`, and return their answer."""
+        answer: Answer | Reply
         try:
-            return await self._timed("auth", self._app.ask_for_identity(self._wire.session, question))
+            answer = await self._timed("auth", self._app.ask("auth", self._wire.session, question))
         except Exception:
-            return self.failed(event)
+            answer = self.failed(event)
+
+        return answer
 
     async def tell_of_end(self, reason: str) -> None:
         """Call all `disconnect` handlers. What they raise is logged."""
@@ -118,12 +121,13 @@ class Handlers:
         if not self._app.observed or name not in self._app.names:
             return await answer
 
-        begun, waited = self._clock(), self._wire.deadlines.waited
+        wire = self._wire
+        begun, waited = wire.clock(), wire.deadlines.waited
         try:
             return await answer
         finally:
-            waited = self._wire.deadlines.waited - waited
-            self._wire.show(HandlerDone(name, self._clock() - begun - waited))
+            waited = wire.deadlines.waited - waited
+            wire.show(HandlerDone(name, wire.clock() - begun - waited))
 
 
 def _is_http(command: UnknownCommand) -> bool:

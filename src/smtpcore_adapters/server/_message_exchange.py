@@ -29,7 +29,6 @@ from smtpcore import (
     Transaction,
 )
 
-from ..streams._stream import Stream
 from ._burl import BurlPart
 from ._handlers import Handlers
 from ._message import Message, MessageAborted
@@ -44,20 +43,18 @@ class _GivenUp(MessageAborted):
 class MessageExchange:
     """One message, from the command that begins its body to the reply."""
 
-    __slots__ = ("_dispatch", "_end", "_failure", "_handlers", "_is_open", "_part", "_record", "_stream", "_wire")
+    __slots__ = ("_dispatch", "_end", "_failure", "_handlers", "_is_open", "_part", "_record", "_wire")
 
     def __init__(
         self,
         wire: Wire,
         handlers: Handlers,
         record: SessionRecord,
-        stream: Stream,
         dispatch: Callable[[Event], Awaitable[None]],
     ) -> None:
         self._wire = wire
         self._handlers = handlers
         self._record = record
-        self._stream = stream
         self._dispatch = dispatch
         """Answers a command between two chunks."""
         self._is_open = False
@@ -93,7 +90,7 @@ class MessageExchange:
         transaction = self._wire.conn.transaction
         assert transaction, "a body belongs to a transaction"
         name = f"{self._wire.session.id}.{self._record.count_message()}"
-        message = Message(self, self._stream, transaction, name)
+        message = Message(self, self._wire.stream, transaction, name)
 
         reply = None
         self._is_open = True

@@ -27,6 +27,8 @@ class PeerTable:
         self._here: Counter[str] = Counter()
         """Sessions by address and by prefix, without those that were refused: they take no one's place."""
         self._total = 0
+        self.are_many = False
+        """Whether few places are left."""
         self._arrivals = _rate(limits.connections_per_minute, 60.0)
         self._failures = _rate(limits.auth_failures_per_hour, 3600.0)
         self._records = _rate(limits.log_records_per_minute, 60.0)
@@ -42,24 +44,23 @@ class PeerTable:
             if self._arrivals:
                 self._arrivals.add(self._key(host), now)  # the refused ones too
             if refusal is None:
-                self._total += 1
+                self._count(1)
                 self._here.update(self._places(host))
 
             return refusal
 
-    @property
-    def are_many(self) -> bool:
-        """Whether few places are left."""
-        return self._limits.connections - self._total < self._limits.connections // 10
-
     def leave(self, host: str) -> None:
         """Give the place of one back that was let in."""
         with self._lock:
-            self._total -= 1
+            self._count(-1)
             for place in self._places(host):
                 self._here[place] -= 1
                 if not self._here[place]:
                     del self._here[place]
+
+    def _count(self, change: int) -> None:
+        self._total += change
+        self.are_many = self._limits.connections - self._total < self._limits.connections // 10
 
     def _find_refusal(self, host: str, now: float) -> str | None:
         limits = self._limits

@@ -2,9 +2,9 @@
 
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType, SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from smtpcore import Config, Connection, Ehlo, Helo, Lhlo, Transaction
 from smtpcore.proxy import Endpoint, ProxyHeader
@@ -69,16 +69,21 @@ class SessionRecord:
         return self.messages
 
 
+class Sleeper(Protocol):
+    """The part of a session that lets the client wait."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass, until the server shuts down or the time of the session is up."""
+
+
 class Session:
     """A client's session: what handlers can ask about the client, and what they can have done for it."""
 
-    def __init__(
-        self, stream: Stream, connection: Connection, record: SessionRecord, sleep: Callable[[float], Awaitable[None]]
-    ) -> None:
+    def __init__(self, stream: Stream, connection: Connection, record: SessionRecord, sleeper: Sleeper) -> None:
         self._stream = stream
         self._connection = connection
         self._record = record
-        self._sleep = sleep
+        self._sleeper = sleeper
         self._state: SimpleNamespace | None = None
 
         self.id: str = secrets.token_hex(6)
@@ -150,7 +155,7 @@ class Session:
 
     async def sleep(self, seconds: float) -> None:
         """Let the client wait. Returns early if the server shuts down, or if the time of the session is up."""
-        await self._sleep(seconds)
+        await self._sleeper.sleep(seconds)
 
     async def open_stream(
         self, host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from smtpcore import (
     EXTENSIONS,
+    NEED_DATA,
     PAUSED,
     Auth,
     Bdat,
@@ -34,7 +35,6 @@ from smtpcore import (
     Extension,
     RemoteProtocolError,
     Reply,
-    Signal,
     State,
     Xclient,
     Xforward,
@@ -52,7 +52,6 @@ from ._message_exchange import MessageExchange
 from ._notifications import AbortConnection, Reason, SessionClosed, SessionOpened
 from ._peers import PeerTable
 from ._session import Session, SessionRecord
-from ._session_log import SessionLog
 from ._wire import Wire
 from ._xclient_exchange import XclientExchange
 
@@ -62,13 +61,11 @@ class SessionLoop:
 
     __slots__ = (
         "_admission",
-        "_clock",
         "_handlers",
         "_implicit_tls",
         "_is_proxied",
         "_on_end",
         "_record",
-        "_stream",
         "_wire",
         "session",
     )
@@ -94,21 +91,14 @@ class SessionLoop:
         peers = peers or PeerTable(limits)
         conn = Connection(config, extensions=extensions)
         deadlines = Deadlines(timeouts, limits, peers, clock)
-        self._stream = stream
         self._record = SessionRecord()
+        self._wire = Wire(app, stream, conn, self._record, deadlines, timeouts, peers=peers, tls=tls, clock=clock)
+        self._admission = Admission(self._wire, self._record, peers, limits, is_trusted=trusted)
+        self._handlers = Handlers(app, self._wire, self._admission, limits)
         self._implicit_tls = implicit_tls
         self._is_proxied = proxied
         self._on_end = on_end
-        self._clock = clock
-
-        self.session: Session = Session(stream, conn, self._record, self._sleep)
-        log = SessionLog(self.session, peers, clock)
-        self._wire = Wire(app, stream, conn, self.session, log, deadlines, timeouts, tls=tls, clock=clock)
-        self._admission = Admission(self._wire, self._record, peers, limits, is_trusted=trusted, clock=clock)
-        self._handlers = Handlers(app, self._wire, self._admission, limits, clock=clock)
-
-    def _sleep(self, seconds: float) -> Awaitable[None]:
-        return self._wire.sleep(seconds)
+        self.session: Session = self._wire.session
 
     # From outside
 
@@ -126,34 +116,30 @@ class SessionLoop:
 
     async def run(self) -> None:
         """Serve the client. Raises nothing but what cancels it."""
-        wire = self._wire
         reason = Reason.CANCELLED
-        opened = self._clock()
-        wire.show(SessionOpened())
+        opened = self._wire.clock()
         try:
             try:
-                wire.log.write(logging.DEBUG, "connection from %s", self._stream.peer)
                 reason = await self._converse()
             except (Exception, AbortConnection) as exc:
                 reason = await self._end_after(exc)
         finally:
-            try:
-                await self._report_end(reason, opened)
-            finally:
-                try:
-                    await wire.close(at_once=reason in _ABRUPT)
-                finally:
-                    self._admission.leave()
-                    if self._on_end:
-                        self._on_end(self)
+            await self._close(reason, opened)
 
-    async def _report_end(self, reason: Reason, opened: float) -> None:
+    async def _close(self, reason: Reason, opened: float) -> None:
+        wire = self._wire
         try:
             await self._handlers.tell_of_end(reason)
         finally:
-            seconds = self._clock() - opened
-            self._wire.show(SessionClosed(reason, seconds))
-            self._wire.log.write(logging.DEBUG, "disconnected: %s", reason, reason=str(reason), seconds=seconds)
+            try:
+                seconds = wire.clock() - opened
+                wire.show(SessionClosed(reason, seconds))
+                wire.log.write(logging.DEBUG, "disconnected: %s", reason, reason=str(reason), seconds=seconds)
+                await wire.close(at_once=reason in _ABRUPT)
+            finally:
+                self._admission.leave()
+                if self._on_end:
+                    self._on_end(self)
 
     async def _end_after(self, exc: Exception | AbortConnection) -> Reason:
         # A coroutine of its own: its frame would otherwise be part of every idle session.
@@ -183,11 +169,46 @@ class SessionLoop:
     # The dialogue
 
     async def _converse(self) -> Reason:
-        wire, admission, record = self._wire, self._admission, self._record
+        reason = await self._open()
+        if reason:
+            return reason
+
+        wire, record = self._wire, self._record
+        while True:
+            if wire.draining and wire.conn.state not in (State.TLS, State.CLOSED):
+                await wire.say_goodbye("the server is shutting down", "4.3.2")
+                return Reason.SHUTDOWN
+
+            event = await wire.next_event()
+            if event is NEED_DATA:
+                continue  # the wait was interrupted to shut down
+            if event is PAUSED:
+                assert wire.conn.state is State.TLS, "every event was answered"
+                await wire.start_tls()
+                continue
+            if isinstance(event, ConnectionClosed):
+                await wire.flush()
+                return wire.closed_by
+
+            transaction = wire.conn.transaction if record.forwarded else None
+            exchange = _EXCHANGES.get(type(event))
+            if exchange:
+                await exchange(self, event)
+            else:
+                wire.answer(event, await self._handlers.decide(event))
+            if transaction and not wire.conn.transaction:
+                record.clear_forwarded()
+            wire.deadlines.restart()
+
+    async def _open(self) -> Reason | None:
+        """Do what comes before the greeting, and return a reason if the session ends without a dialogue."""
+        wire, admission = self._wire, self._admission
+        wire.show(SessionOpened())
+        wire.log.write(logging.DEBUG, "connection from %s", wire.stream.peer)
         if self._is_proxied:
             header = await wire.receive_proxy_header(before_tls=self._implicit_tls)
             if header.command is ProxyCommand.PROXY:
-                record.set_proxy_header(header)
+                self._record.set_proxy_header(header)
                 wire.log.write(logging.DEBUG, "connection of %s by way of the proxy", self.session.peer)
 
         admission.enter()
@@ -200,36 +221,18 @@ class SessionLoop:
             await admission.reject_early_talker()
             return Reason.EARLY_TALKER
 
-        while True:
-            if wire.draining and wire.conn.state not in (State.TLS, State.CLOSED):
-                await wire.say_goodbye("the server is shutting down", "4.3.2")
-                return Reason.SHUTDOWN
-
-            event = await wire.next_event()
-            if isinstance(event, Signal):
-                if event is PAUSED:
-                    assert wire.conn.state is State.TLS, "every event was answered"
-                    await wire.start_tls()
-                continue
-            if isinstance(event, ConnectionClosed):
-                await wire.flush()
-                return wire.closed_by
-
-            transaction = wire.conn.transaction if record.forwarded else None
-            await self._dispatch(event)
-            if transaction and not wire.conn.transaction:
-                record.clear_forwarded()
-            wire.deadlines.restart()
+        return None
 
     async def _dispatch(self, event: Event) -> None:
-        run = _EXCHANGES.get(type(event))
-        if run:
-            await run(self, event)
+        """Handle an event that an exchange has received, but that is not its own."""
+        exchange = _EXCHANGES.get(type(event))
+        if exchange:
+            await exchange(self, event)
         else:
             self._wire.answer(event, await self._handlers.decide(event))
 
     def _run_message(self, event: Data | Bdat | Burl) -> Awaitable[None]:
-        exchange = MessageExchange(self._wire, self._handlers, self._record, self._stream, self._dispatch)
+        exchange = MessageExchange(self._wire, self._handlers, self._record, self._dispatch)
         return exchange.run(event)
 
     def _run_auth(self, event: Auth) -> Awaitable[None]:

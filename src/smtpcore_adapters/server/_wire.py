@@ -41,7 +41,8 @@ from ._app import App
 from ._deadlines import Deadlines
 from ._limits import REPLIES, Timeouts
 from ._notifications import LimitReached, Observed, Reason, TlsEstablished, TlsFailed
-from ._session import Session
+from ._peers import PeerTable
+from ._session import Session, SessionRecord
 from ._session_log import SessionLog
 
 _NAP = 0.5  # seconds
@@ -53,12 +54,11 @@ class Wire:
 
     __slots__ = (
         "_app",
-        "_clock",
         "_is_waiting_early",
-        "_stream",
         "_timeouts",
         "_tls",
         "_unsent",
+        "clock",
         "closed_by",
         "conn",
         "deadlines",
@@ -67,6 +67,7 @@ class Wire:
         "recipients",
         "refusals",
         "session",
+        "stream",
     )
 
     def __init__(
@@ -74,27 +75,27 @@ class Wire:
         app: App,
         stream: Stream,
         conn: Connection,
-        session: Session,
-        log: SessionLog,
+        record: SessionRecord,
         deadlines: Deadlines,
         timeouts: Timeouts,
         *,
+        peers: PeerTable,
         tls: SSLContext | None,
         clock: Callable[[], float],
     ) -> None:
         self._app = app
-        self._stream = stream
         self._timeouts = timeouts
         self._tls = tls
-        self._clock = clock
         self._unsent = 0
         """The number of replies since the last flush."""
         self._is_waiting_early = False
 
+        self.stream = stream
         self.conn = conn
-        self.session = session
-        self.log = log
+        self.session = Session(stream, conn, record, self)
+        self.log = SessionLog(self.session, peers, clock)
         self.deadlines = deadlines
+        self.clock = clock
         self.draining = False
         """Whether the session was asked to end."""
         self.recipients = 0
@@ -138,14 +139,14 @@ class Wire:
                 await self.flush()
 
             data = b""
-            begun = self._clock()
+            begun = self.clock()
             timeout = self.deadlines.remaining(conn.waiting_for, begun)
             try:
-                data = await self._stream.receive(timeout)
+                data = await self.stream.receive(timeout)
             except Interrupted:
                 return NEED_DATA
             finally:
-                self.deadlines.record_wait(self._clock() - begun, len(data))
+                self.deadlines.record_wait(self.clock() - begun, len(data))
 
             conn.receive_data(data)
 
@@ -161,14 +162,14 @@ class Wire:
         reader = ProxyReader()
         while (header := reader.next_header()) is NEED_DATA:
             data = b""
-            begun = self._clock()
+            begun = self.clock()
             timeout = self.deadlines.remaining(Wait.GREETING, begun)
             try:
-                data = await self._stream.receive(timeout)
+                data = await self.stream.receive(timeout)
             except Interrupted:
                 continue
             finally:
-                self.deadlines.record_wait(self._clock() - begun, len(data))
+                self.deadlines.record_wait(self.clock() - begun, len(data))
 
             reader.receive_data(data)
 
@@ -184,7 +185,7 @@ class Wire:
         """Wait for `delay` seconds, and return whether the client has sent something before the greeting."""
         self._is_waiting_early = True
         try:
-            data = await self._stream.receive(self.deadlines.within_session(delay))
+            data = await self.stream.receive(self.deadlines.within_session(delay))
         except (TimeoutError, Interrupted):
             pass
         else:
@@ -198,15 +199,15 @@ class Wire:
         """Ask the session to end before its next command, and interrupt a wait for that command."""
         self.draining = True
         if self._is_waiting_early or self.conn.waiting_for in (Wait.GREETING, Wait.COMMAND):
-            self._stream.interrupt()
+            self.stream.interrupt()
 
     async def sleep(self, seconds: float) -> None:
         """Let the client wait. Returns early if the session is asked to end, or if its time is up."""
         # In short naps, so that no stream needs a way to be woken.
-        end = self._clock() + seconds
+        end = self.clock() + seconds
         with suppress(TimeoutError):
-            while not self.draining and (left := end - self._clock()) > 0:
-                await self._stream.sleep(self.deadlines.within_session(min(left, _NAP)))
+            while not self.draining and (left := end - self.clock()) > 0:
+                await self.stream.sleep(self.deadlines.within_session(min(left, _NAP)))
 
     # Answering
 
@@ -265,7 +266,7 @@ class Wire:
             return
 
         try:
-            await self._stream.send(data, timeout)
+            await self.stream.send(data, timeout)
         except TimeoutError:
             self.conn.send_failed()
             raise
@@ -279,15 +280,15 @@ class Wire:
             raise OSError("TLS was accepted, but there is no SSLContext")
 
         try:
-            await self._stream.start_tls(self._tls, self.deadlines.within_session(self._timeouts.tls))
+            await self.stream.start_tls(self._tls, self.deadlines.within_session(self._timeouts.tls))
         except OSError as exc:
             self.conn.send_failed()
             self.show(TlsFailed(str(exc) or type(exc).__name__))
             raise ConnectionAbortedError(f"the TLS handshake failed: {exc}") from exc
 
         self.conn.tls_established()
-        assert self._stream.tls, "the handshake is done"
-        self.show(TlsEstablished(self._stream.tls))
+        assert self.stream.tls, "the handshake is done"
+        self.show(TlsEstablished(self.stream.tls))
 
     # The end
 
@@ -303,7 +304,7 @@ class Wire:
         try:
             data = self.conn.data_to_send()
             if data:
-                await self._stream.send(data, self._timeouts.close)
+                await self.stream.send(data, self._timeouts.close)
         except OSError as exc:
             self.log.write(logging.DEBUG, "the last reply did not arrive: %s", exc)
 
@@ -312,13 +313,13 @@ class Wire:
         await self.flush_last()
         self.conn.send_failed()
         with suppress(OSError):
-            await self._stream.send(data, self._timeouts.close)
+            await self.stream.send(data, self._timeouts.close)
         if reset:
-            self._stream.reset_on_close()
+            self.stream.reset_on_close()
 
     async def close(self, *, at_once: bool) -> None:
         """Close the connection, either at once or when the client has read the last reply. Raises nothing."""
-        await self._stream.aclose(0 if at_once else self._timeouts.close)
+        await self.stream.aclose(0 if at_once else self._timeouts.close)
 
 
 _POSITIVE = frozenset({ReplyClass.COMPLETION, ReplyClass.INTERMEDIATE})
