@@ -1,4 +1,4 @@
-"""What only asyncio's transports can do to a session; all else is in the contract that the adapters share."""
+"""Tests of the asyncio adapter alone; behaviour that all adapters share is in `test_contract`."""
 
 import asyncio
 import math
@@ -16,7 +16,7 @@ from tests.adapters.command import TIMEOUT
 
 
 class FakeTransport(asyncio.Transport):
-    """Writes down what is done to it."""
+    """A transport that records its calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ def with_stream(test: Callable[[_ProtocolStream, FakeTransport], Awaitable[None]
     asyncio.run(main())
 
 
-def test_nothing_is_written_to_a_connection_that_is_lost() -> None:
+def test_send_on_a_lost_connection_raises_its_error() -> None:
     async def test(stream: _ProtocolStream, transport: FakeTransport) -> None:
         stream.connection_lost(BrokenPipeError("gone"))
         with pytest.raises(BrokenPipeError, match="gone"):
@@ -66,7 +66,7 @@ def test_nothing_is_written_to_a_connection_that_is_lost() -> None:
     with_stream(test)
 
 
-def test_a_failure_that_is_no_oserror_becomes_one() -> None:
+def test_transport_error_that_is_no_os_error_becomes_connection_reset_error() -> None:
     async def test(stream: _ProtocolStream, transport: FakeTransport) -> None:
         stream.connection_lost(ValueError("of the transport"))
         with pytest.raises(ConnectionResetError):
@@ -75,7 +75,7 @@ def test_a_failure_that_is_no_oserror_becomes_one() -> None:
     with_stream(test)
 
 
-def test_what_came_before_the_loss_is_received_before_it() -> None:
+def test_data_before_a_lost_connection_is_received_first() -> None:
     async def test(stream: _ProtocolStream, transport: FakeTransport) -> None:
         feed(stream, b"x")
         stream.connection_lost(BrokenPipeError())
@@ -86,14 +86,14 @@ def test_what_came_before_the_loss_is_received_before_it() -> None:
     with_stream(test)
 
 
-def test_two_buffers_are_read_ahead_at_most() -> None:
+def test_at_most_two_buffers_are_read_ahead() -> None:
     async def test(stream: _ProtocolStream, transport: FakeTransport) -> None:
         feed(stream, b"x" * (_READ_SIZE - 1))
         assert transport.calls == []
         feed(stream, b"y" * _READ_SIZE)
         assert transport.calls == ["pause"]
         assert await stream.receive(1) == b"x" * (_READ_SIZE - 1) + b"y" * _READ_SIZE
-        assert transport.calls == ["pause"]  # until someone wants more
+        assert transport.calls == ["pause"]  # reading resumes at the next receive
 
         receiving = asyncio.ensure_future(stream.receive(1))
         await asyncio.sleep(0)
@@ -105,7 +105,7 @@ def test_two_buffers_are_read_ahead_at_most() -> None:
     with_stream(test)
 
 
-def test_a_client_who_pipelines_lets_others_have_their_turn() -> None:
+def test_send_yields_to_other_tasks_after_a_while() -> None:
     async def test(stream: _ProtocolStream, transport: FakeTransport) -> None:
         turns: list[int] = []
         loop = asyncio.get_running_loop()
@@ -121,7 +121,7 @@ def test_a_client_who_pipelines_lets_others_have_their_turn() -> None:
     with_stream(test)
 
 
-def test_an_interruption_ends_one_receive() -> None:
+def test_interrupt_ends_one_receive() -> None:
     async def test(stream: _ProtocolStream, transport: FakeTransport) -> None:
         receiving = asyncio.ensure_future(stream.receive(1))
         await asyncio.sleep(0)
@@ -138,7 +138,7 @@ def test_an_interruption_ends_one_receive() -> None:
     with_stream(test)
 
 
-def test_what_was_read_before_the_handshake_is_no_plaintext_behind_it() -> None:
+def test_data_received_before_start_tls_is_never_treated_as_plaintext() -> None:
     async def test(stream: _ProtocolStream, transport: FakeTransport) -> None:
         feed(stream, b"NOOP\r\n" * 10)
         with pytest.raises(ssl.SSLError):
@@ -151,11 +151,11 @@ def test_what_was_read_before_the_handshake_is_no_plaintext_behind_it() -> None:
 def test_one_timer_serves_all_waits() -> None:
     async def test(stream: _ProtocolStream, transport: FakeTransport) -> None:
         loop = asyncio.get_running_loop()
-        made: list[float] = []
+        deadlines: list[float] = []
         call_at = loop.call_at
 
         def count(when: float, *args: Any, **options: Any) -> asyncio.TimerHandle:
-            made.append(when)
+            deadlines.append(when)
             return call_at(when, *args, **options)
 
         with pytest.MonkeyPatch.context() as patch:
@@ -165,18 +165,18 @@ def test_one_timer_serves_all_waits() -> None:
                 await asyncio.sleep(0)
                 feed(stream, b"x")
                 assert await receiving == b"x"
-            assert len(made) == 1
+            assert len(deadlines) == 1
 
-            # It goes off too early for the last wait, and is made anew; an earlier deadline needs a new one.
+            # The first timer goes off before the last deadline and is set again; an earlier deadline needs a new timer.
             for timeout in (0.01, 0.02):
                 with pytest.raises(TimeoutError):
                     await stream.receive(timeout)
-            assert 2 < len(made) <= 4
+            assert 2 < len(deadlines) <= 4
 
     with_stream(test)
 
 
-def test_a_timer_that_goes_off_when_no_one_waits_does_nothing() -> None:
+def test_timer_that_goes_off_without_a_wait_does_nothing() -> None:
     async def test(stream: _ProtocolStream, transport: FakeTransport) -> None:
         receiving = asyncio.ensure_future(stream.receive(0.01))
         await asyncio.sleep(0)
@@ -194,7 +194,7 @@ def test_a_timer_that_goes_off_when_no_one_waits_does_nothing() -> None:
     with_stream(test)
 
 
-def test_what_is_left_of_a_handshake_is_not_written_to_a_lost_connection() -> None:
+def test_tls_output_is_not_written_to_a_lost_connection() -> None:
     async def main() -> list[object]:
         stream = _ProtocolStream(asyncio.get_running_loop(), None)
         stream.connection_made(transport := FakeTransport())
@@ -206,18 +206,18 @@ def test_what_is_left_of_a_handshake_is_not_written_to_a_lost_connection() -> No
     assert asyncio.run(main()) == [b"first"]
 
 
-def test_a_thread_whose_session_is_cancelled_gets_nothing_more_of_the_loop() -> None:
+def test_run_async_in_a_thread_of_a_cancelled_session_raises_cancelled_error() -> None:
     started, cancelled = threading.Event(), threading.Event()
     outcomes: list[BaseException] = []
 
-    async def wanted() -> None:
-        raise AssertionError("the session is over")
+    async def never_called() -> None:
+        raise AssertionError("called after the session was cancelled")
 
     def work(stream: _ProtocolStream) -> None:
         started.set()
         assert cancelled.wait(TIMEOUT)
         try:
-            stream.run_async(wanted)
+            stream.run_async(never_called)
         except BaseException as exc:
             outcomes.append(exc)
 
@@ -236,13 +236,13 @@ def test_a_thread_whose_session_is_cancelled_gets_nothing_more_of_the_loop() -> 
     assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError]
 
 
-def test_a_call_that_no_thread_has_begun_may_be_cancelled_with_its_session() -> None:
+def test_run_blocking_waiting_for_a_thread_is_cancelled_with_its_session() -> None:
     free = threading.Event()
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
         loop.set_default_executor(pool := ThreadPoolExecutor(1))
-        blocker = loop.run_in_executor(None, free.wait, TIMEOUT)  # the only thread takes this at once
+        blocker = loop.run_in_executor(None, free.wait, TIMEOUT)  # occupies the only thread
         task = loop.create_task(_ProtocolStream(loop, None).run_blocking(pytest.fail, "no thread is free"))
         await asyncio.sleep(0)
         task.cancel()

@@ -1,4 +1,4 @@
-"""A session can be cancelled wherever it waits for something, and then ends at once and in order."""
+"""Cancellation of a session at each of its suspension points."""
 
 import ssl
 import types
@@ -24,47 +24,47 @@ SCRIPT = (
 
 
 class Cancelled(BaseException):
-    """What a framework throws into a task, whatever it calls it."""
+    """The cancellation exception of a framework."""
 
 
 @types.coroutine
-def suspension() -> Generator[None, None, None]:
+def suspend() -> Generator[None, None, None]:
     yield
 
 
 def suspended_first(function: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
     async def call(*args: Any, **options: Any) -> Any:
-        await suspension()
+        await suspend()
         return await function(*args, **options)
 
     return call
 
 
 class Handlers:
-    """Each of them waits for something too."""
+    """Handlers that suspend once each."""
 
     def __init__(self) -> None:
-        self.taken: list[bytes] = []
+        self.bodies: list[bytes] = []
 
     async def on_connect(self, session: Session, opened: object) -> None:
         await session.sleep(0.1)
 
     async def on_auth(self, session: Session, question: CheckPassword) -> bool:
-        await suspension()
+        await suspend()
         return question.matches("tanstaaf")
 
     async def on_rcpt(self, session: Session, rcpt: object) -> Reply:
-        await suspension()
+        await suspend()
         return Reply(250)
 
     async def on_message(self, session: Session, message: Message) -> Reply:
         body = await message.read()
-        await suspension()
-        self.taken.append(body)
+        await suspend()
+        self.bodies.append(body)
         return Reply(250)
 
 
-def suspending() -> tuple[Dialogue, Handlers]:
+def suspending_dialogue() -> tuple[Dialogue, Handlers]:
     app = App()
     app.include(handlers := Handlers())
     config = replace(CONFIG, tls=True, auth_mechanisms=("PLAIN",))
@@ -76,7 +76,7 @@ def suspending() -> tuple[Dialogue, Handlers]:
 
 
 def is_suspended(coroutine: Coroutine[None, Any, None], times: int) -> bool:
-    """Go on until the coroutine was suspended that often, and tell whether it still is."""
+    """Resume the coroutine up to `times` times, and return whether it is still suspended."""
     try:
         for _ in range(times):
             coroutine.send(None)
@@ -86,33 +86,33 @@ def is_suspended(coroutine: Coroutine[None, Any, None], times: int) -> bool:
     return True
 
 
-def test_a_session_that_is_not_cancelled_goes_to_its_end() -> None:
-    dialogue, handlers = suspending()
+def test_session_that_is_not_cancelled_runs_to_its_end() -> None:
+    dialogue, handlers = suspending_dialogue()
     assert not is_suspended(dialogue.loop.run(), 10_000)
     assert dialogue.reasons == ["QUIT"]
-    assert handlers.taken == [b"one\r\ntwo\r\n", b"onetwo"]
+    assert handlers.bodies == [b"one\r\ntwo\r\n", b"onetwo"]
 
 
 def cancel(coroutine: Coroutine[None, Any, None]) -> None:
-    """Cancel it where it is suspended; to close, it may be suspended again."""
+    """Cancel the suspended coroutine; closing the stream may suspend it once more."""
     coroutine.throw(Cancelled())
     assert is_suspended(coroutine, 1)
 
 
-def test_a_session_can_be_cancelled_wherever_it_waits() -> None:
+def test_session_can_be_cancelled_at_each_suspension_point() -> None:
     for times in count(1):
-        dialogue, handlers = suspending()
+        dialogue, handlers = suspending_dialogue()
         session = dialogue.loop.run()
         if not is_suspended(session, times):
             break
 
-        has_ended = bool(dialogue.reasons)  # and is only being closed
-        before = dialogue.stream.output, list(handlers.taken)
+        has_ended = bool(dialogue.reasons)  # the session has ended, and the stream is being closed
+        before = dialogue.stream.output, list(handlers.bodies)
         with pytest.raises(Cancelled):
             cancel(session)
 
         assert dialogue.reasons == (["QUIT"] if has_ended else ["cancelled"])
         assert len(dialogue.stream.closings) == (0 if has_ended else 1)
-        assert (dialogue.stream.output, handlers.taken) == before
+        assert (dialogue.stream.output, handlers.bodies) == before
 
     assert times > 40

@@ -1,4 +1,4 @@
-"""Messages that come in chunks, and LMTP's replies for each recipient, through the session loop."""
+"""Messages sent with BDAT, and LMTP's replies for each recipient, through the session loop."""
 
 import logging
 import ssl
@@ -16,8 +16,8 @@ LMTP = replace(CONFIG, lmtp=True)
 LHLO = b"LHLO c.example\r\n"
 
 
-class Witness:
-    """Remembers how each message ended."""
+class MessageRecorder:
+    """Records the body of each message, or why the message was aborted."""
 
     def __init__(self) -> None:
         self.ends: list[str] = []
@@ -33,7 +33,7 @@ class Witness:
         return Reply(250, "Stored")
 
 
-def test_a_message_in_chunks_is_one_message() -> None:
+def test_message_in_chunks_is_one_message() -> None:
     store = Store()
     script: list[Step] = [OPEN, b"BDAT 5\r\nab\r\n.BDAT 2", b" LAST\r\n\r\n", QUIT]
     dialogue = converse(accepting(store), *script)
@@ -42,7 +42,7 @@ def test_a_message_in_chunks_is_one_message() -> None:
     assert dialogue.codes == [220, 250, 250, 250, 250, 250, 221]
 
 
-def test_chunks_may_be_pipelined_with_what_follows() -> None:
+def test_chunks_are_pipelined_with_further_commands() -> None:
     store = Store()
     one = b"BDAT 3\r\nabcBDAT 0 LAST\r\n"
     dialogue = converse(accepting(store), OPEN + one + MAIL + RCPT + DATA + b"x\r\n.\r\n" + QUIT)
@@ -51,7 +51,7 @@ def test_chunks_may_be_pipelined_with_what_follows() -> None:
     assert dialogue.codes == [220, 250, 250, 250, 250, 250, 250, 250, 354, 250, 221]
 
 
-def test_the_client_is_told_of_each_chunk_before_it_sends_the_next() -> None:
+def test_each_chunk_is_answered_before_the_next_chunk_arrives() -> None:
     dialogue: list[Dialogue] = []
     seen: list[int] = []
     script: list[Step] = [
@@ -67,7 +67,7 @@ def test_the_client_is_told_of_each_chunk_before_it_sends_the_next() -> None:
     assert seen == [5]
 
 
-def test_harmless_commands_between_chunks_do_no_harm() -> None:
+def test_noop_and_vrfy_between_chunks_keep_the_message() -> None:
     store = Store()
     script: list[Step] = [
         OPEN,
@@ -90,17 +90,17 @@ def test_harmless_commands_between_chunks_do_no_harm() -> None:
         (b"", []),
     ],
 )
-def test_a_message_that_is_given_up_between_chunks_is_none(command: bytes, codes: list[int]) -> None:
-    witness = Witness()
+def test_rset_ehlo_quit_or_end_of_stream_between_chunks_aborts_the_message(command: bytes, codes: list[int]) -> None:
+    recorder = MessageRecorder()
     script: list[Step] = [OPEN, b"BDAT 3\r\nabc", command, QUIT]
-    dialogue = converse(accepting(witness), *script)
+    dialogue = converse(accepting(recorder), *script)
 
-    assert witness.ends == ["the client has given the message up"]
+    assert recorder.ends == ["the client has given the message up"]
     assert dialogue.codes[5:] == codes
     assert len(dialogue.reasons) == 1
 
 
-def test_a_message_that_is_given_up_leaves_the_session_as_it_was() -> None:
+def test_session_continues_after_rset_between_chunks() -> None:
     store = Store()
     script: list[Step] = [OPEN, b"BDAT 3\r\nabc", b"RSET\r\n", MAIL + RCPT + b"BDAT 1 LAST\r\nx", QUIT]
     converse(accepting(store), *script)
@@ -108,35 +108,35 @@ def test_a_message_that_is_given_up_leaves_the_session_as_it_was() -> None:
     assert store.bodies == [b"x"]
 
 
-def test_a_chunk_at_fault_is_refused_at_its_end_and_spoils_the_message() -> None:
-    witness = Witness()
+def test_invalid_chunk_is_refused_at_its_end_and_aborts_the_message() -> None:
+    recorder = MessageRecorder()
     script: list[Step] = [OPEN, b"BDAT 3\r\na\nb", b"BDAT 3 LAST\r\ncdeNOOP\r\n", QUIT]
-    dialogue = converse(accepting(witness), *script)
+    dialogue = converse(accepting(recorder), *script)
 
-    assert [end[:9] for end in witness.ends] == ["550 5.6.0"]
+    assert [end[:9] for end in recorder.ends] == ["550 5.6.0"]
     assert dialogue.codes[4:] == [550, 503, 250, 221]
 
 
-def test_a_server_that_is_drained_between_chunks_says_goodbye() -> None:
-    witness = Witness()
+def test_drain_between_chunks_ends_the_session_with_421() -> None:
+    recorder = MessageRecorder()
     dialogue: list[Dialogue] = []
     script: list[Step] = [OPEN, b"BDAT 3\r\nabc", lambda: dialogue[0].loop.drain(), b"BDAT 0 LAST\r\n"]
-    dialogue.append(Dialogue(accepting(witness), *script))
+    dialogue.append(Dialogue(accepting(recorder), *script))
     dialogue[0].run()
 
-    assert witness.ends == ["the client has given the message up"]
+    assert recorder.ends == ["the client has given the message up"]
     assert dialogue[0].reasons == ["shutdown"]
     assert dialogue[0].codes[-1] == 421
 
 
-def test_starttls_between_chunks_gives_the_message_up() -> None:
-    witness = Witness()
+def test_starttls_between_chunks_aborts_the_message() -> None:
+    recorder = MessageRecorder()
     config = replace(CONFIG, tls=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     script: list[Step] = [OPEN, b"BDAT 3\r\nabc", b"STARTTLS\r\n", EHLO, QUIT]
-    dialogue = converse(accepting(witness), *script, config=config, tls=context)
+    dialogue = converse(accepting(recorder), *script, config=config, tls=context)
 
-    assert witness.ends == ["the client has given the message up"]
+    assert recorder.ends == ["the client has given the message up"]
     assert dialogue.codes[5:] == [220, 250, 221]
 
 
@@ -146,7 +146,7 @@ def test_starttls_between_chunks_gives_the_message_up() -> None:
 RCPTS = b"".join(b"RCPT TO:<u%d@s.example>\r\n" % number for number in range(3))
 
 
-def test_lmtp_repeats_one_reply_for_each_recipient() -> None:
+def test_lmtp_repeats_a_single_reply_for_each_recipient() -> None:
     dialogue = converse(accepting(Store()), LHLO + MAIL + RCPTS + DATA, b"x\r\n.\r\n", QUIT, config=LMTP)
 
     assert dialogue.codes[6:] == [354, 250, 250, 250, 221]
@@ -161,21 +161,21 @@ def answer_by_recipient(session: Session, message: Message) -> Mapping[Path, Rep
 
 
 @pytest.mark.parametrize("body", [DATA + b"x\r\n.\r\n", b"BDAT 1 LAST\r\nx"])
-def test_lmtp_has_a_reply_of_its_own_for_each_recipient_in_their_order(body: bytes) -> None:
+def test_lmtp_replies_of_a_handler_are_sent_in_the_order_of_recipients(body: bytes) -> None:
     app = accepting()
     app.on("message")(answer_by_recipient)
     dialogue = converse(app, LHLO + MAIL + RCPTS + body + QUIT, config=LMTP)
 
-    # For whom nothing is said, nothing is accepted.
+    # A recipient without a reply from the handler is refused.
     assert dialogue.codes[-4:] == [250, 554, 452, 221]
 
 
-def test_a_body_at_fault_is_refused_for_each_recipient() -> None:
+def test_lmtp_refuses_an_invalid_body_for_each_recipient() -> None:
     dialogue = converse(accepting(Store()), LHLO + MAIL + RCPTS + DATA + b"a\nb\r\n.\r\n" + QUIT, config=LMTP)
     assert dialogue.codes[-4:] == [550, 550, 550, 221]
 
 
-def test_replies_by_recipient_are_a_mistake_in_smtp(caplog: pytest.LogCaptureFixture) -> None:
+def test_replies_by_recipient_in_smtp_give_451(caplog: pytest.LogCaptureFixture) -> None:
     app = accepting()
     app.on("message")(answer_by_recipient)
     with caplog.at_level(logging.ERROR):
@@ -185,10 +185,10 @@ def test_replies_by_recipient_are_a_mistake_in_smtp(caplog: pytest.LogCaptureFix
     assert "in LMTP also a mapping" in caplog.text
 
 
-def test_lmtp_without_a_handler_accepts_nothing() -> None:
+def test_lmtp_refuses_each_recipient_without_a_message_handler() -> None:
     dialogue = converse(accepting(), LHLO + MAIL + RCPTS + DATA + b"x\r\n.\r\n" + QUIT, config=LMTP)
     assert dialogue.codes[-4:] == [554, 554, 554, 221]
 
 
-def test_ehlo_is_not_spoken_in_lmtp() -> None:
+def test_ehlo_is_refused_in_lmtp() -> None:
     assert converse(App(), EHLO + QUIT, config=LMTP).codes == [220, 500, 221]

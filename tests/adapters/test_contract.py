@@ -1,4 +1,4 @@
-"""What every adapter keeps, over real sockets: asyncio, and anyio on asyncio and on trio."""
+"""Behaviour that all adapters share, over real sockets: asyncio, trio, anyio, and threads."""
 
 import asyncio
 import errno
@@ -57,7 +57,7 @@ Start = Callable[..., Running]
 
 @pytest.fixture(scope="module", autouse=True)
 def _garbage() -> Iterator[None]:
-    """Lets the garbage collector look at nothing but what tests leave behind: quickly, and so after each."""
+    """Freeze the existing objects, so that the garbage collection after each test is quick."""
     gc.collect()
     gc.freeze()
     yield
@@ -66,7 +66,7 @@ def _garbage() -> Iterator[None]:
 
 @pytest.fixture
 def start(backend: str, caplog: pytest.LogCaptureFixture) -> Iterator[Start]:
-    """Starts servers, and sees to it that they leave neither tasks, nor sockets, nor noise in the log."""
+    """Start servers, and check that they leave no tasks, no open sockets, and no errors in the log."""
     with ExitStack() as stack:
 
         def start(app: App, **options: Any) -> Running:
@@ -103,8 +103,8 @@ def client_tls(authority: trustme.CA) -> ssl.SSLContext:
 mark: ContextVar[str] = ContextVar("mark")
 
 
-class RecipientFilter:
-    """Holds a handler until the test opens it."""
+class Gate:
+    """Blocks handlers until the test calls `open`."""
 
     def __init__(self) -> None:
         self._reached = threading.Event()
@@ -125,8 +125,8 @@ class RecipientFilter:
 
 
 @pytest.fixture
-def gate() -> Iterator[RecipientFilter]:
-    gate = RecipientFilter()
+def gate() -> Iterator[Gate]:
+    gate = Gate()
     yield gate
     gate.open()
 
@@ -134,7 +134,7 @@ def gate() -> Iterator[RecipientFilter]:
 # Dialogues
 
 
-def test_a_message_is_received(start: Start) -> None:
+def test_message_is_received(start: Start) -> None:
     server = start(accepting(store := Store()))
     with server.connect() as client:
         assert client.reply() == "220 s.example ESMTP"
@@ -150,7 +150,7 @@ def test_a_message_is_received(start: Start) -> None:
     assert server.reason() == "QUIT"
 
 
-def test_sessions_know_both_addresses(start: Start) -> None:
+def test_session_knows_both_addresses(start: Start) -> None:
     app = App()
     app.on("NOOP")(lambda session, noop: Reply(250, str(session.peer), str(session.local)))
     server = start(app)
@@ -161,7 +161,7 @@ def test_sessions_know_both_addresses(start: Start) -> None:
         assert client.reply() == f"250-2.0.0 {host}:{port}\n250 2.0.0 {server.server.address}"
 
 
-def test_a_server_may_listen_at_an_ipv6_address(start: Start) -> None:
+def test_server_listens_on_an_ipv6_address(start: Start) -> None:
     app = App()
     app.on("NOOP")(lambda session, noop: Reply(250, str(session.peer)))
     try:
@@ -175,7 +175,7 @@ def test_a_server_may_listen_at_an_ipv6_address(start: Start) -> None:
         assert client.reply() == f"250 2.0.0 [::1]:{client.socket.getsockname()[1]}"
 
 
-def test_a_large_message_passes_through(start: Start) -> None:
+def test_large_message_is_received_completely(start: Start) -> None:
     app = accepting()
     size = 0
 
@@ -193,8 +193,8 @@ def test_a_large_message_passes_through(start: Start) -> None:
     assert size == 20 * len(block)
 
 
-def test_a_handler_may_leave_a_body_early(start: Start) -> None:
-    # trio warns of generators that are not exhausted: a body must not be one.
+def test_handler_may_stop_reading_a_body_early(start: Start) -> None:
+    # trio warns about asynchronous generators that are not exhausted; a body must not cause that warning.
     app = accepting()
 
     @app.on("message")
@@ -208,7 +208,7 @@ def test_a_handler_may_leave_a_body_early(start: Start) -> None:
         assert [client.code() for _ in range(7)] == [220, 250, 250, 250, 354, 554, 221]
 
 
-def test_many_clients_are_served_at_the_same_time(start: Start) -> None:
+def test_many_clients_are_served_concurrently(start: Start) -> None:
     server = start(accepting(store := Store()))
     with ExitStack() as stack:
         clients = [stack.enter_context(server.connect()) for _ in range(20)]
@@ -220,7 +220,7 @@ def test_many_clients_are_served_at_the_same_time(start: Start) -> None:
     assert store.bodies == [BODY] * 20
 
 
-def test_a_client_that_has_said_all_gets_all_replies(start: Start) -> None:
+def test_client_that_closed_its_sending_side_receives_all_replies(start: Start) -> None:
     # A half-closed connection: the client's end of stream does not end the server's.
     server = start(accepting(store := Store()), config=replace(CONFIG, max_idle_commands=None))
     with server.connect() as client:
@@ -232,7 +232,7 @@ def test_a_client_that_has_said_all_gets_all_replies(start: Start) -> None:
     assert server.reason() == "closed"
 
 
-def test_the_end_of_the_stream_in_a_body_accepts_nothing(start: Start) -> None:
+def test_end_of_stream_in_a_body_aborts_the_message(start: Start) -> None:
     app = accepting()
     seen: Queue[object] = Queue()
 
@@ -258,7 +258,7 @@ def test_the_end_of_the_stream_in_a_body_accepts_nothing(start: Start) -> None:
 # Handlers that block
 
 
-def test_a_handler_that_blocks_takes_the_body_in_a_thread(start: Start) -> None:
+def test_blocking_handler_reads_the_body_in_a_thread(start: Start) -> None:
     app = accepting()
     seen: list[object] = []
 
@@ -286,7 +286,7 @@ def test_a_handler_that_blocks_takes_the_body_in_a_thread(start: Start) -> None:
     assert seen == ["of the session", BODY * 20_000, BODY * 20_000, "of the session", BODY * 20_000]
 
 
-def test_a_body_that_ends_early_is_none_in_a_thread_too(start: Start) -> None:
+def test_end_of_stream_in_a_body_aborts_the_message_in_a_thread(start: Start) -> None:
     app = accepting()
     seen: Queue[object] = Queue()
 
@@ -306,7 +306,7 @@ def test_a_body_that_ends_early_is_none_in_a_thread_too(start: Start) -> None:
     assert server.reason() == "lost"
 
 
-def test_others_are_served_while_a_handler_blocks(start: Start, gate: RecipientFilter) -> None:
+def test_other_clients_are_served_while_a_handler_blocks(start: Start, gate: Gate) -> None:
     app = App()
 
     @app.on("NOOP", blocking=True)
@@ -322,7 +322,7 @@ def test_others_are_served_while_a_handler_blocks(start: Start, gate: RecipientF
         assert [blocked.code(), blocked.code()] == [220, 250]
 
 
-def test_a_handler_that_blocks_is_cancelled_where_it_waits_for_the_body(start: Start) -> None:
+def test_blocking_handler_is_cancelled_while_it_waits_for_the_body(start: Start) -> None:
     app = accepting()
     reached = threading.Event()
     raised: list[BaseException] = []
@@ -333,7 +333,7 @@ def test_a_handler_that_blocks_is_cancelled_where_it_waits_for_the_body(start: S
             try:
                 for _ in message:
                     reached.set()
-            except Exception:  # as a careless handler may
+            except Exception:  # as a badly written handler may
                 continue
             except BaseException as exc:
                 raised.append(exc)
@@ -349,9 +349,7 @@ def test_a_handler_that_blocks_is_cancelled_where_it_waits_for_the_body(start: S
     assert len(raised) == 1
 
 
-def test_a_handler_that_does_not_run_in_a_thread_cannot_wait_there(
-    loop_backend: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_blocking_read_outside_a_thread_gives_451(loop_backend: str, caplog: pytest.LogCaptureFixture) -> None:
     app = accepting()
 
     @app.on("message")
@@ -365,7 +363,9 @@ def test_a_handler_that_does_not_run_in_a_thread_cannot_wait_there(
     assert "make the handler `async def`, or give it `blocking=True`" in caplog.text
 
 
-def test_a_coroutine_that_needs_an_event_loop_fails_in_a_thread(caplog: pytest.LogCaptureFixture) -> None:
+def test_coroutine_handler_that_needs_an_event_loop_fails_in_the_thread_adapter(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     app = App()
 
     class Later:
@@ -430,7 +430,7 @@ def test_one_server_has_several_listeners(
                 Client(address)
 
 
-def test_messages_come_by_way_of_a_unix_socket(start: Start, tmp_path: Path) -> None:
+def test_message_over_a_unix_socket(start: Start, tmp_path: Path) -> None:
     store = Store()
     server = start(accepting(store), listeners=[Listener(path=str(tmp_path / "smtp"))])
     with server.connect() as client:
@@ -444,7 +444,7 @@ def test_messages_come_by_way_of_a_unix_socket(start: Start, tmp_path: Path) -> 
     assert store.bodies == [BODY * 50_000]
 
 
-def test_a_server_may_be_reached_by_ipv6_and_ipv4(start: Start) -> None:
+def test_server_is_reached_over_ipv6_and_ipv4(start: Start) -> None:
     app = App()
     app.on("NOOP")(lambda session, noop: Reply(250, str(session.peer and session.peer.host)))
     server = start(app, host=None)
@@ -457,10 +457,10 @@ def test_a_server_may_be_reached_by_ipv6_and_ipv4(start: Start) -> None:
             assert [client.code(), client.reply()] == [220, f"250 2.0.0 {host}"]
 
 
-# Time limits
+# Timeouts
 
 
-def test_a_silent_client_gets_a_421(start: Start) -> None:
+def test_silent_client_gets_421(start: Start) -> None:
     server = start(App(), timeouts=Timeouts(greeting=0.05, close=1))
     with server.connect() as client:
         assert client.reply() == "220 s.example ESMTP"
@@ -469,7 +469,7 @@ def test_a_silent_client_gets_a_421(start: Start) -> None:
     assert server.reason() == "timeout"
 
 
-def test_a_client_that_takes_no_reply_is_given_up(start: Start) -> None:
+def test_client_that_reads_no_replies_times_out(start: Start) -> None:
     app = App()
     text = [f"{number:490}" for number in range(200)]
     app.on("NOOP")(lambda session, noop: Reply(250, *text))
@@ -479,7 +479,7 @@ def test_a_client_that_takes_no_reply_is_given_up(start: Start) -> None:
         assert server.reason() == "timeout"
 
 
-def test_the_client_may_take_its_time_to_take_a_reply(start: Start) -> None:
+def test_slow_reader_receives_all_replies(start: Start) -> None:
     app = App()
     text = [f"{number:490}" for number in range(200)]
     app.on("NOOP")(lambda session, noop: Reply(250, *text))
@@ -491,10 +491,10 @@ def test_the_client_may_take_its_time_to_take_a_reply(start: Start) -> None:
 # Back-pressure
 
 
-MOST = 100_000_000
+MAX_SENT = 100_000_000
 
 
-def test_a_client_waits_for_a_handler_that_does_not_read(start: Start, gate: RecipientFilter) -> None:
+def test_client_is_blocked_while_the_handler_reads_nothing(start: Start, gate: Gate) -> None:
     app = accepting()
     size = 0
 
@@ -511,8 +511,8 @@ def test_a_client_waits_for_a_handler_that_does_not_read(start: Start, gate: Rec
         client.send(EHLO + MESSAGE)
         assert [client.code() for _ in range(5)] == [220, 250, 250, 250, 354]
         assert gate.reached()
-        sent = client.send_until_blocked(block, MOST)
-        assert sent < MOST
+        sent = client.send_until_blocked(block, MAX_SENT)
+        assert sent < MAX_SENT
         gate.open()
         client.send(block[sent % len(block) :] + END)
         assert client.code() == 250
@@ -520,8 +520,8 @@ def test_a_client_waits_for_a_handler_that_does_not_read(start: Start, gate: Rec
 
 
 @pytest.mark.parametrize("encrypted", [False, True])
-def test_a_client_that_talks_ahead_waits_too(
-    encrypted: bool, start: Start, gate: RecipientFilter, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+def test_client_that_sends_early_is_blocked(
+    encrypted: bool, start: Start, gate: Gate, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     app = App()
 
@@ -534,13 +534,13 @@ def test_a_client_that_talks_ahead_waits_too(
         if encrypted:
             client.start_tls(client_tls)
         assert gate.reached()
-        assert client.send_until_blocked(b"x" * 65536, MOST) < MOST
+        assert client.send_until_blocked(b"x" * 65536, MAX_SENT) < MAX_SENT
     gate.open()
     assert server.reason() in ("lost", "421", "closed")
 
 
-def test_no_more_of_a_body_is_taken_than_the_handler_asks_for(start: Start, gate: RecipientFilter) -> None:
-    # What the server has taken is what left the client, less what waits in the buffers of the sockets.
+def test_no_more_of_a_body_is_received_than_the_handler_reads(start: Start, gate: Gate) -> None:
+    # The amount sent by the client includes the socket buffers; `taken` counts the octets read by the handler.
     app = accepting()
     taken = 0
 
@@ -558,19 +558,19 @@ def test_no_more_of_a_body_is_taken_than_the_handler_asks_for(start: Start, gate
     with start(app).connect() as client:
         client.send(EHLO + MESSAGE)
         assert [client.code() for _ in range(5)] == [220, 250, 250, 250, 354]
-        sent = client.send_until_blocked(block, MOST)
+        sent = client.send_until_blocked(block, MAX_SENT)
         assert gate.reached()
-        assert sent < MOST
+        assert sent < MAX_SENT
         assert taken <= 100_000 + 2 * 65_536
         gate.open()
         client.send(block[sent % len(block) :] + END)
         assert client.code() == 250
 
 
-# Clients that are gone
+# Lost clients
 
 
-STATES = {
+INPUTS = {
     "connected": b"",
     "greeted": b"",
     "a part of a line": b"EHL",
@@ -579,28 +579,28 @@ STATES = {
     "RCPT": EHLO + MAIL + RCPT,
     "DATA": EHLO + MESSAGE,
     "in the body": EHLO + MESSAGE + BODY,
-    "behind the body": EHLO + MESSAGE + BODY + END,
-    "with replies on their way": EHLO + b"NOOP\r\n" * 90,
+    "after the body": EHLO + MESSAGE + BODY + END,
+    "with pending replies": EHLO + b"NOOP\r\n" * 90,
     "QUIT": EHLO + b"QUIT\r\n",
     "421": b"XX\r\n" * 60,
     "STARTTLS": EHLO + b"STARTTLS\r\n",
-    "plaintext behind STARTTLS": EHLO + b"STARTTLS\r\nNOOP\r\n",
+    "plaintext after STARTTLS": EHLO + b"STARTTLS\r\nNOOP\r\n",
 }
 
 
-@pytest.mark.parametrize("state", STATES)
-def test_a_client_may_be_gone_in_any_state(state: str, start: Start, server_tls: ssl.SSLContext) -> None:
+@pytest.mark.parametrize("state", INPUTS)
+def test_connection_reset_in_each_state(state: str, start: Start, server_tls: ssl.SSLContext) -> None:
     server = start(accepting(Store()), tls=server_tls)
     client = server.connect()
     if state != "connected":
         client.reply()
-    if STATES[state]:
-        client.send(STATES[state])
+    if INPUTS[state]:
+        client.send(INPUTS[state])
     client.reset()
     assert server.reason() in ("lost", "closed", "QUIT", "421")
 
 
-def test_a_client_may_be_gone_while_a_handler_is_at_work(start: Start, gate: RecipientFilter) -> None:
+def test_connection_reset_while_a_handler_runs(start: Start, gate: Gate) -> None:
     app = App()
     app.on("NOOP")(lambda session, noop: gate.hold(session))
     server = start(app)
@@ -613,7 +613,7 @@ def test_a_client_may_be_gone_while_a_handler_is_at_work(start: Start, gate: Rec
 
 
 @pytest.mark.parametrize("politely", [False, True])
-def test_a_client_may_be_gone_under_tls(
+def test_connection_end_under_tls(
     politely: bool, start: Start, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     server = start(accepting(Store()), tls=server_tls, implicit_tls=True)
@@ -674,7 +674,7 @@ def test_implicit_tls(start: Start, server_tls: ssl.SSLContext, client_tls: ssl.
     assert store.bodies == [BODY]
 
 
-def test_commands_may_come_in_the_last_segment_of_the_handshake(
+def test_commands_in_the_last_segment_of_the_handshake_are_processed(
     start: Start, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     server = start(App(), tls=server_tls, implicit_tls=True)
@@ -720,8 +720,8 @@ def write_files(directory: Path, certificate: trustme.LeafCert) -> Files:
     return files
 
 
-def tls_teller() -> App:
-    """An application that tells the client what it knows of its TLS."""
+def tls_reporting_app() -> App:
+    """Return an application that replies to NOOP with the client's TLS details."""
     app = App()
 
     @app.on("NOOP")
@@ -733,37 +733,39 @@ def tls_teller() -> App:
     return app
 
 
-def told(client: Client) -> str:
+def tls_details(client: Client) -> str:
     client.send(b"NOOP\r\n")
     return client.reply().removeprefix("250 2.0.0 ")
 
 
 def own_name(client: Client) -> str:
-    """The name in the certificate that the server has shown."""
+    """Return the name in the certificate shown by the server."""
     assert isinstance(client.socket, ssl.SSLSocket)
     certificate: Any = client.socket.getpeercert()
     return str(certificate["subjectAltName"][0][1])
 
 
-def test_a_server_has_a_certificate_for_each_name(
+def test_certificate_is_chosen_by_server_name(
     start: Start, authority: trustme.CA, client_tls: ssl.SSLContext, tmp_path: Path
 ) -> None:
     certificates = {name: authority.issue_cert(name) for name in ("s.example", "a.example", "*.b.example")}
     files = {name: write_files(tmp_path / name, each) for name, each in certificates.items()}
     tls = ServerTls(*files.pop("s.example"), names=files)
-    server = start(tls_teller(), tls=tls.context, implicit_tls=True)
+    server = start(tls_reporting_app(), tls=tls.context, implicit_tls=True)
     for name, shown in {"s.example": None, "A.example": "a.example", "mx.b.example": "*.b.example"}.items():
         with server.connect() as client:
             client.start_tls(client_tls, name)
             assert client.code() == 220
             assert own_name(client) == (shown or name)
-            assert told(client).lower() == f"{name.lower()} none"
+            assert tls_details(client).lower() == f"{name.lower()} none"
 
 
-def test_certificates_are_renewed_while_a_server_runs(start: Start, client_tls: ssl.SSLContext, tmp_path: Path) -> None:
+def test_certificate_is_reloaded_while_the_server_runs(
+    start: Start, client_tls: ssl.SSLContext, tmp_path: Path
+) -> None:
     old, new = trustme.CA(), trustme.CA()
     tls = ServerTls(*write_files(tmp_path, old.issue_cert("s.example")))
-    server = start(tls_teller(), tls=tls.context, implicit_tls=True)
+    server = start(tls_reporting_app(), tls=tls.context, implicit_tls=True)
     trusts = [ssl.create_default_context() for _ in range(2)]
     for trust, issuer in zip(trusts, (old, new), strict=True):
         issuer.configure_trust(trust)
@@ -772,15 +774,15 @@ def test_certificates_are_renewed_while_a_server_runs(start: Start, client_tls: 
         assert before.code() == 220
         write_files(tmp_path, new.issue_cert("s.example", key_type=trustme.KeyType.RSA))
         tls.reload()
-        with server.connect() as behind:
-            behind.start_tls(trusts[1])
-            assert [behind.code(), behind.ask(b"NOOP")] == [220, 250]
+        with server.connect() as after:
+            after.start_tls(trusts[1])
+            assert [after.code(), after.ask(b"NOOP")] == [220, 250]
         assert before.ask(b"NOOP") == 250
 
 
 @pytest.mark.parametrize("implicit", [False, True])
 @pytest.mark.parametrize("required", [False, True])
-def test_clients_are_asked_for_certificates(
+def test_client_certificate_is_requested_and_verified(
     required: bool,
     implicit: bool,
     start: Start,
@@ -796,7 +798,7 @@ def test_clients_are_asked_for_certificates(
         client_ca=tmp_path / "clients.pem",
         require_client_certificate=required,
     )
-    app = tls_teller()
+    app = tls_reporting_app()
     failures: Queue[str] = Queue()
     app.observe(lambda session, item: failures.put(item.error) if isinstance(item, TlsFailed) else None)
     server = start(app, tls=tls.context, implicit_tls=implicit)
@@ -814,7 +816,7 @@ def test_clients_are_asked_for_certificates(
 
     with connect(issuer.issue_cert("relay@c.example", common_name="relay")) as client:
         assert not implicit or client.code() == 220
-        about = told(client)
+        about = tls_details(client)
         assert "'commonName': 'relay'" in about
         assert "('email', 'relay@c.example')" in about
 
@@ -825,7 +827,7 @@ def test_clients_are_asked_for_certificates(
     else:
         with connect(None) as client:
             assert not implicit or client.code() == 220
-            assert told(client) == "s.example None"
+            assert tls_details(client) == "s.example None"
 
     stranger = trustme.CA().issue_cert("relay@c.example")
     with connect(stranger) as client, pytest.raises(OSError, match=r"UNKNOWN_CA"):
@@ -836,7 +838,7 @@ def test_clients_are_asked_for_certificates(
     assert "Traceback" not in caplog.text
 
 
-def test_a_client_that_speaks_an_old_tls_is_told_so(
+def test_client_with_an_old_tls_version_receives_an_alert(
     start: Start, authority: trustme.CA, client_tls: ssl.SSLContext, tmp_path: Path
 ) -> None:
     tls = ServerTls(*write_files(tmp_path, authority.issue_cert("s.example")))
@@ -852,7 +854,7 @@ def test_a_client_that_speaks_an_old_tls_is_told_so(
 
 
 @pytest.mark.parametrize("implicit", [False, True])
-def test_a_handshake_may_come_octet_by_octet(
+def test_byte_by_byte_handshake(
     implicit: bool, start: Start, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     server = start(App(), tls=server_tls, implicit_tls=implicit)
@@ -891,7 +893,7 @@ def executed(app: App, *names: str) -> list[str]:
     return calls
 
 
-def test_commands_in_the_segment_of_starttls_are_refused(start: Start, server_tls: ssl.SSLContext) -> None:
+def test_commands_in_the_segment_of_starttls_end_the_session(start: Start, server_tls: ssl.SSLContext) -> None:
     app = App()
     calls = executed(app, "NOOP", "RSET", "STARTTLS")
     server = start(app, tls=server_tls)
@@ -905,7 +907,7 @@ def test_commands_in_the_segment_of_starttls_are_refused(start: Start, server_tl
     assert server.reason() == "421"
 
 
-def test_plaintext_behind_the_220_fails_the_handshake(start: Start, server_tls: ssl.SSLContext) -> None:
+def test_plaintext_after_the_reply_to_starttls_fails_the_handshake(start: Start, server_tls: ssl.SSLContext) -> None:
     app = App()
     calls = executed(app, "NOOP")
     server = start(app, tls=server_tls)
@@ -917,8 +919,8 @@ def test_plaintext_behind_the_220_fails_the_handshake(start: Start, server_tls: 
     assert calls == []
 
 
-def test_plaintext_while_the_handler_of_starttls_is_at_work_is_never_executed(
-    start: Start, gate: RecipientFilter, server_tls: ssl.SSLContext
+def test_plaintext_during_the_starttls_handler_is_never_executed(
+    start: Start, gate: Gate, server_tls: ssl.SSLContext
 ) -> None:
     app = App()
     calls = executed(app, "NOOP")
@@ -936,7 +938,7 @@ def test_plaintext_while_the_handler_of_starttls_is_at_work_is_never_executed(
 
 
 @pytest.mark.parametrize("implicit", [False, True])
-def test_a_handshake_has_its_time_limit(implicit: bool, start: Start, server_tls: ssl.SSLContext) -> None:
+def test_handshake_timeout(implicit: bool, start: Start, server_tls: ssl.SSLContext) -> None:
     server = start(App(), tls=server_tls, implicit_tls=implicit, timeouts=Timeouts(tls=0.1))
     with server.connect() as client:
         if not implicit:
@@ -947,18 +949,18 @@ def test_a_handshake_has_its_time_limit(implicit: bool, start: Start, server_tls
     assert server.reason() == "lost"
 
 
-def test_a_client_that_ends_the_handshake_is_lost(start: Start, server_tls: ssl.SSLContext) -> None:
+def test_end_of_stream_in_the_handshake_loses_the_connection(start: Start, server_tls: ssl.SSLContext) -> None:
     server = start(App(), tls=server_tls, implicit_tls=True)
     with server.connect() as client:
         client.socket.shutdown(socket.SHUT_WR)
-        assert client.end()[:1] in (b"", b"\x15")  # nothing, or an alert of TLS
+        assert client.end()[:1] in (b"", b"\x15")  # nothing, or a TLS alert
     assert server.reason() == "lost"
 
 
 # Limits
 
 
-def test_connections_over_the_limits_are_greeted_with_421(start: Start) -> None:
+def test_connection_over_the_limit_is_greeted_with_421(start: Start) -> None:
     server = start(App(), limits=Limits(connections=2))
     with server.connect() as first, server.connect() as second:
         assert [first.code(), second.code()] == [220, 220]
@@ -972,7 +974,7 @@ def test_connections_over_the_limits_are_greeted_with_421(start: Start) -> None:
         assert second.ask(b"NOOP") == 250
 
 
-def test_connections_over_the_limit_of_an_address_are_greeted_with_421(start: Start) -> None:
+def test_connection_over_the_limit_per_address_is_greeted_with_421(start: Start) -> None:
     server = start(App(), limits=Limits(connections_per_address=1))
     with server.connect() as first:
         assert first.code() == 220
@@ -983,7 +985,7 @@ def test_connections_over_the_limit_of_an_address_are_greeted_with_421(start: St
 
 AUTH = b"AUTH PLAIN AGFub255bW91cwB4\r\n"
 LIMITS: dict[str, tuple[dict[str, Any], bytes, str, bool]] = {
-    # The options of the server, what the client says, the last reply that it gets, and whether it is sent away.
+    # Options of the server, octets from the client, the last reply, and whether the server closes the connection.
     "max_command_line": ({}, b"NOOP " + b"x" * 600 + b"\r\n", "500 5.5.2 ", False),
     "max_text_line": (
         {"config": replace(CONFIG, max_text_line=1000)},
@@ -1052,7 +1054,7 @@ LIMITS: dict[str, tuple[dict[str, Any], bytes, str, bool]] = {
 def test_each_limit_has_its_reply(
     limit: str, encrypted: bool, start: Start, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
-    options, said, expected, leaves = LIMITS[limit]
+    options, sent, expected, closes = LIMITS[limit]
     app = accepting(Store())
     app.on("auth")(lambda session, question: None)
     app.on("HELP")(lambda session, command: Reply(451, "Later"))
@@ -1066,8 +1068,8 @@ def test_each_limit_has_its_reply(
         client = stack.enter_context(server.connect())
         if encrypted:
             client.start_tls(client_tls)
-        client.send(said)
-        if leaves:
+        client.send(sent)
+        if closes:
             text = client.end().decode()
         else:
             client.send(b"QUIT\r\n")
@@ -1077,7 +1079,7 @@ def test_each_limit_has_its_reply(
 
 
 @pytest.mark.parametrize("encrypted", [False, True])
-def test_a_421_reaches_a_client_that_goes_on_talking(
+def test_421_reaches_a_client_that_keeps_sending(
     encrypted: bool, start: Start, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     server = start(App(), tls=server_tls, implicit_tls=encrypted)
@@ -1094,7 +1096,7 @@ def test_a_421_reaches_a_client_that_goes_on_talking(
 # Shutdown
 
 
-def test_leaving_ends_idle_sessions_under_tls(
+def test_shutdown_sends_421_to_idle_sessions_under_tls(
     start: Start, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     server = start(App(), tls=server_tls, implicit_tls=True)
@@ -1107,7 +1109,7 @@ def test_leaving_ends_idle_sessions_under_tls(
     assert server.reason() == "shutdown"
 
 
-def test_leaving_ends_idle_sessions(start: Start) -> None:
+def test_shutdown_sends_421_to_idle_sessions(start: Start) -> None:
     server = start(accepting())
     with server.connect() as silent, server.connect() as client:
         client.send(EHLO + MAIL + RCPT)
@@ -1119,7 +1121,7 @@ def test_leaving_ends_idle_sessions(start: Start) -> None:
     assert [server.reason(), server.reason()] == ["shutdown", "shutdown"]
 
 
-def test_leaving_waits_for_clients_that_take_their_replies(start: Start) -> None:
+def test_shutdown_waits_for_a_client_that_is_reading_its_replies(start: Start) -> None:
     app = App()
     text = [f"{number:490}" for number in range(200)]
     app.on("RCPT")(lambda session, rcpt: Reply(250, *text))
@@ -1127,7 +1129,7 @@ def test_leaving_waits_for_clients_that_take_their_replies(start: Start) -> None
 
     def look(session: Session, item: object) -> None:
         if isinstance(item, Reply) and session.transaction and len(session.transaction.recipients) == 90:
-            answered.set()  # and no other task runs until these replies fill the client's buffer
+            answered.set()  # no other task runs before these replies fill the client's buffer
 
     app.observe(look)
     server = start(app)
@@ -1141,7 +1143,7 @@ def test_leaving_waits_for_clients_that_take_their_replies(start: Start) -> None
     assert server.reason() == "shutdown"
 
 
-def test_leaving_lets_no_one_in(start: Start, gate: RecipientFilter) -> None:
+def test_shutdown_accepts_no_new_connections(start: Start, gate: Gate) -> None:
     app = App()
     app.on("NOOP")(lambda session, noop: gate.hold(session))
     server = start(app)
@@ -1150,7 +1152,7 @@ def test_leaving_lets_no_one_in(start: Start, gate: RecipientFilter) -> None:
         busy.send(b"NOOP\r\n")
         assert gate.reached()
         left = server.leave()
-        assert idle.end().startswith(b"421 ")  # so leaving has begun
+        assert idle.end().startswith(b"421 ")  # the shutdown has begun
         with pytest.raises(ConnectionRefusedError):
             server.connect()
         gate.open()
@@ -1159,7 +1161,7 @@ def test_leaving_lets_no_one_in(start: Start, gate: RecipientFilter) -> None:
     left.result(TIMEOUT)
 
 
-def test_leaving_waits_for_bodies(start: Start) -> None:
+def test_shutdown_waits_for_the_end_of_a_body(start: Start) -> None:
     app = accepting(store := Store())
     server = start(app)
     with server.connect() as client, server.connect() as idle:
@@ -1176,17 +1178,17 @@ def test_leaving_waits_for_bodies(start: Start) -> None:
     assert store.bodies == [BODY]
 
 
-def test_leaving_without_sessions_is_immediate(start: Start) -> None:
+def test_shutdown_without_sessions_is_immediate(start: Start) -> None:
     start(App(), grace=3600).leave().result(TIMEOUT)
 
 
 @pytest.mark.parametrize("grace", [0, 0.1])
-def test_a_session_that_is_stuck_is_cancelled_when_the_grace_is_over(grace: float, loop_backend: str) -> None:
+def test_hanging_session_is_cancelled_after_the_grace_period(grace: float, loop_backend: str) -> None:
     app = App()
     stuck = threading.Event()
 
     @app.on("NOOP")
-    async def stick(session: Session, noop: Command) -> None:
+    async def hang(session: Session, noop: Command) -> None:
         stuck.set()
         await anyio.sleep_forever()
 
@@ -1201,7 +1203,7 @@ def test_a_session_that_is_stuck_is_cancelled_when_the_grace_is_over(grace: floa
 
 WAITS = {
     "a body": EHLO + MESSAGE + BODY,
-    "the client to take a reply": b"HELP\r\n" * 90,
+    "the client to read a reply": b"HELP\r\n" * 90,
     "a handshake": EHLO + b"STARTTLS\r\n",
     "time to pass": b"NOOP\r\n",
 }
@@ -1209,7 +1211,7 @@ WAITS = {
 
 @pytest.mark.parametrize("encrypted", [False, True])
 @pytest.mark.parametrize("state", WAITS)
-def test_a_session_that_waits_for_anything_is_cancelled_when_the_grace_is_over(
+def test_waiting_session_is_cancelled_after_the_grace_period(
     state: str, encrypted: bool, start: Start, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     if encrypted and state == "a handshake":
@@ -1219,7 +1221,7 @@ def test_a_session_that_waits_for_anything_is_cancelled_when_the_grace_is_over(
     reached = threading.Event()
 
     @app.on("HELP")
-    def talk(session: Session, command: Command) -> Reply:
+    def reply_at_length(session: Session, command: Command) -> Reply:
         return Reply(214, *text)
 
     @app.on("NOOP")
@@ -1243,7 +1245,7 @@ def test_a_session_that_waits_for_anything_is_cancelled_when_the_grace_is_over(
     assert store.bodies == []
 
 
-def test_cancellation_waits_for_what_blocks(loop_backend: str, gate: RecipientFilter) -> None:
+def test_cancellation_waits_for_a_blocking_function(loop_backend: str, gate: Gate) -> None:
     app = App()
     done: list[bool] = []
     is_stuck = threading.Event()
@@ -1253,7 +1255,7 @@ def test_cancellation_waits_for_what_blocks(loop_backend: str, gate: RecipientFi
         await session.run_blocking(lambda: done.append(gate._hold()))
 
     @app.on("HELP")
-    async def stick(session: Session, command: Command) -> None:
+    async def hang(session: Session, command: Command) -> None:
         is_stuck.set()
         await anyio.sleep_forever()
 
@@ -1268,7 +1270,7 @@ def test_cancellation_waits_for_what_blocks(loop_backend: str, gate: RecipientFi
         assert gate.reached()
         assert is_stuck.wait(TIMEOUT)
         left = server.leave()
-        assert server.reason() == "cancelled"  # the stuck one, and so both are being cancelled
+        assert server.reason() == "cancelled"  # the session that hangs; so both are being cancelled
         assert done == []
         assert not left.done()
         gate.open()
@@ -1277,7 +1279,7 @@ def test_cancellation_waits_for_what_blocks(loop_backend: str, gate: RecipientFi
     assert server.reason() == "cancelled"
 
 
-def test_what_blocks_may_fail(start: Start) -> None:
+def test_blocking_function_may_raise(start: Start) -> None:
     app = App()
 
     @app.on("NOOP")
@@ -1292,7 +1294,7 @@ def test_what_blocks_may_fail(start: Start) -> None:
 
 
 @pytest.mark.parametrize("failure", [ValueError("a failure"), ExceptionGroup("some", [KeyError()])])
-def test_a_failure_of_the_block_comes_out_as_itself(failure: Exception, backend: str) -> None:
+def test_exception_in_the_serving_block_is_raised_unchanged(failure: Exception, backend: str) -> None:
     def fail(server: Server) -> None:
         raise failure
 
@@ -1301,7 +1303,7 @@ def test_a_failure_of_the_block_comes_out_as_itself(failure: Exception, backend:
     assert caught.value is failure
 
 
-def test_a_failure_of_the_block_ends_sessions_gracefully(backend: str) -> None:
+def test_exception_in_the_serving_block_ends_sessions_with_421(backend: str) -> None:
     def fail(server: Server) -> None:
         client = Client(server.address)
         client.reply()
@@ -1319,7 +1321,7 @@ def test_a_failure_of_the_block_ends_sessions_gracefully(backend: str) -> None:
         assert ends[0].result(TIMEOUT).startswith(b"421 4.3.2 ")
 
 
-def test_a_port_that_is_taken_is_an_oserror(backend: str) -> None:
+def test_port_in_use_is_an_os_error(backend: str) -> None:
     def fail(server: Server) -> None:
         raise AssertionError
 
@@ -1336,7 +1338,7 @@ def test_a_port_that_is_taken_is_an_oserror(backend: str) -> None:
 # serve() and run()
 
 
-def test_serve_ends_when_it_is_cancelled(loop_backend: str) -> None:
+def test_serve_ends_when_cancelled(loop_backend: str) -> None:
     async def main() -> None:
         ready = anyio.Event()
         addresses: list[Address] = []
@@ -1354,13 +1356,13 @@ def test_serve_ends_when_it_is_cancelled(loop_backend: str) -> None:
             tasks.cancel_scope.cancel()
 
         with client, suppress(ConnectionError):
-            # In anyio a cancelled task can say no more; in asyncio it may have had the time.
+            # In anyio a cancelled task cannot send the 421; in asyncio the task may have sent it.
             assert client.end().partition(b" ")[0] in (b"", b"421")
 
     run_in(loop_backend, main)
 
 
-def test_serve_need_not_say_when_it_is_ready(loop_backend: str) -> None:
+def test_serve_without_on_ready(loop_backend: str) -> None:
     ended: list[bool] = []
 
     async def serve() -> None:
@@ -1380,7 +1382,7 @@ def test_serve_need_not_say_when_it_is_ready(loop_backend: str) -> None:
     assert ended == [True]
 
 
-def test_serve_says_goodbye_when_its_asyncio_task_is_cancelled() -> None:
+def test_serve_sends_421_when_its_asyncio_task_is_cancelled() -> None:
     async def main() -> None:
         ready: asyncio.Future[Address] = asyncio.get_running_loop().create_future()
         serve = module_of("asyncio").serve(App(), 0, config=CONFIG, on_ready=ready.set_result)
@@ -1396,8 +1398,8 @@ def test_serve_says_goodbye_when_its_asyncio_task_is_cancelled() -> None:
     asyncio.run(main())
 
 
-def test_a_second_cancellation_waits_for_what_blocks_too(gate: RecipientFilter) -> None:
-    # asyncio's cancellation hits once each time: it must not let go of a thread the second time.
+def test_second_cancellation_waits_for_a_blocking_function(gate: Gate) -> None:
+    # asyncio delivers each cancellation once: the second one must not abandon the thread.
     app = App()
     done: list[bool] = []
 
@@ -1441,7 +1443,7 @@ MORE = {
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_end_the_process_gracefully(number: signal.Signals, backend: str) -> None:
+def test_signal_ends_the_process_with_421_and_status_0(number: signal.Signals, backend: str) -> None:
     program = SERVE.format(module=module_of(backend).__name__, more=MORE.get(backend, "options = {}"))
     command = [sys.executable, "-W", "error", "-c", program]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -1460,7 +1462,7 @@ def test_signals_end_the_process_gracefully(number: signal.Signals, backend: str
 
 @pytest.fixture
 def sigint_of_python() -> Iterator[None]:
-    """SIGINT as Python has it from the start, unless a shell has made a process in the background ignore it."""
+    """Restore Python's SIGINT handler, because a shell makes background processes ignore SIGINT."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -1468,7 +1470,7 @@ def sigint_of_python() -> Iterator[None]:
 
 @pytest.mark.usefixtures("sigint_of_python")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_are_handled_while_serving_only(number: signal.Signals, backend: str) -> None:
+def test_signal_handlers_are_restored_after_run(number: signal.Signals, backend: str) -> None:
     before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     names: dict[str, Any] = {}
     exec(MORE.get(backend, "options = {}"), names)
@@ -1495,8 +1497,8 @@ def test_signals_are_handled_while_serving_only(number: signal.Signals, backend:
 # Accepting
 
 
-class Exhausted:
-    """Lets `accept` fail."""
+class FailingAccept:
+    """Make `accept` fail with the given error numbers, once each."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *numbers: int) -> None:
         self.numbers = list(numbers)
@@ -1515,7 +1517,7 @@ class Exhausted:
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ECONNABORTED])
-def test_a_server_goes_on_when_it_cannot_accept(
+def test_server_continues_after_accept_errors(
     number: int, backend: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     if backend == "asyncio-uvloop":
@@ -1523,11 +1525,11 @@ def test_a_server_goes_on_when_it_cannot_accept(
     monkeypatch.setattr("asyncio.constants.ACCEPT_RETRY_DELAY", 0.01)
     monkeypatch.setattr("smtpcore_adapters.server._acceptor._PAUSE", 0.01)
     with running(backend, App(), config=CONFIG) as server:
-        exhausted = Exhausted(monkeypatch, number, number)
+        failing_accept = FailingAccept(monkeypatch, number, number)
         with server.connect() as client:
             assert client.code() == 220
             assert client.ask(b"QUIT") == 221
-        assert exhausted.numbers == []
+        assert failing_accept.numbers == []
 
     if number in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
         assert os.strerror(number) in caplog.text
@@ -1535,7 +1537,7 @@ def test_a_server_goes_on_when_it_cannot_accept(
         assert caplog.text == ""
 
 
-def test_no_reply_waits_for_the_acknowledgement_of_the_one_before(backend: str) -> None:
+def test_accepted_connection_has_nodelay(backend: str) -> None:
     with running(backend, App(), config=CONFIG) as server, server.connect() as client:
         assert client.code() == 220
         with far_end_of(client.socket) as connection:
@@ -1543,7 +1545,7 @@ def test_no_reply_waits_for_the_acknowledgement_of_the_one_before(backend: str) 
 
 
 def far_end_of(near: socket.socket) -> socket.socket:
-    """A further handle of the other end, which is in this process too."""
+    """Return a duplicate of the socket at the other end, which belongs to this process too."""
     for name in os.listdir("/proc/self/fd"):
         with suppress(OSError):
             if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
@@ -1553,12 +1555,10 @@ def far_end_of(near: socket.socket) -> socket.socket:
                         return found
                 found.close()
 
-    raise AssertionError("the other end is not here")
+    raise AssertionError("the other end does not belong to this process")
 
 
-def test_a_connection_that_breaks_while_it_is_accepted_costs_nothing(
-    backend: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_connection_that_breaks_during_accept_is_closed(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if backend.startswith("asyncio"):
         pytest.skip("asyncio accepts by itself")
     failures = [OSError(errno.EINVAL, "reset already")]

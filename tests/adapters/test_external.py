@@ -1,4 +1,4 @@
-"""Clients that authenticate with their certificate: EXTERNAL (RFC 4422 appendix A, RFC 4954 4.1)."""
+"""Authentication with a client certificate: EXTERNAL (RFC 4422 appendix A, RFC 4954 4.1)."""
 
 import shutil
 import ssl
@@ -22,7 +22,7 @@ from tests.adapters.harness import BACKENDS, TIMEOUT, Running, running
 
 @dataclass
 class Files:
-    """PEM files: of the server, of a client, and of a client that no one vouches for."""
+    """PEM files of the server, of a trusted client, and of a client with an unknown authority."""
 
     directory: Path
 
@@ -75,7 +75,7 @@ def as_client(files: Files, name: str | None) -> ssl.SSLContext:
     return context
 
 
-def test_a_certificate_names_the_client(server: Running, files: Files) -> None:
+def test_client_is_authenticated_by_its_certificate(server: Running, files: Files) -> None:
     with server.connect() as client:
         client.start_tls(as_client(files, "tim"))
         assert client.code() == 220
@@ -90,10 +90,12 @@ def test_a_certificate_names_the_client(server: Running, files: Files) -> None:
         client.start_tls(as_client(files, "tim"))
         client.send(EHLO)
         assert (client.code(), client.code()) == (220, 250)
-        assert client.ask(b"AUTH EXTERNAL " + b64encode(b"tom")) == 535  # no one may act as someone else
+        assert (
+            client.ask(b"AUTH EXTERNAL " + b64encode(b"tom")) == 535
+        )  # the certificate does not authorize another identity
 
 
-def test_without_a_certificate_no_one_is_named(server: Running, files: Files) -> None:
+def test_external_without_a_certificate_is_refused(server: Running, files: Files) -> None:
     with server.connect() as client:
         client.start_tls(as_client(files, None))
         client.send(EHLO)
@@ -102,7 +104,7 @@ def test_without_a_certificate_no_one_is_named(server: Running, files: Files) ->
         assert client.ask(b"AUTH EXTERNAL =") == 535
 
 
-def test_who_shows_a_certificate_of_another_authority_is_not_served(server: Running, files: Files) -> None:
+def test_client_certificate_of_an_unknown_authority_fails_the_handshake(server: Running, files: Files) -> None:
     def talk() -> None:
         with server.connect() as client:
             client.start_tls(as_client(files, "stranger"))
@@ -114,7 +116,7 @@ def test_who_shows_a_certificate_of_another_authority_is_not_served(server: Runn
 
 
 @pytest.mark.parametrize("name", ["curl", "msmtp"])
-def test_real_clients_show_their_certificate(server: Running, files: Files, name: str) -> None:
+def test_real_clients_authenticate_with_their_certificate(server: Running, files: Files, name: str) -> None:
     program = shutil.which(name)
     if program is None:
         pytest.skip(f"{name} is not installed")
@@ -138,7 +140,7 @@ def test_real_clients_show_their_certificate(server: Running, files: Files, name
     assert done.returncode == 0, done.stderr.decode("utf-8", "replace")
 
 
-def test_a_subject_is_written_as_RFC_4514_has_it() -> None:
+def test_subject_is_formatted_as_in_rfc_4514() -> None:
     class Connection:
         def __init__(self, subject: object) -> None:
             self.subject = subject

@@ -1,4 +1,4 @@
-"""Peers that speak for others, and parts of messages that the server fetches."""
+"""XCLIENT and XFORWARD from trusted peers, ETRN, EXPN and VRFY handlers, and BURL."""
 
 import logging
 import smtplib
@@ -32,11 +32,11 @@ from tests.adapters.fakes import (
     step,
 )
 
-NGINX = Address("192.0.2.80", 40_000)
+TRUSTED = Address("192.0.2.80", 40_000)
 CLIENT = b"XCLIENT ADDR=198.51.100.7 PORT=1234 DESTADDR=IPV6:2001:db8::19 DESTPORT=587 HELO=h.example PROTO=ESMTP\r\n"
 
 
-def attend(app: App, *script: Step, peer: Address | None = NGINX, **options: Any) -> FakeStream:
+def run_session(app: App, *script: Step, peer: Address | None = TRUSTED, **options: Any) -> FakeStream:
     stream = FakeStream(*script, peer=peer)
     options = {"config": CONFIG, "trusted": ["192.0.2.80/31"], **options}
     step(Acceptor(app, **options).session_for(stream))
@@ -47,8 +47,8 @@ def codes(stream: FakeStream) -> list[int]:
     return [int(reply[:3]) for reply in replies(stream.output)]
 
 
-class Witness:
-    """Remembers what each session knows at each greeting and each MAIL."""
+class SessionRecorder:
+    """Records the peer, hello and identity of a session at each greeting and each MAIL."""
 
     def __init__(self) -> None:
         self.greeted: list[tuple[object, ...]] = []
@@ -64,57 +64,57 @@ class Witness:
 # XCLIENT
 
 
-def test_with_XCLIENT_the_session_is_that_of_another_client() -> None:
-    witness = Witness()
-    stream = attend(accepting(witness), EHLO + CLIENT + EHLO + MAIL + QUIT)
+def test_xclient_restarts_the_session_for_another_client() -> None:
+    recorder = SessionRecorder()
+    stream = run_session(accepting(recorder), EHLO + CLIENT + EHLO + MAIL + QUIT)
 
-    assert witness.greeted == [
-        (NGINX, Address("192.0.2.25", 25), None, None),
+    assert recorder.greeted == [
+        (TRUSTED, Address("192.0.2.25", 25), None, None),
         (Address("198.51.100.7", 1234), Address("2001:db8::19", 587), "EHLO h.example", None),
     ]
-    assert witness.mails == [(Address("198.51.100.7", 1234), "EHLO c.example", None)]
+    assert recorder.mails == [(Address("198.51.100.7", 1234), "EHLO c.example", None)]
     assert codes(stream) == [220, 250, 220, 250, 250, 221]
     assert "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT" in replies(stream.output)[1]
 
 
 @pytest.mark.parametrize("peer", [Address("192.0.2.82", 40_000), Address("/run/client"), None])
 @pytest.mark.parametrize("disabled", [CONFIG.disabled, frozenset[str]()])
-def test_no_one_else_may_speak_for_others(peer: Address | None, disabled: frozenset[str]) -> None:
-    witness = Witness()
+def test_xclient_and_xforward_are_refused_from_untrusted_peers(peer: Address | None, disabled: frozenset[str]) -> None:
+    recorder = SessionRecorder()
     script = EHLO + CLIENT + b"XFORWARD NAME=x\r\n" + MAIL + QUIT
-    stream = attend(accepting(witness), script, peer=peer, config=replace(CONFIG, disabled=disabled))
+    stream = run_session(accepting(recorder), script, peer=peer, config=replace(CONFIG, disabled=disabled))
     assert codes(stream) == [220, 250, 502, 502, 250, 221]
     assert "XCLIENT" not in replies(stream.output)[1]
     assert "XFORWARD" not in replies(stream.output)[1]
-    assert [mail[0] for mail in witness.mails] == [peer]
+    assert [mail[0] for mail in recorder.mails] == [peer]
 
 
-def test_who_comes_by_way_of_a_proxy_may_not_speak_for_others() -> None:
+def test_xclient_over_the_proxy_protocol_is_refused() -> None:
     header = ProxyHeader(ProxyCommand.LOCAL)
-    stream = attend(accepting(), header.encode(version=2), EHLO + CLIENT + QUIT, proxies=["192.0.2.80"])
+    stream = run_session(accepting(), header.encode(version=2), EHLO + CLIENT + QUIT, proxies=["192.0.2.80"])
     assert codes(stream) == [220, 250, 502, 221]
 
 
 @pytest.mark.parametrize("reply", [Reply(554, "Not this one"), Reply(450, "Later")])
-def test_a_client_that_is_not_wanted_is_refused_and_its_proxy_with_it(reply: Reply) -> None:
+def test_session_ends_if_the_connect_handler_refuses_the_xclient_peer(reply: Reply) -> None:
     app = accepting()
 
     @app.on("connect")
     def refuse(session: Session, opened: object) -> Reply | None:
         return reply if session.peer == Address("198.51.100.7", 1234) else None
 
-    stream = attend(app, EHLO + CLIENT + MAIL + CLIENT + EHLO + QUIT)
+    stream = run_session(app, EHLO + CLIENT + MAIL + CLIENT + EHLO + QUIT)
     assert codes(stream) == [220, 250, reply.code, 503, 503, 503, 221]
 
 
-def test_a_program_may_set_another_banner_or_believe_nothing() -> None:
+def test_xclient_handler_may_set_the_greeting_or_refuse() -> None:
     app = accepting()
 
     @app.on("XCLIENT")
     def judge(session: Session, xclient: Xclient) -> Reply | None:
         return {"a": Reply(220, "Hello a"), "b": Reply(550, "Not b")}.get(xclient.attributes.get("NAME") or "")
 
-    stream = attend(app, EHLO + b"XCLIENT NAME=a\r\nXCLIENT NAME=c\r\nXCLIENT NAME=b\r\n" + MAIL + QUIT)
+    stream = run_session(app, EHLO + b"XCLIENT NAME=a\r\nXCLIENT NAME=c\r\nXCLIENT NAME=b\r\n" + MAIL + QUIT)
     assert [reply[:11] for reply in replies(stream.output)[2:]] == [
         "220 s.examp",
         "220 s.examp",
@@ -125,7 +125,7 @@ def test_a_program_may_set_another_banner_or_believe_nothing() -> None:
     assert "Hello a" in replies(stream.output)[2]
 
 
-def test_a_handler_that_fails_ends_the_session(caplog: pytest.LogCaptureFixture) -> None:
+def test_connect_handler_that_raises_after_xclient_ends_the_session(caplog: pytest.LogCaptureFixture) -> None:
     app = accepting()
 
     @app.on("connect")
@@ -133,7 +133,7 @@ def test_a_handler_that_fails_ends_the_session(caplog: pytest.LogCaptureFixture)
         if session.helo:
             raise RuntimeError("no idea")
 
-    assert codes(attend(app, EHLO + CLIENT + MAIL)) == [220, 250, 421]
+    assert codes(run_session(app, EHLO + CLIENT + MAIL)) == [220, 250, 421]
     assert "no idea" in caplog.text
 
 
@@ -141,29 +141,29 @@ def test_a_handler_that_fails_ends_the_session(caplog: pytest.LogCaptureFixture)
     ("attributes", "peer", "helo", "identity"),
     [
         (["ADDR=[UNAVAILABLE]"], None, None, None),
-        (["NAME=x"], NGINX, None, None),
-        (["PORT=99"], NGINX, None, None),
+        (["NAME=x"], TRUSTED, None, None),
+        (["PORT=99"], TRUSTED, None, None),
         (["ADDR=IPV6:2001:DB8:0::1"], Address("2001:db8::1"), None, None),
         (["ADDR=198.51.100.7 PORT=[UNAVAILABLE]"], Address("198.51.100.7"), None, None),
         (["ADDR=198.51.100.7", "PORT=5"], Address("198.51.100.7", 5), None, None),
-        (["HELO=h.example PROTO=SMTP"], NGINX, "HELO h.example", None),
-        (["HELO=h.example", "PROTO=smtp"], NGINX, "HELO h.example", None),
-        (["HELO=h.example"], NGINX, "EHLO h.example", None),
-        (["HELO=not+20a+20host"], NGINX, None, None),
-        (["HELO=[UNAVAILABLE]"], NGINX, None, None),
-        (["LOGIN=tim"], NGINX, None, "tim"),
+        (["HELO=h.example PROTO=SMTP"], TRUSTED, "HELO h.example", None),
+        (["HELO=h.example", "PROTO=smtp"], TRUSTED, "HELO h.example", None),
+        (["HELO=h.example"], TRUSTED, "EHLO h.example", None),
+        (["HELO=not+20a+20host"], TRUSTED, None, None),
+        (["HELO=[UNAVAILABLE]"], TRUSTED, None, None),
+        (["LOGIN=tim"], TRUSTED, None, "tim"),
         (["LOGIN=tim", "ADDR=198.51.100.7"], Address("198.51.100.7"), None, "tim"),
-        (["LOGIN=tim", "LOGIN=[UNAVAILABLE]"], NGINX, None, None),
-        (["LOGIN=tim", "LOGIN="], NGINX, None, None),
+        (["LOGIN=tim", "LOGIN=[UNAVAILABLE]"], TRUSTED, None, None),
+        (["LOGIN=tim", "LOGIN="], TRUSTED, None, None),
     ],
 )
-def test_what_a_proxy_says_adds_up(
+def test_attributes_of_several_xclient_commands_are_combined(
     attributes: list[str], peer: Address | None, helo: str | None, identity: str | None
 ) -> None:
-    witness = Witness()
-    attend(accepting(witness), *(f"XCLIENT {text}\r\n".encode() for text in attributes), EHLO + MAIL + QUIT)
-    assert (*witness.greeted[-1][:1], *witness.greeted[-1][2:]) == (peer, helo, identity)
-    assert witness.mails == [(peer, "EHLO c.example", identity)]
+    recorder = SessionRecorder()
+    run_session(accepting(recorder), *(f"XCLIENT {text}\r\n".encode() for text in attributes), EHLO + MAIL + QUIT)
+    assert (*recorder.greeted[-1][:1], *recorder.greeted[-1][2:]) == (peer, helo, identity)
+    assert recorder.mails == [(peer, "EHLO c.example", identity)]
 
 
 @pytest.mark.parametrize(
@@ -180,14 +180,16 @@ def test_what_a_proxy_says_adds_up(
         "PROTO=UUCP",
     ],
 )
-def test_what_cannot_be_true_is_not_believed(attribute: str) -> None:
-    witness = Witness()
-    stream = attend(accepting(witness), EHLO + f"XCLIENT {attribute}\r\nXCLIENT DEST{attribute}\r\n".encode() + MAIL)
+def test_invalid_xclient_attribute_is_refused(attribute: str) -> None:
+    recorder = SessionRecorder()
+    stream = run_session(
+        accepting(recorder), EHLO + f"XCLIENT {attribute}\r\nXCLIENT DEST{attribute}\r\n".encode() + MAIL
+    )
     assert codes(stream) == [220, 250, 501, 501, 250]
-    assert [mail[0] for mail in witness.mails] == [NGINX]
+    assert [mail[0] for mail in recorder.mails] == [TRUSTED]
 
 
-def test_the_trace_names_the_client_that_was_spoken_for() -> None:
+def test_received_field_names_the_xclient_peer() -> None:
     app = accepting(Store())
     fields: list[bytes] = []
 
@@ -197,16 +199,16 @@ def test_the_trace_names_the_client_that_was_spoken_for() -> None:
         peer = ip_address(session.peer.host)
         fields.append(received(helo=session.helo, peer=peer, by="s.example", date=datetime.now(UTC), id="1"))
 
-    attend(app, CLIENT + EHLO + MAIL + RCPT + DATA + b".\r\n" + QUIT)
+    run_session(app, CLIENT + EHLO + MAIL + RCPT + DATA + b".\r\n" + QUIT)
     assert fields[0].startswith(b"Received: from c.example ([198.51.100.7])\r\n")
 
 
-def test_the_limits_of_an_address_are_those_of_the_client() -> None:
+def test_limits_per_address_count_the_xclient_peer() -> None:
     app = accepting()
     acceptor = Acceptor(app, config=CONFIG, trusted=["192.0.2.80"], limits=Limits(connections_per_address=1))
 
     def another(client: bytes) -> FakeStream:
-        return FakeStream(EHLO + client, QUIT, peer=NGINX)
+        return FakeStream(EHLO + client, QUIT, peer=TRUSTED)
 
     inner = [another(CLIENT), another(CLIENT.replace(b"100.7", b"100.8")), another(CLIENT)]
     outer = FakeStream(
@@ -214,13 +216,13 @@ def test_the_limits_of_an_address_are_those_of_the_client() -> None:
         lambda: [step(acceptor.session_for(stream)) for stream in inner],
         CLIENT.replace(b".7", b".9"),
         QUIT,
-        peer=NGINX,
+        peer=TRUSTED,
     )
     step(acceptor.session_for(outer))
     assert [codes(stream) for stream in inner] == [[220, 250, 421], [220, 250, 220, 221], [220, 250, 421]]
     assert codes(outer) == [220, 250, 220, 220, 221]
 
-    # Who has left takes no one's place.
+    # Ended connections are no longer counted.
     last = another(CLIENT)
     step(acceptor.session_for(last))
     assert codes(last) == [220, 250, 220, 221]
@@ -229,7 +231,7 @@ def test_the_limits_of_an_address_are_those_of_the_client() -> None:
 # XFORWARD
 
 
-def test_what_was_forwarded_is_known_for_one_message(caplog: pytest.LogCaptureFixture) -> None:
+def test_xforward_attributes_apply_to_one_message(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "smtpcore")
     seen: list[dict[str, str | None]] = []
     app = accepting(Store())
@@ -239,13 +241,13 @@ def test_what_was_forwarded_is_known_for_one_message(caplog: pytest.LogCaptureFi
         seen.append(dict(session.forwarded))
 
     script = EHLO + b"XFORWARD NAME=spike.example ADDR=[UNAVAILABLE]\r\nXFORWARD SOURCE=REMOTE NAME=x\r\n"
-    stream = attend(app, script + MAIL + RCPT + DATA + b".\r\n" + MAIL + b"XFORWARD NAME=y\r\n" + QUIT)
+    stream = run_session(app, script + MAIL + RCPT + DATA + b".\r\n" + MAIL + b"XFORWARD NAME=y\r\n" + QUIT)
     assert seen == [{"NAME": "x", "ADDR": None, "SOURCE": "REMOTE"}, {}]
     assert codes(stream) == [220, 250, 250, 250, 250, 250, 354, 250, 250, 503, 221]
     assert "forwarded: {'NAME': 'x', 'ADDR': None, 'SOURCE': 'REMOTE'}" in caplog.text
 
 
-def test_a_program_may_refuse_what_is_forwarded() -> None:
+def test_xforward_handler_may_refuse() -> None:
     app = accepting()
     seen: list[object] = []
 
@@ -254,14 +256,14 @@ def test_a_program_may_refuse_what_is_forwarded() -> None:
         return Reply(550, "I log nothing", enhanced="5.7.0")
 
     app.on("MAIL")(lambda session, mail: seen.append(dict(session.forwarded)))
-    assert codes(attend(app, EHLO + b"XFORWARD NAME=x\r\n" + MAIL + QUIT)) == [220, 250, 550, 250, 221]
+    assert codes(run_session(app, EHLO + b"XFORWARD NAME=x\r\n" + MAIL + QUIT)) == [220, 250, 550, 250, 221]
     assert seen == [{}]
 
 
 # ETRN, EXPN and VRFY
 
 
-def test_what_a_program_handles_is_offered() -> None:
+def test_etrn_and_expn_are_offered_with_a_handler() -> None:
     """R5321-3.5.1-01"""
     app = accepting()
 
@@ -273,19 +275,19 @@ def test_what_a_program_handles_is_offered() -> None:
     def expand(session: Session, expn: Expn) -> Reply:
         return Reply(250, "<a@s.example>", "<b@s.example>", enhanced="2.1.5")
 
-    stream = attend(app, EHLO + b"ETRN example.org\r\nEXPN list\r\n" + QUIT)
+    stream = run_session(app, EHLO + b"ETRN example.org\r\nEXPN list\r\n" + QUIT)
     hello, queue, members = replies(stream.output)[1:4]
     assert "250-ETRN" in hello
     assert "250-EXPN" in hello
     assert queue == "253 2.5.0 7 messages for example.org started"
     assert members == "250-2.1.5 <a@s.example>\n250 2.1.5 <b@s.example>"
 
-    stream = attend(accepting(), EHLO + b"ETRN example.org\r\nEXPN list\r\n" + QUIT)
+    stream = run_session(accepting(), EHLO + b"ETRN example.org\r\nEXPN list\r\n" + QUIT)
     assert codes(stream) == [220, 250, 502, 502, 221]
 
 
 @pytest.mark.parametrize(("argument", "code"), [("tim", "252 2.6.8 "), ("tim SMTPUTF8", "250 2.1.5 ")])
-def test_what_cannot_be_said_in_ASCII_is_not_said(argument: str, code: str) -> None:
+def test_non_ascii_vrfy_reply_is_sent_only_with_smtputf8(argument: str, code: str) -> None:
     """R6531-3.7.4.2-02, R6531-3.7.4.2-03"""
     app = accepting()
 
@@ -293,21 +295,21 @@ def test_what_cannot_be_said_in_ASCII_is_not_said(argument: str, code: str) -> N
     def verify(session: Session, vrfy: Vrfy) -> Reply:
         return Reply(250, "<t\u00efm@s.example>", enhanced="2.1.5")
 
-    stream = attend(app, EHLO + f"VRFY {argument}\r\n".encode() + QUIT)
+    stream = run_session(app, EHLO + f"VRFY {argument}\r\n".encode() + QUIT)
     assert replies(stream.output)[2].startswith(code)
 
 
-def test_a_program_sees_who_says_EHLO_and_a_name_that_does_not_match_is_no_fault() -> None:
+def test_ehlo_name_that_does_not_match_the_peer_is_accepted() -> None:
     """R5321-4.1.4-06, R5321-4.1.4-07"""
     app = accepting()
     seen: list[tuple[str, str]] = []
     app.on("EHLO")(lambda session, ehlo: seen.append((ehlo.domain, session.peer.host)))
-    stream = attend(app, b"EHLO [203.0.113.9]\r\n" + MAIL + RCPT + QUIT)
+    stream = run_session(app, b"EHLO [203.0.113.9]\r\n" + MAIL + RCPT + QUIT)
     assert seen == [("[203.0.113.9]", "192.0.2.80")]
     assert codes(stream) == [220, 250, 250, 250, 221]
 
 
-def test_handlers_get_typed_parameters_where_the_configuration_enables_them() -> None:
+def test_handlers_receive_typed_parameters_of_enabled_extensions() -> None:
     seen: list[object] = []
     app = App()
     app.on("MAIL")(lambda session, mail: seen.append((mail.params.ret, mail.params.by)))
@@ -320,10 +322,10 @@ def test_handlers_get_typed_parameters_where_the_configuration_enables_them() ->
     mail = b"MAIL FROM:<a@c.example> RET=HDRS BY=120;R\r\n"
     script = EHLO + mail + b"RCPT TO:<u@s.example> NOTIFY=FAILURE,DELAY\r\n" + QUIT
     config = replace(CONFIG, disabled=CONFIG.disabled - {"DSN", "DELIVERBY"}, min_by_time=60)
-    stream = attend(app, script, config=config)
+    stream = run_session(app, script, config=config)
     assert codes(stream) == [220, 250, 250, 250, 221]
     assert seen == [(Ret.HDRS, DeliverBy(120, ByMode.RETURN)), frozenset({Notify.FAILURE, Notify.DELAY})]
-    assert codes(attend(app, script)) == [220, 250, 555, 503, 221]
+    assert codes(run_session(app, script)) == [220, 250, 555, 503, 221]
     assert {"DSN", "DELIVERBY 60"} <= {line[4:] for line in replies(stream.output)[1].splitlines()}
 
 
@@ -335,7 +337,7 @@ BURLS = replace(CONFIG, burl=("imap",), max_message_size=65_536, max_text_line=1
 
 
 class Fetcher:
-    """Fetches what a URL names in the way that it names."""
+    """A BURL handler that returns a body or fails, as the last part of the URL says."""
 
     def __init__(self) -> None:
         self.closed: list[str] = []
@@ -376,7 +378,7 @@ def burl(way: str, last: str = "") -> bytes:
 def fetching(*script: Step, app: App | None = None, **options: Any) -> tuple[FakeStream, list[bytes], Fetcher]:
     store, fetcher = Store(), Fetcher()
     app = accepting(store, fetcher) if app is None else app
-    stream = attend(app, *script, **{"config": BURLS, **options})
+    stream = run_session(app, *script, **{"config": BURLS, **options})
     return stream, store.bodies, fetcher
 
 
@@ -412,9 +414,7 @@ ENVELOPE = EHLO + MAIL + RCPT
         (burl("bytes") + b"RSET\r\n", [250, 250], []),
     ],
 )
-def test_what_is_fetched_is_the_message_and_nothing_else_is(
-    script: bytes, expected: list[int], bodies: list[bytes]
-) -> None:
+def test_burl_message_consists_of_the_fetched_parts(script: bytes, expected: list[int], bodies: list[bytes]) -> None:
     after = MAIL + RCPT + burl("bytes", " LAST") + QUIT
     for segments in ([ENVELOPE + script + after], [bytes([octet]) for octet in ENVELOPE + script + after]):
         stream, stored, fetcher = fetching(*segments)
@@ -423,7 +423,7 @@ def test_what_is_fetched_is_the_message_and_nothing_else_is(
         assert len(fetcher.closed) == sum(name in script for name in (b"/stream", b"/broken", b"/text", b"/lf-stream"))
 
 
-def test_a_handler_that_decides_early_changes_nothing_of_what_is_fetched() -> None:
+def test_burl_with_a_message_handler_that_replies_early() -> None:
     app = accepting(fetcher := Fetcher())
 
     @app.on("message")
@@ -437,13 +437,13 @@ def test_a_handler_that_decides_early_changes_nothing_of_what_is_fetched() -> No
     assert fetcher.closed == ["stream", "broken"]
 
 
-def test_without_a_message_handler_nothing_that_was_fetched_is_accepted() -> None:
+def test_burl_message_is_refused_without_a_message_handler() -> None:
     stream, _, _ = fetching(ENVELOPE + burl("bytes", " LAST") + QUIT, app=accepting(Fetcher()))
     assert codes(stream) == [220, 250, 250, 250, 554, 221]
 
 
 @pytest.mark.parametrize(("handler", "urls"), [(False, ("imap",)), (True, ())])
-def test_BURL_is_offered_if_there_is_a_handler_and_a_kind_of_URL(handler: bool, urls: tuple[str, ...]) -> None:
+def test_burl_is_offered_only_with_a_handler_and_a_url_scheme(handler: bool, urls: tuple[str, ...]) -> None:
     app = accepting(*[Fetcher()] * handler)
     for disabled in (CONFIG.disabled, frozenset[str]()):
         config = replace(BURLS, burl=urls, disabled=disabled)
@@ -466,7 +466,7 @@ def test_BURL_is_offered_if_there_is_a_handler_and_a_kind_of_URL(handler: bool, 
         ("tim", ";urlauth=submit+Tim:internal:9135", 554),
     ],
 )
-def test_a_URL_for_a_submitter_is_for_no_one_else(login: str, access: str, code: int) -> None:
+def test_urlauth_for_a_submitter_is_refused_for_other_identities(login: str, access: str, code: int) -> None:
     """R4468-3.3-01"""
     client = b"XCLIENT LOGIN=" + login.replace(" ", "+20").encode() + b"\r\n"
     stream, _, _ = fetching(client + ENVELOPE + burl(f"bytes{access}", " LAST") + QUIT)
@@ -474,7 +474,7 @@ def test_a_URL_for_a_submitter_is_for_no_one_else(login: str, access: str, code:
     assert ("5.7.0" in replies(stream.output)[5]) is (code == 554)
 
 
-def test_a_part_that_fails_at_its_end_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_exception_while_closing_a_burl_part_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     app = accepting(Store())
 
     @app.on("BURL")
@@ -493,14 +493,14 @@ def test_a_part_that_fails_at_its_end_is_logged(caplog: pytest.LogCaptureFixture
     assert "no way to log out" in caplog.text
 
 
-def test_too_many_refusals_end_BURL_too() -> None:
+def test_refusal_limit_applies_to_burl() -> None:
     script = ENVELOPE + burl("broken", " LAST") + MAIL + RCPT + burl("bytes", " LAST")
     stream, stored, _ = fetching(script, limits=Limits(refusals=1))
     assert codes(stream)[-1] == 421
     assert stored == []
 
 
-def test_a_part_may_be_what_has_no_end_to_be_told() -> None:
+def test_burl_part_may_be_an_async_iterator_without_aclose() -> None:
     class Pieces:
         def __init__(self) -> None:
             self.left = [b"a\r\n", b"b\r\n"]
@@ -519,7 +519,7 @@ def test_a_part_may_be_what_has_no_end_to_be_told() -> None:
     assert store.bodies == [b"a\r\nb\r\n"]
 
 
-def test_an_iterator_that_is_left_early_need_not_be_closed() -> None:
+def test_burl_part_without_aclose_may_be_abandoned() -> None:
     class Endless:
         def __aiter__(self) -> "Endless":
             return self
@@ -533,11 +533,11 @@ def test_an_iterator_that_is_left_early_need_not_be_closed() -> None:
     assert codes(stream) == [220, 250, 250, 250, 550, 221]
 
 
-# The command line
+# Command line
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_the_command_line_lets_a_trusted_peer_speak_for_others(tmp_path: Path, backend: str) -> None:
+def test_trusted_option_enables_xclient(tmp_path: Path, backend: str) -> None:
     arguments = ["--trusted", "127.0.0.0/8", "--auth", "tim:tans", "--require-auth", "--allow-plaintext-auth"]
     with running(tmp_path, *arguments, "--backend", backend) as server:
         with smtplib.SMTP("127.0.0.1", server.port, "proxy.example", timeout=TIMEOUT) as smtp:
@@ -554,16 +554,16 @@ def test_the_command_line_lets_a_trusted_peer_speak_for_others(tmp_path: Path, b
     assert b" with ESMTPA id " in trace
 
 
-def test_the_command_line_trusts_no_one_by_default(tmp_path: Path) -> None:
+def test_xclient_is_disabled_by_default_on_the_command_line(tmp_path: Path) -> None:
     with running(tmp_path) as server, smtplib.SMTP("127.0.0.1", server.port, timeout=TIMEOUT) as smtp:
         smtp.ehlo()
         assert not smtp.has_extn("xclient")
         assert smtp.docmd("XCLIENT", "ADDR=192.0.2.7")[0] == 502
 
 
-def test_too_many_refusals_of_one_message_end_it_before_a_part_is_fetched() -> None:
+def test_refusal_limit_ends_the_session_before_a_burl_part_is_fetched() -> None:
     app = accepting(store := Store())
-    app.on("BURL")(lambda session, burl: pytest.fail("the limit comes first"))
+    app.on("BURL")(lambda session, burl: pytest.fail("fetched although the limit is reached"))
     app.on("VRFY")(lambda session, vrfy: Reply(450, "Later"))
     stream, _, _ = fetching(ENVELOPE + b"VRFY x\r\n" + burl("x", " LAST"), app=app, limits=Limits(refusals=1))
     assert codes(stream)[-2:] == [450, 421]

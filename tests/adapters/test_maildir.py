@@ -41,7 +41,7 @@ def leftovers(box: Path) -> list[Path]:
 
 
 def split(message: bytes) -> tuple[str, bytes]:
-    """The trace fields, up to the date of `Received:`, and what follows."""
+    """Split a stored message into the trace fields, up to the date of `Received:`, and the rest."""
     match = re.match(rb"(?s)(.*?\r\n\t[A-Z][a-z]{2}, [^\r\n]*\r\n)(.*)\Z", message)
     assert match
     return match[1].decode(), match[2]
@@ -52,10 +52,10 @@ def fields(box: Path) -> str:
     return split(message)[0]
 
 
-# What is stored
+# Content
 
 
-def test_a_message_is_stored_byte_for_byte_behind_its_trace_fields(box: Path) -> None:
+def test_message_is_stored_unchanged_after_its_trace_fields(box: Path) -> None:
     """R5321-4.4-01"""
     dialogue = deliver(box, ENVELOPE, STUFFED + QUIT, peer=Address("192.0.2.1", 5))
     name = f"{dialogue.session.id}.1"
@@ -75,17 +75,17 @@ def test_a_message_is_stored_byte_for_byte_behind_its_trace_fields(box: Path) ->
     assert leftovers(box) == []
 
 
-def test_an_empty_body_is_a_message(box: Path) -> None:
+def test_empty_body_is_stored(box: Path) -> None:
     deliver(box, ENVELOPE, b".\r\n")
     assert split(stored(box)[0])[1] == b""
 
 
-def test_a_notification_has_a_null_return_path(box: Path) -> None:
+def test_notification_has_a_null_return_path(box: Path) -> None:
     deliver(box, EHLO + b"MAIL FROM:<>\r\n" + RCPT + DATA, STUFFED)
     assert fields(box).startswith("Return-Path: <>\r\nX-Original-To:")
 
 
-def test_each_recipient_is_named_once(box: Path) -> None:
+def test_each_recipient_has_an_x_original_to_field(box: Path) -> None:
     deliver(
         box, EHLO + MAIL + RCPT + b"RCPT TO:<@relay.example:v@s.example>\r\nRCPT TO:<Postmaster>\r\n" + DATA, STUFFED
     )
@@ -105,7 +105,7 @@ HELLOS = {
 @pytest.mark.parametrize(
     ("asked", "clause"), [("MT-PRIORITY=-3", "PRIORITY -3"), ("MT-PRIORITY=3", "PRIORITY 0"), ("", "")]
 )
-def test_received_says_what_priority_the_message_has(asked: str, clause: str, box: Path) -> None:
+def test_received_field_has_the_assigned_priority(asked: str, clause: str, box: Path) -> None:
     """R6710-4.1-08"""
     mail = f"MAIL FROM:<a@c.example> {asked}\r\n".encode()
     deliver(box, EHLO + mail + RCPT + DATA, STUFFED, config=replace(CONFIG, disabled=frozenset()))
@@ -114,7 +114,7 @@ def test_received_says_what_priority_the_message_has(asked: str, clause: str, bo
 
 
 @pytest.mark.parametrize(("hops", "code"), [(0, 250), (99, 250), (100, 250), (101, 554)])
-def test_a_message_that_goes_round_in_a_loop_is_refused(hops: int, code: int, box: Path) -> None:
+def test_message_with_more_than_100_hops_is_refused(hops: int, code: int, box: Path) -> None:
     """R5321-6.3-01, R5321-6.3-02"""
     header = b"Received: by x\r\n\tfrom received: y\r\nrECEIVED: by z\r\n" * (hops // 2) + b"Received: by x\r\n" * (
         hops % 2
@@ -128,7 +128,7 @@ def test_a_message_that_goes_round_in_a_loop_is_refused(hops: int, code: int, bo
         assert dialogue.last.startswith("554 5.4.6 ")
 
 
-def test_how_many_hops_are_a_loop_can_be_chosen(box: Path) -> None:
+def test_max_hops_is_configurable(box: Path) -> None:
     """R5321-6.3-01"""
     app = accepting(Maildir(box, max_hops=1))
     two = b"Received: by x\r\n" * 2
@@ -142,13 +142,13 @@ def test_how_many_hops_are_a_loop_can_be_chosen(box: Path) -> None:
 
 
 @pytest.mark.parametrize("keyword", HELLOS)
-def test_received_says_how_the_message_came(keyword: str, box: Path) -> None:
+def test_received_field_has_the_protocol(keyword: str, box: Path) -> None:
     deliver(box, HELLOS[keyword] + RCPT + DATA, STUFFED)
     assert f"by s.example with {keyword} id" in fields(box)
     assert ("Return-Path: <ä@c.example>" in fields(box)) is (keyword == "UTF8SMTP")
 
 
-def test_received_says_that_the_message_came_over_tls(box: Path) -> None:
+def test_received_field_has_the_tls_version_and_cipher(box: Path) -> None:
     """R8314-4.3-01"""
     options = {"config": replace(CONFIG, tls=True), "tls": ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)}
     deliver(box, EHLO, b"STARTTLS\r\n", ENVELOPE, STUFFED, **options)
@@ -167,12 +167,12 @@ def test_received_says_that_the_message_came_over_tls(box: Path) -> None:
         (None, "from c.example\r\n"),
     ],
 )
-def test_any_peer_can_be_traced(peer: Address | None, expected: str, box: Path) -> None:
+def test_received_field_for_each_kind_of_peer(peer: Address | None, expected: str, box: Path) -> None:
     deliver(box, ENVELOPE, STUFFED, peer=peer)
     assert f"Received: {expected}" in fields(box)
 
 
-def test_long_names_leave_lines_short(box: Path) -> None:
+def test_trace_fields_with_long_names_have_lines_of_at_most_998_octets(box: Path) -> None:
     label = "x" * 60
     domain = ".".join([label] * 4)
     local_part = "y" * 64
@@ -181,10 +181,10 @@ def test_long_names_leave_lines_short(box: Path) -> None:
     assert max(map(len, fields(box).split("\r\n"))) <= 998
 
 
-# Where it is stored
+# Directories and file names
 
 
-def test_the_directories_are_created_for_their_owner_only(box: Path) -> None:
+def test_directories_are_created_with_mode_700(box: Path) -> None:
     Maildir(str(box / "deeper"))
     for path in (box, box / "deeper", *(box / "deeper" / name for name in ("tmp", "new", "cur"))):
         assert path.stat().st_mode & 0o777 == 0o700 & ~umask()
@@ -196,7 +196,7 @@ def umask() -> int:
     return mask
 
 
-def test_a_maildir_that_exists_is_used(box: Path) -> None:
+def test_existing_maildir_is_used(box: Path) -> None:
     deliver(box, ENVELOPE, STUFFED)
     deliver(box, ENVELOPE, STUFFED)
     assert len(stored(box)) == 2
@@ -204,7 +204,7 @@ def test_a_maildir_that_exists_is_used(box: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [".", "deeper", "tmp", "new", "cur"])
-def test_a_file_in_place_of_a_directory_is_an_error(name: str, box: Path) -> None:
+def test_file_in_place_of_a_directory_is_an_error(name: str, box: Path) -> None:
     place = box / name
     if place != box:
         box.mkdir()
@@ -214,35 +214,35 @@ def test_a_file_in_place_of_a_directory_is_an_error(name: str, box: Path) -> Non
 
 
 @needs_permissions
-def test_a_directory_that_cannot_be_written_to_is_an_error(box: Path) -> None:  # pragma: no cover
+def test_unwritable_directory_is_an_error(box: Path) -> None:  # pragma: no cover
     Maildir(box)
     (box / "tmp").chmod(0o500)
     with pytest.raises(PermissionError):
         Maildir(box)
 
 
-def test_messages_are_for_their_owner_only(box: Path) -> None:
+def test_messages_are_created_with_mode_600(box: Path) -> None:
     deliver(box, ENVELOPE, STUFFED)
     [path] = (box / "new").iterdir()
     assert path.stat().st_mode & 0o777 == 0o600 & ~umask()
 
 
-def test_names_are_unique_under_concurrency() -> None:
+def test_file_names_are_unique_across_threads() -> None:
     with ThreadPoolExecutor(8) as pool:
         names = list(pool.map(lambda _: maildir._unique_name(), range(2000)))
     assert len(set(names)) == 2000
 
 
-def test_names_hold_no_slash_and_no_colon(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slash_and_colon_of_the_hostname_are_escaped_in_file_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "a/b:c")
     assert re.fullmatch(r"\d+\.M\d+P\d+Q\d+\.a\\057b\\072c", maildir._unique_name())
 
 
-# Order and failure
+# Order of system calls, and failures
 
 
-class Disk:
-    """The functions of `os` by which a message reaches the disk, written down and made to fail."""
+class RecordedDisk:
+    """Records the calls of `os` that write below a Maildir, and makes chosen calls fail."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, box: Path) -> None:
         self.calls: list[str] = []
@@ -281,12 +281,12 @@ class Disk:
 
 
 @pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch, box: Path) -> Disk:
+def disk(monkeypatch: pytest.MonkeyPatch, box: Path) -> RecordedDisk:
     Maildir(box)
-    return Disk(monkeypatch, box)
+    return RecordedDisk(monkeypatch, box)
 
 
-def test_a_message_is_safe_before_it_is_seen_and_seen_before_it_is_answered(box: Path, disk: Disk) -> None:
+def test_message_is_synced_then_renamed_then_answered(box: Path, disk: RecordedDisk) -> None:
     dialogue = Dialogue(accepting(Maildir(box)), ENVELOPE, STUFFED + QUIT)
     disk.calls.clear()
     sends = dialogue.stream.send
@@ -324,8 +324,8 @@ STEPS = ["open tmp/file", "write tmp/file", "fsync tmp/file", "close tmp/file", 
         (errno.EACCES, "451 4.3.0 Message {} could not be stored"),
     ],
 )
-def test_a_message_that_cannot_be_stored_leaves_nothing(
-    step: str, number: int, reply: str, box: Path, disk: Disk, caplog: pytest.LogCaptureFixture
+def test_failed_delivery_is_refused_and_leaves_no_file(
+    step: str, number: int, reply: str, box: Path, disk: RecordedDisk, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = accepting(Maildir(box))
     disk.fails[step] = OSError(number, "the secret of the disk")
@@ -339,7 +339,7 @@ def test_a_message_that_cannot_be_stored_leaves_nothing(
     assert leftovers(box) == []
 
 
-def test_a_short_write_is_continued(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_write_is_continued(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = accepting(Maildir(box))
     write = os.write
     monkeypatch.setattr(os, "write", lambda file, data: write(file, bytes(data[:7])))
@@ -350,7 +350,7 @@ def test_a_short_write_is_continued(box: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     "script", [(b"one\r\n", b""), (b"one\r\n", ConnectionResetError()), (b"x" * 300_000, b"y\nz\r\n.\r\n")]
 )
-def test_an_aborted_body_leaves_nothing(script: tuple[Step, ...], box: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_aborted_message_leaves_no_file(script: tuple[Step, ...], box: Path, caplog: pytest.LogCaptureFixture) -> None:
     dialogue = deliver(box, ENVELOPE, *script, config=replace(CONFIG, max_text_line=1_000_000))
     assert dialogue.codes[-1] in (354, 550)
     assert stored(box) == []
@@ -358,9 +358,7 @@ def test_an_aborted_body_leaves_nothing(script: tuple[Step, ...], box: Path, cap
     assert not any(record.exc_info for record in caplog.records)
 
 
-def test_a_file_that_cannot_be_closed_is_discarded_all_the_same(
-    box: Path, disk: Disk, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_file_is_removed_even_if_close_fails(box: Path, disk: RecordedDisk, caplog: pytest.LogCaptureFixture) -> None:
     app = accepting(Maildir(box))
     disk.fails["close tmp/file"] = OSError(errno.EIO, "no close")
     disk.fails["write tmp/file"] = OSError(errno.ENOSPC, "no write")
@@ -369,7 +367,7 @@ def test_a_file_that_cannot_be_closed_is_discarded_all_the_same(
     assert leftovers(box) == []
 
 
-def test_a_file_that_cannot_be_removed_is_mentioned(
+def test_file_that_cannot_be_removed_is_logged(
     box: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     delivery = Delivery(Maildir(box).path)
@@ -383,8 +381,8 @@ def test_a_file_that_cannot_be_removed_is_mentioned(
     assert re.search(r"tmp/\S+ could not be deleted: .*no unlink", caplog.text)
 
 
-def test_directories_are_made_to_last(monkeypatch: pytest.MonkeyPatch, box: Path) -> None:
-    # Without their own entries being safe, no message in them is.
+def test_new_directories_are_synced(monkeypatch: pytest.MonkeyPatch, box: Path) -> None:
+    # A message survives a crash only if the entry of its directory is synced too.
     synced: list[str] = []
     sync = maildir._sync_directory
 
@@ -399,7 +397,7 @@ def test_directories_are_made_to_last(monkeypatch: pytest.MonkeyPatch, box: Path
     assert len(synced) == 5
 
 
-def test_large_messages_are_written_in_pieces(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_message_is_written_in_pieces(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     write = Delivery.write
 

@@ -1,4 +1,4 @@
-"""What is counted for Prometheus."""
+"""Prometheus metrics."""
 
 import ssl
 from dataclasses import replace
@@ -29,8 +29,8 @@ from tests.paths import DOCS
 END = b".\r\n"
 
 
-class Counted:
-    """An app with its numbers, by names without their prefix."""
+class MetricsReader:
+    """An app with metrics; a call returns the value of a metric, named without its prefix."""
 
     def __init__(self, app: App) -> None:
         self.now = 0.0
@@ -46,9 +46,9 @@ class Counted:
         return {each.labels["outcome"]: each.value for each in samples if each.name == "smtpcore_messages_total"}
 
 
-def test_sessions_are_counted_while_they_last_and_by_their_end() -> None:
+def test_open_and_closed_sessions_are_counted() -> None:
     app = App()
-    count = Counted(app)
+    count = MetricsReader(app)
     seen: list[float | None] = []
     app.on("NOOP")(lambda session, noop: seen.append(count("open_sessions")))
     dialogue = Dialogue(app)
@@ -79,7 +79,7 @@ OUTCOMES: dict[str, tuple[tuple[Step, ...], dict[str, float]]] = {
 
 
 @pytest.mark.parametrize("case", OUTCOMES)
-def test_messages_are_counted_by_what_became_of_them(case: str) -> None:
+def test_messages_are_counted_by_outcome(case: str) -> None:
     script, expected = OUTCOMES[case]
     app = accepting()
 
@@ -87,13 +87,13 @@ def test_messages_are_counted_by_what_became_of_them(case: str) -> None:
     async def store(session: Session, message: Message) -> Reply:
         return Reply(554, "Spam") if b"spam" in await message.read() else Reply(250)
 
-    count = Counted(app)
+    count = MetricsReader(app)
     converse(app, *script)
     assert count.outcomes() == expected
     assert count("message_seconds_count") == sum(expected.values())
 
 
-def test_a_message_of_lmtp_is_one_whoever_takes_it() -> None:
+def test_lmtp_message_is_counted_once_for_all_recipients() -> None:
     app = accepting()
 
     @app.on("message")
@@ -101,7 +101,7 @@ def test_a_message_of_lmtp_is_one_whoever_takes_it() -> None:
         await message.read()
         return {message.forward_paths[1]: Reply(250)}
 
-    count = Counted(app)
+    count = MetricsReader(app)
     lmtp = replace(CONFIG, lmtp=True)
     envelope = b"LHLO c.example\r\n" + MAIL + RCPT + RCPT.replace(b"u@", b"v@") + DATA
     converse(app, envelope, b"x\r\n" + END, envelope, b"x\r\n" + END, config=lmtp)
@@ -110,7 +110,7 @@ def test_a_message_of_lmtp_is_one_whoever_takes_it() -> None:
 
 def test_octets_replies_and_handlers_are_counted() -> None:
     app = accepting(Store())
-    count = Counted(app)
+    count = MetricsReader(app)
     converse(app, ENVELOPE, b"12345678\r\n" * 3, END + b"XX\r\n" + QUIT)
     assert count("message_bytes_total") == 30
     assert [count("replies_total", code=code) for code in ("220", "250", "354", "500", "221", "550")] == [
@@ -121,9 +121,9 @@ def test_octets_replies_and_handlers_are_counted() -> None:
     assert count("handler_seconds_count", name="XX") is None
 
 
-def test_the_time_of_a_message_is_that_of_its_body() -> None:
+def test_message_seconds_measure_the_body() -> None:
     app = accepting(Store())
-    count = Counted(app)
+    count = MetricsReader(app)
 
     def pass_time() -> None:
         count.now += 7
@@ -132,9 +132,9 @@ def test_the_time_of_a_message_is_that_of_its_body() -> None:
     assert count("message_seconds_sum") == 7
 
 
-def test_tls_is_counted_by_its_version_and_where_it_fails() -> None:
+def test_tls_handshakes_and_failures_are_counted() -> None:
     app = App()
-    count = Counted(app)
+    count = MetricsReader(app)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     for failure in (None, ssl.SSLError(1, "no")):
         dialogue = Dialogue(app, QUIT, config=replace(CONFIG, tls=True), tls=context, implicit_tls=True)
@@ -146,20 +146,20 @@ def test_tls_is_counted_by_its_version_and_where_it_fails() -> None:
 
 def test_limits_are_counted_by_name() -> None:
     app = App()
-    count = Counted(app)
+    count = MetricsReader(app)
     converse(app, EHLO, limits=Limits(greeting_delay=1))
     assert count("limits_reached_total", limit="greeting_delay") == 1
     assert count("sessions_closed_total", reason="early_talker") == 1
 
 
-def test_one_registry_has_one_set_of_metrics() -> None:
+def test_second_set_of_metrics_in_a_registry_is_a_value_error() -> None:
     registry = CollectorRegistry()
     Metrics(registry)
     with pytest.raises(ValueError, match="Duplicated"):
         Metrics(registry)
 
 
-def test_the_documentation_names_each_metric() -> None:
+def test_each_metric_is_documented() -> None:
     text = (DOCS / "server.md").read_text()
     registry = CollectorRegistry()
     Metrics(registry)

@@ -1,4 +1,4 @@
-"""The client's side of a stream, on each framework."""
+"""Client streams of each framework."""
 
 import contextlib
 import errno
@@ -42,10 +42,10 @@ def server(backend: str, authority: trustme.CA) -> Iterator[Running]:
 
 def run(backend: str, test: Callable[[Open], Awaitable[None]]) -> None:
     run_in(backend, test, module_of(backend).open_stream)
-    gc.collect()  # where a socket was left open, this warns of it
+    gc.collect()  # turns a socket left open into a ResourceWarning
 
 
-async def hear(stream: Stream, end: bytes) -> bytes:
+async def read_until(stream: Stream, end: bytes) -> bytes:
     data = b""
     while not data.endswith(end):
         piece = await stream.receive(TIMEOUT)
@@ -54,15 +54,15 @@ async def hear(stream: Stream, end: bytes) -> bytes:
     return data
 
 
-def test_it_is_a_stream_to_a_server(server: Running, backend: str) -> None:
+def test_stream_sends_and_receives(server: Running, backend: str) -> None:
     async def test(open_stream: Open) -> None:
         stream = await open_stream(server.server.address.host, server.server.address.port, TIMEOUT)
         assert (stream.peer, stream.tls) == (server.server.address, None)
         assert stream.local
         assert stream.local.host == "127.0.0.1"
-        assert await hear(stream, b"\r\n") == b"220 s.example ESMTP\r\n"
+        assert await read_until(stream, b"\r\n") == b"220 s.example ESMTP\r\n"
         await stream.send(QUIT, TIMEOUT)
-        assert (await hear(stream, b"\r\n")).startswith(b"221 ")
+        assert (await read_until(stream, b"\r\n")).startswith(b"221 ")
         assert await stream.receive(TIMEOUT) == b""
         await stream.aclose(TIMEOUT)
 
@@ -71,15 +71,17 @@ def test_it_is_a_stream_to_a_server(server: Running, backend: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["s.example", "other.example", ""])
-def test_tls_asks_for_a_name(name: str, server: Running, backend: str, client_tls: ssl.SSLContext) -> None:
+def test_certificate_is_verified_against_the_server_name(
+    name: str, server: Running, backend: str, client_tls: ssl.SSLContext
+) -> None:
     unchecked = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     unchecked.check_hostname, unchecked.verify_mode = False, ssl.CERT_NONE
 
     async def test(open_stream: Open) -> None:
         stream = await open_stream("127.0.0.1", server.server.address.port, TIMEOUT)
-        await hear(stream, b"220 s.example ESMTP\r\n")
+        await read_until(stream, b"220 s.example ESMTP\r\n")
         await stream.send(EHLO + b"STARTTLS\r\n", TIMEOUT)
-        await hear(stream, b"Go ahead\r\n")
+        await read_until(stream, b"Go ahead\r\n")
         if name == "other.example":
             with pytest.raises(ssl.SSLCertVerificationError):
                 await stream.start_tls(client_tls, TIMEOUT, server_name=name)
@@ -88,14 +90,14 @@ def test_tls_asks_for_a_name(name: str, server: Running, backend: str, client_tl
             assert stream.tls
             assert stream.tls.version == "TLSv1.3"
             await stream.send(QUIT, TIMEOUT)
-            assert (await hear(stream, b"\r\n")).startswith(b"221 ")
+            assert (await read_until(stream, b"\r\n")).startswith(b"221 ")
         await stream.aclose(0)
 
     run(backend, test)
     assert server.reason() == ("lost" if name == "other.example" else "QUIT")
 
 
-def test_a_handshake_ends_in_time(backend: str, client_tls: ssl.SSLContext) -> None:
+def test_handshake_times_out(backend: str, client_tls: ssl.SSLContext) -> None:
     async def test(open_stream: Open) -> None:
         stream = await open_stream("127.0.0.1", silent.getsockname()[1], TIMEOUT)
         with pytest.raises(TimeoutError):
@@ -106,7 +108,7 @@ def test_a_handshake_ends_in_time(backend: str, client_tls: ssl.SSLContext) -> N
         run(backend, test)
 
 
-def test_the_local_address_can_be_chosen(server: Running, backend: str) -> None:
+def test_local_address_is_configurable(server: Running, backend: str) -> None:
     async def test(open_stream: Open) -> None:
         stream = await open_stream("localhost", server.server.address.port, TIMEOUT, local_address="127.0.0.2")
         assert stream.local
@@ -119,7 +121,7 @@ def test_the_local_address_can_be_chosen(server: Running, backend: str) -> None:
     run(backend, test)
 
 
-def test_a_unix_socket_is_reached_by_its_path(backend: str, tmp_path: Path) -> None:
+def test_connection_to_a_unix_socket(backend: str, tmp_path: Path) -> None:
     path = str(tmp_path / "smtp")
 
     async def test(open_stream: Open) -> None:
@@ -139,9 +141,7 @@ def test_a_unix_socket_is_reached_by_its_path(backend: str, tmp_path: Path) -> N
         run(backend, test)
 
 
-def test_a_host_is_tried_at_each_of_its_addresses(
-    server: Running, backend: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_address_of_a_host_is_tried(server: Running, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if backend == "asyncio-uvloop":
         pytest.skip("uvloop resolves names without Python's socket module")
     port = server.server.address.port
@@ -164,7 +164,7 @@ def test_a_host_is_tried_at_each_of_its_addresses(
 
 
 @pytest.mark.parametrize("host", ["x" * 64 + ".example", "nowhere.invalid"])
-def test_a_host_that_there_is_not_is_an_oserror(host: str, backend: str) -> None:
+def test_unknown_host_is_a_gaierror(host: str, backend: str) -> None:
     async def test(open_stream: Open) -> None:
         with pytest.raises(socket.gaierror):
             await open_stream(host, 25, TIMEOUT)
@@ -172,7 +172,7 @@ def test_a_host_that_there_is_not_is_an_oserror(host: str, backend: str) -> None
     run(backend, test)
 
 
-def test_a_refused_connection_is_an_oserror(backend: str, tmp_path: Path) -> None:
+def test_refused_connection_is_an_os_error(backend: str, tmp_path: Path) -> None:
     async def test(open_stream: Open) -> None:
         with pytest.raises(FileNotFoundError):
             await open_stream("", 0, TIMEOUT, path=str(tmp_path / "none"))
@@ -187,7 +187,7 @@ def test_a_refused_connection_is_an_oserror(backend: str, tmp_path: Path) -> Non
 
 @contextlib.contextmanager
 def unreachable() -> Iterator[int]:
-    """A port that answers no one: its queue is full."""
+    """Yield a port that accepts no connection, because its queue is full."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(4):
@@ -197,7 +197,7 @@ def unreachable() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def test_connecting_ends_in_time(backend: str) -> None:
+def test_connect_times_out(backend: str) -> None:
     async def test(open_stream: Open) -> None:
         with pytest.raises(TimeoutError):
             await open_stream("127.0.0.1", port, 0.05)
@@ -206,7 +206,7 @@ def test_connecting_ends_in_time(backend: str) -> None:
         run(backend, test)
 
 
-def test_a_slow_address_does_not_hold_up_the_next(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_next_address_is_tried_while_the_first_is_slow(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if backend == "asyncio-uvloop":
         pytest.skip("uvloop resolves names without Python's socket module")
     ports: list[int] = []
@@ -225,7 +225,7 @@ def test_a_slow_address_does_not_hold_up_the_next(backend: str, monkeypatch: pyt
         run(backend, test)
 
 
-def test_it_knows_whether_it_has_input_and_may_open_another(backend: str) -> None:
+def test_has_input_and_open(backend: str) -> None:
     async def test(open_stream: Open) -> None:
         first = await open_stream("127.0.0.1", listener.getsockname()[1], TIMEOUT)
         stream = await first.open("127.0.0.1", listener.getsockname()[1], TIMEOUT)
@@ -244,7 +244,7 @@ def test_it_knows_whether_it_has_input_and_may_open_another(backend: str) -> Non
         run(backend, test)
 
 
-def test_what_comes_with_the_last_record_of_tls_is_input(backend: str, authority: trustme.CA) -> None:
+def test_has_input_is_true_for_a_further_tls_record(backend: str, authority: trustme.CA) -> None:
     server_tls, client_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
     authority.issue_cert("s.example").configure_cert(server_tls)
     authority.configure_trust(client_tls)
@@ -258,7 +258,7 @@ def test_what_comes_with_the_last_record_of_tls_is_input(backend: str, authority
         assert await stream.receive(TIMEOUT) == b"two"
         await stream.aclose(0)
 
-    def talk() -> None:
+    def send_two_records() -> None:
         connection, _ = listener.accept()
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         tls = server_tls.wrap_bio(incoming, outgoing, server_side=True)
@@ -272,13 +272,13 @@ def test_what_comes_with_the_last_record_of_tls_is_input(backend: str, authority
                     incoming.write(connection.recv(65_536))
             tls.write(b"one")
             tls.write(b"two")
-            connection.sendall(outgoing.read())  # in one segment, with the tickets of the session before them
+            connection.sendall(outgoing.read())  # in one segment, after the session tickets
             sent.set()
             connection.recv(65_536)
 
     sent = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=talk)
+        thread = threading.Thread(target=send_two_records)
         thread.start()
         run(backend, test)
         thread.join(TIMEOUT)

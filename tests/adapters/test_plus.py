@@ -1,4 +1,4 @@
-"""SCRAM that is bound to the TLS channel under it, with a real handshake."""
+"""SCRAM-PLUS: channel binding to a real TLS connection."""
 
 import hashlib
 import logging
@@ -54,7 +54,7 @@ def end_point(client: Client) -> ChannelBinding:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("implicit", [False, True])
-def test_a_client_that_sees_the_same_certificate_is_let_in(backend: str, implicit: bool) -> None:
+def test_login_succeeds_only_with_the_binding_of_the_connection(backend: str, implicit: bool) -> None:
     options = {"config": replace(CONFIG, auth_mechanisms=(*PLUS, "PLAIN")), "tls": self_signed_context(["s.example"])}
     limits = Limits(auth_delay=0, max_auth_delay=0)
     with running(backend, users(), implicit_tls=implicit, limits=limits, **options) as server:
@@ -77,7 +77,9 @@ def test_a_client_that_sees_the_same_certificate_is_let_in(backend: str, implici
 
 
 @pytest.mark.parametrize("tls", [None, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)])
-def test_what_cannot_be_bound_is_not_offered(tls: ssl.SSLContext | None, caplog: pytest.LogCaptureFixture) -> None:
+def test_plus_mechanisms_are_not_offered_without_a_channel_binding(
+    tls: ssl.SSLContext | None, caplog: pytest.LogCaptureFixture
+) -> None:
     config = replace(CONFIG, auth_mechanisms=(*PLUS, "PLAIN"), plaintext_auth=True)
     with caplog.at_level(logging.WARNING, "smtpcore"):
         acceptor = Acceptor(users(), config=config, tls=tls)
@@ -89,8 +91,9 @@ def test_what_cannot_be_bound_is_not_offered(tls: ssl.SSLContext | None, caplog:
     assert "smtpcore_adapters.tls" in caplog.text
 
 
-def test_a_client_that_could_bind_is_no_victim_where_nothing_can_be_bound() -> None:
-    # It says so in its first message, which would be taken for the sign of an attack if -PLUS were on offer.
+def test_scram_without_plus_accepts_a_client_that_supports_binding() -> None:
+    # The client's first message says that it supports channel binding. If the server offered -PLUS, the server
+    # would have to treat that message as a downgrade attack.
     config = replace(CONFIG, auth_mechanisms=("SCRAM-SHA-256",))
     tls = self_signed_context(["s.example"])
     with running("asyncio", users(), config=config, tls=tls) as server, server.connect() as client:

@@ -1,4 +1,4 @@
-"""Behind a proxy that was named as trusted, a client has its own address; from anyone else a header is nothing."""
+"""PROXY headers: a trusted proxy sets the client's address; from any other peer the header is an unknown command."""
 
 import shutil
 import smtplib
@@ -23,8 +23,8 @@ HEADER = ProxyHeader(
 )
 
 
-class Witness:
-    """Remembers the addresses of each client."""
+class AddressRecorder:
+    """Records the peer and local address of each session."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[Address | None, Address | None]] = []
@@ -33,9 +33,11 @@ class Witness:
         self.seen.append((session.peer, session.local))
 
 
-def attend(witness: Witness, *script: Step, peer: Address | None = PROXY, **options: object) -> FakeStream:
+def run_session(
+    recorder: AddressRecorder, *script: Step, peer: Address | None = PROXY, **options: object
+) -> FakeStream:
     app = App()
-    app.include(witness)
+    app.include(recorder)
     stream = FakeStream(*script, peer=peer)
     step(Acceptor(app, config=CONFIG, **{"proxies": ["192.0.2.80/31"], **options}).session_for(stream))  # type: ignore[arg-type]
     return stream
@@ -43,70 +45,70 @@ def attend(witness: Witness, *script: Step, peer: Address | None = PROXY, **opti
 
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("cut", [0, 1, 20])
-def test_the_header_tells_the_clients_address(version: int, cut: int) -> None:
+def test_header_sets_the_address_of_the_client(version: int, cut: int) -> None:
     header = HEADER.encode(version=version)
-    witness = Witness()
+    recorder = AddressRecorder()
     parts = [part for part in (header[:cut], header[cut:]) if part]
-    stream = attend(witness, *parts, EHLO, QUIT)
+    stream = run_session(recorder, *parts, EHLO, QUIT)
 
-    assert witness.seen == [(Address("198.51.100.7", 1234), Address("192.0.2.25", 25))]
+    assert recorder.seen == [(Address("198.51.100.7", 1234), Address("192.0.2.25", 25))]
     assert [reply[:3] for reply in replies(stream.output)] == ["220", "250", "221"]
 
 
-def test_what_comes_with_the_header_is_heard() -> None:
-    stream = attend(Witness(), HEADER.encode(version=1) + EHLO + QUIT)
+def test_commands_in_the_segment_of_the_header_are_processed() -> None:
+    stream = run_session(AddressRecorder(), HEADER.encode(version=1) + EHLO + QUIT)
     assert [reply[:3] for reply in replies(stream.output)] == ["220", "250", "221"]
 
 
-def test_a_connection_of_the_proxy_itself_keeps_its_address() -> None:
-    witness = Witness()
-    attend(witness, ProxyHeader(ProxyCommand.LOCAL).encode(version=2), QUIT)
-    assert witness.seen == [(PROXY, Address("192.0.2.25", 25))]
+def test_local_header_keeps_the_address_of_the_proxy() -> None:
+    recorder = AddressRecorder()
+    run_session(recorder, ProxyHeader(ProxyCommand.LOCAL).encode(version=2), QUIT)
+    assert recorder.seen == [(PROXY, Address("192.0.2.25", 25))]
 
 
-def test_a_unix_socket_is_its_path_and_an_unknown_client_has_no_address() -> None:
-    witness = Witness()
-    attend(witness, ProxyHeader(ProxyCommand.PROXY, b"/run/client", b"/run/server").encode(version=2), QUIT)
-    attend(witness, ProxyHeader(ProxyCommand.PROXY).encode(version=2), QUIT)
-    assert witness.seen == [(Address("/run/client"), Address("/run/server")), (None, None)]
+def test_header_with_unix_socket_or_unknown_address() -> None:
+    recorder = AddressRecorder()
+    run_session(recorder, ProxyHeader(ProxyCommand.PROXY, b"/run/client", b"/run/server").encode(version=2), QUIT)
+    run_session(recorder, ProxyHeader(ProxyCommand.PROXY).encode(version=2), QUIT)
+    assert recorder.seen == [(Address("/run/client"), Address("/run/server")), (None, None)]
 
 
 @pytest.mark.parametrize("script", [[EHLO], [b"PROXY TCP4 nonsense\r\n"], [b""], [b"PROXY", b""]])
-def test_a_proxy_that_sends_no_header_is_not_served(script: list[Step]) -> None:
-    witness = Witness()
-    assert attend(witness, *script).output == b""
-    assert witness.seen == []
+def test_proxy_without_a_valid_header_is_disconnected(script: list[Step]) -> None:
+    recorder = AddressRecorder()
+    assert run_session(recorder, *script).output == b""
+    assert recorder.seen == []
 
 
-def test_a_proxy_that_sends_nothing_is_not_waited_for_without_end() -> None:
-    witness = Witness()
-    stream = attend(witness, SILENCE)
+def test_silent_proxy_times_out() -> None:
+    recorder = AddressRecorder()
+    stream = run_session(recorder, SILENCE)
     assert stream.limits == [300.0]
-    assert witness.seen == []
+    assert recorder.seen == []
 
 
 @pytest.mark.parametrize("peer", [Address("192.0.2.82", 40_000), Address("/run/client"), None])
-def test_from_anyone_else_a_header_is_an_unknown_command(peer: Address | None) -> None:
-    witness = Witness()
-    stream = attend(witness, HEADER.encode(version=1), QUIT, peer=peer)
-    assert witness.seen[0][0] == peer
+def test_header_from_an_untrusted_peer_is_an_unknown_command(peer: Address | None) -> None:
+    recorder = AddressRecorder()
+    stream = run_session(recorder, HEADER.encode(version=1), QUIT, peer=peer)
+    assert recorder.seen[0][0] == peer
     assert [reply[:3] for reply in replies(stream.output)] == ["220", "500", "221"]
 
 
-def test_the_header_comes_before_tls() -> None:
-    witness = Witness()
+def test_header_precedes_implicit_tls() -> None:
+    recorder = AddressRecorder()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    stream = attend(witness, HEADER.encode(version=2), QUIT, tls=context, implicit_tls=True)
+    stream = run_session(recorder, HEADER.encode(version=2), QUIT, tls=context, implicit_tls=True)
     assert stream.tls
-    assert len(witness.seen) == 1
+    assert len(recorder.seen) == 1
 
-    stream = attend(witness, HEADER.encode(version=2) + b"\x16\x03", tls=context, implicit_tls=True)
+    stream = run_session(recorder, HEADER.encode(version=2) + b"\x16\x03", tls=context, implicit_tls=True)
     assert stream.output == b""
-    assert len(witness.seen) == 1
+    assert len(recorder.seen) == 1
 
 
 @pytest.mark.parametrize(("host", "code"), [("198.51.100.8", b"220"), ("198.51.100.7", b"421")])
-def test_the_limits_of_an_address_are_those_of_the_client_and_not_of_the_proxy(host: str, code: bytes) -> None:
+def test_limits_per_address_count_the_client_instead_of_the_proxy(host: str, code: bytes) -> None:
     app = App()
     acceptor = Acceptor(app, config=CONFIG, proxies=["192.0.2.80"], limits=Limits(connections_per_address=1))
     other = replace(HEADER, source=Endpoint(ip_address(host), 99))
@@ -117,7 +119,7 @@ def test_the_limits_of_an_address_are_those_of_the_client_and_not_of_the_proxy(h
     assert outer.output[:3] == b"220"
 
 
-def test_a_proxy_is_named_by_its_address() -> None:
+def test_proxy_given_by_name_is_a_value_error() -> None:
     with pytest.raises(ValueError, match=r"proxy\.example"):
         Acceptor(App(), config=replace(CONFIG), proxies=["proxy.example"])
 
@@ -136,14 +138,14 @@ listen smtp
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("send", ["send-proxy", "send-proxy-v2"])
-def test_haproxy_shows_the_clients_true_address(tmp_path: Path, send: str, backend: str) -> None:
+def test_haproxy_passes_the_address_of_the_client(tmp_path: Path, send: str, backend: str) -> None:
     haproxy = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
     if haproxy is None:
         pytest.skip("haproxy is not installed")
 
     configuration = tmp_path / "haproxy.cfg"
     with (
-        socket.create_server(("127.0.0.1", 0)) as front,  # bound here, so that clients may connect at once
+        socket.create_server(("127.0.0.1", 0)) as front,  # bound here, so that clients can connect at once
         running(tmp_path, "--proxy-protocol", "--backend", backend) as server,
     ):
         configuration.write_text(HAPROXY.format(front=front.fileno(), back=server.port, send=send))

@@ -1,4 +1,4 @@
-"""Who is let in, and how each session ends: the same on each framework."""
+"""Admission and end of sessions, on each framework."""
 
 import threading
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def serving(backend: str, app: App, **options: Any) -> Iterator[Running]:
 
 
 @pytest.mark.parametrize("code", [421, 450, 521, 554])
-def test_a_connect_handler_may_refuse(code: int, backend: str) -> None:
+def test_connect_handler_may_refuse_the_connection(code: int, backend: str) -> None:
     app = App()
     app.on("connect")(lambda session, opened: Reply(code, "Not you"))
     with serving(backend, app) as server, server.connect() as client:
@@ -38,7 +38,7 @@ def test_a_connect_handler_may_refuse(code: int, backend: str) -> None:
         assert server.reason() == ("QUIT" if code in (450, 554) else "421")
 
 
-def test_a_connect_handler_may_drop_the_connection_without_a_word(backend: str) -> None:
+def test_connect_handler_may_drop_the_connection_without_a_reply(backend: str) -> None:
     app = App()
     app.on("connect")(lambda session, opened: DROP)
     with serving(backend, app) as server, server.connect() as client:
@@ -47,7 +47,7 @@ def test_a_connect_handler_may_drop_the_connection_without_a_word(backend: str) 
         assert server.reason() == "dropped"
 
 
-def test_a_connect_handler_may_let_the_client_wait(backend: str) -> None:
+def test_connect_handler_may_sleep(backend: str) -> None:
     app = App()
     ended = watch(app, SessionClosed)
     app.on("connect")(lambda session, opened: session.sleep(0.2))
@@ -57,7 +57,7 @@ def test_a_connect_handler_may_let_the_client_wait(backend: str) -> None:
     assert ended[0].seconds >= 0.2
 
 
-def test_a_client_that_is_let_wait_does_not_hold_a_shutdown_up(backend: str) -> None:
+def test_shutdown_ends_the_sleep_of_a_connect_handler(backend: str) -> None:
     app = App()
     waiting = threading.Event()
 
@@ -74,7 +74,7 @@ def test_a_client_that_is_let_wait_does_not_hold_a_shutdown_up(backend: str) -> 
         assert server.reason() == "shutdown"
 
 
-def test_an_early_talker_is_sent_away(backend: str) -> None:
+def test_client_that_talks_before_the_greeting_is_rejected(backend: str) -> None:
     app = accepting()
     reached = watch(app, LimitReached)
     with serving(backend, app, limits=Limits(greeting_delay=60)) as server, server.connect() as client:
@@ -84,23 +84,23 @@ def test_an_early_talker_is_sent_away(backend: str) -> None:
     assert reached == [LimitReached("greeting_delay")]
 
 
-def test_a_client_that_waits_for_the_greeting_is_served(backend: str) -> None:
+def test_client_that_waits_for_the_delayed_greeting_is_served(backend: str) -> None:
     with serving(backend, App(), limits=Limits(greeting_delay=0.1)) as server, server.connect() as client:
         assert client.code() == 220
         assert client.ask(b"EHLO c.example") == 250
 
 
-def test_a_shutdown_does_not_wait_for_the_greeting(backend: str) -> None:
+def test_shutdown_ends_the_greeting_delay(backend: str) -> None:
     with serving(backend, App(), limits=Limits(greeting_delay=3600)) as server, server.connect() as client:
         with server.connect() as other:
             other.send(b"x")
-            assert other.code() == 554  # so the first one has come in
+            assert other.code() == 554  # the first connection was accepted earlier
         left = server.leave()
         assert client.end() == b"421 s.example closing: the server is shutting down\r\n"
         left.result(TIMEOUT)
 
 
-def test_the_default_handler_answers_unknown_verbs(backend: str) -> None:
+def test_default_handler_answers_unknown_verbs(backend: str) -> None:
     app = App()
     app.on("default")(lambda session, command: Reply(252, command.verb))
     with serving(backend, app) as server, server.connect() as client:
@@ -109,7 +109,7 @@ def test_the_default_handler_answers_unknown_verbs(backend: str) -> None:
         assert client.ask(b"NOOP") == 250
 
 
-def test_a_client_that_sends_octet_by_octet_runs_out_of_time(backend: str) -> None:
+def test_byte_by_byte_command_times_out(backend: str) -> None:
     timeouts = Timeouts(greeting=0.5, command=0.5, close=1)
     with serving(backend, App(), timeouts=timeouts) as server, server.connect() as client:
         assert client.code() == 220
@@ -120,7 +120,7 @@ def test_a_client_that_sends_octet_by_octet_runs_out_of_time(backend: str) -> No
                 while not stop.wait(0.05):
                     client.send(b"x")
             except OSError:
-                pass  # it was closed
+                pass  # the server closed the connection
 
         thread = threading.Thread(target=drip)
         thread.start()
@@ -142,7 +142,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize("way", ENDS)
-def test_disconnect_is_told_once(way: str, backend: str) -> None:
+def test_disconnect_handler_is_called_once(way: str, backend: str) -> None:
     app = accepting()
     app.on("NOOP")(lambda session, noop: 1 / 0)
     ended = watch(app, SessionClosed)

@@ -1,4 +1,4 @@
-"""Who gets mail."""
+"""Recipient policies: `AnyRecipient`, `Recipients` and `RecipientFilter`."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def answer(recipients: AnyRecipient | Recipients, path: str) -> Reply:
     return step(recipients.on_rcpt(session, Rcpt(Path(path))))
 
 
-TAKEN = [
+ACCEPTED = [
     "me@example.org",
     "ME@EXAMPLE.ORG",
     '"me"@example.org',
@@ -42,31 +42,31 @@ def recipients() -> Recipients:
     return Recipients(["me@example.org", "Example.NET", "[192.0.2.1]", '"a b"@example.com'])
 
 
-@pytest.mark.parametrize("path", TAKEN)
-def test_the_given_addresses_and_domains_get_mail(recipients: Recipients, path: str) -> None:
+@pytest.mark.parametrize("path", ACCEPTED)
+def test_listed_addresses_and_domains_are_accepted(recipients: Recipients, path: str) -> None:
     assert answer(recipients, path) == Reply(250, "Recipient accepted", enhanced="2.1.5")
 
 
 @pytest.mark.parametrize("path", REFUSED)
-def test_others_get_none(recipients: Recipients, path: str) -> None:
+def test_other_recipients_are_refused(recipients: Recipients, path: str) -> None:
     reply = answer(recipients, path)
     assert reply.code == 550
     assert reply.enhanced == REFUSED[path]
 
 
 @pytest.mark.parametrize("entry", ["", "@", "me@", "@example.org", "a b", "exa mple.org", "me@example.org>", "é@", "*"])
-def test_what_is_neither_address_nor_domain_is_refused(entry: str) -> None:
+def test_entry_that_is_neither_address_nor_domain_is_a_value_error(entry: str) -> None:
     with pytest.raises(ValueError, match="is neither an address nor a domain"):
         Recipients([entry])
 
 
-def test_without_entries_only_the_postmaster_gets_mail() -> None:
+def test_only_postmaster_is_accepted_without_entries() -> None:
     recipients = Recipients([])
     assert answer(recipients, "Postmaster").code == 250
     assert answer(recipients, "a@example.org").code == 550
 
 
-def test_any_recipient_is_any() -> None:
+def test_any_recipient_accepts_all() -> None:
     app = App()
     app.include(AnyRecipient())
     assert (
@@ -74,17 +74,17 @@ def test_any_recipient_is_any() -> None:
     )
 
 
-def test_one_text_is_not_a_list_of_its_letters() -> None:
+def test_string_instead_of_a_list_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="as a list"):
         Recipients("example.org")
 
 
-def test_a_gate_refuses_whom_no_judge_accepts_and_leaves_the_others_to_those_behind_it() -> None:
+def test_filter_refuses_unaccepted_recipients_and_passes_others_to_later_handlers() -> None:
     app = App()
     app.include(RecipientFilter(Users({}), Recipients(["s.example", "u@other.example"])))
 
     @app.on("RCPT")
-    def behind(session: Session, rcpt: Rcpt) -> Reply:
+    def reply_later(session: Session, rcpt: Rcpt) -> Reply:
         return Reply(251, "Asked")
 
     paths = [b"u@s.example", b"u@other.example", b"v@other.example", b"u@nowhere.example"]
@@ -92,7 +92,7 @@ def test_a_gate_refuses_whom_no_judge_accepts_and_leaves_the_others_to_those_beh
     assert dialogue.codes[3:] == [251, 251, 550, 550]
 
 
-def test_a_gate_without_judges_is_closed() -> None:
+def test_filter_without_policies_refuses_all() -> None:
     app = App()
     app.include(RecipientFilter())
     assert converse(app, EHLO + MAIL + RCPT).last == "550 5.7.1 We do not relay"

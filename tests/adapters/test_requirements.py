@@ -1,4 +1,4 @@
-"""What the RFCs ask of a server as a whole, beyond its dialogue."""
+"""Requirements of the RFCs for a whole server, outside the dialogue."""
 
 import ssl
 from dataclasses import fields, replace
@@ -17,12 +17,12 @@ from tests.adapters.harness import BACKENDS, running
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Timeouts)])
-def test_every_time_limit_can_be_chosen(name: str) -> None:
+def test_each_timeout_is_configurable(name: str) -> None:
     """R5321-4.5.3.2-02"""
     assert getattr(replace(Timeouts(), **{name: 1.5}), name) == 1.5
 
 
-def test_a_server_waits_at_least_five_minutes_for_a_command() -> None:
+def test_server_waits_at_least_five_minutes_for_a_command() -> None:
     """R5321-4.5.3.2.7-01"""
     stream = FakeStream(EHLO, b"NOOP\r\n", QUIT)
     step(Acceptor(App(), config=CONFIG).session_for(stream))
@@ -44,7 +44,7 @@ ELSEWHERE = b"RCPT TO:<u@elsewhere.example>\r\n"
         (b"AUTH PLAIN AHRpbQB0YW5z\r\n", b"u@elsewhere.example", 250),
     ],
 )
-def test_only_known_clients_may_send_elsewhere(login: bytes, recipient: bytes, code: int) -> None:
+def test_only_authenticated_clients_may_relay(login: bytes, recipient: bytes, code: int) -> None:
     """R5321-7.9-02, R2505-2.1-01"""
     app = App()
     app.include(Users({"tim": "tans"}))
@@ -54,28 +54,28 @@ def test_only_known_clients_may_send_elsewhere(login: bytes, recipient: bytes, c
     assert converse(app, script + QUIT, config=config).codes[-2] == code
 
 
-def test_LMTP_is_not_for_port_25(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lmtp_on_port_25_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """R2033-5-01"""
     assert main(["serve", "--lmtp", "--port", "25"]) == 2
     assert "must not use port 25" in capsys.readouterr().err
 
 
-def test_STARTTLS_is_not_offered_without_a_certificate() -> None:
+def test_starttls_is_not_offered_without_a_certificate() -> None:
     """R8314-4-01"""
     stream = FakeStream(EHLO, b"STARTTLS\r\n", QUIT)
     step(Acceptor(App(), config=replace(CONFIG, tls=True)).session_for(stream))
-    said = replies(stream.output)
-    assert "STARTTLS" not in said[1]
-    assert said[2].startswith("502 ")
+    sent = replies(stream.output)
+    assert "STARTTLS" not in sent[1]
+    assert sent[2].startswith("502 ")
 
 
-def test_a_certificate_of_the_client_is_not_asked_for() -> None:
+def test_client_certificate_is_not_requested_by_default() -> None:
     """R8314-4.2-01"""
     assert self_signed_context(["s.example"]).verify_mode is ssl.CERT_NONE
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_TLS_is_closed_before_the_connection_is(backend: str) -> None:
+def test_tls_is_closed_before_the_connection(backend: str) -> None:
     """R8314-3.4-01"""
     trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     trusting.check_hostname = False
@@ -85,7 +85,7 @@ def test_TLS_is_closed_before_the_connection_is(backend: str) -> None:
     with running(backend, app, config=CONFIG, tls=self_signed_context(["s.example"]), implicit_tls=True) as server:
         for last, code in ((QUIT, 221), (EHLO + MAIL, 421)):
             with server.connect() as client:
-                client.start_tls(trusting)  # where the alert is missing, the end of the stream is an error
+                client.start_tls(trusting)  # a missing close_notify alert makes the end of the stream an error
                 assert client.code() == 220
                 client.send(last)
                 while client.code() != code:

@@ -1,4 +1,4 @@
-"""What only threads can do to a server; all else is in the contract that the adapters share."""
+"""Tests of the thread adapter alone; behaviour that all adapters share is in `test_contract`."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ def served(client: Client) -> bool:
     return client.code() == 220 and client.ask(b"QUIT") == 221
 
 
-def test_a_server_goes_on_when_there_are_no_more_threads(
+def test_server_continues_after_a_thread_could_not_start(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("smtpcore_adapters.server._acceptor._PAUSE", 0.01)
@@ -38,8 +38,8 @@ def test_a_server_goes_on_when_there_are_no_more_threads(
     assert "can't start new thread" in caplog.text
 
 
-@pytest.mark.skipif(not hasattr(os, "eventfd"), reason="there is no eventfd(2) here")
-def test_a_server_goes_on_when_there_are_no_more_descriptors(
+@pytest.mark.skipif(not hasattr(os, "eventfd"), reason="this system has no eventfd(2)")
+def test_server_continues_after_file_descriptors_ran_out(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("smtpcore_adapters.server._acceptor._PAUSE", 0.01)
@@ -59,7 +59,7 @@ def test_a_server_goes_on_when_there_are_no_more_descriptors(
     assert "Too many open files" in caplog.text
 
 
-def test_a_machine_without_eventfd_has_pipes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pipes_are_used_without_eventfd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "eventfd", raising=False)
     with running("threads", App(), config=CONFIG) as server, server.connect() as client, server.connect() as idle:
         assert served(client)
@@ -68,7 +68,7 @@ def test_a_machine_without_eventfd_has_pipes(monkeypatch: pytest.MonkeyPatch) ->
         assert idle.end().startswith(b"421 4.3.2 ")
 
 
-def test_serving_ends_with_an_exception() -> None:
+def test_exception_in_on_ready_ends_sessions_with_421() -> None:
     ends: list[bytes] = []
 
     def visit(address: Address) -> None:
@@ -88,7 +88,7 @@ def test_serving_ends_with_an_exception() -> None:
     assert ends == [b"421 4.3.2 s.example closing: the server is shutting down\r\n"]
 
 
-def test_a_handler_may_block(caplog: pytest.LogCaptureFixture) -> None:
+def test_blocking_handlers_run_side_by_side(caplog: pytest.LogCaptureFixture) -> None:
     app = App()
     both = threading.Barrier(2)
     app.on("NOOP")(lambda session, noop: Reply(250, str(both.wait(TIMEOUT) < 2)))
@@ -99,6 +99,6 @@ def test_a_handler_may_block(caplog: pytest.LogCaptureFixture) -> None:
             assert [client.code(), client.reply()] == [220, "250 2.0.0 True"]
 
 
-def test_without_an_address_there_is_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_connection_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConnectionRefusedError):
         complete(open_stream("127.0.0.1", 1, TIMEOUT))

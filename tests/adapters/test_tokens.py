@@ -1,4 +1,4 @@
-"""Real clients authenticate with bearer tokens (RFC 7628), and with what else the command line does not offer."""
+"""Real clients authenticate with bearer tokens (RFC 7628) and SCRAM, which the command line does not offer."""
 
 import shutil
 import subprocess
@@ -20,11 +20,11 @@ TOKEN = "vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg=="
 MECHANISMS = ("OAUTHBEARER", "XOAUTH2", "SCRAM-SHA-256")
 
 
-class Tokens:
-    """Knows one token, and remembers who sent what."""
+class TokenApp:
+    """Accepts one token, and records the sender's identity and body of each message."""
 
     def __init__(self) -> None:
-        self.taken: Queue[tuple[str | None, bytes]] = Queue()
+        self.messages: Queue[tuple[str | None, bytes]] = Queue()
         self.questions: Queue[Question] = Queue()
 
     def on_auth(self, session: Session, question: Question) -> Answer:
@@ -37,12 +37,12 @@ class Tokens:
         return Reply(250, "Welcome", enhanced="2.1.5") if session.identity else None
 
     async def on_message(self, session: Session, message: Message) -> Reply:
-        self.taken.put((session.identity, await message.read()))
+        self.messages.put((session.identity, await message.read()))
         return Reply(250, "Taken")
 
 
 class Server:
-    def __init__(self, tokens: Tokens, running: Running) -> None:
+    def __init__(self, tokens: TokenApp, running: Running) -> None:
         self.tokens = tokens
         self.port = running.server.address.port
 
@@ -50,7 +50,7 @@ class Server:
 @pytest.fixture(params=BACKENDS)
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     app = App()
-    app.include(tokens := Tokens())
+    app.include(tokens := TokenApp())
     app.include(Users({"tim": "tans taaf"}))
     config = replace(CONFIG, auth_mechanisms=MECHANISMS)
     with running(request.param, app, config=config, tls=self_signed_context(["s.example"])) as server:
@@ -83,13 +83,13 @@ def msmtp(server: Server, *login: str) -> "subprocess.CompletedProcess[bytes]":
 
 def assert_sent_by_tim(server: Server, done: "subprocess.CompletedProcess[bytes]") -> None:
     assert done.returncode == 0, done.stderr.decode("utf-8", "replace")
-    identity, content = server.tokens.taken.get(timeout=TIMEOUT)
+    identity, content = server.tokens.messages.get(timeout=TIMEOUT)
     assert identity == "tim"
     assert content.endswith(b"\r\nhi\r\n")
 
 
 @pytest.mark.parametrize("mechanism", ["OAUTHBEARER", "XOAUTH2"])
-def test_curl_shows_a_token(server: Server, mechanism: str) -> None:
+def test_curl_authenticates_with_a_token(server: Server, mechanism: str) -> None:
     login = ["--user", "tim:", "--login-options", f"AUTH={mechanism}", "--oauth2-bearer"]
     assert_sent_by_tim(server, curl(server, *login, TOKEN))
     question = server.tokens.questions.get(timeout=TIMEOUT)
@@ -100,20 +100,20 @@ def test_curl_shows_a_token(server: Server, mechanism: str) -> None:
 
     done = curl(server, *login, "another")
     assert done.returncode == 67, done.stderr  # login denied
-    assert server.tokens.taken.empty()
+    assert server.tokens.messages.empty()
 
 
 @pytest.mark.parametrize("mechanism", ["oauthbearer", "xoauth2"])
-def test_msmtp_shows_a_token(server: Server, mechanism: str) -> None:
+def test_msmtp_authenticates_with_a_token(server: Server, mechanism: str) -> None:
     login = [f"--auth={mechanism}", "--user=tim"]
     assert_sent_by_tim(server, msmtp(server, *login, f"--passwordeval=echo {TOKEN}"))
     done = msmtp(server, *login, "--passwordeval=echo another")
     assert done.returncode != 0
     assert b"authentication failed" in done.stderr
-    assert server.tokens.taken.empty()
+    assert server.tokens.messages.empty()
 
 
-def test_curl_proves_that_it_knows_the_password(server: Server) -> None:
+def test_curl_authenticates_with_scram(server: Server) -> None:
     if b"gsasl" not in subprocess.run([client("curl"), "--version"], capture_output=True, check=True).stdout.lower():
         pytest.skip("this build of curl has no SCRAM, as it lacks GNU SASL")
 

@@ -1,4 +1,4 @@
-"""Who said what, with secrets masked."""
+"""Transcripts of sessions, with secrets masked."""
 
 import io
 import re
@@ -27,7 +27,7 @@ def transcribe(app: App, *script: Step, **options: object) -> list[str]:
     return lines
 
 
-def test_a_transcript_shows_the_dialogue_without_the_body() -> None:
+def test_transcript_shows_the_dialogue_without_the_body() -> None:
     lines = transcribe(accepting(Store()), ENVELOPE, b"a secret\r\n.\r\n" + QUIT)
     assert lines == [
         "-- opened",
@@ -48,7 +48,7 @@ def test_a_transcript_shows_the_dialogue_without_the_body() -> None:
     ]
 
 
-def test_chunks_and_what_cannot_be_accepted_are_shown() -> None:
+def test_transcript_shows_chunks_and_refused_commands() -> None:
     lines = transcribe(
         accepting(Store()), EHLO + MAIL + RCPT + b"BDAT 1\r\nx" + b"BDAT 2 LAST\r\na\n" + b"MAIL x\r\n" + b"XX y\r\n"
     )
@@ -69,9 +69,9 @@ SECRETS: dict[str, tuple[bytes, ...]] = {
     "an initial response": (b"AUTH PLAIN " + PLAIN + b"\r\n",),
     "responses": (b"AUTH LOGIN\r\n", NAME + b"\r\n", PASSWORD + b"\r\n"),
     "sent ahead": (b"AUTH LOGIN\r\n" + NAME + b"\r\n" + PASSWORD + b"\r\n",),
-    "behind a mechanism that is not there": (b"AUTH NONE\r\n" + NAME + b"\r\n" + PASSWORD + b"\r\n",),
-    "behind AUTH before EHLO": (b"AUTH LOGIN\r\n" + NAME + b"\r\n" + PASSWORD + b"\r\n",),
-    "behind a malformed AUTH": (b"AUTH\r\n" + PASSWORD + b"\r\n", b"auth login " + PLAIN + b" x\r\n" + PLAIN + b"\r\n"),
+    "after an unknown mechanism": (b"AUTH NONE\r\n" + NAME + b"\r\n" + PASSWORD + b"\r\n",),
+    "after AUTH before EHLO": (b"AUTH LOGIN\r\n" + NAME + b"\r\n" + PASSWORD + b"\r\n",),
+    "after a malformed AUTH": (b"AUTH\r\n" + PASSWORD + b"\r\n", b"auth login " + PLAIN + b" x\r\n" + PLAIN + b"\r\n"),
     "in a second AUTH": (b"AUTH PLAIN " + PLAIN + b"\r\nAUTH PLAIN " + PLAIN + b"\r\n" + PLAIN + b"\r\n",),
     "cancelled": (b"AUTH LOGIN\r\n*\r\n" + PASSWORD + b"\r\n",),
 }
@@ -89,16 +89,16 @@ def test_secrets_are_masked(case: str, offered: bool) -> None:
         assert secret.decode() not in text
         assert secret.decode().upper() not in text
     assert "***" in text
-    assert "C: XX visible" in lines  # a command that is understood ends the suspicion
+    assert "C: XX visible" in lines  # masking ends with the next known command
 
 
-def test_nothing_steers_a_terminal() -> None:
+def test_transcript_has_printable_characters_only() -> None:
     app = App()
     lines = transcribe(app, b"X\x1b[31m \x9b\r\n" + b"\xff\x00\r\n" + QUIT)
     assert all(line.isprintable() for line in lines)
 
 
-def test_tls_and_limits_are_shown() -> None:
+def test_transcript_shows_tls_and_limits() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     options = {"config": replace(CONFIG, tls=True), "tls": context, "implicit_tls": True}
     assert "-- TLSv1.3 TLS_AES_256_GCM_SHA384" in transcribe(App(), QUIT, **options)
@@ -114,7 +114,7 @@ def test_tls_and_limits_are_shown() -> None:
     assert lines[1] == "-- TLS failed: no\N{REPLACEMENT CHARACTER}shared cipher"
 
 
-def test_a_transcript_may_go_to_a_stream() -> None:
+def test_transcript_to_a_stream() -> None:
     app = App()
     stream = io.StringIO()
     sessions: list[Session] = []
@@ -126,7 +126,7 @@ def test_a_transcript_may_go_to_a_stream() -> None:
     assert all(re.fullmatch(rf"\S+T\S+ {sessions[0].id} (C:|S:|--) .*", line) for line in lines)
 
 
-def test_each_session_may_have_a_file_of_its_own(tmp_path: Path) -> None:
+def test_transcript_to_a_file_per_session(tmp_path: Path) -> None:
     app = App()
     directory = tmp_path / "new" / "transcripts"
     app.include(Transcript(to_directory(directory)))

@@ -1,9 +1,9 @@
-"""A handful of users and their passwords."""
+"""`Users`: authentication against a mapping of names to passwords."""
 
 from smtpcore_adapters.users import Users
 
 
-def test_the_keys_of_SCRAM_are_the_same_whenever_they_are_asked_for() -> None:
+def test_scram_keys_of_a_user_stay_the_same() -> None:
     users = Users({"tim": "tanstaaf"})
 
     keys = users._scram_keys("tim", "SHA-256")

@@ -1,4 +1,4 @@
-"""The examples of `docs/client.md`, against the server's end in memory."""
+"""The examples in `docs/client.md`, against a server connection in memory."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,7 +36,7 @@ TIM = sasl.Credentials(username="tim", password="tanstaaftanstaaf")
 
 
 class Server:
-    """A server in memory that accepts all but who is called refused."""
+    """A server in memory that accepts all recipients except local part `refused`."""
 
     def __init__(self, **changes: Any) -> None:
         self.conn = Connection(Config(hostname="s.example", bodies=Bodies.CHUNKS, **changes))
@@ -83,7 +83,7 @@ class Server:
 
 
 @pytest.mark.parametrize("disabled", [frozenset[str](), frozenset({"PIPELINING"})], ids=["grouped", "alone"])
-def test_the_client_sends_a_message_and_tells_what_was_answered(disabled: frozenset[str]) -> None:
+def test_submit_sends_a_message_and_returns_the_replies(disabled: frozenset[str]) -> None:
     server = Server(disabled=disabled)
     submit = run_example("def submit")["submit"]
     recipients = ["u@s.example", "refused@s.example"]
@@ -102,7 +102,7 @@ def test_the_client_sends_a_message_and_tells_what_was_answered(disabled: frozen
     assert sum(written.count(b"\r\n") for written in server.written[1:2]) == (1 if disabled else 4)
 
 
-def test_where_no_one_is_accepted_nothing_is_sent() -> None:
+def test_submit_sends_no_body_if_all_recipients_are_refused() -> None:
     server = Server()
     answers = run_example("def submit")["submit"](
         server.receive, server.send, "a@client.example", ["refused@s.example"], [b"x\r\n"]
@@ -113,7 +113,9 @@ def test_where_no_one_is_accepted_nothing_is_sent() -> None:
 
 
 @contextmanager
-def talking(server: Server, offered: tuple[str, ...]) -> Iterator[tuple[ClientConnection, Callable[[Request], Reply]]]:
+def connected(
+    server: Server, offered: tuple[str, ...]
+) -> Iterator[tuple[ClientConnection, Callable[[Request], Reply]]]:
     conn = ClientConnection(ClientConfig(hostname="client.example"))
     conn.tls_established()
     server.conn.tls_established()
@@ -136,41 +138,41 @@ def talking(server: Server, offered: tuple[str, ...]) -> Iterator[tuple[ClientCo
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
-def test_the_client_logs_in(mechanism: str) -> None:
+def test_log_in_succeeds(mechanism: str) -> None:
     log_in = run_example("def log_in")["log_in"]
-    with talking(Server(auth_mechanisms=(mechanism,)), (mechanism,)) as (conn, ask):
+    with connected(Server(auth_mechanisms=(mechanism,)), (mechanism,)) as (conn, ask):
         log_in(conn, ask, TIM, TLS)
         assert conn.authenticated
 
 
-def test_the_client_is_not_believed() -> None:
+def test_log_in_raises_if_the_password_is_wrong() -> None:
     log_in = run_example("def log_in")["log_in"]
     wrong = sasl.Credentials(username="tim", password="x" * 400)
-    with talking(Server(auth_mechanisms=("PLAIN",)), ("PLAIN",)) as (conn, ask):
+    with connected(Server(auth_mechanisms=("PLAIN",)), ("PLAIN",)) as (conn, ask):
         with pytest.raises(PermissionError, match="535"):
             log_in(conn, ask, wrong, TLS)
         assert not conn.authenticated
 
 
-def test_a_server_that_cannot_be_understood_is_told_so() -> None:
+def test_log_in_cancels_after_an_invalid_challenge() -> None:
     log_in = run_example("def log_in")["log_in"]
-    said: list[Request] = []
+    sent: list[Request] = []
     for challenge, error in [(Reply(334, "%%%"), PermissionError), (Challenge(b"more?"), RemoteProtocolError)]:
         replies = iter([challenge, Reply(501, "cancelled")])
 
         def ask(request: Request, replies: Iterator[Reply] = replies) -> Reply:
-            said.append(request)
+            sent.append(request)
             return next(replies)
 
-        with talking(Server(auth_mechanisms=("PLAIN",)), ("PLAIN",)) as (conn, _), pytest.raises(error):
+        with connected(Server(auth_mechanisms=("PLAIN",)), ("PLAIN",)) as (conn, _), pytest.raises(error):
             log_in(conn, ask, TIM, TLS)
 
-    assert [type(request).__name__ for request in said] == ["Auth", "AuthCancel"] * 2
+    assert [type(request).__name__ for request in sent] == ["Auth", "AuthCancel"] * 2
 
 
-def test_without_a_mechanism_that_suits_there_is_no_attempt() -> None:
+def test_log_in_raises_without_a_suitable_mechanism() -> None:
     log_in = run_example("def log_in")["log_in"]
     token = sasl.Credentials(username="tim", token="x")
     no_mechanism = pytest.raises(PermissionError, match="no mechanism")
-    with talking(Server(auth_mechanisms=("PLAIN",)), ("PLAIN",)) as (conn, ask), no_mechanism:
+    with connected(Server(auth_mechanisms=("PLAIN",)), ("PLAIN",)) as (conn, ask), no_mechanism:
         log_in(conn, ask, token, TLS)

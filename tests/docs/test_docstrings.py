@@ -1,4 +1,4 @@
-"""What the documentation shows is what happens."""
+"""The examples in docstrings produce the output that they show."""
 
 import doctest
 from types import ModuleType
@@ -10,7 +10,7 @@ from smtpcore._extensions import _definition
 
 
 @pytest.mark.parametrize("module", [smtpcore, _definition])
-def test_the_examples_do_what_they_show(module: ModuleType) -> None:
+def test_docstring_examples(module: ModuleType) -> None:
     result = doctest.testmod(module)
 
     assert result.attempted > 0

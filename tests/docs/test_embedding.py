@@ -1,4 +1,4 @@
-"""The core in other loops: each example of docs/embedding.md is a server that behaves."""
+"""The examples in docs/embedding.md: each runs as a server in its event loop."""
 
 import re
 import smtplib
@@ -29,7 +29,7 @@ ENVELOPE = EHLO + b"MAIL FROM:<a@c.example>\r\nRCPT TO:<b@example.org>\r\nDATA\r
 
 
 class Process:
-    """An example that runs on a port of its own."""
+    """An example that runs in a process, on a free port."""
 
     def __init__(self, loop: str, directory: Path, idle: float) -> None:
         dialogue = source_of("class Dialogue")
@@ -56,7 +56,7 @@ class Process:
         return Client(Address("127.0.0.1", self.port), receive_buffer=receive_buffer)
 
     def stop(self) -> str:
-        """End it, and return what it complained of."""
+        """End the process, and return its error output."""
         self._watchdog.cancel()
         self.process.terminate()
         return self.process.communicate(timeout=TIMEOUT)[1]
@@ -76,7 +76,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     assert server.stop() == ""
 
 
-def test_a_message_is_delivered(server: Process) -> None:
+def test_message_is_delivered(server: Process) -> None:
     with smtplib.SMTP("127.0.0.1", server.port, "c.example", timeout=TIMEOUT) as smtp:
         smtp.sendmail("a@c.example", ["b@example.org", "c@example.org"], b"Subject: x\r\n\r\n.hello\r\n")
         with pytest.raises(smtplib.SMTPRecipientsRefused):
@@ -84,7 +84,7 @@ def test_a_message_is_delivered(server: Process) -> None:
     assert server.line() == "a@c.example -> b@example.org, c@example.org: 22 octets"
 
 
-def test_a_dialogue_may_come_in_single_octets(server: Process) -> None:
+def test_byte_by_byte_dialogue(server: Process) -> None:
     with server.connect() as client:
         for octet in ENVELOPE + b"one\r\n.\r\nQUIT\r\n":
             client.send(bytes([octet]))
@@ -93,7 +93,7 @@ def test_a_dialogue_may_come_in_single_octets(server: Process) -> None:
     assert server.line() == "a@c.example -> b@example.org: 5 octets"
 
 
-def test_a_client_that_has_closed_its_end_gets_all_replies(server: Process) -> None:
+def test_client_that_closed_its_sending_side_receives_all_replies(server: Process) -> None:
     with server.connect() as client:
         client.send(ENVELOPE + b"one\r\n.\r\n" + b"NOOP\r\n" * 90)
         client.socket.shutdown(socket.SHUT_WR)
@@ -102,7 +102,7 @@ def test_a_client_that_has_closed_its_end_gets_all_replies(server: Process) -> N
     assert server.line() == "a@c.example -> b@example.org: 5 octets"
 
 
-def test_a_client_that_closes_within_a_message_has_sent_none(server: Process) -> None:
+def test_end_of_stream_in_a_message_delivers_nothing(server: Process) -> None:
     with server.connect() as client:
         client.send(ENVELOPE + b"one\r\n")
         client.socket.shutdown(socket.SHUT_WR)
@@ -110,8 +110,8 @@ def test_a_client_that_closes_within_a_message_has_sent_none(server: Process) ->
         assert client.end() == b""
 
 
-def test_a_client_that_reads_late_gets_all_replies(server: Process) -> None:
-    # More replies than the buffers of both ends hold: writes are taken in part, and the server has to wait.
+def test_slow_reader_receives_all_replies(server: Process) -> None:
+    # More replies than the buffers of both ends hold, so that writes are partial and the server has to wait.
     count = 40_000
     with server.connect(receive_buffer=4096) as client:
         client.send(EHLO + b"MAIL FROM:<a@c.example>\r\n")
@@ -125,7 +125,7 @@ def test_a_client_that_reads_late_gets_all_replies(server: Process) -> None:
     assert codes == [*[b"250"] * 1000, *[b"452"] * (count - 1000), b"221"]
 
 
-def test_a_client_may_be_gone_at_any_time(server: Process) -> None:
+def test_connection_reset_at_any_time(server: Process) -> None:
     for sent in (b"", b"EHL", EHLO, ENVELOPE, ENVELOPE + b"x\r\n", b"NOOP\r\n" * 90):
         client = server.connect()
         client.send(sent)
@@ -134,8 +134,8 @@ def test_a_client_may_be_gone_at_any_time(server: Process) -> None:
         assert client.code() == 220
 
 
-def test_a_client_that_is_gone_before_its_replies_is_no_reason_to_complain(server: Process) -> None:
-    # Which of the two is first differs each time: enough of them, and some are gone between reading and replying.
+def test_connection_reset_before_the_replies_causes_no_error_output(server: Process) -> None:
+    # The order varies: out of many clients, some disconnect between the server's read and its write.
     for _ in range(100):
         with server.connect() as client:
             assert client.code() == 220
@@ -144,7 +144,7 @@ def test_a_client_that_is_gone_before_its_replies_is_no_reason_to_complain(serve
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_silent_client_is_sent_away(loop: str, tmp_path: Path) -> None:
+def test_silent_client_gets_421(loop: str, tmp_path: Path) -> None:
     server = start(loop, tmp_path, 0.2)
     try:
         with server.connect() as client:
@@ -156,18 +156,18 @@ def test_a_silent_client_is_sent_away(loop: str, tmp_path: Path) -> None:
     assert errors == ""
 
 
-def test_the_dialogue_is_that_of_the_other_examples() -> None:
+def test_dialogue_class_groups_the_replies_to_pipelined_commands() -> None:
     names = run_example("class Dialogue")
     output: list[bytes] = []
     dialogue = names["Dialogue"](output.append)
     dialogue.start()
     dialogue.receive(ENVELOPE)
-    # RFC 2920 3.2: the replies to MAIL and RCPT may wait for that to DATA, which may not.
+    # RFC 2920 3.2: the replies to MAIL and RCPT may wait for the reply to DATA, which must not wait.
     assert [data[:3] for data in output] == [b"220", b"250", b"250"]
 
 
 @pytest.mark.parametrize("framework", ["starlette", "fastapi"])
-def test_a_web_application_has_a_server_beside_it(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_web_application_runs_an_smtp_server(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
     httpx = pytest.importorskip("httpx")
     pytest.importorskip(framework)
     monkeypatch.setenv("SMTP_PORT", "0")

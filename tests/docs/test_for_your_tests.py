@@ -1,4 +1,4 @@
-"""Every example in docs/for-your-tests.md runs, and does what the text around it says."""
+"""The examples in docs/for-your-tests.md run as described."""
 
 from pathlib import Path
 
@@ -20,26 +20,26 @@ DOCUMENT = (ROOT / "docs" / "for-your-tests.md").read_text()
     ],
     ids=["fixture", "faults", "strategies"],
 )
-def test_the_tests_pass(source: str, tmp_path: Path) -> None:
+def test_example_tests_pass(source: str, tmp_path: Path) -> None:
     done = pytest_run(tmp_path, source)
 
     assert done.returncode == 0, done.stdout
     assert "1 passed" in done.stdout
 
 
-def test_a_server_without_pytest_receives() -> None:
+def test_server_without_pytest_receives_a_message() -> None:
     names = run_example("with SmtpServer(tls=True")
 
     assert len(names["server"].messages) == 1
 
 
-def test_a_pair_asks_the_handlers() -> None:
+def test_pair_calls_the_handlers() -> None:
     names = run_example("pair = SmtpPair(app)")
 
     assert names["pair"].client.transaction.recipients == []
 
 
-def test_the_numbers_are_true() -> None:
+def test_number_of_checks_is_documented() -> None:
     from smtpcore_adapters.check import CHECKS
 
     assert f"makes {len(CHECKS)} checks" in DOCUMENT

@@ -1,4 +1,4 @@
-"""Every example in the README and in docs runs, and does what the text around it says."""
+"""The examples in the README and in docs run as described."""
 
 import re
 import smtplib
@@ -30,13 +30,13 @@ EXAMPLES: list[str] = [
 
 
 def source_of(start: str) -> str:
-    """The one example in which `start` occurs."""
+    """Return the only example that contains `start`."""
     (example,) = [example for example in EXAMPLES if start in example]
     return example
 
 
 def run_example(start: str) -> dict[str, Any]:
-    """Execute the one example in which `start` occurs, and return its names."""
+    """Execute the only example that contains `start`, and return its names."""
     names: dict[str, Any] = {"__name__": "example"}
     exec(source_of(start), names)
     return names
@@ -48,7 +48,7 @@ def test_each_example_is_tested() -> None:
     assert [example for example in EXAMPLES if not any(start in example for start in starts)] == []
 
 
-def test_the_server_takes_mail_for_us_only() -> None:
+def test_server_accepts_mail_for_its_domain_only() -> None:
     app: App = run_example("def only_us")["app"]
 
     def send(port: int) -> None:
@@ -66,7 +66,7 @@ def test_the_server_takes_mail_for_us_only() -> None:
     anyio.run(main)
 
 
-def test_the_auth_handler_lets_a_user_send() -> None:
+def test_auth_handler_lets_a_user_send() -> None:
     app: App = run_example("def check")["app"]
     login = b"AUTH PLAIN " + b64encode(b"\0tim\0tanstaaftanstaaf") + b"\r\n"
     config = replace(CONFIG, auth_mechanisms=("PLAIN",), plaintext_auth=True)
@@ -75,7 +75,7 @@ def test_the_auth_handler_lets_a_user_send() -> None:
     assert dialogue.codes == [220, 250, 250, 550, 250, 235, 250, 250, 221]
 
 
-def test_the_loop_around_the_core_serves_a_client() -> None:
+def test_loop_around_the_core_serves_a_client() -> None:
     serve = run_example("def converse")["converse"]
     segments = [
         b"EHLO client.example\r\nMAIL FROM:<a@client.example>\r\nRCPT TO:<b@example.org>\r\n",
@@ -91,7 +91,7 @@ def test_the_loop_around_the_core_serves_a_client() -> None:
     assert codes == [b"220", b"250", b"250", b"250", b"550", b"354", b"250", b"221"]
 
 
-def test_the_constants_of_the_perl_module_are_those_of_the_table() -> None:
+def test_table_of_perl_constants_matches_reply_codes() -> None:
     rows = re.findall(r"^\| `(SMTP_\w+)`[^|]* \| (\d+)[^|]*\| `(\w+)`", README, re.MULTILINE)
     assert len(rows) == 23
     for constant, number, name in rows:
@@ -99,21 +99,21 @@ def test_the_constants_of_the_perl_module_are_those_of_the_table() -> None:
         assert ReplyCode[name] == expected
 
 
-def test_each_session_gets_a_transcript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transcript_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     app: App = run_example("to_directory")["app"]
     dialogue = converse(app, QUIT)
     assert "C: QUIT" in (tmp_path / "transcripts" / f"{dialogue.session.id}.txt").read_text()
 
 
-def test_an_app_is_counted() -> None:
+def test_metrics_example() -> None:
     app: App = run_example("app.include(Metrics())")["app"]
     before = REGISTRY.get_sample_value("smtpcore_sessions_total") or 0
     converse(app, QUIT)
     assert REGISTRY.get_sample_value("smtpcore_sessions_total") == before + 1
 
 
-def test_an_extension_of_ones_own_has_a_parameter_and_a_verb() -> None:
+def test_custom_extension_has_a_parameter_and_a_verb() -> None:
     names = run_example("class Tenant")
     mail = b"MAIL FROM:<a@c.example> XTENANT="
     script = EHLO + mail + b"initech\r\n" + mail + b"acme SIZE=1001\r\n" + mail + b"globex SIZE=1001\r\n"
@@ -132,7 +132,7 @@ def test_an_extension_of_ones_own_has_a_parameter_and_a_verb() -> None:
     assert dialogue.codes == [220, 250, 555, 555, 555, 502, 221]
 
 
-def test_the_servers_take_extensions() -> None:
+def test_server_accepts_custom_extensions() -> None:
     names = run_example("class Tenant")
 
     def talk(port: int) -> None:
@@ -148,7 +148,7 @@ def test_the_servers_take_extensions() -> None:
     anyio.run(main)
 
 
-def test_what_a_handler_fetches_is_the_message() -> None:
+def test_burl_example_stores_the_fetched_message() -> None:
     app: App = run_example("forwarded without download")["app"]
 
     def talk(port: int) -> None:
@@ -166,7 +166,7 @@ def test_what_a_handler_fetches_is_the_message() -> None:
     anyio.run(main)
 
 
-def test_a_server_listens_at_each_place_that_the_example_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listeners_example_listens_on_each_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = run_example("LISTENERS = [")
     listeners = [replace(each, port=0, path=each.path and str(tmp_path / "lmtp")) for each in names["LISTENERS"]]
     context = self_signed_context(["localhost"])
@@ -183,7 +183,7 @@ def test_a_server_listens_at_each_place_that_the_example_names(tmp_path: Path, m
     assert calls == [{"listeners": names["LISTENERS"], "tls": context}, {"listeners": [], "tls": context}]
 
 
-def test_tls_is_made_of_files(tmp_path: Path) -> None:
+def test_tls_example_reads_and_reloads_its_files(tmp_path: Path) -> None:
     authority = trustme.CA()
     for chain, key in (("fullchain.pem", "privkey.pem"), ("net.pem", "net.key")):
         certificate = authority.issue_cert("mx.example.net")
@@ -201,7 +201,7 @@ def test_tls_is_made_of_files(tmp_path: Path) -> None:
             assert smtp.noop()[0] == 250
 
 
-def test_a_handler_that_blocks_stores_a_message(capsys: pytest.CaptureFixture[str]) -> None:
+def test_blocking_handler_example_stores_a_message(capsys: pytest.CaptureFixture[str]) -> None:
     names = run_example("import tempfile")
 
     def send(prompt: str) -> str:

@@ -1,4 +1,4 @@
-"""The examples of how to send mail, and how to pass it on, run and do what the text around them says."""
+"""The examples of sending and forwarding mail run as described."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from tests.docs.test_readme import run_example
 CLIENT: Any = {"tls": TlsMode.NONE, "hostname": "c.example"}
 
 
-def test_the_readme_sends_a_file(tmp_path: Path) -> None:
+def test_readme_example_sends_a_file(tmp_path: Path) -> None:
     deliver = run_example("async def deliver(host, port, path)")["deliver"]
     store = Store()
     (tmp_path / "message").write_bytes(b"Subject: hi\n")
@@ -30,7 +30,7 @@ def test_the_readme_sends_a_file(tmp_path: Path) -> None:
     assert store.bodies == [b"Subject: hi\r\n"]
 
 
-def test_an_announcement_tells_who_does_not_get_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_announcement_example_reports_refused_recipients(capsys: pytest.CaptureFixture[str]) -> None:
     announce = run_example("def announce")["announce"]
     store = Store()
     app = accepting(store)
@@ -48,19 +48,19 @@ def test_an_announcement_tells_who_does_not_get_it(capsys: pytest.CaptureFixture
     assert b"The ministry is open" in store.bodies[0]
 
 
-def test_options_become_parameters() -> None:
+def test_options_example_sends_parameters() -> None:
     send_with_proof = run_example("def send_with_proof")["send_with_proof"]
     app = App()
     app.include(Store())
-    said: list[Any] = []
-    asked: list[Any] = []
+    mail_params: list[Any] = []
+    notify_params: list[Any] = []
 
     @app.on("RCPT")
     def take(session: Session, rcpt: Rcpt) -> Reply:
-        asked.append(rcpt.params.notify)
+        notify_params.append(rcpt.params.notify)
         return Reply(250, "Taken")
 
-    app.on("MAIL")(lambda session, mail: said.append(mail.params))
+    app.on("MAIL")(lambda session, mail: mail_params.append(mail.params))
 
     async def main() -> SendResult:
         config = Config(hostname="s.example", disabled=frozenset())
@@ -69,18 +69,18 @@ def test_options_become_parameters() -> None:
             return result
 
     assert len(anyio.run(main).accepted) == 2
-    assert (said[0].ret, said[0].envid.value) == (Ret.HDRS, "invoice 17")
-    assert asked == [frozenset({Notify.SUCCESS, Notify.FAILURE}), frozenset({Notify.NEVER})]
+    assert (mail_params[0].ret, mail_params[0].envid.value) == (Ret.HDRS, "invoice 17")
+    assert notify_params == [frozenset({Notify.SUCCESS, Notify.FAILURE}), frozenset({Notify.NEVER})]
 
 
-def test_the_filter_refuses_programs_and_passes_the_rest_on() -> None:
+def test_filter_example_refuses_programs_and_forwards_the_rest() -> None:
     make_filter = run_example("class NoPrograms")["make_filter"]
     store = Store()
 
     async def main() -> list[Reply]:
         async with (
-            serving(accepting(store), config=CONFIG, trusted=["127.0.0.1"]) as behind,
-            serving(make_filter("127.0.0.1", behind.address.port), config=CONFIG) as server,
+            serving(accepting(store), config=CONFIG, trusted=["127.0.0.1"]) as next_server,
+            serving(make_filter("127.0.0.1", next_server.address.port), config=CONFIG) as server,
             connect("127.0.0.1", server.address.port, **CLIENT) as client,
         ):
             bodies = b"Subject: hi\n\nhello\n", b"\n\nTVqQAAMAAAAEAAAA//8AALgAAAA\n", b"\n\nbye\n"
@@ -94,7 +94,7 @@ def test_the_filter_refuses_programs_and_passes_the_rest_on() -> None:
     assert store.bodies[0].endswith(b"Subject: hi\r\n\r\nhello\r\n")
 
 
-def test_mail_is_sent_without_an_event_loop() -> None:
+def test_blocking_example_sends_mail() -> None:
     deliver_all = run_example("def deliver_all")["deliver_all"]
     store = Store()
     with running("threads", accepting(store), config=CONFIG) as server:

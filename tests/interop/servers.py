@@ -1,7 +1,7 @@
-"""Real mail servers, each in a directory of its own and on free ports of the loopback interface.
+"""Real mail servers, each in a temporary directory and on free ports of the loopback interface.
 
-Those that are not installed are looked for where `.ci/servers` unpacks them. A test that asks for one that cannot be
-had is skipped, and the reason says why.
+A server that is not installed is looked for where `.ci/servers` unpacks packages. A test is skipped, with the reason,
+if its server is not available.
 """
 
 import os
@@ -28,43 +28,43 @@ TIMEOUT: Final = 30.0
 USER: Final = "tim"
 PASSWORD: Final = "tans taaf"
 RECIPIENTS: Final = ("a@example.org", "b@example.org", "c@example.org")
-"""Who all of the servers take mail for; `nobody@example.org` is one whom all refuse."""
+"""Recipients that all servers accept; all servers refuse `nobody@example.org`."""
 CERTIFIED: Final = ("localhost", "127.0.0.1")
 
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 UNPACKED: Final = Path(os.environ.get("SMTPCORE_SERVERS") or _CACHE / "smtpcore" / "servers")
 _MOUNTED: Final = "/mnt"
-"""Where the programs see `UNPACKED`: they do not all run as the user whose cache it is."""
+"""Mount point of `UNPACKED`, because some programs run as users that may not read the cache directory."""
 _LIBRARIES: Final = [f"{_MOUNTED}/usr/lib{part}" for part in ("", "/x86_64-linux-gnu", "/aarch64-linux-gnu")]
 
 
 @dataclass
 class MailServer:
-    """A server that listens."""
+    """A running mail server."""
 
     name: str
     directory: Path
     port: int
     ca: Path | None = None
-    """The certificate of the authority that the server's certificate for `localhost` was issued by."""
+    """The certificate of the authority that issued the server's certificate for `localhost`."""
     tls_port: int | None = None
-    """Where TLS comes first."""
+    """The port for implicit TLS."""
     lmtp: bool = False
     offers: frozenset[str] = frozenset()
-    """What its users may count on: `STARTTLS`, `AUTH`, `CHUNKING`, `SMTPUTF8`, ..."""
+    """The extensions of the server: `STARTTLS`, `AUTH`, `CHUNKING`, `SMTPUTF8`, ..."""
     logs: list[Path] = field(default_factory=list)
 
     @property
     def mail(self) -> Path:
-        """Below which messages are delivered, each in a file."""
+        """The directory below which each message is delivered into a file."""
         return self.directory / "mail"
 
     def messages(self) -> list[Path]:
-        """The files of the messages that were delivered."""
+        """Return the files of the delivered messages."""
         return [path for path in self.mail.rglob("*") if path.is_file() and path.parent.name in ("new", "cur")]
 
     def message(self, marker: str) -> bytes:
-        """Wait for the delivery of the message that contains `marker`, and return it with its lines ended by LF."""
+        """Wait for the message that contains `marker`, and return the message with LF line ends."""
         return self.file(marker).read_bytes().replace(b"\r\n", b"\n")
 
     def file(self, marker: str) -> Path:
@@ -77,7 +77,7 @@ class MailServer:
         return wait_until(find, lambda: f"{self.name} did not deliver {marker}:\n{self.log()}")
 
     def log(self) -> str:
-        """What the server has to say for itself."""
+        """Return the end of each log file."""
         return "\n".join(path.read_text(errors="replace")[-4000:] for path in self.logs if path.exists())
 
 
@@ -87,7 +87,7 @@ def _head(path: Path) -> bytes:
 
 
 def wait_until(find: Callable[[], T | None], failure: Callable[[], str]) -> T:
-    """Ask `find` again and again until it returns something."""
+    """Call `find` repeatedly until it returns a value other than None."""
     deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
         found = find()
@@ -98,7 +98,7 @@ def wait_until(find: Callable[[], T | None], failure: Callable[[], str]) -> T:
     raise AssertionError(failure())
 
 
-# What all of them need
+# Functions shared by all servers
 
 
 @contextmanager
@@ -109,13 +109,13 @@ def server(name: str) -> Iterator[MailServer]:
 
     with TemporaryDirectory(prefix=f"{name}-") as path:
         directory = Path(path)
-        directory.chmod(0o755)  # not all of its processes are root
+        directory.chmod(0o755)  # some processes of the server do not run as root
         with _SERVERS[name](directory) as running:
             yield running
 
 
 def program(name: str, *, path: str = "/usr/sbin:/usr/bin") -> str:
-    """Where a program will be found. Skips the test if it is nowhere."""
+    """Return the path of a program inside the server's namespace. Skips the test if the program is missing."""
     installed = shutil.which(name, path=path)
     if installed:
         return installed
@@ -126,12 +126,12 @@ def program(name: str, *, path: str = "/usr/sbin:/usr/bin") -> str:
 
 
 def is_unpacked(program: str) -> bool:
-    """Whether a program is one of those in `UNPACKED`."""
+    """Return whether a program comes from `UNPACKED`."""
     return program.startswith(f"{_MOUNTED}/")
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that no one listens at. Someone else may be faster: a server that cannot start is started again."""
+    """Return ports without a listener. Another process may take a port before the server binds to it."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     try:
         return [each.getsockname()[1] for each in sockets]
@@ -141,7 +141,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def certify(directory: Path) -> tuple[Path, Path, Path]:
-    """Make a certificate for this machine: that of its authority, its own chain, and its key."""
+    """Write the files of a new certificate: its authority, its chain, and its key."""
     authority = trustme.CA()
     certificate = authority.issue_cert(*CERTIFIED)
     names = directory / "ca.pem", directory / "chain.pem", directory / "key.pem"
@@ -157,11 +157,11 @@ def certify(directory: Path) -> tuple[Path, Path, Path]:
 def _process(
     command: list[str], directory: Path, is_ready: Callable[[], bool], *, mounts: Mapping[str, Path] | None = None
 ) -> Iterator[None]:
-    # In mount and process namespaces of its own: what it finds in its usual places is what the test put there, and
-    # none of its processes outlives it.
+    # New mount and process namespaces: the server sees the files of the test in their usual places, and none of its
+    # processes outlives the test.
     steps = [f"mount --bind '{source}' '{target}'" for target, source in (mounts or {}).items()]
     if is_unpacked(command[0]):
-        # Some of them are set-uid, so that only the linker's own cache tells where their libraries are.
+        # For set-uid programs the linker ignores LD_LIBRARY_PATH and reads its cache only.
         cache = directory / "ld.so.cache"
         steps += [f"mount --bind '{UNPACKED}' {_MOUNTED}", f"ldconfig -X -C '{cache}' {' '.join(_LIBRARIES)}"]
         steps += [f"mount --bind '{cache}' /etc/ld.so.cache"]
@@ -190,7 +190,7 @@ def _process(
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    # Its child is the first process of the namespace: when that is gone, so are all others, and what they were writing.
+    # The child is the first process of the namespace: its end also ends all other processes of the namespace.
     for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
         os.kill(int(child), signal.SIGKILL)
     process.wait()
@@ -217,7 +217,7 @@ def _make(directory: Path, *names: str, owner: str | None = None) -> None:
 
 
 def _with_users(directory: Path, *names: str) -> dict[str, Path]:
-    """Copies of the lists of users and groups, with some more in them, by where they should be found."""
+    """Write copies of /etc/passwd and /etc/group with further entries. Return them by the path to mount them at."""
     for kind, entry in (("passwd", "{0}:x:{1}:{1}::/nonexistent:/bin/false\n"), ("group", "{0}:x:{1}:\n")):
         known = Path(f"/etc/{kind}").read_text()
         missing = [name for name in names if f"\n{name}:" not in known]
@@ -437,7 +437,7 @@ def _exim(directory: Path) -> Iterator[MailServer]:
 # OpenSMTPD
 
 
-# No TLS, and so no AUTH: what Debian has is built for OpenSSL 3, under which its handshakes fail.
+# No TLS, and therefore no AUTH: Debian builds OpenSMTPD for OpenSSL 3, with which its handshakes fail.
 _OPENSMTPD = """
 smtp max-message-size 300M
 table virtuals file:{directory}/virtuals

@@ -1,4 +1,4 @@
-"""Our client delivers to real servers, and what they have stored is what was sent."""
+"""The smtpcore client delivers to real servers, and the stored message equals the sent message."""
 
 import ssl
 import subprocess
@@ -23,7 +23,7 @@ from tests.interop.servers import PASSWORD, RECIPIENTS, TIMEOUT, USER, MailServe
 
 SENDER = "s@client.example"
 
-# Dots at the start of lines, a long line, lines ended by LF alone: what transports get wrong.
+# Typical mistakes of transports: dots at the start of lines, a long line, and lines that end in LF alone.
 TEXT = b".\n..\n.a dot\n" + b"x" * 900 + b"\nthe last line, without an end"
 
 
@@ -35,7 +35,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[MailServer]:
 
 @pytest.fixture(params=["asyncio", "trio", "threads"])
 def backend(request: pytest.FixtureRequest) -> str:
-    """Three that have nothing in common; the others are tried with a server of ours."""
+    """Adapters without common code; all adapters are tested against the smtpcore server."""
     name: str = request.param
     return name
 
@@ -76,7 +76,7 @@ def stored(server: MailServer, marker: str) -> bytes:
     return server.message(marker).partition(b"\n\n")[2]
 
 
-def test_a_message_is_delivered_as_it_was_sent(backend: str, server: MailServer, marker: str) -> None:
+def test_message_is_delivered_unchanged(backend: str, server: MailServer, marker: str) -> None:
     async def send(client: Client) -> None:
         result = await client.send(
             SENDER, [*RECIPIENTS, "nobody@example.org"], b"Subject: " + marker.encode() + b"\n\n" + TEXT
@@ -89,7 +89,7 @@ def test_a_message_is_delivered_as_it_was_sent(backend: str, server: MailServer,
 
 
 @pytest.mark.parametrize("chunking", [False, True])
-def test_so_it_is_without_PIPELINING(backend: str, server: MailServer, marker: str, chunking: bool) -> None:
+def test_delivery_without_pipelining(backend: str, server: MailServer, marker: str, chunking: bool) -> None:
     async def send(client: Client) -> None:
         body = b"Subject: " + marker.encode() + b"\n\n" + TEXT
         assert (await client.send(SENDER, RECIPIENTS[0], body)).accepted
@@ -99,7 +99,7 @@ def test_so_it_is_without_PIPELINING(backend: str, server: MailServer, marker: s
     assert stored(server, marker) == TEXT + b"\n"
 
 
-def test_an_EmailMessage_arrives(backend: str, server: MailServer, marker: str) -> None:
+def test_email_message_is_delivered(backend: str, server: MailServer, marker: str) -> None:
     mail = EmailMessage()
     mail["From"], mail["To"], mail["Subject"] = SENDER, RECIPIENTS[0], f"{marker} grüße"
     mail["Bcc"] = "secret@example.org"
@@ -113,7 +113,7 @@ def test_an_EmailMessage_arrives(backend: str, server: MailServer, marker: str) 
     assert b"secret" not in server.message(marker)
 
 
-def test_non_ASCII_addresses_pass_where_SMTPUTF8_is_offered(backend: str, server: MailServer, marker: str) -> None:
+def test_non_ascii_addresses_are_accepted_with_smtputf8(backend: str, server: MailServer, marker: str) -> None:
     if "SMTPUTF8" not in server.offers:
         pytest.skip(f"{server.name} does not offer SMTPUTF8")
 
@@ -126,7 +126,7 @@ def test_non_ASCII_addresses_pass_where_SMTPUTF8_is_offered(backend: str, server
     assert "ü" in server.message(marker).decode()
 
 
-def test_recipients_may_ask_for_notifications(backend: str, server: MailServer, marker: str) -> None:
+def test_notify_parameter_is_accepted_with_dsn(backend: str, server: MailServer, marker: str) -> None:
     if "DSN" not in server.offers:
         pytest.skip(f"{server.name} does not offer DSN")
 
@@ -139,7 +139,7 @@ def test_recipients_may_ask_for_notifications(backend: str, server: MailServer, 
     server.message(marker)
 
 
-def test_a_connection_is_used_again_after_failures(backend: str, server: MailServer) -> None:
+def test_connection_is_reused_after_refusals(backend: str, server: MailServer) -> None:
     markers = [uuid4().hex for _ in range(5)]
 
     async def send(client: Client) -> None:
@@ -153,9 +153,9 @@ def test_a_connection_is_used_again_after_failures(backend: str, server: MailSer
         server.message(marker)
 
 
-def test_TLS_may_come_first(backend: str, server: MailServer, marker: str) -> None:
+def test_implicit_tls(backend: str, server: MailServer, marker: str) -> None:
     if not server.tls_port:
-        pytest.skip(f"{server.name} has no port for that")
+        pytest.skip(f"{server.name} has no port for implicit TLS")
 
     async def send(client: Client) -> None:
         assert client.is_verified
@@ -165,29 +165,29 @@ def test_TLS_may_come_first(backend: str, server: MailServer, marker: str) -> No
     server.message(marker)
 
 
-async def nothing(client: Client) -> None:
+async def do_nothing(client: Client) -> None:
     pass
 
 
-def test_a_certificate_of_an_unknown_authority_is_refused(backend: str, server: MailServer) -> None:
+def test_certificate_of_an_unknown_authority_is_rejected(backend: str, server: MailServer) -> None:
     if "STARTTLS" not in server.offers:
         with pytest.raises(Refused, match="STARTTLS"):
-            run(backend, server, nothing, tls=TlsMode.REQUIRED)
+            run(backend, server, do_nothing, tls=TlsMode.REQUIRED)
         return
 
     with pytest.raises(ssl.SSLCertVerificationError):
-        run(backend, server, nothing, context=ssl.create_default_context())
+        run(backend, server, do_nothing, context=ssl.create_default_context())
 
 
-def test_a_wrong_password_is_refused(backend: str, server: MailServer) -> None:
+def test_wrong_password_is_refused(backend: str, server: MailServer) -> None:
     if "AUTH" not in server.offers:
         pytest.skip(f"{server.name} does not offer AUTH")
 
     with pytest.raises(AuthenticationRefused, match="535"):
-        run(backend, server, nothing, auth=(USER, "wrong"))
+        run(backend, server, do_nothing, auth=(USER, "wrong"))
 
 
-# In a process of its own: the most memory that a process has had is never less again.
+# In a new process, because the maximum resident set size of a process never shrinks.
 SEND_LARGE = """
 import asyncio, resource, ssl, sys
 from smtpcore_adapters import TlsMode
@@ -216,7 +216,7 @@ asyncio.run(main())
 MEGABYTES = 20
 
 
-def test_a_large_body_is_sent_in_constant_memory(server: MailServer, marker: str) -> None:
+def test_large_body_is_sent_in_constant_memory(server: MailServer, marker: str) -> None:
     arguments = [str(server.port), str(server.ca or ""), str(server.lmtp), marker, str(MEGABYTES)]
     done = subprocess.run(
         [sys.executable, "-c", SEND_LARGE, *arguments], capture_output=True, text=True, timeout=2 * TIMEOUT, check=False

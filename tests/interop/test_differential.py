@@ -1,8 +1,8 @@
-"""The same sessions with our core and with servers that the world trusts: what is replied, and what is delivered."""
+"""The same sessions with smtpcore and with established servers: replies and deliveries must agree."""
 
-# Of a reply only the class counts, as for every client (RFC 5321 4.2.1). A session is a list of what the client sends
-# at once: a command, or a body with its end; one reply is taken for each of them, and at the end QUIT shows whatever
-# replies came besides, as those that a smuggled command would get.
+# Only the first digit of a reply is compared, as clients do (RFC 5321 4.2.1). A session is a list of segments: each a
+# command, or a body with its end. One reply is read after each segment. The final QUIT then reveals further replies,
+# such as the replies to smuggled commands.
 
 import asyncio
 import socket
@@ -25,23 +25,23 @@ RCPT = b"RCPT TO:<a@example.org>\r\n"
 OTHER = b"RCPT TO:<b@example.org>\r\n"
 NOBODY = b"RCPT TO:<nobody@example.org>\r\n"
 DATA = b"DATA\r\n"
-TEXT = b"Subject: hello\r\n\r\nHello.\r\n.\r\n"
+MESSAGE_DATA = b"Subject: hello\r\n\r\nHello.\r\n.\r\n"
 
 SMUGGLED = b"MAIL FROM:<b@c.example>\r\nRCPT TO:<b@example.org>\r\nDATA\r\nSubject: smuggled\r\n\r\nx\r\n.\r\n"
 
 
 def smuggling(end: bytes) -> tuple[bytes, ...]:
-    """A body with a false end, and what would be commands behind it; then the true end."""
+    """Return a session whose body contains a false end of data and commands after it, and then the true end."""
     return (HELLO, MAIL, RCPT, DATA, b"Subject: hello\r\n\r\nHello." + end + SMUGGLED)
 
 
 SESSIONS: dict[str, tuple[bytes, ...]] = {
-    "a message": (HELLO, MAIL, RCPT, DATA, TEXT),
-    "a message behind HELO": (b"HELO c.example\r\n", MAIL, RCPT, DATA, TEXT),
-    "two messages": (HELLO, MAIL, RCPT, DATA, TEXT, MAIL, OTHER, DATA, TEXT),
-    "two recipients": (HELLO, MAIL, RCPT, OTHER, DATA, TEXT),
-    "one of two recipients": (HELLO, MAIL, NOBODY, RCPT, DATA, TEXT),
-    "a null sender": (HELLO, b"MAIL FROM:<>\r\n", RCPT, DATA, TEXT),
+    "a message": (HELLO, MAIL, RCPT, DATA, MESSAGE_DATA),
+    "a message after HELO": (b"HELO c.example\r\n", MAIL, RCPT, DATA, MESSAGE_DATA),
+    "two messages": (HELLO, MAIL, RCPT, DATA, MESSAGE_DATA, MAIL, OTHER, DATA, MESSAGE_DATA),
+    "two recipients": (HELLO, MAIL, RCPT, OTHER, DATA, MESSAGE_DATA),
+    "one of two recipients": (HELLO, MAIL, NOBODY, RCPT, DATA, MESSAGE_DATA),
+    "a null sender": (HELLO, b"MAIL FROM:<>\r\n", RCPT, DATA, MESSAGE_DATA),
     "dots": (HELLO, MAIL, RCPT, DATA, b"Subject: dots\r\n\r\n..\r\n...\r\n..x\r\n. \r\n\r\n.\r\n"),
     "an empty header field": (HELLO, MAIL, RCPT, DATA, b"X:\r\nSubject: \r\n\r\nHello.\r\n.\r\n"),
     "letters of any case": (
@@ -49,12 +49,12 @@ SESSIONS: dict[str, tuple[bytes, ...]] = {
         MAIL.replace(b"MAIL FROM", b"mail from"),
         RCPT.lower(),
         b"data\r\n",
-        TEXT,
+        MESSAGE_DATA,
     ),
-    "spaces behind a command": (HELLO, MAIL, RCPT, b"DATA \r\n", TEXT),
-    "a source route": (HELLO, MAIL, b"RCPT TO:<@c.example:a@example.org>\r\n", DATA, TEXT),
-    "a quoted local part": (HELLO, MAIL, b'RCPT TO:<"a"@example.org>\r\n', DATA, TEXT),
-    "an address literal": (HELLO, b"MAIL FROM:<a@[192.0.2.1]>\r\n", RCPT, DATA, TEXT),
+    "spaces after a command": (HELLO, MAIL, RCPT, b"DATA \r\n", MESSAGE_DATA),
+    "a source route": (HELLO, MAIL, b"RCPT TO:<@c.example:a@example.org>\r\n", DATA, MESSAGE_DATA),
+    "a quoted local part": (HELLO, MAIL, b'RCPT TO:<"a"@example.org>\r\n', DATA, MESSAGE_DATA),
+    "an address literal": (HELLO, b"MAIL FROM:<a@[192.0.2.1]>\r\n", RCPT, DATA, MESSAGE_DATA),
     "eight bits": (
         HELLO,
         MAIL.replace(b">", b"> BODY=8BITMIME"),
@@ -62,16 +62,16 @@ SESSIONS: dict[str, tuple[bytes, ...]] = {
         DATA,
         b"Subject: x\r\n\r\n\xc3\xa9\r\n.\r\n",
     ),
-    "a size": (HELLO, b"MAIL FROM:<a@c.example> SIZE=100\r\n", RCPT, DATA, TEXT),
+    "a size": (HELLO, b"MAIL FROM:<a@c.example> SIZE=100\r\n", RCPT, DATA, MESSAGE_DATA),
     "too large a size": (HELLO, b"MAIL FROM:<a@c.example> SIZE=999999999999\r\n", RCPT),
     "an unknown parameter": (HELLO, b"MAIL FROM:<a@c.example> FOO=bar\r\n", RCPT),
-    "RSET": (HELLO, MAIL, RCPT, b"RSET\r\n", DATA, MAIL, RCPT, DATA, TEXT),
-    "a further EHLO": (HELLO, MAIL, RCPT, HELLO, RCPT, MAIL, RCPT, DATA, TEXT),
-    "small talk": (HELLO, b"NOOP\r\n", b"VRFY a\r\n", b"HELP\r\n", MAIL, b"NOOP\r\n", RCPT, DATA, TEXT),
+    "RSET": (HELLO, MAIL, RCPT, b"RSET\r\n", DATA, MAIL, RCPT, DATA, MESSAGE_DATA),
+    "a further EHLO": (HELLO, MAIL, RCPT, HELLO, RCPT, MAIL, RCPT, DATA, MESSAGE_DATA),
+    "small talk": (HELLO, b"NOOP\r\n", b"VRFY a\r\n", b"HELP\r\n", MAIL, b"NOOP\r\n", RCPT, DATA, MESSAGE_DATA),
     "RCPT before MAIL": (HELLO, RCPT, MAIL, RCPT),
-    "DATA before RCPT": (HELLO, DATA, MAIL, DATA, RCPT, DATA, TEXT),
-    "DATA behind refused recipients": (HELLO, MAIL, NOBODY, DATA),
-    "MAIL twice": (HELLO, MAIL, MAIL, RCPT, DATA, TEXT),
+    "DATA before RCPT": (HELLO, DATA, MAIL, DATA, RCPT, DATA, MESSAGE_DATA),
+    "DATA after refused recipients": (HELLO, MAIL, NOBODY, DATA),
+    "MAIL twice": (HELLO, MAIL, MAIL, RCPT, DATA, MESSAGE_DATA),
     "MAIL before EHLO": (MAIL, HELLO, MAIL),
     "a relay": (HELLO, MAIL, b"RCPT TO:<a@elsewhere.example>\r\n", DATA),
     "unknown commands": (HELLO, b"XYZZY\r\n", b"TURN\r\n", MAIL),
@@ -95,10 +95,10 @@ SMUGGLING = tuple(title for title, session in SESSIONS.items() if session[-1].en
 
 KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
     "postfix": {
-        "VRFY looks the name up, and finds no such user of the machine; there is no HELP": ("small talk",),
-        "mail is taken without EHLO, unless smtpd_helo_required is set": ("MAIL before EHLO",),
-        "what is not relayed gets 454 while it might be a slip of the configuration": ("a relay",),
-        "paths are taken as they come without strict_rfc821_envelopes": (
+        "VRFY looks for a user of the machine and finds none; HELP is not implemented": ("small talk",),
+        "MAIL is accepted without EHLO, unless smtpd_helo_required is set": ("MAIL before EHLO",),
+        "a denied relay gets 454, because the configuration may be at fault": ("a relay",),
+        "paths are hardly validated without strict_rfc821_envelopes": (
             "no angle brackets",
             "two dots in a name",
         ),
@@ -107,41 +107,45 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
     "exim4": {
         "address literals are refused, unless allow_domain_literals is set": ("an address literal",),
         "VRFY is refused, unless an ACL allows it": ("small talk",),
-        "paths are taken as they come": ("no angle brackets", "two dots in a name"),
-        "a bare CR or LF becomes a line end or a blank, where ours refuses the message (RFC 5321 2.3.8)": SMUGGLING,
+        "paths are hardly validated": ("no angle brackets", "two dots in a name"),
+        "a bare CR or LF becomes a line end or a blank, where smtpcore refuses the message (RFC 5321 2.3.8)": SMUGGLING,
     },
     "opensmtpd": {
-        "spaces behind DATA are refused, which RFC 5321 4.1.1 asks servers to tolerate": ("spaces behind a command",),
-        "a quoted string is not the mailbox that it stands for (RFC 5321 4.1.2)": ("a quoted local part",),
+        "spaces after DATA are refused, although RFC 5321 4.1.1 asks servers to tolerate them": (
+            "spaces after a command",
+        ),
+        "a quoted local part is not recognized as the same mailbox (RFC 5321 4.1.2)": ("a quoted local part",),
         "a declared size is not compared with the limit": ("too large a size",),
-        "EHLO is refused in a transaction, which RFC 5321 4.1.4 has it end": ("a further EHLO",),
-        "there is no VRFY": ("small talk",),
-        "512 octets are too many, though RFC 5321 4.5.3.1.4 has them taken": ("a command as long as it may be",),
+        "EHLO is refused in a transaction, although RFC 5321 4.1.4 says that EHLO ends the transaction": (
+            "a further EHLO",
+        ),
+        "VRFY is not implemented": ("small talk",),
+        "a line of 512 octets is refused, although RFC 5321 4.5.3.1.4 allows it": ("a command as long as it may be",),
         "a bare LF closes the connection, and a bare CR is delivered": SMUGGLING,
     },
     "aiosmtpd": {
-        "paths are taken as they come": ("no angle brackets", "an unbalanced path", "two dots in a name"),
-        "a bare CR or LF is delivered, where ours refuses the message (RFC 5321 2.3.8)": SMUGGLING,
+        "paths are hardly validated": ("no angle brackets", "an unbalanced path", "two dots in a name"),
+        "a bare CR or LF is delivered, where smtpcore refuses the message (RFC 5321 2.3.8)": SMUGGLING,
     },
 }
-"""In which sessions another server may differ, and why that is no fault of ours."""
+"""Sessions in which another server may differ, by the reason why smtpcore is correct."""
 
 
 @dataclass
 class Outcome:
-    """What came of a session."""
+    """The result of a session."""
 
     classes: list[int]
-    """The first digits of the replies, from the greeting to QUIT."""
+    """The first digit of each reply, from the greeting to QUIT."""
     bodies: list[bytes]
-    """Of what was delivered, for each recipient: the text behind the header."""
+    """The text after the header of each delivered message, once per recipient."""
 
 
-# Ours
+# smtpcore
 
 
-def ours(session: tuple[bytes, ...]) -> Outcome:
-    """A core that takes mail as the others are told to."""
+def run_smtpcore(session: tuple[bytes, ...]) -> Outcome:
+    """Run a session with an smtpcore connection that accepts the recipients that the other servers accept."""
     conn = new_connection()
     bodies: list[bytes] = []
     body: list[bytes] = []
@@ -155,9 +159,9 @@ def ours(session: tuple[bytes, ...]) -> Outcome:
             bodies.extend([text_of(b"".join(body))] * len(conn.transaction.recipients))
         return Reply(250) if path or isinstance(event, DataEnd) else conn.default_reply(event)
 
-    for flight in (b"", *session, b"QUIT\r\n"):
-        if flight:
-            conn.receive_data(flight)
+    for segment in (b"", *session, b"QUIT\r\n"):
+        if segment:
+            conn.receive_data(segment)
         for event in take_events(conn, answer):
             if isinstance(event, BODY_EVENTS):
                 body.append(event.data)
@@ -169,33 +173,33 @@ def ours(session: tuple[bytes, ...]) -> Outcome:
 
 
 def text_of(message: bytes) -> bytes:
-    """The text behind the header, with LF at its line ends: a mailbox has them so."""
+    """Return the text after the header, with LF line ends as in a mailbox."""
     lines = message.replace(b"\r\n", b"\n")
     return lines.partition(b"\n\n")[2] if not lines.startswith(b"\n") else lines[1:]
 
 
-# Theirs
+# Other servers
 
 
-def converse(port: int, session: tuple[bytes, ...]) -> list[int]:
-    """The classes of all replies of a server."""
+def run_session(port: int, session: tuple[bytes, ...]) -> list[int]:
+    """Run a session with a server, and return the first digit of each reply."""
     classes: list[int] = []
     with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as connection:
         stream = connection.makefile("rb")
-        classes += take_reply(stream)
-        for flight in (*session, b"QUIT\r\n"):
-            connection.sendall(flight)
-            found = take_reply(stream)
+        classes += read_reply(stream)
+        for segment in (*session, b"QUIT\r\n"):
+            connection.sendall(segment)
+            found = read_reply(stream)
             classes += found
             if not found:
                 return classes
-        while found := take_reply(stream):
+        while found := read_reply(stream):
             classes += found
     return classes
 
 
-def take_reply(stream: Any) -> list[int]:
-    """The class of the next reply, nothing at the end of the stream."""
+def read_reply(stream: Any) -> list[int]:
+    """Return the first digit of the next reply, or nothing at the end of the stream."""
     try:
         while line := stream.readline():
             if line[3:4] != b"-":
@@ -206,15 +210,15 @@ def take_reply(stream: Any) -> list[int]:
 
 
 def deliveries(session: tuple[bytes, ...], classes: list[int]) -> int:
-    """For how many recipients a server has taken messages, as its replies have it."""
+    """Return the number of messages times recipients that the replies of a server accept."""
     taken = recipients = 0
-    for flight, reply in zip(session, classes[1:], strict=False):
-        verb = flight[:4].upper()
+    for segment, reply in zip(session, classes[1:], strict=False):
+        verb = segment[:4].upper()
         if verb in (b"MAIL", b"RSET", b"EHLO", b"HELO") and reply == 2:
             recipients = 0
         elif verb == b"RCPT":
             recipients += reply == 2
-        elif flight.endswith(b"\r\n.\r\n") and reply == 2:
+        elif segment.endswith(b"\r\n.\r\n") and reply == 2:
             taken, recipients = taken + recipients, 0
     return taken
 
@@ -223,16 +227,16 @@ Run = Callable[[tuple[bytes, ...]], Outcome]
 
 
 @contextmanager
-def real(name: str) -> Iterator[Run]:
+def real_server(name: str) -> Iterator[Run]:
     seen: list[bytes] = []
     with server(name) as running:
 
         def run(session: tuple[bytes, ...]) -> Outcome:
-            # Messages of other sessions may still be on their way to the mailbox: each has its own subject.
+            # Each session has a unique subject, because messages of earlier sessions may still be in the queue.
             subject = f"Subject: {len(seen)}x ".encode()
             seen.append(subject)
-            marked = tuple(flight.replace(b"Subject: ", subject) for flight in session)
-            classes = converse(running.port, marked)
+            marked = tuple(segment.replace(b"Subject: ", subject) for segment in session)
+            classes = run_session(running.port, marked)
             expected = deliveries(session, classes)
 
             def find() -> list[bytes] | None:
@@ -271,7 +275,7 @@ def aiosmtpd() -> Iterator[Run]:
 
     def run(session: tuple[bytes, ...]) -> Outcome:
         bodies.clear()
-        return Outcome(converse(listener.sockets[0].getsockname()[1], session), sorted(bodies))
+        return Outcome(run_session(listener.sockets[0].getsockname()[1], session), sorted(bodies))
 
     try:
         yield run
@@ -284,27 +288,27 @@ def aiosmtpd() -> Iterator[Run]:
 
 
 SERVERS = {
-    "postfix": lambda: real("postfix"),
-    "exim4": lambda: real("exim4"),
-    "opensmtpd": lambda: real("opensmtpd"),
+    "postfix": lambda: real_server("postfix"),
+    "exim4": lambda: real_server("exim4"),
+    "opensmtpd": lambda: real_server("opensmtpd"),
     "aiosmtpd": aiosmtpd,
 }
 
 
 @pytest.mark.parametrize("name", SERVERS)
-def test_ours_does_what_the_others_do(name: str) -> None:
+def test_smtpcore_agrees_with_another_server(name: str) -> None:
     known = {title for titles in KNOWN[name].values() for title in titles}
     differences = {}
     with SERVERS[name]() as run:
         for title, session in SESSIONS.items():
-            theirs, expected = run(session), ours(session)
-            if theirs != expected and title not in known:
-                differences[title] = (theirs, expected)
+            actual, expected = run(session), run_smtpcore(session)
+            if actual != expected and title not in known:
+                differences[title] = (actual, expected)
 
     assert not differences
 
 
-def test_the_known_differences_are_of_sessions_that_are_held() -> None:
+def test_known_differences_name_existing_sessions() -> None:
     assert set(KNOWN) == set(SERVERS)
     for reasons in KNOWN.values():
         titles = [title for known in reasons.values() for title in known]

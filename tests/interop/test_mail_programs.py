@@ -1,4 +1,4 @@
-"""Real clients deliver to the real server, and what lies in the Maildir is what they sent."""
+"""Real clients deliver to `smtpcore serve`, and the message in the Maildir equals the sent message."""
 
 import shutil
 import smtplib
@@ -11,7 +11,7 @@ import pytest
 
 from tests.adapters.command import TIMEOUT, Running, running, split_trace
 
-# Dots at the start of lines, a long line, 8-bit octets, an empty line at the end: what transports get wrong.
+# Typical mistakes of transports: dots at the start of lines, a long line, 8-bit octets, and a final empty line.
 MESSAGE = (
     b"From: a@client.example\r\nTo: b@example.org\r\nDate: Mon, 23 Nov 2026 12:00:00 +0000\r\n"
     b"Message-ID: <1@client.example>\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n\r\n"
@@ -70,7 +70,7 @@ def test_swaks_delivers(server: Running, message_file: Path, tls: bool) -> None:
 
     known = server.messages()
     arguments = ["--server", f"127.0.0.1:{server.port}", "--from", "a@client.example", "--to", "b@example.org"]
-    # swaks adds a line end of its own; the file goes out as it is otherwise.
+    # swaks adds a line end, and otherwise sends the file unchanged.
     run_client(swaks, *arguments, "--helo", "client.example", "--data", f"@{message_file}", *(["--tls"] if tls else []))
     assert_delivered(server, known, b"ESMTPS" if tls else b"ESMTP", MESSAGE + b"\r\n")
 
@@ -91,7 +91,7 @@ def test_msmtp_delivers(server: Running, tls: bool) -> None:
     known = server.messages()
     arguments = ["--host=127.0.0.1", f"--port={server.port}", "--from=a@client.example", "--auth=off"]
     security = ["--tls=on", "--tls-certcheck=off"] if tls else ["--tls=off"]
-    stdin = MESSAGE.replace(b"\r\n", b"\n")  # it reads a file of the local system
+    stdin = MESSAGE.replace(b"\r\n", b"\n")  # msmtp expects local line ends
     run_client(msmtp, "-C", "/dev/null", *arguments, *security, "b@example.org", stdin=stdin)
     assert_delivered(server, known, b"ESMTPS" if tls else b"ESMTP")
 
@@ -113,15 +113,15 @@ def test_smtplib_delivers(server: Running, tls: bool) -> None:
 def test_smtp_source_delivers(server: Running, tmp_path: Path) -> None:
     source = client("smtp-source")
     path = tmp_path / "message"
-    path.write_bytes(MESSAGE.replace(b"\r\n", b"\n"))  # it reads a file of the local system
+    path.write_bytes(MESSAGE.replace(b"\r\n", b"\n"))  # smtp-source expects local line ends
     known = server.messages()
     arguments = ["-f", "a@client.example", "-t", "b@example.org", "-M", "client.example", "-F", str(path)]
     run_client(source, *arguments, f"127.0.0.1:{server.port}")
-    # smtp-source adds a line end of its own.
+    # smtp-source adds a line end.
     assert_delivered(server, known, b"SMTP", MESSAGE + b"\r\n")
 
 
-def test_smtp_source_delivers_many_at_a_time(server: Running) -> None:
+def test_smtp_source_delivers_over_parallel_connections(server: Running) -> None:
     source = client("smtp-source")
     known = len(server.messages())
     run_client(source, "-s", "10", "-m", "100", "-l", "4096", "-r", "3", f"127.0.0.1:{server.port}")
@@ -195,7 +195,7 @@ def test_smtplib_authenticates(submission: Running) -> None:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_smtp_source_speaks_lmtp(tmp_path: Path, backend: str) -> None:
+def test_smtp_source_delivers_over_lmtp(tmp_path: Path, backend: str) -> None:
     source = client("smtp-source")
     with running(tmp_path, "--lmtp", "--backend", backend) as server:
         run_client(source, "-L", "-s", "3", "-m", "20", "-r", "3", f"127.0.0.1:{server.port}")

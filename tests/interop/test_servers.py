@@ -1,4 +1,4 @@
-"""The real servers that other tests deliver to work, whatever client it is that sends."""
+"""The real servers of the other tests work with smtplib."""
 
 import smtplib
 from pathlib import Path
@@ -9,7 +9,7 @@ from tests.interop import servers
 
 
 @pytest.mark.parametrize("name", servers.NAMES)
-def test_a_real_server_delivers_and_refuses(name: str) -> None:
+def test_real_server_delivers_and_refuses(name: str) -> None:
     with servers.server(name) as server:
         client = smtplib.LMTP if server.lmtp else smtplib.SMTP
         with client("127.0.0.1", server.port, timeout=servers.TIMEOUT) as smtp:
@@ -27,4 +27,4 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(errors="replace")
     except OSError:
-        return ""  # the process has ended meanwhile
+        return ""  # the process has ended in the meantime
