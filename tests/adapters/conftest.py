@@ -1,4 +1,4 @@
-"""What the tests of the adapters share."""
+"""Fixtures shared by the tests of the adapters."""
 
 import pytest
 
@@ -7,13 +7,13 @@ from tests.adapters.harness import BACKENDS, LOOPS
 
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> str:
-    """The name of each adapter, on each event loop that it runs in."""
+    """The name of an adapter, once for each event loop that it supports."""
     return _named(request.param)
 
 
 @pytest.fixture(params=LOOPS)
 def loop_backend(request: pytest.FixtureRequest) -> str:
-    """The name of each adapter with an event loop."""
+    """The name of an adapter with an event loop."""
     return _named(request.param)
 
 

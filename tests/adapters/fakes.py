@@ -1,4 +1,4 @@
-"""A session over a stream in memory: no event loop, no socket, and a clock that moves when the script says so."""
+"""Sessions over a scripted stream in memory: no event loop, no socket, and a clock that the script moves."""
 
 import re
 from collections import deque
@@ -36,22 +36,23 @@ ENVELOPE: Final = EHLO + MAIL + RCPT + DATA
 
 
 class Silence(Enum):
-    """The client says nothing until the time limit."""
+    """A step without input."""
 
     SILENCE = auto()
+    """The client sends nothing until the timeout."""
     HALF = auto()
-    """Something seems to be there, but nothing comes of it."""
+    """The stream seems readable, but yields nothing until the timeout."""
 
 
 SILENCE: Final = Silence.SILENCE
 
 
 class Early(bytes):
-    """A segment that is there before anyone asks for it."""
+    """A segment that has arrived before the call of `receive`."""
 
 
 Step = bytes | BaseException | Silence | Callable[[], object]
-"""A segment of input, a failure, silence, or something that happens while input is waited for."""
+"""A segment of input, an exception to raise, silence, or a function to call during `receive`."""
 
 
 def step(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -63,11 +64,11 @@ def step(coroutine: Coroutine[Any, Any, T]) -> T:
         return result
 
     coroutine.close()
-    raise AssertionError("the coroutine was suspended, though there is nothing to wait for")
+    raise AssertionError("the coroutine was suspended, although there is nothing to wait for")
 
 
 class FakeStream:
-    """A `Stream` that follows a script, and then is at its end."""
+    """A `Stream` that follows a script, and then is at its end of stream."""
 
     def __init__(self, *script: Step, peer: Address | None = None) -> None:
         self.script = deque(script)
@@ -76,21 +77,21 @@ class FakeStream:
         self.tls: Tls | None = None
 
         self.now = 1000.0
-        self.limits: list[float] = []
-        """The time limit of each call of `receive`."""
+        self.receive_timeouts: list[float] = []
+        """The timeout of each call of `receive`, in seconds."""
         self.sent: list[bytes] = []
-        self.fail_sending: deque[BaseException | None] = deque()
-        """What each call of `send` raises."""
-        self.fail_handshake: BaseException | None = None
+        self.send_errors: deque[BaseException | None] = deque()
+        """The exception that each call of `send` raises; None to send."""
+        self.handshake_error: BaseException | None = None
         self.handshake_limit = 0.0
-        self.closings: list[float] = []
-        """The time limit of each call of `aclose`."""
-        self.naps: list[float] = []
-        """How long each call of `sleep` took."""
-        self.others: deque[FakeStream | OSError] = deque()
-        """What each call of `open` returns or raises."""
+        self.close_timeouts: list[float] = []
+        """The timeout of each call of `aclose`, in seconds."""
+        self.sleeps: list[float] = []
+        """The duration of each call of `sleep`, in seconds."""
+        self.opened_streams: deque[FakeStream | OSError] = deque()
+        """The stream that each call of `open` returns, or the exception that it raises."""
         self.opened: list[tuple[str, int]] = []
-        """Where the calls of `open` connected to."""
+        """The host and port of each call of `open`."""
         self.server_name: str | None = None
         self.is_reset = False
         self._interrupted = False
@@ -98,8 +99,8 @@ class FakeStream:
     def clock(self) -> float:
         return self.now
 
-    def passing(self, seconds: float) -> Callable[[], None]:
-        """A step that lets time pass."""
+    def advance(self, seconds: float) -> Callable[[], None]:
+        """Return a step that moves the clock."""
 
         def step() -> None:
             self.now += seconds
@@ -111,7 +112,7 @@ class FakeStream:
         return b"".join(self.sent)
 
     async def receive(self, timeout: float) -> bytes:
-        self.limits.append(timeout)
+        self.receive_timeouts.append(timeout)
         while not self._interrupted:
             step = self.script.popleft() if self.script else b""
             if isinstance(step, bytes):
@@ -128,8 +129,8 @@ class FakeStream:
         raise Interrupted
 
     async def send(self, data: bytes, timeout: float) -> None:
-        assert not self.closings
-        failure = self.fail_sending.popleft() if self.fail_sending else None
+        assert not self.close_timeouts
+        failure = self.send_errors.popleft() if self.send_errors else None
         if failure:
             raise failure
 
@@ -142,7 +143,7 @@ class FakeStream:
         self, host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
     ) -> Stream:
         self.opened.append((host, port))
-        other = self.others.popleft()
+        other = self.opened_streams.popleft()
         if isinstance(other, OSError):
             raise other
         return other
@@ -150,13 +151,13 @@ class FakeStream:
     async def start_tls(self, context: SSLContext, timeout: float, *, server_name: str | None = None) -> None:
         self.handshake_limit = timeout
         self.server_name = server_name
-        if self.fail_handshake:
-            raise self.fail_handshake
+        if self.handshake_error:
+            raise self.handshake_error
 
         self.tls = Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384")
 
     async def aclose(self, timeout: float) -> None:
-        self.closings.append(timeout)
+        self.close_timeouts.append(timeout)
 
     def reset_on_close(self) -> None:
         self.is_reset = True
@@ -165,7 +166,7 @@ class FakeStream:
         self._interrupted = True
 
     async def sleep(self, seconds: float) -> None:
-        self.naps.append(seconds)
+        self.sleeps.append(seconds)
         self.now += seconds
 
     async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
@@ -176,7 +177,7 @@ class FakeStream:
 
 
 class Dialogue:
-    """A session that follows a script."""
+    """A session loop over a scripted stream."""
 
     def __init__(
         self,
@@ -192,7 +193,7 @@ class Dialogue:
         extensions: Sequence[Extension] = EXTENSIONS,
     ) -> None:
         self.reasons: list[str] = []
-        """What the `disconnect` handler was called with."""
+        """The reason of each call of the `disconnect` handler."""
         app.on("disconnect")(lambda session, reason: self.reasons.append(reason))
         self.stream = FakeStream(*script, peer=peer)
         self.loop = SessionLoop(
@@ -218,7 +219,7 @@ class Dialogue:
 
     @property
     def replies(self) -> list[str]:
-        """The replies, each with its lines separated by a newline."""
+        """The replies, each with its lines joined by newlines."""
         return replies(self.stream.output)
 
     @property
@@ -231,19 +232,19 @@ class Dialogue:
 
 
 def replies(output: bytes) -> list[str]:
-    """Cut output into replies. Fails unless all of it has the form of RFC 5321 4.2."""
+    """Cut output into replies. Fails unless the output consists of replies in the form of RFC 5321 4.2."""
     assert re.fullmatch(rb"(?:(?:([2-5][0-5][0-9])-[^\r\n]*\r\n)*[2-5][0-5][0-9] [^\r\n]*\r\n)*", output), output
     text = output.decode().replace("\r\n", "\n")
     return [reply.rstrip("\n") for reply in re.findall(r"(?:^...-.*\n)*^... .*\n", text, re.MULTILINE)]
 
 
-def converse(app: App, *script: Step, **options: Any) -> Dialogue:
+def run_dialogue(app: App, *script: Step, **options: Any) -> Dialogue:
     """Run a session to its end."""
     return Dialogue(app, *script, **options).run()
 
 
 def accepting(*handlers: object) -> App:
-    """An application that takes every recipient, and has these objects included."""
+    """Return an application that accepts every recipient and includes `handlers`."""
     app = App()
 
     @app.on("RCPT")
@@ -255,8 +256,8 @@ def accepting(*handlers: object) -> App:
     return app
 
 
-class Store:
-    """Keeps every message."""
+class MessageStore:
+    """A message handler that accepts and keeps every message."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
@@ -267,7 +268,7 @@ class Store:
 
 
 def watch(app: App, *kinds: type[T]) -> list[T]:
-    """What of these kinds the observers are shown from now on."""
+    """Return a list that collects the observed items of these kinds from now on."""
     seen: list[T] = []
 
     def look(session: Session, item: Observed) -> None:

@@ -1,4 +1,4 @@
-"""A server in a thread of its own, over each adapter, and a client with a blocking socket."""
+"""A server of each adapter, run in a thread, and a client with a blocking socket."""
 
 import asyncio
 import re
@@ -40,9 +40,9 @@ _MODULES: Final[dict[str, Any]] = {
 }
 BACKENDS: Final = tuple(_MODULES)
 LOOPS: Final = BACKENDS[:-1]
-"""Those with an event loop."""
+"""The backends with an event loop."""
 TIMEOUT: Final = 10.0
-"""Seconds after which what is waited for has failed."""
+"""Seconds after which a wait counts as failed."""
 
 
 def loop_of(backend: str) -> Literal["asyncio", "trio"]:
@@ -58,7 +58,7 @@ def _options(backend: str) -> dict[str, Any]:
 
 
 def run_in(backend: str, function: Callable[..., Awaitable[T]], *args: Any) -> T:
-    """Run a coroutine function in an event loop of its own, or without one."""
+    """Run a coroutine function in a new event loop, or without an event loop for threads."""
     if backend == "threads":
         return smtpcore_adapters.socket.complete(function(*args))  # type: ignore[arg-type]
 
@@ -66,7 +66,7 @@ def run_in(backend: str, function: Callable[..., Awaitable[T]], *args: Any) -> T
 
 
 def connect_of(backend: str) -> Callable[..., AbstractAsyncContextManager[MailClient]]:
-    """The `connect` of an adapter; without an event loop it is the same, over a stream that blocks."""
+    """Return the `connect` of an adapter; for threads the same function over a blocking stream."""
     if backend == "threads":
         return partial(connected, smtpcore_adapters.socket.open_stream)
 
@@ -75,7 +75,7 @@ def connect_of(backend: str) -> Callable[..., AbstractAsyncContextManager[MailCl
 
 
 def within(backend: str, app: App, body: Callable[[Server], None], **options: Any) -> None:
-    """Call `body` in a thread, inside of the block of a server."""
+    """Call `body` in a thread while a server runs."""
 
     async def main() -> None:
         async with module_of(backend).serving(app, **options) as server:
@@ -114,7 +114,7 @@ class Client:
         self.socket.sendall(data)
 
     def reply(self) -> str:
-        """The next reply, its lines separated by a newline."""
+        """Return the next reply, its lines joined by newlines."""
         while not (match := re.match(rb"(?:[0-9]{3}-.*\r\n)*[0-9]{3} .*\r\n", self._input)):
             data = self.socket.recv(65536)
             assert data, f"the connection was closed behind {self._input!r}"
@@ -124,7 +124,7 @@ class Client:
         return match[0].decode().rstrip("\r\n").replace("\r\n", "\n")
 
     def code(self) -> int:
-        """The code of the next reply."""
+        """Return the code of the next reply."""
         return int(self.reply()[:3])
 
     def ask(self, line: bytes) -> int:
@@ -133,14 +133,14 @@ class Client:
         return self.code()
 
     def end(self) -> bytes:
-        """What comes before the end of the stream, which has to be there."""
+        """Read up to the end of the stream, and return the data before it."""
         data, self._input = self._input, b""
         while piece := self.socket.recv(65536):
             data += piece
         return data
 
     def is_closed(self) -> bool:
-        """Wait for the end of the stream, or the reset, behind which nothing more can come."""
+        """Wait for the end of the stream or a reset. Return whether no data came before it."""
         try:
             return self.end() == b""
         except ConnectionError:
@@ -172,13 +172,13 @@ class Client:
 
 
 class Running:
-    """A server that runs."""
+    """A running server."""
 
     def __init__(self, pool: ThreadPoolExecutor, app: App, serving: AbstractContextManager[Server]) -> None:
         self._pool = pool
         self._left: Future[object] | None = None
         self.reasons: Queue[str] = Queue()
-        """What the `disconnect` handlers were told."""
+        """The reasons of the `disconnect` handler."""
         app.on("disconnect")(lambda session, reason: self.reasons.put(reason))
         self._serving = serving
         self.server = self._serving.__enter__()
@@ -187,11 +187,11 @@ class Running:
         return Client(self.server.address, receive_buffer=receive_buffer)
 
     def reason(self) -> str:
-        """Wait until a session has ended, and tell why it has."""
+        """Wait for the end of a session, and return its reason."""
         return self.reasons.get(timeout=TIMEOUT)
 
     def leave(self, failure: BaseException | None = None) -> "Future[object]":
-        """Begin to leave the `async with` block; the result comes when it is left."""
+        """Begin to leave the `async with` block. The result is set when the block has been left."""
         if self._left is None:
             kind = type(failure) if failure else None
             self._left = self._pool.submit(self._serving.__exit__, kind, failure, None)
@@ -201,7 +201,7 @@ class Running:
 
 @contextmanager
 def running(backend: str, app: App, **options: Any) -> Iterator[Running]:
-    """Run a server, and leave nothing of it behind."""
+    """Run a server, and check that it leaves no threads or tasks behind."""
     with ThreadPoolExecutor(1) as pool, _serving(backend, app, **options) as serving:
         server = Running(pool, app, serving)
         try:

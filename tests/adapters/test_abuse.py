@@ -39,10 +39,10 @@ from tests.adapters.fakes import (
     SILENCE,
     Dialogue,
     FakeStream,
+    MessageStore,
     Step,
-    Store,
     accepting,
-    converse,
+    run_dialogue,
     step,
     watch,
 )
@@ -68,25 +68,25 @@ def limits_of(app: App) -> list[str]:
 
 @pytest.mark.parametrize("early", [b"E", EHLO, EHLO + MAIL + RCPT + DATA + b"spam\r\n.\r\n"])
 def test_client_that_talks_before_the_greeting_is_rejected(early: bytes) -> None:
-    app = accepting(Store())
+    app = accepting(MessageStore())
     reached = limits_of(app)
     app.on("connect")(lambda session, opened: pytest.fail("a handler was called"))
-    dialogue = converse(app, early, QUIT, limits=Limits(greeting_delay=5), timeouts=TIMEOUTS)
+    dialogue = run_dialogue(app, early, QUIT, limits=Limits(greeting_delay=5), timeouts=TIMEOUTS)
     assert dialogue.replies == ["554 s.example closing: you talked before the greeting"]
-    assert dialogue.stream.limits == [5]
+    assert dialogue.stream.receive_timeouts == [5]
     assert dialogue.reasons == ["early talker"]
-    assert dialogue.stream.closings == [16]
+    assert dialogue.stream.close_timeouts == [16]
     assert reached == ["greeting_delay"]
 
 
 def test_client_that_waits_for_the_delayed_greeting_is_served() -> None:
-    dialogue = converse(accepting(), SILENCE, EHLO, QUIT, limits=Limits(greeting_delay=5), timeouts=TIMEOUTS)
+    dialogue = run_dialogue(accepting(), SILENCE, EHLO, QUIT, limits=Limits(greeting_delay=5), timeouts=TIMEOUTS)
     assert dialogue.codes == [220, 250, 221]
-    assert dialogue.stream.limits == [5, 11, 12]
+    assert dialogue.stream.receive_timeouts == [5, 11, 12]
 
 
 def test_client_that_leaves_before_the_greeting_is_not_an_early_talker() -> None:
-    dialogue = converse(App(), b"", limits=Limits(greeting_delay=5))
+    dialogue = run_dialogue(App(), b"", limits=Limits(greeting_delay=5))
     assert dialogue.codes == [220]
     assert dialogue.reasons == ["closed"]
 
@@ -108,12 +108,12 @@ def test_refused_connection_has_no_greeting_delay() -> None:
             dialogue.loop.refuse(Reply(421, "closing: full"))
         dialogue.run()
         assert dialogue.codes == [421]
-        assert dialogue.stream.limits == []
+        assert dialogue.stream.receive_timeouts == []
 
 
 def test_session_timeout_shortens_the_greeting_delay() -> None:
-    dialogue = converse(App(), SILENCE, limits=Limits(greeting_delay=5), timeouts=Timeouts(session=3))
-    assert dialogue.stream.limits == [3]
+    dialogue = run_dialogue(App(), SILENCE, limits=Limits(greeting_delay=5), timeouts=Timeouts(session=3))
+    assert dialogue.stream.receive_timeouts == [3]
     assert dialogue.codes == [220, 421]
 
 
@@ -123,7 +123,7 @@ def test_session_timeout_shortens_the_greeting_delay() -> None:
 def drip(dialogue: Dialogue, data: bytes, seconds: float) -> None:
     """Add each octet of `data` to the script, each after `seconds` of silence."""
     for octet in data:
-        dialogue.stream.script.extend([dialogue.stream.passing(seconds), bytes([octet])])
+        dialogue.stream.script.extend([dialogue.stream.advance(seconds), bytes([octet])])
 
 
 def test_byte_by_byte_command_does_not_extend_the_timeout() -> None:
@@ -135,7 +135,7 @@ def test_byte_by_byte_command_does_not_extend_the_timeout() -> None:
 
 
 def test_body_below_the_minimum_rate_times_out() -> None:
-    app = accepting(store := Store())
+    app = accepting(store := MessageStore())
     dialogue = Dialogue(app, ENVELOPE, timeouts=TIMEOUTS, limits=Limits(body_rate=1))
     drip(dialogue, b"x" * 100, 5)
     dialogue.run()
@@ -146,10 +146,10 @@ def test_body_below_the_minimum_rate_times_out() -> None:
 
 
 def test_body_at_the_minimum_rate_does_not_time_out() -> None:
-    app = accepting(store := Store())
+    app = accepting(store := MessageStore())
     dialogue = Dialogue(app, ENVELOPE, timeouts=TIMEOUTS, limits=Limits(body_rate=10))
     for _ in range(60):
-        dialogue.stream.script.extend([dialogue.stream.passing(10), b"x" * 98 + b"\r\n"])
+        dialogue.stream.script.extend([dialogue.stream.advance(10), b"x" * 98 + b"\r\n"])
     dialogue.stream.script.extend([b".\r\n", QUIT])
     dialogue.run()
     assert dialogue.codes[-2:] == [250, 221]
@@ -157,9 +157,9 @@ def test_body_at_the_minimum_rate_does_not_time_out() -> None:
 
 
 def test_bdat_chunks_share_one_timeout() -> None:
-    dialogue = Dialogue(accepting(Store()), EHLO + MAIL + RCPT, timeouts=TIMEOUTS)
+    dialogue = Dialogue(accepting(MessageStore()), EHLO + MAIL + RCPT, timeouts=TIMEOUTS)
     for _ in range(20):
-        dialogue.stream.script.extend([dialogue.stream.passing(5), b"BDAT 1\r\nx"])
+        dialogue.stream.script.extend([dialogue.stream.advance(5), b"BDAT 1\r\nx"])
     dialogue.run()
     assert dialogue.codes == [220, *[250] * 7, 421]
 
@@ -184,15 +184,18 @@ def test_idle_sessions_have_a_shorter_timeout_on_a_crowded_server() -> None:
     options: dict[str, Any] = {"timeouts": Timeouts(crowded=3), "limits": limits, "peers": table}
     for _ in range(18):
         table.enter("", 0)
-    assert converse(accepting(), EHLO, SILENCE, **options).stream.limits == [3, 3]  # the nineteenth connection
-    assert converse(accepting(), ENVELOPE, SILENCE, **options).stream.limits == [3, 300]
+    assert run_dialogue(accepting(), EHLO, SILENCE, **options).stream.receive_timeouts == [
+        3,
+        3,
+    ]  # the nineteenth connection
+    assert run_dialogue(accepting(), ENVELOPE, SILENCE, **options).stream.receive_timeouts == [3, 300]
     table.leave("")
-    assert converse(App(), EHLO, SILENCE, **options).stream.limits == [300, 300]
+    assert run_dialogue(App(), EHLO, SILENCE, **options).stream.receive_timeouts == [300, 300]
 
 
 def test_server_with_a_low_connection_limit_is_never_crowded() -> None:
     limits = Limits(connections=1)
-    assert converse(App(), SILENCE, limits=limits).stream.limits == [300]
+    assert run_dialogue(App(), SILENCE, limits=limits).stream.receive_timeouts == [300]
 
 
 # Password guessing
@@ -210,10 +213,10 @@ def users() -> App:
 
 
 def test_reply_delay_doubles_with_each_failed_login() -> None:
-    dialogue = converse(users(), EHLO + WRONG * 3 + QUIT, config=OFFERING)
+    dialogue = run_dialogue(users(), EHLO + WRONG * 3 + QUIT, config=OFFERING)
     assert dialogue.codes == [220, 250, 535, 535, 535, 221]
-    assert sum(dialogue.stream.naps) == 1 + 2 + 4
-    assert max(dialogue.stream.naps) <= 0.5
+    assert sum(dialogue.stream.sleeps) == 1 + 2 + 4
+    assert max(dialogue.stream.sleeps) <= 0.5
 
 
 def test_failed_logins_are_counted_across_sessions_of_an_address() -> None:
@@ -222,13 +225,13 @@ def test_failed_logins_are_counted_across_sessions_of_an_address() -> None:
     app = users()
     reached = limits_of(app)
     options = {"config": OFFERING, "limits": limits, "peers": table}
-    first = converse(app, EHLO + WRONG * 2 + QUIT, peer=HERE, **options)
-    second = converse(app, EHLO + WRONG * 3 + RIGHT + QUIT, peer=replace(HERE, port=2), **options)
+    first = run_dialogue(app, EHLO + WRONG * 2 + QUIT, peer=HERE, **options)
+    second = run_dialogue(app, EHLO + WRONG * 3 + RIGHT + QUIT, peer=replace(HERE, port=2), **options)
     assert first.codes == [220, 250, 535, 535, 221]
     assert second.codes == [220, 250, 535, 535, 454, 421]
-    assert sum(second.stream.naps) == 4 + 8 + 16
+    assert sum(second.stream.sleeps) == 4 + 8 + 16
     assert reached == ["auth_failures_per_hour"]
-    other = converse(app, EHLO + RIGHT + QUIT, peer=Address("192.0.2.2", 1), **options)
+    other = run_dialogue(app, EHLO + RIGHT + QUIT, peer=Address("192.0.2.2", 1), **options)
     assert other.codes == [220, 250, 235, 221]
 
 
@@ -236,16 +239,16 @@ def test_failed_logins_without_an_address_are_not_counted_across_sessions() -> N
     limits = Limits(auth_failures_per_hour=1)
     table = PeerTable(limits)
     for _ in range(2):
-        dialogue = converse(users(), EHLO + WRONG + QUIT, config=OFFERING, limits=limits, peers=table)
+        dialogue = run_dialogue(users(), EHLO + WRONG + QUIT, config=OFFERING, limits=limits, peers=table)
         assert dialogue.codes == [220, 250, 535, 221]
 
 
 def test_cancelled_or_undecided_login_is_not_delayed() -> None:
     app = App()
     app.on("auth")(lambda session, question: Reply(454, "The database is down"))
-    dialogue = converse(app, EHLO + WRONG, b"AUTH LOGIN\r\n", b"*\r\n", QUIT, config=OFFERING)
+    dialogue = run_dialogue(app, EHLO + WRONG, b"AUTH LOGIN\r\n", b"*\r\n", QUIT, config=OFFERING)
     assert dialogue.codes == [220, 250, 454, 334, 501, 221]
-    assert dialogue.stream.naps == []
+    assert dialogue.stream.sleeps == []
 
 
 # Handlers that sleep
@@ -254,8 +257,8 @@ def test_cancelled_or_undecided_login_is_not_delayed() -> None:
 def test_handler_may_sleep() -> None:
     app = App()
     app.on("connect")(lambda session, opened: session.sleep(1.2))
-    dialogue = converse(app, QUIT)
-    assert dialogue.stream.naps == pytest.approx([0.5, 0.5, 0.2])
+    dialogue = run_dialogue(app, QUIT)
+    assert dialogue.stream.sleeps == pytest.approx([0.5, 0.5, 0.2])
     assert dialogue.codes == [220, 221]
 
 
@@ -279,11 +282,11 @@ def test_sleep_of_a_handler_ends_at_shutdown_or_session_timeout(stop: bool, seco
 
 
 def test_recipients_per_session_are_limited() -> None:
-    app = accepting(Store())
+    app = accepting(MessageStore())
     reached = limits_of(app)
     limits = Limits(recipients_per_session=3)
     script = EHLO + MAIL + RCPT + RCPT + b"RSET\r\n" + MAIL + RCPT + RCPT + DATA
-    dialogue = converse(app, script, b".\r\n" + QUIT, limits=limits)
+    dialogue = run_dialogue(app, script, b".\r\n" + QUIT, limits=limits)
     assert dialogue.codes == [220, 250, 250, 250, 250, 250, 250, 250, 452, 354, 250, 221]
     assert "452 4.5.3 Too many recipients in one session" in dialogue.replies
     assert reached == ["recipients_per_session"]
@@ -293,7 +296,7 @@ def test_temporary_refusals_of_commands_are_limited() -> None:
     app = App()
     reached = limits_of(app)
     app.on("RCPT")(lambda session, rcpt: Reply(450, "Greylisted"))
-    dialogue = converse(app, EHLO + MAIL + RCPT * 9, limits=Limits(refusals=5))
+    dialogue = run_dialogue(app, EHLO + MAIL + RCPT * 9, limits=Limits(refusals=5))
     assert dialogue.codes == [220, 250, 250, 450, 450, 450, 450, 450, 421]
     assert dialogue.reasons == ["421"]
     assert reached == ["refusals"]
@@ -303,20 +306,20 @@ def test_refused_messages_count_as_refusals() -> None:
     app = accepting()
     app.on("message")(lambda session, message: Reply(554, "Spam"))
     script = [part for _ in range(9) for part in (MAIL + RCPT + DATA, b"x\r\n.\r\n")]
-    dialogue = converse(app, EHLO, *script, limits=Limits(refusals=3))
+    dialogue = run_dialogue(app, EHLO, *script, limits=Limits(refusals=3))
     assert dialogue.codes == [220, 250, *[250, 250, 354, 554] * 3, 421]
 
 
 def test_limit_of_none_is_unlimited() -> None:
     app = App()
     app.on("RCPT")(lambda session, rcpt: Reply(450, "Greylisted"))
-    dialogue = converse(app, EHLO + MAIL + RCPT * 2000 + QUIT, limits=Limits(refusals=None))
+    dialogue = run_dialogue(app, EHLO + MAIL + RCPT * 2000 + QUIT, limits=Limits(refusals=None))
     assert dialogue.codes == [220, 250, 250, *[450] * 2000, 221]
 
 
 def test_idle_commands_and_errors_are_limited() -> None:
-    assert converse(App(), b"NOOP\r\n" * 200).codes == [220, *[250] * 100, 421]
-    assert converse(App(), b"XX\r\n" * 200).codes == [220, *[500] * 50, 421]
+    assert run_dialogue(App(), b"NOOP\r\n" * 200).codes == [220, *[250] * 100, 421]
+    assert run_dialogue(App(), b"XX\r\n" * 200).codes == [220, *[500] * 50, 421]
 
 
 # Other protocols
@@ -332,9 +335,9 @@ REQUESTS = {
 
 @pytest.mark.parametrize("name", REQUESTS)
 def test_http_request_ends_the_session(name: str) -> None:
-    app = accepting(store := Store())
+    app = accepting(store := MessageStore())
     reached = limits_of(app)
-    dialogue = converse(app, REQUESTS[name])
+    dialogue = run_dialogue(app, REQUESTS[name])
     assert dialogue.replies[1:] == ["421 4.7.0 s.example closing: this is not a web server"]
     assert reached == ["http"]
     assert store.bodies == []
@@ -343,14 +346,14 @@ def test_http_request_ends_the_session(name: str) -> None:
 def test_default_handler_may_answer_an_http_request() -> None:
     app = App()
     app.on("default")(lambda session, command: Reply(502, "No"))
-    assert converse(app, b"GET / HTTP/1.1\r\n" + QUIT).codes == [220, 502, 221]
+    assert run_dialogue(app, b"GET / HTTP/1.1\r\n" + QUIT).codes == [220, 502, 221]
 
 
 # Unread replies
 
 
 def test_pending_replies_are_bounded_for_a_pipelining_client() -> None:
-    dialogue = converse(accepting(), EHLO + MAIL + RCPT * 950 + QUIT)
+    dialogue = run_dialogue(accepting(), EHLO + MAIL + RCPT * 950 + QUIT)
     assert max(data.count(b"\r\n") for data in dialogue.stream.sent) <= 100
     assert dialogue.codes == [220, 250, 250, *[250] * 950, 221]
 
@@ -364,7 +367,7 @@ def test_refused_implicit_tls_connection_is_closed_without_handshake() -> None:
     assert dialogue.stream.tls is None
     assert dialogue.stream.output == b""
     assert dialogue.reasons == ["dropped"]
-    assert dialogue.stream.closings == [0]
+    assert dialogue.stream.close_timeouts == [0]
 
 
 # Refused and dropped connections
@@ -374,7 +377,7 @@ def test_refused_implicit_tls_connection_is_closed_without_handshake() -> None:
 def test_connect_handler_may_refuse_the_connection(code: int) -> None:
     app = App()
     app.on("connect")(lambda session, opened: Reply(code, "Not you"))
-    dialogue = converse(app, EHLO + QUIT)
+    dialogue = run_dialogue(app, EHLO + QUIT)
     assert dialogue.codes == ([code] if code in (421, 521) else [code, 503, 221])
 
 
@@ -388,16 +391,16 @@ def test_connect_handler_may_drop_the_connection_without_a_reply() -> None:
     app.on("connect")(
         lambda session, opened: pytest.fail("the first handler decides, and no further handler is called")
     )
-    dialogue = converse(app, EHLO + QUIT)
+    dialogue = run_dialogue(app, EHLO + QUIT)
     assert dialogue.stream.output == b""
-    assert dialogue.stream.closings == [0]
+    assert dialogue.stream.close_timeouts == [0]
     assert dialogue.reasons == ["dropped"]
 
 
 def test_drop_from_another_handler_gives_451(caplog: pytest.LogCaptureFixture) -> None:
     app = App()
     app.on("NOOP")(lambda session, noop: DROP)
-    assert converse(app, b"NOOP\r\n" + QUIT).codes == [220, 451, 221]
+    assert run_dialogue(app, b"NOOP\r\n" + QUIT).codes == [220, 451, 221]
     assert "a handler returns a Reply or None" in caplog.text
 
 
@@ -411,11 +414,11 @@ def test_421_from_a_handler_always_closes_the_connection(name: str) -> None:
     app.on("auth")(reply_421)
     app.on(name)(reply_421)
     script: dict[str, bytes] = {"default": b"XX\r\n", "RSET": b"RSET\r\n", "auth": EHLO + WRONG}
-    dialogue = converse(app, script.get(name, ENVELOPE), b".\r\n" + QUIT, config=OFFERING)
+    dialogue = run_dialogue(app, script.get(name, ENVELOPE), b".\r\n" + QUIT, config=OFFERING)
     assert dialogue.codes[-1] == 421
     assert dialogue.codes.count(421) == 1
     assert dialogue.reasons == ["421"]
-    assert dialogue.stream.closings
+    assert dialogue.stream.close_timeouts
 
 
 # The end of each session
@@ -459,7 +462,7 @@ def test_each_end_calls_disconnect_once_and_uncounts_the_connection(
     end: str, stream: type[FakeStream], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.adapters.fakes.FakeStream", stream)
-    app = accepting(Store())
+    app = accepting(MessageStore())
     closed = watch(app, SessionClosed)
     table = PeerTable(Limits())
     script, handlers = ENDS[end]
@@ -470,7 +473,7 @@ def test_each_end_calls_disconnect_once_and_uncounts_the_connection(
         dialogue.run()
     assert len(dialogue.reasons) == 1
     assert [each.reason for each in closed] == dialogue.reasons
-    assert len(dialogue.stream.closings) == 1
+    assert len(dialogue.stream.close_timeouts) == 1
     assert table._total == 0
 
 
@@ -497,7 +500,7 @@ def test_log_records_per_client_are_limited(caplog: pytest.LogCaptureFixture) ->
     limits = Limits(log_records_per_minute=10, refusals=None)
     table = PeerTable(limits)
     for port in range(3):
-        converse(app, EHLO + MAIL + RCPT * 100, limits=limits, peers=table, peer=replace(HERE, port=port))
+        run_dialogue(app, EHLO + MAIL + RCPT * 100, limits=limits, peers=table, peer=replace(HERE, port=port))
     texts = [record.getMessage() for record in caplog.records]
     assert len([text for text in texts if "a handler failed" in text]) == 10
     assert [text for text in texts if "left out" in text] == ["1 records were left out, of clients that cause too many"]
@@ -506,7 +509,7 @@ def test_log_records_per_client_are_limited(caplog: pytest.LogCaptureFixture) ->
 
 def test_log_records_have_structured_fields(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="smtpcore")
-    dialogue = converse(users(), EHLO + RIGHT + QUIT, config=OFFERING, peer=HERE)
+    dialogue = run_dialogue(users(), EHLO + RIGHT + QUIT, config=OFFERING, peer=HERE)
     fields = [record.__dict__ for record in caplog.records]
     assert {(each["session"], each["client"]) for each in fields} == {(dialogue.session.id, HERE.host)}
     assert fields[1]["identity"] == "tim"
@@ -517,7 +520,7 @@ def test_disabled_log_record_uses_no_quota() -> None:
     table = PeerTable(Limits(log_records_per_minute=1))
     logging.getLogger("smtpcore").setLevel(logging.CRITICAL)
     try:
-        converse(App(), ConnectionResetError(), peers=table)
+        run_dialogue(App(), ConnectionResetError(), peers=table)
         assert table.may_log("x", 0)
     finally:
         logging.getLogger("smtpcore").setLevel(logging.NOTSET)

@@ -112,7 +112,7 @@ def test_session_can_be_cancelled_at_each_suspension_point() -> None:
             cancel(session)
 
         assert dialogue.reasons == (["QUIT"] if has_ended else ["cancelled"])
-        assert len(dialogue.stream.closings) == (0 if has_ended else 1)
+        assert len(dialogue.stream.close_timeouts) == (0 if has_ended else 1)
         assert (dialogue.stream.output, handlers.bodies) == before
 
     assert times > 40

@@ -9,7 +9,19 @@ import pytest
 
 from smtpcore import Path, Reply
 from smtpcore_adapters import App, Message, MessageAborted, Session
-from tests.adapters.fakes import CONFIG, DATA, EHLO, MAIL, QUIT, RCPT, Dialogue, Step, Store, accepting, converse
+from tests.adapters.fakes import (
+    CONFIG,
+    DATA,
+    EHLO,
+    MAIL,
+    QUIT,
+    RCPT,
+    Dialogue,
+    MessageStore,
+    Step,
+    accepting,
+    run_dialogue,
+)
 
 OPEN = EHLO + MAIL + RCPT
 LMTP = replace(CONFIG, lmtp=True)
@@ -34,18 +46,18 @@ class MessageRecorder:
 
 
 def test_message_in_chunks_is_one_message() -> None:
-    store = Store()
+    store = MessageStore()
     script: list[Step] = [OPEN, b"BDAT 5\r\nab\r\n.BDAT 2", b" LAST\r\n\r\n", QUIT]
-    dialogue = converse(accepting(store), *script)
+    dialogue = run_dialogue(accepting(store), *script)
 
     assert store.bodies == [b"ab\r\n.\r\n"]
     assert dialogue.codes == [220, 250, 250, 250, 250, 250, 221]
 
 
 def test_chunks_are_pipelined_with_further_commands() -> None:
-    store = Store()
+    store = MessageStore()
     one = b"BDAT 3\r\nabcBDAT 0 LAST\r\n"
-    dialogue = converse(accepting(store), OPEN + one + MAIL + RCPT + DATA + b"x\r\n.\r\n" + QUIT)
+    dialogue = run_dialogue(accepting(store), OPEN + one + MAIL + RCPT + DATA + b"x\r\n.\r\n" + QUIT)
 
     assert store.bodies == [b"abc", b"x\r\n"]
     assert dialogue.codes == [220, 250, 250, 250, 250, 250, 250, 250, 354, 250, 221]
@@ -61,21 +73,21 @@ def test_each_chunk_is_answered_before_the_next_chunk_arrives() -> None:
         b"BDAT 0 LAST\r\n",
         QUIT,
     ]
-    dialogue.append(Dialogue(accepting(Store()), *script))
+    dialogue.append(Dialogue(accepting(MessageStore()), *script))
     dialogue[0].run()
 
     assert seen == [5]
 
 
 def test_noop_and_vrfy_between_chunks_keep_the_message() -> None:
-    store = Store()
+    store = MessageStore()
     script: list[Step] = [
         OPEN,
         b"BDAT 3\r\nabc",
         b"NOOP\r\nVRFY u\r\nMAIL FROM:<x@c.example>\r\n",
         b"BDAT 3 LAST\r\ndef",
     ]
-    dialogue = converse(accepting(store), *script, QUIT)
+    dialogue = run_dialogue(accepting(store), *script, QUIT)
 
     assert store.bodies == [b"abcdef"]
     assert dialogue.codes == [220, 250, 250, 250, 250, 250, 252, 503, 250, 221]
@@ -93,7 +105,7 @@ def test_noop_and_vrfy_between_chunks_keep_the_message() -> None:
 def test_rset_ehlo_quit_or_end_of_stream_between_chunks_aborts_the_message(command: bytes, codes: list[int]) -> None:
     recorder = MessageRecorder()
     script: list[Step] = [OPEN, b"BDAT 3\r\nabc", command, QUIT]
-    dialogue = converse(accepting(recorder), *script)
+    dialogue = run_dialogue(accepting(recorder), *script)
 
     assert recorder.ends == ["the client has given the message up"]
     assert dialogue.codes[5:] == codes
@@ -101,9 +113,9 @@ def test_rset_ehlo_quit_or_end_of_stream_between_chunks_aborts_the_message(comma
 
 
 def test_session_continues_after_rset_between_chunks() -> None:
-    store = Store()
+    store = MessageStore()
     script: list[Step] = [OPEN, b"BDAT 3\r\nabc", b"RSET\r\n", MAIL + RCPT + b"BDAT 1 LAST\r\nx", QUIT]
-    converse(accepting(store), *script)
+    run_dialogue(accepting(store), *script)
 
     assert store.bodies == [b"x"]
 
@@ -111,7 +123,7 @@ def test_session_continues_after_rset_between_chunks() -> None:
 def test_invalid_chunk_is_refused_at_its_end_and_aborts_the_message() -> None:
     recorder = MessageRecorder()
     script: list[Step] = [OPEN, b"BDAT 3\r\na\nb", b"BDAT 3 LAST\r\ncdeNOOP\r\n", QUIT]
-    dialogue = converse(accepting(recorder), *script)
+    dialogue = run_dialogue(accepting(recorder), *script)
 
     assert [end[:9] for end in recorder.ends] == ["550 5.6.0"]
     assert dialogue.codes[4:] == [550, 503, 250, 221]
@@ -134,7 +146,7 @@ def test_starttls_between_chunks_aborts_the_message() -> None:
     config = replace(CONFIG, tls=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     script: list[Step] = [OPEN, b"BDAT 3\r\nabc", b"STARTTLS\r\n", EHLO, QUIT]
-    dialogue = converse(accepting(recorder), *script, config=config, tls=context)
+    dialogue = run_dialogue(accepting(recorder), *script, config=config, tls=context)
 
     assert recorder.ends == ["the client has given the message up"]
     assert dialogue.codes[5:] == [220, 250, 221]
@@ -147,7 +159,7 @@ RCPTS = b"".join(b"RCPT TO:<u%d@s.example>\r\n" % number for number in range(3))
 
 
 def test_lmtp_repeats_a_single_reply_for_each_recipient() -> None:
-    dialogue = converse(accepting(Store()), LHLO + MAIL + RCPTS + DATA, b"x\r\n.\r\n", QUIT, config=LMTP)
+    dialogue = run_dialogue(accepting(MessageStore()), LHLO + MAIL + RCPTS + DATA, b"x\r\n.\r\n", QUIT, config=LMTP)
 
     assert dialogue.codes[6:] == [354, 250, 250, 250, 221]
     assert dialogue.replies[-4:-1] == ["250 2.0.0 Stored"] * 3
@@ -164,14 +176,16 @@ def answer_by_recipient(session: Session, message: Message) -> Mapping[Path, Rep
 def test_lmtp_replies_of_a_handler_are_sent_in_the_order_of_recipients(body: bytes) -> None:
     app = accepting()
     app.on("message")(answer_by_recipient)
-    dialogue = converse(app, LHLO + MAIL + RCPTS + body + QUIT, config=LMTP)
+    dialogue = run_dialogue(app, LHLO + MAIL + RCPTS + body + QUIT, config=LMTP)
 
     # A recipient without a reply from the handler is refused.
     assert dialogue.codes[-4:] == [250, 554, 452, 221]
 
 
 def test_lmtp_refuses_an_invalid_body_for_each_recipient() -> None:
-    dialogue = converse(accepting(Store()), LHLO + MAIL + RCPTS + DATA + b"a\nb\r\n.\r\n" + QUIT, config=LMTP)
+    dialogue = run_dialogue(
+        accepting(MessageStore()), LHLO + MAIL + RCPTS + DATA + b"a\nb\r\n.\r\n" + QUIT, config=LMTP
+    )
     assert dialogue.codes[-4:] == [550, 550, 550, 221]
 
 
@@ -179,16 +193,16 @@ def test_replies_by_recipient_in_smtp_give_451(caplog: pytest.LogCaptureFixture)
     app = accepting()
     app.on("message")(answer_by_recipient)
     with caplog.at_level(logging.ERROR):
-        dialogue = converse(app, OPEN + DATA + b"x\r\n.\r\n" + QUIT)
+        dialogue = run_dialogue(app, OPEN + DATA + b"x\r\n.\r\n" + QUIT)
 
     assert dialogue.codes[-2:] == [451, 221]
     assert "in LMTP also a mapping" in caplog.text
 
 
 def test_lmtp_refuses_each_recipient_without_a_message_handler() -> None:
-    dialogue = converse(accepting(), LHLO + MAIL + RCPTS + DATA + b"x\r\n.\r\n" + QUIT, config=LMTP)
+    dialogue = run_dialogue(accepting(), LHLO + MAIL + RCPTS + DATA + b"x\r\n.\r\n" + QUIT, config=LMTP)
     assert dialogue.codes[-4:] == [554, 554, 554, 221]
 
 
 def test_ehlo_is_refused_in_lmtp() -> None:
-    assert converse(App(), EHLO + QUIT, config=LMTP).codes == [220, 500, 221]
+    assert run_dialogue(App(), EHLO + QUIT, config=LMTP).codes == [220, 500, 221]

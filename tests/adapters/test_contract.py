@@ -42,7 +42,7 @@ from smtpcore_adapters import (
     TlsFailed,
 )
 from smtpcore_adapters.tls import ServerTls
-from tests.adapters.fakes import CONFIG, Store, accepting
+from tests.adapters.fakes import CONFIG, MessageStore, accepting
 from tests.adapters.harness import TIMEOUT, Client, Running, module_of, run_in, running, within
 
 EHLO = b"EHLO c.example\r\n"
@@ -135,7 +135,7 @@ def gate() -> Iterator[Gate]:
 
 
 def test_message_is_received(start: Start) -> None:
-    server = start(accepting(store := Store()))
+    server = start(accepting(store := MessageStore()))
     with server.connect() as client:
         assert client.reply() == "220 s.example ESMTP"
         assert client.ask(b"EHLO c.example") == 250
@@ -209,7 +209,7 @@ def test_handler_may_stop_reading_a_body_early(start: Start) -> None:
 
 
 def test_many_clients_are_served_concurrently(start: Start) -> None:
-    server = start(accepting(store := Store()))
+    server = start(accepting(store := MessageStore()))
     with ExitStack() as stack:
         clients = [stack.enter_context(server.connect()) for _ in range(20)]
         for client in clients:
@@ -222,7 +222,7 @@ def test_many_clients_are_served_concurrently(start: Start) -> None:
 
 def test_client_that_closed_its_sending_side_receives_all_replies(start: Start) -> None:
     # A half-closed connection: the client's end of stream does not end the server's.
-    server = start(accepting(store := Store()), config=replace(CONFIG, max_idle_commands=None))
+    server = start(accepting(store := MessageStore()), config=replace(CONFIG, max_idle_commands=None))
     with server.connect() as client:
         client.send(EHLO + MESSAGE + BODY + END + (MAIL + RCPT + b"RSET\r\n") * 300)
         client.socket.shutdown(socket.SHUT_WR)
@@ -431,7 +431,7 @@ def test_one_server_has_several_listeners(
 
 
 def test_message_over_a_unix_socket(start: Start, tmp_path: Path) -> None:
-    store = Store()
+    store = MessageStore()
     server = start(accepting(store), listeners=[Listener(path=str(tmp_path / "smtp"))])
     with server.connect() as client:
         client.send(EHLO + MESSAGE + BODY * 50_000 + END + b"QUIT\r\n")
@@ -590,7 +590,7 @@ INPUTS = {
 
 @pytest.mark.parametrize("state", INPUTS)
 def test_connection_reset_in_each_state(state: str, start: Start, server_tls: ssl.SSLContext) -> None:
-    server = start(accepting(Store()), tls=server_tls)
+    server = start(accepting(MessageStore()), tls=server_tls)
     client = server.connect()
     if state != "connected":
         client.reply()
@@ -616,7 +616,7 @@ def test_connection_reset_while_a_handler_runs(start: Start, gate: Gate) -> None
 def test_connection_end_under_tls(
     politely: bool, start: Start, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
-    server = start(accepting(Store()), tls=server_tls, implicit_tls=True)
+    server = start(accepting(MessageStore()), tls=server_tls, implicit_tls=True)
     with server.connect() as client:
         client.start_tls(client_tls)
         assert client.code() == 220
@@ -636,7 +636,7 @@ def test_connection_end_under_tls(
 
 
 def test_starttls(start: Start, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
-    app = accepting(store := Store())
+    app = accepting(store := MessageStore())
     app.on("NOOP")(lambda session, noop: Reply(250, f"{session.tls} {session.helo}"))
     server = start(app, tls=server_tls)
     with server.connect() as client:
@@ -663,7 +663,7 @@ def test_starttls(start: Start, server_tls: ssl.SSLContext, client_tls: ssl.SSLC
 
 
 def test_implicit_tls(start: Start, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
-    server = start(accepting(store := Store()), tls=server_tls, implicit_tls=True)
+    server = start(accepting(store := MessageStore()), tls=server_tls, implicit_tls=True)
     with server.connect() as client:
         client.start_tls(client_tls)
         client.send(EHLO + MESSAGE + BODY + END + b"QUIT\r\n")
@@ -1055,7 +1055,7 @@ def test_each_limit_has_its_reply(
     limit: str, encrypted: bool, start: Start, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     options, sent, expected, closes = LIMITS[limit]
-    app = accepting(Store())
+    app = accepting(MessageStore())
     app.on("auth")(lambda session, question: None)
     app.on("HELP")(lambda session, command: Reply(451, "Later"))
     server = start(app, tls=server_tls, implicit_tls=encrypted, **options)
@@ -1162,7 +1162,7 @@ def test_shutdown_accepts_no_new_connections(start: Start, gate: Gate) -> None:
 
 
 def test_shutdown_waits_for_the_end_of_a_body(start: Start) -> None:
-    app = accepting(store := Store())
+    app = accepting(store := MessageStore())
     server = start(app)
     with server.connect() as client, server.connect() as idle:
         client.send(EHLO + MESSAGE)
@@ -1216,7 +1216,7 @@ def test_waiting_session_is_cancelled_after_the_grace_period(
 ) -> None:
     if encrypted and state == "a handshake":
         pytest.skip("there is but one handshake")
-    app = accepting(store := Store())
+    app = accepting(store := MessageStore())
     text = [f"{number:490}" for number in range(200)]
     reached = threading.Event()
 

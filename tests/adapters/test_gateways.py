@@ -25,8 +25,8 @@ from tests.adapters.fakes import (
     QUIT,
     RCPT,
     FakeStream,
+    MessageStore,
     Step,
-    Store,
     accepting,
     replies,
     step,
@@ -190,7 +190,7 @@ def test_invalid_xclient_attribute_is_refused(attribute: str) -> None:
 
 
 def test_received_field_names_the_xclient_peer() -> None:
-    app = accepting(Store())
+    app = accepting(MessageStore())
     fields: list[bytes] = []
 
     @app.on("DATA")
@@ -234,7 +234,7 @@ def test_limits_per_address_count_the_xclient_peer() -> None:
 def test_xforward_attributes_apply_to_one_message(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "smtpcore")
     seen: list[dict[str, str | None]] = []
-    app = accepting(Store())
+    app = accepting(MessageStore())
 
     @app.on("MAIL")
     def look(session: Session, mail: object) -> None:
@@ -376,7 +376,7 @@ def burl(way: str, last: str = "") -> bytes:
 
 
 def fetching(*script: Step, app: App | None = None, **options: Any) -> tuple[FakeStream, list[bytes], Fetcher]:
-    store, fetcher = Store(), Fetcher()
+    store, fetcher = MessageStore(), Fetcher()
     app = accepting(store, fetcher) if app is None else app
     stream = run_session(app, *script, **{"config": BURLS, **options})
     return stream, store.bodies, fetcher
@@ -475,7 +475,7 @@ def test_urlauth_for_a_submitter_is_refused_for_other_identities(login: str, acc
 
 
 def test_exception_while_closing_a_burl_part_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    app = accepting(Store())
+    app = accepting(MessageStore())
 
     @app.on("BURL")
     async def fetch(session: Session, burl: Burl) -> AsyncIterator[bytes]:
@@ -513,7 +513,7 @@ def test_burl_part_may_be_an_async_iterator_without_aclose() -> None:
                 raise StopAsyncIteration
             return self.left.pop(0)
 
-    app = accepting(store := Store())
+    app = accepting(store := MessageStore())
     app.on("BURL")(lambda session, burl: Pieces())
     fetching(ENVELOPE + burl("x", " LAST") + QUIT, app=app)
     assert store.bodies == [b"a\r\nb\r\n"]
@@ -527,7 +527,7 @@ def test_burl_part_without_aclose_may_be_abandoned() -> None:
         async def __anext__(self) -> bytes:
             return b"a\nb"
 
-    app = accepting(Store())
+    app = accepting(MessageStore())
     app.on("BURL")(lambda session, burl: Endless())
     stream, _, _ = fetching(ENVELOPE + burl("x", " LAST") + QUIT, app=app)
     assert codes(stream) == [220, 250, 250, 250, 550, 221]
@@ -562,7 +562,7 @@ def test_xclient_is_disabled_by_default_on_the_command_line(tmp_path: Path) -> N
 
 
 def test_refusal_limit_ends_the_session_before_a_burl_part_is_fetched() -> None:
-    app = accepting(store := Store())
+    app = accepting(store := MessageStore())
     app.on("BURL")(lambda session, burl: pytest.fail("fetched although the limit is reached"))
     app.on("VRFY")(lambda session, vrfy: Reply(450, "Later"))
     stream, _, _ = fetching(ENVELOPE + b"VRFY x\r\n" + burl("x", " LAST"), app=app, limits=Limits(refusals=1))

@@ -15,7 +15,7 @@ import pytest
 
 from smtpcore_adapters import Address, maildir
 from smtpcore_adapters.maildir import Delivery, Maildir
-from tests.adapters.fakes import CONFIG, DATA, EHLO, ENVELOPE, MAIL, QUIT, RCPT, Dialogue, Step, accepting, converse
+from tests.adapters.fakes import CONFIG, DATA, EHLO, ENVELOPE, MAIL, QUIT, RCPT, Dialogue, Step, accepting, run_dialogue
 
 BODY = b"Subject: x\r\n\r\n.dot\r\n\r\nbytes \xff\xfe\r\n no end of line is touched \r\n"
 STUFFED = BODY.replace(b"\r\n.", b"\r\n..") + b".\r\n"
@@ -29,7 +29,7 @@ def box(tmp_path: Path) -> Path:
 
 
 def deliver(box: Path, *script: Step, **options: Any) -> Dialogue:
-    return converse(accepting(Maildir(box)), *script, **options)
+    return run_dialogue(accepting(Maildir(box)), *script, **options)
 
 
 def stored(box: Path) -> list[bytes]:
@@ -132,7 +132,7 @@ def test_max_hops_is_configurable(box: Path) -> None:
     """R5321-6.3-01"""
     app = accepting(Maildir(box, max_hops=1))
     two = b"Received: by x\r\n" * 2
-    assert converse(app, ENVELOPE, two + b".\r\n", ENVELOPE[len(EHLO) :], two[16:] + b".\r\n").codes[5:] == [
+    assert run_dialogue(app, ENVELOPE, two + b".\r\n", ENVELOPE[len(EHLO) :], two[16:] + b".\r\n").codes[5:] == [
         554,
         250,
         250,
@@ -329,7 +329,7 @@ def test_failed_delivery_is_refused_and_leaves_no_file(
 ) -> None:
     app = accepting(Maildir(box))
     disk.fails[step] = OSError(number, "the secret of the disk")
-    dialogue = converse(app, ENVELOPE, STUFFED + MAIL + RCPT + DATA, STUFFED + QUIT)
+    dialogue = run_dialogue(app, ENVELOPE, STUFFED + MAIL + RCPT + DATA, STUFFED + QUIT)
     session = dialogue.session.id
     assert dialogue.codes == [220, 250, 250, 250, 354, int(reply[:3]), 250, 250, 354, int(reply[:3]), 221]
     assert dialogue.replies[5] == reply.format(f"{session}.1")
@@ -343,7 +343,7 @@ def test_short_write_is_continued(box: Path, monkeypatch: pytest.MonkeyPatch) ->
     app = accepting(Maildir(box))
     write = os.write
     monkeypatch.setattr(os, "write", lambda file, data: write(file, bytes(data[:7])))
-    converse(app, ENVELOPE, STUFFED)
+    run_dialogue(app, ENVELOPE, STUFFED)
     assert split(stored(box)[0])[1] == BODY
 
 
@@ -362,7 +362,7 @@ def test_file_is_removed_even_if_close_fails(box: Path, disk: RecordedDisk, capl
     app = accepting(Maildir(box))
     disk.fails["close tmp/file"] = OSError(errno.EIO, "no close")
     disk.fails["write tmp/file"] = OSError(errno.ENOSPC, "no write")
-    assert converse(app, ENVELOPE, STUFFED + QUIT).codes[-2:] == [452, 221]
+    assert run_dialogue(app, ENVELOPE, STUFFED + QUIT).codes[-2:] == [452, 221]
     assert "no close" in caplog.text
     assert leftovers(box) == []
 

@@ -19,10 +19,10 @@ from tests.adapters.fakes import (
     RCPT,
     SILENCE,
     Dialogue,
+    MessageStore,
     Step,
-    Store,
     accepting,
-    converse,
+    run_dialogue,
 )
 from tests.paths import DOCS
 
@@ -52,9 +52,9 @@ def test_open_and_closed_sessions_are_counted() -> None:
     seen: list[float | None] = []
     app.on("NOOP")(lambda session, noop: seen.append(count("open_sessions")))
     dialogue = Dialogue(app)
-    dialogue.stream.script.extend([dialogue.stream.passing(3), b"NOOP\r\n", QUIT])
+    dialogue.stream.script.extend([dialogue.stream.advance(3), b"NOOP\r\n", QUIT])
     dialogue.run()
-    converse(app, SILENCE)
+    run_dialogue(app, SILENCE)
     assert seen == [1]
     assert count("open_sessions") == 0
     assert count("sessions_total") == 2
@@ -88,7 +88,7 @@ def test_messages_are_counted_by_outcome(case: str) -> None:
         return Reply(554, "Spam") if b"spam" in await message.read() else Reply(250)
 
     count = MetricsReader(app)
-    converse(app, *script)
+    run_dialogue(app, *script)
     assert count.outcomes() == expected
     assert count("message_seconds_count") == sum(expected.values())
 
@@ -104,14 +104,14 @@ def test_lmtp_message_is_counted_once_for_all_recipients() -> None:
     count = MetricsReader(app)
     lmtp = replace(CONFIG, lmtp=True)
     envelope = b"LHLO c.example\r\n" + MAIL + RCPT + RCPT.replace(b"u@", b"v@") + DATA
-    converse(app, envelope, b"x\r\n" + END, envelope, b"x\r\n" + END, config=lmtp)
+    run_dialogue(app, envelope, b"x\r\n" + END, envelope, b"x\r\n" + END, config=lmtp)
     assert count.outcomes() == {"accepted": 2}
 
 
 def test_octets_replies_and_handlers_are_counted() -> None:
-    app = accepting(Store())
+    app = accepting(MessageStore())
     count = MetricsReader(app)
-    converse(app, ENVELOPE, b"12345678\r\n" * 3, END + b"XX\r\n" + QUIT)
+    run_dialogue(app, ENVELOPE, b"12345678\r\n" * 3, END + b"XX\r\n" + QUIT)
     assert count("message_bytes_total") == 30
     assert [count("replies_total", code=code) for code in ("220", "250", "354", "500", "221", "550")] == [
         *(1, 4, 1, 1, 1, None)
@@ -122,13 +122,13 @@ def test_octets_replies_and_handlers_are_counted() -> None:
 
 
 def test_message_seconds_measure_the_body() -> None:
-    app = accepting(Store())
+    app = accepting(MessageStore())
     count = MetricsReader(app)
 
     def pass_time() -> None:
         count.now += 7
 
-    converse(app, ENVELOPE, b"x\r\n", pass_time, END)
+    run_dialogue(app, ENVELOPE, b"x\r\n", pass_time, END)
     assert count("message_seconds_sum") == 7
 
 
@@ -138,7 +138,7 @@ def test_tls_handshakes_and_failures_are_counted() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     for failure in (None, ssl.SSLError(1, "no")):
         dialogue = Dialogue(app, QUIT, config=replace(CONFIG, tls=True), tls=context, implicit_tls=True)
-        dialogue.stream.fail_handshake = failure
+        dialogue.stream.handshake_error = failure
         dialogue.run()
     assert count("tls_handshakes_total", version="TLSv1.3") == 1
     assert count("tls_failures_total") == 1
@@ -147,7 +147,7 @@ def test_tls_handshakes_and_failures_are_counted() -> None:
 def test_limits_are_counted_by_name() -> None:
     app = App()
     count = MetricsReader(app)
-    converse(app, EHLO, limits=Limits(greeting_delay=1))
+    run_dialogue(app, EHLO, limits=Limits(greeting_delay=1))
     assert count("limits_reached_total", limit="greeting_delay") == 1
     assert count("sessions_closed_total", reason="early_talker") == 1
 

@@ -83,7 +83,7 @@ def test_proxy_without_a_valid_header_is_disconnected(script: list[Step]) -> Non
 def test_silent_proxy_times_out() -> None:
     recorder = AddressRecorder()
     stream = run_session(recorder, SILENCE)
-    assert stream.limits == [300.0]
+    assert stream.receive_timeouts == [300.0]
     assert recorder.seen == []
 
 

@@ -6,7 +6,7 @@ from smtpcore import Path, Rcpt, Reply
 from smtpcore_adapters import App, Session
 from smtpcore_adapters.recipients import AnyRecipient, RecipientFilter, Recipients
 from smtpcore_adapters.users import Users
-from tests.adapters.fakes import EHLO, MAIL, RCPT, Dialogue, converse, step
+from tests.adapters.fakes import EHLO, MAIL, RCPT, Dialogue, run_dialogue, step
 
 
 def answer(recipients: AnyRecipient | Recipients, path: str) -> Reply:
@@ -70,7 +70,8 @@ def test_any_recipient_accepts_all() -> None:
     app = App()
     app.include(AnyRecipient())
     assert (
-        converse(app, EHLO + MAIL + b"RCPT TO:<who@ever.example>\r\nRCPT TO:<Postmaster>\r\n").codes[-2:] == [250] * 2
+        run_dialogue(app, EHLO + MAIL + b"RCPT TO:<who@ever.example>\r\nRCPT TO:<Postmaster>\r\n").codes[-2:]
+        == [250] * 2
     )
 
 
@@ -88,11 +89,11 @@ def test_filter_refuses_unaccepted_recipients_and_passes_others_to_later_handler
         return Reply(251, "Asked")
 
     paths = [b"u@s.example", b"u@other.example", b"v@other.example", b"u@nowhere.example"]
-    dialogue = converse(app, EHLO + MAIL + b"".join(b"RCPT TO:<" + path + b">\r\n" for path in paths))
+    dialogue = run_dialogue(app, EHLO + MAIL + b"".join(b"RCPT TO:<" + path + b">\r\n" for path in paths))
     assert dialogue.codes[3:] == [251, 251, 550, 550]
 
 
 def test_filter_without_policies_refuses_all() -> None:
     app = App()
     app.include(RecipientFilter())
-    assert converse(app, EHLO + MAIL + RCPT).last == "550 5.7.1 We do not relay"
+    assert run_dialogue(app, EHLO + MAIL + RCPT).last == "550 5.7.1 We do not relay"

@@ -12,7 +12,7 @@ from smtpcore_adapters.recipients import Recipients
 from smtpcore_adapters.server._acceptor import Acceptor
 from smtpcore_adapters.tls import self_signed_context
 from smtpcore_adapters.users import Users
-from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, FakeStream, accepting, converse, replies, step
+from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, FakeStream, accepting, replies, run_dialogue, step
 from tests.adapters.harness import BACKENDS, running
 
 
@@ -26,8 +26,8 @@ def test_server_waits_at_least_five_minutes_for_a_command() -> None:
     """R5321-4.5.3.2.7-01"""
     stream = FakeStream(EHLO, b"NOOP\r\n", QUIT)
     step(Acceptor(App(), config=CONFIG).session_for(stream))
-    assert len(stream.limits) == 3
-    assert min(stream.limits) >= 300.0
+    assert len(stream.receive_timeouts) == 3
+    assert min(stream.receive_timeouts) >= 300.0
 
 
 ELSEWHERE = b"RCPT TO:<u@elsewhere.example>\r\n"
@@ -51,7 +51,7 @@ def test_only_authenticated_clients_may_relay(login: bytes, recipient: bytes, co
     app.include(Recipients(["s.example"]))
     config = replace(CONFIG, auth_mechanisms=("PLAIN",), plaintext_auth=True)
     script = b"EHLO s.example\r\n" + login + b"MAIL FROM:<a@s.example>\r\nRCPT TO:<" + recipient + b">\r\n"
-    assert converse(app, script + QUIT, config=config).codes[-2] == code
+    assert run_dialogue(app, script + QUIT, config=config).codes[-2] == code
 
 
 def test_lmtp_on_port_25_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

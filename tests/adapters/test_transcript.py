@@ -13,7 +13,19 @@ import pytest
 from smtpcore_adapters import App, Limits, Session
 from smtpcore_adapters.transcript import Transcript, to_directory, to_stream
 from smtpcore_adapters.users import Users
-from tests.adapters.fakes import CONFIG, EHLO, ENVELOPE, MAIL, QUIT, RCPT, Dialogue, Step, Store, accepting, converse
+from tests.adapters.fakes import (
+    CONFIG,
+    EHLO,
+    ENVELOPE,
+    MAIL,
+    QUIT,
+    RCPT,
+    Dialogue,
+    MessageStore,
+    Step,
+    accepting,
+    run_dialogue,
+)
 
 OFFERING = replace(CONFIG, auth_mechanisms=("PLAIN", "LOGIN"), plaintext_auth=True)
 NAME, PASSWORD = b64encode(b"tim"), b64encode(b"tanstaaf")
@@ -23,12 +35,12 @@ PLAIN = b64encode(b"\0tim\0tanstaaf")
 def transcribe(app: App, *script: Step, **options: object) -> list[str]:
     lines: list[str] = []
     app.include(Transcript(lambda session, line: lines.append(line)))
-    converse(app, *script, **options)
+    run_dialogue(app, *script, **options)
     return lines
 
 
 def test_transcript_shows_the_dialogue_without_the_body() -> None:
-    lines = transcribe(accepting(Store()), ENVELOPE, b"a secret\r\n.\r\n" + QUIT)
+    lines = transcribe(accepting(MessageStore()), ENVELOPE, b"a secret\r\n.\r\n" + QUIT)
     assert lines == [
         "-- opened",
         "S: 220 s.example ESMTP",
@@ -50,7 +62,8 @@ def test_transcript_shows_the_dialogue_without_the_body() -> None:
 
 def test_transcript_shows_chunks_and_refused_commands() -> None:
     lines = transcribe(
-        accepting(Store()), EHLO + MAIL + RCPT + b"BDAT 1\r\nx" + b"BDAT 2 LAST\r\na\n" + b"MAIL x\r\n" + b"XX y\r\n"
+        accepting(MessageStore()),
+        EHLO + MAIL + RCPT + b"BDAT 1\r\nx" + b"BDAT 2 LAST\r\na\n" + b"MAIL x\r\n" + b"XX y\r\n",
     )
     first = lines.index("C: BDAT 1")
     assert lines[first : first + 5] == [
@@ -109,7 +122,7 @@ def test_transcript_shows_tls_and_limits() -> None:
     lines = []
     app.include(Transcript(lambda session, line: lines.append(line)))
     dialogue = Dialogue(app, **options)  # type: ignore[arg-type]
-    dialogue.stream.fail_handshake = ssl.SSLError(1, "no\x1bshared cipher")
+    dialogue.stream.handshake_error = ssl.SSLError(1, "no\x1bshared cipher")
     dialogue.run()
     assert lines[1] == "-- TLS failed: no\N{REPLACEMENT CHARACTER}shared cipher"
 
@@ -120,7 +133,7 @@ def test_transcript_to_a_stream() -> None:
     sessions: list[Session] = []
     app.on("connect")(lambda session, opened: sessions.append(session))
     app.include(Transcript(to_stream(stream)))
-    converse(app, QUIT)
+    run_dialogue(app, QUIT)
     lines = stream.getvalue().splitlines()
     assert len(lines) == 5
     assert all(re.fullmatch(rf"\S+T\S+ {sessions[0].id} (C:|S:|--) .*", line) for line in lines)
@@ -130,7 +143,7 @@ def test_transcript_to_a_file_per_session(tmp_path: Path) -> None:
     app = App()
     directory = tmp_path / "new" / "transcripts"
     app.include(Transcript(to_directory(directory)))
-    ids = {converse(app, b"NOOP\r\n" + QUIT).session.id for _ in range(2)}
+    ids = {run_dialogue(app, b"NOOP\r\n" + QUIT).session.id for _ in range(2)}
     files = sorted(directory.iterdir())
     assert {file.stem for file in files} == ids
     for file in files:

@@ -9,7 +9,7 @@ import pytest
 from smtpcore import Config, Notify, Rcpt, Reply, Ret
 from smtpcore_adapters import App, SendResult, Session, TlsMode
 from smtpcore_adapters.asyncio import connect, serving
-from tests.adapters.fakes import CONFIG, Store, accepting
+from tests.adapters.fakes import CONFIG, MessageStore, accepting
 from tests.adapters.harness import running
 from tests.docs.test_readme import run_example
 
@@ -18,7 +18,7 @@ CLIENT: Any = {"tls": TlsMode.NONE, "hostname": "c.example"}
 
 def test_readme_example_sends_a_file(tmp_path: Path) -> None:
     deliver = run_example("async def deliver(host, port, path)")["deliver"]
-    store = Store()
+    store = MessageStore()
     (tmp_path / "message").write_bytes(b"Subject: hi\n")
 
     async def main() -> SendResult:
@@ -32,7 +32,7 @@ def test_readme_example_sends_a_file(tmp_path: Path) -> None:
 
 def test_announcement_example_reports_refused_recipients(capsys: pytest.CaptureFixture[str]) -> None:
     announce = run_example("def announce")["announce"]
-    store = Store()
+    store = MessageStore()
     app = accepting(store)
 
     async def main() -> SendResult:
@@ -51,7 +51,7 @@ def test_announcement_example_reports_refused_recipients(capsys: pytest.CaptureF
 def test_options_example_sends_parameters() -> None:
     send_with_proof = run_example("def send_with_proof")["send_with_proof"]
     app = App()
-    app.include(Store())
+    app.include(MessageStore())
     mail_params: list[Any] = []
     notify_params: list[Any] = []
 
@@ -75,7 +75,7 @@ def test_options_example_sends_parameters() -> None:
 
 def test_filter_example_refuses_programs_and_forwards_the_rest() -> None:
     make_filter = run_example("class NoPrograms")["make_filter"]
-    store = Store()
+    store = MessageStore()
 
     async def main() -> list[Reply]:
         async with (
@@ -96,7 +96,7 @@ def test_filter_example_refuses_programs_and_forwards_the_rest() -> None:
 
 def test_blocking_example_sends_mail() -> None:
     deliver_all = run_example("def deliver_all")["deliver_all"]
-    store = Store()
+    store = MessageStore()
     with running("threads", accepting(store), config=CONFIG) as server:
         results = deliver_all("127.0.0.1", server.server.address.port, [b"one\n", b"two\n"])
 

@@ -27,7 +27,7 @@ from tests.adapters.check.faulty_servers import (
     scripted,
     serving,
 )
-from tests.adapters.fakes import Store, accepting
+from tests.adapters.fakes import MessageStore, accepting
 from tests.adapters.harness import BACKENDS, running
 
 CONFIG = Config(hostname="s.example", bodies=Bodies.CHUNKS, max_message_size=65_536)
@@ -50,7 +50,7 @@ def with_outcome(findings: list[Finding], outcome: Outcome) -> set[str]:
 
 
 def own_app() -> App:
-    return accepting(Store())
+    return accepting(MessageStore())
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

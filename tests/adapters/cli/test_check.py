@@ -9,14 +9,14 @@ from smtpcore_adapters.check import CHECKS
 from smtpcore_adapters.cli import main
 from smtpcore_adapters.users import Users
 from tests.adapters.check.faulty_servers import CONTEXT, scripted, serving
-from tests.adapters.fakes import Store, accepting
+from tests.adapters.fakes import MessageStore, accepting
 from tests.adapters.harness import running
 
 TO = ("--to", "b@s.example", "--timeout", "5")
 
 
 def test_correct_server_passes_with_status_0(capsys: pytest.CaptureFixture[str]) -> None:
-    with running("asyncio", accepting(Store())) as server:
+    with running("asyncio", accepting(MessageStore())) as server:
         status = main(["check", str(server.server.address), *TO, "--only", "seq", "--only", "size-exact"])
 
     output = capsys.readouterr().out
@@ -71,7 +71,7 @@ def test_json_report_has_all_fields_of_a_finding(capsys: pytest.CaptureFixture[s
 
 
 def test_options_choose_tls_and_login(capsys: pytest.CaptureFixture[str]) -> None:
-    app = accepting(Store())
+    app = accepting(MessageStore())
     app.include(Users({"tim": "se:cret"}))
     options = ["--tls", "starttls", "--insecure", "--auth", "tim:se:cret", "--only", "auth-twice"]
     with running("asyncio", app, tls=CONTEXT) as server:

@@ -10,19 +10,19 @@ import pytest
 from smtpcore import Noop, Reply
 from smtpcore_adapters import App, Disconnected, Message, Refused, Session, TlsMode
 from smtpcore_adapters.socket import connect
-from tests.adapters.fakes import CONFIG, Store, accepting
+from tests.adapters.fakes import CONFIG, MessageStore, accepting
 from tests.adapters.harness import TIMEOUT, Running, running
 
 SENDER, RECIPIENT = "a@c.example", "u@s.example"
 
 
 @pytest.fixture
-def store() -> Store:
-    return Store()
+def store() -> MessageStore:
+    return MessageStore()
 
 
 @pytest.fixture
-def server(store: Store) -> Iterator[Running]:
+def server(store: MessageStore) -> Iterator[Running]:
     app = accepting(store)
     app.on("VRFY")(lambda session, vrfy: Reply(252, "Maybe"))
     app.on("EXPN")(lambda session, expn: Reply(250, "<u@s.example>"))
@@ -34,7 +34,7 @@ def address_of(server: Running) -> tuple[str, int]:
     return "127.0.0.1", server.server.address.port
 
 
-def test_blocking_client_sends_mail_and_commands(server: Running, store: Store) -> None:
+def test_blocking_client_sends_mail_and_commands(server: Running, store: MessageStore) -> None:
     with connect(*address_of(server), hostname="c.example") as client:
         assert client.greeting.code == 220
         assert client.host == "127.0.0.1"
@@ -72,7 +72,7 @@ def test_xforward_and_xclient_are_sent() -> None:
         assert client.xclient({"ADDR": "192.0.2.1"}).code == 250
 
 
-def test_body_that_needs_an_event_loop_is_an_error(server: Running, store: Store) -> None:
+def test_body_that_needs_an_event_loop_is_an_error(server: Running, store: MessageStore) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         yield b"hi\n"
         await asyncio.sleep(1)
@@ -83,7 +83,7 @@ def test_body_that_needs_an_event_loop_is_an_error(server: Running, store: Store
     assert store.bodies == []
 
 
-def test_handler_in_a_thread_forwards_a_message(store: Store) -> None:
+def test_handler_in_a_thread_forwards_a_message(store: MessageStore) -> None:
     app = accepting()
 
     @app.on("message")
@@ -101,7 +101,7 @@ def test_handler_in_a_thread_forwards_a_message(store: Store) -> None:
     assert store.bodies == [b"hi\r\n"]
 
 
-def test_threads_send_side_by_side_with_a_client_each(server: Running, store: Store) -> None:
+def test_threads_send_side_by_side_with_a_client_each(server: Running, store: MessageStore) -> None:
     def send() -> None:
         with connect(*address_of(server)) as client:
             for _ in range(5):

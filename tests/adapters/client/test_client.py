@@ -125,8 +125,8 @@ def test_client_sends_ehlo_and_quit() -> None:
     assert not clients[0].is_open
     assert repr(clients[0]).endswith(", closed>")
     assert stream.output == b"EHLO c.example\r\nQUIT\r\n"
-    assert stream.closings == [0]
-    assert stream.limits[-1] <= ClientTimeouts().quit
+    assert stream.close_timeouts == [0]
+    assert stream.receive_timeouts[-1] <= ClientTimeouts().quit
 
 
 @pytest.mark.parametrize("code", [500, 502, 550])
@@ -160,7 +160,7 @@ def test_negative_greeting_or_hello_reply_raises_refused_with_the_reply(script: 
     assert isinstance(error, Refused)
     assert error.reply
     assert error.reply.code == code
-    assert stream.closings == [0]
+    assert stream.close_timeouts == [0]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_failed_connect_raises_a_documented_error_and_closes_the_stream(
     error, stream = refuse(*script)
 
     assert isinstance(error, kind)
-    assert stream.closings == [0]
+    assert stream.close_timeouts == [0]
 
 
 def test_client_hostname_defaults_to_its_domain_or_address_literal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,12 +267,12 @@ def test_plaintext_after_the_reply_to_starttls_is_an_error(mode: TlsMode) -> Non
 
 def test_nothing_is_sent_in_plaintext_after_a_failed_handshake() -> None:
     stream = FakeStream(GREETING, STARTTLS, b"220 go\r\n")
-    stream.fail_handshake = ssl.SSLCertVerificationError("not valid")
+    stream.handshake_error = ssl.SSLCertVerificationError("not valid")
     with pytest.raises(ssl.SSLCertVerificationError):
         step(open_client(opener(stream), "s.example", 25, hostname="c.example"))
 
     assert stream.output.endswith(b"STARTTLS\r\n")
-    assert stream.closings == [0]
+    assert stream.close_timeouts == [0]
 
 
 def test_implicit_tls_starts_before_the_greeting() -> None:
@@ -529,16 +529,16 @@ def test_421_during_the_body_stops_sending() -> None:
 
 def test_421_is_read_after_a_failed_write() -> None:
     script = ScriptedClient(OK, OK, CONTINUE, b"421 bye\r\n")
-    script.stream.fail_sending.extend([None, None, None, BrokenPipeError("gone")])
+    script.stream.send_errors.extend([None, None, None, BrokenPipeError("gone")])
     assert script.send()[ONE] == Reply(421, "bye")
 
     script = ScriptedClient(OK, OK, CONTINUE, ConnectionResetError("gone"))
-    script.stream.fail_sending.extend([None, None, None, BrokenPipeError("gone")])
+    script.stream.send_errors.extend([None, None, None, BrokenPipeError("gone")])
     with pytest.raises(BrokenPipeError):
         script.send()
 
     script = ScriptedClient(OK, OK, CONTINUE)
-    script.stream.fail_sending.extend([None, None, None, TimeoutError("full")])
+    script.stream.send_errors.extend([None, None, None, TimeoutError("full")])
     with pytest.raises(TimeoutError):
         script.send()
 
@@ -572,7 +572,7 @@ def test_connection_loss_timeout_or_protocol_violation_raises_and_closes(
         step(ran.client.noop())
     step(ran.client.aclose())
     assert b"QUIT" not in ran.stream.output
-    assert ran.stream.closings == [0]
+    assert ran.stream.close_timeouts == [0]
 
 
 # LMTP
@@ -982,7 +982,7 @@ def test_partial_reply_during_the_body_is_read_to_its_end() -> None:
     assert script.send()[ONE] == Reply(421, "bye")
 
     script = ScriptedClient(OK, OK, CONTINUE, b"421 ")
-    script.stream.fail_sending.extend([None, None, None, BrokenPipeError("gone")])
+    script.stream.send_errors.extend([None, None, None, BrokenPipeError("gone")])
     with pytest.raises(BrokenPipeError):
         script.send()
 
@@ -990,7 +990,7 @@ def test_partial_reply_during_the_body_is_read_to_its_end() -> None:
 def test_readable_stream_without_a_complete_reply_does_not_stop_the_body() -> None:
     script = ScriptedClient(OK, OK, CONTINUE, Silence.HALF, ACCEPTED)
     assert script.send().accepted
-    assert script.stream.limits[-2] <= 1
+    assert script.stream.receive_timeouts[-2] <= 1
 
 
 # Limits of the server
@@ -1066,19 +1066,19 @@ def test_each_reply_has_the_timeout_of_its_command() -> None:
     client = step(open_client(opener(stream), "s.example", 25, **options))
     step(client.send(SENDER, ONE, b"hi\r\n"))
 
-    assert [round(limit) for limit in stream.limits] == [1, 6, 2, 3, 4, 5]
+    assert [round(limit) for limit in stream.receive_timeouts] == [1, 6, 2, 3, 4, 5]
 
 
 def test_byte_by_byte_reply_does_not_extend_the_timeout() -> None:
     stream = FakeStream()
     pieces: list[Step] = [b"2", b"2", b"0", b" ", b"s", b"."]
     for piece in pieces:
-        stream.script.extend([stream.passing(100.0), piece])
+        stream.script.extend([stream.advance(100.0), piece])
     driver = ClientDriver(stream, ClientConfig(hostname="c.example"), ClientTimeouts(), clock=stream.clock)
     with pytest.raises(TimeoutError):
         step(driver.read_greeting())
 
-    assert len(stream.limits) == 3
+    assert len(stream.receive_timeouts) == 3
 
 
 def test_timeout_of_zero_is_an_error() -> None:

@@ -53,7 +53,7 @@ def test_client_raises_documented_errors_only_and_never_ends_an_aborted_body(
     try:
         client = step(open_client(opener(stream), "s.example", 25, **options))
     except (OSError, ProtocolError):
-        assert stream.closings == [0]
+        assert stream.close_timeouts == [0]
         return
 
     try:
@@ -64,6 +64,6 @@ def test_client_raises_documented_errors_only_and_never_ends_an_aborted_body(
     finally:
         step(client.aclose())
 
-    assert stream.closings == [0]
+    assert stream.close_timeouts == [0]
     assert not client.is_open
     assert stream.output.count(b"\r\n.\r\n") <= 2

@@ -22,7 +22,7 @@ from smtpcore_adapters.forward import Forward
 from smtpcore_adapters.recipients import Recipients
 from smtpcore_adapters.tls import server_context
 from smtpcore_adapters.users import Users
-from tests.adapters.fakes import CONFIG, Store, accepting
+from tests.adapters.fakes import CONFIG, MessageStore, accepting
 from tests.adapters.harness import TIMEOUT, connect_of, run_in, running
 
 Connect = Callable[..., contextlib.AbstractAsyncContextManager[Client]]
@@ -50,8 +50,8 @@ def client_tls(authority: trustme.CA) -> ssl.SSLContext:
 
 
 @pytest.fixture
-def store() -> Store:
-    return Store()
+def store() -> MessageStore:
+    return MessageStore()
 
 
 def run(backend: str, test: Callable[[Connect], Awaitable[None]], port: int, **options: Any) -> None:
@@ -73,7 +73,7 @@ async def send(connect: Connect) -> None:
 
 @pytest.mark.parametrize("mode", TlsMode)
 def test_send_in_each_tls_mode(
-    backend: str, mode: TlsMode, store: Store, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+    backend: str, mode: TlsMode, store: MessageStore, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     seen: list[bool] = []
     app = accepting(store)
@@ -97,7 +97,7 @@ def test_invalid_certificate_is_an_error_by_default(backend: str, mode: TlsMode,
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_login_with_each_mechanism(
-    backend: str, mechanism: str, store: Store, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+    backend: str, mechanism: str, store: MessageStore, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     app = App()
     app.include(Users({"tim": "tanstaaftanstaaf"}))
@@ -110,7 +110,7 @@ def test_login_with_each_mechanism(
 
 
 def test_login_uses_channel_binding_if_offered(
-    backend: str, store: Store, authority: trustme.CA, client_tls: ssl.SSLContext, tmp_path: Path
+    backend: str, store: MessageStore, authority: trustme.CA, client_tls: ssl.SSLContext, tmp_path: Path
 ) -> None:
     certificate = authority.issue_cert("127.0.0.1")
     certificate.cert_chain_pems[0].write_to_path(tmp_path / "chain.pem")
@@ -129,7 +129,7 @@ def test_login_uses_channel_binding_if_offered(
     assert len(store.bodies) == 1
 
 
-def test_many_messages_on_one_connection(backend: str, store: Store) -> None:
+def test_many_messages_on_one_connection(backend: str, store: MessageStore) -> None:
     async def send_many(connect: Connect) -> None:
         async with connect() as client:
             for number in range(20):
@@ -191,7 +191,7 @@ def test_large_body_arrives_complete(
     assert size == len(line) * 110_000
 
 
-def test_handler_opens_a_client_with_the_streams_of_its_session(backend: str, store: Store) -> None:
+def test_handler_opens_a_client_with_the_streams_of_its_session(backend: str, store: MessageStore) -> None:
     app = accepting()
 
     @app.on("message")
@@ -214,7 +214,7 @@ def test_handler_opens_a_client_with_the_streams_of_its_session(backend: str, st
 
 
 def test_forward_on_each_framework(
-    backend: str, store: Store, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+    backend: str, store: MessageStore, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     async def send_some(connect: Connect) -> None:
         async with connect() as client:
@@ -506,7 +506,7 @@ def test_refused_login_closes_the_connection(
         server.reason()
 
 
-def test_invalid_argument_raises_before_anything_is_sent(backend: str, store: Store) -> None:
+def test_invalid_argument_raises_before_anything_is_sent(backend: str, store: MessageStore) -> None:
     async def misuse(connect: Connect) -> None:
         async with connect() as client:
             with pytest.raises(ProtocolError):

@@ -55,7 +55,7 @@ class Relay:
         self.app = app or App()
         self.app.include(Forward("hop.example", 2525, **options))
         self.dialogue = Dialogue(self.app, *script, config=config, tls=server_tls, peer=peer)
-        self.dialogue.stream.others.extend(next_servers)
+        self.dialogue.stream.opened_streams.extend(next_servers)
         self.dialogue.run()
 
     @property
@@ -97,7 +97,7 @@ def test_message_is_forwarded_and_replies_of_the_next_server_are_returned() -> N
     assert b"for <u@s.example>" in trace
     assert b"Subject" + rest + sent[5] == BODY + b".\r\n"
     assert stream.sent[-1] == QUIT
-    assert stream.closings
+    assert stream.close_timeouts
 
 
 def test_body_is_forwarded_while_it_arrives() -> None:
@@ -134,7 +134,7 @@ def test_connection_closed_by_the_next_server_is_replaced() -> None:
         relay = Relay(EHLO + message + message + QUIT, next_servers=[first, second])
 
         assert relay.codes.count("250 2.0.0") == 2
-        assert first.closings
+        assert first.close_timeouts
 
 
 def test_refused_sender_is_reported_in_the_reply_to_rcpt() -> None:
@@ -198,7 +198,7 @@ def test_incomplete_body_is_never_ended_at_the_next_server(end: Step) -> None:
 
         assert not stream.output.endswith((b"\r\n.\r\n", QUIT))
         assert b"LAST" not in stream.output
-        assert stream.closings == [0]
+        assert stream.close_timeouts == [0]
 
 
 def test_body_refused_by_the_relay_is_never_ended_at_the_next_server() -> None:
@@ -556,7 +556,7 @@ def test_missing_or_refused_xclient_or_xforward_is_a_temporary_refusal(option: s
     relay = Relay(EHLO + MAIL + RCPT, next_servers=[stream], **options)
 
     assert relay.codes[-1] == "451 4.3.2"
-    assert stream.closings
+    assert stream.close_timeouts
 
 
 def test_proxy_header_describes_the_client() -> None:
@@ -582,7 +582,7 @@ def test_xclient_with_auth_is_a_value_error() -> None:
 def test_client_timeouts_apply() -> None:
     stream = next_server(OK, OK)
     Relay(EHLO + MAIL + RCPT, next_servers=[stream], timeouts=ClientTimeouts(rcpt=7))
-    assert 7 in [round(limit) for limit in stream.limits]
+    assert 7 in [round(limit) for limit in stream.receive_timeouts]
 
 
 def test_long_or_non_ascii_reply_of_the_next_server_is_cut_to_a_valid_reply() -> None:

@@ -113,7 +113,7 @@ def test_connections_being_refused_do_not_count_against_the_limits() -> None:
     stuck[-1].send(None)
     stream = FakeStream(EHLO, peer=Address("192.0.2.3", 3))
     step(acceptor.session_for(stream))
-    assert (stream.sent, stream.closings) == ([], [0])
+    assert (stream.sent, stream.close_timeouts) == ([], [0])
     for suspended in sessions:
         suspended.resume()
     for session in stuck:
@@ -136,7 +136,7 @@ def test_cancelled_session_is_no_longer_counted() -> None:
     suspended = SuspendedSession(acceptor, HERE)
     assert suspended.session
     suspended.session.close()
-    assert suspended.stream.closings == [0]
+    assert suspended.stream.close_timeouts == [0]
     SuspendedSession(acceptor, HERE).resume()
 
 
@@ -181,7 +181,7 @@ def test_invalid_configuration_is_an_error_at_construction() -> None:
 def test_timeouts_apply_to_the_session() -> None:
     stream = FakeStream(QUIT)
     step(Acceptor(App(), config=CONFIG, timeouts=Timeouts(greeting=7)).session_for(stream))
-    assert stream.limits == [7]
+    assert stream.receive_timeouts == [7]
 
 
 @pytest.mark.parametrize(("node", "hostname"), [("mx.example", "mx.example"), ("", "localhost"), ("ä", "localhost")])

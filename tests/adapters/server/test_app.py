@@ -7,7 +7,7 @@ import pytest
 
 from smtpcore import Reply
 from smtpcore_adapters import App, Session
-from tests.adapters.fakes import EHLO, MAIL, RCPT, Dialogue, converse, step
+from tests.adapters.fakes import EHLO, MAIL, RCPT, Dialogue, run_dialogue, step
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_methods_of_an_object_are_handlers() -> None:
     app = App()
     app.include(greylist := Greylist())
     app.include(AcceptingHandler())
-    assert converse(app, EHLO + MAIL + RCPT + RCPT).codes == [220, 250, 250, 450, 250]
+    assert run_dialogue(app, EHLO + MAIL + RCPT + RCPT).codes == [220, 250, 250, 450, 250]
     assert len(greylist.seen) == 2
 
 
@@ -50,7 +50,7 @@ def test_functions_of_a_module_are_handlers() -> None:
     module.other = on_rcpt  # type: ignore[attr-defined]
     app = App()
     app.include(module)
-    assert converse(app, EHLO + MAIL + RCPT).codes == [220, 250, 250, 250]
+    assert run_dialogue(app, EHLO + MAIL + RCPT).codes == [220, 250, 250, 250]
 
 
 def test_object_without_handlers_is_a_value_error() -> None:

@@ -14,7 +14,7 @@ from smtpcore_adapters import App, Session
 from smtpcore_adapters.server._acceptor import Acceptor
 from smtpcore_adapters.server._authentication import check_mechanisms
 from smtpcore_adapters.users import Users
-from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, RCPT, Dialogue, FakeStream, Step, converse, step
+from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, RCPT, Dialogue, FakeStream, Step, run_dialogue, step
 
 MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 OFFERING = replace(CONFIG, auth_mechanisms=MECHANISMS, plaintext_auth=True)
@@ -30,7 +30,7 @@ def users() -> App:
 
 
 def run_session(app: App, *script: Step, config: Config = OFFERING) -> Dialogue:
-    return converse(app, *script, config=config)
+    return run_dialogue(app, *script, config=config)
 
 
 class SaslClient:

@@ -53,11 +53,11 @@ from tests.adapters.fakes import (
     SILENCE,
     Dialogue,
     FakeStream,
+    MessageStore,
     Step,
-    Store,
     accepting,
-    converse,
     replies,
+    run_dialogue,
     watch,
 )
 
@@ -78,8 +78,8 @@ def tracebacks(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_message_is_received_and_passed_to_the_handler() -> None:
-    store = Store()
-    dialogue = converse(accepting(store), ENVELOPE, BODY + END + QUIT)
+    store = MessageStore()
+    dialogue = run_dialogue(accepting(store), ENVELOPE, BODY + END + QUIT)
     assert dialogue.codes == [220, 250, 250, 250, 354, 250, 221]
     assert store.bodies == [BODY]
     assert dialogue.reasons == ["QUIT"]
@@ -87,9 +87,9 @@ def test_message_is_received_and_passed_to_the_handler() -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])
 def test_segment_size_makes_no_difference(size: int) -> None:
-    store = Store()
+    store = MessageStore()
     octets = ENVELOPE + BODY + END + QUIT
-    dialogue = converse(accepting(store), *(octets[at : at + size] for at in range(0, len(octets), size)))
+    dialogue = run_dialogue(accepting(store), *(octets[at : at + size] for at in range(0, len(octets), size)))
     assert dialogue.codes == [220, 250, 250, 250, 354, 250, 221]
     assert store.bodies == [BODY]
 
@@ -103,7 +103,7 @@ def test_body_is_iterated_in_lines_if_configured() -> None:
         lines.extend([line async for line in message])
         return Reply(250)
 
-    converse(app, ENVELOPE, BODY + END + QUIT, config=replace(CONFIG, bodies=Bodies.LINES))
+    run_dialogue(app, ENVELOPE, BODY + END + QUIT, config=replace(CONFIG, bodies=Bodies.LINES))
     assert lines == BODY.splitlines(keepends=True)
 
 
@@ -136,7 +136,7 @@ def test_session_attributes_seen_by_handlers() -> None:
         assert await session.run_blocking(max, 1, 2) == 2
         return Reply(250)
 
-    dialogue = converse(app, ENVELOPE, END + QUIT, peer=Address("192.0.2.1", 5))
+    dialogue = run_dialogue(app, ENVELOPE, END + QUIT, peer=Address("192.0.2.1", 5))
     assert dialogue.codes == [220, 250, 250, 250, 354, 250, 221]
     assert dialogue.session.messages == 1
 
@@ -147,12 +147,12 @@ def test_session_ids_are_unique() -> None:
 
 def test_replies_to_pipelined_commands_are_sent_together() -> None:
     # RFC 2920 3.2
-    stream = converse(accepting(), EHLO, MAIL + RCPT + RCPT + DATA, END + QUIT).stream
+    stream = run_dialogue(accepting(), EHLO, MAIL + RCPT + RCPT + DATA, END + QUIT).stream
     assert [len(replies(data)) for data in stream.sent] == [1, 1, 4, 1, 1]
 
 
 def test_reply_to_a_body_is_sent_before_the_next_command_is_handled() -> None:
-    app = accepting(Store())
+    app = accepting(MessageStore())
     sent_before: list[bytes] = []
 
     @app.on("NOOP")
@@ -186,7 +186,7 @@ def test_first_reply_of_a_handler_decides_and_none_continues() -> None:
     for name, answer in (("first", None), ("second", Reply(450, "Later")), ("third", Reply(250))):
         app.include(Recorder(name, answer, calls))
 
-    assert converse(app, EHLO + MAIL + RCPT).last == "450 4.0.0 Later"
+    assert run_dialogue(app, EHLO + MAIL + RCPT).last == "450 4.0.0 Later"
     assert calls == ["first", "second"]
 
 
@@ -197,16 +197,16 @@ def test_handler_may_be_a_coroutine_function() -> None:
     async def take(session: Session, rcpt: Rcpt) -> Reply:
         return Reply(250, f"Taken from {session.helo}")
 
-    assert "Taken from" in converse(app, EHLO + MAIL + RCPT).last
+    assert "Taken from" in run_dialogue(app, EHLO + MAIL + RCPT).last
 
 
 def test_recipients_are_refused_without_a_handler() -> None:
-    dialogue = converse(App(), EHLO + MAIL + RCPT + DATA + QUIT)
+    dialogue = run_dialogue(App(), EHLO + MAIL + RCPT + DATA + QUIT)
     assert dialogue.codes == [220, 250, 250, 550, 554, 221]
 
 
 def test_message_is_refused_without_a_message_handler() -> None:
-    dialogue = converse(accepting(), ENVELOPE, BODY + END + QUIT)
+    dialogue = run_dialogue(accepting(), ENVELOPE, BODY + END + QUIT)
     assert dialogue.codes == [220, 250, 250, 250, 354, 554, 221]
 
 
@@ -217,7 +217,7 @@ def test_message_handler_that_returns_none_accepts_nothing() -> None:
     async def decide_nothing(session: Session, message: Message) -> None:
         await message.read()
 
-    assert converse(app, ENVELOPE, BODY + END).codes[-1] == 554
+    assert run_dialogue(app, ENVELOPE, BODY + END).codes[-1] == 554
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_message_handler_that_returns_none_accepts_nothing() -> None:
 def test_connect_handler_may_refuse_the_session(reply: Reply, expected: str) -> None:
     app = App()
     app.on("connect")(lambda session, opened: reply)
-    dialogue = converse(app, EHLO + QUIT)
+    dialogue = run_dialogue(app, EHLO + QUIT)
     assert dialogue.replies[0] == expected
     assert dialogue.codes == ([554, 503, 221] if reply.code == 554 else [421])
     assert dialogue.reasons == ["QUIT" if reply.code == 554 else "421"]
@@ -240,7 +240,7 @@ def test_connect_handler_may_set_the_greeting() -> None:
     def greet(session: Session, opened: ConnectionOpened) -> Reply:
         return Reply(220, "s.example ESMTP at your service")
 
-    assert converse(app, QUIT).replies[0] == "220 s.example ESMTP at your service"
+    assert run_dialogue(app, QUIT).replies[0] == "220 s.example ESMTP at your service"
 
 
 def test_verb_handler_is_called_before_the_default_handler() -> None:
@@ -257,7 +257,7 @@ def test_verb_handler_is_called_before_the_default_handler() -> None:
         seen.append(("default", command))
         return Reply(250, "Anything") if command.verb != "XNONE" else None
 
-    dialogue = converse(app, b"xfoo bar\r\n" + b"XFOO\r\n" + b"XBAR 1 2\r\n" + b"XNONE\r\n")
+    dialogue = run_dialogue(app, b"xfoo bar\r\n" + b"XFOO\r\n" + b"XBAR 1 2\r\n" + b"XNONE\r\n")
     assert dialogue.replies[1:] == [
         "250 2.0.0 Foo",
         "250 2.0.0 Anything",
@@ -285,7 +285,7 @@ def test_command_named_like_an_event_never_reaches_the_event_handler(verb: str) 
         reached.append(opened)
         return Reply(220)
 
-    dialogue = converse(app, verb.encode() + b" x\r\n" + QUIT)
+    dialogue = run_dialogue(app, verb.encode() + b" x\r\n" + QUIT)
     assert dialogue.codes == [220, 500, 221]
     assert reached == [ConnectionOpened(), "QUIT"]
 
@@ -293,7 +293,7 @@ def test_command_named_like_an_event_never_reaches_the_event_handler(verb: str) 
 def test_default_handler_receives_verbs_named_like_events() -> None:
     app = App()
     app.on("default")(lambda session, command: Reply(250, command.verb))
-    assert converse(app, b"MESSAGE\r\nDEFAULT\r\n").replies[1:] == ["250 2.0.0 MESSAGE", "250 2.0.0 DEFAULT"]
+    assert run_dialogue(app, b"MESSAGE\r\nDEFAULT\r\n").replies[1:] == ["250 2.0.0 MESSAGE", "250 2.0.0 DEFAULT"]
 
 
 def test_invalid_command_reaches_no_handler() -> None:
@@ -301,13 +301,13 @@ def test_invalid_command_reaches_no_handler() -> None:
     for verb in ("MAIL", "RCPT", "default"):
         app.on(verb)(fail)
 
-    assert converse(app, EHLO + b"MAIL TO:<x>\r\nRCPT\r\n\x00\r\n").codes == [220, 250, 501, 503, 500]
+    assert run_dialogue(app, EHLO + b"MAIL TO:<x>\r\nRCPT\r\n\x00\r\n").codes == [220, 250, 501, 503, 500]
 
 
 def test_quit_handler_may_reply() -> None:
     app = App()
     app.on("QUIT")(lambda session, command: Reply(221, "s.example see you"))
-    assert converse(app, QUIT).last == "221 2.0.0 s.example see you"
+    assert run_dialogue(app, QUIT).last == "221 2.0.0 s.example see you"
 
 
 # Handlers that fail
@@ -321,7 +321,7 @@ def failing(name: str, handler: Handler) -> App:
 
 @pytest.mark.parametrize("garbage", [250, "250 OK", True, b"", ()])
 def test_handler_that_returns_a_wrong_type_gives_451(garbage: object, caplog: pytest.LogCaptureFixture) -> None:
-    dialogue = converse(failing("MAIL", lambda session, mail: cast(Any, garbage)), EHLO + MAIL + QUIT)
+    dialogue = run_dialogue(failing("MAIL", lambda session, mail: cast(Any, garbage)), EHLO + MAIL + QUIT)
     assert dialogue.replies[2] == f"451 4.3.0 Internal error, session {dialogue.session.id}"
     assert dialogue.codes == [220, 250, 451, 221]
     [record] = [record for record in caplog.records if record.exc_info]
@@ -345,7 +345,7 @@ def test_handler_that_returns_a_wrong_type_gives_451(garbage: object, caplog: py
 def test_reply_that_may_not_be_sent_gives_451(
     name: str, reply: Reply, script: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    dialogue = converse(failing(name, lambda session, subject: reply), script, QUIT)
+    dialogue = run_dialogue(failing(name, lambda session, subject: reply), script, QUIT)
     assert dialogue.codes[-2:] == [451, 221]
     assert dialogue.session.id in dialogue.replies[-2]
     assert tracebacks(caplog) == [f"{dialogue.session.id}: the reply of a handler cannot be sent"]
@@ -356,7 +356,7 @@ def test_handler_that_raises_gives_451_and_the_session_continues(name: str, capl
     before = b"" if name == "EHLO" else EHLO + (MAIL if name in ("RCPT", "DATA") else b"")
     before += RCPT if name == "DATA" else b""
     line = {"EHLO": EHLO, "MAIL": MAIL, "RCPT": RCPT, "VRFY": b"VRFY x\r\n"}.get(name, name.encode() + b"\r\n")
-    dialogue = converse(failing(name, fail), before + line + QUIT)
+    dialogue = run_dialogue(failing(name, fail), before + line + QUIT)
     assert dialogue.codes[-2:] == [451, 221]
     assert f"Internal error, session {dialogue.session.id}" in dialogue.replies[-2]
     assert b"secret" not in dialogue.stream.output
@@ -365,18 +365,18 @@ def test_handler_that_raises_gives_451_and_the_session_continues(name: str, capl
 
 
 def test_connect_handler_that_raises_ends_the_session_with_421(caplog: pytest.LogCaptureFixture) -> None:
-    dialogue = converse(failing("connect", fail), EHLO)
+    dialogue = run_dialogue(failing("connect", fail), EHLO)
     assert dialogue.replies == [f"421 s.example internal error, session {dialogue.session.id}"]
     assert dialogue.reasons == ["421"]
     assert "the secret of the database" in caplog.text
 
 
 def test_connect_handler_with_an_invalid_reply_ends_the_session_with_421() -> None:
-    assert converse(failing("connect", lambda session, opened: Reply(354)), EHLO).codes == [421]
+    assert run_dialogue(failing("connect", lambda session, opened: Reply(354)), EHLO).codes == [421]
 
 
 def test_quit_handler_that_raises_still_gives_221() -> None:
-    dialogue = converse(failing("QUIT", fail), QUIT)
+    dialogue = run_dialogue(failing("QUIT", fail), QUIT)
     assert dialogue.codes == [220, 221]
     assert dialogue.reasons == ["QUIT"]
 
@@ -389,9 +389,9 @@ def test_all_disconnect_handlers_are_called_even_if_some_raise(caplog: pytest.Lo
     async def fail_later(session: Session, reason: str) -> None:
         raise ValueError("second failure")
 
-    dialogue = converse(app, QUIT)
+    dialogue = run_dialogue(app, QUIT)
     assert dialogue.reasons == ["QUIT"]
-    assert dialogue.stream.closings
+    assert dialogue.stream.close_timeouts
     assert "the secret of the database" in caplog.text
     assert "second failure" in caplog.text
 
@@ -419,7 +419,7 @@ def test_message_handler_that_raises_gives_451_and_keeps_the_dialogue_in_step(
     handler: Handler, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = failing("message", handler)
-    dialogue = converse(app, ENVELOPE, b"one\r\n", b"QUIT\r\ntwo\r\n", END + b"NOOP\r\n" + QUIT)
+    dialogue = run_dialogue(app, ENVELOPE, b"one\r\n", b"QUIT\r\ntwo\r\n", END + b"NOOP\r\n" + QUIT)
     assert dialogue.codes == [220, 250, 250, 250, 354, 451, 250, 221]
     assert dialogue.replies[5] == f"451 4.3.0 Internal error, session {dialogue.session.id}"
     assert "the secret of the database" in caplog.text
@@ -428,7 +428,7 @@ def test_message_handler_that_raises_gives_451_and_keeps_the_dialogue_in_step(
 def test_message_handler_may_reply_without_reading() -> None:
     app = accepting()
     app.on("message")(lambda session, message: Reply(554, "No mail on Mondays"))
-    dialogue = converse(app, ENVELOPE, BODY, BODY + END + QUIT)
+    dialogue = run_dialogue(app, ENVELOPE, BODY, BODY + END + QUIT)
     assert dialogue.codes == [220, 250, 250, 250, 354, 554, 221]
 
 
@@ -442,7 +442,7 @@ def test_message_handler_may_reply_during_the_body() -> None:
                 break
         return Reply(554, "A virus")
 
-    dialogue = converse(app, ENVELOPE, b"a virus\r\n", BODY + END + QUIT)
+    dialogue = run_dialogue(app, ENVELOPE, b"a virus\r\n", BODY + END + QUIT)
     assert dialogue.replies[-2:] == ["554 5.0.0 A virus", "221 2.0.0 s.example closing"]
 
 
@@ -473,15 +473,15 @@ def test_invalid_body_is_refused_even_if_the_handler_accepts(
         return Reply(250, "Stored")
 
     script = [segment] * (70 if fault == "too large" else 1)
-    dialogue = converse(app, ENVELOPE, *script, BODY + END + QUIT, config=SMALL)
+    dialogue = run_dialogue(app, ENVELOPE, *script, BODY + END + QUIT, config=SMALL)
     assert dialogue.codes == [220, 250, 250, 250, 354, code, 221]
     assert [text[:3] for text in aborted] == [str(code)] * read
     assert tracebacks(caplog) == []
 
 
 def test_uncaught_message_aborted_is_not_logged_as_an_error(caplog: pytest.LogCaptureFixture) -> None:
-    store = Store()
-    dialogue = converse(accepting(store), ENVELOPE, b"a\nb\r\n" + END + QUIT)
+    store = MessageStore()
+    dialogue = run_dialogue(accepting(store), ENVELOPE, b"a\nb\r\n" + END + QUIT)
     assert dialogue.codes[-2:] == [550, 221]
     assert store.bodies == []
     assert tracebacks(caplog) == []
@@ -501,7 +501,7 @@ def test_every_message_handler_sees_message_aborted(caplog: pytest.LogCaptureFix
 
     for _ in range(2):
         app.on("message")(tolerant)
-    dialogue = converse(app, ENVELOPE, b"a\nb\r\n" + END + QUIT)
+    dialogue = run_dialogue(app, ENVELOPE, b"a\nb\r\n" + END + QUIT)
     assert dialogue.codes[-2:] == [550, 221]
     assert aborted == 2
     assert tracebacks(caplog) == []
@@ -524,8 +524,8 @@ def test_body_is_read_repeatedly_and_by_several_handlers() -> None:
         seen.append(b"".join([piece async for piece in message]))
         seen.append(b"".join([piece async for piece in message]))
 
-    app.include(store := Store())
-    assert converse(app, ENVELOPE, BODY, BODY + END + QUIT).codes[-2] == 250
+    app.include(store := MessageStore())
+    assert run_dialogue(app, ENVELOPE, BODY, BODY + END + QUIT).codes[-2] == 250
     assert seen + store.bodies == [BODY + BODY] * 5
 
 
@@ -539,7 +539,7 @@ def test_empty_body_has_no_pieces() -> None:
         pieces.extend([piece async for piece in message])
         return Reply(250)
 
-    assert converse(app, ENVELOPE, END + QUIT).codes[-2] == 250
+    assert run_dialogue(app, ENVELOPE, END + QUIT).codes[-2] == 250
     assert pieces == []
 
 
@@ -556,7 +556,7 @@ def test_second_iteration_over_a_body_is_a_runtime_error() -> None:
                 pass
         return Reply(250)
 
-    assert converse(app, ENVELOPE, BODY + END + QUIT).codes[-2] == 250
+    assert run_dialogue(app, ENVELOPE, BODY + END + QUIT).codes[-2] == 250
 
 
 def test_exhausted_body_iterator_stays_exhausted() -> None:
@@ -571,7 +571,7 @@ def test_exhausted_body_iterator_stays_exhausted() -> None:
         assert [piece async for piece in pieces] == []
         return Reply(250)
 
-    dialogue = converse(app, ENVELOPE, BODY + END + MAIL + RCPT + DATA, BODY + END + QUIT)
+    dialogue = run_dialogue(app, ENVELOPE, BODY + END + MAIL + RCPT + DATA, BODY + END + QUIT)
     assert dialogue.codes[5:] == [250, 250, 250, 354, 250, 221]
 
 
@@ -589,7 +589,7 @@ def test_message_read_after_its_handlers_returned_is_a_runtime_error() -> None:
         return Reply(250)
 
     script = (ENVELOPE, b"first\r\n" + END + MAIL + RCPT + DATA, b"second\r\n" + END + QUIT)
-    assert converse(app, *script).codes[-2:] == [250, 221]
+    assert run_dialogue(app, *script).codes[-2:] == [250, 221]
 
 
 # Timeouts
@@ -607,23 +607,23 @@ LIMITS: dict[str, tuple[tuple[Step, ...], float, list[str], int]] = {
 @pytest.mark.parametrize("phase", LIMITS)
 def test_silent_client_gets_421(phase: str) -> None:
     script, limit, reasons, count = LIMITS[phase]
-    store = Store()
+    store = MessageStore()
     app = accepting(store)
     if phase == "after a refusal to serve":
         app.on("connect")(lambda session, opened: Reply(554))
 
-    dialogue = converse(app, *script, timeouts=TIMEOUTS)
-    assert dialogue.stream.limits[-1] == limit
+    dialogue = run_dialogue(app, *script, timeouts=TIMEOUTS)
+    assert dialogue.stream.receive_timeouts[-1] == limit
     assert dialogue.last == "421 4.4.2 s.example closing: you took too long"
     assert len(dialogue.replies) == count
     assert dialogue.reasons == reasons
-    assert dialogue.stream.closings == [16]
+    assert dialogue.stream.close_timeouts == [16]
     assert store.bodies == []
 
 
 def test_session_timeout_ends_a_busy_session() -> None:
     def noops(stream: FakeStream) -> list[Step]:
-        return [part for _ in range(60) for part in (stream.passing(100), b"NOOP\r\n")]
+        return [part for _ in range(60) for part in (stream.advance(100), b"NOOP\r\n")]
 
     dialogue = Dialogue(App(), timeouts=TIMEOUTS)
     dialogue.stream.script.extend(noops(dialogue.stream))
@@ -634,9 +634,9 @@ def test_session_timeout_ends_a_busy_session() -> None:
 
 def test_session_timeout_shortens_other_timeouts() -> None:
     dialogue = Dialogue(App(), timeouts=TIMEOUTS)
-    dialogue.stream.script.extend([EHLO, dialogue.stream.passing(995), b"NOOP\r\n", SILENCE])
+    dialogue.stream.script.extend([EHLO, dialogue.stream.advance(995), b"NOOP\r\n", SILENCE])
     dialogue.run()
-    assert dialogue.stream.limits == [11, 12, 5]
+    assert dialogue.stream.receive_timeouts == [11, 12, 5]
     assert dialogue.reasons == ["timeout"]
 
 
@@ -659,7 +659,7 @@ def test_pending_reply_is_sent_before_the_421_of_the_session_timeout(name: str) 
 
 def test_nothing_is_sent_after_a_write_that_timed_out() -> None:
     dialogue = Dialogue(App(), EHLO, b"NOOP\r\n", timeouts=TIMEOUTS)
-    dialogue.stream.fail_sending.extend([None, TimeoutError("full")])
+    dialogue.stream.send_errors.extend([None, TimeoutError("full")])
     dialogue.run()
     assert dialogue.codes == [220]
     assert dialogue.reasons == ["timeout"]
@@ -668,7 +668,7 @@ def test_nothing_is_sent_after_a_write_that_timed_out() -> None:
 def test_failed_write_of_the_last_reply_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="smtpcore")
     dialogue = Dialogue(App(), EHLO, SILENCE)
-    dialogue.stream.fail_sending.extend([None, None, BrokenPipeError("gone")])
+    dialogue.stream.send_errors.extend([None, None, BrokenPipeError("gone")])
     dialogue.run()
     assert dialogue.codes == [220, 250]
     assert dialogue.reasons == ["timeout"]
@@ -686,7 +686,7 @@ def test_timeout_error_in_a_handler_is_not_a_client_timeout() -> None:
     async def deliver(session: Session, message: Message) -> Reply:
         raise TimeoutError("the database")
 
-    dialogue = converse(app, b"NOOP\r\n" + ENVELOPE, END + QUIT)
+    dialogue = run_dialogue(app, b"NOOP\r\n" + ENVELOPE, END + QUIT)
     assert dialogue.codes == [220, 451, 250, 250, 250, 354, 451, 221]
     assert dialogue.reasons == ["QUIT"]
 
@@ -709,7 +709,7 @@ def test_end_of_stream_in_a_body_aborts_the_message(caplog: pytest.LogCaptureFix
             await anext(pieces)
         return Reply(250)
 
-    dialogue = converse(app, ENVELOPE, BODY, b"")
+    dialogue = run_dialogue(app, ENVELOPE, BODY, b"")
     assert seen == ["the connection was closed inside a body"]
     assert dialogue.codes == [220, 250, 250, 250, 354]
     assert dialogue.reasons == ["lost"]
@@ -718,13 +718,13 @@ def test_end_of_stream_in_a_body_aborts_the_message(caplog: pytest.LogCaptureFix
 
 @pytest.mark.parametrize("handled", [True, False])
 def test_connection_lost_in_a_body_aborts_the_message(handled: bool, caplog: pytest.LogCaptureFixture) -> None:
-    store = Store()
+    store = MessageStore()
     app = accepting(store) if handled else accepting()
-    dialogue = converse(app, ENVELOPE, BODY, ConnectionResetError())
+    dialogue = run_dialogue(app, ENVELOPE, BODY, ConnectionResetError())
     assert store.bodies == []
     assert dialogue.codes[-1] == 354
     assert dialogue.reasons == ["lost"]
-    assert dialogue.stream.closings == [0]
+    assert dialogue.stream.close_timeouts == [0]
     assert tracebacks(caplog) == []
 
 
@@ -750,14 +750,14 @@ def test_disconnect_handler_is_called_once_with_the_reason(way: str) -> None:
     script, reason, limit = ENDS[way]
     app = accepting()
     app.on("NOOP")(reply_421)
-    dialogue = converse(app, *script, timeouts=TIMEOUTS)
+    dialogue = run_dialogue(app, *script, timeouts=TIMEOUTS)
     assert dialogue.reasons == [reason]
-    assert dialogue.stream.closings == [limit]
+    assert dialogue.stream.close_timeouts == [limit]
 
 
 def test_failed_write_ends_the_session() -> None:
     dialogue = Dialogue(App(), EHLO, QUIT)
-    dialogue.stream.fail_sending.extend([None, BrokenPipeError()])
+    dialogue.stream.send_errors.extend([None, BrokenPipeError()])
     dialogue.run()
     assert dialogue.codes == [220]
     assert dialogue.reasons == ["lost"]
@@ -765,15 +765,15 @@ def test_failed_write_ends_the_session() -> None:
 
 def test_cancellation_is_propagated() -> None:
     for script in ((EHLO, asyncio.CancelledError()), (ENVELOPE, b"x", asyncio.CancelledError())):
-        dialogue = Dialogue(accepting(Store()), *script)
+        dialogue = Dialogue(accepting(MessageStore()), *script)
         with pytest.raises(asyncio.CancelledError):
             dialogue.run()
         assert dialogue.reasons == ["cancelled"]
-        assert dialogue.stream.closings == [0]
+        assert dialogue.stream.close_timeouts == [0]
 
 
 def test_exception_in_the_session_loop_gives_421(caplog: pytest.LogCaptureFixture) -> None:
-    dialogue = converse(App(), EHLO, ValueError("the secret of the stream"))
+    dialogue = run_dialogue(App(), EHLO, ValueError("the secret of the stream"))
     assert dialogue.last == f"421 4.3.0 s.example closing: internal error, session {dialogue.session.id}"
     assert dialogue.reasons == ["failed"]
     assert "the secret of the stream" in caplog.text
@@ -783,7 +783,7 @@ def test_commands_after_a_421_are_ignored() -> None:
     app = accepting()
     app.on("NOOP")(reply_421)
     app.on("VRFY")(fail)
-    assert converse(app, b"NOOP\r\nVRFY x\r\n").codes == [220, 421]
+    assert run_dialogue(app, b"NOOP\r\nVRFY x\r\n").codes == [220, 421]
 
 
 # Draining
@@ -837,7 +837,7 @@ def test_drain_keeps_the_reason_of_a_session_that_is_ending(name: str, reason: s
 
 @pytest.mark.parametrize("when", ["while waiting for the body", "in the handler", "before the 354"])
 def test_drain_completes_a_message_before_the_421(when: str) -> None:
-    store = Store()
+    store = MessageStore()
     app = accepting()
 
     @app.on("message")
@@ -881,7 +881,7 @@ def test_starttls_resets_the_session() -> None:
     seen: list[tuple[object, bool]] = []
     app.on("NOOP")(lambda session, noop: seen.append((session.helo, session.tls is not None)))
     script = (EHLO, b"NOOP\r\n", b"STARTTLS\r\n", b"NOOP\r\n", MAIL, EHLO, QUIT)
-    dialogue = converse(app, *script, config=TLS_CONFIG, tls=CONTEXT, timeouts=TIMEOUTS)
+    dialogue = run_dialogue(app, *script, config=TLS_CONFIG, tls=CONTEXT, timeouts=TIMEOUTS)
     assert dialogue.codes == [220, 250, 250, 220, 250, 503, 250, 221]
     assert "STARTTLS" in dialogue.replies[1]
     assert "STARTTLS" not in dialogue.replies[6]
@@ -890,7 +890,7 @@ def test_starttls_resets_the_session() -> None:
 
 
 def test_plaintext_command_after_starttls_is_never_executed() -> None:
-    dialogue = converse(failing("NOOP", fail), EHLO, b"STARTTLS\r\nNOOP\r\n", QUIT, config=TLS_CONFIG, tls=CONTEXT)
+    dialogue = run_dialogue(failing("NOOP", fail), EHLO, b"STARTTLS\r\nNOOP\r\n", QUIT, config=TLS_CONFIG, tls=CONTEXT)
     assert dialogue.codes == [220, 250, 421]
     assert dialogue.stream.tls is None
     assert dialogue.reasons == ["421"]
@@ -899,11 +899,11 @@ def test_plaintext_command_after_starttls_is_never_executed() -> None:
 @pytest.mark.parametrize("failure", [ssl.SSLError("no"), TimeoutError("slow"), ConnectionResetError("gone")])
 def test_nothing_is_sent_after_a_failed_handshake(failure: OSError, caplog: pytest.LogCaptureFixture) -> None:
     dialogue = Dialogue(App(), EHLO, b"STARTTLS\r\n", QUIT, config=TLS_CONFIG, tls=CONTEXT)
-    dialogue.stream.fail_handshake = failure
+    dialogue.stream.handshake_error = failure
     dialogue.run()
     assert dialogue.codes == [220, 250, 220]
     assert dialogue.reasons == ["lost"]
-    assert dialogue.stream.closings == [0]
+    assert dialogue.stream.close_timeouts == [0]
     assert tracebacks(caplog) == []
 
 
@@ -911,7 +911,7 @@ def test_implicit_tls_starts_before_the_greeting() -> None:
     app = App()
     seen: list[bool] = []
     app.on("connect")(lambda session, opened: seen.append(session.tls is not None))
-    dialogue = converse(app, EHLO + QUIT, config=TLS_CONFIG, tls=CONTEXT, implicit_tls=True)
+    dialogue = run_dialogue(app, EHLO + QUIT, config=TLS_CONFIG, tls=CONTEXT, implicit_tls=True)
     assert dialogue.codes == [220, 250, 221]
     assert "STARTTLS" not in dialogue.replies[1]
     assert seen == [True]
@@ -919,14 +919,14 @@ def test_implicit_tls_starts_before_the_greeting() -> None:
 
 def test_failed_implicit_tls_sends_no_greeting() -> None:
     dialogue = Dialogue(App(), EHLO, config=TLS_CONFIG, tls=CONTEXT, implicit_tls=True)
-    dialogue.stream.fail_handshake = ssl.SSLError("no")
+    dialogue.stream.handshake_error = ssl.SSLError("no")
     dialogue.run()
     assert dialogue.stream.output == b""
     assert dialogue.reasons == ["lost"]
 
 
 def test_starttls_without_a_context_loses_the_connection() -> None:
-    dialogue = converse(App(), EHLO, b"STARTTLS\r\n", QUIT, config=TLS_CONFIG)
+    dialogue = run_dialogue(App(), EHLO, b"STARTTLS\r\n", QUIT, config=TLS_CONFIG)
     assert dialogue.codes == [220, 250, 220]
     assert dialogue.reasons == ["lost"]
 
@@ -963,9 +963,9 @@ def test_plaintext_found_before_the_handshake_ends_the_session() -> None:
 
 
 def test_observers_see_events_and_replies_in_order() -> None:
-    app = accepting(Store())
+    app = accepting(MessageStore())
     happened = watch(app, object)
-    converse(app, b"RCPT\r\n" + ENVELOPE, BODY + END + QUIT)
+    run_dialogue(app, b"RCPT\r\n" + ENVELOPE, BODY + END + QUIT)
     seen = [item for item in happened if not isinstance(item, Notice)]
     kinds = [f"{item.code}" if isinstance(item, Reply) else type(item).__name__ for item in seen]
     assert kinds == [
@@ -983,7 +983,7 @@ def test_observers_see_invalid_data_and_the_final_421() -> None:
     seen: list[Observed] = []
     app.observe(lambda session, item: seen.append(item))
     config = replace(CONFIG, bodies=Bodies.LINES)
-    converse(app, ENVELOPE, b"one\r\nt\nwo\r\n" + END, SILENCE, config=config)
+    run_dialogue(app, ENVELOPE, b"one\r\nt\nwo\r\n" + END, SILENCE, config=config)
     assert DataLine(b"one\r\n") in seen
     assert any(isinstance(item, InvalidData) for item in seen)
     assert isinstance(seen[-2], Reply)
@@ -992,27 +992,27 @@ def test_observers_see_invalid_data_and_the_final_421() -> None:
 
 
 def test_observer_that_raises_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    app = accepting(store := Store())
+    app = accepting(store := MessageStore())
 
     def look(session: Session, item: Observed) -> None:
         raise RuntimeError("the secret of the observer")
 
     app.observe(look)
-    dialogue = converse(app, ENVELOPE, BODY + END + QUIT)
+    dialogue = run_dialogue(app, ENVELOPE, BODY + END + QUIT)
     assert dialogue.codes == [220, 250, 250, 250, 354, 250, 221]
     assert store.bodies == [BODY]
     assert dialogue.reasons == ["QUIT"]
     assert "the secret of the observer" in caplog.text
 
-    dialogue = converse(app, SILENCE)
+    dialogue = run_dialogue(app, SILENCE)
     assert dialogue.codes == [220, 421]
     assert dialogue.reasons == ["timeout"]
 
 
 def test_observers_see_notices_of_sessions_tls_and_handlers() -> None:
-    app = accepting(Store())
+    app = accepting(MessageStore())
     seen = watch(app, SessionOpened, SessionClosed, TlsEstablished, TlsFailed, LimitReached, HandlerDone)
-    converse(app, EHLO, b"STARTTLS\r\n", ENVELOPE, END + QUIT, config=TLS_CONFIG, tls=CONTEXT)
+    run_dialogue(app, EHLO, b"STARTTLS\r\n", ENVELOPE, END + QUIT, config=TLS_CONFIG, tls=CONTEXT)
     assert seen == [
         SessionOpened(),
         TlsEstablished(Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384")),
@@ -1027,7 +1027,7 @@ def test_observers_see_a_failed_handshake() -> None:
     seen = watch(app, SessionOpened, SessionClosed, TlsEstablished, TlsFailed, LimitReached, HandlerDone)
     for failure in (ssl.SSLError(1, "no shared cipher"), ConnectionResetError()):
         dialogue = Dialogue(app, EHLO, config=TLS_CONFIG, tls=CONTEXT, implicit_tls=True)
-        dialogue.stream.fail_handshake = failure
+        dialogue.stream.handshake_error = failure
         dialogue.run()
 
     assert [item.error for item in seen if isinstance(item, TlsFailed)] == ["no shared cipher", "ConnectionResetError"]
@@ -1045,7 +1045,7 @@ def test_handler_duration_excludes_waits_for_the_client() -> None:
         raise RuntimeError
 
     dialogue = Dialogue(app, ENVELOPE)
-    dialogue.stream.script.extend([dialogue.stream.passing(100), END + QUIT])
+    dialogue.stream.script.extend([dialogue.stream.advance(100), END + QUIT])
     dialogue.run()
     assert seen[-1] == HandlerDone("message", 7)
 
@@ -1061,7 +1061,7 @@ def test_object_with_on_event_observes() -> None:
 
     app = App()
     app.include(observer := ReplyObserver())
-    converse(app, b"EVENT x\r\n" + QUIT)
+    run_dialogue(app, b"EVENT x\r\n" + QUIT)
     assert observer.replies == [220, 500, 221]
 
 
@@ -1070,7 +1070,7 @@ def test_observer_that_raises_does_not_stop_other_observers() -> None:
     seen: list[Observed] = []
     app.observe(fail)
     app.observe(lambda session, item: seen.append(item))
-    converse(app, QUIT)
+    run_dialogue(app, QUIT)
     assert len(seen) == 6
 
 
@@ -1079,7 +1079,7 @@ def test_observer_that_raises_does_not_stop_other_observers() -> None:
 
 def test_log_records_begin_with_the_session_id(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="smtpcore")
-    dialogue = converse(App(), QUIT, peer=Address("2001:db8::1", 5))
+    dialogue = run_dialogue(App(), QUIT, peer=Address("2001:db8::1", 5))
     assert [record.getMessage() for record in caplog.records] == [
         f"{dialogue.session.id}: connection from [2001:db8::1]:5",
         f"{dialogue.session.id}: disconnected: QUIT",

@@ -14,7 +14,7 @@ from smtpcore_adapters.testing import FaultError, Faults, Inbox, SmtpPair, parse
 from smtpcore_adapters.testing import faults as documented
 from tests.adapters.check.faulty_servers import CONTEXT
 from tests.adapters.command import run, running
-from tests.adapters.fakes import Dialogue, converse
+from tests.adapters.fakes import Dialogue, run_dialogue
 from tests.adapters.harness import BACKENDS
 from tests.adapters.harness import running as running_server
 
@@ -79,7 +79,7 @@ def test_rcpt_is_counted_per_message_and_other_events_per_server() -> None:
 
 def test_refused_recipients_are_counted() -> None:
     app, _ = app_with("RCPT 1 -> 550", "RCPT 2 -> 551")
-    (dialogue,) = [converse(app, EHLO + MAIL + RCPT * 3 + b"RSET\r\n" + MAIL + RCPT + b"QUIT\r\n")]
+    (dialogue,) = [run_dialogue(app, EHLO + MAIL + RCPT * 3 + b"RSET\r\n" + MAIL + RCPT + b"QUIT\r\n")]
 
     assert dialogue.codes == [220, 250, 250, 550, 551, 250, 250, 250, 550, 221]
 
@@ -90,7 +90,7 @@ def test_first_matching_line_decides() -> None:
 
 def test_reply_with_text_and_enhanced_status_code() -> None:
     app, _ = app_with("NOOP -> 450 4.2.1 Not now", "RSET -> 550 Never", "HELP -> 214 What?", "VRFY -> 252")
-    dialogue = converse(app, EHLO + b"NOOP\r\nRSET\r\nHELP\r\nVRFY x\r\nQUIT\r\n")
+    dialogue = run_dialogue(app, EHLO + b"NOOP\r\nRSET\r\nHELP\r\nVRFY x\r\nQUIT\r\n")
 
     assert dialogue.replies[2:-1] == [
         "450 4.2.1 Not now",
@@ -124,7 +124,7 @@ def test_first_connection_is_refused() -> None:
 def test_auth_fails() -> None:
     app, _ = app_with("AUTH -> 454")
     config = Config(hostname="s.example", plaintext_auth=True, bodies=Bodies.CHUNKS, auth_mechanisms=("PLAIN",))
-    assert converse(app, EHLO + b"AUTH PLAIN AGEAYg==\r\nQUIT\r\n", config=config).codes == [220, 250, 454, 221]
+    assert run_dialogue(app, EHLO + b"AUTH PLAIN AGEAYg==\r\nQUIT\r\n", config=config).codes == [220, 250, 454, 221]
 
 
 # The connection
@@ -161,14 +161,14 @@ def test_reset_closes_with_a_reset() -> None:
     dialogue = Dialogue(app, EHLO + MAIL).run()
 
     assert dialogue.stream.is_reset
-    assert dialogue.stream.closings == [0]
+    assert dialogue.stream.close_timeouts == [0]
     assert dialogue.reasons == [Reason.DROPPED]
 
 
 def test_cut_on_a_lost_connection_ends_the_session() -> None:
     app, _ = app_with("MAIL -> cut 3")
     dialogue = Dialogue(app, EHLO, MAIL)
-    dialogue.stream.fail_sending.extend([None, None, OSError("lost")])
+    dialogue.stream.send_errors.extend([None, None, OSError("lost")])
     dialogue.run()
 
     assert dialogue.reasons == [Reason.ABORTED]
@@ -192,7 +192,7 @@ def test_delay_sleeps_for_the_given_seconds() -> None:
     dialogue = Dialogue(app, EHLO + b"NOOP\r\nQUIT\r\n").run()
 
     assert dialogue.codes == [220, 250, 250, 221]
-    assert sum(dialogue.stream.naps) == pytest.approx(2.5)
+    assert sum(dialogue.stream.sleeps) == pytest.approx(2.5)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
