@@ -1,4 +1,4 @@
-"""The public functions of the adapters, and their documentation."""
+"""Documentation of the public functions of the adapters."""
 
 import inspect
 from types import ModuleType
@@ -17,20 +17,20 @@ FUNCTIONS = ("connect", "open_stream", "run", "serve", "serving")
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.__name__)
-def test_each_function_documents_exactly_its_own_parameters(adapter: ModuleType, name: str) -> None:
+def test_each_function_documents_exactly_its_parameters(adapter: ModuleType, name: str) -> None:
     function = getattr(adapter, name)
     text = inspect.getdoc(function) or ""
     summary, _, rest = text.partition("\n")
     described = [line.strip(" *").partition(":")[0] for line in rest.partition("Args:\n")[2].splitlines()]
     described = described[: described.index("")]
-    particular = [each for each in inspect.signature(function).parameters if f"`{each}`" in text.partition("Args:")[0]]
+    in_summary = [each for each in inspect.signature(function).parameters if f"`{each}`" in text.partition("Args:")[0]]
     assert name in adapter.__all__
     assert len(summary) > 20
-    assert set(described) | set(particular) == set(inspect.signature(function).parameters)
+    assert set(described) | set(in_summary) == set(inspect.signature(function).parameters)
     assert "Raises:\n    " in rest
 
 
-def test_a_function_gets_the_documentation_of_another_one() -> None:
+def test_documented_as_copies_the_parameters_of_another_function() -> None:
     def original() -> None:
         """Do it.
 
@@ -46,8 +46,8 @@ def test_a_function_gets_the_documentation_of_another_one() -> None:
     assert inspect.getdoc(other) == "Do it differently.\n\nArgs:\n    right: Another thing."
 
 
-def test_a_function_without_docstrings_stays_without() -> None:
-    # So it is with `python -OO`.
+def test_documented_as_without_docstrings_adds_none() -> None:
+    # `python -OO` removes all docstrings.
     @documented_as(lambda: None)
     def other() -> None:
         pass

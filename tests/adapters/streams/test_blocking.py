@@ -1,9 +1,9 @@
-"""Streams that block, and the wake-up of their threads."""
+"""Blocking streams: the wake-up of a waiting thread."""
 
 from smtpcore_adapters.streams._blocking import Wakeup
 
 
-def test_a_wakeup_may_be_set_and_cleared_repeatedly() -> None:
+def test_wakeup_may_be_set_and_cleared_repeatedly() -> None:
     with Wakeup() as wakeup:
         for _ in range(2):
             wakeup.set()
@@ -15,7 +15,7 @@ def test_a_wakeup_may_be_set_and_cleared_repeatedly() -> None:
             assert not wakeup.is_set
 
 
-def test_a_wakeup_may_be_set_after_it_was_closed() -> None:
+def test_wakeup_may_be_set_after_close() -> None:
     with Wakeup() as wakeup:
         pass
     wakeup.set()

@@ -1,4 +1,4 @@
-"""Connecting sockets."""
+"""Connections of sockets to hosts, and to Unix sockets."""
 
 import errno
 import socket
@@ -17,33 +17,33 @@ CONNECT = "smtpcore_adapters.streams._connector._connect"
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_of_two_connections_made_at_the_same_time_one_is_closed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_of_two_simultaneous_connections_is_closed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     framework, run = FRAMEWORKS[name]
-    made: list[socket.socket] = []
+    sockets: list[socket.socket] = []
 
     async def connect(framework: Framework, family: int, address: Address, local_address: str | None) -> socket.socket:
-        made.append(socket.socket())
-        number = len(made) - 1
-        while len(made) < 2:
+        sockets.append(socket.socket())
+        number = len(sockets) - 1
+        while len(sockets) < 2:
             with framework.cancel_scope(shield=True):
                 await framework.checkpoint()
-        return made[number]
+        return sockets[number]
 
     async def main() -> None:
         addresses = [(socket.AF_INET, ("192.0.2.1", 25)), (socket.AF_INET, ("192.0.2.2", 25))]
         kept, address = await connect_to_any(framework, addresses, None)
-        assert [each is kept for each in made] == [each.fileno() != -1 for each in made]
-        assert address == Address(f"192.0.2.{made.index(kept) + 1}", 25)
+        assert [each is kept for each in sockets] == [each.fileno() != -1 for each in sockets]
+        assert address == Address(f"192.0.2.{sockets.index(kept) + 1}", 25)
         kept.close()
 
     monkeypatch.setattr(CONNECT, connect)
     monkeypatch.setattr("smtpcore_adapters.streams._connector.HAPPY_EYEBALLS", 0.0)
     run(main)
-    assert len(made) == 2
+    assert len(sockets) == 2
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_the_families_of_addresses_take_turns(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_address_families_take_turns(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     framework, run = FRAMEWORKS[name]
     tried: list[object] = []
 
@@ -63,7 +63,7 @@ def test_the_families_of_addresses_take_turns(name: str, monkeypatch: pytest.Mon
 
 @pytest.fixture
 def busy(tmp_path: Path) -> Iterator[str]:
-    """The path of a Unix socket whose listener accepts nothing, and has a full queue."""
+    """Yield the path of a Unix socket whose listener accepts nothing and has a full queue."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.socket(socket.AF_UNIX))
         listener.bind(path := str(tmp_path / "smtp"))
@@ -76,7 +76,7 @@ def busy(tmp_path: Path) -> Iterator[str]:
         yield path
 
 
-def test_a_unix_socket_with_a_full_queue_is_an_oserror(busy: str) -> None:
+def test_unix_socket_with_a_full_queue_is_an_os_error(busy: str) -> None:
     framework, run = FRAMEWORKS["trio"]
 
     async def main() -> None:
@@ -86,7 +86,7 @@ def test_a_unix_socket_with_a_full_queue_is_an_oserror(busy: str) -> None:
     run(main)
 
 
-def test_a_socket_is_closed_if_the_block_fails() -> None:
+def test_new_socket_is_closed_if_the_block_raises() -> None:
     kept: list[socket.socket] = []
 
     def use() -> None:
