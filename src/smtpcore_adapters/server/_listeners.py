@@ -1,7 +1,7 @@
-"""The sockets at which a server listens."""
+"""The listening sockets of a server."""
 
-# All adapters listen at the sockets that are made here, so a port, a path or a socket of systemd means the same to each
-# of them. Making them may look up a host name, which blocks; that is before anyone is served.
+# All adapters use the sockets made here, so that a port, a path or a socket of systemd means the same to each adapter.
+# Making them may block to look up a host name; at that time the server has no clients yet.
 
 import errno
 import os
@@ -16,63 +16,64 @@ from smtpcore import Config
 
 from ..streams._stream import Address, address_of, send_at_once
 
-_BACKLOG = 1024  # connections that wait to be accepted; the system may have a lower limit of its own
-_ATTEMPTS = 10  # to find a port that is free for both IPv4 and IPv6
+_BACKLOG = 1024  # connections that wait to be accepted; the system may have a lower limit
+_ATTEMPTS = 10  # at finding a port that is free for both IPv4 and IPv6
 _FIRST_INHERITED = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Where a server listens, and what is different there. What is None is as for the server as a whole."""
+    """A place where a server listens. The fields from `config` on override the server's `Options`, unless None."""
 
     port: int = 0
-    """The TCP port; 0 picks a free one."""
+    """The TCP port. With 0, the default, the system picks a free port."""
     host: str | None = "127.0.0.1"
-    """The address, or the name of a host, all of whose addresses are listened at; with None, `""` or `"::"` the
-    machine can be reached at each of its addresses, IPv6 and IPv4."""
+    """The address, `"127.0.0.1"` by default. A host name stands for all of its addresses; None, `""` and `"::"` stand
+    for every address of the machine, IPv6 and IPv4."""
     path: str | None = None
-    """Of a Unix socket to listen at instead. One that a server has left behind is replaced, and it is removed at the
-    end."""
+    """The path of a Unix socket, in place of a port. A socket file that no server uses any more is replaced, and the
+    file is removed at the end."""
     mode: int = 0o600
-    """The permissions of the Unix socket: who may write to it can connect."""
+    """The permissions of the Unix socket, by default for its owner only. A client needs the permission to write."""
     bound: socket.socket | None = None
-    """To listen at instead: a stream socket that is bound already. It is closed at the end."""
+    """A stream socket that is already bound, in place of a port. The socket is closed at the end."""
     reuse_port: bool = False
-    """Whether several processes may listen at the port, which then share its connections (`SO_REUSEPORT`)."""
+    """Whether several processes may listen on the port, and share its connections (`SO_REUSEPORT`)."""
     config: Config | None = None
-    """How the protocol is spoken."""
+    """The configuration of the protocol."""
     tls: SSLContext | None = None
-    """With which context TLS is offered."""
+    """The context for STARTTLS and implicit TLS."""
     implicit_tls: bool | None = None
-    """Whether TLS comes before the greeting (RFC 8314 section 3.3)."""
+    """Whether TLS starts before the greeting (RFC 8314 section 3.3)."""
     proxies: tuple[str, ...] | None = None
-    """Addresses and networks of the proxies that begin each connection with a PROXY header."""
+    """Addresses and networks of proxies, which begin each connection with a PROXY header."""
 
 
 def inherited_sockets(name: str | None = None) -> tuple[socket.socket, ...]:
-    """The sockets that systemd, or whoever speaks its protocol, has opened for this process (sd_listen_fds(3)).
+    """Return the sockets that systemd, or a program with its protocol, has opened for this process (sd_listen_fds(3)).
 
-    With `name` only those whose `FileDescriptorName=` it is. Each can be given to one `Listener`. There are none where
-    the environment names no process, or another one. Raises `ValueError` if one is no stream socket.
+    With `name`, only the sockets with this `FileDescriptorName=` are returned. Each socket can be the `bound` of one
+    `Listener`. The result is empty if the environment variable LISTEN_PID is not set for this process. Raises
+    `ValueError` if a file descriptor is not a stream socket.
     """
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         return ()
 
     count = int(os.environ.get("LISTEN_FDS", "0"))
     names = os.environ.get("LISTEN_FDNAMES", "").split(":") if "LISTEN_FDNAMES" in os.environ else []
-    names += ["unknown"] * (count - len(names))  # as sd_listen_fds_with_names(3) calls what has no name
+    names += ["unknown"] * (count - len(names))  # the name that sd_listen_fds_with_names(3) gives to unnamed sockets
     numbers = [_FIRST_INHERITED + number for number in range(count) if name in (None, names[number])]
     return tuple(_inherit(number) for number in numbers)
 
 
 def _inherit(descriptor: int) -> socket.socket:
     if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-        raise ValueError(f"the inherited file descriptor {descriptor} is no socket")
+        raise ValueError(f"the inherited file descriptor {descriptor} is not a socket")
 
     inherited = socket.socket(fileno=descriptor)
     if inherited.type != socket.SOCK_STREAM:
         inherited.detach()
-        raise ValueError(f"the inherited file descriptor {descriptor} is no stream socket")
+        raise ValueError(f"the inherited file descriptor {descriptor} is not a stream socket")
 
     inherited.set_inheritable(False)
     return inherited
@@ -80,28 +81,28 @@ def _inherit(descriptor: int) -> socket.socket:
 
 @contextmanager
 def listening(listeners: Iterable[Listener]) -> Iterator[tuple[tuple[socket.socket, Listener], ...]]:
-    """Listen, and yield each socket with its listener; a listener may have several. At the end nothing is left.
+    """Listen, and yield each socket with its listener; a listener may have several sockets. Close all at the end.
 
-    The sockets do not block. Raises `OSError` if one cannot be listened at, and then all are closed.
+    The sockets do not block. Raises `OSError` if the process cannot listen on one of them.
     """
     with ExitStack() as stack:
         opened = [(each, listener) for listener in listeners for each in _open(listener, stack)]
         for each, _ in opened:
             each.setblocking(False)
-            send_at_once(each)  # so do the connections: asyncio sees to that only where it is told that this is TCP
+            send_at_once(each)  # connections inherit this option; asyncio sets it only if `socket.proto` is TCP
 
         yield tuple(opened)
 
 
 def addresses_of(opened: Iterable[tuple[socket.socket, Listener]]) -> tuple[Address, ...]:
-    """Where these sockets listen."""
+    """Return the addresses of listening sockets."""
     return tuple(address_of(each.getsockname()) or Address("") for each, _ in opened)
 
 
 def accept_from(source: socket.socket) -> tuple[socket.socket, Address | None]:
-    """Accept a connection at a socket of `listening`, and tell whose it is.
+    """Accept a connection on a socket of `listening`, and return the connection and the client's address.
 
-    Raises `BlockingIOError` if there is none (any more), and `OSError` if it cannot be accepted.
+    Raises `BlockingIOError` if no client waits (any more), and `OSError` if the connection cannot be accepted.
     """
     connection, name = source.accept()
     try:
@@ -138,7 +139,7 @@ def _tcp_sockets(listener: Listener) -> list[socket.socket]:
         try:
             return _bind_all(places, listener)
         except OSError as exc:
-            # Where the system has picked the port of the first socket, it may be taken for the second one.
+            # The port that the system picked for the first socket may be in use for the family of the second socket.
             if listener.port or exc.errno != errno.EADDRINUSE:
                 raise
 
@@ -173,7 +174,7 @@ def _bind_all(places: list[tuple[int, str]], listener: Listener) -> list[socket.
     return bound
 
 
-# A name such as localhost may have an IPv6 address where the machine has none.
+# A name such as localhost may have an IPv6 address on a machine without IPv6.
 _NOT_HERE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
@@ -181,12 +182,12 @@ def _bind(family: int, host: str, port: int, *, reuse_port: bool) -> socket.sock
     made: socket.socket | None = None
     try:
         made = socket.socket(family, socket.SOCK_STREAM)
-        if os.name == "posix":  # pragma: no branch - on Windows it would let others take the port
+        if os.name == "posix":  # pragma: no branch - on Windows this option lets other programs take the port
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
-            # IPv4 has a socket of its own, so that its addresses are not written as IPv6 ones (RFC 4291 2.5.5.2).
+            # IPv4 has a socket of its own, so that no IPv4 client appears with a mapped address (RFC 4291 2.5.5.2).
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
 
         made.bind((host, port))
@@ -213,11 +214,11 @@ def _unix_socket(path: str, mode: int) -> Iterator[socket.socket]:
 
         inode = _inode(path)
         try:
-            os.chmod(path, mode)  # before `listen`, and until then no one can connect
+            os.chmod(path, mode)  # before `listen`: until then clients cannot connect
             made.listen(_BACKLOG)
             yield made
         finally:
-            if _inode(path) == inode:  # not that of a server that has taken the place
+            if _inode(path) == inode:  # another server may have replaced the file meanwhile
                 with suppress(OSError):
                     os.unlink(path)
 
@@ -231,7 +232,7 @@ def _inode(path: str) -> tuple[int, int] | None:
 
 
 def _remove_stale(path: str) -> None:
-    """Remove a Unix socket at which no one listens. What is anything else is left for `bind` to complain of."""
+    """Remove the file of a Unix socket without a listener. `bind` then fails if there is any other file."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             return
@@ -244,4 +245,4 @@ def _remove_stale(path: str) -> None:
     except ConnectionRefusedError:
         os.unlink(path)
     except BlockingIOError:
-        pass  # someone listens there who is very busy
+        pass  # a server listens there, with a full queue

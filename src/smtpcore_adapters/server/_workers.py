@@ -1,7 +1,8 @@
-"""Run several processes, and keep them running."""
+"""Run several worker processes, and replace those that die."""
 
-# The parent only waits: it serves no one, runs no event loop and starts no thread, so that it can fork at any time. A
-# signal is an octet that arrives, like the death of a process, at the one place where it waits.
+# The parent process only waits: it serves no clients, runs no event loop and starts no thread, so that it can fork at
+# any time. It waits in one place, `Supervisor._wait`, for the death of a worker, for a worker that reports that it is
+# ready, and for signals, each of which arrives as a byte on a socket (`signal.set_wakeup_fd`).
 
 import logging
 import os
@@ -20,14 +21,14 @@ from typing import TypeAlias
 from ._listeners import Listener, listening
 
 Work: TypeAlias = Callable[[Callable[[], None]], None]
-"""What a process does until SIGTERM, in its main thread; it calls its argument when it is ready.
+"""The function of a worker, which runs in its main thread until SIGTERM, and calls its argument when it is ready.
 
-SIGHUP, which asks it to read its files again, is ignored unless it handles it.
+SIGHUP, a request to read files again, is ignored unless the function installs a handler for it.
 """
 
 MIN_DELAY = 0.1
-MAX_DELAY = 30.0  # seconds until one that died is replaced; twice as many each time
-SETTLED = 1.0  # seconds after which a process has proved that it can live
+MAX_DELAY = 30.0  # seconds until a dead worker is replaced; doubled each time
+SETTLED = 1.0  # seconds of life after which a worker starts again with MIN_DELAY
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -37,8 +38,8 @@ _context = get_context("fork")
 
 
 @dataclass(slots=True)
-class _Place:
-    """What a process is there for. There is always one, or one is due."""
+class _Slot:
+    """A worker: the process that runs, or the time at which its next process starts."""
 
     work: Work
     process: ForkProcess | None = None
@@ -48,15 +49,20 @@ class _Place:
 
 
 class Supervisor:
-    """Forks a process for each of `works`, and forks another where one dies.
+    """Forks a worker process for each of `works`, and replaces workers that die.
 
-    SIGTERM and SIGINT are passed on as SIGTERM, and when all have ended, `run` returns; the second one kills them at
-    once. SIGHUP is passed on. Should this process be killed, the others get a SIGTERM. `on_ready` is called when each
-    has been ready once, `on_death` with the process id of each that has died, and `on_stop` before they are told to
-    end.
+    After SIGTERM or SIGINT, all workers get a SIGTERM, and `run` returns when they have ended; a second signal kills
+    them. SIGHUP is passed on to the workers. If this process is killed, the workers get a SIGTERM.
 
-    A process that fails before it is ready for the first time would fail again: then all are ended, and `run` raises
-    `ChildProcessError`.
+    If a worker fails before it was ready for the first time, its successor would fail too. Then all workers are
+    stopped, and `run` raises `ChildProcessError`.
+
+    Args:
+        works: One function for each worker.
+        on_ready: Called when every worker has been ready once.
+        on_death: Called with the process id of each worker that has died.
+        on_stop: Called before the workers are stopped.
+        clock: Returns the time in seconds.
     """
 
     def __init__(
@@ -68,22 +74,22 @@ class Supervisor:
         on_stop: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._places = [_Place(work) for work in works]
+        self._slots = [_Slot(work) for work in works]
         self._on_ready = on_ready
         self._on_death = on_death
         self._on_stop = on_stop
         self._clock = clock
-        self._waiting_for = set(range(len(works)))
-        """Places whose process has not been ready yet."""
+        self._starting = set(range(len(works)))
+        """Numbers of the slots whose process has not been ready yet."""
         self._stopping = False
         self._failed = False
 
     def run(self) -> None:
-        """Run until SIGTERM or SIGINT. To be called in the main thread, before any other is started."""
-        with _signals() as signals, _pair() as (ready, self._tell_ready), _pipe() as (self._life, self._life_end):
+        """Run until SIGTERM or SIGINT. Has to be called in the main thread, before any other thread is started."""
+        with _signals() as signals, _pair() as (ready, ready_sender), _pipe() as (life, life_end):
             try:
-                while self._places and not (self._stopping and not self._living):
-                    self._start_due()
+                while self._slots and not (self._stopping and not self._living):
+                    self._start_due(ready_sender, life, life_end)
                     self._wait(signals, ready)
             finally:
                 for process in self._living:
@@ -95,34 +101,18 @@ class Supervisor:
 
     @property
     def _living(self) -> list[ForkProcess]:
-        return [place.process for place in self._places if place.process]
+        return [slot.process for slot in self._slots if slot.process]
 
     # Starting
 
-    def _start_due(self) -> None:
+    def _start_due(self, ready: socket.socket, life: int, life_end: int) -> None:
         now = self._clock()
-        for number, place in enumerate(self._places):
-            if not (self._stopping or place.process) and place.due <= now:
-                place.process = _context.Process(target=self._child, args=(number, place.work))
-                place.started = now
+        for number, slot in enumerate(self._slots):
+            if not (self._stopping or slot.process) and slot.due <= now:
+                slot.process = _context.Process(target=_run_worker, args=(slot.work, number, ready, life, life_end))
+                slot.started = now
                 with _signals_blocked():
-                    place.process.start()
-
-    def _child(self, number: int, work: Work) -> None:
-        # Not in the group of the terminal: a Ctrl-C there is for the parent to pass on.
-        os.setpgid(0, 0)
-        signal.set_wakeup_fd(-1)
-        for each in _SIGNALS:
-            signal.signal(each, signal.SIG_IGN if each is signal.SIGHUP else signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-
-        os.close(self._life_end)
-        threading.Thread(target=_end_with_parent, args=(self._life,), daemon=True).start()
-
-        def ready() -> None:
-            self._tell_ready.send(bytes([number]))
-
-        work(ready)
+                    slot.process.start()
 
     # Waiting
 
@@ -131,23 +121,23 @@ class Supervisor:
         for each in wait([signals, ready, *sentinels], self._until_due()):
             if each is signals:
                 for number in signals.recv(64):
-                    self._hear(signal.Signals(number))
+                    self._handle_signal(signal.Signals(number))
             elif each is ready:
                 self._note_ready(set(ready.recv(64)))
 
-        self._bury()
+        self._reap()
 
     def _until_due(self) -> float | None:
-        dues = [place.due for place in self._places if not (self._stopping or place.process)]
+        dues = [slot.due for slot in self._slots if not (self._stopping or slot.process)]
         return max(0.0, min(dues) - self._clock()) if dues else None
 
     def _note_ready(self, numbers: set[int]) -> None:
-        if self._waiting_for:
-            self._waiting_for -= numbers
-            if not self._waiting_for:
+        if self._starting:
+            self._starting -= numbers
+            if not self._starting:
                 self._on_ready()
 
-    def _hear(self, number: signal.Signals) -> None:
+    def _handle_signal(self, number: signal.Signals) -> None:
         if number is signal.SIGHUP:
             self._send(signal.SIGHUP)
         elif self._stopping:
@@ -162,33 +152,50 @@ class Supervisor:
 
     def _send(self, number: signal.Signals) -> None:
         for process in self._living:
-            if process.exitcode is None:  # else its number may be that of another by now
-                assert process.pid, "it was started"
+            if process.exitcode is None:  # the process id of a dead worker may belong to another process by now
+                assert process.pid, "the process was started"
                 os.kill(process.pid, number)
 
-    def _bury(self) -> None:
-        for number, place in enumerate(self._places):
-            process = place.process
+    def _reap(self) -> None:
+        for number, slot in enumerate(self._slots):
+            process = slot.process
             if process is None or process.exitcode is None:
                 continue
 
-            place.process = None
+            slot.process = None
             self._on_death(process.pid or 0)
             if not self._stopping:
-                self._replace(number, place, process.pid, process.exitcode)
+                self._replace(number, slot, process.pid, process.exitcode)
             process.close()
 
-    def _replace(self, number: int, place: _Place, pid: int | None, exitcode: int) -> None:
+    def _replace(self, number: int, slot: _Slot, pid: int | None, exitcode: int) -> None:
         logger.error("worker %s ended with %s", pid, _cause(exitcode))
-        if exitcode > 0 and number in self._waiting_for:
+        if exitcode > 0 and number in self._starting:
             self._failed = True
             self._stop()
             return
 
         now = self._clock()
-        settled = now - place.started >= SETTLED
-        place.delay = MIN_DELAY if settled else min(max(2 * place.delay, MIN_DELAY), MAX_DELAY)
-        place.due = now + place.delay
+        settled = now - slot.started >= SETTLED
+        slot.delay = MIN_DELAY if settled else min(max(2 * slot.delay, MIN_DELAY), MAX_DELAY)
+        slot.due = now + slot.delay
+
+
+def _run_worker(work: Work, number: int, ready: socket.socket, life: int, life_end: int) -> None:
+    # A process group of its own: the parent passes on a Ctrl-C, so the terminal must not send it here as well.
+    os.setpgid(0, 0)
+    signal.set_wakeup_fd(-1)
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_IGN if each is signal.SIGHUP else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+    os.close(life_end)
+    threading.Thread(target=_end_with_parent, args=(life,), daemon=True).start()
+
+    def report_ready() -> None:
+        ready.send(bytes([number]))
+
+    work(report_ready)
 
 
 def _cause(exitcode: int) -> str:
@@ -196,14 +203,14 @@ def _cause(exitcode: int) -> str:
 
 
 def _end_with_parent(life: int) -> None:
-    # No one ever writes to this pipe. Its end comes when the parent is gone, however that happened.
+    # Nothing is written to this pipe. It ends when the parent is gone, for whatever reason.
     os.read(life, 1)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextmanager
 def _signals() -> Iterator[socket.socket]:
-    """A socket at which the numbers of signals arrive."""
+    """Handle signals, and yield a socket that receives their numbers."""
     with _pair() as (receiver, sender):
         sender.setblocking(False)
         before = {number: signal.signal(number, lambda number, frame: None) for number in _SIGNALS}
@@ -218,7 +225,7 @@ def _signals() -> Iterator[socket.socket]:
 
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
-    # Else one that is for the child could be written to the parent's socket, which the child has inherited.
+    # A new child still has the parent's handlers, and would write a signal for itself to the parent's socket.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
@@ -245,11 +252,11 @@ def _pipe() -> Iterator[tuple[int, int]]:
 
 @contextmanager
 def port_for_many(listener: Listener) -> Iterator[tuple[Listener, ...]]:
-    """Take a port in this process, and yield where each of several others has to listen.
+    """Reserve a port in this process, and yield the listeners for each of several workers.
 
-    Where the system can share a port, each opens a socket of its own there, which spreads the connections evenly, and
-    is gone with its process: no connection waits for one that died. Else they share a socket, which is open here too
-    until the block ends. Raises `OSError` if no one can listen there.
+    With SO_REUSEPORT, each worker opens a socket of its own for the port. This spreads the connections evenly, and no
+    connection waits in the queue of a dead worker. Without SO_REUSEPORT, the workers share one socket, which is also
+    open in this process until the block ends. Raises `OSError` if the port cannot be listened on.
     """
     with ExitStack() as stack:
         if not hasattr(socket, "SO_REUSEPORT"):
@@ -257,10 +264,10 @@ def port_for_many(listener: Listener) -> Iterator[tuple[Listener, ...]]:
             yield tuple(Listener(bound=each) for each, _ in opened)
             return
 
-        with listening([listener]) as opened:  # so that a port that is taken is an error
+        with listening([listener]) as opened:  # fails if another program uses the port
             names = [(each.family, each.getsockname()) for each, _ in opened]
         for family, name in names:
-            # Bound, but not listening: it keeps the port, and gets no connections.
+            # This socket is bound, but does not listen: it reserves the port, and gets no connections.
             keeper = stack.enter_context(socket.socket(family))
             keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -1,8 +1,8 @@
-"""What a session needs of an I/O framework."""
+"""The byte stream of a session or a client, as each I/O framework provides it."""
 
-# Each adapter maps its framework to this protocol, and the framework's exceptions to `OSError`, `TimeoutError` and
-# `b""`. A stream reads on demand: outside `receive` it takes nothing from the socket, but for what arrives together.
-# So a slow handler slows its client down, and nothing is read as plaintext that belongs to a TLS handshake.
+# Each adapter implements this protocol, and maps the exceptions of its framework to `OSError`, `TimeoutError` and
+# `b""`. A stream reads on demand: outside `receive` it takes from the socket at most what arrived in the same read. So
+# a client has to wait for a slow handler, and the bytes of a TLS handshake are not read as plaintext.
 
 import os
 import select
@@ -28,14 +28,14 @@ from ..tls._info import Tls
 T = TypeVar("T")
 
 HAPPY_EYEBALLS = 0.25
-"""Seconds until the next address of a host is tried beside the last one (RFC 8305 section 5)."""
+"""Seconds until the next address of a host is tried, in parallel with the pending attempts (RFC 8305 section 5)."""
 
 TURN = 0.005
-"""Seconds for which a client that has sent many commands at once may keep the others waiting."""
+"""Seconds for which one client that pipelines commands may keep an event loop busy before others get their turn."""
 
 
 class Interrupted(Exception):
-    """`Stream.interrupt` was called."""
+    """`Stream.interrupt` was called, so `Stream.receive` ends without input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,26 +55,26 @@ class Address:
 
 
 class Stream(Protocol):
-    """A connection: a server's to its client, or a client's to its server."""
+    """A connection: the server's end, or the client's end."""
 
     @property
     def peer(self) -> Address | None:
-        """The address of the other end, None if there is none."""
+        """The address of the other end; None for an unnamed Unix socket."""
 
     @property
     def local(self) -> Address | None:
-        """The address of this end, None if there is none."""
+        """The address of this end; None for an unnamed Unix socket."""
 
     @property
     def tls(self) -> Tls | None:
-        """What TLS is active."""
+        """The results of the TLS handshake; None without TLS."""
 
     async def receive(self, timeout: float) -> bytes:
-        """Take what has arrived, `b""` at the end of the peer's stream.
+        """Return the next input, `b""` at the end of the peer's stream.
 
         Raises:
-            TimeoutError: nothing came within `timeout` seconds.
-            OSError: the connection is lost.
+            TimeoutError: No input came within `timeout` seconds.
+            OSError: The connection is lost.
             Interrupted: `interrupt` was called.
         """
 
@@ -82,64 +82,64 @@ class Stream(Protocol):
         """Write `data`.
 
         Raises:
-            TimeoutError: the peer did not take it within `timeout` seconds.
-            OSError: the connection is lost.
+            TimeoutError: The system did not accept the data within `timeout` seconds, as the peer reads too slowly.
+            OSError: The connection is lost.
         """
 
     def has_input(self) -> bool:
-        """Whether `receive` has something to take: octets, the end of the stream, or a part of a TLS record."""
+        """Return whether input is waiting: bytes, the end of the stream, or a part of a TLS record."""
 
     async def start_tls(self, context: SSLContext, timeout: float, *, server_name: str | None = None) -> None:
-        """Do a TLS handshake: the server's part of it, or with `server_name` the client's part.
+        """Do a TLS handshake: as the server, or with a `server_name` as the client.
 
-        `server_name` is who the server should prove to be, where `context.check_hostname` is on, and is told to it
-        (RFC 6066 section 3); an empty one is not told.
+        The client sends `server_name` to the server (RFC 6066 section 3) unless it is empty. If
+        `context.check_hostname` is set, the server's certificate has to be valid for this name.
 
         Raises:
-            TimeoutError: it was not done within `timeout` seconds.
-            OSError: it failed; `ssl.SSLError` is one.
+            TimeoutError: The handshake took longer than `timeout` seconds.
+            OSError: The handshake failed; `ssl.SSLError` is an `OSError`.
         """
 
     async def aclose(self, timeout: float) -> None:
         """Close the connection. Raises nothing.
 
-        For at most `timeout` seconds the peer is given time to take what was sent and to close its end: a socket
-        that is closed with unread input discards output that is still on its way (RFC 1122 4.2.2.13).
+        First the peer gets up to `timeout` seconds to read the output and to close its end. A socket that is closed
+        with unread input discards output that is still on its way (RFC 1122 4.2.2.13).
         """
 
     def reset_on_close(self) -> None:
-        """Make `aclose(0)` reset the connection, so that the peer does not take its end for an orderly one."""
+        """Make `aclose(0)` reset the connection, so that the peer sees an error instead of an orderly end of stream."""
 
     def interrupt(self) -> None:
         """Make the pending `receive`, or else the next one, raise `Interrupted`."""
 
     async def sleep(self, seconds: float) -> None:
-        """Let time pass. It is never long: the session comes back to see whether it should go on."""
+        """Wait for `seconds`. Sessions sleep for short times only, and check in between whether to continue."""
 
     async def open(
         self, host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
     ) -> "Stream":
-        """Connect to another server by the same framework: its `open_stream`."""
+        """Connect to another server with the same framework: the `open_stream` of the adapter."""
 
     async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
-        """Call a function that blocks, without blocking other sessions. Cancellation waits until it returns."""
+        """Call a blocking function without blocking other sessions. A cancellation waits until the function returns."""
 
     def run_async(self, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any) -> T:
-        """Call a coroutine function from a function that `run_blocking` has called, and wait until it returns.
+        """Call a coroutine function from inside a function that `run_blocking` called, and wait until it returns.
 
-        It runs where the session does, and is cancelled with it. Raises `RuntimeError` where waiting would stop the
-        session itself, because the caller was not called by `run_blocking`.
+        The coroutine runs in the session's event loop, and is cancelled with the session. Raises `RuntimeError` outside
+        of `run_blocking`, where waiting would block the session itself.
         """
 
 
 def reset_on_close(descriptor: int) -> None:
-    """Make closing this socket reset its connection (socket(7): SO_LINGER)."""
+    """Make the connection of this socket end with a reset when the socket is closed (socket(7): SO_LINGER)."""
     with socket(fileno=os.dup(descriptor)) as connection:
         connection.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def is_readable(descriptor: int) -> bool:
-    """Whether a socket has something to read, or has failed."""
+    """Return whether a socket has input, its end of stream, or an error."""
     if not hasattr(select, "poll"):  # pragma: no cover - Windows
         return bool(select.select([descriptor], [], [], 0)[0])
 
@@ -149,26 +149,26 @@ def is_readable(descriptor: int) -> bool:
 
 
 def address_of(name: object) -> Address | None:
-    """The address in the form in which sockets give it: a tuple, or the path of a Unix socket."""
+    """Return the address that a socket function returned: a tuple, or the path of a Unix socket."""
     if isinstance(name, tuple) and len(name) >= 2:
         return Address(str(name[0]).partition("%")[0], int(name[1]))
     if isinstance(name, bytes):
-        name = os.fsdecode(name).replace("\0", "@")  # of an abstract Unix socket, as unix(7) and ss(8) write it
+        name = os.fsdecode(name).replace("\0", "@")  # an abstract Unix socket, written as in unix(7) and ss(8)
 
     return Address(str(name)) if name else None
 
 
 def host_of(address: Address | None) -> str:
-    """The host of an address, empty where there is none."""
+    """Return the host of an address, `""` without an address."""
     return address.host if address else ""
 
 
-NOT_IN_A_THREAD = "only what runs in a thread can wait here: make the handler `async def`, or give it `blocking=True`"
-"""What `Stream.run_async` says where it cannot wait."""
+NOT_IN_A_THREAD = "only a thread can wait here: make the handler `async def`, or give it `blocking=True`"
+"""The error of `Stream.run_async` outside of `Stream.run_blocking`."""
 
 
 def family_of(local_address: str | None) -> AddressFamily:
-    """Of which family the addresses are that can be reached from `local_address`."""
+    """Return the family of the addresses that can be reached from `local_address`."""
     if not local_address:
         return AddressFamily.AF_UNSPEC
 
@@ -176,15 +176,15 @@ def family_of(local_address: str | None) -> AddressFamily:
 
 
 def send_at_once(connection: socket) -> None:
-    """Let a connection not wait for more to send: replies are small, and someone waits for each."""
+    """Disable Nagle's algorithm: replies are small, and the client waits for each of them."""
     if connection.family in (AddressFamily.AF_INET, AddressFamily.AF_INET6):
         connection.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
 
 
 @contextmanager
 def unknown_hosts_as_os_errors(host: str) -> Iterator[None]:
-    """Let a name that cannot be one, such as one with an overlong label, be as unknown as any other."""
+    """Raise `socket.gaierror`, as for an unknown host, if `host` is not a valid name, such as one with a long label."""
     try:
         yield
     except UnicodeError as exc:
-        raise gaierror(EAI_NONAME, f"{host!r} is not the name of a host") from exc
+        raise gaierror(EAI_NONAME, f"{host!r} is not a valid host name") from exc

@@ -1,4 +1,4 @@
-"""TLS contexts for servers, certificates that can be renewed, and facts about a finished handshake."""
+"""TLS contexts for servers, renewal of their certificates, and the results of a handshake."""
 
 from ._contexts import File, ServerTls, self_signed_context, server_context
 

@@ -1,8 +1,9 @@
-"""What SASL takes from the TLS channel under it: what an exchange is bound to, and whom a certificate names."""
+"""The data that SASL takes from a TLS connection: channel bindings, and the subject of a certificate."""
 
-# RFC 5929 section 4: `tls-server-end-point` is a hash of the server's certificate. Python tells neither end which
-# certificate the server has shown, so the context remembers what it was given. `tls-exporter` (RFC 9266) is beyond what
-# Python's `ssl` can do, and `tls-unique` is not safe where a session was resumed (RFC 7677 section 4).
+# RFC 5929 section 4: the binding `tls-server-end-point` is a hash of the server's certificate. Python does not report
+# to a server which certificate it has sent, so `ServerContext` remembers the certificate that was loaded. Of the other
+# bindings, Python's `ssl` does not support `tls-exporter` (RFC 9266), and `tls-unique` is not safe if a session was
+# resumed (RFC 7677 section 4).
 
 import hashlib
 import re
@@ -14,7 +15,7 @@ from smtpcore.sasl import ChannelBinding
 
 _find_pem = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL).search
 
-# RFC 5929 4.1: MD5 and SHA-1 are replaced by SHA-256.
+# By the OID of the signature algorithm. RFC 5929 4.1: SHA-256 takes the place of MD5 and SHA-1.
 _HASH_OF_SIGNATURE = {
     "1.2.840.113549.1.1.4": "sha256",
     "1.2.840.113549.1.1.5": "sha256",
@@ -31,10 +32,11 @@ _HASH_OF_SIGNATURE = {
 
 
 class ServerContext(ssl.SSLContext):
-    """An `SSLContext` of a server that knows its certificate."""
+    """An `SSLContext` for servers that remembers its certificate."""
 
     binding: ChannelBinding | None = None
-    """What SCRAM can bind to; None without a certificate, with several, and with one whose signature has no hash."""
+    """The channel binding for SCRAM. None without a certificate, with several certificates, and if RFC 5929 defines no
+    hash for the signature algorithm."""
     _loaded: int = 0
 
     def load_cert_chain(self, certfile: Any, keyfile: Any = None, password: Any = None) -> None:
@@ -42,14 +44,16 @@ class ServerContext(ssl.SSLContext):
         super().load_cert_chain(certfile, keyfile, password)
         self._loaded += 1
         pem = _find_pem(Path(certfile).read_text("utf-8", "replace"))
-        # Where there are several certificates, which one was shown is not known.
+        # With several certificates, it is unknown which of them a handshake uses.
         self.binding = end_point_binding(ssl.PEM_cert_to_DER_cert(pem[0])) if pem and self._loaded == 1 else None
 
 
 def bindings_of(connection: ssl.SSLObject | ssl.SSLSocket) -> tuple[ChannelBinding, ...]:
-    """What an end of a TLS connection can be bound to: the certificate that the server has shown."""
+    """Return the channel bindings of a TLS connection: one for the server's certificate, if it is known."""
     if not connection.server_side:
-        certificate = connection.getpeercert(binary_form=True) if connection.version() else None  # no handshake yet
+        certificate = (
+            connection.getpeercert(binary_form=True) if connection.version() else None
+        )  # None before the handshake
         binding = end_point_binding(certificate) if certificate else None
         return (binding,) if binding else ()
 
@@ -58,9 +62,10 @@ def bindings_of(connection: ssl.SSLObject | ssl.SSLSocket) -> tuple[ChannelBindi
 
 
 def subject_of(connection: ssl.SSLObject | ssl.SSLSocket) -> str | None:
-    """Whom the verified certificate of the other end names, as RFC 4514 writes it; None without one."""
-    # Python gives nothing of a certificate that was not verified.
-    names: tuple[tuple[tuple[str, str], ...], ...] = (connection.getpeercert() or {}).get("subject", ())  # type: ignore[assignment]
+    """Return the subject of the peer's verified certificate in the form of RFC 4514, None without a certificate."""
+    # `getpeercert` returns no fields of a certificate that was not verified.
+    fields: dict[str, Any] = connection.getpeercert() or {}
+    names = fields.get("subject", ())
     relative = ["+".join(f"{_SHORT.get(kind, kind)}={_escape(value)}" for kind, value in name) for name in names]
     return ",".join(reversed(relative)) or None
 
@@ -82,11 +87,11 @@ _SHORT = {
     "streetAddress": "STREET",
     "userId": "UID",
 }
-"""RFC 4514 section 3."""
+"""Attribute names of RFC 4514 section 3."""
 
 
 def end_point_binding(certificate: bytes) -> ChannelBinding | None:
-    """The binding `tls-server-end-point` of a certificate in DER; None where RFC 5929 4.1 leaves it undefined."""
+    """Return the binding `tls-server-end-point` of a DER certificate, None if RFC 5929 4.1 leaves it undefined."""
     name = _HASH_OF_SIGNATURE.get(_signature_algorithm(certificate))
     return ChannelBinding("tls-server-end-point", hashlib.new(name, certificate).digest()) if name else None
 
@@ -101,7 +106,7 @@ def _signature_algorithm(certificate: bytes) -> str:
 
 
 def _contents(der: bytes, at: int) -> tuple[int, int]:
-    """Where the contents of the value at `at` start and end (X.690 8.1)."""
+    """Return the start and the end of the contents of the DER value at `at` (X.690 8.1)."""
     length, start = der[at + 1], at + 2
     if length & 0x80:
         size = length & 0x7F
@@ -112,7 +117,7 @@ def _contents(der: bytes, at: int) -> tuple[int, int]:
 
 
 def _dotted(oid: bytes) -> str:
-    # X.690 8.19: the first octet has two numbers, the others seven bits each.
+    # X.690 8.19: the first octet holds two numbers, each further octet seven bits of a number.
     numbers = [oid[0] // 40, oid[0] % 40]
     number = 0
     for octet in oid[1:]:

@@ -1,8 +1,8 @@
-"""Make the SSL contexts that servers need, and renew their certificates while they serve."""
+"""SSL contexts for servers, and the renewal of their certificates while the server runs."""
 
-# What is read from files is put into contexts of its own, which take the place of the old ones when all of them are
-# there: a file that is missing or does not fit leaves everything as it was. The context that a server is given stays
-# the same. In each handshake it hands over to the one that the client's words ask for, which OpenSSL lets it do.
+# The certificates are loaded into contexts of their own. New contexts replace the old ones only when all files are
+# loaded, so that a missing or wrong file changes nothing. The server always uses the same context,
+# `ServerTls.context`. In each handshake, its SNI callback switches to the context for the name that the client sent.
 
 import ssl
 from collections.abc import Callable, Iterable, Mapping
@@ -14,10 +14,10 @@ File = str | PathLike[str]
 
 
 class ServerTls:
-    """The TLS of a server: give `context` to it, and call `reload()` when the files have changed.
+    """The certificates of a server: pass `context` to the server, and call `reload()` when the files have changed.
 
-    TLS 1.2 is the least that is spoken. Raises `OSError` if a file cannot be read, and `ssl.SSLError`, which is one, if
-    it is not what it should be.
+    The minimum version is TLS 1.2. Raises `OSError` if a file cannot be read, and `ssl.SSLError`, which is an
+    `OSError`, if the content of a file is not valid.
     """
 
     def __init__(
@@ -30,19 +30,19 @@ class ServerTls:
         client_ca: File | None = None,
         require_client_certificate: bool = False,
     ) -> None:
-        """Read the files, all of which are PEM.
+        """Load the files, which are in PEM format.
 
         Args:
-            certificate: the chain of certificates, the server's own first.
-            key: its private key, which no password protects.
-            names: other chains and keys, for clients that ask for these names (RFC 6066 section 3). `*.example.org`
-                stands for all names with one label more than `example.org`.
-            choose: called with the name that a client asks for, before `names` is looked into; may return a context
-                with another certificate. It is called in the midst of a handshake, and should be quick.
-            client_ca: the certificates of those whose word is taken for who a client is. With it, clients are
-                asked for a certificate, which they need not have: `session.tls.peer_certificate` is the one that was
-                checked, and with the mechanism EXTERNAL they can authenticate with it.
-            require_client_certificate: whether there is no session without one.
+            certificate: The certificate chain, with the server's own certificate first.
+            key: The private key, without a password.
+            names: Other chains and keys, by the server name that a client asks for (RFC 6066 section 3).
+                `*.example.org` stands for all names with one more label than `example.org`.
+            choose: Called with the server name that a client asks for, before the lookup in `names`; may return a
+                context with another certificate. The call is part of the handshake, so it has to be quick.
+            client_ca: The CA certificates that verify client certificates. With it, the server asks clients for a
+                certificate, which is optional for them. `session.tls.peer_certificate` is the verified certificate,
+                and the SASL mechanism EXTERNAL authenticates with it.
+            require_client_certificate: Whether the handshake fails without a client certificate.
         """
         if require_client_certificate and client_ca is None:
             raise ValueError("require_client_certificate needs client_ca")
@@ -52,7 +52,7 @@ class ServerTls:
         self._choose = choose
         self._client_ca = client_ca
         self.context: ServerContext = _context()
-        """For `serve(..., tls=tls.context)`."""
+        """The context of the server: `serve(..., tls=tls.context)`."""
         if client_ca is not None:
             required = require_client_certificate
             self.context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
@@ -61,14 +61,14 @@ class ServerTls:
         self.context.sni_callback = self._hand_over
 
     def reload(self) -> None:
-        """Read all files again. Handshakes that begin later use what is in them; sessions go on with what they have.
+        """Load all files again, for the handshakes that begin later; running sessions are not affected.
 
-        Raises as the construction does, and then nothing has changed.
+        Raises the same errors as the constructor. After an error, the old certificates stay in use.
         """
         default = self._load(self._files)
         named = {name: self._load(files) for name, files in self._names.items()}
         self._default, self._named = default, named
-        # For those who hand over to it, and for what is asked before there is a handshake.
+        # For the `sni_callback` of another context that switches to this one, and for checks before any handshake.
         self._fill(self.context, self._files)
         self.context.binding = default.binding
 
@@ -78,11 +78,11 @@ class ServerTls:
         return context
 
     def _fill(self, context: ssl.SSLContext, files: tuple[File, File]) -> None:
-        # A password is never asked for: there may be no one to answer.
+        # Without this password, OpenSSL would prompt for one on the terminal.
         context.load_cert_chain(*files, password=lambda: "")
         if self._client_ca is not None:
             context.load_verify_locations(self._client_ca)
-            context.verify_mode = self.context.verify_mode  # which ssl asks whether a certificate was checked
+            context.verify_mode = self.context.verify_mode  # `getpeercert` consults this context
 
     def _hand_over(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
         connection.context = self._context_for(name.lower()) if name else self._default
@@ -93,16 +93,15 @@ class ServerTls:
 
 
 def server_context(certificate: File, key: File, *, client_ca: File | None = None) -> ssl.SSLContext:
-    """A context for TLS 1.2 and newer with the certificate chain and the private key in these PEM files.
+    """Return a context for TLS 1.2 and newer, with the certificate chain and the private key from these PEM files.
 
-    `ServerTls` says what `client_ca` is, and makes a context whose certificates can be renewed. Raises `OSError` if a
-    file cannot be read, and `ssl.SSLError`, which is one, if it is not what it should be.
+    `ServerTls` makes a context whose certificates can be renewed, and describes `client_ca` and the errors.
     """
     return ServerTls(certificate, key, client_ca=client_ca).context
 
 
 def self_signed_context(names: Iterable[str]) -> ssl.SSLContext:
-    """A context with a certificate, made up on the spot, for these host names and addresses. For tests only.
+    """Return a context with a newly made certificate for these host names and addresses. For tests only.
 
     Raises `ImportError` if trustme is not installed.
     """

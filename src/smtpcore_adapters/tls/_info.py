@@ -1,4 +1,4 @@
-"""What was agreed upon in a TLS handshake."""
+"""The results of a TLS handshake."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,48 +13,48 @@ from ._channel_binding import bindings_of, subject_of
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A certificate that the peer has shown, and that was checked against the authorities of the context."""
+    """A certificate of the peer that was verified with the authorities of the context."""
 
     der: bytes = field(repr=False)
-    """The certificate itself (X.509), for libraries that understand it."""
+    """The X.509 certificate in DER, for other libraries."""
     fields: Mapping[str, Any] = field(hash=False, compare=False, repr=False)
-    """What `ssl.SSLSocket.getpeercert` tells of it."""
+    """The fields of the certificate, as `ssl.SSLSocket.getpeercert` returns them."""
 
     @property
     def subject(self) -> dict[str, str]:
-        """Whose it is: the attributes of the name, such as `"commonName"`."""
+        """The attributes of the subject's name, such as `"commonName"`."""
         return {key: value for part in self.fields.get("subject", ()) for key, value in part}
 
     @property
     def alternative_names(self) -> tuple[tuple[str, str], ...]:
-        """Other names of the same, each with its kind: `("DNS", "mx.example.org")`, `("email", "a@example.org")`."""
+        """Other names of the subject, each with its kind: `("DNS", "mx.example.org")`, `("email", "a@example.org")`."""
         return tuple(self.fields.get("subjectAltName", ()))
 
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """What was agreed upon in a TLS handshake."""
+    """The results of a TLS handshake."""
 
     version: str
-    """Such as `"TLSv1.3"`."""
+    """The protocol version, such as `"TLSv1.3"`."""
     cipher: str
-    """Such as `"TLS_AES_256_GCM_SHA384"`."""
+    """The cipher suite, such as `"TLS_AES_256_GCM_SHA384"`."""
     server_name: str | None = None
-    """Whom the client has asked for (RFC 6066 section 3), None if it has not said so."""
+    """The server name that the client asked for (RFC 6066 section 3), None if it sent no name."""
     peer_certificate: Certificate | None = None
-    """Who the peer has proved to be, None if it was not asked, had none, or was not checked."""
+    """The peer's verified certificate; None if the peer sent no certificate, or it was not verified."""
     subject: str | None = None
-    """Whom that certificate names, such as `"CN=tim,O=Example"` (RFC 4514)."""
+    """The subject of `peer_certificate`, such as `"CN=tim,O=Example"` (RFC 4514)."""
     bindings: tuple[ChannelBinding, ...] = ()
-    """What SASL can bind to (RFC 5056): the server's certificate. A server knows it if its `SSLContext` is one of
-    `smtpcore_adapters.tls`."""
+    """The channel bindings for SASL (RFC 5056): one for the server's certificate. A server has a binding if its
+    `SSLContext` is one of `smtpcore_adapters.tls`."""
 
     def __str__(self) -> str:
         return f"{self.version} {self.cipher}"
 
 
 def describe_tls(connection: SSLObject) -> Tls:
-    """What was agreed upon in the handshake of `connection`."""
+    """Return the results of the handshake of `connection`."""
     cipher = connection.cipher()
     certificate = _certificate(connection)
     return Tls(
@@ -72,24 +72,24 @@ def _certificate(connection: SSLObject) -> Certificate | None:
         fields = connection.getpeercert()
         der = connection.getpeercert(binary_form=True)
     except ValueError:
-        return None  # there was no handshake
+        return None  # there was no handshake yet
 
-    return Certificate(der, fields) if der and fields else None  # no fields: no one has checked it
+    return Certificate(der, fields) if der and fields else None  # no fields: the certificate was not verified
 
 
-# OpenSSL tells a server the name while it shakes hands, and forgets it.
+# OpenSSL reports the name to a server only during the handshake.
 _asked_for: WeakKeyDictionary[SSLObject, str] = WeakKeyDictionary()
 
 
 def note_server_names(context: SSLContext) -> None:
-    """Let `describe_tls` know the names that clients ask for. A `sni_callback` that the context has is still called."""
+    """Record the server names that clients ask for, for `describe_tls`. The context's own `sni_callback` still runs."""
     callback = context.sni_callback
     if not isinstance(callback, _Noting):
         context.sni_callback = _Noting(callback)
 
 
 class _Noting:
-    """A `sni_callback` that remembers the name, and then calls another one."""
+    """A `sni_callback` that records the name, and then calls another callback."""
 
     def __init__(self, callback: Any) -> None:
         self._callback = callback

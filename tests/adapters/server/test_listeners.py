@@ -295,8 +295,8 @@ def test_sockets_passed_to_another_process_are_ignored(
 
 def test_inherited_descriptor_that_is_no_stream_socket_is_an_error() -> None:
     with socket.socket(type=socket.SOCK_DGRAM) as datagrams, open(os.devnull) as file:
-        assert run_inheriting(datagrams) == ["the inherited file descriptor 3 is no stream socket"]
-        assert run_inheriting(file) == ["the inherited file descriptor 3 is no socket"]
+        assert run_inheriting(datagrams) == ["the inherited file descriptor 3 is not a stream socket"]
+        assert run_inheriting(file) == ["the inherited file descriptor 3 is not a socket"]
 
 
 def inherit(monkeypatch: pytest.MonkeyPatch, *sockets: Any, names: str | None = None) -> None:
@@ -322,7 +322,7 @@ def test_server_listens_on_an_inherited_socket(port_in_use: socket.socket, monke
 
 def test_inherited_descriptor_that_is_no_stream_socket_is_an_error_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(type=socket.SOCK_DGRAM) as datagrams, open(os.devnull) as file:
-        for each, complaint in ((datagrams, "no stream socket"), (file, "no socket")):
+        for each, complaint in ((datagrams, "not a stream socket"), (file, "not a socket")):
             inherit(monkeypatch, each)
             with pytest.raises(ValueError, match=complaint):
                 inherited_sockets()

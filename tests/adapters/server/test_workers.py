@@ -254,7 +254,7 @@ def test_no_signal_is_sent_to_an_ended_process(monkeypatch: pytest.MonkeyPatch) 
     supervisor = Supervisor([no_work])
     process = get_context("fork").Process()
     monkeypatch.setattr(type(process), "exitcode", 0)
-    supervisor._places[0].process = process
+    supervisor._slots[0].process = process
     supervisor._send(signal.SIGTERM)
 
 
@@ -264,21 +264,21 @@ def test_no_signal_is_sent_to_an_ended_process(monkeypatch: pytest.MonkeyPatch) 
 def test_delay_doubles_for_a_worker_that_keeps_dying() -> None:
     now = 100.0
     supervisor = Supervisor([no_work], clock=lambda: now)
-    [place] = supervisor._places
+    [slot] = supervisor._slots
     supervisor._note_ready({0})
     delays = []
     for _ in range(12):
-        place.started = now
-        supervisor._replace(0, place, 1, -9)
-        delays.append(place.delay)
-        assert supervisor._until_due() == pytest.approx(place.delay)
+        slot.started = now
+        supervisor._replace(0, slot, 1, -9)
+        delays.append(slot.delay)
+        assert supervisor._until_due() == pytest.approx(slot.delay)
     assert delays[:4] == [0.1, 0.2, 0.4, 0.8]
     assert delays[-1] == MAX_DELAY
 
-    place.started = now
+    slot.started = now
     now += SETTLED
-    supervisor._replace(0, place, 1, -9)
-    assert place.delay == MIN_DELAY
+    supervisor._replace(0, slot, 1, -9)
+    assert slot.delay == MIN_DELAY
     now += 5
     assert supervisor._until_due() == 0
 
