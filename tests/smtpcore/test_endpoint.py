@@ -1,0 +1,154 @@
+"""The part of a connection that server and client share."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from smtpcore import (
+    ClientConnection,
+    Connection,
+    ConnectionClosed,
+    LocalProtocolError,
+    Noop,
+    RemoteProtocolError,
+    Reply,
+    StartTls,
+    State,
+)
+
+from ..client_helpers import after_ehlo, play
+from ..helpers import READY, connect, drive, new_connection, public_properties
+
+Endpoint = Connection | ClientConnection
+
+
+def server_ready() -> Endpoint:
+    return connect(READY, tls=True)
+
+
+def client_ready() -> Endpoint:
+    return after_ehlo("STARTTLS").conn
+
+
+def server_before_tls() -> Endpoint:
+    conn = connect(READY, tls=True)
+    drive(conn, [b"STARTTLS\r\n"])
+    return conn
+
+
+def client_before_tls() -> Endpoint:
+    outcome = after_ehlo("STARTTLS")
+    outcome.send(StartTls())
+    outcome.receive([b"220 go\r\n"])
+    return outcome.conn
+
+
+def server_with_output() -> Endpoint:
+    conn = connect(READY)
+    conn.receive_data(b"NOOP\r\n")
+    conn.next_event()
+    conn.send(Reply(250))
+    return conn
+
+
+def client_with_output() -> Endpoint:
+    conn = after_ehlo().conn
+    conn.send(Noop())
+    return conn
+
+
+ready = pytest.mark.parametrize("make", [server_ready, client_ready])
+before_tls = pytest.mark.parametrize("make", [server_before_tls, client_before_tls])
+with_output = pytest.mark.parametrize("make", [server_with_output, client_with_output])
+unused = pytest.mark.parametrize(
+    "make", [lambda: new_connection(tls=True), lambda: play().conn], ids=["server", "client"]
+)
+
+Make = Callable[[], Endpoint]
+
+
+@unused
+def test_new_endpoint_is_connected_and_knows_nothing_of_the_peer(make: Make) -> None:
+    conn = make()
+
+    assert (conn.state, conn.tls, conn.authenticated) == (State.CONNECTED, False, False)
+    assert (conn.helo, conn.transaction, conn.trailing_data, conn.data_to_send()) == (None, None, b"", b"")
+
+
+@with_output
+def test_output_is_taken_once(make: Make) -> None:
+    conn = make()
+
+    assert conn.data_to_send().endswith(b"\r\n")
+    assert conn.data_to_send() == b""
+
+
+@with_output
+def test_failed_write_discards_the_output_and_closes(make: Make) -> None:
+    conn = make()
+    conn.send_failed()
+
+    assert (conn.state, conn.data_to_send()) == (State.CLOSED, b"")
+    assert conn.next_event() == ConnectionClosed()
+
+
+@ready
+def test_end_of_stream_is_final(make: Make) -> None:
+    conn = make()
+    conn.receive_data(b"")
+    conn.receive_data(b"250 OK\r\n")
+
+    assert conn.trailing_data == b""
+    assert conn.next_event() == ConnectionClosed()
+    conn.receive_data(b"250 OK\r\n")
+    assert conn.trailing_data == b""
+
+
+@ready
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_received_octets_of_any_type_are_copied(make: Make, kind: Any) -> None:
+    conn = make()
+    data = bytearray(b"25")
+    conn.receive_data(kind(data))
+    data[:] = b"xx"
+
+    assert conn.trailing_data == b"25"
+
+
+@before_tls
+def test_plaintext_before_the_handshake_is_a_remote_error(make: Make) -> None:
+    """R3207-4.2-03, R3207-4.2-05"""
+    conn = make()
+
+    with pytest.raises(RemoteProtocolError, match="before TLS"):
+        conn.receive_data(b"250 injected\r\n")
+    assert conn.state is State.CLOSED
+
+
+@before_tls
+def test_handshake_discards_everything_known_of_the_peer(make: Make) -> None:
+    """R3207-4.2-01, R3207-4.2-04"""
+    conn = make()
+    conn.tls_established()
+
+    assert (conn.state, conn.tls) == (State.GREETED, True)
+    assert (conn.helo, conn.transaction, conn.authenticated) == (None, None, False)
+
+
+@unused
+def test_implicit_tls_starts_before_the_greeting(make: Make) -> None:
+    conn = make()
+    conn.tls_established()
+
+    assert (conn.state, conn.tls) == (State.CONNECTED, True)
+
+
+@ready
+def test_tls_outside_of_starttls_is_refused_and_changes_nothing(make: Make) -> None:
+    conn = make()
+    known = public_properties(conn)
+
+    with pytest.raises(LocalProtocolError, match="TLS cannot start"):
+        conn.tls_established()
+    assert public_properties(conn) == known
