@@ -86,7 +86,7 @@ class Credentials:
         if self.password is not None and not _is_encodable(self.password):
             raise LocalProtocolError("the password has half a surrogate pair in it")
         if self.token is not None and not _match_token(self.token):
-            raise LocalProtocolError("a token consists of visible ASCII characters")
+            raise LocalProtocolError("the token is empty or has characters other than visible ASCII")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

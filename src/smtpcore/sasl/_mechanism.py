@@ -13,7 +13,7 @@ from ._context import DEFAULT_POLICY, PLAINTEXT, Channel, Credentials, Policy
 from ._steps import Accepted, Answer, Challenge, CheckAuthorization, Outcome, Question, Reason, Rejected, Step
 
 MAX_MESSAGE = 12288 // 4 * 3  # RFC 4954 section 4: 12288 octets of base64 suffice for every mechanism
-MAX_NAME = 1024  # RFC 4616 section 2 requires at least 255 octets; this is 255 characters of four octets each
+MAX_NAME = 1024  # RFC 4616 section 2 requires at least 255 octets; this allows 255 characters of four octets
 
 Exchange: TypeAlias = Generator[Challenge | Question, Any, Outcome]
 Dialogue: TypeAlias = Generator[bytes | None, bytes, bytes]
@@ -87,7 +87,7 @@ class ServerMechanism(ABC):
         except ValueError:
             raise Refusal(Reason.INVALID_CREDENTIALS) from None
 
-        # RFC 4616 section 2, RFC 4954 section 4: a text of which nothing is left is also refused.
+        # RFC 4616 section 2, RFC 4954 section 4: a text that preparation empties is also refused.
         if not prepared:
             raise Refusal(Reason.INVALID_CREDENTIALS)
 

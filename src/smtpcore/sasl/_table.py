@@ -157,7 +157,7 @@ def _find(name: str, mechanisms: Iterable[Mechanism]) -> Mechanism:
         if row.name == wanted:
             return row
 
-    raise LocalProtocolError(f"there is no mechanism {name[:40]!r}")
+    raise LocalProtocolError(f"there is no mechanism {name[:24]!r}: see smtpcore.sasl.MECHANISMS")
 
 
 def _upper(name: str) -> str:
