@@ -76,9 +76,10 @@ from ._events import (
     Signal,
     UnknownCommand,
 )
-from ._extensions._announcements import HoldLimits, SessionLimits
 from ._extensions._builtin import EXTENSIONS
-from ._extensions._definition import Extension, Parameter
+from ._extensions._definition import Extension, NextHop, Parameter, relay_or_drop, relay_or_refuse
+from ._extensions._futurerelease import HoldLimits
+from ._extensions._limits import SessionLimits
 from ._replies import Challenge, Reply, ReplyClass, ReplyCode
 from ._state import State, Wait
 from ._transaction import Transaction
@@ -147,6 +148,7 @@ __all__ = [
     "LocalProtocolError",
     "Mail",
     "Mailbox",
+    "NextHop",
     "NoSupport",
     "Noop",
     "Notify",
@@ -179,4 +181,6 @@ __all__ = [
     "Xforward",
     "decode_xtext",
     "encode_xtext",
+    "relay_or_drop",
+    "relay_or_refuse",
 ]

@@ -27,7 +27,7 @@ from typing import Final
 from ._bodies._outgoing import OutgoingBody, outgoing_chunks
 from ._commands import Auth, Bdat, Burl, Command, Data, Ehlo, Helo, Lhlo, Mail, Quit, Rcpt, Rset, StartTls, Xclient
 from ._config import MIN_COMMAND_LINE, ClientConfig
-from ._dialects import MAX_AUTH_LINE, Dialect, make_dialect, verbs_of
+from ._dialects import MAX_AUTH_LINE, Dialect, make_dialect, read_keywords, read_terms, verbs_of
 from ._endpoint import Endpoint
 from ._errors import LocalProtocolError, RemoteProtocolError
 from ._events import (
@@ -50,7 +50,7 @@ from ._events import (
     UnknownCommand,
 )
 from ._extensions._builtin import EXTENSIONS
-from ._extensions._definition import Extension, read_keywords, read_terms
+from ._extensions._definition import Extension
 from ._parser import CommandRejected, parse_command
 from ._pipelining import may_follow
 from ._replies import MAX_CHALLENGE, Reply, ReplyClass, ReplyCode

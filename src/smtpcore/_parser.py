@@ -36,6 +36,7 @@ from ._dialects import Dialect
 from ._errors import LocalProtocolError
 from ._events import AuthCancel, AuthResponse, InvalidCommand, UnknownCommand
 from ._extensions._definition import Parameter
+from ._extensions._parsing import parse_text
 from ._grammar import find_control, match_keyword, match_number, match_param_value, unquote
 from ._rules import Refusal
 from .parameters import parse_attributes
@@ -44,7 +45,7 @@ from .parameters._params import NO_PARAMS, Params
 _MAY_BE_UTF8 = frozenset({"MAIL", "RCPT", "VRFY", "EXPN"})  # RFC 6531 3.1
 
 # RFC 5321 4.1.1.11. It has no octets of its own: the line is no longer than it would be without.
-_UNKNOWN = Parameter(parse=lambda text: True if text is None else text, octets=0)
+_UNKNOWN = Parameter[object]("", object, parse_text, octets=0)
 
 _match_quoted_path = re.compile(r'<((?:[^"<>]|"(?:[^"\\]|\\.)*")*)>').match
 
@@ -174,7 +175,7 @@ def _parse_rcpt(verb: str, argument: str, dialect: Dialect) -> Command:
 
 def _unobjected(command: Mail | Rcpt, dialect: Dialect) -> Command:
     for keyword, object_to in dialect.objections if command.params else ():
-        objection = object_to(command)
+        objection = object_to(command.params)
         if objection:
             raise CommandRejected(Refusal(keyword, objection))
 
@@ -322,12 +323,12 @@ def _parse_params(text: str, verb: str, dialect: Dialect) -> Params:
         if keyword in values:
             raise CommandRejected(rules.PARAMETER_TWICE.fill(keyword=keyword[:40], enhanced=parameter.enhanced))
 
-        values[keyword] = _parse_value(keyword, value if equals else None, parameter)
+        values[keyword] = _parse_value(keyword, value, parameter)
 
     return Params(values)
 
 
-def _parse_value(keyword: str, value: str | None, parameter: Parameter) -> object:
+def _parse_value(keyword: str, value: str, parameter: Parameter[object]) -> object:
     try:
         return parameter.parse(value)
     except (ValueError, LocalProtocolError) as exc:

@@ -523,14 +523,14 @@ def test_announcement_that_no_client_can_parse_is_refused() -> None:
     from smtpcore import Config, Connection
 
     own = Extension(keyword="XNUM", arguments=lambda config: "x", parse_arguments=int)
-    with pytest.raises(LocalProtocolError, match="XNUM announces 'x', which no client could read"):
+    with pytest.raises(LocalProtocolError, match="XNUM announces 'x', which clients cannot parse"):
         Connection(Config(hostname="s.example"), extensions=(*EXTENSIONS, own))
 
     for sometimes in (
         replace(own, offered=lambda config, tls: tls),
         replace(own, offered=lambda config, tls: not tls),
     ):
-        with pytest.raises(LocalProtocolError, match="which no client could read"):
+        with pytest.raises(LocalProtocolError, match="which clients cannot parse"):
             Connection(Config(hostname="s.example"), extensions=(*EXTENSIONS, sometimes))
 
 

@@ -19,13 +19,14 @@ ADAPTERS = sorted((SRC / "smtpcore_adapters").rglob("*.py"))
 
 # A module imports only from the rows above its own: neither sideways nor in a circle.
 LAYERS = (
-    {"_errors"},
+    {"_errors", "_xtext", "_command"},
     {"_grammar", "_buffer", "_base64"},
-    {"_config", "_addresses"},
+    {"_config", "_addresses", "_replies"},
+    {"_extensions"},
     {"parameters"},
-    {"_commands", "_replies"},
+    {"_commands"},
     {"_rules"},
-    {"_bodies", "_events", "_extensions", "_reply_reader", "_transaction"},
+    {"_bodies", "_events", "_reply_reader", "_transaction"},
     {"_dialects", "_pipelining", "_state"},
     {"_parser"},
     {"_default_replies", "_endpoint", "_refusals"},
@@ -54,11 +55,11 @@ ALLOWED_IN = {
 
 # Parts of the core that the connection does not import.
 BESIDE = {"proxy", "sasl", "trace"}
-# Parsers and encoders of the parameters of extensions: not counted in the size of the core.
-LIBRARIES = {"parameters"}
+# The extensions, one module each, and the values of their parameters: not counted in the size of the core.
+LIBRARIES = {"_extensions", "parameters"}
 # The size of h11, and as much again for BDAT, AUTH, some twenty-five extensions, and a client that checks its requests
 # against all of them.
-MAX_CORE = 5200
+MAX_CORE = 4756
 
 # Each framework is imported by one module of the same name.
 FRAMEWORKS = {"asyncio", "anyio", "trio"}

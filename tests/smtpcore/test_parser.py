@@ -31,17 +31,17 @@ from smtpcore._dialects import Dialect, dialect_of
 from smtpcore._parser import COMMANDS, CommandRejected, parse_command, verb_of
 
 
-def raise_with_unsafe_text(text: str | None) -> str:
+def raise_with_unsafe_text(text: str) -> str:
     raise ValueError(f"{text} is none of\r\nours \u00e9 " + "x" * 600)
 
 
 OWN = Extension(
     keyword="XOWN",
-    mail={
-        "XFLAG": Parameter(parse=lambda text: text is None, octets=7),
-        "XBAD": Parameter(parse=raise_with_unsafe_text, octets=9),
-    },
-    rcpt={"XTEXT": Parameter(parse=lambda text: text or "", octets=500)},
+    mail=(
+        Parameter(keyword="XFLAG", kind=bool, parse=lambda text: text == "", octets=7),
+        Parameter(keyword="XBAD", kind=str, parse=raise_with_unsafe_text, octets=9),
+    ),
+    rcpt=(Parameter(keyword="XTEXT", kind=str, parse=lambda text: text, octets=500),),
     verbs=frozenset({"XOWN"}),
 )
 OTHERS = OFF_BY_DEFAULT - {"EXPN"}

@@ -262,7 +262,7 @@ CASES: list[tuple[str, bytes, bytes, dict[str, Any], str, Refusal]] = [
         b"MAIL FROM:<> SIZE=x\r\n",
         {},
         "501 5.5.4",
-        rules.BAD_VALUE.fill(keyword="SIZE", why="the value has 1 to 20 digits"),
+        rules.BAD_VALUE.fill(keyword="SIZE", why="the value is a number of 1 to 20 digits"),
     ),
     ("a bare LF in a body", DATA, b"a\nb\r\n.\r\n", {}, "550 5.6.0", rules.BODY_BARE_NEWLINE),
     (

@@ -1,1 +1,1 @@
-"""ESMTP extensions: what one is, the built-in ones, and what EHLO announces of them."""
+"""ESMTP extensions: their definition, the built-in ones in a module each, and the table of them."""

@@ -1,5 +1,6 @@
 """The parameters of MAIL and RCPT that the built-in extensions define."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -143,6 +144,9 @@ def test_parameter_is_parsed_into_a_value_and_encoded_again(verb: str, params: s
         *(("MAIL", f"HOLDUNTIL={value}") for value in ("2029-02-30T00:00:00Z", "2030-01-01T00:00:01Z")),
         *(("MAIL", params) for params in ("HOLDFOR=10 HOLDUNTIL=2029-12-31T23:59:59Z", "HOLDFOR=1 HOLDFOR=1")),
         *(("MAIL", f"HOLDFOR=3600 BY={value}") for value in ("600;R", "600;N", "-1;N")),
+        *(("MAIL", f"SIZE{value}") for value in ("", "=")),
+        *(("MAIL", f"BODY{value}") for value in ("", "=")),
+        *(("MAIL", f"SMTPUTF8{value}") for value in ("=", "=1")),
         *(("MAIL", params) for params in ("REQUIRETLS=1", "REQUIRETLS=", "REQUIRETLS REQUIRETLS")),
         *(("RCPT", f"RRVS{value}") for value in ("", "=x", "=2014-04-03T23:01:00Z;X", "=2014-04-03T23:01:00.5Z")),
         *(("RCPT", f"RRVS={value}") for value in ("2014-04-03T23:01:00Z;", "2014-04-03T23:01:00", ";C")),
@@ -297,10 +301,12 @@ def test_refused_parameter_leaves_the_session_unchanged() -> None:
 
 
 def test_objection_is_not_called_for_commands_without_parameters() -> None:
-    def object_to(terms: object, command: Mail | Rcpt) -> Reply:
+    def object_to(terms: object, params: Mapping[str, object]) -> Reply:
         return Reply(555, "Never", enhanced="5.5.4")
 
-    own = Extension(keyword="XOWN", mail={"XOWN": Parameter(parse=str, octets=9)}, objection=object_to)
+    own = Extension(
+        keyword="XOWN", mail=(Parameter(keyword="XOWN", kind=str, parse=str, octets=9),), objection=object_to
+    )
     conn = Connection(CONFIG, extensions=(*EXTENSIONS, own))
     _, output = drive(conn, [READY, b"MAIL FROM:<> XOWN=1\r\n", b"MAIL FROM:<>\r\n"])
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from smtpcore import EXTENSIONS, OFF_BY_DEFAULT, BodyType, Config, Extension, Mail, Parameter, Rcpt
-from smtpcore._extensions._definition import longest_command_line, offered_extensions
+from smtpcore._dialects import compiled, offered_extensions
 
 from ...helpers import GREETED, HELO, MAIL, READY, events_after, reply_texts
 
@@ -143,32 +143,30 @@ def test_starttls_is_offered_until_tls_is_active(possible: bool, active: bool, o
         pytest.param("SIZE", "12345678901234567890", 12345678901234567890, id="R1870-3-03"),
         ("BODY", "7BIT", BodyType.SEVEN_BIT),
         pytest.param("BODY", "8bitMIME", BodyType.EIGHT_BIT_MIME, id="R6152-2-02"),
-        pytest.param("SMTPUTF8", None, True, id="R6531-3.1-05"),
+        pytest.param("SMTPUTF8", "", True, id="R6531-3.1-05"),
     ],
 )
-def test_parameter_value_is_parsed_into_its_type(keyword: str, text: str | None, value: object) -> None:
+def test_parameter_value_is_parsed_into_its_type(keyword: str, text: str, value: object) -> None:
     assert parameter(keyword).parse(text) == value
 
 
 @pytest.mark.parametrize(
     ("keyword", "text"),
     [
-        ("SIZE", None),
+        ("SIZE", ""),
         ("SIZE", "abc"),
         ("SIZE", "-1"),
         ("SIZE", "1_0"),
         ("SIZE", "\u0661"),
         ("SIZE", "123456789012345678901"),
-        ("BODY", None),
         ("BODY", ""),
         ("BODY", "9BIT"),
         ("BODY", "7B\u0131T"),
         ("BODY", "SEVEN_BIT"),
-        ("SMTPUTF8", ""),
         ("SMTPUTF8", "1"),
     ],
 )
-def test_malformed_parameter_value_is_refused(keyword: str, text: str | None) -> None:
+def test_malformed_parameter_value_is_refused(keyword: str, text: str) -> None:
     with pytest.raises(ValueError, match="value"):
         parameter(keyword).parse(text)
 
@@ -183,13 +181,13 @@ def test_parameter_octets_cover_the_longest_form(keyword: str, longest: str) -> 
 
 
 def test_longest_command_line_fits_all_parameters_of_mail_or_of_rcpt() -> None:
-    of_mail = Extension(keyword="XM", mail={"XM": Parameter(parse=str, octets=100)})
-    of_rcpt = Extension(keyword="XR", rcpt={"XR": Parameter(parse=str, octets=1000)})
+    of_mail = Extension(keyword="XM", mail=(parameter_of(octets=100),))
+    of_rcpt = Extension(keyword="XR", rcpt=(parameter_of(octets=1000),))
 
-    assert longest_command_line((), CONFIG) == 512
-    assert longest_command_line(EXTENSIONS, CONFIG) == 512 + 26 + 14 + 16 + 10
-    assert longest_command_line((*EXTENSIONS, of_mail), CONFIG) == 512 + 26 + 14 + 16 + 10 + 100
-    assert longest_command_line((of_mail, of_rcpt), CONFIG) == 512 + 1000
+    assert compiled((), CONFIG).longest_line == 512
+    assert compiled(EXTENSIONS, CONFIG).longest_line == 512 + 26 + 16 + 10
+    assert compiled((*EXTENSIONS, of_mail), CONFIG).longest_line == 512 + 26 + 16 + 10 + 100
+    assert compiled((of_mail, of_rcpt), CONFIG).longest_line == 512 + 1000
 
 
 def test_custom_extension_needs_only_a_keyword() -> None:
@@ -197,23 +195,27 @@ def test_custom_extension_needs_only_a_keyword() -> None:
 
     assert extension.announce(CONFIG) == "XFOO"
     assert offered_extensions([extension], CONFIG, tls=True) == (extension,)
-    assert (dict(extension.mail), dict(extension.rcpt), extension.verbs) == ({}, {}, frozenset())
+    assert (extension.mail, extension.rcpt, extension.verbs) == ((), (), frozenset())
 
 
 def test_only_extensions_that_may_be_offered_extend_the_line_limit() -> None:
     """R3461-5.4-03"""
-    assert longest_command_line(EXTENSIONS, replace(CONFIG, disabled=OFF_BY_DEFAULT - {"REQUIRETLS"})) == (
-        longest_command_line(EXTENSIONS, CONFIG) + 11
+    assert compiled(EXTENSIONS, replace(CONFIG, disabled=OFF_BY_DEFAULT - {"REQUIRETLS"})).longest_line == (
+        compiled(EXTENSIONS, CONFIG).longest_line + 11
     )
-    assert longest_command_line(EXTENSIONS, FULL) > 512 + 1009 + 500
+    assert compiled(EXTENSIONS, replace(FULL, auth_mechanisms=())).longest_line > 512 + 1009
 
     for offered in (lambda config, tls: tls, lambda config, tls: not tls):
-        extension = Extension(keyword="XFOO", mail={"XFOO": Parameter(parse=str, octets=9)}, offered=offered)
-        assert longest_command_line([extension], CONFIG) == 512 + 9
+        extension = Extension(keyword="XFOO", mail=(parameter_of(octets=9),), offered=offered)
+        assert compiled((extension,), CONFIG).longest_line == 512 + 9
 
 
-def parameter(keyword: str) -> Parameter:
-    return next(extension.mail[keyword] for extension in EXTENSIONS if keyword in extension.mail)
+def parameter_of(*, octets: int) -> Parameter[str]:
+    return Parameter(keyword="XFOO", kind=str, parse=str, octets=octets)
+
+
+def parameter(keyword: str) -> Parameter[object]:
+    return next(known for extension in EXTENSIONS for known in extension.mail if known.keyword == keyword)
 
 
 # Unknown parameters
@@ -269,8 +271,8 @@ def test_disabling_an_extension_removes_keyword_verbs_and_parameters(keyword: st
         "max_hold_for": 60,
         "max_hold_until": datetime(2030, 1, 1, tzinfo=UTC),
     }
-    parameters = [(READY, b"MAIL FROM:<a@c.example> %b" % name.encode()) for name in extension.mail]
-    parameters += [(MAIL, b"RCPT TO:<u@s.example> %b" % name.encode()) for name in extension.rcpt]
+    parameters = [(READY, f"MAIL FROM:<a@c.example> {known.keyword}".encode()) for known in extension.mail]
+    parameters += [(MAIL, f"RCPT TO:<u@s.example> {known.keyword}".encode()) for known in extension.rcpt]
     for disabled in (frozenset[str](), frozenset({keyword} | needs.get(keyword, set()))):
         assert (keyword in keywords(READY, disabled=disabled, **changes)) is (not disabled)
         for verb in extension.verbs:
@@ -279,7 +281,7 @@ def test_disabling_an_extension_removes_keyword_verbs_and_parameters(keyword: st
             )
             assert unknown is bool(disabled)
         # BODY belongs to 8BITMIME and to BINARYMIME.
-        for before, line in parameters if "BODY" not in extension.mail else ():
+        for before, line in parameters if keyword not in ("8BITMIME", "BINARYMIME") else ():
             [reply] = reply_texts(before, line + b"=+\r\n", disabled=disabled, **changes)
             assert reply.startswith("555 5.5.4 " if disabled else "501 5.5.")
 

@@ -1,0 +1,47 @@
+"""8BITMIME (RFC 6152) and BINARYMIME (RFC 3030): bodies with octets beyond ASCII, and the BODY parameter."""
+
+from collections.abc import Callable
+from enum import Enum
+
+from .._replies import Reply
+from ._definition import Extension, NextHop, Parameter
+from ._parsing import one_of, parse_nothing
+
+
+class BodyType(Enum):
+    """The BODY parameter of MAIL: the octets and lines that the body may contain (RFC 6152)."""
+
+    SEVEN_BIT = "7BIT"
+    EIGHT_BIT_MIME = "8BITMIME"
+    BINARYMIME = "BINARYMIME"
+    """Any octets. The body has to be sent with BDAT (RFC 3030 section 3)."""
+
+
+_NOT_BINARY = (BodyType.SEVEN_BIT, BodyType.EIGHT_BIT_MIME)
+parse_body: Callable[[str], BodyType] = one_of(_NOT_BINARY)
+parse_binary_body: Callable[[str], BodyType] = one_of(BodyType)  # RFC 3030 section 3
+
+
+def _relay(body: BodyType, hop: NextHop) -> BodyType | Reply | None:
+    if body is not BodyType.BINARYMIME:
+        # If the server offers neither, the relay refuses a body with octets beyond ASCII when it finds one.
+        return body if hop.offers.keys() & {"8BITMIME", "BINARYMIME"} else None
+    if {"BINARYMIME", "CHUNKING"} <= hop.offers.keys():
+        return body
+
+    # RFC 3030 section 3: the alternative is to encode the message.
+    return Reply(554, "The next server takes no binary messages", enhanced="5.6.3")
+
+
+# RFC 6152 names no growth of the line, but " BODY=8BITMIME" must not shorten the longest possible address.
+BODY = Parameter("BODY", BodyType, parse_body, octets=14, relay=_relay, examples=_NOT_BINARY)
+# RFC 3030 section 3 (8): the line grows by 16 octets.
+BINARY_BODY = Parameter("BODY", BodyType, parse_binary_body, octets=16, relay=_relay, examples=tuple(BodyType))
+
+EIGHT_BIT_MIME = Extension(keyword="8BITMIME", parse_arguments=parse_nothing, mail=(BODY,))
+BINARYMIME = Extension(
+    keyword="BINARYMIME",
+    parse_arguments=parse_nothing,
+    needs=frozenset({"CHUNKING"}),  # RFC 3030 section 3 (1)
+    mail=(BINARY_BODY,),
+)

@@ -1,0 +1,164 @@
+"""DSN: delivery status notifications (RFC 3461)."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from .._errors import LocalProtocolError
+from .._grammar import is_encodable, match_atom
+from .._replies import Reply
+from .._xtext import decode_unitext, decode_xtext, encode_unitext, encode_xtext
+from ._definition import Extension, NextHop, Parameter, relay_or_drop
+from ._parsing import one_of, parse_nothing
+
+MAX_ENVID = 100  # section 4.4
+MAX_ORCPT = 500  # section 4.2
+
+_match_printable = re.compile(r"[\t -~]*").fullmatch  # sections 4.2 and 4.4: graphic and white space characters
+
+
+class Ret(Enum):
+    """The RET parameter of MAIL: the part of the message that a notification of failure returns (RFC 3461 4.3)."""
+
+    FULL = "FULL"
+    HDRS = "HDRS"
+
+
+class Notify(Enum):
+    """An event in the NOTIFY parameter of RCPT, of which the sender wants a notification (RFC 3461 4.1)."""
+
+    NEVER = "NEVER"
+    """No notification at all. It excludes the other values."""
+    SUCCESS = "SUCCESS"
+    FAILURE = "FAILURE"
+    DELAY = "DELAY"
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopeId:
+    """The ENVID parameter of MAIL, which notifications repeat (RFC 3461 4.4).
+
+    Raises `LocalProtocolError` for a text that is not xtext, encodes unprintable characters, or is too long.
+    """
+
+    text: str
+    """The identifier as it was sent, in xtext."""
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.text) <= MAX_ENVID or _match_printable(_decode(self.text, decode_xtext)) is None:
+            raise LocalProtocolError(f"{self.text!r} is not 1 to {MAX_ENVID} characters of xtext for printable ASCII")
+
+    @classmethod
+    def of(cls, value: str) -> "EnvelopeId":
+        """Return the identifier that encodes `value`."""
+        return cls(encode_xtext(value))
+
+    @property
+    def value(self) -> str:
+        """The identifier, decoded."""
+        return decode_xtext(self.text)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class OriginalRecipient:
+    """The ORCPT parameter of RCPT: the recipient as the sender named it (RFC 3461 4.2, RFC 6533 section 3).
+
+    Raises `LocalProtocolError` for a text that is not an address type, a semicolon and an encoded address.
+    """
+
+    text: str
+    """The parameter as it was sent. A relay has to pass it on unchanged (RFC 3461 5.2.1 (d))."""
+
+    def __post_init__(self) -> None:
+        kind, semicolon, encoded = self.text.partition(";")
+        # RFC 3461 4.2: the type is an atom. But RFC 5321 4.1.2 allows no "=" in a value.
+        is_type = match_atom(kind) and kind.isascii() and "=" not in kind
+        if not semicolon or not is_type or len(self.text) > MAX_ORCPT:
+            raise LocalProtocolError(f"{self.text[:100]!r} is not an address type, a semicolon and an address")
+
+        address = _decode(encoded, decode_unitext if self._is_utf8 else decode_xtext)
+        if not (is_encodable(address) if self._is_utf8 else _match_printable(address)):
+            raise LocalProtocolError(f"{self.text!r} encodes unprintable characters")
+
+    @classmethod
+    def of(cls, address_type: str, address: str) -> "OriginalRecipient":
+        """Return the value that encodes `address`, in ASCII, which every server with DSN accepts."""
+        encode = encode_unitext if address_type.lower() == "utf-8" else encode_xtext
+        return cls(f"{address_type};{encode(address)}")
+
+    @property
+    def address_type(self) -> str:
+        """The address type in lower case, for instance `rfc822` or `utf-8`."""
+        return self.text.partition(";")[0].lower()
+
+    @property
+    def address(self) -> str:
+        """The address, decoded. It may be something other than a mailbox."""
+        encoded = self.text.partition(";")[2]
+        return decode_unitext(encoded) if self._is_utf8 else decode_xtext(encoded)
+
+    @property
+    def _is_utf8(self) -> bool:
+        return self.address_type == "utf-8"
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _decode(text: str, decode: Callable[[str], str]) -> str:
+    try:
+        return decode(text)
+    except ValueError as exc:
+        raise LocalProtocolError(str(exc)) from exc
+
+
+parse_ret: Callable[[str], Ret] = one_of(Ret)
+_parse_event = one_of(Notify)
+
+
+def parse_notify(text: str) -> frozenset[Notify]:
+    """Parse the events that cause a notification (section 4.1)."""
+    wanted = frozenset(map(_parse_event, text.split(",")))
+    if Notify.NEVER in wanted and len(wanted) > 1:
+        raise ValueError("the value NEVER excludes all others")
+
+    return wanted
+
+
+def _relay_notify(notify: frozenset[Notify], hop: NextHop) -> frozenset[Notify] | Reply | None:
+    if "DSN" in hop.offers:
+        return notify
+    if Notify.SUCCESS in notify:
+        # Section 5.2.2 (b): the relay would have to send a "relayed" notification.
+        return Reply(554, "The next server does not notify of success", enhanced="5.3.3")
+
+    return None
+
+
+_drop = relay_or_drop("DSN")  # section 5.2.2 (a)
+# Section 5.4: ENVID has up to 100 characters, ORCPT up to 500.
+RET = Parameter("RET", Ret, parse_ret, octets=9, relay=_drop, examples=tuple(Ret))
+_IDS = (EnvelopeId("QQ314159"), EnvelopeId.of("a+b = c"))
+ENVID = Parameter("ENVID", EnvelopeId, EnvelopeId, octets=107, relay=_drop, examples=_IDS)
+NOTIFY = Parameter[frozenset[Notify]](
+    "NOTIFY",
+    frozenset,
+    parse_notify,
+    octets=29,
+    relay=_relay_notify,
+    examples=(frozenset({Notify.NEVER}), frozenset({Notify.FAILURE}), frozenset(Notify) - {Notify.NEVER}),
+)
+ORCPT = Parameter(
+    "ORCPT",
+    OriginalRecipient,
+    OriginalRecipient,
+    octets=507,
+    relay=_drop,
+    examples=(OriginalRecipient.of("rfc822", "a+b@example.com"), OriginalRecipient.of("utf-8", "\u00e9@example.com")),
+)
+
+EXTENSION = Extension(keyword="DSN", parse_arguments=parse_nothing, mail=(RET, ENVID), rcpt=(NOTIFY, ORCPT))

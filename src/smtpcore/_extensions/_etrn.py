@@ -1,0 +1,37 @@
+"""ETRN: ask the server to send the messages that it holds for a host (RFC 1985)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from .._command import Command
+from .._errors import LocalProtocolError
+from .._grammar import match_atom, match_domain
+from ._definition import Extension
+from ._parsing import parse_nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Etrn(Command):
+    """`ETRN node`: start the queue of a domain, with `@` of its subdomains too, or with `#` a queue by name (RFC 1985).
+
+    Raises `LocalProtocolError` for an argument that is neither a fully qualified domain nor a queue.
+    """
+
+    verb: ClassVar[str] = "ETRN"
+
+    argument: str
+    """The domain or queue, with its `@` or `#`."""
+
+    def __post_init__(self) -> None:
+        option = self.argument[:1] if self.argument[:1] in ("@", "#") else ""
+        node = self.argument.removeprefix(option)
+        # Section 5: a node is a domain, fully qualified unless it names the domains below it. A queue is an atom.
+        is_node = match_atom(node) if option == "#" else match_domain(node) and (option or "." in node)
+        if not is_node or not node.isascii():
+            raise LocalProtocolError(f"{self.argument!r} is neither a fully qualified domain nor a queue")
+
+    def __str__(self) -> str:
+        return f"ETRN {self.argument}"
+
+
+EXTENSION = Extension(keyword="ETRN", parse_arguments=parse_nothing, verbs=frozenset({"ETRN"}))

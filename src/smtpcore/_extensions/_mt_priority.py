@@ -1,0 +1,33 @@
+"""MT-PRIORITY: the priority of a message (RFC 6710)."""
+
+import re
+from collections.abc import Callable
+
+from ._definition import Extension, Parameter, relay_or_drop
+from ._parsing import number
+
+# Section 7
+_match_policy = re.compile(r"[A-Za-z0-9._-]{1,20}").fullmatch
+parse_mt_priority: Callable[[str], int] = number("-?[1-9]|0", "a number from -9 to 9")
+
+
+def _parse_policy(text: str) -> str | None:
+    return text if _match_policy(text) else None  # section 4.1 (3)
+
+
+MT_PRIORITY = Parameter(
+    "MT-PRIORITY",
+    int,
+    parse_mt_priority,
+    octets=15,
+    enhanced="5.5.2",  # section 4.1 (1)
+    relay=relay_or_drop("MT-PRIORITY"),  # section 4.3
+    examples=(-9, 0, 9),
+)
+
+EXTENSION = Extension(
+    keyword="MT-PRIORITY",
+    arguments=lambda config: config.priority_policy or "",
+    parse_arguments=_parse_policy,
+    mail=(MT_PRIORITY,),
+)

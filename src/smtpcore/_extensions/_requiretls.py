@@ -1,0 +1,23 @@
+"""REQUIRETLS: verified TLS on the whole route of a message (RFC 8689)."""
+
+from .._replies import Reply
+from ._definition import Extension, NextHop, Parameter
+from ._parsing import parse_flag, parse_nothing
+
+
+def _relay(requiretls: bool, hop: NextHop) -> bool | Reply | None:
+    # Section 4.2.1. Section 5 exempts notifications, which have the null path.
+    if hop.path and not (hop.is_private and "REQUIRETLS" in hop.offers):
+        return Reply(550, "The next server does not support REQUIRETLS", enhanced="5.7.30")
+
+    return requiretls if "REQUIRETLS" in hop.offers else None
+
+
+REQUIRETLS = Parameter("REQUIRETLS", bool, parse_flag, octets=11, relay=_relay, examples=(True,))
+
+EXTENSION = Extension(
+    keyword="REQUIRETLS",
+    parse_arguments=parse_nothing,
+    offered=lambda config, tls: tls,  # section 2: the extension is meaningless without TLS
+    mail=(REQUIRETLS,),
+)

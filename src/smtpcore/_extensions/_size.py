@@ -1,0 +1,41 @@
+"""SIZE: the limit on the octets of a message (RFC 1870)."""
+
+from collections.abc import Callable, Mapping
+
+from .._grammar import match_number
+from .._replies import Reply
+from ._definition import Extension, NextHop, Parameter
+from ._parsing import number
+
+parse_size: Callable[[str], int] = number("[0-9]{1,20}", "a number of 1 to 20 digits")  # section 3 (6)
+
+
+def _parse_limit(text: str) -> int | None:
+    # Section 3: 0 means that there is no fixed limit. A malformed limit is treated like 0: sizes can still be declared.
+    return (int(text) or None) if match_number(text) else None
+
+
+def _object(limit: int | None, params: Mapping[str, object]) -> Reply | None:
+    if limit is None or (SIZE.of(params) or 0) <= limit:
+        return None
+
+    return Reply(552, f"The message exceeds the maximum size of {limit} octets", enhanced="5.3.4")  # section 6.1
+
+
+def _relay(size: int, hop: NextHop) -> int | Reply | None:
+    limit = hop.offers.get("SIZE")
+    if type(limit) is int and size > limit:
+        return Reply(552, f"The next server takes no more than {limit} octets", enhanced="5.3.4")  # section 6
+
+    return size if "SIZE" in hop.offers else None
+
+
+SIZE = Parameter("SIZE", int, parse_size, octets=26, relay=_relay, examples=(0, 1000, 10**9))
+
+EXTENSION = Extension(
+    keyword="SIZE",
+    arguments=lambda config: str(config.max_message_size or 0),
+    parse_arguments=_parse_limit,
+    mail=(SIZE,),
+    objection=_object,
+)

@@ -1,0 +1,128 @@
+"""XCLIENT: a trusted proxy names the client that it acts for (Postfix XCLIENT_README)."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from .._command import Command
+from .._errors import LocalProtocolError
+from .._grammar import find_control, is_encodable, match_number, parse_literal
+from .._xtext import decode_xtext, encode_xtext
+from ._definition import Extension
+from ._parsing import parse_words
+
+_UNAVAILABLE = "[UNAVAILABLE]"
+_UNKNOWN = frozenset({_UNAVAILABLE, "[TEMPUNAVAIL]"})
+
+
+class Attributes(Mapping[str, str | None]):
+    """The attributes of XCLIENT or XFORWARD: an immutable mapping from upper-case name to decoded value.
+
+    None means that the peer does not know the value. Raises `LocalProtocolError` for a value that cannot be sent.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, str | None]) -> None:
+        for name, value in values.items():
+            # The words for an unknown value cannot be sent as values.
+            if value is not None and (not is_encodable(value) or find_control(value) or value.upper() in _UNKNOWN):
+                raise LocalProtocolError(f"{value!r} cannot be the value of {name}: use text without controls")
+
+        self._values = dict(values)
+
+    def __getitem__(self, name: str) -> str | None:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._values.items()))
+
+    def __str__(self) -> str:
+        return " ".join(
+            f"{name}={_UNAVAILABLE if value is None else encode_xtext(value)}" for name, value in self._values.items()
+        )
+
+    def __repr__(self) -> str:
+        return f"Attributes({self._values!r})"
+
+
+def parse_attributes(text: str) -> Attributes:
+    """Parse the argument of XCLIENT or XFORWARD. Raises `ValueError` or `LocalProtocolError`."""
+    values: dict[str, str | None] = {}
+    for item in text.split(" "):
+        name, value = item.split("=", 1)
+        values[name.upper()] = None if value.upper() in _UNKNOWN else decode_xtext(value)
+
+    return Attributes(values)
+
+
+@dataclass(frozen=True, slots=True)
+class AttributesCommand(Command):
+    """Base class of XCLIENT and XFORWARD."""
+
+    names: ClassVar[tuple[str, ...]] = ()
+    """The attributes that exist, in the order of the announcement."""
+
+    attributes: Attributes
+    """The attributes by name."""
+
+    def __post_init__(self) -> None:
+        if not self.attributes or not set(self.attributes) <= set(self.names):
+            raise LocalProtocolError(f"{self.verb} takes one or more of {', '.join(self.names)}")
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.attributes}"
+
+
+@dataclass(frozen=True, slots=True)
+class Xclient(AttributesCommand):
+    """`XCLIENT name=value ...`: the client that a trusted proxy acts for (Postfix XCLIENT_README).
+
+    Raises `LocalProtocolError` for unknown attributes, and for a malformed address, port or protocol.
+    """
+
+    verb: ClassVar[str] = "XCLIENT"
+    names: ClassVar[tuple[str, ...]] = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT")
+
+    def __post_init__(self) -> None:
+        AttributesCommand.__post_init__(self)
+        # Access control may depend on these attributes. Those of XFORWARD are for logs, and may have any form.
+        for name, value in self.attributes.items():
+            if value is not None and name in _FORMS and not _FORMS[name](value):
+                raise LocalProtocolError(f"{value!r} cannot be the {name} of a client")
+
+
+def _is_ip_address(text: str) -> bool:
+    # An IPv6 address follows `IPV6:`, as in an address literal.
+    try:
+        parse_literal(f"[{text}]")
+    except ValueError:
+        return False
+    else:
+        return True
+
+
+def _is_port(text: str) -> bool:
+    return match_number(text) is not None and int(text) < 65_536
+
+
+_FORMS: Mapping[str, Callable[[str], bool]] = {
+    "ADDR": _is_ip_address,
+    "DESTADDR": _is_ip_address,
+    "PORT": _is_port,
+    "DESTPORT": _is_port,
+    "PROTO": lambda value: value.upper() in ("SMTP", "ESMTP"),
+}
+
+EXTENSION = Extension(
+    keyword="XCLIENT",
+    arguments=lambda config: " ".join(Xclient.names),
+    parse_arguments=parse_words,
+    verbs=frozenset({"XCLIENT"}),
+)

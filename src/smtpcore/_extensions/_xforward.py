@@ -1,0 +1,27 @@
+"""XFORWARD: a trusted filter passes on the attributes of its client, for logs (Postfix XFORWARD_README)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ._definition import Extension
+from ._parsing import parse_words
+from ._xclient import AttributesCommand
+
+
+@dataclass(frozen=True, slots=True)
+class Xforward(AttributesCommand):
+    """`XFORWARD name=value ...`: the client that a filter got the next message from (Postfix XFORWARD_README).
+
+    Raises `LocalProtocolError` for unknown attributes.
+    """
+
+    verb: ClassVar[str] = "XFORWARD"
+    names: ClassVar[tuple[str, ...]] = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE")
+
+
+EXTENSION = Extension(
+    keyword="XFORWARD",
+    arguments=lambda config: " ".join(Xforward.names),
+    parse_arguments=parse_words,
+    verbs=frozenset({"XFORWARD"}),
+)
