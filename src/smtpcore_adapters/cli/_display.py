@@ -47,7 +47,7 @@ class Arrival:
 
     @property
     def subject(self) -> str:
-        """The decoded subject, printable; empty if there is none or the header is malformed."""
+        """The decoded subject, printable; empty if it is missing or the header is malformed."""
         try:
             subject = message_from_bytes(bytes(self.header), policy=policy.default)["subject"]
         except Exception:

@@ -40,7 +40,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """The recorded lines of one session. Raises `Unreadable` if there are none."""
+    """The recorded lines of one session. Raises `Unreadable` if no side has a line."""
 
     items: tuple[Item, ...]
     """The lines, in order."""

@@ -1,8 +1,11 @@
-"""For the tests of programs that send or receive mail.
+"""Tools for the tests of programs that send or receive mail.
 
-`SmtpServer` is a server in threads, `SmtpPair` a client and a server joined in memory, `Faults` lets any server fail on
-purpose. With pytest installed, the fixtures `smtp_server` and `smtp_pair` are there without further ado. The module
-`smtpcore_adapters.testing.strategies` has strategies for Hypothesis.
+- `SmtpServer` is a server in threads.
+- `SmtpPair` is a client and a server connected in memory.
+- `Faults` makes any server fail on purpose.
+- The module `smtpcore_adapters.testing.strategies` has strategies for Hypothesis.
+
+pytest finds the fixtures `smtp_server` and `smtp_pair` without configuration.
 """
 
 from ._pair import SmtpPair

@@ -1,7 +1,7 @@
-"""A client and a server joined in memory, for tests without sockets, threads and event loops."""
+"""A client and a server connected in memory, for tests without sockets, threads and event loops."""
 
-# The session is the same coroutine as everywhere. It runs until it wants to hear the client, and is stepped again when
-# there is something to hear. Nothing else may suspend it: there is no one who would wake it.
+# The session is the same coroutine as on every adapter. It runs until it waits for the client's octets, and is resumed
+# when there are some. A handler must not suspend it in any other way: without an event loop nothing would resume it.
 
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from ssl import PROTOCOL_TLS_SERVER, SSLContext
@@ -37,24 +37,24 @@ from ._received import Inbox
 
 T = TypeVar("T")
 
-_HEARING = object()
-"""What the session yields when it wants to hear the client."""
+_NEEDS_INPUT = object()
+"""The value that the session yields when it waits for the client's octets."""
 
 
-class _Hearing:
+class _NeedsInput:
     def __await__(self) -> Generator[object, None, None]:
-        yield _HEARING
+        yield _NEEDS_INPUT
 
 
 class _MemoryStream:
-    """A `Stream` whose other end is a `SmtpPair`."""
+    """A `Stream` between a session and its `SmtpPair`."""
 
     def __init__(self) -> None:
         self.peer: Address | None = Address("192.0.2.1", 49152)
         self.local: Address | None = Address("192.0.2.25", 25)
         self.tls: Tls | None = None
-        self.heard: list[bytes] = []
-        self._said = bytearray()
+        self.input: list[bytes] = []
+        self._output = bytearray()
         self._now = 0.0
         self._is_interrupted = False
 
@@ -62,23 +62,23 @@ class _MemoryStream:
         return self._now
 
     async def receive(self, timeout: float) -> bytes:
-        while not self.heard and not self._is_interrupted:
-            await _Hearing()
+        while not self.input and not self._is_interrupted:
+            await _NeedsInput()
 
         if self._is_interrupted:
             self._is_interrupted = False
             raise Interrupted
 
-        return self.heard.pop(0)
+        return self.input.pop(0)
 
     async def send(self, data: bytes, timeout: float) -> None:
-        self._said += data
+        self._output += data
 
-    def take(self) -> bytes:
-        """Take what the session has sent."""
-        said = bytes(self._said)
-        self._said.clear()
-        return said
+    def take_output(self) -> bytes:
+        """Remove and return the octets that the session has sent."""
+        output = bytes(self._output)
+        self._output.clear()
+        return output
 
     async def start_tls(self, context: SSLContext, timeout: float, *, server_name: str | None = None) -> None:
         self.tls = Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384")
@@ -90,10 +90,10 @@ class _MemoryStream:
         pass
 
     def reset_on_close(self) -> None:
-        self._said.clear()
+        self._output.clear()
 
     def has_input(self) -> bool:
-        return bool(self.heard)
+        return bool(self.input)
 
     async def open(
         self, host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
@@ -121,24 +121,22 @@ def _complete(coroutine: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError(_CANNOT_WAIT)
 
 
-_CANNOT_WAIT = "a handler waits for something that only an event loop has: use a server with sockets in this test"
+_CANNOT_WAIT = "a handler awaits something that needs an event loop: use a server with sockets in this test"
 
 
 class SmtpPair:
-    """A client, and a server that calls the handlers of `app`; by default one that accepts every message.
+    """A client, and a server that calls the handlers of `app`; by default the server accepts every message.
 
-    The clock of the server stands still, but for what handlers `sleep`. TLS is taken for done where it is begun:
-    nothing is encrypted.
-
-    What either end cannot go on with is raised by whatever was called: `RemoteProtocolError`, for instance, where the
-    server drops the connection.
+    The server's clock advances only by the seconds that handlers `sleep`. STARTTLS succeeds at once, and nothing is
+    encrypted. A method raises `RemoteProtocolError` if the dialogue cannot continue, for example because the server
+    dropped the connection.
     """
 
     def __init__(
         self, app: App | None = None, *, config: Config | None = None, client_config: ClientConfig | None = None
     ) -> None:
         self.messages: Inbox = Inbox()
-        """What the server has received, unless it has an `app` of yours."""
+        """The messages that the server has received; unused with an `app` of your own."""
         self.client: ClientConnection = ClientConnection(client_config or ClientConfig(hostname="c.example"))
         """The client's end."""
         self._stream = _MemoryStream()
@@ -156,7 +154,7 @@ class SmtpPair:
         self._is_over = False
         (greeting,) = self.exchange()
         self.greeting: Reply = greeting.reply
-        """The first reply."""
+        """The server's first reply."""
 
     def _default_app(self) -> App:
         app = App()
@@ -169,20 +167,20 @@ class SmtpPair:
         """The server's end."""
         return self._loop.session
 
-    # Talking
+    # Commands and messages
 
     def exchange(self) -> list[Answered]:
-        """Carry octets to and fro until neither end has more to say, and return the replies that came."""
+        """Transfer octets in both directions until neither end has more to send, and return the replies received."""
         answers: list[Answered] = []
         while True:
-            asked = self.client.data_to_send()
-            if asked:
-                self._stream.heard.append(asked)
+            sent = self.client.data_to_send()
+            if sent:
+                self._stream.input.append(sent)
 
             self._step()
-            said = self._stream.take()
-            if said:
-                self.client.receive_data(said)
+            received = self._stream.take_output()
+            if received:
+                self.client.receive_data(received)
             elif self._is_over:
                 self.client.receive_data(b"")
 
@@ -190,22 +188,23 @@ class SmtpPair:
                 answers.append(event)
             if event is PAUSED:
                 self.client.tls_established()
-            if isinstance(event, ConnectionClosed) or not (asked or said):
+            if isinstance(event, ConnectionClosed) or not (sent or received):
                 return answers
 
     def ask(self, request: Request) -> Reply:
-        """Send something that gets one reply, and return that."""
+        """Send a command or SASL response, and return the reply."""
         self.client.send(request)
         return self.exchange()[-1].reply
 
     def hello(self) -> Reply:
-        """Say EHLO, or LHLO."""
+        """Send EHLO or LHLO, and return the reply."""
         return self.ask(self.client.hello)
 
     def deliver(self, sender: str, recipients: Sequence[str], content: bytes) -> list[Reply]:
-        """Send a message, EHLO first if it was not said, and return the replies from that to MAIL on.
+        """Send a message, and return the replies to MAIL and all commands after it.
 
-        Where a recipient is refused, the others get the message; where everything is, there is no DATA.
+        EHLO is sent first if this session has sent none. The message goes to the accepted recipients; without any, DATA
+        is not sent.
         """
         if self.client.helo is None:
             self.hello()
@@ -227,13 +226,13 @@ class SmtpPair:
         return replies
 
     def shut_down(self) -> list[Answered]:
-        """Let the server shut down, and return the replies that come of it: a 421."""
+        """Shut the server down gracefully, and return its replies: a 421."""
         self._loop.drain()
         return self.exchange()
 
     def close(self) -> None:
         """Close the client's end, so that the session ends."""
-        self._stream.heard.append(b"")
+        self._stream.input.append(b"")
         self._step()
 
     def _step(self) -> None:
@@ -245,11 +244,11 @@ class SmtpPair:
             self._is_over = True
             return
 
-        if wanted is not _HEARING:
+        if wanted is not _NEEDS_INPUT:
             self._is_over = True
             self._session.close()
             raise RuntimeError(_CANNOT_WAIT)
 
 
 _NO_TLS = SSLContext(PROTOCOL_TLS_SERVER)
-"""What the session wants to have for TLS, which is never used."""
+"""A placeholder for the TLS context, which `_MemoryStream` ignores."""

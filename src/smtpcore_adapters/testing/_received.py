@@ -1,4 +1,4 @@
-"""What a server for tests has received."""
+"""The messages that a test server has received."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -17,10 +17,10 @@ from ..tls._info import Tls
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message, with its envelope and with what was known of its client."""
+    """A message with its envelope and the properties of its session."""
 
     sender: str
-    """The address of MAIL; empty for a notification."""
+    """The address of MAIL; empty for the null sender `<>`."""
     recipients: tuple[str, ...]
     """The accepted addresses of RCPT, in order."""
     mail_params: Params
@@ -28,31 +28,31 @@ class Received:
     rcpt_params: tuple[Params, ...]
     """The parameters of each RCPT, in the order of `recipients`."""
     content: bytes
-    """The octets, dot-stuffing removed."""
+    """The octets, without dot-stuffing."""
     helo: str
-    """How the client has named itself."""
+    """The name in the client's EHLO, HELO or LHLO."""
     tls: Tls | None
-    """What TLS the message came under."""
+    """The TLS of the session, or None."""
     identity: str | None
-    """Who the client has proved to be."""
+    """The authenticated user, or None."""
     peer: Address | None
-    """Where the client was."""
+    """The client's address, or None for a Unix socket."""
 
     @property
     def message(self) -> EmailMessage:
-        """The message, parsed anew each time."""
+        """The parsed message; each access parses `content` again."""
         return message_from_bytes(self.content, _class=EmailMessage, policy=policy.SMTP)
 
 
 class Inbox(Sequence[Received]):
-    """The messages that were received, oldest first; a handler that accepts every one."""
+    """A sequence of received messages, oldest first, and a handler that accepts every message."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._messages: list[Received] = []
 
     async def on_message(self, session: Session, message: Message) -> Reply:
-        """Take a message."""
+        """Accept a message and add it to the sequence."""
         content = await message.read()
         transaction = message.transaction
         received = Received(
@@ -73,15 +73,15 @@ class Inbox(Sequence[Received]):
         return Reply(250, f"Taken as {message.id}", enhanced="2.0.0")
 
     def wait_for(self, count: int, timeout: float) -> list[Received]:
-        """Wait until there are `count` messages. Raises `TimeoutError` after `timeout` seconds."""
+        """Wait until there are `count` messages, and return all. Raise `TimeoutError` after `timeout` seconds."""
         with self._changed:
             if not self._changed.wait_for(lambda: len(self._messages) >= count, timeout):
-                raise TimeoutError(f"{len(self._messages)} of {count} messages came within {timeout:g} seconds")
+                raise TimeoutError(f"{len(self._messages)} of {count} messages arrived within {timeout:g} seconds")
 
             return list(self._messages)
 
     def clear(self) -> None:
-        """Forget all messages."""
+        """Remove all messages."""
         with self._changed:
             self._messages.clear()
 

@@ -1,4 +1,4 @@
-"""Read the lines of a fault script."""
+"""Parse the lines of a fault script."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ from smtpcore import EXTENSIONS, LocalProtocolError, Path, Reply
 
 _MAX_DELAY = 3600.0  # seconds
 _USUAL = b"250 2.0.0 OK\r\n"
-"""The reply of which `cut` leaves the beginning."""
+"""The reply of which `cut` sends the first octets."""
 
 _VERBS = re.findall(
     r"\w+", "EHLO HELO LHLO MAIL RCPT DATA RSET NOOP QUIT VRFY EXPN HELP STARTTLS AUTH ETRN XCLIENT XFORWARD"
@@ -23,37 +23,37 @@ _match_reply = re.compile(r"([2-5][0-5][0-9])(?: +([245]\.[0-9]{1,3}\.[0-9]{1,3}
 
 
 class FaultError(ValueError):
-    """A line is no fault; the text says what to write."""
+    """A line is not a valid fault; the text shows a valid one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One line of a script."""
+    """One parsed line of a script: the event that triggers the fault, and the action."""
 
     line: str
-    """The line."""
+    """The line, without surrounding spaces."""
     event: str
-    """A verb in upper case, `connect` or `message`."""
+    """The event that triggers the fault: a verb in upper case, `connect` or `message`."""
     number: int | None = None
-    """Which one of its kind it is about; None for all."""
+    """The position of the event among its kind, from 1; None for each event."""
     address: Path | None = None
-    """Which address it is about; None for all."""
+    """The address in MAIL or RCPT; None for any address."""
     octets: int | None = None
-    """How much of a message comes before it."""
+    """The octets of a message after which the fault happens; None for the end of the message."""
     reply: Reply | None = None
-    """What the client gets in place of the usual reply."""
+    """The reply that replaces the usual one; None for the usual reply."""
     octets_instead: bytes | None = None
-    """What is written in place of a reply, before the connection is closed."""
+    """The octets to send instead of a reply before the connection is closed; None for a reply."""
     reset: bool = False
-    """Whether it is reset."""
+    """Whether the connection is reset instead of closed."""
     delay: float = 0.0
-    """How many seconds later."""
+    """Seconds before the reply."""
     disabled: str = ""
-    """The extension that is not offered."""
+    """The keyword of the extension that the server does not offer; empty for none."""
 
 
 def parse_fault(line: str) -> Fault:
-    """Turn a line into a fault. Raises `FaultError`."""
+    """Parse one line. Raise `FaultError` if it is not valid."""
     try:
         return _parse(line)
     except (ValueError, LocalProtocolError) as exc:
@@ -63,18 +63,18 @@ def parse_fault(line: str) -> Fault:
 def _parse(line: str) -> Fault:
     left, arrow, right = line.partition("->")
     if not arrow:
-        raise ValueError("there is no arrow: write it like RCPT 2 -> 451")
+        raise ValueError("the arrow is missing: write a line such as RCPT 2 -> 451")
 
     word, _, selector = left.strip().partition(" ")
     event = _EVENTS.get(word.upper())
     if event is None:
-        raise ValueError(f"{word!r} is neither a verb nor connect nor message: write it like RCPT 2 -> 451")
+        raise ValueError(f"{word!r} is not a verb, connect or message: write a line such as RCPT 2 -> 451")
 
     fields: dict[str, Any] = _selected(event, selector.strip()) | _action(event, right.strip())
     return replace(Fault(line=line.strip(), event=event), **fields)
 
 
-# The left side
+# The event, left of the arrow
 
 
 def _selected(event: str, text: str) -> dict[str, Any]:
@@ -85,13 +85,13 @@ def _selected(event: str, text: str) -> dict[str, Any]:
     if text.startswith("<") and text.endswith(">") and event in ("MAIL", "RCPT"):
         return {"address": Path(text[1:-1])}
     if (after := _match_after(text)) and event == "DATA":
-        # It happens to the message, and not to the command before it.
+        # The fault belongs to the message, not to the DATA command.
         return {"event": "message", "octets": int(after[1])}
 
-    raise ValueError(f"{text!r} says nothing about {event}: write a number, MAIL <address>, or DATA after 3000 octets")
+    raise ValueError(f"{text!r} cannot follow {event}: write a number, MAIL <address>, or DATA after 3000 octets")
 
 
-# The right side
+# The action, right of the arrow
 
 
 def _action(event: str, text: str) -> dict[str, Any]:
@@ -99,21 +99,24 @@ def _action(event: str, text: str) -> dict[str, Any]:
     if reply := _match_reply(text):
         return {"reply": Reply(int(reply[1]), reply[3] or "A fault on purpose", enhanced=reply[2])}
     if word.lower() not in _ACTIONS:
-        raise ValueError(f"{text!r} is no action: write a reply such as 451, {', '.join(_ACTIONS)}")
+        raise ValueError(f"{text!r} is not an action: write a reply such as 451, or {', '.join(_ACTIONS)}")
 
     return _ACTIONS[word.lower()](event, argument.strip())
 
 
 def _drop(event: str, argument: str) -> dict[str, Any]:
-    return {"octets_instead": b""} if not argument else _complain("drop", argument)
+    _forbid_argument("drop", argument)
+    return {"octets_instead": b""}
 
 
 def _reset(event: str, argument: str) -> dict[str, Any]:
-    return {"octets_instead": b"", "reset": True} if not argument else _complain("reset", argument)
+    _forbid_argument("reset", argument)
+    return {"octets_instead": b"", "reset": True}
 
 
-def _complain(word: str, argument: str) -> dict[str, Any]:
-    raise ValueError(f"{word} stands alone: leave {argument!r} out")
+def _forbid_argument(word: str, argument: str) -> None:
+    if argument:
+        raise ValueError(f"{word} has no argument: remove {argument!r}")
 
 
 def _cut(event: str, argument: str) -> dict[str, Any]:
@@ -127,7 +130,7 @@ def _garbage(event: str, argument: str) -> dict[str, Any]:
     try:
         text = ast.literal_eval(argument)
     except (SyntaxError, ValueError) as exc:
-        raise ValueError(f'garbage needs a quoted text: write garbage "what?\\r\\n", not {argument}') from exc
+        raise ValueError(f'garbage needs a quoted text: write garbage "what?\\r\\n" instead of {argument}') from exc
     if not isinstance(text, str | bytes):
         raise ValueError('garbage needs a quoted text: write garbage "what?\\r\\n"')
 
@@ -140,7 +143,7 @@ def _delay(event: str, argument: str) -> dict[str, Any]:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds <= _MAX_DELAY:
-        raise ValueError(f"delay needs a number of seconds, {_MAX_DELAY:g} at the most: write delay 2")
+        raise ValueError(f"delay needs a number of seconds, at most {_MAX_DELAY:g}: write delay 2")
 
     return {"delay": seconds}
 
@@ -148,9 +151,9 @@ def _delay(event: str, argument: str) -> dict[str, Any]:
 def _no(event: str, argument: str) -> dict[str, Any]:
     keyword = argument.upper()
     if event not in ("EHLO", "LHLO"):
-        raise ValueError("an extension is left out of the reply to EHLO: write EHLO -> no PIPELINING")
+        raise ValueError("no is an action for EHLO and LHLO: write EHLO -> no PIPELINING")
     if keyword not in {extension.keyword for extension in EXTENSIONS}:
-        raise ValueError(f"{argument!r} is no extension: write EHLO -> no PIPELINING")
+        raise ValueError(f"{argument!r} is not an extension: write EHLO -> no PIPELINING")
 
     return {"disabled": keyword}
 

@@ -25,57 +25,58 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions:
-    """What a server for tests does. All of these are arguments of `SmtpServer`, and of the marker `smtp_server`."""
+    """The options of a test server: arguments of `SmtpServer` and of the marker `smtp_server`."""
 
     host: str = "127.0.0.1"
-    """The address to listen at."""
+    """The address to listen on."""
     port: int = 0
-    """The port; 0 picks a free one."""
+    """The port; 0 (the default) selects a free one."""
     hostname: str = "localhost"
-    """How the server names itself."""
+    """The server's name in its replies."""
     tls: bool = False
-    """Whether STARTTLS is offered, with a certificate for localhost, 127.0.0.1 and ::1."""
+    """Whether to offer STARTTLS, with a self-made certificate for localhost, 127.0.0.1 and ::1; by default false."""
     implicit_tls: bool = False
-    """Whether the connection begins with TLS."""
+    """Whether TLS starts before the greeting; by default false."""
     require_tls: bool = False
-    """Whether no mail is taken before STARTTLS; implies `tls`."""
+    """Whether to refuse mail before STARTTLS; implies `tls`; by default false."""
     certificate: ssl.SSLContext | None = None
-    """A context of your own, in place of the made up certificate; implies `tls`."""
+    """A TLS context that replaces the self-made certificate; implies `tls`."""
     auth: Mapping[str, str] | None = None
-    """Users with their passwords. AUTH is offered without TLS, too, unless TLS is."""
+    """Passwords by user name; None (the default) for no AUTH. AUTH needs TLS if the server has TLS."""
     auth_mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256")
-    """How they may prove who they are."""
+    """The SASL mechanisms to offer."""
     require_auth: bool = False
-    """Whether mail is taken from them only."""
+    """Whether to refuse mail from clients that have not logged in; by default false."""
     accept: Iterable[str] | None = None
-    """Addresses and domains for which mail is taken; for all if None."""
+    """The addresses and domains of accepted recipients; None (the default) accepts all."""
     lmtp: bool = False
-    """Whether LMTP is spoken."""
+    """Whether to speak LMTP; by default SMTP."""
     max_size: int | None = None
-    """Octets of a message, announced by SIZE, at least 65,536."""
+    """The maximum octets of a message, at least 65,536; None for the default of `Config`."""
     extensions: Iterable[str] = ("DSN",)
-    """Extensions that are offered though they are off by default."""
+    """Keywords of extensions to offer in addition to those that are on by default."""
     without: Iterable[str] = ()
-    """Extensions that are not offered."""
+    """Keywords of extensions to leave out."""
     faults: Iterable[str] = ()
-    """A fault script: see `smtpcore_adapters.testing.faults`."""
+    """The lines of a fault script; see `smtpcore_adapters.testing.faults`."""
     handlers: Iterable[object] = ()
-    """Objects with handlers of your own, which are asked before those of the server."""
+    """Objects with handlers of your own, which are called before those of the server."""
     timeout: float = 30.0
-    """Seconds that the server waits for a silent client."""
+    """Seconds of silence after which the server disconnects a client; 30 by default."""
 
 
 class SmtpServer:
-    """A server in threads: `with SmtpServer(tls=True) as server:`, with the arguments of `ServerOptions`.
+    """A server in threads, with the fields of `ServerOptions` as arguments: `with SmtpServer(tls=True) as server:`.
 
-    Raises `OSError` if the address cannot be listened at, and `ImportError` if TLS is asked for without trustme.
+    Entering the block raises `OSError` if listening fails, and `ImportError` if TLS is used without the package
+    trustme.
     """
 
     def __init__(self, **options: object) -> None:
         self.options: ServerOptions = _with(ServerOptions(), options)
-        """What it does."""
+        """The current options."""
         self.messages: Inbox = Inbox()
-        """What it has received, oldest first."""
+        """The received messages, oldest first."""
         self._stack = ExitStack()
         self._address = Address("")
 
@@ -101,16 +102,16 @@ class SmtpServer:
     ) -> None:
         self._stack.close()
 
-    # Where it is
+    # Address and certificate
 
     @property
     def address(self) -> Address:
-        """Where it listens."""
+        """The address and port on which the server listens."""
         return self._address
 
     @property
     def host(self) -> str:
-        """The address as text."""
+        """The address, without the port."""
         return self._address.host
 
     @property
@@ -120,28 +121,28 @@ class SmtpServer:
 
     @property
     def client_context(self) -> ssl.SSLContext:
-        """What a client needs to trust the made up certificate."""
+        """A TLS context for clients that trusts the server's self-made certificate."""
         context = ssl.create_default_context()
         _authority().configure_trust(context)
         return context
 
     @property
     def ca_pem(self) -> bytes:
-        """The certificate of the made up authority, for clients that want a file."""
+        """The CA certificate of the self-made certificate in PEM, for clients that need a file."""
         return _authority().cert_pem.bytes()
 
-    # What it has, and does
+    # Messages and options
 
     def wait_for(self, count: int = 1, timeout: float = 5.0) -> list[Received]:
-        """Wait until `count` messages have come, and return all. Raises `TimeoutError` after `timeout` seconds."""
+        """Wait until there are `count` messages, and return all. Raise `TimeoutError` after `timeout` seconds."""
         return self.messages.wait_for(count, timeout)
 
     def reset(self) -> None:
-        """Forget all messages."""
+        """Remove all messages."""
         self.messages.clear()
 
     def configure(self, **options: object) -> None:
-        """Change some options of a running server, at the same address. Sessions are ended; messages are kept."""
+        """Restart the server on the same port with changed options. Messages are kept; open sessions end."""
         self.options = _with(self.options, {"port": self.port, **options})
         self._stack.close()
         self.__enter__()
@@ -194,19 +195,19 @@ class SmtpServer:
 _NO_LIMITS = Limits(
     connections_per_address=1000, auth_delay=0, auth_failures_per_hour=None, log_records_per_minute=None
 )
-"""Tests are not attacks, though they look like ones."""
+"""Limits that do not slow down or refuse a test, which may look like an attack."""
 
 
 def _with(options: ServerOptions, changes: Mapping[str, object]) -> ServerOptions:
     known = [each.name for each in fields(ServerOptions)]
     for name in changes:
         if name not in known:
-            raise TypeError(f"{name!r} is no option of the server: use one of {', '.join(known)}")
+            raise TypeError(f"{name!r} is not an option of the server: use one of {', '.join(known)}")
 
     return replace(options, **changes)  # type: ignore[arg-type]
 
 
-# To make a certificate takes longer than most tests.
+# Certificates are cached, because making one takes longer than most tests.
 
 
 @cache

@@ -1,26 +1,26 @@
-r"""Faults of a server, one a line, to test clients with.
+r"""Scripted faults of a server, to test clients.
 
-`App.include(Faults("RCPT 2 -> 451", "QUIT -> delay 2"))` lets a server have them. A line says what happens, and what
-the server does then:
+`App.include(Faults("RCPT 2 -> 451", "QUIT -> delay 2"))` adds them to a server. Each line has an event, an arrow, and
+the action of the server:
 
     connect -> 554                      the greeting
     connect 1 -> drop                   the first connection only
-    EHLO -> no PIPELINING               one extension less is offered
+    EHLO -> no PIPELINING               the extension is not offered
     MAIL <a@b.example> -> 451           the command with this address
     RCPT 2 -> 451 4.2.2 Mailbox full    the second of each message
-    DATA -> cut 3                       three octets of a reply, then the end of the connection
-    DATA after 3000 octets -> drop      the end of the connection in the middle of a message
+    DATA -> cut 3                       three octets of a reply, then the connection is closed
+    DATA after 3000 octets -> drop      the connection is closed in the middle of a message
     message 1 -> 452 4.3.1 Full         the reply to the first message
     QUIT -> delay 2                     the usual reply, two seconds late
-    NOOP -> garbage "HTTP/1.1 400\r\n"  octets in place of a reply, then the end of the connection
+    NOOP -> garbage "HTTP/1.1 400\r\n"  octets instead of a reply, then the connection is closed
     STARTTLS -> reset                   the connection is reset
 
-RCPT is counted within its message, everything else from the beginning of the server. Where several lines are about the
-same, the first one decides.
+RCPT is counted within its message, all other events from the start of the server. If several lines match an event, the
+first one applies.
 """
 
-# Faults are handlers like any others, which have to be the first ones. What is no reply, such as half of one, they do
-# with `AbortConnection`.
+# Faults are ordinary handlers, included before all others. An action that is not a valid reply, such as half of one,
+# raises `AbortConnection`.
 
 import threading
 from collections import Counter
@@ -36,28 +36,28 @@ from ._script import Fault, FaultError, parse_fault
 
 __all__ = ["Fault", "FaultError", "Faults", "parse_fault"]
 
-# What goes with an extension that is not offered.
+# Extensions that depend on another one, and are left out together with it.
 _DEPENDENT = {"CHUNKING": {"BINARYMIME"}, "8BITMIME": {"SMTPUTF8", "BURL"}}
 
 
 class Faults:
-    """Handlers that do what `lines` say. To be included before others. Raises `FaultError`."""
+    """Handlers that apply the faults in `lines`; include them before other handlers. Raises `FaultError`."""
 
     def __init__(self, *lines: str) -> None:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._faults = tuple(parse_fault(line) for line in lines)
         for event in {fault.event for fault in self._faults if not fault.disabled} - {"message"}:
-            setattr(self, f"on_{event.lower()}", partial(self._happen, event))
+            setattr(self, f"on_{event.lower()}", partial(self._on_event, event))
 
     def on_config(self, config: Config) -> Config:
-        """Leave out the extensions that are not to be offered."""
+        """Return the configuration without the extensions that faults disable."""
         keywords = {fault.disabled for fault in self._faults if fault.disabled}
         dependent = {other for keyword in keywords for other in _DEPENDENT.get(keyword, ())}
         return replace(config, disabled=config.disabled | keywords | dependent)
 
     async def on_message(self, session: Session, message: Message) -> Reply | None:
-        """Do what is to be done in the middle of a message, or at its end."""
+        """Apply a fault in the middle or at the end of a message."""
         found = self._find("message", None)
         if not found:
             return None
@@ -75,7 +75,7 @@ class Faults:
         late = [fault for fault in found if fault.octets is None]
         return await self._act(session, late[0]) if late else None
 
-    async def _happen(self, event: str, session: Session, subject: object) -> Reply | None:
+    async def _on_event(self, event: str, session: Session, subject: object) -> Reply | None:
         found = self._find(event, session if isinstance(subject, Rcpt) else None, subject)
         return await self._act(session, found[0]) if found else None
 

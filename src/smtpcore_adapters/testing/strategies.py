@@ -1,10 +1,11 @@
-"""Hypothesis strategies: what clients and servers may say, for fuzzing either of them.
+"""Hypothesis strategies for commands, replies, bodies and sessions, for fuzzing clients and servers.
 
-Needs hypothesis: `pip install 'smtpcore[testing]'`.
+The package hypothesis is needed: `pip install 'smtpcore[testing]'`.
 """
 
-# Whatever is drawn here is a value of `smtpcore`, and so is legal, or octets made of such values. Only
-# `sessions(valid=False)` makes mistakes: those that programs make, rather than noise, which no server gets far into.
+# All strategies draw values of `smtpcore`, which are valid, or octets built from such values. Only
+# `sessions(valid=False)` contains mistakes. These are typical mistakes of programs, because servers reject random noise
+# too early.
 
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -59,7 +60,7 @@ _MAX_LABEL = 63  # RFC 1035 2.3.4
 
 
 def domains(*, utf8: bool = False) -> SearchStrategy[str]:
-    """Names of hosts, and address literals in brackets. With `utf8`, labels beyond ASCII as well (RFC 6531 3.3)."""
+    """Draw domains and address literals in brackets; with `utf8` also non-ASCII labels (RFC 6531 3.3)."""
     letters = st.sampled_from(ascii_lowercase + digits + (_BEYOND_ASCII if utf8 else ""))
     label = st.lists(st.text(letters, min_size=1, max_size=8), min_size=1, max_size=4).map("-".join)
     name = st.lists(label, min_size=1, max_size=4).map(".".join)
@@ -74,7 +75,7 @@ def _longest_domain() -> str:
 
 
 def mailboxes(*, utf8: bool = False) -> SearchStrategy[Mailbox]:
-    """Mailboxes with atoms and with quoted strings, short ones and the longest (RFC 5321 4.5.3.1.1)."""
+    """Draw mailboxes with atoms and quoted strings, from short ones to the longest (RFC 5321 4.5.3.1.1)."""
     letters = st.sampled_from(_ATOM + (_BEYOND_ASCII if utf8 else ""))
     atoms = st.lists(st.text(letters, min_size=1, max_size=8), min_size=1, max_size=3).map(".".join)
     quoted = st.text(_PRINTABLE, max_size=12).map(_quote)
@@ -88,7 +89,7 @@ def _quote(text: str) -> str:
 
 
 def paths(*, null: bool = True, utf8: bool = False) -> SearchStrategy[Path]:
-    """What stands between the angle brackets: a mailbox, now and then behind a source route; with `null`, nothing."""
+    """Draw the content of angle brackets: mailboxes, some with a source route, and with `null` also the empty path."""
     plain = mailboxes(utf8=utf8).map(lambda mailbox: Path(str(mailbox)))
     routed = st.builds(lambda mailbox: Path(f"@relay.example,@b.example:{mailbox}"), mailboxes(utf8=utf8))
     return st.one_of(*([st.just(Path(""))] if null else []), plain, plain, routed)
@@ -123,7 +124,10 @@ def _params(**values: SearchStrategy[object]) -> SearchStrategy[Params]:
 
 
 def commands(*, utf8: bool = False) -> SearchStrategy[Command]:
-    """Any command, with or without parameters. `str(command)` and CR LF is its line, but for the secret of AUTH."""
+    """Draw any command, with or without parameters.
+
+    Its line is `str(command)` and CR LF, except for AUTH, whose secret `str` masks.
+    """
     words = st.text(_PRINTABLE, min_size=1, max_size=20).map(str.strip).filter(bool)
     hosts = domains()
     names = domains().filter(lambda name: "[" not in name and "." in name)
@@ -141,7 +145,8 @@ def commands(*, utf8: bool = False) -> SearchStrategy[Command]:
 
 
 def _is_plain(text: str) -> bool:
-    # The quotes of a quoted string are resolved, and SMTPUTF8 behind a name is a parameter: neither comes back.
+    # Parsing removes the quotes of a quoted string, and takes SMTPUTF8 at the end for a parameter. So such texts would
+    # not survive a round trip.
     return '"' not in text and not text.upper().endswith("SMTPUTF8")
 
 
@@ -149,9 +154,10 @@ def _is_plain(text: str) -> bool:
 
 
 def replies(*, positive: bool | None = None) -> SearchStrategy[Reply]:
-    """Replies of one line or more, with and without enhanced status code. 3yz are left out: they have a meaning.
+    """Draw replies of one or more lines, with and without enhanced status code.
 
-    `positive` limits them to 2yz, or to what refuses.
+    `positive=True` draws only 2yz, `positive=False` only 4yz and 5yz. 3yz are never drawn, because they change the
+    state of the dialogue.
     """
     classes = [2] * (positive is not False) + [4, 5] * (positive is not True)
     lines = st.lists(st.text(_PRINTABLE, max_size=40), min_size=1, max_size=3)
@@ -169,9 +175,9 @@ def _reply(kind: int, second: int, third: int, lines: list[str], detail: int | N
 
 
 def bodies(*, binary: bool = False) -> SearchStrategy[bytes]:
-    """Messages as they are before dot-stuffing: lines that end in CR LF, many of them with dots in awkward places.
+    """Draw messages before dot-stuffing: lines that end in CR LF, many of them with leading dots.
 
-    With `binary`, any octets, for BDAT and BODY=BINARYMIME (RFC 3030).
+    `binary` draws any octets, for BDAT with BODY=BINARYMIME (RFC 3030).
     """
     if binary:
         return st.lists(st.sampled_from([*_AWKWARD, b"\x00", b"\xff", b"\r", b"\n", b"\r\n"]) | st.binary()).map(
@@ -188,11 +194,16 @@ _AWKWARD = [b"", b".", b"..", b".x", b"QUIT", b"RSET", b"From x", b"Subject: hel
 
 
 def sessions(*, valid: bool = True, chunking: bool = True) -> SearchStrategy[list[bytes]]:
-    """Whole sessions of a client, from EHLO to QUIT, as the groups of octets after each of which it waits for replies.
+    """Draw whole sessions of a client, from EHLO to QUIT.
 
-    A valid session is legal for every server that accepts all of it and that offers PIPELINING, 8BITMIME and, with
-    `chunking`, CHUNKING: each reply is positive. Join the groups for a client that waits for nothing. Otherwise some
-    lines are what programs get wrong: out of sequence, malformed, with a bare newline.
+    A session is a list of groups of octets; after each group the client waits for the replies. Join the groups for a
+    client that does not wait.
+
+    Args:
+        valid: Whether the session is valid for a server that offers PIPELINING, 8BITMIME and, with `chunking`,
+            CHUNKING, and that accepts everything; each of its replies is positive. If false, some lines have typical
+            mistakes: wrong order, malformed syntax, bare newlines.
+        chunking: Whether messages may be sent with BDAT.
     """
     parts = [_transaction(), _transaction(), _small_talk(), *([_chunked()] if chunking else [])]
     if not valid:
@@ -219,7 +230,7 @@ def _grouped(lines: list[bytes], together: bool) -> list[bytes]:
 
 def _transaction() -> SearchStrategy[list[bytes]]:
     def build(envelope: list[Command], body: bytes, together: bool) -> list[bytes]:
-        # RFC 2920 3.1: DATA is the last of its group.
+        # RFC 2920 3.1: DATA must be the last command of its group.
         lines = [_line(command) for command in [*envelope, Data()]]
         return [*_grouped(lines, together), stuffed(body)]
 
@@ -236,8 +247,8 @@ def _chunked() -> SearchStrategy[list[bytes]]:
 
 
 def _small_talk() -> SearchStrategy[list[bytes]]:
-    given_up = _envelope().map(lambda envelope: [b"".join(map(_line, envelope)), _line(Rset())])
-    return st.one_of(given_up, st.sampled_from([Noop(), Noop("hello"), Rset(), Help()]).map(lambda c: [_line(c)]))
+    abandoned = _envelope().map(lambda envelope: [b"".join(map(_line, envelope)), _line(Rset())])
+    return st.one_of(abandoned, st.sampled_from([Noop(), Noop("hello"), Rset(), Help()]).map(lambda c: [_line(c)]))
 
 
 def _mistakes() -> SearchStrategy[list[bytes]]:
@@ -280,12 +291,15 @@ _MISTAKES = [
 
 
 def stuffed(body: bytes) -> bytes:
-    """`body`, whose lines end in CR LF, as it follows a 354: dot-stuffed, and with its end (RFC 5321 4.5.2)."""
+    """Return the wire form of `body` after a 354: dot-stuffed and with the final dot (RFC 5321 4.5.2).
+
+    The lines of `body` must end in CR LF.
+    """
     return (b"\r\n" + body).replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n"
 
 
 def segments(data: bytes) -> SearchStrategy[list[bytes]]:
-    """`data` in pieces, none of them empty: whole, octet by octet, or cut anywhere. A network may cut so."""
+    """Draw cuts of `data` into non-empty pieces, as a network may deliver them: whole, single octets, or any cut."""
     places = st.lists(st.integers(0, len(data)), max_size=8).map(lambda drawn: [0, *sorted(set(drawn)), len(data)])
     cut = places.map(lambda edges: [data[start:end] for start, end in pairwise(edges) if start < end])
     octets = [data[at : at + 1] for at in range(len(data))]

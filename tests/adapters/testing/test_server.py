@@ -108,7 +108,7 @@ def test_wait_for_blocks_until_the_messages_arrive() -> None:
         thread.start()
         assert len(server.wait_for(2, timeout=10)) == 2
         thread.join()
-        with pytest.raises(TimeoutError, match="2 of 3 messages came within"):
+        with pytest.raises(TimeoutError, match="2 of 3 messages arrived within"):
             server.wait_for(3, timeout=0.01)
 
         server.reset()
@@ -204,8 +204,8 @@ def test_reconfigured_server_keeps_its_address() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "why"),
     [
-        ({"tsl": True}, TypeError, "'tsl' is no option of the server: use one of host, port, hostname, tls"),
-        ({"faults": ["RCPT -> explode"]}, FaultError, "is no action"),
+        ({"tsl": True}, TypeError, "'tsl' is not an option of the server: use one of host, port, hostname, tls"),
+        ({"faults": ["RCPT -> explode"]}, FaultError, "is not an action"),
     ],
 )
 def test_unknown_option_is_an_error(options: dict[str, Any], error: type[Exception], why: str) -> None:
