@@ -5,9 +5,9 @@
 # calls the handlers of `message` by sending `MESSAGE`.
 
 import inspect
-from collections.abc import AsyncIterable, Awaitable, Callable, KeysView, Mapping
+from collections.abc import AsyncIterable, Callable, KeysView, Mapping
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from smtpcore import Burl, Config, Reply
 
@@ -133,7 +133,8 @@ class App:
                 answer = await session.run_blocking(handler, session, subject)
             else:
                 answer = handler(session, subject)
-            if _is_awaitable(answer):
+            # A coroutine in nearly all cases: `isawaitable` takes longer.
+            if isinstance(answer, CoroutineType) or inspect.isawaitable(answer):
                 answer = await answer
             if isinstance(answer, Reply):
                 return answer
@@ -155,7 +156,7 @@ class App:
                     answer = await session.run_blocking(handler, session, subject)
                 else:
                     answer = handler(session, subject)
-                if _is_awaitable(answer):
+                if inspect.isawaitable(answer):
                     await answer
             except Exception as exc:
                 errors.append(exc)
@@ -178,11 +179,6 @@ class App:
 
 def _key(name: str) -> str:
     return name.lower() if name.lower() in _NOT_VERBS else name.upper()
-
-
-def _is_awaitable(answer: object) -> TypeGuard[Awaitable[Any]]:
-    # A coroutine, in nearly all cases: what else can be awaited takes longer to find out.
-    return isinstance(answer, CoroutineType) or inspect.isawaitable(answer)
 
 
 def _name(handler: object) -> str:

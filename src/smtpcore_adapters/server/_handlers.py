@@ -33,6 +33,10 @@ class Handlers:
         self._admission = admission
         self._limits = limits
 
+    async def run(self, event: Event) -> None:
+        """Answer an event that has no exchange of its own."""
+        self._wire.answer(event, await self.decide(event))
+
     async def decide(self, event: Event) -> Reply:
         """Return the reply to a command, to the greeting that is due, or to an invalid command.
 

@@ -191,11 +191,8 @@ class SessionLoop:
                 return wire.closed_by
 
             transaction = wire.conn.transaction if record.forwarded else None
-            exchange = _EXCHANGES.get(type(event))
-            if exchange:
-                await exchange(self, event)
-            else:
-                wire.answer(event, await self._handlers.decide(event))
+            exchange = _EXCHANGES.get(type(event))  # as in `_dispatch`, but with one call less for each command
+            await (exchange(self, event) if exchange else self._handlers.run(event))
             if transaction and not wire.conn.transaction:
                 record.clear_forwarded()
             wire.deadlines.restart()
@@ -223,13 +220,9 @@ class SessionLoop:
 
         return None
 
-    async def _dispatch(self, event: Event) -> None:
-        """Handle an event that an exchange has received, but that is not its own."""
+    def _dispatch(self, event: Event) -> Awaitable[None]:
         exchange = _EXCHANGES.get(type(event))
-        if exchange:
-            await exchange(self, event)
-        else:
-            self._wire.answer(event, await self._handlers.decide(event))
+        return exchange(self, event) if exchange else self._handlers.run(event)
 
     def _run_message(self, event: Data | Bdat | Burl) -> Awaitable[None]:
         exchange = MessageExchange(self._wire, self._handlers, self._record, self._dispatch)
@@ -253,4 +246,4 @@ _EXCHANGES: Final[Mapping[type[object], Callable[[SessionLoop, Any], Awaitable[N
     Xclient: SessionLoop._run_xclient,
     Xforward: SessionLoop._run_xclient,
 }
-"""The exchange for each type of event. An event of any other type is answered with what `Handlers.decide` returns."""
+"""The exchange for each type of event. An event of any other type goes to `Handlers.run`."""

@@ -161,16 +161,9 @@ class Wire:
         """
         reader = ProxyReader()
         while (header := reader.next_header()) is NEED_DATA:
-            data = b""
             begun = self.clock()
-            timeout = self.deadlines.remaining(Wait.GREETING, begun)
-            try:
-                data = await self.stream.receive(timeout)
-            except Interrupted:
-                continue
-            finally:
-                self.deadlines.record_wait(self.clock() - begun, len(data))
-
+            data = await self.stream.receive(self.deadlines.remaining(Wait.GREETING, begun))
+            self.deadlines.record_wait(self.clock() - begun, len(data))
             reader.receive_data(data)
 
         if reader.trailing_data:

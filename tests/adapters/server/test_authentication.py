@@ -132,6 +132,12 @@ def test_different_authorization_identity_is_refused() -> None:
     assert dialogue.codes[2:] == [535, 221]
 
 
+def test_interrupted_wait_for_a_response_does_not_end_the_exchange() -> None:
+    dialogue = Dialogue(users(), EHLO + b"AUTH PLAIN\r\n", config=OFFERING)
+    dialogue.stream.script.extend([dialogue.stream.interrupt, PLAIN + b"\r\n", QUIT])
+    assert dialogue.run().codes == [220, 250, 334, 235, 221]
+
+
 # Handlers
 
 
