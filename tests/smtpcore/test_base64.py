@@ -33,5 +33,5 @@ def test_base64_round_trip(data: bytes) -> None:
     ],
 )
 def test_text_that_is_not_strict_base64_is_refused(text: bytes) -> None:
-    with pytest.raises(ValueError, match="not base64"):
+    with pytest.raises(ValueError, match="base64"):
         decode_base64(text)

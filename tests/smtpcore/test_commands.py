@@ -6,11 +6,9 @@ import pytest
 from smtpcore import (
     Attributes,
     BodyType,
-    Burl,
     Command,
     Data,
     Ehlo,
-    Etrn,
     Expn,
     Helo,
     Help,
@@ -104,31 +102,6 @@ def test_malformed_command_is_refused(make: Callable[[], Command]) -> None:
 )
 def test_str_of_a_command_is_its_line(command: Command, line: str) -> None:
     assert str(command) == line
-
-
-def test_burl_uri_must_be_visible_ascii() -> None:
-    assert str(Burl("imap://x")) == "BURL imap://x"
-    assert str(Burl("imap://x", last=True)) == "BURL imap://x LAST"
-    for uri in ("", "a b", "imap://\u00e9", "imap://\x07"):
-        with pytest.raises(LocalProtocolError, match="is not a URI"):
-            Burl(uri)
-
-
-@pytest.mark.parametrize("node", ["s.example", "@s.example", "@example", "#queue", "#queue_1", "#a!b"])
-def test_etrn_node_is_a_domain_or_a_queue(node: str) -> None:
-    assert Etrn(node).argument == node
-
-
-@pytest.mark.parametrize("node", ["example", "queue_1", "@queue_1", "#", "@", "##a.b", "#a.b", "\u00e9.example"])
-def test_invalid_etrn_node_is_refused(node: str) -> None:
-    with pytest.raises(LocalProtocolError, match="nor a queue"):
-        Etrn(node)
-
-
-@pytest.mark.parametrize("value", ["[UNAVAILABLE]", "[unavailable]", "[TempUnavail]", "a\nb", "\ud800"])
-def test_reserved_attribute_value_is_refused(value: str) -> None:
-    with pytest.raises(LocalProtocolError, match="cannot be the value of NAME"):
-        Attributes({"NAME": value})
 
 
 @pytest.mark.parametrize(

@@ -87,3 +87,14 @@ def test_get_as_returns_the_value_or_none_by_type() -> None:
     assert params.get_as("x-own", str) == "text"
     assert params.get_as("X-OWN", int) is None
     assert params.get_as("X-OTHER", str) is None
+
+
+def test_defaults_of_absent_parameters() -> None:
+    """R3461-4.1-02, R6710-4.1-02"""
+    params = Params()
+
+    assert params.notify is None
+    assert params.mt_priority == 0
+    assert params.requiretls is False
+    kinds = ("ret", "envid", "orcpt", "by", "holdfor", "holduntil", "rrvs", "solicit", "auth")
+    assert [getattr(params, kind) for kind in kinds] == [None] * len(kinds)

@@ -1,6 +1,7 @@
 """The AUTH command (RFC 4954), without the mechanisms, which are in `sasl`."""
 
 from base64 import b64encode
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,14 +17,16 @@ from smtpcore import (
     InvalidCommand,
     LocalProtocolError,
     Mail,
+    Mailbox,
     Noop,
     Reply,
     Signal,
     State,
+    Submitter,
     Wait,
 )
 
-from ..helpers import (
+from ...helpers import (
     GREETED,
     HELO,
     MAIL,
@@ -37,6 +40,13 @@ from ..helpers import (
     replies,
     reply_codes,
     reply_texts,
+)
+from .helpers import (
+    ALL,
+    announced,
+    assert_limit_grows,
+    assert_round_trip,
+    refusal_of,
 )
 
 SECRET = b"\0user\0pass"
@@ -443,3 +453,49 @@ def test_pipelined_mail_after_auth_is_authenticated() -> None:
     conn.send(Reply(235))
     assert isinstance(conn.next_event(), Mail)
     assert conn.authenticated
+
+
+# The AUTH parameter of MAIL
+
+
+@pytest.mark.parametrize(
+    ("verb", "params", "value"),
+    [
+        pytest.param("MAIL", "AUTH=<>", Submitter(), id="R4954-5-01"),
+        pytest.param("MAIL", "AUTH=e+3Dmc2@example.com", Submitter(Mailbox("e=mc2@example.com")), id="R4954-5-02"),
+    ],
+)
+def test_valid_parameter_is_parsed_and_encoded_again(verb: str, params: str, value: object) -> None:
+    assert_round_trip(verb, params, value)
+
+
+@pytest.mark.parametrize(
+    ("verb", "params"),
+    [
+        *(("MAIL", f"AUTH{value}") for value in ("", "=", "=+ZZ", "=foo", "=<a@c.example>", "=+FF@c.example")),
+    ],
+)
+def test_malformed_parameter_is_refused(verb: str, params: str) -> None:
+    """R4954-5-02"""
+    assert refusal_of(verb, params) == (501, "5.5.4")
+
+
+def test_line_limit_grows_by_the_parameters() -> None:
+    """R4954-3-03"""
+    assert_limit_grows("AUTH", "MAIL", "AUTH=<>", 500)
+
+
+def test_submitter_without_mailbox_is_falsy() -> None:
+    assert not Submitter()
+    assert Submitter(Mailbox("a@c.example"))
+    assert str(Submitter(Mailbox("e=mc2@example.com"))) == "e+3Dmc2@example.com"
+
+
+@pytest.mark.parametrize(
+    ("plaintext", "tls", "offered"), [(False, False, False), (False, True, True), (True, False, True)]
+)
+def test_auth_is_offered_under_tls_or_with_plaintext_auth(plaintext: bool, tls: bool, offered: bool) -> None:
+    """R4954-3-02"""
+    config = replace(ALL, auth_mechanisms=("PLAIN",), plaintext_auth=plaintext)
+
+    assert ("AUTH PLAIN" in announced(config, tls=tls)) is offered

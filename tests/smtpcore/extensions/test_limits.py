@@ -2,7 +2,7 @@
 
 from smtpcore import OFF_BY_DEFAULT, Config, Connection
 
-from ..helpers import drive
+from ...helpers import drive
 
 DISABLED = OFF_BY_DEFAULT - {"LIMITS"}
 EHLO = b"EHLO c.example\r\n"

@@ -1,0 +1,42 @@
+"""REQUIRETLS: verified TLS on the whole route (RFC 8689)."""
+
+import pytest
+
+from .helpers import ALL, announced, assert_limit_grows, assert_round_trip, refusal_of
+
+
+@pytest.mark.parametrize(
+    ("verb", "params", "value"),
+    [
+        pytest.param("MAIL", "REQUIRETLS", True, id="R8689-2-01, R8689-4.1-01"),
+    ],
+)
+def test_valid_parameter_is_parsed_and_encoded_again(verb: str, params: str, value: object) -> None:
+    assert_round_trip(verb, params, value)
+
+
+@pytest.mark.parametrize(
+    ("verb", "params"),
+    [
+        *(("MAIL", params) for params in ("REQUIRETLS=1", "REQUIRETLS=", "REQUIRETLS REQUIRETLS")),
+    ],
+)
+def test_malformed_parameter_is_refused(verb: str, params: str) -> None:
+    """R8689-2-01"""
+    assert refusal_of(verb, params) == (501, "5.5.4")
+
+
+def test_line_limit_grows_by_the_parameters() -> None:
+    """R8689-2-02"""
+    assert_limit_grows("REQUIRETLS", "MAIL", "REQUIRETLS", 11)
+
+
+def test_requiretls_is_recognized_only_under_tls() -> None:
+    """R8689-2-03, R8689-2-05"""
+    assert refusal_of("MAIL", "REQUIRETLS", tls=False) == (555, "5.5.4")
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_requiretls_is_offered_only_under_tls(tls: bool) -> None:
+    """R8689-2-03"""
+    assert ("REQUIRETLS" in announced(ALL, tls=tls)) is tls

@@ -1,0 +1,25 @@
+"""SMTPUTF8: UTF-8 in addresses and headers (RFC 6531)."""
+
+import pytest
+
+from .helpers import assert_limit_grows, assert_round_trip, refusal_of
+
+
+@pytest.mark.parametrize(
+    ("verb", "params", "value"),
+    [
+        pytest.param("MAIL", "SMTPUTF8", True, id="R6531-3.1-05"),
+    ],
+)
+def test_valid_parameter_is_parsed_and_encoded_again(verb: str, params: str, value: object) -> None:
+    assert_round_trip(verb, params, value)
+
+
+@pytest.mark.parametrize("value", ["=", "=1"])
+def test_smtputf8_takes_no_value(value: str) -> None:
+    assert refusal_of("MAIL", f"SMTPUTF8{value}") == (501, "5.5.4")
+
+
+def test_line_limit_grows_by_the_parameters() -> None:
+    """R6531-3.1-04"""
+    assert_limit_grows("SMTPUTF8", "MAIL", "SMTPUTF8", 10)
