@@ -17,6 +17,6 @@ def encode_base64(data: bytes) -> str:
 def decode_base64(text: bytes) -> bytes:
     """Return the bytes that `text` encodes. Raises `ValueError` if `text` is not base64."""
     if _match(text) is None:
-        raise ValueError("the text is not valid base64")
+        raise ValueError("the text is not base64")
 
     return a2b_base64(text)

@@ -163,15 +163,12 @@ class Reply:
     def encode(self) -> bytes:
         """Return the octets for the wire, CR LF included."""
         if self._encoded is None:  # most servers send the same few replies again and again
-            self._encoded = self._encode()
+            prefix = f"{self._enhanced} " if self._enhanced else ""
+            *first, last = self._lines
+            lines = [f"{self._code}-{prefix}{line}\r\n" for line in first]
+            self._encoded = "".join([*lines, f"{self._code} {prefix}{last}\r\n"]).encode()
 
         return self._encoded
-
-    def _encode(self) -> bytes:
-        prefix = f"{self._enhanced} " if self._enhanced else ""
-        *first, last = self._lines
-        lines = [f"{self._code}-{prefix}{line}\r\n" for line in first]
-        return "".join([*lines, f"{self._code} {prefix}{last}\r\n"]).encode()
 
     def __str__(self) -> str:
         return self.encode().decode().rstrip("\r\n").replace("\r\n", "\n")

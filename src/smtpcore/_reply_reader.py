@@ -48,35 +48,32 @@ class ReplyReader:
         A line may have up to `least_limit` octets even if the configured limit is lower.
         Raises `RemoteProtocolError` if the octets are not a reply.
         """
-        while (line := self._take_line(buffer, max(self._max_line, least_limit))) is not None:
-            if self._add(line):
+        limit = max(self._max_line, least_limit)
+        while True:
+            try:
+                line = buffer.take_line(limit)
+            except LineError as exc:
+                raise RemoteProtocolError(f"{_FAULTS[exc.fault]}: {exc.line[:80]!r}") from None
+
+            if line is None:
+                return None
+
+            # RFC 5321 4.2: a code out of range is fatal. Servers may leave out the text, and even the space before it.
+            found = _match_line(line)
+            if found is None:
+                raise RemoteProtocolError(f"this is not SMTP: {line[:80]!r} is not a reply line")
+
+            code, separator, text = found.groups(b"")
+            if self._texts and code != self._code:
+                raise RemoteProtocolError(f"a reply changes its code from {self._code.decode()} to {code.decode()}")
+            if len(self._texts) == self._max_lines:
+                raise RemoteProtocolError(f"a reply has more than {self._max_lines} lines")
+
+            self._code = code
+            self._texts.append(_CONTROL.sub("?", text.decode(errors="replace")))
+            if separator != b"-":
                 texts, self._texts = self._texts, []
-                return int(self._code), texts
-
-        return None
-
-    @staticmethod
-    def _take_line(buffer: ReceiveBuffer, limit: int) -> bytes | None:
-        try:
-            return buffer.take_line(limit)
-        except LineError as exc:
-            raise RemoteProtocolError(f"{_FAULTS[exc.fault]}: {exc.line[:80]!r}") from None
-
-    def _add(self, line: bytes) -> bool:
-        # RFC 5321 4.2: a code out of range is fatal. Servers may leave out the text, and even the space before it.
-        found = _match_line(line)
-        if found is None:
-            raise RemoteProtocolError(f"this is not SMTP: {line[:80]!r} is not a reply line")
-
-        code, separator, text = found.groups(b"")
-        if self._texts and code != self._code:
-            raise RemoteProtocolError(f"a reply changes its code from {self._code.decode()} to {code.decode()}")
-        if len(self._texts) == self._max_lines:
-            raise RemoteProtocolError(f"a reply has more than {self._max_lines} lines")
-
-        self._code = code
-        self._texts.append(_CONTROL.sub("?", text.decode(errors="replace")))
-        return separator != b"-"
+                return int(code), texts
 
 
 def make_reply(code: int, texts: Sequence[str], *, may_be_enhanced: bool) -> Reply:
