@@ -88,7 +88,7 @@ def test_filter_example_refuses_programs_and_forwards_the_rest() -> None:
 
     replies = anyio.run(main)
     assert [reply.code for reply in replies] == [250, 550, 250]
-    assert replies[1] == Reply(550, "No programs here", enhanced="5.7.1")
+    assert replies[1] == Reply(550, "Programs are not accepted", enhanced="5.7.1")
     assert len(store.bodies) == 2
     assert store.bodies[0].startswith(b"Received: from c.example ([127.0.0.1])")
     assert store.bodies[0].endswith(b"Subject: hi\r\n\r\nhello\r\n")
