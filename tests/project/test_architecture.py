@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import smtpcore
+from tests.paths import TESTS
 
 SRC = Path(smtpcore.__file__).parent.parent
 CORE = sorted((SRC / "smtpcore").rglob("*.py"))
@@ -70,6 +71,73 @@ CHOOSES = {"cli", "__main__", "testing"}
 DOES_IO = ("_socket", "_ssl", "asyncio", "logging", "select", "selectors", "socket", "ssl", "threading")
 
 
+MODULES = [path for path in (*CORE, *ADAPTERS) if path.name != "__init__.py"]
+# Where the tests of each package are. The path of a test file is that of its module, without leading underscores.
+TEST_DIRECTORIES = {"smtpcore": TESTS / "smtpcore", "smtpcore_adapters": TESTS / "adapters"}
+TO_DO = "tested together with other modules; the file is still missing"
+WITHOUT_TEST_FILE = {
+    "smtpcore/_command": "the base class of the commands in test_commands.py",
+    "smtpcore/_errors": "declarations only",
+    "smtpcore/_transaction": "declarations only",
+    "smtpcore_adapters/__main__": "calls the command line, which tests/adapters/cli/test_main.py runs",
+    "smtpcore_adapters/anyio": TO_DO,
+    "smtpcore_adapters/check/_bodies": TO_DO,
+    "smtpcore_adapters/check/_extensions": TO_DO,
+    "smtpcore_adapters/check/_findings": TO_DO,
+    "smtpcore_adapters/check/_limits": TO_DO,
+    "smtpcore_adapters/check/_raw_client": TO_DO,
+    "smtpcore_adapters/check/_replies": TO_DO,
+    "smtpcore_adapters/check/_security": TO_DO,
+    "smtpcore_adapters/check/_sequence": TO_DO,
+    "smtpcore_adapters/check/_syntax": TO_DO,
+    "smtpcore_adapters/cli/_endpoint": TO_DO,
+    "smtpcore_adapters/cli/_processes": TO_DO,
+    "smtpcore_adapters/client/_driver": TO_DO,
+    "smtpcore_adapters/client/_envelope": TO_DO,
+    "smtpcore_adapters/client/_login": TO_DO,
+    "smtpcore_adapters/client/_options": TO_DO,
+    "smtpcore_adapters/client/_results": TO_DO,
+    "smtpcore_adapters/client/_sources": TO_DO,
+    "smtpcore_adapters/client/_timeouts": TO_DO,
+    "smtpcore_adapters/explain/_recording": TO_DO,
+    "smtpcore_adapters/explain/_server_config": TO_DO,
+    "smtpcore_adapters/explain/_violations": TO_DO,
+    "smtpcore_adapters/forward/_translation": TO_DO,
+    "smtpcore_adapters/server/_admission": TO_DO,
+    "smtpcore_adapters/server/_burl": TO_DO,
+    "smtpcore_adapters/server/_config": TO_DO,
+    "smtpcore_adapters/server/_handlers": TO_DO,
+    "smtpcore_adapters/server/_message": TO_DO,
+    "smtpcore_adapters/server/_message_exchange": TO_DO,
+    "smtpcore_adapters/server/_notifications": TO_DO,
+    "smtpcore_adapters/server/_received": TO_DO,
+    "smtpcore_adapters/server/_serving": TO_DO,
+    "smtpcore_adapters/server/_session": TO_DO,
+    "smtpcore_adapters/server/_session_log": TO_DO,
+    "smtpcore_adapters/server/_wire": TO_DO,
+    "smtpcore_adapters/server/_xclient": TO_DO,
+    "smtpcore_adapters/server/_xclient_exchange": TO_DO,
+    "smtpcore_adapters/streams/_framework": TO_DO,
+    "smtpcore_adapters/testing/_received": TO_DO,
+    "smtpcore_adapters/testing/_script": TO_DO,
+    "smtpcore_adapters/trio": TO_DO,
+}
+"""Modules without a test file of their own, with the reason."""
+
+
+def module_id(path: Path) -> str:
+    """Return the path of a module inside `src`, without the suffix."""
+    return path.relative_to(SRC).with_suffix("").as_posix()
+
+
+def expected_test_file(path: Path) -> Path:
+    """Return the path of the test file of a module: `tests/smtpcore/bodies/test_lines.py` for `_bodies/_lines.py`."""
+    package, *folders, name = path.relative_to(SRC).with_suffix("").parts
+    return TEST_DIRECTORIES[package].joinpath(
+        *(folder.lstrip("_") for folder in folders), f"test_{name.lstrip('_')}.py"
+    )
+
+
 def imports(path: Path) -> Iterator[str]:
     """Yield the full names of the modules that a file imports, anywhere in the file."""
     package = ".".join(path.relative_to(SRC).parts[:-1])
@@ -81,7 +149,7 @@ def imports(path: Path) -> Iterator[str]:
             yield from [origin] if node.module else (f"{origin}.{alias.name}" for alias in node.names)
 
 
-def room(path: Path) -> str:
+def part_of(path: Path) -> str:
     """Return the module or subpackage of its package that a file belongs to."""
     return path.relative_to(SRC).parts[1].removesuffix(".py")
 
@@ -89,7 +157,7 @@ def room(path: Path) -> str:
 def siblings(path: Path) -> set[str]:
     """Return the other modules and subpackages of its package that a file imports."""
     package = path.relative_to(SRC).parts[0]
-    return {name.split(".")[1] for name in imports(path) if name.startswith(f"{package}.")} - {room(path)}
+    return {name.split(".")[1] for name in imports(path) if name.startswith(f"{package}.")} - {part_of(path)}
 
 
 def roots(path: Path) -> set[str]:
@@ -98,27 +166,29 @@ def roots(path: Path) -> set[str]:
 
 
 def test_every_core_module_has_a_layer() -> None:
-    assert {room(path) for path in CORE} <= set(LAYER_OF)
+    assert {part_of(path) for path in CORE} <= set(LAYER_OF)
     assert sum(map(len, LAYERS)) == len(LAYER_OF)
 
 
-@pytest.mark.parametrize("path", CORE, ids=room)
+@pytest.mark.parametrize("path", CORE, ids=part_of)
 def test_core_imports_only_lower_layers(path: Path) -> None:
     for module in siblings(path):
-        assert LAYER_OF[module] < LAYER_OF[room(path)]
+        assert LAYER_OF[module] < LAYER_OF[part_of(path)]
 
 
-@pytest.mark.parametrize("path", CORE, ids=room)
+@pytest.mark.parametrize("path", CORE, ids=part_of)
 def test_core_imports_only_allowed_standard_library_modules(path: Path) -> None:
-    assert roots(path) <= ALLOWED_EVERYWHERE | ALLOWED_IN.get(room(path), set())
+    assert roots(path) <= ALLOWED_EVERYWHERE | ALLOWED_IN.get(part_of(path), set())
 
 
 def test_core_stays_within_its_size_limit() -> None:
-    assert sum(len(path.read_text().splitlines()) for path in CORE if room(path) not in BESIDE | LIBRARIES) <= MAX_CORE
+    assert (
+        sum(len(path.read_text().splitlines()) for path in CORE if part_of(path) not in BESIDE | LIBRARIES) <= MAX_CORE
+    )
 
 
 def test_connection_does_not_import_proxy_sasl_or_trace() -> None:
-    (connection,) = (path for path in CORE if room(path) == "_connection")
+    (connection,) = (path for path in CORE if part_of(path) == "_connection")
     assert not siblings(connection) & BESIDE
 
 
@@ -154,17 +224,17 @@ def test_core_exports_exactly_its_imports() -> None:
 # The adapters
 
 
-@pytest.mark.parametrize("path", ADAPTERS, ids=room)
+@pytest.mark.parametrize("path", ADAPTERS, ids=part_of)
 def test_adapters_import_only_the_public_core(path: Path) -> None:
     assert not [name for name in imports(path) if name.startswith("smtpcore._")]
 
 
-@pytest.mark.parametrize("path", ADAPTERS, ids=room)
+@pytest.mark.parametrize("path", ADAPTERS, ids=part_of)
 def test_frameworks_are_imported_only_by_their_own_modules(path: Path) -> None:
-    assert roots(path) & FRAMEWORKS <= {room(path)}
+    assert roots(path) & FRAMEWORKS <= {part_of(path)}
 
 
-@pytest.mark.parametrize("path", [path for path in ADAPTERS if room(path) not in CHOOSES], ids=room)
+@pytest.mark.parametrize("path", [path for path in ADAPTERS if part_of(path) not in CHOOSES], ids=part_of)
 def test_framework_modules_are_not_imported_by_other_adapters(path: Path) -> None:
     assert not siblings(path) & TRANSPORTS
 
@@ -198,3 +268,25 @@ print(*sorted({{"asyncio", "anyio", "trio", "curio", "sniffio"}} & set(sys.modul
     done = subprocess.run([sys.executable, "-S", "-E", "-c", script], capture_output=True, text=True, check=True)
 
     assert done.stdout.split() == []
+
+
+# The test files
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_id)
+def test_each_module_has_its_test_file(path: Path) -> None:
+    file = expected_test_file(path)
+    if module_id(path) in WITHOUT_TEST_FILE:
+        assert not file.exists(), f"{file.relative_to(TESTS)} exists: remove the module from WITHOUT_TEST_FILE"
+    else:
+        assert file.exists(), f"write tests/{file.relative_to(TESTS)}, or name a reason in WITHOUT_TEST_FILE"
+
+
+def test_exceptions_name_existing_modules() -> None:
+    assert set(WITHOUT_TEST_FILE) <= set(map(module_id, MODULES))
+
+
+def test_each_test_file_of_the_core_belongs_to_a_module() -> None:
+    files = set((TESTS / "smtpcore").rglob("test_*.py")) - {TESTS / "smtpcore" / "sasl" / "test_architecture.py"}
+
+    assert files <= {expected_test_file(path) for path in CORE}

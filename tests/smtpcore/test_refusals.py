@@ -1,0 +1,67 @@
+"""The order of the rules: of two rules that a command breaks, the earlier decides the reply."""
+
+from typing import Any
+
+import pytest
+
+from smtpcore import InvalidCommand
+
+from ..helpers import GREETED, MAIL, READY, connect, drive
+
+AUTH: dict[str, Any] = {"auth_mechanisms": ("PLAIN",), "plaintext_auth": True}
+
+
+def rule_of(before: bytes, line: bytes, **changes: Any) -> str:
+    """Return the rule that refuses `line` after `before`."""
+    events, _ = drive(connect(before, **changes), [line])
+    assert isinstance(events[0], InvalidCommand)
+    return events[0].rule
+
+
+@pytest.mark.parametrize(
+    ("before", "line", "changes", "rule"),
+    [
+        pytest.param(READY + b"X\r\n", b"LHLO c.example\r\n", {"max_errors": 1}, "max_errors", id="limit, protocol"),
+        pytest.param(
+            GREETED, b"HELO c.example\r\n", {"lmtp": True, "tls": True, "require_tls": True}, "lmtp", id="protocol, TLS"
+        ),
+        pytest.param(
+            READY,
+            b"MAIL FROM:<>\r\n",
+            {"tls": True, "require_tls": True, "require_auth": True, **AUTH},
+            "require_tls",
+            id="TLS, authentication",
+        ),
+        pytest.param(READY, b"DATA\r\n", {"require_auth": True, **AUTH}, "require_auth", id="authentication, sequence"),
+        pytest.param(GREETED, b"MAIL FROM:<\r\n", {}, "sequence", id="sequence, syntax"),
+        pytest.param(READY, b"MAIL FROM:<\xc3\xa9@c> SIZE=x\r\n", {}, "syntax", id="syntax, value"),
+        pytest.param(READY, b"MAIL FROM:<\xc3\xa9@c> SIZE=99999999\r\n", {}, "SIZE", id="extension, value"),
+        pytest.param(
+            MAIL + b"RCPT TO:<u@s.example>\r\n" * 100,
+            b"RCPT TO:<\xc3\xa9@s.example>\r\n",
+            {"max_recipients": 100},
+            "max_recipients",
+            id="recipients, address",
+        ),
+    ],
+)
+def test_earlier_rule_decides(before: bytes, line: bytes, changes: dict[str, Any], rule: str) -> None:
+    assert rule_of(before, line, **changes) == rule
+
+
+def test_quit_is_exempt_from_the_limits_of_a_session() -> None:
+    _, output = drive(connect(READY + b"X\r\n", max_errors=1), [b"QUIT\r\n"])
+
+    assert output.startswith(b"221 ")
+
+
+def test_chunk_of_unknown_size_is_refused_by_its_syntax_whatever_else_is_wrong() -> None:
+    assert rule_of(GREETED, b"BDAT x\r\n", tls=True, require_tls=True) == "syntax"
+
+
+def test_reply_of_the_program_counts_for_the_limits() -> None:
+    events, output = drive(connect(READY, max_errors=2), [b"X\r\nX\r\nNOOP\r\n"])
+
+    assert isinstance(events[-2], InvalidCommand)
+    assert events[-2].rule == "max_errors"
+    assert output.count(b"500 ") == 2
