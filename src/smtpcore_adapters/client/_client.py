@@ -98,9 +98,8 @@ class Client:
     ) -> SendResult:
         """Send a message, and return the decisive reply for each recipient.
 
-        `Body` lists the types of `body`. A body that is not given as one object in memory is streamed in constant
-        memory. If the iteration over the body raises, the connection is closed, so that the server cannot accept a
-        part of the message as the whole.
+        `Body` lists the types of `body`. Files and iterables are streamed in constant memory. If the iteration over the
+        body raises, the connection is closed, so that the server cannot accept a part of the message as the whole.
 
         If the server limits the recipients of one message (RFC 9422), a body that can be read twice is sent in several
         transactions. Any other body raises `Unsendable` then.

@@ -306,7 +306,7 @@ class _Replay:
             # RFC 2920 3.1: a client that pipelines cannot know which earlier command will be refused.
             line.notes.append(f"an earlier command of the group was refused: {event.reply.lines[0]}")
         else:
-            _report_client(line, event.reply.lines[0], section_of(event))
+            _report_client(line, event.reply.lines[0], section_of(event, self._conn.state))
 
     def _check_octets(self, data: bytes, line: Explained) -> None:
         transaction = self._conn.transaction

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from smtpcore import InvalidCommand, InvalidData
+from smtpcore import InvalidCommand, InvalidData, State
 
 from ._recording import Side
 
@@ -20,9 +20,14 @@ class Breach:
     """The RFC and its section, for example `RFC 5321 4.1.4`."""
 
 
-# The core's reply to an invalid command identifies the mistake: by a phrase in its text, by verb and code for commands
-# with rules of their own, by code and enhanced status code, or by the code alone, in this order.
+# A mistake of the client is identified by the rule that it broke, by the verb and the code of the core's reply, by the
+# code and the enhanced status code, or by the code alone, in this order.
 
+_OF_RULE: Mapping[str, str] = {
+    "BINARYMIME": "RFC 3030 3",
+    "bare_newlines": "RFC 5321 2.3.8",
+    "max_command_line": "RFC 5321 4.5.3.1.4",
+}
 _OF_VERB: Mapping[tuple[str, int], str] = {
     ("AUTH", 500): "RFC 4954 4",
     ("AUTH", 501): "RFC 4954 4",
@@ -63,22 +68,16 @@ _OF_CODE: Mapping[int, str] = {
 }
 
 
-_OF_RULE: Mapping[str, str] = {
-    "BINARYMIME": "RFC 3030 3",
-    "bare_newlines": "RFC 5321 2.3.8",
-    "max_command_line": "RFC 5321 4.5.3.1.4",
-}
-
-
-def section_of(event: InvalidCommand | InvalidData) -> str:
-    """Return the section that the client violated."""
+def section_of(event: InvalidCommand | InvalidData, state: State) -> str:
+    """Return the section that the client violated by a command or body in `state`."""
     line = event.line if isinstance(event, InvalidCommand) else b""
     reply = event.reply
     if event.rule in _OF_RULE:
         return _OF_RULE[event.rule]
-    if "began with BDAT" in reply.lines[0]:
-        return "RFC 3030 2"
 
     verb = line.partition(b" ")[0].upper().decode("ascii", "replace")
+    if state is State.CHUNKED and verb == "DATA":
+        return "RFC 3030 2"
+
     known = _OF_VERB.get((verb, reply.code)) or _OF_REPLY.get((reply.code, reply.enhanced))
     return known or _OF_CODE.get(reply.code, "RFC 5321 4.1.1")

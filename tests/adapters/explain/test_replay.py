@@ -135,6 +135,7 @@ CLIENT = [
     ),
     ((GREETING, "C: LHLO c", "S: 250 s", "C: HELO c", "S: 500 no", *QUIT), "RFC 2033 4.1"),
     ((*HELLO, *ENVELOPE, "C: BDAT x", "S: 521 no"), "RFC 3030 2"),
+    ((*HELLO, *ENVELOPE, "C: BDAT 3", "C: a", "S: 250 OK", "C: DATA", "S: 503 no", *QUIT), "RFC 3030 2"),
     ((*HELLO, "C: MAIL FROM:<\u00e4@c.example>", "S: 501 no", *QUIT), "RFC 5321 4.1.1.2"),
     (
         (GREETING, "C: EHLO c", "S: 250-s", "S: 250 SIZE 65536", "C: MAIL FROM:<> SIZE=65537", "S: 552 no", *QUIT),
