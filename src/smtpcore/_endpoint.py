@@ -1,16 +1,17 @@
-"""What both ends of a dialogue know of it, and do alike."""
+"""The state and the behaviour that both ends of a session share."""
 
 from abc import ABC, abstractmethod
 
 from ._buffer import ReceiveBuffer
 from ._commands import Ehlo, Helo, Lhlo
 from ._errors import LocalProtocolError, RemoteProtocolError
-from ._state import ON_HANDSHAKE, State
+from ._replies import ReplyClass
+from ._state import IN_TRANSACTION, MOVES, State, Step
 from ._transaction import Transaction
 
 
 class Endpoint(ABC):
-    """One end of a dialogue, without I/O. What it hears and says is for the end that it is."""
+    """One end of a session, without I/O."""
 
     def __init__(self) -> None:
         self._state = State.CONNECTED
@@ -20,15 +21,15 @@ class Endpoint(ABC):
         self._transaction: Transaction | None = None
         self._buffer = ReceiveBuffer()
         self._received = 0
-        """How many octets the buffer was given in all."""
+        """Octets received in all."""
         self._end_of_stream = False
         self._output: list[bytes] = []
 
-    # What is known
+    # Properties
 
     @property
     def state(self) -> State:
-        """Where the dialogue stands: where the replies so far have brought it."""
+        """The state that the replies so far have led to."""
         return self._state
 
     @property
@@ -48,23 +49,23 @@ class Endpoint(ABC):
 
     @property
     def authenticated(self) -> bool:
-        """Whether the client has proved who it is (RFC 4954), or a proxy that the server trusts has vouched for it."""
+        """Whether the client has authenticated (RFC 4954), or a trusted proxy named its login with XCLIENT."""
         return self._authenticated
 
     @property
     def trailing_data(self) -> bytes:
-        """What was received and not used."""
+        """The octets that were received but not used."""
         return bytes(self._buffer)
 
-    # Hearing
+    # Receiving
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> None:
-        """Take in what has arrived; `b""` is the end of the peer's stream.
+        """Add received octets; `b""` is the end of the peer's stream.
 
-        Call it when `next_event` returns `NEED_DATA`, and what is buffered stays bounded.
+        To keep the buffer bounded, call this only when `next_event` has returned `NEED_DATA`.
 
         Raises:
-            RemoteProtocolError: octets came behind STARTTLS and before TLS, so that someone may have injected them.
+            RemoteProtocolError: octets arrived between STARTTLS and TLS, so that an attacker may have injected them.
         """
         if not data:
             self._end_of_stream = True
@@ -83,39 +84,35 @@ class Endpoint(ABC):
     # Writing
 
     def data_to_send(self) -> bytes:
-        """Take the octets that are to be written."""
-        return self._take_output()
-
-    def _take_output(self) -> bytes:
+        """Take the octets to write."""
         data = b"".join(self._output)
         self._output.clear()
         return data
 
     def send_failed(self) -> None:
-        """Tell that a write broke: as nobody knows what the peer has got of it, nothing more is heard or said."""
-        self._close()
+        """Close after a failed write. How much of it the peer received is unknown, so nothing more can be sent."""
+        self._advance(Step.CLOSE)
         self._output.clear()
 
     # TLS
 
     def tls_established(self) -> None:
-        """Tell that the TLS handshake is done, behind a 220 to STARTTLS or before the greeting.
+        """Continue under TLS, after the handshake that follows a 220 to STARTTLS, or that precedes the greeting.
 
-        Nothing that the peer said before is believed any more (RFC 3207 4.2); what belongs to the connection itself,
-        as the count of its errors does, is kept.
+        All that the peer said before is discarded (RFC 3207 4.2). Facts about the connection stay, such as the number
+        of its errors.
 
         Raises:
-            LocalProtocolError: TLS cannot start here.
-            RemoteProtocolError: octets were received before TLS that someone may have injected.
+            LocalProtocolError: TLS cannot start in this state.
+            RemoteProtocolError: octets arrived before TLS, so that an attacker may have injected them.
         """
-        if self._tls or self._state not in ON_HANDSHAKE:
-            raise LocalProtocolError(f"TLS cannot start in {self._state}: it does behind a 220 to STARTTLS")
+        if self._tls or (self._state, Step.HANDSHAKE, None) not in MOVES:
+            raise LocalProtocolError(f"TLS cannot start in {self._state}: send a 220 to STARTTLS first")
         if self._has_input():
             raise self._injected()
 
-        self._state = ON_HANDSHAKE[self._state]
+        self._advance(Step.HANDSHAKE)
         self._tls = True
-        self._transaction = None
         self._forget_peer()
 
     def _has_input(self) -> bool:
@@ -126,17 +123,30 @@ class Endpoint(ABC):
         self._helo = None
         self._authenticated = False
 
-    # The end
-
     def _injected(self) -> RemoteProtocolError:
-        # RFC 3207 4.2, and the reason for it: whoever sits in between can put plaintext before the handshake.
+        # RFC 3207 4.2: an attacker on the network can put plaintext before the handshake.
         return self._broken("plaintext came before TLS")
 
     def _broken(self, why: str) -> RemoteProtocolError:
-        self._close()
+        self._advance(Step.CLOSE)
         return RemoteProtocolError(why)
 
+    # The state
+
+    def _advance(self, cause: type[object] | Step, reply_class: ReplyClass | None = None) -> None:
+        """Move by the row for a reply to an event of type `cause`, or for the step `cause`.
+
+        No other code assigns `_state`.
+        """
+        state = MOVES.get((self._state, cause, reply_class), self._state)
+        if state is self._state:
+            return
+
+        self._state = state
+        if state not in IN_TRANSACTION:
+            self._transaction = None
+        self._enter(state)
+
     @abstractmethod
-    def _close(self) -> None:
-        self._state = State.CLOSED
-        self._transaction = None
+    def _enter(self, state: State) -> None:
+        """Drop what belongs to the states before `state`."""

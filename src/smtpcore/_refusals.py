@@ -52,7 +52,7 @@ from ._events import (
 from ._parser import COMMANDS, HIDDEN_RESPONSE, CommandRejected, parse_command, verb_of, visible
 from ._replies import Reply, ReplyClass
 from ._rules import Refusal
-from ._state import MAY_HEAR, State
+from ._state import ALLOWED_COMMANDS, State
 from ._transaction import Transaction
 from .parameters import BodyType
 
@@ -160,9 +160,9 @@ class Refusals:
             if config.require_auth and not authenticated and kind not in _BEFORE_AUTH:
                 return rules.NEEDS_AUTH
 
-        if kind in MAY_HEAR[state]:
+        if kind in ALLOWED_COMMANDS[state]:
             return None
-        if verb in dialect.not_implemented and UnknownCommand in MAY_HEAR[state]:
+        if verb in dialect.not_implemented and UnknownCommand in ALLOWED_COMMANDS[state]:
             return None  # the parser answers with 502
         if state is State.GREETED:
             return rules.HELLO_FIRST.fill(hello=Lhlo.verb if config.lmtp else Ehlo.verb)

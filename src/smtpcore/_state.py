@@ -1,28 +1,40 @@
-"""The dialogue as tables."""
+"""The states of an SMTP session, and every move between them."""
 
-# A command only asks; a reply moves the dialogue. So a transition is keyed by the state, by what was asked, and by the
-# class of the reply: RFC 5321 4.1.4, with RFC 3207 section 4 for TLS. A key that is missing means "stay where you are".
+# Both ends of a session keep one `State`. A command alone does not change it: the reply does, because only the reply
+# says what the next octets mean. After 354 they are a body, after 334 a SASL response, after 220 to STARTTLS a TLS
+# handshake, and after 550 simply the next command. So a move is a row of a table, keyed by the state, by the event
+# that is answered, and by the class of the reply (RFC 5321 4.1.4). Without a row the state stays.
 #
-# Nothing below knows which end of the wire it is used on. The server looks up the reply that it sends, a client the
-# reply that it hears, and both then stand at the same place.
+# Example: in READY the client sends MAIL. With 250 the row (READY, Mail, COMPLETION) leads to MAIL. For 550 there is no
+# row, so the session stays in READY, and the client may try another sender.
 #
-#     CONNECTED --220--> GREETED --EHLO 250--> READY --MAIL 250--> MAIL --RCPT 250--> RCPT --DATA 354--> DATA
-#                                                ^                                                        |
-#                                                +------------------- the end of the body, any reply -----+
+# Four moves need no reply. They are the rows of `Step`: a chunk begins, the last chunk begins, a TLS handshake is
+# complete, and the connection closes.
 #
-# With BDAT a body comes in chunks: from RCPT to CHUNK, to CHUNKED at the reply to its end, to LAST_CHUNK at the last
-# one, and from there to READY. BDAT is the one command that moves the dialogue itself, since its octets follow it
-# without waiting for a reply (RFC 3030 section 2). A refused chunk leads to CHUNK_REFUSED, where nothing can be added.
-# AUTH leads from READY to AUTH while challenges go out, and back with whatever ends them (RFC 4954 section 4).
+# The tables do not know the role. The server looks up the reply that it sends, the client looks up the reply that it
+# receives, and both arrive in the same state. `Endpoint._advance` is the only code that assigns a state.
 #
-# RSET, and a further EHLO, lead from MAIL and RCPT back to READY. STARTTLS leads from everywhere between GREETED and
-# RCPT to TLS, and the handshake from there to GREETED. A 554 greeting leads to REFUSED, where only QUIT is heard.
-# QUIT, and a 421 at any point, lead to CLOSED.
+# A message takes this path; the last arrow is taken with any reply:
+#
+#     CONNECTED --greeting 220--> GREETED --EHLO 250--> READY --MAIL 250--> MAIL --RCPT 250--> RCPT --DATA 354--> DATA
+#                                                         ^                                                        |
+#                                                         +----------------------- end of the body ----------------+
+#
+# With BDAT the body comes in chunks, whose octets follow the command without waiting for a reply (RFC 3030 section 2):
+#
+#     RCPT --BDAT--> CHUNK --end of the chunk 250--> CHUNKED --BDAT LAST--> LAST_CHUNK --end of the body--> READY
+#
+# The side paths: AUTH leads from READY to AUTH while challenges are sent, and back. STARTTLS leads to TLS, and the
+# handshake from there to GREETED. RSET and a further EHLO lead back to READY. A refused chunk leads to CHUNK_REFUSED,
+# where the transaction can only be cleared. A negative greeting leads to REFUSED, where only QUIT is allowed. QUIT, and
+# a 421 or 521 to anything, lead to CLOSED.
+#
+# `docs/state-machine.md` shows the tables as diagrams.
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum, auto
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ._commands import (
     Auth,
@@ -59,60 +71,61 @@ from ._replies import ReplyClass
 
 
 class State(Enum):
-    """Where the dialogue stands."""
+    """A state of the session."""
 
-    if not TYPE_CHECKING:  # pragma: no branch - checkers know no type that fits
-        __hash__ = object.__hash__  # Enum's own is slower, and several tables are asked for each command
+    if not TYPE_CHECKING:  # pragma: no branch - no type fits for checkers
+        __hash__ = object.__hash__  # Enum's own is slower, and each command needs several look-ups
 
     CONNECTED = auto()
-    """The greeting is owed."""
+    """The server has to send its greeting."""
     GREETED = auto()
-    """The client has not said yet who it is."""
+    """The greeting was sent; the client has to send EHLO, HELO or LHLO."""
     READY = auto()
-    """There is no transaction."""
+    """The client has introduced itself, and no transaction is open."""
     MAIL = auto()
-    """A transaction has a sender, and no recipient yet."""
+    """A transaction has a sender, but no recipient."""
     RCPT = auto()
-    """A transaction has a sender and recipients."""
+    """A transaction has a sender and at least one recipient."""
     DATA = auto()
-    """The body is being sent, or waits for its reply."""
+    """The body is on its way, or its reply is pending."""
     CHUNK = auto()
-    """A chunk of the body is being sent, or waits for its reply; it is not the last."""
+    """A chunk other than the last is on its way, or its reply is pending."""
     CHUNKED = auto()
-    """Chunks of the body were accepted, and more are to come."""
+    """Chunks of the body were accepted; the last one is still to come."""
     LAST_CHUNK = auto()
-    """The last chunk of the body is being sent, or waits for its reply."""
+    """The last chunk is on its way, or its reply is pending."""
     CHUNK_REFUSED = auto()
-    """A chunk was refused, so that the transaction can only be given up."""
+    """A chunk was refused; the transaction can only be cleared."""
     AUTH = auto()
-    """The client is asked for SASL responses."""
+    """A challenge was sent; the client has to send a SASL response."""
     TLS = auto()
     """The next octets belong to a TLS handshake."""
     REFUSED = auto()
-    """The greeting was 554 (RFC 5321 3.1)."""
+    """The greeting was negative, such as 554 (RFC 5321 3.1)."""
     CLOSED = auto()
-    """Nothing more is said or heard."""
+    """The session is over."""
 
 
 class Wait(Enum):
-    """What a connection waits for: the kinds of time limits of RFC 5321 4.5.3.2."""
+    """The kinds of timeouts of RFC 5321 4.5.3.2, named by the input that a connection waits for."""
 
-    if not TYPE_CHECKING:  # pragma: no branch - checkers know no type that fits
+    if not TYPE_CHECKING:  # pragma: no branch - no type fits for checkers
         __hash__ = object.__hash__  # as above
 
     GREETING = auto()
-    """The client's first words."""
+    """A server waits for the first command after the greeting."""
     COMMAND = auto()
+    """A server waits for the next command."""
     BODY = auto()
-    """More of a body."""
+    """A server waits for more of a body."""
     AUTH = auto()
-    """A SASL response."""
+    """A server waits for a SASL response."""
     TLS = auto()
-    """The TLS handshake."""
+    """Either end waits for the TLS handshake."""
     NOTHING = auto()
-    """It is the program's turn, or the dialogue is over."""
+    """The program has to act, or the session is over."""
 
-    # What a client waits for
+    # Waits of a client
 
     SERVER_GREETING = auto()
     """The server's greeting (RFC 5321 4.5.3.2.1: 5 minutes)."""
@@ -123,163 +136,147 @@ class Wait(Enum):
     DATA_REPLY = auto()
     """The reply to DATA (4.5.3.2.4: 2 minutes)."""
     DATA_BLOCK = auto()
-    """That the server takes the octets of a body (4.5.3.2.5: 3 minutes for each block)."""
+    """The server's readiness for more octets of a body (4.5.3.2.5: 3 minutes for each block)."""
     END_REPLY = auto()
     """The reply to the end of a body, or of a chunk of one (4.5.3.2.6: 10 minutes)."""
     COMMAND_REPLY = auto()
     """The reply to any other command."""
 
 
-Asked = type[object]
+class Step(Enum):
+    """A move that no reply makes."""
 
-_COMPLETION: Final = ReplyClass.COMPLETION
-_INTERMEDIATE: Final = ReplyClass.INTERMEDIATE
-_REFUSALS: Final = frozenset({ReplyClass.TRANSIENT, ReplyClass.PERMANENT, ReplyClass.GOODBYE})
-_ANY: Final = _REFUSALS | {_COMPLETION}
+    if not TYPE_CHECKING:  # pragma: no branch - no type fits for checkers
+        __hash__ = object.__hash__  # as above
 
-_OPEN: Final = (State.MAIL, State.RCPT, State.CHUNKED, State.CHUNK_REFUSED)
-_IN_SESSION: Final = (State.GREETED, State.READY, *_OPEN)
+    CHUNK = auto()
+    """A chunk begins that is not the last: after BDAT, or when the program has a part that BURL names."""
+    LAST_CHUNK = auto()
+    """The last chunk begins."""
+    HANDSHAKE = auto()
+    """The TLS handshake is complete."""
+    CLOSE = auto()
+    """The stream has ended or failed, or the peer broke the protocol."""
 
-MAY_ANSWER: Final[Mapping[Asked, frozenset[ReplyClass]]] = MappingProxyType(
+
+_2YZ: Final = frozenset({ReplyClass.COMPLETION})
+_3YZ: Final = frozenset({ReplyClass.INTERMEDIATE})
+_NEGATIVE: Final = frozenset({ReplyClass.TRANSIENT, ReplyClass.PERMANENT, ReplyClass.GOODBYE})
+_FINAL: Final = _NEGATIVE | _2YZ
+
+_ALWAYS: Final = (Helo, Ehlo, Lhlo, Rset, Noop, Quit, Vrfy, Expn, Help, StartTls, UnknownCommand)
+
+ALLOWED_COMMANDS: Final[Mapping[State, frozenset[type[object]]]] = MappingProxyType(
     {
-        ConnectionOpened: _ANY,
-        Helo: _ANY,
-        Ehlo: _ANY,
-        Lhlo: _ANY,
-        Auth: _ANY | {_INTERMEDIATE},
-        AuthResponse: _ANY | {_INTERMEDIATE},
-        AuthCancel: _REFUSALS,
-        Mail: _ANY,
-        Rcpt: _ANY,
-        Data: _REFUSALS | {_INTERMEDIATE},
-        ChunkEnd: _ANY,
-        Burl: _ANY,
-        Etrn: _ANY,
-        Xclient: _ANY,
-        Xforward: _ANY,
-        DataEnd: _ANY,
-        InvalidData: _REFUSALS,
-        Rset: _ANY,
-        Noop: _ANY,
-        Quit: _ANY,
-        Vrfy: _ANY,
-        Expn: _ANY,
-        Help: _ANY,
-        StartTls: _ANY,
-        UnknownCommand: _ANY,
-        InvalidCommand: _REFUSALS,
-    }
-)
-"""Which classes of replies answer what (RFC 5321 4.3.2). What is missing is owed no reply."""
-
-_AT_ANY_TIME: Final = frozenset({Helo, Ehlo, Lhlo, Rset, Noop, Quit, Vrfy, Expn, Help, StartTls, UnknownCommand})
-
-MAY_HEAR: Final[Mapping[State, frozenset[Asked]]] = MappingProxyType(
-    {
-        State.GREETED: _AT_ANY_TIME | {Xclient, Xforward},
-        State.READY: _AT_ANY_TIME | {Mail, Auth, Etrn, Xclient, Xforward},
-        State.MAIL: _AT_ANY_TIME | {Rcpt},
-        State.RCPT: _AT_ANY_TIME | {Rcpt, Data, Bdat, Burl},
-        State.CHUNKED: _AT_ANY_TIME | {Bdat, Burl},
-        State.CHUNK_REFUSED: _AT_ANY_TIME,
+        State.GREETED: frozenset({*_ALWAYS, Xclient, Xforward}),
+        State.READY: frozenset({*_ALWAYS, Mail, Auth, Etrn, Xclient, Xforward}),
+        State.MAIL: frozenset({*_ALWAYS, Rcpt}),
+        State.RCPT: frozenset({*_ALWAYS, Rcpt, Data, Bdat, Burl}),
+        State.CHUNKED: frozenset({*_ALWAYS, Bdat, Burl}),
+        State.CHUNK_REFUSED: frozenset(_ALWAYS),
         State.REFUSED: frozenset({Quit}),
         State.AUTH: frozenset({AuthResponse, AuthCancel}),
         State.DATA: frozenset({DataEnd}),
     }
 )
-"""Which commands are in sequence (RFC 5321 4.1.4). In a state that is missing none are heard."""
+"""State to the requests that are in sequence (RFC 5321 4.1.4). In all other states, no request can come."""
 
-_BEFORE_CHUNK: Final = (State.RCPT, State.CHUNKED)
-_CHUNK_FAILS: Final = (ChunkEnd, InvalidData)
-
-ON_REPLY: Final[Mapping[tuple[State, Asked, ReplyClass], State]] = MappingProxyType(
+ALLOWED_REPLIES: Final[Mapping[type[object], frozenset[ReplyClass]]] = MappingProxyType(
     {
-        (State.CONNECTED, ConnectionOpened, _COMPLETION): State.GREETED,
-        (State.CONNECTED, ConnectionOpened, ReplyClass.TRANSIENT): State.REFUSED,
-        (State.CONNECTED, ConnectionOpened, ReplyClass.PERMANENT): State.REFUSED,
-        (State.READY, Mail, _COMPLETION): State.MAIL,
-        (State.MAIL, Rcpt, _COMPLETION): State.RCPT,
-        (State.RCPT, Data, _INTERMEDIATE): State.DATA,
-        # RFC 2920 3.1: DATA may be taken though every MAIL or RCPT of its group was refused. Then only the end follows.
-        (State.READY, Data, _INTERMEDIATE): State.DATA,
-        (State.MAIL, Data, _INTERMEDIATE): State.DATA,
-        # RFC 5321 4.1.1.4: the end of the body empties all buffers, whatever its reply.
-        **{(State.DATA, DataEnd, reply_class): State.READY for reply_class in _ANY},
-        **{(State.DATA, InvalidData, reply_class): State.READY for reply_class in _REFUSALS},
-        (State.CHUNK, ChunkEnd, _COMPLETION): State.CHUNKED,
-        **{
-            (State.CHUNK, asked, reply_class): State.CHUNK_REFUSED
-            for asked in _CHUNK_FAILS
-            for reply_class in _REFUSALS
-        },
-        **{(State.LAST_CHUNK, DataEnd, reply_class): State.READY for reply_class in _ANY},
-        **{(State.LAST_CHUNK, InvalidData, reply_class): State.READY for reply_class in _REFUSALS},
-        # RFC 4468 section 3: a part that the server fetches is like a chunk. The last one is an end of data.
-        **{(state, Burl, _COMPLETION): State.CHUNKED for state in _BEFORE_CHUNK},
-        **{
-            (state, Burl, reply_class): State.CHUNK_REFUSED
-            for state in (*_BEFORE_CHUNK, State.CHUNK)
-            for reply_class in _REFUSALS
-        },
-        **{(state, DataEnd, reply_class): State.READY for state in _BEFORE_CHUNK for reply_class in _ANY},
-        # XCLIENT_README: the session begins again, as that of another client. Where that one is not wanted, its proxy
-        # must not go on as itself.
-        **{(state, Xclient, _COMPLETION): State.GREETED for state in (State.GREETED, State.READY)},
-        **{(state, Xclient, refusal): State.REFUSED for state in (State.GREETED, State.READY) for refusal in _REFUSALS},
-        # RFC 4954 section 4: challenges go on until the client has answered enough, wrongly, or not at all.
-        (State.READY, Auth, _INTERMEDIATE): State.AUTH,
-        **{(State.AUTH, AuthResponse, reply_class): State.READY for reply_class in _ANY},
-        **{(State.AUTH, AuthCancel, reply_class): State.READY for reply_class in _REFUSALS},
-        **{(State.AUTH, InvalidCommand, reply_class): State.READY for reply_class in _REFUSALS},
-        # RFC 5321 4.1.4: a further EHLO clears the session exactly like RSET.
-        **{(state, Helo, _COMPLETION): State.READY for state in _IN_SESSION},
-        **{(state, Ehlo, _COMPLETION): State.READY for state in _IN_SESSION},
-        **{(state, Lhlo, _COMPLETION): State.READY for state in _IN_SESSION},
-        **{(state, Rset, _COMPLETION): State.READY for state in _OPEN},
-        **{(state, StartTls, _COMPLETION): State.TLS for state in _IN_SESSION},
-        # RFC 5321 4.1.1.10: QUIT closes, whatever its reply.
-        **{(state, Quit, reply_class): State.CLOSED for state in (*_IN_SESSION, State.REFUSED) for reply_class in _ANY},
-        # RFC 5321 4.2.2: so does a 421, to whatever.
-        **{(state, asked, ReplyClass.GOODBYE): State.CLOSED for state in State for asked in MAY_ANSWER},
+        **dict.fromkeys((ConnectionOpened, *_ALWAYS, Mail, Rcpt, ChunkEnd, DataEnd), _FINAL),
+        **dict.fromkeys((Burl, Etrn, Xclient, Xforward), _FINAL),
+        Data: _NEGATIVE | _3YZ,
+        **dict.fromkeys((Auth, AuthResponse), _FINAL | _3YZ),
+        **dict.fromkeys((AuthCancel, InvalidCommand, InvalidData), _NEGATIVE),
     }
 )
-"""Where a reply leads."""
+"""Event to the classes of replies that may answer it (RFC 5321 4.3.2). All other events need no reply."""
 
-ON_HANDSHAKE: Final[Mapping[State, State]] = MappingProxyType(
-    # RFC 3207 4.2: back to the state behind the greeting. Where TLS comes first, the greeting is still owed.
-    {State.CONNECTED: State.CONNECTED, State.TLS: State.GREETED}
+_OPEN: Final = (State.MAIL, State.RCPT, State.CHUNKED, State.CHUNK_REFUSED)
+_IN_SESSION: Final = (State.GREETED, State.READY, *_OPEN)
+_BEFORE_CHUNK: Final = (State.RCPT, State.CHUNKED)
+
+_Row: TypeAlias = tuple[Iterable[State], Iterable[type[object]], frozenset[ReplyClass], State]
+
+# In these states, a reply to one of these events, of one of these classes, leads to this state.
+_ON_REPLY: Final[tuple[_Row, ...]] = (
+    ((State.CONNECTED,), (ConnectionOpened,), _2YZ, State.GREETED),
+    ((State.CONNECTED,), (ConnectionOpened,), _NEGATIVE, State.REFUSED),
+    # RFC 5321 4.1.4: a further EHLO clears the transaction, like RSET.
+    (_IN_SESSION, (Helo, Ehlo, Lhlo), _2YZ, State.READY),
+    (_OPEN, (Rset,), _2YZ, State.READY),
+    ((State.READY,), (Mail,), _2YZ, State.MAIL),
+    ((State.MAIL,), (Rcpt,), _2YZ, State.RCPT),
+    # RFC 2920 3.1: a server may accept DATA although it refused every MAIL or RCPT of the group. Then the client sends
+    # only the end of the body.
+    ((State.READY, State.MAIL, State.RCPT), (Data,), _3YZ, State.DATA),
+    # RFC 5321 4.1.1.4: the end of the body clears the transaction, whatever its reply.
+    ((State.DATA, State.LAST_CHUNK), (DataEnd, InvalidData), _FINAL, State.READY),
+    ((State.CHUNK,), (ChunkEnd,), _2YZ, State.CHUNKED),
+    ((State.CHUNK,), (ChunkEnd, InvalidData), _NEGATIVE, State.CHUNK_REFUSED),
+    # RFC 4468 section 3: a part that the server fetches is like a chunk, and BURL LAST is an end of data.
+    (_BEFORE_CHUNK, (Burl,), _2YZ, State.CHUNKED),
+    ((*_BEFORE_CHUNK, State.CHUNK), (Burl,), _NEGATIVE, State.CHUNK_REFUSED),
+    (_BEFORE_CHUNK, (DataEnd,), _FINAL, State.READY),
+    # RFC 4954 section 4: challenges continue until the exchange succeeds, fails, or is cancelled.
+    ((State.READY,), (Auth,), _3YZ, State.AUTH),
+    ((State.AUTH,), (AuthResponse, AuthCancel, InvalidCommand), _FINAL, State.READY),
+    (_IN_SESSION, (StartTls,), _2YZ, State.TLS),
+    # Postfix XCLIENT_README: the session starts again, for another client. If the server refuses that client, the proxy
+    # must not continue in its own name.
+    ((State.GREETED, State.READY), (Xclient,), _2YZ, State.GREETED),
+    ((State.GREETED, State.READY), (Xclient,), _NEGATIVE, State.REFUSED),
+    # RFC 5321 4.1.1.10: QUIT closes, whatever its reply. RFC 5321 4.2.2: 421 closes, whatever it answers.
+    ((*_IN_SESSION, State.REFUSED), (Quit,), _FINAL, State.CLOSED),
+    (State, ALLOWED_REPLIES, frozenset({ReplyClass.GOODBYE}), State.CLOSED),
 )
-"""Where a TLS handshake leads; elsewhere there can be none."""
 
-ON_BDAT: Final[Mapping[bool, State]] = MappingProxyType({False: State.CHUNK, True: State.LAST_CHUNK})
-"""Where BDAT leads that was heard in sequence, by whether it is the last."""
+# In these states, this step leads to this state.
+_ON_STEP: Final[tuple[tuple[Iterable[State], Step, State], ...]] = (
+    (_BEFORE_CHUNK, Step.CHUNK, State.CHUNK),
+    (_BEFORE_CHUNK, Step.LAST_CHUNK, State.LAST_CHUNK),
+    # RFC 2033 4.3: in LMTP, a body has a reply for each recipient, so that without recipients it has none. In SMTP,
+    # BDAT is out of sequence here.
+    ((State.MAIL,), Step.LAST_CHUNK, State.READY),
+    ((State.TLS,), Step.HANDSHAKE, State.GREETED),  # RFC 3207 4.2
+    ((State.CONNECTED,), Step.HANDSHAKE, State.CONNECTED),  # implicit TLS
+    (State, Step.CLOSE, State.CLOSED),
+)
 
-IN_TRANSACTION: Final = frozenset({*_OPEN, State.DATA, State.CHUNK, State.LAST_CHUNK})
-"""Where a transaction is open."""
+MOVES: Final[Mapping[tuple[State, type[object] | Step, ReplyClass | None], State]] = MappingProxyType(
+    {
+        (state, event, reply_class): then
+        for states, events, classes, then in _ON_REPLY
+        for state in states
+        for event in events
+        for reply_class in classes & ALLOWED_REPLIES[event]
+    }
+    | {(state, step, None): then for states, step, then in _ON_STEP for state in states}
+)
+"""All moves: state, answered event and class of the reply, or state, step and None, to the next state."""
+
+IN_BODY: Final = frozenset({State.DATA, State.CHUNK, State.LAST_CHUNK})
+"""The states in which the next octets belong to a body."""
+
+IN_TRANSACTION: Final = IN_BODY | frozenset(_OPEN)
+"""The states in which a transaction is open."""
 
 WAITING_FOR: Final[Mapping[State, Wait]] = MappingProxyType(
     {
-        State.CONNECTED: Wait.NOTHING,
+        **dict.fromkeys(_IN_SESSION, Wait.COMMAND),
+        **dict.fromkeys((State.CONNECTED, State.CLOSED), Wait.NOTHING),
+        **dict.fromkeys(IN_BODY, Wait.BODY),
         State.GREETED: Wait.GREETING,
-        State.READY: Wait.COMMAND,
-        State.MAIL: Wait.COMMAND,
-        State.RCPT: Wait.COMMAND,
-        State.DATA: Wait.BODY,
-        State.CHUNK: Wait.BODY,
-        State.CHUNKED: Wait.COMMAND,
-        State.LAST_CHUNK: Wait.BODY,
-        State.CHUNK_REFUSED: Wait.COMMAND,
+        State.REFUSED: Wait.COMMAND,
         State.AUTH: Wait.AUTH,
         State.TLS: Wait.TLS,
-        State.REFUSED: Wait.COMMAND,
-        State.CLOSED: Wait.NOTHING,
     }
 )
-"""What is waited for while no reply is owed."""
+"""State to the wait of a server while no reply is pending."""
 
-WAITING_FOR_REPLY: Final[Mapping[Asked, Wait]] = MappingProxyType(
+WAITING_FOR_REPLY: Final[Mapping[type[object], Wait]] = MappingProxyType(
     {
-        **dict.fromkeys(MAY_ANSWER, Wait.COMMAND_REPLY),
+        **dict.fromkeys(ALLOWED_REPLIES, Wait.COMMAND_REPLY),
         ConnectionOpened: Wait.SERVER_GREETING,
         Mail: Wait.MAIL_REPLY,
         Rcpt: Wait.RCPT_REPLY,
@@ -288,9 +285,17 @@ WAITING_FOR_REPLY: Final[Mapping[Asked, Wait]] = MappingProxyType(
         DataEnd: Wait.END_REPLY,
     }
 )
-"""What is waited for while a reply is due, by what it answers."""
+"""Answered event to the wait of a client for the reply."""
 
 
-def next_state(state: State, asked: Asked, reply_class: ReplyClass) -> State:
-    """Where a reply of this class leads that answers `asked`."""
-    return ON_REPLY.get((state, asked, reply_class), state)
+def next_state(state: State, cause: type[object] | Step, reply_class: ReplyClass | None = None) -> State:
+    """Return the state after a reply of this class to an event of type `cause`, or after the step `cause`.
+
+    Without a row in `MOVES` the state stays.
+    """
+    return MOVES.get((state, cause, reply_class), state)
+
+
+def chunk_step(*, last: bool) -> Step:
+    """Return the step that begins a chunk or a part."""
+    return Step.LAST_CHUNK if last else Step.CHUNK

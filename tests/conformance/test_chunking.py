@@ -118,7 +118,7 @@ def test_bdat_event_comes_before_the_octets_and_chunk_end_after_them() -> None:
     assert conn.next_event() == Bdat(4)
     assert (conn.state, conn.waiting_for, conn.replies_owed) == (State.CHUNK, Wait.BODY, 0)
     assert conn.next_event() is Signal.NEED_DATA
-    with pytest.raises(LocalProtocolError, match="no reply is owed"):
+    with pytest.raises(LocalProtocolError, match="no event needs a reply"):
         conn.send(Reply(250))
     conn.receive_data(b"d")
     assert conn.next_event() == ChunkEnd()

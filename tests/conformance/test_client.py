@@ -112,7 +112,7 @@ REFUSED: list[tuple[str, ClientConnection, Request, str]] = [
     ),
     ("SIZE over the limit", at(offers=["SIZE 1000"]), mail(SIZE=1001), "exceeds the maximum size of 1000 octets"),
     ("SIZE not offered", at(), mail(SIZE=1), "SIZE is not recognized"),
-    ("R8689-2-04", at(offers=["REQUIRETLS"]), mail(REQUIRETLS=True), "REQUIRETLS means nothing without TLS"),
+    ("R8689-2-04", at(offers=["REQUIRETLS"]), mail(REQUIRETLS=True), "REQUIRETLS needs TLS"),
     ("R8689-4.2.1-01", at(tls=True), mail(REQUIRETLS=True), "REQUIRETLS is not recognized"),
     ("R6531-3.2-03: a sender", at(), mail("\u00e9@c.example", SMTPUTF8=True), "only ASCII"),
     ("R6531-3.2-03: a recipient", at(*IN_MAIL), UTF8, "needs the parameter SMTPUTF8"),
@@ -128,7 +128,7 @@ REFUSED: list[tuple[str, ClientConnection, Request, str]] = [
         "a binary message with DATA",
         at(BINARY, OK, rcpt(), OK, offers=["BINARYMIME", "CHUNKING"]),
         Data(),
-        "a binary message is sent with BDAT",
+        "a binary message must be sent with BDAT",
     ),
     ("CHUNKING not offered", at(*IN_RCPT), Bdat(1), "BDAT is not implemented"),
     ("R3030-2-17", at(*IN_RCPT, Bdat(2), offers=["CHUNKING"]), DataChunk(b"a\n"), "bare CR or LF"),
@@ -148,13 +148,18 @@ REFUSED: list[tuple[str, ClientConnection, Request, str]] = [
     ),
     ("more body after its end", at(*IN_DATA, DataEnd()), DataChunk(b"x"), "no body can be sent"),
     ("a command inside a body", at(*IN_DATA), Rset(), "RSET cannot be sent in State.DATA"),
-    ("R3030-2-09", at(*IN_RCPT, Bdat(0), b"503 no\r\n", offers=["CHUNKING"]), Noop(), "give the transaction up"),
+    (
+        "R3030-2-09",
+        at(*IN_RCPT, Bdat(0), b"503 no\r\n", offers=["CHUNKING"]),
+        Noop(),
+        "clear the transaction with RSET",
+    ),
     ("R3030-2-11", at(*IN_RCPT, Bdat(0), b"452 no\r\n", offers=["CHUNKING"]), Bdat(1), "BDAT cannot be sent"),
-    ("R3030-2-13", at(*IN_RCPT, Bdat(0), b"451 no\r\n", offers=["CHUNKING"]), HELLO, "give the transaction up"),
+    ("R3030-2-13", at(*IN_RCPT, Bdat(0), b"451 no\r\n", offers=["CHUNKING"]), HELLO, "clear the transaction with RSET"),
     ("DATA after BDAT", at(*IN_RCPT, Bdat(0), OK, offers=["CHUNKING"]), Data(), "DATA cannot be sent"),
     ("a CR at the end of chunks", at(*IN_RCPT, Bdat(1, last=True), offers=["CHUNKING"]), DataChunk(b"\r"), "bare CR"),
     ("STARTTLS not offered", at(), StartTls(), "STARTTLS is not implemented"),
-    ("R3207-4.2-08", at(offers=["STARTTLS"], tls=True), StartTls(), "TLS is active already"),
+    ("R3207-4.2-08", at(offers=["STARTTLS"], tls=True), StartTls(), "TLS is already active"),
     ("AUTH not offered", at(**AUTH), Auth("PLAIN"), "PLAIN is not offered"),
     ("another mechanism", at(offers=["AUTH PLAIN"], **AUTH), Auth("LOGIN"), "LOGIN is not offered"),
     ("AUTH without TLS", at(offers=["AUTH PLAIN"]), Auth("PLAIN", b"x"), "AUTH needs TLS"),
@@ -162,7 +167,7 @@ REFUSED: list[tuple[str, ClientConnection, Request, str]] = [
         "AUTH twice",
         at(Auth("PLAIN", b"x"), b"235 ok\r\n", offers=["AUTH PLAIN"], **AUTH),
         Auth("PLAIN"),
-        "authenticated already",
+        "already authenticated",
     ),
     ("AUTH in a transaction", at(*IN_MAIL, offers=["AUTH PLAIN"], **AUTH), Auth("PLAIN"), "AUTH cannot be sent"),
     (
@@ -196,8 +201,8 @@ REFUSED: list[tuple[str, ClientConnection, Request, str]] = [
     ("a known verb", at(), UnknownCommand("MAIL", "FROM:<a@c.example>"), "MAIL would be read as MAIL"),
     ("a secret in an unknown command", at(), UnknownCommand("AUTH", "PLAIN AAAA"), "AUTH is not implemented"),
     ("ETRN not offered", at(), Etrn("@s.example"), "ETRN is not implemented"),
-    ("BURL not offered", at(*IN_RCPT), Burl("imap://x/y"), "not fetched by this server"),
-    ("a scheme of BURL", at(*IN_RCPT, offers=["BURL imap"]), Burl("http://x/y"), "not fetched by this server"),
+    ("BURL not offered", at(*IN_RCPT), Burl("imap://x/y"), "this server does not fetch URLs"),
+    ("a scheme of BURL", at(*IN_RCPT, offers=["BURL imap"]), Burl("http://x/y"), "this server does not fetch URLs"),
     ("a long line", at(), Noop("x" * 600), "Line too long"),
     ("R5321-4.1.2-07: NOOP", at(), Noop("\u00e9"), "only ASCII"),
     ("a parameter over its length limit", at(offers=["AUTH PLAIN"]), mail(AUTH="x" * 1000), "Line too long"),
@@ -574,7 +579,7 @@ def test_group_ending_command_may_only_be_the_last_of_a_group(last: Request) -> 
 
     for request in (Rset(), mail(), Noop(), Quit()):
         assert not outcome.conn.may_send(request)
-        with pytest.raises(LocalProtocolError, match="has to come before"):
+        with pytest.raises(LocalProtocolError, match="take the reply to"):
             outcome.conn.send(request)
 
 
@@ -634,7 +639,7 @@ def test_group_size_is_limited(room: int, fit: int) -> None:
         sent += 1
     assert sent == fit
 
-    with pytest.raises(LocalProtocolError, match="octets of commands wait for their replies"):
+    with pytest.raises(LocalProtocolError, match="octets of commands are pending"):
         outcome.conn.send(rcpt())
     outcome.receive([OK * 2])
     assert outcome.conn.may_send(rcpt())

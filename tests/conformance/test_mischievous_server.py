@@ -119,7 +119,7 @@ def test_positive_reply_to_data_is_a_remote_error() -> None:
 @pytest.mark.parametrize("said", [OK, b"220 again\r\n", b"550 no\r\n", b"250-a\r\n250 b\r\n", b"521 no\r\n"])
 @pytest.mark.parametrize("before", [(GREETING,), (GREETING, HELLO, offer()), IN_DATA], ids=["GREETED", "READY", "DATA"])
 def test_unsolicited_reply_is_a_remote_error(before: tuple[Step, ...], said: bytes) -> None:
-    assert play_both_ways(*before, said).error == f"the server said {said[:3].decode()} without being asked"
+    assert play_both_ways(*before, said).error == f"the server sent {said[:3].decode()} without a request"
 
 
 @pytest.mark.parametrize("before", [(GREETING,), (GREETING, HELLO, offer()), IN_DATA], ids=["GREETED", "READY", "DATA"])
@@ -152,7 +152,7 @@ def test_reply_received_before_its_command_was_sent_is_rejected() -> None:
     conn.send(HELLO)
     assert conn.data_to_send()
 
-    with pytest.raises(RemoteProtocolError, match="the server said 250 without being asked"):
+    with pytest.raises(RemoteProtocolError, match="the server sent 250 without a request"):
         conn.next_event()
 
 
@@ -161,7 +161,7 @@ def test_reply_received_before_the_command_was_flushed_is_rejected() -> None:
     conn.send(HELLO)
     conn.receive_data(OK)
 
-    with pytest.raises(RemoteProtocolError, match="the server said 250 without being asked"):
+    with pytest.raises(RemoteProtocolError, match="the server sent 250 without a request"):
         conn.next_event()
 
 
@@ -171,13 +171,13 @@ def test_more_replies_than_commands_are_a_remote_error() -> None:
     outcome.receive([OK * 3])
 
     assert outcome.codes == [250, 250]
-    assert outcome.error == "the server said 250 without being asked"
+    assert outcome.error == "the server sent 250 without a request"
 
 
 def test_reply_before_the_end_of_a_body_is_a_remote_error() -> None:
     outcome = play(*IN_DATA, DataChunk(b"x\r\n"), b"250 taken already\r\n")
 
-    assert outcome.error == "the server said 250 without being asked"
+    assert outcome.error == "the server sent 250 without a request"
 
 
 # Chunks

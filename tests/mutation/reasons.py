@@ -37,7 +37,7 @@ REASONS: list[tuple[str, str]] = [
     ),
     (
         "unreachable because of earlier checks: any value would do",
-        r"MAY_HEAR\.get\(self\._state, \(\)\)|if self\._mail else None|_fold\(code|allowed = \"p\"|// 100|end < 0"
+        r"ALLOWED_COMMANDS\.get\(|if self\._mail else None|_fold\(code|allowed = \"p\"|// 100|end < 0"
         r"|> MAX_AUTH_LINE|find\(\">\", start\)|else -1|ljust\(|range\(len\(head\)|bare_newlines=None|tail \+= "
         r"|validate=True|rfind\(b\"\\r\\n\", start\)|_check\(held|< len\(_EMPTY\)",
     ),

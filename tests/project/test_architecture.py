@@ -187,6 +187,20 @@ def test_core_stays_within_its_size_limit() -> None:
     )
 
 
+def test_only_advance_assigns_the_state_of_a_session() -> None:
+    places = {
+        (part_of(path), function.name)
+        for path in CORE
+        if part_of(path) not in BESIDE
+        for function in ast.walk(ast.parse(path.read_text()))
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Attribute) and node.attr == "_state" and not isinstance(node.ctx, ast.Load)
+    }
+
+    assert places == {("_endpoint", "__init__"), ("_endpoint", "_advance")}
+
+
 def test_connection_does_not_import_proxy_sasl_or_trace() -> None:
     (connection,) = (path for path in CORE if part_of(path) == "_connection")
     assert not siblings(connection) & BESIDE

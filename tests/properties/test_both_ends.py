@@ -48,7 +48,7 @@ from smtpcore import (
     Xforward,
 )
 from smtpcore._default_replies import ONLY_POSITIVE
-from smtpcore._state import MAY_ANSWER, MAY_HEAR, next_state
+from smtpcore._state import ALLOWED_COMMANDS, ALLOWED_REPLIES, next_state
 
 from ..helpers import CONFIG, NEED_NO_REPLY
 
@@ -118,7 +118,7 @@ def reply_of(asked: Event, reply_class: ReplyClass) -> Reply:
 
 def best(asked: Event) -> Reply:
     """Return the reply that continues the session."""
-    intermediate = {ReplyClass.INTERMEDIATE} & MAY_ANSWER[type(asked)] and not isinstance(asked, AuthResponse)
+    intermediate = {ReplyClass.INTERMEDIATE} & ALLOWED_REPLIES[type(asked)] and not isinstance(asked, AuthResponse)
     return reply_of(asked, ReplyClass.INTERMEDIATE if intermediate else ReplyClass.COMPLETION)
 
 
@@ -168,7 +168,7 @@ NOT_YET_OFFERED = {(State.GREETED, kind) for kind in (StartTls, Xclient, Xforwar
 CASES = [
     (state, requests, reply_class)
     for state, requests, reply_class in product(REQUESTS_TO_REACH, QUESTIONS, ReplyClass)
-    if type(requests[0]) in MAY_HEAR[state] and (state, type(requests[0])) not in NOT_YET_OFFERED
+    if type(requests[0]) in ALLOWED_COMMANDS[state] and (state, type(requests[0])) not in NOT_YET_OFFERED
 ]
 
 
@@ -185,7 +185,7 @@ def test_both_ends_reach_the_state_of_the_table(
 
     asked = pair.ask(requests)
     assert asked
-    if reply_class not in MAY_ANSWER[type(asked)]:
+    if reply_class not in ALLOWED_REPLIES[type(asked)]:
         assert reply_class in (ReplyClass.INTERMEDIATE, ReplyClass.COMPLETION)
         return
 
@@ -202,8 +202,8 @@ def test_both_ends_reach_the_state_of_the_table(
 
 def test_every_command_is_tried_in_every_state_that_allows_it() -> None:
     tried = {(state, type(requests[0])) for state, requests, _ in CASES} | NOT_YET_OFFERED
-    assert set(REQUESTS_TO_REACH) | {State.CHUNK_REFUSED, State.REFUSED} == set(MAY_HEAR)
-    for state, heard in MAY_HEAR.items():
+    assert set(REQUESTS_TO_REACH) | {State.CHUNK_REFUSED, State.REFUSED} == set(ALLOWED_COMMANDS)
+    for state, heard in ALLOWED_COMMANDS.items():
         if state in REQUESTS_TO_REACH:
             assert {kind.__name__ for kind in heard} - {kind.__name__ for of, kind in tried if of is state} <= {"Lhlo"}
 

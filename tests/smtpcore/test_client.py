@@ -86,7 +86,7 @@ def test_client_may_send_nothing_before_the_greeting() -> None:
     outcome = play()
 
     assert not outcome.conn.may_send(HELLO)
-    with pytest.raises(LocalProtocolError, match="the reply to ConnectionOpened has to come before EHLO"):
+    with pytest.raises(LocalProtocolError, match="take the reply to ConnectionOpened before you send EHLO"):
         outcome.conn.send(HELLO)
     assert outcome.conn.data_to_send() == b""
     assert outcome.conn.waiting_for is Wait.SERVER_GREETING
@@ -117,7 +117,7 @@ def test_without_pipelining_each_command_waits_for_the_previous_reply() -> None:
     conn.send(mail())
 
     assert not conn.may_send(rcpt())
-    with pytest.raises(LocalProtocolError, match="the reply to MAIL has to come before RCPT can be sent"):
+    with pytest.raises(LocalProtocolError, match="take the reply to MAIL before you send RCPT"):
         conn.send(rcpt())
     assert conn.data_to_send() == b"MAIL FROM:<a@c.example>\r\n"
 

@@ -51,7 +51,7 @@ from smtpcore import (
     Xclient,
     Xforward,
 )
-from smtpcore._state import MAY_ANSWER
+from smtpcore._state import ALLOWED_REPLIES
 
 from ..helpers import (
     CONFIG,
@@ -346,8 +346,8 @@ def test_reply_421_instead_of_the_greeting_has_no_status_code(asked: bool) -> No
 @pytest.mark.parametrize(
     ("before", "data", "reply", "why"),
     [
-        (READY, b"", Reply(250), "no reply is owed"),
-        (DATA, b"x\r\n", Reply(250), "no reply is owed"),
+        (READY, b"", Reply(250), "no event needs a reply"),
+        (DATA, b"x\r\n", Reply(250), "no event needs a reply"),
         (READY, FROM, Reply(354), "354 cannot answer Mail"),
         (RCPT, b"DATA\r\n", Reply(250), "250 cannot answer Data"),
         (RCPT, b"DATA\r\n", Reply(334), "334 cannot answer Data: use 354"),
@@ -434,9 +434,9 @@ EVENTS_THAT_NEED_A_REPLY: list[Event] = [
 
 
 def test_every_event_that_needs_a_reply_has_an_allowed_default() -> None:
-    assert {type(event) for event in EVENTS_THAT_NEED_A_REPLY} == set(MAY_ANSWER)
+    assert {type(event) for event in EVENTS_THAT_NEED_A_REPLY} == set(ALLOWED_REPLIES)
     for event in EVENTS_THAT_NEED_A_REPLY:
-        assert new_connection().default_reply(event).reply_class in MAY_ANSWER[type(event)]
+        assert new_connection().default_reply(event).reply_class in ALLOWED_REPLIES[type(event)]
 
 
 def test_unknown_command_can_be_accepted() -> None:
@@ -539,7 +539,7 @@ def test_tls_cannot_start_without_starttls(before: bytes) -> None:
     conn = connect(before, tls=True)
     known = observable(conn)
 
-    with pytest.raises(LocalProtocolError, match="it does behind a 220 to STARTTLS"):
+    with pytest.raises(LocalProtocolError, match="send a 220 to STARTTLS first"):
         conn.tls_established()
     assert observable(conn) == known
 

@@ -5,7 +5,7 @@ import pytest
 from smtpcore import ConnectionOpened, Reply, UnknownCommand
 from smtpcore._default_replies import DEFAULTS, enhanced_of
 from smtpcore._parser import COMMANDS
-from smtpcore._state import MAY_ANSWER
+from smtpcore._state import ALLOWED_REPLIES
 
 from ..helpers import GREETED, HELO, MAIL, READY, new_connection, refuse, reply_texts
 
@@ -42,7 +42,7 @@ def test_each_default_reply_has_its_codes() -> None:
 
 
 def test_each_default_reply_may_answer_its_event() -> None:
-    assert all(reply.reply_class in MAY_ANSWER[kind] for kind, reply in DEFAULTS.items())
+    assert all(reply.reply_class in ALLOWED_REPLIES[kind] for kind, reply in DEFAULTS.items())
 
 
 @pytest.mark.parametrize(

@@ -38,13 +38,14 @@ from smtpcore import (
 )
 from smtpcore._parser import COMMANDS
 from smtpcore._state import (
+    ALLOWED_COMMANDS,
+    ALLOWED_REPLIES,
     IN_TRANSACTION,
-    MAY_ANSWER,
-    MAY_HEAR,
-    ON_BDAT,
-    ON_HANDSHAKE,
-    ON_REPLY,
+    MOVES,
     WAITING_FOR,
+    WAITING_FOR_REPLY,
+    Step,
+    chunk_step,
     next_state,
 )
 
@@ -54,6 +55,11 @@ CONNECTED, GREETED, READY, MAIL, RCPT, DATA, CHUNK, CHUNKED, LAST_CHUNK, CHUNK_R
 )
 
 SESSION = (GREETED, READY, MAIL, RCPT, CHUNKED, CHUNK_REFUSED)
+
+
+def steps(step: Step) -> dict[State, State]:
+    """Return the moves of `step`: state to next state."""
+    return {state: then for (state, cause, _), then in MOVES.items() if cause is step}
 
 
 @pytest.mark.parametrize(
@@ -123,7 +129,7 @@ def test_next_state_after_a_reply(state: State, asked: type[Event], reply_class:
     assert next_state(state, asked, reply_class) is then
 
 
-@pytest.mark.parametrize("asked", MAY_ANSWER, ids=lambda asked: asked.__name__)
+@pytest.mark.parametrize("asked", ALLOWED_REPLIES, ids=lambda asked: asked.__name__)
 @pytest.mark.parametrize("state", State, ids=lambda state: state.name)
 def test_reply_421_or_521_to_any_event_closes(state: State, asked: type[Event]) -> None:
     """R5321-3.8-04"""
@@ -132,7 +138,7 @@ def test_reply_421_or_521_to_any_event_closes(state: State, asked: type[Event]) 
 
 def test_every_event_that_needs_a_reply_has_a_row_in_may_answer() -> None:
     """R5321-4.2-01"""
-    assert set(MAY_ANSWER) == {
+    assert set(ALLOWED_REPLIES) == {
         ConnectionOpened,
         UnknownCommand,
         InvalidCommand,
@@ -143,19 +149,23 @@ def test_every_event_that_needs_a_reply_has_a_row_in_may_answer() -> None:
         AuthCancel,
         *COMMANDS.values(),
     } - {Bdat}
-    assert not {DataLine, DataChunk, ConnectionClosed, Command} & set(MAY_ANSWER)
-    for heard in MAY_HEAR.values():
-        assert heard - {Bdat} <= set(MAY_ANSWER)
+    assert not {DataLine, DataChunk, ConnectionClosed, Command} & set(ALLOWED_REPLIES)
+    for heard in ALLOWED_COMMANDS.values():
+        assert heard - {Bdat} <= set(ALLOWED_REPLIES)
 
 
 def test_every_event_may_be_answered_with_4yz_5yz_or_421() -> None:
-    for classes in MAY_ANSWER.values():
+    for classes in ALLOWED_REPLIES.values():
         assert {TRANSIENT, PERMANENT, GOODBYE} <= classes
 
 
 def test_only_data_and_auth_may_get_3yz_and_invalid_input_never_gets_2yz() -> None:
-    assert {asked for asked, classes in MAY_ANSWER.items() if INTERMEDIATE in classes} == {Data, Auth, AuthResponse}
-    assert {asked for asked, classes in MAY_ANSWER.items() if COMPLETION not in classes} == {
+    assert {asked for asked, classes in ALLOWED_REPLIES.items() if INTERMEDIATE in classes} == {
+        Data,
+        Auth,
+        AuthResponse,
+    }
+    assert {asked for asked, classes in ALLOWED_REPLIES.items() if COMPLETION not in classes} == {
         Data,
         AuthCancel,
         InvalidCommand,
@@ -166,8 +176,11 @@ def test_only_data_and_auth_may_get_3yz_and_invalid_input_never_gets_2yz() -> No
 @pytest.mark.parametrize("state", SESSION, ids=lambda state: state.name)
 def test_commands_outside_the_transaction_are_allowed_in_every_session_state(state: State) -> None:
     """R5321-4.1.4-08"""
-    assert set(COMMANDS.values()) - {Mail, Rcpt, Data, Bdat, Burl, Auth, Etrn, Xclient, Xforward} <= MAY_HEAR[state]
-    assert UnknownCommand in MAY_HEAR[state]
+    assert (
+        set(COMMANDS.values()) - {Mail, Rcpt, Data, Bdat, Burl, Auth, Etrn, Xclient, Xforward}
+        <= ALLOWED_COMMANDS[state]
+    )
+    assert UnknownCommand in ALLOWED_COMMANDS[state]
 
 
 @pytest.mark.parametrize(
@@ -187,22 +200,20 @@ def test_commands_outside_the_transaction_are_allowed_in_every_session_state(sta
 )
 def test_transaction_commands_are_allowed_only_in_order(asked: type[Command], states: set[State]) -> None:
     """R5321-3.3-14, R3030-2-15, R4954-4-02"""
-    assert {state for state, heard in MAY_HEAR.items() if asked in heard} == states
+    assert {state for state, heard in ALLOWED_COMMANDS.items() if asked in heard} == states
 
 
 def test_only_quit_is_allowed_after_a_refusing_greeting() -> None:
-    assert MAY_HEAR[REFUSED] == {Quit}
+    assert ALLOWED_COMMANDS[REFUSED] == {Quit}
 
 
-def test_every_row_of_on_reply_can_apply() -> None:
-    for _, asked, reply_class in ON_REPLY:
-        assert reply_class in MAY_ANSWER[asked]
+def test_every_move_by_a_reply_can_happen() -> None:
+    for _, cause, reply_class in MOVES:
+        assert reply_class is None if isinstance(cause, Step) else reply_class in ALLOWED_REPLIES[cause]
 
 
 def test_every_state_is_reachable_and_only_closed_is_final() -> None:
-    ways = {(state, then) for (state, _, _), then in ON_REPLY.items()} | set(ON_HANDSHAKE.items())
-    ways |= {(state, then) for state, heard in MAY_HEAR.items() if Bdat in heard for then in ON_BDAT.values()}
-
+    ways = {(state, then) for (state, cause, _), then in MOVES.items() if cause is not Step.CLOSE}
     reached = {CONNECTED}
     while following := {then for state, then in ways if state in reached} - reached:
         reached |= following
@@ -212,15 +223,23 @@ def test_every_state_is_reachable_and_only_closed_is_final() -> None:
 
 def test_tls_handshake_leads_to_greeted_or_stays_connected() -> None:
     """R3207-4.2-01"""
-    assert ON_HANDSHAKE == {CONNECTED: CONNECTED, TLS: GREETED}
+    assert steps(Step.HANDSHAKE) == {CONNECTED: CONNECTED, TLS: GREETED}
 
 
 def test_transaction_is_open_from_mail_to_the_end_of_the_body() -> None:
     assert {MAIL, RCPT, DATA, CHUNK, CHUNKED, LAST_CHUNK, CHUNK_REFUSED} == IN_TRANSACTION
 
 
-def test_bdat_leads_to_chunk_or_last_chunk() -> None:
-    assert ON_BDAT == {False: CHUNK, True: LAST_CHUNK}
+def test_chunk_begins_where_bdat_is_in_sequence() -> None:
+    begin = {state for state, commands in ALLOWED_COMMANDS.items() if Bdat in commands}
+
+    assert begin == {RCPT, CHUNKED}
+    assert steps(chunk_step(last=False)) == dict.fromkeys(begin, CHUNK)
+    assert steps(chunk_step(last=True)) == {**dict.fromkeys(begin, LAST_CHUNK), MAIL: READY}
+
+
+def test_every_state_can_be_closed() -> None:
+    assert steps(Step.CLOSE) == dict.fromkeys(State, CLOSED)
 
 
 def test_every_state_has_a_wait() -> None:
@@ -231,7 +250,7 @@ def test_every_state_has_a_wait() -> None:
     assert WAITING_FOR[AUTH] is Wait.AUTH
 
 
-@pytest.mark.parametrize("table", [MAY_ANSWER, MAY_HEAR, ON_BDAT, ON_REPLY, ON_HANDSHAKE, WAITING_FOR])
+@pytest.mark.parametrize("table", [ALLOWED_REPLIES, ALLOWED_COMMANDS, MOVES, WAITING_FOR, WAITING_FOR_REPLY])
 def test_state_tables_are_immutable(table: dict[object, object]) -> None:
     with pytest.raises(TypeError):
         table[None] = None

@@ -150,7 +150,7 @@ def test_incomplete_burl_part_can_be_refused(last: str, following: list[int]) ->
     conn.receive_part(b"half a li")
     assert conn.next_event() is PAUSED
     conn.send(Reply(451, "The line is dead"))
-    with pytest.raises(LocalProtocolError, match="no part is wanted"):
+    with pytest.raises(LocalProtocolError, match="no part is expected"):
         conn.receive_part(b"ne\r\n")
 
     _, output = drive(conn, [b"MAIL FROM:<>\r\nRSET\r\n" if not last else b"MAIL FROM:<>\r\nBDAT 0\r\n"])
@@ -180,7 +180,7 @@ def test_burl_part_is_checked_like_any_body(data: bytes, code: int, last: str) -
     conn.receive_part(data)
     events = list(take_events(conn))
     assert isinstance(events[-1], InvalidData)
-    with pytest.raises(LocalProtocolError, match="no part is wanted"):
+    with pytest.raises(LocalProtocolError, match="no part is expected"):
         conn.receive_part(b"more")
 
     assert conn.data_to_send().startswith(b"%d " % code)
@@ -190,7 +190,7 @@ def test_burl_part_is_checked_like_any_body(data: bytes, code: int, last: str) -
 def test_burl_part_may_be_empty() -> None:
     conn = connection_after_burl(f"BURL {URL}\r\n".encode())
     conn.receive_part(b"")
-    with pytest.raises(LocalProtocolError, match="no part is wanted"):
+    with pytest.raises(LocalProtocolError, match="no part is expected"):
         conn.receive_part(b"x")
     assert list(take_events(conn)) == [ChunkEnd()]
 
@@ -210,5 +210,5 @@ def test_empty_burl_parts_count_as_idle_commands() -> None:
 
 def test_receive_part_without_burl_is_refused() -> None:
     for before in (b"", READY, RCPT):
-        with pytest.raises(LocalProtocolError, match="no part is wanted"):
+        with pytest.raises(LocalProtocolError, match="no part is expected"):
             connect(before, **UNLIMITED_GATEWAY).receive_part(b"x")
