@@ -1,13 +1,19 @@
 """Any text after a path is either refused with a reply, or parsed into parameters that keep their meaning when sent."""
 
 from collections.abc import Callable
+from typing import Any
 
 from smtpcore import (
+    EXTENSIONS,
     EnvelopeId,
+    Extension,
     InvalidCommand,
     Mail,
     Mailbox,
     OriginalRecipient,
+    Parameter,
+    Params,
+    Path,
     Rcpt,
     Submitter,
     decode_xtext,
@@ -22,20 +28,16 @@ CODECS: tuple[tuple[Callable[[str], str], Callable[[str], str]], ...] = (
     (decode_unitext, encode_unitext),
 )
 
-PROPERTIES = [
-    "size",
-    "body",
-    "ret",
-    "envid",
-    "by",
-    "holdfor",
-    "holduntil",
-    "solicit",
-    "auth",
-    "notify",
-    "orcpt",
-    "rrvs",
+PARAMETERS: list[tuple[type[Mail | Rcpt], Extension, Parameter[Any]]] = [
+    *((Mail, extension, parameter) for extension in EXTENSIONS for parameter in extension.mail),
+    *((Rcpt, extension, parameter) for extension in EXTENSIONS for parameter in extension.rcpt),
 ]
+# Constructors that encode arbitrary text, besides the parsers.
+MAKERS: dict[str, Callable[[str], object]] = {
+    "ENVID": EnvelopeId.of,
+    "ORCPT": lambda text: OriginalRecipient.of("utf-8", text),
+    "AUTH": lambda text: Submitter(Mailbox(text)),
+}
 
 
 def check_line(line: str) -> None:
@@ -43,10 +45,11 @@ def check_line(line: str) -> None:
     command = heard(line)
     if isinstance(command, Mail | Rcpt):
         assert heard(str(command)) == command
-        # The typed properties raise nothing, and return the parsed values.
-        for name in PROPERTIES:
-            value = getattr(command.params, name)
-            assert value is None or value == command.params[name]
+        # The typed access raises nothing, and returns the parsed values.
+        for kind, _, parameter in PARAMETERS:
+            value = parameter.of(command.params)
+            assert value is None or value == command.params[parameter.keyword]
+            assert isinstance(command, kind) or value is None
     elif "\n" not in line and "\r" not in line:
         assert isinstance(command, InvalidCommand)
         assert command.reply.code in (500, 501, 552, 555)
@@ -62,19 +65,25 @@ def check_value(text: str) -> None:
 
         assert decode(encode(meaning)) == meaning
 
-    for make in (EnvelopeId, EnvelopeId.of, OriginalRecipient, lambda text: Submitter(Mailbox(text))):
-        value = made(make, text)
-        if value is None:
+    for kind, extension, parameter in PARAMETERS:
+        make = MAKERS.get(parameter.keyword)
+        try:
+            values = [made(parameter.parse, text), made(make, text) if make else None]
+        except ValueError:
             continue
 
-        line = {
-            EnvelopeId: f"MAIL FROM:<> ENVID={value}",
-            OriginalRecipient: f"RCPT TO:<a@c.example> ORCPT={value}",
-            Submitter: f"MAIL FROM:<> AUTH={value}",
-        }[type(value)]
-        command = heard(line)
-        assert isinstance(command, Mail | Rcpt)
-        assert list(command.params.values()) == [value]
+        for value in values:
+            if value is not None:
+                check_sent(kind(Path("a@c.example"), Params({parameter.keyword: value})), extension)
+
+
+def check_sent(command: Mail | Rcpt, extension: Extension) -> None:
+    """Check that a command is parsed into an equal one, unless its extension is not offered or refuses the value."""
+    event = heard(str(command))
+    if isinstance(event, InvalidCommand):
+        assert event.rule in ("unknown_parameters", extension.keyword)
+    else:
+        assert event == command
 
 
 def test_one_input(data: bytes) -> None:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from typing import Unpack
 
-from smtpcore import ClientConfig, Ehlo, LocalProtocolError, Reply, StartTls
+from smtpcore import EXTENSIONS, ClientConfig, Ehlo, LocalProtocolError, Reply, StartTls
 from smtpcore.sasl import Channel
 
 from ..streams._stream import Stream
@@ -56,7 +56,7 @@ async def _begin_session(
     stream: Stream, host: str, port: int, timeouts: ClientTimeouts, options: ConnectOptions
 ) -> Client:
     mode = options.get("tls", TlsMode.OPPORTUNISTIC)
-    driver = ClientDriver(stream, _config(stream, options), timeouts)
+    driver = ClientDriver(stream, _config(stream, options), timeouts, extensions=options.get("extensions", EXTENSIONS))
     proxy = options.get("proxy")
     if proxy:
         await stream.send(proxy.encode(), timeouts.block)

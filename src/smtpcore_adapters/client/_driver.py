@@ -20,6 +20,7 @@ from contextlib import aclosing, contextmanager, suppress
 from ssl import SSLContext
 
 from smtpcore import (
+    EXTENSIONS,
     Answered,
     Bdat,
     ClientConfig,
@@ -29,6 +30,7 @@ from smtpcore import (
     Data,
     DataChunk,
     DataEnd,
+    Extension,
     Helo,
     LocalProtocolError,
     ProtocolError,
@@ -56,9 +58,10 @@ class ClientDriver:
         config: ClientConfig,
         timeouts: ClientTimeouts,
         *,
+        extensions: Sequence[Extension] = EXTENSIONS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._conn = ClientConnection(config)
+        self._conn = ClientConnection(config, extensions=extensions)
         self._timeouts = timeouts
         self._clock = clock
         self._goodbye: Reply | None = None

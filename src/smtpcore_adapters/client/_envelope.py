@@ -28,14 +28,14 @@ Recipient: TypeAlias = str | Path | Mailbox | Rcpt
 class SendOptions(TypedDict, total=False):
     """The options of a message. Each one needs a server that offers its extension."""
 
+    size: int
+    """The size of the body in octets, if it cannot be determined from the body (RFC 1870)."""
     body_type: BodyType
     """The type of the body. By default 8BITMIME if the server offers it and the body is not known to be ASCII.
     BINARYMIME sends the body unchanged; otherwise each line is made to end in CR LF."""
     smtputf8: bool
     """Whether the header has UTF-8 (RFC 6531). By default true if an address in the envelope, or in the header of an
     `EmailMessage`, is not ASCII."""
-    size: int
-    """The size of the body in octets, if it cannot be determined from the body (RFC 1870)."""
     ret: Ret
     """The part of the message that a failure notification contains (RFC 3461)."""
     envid: str
@@ -57,7 +57,16 @@ class SendOptions(TypedDict, total=False):
     submitter: Submitter
     """The submitter of the message, for AUTH= (RFC 4954 section 5)."""
     params: Mapping[str, object]
-    """Other parameters of MAIL, by keyword."""
+    """Parameters of MAIL of your own extensions, by keyword: see `ConnectOptions.extensions`."""
+
+
+_UNLIKE_THEIR_KEYWORDS = {"body_type": "BODY", "hold_for": "HOLDFOR", "hold_until": "HOLDUNTIL", "submitter": "AUTH"}
+KEYWORDS: Mapping[str, str] = {
+    option: _UNLIKE_THEIR_KEYWORDS.get(option, option.upper().replace("_", "-"))
+    for option in SendOptions.__annotations__
+    if option not in ("notify", "params")
+}
+"""The parameters of MAIL that the options set: option to keyword, in the order on the wire."""
 
 
 def make_mail(sender: Sender, options: SendOptions, found: Mapping[str, object]) -> Mail:
@@ -65,25 +74,12 @@ def make_mail(sender: Sender, options: SendOptions, found: Mapping[str, object])
 
     Raise `LocalProtocolError` for values that cannot be sent.
     """
-    given: dict[str, object] = {
-        "SIZE": options.get("size"),
-        "BODY": options.get("body_type"),
-        "SMTPUTF8": options.get("smtputf8"),
-        "RET": options.get("ret"),
-        "ENVID": EnvelopeId.of(options["envid"]) if "envid" in options else None,
-        "REQUIRETLS": options.get("requiretls"),
-        "BY": options.get("by"),
-        "MT-PRIORITY": options.get("mt_priority"),
-        "HOLDFOR": options.get("hold_for"),
-        "HOLDUNTIL": options.get("hold_until"),
-        "SOLICIT": options.get("solicit"),
-        "AUTH": options.get("submitter"),
-    }
-    params = {
-        **found,
-        **{keyword: value for keyword, value in given.items() if value is not None},
-        **options.get("params", {}),
-    }
+    values: Mapping[str, object] = options
+    given = {keyword: values[option] for option, keyword in KEYWORDS.items() if values.get(option) is not None}
+    if "envid" in options:
+        given["ENVID"] = EnvelopeId.of(options["envid"])
+
+    params = {**found, **given, **options.get("params", {})}
     return Mail(_path(sender), Params({keyword: value for keyword, value in params.items() if value is not False}))
 
 

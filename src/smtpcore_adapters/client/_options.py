@@ -1,9 +1,11 @@
 """The options of a connection to a server."""
 
 import ssl
+from collections.abc import Sequence
 from enum import Enum
 from typing import Protocol, TypedDict
 
+from smtpcore import Extension
 from smtpcore.proxy import ProxyHeader
 
 from ..streams._stream import Stream
@@ -62,3 +64,5 @@ class ConnectOptions(TypedDict, total=False):
     """Whether to use BDAT if the server offers CHUNKING; by default true."""
     pipelining: bool
     """Whether to send commands in groups if the server offers PIPELINING; by default true."""
+    extensions: Sequence[Extension]
+    """The extensions that the client can use; by default the built-in ones. `(*EXTENSIONS, yours)` adds one."""

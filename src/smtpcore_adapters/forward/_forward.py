@@ -16,6 +16,7 @@ from typing import TypeAlias, Unpack
 from weakref import WeakKeyDictionary
 
 from smtpcore import (
+    EXTENSIONS,
     Answered,
     BodyType,
     Ehlo,
@@ -137,6 +138,7 @@ class Forward:
         self._xforward = xforward
         self._proxy_protocol = proxy_protocol
         self._options = options
+        self._extensions = options.get("extensions", EXTENSIONS)
         self._hops: WeakKeyDictionary[Session, _Hop] = WeakKeyDictionary()
 
     # Handlers
@@ -193,7 +195,7 @@ class Forward:
 
         client = hop.client
         assert client, "a transaction has begun"
-        said = translate_rcpt(rcpt, client.extensions)
+        said = translate_rcpt(rcpt, client.extensions, extensions=self._extensions)
         if isinstance(said, Reply):
             return said
 
@@ -245,6 +247,7 @@ class Forward:
             client.extensions,
             is_private=client.is_verified,
             is_trusted=session.identity is not None,
+            extensions=self._extensions,
         )
         if isinstance(said, Reply):
             return said

@@ -7,14 +7,17 @@ The package hypothesis is needed: `pip install 'smtpcore[testing]'`.
 # `sessions(valid=False)` contains mistakes. These are typical mistakes of programs, because servers reject random noise
 # too early.
 
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from string import ascii_letters, ascii_lowercase, digits
+from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from smtpcore import (
+    EXTENSIONS,
     Auth,
     Bdat,
     BodyType,
@@ -27,6 +30,7 @@ from smtpcore import (
     EnvelopeId,
     Etrn,
     Expn,
+    Extension,
     Helo,
     Help,
     Lhlo,
@@ -35,12 +39,12 @@ from smtpcore import (
     Noop,
     Notify,
     OriginalRecipient,
+    Parameter,
     Params,
     Path,
     Quit,
     Rcpt,
     Reply,
-    Ret,
     Rset,
     StartTls,
     Vrfy,
@@ -98,29 +102,42 @@ def paths(*, null: bool = True, utf8: bool = False) -> SearchStrategy[Path]:
 # Commands
 
 
-def mail_params() -> SearchStrategy[Params]:
-    """Parameters of MAIL, those of extensions that `Config` has disabled by default among them."""
-    return _params(
-        SIZE=st.integers(0, 10**9),
-        BODY=st.sampled_from(BodyType),
-        SMTPUTF8=st.just(True),
-        RET=st.sampled_from(Ret),
-        ENVID=st.text(_PRINTABLE, min_size=1, max_size=20).map(EnvelopeId.of),
-        BY=st.builds(DeliverBy, st.integers(1, 10**6), st.sampled_from(ByMode), st.booleans()),
-        HOLDUNTIL=st.datetimes(datetime(2000, 1, 1), datetime(2099, 1, 1), timezones=st.just(UTC)),
-        **{"MT-PRIORITY": st.integers(-9, 9)},
-    )
+def mail_params(extensions: Sequence[Extension] = EXTENSIONS) -> SearchStrategy[Params]:
+    """Return a strategy for parameters of MAIL. They include extensions that `Config` disables by default."""
+    return _params(parameter for extension in extensions for parameter in extension.mail)
 
 
-def rcpt_params() -> SearchStrategy[Params]:
-    """Parameters of RCPT, which are those of DSN: `Config` has them disabled by default."""
-    wanted = st.sets(st.sampled_from([Notify.SUCCESS, Notify.FAILURE, Notify.DELAY]), min_size=1).map(frozenset)
-    original = st.text(_PRINTABLE, min_size=1, max_size=20).map(lambda text: OriginalRecipient.of("rfc822", text))
-    return _params(NOTIFY=st.one_of(wanted, st.just(frozenset({Notify.NEVER}))), ORCPT=original)
+def rcpt_params(extensions: Sequence[Extension] = EXTENSIONS) -> SearchStrategy[Params]:
+    """Return a strategy for parameters of RCPT. They belong to extensions that `Config` disables by default."""
+    return _params(parameter for extension in extensions for parameter in extension.rcpt)
 
 
-def _params(**values: SearchStrategy[object]) -> SearchStrategy[Params]:
-    return st.fixed_dictionaries({}, optional=values).map(Params)
+def _params(parameters: Iterable[Parameter[Any]]) -> SearchStrategy[Params]:
+    values = {parameter.keyword: st.sampled_from(parameter.examples) for parameter in parameters if parameter.examples}
+    values |= {keyword: varied for keyword, varied in _VALUES.items() if keyword in values}
+    return st.fixed_dictionaries({}, optional=values).map(_without_conflicts).map(Params)
+
+
+def _without_conflicts(values: dict[str, object]) -> dict[str, object]:
+    # RFC 4865: HOLDFOR excludes HOLDUNTIL (4.2 (10)), and may not exceed BY (5.2.2).
+    if not values.keys().isdisjoint({"HOLDUNTIL", "BY"}):
+        values.pop("HOLDFOR", None)
+
+    return values
+
+
+_PRINTABLE_TEXT = st.text(_PRINTABLE, min_size=1, max_size=20)
+_EVENTS = st.sets(st.sampled_from([Notify.SUCCESS, Notify.FAILURE, Notify.DELAY]), min_size=1).map(frozenset)
+_VALUES: Mapping[str, SearchStrategy[object]] = {
+    "SIZE": st.integers(0, 10**9),
+    "ENVID": _PRINTABLE_TEXT.map(EnvelopeId.of),
+    "BY": st.builds(DeliverBy, st.integers(1, 10**6), st.sampled_from(ByMode), st.booleans()),
+    "HOLDUNTIL": st.datetimes(datetime(2000, 1, 1), datetime(2099, 1, 1), timezones=st.just(UTC)),
+    "MT-PRIORITY": st.integers(-9, 9),
+    "NOTIFY": st.one_of(_EVENTS, st.just(frozenset({Notify.NEVER}))),
+    "ORCPT": _PRINTABLE_TEXT.map(lambda text: OriginalRecipient.of("rfc822", text)),
+}
+"""Strategies for values that are more varied than `Parameter.examples`."""
 
 
 def commands(*, utf8: bool = False) -> SearchStrategy[Command]:

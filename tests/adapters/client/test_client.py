@@ -11,15 +11,18 @@ from typing import Any
 import pytest
 
 from smtpcore import (
+    EXTENSIONS,
     BodyType,
     ByMode,
     ClientConfig,
     DeliverBy,
+    Extension,
     LocalProtocolError,
     Mail,
     Mailbox,
     Noop,
     Notify,
+    Parameter,
     Params,
     Path,
     ProtocolError,
@@ -706,6 +709,14 @@ def test_future_release_solicit_and_submitter_options_become_parameters() -> Non
     )
     mail, _ = envelope(b"", hello=hello, hold_until=datetime(2029, 1, 1, tzinfo=UTC))
     assert mail == "MAIL FROM:<a@c.example> HOLDUNTIL=2029-01-01T00:00:00Z"
+
+
+def test_parameter_of_a_custom_extension_is_sent() -> None:
+    parameter = Parameter("XTENANT", str, str, octets=20)
+    extensions = (*EXTENSIONS, Extension(keyword="XTENANTS", mail=(parameter,)))
+    script = ScriptedClient(OK, OK, CONTINUE, ACCEPTED, hello=ehlo("XTENANTS"), extensions=extensions)
+    assert script.send(b"", params={"XTENANT": "acme"}).accepted
+    assert script.stream.sent[0] == b"MAIL FROM:<a@c.example> XTENANT=acme\r\n"
 
 
 def test_false_options_add_no_parameter() -> None:

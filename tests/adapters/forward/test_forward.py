@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from smtpcore import Config, Path, Rcpt, Reply
+from smtpcore import EXTENSIONS, Config, Extension, NextHop, Parameter, Path, Rcpt, Reply
 from smtpcore.proxy import ProxyCommand, ProxyHeader, ProxyReader
 from smtpcore_adapters import Address, App, ClientTimeouts, Message, Session, TlsMode
 from smtpcore_adapters.forward import Forward
@@ -54,7 +54,8 @@ class Relay:
         options.setdefault("tls", TlsMode.NONE)
         self.app = app or App()
         self.app.include(Forward("hop.example", 2525, **options))
-        self.dialogue = Dialogue(self.app, *script, config=config, tls=server_tls, peer=peer)
+        extensions = options.get("extensions", EXTENSIONS)
+        self.dialogue = Dialogue(self.app, *script, config=config, tls=server_tls, peer=peer, extensions=extensions)
         self.dialogue.stream.opened_streams.extend(next_servers)
         self.dialogue.run()
 
@@ -340,6 +341,42 @@ def test_by_time_below_the_minimum_of_the_next_server_is_not_sent() -> None:
     assert [code for code in relay.codes if code.startswith("5")] == ["554 5.5.0", "554 5.5.0"]
     assert sum("taken" in reply for reply in relay.dialogue.replies) == 1
     assert b" BY=" not in stream.output
+
+
+TENANT = b"MAIL FROM:<a@c.example> XTENANT=acme\r\n"
+
+
+def tenants(relay: Any = None) -> tuple[Extension, ...]:
+    """Return the built-in extensions and one with a parameter XTENANT."""
+    parameter = Parameter("XTENANT", str, str, octets=20, relay=relay)
+    return (*EXTENSIONS, Extension(keyword="XTENANTS", mail=(parameter,)))
+
+
+def test_parameter_of_a_custom_extension_is_forwarded_if_offered_and_refused_otherwise() -> None:
+    codes, sent = relay_one("XTENANTS", mail=TENANT, extensions=tenants())
+    assert codes[-1] == "250 2.0.0"
+    assert sent[0] == TENANT
+
+    relay = Relay(EHLO + TENANT + RCPT, next_servers=[next_server()], extensions=tenants())
+    assert relay.codes[1] == "555 5.5.4"
+
+
+def test_custom_relay_rule_decides_which_value_is_sent() -> None:
+    def rule(tenant: str, hop: NextHop) -> str | Reply | None:
+        if not hop.path.domain.startswith("c."):
+            return Reply(550, "Not this tenant")
+        return tenant.upper() if "XTENANTS" in hop.offers else None
+
+    assert relay_one("XTENANTS", mail=TENANT, extensions=tenants(rule))[1][0] == TENANT.replace(b"acme", b"ACME")
+    assert relay_one(mail=TENANT, extensions=tenants(rule))[1][0] == MAIL
+    script = EHLO + TENANT.replace(b"@c", b"@d") + RCPT
+    assert Relay(script, next_servers=[next_server()], extensions=tenants(rule)).codes[1] == "550 5.0.0"
+
+
+def test_parameter_of_an_unknown_extension_is_refused() -> None:
+    config = replace(CONFIG, unknown_parameters=True)
+    stream = next_server(offers=("XTENANT",))
+    assert Relay(EHLO + TENANT + RCPT, next_servers=[stream], config=config).codes[:2] == ["250 2.1.0", "555 5.5.4"]
 
 
 def test_no_connection_is_opened_before_the_first_recipient() -> None:

@@ -22,7 +22,7 @@ from smtpcore import (
     State,
 )
 from smtpcore_adapters.testing import strategies
-from tests.helpers import RCPT, READY, body, bytewise, connect, drive, events_after
+from tests.helpers import RCPT, READY, body, bytewise, connect, drive, events_after, new_connection
 
 few_examples = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -42,9 +42,20 @@ BEFORE = {"RCPT": READY + b"MAIL FROM:<> SMTPUTF8\r\n", "DATA": RCPT, "BDAT": RC
 
 
 def first_event(command: Command) -> object:
-    """Return the first event that a server parses from the line of `command`."""
-    changes = ALL_EXTENSIONS | {"lmtp": command.verb == "LHLO"}
-    return events_after(BEFORE.get(command.verb, READY), f"{command}\r\n".encode(), **changes)[0]
+    """Return the first event that a server parses from the line of `command`, whole and byte by byte."""
+    line = f"{command}\r\n".encode()
+    whole, piecewise = (first_event_of(command.verb, segments) for segments in ([line], bytewise(line)))
+    assert piecewise == whole
+    return whole
+
+
+def first_event_of(verb: str, segments: list[bytes]) -> object:
+    conn = new_connection(**ALL_EXTENSIONS, lmtp=verb == "LHLO")
+    if verb != "STARTTLS":
+        conn.tls_established()  # REQUIRETLS is offered under TLS only
+    before = BEFORE.get(verb, READY)
+    drive(conn, [before] if before else [])
+    return drive(conn, segments)[0][0]
 
 
 @given(strategies.commands())
