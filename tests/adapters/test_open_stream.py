@@ -80,8 +80,10 @@ def test_certificate_is_verified_against_the_server_name(
     async def test(open_stream: Open) -> None:
         stream = await open_stream("127.0.0.1", server.server.address.port, TIMEOUT)
         await read_until(stream, b"220 s.example ESMTP\r\n")
-        await stream.send(EHLO + b"STARTTLS\r\n", TIMEOUT)
-        await read_until(stream, b"Go ahead\r\n")
+        await stream.send(EHLO, TIMEOUT)
+        await read_until(stream, b"\r\n")
+        await stream.send(b"STARTTLS\r\n", TIMEOUT)
+        assert (await read_until(stream, b"\r\n")).startswith(b"220 ")
         if name == "other.example":
             with pytest.raises(ssl.SSLCertVerificationError):
                 await stream.start_tls(client_tls, TIMEOUT, server_name=name)
