@@ -21,6 +21,7 @@ from .server._notifications import (
     HandlerDone,
     LimitReached,
     Observed,
+    Refusal,
     SessionClosed,
     SessionOpened,
     TlsEstablished,
@@ -76,6 +77,7 @@ class Metrics:
         )
         self._tls = Counter("smtpcore_tls_handshakes", "TLS handshakes", ["version"], registry=registry)
         self._tls_failures = Counter("smtpcore_tls_failures", "Failed TLS handshakes", registry=registry)
+        self._refusals = Counter("smtpcore_refusals", "Negative replies", ["decided_by", "rule"], registry=registry)
         self._limits = Counter("smtpcore_limits_reached", "Limits that clients reached", ["limit"], registry=registry)
 
     def on_event(self, session: Session, item: Observed) -> None:
@@ -91,6 +93,8 @@ class Metrics:
                 self._count_message(session, item)
             case HandlerDone(name, seconds):
                 self._handler_time.labels(name).observe(seconds)
+            case Refusal(_, decided_by, rule):
+                self._refusals.labels(decided_by, rule).inc()
             case LimitReached(limit):
                 self._limits.labels(limit).inc()
             case TlsEstablished(tls):

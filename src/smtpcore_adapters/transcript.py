@@ -25,7 +25,15 @@ from smtpcore import (
     UnknownCommand,
 )
 
-from .server._notifications import LimitReached, Observed, SessionClosed, SessionOpened, TlsEstablished, TlsFailed
+from .server._notifications import (
+    LimitReached,
+    Observed,
+    Refusal,
+    SessionClosed,
+    SessionOpened,
+    TlsEstablished,
+    TlsFailed,
+)
 from .server._session import Session
 
 Write = Callable[[Session, str], object]
@@ -118,6 +126,7 @@ _OTHERS: Final[Mapping[type[object], Callable[..., str]]] = {
     TlsEstablished: lambda item: f"-- {item.tls}",
     TlsFailed: lambda item: f"-- TLS failed: {item.error}",
     LimitReached: lambda item: f"-- limit reached: {item.limit}",
+    Refusal: lambda item: f"-- refused ({item.decided_by}: {item.rule})",
 }
 
 

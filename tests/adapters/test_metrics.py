@@ -144,6 +144,15 @@ def test_tls_handshakes_and_failures_are_counted() -> None:
     assert count("tls_failures_total") == 1
 
 
+def test_refusals_are_counted_by_their_author() -> None:
+    app = App()
+    count = MetricsReader(app)
+    run_dialogue(app, EHLO + RCPT + MAIL + RCPT + RCPT + b"XFOO\r\nXBAR\r\n" + QUIT)
+    assert count("refusals_total", decided_by="rule", rule="sequence") == 1
+    assert count("refusals_total", decided_by="default", rule="RCPT") == 2
+    assert count("refusals_total", decided_by="default", rule="default") == 2  # a verb of the client is no label
+
+
 def test_limits_are_counted_by_name() -> None:
     app = App()
     count = MetricsReader(app)

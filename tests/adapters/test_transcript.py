@@ -127,6 +127,15 @@ def test_transcript_shows_tls_and_limits() -> None:
     assert lines[1] == "-- TLS failed: no\N{REPLACEMENT CHARACTER}shared cipher"
 
 
+def test_transcript_shows_who_has_refused() -> None:
+    lines = transcribe(App(), EHLO + RCPT + MAIL + RCPT)
+    refusals = [lines[at - 1 : at + 1] for at, line in enumerate(lines) if line.startswith("-- refused")]
+    assert refusals == [
+        ["S: 503 5.5.1 MAIL must come first", "-- refused (rule: sequence)"],
+        ["S: 550 5.7.1 This server does not accept mail for this recipient", "-- refused (default: RCPT)"],
+    ]
+
+
 def test_transcript_to_a_stream() -> None:
     app = App()
     stream = io.StringIO()

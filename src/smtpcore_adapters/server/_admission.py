@@ -6,6 +6,7 @@ from smtpcore import ConnectionOpened, Reply
 
 from ..streams._stream import host_of
 from ._limits import Limits
+from ._notifications import Decider, Decision
 from ._peers import PeerTable
 from ._session import SessionRecord
 from ._wire import Wire
@@ -32,12 +33,12 @@ class Admission:
         self._is_trusted = is_trusted
         self._admitted_from: str | None = None
         """The host whose connections include this one."""
-        self.refusal: Reply | None = None
+        self.refusal: Decision | None = None
         """The greeting of a client that is not admitted."""
 
     def refuse(self, reply: Reply) -> None:
-        """Greet the client with `reply`."""
-        self.refusal = reply
+        """Greet the client with `reply`, because the server stops."""
+        self.refusal = reply, Decider.SHUTDOWN, "shutdown"
 
     def enter(self) -> None:
         """Count the connection, or refuse it if a limit is reached. Call it when the client's address is known."""
@@ -52,8 +53,15 @@ class Admission:
             return
 
         self.refusal = self._wire.reach(limit)
-        peer = self._wire.session.peer
-        self._wire.log.write(logging.WARNING, "connection from %s refused: %s", peer, self.refusal, limit=limit)
+        self._wire.log.write(
+            logging.WARNING,
+            "connection from %s refused: %s",
+            self._wire.session.peer,
+            self.refusal[0],
+            limit=limit,
+            decided_by=str(Decider.LIMIT),
+            rule=limit,
+        )
 
     def leave(self) -> None:
         """Stop counting the connection."""
@@ -70,11 +78,13 @@ class Admission:
 
     async def reject_early_talker(self) -> None:
         """Greet a client that has talked too early with a refusal."""
-        reply = self._wire.reach("greeting_delay")
-        self._wire.log.write(logging.INFO, "talked before the greeting", limit="greeting_delay")
+        reply, decided_by, limit = self._wire.reach("greeting_delay")
+        self._wire.log.write(
+            logging.INFO, "talked before the greeting", limit=limit, decided_by=str(decided_by), rule=limit
+        )
         event = self._wire.conn.next_event()
         assert isinstance(event, ConnectionOpened), "nothing was sent yet"
-        self._wire.answer(event, reply)
+        self._wire.answer(event, reply, decided_by, limit)
         await self._wire.flush()
 
     # Failed authentications of an address

@@ -22,6 +22,7 @@ from smtpcore.sasl import Accepted, Channel, ChannelBinding, Rejected, make_serv
 from ..tls._info import Tls
 from ._admission import Admission
 from ._handlers import Handlers
+from ._notifications import Decider, Decision
 from ._session import SessionRecord
 from ._wire import Wire
 
@@ -55,38 +56,43 @@ class AuthExchange:
         wire, admission, auth = self._wire, self._admission, self._auth
         wire.deadlines.restart()
         if not admission.may_authenticate():
-            reply = wire.reach("auth_failures_per_hour")
+            refusal = wire.reach("auth_failures_per_hour")
             await wire.sleep(admission.auth_delay)
-            wire.answer(auth, reply)
+            await self._refuse(*refusal)
             return
 
-        try:
-            outcome = await self._authenticate()
-        except LocalProtocolError:  # the answer of a handler has a wrong type
-            outcome = self._handlers.failed(auth)
-
-        if outcome is None:
-            return
+        outcome = await self._authenticate()
         if isinstance(outcome, Accepted):
             identity = outcome.authorization
             self._record.set_identity(identity)
             wire.log.write(logging.INFO, "authenticated as %r by %s", identity, auth.mechanism, identity=identity)
-            outcome = Reply(235, "Welcome", enhanced="2.7.0")
-        elif outcome.reply_class is ReplyClass.PERMANENT:
-            wire.log.write(logging.INFO, "failed to authenticate by %s", auth.mechanism)
-            await wire.sleep(admission.count_auth_failure())
+            wire.answer(self._asked, Reply(235, "Welcome", enhanced="2.7.0"), Decider.HANDLER, "auth")
+        elif outcome:
+            await self._refuse(*outcome)
 
-        wire.answer(self._asked, outcome)
+    async def _refuse(self, reply: Reply, decided_by: Decider, rule: str) -> None:
+        wire, mechanism = self._wire, self._auth.mechanism
+        if decided_by is not Decider.FAILURE:
+            text = "failed to authenticate by %s: %s"
+            wire.log.write(logging.INFO, text, mechanism, reply, decided_by=str(decided_by), rule=rule)
+        if reply.reply_class is ReplyClass.PERMANENT:
+            await wire.sleep(self._admission.count_auth_failure())
 
-    async def _authenticate(self) -> Accepted | Reply | None:
-        # Returns a reply if the client is refused, and None if the exchange has ended with a reply already.
+        wire.answer(self._asked, reply, decided_by, rule)
+
+    async def _authenticate(self) -> Accepted | Decision | None:
+        # Returns None if the client has ended the exchange, which was answered then.
         mechanism = make_server(self._auth.mechanism, _channel(self._wire.session.tls, self._wire.conn.config))
+        decided_by, rule = Decider.RULE, "AUTH"
         step = mechanism.start(self._auth.initial_response)
         while not isinstance(step, Accepted):
             if isinstance(step, Rejected):
                 # RFC 4954 section 6: the client does not learn the reason, which is for the log.
-                text = "Authentication failed" if step.reason.code == 535 else "Malformed authentication"
-                return Reply(step.reason.code, text, enhanced=step.reason.enhanced)
+                code, enhanced = step.reason.code, step.reason.enhanced
+                if code != 535:
+                    return Reply(code, "Malformed authentication", enhanced=enhanced), Decider.RULE, "AUTH"
+
+                return Reply(code, "Authentication failed", enhanced=enhanced), decided_by, rule
 
             if isinstance(step, sasl.Challenge):
                 response = await self._challenge(step.data)
@@ -95,17 +101,21 @@ class AuthExchange:
 
                 step = mechanism.respond(response)
             else:
-                answer = await self._handlers.ask_for_identity(step, self._asked)
-                if isinstance(answer, Reply):
-                    return answer
+                try:
+                    answer = await self._handlers.ask_for_identity(step)
+                    decided_by, rule = (Decider.DEFAULT if answer is None else Decider.HANDLER), "auth"
+                    if isinstance(answer, Reply):
+                        return answer, decided_by, rule
 
-                step = mechanism.answer(answer)
+                    step = mechanism.answer(answer)
+                except Exception:  # also `LocalProtocolError`, for an answer of a wrong type
+                    return self._handlers.failed(self._asked, "auth")
 
         return step
 
     async def _challenge(self, data: bytes) -> bytes | None:
         wire = self._wire
-        if not wire.answer(self._asked, Challenge(data)).is_positive:
+        if not wire.answer(self._asked, Challenge(data), Decider.RULE, "AUTH").is_positive:
             return None
         while (event := await wire.next_event()) is NEED_DATA:
             pass  # a shutdown waits until the exchange is over

@@ -68,6 +68,17 @@ class Deadlines:
 
         return timeout if timeout < left else left
 
+    def expired(self, wait: Wait) -> str:
+        """Return the name of the timeout that has passed in `wait`, as in `Timeouts`."""
+        if self._clock() >= self._end:
+            return "session"
+        if wait is Wait.BODY:
+            return "body"
+        if self._peers.are_many and self._crowded < self._timeouts[wait]:
+            return "crowded"
+
+        return "greeting" if wait is Wait.GREETING else "command"
+
     def within_session(self, timeout: float) -> float:
         """Return `timeout`, or less if less of the session's time is left. Raises `TimeoutError` if none is left."""
         left = self._end - self._clock()

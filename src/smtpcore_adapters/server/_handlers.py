@@ -4,7 +4,7 @@ import logging
 from collections.abc import AsyncIterable, Awaitable, Mapping
 from typing import TypeVar
 
-from smtpcore import Burl, Command, ConnectionOpened, Event, Path, Rcpt, Reply, UnknownCommand
+from smtpcore import Burl, Command, ConnectionOpened, Event, InvalidCommand, Path, Rcpt, Reply, UnknownCommand
 from smtpcore.sasl import Answer, Question
 
 from ._admission import Admission
@@ -12,7 +12,7 @@ from ._app import App
 from ._burl import is_for
 from ._limits import Limits
 from ._message import Message
-from ._notifications import Drop, HandlerDone
+from ._notifications import Decider, Decision, Drop, HandlerDone
 from ._wire import Wire
 
 T = TypeVar("T")
@@ -35,9 +35,10 @@ class Handlers:
 
     async def run(self, event: Event) -> None:
         """Answer an event that has no exchange of its own."""
-        self._wire.answer(event, await self.decide(event))
+        reply, decided_by, rule = await self.decide(event)
+        self._wire.answer(event, reply, decided_by, rule)
 
-    async def decide(self, event: Event) -> Reply:
+    async def decide(self, event: Event) -> Decision:
         """Return the reply to a command, to the greeting that is due, or to an invalid command.
 
         Raises `ConnectionDropped` if the connection is to be closed without a reply.
@@ -59,21 +60,27 @@ class Handlers:
             if self._admission.refusal:
                 return self._admission.refusal
 
-        reply: Reply | Drop | None = None
+        elif isinstance(event, InvalidCommand):
+            return event.reply, Decider.RULE, event.rule
+
         for name in names:
-            if reply is None and name in app.names:
+            if name in app.names:
+                reply: Reply | Drop | None
                 try:
                     answer = app.ask(name, wire.session, event)
                     reply = await (self._timed(name, answer) if app.observed else answer)
                 except Exception:
-                    return self.failed(event)
+                    return self.failed(event, name)
 
-        if isinstance(reply, Drop):
-            raise ConnectionDropped
-        if reply is None and isinstance(event, UnknownCommand) and _is_http(event):
+                if isinstance(reply, Drop):
+                    raise ConnectionDropped
+                if reply is not None:
+                    return reply, Decider.HANDLER, name
+
+        if isinstance(event, UnknownCommand) and _is_http(event):
             return wire.reach("http")
 
-        return wire.conn.default_reply(event) if reply is None else reply
+        return wire.conn.default_reply(event), Decider.DEFAULT, names[-1] if names else "auth"  # AuthCancel
 
     async def ask_for_message(self, message: Message) -> Reply | Mapping[Path, Reply] | None:
         """Call the `message` handlers, and return their decision. Raises what they raise."""
@@ -81,30 +88,29 @@ class Handlers:
         answer = await self._timed("message", self._app.ask("message", self._wire.session, message))
         return answer
 
-    async def ask_for_part(self, burl: Burl) -> bytes | AsyncIterable[bytes] | Reply:
+    async def ask_for_part(self, burl: Burl) -> bytes | AsyncIterable[bytes] | Decision:
         """Call the `BURL` handlers, and return the octets or the refusal that they return, or else a refusal."""
         wire, limits = self._wire, self._limits
         if limits.refusals is not None and wire.refusals >= limits.refusals:
             return wire.reach("refusals")
         if not is_for(burl.uri, wire.session.identity):
-            return Reply(554, "This URL is for another user", enhanced="5.7.0")
+            return Reply(554, "This URL is for another user", enhanced="5.7.0"), Decider.RULE, burl.verb
 
         part: bytes | AsyncIterable[bytes] | Reply | None
         try:
             part = await self._timed(burl.verb, self._app.ask(burl.verb, wire.session, burl))
         except Exception:
-            return self.failed(burl)
+            return self.failed(burl, burl.verb)
 
-        return wire.conn.default_reply(burl) if part is None else part
+        if part is None:
+            return wire.conn.default_reply(burl), Decider.DEFAULT, burl.verb
 
-    async def ask_for_identity(self, question: Question, event: Event) -> Answer | Reply:
-        """Call the `auth` handlers with a question about `event`, and return their answer."""
+        return (part, Decider.HANDLER, burl.verb) if isinstance(part, Reply) else part
+
+    async def ask_for_identity(self, question: Question) -> Answer | Reply:
+        """Call the `auth` handlers, and return their answer. Raises what they raise."""
         answer: Answer | Reply
-        try:
-            answer = await self._timed("auth", self._app.ask("auth", self._wire.session, question))
-        except Exception:
-            answer = self.failed(event)
-
+        answer = await self._timed("auth", self._app.ask("auth", self._wire.session, question))
         return answer
 
     async def tell_of_end(self, reason: str) -> None:
@@ -114,11 +120,18 @@ class Handlers:
         except Exception:
             self._wire.log.write(logging.ERROR, "the disconnect handler failed", exc_info=True)
 
-    def failed(self, event: Event) -> Reply:
-        """Log the exception that a handler has raised, and return the reply to `event`."""
+    def failed(self, event: Event, name: str) -> Decision:
+        """Log the exception that a handler of `name` has raised, and return the reply to `event`."""
         reply = self._wire.failure_reply(event)
-        self._wire.log.write(logging.ERROR, "a handler failed, the client gets %s", reply, exc_info=True)
-        return reply
+        self._wire.log.write(
+            logging.ERROR,
+            "a handler failed, the client gets %s",
+            reply,
+            exc_info=True,
+            decided_by=str(Decider.FAILURE),
+            rule=name,
+        )
+        return reply, Decider.FAILURE, name
 
     async def _timed(self, name: str, answer: Awaitable[T]) -> T:
         # Observers get the handler's own time: it does not count while the handler waits for the client.

@@ -26,12 +26,12 @@ from smtpcore import (
     Reply,
     Signal,
     State,
-    Transaction,
 )
 
 from ._burl import BurlPart
 from ._handlers import Handlers
 from ._message import Message, MessageAborted
+from ._notifications import Decider
 from ._session import SessionRecord
 from ._wire import Wire
 
@@ -70,7 +70,7 @@ class MessageExchange:
         wire = self._wire
         wire.deadlines.restart()
         if isinstance(event, Data):
-            wire.answer(event, await self._handlers.decide(event))
+            await self._handlers.run(event)
             if wire.conn.state is not State.DATA:
                 return
 
@@ -92,14 +92,15 @@ class MessageExchange:
         name = f"{self._wire.session.id}.{self._record.count_message()}"
         message = Message(self, self._wire.stream, transaction, name)
 
-        reply = None
+        reply: Reply | Mapping[Path, Reply] | None = None
+        decided_by = Decider.HANDLER
         self._is_open = True
         try:
             reply = await self._handlers.ask_for_message(message)
         except MessageAborted:
             pass  # the end of the body decides
         except Exception:
-            reply = self._handlers.failed(Data())
+            reply, decided_by, _ = self._handlers.failed(Data(), "message")
         finally:
             self._is_open = False
 
@@ -109,18 +110,16 @@ class MessageExchange:
         except _GivenUp:
             return
 
-        if isinstance(self._end, InvalidData):
-            reply = self._end.reply
-        self._answer(self._end, reply, transaction)
-
-    def _answer(
-        self, end: DataEnd | InvalidData, reply: Reply | Mapping[Path, Reply] | None, transaction: Transaction
-    ) -> None:
         # In LMTP one reply for each recipient (RFC 2033 4.2), else one for all.
-        conn = self._wire.conn
+        conn, end = self._wire.conn, self._end
         for recipient in transaction.recipients[: conn.replies_owed]:
             decided = reply.get(recipient.forward_path) if isinstance(reply, Mapping) else reply
-            self._wire.answer(end, decided or conn.default_reply(end))
+            if isinstance(end, InvalidData):
+                self._wire.answer(end, end.reply, Decider.RULE, end.rule)
+            elif decided:
+                self._wire.answer(end, decided, decided_by, "message")
+            else:
+                self._wire.answer(end, conn.default_reply(end), Decider.DEFAULT, "message")
 
     # The body
 
@@ -177,8 +176,8 @@ class MessageExchange:
 
     async def _begin_part(self, burl: Burl) -> None:
         part = await self._handlers.ask_for_part(burl)
-        if isinstance(part, Reply):
-            self._wire.answer(burl, part)
+        if isinstance(part, tuple):
+            self._wire.answer(burl, *part)
         else:
             self._part = BurlPart(burl, part)
 
@@ -187,7 +186,7 @@ class MessageExchange:
             data = await part.next_piece()
             self._wire.conn.receive_part(data)
         except Exception:
-            self._wire.answer(part.burl, self._handlers.failed(part.burl))
+            self._wire.answer(part.burl, *self._handlers.failed(part.burl, part.burl.verb))
         else:
             self._part = part if data else None
 

@@ -93,10 +93,49 @@ class TlsFailed:
 
 @dataclass(frozen=True, slots=True)
 class LimitReached:
-    """A limit of the server was reached. Limits of `smtpcore.Config` show in the replies only."""
+    """A limit of `Limits` was reached. `Refusal` tells of all other limits as well."""
 
     limit: str
     """The name of the limit, as in `Limits`."""
+
+
+class Decider(StrEnum):
+    """The kind of thing that has decided to refuse."""
+
+    RULE = "rule"
+    """A rule of the protocol, or a limit or requirement of `smtpcore.Config`."""
+    LIMIT = "limit"
+    """A limit of `Limits`."""
+    TIMEOUT = "timeout"
+    """A timeout of `Timeouts`."""
+    HANDLER = "handler"
+    """A handler."""
+    DEFAULT = "default"
+    """The default: no handler has decided."""
+    FAILURE = "failure"
+    """A failure of the server: a handler has raised an exception, or has returned a reply that cannot be sent."""
+    SHUTDOWN = "shutdown"
+    """The server stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A negative reply was sent: 4yz or 5yz."""
+
+    reply: Reply
+    """The reply, as the observers got it just before."""
+    decided_by: Decider
+    """The kind of thing that has decided."""
+    rule: str
+    """The name of the rule that has decided.
+
+    For a rule that is `InvalidCommand.rule`, for a limit or a timeout the name of its field, and otherwise the name of
+    the handler that has decided or failed, or that is missing. A failure of the server itself is called `"session"`.
+    """
+
+
+Decision: TypeAlias = tuple[Reply, Decider, str]
+"""A reply, with the two other values that `Refusal` has if the reply is negative."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +148,7 @@ class HandlerDone:
     """How long they took, without the time in which they waited for the client."""
 
 
-Notice: TypeAlias = SessionOpened | SessionClosed | TlsEstablished | TlsFailed | LimitReached | HandlerDone
+Notice: TypeAlias = SessionOpened | SessionClosed | TlsEstablished | TlsFailed | LimitReached | Refusal | HandlerDone
 
 Observed: TypeAlias = Event | Reply | Notice
 """Whatever an observer is called with."""

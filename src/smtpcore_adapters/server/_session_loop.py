@@ -49,7 +49,7 @@ from ._deadlines import Deadlines
 from ._handlers import ConnectionDropped, Handlers
 from ._limits import Limits, Timeouts
 from ._message_exchange import MessageExchange
-from ._notifications import AbortConnection, Reason, SessionClosed, SessionOpened
+from ._notifications import AbortConnection, Decider, Reason, SessionClosed, SessionOpened
 from ._peers import PeerTable
 from ._session import Session, SessionRecord
 from ._wire import Wire
@@ -103,12 +103,13 @@ class SessionLoop:
     # From outside
 
     def refuse(self, reply: Reply) -> None:
-        """Greet the client with `reply` instead of asking the handlers. Call it before `run`."""
+        """Greet the client with `reply`, because the server stops. Call it before `run`."""
         self._admission.refuse(reply)
 
     def reach(self, limit: str) -> Reply:
         """Report to the observers that a limit was reached, and return its reply."""
-        return self._wire.reach(limit)
+        reply, _, _ = self._wire.reach(limit)
+        return reply
 
     def drain(self) -> None:
         """End the session with a 421: at once if it waits for a command, else before the next one."""
@@ -146,7 +147,8 @@ class SessionLoop:
         wire = self._wire
         match exc:
             case TimeoutError():
-                await wire.say_goodbye("you took too long", "4.4.2")
+                timeout = wire.deadlines.expired(wire.conn.waiting_for)
+                await wire.say_goodbye("you took too long", "4.4.2", Decider.TIMEOUT, timeout)
                 return Reason.TIMEOUT
             case ConnectionDropped():
                 return Reason.DROPPED
@@ -163,7 +165,8 @@ class SessionLoop:
                 return Reason.LOST
             case _:
                 wire.log.write(logging.ERROR, "the session failed", exc_info=True)
-                await wire.say_goodbye(f"internal error, session {self.session.id}", "4.3.0")
+                why = f"internal error, session {self.session.id}"
+                await wire.say_goodbye(why, "4.3.0", Decider.FAILURE, "session")
                 return Reason.FAILED
 
     # The dialogue
@@ -176,7 +179,7 @@ class SessionLoop:
         wire, record = self._wire, self._record
         while True:
             if wire.draining and wire.conn.state not in (State.TLS, State.CLOSED):
-                await wire.say_goodbye("the server is shutting down", "4.3.2")
+                await wire.say_goodbye("the server is shutting down", "4.3.2", Decider.SHUTDOWN, "shutdown")
                 return Reason.SHUTDOWN
 
             event = await wire.next_event()

@@ -33,6 +33,7 @@ from smtpcore import (
     Signal,
     Vrfy,
     Wait,
+    Xclient,
 )
 from smtpcore.proxy import ProxyHeader, ProxyReader
 
@@ -40,7 +41,7 @@ from ..streams._stream import Interrupted, Stream
 from ._app import App
 from ._deadlines import Deadlines
 from ._limits import REPLIES, Timeouts
-from ._notifications import LimitReached, Observed, Reason, TlsEstablished, TlsFailed
+from ._notifications import Decider, Decision, LimitReached, Observed, Reason, Refusal, TlsEstablished, TlsFailed
 from ._peers import PeerTable
 from ._session import Session, SessionRecord
 from ._session_log import SessionLog
@@ -117,10 +118,10 @@ class Wire:
         except Exception:
             self.log.write(logging.ERROR, "an observer failed", exc_info=True)
 
-    def reach(self, limit: str) -> Reply:
-        """Report to the observers that a limit was reached, and return its reply."""
+    def reach(self, limit: str) -> Decision:
+        """Report to the observers that a limit of `Limits` was reached, and return its refusal."""
         self.show(LimitReached(limit))
-        return REPLIES[limit]
+        return REPLIES[limit], Decider.LIMIT, limit
 
     # Receiving
 
@@ -204,8 +205,8 @@ class Wire:
 
     # Answering
 
-    def answer(self, event: Event, reply: Reply) -> Reply:
-        """Queue the reply to `event`, and return it as it will be sent.
+    def answer(self, event: Event, reply: Reply, decided_by: Decider, rule: str) -> Reply:
+        """Queue the reply to `event`, and return it as it will be sent. If it is a refusal, report who decided.
 
         A reply of a handler that cannot be sent is logged, and replaced by a temporary failure.
         """
@@ -213,6 +214,7 @@ class Wire:
             sent = self.conn.send(reply)
         except LocalProtocolError:
             sent = self.conn.send(self._replacement(event, reply))
+            decided_by = Decider.FAILURE
 
         self._unsent += 1
         reply_class = sent.reply_class
@@ -227,7 +229,18 @@ class Wire:
 
         if self._app.observed:
             self.show(sent)
+        if reply_class not in _POSITIVE:
+            self._report(event, sent, decided_by, rule)
         return sent
+
+    def _report(self, event: Event | None, refusal: Reply, decided_by: Decider, rule: str) -> None:
+        self.show(Refusal(refusal, decided_by, rule))
+        is_admission = decided_by is Decider.LIMIT and isinstance(event, ConnectionOpened | Xclient)
+        if is_admission or isinstance(event, Auth | AuthResponse) or decided_by in _LOGGED:
+            return  # there is a record with more details
+
+        text = "refused: %s (%s: %s)"
+        self.log.write(logging.INFO, text, refusal, decided_by, rule, decided_by=str(decided_by), rule=rule)
 
     def _replacement(self, event: Event, reply: Reply) -> Reply:
         is_lookup = isinstance(event, Vrfy | Expn) and not event.smtputf8
@@ -285,10 +298,12 @@ class Wire:
 
     # The end
 
-    async def say_goodbye(self, why: str, enhanced: str) -> None:
+    async def say_goodbye(self, why: str, enhanced: str, decided_by: Decider, rule: str) -> None:
         """End the dialogue with a 421, unless it is over or a TLS handshake is due."""
         with suppress(LocalProtocolError):
-            self.show(self.conn.send(Reply(421, f"closing: {why}", enhanced=enhanced)))
+            sent = self.conn.send(Reply(421, f"closing: {why}", enhanced=enhanced))
+            self.show(sent)
+            self._report(None, sent, decided_by, rule)
 
         await self.flush_last()
 
@@ -314,6 +329,9 @@ class Wire:
         """Close the connection, either at once or when the client has read the last reply. Raises nothing."""
         await self.stream.aclose(0 if at_once else self._timeouts.close)
 
+
+_LOGGED = frozenset({Decider.FAILURE, Decider.SHUTDOWN})
+"""Deciders whose refusals have a record: the traceback of the failure, or the end of the session by a shutdown."""
 
 _POSITIVE = frozenset({ReplyClass.COMPLETION, ReplyClass.INTERMEDIATE})
 

@@ -6,6 +6,7 @@ from smtpcore import ConnectionOpened, Xclient, Xforward
 
 from ._admission import Admission
 from ._handlers import Handlers
+from ._notifications import Decider
 from ._session import SessionRecord
 from ._wire import Wire
 
@@ -24,8 +25,8 @@ class XclientExchange:
     async def run(self, event: Xclient | Xforward) -> None:
         """Answer the command, and take over its attributes if it was accepted."""
         wire, session = self._wire, self._wire.session
-        reply = await self._handlers.decide(event)
-        is_default = reply is wire.conn.default_reply(event)
+        reply, decided_by, rule = await self._handlers.decide(event)
+        is_default = decided_by is Decider.DEFAULT
         if isinstance(event, Xforward):
             if reply.is_positive:
                 self._record.forward(event.attributes)
@@ -36,7 +37,7 @@ class XclientExchange:
             self._admission.enter()
             wire.log.write(logging.INFO, "speaks for %s", session.peer)
             if is_default:  # the session begins anew, so that the client it speaks for is greeted
-                reply = await self._handlers.decide(ConnectionOpened())
+                reply, decided_by, rule = await self._handlers.decide(ConnectionOpened())
 
-        wire.answer(event, reply)
+        wire.answer(event, reply, decided_by, rule)
         self._record.end_xclient()

@@ -986,8 +986,8 @@ def test_observers_see_invalid_data_and_the_final_421() -> None:
     run_dialogue(app, ENVELOPE, b"one\r\nt\nwo\r\n" + END, SILENCE, config=config)
     assert DataLine(b"one\r\n") in seen
     assert any(isinstance(item, InvalidData) for item in seen)
-    assert isinstance(seen[-2], Reply)
-    assert seen[-2].code == 421
+    assert isinstance(seen[-3], Reply)
+    assert seen[-3].code == 421
     assert isinstance(seen[-1], SessionClosed)
 
 
