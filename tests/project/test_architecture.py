@@ -114,7 +114,6 @@ WITHOUT_TEST_FILE = {
     "smtpcore_adapters/server/_serving": TO_DO,
     "smtpcore_adapters/server/_session": TO_DO,
     "smtpcore_adapters/server/_session_log": TO_DO,
-    "smtpcore_adapters/server/_wire": TO_DO,
     "smtpcore_adapters/server/_xclient": TO_DO,
     "smtpcore_adapters/server/_xclient_exchange": TO_DO,
     "smtpcore_adapters/streams/_framework": TO_DO,
