@@ -129,8 +129,7 @@ def public_properties(conn: object) -> dict[str, object]:
     """Return a snapshot of all public properties of a connection."""
     kind = type(conn)
     names = [name for name in dir(kind) if not name.startswith("_") and isinstance(getattr(kind, name), property)]
-    said = {name: getattr(conn, name) for name in names}
-    return {name: copy_of(value) for name, value in said.items()}
+    return {name: copy_of(getattr(conn, name)) for name in names}
 
 
 def copy_of(value: object) -> object:

@@ -61,7 +61,7 @@ def server(before: bytes, **changes: Any) -> tuple[Connection, Peer]:
     return conn, feed
 
 
-def client(*said: bytes) -> tuple[ClientConnection, Peer]:
+def client(*sent: bytes) -> tuple[ClientConnection, Peer]:
     """A client that sends requests forever, whatever the replies."""
     conn = ClientConnection(CLIENT)
     requests = iter([Ehlo("c.example"), Mail(Path("a@c.example"))])
@@ -74,7 +74,7 @@ def client(*said: bytes) -> tuple[ClientConnection, Peer]:
                 conn.send(request)
             conn.data_to_send()
 
-    for data in said:
+    for data in sent:
         feed(data)
     return conn, feed
 

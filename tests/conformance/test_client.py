@@ -401,7 +401,7 @@ def test_body_may_be_refused_despite_an_accepted_declared_size(reply: bytes) -> 
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("sent", "expected"),
     [
         (b"550 5.7.99 no", Reply(550, "no", enhanced="5.7.99")),
         (b"550-5.1.1 a\r\n550 5.1.1 b", Reply(550, "a", "b", enhanced="5.1.1")),
@@ -435,8 +435,8 @@ def test_body_may_be_refused_despite_an_accepted_declared_size(reply: bytes) -> 
         "a long line of UTF-8",
     ],
 )
-def test_reply_text_and_status_code_are_parsed_tolerantly(said: bytes, expected: Reply) -> None:
-    outcome = play_both_ways(GREETING, HELLO, offer(), mail(), said + b"\r\n")
+def test_reply_text_and_status_code_are_parsed_tolerantly(sent: bytes, expected: Reply) -> None:
+    outcome = play_both_ways(GREETING, HELLO, offer(), mail(), sent + b"\r\n")
 
     assert outcome.answered[-1].reply == expected
     assert outcome.answered[-1].reply.encode()

@@ -62,9 +62,9 @@ ANYTHING = make_dialect(
 class Step:
     """The octets that the client sends at once, or the octets of the server."""
 
-    said: list[bytes] = field(default_factory=list)
+    sent: list[bytes] = field(default_factory=list)
     """The lines of the client, and the octets of its chunks."""
-    heard: bytes = b""
+    received: bytes = b""
     tls: bool = False
 
 
@@ -85,19 +85,19 @@ def parse(path: Path) -> tuple[dict[str, list[str]], list[Step]]:
             if grouped:
                 steps.append(Step())
         elif line.startswith(("C:", "B:")):
-            if not steps or steps[-1].heard or steps[-1].tls or not (grouped or line[0] == "B" or steps[-1].said):
+            if not steps or steps[-1].received or steps[-1].tls or not (grouped or line[0] == "B" or steps[-1].sent):
                 steps.append(Step())
-            steps[-1].said.append(line[3:].encode() + b"\r\n" if line[0] == "C" else octets(next(lines)))
+            steps[-1].sent.append(line[3:].encode() + b"\r\n" if line[0] == "C" else octets(next(lines)))
         elif line.startswith("S: "):
-            if not steps or not steps[-1].heard:
+            if not steps or not steps[-1].received:
                 steps.append(Step())
-            steps[-1].heard += line[3:].encode() + b"\r\n"
+            steps[-1].received += line[3:].encode() + b"\r\n"
     return header, steps
 
 
-def requests(conn: ClientConnection, said: list[bytes]) -> Iterator[Request]:
+def requests(conn: ClientConnection, sent: list[bytes]) -> Iterator[Request]:
     """Parse these lines into requests of the client."""
-    parts = iter(said)
+    parts = iter(sent)
     lines = (part.removesuffix(b"\r\n") for part in parts)
     for line in lines:
         if conn.state is State.DATA and not conn.replies_due:
@@ -137,10 +137,10 @@ def replay(path: Path, cut: Callable[[bytes], list[bytes]]) -> None:
     for step in steps:
         if step.tls:
             conn.tls_established()
-        for request in requests(conn, step.said):
+        for request in requests(conn, step.sent):
             conn.send(request)
-        assert conn.data_to_send() == sorted_values(b"".join(step.said))
-        for segment in cut(step.heard) if step.heard else []:
+        assert conn.data_to_send() == sorted_values(b"".join(step.sent))
+        for segment in cut(step.received) if step.received else []:
             conn.receive_data(segment)
             while not isinstance(conn.next_event(), Signal | ConnectionClosed):
                 pass

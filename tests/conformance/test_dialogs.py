@@ -367,12 +367,12 @@ def test_server_replies_as_the_rfc_example_shows(path: Path, cut: Callable[[byte
         pytest.skip(NOT_REPLAYED[path.stem])
     dialogue = parse(path)
 
-    for turn, said in replay(dialogue, cut):
-        assert [code for code, _ in said] == turn.codes, turn.sent
+    for turn, sent in replay(dialogue, cut):
+        assert [code for code, _ in sent] == turn.codes, turn.sent
         for number, text in turn.exact.items():
-            assert said[number][1] == text
+            assert sent[number][1] == text
         if turn.keywords is not None:
-            listed = {line[4:].partition(" ")[0] for line in said[0][1].splitlines()[1:]}
+            listed = {line[4:].partition(" ")[0] for line in sent[0][1].splitlines()[1:]}
             assert {keyword.partition(" ")[0] for keyword in turn.keywords} <= listed
 
 

@@ -130,9 +130,9 @@ def test_reply_to_the_wrong_hello_names_the_right_one_without_status_code() -> N
 @pytest.mark.parametrize("message", [MESSAGE, b"BDAT 3 LAST\r\nabc"], ids=["DATA", "BDAT"])
 def test_lmtp_sends_a_reply_per_recipient_in_order(message: bytes) -> None:
     """R2033-4.2-02"""
-    said = reply_texts(RCPT, message, answer=answer, lmtp=True)
+    sent = reply_texts(RCPT, message, answer=answer, lmtp=True)
 
-    assert said[-2:] == ["250 2.0.0 for one", "250 2.0.0 for two"]
+    assert sent[-2:] == ["250 2.0.0 for one", "250 2.0.0 for two"]
 
 
 @pytest.mark.parametrize("message", [MESSAGE, b"BDAT 3 LAST\r\nabc"], ids=["DATA", "BDAT"])

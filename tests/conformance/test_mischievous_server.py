@@ -54,7 +54,7 @@ GROUP = (mail(), rcpt(), Data())
 
 
 @pytest.mark.parametrize(
-    ("said", "error"),
+    ("sent", "error"),
     [
         (b"HTTP/1.1 400 Bad Request\r\n", "this is not SMTP"),
         (b"SSH-2.0-OpenSSH_9.6\r\n", "this is not SMTP"),
@@ -81,9 +81,9 @@ GROUP = (mail(), rcpt(), Data())
     ],
     ids=lambda value: octets_id(value)[:40] if isinstance(value, bytes) else None,
 )
-def test_malformed_reply_is_a_remote_error(said: bytes, error: str) -> None:
+def test_malformed_reply_is_a_remote_error(sent: bytes, error: str) -> None:
     """R5321-4.2-10"""
-    outcome = play_both_ways(said, **LIMITS)
+    outcome = play_both_ways(sent, **LIMITS)
 
     assert outcome.error.startswith(error)
     assert outcome.conn.state is State.CLOSED
@@ -93,7 +93,7 @@ def test_malformed_reply_is_a_remote_error(said: bytes, error: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("asked", "sent"),
     [
         (mail(), b"354 go on\r\n"),
         (mail(), b"334 \r\n"),
@@ -103,10 +103,10 @@ def test_malformed_reply_is_a_remote_error(said: bytes, error: str) -> None:
         (Quit(), b"334 eHh4\r\n"),
     ],
 )
-def test_reply_of_an_impossible_class_is_a_remote_error(asked: Request, said: bytes) -> None:
-    outcome = play_both_ways(GREETING, HELLO, offer("STARTTLS"), asked, said)
+def test_reply_of_an_impossible_class_is_a_remote_error(asked: Request, sent: bytes) -> None:
+    outcome = play_both_ways(GREETING, HELLO, offer("STARTTLS"), asked, sent)
 
-    assert outcome.error == f"{said[:3].decode()} cannot answer {getattr(asked, 'verb', '')}"
+    assert outcome.error == f"{sent[:3].decode()} cannot answer {getattr(asked, 'verb', '')}"
 
 
 def test_positive_reply_to_data_is_a_remote_error() -> None:
@@ -116,10 +116,10 @@ def test_positive_reply_to_data_is_a_remote_error() -> None:
 # Unsolicited replies
 
 
-@pytest.mark.parametrize("said", [OK, b"220 again\r\n", b"550 no\r\n", b"250-a\r\n250 b\r\n", b"521 no\r\n"])
+@pytest.mark.parametrize("sent", [OK, b"220 again\r\n", b"550 no\r\n", b"250-a\r\n250 b\r\n", b"521 no\r\n"])
 @pytest.mark.parametrize("before", [(GREETING,), (GREETING, HELLO, offer()), IN_DATA], ids=["GREETED", "READY", "DATA"])
-def test_unsolicited_reply_is_a_remote_error(before: tuple[Step, ...], said: bytes) -> None:
-    assert play_both_ways(*before, said).error == f"the server sent {said[:3].decode()} without a request"
+def test_unsolicited_reply_is_a_remote_error(before: tuple[Step, ...], sent: bytes) -> None:
+    assert play_both_ways(*before, sent).error == f"the server sent {sent[:3].decode()} without a request"
 
 
 @pytest.mark.parametrize("before", [(GREETING,), (GREETING, HELLO, offer()), IN_DATA], ids=["GREETED", "READY", "DATA"])
@@ -283,10 +283,10 @@ def test_plaintext_buffered_before_the_handshake_is_a_remote_error() -> None:
     assert not conn.tls
 
 
-@pytest.mark.parametrize("said", [b"220 s", b"220-s\r\n"])
-def test_plaintext_before_implicit_tls_is_a_remote_error(said: bytes) -> None:
+@pytest.mark.parametrize("sent", [b"220 s", b"220-s\r\n"])
+def test_plaintext_before_implicit_tls_is_a_remote_error(sent: bytes) -> None:
     conn = ClientConnection(CLIENT)
-    conn.receive_data(said)
+    conn.receive_data(sent)
     assert conn.next_event() is NEED_DATA
 
     with pytest.raises(RemoteProtocolError, match="plaintext came before TLS"):
@@ -430,12 +430,12 @@ def test_any_server_output_leads_to_events_or_a_documented_error(steps: list[tup
         ]
         events: list[Answered] = []
         try:
-            for said, heard in [*opening, *steps]:
-                for request in said:
+            for sent, received in [*opening, *steps]:
+                for request in sent:
                     if conn.may_send(request):
                         conn.send(request)
                 conn.data_to_send()
-                for segment in bytewise(heard) if cut else [heard] * bool(heard):
+                for segment in bytewise(received) if cut else [received] * bool(received):
                     conn.receive_data(segment)
                     while not isinstance(event := conn.next_event(), Signal | ConnectionClosed):
                         events.append(event)

@@ -119,9 +119,9 @@ def outcomes(wire: bytes, mode: BareNewlines, form: Bodies) -> set[bytes | int]:
         assert conn.state is State.READY
         assert conn.trailing_data == b""
 
-    for behind in ([wire + b"RSET\r\n"], bytewise(wire + b"RSET\r\n")):
+    for followed in ([wire + b"RSET\r\n"], bytewise(wire + b"RSET\r\n")):
         conn = connect(DATA, bare_newlines=mode, bodies=form)
-        events, output = drive(conn, behind)
+        events, output = drive(conn, followed)
         assert events.pop() == Rset()
         assert output.count(b"\r\n") == 2
         found.add(outcome(events, output))

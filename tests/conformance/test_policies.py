@@ -154,10 +154,10 @@ def test_program_can_refuse_with_any_suitable_code(before: bytes, line: bytes, k
 def test_password_without_tls_is_never_examined() -> None:
     """R8314-4.1-01"""
     changes: dict[str, Any] = {"auth_mechanisms": ("PLAIN",), "tls": True}
-    said = {
+    sent = {
         tuple(reply_texts(READY, b"AUTH PLAIN " + text + b"\r\n", **changes)) for text in (b"AHRpbQB0YW5z", b"AGEAYg==")
     }
-    assert len(said) == 1
+    assert len(sent) == 1
     [event] = events_after(READY, b"AUTH PLAIN AHRpbQB0YW5z\r\n", **changes)
     assert isinstance(event, InvalidCommand)
     assert b"AHRpbQB0YW5z" not in event.line
@@ -176,9 +176,9 @@ def test_reply_texts_do_not_affect_the_session() -> None:
     session = [READY, FROM, TO, b"NOOP\r\nVRFY x\r\nHELP\r\nDATA\r\n", MESSAGE, b"RSET\r\n", b"BOGUS\r\n", b"QUIT\r\n"]
     usual, other = connect(), connect(answer=terse)
     for segment in session:
-        _, said = drive(usual, [segment])
-        _, said_otherwise = drive(other, [segment], terse)
-        assert [code for code, _ in replies(said_otherwise)] == [code for code, _ in replies(said)]
+        _, sent = drive(usual, [segment])
+        _, sent_otherwise = drive(other, [segment], terse)
+        assert [code for code, _ in replies(sent_otherwise)] == [code for code, _ in replies(sent)]
         assert other.state is usual.state
 
 
@@ -188,10 +188,10 @@ def test_default_reply_texts_are_distinct() -> None:
     [recipient] = reply_texts(MAIL, TO, answer=refuse)
     assert "Sender" in sender
     assert "recipient" in recipient
-    said = [
+    sent = [
         DEFAULTS[kind].lines for kind in DEFAULTS if kind not in (Ehlo, Helo, Auth) and DEFAULTS[kind].lines != ("",)
     ]
-    assert len(set(said)) == len(said)
+    assert len(set(sent)) == len(sent)
 
 
 def test_code_521_is_never_a_default_reply() -> None:
@@ -409,8 +409,8 @@ def test_submission_server_may_offer_other_extensions(keyword: str) -> None:
 def test_authenticated_client_may_use_a_null_but_no_malformed_sender() -> None:
     """R6409-3.2-02, R6409-5.1-01"""
     session = b"MAIL FROM:<a..b@c.example>\r\nMAIL FROM:<>\r\nRCPT TO:<..@s.example>\r\n"
-    said = submission(READY, b"AUTH PLAIN AGEAYg==\r\n", session, answer=accept_all_logins)[2:]
-    assert [text[:3] for text in said] == ["235", "501", "250", "501"]
+    sent = submission(READY, b"AUTH PLAIN AGEAYg==\r\n", session, answer=accept_all_logins)[2:]
+    assert [text[:3] for text in sent] == ["235", "501", "250", "501"]
 
 
 def test_refusal_may_name_the_unwanted_solicitation_classes() -> None:
@@ -422,5 +422,5 @@ def test_refusal_may_name_the_unwanted_solicitation_classes() -> None:
         classes = ",".join(conn.transaction.mail.params.solicit or ())
         return Reply(550, f"<{event.forward_path}> SOLICIT={classes}", enhanced="5.7.1")
 
-    said = reply_texts(READY, b"MAIL FROM:<> SOLICIT=org.example:ADV:ADLT,b\r\n" + TO, answer=answer, **ALL)
-    assert said[1] == "550 5.7.1 <u@s.example> SOLICIT=org.example:ADV:ADLT,b"
+    sent = reply_texts(READY, b"MAIL FROM:<> SOLICIT=org.example:ADV:ADLT,b\r\n" + TO, answer=answer, **ALL)
+    assert sent[1] == "550 5.7.1 <u@s.example> SOLICIT=org.example:ADV:ADLT,b"

@@ -72,7 +72,8 @@ DOES_IO = ("_socket", "_ssl", "asyncio", "logging", "select", "selectors", "sock
 
 
 MODULES = [path for path in (*CORE, *ADAPTERS) if path.name != "__init__.py"]
-# Where the tests of each package are. The path of a test file is that of its module, without leading underscores.
+# The directory of the tests of each package. Below it, a test file has the path of its module, without leading
+# underscores.
 TEST_DIRECTORIES = {"smtpcore": TESTS / "smtpcore", "smtpcore_adapters": TESTS / "adapters"}
 TO_DO = "tested together with other modules; the file is still missing"
 WITHOUT_TEST_FILE = {

@@ -154,11 +154,11 @@ class Pair:
             self.server.receive_part(b"x\r\n")
             self.server.receive_part(b"")
             self.ask(())
-        said = self.server.send(reply)
+        sent = self.server.send(reply)
         self.client.receive_data(self.server.data_to_send())
         answered = self.client.next_event()
         assert isinstance(answered, Answered)
-        assert answered.reply == said
+        assert answered.reply == sent
         return answered
 
 
@@ -203,9 +203,11 @@ def test_both_ends_reach_the_state_of_the_table(
 def test_every_command_is_tried_in_every_state_that_allows_it() -> None:
     tried = {(state, type(requests[0])) for state, requests, _ in CASES} | NOT_YET_OFFERED
     assert set(REQUESTS_TO_REACH) | {State.CHUNK_REFUSED, State.REFUSED} == set(ALLOWED_COMMANDS)
-    for state, heard in ALLOWED_COMMANDS.items():
+    for state, allowed in ALLOWED_COMMANDS.items():
         if state in REQUESTS_TO_REACH:
-            assert {kind.__name__ for kind in heard} - {kind.__name__ for of, kind in tried if of is state} <= {"Lhlo"}
+            assert {kind.__name__ for kind in allowed} - {kind.__name__ for of, kind in tried if of is state} <= {
+                "Lhlo"
+            }
 
 
 @pytest.mark.parametrize("reply_class", [ReplyClass.TRANSIENT, ReplyClass.PERMANENT])

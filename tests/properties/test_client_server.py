@@ -168,28 +168,28 @@ class Wire:
     """The decisions of the server: True accepts the next event."""
     cuts: Iterator[int]
     """The sizes of the segments, in octets."""
-    said: list[Request] = field(default_factory=list)
-    heard: list[Event] = field(default_factory=list)
+    sent: list[Request] = field(default_factory=list)
+    received: list[Event] = field(default_factory=list)
     replied: list[tuple[Event, Reply]] = field(default_factory=list)
     answered: list[Answered] = field(default_factory=list)
     fetching: bool = False
     """Whether the server is reading the part that a BURL requests."""
 
-    def say(self, request: Request) -> None:
+    def send(self, request: Request) -> None:
         self.client.send(request)
-        self.said.append(request)
+        self.sent.append(request)
 
     def settle(self) -> None:
         """Exchange octets until both ends wait for the program."""
         while True:
             asked = self.client.data_to_send()
             self._carry(asked, self.server, self._serve)
-            said = self.server.data_to_send()
-            self._carry(said, self.client, self._listen)
+            sent = self.server.data_to_send()
+            self._carry(sent, self.client, self._take_replies)
             if self.client.state is State.TLS and self.server.state is State.TLS:
                 self.client.tls_established()
                 self.server.tls_established()
-            if not asked and not said:
+            if not asked and not sent:
                 return
 
     def _carry(self, data: bytes, end: ClientConnection | Connection, then: object) -> None:
@@ -201,14 +201,14 @@ class Wire:
             data = data[size:]
             then()
 
-    def _listen(self) -> None:
+    def _take_replies(self) -> None:
         while not isinstance(event := self.client.next_event(), Signal | ConnectionClosed):
             self.answered.append(event)
 
     def _serve(self) -> None:
         while not isinstance(event := self.server.next_event(), Signal | ConnectionClosed):
             if not self.fetching:
-                self.heard.append(event)
+                self.received.append(event)
             if isinstance(event, DataLine | DataChunk | Bdat):
                 continue
             if isinstance(event, Burl) and next(self.opinions):
@@ -220,7 +220,7 @@ class Wire:
 
     def _reply(self, event: Event) -> None:
         for _ in range(self.server.replies_owed):
-            asked = self.heard[-1] if self.fetching else event
+            asked = self.received[-1] if self.fetching else event
             self.replied.append((asked, self.server.send(self._opinion(event))))
         self.fetching = False
 
@@ -283,15 +283,15 @@ def converse(wire: Wire, steps: list[tuple[int, bool]]) -> None:
     """Take `steps`: each is a place among the wishes, and whether to wait for replies afterwards."""
     wire.settle()
     if wire.client.may_send(wire.client.hello):
-        wire.say(wire.client.hello)
+        wire.send(wire.client.hello)
     for place, waits in steps:
         request = first_that_may_be_sent(wire.client, place)
         if request is not None:
-            wire.say(request)
+            wire.send(request)
         if waits or request is None:
             wire.settle()
     while wire.client.octets_left:
-        wire.say(next(piece for piece in (DataChunk(b"\n"), DataChunk(b"a")) if wire.client.may_send(piece)))
+        wire.send(next(piece for piece in (DataChunk(b"\n"), DataChunk(b"a")) if wire.client.may_send(piece)))
     wire.settle()
 
 
@@ -313,8 +313,8 @@ def check(wire: Wire, *, accepts_all: bool) -> None:
     # A chunk may end in a CR, and the part that the server fetches does not start with the LF.
     spoiled = [reply for event, reply in wire.replied if isinstance(event, Burl | InvalidData) and reply.code >= 500]
     if accepts_all and not spoiled:
-        assert without_bodies(wire.heard[1:]) == without_bodies(wire.said)
-        assert messages(wire.heard) == messages(wire.said)
+        assert without_bodies(wire.received[1:]) == without_bodies(wire.sent)
+        assert messages(wire.received) == messages(wire.sent)
 
 
 @pytest.mark.parametrize("lmtp", [False, True], ids=["SMTP", "LMTP"])

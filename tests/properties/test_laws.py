@@ -218,10 +218,10 @@ def test_output_is_well_formed_and_each_message_is_accepted_once(config: Config,
     conn = Connection(config)
     events, output = drive(conn, [data] if data else [], answer)
 
-    said = replies(output)
+    sent = replies(output)
     ends = [event for event in events if isinstance(event, DataEnd | InvalidData)]
-    assert len(said) == sum(not isinstance(event, (*NEED_NO_REPLY, ConnectionClosed)) for event in events)
-    assert sum("Message taken" in text for _, text in said) == sum(isinstance(event, DataEnd) for event in ends)
+    assert len(sent) == sum(not isinstance(event, (*NEED_NO_REPLY, ConnectionClosed)) for event in events)
+    assert sum("Message taken" in text for _, text in sent) == sum(isinstance(event, DataEnd) for event in ends)
 
 
 @configs
@@ -337,10 +337,10 @@ def test_client_invariants_hold_for_any_server_output(choices: bytes, flights: l
     client.test_one_input(choices[:17] + client.SEPARATOR.join(beginning + flights))
 
 
-@given(choices=st.binary(min_size=10, max_size=10), said=st.lists(st.sampled_from([1, 129]) | st.integers(0, 255)))
+@given(choices=st.binary(min_size=10, max_size=10), sent=st.lists(st.sampled_from([1, 129]) | st.integers(0, 255)))
 @quickly
-def test_both_ends_agree_on_random_sessions(choices: bytes, said: list[int]) -> None:
-    round_trip.test_one_input(choices + bytes(said))
+def test_both_ends_agree_on_random_sessions(choices: bytes, sent: list[int]) -> None:
+    round_trip.test_one_input(choices + bytes(sent))
 
 
 # Values

@@ -71,9 +71,9 @@ def test_client_sends_a_message() -> None:
 
 def test_helo_may_follow_a_refused_ehlo() -> None:
     """R5321-2.2.1-03, R5321-2.2.1-04, R5321-3.2-02, R5321-4.1.1.1-04"""
-    said = b"250-s.example\r\n250 SIZE\r\n"
+    sent = b"250-s.example\r\n250 SIZE\r\n"
     outcome = play_both_ways(
-        GREETING, HELLO, b"502 what?\r\n", Helo("c.example"), said, mail(), OK, rcpt(), OK, Data(), GO_AHEAD
+        GREETING, HELLO, b"502 what?\r\n", Helo("c.example"), sent, mail(), OK, rcpt(), OK, Data(), GO_AHEAD
     )
 
     assert outcome.sent[:3] == [b"EHLO c.example\r\n", b"HELO c.example\r\n", b"MAIL FROM:<a@c.example>\r\n"]

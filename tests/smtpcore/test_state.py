@@ -150,8 +150,8 @@ def test_every_event_that_needs_a_reply_has_a_row_in_may_answer() -> None:
         *COMMANDS.values(),
     } - {Bdat}
     assert not {DataLine, DataChunk, ConnectionClosed, Command} & set(ALLOWED_REPLIES)
-    for heard in ALLOWED_COMMANDS.values():
-        assert heard - {Bdat} <= set(ALLOWED_REPLIES)
+    for allowed in ALLOWED_COMMANDS.values():
+        assert allowed - {Bdat} <= set(ALLOWED_REPLIES)
 
 
 def test_every_event_may_be_answered_with_4yz_5yz_or_421() -> None:
@@ -200,7 +200,7 @@ def test_commands_outside_the_transaction_are_allowed_in_every_session_state(sta
 )
 def test_transaction_commands_are_allowed_only_in_order(asked: type[Command], states: set[State]) -> None:
     """R5321-3.3-14, R3030-2-15, R4954-4-02"""
-    assert {state for state, heard in ALLOWED_COMMANDS.items() if asked in heard} == states
+    assert {state for state, allowed in ALLOWED_COMMANDS.items() if asked in allowed} == states
 
 
 def test_only_quit_is_allowed_after_a_refusing_greeting() -> None:

@@ -352,8 +352,8 @@ def test_too_many_auth_failures_close_the_connection(failure: bytes) -> None:
     conn = connect(READY + failure * 2, answer=answer, **OFFERED)
     _, output = drive(conn, [failure + b"NOOP\r\n"], answer)
 
-    said = [code for code, _ in replies(output) if code != 334]
-    assert said in ([535, 421], [501, 421])
+    sent = [code for code, _ in replies(output) if code != 334]
+    assert sent in ([535, 421], [501, 421])
     assert conn.state is State.CLOSED
 
 
@@ -369,8 +369,8 @@ def test_auth_failures_before_tls_still_count() -> None:
 def test_max_auth_failures_is_configurable(limit: int | None) -> None:
     _, output = drive(connect(READY, max_auth_failures=limit, **OFFERED), [WRONG_CREDENTIALS * 9 + b"QUIT\r\n"], answer)
 
-    said = [code for code, _ in replies(output)]
-    assert said == ([535] * 9 + [221] if limit is None else [535] * limit + [421])
+    sent = [code for code, _ in replies(output)]
+    assert sent == ([535] * 9 + [221] if limit is None else [535] * limit + [421])
 
 
 def test_challenges_do_not_count_as_auth_failures() -> None:
