@@ -1,0 +1,174 @@
+"""Write `docs/state-machine.md`: the moves of both ends of a session, drawn from the tables of the core.
+
+python -m tools.state_machine
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+from smtpcore import (
+    AuthCancel,
+    AuthResponse,
+    Burl,
+    ChunkEnd,
+    Command,
+    ConnectionOpened,
+    Data,
+    DataEnd,
+    Helo,
+    InvalidCommand,
+    InvalidData,
+    Quit,
+    ReplyClass,
+    Rset,
+    StartTls,
+    State,
+    UnknownCommand,
+    Xclient,
+)
+from smtpcore._state import ALLOWED_COMMANDS, MOVES, WAITING_FOR, Step
+
+PAGE: Final = Path(__file__).parent.parent / "docs" / "state-machine.md"
+
+Move = tuple[State, type[object] | Step, ReplyClass | None]
+"""A key of the table of moves."""
+
+
+class Role(Enum):
+    """An end of a session."""
+
+    SERVER = "server"
+    CLIENT = "client"
+
+
+_NAMES: Final[Mapping[type[object] | Step, str]] = {
+    ConnectionOpened: "greeting",
+    UnknownCommand: "unknown command",
+    AuthResponse: "response",
+    AuthCancel: "cancellation",
+    ChunkEnd: "end of chunk",
+    DataEnd: "end of body",
+    InvalidCommand: "invalid line",
+    InvalidData: "invalid body",
+    Step.CHUNK: "BDAT",
+    Step.LAST_CHUNK: "BDAT LAST",
+    Step.HANDSHAKE: "TLS handshake",
+}
+
+_NEGATIVE: Final = (ReplyClass.TRANSIENT, ReplyClass.PERMANENT)
+_CLASSES: Final[Mapping[frozenset[ReplyClass | None], str]] = {
+    frozenset({ReplyClass.COMPLETION}): "2yz",
+    frozenset({ReplyClass.INTERMEDIATE}): "3yz",
+    frozenset(_NEGATIVE): "4yz/5yz",
+    frozenset({ReplyClass.COMPLETION, *_NEGATIVE}): "any reply",
+    frozenset({None}): "",
+}
+
+_BEFORE_CHUNK: Final = tuple(state for state in State if (state, Burl, ReplyClass.COMPLETION) in MOVES)
+
+_PROSE: Final = """\
+# The state machine
+
+<!-- Written by `python -m tools.state_machine` from src/smtpcore/_state.py. Do not edit this page. -->
+
+A session is always in one of {count} states; `conn.state` is the current one. Both ends move by the same table: the \
+server looks up each reply that it sends, the client each reply that it receives. So both ends are in the same state \
+when no reply is on its way.
+
+The label of an arrow is a command or another event, and the class of the reply to it. `MAIL 2yz` is a positive reply \
+to MAIL. A label without a class is a move that needs no reply. The box `session` stands for all states inside it. A \
+reply without an arrow leaves the state as it is.
+
+Two kinds of moves are not drawn. A reply 421 or 521 leads from every state to CLOSED, whatever it answers. The end of \
+the stream, a failed write, and an error of the protocol also lead to CLOSED.
+
+"""
+
+
+def takes(role: Role, move: Move) -> bool:
+    """Return whether this end makes the move, in a session with any other end."""
+    state, cause, reply_class = move
+    if move not in MOVES:
+        return False
+    if role is Role.CLIENT:
+        # A client sees only the reply to an invalid line or body. After a refused chunk it sends RSET or QUIT, and it
+        # sends STARTTLS and XCLIENT only after the reply to EHLO has offered them.
+        return not (
+            cause in (InvalidData, InvalidCommand)
+            or (state is State.CHUNK_REFUSED and cause not in (Rset, Quit))
+            or (state is State.GREETED and cause in (StartTls, Xclient))
+            or (state is State.CHUNK and cause is Burl)
+            or (state is State.MAIL and cause is Step.LAST_CHUNK)
+        )
+
+    # A server accepts a part of BURL by its octets, which make it a chunk. Our server refuses DATA without recipients;
+    # others may accept it in a group (RFC 2920 3.1).
+    is_part = state in _BEFORE_CHUNK and cause in (Burl, DataEnd) and reply_class is ReplyClass.COMPLETION
+    return not is_part and not (cause is Data and state is not State.RCPT)
+
+
+def diagram(role: Role) -> Iterator[str]:
+    """Yield the lines of a Mermaid diagram of the moves of one end."""
+    classes: dict[tuple[State, State, str], set[ReplyClass | None]] = defaultdict(set)
+    for move, then in MOVES.items():
+        state, cause, reply_class = move
+        is_drawn = then is not state and reply_class is not ReplyClass.GOODBYE and cause is not Step.CLOSE
+        if is_drawn and takes(role, move):
+            classes[state, then, name(cause, state, role)].add(reply_class)
+
+    sources: dict[tuple[State, str, str], list[State]] = defaultdict(list)
+    for (state, then, event), found in classes.items():
+        sources[then, event, _CLASSES[frozenset(found)]].append(state)
+
+    # One arrow for a move that all states of the session have in common.
+    session = {state for state in State if takes(role, (state, Helo, ReplyClass.COMPLETION))}
+    arrows: dict[tuple[str, State], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for (then, event, answer), states in sources.items():
+        is_common = {*states, then} >= session
+        apart = [state.name for state in states if not is_common or state not in session]
+        for source in ["session"] * is_common + apart:
+            arrows[source, then][answer].append(event)
+
+    yield "stateDiagram-v2"
+    yield "    [*] --> CONNECTED"
+    yield "    state session {"
+    yield from (f"        {state.name}" for state in State if state in session)
+    yield "    }"
+    for (source, then), labels in arrows.items():
+        text = ", ".join(f"{' or '.join(events)} {answer}".rstrip() for answer, events in labels.items())
+        yield f"    {source} --> {then.name}: {text}"
+    yield "    CLOSED --> [*]"
+
+
+def name(cause: type[object] | Step, state: State, role: Role) -> str:
+    """Return the name of an event or a step in the page."""
+    if cause is DataEnd and state in _BEFORE_CHUNK:
+        return "BURL LAST"
+    if cause in (Step.CHUNK, Step.LAST_CHUNK) and role is Role.SERVER and state in _BEFORE_CHUNK:
+        last = " LAST" if cause is Step.LAST_CHUNK else ""
+        return f"BDAT{last} or the octets of BURL{last}"
+    if isinstance(cause, type) and issubclass(cause, Command):
+        return cause.verb
+
+    return _NAMES[cause]
+
+
+def page() -> str:
+    """Return the text of the page."""
+    lines = [_PROSE.format(count=len(State))]
+    for role in Role:
+        lines += [f"## The {role.value}\n", "```mermaid", *diagram(role), "```\n"]
+
+    lines += ["## The states\n", "| state | requests in sequence | a server waits for |", "|---|---|---|"]
+    for state in State:
+        allowed = ", ".join(sorted(name(kind, state, Role.SERVER) for kind in ALLOWED_COMMANDS.get(state, ())))
+        lines.append(f"| {state.name} | {allowed} | `Wait.{WAITING_FOR[state].name}` |")
+
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
