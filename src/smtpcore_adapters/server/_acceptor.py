@@ -1,7 +1,7 @@
-"""The sessions of one server, whatever the framework under them."""
+"""Accept connections for one server, in any framework, and run a session on each."""
 
-# A framework accepts connections and runs tasks; who may come in, what a session is made of, and how all of them are
-# asked to leave, is decided here once.
+# A framework accepts connections and runs tasks. The rest is the same for all frameworks: the options of a session, the
+# limit of sessions, and the end of all sessions when the server stops.
 
 import errno
 import logging
@@ -30,11 +30,11 @@ class Server:
     """A server that is listening."""
 
     addresses: tuple[Address, ...]
-    """Where it listens."""
+    """The addresses at which it listens."""
 
     @property
     def address(self) -> Address:
-        """The first of the addresses where it listens."""
+        """The first of the addresses at which it listens."""
         return self.addresses[0]
 
 
@@ -50,7 +50,7 @@ def announce(server: Server, on_ready: OnReady) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _ListenerSettings:
-    """What the sessions are made of that come in by one listener."""
+    """The options of the sessions of one listener."""
 
     config: Config
     tls: SSLContext | None
@@ -59,7 +59,7 @@ class _ListenerSettings:
 
     @property
     def config_of_trusted(self) -> Config:
-        """The configuration for those who may speak for others."""
+        """The configuration for trusted peers: it offers XCLIENT and XFORWARD."""
         return replace(self.config, disabled=self.config.disabled - FOR_TRUSTED)
 
 
@@ -84,7 +84,7 @@ class Acceptor:
         grace: float = 30.0,
     ) -> None:
         self.listeners: tuple[Listener, ...] = tuple(listeners) or (Listener(port, host),)
-        """Where to listen."""
+        """The places to listen at."""
         if listeners and port:
             raise ValueError("give either a port or listeners")
 
@@ -103,7 +103,7 @@ class Acceptor:
         self._peers = PeerTable(self._limits)
         self._loops: set[SessionLoop] = set()
         self.draining = False
-        """Whether the sessions were asked to end."""
+        """Whether the server stops: its sessions were asked to end."""
 
     def _settings(self, listener: Listener) -> _ListenerSettings:
         tls = listener.tls or self._tls
@@ -114,16 +114,14 @@ class Acceptor:
             note_server_names(tls)
 
         config = effective_config(listener.config or self._config, self._app, tls)
-        Connection(config, extensions=self._extensions)  # raises now what would else be raised for each client
+        Connection(config, extensions=self._extensions)  # to fail at start-up rather than on every connection
         proxies = self._proxies if listener.proxies is None else listener.proxies
         return _ListenerSettings(config, tls, implicit_tls, tuple(map(ip_network, proxies)))
 
     def session_for(self, stream: Stream, listener: Listener | None = None) -> Coroutine[Any, Any, None]:
-        """Return a coroutine that runs the session of one connection to its end, and has to be run.
+        """Return a coroutine that runs the session of one connection to its end. The caller must run it.
 
-        It raises nothing but what cancels it.
-
-        `listener` is the one by which it came, by default the first.
+        It raises nothing but what cancels it. `listener` has accepted the connection, by default the first listener.
         """
         loop = self._make_loop(stream, self._settings_of[listener or self.listeners[0]])
         if len(self._loops) >= 2 * self._limits.connections:
@@ -131,7 +129,7 @@ class Acceptor:
             return stream.aclose(0)
 
         self._loops.add(loop)
-        if self.draining:  # looked at behind `add`, for threads: else `drain` could miss the session
+        if self.draining:  # checked after `add`: with threads, `drain` could otherwise miss the session
             loop.refuse(Reply(421, "closing: the server is shutting down", enhanced="4.3.2"))
 
         return loop.run()
@@ -155,9 +153,9 @@ class Acceptor:
         )
 
     def drain(self) -> None:
-        """Ask every session to end: those that wait for a command at once, the others before their next one."""
+        """Ask every session to end: at once if it waits for a command, otherwise before the next command."""
         self.draining = True
-        for loop in tuple(self._loops):  # threads may come and go meanwhile
+        for loop in tuple(self._loops):  # a copy: threads may add and remove sessions meanwhile
             loop.drain()
 
 
@@ -168,15 +166,15 @@ def _is_in(networks: Iterable[IPv4Network | IPv6Network], peer: Address | None) 
     try:
         address = ip_address(peer.host)
     except ValueError:
-        return False  # a Unix socket
+        return False  # the path of a Unix socket
 
     return any(address in network for network in networks)
 
 
 def pause_after_accept_error(error: OSError) -> float:
-    """Log that a connection could not be accepted, and tell for how many seconds no other should be tried."""
-    # Where the machine has run out of something it takes time to get it back. Anything else is the client's doing,
-    # which must neither slow down the others, nor fill the log.
+    """Log that a connection could not be accepted, and return the seconds to wait before the next attempt."""
+    # A machine without free file descriptors or memory needs time to get some back. All other errors are caused by the
+    # client: they must neither slow down other clients, nor fill the log.
     is_exhausted = error.errno in _EXHAUSTED
     logger.log(logging.ERROR if is_exhausted else logging.DEBUG, "a connection could not be accepted: %s", error)
     return _PAUSE if is_exhausted else 0.0

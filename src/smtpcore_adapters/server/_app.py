@@ -1,8 +1,7 @@
-"""The functions that a program gives to a server."""
+"""The handlers and observers of a program."""
 
-# Handlers are collected by name when they are given, and a client can reach those only that are meant for its verbs:
-# verbs are kept in upper case, in which they arrive, and what is no verb in lower case, in which none does. So no one
-# calls the handlers of `message` by sending `MESSAGE`.
+# Verbs are registered in upper case, in which they are received. All other names are registered in lower case, in which
+# no verb is received. So a client cannot call the handlers of `message` by sending the command `MESSAGE`.
 
 import inspect
 from collections.abc import AsyncIterable, Callable, KeysView, Mapping
@@ -17,16 +16,18 @@ if TYPE_CHECKING:
     from ._session import Session
 
 Handler: TypeAlias = "Callable[[Session, Any], object]"
-"""Called with the session and with what has happened; may be a coroutine function.
+"""A function, or a coroutine function, that is called with the session and with a command or another subject.
 
-Returns a `Reply` or None; that of `connect` may also return `DROP`. In LMTP, that of `message` may return a mapping
-from the paths of the recipients to replies; that of `auth` returns the answer to the question of `smtpcore.sasl` that
-it is called with; that of `BURL` returns what it has fetched, as bytes or as an asynchronous iterator of bytes.
+It returns a `Reply` or None. Four handlers may return something else:
+
+- `connect` may return `DROP`.
+- `message` may return, in LMTP, a mapping from the paths of the recipients to replies.
+- `auth` returns the answer to the question of `smtpcore.sasl` that it is called with.
+- `BURL` returns the octets of the URL, as bytes or as an asynchronous iterator of bytes.
 """
 
 Observer: TypeAlias = "Callable[[Session, Observed], object]"
-"""Called with the session and with each event, reply and notice, as they come; whatever it returns. A plain function.
-"""
+"""A plain function that is called with the session and each event, reply and notice. Its result is ignored."""
 
 H = TypeVar("H", bound=Handler)
 
@@ -37,30 +38,32 @@ _NOT_VERBS = frozenset({"connect", "auth", "message", "disconnect", "default"})
 
 
 class App:
-    """A program's handlers, by the name of what they handle.
+    """A program's handlers, registered by name.
 
-    The names are the verbs of SMTP (`"RCPT"`), and `connect`, `auth`, `message`, `disconnect` and `default`, which
-    handles the verbs that nothing else does. Several handlers of one name stack: they are asked in the order in which
-    they were given, the first to return a `Reply` decides, and None passes on. What none of them answers gets
-    `Connection.default_reply`, which takes no recipient and no message.
+    A name is a verb of SMTP (`"RCPT"`), or `connect`, `auth`, `message`, `disconnect` or `default`. The `default`
+    handlers get the verbs that have no handler of their own.
+
+    Several handlers of one name stack: they are called in the order of their registration. The first `Reply` decides,
+    and None passes to the next handler. If none of them replies, the client gets `Connection.default_reply`, which
+    accepts no recipient and no message.
     """
 
     def __init__(self) -> None:
         self._handlers: dict[str, list[tuple[Handler, bool]]] = {}
-        """In the order in which they were given, each with whether it is to be called in a thread."""
+        """The handlers by name, in order, each with a flag: whether to call it in a thread."""
         self.names: KeysView[str] = self._handlers.keys()
-        """What has a handler, spelt as `ask` wants it."""
+        """The names that have a handler, in the spelling of `ask`."""
         self._observers: list[Observer] = []
         self._configurators: list[Callable[[Config], Config]] = []
         self.observed: bool = False
         """Whether there is an observer."""
 
-    # Giving handlers
+    # Registration
 
     def on(self, name: str, *, blocking: bool = False) -> Callable[[H], H]:
-        """Decorate a handler of `name`.
+        """Register the decorated function as a handler of `name`.
 
-        A plain function that is `blocking` is called in a thread, so that others are served while it waits.
+        With `blocking`, a plain function is called in a thread, so that other sessions are served while it waits.
         """
 
         def add(handler: H) -> H:
@@ -70,12 +73,12 @@ class App:
         return add
 
     def include(self, thing: object, *, blocking: bool = False) -> None:
-        """Take each function of a module, or method of an object, whose name is `on_` and the name of an event.
+        """Register the functions of a module, or the methods of an object, by their names: `on_rcpt` handles RCPT.
 
-        With `blocking`, those that are plain functions are called in a thread.
+        With `blocking`, plain functions are called in a thread.
 
-        `on_event` is an observer: see `observe`. `on_config` is called with the configuration of a server that starts,
-        and returns the one that it shall have. Raises `ValueError` if there is none, or if one is no function.
+        `on_event` is an observer: see `observe`. `on_config` is called when a server starts, with its configuration,
+        and returns the configuration to use. Raises `ValueError` if nothing of `thing` can be registered.
         """
         names = [name.removeprefix(_PREFIX) for name in dir(thing) if name.startswith(_PREFIX)]
         if not names:
@@ -93,7 +96,7 @@ class App:
     def observe(self, observer: Observer) -> None:
         """Call `observer` with every event, reply and notice. It should be quick, and cannot change anything.
 
-        Raises `ValueError` if it is a coroutine function, for which no session waits, or cannot be called.
+        Raises `ValueError` if it is not a plain function: a session does not wait for observers.
         """
         if inspect.iscoroutinefunction(observer) or not callable(observer):
             raise ValueError(f"the observer {observer!r} must be a plain function")
@@ -110,16 +113,16 @@ class App:
         self._handlers.setdefault(_key(name), []).append((handler, blocking))
 
     def configure(self, config: Config) -> Config:
-        """The configuration that the included objects want in place of `config`."""
+        """Return the configuration for a server, as the included objects change `config`."""
         for change in self._configurators:
             config = change(config)
 
         return config
 
-    # Asking them
+    # Calls
 
     def handles(self, name: str) -> bool:
-        """Whether there is a handler of `name`."""
+        """Return whether there is a handler of `name`."""
         return _key(name) in self.names
 
     async def ask(self, name: str, session: "Session", subject: object) -> Any:
@@ -148,7 +151,7 @@ class App:
         return None
 
     async def tell(self, name: str, session: "Session", subject: object) -> None:
-        """Call all handlers of `name`, whatever they return. What they raise is raised when all were called."""
+        """Call all handlers of `name`, and ignore what they return. Raises their exceptions after the last call."""
         errors = []
         for handler, blocking in self._handlers.get(name, ()):
             try:
@@ -165,7 +168,7 @@ class App:
             raise ExceptionGroup(f"{name} handlers failed", errors)
 
     def show(self, session: "Session", item: Observed) -> None:
-        """Call the observers. One that fails keeps no other from seeing; what they raise is raised at the end."""
+        """Call all observers. Raises their exceptions after the last call."""
         errors = []
         for observer in self._observers:
             try:

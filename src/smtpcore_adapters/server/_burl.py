@@ -10,19 +10,19 @@ _find_submitters = re.compile(r";urlauth=submit\+([^:;]*)", re.IGNORECASE).finda
 
 
 def is_for(uri: str, identity: str | None) -> bool:
-    """Whether a client with this identity may have `uri` fetched: a URL that names a submitter is for no one else."""
+    """Return whether a client with this identity may use `uri`: a URL can name the one user who may submit it."""
     return all(unquote(submitter) == identity for submitter in _find_submitters(uri))  # RFC 4468 3.3
 
 
 class BurlPart:
-    """What a BURL asks for, while the program fetches it."""
+    """The content of one BURL, while the program fetches it."""
 
     def __init__(self, burl: Burl, octets: bytes | AsyncIterable[bytes]) -> None:
         self.burl = burl
         self._pieces: AsyncIterator[bytes] = aiter(_once(octets) if isinstance(octets, bytes) else octets)
 
     async def next_piece(self) -> bytes:
-        """The next octets, empty at the end of the part. Raises what the program raises."""
+        """Return the next octets, empty at the end of the part. Raises what the program raises."""
         async for piece in self._pieces:
             if piece:
                 return piece
@@ -30,7 +30,7 @@ class BurlPart:
         return b""
 
     async def aclose(self) -> None:
-        """Tell the program that no more is wanted. Raises what the program raises."""
+        """Close the program's iterator, if it can be closed. Raises what the program raises."""
         if isinstance(self._pieces, AsyncGenerator):
             await self._pieces.aclose()
 

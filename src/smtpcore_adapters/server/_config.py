@@ -27,29 +27,29 @@ class Options(TypedDict, total=False):
     grace: float
     """Seconds that sessions have to end when the server stops, 30 by default. After that they are cancelled."""
     config: Config
-    """How the protocol is spoken; by default as `default_config` has it."""
+    """The limits and the behaviour of the protocol, by default `default_config()`."""
     extensions: Sequence[Extension]
-    """The extensions that there are: `(*smtpcore.EXTENSIONS, yours)` adds one."""
+    """The extensions, by default `smtpcore.EXTENSIONS`. `(*smtpcore.EXTENSIONS, yours)` adds one."""
     tls: SSLContext | None
-    """With one, STARTTLS is offered. Its minimum version should be TLS 1.2, as `ssl` has it."""
+    """The context for TLS: STARTTLS is offered if there is one. Its minimum version should be TLS 1.2."""
     implicit_tls: bool
     """Whether TLS comes before the greeting (RFC 8314 section 3.3)."""
     timeouts: Timeouts
-    """How long a session waits for what."""
+    """The timeouts of a session."""
     limits: Limits
-    """How much is asked of the server at most."""
+    """The limits of one client, and of all clients together."""
     proxies: Iterable[str]
-    """Addresses and networks of the proxies that begin each connection with a PROXY header. They are believed in what
-    they say of the client, and `Limits` hold for the client that they speak for."""
+    """The addresses and networks of proxies that begin each connection with a PROXY header. The client's address is the
+    one in that header, also for `Limits`."""
     trusted: Iterable[str]
-    """Addresses and networks of the peers that may speak for others: to them, and to no one else, XCLIENT and XFORWARD
-    are offered. Who comes by way of `proxies` is not among them."""
+    """The addresses and networks of peers to which XCLIENT and XFORWARD are offered: they may speak for other clients.
+    A connection through one of `proxies` is never trusted."""
     listeners: Iterable[Listener]
-    """Where to listen, in place of a port and a host: one server may have several listeners."""
+    """The listeners of the server, in place of a port and a host."""
 
 
 def default_config() -> Config:
-    """A configuration with the name of this machine, and bodies in chunks."""
+    """Return a configuration with the name of this machine, and bodies in chunks."""
     try:
         return Config(hostname=platform.node(), bodies=Bodies.CHUNKS)
     except LocalProtocolError:
@@ -57,8 +57,8 @@ def default_config() -> Config:
 
 
 def effective_config(config: Config, app: App, tls: SSLContext | None) -> Config:
-    """The configuration of a server of `app`."""
-    # What is offered is what there is: TLS with a context, EXPN, ETRN, BURL and AUTH with a handler.
+    """Return the configuration of a server of `app`."""
+    # TLS is offered if there is a context, and EXPN, ETRN, BURL and AUTH are offered if they have a handler.
     handled = {verb for verb in ("EXPN", "ETRN") if app.handles(verb)}
     if app.handles("BURL") and config.burl:
         handled.add("BURL")
@@ -85,4 +85,4 @@ def _can_be_bound_to(tls: SSLContext | None) -> bool:
 FOR_TRUSTED = frozenset({"XCLIENT", "XFORWARD"})
 
 
-_DEFAULT_MECHANISMS = ("PLAIN", "LOGIN")  # those that any store of passwords can serve
+_DEFAULT_MECHANISMS = ("PLAIN", "LOGIN")  # a store of hashed passwords supports only these

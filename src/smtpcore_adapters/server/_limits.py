@@ -1,4 +1,4 @@
-"""Limits of time and of number, beside the reply that each of them gives."""
+"""Timeouts and limits, and the replies of the limits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,26 +10,26 @@ from smtpcore import Reply
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """Seconds that a session waits. Each of them ends it with `421 4.4.2`, where a reply can still be sent."""
+    """The timeouts of a session, in seconds. A timeout ends the session with `421 4.4.2` if a reply can be sent."""
 
     greeting: float = 300.0
-    """For the client's first command (RFC 5321 4.5.3.2.7)."""
+    """The time for the client's first command, 300 by default (RFC 5321 4.5.3.2.7)."""
     command: float = 300.0
-    """For the next command (RFC 5321 4.5.3.2.7), the whole line of it, however it is cut into segments."""
+    """The time for the next command, 300 by default (RFC 5321 4.5.3.2.7). It covers the whole line."""
     body: float = 300.0
-    """For more of a body, which has to keep to `Limits.body_rate` too. RFC 5321 4.5.3.2.5 gives a client three minutes
-    for each block."""
+    """The time for waits within a body, 300 by default. Each octet extends it, at the rate of `Limits.body_rate`. RFC
+    5321 4.5.3.2.5 gives a client three minutes for each block."""
     session: float = 7200.0
-    """For the session as a whole: a client that sends an octet now and then would never end."""
+    """The time for the whole session, 7200 by default: other timeouts can be extended by sending slowly."""
     tls: float = 60.0
-    """For a TLS handshake; no reply is possible there."""
+    """The time for a TLS handshake, 60 by default. No reply can be sent after it."""
     send: float = 300.0
-    """For the client to take a reply; none is possible there either."""
+    """The time in which the client has to read a reply, 300 by default. No reply can be sent after it."""
     crowded: float = 10.0
-    """For the first and the next command, while less than a tenth of `Limits.connections` is left: then those who only
-    hold a place give it up. RFC 5321 4.5.3.2.7 wants more, but is no help to those who cannot come in."""
+    """The time for a command while less than a tenth of `Limits.connections` is free, 10 by default. Idle clients then
+    make room for new ones, sooner than RFC 5321 4.5.3.2.7 recommends."""
     close: float = 2.0
-    """For the client to take the last reply and close its end."""
+    """The time in which the client has to read the last reply and close the connection, 2 by default."""
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
@@ -39,45 +39,48 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How much one client, and all of them together, may ask of a server. A limit that is None is switched off.
+    """The limits of one client, and of all clients together. None switches a limit off.
 
-    They are counted in the memory of one process: several workers have as many times the numbers. `smtpcore.Config`
-    has the limits of a single dialogue, and `REPLIES` what a client is told.
+    Each process counts for itself: N workers allow N times as much. `smtpcore.Config` has the limits of a single
+    dialogue, and `REPLIES` has the replies.
     """
 
     connections: int = 1000
-    """At the same time, in total. Each one holds a file descriptor.
+    """The number of simultaneous connections, 1000 by default. Each one uses a file descriptor.
 
-    While as many as are served are being refused, a further one is closed without a word."""
+    Beyond this number connections are refused with a 421, and beyond twice this number they are closed at once."""
     connections_per_address: int = 100
-    """At the same time, from one IP address."""
+    """The number of simultaneous connections from one IP address, 100 by default."""
     connections_per_prefix: int | None = None
-    """At the same time, from one network; by default twice as many as from one address."""
+    """The number of simultaneous connections from one network, by default twice `connections_per_address`."""
     ipv4_prefix: int = 24
-    """How many bits of an IPv4 address name its network."""
+    """The number of bits of an IPv4 address that name its network, 24 by default."""
     ipv6_prefix: int = 64
-    """How many bits of an IPv6 address name its network, which is what one customer is given at least. What is said of
-    one address below is said of such a network."""
+    """The number of bits of an IPv6 address that name its network, 64 by default: each customer gets at least such a
+    network. So the limits of one address below hold for a network of IPv6."""
     connections_per_minute: int | None = None
-    """New ones, from one address; those that are refused count too."""
+    """The number of new connections from one address in a minute, refused ones included; off by default."""
     greeting_delay: float = 0.0
-    """Seconds before the greeting. A client that does not wait for it is not one that speaks SMTP (RFC 5321 3.1)."""
+    """The delay before the greeting, in seconds, 0 by default. Clients that talk first are rejected (RFC 5321 3.1)."""
     body_rate: float = 500.0
-    """Octets a second of a body, on average, apart from `Timeouts.body` once; 0 for none. A client that sends an octet
-    now and then would hold its place for hours."""
+    """The least average rate of a body, in octets a second, 500 by default; 0 for none. `Timeouts.body` is allowed
+    in addition, once. Without a least rate, one octet now and then would keep a connection open for hours."""
     auth_delay: float = 1.0
-    """Seconds by which the reply to a failed authentication is held back; twice as long with each further one from the
-    same address. 0 for none."""
+    """The delay of the reply to a failed authentication, in seconds, 1 by default; 0 for none. It doubles with each
+    further failure from the same address."""
     max_auth_delay: float = 16.0
-    """Seconds by which it is held back at most."""
+    """The longest delay of such a reply, in seconds, 16 by default."""
     auth_failures_per_hour: int | None = 60
-    """From one address, over all its sessions. Further tries are refused as late as that, without asking anyone."""
+    """The number of failed authentications from one address, in all its sessions, 60 by default. Further attempts are
+    refused after `max_auth_delay`, without a call of the handlers."""
     recipients_per_session: int | None = None
-    """Accepted ones, over all messages of a session."""
+    """The number of accepted recipients of all messages of a session; off by default."""
     refusals: int | None = 1000
-    """Of a session, those that `Config.max_errors` does not count: commands answered 4yz, and messages."""
+    """The number of refusals of a session that `Config.max_errors` does not count, 1000 by default: commands answered
+    4yz, and refused messages."""
     log_records_per_minute: int | None = 100
-    """That one address can cause, those of level DEBUG apart. Further ones are counted, and the log tells how many."""
+    """The number of log records that one address can cause in a minute, 100 by default, except those of level DEBUG.
+    Further records are counted, and their number is logged."""
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
@@ -101,13 +104,13 @@ REPLIES: Final[Mapping[str, Reply]] = MappingProxyType(
         "connections_per_address": Reply(421, "closing: too many connections from your address", enhanced="4.7.0"),
         "connections_per_prefix": Reply(421, "closing: too many connections from your network", enhanced="4.7.0"),
         "connections_per_minute": Reply(421, "closing: too many new connections from your address", enhanced="4.7.0"),
-        # The connection is closed behind it, though a 554 greeting by itself would let the client say QUIT.
+        # The connection is closed after it, although a client could send QUIT after a 554 greeting.
         "greeting_delay": Reply(554, "closing: you talked before the greeting", enhanced="5.7.1"),
         "auth_failures_per_hour": Reply(454, "Too many failures from your address, try again later", enhanced="4.7.0"),
         "recipients_per_session": Reply(452, "Too many recipients in one session", enhanced="4.5.3"),
         "refusals": Reply(421, "closing: too many refusals", enhanced="4.7.0"),
-        # A web browser can be made to send commands in the body of a request: nothing behind its first line is heard.
+        # A web browser can be made to send commands in the body of a request: nothing after its first line is parsed.
         "http": Reply(421, "closing: this is not a web server", enhanced="4.7.0"),
     }
 )
-"""What a client is told, by the name of the limit. `http` is not in `Limits`, as nothing about it can be chosen."""
+"""The reply of each limit. `http` is not a field of `Limits`, because it has no options."""

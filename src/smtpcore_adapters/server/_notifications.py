@@ -1,4 +1,4 @@
-"""What happens to a session, its dialogue apart."""
+"""Lifecycle events of a session, for observers, and the special results of handlers."""
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
@@ -10,48 +10,47 @@ from ..tls._info import Tls
 
 
 class Reason(StrEnum):
-    """Why a session has ended."""
+    """The reason for the end of a session."""
 
     QUIT = "QUIT"
-    """The client said so."""
+    """The client has sent QUIT."""
     GOODBYE = "421"
-    """A handler or a limit did, with a 421."""
+    """A handler or a limit has ended the session with a 421."""
     CLOSED = "closed"
     """The client closed the connection between two commands."""
     LOST = "lost"
     """The connection broke, a TLS handshake failed, or the client closed the connection within a message."""
     TIMEOUT = "timeout"
-    """The client was too slow."""
+    """A timeout has expired."""
     SHUTDOWN = "shutdown"
     """The server stops."""
     EARLY_TALKER = "early talker"
-    """The client talked before the greeting."""
+    """The client has sent something before the greeting."""
     DROPPED = "dropped"
-    """A `connect` handler returned `DROP`, a handler wanted the connection reset, or a limit was reached where TLS
-    comes before the greeting."""
+    """A `connect` handler has returned `DROP`, a handler has reset the connection, or a limit was reached with implicit
+    TLS."""
     ABORTED = "aborted"
-    """A handler raised `AbortConnection`."""
+    """A handler has raised `AbortConnection`."""
     CANCELLED = "cancelled"
-    """The session's task was cancelled: handlers can still be called, but may not be able to await anything."""
+    """The session's task was cancelled. `disconnect` handlers are called, but may not be able to await anything."""
     FAILED = "failed"
-    """The server itself has an error, which was logged."""
+    """The server itself has failed; the error was logged."""
 
 
 class Drop(Enum):
-    """What a `connect` handler may return in place of a reply."""
+    """The type of `DROP`, which a `connect` handler may return in place of a reply."""
 
     DROP = auto()
-    """Close the connection without a word."""
+    """Close the connection without a reply."""
 
 
 DROP: Final = Drop.DROP
 
 
-class AbortConnection(BaseException):  # lest it is taken for a failure of the handler
-    """Raised by a handler to give its client up, in tests of how clients bear that.
+class AbortConnection(BaseException):  # not an Exception, which would be logged as a failure of the handler
+    """Raised by a handler to break the connection off, in tests of clients.
 
-    `data` is written as it is, behind the replies to what came before; then the connection is closed or, with `reset`,
-    reset.
+    The pending replies are sent, and then `data` as it is. After that the connection is closed or, with `reset`, reset.
     """
 
     def __init__(self, data: bytes = b"", *, reset: bool = False) -> None:
@@ -62,7 +61,7 @@ class AbortConnection(BaseException):  # lest it is taken for a failure of the h
 
 @dataclass(frozen=True, slots=True)
 class SessionOpened:
-    """A client has connected. Neither a PROXY header, nor TLS, nor a greeting has been looked at yet."""
+    """A client has connected. Nothing was received or sent yet, not even a PROXY header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +69,17 @@ class SessionClosed:
     """The session has ended, and its `disconnect` handlers were called."""
 
     reason: Reason
-    """Why."""
+    """The reason for its end."""
     seconds: float
-    """How long it took."""
+    """The duration of the session."""
 
 
 @dataclass(frozen=True, slots=True)
 class TlsEstablished:
-    """A TLS handshake is done."""
+    """A TLS handshake has succeeded."""
 
     tls: Tls
-    """What was agreed upon."""
+    """The negotiated parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +87,12 @@ class TlsFailed:
     """A TLS handshake has failed."""
 
     error: str
-    """Why."""
+    """The reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class LimitReached:
-    """A limit of `Limits` was reached. `Refusal` tells of all other limits as well."""
+    """A limit of `Limits` was reached. `Refusal` also covers the limits of `Config` and `Timeouts`."""
 
     limit: str
     """The name of the limit, as in `Limits`."""
@@ -140,15 +139,15 @@ Decision: TypeAlias = tuple[Reply, Decider, str]
 
 @dataclass(frozen=True, slots=True)
 class HandlerDone:
-    """The handlers of something have returned, or raised."""
+    """The handlers of one name have returned, or raised an exception."""
 
     name: str
-    """What they are handlers of."""
+    """The name under which they are registered."""
     seconds: float
-    """How long they took, without the time in which they waited for the client."""
+    """The time that they took, without the time in which they waited for the client."""
 
 
 Notice: TypeAlias = SessionOpened | SessionClosed | TlsEstablished | TlsFailed | LimitReached | Refusal | HandlerDone
 
 Observed: TypeAlias = Event | Reply | Notice
-"""Whatever an observer is called with."""
+"""The second argument of an observer."""

@@ -1,7 +1,7 @@
-"""Know of clients what outlives their sessions."""
+"""Per-address state that outlives a session: connections, failed logins, and the log quota."""
 
-# All of it is held in the memory of one process, and in bounded space: a client that is new each time can fill it, and
-# then others are forgotten, but the server is not hurt. Threads may share it.
+# All of this state is in the memory of one process, and its size is bounded: a client with many addresses can displace
+# the state of others, but cannot exhaust the memory. Several threads may use it.
 
 from collections import Counter
 from functools import lru_cache
@@ -12,51 +12,54 @@ from ._limits import Limits
 from ._rate_limit import Rate
 
 _KEYS = 10_000  # of a rate; about 2 MB
-_TELL_EVERY = 60.0  # seconds
+_REPORT_EVERY = 60.0  # seconds
 
 
 class PeerTable:
-    """The clients of one server: how many are here, how many came, and how they have behaved.
+    """The clients of one server: their connections, failed authentications and log records.
 
-    A client is known by its host: an IP address, or whatever else tells it from others.
+    A client is identified by its host: an IP address, or another name that distinguishes it from other clients.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._lock = Lock()
-        self._here: Counter[str] = Counter()
-        """Sessions by address and by prefix, without those that were refused: they take no one's place."""
+        self._connected: Counter[str] = Counter()
+        """The number of admitted sessions, by address and by prefix."""
         self._total = 0
         self.are_many = False
-        """Whether few places are left."""
+        """Whether less than a tenth of `Limits.connections` is free."""
         self._arrivals = _rate(limits.connections_per_minute, 60.0)
         self._failures = _rate(limits.auth_failures_per_hour, 3600.0)
         self._records = _rate(limits.log_records_per_minute, 60.0)
         self._left_out = 0
-        self._told = float("-inf")
+        self._reported = float("-inf")
 
-    # Coming and going
+    # Connections
 
     def enter(self, host: str, now: float) -> str | None:
-        """Let one in, or tell which limit forbids it. Who is let in has to `leave`."""
+        """Admit a connection and return None, or return the name of the limit that forbids it.
+
+        The caller of an admitted connection must call `leave`.
+        """
         with self._lock:
             refusal = self._find_refusal(host, now)
             if self._arrivals:
-                self._arrivals.add(self._key(host), now)  # the refused ones too
+                self._arrivals.add(self._key(host), now)  # refused connections count too
             if refusal is None:
                 self._count(1)
-                self._here.update(self._places(host))
+                self._connected.update(self._places(host))
 
             return refusal
 
     def leave(self, host: str) -> None:
-        """Give the place of one back that was let in."""
+        """Remove an admitted connection."""
         with self._lock:
             self._count(-1)
             for place in self._places(host):
-                self._here[place] -= 1
-                if not self._here[place]:
-                    del self._here[place]
+                self._connected[place] -= 1
+                if not self._connected[place]:
+                    del self._connected[place]
 
     def _count(self, change: int) -> None:
         self._total += change
@@ -68,33 +71,33 @@ class PeerTable:
             return "connections"
 
         places = self._places(host)
-        if places and self._here[places[0]] >= limits.connections_per_address:
+        if places and self._connected[places[0]] >= limits.connections_per_address:
             return "connections_per_address"
-        if places and self._here[places[1]] >= limits.most_per_prefix:
+        if places and self._connected[places[1]] >= limits.most_per_prefix:
             return "connections_per_prefix"
         if places and self._arrivals and self._arrivals.is_full(self._key(host), now):
             return "connections_per_minute"
 
         return None
 
-    # Guessing of passwords
+    # Failed authentications
 
     def may_authenticate(self, host: str, now: float) -> bool:
-        """Whether the client has not failed too often of late."""
+        """Return whether the client is below the limit of failed authentications."""
         with self._lock:
             return self._failures is None or not self._failures.is_full(self._key(host), now)
 
     def auth_failed(self, host: str, now: float) -> float:
-        """Remember a failure, and tell for how many seconds its reply should be held back."""
+        """Count a failed authentication, and return the delay of its reply in seconds."""
         with self._lock:
             level = self._failures.add(self._key(host), now) if self._failures else 1.0
 
         return min(self._limits.auth_delay * 2.0 ** (round(level) - 1), self._limits.max_auth_delay)
 
-    # Filling the log
+    # The log quota
 
     def may_log(self, host: str, now: float) -> bool:
-        """Whether a record that this client causes is written."""
+        """Count a log record that this client causes, and return whether to write it."""
         with self._lock:
             if self._records is None:
                 return True
@@ -105,22 +108,22 @@ class PeerTable:
             return not is_full
 
     def take_left_out(self, now: float) -> int:
-        """How many records were not written since this was last told, which is no more than once a minute."""
+        """Return the number of records left out since the last report, or 0 if that was less than a minute ago."""
         with self._lock:
-            if not self._left_out or now - self._told < _TELL_EVERY:
+            if not self._left_out or now - self._reported < _REPORT_EVERY:
                 return 0
 
             count, self._left_out = self._left_out, 0
-            self._told = now
+            self._reported = now
             return count
 
-    # Who is who
+    # Addresses
 
     def _places(self, host: str) -> tuple[str, ...]:
         return _places(host, self._limits.ipv4_prefix, self._limits.ipv6_prefix)
 
     def _key(self, host: str) -> str:
-        # A client of IPv6 has as many addresses as it wants, but of prefixes what it is given.
+        # A client of IPv6 can use any number of addresses, but only the prefixes that it was given.
         places = self._places(host)
         return places[":" in places[0]] if places else host
 
@@ -131,7 +134,7 @@ def _rate(limit: int | None, seconds: float) -> Rate | None:
 
 @lru_cache(1024)
 def _places(host: str, ipv4_prefix: int, ipv6_prefix: int) -> tuple[str, ...]:
-    # The address and its network; nothing for what is no address, such as the path of a Unix socket.
+    # Returns the address and its network, or nothing if the host is not an address, such as the path of a Unix socket.
     try:
         address = ip_address(host)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Count how often something has happened of late."""
+"""Limit the rate of events, for each of many keys."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ class _Bucket:
 
 
 class Rate:
-    """A leaky bucket for each key: it holds `limit` drops, and in `seconds` it loses as many.
+    """A leaky bucket for each key: it holds `limit` events, and loses as many in `seconds`.
 
-    At most `keys` buckets are kept. One too many takes the place of the one that was dripped into the longest ago.
+    At most `keys` buckets are kept. A further bucket replaces the one whose last event is the oldest.
     """
 
     def __init__(self, limit: int, seconds: float, *, keys: int) -> None:
@@ -23,19 +23,19 @@ class Rate:
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
     def level(self, key: str, now: float) -> float:
-        """How full the bucket is, in drops."""
+        """Return the level of the bucket, in events."""
         bucket = self._buckets.get(key)
         return max(0.0, bucket.level - (now - bucket.time) * self._leak) if bucket else 0.0
 
     def is_full(self, key: str, now: float) -> bool:
-        """Whether one more would be too many."""
+        """Return whether one more event would exceed the limit."""
         return self.level(key, now) + 1 > self._limit
 
     def add(self, key: str, now: float) -> float:
-        """Let one more drop fall, and return the level.
+        """Add an event, and return the level.
 
-        A full bucket still takes as many again: who goes on at the same pace stays over the limit, and who pauses is
-        forgiven in bounded time.
+        The level rises up to twice the limit. So a client that continues at the same pace stays over the limit, and
+        after a pause of `2 * seconds` the bucket is empty again.
         """
         level = min(self.level(key, now) + 1, 2.0 * self._limit)
         self._buckets[key] = _Bucket(level, now)

@@ -1,4 +1,4 @@
-"""The `Received:` field for a message that a session takes."""
+"""The `Received:` field of a message that a session receives."""
 
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -11,7 +11,7 @@ from ._session import Session
 
 
 def received_by(session: Session, message: Message) -> bytes:
-    """The field that says how `message` came, now, CR LF included (RFC 5321 4.4)."""
+    """Return the `Received:` field for `message`, with the current time and a final CR LF (RFC 5321 4.4)."""
     paths = message.forward_paths
     params = message.transaction.mail.params
     return received(
@@ -29,11 +29,11 @@ def received_by(session: Session, message: Message) -> bytes:
 
 
 def address_of_peer(peer: Address | None) -> IPv4Address | IPv6Address | None:
-    """The IP address of a client, None if it came through a Unix socket."""
+    """Return the IP address of a client, None for a client of a Unix socket."""
     try:
         address = ip_address(peer.host if peer else "")
     except ValueError:
         return None
 
-    # A socket that listens for both families writes IPv4 addresses as ::ffff:192.0.2.1 (RFC 4291 2.5.5.2).
+    # A socket that listens for IPv6 and IPv4 gives IPv4 addresses as ::ffff:192.0.2.1 (RFC 4291 2.5.5.2).
     return (address.version == 6 and address.ipv4_mapped) or address

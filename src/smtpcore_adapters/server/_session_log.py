@@ -1,7 +1,7 @@
 """Write the log of a session."""
 
-# The records are for machines as well: what is in the text is beside it in fields of its own. A client that causes
-# many records is not allowed to fill the disk with them.
+# The records are also for machines: the values in the text are in fields of their own. A quota for each client keeps
+# one that causes many records from filling the disk.
 
 import logging
 from collections.abc import Callable
@@ -14,7 +14,7 @@ logger = logging.getLogger("smtpcore")
 
 
 class SessionLog:
-    """Writes records with the id of one session, and as many as its client is allowed to cause."""
+    """Writes records with the id of one session, up to the quota of its client."""
 
     __slots__ = ("_clock", "_peers", "_session")
 
@@ -24,11 +24,11 @@ class SessionLog:
         self._clock = clock
 
     def write(self, level: int, text: str, *args: object, exc_info: bool = False, **fields: object) -> None:
-        """Write a record; `fields` are attributes of it."""
+        """Write a record with `fields` as its attributes, unless the quota is used up."""
         if not logger.isEnabledFor(level):
             return
 
-        # Who has DEBUG enabled wants to see it all.
+        # Records of level DEBUG have no quota: they are switched on to see everything.
         now = self._clock()
         name, host = self._session.id, host_of(self._session.peer)
         if level == logging.DEBUG or self._peers.may_log(host or name, now):
@@ -37,4 +37,4 @@ class SessionLog:
 
         left_out = self._peers.take_left_out(now)
         if left_out:
-            logger.warning("%d records were left out, of clients that cause too many", left_out)
+            logger.warning("%d log records were left out: some clients cause too many", left_out)

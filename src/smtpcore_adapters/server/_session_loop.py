@@ -209,7 +209,7 @@ class SessionLoop:
             header = await wire.receive_proxy_header(before_tls=self._implicit_tls)
             if header.command is ProxyCommand.PROXY:
                 self._record.set_proxy_header(header)
-                wire.log.write(logging.DEBUG, "connection of %s by way of the proxy", self.session.peer)
+                wire.log.write(logging.DEBUG, "connection from %s through the proxy", self.session.peer)
 
         admission.enter()
         if self._implicit_tls:

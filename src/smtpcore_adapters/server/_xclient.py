@@ -1,4 +1,4 @@
-"""What a trusted peer says of the client that it speaks for (Postfix XCLIENT_README)."""
+"""The attributes of a client that a trusted peer speaks for (Postfix XCLIENT_README)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,23 +14,23 @@ class XclientAttributes:
     """The attributes of all XCLIENT commands so far."""
 
     attributes: Mapping[str, str | None] = field(default_factory=dict)
-    """What was claimed; None for what the peer does not know either."""
+    """The attributes by name; the value is None if the peer does not know it either."""
 
     def __bool__(self) -> bool:
         return bool(self.attributes)
 
     def updated(self, attributes: Mapping[str, str | None]) -> "XclientAttributes":
-        """These claims, and those of a further command, which come to replace them."""
+        """Return these attributes with those of a further command, which replace them."""
         return XclientAttributes({**self.attributes, **attributes})
 
     @property
     def login(self) -> str | None:
-        """Who the client has proved to be."""
+        """The name that the client has authenticated as."""
         return self.attributes.get("LOGIN") or None
 
     @property
     def helo(self) -> Helo | Ehlo | None:
-        """How the client had named itself, if it had done so in a valid way."""
+        """The client's HELO or EHLO, if it was valid."""
         kind = Helo if (self.attributes.get("PROTO") or "").upper() == "SMTP" else Ehlo
         try:
             return kind(self.attributes.get("HELO") or "")
@@ -38,11 +38,11 @@ class XclientAttributes:
             return None
 
     def peer(self, actual: Address | None) -> Address | None:
-        """The client's address, `actual` where nothing was said of it."""
+        """Return the client's address, or `actual` if no command has named it."""
         return self._address("ADDR", "PORT", actual)
 
     def local(self, actual: Address | None) -> Address | None:
-        """The address that the client connected to, `actual` where nothing was said of it."""
+        """Return the address that the client connected to, or `actual` if no command has named it."""
         return self._address("DESTADDR", "DESTPORT", actual)
 
     def _address(self, name: str, port: str, actual: Address | None) -> Address | None:

@@ -35,8 +35,8 @@ class XclientExchange:
             self._record.begin_xclient(event.attributes)
             self._admission.leave()
             self._admission.enter()
-            wire.log.write(logging.INFO, "speaks for %s", session.peer)
-            if is_default:  # the session begins anew, so that the client it speaks for is greeted
+            wire.log.write(logging.INFO, "the peer speaks for %s", session.peer)
+            if is_default:  # the session starts again, with the greeting of the client that the peer speaks for
                 reply, decided_by, rule = await self._handlers.decide(ConnectionOpened())
 
         wire.answer(event, reply, decided_by, rule)

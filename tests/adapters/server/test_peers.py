@@ -22,7 +22,7 @@ def test_ended_connection_is_no_longer_counted() -> None:
         assert table.enter(host, 0) is None
         assert table.enter(host, 0) == "connections"
         table.leave(host)
-    assert not table._here
+    assert not table._connected
 
 
 @pytest.mark.parametrize(
@@ -117,4 +117,4 @@ def test_table_is_thread_safe() -> None:
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(come_and_go, range(8))) == 0
     assert table._total == 0
-    assert not table._here
+    assert not table._connected
