@@ -59,7 +59,6 @@ class Handlers:
             names = ("connect",)
             if self._admission.refusal:
                 return self._admission.refusal
-
         elif isinstance(event, InvalidCommand):
             return event.reply, Decider.RULE, event.rule
 
