@@ -163,7 +163,7 @@ class Client:
                 try:
                     sent += self.socket.send(block[sent % len(block) :])
                 except (BlockingIOError, ssl.SSLWantWriteError):
-                    if not select.select([], [self.socket], [], 0.3)[1]:
+                    if not select.select([], [self.socket], [], 0.1)[1]:
                         break
         finally:
             self.socket.settimeout(TIMEOUT)

@@ -54,14 +54,7 @@ END = b".\r\n"
 
 Start = Callable[..., Running]
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _garbage() -> Iterator[None]:
-    """Freeze the existing objects, so that the garbage collection after each test is quick."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
+pytestmark = pytest.mark.usefixtures("frozen_heap")
 
 
 @pytest.fixture
@@ -473,7 +466,7 @@ def test_client_that_reads_no_replies_times_out(start: Start) -> None:
     app = App()
     text = [f"{number:490}" for number in range(200)]
     app.on("NOOP")(lambda session, noop: Reply(250, *text))
-    server = start(app, timeouts=Timeouts(send=0.2, close=0.1))
+    server = start(app, timeouts=Timeouts(send=0.05, close=0.05))
     with server.connect(receive_buffer=4096) as client:
         client.send(b"NOOP\r\n" * 90)
         assert server.reason() == "timeout"

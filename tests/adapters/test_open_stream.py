@@ -19,6 +19,8 @@ from tests.adapters.harness import TIMEOUT, Running, module_of, run_in, running
 
 Open = Callable[..., Awaitable[Stream]]
 
+pytestmark = pytest.mark.usefixtures("frozen_heap")
+
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:

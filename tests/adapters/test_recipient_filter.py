@@ -97,6 +97,7 @@ def test_shutdown_ends_the_greeting_delay(backend: str) -> None:
             assert other.code() == 554  # the first connection was accepted earlier
         left = server.leave()
         assert client.end() == b"421 s.example closing: the server is shutting down\r\n"
+        client.socket.close()
         left.result(TIMEOUT)
 
 

@@ -74,17 +74,20 @@ def test_exception_in_on_ready_ends_sessions_with_421() -> None:
     def visit(address: Address) -> None:
         client = Client(address)
         assert client.code() == 220
-        thread = threading.Thread(target=lambda: ends.append(client.end()))
+        thread = threading.Thread(target=read_to_the_end, args=(client,))
         thread.start()
-        threads.append((thread, client))
+        threads.append(thread)
         raise KeyboardInterrupt
 
-    threads: list[tuple[threading.Thread, Client]] = []
+    def read_to_the_end(client: Client) -> None:
+        with client:
+            ends.append(client.end())
+
+    threads: list[threading.Thread] = []
     with suppress(KeyboardInterrupt):
         serve(App(), config=CONFIG, on_ready=visit)
-    for thread, client in threads:
+    for thread in threads:
         thread.join(TIMEOUT)
-        client.socket.close()
     assert ends == [b"421 4.3.2 s.example closing: the server is shutting down\r\n"]
 
 

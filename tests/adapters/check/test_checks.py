@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -186,16 +187,18 @@ def test_each_check_can_fail() -> None:
     # These checks wait for a server that sends nothing. All others get a timeout that a busy machine does not reach.
     silent = choose(["seq-goodbye", "data-empty", "chunking-dot", "chunking-refused"])
     others = [check for check in CHECKS if check not in silent]
-    found = [
-        *run_on(accept_everything, silent, timeout=1.0),
-        *run_on(refuse_almost_everything, silent, timeout=1.0),
-        *run_on(accept_everything, others, timeout=10.0),
-        *run_on(refuse_almost_everything, others, timeout=10.0),
-        *run_on(accept_everything, choose(["lmtp"]), lmtp=True),
-        *run_on(refuse_almost_everything, choose(["lmtp"]), lmtp=True),
-        *run_on(partial(accept_everything, hides_auth=True), choose(["auth"])),
-        *run_on(accept_everything, choose(["auth"]), tls="starttls", user="tim"),
+    runs = [
+        partial(run_on, accept_everything, silent, timeout=1.0),
+        partial(run_on, refuse_almost_everything, silent, timeout=1.0),
+        partial(run_on, accept_everything, others, timeout=10.0),
+        partial(run_on, refuse_almost_everything, others, timeout=10.0),
+        partial(run_on, accept_everything, choose(["lmtp"]), lmtp=True),
+        partial(run_on, refuse_almost_everything, choose(["lmtp"]), lmtp=True),
+        partial(run_on, partial(accept_everything, hides_auth=True), choose(["auth"])),
+        partial(run_on, accept_everything, choose(["auth"]), tls="starttls", user="tim"),
     ]
+    with ThreadPoolExecutor(len(runs)) as pool:
+        found = [finding for findings in pool.map(lambda run: run(), runs) for finding in findings]
 
     assert {check.id for check in CHECKS} - failed(found) == set()
 

@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from smtpcore_adapters.cli._endpoint import parse_server
-from tests.adapters.command import TIMEOUT, Running, command, run, running, split_trace
+from tests.adapters.command import TIMEOUT, Running, command, run_in_process, running, split_trace
 
 MESSAGE = b"Subject: hello\n\n.body\n"
 
@@ -29,25 +29,18 @@ def send(
     to: tuple[str, ...] = ("b@example.org",),
     stdin: bytes = MESSAGE,
     password: str = "",
-) -> "subprocess.CompletedProcess[bytes]":
+) -> "subprocess.CompletedProcess[str]":
     recipients = [part for each in to for part in ("--to", each)]
-    environment = {**os.environ, "SMTPCORE_PASSWORD": password, "COLUMNS": "200"}
-    return subprocess.run(
-        command("send", "--server", f"127.0.0.1:{server.port}", "--from", "a@client.example", *recipients, *arguments),
-        input=stdin,
-        capture_output=True,
-        timeout=TIMEOUT,
-        check=False,
-        env=environment,
-    )
+    options = ["--server", f"127.0.0.1:{server.port}", "--from", "a@client.example", *recipients]
+    return run_in_process("send", *options, *arguments, stdin=stdin, password=password)
 
 
 def test_message_on_standard_input_is_sent(server: Running) -> None:
     known = server.messages()
     done = send(server)
 
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout.startswith(b"accepted for 1 of 1: 250 2.0.0 ")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("accepted for 1 of 1: 250 2.0.0 ")
     (message,) = [each for each in server.messages() if each not in known]
     assert split_trace(message)[1] == MESSAGE.replace(b"\n", b"\r\n")
 
@@ -63,8 +56,8 @@ def test_exit_status_is_1_for_some_refused_recipients_and_2_for_all_refused(serv
     none = send(server, to=("c@elsewhere.example", "d@elsewhere.example"))
 
     assert some.returncode == 1
-    assert some.stdout.startswith(b"accepted for 1 of 2: ")
-    assert some.stderr.decode().splitlines() == ["c@elsewhere.example: 550 5.7.1 We do not relay"]
+    assert some.stdout.startswith("accepted for 1 of 2: ")
+    assert some.stderr.splitlines() == ["c@elsewhere.example: 550 5.7.1 We do not relay"]
     assert none.returncode == 2
     assert len(none.stderr.splitlines()) == 2
 
@@ -77,9 +70,9 @@ def test_password_is_read_from_the_environment(server: Running) -> None:
 
     assert right.returncode == 0
     assert wrong.returncode == 2
-    assert b"535 5.7.8" in wrong.stderr
+    assert "535 5.7.8" in wrong.stderr
     assert none.returncode == 2
-    assert none.stderr == b"smtpcore: --auth needs a password: set SMTPCORE_PASSWORD, or use a terminal\n"
+    assert none.stderr == "smtpcore: --auth needs a password: set SMTPCORE_PASSWORD, or use a terminal\n"
 
 
 def test_password_is_prompted_for_on_a_terminal(server: Running, tmp_path: Path) -> None:
@@ -119,14 +112,16 @@ def test_certificate_is_verified_against_the_given_authority(tmp_path: Path) -> 
         done = send(server, "--tls", "required", "--tls-ca", str(tmp_path / "ca.pem"))
         messages = server.messages()
 
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, done.stderr) == (0, "")
     assert b" with ESMTPS id " in messages[0]
 
 
 def test_timeout_is_reported_in_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         server = f"127.0.0.1:{silent.getsockname()[1]}"
-        done = run("send", "--server", server, "--from", "", "--to", "b@s.example", "--timeout", "0.2", os.devnull)
+        done = run_in_process(
+            "send", "--server", server, "--from", "", "--to", "b@s.example", "--timeout", "0.2", os.devnull
+        )
 
     assert done.returncode == 2
     assert done.stderr == f"smtpcore: {server}: the server did not answer in time; --timeout sets the limit\n"
@@ -136,7 +131,7 @@ def test_password_is_not_sent_without_tls(server: Running) -> None:
     done = send(server, "--auth", "tim", password="secret")
 
     assert done.returncode == 2
-    assert b"AUTH needs TLS" in done.stderr
+    assert "AUTH needs TLS" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -153,9 +148,9 @@ def test_error_is_reported_in_one_line(server: Running, arguments: list[str], er
     done = send(server, *arguments)
 
     assert done.returncode == 2
-    assert error in done.stderr.decode()
+    assert error in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    assert b"Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_unreachable_server_is_reported_in_one_line() -> None:
@@ -165,7 +160,7 @@ def test_unreachable_server_is_reported_in_one_line() -> None:
         ("/nonexistent", "No such file or directory"),
         ("nonsense:port", "--server needs HOST:PORT"),
     ]:
-        done = run("send", "--server", server, "--from", "a@c.example", "--to", "b@s.example", os.devnull)
+        done = run_in_process("send", "--server", server, "--from", "a@c.example", "--to", "b@s.example", os.devnull)
         assert done.returncode == 2
         assert error in done.stderr
         assert len(done.stderr.splitlines()) == 1
@@ -176,7 +171,7 @@ def test_invalid_certificate_is_reported_in_one_line(tmp_path: Path) -> None:
         done = send(server, "--timeout", "30")
 
     assert done.returncode == 2
-    assert b"the certificate is not valid: " in done.stderr
+    assert "the certificate is not valid: " in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -228,7 +223,7 @@ def test_serve_forwards_mail_and_returns_the_replies_of_the_next_server(server: 
         done = send(relay, to=("b@example.org", "c@elsewhere.example", "d@nowhere.example"))
 
     assert done.returncode == 1
-    assert done.stderr.decode().splitlines() == [
+    assert done.stderr.splitlines() == [
         "c@elsewhere.example: 550 5.7.1 We do not relay",
         "d@nowhere.example: 550 5.7.1 We do not relay",
     ]
@@ -245,7 +240,7 @@ def test_serve_forwards_mail_over_lmtp(tmp_path: Path) -> None:
         messages = store.messages()
 
     assert done.returncode == 1
-    assert done.stderr == b"c@example.org: 452 4.5.3 One recipient at a time\n"
+    assert done.stderr == "c@example.org: 452 4.5.3 One recipient at a time\n"
     assert len(messages) == 1
 
 
@@ -256,10 +251,10 @@ def test_serve_forwards_mail_of_authenticated_users(server: Running, tmp_path: P
         refused = send(relay)
 
     assert done.returncode == 0
-    assert refused.stderr == b"b@example.org: 550 5.7.1 We do not relay\n"
+    assert refused.stderr == "b@example.org: 550 5.7.1 We do not relay\n"
 
 
 def test_serve_reports_an_invalid_forward_address_in_one_line(tmp_path: Path) -> None:
-    done = run("serve", "--forward", "nonsense", cwd=tmp_path)
+    done = run_in_process("serve", "--forward", "nonsense", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == "smtpcore: --forward needs HOST:PORT, or the absolute path of a Unix socket\n"

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -22,11 +23,11 @@ import trustme
 from smtpcore_adapters import App
 from smtpcore_adapters.cli._processes import _metrics, _work_for_metrics, run_workers
 from smtpcore_adapters.server._listeners import Listener
-from tests.adapters.command import TIMEOUT, Running, run, running, split_trace
+from tests.adapters.command import TIMEOUT, Running, run_in_process, running, split_trace
 
 
-def connect(server: Running) -> smtplib.SMTP:
-    return smtplib.SMTP("127.0.0.1", server.port, "client.example", timeout=TIMEOUT)
+def connect(server: Running, address: str = "127.0.0.1") -> smtplib.SMTP:
+    return smtplib.SMTP("127.0.0.1", server.port, "client.example", timeout=TIMEOUT, source_address=(address, 0))
 
 
 def send(server: Running, message: bytes = b"Subject: hello\r\n\r\nbody\r\n", to: str = "b@example.org") -> None:
@@ -200,19 +201,22 @@ def test_certificate_is_read_from_the_given_files(tmp_path: Path) -> None:
 
 
 def test_secrets_are_masked_in_all_output(tmp_path: Path) -> None:
-    with running(tmp_path, "-v", "--auth", "tim:secret", "--allow-plaintext-auth") as server:
-        for user in ("tim", "tom"):
-            with connect(server) as smtp:
-                smtp.ehlo()
-                for mechanism in ("PLAIN", "LOGIN", "CRAM-MD5"):
-                    smtp.user, smtp.password = user, "secret"
-                    authenticate = getattr(smtp, "auth_" + mechanism.lower().replace("-", "_"))
-                    try:
-                        smtp.auth(mechanism, authenticate)
-                    except smtplib.SMTPAuthenticationError:
-                        assert user == "tom"
-                    else:
-                        break
+    def log_in(user: str, mechanism: str, address: str) -> None:
+        with connect(server, address) as smtp:
+            smtp.ehlo()
+            smtp.user, smtp.password = user, "secret"
+            authenticate = getattr(smtp, "auth_" + mechanism.lower().replace("-", "_"))
+            with nullcontext() if user == "tim" else pytest.raises(smtplib.SMTPAuthenticationError):
+                smtp.auth(mechanism, authenticate)
+
+    users, mechanisms = ("tim", "tom", "tom", "tom"), ("PLAIN", "PLAIN", "LOGIN", "CRAM-MD5")
+    # The server delays further replies to an address with failed logins.
+    addresses = ("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4")
+    with (
+        running(tmp_path, "-v", "--auth", "tim:secret", "--allow-plaintext-auth") as server,
+        ThreadPoolExecutor(len(users)) as pool,
+    ):
+        list(pool.map(log_in, users, mechanisms, addresses))
 
     assert server.output.count("S: 235 2.7.0") == 1
     assert server.output.count("S: 535 5.7.8") == 3
@@ -297,20 +301,20 @@ def assert_error_in_one_line(done: subprocess.CompletedProcess[str], *words: str
 )
 def test_error_is_one_line_and_gives_status_2(tmp_path: Path, arguments: list[str], words: list[str]) -> None:
     (tmp_path / "garbage.pem").write_text("garbage")
-    assert_error_in_one_line(run("serve", *arguments, cwd=tmp_path), *words)
+    assert_error_in_one_line(run_in_process("serve", *arguments, cwd=tmp_path), *words)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio", "threads"])
 def test_port_in_use_is_reported_in_one_line(tmp_path: Path, backend: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        done = run("serve", "--backend", backend, "--port", port, cwd=tmp_path)
+        done = run_in_process("serve", "--backend", backend, "--port", port, cwd=tmp_path)
 
     assert_error_in_one_line(done, port, "in use")
 
 
 def test_unknown_command_is_reported_in_one_line() -> None:
-    assert_error_in_one_line(run("receive"), "receive")
+    assert_error_in_one_line(run_in_process("receive"), "receive")
 
 
 def test_missing_cli_packages_are_named_in_one_line(tmp_path: Path) -> None:
@@ -333,7 +337,7 @@ def test_missing_trio_package_is_named_in_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["serve", "--help"], ["--version"]])
 def test_help_and_version_give_status_0(arguments: list[str]) -> None:
-    done = run(*arguments)
+    done = run_in_process(*arguments)
     assert done.returncode == 0
     assert done.stderr == ""
     assert "smtpcore" in done.stdout
@@ -341,7 +345,7 @@ def test_help_and_version_give_status_0(arguments: list[str]) -> None:
 
 def test_maildir_is_created_in_the_working_directory(tmp_path: Path) -> None:
     os.mkdir(tmp_path / "empty")
-    done = run("serve", "--host", "192.0.2.1", "--accept", "example.org", cwd=tmp_path / "empty")
+    done = run_in_process("serve", "--host", "192.0.2.1", "--accept", "example.org", cwd=tmp_path / "empty")
     assert done.returncode == 2
     assert sorted(path.name for path in (tmp_path / "empty" / "Maildir").iterdir()) == ["cur", "new", "tmp"]
 
@@ -385,7 +389,7 @@ def test_metrics_are_served_on_the_loopback_interface(tmp_path: Path) -> None:
 def test_metrics_port_in_use_is_an_error(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = run("serve", "--port", "0", "--maildir", str(tmp_path / "M"), "--metrics-port", str(port))
+        done = run_in_process("serve", "--port", "0", "--maildir", str(tmp_path / "M"), "--metrics-port", str(port))
 
     assert done.returncode == 2
     assert done.stderr.startswith(f"smtpcore: cannot serve metrics on port {port}: ")
@@ -476,7 +480,7 @@ def test_metrics_process_reports_ready_before_it_serves() -> None:
 def test_port_in_use_with_workers_is_an_error(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = run("serve", "--port", str(port), "--maildir", str(tmp_path / "M"), "--workers", "2")
+        done = run_in_process("serve", "--port", str(port), "--maildir", str(tmp_path / "M"), "--workers", "2")
 
     assert done.returncode == 2
     assert done.stderr.startswith(f"smtpcore: cannot listen on 127.0.0.1 port {port}: ")

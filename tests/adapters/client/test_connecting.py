@@ -17,13 +17,26 @@ import pytest
 import trustme
 
 from smtpcore import Auth, ProtocolError, RemoteProtocolError, Reply
-from smtpcore_adapters import App, Client, ClientTimeouts, Disconnected, Message, Refused, Session, TlsMode, open_client
+from smtpcore_adapters import (
+    App,
+    Client,
+    ClientTimeouts,
+    Disconnected,
+    Limits,
+    Message,
+    Refused,
+    Session,
+    TlsMode,
+    open_client,
+)
 from smtpcore_adapters.forward import Forward
 from smtpcore_adapters.recipients import Recipients
 from smtpcore_adapters.tls import server_context
 from smtpcore_adapters.users import Users
 from tests.adapters.fakes import CONFIG, MessageStore, accepting
 from tests.adapters.harness import TIMEOUT, connect_of, run_in, running
+
+pytestmark = pytest.mark.usefixtures("frozen_heap")
 
 Connect = Callable[..., contextlib.AbstractAsyncContextManager[Client]]
 SENDER, RECIPIENT = "a@c.example", "u@s.example"
@@ -411,7 +424,7 @@ def test_silent_server_raises_timeout_error(backend: str, what: str) -> None:
 
     done = threading.Event()
     with misbehaving(behave) as port:
-        run(backend, fail, port, tls=TlsMode.NONE, timeouts=replace(ClientTimeouts(), **{what: 0.2}))
+        run(backend, fail, port, tls=TlsMode.NONE, timeouts=replace(ClientTimeouts(), **{what: 0.05}))
 
 
 def test_421_is_read_while_the_body_is_being_sent(backend: str) -> None:
@@ -501,7 +514,8 @@ def test_refused_login_closes_the_connection(
 
     app = App()
     app.include(Users({"tim": "right"}))
-    with running(backend, app, config=CONFIG, tls=server_tls) as server:
+    limits = Limits(auth_delay=0, max_auth_delay=0)
+    with running(backend, app, config=CONFIG, tls=server_tls, limits=limits) as server:
         run(backend, fail, server.server.address.port, context=client_tls, auth=("tim", "wrong"))
         server.reason()
 

@@ -13,7 +13,7 @@ from smtpcore_adapters.recipients import AnyRecipient
 from smtpcore_adapters.testing import FaultError, Faults, Inbox, SmtpPair, parse_fault
 from smtpcore_adapters.testing import faults as documented
 from tests.adapters.check.faulty_servers import CONTEXT
-from tests.adapters.command import run, running
+from tests.adapters.command import run_in_process, running
 from tests.adapters.fakes import Dialogue, run_dialogue
 from tests.adapters.harness import BACKENDS
 from tests.adapters.harness import running as running_server
@@ -297,7 +297,7 @@ def test_fault_option_of_serve(tmp_path: Path) -> None:
 
 
 def test_invalid_fault_option_of_serve_is_explained() -> None:
-    done = run("serve", "--fault", "RCPT -> explode")
+    done = run_in_process("serve", "--fault", "RCPT -> explode")
 
     assert done.returncode == 2
     assert done.stderr.startswith("smtpcore: --fault: fault 'RCPT -> explode': 'explode' is not an action")
