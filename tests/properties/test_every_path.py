@@ -400,7 +400,7 @@ class Joined:
         return True
 
 
-# What the explorations show
+# Results of the explorations
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,10 @@ from smtpcore import (
     Etrn,
     Event,
     Mail,
+    NextHop,
+    Parameter,
     Params,
+    Path,
     Rcpt,
     Reply,
     Xclient,
@@ -97,6 +100,16 @@ def assert_limit_grows(keyword: str, verb: str, params: str, growth: int) -> Non
     assert isinstance(parse_command(verb, f"{verb} {path} {params}".encode(), known), Mail | Rcpt)
     with pytest.raises(CommandRejected, match="too long"):
         parse_command(verb, f"{verb} {path} {params} ".encode(), known)
+
+
+def relayed(parameter: Parameter[Any], value: object, *, sender: str = "a@c.example", **hop: Any) -> object:
+    """Return the value that a relay sends to the next server, None to leave it out, or the code of a refusal.
+
+    `hop` has fields of `NextHop`.
+    """
+    assert parameter.relay
+    result = parameter.relay(value, NextHop(**{"offers": {}, "path": Path(sender), **hop}))
+    return result.code if isinstance(result, Reply) else result
 
 
 def announced(config: Config, *, tls: bool = False) -> list[str]:

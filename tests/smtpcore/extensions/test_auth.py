@@ -25,6 +25,7 @@ from smtpcore import (
     Submitter,
     Wait,
 )
+from smtpcore._extensions._auth import AUTH as AUTH_PARAMETER
 
 from ...helpers import (
     GREETED,
@@ -47,6 +48,7 @@ from .helpers import (
     assert_limit_grows,
     assert_round_trip,
     refusal_of,
+    relayed,
 )
 
 SECRET = b"\0user\0pass"
@@ -499,3 +501,13 @@ def test_auth_is_offered_under_tls_or_with_plaintext_auth(plaintext: bool, tls: 
     config = replace(ALL, auth_mechanisms=("PLAIN",), plaintext_auth=plaintext)
 
     assert ("AUTH PLAIN" in announced(config, tls=tls)) is offered
+
+
+def test_relay_passes_the_submitter_on_only_if_the_client_is_trusted() -> None:
+    """R4954-5-04"""
+    submitter = Submitter(Mailbox("a@c.example"))
+    offers = {"AUTH": ("PLAIN",)}
+
+    assert relayed(AUTH_PARAMETER, submitter, offers=offers, is_trusted=True) == submitter
+    assert relayed(AUTH_PARAMETER, submitter, offers=offers) == Submitter()
+    assert relayed(AUTH_PARAMETER, submitter, is_trusted=True) is None

@@ -7,8 +7,9 @@ from smtpcore import (
     BodyType,
     Config,
 )
+from smtpcore._extensions._body import BINARY_BODY
 
-from .helpers import assert_limit_grows, assert_round_trip, parse_params, refusal_of
+from .helpers import assert_limit_grows, assert_round_trip, parse_params, refusal_of, relayed
 
 
 @pytest.mark.parametrize(
@@ -41,3 +42,17 @@ def test_line_limit_grows_by_the_body_parameter() -> None:
     """R3030-3-03"""
     assert_limit_grows("8BITMIME", "MAIL", "BODY=8BITMIME", 14)
     assert_limit_grows("BINARYMIME", "MAIL", "BODY=BINARYMIME", 16)
+
+
+@pytest.mark.parametrize(
+    ("value", "offers", "expected"),
+    [
+        (BodyType.EIGHT_BIT_MIME, {"8BITMIME"}, BodyType.EIGHT_BIT_MIME),
+        (BodyType.SEVEN_BIT, set(), None),
+        (BodyType.BINARYMIME, {"BINARYMIME", "CHUNKING"}, BodyType.BINARYMIME),
+        (BodyType.BINARYMIME, {"BINARYMIME"}, 554),
+        (BodyType.BINARYMIME, {"8BITMIME"}, 554),
+    ],
+)
+def test_relay_of_the_body_parameter(value: BodyType, offers: set[str], expected: object) -> None:
+    assert relayed(BINARY_BODY, value, offers=dict.fromkeys(offers, True)) == expected

@@ -13,9 +13,10 @@ from smtpcore import (
     Rcpt,
     Ret,
 )
+from smtpcore._extensions._dsn import NOTIFY, RET
 
 from ...helpers import MAIL, RCPT, READY, connect, events_after, reply_codes, reply_texts
-from .helpers import assert_limit_grows, assert_round_trip, refusal_of
+from .helpers import assert_limit_grows, assert_round_trip, refusal_of, relayed
 
 
 @pytest.mark.parametrize(
@@ -177,3 +178,26 @@ def test_original_recipient_is_encoded_as_ascii() -> None:
 def test_malformed_original_recipient_is_refused(text: str) -> None:
     with pytest.raises(LocalProtocolError):
         OriginalRecipient(text)
+
+
+# Relaying
+
+
+@pytest.mark.parametrize(
+    ("events", "offers", "expected"),
+    [
+        ({Notify.SUCCESS}, {"DSN": True}, {Notify.SUCCESS}),
+        ({Notify.SUCCESS, Notify.FAILURE}, {}, 554),
+        ({Notify.FAILURE, Notify.DELAY}, {}, None),
+    ],
+)
+def test_relay_refuses_notify_success_without_dsn_and_drops_other_events(
+    events: set[Notify], offers: dict[str, bool], expected: object
+) -> None:
+    """RFC 3461 5.2.2"""
+    assert relayed(NOTIFY, frozenset(events), offers=offers) == expected
+
+
+def test_relay_drops_ret_without_dsn() -> None:
+    assert relayed(RET, Ret.FULL, offers={"DSN": True}) == Ret.FULL
+    assert relayed(RET, Ret.FULL) is None

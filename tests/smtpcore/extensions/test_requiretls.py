@@ -2,7 +2,9 @@
 
 import pytest
 
-from .helpers import ALL, announced, assert_limit_grows, assert_round_trip, refusal_of
+from smtpcore._extensions._requiretls import REQUIRETLS
+
+from .helpers import ALL, announced, assert_limit_grows, assert_round_trip, refusal_of, relayed
 
 
 @pytest.mark.parametrize(
@@ -40,3 +42,20 @@ def test_requiretls_is_recognized_only_under_tls() -> None:
 def test_requiretls_is_offered_only_under_tls(tls: bool) -> None:
     """R8689-2-03"""
     assert ("REQUIRETLS" in announced(ALL, tls=tls)) is tls
+
+
+@pytest.mark.parametrize(
+    ("offers", "is_private", "sender", "expected"),
+    [
+        ({"REQUIRETLS": True}, True, "a@c.example", True),
+        ({"REQUIRETLS": True}, False, "a@c.example", 550),
+        ({}, True, "a@c.example", 550),
+        ({"REQUIRETLS": True}, False, "", True),
+        ({}, False, "", None),
+    ],
+)
+def test_relay_needs_verified_tls_except_for_the_null_sender(
+    offers: dict[str, bool], is_private: bool, sender: str, expected: object
+) -> None:
+    """RFC 8689 4.2.1 and 5"""
+    assert relayed(REQUIRETLS, True, offers=offers, is_private=is_private, sender=sender) == expected

@@ -9,8 +9,9 @@ from smtpcore import (
     NoSupport,
     ValidSince,
 )
+from smtpcore._extensions._rrvs import RRVS
 
-from .helpers import assert_limit_grows, assert_round_trip, refusal_of
+from .helpers import assert_limit_grows, assert_round_trip, refusal_of, relayed
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
@@ -72,3 +73,12 @@ def test_rrvs_action_is_encoded_unless_default() -> None:
     """R7293-3.1-02, R7293-5.1.1-03"""
     assert str(ValidSince(NOON)) == "2030-01-01T12:00:00Z"
     assert str(ValidSince(NOON, NoSupport.CONTINUE)) == "2030-01-01T12:00:00Z;C"
+
+
+def test_relay_without_rrvs_refuses_or_continues_as_the_sender_chose() -> None:
+    """RFC 7293 5.1.1"""
+    since = ValidSince(NOON)
+
+    assert relayed(RRVS, since, offers={"RRVS": True}) == since
+    assert relayed(RRVS, since) == 550
+    assert relayed(RRVS, ValidSince(NOON, NoSupport.CONTINUE)) is None

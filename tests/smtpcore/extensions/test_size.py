@@ -7,6 +7,7 @@ import pytest
 from smtpcore import (
     Config,
 )
+from smtpcore._extensions._size import SIZE
 
 from .helpers import (
     ALL,
@@ -15,6 +16,7 @@ from .helpers import (
     assert_round_trip,
     parse_params,
     refusal_of,
+    relayed,
 )
 
 
@@ -49,3 +51,12 @@ def test_size_may_have_20_digits() -> None:
 def test_line_limit_grows_by_the_parameters() -> None:
     """R1870-3-04"""
     assert_limit_grows("SIZE", "MAIL", "SIZE=12345678901234567890", 26)
+
+
+@pytest.mark.parametrize(
+    ("offers", "expected"), [({"SIZE": 1000}, 1000), ({"SIZE": 999}, 552), ({"SIZE": None}, 1000), ({}, None)]
+)
+def test_relay_refuses_a_size_above_the_limit_of_the_next_server(
+    offers: dict[str, int | None], expected: int | None
+) -> None:
+    assert relayed(SIZE, 1000, offers=offers) == expected

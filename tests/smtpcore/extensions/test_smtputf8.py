@@ -2,7 +2,9 @@
 
 import pytest
 
-from .helpers import assert_limit_grows, assert_round_trip, refusal_of
+from smtpcore._extensions._smtputf8 import SMTPUTF8
+
+from .helpers import assert_limit_grows, assert_round_trip, refusal_of, relayed
 
 
 @pytest.mark.parametrize(
@@ -23,3 +25,18 @@ def test_smtputf8_takes_no_value(value: str) -> None:
 def test_line_limit_grows_by_the_parameters() -> None:
     """R6531-3.1-04"""
     assert_limit_grows("SMTPUTF8", "MAIL", "SMTPUTF8", 10)
+
+
+@pytest.mark.parametrize(
+    ("offers", "sender", "expected"),
+    [
+        ({"SMTPUTF8": True}, "\u00e9@c.example", True),
+        ({}, "\u00e9@c.example", 550),
+        ({}, "a@c.example", None),
+    ],
+)
+def test_relay_without_smtputf8_refuses_a_non_ascii_sender(
+    offers: dict[str, bool], sender: str, expected: object
+) -> None:
+    """RFC 6531 3.5"""
+    assert relayed(SMTPUTF8, True, offers=offers, sender=sender) == expected
