@@ -54,15 +54,14 @@ def received(
         tls: TLS version and cipher, such as `"TLSv1.3 TLS_AES_256_GCM_SHA384"`. None without TLS.
         authenticated: whether AUTH succeeded.
         smtputf8: whether MAIL had the parameter SMTPUTF8.
-        recipient: the only recipient. Leave it out if there are several, so that they do not learn of each other.
+        recipient: the recipient, if there is only one: several recipients must not learn of each other.
         priority: the priority of the message, if MAIL requested a priority (RFC 6710 4.1).
 
     Raises:
         LocalProtocolError: `date` has no time zone, or a text has control characters.
     """
     protocol = with_protocol(helo, tls=tls is not None, authenticated=authenticated, smtputf8=smtputf8)
-    client = helo.domain if helo else "unknown"
-    clauses = [f"Received: from {client}{f' ({_literal(peer)})' if peer else ''}"]
+    clauses = [f"Received: from {helo.domain if helo else 'unknown'}{f' ({_literal(peer)})' if peer else ''}"]
     version, _, cipher = (tls or "").rpartition(" ")
     is_registered = _match_cipher(cipher) is not None
     clauses.append(f"by {by} with {protocol} id {id}" + (f" ({tls})" if tls and not is_registered else ""))
@@ -70,17 +69,15 @@ def received(
     if recipient and (smtputf8 or recipient.text.isascii()):
         clauses.append(f"for <{recipient.address}>")
     if tls and is_registered:
-        clauses.append(
-            f"tls {cipher} ({version})" if version else f"tls {cipher}"
-        )  # RFC 8314 4.3: cipher names of the IANA registry only; OpenSSL has other names for old ciphers
+        # RFC 8314 4.3: cipher names of the IANA registry only; OpenSSL has other names for old ciphers.
+        clauses.append(f"tls {cipher} ({version})" if version else f"tls {cipher}")
     if priority is not None:
         clauses.append(f"PRIORITY {priority}")
 
     clauses[-1] += ";"
     clauses.append(format_date(date))
-    for clause in clauses:
-        if find_control(clause):
-            raise LocalProtocolError(f"trace clause {clause!r} has control characters: remove them")
+    for clause in filter(find_control, clauses):
+        raise LocalProtocolError(f"trace clause {clause!r} has control characters: remove them")
 
     return ("\r\n\t".join(clauses) + "\r\n").encode()
 
