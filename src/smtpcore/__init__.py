@@ -102,85 +102,16 @@ from .parameters._params import Params
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "EXTENSIONS",
-    "NEED_DATA",
-    "OFF_BY_DEFAULT",
-    "PAUSED",
-    "Answered",
-    "Attributes",
-    "Auth",
-    "AuthCancel",
-    "AuthResponse",
-    "BareNewlines",
-    "Bdat",
-    "Bodies",
-    "BodyType",
-    "Burl",
-    "ByMode",
-    "Challenge",
-    "ChunkEnd",
-    "ClientConfig",
-    "ClientConnection",
-    "ClientEvent",
-    "Command",
-    "Config",
-    "Connection",
-    "ConnectionClosed",
-    "ConnectionOpened",
-    "Data",
-    "DataChunk",
-    "DataEnd",
-    "DataLine",
-    "DeliverBy",
-    "Ehlo",
-    "EnvelopeId",
-    "Etrn",
-    "Event",
-    "Expn",
-    "Extension",
-    "Helo",
-    "Help",
-    "HoldLimits",
-    "InvalidCommand",
-    "InvalidData",
-    "Lhlo",
-    "LocalProtocolError",
-    "Mail",
-    "Mailbox",
-    "NextHop",
-    "NoSupport",
-    "Noop",
-    "Notify",
-    "OriginalRecipient",
-    "Parameter",
-    "Params",
-    "Path",
-    "ProtocolError",
-    "Question",
-    "Quit",
-    "Rcpt",
-    "RemoteProtocolError",
-    "Reply",
-    "ReplyClass",
-    "ReplyCode",
-    "Request",
-    "Ret",
-    "Rset",
-    "SessionLimits",
-    "Signal",
-    "StartTls",
-    "State",
-    "Submitter",
-    "Transaction",
-    "UnknownCommand",
-    "ValidSince",
-    "Vrfy",
-    "Wait",
-    "Xclient",
-    "Xforward",
-    "decode_xtext",
-    "encode_xtext",
-    "relay_or_drop",
-    "relay_or_refuse",
-]
+__all__ = ["NEED_DATA", "PAUSED", "BareNewlines", "Bodies", "ClientConfig", "ClientConnection", "Config"]
+__all__ += ["Connection", "Signal", "State", "Transaction", "Wait"]
+__all__ += ["LocalProtocolError", "ProtocolError", "RemoteProtocolError"]
+__all__ += ["Auth", "Bdat", "Burl", "Command", "Data", "Ehlo", "Etrn", "Expn", "Helo", "Help", "Lhlo", "Mail", "Noop"]
+__all__ += ["Quit", "Rcpt", "Rset", "StartTls", "Vrfy", "Xclient", "Xforward"]
+__all__ += ["Answered", "AuthCancel", "AuthResponse", "ChunkEnd", "ClientEvent", "ConnectionClosed"]
+__all__ += ["ConnectionOpened", "DataChunk", "DataEnd", "DataLine", "Event", "InvalidCommand", "InvalidData"]
+__all__ += ["Question", "Request", "UnknownCommand"]
+__all__ += ["Challenge", "Reply", "ReplyClass", "ReplyCode"]
+__all__ += ["Attributes", "BodyType", "ByMode", "DeliverBy", "EnvelopeId", "HoldLimits", "Mailbox", "NoSupport"]
+__all__ += ["Notify", "OriginalRecipient", "Params", "Path", "Ret", "SessionLimits", "Submitter", "ValidSince"]
+__all__ += ["decode_xtext", "encode_xtext"]
+__all__ += ["EXTENSIONS", "OFF_BY_DEFAULT", "Extension", "NextHop", "Parameter", "relay_or_drop", "relay_or_refuse"]

@@ -26,40 +26,9 @@ from .._xtext import decode_unitext, decode_xtext, encode_unitext, encode_xtext
 parse_envid = EnvelopeId
 parse_orcpt = OriginalRecipient
 
-__all__ = [
-    "Attributes",
-    "BodyType",
-    "ByMode",
-    "DeliverBy",
-    "EnvelopeId",
-    "NoSupport",
-    "Notify",
-    "OriginalRecipient",
-    "Ret",
-    "Submitter",
-    "ValidSince",
-    "decode_unitext",
-    "decode_xtext",
-    "encode_unitext",
-    "encode_xtext",
-    "format_date_time",
-    "number",
-    "one_of",
-    "parse_attributes",
-    "parse_auth",
-    "parse_binary_body",
-    "parse_body",
-    "parse_by",
-    "parse_date_time",
-    "parse_envid",
-    "parse_flag",
-    "parse_holdfor",
-    "parse_holduntil",
-    "parse_mt_priority",
-    "parse_notify",
-    "parse_orcpt",
-    "parse_ret",
-    "parse_rrvs",
-    "parse_size",
-    "parse_solicit",
-]
+__all__ = ["Attributes", "BodyType", "ByMode", "DeliverBy", "EnvelopeId", "NoSupport", "Notify", "OriginalRecipient"]
+__all__ += ["Ret", "Submitter", "ValidSince"]
+__all__ += ["decode_unitext", "decode_xtext", "encode_unitext", "encode_xtext", "format_date_time", "number"]
+__all__ += ["one_of", "parse_attributes", "parse_auth", "parse_binary_body", "parse_body", "parse_by"]
+__all__ += ["parse_date_time", "parse_envid", "parse_flag", "parse_holdfor", "parse_holduntil", "parse_mt_priority"]
+__all__ += ["parse_notify", "parse_orcpt", "parse_ret", "parse_rrvs", "parse_size", "parse_solicit"]
