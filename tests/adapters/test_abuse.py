@@ -1,8 +1,6 @@
 """Defences of the session loop against abusive clients."""
 
 import asyncio
-import logging
-import ssl
 from base64 import b64encode
 from contextlib import suppress
 from dataclasses import replace
@@ -10,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from smtpcore import Command, ConnectionOpened, Rcpt, Reply
+from smtpcore import Command, ConnectionOpened, Reply
 from smtpcore_adapters import (
     DROP,
     Address,
@@ -61,60 +59,6 @@ def limits_of(app: App) -> list[str]:
 
     app.observe(look)
     return reached
-
-
-# Early talkers
-
-
-@pytest.mark.parametrize("early", [b"E", EHLO, EHLO + MAIL + RCPT + DATA + b"spam\r\n.\r\n"])
-def test_client_that_talks_before_the_greeting_is_rejected(early: bytes) -> None:
-    app = accepting(MessageStore())
-    reached = limits_of(app)
-    app.on("connect")(lambda session, opened: pytest.fail("a handler was called"))
-    dialogue = run_dialogue(app, early, QUIT, limits=Limits(greeting_delay=5), timeouts=TIMEOUTS)
-    assert dialogue.replies == ["554 s.example closing: you talked before the greeting"]
-    assert dialogue.stream.receive_timeouts == [5]
-    assert dialogue.reasons == ["early talker"]
-    assert dialogue.stream.close_timeouts == [16]
-    assert reached == ["greeting_delay"]
-
-
-def test_client_that_waits_for_the_delayed_greeting_is_served() -> None:
-    dialogue = run_dialogue(accepting(), SILENCE, EHLO, QUIT, limits=Limits(greeting_delay=5), timeouts=TIMEOUTS)
-    assert dialogue.codes == [220, 250, 221]
-    assert dialogue.stream.receive_timeouts == [5, 11, 12]
-
-
-def test_client_that_leaves_before_the_greeting_is_not_an_early_talker() -> None:
-    dialogue = run_dialogue(App(), b"", limits=Limits(greeting_delay=5))
-    assert dialogue.codes == [220]
-    assert dialogue.reasons == ["closed"]
-
-
-def test_drain_does_not_wait_for_the_greeting_delay() -> None:
-    dialogue = Dialogue(App(), limits=Limits(greeting_delay=5))
-    dialogue.stream.script.append(dialogue.loop.drain)
-    dialogue.run()
-    assert dialogue.codes == [421]
-    assert dialogue.reasons == ["shutdown"]
-
-
-def test_refused_connection_has_no_greeting_delay() -> None:
-    for draining in (True, False):
-        dialogue = Dialogue(App(), limits=Limits(greeting_delay=5))
-        if draining:
-            dialogue.loop.drain()
-        else:
-            dialogue.loop.refuse(Reply(421, "closing: full"))
-        dialogue.run()
-        assert dialogue.codes == [421]
-        assert dialogue.stream.receive_timeouts == []
-
-
-def test_session_timeout_shortens_the_greeting_delay() -> None:
-    dialogue = run_dialogue(App(), SILENCE, limits=Limits(greeting_delay=5), timeouts=Timeouts(session=3))
-    assert dialogue.stream.receive_timeouts == [3]
-    assert dialogue.codes == [220, 421]
 
 
 # Slow clients
@@ -349,27 +293,6 @@ def test_default_handler_may_answer_an_http_request() -> None:
     assert run_dialogue(app, b"GET / HTTP/1.1\r\n" + QUIT).codes == [220, 502, 221]
 
 
-# Unread replies
-
-
-def test_pending_replies_are_bounded_for_a_pipelining_client() -> None:
-    dialogue = run_dialogue(accepting(), EHLO + MAIL + RCPT * 950 + QUIT)
-    assert max(data.count(b"\r\n") for data in dialogue.stream.sent) <= 100
-    assert dialogue.codes == [220, 250, 250, *[250] * 950, 221]
-
-
-def test_refused_implicit_tls_connection_is_closed_without_handshake() -> None:
-    app = App()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    dialogue = Dialogue(app, EHLO, config=replace(CONFIG, tls=True), tls=context, implicit_tls=True)
-    dialogue.loop.refuse(Reply(421, "closing: full"))
-    dialogue.run()
-    assert dialogue.stream.tls is None
-    assert dialogue.stream.output == b""
-    assert dialogue.reasons == ["dropped"]
-    assert dialogue.stream.close_timeouts == [0]
-
-
 # Refused and dropped connections
 
 
@@ -485,44 +408,3 @@ def test_connection_closed_unserved_is_a_reached_limit_but_not_a_session() -> No
     acceptor._loops.update(Dialogue(App()).loop for _ in range(2))
     step(acceptor.session_for(FakeStream(EHLO, peer=HERE)))
     assert seen == [LimitReached("connections")]
-
-
-# Log
-
-
-def test_log_records_per_client_are_limited(caplog: pytest.LogCaptureFixture) -> None:
-    app = App()
-
-    @app.on("RCPT")
-    def stumble(session: Session, rcpt: Rcpt) -> Reply:
-        raise RuntimeError("no such table")
-
-    limits = Limits(log_records_per_minute=10, refusals=None)
-    table = PeerTable(limits)
-    for port in range(3):
-        run_dialogue(app, EHLO + MAIL + RCPT * 100, limits=limits, peers=table, peer=replace(HERE, port=port))
-    texts = [record.getMessage() for record in caplog.records]
-    assert len([text for text in texts if "a handler failed" in text]) == 10
-    assert [text for text in texts if "left out" in text] == [
-        "1 log records were left out: some clients cause too many"
-    ]
-    assert len(texts) == 11
-
-
-def test_log_records_have_structured_fields(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG, logger="smtpcore")
-    dialogue = run_dialogue(users(), EHLO + RIGHT + QUIT, config=OFFERING, peer=HERE)
-    fields = [record.__dict__ for record in caplog.records]
-    assert {(each["session"], each["client"]) for each in fields} == {(dialogue.session.id, HERE.host)}
-    assert fields[1]["identity"] == "tim"
-    assert (fields[-1]["reason"], fields[-1]["seconds"]) == ("QUIT", 0)
-
-
-def test_disabled_log_record_uses_no_quota() -> None:
-    table = PeerTable(Limits(log_records_per_minute=1))
-    logging.getLogger("smtpcore").setLevel(logging.CRITICAL)
-    try:
-        run_dialogue(App(), ConnectionResetError(), peers=table)
-        assert table.may_log("x", 0)
-    finally:
-        logging.getLogger("smtpcore").setLevel(logging.NOTSET)

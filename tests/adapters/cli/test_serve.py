@@ -542,3 +542,28 @@ def test_workers_share_one_socket_without_so_reuseport(tmp_path: Path, monkeypat
 
     assert len(server.messages()) == 5
     assert server.status == 0
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_trusted_option_enables_xclient(tmp_path: Path, backend: str) -> None:
+    arguments = ["--trusted", "127.0.0.0/8", "--auth", "tim:tans", "--require-auth", "--allow-plaintext-auth"]
+    with running(tmp_path, *arguments, "--backend", backend) as server:
+        with smtplib.SMTP("127.0.0.1", server.port, "proxy.example", timeout=TIMEOUT) as smtp:
+            smtp.ehlo()
+            assert smtp.has_extn("xclient")
+            assert smtp.docmd("XCLIENT", "ADDR=IPV6:2001:db8::7 LOGIN=tom")[0] == 220
+            smtp.ehlo("c.example")
+            smtp.sendmail("a@c.example", ["b@s.example"], b"hello\r\n")
+        (message,) = server.messages()
+
+    trace, content = split_trace(message)
+    assert content == b"hello\r\n"
+    assert b"Received: from c.example ([IPv6:2001:db8::7])\r\n" in trace
+    assert b" with ESMTPA id " in trace
+
+
+def test_xclient_is_disabled_by_default_on_the_command_line(tmp_path: Path) -> None:
+    with running(tmp_path) as server, smtplib.SMTP("127.0.0.1", server.port, timeout=TIMEOUT) as smtp:
+        smtp.ehlo()
+        assert not smtp.has_extn("xclient")
+        assert smtp.docmd("XCLIENT", "ADDR=192.0.2.7")[0] == 502

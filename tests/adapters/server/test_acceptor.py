@@ -2,16 +2,13 @@
 
 import errno
 import logging
-import platform
-import ssl
 from collections.abc import Coroutine
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from smtpcore import Bodies, Config, LocalProtocolError, Reply
-from smtpcore_adapters import Address, App, Limits, Server, Session, Timeouts, default_config
+from smtpcore import Config, LocalProtocolError
+from smtpcore_adapters import Address, App, Limits, Server, Session, Timeouts
 from smtpcore_adapters.server._acceptor import Acceptor, pause_after_accept_error
 from tests.adapters.fakes import CONFIG, EHLO, QUIT, FakeStream, replies, step
 
@@ -143,26 +140,6 @@ def test_cancelled_session_is_no_longer_counted() -> None:
 # Configuration of a session
 
 
-def hello(acceptor: Acceptor) -> str:
-    stream = FakeStream(EHLO, QUIT)
-    step(acceptor.session_for(stream))
-    return replies(stream.output)[1]
-
-
-def test_starttls_is_offered_only_with_an_ssl_context() -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    assert "STARTTLS" in hello(Acceptor(App(), config=CONFIG, tls=context))
-    assert "STARTTLS" not in hello(Acceptor(App(), config=replace(CONFIG, tls=True)))
-    assert "STARTTLS" not in hello(Acceptor(App(), config=CONFIG, tls=context, implicit_tls=True))
-
-
-def test_expn_is_offered_only_with_a_handler() -> None:
-    app = App()
-    assert "EXPN" not in hello(Acceptor(app, config=CONFIG))
-    app.on("EXPN")(lambda session, expn: Reply(250, "<a@s.example>"))
-    assert "EXPN" in hello(Acceptor(app, config=CONFIG))
-
-
 def test_implicit_tls_without_a_context_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="implicit_tls needs an SSLContext"):
         Acceptor(App(), implicit_tls=True)
@@ -182,13 +159,6 @@ def test_timeouts_apply_to_the_session() -> None:
     stream = FakeStream(QUIT)
     step(Acceptor(App(), config=CONFIG, timeouts=Timeouts(greeting=7)).session_for(stream))
     assert stream.receive_timeouts == [7]
-
-
-@pytest.mark.parametrize(("node", "hostname"), [("mx.example", "mx.example"), ("", "localhost"), ("ä", "localhost")])
-def test_default_hostname_is_the_name_of_the_machine(node: str, hostname: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(platform, "node", lambda: node)
-    assert default_config() == Config(hostname=hostname, bodies=Bodies.CHUNKS)
-    assert hello(Acceptor(App())).startswith(f"250-{hostname}")
 
 
 def test_address_of_a_server_is_its_first_address() -> None:

@@ -11,10 +11,9 @@ import pytest
 from smtpcore import Auth, Config, Connection, LocalProtocolError, Reply
 from smtpcore.sasl import Answer, Channel, CheckPassword, Credentials, GivePassword, Question, make_client
 from smtpcore_adapters import App, Session
-from smtpcore_adapters.server._acceptor import Acceptor
 from smtpcore_adapters.server._authentication import check_mechanisms
 from smtpcore_adapters.users import Users
-from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, RCPT, Dialogue, FakeStream, Step, run_dialogue, step
+from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, RCPT, Dialogue, FakeStream, Step, run_dialogue
 
 MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 OFFERING = replace(CONFIG, auth_mechanisms=MECHANISMS, plaintext_auth=True)
@@ -216,25 +215,6 @@ def test_unknown_mechanism_never_reaches_the_auth_handlers() -> None:
 
 
 # The server
-
-
-def reply_to_ehlo(app: App, **options: object) -> str:
-    stream = FakeStream(EHLO, QUIT)
-    step(Acceptor(app, **options).session_for(stream))  # type: ignore[arg-type]
-    return stream.output.decode()
-
-
-def test_auth_is_offered_only_with_a_handler_and_tls() -> None:
-    assert "AUTH" not in reply_to_ehlo(users(), config=CONFIG)
-    assert "250-AUTH PLAIN LOGIN\r\n" in reply_to_ehlo(users(), config=replace(CONFIG, plaintext_auth=True))
-    assert "250-AUTH CRAM-MD5\r\n" in reply_to_ehlo(users(), config=replace(OFFERING, auth_mechanisms=("CRAM-MD5",)))
-    assert "AUTH" not in reply_to_ehlo(App(), config=OFFERING)
-
-
-@pytest.mark.parametrize("name", ["plain", "GSSAPI"])
-def test_unknown_mechanism_in_the_configuration_is_an_error(name: str) -> None:
-    with pytest.raises(LocalProtocolError, match=name):
-        Acceptor(users(), config=replace(OFFERING, auth_mechanisms=(name,)))
 
 
 def test_users_return_known_passwords_and_hide_them_in_repr() -> None:

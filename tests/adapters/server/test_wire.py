@@ -1,19 +1,29 @@
-"""The connection of one session: the authors of its refusals."""
+"""The connection of one session: pipelined replies, timeouts and TLS."""
 
 import logging
-from base64 import b64encode
-from collections.abc import Mapping
+import ssl
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from smtpcore import Path, Reply
-from smtpcore_adapters import Address, App, Decider, Limits, Message, Refusal, Session, Timeouts
-from smtpcore_adapters.server._peers import PeerTable
-from smtpcore_adapters.users import Users
+from smtpcore import (
+    Command,
+    Ehlo,
+    Reply,
+    Vrfy,
+)
+from smtpcore_adapters import (
+    Address,
+    App,
+    Session,
+    Timeouts,
+)
+from smtpcore_adapters.server._acceptor import Acceptor
+from smtpcore_adapters.server._app import Handler
 from tests.adapters.fakes import (
     CONFIG,
+    DATA,
     EHLO,
     ENVELOPE,
     MAIL,
@@ -21,252 +31,252 @@ from tests.adapters.fakes import (
     RCPT,
     SILENCE,
     Dialogue,
+    FakeStream,
     MessageStore,
     Step,
     accepting,
+    replies,
     run_dialogue,
-    watch,
+    step,
 )
 
-Author = tuple[int, Decider, str]
-
 END = b".\r\n"
-AUTH = replace(CONFIG, auth_mechanisms=("PLAIN",), plaintext_auth=True)
-WRONG = EHLO + b"AUTH PLAIN " + b64encode(b"\0tim\0wrong") + b"\r\n"
+TIMEOUTS = Timeouts(greeting=11, command=12, body=13, session=1000, tls=14, send=15, close=16)
 
 
-def fail(session: Session, subject: object) -> Reply:
-    raise RuntimeError("the database is gone")
+def fail(session: Session, subject: object) -> Reply | None:
+    raise RuntimeError("the secret of the database")
 
 
-def handling(name: str, answer: object) -> App:
-    """Return an app whose handler of `name` is `answer` or returns it; it accepts recipients."""
+def tracebacks(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.exc_info]
+
+
+def failing(name: str, handler: Handler) -> App:
     app = App() if name == "RCPT" else accepting()
-    app.on(name)(answer if callable(answer) else lambda session, subject: answer)
+    app.on(name)(handler)
     return app
 
 
-def refuse_second(session: Session, message: Message) -> Mapping[Path, Reply]:
-    first, second, _ = message.forward_paths
-    return {first: Reply(250, "Stored"), second: Reply(452, "Full")}
+TRUSTED = Address("192.0.2.80", 40_000)
 
 
-REFUSALS: dict[str, tuple[App, bytes, dict[str, Any], Author]] = {
-    # Four different 452s
-    "recipients of a message": (
-        accepting(),
-        EHLO + MAIL + RCPT * 101,
-        {"config": replace(CONFIG, max_recipients=100)},
-        (452, Decider.RULE, "max_recipients"),
-    ),
-    "domains of recipients": (
-        accepting(),
-        EHLO + MAIL + RCPT + b"RCPT TO:<u@t.example>\r\n",
-        {"config": replace(CONFIG, max_recipient_domains=1)},
-        (452, Decider.RULE, "max_recipient_domains"),
-    ),
-    "recipients of a session": (
-        accepting(),
-        EHLO + MAIL + RCPT + RCPT,
-        {"limits": Limits(recipients_per_session=1)},
-        (452, Decider.LIMIT, "recipients_per_session"),
-    ),
-    "handler of RCPT": (
-        handling("RCPT", Reply(452, "Mailbox full")),
-        EHLO + MAIL + RCPT,
-        {},
-        (452, Decider.HANDLER, "RCPT"),
-    ),
-    # Commands
-    "RCPT by default": (handling("RCPT", None), EHLO + MAIL + RCPT, {}, (550, Decider.DEFAULT, "RCPT")),
-    "unknown verb": (App(), b"XFOO\r\n", {}, (500, Decider.DEFAULT, "default")),
-    "default handler": (
-        handling("default", Reply(550, "No")),
-        b"XFOO\r\n",
-        {},
-        (550, Decider.HANDLER, "default"),
-    ),
-    "web browser": (App(), b"GET / HTTP/1.1\r\n", {}, (421, Decider.LIMIT, "http")),
-    "exception": (handling("MAIL", fail), EHLO + MAIL, {}, (451, Decider.FAILURE, "MAIL")),
-    "reply that cannot be sent": (
-        handling("MAIL", Reply(354, "Go on")),
-        EHLO + MAIL,
-        {},
-        (451, Decider.FAILURE, "MAIL"),
-    ),
-    "syntax": (App(), EHLO + b"MAIL TO:<x>\r\n", {}, (501, Decider.RULE, "syntax")),
-    "sequence": (App(), EHLO + RCPT, {}, (503, Decider.RULE, "sequence")),
-    "size": (App(), EHLO + b"MAIL FROM:<> SIZE=99999999\r\n", {}, (552, Decider.RULE, "SIZE")),
-    "authentication required": (
-        App(),
-        EHLO + MAIL,
-        {"config": replace(AUTH, require_auth=True)},
-        (530, Decider.RULE, "require_auth"),
-    ),
-    "refusals": (
-        handling("RCPT", Reply(450, "Later")),
-        EHLO + MAIL + RCPT + RCPT,
-        {"limits": Limits(refusals=1)},
-        (421, Decider.LIMIT, "refusals"),
-    ),
-    # Messages
-    "message by default": (accepting(), ENVELOPE + END, {}, (554, Decider.DEFAULT, "message")),
-    "message handler": (
-        handling("message", Reply(554, "Spam")),
-        ENVELOPE + END,
-        {},
-        (554, Decider.HANDLER, "message"),
-    ),
-    "message handler that raises": (handling("message", fail), ENVELOPE + END, {}, (451, Decider.FAILURE, "message")),
-    "bare newline": (accepting(MessageStore()), ENVELOPE + b"a\nb\r\n" + END, {}, (550, Decider.RULE, "bare_newlines")),
-    # Connections
-    "connect handler": (handling("connect", Reply(554, "No")), b"", {}, (554, Decider.HANDLER, "connect")),
-    "early talker": (App(), EHLO, {"limits": Limits(greeting_delay=1)}, (554, Decider.LIMIT, "greeting_delay")),
-    # AUTH
-    "wrong password": (
-        handling("auth", lambda session, question: False),
-        WRONG,
-        {"config": AUTH},
-        (535, Decider.HANDLER, "auth"),
-    ),
-    "unknown user": (handling("auth", None), WRONG, {"config": AUTH}, (535, Decider.DEFAULT, "auth")),
-    "auth handler with a reply": (
-        handling("auth", Reply(454, "Later")),
-        WRONG,
-        {"config": AUTH},
-        (454, Decider.HANDLER, "auth"),
-    ),
-    "auth handler that raises": (handling("auth", fail), WRONG, {"config": AUTH}, (454, Decider.FAILURE, "auth")),
-    "malformed credentials": (
-        handling("auth", None),
-        EHLO + b"AUTH PLAIN " + b64encode(b"tim") + b"\r\n",
-        {"config": AUTH},
-        (501, Decider.RULE, "AUTH"),
-    ),
-    "cancelled authentication": (
-        handling("auth", None),
-        EHLO + b"AUTH PLAIN\r\n*\r\n",
-        {"config": AUTH},
-        (501, Decider.DEFAULT, "auth"),
-    ),
+def run_session(app: App, *script: Step, peer: Address | None = TRUSTED, **options: Any) -> FakeStream:
+    stream = FakeStream(*script, peer=peer)
+    options = {"config": CONFIG, "trusted": ["192.0.2.80/31"], **options}
+    step(Acceptor(app, **options).session_for(stream))
+    return stream
+
+
+# Pipelining
+
+
+def test_replies_to_pipelined_commands_are_sent_together() -> None:
+    # RFC 2920 3.2
+    stream = run_dialogue(accepting(), EHLO, MAIL + RCPT + RCPT + DATA, END + QUIT).stream
+    assert [len(replies(data)) for data in stream.sent] == [1, 1, 4, 1, 1]
+
+
+def test_reply_to_a_body_is_sent_before_the_next_command_is_handled() -> None:
+    app = accepting(MessageStore())
+    sent_before: list[bytes] = []
+
+    @app.on("NOOP")
+    def look(session: Session, noop: Command) -> None:
+        sent_before.append(dialogue.stream.output)
+
+    dialogue = Dialogue(app, ENVELOPE, END + b"NOOP\r\n" + QUIT)
+    dialogue.run()
+    assert sent_before[0].endswith(b"Stored\r\n")
+
+
+def test_pending_replies_are_bounded_for_a_pipelining_client() -> None:
+    dialogue = run_dialogue(accepting(), EHLO + MAIL + RCPT * 950 + QUIT)
+    assert max(data.count(b"\r\n") for data in dialogue.stream.sent) <= 100
+    assert dialogue.codes == [220, 250, 250, *[250] * 950, 221]
+
+
+@pytest.mark.parametrize(("argument", "code"), [("tim", "252 2.6.8 "), ("tim SMTPUTF8", "250 2.1.5 ")])
+def test_non_ascii_vrfy_reply_is_sent_only_with_smtputf8(argument: str, code: str) -> None:
+    """R6531-3.7.4.2-02, R6531-3.7.4.2-03"""
+    app = accepting()
+
+    @app.on("VRFY")
+    def verify(session: Session, vrfy: Vrfy) -> Reply:
+        return Reply(250, "<t\u00efm@s.example>", enhanced="2.1.5")
+
+    stream = run_session(app, EHLO + f"VRFY {argument}\r\n".encode() + QUIT)
+    assert replies(stream.output)[2].startswith(code)
+
+
+# Timeouts
+
+
+LIMITS: dict[str, tuple[tuple[Step, ...], float, list[str], int]] = {
+    "greeting": ((SILENCE,), 11, ["timeout"], 2),
+    "command": ((EHLO, SILENCE), 12, ["timeout"], 3),
+    "in a transaction": ((EHLO + MAIL + RCPT, SILENCE), 12, ["timeout"], 5),
+    "after a refusal to serve": ((EHLO, SILENCE), 12, ["timeout"], 3),
+    "body": ((ENVELOPE, b"one\r\n", SILENCE), 13, ["timeout"], 6),
 }
 
 
-@pytest.mark.parametrize("name", REFUSALS)
-def test_each_refusal_names_its_author_to_observers_and_in_the_log(name: str, caplog: pytest.LogCaptureFixture) -> None:
-    app, script, options, expected = REFUSALS[name]
-    caplog.set_level(logging.INFO, "smtpcore")
-    seen = watch(app, Refusal)
-    dialogue = run_dialogue(app, script, peer=Address("192.0.2.1", 5), **options)
+@pytest.mark.parametrize("phase", LIMITS)
+def test_silent_client_gets_421(phase: str) -> None:
+    script, limit, reasons, count = LIMITS[phase]
+    store = MessageStore()
+    app = accepting(store)
+    if phase == "after a refusal to serve":
+        app.on("connect")(lambda session, opened: Reply(554))
 
-    assert [item.reply.code for item in seen] == [code for code in dialogue.codes if code >= 400]
-    assert (seen[-1].reply.code, seen[-1].decided_by, seen[-1].rule) == expected
-    authors = [(record.__dict__.get("decided_by"), record.__dict__.get("rule")) for record in caplog.records]
-    unsendable = name == "reply that cannot be sent"
-    assert authors == [(None, None) if unsendable else (str(item.decided_by), item.rule) for item in seen]
-
-
-def test_each_recipient_of_LMTP_has_an_author_of_its_own() -> None:
-    app = handling("message", refuse_second)
-    seen = watch(app, Refusal)
-    recipients = b"".join(b"RCPT TO:<%d@s.example>\r\n" % number for number in range(3))
-    config = replace(CONFIG, lmtp=True)
-    dialogue = run_dialogue(app, b"LHLO c.example\r\n" + MAIL + recipients + b"DATA\r\n" + END + QUIT, config=config)
-
-    assert dialogue.codes[6:] == [354, 250, 452, 554, 221]
-    assert [(item.decided_by, item.rule) for item in seen] == [
-        (Decider.HANDLER, "message"),
-        (Decider.DEFAULT, "message"),
-    ]
+    dialogue = run_dialogue(app, *script, timeouts=TIMEOUTS)
+    assert dialogue.stream.receive_timeouts[-1] == limit
+    assert dialogue.last == "421 4.4.2 s.example closing: you took too long"
+    assert len(dialogue.replies) == count
+    assert dialogue.reasons == reasons
+    assert dialogue.stream.close_timeouts == [16]
+    assert store.bodies == []
 
 
-@pytest.mark.parametrize(
-    ("script", "timeout"),
-    [
-        ((SILENCE,), "greeting"),
-        ((EHLO, SILENCE), "command"),
-        ((ENVELOPE, SILENCE), "body"),
-        ((EHLO + b"AUTH PLAIN\r\n", SILENCE), "command"),
-    ],
-)
-def test_timeout_is_the_author_of_its_421(script: tuple[Step, ...], timeout: str) -> None:
-    app = accepting(Users({}))
-    seen = watch(app, Refusal)
-    dialogue = run_dialogue(app, *script, config=AUTH)
+def test_session_timeout_ends_a_busy_session() -> None:
+    def noops(stream: FakeStream) -> list[Step]:
+        return [part for _ in range(60) for part in (stream.advance(100), b"NOOP\r\n")]
 
-    assert seen == [Refusal(seen[0].reply, Decider.TIMEOUT, timeout)]
-    assert dialogue.codes[-1] == 421
-
-
-def test_timeout_of_the_session_is_the_author_of_its_421() -> None:
-    app = App()
-    seen = watch(app, Refusal)
-    run_dialogue(app, EHLO, SILENCE, timeouts=Timeouts(session=20))
-    assert [(item.decided_by, item.rule) for item in seen] == [(Decider.TIMEOUT, "session")]
-
-
-def test_timeout_while_the_server_is_crowded_is_the_author_of_its_421() -> None:
-    app = App()
-    seen = watch(app, Refusal)
-    limits = Limits(connections=10)
-    peers = PeerTable(limits)
-    for _ in range(9):
-        peers.enter("", 0)
-
-    run_dialogue(app, EHLO, SILENCE, limits=limits, peers=peers)
-    assert [(item.decided_by, item.rule) for item in seen] == [(Decider.TIMEOUT, "crowded")]
-
-
-def test_limit_of_connections_is_the_author_of_the_greeting(caplog: pytest.LogCaptureFixture) -> None:
-    app = App()
-    seen = watch(app, Refusal)
-    limits = Limits(connections_per_address=1)
-    peers = PeerTable(limits)
-    peers.enter("192.0.2.1", 0)
-
-    run_dialogue(app, EHLO, limits=limits, peers=peers, peer=Address("192.0.2.1", 5))
-    assert [(item.decided_by, item.rule) for item in seen] == [(Decider.LIMIT, "connections_per_address")]
-    assert [record.__dict__["rule"] for record in caplog.records] == ["connections_per_address"]
-
-
-def test_limit_of_failed_authentications_is_the_author_of_454(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "smtpcore")
-    app = accepting(Users({}))
-    seen = watch(app, Refusal)
-    limits = Limits(auth_failures_per_hour=1)
-    run_dialogue(app, WRONG + WRONG, config=AUTH, limits=limits, peer=Address("192.0.2.1", 5))
-
-    assert [(item.reply.code, item.decided_by, item.rule) for item in seen] == [
-        (535, Decider.HANDLER, "auth"),
-        (454, Decider.LIMIT, "auth_failures_per_hour"),
-    ]
-    assert [record.__dict__["rule"] for record in caplog.records] == ["auth", "auth_failures_per_hour"]
-
-
-def test_shutdown_and_failure_of_the_session_are_authors_too() -> None:
-    app = App()
-    seen = watch(app, Refusal)
-    dialogue = Dialogue(app)
-    dialogue.stream.script.extend([dialogue.loop.drain])
+    dialogue = Dialogue(App(), timeouts=TIMEOUTS)
+    dialogue.stream.script.extend(noops(dialogue.stream))
     dialogue.run()
-    refused = Dialogue(app)
-    refused.loop.refuse(Reply(421, "closing: shutdown"))
-    refused.run()
-    run_dialogue(app, ValueError("a defect"))
-
-    assert [(item.decided_by, item.rule) for item in seen] == [
-        (Decider.SHUTDOWN, "shutdown"),
-        (Decider.SHUTDOWN, "shutdown"),
-        (Decider.FAILURE, "session"),
-    ]
+    assert dialogue.codes == [220] + 10 * [250] + [421]
+    assert dialogue.reasons == ["timeout"]
 
 
-def test_records_of_refusals_count_for_the_quota_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "smtpcore")
-    limits = Limits(log_records_per_minute=2)
-    dialogue = run_dialogue(App(), EHLO + 5 * MAIL, limits=limits, peer=Address("192.0.2.1", 5))
+def test_session_timeout_shortens_other_timeouts() -> None:
+    dialogue = Dialogue(App(), timeouts=TIMEOUTS)
+    dialogue.stream.script.extend([EHLO, dialogue.stream.advance(995), b"NOOP\r\n", SILENCE])
+    dialogue.run()
+    assert dialogue.stream.receive_timeouts == [11, 12, 5]
+    assert dialogue.reasons == ["timeout"]
 
-    texts = [record.getMessage() for record in caplog.records]
-    refused = f"{dialogue.session.id}: refused: 503 5.5.1 A mail transaction is already open (rule: sequence)"
-    assert texts[:2] == [refused] * 2
-    assert not any(text == refused for text in texts[2:])
+
+@pytest.mark.parametrize("name", ["NOOP", "QUIT", "message"])
+def test_pending_reply_is_sent_before_the_421_of_the_session_timeout(name: str) -> None:
+    app = accepting()
+
+    def reply_late(session: Session, subject: object) -> Reply:
+        dialogue.stream.now += 2000
+        return Reply(221 if name == "QUIT" else 250, "Done at last")
+
+    app.on(name)(reply_late)
+    line = ENVELOPE + END if name == "message" else name.encode() + b"\r\n"
+    dialogue = Dialogue(app, line, timeouts=TIMEOUTS)
+    dialogue.run()
+    assert "Done at last" in dialogue.replies[-1 if name == "QUIT" else -2]
+    assert dialogue.codes[-1] == (221 if name == "QUIT" else 421)
+    assert dialogue.reasons == ["timeout"]
+
+
+def test_nothing_is_sent_after_a_write_that_timed_out() -> None:
+    dialogue = Dialogue(App(), EHLO, b"NOOP\r\n", timeouts=TIMEOUTS)
+    dialogue.stream.send_errors.extend([None, TimeoutError("full")])
+    dialogue.run()
+    assert dialogue.codes == [220]
+    assert dialogue.reasons == ["timeout"]
+
+
+def test_failed_write_of_the_last_reply_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="smtpcore")
+    dialogue = Dialogue(App(), EHLO, SILENCE)
+    dialogue.stream.send_errors.extend([None, None, BrokenPipeError("gone")])
+    dialogue.run()
+    assert dialogue.codes == [220, 250]
+    assert dialogue.reasons == ["timeout"]
+    assert "the last reply did not arrive: gone" in caplog.text
+
+
+# TLS
+
+
+TLS_CONFIG = replace(CONFIG, tls=True)
+CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+
+def test_starttls_resets_the_session() -> None:
+    app = accepting()
+    seen: list[tuple[object, bool]] = []
+    app.on("NOOP")(lambda session, noop: seen.append((session.helo, session.tls is not None)))
+    script = (EHLO, b"NOOP\r\n", b"STARTTLS\r\n", b"NOOP\r\n", MAIL, EHLO, QUIT)
+    dialogue = run_dialogue(app, *script, config=TLS_CONFIG, tls=CONTEXT, timeouts=TIMEOUTS)
+    assert dialogue.codes == [220, 250, 250, 220, 250, 503, 250, 221]
+    assert "STARTTLS" in dialogue.replies[1]
+    assert "STARTTLS" not in dialogue.replies[6]
+    assert seen == [(Ehlo("c.example"), False), (None, True)]
+    assert dialogue.stream.handshake_limit == 14
+
+
+def test_plaintext_command_after_starttls_is_never_executed() -> None:
+    dialogue = run_dialogue(failing("NOOP", fail), EHLO, b"STARTTLS\r\nNOOP\r\n", QUIT, config=TLS_CONFIG, tls=CONTEXT)
+    assert dialogue.codes == [220, 250, 421]
+    assert dialogue.stream.tls is None
+    assert dialogue.reasons == ["421"]
+
+
+@pytest.mark.parametrize("failure", [ssl.SSLError("no"), TimeoutError("slow"), ConnectionResetError("gone")])
+def test_nothing_is_sent_after_a_failed_handshake(failure: OSError, caplog: pytest.LogCaptureFixture) -> None:
+    dialogue = Dialogue(App(), EHLO, b"STARTTLS\r\n", QUIT, config=TLS_CONFIG, tls=CONTEXT)
+    dialogue.stream.handshake_error = failure
+    dialogue.run()
+    assert dialogue.codes == [220, 250, 220]
+    assert dialogue.reasons == ["lost"]
+    assert dialogue.stream.close_timeouts == [0]
+    assert tracebacks(caplog) == []
+
+
+def test_implicit_tls_starts_before_the_greeting() -> None:
+    app = App()
+    seen: list[bool] = []
+    app.on("connect")(lambda session, opened: seen.append(session.tls is not None))
+    dialogue = run_dialogue(app, EHLO + QUIT, config=TLS_CONFIG, tls=CONTEXT, implicit_tls=True)
+    assert dialogue.codes == [220, 250, 221]
+    assert "STARTTLS" not in dialogue.replies[1]
+    assert seen == [True]
+
+
+def test_failed_implicit_tls_sends_no_greeting() -> None:
+    dialogue = Dialogue(App(), EHLO, config=TLS_CONFIG, tls=CONTEXT, implicit_tls=True)
+    dialogue.stream.handshake_error = ssl.SSLError("no")
+    dialogue.run()
+    assert dialogue.stream.output == b""
+    assert dialogue.reasons == ["lost"]
+
+
+def test_starttls_without_a_context_loses_the_connection() -> None:
+    dialogue = run_dialogue(App(), EHLO, b"STARTTLS\r\n", QUIT, config=TLS_CONFIG)
+    assert dialogue.codes == [220, 250, 220]
+    assert dialogue.reasons == ["lost"]
+
+
+def test_drain_waits_for_the_tls_handshake() -> None:
+    app = App()
+
+    @app.on("STARTTLS")
+    def drain(session: Session, command: Command) -> None:
+        dialogue.loop.drain()
+
+    dialogue = Dialogue(app, EHLO, b"STARTTLS\r\n", EHLO, config=TLS_CONFIG, tls=CONTEXT)
+    dialogue.run()
+    assert dialogue.codes == [220, 250, 220, 421]
+    assert dialogue.stream.tls
+    assert dialogue.reasons == ["shutdown"]
+
+
+def test_plaintext_found_before_the_handshake_ends_the_session() -> None:
+    app = App()
+
+    @app.on("STARTTLS")
+    def inject(session: Session, command: Command) -> None:
+        dialogue.loop._wire.conn.receive_data(b"NOOP\r\n")
+
+    dialogue = Dialogue(app, EHLO, b"STARTTLS\r\n", config=TLS_CONFIG, tls=CONTEXT)
+    dialogue.run()
+    assert dialogue.codes[:2] == [220, 250]
+    assert 250 not in dialogue.codes[2:]
+    assert dialogue.stream.tls is None

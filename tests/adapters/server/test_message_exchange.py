@@ -1,4 +1,4 @@
-"""Messages sent with BDAT, and LMTP's replies for each recipient, through the session loop."""
+"""One message: its handlers, its body in one piece or in chunks, and its replies."""
 
 import logging
 import ssl
@@ -7,12 +7,22 @@ from dataclasses import replace
 
 import pytest
 
-from smtpcore import Path, Reply
-from smtpcore_adapters import App, Message, MessageAborted, Session
+from smtpcore import (
+    Path,
+    Reply,
+)
+from smtpcore_adapters import (
+    App,
+    Message,
+    MessageAborted,
+    Session,
+)
+from smtpcore_adapters.server._app import Handler
 from tests.adapters.fakes import (
     CONFIG,
     DATA,
     EHLO,
+    ENVELOPE,
     MAIL,
     QUIT,
     RCPT,
@@ -22,6 +32,171 @@ from tests.adapters.fakes import (
     accepting,
     run_dialogue,
 )
+
+BODY = b"Subject: x\r\n\r\nHello\r\n"
+END = b".\r\n"
+
+
+def tracebacks(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.exc_info]
+
+
+def failing(name: str, handler: Handler) -> App:
+    app = App() if name == "RCPT" else accepting()
+    app.on(name)(handler)
+    return app
+
+
+# Handlers of messages that fail
+
+
+async def raise_before(session: Session, message: Message) -> Reply:
+    raise RuntimeError("the secret of the database")
+
+
+async def raise_in_the_middle(session: Session, message: Message) -> Reply:
+    async for _ in message:
+        raise RuntimeError("the secret of the database")
+    return Reply(250)
+
+
+async def raise_after(session: Session, message: Message) -> Reply:
+    await message.read()
+    raise RuntimeError("the secret of the database")
+
+
+@pytest.mark.parametrize("handler", [raise_before, raise_in_the_middle, raise_after])
+def test_message_handler_that_raises_gives_451_and_keeps_the_dialogue_in_step(
+    handler: Handler, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = failing("message", handler)
+    dialogue = run_dialogue(app, ENVELOPE, b"one\r\n", b"QUIT\r\ntwo\r\n", END + b"NOOP\r\n" + QUIT)
+    assert dialogue.codes == [220, 250, 250, 250, 354, 451, 250, 221]
+    assert dialogue.replies[5] == f"451 4.3.0 Internal error, session {dialogue.session.id}"
+    assert "the secret of the database" in caplog.text
+
+
+def test_message_handler_may_reply_without_reading() -> None:
+    app = accepting()
+    app.on("message")(lambda session, message: Reply(554, "No mail on Mondays"))
+    dialogue = run_dialogue(app, ENVELOPE, BODY, BODY + END + QUIT)
+    assert dialogue.codes == [220, 250, 250, 250, 354, 554, 221]
+
+
+def test_message_handler_may_reply_during_the_body() -> None:
+    app = accepting()
+
+    @app.on("message")
+    async def look(session: Session, message: Message) -> Reply:
+        async for piece in message:
+            if b"virus" in piece:
+                break
+        return Reply(554, "A virus")
+
+    dialogue = run_dialogue(app, ENVELOPE, b"a virus\r\n", BODY + END + QUIT)
+    assert dialogue.replies[-2:] == ["554 5.0.0 A virus", "221 2.0.0 s.example closing"]
+
+
+INVALID: dict[str, tuple[bytes, int]] = {
+    "bare newline": (b"a\nb\r\n", 550),
+    "too large": (b"x" * 998 + b"\r\n", 552),
+    "line too long": (b"y" * 2000 + b"\r\n", 554),
+}
+SMALL = replace(CONFIG, max_message_size=65_536, max_text_line=1000)
+
+
+@pytest.mark.parametrize("read", [True, False])
+@pytest.mark.parametrize("fault", INVALID)
+def test_invalid_body_is_refused_even_if_the_handler_accepts(
+    fault: str, read: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    segment, code = INVALID[fault]
+    app = accepting()
+    aborted: list[str] = []
+
+    @app.on("message")
+    async def accept(session: Session, message: Message) -> Reply:
+        try:
+            if read:
+                await message.read()
+        except MessageAborted as exc:
+            aborted.append(str(exc))
+        return Reply(250, "Stored")
+
+    script = [segment] * (70 if fault == "too large" else 1)
+    dialogue = run_dialogue(app, ENVELOPE, *script, BODY + END + QUIT, config=SMALL)
+    assert dialogue.codes == [220, 250, 250, 250, 354, code, 221]
+    assert [text[:3] for text in aborted] == [str(code)] * read
+    assert tracebacks(caplog) == []
+
+
+def test_uncaught_message_aborted_is_not_logged_as_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    store = MessageStore()
+    dialogue = run_dialogue(accepting(store), ENVELOPE, b"a\nb\r\n" + END + QUIT)
+    assert dialogue.codes[-2:] == [550, 221]
+    assert store.bodies == []
+    assert tracebacks(caplog) == []
+
+
+def test_every_message_handler_sees_message_aborted(caplog: pytest.LogCaptureFixture) -> None:
+    app = accepting()
+    aborted = 0
+
+    async def tolerant(session: Session, message: Message) -> None:
+        nonlocal aborted
+        try:
+            async for _ in message:
+                pass
+        except MessageAborted:
+            aborted += 1
+
+    for _ in range(2):
+        app.on("message")(tolerant)
+    dialogue = run_dialogue(app, ENVELOPE, b"a\nb\r\n" + END + QUIT)
+    assert dialogue.codes[-2:] == [550, 221]
+    assert aborted == 2
+    assert tracebacks(caplog) == []
+
+
+# The end of the connection
+
+
+def test_end_of_stream_in_a_body_aborts_the_message(caplog: pytest.LogCaptureFixture) -> None:
+    app = accepting()
+    seen: list[str] = []
+
+    @app.on("message")
+    async def look(session: Session, message: Message) -> Reply:
+        pieces = aiter(message)
+        assert BODY.startswith(await anext(pieces))
+        with pytest.raises(MessageAborted) as caught:
+            await anext(pieces)
+        seen.append(str(caught.value))
+        with pytest.raises(MessageAborted):
+            await anext(pieces)
+        return Reply(250)
+
+    dialogue = run_dialogue(app, ENVELOPE, BODY, b"")
+    assert seen == ["the connection was closed inside a body"]
+    assert dialogue.codes == [220, 250, 250, 250, 354]
+    assert dialogue.reasons == ["lost"]
+    assert tracebacks(caplog) == []
+
+
+@pytest.mark.parametrize("handled", [True, False])
+def test_connection_lost_in_a_body_aborts_the_message(handled: bool, caplog: pytest.LogCaptureFixture) -> None:
+    store = MessageStore()
+    app = accepting(store) if handled else accepting()
+    dialogue = run_dialogue(app, ENVELOPE, BODY, ConnectionResetError())
+    assert store.bodies == []
+    assert dialogue.codes[-1] == 354
+    assert dialogue.reasons == ["lost"]
+    assert dialogue.stream.close_timeouts == [0]
+    assert tracebacks(caplog) == []
+
+
+# Chunks
+
 
 OPEN = EHLO + MAIL + RCPT
 LMTP = replace(CONFIG, lmtp=True)
