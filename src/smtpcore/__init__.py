@@ -30,14 +30,12 @@ Pass received bytes in and take typed events out. Answer each event with a reply
 
 from ._addresses import Mailbox, Path
 from ._client import ClientConnection
+from ._command import Command
 from ._commands import (
     Auth,
     Bdat,
-    Burl,
-    Command,
     Data,
     Ehlo,
-    Etrn,
     Expn,
     Helo,
     Help,
@@ -49,8 +47,6 @@ from ._commands import (
     Rset,
     StartTls,
     Vrfy,
-    Xclient,
-    Xforward,
 )
 from ._config import OFF_BY_DEFAULT, BareNewlines, Bodies, ClientConfig, Config
 from ._connection import Connection
@@ -77,9 +73,13 @@ from ._events import (
     UnknownCommand,
 )
 from ._extensions._builtin import EXTENSIONS
-from ._extensions._definition import Extension, NextHop, Parameter, relay_or_drop, relay_or_refuse
+from ._extensions._burl import Burl
+from ._extensions._definition import Extension, ExtensionCommand, NextHop, Parameter, relay_or_drop, relay_or_refuse
+from ._extensions._etrn import Etrn
 from ._extensions._futurerelease import HoldLimits
 from ._extensions._limits import SessionLimits
+from ._extensions._xclient import Xclient
+from ._extensions._xforward import Xforward
 from ._replies import Challenge, Reply, ReplyClass, ReplyCode
 from ._state import State, Wait
 from ._transaction import Transaction
@@ -114,4 +114,5 @@ __all__ += ["Challenge", "Reply", "ReplyClass", "ReplyCode"]
 __all__ += ["Attributes", "BodyType", "ByMode", "DeliverBy", "EnvelopeId", "HoldLimits", "Mailbox", "NoSupport"]
 __all__ += ["Notify", "OriginalRecipient", "Params", "Path", "Ret", "SessionLimits", "Submitter", "ValidSince"]
 __all__ += ["decode_xtext", "encode_xtext"]
-__all__ += ["EXTENSIONS", "OFF_BY_DEFAULT", "Extension", "NextHop", "Parameter", "relay_or_drop", "relay_or_refuse"]
+__all__ += ["EXTENSIONS", "OFF_BY_DEFAULT", "Extension", "ExtensionCommand", "NextHop", "Parameter"]
+__all__ += ["relay_or_drop", "relay_or_refuse"]

@@ -28,7 +28,8 @@ from types import MappingProxyType
 from typing import Final
 
 from ._bodies._outgoing import OutgoingBody, outgoing_chunks
-from ._commands import Auth, Bdat, Burl, Command, Data, Ehlo, Helo, Lhlo, Mail, Quit, Rcpt, Rset, StartTls, Xclient
+from ._command import Command
+from ._commands import Auth, Bdat, Data, Ehlo, Helo, Lhlo, Mail, Quit, Rcpt, Rset, StartTls
 from ._config import MIN_COMMAND_LINE, ClientConfig
 from ._dialects import MAX_AUTH_LINE, Dialect, make_dialect, read_keywords, read_terms, verbs_of
 from ._endpoint import Endpoint
@@ -53,13 +54,14 @@ from ._events import (
     UnknownCommand,
 )
 from ._extensions._builtin import EXTENSIONS
+from ._extensions._burl import Burl
 from ._extensions._definition import Extension
+from ._extensions._xclient import Xclient
 from ._parser import CommandRejected, parse_command
 from ._pipelining import may_follow
 from ._replies import MAX_CHALLENGE, Reply, ReplyClass, ReplyCode
 from ._reply_reader import ReplyReader, make_reply
 from ._state import (
-    ALLOWED_COMMANDS,
     ALLOWED_REPLIES,
     IN_TRANSACTION,
     WAITING_FOR_REPLY,
@@ -67,7 +69,9 @@ from ._state import (
     Step,
     Wait,
     chunk_step,
+    is_allowed,
     next_state,
+    row_of,
 )
 from ._transaction import Transaction
 from .parameters import BodyType
@@ -174,7 +178,7 @@ class ClientConnection(Endpoint):
         if self._state in (State.CLOSED, State.TLS):
             return Wait.TLS if self._state is State.TLS else Wait.NOTHING
         if len(self._pending) > bool(self._left):
-            return WAITING_FOR_REPLY[type(self._pending[0].question)]
+            return WAITING_FOR_REPLY[self._pending[0].kind]
 
         return Wait.DATA_BLOCK if self._left or self._state is State.DATA else Wait.NOTHING
 
@@ -241,7 +245,7 @@ class ClientConnection(Endpoint):
 
         kind = pending.kind
         is_part = isinstance(request, Bdat | Burl) and self._state not in (State.CHUNK, State.LAST_CHUNK)
-        if is_part and type(request) not in ALLOWED_COMMANDS.get(self._state, ()):
+        if is_part and not is_allowed(self._state, type(request)):
             kind = InvalidCommand  # RFC 3030 section 2: after a refused part, later parts are refused too
 
         is_last = len(self._pending) == 1
@@ -306,6 +310,7 @@ class ClientConnection(Endpoint):
 
     def _make_dialect(self, terms: Mapping[Extension, object]) -> Dialect:
         return make_dialect(
+            self._known,
             terms,
             longest=MIN_COMMAND_LINE,
             longest_auth=MIN_COMMAND_LINE,  # RFC 4954 section 4: for the initial response; later ones may be longer
@@ -335,9 +340,7 @@ class ClientConnection(Endpoint):
 
         ahead = self._state_ahead()
         question: Question = request if not isinstance(request, Bdat) else DataEnd() if request.last else ChunkEnd()
-        # RFC 4468 3.2: BURL LAST is an end of data.
-        is_end = isinstance(request, Burl) and request.last
-        pending = _Pending(request, question, DataEnd if is_end else type(question), len(octets))
+        pending = _Pending(request, question, row_of(question), len(octets))
         if self._config.lmtp and self._transaction and isinstance(question, DataEnd):
             pending.recipients.extend(self._transaction.recipients)  # RFC 2033 4.2
 
@@ -425,7 +428,7 @@ class ClientConnection(Endpoint):
                 raise LocalProtocolError(f"take the reply to {_name(before)} before you send {_name(request)}")
 
         state = self._state_ahead()
-        if type(request) not in ALLOWED_COMMANDS.get(state, ()):
+        if not is_allowed(state, type(request)):
             raise LocalProtocolError(f"{_name(request)} cannot be sent in {state}")
         if state is State.CHUNK_REFUSED and not isinstance(request, _AFTER_REFUSED_CHUNK):
             raise LocalProtocolError("a part of the body was refused: clear the transaction with RSET")
@@ -447,11 +450,6 @@ class ClientConnection(Endpoint):
                 raise LocalProtocolError("a binary message must be sent with BDAT")  # RFC 3030 section 3
             case StartTls() if self._tls:
                 raise LocalProtocolError("TLS is already active")  # RFC 3207 4.2
-            case Burl(uri=uri):
-                scheme = uri.partition(":")[0].lower()
-                words = self._offers.get("BURL")
-                if not isinstance(words, tuple) or scheme not in {word.partition(":")[0].lower() for word in words}:
-                    raise LocalProtocolError(f"this server does not fetch URLs of {scheme!r}")  # RFC 4468 3.1
             case Auth(mechanism=mechanism):
                 if self._authenticated or any(isinstance(pending.request, Auth) for pending in self._pending):
                     raise LocalProtocolError("the session is already authenticated")  # RFC 4954 section 4

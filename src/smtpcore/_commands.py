@@ -4,17 +4,14 @@
 # dialect says which parameters are offered. ETRN, BURL, XCLIENT and XFORWARD have their commands in `_extensions`.
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ._addresses import Path
 from ._base64 import encode_base64
-from ._command import Command as Command
+from ._command import Command
 from ._errors import LocalProtocolError
-from ._extensions._burl import Burl as Burl
-from ._extensions._etrn import Etrn as Etrn
-from ._extensions._xclient import Xclient as Xclient
-from ._extensions._xforward import Xforward as Xforward
 from ._grammar import find_control, is_domain, is_encodable, match_mechanism, unquote
 from .parameters._params import NO_PARAMS, Params
 
@@ -244,3 +241,10 @@ class Expn(_Lookup):
     """`EXPN string` (RFC 5321 4.1.1.7)."""
 
     verb: ClassVar[str] = "EXPN"
+
+
+COMMANDS: Mapping[str, type[Command]] = {
+    kind.verb: kind
+    for kind in (Helo, Ehlo, Lhlo, Mail, Rcpt, Data, Bdat, Rset, Noop, Quit, Vrfy, Expn, Help, StartTls, Auth)
+}
+"""The commands by verb, without those of `ExtensionCommand`."""

@@ -16,7 +16,6 @@ from ._buffer import LineError, ReceiveBuffer
 from ._commands import (
     Auth,
     Bdat,
-    Burl,
     Data,
     Ehlo,
     Expn,
@@ -27,7 +26,6 @@ from ._commands import (
     Rset,
     StartTls,
     Vrfy,
-    Xclient,
 )
 from ._config import Bodies, Config
 from ._default_replies import (
@@ -61,11 +59,13 @@ from ._events import (
     data_lines,
 )
 from ._extensions._builtin import EXTENSIONS
-from ._extensions._definition import Extension
+from ._extensions._burl import Burl
+from ._extensions._definition import Extension, ExtensionCommand
+from ._extensions._xclient import Xclient
 from ._parser import parse_response
 from ._refusals import Refusals
 from ._replies import Reply, ReplyClass, ReplyCode
-from ._state import ALLOWED_REPLIES, IN_BODY, IN_TRANSACTION, WAITING_FOR, State, Step, Wait, chunk_step
+from ._state import ALLOWED_REPLIES, FINAL, IN_BODY, IN_TRANSACTION, WAITING_FOR, State, Step, Wait, chunk_step, row_of
 from ._transaction import Transaction
 from .parameters import BodyType
 
@@ -292,8 +292,7 @@ class Connection(Endpoint):
         self._refusals.count_reply(asked, reply)
         if self._replies <= 0 or reply.reply_class is ReplyClass.GOODBYE:
             self._asked = None
-            # RFC 4468 3.2: BURL LAST is an end of data.
-            kind = DataEnd if isinstance(asked, Burl) and asked.last else type(asked)
+            kind = row_of(asked) if isinstance(asked, ExtensionCommand) else type(asked)
             self._advance(kind, reply.reply_class)
             if reply.is_positive:
                 self._accept(asked, reply)
@@ -311,6 +310,8 @@ class Connection(Endpoint):
             return PRIORITY_LOWERED
         if type(event) in DEFAULTS:
             return DEFAULTS[type(event)]
+        if isinstance(event, ExtensionCommand):
+            return event.default_reply
 
         raise LocalProtocolError(f"{type(event).__name__} needs no reply: continue with next_event()")
 
@@ -325,7 +326,7 @@ class Connection(Endpoint):
             return ConnectionOpened()  # RFC 5321 3.8: a 421 may be sent at any time, like a negative greeting
 
         kind = type(asked)
-        if reply.reply_class not in ALLOWED_REPLIES[kind]:
+        if reply.reply_class not in ALLOWED_REPLIES.get(kind, FINAL):
             raise LocalProtocolError(f"{reply.code} cannot answer {kind.__name__}")
         if kind is Burl and reply.is_positive:
             raise LocalProtocolError("a BURL is accepted by its octets: pass them to receive_part")

@@ -5,11 +5,10 @@ from typing import Final
 
 from . import _rules as rules
 from ._commands import (
+    COMMANDS,
     Auth,
-    Burl,
     Data,
     Ehlo,
-    Etrn,
     Expn,
     Helo,
     Help,
@@ -21,8 +20,6 @@ from ._commands import (
     Rset,
     StartTls,
     Vrfy,
-    Xclient,
-    Xforward,
 )
 from ._events import (
     AuthCancel,
@@ -34,7 +31,8 @@ from ._events import (
     InvalidCommand,
     UnknownCommand,
 )
-from ._parser import COMMANDS, verb_of
+from ._extensions._xclient import Xclient
+from ._parser import verb_of
 from ._replies import Reply, ReplyCode
 
 PRIORITY_LOWERED: Final = Reply(250, "0 is the priority, because the session is not authenticated", enhanced="2.3.6")
@@ -58,13 +56,9 @@ DEFAULTS: Final[Mapping[type[object], Reply]] = {
     Expn: Reply(252, "Cannot expand", enhanced="2.5.0"),  # RFC 5321 7.3
     Help: Reply(214, "HELO EHLO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP", "See RFC 5321", enhanced="2.0.0"),
     StartTls: Reply(220, "Start the TLS handshake", enhanced="2.0.0"),
-    Burl: Reply(554, "The URL cannot be fetched", enhanced="5.6.6"),
-    Etrn: Reply(458, "The queue of this node cannot be started", enhanced="4.5.0"),
-    Xforward: Reply(250, "Attributes recorded", enhanced="2.0.0"),
     # No one is who he says he is, unless the program says so.
     Auth: Reply(535, "Authentication credentials invalid", enhanced="5.7.8"),
     AuthResponse: Reply(535, "Authentication credentials invalid", enhanced="5.7.8"),
-    Xclient: Reply(550, "XCLIENT is not permitted for this client", enhanced="5.7.0"),
     AuthCancel: Reply(501, "Authentication cancelled", enhanced="5.7.0"),
     UnknownCommand: Reply(500, "Command not recognized", enhanced="5.5.1"),
 }

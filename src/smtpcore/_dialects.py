@@ -4,16 +4,22 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
-from ._commands import Auth, Mail, Rcpt
+from ._command import Command
+from ._commands import COMMANDS, Auth, Mail, Rcpt
 from ._config import BareNewlines, Config
 from ._errors import LocalProtocolError
 from ._extensions._definition import Extension, Parameter
+from ._extensions._parsing import parse_text
 from ._grammar import match_keyword
 from ._replies import Reply
 
 MAX_AUTH_LINE = 12_288  # RFC 4954 section 4 (12), CRLF included
 _OBSOLETE = frozenset({"SEND", "SOML", "SAML", "TURN"})  # RFC 5321 appendix F.1 and F.6
 _OUT_OF_SEQUENCE = frozenset({"AUTH", "STARTTLS"})  # AUTH before TLS and STARTTLS under TLS are implemented
+
+
+# RFC 5321 4.1.1.11. An unknown parameter does not lengthen the longest allowed line.
+_UNKNOWN = Parameter[object]("", object, parse_text, octets=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,52 +30,74 @@ class Dialect:
     """Maximum octets of a line, CR LF included."""
     max_lines: Mapping[str, int]
     """Exceptions to `max_line`, by verb."""
-    parameters: Mapping[str, Mapping[str, Parameter[object]]]
-    """The parameters of MAIL and RCPT: verb to keyword to parameter."""
-    refused: Mapping[str, frozenset[str]] | None
-    """Keywords of parameters that are refused while all other unknown ones pass, by verb. None if none passes."""
+    kinds: Mapping[str, type[Command]]
+    """The classes of commands by verb, whether they are implemented or not."""
     not_implemented: frozenset[str]
     """Verbs of extensions that are not offered."""
+    owners: Mapping[type[Command], tuple[str, object]]
+    """Class of an extension's command to the keyword of the extension, and the terms on which it is offered."""
+    parameters: Mapping[str, Mapping[str, Parameter[object] | None]]
+    """The parameters of MAIL and RCPT: verb to keyword to parameter, or to None if it is not offered."""
+    unknown: Parameter[object] | None
+    """The definition of parameters of unknown extensions, None if they are refused."""
     smtputf8: bool
     """Whether a line may contain UTF-8 (RFC 6531)."""
     objections: tuple[tuple[str, Callable[[Mapping[str, object]], Reply | None]], ...]
     """The rules of extensions for the parameters of MAIL and RCPT, each with the extension's keyword."""
 
-    def passes(self, verb: str, keyword: str) -> bool:
-        """Return whether an unknown parameter is passed through to the program."""
-        return self.refused is not None and keyword not in self.refused[verb]
-
 
 def make_dialect(
+    extensions: Iterable[Extension],
     terms: Mapping[Extension, object],
     *,
     longest: int,
     longest_auth: int,
     not_implemented: frozenset[str],
-    refused: Mapping[str, frozenset[str]] | None = None,
+    extended: bool = True,
+    unknown: Parameter[object] | None = None,
 ) -> Dialect:
-    """Return the dialect of a session in which the extensions in `terms` are offered, on these terms."""
-    parameters = {
-        Mail.verb: {parameter.keyword: parameter for extension in terms for parameter in extension.mail},
-        Rcpt.verb: {parameter.keyword: parameter for extension in terms for parameter in extension.rcpt},
+    """Return the dialect of a session that knows `extensions`, and in which those in `terms` are offered.
+
+    Before EHLO, when `extended` is False, no extension changes MAIL, RCPT and the other commands of RFC 5321.
+    """
+    known = tuple(extensions)
+    offered = [extension for extension in known if extended and extension in terms]
+    # Offered extensions come last, because two extensions may define the same parameter.
+    ordered = [*(extension for extension in known if extension not in offered), *offered]
+    parameters: dict[str, dict[str, Parameter[object] | None]] = {
+        Mail.verb: {known.keyword: known if entry in offered else None for entry in ordered for known in entry.mail},
+        Rcpt.verb: {known.keyword: known if entry in offered else None for entry in ordered for known in entry.rcpt},
     }
-    lines = {verb: longest + sum(p.octets for p in known.values()) for verb, known in parameters.items()}
+    commands = {command: extension for extension in known for command in extension.commands}
+    lines = {
+        **{verb: longest + sum(known.octets for known in own.values() if known) for verb, own in parameters.items()},
+        **{command.verb: longest + command.octets for command in commands},
+        Auth.verb: longest_auth,
+    }
     return Dialect(
         max_line=longest,
-        max_lines={**lines, Auth.verb: longest_auth},
-        parameters=parameters,
-        refused=refused,
+        max_lines=lines,
+        kinds={**COMMANDS, **{command.verb: command for command in commands}},
         not_implemented=not_implemented | _OBSOLETE,
-        smtputf8=any(extension.keyword == "SMTPUTF8" for extension in terms),
+        owners={command: (known.keyword.upper(), terms.get(known)) for command, known in commands.items()},
+        parameters=parameters,
+        unknown=unknown,
+        smtputf8=any(extension.keyword == "SMTPUTF8" for extension in offered),
         objections=tuple(
-            (known.keyword.upper(), partial(known.objection, what)) for known, what in terms.items() if known.objection
+            (extension.keyword.upper(), partial(extension.objection, terms[extension]))
+            for extension in offered
+            if extension.objection
         ),
     )
 
 
 def verbs_of(extensions: Iterable[Extension]) -> frozenset[str]:
     """Return the verbs of `extensions`."""
-    return frozenset[str]().union(*(extension.verbs for extension in extensions))
+    return frozenset(
+        verb
+        for extension in extensions
+        for verb in (*extension.verbs, *(command.verb for command in extension.commands))
+    )
 
 
 # The server's end
@@ -88,16 +116,14 @@ def dialect_of(extensions: tuple[Extension, ...], config: Config, *, tls: bool, 
     """Return the dialect of a server's end: with or without TLS, after EHLO (`extended`) or before it."""
     offered = offered_extensions(extensions, config, tls=tls)
     sometimes = verbs_of(offered_extensions(extensions, config, tls=not tls)) & _OUT_OF_SEQUENCE
-    refused = {
-        Mail.verb: frozenset(parameter.keyword for extension in extensions for parameter in extension.mail),
-        Rcpt.verb: frozenset(parameter.keyword for extension in extensions for parameter in extension.rcpt),
-    }
     return make_dialect(
-        {extension: extension.terms(config) for extension in offered if extended},
+        extensions,
+        {extension: extension.terms(config) for extension in offered},
         longest=config.max_command_line,
         longest_auth=MAX_AUTH_LINE if config.auth_mechanisms else config.max_command_line,
-        refused=refused if config.unknown_parameters else None,
         not_implemented=verbs_of(extensions) - verbs_of(offered) - sometimes,
+        extended=extended,
+        unknown=_UNKNOWN if config.unknown_parameters else None,
     )
 
 

@@ -6,7 +6,8 @@ from enum import Enum, auto
 from typing import Final, TypeAlias
 
 from ._base64 import encode_base64
-from ._commands import Command, Rcpt
+from ._command import Command
+from ._commands import Rcpt
 from ._errors import LocalProtocolError
 from ._grammar import find_control, is_encodable, match_keyword
 from ._replies import Reply

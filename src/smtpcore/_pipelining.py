@@ -9,8 +9,9 @@
 
 from typing import Final
 
-from ._commands import Auth, Bdat, Burl, Mail, Rcpt, Rset
+from ._commands import Auth, Bdat, Mail, Rcpt, Rset
 from ._events import ConnectionOpened, DataEnd, Request
+from ._extensions._burl import Burl
 
 ONE_ROUND: Final = frozenset({"EXTERNAL", "PLAIN"})
 """Mechanisms that are done with the initial response (RFC 4468 3.4)."""

@@ -18,11 +18,10 @@ from typing import Final
 
 from . import _rules as rules
 from ._buffer import LineError, LineFault
+from ._command import Command
 from ._commands import (
     Auth,
     Bdat,
-    Burl,
-    Command,
     Data,
     Ehlo,
     Helo,
@@ -33,8 +32,6 @@ from ._commands import (
     Rcpt,
     Rset,
     StartTls,
-    Xclient,
-    Xforward,
 )
 from ._config import Config
 from ._dialects import Dialect
@@ -49,10 +46,12 @@ from ._events import (
     InvalidData,
     UnknownCommand,
 )
-from ._parser import COMMANDS, HIDDEN_RESPONSE, CommandRejected, parse_command, verb_of, visible
+from ._extensions._burl import Burl
+from ._extensions._definition import ExtensionCommand
+from ._parser import HIDDEN_RESPONSE, CommandRejected, parse_command, verb_of, visible
 from ._replies import Reply, ReplyClass
 from ._rules import Refusal
-from ._state import ALLOWED_COMMANDS, State
+from ._state import ALLOWED_COMMANDS, State, is_allowed
 from ._transaction import Transaction
 from .parameters import BodyType
 
@@ -61,7 +60,7 @@ _HELLOS: Final = frozenset({Helo, Ehlo, Lhlo})
 _BEFORE_TLS: Final = frozenset({Noop, Ehlo, Lhlo, StartTls, Quit})
 """The commands that need no TLS where it is required (RFC 3207 section 4)."""
 
-_BEFORE_AUTH: Final = frozenset({Noop, Ehlo, Helo, Lhlo, StartTls, Auth, Rset, Quit, UnknownCommand, Xclient, Xforward})
+_BEFORE_AUTH: Final = frozenset({Noop, Ehlo, Helo, Lhlo, StartTls, Auth, Rset, Quit, UnknownCommand})
 """The commands that need no authentication where it is required (RFC 4954 section 6)."""
 
 _LINE_FAULTS: Final = {LineFault.TOO_LONG: rules.LINE_TOO_LONG, LineFault.BARE_NEWLINE: rules.BARE_NEWLINE}
@@ -115,7 +114,7 @@ class Refusals:
         BDAT: they have to be discarded before the refusal is handed out (RFC 3030 section 2).
         """
         verb = verb_of(line)
-        kind = COMMANDS.get(verb, UnknownCommand)
+        kind = dialect.kinds.get(verb, UnknownCommand)
         refusal = self._refuse_verb(verb, kind, dialect, state=state, tls=tls, authenticated=authenticated)
         try:
             command = parse_command(verb, line, dialect)
@@ -157,10 +156,11 @@ class Refusals:
         if self._guards and state is not State.REFUSED:
             if config.require_tls and not tls and kind not in _BEFORE_TLS:
                 return rules.NEEDS_TLS
-            if config.require_auth and not authenticated and kind not in _BEFORE_AUTH:
+            is_exempt = kind in _BEFORE_AUTH or (issubclass(kind, ExtensionCommand) and kind.before_auth)
+            if config.require_auth and not authenticated and not is_exempt:
                 return rules.NEEDS_AUTH
 
-        if kind in ALLOWED_COMMANDS[state]:
+        if kind in ALLOWED_COMMANDS[state] or is_allowed(state, kind):
             return None
         if verb in dialect.not_implemented and UnknownCommand in ALLOWED_COMMANDS[state]:
             return None  # the parser answers with 502
@@ -198,8 +198,6 @@ class Refusals:
                     return rules.SENDER_NOT_ASCII  # RFC 6531 3.5
             case Data() if transaction and transaction.mail.params.body is BodyType.BINARYMIME:
                 return rules.NEEDS_BDAT  # RFC 3030 section 3
-            case Burl(uri=uri) if uri.partition(":")[0].lower() not in config.burl:
-                return rules.URL_NOT_FETCHED
             case StartTls():
                 if tls:
                     return rules.TLS_ACTIVE

@@ -16,7 +16,6 @@ RULES: Final[Mapping[str, str]] = {
     # Fields of `Config`
     "auth_mechanisms": "only these mechanisms are offered",
     "bare_newlines": "a line ends with CR LF",
-    "burl": "only URLs of these schemes are fetched",
     "lmtp": "EHLO and HELO open a session of SMTP, LHLO one of LMTP",
     "max_auth_failures": "failed authentications of a session",
     "max_command_line": "octets of a command line",
@@ -33,8 +32,10 @@ RULES: Final[Mapping[str, str]] = {
     "unknown_parameters": "parameters of MAIL and RCPT need an extension",
     # Keywords of extensions
     "AUTH": "RFC 4954: a session authenticates once; a SASL response has at most 12,288 octets",
+    "BURL": "RFC 4468: only URLs of the announced schemes are fetched",
     "BINARYMIME": "RFC 3030: a binary message is sent with BDAT",
     "DELIVERBY": "RFC 2852: the least time of BY",
+    "ETRN": "RFC 1985: the argument of ETRN",
     "FUTURERELEASE": "RFC 4865: the limits of HOLDFOR and HOLDUNTIL",
     "SIZE": "RFC 1870: the declared size of a message",
     "SMTPUTF8": "RFC 6531: a non-ASCII address needs the SMTPUTF8 parameter of MAIL",
@@ -116,7 +117,6 @@ RECIPIENT_NOT_ASCII: Final = _row(
     "SMTPUTF8", 553, "5.6.7", "A non-ASCII recipient needs the parameter SMTPUTF8 of MAIL"
 )
 NEEDS_BDAT: Final = _row("BINARYMIME", 503, "5.5.1", "A binary message must be sent with BDAT")
-URL_NOT_FETCHED: Final = _row("burl", 504, "5.5.4", "URLs of this scheme are not fetched here")  # RFC 4468 3.1
 
 # Syntax. RFC 5321 4.2.4, 4.3.2: 500 while not even the verb is known, 501 from there on.
 
@@ -139,10 +139,6 @@ NO_VALUE: Final = _row("syntax", 501, "5.5.4", "SMTPUTF8 takes no value")  # RFC
 BAD_LOOKUP: Final = _row("syntax", 501, "5.5.4", "Syntax: {verb} and a name")
 BAD_BDAT: Final = _row("syntax", 501, "5.5.4", "Syntax: BDAT and a number of octets, then LAST or nothing")
 BAD_CHUNK_SIZE: Final = _row("syntax", 521, "5.5.4", "Syntax: BDAT and a number of octets; closing")
-BAD_BURL: Final = _row("syntax", 501, "5.5.4", "Syntax: BURL and a URI, then LAST or nothing")
-BAD_ETRN: Final = _row("syntax", 500, "5.5.2", "Syntax: ETRN and a domain")  # RFC 1985 section 7
-BAD_ETRN_NODE: Final = _row("syntax", 501, "5.5.4", "ETRN needs a fully qualified domain, or # and a queue")
-BAD_ATTRIBUTES: Final = _row("syntax", 501, "5.5.4", "Syntax: {verb} and attributes as announced")
 BAD_AUTH: Final = _row("syntax", 501, "5.5.4", "Syntax: AUTH and the name of a mechanism")
 BAD_BASE64: Final = _row("syntax", 501, "5.5.2", "This is not base64")  # RFC 4954 section 6
 

@@ -39,10 +39,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from ._commands import (
     Auth,
     Bdat,
-    Burl,
     Data,
     Ehlo,
-    Etrn,
     Expn,
     Helo,
     Help,
@@ -54,8 +52,6 @@ from ._commands import (
     Rset,
     StartTls,
     Vrfy,
-    Xclient,
-    Xforward,
 )
 from ._events import (
     AuthCancel,
@@ -67,50 +63,19 @@ from ._events import (
     InvalidData,
     UnknownCommand,
 )
+from ._extensions._builtin import EXTENSIONS
+from ._extensions._burl import Burl
+from ._extensions._definition import ExtensionCommand
+from ._extensions._xclient import Xclient
 from ._replies import ReplyClass
-
-
-class State(Enum):
-    """A state of the session."""
-
-    if not TYPE_CHECKING:  # pragma: no branch - no type fits for checkers
-        __hash__ = object.__hash__  # Enum's own is slower, and each command needs several look-ups
-
-    CONNECTED = auto()
-    """The server has to send its greeting."""
-    GREETED = auto()
-    """The greeting was sent; the client has to send EHLO, HELO or LHLO."""
-    READY = auto()
-    """The client has introduced itself, and no transaction is open."""
-    MAIL = auto()
-    """A transaction has a sender, but no recipient."""
-    RCPT = auto()
-    """A transaction has a sender and at least one recipient."""
-    DATA = auto()
-    """The body is on its way, or its reply is pending."""
-    CHUNK = auto()
-    """A chunk other than the last is on its way, or its reply is pending."""
-    CHUNKED = auto()
-    """Chunks of the body were accepted; the last one is still to come."""
-    LAST_CHUNK = auto()
-    """The last chunk is on its way, or its reply is pending."""
-    CHUNK_REFUSED = auto()
-    """A chunk was refused; the transaction can only be cleared."""
-    AUTH = auto()
-    """A challenge was sent; the client has to send a SASL response."""
-    TLS = auto()
-    """The next octets belong to a TLS handshake."""
-    REFUSED = auto()
-    """The greeting was negative, such as 554 (RFC 5321 3.1)."""
-    CLOSED = auto()
-    """The session is over."""
+from ._states import State as State
 
 
 class Wait(Enum):
     """The kinds of timeouts of RFC 5321 4.5.3.2, named by the input that a connection waits for."""
 
     if not TYPE_CHECKING:  # pragma: no branch - no type fits for checkers
-        __hash__ = object.__hash__  # as above
+        __hash__ = object.__hash__  # Enum's own is slower
 
     GREETING = auto()
     """A server waits for the first command after the greeting."""
@@ -162,31 +127,39 @@ class Step(Enum):
 _2YZ: Final = frozenset({ReplyClass.COMPLETION})
 _3YZ: Final = frozenset({ReplyClass.INTERMEDIATE})
 _NEGATIVE: Final = frozenset({ReplyClass.TRANSIENT, ReplyClass.PERMANENT, ReplyClass.GOODBYE})
-_FINAL: Final = _NEGATIVE | _2YZ
+FINAL: Final = _NEGATIVE | _2YZ
+"""The classes of replies that may answer any command, those of your own extensions included."""
+
+_OF_EXTENSIONS: Final = tuple(command for extension in EXTENSIONS for command in extension.commands)
 
 _ALWAYS: Final = (Helo, Ehlo, Lhlo, Rset, Noop, Quit, Vrfy, Expn, Help, StartTls, UnknownCommand)
 
+_CORE_COMMANDS: Final[Mapping[State, Iterable[type[object]]]] = {
+    State.GREETED: _ALWAYS,
+    State.READY: (*_ALWAYS, Mail, Auth),
+    State.MAIL: (*_ALWAYS, Rcpt),
+    State.RCPT: (*_ALWAYS, Rcpt, Data, Bdat),
+    State.CHUNKED: (*_ALWAYS, Bdat),
+    State.CHUNK_REFUSED: _ALWAYS,
+    State.REFUSED: (Quit,),
+    State.AUTH: (AuthResponse, AuthCancel),
+    State.DATA: (DataEnd,),
+}
+
 ALLOWED_COMMANDS: Final[Mapping[State, frozenset[type[object]]]] = MappingProxyType(
     {
-        State.GREETED: frozenset({*_ALWAYS, Xclient, Xforward}),
-        State.READY: frozenset({*_ALWAYS, Mail, Auth, Etrn, Xclient, Xforward}),
-        State.MAIL: frozenset({*_ALWAYS, Rcpt}),
-        State.RCPT: frozenset({*_ALWAYS, Rcpt, Data, Bdat, Burl}),
-        State.CHUNKED: frozenset({*_ALWAYS, Bdat, Burl}),
-        State.CHUNK_REFUSED: frozenset(_ALWAYS),
-        State.REFUSED: frozenset({Quit}),
-        State.AUTH: frozenset({AuthResponse, AuthCancel}),
-        State.DATA: frozenset({DataEnd}),
+        state: frozenset({*commands, *(command for command in _OF_EXTENSIONS if state in command.states)})
+        for state, commands in _CORE_COMMANDS.items()
     }
 )
 """State to the requests that are in sequence (RFC 5321 4.1.4). In all other states, no request can come."""
 
 ALLOWED_REPLIES: Final[Mapping[type[object], frozenset[ReplyClass]]] = MappingProxyType(
     {
-        **dict.fromkeys((ConnectionOpened, *_ALWAYS, Mail, Rcpt, ChunkEnd, DataEnd), _FINAL),
-        **dict.fromkeys((Burl, Etrn, Xclient, Xforward), _FINAL),
+        **dict.fromkeys((ConnectionOpened, *_ALWAYS, Mail, Rcpt, ChunkEnd, DataEnd), FINAL),
+        **dict.fromkeys(_OF_EXTENSIONS, FINAL),
         Data: _NEGATIVE | _3YZ,
-        **dict.fromkeys((Auth, AuthResponse), _FINAL | _3YZ),
+        **dict.fromkeys((Auth, AuthResponse), FINAL | _3YZ),
         **dict.fromkeys((AuthCancel, InvalidCommand, InvalidData), _NEGATIVE),
     }
 )
@@ -211,23 +184,23 @@ _ON_REPLY: Final[tuple[_Row, ...]] = (
     # only the end of the body.
     ((State.READY, State.MAIL, State.RCPT), (Data,), _3YZ, State.DATA),
     # RFC 5321 4.1.1.4: the end of the body clears the transaction, whatever its reply.
-    ((State.DATA, State.LAST_CHUNK), (DataEnd, InvalidData), _FINAL, State.READY),
+    ((State.DATA, State.LAST_CHUNK), (DataEnd, InvalidData), FINAL, State.READY),
     ((State.CHUNK,), (ChunkEnd,), _2YZ, State.CHUNKED),
     ((State.CHUNK,), (ChunkEnd, InvalidData), _NEGATIVE, State.CHUNK_REFUSED),
     # RFC 4468 section 3: a part that the server fetches is like a chunk, and BURL LAST is an end of data.
     (_BEFORE_CHUNK, (Burl,), _2YZ, State.CHUNKED),
     ((*_BEFORE_CHUNK, State.CHUNK), (Burl,), _NEGATIVE, State.CHUNK_REFUSED),
-    (_BEFORE_CHUNK, (DataEnd,), _FINAL, State.READY),
+    (_BEFORE_CHUNK, (DataEnd,), FINAL, State.READY),
     # RFC 4954 section 4: challenges continue until the exchange succeeds, fails, or is cancelled.
     ((State.READY,), (Auth,), _3YZ, State.AUTH),
-    ((State.AUTH,), (AuthResponse, AuthCancel, InvalidCommand), _FINAL, State.READY),
+    ((State.AUTH,), (AuthResponse, AuthCancel, InvalidCommand), FINAL, State.READY),
     (_IN_SESSION, (StartTls,), _2YZ, State.TLS),
     # Postfix XCLIENT_README: the session starts again, for another client. If the server refuses that client, the proxy
     # must not continue in its own name.
     ((State.GREETED, State.READY), (Xclient,), _2YZ, State.GREETED),
     ((State.GREETED, State.READY), (Xclient,), _NEGATIVE, State.REFUSED),
     # RFC 5321 4.1.1.10: QUIT closes, whatever its reply. RFC 5321 4.2.2: 421 closes, whatever it answers.
-    ((*_IN_SESSION, State.REFUSED), (Quit,), _FINAL, State.CLOSED),
+    ((*_IN_SESSION, State.REFUSED), (Quit,), FINAL, State.CLOSED),
     (State, ALLOWED_REPLIES, frozenset({ReplyClass.GOODBYE}), State.CLOSED),
 )
 
@@ -294,6 +267,20 @@ def next_state(state: State, cause: type[object] | Step, reply_class: ReplyClass
     Without a row in `MOVES` the state stays.
     """
     return MOVES.get((state, cause, reply_class), state)
+
+
+def row_of(event: object) -> type[object]:
+    """Return the type of `event` in the tables. Commands of your own extensions have the rows of `UnknownCommand`."""
+    if isinstance(event, Burl) and event.last:
+        return DataEnd  # RFC 4468 3.2
+
+    is_own = isinstance(event, ExtensionCommand) and type(event) not in ALLOWED_REPLIES
+    return UnknownCommand if is_own else type(event)
+
+
+def is_allowed(state: State, kind: type[object]) -> bool:
+    """Return whether a request of type `kind` is in sequence."""
+    return kind in ALLOWED_COMMANDS.get(state, ()) or (issubclass(kind, ExtensionCommand) and state in kind.states)
 
 
 def chunk_step(*, last: bool) -> Step:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from smtpcore import ConnectionOpened, Reply, UnknownCommand
+from smtpcore import EXTENSIONS, ConnectionOpened, Reply, UnknownCommand
+from smtpcore._commands import COMMANDS
 from smtpcore._default_replies import DEFAULTS, enhanced_of
-from smtpcore._parser import COMMANDS
 from smtpcore._state import ALLOWED_REPLIES
 
 from ..helpers import GREETED, HELO, MAIL, READY, new_connection, refuse, reply_texts
@@ -37,12 +37,19 @@ CODES: dict[str, str] = {
 }
 
 
+ALL_DEFAULTS: dict[type[object], Reply] = {
+    **DEFAULTS,
+    **{command: command.default_reply for extension in EXTENSIONS for command in extension.commands},
+}
+
+
 def test_each_default_reply_has_its_codes() -> None:
-    assert {kind.__name__: f"{reply.code} {reply.enhanced or ''}".strip() for kind, reply in DEFAULTS.items()} == CODES
+    codes = {kind.__name__: f"{reply.code} {reply.enhanced or ''}".strip() for kind, reply in ALL_DEFAULTS.items()}
+    assert codes == CODES
 
 
 def test_each_default_reply_may_answer_its_event() -> None:
-    assert all(reply.reply_class in ALLOWED_REPLIES[kind] for kind, reply in DEFAULTS.items())
+    assert all(reply.reply_class in ALLOWED_REPLIES[kind] for kind, reply in ALL_DEFAULTS.items())
 
 
 @pytest.mark.parametrize(

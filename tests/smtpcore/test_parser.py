@@ -27,8 +27,9 @@ from smtpcore import (
     UnknownCommand,
     Vrfy,
 )
+from smtpcore._commands import COMMANDS
 from smtpcore._dialects import Dialect, dialect_of
-from smtpcore._parser import COMMANDS, CommandRejected, parse_command, verb_of
+from smtpcore._parser import CommandRejected, parse_command, verb_of
 
 
 def raise_with_unsafe_text(text: str) -> str:

@@ -1,6 +1,7 @@
 import pytest
 
 from smtpcore import (
+    EXTENSIONS,
     Auth,
     AuthCancel,
     AuthResponse,
@@ -36,7 +37,7 @@ from smtpcore import (
     Xclient,
     Xforward,
 )
-from smtpcore._parser import COMMANDS
+from smtpcore._commands import COMMANDS
 from smtpcore._state import (
     ALLOWED_COMMANDS,
     ALLOWED_REPLIES,
@@ -148,6 +149,7 @@ def test_every_event_that_needs_a_reply_has_a_row_in_may_answer() -> None:
         AuthResponse,
         AuthCancel,
         *COMMANDS.values(),
+        *(command for extension in EXTENSIONS for command in extension.commands),
     } - {Bdat}
     assert not {DataLine, DataChunk, ConnectionClosed, Command} & set(ALLOWED_REPLIES)
     for allowed in ALLOWED_COMMANDS.values():

@@ -7,12 +7,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from .._addresses import Path
+from .._command import Command
 from .._config import Config
 from .._errors import LocalProtocolError
 from .._replies import Reply
+from .._states import State
 from ._parsing import parse_text
 
 _T = TypeVar("_T")
@@ -74,6 +76,32 @@ class Parameter(Generic[_T]):
         return value if isinstance(value, self.kind) else None
 
 
+@dataclass(frozen=True, slots=True)
+class ExtensionCommand(Command):
+    """Base class of the commands that extensions add. A subclass defines `verb` and `parse`, and what else it needs."""
+
+    states: ClassVar[frozenset[State]] = frozenset({State.READY})
+    """The states in which the command is in sequence."""
+    before_auth: ClassVar[bool] = False
+    """Whether the command is accepted before authentication where the configuration requires authentication."""
+    default_reply: ClassVar[Reply] = Reply(502, "Command not implemented", enhanced="5.5.1")
+    """The reply of a program without a handler for the command."""
+    octets: ClassVar[int] = 0
+    """The octets that the command adds to the longest allowed command line."""
+
+    @classmethod
+    def parse(cls, argument: str) -> "ExtensionCommand | Reply":
+        """Return the command for the text after the verb, or a reply that refuses the text.
+
+        If it raises `ValueError` or `LocalProtocolError`, the server answers 501 with the text of the exception.
+        """
+        raise NotImplementedError
+
+    def objection(self, terms: Any) -> Reply | None:
+        """Return the reply that refuses the command on the terms of its extension, or None to allow it."""
+        return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Extension:
     r"""An ESMTP extension.
@@ -122,7 +150,9 @@ class Extension:
     rcpt: tuple[Parameter[Any], ...] = ()
     """Parameters of RCPT."""
     verbs: frozenset[str] = frozenset()
-    """Verbs that are not implemented unless the extension is offered."""
+    """Verbs that are not implemented unless the extension is offered. Their commands are `UnknownCommand` events."""
+    commands: tuple[type[ExtensionCommand], ...] = ()
+    """Commands with classes of their own, which are not implemented unless the extension is offered."""
     objection: Callable[[Any, Mapping[str, object]], Reply | None] | None = None
     """Return the reply that refuses a MAIL or RCPT, or None to allow it, given the terms and the parameters.
 

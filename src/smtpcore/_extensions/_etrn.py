@@ -3,21 +3,22 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .._command import Command
 from .._errors import LocalProtocolError
 from .._grammar import match_atom, match_domain
-from ._definition import Extension
+from .._replies import Reply
+from ._definition import Extension, ExtensionCommand
 from ._parsing import parse_nothing
 
 
 @dataclass(frozen=True, slots=True)
-class Etrn(Command):
+class Etrn(ExtensionCommand):
     """`ETRN node`: start the queue of a domain, with `@` of its subdomains too, or with `#` a queue by name (RFC 1985).
 
     Raises `LocalProtocolError` for an argument that is neither a fully qualified domain nor a queue.
     """
 
     verb: ClassVar[str] = "ETRN"
+    default_reply: ClassVar[Reply] = Reply(458, "The queue of this node cannot be started", enhanced="4.5.0")
 
     argument: str
     """The domain or queue, with its `@` or `#`."""
@@ -28,10 +29,16 @@ class Etrn(Command):
         # Section 5: a node is a domain, fully qualified unless it names the domains below it. A queue is an atom.
         is_node = match_atom(node) if option == "#" else match_domain(node) and (option or "." in node)
         if not is_node or not node.isascii():
-            raise LocalProtocolError(f"{self.argument!r} is neither a fully qualified domain nor a queue")
+            raise LocalProtocolError(f"{self.argument!r} is neither a fully qualified domain, nor # and a queue")
+
+    @classmethod
+    def parse(cls, argument: str) -> "Etrn | Reply":
+        """Parse the domain or queue."""
+        # Section 7
+        return Etrn(argument) if argument else Reply(500, "Syntax: ETRN and a domain", enhanced="5.5.2")
 
     def __str__(self) -> str:
         return f"ETRN {self.argument}"
 
 
-EXTENSION = Extension(keyword="ETRN", parse_arguments=parse_nothing, verbs=frozenset({"ETRN"}))
+EXTENSION = Extension(keyword="ETRN", parse_arguments=parse_nothing, commands=(Etrn,))

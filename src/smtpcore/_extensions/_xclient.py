@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .._command import Command
 from .._errors import LocalProtocolError
 from .._grammar import find_control, is_encodable, match_number, parse_literal
+from .._replies import Reply
+from .._states import State
 from .._xtext import decode_xtext, encode_xtext
-from ._definition import Extension
+from ._definition import Extension, ExtensionCommand
 from ._parsing import parse_words
 
 _UNAVAILABLE = "[UNAVAILABLE]"
@@ -56,16 +57,21 @@ def parse_attributes(text: str) -> Attributes:
     """Parse the argument of XCLIENT or XFORWARD. Raises `ValueError` or `LocalProtocolError`."""
     values: dict[str, str | None] = {}
     for item in text.split(" "):
-        name, value = item.split("=", 1)
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise ValueError("attributes have the form NAME=value")
+
         values[name.upper()] = None if value.upper() in _UNKNOWN else decode_xtext(value)
 
     return Attributes(values)
 
 
 @dataclass(frozen=True, slots=True)
-class AttributesCommand(Command):
+class AttributesCommand(ExtensionCommand):
     """Base class of XCLIENT and XFORWARD."""
 
+    states: ClassVar[frozenset[State]] = frozenset({State.GREETED, State.READY})
+    before_auth: ClassVar[bool] = True
     names: ClassVar[tuple[str, ...]] = ()
     """The attributes that exist, in the order of the announcement."""
 
@@ -75,6 +81,11 @@ class AttributesCommand(Command):
     def __post_init__(self) -> None:
         if not self.attributes or not set(self.attributes) <= set(self.names):
             raise LocalProtocolError(f"{self.verb} takes one or more of {', '.join(self.names)}")
+
+    @classmethod
+    def parse(cls, argument: str) -> "AttributesCommand":
+        """Parse the attributes."""
+        return cls(parse_attributes(argument))
 
     def __str__(self) -> str:
         return f"{self.verb} {self.attributes}"
@@ -88,6 +99,7 @@ class Xclient(AttributesCommand):
     """
 
     verb: ClassVar[str] = "XCLIENT"
+    default_reply: ClassVar[Reply] = Reply(550, "XCLIENT is not permitted for this client", enhanced="5.7.0")
     names: ClassVar[tuple[str, ...]] = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT")
 
     def __post_init__(self) -> None:
@@ -124,5 +136,5 @@ EXTENSION = Extension(
     keyword="XCLIENT",
     arguments=lambda config: " ".join(Xclient.names),
     parse_arguments=parse_words,
-    verbs=frozenset({"XCLIENT"}),
+    commands=(Xclient,),
 )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from .._replies import Reply
 from ._definition import Extension
 from ._parsing import parse_words
 from ._xclient import AttributesCommand
@@ -16,6 +17,7 @@ class Xforward(AttributesCommand):
     """
 
     verb: ClassVar[str] = "XFORWARD"
+    default_reply: ClassVar[Reply] = Reply(250, "Attributes recorded", enhanced="2.0.0")
     names: ClassVar[tuple[str, ...]] = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE")
 
 
@@ -23,5 +25,5 @@ EXTENSION = Extension(
     keyword="XFORWARD",
     arguments=lambda config: " ".join(Xforward.names),
     parse_arguments=parse_words,
-    verbs=frozenset({"XFORWARD"}),
+    commands=(Xforward,),
 )

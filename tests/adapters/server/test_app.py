@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from smtpcore import Reply
+from smtpcore import EXTENSIONS, Extension, ExtensionCommand, Reply
 from smtpcore_adapters import App, Session
-from tests.adapters.fakes import EHLO, MAIL, RCPT, Dialogue, run_dialogue, step
+from tests.adapters.fakes import EHLO, MAIL, QUIT, RCPT, Dialogue, run_dialogue, step
 
 
 @pytest.fixture
@@ -163,3 +163,24 @@ def test_blocking_coroutine_function_is_a_value_error() -> None:
 
         @App().on("RCPT", blocking=True)
         async def decide(session: Session, rcpt: object) -> None: ...
+
+
+def test_handler_of_a_custom_command_gets_an_instance_of_its_class() -> None:
+    class Quota(ExtensionCommand):
+        verb = "XQUOTA"
+
+        @classmethod
+        def parse(cls, argument: str) -> ExtensionCommand:
+            return cls()
+
+    app, events = App(), []
+
+    @app.on("XQUOTA")
+    def tell_quota(session: Session, quota: object) -> Reply:
+        events.append(type(quota))
+        return Reply(250, "1000 octets", enhanced="2.0.0")
+
+    extensions = (*EXTENSIONS, Extension(keyword="XQUOTA", commands=(Quota,)))
+    dialogue = run_dialogue(app, EHLO + b"XQUOTA acme\r\n" + QUIT, extensions=extensions)
+    assert dialogue.replies[2] == "250 2.0.0 1000 octets"
+    assert events == [Quota]

@@ -1,17 +1,29 @@
 """Extensions and parameters that a program defines."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import pytest
 
 from smtpcore import (
     EXTENSIONS,
+    Answered,
+    ClientConfig,
+    ClientConnection,
     Connection,
     Extension,
+    ExtensionCommand,
+    LocalProtocolError,
     Parameter,
     Reply,
+    Signal,
+    State,
+    Wait,
 )
 from smtpcore._dialects import offered_extensions
 
-from ...helpers import CONFIG, READY, drive, replies
+from ...helpers import CONFIG, RCPT, READY, drive, replies, reply_texts
 
 
 def test_custom_extension_needs_only_a_keyword() -> None:
@@ -33,3 +45,149 @@ def test_objection_is_not_called_for_commands_without_parameters() -> None:
     _, output = drive(conn, [READY, b"MAIL FROM:<> XOWN=1\r\n", b"MAIL FROM:<>\r\n"])
 
     assert [code for code, _ in replies(output)][-2:] == [555, 250]
+
+
+# Commands of custom extensions
+
+
+@dataclass(frozen=True, slots=True)
+class Quota(ExtensionCommand):
+    verb: ClassVar[str] = "XQUOTA"
+    octets: ClassVar[int] = 20
+
+    tenant: str
+
+    @classmethod
+    def parse(cls, argument: str) -> "Quota | Reply":
+        if not argument:
+            return Reply(504, "Which tenant?", enhanced="5.5.4")
+        if not argument.isalnum():
+            raise ValueError(f"{argument!r} is not\u2028a tenant")
+        return cls(argument)
+
+    def objection(self, terms: object) -> Reply | None:
+        return None if self.tenant in str(terms) else Reply(550, "Another server knows", enhanced="5.1.2")
+
+    def __str__(self) -> str:
+        return f"XQUOTA {self.tenant}"
+
+
+@dataclass(frozen=True, slots=True)
+class Hurry(ExtensionCommand):
+    verb: ClassVar[str] = "XHURRY"
+    states: ClassVar[frozenset[State]] = frozenset({State.GREETED, State.RCPT})
+    before_auth: ClassVar[bool] = True
+    default_reply: ClassVar[Reply] = Reply(250, "Will do", enhanced="2.0.0")
+
+    @classmethod
+    def parse(cls, argument: str) -> "Hurry":
+        return cls()
+
+
+QUOTAS = Extension(keyword="XQUOTAS", arguments=lambda config: "acme globex", commands=(Quota, Hurry))
+EVERYTHING = (*EXTENSIONS, QUOTAS)
+
+
+def answers(*lines: bytes, **changes: Any) -> list[str]:
+    """Return the replies of a server with `QUOTAS`, without its greeting."""
+    conn = Connection(replace(CONFIG, **changes), extensions=EVERYTHING)
+    _, output = drive(conn, [b"".join(line + b"\r\n" for line in lines)], lambda conn, event: conn.default_reply(event))
+    return [text.splitlines()[-1] for _, text in replies(output)[1:]]
+
+
+EHLO = b"EHLO c.example"
+
+
+@pytest.mark.parametrize(
+    ("line", "reply"),
+    [
+        (b"XQUOTA acme", "502 5.5.1 Command not implemented"),
+        (b"xquota globex", "502 5.5.1 Command not implemented"),
+        (b"XQUOTA initech", "550 5.1.2 Another server knows"),
+        (b"XQUOTA", "504 5.5.4 Which tenant?"),
+        (b"XQUOTA a-b", "501 5.5.4 Syntax error in XQUOTA: 'a-b' is not?a tenant"),
+        (b"XQUOTA \xff", "501 5.5.4 Syntax error in XQUOTA: this is not UTF-8"),
+        (b"XQUOTA " + b"a" * 523, "550 5.1.2 Another server knows"),
+        (b"XQUOTA " + b"a" * 524, "500 5.5.2 Line too long"),
+        (b"XHURRY", "503 5.5.1 Bad sequence of commands"),
+    ],
+)
+def test_custom_command_is_parsed_by_its_class(line: bytes, reply: str) -> None:
+    assert answers(EHLO, line)[1:] == [reply]
+
+
+def test_custom_command_is_an_event_in_its_states_only() -> None:
+    assert answers(b"XHURRY", b"XQUOTA acme", EHLO) == [
+        "250 2.0.0 Will do",
+        "503 5.5.1 EHLO must come first",
+        "250 XQUOTAS acme globex",
+    ]
+    conn = Connection(CONFIG, extensions=EVERYTHING)
+    events, output = drive(conn, [RCPT + b"XHURRY\r\nXQUOTA acme\r\n"])
+    assert [event for event in events if isinstance(event, ExtensionCommand)] == [Hurry()]
+    assert [code for code, _ in replies(output)][-2:] == [250, 503]
+
+
+def test_custom_command_of_an_extension_that_is_not_offered_is_not_implemented() -> None:
+    assert answers(EHLO, b"XQUOTA acme", disabled=frozenset({"XQUOTAS"}))[1:] == ["502 5.5.1 XQUOTA is not implemented"]
+    assert reply_texts(READY, b"XQUOTA acme\r\n") == ["500 5.5.1 Command not recognized"]
+
+
+def test_custom_command_may_come_before_a_required_authentication() -> None:
+    changes: dict[str, Any] = {"auth_mechanisms": ("PLAIN",), "require_auth": True, "plaintext_auth": True}
+    assert answers(b"XHURRY", EHLO, b"XQUOTA acme", **changes) == [
+        "250 2.0.0 Will do",
+        "250 XQUOTAS acme globex",
+        "530 5.7.0 Authentication required",
+    ]
+
+
+def test_custom_command_is_answered_like_any_other() -> None:
+    conn = Connection(CONFIG, extensions=EVERYTHING)
+    drive(conn, [READY])
+    conn.receive_data(b"XQUOTA acme\r\n")
+    assert conn.next_event() == Quota("acme")
+    with pytest.raises(LocalProtocolError, match="354 cannot answer Quota"):
+        conn.send(Reply(354, "go on"))
+
+    conn.send(Reply(421, "Too busy"))
+    assert conn.state is State.CLOSED
+
+
+def test_client_sends_custom_commands_on_the_terms_of_the_server() -> None:
+    conn = ClientConnection(ClientConfig(hostname="c.example"), extensions=EVERYTHING)
+    server = Connection(CONFIG, extensions=EVERYTHING)
+    exchange(conn, server)
+    with pytest.raises(LocalProtocolError, match="XQUOTA cannot be sent"):
+        conn.send(Quota("acme"))
+
+    conn.send(conn.hello)
+    exchange(conn, server)
+    with pytest.raises(LocalProtocolError, match="Another server knows"):
+        conn.send(Quota("initech"))
+    with pytest.raises(LocalProtocolError, match="XHURRY cannot be sent"):
+        conn.send(Hurry())
+
+    conn.send(Quota("acme"))
+    assert conn.waiting_for is Wait.COMMAND_REPLY
+    [answered] = exchange(conn, server)
+    assert answered == Answered(Quota("acme"), Reply(502, "Command not implemented", enhanced="5.5.1"))
+
+
+def exchange(client: ClientConnection, server: Connection) -> list[object]:
+    """Pass all octets on in both directions, with the default replies, and return the events of the client."""
+    sent = client.data_to_send()
+    if sent:
+        server.receive_data(sent)
+    while not isinstance(event := server.next_event(), Signal):
+        server.send(server.default_reply(event))
+    client.receive_data(server.data_to_send())
+    events: list[object] = []
+    while not isinstance(answered := client.next_event(), Signal):
+        events.append(answered)
+    return events
+
+
+def test_command_class_without_a_parser_is_an_error() -> None:
+    with pytest.raises(NotImplementedError):
+        ExtensionCommand.parse("")

@@ -55,5 +55,5 @@ def test_etrn_node_is_a_domain_or_a_queue(node: str) -> None:
     "node", ["localname", "example", "queue_1", "@queue_1", "#", "@", "##a.b", "#a.b", "\u00e9.example"]
 )
 def test_invalid_etrn_node_is_refused(node: str) -> None:
-    with pytest.raises(LocalProtocolError, match="nor a queue"):
+    with pytest.raises(LocalProtocolError, match="nor # and a queue"):
         Etrn(node)

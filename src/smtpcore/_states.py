@@ -1,0 +1,40 @@
+"""The states of an SMTP session. `_state.py` has the moves between them."""
+
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+
+class State(Enum):
+    """A state of the session."""
+
+    if not TYPE_CHECKING:  # pragma: no branch - no type fits for checkers
+        __hash__ = object.__hash__  # Enum's own is slower, and each command needs several look-ups
+
+    CONNECTED = auto()
+    """The server has to send its greeting."""
+    GREETED = auto()
+    """The greeting was sent; the client has to send EHLO, HELO or LHLO."""
+    READY = auto()
+    """The client has introduced itself, and no transaction is open."""
+    MAIL = auto()
+    """A transaction has a sender, but no recipient."""
+    RCPT = auto()
+    """A transaction has a sender and at least one recipient."""
+    DATA = auto()
+    """The body is on its way, or its reply is pending."""
+    CHUNK = auto()
+    """A chunk other than the last is on its way, or its reply is pending."""
+    CHUNKED = auto()
+    """Chunks of the body were accepted; the last one is still to come."""
+    LAST_CHUNK = auto()
+    """The last chunk is on its way, or its reply is pending."""
+    CHUNK_REFUSED = auto()
+    """A chunk was refused; the transaction can only be cleared."""
+    AUTH = auto()
+    """A challenge was sent; the client has to send a SASL response."""
+    TLS = auto()
+    """The next octets belong to a TLS handshake."""
+    REFUSED = auto()
+    """The greeting was negative, such as 554 (RFC 5321 3.1)."""
+    CLOSED = auto()
+    """The session is over."""
