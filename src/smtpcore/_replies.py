@@ -4,6 +4,7 @@
 # its text cannot inject further reply lines, and `encode` needs no checks.
 
 import re
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,10 @@ _CLASS_OF_CODE = {
 }
 
 
+_assign = object.__setattr__  # a frozen dataclass has no other way to set a field
+
+
+@dataclass(frozen=True, slots=True, init=False, repr=False)
 class Reply:
     """An immutable reply: `Reply(250, "Queued", enhanced="2.0.0")`.
 
@@ -93,19 +98,37 @@ class Reply:
     Raises `LocalProtocolError` for a reply that RFC 5321 4.2 does not allow, such as one with a line break in a line.
     """
 
-    __slots__ = ("_code", "_encoded", "_enhanced", "_lines", "_reply_class")
     __match_args__ = ("code", "lines", "enhanced")
 
-    def __init__(self, code: int, *lines: str, enhanced: str | None = None) -> None:
-        _check_code(code, enhanced)
-        for line in lines:
-            _check_text(line, MAX_CHALLENGE if code == ReplyCode.AUTHENTICATION_CHALLENGE else MAX_TEXT)
+    code: int
+    """The three-digit code. It compares equal to the `ReplyCode` of the same number."""
+    lines: tuple[str, ...]
+    """The lines of text, at least one."""
+    enhanced: str | None
+    """The enhanced status code, such as `"5.7.1"` (RFC 3463)."""
+    reply_class: ReplyClass = field(compare=False)
+    """The effect of this reply on the dialogue."""
+    is_positive: bool = field(compare=False)
+    """Whether this reply accepts the command: 2yz or 3yz."""
+    _encoded: bytes | None = field(compare=False)
 
-        self._code = int(code)
-        self._lines = lines or ("",)
-        self._enhanced = enhanced
-        self._reply_class = _CLASS_OF_CODE[self._code]
-        self._encoded: bytes | None = None
+    def __init__(self, code: int, *lines: str, enhanced: str | None = None) -> None:
+        reply_class = _CLASS_OF_CODE.get(code)
+        if reply_class is None:
+            raise LocalProtocolError(f"{code!r} is not a reply code: it should be a number such as 250 or 550")
+        if enhanced is not None and not is_enhanced(enhanced, code):
+            use = f"use {code // 100}.x.y"
+            raise LocalProtocolError(f"enhanced status code {enhanced!r} does not go with {code}: {use}")
+        for line in lines:
+            if len(line) > MAX_TEXT or not (line.isascii() and line.isprintable()):
+                _check_text(line, MAX_CHALLENGE if code == ReplyCode.AUTHENTICATION_CHALLENGE else MAX_TEXT)
+
+        _assign(self, "code", int(code))
+        _assign(self, "lines", lines or ("",))
+        _assign(self, "enhanced", enhanced)
+        _assign(self, "reply_class", reply_class)
+        _assign(self, "is_positive", code < 400)
+        _assign(self, "_encoded", None)
 
     @classmethod
     def as_heard(cls, code: int, *lines: str, enhanced: str | None = None) -> "Reply":
@@ -115,36 +138,11 @@ class Reply:
         checked as for any other reply. `Connection.send` refuses a code that RFC 5321 does not define.
         """
         reply = cls(code if code in _CLASS_OF_CODE else code // 100 * 100, *lines, enhanced=enhanced)
-        reply._code = code
+        _assign(reply, "code", code)
         if code == ReplyCode.HOST_ACCEPTS_NO_MAIL:
-            reply._reply_class = ReplyClass.PERMANENT
+            _assign(reply, "reply_class", ReplyClass.PERMANENT)
 
         return reply
-
-    @property
-    def code(self) -> int:
-        """The three-digit code. It compares equal to the `ReplyCode` of the same number."""
-        return self._code
-
-    @property
-    def lines(self) -> tuple[str, ...]:
-        """The lines of text, at least one."""
-        return self._lines
-
-    @property
-    def enhanced(self) -> str | None:
-        """The enhanced status code, such as `"5.7.1"` (RFC 3463)."""
-        return self._enhanced
-
-    @property
-    def reply_class(self) -> ReplyClass:
-        """The effect of this reply on the dialogue."""
-        return self._reply_class
-
-    @property
-    def is_positive(self) -> bool:
-        """Whether this reply accepts the command: 2yz or 3yz."""
-        return self._code < 400
 
     @property
     def challenge(self) -> bytes | None:
@@ -152,42 +150,32 @@ class Reply:
 
         A client that cannot decode a challenge must cancel the authentication (RFC 4954 section 4).
         """
-        if self._code != ReplyCode.AUTHENTICATION_CHALLENGE or len(self._lines) != 1:
+        if self.code != ReplyCode.AUTHENTICATION_CHALLENGE or len(self.lines) != 1:
             return None
 
         try:
-            return decode_base64(self._lines[0].encode())
+            return decode_base64(self.lines[0].encode())
         except ValueError:
             return None
 
     def encode(self) -> bytes:
         """Return the octets for the wire, CR LF included."""
-        if self._encoded is None:  # most servers send the same few replies again and again
-            prefix = f"{self._enhanced} " if self._enhanced else ""
-            *first, last = self._lines
-            lines = [f"{self._code}-{prefix}{line}\r\n" for line in first]
-            self._encoded = "".join([*lines, f"{self._code} {prefix}{last}\r\n"]).encode()
+        if self._encoded is not None:  # most servers send the same few replies again and again
+            return self._encoded
 
-        return self._encoded
+        prefix = f"{self.enhanced} " if self.enhanced else ""
+        *first, last = self.lines
+        lines = [f"{self.code}-{prefix}{line}\r\n" for line in first]
+        encoded = "".join([*lines, f"{self.code} {prefix}{last}\r\n"]).encode()
+        _assign(self, "_encoded", encoded)
+        return encoded
 
     def __str__(self) -> str:
         return self.encode().decode().rstrip("\r\n").replace("\r\n", "\n")
 
     def __repr__(self) -> str:
-        enhanced = f", enhanced={self._enhanced!r}" if self._enhanced else ""
-        return f"Reply({self._code}, {', '.join(map(repr, self._lines))}{enhanced})"
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Reply):
-            return NotImplemented
-
-        return self._key() == other._key()
-
-    def __hash__(self) -> int:
-        return hash(self._key())
-
-    def _key(self) -> tuple[int, tuple[str, ...], str | None]:
-        return (self._code, self._lines, self._enhanced)
+        enhanced = f", enhanced={self.enhanced!r}" if self.enhanced else ""
+        return f"Reply({self.code}, {', '.join(map(repr, self.lines))}{enhanced})"
 
 
 def Challenge(data: bytes) -> Reply:  # noqa: N802 - it makes a value, so it is named like a class
@@ -202,19 +190,9 @@ def is_enhanced(text: str, code: int) -> bool:
     return match is not None and int(match[1]) == code // 100
 
 
-def _check_code(code: int, enhanced: str | None) -> None:
-    if code not in _CLASS_OF_CODE:
-        raise LocalProtocolError(f"{code!r} is not a reply code: it should be a number such as 250 or 550")
-    if enhanced is None:
-        return
-
-    if not is_enhanced(enhanced, code):
-        raise LocalProtocolError(f"enhanced status code {enhanced!r} does not go with {code}: use {code // 100}.x.y")
-
-
 def _check_text(line: str, longest: int) -> None:
     # RFC 5321 4.2. The connection checks whether text beyond ASCII may be sent (RFC 6531 3.7.4).
     if (not line.isprintable() and find_control(line)) or not is_encodable(line):
         raise LocalProtocolError(f"reply line {line!r} has control characters: give each line as its own argument")
-    if len(line) * 4 > longest and len(line.encode()) > longest:
+    if len(line.encode()) > longest:
         raise LocalProtocolError(f"reply line {line[:40]!r}... exceeds {longest} octets: split it into several lines")

@@ -111,7 +111,7 @@ def test_rcpt_is_answered_within_its_call_and_module_limits() -> None:
     # These limits only go down: calls take most of the time of a small message.
     count = calls.count("RCPT")
 
-    assert len(count.calls) <= 65
+    assert len(count.calls) <= 56
     assert count.modules <= 14
 
 

@@ -31,8 +31,9 @@ def test_reply_is_an_immutable_value() -> None:
     assert reply == Reply(ReplyCode.MAILBOX_UNAVAILABLE, "No", enhanced="5.7.1")
     assert hash(reply) == hash(Reply(550, "No", enhanced="5.7.1"))
     assert len({reply, Reply(551, "No", enhanced="5.7.1"), Reply(550, "No"), Reply(550, "N")}) == 4
-    assert reply != "550 5.7.1 No"
-    for name in ("code", "lines", "enhanced", "other"):
+    assert reply != object()
+    assert not hasattr(reply, "__dict__")
+    for name in ("code", "lines", "enhanced", "reply_class", "is_positive"):
         with pytest.raises(AttributeError):
             setattr(reply, name, None)
 
