@@ -56,6 +56,7 @@ from smtpcore import (
     Reply,
     Request,
     Signal,
+    StartTls,
     State,
     Wait,
 )
@@ -411,6 +412,8 @@ class ServerPlaybook(ConnectionPlaybook[Connection, Event]):
 
         events = [item for item in self.record if type(item) is not str]
         match events[-1]:
+            case StartTls():
+                return False  # RFC 3207 section 4: STARTTLS is the last command of its group
             case ChunkEnd() | DataEnd() | InvalidData():
                 return True
             case InvalidCommand(line) if line.upper().startswith(b"BDAT"):
