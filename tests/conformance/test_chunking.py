@@ -26,25 +26,8 @@ from smtpcore import (
     Wait,
 )
 
-from ..helpers import (
-    GREETED,
-    HELO,
-    MAIL,
-    RCPT,
-    READY,
-    Answer,
-    accept,
-    answer_with,
-    body,
-    bytewise,
-    connect,
-    drive,
-    events_after,
-    pieces,
-    replies,
-    reply_codes,
-    reply_texts,
-)
+from ..helpers import body, bytewise, pieces
+from ..playbook import GREETED, HELO, MAIL, RCPT, READY, Answer, answer_with, server
 
 FROM = b"MAIL FROM:<a@c.example>\r\n"
 TO = b"RCPT TO:<u@s.example>\r\n"
@@ -100,7 +83,7 @@ ROWS: list[tuple[str, bytes, bytes, list[int]]] = [
 @pytest.mark.parametrize(("before", "data", "expected"), [pytest.param(*row, id=name) for name, *row in ROWS])
 @forms
 def test_bdat_replies_follow_rfc_3030(before: bytes, data: bytes, expected: list[int], form: Bodies) -> None:
-    assert reply_codes(before, data, bodies=form) == expected
+    assert server(before, bodies=form).send(data).codes == expected
 
 
 # Events and bodies
@@ -112,7 +95,7 @@ def state_and_transaction(conn: Connection) -> tuple[State, Transaction | None]:
 
 def test_bdat_event_comes_before_the_octets_and_chunk_end_after_them() -> None:
     """R3030-2-06"""
-    conn = connect(RCPT)
+    conn = server(RCPT).connection
     conn.receive_data(b"BDAT 4\r\nabc")
 
     assert conn.next_event() == Bdat(4)
@@ -143,7 +126,7 @@ def test_chunks_are_neither_unstuffed_nor_searched_for_an_end_marker(form: Bodie
     """R3030-2-04, R3030-2-05"""
     content = b"..a\r\n.\r\n.b\r\n\r\n.\r\nQUIT\r\n"
 
-    events = events_after(RCPT, bdat(content, last=True) + b"NOOP\r\n", bodies=form, bare_newlines=mode)
+    events = server(RCPT, bodies=form, bare_newlines=mode).send(bdat(content, last=True) + b"NOOP\r\n").events
     assert body(events) == content
     assert events[-2:] == [DataEnd(), Noop()]
 
@@ -155,7 +138,7 @@ def test_chunk_boundaries_do_not_affect_the_body(form: Bodies, mode: BareNewline
     content = b"\r\n.\r\na\r\n..\r\n\r\nbc\r\n"
     chunked = b"".join(map(bdat, pieces(content, size))) + bdat(b"", last=True)
 
-    events = events_after(RCPT, chunked, bodies=form, bare_newlines=mode)
+    events = server(RCPT, bodies=form, bare_newlines=mode).send(chunked).events
     assert body(events) == content
     assert events[-1] == DataEnd()
     if form is Bodies.LINES:
@@ -165,7 +148,7 @@ def test_chunk_boundaries_do_not_affect_the_body(form: Bodies, mode: BareNewline
 
 @pytest.mark.parametrize("rest", [b"", b"\r\n", b"\r\n."])
 def test_last_line_of_the_last_chunk_may_lack_crlf(rest: bytes) -> None:
-    events = events_after(RCPT, bdat(b"a\r\nb" + rest, last=True))
+    events = server(RCPT).send(bdat(b"a\r\nb" + rest, last=True)).events
 
     assert body(events) == b"a\r\nb" + rest
     assert events[1] == DataLine(b"a\r\n")
@@ -182,7 +165,7 @@ def test_bare_newline_in_a_chunk_is_treated_as_in_data(form: Bodies, content: by
     chunked = b"".join(map(bdat, pieces(content, size)[:-1])) + bdat(pieces(content, size)[-1], last=True)
     last_events: dict[BareNewlines, Event] = {}
     for mode in BareNewlines:
-        events = events_after(before, chunked + b"RSET\r\n", bodies=form, bare_newlines=mode)
+        events = server(before, bodies=form, bare_newlines=mode).send(chunked + b"RSET\r\n").events
         last_events[mode] = events[-2]
         if mode is BareNewlines.ACCEPT:
             assert body(events) == content
@@ -197,14 +180,14 @@ def test_bare_newline_in_a_chunk_is_treated_as_in_data(form: Bodies, content: by
 
 
 def test_cr_at_the_end_of_a_chunk_waits_for_lf_in_the_next() -> None:
-    events = events_after(RCPT, bdat(b"a\r") + bdat(b"\nb\r") + bdat(b"\n", last=True))
+    events = server(RCPT).send(bdat(b"a\r") + bdat(b"\nb\r") + bdat(b"\n", last=True)).events
     assert [event for event in events if isinstance(event, DataLine)] == [DataLine(b"a\r\n"), DataLine(b"b\r\n")]
     assert events[-1] == DataEnd()
 
-    assert reply_codes(RCPT, bdat(b"a\r", last=True)) == [550]
-    assert reply_codes(RCPT, bdat(b"x" * 1001 + b"\r", last=True), max_text_line=1000) == [554]
-    assert reply_codes(RCPT, bdat(b"a\r") + bdat(b"b", last=True)) == [250, 550]
-    assert reply_codes(RCPT, bdat(b"a\r") + bdat(b"", last=True)) == [250, 550]
+    server(RCPT).send(bdat(b"a\r", last=True)).expect(550)
+    server(RCPT, max_text_line=1000).send(bdat(b"x" * 1001 + b"\r", last=True)).expect(554)
+    server(RCPT).send(bdat(b"a\r") + bdat(b"b", last=True)).expect(250, 550)
+    server(RCPT).send(bdat(b"a\r") + bdat(b"", last=True)).expect(250, 550)
 
 
 # Binary
@@ -218,29 +201,27 @@ def test_binary_body_keeps_every_octet(form: Bodies, mode: BareNewlines, size: i
     content = EVERY_OCTET + b"\n.\r\n\r\r\n" + EVERY_OCTET[::-1] + b"\r"
     chunked = b"".join(map(bdat, pieces(content, size))) + bdat(b"", last=True)
 
-    events = events_after(BINARY, chunked + b"NOOP\r\n", bodies=form, bare_newlines=mode)
+    events = server(BINARY, bodies=form, bare_newlines=mode).send(chunked + b"NOOP\r\n").events
     assert body(events) == content
     assert events[-2:] == [DataEnd(), Noop()]
 
 
 @forms
 def test_binary_body_without_lines_is_returned_as_it_arrives(form: Bodies) -> None:
-    conn = connect(BINARY, bodies=form, max_text_line=1000, max_message_size=None)
-    drive(conn, [b"BDAT 100000 LAST\r\n"])
+    book = server(BINARY, bodies=form, max_text_line=1000, max_message_size=None, cut=False)
+    book.send(b"BDAT 100000 LAST\r\n").expect(Bdat)
 
-    passed = 0
     for number in range(1, 100):
-        events, _ = drive(conn, [b"\x00" * 1000])
-        passed += len(body(events))
-        assert passed >= 1000 * (number - 1)
-    assert conn.state is State.LAST_CHUNK
+        book.send(b"\x00" * 1000)
+        assert len(body(book.events)) >= 1000 * (number - 1)
+    assert book.state is State.LAST_CHUNK
 
 
 @pytest.mark.parametrize("length", [999, 1000, 1001, 2000, 2001])
 @pytest.mark.parametrize("end", [b"", b"\r\n", b"\r\nx\r\n"])
 def test_long_binary_line_is_returned_in_pieces(length: int, end: bytes) -> None:
     content = b"x" * length + end
-    events = events_after(BINARY, bdat(content, last=True), max_text_line=1000)
+    events = server(BINARY, max_text_line=1000).send(bdat(content, last=True)).events
 
     lines = [event.data for event in events if isinstance(event, DataLine)]
     assert b"".join(lines) == content
@@ -250,18 +231,15 @@ def test_long_binary_line_is_returned_in_pieces(length: int, end: bytes) -> None
 
 def test_crlf_of_a_maximum_binary_line_may_arrive_later() -> None:
     line = b"x" * 1000 + b"\r\n"
-    conn = connect(BINARY, max_text_line=1000)
-    events, _ = drive(conn, [bdat(line + b"y", last=True)[:-3], b"\r\n", b"y"])
+    book = server(BINARY, max_text_line=1000).send(bdat(line + b"y", last=True)[:-3], b"\r\n", b"y")
 
-    assert [event.data for event in events if isinstance(event, DataLine)] == [line, b"y"]
+    book.expect(Bdat(1003, last=True), DataLine(line), DataLine(b"y"), DataEnd())
 
 
 def test_binary_body_over_the_size_limit_is_refused() -> None:
     content = b"\n" * 65_537
 
-    assert [
-        code for code, _ in replies(drive(connect(BINARY, max_message_size=65_536), [bdat(content, last=True)])[1])
-    ] == [552]
+    server(BINARY, max_message_size=65_536).send(bdat(content, last=True)).expect(552)
 
 
 @pytest.mark.parametrize("disabled", [{"BINARYMIME"}, {"BINARYMIME", "CHUNKING"}], ids=len)
@@ -269,31 +247,31 @@ def test_binarymime_is_accepted_only_where_offered(disabled: set[str]) -> None:
     """R3030-3-01, R3030-3-02"""
     changes: dict[str, Any] = {"disabled": frozenset(disabled)}
 
-    assert not any("BINARYMIME" in text for text in reply_texts(GREETED, READY, **changes))
-    assert reply_codes(READY, b"MAIL FROM:<> BODY=BINARYMIME\r\n", **changes) == [501]
-    assert reply_codes(READY, b"MAIL FROM:<> BODY=8BITMIME\r\n", **changes) == [250]
+    assert not any("BINARYMIME" in text for text in server(**changes).send(READY).replies)
+    server(READY, **changes).send(b"MAIL FROM:<> BODY=BINARYMIME\r\n").expect(501)
+    server(READY, **changes).send(b"MAIL FROM:<> BODY=8BITMIME\r\n").expect(250)
 
 
 def test_binarymime_needs_chunking_and_both_are_announced_without_arguments() -> None:
     """R3030-2-01, R3030-3-01"""
-    [text] = reply_texts(GREETED, READY)
+    [text] = server().send(READY).replies
     assert {"250-CHUNKING", "250-BINARYMIME"} <= set(text.splitlines())
 
     with pytest.raises(LocalProtocolError, match="BINARYMIME needs CHUNKING"):
-        connect(disabled=frozenset({"CHUNKING"}))
+        server(disabled=frozenset({"CHUNKING"}))
     without = frozenset({"CHUNKING", "BINARYMIME"})
-    assert "CHUNKING" not in reply_texts(GREETED, READY, disabled=without)[0]
-    assert reply_codes(RCPT, b"BDAT 0 LAST\r\n", disabled=without) == [502]
+    assert "CHUNKING" not in server(disabled=without).send(READY).replies[0]
+    server(RCPT, disabled=without).send(b"BDAT 0 LAST\r\n").expect(502)
 
 
 def test_body_parameter_extends_the_line_limit_of_mail() -> None:
     """R3030-3-03"""
     start, end = b"MAIL FROM:<", b"@c.example> BODY=BINARYMIME\r\n"
     line = start + b'"' + b"x" * 60 + b'"' + end
-    assert reply_codes(READY, line) == [250]
+    server(READY).send(line).expect(250)
 
     long = b"MAIL FROM:<a@c.example> BODY=BINARYMIME".ljust(512 + 16 - 2) + b"\r\n"
-    assert reply_codes(READY, long) == [250]
+    server(READY).send(long).expect(250)
 
 
 # Refused
@@ -305,21 +283,19 @@ def test_body_parameter_extends_the_line_limit_of_mail() -> None:
 )
 def test_refused_chunk_is_discarded_before_its_reply(before: bytes, line: bytes) -> None:
     """R3030-2-10, R3030-2-20"""
-    conn = connect(before)
-    known = conn.state
+    book = server(before)
+    conn, known = book.connection, book.state
 
     for segment in (line, *bytewise(b"RSET\r\nQUIT\r")):
-        assert drive(conn, [segment]) == ([], b"")
+        book.send(segment).expect()
         assert (conn.waiting_for, conn.trailing_data) == (Wait.BODY, b"")
-    events, output = drive(conn, [b"\nNOOP\r\n"])
+    book.send(b"\nNOOP\r\n").expect(InvalidCommand, "5...", Noop, 250)
 
-    assert [type(event) for event in events] == [InvalidCommand, Noop]
-    assert [code // 100 for code, _ in replies(output)] == [5, 2]
     assert (conn.state, conn.waiting_for is Wait.BODY) == (known, False)
 
 
 def test_replies_before_a_refused_chunk_are_flushed_before_its_octets() -> None:
-    conn = connect(READY)
+    conn = server(READY).connection
 
     conn.receive_data(FROM + b"BDAT 100\r\nabc")
     events = [conn.next_event()]
@@ -332,17 +308,13 @@ def test_replies_before_a_refused_chunk_are_flushed_before_its_octets() -> None:
 
 
 def test_end_of_stream_inside_a_refused_chunk_closes() -> None:
-    conn = connect(READY + b"BDAT 100\r\nabc")
-
-    assert drive(conn, [b""]) == ([ConnectionClosed()], b"")
+    server(READY + b"BDAT 100\r\nabc").end().expect(ConnectionClosed())
 
 
 def test_bdat_after_too_many_errors_is_refused_at_once() -> None:
-    conn = connect(READY, max_errors=1)
+    book = server(READY, max_errors=1).send(b"BLURB\r\nBDAT 100\r\n").expect(500, 421)
 
-    _, output = drive(conn, [b"BLURB\r\nBDAT 100\r\n"])
-    assert [code for code, _ in replies(output)] == [500, 421]
-    assert conn.state is State.CLOSED
+    assert book.state is State.CLOSED
 
 
 @pytest.mark.parametrize(
@@ -368,13 +340,9 @@ def test_bdat_after_too_many_errors_is_refused_at_once() -> None:
 @pytest.mark.parametrize("before", [READY, MAIL, RCPT, RCPT + b"BDAT 1\r\na"])
 def test_bdat_with_an_invalid_size_closes_the_connection(before: bytes, line: bytes) -> None:
     """R3030-2-02"""
-    for segments in ([line + b"\r\nNOOP\r\n"], bytewise(line + b"\r\nNOOP\r\n")):
-        conn = connect(before)
-        events, output = drive(conn, segments)
+    book = server(before).send(line + b"\r\nNOOP\r\n").expect(InvalidCommand, 521, ConnectionClosed)
 
-        assert [code for code, _ in replies(output)] == [521]
-        assert [type(event) for event in events] == [InvalidCommand, ConnectionClosed]
-        assert conn.state is State.CLOSED
+    assert book.state is State.CLOSED
 
 
 @pytest.mark.parametrize("code", [451, 452, 552, 554])
@@ -383,16 +351,13 @@ def test_after_a_failed_chunk_everything_up_to_rset_is_refused(code: int) -> Non
     group = bdat(b"abc") + bdat(b"RSET\r\n") + bdat(b"", last=True) + TO + b"DATA\r\nNOOP\r\nRSET\r\n" + FROM
     answer: Answer = answer_with(ChunkEnd, Reply(code))
 
-    assert reply_codes(RCPT, group, answer=answer) == [code, 503, 503, 503, 503, 250, 250, 250]
-    assert not any(isinstance(event, DataEnd) for event in events_after(RCPT, group, answer=answer))
+    book = server(RCPT, answer=answer).send(group)
+    assert not any(isinstance(event, DataEnd) for event in book.events)
+    book.expect(code, 503, 503, 503, 503, 250, 250, 250)
 
 
 def test_reply_to_the_last_chunk_ends_the_transaction() -> None:
-    assert reply_codes(RCPT, bdat(b"a", last=True) + TO + FROM, answer=answer_with(DataEnd, Reply(451))) == [
-        451,
-        503,
-        250,
-    ]
+    server(RCPT, answer=answer_with(DataEnd, Reply(451))).send(bdat(b"a", last=True) + TO + FROM).expect(451, 503, 250)
 
 
 # Limits
@@ -401,57 +366,50 @@ def test_reply_to_the_last_chunk_ends_the_transaction() -> None:
 @forms
 def test_size_limit_is_reported_after_the_chunk_that_exceeds_it(form: Bodies) -> None:
     """R3030-2-20, R1870-4-01"""
-    conn = connect(RCPT, bodies=form, max_message_size=65_536)
     line = b"x" * 998 + b"\r\n"
-    drive(conn, [bdat(line * 65)])
+    book = server(RCPT, bodies=form, max_message_size=65_536, cut=False).send(bdat(line * 65)).expect(250)
 
     for part in pieces(b"BDAT 100000\r\n" + line * 99, 5000):
-        events, output = drive(conn, [part])
-        assert output == b""
-        assert len(conn.trailing_data) <= 1
-        assert not any(isinstance(event, InvalidData) for event in events)
-    events, output = drive(conn, [line + bdat(b"", last=True) + b"RSET\r\n"])
-
-    assert isinstance(events[0], InvalidData)
-    assert [code for code, _ in replies(output)] == [552, 503, 250]
+        book.send(part)
+        assert len(book.connection.trailing_data) <= 1
+        assert not any(isinstance(event, InvalidData) for event in book.events)
+        assert book.output == b""
+        book.skip()
+    book.send(line + bdat(b"", last=True) + b"RSET\r\n")
+    assert isinstance(book.events[0], InvalidData)
+    book.expect(552, 503, 250)
 
 
 def test_size_limit_counts_all_chunks() -> None:
     chunk = bdat(b"x\r\n" * 10_000)
 
-    conn = connect(RCPT, max_message_size=65_536)
-    _, output = drive(conn, [chunk * 3 + bdat(b"", last=True)])
-    assert [code for code, _ in replies(output)] == [250, 250, 552, 503]
+    server(RCPT, max_message_size=65_536).send(chunk * 3 + bdat(b"", last=True)).expect(250, 250, 552, 503)
 
 
 def test_line_limit_applies_across_chunks() -> None:
-    _, output = drive(connect(RCPT, max_text_line=1000), [bdat(b"x" * 600) * 2 + b"RSET\r\n"])
-
-    assert [code for code, _ in replies(output)] == [250, 554, 250]
+    server(RCPT, max_text_line=1000).send(bdat(b"x" * 600) * 2 + b"RSET\r\n").expect(250, 554, 250)
 
 
 @forms
 @pytest.mark.parametrize("part", [b"", b"abc", b"abc\r\n"])
 @pytest.mark.parametrize("last", [b"", b" LAST"])
 def test_end_of_stream_inside_a_chunk_is_a_remote_error(part: bytes, last: bytes, form: Bodies) -> None:
-    conn = connect(RCPT + b"BDAT 6%b\r\n" % last + part, bodies=form)
-    conn.receive_data(b"")
+    book = server(RCPT + b"BDAT 6%b\r\n" % last + part, bodies=form).end()
 
-    with pytest.raises(RemoteProtocolError, match="closed inside a body"):
-        drive(conn, [])
-    assert conn.state is State.CLOSED
+    book.expect(RemoteProtocolError("...closed inside a body"))
+    assert book.state is State.CLOSED
 
 
 @pytest.mark.parametrize("last", [True, False])
 def test_end_of_stream_between_chunks_closes(last: bool) -> None:
-    events, _ = drive(connect(RCPT), [bdat(b"abc", last=last), b""])
+    book = server(RCPT).send(bdat(b"abc", last=last)).end()
 
-    assert events[-1] == ConnectionClosed()
-    assert DataEnd() in events or not last
+    assert book.events[-1] == ConnectionClosed()
+    assert DataEnd() in book.events or not last
 
 
 def test_default_reply_accepts_chunks_but_no_message() -> None:
-    conn = connect(RCPT)
+    conn = server(RCPT).connection
 
     assert conn.default_reply(ChunkEnd()).code == 250
     assert conn.default_reply(DataEnd()).code == 554
@@ -462,8 +420,7 @@ def test_default_reply_accepts_chunks_but_no_message() -> None:
 def test_bdat_does_not_count_as_an_idle_command() -> None:
     data = (FROM + TO + bdat(b"a") * 5 + bdat(b"", last=True)) * 3
 
-    _, output = drive(connect(READY, max_idle_commands=2), [data], accept)
-    assert {code for code, _ in replies(output)} == {250}
+    assert set(server(READY, max_idle_commands=2).send(data).codes) == {250}
 
 
 def test_bdat_is_encoded_with_size_and_last() -> None:
@@ -473,5 +430,4 @@ def test_bdat_is_encoded_with_size_and_last() -> None:
 
 
 def test_empty_chunks_count_as_idle_commands() -> None:
-    _, output = drive(connect(RCPT, max_idle_commands=10), [12 * b"BDAT 0\r\n"])
-    assert [code for code, _ in replies(output)] == 9 * [250] + [421]
+    server(RCPT, max_idle_commands=10).send(12 * b"BDAT 0\r\n").expect(*(9 * [250] + [421]))

@@ -24,7 +24,8 @@ from smtpcore import (
 )
 from smtpcore import _rules as rules
 
-from ..helpers import CONFIG, GREETED, accept, bytewise, connect, drive, events_after, replies, reply_codes, reply_texts
+from ..helpers import replies
+from ..playbook import CONFIG, GREETED, accept, new_server, server
 
 READY = b"LHLO c.example\r\n"
 FROM = b"MAIL FROM:<a@c.example>\r\n"
@@ -50,7 +51,7 @@ def pending_state_and_transaction(conn: Connection) -> tuple[int, State, Transac
 
 
 def lmtp_codes(before: bytes, data: bytes, **changes: Any) -> list[int]:
-    return reply_codes(before, data, answer=answer, lmtp=True, **changes)
+    return server(before, answer=answer, lmtp=True, **changes).send(data).codes
 
 
 @pytest.mark.parametrize(
@@ -83,28 +84,23 @@ def test_bdat_without_recipients_is_refused_in_smtp() -> None:
     """R2033-4.3-02"""
     smtp = b"EHLO c.example\r\n" + FROM
 
-    assert reply_codes(smtp, b"BDAT 6 LAST\r\nQUIT\r\n") == [554]
+    server(smtp).send(b"BDAT 6 LAST\r\nQUIT\r\n").expect(554)
 
 
 def test_lhlo_is_refused_in_smtp() -> None:
     """R2033-4.1-04"""
-    [event] = events_after(GREETED, READY)
-
-    assert isinstance(event, InvalidCommand)
-    assert event.reply.code == 500
-    assert reply_codes(GREETED, READY + FROM) == [500, 503]
+    server().send(READY + FROM).expect(InvalidCommand, 500, InvalidCommand, 503)
 
 
 def test_lhlo_is_an_event_and_is_answered_with_the_keywords() -> None:
     """R2033-4.1-01, R2033-5-02, R2033-5-03"""
-    conn = connect(lmtp=True)
-    events, output = drive(conn, [READY])
+    book = server(lmtp=True).send(READY)
 
-    assert events == [Lhlo("c.example")]
-    assert conn.helo == Lhlo("c.example")
-    lines = output.splitlines()
-    assert lines[0] == b"250-s.example"
-    assert {b"PIPELINING", b"ENHANCEDSTATUSCODES", b"8BITMIME"} <= {line[4:] for line in lines[1:]}
+    assert book.connection.helo == Lhlo("c.example")
+    [hello, *keywords] = book.replies[0].splitlines()
+    assert hello == "250-s.example"
+    assert {"PIPELINING", "ENHANCEDSTATUSCODES", "8BITMIME"} <= {line[4:] for line in keywords}
+    book.expect(Lhlo("c.example"))
 
 
 def test_lmtp_needs_only_pipelining_and_enhancedstatuscodes() -> None:
@@ -120,8 +116,8 @@ def test_lmtp_needs_only_pipelining_and_enhancedstatuscodes() -> None:
 
 def test_reply_to_the_wrong_hello_names_the_right_one_without_status_code() -> None:
     """R2033-4.1-03"""
-    assert reply_texts(GREETED, b"EHLO c.example\r\n", lmtp=True) == [str(rules.SPEAKS_LMTP.reply)]
-    assert reply_texts(GREETED, READY) == [str(rules.SPEAKS_SMTP.reply)]
+    server(lmtp=True).send(b"EHLO c.example\r\n").expect(str(rules.SPEAKS_LMTP.reply))
+    server().send(READY).expect(str(rules.SPEAKS_SMTP.reply))
     assert "LHLO" in rules.SPEAKS_LMTP.reply.lines[0]
     assert "EHLO" in rules.SPEAKS_SMTP.reply.lines[0]
     assert rules.SPEAKS_LMTP.reply.enhanced is rules.SPEAKS_SMTP.reply.enhanced is None
@@ -130,7 +126,7 @@ def test_reply_to_the_wrong_hello_names_the_right_one_without_status_code() -> N
 @pytest.mark.parametrize("message", [MESSAGE, b"BDAT 3 LAST\r\nabc"], ids=["DATA", "BDAT"])
 def test_lmtp_sends_a_reply_per_recipient_in_order(message: bytes) -> None:
     """R2033-4.2-02"""
-    sent = reply_texts(RCPT, message, answer=answer, lmtp=True)
+    sent = server(RCPT, answer=answer, lmtp=True).send(message).replies
 
     assert sent[-2:] == ["250 2.0.0 for one", "250 2.0.0 for two"]
 
@@ -138,7 +134,7 @@ def test_lmtp_sends_a_reply_per_recipient_in_order(message: bytes) -> None:
 @pytest.mark.parametrize("message", [MESSAGE, b"BDAT 3 LAST\r\nabc"], ids=["DATA", "BDAT"])
 def test_lmtp_replies_are_flushed_one_by_one_before_the_next_event(message: bytes) -> None:
     """R2033-4.2-04, R2033-4.2-05, R2033-5-04"""
-    conn = connect(RCPT, answer=answer, lmtp=True)
+    conn = server(RCPT, answer=answer, lmtp=True).connection
     conn.receive_data(message + b"NOOP\r\n")
     while not isinstance(event := conn.next_event(), DataEnd):
         if conn.replies_owed:
@@ -161,7 +157,7 @@ def test_lmtp_replies_are_flushed_one_by_one_before_the_next_event(message: byte
 
 def test_lmtp_replies_to_recipients_are_independent() -> None:
     for first, second in ((Reply(550), Reply(250)), (Reply(250), Reply(451))):
-        conn = connect(RCPT + b"DATA\r\n", answer=answer, lmtp=True)
+        conn = server(RCPT + b"DATA\r\n", answer=answer, lmtp=True).connection
         conn.receive_data(b".\r\n")
         assert conn.next_event() == DataEnd()
         for reply in (first, second):
@@ -172,7 +168,7 @@ def test_lmtp_replies_to_recipients_are_independent() -> None:
 
 
 def test_lmtp_421_replaces_all_remaining_replies() -> None:
-    conn = connect(RCPT + b"DATA\r\n", answer=answer, lmtp=True)
+    conn = server(RCPT + b"DATA\r\n", answer=answer, lmtp=True).connection
     conn.receive_data(b".\r\n")
     conn.next_event()
     conn.send(Reply(250))
@@ -182,17 +178,16 @@ def test_lmtp_421_replaces_all_remaining_replies() -> None:
 
 
 def test_invalid_body_is_refused_once_per_recipient() -> None:
-    conn = connect(RCPT + b"DATA\r\n", answer=answer, lmtp=True)
-    events, output = drive(conn, bytewise(b"a\nb\r\n.\r\n"))
+    book = server(RCPT + b"DATA\r\n", answer=answer, lmtp=True).send(b"a\nb\r\n.\r\n")
 
-    assert isinstance(events[-1], InvalidData)
-    assert output.count(b"550 5.6.0 ") == 2
+    assert isinstance(book.events[-1], InvalidData)
+    book.expect("550 5.6.0 ...", "550 5.6.0 ...")
 
 
 @pytest.mark.parametrize("keyword", ["PIPELINING", "ENHANCEDSTATUSCODES"])
 def test_lmtp_without_a_required_extension_is_refused(keyword: str) -> None:
     """R2033-5-02"""
     with pytest.raises(LocalProtocolError, match="LMTP needs PIPELINING and ENHANCEDSTATUSCODES"):
-        connect(lmtp=True, disabled=frozenset({keyword}))
+        new_server(lmtp=True, disabled=frozenset({keyword}))
     with pytest.raises(LocalProtocolError):
         Connection(replace(CONFIG, lmtp=True), extensions=[e for e in EXTENSIONS if e.keyword != keyword])

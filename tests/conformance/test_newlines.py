@@ -1,24 +1,26 @@
 """Bare CR and LF, and the end of a message, in all three modes."""
 
+from functools import partial
+
 import pytest
 
-from smtpcore import BareNewlines, Bodies, Data, DataEnd, Event, InvalidCommand, InvalidData, Quit, Reply, Rset, State
+from smtpcore import (
+    BareNewlines,
+    Bodies,
+    ConnectionClosed,
+    Data,
+    DataEnd,
+    InvalidCommand,
+    InvalidData,
+    Quit,
+    Reply,
+    Rset,
+    State,
+)
 from smtpcore import _rules as rules
 
-from ..helpers import (
-    DATA,
-    RCPT,
-    READY,
-    answer_with,
-    body,
-    bytewise,
-    connect,
-    drive,
-    events_after,
-    octets_id,
-    reply_codes,
-    reply_texts,
-)
+from ..helpers import body, bytewise, octets_id
+from ..playbook import DATA, RCPT, READY, ServerPlaybook, answer_with, server
 
 REJECT, NORMALIZE, ACCEPT = BareNewlines.REJECT, BareNewlines.NORMALIZE, BareNewlines.ACCEPT
 
@@ -96,36 +98,31 @@ EDGES = [
 ]
 
 
-def outcome(events: list[Event], output: bytes) -> bytes | int:
+def outcome(book: ServerPlaybook) -> bytes | int:
     """Return the body, or the code of its refusal."""
-    ends = [event for event in events if isinstance(event, DataEnd | InvalidData)]
+    ends = [event for event in book.events if isinstance(event, DataEnd | InvalidData)]
     assert len(ends) == 1
     end = ends[0]
     if isinstance(end, InvalidData):
-        assert output.startswith(b"%d " % end.reply.code)
+        assert book.codes[0] == end.reply.code
         return end.reply.code
 
-    assert output.startswith(b"250 ")
-    return body(events)
+    assert book.codes[0] == 250
+    return body(book.events)
 
 
 def outcomes(wire: bytes, mode: BareNewlines, form: Bodies) -> set[bytes | int]:
     """Return the outcomes of `wire` after 354: whole, byte by byte, cut at each place, and followed by a command."""
-    found = set()
-    cuts = [[wire[:at], wire[at:]] for at in range(1, len(wire))]
-    for segments in ([wire], bytewise(wire), *cuts):
-        conn = connect(DATA, bare_newlines=mode, bodies=form)
-        found.add(outcome(*drive(conn, segments)))
-        assert conn.state is State.READY
-        assert conn.trailing_data == b""
+    start = partial(server, DATA, bare_newlines=mode, bodies=form)
+    books = [start().send(wire), *(start(cut=False).send(wire[:at], wire[at:]) for at in range(1, len(wire)))]
+    for book in books:
+        assert book.state is State.READY
+        assert book.connection.trailing_data == b""
 
-    for followed in ([wire + b"RSET\r\n"], bytewise(wire + b"RSET\r\n")):
-        conn = connect(DATA, bare_newlines=mode, bodies=form)
-        events, output = drive(conn, followed)
-        assert events.pop() == Rset()
-        assert output.count(b"\r\n") == 2
-        found.add(outcome(events, output))
-    return found
+    followed = start().send(wire + b"RSET\r\n")
+    assert followed.events[-1] == Rset()
+    assert len(followed.codes) == 2
+    return {outcome(book) for book in (*books, followed)}
 
 
 @forms
@@ -152,13 +149,11 @@ def test_fake_end_marker_does_not_end_a_body(fake: bytes, normalized: bytes, acc
 @modes
 @pytest.mark.parametrize("fake", [fake for fake, _, _ in FAKE_ENDS], ids=octets_id)
 def test_body_continues_after_a_fake_end_marker(fake: bytes, mode: BareNewlines, form: Bodies) -> None:
-    conn = connect(DATA, bare_newlines=mode, bodies=form)
+    book = server(DATA, bare_newlines=mode, bodies=form).send(b"a" + fake + b"b")
 
-    events, output = drive(conn, bytewise(b"a" + fake + b"b"))
-
-    assert not any(isinstance(event, DataEnd | InvalidData) for event in events)
-    assert output == b""
-    assert conn.state is State.DATA
+    assert not any(isinstance(event, DataEnd | InvalidData) for event in book.events)
+    assert book.output == b""
+    assert book.state is State.DATA
 
 
 @forms
@@ -173,17 +168,15 @@ def test_bare_newline_is_rejected_normalized_or_accepted(
 
 @pytest.mark.parametrize(("form", "expected"), [(Bodies.LINES, b"a\r\n.\r\n"), (Bodies.CHUNKS, b"a\r\n.\r\nb")])
 def test_only_the_body_before_a_bare_newline_is_returned(form: Bodies, expected: bytes) -> None:
-    events = events_after(DATA, b"a\r\n..\r\nb\nc\r\n.\r\n", bodies=form)
+    events = server(DATA, bodies=form).send(b"a\r\n..\r\nb\nc\r\n.\r\n").events
 
     assert body(events) == expected
     assert isinstance(events[-1], InvalidData)
 
 
 def test_body_with_a_bare_newline_gets_a_negative_reply() -> None:
-    assert reply_texts(DATA, b"a\nb\r\n.\r\n") == [
-        str(rules.BODY_BARE_NEWLINE.reply),
-    ]
-    assert reply_codes(DATA, b"a\nb\r\n.\r\n", answer=answer_with(InvalidData, Reply(451))) == [451]
+    server(DATA).send(b"a\nb\r\n.\r\n").expect(str(rules.BODY_BARE_NEWLINE.reply))
+    server(DATA, answer=answer_with(InvalidData, Reply(451))).send(b"a\nb\r\n.\r\n").expect(451)
 
 
 # Bare newlines in commands
@@ -211,11 +204,8 @@ COMMANDS = [
 def test_bare_newline_in_a_command_discards_input_up_to_the_next_crlf(
     line: bytes, tolerant: list[int], needed: int
 ) -> None:
-    assert reply_codes(READY, line) == [500]
-    [answer] = reply_texts(READY, line)
-    assert answer.startswith("500 5.5.2 ")
-    assert "CR LF" in answer
-    assert events_after(READY, line + b"RSET\r\n")[1:] == [Rset()]
+    server(READY).send(line).expect("500 5.5.2 ...CR LF...")
+    server(READY).send(line + b"RSET\r\n").expect(InvalidCommand, Rset())
 
 
 @pytest.mark.parametrize("mode", [NORMALIZE, ACCEPT])
@@ -223,56 +213,45 @@ def test_bare_newline_in_a_command_discards_input_up_to_the_next_crlf(
 def test_tolerant_modes_let_a_bare_lf_end_a_command_but_never_a_bare_cr(
     line: bytes, tolerant: list[int], needed: int, mode: BareNewlines
 ) -> None:
-    assert reply_codes(READY, line, bare_newlines=mode) == tolerant
+    assert server(READY, bare_newlines=mode).send(line).codes == tolerant
 
 
 @pytest.mark.parametrize(("line", "tolerant", "needed"), COMMANDS)
 def test_bare_newline_is_answered_as_soon_as_it_is_certain(line: bytes, tolerant: list[int], needed: int) -> None:
-    conn = connect(READY)
+    book = server(READY).send(*bytewise(line[: needed - 1])).expect()
 
-    assert drive(conn, bytewise(line[: needed - 1])) == ([], b"")
+    book.send(line[needed - 1 : needed]).expect(InvalidCommand, "500 5.5.2 ...")
 
-    events, output = drive(conn, [line[needed - 1 : needed]])
-    assert [event.reply.code for event in events if isinstance(event, InvalidCommand)] == [500]
-    assert output.startswith(b"500 5.5.2 ")
-
-    assert drive(conn, bytewise(line[needed:])) == ([], b"")
-    assert drive(conn, [b"QUIT\r\n"])[0][0] == Quit()
+    book.send(*bytewise(line[needed:])).expect()
+    book.send(b"QUIT\r\n").expect(Quit(), ConnectionClosed())
 
 
 def test_invalid_command_keeps_the_line_before_the_bare_newline() -> None:
-    [event] = events_after(READY, b"MAIL FROM:<a@c.example>\nRCPT TO:<u@s.example>\nDATA\nx\n.\nQUIT\r\n")
+    [event] = server(READY).send(b"MAIL FROM:<a@c.example>\nRCPT TO:<u@s.example>\nDATA\nx\n.\nQUIT\r\n").events
 
     assert isinstance(event, InvalidCommand)
     assert event.line == b"MAIL FROM:<a@c.example>"
 
 
 def test_bare_lf_after_data_starts_no_body() -> None:
-    conn = connect(RCPT)
+    book = server(RCPT).send(b"DATA\nx\r\n").expect(InvalidCommand)
 
-    events, _ = drive(conn, [b"DATA\nx\r\n"])
-
-    assert not any(isinstance(event, Data) for event in events)
-    assert conn.state is State.RCPT
+    assert book.state is State.RCPT
 
 
 @pytest.mark.parametrize("mode", [NORMALIZE, ACCEPT])
 def test_tolerant_modes_let_a_bare_lf_end_data_but_not_the_body(mode: BareNewlines) -> None:
-    conn = connect(RCPT, bare_newlines=mode)
+    book = server(RCPT, bare_newlines=mode).send(b"DATA\nx\n.\nRSET\n.\n")
 
-    events, output = drive(conn, [b"DATA\nx\n.\nRSET\n.\n"])
-
-    assert events[0] == Data()
-    assert output.startswith(b"354 ")
-    assert output.count(b"\n") == 1
-    assert conn.state is State.DATA
+    assert book.events[0] == Data()
+    assert book.expect(354).state is State.DATA
 
 
 def test_replies_contain_no_bare_newline() -> None:
     """R5321-2.3.8-02"""
-    _, output = drive(connect(), [DATA, b"x\r\n.\r\n", b"HELP\r\nVRFY\r\nBAD\nQUIT\r\nQUIT\r\n"])
+    book = server().send(DATA, b"x\r\n.\r\n", b"HELP\r\nVRFY\r\nBAD\nQUIT\r\nQUIT\r\n")
 
-    assert output.count(b"\r") == output.count(b"\n") == output.count(b"\r\n") == 19
+    assert book.output.count(b"\r") == book.output.count(b"\n") == book.output.count(b"\r\n") == 19
 
 
 @forms

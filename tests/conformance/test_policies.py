@@ -1,7 +1,6 @@
 """Policies that the RFCs leave to the program, and what they require of the protocol below."""
 
 import re
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,8 +34,8 @@ from smtpcore import (
 )
 from smtpcore._default_replies import DEFAULTS
 
-from ..helpers import (
-    CONFIG,
+from ..helpers import body
+from ..playbook import (
     DATA,
     GREETED,
     HELO,
@@ -44,15 +43,12 @@ from ..helpers import (
     RCPT,
     READY,
     Answer,
+    ServerPlaybook,
     accept,
     answer_with,
-    connect,
-    drive,
-    events_after,
+    new_server,
     refuse,
-    replies,
-    reply_codes,
-    reply_texts,
+    server,
 )
 
 FROM = b"MAIL FROM:<a@c.example>\r\n"
@@ -139,26 +135,25 @@ def test_program_can_refuse_with_any_suitable_code(before: bytes, line: bytes, k
         "max_message_size": None,
     }
     answer = refusing_with(kind, reply)
-    conn = connect(before, **changes)
-    at, transaction = conn.state, conn.transaction
-    events, output = drive(conn, [line], answer)
+    book = server(before, answer=answer, **changes)
+    at, transaction = book.state, book.connection.transaction
+    book.send(line)
 
-    assert isinstance(events[-1], kind)
-    assert output.decode() == f"{reply} so it is\r\n"
+    assert isinstance(book.events[-1], kind)
     # RFC 5321 4.1.4: a refusal changes nothing, except that the end of a body ends its transaction.
-    ends = isinstance(events[-1], DataEnd | Burl)
-    assert (conn.state, conn.transaction) == (State.READY, None) if ends else (at, transaction)
-    assert reply_codes(before, line, answer=answer, **changes) == [int(reply[:3])]
+    ends = isinstance(book.events[-1], DataEnd | Burl)
+    assert (book.state, book.connection.transaction) == (State.READY, None) if ends else (at, transaction)
+    book.expect(f"{reply} so it is")
 
 
 def test_password_without_tls_is_never_examined() -> None:
     """R8314-4.1-01"""
     changes: dict[str, Any] = {"auth_mechanisms": ("PLAIN",), "tls": True}
-    sent = {
-        tuple(reply_texts(READY, b"AUTH PLAIN " + text + b"\r\n", **changes)) for text in (b"AHRpbQB0YW5z", b"AGEAYg==")
-    }
-    assert len(sent) == 1
-    [event] = events_after(READY, b"AUTH PLAIN AHRpbQB0YW5z\r\n", **changes)
+    right, wrong = (
+        server(READY, **changes).send(b"AUTH PLAIN %b\r\n" % text) for text in (b"AHRpbQB0YW5z", b"AGEAYg==")
+    )
+    assert right.replies == wrong.replies
+    [event] = right.events
     assert isinstance(event, InvalidCommand)
     assert b"AHRpbQB0YW5z" not in event.line
 
@@ -174,18 +169,16 @@ def test_reply_texts_do_not_affect_the_session() -> None:
         return Reply(reply.code, "so it is")
 
     session = [READY, FROM, TO, b"NOOP\r\nVRFY x\r\nHELP\r\nDATA\r\n", MESSAGE, b"RSET\r\n", b"BOGUS\r\n", b"QUIT\r\n"]
-    usual, other = connect(), connect(answer=terse)
+    usual, other = server(), server(answer=terse)
     for segment in session:
-        _, sent = drive(usual, [segment])
-        _, sent_otherwise = drive(other, [segment], terse)
-        assert [code for code, _ in replies(sent_otherwise)] == [code for code, _ in replies(sent)]
+        assert other.send(segment).codes == usual.send(segment).codes
         assert other.state is usual.state
 
 
 def test_default_reply_texts_are_distinct() -> None:
     """R2920-3.2-10"""
-    [sender] = reply_texts(READY, FROM)
-    [recipient] = reply_texts(MAIL, TO, answer=refuse)
+    [sender] = server(READY).send(FROM).replies
+    [recipient] = server(MAIL, answer=refuse).send(TO).replies
     assert "Sender" in sender
     assert "recipient" in recipient
     sent = [
@@ -197,22 +190,21 @@ def test_default_reply_texts_are_distinct() -> None:
 def test_code_521_is_never_a_default_reply() -> None:
     """R7504-3-02, R6409-7-04"""
     assert 521 not in {reply.code for reply in DEFAULTS.values()}
-    conn = connect(answer=answer_with(ConnectionOpened, Reply(554, "No service for you")))
-    assert conn.state is State.REFUSED
+    assert server(answer=answer_with(ConnectionOpened, Reply(554, "No service for you"))).state is State.REFUSED
 
 
 def test_expn_reply_has_one_mailbox_per_line() -> None:
     """R5321-3.5.1-01, R5321-3.5.1-04, R5321-3.5.1-08"""
     members = [f"<u{number}@s.example>" for number in range(3)]
-    [reply] = reply_texts(READY, b"EXPN list\r\n", answer=answer_with(Expn, Reply(250, *members)), **ALL)
-    assert reply.splitlines() == [f"250-2.0.0 {members[0]}", f"250-2.0.0 {members[1]}", f"250 2.0.0 {members[2]}"]
-    [reply] = reply_texts(READY, b"VRFY u1\r\n", answer=answer_with(Vrfy, Reply(250, members[1], enhanced="2.1.5")))
-    assert reply == f"250 2.1.5 {members[1]}"
+    book = server(READY, answer=answer_with(Expn, Reply(250, *members)), **ALL).send(b"EXPN list\r\n")
+    book.expect(f"250-2.0.0 {members[0]}\n250-2.0.0 {members[1]}\n250 2.0.0 {members[2]}")
+    answer = answer_with(Vrfy, Reply(250, members[1], enhanced="2.1.5"))
+    server(READY, answer=answer).send(b"VRFY u1\r\n").expect(f"250 2.1.5 {members[1]}")
 
 
 def test_vrfy_and_expn_disclose_nothing_by_default() -> None:
     """R5321-7.3-01, R5321-3.5.1-07"""
-    assert reply_codes(READY, b"VRFY smith\r\nEXPN list\r\nVRFY list\r\n", answer=refuse, **ALL) == [252, 252, 252]
+    server(READY, answer=refuse, **ALL).send(b"VRFY smith\r\nEXPN list\r\nVRFY list\r\n").expect(252, 252, 252)
 
 
 def test_keywords_are_registered_or_start_with_x() -> None:
@@ -226,16 +218,14 @@ def test_keywords_are_registered_or_start_with_x() -> None:
 def test_data_without_accepted_recipients_is_refused() -> None:
     """R2920-3.2-04"""
     session = FROM + TO + b"DATA\r\n.\r\n"
-    assert reply_codes(READY, session, answer=refuse) == [250, 550, 554, 500]
-    assert not any(isinstance(event, DataEnd) for event in events_after(READY, session, answer=refuse))
+    server(READY, answer=refuse).send(session).expect(250, 550, 554, 500)
+    assert not any(isinstance(event, DataEnd) for event in server(READY, answer=refuse).send(session).events)
 
 
 def test_header_fields_are_not_checked() -> None:
     """R5321-4.4-09"""
     content = b"Return-Path: <x@c.example>\r\nReturn-Path: <y@c.example>\r\nReceived: z\r\n\r\n"
-    conn = connect(DATA)
-    events, _ = drive(conn, [content + b".\r\n"])
-    assert b"".join(event.data for event in events[:-1]) == content  # type: ignore[union-attr]
+    assert body(server(DATA).send(content + b".\r\n").events) == content
 
 
 @pytest.mark.parametrize(("letters", "code"), [(499, 250), (500, 554)])
@@ -243,7 +233,7 @@ def test_line_length_is_measured_in_octets(letters: int, code: int) -> None:
     """R6532-3.4-01"""
     line = ("\u00e9" * letters).encode() + b"\r\n"
     data = b"MAIL FROM:<> SMTPUTF8\r\n" + TO + b"DATA\r\n" + line + b".\r\n"
-    assert reply_codes(READY, data, max_text_line=1000)[-1] == code
+    assert server(READY, max_text_line=1000).send(data).codes[-1] == code
 
 
 def test_message_of_the_accepted_declared_size_is_accepted() -> None:
@@ -252,17 +242,16 @@ def test_message_of_the_accepted_declared_size_is_accepted() -> None:
     body = (b"x" * 62 + b"\r\n") * (size // 64)
     session = b"MAIL FROM:<> SIZE=%d\r\n" % size + TO + b"DATA\r\n" + body + b".\r\n"
     for segments in ([session], [session[:-3], session[-3:]]):
-        _, output = drive(connect(READY, max_message_size=size), segments)
-        assert [code for code, _ in replies(output)] == [250, 250, 354, 250]
+        server(READY, max_message_size=size).send(*segments).expect(250, 250, 354, 250)
 
 
 def test_null_sender_is_falsy() -> None:
     """R5321-6.1-01, R3461-5.2-01"""
-    conn = connect(READY, **ALL)
-    drive(conn, [b"MAIL FROM:<>\r\nRCPT TO:<u@s.example> NOTIFY=SUCCESS\r\n"])
-    assert conn.transaction
-    assert not conn.transaction.mail.reverse_path
-    assert conn.transaction.recipients[0].params.notify
+    book = server(READY, **ALL).send(b"MAIL FROM:<>\r\nRCPT TO:<u@s.example> NOTIFY=SUCCESS\r\n")
+    transaction = book.connection.transaction
+    assert transaction
+    assert not transaction.mail.reverse_path
+    assert transaction.recipients[0].params.notify
 
 
 @pytest.mark.parametrize(
@@ -278,13 +267,13 @@ def test_requiretls_limits_ret_to_headers(params: dict[str, object], ret: Ret) -
 @pytest.mark.parametrize("value", ["2014-04-03T23:01:00Z", "2014-04-03T23:01:00-07:00;C"])
 def test_rrvs_value_can_be_relayed_unchanged(value: str) -> None:
     """R7293-5.1.1-01"""
-    [rcpt] = events_after(MAIL, f"RCPT TO:<u@s.example> RRVS={value}\r\n".encode(), **ALL)
+    [rcpt] = server(MAIL, **ALL).send(f"RCPT TO:<u@s.example> RRVS={value}\r\n".encode()).events
     assert str(rcpt) == f"RCPT TO:<u@s.example> RRVS={value}"
 
 
 def test_orcpt_may_be_utf_8_with_smtputf8() -> None:
     """R6531-3.2-04"""
-    [rcpt] = events_after(MAIL, "RCPT TO:<u@s.example> ORCPT=utf-8;\u00fc\\x{20}@s.example\r\n".encode(), **ALL)
+    [rcpt] = server(MAIL, **ALL).send("RCPT TO:<u@s.example> ORCPT=utf-8;\u00fc\\x{20}@s.example\r\n".encode()).events
     assert isinstance(rcpt, Rcpt)
     assert rcpt.params.orcpt == OriginalRecipient("utf-8;\u00fc\\x{20}@s.example")
     assert rcpt.params.orcpt.address == "\u00fc @s.example"
@@ -295,12 +284,12 @@ def test_orcpt_may_be_utf_8_with_smtputf8() -> None:
 
 def transaction(mail: bytes, *, authenticated: bool) -> Transaction:
     changes: dict[str, Any] = {**ALL, "auth_mechanisms": ("PLAIN",), "plaintext_auth": True}
-    conn = connect(READY, **changes)
+    book = server(READY, answer=answer_with(Auth, Reply(235)), **changes)
     if authenticated:
-        drive(conn, [b"AUTH PLAIN AGEAYg==\r\n"], answer_with(Auth, Reply(235)))
-    drive(conn, [mail])
-    assert conn.transaction
-    return conn.transaction
+        book.send(b"AUTH PLAIN AGEAYg==\r\n").expect(235)
+    found = book.send(mail).connection.transaction
+    assert found
+    return found
 
 
 @pytest.mark.parametrize(
@@ -325,14 +314,13 @@ def test_auth_parameter_is_encoded_as_xtext() -> None:
     """R5321-4.1.2-12, R4954-8-02"""
     submitter = Submitter(Mailbox("e=mc2@example.com"))
     assert str(Params({"AUTH": submitter})) == " AUTH=e+3Dmc2@example.com"
-    [mail] = events_after(
-        READY, b"MAIL FROM:<> AUTH=a+2Bb@c.example\r\n", auth_mechanisms=("PLAIN",), plaintext_auth=True
-    )
+    options: dict[str, Any] = {"auth_mechanisms": ("PLAIN",), "plaintext_auth": True}
+    [mail] = server(READY, **options).send(b"MAIL FROM:<> AUTH=a+2Bb@c.example\r\n").events
     assert isinstance(mail, Mail)
     assert mail.params.auth == Submitter(Mailbox("a+b@c.example"))
     for escape in (b"+2", b"+2b", b"+"):
         line = b"MAIL FROM:<> AUTH=a" + escape + b"@c.example\r\n"
-        assert reply_codes(READY, line, auth_mechanisms=("PLAIN",), plaintext_auth=True) == [501]
+        server(READY, **options).send(line).expect(501)
 
 
 @pytest.mark.parametrize(
@@ -349,8 +337,7 @@ def test_raised_priority_is_granted_only_if_authenticated(asked: int, authentica
 )
 def test_reply_to_mail_reports_a_lowered_priority(asked: int, start: str) -> None:
     """R6710-4.1-05"""
-    [reply] = reply_texts(READY, b"MAIL FROM:<> MT-PRIORITY=%d\r\n" % asked, **ALL)
-    assert reply.startswith(start)
+    server(READY, **ALL).send(b"MAIL FROM:<> MT-PRIORITY=%d\r\n" % asked).expect(f"{start}...")
 
 
 # Submission (RFC 6409, RFC 8314)
@@ -363,13 +350,11 @@ SUBMISSION: dict[str, Any] = {
 }
 
 
-def submission(*segments: bytes, answer: Answer = accept, **changes: Any) -> list[str]:
-    """Return the replies to `segments` after an implicit TLS handshake."""
-    conn = Connection(replace(CONFIG, **{**SUBMISSION, **changes}))
-    assert conn.data_to_send() == b""
-    conn.tls_established()
-    _, output = drive(conn, segments, answer)
-    return [text for _, text in replies(output)]
+def submission(*, answer: Answer = accept) -> ServerPlaybook:
+    """Return a server after an implicit TLS handshake and EHLO."""
+    book = new_server(answer=answer, **SUBMISSION)
+    assert book.output == b""
+    return book.start_tls().send(READY)
 
 
 def accept_all_logins(conn: Connection, event: Event) -> Reply | None:
@@ -378,39 +363,38 @@ def accept_all_logins(conn: Connection, event: Event) -> Reply | None:
 
 def test_implicit_tls_starts_before_the_greeting() -> None:
     """R8314-3.3-01, R8314-3.3-02"""
-    greeting, hello = submission(READY)
-    assert greeting.startswith("220 ")
+    book = submission()
+    hello = book.replies[-1]
     assert "STARTTLS" not in hello
+    book.expect("220 ...", 250)
 
-    conn = connect(READY, **SUBMISSION)
-    drive(conn, [b"STARTTLS\r\n"])
-    conn.tls_established()
-    _, after_starttls = drive(conn, [READY])
-    assert after_starttls.decode().replace("\r\n", "\n").rstrip() == hello
+    server(READY, **SUBMISSION).send(b"STARTTLS\r\n").expect(220).start_tls().send(READY).expect(hello)
 
 
 def test_submission_server_offers_the_required_extensions() -> None:
     """R6409-7-01, R6409-7-02, R6409-7-03, R8314-3.3-03"""
-    _, hello, etrn, mail = submission(READY, b"ETRN example.org\r\n", FROM)
+    book = submission()
+    hello = book.replies[-1]
     offered = {line[4:].split()[0] for line in hello.splitlines()}
     assert {"AUTH", "PIPELINING", "ENHANCEDSTATUSCODES", "DSN", "8BITMIME"} <= offered
     assert not {"ETRN", "ATRN"} & offered
-    assert etrn.startswith(("502", "530"))
-    assert mail.startswith("530 5.7.0 ")
+    [etrn] = book.expect(220, 250).send(b"ETRN example.org\r\n").codes
+    assert etrn in (502, 530)
+    book.expect(etrn).send(FROM).expect("530 5.7.0 ...")
 
 
 @pytest.mark.parametrize("keyword", ["STARTTLS", "SIZE", "CHUNKING", "BINARYMIME", "DELIVERBY", "NO-SOLICITING"])
 def test_submission_server_may_offer_other_extensions(keyword: str) -> None:
     """R6409-7-05"""
-    [hello] = reply_texts(GREETED, READY, **{**SUBMISSION, "disabled": OFF_BY_DEFAULT - {keyword}})
+    [hello] = server(**{**SUBMISSION, "disabled": OFF_BY_DEFAULT - {keyword}}).send(READY).replies
     assert keyword in re.findall(r"^250.([A-Z0-9-]+)", hello, re.MULTILINE)
 
 
 def test_authenticated_client_may_use_a_null_but_no_malformed_sender() -> None:
     """R6409-3.2-02, R6409-5.1-01"""
     session = b"MAIL FROM:<a..b@c.example>\r\nMAIL FROM:<>\r\nRCPT TO:<..@s.example>\r\n"
-    sent = submission(READY, b"AUTH PLAIN AGEAYg==\r\n", session, answer=accept_all_logins)[2:]
-    assert [text[:3] for text in sent] == ["235", "501", "250", "501"]
+    book = submission(answer=accept_all_logins).expect(220, 250).send(b"AUTH PLAIN AGEAYg==\r\n").expect(235)
+    book.send(session).expect(501, 250, 501)
 
 
 def test_refusal_may_name_the_unwanted_solicitation_classes() -> None:
@@ -422,5 +406,5 @@ def test_refusal_may_name_the_unwanted_solicitation_classes() -> None:
         classes = ",".join(conn.transaction.mail.params.solicit or ())
         return Reply(550, f"<{event.forward_path}> SOLICIT={classes}", enhanced="5.7.1")
 
-    sent = reply_texts(READY, b"MAIL FROM:<> SOLICIT=org.example:ADV:ADLT,b\r\n" + TO, answer=answer, **ALL)
-    assert sent[1] == "550 5.7.1 <u@s.example> SOLICIT=org.example:ADV:ADLT,b"
+    book = server(READY, answer=answer, **ALL).send(b"MAIL FROM:<> SOLICIT=org.example:ADV:ADLT,b\r\n" + TO)
+    book.expect(250, "550 5.7.1 <u@s.example> SOLICIT=org.example:ADV:ADLT,b")
