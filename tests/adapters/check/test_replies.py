@@ -1,0 +1,24 @@
+"""The checks of the form of replies."""
+
+from smtpcore_adapters.check import Outcome
+from tests.adapters.check.faulty_servers import Peer, scripted
+from tests.adapters.check.helpers import outcome_of
+
+
+def test_keyword_listed_twice_is_reported() -> None:
+    duplicated = {"EHLO": "250-s.example\r\n250-SIZE 1\r\n250 size\r\n"}
+
+    assert "listed twice: SIZE SIZE" in outcome_of("reply-keywords", scripted(duplicated))[1]
+
+
+def test_reply_form_check_is_inconclusive_if_a_further_connection_fails() -> None:
+    greetings = iter(["220 s.example\r\n", "220 s.example\r\n", ""])
+
+    def refuses_third_connection(peer: Peer) -> None:
+        scripted({"": next(greetings)})(peer)
+
+    assert outcome_of("reply-form", refuses_third_connection)[0] is Outcome.INCONCLUSIVE
+
+
+def test_reply_with_a_malformed_separator_fails() -> None:
+    assert outcome_of("reply-form", scripted({"NOOP": "250=fine\r\n"}))[0] is Outcome.FAIL
