@@ -1,4 +1,4 @@
-"""What a server answers when the program leaves it to the protocol."""
+"""The replies of a server without handlers, and the additions to the replies of a program."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -36,7 +36,7 @@ from ._parser import verb_of
 from ._replies import Reply, ReplyCode
 
 PRIORITY_LOWERED: Final = Reply(250, "0 is the priority, because the session is not authenticated", enhanced="2.3.6")
-"""The answer to MAIL with a priority that is not granted (RFC 6710 4.1)."""
+"""The reply to MAIL with a priority above 0 that the client may not choose (RFC 6710 4.1)."""
 
 DEFAULTS: Final[Mapping[type[object], Reply]] = {
     ConnectionOpened: Reply(220, "ESMTP"),
@@ -44,7 +44,7 @@ DEFAULTS: Final[Mapping[type[object], Reply]] = {
     Ehlo: Reply(250),
     Lhlo: Reply(250),
     Mail: Reply(250, "Sender accepted", enhanced="2.1.0"),
-    # No relaying, and no mail taken, unless the program says so.
+    # Only a program can decide that a recipient is local, or that mail may be relayed.
     Rcpt: Reply(550, "This server does not accept mail for this recipient", enhanced="5.7.1"),
     Data: Reply(354, "Start mail input; end with <CRLF>.<CRLF>"),
     ChunkEnd: Reply(250, "Chunk received", enhanced="2.0.0"),
@@ -56,7 +56,7 @@ DEFAULTS: Final[Mapping[type[object], Reply]] = {
     Expn: Reply(252, "Cannot expand", enhanced="2.5.0"),  # RFC 5321 7.3
     Help: Reply(214, "HELO EHLO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP", "See RFC 5321", enhanced="2.0.0"),
     StartTls: Reply(220, "Start the TLS handshake", enhanced="2.0.0"),
-    # No one is who he says he is, unless the program says so.
+    # Only a program can check credentials.
     Auth: Reply(535, "Authentication credentials invalid", enhanced="5.7.8"),
     AuthResponse: Reply(535, "Authentication credentials invalid", enhanced="5.7.8"),
     AuthCancel: Reply(501, "Authentication cancelled", enhanced="5.7.0"),
@@ -72,11 +72,13 @@ ONLY_POSITIVE: Final[Mapping[type[object], tuple[ReplyCode, ...]]] = {
     StartTls: (ReplyCode.SERVICE_READY,),
     Xclient: (ReplyCode.SERVICE_READY,),
 }
-"""Where the client acts on the very code."""
+"""Events whose positive replies need these codes, because the client acts on the code."""
 
 NAMES_HOST: Final = frozenset({ReplyCode.SERVICE_CLOSING, ReplyCode.SERVICE_NOT_AVAILABLE})
+"""Codes whose text starts with the name of the host (RFC 5321 4.2)."""
 
 NAMES_MAILBOX: Final = frozenset({ReplyCode.WILL_FORWARD, ReplyCode.USER_NOT_LOCAL})
+"""Codes whose text names another mailbox (RFC 6531 3.7.4.2)."""
 
 ENHANCED: Final[Mapping[int, str]] = {
     235: "2.7.0",
@@ -92,26 +94,26 @@ ENHANCED: Final[Mapping[int, str]] = {
     535: "5.7.8",
     555: "5.5.4",
 }
-"""RFC 5248: what goes with a code when the program does not say."""
+"""Code to the enhanced status code of a reply that has none (RFC 5248)."""
 
 _NOT_A_LINE: Final = frozenset({rules.LINE_TOO_LONG.rule, rules.BARE_NEWLINE.rule})
 
 HELLOS: Final = frozenset({Helo, Ehlo, Lhlo})
-"""What opens a session."""
+"""The commands that open a session."""
 
 
 def with_host(line: str, hostname: str) -> str:
-    """`line` with the host's name as its first word, as RFC 5321 4.2 asks of the greeting, of 221 and of 421."""
+    """Return `line` with the name of the host as its first word (RFC 5321 4.2)."""
     return line if line.partition(" ")[0] == hostname else f"{hostname} {line}".rstrip()
 
 
 def enhanced_of(reply: Reply) -> str:
-    """The enhanced status code of `reply`, which is no 3yz; if it has none, a general one (RFC 2034 section 4)."""
+    """Return the enhanced status code of a reply other than 3yz, or a general one (RFC 2034 section 4)."""
     return reply.enhanced or ENHANCED.get(reply.code, f"{reply.code // 100}.0.0")
 
 
 def answers_helo(asked: Event) -> bool:
-    """Whether a reply to `asked` is one to HELO, EHLO or LHLO, even to a malformed one."""
+    """Return whether `asked` is HELO, EHLO or LHLO, well-formed or not."""
     if isinstance(asked, InvalidCommand):
         return asked.rule not in _NOT_A_LINE and COMMANDS.get(verb_of(asked.line)) in HELLOS
 

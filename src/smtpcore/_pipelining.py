@@ -1,11 +1,12 @@
-"""Which commands may go out before the replies to those before them."""
+"""The commands that a client may send before the replies to earlier ones."""
 
-# RFC 2920 3.1: RSET, MAIL and RCPT may appear anywhere in a group, and so may the octets of a body that DATA has opened
-# at its beginning. All other commands end their group, those of extensions too, unless their definition says otherwise.
+# A group is a sequence of commands that is sent without waiting for replies. RFC 2920 3.1 allows RSET, MAIL and RCPT at
+# any place in a group, and the octets of a body after DATA at its beginning. Any other command is the last of its
+# group. Three RFCs make exceptions:
 #
-# RFC 3030 and RFC 4468 say otherwise for the parts of one body, which may follow each other; RFC 3030 section 2 wants
-# the replies to MAIL and RCPT before the first chunk, and RFC 4468 3.2 the reply to the last part before whatever comes
-# next. RFC 4954 section 4 says otherwise for mechanisms that are done with the initial response.
+# - The parts of one body may follow each other (RFC 3030, RFC 4468). But the replies to MAIL and RCPT have to come
+#   before the first chunk (RFC 3030 section 2), and the reply to the last part before the next command (RFC 4468 3.2).
+# - AUTH may be followed if its mechanism needs only the initial response (RFC 4954 section 4).
 
 from typing import Final
 
@@ -14,11 +15,11 @@ from ._events import ConnectionOpened, DataEnd, Request
 from ._extensions._burl import Burl
 
 ONE_ROUND: Final = frozenset({"EXTERNAL", "PLAIN"})
-"""Mechanisms that are done with the initial response (RFC 4468 3.4)."""
+"""The mechanisms that need only the initial response (RFC 4468 3.4)."""
 
 
 def may_follow(before: Request | ConnectionOpened, request: Request) -> bool:
-    """Whether `request` may be sent although `before`, which was sent last, has no reply yet."""
+    """Return whether `request` may follow `before`, the last request, before the reply to it."""
     match before:
         case Rset() | Mail() | Rcpt() | DataEnd():
             return not isinstance(request, Bdat)

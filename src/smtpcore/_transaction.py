@@ -1,4 +1,4 @@
-"""What is known of the message that is being sent."""
+"""The state of a mail transaction."""
 
 from dataclasses import dataclass, field
 
@@ -15,6 +15,6 @@ class Transaction:
     recipients: list[Rcpt] = field(default_factory=list)
     """The accepted RCPT commands, in order. Only the connection adds to them."""
     submitter: Mailbox | None = None
-    """Who submitted the message, where an authenticated client says so in AUTH=; None where that is not known."""
+    """The submitter, which an authenticated client names with AUTH=; None if it is unknown (RFC 4954 section 5)."""
     priority: int = 0
-    """From -9 to 9, as asked for by MT-PRIORITY; at most 0 unless the client is authenticated (RFC 6710 4.1)."""
+    """The priority from MT-PRIORITY, -9 to 9, default 0; at most 0 unless authenticated (RFC 6710 4.1)."""
