@@ -92,13 +92,13 @@ from .parameters import (
     NoSupport,
     Notify,
     OriginalRecipient,
+    Params,
     Ret,
     Submitter,
     ValidSince,
     decode_xtext,
     encode_xtext,
 )
-from .parameters._params import Params
 
 __version__ = "0.1.0"
 

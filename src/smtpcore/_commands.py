@@ -13,7 +13,7 @@ from ._base64 import encode_base64
 from ._command import Command
 from ._errors import LocalProtocolError
 from ._grammar import find_control, is_domain, is_encodable, match_mechanism, unquote
-from .parameters._params import NO_PARAMS, Params
+from .parameters import NO_PARAMS, Params
 
 _SPECIAL = re.compile(r'["\\]')
 _match_flagged = re.compile(r".* SMTPUTF8", re.IGNORECASE | re.DOTALL).fullmatch

@@ -36,7 +36,7 @@ from ._extensions._definition import ExtensionCommand
 from ._grammar import find_control, match_keyword, match_number, match_param_value, unquote
 from ._replies import Reply
 from ._rules import Refusal
-from .parameters._params import NO_PARAMS, Params
+from .parameters import NO_PARAMS, Params
 
 _SPELLINGS: Mapping[bytes, str] = {word.encode(): verb for verb in COMMANDS for word in (verb, verb.lower())}
 """The usual spellings of the verbs: a look-up is faster than to decode the verb."""

@@ -7,7 +7,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, overload
 
 from .._addresses import Path
 from .._command import Command
@@ -74,6 +74,14 @@ class Parameter(Generic[_T]):
         """Return the value of this parameter in `params`. None if it is absent or has another type."""
         value = params.get(self.keyword)
         return value if isinstance(value, self.kind) else None
+
+    @overload
+    def __get__(self, params: None, owner: type) -> "Parameter[_T]": ...
+    @overload
+    def __get__(self, params: Mapping[str, object], owner: type) -> _T | None: ...
+    def __get__(self, params: Mapping[str, object] | None, owner: type) -> "Parameter[_T] | _T | None":
+        # As an attribute of a class of parameters, such as `Params`, this is a typed property.
+        return self if params is None else self.of(params)
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,12 +116,10 @@ def _decode(text: str, decode: Callable[[str], str]) -> str:
         raise LocalProtocolError(str(exc)) from exc
 
 
-parse_ret: Callable[[str], Ret] = one_of(Ret)
 _parse_event = one_of(Notify)
 
 
-def parse_notify(text: str) -> frozenset[Notify]:
-    """Parse the events that cause a notification (section 4.1)."""
+def _parse_notify(text: str) -> frozenset[Notify]:
     wanted = frozenset(map(_parse_event, text.split(",")))
     if Notify.NEVER in wanted and len(wanted) > 1:
         raise ValueError("the value NEVER excludes all others")
@@ -141,13 +139,13 @@ def _relay_notify(notify: frozenset[Notify], hop: NextHop) -> frozenset[Notify] 
 
 _drop = relay_or_drop("DSN")  # section 5.2.2 (a)
 # Section 5.4: ENVID has up to 100 characters, ORCPT up to 500.
-RET = Parameter("RET", Ret, parse_ret, octets=9, relay=_drop, examples=tuple(Ret))
+RET = Parameter("RET", Ret, one_of(Ret), octets=9, relay=_drop, examples=tuple(Ret))
 _IDS = (EnvelopeId("QQ314159"), EnvelopeId.of("a+b = c"))
 ENVID = Parameter("ENVID", EnvelopeId, EnvelopeId, octets=107, relay=_drop, examples=_IDS)
 NOTIFY = Parameter[frozenset[Notify]](
     "NOTIFY",
     frozenset,
-    parse_notify,
+    _parse_notify,
     octets=29,
     relay=_relay_notify,
     examples=(frozenset({Notify.NEVER}), frozenset({Notify.FAILURE}), frozenset(Notify) - {Notify.NEVER}),

@@ -33,6 +33,10 @@ def test_parameter_property_is_none_if_absent_or_of_another_type(params: Params)
     assert params.smtputf8 is False
 
 
+def test_property_of_the_class_is_the_definition_of_the_parameter() -> None:
+    assert Params.size.of({"SIZE": 10}) == 10
+
+
 def test_parameters_are_compared_and_hashed_by_value() -> None:
     assert Params({"size": 10}) == Params({"SIZE": 10}) == {"SIZE": 10}
     assert hash(Params({"size": 10})) == hash(Params({"SIZE": 10}))

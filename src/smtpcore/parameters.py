@@ -1,0 +1,162 @@
+"""The parameters that MAIL and RCPT carry: their typed values, and the parsers that turn text into them.
+
+A value checks itself when it is constructed, and its `str` is its form on the wire.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from enum import Enum
+from typing import TypeVar
+
+from ._errors import LocalProtocolError
+from ._extensions._auth import AUTH, Submitter, parse_auth
+from ._extensions._body import BODY, BodyType, parse_binary_body, parse_body
+from ._extensions._deliverby import BY, ByMode, DeliverBy, parse_by
+from ._extensions._dsn import ENVID, NOTIFY, ORCPT, RET, EnvelopeId, Notify, OriginalRecipient, Ret
+from ._extensions._futurerelease import HOLDFOR, HOLDUNTIL, parse_holdfor, parse_holduntil
+from ._extensions._mt_priority import MT_PRIORITY, parse_mt_priority
+from ._extensions._no_soliciting import SOLICIT, parse_solicit
+from ._extensions._parsing import format_date_time, number, one_of, parse_date_time, parse_flag
+from ._extensions._rrvs import RRVS, NoSupport, ValidSince, parse_rrvs
+from ._extensions._size import SIZE, parse_size
+from ._extensions._xclient import Attributes, parse_attributes
+from ._grammar import is_encodable, match_keyword, match_param_value
+from ._xtext import decode_unitext, decode_xtext, encode_unitext, encode_xtext
+
+__all__ = ["Attributes", "BodyType", "ByMode", "DeliverBy", "EnvelopeId", "NoSupport", "Notify", "OriginalRecipient"]
+__all__ += ["Params", "Ret", "Submitter", "ValidSince", "decode_unitext", "decode_xtext", "encode_unitext"]
+__all__ += ["encode_xtext", "format_date_time", "number", "one_of", "parse_attributes", "parse_auth"]
+__all__ += ["parse_binary_body", "parse_body", "parse_by", "parse_date_time", "parse_envid", "parse_flag"]
+__all__ += ["parse_holdfor", "parse_holduntil", "parse_mt_priority", "parse_notify", "parse_orcpt", "parse_ret"]
+__all__ += ["parse_rrvs", "parse_size", "parse_solicit"]
+
+parse_envid = EnvelopeId
+parse_orcpt = OriginalRecipient
+parse_notify: Callable[[str], frozenset[Notify]] = NOTIFY.parse
+parse_ret: Callable[[str], Ret] = RET.parse
+
+_T = TypeVar("_T")
+
+
+class Params(Mapping[str, object]):
+    """An immutable mapping from keyword, in any letter case, to value, with typed properties for built-in parameters.
+
+    A keyword without value maps to True, and one of an unknown extension to its text (RFC 5321 4.1.1.11). The typed
+    properties have the names of the keywords. A property is None if its parameter is absent or has another type.
+    `Parameter.of` is the typed access to the parameters of your own extensions.
+
+    Raises `LocalProtocolError` for a malformed keyword. `str` raises it for a value that cannot be sent.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, object] | None = None) -> None:
+        for keyword in values or ():
+            if match_keyword(keyword) is None:
+                raise LocalProtocolError(f"{keyword!r} is not a parameter keyword: use letters, digits and hyphens")
+
+        self._values = {keyword.upper(): value for keyword, value in values.items()} if values else {}
+
+    def __getitem__(self, keyword: str) -> object:
+        return self._values[keyword.upper()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._values))
+
+    def __str__(self) -> str:
+        # The form after a path, with a space before each parameter.
+        return "".join(f" {keyword}{_format(value)}" for keyword, value in self._values.items())
+
+    def __repr__(self) -> str:
+        return f"Params({self._values!r})"
+
+    def get(self, keyword: str, default: object = None, /) -> object:
+        """Return the value of `keyword`, or `default` if the parameter is absent."""
+        return self._values.get(keyword.upper(), default)
+
+    def get_as(self, keyword: str, kind: type[_T]) -> _T | None:
+        """Return the value of `keyword` if it is a `kind`, otherwise None."""
+        value = self.get(keyword)
+        return value if isinstance(value, kind) else None
+
+    # Each `Parameter` is a property that returns its value, or None.
+
+    size = SIZE
+    """The octets that the client expects to send (RFC 1870)."""
+    body = BODY
+    """The octets and lines that the body may contain (RFC 6152)."""
+    envid = ENVID
+    """The identifier that notifications repeat (RFC 3461)."""
+    by = BY
+    """The deadline for the delivery of the message (RFC 2852)."""
+    holdfor = HOLDFOR
+    """The number of seconds to hold the message (RFC 4865)."""
+    holduntil = HOLDUNTIL
+    """The time until which to hold the message (RFC 4865)."""
+    solicit = SOLICIT
+    """The classes of solicitation to which the message belongs (RFC 3865)."""
+    auth = AUTH
+    """The submitter of the message, as the client claims (RFC 4954 section 5)."""
+    notify = NOTIFY
+    """Of RCPT: the events that cause a notification. None leaves the choice to the server (RFC 3461)."""
+    orcpt = ORCPT
+    """Of RCPT: the recipient as the sender named it (RFC 3461)."""
+    rrvs = RRVS
+    """Of RCPT: the time since which the mailbox must have had the same owner (RFC 7293)."""
+
+    @property
+    def smtputf8(self) -> bool:
+        """Whether addresses and headers may be UTF-8 (RFC 6531)."""
+        return "SMTPUTF8" in self._values
+
+    @property
+    def requiretls(self) -> bool:
+        """Whether the message may only be passed on under TLS, to servers that promise the same (RFC 8689)."""
+        return "REQUIRETLS" in self._values
+
+    @property
+    def ret(self) -> Ret | None:
+        """The part of the message that a notification of failure returns (RFC 3461). `Ret.HDRS` with `requiretls`."""
+        return Ret.HDRS if self.requiretls else RET.of(self)  # RFC 8689 section 5
+
+    @property
+    def mt_priority(self) -> int:
+        """The priority that the client asks for, from -9 to 9, by default 0 (RFC 6710).
+
+        Only trusted clients may be granted more than 0: see `Transaction.priority`.
+        """
+        return MT_PRIORITY.of(self) or 0
+
+
+def _format(value: object) -> str:
+    if value is True:
+        return ""
+
+    text = _format_value(value)
+    if match_param_value(text) is None or not is_encodable(text):
+        raise LocalProtocolError(f"{text!r} cannot be sent as a value: use text without spaces, controls and =")
+
+    return f"={text}"
+
+
+def _format_value(value: object) -> str:
+    match value:
+        case Enum():
+            return str(value.value)
+        case datetime():
+            return format_date_time(value)
+        case tuple():
+            return ",".join(map(_format_value, value))
+        case frozenset():
+            return ",".join(sorted(map(_format_value, value)))
+        case _:
+            return str(value)
+
+
+NO_PARAMS = Params()
