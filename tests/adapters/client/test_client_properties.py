@@ -9,7 +9,7 @@ from smtpcore import ProtocolError
 from smtpcore.sasl import Credentials
 from smtpcore_adapters import ConnectOptions, TlsMode
 from smtpcore_adapters.client._connecting import open_client
-from tests.adapters.client.test_client import ehlo, opener
+from tests.adapters.client.scripted import ehlo, opener
 from tests.adapters.fakes import SILENCE, Early, FakeStream, Silence, Step, step
 
 CODES = st.sampled_from([220, 221, 235, 250, 251, 334, 354, 421, 450, 451, 452, 500, 502, 503, 535, 550, 552, 554])

@@ -1,534 +1,194 @@
-"""The client over each framework, against the smtpcore server and against misbehaving servers."""
+"""Connecting: the greeting, EHLO, and TLS."""
 
-import contextlib
-import gc
-import socket
 import ssl
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
-from typing import Any
+from ipaddress import IPv4Address
 
-import anyio
-import anyio.lowlevel
 import pytest
-import trustme
 
-from smtpcore import Auth, ProtocolError, RemoteProtocolError, Reply
-from smtpcore_adapters import (
-    App,
-    Client,
-    ClientTimeouts,
-    Disconnected,
-    Limits,
-    Message,
-    Refused,
-    Session,
-    TlsMode,
-    open_client,
-)
-from smtpcore_adapters.forward import Forward
-from smtpcore_adapters.recipients import Recipients
-from smtpcore_adapters.tls import server_context
-from smtpcore_adapters.users import Users
-from tests.adapters.fakes import CONFIG, MessageStore, accepting
-from tests.adapters.harness import TIMEOUT, connect_of, run_in, running
-
-pytestmark = pytest.mark.usefixtures("frozen_heap")
-
-Connect = Callable[..., contextlib.AbstractAsyncContextManager[Client]]
-SENDER, RECIPIENT = "a@c.example", "u@s.example"
-MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256")
+from smtpcore import RemoteProtocolError, Reply
+from smtpcore.proxy import Endpoint, ProxyCommand, ProxyHeader
+from smtpcore_adapters import Address, Client, ClientTimeouts, Disconnected, Refused, TlsMode
+from smtpcore_adapters.client._connecting import connected, open_client
+from tests.adapters.client.scripted import BYE, GREETING, OK, connect, ehlo, opener, refuse
+from tests.adapters.fakes import SILENCE, FakeStream, Step, step
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def server_tls(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    return context
-
-
-@pytest.fixture(scope="module")
-def client_tls(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
-
-
-@pytest.fixture
-def store() -> MessageStore:
-    return MessageStore()
-
-
-def run(backend: str, test: Callable[[Connect], Awaitable[None]], port: int, **options: Any) -> None:
-    options.setdefault("hostname", "c.example")
-    connect = partial(connect_of(backend), "127.0.0.1", port, **options)
+def test_client_sends_ehlo_and_quit() -> None:
+    stream = FakeStream(GREETING, ehlo("SIZE 1000", "8BITMIME"), BYE)
 
     async def main() -> None:
-        with contextlib.nullcontext() if backend == "threads" else anyio.fail_after(TIMEOUT):
-            await test(connect)
-
-    run_in(backend, main)
-    gc.collect()  # turns a socket left open into a ResourceWarning
-
-
-async def send(connect: Connect) -> None:
-    async with connect() as client:
-        assert (await client.send(SENDER, RECIPIENT, b"Subject: hi\n\n.\n")).accepted
-
-
-@pytest.mark.parametrize("mode", TlsMode)
-def test_send_in_each_tls_mode(
-    backend: str, mode: TlsMode, store: MessageStore, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
-) -> None:
-    seen: list[bool] = []
-    app = accepting(store)
-    app.on("MAIL")(lambda session, mail: seen.append(session.tls is not None))
-    with running(backend, app, config=CONFIG, tls=server_tls, implicit_tls=mode is TlsMode.IMPLICIT) as server:
-        run(backend, send, server.server.address.port, tls=mode, context=client_tls)
-
-    assert store.bodies == [b"Subject: hi\r\n\r\n.\r\n"]
-    assert seen == [mode is not TlsMode.NONE]
-
-
-@pytest.mark.parametrize("mode", [TlsMode.OPPORTUNISTIC, TlsMode.REQUIRED, TlsMode.IMPLICIT])
-def test_invalid_certificate_is_an_error_by_default(backend: str, mode: TlsMode, server_tls: ssl.SSLContext) -> None:
-    async def fail(connect: Connect) -> None:
-        with pytest.raises(ssl.SSLCertVerificationError):
-            await send(connect)
-
-    with running(backend, App(), config=CONFIG, tls=server_tls, implicit_tls=mode is TlsMode.IMPLICIT) as server:
-        run(backend, fail, server.server.address.port, tls=mode)
-
-
-@pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_login_with_each_mechanism(
-    backend: str, mechanism: str, store: MessageStore, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
-) -> None:
-    app = App()
-    app.include(Users({"tim": "tanstaaftanstaaf"}))
-    app.include(store)
-    config = replace(CONFIG, auth_mechanisms=(mechanism,), require_auth=True)
-    with running(backend, app, config=config, tls=server_tls) as server:
-        run(backend, send, server.server.address.port, context=client_tls, auth=("tim", "tanstaaftanstaaf"))
-
-    assert len(store.bodies) == 1
-
-
-def test_login_uses_channel_binding_if_offered(
-    backend: str, store: MessageStore, authority: trustme.CA, client_tls: ssl.SSLContext, tmp_path: Path
-) -> None:
-    certificate = authority.issue_cert("127.0.0.1")
-    certificate.cert_chain_pems[0].write_to_path(tmp_path / "chain.pem")
-    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
-    context = server_context(tmp_path / "chain.pem", tmp_path / "key.pem")
-    used: list[str] = []
-    app = App()
-    app.include(Users({"tim": "tanstaaftanstaaf"}))
-    app.include(store)
-    app.observe(lambda session, event: used.append(event.mechanism) if isinstance(event, Auth) else None)
-    config = replace(CONFIG, auth_mechanisms=("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN"), require_auth=True)
-    with running(backend, app, config=config, tls=context) as server:
-        run(backend, send, server.server.address.port, context=client_tls, auth=("tim", "tanstaaftanstaaf"))
-
-    assert used == ["SCRAM-SHA-256-PLUS"]
-    assert len(store.bodies) == 1
-
-
-def test_many_messages_on_one_connection(backend: str, store: MessageStore) -> None:
-    async def send_many(connect: Connect) -> None:
-        async with connect() as client:
-            for number in range(20):
-                result = await client.send(SENDER, RECIPIENT, f"{number}\n".encode())
-                assert result.accepted
-                assert not (await client.send(SENDER, "x@elsewhere.example", b"")).accepted
-                assert (await client.noop()).is_positive
-
-    app = App()
-    app.include(store)
-
-    @app.on("RCPT")
-    def only_us(session: Session, rcpt: Any) -> Reply | None:
-        return Reply(250, "ok") if rcpt.forward_path.domain == "s.example" else None
-
-    with running(backend, app, config=CONFIG) as server:
-        run(backend, send_many, server.server.address.port)
-
-    assert store.bodies == [f"{number}\r\n".encode() for number in range(20)]
-
-
-@pytest.mark.parametrize("chunking", [False, True])
-@pytest.mark.parametrize("encrypted", [False, True])
-def test_large_body_arrives_complete(
-    backend: str,
-    chunking: bool,
-    encrypted: bool,
-    server_tls: ssl.SSLContext,
-    client_tls: ssl.SSLContext,
-    tmp_path: Path,
-) -> None:
-    line = b"." + b"x" * 76 + b"\r\n"
-    size = 0
-
-    async def count(session: Session, message: Message) -> Reply:
-        nonlocal size
-        async for piece in message:
-            size += len(piece)
-        return Reply(250, "ok")
-
-    async def pieces() -> AsyncIterator[bytes]:
-        for _ in range(100):
-            yield line * 1000
-
-    async def send_large(connect: Connect) -> None:
-        async with connect() as client:
-            assert (await client.send(SENDER, RECIPIENT, pieces())).accepted
-            with path.open("rb") as file:
-                assert (await client.send(SENDER, RECIPIENT, file)).accepted
-
-    path = tmp_path / "body"
-    path.write_bytes(line * 10_000)
-    app = accepting()
-    app.on("message")(count)
-    mode = TlsMode.REQUIRED if encrypted else TlsMode.NONE
-    with running(backend, app, config=CONFIG, tls=server_tls) as server:
-        run(backend, send_large, server.server.address.port, tls=mode, context=client_tls, chunking=chunking)
-
-    assert size == len(line) * 110_000
-
-
-def test_handler_opens_a_client_with_the_streams_of_its_session(backend: str, store: MessageStore) -> None:
-    app = accepting()
-
-    @app.on("message")
-    async def forward(session: Session, message: Message) -> Reply:
-        client = await open_client(
-            session.open_stream, "127.0.0.1", next_server.server.address.port, hostname="relay.example"
-        )
-        try:
-            return (await client.send(message.reverse_path, message.forward_paths, message)).final
-        finally:
-            await client.aclose()
-
-    with (
-        running("asyncio", accepting(store), config=CONFIG) as next_server,
-        running(backend, app, config=CONFIG) as server,
-    ):
-        run(backend, send, server.server.address.port)
-
-    assert len(store.bodies) == 1
-
-
-def test_forward_on_each_framework(
-    backend: str, store: MessageStore, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
-) -> None:
-    async def send_some(connect: Connect) -> None:
-        async with connect() as client:
-            for _ in range(3):
-                result = await client.send(SENDER, [RECIPIENT, "x@elsewhere.example"], b"A: b\n\n" + b"x\n" * 150_000)
-                assert [reply.code for reply in result.values()] == [250, 550]
-
-    next_app = App()
-    next_app.include(store)
-    next_app.include(Recipients(["s.example"]))
-    with running("asyncio", next_app, config=CONFIG, tls=server_tls) as next_server:
-        app = App()
-        app.include(Forward("127.0.0.1", next_server.server.address.port, tls=TlsMode.REQUIRED, context=client_tls))
-        with running(backend, app, config=CONFIG) as server:
-            run(backend, send_some, server.server.address.port)
-
-    assert len(store.bodies) == 3
-    assert all(body.endswith(b"x\r\n") and body.count(b"Received: ") == 1 for body in store.bodies)
-
-
-def test_refused_connection_raises_connection_refused_error(backend: str) -> None:
-    async def fail(connect: Connect) -> None:
-        with pytest.raises(ConnectionRefusedError):
-            await send(connect)
-
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
-        port = reserved.getsockname()[1]
-    run(backend, fail, port)
-
-
-# Servers that misbehave
-
-
-@contextlib.contextmanager
-def misbehaving(behave: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Run a server for one connection, in a thread."""
-
-    def serve() -> None:
-        with contextlib.suppress(OSError), listener.accept()[0] as connection:
-            connection.settimeout(TIMEOUT)
-            behave(connection)
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(TIMEOUT)
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield listener.getsockname()[1]
-        thread.join(TIMEOUT)
-        assert not thread.is_alive()
-
-
-GREETING = b"220 s.example\r\n"
-EHLO = b"250-s.example\r\n250-PIPELINING\r\n250 SIZE\r\n"
-
-
-def read_until(connection: socket.socket, end: bytes) -> None:
-    data = b""
-    while not data.endswith(end):
-        piece = connection.recv(65_536)
-        assert piece, data
-        data += piece
-
-
-def send_greeting_and_hello(connection: socket.socket, hello: bytes = EHLO) -> None:
-    connection.sendall(GREETING)
-    read_until(connection, b"\r\n")
-    connection.sendall(hello)
-
-
-def reply_up_to_data(connection: socket.socket) -> None:
-    send_greeting_and_hello(connection)
-    read_until(connection, b"DATA\r\n")
-    connection.sendall(b"250 ok\r\n250 ok\r\n354 go on\r\n")
-
-
-def endless_greeting(connection: socket.socket) -> None:
-    while True:
-        connection.sendall(b"220-and on and on\r\n" * 1000)
-
-
-def endless_reply_line(connection: socket.socket) -> None:
-    while True:
-        connection.sendall(b"220 on and on" * 1000)
-
-
-def endless_replies(connection: socket.socket) -> None:
-    send_greeting_and_hello(connection)
-    while True:
-        connection.sendall(b"250 ok\r\n" * 1000)
-
-
-def bare_line_ends(connection: socket.socket) -> None:
-    connection.sendall(b"220 a\r250 b\r\n")
-    connection.recv(1)
-
-
-def answers_mail_with_354(connection: socket.socket) -> None:
-    send_greeting_and_hello(connection)
-    read_until(connection, b"DATA\r\n")
-    connection.sendall(b"354 go on\r\n" * 3)
-    connection.recv(1)
-
-
-def answers_too_early(connection: socket.socket) -> None:
-    connection.sendall(GREETING + EHLO)
-    connection.recv(1)
-
-
-def injects_replies_before_tls(connection: socket.socket) -> None:
-    send_greeting_and_hello(connection, b"250-s.example\r\n250 STARTTLS\r\n")
-    read_until(connection, b"STARTTLS\r\n")
-    connection.sendall(b"220 go\r\n250-s.example\r\n250 AUTH PLAIN\r\n")
-    connection.recv(1)
-
-
-def closes_at_once(connection: socket.socket) -> None:
-    pass
-
-
-def closes_in_a_reply(connection: socket.socket) -> None:
-    connection.sendall(b"220-s.exa")
-
-
-def closes_at_mail(connection: socket.socket) -> None:
-    send_greeting_and_hello(connection)
-    read_until(connection, b"DATA\r\n")
-
-
-def closes_in_the_body(connection: socket.socket) -> None:
-    reply_up_to_data(connection)
-    connection.recv(1000)
-
-
-def closes_at_the_end(connection: socket.socket) -> None:
-    reply_up_to_data(connection)
-    read_until(connection, b"\r\n.\r\n")
+        async with connected(opener(stream), "s.example", 25, hostname="c.example") as client:
+            clients.append(client)
+            assert client.greeting == Reply(220, "s.example")
+            assert client.extensions == {"SIZE": 1000, "8BITMIME": True}
+            assert client.peer is None
+            assert client.is_open
+            assert repr(client) == "<Client of s.example at None>"
+
+    clients: list[Client] = []
+    step(main())
+    assert not clients[0].is_open
+    assert repr(clients[0]).endswith(", closed>")
+    assert stream.output == b"EHLO c.example\r\nQUIT\r\n"
+    assert stream.close_timeouts == [0]
+    assert stream.receive_timeouts[-1] <= ClientTimeouts().quit
+
+
+@pytest.mark.parametrize("code", [500, 502, 550])
+def test_client_falls_back_to_helo_if_ehlo_is_refused(code: int) -> None:
+    client, stream = connect(GREETING, f"{code} what?\r\n".encode(), OK)
+
+    assert stream.output == b"EHLO c.example\r\nHELO c.example\r\n"
+    assert client.extensions == {}
+
+
+def test_lmtp_client_has_no_fallback_if_lhlo_is_refused() -> None:
+    error, stream = refuse(GREETING, b"500 what?\r\n", lmtp=True)
+
+    assert isinstance(error, Refused)
+    assert stream.output == b"LHLO c.example\r\n"
 
 
 @pytest.mark.parametrize(
-    ("behave", "kind"),
+    ("script", "code"),
     [
-        (endless_greeting, RemoteProtocolError),
-        (endless_reply_line, RemoteProtocolError),
-        (endless_replies, RemoteProtocolError),
-        (bare_line_ends, RemoteProtocolError),
-        (answers_mail_with_354, RemoteProtocolError),
-        (answers_too_early, RemoteProtocolError),
-        (injects_replies_before_tls, RemoteProtocolError),
-        (closes_at_once, OSError),
-        (closes_in_a_reply, Disconnected),
-        (closes_at_mail, OSError),
-        (closes_in_the_body, OSError),
-        (closes_at_the_end, Disconnected),
+        ([b"554 no mail here\r\n"], 554),
+        ([b"421 later\r\n"], 421),
+        ([GREETING, b"421 later\r\n"], 421),
+        ([GREETING, b"451 later\r\n"], 451),
+        ([GREETING, b"550 no\r\n", b"550 no\r\n"], 550),
     ],
 )
-def test_misbehaving_server_raises_a_documented_error(
-    backend: str, behave: Callable[[socket.socket], None], kind: type[Exception]
+def test_negative_greeting_or_hello_reply_raises_refused_with_the_reply(script: list[bytes], code: int) -> None:
+    error, stream = refuse(*script)
+
+    assert isinstance(error, Refused)
+    assert error.reply
+    assert error.reply.code == code
+    assert stream.close_timeouts == [0]
+
+
+@pytest.mark.parametrize(
+    ("script", "kind"),
+    [
+        ([], Disconnected),
+        ([b"220"], Disconnected),
+        ([GREETING], Disconnected),
+        ([ConnectionResetError("gone")], ConnectionResetError),
+        ([SILENCE], TimeoutError),
+        ([GREETING, SILENCE], TimeoutError),
+        ([b"HTTP/1.1 400 Bad Request\r\n"], RemoteProtocolError),
+        ([GREETING + b"250 too early\r\n"], RemoteProtocolError),
+        ([b"220 a\rb\r\n"], RemoteProtocolError),
+        ([b"354 go on\r\n"], RemoteProtocolError),
+        ([b"220-x\r\n" * 2000], RemoteProtocolError),
+        ([b"220 " + b"x" * 100_000], RemoteProtocolError),
+    ],
+)
+def test_failed_connect_raises_a_documented_error_and_closes_the_stream(
+    script: list[Step], kind: type[Exception]
 ) -> None:
-    async def fail(connect: Connect) -> None:
-        with pytest.raises(kind):
-            async with connect() as client:
-                await client.send(SENDER, RECIPIENT, b"x" * 100_000)
+    error, stream = refuse(*script)
 
-    with misbehaving(behave) as port:
-        run(backend, fail, port, tls=TlsMode.OPPORTUNISTIC)
+    assert isinstance(error, kind)
+    assert stream.close_timeouts == [0]
 
 
-@pytest.mark.parametrize("what", ["greeting", "command", "block", "end"])
-def test_silent_server_raises_timeout_error(backend: str, what: str) -> None:
-    def behave(connection: socket.socket) -> None:
-        if what == "greeting":
-            pass
-        elif what == "command":
-            connection.sendall(GREETING)
-        elif what == "block":
-            reply_up_to_data(connection)
-        else:
-            reply_up_to_data(connection)
-            read_until(connection, b"\r\n.\r\n")
-        done.wait(TIMEOUT)
-
-    async def pieces() -> AsyncIterator[bytes]:
-        # Far more than the socket buffers hold, except where the server reads the body.
-        for _ in range(1 if what == "end" else 1000):
-            yield b"x" * 70 + b"\r\n" if what == "end" else b"x" * 262_142 + b"\r\n"
-
-    async def fail(connect: Connect) -> None:
-        try:
-            with pytest.raises(TimeoutError):
-                async with connect() as client:
-                    await client.send(SENDER, RECIPIENT, pieces())
-        finally:
-            done.set()
-
-    done = threading.Event()
-    with misbehaving(behave) as port:
-        run(backend, fail, port, tls=TlsMode.NONE, timeouts=replace(ClientTimeouts(), **{what: 0.05}))
+def test_client_hostname_defaults_to_its_domain_or_address_literal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for node, local, name in [
+        ("mail.c.example", None, b"mail.c.example"),
+        ("laptop", Address("192.0.2.1", 9), b"[192.0.2.1]"),
+        ("laptop", Address("2001:db8::1", 9), b"[IPv6:2001:db8::1]"),
+        ("laptop", Address("/run/x"), b"localhost"),
+        ("laptop", None, b"localhost"),
+        ("not a.name", None, b"localhost"),
+    ]:
+        monkeypatch.setattr("platform.node", lambda node=node: node)
+        stream = FakeStream(GREETING, ehlo())
+        stream.local = local
+        step(open_client(opener(stream), "s.example", 25))
+        assert stream.output == b"EHLO " + name + b"\r\n"
 
 
-def test_421_is_read_while_the_body_is_being_sent(backend: str) -> None:
-    def behave(connection: socket.socket) -> None:
-        reply_up_to_data(connection)
-        connection.recv(1000)
-        connection.sendall(b"421 4.3.2 going down\r\n")
-        with contextlib.suppress(OSError):
-            while connection.recv(65_536):
-                pass
+def test_proxy_header_is_sent_first() -> None:
+    header = ProxyHeader(
+        ProxyCommand.PROXY,
+        source=Endpoint(IPv4Address("192.0.2.1"), 1),
+        destination=Endpoint(IPv4Address("192.0.2.2"), 25),
+    )
+    _, stream = connect(GREETING, ehlo(), proxy=header)
 
-    def pieces() -> Iterator[bytes]:
-        while True:
-            yield b"x" * 262_142 + b"\r\n"
-
-    async def read_421(connect: Connect) -> None:
-        async with connect() as client:
-            result = await client.send(SENDER, RECIPIENT, pieces())
-            assert set(result.values()) == {Reply(421, "going down", enhanced="4.3.2")}
-            assert not client.is_open
-
-    with misbehaving(behave) as port:
-        run(backend, read_421, port, tls=TlsMode.NONE)
+    assert stream.sent[0] == header.encode()
 
 
-def test_server_that_stops_reading_until_its_replies_are_read_causes_no_deadlock(backend: str) -> None:
-    # RFC 2920 3.1: the client's commands, and the server's replies, must both fit into what the network takes.
-    recipients = [f"user{number}@s.example" for number in range(500)]
-
-    def behave(connection: socket.socket) -> None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        send_greeting_and_hello(connection)
-        rest = b""
-        while not rest.startswith(b"DATA"):
-            rest += connection.recv(1024)
-            while b"\r\n" in rest and not rest.startswith(b"DATA"):
-                rest = rest.partition(b"\r\n")[2]
-                connection.sendall(b"250-" + b"x" * 400 + b"\r\n250 " + b"x" * 400 + b"\r\n")
-        connection.sendall(b"354 go on\r\n")
-        read_until(connection, b"\r\n.\r\n")
-        connection.sendall(b"250 ok\r\n")
-        connection.recv(100)
-
-    async def send_to_all(connect: Connect) -> None:
-        async with connect() as client:
-            result = await client.send(SENDER, recipients, b"hi\r\n")
-            assert len(result.accepted) == len(recipients)
-
-    with misbehaving(behave) as port:
-        run(backend, send_to_all, port, tls=TlsMode.NONE)
+STARTTLS = ehlo("STARTTLS", "SIZE 1")
 
 
-def test_cancelled_send_closes_the_connection_without_ending_the_message(loop_backend: str) -> None:
-    taken: list[bytes] = []
+def test_offered_starttls_is_used_and_extensions_offered_before_tls_are_discarded() -> None:
+    client, stream = connect(GREETING, STARTTLS, b"220 go\r\n", ehlo("8BITMIME"))
 
-    def behave(connection: socket.socket) -> None:
-        reply_up_to_data(connection)
-        with contextlib.suppress(OSError):
-            while data := connection.recv(65_536):
-                taken.append(data)
-
-    async def pieces() -> AsyncIterator[bytes]:
-        yield b"x" * 262_142 + b"\r\n"
-        await anyio.sleep(TIMEOUT)
-
-    async def cancel(connect: Connect) -> None:
-        async with connect() as client:
-            with anyio.move_on_after(0.1):
-                await client.send(SENDER, RECIPIENT, pieces())
-            assert not client.is_open
-            with pytest.raises(Disconnected):
-                await client.noop()
-
-    with misbehaving(behave) as port:
-        run(loop_backend, cancel, port, tls=TlsMode.NONE)
-
-    assert not b"".join(taken).endswith(b"\r\n.\r\n")
-    assert b"QUIT" not in b"".join(taken)
+    assert stream.output == b"EHLO c.example\r\nSTARTTLS\r\nEHLO c.example\r\n"
+    assert stream.server_name == "s.example"
+    assert client.extensions == {"8BITMIME": True}
+    assert client.tls
+    assert client.is_verified
 
 
-def test_refused_login_closes_the_connection(
-    backend: str, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
-) -> None:
-    async def fail(connect: Connect) -> None:
-        with pytest.raises(Refused, match="535"):
-            await send(connect)
-
-    app = App()
-    app.include(Users({"tim": "right"}))
-    limits = Limits(auth_delay=0, max_auth_delay=0)
-    with running(backend, app, config=CONFIG, tls=server_tls, limits=limits) as server:
-        run(backend, fail, server.server.address.port, context=client_tls, auth=("tim", "wrong"))
-        server.reason()
+def test_tls_is_opportunistic_by_default() -> None:
+    client, _ = connect(GREETING, ehlo())
+    assert not client.tls
+    client, _ = connect(GREETING, STARTTLS, b"454 not now\r\n")
+    assert not client.tls
+    assert client.is_open
 
 
-def test_invalid_argument_raises_before_anything_is_sent(backend: str, store: MessageStore) -> None:
-    async def misuse(connect: Connect) -> None:
-        async with connect() as client:
-            with pytest.raises(ProtocolError):
-                await client.send(SENDER, [], b"")
-            body: Any = "text"
-            with pytest.raises(TypeError):
-                await client.send(SENDER, RECIPIENT, body)
-            assert (await client.send(SENDER, RECIPIENT, b"")).accepted
+def test_tls_mode_none_ignores_offered_starttls() -> None:
+    client, stream = connect(GREETING, STARTTLS, tls=TlsMode.NONE)
 
-    with running(backend, accepting(store), config=CONFIG) as server:
-        run(backend, misuse, server.server.address.port)
+    assert stream.output == b"EHLO c.example\r\n"
+    assert not client.is_verified
+
+
+@pytest.mark.parametrize("script", [[GREETING, ehlo()], [GREETING, STARTTLS, b"454 not now\r\n"]])
+def test_connect_fails_if_required_tls_is_not_available(script: list[bytes]) -> None:
+    error, _ = refuse(*script, tls=TlsMode.REQUIRED)
+    assert isinstance(error, Refused)
+
+
+@pytest.mark.parametrize("mode", [TlsMode.OPPORTUNISTIC, TlsMode.REQUIRED])
+def test_421_to_starttls_raises_refused(mode: TlsMode) -> None:
+    error, _ = refuse(GREETING, STARTTLS, b"421 bye\r\n", tls=mode)
+    assert isinstance(error, Refused)
+
+
+@pytest.mark.parametrize("mode", [TlsMode.OPPORTUNISTIC, TlsMode.REQUIRED])
+def test_plaintext_after_the_reply_to_starttls_is_an_error(mode: TlsMode) -> None:
+    error, _ = refuse(GREETING, STARTTLS, b"220 go\r\n250 injected\r\n", tls=mode)
+    assert isinstance(error, RemoteProtocolError)
+
+
+def test_nothing_is_sent_in_plaintext_after_a_failed_handshake() -> None:
+    stream = FakeStream(GREETING, STARTTLS, b"220 go\r\n")
+    stream.handshake_error = ssl.SSLCertVerificationError("not valid")
+    with pytest.raises(ssl.SSLCertVerificationError):
+        step(open_client(opener(stream), "s.example", 25, hostname="c.example"))
+
+    assert stream.output.endswith(b"STARTTLS\r\n")
+    assert stream.close_timeouts == [0]
+
+
+def test_implicit_tls_starts_before_the_greeting() -> None:
+    client, stream = connect(GREETING, ehlo("STARTTLS"), tls=TlsMode.IMPLICIT)
+
+    assert stream.output == b"EHLO c.example\r\n"
+    assert client.is_verified
+
+
+def test_client_is_not_verified_with_a_context_that_does_not_verify() -> None:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    client, _ = connect(GREETING, ehlo(), tls=TlsMode.IMPLICIT, context=context)
+
+    assert client.tls
+    assert not client.is_verified

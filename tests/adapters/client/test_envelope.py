@@ -1,0 +1,174 @@
+"""Parameters of MAIL and RCPT."""
+
+import io
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from smtpcore import (
+    EXTENSIONS,
+    ByMode,
+    DeliverBy,
+    Extension,
+    LocalProtocolError,
+    Mailbox,
+    Notify,
+    Parameter,
+    Params,
+    Path,
+    Rcpt,
+    Ret,
+    Submitter,
+)
+from smtpcore_adapters import TlsMode, Unsendable
+from smtpcore_adapters.client._connecting import open_client
+from tests.adapters.client.scripted import (
+    ACCEPTED,
+    CONTINUE,
+    GREETING,
+    OK,
+    ONE,
+    SENDER,
+    TWO,
+    ScriptedClient,
+    ehlo,
+    opener,
+)
+from tests.adapters.fakes import FakeStream, step
+
+FULL = ehlo("PIPELINING", "SIZE 1000", "8BITMIME", "SMTPUTF8", "DSN", "DELIVERBY", "MT-PRIORITY", "REQUIRETLS")
+
+
+def envelope(*args: Any, hello: bytes = FULL, recipients: int = 1, **options: Any) -> list[str]:
+    script = ScriptedClient(OK * (recipients + 1) + CONTINUE, ACCEPTED, hello=hello)
+    assert script.send(*args, **options).accepted
+    return script.stream.sent[0].decode().split("\r\n")[: recipients + 1]
+
+
+def test_size_is_declared_if_known() -> None:
+    assert envelope(b"a\nb\n") == ["MAIL FROM:<a@c.example> SIZE=6", "RCPT TO:<b@s.example>"]
+    assert envelope(io.BytesIO(b"hi\r\n"))[0] == "MAIL FROM:<a@c.example> SIZE=4 BODY=8BITMIME"
+    assert envelope([b"hi\r\n"], size=77)[0] == "MAIL FROM:<a@c.example> BODY=8BITMIME SIZE=77"
+
+
+def test_8bit_body_is_declared() -> None:
+    assert envelope("grüße\r\n".encode())[0] == "MAIL FROM:<a@c.example> SIZE=9 BODY=8BITMIME"
+
+
+def test_send_options_become_parameters() -> None:
+    mail, rcpt = envelope(
+        b"",
+        ret=Ret.HDRS,
+        envid="QQ 1",
+        by=DeliverBy(120, ByMode.RETURN),
+        mt_priority=3,
+        smtputf8=True,
+        notify=[Notify.SUCCESS, Notify.FAILURE],
+        hello=FULL,
+    )
+    assert mail == ("MAIL FROM:<a@c.example> SIZE=0 SMTPUTF8 RET=HDRS ENVID=QQ+201 BY=120;R MT-PRIORITY=3")
+    assert rcpt == "RCPT TO:<b@s.example> NOTIFY=FAILURE,SUCCESS"
+
+
+def test_future_release_solicit_and_submitter_options_become_parameters() -> None:
+    hello = ehlo("PIPELINING", "FUTURERELEASE 1000 2030-01-01T00:00:00Z", "NO-SOLICITING", "AUTH PLAIN", "XFOO")
+    options: dict[str, Any] = {
+        "hold_for": 60,
+        "solicit": ("net.example:ADV",),
+        "submitter": Submitter(Mailbox("x@y.example")),
+    }
+    mail, _ = envelope(b"", hello=hello, **options)
+    assert mail == "MAIL FROM:<a@c.example> AUTH=x@y.example HOLDFOR=60 SOLICIT=net.example:ADV".replace(
+        " AUTH=x@y.example HOLDFOR=60 SOLICIT=net.example:ADV", " HOLDFOR=60 SOLICIT=net.example:ADV AUTH=x@y.example"
+    )
+    mail, _ = envelope(b"", hello=hello, hold_until=datetime(2029, 1, 1, tzinfo=UTC))
+    assert mail == "MAIL FROM:<a@c.example> HOLDUNTIL=2029-01-01T00:00:00Z"
+
+
+def test_parameter_of_a_custom_extension_is_sent() -> None:
+    parameter = Parameter("XTENANT", str, str, octets=20)
+    extensions = (*EXTENSIONS, Extension(keyword="XTENANTS", mail=(parameter,)))
+    script = ScriptedClient(OK, OK, CONTINUE, ACCEPTED, hello=ehlo("XTENANTS"), extensions=extensions)
+    assert script.send(b"", params={"XTENANT": "acme"}).accepted
+    assert script.stream.sent[0] == b"MAIL FROM:<a@c.example> XTENANT=acme\r\n"
+
+
+def test_false_options_add_no_parameter() -> None:
+    assert envelope(b"", smtputf8=False, requiretls=False, hello=ehlo("PIPELINING"))[0] == "MAIL FROM:<a@c.example>"
+
+
+def test_parameters_of_a_single_recipient_override_the_options() -> None:
+    own = Rcpt(Path(TWO), Params({"NOTIFY": frozenset({Notify.NEVER})}))
+    _, *rcpts = envelope(b"", to=[Path(ONE), own, Mailbox("d@s.example")], recipients=3, notify=[Notify.DELAY])
+    assert rcpts == [
+        "RCPT TO:<b@s.example> NOTIFY=DELAY",
+        "RCPT TO:<c@s.example> NOTIFY=NEVER",
+        "RCPT TO:<d@s.example> NOTIFY=DELAY",
+    ]
+
+
+def test_duplicate_recipients_are_sent_once() -> None:
+    assert envelope(b"", to=[ONE, "b@S.example"], recipients=1)[1:] == ["RCPT TO:<b@s.example>"]
+
+
+def test_empty_sender_is_the_null_reverse_path() -> None:
+    script = ScriptedClient(OK, OK, CONTINUE, ACCEPTED)
+    step(script.client.send("", ONE, b""))
+    assert script.stream.sent[0] == b"MAIL FROM:<>\r\n"
+
+
+def test_non_ascii_address_adds_smtputf8() -> None:
+    script = ScriptedClient(OK + OK + CONTINUE, ACCEPTED, hello=FULL)
+    assert script.send(to="grüße@s.example").accepted
+    assert script.stream.sent[0].startswith(b"MAIL FROM:<a@c.example> SIZE=4 SMTPUTF8\r\nRCPT TO:<gr\xc3\xbc")
+
+
+@pytest.mark.parametrize(
+    ("body", "options", "enhanced"),
+    [
+        (b"x" * 2000, {}, "5.3.4"),
+        (b"", {"to": "grüße@s.example"}, "5.6.7"),
+        (b"", {"smtputf8": True}, "5.6.7"),
+        (b"\xff", {}, "5.6.3"),
+        (b"", {"requiretls": True}, "5.7.30"),
+    ],
+)
+def test_message_that_needs_a_missing_extension_raises_unsendable(
+    body: bytes, options: dict[str, Any], enhanced: str
+) -> None:
+    script = ScriptedClient(hello=ehlo("SIZE 1000"))
+    with pytest.raises(Unsendable) as caught:
+        script.send(body, **options)
+
+    assert caught.value.reply.enhanced == enhanced
+    assert script.stream.output == b""
+    assert script.client.is_open
+
+
+def test_requiretls_is_sent_over_verified_tls() -> None:
+    stream = FakeStream(GREETING, ehlo("REQUIRETLS"), OK, OK, CONTINUE, ACCEPTED)
+    client = step(open_client(opener(stream), "s.example", 465, hostname="c.example", tls=TlsMode.IMPLICIT))
+    assert step(client.send(SENDER, ONE, b"", requiretls=True)).accepted
+    assert b"MAIL FROM:<a@c.example> REQUIRETLS\r\n" in stream.sent
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"to": []},
+        {"to": "no address"},
+        {"to": "a@b.example\r\nRCPT TO:<x@y.example>"},
+        {"envid": "a\r\nDATA"},
+        {"ret": Ret.FULL},
+        {"params": {"XFOO": "bar"}},
+        {"notify": [Notify.NEVER]},
+    ],
+)
+def test_invalid_argument_raises_and_keeps_the_connection_usable(options: dict[str, Any]) -> None:
+    script = ScriptedClient(*([OK, OK] if "notify" in options else []), OK, OK, CONTINUE, ACCEPTED)
+    with pytest.raises(LocalProtocolError):
+        script.send(**options)
+
+    assert b"DATA" not in script.stream.output
+    assert script.send().accepted
