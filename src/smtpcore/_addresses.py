@@ -25,7 +25,8 @@ class Mailbox:
         if match_mailbox(self.text) is None or not is_encodable(self.text):
             raise LocalProtocolError(f"{self.text!r} is not a mailbox: it should look like name@example.org")
 
-        _check_literal(self.text)
+        if self.text.endswith("]"):
+            _check_literal(self.text)
 
     @property
     def local_part(self) -> str:
@@ -69,10 +70,11 @@ class Path:
     """The path exactly as written."""
 
     def __post_init__(self) -> None:
-        if match_path(self.text) is None or not is_encodable(self.text):
-            raise LocalProtocolError(f"{self.text!r} is not a path: it should look like name@example.org")
-
-        _check_literal(self.text)
+        text = self.text
+        if match_path(text) is None or not (text.isascii() or is_encodable(text)):
+            raise LocalProtocolError(f"{text!r} is not a path: it should look like name@example.org")
+        if text.endswith("]"):
+            _check_literal(text)
 
     @property
     def source_route(self) -> tuple[str, ...]:
@@ -128,9 +130,6 @@ class Path:
 
 
 def _check_literal(text: str) -> None:
-    if not text.endswith("]"):
-        return
-
     try:
         parse_literal(text[text.rindex("[") :])
     except ValueError as exc:

@@ -29,7 +29,7 @@ from typing import Final
 
 from ._bodies._outgoing import OutgoingBody, outgoing_chunks
 from ._command import Command
-from ._commands import Auth, Bdat, Data, Ehlo, Helo, Lhlo, Mail, Quit, Rcpt, Rset, StartTls
+from ._commands import Auth, Bdat, Data, Ehlo, Helo, Lhlo, Mail, Quit, Rcpt, Rset
 from ._config import MIN_COMMAND_LINE, ClientConfig
 from ._dialects import MAX_AUTH_LINE, Dialect, make_dialect, read_keywords, read_terms, verbs_of
 from ._endpoint import Endpoint
@@ -57,10 +57,9 @@ from ._extensions._builtin import EXTENSIONS
 from ._extensions._burl import Burl
 from ._extensions._definition import Extension
 from ._extensions._xclient import Xclient
-from ._parser import CommandRejected, parse_command
-from ._pipelining import may_follow
 from ._replies import MAX_CHALLENGE, Reply, ReplyClass, ReplyCode
 from ._reply_reader import ReplyReader, make_reply
+from ._requests import check_values, encode, may_follow, name_of
 from ._state import (
     ALLOWED_REPLIES,
     IN_TRANSACTION,
@@ -232,7 +231,7 @@ class ClientConnection(Endpoint):
             raise self._broken("the connection was closed inside a body")
         # RFC 5321 4.1.1.10: QUIT closes, whatever its reply.
         if self._pending and not isinstance(self._pending[0].request, Quit):
-            raise self._broken(f"the connection was closed before the reply to {_name(self._pending[0].question)}")
+            raise self._broken(f"the connection was closed before the reply to {name_of(self._pending[0].question)}")
 
         self._advance(Step.CLOSE)
         return ConnectionClosed()
@@ -256,7 +255,7 @@ class ClientConnection(Endpoint):
             # RFC 3030 section 2: a chunk is accepted when all of it has arrived.
             is_premature = reply.is_positive and self._left > 0 and is_last
         if reply.reply_class not in ALLOWED_REPLIES[kind] or is_premature:
-            raise self._broken(f"{code} cannot answer {_name(pending.question)}")
+            raise self._broken(f"{code} cannot answer {name_of(pending.question)}")
 
         recipient = pending.recipients.popleft() if pending.recipients and kind is DataEnd else None
         if not pending.recipients or kind is not DataEnd or reply.reply_class is ReplyClass.GOODBYE:
@@ -389,13 +388,17 @@ class ClientConnection(Endpoint):
                 if len(octets) > MAX_AUTH_LINE:
                     raise LocalProtocolError(f"a SASL response of {len(octets)} octets exceeds {MAX_AUTH_LINE}")
                 return octets, self._body
+            case Auth() if self._authenticated or any(isinstance(pending.request, Auth) for pending in self._pending):
+                raise LocalProtocolError("the session is already authenticated")  # RFC 4954 section 4
+            case Auth() if not self._tls and not self._config.plaintext_auth:
+                raise LocalProtocolError("AUTH needs TLS: send STARTTLS first, or set plaintext_auth")
             case Bdat():
                 octets = self._encode(request)
                 body = self._body.copy() if self._body else outgoing_chunks(self._config, self._body_type())
                 body.check_chunk(b"", is_end=request.last and not request.size)
                 return octets, body
             case _:
-                self._check_values(request)
+                check_values(request, self._mail, self._offers, tls=self._tls)
                 return self._encode(request), self._body
 
     def _prepare_octets(self, data: bytes) -> tuple[bytes, OutgoingBody | None]:
@@ -425,55 +428,18 @@ class ClientConnection(Endpoint):
             before = self._pending[-1].request
             if not self.is_pipelining or not may_follow(before, request):
                 # RFC 5321 4.3.1, RFC 2920 3.1
-                raise LocalProtocolError(f"take the reply to {_name(before)} before you send {_name(request)}")
+                raise LocalProtocolError(f"take the reply to {name_of(before)} before you send {name_of(request)}")
 
         state = self._state_ahead()
         if not is_allowed(state, type(request)):
-            raise LocalProtocolError(f"{_name(request)} cannot be sent in {state}")
+            raise LocalProtocolError(f"{name_of(request)} cannot be sent in {state}")
         if state is State.CHUNK_REFUSED and not isinstance(request, _AFTER_REFUSED_CHUNK):
             raise LocalProtocolError("a part of the body was refused: clear the transaction with RSET")
         if isinstance(request, _OF_HELLO) and isinstance(request, Lhlo) != self._config.lmtp:
-            raise LocalProtocolError(f"{_name(request)} is not of this protocol: send conn.hello")  # RFC 2033 4.1
-
-    def _check_values(self, request: Command | UnknownCommand) -> None:
-        match request:
-            case Mail(reverse_path=path, params=params):
-                if not path.text.isascii() and not params.smtputf8:
-                    raise LocalProtocolError("a non-ASCII sender needs the parameter SMTPUTF8")  # RFC 6531 3.4
-                if params.requiretls and not self._tls:
-                    raise LocalProtocolError("REQUIRETLS needs TLS: send STARTTLS first")  # RFC 8689 section 2
-                if params.body is BodyType.BINARYMIME and "CHUNKING" not in self._offers:
-                    raise LocalProtocolError("BODY=BINARYMIME needs CHUNKING, which is not offered")  # RFC 3030 3
-            case Rcpt(forward_path=path) if not path.text.isascii() and not (self._mail and self._mail.params.smtputf8):
-                raise LocalProtocolError("a non-ASCII recipient needs the parameter SMTPUTF8 of MAIL")  # RFC 6531 3.4
-            case Data() if self._body_type() is BodyType.BINARYMIME:
-                raise LocalProtocolError("a binary message must be sent with BDAT")  # RFC 3030 section 3
-            case StartTls() if self._tls:
-                raise LocalProtocolError("TLS is already active")  # RFC 3207 4.2
-            case Auth(mechanism=mechanism):
-                if self._authenticated or any(isinstance(pending.request, Auth) for pending in self._pending):
-                    raise LocalProtocolError("the session is already authenticated")  # RFC 4954 section 4
-                if not self._tls and not self._config.plaintext_auth:
-                    raise LocalProtocolError("AUTH needs TLS: send STARTTLS first, or set plaintext_auth")
-
-                mechanisms = self._offers.get("AUTH")
-                if not isinstance(mechanisms, tuple) or mechanism not in mechanisms:
-                    raise LocalProtocolError(f"the mechanism {mechanism} is not offered")
-                if len(request.encode()) > MIN_COMMAND_LINE:  # RFC 4954 section 4
-                    raise LocalProtocolError("the initial response exceeds a command line: send it after the challenge")
+            raise LocalProtocolError(f"{name_of(request)} is not of this protocol: send conn.hello")  # RFC 2033 4.1
 
     def _encode(self, request: Command | UnknownCommand) -> bytes:
-        octets = request.encode()
-        try:
-            # The server's parser reads the octets first, so that nothing is sent that means something else.
-            parsed = parse_command(request.verb, octets.removesuffix(b"\r\n"), self._dialect)
-        except CommandRejected as exc:
-            why = exc.refusal.reply.lines[0]
-            raise LocalProtocolError(f"this server does not accept {_name(request)}: {why}") from None
-
-        # The value of a parameter may have another type than the parsed one, so MAIL and RCPT need not be equal.
-        if type(parsed) is not type(request) or (parsed != request and not isinstance(request, Mail | Rcpt)):
-            raise LocalProtocolError(f"{_name(request)} would be read as {_name(parsed)} with another argument")
+        octets = encode(request, self._dialect)
         if self._pending and self._config.max_group is not None and self._group + len(octets) > self._config.max_group:
             raise LocalProtocolError(f"the replies to {self._group} octets of commands are pending: take some first")
 
@@ -525,8 +491,3 @@ def _hoped_for(state: State, pending: _Pending) -> State:
     return next_state(
         state, pending.kind, ReplyClass.INTERMEDIATE if isinstance(request, Data) else ReplyClass.COMPLETION
     )
-
-
-def _name(event: Request | Question) -> str:
-    """Return a name for error messages, without arguments, which may be secret or long."""
-    return event.verb if isinstance(event, Command | UnknownCommand) else type(event).__name__

@@ -69,7 +69,7 @@ class Mail(Command):
     """The parameters of the message."""
 
     def __post_init__(self) -> None:
-        if self.reverse_path and "@" not in self.reverse_path.text:
+        if self.reverse_path.text and "@" not in self.reverse_path.text:
             raise LocalProtocolError(f"sender {self.reverse_path} has no domain")
 
     def __str__(self) -> str:
@@ -91,7 +91,7 @@ class Rcpt(Command):
     """The parameters of this recipient."""
 
     def __post_init__(self) -> None:
-        if not self.forward_path:
+        if not self.forward_path.text:
             raise LocalProtocolError("a recipient cannot be the null path")
 
     def __str__(self) -> str:

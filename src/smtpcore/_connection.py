@@ -103,6 +103,7 @@ class Connection(Endpoint):
         self._refused: InvalidCommand | None = None
         """The refusal of that chunk, which is returned after its octets."""
         self._must_flush = False
+        """Whether some of the queued replies must not wait for the replies to later commands."""
 
     # Properties
 
@@ -203,7 +204,7 @@ class Connection(Endpoint):
             tls=self._tls,
             authenticated=self._authenticated,
             transaction=self._transaction,
-            is_last=not len(self._buffer),
+            buffer=self._buffer,
         )
         if isinstance(event, Bdat):
             return self._begin_chunk(event)
@@ -214,7 +215,9 @@ class Connection(Endpoint):
             self._refused = event
             return self._read_line()
 
-        return self._ask(event)
+        self._asked = event
+        self._replies = 1
+        return event
 
     def _begin_chunk(self, bdat: Bdat) -> Event | Signal:
         self._advance(chunk_step(last=bdat.last))
@@ -287,8 +290,8 @@ class Connection(Endpoint):
         reply = self._complete(asked, reply)
 
         self._replies -= 1
+        self._must_flush = (self._must_flush and bool(self._output)) or type(asked) not in _MAY_WAIT
         self._output.append(reply.encode())
-        self._must_flush |= type(asked) not in _MAY_WAIT
         self._refusals.count_reply(asked, reply)
         if self._replies <= 0 or reply.reply_class is ReplyClass.GOODBYE:
             self._asked = None
@@ -415,11 +418,6 @@ class Connection(Endpoint):
     def must_flush(self) -> bool:
         """Whether the queued replies must be written before further commands are read (RFC 2920 3.2)."""
         return bool(self._output) and (self._must_flush or not len(self._buffer))
-
-    def data_to_send(self) -> bytes:
-        """Take the octets to write."""
-        self._must_flush = False
-        return super().data_to_send()
 
     def _forget_peer(self) -> None:
         super()._forget_peer()

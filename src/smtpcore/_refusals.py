@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from . import _rules as rules
-from ._buffer import LineError, LineFault
+from ._buffer import LineError, LineFault, ReceiveBuffer
 from ._command import Command
 from ._commands import (
     Auth,
@@ -106,12 +106,12 @@ class Refusals:
         tls: bool,
         authenticated: bool,
         transaction: Transaction | None,
-        is_last: bool,
+        buffer: ReceiveBuffer,
     ) -> tuple[Command | UnknownCommand | InvalidCommand, int]:
         """Turn a line into a command, or into the refusal by the first rule that it breaks.
 
-        `is_last` is False if more input was received after the line. Also returns how many octets belong to a refused
-        BDAT: they have to be discarded before the refusal is handed out (RFC 3030 section 2).
+        `buffer` has the input after the line. Also returns the number of octets that belong to a refused BDAT: they
+        have to be discarded before the refusal is handed out (RFC 3030 section 2).
         """
         verb = verb_of(line)
         kind = dialect.kinds.get(verb, UnknownCommand)
@@ -124,7 +124,7 @@ class Refusals:
 
         if refusal is None:
             refusal = self._refuse_values(
-                command, tls=tls, authenticated=authenticated, transaction=transaction, is_last=is_last
+                command, tls=tls, authenticated=authenticated, transaction=transaction, buffer=buffer
             )
         if refusal is None:
             return command, 0
@@ -178,7 +178,7 @@ class Refusals:
         tls: bool,
         authenticated: bool,
         transaction: Transaction | None,
-        is_last: bool,
+        buffer: ReceiveBuffer,
     ) -> Refusal | None:
         config = self._config
         match command:
@@ -201,7 +201,7 @@ class Refusals:
             case StartTls():
                 if tls:
                     return rules.TLS_ACTIVE
-                if not is_last:
+                if len(buffer):
                     return self._goodbye(rules.STARTTLS_NOT_LAST)  # RFC 3207 section 4
             case Auth(mechanism=mechanism):
                 if authenticated:

@@ -28,9 +28,9 @@ LAYERS = (
     {"_commands"},
     {"_rules"},
     {"_bodies", "_events", "_reply_reader", "_transaction"},
-    {"_dialects", "_pipelining", "_state"},
+    {"_dialects", "_state"},
     {"_parser"},
-    {"_default_replies", "_endpoint", "_refusals"},
+    {"_default_replies", "_endpoint", "_refusals", "_requests"},
     {"_connection", "_client", "trace", "proxy", "sasl"},
     {"__init__"},
 )

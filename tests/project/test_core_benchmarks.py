@@ -111,8 +111,8 @@ def test_rcpt_is_answered_within_its_call_and_module_limits() -> None:
     # These limits only go down: calls take most of the time of a small message.
     count = calls.count("RCPT")
 
-    assert len(count.calls) <= 56
-    assert count.modules <= 14
+    assert len(count.calls) <= 44
+    assert count.modules <= 12
 
 
 def test_call_counter_refuses_an_unexpected_reply(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The commands that a client may send before the reply to the previous one (RFC 2920 3.1)."""
+"""The rules for the requests of a client, such as the groups of RFC 2920 3.1."""
 
 import pytest
 
@@ -20,7 +20,7 @@ from smtpcore import (
     StartTls,
     Vrfy,
 )
-from smtpcore._pipelining import may_follow
+from smtpcore._requests import may_follow
 
 MAIL, RCPT = Mail(Path("a@c.example")), Rcpt(Path("u@s.example"))
 ENVELOPE: list[Request] = [Rset(), MAIL, RCPT]

@@ -1,0 +1,89 @@
+"""The rules that a request of a client has to pass, besides the sequence of commands."""
+
+# A group is a sequence of commands that is sent without waiting for replies. RFC 2920 3.1 allows RSET, MAIL and RCPT at
+# any place in a group, and the octets of a body after DATA at its beginning. Any other command is the last of its
+# group. Three RFCs make exceptions:
+#
+# - The parts of one body may follow each other (RFC 3030, RFC 4468). But the replies to MAIL and RCPT have to come
+#   before the first chunk (RFC 3030 section 2), and the reply to the last part before the next command (RFC 4468 3.2).
+# - AUTH may be followed if its mechanism needs only the initial response (RFC 4954 section 4).
+
+from collections.abc import Mapping
+from typing import Final
+
+from ._command import Command
+from ._commands import Auth, Bdat, Data, Mail, Rcpt, Rset, StartTls
+from ._config import MIN_COMMAND_LINE
+from ._dialects import Dialect
+from ._errors import LocalProtocolError
+from ._events import ConnectionOpened, DataEnd, Question, Request, UnknownCommand
+from ._extensions._burl import Burl
+from ._parser import CommandRejected, parse_command
+from .parameters import BodyType
+
+ONE_ROUND: Final = frozenset({"EXTERNAL", "PLAIN"})
+"""The mechanisms that need only the initial response (RFC 4468 3.4)."""
+
+
+def name_of(event: Request | Question) -> str:
+    """Return a name for error messages, without arguments, which may be secret or long."""
+    return event.verb if isinstance(event, Command | UnknownCommand) else type(event).__name__
+
+
+def may_follow(before: Request | ConnectionOpened, request: Request) -> bool:
+    """Return whether `request` may follow `before`, the last request, before the reply to it."""
+    match before:
+        case Rset() | Mail() | Rcpt() | DataEnd():
+            return not isinstance(request, Bdat)
+        case Bdat(last=False) | Burl(last=False):
+            return isinstance(request, Bdat | Burl)
+        case Auth(initial_response=bytes()):
+            return before.mechanism in ONE_ROUND
+        case _:
+            return False
+
+
+def check_values(
+    request: Command | UnknownCommand, mail: Mail | None, offers: Mapping[str, object], *, tls: bool
+) -> None:
+    """Raise `LocalProtocolError` if a value of `request` is not allowed.
+
+    `mail` is the last MAIL that was sent, and `offers` are the extensions that the server offers.
+    """
+    body = mail.params.body if mail else None
+    match request:
+        case Mail(reverse_path=path, params=params):
+            if not path.text.isascii() and not params.smtputf8:
+                raise LocalProtocolError("a non-ASCII sender needs the parameter SMTPUTF8")  # RFC 6531 3.4
+            if params.requiretls and not tls:
+                raise LocalProtocolError("REQUIRETLS needs TLS: send STARTTLS first")  # RFC 8689 section 2
+            if params.body is BodyType.BINARYMIME and "CHUNKING" not in offers:
+                raise LocalProtocolError("BODY=BINARYMIME needs CHUNKING, which is not offered")  # RFC 3030 section 3
+        case Rcpt(forward_path=path) if not path.text.isascii() and not (mail and mail.params.smtputf8):
+            raise LocalProtocolError("a non-ASCII recipient needs the parameter SMTPUTF8 of MAIL")  # RFC 6531 3.4
+        case Data() if body is BodyType.BINARYMIME:
+            raise LocalProtocolError("a binary message must be sent with BDAT")  # RFC 3030 section 3
+        case StartTls() if tls:
+            raise LocalProtocolError("TLS is already active")  # RFC 3207 4.2
+        case Auth(mechanism=mechanism):
+            mechanisms = offers.get("AUTH")
+            if not isinstance(mechanisms, tuple) or mechanism not in mechanisms:
+                raise LocalProtocolError(f"the mechanism {mechanism} is not offered")
+            if len(request.encode()) > MIN_COMMAND_LINE:  # RFC 4954 section 4
+                raise LocalProtocolError("the initial response exceeds a command line: send it after the challenge")
+
+
+def encode(request: Command | UnknownCommand, dialect: Dialect) -> bytes:
+    """Return the octets of `request`. Raise `LocalProtocolError` if the server would read them as something else."""
+    octets = request.encode()
+    try:
+        parsed = parse_command(request.verb, octets.removesuffix(b"\r\n"), dialect)  # as the server does
+    except CommandRejected as exc:
+        why = exc.refusal.reply.lines[0]
+        raise LocalProtocolError(f"this server does not accept {name_of(request)}: {why}") from None
+
+    # The value of a parameter may have another type than the parsed one, so MAIL and RCPT need not be equal.
+    if type(parsed) is not type(request) or (parsed != request and not isinstance(request, Mail | Rcpt)):
+        raise LocalProtocolError(f"{name_of(request)} would be read as {name_of(parsed)} with another argument")
+
+    return octets
