@@ -26,7 +26,7 @@ from smtpcore import (
     Vrfy,
 )
 
-from ..helpers import READY, events_after
+from ..playbook import READY, server
 
 COMMANDS: list[Command] = [
     Helo("c.example"),
@@ -120,5 +120,5 @@ def test_different_values_have_different_hashes(values: list[object]) -> None:
 
 
 def test_only_the_last_word_of_vrfy_can_be_smtputf8() -> None:
-    assert events_after(READY, b"VRFY Joe J Smith SMTPUTF8\r\n") == [Vrfy("Joe J Smith", smtputf8=True)]
-    assert events_after(READY, b"VRFY SMTPUTF8 Smith\r\n") == [Vrfy("SMTPUTF8 Smith")]
+    server(READY).send(b"VRFY Joe J Smith SMTPUTF8\r\n").expect(Vrfy("Joe J Smith", smtputf8=True))
+    server(READY).send(b"VRFY SMTPUTF8 Smith\r\n").expect(Vrfy("SMTPUTF8 Smith"))

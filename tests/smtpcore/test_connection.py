@@ -15,7 +15,6 @@ from smtpcore import (
     Burl,
     ChunkEnd,
     Command,
-    Config,
     Connection,
     ConnectionClosed,
     ConnectionOpened,
@@ -53,7 +52,7 @@ from smtpcore import (
 )
 from smtpcore._state import ALLOWED_REPLIES
 
-from ..helpers import (
+from ..playbook import (
     CONFIG,
     DATA,
     GREETED,
@@ -63,11 +62,9 @@ from ..helpers import (
     READY,
     accept,
     answer_with,
-    connect,
-    drive,
-    new_connection,
-    replies,
-    reply_texts,
+    new_server,
+    server,
+    take_events,
 )
 
 FROM = b"MAIL FROM:<a@c.example>\r\n"
@@ -76,7 +73,7 @@ TO = b"RCPT TO:<u@s.example>\r\n"
 
 def connection_after(before: bytes, data: bytes, **changes: Any) -> tuple[Connection, Event | Signal]:
     """Return a connection that received `before` and then `data`, and the event that needs a reply."""
-    conn = connect(before, **changes)
+    conn = server(before, **changes).connection
     conn.receive_data(data)
     return conn, conn.next_event()
 
@@ -92,7 +89,7 @@ def observable(conn: Connection) -> dict[str, object]:
 
 
 def test_new_connection_parses_nothing_before_the_greeting() -> None:
-    conn = new_connection()
+    conn = new_server().connection
     assert (conn.state, conn.config, conn.helo, conn.transaction, conn.tls) == (
         State.CONNECTED,
         CONFIG,
@@ -124,16 +121,16 @@ def test_next_event_comes_only_after_the_pending_reply() -> None:
 
 def test_command_is_not_parsed_before_its_crlf() -> None:
     """R5321-2.4-05"""
-    conn = connect(READY)
+    book = server(READY)
     for part in (b"NO", b"OP", b"\r"):
-        assert drive(conn, [part]) == ([], b"")
+        book.send(part).expect()
 
-    assert drive(conn, [b"\n"]) == ([Noop()], b"250 2.0.0 OK\r\n")
+    book.send(b"\n").expect(Noop(), "250 2.0.0 OK")
 
 
 @pytest.mark.parametrize("form", Bodies, ids=lambda form: form.name)
 def test_body_parts_need_no_reply(form: Bodies) -> None:
-    conn = connect(DATA, bodies=form)
+    conn = server(DATA, bodies=form).connection
     conn.receive_data(b"a\r\nb\r\n.\r\n")
 
     events = []
@@ -149,7 +146,7 @@ def test_body_parts_need_no_reply(form: Bodies) -> None:
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_receive_data_copies_any_bytes_like_object(kind: type[bytes] | type[bytearray] | type[memoryview]) -> None:
-    conn = connect(READY)
+    conn = server(READY).connection
     data = bytearray(b"NOOP\r\n")
     conn.receive_data(kind(data))
     data[:] = b"QUIT\r\n"
@@ -170,7 +167,7 @@ def test_receive_data_copies_any_bytes_like_object(kind: type[bytes] | type[byte
     ],
 )
 def test_waiting_for_follows_the_state(before: bytes, wait: Wait) -> None:
-    assert connect(before, tls=True).waiting_for is wait
+    assert server(before, tls=True).connection.waiting_for is wait
 
 
 # The end of the stream
@@ -179,32 +176,30 @@ def test_waiting_for_follows_the_state(before: bytes, wait: Wait) -> None:
 @pytest.mark.parametrize("before", [GREETED, READY, MAIL, RCPT, READY + b"QU", b"NOOP\nx"])
 def test_end_of_stream_closes_like_quit(before: bytes) -> None:
     """R5321-4.1.1.5-05"""
-    conn = connect(before)
+    conn = server(before).end().expect(ConnectionClosed()).connection
 
-    assert drive(conn, [b""])[0] == [ConnectionClosed()]
     assert (conn.state, conn.transaction) == (State.CLOSED, None)
     assert conn.next_event() == ConnectionClosed()
 
 
 def test_commands_before_the_end_of_stream_are_parsed() -> None:
-    conn = connect(READY)
+    conn = server(READY).connection
     conn.receive_data(b"NOOP\r\nNOOP\r\n")
     conn.receive_data(b"")
 
-    events, output = drive(conn, [])
-    assert events == [Noop(), Noop(), ConnectionClosed()]
-    assert output.count(b"250") == 2
+    assert list(take_events(conn)) == [Noop(), Noop(), ConnectionClosed()]
+    assert conn.data_to_send().count(b"250") == 2
 
 
 def test_end_of_stream_before_the_greeting_is_reported_after_it() -> None:
-    conn = new_connection()
+    conn = new_server().connection
     conn.receive_data(b"")
 
-    assert drive(conn, [])[0] == [ConnectionOpened(), ConnectionClosed()]
+    assert list(take_events(conn)) == [ConnectionOpened(), ConnectionClosed()]
 
 
 def test_end_of_stream_during_the_handshake_closes() -> None:
-    conn = connect(READY + b"STARTTLS\r\n", tls=True)
+    conn = server(READY + b"STARTTLS\r\n", tls=True).connection
     assert conn.next_event() is PAUSED
     conn.receive_data(b"")
 
@@ -215,35 +210,30 @@ def test_end_of_stream_during_the_handshake_closes() -> None:
 @pytest.mark.parametrize("part", [b"", b".", b"x", b"x\r\n", b"x\r\n.", b"x\r\n.\r", b"x\ny"])
 def test_end_of_stream_inside_a_body_is_a_remote_error(part: bytes, form: Bodies) -> None:
     """R5321-4.1.1.10-04"""
-    conn = connect(DATA + part, bodies=form)
-    conn.receive_data(b"")
+    book = server(DATA + part, bodies=form).end().expect(RemoteProtocolError("...closed inside a body"))
+    conn = book.connection
 
-    with pytest.raises(RemoteProtocolError, match="closed inside a body"):
-        drive(conn, [])
     assert (conn.state, conn.transaction) == (State.CLOSED, None)
     assert conn.next_event() == ConnectionClosed()
 
 
 def test_data_after_the_end_is_ignored() -> None:
     for last in (b"QUIT\r\n", b""):
-        conn = connect(READY)
-        drive(conn, [last])
+        conn = server(READY + last).connection if last else server(READY).end().connection
         conn.receive_data(b"NOOP\r\n")
         assert conn.next_event() == ConnectionClosed()
         assert conn.trailing_data == b""
 
-    conn = connect(READY)
+    conn = server(READY).connection
     conn.receive_data(b"")
     conn.receive_data(b"NOOP\r\n")
     assert conn.next_event() == ConnectionClosed()
 
 
 def test_commands_after_quit_are_never_parsed() -> None:
-    conn = connect(READY)
-    events, _ = drive(conn, [b"QUIT\r\nNOOP\r\n"])
+    book = server(READY).send(b"QUIT\r\nNOOP\r\n").expect(Quit, ConnectionClosed)
 
-    assert [type(event).__name__ for event in events] == ["Quit", "ConnectionClosed"]
-    assert conn.trailing_data == b"NOOP\r\n"
+    assert book.connection.trailing_data == b"NOOP\r\n"
 
 
 def test_failed_write_closes_the_connection() -> None:
@@ -316,7 +306,7 @@ def test_replies_have_no_status_code_without_the_extension() -> None:
 @pytest.mark.parametrize("data", [b"", b"NOOP\r\n", b".\r\n"])
 def test_reply_421_may_be_sent_at_any_time(before: bytes, data: bytes) -> None:
     """R5321-3.8-03, R5321-3.8-04"""
-    conn = connect(before)
+    conn = server(before).connection
     if data:
         conn.receive_data(data)
         conn.next_event()
@@ -331,7 +321,7 @@ def test_reply_421_may_be_sent_at_any_time(before: bytes, data: bytes) -> None:
 @pytest.mark.parametrize("asked", [False, True])
 def test_reply_421_instead_of_the_greeting_has_no_status_code(asked: bool) -> None:
     """R2034-3-02"""
-    conn = new_connection()
+    conn = new_server().connection
     if asked:
         conn.next_event()
     conn.send(Reply(421, enhanced="4.3.2"))
@@ -365,7 +355,7 @@ def test_reply_421_instead_of_the_greeting_has_no_status_code(asked: bool) -> No
     ],
 )
 def test_refused_reply_raises_and_changes_nothing(before: bytes, data: bytes, reply: Reply, why: str) -> None:
-    conn = connect(before, tls=True, auth_mechanisms=("PLAIN",), plaintext_auth=True)
+    conn = server(before, tls=True, auth_mechanisms=("PLAIN",), plaintext_auth=True).connection
     if data:
         conn.receive_data(data)
         while isinstance(conn.next_event(), DataLine):
@@ -391,11 +381,11 @@ def test_another_reply_can_be_sent_after_a_refused_one() -> None:
 @pytest.mark.parametrize("event", [Bdat(1), DataLine(b""), DataChunk(b""), ConnectionClosed()])
 def test_default_reply_refuses_events_that_need_no_reply(event: Event) -> None:
     with pytest.raises(LocalProtocolError, match="needs no reply"):
-        new_connection().default_reply(event)
+        new_server().connection.default_reply(event)
 
 
 def test_default_replies_accept_no_recipient_and_no_message() -> None:
-    conn = new_connection()
+    conn = new_server().connection
 
     assert conn.default_reply(Rcpt(Path("u@s.example"))).code == 550
     assert conn.default_reply(DataEnd()).code == 554
@@ -436,7 +426,7 @@ EVENTS_THAT_NEED_A_REPLY: list[Event] = [
 def test_every_event_that_needs_a_reply_has_an_allowed_default() -> None:
     assert {type(event) for event in EVENTS_THAT_NEED_A_REPLY} == set(ALLOWED_REPLIES)
     for event in EVENTS_THAT_NEED_A_REPLY:
-        assert new_connection().default_reply(event).reply_class in ALLOWED_REPLIES[type(event)]
+        assert new_server().connection.default_reply(event).reply_class in ALLOWED_REPLIES[type(event)]
 
 
 def test_unknown_command_can_be_accepted() -> None:
@@ -479,7 +469,7 @@ def test_only_replies_to_mail_rcpt_and_rset_may_wait(before: bytes, data: bytes,
 
 def test_replies_to_a_pipelined_group_are_flushed_together() -> None:
     """R2920-3.2-02"""
-    conn = connect(READY)
+    conn = server(READY).connection
     conn.receive_data(FROM + TO + TO)
     flushes = []
     while not isinstance(event := conn.next_event(), Signal):
@@ -521,7 +511,7 @@ def test_replies_are_flushed_before_waiting_for_the_rest_of_a_line() -> None:
 def test_tls_may_start_before_the_greeting() -> None:
     """R3207-4.2-09"""
     for asked in (False, True):
-        conn = new_connection(tls=True)
+        conn = new_server(tls=True).connection
         if asked:
             conn.next_event()
         conn.tls_established()
@@ -529,14 +519,16 @@ def test_tls_may_start_before_the_greeting() -> None:
 
         if asked:
             conn.send(Reply(220, "ESMTP"))
-        _, output = drive(conn, [READY])
+        conn.receive_data(READY)
+        assert list(take_events(conn))[-1] == Ehlo("c.example")
+        output = conn.data_to_send()
         assert output.startswith(b"220 s.example ESMTP\r\n250-s.example\r\n")
         assert b"STARTTLS" not in output
 
 
 @pytest.mark.parametrize("before", [GREETED, READY, RCPT, DATA, b"QUIT\r\n"])
 def test_tls_cannot_start_without_starttls(before: bytes) -> None:
-    conn = connect(before, tls=True)
+    conn = server(before, tls=True).connection
     known = observable(conn)
 
     with pytest.raises(LocalProtocolError, match="send a 220 to STARTTLS first"):
@@ -545,7 +537,7 @@ def test_tls_cannot_start_without_starttls(before: bytes) -> None:
 
 
 def test_tls_cannot_start_twice() -> None:
-    conn = new_connection(tls=True)
+    conn = new_server(tls=True).connection
     conn.tls_established()
 
     with pytest.raises(LocalProtocolError):
@@ -568,7 +560,7 @@ def test_plaintext_after_starttls_is_a_remote_error(answered: bool) -> None:
 
 
 def test_plaintext_before_implicit_tls_is_a_remote_error() -> None:
-    conn = new_connection(tls=True)
+    conn = new_server(tls=True).connection
     conn.receive_data(b"EHLO evil.example\r\n")
 
     with pytest.raises(RemoteProtocolError, match="before TLS"):
@@ -577,12 +569,9 @@ def test_plaintext_before_implicit_tls_is_a_remote_error() -> None:
 
 
 def test_errors_before_tls_still_count() -> None:
-    conn = connect(READY + b"BLURB\r\n" * 2 + b"STARTTLS\r\n", tls=True, max_errors=2 + 1)
-    conn.tls_established()
+    book = server(READY + b"BLURB\r\n" * 2 + b"STARTTLS\r\n", tls=True, max_errors=2 + 1).start_tls()
 
-    _, output = drive(conn, [b"BLURB\r\nNOOP\r\n"])
-    assert output.startswith(b"500 ")
-    assert b"\r\n421 " in output
+    book.send(b"BLURB\r\nNOOP\r\n").expect(500, 421)
 
 
 # Extensions
@@ -591,32 +580,28 @@ def test_errors_before_tls_still_count() -> None:
 def test_smtputf8_needs_8bitmime() -> None:
     """R6531-3.1-03"""
     with pytest.raises(LocalProtocolError, match="SMTPUTF8 needs 8BITMIME"):
-        new_connection(disabled=frozenset({"8BITMIME"}))
-    assert new_connection(disabled=frozenset({"8BITMIME", "SMTPUTF8"})).state is State.CONNECTED
+        new_server(disabled=frozenset({"8BITMIME"}))
+    assert new_server(disabled=frozenset({"8BITMIME", "SMTPUTF8"})).state is State.CONNECTED
 
 
 def test_custom_extension_is_announced_and_its_verb_is_an_event() -> None:
     own = Extension(keyword="XOWN", arguments=lambda config: "a b", verbs=frozenset({"XOWN"}))
-    conn = Connection(CONFIG, extensions=[*EXTENSIONS, own])
+    book = server(extensions=[*EXTENSIONS, own]).send(READY).expect("250-...\n250 XOWN a b")
 
-    events, output = drive(conn, [READY, b"XOWN x\r\n"])
-    assert b"250 XOWN a b\r\n" in output
-    assert events[-1] == UnknownCommand("XOWN", "x")
+    book.send(b"XOWN x\r\n").expect(UnknownCommand("XOWN", "x"))
 
 
 @pytest.mark.parametrize("line", [Helo, Vrfy])
 def test_extensions_have_no_effect_before_ehlo(line: type[Command]) -> None:
     commands = {Helo: HELO + b"MAIL FROM:<> SIZE=1\r\n", Vrfy: b"VRFY x SMTPUTF8=1\r\n"}
 
-    assert reply_texts(GREETED, commands[line])[-1][:3] == {Helo: "555", Vrfy: "252"}[line]
+    assert server().send(commands[line]).replies[-1][:3] == {Helo: "555", Vrfy: "252"}[line]
 
 
 def test_longest_hostname_fits_into_every_reply() -> None:
-    config = Config(hostname="x" * 255, max_errors=1, max_idle_commands=1)
-
     for data in (b"BLURB\r\nBLURB\r\n", b"NOOP\r\nNOOP\r\n", b"QUIT\r\n", READY, HELO):
-        _, output = drive(Connection(config), [data])
-        assert max(map(len, output.split(b"\r\n"))) <= 510
+        book = new_server(hostname="x" * 255, max_errors=1, max_idle_commands=1).send(data)
+        assert max(map(len, book.output.split(b"\r\n"))) <= 510
 
 
 def test_transaction_ends_with_the_reply_to_its_body() -> None:
@@ -659,7 +644,6 @@ def test_data_may_be_refused() -> None:
 
 def test_require_tls_is_not_demanded_after_a_refusing_greeting() -> None:
     """R5321-3.1-04"""
-    conn = new_connection(tls=True, require_tls=True)
-    _, output = drive(conn, [b"MAIL FROM:<a@c.example>\r\nQUIT\r\n"], answer_with(ConnectionOpened, Reply(554, "No")))
+    book = new_server(tls=True, require_tls=True, answer=answer_with(ConnectionOpened, Reply(554, "No")))
 
-    assert [code for code, _ in replies(output)] == [554, 503, 221]
+    book.send(b"MAIL FROM:<a@c.example>\r\nQUIT\r\n").expect(554, 503, 221)

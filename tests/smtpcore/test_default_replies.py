@@ -7,7 +7,7 @@ from smtpcore._commands import COMMANDS
 from smtpcore._default_replies import DEFAULTS, enhanced_of
 from smtpcore._state import ALLOWED_REPLIES
 
-from ..helpers import GREETED, HELO, MAIL, READY, new_connection, refuse, reply_texts
+from ..playbook import HELO, MAIL, READY, new_server, refuse, server
 
 CODES: dict[str, str] = {
     "ConnectionOpened": "220",
@@ -64,21 +64,21 @@ def test_each_default_reply_may_answer_its_event() -> None:
     ],
 )
 def test_default_reply_is_sent_as_the_table_says(before: bytes, data: bytes, kind: type[object]) -> None:
-    assert reply_texts(before, data, answer=refuse)[-1] == str(DEFAULTS[kind])
+    server(before, answer=refuse).send(data).expect(str(DEFAULTS[kind]))
 
 
 def test_greeting_and_goodbye_name_the_host() -> None:
     greeting, goodbye = (DEFAULTS[kind].lines[0] for kind in (ConnectionOpened, COMMANDS["QUIT"]))
-    conn = new_connection()
+    conn = new_server().connection
     event = conn.next_event()
     assert isinstance(event, ConnectionOpened)
 
     assert str(conn.send(conn.default_reply(event))) == f"220 s.example {greeting}"
-    assert reply_texts(READY, b"QUIT\r\n")[-1] == f"221 2.0.0 s.example {goodbye}"
+    server(READY).send(b"QUIT\r\n").expect(f"221 2.0.0 s.example {goodbye}")
 
 
 def test_helo_is_answered_with_the_name_of_the_host() -> None:
-    assert reply_texts(GREETED, HELO) == ["250 s.example"]
+    server().send(HELO).expect("250 s.example")
 
 
 @pytest.mark.parametrize(

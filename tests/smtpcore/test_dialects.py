@@ -18,7 +18,7 @@ from smtpcore import (
 )
 from smtpcore._dialects import MAX_AUTH_LINE, compiled
 
-from ..helpers import CONFIG, HELO, MAIL, READY, events_after, reply_texts
+from ..playbook import CONFIG, HELO, MAIL, READY, server
 from .extensions.helpers import ALL
 
 
@@ -112,10 +112,10 @@ PASSING: dict[str, Any] = {"unknown_parameters": True}
 def test_unknown_parameters_are_passed_through_if_configured(
     before: bytes, line: bytes, expected: dict[str, object]
 ) -> None:
-    [event] = events_after(before, line, **PASSING)
+    [event] = server(before, **PASSING).send(line).events
     assert isinstance(event, Mail | Rcpt)
     assert dict(event.params) == expected
-    assert reply_texts(before, line)[0].startswith("555 5.5.4 ")
+    server(before).send(line).expect("555 5.5.4 ...")
 
 
 @pytest.mark.parametrize(
@@ -133,4 +133,4 @@ def test_unknown_parameters_are_passed_through_if_configured(
     ],
 )
 def test_malformed_or_disabled_parameters_are_never_passed_through(before: bytes, line: bytes, start: str) -> None:
-    assert reply_texts(before, line, **PASSING)[0].startswith(start)
+    server(before, **PASSING).send(line).expect(f"{start}...")

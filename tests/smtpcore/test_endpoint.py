@@ -17,35 +17,30 @@ from smtpcore import (
     State,
 )
 
-from ..client_helpers import after_ehlo, play
-from ..helpers import READY, connect, drive, new_connection, public_properties
+from ..helpers import public_properties
+from ..playbook import READY, client, new_client, new_server, server
 
 Endpoint = Connection | ClientConnection
 
 
 def server_ready() -> Endpoint:
-    return connect(READY, tls=True)
+    return server(READY, tls=True).connection
 
 
 def client_ready() -> Endpoint:
-    return after_ehlo("STARTTLS").conn
+    return client("STARTTLS").connection
 
 
 def server_before_tls() -> Endpoint:
-    conn = connect(READY, tls=True)
-    drive(conn, [b"STARTTLS\r\n"])
-    return conn
+    return server(READY + b"STARTTLS\r\n", tls=True).connection
 
 
 def client_before_tls() -> Endpoint:
-    outcome = after_ehlo("STARTTLS")
-    outcome.send(StartTls())
-    outcome.receive([b"220 go\r\n"])
-    return outcome.conn
+    return client("STARTTLS").ask(StartTls()).send(b"220 go\r\n").connection
 
 
 def server_with_output() -> Endpoint:
-    conn = connect(READY)
+    conn = server(READY).connection
     conn.receive_data(b"NOOP\r\n")
     conn.next_event()
     conn.send(Reply(250))
@@ -53,7 +48,7 @@ def server_with_output() -> Endpoint:
 
 
 def client_with_output() -> Endpoint:
-    conn = after_ehlo().conn
+    conn = client().connection
     conn.send(Noop())
     return conn
 
@@ -62,7 +57,7 @@ ready = pytest.mark.parametrize("make", [server_ready, client_ready])
 before_tls = pytest.mark.parametrize("make", [server_before_tls, client_before_tls])
 with_output = pytest.mark.parametrize("make", [server_with_output, client_with_output])
 unused = pytest.mark.parametrize(
-    "make", [lambda: new_connection(tls=True), lambda: play().conn], ids=["server", "client"]
+    "make", [lambda: new_server(tls=True).connection, lambda: new_client().connection], ids=["server", "client"]
 )
 
 Make = Callable[[], Endpoint]

@@ -6,16 +6,16 @@ import pytest
 
 from smtpcore import InvalidCommand
 
-from ..helpers import GREETED, MAIL, READY, connect, drive
+from ..playbook import GREETED, MAIL, READY, server
 
 AUTH: dict[str, Any] = {"auth_mechanisms": ("PLAIN",), "plaintext_auth": True}
 
 
 def rule_of(before: bytes, line: bytes, **changes: Any) -> str:
     """Return the rule that refuses `line` after `before`."""
-    events, _ = drive(connect(before, **changes), [line])
-    assert isinstance(events[0], InvalidCommand)
-    return events[0].rule
+    book = server(before, **changes).send(line)
+    assert isinstance(book.events[0], InvalidCommand)
+    return book.events[0].rule
 
 
 @pytest.mark.parametrize(
@@ -50,9 +50,7 @@ def test_earlier_rule_decides(before: bytes, line: bytes, changes: dict[str, Any
 
 
 def test_quit_is_exempt_from_the_limits_of_a_session() -> None:
-    _, output = drive(connect(READY + b"X\r\n", max_errors=1), [b"QUIT\r\n"])
-
-    assert output.startswith(b"221 ")
+    server(READY + b"X\r\n", max_errors=1).send(b"QUIT\r\n").expect(221)
 
 
 def test_chunk_of_unknown_size_is_refused_by_its_syntax_whatever_else_is_wrong() -> None:
@@ -60,8 +58,8 @@ def test_chunk_of_unknown_size_is_refused_by_its_syntax_whatever_else_is_wrong()
 
 
 def test_reply_of_the_program_counts_for_the_limits() -> None:
-    events, output = drive(connect(READY, max_errors=2), [b"X\r\nX\r\nNOOP\r\n"])
+    book = server(READY, max_errors=2).send(b"X\r\nX\r\nNOOP\r\n")
 
-    assert isinstance(events[-2], InvalidCommand)
-    assert events[-2].rule == "max_errors"
-    assert output.count(b"500 ") == 2
+    assert isinstance(book.events[-2], InvalidCommand)
+    assert book.events[-2].rule == "max_errors"
+    book.expect(500, 500, 421)

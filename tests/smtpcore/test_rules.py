@@ -11,7 +11,7 @@ from smtpcore import EXTENSIONS, Auth, Challenge, Config, Connection, Event, Inv
 from smtpcore import _rules as rules
 from smtpcore._rules import RULES, Refusal
 
-from ..helpers import DATA, GREETED, MAIL, RCPT, READY, accept, connect, drive, new_connection, replies
+from ..playbook import DATA, GREETED, MAIL, RCPT, READY, ServerPlaybook, accept, new_server, server
 
 NEW_YEAR = datetime(2030, 1, 1, tzinfo=UTC)
 OFFER: dict[str, Any] = {
@@ -117,7 +117,7 @@ CASES: list[tuple[str, bytes, bytes, dict[str, Any], str, Refusal]] = [
         "STARTTLS in a group",
         READY,
         b"STARTTLS\r\nNOOP\r\n",
-        {"tls": True},
+        {"tls": True, "cut": False},
         "421 4.7.0",
         rules.STARTTLS_NOT_LAST.fill(host="s.example"),
     ),
@@ -356,10 +356,9 @@ OF_EXTENSIONS: list[tuple[str, bytes, dict[str, Any], str, str]] = [
 ]
 
 
-def refusals(before: bytes, data: bytes, changes: dict[str, Any]) -> tuple[list[InvalidCommand | InvalidData], bytes]:
-    """Return the refusals of `data`, and all octets that were sent."""
-    events, output = drive(connect(before, answer=answer, **changes), [data], answer)
-    return [event for event in events if isinstance(event, InvalidCommand | InvalidData)], output
+def last_refusal(book: ServerPlaybook) -> InvalidCommand | InvalidData:
+    """Return the event of the last refusal."""
+    return [event for event in book.events if isinstance(event, InvalidCommand | InvalidData)][-1]
 
 
 @pytest.mark.parametrize(
@@ -368,14 +367,14 @@ def refusals(before: bytes, data: bytes, changes: dict[str, Any]) -> tuple[list[
 def test_refusal_has_the_reply_and_the_name_of_its_row(
     before: bytes, data: bytes, changes: dict[str, Any], code: str, refusal: Refusal
 ) -> None:
-    found, output = refusals(before, data, changes)
+    book = server(before, answer=answer, **changes).send(data)
+    found = last_refusal(book)
 
-    assert (found[-1].reply, found[-1].rule) == (refusal.reply, refusal.rule)
+    assert (found.reply, found.rule) == (refusal.reply, refusal.rule)
     assert str(refusal.reply).startswith(code)
     assert (refusal.reply.enhanced or "") == code[4:]
     # RFC 2034 section 3 (4): replies to EHLO have no enhanced status code.
-    sent = replies(output)[-1][1]
-    assert sent in (str(refusal.reply), str(Reply(refusal.reply.code, *refusal.reply.lines)))
+    assert book.replies[-1] in (str(refusal.reply), str(Reply(refusal.reply.code, *refusal.reply.lines)))
 
 
 @pytest.mark.parametrize(
@@ -384,19 +383,18 @@ def test_refusal_has_the_reply_and_the_name_of_its_row(
 def test_refusal_by_an_extension_names_the_extension(
     data: bytes, changes: dict[str, Any], code: str, rule: str
 ) -> None:
-    found, output = refusals(READY, data, changes)
+    book = server(READY, answer=answer, **changes).send(data)
+    found = last_refusal(book)
 
-    assert found[-1].rule == rule
-    assert replies(output)[-1][1] == str(found[-1].reply)
-    assert str(found[-1].reply).startswith(f"{code} ")
+    assert found.rule == rule
+    assert book.replies[-1] == str(found.reply)
+    assert str(found.reply).startswith(f"{code} ")
 
 
 def test_starttls_under_tls_is_refused() -> None:
-    conn = new_connection(tls=True)
-    conn.tls_established()
-    events, _ = drive(conn, [READY, b"STARTTLS\r\n"])
+    book = new_server(tls=True).start_tls().send(READY).expect(220, 250).send(b"STARTTLS\r\n")
 
-    assert events[-1] == InvalidCommand(b"STARTTLS", rules.TLS_ACTIVE.reply, rules.TLS_ACTIVE.rule)
+    book.expect(InvalidCommand(b"STARTTLS", rules.TLS_ACTIVE.reply, rules.TLS_ACTIVE.rule))
 
 
 def test_each_row_has_a_situation() -> None:

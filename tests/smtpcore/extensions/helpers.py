@@ -25,7 +25,8 @@ from smtpcore import (
 from smtpcore._dialects import Dialect, dialect_of, offered_extensions
 from smtpcore._parser import CommandRejected, parse_command
 
-from ...helpers import accept, bytewise, connect, drive, replies
+from ...helpers import bytewise
+from ...playbook import GREETED, Answer, ServerPlaybook, accept, server
 
 NEW_YEAR = datetime(2030, 1, 1, tzinfo=UTC)
 ALL = Config(
@@ -43,8 +44,6 @@ GATEWAY: dict[str, Any] = {
     "burl": ("imap",),
 }
 """Options that enable the commands of gateways."""
-UNLIMITED_GATEWAY: dict[str, Any] = {**GATEWAY, "max_errors": None, "max_idle_commands": None}
-"""The same options without limits on errors and idle commands."""
 URL = "imap://u@s.example/outbox;uid=1"
 PART = b"From: u@s.example\r\n\r\nHi\r\n"
 
@@ -132,13 +131,6 @@ def fetch(conn: Connection, event: Event) -> Reply | None:
             return accept(conn, event)
 
 
-def gateway_codes(before: bytes, data: bytes, answer: Any = fetch) -> list[int]:
-    """Return the reply codes to `data`, after checking that they are the same for any segmentation."""
-    seen = []
-    for segments in ([data], [data[i : i + 1] for i in range(len(data))], [data + b"NOOP\r\n"]):
-        conn = connect(before, answer=answer, **UNLIMITED_GATEWAY)
-        _, output = drive(conn, segments, answer)
-        seen.append([code for code, _ in replies(output)])
-
-    assert seen[0] == seen[1] == seen[2][: len(seen[0])]
-    return seen[0]
+def gateway(before: bytes = GREETED, *, answer: Answer = fetch, **changes: Any) -> ServerPlaybook:
+    """Return a dialogue with a gateway that has received and answered `before`."""
+    return server(before, answer=answer, **GATEWAY | changes)

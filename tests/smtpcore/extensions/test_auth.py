@@ -27,21 +27,7 @@ from smtpcore import (
 )
 from smtpcore._extensions._auth import AUTH as AUTH_PARAMETER
 
-from ...helpers import (
-    GREETED,
-    HELO,
-    MAIL,
-    RCPT,
-    READY,
-    accept,
-    bytewise,
-    connect,
-    drive,
-    events_after,
-    replies,
-    reply_codes,
-    reply_texts,
-)
+from ...playbook import GREETED, HELO, MAIL, RCPT, READY, ServerPlaybook, accept, answer_with, server
 from .helpers import (
     ALL,
     announced,
@@ -70,16 +56,8 @@ def answer(conn: Connection, event: Event) -> Reply:
             return accept(conn, event)
 
 
-def auth_codes(before: bytes, data: bytes, **changes: Any) -> list[int]:
-    return reply_codes(before, data, answer=answer, **OFFERED | changes)
-
-
-def auth_events(before: bytes, data: bytes, **changes: Any) -> list[Event]:
-    return events_after(before, data, answer=answer, **OFFERED | changes)
-
-
-def auth_reply_texts(before: bytes, data: bytes, **changes: Any) -> list[str]:
-    return reply_texts(before, data, answer=answer, **OFFERED | changes)
+def auth_server(before: bytes = GREETED, **changes: Any) -> ServerPlaybook:
+    return server(before, answer=answer, **OFFERED | changes)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +87,7 @@ def auth_reply_texts(before: bytes, data: bytes, **changes: Any) -> list[str]:
     ],
 )
 def test_auth_replies_follow_rfc_4954(before: bytes, data: bytes, expected: list[int]) -> None:
-    assert auth_codes(before, data) == expected
+    assert auth_server(before).send(data).codes == expected
 
 
 @pytest.mark.parametrize(
@@ -126,23 +104,21 @@ def test_auth_replies_follow_rfc_4954(before: bytes, data: bytes, expected: list
     ],
 )
 def test_replies_to_auth_have_enhanced_status_codes(before: bytes, data: bytes, status: str) -> None:
-    assert auth_reply_texts(before, data)[0].startswith(status)
+    auth_server(before).send(data).expect(f"{status}...")
 
 
 @pytest.mark.parametrize(
-    ("reply", "wire"),
+    ("reply", "text"),
     [
-        pytest.param(Reply(432), b"432 4.7.12 ", id="R4954-6-02"),
-        pytest.param(Reply(454), b"454 4.7.0 ", id="R4954-6-03"),
-        pytest.param(Reply(534), b"534 5.7.9 ", id="R4954-6-04"),
+        pytest.param(Reply(432), "432 4.7.12 ...", id="R4954-6-02"),
+        pytest.param(Reply(454), "454 4.7.0 ...", id="R4954-6-03"),
+        pytest.param(Reply(534), "534 5.7.9 ...", id="R4954-6-04"),
     ],
 )
-def test_auth_can_be_refused_with_432_454_or_534(reply: Reply, wire: bytes) -> None:
-    conn = connect(READY, **OFFERED)
-    _, output = drive(conn, [DONE], lambda conn, event: reply)
+def test_auth_can_be_refused_with_432_454_or_534(reply: Reply, text: str) -> None:
+    book = server(READY, answer=answer_with(Auth, reply), **OFFERED).send(DONE).expect(text)
 
-    assert output.startswith(wire)
-    assert (conn.state, conn.authenticated) == (State.READY, False)
+    assert (book.state, book.connection.authenticated) == (State.READY, False)
 
 
 # The exchange
@@ -150,7 +126,7 @@ def test_auth_can_be_refused_with_432_454_or_534(reply: Reply, wire: bytes) -> N
 
 def test_challenges_and_responses_alternate_until_the_final_reply() -> None:
     """R4954-4-05, R4954-4-06, R4954-4-08, R4954-4-24"""
-    conn = connect(READY, **OFFERED)
+    conn = server(READY, **OFFERED).connection
     conn.receive_data(b"AUTH CRAM-MD5\r\n")
 
     assert conn.next_event() == Auth("CRAM-MD5")
@@ -174,7 +150,7 @@ def test_challenges_and_responses_alternate_until_the_final_reply() -> None:
 @pytest.mark.parametrize("reply", [Reply(250), Reply(354), Reply(220)])
 @pytest.mark.parametrize("before", [READY + b"AUTH PLAIN", AUTH + BASE64])
 def test_auth_accepts_only_235_and_334_as_positive_replies(before: bytes, reply: Reply) -> None:
-    conn = connect(before, answer=answer, **OFFERED)
+    conn = server(before, answer=answer, **OFFERED).connection
     conn.receive_data(b"\r\n")
     conn.next_event()
 
@@ -187,7 +163,7 @@ def test_auth_accepts_only_235_and_334_as_positive_replies(before: bytes, reply:
 @pytest.mark.parametrize("reply", [Reply(235), Challenge(b"")])
 def test_cancelled_authentication_cannot_succeed(reply: Reply) -> None:
     """R4954-4-07"""
-    conn = connect(AUTH, answer=answer, **OFFERED)
+    conn = server(AUTH, answer=answer, **OFFERED).connection
     conn.receive_data(b"*\r\n")
 
     assert conn.next_event() == AuthCancel()
@@ -202,16 +178,16 @@ def test_cancelled_authentication_cannot_succeed(reply: Reply) -> None:
     [(b"", b""), (b"AA==", b"\0"), (b"AAA=", b"\0\0"), (b"AAAA", b"\0\0\0"), (b"+/+/", b"\xfb\xff\xbf")],
 )
 def test_auth_responses_are_decoded_from_base64(text: bytes, data: bytes) -> None:
-    assert auth_events(AUTH, text + b"\r\n")[0] == AuthResponse(data)
+    assert auth_server(AUTH).send(text + b"\r\n").events[0] == AuthResponse(data)
     if text:
-        assert auth_events(READY, b"AUTH PLAIN " + text + b"\r\n")[0] == Auth("PLAIN", data)
+        assert auth_server(READY).send(b"AUTH PLAIN " + text + b"\r\n").events[0] == Auth("PLAIN", data)
 
 
 def test_equals_sign_is_an_empty_initial_response_only() -> None:
     """R4954-4-11"""
-    assert auth_events(READY, b"AUTH PLAIN =\r\n") == [Auth("PLAIN", b"")]
-    assert auth_events(READY, b"AUTH PLAIN\r\n") == [Auth("PLAIN")]
-    assert auth_codes(AUTH, b"=\r\n") == [501]
+    auth_server(READY).send(b"AUTH PLAIN =\r\n").expect(Auth("PLAIN", b""))
+    auth_server(READY).send(b"AUTH PLAIN\r\n").expect(Auth("PLAIN"))
+    auth_server(AUTH).send(b"=\r\n").expect(501)
 
 
 @pytest.mark.parametrize(
@@ -223,56 +199,53 @@ def test_equals_sign_is_an_empty_initial_response_only() -> None:
 )
 def test_invalid_base64_is_refused(text: bytes) -> None:
     """R4954-4-14, R4954-4-15, R4954-4-16"""
-    [event] = auth_events(AUTH, text + b"\r\n")
+    [event] = auth_server(AUTH).send(text + b"\r\n").events
     assert isinstance(event, InvalidCommand)
     assert event.line == b"AUTH ***"
     assert (event.reply.code, event.reply.enhanced) == (501, "5.5.2")
-    assert auth_codes(AUTH, text + b"\r\nNOOP\r\n") == [501, 250]
+    auth_server(AUTH).send(text + b"\r\nNOOP\r\n").expect(501, 250)
     if text.strip(b" ") == text and b"\xff" not in text and b"\x00" not in text:
-        assert auth_codes(READY, b"AUTH PLAIN " + text + b"\r\n") == [501]
+        auth_server(READY).send(b"AUTH PLAIN " + text + b"\r\n").expect(501)
 
 
 def test_auth_response_length_is_limited_to_12288_octets() -> None:
     """R4954-4-18, R4954-4-19"""
     longest = b"A" * (12_288 - 4) + b"\r\n"
-    assert auth_events(AUTH, longest) == [AuthResponse(b"\0" * 9213)]
-    assert auth_codes(READY, b"AUTH PLAIN " + b"A" * 12_272 + b"\r\n") == [535]
-    assert auth_codes(READY, b"AUTH PLAIN " + b"A" * 12_276 + b"\r\n") == [500]
+    auth_server(AUTH).send(longest).expect(AuthResponse(b"\0" * 9213))
+    auth_server(READY).send(b"AUTH PLAIN " + b"A" * 12_272 + b"\r\n").expect(535)
+    auth_server(READY).send(b"AUTH PLAIN " + b"A" * 12_276 + b"\r\n").expect(500)
     # The longer limit applies to AUTH only.
-    assert auth_codes(READY, b"NOOP " + b"A" * 600 + b"\r\n") == [500]
+    auth_server(READY).send(b"NOOP " + b"A" * 600 + b"\r\n").expect(500)
 
-    conn = connect(AUTH, answer=answer, **OFFERED)
+    book = auth_server(AUTH, cut=False)
     for _ in range(100):
-        drive(conn, [b"A" * 1000])
-        assert len(conn.trailing_data) <= 12_288
-    _, output = drive(conn, [b"\r\nNOOP\r\n"])
-    assert output.startswith(b"250 2.0.0 ")
-    assert conn.state is State.READY
+        book.send(b"A" * 1000)
+        assert len(book.connection.trailing_data) <= 12_288
+    book.expect(500).send(b"\r\nNOOP\r\n").expect("250 2.0.0 ...")
+    assert book.state is State.READY
 
 
 def test_challenge_length_is_limited_to_12288_octets() -> None:
     """R4954-4-18"""
-    conn = connect(READY, **OFFERED)
-    _, output = drive(conn, [b"AUTH PLAIN\r\n"], lambda conn, event: Challenge(b"x" * 9000))
+    book = server(READY, answer=answer_with(Auth, Challenge(b"x" * 9000)), **OFFERED).send(b"AUTH PLAIN\r\n")
 
-    assert output == b"334 " + b64encode(b"x" * 9000) + b"\r\n"
+    book.expect(f"334 {b64encode(b'x' * 9000).decode()}")
     with pytest.raises(LocalProtocolError, match="exceeds 12288 octets"):
         Challenge(b"x" * 10_000)
 
 
 def test_end_of_stream_inside_an_auth_exchange_closes() -> None:
     for part in (b"", b"AAA"):
-        events, _ = drive(connect(AUTH, answer=answer, **OFFERED), [*([part] if part else []), b""])
-        assert events == [ConnectionClosed()]
+        auth_server(AUTH + part).end().expect(ConnectionClosed())
 
 
 @pytest.mark.parametrize("line", [b"AAAA\nAAAA\r\n", b"AA\rAA\r\n"])
 def test_bare_newline_in_a_response_ends_the_exchange(line: bytes) -> None:
-    [event] = auth_events(AUTH, line)
+    [event] = auth_server(AUTH).send(line).events
 
     assert isinstance(event, InvalidCommand)
     assert (event.line, event.reply.code) == (b"AUTH ***", 500)
-    assert auth_codes(AUTH, line + DONE) == [500, 235]
+    auth_server(AUTH).send(line + DONE).expect(500, 235)
 
 
 # Offering AUTH
@@ -288,35 +261,30 @@ def test_bare_newline_in_a_response_ends_the_exchange(line: bytes) -> None:
     ],
 )
 def test_auth_is_announced_only_where_usable(changes: dict[str, Any], listed: bool) -> None:
-    [text] = auth_reply_texts(GREETED, READY, **changes)
+    [text] = auth_server(**changes).send(READY).replies
 
     assert any(line[4:] == "AUTH CRAM-MD5 PLAIN" for line in text.splitlines()) is listed
 
 
 def test_auth_without_tls_is_refused_unless_plaintext_auth_is_set() -> None:
     """R4954-4-03, R4954-4-30, R4954-4-31"""
-    assert auth_codes(READY, DONE, plaintext_auth=False) == [504]
-    assert "TLS" in auth_reply_texts(READY, DONE, plaintext_auth=False)[0]
-    assert auth_codes(READY, b"AUTH SCRAM-SHA-1-PLUS\r\n", auth_mechanisms=("SCRAM-SHA-1-PLUS",)) == [504]
-    assert auth_codes(READY, DONE, auth_mechanisms=()) == [502]
-    assert auth_codes(READY, DONE, disabled=frozenset({"AUTH"})) == [502]
+    auth_server(READY, plaintext_auth=False).send(DONE).expect("504 ...TLS...")
+    auth_server(READY, auth_mechanisms=("SCRAM-SHA-1-PLUS",)).send(b"AUTH SCRAM-SHA-1-PLUS\r\n").expect(504)
+    auth_server(READY, auth_mechanisms=()).send(DONE).expect(502)
+    auth_server(READY, disabled=frozenset({"AUTH"})).send(DONE).expect(502)
 
 
 def test_tls_resets_authentication_and_offers_auth() -> None:
     """R4954-3-02, R3207-4.2-01"""
-    conn = connect(READY + DONE, answer=answer, tls=True, **OFFERED)
-    known = [conn.authenticated]
-    drive(conn, [b"STARTTLS\r\n"])
-    conn.tls_established()
-    known.append(conn.authenticated)
-    _, output = drive(conn, [READY, DONE], answer)
-    assert b"AUTH CRAM-MD5 PLAIN\r\n" in output
-    assert [*known, conn.authenticated] == [True, False, True]
+    book = auth_server(READY + DONE, tls=True)
+    known = [book.connection.authenticated]
+    book.send(b"STARTTLS\r\n").expect(220).start_tls()
+    known.append(book.connection.authenticated)
+    book.send(READY).expect("250-...AUTH CRAM-MD5 PLAIN\n...").send(DONE).expect(235)
+    assert [*known, book.connection.authenticated] == [True, False, True]
 
-    conn = connect(READY + b"STARTTLS\r\n", tls=True, auth_mechanisms=("PLAIN",))
-    conn.tls_established()
-    _, output = drive(conn, [READY, DONE], answer)
-    assert [code for code, _ in replies(output)] == [250, 235]
+    book = server(READY + b"STARTTLS\r\n", answer=answer, tls=True, auth_mechanisms=("PLAIN",))
+    book.start_tls().send(READY).expect(250).send(DONE).expect(235)
 
 
 @pytest.mark.parametrize(
@@ -332,14 +300,13 @@ def test_tls_resets_authentication_and_offers_auth() -> None:
 )
 def test_require_auth_refuses_transaction_commands_before_auth(line: bytes, code: int) -> None:
     """R4954-6-06, R6409-4.3-01"""
-    assert auth_codes(READY, line + b"\r\n", require_auth=True) == [code]
+    auth_server(READY, require_auth=True).send(line + b"\r\n").expect(code if code != 530 else "530 5.7.0 ...")
     if code == 530:
-        assert auth_reply_texts(READY, line + b"\r\n", require_auth=True)[0].startswith("530 5.7.0 ")
-        assert auth_codes(READY + DONE, line + b"\r\n", require_auth=True) != [530]
+        assert auth_server(READY + DONE, require_auth=True).send(line + b"\r\n").codes != [530]
 
 
 def test_unauthenticated_bdat_is_refused_and_its_chunk_discarded() -> None:
-    assert auth_codes(READY, b"BDAT 6 LAST\r\nQUIT\r\n" + DONE, require_auth=True) == [530, 235]
+    auth_server(READY, require_auth=True).send(b"BDAT 6 LAST\r\nQUIT\r\n" + DONE).expect(530, 235)
 
 
 # Failures
@@ -351,34 +318,29 @@ WRONG_CREDENTIALS = b"AUTH PLAIN eA==\r\n"
 @pytest.mark.parametrize("failure", [WRONG_CREDENTIALS, b"AUTH PLAIN\r\neA==\r\n", b"AUTH PLAIN\r\n*\r\n"])
 def test_too_many_auth_failures_close_the_connection(failure: bytes) -> None:
     """R4954-9-01"""
-    conn = connect(READY + failure * 2, answer=answer, **OFFERED)
-    _, output = drive(conn, [failure + b"NOOP\r\n"], answer)
+    book = auth_server(READY + failure * 2).send(failure + b"NOOP\r\n")
 
-    sent = [code for code, _ in replies(output) if code != 334]
-    assert sent in ([535, 421], [501, 421])
-    assert conn.state is State.CLOSED
+    assert [code for code in book.codes if code != 334] in ([535, 421], [501, 421])
+    assert book.state is State.CLOSED
 
 
 def test_auth_failures_before_tls_still_count() -> None:
-    conn = connect(READY + WRONG_CREDENTIALS * 2 + b"STARTTLS\r\n", answer=answer, tls=True, **OFFERED)
-    conn.tls_established()
+    book = auth_server(READY + WRONG_CREDENTIALS * 2 + b"STARTTLS\r\n", tls=True).start_tls()
 
-    _, output = drive(conn, [READY, WRONG_CREDENTIALS, WRONG_CREDENTIALS], answer)
-    assert [code for code, _ in replies(output)] == [250, 535, 421]
+    book.send(READY).expect(250).send(WRONG_CREDENTIALS, WRONG_CREDENTIALS).expect(535, 421)
 
 
 @pytest.mark.parametrize("limit", [1, 5, None])
 def test_max_auth_failures_is_configurable(limit: int | None) -> None:
-    _, output = drive(connect(READY, max_auth_failures=limit, **OFFERED), [WRONG_CREDENTIALS * 9 + b"QUIT\r\n"], answer)
+    book = auth_server(READY, max_auth_failures=limit).send(WRONG_CREDENTIALS * 9 + b"QUIT\r\n")
 
-    sent = [code for code, _ in replies(output)]
-    assert sent == ([535] * 9 + [221] if limit is None else [535] * limit + [421])
+    book.expect(*([535] * 9 + [221] if limit is None else [535] * limit + [421]))
 
 
 def test_challenges_do_not_count_as_auth_failures() -> None:
     data = b"AUTH PLAIN\r\n" + b"\r\n" * 9 + BASE64 + b"\r\n"
 
-    assert auth_codes(READY, WRONG_CREDENTIALS * 2 + data) == [535, 535] + [334] * 10 + [235]
+    auth_server(READY).send(WRONG_CREDENTIALS * 2 + data).expect(*([535, 535] + [334] * 10 + [235]))
 
 
 # Secrets
@@ -411,20 +373,18 @@ def test_challenges_do_not_count_as_auth_failures() -> None:
 )
 def test_refused_auth_line_hides_the_secret(before: bytes, line: bytes) -> None:
     line = line % BASE64 + b"\r\n"
-    for segments in ([line], bytewise(line)):
-        conn = connect(before, answer=answer, **OFFERED)
-        events, output = drive(conn, segments, answer)
+    book = auth_server(before).send(line)
 
-        [event] = events
-        assert isinstance(event, InvalidCommand)
-        assert BASE64 not in event.line
-        assert event.line.startswith(b"AUTH")
-        assert BASE64 not in output
-        assert BASE64.decode() not in repr(event)
+    [event] = book.events
+    assert isinstance(event, InvalidCommand)
+    assert BASE64 not in event.line
+    assert event.line.startswith(b"AUTH")
+    assert BASE64 not in book.output
+    assert BASE64.decode() not in repr(event)
 
 
 def test_refused_auth_line_shows_the_mechanism() -> None:
-    [event] = events_after(GREETED, b"AUTH PLAIN %b\r\n" % BASE64, answer=answer, **OFFERED)
+    [event] = auth_server().send(b"AUTH PLAIN %b\r\n" % BASE64).events
 
     assert isinstance(event, InvalidCommand)
     assert event.line == b"AUTH PLAIN ***"
@@ -441,14 +401,14 @@ def test_repr_and_str_of_auth_events_hide_the_secret() -> None:
 
 def test_refused_lines_other_than_auth_are_shown_unchanged() -> None:
     for line in (b"MAIL FROM:<a..b@c.example>", b"AUTHORS x\x01"):
-        [event] = auth_events(READY, line + b"\r\n")
+        [event] = auth_server(READY).send(line + b"\r\n").events
         assert isinstance(event, InvalidCommand)
         assert event.line == line
 
 
 def test_pipelined_mail_after_auth_is_authenticated() -> None:
     """R4954-4-35"""
-    conn = connect(READY, **OFFERED)
+    conn = server(READY, **OFFERED).connection
     conn.receive_data(DONE + b"MAIL FROM:<a@c.example>\r\n")
 
     assert conn.next_event() == Auth("PLAIN", SECRET)

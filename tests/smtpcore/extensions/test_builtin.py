@@ -27,8 +27,8 @@ from smtpcore import (
 from smtpcore._parser import parse_command
 from smtpcore.parameters import parse_auth, parse_by, parse_envid, parse_orcpt, parse_rrvs
 
-from ...helpers import GREETED, MAIL, READY, connect, drive, reply_texts
-from .helpers import ALL, UNLIMITED_GATEWAY, announced, dialect, refusal_of
+from ...playbook import MAIL, READY, server
+from .helpers import ALL, announced, dialect, gateway, refusal_of
 
 CONFIG = Config(hostname="s.example")
 
@@ -133,7 +133,7 @@ def test_starttls_is_offered_until_tls_is_active(possible: bool, active: bool, o
 
 def test_gateway_extensions_are_announced_with_their_arguments() -> None:
     """R1985-2-01, R4468-3.1-02, R4468-4-01"""
-    _, output = drive(connect(**UNLIMITED_GATEWAY), [READY])
+    book = gateway().send(READY)
     for line in (
         b"-ETRN\r\n",
         b"-BURL imap\r\n",
@@ -141,15 +141,14 @@ def test_gateway_extensions_are_announced_with_their_arguments() -> None:
         b"-XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT\r\n",
         b"-XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE\r\n",
     ):
-        assert line in output
+        assert line in book.output
 
 
 @pytest.mark.parametrize("line", [b"ETRN example.org", b"BURL imap://x/y", b"XCLIENT NAME=x", b"XFORWARD NAME=x"])
 def test_gateway_commands_are_not_implemented_by_default(line: bytes) -> None:
     """R4468-3.1-01"""
-    _, output = drive(connect(READY), [line + b"\r\n"])
-    assert output.startswith(b"502 5.5.1 ")
-    assert line[:4] not in drive(connect(), [READY])[1]
+    server(READY).send(line + b"\r\n").expect("502 5.5.1 ...")
+    assert line[:4] not in server().send(READY).output
 
 
 # REQUIRETLS has a test of its own, because it is offered only under TLS.
@@ -170,19 +169,18 @@ def test_disabling_an_extension_removes_keyword_verbs_and_parameters(keyword: st
     for disabled in (frozenset[str](), frozenset({keyword} | needs.get(keyword, set()))):
         assert (keyword in keywords(READY, disabled=disabled, **changes)) is (not disabled)
         for verb in extension.verbs:
-            unknown = reply_texts(READY, verb.encode() + b"\r\n", disabled=disabled, **changes)[0].startswith(
-                "502 5.5.1 "
-            )
-            assert unknown is bool(disabled)
+            [reply] = server(READY, disabled=disabled, **changes).send(verb.encode() + b"\r\n").replies
+            assert reply.startswith("502 5.5.1 ") is bool(disabled)
         # BODY belongs to 8BITMIME and to BINARYMIME.
         for before, line in parameters if keyword not in ("8BITMIME", "BINARYMIME") else ():
-            [reply] = reply_texts(before, line + b"=+\r\n", disabled=disabled, **changes)
-            assert reply.startswith("555 5.5.4 " if disabled else "501 5.5.")
+            book = server(before, disabled=disabled, **changes).send(line + b"=+\r\n")
+            book.expect("555 5.5.4 ..." if disabled else "501 5.5...")
 
 
 def keywords(before: bytes, **changes: Any) -> set[str]:
     """Return the keywords in the reply to EHLO."""
-    return {line[4:].split()[0] for line in reply_texts(GREETED, before, **changes)[-1].splitlines()[1:]}
+    [reply] = server(**changes).send(before).replies
+    return {line[4:].split()[0] for line in reply.splitlines()[1:]}
 
 
 # Parameters

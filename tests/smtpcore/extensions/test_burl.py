@@ -10,7 +10,6 @@ from smtpcore import (
     Bodies,
     Burl,
     ChunkEnd,
-    Config,
     Connection,
     DataChunk,
     DataEnd,
@@ -25,33 +24,35 @@ from smtpcore import (
     Wait,
 )
 
-from ...helpers import MAIL, RCPT, READY, accept, body, connect, drive, replies, take_events
-from .helpers import GATEWAY, PART, UNLIMITED_GATEWAY, URL, fetch, gateway_codes
+from ...helpers import body, replies
+from ...playbook import MAIL, RCPT, READY, accept, take_events
+from .helpers import PART, URL, gateway
 
 
 def test_burl_part_may_be_mixed_with_chunks() -> None:
     """R4468-3.2-01"""
     session = f"BURL {URL}\r\nBDAT 3\r\nabcburl {URL}\r\nBDAT 1 LAST\r\nd".encode()
-    assert gateway_codes(RCPT, session) == [250, 250, 250, 250]
     for bodies in Bodies:
-        events, _ = drive(connect(RCPT, **UNLIMITED_GATEWAY, bodies=bodies), [session], fetch)
-        assert body(events) == PART + b"abc" + PART + b"d"
-        assert [event for event in events if isinstance(event, ChunkEnd | DataEnd)] == [ChunkEnd()] * 3 + [DataEnd()]
+        book = gateway(RCPT, bodies=bodies).send(session)
+        assert body(book.events) == PART + b"abc" + PART + b"d"
+        ends = [event for event in book.events if isinstance(event, ChunkEnd | DataEnd)]
+        assert ends == [ChunkEnd()] * 3 + [DataEnd()]
+        book.expect(250, 250, 250, 250)
 
 
 def test_burl_last_ends_the_transaction_even_if_refused() -> None:
     """R4468-3.5-01"""
     again = b"MAIL FROM:<>\r\n"
-    assert gateway_codes(RCPT, f"BURL {URL} last\r\n".encode() + again) == [250, 250]
-    assert gateway_codes(RCPT, b"BDAT 1\r\nx" + f"BURL {URL} LAST\r\n".encode() + again) == [250, 250, 250]
-    assert gateway_codes(RCPT, f"BURL {URL} LAST\r\n".encode() + again, accept) == [554, 250]
+    gateway(RCPT).send(f"BURL {URL} last\r\n".encode() + again).expect(250, 250)
+    gateway(RCPT).send(b"BDAT 1\r\nx" + f"BURL {URL} LAST\r\n".encode() + again).expect(250, 250, 250)
+    gateway(RCPT, answer=accept).send(f"BURL {URL} LAST\r\n".encode() + again).expect(554, 250)
     assert str(Burl(URL, last=True)) == f"BURL {URL} LAST"
 
 
 def test_failed_burl_refuses_the_rest_of_the_message() -> None:
     """R4468-3.2-02"""
     session = f"BURL {URL}\r\nBURL {URL} LAST\r\nBDAT 4 LAST\r\nQUITRSET\r\n".encode()
-    assert gateway_codes(RCPT, session, accept) == [554, 503, 503, 250]
+    gateway(RCPT, answer=accept).send(session).expect(554, 503, 503, 250)
 
 
 @pytest.mark.parametrize(
@@ -67,29 +68,24 @@ def test_failed_burl_refuses_the_rest_of_the_message() -> None:
     ],
 )
 def test_invalid_burl_is_refused(before: bytes, line: str, code: int) -> None:
-    assert gateway_codes(before, line.encode() + b"\r\n") == [code]
+    gateway(before).send(line.encode() + b"\r\n").expect(code)
 
 
 def test_new_message_starts_without_the_rest_of_a_previous_one() -> None:
-    events, _ = drive(
-        connect(RCPT, **UNLIMITED_GATEWAY), [b"BDAT 3\r\na\nbRSET\r\nMAIL FROM:<>\r\nRCPT TO:<u@s.example>\r\n"], fetch
-    )
-    assert not isinstance(events[-1], InvalidCommand)
-    events, output = drive(
-        connect(RCPT, **UNLIMITED_GATEWAY), [b"BDAT 1\r\na" + READY + RCPT[len(READY) :] + b"BDAT 1 LAST\r\nb"], fetch
-    )
-    assert [event.data for event in events if isinstance(event, DataLine)] == [b"b"]
-    assert output.endswith(b"250 2.6.0 Message taken\r\n")
+    book = gateway(RCPT).send(b"BDAT 3\r\na\nbRSET\r\nMAIL FROM:<>\r\nRCPT TO:<u@s.example>\r\n")
+    assert not isinstance(book.events[-1], InvalidCommand)
+    book = gateway(RCPT).send(b"BDAT 1\r\na" + READY + RCPT[len(READY) :] + b"BDAT 1 LAST\r\nb")
+    assert [event.data for event in book.events if isinstance(event, DataLine)] == [b"b"]
+    book.expect(250, 250, 250, 250, "250 2.6.0 Message taken")
 
 
 @pytest.mark.parametrize(
     "changes", [{"disabled": OFF_BY_DEFAULT - {"BURL"} | {"8BITMIME", "SMTPUTF8"}}, {"lmtp": True}]
 )
 def test_burl_is_not_offered_without_8bitmime_or_in_lmtp(changes: dict[str, Any]) -> None:
-    conn = Connection(Config(hostname="s.example", **{**GATEWAY, **changes}))
-    _, output = drive(conn, [b"LHLO c.example\r\n" if conn.config.lmtp else READY])
-    assert b"250 HELP" in output
-    assert b"BURL" not in output
+    book = gateway(**changes).send(b"LHLO c.example\r\n" if "lmtp" in changes else READY)
+    assert b"250 HELP" in book.output
+    assert b"BURL" not in book.output
 
 
 def test_burl_uri_must_be_visible_ascii() -> None:
@@ -104,7 +100,7 @@ def test_burl_uri_must_be_visible_ascii() -> None:
 
 
 def connection_after_burl(data: bytes, **changes: Any) -> Connection:
-    conn = connect(RCPT, **(UNLIMITED_GATEWAY | changes))
+    conn = gateway(RCPT, **changes).connection
     conn.receive_data(data)
     assert isinstance(conn.next_event(), Burl)
     return conn
@@ -153,8 +149,9 @@ def test_incomplete_burl_part_can_be_refused(last: str, following: list[int]) ->
     with pytest.raises(LocalProtocolError, match="no part is expected"):
         conn.receive_part(b"ne\r\n")
 
-    _, output = drive(conn, [b"MAIL FROM:<>\r\nRSET\r\n" if not last else b"MAIL FROM:<>\r\nBDAT 0\r\n"])
-    assert [code for code, _ in replies(output)] == [451, *following]
+    conn.receive_data(b"MAIL FROM:<>\r\nRSET\r\n" if not last else b"MAIL FROM:<>\r\nBDAT 0\r\n")
+    assert list(take_events(conn))
+    assert [code for code, _ in replies(conn.data_to_send())] == [451, *following]
 
 
 def test_rest_of_an_incomplete_burl_part_does_not_reach_the_next_message() -> None:
@@ -196,19 +193,17 @@ def test_burl_part_may_be_empty() -> None:
 
 
 def test_empty_burl_parts_count_as_idle_commands() -> None:
-    conn = connect(RCPT, **GATEWAY, max_idle_commands=10)
-
     def fetch_nothing(conn: Connection, event: Event) -> Reply | None:
         if not isinstance(event, Burl):
             return accept(conn, event)
         conn.receive_part(b"")
         return None
 
-    _, output = drive(conn, [f"BURL {URL}\r\n".encode() * 20], fetch_nothing)
-    assert [code for code, _ in replies(output)] == [250] * 9 + [421]
+    book = gateway(RCPT, answer=fetch_nothing, max_idle_commands=10).send(f"BURL {URL}\r\n".encode() * 20)
+    book.expect(*[250] * 9, 421)
 
 
 def test_receive_part_without_burl_is_refused() -> None:
     for before in (b"", READY, RCPT):
         with pytest.raises(LocalProtocolError, match="no part is expected"):
-            connect(before, **UNLIMITED_GATEWAY).receive_part(b"x")
+            gateway(before).connection.receive_part(b"x")

@@ -1,7 +1,7 @@
 """Extensions and parameters that a program defines."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pytest
@@ -14,6 +14,7 @@ from smtpcore import (
     Connection,
     Extension,
     ExtensionCommand,
+    InvalidCommand,
     LocalProtocolError,
     Parameter,
     Reply,
@@ -23,7 +24,7 @@ from smtpcore import (
 )
 from smtpcore._dialects import offered_extensions
 
-from ...helpers import CONFIG, RCPT, READY, drive, replies, reply_texts
+from ...playbook import CONFIG, RCPT, READY, refuse, server
 
 
 def test_custom_extension_needs_only_a_keyword() -> None:
@@ -41,10 +42,9 @@ def test_objection_is_not_called_for_commands_without_parameters() -> None:
     own = Extension(
         keyword="XOWN", mail=(Parameter(keyword="XOWN", kind=str, parse=str, octets=9),), objection=object_to
     )
-    conn = Connection(CONFIG, extensions=(*EXTENSIONS, own))
-    _, output = drive(conn, [READY, b"MAIL FROM:<> XOWN=1\r\n", b"MAIL FROM:<>\r\n"])
+    book = server(READY, extensions=(*EXTENSIONS, own))
 
-    assert [code for code, _ in replies(output)][-2:] == [555, 250]
+    book.send(b"MAIL FROM:<> XOWN=1\r\n").expect(555).send(b"MAIL FROM:<>\r\n").expect(250)
 
 
 # Commands of custom extensions
@@ -90,9 +90,8 @@ EVERYTHING = (*EXTENSIONS, QUOTAS)
 
 def answers(*lines: bytes, **changes: Any) -> list[str]:
     """Return the replies of a server with `QUOTAS`, without its greeting."""
-    conn = Connection(replace(CONFIG, **changes), extensions=EVERYTHING)
-    _, output = drive(conn, [b"".join(line + b"\r\n" for line in lines)], lambda conn, event: conn.default_reply(event))
-    return [text.splitlines()[-1] for _, text in replies(output)[1:]]
+    book = server(answer=refuse, extensions=EVERYTHING, **changes)
+    return [text.splitlines()[-1] for text in book.send(b"".join(line + b"\r\n" for line in lines)).replies]
 
 
 EHLO = b"EHLO c.example"
@@ -122,15 +121,12 @@ def test_custom_command_is_an_event_in_its_states_only() -> None:
         "503 5.5.1 EHLO must come first",
         "250 XQUOTAS acme globex",
     ]
-    conn = Connection(CONFIG, extensions=EVERYTHING)
-    events, output = drive(conn, [RCPT + b"XHURRY\r\nXQUOTA acme\r\n"])
-    assert [event for event in events if isinstance(event, ExtensionCommand)] == [Hurry()]
-    assert [code for code, _ in replies(output)][-2:] == [250, 503]
+    server(RCPT, extensions=EVERYTHING).send(b"XHURRY\r\nXQUOTA acme\r\n").expect(Hurry(), 250, InvalidCommand, 503)
 
 
 def test_custom_command_of_an_extension_that_is_not_offered_is_not_implemented() -> None:
     assert answers(EHLO, b"XQUOTA acme", disabled=frozenset({"XQUOTAS"}))[1:] == ["502 5.5.1 XQUOTA is not implemented"]
-    assert reply_texts(READY, b"XQUOTA acme\r\n") == ["500 5.5.1 Command not recognized"]
+    server(READY).send(b"XQUOTA acme\r\n").expect("500 5.5.1 Command not recognized")
 
 
 def test_custom_command_may_come_before_a_required_authentication() -> None:
@@ -143,8 +139,7 @@ def test_custom_command_may_come_before_a_required_authentication() -> None:
 
 
 def test_custom_command_is_answered_like_any_other() -> None:
-    conn = Connection(CONFIG, extensions=EVERYTHING)
-    drive(conn, [READY])
+    conn = server(READY, extensions=EVERYTHING).connection
     conn.receive_data(b"XQUOTA acme\r\n")
     assert conn.next_event() == Quota("acme")
     with pytest.raises(LocalProtocolError, match="354 cannot answer Quota"):
@@ -156,13 +151,13 @@ def test_custom_command_is_answered_like_any_other() -> None:
 
 def test_client_sends_custom_commands_on_the_terms_of_the_server() -> None:
     conn = ClientConnection(ClientConfig(hostname="c.example"), extensions=EVERYTHING)
-    server = Connection(CONFIG, extensions=EVERYTHING)
-    exchange(conn, server)
+    peer = Connection(CONFIG, extensions=EVERYTHING)
+    exchange(conn, peer)
     with pytest.raises(LocalProtocolError, match="XQUOTA cannot be sent"):
         conn.send(Quota("acme"))
 
     conn.send(conn.hello)
-    exchange(conn, server)
+    exchange(conn, peer)
     with pytest.raises(LocalProtocolError, match="Another server knows"):
         conn.send(Quota("initech"))
     with pytest.raises(LocalProtocolError, match="XHURRY cannot be sent"):
@@ -170,18 +165,18 @@ def test_client_sends_custom_commands_on_the_terms_of_the_server() -> None:
 
     conn.send(Quota("acme"))
     assert conn.waiting_for is Wait.COMMAND_REPLY
-    [answered] = exchange(conn, server)
+    [answered] = exchange(conn, peer)
     assert answered == Answered(Quota("acme"), Reply(502, "Command not implemented", enhanced="5.5.1"))
 
 
-def exchange(client: ClientConnection, server: Connection) -> list[object]:
+def exchange(client: ClientConnection, peer: Connection) -> list[object]:
     """Pass all octets on in both directions, with the default replies, and return the events of the client."""
     sent = client.data_to_send()
     if sent:
-        server.receive_data(sent)
-    while not isinstance(event := server.next_event(), Signal):
-        server.send(server.default_reply(event))
-    client.receive_data(server.data_to_send())
+        peer.receive_data(sent)
+    while not isinstance(event := peer.next_event(), Signal):
+        peer.send(peer.default_reply(event))
+    client.receive_data(peer.data_to_send())
     events: list[object] = []
     while not isinstance(answered := client.next_event(), Signal):
         events.append(answered)

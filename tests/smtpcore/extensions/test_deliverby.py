@@ -11,7 +11,7 @@ from smtpcore import (
     LocalProtocolError,
 )
 
-from ...helpers import MAIL, READY, reply_codes
+from ...playbook import MAIL, READY, server
 from .helpers import assert_limit_grows, assert_round_trip, parse_params, refusal_of
 
 
@@ -58,19 +58,10 @@ def test_refused_parameter_leaves_the_session_unchanged() -> None:
     """R2852-3-01"""
     options: dict[str, Any] = {"disabled": frozenset(), "min_by_time": 240}
 
-    assert reply_codes(READY, b"MAIL FROM:<a@c.example> BY=120;R\r\n", **options) == [555]
-    assert reply_codes(
-        READY, b"MAIL FROM:<a@c.example> BY=120;R\r\nMAIL FROM:<a@c.example> BY=240;R\r\n", **options
-    ) == [
-        555,
-        250,
-    ]
-    assert reply_codes(
-        MAIL, b"RCPT TO:<u@s.example> NOTIFY=X\r\nRCPT TO:<u@s.example> NOTIFY=DELAY\r\n", **options
-    ) == [
-        501,
-        250,
-    ]
+    group = b"MAIL FROM:<a@c.example> BY=120;R\r\nMAIL FROM:<a@c.example> BY=240;R\r\n"
+    server(READY, **options).send(group).expect(555, 250)
+    group = b"RCPT TO:<u@s.example> NOTIFY=X\r\nRCPT TO:<u@s.example> NOTIFY=DELAY\r\n"
+    server(MAIL, **options).send(group).expect(501, 250)
 
 
 @pytest.mark.parametrize(("seconds", "mode"), [(0, ByMode.RETURN), (-1, ByMode.RETURN), (10**9, ByMode.NOTIFY)])

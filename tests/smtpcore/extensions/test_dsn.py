@@ -15,7 +15,7 @@ from smtpcore import (
 )
 from smtpcore._extensions._dsn import NOTIFY, RET
 
-from ...helpers import MAIL, RCPT, READY, connect, events_after, reply_codes, reply_texts
+from ...playbook import MAIL, RCPT, READY, server
 from .helpers import assert_limit_grows, assert_round_trip, refusal_of, relayed
 
 
@@ -70,15 +70,16 @@ def test_line_limit_grows_by_the_parameters_of_rcpt() -> None:
 
 def test_transaction_keeps_the_parameters() -> None:
     """R3461-5.1-01, R3461-5.1-02, R3461-5.1-04"""
-    conn = connect(
+    book = server(
         READY + b"MAIL FROM:<a@c.example> RET=HDRS ENVID=QQ314159\r\n"
         b"RCPT TO:<u@s.example> NOTIFY=SUCCESS ORCPT=rfc822;Bob@Example.COM\r\n",
         disabled=frozenset[str](),
     )
 
-    assert conn.transaction
-    assert str(conn.transaction.mail) == "MAIL FROM:<a@c.example> RET=HDRS ENVID=QQ314159"
-    [rcpt] = conn.transaction.recipients
+    transaction = book.connection.transaction
+    assert transaction
+    assert str(transaction.mail) == "MAIL FROM:<a@c.example> RET=HDRS ENVID=QQ314159"
+    [rcpt] = transaction.recipients
     assert rcpt == Rcpt(
         Path("u@s.example"),
         Params({"NOTIFY": frozenset({Notify.SUCCESS}), "ORCPT": OriginalRecipient("rfc822;Bob@Example.COM")}),
@@ -88,16 +89,17 @@ def test_transaction_keeps_the_parameters() -> None:
 def test_utf_8_orcpt_needs_smtputf8_to_be_offered() -> None:
     """R6533-3-01"""
     line = "RCPT TO:<u@s.example> ORCPT=utf-8;\u00e9@c.example\r\n".encode()
-    [rcpt] = events_after(MAIL, line, disabled=frozenset[str]())
+    [rcpt] = server(MAIL, disabled=frozenset[str]()).send(line).events
     without = frozenset({"SMTPUTF8"})
 
     assert isinstance(rcpt, Command)
-    assert reply_codes(MAIL, line, disabled=without) == [501]
-    assert reply_codes(MAIL, b"RCPT TO:<u@s.example> ORCPT=utf-8;\\x{E9}@c.example\r\n", disabled=without) == [250]
+    server(MAIL, disabled=without).send(line).expect(501)
+    server(MAIL, disabled=without).send(b"RCPT TO:<u@s.example> ORCPT=utf-8;\\x{E9}@c.example\r\n").expect(250)
 
 
 def test_reply_never_repeats_non_ascii_input_of_the_client() -> None:
-    [text] = reply_texts(RCPT, "RCPT TO:<u@s.example> ORCPT=rfc822;\u00e9\r\n".encode(), disabled=frozenset[str]())
+    line = "RCPT TO:<u@s.example> ORCPT=rfc822;\u00e9\r\n".encode()
+    [text] = server(RCPT, disabled=frozenset[str]()).send(line).replies
 
     assert text.isascii()
     assert text.startswith("501 5.5.4 Malformed ORCPT: ")

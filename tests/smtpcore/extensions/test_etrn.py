@@ -8,17 +8,15 @@ from smtpcore import (
     Reply,
 )
 
-from ...helpers import MAIL, READY, accept, connect, drive
-from .helpers import UNLIMITED_GATEWAY, gateway_codes
+from ...playbook import MAIL, READY, accept, answer_with
+from .helpers import gateway
 
 
 @pytest.mark.parametrize("argument", ["example.org", "@example.org", "@com", "#queue"])
 def test_etrn_accepts_a_domain_its_subdomains_or_a_queue(argument: str) -> None:
     """R1985-5-01, R1985-5.3-01, R1985-5.1-04"""
-    events, _ = drive(connect(READY, **UNLIMITED_GATEWAY), [f"ETRN {argument}\r\n".encode()])
-    assert events == [Etrn(argument)]
-    assert str(events[0]) == f"ETRN {argument}"
-    assert gateway_codes(READY, f"etrn {argument}\r\n".encode()) == [253]
+    gateway(READY).send(f"ETRN {argument}\r\netrn {argument}\r\n".encode()).expect(Etrn(argument), 253, Etrn, 253)
+    assert str(Etrn(argument)) == f"ETRN {argument}"
 
 
 @pytest.mark.parametrize(
@@ -27,23 +25,23 @@ def test_etrn_accepts_a_domain_its_subdomains_or_a_queue(argument: str) -> None:
 )
 def test_etrn_with_an_invalid_node_is_a_syntax_error(argument: str, code: int) -> None:
     """R1985-5-03, R1985-5.1-03, R1985-8-01"""
-    assert gateway_codes(READY, f"ETRN{argument}\r\n".encode()) == [code]
+    gateway(READY).send(f"ETRN{argument}\r\n".encode()).expect(code)
 
 
 @pytest.mark.parametrize(("before", "after"), [(b"", b""), (MAIL, b"RCPT TO:<u@s.example>\r\n")])
 def test_etrn_is_allowed_only_between_ehlo_and_mail(before: bytes, after: bytes) -> None:
     """R1985-5-02"""
-    assert gateway_codes(before, b"ETRN example.org\r\n" + after) == [503, 250][: 1 + bool(after)]
+    assert gateway(before).send(b"ETRN example.org\r\n" + after).codes == [503, 250][: 1 + bool(after)]
 
 
 @pytest.mark.parametrize("code", [250, 251, 252, 253, 458, 459])
 def test_etrn_reply_codes_of_the_program_are_sent(code: int) -> None:
     """R1985-5.1-01, R1985-5.1-02"""
-    assert gateway_codes(READY, b"ETRN example.org\r\n", lambda conn, event: Reply(code, "so")) == [code]
+    gateway(READY, answer=answer_with(Etrn, Reply(code, "so"))).send(b"ETRN example.org\r\n").expect(code)
 
 
 def test_etrn_without_a_handler_is_answered_458() -> None:
-    assert gateway_codes(READY, b"ETRN example.org\r\n", accept) == [458]
+    gateway(READY, answer=accept).send(b"ETRN example.org\r\n").expect(458)
 
 
 @pytest.mark.parametrize("node", ["s.example", "@s.example", "@example", "#queue", "#queue_1", "#a!b"])

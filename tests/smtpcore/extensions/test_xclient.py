@@ -10,26 +10,25 @@ from smtpcore import (
     Xclient,
 )
 
-from ...helpers import READY, accept, connect, drive, replies
-from .helpers import UNLIMITED_GATEWAY, fetch, gateway_codes
+from ...playbook import READY, accept
+from .helpers import gateway
 
 
 def test_xclient_attributes_are_decoded_and_unavailable_is_none() -> None:
     line = b"xclient Name=mx+2Eexample addr=IPV6:2001:db8::1 HELO=[UNAVAILABLE] LOGIN=[tempunavail] PORT=25\r\n"
-    events, _ = drive(connect(READY, **UNLIMITED_GATEWAY), [line])
+    book = gateway(READY).send(line)
     known = {"NAME": "mx.example", "ADDR": "IPV6:2001:db8::1", "HELO": None, "LOGIN": None, "PORT": "25"}
-    assert events == [Xclient(Attributes(known))]
-    assert (
-        str(events[0]) == "XCLIENT NAME=mx.example ADDR=IPV6:2001:db8::1 HELO=[UNAVAILABLE] LOGIN=[UNAVAILABLE] PORT=25"
-    )
-    assert hash(events[0]) == hash(Xclient(Attributes(known)))
+    [event] = book.events
+    assert event == Xclient(Attributes(known))
+    assert str(event) == "XCLIENT NAME=mx.example ADDR=IPV6:2001:db8::1 HELO=[UNAVAILABLE] LOGIN=[UNAVAILABLE] PORT=25"
+    assert hash(event) == hash(Xclient(Attributes(known)))
 
 
 @pytest.mark.parametrize(
     "argument", [b"", b" ", b" NAME", b" FOO=x", b" NAME=a  ADDR=b", b" NAME=+0D+0A", b" NAME=+ZZ"]
 )
 def test_malformed_attribute_is_a_syntax_error(argument: bytes) -> None:
-    assert gateway_codes(READY, b"XCLIENT" + argument + b"\r\n") == [501]
+    gateway(READY).send(b"XCLIENT" + argument + b"\r\n").expect(501)
 
 
 @pytest.mark.parametrize(
@@ -52,35 +51,29 @@ def test_malformed_attribute_is_a_syntax_error(argument: bytes) -> None:
     ],
 )
 def test_xclient_values_are_validated(attribute: str, code: int) -> None:
-    assert gateway_codes(READY, f"XCLIENT {attribute}\r\n".encode()) == [code]
+    gateway(READY).send(f"XCLIENT {attribute}\r\n".encode()).expect(code)
 
 
 def test_accepted_xclient_returns_to_the_greeting() -> None:
     session = b"XCLIENT ADDR=192.0.2.7\r\nMAIL FROM:<>\r\n" + READY + b"MAIL FROM:<>\r\nXCLIENT ADDR=192.0.2.8\r\n"
-    assert gateway_codes(READY, session) == [220, 503, 250, 250, 503]
-    conn = connect(READY, **UNLIMITED_GATEWAY)
-    _, output = drive(conn, [b"XCLIENT ADDR=192.0.2.7\r\n"], fetch)
+    gateway(READY).send(session).expect(220, 503, 250, 250, 503)
     # RFC 2034 section 3 (4): a greeting has no status code.
-    assert output == b"220 s.example ESMTP\r\n"
-    assert (conn.state, conn.helo) == (State.GREETED, None)
+    book = gateway(READY).send(b"XCLIENT ADDR=192.0.2.7\r\n").expect("220 s.example ESMTP")
+    assert (book.state, book.connection.helo) == (State.GREETED, None)
 
 
 def test_malformed_xclient_leaves_the_session_unchanged() -> None:
-    assert gateway_codes(READY, b"XCLIENT FOO=x\r\nMAIL FROM:<>\r\n", accept) == [501, 250]
+    gateway(READY, answer=accept).send(b"XCLIENT FOO=x\r\nMAIL FROM:<>\r\n").expect(501, 250)
 
 
 def test_refused_xclient_allows_only_quit() -> None:
     for before in (b"", READY):
         session = b"XCLIENT ADDR=192.0.2.7\r\n" + READY + b"MAIL FROM:<>\r\nXCLIENT ADDR=192.0.2.7\r\nQUIT\r\n"
-        _, output = drive(connect(before, **UNLIMITED_GATEWAY), [session])
-        assert [code for code, _ in replies(output)] == [550, 503, 503, 503, 221]
-        assert output.startswith(b"550 5.7.0 ")
+        gateway(before, answer=accept).send(session).expect("550 5.7.0 ...", 503, 503, 503, 221)
 
 
 def test_xclient_login_counts_as_authenticated_until_changed_or_tls_starts() -> None:
-    conn = connect(
-        READY, **UNLIMITED_GATEWAY, auth_mechanisms=("PLAIN",), tls=True, require_auth=True, plaintext_auth=True
-    )
+    book = gateway(READY, auth_mechanisms=("PLAIN",), tls=True, require_auth=True, plaintext_auth=True)
     refused = b"MAIL FROM:<>\r\n"
     for attributes, code in (
         (b"ADDR=192.0.2.7", 530),
@@ -91,19 +84,15 @@ def test_xclient_login_counts_as_authenticated_until_changed_or_tls_starts() -> 
         (b"LOGIN=[UNAVAILABLE]", 530),
         (b"LOGIN=tim", 250),
     ):
-        _, output = drive(conn, [b"RSET\r\nXCLIENT " + attributes + b"\r\n" + READY + refused], fetch)
-        assert [number for number, _ in replies(output)] == [250, 220, 250, code]
-        assert conn.authenticated is (code == 250)
+        book.send(b"RSET\r\nXCLIENT " + attributes + b"\r\n" + READY + refused).expect(250, 220, 250, code)
+        assert book.connection.authenticated is (code == 250)
 
-    drive(conn, [b"STARTTLS\r\n"])
-    conn.tls_established()
-    assert not conn.authenticated
-    drive(conn, [READY, b"XCLIENT ADDR=192.0.2.7\r\n"], fetch)
-    assert not conn.authenticated
+    assert not book.send(b"STARTTLS\r\n").expect(220).start_tls().connection.authenticated
+    assert not book.send(READY, b"XCLIENT ADDR=192.0.2.7\r\n").expect(250, 220).connection.authenticated
 
 
 def test_xclient_can_be_accepted_only_with_220() -> None:
-    conn = connect(READY, **UNLIMITED_GATEWAY)
+    conn = gateway(READY).connection
     conn.receive_data(b"XCLIENT ADDR=192.0.2.7\r\n")
     conn.next_event()
     with pytest.raises(LocalProtocolError, match="use 220"):
