@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import trustme
 
-from smtpcore_adapters.cli._endpoint import parse_server
 from tests.adapters.command import TIMEOUT, Running, command, run_in_process, running, split_trace
 
 MESSAGE = b"Subject: hello\n\n.body\n"
@@ -197,20 +196,6 @@ def test_progress_bar_is_shown_for_a_long_message_on_a_terminal(server: Running,
     assert process.communicate(timeout=TIMEOUT)[0].startswith(b"accepted for 1 of 1")
     assert process.returncode == 0
     assert b"sending" in shown
-
-
-@pytest.mark.parametrize(
-    ("text", "parsed"),
-    [
-        ("host:25", ("host", 25, None)),
-        ("host", ("host", 587, None)),
-        ("[::1]:25", ("::1", 25, None)),
-        ("[::1]", ("::1", 587, None)),
-        ("/run/lmtp", ("", 0, "/run/lmtp")),
-    ],
-)
-def test_server_option_parses_host_port_and_socket_path(text: str, parsed: tuple[str, int, str | None]) -> None:
-    assert parse_server("--server", text, 587) == parsed
 
 
 # Forwarding by `smtpcore serve`

@@ -58,18 +58,6 @@ def test_delivered_message_arrives_with_its_envelope() -> None:
     assert str(received.peer) == "192.0.2.1:49152"
 
 
-def test_messages_are_kept_in_order() -> None:
-    pair = SmtpPair()
-    for number in range(3):
-        pair.deliver("", ["b@s.example"], b"%d\r\n" % number)
-
-    assert [received.content for received in pair.messages] == [b"0\r\n", b"1\r\n", b"2\r\n"]
-    assert [received.content for received in pair.messages[1:]] == [b"1\r\n", b"2\r\n"]
-    assert repr(pair.messages) == repr(list(pair.messages))
-    pair.messages.clear()
-    assert len(pair.messages) == 0
-
-
 def test_handlers_decide_the_replies() -> None:
     app = App()
 

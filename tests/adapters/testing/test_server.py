@@ -5,7 +5,6 @@ import smtplib
 import ssl
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,23 +95,6 @@ def test_several_servers_run_side_by_side_without_fixtures() -> None:
         assert (len(one.messages), len(other.messages)) == (0, 1)
         assert other.host == "127.0.0.2"
         assert str(other.address) == f"127.0.0.2:{other.port}"
-
-
-def test_wait_for_blocks_until_the_messages_arrive() -> None:
-    def send_both() -> None:
-        send(server)
-        send(server)
-
-    with SmtpServer() as server:
-        thread = threading.Thread(target=send_both)
-        thread.start()
-        assert len(server.wait_for(2, timeout=10)) == 2
-        thread.join()
-        with pytest.raises(TimeoutError, match="2 of 3 messages arrived within"):
-            server.wait_for(3, timeout=0.01)
-
-        server.reset()
-        assert list(server.messages) == []
 
 
 @pytest.mark.parametrize("implicit", [False, True])

@@ -1,0 +1,224 @@
+"""Servers in one process or in several worker processes."""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import click
+import pytest
+import trustme
+
+from smtpcore_adapters import Address, App, cli
+from smtpcore_adapters.cli._processes import _announce, _metrics, _work_for_metrics, run_workers
+from smtpcore_adapters.server._listeners import Listener
+from tests.adapters.cli.clients import client_context, connect, send
+from tests.adapters.command import TIMEOUT, Running, run_in_process, running
+
+
+@pytest.mark.parametrize("metrics", [None, Address("127.0.0.1", 9)])
+def test_listening_addresses_are_announced_on_stderr(
+    metrics: Address | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _announce(metrics, Address("127.0.0.1", 2525))
+
+    announced = capsys.readouterr().err.splitlines()
+    assert announced[0] == "listening on 127.0.0.1:2525"
+    assert announced[1:] == (["metrics at http://127.0.0.1:9/metrics"] if metrics else [])
+
+
+def test_worker_that_fails_to_start_gives_one_line_and_status_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise ChildProcessError("a worker failed before it was ready")
+
+    monkeypatch.setattr(sys.modules["smtpcore_adapters.cli.serve"], "run_workers", fail)
+    logger = logging.getLogger("smtpcore")
+    handlers, level = logger.handlers[:], logger.level
+    try:
+        assert cli.main(["serve", "--maildir", str(tmp_path / "Maildir"), "--workers", "2"]) == 2
+    finally:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+
+    assert capsys.readouterr().err == "smtpcore: a worker failed before it was ready\n"
+
+
+def fetch(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
+        return str(response.read(), "utf-8")
+
+
+def test_metrics_are_served_on_the_loopback_interface(tmp_path: Path) -> None:
+    with running(tmp_path, "--metrics-port", "0") as server:
+        send(server)
+        assert server.process.stderr
+        line = server.process.stderr.readline()
+        assert line.startswith("metrics at http://127.0.0.1:")
+        text = fetch(line.removeprefix("metrics at ").strip())
+
+    assert 'smtpcore_messages_total{outcome="accepted"} 1.0' in text
+    assert 'smtpcore_replies_total{code="354"} 1.0' in text
+
+
+def test_metrics_port_in_use_is_an_error(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run_in_process("serve", "--port", "0", "--maildir", str(tmp_path / "M"), "--metrics-port", str(port))
+
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"smtpcore: cannot serve metrics on port {port}: ")
+
+
+def test_metrics_without_the_prometheus_package_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "smtpcore_adapters.metrics", None)
+    with pytest.raises(click.UsageError, match=r"pip install 'smtpcore\[metrics\]'"):
+        _metrics(App(), 0, ExitStack())
+
+
+def children_of(server: Running) -> set[int]:
+    pid = server.process.pid
+    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/task").exists(), reason="the children of a process are read from /proc"
+)
+
+
+@needs_proc
+@pytest.mark.parametrize("backend", ["asyncio", "trio", "threads"])
+def test_workers_share_a_port_and_a_killed_worker_is_replaced(tmp_path: Path, backend: str) -> None:
+    with running(tmp_path, "--workers", "2", "--backend", backend) as server:
+        workers = children_of(server)
+        assert len(workers) == 2
+        for _ in range(5):
+            send(server)
+        os.kill(min(workers), signal.SIGKILL)
+        end = time.monotonic() + TIMEOUT
+        while len(children_of(server) - workers) < 1 and time.monotonic() < end:
+            time.sleep(0.01)
+        for _ in range(5):
+            send(server)
+
+    assert len(server.messages()) == 10
+    assert server.status == 0
+    assert any("ended with SIGKILL" in line for line in server.errors)
+
+
+def test_workers_send_421_on_sigint(tmp_path: Path) -> None:
+    with running(tmp_path, "--workers", "2") as server:
+        clients = [connect(server) for _ in range(4)]
+        server.process.send_signal(signal.SIGINT)
+        for client in clients:
+            code, text = client.getreply()
+            assert (code, text[:5]) == (421, b"4.3.2")
+            client.close()
+
+    assert server.status == 0
+    assert server.errors == []
+
+
+def test_metrics_of_all_workers_are_summed_up(tmp_path: Path) -> None:
+    with running(tmp_path, "--workers", "3", "--metrics-port", "0") as server:
+        assert server.process.stderr
+        url = server.process.stderr.readline().removeprefix("metrics at ").strip()
+        clients = [connect(server) for _ in range(10)]
+        for client in clients:
+            client.ehlo()
+        during = fetch(url)
+        for client in clients:
+            client.quit()
+        send(server)
+        end = time.monotonic() + TIMEOUT
+        while "smtpcore_open_sessions 0.0" not in (after := fetch(url)) and time.monotonic() < end:
+            time.sleep(0.01)
+
+    assert "smtpcore_open_sessions 10.0" in during
+    assert "smtpcore_open_sessions 0.0" in after
+    assert "smtpcore_sessions_total 11.0" in after
+    assert 'smtpcore_messages_total{outcome="accepted"} 1.0' in after
+    assert server.status == 0
+    assert server.errors == []
+
+
+def test_metrics_process_reports_ready_before_it_serves() -> None:
+    calls: list[str] = []
+    server = SimpleNamespace(serve_forever=lambda: calls.append("serve"))
+    _work_for_metrics(cast(Any, server), lambda: calls.append("ready"))
+    assert calls == ["ready", "serve"]
+
+
+def test_port_in_use_with_workers_is_an_error(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run_in_process("serve", "--port", str(port), "--maildir", str(tmp_path / "M"), "--workers", "2")
+
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"smtpcore: cannot listen on 127.0.0.1 port {port}: ")
+
+
+def test_workers_on_a_system_without_fork_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "fork")
+    with pytest.raises(click.UsageError, match="can fork"):
+        run_workers(lambda **options: None, Listener(), 2, App(), None)
+
+
+def served_certificate(port: int) -> bytes:
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as client,
+        client_context().wrap_socket(client) as encrypted,
+    ):
+        certificate = encrypted.getpeercert(binary_form=True)
+        assert certificate
+        return certificate
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_sighup_reloads_the_certificate(tmp_path: Path, workers: str) -> None:
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+
+    def renew() -> None:
+        made = trustme.CA().issue_cert("s.example")
+        made.private_key_pem.write_to_path(str(key))
+        certificate.write_bytes(b"".join(pem.bytes() for pem in made.cert_chain_pems))
+
+    renew()
+    options = ("--tls-cert", str(certificate), "--tls-key", str(key), "--implicit-tls", "--workers", workers)
+    with running(tmp_path, *options) as server:
+        old = served_certificate(server.port)
+        renew()
+        server.process.send_signal(signal.SIGHUP)
+        end = time.monotonic() + TIMEOUT
+        while served_certificate(server.port) == old and time.monotonic() < end:
+            time.sleep(0.01)
+        new = {served_certificate(server.port) for _ in range(10)} - {old}
+        key.write_text("no key")
+        server.process.send_signal(signal.SIGHUP)
+        assert server.process.stderr
+        assert "cannot reload the certificate, the old one stays" in server.process.stderr.readline()
+        assert served_certificate(server.port) != old
+
+    assert len(new) == 1
+
+
+def test_workers_share_one_socket_without_so_reuseport(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A system without SO_REUSEPORT.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import socket\nif hasattr(socket, 'SO_REUSEPORT'):\n    del socket.SO_REUSEPORT\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    with running(tmp_path, "--workers", "2") as server:
+        for _ in range(5):
+            send(server)
+
+    assert len(server.messages()) == 5
+    assert server.status == 0
