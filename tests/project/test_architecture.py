@@ -83,17 +83,8 @@ WITHOUT_TEST_FILE = {
     "smtpcore/_transaction": "declarations only",
     "smtpcore_adapters/__main__": "calls the command line, which tests/adapters/cli/test_main.py runs",
     "smtpcore_adapters/anyio": TO_DO,
-    "smtpcore_adapters/cli/_endpoint": TO_DO,
-    "smtpcore_adapters/cli/_processes": TO_DO,
     "smtpcore_adapters/client/_options": "declarations only",
-    "smtpcore_adapters/explain/_recording": TO_DO,
-    "smtpcore_adapters/explain/_server_config": TO_DO,
-    "smtpcore_adapters/explain/_violations": TO_DO,
-    "smtpcore_adapters/forward/_translation": TO_DO,
     "smtpcore_adapters/server/_serving": TO_DO,
-    "smtpcore_adapters/streams/_framework": TO_DO,
-    "smtpcore_adapters/testing/_received": TO_DO,
-    "smtpcore_adapters/testing/_script": TO_DO,
     "smtpcore_adapters/trio": TO_DO,
 }
 """Modules without a test file of their own, with the reason."""

@@ -1,18 +1,17 @@
 """Explanations of recorded dialogues: no breach in legal dialogues, otherwise each breach with its RFC section."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from smtpcore_adapters.explain import Explained, Side, Unreadable, explain, join, read
+from smtpcore_adapters.explain import Side, Unreadable, explain, join, read
 from smtpcore_adapters.testing import strategies
+from tests.adapters.explain.dialogues import DATA, ENVELOPE, GREETING, HELLO, QUIT, explained, few_examples, found
+from tests.adapters.explain.test_recording import SWAKS
 from tests.helpers import accept, connect, drive
 from tests.paths import DIALOGS
-
-few_examples = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 RFC_DIALOGS = sorted(DIALOGS.glob("*.txt"))
 
@@ -36,17 +35,6 @@ BREACHES = {
 }
 
 
-def explained(*texts: str) -> list[Explained]:
-    """Explain the lines of one session, each with the prefix `C:` or `S:`."""
-    (recording,) = read("\n".join(texts).encode())
-    return explain(recording)
-
-
-def found(lines: Iterable[Explained]) -> list[tuple[str, str]]:
-    """Return the side and the RFC section of each breach."""
-    return [(breach.side.value, breach.section) for line in lines for breach in line.breaches]
-
-
 @pytest.mark.parametrize("path", RFC_DIALOGS, ids=lambda path: path.stem)
 def test_rfc_dialogue_has_the_expected_number_of_breaches(path: Path) -> None:
     lines = [line for recording in read(path.read_bytes()) for line in explain(recording)]
@@ -56,13 +44,6 @@ def test_rfc_dialogue_has_the_expected_number_of_breaches(path: Path) -> None:
 
 
 # The parts of a dialogue
-
-GREETING = "S: 220 s.example ESMTP"
-HELLO = (GREETING, "C: EHLO c.example", "S: 250-s.example", "S: 250-PIPELINING", "S: 250-8BITMIME", "S: 250 CHUNKING")
-PLAIN_HELLO = (GREETING, "C: EHLO c.example", "S: 250 s.example")
-ENVELOPE = ("C: MAIL FROM:<a@c.example>", "S: 250 OK", "C: RCPT TO:<b@s.example>", "S: 250 OK")
-DATA = (*ENVELOPE, "C: DATA", "S: 354 go")
-QUIT = ("C: QUIT", "S: 221 bye")
 
 
 def test_each_line_has_its_events_and_the_resulting_state() -> None:
@@ -86,67 +67,6 @@ def test_each_line_has_its_events_and_the_resulting_state() -> None:
     assert [line.text for line in lines if line.is_body] == ["text", "."]
     assert not found(lines)
     assert not [note for line in lines for note in line.notes]
-
-
-CLIENT = [
-    # Sequence and syntax
-    ((*HELLO, "C: RCPT TO:<b@s.example>", "S: 503 no", *QUIT), "RFC 5321 4.1.4"),
-    ((GREETING, "C: MAIL FROM:<>", "S: 503 no", *QUIT), "RFC 5321 4.1.4"),
-    ((*HELLO, "C: MAIL FROM:a@c.example", "S: 501 no", *QUIT), "RFC 5321 4.1.1.2"),
-    ((*HELLO, "C: MAIL FROM:<>", "S: 250 OK", "C: RCPT TO:<>", "S: 501 no", *QUIT), "RFC 5321 4.1.1.3"),
-    ((GREETING, "C: EHLO", "S: 501 no", *QUIT), "RFC 5321 4.1.1.1"),
-    ((*HELLO, "C: DATA now", "S: 501 no", *QUIT), "RFC 5321 4.1.4"),
-    ((*HELLO, "C: RSET now", "S: 501 no", *QUIT), "RFC 5321 4.1.1"),
-    ((*HELLO, f"C: NOOP {'x' * 600}", "S: 500 no", *QUIT), "RFC 5321 4.5.3.1.4"),
-    ((*HELLO, *DATA, "C: x"), "RFC 5321 4.1.1.4"),
-    # Extensions that are not offered
-    ((*PLAIN_HELLO, "C: MAIL FROM:<> BODY=8BITMIME", "S: 555 no", *QUIT), "RFC 5321 4.1.1.11"),
-    ((*PLAIN_HELLO, *ENVELOPE, "C: BDAT 0 LAST", "S: 500 no", *QUIT), "RFC 5321 2.2.1"),
-    ((*PLAIN_HELLO, "C: STARTTLS", "S: 502 no", *QUIT), "RFC 5321 2.2.1"),
-    ((GREETING, "C: HELO c.example", "S: 250 hi", "C: MAIL FROM:<> SIZE=1", "S: 555 no", *QUIT), "RFC 5321 4.1.1.11"),
-    # Groups
-    ((*PLAIN_HELLO, ENVELOPE[0], ENVELOPE[2], "S: 250 OK", "S: 250 OK", *QUIT), "RFC 2920 3.1"),
-    ((*HELLO, "C: NOOP", "C: RSET", "S: 250 OK", "S: 250 OK", *QUIT), "RFC 2920 3.1"),
-    ((*HELLO, *ENVELOPE, "C: DATA", "C: text", "S: 354 go", "C: .", "S: 250 OK", *QUIT), "RFC 2920 3.1"),
-    ((*HELLO, "C: RSET", "C: NOOP", "C: RSET", "S: 250", "S: 250", "S: 250", *QUIT), "RFC 2920 3.1"),
-    (("C: EHLO c.example", GREETING, "S: 250 s.example", *QUIT), "RFC 5321 3.1"),
-    # Bodies
-    ((*HELLO, *DATA, "C: .dot", "C: .", "S: 250 OK", *QUIT), "RFC 5321 4.5.2"),
-    ((*HELLO, *DATA, "C: \u00e4", "C: \u00f6", "C: .", "S: 250 OK", *QUIT), "RFC 6152 3"),
-    ((*HELLO, *DATA, f"C: {'x' * 999}", "C: .", "S: 250 OK", *QUIT), "RFC 5321 4.5.3.1.6"),
-    ((*HELLO, *DATA, "C: a\rb", "C: .", "S: 550 no", *QUIT), "RFC 5321 2.3.8"),
-    # AUTH, LMTP, others
-    (
-        (
-            GREETING,
-            "C: EHLO c",
-            "S: 250-s",
-            "S: 250-STARTTLS",
-            "S: 250 AUTH LOGIN",
-            "C: AUTH LOGIN",
-            "S: 535 no",
-            *QUIT,
-        ),
-        "RFC 4954 4",
-    ),
-    (
-        (GREETING, "C: EHLO c", "S: 250-s", "S: 250 AUTH PLAIN", "C: AUTH PLAIN", "S: 334", "C: ?", "S: 501 no", *QUIT),
-        "RFC 4954 4",
-    ),
-    ((GREETING, "C: LHLO c", "S: 250 s", "C: HELO c", "S: 500 no", *QUIT), "RFC 2033 4.1"),
-    ((*HELLO, *ENVELOPE, "C: BDAT x", "S: 521 no"), "RFC 3030 2"),
-    ((*HELLO, *ENVELOPE, "C: BDAT 3", "C: a", "S: 250 OK", "C: DATA", "S: 503 no", *QUIT), "RFC 3030 2"),
-    ((*HELLO, "C: MAIL FROM:<\u00e4@c.example>", "S: 501 no", *QUIT), "RFC 5321 4.1.1.2"),
-    (
-        (GREETING, "C: EHLO c", "S: 250-s", "S: 250 SIZE 65536", "C: MAIL FROM:<> SIZE=65537", "S: 552 no", *QUIT),
-        "RFC 1870 6.1",
-    ),
-]
-
-
-@pytest.mark.parametrize(("texts", "section"), CLIENT)
-def test_client_breach_is_reported_once(texts: tuple[str, ...], section: str) -> None:
-    assert found(explained(*texts)) == [("client", section)]
 
 
 SERVER = [
@@ -307,115 +227,6 @@ def test_transcript_with_masked_secrets_has_no_breach() -> None:
 # Recordings
 
 
-SWAKS = """=== Trying 127.0.0.1:25...
-=== Connected to 127.0.0.1.
-<-  220 s.example ESMTP
- -> EHLO c.example
-<-  250-s.example
-<-  250 STARTTLS
- -> STARTTLS
-<-  220 2.0.0 Go ahead
-=== TLS started with cipher TLSv1.3:TLS_AES_256_GCM_SHA384:256
- ~> EHLO c.example
-<~  250 s.example
- ~> MAIL FROM:<a@c.example>
-<~  250 OK
- ~> RCPT TO:<b@s.example>
-<~* 550 no
- ~> QUIT
-<~  221 bye
-=== Connection closed with remote host.
-"""
-CURL = """*   Trying 127.0.0.1:25...
-< 220 s.example ESMTP
-> EHLO c.example
-< 250 s.example
-> MAIL FROM:<a@c.example>
-< 250 OK
-> RCPT TO:<b@s.example>
-< 250 OK
-> DATA
-< 354 go
-} [18 bytes data]
-* We are completely uploaded and fine
-< 250 taken
-> QUIT
-< 221 bye
-"""
-SMTPLIB = r"""connect: to ('127.0.0.1', 25) None
-reply: b'220 s.example ESMTP\r\n'
-reply: retcode (220); Msg: b's.example ESMTP'
-send: 'ehlo c.example\r\n'
-reply: b'250 s.example\r\n'
-reply: retcode (250); Msg: b's.example'
-send: 'mail FROM:<a@c.example>\r\n'
-reply: b'250 OK\r\n'
-send: 'rcpt TO:<b@s.example>\r\n'
-reply: b'250 OK\r\n'
-send: 'data\r\n'
-reply: b'354 go\r\n'
-data: (354, b'go')
-send: b'Subject: x\r\n\r\n..dot\r\n.\r\n'
-reply: b'250 taken\r\n'
-send: 'quit\r\n'
-reply: b'221 bye\r\n'
-"""
-SMTPCORE = """2026-01-01T00:00:00.000+00:00 0123456789ab -- opened
-2026-01-01T00:00:00.000+00:00 0123456789ab S: 220 s.example ESMTP
-2026-01-01T00:00:00.000+00:00 0123456789ab C: EHLO c.example
-2026-01-01T00:00:00.000+00:00 0123456789ab S: 250-s.example
-2026-01-01T00:00:00.000+00:00 0123456789ab S: 250-PIPELINING
-2026-01-01T00:00:00.000+00:00 0123456789ab S: 250 CHUNKING
-2026-01-01T00:00:00.000+00:00 ba9876543210 -- opened
-2026-01-01T00:00:00.000+00:00 ba9876543210 S: 220 s.example ESMTP
-2026-01-01T00:00:00.000+00:00 0123456789ab C: MAIL FROM:<a@c.example>
-2026-01-01T00:00:00.000+00:00 0123456789ab S: 250 OK
-2026-01-01T00:00:00.000+00:00 0123456789ab C: RCPT TO:<b@s.example>
-2026-01-01T00:00:00.000+00:00 ba9876543210 C: QUIT
-2026-01-01T00:00:00.000+00:00 0123456789ab S: 250 OK
-2026-01-01T00:00:00.000+00:00 0123456789ab C: BDAT 1000
-2026-01-01T00:00:00.000+00:00 0123456789ab -- the end of a chunk
-2026-01-01T00:00:00.000+00:00 0123456789ab C: BDAT 100000 LAST
-2026-01-01T00:00:00.000+00:00 ba9876543210 S: 221 bye
-2026-01-01T00:00:00.000+00:00 0123456789ab S: 250 OK
-2026-01-01T00:00:00.000+00:00 0123456789ab S: 250 taken
-2026-01-01T00:00:00.000+00:00 0123456789ab C: QUIT
-2026-01-01T00:00:00.000+00:00 0123456789ab S: 221 bye
-"""
-PLAIN = """220 s.example ESMTP
-EHLO c.example
-250 s.example
-MAIL FROM:<a@c.example>
-250 OK
-RCPT TO:<b@s.example>
-250 OK
-DATA
-354 go
-Subject: x
-
-text
-.
-250 taken
-QUIT
-221 bye
-"""
-
-
-@pytest.mark.parametrize(
-    ("text", "ends"),
-    [(SWAKS, [15]), (CURL, [12]), (SMTPLIB, [16]), (SMTPCORE, [15, 3]), (PLAIN, [16]), (PLAIN * 2, [16, 16])],
-    ids=["swaks", "curl", "smtplib", "smtpcore", "plain", "two"],
-)
-@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
-def test_each_transcript_format_is_read(text: str, ends: list[int], line_end: str) -> None:
-    recordings = read(text.replace("\n", line_end).encode())
-    sessions = [explain(recording) for recording in recordings]
-
-    assert [len(lines) for lines in sessions] == ends
-    assert [lines[-1].state for lines in sessions] == ["CLOSED"] * len(ends)
-    assert [found(lines) for lines in sessions] == [[]] * len(ends)
-
-
 def test_session_state_is_reset_by_tls() -> None:
     lines = explain(*read(SWAKS.encode()))
 
@@ -436,16 +247,6 @@ def test_octets_of_one_side_are_explained() -> None:
     assert found(lines) == [("server", "RFC 5321 2.3.8"), ("server", "RFC 5321 2.3.8")]
 
 
-def test_octets_of_both_sides_are_joined_in_order() -> None:
-    client = b"EHLO c.example\r\nMAIL FROM:<>\r\nRCPT TO:<b@s.example>\r\nDATA\r\n..x\r\n.\r\nQUIT\r\n"
-    server = b"220 s\r\n250-s\r\n250 SIZE 0\r\n250 OK\r\n250 OK\r\n354 go\r\n250 OK\r\n221 bye\r\n"
-    lines = explain(join(client, server))
-
-    assert found(lines) == []
-    assert [line.text for line in lines][:5] == ["220 s", "EHLO c.example", "250-s", "250 SIZE 0", "MAIL FROM:<>"]
-    assert lines[-1].state == "CLOSED"
-
-
 def test_encrypted_octets_are_not_explained() -> None:
     client = b"EHLO c\r\nSTARTTLS\r\n\x16\x03\x01\x00\n\x05hello\r\n"
     server = b"220 s\r\n250-s\r\n250 STARTTLS\r\n220 go\r\n\x16\x03\x03\r\n200\r\n"
@@ -453,33 +254,6 @@ def test_encrypted_octets_are_not_explained() -> None:
 
     assert [line.notes for line in lines if line.notes] == [["from here on the octets are encrypted"]]
     assert ("server", "RFC 5321 4.2") not in found(lines)
-
-
-@pytest.mark.parametrize(
-    "octets",
-    [
-        *(b"", b"\r\n \n", b"# nothing\n# at all\n", b"* TLS\n* closed\n", b"-- TLSv1.3\n"),
-        *(b"S: 220 a\nB: 3\n" + literal for literal in (b"", b"x", b"b'a' * 99999999", b"1 + b'a'", b"b'a' * True")),
-    ],
-)
-def test_input_without_a_recording_is_unreadable(octets: bytes) -> None:
-    with pytest.raises(Unreadable):
-        read(octets)
-
-
-def test_two_empty_sides_are_unreadable() -> None:
-    with pytest.raises(Unreadable, match="no line of a client or server"):
-        join(b"", b"")
-
-
-def test_body_line_with_lhlo_does_not_make_an_lmtp_session() -> None:
-    assert found(explained(*HELLO, *DATA, "C: LHLO c.example", "C: .", "S: 250 taken", *QUIT)) == []
-
-
-def test_bytes_expression_in_a_recording_is_evaluated() -> None:
-    (recording,) = read(b"S: 220 a\nB: 9\nb'EHLO ' + 'c' * 2 + b'\\r\\n'\nC: QUIT\n")
-
-    assert [item.data for item in recording.items] == [b"220 a\r\n", b"EHLO cc\r\n", b"QUIT\r\n"]
 
 
 # Properties of every recording

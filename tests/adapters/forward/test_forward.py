@@ -1,86 +1,31 @@
 """Forwarding of messages while they arrive, over scripted streams in memory."""
 
-import ssl
 from collections.abc import Mapping
-from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from smtpcore import EXTENSIONS, Config, Extension, NextHop, Parameter, Path, Rcpt, Reply
+from smtpcore import Path, Rcpt, Reply
 from smtpcore.proxy import ProxyCommand, ProxyHeader, ProxyReader
-from smtpcore_adapters import Address, App, ClientTimeouts, Message, Session, TlsMode
+from smtpcore_adapters import Address, App, ClientTimeouts, Message, Session
 from smtpcore_adapters.forward import Forward
 from smtpcore_adapters.recipients import AnyRecipient
-from tests.adapters.fakes import CONFIG, DATA, EHLO, MAIL, QUIT, RCPT, SILENCE, Dialogue, FakeStream, Step
-
-OK = b"250 2.1.0 ok\r\n"
-CONTINUE = b"354 go on\r\n"
-ACCEPTED = b"250 2.0.0 taken\r\n"
-TWO = b"RCPT TO:<v@s.example>\r\n"
-BODY = b"Subject: hi\r\n\r\n..text\r\n"
-ALL_EXTENSIONS = replace(CONFIG, disabled=frozenset({"BURL"}))
-LMTP = replace(CONFIG, lmtp=True)
-LHLO = EHLO.replace(b"EHLO", b"LHLO")
-
-
-def ehlo(*keywords: str) -> bytes:
-    lines = ["hop.example", *keywords]
-    return "".join(f"250{'-' if line is not lines[-1] else ' '}{line}\r\n" for line in lines).encode()
-
-
-GREETING = b"220 hop.example\r\n"
-
-
-def next_server(*script: Step, offers: tuple[str, ...] = ("8BITMIME",)) -> FakeStream:
-    return FakeStream(GREETING, ehlo(*offers), *script)
-
-
-class Relay:
-    """A session that forwards its mail to scripted servers."""
-
-    def __init__(
-        self,
-        *script: Step,
-        next_servers: list[Any],
-        config: Config = CONFIG,
-        app: App | None = None,
-        server_tls: ssl.SSLContext | None = None,
-        peer: Address | None = None,
-        **options: Any,
-    ) -> None:
-        options.setdefault("hostname", "relay.example")
-        options.setdefault("tls", TlsMode.NONE)
-        self.app = app or App()
-        self.app.include(Forward("hop.example", 2525, **options))
-        extensions = options.get("extensions", EXTENSIONS)
-        self.dialogue = Dialogue(self.app, *script, config=config, tls=server_tls, peer=peer, extensions=extensions)
-        self.dialogue.stream.opened_streams.extend(next_servers)
-        self.dialogue.run()
-
-    @property
-    def codes(self) -> list[str]:
-        """The replies, each as its code and its enhanced status code."""
-        words = [reply.split(" ", 2) for reply in self.dialogue.replies[2:]]
-        return [" ".join(word[:2]) if word[1:] and word[1].count(".") == 2 else word[0] for word in words]
-
-    @property
-    def last(self) -> str:
-        return self.dialogue.last
-
-
-def commands(stream: FakeStream) -> list[bytes]:
-    """Return the writes of `stream`, without EHLO, LHLO and QUIT."""
-    return [line for line in stream.sent if not line.startswith((b"EHLO", b"LHLO", b"QUIT"))]
-
-
-def relay_one(*keywords: str, mail: bytes = MAIL, rcpt: bytes = RCPT, **options: Any) -> tuple[list[str], list[bytes]]:
-    """Forward one message to a server that offers `keywords` and accepts it."""
-    chunks = "CHUNKING" in keywords
-    stream = next_server(OK, OK, *([] if chunks else [CONTINUE]), ACCEPTED, offers=keywords)
-    relay = Relay(EHLO + mail + rcpt + DATA, BODY + b".\r\n", next_servers=[stream], trace=False, **options)
-    return relay.codes, commands(stream)
+from tests.adapters.fakes import DATA, EHLO, MAIL, QUIT, RCPT, SILENCE, FakeStream, Step
+from tests.adapters.forward.relay import (
+    ACCEPTED,
+    BODY,
+    CONTINUE,
+    GREETING,
+    LHLO,
+    LMTP,
+    OK,
+    TWO,
+    Relay,
+    commands,
+    ehlo,
+    next_server,
+    relay_one,
+)
 
 
 def test_message_is_forwarded_and_replies_of_the_next_server_are_returned() -> None:
@@ -277,116 +222,9 @@ def test_recipients_accepted_by_other_handlers_are_checked_before_the_body() -> 
 # Extensions
 
 
-def test_parameters_supported_by_the_next_server_are_forwarded() -> None:
-    offers = ("8BITMIME", "SMTPUTF8", "SIZE 1000", "DSN", "MT-PRIORITY", "NO-SOLICITING", "RRVS", "DELIVERBY", "XFOO")
-    mail = (
-        b"MAIL FROM:<gr\xc3\xbc\xc3\x9fe@c.example> SMTPUTF8 SIZE=20 BODY=7BIT RET=HDRS ENVID=QQ MT-PRIORITY=3 "
-        b"SOLICIT=net.example:ADV BY=120;R\r\n"
-    )
-    rcpt = b"RCPT TO:<u@s.example> NOTIFY=SUCCESS ORCPT=rfc822;u@s.example RRVS=2020-01-01T00:00:00Z\r\n"
-    codes, sent = relay_one(*offers, mail=mail, rcpt=rcpt, config=ALL_EXTENSIONS)
-
-    assert codes[-1] == "250 2.0.0"
-    assert sent[:2] == [mail, rcpt]
-
-
-def test_optional_parameters_are_dropped_if_the_next_server_lacks_the_extension() -> None:
-    mail = (
-        b"MAIL FROM:<a@c.example> SMTPUTF8 SIZE=20 BODY=8BITMIME RET=HDRS ENVID=QQ MT-PRIORITY=3 "
-        b"SOLICIT=net.example:ADV\r\n"
-    )
-    rcpt = b"RCPT TO:<u@s.example> NOTIFY=FAILURE ORCPT=rfc822;u@s.example RRVS=2020-01-01T00:00:00Z;C\r\n"
-    codes, sent = relay_one(mail=mail, rcpt=rcpt, config=ALL_EXTENSIONS)
-
-    assert codes[-1] == "250 2.0.0"
-    assert sent[:2] == [MAIL, RCPT]
-
-
-@pytest.mark.parametrize(
-    ("params", "code"),
-    [
-        (b"BODY=BINARYMIME", "554 5.6.3"),
-        (b"BY=120;R", "554 5.3.3"),
-        (b"BY=120;N", "554 5.3.3"),
-    ],
-)
-def test_required_mail_parameter_unsupported_by_the_next_server_is_refused(params: bytes, code: str) -> None:
-    mail = b"MAIL FROM:<a@c.example> " + params + b"\r\n"
-    relay = Relay(EHLO + mail + RCPT + RCPT + QUIT, next_servers=[next_server()], config=ALL_EXTENSIONS)
-    assert relay.codes[1:3] == [code, code]
-
-
-@pytest.mark.parametrize(
-    ("params", "code"), [(b"NOTIFY=SUCCESS,FAILURE", "554 5.3.3"), (b"RRVS=2020-01-01T00:00:00Z", "550 5.7.19")]
-)
-def test_required_rcpt_parameter_unsupported_by_the_next_server_is_refused(params: bytes, code: str) -> None:
-    rcpt = b"RCPT TO:<u@s.example> " + params + b"\r\n"
-    assert Relay(EHLO + MAIL + rcpt, next_servers=[next_server(OK)], config=ALL_EXTENSIONS).codes[1] == code
-
-
-def test_hold_for_is_refused_if_the_next_server_lacks_futurerelease() -> None:
-    config = replace(ALL_EXTENSIONS, max_hold_for=100, max_hold_until=datetime(2100, 1, 1, tzinfo=UTC))
-    mail = b"MAIL FROM:<a@c.example> HOLDFOR=60\r\n"
-    assert Relay(EHLO + mail + RCPT, next_servers=[next_server()], config=config).codes[1] == "555 5.5.4"
-
-
-def test_by_time_below_the_minimum_of_the_next_server_is_not_sent() -> None:
-    mail = b"MAIL FROM:<a@c.example> BY=5;R\r\n"
-    message = MAIL + RCPT + DATA + BODY + b".\r\n"
-    stream = next_server(OK, OK, CONTINUE, ACCEPTED, offers=("DELIVERBY 100",))
-    relay = Relay(
-        EHLO + mail + RCPT + b"RSET\r\n" + message + mail + RCPT, next_servers=[stream], config=ALL_EXTENSIONS
-    )
-
-    assert [code for code in relay.codes if code.startswith("5")] == ["554 5.5.0", "554 5.5.0"]
-    assert sum("taken" in reply for reply in relay.dialogue.replies) == 1
-    assert b" BY=" not in stream.output
-
-
-TENANT = b"MAIL FROM:<a@c.example> XTENANT=acme\r\n"
-
-
-def tenants(relay: Any = None) -> tuple[Extension, ...]:
-    """Return the built-in extensions and one with a parameter XTENANT."""
-    parameter = Parameter("XTENANT", str, str, octets=20, relay=relay)
-    return (*EXTENSIONS, Extension(keyword="XTENANTS", mail=(parameter,)))
-
-
-def test_parameter_of_a_custom_extension_is_forwarded_if_offered_and_refused_otherwise() -> None:
-    codes, sent = relay_one("XTENANTS", mail=TENANT, extensions=tenants())
-    assert codes[-1] == "250 2.0.0"
-    assert sent[0] == TENANT
-
-    relay = Relay(EHLO + TENANT + RCPT, next_servers=[next_server()], extensions=tenants())
-    assert relay.codes[1] == "555 5.5.4"
-
-
-def test_custom_relay_rule_decides_which_value_is_sent() -> None:
-    def rule(tenant: str, hop: NextHop) -> str | Reply | None:
-        if not hop.path.domain.startswith("c."):
-            return Reply(550, "Not this tenant")
-        return tenant.upper() if "XTENANTS" in hop.offers else None
-
-    assert relay_one("XTENANTS", mail=TENANT, extensions=tenants(rule))[1][0] == TENANT.replace(b"acme", b"ACME")
-    assert relay_one(mail=TENANT, extensions=tenants(rule))[1][0] == MAIL
-    script = EHLO + TENANT.replace(b"@c", b"@d") + RCPT
-    assert Relay(script, next_servers=[next_server()], extensions=tenants(rule)).codes[1] == "550 5.0.0"
-
-
-def test_parameter_of_an_unknown_extension_is_refused() -> None:
-    config = replace(CONFIG, unknown_parameters=True)
-    stream = next_server(offers=("XTENANT",))
-    assert Relay(EHLO + TENANT + RCPT, next_servers=[stream], config=config).codes[:2] == ["250 2.1.0", "555 5.5.4"]
-
-
 def test_no_connection_is_opened_before_the_first_recipient() -> None:
     relay = Relay(EHLO + MAIL + QUIT, next_servers=[])
     assert relay.dialogue.stream.opened == []
-
-
-def test_size_above_the_limit_of_the_next_server_is_refused_at_rcpt() -> None:
-    mail = b"MAIL FROM:<a@c.example> SIZE=2000\r\n"
-    assert Relay(EHLO + mail + RCPT, next_servers=[next_server(offers=("SIZE 1000",))]).codes[1] == "552 5.3.4"
 
 
 def test_8bit_body_is_not_sent_to_a_server_without_8bitmime() -> None:
@@ -399,12 +237,6 @@ def test_8bit_body_is_not_sent_to_a_server_without_8bitmime() -> None:
         assert not stream.output.endswith(b"\r\n.\r\n")
 
 
-def test_ascii_body_declared_as_8bitmime_is_sent_to_a_server_without_8bitmime() -> None:
-    codes, sent = relay_one(mail=b"MAIL FROM:<a@c.example> BODY=8BITMIME\r\n")
-    assert codes[-1] == "250 2.0.0"
-    assert sent[0] == MAIL
-
-
 def test_8bit_body_declared_as_7bit_is_refused() -> None:
     stream = next_server(OK, OK, CONTINUE, ACCEPTED)
     mail = b"MAIL FROM:<a@c.example> BODY=7BIT\r\n"
@@ -412,14 +244,6 @@ def test_8bit_body_declared_as_7bit_is_refused() -> None:
 
     assert relay.codes[3].startswith("554")
     assert not stream.output.endswith(b"\r\n.\r\n")
-
-
-def test_non_ascii_address_is_not_sent_to_a_server_without_smtputf8() -> None:
-    international = "MAIL FROM:<grüße@c.example> SMTPUTF8\r\n".encode()
-    assert Relay(EHLO + international + RCPT, next_servers=[next_server()]).codes[1] == "550 5.6.7"
-
-    mail, rcpt = b"MAIL FROM:<a@c.example> SMTPUTF8\r\n", "RCPT TO:<grüße@s.example>\r\n".encode()
-    assert Relay(EHLO + mail + rcpt, next_servers=[next_server(OK)]).codes[1] == "553 5.6.7"
 
 
 def test_utf8_header_is_not_sent_to_a_server_without_smtputf8() -> None:
@@ -434,64 +258,10 @@ def test_utf8_header_is_not_sent_to_a_server_without_smtputf8() -> None:
     assert relay.codes[3] == "250 2.0.0"
 
 
-def test_binary_body_is_sent_to_a_server_with_binarymime() -> None:
-    stream = next_server(OK, OK, ACCEPTED, offers=("8BITMIME", "BINARYMIME", "CHUNKING"))
-    mail = b"MAIL FROM:<a@c.example> BODY=BINARYMIME\r\n"
-    relay = Relay(EHLO + mail + RCPT + b"BDAT 6 LAST\r\nA\n\r\xff\0b", next_servers=[stream], trace=False)
-
-    assert relay.codes[-1] == "250 2.0.0"
-    assert stream.sent[-2:] == [b"BDAT 6 LAST\r\nA\n\r\xff\0b", QUIT]
-
-
 def test_bdat_is_used_for_a_server_with_chunking() -> None:
     codes, sent = relay_one("8BITMIME", "CHUNKING")
     assert codes[-1] == "250 2.0.0"
     assert sent[2] == b"BDAT 22 LAST\r\n" + BODY.replace(b"..", b".")
-
-
-def test_auth_parameter_is_forwarded_for_authenticated_clients_only() -> None:
-    config = replace(CONFIG, auth_mechanisms=("PLAIN",), plaintext_auth=True)
-    app = App()
-    app.on("auth")(lambda session, question: True)
-    mail = b"MAIL FROM:<a@c.example> AUTH=x@y.example\r\n"
-    codes, sent = relay_one("AUTH PLAIN", mail=mail, config=config, app=app)
-    assert codes[-1] == "250 2.0.0"
-    assert sent[0] == b"MAIL FROM:<a@c.example> AUTH=<>\r\n"
-
-    app = App()
-    app.on("auth")(lambda session, question: True)
-    login = b"AUTH PLAIN AHRpbQBzZWNyZXQ=\r\n"
-    codes, sent = relay_one("AUTH PLAIN", mail=login + mail, config=config, app=app)
-    assert sent[0] == mail
-
-
-@pytest.mark.parametrize(
-    ("offers", "options", "code"),
-    [
-        (("REQUIRETLS",), {"tls": TlsMode.IMPLICIT}, "250 2.1.0"),
-        (("REQUIRETLS",), {"tls": TlsMode.NONE}, "550 5.7.30"),
-        (("REQUIRETLS",), {"tls": TlsMode.IMPLICIT, "context": ssl._create_unverified_context()}, "550 5.7.30"),
-        ((), {"tls": TlsMode.IMPLICIT}, "550 5.7.30"),
-    ],
-)
-def test_requiretls_needs_verified_tls_and_requiretls_at_the_next_server(
-    offers: tuple[str, ...], options: dict[str, Any], code: str
-) -> None:
-    script = EHLO + b"STARTTLS\r\n", EHLO + b"MAIL FROM:<a@c.example> REQUIRETLS\r\n" + RCPT
-    relay = Relay(
-        *script, next_servers=[next_server(OK, OK, offers=offers)], config=UNDER_TLS, server_tls=SERVER_TLS, **options
-    )
-    assert relay.codes[-1] == code
-
-
-SERVER_TLS = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-UNDER_TLS = replace(ALL_EXTENSIONS, tls=True)
-
-
-def test_notification_with_requiretls_is_sent_to_a_server_without_requiretls() -> None:
-    script = EHLO + b"STARTTLS\r\n", EHLO + b"MAIL FROM:<> REQUIRETLS\r\n" + RCPT
-    relay = Relay(*script, next_servers=[next_server(OK, OK)], config=UNDER_TLS, server_tls=SERVER_TLS)
-    assert relay.codes[-1] == "250 2.1.0"
 
 
 # LMTP

@@ -11,7 +11,7 @@ import pytest
 from smtpcore_adapters import Address
 from smtpcore_adapters.streams._connector import connect_socket, connect_to_any, new_socket
 from smtpcore_adapters.streams._framework import Framework
-from tests.adapters.streams.test_polled import FRAMEWORKS
+from tests.adapters.streams.frameworks import FRAMEWORKS
 
 CONNECT = "smtpcore_adapters.streams._connector._connect"
 

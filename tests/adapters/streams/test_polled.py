@@ -1,7 +1,7 @@
 """Non-blocking socket streams, driven by the readiness calls of a framework."""
 
 import socket
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Coroutine, Generator, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from math import inf
@@ -13,15 +13,11 @@ import pytest
 import trio
 
 from smtpcore_adapters import Address
-from smtpcore_adapters import anyio as anyio_adapter
-from smtpcore_adapters import trio as trio_adapter
-from smtpcore_adapters.streams._framework import Framework
 from smtpcore_adapters.streams._polled import PolledStream, TimeoutQueue
 from smtpcore_adapters.streams._stream import Interrupted
+from tests.adapters.streams.frameworks import FRAMEWORKS, TRIO
 
 PEER = Address("192.0.2.1", 25)
-TRIO = trio_adapter._trio._framework
-ANYIO = anyio_adapter._anyio._framework
 
 
 class Closing(Exception):
@@ -300,13 +296,6 @@ def test_send_to_a_full_socket_waits_between_parts(fake: FakeFramework) -> None:
 
 
 # Over the frameworks
-
-
-FRAMEWORKS: dict[str, tuple[Framework, Callable[[Any], object]]] = {
-    "trio": (TRIO, trio.run),
-    "anyio-asyncio": (ANYIO, anyio.run),
-    "anyio-trio": (ANYIO, lambda main: anyio.run(main, backend="trio")),
-}
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)

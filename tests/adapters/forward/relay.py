@@ -1,0 +1,77 @@
+"""A session that forwards its mail to scripted servers."""
+
+import ssl
+from dataclasses import replace
+from typing import Any
+
+from smtpcore import EXTENSIONS, Config
+from smtpcore_adapters import Address, App, TlsMode
+from smtpcore_adapters.forward import Forward
+from tests.adapters.fakes import CONFIG, DATA, EHLO, MAIL, RCPT, Dialogue, FakeStream, Step
+
+OK = b"250 2.1.0 ok\r\n"
+CONTINUE = b"354 go on\r\n"
+ACCEPTED = b"250 2.0.0 taken\r\n"
+TWO = b"RCPT TO:<v@s.example>\r\n"
+BODY = b"Subject: hi\r\n\r\n..text\r\n"
+ALL_EXTENSIONS = replace(CONFIG, disabled=frozenset({"BURL"}))
+LMTP = replace(CONFIG, lmtp=True)
+LHLO = EHLO.replace(b"EHLO", b"LHLO")
+
+
+def ehlo(*keywords: str) -> bytes:
+    lines = ["hop.example", *keywords]
+    return "".join(f"250{'-' if line is not lines[-1] else ' '}{line}\r\n" for line in lines).encode()
+
+
+GREETING = b"220 hop.example\r\n"
+
+
+def next_server(*script: Step, offers: tuple[str, ...] = ("8BITMIME",)) -> FakeStream:
+    return FakeStream(GREETING, ehlo(*offers), *script)
+
+
+class Relay:
+    """A session that forwards its mail to scripted servers."""
+
+    def __init__(
+        self,
+        *script: Step,
+        next_servers: list[Any],
+        config: Config = CONFIG,
+        app: App | None = None,
+        server_tls: ssl.SSLContext | None = None,
+        peer: Address | None = None,
+        **options: Any,
+    ) -> None:
+        options.setdefault("hostname", "relay.example")
+        options.setdefault("tls", TlsMode.NONE)
+        self.app = app or App()
+        self.app.include(Forward("hop.example", 2525, **options))
+        extensions = options.get("extensions", EXTENSIONS)
+        self.dialogue = Dialogue(self.app, *script, config=config, tls=server_tls, peer=peer, extensions=extensions)
+        self.dialogue.stream.opened_streams.extend(next_servers)
+        self.dialogue.run()
+
+    @property
+    def codes(self) -> list[str]:
+        """The replies, each as its code and its enhanced status code."""
+        words = [reply.split(" ", 2) for reply in self.dialogue.replies[2:]]
+        return [" ".join(word[:2]) if word[1:] and word[1].count(".") == 2 else word[0] for word in words]
+
+    @property
+    def last(self) -> str:
+        return self.dialogue.last
+
+
+def commands(stream: FakeStream) -> list[bytes]:
+    """Return the writes of `stream`, without EHLO, LHLO and QUIT."""
+    return [line for line in stream.sent if not line.startswith((b"EHLO", b"LHLO", b"QUIT"))]
+
+
+def relay_one(*keywords: str, mail: bytes = MAIL, rcpt: bytes = RCPT, **options: Any) -> tuple[list[str], list[bytes]]:
+    """Forward one message to a server that offers `keywords` and accepts it."""
+    chunks = "CHUNKING" in keywords
+    stream = next_server(OK, OK, *([] if chunks else [CONTINUE]), ACCEPTED, offers=keywords)
+    relay = Relay(EHLO + mail + rcpt + DATA, BODY + b".\r\n", next_servers=[stream], trace=False, **options)
+    return relay.codes, commands(stream)
