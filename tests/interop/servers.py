@@ -107,10 +107,10 @@ def server(name: str) -> Iterator[MailServer]:
     if os.geteuid() != 0:
         pytest.skip(f"{name} can be started by root only")
 
-    with TemporaryDirectory(prefix=f"{name}-") as path:
+    with TemporaryDirectory(prefix=f"{name}-") as path, reserved_ports(2) as (port, tls_port):
         directory = Path(path)
         directory.chmod(0o755)  # some processes of the server do not run as root
-        with _SERVERS[name](directory) as running:
+        with _SERVERS[name](directory, port, tls_port) as running:
             yield running
 
 
@@ -130,14 +130,19 @@ def is_unpacked(program: str) -> bool:
     return program.startswith(f"{_MOUNTED}/")
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports without a listener. Another process may take a port before the server binds to it."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+@contextmanager
+def reserved_ports(count: int) -> Iterator[list[int]]:
+    """Yield ports that only a server with SO_REUSEADDR can use until the end of the block.
+
+    Each port is held by a socket that is bound, but does not listen. Otherwise another process could get the port
+    before the server starts, for a server of its own or as the source of a connection.
+    """
+    with ExitStack() as stack:
+        holders = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in holders:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            each.bind(("127.0.0.1", 0))
+        yield [each.getsockname()[1] for each in holders]
 
 
 def certify(directory: Path) -> tuple[Path, Path, Path]:
@@ -297,10 +302,9 @@ _POSTFIX_QUEUES = ("active", "bounce", "corrupt", "defer", "deferred", "flush", 
 
 
 @contextmanager
-def _postfix(directory: Path) -> Iterator[MailServer]:
+def _postfix(directory: Path, port: int, tls_port: int) -> Iterator[MailServer]:
     master = program("master", path="/usr/lib/postfix/sbin")
     ca, chain, key = certify(directory)
-    port, tls_port = free_ports(2)
     user = pwd.getpwnam("postfix")
     _make(directory, "conf", "log", "queue", "queue/pid")
     _make(directory, "data", "mail", *(f"queue/{name}" for name in _POSTFIX_QUEUES), owner="postfix")
@@ -407,10 +411,9 @@ cram:
 
 
 @contextmanager
-def _exim(directory: Path) -> Iterator[MailServer]:
+def _exim(directory: Path, port: int, tls_port: int) -> Iterator[MailServer]:
     exim = program("exim4")
     ca, chain, key = certify(directory)
-    port, tls_port = free_ports(2)
     mounts = _with_users(directory, "Debian-exim")
     _make(directory, "spool", "log", "mail")
     for name in ("spool", "log", "mail"):
@@ -448,9 +451,8 @@ match from any for domain example.org action store
 
 
 @contextmanager
-def _opensmtpd(directory: Path) -> Iterator[MailServer]:
+def _opensmtpd(directory: Path, port: int, tls_port: int) -> Iterator[MailServer]:
     smtpd = program("smtpd")
-    (port,) = free_ports(1)
     mounts = _with_users(directory, "opensmtpd", "opensmtpq")
     _make(directory, "spool/smtpd", "run", "mail")
     (directory / "spool/smtpd").chmod(0o711)
@@ -556,12 +558,11 @@ def _dovecot_auth(directory: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _dovecot(directory: Path) -> Iterator[MailServer]:
+def _dovecot(directory: Path, port: int, tls_port: int) -> Iterator[MailServer]:
     if not Path("/usr/lib/dovecot/lmtp").exists():
         pytest.skip("dovecot-lmtpd is not installed")
 
     ca, chain, key = certify(directory)
-    (port,) = free_ports(1)
     command = _dovecot_config(directory, _DOVECOT_LMTP, "yes", chain=chain, key=key, port=port)
     with _process(command, directory, lambda: _accepts(port)):
         yield MailServer(
