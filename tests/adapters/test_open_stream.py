@@ -184,9 +184,12 @@ def test_refused_connection_is_an_os_error(backend: str, tmp_path: Path) -> None
             await open_stream("127.0.0.1", port, TIMEOUT)
         assert caught.value.errno == errno.ECONNREFUSED
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    run(backend, test)
+    with socket.socket() as holder:
+        holder.bind(
+            ("127.0.0.1", 0)
+        )  # without `listen`: no other process gets the port, and the kernel refuses clients
+        port = holder.getsockname()[1]
+        run(backend, test)
 
 
 @contextlib.contextmanager
