@@ -55,6 +55,7 @@ _NAMES: Final[Mapping[type[object] | Step, str]] = {
     InvalidData: "invalid body",
     Step.CHUNK: "BDAT",
     Step.LAST_CHUNK: "BDAT LAST",
+    Step.DISCARDED_CHUNK: "BDAT LAST in LMTP",
     Step.HANDSHAKE: "TLS handshake",
 }
 
@@ -101,7 +102,7 @@ def takes(role: Role, move: Move) -> bool:
             or (state is State.CHUNK_REFUSED and cause not in (Rset, Quit))
             or (state is State.GREETED and cause in (StartTls, Xclient))
             or (state is State.CHUNK and cause is Burl)
-            or (state is State.MAIL and cause is Step.LAST_CHUNK)
+            or cause is Step.DISCARDED_CHUNK
         )
 
     # A server accepts a part of BURL by its octets, which make it a chunk. Our server refuses DATA without recipients;

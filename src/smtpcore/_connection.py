@@ -220,13 +220,14 @@ class Connection(Endpoint):
         return event
 
     def _begin_chunk(self, bdat: Bdat) -> Event | Signal:
-        self._advance(chunk_step(last=bdat.last))
-        if self._transaction is None:
+        if self._state is State.MAIL:
             # RFC 2033 4.3: without recipients the end of the body has no reply.
+            self._advance(Step.DISCARDED_CHUNK)
             self._skip = bdat.size
             return self._read_line()
 
         # The octets of the chunk follow; the reply answers their end.
+        self._advance(chunk_step(last=bdat.last))
         if not bdat.size:
             self._refusals.count_idle()
         self._body = self._body or self._make_body()

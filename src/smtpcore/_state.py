@@ -118,6 +118,8 @@ class Step(Enum):
     """A chunk begins that is not the last: after BDAT, or when the program has a part that BURL names."""
     LAST_CHUNK = auto()
     """The last chunk begins."""
+    DISCARDED_CHUNK = auto()
+    """An LMTP client sends the last chunk of a message without recipients; the server discards the octets."""
     HANDSHAKE = auto()
     """The TLS handshake is complete."""
     CLOSE = auto()
@@ -208,9 +210,8 @@ _ON_REPLY: Final[tuple[_Row, ...]] = (
 _ON_STEP: Final[tuple[tuple[Iterable[State], Step, State], ...]] = (
     (_BEFORE_CHUNK, Step.CHUNK, State.CHUNK),
     (_BEFORE_CHUNK, Step.LAST_CHUNK, State.LAST_CHUNK),
-    # RFC 2033 4.3: in LMTP, a body has a reply for each recipient, so that without recipients it has none. In SMTP,
-    # BDAT is out of sequence here.
-    ((State.MAIL,), Step.LAST_CHUNK, State.READY),
+    # RFC 2033 4.3: in LMTP, a body has a reply for each recipient, so that without recipients it has none.
+    ((State.MAIL,), Step.DISCARDED_CHUNK, State.READY),
     ((State.TLS,), Step.HANDSHAKE, State.GREETED),  # RFC 3207 4.2
     ((State.CONNECTED,), Step.HANDSHAKE, State.CONNECTED),  # implicit TLS
     (State, Step.CLOSE, State.CLOSED),

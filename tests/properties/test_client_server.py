@@ -65,6 +65,8 @@ from smtpcore import (
     Xforward,
 )
 
+from ..playbook import client
+
 quickly = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 NEW_YEAR = datetime(2030, 1, 1, tzinfo=UTC)
@@ -336,3 +338,11 @@ def test_client_and_server_agree_on_every_session(
     wire = Wire(client, server, cycle(opinions), cycle(cuts))
     converse(wire, steps)
     check(wire, accepts_all=all(opinions))
+
+
+def test_last_chunk_after_refused_recipients_leaves_the_transaction_open() -> None:
+    dialogue = client("PIPELINING", "CHUNKING", "BURL imap")
+    dialogue.ask(mail(), RCPTS[0], Burl("imap://s.example/a"), Bdat(1, last=True), DataChunk(b"x"))
+    dialogue.send(b"250 OK\r\n451 no\r\n554 no\r\n554 no\r\n").expect(250, 451, 554, 554)
+
+    assert dialogue.state is State.MAIL
