@@ -142,16 +142,16 @@ class Connection(Endpoint):
             return PAUSED if self._part is None else self._read_body(self._part)
 
         state = self._state
+        if state in _BETWEEN_LINES:
+            return self._read_line()
         if state in IN_BODY:
             return self._read_body(self._buffer)
         if state is State.CONNECTED:
             return self._ask(ConnectionOpened())
         if state is State.CLOSED:
             return ConnectionClosed()
-        if state is State.TLS and not self._end_of_stream:
-            return PAUSED
 
-        return self._read_line()
+        return self._await_data() if self._end_of_stream else PAUSED  # in TLS
 
     def receive_part(self, data: bytes | bytearray | memoryview) -> None:
         """Add octets that the program has fetched for a BURL. Call it as often as needed; `b""` ends the part.
@@ -198,13 +198,7 @@ class Connection(Endpoint):
             return self._ask(parse_response(line))
 
         event, octets = self._refusals.examine(
-            line,
-            self._dialect,
-            state=self._state,
-            tls=self._tls,
-            authenticated=self._authenticated,
-            transaction=self._transaction,
-            buffer=self._buffer,
+            line, self._dialect, self._state, self._tls, self._authenticated, self._transaction, self._buffer
         )
         if isinstance(event, Bdat):
             return self._begin_chunk(event)
@@ -298,7 +292,7 @@ class Connection(Endpoint):
             self._asked = None
             kind = row_of(asked) if isinstance(asked, ExtensionCommand) else type(asked)
             self._advance(kind, reply.reply_class)
-            if reply.is_positive:
+            if reply.is_positive and kind in _WITH_EFFECT:
                 self._accept(asked, reply)
 
         return reply
@@ -428,6 +422,12 @@ class Connection(Endpoint):
 
 _ADDED_TO: Final = HELLOS | {ConnectionOpened, Xclient, InvalidCommand}
 """Events whose replies get more, or less, than an enhanced status code and the host's name."""
+
+_WITH_EFFECT: Final = HELLOS | {Mail, Rcpt, Data, Auth, AuthResponse, Xclient}
+"""Events whose positive replies change more than the state."""
+
+_BETWEEN_LINES: Final = frozenset(State) - IN_BODY - {State.CONNECTED, State.TLS, State.CLOSED}
+"""The states in which the next octets are a line."""
 
 _MAY_WAIT: Final = frozenset({Mail, Rcpt, Rset})
 """RFC 2920 3.2: only the replies to these commands may wait for the replies to later ones."""

@@ -74,6 +74,9 @@ _OUT_OF_SEQUENCE: Final[Mapping[tuple[State, type[object]], Refusal]] = {
 }
 """The refusals that say more than "Bad sequence of commands"."""
 
+_WITH_VALUES: Final = frozenset({Rcpt, Mail, Data, StartTls, Auth})
+"""The commands whose values have rules."""
+
 _OF_AUTH: Final = frozenset({Auth, AuthResponse, AuthCancel})
 _NEVER_IDLE: Final = frozenset({ConnectionOpened, Mail, Rcpt, Data, ChunkEnd, InvalidCommand})
 
@@ -101,7 +104,6 @@ class Refusals:
         self,
         line: bytes,
         dialect: Dialect,
-        *,
         state: State,
         tls: bool,
         authenticated: bool,
@@ -115,17 +117,15 @@ class Refusals:
         """
         verb = verb_of(line)
         kind = dialect.kinds.get(verb, UnknownCommand)
-        refusal = self._refuse_verb(verb, kind, dialect, state=state, tls=tls, authenticated=authenticated)
+        refusal = self._refuse_verb(verb, kind, dialect, state, tls, authenticated)
         try:
             command = parse_command(verb, line, dialect)
         except CommandRejected as exc:
             # A chunk of unknown size cannot be skipped, so that its refusal has to be the one that closes.
             return invalid(line, exc.refusal if kind is Bdat else refusal or exc.refusal), exc.octets
 
-        if refusal is None:
-            refusal = self._refuse_values(
-                command, tls=tls, authenticated=authenticated, transaction=transaction, buffer=buffer
-            )
+        if refusal is None and kind in _WITH_VALUES:
+            refusal = self._refuse_values(command, tls, authenticated, transaction, buffer)
         if refusal is None:
             return command, 0
         if not isinstance(command, Bdat):
@@ -145,7 +145,7 @@ class Refusals:
         return invalid(error.line, self._limit_reached() or refusal)
 
     def _refuse_verb(
-        self, verb: str, kind: type[object], dialect: Dialect, *, state: State, tls: bool, authenticated: bool
+        self, verb: str, kind: type[object], dialect: Dialect, state: State, tls: bool, authenticated: bool
     ) -> Refusal | None:
         config = self._config
         if kind is not Quit and (exhausted := self._limit_reached()):
@@ -174,7 +174,6 @@ class Refusals:
     def _refuse_values(
         self,
         command: Command | UnknownCommand,
-        *,
         tls: bool,
         authenticated: bool,
         transaction: Transaction | None,
