@@ -75,17 +75,13 @@ MODULES = [path for path in (*CORE, *ADAPTERS) if path.name != "__init__.py"]
 # The directory of the tests of each package. Below it, a test file has the path of its module, without leading
 # underscores.
 TEST_DIRECTORIES = {"smtpcore": TESTS / "smtpcore", "smtpcore_adapters": TESTS / "adapters"}
-TO_DO = "tested together with other modules; the file is still missing"
 WITHOUT_TEST_FILE = {
     "smtpcore/_command": "the base class of the commands in test_commands.py",
     "smtpcore/_errors": "declarations only",
     "smtpcore/_states": "declarations only",
     "smtpcore/_transaction": "declarations only",
     "smtpcore_adapters/__main__": "calls the command line, which tests/adapters/cli/test_main.py runs",
-    "smtpcore_adapters/anyio": TO_DO,
     "smtpcore_adapters/client/_options": "declarations only",
-    "smtpcore_adapters/server/_serving": TO_DO,
-    "smtpcore_adapters/trio": TO_DO,
 }
 """Modules without a test file of their own, with the reason."""
 

@@ -1,4 +1,4 @@
-"""Admission and end of sessions, on each framework."""
+"""Refused and dropped connections, and the end of each session, on each framework."""
 
 import threading
 from collections.abc import Iterator

@@ -1,0 +1,61 @@
+"""Servers over the function table of a framework."""
+
+import pytest
+
+from smtpcore_adapters import App, Server
+from smtpcore_adapters.server._serving import serve_on, serving_on
+from tests.adapters.fakes import CONFIG
+from tests.adapters.harness import Client
+from tests.adapters.streams.frameworks import FRAMEWORKS
+
+
+def greeted(server: Server) -> str:
+    with Client(server.address) as client:
+        return client.reply()
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_server_accepts_connections_until_the_block_ends(name: str) -> None:
+    framework, run = FRAMEWORKS[name]
+    servers: list[Server] = []
+
+    async def main() -> None:
+        async with serving_on(framework, App(), config=CONFIG) as server:
+            servers.append(server)
+            assert await framework.run_in_thread(lambda: greeted(server)) == "220 s.example ESMTP"
+
+    run(main)
+    with pytest.raises(ConnectionRefusedError):
+        greeted(servers[0])
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_exception_in_the_block_is_raised_unchanged(name: str) -> None:
+    framework, run = FRAMEWORKS[name]
+    failure = KeyError("in the block")
+
+    async def main() -> None:
+        async with serving_on(framework, App(), config=CONFIG):
+            raise failure
+
+    with pytest.raises(KeyError) as caught:
+        run(main)
+    assert caught.value is failure
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_serve_runs_until_cancelled(name: str) -> None:
+    framework, run = FRAMEWORKS[name]
+    addresses: list[object] = []
+
+    async def main() -> None:
+        with framework.cancel_scope() as scope:
+
+            def stop(address: object) -> None:
+                addresses.append(address)
+                scope.cancel()
+
+            await serve_on(framework, App(), config=CONFIG, on_ready=stop)
+
+    run(main)
+    assert len(addresses) == 1
