@@ -1,6 +1,5 @@
 """Requirements of the RFCs for a client. Each row names the number of its requirement."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -19,7 +18,6 @@ from smtpcore import (
     ByMode,
     Challenge,
     ClientConfig,
-    ClientConnection,
     ConnectionOpened,
     Data,
     DataChunk,
@@ -43,6 +41,7 @@ from smtpcore import (
     Path,
     Quit,
     Rcpt,
+    RemoteProtocolError,
     Reply,
     ReplyClass,
     Request,
@@ -57,170 +56,178 @@ from smtpcore import (
     Wait,
 )
 
-from ..client_helpers import GREETING, HELLO, OK, Step, after_ehlo, mail, offer, play, play_both_ways, rcpt
 from ..helpers import public_properties
+from ..playbook import GO_AHEAD, GREETING, HELLO, OK, ClientPlaybook, client, mail, new_client, offer, rcpt
 
-GO_AHEAD = b"354 go on\r\n"
 AUTH: dict[str, Any] = {"plaintext_auth": True}
 UTF8 = Rcpt(Path("j\u00f6rg@s.example"))
 EIGHT_BIT = mail(BODY=BodyType.EIGHT_BIT_MIME)
 BINARY = mail(BODY=BodyType.BINARYMIME)
-IN_MAIL: tuple[Step, ...] = (mail(), OK)
-IN_RCPT: tuple[Step, ...] = (*IN_MAIL, rcpt(), OK)
-IN_DATA: tuple[Step, ...] = (*IN_RCPT, Data(), GO_AHEAD)
-
-
-def at(*script: Step, offers: Sequence[str] = (), tls: bool = False, **changes: Any) -> ClientConnection:
-    """Return a client after the greeting, EHLO and `script`."""
-    hello = Lhlo("c.example") if changes.get("lmtp") else HELLO
-    outcome = play(GREETING, hello, offer(*offers), *script, tls=tls, **changes)
-    assert not outcome.error
-    return outcome.conn
-
 
 # Refused requests
 
-REFUSED: list[tuple[str, ClientConnection, Request, str]] = [
-    ("R5321-4.1.1.3-05", at(mail(), OK), rcpt(NOTIFY=frozenset({Notify.NEVER})), "NOTIFY is not recognized"),
-    ("R3461-5.2.2-01", at(), mail(RET=Ret.HDRS, ENVID=EnvelopeId.of("x")), "RET is not recognized"),
-    ("R6710-4.3-01", at(), mail(MT_PRIORITY=3), "MT-PRIORITY is not recognized"),
-    ("R2852-4.1.4.1-01: not offered", at(), mail(BY=DeliverBy(98, ByMode.RETURN)), "BY is not recognized"),
+REFUSED: list[tuple[str, ClientPlaybook, Request, str]] = [
+    ("R5321-4.1.1.3-05", client(at=State.MAIL), rcpt(NOTIFY=frozenset({Notify.NEVER})), "NOTIFY is not recognized"),
+    ("R3461-5.2.2-01", client(), mail(RET=Ret.HDRS, ENVID=EnvelopeId.of("x")), "RET is not recognized"),
+    ("R6710-4.3-01", client(), mail(MT_PRIORITY=3), "MT-PRIORITY is not recognized"),
+    ("R2852-4.1.4.1-01: not offered", client(), mail(BY=DeliverBy(98, ByMode.RETURN)), "BY is not recognized"),
     (
         "R2852-4.1.4.1-01: too soon",
-        at(offers=["DELIVERBY 240"]),
+        client("DELIVERBY 240"),
         mail(BY=DeliverBy(98, ByMode.RETURN)),
         "at least 240 seconds",
     ),
-    ("R4865-4.1-01: not offered", at(), mail(HOLDFOR=60), "HOLDFOR is not recognized"),
+    ("R4865-4.1-01: not offered", client(), mail(HOLDFOR=60), "HOLDFOR is not recognized"),
     (
         "R4865-4.1-01: too long",
-        at(offers=["FUTURERELEASE 60 2030-01-01T00:00:00Z"]),
+        client("FUTURERELEASE 60 2030-01-01T00:00:00Z"),
         mail(HOLDFOR=61),
         "at most 60 seconds",
     ),
     (
         "R4865-4.1-01: too late",
-        at(offers=["FUTURERELEASE 60 2030-01-01T00:00:00Z"]),
+        client("FUTURERELEASE 60 2030-01-01T00:00:00Z"),
         mail(HOLDUNTIL=datetime(2030, 1, 2, tzinfo=UTC)),
         "at the latest",
     ),
     (
         "R4865-4.1-01: both parameters",
-        at(offers=["FUTURERELEASE 60 2030-01-01T00:00:00Z"]),
+        client("FUTURERELEASE 60 2030-01-01T00:00:00Z"),
         mail(HOLDFOR=6, HOLDUNTIL=datetime(2029, 1, 2, tzinfo=UTC)),
         "exclude each other",
     ),
-    ("SIZE over the limit", at(offers=["SIZE 1000"]), mail(SIZE=1001), "exceeds the maximum size of 1000 octets"),
-    ("SIZE not offered", at(), mail(SIZE=1), "SIZE is not recognized"),
-    ("R8689-2-04", at(offers=["REQUIRETLS"]), mail(REQUIRETLS=True), "REQUIRETLS needs TLS"),
-    ("R8689-4.2.1-01", at(tls=True), mail(REQUIRETLS=True), "REQUIRETLS is not recognized"),
-    ("R6531-3.2-03: a sender", at(), mail("\u00e9@c.example", SMTPUTF8=True), "only ASCII"),
-    ("R6531-3.2-03: a recipient", at(*IN_MAIL), UTF8, "needs the parameter SMTPUTF8"),
-    ("R6531-3.4-01: a sender", at(offers=["SMTPUTF8"]), mail("\u00e9@c.example"), "needs the parameter SMTPUTF8"),
-    ("R6531-3.4-01: a recipient", at(*IN_MAIL, offers=["SMTPUTF8"]), UTF8, "needs the parameter SMTPUTF8"),
-    ("R6152-3-05: a parameter", at(), EIGHT_BIT, "BODY is not recognized"),
-    ("R6152-3-05: in HELO", play(GREETING, Helo("c.example"), OK).conn, EIGHT_BIT, "BODY is not recognized"),
-    ("R5321-2.4-06, R6152-3-05: a body", at(*IN_DATA, offers=["8BITMIME"]), DataChunk(b"\xe9"), "BODY=8BITMIME"),
-    ("a NUL", at(*IN_DATA), DataChunk(b"\0"), "BODY=BINARYMIME"),
-    ("R3030-3-06", at(offers=["8BITMIME", "CHUNKING"]), BINARY, "Malformed BODY"),
-    ("BINARYMIME without CHUNKING", at(offers=["BINARYMIME"]), BINARY, "needs CHUNKING"),
+    ("SIZE over the limit", client("SIZE 1000"), mail(SIZE=1001), "exceeds the maximum size of 1000 octets"),
+    ("SIZE not offered", client(), mail(SIZE=1), "SIZE is not recognized"),
+    ("R8689-2-04", client("REQUIRETLS"), mail(REQUIRETLS=True), "REQUIRETLS needs TLS"),
+    ("R8689-4.2.1-01", client(tls=True), mail(REQUIRETLS=True), "REQUIRETLS is not recognized"),
+    ("R6531-3.2-03: a sender", client(), mail("\u00e9@c.example", SMTPUTF8=True), "only ASCII"),
+    ("R6531-3.2-03: a recipient", client(at=State.MAIL), UTF8, "needs the parameter SMTPUTF8"),
+    ("R6531-3.4-01: a sender", client("SMTPUTF8"), mail("\u00e9@c.example"), "needs the parameter SMTPUTF8"),
+    ("R6531-3.4-01: a recipient", client("SMTPUTF8", at=State.MAIL), UTF8, "needs the parameter SMTPUTF8"),
+    ("R6152-3-05: a parameter", client(), EIGHT_BIT, "BODY is not recognized"),
+    (
+        "R6152-3-05: in HELO",
+        new_client().send(GREETING).ask(Helo("c.example")).send(OK),
+        EIGHT_BIT,
+        "BODY is not recognized",
+    ),
+    ("R5321-2.4-06, R6152-3-05: a body", client("8BITMIME", at=State.DATA), DataChunk(b"\xe9"), "BODY=8BITMIME"),
+    ("a NUL", client(at=State.DATA), DataChunk(b"\0"), "BODY=BINARYMIME"),
+    ("R3030-3-06", client("8BITMIME", "CHUNKING"), BINARY, "Malformed BODY"),
+    ("BINARYMIME without CHUNKING", client("BINARYMIME"), BINARY, "needs CHUNKING"),
     (
         "a binary message with DATA",
-        at(BINARY, OK, rcpt(), OK, offers=["BINARYMIME", "CHUNKING"]),
+        client("BINARYMIME", "CHUNKING").ask(BINARY).send(OK).ask(rcpt()).send(OK),
         Data(),
         "a binary message must be sent with BDAT",
     ),
-    ("CHUNKING not offered", at(*IN_RCPT), Bdat(1), "BDAT is not implemented"),
-    ("R3030-2-17", at(*IN_RCPT, Bdat(2), offers=["CHUNKING"]), DataChunk(b"a\n"), "bare CR or LF"),
-    ("R5321-4.1.4-09", at(*IN_RCPT), mail(), "MAIL cannot be sent in State.RCPT"),
-    ("R5321-4.1.1.1-04, R5321-4.1.4-01", play(GREETING).conn, mail(), "MAIL cannot be sent in State.GREETED"),
-    ("R5321-3.3-14: RCPT", at(), rcpt(), "RCPT cannot be sent in State.READY"),
-    ("R5321-3.3-14: DATA", at(*IN_MAIL), Data(), "DATA cannot be sent in State.MAIL"),
-    ("R5321-3.3-08: before DATA", at(*IN_RCPT), DataChunk(b"x"), "no body can be sent"),
-    ("R5321-3.3-08: refused", at(*IN_RCPT, Data(), b"554 no\r\n"), DataChunk(b"x"), "no body can be sent"),
-    ("R5321-3.3-08: no reply yet", at(*IN_RCPT, Data()), DataChunk(b"x"), "no body can be sent"),
-    ("the end of a body before DATA", at(*IN_RCPT), DataEnd(), "DataEnd cannot be sent"),
+    ("CHUNKING not offered", client(at=State.RCPT), Bdat(1), "BDAT is not implemented"),
+    ("R3030-2-17", client("CHUNKING", at=State.RCPT).ask(Bdat(2)), DataChunk(b"a\n"), "bare CR or LF"),
+    ("R5321-4.1.4-09", client(at=State.RCPT), mail(), "MAIL cannot be sent in State.RCPT"),
+    ("R5321-4.1.1.1-04, R5321-4.1.4-01", new_client().send(GREETING), mail(), "MAIL cannot be sent in State.GREETED"),
+    ("R5321-3.3-14: RCPT", client(), rcpt(), "RCPT cannot be sent in State.READY"),
+    ("R5321-3.3-14: DATA", client(at=State.MAIL), Data(), "DATA cannot be sent in State.MAIL"),
+    ("R5321-3.3-08: before DATA", client(at=State.RCPT), DataChunk(b"x"), "no body can be sent"),
+    (
+        "R5321-3.3-08: refused",
+        client(at=State.RCPT).ask(Data()).send(b"554 no\r\n"),
+        DataChunk(b"x"),
+        "no body can be sent",
+    ),
+    ("R5321-3.3-08: no reply yet", client(at=State.RCPT).ask(Data()), DataChunk(b"x"), "no body can be sent"),
+    ("the end of a body before DATA", client(at=State.RCPT), DataEnd(), "DataEnd cannot be sent"),
     (
         "the end of a DATA body after chunks",
-        at(*IN_RCPT, Bdat(0), OK, offers=["CHUNKING"]),
+        client("CHUNKING", at=State.RCPT).ask(Bdat(0)).send(OK),
         DataEnd(),
         "DataEnd cannot be sent",
     ),
-    ("more body after its end", at(*IN_DATA, DataEnd()), DataChunk(b"x"), "no body can be sent"),
-    ("a command inside a body", at(*IN_DATA), Rset(), "RSET cannot be sent in State.DATA"),
+    ("more body after its end", client(at=State.DATA).ask(DataEnd()), DataChunk(b"x"), "no body can be sent"),
+    ("a command inside a body", client(at=State.DATA), Rset(), "RSET cannot be sent in State.DATA"),
     (
         "R3030-2-09",
-        at(*IN_RCPT, Bdat(0), b"503 no\r\n", offers=["CHUNKING"]),
+        client("CHUNKING", at=State.RCPT).ask(Bdat(0)).send(b"503 no\r\n"),
         Noop(),
         "clear the transaction with RSET",
     ),
-    ("R3030-2-11", at(*IN_RCPT, Bdat(0), b"452 no\r\n", offers=["CHUNKING"]), Bdat(1), "BDAT cannot be sent"),
-    ("R3030-2-13", at(*IN_RCPT, Bdat(0), b"451 no\r\n", offers=["CHUNKING"]), HELLO, "clear the transaction with RSET"),
-    ("DATA after BDAT", at(*IN_RCPT, Bdat(0), OK, offers=["CHUNKING"]), Data(), "DATA cannot be sent"),
-    ("a CR at the end of chunks", at(*IN_RCPT, Bdat(1, last=True), offers=["CHUNKING"]), DataChunk(b"\r"), "bare CR"),
-    ("STARTTLS not offered", at(), StartTls(), "STARTTLS is not implemented"),
-    ("R3207-4.2-08", at(offers=["STARTTLS"], tls=True), StartTls(), "TLS is already active"),
-    ("AUTH not offered", at(**AUTH), Auth("PLAIN"), "PLAIN is not offered"),
-    ("another mechanism", at(offers=["AUTH PLAIN"], **AUTH), Auth("LOGIN"), "LOGIN is not offered"),
-    ("AUTH without TLS", at(offers=["AUTH PLAIN"]), Auth("PLAIN", b"x"), "AUTH needs TLS"),
+    ("R3030-2-11", client("CHUNKING", at=State.RCPT).ask(Bdat(0)).send(b"452 no\r\n"), Bdat(1), "BDAT cannot be sent"),
+    (
+        "R3030-2-13",
+        client("CHUNKING", at=State.RCPT).ask(Bdat(0)).send(b"451 no\r\n"),
+        HELLO,
+        "clear the transaction with RSET",
+    ),
+    ("DATA after BDAT", client("CHUNKING", at=State.RCPT).ask(Bdat(0)).send(OK), Data(), "DATA cannot be sent"),
+    (
+        "a CR at the end of chunks",
+        client("CHUNKING", at=State.RCPT).ask(Bdat(1, last=True)),
+        DataChunk(b"\r"),
+        "bare CR",
+    ),
+    ("STARTTLS not offered", client(), StartTls(), "STARTTLS is not implemented"),
+    ("R3207-4.2-08", client("STARTTLS", tls=True), StartTls(), "TLS is already active"),
+    ("AUTH not offered", client(**AUTH), Auth("PLAIN"), "PLAIN is not offered"),
+    ("another mechanism", client("AUTH PLAIN", **AUTH), Auth("LOGIN"), "LOGIN is not offered"),
+    ("AUTH without TLS", client("AUTH PLAIN"), Auth("PLAIN", b"x"), "AUTH needs TLS"),
     (
         "AUTH twice",
-        at(Auth("PLAIN", b"x"), b"235 ok\r\n", offers=["AUTH PLAIN"], **AUTH),
+        client("AUTH PLAIN", **AUTH).ask(Auth("PLAIN", b"x")).send(b"235 ok\r\n"),
         Auth("PLAIN"),
         "already authenticated",
     ),
-    ("AUTH in a transaction", at(*IN_MAIL, offers=["AUTH PLAIN"], **AUTH), Auth("PLAIN"), "AUTH cannot be sent"),
+    ("AUTH in a transaction", client("AUTH PLAIN", at=State.MAIL, **AUTH), Auth("PLAIN"), "AUTH cannot be sent"),
     (
         "R4954-4-09",
-        at(offers=["AUTH OAUTHBEARER"], **AUTH),
+        client("AUTH OAUTHBEARER", **AUTH),
         Auth("OAUTHBEARER", b"x" * 600),
         "the initial response exceeds a command line",
     ),
     (
         "a response without a challenge",
-        at(offers=["AUTH PLAIN"], **AUTH),
+        client("AUTH PLAIN", **AUTH),
         AuthResponse(b""),
         "AuthResponse cannot be sent",
     ),
     (
         "R4954-4-17",
-        at(Auth("PLAIN"), b"334 %%%\r\n", offers=["AUTH PLAIN"], **AUTH),
+        client("AUTH PLAIN", **AUTH).ask(Auth("PLAIN")).send(b"334 %%%\r\n"),
         AuthResponse(b""),
         "the challenge is not base64",
     ),
     (
         "R4954-4-18: too long",
-        at(Auth("PLAIN"), b"334 \r\n", offers=["AUTH PLAIN"], **AUTH),
+        client("AUTH PLAIN", **AUTH).ask(Auth("PLAIN")).send(b"334 \r\n"),
         AuthResponse(b"x" * 9300),
         "exceeds 12288",
     ),
-    ("R5321-F.6-01: SEND", at(), UnknownCommand("SEND", "FROM:<a@c.example>"), "SEND is not implemented"),
-    ("R5321-F.6-01: SOML", at(), UnknownCommand("SOML", "FROM:<a@c.example>"), "SOML is not implemented"),
-    ("R5321-F.6-01: SAML", at(), UnknownCommand("SAML", "FROM:<a@c.example>"), "SAML is not implemented"),
-    ("TURN", at(), UnknownCommand("TURN"), "TURN is not implemented"),
-    ("a known verb", at(), UnknownCommand("MAIL", "FROM:<a@c.example>"), "MAIL would be read as MAIL"),
-    ("a secret in an unknown command", at(), UnknownCommand("AUTH", "PLAIN AAAA"), "AUTH is not implemented"),
-    ("ETRN not offered", at(), Etrn("@s.example"), "ETRN is not implemented"),
-    ("BURL not offered", at(*IN_RCPT), Burl("imap://x/y"), "BURL is not implemented"),
+    ("R5321-F.6-01: SEND", client(), UnknownCommand("SEND", "FROM:<a@c.example>"), "SEND is not implemented"),
+    ("R5321-F.6-01: SOML", client(), UnknownCommand("SOML", "FROM:<a@c.example>"), "SOML is not implemented"),
+    ("R5321-F.6-01: SAML", client(), UnknownCommand("SAML", "FROM:<a@c.example>"), "SAML is not implemented"),
+    ("TURN", client(), UnknownCommand("TURN"), "TURN is not implemented"),
+    ("a known verb", client(), UnknownCommand("MAIL", "FROM:<a@c.example>"), "MAIL would be read as MAIL"),
+    ("a secret in an unknown command", client(), UnknownCommand("AUTH", "PLAIN AAAA"), "AUTH is not implemented"),
+    ("ETRN not offered", client(), Etrn("@s.example"), "ETRN is not implemented"),
+    ("BURL not offered", client(at=State.RCPT), Burl("imap://x/y"), "BURL is not implemented"),
     (
         "a scheme of BURL",
-        at(*IN_RCPT, offers=["BURL imap"]),
+        client("BURL imap", at=State.RCPT),
         Burl("http://x/y"),
         "URLs of this scheme are not fetched",
     ),
-    ("a long line", at(), Noop("x" * 600), "Line too long"),
-    ("R5321-4.1.2-07: NOOP", at(), Noop("\u00e9"), "only ASCII"),
-    ("a parameter over its length limit", at(offers=["AUTH PLAIN"]), mail(AUTH="x" * 1000), "Line too long"),
-    ("a malformed parameter", at(offers=["SIZE"]), mail(SIZE=-1), "Malformed SIZE"),
-    ("VRFY of non-ASCII without SMTPUTF8", at(), Vrfy("\u00e9", smtputf8=True), "only ASCII"),
-    ("a trailing space", at(), UnknownCommand("XFOO", "bar "), "would be read as XFOO"),
-    ("an event instead of a request", at(), ConnectionOpened(), "ConnectionOpened cannot be sent"),  # type: ignore[list-item]
-    ("after the end", play(b"421 no\r\n").conn, Quit(), "QUIT cannot be sent in State.CLOSED"),
+    ("a long line", client(), Noop("x" * 600), "Line too long"),
+    ("R5321-4.1.2-07: NOOP", client(), Noop("\u00e9"), "only ASCII"),
+    ("a parameter over its length limit", client("AUTH PLAIN"), mail(AUTH="x" * 1000), "Line too long"),
+    ("a malformed parameter", client("SIZE"), mail(SIZE=-1), "Malformed SIZE"),
+    ("VRFY of non-ASCII without SMTPUTF8", client(), Vrfy("\u00e9", smtputf8=True), "only ASCII"),
+    ("a trailing space", client(), UnknownCommand("XFOO", "bar "), "would be read as XFOO"),
+    ("an event instead of a request", client(), ConnectionOpened(), "ConnectionOpened cannot be sent"),  # type: ignore[list-item]
+    ("after the end", new_client().send(b"421 no\r\n"), Quit(), "QUIT cannot be sent in State.CLOSED"),
 ]
 
 
-@pytest.mark.parametrize(("conn", "request_", "error"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
-def test_forbidden_request_raises_and_changes_nothing(conn: ClientConnection, request_: Request, error: str) -> None:
+@pytest.mark.parametrize(("book", "request_", "error"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
+def test_forbidden_request_raises_and_changes_nothing(book: ClientPlaybook, request_: Request, error: str) -> None:
+    conn = book.connection
     before = public_properties(conn)
 
     assert not conn.may_send(request_)
@@ -232,93 +239,97 @@ def test_forbidden_request_raises_and_changes_nothing(conn: ClientConnection, re
 
 # Allowed requests
 
-SENT: list[tuple[str, ClientConnection, Request, bytes]] = [
-    ("R5321-2.2.1-03", play(GREETING).conn, HELLO, b"EHLO c.example"),
-    ("R5321-4.1.1-02: RSET", at(), Rset(), b"RSET"),
-    ("R5321-4.1.1-02: DATA", at(*IN_RCPT), Data(), b"DATA"),
-    ("R5321-4.1.1-02: QUIT", at(), Quit(), b"QUIT"),
-    ("R5321-4.1.1.1-03", play(GREETING).conn, Ehlo("[IPv6:2001:db8::1]"), b"EHLO [IPv6:2001:db8::1]"),
-    ("R5321-2.4-03", at(*IN_MAIL), Rcpt(Path("SmItH@s.example")), b"RCPT TO:<SmItH@s.example>"),
-    ("R5321-3.3-06", at(), mail(), b"MAIL FROM:<a@c.example>"),
-    ("R1870-4-03", at(offers=["SIZE 1000"]), mail(SIZE=500), b"MAIL FROM:<a@c.example> SIZE=500"),
-    ("SIZE without a limit", at(offers=["SIZE"]), mail(SIZE=10**9), b"MAIL FROM:<a@c.example> SIZE=1000000000"),
-    ("SIZE 0", at(offers=["SIZE 0"]), mail(SIZE=10**9), b"MAIL FROM:<a@c.example> SIZE=1000000000"),
+SENT: list[tuple[str, ClientPlaybook, Request, bytes]] = [
+    ("R5321-2.2.1-03", new_client().send(GREETING), HELLO, b"EHLO c.example"),
+    ("R5321-4.1.1-02: RSET", client(), Rset(), b"RSET"),
+    ("R5321-4.1.1-02: DATA", client(at=State.RCPT), Data(), b"DATA"),
+    ("R5321-4.1.1-02: QUIT", client(), Quit(), b"QUIT"),
+    ("R5321-4.1.1.1-03", new_client().send(GREETING), Ehlo("[IPv6:2001:db8::1]"), b"EHLO [IPv6:2001:db8::1]"),
+    ("R5321-2.4-03", client(at=State.MAIL), Rcpt(Path("SmItH@s.example")), b"RCPT TO:<SmItH@s.example>"),
+    ("R5321-3.3-06", client(), mail(), b"MAIL FROM:<a@c.example>"),
+    ("R1870-4-03", client("SIZE 1000"), mail(SIZE=500), b"MAIL FROM:<a@c.example> SIZE=500"),
+    ("SIZE without a limit", client("SIZE"), mail(SIZE=10**9), b"MAIL FROM:<a@c.example> SIZE=1000000000"),
+    ("SIZE 0", client("SIZE 0"), mail(SIZE=10**9), b"MAIL FROM:<a@c.example> SIZE=1000000000"),
     (
         "R5321-4.1.2-12",
-        at(offers=["AUTH PLAIN"]),
+        client("AUTH PLAIN"),
         mail(AUTH=Submitter(Mailbox("e=mc2@example.com"))),
         b"MAIL FROM:<a@c.example> AUTH=e+3Dmc2@example.com",
     ),
     (
         "R6531-3.4-01",
-        at(offers=["SMTPUTF8"]),
+        client("SMTPUTF8"),
         mail("\u00e9@c.example", SMTPUTF8=True),
         "MAIL FROM:<\u00e9@c.example> SMTPUTF8".encode(),
     ),
-    ("R4954-4-10", at(offers=["AUTH EXTERNAL"], **AUTH), Auth("EXTERNAL", b""), b"AUTH EXTERNAL ="),
-    ("R4422-5-01", at(offers=["AUTH CRAM-MD5"], **AUTH), Auth("CRAM-MD5"), b"AUTH CRAM-MD5"),
-    ("AUTH", at(offers=["AUTH PLAIN"], tls=True), Auth("PLAIN", b"\0u\0p"), b"AUTH PLAIN AHUAcA=="),
+    ("R4954-4-10", client("AUTH EXTERNAL", **AUTH), Auth("EXTERNAL", b""), b"AUTH EXTERNAL ="),
+    ("R4422-5-01", client("AUTH CRAM-MD5", **AUTH), Auth("CRAM-MD5"), b"AUTH CRAM-MD5"),
+    ("AUTH", client("AUTH PLAIN", tls=True), Auth("PLAIN", b"\0u\0p"), b"AUTH PLAIN AHUAcA=="),
     (
         "R4954-4-09",
-        at(offers=["AUTH OPENID20"], **AUTH),
+        client("AUTH OPENID20", **AUTH),
         Auth("OPENID20", b"x" * 372),
         b"AUTH OPENID20 " + b"eHh4" * 124,
     ),
     (
         "R4954-4-17",
-        at(Auth("PLAIN"), b"334 %%%\r\n", offers=["AUTH PLAIN"], **AUTH),
+        client("AUTH PLAIN", **AUTH).ask(Auth("PLAIN")).send(b"334 %%%\r\n"),
         AuthCancel(),
         b"*",
     ),
     (
         "R4954-4-29",
-        at(Auth("PLAIN", b"x"), b"535 no\r\n", offers=["AUTH PLAIN LOGIN"], **AUTH),
+        client("AUTH PLAIN LOGIN", **AUTH).ask(Auth("PLAIN", b"x")).send(b"535 no\r\n"),
         Auth("LOGIN"),
         b"AUTH LOGIN",
     ),
-    ("R4954-4-32", at(offers=["AUTH PLAIN"], tls=True), Auth("PLAIN", b"x"), b"AUTH PLAIN eA=="),
-    ("HELP needs no announcement", at(), Help("MAIL"), b"HELP MAIL"),
-    ("EXPN needs no announcement", at(), Expn("list"), b"EXPN list"),
-    ("VRFY with UTF-8", at(offers=["SMTPUTF8"]), Vrfy("\u00e9", smtputf8=True), "VRFY \u00e9 SMTPUTF8".encode()),
-    ("an argument that ends like a parameter", at(offers=["SMTPUTF8"]), Vrfy("x SMTPUTF8"), b'VRFY "x SMTPUTF8"'),
-    ("an argument in quotes", at(), Noop('"a\\\\"'), b'NOOP "\\"a\\\\\\\\\\""'),
-    ("spaces at the end", at(), Noop("a  "), b'NOOP "a  "'),
-    ("an unknown command", at(), UnknownCommand("XFOO", "bar"), b"XFOO bar"),
-    ("RSET after a refused chunk", at(*IN_RCPT, Bdat(0), b"451 no\r\n", offers=["CHUNKING"]), Rset(), b"RSET"),
-    ("QUIT after a refused chunk", at(*IN_RCPT, Bdat(0), b"451 no\r\n", offers=["CHUNKING"]), Quit(), b"QUIT"),
-    ("BURL", at(*IN_RCPT, offers=["BURL imap"]), Burl("imap://x/y", last=True), b"BURL imap://x/y LAST"),
-    ("a scheme and a host", at(*IN_RCPT, offers=["BURL imap://x"]), Burl("imap://x/y"), b"BURL imap://x/y"),
-    ("EHLO again", at(*IN_RCPT), HELLO, b"EHLO c.example"),
-    ("R5321-4.5.4.1-01", at(mail(), b"550 no\r\n"), mail(), b"MAIL FROM:<a@c.example>"),
-    ("R7504-5.1-01", play(b"521 no\r\n").conn, Quit(), b"QUIT"),
-    ("R5321-3.2-02", play(GREETING, HELLO, b"500 what?\r\n").conn, Helo("c.example"), b"HELO c.example"),
+    ("R4954-4-32", client("AUTH PLAIN", tls=True), Auth("PLAIN", b"x"), b"AUTH PLAIN eA=="),
+    ("HELP needs no announcement", client(), Help("MAIL"), b"HELP MAIL"),
+    ("EXPN needs no announcement", client(), Expn("list"), b"EXPN list"),
+    ("VRFY with UTF-8", client("SMTPUTF8"), Vrfy("\u00e9", smtputf8=True), "VRFY \u00e9 SMTPUTF8".encode()),
+    ("an argument that ends like a parameter", client("SMTPUTF8"), Vrfy("x SMTPUTF8"), b'VRFY "x SMTPUTF8"'),
+    ("an argument in quotes", client(), Noop('"a\\\\"'), b'NOOP "\\"a\\\\\\\\\\""'),
+    ("spaces at the end", client(), Noop("a  "), b'NOOP "a  "'),
+    ("an unknown command", client(), UnknownCommand("XFOO", "bar"), b"XFOO bar"),
+    ("RSET after a refused chunk", client("CHUNKING", at=State.RCPT).ask(Bdat(0)).send(b"451 no\r\n"), Rset(), b"RSET"),
+    ("QUIT after a refused chunk", client("CHUNKING", at=State.RCPT).ask(Bdat(0)).send(b"451 no\r\n"), Quit(), b"QUIT"),
+    ("BURL", client("BURL imap", at=State.RCPT), Burl("imap://x/y", last=True), b"BURL imap://x/y LAST"),
+    ("a scheme and a host", client("BURL imap://x", at=State.RCPT), Burl("imap://x/y"), b"BURL imap://x/y"),
+    ("EHLO again", client(at=State.RCPT), HELLO, b"EHLO c.example"),
+    ("R5321-4.5.4.1-01", client().ask(mail()).send(b"550 no\r\n"), mail(), b"MAIL FROM:<a@c.example>"),
+    ("R7504-5.1-01", new_client().send(b"521 no\r\n"), Quit(), b"QUIT"),
+    (
+        "R5321-3.2-02",
+        new_client().send(GREETING).ask(HELLO).send(b"500 what?\r\n"),
+        Helo("c.example"),
+        b"HELO c.example",
+    ),
     (
         "a line of maximum length",
-        at(),
+        client(),
         Noop("x" * (512 - len("NOOP \r\n"))),
         b"NOOP " + b"x" * (512 - len("NOOP \r\n")),
     ),
     (
         "a line of maximum length with parameters",
-        at(offers=["SIZE", "8BITMIME"]),
+        client("SIZE", "8BITMIME"),
         mail("u" * 488 + "@c.example", SIZE=10**18, BODY=BodyType.EIGHT_BIT_MIME),
         b"MAIL FROM:<" + b"u" * 488 + b"@c.example> SIZE=1000000000000000000 BODY=8BITMIME",
     ),
     (
         "R4954-4-18",
-        at(Auth("PLAIN"), b"334 \r\n", offers=["AUTH PLAIN"], **AUTH),
+        client("AUTH PLAIN", **AUTH).ask(Auth("PLAIN")).send(b"334 \r\n"),
         AuthResponse(b"x" * 9213),
         b"eHh4" * 3071,
     ),
 ]
 
 
-@pytest.mark.parametrize(("conn", "request_", "line"), [row[1:] for row in SENT], ids=[row[0] for row in SENT])
-def test_allowed_request_is_encoded_and_awaits_a_reply(conn: ClientConnection, request_: Request, line: bytes) -> None:
-    assert conn.may_send(request_)
-    conn.send(request_)
-    assert conn.data_to_send() == line + b"\r\n"
-    assert conn.replies_due == 1
+@pytest.mark.parametrize(("book", "request_", "line"), [row[1:] for row in SENT], ids=[row[0] for row in SENT])
+def test_allowed_request_is_encoded_and_awaits_a_reply(book: ClientPlaybook, request_: Request, line: bytes) -> None:
+    assert book.skip().connection.may_send(request_)
+    book.ask(request_).wire(line + b"\r\n")
+    assert book.connection.replies_due == 1
 
 
 @pytest.mark.parametrize(
@@ -331,13 +342,10 @@ def test_allowed_request_is_encoded_and_awaits_a_reply(conn: ClientConnection, r
 )
 def test_client_hostname_may_be_a_domain_or_an_address_literal(name: str, line: bytes) -> None:
     """R5321-2.3.5-01, R5321-4.1.1.1-01"""
-    conn = ClientConnection(ClientConfig(hostname=name))
-    conn.receive_data(GREETING)
-    conn.next_event()
-    conn.send(conn.hello)
+    book = new_client(hostname=name).send(GREETING)
 
-    assert conn.config.hostname == name
-    assert conn.data_to_send() == line
+    assert book.connection.config.hostname == name
+    book.ask(book.connection.hello).wire(line)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "b\u00fccher.example", "[192.0.2]", "a\r\nQUIT", "x" * 256, "-a-"])
@@ -382,27 +390,26 @@ def test_invalid_client_hostname_is_refused(name: str) -> None:
     ],
 )
 def test_first_digit_of_a_reply_decides(line: bytes, reply_class: ReplyClass) -> None:
-    outcome = play_both_ways(GREETING, HELLO, offer(), mail(), line + b"\r\n")
+    book = client().ask(mail()).send(line + b"\r\n")
 
-    assert outcome.answered[-1].reply.reply_class is reply_class
-    assert outcome.answered[-1].reply.code == int(line[:3])
-    assert (outcome.conn.state is State.MAIL) is (reply_class is ReplyClass.COMPLETION)
+    [answered] = book.answered
+    assert answered.reply.reply_class is reply_class
+    assert answered.reply.code == int(line[:3])
+    assert (book.state is State.MAIL) is (reply_class is ReplyClass.COMPLETION)
 
 
 def test_unknown_3yz_reply_to_data_starts_the_body() -> None:
     """R5321-4.2-08: 3"""
-    assert play_both_ways(GREETING, HELLO, offer(), *IN_RCPT, Data(), b"399 hm\r\n").conn.state is State.DATA
+    assert client(at=State.RCPT).ask(Data()).send(b"399 hm\r\n").state is State.DATA
 
 
 @pytest.mark.parametrize("reply", [b"552 too large\r\n", b"451 later\r\n"])
 def test_body_may_be_refused_despite_an_accepted_declared_size(reply: bytes) -> None:
     """R1870-6.2-03, R5321-4.5.3.1-01"""
-    outcome = play_both_ways(
-        GREETING, HELLO, offer("SIZE"), mail(SIZE=3), OK, rcpt(), OK, Data(), GO_AHEAD, DataEnd(), reply
-    )
+    book = client("SIZE").ask(mail(SIZE=3)).send(OK).ask(rcpt()).send(OK).ask(Data()).send(GO_AHEAD)
+    book.expect(250, 250, 354).ask(DataEnd()).send(reply).expect(int(reply[:3]))
 
-    assert outcome.answered[-1].reply.code == int(reply[:3])
-    assert (outcome.conn.state, outcome.conn.transaction) == (State.READY, None)
+    assert (book.state, book.connection.transaction) == (State.READY, None)
 
 
 @pytest.mark.parametrize(
@@ -441,17 +448,18 @@ def test_body_may_be_refused_despite_an_accepted_declared_size(reply: bytes) -> 
     ],
 )
 def test_reply_text_and_status_code_are_parsed_tolerantly(sent: bytes, expected: Reply) -> None:
-    outcome = play_both_ways(GREETING, HELLO, offer(), mail(), sent + b"\r\n")
+    book = client().ask(mail()).send(sent + b"\r\n")
 
-    assert outcome.answered[-1].reply == expected
-    assert outcome.answered[-1].reply.encode()
+    [answered] = book.answered
+    assert answered.reply == expected
+    assert answered.reply.encode()
 
 
 def test_greeting_and_reply_to_ehlo_have_no_enhanced_status_code() -> None:
-    outcome = play_both_ways(b"220 2.0.0 ready\r\n", HELLO, b"250-2.0.0 hello\r\n250 SIZE\r\n")
+    book = new_client().send(b"220 2.0.0 ready\r\n").ask(HELLO).send(b"250-2.0.0 hello\r\n250 SIZE\r\n")
 
-    assert [event.reply.enhanced for event in outcome.answered] == [None, None]
-    assert [event.reply.lines[0] for event in outcome.answered] == ["2.0.0 ready", "2.0.0 hello"]
+    assert [event.reply.enhanced for event in book.answered] == [None, None]
+    assert [event.reply.lines[0] for event in book.answered] == ["2.0.0 ready", "2.0.0 hello"]
 
 
 # The reply to EHLO
@@ -498,17 +506,17 @@ KEYWORDS: list[tuple[str, str, dict[str, object]]] = [
 
 @pytest.mark.parametrize(("line", "expected"), [row[1:] for row in KEYWORDS], ids=[row[0] for row in KEYWORDS])
 def test_keyword_of_the_ehlo_reply_has_a_typed_value(line: str, expected: dict[str, object]) -> None:
-    outcome = play_both_ways(GREETING, HELLO, f"250-s.example\r\n250-{line}\r\n250 8BITMIME\r\n".encode())
+    book = new_client().send(GREETING).ask(HELLO).send(f"250-s.example\r\n250-{line}\r\n250 8BITMIME\r\n".encode())
 
-    assert dict(outcome.conn.extensions) == {**expected, "8BITMIME": True}
+    assert dict(book.connection.extensions) == {**expected, "8BITMIME": True}
 
 
 def test_ehlo_line_longer_than_a_reply_line_is_one_keyword() -> None:
     mechanisms = tuple(f"M{number}" for number in range(200))
-    outcome = play_both_ways(GREETING, HELLO, f"250-s.example\r\n250 AUTH {' '.join(mechanisms)}\r\n".encode())
+    book = new_client().send(GREETING).ask(HELLO).send(f"250-s.example\r\n250 AUTH {' '.join(mechanisms)}\r\n".encode())
 
-    assert outcome.conn.extensions["AUTH"] == mechanisms
-    assert len(outcome.answered[-1].reply.lines) > 2
+    assert book.connection.extensions["AUTH"] == mechanisms
+    assert len(book.answered[-1].reply.lines) > 2
 
 
 def test_custom_extension_has_its_parsed_value_or_its_text() -> None:
@@ -519,14 +527,8 @@ def test_custom_extension_has_its_parsed_value_or_its_text() -> None:
 
     own = [Extension(keyword="XNUM", parse_arguments=number), Extension(keyword="XTEXT"), Extension(keyword="xflag")]
     for text, expected in [("7", {"XNUM": 7}), ("x", {}), ("none", {})]:
-        conn = ClientConnection(ClientConfig(hostname="c.example"), extensions=(*EXTENSIONS, *own))
-        conn.receive_data(GREETING)
-        conn.next_event()
-        conn.send(HELLO)
-        conn.data_to_send()
-        conn.receive_data(offer(f"XNUM {text}", "XTEXT a b", "XFLAG"))
-        conn.next_event()
-        assert dict(conn.extensions) == {**expected, "XTEXT": "a b", "XFLAG": True}
+        book = client(f"XNUM {text}", "XTEXT a b", "XFLAG", extensions=(*EXTENSIONS, *own))
+        assert dict(book.connection.extensions) == {**expected, "XTEXT": "a b", "XFLAG": True}
 
 
 def test_announcement_that_no_client_can_parse_is_refused() -> None:
@@ -545,12 +547,12 @@ def test_announcement_that_no_client_can_parse_is_refused() -> None:
 
 
 def test_refused_ehlo_keeps_the_extensions_offered_before() -> None:
-    outcome = play_both_ways(GREETING, HELLO, offer("SIZE 7"), HELLO, b"550 no\r\n")
-    assert dict(outcome.conn.extensions) == {"SIZE": 7}
+    book = client("SIZE 7").ask(HELLO).send(b"550 no\r\n")
+    assert dict(book.connection.extensions) == {"SIZE": 7}
 
-    outcome = play_both_ways(GREETING, HELLO, offer("SIZE 7"), *IN_RCPT, HELLO, offer("DSN"))
-    assert dict(outcome.conn.extensions) == {"DSN": True}
-    assert outcome.conn.transaction is None
+    book = client("SIZE 7", at=State.RCPT).ask(HELLO).send(offer("DSN"))
+    assert dict(book.connection.extensions) == {"DSN": True}
+    assert book.connection.transaction is None
 
 
 # Groups
@@ -577,130 +579,116 @@ FULL = ("PIPELINING", "CHUNKING", "8BITMIME", "BURL imap", "ETRN", "STARTTLS", "
 )
 def test_group_ending_command_may_only_be_the_last_of_a_group(last: Request) -> None:
     """R2920-3.1-02, R2920-3.1-03, R3207-4-07, R4954-4-34"""
-    outcome = after_ehlo(*FULL, **AUTH)
-    outcome.send(Rset())
-    assert outcome.conn.may_send(last)
-    outcome.send(last)
+    book = client(*FULL, **AUTH).ask(Rset())
+    assert book.connection.may_send(last)
+    book.ask(last)
 
     for request in (Rset(), mail(), Noop(), Quit()):
-        assert not outcome.conn.may_send(request)
+        assert not book.connection.may_send(request)
         with pytest.raises(LocalProtocolError, match="take the reply to"):
-            outcome.conn.send(request)
+            book.connection.send(request)
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "EXTERNAL"])
 def test_auth_with_a_single_response_may_be_followed_in_a_group(mechanism: str) -> None:
     """R4954-4-34"""
-    outcome = after_ehlo(*FULL, **AUTH)
-    outcome.send((Auth(mechanism, b""), mail(), rcpt(), Data()))
+    book = client(*FULL, **AUTH).ask(Auth(mechanism, b""), mail(), rcpt(), Data())
 
-    assert outcome.sent[0].count(b"\r\n") == 4
-    outcome.receive([b"535 no\r\n", b"530 no\r\n", b"503 no\r\n", b"503 no\r\n"])
-    assert outcome.conn.state is State.READY
-    assert not outcome.conn.authenticated
+    assert book.output.count(b"\r\n") == 4
+    book.send(b"535 no\r\n", b"530 no\r\n", b"503 no\r\n", b"503 no\r\n")
+    assert book.state is State.READY
+    assert not book.connection.authenticated
 
 
 def test_two_auth_commands_are_not_sent_in_one_group() -> None:
-    outcome = after_ehlo(*FULL, **AUTH)
-    outcome.send((Auth("PLAIN", b""), Rset()))
+    book = client(*FULL, **AUTH).ask(Auth("PLAIN", b""), Rset())
 
-    assert not outcome.conn.may_send(Auth("PLAIN", b""))
+    assert not book.connection.may_send(Auth("PLAIN", b""))
 
 
 def test_chunks_wait_for_replies_to_the_envelope_and_mail_waits_for_the_last_chunk() -> None:
-    outcome = after_ehlo(*FULL)
-    outcome.send((mail(), rcpt()))
-    assert not outcome.conn.may_send(Bdat(0))
-    assert outcome.conn.may_send(Burl("imap://x/y"))
-    outcome.receive([OK, OK])
-    outcome.send((Bdat(0), Burl("imap://x/y"), Bdat(0)))
-    assert not outcome.conn.may_send(Rset())
-    outcome.send(Burl("imap://x/y", last=True))
-    assert not outcome.conn.may_send(mail())
-    outcome.receive([OK * 4])
+    book = client(*FULL).ask(mail(), rcpt())
+    assert not book.connection.may_send(Bdat(0))
+    assert book.connection.may_send(Burl("imap://x/y"))
+    book.send(OK, OK).ask(Bdat(0), Burl("imap://x/y"), Bdat(0))
+    assert not book.connection.may_send(Rset())
+    book.ask(Burl("imap://x/y", last=True))
+    assert not book.connection.may_send(mail())
+    book.send(OK * 4).expect(*[250] * 6)
 
-    assert outcome.conn.state is State.READY
-    assert outcome.conn.transaction is None
+    assert book.state is State.READY
+    assert book.connection.transaction is None
 
 
 def test_positive_reply_to_burl_after_a_refused_burl_is_a_remote_error() -> None:
-    outcome = after_ehlo(*FULL)
-    outcome.send((mail(), rcpt()))
-    outcome.receive([OK, OK])
-    outcome.send((Burl("imap://x/y"), Burl("imap://x/z", last=True)))
-    outcome.receive([b"554 no\r\n", OK])
+    book = client(*FULL, at=State.RCPT).ask(Burl("imap://x/y"), Burl("imap://x/z", last=True))
 
-    assert outcome.error == "250 cannot answer BURL"
+    book.send(b"554 no\r\n", OK).expect(554, RemoteProtocolError("250 cannot answer BURL"))
 
 
 @pytest.mark.parametrize(("room", "fit"), [(-1, 2), (0, 3), (1, 3)])
 def test_group_size_is_limited(room: int, fit: int) -> None:
     """R2920-3.1-09"""
-    outcome = after_ehlo(*FULL, max_group=len(mail().encode() + 3 * rcpt().encode()) + room)
-    outcome.send(mail())
+    book = client(*FULL, max_group=len(mail().encode() + 3 * rcpt().encode()) + room).ask(mail())
     sent = 0
-    while outcome.conn.may_send(rcpt()):
-        outcome.send(rcpt())
+    while book.connection.may_send(rcpt()):
+        book.ask(rcpt())
         sent += 1
     assert sent == fit
 
     with pytest.raises(LocalProtocolError, match="octets of commands are pending"):
-        outcome.conn.send(rcpt())
-    outcome.receive([OK * 2])
-    assert outcome.conn.may_send(rcpt())
+        book.connection.send(rcpt())
+    assert book.send(OK * 2).connection.may_send(rcpt())
 
 
 def test_group_limit_below_one_command_still_allows_one() -> None:
-    outcome = after_ehlo(*FULL, max_group=1)
-
-    assert outcome.conn.may_send(mail())
+    assert client(*FULL, max_group=1).connection.may_send(mail())
 
 
 def test_pipelining_can_be_disabled() -> None:
-    outcome = after_ehlo(*FULL, pipelining=False)
-    outcome.send(mail())
+    book = client(*FULL, pipelining=False).ask(mail())
 
-    assert not outcome.conn.is_pipelining
-    assert not outcome.conn.may_send(rcpt())
+    assert not book.connection.is_pipelining
+    assert not book.connection.may_send(rcpt())
 
 
 def test_message_with_one_accepted_recipient_of_2000_is_sent_once() -> None:
     """R5321-4.5.4.1-02: one MAIL, many RCPT, one DATA"""
-    outcome = after_ehlo(*FULL, max_group=None)
-    outcome.send((mail(), *(rcpt(f"u{number}@s.example") for number in range(2000)), Data()))
-    outcome.receive([OK, b"550 no\r\n" * 1999, OK, GO_AHEAD])
+    book = client(*FULL, max_group=None)
+    book.ask(mail(), *(rcpt(f"u{number}@s.example") for number in range(2000)), Data())
+    book.send(OK, b"550 no\r\n" * 1999, OK, GO_AHEAD)
 
-    assert outcome.conn.state is State.DATA
-    assert outcome.conn.transaction
-    assert outcome.conn.transaction.recipients == [rcpt("u1999@s.example")]
-    assert b"".join(outcome.sent).count(b"MAIL") == 1
+    assert book.state is State.DATA
+    assert book.connection.transaction
+    assert book.connection.transaction.recipients == [rcpt("u1999@s.example")]
+    assert book.output.count(b"MAIL") == 1
 
 
 # Waits
 
 
 @pytest.mark.parametrize(
-    ("conn", "wait"),
+    ("book", "wait"),
     [
-        (play().conn, Wait.SERVER_GREETING),
-        (play(GREETING).conn, Wait.NOTHING),
-        (play(GREETING, HELLO).conn, Wait.COMMAND_REPLY),
-        (at(mail()), Wait.MAIL_REPLY),
-        (at(*IN_MAIL, rcpt()), Wait.RCPT_REPLY),
-        (at(*IN_RCPT, Data()), Wait.DATA_REPLY),
-        (at(*IN_DATA), Wait.DATA_BLOCK),
-        (at(*IN_DATA, DataEnd()), Wait.END_REPLY),
-        (at(*IN_RCPT, Bdat(3), offers=["CHUNKING"]), Wait.DATA_BLOCK),
-        (at(*IN_RCPT, (Bdat(1), DataChunk(b"x")), offers=["CHUNKING"]), Wait.END_REPLY),
-        (at(*IN_RCPT, (Bdat(0), Bdat(3)), offers=["CHUNKING", "PIPELINING"]), Wait.END_REPLY),
-        (at(StartTls(), b"220 go\r\n", offers=["STARTTLS"]), Wait.TLS),
-        (at(Auth("PLAIN"), b"334 \r\n", offers=["AUTH PLAIN"], **AUTH), Wait.NOTHING),
-        (play(b"421 no\r\n").conn, Wait.NOTHING),
+        (new_client(), Wait.SERVER_GREETING),
+        (new_client().send(GREETING), Wait.NOTHING),
+        (new_client().send(GREETING).ask(HELLO), Wait.COMMAND_REPLY),
+        (client().ask(mail()), Wait.MAIL_REPLY),
+        (client(at=State.MAIL).ask(rcpt()), Wait.RCPT_REPLY),
+        (client(at=State.RCPT).ask(Data()), Wait.DATA_REPLY),
+        (client(at=State.DATA), Wait.DATA_BLOCK),
+        (client(at=State.DATA).ask(DataEnd()), Wait.END_REPLY),
+        (client("CHUNKING", at=State.RCPT).ask(Bdat(3)), Wait.DATA_BLOCK),
+        (client("CHUNKING", at=State.RCPT).ask(Bdat(1), DataChunk(b"x")), Wait.END_REPLY),
+        (client("CHUNKING", "PIPELINING", at=State.RCPT).ask(Bdat(0), Bdat(3)), Wait.END_REPLY),
+        (client("STARTTLS").ask(StartTls()).send(b"220 go\r\n"), Wait.TLS),
+        (client("AUTH PLAIN", **AUTH).ask(Auth("PLAIN")).send(b"334 \r\n"), Wait.NOTHING),
+        (new_client().send(b"421 no\r\n"), Wait.NOTHING),
     ],
 )
-def test_client_wait_follows_the_pending_reply(conn: ClientConnection, wait: Wait) -> None:
+def test_client_wait_follows_the_pending_reply(book: ClientPlaybook, wait: Wait) -> None:
     """R5321-4.5.3.2-01"""
-    assert conn.waiting_for is wait
+    assert book.connection.waiting_for is wait
 
 
 # Authentication
@@ -709,17 +697,14 @@ def test_client_wait_follows_the_pending_reply(conn: ClientConnection, wait: Wai
 def test_challenges_are_decoded_and_responses_encoded() -> None:
     """R4954-4-15, R4954-4-16, R4954-4-18"""
     long = Challenge(b"x" * 9000)
-    outcome = play_both_ways(
-        *(GREETING, HELLO, offer("AUTH LOGIN"), Auth("LOGIN"), b"334 VXNlcm5hbWU6\r\n"),
-        *(AuthResponse(b"tim"), long.encode(), AuthResponse(b""), b"235 2.7.0 welcome\r\n"),
-        max_reply_line=512,
-        **AUTH,
-    )
+    book = client("AUTH LOGIN", max_reply_line=512, **AUTH)
+    book.ask(Auth("LOGIN")).wire(b"AUTH LOGIN\r\n").send(b"334 VXNlcm5hbWU6\r\n")
+    book.ask(AuthResponse(b"tim")).wire(b"dGlt\r\n").send(long.encode())
+    book.ask(AuthResponse(b"")).wire(b"\r\n").send(b"235 2.7.0 welcome\r\n")
 
-    assert [event.reply.challenge for event in outcome.answered[2:]] == [b"Username:", b"x" * 9000, None]
-    assert outcome.sent[1:] == [b"AUTH LOGIN\r\n", b"dGlt\r\n", b"\r\n"]
-    assert outcome.conn.authenticated
-    assert outcome.conn.state is State.READY
+    assert [event.reply.challenge for event in book.answered] == [b"Username:", b"x" * 9000, None]
+    assert book.connection.authenticated
+    assert book.state is State.READY
 
 
 @pytest.mark.parametrize("text", ["=AAA", "AAA=BBB", "AAAAA", "AA=", "AHRl NA==", "-AAA", "\u00e9"])
@@ -732,16 +717,14 @@ def test_challenge_that_is_not_base64_is_none(text: str) -> None:
 
 def test_cancelled_authentication_leaves_the_session_ready() -> None:
     """R4954-4-29"""
-    outcome = play_both_ways(
-        *(GREETING, HELLO, offer("AUTH LOGIN"), Auth("LOGIN"), b"334 %%%\r\n", AuthCancel(), b"501 5.7.0 fine\r\n"),
-        **AUTH,
-    )
+    book = client("AUTH LOGIN", **AUTH).ask(Auth("LOGIN")).send(b"334 %%%\r\n")
+    book.ask(AuthCancel()).send(b"501 5.7.0 fine\r\n").expect(334, 501)
 
-    assert (outcome.conn.state, outcome.conn.authenticated) == (State.READY, False)
+    assert (book.state, book.connection.authenticated) == (State.READY, False)
 
 
 def test_client_errors_and_reprs_hide_secrets() -> None:
-    conn = at(offers=["AUTH PLAIN LOGIN"], **AUTH)
+    conn = client("AUTH PLAIN LOGIN", **AUTH).connection
     conn.send(Auth("PLAIN", b"secret"))
     conn.data_to_send()
     conn.receive_data(b"535 no\r\n")
