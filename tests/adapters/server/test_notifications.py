@@ -1,4 +1,4 @@
-"""What observers see: events, replies, and notices such as refusals."""
+"""Observers: events, replies, and notices such as refusals."""
 
 import logging
 import ssl
