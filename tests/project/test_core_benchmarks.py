@@ -112,7 +112,7 @@ def test_rcpt_is_answered_within_its_call_and_module_limits() -> None:
     count = calls.count("RCPT")
 
     assert len(count.calls) <= 44
-    assert count.modules <= 12
+    assert count.modules <= 11
 
 
 def test_call_counter_refuses_an_unexpected_reply(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,13 +4,12 @@
 # no verb is received. So a client cannot call the handlers of `message` by sending the command `MESSAGE`.
 
 import inspect
-from collections.abc import AsyncIterable, Callable, KeysView, Mapping
-from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from smtpcore import Burl, Config, Reply
+from smtpcore import Config
 
-from ._notifications import Drop, Observed
+from ._notifications import Observed
 
 if TYPE_CHECKING:
     from ._session import Session
@@ -50,13 +49,16 @@ class App:
 
     def __init__(self) -> None:
         self._handlers: dict[str, list[tuple[Handler, bool]]] = {}
-        """The handlers by name, in order, each with a flag: whether to call it in a thread."""
-        self.names: KeysView[str] = self._handlers.keys()
-        """The names that have a handler, in the spelling of `ask`."""
         self._observers: list[Observer] = []
         self._configurators: list[Callable[[Config], Config]] = []
-        self.observed: bool = False
-        """Whether there is an observer."""
+
+        self.handlers: Mapping[str, Sequence[tuple[Handler, bool]]] = self._handlers
+        """The handlers by name, in order, each with a flag: whether to call it in a thread.
+
+        The name is a verb in upper case, or one of the other names in lower case.
+        """
+        self.observers: Sequence[Observer] = self._observers
+        """The observers, in order."""
 
     # Registration
 
@@ -102,7 +104,6 @@ class App:
             raise ValueError(f"the observer {observer!r} must be a plain function")
 
         self._observers.append(observer)
-        self.observed = True
 
     def _add(self, name: str, handler: Handler, *, blocking: bool) -> None:
         if not callable(handler):
@@ -119,81 +120,10 @@ class App:
 
         return config
 
-    # Calls
-
     def handles(self, name: str) -> bool:
         """Return whether there is a handler of `name`."""
-        return _key(name) in self.names
-
-    async def ask(self, name: str, session: "Session", subject: object) -> Any:
-        """Call the handlers of `name` until one returns something else than None, and return that.
-
-        `name` is a verb in upper case, or one of the other names in lower case. Raises what a handler raises, and
-        `TypeError` if a handler returns an object of a wrong type.
-        """
-        for handler, blocking in self._handlers.get(name, ()):
-            if blocking:
-                answer = await session.run_blocking(handler, session, subject)
-            else:
-                answer = handler(session, subject)
-            # A coroutine in nearly all cases: `isawaitable` takes longer.
-            if isinstance(answer, CoroutineType) or inspect.isawaitable(answer):
-                answer = await answer
-            if isinstance(answer, Reply):
-                return answer
-            if answer is not None:
-                expected, rule = _RETURNS.get(name, _REPLY_OR_NONE)
-                if isinstance(answer, expected) and (session.config.lmtp or not isinstance(answer, Mapping)):
-                    return answer
-
-                raise TypeError(f"{_name(handler)} returned {answer!r}: {rule}")
-
-        return None
-
-    async def tell(self, name: str, session: "Session", subject: object) -> None:
-        """Call all handlers of `name`, and ignore what they return. Raises their exceptions after the last call."""
-        errors = []
-        for handler, blocking in self._handlers.get(name, ()):
-            try:
-                if blocking:
-                    answer = await session.run_blocking(handler, session, subject)
-                else:
-                    answer = handler(session, subject)
-                if inspect.isawaitable(answer):
-                    await answer
-            except Exception as exc:
-                errors.append(exc)
-
-        if errors:
-            raise ExceptionGroup(f"{name} handlers failed", errors)
-
-    def show(self, session: "Session", item: Observed) -> None:
-        """Call all observers. Raises their exceptions after the last call."""
-        errors = []
-        for observer in self._observers:
-            try:
-                observer(session, item)
-            except Exception as exc:
-                errors.append(exc)
-
-        if errors:
-            raise ExceptionGroup("observers failed", errors)
+        return _key(name) in self._handlers
 
 
 def _key(name: str) -> str:
     return name.lower() if name.lower() in _NOT_VERBS else name.upper()
-
-
-def _name(handler: object) -> str:
-    return getattr(handler, "__qualname__", None) or repr(handler)
-
-
-_REPLY_OR_NONE: Final = (Reply, "a handler returns a Reply or None")
-
-_RETURNS: Final[Mapping[str, tuple[type | tuple[type, ...], str]]] = {
-    "connect": (Drop, "this handler returns a Reply, DROP or None"),
-    "message": (Mapping, "return a Reply or None, in LMTP also a mapping of replies"),
-    "auth": (object, ""),  # the SASL mechanism knows the type that it needs
-    Burl.verb: ((bytes, AsyncIterable), "return the octets as bytes or as an asynchronous iterator, or refuse"),
-}
-"""The types that handlers may return beside Reply and None, and the rule for an error message."""

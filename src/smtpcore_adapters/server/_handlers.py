@@ -1,21 +1,21 @@
 """Decide the reply to each event: by a limit, by the handlers of the program, or by the protocol's default."""
 
 import logging
-from collections.abc import AsyncIterable, Awaitable, Mapping
-from typing import TypeVar
+from collections.abc import AsyncIterable, Mapping
+from inspect import isawaitable
+from types import CoroutineType
+from typing import Any, Final
 
 from smtpcore import Burl, Command, ConnectionOpened, Event, InvalidCommand, Path, Rcpt, Reply, UnknownCommand
 from smtpcore.sasl import Answer, Question
 
 from ._admission import Admission
-from ._app import App
+from ._app import App, Handler
 from ._burl import is_for
 from ._limits import Limits
 from ._message import Message
 from ._notifications import Decider, Decision, Drop, HandlerDone
 from ._wire import Wire
-
-T = TypeVar("T")
 
 
 class ConnectionDropped(Exception):
@@ -63,11 +63,10 @@ class Handlers:
             return event.reply, Decider.RULE, event.rule
 
         for name in names:
-            if name in app.names:
+            if name in app.handlers:
                 reply: Reply | Drop | None
                 try:
-                    answer = app.ask(name, wire.session, event)
-                    reply = await (self._timed(name, answer) if app.observed else answer)
+                    reply = await (self._ask_timed(name, event) if app.observers else self._ask(name, event))
                 except Exception:
                     return self.failed(event, name)
 
@@ -83,8 +82,7 @@ class Handlers:
 
     async def ask_for_message(self, message: Message) -> Reply | Mapping[Path, Reply] | None:
         """Call the `message` handlers, and return their decision. Raises what they raise."""
-        answer: Reply | Mapping[Path, Reply] | None
-        answer = await self._timed("message", self._app.ask("message", self._wire.session, message))
+        answer: Reply | Mapping[Path, Reply] | None = await self._ask_timed("message", message)
         return answer
 
     async def ask_for_part(self, burl: Burl) -> bytes | AsyncIterable[bytes] | Decision:
@@ -97,7 +95,7 @@ class Handlers:
 
         part: bytes | AsyncIterable[bytes] | Reply | None
         try:
-            part = await self._timed(burl.verb, self._app.ask(burl.verb, wire.session, burl))
+            part = await self._ask_timed(burl.verb, burl)
         except Exception:
             return self.failed(burl, burl.verb)
 
@@ -108,16 +106,16 @@ class Handlers:
 
     async def ask_for_identity(self, question: Question) -> Answer | Reply:
         """Call the `auth` handlers, and return their answer. Raises what they raise."""
-        answer: Answer | Reply
-        answer = await self._timed("auth", self._app.ask("auth", self._wire.session, question))
+        answer: Answer | Reply = await self._ask_timed("auth", question)
         return answer
 
     async def tell_of_end(self, reason: str) -> None:
-        """Call all `disconnect` handlers. What they raise is logged."""
-        try:
-            await self._app.tell("disconnect", self._wire.session, reason)
-        except Exception:
-            self._wire.log.write(logging.ERROR, "the disconnect handler failed", exc_info=True)
+        """Call all `disconnect` handlers. Their exceptions are logged."""
+        for handler, blocking in self._app.handlers.get("disconnect", ()):
+            try:
+                await self._call(handler, reason, blocking=blocking)
+            except Exception:
+                self._wire.log.write(logging.ERROR, "the disconnect handler failed", exc_info=True)
 
     def failed(self, event: Event, name: str) -> Decision:
         """Log the exception that a handler of `name` has raised, and return the reply to `event`."""
@@ -132,19 +130,58 @@ class Handlers:
         )
         return reply, Decider.FAILURE, name
 
-    async def _timed(self, name: str, answer: Awaitable[T]) -> T:
-        # Observers get the handler's own time: it does not count while the handler waits for the client.
-        if not self._app.observed or name not in self._app.names:
-            return await answer
+    async def _ask_timed(self, name: str, subject: object) -> Any:
+        # Observers get the handlers' own time: it does not count while a handler waits for the client.
+        if not self._app.observers or name not in self._app.handlers:
+            return await self._ask(name, subject)
 
         wire = self._wire
         begun, waited = wire.clock(), wire.deadlines.waited
         try:
-            return await answer
+            return await self._ask(name, subject)
         finally:
             waited = wire.deadlines.waited - waited
             wire.show(HandlerDone(name, wire.clock() - begun - waited))
 
+    async def _ask(self, name: str, subject: object) -> Any:
+        # The handlers of a name are called until one returns something else than None.
+        session = self._wire.session
+        for handler, blocking in self._app.handlers.get(name, ()):
+            answer = self._call(handler, subject, blocking=True) if blocking else handler(session, subject)
+            # A coroutine in nearly all cases: `isawaitable` takes longer.
+            if isinstance(answer, CoroutineType) or isawaitable(answer):
+                answer = await answer
+            if isinstance(answer, Reply):
+                return answer
+            if answer is not None:
+                expected, rule = _RETURNS.get(name, _REPLY_OR_NONE)
+                if isinstance(answer, expected) and (session.config.lmtp or not isinstance(answer, Mapping)):
+                    return answer
+
+                raise TypeError(f"{_name(handler)} returned {answer!r}: {rule}")
+
+        return None
+
+    async def _call(self, handler: Handler, subject: object, *, blocking: bool) -> Any:
+        session = self._wire.session
+        answer = await session.run_blocking(handler, session, subject) if blocking else handler(session, subject)
+        return await answer if isawaitable(answer) else answer
+
 
 def _is_http(command: UnknownCommand) -> bool:
     return command.argument.rpartition(" ")[2].startswith("HTTP/")
+
+
+def _name(handler: object) -> str:
+    return getattr(handler, "__qualname__", None) or repr(handler)
+
+
+_REPLY_OR_NONE: Final = (Reply, "a handler returns a Reply or None")
+
+_RETURNS: Final[Mapping[str, tuple[type | tuple[type, ...], str]]] = {
+    "connect": (Drop, "this handler returns a Reply, DROP or None"),
+    "message": (Mapping, "return a Reply or None, in LMTP also a mapping of replies"),
+    "auth": (object, ""),  # the SASL mechanism knows the type that it needs
+    Burl.verb: ((bytes, AsyncIterable), "return the octets as bytes or as an asynchronous iterator, or refuse"),
+}
+"""The types that handlers may return beside Reply and None, and the rule for an error message."""

@@ -110,13 +110,11 @@ class Wire:
 
     def show(self, item: Observed) -> None:
         """Call the observers with `item`."""
-        if not self._app.observed:
-            return
-
-        try:
-            self._app.show(self.session, item)
-        except Exception:
-            self.log.write(logging.ERROR, "an observer failed", exc_info=True)
+        for observer in self._app.observers:
+            try:
+                observer(self.session, item)
+            except Exception:
+                self.log.write(logging.ERROR, "an observer failed", exc_info=True)
 
     def reach(self, limit: str) -> Decision:
         """Report to the observers that a limit of `Limits` was reached, and return its refusal."""
@@ -151,7 +149,7 @@ class Wire:
 
             conn.receive_data(data)
 
-        if self._app.observed and not isinstance(event, Signal | ConnectionClosed):
+        if self._app.observers and not isinstance(event, Signal | ConnectionClosed):
             self.show(event)
         return event
 
@@ -227,7 +225,7 @@ class Wire:
         elif reply_class is ReplyClass.TRANSIENT or isinstance(event, DataEnd | InvalidData):
             self.refusals += 1
 
-        if self._app.observed:
+        if self._app.observers:
             self.show(sent)
         if reply_class not in _POSITIVE:
             self._report(event, sent, decided_by, rule)

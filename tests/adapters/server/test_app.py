@@ -1,4 +1,4 @@
-"""`App`: registration and calls of handlers and observers."""
+"""`App`: the registration of handlers and observers."""
 
 from types import ModuleType
 from typing import Any
@@ -7,12 +7,7 @@ import pytest
 
 from smtpcore import EXTENSIONS, Extension, ExtensionCommand, Reply
 from smtpcore_adapters import App, Session
-from tests.adapters.fakes import EHLO, MAIL, QUIT, RCPT, Dialogue, run_dialogue, step
-
-
-@pytest.fixture
-def session() -> Session:
-    return Dialogue(App()).session
+from tests.adapters.fakes import EHLO, MAIL, QUIT, RCPT, run_dialogue
 
 
 class Greylist:
@@ -80,74 +75,6 @@ def test_handler_names_ignore_case(name: str) -> None:
     assert app.handles(name.upper())
     assert app.handles(name.lower())
     assert not app.handles("RCPT")
-
-
-def test_ask_without_handlers_returns_none(session: Session) -> None:
-    assert step(App().ask("RCPT", session, None)) is None
-
-
-def test_ask_passes_on_exceptions_of_handlers(session: Session) -> None:
-    app = App()
-
-    @app.on("RCPT")
-    def fail(session: Session, subject: object) -> Reply:
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        step(app.ask("RCPT", session, None))
-
-
-def test_error_about_a_wrong_return_value_names_the_handler(session: Session) -> None:
-    class Partial:
-        def __call__(self, session: Session, subject: object) -> Any:
-            return 250
-
-        def __repr__(self) -> str:
-            return "<a partial>"
-
-    app = App()
-    app.on("NOOP")(returning_text)
-    with pytest.raises(TypeError, match=r"returning_text returned 'OK': a handler returns a Reply or None"):
-        step(app.ask("NOOP", session, None))
-
-    app = App()
-    app.on("NOOP")(Partial())
-    with pytest.raises(TypeError, match="<a partial> returned 250"):
-        step(app.ask("NOOP", session, None))
-
-
-def returning_text(session: Session, subject: object) -> Any:
-    return "OK"
-
-
-def test_tell_calls_all_handlers_even_if_some_raise(session: Session) -> None:
-    app = App()
-    calls: list[str] = []
-
-    @app.on("disconnect")
-    def first(session: Session, reason: str) -> Reply:
-        calls.append("first")
-        return Reply(250)
-
-    @app.on("disconnect")
-    async def second(session: Session, reason: str) -> None:
-        calls.append("second")
-        raise ZeroDivisionError
-
-    @app.on("disconnect")
-    def third(session: Session, reason: str) -> None:
-        calls.append("third")
-        raise KeyError
-
-    with pytest.raises(ExceptionGroup, match="disconnect handlers failed") as caught:
-        step(app.tell("disconnect", session, "QUIT"))
-
-    assert [type(exc) for exc in caught.value.exceptions] == [ZeroDivisionError, KeyError]
-    assert calls == ["first", "second", "third"]
-
-
-def test_tell_without_handlers_does_nothing(session: Session) -> None:
-    step(App().tell("disconnect", session, "QUIT"))
 
 
 def test_observer_that_is_not_a_plain_function_is_a_value_error() -> None:

@@ -291,6 +291,32 @@ def test_handler_that_returns_a_wrong_type_gives_451(garbage: object, caplog: py
     assert "a handler returns a Reply or None" in caplog.text
 
 
+def return_text(session: Session, subject: object) -> Any:
+    return "OK"
+
+
+class CallableHandler:
+    def __call__(self, session: Session, subject: object) -> Any:
+        return 250
+
+    def __repr__(self) -> str:
+        return "<a callable handler>"
+
+
+@pytest.mark.parametrize(
+    ("handler", "text"),
+    [
+        (return_text, "return_text returned 'OK': a handler returns a Reply or None"),
+        (CallableHandler(), "<a callable handler> returned 250: a handler returns a Reply or None"),
+    ],
+)
+def test_error_about_a_wrong_return_value_names_the_handler(
+    handler: Handler, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_dialogue(failing("NOOP", handler), b"NOOP\r\n")
+    assert text in caplog.text
+
+
 @pytest.mark.parametrize(
     ("name", "reply", "script"),
     [
@@ -354,6 +380,30 @@ def test_all_disconnect_handlers_are_called_even_if_some_raise(caplog: pytest.Lo
     assert dialogue.stream.close_timeouts
     assert "the secret of the database" in caplog.text
     assert "second failure" in caplog.text
+
+
+def test_each_failed_disconnect_handler_is_logged_in_order(caplog: pytest.LogCaptureFixture) -> None:
+    app = App()
+    calls: list[str] = []
+
+    @app.on("disconnect")
+    def first(session: Session, reason: str) -> Reply:
+        calls.append("first")
+        return Reply(250)
+
+    @app.on("disconnect")
+    async def second(session: Session, reason: str) -> None:
+        calls.append("second")
+        raise ZeroDivisionError
+
+    @app.on("disconnect")
+    def third(session: Session, reason: str) -> None:
+        calls.append("third")
+        raise KeyError
+
+    run_dialogue(app, QUIT)
+    assert calls == ["first", "second", "third"]
+    assert [record.exc_info and record.exc_info[0] for record in caplog.records] == [ZeroDivisionError, KeyError]
 
 
 def test_timeout_error_in_a_handler_is_not_a_client_timeout() -> None:
