@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import find
 
+import smtpcore
 from fuzz import parameters as fuzz_target
 from smtpcore import EXTENSIONS, EnvelopeId, Extension, Mail, NextHop, Parameter, Params, Path, Rcpt, Reply
 from smtpcore._dialects import make_dialect
@@ -72,6 +73,12 @@ def test_parameter_has_a_typed_property(kind: object, extension: object, paramet
     for example in parameter.examples:
         assert getattr(Params({parameter.keyword: example}), property_of(parameter)) == example
     assert not getattr(Params(), property_of(parameter))
+
+
+@each_parameter
+def test_type_of_the_parameter_is_public(kind: object, extension: object, parameter: Parameter[Any]) -> None:
+    if parameter.kind.__module__.startswith("smtpcore."):
+        assert getattr(smtpcore, parameter.kind.__name__) is parameter.kind
 
 
 @each_parameter
