@@ -98,7 +98,7 @@ class Refusals:
         self._failures = 0
         self._idle = 0
         self._messages = 0
-        self._domains: set[str] = set()
+        self._domains: frozenset[str] = frozenset()
 
     def examine(
         self,
@@ -244,7 +244,7 @@ class Refusals:
         elif accepted and isinstance(asked, Mail):
             self._messages += 1
         elif accepted and isinstance(asked, Rcpt) and self._config.max_recipient_domains is not None:
-            self._domains.add(asked.forward_path.domain)
+            self._domains |= {asked.forward_path.domain}
 
     def count_idle(self) -> None:
         """Count a chunk without octets, or a part that the program fetches: an endless row of them is a loop too."""
