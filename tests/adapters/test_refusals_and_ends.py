@@ -50,11 +50,11 @@ def test_connect_handler_may_drop_the_connection_without_a_reply(backend: str) -
 def test_connect_handler_may_sleep(backend: str) -> None:
     app = App()
     ended = watch(app, SessionClosed)
-    app.on("connect")(lambda session, opened: session.sleep(0.2))
+    app.on("connect")(lambda session, opened: session.sleep(0.05))
     with serving(backend, app) as server, server.connect() as client:
         assert client.code() == 220
         assert client.ask(b"QUIT") == 221
-    assert ended[0].seconds >= 0.2
+    assert ended[0].seconds >= 0.05
 
 
 def test_shutdown_ends_the_sleep_of_a_connect_handler(backend: str) -> None:
@@ -111,14 +111,14 @@ def test_default_handler_answers_unknown_verbs(backend: str) -> None:
 
 
 def test_byte_by_byte_command_times_out(backend: str) -> None:
-    timeouts = Timeouts(greeting=0.5, command=0.5, close=1)
+    timeouts = Timeouts(greeting=0.2, command=0.2, close=1)
     with serving(backend, App(), timeouts=timeouts) as server, server.connect() as client:
         assert client.code() == 220
         stop = threading.Event()
 
         def drip() -> None:
             try:
-                while not stop.wait(0.05):
+                while not stop.wait(0.02):
                     client.send(b"x")
             except OSError:
                 pass  # the server closed the connection

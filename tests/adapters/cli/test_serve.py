@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import smtplib
 import socket
 import ssl
@@ -215,15 +216,12 @@ def test_server_with_users_may_listen_on_all_addresses_and_relays_for_users_only
 
 def test_sigterm_sends_421_to_an_idle_client(tmp_path: Path) -> None:
     with running(tmp_path) as server:
-        client = socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT)
-        greeting = client.recv(1000)
-        assert greeting.startswith(b"220 ")
-
-    with client:
-        assert client.recv(1000).startswith(b"421 4.3.2 ")
-        assert client.recv(1000) == b""
-
-    assert server.status == 0
+        with socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT) as client:
+            assert client.recv(1000).startswith(b"220 ")
+            server.process.send_signal(signal.SIGTERM)
+            assert client.recv(1000).startswith(b"421 4.3.2 ")
+            assert client.recv(1000) == b""
+        assert server.process.wait(TIMEOUT) == 0
 
 
 # Errors
