@@ -317,7 +317,7 @@ def test_each_refusal_names_its_author_to_observers_and_in_the_log(name: str, ca
     assert authors == [(None, None) if unsendable else (str(item.decided_by), item.rule) for item in seen]
 
 
-def test_each_recipient_of_LMTP_has_an_author_of_its_own() -> None:
+def test_each_lmtp_recipient_has_a_separate_author() -> None:
     app = handling("message", refuse_second)
     seen = watch(app, Refusal)
     recipients = b"".join(b"RCPT TO:<%d@s.example>\r\n" % number for number in range(3))
