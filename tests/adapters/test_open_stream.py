@@ -187,7 +187,7 @@ def test_refused_connection_is_an_os_error(backend: str, tmp_path: Path) -> None
     with socket.socket() as holder:
         holder.bind(
             ("127.0.0.1", 0)
-        )  # without `listen`: no other process gets the port, and the kernel refuses clients
+        )  # holds the port, but does not listen: connections are refused
         port = holder.getsockname()[1]
         run(backend, test)
 
