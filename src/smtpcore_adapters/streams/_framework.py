@@ -44,29 +44,38 @@ class Event(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Framework:
-    """The functions of one framework."""
+    """The functions of one framework. Most have the same name in anyio and trio."""
 
     wait_readable: Callable[[socket.socket], Awaitable[None]]
+    """Wait until a socket has input, its end of stream, or an error."""
     wait_writable: Callable[[socket.socket], Awaitable[None]]
+    """Wait until a socket accepts output, or its connection attempt has ended."""
     notify_closing: Callable[[socket.socket], None]
     """Wake the tasks that wait for a socket: they raise `closed_resource_error`."""
     closed_resource_error: type[Exception]
     checkpoint: Callable[[], Awaitable[None]]
+    """Let other tasks run, and check for cancellation."""
     checkpoint_if_cancelled: Callable[[], Awaitable[None]]
+    """Check for cancellation only."""
     sleep: Callable[[float], Awaitable[None]]
     sleep_forever: Callable[[], Awaitable[None]]
     current_time: Callable[[], float]
+    """Return the time of the event loop's clock, in seconds."""
     event: Callable[[], Event]
     cancel_scope: Callable[..., CancelScope]
+    """Make a cancel scope; the keyword argument `deadline` is a time of `current_time`."""
     task_group: Callable[[], AbstractAsyncContextManager[TaskGroup]]
+    """Make a task group; its block ends when all of its tasks have ended."""
     getaddrinfo: Callable[..., Awaitable[list[tuple[Any, ...]]]]
+    """Resolve a host name as `socket.getaddrinfo` does."""
     open_signal_receiver: Callable[..., AbstractContextManager[AsyncIterator[int]]]
+    """Handle signals inside the block, which iterates over their numbers."""
     run_in_thread: Callable[[Callable[[], Any]], Awaitable[Any]]
-    """Call a blocking function in a thread; cancellation waits until the function returns."""
+    """Call a blocking function in a thread; a cancellation waits until the function returns."""
     check_cancelled_in_thread: Callable[[], None]
-    """Raise `RuntimeError` outside a thread of `run_in_thread`, and the framework's cancellation in a cancelled one."""
+    """In a thread of `run_in_thread`, check for cancellation; in any other thread, raise `RuntimeError`."""
     run_from_thread: Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any]
-    """Call a coroutine function in the event loop, from a thread of `run_in_thread`."""
+    """In a thread of `run_in_thread`, call a coroutine function in the event loop."""
 
     @contextmanager
     def fail_after(self, timeout: float) -> Iterator[None]:
