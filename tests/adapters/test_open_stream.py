@@ -185,9 +185,7 @@ def test_refused_connection_is_an_os_error(backend: str, tmp_path: Path) -> None
         assert caught.value.errno == errno.ECONNREFUSED
 
     with socket.socket() as holder:
-        holder.bind(
-            ("127.0.0.1", 0)
-        )  # holds the port, but does not listen: connections are refused
+        holder.bind(("127.0.0.1", 0))  # holds the port, but does not listen: connections are refused
         port = holder.getsockname()[1]
         run(backend, test)
 
