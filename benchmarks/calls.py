@@ -61,7 +61,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """The calls of one exchange."""
+    """The function calls made during one exchange: a command and its reply."""
 
     calls: tuple[Call, ...]
     """The calls of Python functions, in order, whatever package they belong to."""

@@ -176,7 +176,7 @@ class Playbook(Generic[E]):
         return self
 
     def skip(self) -> Self:
-        """Forget what has happened since the last `expect`, which must not be an error."""
+        """Forget the replies and events since the last `expect`; raise an error that is among them."""
         self._new()
         self._start = len(self.record)
         return self
@@ -207,7 +207,7 @@ class Playbook(Generic[E]):
 
 
 def text_of(found: object) -> str | None:
-    """Return the text of the reply that an item of a record is, or has; None for other items."""
+    """Return the text of a reply, or of the reply in an `Answered`; None for other items of a record."""
     return found if isinstance(found, str) else str(found.reply) if isinstance(found, Answered) else None
 
 

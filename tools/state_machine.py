@@ -112,7 +112,7 @@ def takes(role: Role, move: Move) -> bool:
 
 
 def diagram(role: Role) -> Iterator[str]:
-    """Yield the lines of a Mermaid diagram of the moves of one end."""
+    """Yield the lines of a Mermaid diagram of the transitions of one end."""
     classes: dict[tuple[State, State, str], set[ReplyClass | None]] = defaultdict(set)
     for move, then in MOVES.items():
         state, cause, reply_class = move
@@ -124,7 +124,7 @@ def diagram(role: Role) -> Iterator[str]:
     for (state, then, event), found in classes.items():
         sources[then, event, _CLASSES[frozenset(found)]].append(state)
 
-    # One arrow for a move that all states of the session have in common.
+    # A transition that all states of the session share gets one arrow.
     session = {state for state in State if takes(role, (state, Helo, ReplyClass.COMPLETION))}
     arrows: dict[tuple[str, State], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for (then, event, answer), states in sources.items():

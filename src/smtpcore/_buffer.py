@@ -1,7 +1,7 @@
 """The receive buffer: received octets that were not used yet."""
 
-# Each octet is examined a constant number of times, whatever the sizes of the segments: `_searched` is the position up
-# to which no line end was found, and deleting from the front of a bytearray copies nothing.
+# Each octet is examined a constant number of times, whatever the sizes of the segments: the octets before `_searched`
+# are known to have no line end, and deleting from the front of a bytearray copies nothing.
 #
 # RFC 5321 2.3.8: only CR LF ends a line. A bare LF or CR is a fault and is reported at the first octet that proves it,
 # so that a peer that never sends CR LF still gets a reply. After a fault everything up to the next CR LF is skipped,

@@ -149,10 +149,10 @@ class ClientConnection(Endpoint):
     def extensions(self) -> Mapping[str, object]:
         """The offers of the server: the keywords of its reply to EHLO or LHLO, in upper case, with their terms.
 
-        The terms of a known keyword are the value that its extension makes of the arguments: such as the limit of SIZE,
-        None if there is no limit, or the mechanisms of AUTH, a tuple. They are True if the keyword has no arguments. A
-        known keyword with malformed arguments is missing. The terms of an unknown keyword are the text after it. After
-        HELO, and after TLS has started, there are no offers.
+        The terms of a known keyword are its arguments as a typed value: for SIZE the limit, or None; for AUTH a tuple
+        of mechanisms. They are True if the keyword has no arguments. A known keyword with malformed arguments is
+        missing. The terms of an unknown keyword are the text after it. The mapping is empty after HELO, and after TLS
+        has started.
         """
         return self._offers
 
@@ -404,7 +404,7 @@ class ClientConnection(Endpoint):
     def _prepare_octets(self, data: bytes) -> tuple[bytes, OutgoingBody | None]:
         if not self._left:
             if self._state is not State.DATA or self._pending or self._body is None:
-                raise LocalProtocolError("no body can be sent: send Data() and take its 354, or send Bdat, first")
+                raise LocalProtocolError("no body can be sent: first send Data() and receive its 354, or send Bdat()")
             if not self._has_recipients():
                 raise LocalProtocolError("no recipient was accepted: end the body with DataEnd()")  # RFC 2920 3.1
 

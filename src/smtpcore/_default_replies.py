@@ -94,7 +94,7 @@ ENHANCED: Final[Mapping[int, str]] = {
     535: "5.7.8",
     555: "5.5.4",
 }
-"""Code to the enhanced status code of a reply that has none (RFC 5248)."""
+"""The enhanced status code to add to a reply without one, by reply code (RFC 5248)."""
 
 _NOT_A_LINE: Final = frozenset({rules.LINE_TOO_LONG.rule, rules.BARE_NEWLINE.rule})
 

@@ -56,7 +56,7 @@ def make_dialect(
     extended: bool = True,
     unknown: Parameter[object] | None = None,
 ) -> Dialect:
-    """Return the dialect of a session that knows `extensions`, and in which those in `terms` are offered.
+    """Return the dialect of a session that knows `extensions` and offers those in `terms`.
 
     Before EHLO, when `extended` is False, no extension changes MAIL, RCPT and the other commands of RFC 5321.
     """

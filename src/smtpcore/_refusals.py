@@ -1,6 +1,6 @@
-"""The rules that a command has to pass, in the order in which a server asks them."""
+"""The rules that a command has to pass, in the order in which a server checks them."""
 
-# The first rule that is broken decides the reply. `Refusals.examine` asks them in this order:
+# The first rule that is broken decides the reply. `Refusals.examine` checks them in this order:
 #
 #   1. the limits of the session: errors, failed authentications, commands without a message; QUIT is exempt
 #   2. the protocol: EHLO and HELO belong to SMTP, LHLO belongs to LMTP
@@ -82,7 +82,7 @@ _NEVER_IDLE: Final = frozenset({ConnectionOpened, Mail, Rcpt, Data, ChunkEnd, In
 
 
 def invalid(line: bytes, refusal: Refusal) -> InvalidCommand:
-    """Return the event for a refused line. The line is shown without the secrets of AUTH."""
+    """Return the event for a refused line. It shows the line with the secrets of AUTH masked."""
     return InvalidCommand(visible(line), refusal.reply, refusal.rule)
 
 
@@ -110,10 +110,10 @@ class Refusals:
         transaction: Transaction | None,
         buffer: ReceiveBuffer,
     ) -> tuple[Command | UnknownCommand | InvalidCommand, int]:
-        """Turn a line into a command, or into the refusal by the first rule that it breaks.
+        """Return the command in a line, or the refusal by the first rule that the line breaks.
 
-        `buffer` has the input after the line. Also returns the number of octets that belong to a refused BDAT: they
-        have to be discarded before the refusal is handed out (RFC 3030 section 2).
+        `buffer` has the input after the line. The second result is the size of the chunk if BDAT was refused: its
+        octets have to be discarded before the refusal is sent (RFC 3030 section 2).
         """
         verb = verb_of(line)
         kind = dialect.kinds.get(verb, UnknownCommand)
@@ -121,7 +121,7 @@ class Refusals:
         try:
             command = parse_command(verb, line, dialect)
         except CommandRejected as exc:
-            # A chunk of unknown size cannot be skipped, so that its refusal has to be the one that closes.
+            # A chunk of unknown size cannot be skipped, so its refusal must close the connection.
             return invalid(line, exc.refusal if kind is Bdat else refusal or exc.refusal), exc.octets
 
         if refusal is None and kind in _WITH_VALUES:
@@ -136,7 +136,7 @@ class Refusals:
         return invalid(line, refusal), command.size
 
     def refuse_line(self, error: LineError, state: State) -> InvalidCommand:
-        """Return the refusal of input that is not a line."""
+        """Return the refusal of a line that is too long, or has a bare CR or LF."""
         if state is State.AUTH:
             refusal = rules.RESPONSE_TOO_LONG if error.fault is LineFault.TOO_LONG else rules.BARE_NEWLINE
             return invalid(HIDDEN_RESPONSE, self._limit_reached() or refusal)

@@ -1,6 +1,6 @@
 """The refusals of the core: one row for each, with the rule that decides and the reply to send."""
 
-# `_refusals.py` asks the rules of commands in their order; `_parser.py` and `_bodies` decide about syntax and bodies.
+# `_refusals.py` checks the rules of commands in their order; `_parser.py` and `_bodies` decide about syntax and bodies.
 # All of them take their replies from here, so that each wording stands in one place. The rows of an extension's own
 # rules stand in the extension.
 #
@@ -118,7 +118,7 @@ RECIPIENT_NOT_ASCII: Final = _row(
 )
 NEEDS_BDAT: Final = _row("BINARYMIME", 503, "5.5.1", "A binary message must be sent with BDAT")
 
-# Syntax. RFC 5321 4.2.4, 4.3.2: 500 while not even the verb is known, 501 from there on.
+# Syntax. RFC 5321 4.2.4, 4.3.2: 500 if no known verb was found, otherwise 501.
 
 NO_VERB: Final = _row("syntax", 500, "5.5.2", "A command must start with a word of letters")
 BAD_LINE: Final = _row("syntax", 500, "5.5.2", "Syntax error: {why}")

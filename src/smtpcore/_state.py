@@ -1,9 +1,10 @@
-"""The states of an SMTP session, and every move between them."""
+"""The states of an SMTP session, and every transition between them."""
 
 # Both ends of a session keep one `State`. A command alone does not change it: the reply does, because only the reply
 # says what the next octets mean. After 354 they are a body, after 334 a SASL response, after 220 to STARTTLS a TLS
-# handshake, and after 550 simply the next command. So a move is a row of a table, keyed by the state, by the event
-# that is answered, and by the class of the reply (RFC 5321 4.1.4). Without a row the state stays.
+# handshake, and after 550 simply the next command. So a transition (a "move") is a row of a table,
+# keyed by the state, by the event that is answered, and by the class of the reply (RFC 5321 4.1.4). Without a row the
+# state stays.
 #
 # Example: in READY the client sends MAIL. With 250 the row (READY, Mail, COMPLETION) leads to MAIL. For 550 there is no
 # row, so the session stays in READY, and the client may try another sender.
@@ -109,7 +110,7 @@ class Wait(Enum):
 
 
 class Step(Enum):
-    """A move that no reply makes."""
+    """A transition that needs no reply."""
 
     if not TYPE_CHECKING:  # pragma: no branch - no type fits for checkers
         __hash__ = object.__hash__  # as above

@@ -1,4 +1,4 @@
-"""The states of an SMTP session. `_state.py` has the moves between them."""
+"""The states of an SMTP session. `_state.py` has the transitions between them."""
 
 from enum import Enum, auto
 from typing import TYPE_CHECKING

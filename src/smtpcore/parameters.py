@@ -41,9 +41,9 @@ _T = TypeVar("_T")
 class Params(Mapping[str, object]):
     """An immutable mapping from keyword, in any letter case, to value, with typed properties for built-in parameters.
 
-    A keyword without value maps to True, and one of an unknown extension to its text (RFC 5321 4.1.1.11). The typed
-    properties have the names of the keywords. A property is None if its parameter is absent or has another type.
-    `Parameter.of` is the typed access to the parameters of your own extensions.
+    A keyword without value maps to True, and a keyword of an unknown extension to its text (RFC 5321 4.1.1.11). The
+    typed properties have the names of the keywords. A property is None if its parameter is absent or has another type.
+    For parameters of your own extensions, `Parameter.of` returns the typed value.
 
     Raises `LocalProtocolError` for a malformed keyword. `str` raises it for a value that cannot be sent.
     """

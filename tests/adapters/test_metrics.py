@@ -144,7 +144,7 @@ def test_tls_handshakes_and_failures_are_counted() -> None:
     assert count("tls_failures_total") == 1
 
 
-def test_refusals_are_counted_by_their_author() -> None:
+def test_refusals_are_counted_by_the_rule_that_decided() -> None:
     app = App()
     count = MetricsReader(app)
     run_dialogue(app, EHLO + RCPT + MAIL + RCPT + RCPT + b"XFOO\r\nXBAR\r\n" + QUIT)

@@ -1,8 +1,8 @@
 """Try the mutants that mutmut made, quickly: `python -m tests.mutation` runs this in the directory `mutants`.
 
 mutmut starts pytest again for each mutant, and lets each call of the core choose between a function and its mutants.
-Here the tests are collected once. Each mutant gets a fork of that process, in which the code of the mutant replaces
-that of the function. The tests run at their usual speed, and first those that noticed other mutants of this function.
+Here the tests are collected once. Each mutant runs in a fork of that process, where its code replaces the
+function. The tests run at their usual speed, and tests that detected other mutants of this function run first.
 
 Calls made during collection have already happened by then. If a mutant of such a function survives, the files that call
 the function are collected again, unless they take too long.

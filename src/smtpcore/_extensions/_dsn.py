@@ -26,7 +26,7 @@ class Ret(Enum):
 
 
 class Notify(Enum):
-    """An event in the NOTIFY parameter of RCPT, of which the sender wants a notification (RFC 3461 4.1)."""
+    """A value of the NOTIFY parameter of RCPT: an event to notify the sender of (RFC 3461 4.1)."""
 
     NEVER = "NEVER"
     """No notification at all. It excludes the other values."""

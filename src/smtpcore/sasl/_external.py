@@ -5,7 +5,10 @@ from ._steps import CheckIdentity, Reason
 
 
 class ExternalServer(ServerMechanism):
-    """The server's end of EXTERNAL. It asks `CheckIdentity`, or rejects if the channel has no external identity."""
+    """The server's end of EXTERNAL. The program answers `CheckIdentity`.
+
+    Without an external identity of the channel the client is rejected.
+    """
 
     def exchange(self, initial_response: bytes | None) -> Exchange:
         """Run the exchange of RFC 4422 A.1."""

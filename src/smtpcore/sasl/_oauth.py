@@ -94,7 +94,7 @@ class _TokenServer(ServerMechanism):
 
 
 class OAuthBearerServer(_TokenServer):
-    """The server's end of OAUTHBEARER. It asks `CheckToken`."""
+    """The server's end of OAUTHBEARER. The program answers `CheckToken`."""
 
     malformed: ClassVar[TokenError] = TokenError("invalid_request")
     invalid: ClassVar[TokenError] = TokenError("invalid_token")
@@ -109,7 +109,7 @@ class OAuthBearerServer(_TokenServer):
 
 
 class XOAuth2Server(_TokenServer):
-    """The server's end of XOAUTH2. It asks `CheckToken`."""
+    """The server's end of XOAUTH2. The program answers `CheckToken`."""
 
     malformed: ClassVar[TokenError] = TokenError("400")
     invalid: ClassVar[TokenError] = TokenError("401")

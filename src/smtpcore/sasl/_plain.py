@@ -19,7 +19,7 @@ from ._steps import Challenge, CheckPassword, Reason, Rejected
 
 
 class PlainServer(ServerMechanism):
-    """The server's end of PLAIN. It asks `CheckPassword`."""
+    """The server's end of PLAIN. The program answers `CheckPassword`."""
 
     def exchange(self, initial_response: bytes | None) -> Exchange:
         """Run the exchange of RFC 4616 section 2."""
@@ -52,7 +52,7 @@ class PlainClient(ClientMechanism):
 
 
 class LoginServer(ServerMechanism):
-    """The server's end of LOGIN. It asks `CheckPassword`."""
+    """The server's end of LOGIN. The program answers `CheckPassword`."""
 
     def exchange(self, initial_response: bytes | None) -> Exchange:
         """Ask for the name, then for the password."""

@@ -18,7 +18,7 @@ def _same_as_recipient(id: str, title: str, section: str, line: str) -> Check:
         if seen.code // 100 == 5:
             raise Failed(f"the reply was: {seen}; the plain form of the same address was accepted")
 
-    return check(id, title, section, "2yz, as to the plain form of the address")(probe)
+    return check(id, title, section, "2yz, the same as for the plain form of the address")(probe)
 
 
 @check("verb-vrfy", "VRFY is implemented", "RFC 5321 4.5.1", "a reply other than 500 and 502")

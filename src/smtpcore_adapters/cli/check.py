@@ -24,7 +24,7 @@ _STYLES = {
 
 @click.command()
 @click.argument("server", metavar="HOST[:PORT]", default="")
-@click.option("--to", "recipient", metavar="ADDRESS", help="Recipient of the test messages, about forty. Required.")
+@click.option("--to", "recipient", metavar="ADDRESS", help="Recipient of about 40 test messages. Required.")
 @click.option(
     "--from",
     "sender",

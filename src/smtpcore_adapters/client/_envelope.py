@@ -57,7 +57,7 @@ class SendOptions(TypedDict, total=False):
     submitter: Submitter
     """The submitter of the message, for AUTH= (RFC 4954 section 5)."""
     params: Mapping[str, object]
-    """Parameters of MAIL of your own extensions, by keyword: see `ConnectOptions.extensions`."""
+    """Parameters of MAIL from your own extensions, by keyword: see `ConnectOptions.extensions`."""
 
 
 _UNLIKE_THEIR_KEYWORDS = {"body_type": "BODY", "hold_for": "HOLDFOR", "hold_until": "HOLDUNTIL", "submitter": "AUTH"}

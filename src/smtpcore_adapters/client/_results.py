@@ -37,7 +37,7 @@ class SendResult(Mapping[Path, Reply]):
     replies: Mapping[Path, Reply]
     """The same mapping, as a plain object."""
     final: Reply
-    """The last reply of the transaction: the one to the body, or the refusal because of which no body was sent."""
+    """The last reply of the transaction: the reply to the body, or the refusal that prevented sending it."""
 
     def __getitem__(self, recipient: Path | Mailbox | str) -> Reply:
         return self.replies[recipient if isinstance(recipient, Path) else Path(str(recipient))]

@@ -45,7 +45,7 @@ class Admission:
         if self.refusal:
             return
 
-        # A trusted peer is a client itself only after it has named one with XCLIENT.
+        # A trusted peer is a proxy: only the address that it sends with XCLIENT is counted.
         host = "" if self._is_trusted and not self._record.xclient else host_of(self._wire.session.peer)
         limit = self._peers.enter(host, self._wire.clock())
         if limit is None:
@@ -72,12 +72,12 @@ class Admission:
     # Clients that talk before the greeting (RFC 5321 3.1)
 
     async def talks_early(self) -> bool:
-        """Wait for the greeting delay, and return whether the client has sent something in it."""
+        """Wait for the greeting delay, and return whether the client sent anything meanwhile."""
         delay = self._limits.greeting_delay
         return bool(delay and not self.refusal and not self._wire.draining and await self._wire.talks_within(delay))
 
     async def reject_early_talker(self) -> None:
-        """Greet a client that has talked too early with a refusal."""
+        """Refuse a client that talked before the greeting."""
         reply, decided_by, limit = self._wire.reach("greeting_delay")
         self._wire.log.write(
             logging.INFO, "talked before the greeting", limit=limit, decided_by=str(decided_by), rule=limit
@@ -90,7 +90,7 @@ class Admission:
     # Failed authentications of an address
 
     def may_authenticate(self) -> bool:
-        """Return whether the client's address has not failed to authenticate too often recently."""
+        """Return False if too many authentications from the client's address failed recently."""
         return self._peers.may_authenticate(self._host, self._wire.clock())
 
     def count_auth_failure(self) -> float:

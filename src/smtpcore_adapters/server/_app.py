@@ -1,7 +1,7 @@
 """The handlers and observers of a program."""
 
-# Verbs are registered in upper case, in which they are received. All other names are registered in lower case, in which
-# no verb is received. So a client cannot call the handlers of `message` by sending the command `MESSAGE`.
+# Verbs are registered in upper case, because received verbs are converted to upper case. All other names are in lower
+# case. So a client that sends the command `MESSAGE` does not call the handlers of `message`.
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence

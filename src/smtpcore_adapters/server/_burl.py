@@ -22,7 +22,7 @@ class BurlPart:
         self._pieces: AsyncIterator[bytes] = aiter(_once(octets) if isinstance(octets, bytes) else octets)
 
     async def next_piece(self) -> bytes:
-        """Return the next octets, empty at the end of the part. Raises what the program raises."""
+        """Return the next octets, empty at the end of the part. Passes on the program's exceptions."""
         async for piece in self._pieces:
             if piece:
                 return piece
@@ -30,7 +30,7 @@ class BurlPart:
         return b""
 
     async def aclose(self) -> None:
-        """Close the program's iterator, if it can be closed. Raises what the program raises."""
+        """Close the program's iterator, if it can be closed. Passes on the program's exceptions."""
         if isinstance(self._pieces, AsyncGenerator):
             await self._pieces.aclose()
 

@@ -1,7 +1,7 @@
 """Compute how much longer a session may wait for its client."""
 
 # A per-read timeout can be defeated by sending one byte just before it expires. So waits add up until the command or
-# the message is complete. The octets of a body extend its deadline, at the least rate that `Limits.body_rate` allows.
+# the message is complete. Each octet of a body extends its deadline: `Limits.body_rate` is the minimum rate.
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -51,7 +51,7 @@ class Deadlines:
             self._credit += octets / self._rate
 
     def remaining(self, wait: Wait, now: float) -> float:
-        """Return the seconds for which the client may be waited for. Raises `TimeoutError` if none are left."""
+        """Return how many seconds to wait for the client. Raises `TimeoutError` if no time is left."""
         timeout = self._timeouts[wait]
         if wait is not Wait.BODY and self._peers.are_many:
             timeout = min(timeout, self._crowded)
@@ -80,7 +80,10 @@ class Deadlines:
         return "greeting" if wait is Wait.GREETING else "command"
 
     def within_session(self, timeout: float) -> float:
-        """Return `timeout`, or less if less of the session's time is left. Raises `TimeoutError` if none is left."""
+        """Return `timeout`, or the rest of the session's time if that is shorter.
+
+        Raises `TimeoutError` if no time is left.
+        """
         left = self._end - self._clock()
         if left <= 0:
             raise TimeoutError(_TOO_LONG)

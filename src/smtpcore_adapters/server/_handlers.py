@@ -81,7 +81,7 @@ class Handlers:
         return wire.conn.default_reply(event), Decider.DEFAULT, names[-1] if names else "auth"  # AuthCancel
 
     async def ask_for_message(self, message: Message) -> Reply | Mapping[Path, Reply] | None:
-        """Call the `message` handlers, and return their decision. Raises what they raise."""
+        """Call the `message` handlers, and return their decision. Passes on their exceptions."""
         answer: Reply | Mapping[Path, Reply] | None = await self._ask_timed("message", message)
         return answer
 
@@ -105,7 +105,7 @@ class Handlers:
         return (part, Decider.HANDLER, burl.verb) if isinstance(part, Reply) else part
 
     async def ask_for_identity(self, question: Question) -> Answer | Reply:
-        """Call the `auth` handlers, and return their answer. Raises what they raise."""
+        """Call the `auth` handlers, and return their answer. Passes on their exceptions."""
         answer: Answer | Reply = await self._ask_timed("auth", question)
         return answer
 

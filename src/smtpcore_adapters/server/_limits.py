@@ -24,12 +24,12 @@ class Timeouts:
     tls: float = 60.0
     """The time for a TLS handshake, 60 by default. No reply can be sent after it."""
     send: float = 300.0
-    """The time in which the client has to read a reply, 300 by default. No reply can be sent after it."""
+    """The time for the client to read a reply, 300 by default. No reply can be sent after it."""
     crowded: float = 10.0
     """The time for a command while less than a tenth of `Limits.connections` is free, 10 by default. Idle clients then
     make room for new ones, sooner than RFC 5321 4.5.3.2.7 recommends."""
     close: float = 2.0
-    """The time in which the client has to read the last reply and close the connection, 2 by default."""
+    """The time for the client to read the last reply and close the connection, 2 by default."""
 
     def __post_init__(self) -> None:
         for name in self.__slots__:

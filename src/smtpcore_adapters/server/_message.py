@@ -27,7 +27,7 @@ class Source(Protocol):
 class Pieces:
     """The pieces of a body, in order: for `async for`, and in a thread for `for`."""
 
-    # Not a generator: a handler that leaves its loop early would have to close that.
+    # Not a generator, because a handler that leaves its loop early would have to close the generator.
 
     def __init__(self, pull: Callable[[], Coroutine[Any, Any, bytes]], stream: Stream) -> None:
         self._pull = pull
@@ -76,7 +76,7 @@ class Message:
 
     @property
     def reverse_path(self) -> Path:
-        """The sender; falsy for a notification, to which nothing may reply (RFC 5321 4.5.5)."""
+        """The sender; falsy for a notification: send no mail in reply to it (RFC 5321 4.5.5)."""
         return self.transaction.mail.reverse_path
 
     @property

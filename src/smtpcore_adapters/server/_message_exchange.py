@@ -58,7 +58,7 @@ class MessageExchange:
         self._dispatch = dispatch
         """Answers a command between two chunks."""
         self._is_open = False
-        """Whether the handlers are at work."""
+        """Whether the handlers are running."""
         self._part: BurlPart | None = None
         """The part of the message that is being fetched for a BURL."""
         self._end: DataEnd | InvalidData | None = None

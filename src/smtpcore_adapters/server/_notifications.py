@@ -99,7 +99,7 @@ class LimitReached:
 
 
 class Decider(StrEnum):
-    """The kind of thing that has decided to refuse."""
+    """The kind of cause of a refusal."""
 
     RULE = "rule"
     """A rule of the protocol, or a limit or requirement of `smtpcore.Config`."""
@@ -124,12 +124,12 @@ class Refusal:
     reply: Reply
     """The reply, as the observers got it just before."""
     decided_by: Decider
-    """The kind of thing that has decided."""
+    """The kind of cause."""
     rule: str
-    """The name of the rule that has decided.
+    """The name of the rule that decided.
 
-    For a rule that is `InvalidCommand.rule`, for a limit or a timeout the name of its field, and otherwise the name of
-    the handler that has decided or failed, or that is missing. A failure of the server itself is called `"session"`.
+    For a rule of the protocol: `InvalidCommand.rule`. For a limit or a timeout: the name of its field. Otherwise: the
+    name of the handler that decided, failed or is missing. A failure of the server itself is called `"session"`.
     """
 
 
@@ -142,9 +142,9 @@ class HandlerDone:
     """The handlers of one name have returned, or raised an exception."""
 
     name: str
-    """The name under which they are registered."""
+    """The name under which the handlers are registered."""
     seconds: float
-    """The time that they took, without the time in which they waited for the client."""
+    """The running time of the handlers, without their waits for the client."""
 
 
 Notice: TypeAlias = SessionOpened | SessionClosed | TlsEstablished | TlsFailed | LimitReached | Refusal | HandlerDone

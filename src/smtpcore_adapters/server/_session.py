@@ -150,7 +150,7 @@ class Session:
         return self._connection.config
 
     async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
-        """Call a function that blocks, such as one that writes to a disk, without blocking other sessions."""
+        """Call a blocking function, for example to write to a disk, without blocking other sessions."""
         return await self._stream.run_blocking(function, *args)
 
     async def sleep(self, seconds: float) -> None:

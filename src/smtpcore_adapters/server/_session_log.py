@@ -1,7 +1,7 @@
 """Write the log of a session."""
 
-# The records are also for machines: the values in the text are in fields of their own. A quota for each client keeps
-# one that causes many records from filling the disk.
+# Programs read the records too, so they have attributes for the values in the text, such as `limit`. Each client has a
+# quota: a client that causes many records must not fill the disk.
 
 import logging
 from collections.abc import Callable

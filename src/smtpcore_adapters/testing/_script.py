@@ -10,7 +10,7 @@ from smtpcore import EXTENSIONS, LocalProtocolError, Path, Reply
 
 _MAX_DELAY = 3600.0  # seconds
 _USUAL = b"250 2.0.0 OK\r\n"
-"""The reply of which `cut` sends the first octets."""
+"""The reply that `cut` cuts off."""
 
 _VERBS = re.findall(
     r"\w+", "EHLO HELO LHLO MAIL RCPT DATA RSET NOOP QUIT VRFY EXPN HELP STARTTLS AUTH ETRN XCLIENT XFORWARD"

@@ -77,7 +77,7 @@ def _certificate(connection: SSLObject) -> Certificate | None:
     return Certificate(der, fields) if der and fields else None  # no fields: the certificate was not verified
 
 
-# OpenSSL reports the name to a server only during the handshake.
+# The server names (SNI) that clients asked for: OpenSSL reports them only during the handshake.
 _asked_for: WeakKeyDictionary[SSLObject, str] = WeakKeyDictionary()
 
 

@@ -168,7 +168,7 @@ def test_first_answer_of_the_auth_handlers_decides() -> None:
     assert asked == ["first", "second"]
 
 
-def test_question_without_an_answer_is_refused() -> None:
+def test_authentication_is_refused_if_the_handler_does_not_answer() -> None:
     assert run_session(asking(lambda session, question: None), LOGIN).codes[2:] == [535, 221]
 
 

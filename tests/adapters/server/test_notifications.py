@@ -356,7 +356,7 @@ def test_timeout_of_the_session_is_the_author_of_its_421() -> None:
     assert [(item.decided_by, item.rule) for item in seen] == [(Decider.TIMEOUT, "session")]
 
 
-def test_timeout_while_the_server_is_crowded_is_the_author_of_its_421() -> None:
+def test_refusal_names_the_timeout_of_a_crowded_server() -> None:
     app = App()
     seen = watch(app, Refusal)
     limits = Limits(connections=10)
@@ -368,7 +368,7 @@ def test_timeout_while_the_server_is_crowded_is_the_author_of_its_421() -> None:
     assert [(item.decided_by, item.rule) for item in seen] == [(Decider.TIMEOUT, "crowded")]
 
 
-def test_limit_of_connections_is_the_author_of_the_greeting(caplog: pytest.LogCaptureFixture) -> None:
+def test_refused_greeting_names_the_limit_of_connections(caplog: pytest.LogCaptureFixture) -> None:
     app = App()
     seen = watch(app, Refusal)
     limits = Limits(connections_per_address=1)

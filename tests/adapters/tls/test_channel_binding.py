@@ -40,7 +40,7 @@ def certificate(
 
 @pytest.mark.parametrize("key", [RSA, ECDSA], ids=["RSA", "ECDSA"])
 @pytest.mark.parametrize("algorithm", [hashes.SHA224(), hashes.SHA256(), hashes.SHA384(), hashes.SHA512()])
-def test_hash_is_the_hash_of_the_signature_algorithm(key: Key, algorithm: hashes.SHA256) -> None:
+def test_binding_uses_the_hash_of_the_signature_algorithm(key: Key, algorithm: hashes.SHA256) -> None:
     der = certificate(key, algorithm)
     binding = end_point_binding(der)
     assert binding is not None

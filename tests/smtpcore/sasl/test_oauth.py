@@ -164,7 +164,7 @@ BEARER = "auth=Bearer t"
         pytest.param("XOAUTH2", message(header="user=u"), "401", id="XOAUTH2: no token"),
     ],
 )
-def test_malformed_first_message_is_refused_without_a_question(name: str, sent: bytes, expected: str) -> None:
+def test_malformed_first_message_is_refused_without_asking_the_program(name: str, sent: bytes, expected: str) -> None:
     """R7628-3.2.2-01"""
     server = make_server(name)
     assert status(server.start(sent)) == expected
