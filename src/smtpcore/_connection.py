@@ -13,20 +13,7 @@ from typing import Final
 
 from ._bodies._incoming import Body
 from ._buffer import LineError, ReceiveBuffer
-from ._commands import (
-    Auth,
-    Bdat,
-    Data,
-    Ehlo,
-    Expn,
-    Helo,
-    Lhlo,
-    Mail,
-    Rcpt,
-    Rset,
-    StartTls,
-    Vrfy,
-)
+from ._commands import Auth, Bdat, Data, Ehlo, Expn, Helo, Lhlo, Mail, Rcpt, Rset, StartTls, Vrfy
 from ._config import Bodies, Config
 from ._default_replies import (
     DEFAULTS,

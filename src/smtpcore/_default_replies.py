@@ -4,23 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from . import _rules as rules
-from ._commands import (
-    COMMANDS,
-    Auth,
-    Data,
-    Ehlo,
-    Expn,
-    Helo,
-    Help,
-    Lhlo,
-    Mail,
-    Noop,
-    Quit,
-    Rcpt,
-    Rset,
-    StartTls,
-    Vrfy,
-)
+from ._commands import COMMANDS, Auth, Data, Ehlo, Expn, Helo, Help, Lhlo, Mail, Noop, Quit, Rcpt, Rset, StartTls, Vrfy
 from ._events import (
     AuthCancel,
     AuthResponse,

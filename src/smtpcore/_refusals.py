@@ -19,20 +19,7 @@ from typing import Final
 from . import _rules as rules
 from ._buffer import LineError, LineFault, ReceiveBuffer
 from ._command import Command
-from ._commands import (
-    Auth,
-    Bdat,
-    Data,
-    Ehlo,
-    Helo,
-    Lhlo,
-    Mail,
-    Noop,
-    Quit,
-    Rcpt,
-    Rset,
-    StartTls,
-)
+from ._commands import Auth, Bdat, Data, Ehlo, Helo, Lhlo, Mail, Noop, Quit, Rcpt, Rset, StartTls
 from ._config import Config
 from ._dialects import Dialect
 from ._events import (

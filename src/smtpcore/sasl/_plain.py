@@ -5,16 +5,7 @@
 
 from typing import ClassVar
 
-from ._mechanism import (
-    MAX_NAME,
-    ClientMechanism,
-    Dialogue,
-    Exchange,
-    Refusal,
-    ServerMechanism,
-    decode,
-    first_response,
-)
+from ._mechanism import MAX_NAME, ClientMechanism, Dialogue, Exchange, Refusal, ServerMechanism, decode, first_response
 from ._steps import Challenge, CheckPassword, Reason, Rejected
 
 
