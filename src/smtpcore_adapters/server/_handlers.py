@@ -147,7 +147,7 @@ class Handlers:
         # The handlers of a name are called until one returns something else than None.
         session = self._wire.session
         for handler, blocking in self._app.handlers.get(name, ()):
-            answer = self._call(handler, subject, blocking=True) if blocking else handler(session, subject)
+            answer: Any = self._call(handler, subject, blocking=True) if blocking else handler(session, subject)
             # A coroutine in nearly all cases: `isawaitable` takes longer.
             if isinstance(answer, CoroutineType) or isawaitable(answer):
                 answer = await answer

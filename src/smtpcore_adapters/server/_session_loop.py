@@ -18,7 +18,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from ssl import SSLContext
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from smtpcore import (
     EXTENSIONS,
@@ -194,7 +194,7 @@ class SessionLoop:
                 return wire.closed_by
 
             transaction = wire.conn.transaction if record.forwarded else None
-            exchange = _EXCHANGES.get(type(event))  # as in `_dispatch`, but with one call less for each command
+            exchange = self._EXCHANGES.get(type(event))  # as in `_dispatch`, but with one call less for each command
             await (exchange(self, event) if exchange else self._handlers.run(event))
             if transaction and not wire.conn.transaction:
                 record.clear_forwarded()
@@ -224,7 +224,7 @@ class SessionLoop:
         return None
 
     def _dispatch(self, event: Event) -> Awaitable[None]:
-        exchange = _EXCHANGES.get(type(event))
+        exchange = self._EXCHANGES.get(type(event))
         return exchange(self, event) if exchange else self._handlers.run(event)
 
     def _run_message(self, event: Data | Bdat | Burl) -> Awaitable[None]:
@@ -237,16 +237,16 @@ class SessionLoop:
     def _run_xclient(self, event: Xclient | Xforward) -> Awaitable[None]:
         return XclientExchange(self._wire, self._handlers, self._admission, self._record).run(event)
 
+    _EXCHANGES: ClassVar[Mapping[type[object], Callable[[Any, Any], Awaitable[None]]]] = {
+        Auth: _run_auth,
+        Bdat: _run_message,
+        Burl: _run_message,
+        Data: _run_message,
+        Xclient: _run_xclient,
+        Xforward: _run_xclient,
+    }
+    """The exchange for each type of event. An event of any other type goes to `Handlers.run`."""
+
 
 _ABRUPT: Final = frozenset({Reason.LOST, Reason.CANCELLED, Reason.DROPPED})
 """Reasons after which the connection is closed at once: the client is not given time to read a last reply."""
-
-_EXCHANGES: Final[Mapping[type[object], Callable[[SessionLoop, Any], Awaitable[None]]]] = {
-    Auth: SessionLoop._run_auth,
-    Bdat: SessionLoop._run_message,
-    Burl: SessionLoop._run_message,
-    Data: SessionLoop._run_message,
-    Xclient: SessionLoop._run_xclient,
-    Xforward: SessionLoop._run_xclient,
-}
-"""The exchange for each type of event. An event of any other type goes to `Handlers.run`."""

@@ -13,7 +13,7 @@ from ..streams._stream import Address
 class XclientAttributes:
     """The attributes of all XCLIENT commands so far."""
 
-    attributes: Mapping[str, str | None] = field(default_factory=dict)
+    attributes: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
     """The attributes by name; the value is None if the peer does not know it either."""
 
     def __bool__(self) -> bool:
