@@ -150,9 +150,9 @@ class MessageExchange:
 
         while self._end is None:
             event = await self._wire.next_event()
-            if isinstance(event, DataChunk | DataLine):
+            if isinstance(event, _PIECES):
                 return event.data
-            if isinstance(event, DataEnd | InvalidData):
+            if isinstance(event, _ENDS):
                 self._end = event
             else:
                 await self._go_on(event)
@@ -197,4 +197,6 @@ class MessageExchange:
             self._wire.log.write(logging.ERROR, "the handler of BURL failed", exc_info=True)
 
 
+_PIECES = (DataChunk, DataLine)
+_ENDS = (DataEnd, InvalidData)
 _IN_BODY = frozenset({State.DATA, State.CHUNK, State.CHUNKED, State.LAST_CHUNK})
