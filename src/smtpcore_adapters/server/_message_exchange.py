@@ -155,11 +155,11 @@ class MessageExchange:
             if isinstance(event, _ENDS):
                 self._end = event
             else:
-                await self._go_on(event)
+                await self._handle_other(event)
 
         return b""
 
-    async def _go_on(self, event: Event | Signal) -> None:
+    async def _handle_other(self, event: Event | Signal) -> None:
         wire = self._wire
         if isinstance(event, Burl):
             await self._begin_part(event)
