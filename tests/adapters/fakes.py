@@ -1,27 +1,24 @@
-"""Sessions over a scripted stream in memory: no event loop, no socket, and a clock that the script moves."""
+"""A scripted stream in memory: no event loop, no socket, and a clock that the script moves."""
 
 import re
+import types
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Generator
 from enum import Enum, auto
 from ssl import SSLContext
 from typing import Any, Final, TypeVar
 
-from smtpcore import EXTENSIONS, Bodies, Config, Extension, Rcpt, Reply
+from smtpcore import Bodies, Config, Rcpt, Reply
 from smtpcore_adapters import (
     Address,
     App,
     Interrupted,
-    Limits,
     Message,
     Observed,
     Session,
-    SessionLoop,
     Stream,
-    Timeouts,
     Tls,
 )
-from smtpcore_adapters.server._peers import PeerTable
 
 T = TypeVar("T")
 
@@ -53,6 +50,12 @@ class Early(bytes):
 
 Step = bytes | BaseException | Silence | Callable[[], object]
 """A segment of input, an exception to raise, silence, or a function to call during `receive`."""
+
+
+@types.coroutine
+def suspend(value: object) -> Generator[object, None, None]:
+    """Suspend the coroutine that awaits this, with `value` for the one that runs it."""
+    yield value
 
 
 def step(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -94,6 +97,10 @@ class FakeStream:
         """The host and port of each call of `open`."""
         self.server_name: str | None = None
         self.is_reset = False
+        self.may_continue = False
+        """Whether `receive` suspends its coroutine when the script is empty, so that more steps can be added.
+
+        Otherwise `receive` returns the end of the stream."""
         self._interrupted = False
 
     def clock(self) -> float:
@@ -114,6 +121,9 @@ class FakeStream:
     async def receive(self, timeout: float) -> bytes:
         self.receive_timeouts.append(timeout)
         while not self._interrupted:
+            if self.may_continue and not self.script:
+                await suspend(self)
+                continue
             step = self.script.popleft() if self.script else b""
             if isinstance(step, bytes):
                 return step
@@ -176,71 +186,11 @@ class FakeStream:
         return step(function(*args))
 
 
-class Dialogue:
-    """A session loop over a scripted stream."""
-
-    def __init__(
-        self,
-        app: App,
-        *script: Step,
-        config: Config = CONFIG,
-        timeouts: Timeouts | None = None,
-        limits: Limits | None = None,
-        peers: PeerTable | None = None,
-        tls: SSLContext | None = None,
-        implicit_tls: bool = False,
-        peer: Address | None = None,
-        extensions: Sequence[Extension] = EXTENSIONS,
-    ) -> None:
-        self.reasons: list[str] = []
-        """The reason of each call of the `disconnect` handler."""
-        app.on("disconnect")(lambda session, reason: self.reasons.append(reason))
-        self.stream = FakeStream(*script, peer=peer)
-        self.loop = SessionLoop(
-            app,
-            self.stream,
-            config,
-            extensions=extensions,
-            timeouts=timeouts or Timeouts(),
-            limits=limits,
-            peers=peers,
-            tls=tls,
-            implicit_tls=implicit_tls,
-            clock=self.stream.clock,
-        )
-
-    @property
-    def session(self) -> Session:
-        return self.loop.session
-
-    def run(self) -> "Dialogue":
-        step(self.loop.run())
-        return self
-
-    @property
-    def replies(self) -> list[str]:
-        """The replies, each with its lines joined by newlines."""
-        return replies(self.stream.output)
-
-    @property
-    def codes(self) -> list[int]:
-        return [int(reply[:3]) for reply in self.replies]
-
-    @property
-    def last(self) -> str:
-        return self.replies[-1]
-
-
 def replies(output: bytes) -> list[str]:
     """Cut output into replies. Fails unless the output consists of replies in the form of RFC 5321 4.2."""
     assert re.fullmatch(rb"(?:(?:([2-5][0-5][0-9])-[^\r\n]*\r\n)*[2-5][0-5][0-9] [^\r\n]*\r\n)*", output), output
     text = output.decode().replace("\r\n", "\n")
     return [reply.rstrip("\n") for reply in re.findall(r"(?:^...-.*\n)*^... .*\n", text, re.MULTILINE)]
-
-
-def run_dialogue(app: App, *script: Step, **options: Any) -> Dialogue:
-    """Run a session to its end."""
-    return Dialogue(app, *script, **options).run()
 
 
 def accepting(*handlers: object) -> App:

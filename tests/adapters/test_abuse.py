@@ -35,15 +35,13 @@ from tests.adapters.fakes import (
     QUIT,
     RCPT,
     SILENCE,
-    Dialogue,
     FakeStream,
     MessageStore,
     Step,
     accepting,
-    run_dialogue,
-    step,
     watch,
 )
+from tests.adapters.playbook import SessionPlaybook, accepted, session
 
 HERE = Address("192.0.2.1", 1)
 TIMEOUTS = Timeouts(greeting=11, command=12, body=13, session=1000, close=16)
@@ -64,26 +62,24 @@ def limits_of(app: App) -> list[str]:
 # Slow clients
 
 
-def drip(dialogue: Dialogue, data: bytes, seconds: float) -> None:
-    """Add each octet of `data` to the script, each after `seconds` of silence."""
+def drip(dialogue: SessionPlaybook, data: bytes, seconds: float) -> None:
+    """Send each octet of `data` after `seconds` of silence."""
     for octet in data:
-        dialogue.stream.script.extend([dialogue.stream.advance(seconds), bytes([octet])])
+        dialogue.send(dialogue.stream.advance(seconds), bytes([octet]))
 
 
 def test_byte_by_byte_command_does_not_extend_the_timeout() -> None:
-    dialogue = Dialogue(App(), EHLO, timeouts=TIMEOUTS)
+    dialogue = session(App(), timeouts=TIMEOUTS).send(EHLO)
     drip(dialogue, b"NOOP\r\n" * 3, 5)
-    dialogue.run()
     assert dialogue.codes == [220, 250, 421]
-    assert dialogue.last == "421 4.4.2 s.example closing: you took too long"
+    assert dialogue.replies[-1] == "421 4.4.2 s.example closing: you took too long"
 
 
 def test_body_below_the_minimum_rate_times_out() -> None:
     app = accepting(store := MessageStore())
-    dialogue = Dialogue(app, ENVELOPE, timeouts=TIMEOUTS, limits=Limits(body_rate=1))
+    dialogue = session(app, timeouts=TIMEOUTS, limits=Limits(body_rate=1)).send(ENVELOPE)
     drip(dialogue, b"x" * 100, 5)
-    dialogue.run()
-    assert dialogue.codes == [220, 250, 250, 250, 354, 421]
+    dialogue.expect(220, 250, 250, 250, 354, 421)
     assert dialogue.reasons == ["timeout"]
     assert dialogue.stream.now == 1020  # 13 seconds, extended by one second for each of four octets, end before 20
     assert store.bodies == []
@@ -91,21 +87,18 @@ def test_body_below_the_minimum_rate_times_out() -> None:
 
 def test_body_at_the_minimum_rate_does_not_time_out() -> None:
     app = accepting(store := MessageStore())
-    dialogue = Dialogue(app, ENVELOPE, timeouts=TIMEOUTS, limits=Limits(body_rate=10))
+    dialogue = session(app, timeouts=TIMEOUTS, limits=Limits(body_rate=10)).send(ENVELOPE).skip()
     for _ in range(60):
-        dialogue.stream.script.extend([dialogue.stream.advance(10), b"x" * 98 + b"\r\n"])
-    dialogue.stream.script.extend([b".\r\n", QUIT])
-    dialogue.run()
-    assert dialogue.codes[-2:] == [250, 221]
+        dialogue.send(dialogue.stream.advance(10), b"x" * 98 + b"\r\n")
+    dialogue.send(b".\r\n", QUIT).expect(250, 221)
     assert len(store.bodies[0]) == 6000
 
 
 def test_bdat_chunks_share_one_timeout() -> None:
-    dialogue = Dialogue(accepting(MessageStore()), EHLO + MAIL + RCPT, timeouts=TIMEOUTS)
+    dialogue = session(accepting(MessageStore()), timeouts=TIMEOUTS).send(EHLO + MAIL + RCPT)
     for _ in range(20):
-        dialogue.stream.script.extend([dialogue.stream.advance(5), b"BDAT 1\r\nx"])
-    dialogue.run()
-    assert dialogue.codes == [220, *[250] * 7, 421]
+        dialogue.send(dialogue.stream.advance(5), b"BDAT 1\r\nx")
+    dialogue.expect(220, *[250] * 7, 421)
 
 
 def test_time_spent_in_handlers_does_not_count_as_client_time() -> None:
@@ -117,8 +110,8 @@ def test_time_spent_in_handlers_does_not_count_as_client_time() -> None:
             dialogue.stream.now += 50
         return Reply(250)
 
-    dialogue = Dialogue(app, ENVELOPE, *[b"x\r\n"] * 10, b".\r\n", QUIT, timeouts=TIMEOUTS)
-    dialogue.run()
+    dialogue = session(app, timeouts=TIMEOUTS)
+    dialogue.send(ENVELOPE, *[b"x\r\n"] * 10, b".\r\n", QUIT)
     assert dialogue.codes[-2:] == [250, 221]
 
 
@@ -128,18 +121,18 @@ def test_idle_sessions_have_a_shorter_timeout_on_a_crowded_server() -> None:
     options: dict[str, Any] = {"timeouts": Timeouts(crowded=3), "limits": limits, "peers": table}
     for _ in range(18):
         table.enter("", 0)
-    assert run_dialogue(accepting(), EHLO, SILENCE, **options).stream.receive_timeouts == [
+    assert session(accepting(), **options).send(EHLO, SILENCE).stream.receive_timeouts == [
         3,
         3,
     ]  # the nineteenth connection
-    assert run_dialogue(accepting(), ENVELOPE, SILENCE, **options).stream.receive_timeouts == [3, 300]
+    assert session(accepting(), **options).send(ENVELOPE, SILENCE).stream.receive_timeouts == [3, 300]
     table.leave("")
-    assert run_dialogue(App(), EHLO, SILENCE, **options).stream.receive_timeouts == [300, 300]
+    assert session(App(), **options).send(EHLO, SILENCE).stream.receive_timeouts == [300, 300]
 
 
 def test_server_with_a_low_connection_limit_is_never_crowded() -> None:
     limits = Limits(connections=1)
-    assert run_dialogue(App(), SILENCE, limits=limits).stream.receive_timeouts == [300]
+    assert session(App(), limits=limits).send(SILENCE).stream.receive_timeouts == [300]
 
 
 # Password guessing
@@ -157,8 +150,7 @@ def users() -> App:
 
 
 def test_reply_delay_doubles_with_each_failed_login() -> None:
-    dialogue = run_dialogue(users(), EHLO + WRONG * 3 + QUIT, config=OFFERING)
-    assert dialogue.codes == [220, 250, 535, 535, 535, 221]
+    dialogue = session(users(), config=OFFERING).send(EHLO + WRONG * 3 + QUIT).expect(220, 250, 535, 535, 535, 221)
     assert sum(dialogue.stream.sleeps) == 1 + 2 + 4
     assert max(dialogue.stream.sleeps) <= 0.5
 
@@ -169,29 +161,32 @@ def test_failed_logins_are_counted_across_sessions_of_an_address() -> None:
     app = users()
     reached = limits_of(app)
     options = {"config": OFFERING, "limits": limits, "peers": table}
-    first = run_dialogue(app, EHLO + WRONG * 2 + QUIT, peer=HERE, **options)
-    second = run_dialogue(app, EHLO + WRONG * 3 + RIGHT + QUIT, peer=replace(HERE, port=2), **options)
-    assert first.codes == [220, 250, 535, 535, 221]
-    assert second.codes == [220, 250, 535, 535, 454, 421]
+    first = session(app, peer=HERE, **options).send(EHLO + WRONG * 2 + QUIT)
+    second = session(app, peer=replace(HERE, port=2), **options).send(EHLO + WRONG * 3 + RIGHT + QUIT)
+    first.expect(220, 250, 535, 535, 221)
+    second.expect(220, 250, 535, 535, 454, 421)
     assert sum(second.stream.sleeps) == 4 + 8 + 16
     assert reached == ["auth_failures_per_hour"]
-    other = run_dialogue(app, EHLO + RIGHT + QUIT, peer=Address("192.0.2.2", 1), **options)
-    assert other.codes == [220, 250, 235, 221]
+    session(app, peer=Address("192.0.2.2", 1), **options).send(EHLO + RIGHT + QUIT).expect(220, 250, 235, 221)
 
 
 def test_failed_logins_without_an_address_are_not_counted_across_sessions() -> None:
     limits = Limits(auth_failures_per_hour=1)
     table = PeerTable(limits)
     for _ in range(2):
-        dialogue = run_dialogue(users(), EHLO + WRONG + QUIT, config=OFFERING, limits=limits, peers=table)
-        assert dialogue.codes == [220, 250, 535, 221]
+        session(users(), config=OFFERING, limits=limits, peers=table).send(EHLO + WRONG + QUIT).expect(
+            220, 250, 535, 221
+        )
 
 
 def test_cancelled_or_undecided_login_is_not_delayed() -> None:
     app = App()
     app.on("auth")(lambda session, question: Reply(454, "The database is down"))
-    dialogue = run_dialogue(app, EHLO + WRONG, b"AUTH LOGIN\r\n", b"*\r\n", QUIT, config=OFFERING)
-    assert dialogue.codes == [220, 250, 454, 334, 501, 221]
+    dialogue = (
+        session(app, config=OFFERING)
+        .send(EHLO + WRONG, b"AUTH LOGIN\r\n", b"*\r\n", QUIT)
+        .expect(220, 250, 454, 334, 501, 221)
+    )
     assert dialogue.stream.sleeps == []
 
 
@@ -201,9 +196,9 @@ def test_cancelled_or_undecided_login_is_not_delayed() -> None:
 def test_handler_may_sleep() -> None:
     app = App()
     app.on("connect")(lambda session, opened: session.sleep(1.2))
-    dialogue = run_dialogue(app, QUIT)
+    dialogue = session(app).send(QUIT)
     assert dialogue.stream.sleeps == pytest.approx([0.5, 0.5, 0.2])
-    assert dialogue.codes == [220, 221]
+    dialogue.expect(220, 221)
 
 
 @pytest.mark.parametrize(("stop", "seconds"), [(True, 0), (False, 1000)])
@@ -216,9 +211,8 @@ def test_sleep_of_a_handler_ends_at_shutdown_or_session_timeout(stop: bool, seco
             dialogue.loop.drain()
         await session.sleep(10_000)
 
-    dialogue = Dialogue(app, b"NOOP\r\n", timeouts=TIMEOUTS)
-    dialogue.run()
-    assert dialogue.codes == [220, 250, 421]
+    dialogue = session(app, timeouts=TIMEOUTS)
+    dialogue.send(b"NOOP\r\n").end().expect(220, 250, 421)
     assert dialogue.stream.now == 1000 + seconds
 
 
@@ -230,7 +224,7 @@ def test_recipients_per_session_are_limited() -> None:
     reached = limits_of(app)
     limits = Limits(recipients_per_session=3)
     script = EHLO + MAIL + RCPT + RCPT + b"RSET\r\n" + MAIL + RCPT + RCPT + DATA
-    dialogue = run_dialogue(app, script, b".\r\n" + QUIT, limits=limits)
+    dialogue = session(app, limits=limits).send(script, b".\r\n" + QUIT)
     assert dialogue.codes == [220, 250, 250, 250, 250, 250, 250, 250, 452, 354, 250, 221]
     assert "452 4.5.3 Too many recipients in one session" in dialogue.replies
     assert reached == ["recipients_per_session"]
@@ -240,8 +234,12 @@ def test_temporary_refusals_of_commands_are_limited() -> None:
     app = App()
     reached = limits_of(app)
     app.on("RCPT")(lambda session, rcpt: Reply(450, "Greylisted"))
-    dialogue = run_dialogue(app, EHLO + MAIL + RCPT * 9, limits=Limits(refusals=5))
-    assert dialogue.codes == [220, 250, 250, 450, 450, 450, 450, 450, 421]
+    dialogue = (
+        session(app, limits=Limits(refusals=5))
+        .send(EHLO + MAIL + RCPT * 9)
+        .end()
+        .expect(220, 250, 250, 450, 450, 450, 450, 450, 421)
+    )
     assert dialogue.reasons == ["421"]
     assert reached == ["refusals"]
 
@@ -250,20 +248,20 @@ def test_refused_messages_count_as_refusals() -> None:
     app = accepting()
     app.on("message")(lambda session, message: Reply(554, "Spam"))
     script = [part for _ in range(9) for part in (MAIL + RCPT + DATA, b"x\r\n.\r\n")]
-    dialogue = run_dialogue(app, EHLO, *script, limits=Limits(refusals=3))
-    assert dialogue.codes == [220, 250, *[250, 250, 354, 554] * 3, 421]
+    session(app, limits=Limits(refusals=3)).send(EHLO, *script).end().expect(220, 250, *[250, 250, 354, 554] * 3, 421)
 
 
 def test_limit_of_none_is_unlimited() -> None:
     app = App()
     app.on("RCPT")(lambda session, rcpt: Reply(450, "Greylisted"))
-    dialogue = run_dialogue(app, EHLO + MAIL + RCPT * 2000 + QUIT, limits=Limits(refusals=None))
-    assert dialogue.codes == [220, 250, 250, *[450] * 2000, 221]
+    session(app, limits=Limits(refusals=None)).send(EHLO + MAIL + RCPT * 2000 + QUIT).expect(
+        220, 250, 250, *[450] * 2000, 221
+    )
 
 
 def test_idle_commands_and_errors_are_limited() -> None:
-    assert run_dialogue(App(), b"NOOP\r\n" * 200).codes == [220, *[250] * 100, 421]
-    assert run_dialogue(App(), b"XX\r\n" * 200).codes == [220, *[500] * 50, 421]
+    session(App()).send(b"NOOP\r\n" * 200).end().expect(220, *[250] * 100, 421)
+    session(App()).send(b"XX\r\n" * 200).end().expect(220, *[500] * 50, 421)
 
 
 # Other protocols
@@ -281,7 +279,7 @@ REQUESTS = {
 def test_http_request_ends_the_session(name: str) -> None:
     app = accepting(store := MessageStore())
     reached = limits_of(app)
-    dialogue = run_dialogue(app, REQUESTS[name])
+    dialogue = session(app).send(REQUESTS[name]).end()
     assert dialogue.replies[1:] == ["421 4.7.0 s.example closing: this is not a web server"]
     assert reached == ["http"]
     assert store.bodies == []
@@ -290,7 +288,7 @@ def test_http_request_ends_the_session(name: str) -> None:
 def test_default_handler_may_answer_an_http_request() -> None:
     app = App()
     app.on("default")(lambda session, command: Reply(502, "No"))
-    assert run_dialogue(app, b"GET / HTTP/1.1\r\n" + QUIT).codes == [220, 502, 221]
+    session(app).send(b"GET / HTTP/1.1\r\n" + QUIT).expect(220, 502, 221)
 
 
 # Refused and dropped connections
@@ -300,7 +298,7 @@ def test_default_handler_may_answer_an_http_request() -> None:
 def test_connect_handler_may_refuse_the_connection(code: int) -> None:
     app = App()
     app.on("connect")(lambda session, opened: Reply(code, "Not you"))
-    dialogue = run_dialogue(app, EHLO + QUIT)
+    dialogue = session(app).send(EHLO + QUIT)
     assert dialogue.codes == ([code] if code in (421, 521) else [code, 503, 221])
 
 
@@ -314,7 +312,7 @@ def test_connect_handler_may_drop_the_connection_without_a_reply() -> None:
     app.on("connect")(
         lambda session, opened: pytest.fail("the first handler decides, and no further handler is called")
     )
-    dialogue = run_dialogue(app, EHLO + QUIT)
+    dialogue = session(app).send(EHLO + QUIT)
     assert dialogue.stream.output == b""
     assert dialogue.stream.close_timeouts == [0]
     assert dialogue.reasons == ["dropped"]
@@ -323,7 +321,7 @@ def test_connect_handler_may_drop_the_connection_without_a_reply() -> None:
 def test_drop_from_another_handler_gives_451(caplog: pytest.LogCaptureFixture) -> None:
     app = App()
     app.on("NOOP")(lambda session, noop: DROP)
-    assert run_dialogue(app, b"NOOP\r\n" + QUIT).codes == [220, 451, 221]
+    session(app).send(b"NOOP\r\n" + QUIT).expect(220, 451, 221)
     assert "a handler returns a Reply or None" in caplog.text
 
 
@@ -337,7 +335,7 @@ def test_421_from_a_handler_always_closes_the_connection(name: str) -> None:
     app.on("auth")(reply_421)
     app.on(name)(reply_421)
     script: dict[str, bytes] = {"default": b"XX\r\n", "RSET": b"RSET\r\n", "auth": EHLO + WRONG}
-    dialogue = run_dialogue(app, script.get(name, ENVELOPE), b".\r\n" + QUIT, config=OFFERING)
+    dialogue = session(app, config=OFFERING).send(script.get(name, ENVELOPE), b".\r\n" + QUIT)
     assert dialogue.codes[-1] == 421
     assert dialogue.codes.count(421) == 1
     assert dialogue.reasons == ["421"]
@@ -389,11 +387,11 @@ def test_each_end_calls_disconnect_once_and_uncounts_the_connection(
     closed = watch(app, SessionClosed)
     table = PeerTable(Limits())
     script, handlers = ENDS[end]
-    dialogue = Dialogue(app, *script, peers=table, peer=HERE)
+    dialogue = session(app, peers=table, peer=HERE)
     for name, handler in handlers.items():
         app.on(name)(handler)
     with suppress(asyncio.CancelledError, SystemExit):
-        dialogue.run()
+        dialogue.send(*script).end()
     assert len(dialogue.reasons) == 1
     assert [each.reason for each in closed] == dialogue.reasons
     assert len(dialogue.stream.close_timeouts) == 1
@@ -405,6 +403,6 @@ def test_connection_closed_unserved_is_a_reached_limit_but_not_a_session() -> No
     seen: list[object] = []
     app.observe(lambda session, item: seen.append(item))
     acceptor = Acceptor(app, config=CONFIG, limits=Limits(connections=1))
-    acceptor._loops.update(Dialogue(App()).loop for _ in range(2))
-    step(acceptor.session_for(FakeStream(EHLO, peer=HERE)))
+    acceptor._loops.update(session(App()).loop for _ in range(2))
+    accepted(acceptor, HERE).send(EHLO).end()
     assert seen == [LimitReached("connections")]

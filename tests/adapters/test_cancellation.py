@@ -13,7 +13,8 @@ import pytest
 from smtpcore import Reply
 from smtpcore.sasl import CheckPassword
 from smtpcore_adapters import App, Message, Session
-from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, RCPT, Dialogue, FakeStream
+from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, RCPT, FakeStream
+from tests.adapters.playbook import SessionPlaybook
 
 PLAIN = b64encode(b"\0tim\0tanstaaf")
 SCRIPT = (
@@ -64,11 +65,12 @@ class Handlers:
         return Reply(250)
 
 
-def suspending_dialogue() -> tuple[Dialogue, Handlers]:
+def suspending_dialogue() -> tuple[SessionPlaybook, Handlers]:
     app = App()
     app.include(handlers := Handlers())
     config = replace(CONFIG, tls=True, auth_mechanisms=("PLAIN",))
-    dialogue = Dialogue(app, *SCRIPT, config=config, tls=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    dialogue = SessionPlaybook(app, config=config, tls=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    dialogue.stream.script.extend(SCRIPT)
     for name in ("receive", "send", "sleep", "start_tls", "aclose"):
         setattr(dialogue.stream, name, suspended_first(getattr(FakeStream, name).__get__(dialogue.stream)))
 

@@ -15,7 +15,8 @@ import pytest
 
 from smtpcore_adapters import Address, maildir
 from smtpcore_adapters.maildir import Delivery, Maildir
-from tests.adapters.fakes import CONFIG, DATA, EHLO, ENVELOPE, MAIL, QUIT, RCPT, Dialogue, Step, accepting, run_dialogue
+from tests.adapters.fakes import CONFIG, DATA, EHLO, ENVELOPE, MAIL, QUIT, RCPT, Step, accepting
+from tests.adapters.playbook import SessionPlaybook, session
 
 BODY = b"Subject: x\r\n\r\n.dot\r\n\r\nbytes \xff\xfe\r\n no end of line is touched \r\n"
 STUFFED = BODY.replace(b"\r\n.", b"\r\n..") + b".\r\n"
@@ -28,8 +29,8 @@ def box(tmp_path: Path) -> Path:
     return tmp_path / "Maildir"
 
 
-def deliver(box: Path, *script: Step, **options: Any) -> Dialogue:
-    return run_dialogue(accepting(Maildir(box)), *script, **options)
+def deliver(box: Path, *script: Step, **options: Any) -> SessionPlaybook:
+    return session(accepting(Maildir(box)), **options).send(*script).end()
 
 
 def stored(box: Path) -> list[bytes]:
@@ -125,14 +126,14 @@ def test_message_with_more_than_100_hops_is_refused(hops: int, code: int, box: P
     assert len(stored(box)) == (code == 250)
     assert not leftovers(box)
     if code == 554:
-        assert dialogue.last.startswith("554 5.4.6 ")
+        assert dialogue.replies[-1].startswith("554 5.4.6 ")
 
 
 def test_max_hops_is_configurable(box: Path) -> None:
     """R5321-6.3-01"""
     app = accepting(Maildir(box, max_hops=1))
     two = b"Received: by x\r\n" * 2
-    assert run_dialogue(app, ENVELOPE, two + b".\r\n", ENVELOPE[len(EHLO) :], two[16:] + b".\r\n").codes[5:] == [
+    assert session(app).send(ENVELOPE, two + b".\r\n", ENVELOPE[len(EHLO) :], two[16:] + b".\r\n").end().codes[5:] == [
         554,
         250,
         250,
@@ -287,7 +288,7 @@ def disk(monkeypatch: pytest.MonkeyPatch, box: Path) -> RecordedDisk:
 
 
 def test_message_is_synced_then_renamed_then_answered(box: Path, disk: RecordedDisk) -> None:
-    dialogue = Dialogue(accepting(Maildir(box)), ENVELOPE, STUFFED + QUIT)
+    dialogue = session(accepting(Maildir(box)))
     disk.calls.clear()
     sends = dialogue.stream.send
 
@@ -297,7 +298,7 @@ def test_message_is_synced_then_renamed_then_answered(box: Path, disk: RecordedD
         await sends(data, timeout)
 
     dialogue.stream.send = send  # type: ignore[method-assign]
-    dialogue.run()
+    dialogue.send(ENVELOPE, STUFFED + QUIT)
     assert disk.calls == [
         "open tmp/file",
         *["write tmp/file"] * disk.calls.count("write tmp/file"),
@@ -329,11 +330,11 @@ def test_failed_delivery_is_refused_and_leaves_no_file(
 ) -> None:
     app = accepting(Maildir(box))
     disk.fails[step] = OSError(number, "the secret of the disk")
-    dialogue = run_dialogue(app, ENVELOPE, STUFFED + MAIL + RCPT + DATA, STUFFED + QUIT)
-    session = dialogue.session.id
+    dialogue = session(app).send(ENVELOPE, STUFFED + MAIL + RCPT + DATA, STUFFED + QUIT)
+    name = dialogue.session.id
     assert dialogue.codes == [220, 250, 250, 250, 354, int(reply[:3]), 250, 250, 354, int(reply[:3]), 221]
-    assert dialogue.replies[5] == reply.format(f"{session}.1")
-    assert f"{session}: message {session}.1 could not be stored: [Errno {number}] the secret of the disk" in caplog.text
+    assert dialogue.replies[5] == reply.format(f"{name}.1")
+    assert f"{name}: message {name}.1 could not be stored: [Errno {number}] the secret of the disk" in caplog.text
     assert not any(record.exc_info for record in caplog.records)
     assert stored(box) == []
     assert leftovers(box) == []
@@ -343,12 +344,12 @@ def test_short_write_is_continued(box: Path, monkeypatch: pytest.MonkeyPatch) ->
     app = accepting(Maildir(box))
     write = os.write
     monkeypatch.setattr(os, "write", lambda file, data: write(file, bytes(data[:7])))
-    run_dialogue(app, ENVELOPE, STUFFED)
+    session(app).send(ENVELOPE, STUFFED).end()
     assert split(stored(box)[0])[1] == BODY
 
 
 @pytest.mark.parametrize(
-    "script", [(b"one\r\n", b""), (b"one\r\n", ConnectionResetError()), (b"x" * 300_000, b"y\nz\r\n.\r\n")]
+    "script", [(b"one\r\n",), (b"one\r\n", ConnectionResetError()), (b"x" * 300_000, b"y\nz\r\n.\r\n")]
 )
 def test_aborted_message_leaves_no_file(script: tuple[Step, ...], box: Path, caplog: pytest.LogCaptureFixture) -> None:
     dialogue = deliver(box, ENVELOPE, *script, config=replace(CONFIG, max_text_line=1_000_000))
@@ -362,7 +363,7 @@ def test_file_is_removed_even_if_close_fails(box: Path, disk: RecordedDisk, capl
     app = accepting(Maildir(box))
     disk.fails["close tmp/file"] = OSError(errno.EIO, "no close")
     disk.fails["write tmp/file"] = OSError(errno.ENOSPC, "no write")
-    assert run_dialogue(app, ENVELOPE, STUFFED + QUIT).codes[-2:] == [452, 221]
+    assert session(app).send(ENVELOPE, STUFFED + QUIT).codes[-2:] == [452, 221]
     assert "no close" in caplog.text
     assert leftovers(box) == []
 

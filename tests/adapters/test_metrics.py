@@ -18,12 +18,11 @@ from tests.adapters.fakes import (
     QUIT,
     RCPT,
     SILENCE,
-    Dialogue,
     MessageStore,
     Step,
     accepting,
-    run_dialogue,
 )
+from tests.adapters.playbook import session
 from tests.paths import DOCS
 
 END = b".\r\n"
@@ -51,10 +50,9 @@ def test_open_and_closed_sessions_are_counted() -> None:
     count = MetricsReader(app)
     seen: list[float | None] = []
     app.on("NOOP")(lambda session, noop: seen.append(count("open_sessions")))
-    dialogue = Dialogue(app)
-    dialogue.stream.script.extend([dialogue.stream.advance(3), b"NOOP\r\n", QUIT])
-    dialogue.run()
-    run_dialogue(app, SILENCE)
+    dialogue = session(app)
+    dialogue.send(dialogue.stream.advance(3), b"NOOP\r\n", QUIT)
+    session(app).send(SILENCE)
     assert seen == [1]
     assert count("open_sessions") == 0
     assert count("sessions_total") == 2
@@ -88,7 +86,7 @@ def test_messages_are_counted_by_outcome(case: str) -> None:
         return Reply(554, "Spam") if b"spam" in await message.read() else Reply(250)
 
     count = MetricsReader(app)
-    run_dialogue(app, *script)
+    session(app).send(*script).end()
     assert count.outcomes() == expected
     assert count("message_seconds_count") == sum(expected.values())
 
@@ -104,14 +102,14 @@ def test_lmtp_message_is_counted_once_for_all_recipients() -> None:
     count = MetricsReader(app)
     lmtp = replace(CONFIG, lmtp=True)
     envelope = b"LHLO c.example\r\n" + MAIL + RCPT + RCPT.replace(b"u@", b"v@") + DATA
-    run_dialogue(app, envelope, b"x\r\n" + END, envelope, b"x\r\n" + END, config=lmtp)
+    session(app, config=lmtp).send(envelope, b"x\r\n" + END, envelope, b"x\r\n" + END).end()
     assert count.outcomes() == {"accepted": 2}
 
 
 def test_octets_replies_and_handlers_are_counted() -> None:
     app = accepting(MessageStore())
     count = MetricsReader(app)
-    run_dialogue(app, ENVELOPE, b"12345678\r\n" * 3, END + b"XX\r\n" + QUIT)
+    session(app).send(ENVELOPE, b"12345678\r\n" * 3, END + b"XX\r\n" + QUIT)
     assert count("message_bytes_total") == 30
     assert [count("replies_total", code=code) for code in ("220", "250", "354", "500", "221", "550")] == [
         *(1, 4, 1, 1, 1, None)
@@ -128,7 +126,7 @@ def test_message_seconds_measure_the_body() -> None:
     def pass_time() -> None:
         count.now += 7
 
-    run_dialogue(app, ENVELOPE, b"x\r\n", pass_time, END)
+    session(app).send(ENVELOPE, b"x\r\n", pass_time, END).end()
     assert count("message_seconds_sum") == 7
 
 
@@ -137,9 +135,9 @@ def test_tls_handshakes_and_failures_are_counted() -> None:
     count = MetricsReader(app)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     for failure in (None, ssl.SSLError(1, "no")):
-        dialogue = Dialogue(app, QUIT, config=replace(CONFIG, tls=True), tls=context, implicit_tls=True)
+        dialogue = session(app, config=replace(CONFIG, tls=True), tls=context, implicit_tls=True)
         dialogue.stream.handshake_error = failure
-        dialogue.run()
+        dialogue.send(QUIT)
     assert count("tls_handshakes_total", version="TLSv1.3") == 1
     assert count("tls_failures_total") == 1
 
@@ -147,7 +145,7 @@ def test_tls_handshakes_and_failures_are_counted() -> None:
 def test_refusals_are_counted_by_the_rule_that_decided() -> None:
     app = App()
     count = MetricsReader(app)
-    run_dialogue(app, EHLO + RCPT + MAIL + RCPT + RCPT + b"XFOO\r\nXBAR\r\n" + QUIT)
+    session(app).send(EHLO + RCPT + MAIL + RCPT + RCPT + b"XFOO\r\nXBAR\r\n" + QUIT)
     assert count("refusals_total", decided_by="rule", rule="sequence") == 1
     assert count("refusals_total", decided_by="default", rule="RCPT") == 2
     assert count("refusals_total", decided_by="default", rule="default") == 2  # a verb of the client is no label
@@ -156,7 +154,7 @@ def test_refusals_are_counted_by_the_rule_that_decided() -> None:
 def test_limits_are_counted_by_name() -> None:
     app = App()
     count = MetricsReader(app)
-    run_dialogue(app, EHLO, limits=Limits(greeting_delay=1))
+    session(app, limits=Limits(greeting_delay=1)).send(EHLO).end()
     assert count("limits_reached_total", limit="greeting_delay") == 1
     assert count("sessions_closed_total", reason="early_talker") == 1
 

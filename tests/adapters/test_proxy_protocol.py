@@ -15,7 +15,8 @@ from smtpcore.proxy import Endpoint, ProxyCommand, ProxyHeader
 from smtpcore_adapters import Address, App, Limits, Session
 from smtpcore_adapters.server._acceptor import Acceptor
 from tests.adapters.command import TIMEOUT, running, split_trace
-from tests.adapters.fakes import CONFIG, EHLO, QUIT, SILENCE, FakeStream, Step, replies, step
+from tests.adapters.fakes import CONFIG, EHLO, QUIT, SILENCE, Step
+from tests.adapters.playbook import StreamPlaybook, accepted
 
 PROXY = Address("192.0.2.80", 40_000)
 HEADER = ProxyHeader(
@@ -33,14 +34,12 @@ class AddressRecorder:
         self.seen.append((session.peer, session.local))
 
 
-def run_session(
-    recorder: AddressRecorder, *script: Step, peer: Address | None = PROXY, **options: object
-) -> FakeStream:
+def proxied(recorder: AddressRecorder, peer: Address | None = PROXY, **options: object) -> StreamPlaybook:
+    """Return a dialogue with a server that expects a PROXY header from `PROXY`."""
     app = App()
     app.include(recorder)
-    stream = FakeStream(*script, peer=peer)
-    step(Acceptor(app, config=CONFIG, **{"proxies": ["192.0.2.80/31"], **options}).session_for(stream))  # type: ignore[arg-type]
-    return stream
+    acceptor = Acceptor(app, config=CONFIG, **{"proxies": ["192.0.2.80/31"], **options})  # type: ignore[arg-type]
+    return accepted(acceptor, peer)
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -49,40 +48,37 @@ def test_header_sets_the_address_of_the_client(version: int, cut: int) -> None:
     header = HEADER.encode(version=version)
     recorder = AddressRecorder()
     parts = [part for part in (header[:cut], header[cut:]) if part]
-    stream = run_session(recorder, *parts, EHLO, QUIT)
-
+    proxied(recorder).send(*parts, EHLO, QUIT).expect(220, 250, 221)
     assert recorder.seen == [(Address("198.51.100.7", 1234), Address("192.0.2.25", 25))]
-    assert [reply[:3] for reply in replies(stream.output)] == ["220", "250", "221"]
 
 
 def test_commands_in_the_segment_of_the_header_are_processed() -> None:
-    stream = run_session(AddressRecorder(), HEADER.encode(version=1) + EHLO + QUIT)
-    assert [reply[:3] for reply in replies(stream.output)] == ["220", "250", "221"]
+    proxied(AddressRecorder()).send(HEADER.encode(version=1) + EHLO + QUIT).expect(220, 250, 221)
 
 
 def test_local_header_keeps_the_address_of_the_proxy() -> None:
     recorder = AddressRecorder()
-    run_session(recorder, ProxyHeader(ProxyCommand.LOCAL).encode(version=2), QUIT)
+    proxied(recorder).send(ProxyHeader(ProxyCommand.LOCAL).encode(version=2), QUIT)
     assert recorder.seen == [(PROXY, Address("192.0.2.25", 25))]
 
 
 def test_header_with_unix_socket_or_unknown_address() -> None:
     recorder = AddressRecorder()
-    run_session(recorder, ProxyHeader(ProxyCommand.PROXY, b"/run/client", b"/run/server").encode(version=2), QUIT)
-    run_session(recorder, ProxyHeader(ProxyCommand.PROXY).encode(version=2), QUIT)
+    proxied(recorder).send(ProxyHeader(ProxyCommand.PROXY, b"/run/client", b"/run/server").encode(version=2), QUIT)
+    proxied(recorder).send(ProxyHeader(ProxyCommand.PROXY).encode(version=2), QUIT)
     assert recorder.seen == [(Address("/run/client"), Address("/run/server")), (None, None)]
 
 
-@pytest.mark.parametrize("script", [[EHLO], [b"PROXY TCP4 nonsense\r\n"], [b""], [b"PROXY", b""]])
+@pytest.mark.parametrize("script", [[EHLO], [b"PROXY TCP4 nonsense\r\n"], [], [b"PROXY"]])
 def test_proxy_without_a_valid_header_is_disconnected(script: list[Step]) -> None:
     recorder = AddressRecorder()
-    assert run_session(recorder, *script).output == b""
+    assert proxied(recorder).send(*script).end().stream.output == b""
     assert recorder.seen == []
 
 
 def test_silent_proxy_times_out() -> None:
     recorder = AddressRecorder()
-    stream = run_session(recorder, SILENCE)
+    stream = proxied(recorder).send(SILENCE).stream
     assert stream.receive_timeouts == [300.0]
     assert recorder.seen == []
 
@@ -90,33 +86,30 @@ def test_silent_proxy_times_out() -> None:
 @pytest.mark.parametrize("peer", [Address("192.0.2.82", 40_000), Address("/run/client"), None])
 def test_header_from_an_untrusted_peer_is_an_unknown_command(peer: Address | None) -> None:
     recorder = AddressRecorder()
-    stream = run_session(recorder, HEADER.encode(version=1), QUIT, peer=peer)
+    proxied(recorder, peer).send(HEADER.encode(version=1), QUIT).expect(220, 500, 221)
     assert recorder.seen[0][0] == peer
-    assert [reply[:3] for reply in replies(stream.output)] == ["220", "500", "221"]
 
 
 def test_header_precedes_implicit_tls() -> None:
     recorder = AddressRecorder()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    stream = run_session(recorder, HEADER.encode(version=2), QUIT, tls=context, implicit_tls=True)
+    stream = proxied(recorder, tls=context, implicit_tls=True).send(HEADER.encode(version=2), QUIT).stream
     assert stream.tls
     assert len(recorder.seen) == 1
 
-    stream = run_session(recorder, HEADER.encode(version=2) + b"\x16\x03", tls=context, implicit_tls=True)
+    stream = proxied(recorder, tls=context, implicit_tls=True).send(HEADER.encode(version=2) + b"\x16\x03").end().stream
     assert stream.output == b""
     assert len(recorder.seen) == 1
 
 
-@pytest.mark.parametrize(("host", "code"), [("198.51.100.8", b"220"), ("198.51.100.7", b"421")])
-def test_limits_per_address_count_the_client_instead_of_the_proxy(host: str, code: bytes) -> None:
+@pytest.mark.parametrize(("host", "code"), [("198.51.100.8", 220), ("198.51.100.7", 421)])
+def test_limits_per_address_count_the_client_instead_of_the_proxy(host: str, code: int) -> None:
     app = App()
     acceptor = Acceptor(app, config=CONFIG, proxies=["192.0.2.80"], limits=Limits(connections_per_address=1))
     other = replace(HEADER, source=Endpoint(ip_address(host), 99))
-    inner = FakeStream(other.encode(version=2), QUIT, peer=PROXY)
-    outer = FakeStream(HEADER.encode(version=2), lambda: step(acceptor.session_for(inner)), QUIT, peer=PROXY)
-    step(acceptor.session_for(outer))
-    assert inner.output[:3] == code
-    assert outer.output[:3] == b"220"
+    outer = accepted(acceptor, PROXY).send(HEADER.encode(version=2)).expect(220)
+    assert accepted(acceptor, PROXY).send(other.encode(version=2), QUIT).codes[0] == code
+    outer.send(QUIT).expect(221)
 
 
 def test_proxy_given_by_name_is_a_value_error() -> None:

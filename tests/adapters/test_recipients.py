@@ -6,12 +6,12 @@ from smtpcore import Path, Rcpt, Reply
 from smtpcore_adapters import App, Session
 from smtpcore_adapters.recipients import AnyRecipient, RecipientFilter, Recipients
 from smtpcore_adapters.users import Users
-from tests.adapters.fakes import EHLO, MAIL, RCPT, Dialogue, run_dialogue, step
+from tests.adapters.fakes import EHLO, MAIL, RCPT, step
+from tests.adapters.playbook import session
 
 
 def answer(recipients: AnyRecipient | Recipients, path: str) -> Reply:
-    session: Session = Dialogue(App()).session
-    return step(recipients.on_rcpt(session, Rcpt(Path(path))))
+    return step(recipients.on_rcpt(session(App()).session, Rcpt(Path(path))))
 
 
 ACCEPTED = [
@@ -70,7 +70,7 @@ def test_any_recipient_accepts_all() -> None:
     app = App()
     app.include(AnyRecipient())
     assert (
-        run_dialogue(app, EHLO + MAIL + b"RCPT TO:<who@ever.example>\r\nRCPT TO:<Postmaster>\r\n").codes[-2:]
+        session(app).send(EHLO + MAIL + b"RCPT TO:<who@ever.example>\r\nRCPT TO:<Postmaster>\r\n").end().codes[-2:]
         == [250] * 2
     )
 
@@ -89,11 +89,11 @@ def test_filter_refuses_unaccepted_recipients_and_passes_others_to_later_handler
         return Reply(251, "Asked")
 
     paths = [b"u@s.example", b"u@other.example", b"v@other.example", b"u@nowhere.example"]
-    dialogue = run_dialogue(app, EHLO + MAIL + b"".join(b"RCPT TO:<" + path + b">\r\n" for path in paths))
+    dialogue = session(app).send(EHLO + MAIL + b"".join(b"RCPT TO:<" + path + b">\r\n" for path in paths)).end()
     assert dialogue.codes[3:] == [251, 251, 550, 550]
 
 
 def test_filter_without_policies_refuses_all() -> None:
     app = App()
     app.include(RecipientFilter())
-    assert run_dialogue(app, EHLO + MAIL + RCPT).last == "550 5.7.1 We do not relay"
+    assert session(app).send(EHLO + MAIL + RCPT).end().replies[-1] == "550 5.7.1 We do not relay"

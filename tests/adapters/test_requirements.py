@@ -12,8 +12,9 @@ from smtpcore_adapters.recipients import Recipients
 from smtpcore_adapters.server._acceptor import Acceptor
 from smtpcore_adapters.tls import self_signed_context
 from smtpcore_adapters.users import Users
-from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, FakeStream, accepting, replies, run_dialogue, step
+from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, accepting
 from tests.adapters.harness import BACKENDS, running
+from tests.adapters.playbook import accepted, session
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Timeouts)])
@@ -24,8 +25,7 @@ def test_each_timeout_is_configurable(name: str) -> None:
 
 def test_server_waits_at_least_five_minutes_for_a_command() -> None:
     """R5321-4.5.3.2.7-01"""
-    stream = FakeStream(EHLO, b"NOOP\r\n", QUIT)
-    step(Acceptor(App(), config=CONFIG).session_for(stream))
+    stream = accepted(Acceptor(App(), config=CONFIG)).send(EHLO, b"NOOP\r\n", QUIT).stream
     assert len(stream.receive_timeouts) == 3
     assert min(stream.receive_timeouts) >= 300.0
 
@@ -51,7 +51,7 @@ def test_only_authenticated_clients_may_relay(login: bytes, recipient: bytes, co
     app.include(Recipients(["s.example"]))
     config = replace(CONFIG, auth_mechanisms=("PLAIN",), plaintext_auth=True)
     script = b"EHLO s.example\r\n" + login + b"MAIL FROM:<a@s.example>\r\nRCPT TO:<" + recipient + b">\r\n"
-    assert run_dialogue(app, script + QUIT, config=config).codes[-2] == code
+    assert session(app, config=config).send(script + QUIT).codes[-2] == code
 
 
 def test_lmtp_on_port_25_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,9 +62,7 @@ def test_lmtp_on_port_25_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_starttls_is_not_offered_without_a_certificate() -> None:
     """R8314-4-01"""
-    stream = FakeStream(EHLO, b"STARTTLS\r\n", QUIT)
-    step(Acceptor(App(), config=replace(CONFIG, tls=True)).session_for(stream))
-    sent = replies(stream.output)
+    sent = accepted(Acceptor(App(), config=replace(CONFIG, tls=True))).send(EHLO, b"STARTTLS\r\n", QUIT).replies
     assert "STARTTLS" not in sent[1]
     assert sent[2].startswith("502 ")
 

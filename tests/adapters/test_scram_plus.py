@@ -13,8 +13,9 @@ from smtpcore_adapters import App, Limits
 from smtpcore_adapters.server._acceptor import Acceptor
 from smtpcore_adapters.tls import self_signed_context
 from smtpcore_adapters.users import Users
-from tests.adapters.fakes import CONFIG, EHLO, QUIT, FakeStream, replies, step
+from tests.adapters.fakes import CONFIG, EHLO, QUIT
 from tests.adapters.harness import BACKENDS, Client, running
+from tests.adapters.playbook import accepted
 
 PLUS = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS")
 CREDENTIALS = Credentials(username="tim", password="tanstaaf")
@@ -84,10 +85,8 @@ def test_plus_mechanisms_are_not_offered_without_a_channel_binding(
     with caplog.at_level(logging.WARNING, "smtpcore"):
         acceptor = Acceptor(users(), config=config, tls=tls)
 
-    stream = FakeStream(EHLO, b"AUTH SCRAM-SHA-256-PLUS\r\n", QUIT)
-    step(acceptor.session_for(stream))
-    assert "250-AUTH PLAIN\n" in replies(stream.output)[1]
-    assert replies(stream.output)[2].startswith("504 5.5.4 ")
+    dialogue = accepted(acceptor).send(EHLO, b"AUTH SCRAM-SHA-256-PLUS\r\n", QUIT)
+    dialogue.expect(220, "...250-AUTH PLAIN\n...", "504 5.5.4 ...", 221)
     assert "smtpcore_adapters.tls" in caplog.text
 
 

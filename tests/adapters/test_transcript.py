@@ -20,12 +20,11 @@ from tests.adapters.fakes import (
     MAIL,
     QUIT,
     RCPT,
-    Dialogue,
     MessageStore,
     Step,
     accepting,
-    run_dialogue,
 )
+from tests.adapters.playbook import session
 
 OFFERING = replace(CONFIG, auth_mechanisms=("PLAIN", "LOGIN"), plaintext_auth=True)
 NAME, PASSWORD = b64encode(b"tim"), b64encode(b"tanstaaf")
@@ -35,7 +34,7 @@ PLAIN = b64encode(b"\0tim\0tanstaaf")
 def transcribe(app: App, *script: Step, **options: object) -> list[str]:
     lines: list[str] = []
     app.include(Transcript(lambda session, line: lines.append(line)))
-    run_dialogue(app, *script, **options)
+    session(app, **options).send(*script).end()
     return lines
 
 
@@ -121,9 +120,9 @@ def test_transcript_shows_tls_and_limits() -> None:
     app = App()
     lines = []
     app.include(Transcript(lambda session, line: lines.append(line)))
-    dialogue = Dialogue(app, **options)  # type: ignore[arg-type]
+    dialogue = session(app, **options)
     dialogue.stream.handshake_error = ssl.SSLError(1, "no\x1bshared cipher")
-    dialogue.run()
+    dialogue.end()
     assert lines[1] == "-- TLS failed: no\N{REPLACEMENT CHARACTER}shared cipher"
 
 
@@ -142,7 +141,7 @@ def test_transcript_to_a_stream() -> None:
     sessions: list[Session] = []
     app.on("connect")(lambda session, opened: sessions.append(session))
     app.include(Transcript(to_stream(stream)))
-    run_dialogue(app, QUIT)
+    session(app).send(QUIT)
     lines = stream.getvalue().splitlines()
     assert len(lines) == 5
     assert all(re.fullmatch(rf"\S+T\S+ {sessions[0].id} (C:|S:|--) .*", line) for line in lines)
@@ -152,7 +151,7 @@ def test_transcript_to_a_file_per_session(tmp_path: Path) -> None:
     app = App()
     directory = tmp_path / "new" / "transcripts"
     app.include(Transcript(to_directory(directory)))
-    ids = {run_dialogue(app, b"NOOP\r\n" + QUIT).session.id for _ in range(2)}
+    ids = {session(app).send(b"NOOP\r\n" + QUIT).session.id for _ in range(2)}
     files = sorted(directory.iterdir())
     assert {file.stem for file in files} == ids
     for file in files:

@@ -18,7 +18,8 @@ from smtpcore_adapters import App
 from smtpcore_adapters.anyio import serving
 from smtpcore_adapters.socket import serving as blocking_serving
 from smtpcore_adapters.tls import self_signed_context
-from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, RCPT, run_dialogue
+from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, RCPT
+from tests.adapters.playbook import session
 from tests.paths import ROOT, TESTS
 
 README = (ROOT / "README.md").read_text()
@@ -70,9 +71,9 @@ def test_auth_handler_lets_a_user_send() -> None:
     app: App = run_example("def check")["app"]
     login = b"AUTH PLAIN " + b64encode(b"\0tim\0tanstaaftanstaaf") + b"\r\n"
     config = replace(CONFIG, auth_mechanisms=("PLAIN",), plaintext_auth=True)
-    dialogue = run_dialogue(app, EHLO + MAIL + RCPT + b"RSET\r\n" + login + MAIL + RCPT + QUIT, config=config)
-
-    assert dialogue.codes == [220, 250, 250, 550, 250, 235, 250, 250, 221]
+    session(app, config=config).send(EHLO + MAIL + RCPT + b"RSET\r\n" + login + MAIL + RCPT + QUIT).expect(
+        220, 250, 250, 550, 250, 235, 250, 250, 221
+    )
 
 
 def test_loop_around_the_core_serves_a_client() -> None:
@@ -102,14 +103,14 @@ def test_table_of_perl_constants_matches_reply_codes() -> None:
 def test_transcript_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     app: App = run_example("to_directory")["app"]
-    dialogue = run_dialogue(app, QUIT)
+    dialogue = session(app).send(QUIT)
     assert "C: QUIT" in (tmp_path / "transcripts" / f"{dialogue.session.id}.txt").read_text()
 
 
 def test_metrics_example() -> None:
     app: App = run_example("app.include(Metrics())")["app"]
     before = REGISTRY.get_sample_value("smtpcore_sessions_total") or 0
-    run_dialogue(app, QUIT)
+    session(app).send(QUIT)
     assert REGISTRY.get_sample_value("smtpcore_sessions_total") == before + 1
 
 
@@ -117,7 +118,7 @@ def test_custom_extension_has_a_parameter_and_a_verb() -> None:
     names = run_example("class Tenant")
     mail = b"MAIL FROM:<a@c.example> XTENANT="
     script = EHLO + mail + b"initech\r\n" + mail + b"acme SIZE=1001\r\n" + mail + b"globex SIZE=1001\r\n"
-    dialogue = run_dialogue(names["app"], script + b"XQUOTA acme\r\nXQUOTA initech\r\n" + QUIT, **names["options"])
+    dialogue = session(names["app"], **names["options"]).send(script + b"XQUOTA acme\r\nXQUOTA initech\r\n" + QUIT)
 
     assert "250-XTENANT acme globex" in dialogue.replies[1] or "250 XTENANT acme globex" in dialogue.replies[1]
     assert dialogue.replies[2:-1] == [
@@ -128,8 +129,8 @@ def test_custom_extension_has_a_parameter_and_a_verb() -> None:
         "500 5.5.1 Command not recognized",
     ]
     off = replace(CONFIG, disabled=CONFIG.disabled | {"XTENANT"})
-    dialogue = run_dialogue(names["app"], script + b"XQUOTA acme\r\n" + QUIT, config=off, **names["options"])
-    assert dialogue.codes == [220, 250, 555, 555, 555, 502, 221]
+    dialogue = session(names["app"], config=off, **names["options"]).send(script + b"XQUOTA acme\r\n" + QUIT)
+    dialogue.expect(220, 250, 555, 555, 555, 502, 221)
 
 
 def test_server_accepts_custom_extensions() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 from smtpcore import EXTENSIONS, Config
 from smtpcore_adapters import Address, App, TlsMode
 from smtpcore_adapters.forward import Forward
-from tests.adapters.fakes import CONFIG, DATA, EHLO, MAIL, RCPT, Dialogue, FakeStream, Step
+from tests.adapters.fakes import CONFIG, DATA, EHLO, MAIL, RCPT, FakeStream, Step
+from tests.adapters.playbook import session
 
 OK = b"250 2.1.0 ok\r\n"
 CONTINUE = b"354 go on\r\n"
@@ -49,9 +50,9 @@ class Relay:
         self.app = app or App()
         self.app.include(Forward("hop.example", 2525, **options))
         extensions = options.get("extensions", EXTENSIONS)
-        self.dialogue = Dialogue(self.app, *script, config=config, tls=server_tls, peer=peer, extensions=extensions)
+        self.dialogue = session(self.app, config=config, tls=server_tls, peer=peer, extensions=extensions)
         self.dialogue.stream.opened_streams.extend(next_servers)
-        self.dialogue.run()
+        self.dialogue.send(*script).end()
 
     @property
     def codes(self) -> list[str]:
@@ -61,7 +62,7 @@ class Relay:
 
     @property
     def last(self) -> str:
-        return self.dialogue.last
+        return self.dialogue.replies[-1]
 
 
 def commands(stream: FakeStream) -> list[bytes]:

@@ -136,11 +136,11 @@ def test_failure_at_the_body_becomes_the_reply_to_the_message(answers: list[Step
     assert relay.codes[-1] == "221 2.0.0"
 
 
-@pytest.mark.parametrize("end", [b"", ConnectionResetError("gone"), SILENCE])
-def test_incomplete_body_is_never_ended_at_the_next_server(end: Step) -> None:
+@pytest.mark.parametrize("end", [[], [ConnectionResetError("gone")], [SILENCE]])
+def test_incomplete_body_is_never_ended_at_the_next_server(end: list[Step]) -> None:
     for offers in (("8BITMIME",), ("8BITMIME", "CHUNKING")):
         stream = next_server(OK, OK, CONTINUE, ACCEPTED, offers=offers)
-        Relay(EHLO + MAIL + RCPT + DATA, BODY + b"x" * 300_000 + b"\r\n", end, next_servers=[stream])
+        Relay(EHLO + MAIL + RCPT + DATA, BODY + b"x" * 300_000 + b"\r\n", *end, next_servers=[stream])
 
         assert not stream.output.endswith((b"\r\n.\r\n", QUIT))
         assert b"LAST" not in stream.output

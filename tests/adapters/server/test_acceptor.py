@@ -10,7 +10,8 @@ import pytest
 from smtpcore import Config, LocalProtocolError
 from smtpcore_adapters import Address, App, Limits, Server, Session, Timeouts
 from smtpcore_adapters.server._acceptor import Acceptor, pause_after_accept_error
-from tests.adapters.fakes import CONFIG, EHLO, QUIT, FakeStream, replies, step
+from tests.adapters.fakes import CONFIG, EHLO, QUIT, FakeStream, replies
+from tests.adapters.playbook import accepted
 
 HERE = Address("192.0.2.1", 1)
 THERE = Address("192.0.2.2", 2)
@@ -108,8 +109,7 @@ def test_connections_being_refused_do_not_count_against_the_limits() -> None:
     # The number of connections being refused is limited too: a further connection is closed without a reply.
     stuck.append(acceptor.session_for(StuckStream(peer=HERE)))
     stuck[-1].send(None)
-    stream = FakeStream(EHLO, peer=Address("192.0.2.3", 3))
-    step(acceptor.session_for(stream))
+    stream = accepted(acceptor, Address("192.0.2.3", 3)).send(EHLO).stream
     assert (stream.sent, stream.close_timeouts) == ([], [0])
     for suspended in sessions:
         suspended.resume()
@@ -156,9 +156,8 @@ def test_invalid_configuration_is_an_error_at_construction() -> None:
 
 
 def test_timeouts_apply_to_the_session() -> None:
-    stream = FakeStream(QUIT)
-    step(Acceptor(App(), config=CONFIG, timeouts=Timeouts(greeting=7)).session_for(stream))
-    assert stream.receive_timeouts == [7]
+    dialogue = accepted(Acceptor(App(), config=CONFIG, timeouts=Timeouts(greeting=7))).send(QUIT)
+    assert dialogue.stream.receive_timeouts == [7]
 
 
 def test_address_of_a_server_is_its_first_address() -> None:

@@ -25,11 +25,10 @@ from tests.adapters.fakes import (
     QUIT,
     RCPT,
     SILENCE,
-    Dialogue,
     MessageStore,
     accepting,
-    run_dialogue,
 )
+from tests.adapters.playbook import session
 
 
 def fail(session: Session, subject: object) -> Reply | None:
@@ -65,8 +64,11 @@ def test_client_that_talks_before_the_greeting_is_rejected(early: bytes) -> None
     app = accepting(MessageStore())
     reached = limits_of(app)
     app.on("connect")(lambda session, opened: pytest.fail("a handler was called"))
-    dialogue = run_dialogue(app, early, QUIT, limits=Limits(greeting_delay=5), timeouts=TIMEOUTS)
-    assert dialogue.replies == ["554 s.example closing: you talked before the greeting"]
+    dialogue = (
+        session(app, limits=Limits(greeting_delay=5), timeouts=TIMEOUTS)
+        .send(early, QUIT)
+        .expect("554 s.example closing: you talked before the greeting")
+    )
     assert dialogue.stream.receive_timeouts == [5]
     assert dialogue.reasons == ["early talker"]
     assert dialogue.stream.close_timeouts == [16]
@@ -74,41 +76,40 @@ def test_client_that_talks_before_the_greeting_is_rejected(early: bytes) -> None
 
 
 def test_client_that_waits_for_the_delayed_greeting_is_served() -> None:
-    dialogue = run_dialogue(accepting(), SILENCE, EHLO, QUIT, limits=Limits(greeting_delay=5), timeouts=TIMEOUTS)
-    assert dialogue.codes == [220, 250, 221]
+    dialogue = (
+        session(accepting(), limits=Limits(greeting_delay=5), timeouts=TIMEOUTS)
+        .send(SILENCE, EHLO, QUIT)
+        .expect(220, 250, 221)
+    )
     assert dialogue.stream.receive_timeouts == [5, 11, 12]
 
 
 def test_client_that_leaves_before_the_greeting_is_not_an_early_talker() -> None:
-    dialogue = run_dialogue(App(), b"", limits=Limits(greeting_delay=5))
-    assert dialogue.codes == [220]
+    dialogue = session(App(), limits=Limits(greeting_delay=5)).end().expect(220)
     assert dialogue.reasons == ["closed"]
 
 
 def test_drain_does_not_wait_for_the_greeting_delay() -> None:
-    dialogue = Dialogue(App(), limits=Limits(greeting_delay=5))
-    dialogue.stream.script.append(dialogue.loop.drain)
-    dialogue.run()
-    assert dialogue.codes == [421]
+    dialogue = session(App(), limits=Limits(greeting_delay=5))
+    dialogue.send(dialogue.loop.drain).expect(421)
     assert dialogue.reasons == ["shutdown"]
 
 
 def test_refused_connection_has_no_greeting_delay() -> None:
     for draining in (True, False):
-        dialogue = Dialogue(App(), limits=Limits(greeting_delay=5))
+        dialogue = session(App(), limits=Limits(greeting_delay=5))
         if draining:
             dialogue.loop.drain()
         else:
             dialogue.loop.refuse(Reply(421, "closing: full"))
-        dialogue.run()
-        assert dialogue.codes == [421]
+        dialogue.end().expect(421)
         assert dialogue.stream.receive_timeouts == []
 
 
 def test_session_timeout_shortens_the_greeting_delay() -> None:
-    dialogue = run_dialogue(App(), SILENCE, limits=Limits(greeting_delay=5), timeouts=Timeouts(session=3))
+    dialogue = session(App(), limits=Limits(greeting_delay=5), timeouts=Timeouts(session=3)).send(SILENCE)
     assert dialogue.stream.receive_timeouts == [3]
-    assert dialogue.codes == [220, 421]
+    dialogue.expect(220, 421)
 
 
 # Refused connections
@@ -117,9 +118,9 @@ def test_session_timeout_shortens_the_greeting_delay() -> None:
 def test_refused_implicit_tls_connection_is_closed_without_handshake() -> None:
     app = App()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    dialogue = Dialogue(app, EHLO, config=replace(CONFIG, tls=True), tls=context, implicit_tls=True)
+    dialogue = session(app, config=replace(CONFIG, tls=True), tls=context, implicit_tls=True)
     dialogue.loop.refuse(Reply(421, "closing: full"))
-    dialogue.run()
+    dialogue.send(EHLO).end()
     assert dialogue.stream.tls is None
     assert dialogue.stream.output == b""
     assert dialogue.reasons == ["dropped"]
@@ -127,8 +128,7 @@ def test_refused_implicit_tls_connection_is_closed_without_handshake() -> None:
 
 
 def test_refused_session_calls_no_connect_handler() -> None:
-    dialogue = Dialogue(failing("connect", fail), EHLO)
+    dialogue = session(failing("connect", fail))
     dialogue.loop.refuse(Reply(421, "closing: full", enhanced="4.7.0"))
-    dialogue.run()
-    assert dialogue.replies == ["421 s.example closing: full"]
+    dialogue.send(EHLO).end().expect("421 s.example closing: full")
     assert dialogue.reasons == ["421"]

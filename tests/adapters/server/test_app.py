@@ -7,7 +7,8 @@ import pytest
 
 from smtpcore import EXTENSIONS, Extension, ExtensionCommand, Reply
 from smtpcore_adapters import App, Session
-from tests.adapters.fakes import EHLO, MAIL, QUIT, RCPT, run_dialogue
+from tests.adapters.fakes import EHLO, MAIL, QUIT, RCPT
+from tests.adapters.playbook import session
 
 
 class Greylist:
@@ -26,7 +27,7 @@ def test_methods_of_an_object_are_handlers() -> None:
     app = App()
     app.include(greylist := Greylist())
     app.include(AcceptingHandler())
-    assert run_dialogue(app, EHLO + MAIL + RCPT + RCPT).codes == [220, 250, 250, 450, 250]
+    session(app).send(EHLO + MAIL + RCPT + RCPT).end().expect(220, 250, 250, 450, 250)
     assert len(greylist.seen) == 2
 
 
@@ -45,7 +46,7 @@ def test_functions_of_a_module_are_handlers() -> None:
     module.other = on_rcpt  # type: ignore[attr-defined]
     app = App()
     app.include(module)
-    assert run_dialogue(app, EHLO + MAIL + RCPT).codes == [220, 250, 250, 250]
+    session(app).send(EHLO + MAIL + RCPT).end().expect(220, 250, 250, 250)
 
 
 def test_object_without_handlers_is_a_value_error() -> None:
@@ -108,6 +109,6 @@ def test_handler_of_a_custom_command_gets_an_instance_of_its_class() -> None:
         return Reply(250, "1000 octets", enhanced="2.0.0")
 
     extensions = (*EXTENSIONS, Extension(keyword="XQUOTA", commands=(Quota,)))
-    dialogue = run_dialogue(app, EHLO + b"XQUOTA acme\r\n" + QUIT, extensions=extensions)
+    dialogue = session(app, extensions=extensions).send(EHLO + b"XQUOTA acme\r\n" + QUIT)
     assert dialogue.replies[2] == "250 2.0.0 1000 octets"
     assert events == [Quota]

@@ -8,12 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from smtpcore import Auth, Config, Connection, LocalProtocolError, Reply
+from smtpcore import Auth, Connection, LocalProtocolError, Reply
 from smtpcore.sasl import Answer, Channel, CheckPassword, Credentials, GivePassword, Question, make_client
 from smtpcore_adapters import App, Session
 from smtpcore_adapters.server._authentication import check_mechanisms
 from smtpcore_adapters.users import Users
-from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, RCPT, Dialogue, FakeStream, Step, run_dialogue
+from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, RCPT, FakeStream, Step
+from tests.adapters.playbook import SessionPlaybook, session
 
 MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 OFFERING = replace(CONFIG, auth_mechanisms=MECHANISMS, plaintext_auth=True)
@@ -28,16 +29,11 @@ def users() -> App:
     return app
 
 
-def run_session(app: App, *script: Step, config: Config = OFFERING) -> Dialogue:
-    return run_dialogue(app, *script, config=config)
-
-
 class SaslClient:
     """The client's side of a SASL exchange."""
 
     def __init__(self, name: str, credentials: Credentials = CREDENTIALS, *, initial: bool = True) -> None:
         self.mechanism = make_client(name, credentials, Channel(tls=True))
-        self.dialogue: Dialogue | None = None
         first = self.mechanism.initial() if initial else None
         self.command = (
             b"AUTH " + name.encode() + (b"" if first is None else b" " + (b64encode(first) or b"=")) + b"\r\n"
@@ -51,9 +47,9 @@ class SaslClient:
         return b64encode(self.mechanism.respond(b64decode(challenge[4:]))) + b"\r\n"
 
 
-def exchange(app: App, client: SaslClient, *script: Step) -> Dialogue:
+def exchange(app: App, client: SaslClient, *script: Step) -> SessionPlaybook:
     """Run a session in which `client` authenticates and then `script` follows."""
-    dialogue = Dialogue(app, EHLO, client.command, *script, config=OFFERING)
+    dialogue = session(app, config=OFFERING)
     stream = dialogue.stream
     receive = stream.receive
 
@@ -62,7 +58,7 @@ def exchange(app: App, client: SaslClient, *script: Step) -> Dialogue:
         return response if response is not None else await receive(timeout)
 
     stream.receive = receive_or_respond  # type: ignore[method-assign]
-    return dialogue.run()
+    return dialogue.send(EHLO, client.command, *script).end()
 
 
 @pytest.mark.parametrize("name", MECHANISMS)
@@ -91,7 +87,7 @@ def test_no_mechanism_accepts_a_wrong_user_or_password(name: str, username: str)
 
 
 def test_initial_response_may_follow_an_empty_challenge() -> None:
-    dialogue = run_session(users(), EHLO + b"AUTH PLAIN\r\n", PLAIN + b"\r\n", QUIT)
+    dialogue = session(users(), config=OFFERING).send(EHLO + b"AUTH PLAIN\r\n", PLAIN + b"\r\n", QUIT)
     assert dialogue.replies[2:] == ["334 ", "235 2.7.0 Welcome", "221 2.0.0 s.example closing"]
 
 
@@ -100,41 +96,45 @@ def test_initial_response_may_follow_an_empty_challenge() -> None:
     [(b"*\r\n", 501), (b"not base64\r\n", 501), (b"x" * 13_000 + b"\r\n", 500), (b"AA\nAA\r\n", 500)],
 )
 def test_failed_exchange_leaves_the_session_unchanged(responses: bytes, code: int) -> None:
-    dialogue = run_session(users(), EHLO + b"AUTH LOGIN\r\n", responses + b"AUTH PLAIN " + PLAIN + b"\r\n" + QUIT)
+    dialogue = session(users(), config=OFFERING).send(
+        EHLO + b"AUTH LOGIN\r\n", responses + b"AUTH PLAIN " + PLAIN + b"\r\n" + QUIT
+    )
     assert dialogue.codes[2:] == [334, code, 235, 221]
 
 
 def test_end_of_stream_ends_the_exchange() -> None:
-    dialogue = run_session(users(), EHLO + b"AUTH LOGIN\r\n")
-    assert dialogue.codes == [220, 250, 334]
+    dialogue = session(users(), config=OFFERING).send(EHLO + b"AUTH LOGIN\r\n").end().expect(220, 250, 334)
     assert dialogue.reasons == ["closed"]
 
 
 def test_malformed_response_is_refused_with_501() -> None:
-    dialogue = run_session(users(), EHLO + b"AUTH PLAIN " + b64encode(b"tim") + b"\r\n" + QUIT)
+    dialogue = session(users(), config=OFFERING).send(EHLO + b"AUTH PLAIN " + b64encode(b"tim") + b"\r\n" + QUIT)
     assert dialogue.replies[2] == "501 5.5.2 Malformed authentication"
 
 
 def test_too_many_failures_end_the_session() -> None:
     attempt = b"AUTH PLAIN " + WRONG + b"\r\n"
-    assert run_session(users(), EHLO + 4 * attempt).codes == [220, 250, 535, 535, 535, 421]
+    session(users(), config=OFFERING).send(EHLO + 4 * attempt).end().expect(220, 250, 535, 535, 535, 421)
 
 
 def test_authenticated_client_may_send_to_any_recipient() -> None:
     app = users()
-    dialogue = run_session(app, EHLO + MAIL + RCPT + b"RSET\r\nAUTH PLAIN " + PLAIN + b"\r\n" + MAIL + RCPT + QUIT)
+    dialogue = session(app, config=OFFERING).send(
+        EHLO + MAIL + RCPT + b"RSET\r\nAUTH PLAIN " + PLAIN + b"\r\n" + MAIL + RCPT + QUIT
+    )
     assert dialogue.codes[2:] == [250, 550, 250, 235, 250, 250, 221]
 
 
 def test_different_authorization_identity_is_refused() -> None:
-    dialogue = run_session(users(), EHLO + b"AUTH PLAIN " + b64encode(b"boss\0tim\0tanstaaf") + b"\r\n" + QUIT)
+    dialogue = session(users(), config=OFFERING).send(
+        EHLO + b"AUTH PLAIN " + b64encode(b"boss\0tim\0tanstaaf") + b"\r\n" + QUIT
+    )
     assert dialogue.codes[2:] == [535, 221]
 
 
 def test_interrupted_wait_for_a_response_does_not_end_the_exchange() -> None:
-    dialogue = Dialogue(users(), EHLO + b"AUTH PLAIN\r\n", config=OFFERING)
-    dialogue.stream.script.extend([dialogue.stream.interrupt, PLAIN + b"\r\n", QUIT])
-    assert dialogue.run().codes == [220, 250, 334, 235, 221]
+    dialogue = session(users(), config=OFFERING).send(EHLO + b"AUTH PLAIN\r\n").expect(220, 250, 334)
+    dialogue.send(dialogue.stream.interrupt, PLAIN + b"\r\n", QUIT).expect(235, 221)
 
 
 # Handlers
@@ -164,17 +164,22 @@ def test_first_answer_of_the_auth_handlers_decides() -> None:
     app.on("auth")(decide)
     app.on("auth")(lambda session, question: asked.append("third"))
 
-    assert run_session(app, LOGIN).codes[2:] == [235, 221]
+    assert session(app, config=OFFERING).send(LOGIN).end().codes[2:] == [235, 221]
     assert asked == ["first", "second"]
 
 
 def test_authentication_is_refused_if_the_handler_does_not_answer() -> None:
-    assert run_session(asking(lambda session, question: None), LOGIN).codes[2:] == [535, 221]
+    assert session(asking(lambda session, question: None), config=OFFERING).send(LOGIN).end().codes[2:] == [535, 221]
 
 
 def test_auth_handler_may_return_a_reply() -> None:
-    dialogue = run_session(
-        asking(lambda session, question: Reply(432, "Change your password first", enhanced="4.7.12")), LOGIN
+    dialogue = (
+        session(
+            asking(lambda session, question: Reply(432, "Change your password first", enhanced="4.7.12")),
+            config=OFFERING,
+        )
+        .send(LOGIN)
+        .end()
     )
     assert dialogue.replies[2] == "432 4.7.12 Change your password first"
 
@@ -182,7 +187,7 @@ def test_auth_handler_may_return_a_reply() -> None:
 @pytest.mark.parametrize("answer", ["tanstaaf", 1])
 def test_answer_of_a_wrong_type_is_logged_and_refused_with_454(answer: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR):
-        dialogue = run_session(asking(lambda session, question: answer), LOGIN)
+        dialogue = session(asking(lambda session, question: answer), config=OFFERING).send(LOGIN).end()
 
     assert dialogue.codes[2:] == [454, 221]
     assert dialogue.session.id in dialogue.replies[2]
@@ -194,7 +199,7 @@ def test_exception_in_an_auth_handler_is_logged_and_refused_with_454(caplog: pyt
         raise ConnectionError("the directory at ldap.internal is gone")
 
     with caplog.at_level(logging.ERROR):
-        dialogue = run_session(asking(fail), LOGIN)
+        dialogue = session(asking(fail), config=OFFERING).send(LOGIN).end()
 
     assert dialogue.codes[2:] == [454, 221]
     assert "ldap" not in dialogue.stream.output.decode()
@@ -203,7 +208,9 @@ def test_exception_in_an_auth_handler_is_logged_and_refused_with_454(caplog: pyt
 
 def test_passwords_are_never_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
-        run_session(users(), EHLO + b"AUTH PLAIN " + WRONG + b"\r\nAUTH PLAIN " + PLAIN + b"\r\n" + QUIT)
+        session(users(), config=OFFERING).send(
+            EHLO + b"AUTH PLAIN " + WRONG + b"\r\nAUTH PLAIN " + PLAIN + b"\r\n" + QUIT
+        )
 
     for secret in ("tanstaa", PLAIN.decode(), WRONG.decode()):
         assert secret not in caplog.text
@@ -211,7 +218,7 @@ def test_passwords_are_never_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_unknown_mechanism_never_reaches_the_auth_handlers() -> None:
     app = asking(lambda session, question: pytest.fail("was called"))
-    assert run_session(app, EHLO + b"AUTH X-UNKNOWN\r\n" + QUIT).codes[2:] == [504, 221]
+    assert session(app, config=OFFERING).send(EHLO + b"AUTH X-UNKNOWN\r\n" + QUIT).codes[2:] == [504, 221]
 
 
 # The server
@@ -219,11 +226,11 @@ def test_unknown_mechanism_never_reaches_the_auth_handlers() -> None:
 
 def test_users_return_known_passwords_and_hide_them_in_repr() -> None:
     store = Users({"tim": "tanstaaf"})
-    session = Dialogue(App()).session
+    asking_session = session(App()).session
     assert "tanstaaf" not in repr(store)
     assert "tim" in repr(store)
-    assert asyncio.run(store.on_auth(session, GivePassword("tim"))) == "tanstaaf"
-    assert asyncio.run(store.on_auth(session, GivePassword("tom"))) is None
+    assert asyncio.run(store.on_auth(asking_session, GivePassword("tim"))) == "tanstaaf"
+    assert asyncio.run(store.on_auth(asking_session, GivePassword("tom"))) is None
     assert "tanstaaf" not in repr(Auth("PLAIN", b"\0tim\0tanstaaf"))
 
 
@@ -241,4 +248,4 @@ def test_challenge_that_cannot_be_sent_is_refused_with_454(monkeypatch: pytest.M
         return send(conn, reply)
 
     monkeypatch.setattr(Connection, "send", send_no_challenge)
-    assert run_session(users(), EHLO + b"AUTH PLAIN\r\nNOOP\r\n" + QUIT).codes == [220, 250, 454, 250, 221]
+    session(users(), config=OFFERING).send(EHLO + b"AUTH PLAIN\r\nNOOP\r\n" + QUIT).expect(220, 250, 454, 250, 221)

@@ -7,35 +7,18 @@ from typing import Any
 import pytest
 
 from smtpcore import Burl, Reply
-from smtpcore_adapters import Address, App, Limits, Message, Session
-from smtpcore_adapters.server._acceptor import Acceptor
+from smtpcore_adapters import App, Limits, Message, Session
 from tests.adapters.fakes import (
     CONFIG,
     EHLO,
     MAIL,
     QUIT,
     RCPT,
-    FakeStream,
     MessageStore,
     Step,
     accepting,
-    replies,
-    step,
 )
-
-TRUSTED = Address("192.0.2.80", 40_000)
-
-
-def run_session(app: App, *script: Step, peer: Address | None = TRUSTED, **options: Any) -> FakeStream:
-    stream = FakeStream(*script, peer=peer)
-    options = {"config": CONFIG, "trusted": ["192.0.2.80/31"], **options}
-    step(Acceptor(app, **options).session_for(stream))
-    return stream
-
-
-def codes(stream: FakeStream) -> list[int]:
-    return [int(reply[:3]) for reply in replies(stream.output)]
-
+from tests.adapters.playbook import StreamPlaybook, trusted
 
 PARTS = {b"bytes": b"From: u\r\n\r\nHi\r\n", b"empty": b"", b"lf": b"a\nb\r\n", b"big": b"x" * 70_000 + b"\r\n"}
 BURLS = replace(CONFIG, burl=("imap",), max_message_size=65_536, max_text_line=100_000)
@@ -80,11 +63,10 @@ def burl(way: str, last: str = "") -> bytes:
     return f"BURL imap://s.example/{way}{last}\r\n".encode()
 
 
-def fetching(*script: Step, app: App | None = None, **options: Any) -> tuple[FakeStream, list[bytes], Fetcher]:
+def fetching(*script: Step, app: App | None = None, **options: Any) -> tuple[StreamPlaybook, list[bytes], Fetcher]:
     store, fetcher = MessageStore(), Fetcher()
     app = accepting(store, fetcher) if app is None else app
-    stream = run_session(app, *script, **{"config": BURLS, **options})
-    return stream, store.bodies, fetcher
+    return trusted(app, **{"config": BURLS, **options}).send(*script).end(), store.bodies, fetcher
 
 
 ENVELOPE = EHLO + MAIL + RCPT
@@ -122,8 +104,8 @@ ENVELOPE = EHLO + MAIL + RCPT
 def test_burl_message_consists_of_the_fetched_parts(script: bytes, expected: list[int], bodies: list[bytes]) -> None:
     after = MAIL + RCPT + burl("bytes", " LAST") + QUIT
     for segments in ([ENVELOPE + script + after], [bytes([octet]) for octet in ENVELOPE + script + after]):
-        stream, stored, fetcher = fetching(*segments)
-        assert codes(stream) == [220, 250, 250, 250, *expected, 250, 250, 250, 221]
+        dialogue, stored, fetcher = fetching(*segments)
+        dialogue.expect(220, 250, 250, 250, *expected, 250, 250, 250, 221)
         assert stored == [*bodies, PARTS[b"bytes"]]
         assert len(fetcher.closed) == sum(name in script for name in (b"/stream", b"/broken", b"/text", b"/lf-stream"))
 
@@ -135,16 +117,16 @@ def test_burl_with_a_message_handler_that_replies_early() -> None:
     def decide(session: Session, message: Message) -> Reply:
         return Reply(250, "Taken unseen")
 
-    stream, _, _ = fetching(ENVELOPE + burl("stream", " LAST") + burl("bytes", " LAST") + QUIT, app=app)
-    assert codes(stream) == [220, 250, 250, 250, 250, 503, 221]
-    stream, _, _ = fetching(ENVELOPE + burl("broken", " LAST") + QUIT, app=app)
-    assert codes(stream) == [220, 250, 250, 250, 451, 221]
+    dialogue, _, _ = fetching(ENVELOPE + burl("stream", " LAST") + burl("bytes", " LAST") + QUIT, app=app)
+    dialogue.expect(220, 250, 250, 250, 250, 503, 221)
+    dialogue, _, _ = fetching(ENVELOPE + burl("broken", " LAST") + QUIT, app=app)
+    dialogue.expect(220, 250, 250, 250, 451, 221)
     assert fetcher.closed == ["stream", "broken"]
 
 
 def test_burl_message_is_refused_without_a_message_handler() -> None:
-    stream, _, _ = fetching(ENVELOPE + burl("bytes", " LAST") + QUIT, app=accepting(Fetcher()))
-    assert codes(stream) == [220, 250, 250, 250, 554, 221]
+    dialogue, _, _ = fetching(ENVELOPE + burl("bytes", " LAST") + QUIT, app=accepting(Fetcher()))
+    dialogue.expect(220, 250, 250, 250, 554, 221)
 
 
 @pytest.mark.parametrize(("handler", "urls"), [(False, ("imap",)), (True, ())])
@@ -152,9 +134,9 @@ def test_burl_is_offered_only_with_a_handler_and_a_url_scheme(handler: bool, url
     app = accepting(*[Fetcher()] * handler)
     for disabled in (CONFIG.disabled, frozenset[str]()):
         config = replace(BURLS, burl=urls, disabled=disabled)
-        stream, _, _ = fetching(ENVELOPE + burl("bytes", " LAST") + QUIT, app=app, config=config)
-        assert codes(stream) == [220, 250, 250, 250, 502, 221]
-        assert "BURL" not in replies(stream.output)[1]
+        dialogue, _, _ = fetching(ENVELOPE + burl("bytes", " LAST") + QUIT, app=app, config=config)
+        assert dialogue.codes == [220, 250, 250, 250, 502, 221]
+        assert "BURL" not in dialogue.replies[1]
 
 
 @pytest.mark.parametrize(
@@ -174,9 +156,9 @@ def test_burl_is_offered_only_with_a_handler_and_a_url_scheme(handler: bool, url
 def test_urlauth_for_a_submitter_is_refused_for_other_identities(login: str, access: str, code: int) -> None:
     """R4468-3.3-01"""
     client = b"XCLIENT LOGIN=" + login.replace(" ", "+20").encode() + b"\r\n"
-    stream, _, _ = fetching(client + ENVELOPE + burl(f"bytes{access}", " LAST") + QUIT)
-    assert codes(stream) == [220, 220, 250, 250, 250, code, 221]
-    assert ("5.7.0" in replies(stream.output)[5]) is (code == 554)
+    dialogue, _, _ = fetching(client + ENVELOPE + burl(f"bytes{access}", " LAST") + QUIT)
+    assert dialogue.codes == [220, 220, 250, 250, 250, code, 221]
+    assert ("5.7.0" in dialogue.replies[5]) is (code == 554)
 
 
 def test_exception_while_closing_a_burl_part_is_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -193,15 +175,15 @@ def test_exception_while_closing_a_burl_part_is_logged(caplog: pytest.LogCapture
 
         return pieces()
 
-    stream, _, _ = fetching(ENVELOPE + burl("x", " LAST") + QUIT, app=app)
-    assert codes(stream) == [220, 250, 250, 250, 550, 221]
+    dialogue, _, _ = fetching(ENVELOPE + burl("x", " LAST") + QUIT, app=app)
+    dialogue.expect(220, 250, 250, 250, 550, 221)
     assert "no way to log out" in caplog.text
 
 
 def test_refusal_limit_applies_to_burl() -> None:
     script = ENVELOPE + burl("broken", " LAST") + MAIL + RCPT + burl("bytes", " LAST")
-    stream, stored, _ = fetching(script, limits=Limits(refusals=1))
-    assert codes(stream)[-1] == 421
+    dialogue, stored, _ = fetching(script, limits=Limits(refusals=1))
+    assert dialogue.codes[-1] == 421
     assert stored == []
 
 
@@ -234,14 +216,14 @@ def test_burl_part_without_aclose_may_be_abandoned() -> None:
 
     app = accepting(MessageStore())
     app.on("BURL")(lambda session, burl: Endless())
-    stream, _, _ = fetching(ENVELOPE + burl("x", " LAST") + QUIT, app=app)
-    assert codes(stream) == [220, 250, 250, 250, 550, 221]
+    dialogue, _, _ = fetching(ENVELOPE + burl("x", " LAST") + QUIT, app=app)
+    dialogue.expect(220, 250, 250, 250, 550, 221)
 
 
 def test_refusal_limit_ends_the_session_before_a_burl_part_is_fetched() -> None:
     app = accepting(store := MessageStore())
     app.on("BURL")(lambda session, burl: pytest.fail("fetched although the limit is reached"))
     app.on("VRFY")(lambda session, vrfy: Reply(450, "Later"))
-    stream, _, _ = fetching(ENVELOPE + b"VRFY x\r\n" + burl("x", " LAST"), app=app, limits=Limits(refusals=1))
-    assert codes(stream)[-2:] == [450, 421]
+    dialogue, _, _ = fetching(ENVELOPE + b"VRFY x\r\n" + burl("x", " LAST"), app=app, limits=Limits(refusals=1))
+    assert dialogue.codes[-2:] == [450, 421]
     assert store.bodies == []

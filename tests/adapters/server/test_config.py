@@ -10,7 +10,8 @@ from smtpcore import Bodies, Config, LocalProtocolError, Reply
 from smtpcore_adapters import App, default_config
 from smtpcore_adapters.server._acceptor import Acceptor
 from smtpcore_adapters.users import Users
-from tests.adapters.fakes import CONFIG, EHLO, QUIT, FakeStream, replies, step
+from tests.adapters.fakes import CONFIG, EHLO, QUIT
+from tests.adapters.playbook import accepted
 
 MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 OFFERING = replace(CONFIG, auth_mechanisms=MECHANISMS, plaintext_auth=True)
@@ -23,15 +24,12 @@ def users() -> App:
 
 
 def hello(acceptor: Acceptor) -> str:
-    stream = FakeStream(EHLO, QUIT)
-    step(acceptor.session_for(stream))
-    return replies(stream.output)[1]
+    return accepted(acceptor).send(EHLO, QUIT).replies[1]
 
 
 def reply_to_ehlo(app: App, **options: object) -> str:
-    stream = FakeStream(EHLO, QUIT)
-    step(Acceptor(app, **options).session_for(stream))  # type: ignore[arg-type]
-    return stream.output.decode()
+    acceptor = Acceptor(app, **options)  # type: ignore[arg-type]
+    return accepted(acceptor).send(EHLO, QUIT).stream.output.decode()
 
 
 @pytest.mark.parametrize(("node", "hostname"), [("mx.example", "mx.example"), ("", "localhost"), ("ä", "localhost")])

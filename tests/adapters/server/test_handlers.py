@@ -19,13 +19,11 @@ from smtpcore import (
     UnknownCommand,
 )
 from smtpcore_adapters import (
-    Address,
     App,
     HandlerDone,
     Message,
     Session,
 )
-from smtpcore_adapters.server._acceptor import Acceptor
 from smtpcore_adapters.server._app import Handler
 from tests.adapters.fakes import (
     CONFIG,
@@ -35,15 +33,10 @@ from tests.adapters.fakes import (
     MAIL,
     QUIT,
     RCPT,
-    Dialogue,
-    FakeStream,
-    Step,
     accepting,
-    replies,
-    run_dialogue,
-    step,
     watch,
 )
+from tests.adapters.playbook import session, trusted
 
 BODY = b"Subject: x\r\n\r\nHello\r\n"
 END = b".\r\n"
@@ -55,20 +48,6 @@ def fail(session: Session, subject: object) -> Reply | None:
 
 def tracebacks(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.exc_info]
-
-
-TRUSTED = Address("192.0.2.80", 40_000)
-
-
-def run_session(app: App, *script: Step, peer: Address | None = TRUSTED, **options: Any) -> FakeStream:
-    stream = FakeStream(*script, peer=peer)
-    options = {"config": CONFIG, "trusted": ["192.0.2.80/31"], **options}
-    step(Acceptor(app, **options).session_for(stream))
-    return stream
-
-
-def codes(stream: FakeStream) -> list[int]:
-    return [int(reply[:3]) for reply in replies(stream.output)]
 
 
 # Handlers
@@ -93,7 +72,7 @@ def test_first_reply_of_a_handler_decides_and_none_continues() -> None:
     for name, answer in (("first", None), ("second", Reply(450, "Later")), ("third", Reply(250))):
         app.include(Recorder(name, answer, calls))
 
-    assert run_dialogue(app, EHLO + MAIL + RCPT).last == "450 4.0.0 Later"
+    assert session(app).send(EHLO + MAIL + RCPT).end().replies[-1] == "450 4.0.0 Later"
     assert calls == ["first", "second"]
 
 
@@ -104,17 +83,15 @@ def test_handler_may_be_a_coroutine_function() -> None:
     async def take(session: Session, rcpt: Rcpt) -> Reply:
         return Reply(250, f"Taken from {session.helo}")
 
-    assert "Taken from" in run_dialogue(app, EHLO + MAIL + RCPT).last
+    assert "Taken from" in session(app).send(EHLO + MAIL + RCPT).end().replies[-1]
 
 
 def test_recipients_are_refused_without_a_handler() -> None:
-    dialogue = run_dialogue(App(), EHLO + MAIL + RCPT + DATA + QUIT)
-    assert dialogue.codes == [220, 250, 250, 550, 554, 221]
+    session(App()).send(EHLO + MAIL + RCPT + DATA + QUIT).expect(220, 250, 250, 550, 554, 221)
 
 
 def test_message_is_refused_without_a_message_handler() -> None:
-    dialogue = run_dialogue(accepting(), ENVELOPE, BODY + END + QUIT)
-    assert dialogue.codes == [220, 250, 250, 250, 354, 554, 221]
+    session(accepting()).send(ENVELOPE, BODY + END + QUIT).expect(220, 250, 250, 250, 354, 554, 221)
 
 
 def test_message_handler_that_returns_none_accepts_nothing() -> None:
@@ -124,7 +101,7 @@ def test_message_handler_that_returns_none_accepts_nothing() -> None:
     async def decide_nothing(session: Session, message: Message) -> None:
         await message.read()
 
-    assert run_dialogue(app, ENVELOPE, BODY + END).codes[-1] == 554
+    assert session(app).send(ENVELOPE, BODY + END).end().codes[-1] == 554
 
 
 @pytest.mark.parametrize(
@@ -134,7 +111,7 @@ def test_message_handler_that_returns_none_accepts_nothing() -> None:
 def test_connect_handler_may_refuse_the_session(reply: Reply, expected: str) -> None:
     app = App()
     app.on("connect")(lambda session, opened: reply)
-    dialogue = run_dialogue(app, EHLO + QUIT)
+    dialogue = session(app).send(EHLO + QUIT)
     assert dialogue.replies[0] == expected
     assert dialogue.codes == ([554, 503, 221] if reply.code == 554 else [421])
     assert dialogue.reasons == ["QUIT" if reply.code == 554 else "421"]
@@ -147,7 +124,7 @@ def test_connect_handler_may_set_the_greeting() -> None:
     def greet(session: Session, opened: ConnectionOpened) -> Reply:
         return Reply(220, "s.example ESMTP at your service")
 
-    assert run_dialogue(app, QUIT).replies[0] == "220 s.example ESMTP at your service"
+    assert session(app).send(QUIT).replies[0] == "220 s.example ESMTP at your service"
 
 
 def test_verb_handler_is_called_before_the_default_handler() -> None:
@@ -164,7 +141,7 @@ def test_verb_handler_is_called_before_the_default_handler() -> None:
         seen.append(("default", command))
         return Reply(250, "Anything") if command.verb != "XNONE" else None
 
-    dialogue = run_dialogue(app, b"xfoo bar\r\n" + b"XFOO\r\n" + b"XBAR 1 2\r\n" + b"XNONE\r\n")
+    dialogue = session(app).send(b"xfoo bar\r\n" + b"XFOO\r\n" + b"XBAR 1 2\r\n" + b"XNONE\r\n").end()
     assert dialogue.replies[1:] == [
         "250 2.0.0 Foo",
         "250 2.0.0 Anything",
@@ -192,15 +169,14 @@ def test_command_named_like_an_event_never_reaches_the_event_handler(verb: str) 
         reached.append(opened)
         return Reply(220)
 
-    dialogue = run_dialogue(app, verb.encode() + b" x\r\n" + QUIT)
-    assert dialogue.codes == [220, 500, 221]
+    session(app).send(verb.encode() + b" x\r\n" + QUIT).expect(220, 500, 221)
     assert reached == [ConnectionOpened(), "QUIT"]
 
 
 def test_default_handler_receives_verbs_named_like_events() -> None:
     app = App()
     app.on("default")(lambda session, command: Reply(250, command.verb))
-    assert run_dialogue(app, b"MESSAGE\r\nDEFAULT\r\n").replies[1:] == ["250 2.0.0 MESSAGE", "250 2.0.0 DEFAULT"]
+    assert session(app).send(b"MESSAGE\r\nDEFAULT\r\n").end().replies[1:] == ["250 2.0.0 MESSAGE", "250 2.0.0 DEFAULT"]
 
 
 def test_invalid_command_reaches_no_handler() -> None:
@@ -208,13 +184,13 @@ def test_invalid_command_reaches_no_handler() -> None:
     for verb in ("MAIL", "RCPT", "default"):
         app.on(verb)(fail)
 
-    assert run_dialogue(app, EHLO + b"MAIL TO:<x>\r\nRCPT\r\n\x00\r\n").codes == [220, 250, 501, 503, 500]
+    session(app).send(EHLO + b"MAIL TO:<x>\r\nRCPT\r\n\x00\r\n").end().expect(220, 250, 501, 503, 500)
 
 
 def test_quit_handler_may_reply() -> None:
     app = App()
     app.on("QUIT")(lambda session, command: Reply(221, "s.example see you"))
-    assert run_dialogue(app, QUIT).last == "221 2.0.0 s.example see you"
+    assert session(app).send(QUIT).replies[-1] == "221 2.0.0 s.example see you"
 
 
 def test_etrn_and_expn_are_offered_with_a_handler() -> None:
@@ -229,15 +205,15 @@ def test_etrn_and_expn_are_offered_with_a_handler() -> None:
     def expand(session: Session, expn: Expn) -> Reply:
         return Reply(250, "<a@s.example>", "<b@s.example>", enhanced="2.1.5")
 
-    stream = run_session(app, EHLO + b"ETRN example.org\r\nEXPN list\r\n" + QUIT)
-    hello, queue, members = replies(stream.output)[1:4]
+    dialogue = trusted(app).send(EHLO + b"ETRN example.org\r\nEXPN list\r\n" + QUIT)
+    hello, queue, members = dialogue.replies[1:4]
     assert "250-ETRN" in hello
     assert "250-EXPN" in hello
     assert queue == "253 2.5.0 7 messages for example.org started"
     assert members == "250-2.1.5 <a@s.example>\n250 2.1.5 <b@s.example>"
 
-    stream = run_session(accepting(), EHLO + b"ETRN example.org\r\nEXPN list\r\n" + QUIT)
-    assert codes(stream) == [220, 250, 502, 502, 221]
+    dialogue = trusted(accepting()).send(EHLO + b"ETRN example.org\r\nEXPN list\r\n" + QUIT)
+    dialogue.expect(220, 250, 502, 502, 221)
 
 
 def test_ehlo_name_that_does_not_match_the_peer_is_accepted() -> None:
@@ -245,9 +221,9 @@ def test_ehlo_name_that_does_not_match_the_peer_is_accepted() -> None:
     app = accepting()
     seen: list[tuple[str, str]] = []
     app.on("EHLO")(lambda session, ehlo: seen.append((ehlo.domain, session.peer.host)))
-    stream = run_session(app, b"EHLO [203.0.113.9]\r\n" + MAIL + RCPT + QUIT)
+    dialogue = trusted(app).send(b"EHLO [203.0.113.9]\r\n" + MAIL + RCPT + QUIT)
     assert seen == [("[203.0.113.9]", "192.0.2.80")]
-    assert codes(stream) == [220, 250, 250, 250, 221]
+    dialogue.expect(220, 250, 250, 250, 221)
 
 
 def test_handlers_receive_typed_parameters_of_enabled_extensions() -> None:
@@ -263,11 +239,11 @@ def test_handlers_receive_typed_parameters_of_enabled_extensions() -> None:
     mail = b"MAIL FROM:<a@c.example> RET=HDRS BY=120;R\r\n"
     script = EHLO + mail + b"RCPT TO:<u@s.example> NOTIFY=FAILURE,DELAY\r\n" + QUIT
     config = replace(CONFIG, disabled=CONFIG.disabled - {"DSN", "DELIVERBY"}, min_by_time=60)
-    stream = run_session(app, script, config=config)
-    assert codes(stream) == [220, 250, 250, 250, 221]
+    dialogue = trusted(app, config=config).send(script).end()
+    assert dialogue.codes == [220, 250, 250, 250, 221]
     assert seen == [(Ret.HDRS, DeliverBy(120, ByMode.RETURN)), frozenset({Notify.FAILURE, Notify.DELAY})]
-    assert codes(run_session(app, script)) == [220, 250, 555, 503, 221]
-    assert {"DSN", "DELIVERBY 60"} <= {line[4:] for line in replies(stream.output)[1].splitlines()}
+    trusted(app).send(script).end().expect(220, 250, 555, 503, 221)
+    assert {"DSN", "DELIVERBY 60"} <= {line[4:] for line in dialogue.replies[1].splitlines()}
 
 
 # Handlers that fail
@@ -281,9 +257,9 @@ def failing(name: str, handler: Handler) -> App:
 
 @pytest.mark.parametrize("garbage", [250, "250 OK", True, b"", ()])
 def test_handler_that_returns_a_wrong_type_gives_451(garbage: object, caplog: pytest.LogCaptureFixture) -> None:
-    dialogue = run_dialogue(failing("MAIL", lambda session, mail: cast(Any, garbage)), EHLO + MAIL + QUIT)
+    dialogue = session(failing("MAIL", lambda session, mail: cast(Any, garbage))).send(EHLO + MAIL + QUIT)
     assert dialogue.replies[2] == f"451 4.3.0 Internal error, session {dialogue.session.id}"
-    assert dialogue.codes == [220, 250, 451, 221]
+    dialogue.expect(220, 250, 451, 221)
     [record] = [record for record in caplog.records if record.exc_info]
     assert dialogue.session.id in record.getMessage()
     assert record.__dict__["session"] == dialogue.session.id
@@ -313,7 +289,7 @@ class CallableHandler:
 def test_error_about_a_wrong_return_value_names_the_handler(
     handler: Handler, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run_dialogue(failing("NOOP", handler), b"NOOP\r\n")
+    session(failing("NOOP", handler)).send(b"NOOP\r\n").end()
     assert text in caplog.text
 
 
@@ -331,7 +307,7 @@ def test_error_about_a_wrong_return_value_names_the_handler(
 def test_reply_that_may_not_be_sent_gives_451(
     name: str, reply: Reply, script: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    dialogue = run_dialogue(failing(name, lambda session, subject: reply), script, QUIT)
+    dialogue = session(failing(name, lambda session, subject: reply)).send(script, QUIT)
     assert dialogue.codes[-2:] == [451, 221]
     assert dialogue.session.id in dialogue.replies[-2]
     assert tracebacks(caplog) == [f"{dialogue.session.id}: the reply of a handler cannot be sent"]
@@ -342,7 +318,7 @@ def test_handler_that_raises_gives_451_and_the_session_continues(name: str, capl
     before = b"" if name == "EHLO" else EHLO + (MAIL if name in ("RCPT", "DATA") else b"")
     before += RCPT if name == "DATA" else b""
     line = {"EHLO": EHLO, "MAIL": MAIL, "RCPT": RCPT, "VRFY": b"VRFY x\r\n"}.get(name, name.encode() + b"\r\n")
-    dialogue = run_dialogue(failing(name, fail), before + line + QUIT)
+    dialogue = session(failing(name, fail)).send(before + line + QUIT)
     assert dialogue.codes[-2:] == [451, 221]
     assert f"Internal error, session {dialogue.session.id}" in dialogue.replies[-2]
     assert b"secret" not in dialogue.stream.output
@@ -351,19 +327,18 @@ def test_handler_that_raises_gives_451_and_the_session_continues(name: str, capl
 
 
 def test_connect_handler_that_raises_ends_the_session_with_421(caplog: pytest.LogCaptureFixture) -> None:
-    dialogue = run_dialogue(failing("connect", fail), EHLO)
-    assert dialogue.replies == [f"421 s.example internal error, session {dialogue.session.id}"]
+    dialogue = session(failing("connect", fail)).send(EHLO).end()
+    dialogue.expect(f"421 s.example internal error, session {dialogue.session.id}")
     assert dialogue.reasons == ["421"]
     assert "the secret of the database" in caplog.text
 
 
 def test_connect_handler_with_an_invalid_reply_ends_the_session_with_421() -> None:
-    assert run_dialogue(failing("connect", lambda session, opened: Reply(354)), EHLO).codes == [421]
+    session(failing("connect", lambda session, opened: Reply(354))).send(EHLO).end().expect(421)
 
 
 def test_quit_handler_that_raises_still_gives_221() -> None:
-    dialogue = run_dialogue(failing("QUIT", fail), QUIT)
-    assert dialogue.codes == [220, 221]
+    dialogue = session(failing("QUIT", fail)).send(QUIT).expect(220, 221)
     assert dialogue.reasons == ["QUIT"]
 
 
@@ -375,7 +350,7 @@ def test_all_disconnect_handlers_are_called_even_if_some_raise(caplog: pytest.Lo
     async def fail_later(session: Session, reason: str) -> None:
         raise ValueError("second failure")
 
-    dialogue = run_dialogue(app, QUIT)
+    dialogue = session(app).send(QUIT)
     assert dialogue.reasons == ["QUIT"]
     assert dialogue.stream.close_timeouts
     assert "the secret of the database" in caplog.text
@@ -401,7 +376,7 @@ def test_each_failed_disconnect_handler_is_logged_in_order(caplog: pytest.LogCap
         calls.append("third")
         raise KeyError
 
-    run_dialogue(app, QUIT)
+    session(app).send(QUIT)
     assert calls == ["first", "second", "third"]
     assert [record.exc_info and record.exc_info[0] for record in caplog.records] == [ZeroDivisionError, KeyError]
 
@@ -417,8 +392,7 @@ def test_timeout_error_in_a_handler_is_not_a_client_timeout() -> None:
     async def deliver(session: Session, message: Message) -> Reply:
         raise TimeoutError("the database")
 
-    dialogue = run_dialogue(app, b"NOOP\r\n" + ENVELOPE, END + QUIT)
-    assert dialogue.codes == [220, 451, 250, 250, 250, 354, 451, 221]
+    dialogue = session(app).send(b"NOOP\r\n" + ENVELOPE, END + QUIT).expect(220, 451, 250, 250, 250, 354, 451, 221)
     assert dialogue.reasons == ["QUIT"]
 
 
@@ -436,7 +410,6 @@ def test_handler_duration_excludes_waits_for_the_client() -> None:
         dialogue.stream.now += 2
         raise RuntimeError
 
-    dialogue = Dialogue(app, ENVELOPE)
-    dialogue.stream.script.extend([dialogue.stream.advance(100), END + QUIT])
-    dialogue.run()
+    dialogue = session(app)
+    dialogue.send(ENVELOPE, dialogue.stream.advance(100), END + QUIT)
     assert seen[-1] == HandlerDone("message", 7)

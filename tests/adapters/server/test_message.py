@@ -21,8 +21,8 @@ from tests.adapters.fakes import (
     RCPT,
     MessageStore,
     accepting,
-    run_dialogue,
 )
+from tests.adapters.playbook import session
 
 BODY = b"Subject: x\r\n\r\nHello\r\n"
 END = b".\r\n"
@@ -43,7 +43,7 @@ def test_body_is_read_repeatedly_and_by_several_handlers() -> None:
         seen.append(b"".join([piece async for piece in message]))
 
     app.include(store := MessageStore())
-    assert run_dialogue(app, ENVELOPE, BODY, BODY + END + QUIT).codes[-2] == 250
+    assert session(app).send(ENVELOPE, BODY, BODY + END + QUIT).codes[-2] == 250
     assert seen + store.bodies == [BODY + BODY] * 5
 
 
@@ -57,7 +57,7 @@ def test_empty_body_has_no_pieces() -> None:
         pieces.extend([piece async for piece in message])
         return Reply(250)
 
-    assert run_dialogue(app, ENVELOPE, END + QUIT).codes[-2] == 250
+    assert session(app).send(ENVELOPE, END + QUIT).codes[-2] == 250
     assert pieces == []
 
 
@@ -74,7 +74,7 @@ def test_second_iteration_over_a_body_is_a_runtime_error() -> None:
                 pass
         return Reply(250)
 
-    assert run_dialogue(app, ENVELOPE, BODY + END + QUIT).codes[-2] == 250
+    assert session(app).send(ENVELOPE, BODY + END + QUIT).codes[-2] == 250
 
 
 def test_exhausted_body_iterator_stays_exhausted() -> None:
@@ -89,7 +89,7 @@ def test_exhausted_body_iterator_stays_exhausted() -> None:
         assert [piece async for piece in pieces] == []
         return Reply(250)
 
-    dialogue = run_dialogue(app, ENVELOPE, BODY + END + MAIL + RCPT + DATA, BODY + END + QUIT)
+    dialogue = session(app).send(ENVELOPE, BODY + END + MAIL + RCPT + DATA, BODY + END + QUIT)
     assert dialogue.codes[5:] == [250, 250, 250, 354, 250, 221]
 
 
@@ -107,7 +107,7 @@ def test_message_read_after_its_handlers_returned_is_a_runtime_error() -> None:
         return Reply(250)
 
     script = (ENVELOPE, b"first\r\n" + END + MAIL + RCPT + DATA, b"second\r\n" + END + QUIT)
-    assert run_dialogue(app, *script).codes[-2:] == [250, 221]
+    assert session(app).send(*script).end().codes[-2:] == [250, 221]
 
 
 def test_body_is_iterated_in_lines_if_configured() -> None:
@@ -119,5 +119,5 @@ def test_body_is_iterated_in_lines_if_configured() -> None:
         lines.extend([line async for line in message])
         return Reply(250)
 
-    run_dialogue(app, ENVELOPE, BODY + END + QUIT, config=replace(CONFIG, bodies=Bodies.LINES))
+    session(app, config=replace(CONFIG, bodies=Bodies.LINES)).send(ENVELOPE, BODY + END + QUIT)
     assert lines == BODY.splitlines(keepends=True)

@@ -26,12 +26,11 @@ from tests.adapters.fakes import (
     MAIL,
     QUIT,
     RCPT,
-    Dialogue,
     MessageStore,
     Step,
     accepting,
-    run_dialogue,
 )
+from tests.adapters.playbook import session
 
 BODY = b"Subject: x\r\n\r\nHello\r\n"
 END = b".\r\n"
@@ -70,7 +69,7 @@ def test_message_handler_that_raises_gives_451_and_keeps_the_dialogue_in_step(
     handler: Handler, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = failing("message", handler)
-    dialogue = run_dialogue(app, ENVELOPE, b"one\r\n", b"QUIT\r\ntwo\r\n", END + b"NOOP\r\n" + QUIT)
+    dialogue = session(app).send(ENVELOPE, b"one\r\n", b"QUIT\r\ntwo\r\n", END + b"NOOP\r\n" + QUIT)
     assert dialogue.codes == [220, 250, 250, 250, 354, 451, 250, 221]
     assert dialogue.replies[5] == f"451 4.3.0 Internal error, session {dialogue.session.id}"
     assert "the secret of the database" in caplog.text
@@ -79,8 +78,7 @@ def test_message_handler_that_raises_gives_451_and_keeps_the_dialogue_in_step(
 def test_message_handler_may_reply_without_reading() -> None:
     app = accepting()
     app.on("message")(lambda session, message: Reply(554, "No mail on Mondays"))
-    dialogue = run_dialogue(app, ENVELOPE, BODY, BODY + END + QUIT)
-    assert dialogue.codes == [220, 250, 250, 250, 354, 554, 221]
+    session(app).send(ENVELOPE, BODY, BODY + END + QUIT).expect(220, 250, 250, 250, 354, 554, 221)
 
 
 def test_message_handler_may_reply_during_the_body() -> None:
@@ -93,7 +91,7 @@ def test_message_handler_may_reply_during_the_body() -> None:
                 break
         return Reply(554, "A virus")
 
-    dialogue = run_dialogue(app, ENVELOPE, b"a virus\r\n", BODY + END + QUIT)
+    dialogue = session(app).send(ENVELOPE, b"a virus\r\n", BODY + END + QUIT)
     assert dialogue.replies[-2:] == ["554 5.0.0 A virus", "221 2.0.0 s.example closing"]
 
 
@@ -124,15 +122,14 @@ def test_invalid_body_is_refused_even_if_the_handler_accepts(
         return Reply(250, "Stored")
 
     script = [segment] * (70 if fault == "too large" else 1)
-    dialogue = run_dialogue(app, ENVELOPE, *script, BODY + END + QUIT, config=SMALL)
-    assert dialogue.codes == [220, 250, 250, 250, 354, code, 221]
+    session(app, config=SMALL).send(ENVELOPE, *script, BODY + END + QUIT).expect(220, 250, 250, 250, 354, code, 221)
     assert [text[:3] for text in aborted] == [str(code)] * read
     assert tracebacks(caplog) == []
 
 
 def test_uncaught_message_aborted_is_not_logged_as_an_error(caplog: pytest.LogCaptureFixture) -> None:
     store = MessageStore()
-    dialogue = run_dialogue(accepting(store), ENVELOPE, b"a\nb\r\n" + END + QUIT)
+    dialogue = session(accepting(store)).send(ENVELOPE, b"a\nb\r\n" + END + QUIT)
     assert dialogue.codes[-2:] == [550, 221]
     assert store.bodies == []
     assert tracebacks(caplog) == []
@@ -152,7 +149,7 @@ def test_every_message_handler_sees_message_aborted(caplog: pytest.LogCaptureFix
 
     for _ in range(2):
         app.on("message")(tolerant)
-    dialogue = run_dialogue(app, ENVELOPE, b"a\nb\r\n" + END + QUIT)
+    dialogue = session(app).send(ENVELOPE, b"a\nb\r\n" + END + QUIT)
     assert dialogue.codes[-2:] == [550, 221]
     assert aborted == 2
     assert tracebacks(caplog) == []
@@ -176,9 +173,9 @@ def test_end_of_stream_in_a_body_aborts_the_message(caplog: pytest.LogCaptureFix
             await anext(pieces)
         return Reply(250)
 
-    dialogue = run_dialogue(app, ENVELOPE, BODY, b"")
+    dialogue = session(app).send(ENVELOPE, BODY).end()
     assert seen == ["the connection was closed inside a body"]
-    assert dialogue.codes == [220, 250, 250, 250, 354]
+    dialogue.expect(220, 250, 250, 250, 354)
     assert dialogue.reasons == ["lost"]
     assert tracebacks(caplog) == []
 
@@ -187,7 +184,7 @@ def test_end_of_stream_in_a_body_aborts_the_message(caplog: pytest.LogCaptureFix
 def test_connection_lost_in_a_body_aborts_the_message(handled: bool, caplog: pytest.LogCaptureFixture) -> None:
     store = MessageStore()
     app = accepting(store) if handled else accepting()
-    dialogue = run_dialogue(app, ENVELOPE, BODY, ConnectionResetError())
+    dialogue = session(app).send(ENVELOPE, BODY, ConnectionResetError()).end()
     assert store.bodies == []
     assert dialogue.codes[-1] == 354
     assert dialogue.reasons == ["lost"]
@@ -223,35 +220,24 @@ class MessageRecorder:
 def test_message_in_chunks_is_one_message() -> None:
     store = MessageStore()
     script: list[Step] = [OPEN, b"BDAT 5\r\nab\r\n.BDAT 2", b" LAST\r\n\r\n", QUIT]
-    dialogue = run_dialogue(accepting(store), *script)
+    dialogue = session(accepting(store)).send(*script).end()
 
     assert store.bodies == [b"ab\r\n.\r\n"]
-    assert dialogue.codes == [220, 250, 250, 250, 250, 250, 221]
+    dialogue.expect(220, 250, 250, 250, 250, 250, 221)
 
 
 def test_chunks_are_pipelined_with_further_commands() -> None:
     store = MessageStore()
     one = b"BDAT 3\r\nabcBDAT 0 LAST\r\n"
-    dialogue = run_dialogue(accepting(store), OPEN + one + MAIL + RCPT + DATA + b"x\r\n.\r\n" + QUIT)
+    dialogue = session(accepting(store)).send(OPEN + one + MAIL + RCPT + DATA + b"x\r\n.\r\n" + QUIT)
 
     assert store.bodies == [b"abc", b"x\r\n"]
-    assert dialogue.codes == [220, 250, 250, 250, 250, 250, 250, 250, 354, 250, 221]
+    dialogue.expect(220, 250, 250, 250, 250, 250, 250, 250, 354, 250, 221)
 
 
 def test_each_chunk_is_answered_before_the_next_chunk_arrives() -> None:
-    dialogue: list[Dialogue] = []
-    seen: list[int] = []
-    script: list[Step] = [
-        OPEN,
-        b"BDAT 3\r\nabc",
-        lambda: seen.append(len(dialogue[0].codes)),
-        b"BDAT 0 LAST\r\n",
-        QUIT,
-    ]
-    dialogue.append(Dialogue(accepting(MessageStore()), *script))
-    dialogue[0].run()
-
-    assert seen == [5]
+    dialogue = session(accepting(MessageStore())).send(OPEN).expect(220, 250, 250, 250)
+    dialogue.send(b"BDAT 3\r\nabc").expect(250).send(b"BDAT 0 LAST\r\n", QUIT).expect(250, 221)
 
 
 def test_noop_and_vrfy_between_chunks_keep_the_message() -> None:
@@ -262,10 +248,10 @@ def test_noop_and_vrfy_between_chunks_keep_the_message() -> None:
         b"NOOP\r\nVRFY u\r\nMAIL FROM:<x@c.example>\r\n",
         b"BDAT 3 LAST\r\ndef",
     ]
-    dialogue = run_dialogue(accepting(store), *script, QUIT)
+    dialogue = session(accepting(store)).send(*script, QUIT)
 
     assert store.bodies == [b"abcdef"]
-    assert dialogue.codes == [220, 250, 250, 250, 250, 250, 252, 503, 250, 221]
+    dialogue.expect(220, 250, 250, 250, 250, 250, 252, 503, 250, 221)
 
 
 @pytest.mark.parametrize(
@@ -274,13 +260,17 @@ def test_noop_and_vrfy_between_chunks_keep_the_message() -> None:
         (b"RSET\r\n", [250, 221]),
         (EHLO, [250, 221]),
         (QUIT, [221]),
-        (b"", []),
+        (None, []),
     ],
 )
-def test_rset_ehlo_quit_or_end_of_stream_between_chunks_aborts_the_message(command: bytes, codes: list[int]) -> None:
+def test_rset_ehlo_quit_or_end_of_stream_between_chunks_aborts_the_message(
+    command: bytes | None, codes: list[int]
+) -> None:
     recorder = MessageRecorder()
-    script: list[Step] = [OPEN, b"BDAT 3\r\nabc", command, QUIT]
-    dialogue = run_dialogue(accepting(recorder), *script)
+    dialogue = session(accepting(recorder)).send(OPEN, b"BDAT 3\r\nabc")
+    if command is not None:
+        dialogue.send(command, QUIT)
+    dialogue.end()
 
     assert recorder.ends == ["the client has given the message up"]
     assert dialogue.codes[5:] == codes
@@ -290,7 +280,7 @@ def test_rset_ehlo_quit_or_end_of_stream_between_chunks_aborts_the_message(comma
 def test_session_continues_after_rset_between_chunks() -> None:
     store = MessageStore()
     script: list[Step] = [OPEN, b"BDAT 3\r\nabc", b"RSET\r\n", MAIL + RCPT + b"BDAT 1 LAST\r\nx", QUIT]
-    run_dialogue(accepting(store), *script)
+    session(accepting(store)).send(*script).end()
 
     assert store.bodies == [b"x"]
 
@@ -298,7 +288,7 @@ def test_session_continues_after_rset_between_chunks() -> None:
 def test_invalid_chunk_is_refused_at_its_end_and_aborts_the_message() -> None:
     recorder = MessageRecorder()
     script: list[Step] = [OPEN, b"BDAT 3\r\na\nb", b"BDAT 3 LAST\r\ncdeNOOP\r\n", QUIT]
-    dialogue = run_dialogue(accepting(recorder), *script)
+    dialogue = session(accepting(recorder)).send(*script).end()
 
     assert [end[:9] for end in recorder.ends] == ["550 5.6.0"]
     assert dialogue.codes[4:] == [550, 503, 250, 221]
@@ -306,14 +296,12 @@ def test_invalid_chunk_is_refused_at_its_end_and_aborts_the_message() -> None:
 
 def test_drain_between_chunks_ends_the_session_with_421() -> None:
     recorder = MessageRecorder()
-    dialogue: list[Dialogue] = []
-    script: list[Step] = [OPEN, b"BDAT 3\r\nabc", lambda: dialogue[0].loop.drain(), b"BDAT 0 LAST\r\n"]
-    dialogue.append(Dialogue(accepting(recorder), *script))
-    dialogue[0].run()
+    dialogue = session(accepting(recorder)).send(OPEN, b"BDAT 3\r\nabc")
+    dialogue.send(dialogue.loop.drain, b"BDAT 0 LAST\r\n").end()
 
     assert recorder.ends == ["the client has given the message up"]
-    assert dialogue[0].reasons == ["shutdown"]
-    assert dialogue[0].codes[-1] == 421
+    assert dialogue.reasons == ["shutdown"]
+    assert dialogue.codes[-1] == 421
 
 
 def test_starttls_between_chunks_aborts_the_message() -> None:
@@ -321,7 +309,7 @@ def test_starttls_between_chunks_aborts_the_message() -> None:
     config = replace(CONFIG, tls=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     script: list[Step] = [OPEN, b"BDAT 3\r\nabc", b"STARTTLS\r\n", EHLO, QUIT]
-    dialogue = run_dialogue(accepting(recorder), *script, config=config, tls=context)
+    dialogue = session(accepting(recorder), config=config, tls=context).send(*script).end()
 
     assert recorder.ends == ["the client has given the message up"]
     assert dialogue.codes[5:] == [220, 250, 221]
@@ -334,7 +322,7 @@ RCPTS = b"".join(b"RCPT TO:<u%d@s.example>\r\n" % number for number in range(3))
 
 
 def test_lmtp_repeats_a_single_reply_for_each_recipient() -> None:
-    dialogue = run_dialogue(accepting(MessageStore()), LHLO + MAIL + RCPTS + DATA, b"x\r\n.\r\n", QUIT, config=LMTP)
+    dialogue = session(accepting(MessageStore()), config=LMTP).send(LHLO + MAIL + RCPTS + DATA, b"x\r\n.\r\n", QUIT)
 
     assert dialogue.codes[6:] == [354, 250, 250, 250, 221]
     assert dialogue.replies[-4:-1] == ["250 2.0.0 Stored"] * 3
@@ -351,15 +339,15 @@ def answer_by_recipient(session: Session, message: Message) -> Mapping[Path, Rep
 def test_lmtp_replies_of_a_handler_are_sent_in_the_order_of_recipients(body: bytes) -> None:
     app = accepting()
     app.on("message")(answer_by_recipient)
-    dialogue = run_dialogue(app, LHLO + MAIL + RCPTS + body + QUIT, config=LMTP)
+    dialogue = session(app, config=LMTP).send(LHLO + MAIL + RCPTS + body + QUIT)
 
     # A recipient without a reply from the handler is refused.
     assert dialogue.codes[-4:] == [250, 554, 452, 221]
 
 
 def test_lmtp_refuses_an_invalid_body_for_each_recipient() -> None:
-    dialogue = run_dialogue(
-        accepting(MessageStore()), LHLO + MAIL + RCPTS + DATA + b"a\nb\r\n.\r\n" + QUIT, config=LMTP
+    dialogue = session(accepting(MessageStore()), config=LMTP).send(
+        LHLO + MAIL + RCPTS + DATA + b"a\nb\r\n.\r\n" + QUIT
     )
     assert dialogue.codes[-4:] == [550, 550, 550, 221]
 
@@ -368,16 +356,16 @@ def test_replies_by_recipient_in_smtp_give_451(caplog: pytest.LogCaptureFixture)
     app = accepting()
     app.on("message")(answer_by_recipient)
     with caplog.at_level(logging.ERROR):
-        dialogue = run_dialogue(app, OPEN + DATA + b"x\r\n.\r\n" + QUIT)
+        dialogue = session(app).send(OPEN + DATA + b"x\r\n.\r\n" + QUIT)
 
     assert dialogue.codes[-2:] == [451, 221]
     assert "in LMTP also a mapping" in caplog.text
 
 
 def test_lmtp_refuses_each_recipient_without_a_message_handler() -> None:
-    dialogue = run_dialogue(accepting(), LHLO + MAIL + RCPTS + DATA + b"x\r\n.\r\n" + QUIT, config=LMTP)
+    dialogue = session(accepting(), config=LMTP).send(LHLO + MAIL + RCPTS + DATA + b"x\r\n.\r\n" + QUIT)
     assert dialogue.codes[-4:] == [554, 554, 554, 221]
 
 
 def test_ehlo_is_refused_in_lmtp() -> None:
-    assert run_dialogue(App(), EHLO + QUIT, config=LMTP).codes == [220, 500, 221]
+    session(App(), config=LMTP).send(EHLO + QUIT).expect(220, 500, 221)

@@ -49,13 +49,12 @@ from tests.adapters.fakes import (
     QUIT,
     RCPT,
     SILENCE,
-    Dialogue,
     MessageStore,
     Step,
     accepting,
-    run_dialogue,
     watch,
 )
+from tests.adapters.playbook import session
 
 BODY = b"Subject: x\r\n\r\nHello\r\n"
 END = b".\r\n"
@@ -75,7 +74,7 @@ CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 def test_observers_see_events_and_replies_in_order() -> None:
     app = accepting(MessageStore())
     happened = watch(app, object)
-    run_dialogue(app, b"RCPT\r\n" + ENVELOPE, BODY + END + QUIT)
+    session(app).send(b"RCPT\r\n" + ENVELOPE, BODY + END + QUIT)
     seen = [item for item in happened if not isinstance(item, Notice)]
     kinds = [f"{item.code}" if isinstance(item, Reply) else type(item).__name__ for item in seen]
     assert kinds == [
@@ -93,7 +92,7 @@ def test_observers_see_invalid_data_and_the_final_421() -> None:
     seen: list[Observed] = []
     app.observe(lambda session, item: seen.append(item))
     config = replace(CONFIG, bodies=Bodies.LINES)
-    run_dialogue(app, ENVELOPE, b"one\r\nt\nwo\r\n" + END, SILENCE, config=config)
+    session(app, config=config).send(ENVELOPE, b"one\r\nt\nwo\r\n" + END, SILENCE)
     assert DataLine(b"one\r\n") in seen
     assert any(isinstance(item, InvalidData) for item in seen)
     assert isinstance(seen[-3], Reply)
@@ -108,21 +107,20 @@ def test_observer_that_raises_changes_nothing(caplog: pytest.LogCaptureFixture) 
         raise RuntimeError("the secret of the observer")
 
     app.observe(look)
-    dialogue = run_dialogue(app, ENVELOPE, BODY + END + QUIT)
-    assert dialogue.codes == [220, 250, 250, 250, 354, 250, 221]
+    dialogue = session(app).send(ENVELOPE, BODY + END + QUIT).expect(220, 250, 250, 250, 354, 250, 221)
     assert store.bodies == [BODY]
     assert dialogue.reasons == ["QUIT"]
     assert "the secret of the observer" in caplog.text
 
-    dialogue = run_dialogue(app, SILENCE)
-    assert dialogue.codes == [220, 421]
+    dialogue = session(app).send(SILENCE)
+    dialogue.expect(220, 421)
     assert dialogue.reasons == ["timeout"]
 
 
 def test_observers_see_notices_of_sessions_tls_and_handlers() -> None:
     app = accepting(MessageStore())
     seen = watch(app, SessionOpened, SessionClosed, TlsEstablished, TlsFailed, LimitReached, HandlerDone)
-    run_dialogue(app, EHLO, b"STARTTLS\r\n", ENVELOPE, END + QUIT, config=TLS_CONFIG, tls=CONTEXT)
+    session(app, config=TLS_CONFIG, tls=CONTEXT).send(EHLO, b"STARTTLS\r\n", ENVELOPE, END + QUIT)
     assert seen == [
         SessionOpened(),
         TlsEstablished(Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384")),
@@ -136,9 +134,9 @@ def test_observers_see_a_failed_handshake() -> None:
     app = App()
     seen = watch(app, SessionOpened, SessionClosed, TlsEstablished, TlsFailed, LimitReached, HandlerDone)
     for failure in (ssl.SSLError(1, "no shared cipher"), ConnectionResetError()):
-        dialogue = Dialogue(app, EHLO, config=TLS_CONFIG, tls=CONTEXT, implicit_tls=True)
+        dialogue = session(app, config=TLS_CONFIG, tls=CONTEXT, implicit_tls=True)
         dialogue.stream.handshake_error = failure
-        dialogue.run()
+        dialogue.send(EHLO).end()
 
     assert [item.error for item in seen if isinstance(item, TlsFailed)] == ["no shared cipher", "ConnectionResetError"]
 
@@ -154,7 +152,7 @@ def test_object_with_on_event_observes() -> None:
 
     app = App()
     app.include(observer := ReplyObserver())
-    run_dialogue(app, b"EVENT x\r\n" + QUIT)
+    session(app).send(b"EVENT x\r\n" + QUIT)
     assert observer.replies == [220, 500, 221]
 
 
@@ -163,7 +161,7 @@ def test_observer_that_raises_does_not_stop_other_observers() -> None:
     seen: list[Observed] = []
     app.observe(fail)
     app.observe(lambda session, item: seen.append(item))
-    run_dialogue(app, QUIT)
+    session(app).send(QUIT)
     assert len(seen) == 6
 
 
@@ -266,7 +264,7 @@ REFUSALS: dict[str, tuple[App, bytes, dict[str, Any], Author]] = {
     ),
     "bare newline": (accepting(MessageStore()), ENVELOPE + b"a\nb\r\n" + END, {}, (550, Decider.RULE, "bare_newlines")),
     # Connections
-    "connect handler": (handling("connect", Reply(554, "No")), b"", {}, (554, Decider.HANDLER, "connect")),
+    "connect handler": (handling("connect", Reply(554, "No")), QUIT, {}, (554, Decider.HANDLER, "connect")),
     "early talker": (App(), EHLO, {"limits": Limits(greeting_delay=1)}, (554, Decider.LIMIT, "greeting_delay")),
     # AUTH
     "wrong password": (
@@ -308,7 +306,7 @@ def test_each_refusal_names_its_author_to_observers_and_in_the_log(name: str, ca
     app, script, options, expected = REFUSALS[name]
     caplog.set_level(logging.INFO, "smtpcore")
     seen = watch(app, Refusal)
-    dialogue = run_dialogue(app, script, peer=Address("192.0.2.1", 5), **options)
+    dialogue = session(app, peer=Address("192.0.2.1", 5), **options).send(script).end()
 
     assert [item.reply.code for item in seen] == [code for code in dialogue.codes if code >= 400]
     assert (seen[-1].reply.code, seen[-1].decided_by, seen[-1].rule) == expected
@@ -322,7 +320,7 @@ def test_each_lmtp_recipient_has_a_separate_author() -> None:
     seen = watch(app, Refusal)
     recipients = b"".join(b"RCPT TO:<%d@s.example>\r\n" % number for number in range(3))
     config = replace(CONFIG, lmtp=True)
-    dialogue = run_dialogue(app, b"LHLO c.example\r\n" + MAIL + recipients + b"DATA\r\n" + END + QUIT, config=config)
+    dialogue = session(app, config=config).send(b"LHLO c.example\r\n" + MAIL + recipients + b"DATA\r\n" + END + QUIT)
 
     assert dialogue.codes[6:] == [354, 250, 452, 554, 221]
     assert [(item.decided_by, item.rule) for item in seen] == [
@@ -343,7 +341,7 @@ def test_each_lmtp_recipient_has_a_separate_author() -> None:
 def test_timeout_is_the_author_of_its_421(script: tuple[Step, ...], timeout: str) -> None:
     app = accepting(Users({}))
     seen = watch(app, Refusal)
-    dialogue = run_dialogue(app, *script, config=AUTH)
+    dialogue = session(app, config=AUTH).send(*script).end()
 
     assert seen == [Refusal(seen[0].reply, Decider.TIMEOUT, timeout)]
     assert dialogue.codes[-1] == 421
@@ -352,7 +350,7 @@ def test_timeout_is_the_author_of_its_421(script: tuple[Step, ...], timeout: str
 def test_timeout_of_the_session_is_the_author_of_its_421() -> None:
     app = App()
     seen = watch(app, Refusal)
-    run_dialogue(app, EHLO, SILENCE, timeouts=Timeouts(session=20))
+    session(app, timeouts=Timeouts(session=20)).send(EHLO, SILENCE)
     assert [(item.decided_by, item.rule) for item in seen] == [(Decider.TIMEOUT, "session")]
 
 
@@ -364,7 +362,7 @@ def test_refusal_names_the_timeout_of_a_crowded_server() -> None:
     for _ in range(9):
         peers.enter("", 0)
 
-    run_dialogue(app, EHLO, SILENCE, limits=limits, peers=peers)
+    session(app, limits=limits, peers=peers).send(EHLO, SILENCE)
     assert [(item.decided_by, item.rule) for item in seen] == [(Decider.TIMEOUT, "crowded")]
 
 
@@ -375,7 +373,7 @@ def test_refused_greeting_names_the_limit_of_connections(caplog: pytest.LogCaptu
     peers = PeerTable(limits)
     peers.enter("192.0.2.1", 0)
 
-    run_dialogue(app, EHLO, limits=limits, peers=peers, peer=Address("192.0.2.1", 5))
+    session(app, limits=limits, peers=peers, peer=Address("192.0.2.1", 5)).send(EHLO).end()
     assert [(item.decided_by, item.rule) for item in seen] == [(Decider.LIMIT, "connections_per_address")]
     assert [record.__dict__["rule"] for record in caplog.records] == ["connections_per_address"]
 
@@ -385,7 +383,7 @@ def test_limit_of_failed_authentications_is_the_author_of_454(caplog: pytest.Log
     app = accepting(Users({}))
     seen = watch(app, Refusal)
     limits = Limits(auth_failures_per_hour=1)
-    run_dialogue(app, WRONG + WRONG, config=AUTH, limits=limits, peer=Address("192.0.2.1", 5))
+    session(app, config=AUTH, limits=limits, peer=Address("192.0.2.1", 5)).send(WRONG + WRONG).end()
 
     assert [(item.reply.code, item.decided_by, item.rule) for item in seen] == [
         (535, Decider.HANDLER, "auth"),
@@ -397,13 +395,12 @@ def test_limit_of_failed_authentications_is_the_author_of_454(caplog: pytest.Log
 def test_shutdown_and_failure_of_the_session_are_authors_too() -> None:
     app = App()
     seen = watch(app, Refusal)
-    dialogue = Dialogue(app)
-    dialogue.stream.script.extend([dialogue.loop.drain])
-    dialogue.run()
-    refused = Dialogue(app)
+    dialogue = session(app)
+    dialogue.send(dialogue.loop.drain)
+    refused = session(app)
     refused.loop.refuse(Reply(421, "closing: shutdown"))
-    refused.run()
-    run_dialogue(app, ValueError("a defect"))
+    refused.end()
+    session(app).send(ValueError("a defect")).end()
 
     assert [(item.decided_by, item.rule) for item in seen] == [
         (Decider.SHUTDOWN, "shutdown"),
@@ -415,7 +412,7 @@ def test_shutdown_and_failure_of_the_session_are_authors_too() -> None:
 def test_records_of_refusals_count_for_the_quota_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "smtpcore")
     limits = Limits(log_records_per_minute=2)
-    dialogue = run_dialogue(App(), EHLO + 5 * MAIL, limits=limits, peer=Address("192.0.2.1", 5))
+    dialogue = session(App(), limits=limits, peer=Address("192.0.2.1", 5)).send(EHLO + 5 * MAIL).end()
 
     texts = [record.getMessage() for record in caplog.records]
     refused = f"{dialogue.session.id}: refused: 503 5.5.1 A mail transaction is already open (rule: sequence)"

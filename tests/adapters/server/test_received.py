@@ -8,7 +8,8 @@ import pytest
 from smtpcore import Reply
 from smtpcore_adapters import Address, App, Message, Session
 from smtpcore_adapters.server._received import address_of_peer, received_by
-from tests.adapters.fakes import CONFIG, DATA, EHLO, MAIL, QUIT, RCPT, accepting, run_dialogue
+from tests.adapters.fakes import CONFIG, DATA, EHLO, MAIL, QUIT, RCPT, accepting
+from tests.adapters.playbook import session
 
 
 def field_of(script: bytes, app: App, peer: Address | None = None) -> str:
@@ -22,7 +23,7 @@ def field_of(script: bytes, app: App, peer: Address | None = None) -> str:
         return Reply(250)
 
     config = replace(CONFIG, disabled=CONFIG.disabled - {"MT-PRIORITY"})
-    run_dialogue(app, EHLO + script + DATA + b".\r\n" + QUIT, peer=peer, config=config)
+    session(app, peer=peer, config=config).send(EHLO + script + DATA + b".\r\n" + QUIT)
     (field,) = fields
     return " ".join(field.decode().split())
 

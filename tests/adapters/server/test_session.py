@@ -16,10 +16,9 @@ from tests.adapters.fakes import (
     CONFIG,
     ENVELOPE,
     QUIT,
-    Dialogue,
     accepting,
-    run_dialogue,
 )
+from tests.adapters.playbook import session
 
 END = b".\r\n"
 
@@ -53,10 +52,11 @@ def test_session_attributes_seen_by_handlers() -> None:
         assert await session.run_blocking(max, 1, 2) == 2
         return Reply(250)
 
-    dialogue = run_dialogue(app, ENVELOPE, END + QUIT, peer=Address("192.0.2.1", 5))
-    assert dialogue.codes == [220, 250, 250, 250, 354, 250, 221]
+    dialogue = (
+        session(app, peer=Address("192.0.2.1", 5)).send(ENVELOPE, END + QUIT).expect(220, 250, 250, 250, 354, 250, 221)
+    )
     assert dialogue.session.messages == 1
 
 
 def test_session_ids_are_unique() -> None:
-    assert len({Dialogue(App()).session.id for _ in range(100)}) == 100
+    assert len({session(App()).session.id for _ in range(100)}) == 100

@@ -21,8 +21,8 @@ from tests.adapters.fakes import (
     MAIL,
     QUIT,
     RCPT,
-    run_dialogue,
 )
+from tests.adapters.playbook import session
 
 HERE = Address("192.0.2.1", 1)
 OFFERING = replace(CONFIG, auth_mechanisms=("PLAIN", "LOGIN"), plaintext_auth=True)
@@ -37,7 +37,7 @@ def users() -> App:
 
 def test_log_records_begin_with_the_session_id(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="smtpcore")
-    dialogue = run_dialogue(App(), QUIT, peer=Address("2001:db8::1", 5))
+    dialogue = session(App(), peer=Address("2001:db8::1", 5)).send(QUIT)
     assert [record.getMessage() for record in caplog.records] == [
         f"{dialogue.session.id}: connection from [2001:db8::1]:5",
         f"{dialogue.session.id}: disconnected: QUIT",
@@ -54,7 +54,7 @@ def test_log_records_per_client_are_limited(caplog: pytest.LogCaptureFixture) ->
     limits = Limits(log_records_per_minute=10, refusals=None)
     table = PeerTable(limits)
     for port in range(3):
-        run_dialogue(app, EHLO + MAIL + RCPT * 100, limits=limits, peers=table, peer=replace(HERE, port=port))
+        session(app, limits=limits, peers=table, peer=replace(HERE, port=port)).send(EHLO + MAIL + RCPT * 100).end()
     texts = [record.getMessage() for record in caplog.records]
     assert len([text for text in texts if "a handler failed" in text]) == 10
     assert [text for text in texts if "left out" in text] == [
@@ -65,7 +65,7 @@ def test_log_records_per_client_are_limited(caplog: pytest.LogCaptureFixture) ->
 
 def test_log_records_have_structured_fields(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="smtpcore")
-    dialogue = run_dialogue(users(), EHLO + RIGHT + QUIT, config=OFFERING, peer=HERE)
+    dialogue = session(users(), config=OFFERING, peer=HERE).send(EHLO + RIGHT + QUIT)
     fields = [record.__dict__ for record in caplog.records]
     assert {(each["session"], each["client"]) for each in fields} == {(dialogue.session.id, HERE.host)}
     assert fields[1]["identity"] == "tim"
@@ -76,7 +76,7 @@ def test_disabled_log_record_uses_no_quota() -> None:
     table = PeerTable(Limits(log_records_per_minute=1))
     logging.getLogger("smtpcore").setLevel(logging.CRITICAL)
     try:
-        run_dialogue(App(), ConnectionResetError(), peers=table)
+        session(App(), peers=table).send(ConnectionResetError()).end()
         assert table.may_log("x", 0)
     finally:
         logging.getLogger("smtpcore").setLevel(logging.NOTSET)

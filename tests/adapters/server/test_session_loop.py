@@ -22,12 +22,11 @@ from tests.adapters.fakes import (
     QUIT,
     RCPT,
     SILENCE,
-    Dialogue,
     MessageStore,
     Step,
     accepting,
-    run_dialogue,
 )
+from tests.adapters.playbook import session
 
 BODY = b"Subject: x\r\n\r\nHello\r\n"
 END = b".\r\n"
@@ -43,8 +42,7 @@ def fail(session: Session, subject: object) -> Reply | None:
 
 def test_message_is_received_and_passed_to_the_handler() -> None:
     store = MessageStore()
-    dialogue = run_dialogue(accepting(store), ENVELOPE, BODY + END + QUIT)
-    assert dialogue.codes == [220, 250, 250, 250, 354, 250, 221]
+    dialogue = session(accepting(store)).send(ENVELOPE, BODY + END + QUIT).expect(220, 250, 250, 250, 354, 250, 221)
     assert store.bodies == [BODY]
     assert dialogue.reasons == ["QUIT"]
 
@@ -53,8 +51,9 @@ def test_message_is_received_and_passed_to_the_handler() -> None:
 def test_segment_size_makes_no_difference(size: int) -> None:
     store = MessageStore()
     octets = ENVELOPE + BODY + END + QUIT
-    dialogue = run_dialogue(accepting(store), *(octets[at : at + size] for at in range(0, len(octets), size)))
-    assert dialogue.codes == [220, 250, 250, 250, 354, 250, 221]
+    session(accepting(store)).send(*(octets[at : at + size] for at in range(0, len(octets), size))).end().expect(
+        220, 250, 250, 250, 354, 250, 221
+    )
     assert store.bodies == [BODY]
 
 
@@ -67,8 +66,8 @@ def reply_421(session: Session, subject: object) -> Reply:
 
 ENDS: dict[str, tuple[tuple[Step, ...], str, float]] = {
     "QUIT": ((QUIT,), "QUIT", 16),
-    "end of stream": ((EHLO, b""), "closed", 16),
-    "end of stream in a line": ((EHLO, b"NOO", b""), "closed", 16),
+    "end of stream": ((EHLO,), "closed", 16),
+    "end of stream in a line": ((EHLO, b"NOO"), "closed", 16),
     "end of stream before the first command": ((), "closed", 16),
     "lost": ((EHLO, ConnectionResetError("reset")), "lost", 0),
     "silent": ((SILENCE,), "timeout", 16),
@@ -83,31 +82,30 @@ def test_disconnect_handler_is_called_once_with_the_reason(way: str) -> None:
     script, reason, limit = ENDS[way]
     app = accepting()
     app.on("NOOP")(reply_421)
-    dialogue = run_dialogue(app, *script, timeouts=TIMEOUTS)
+    dialogue = session(app, timeouts=TIMEOUTS).send(*script).end()
     assert dialogue.reasons == [reason]
     assert dialogue.stream.close_timeouts == [limit]
 
 
 def test_failed_write_ends_the_session() -> None:
-    dialogue = Dialogue(App(), EHLO, QUIT)
+    dialogue = session(App())
     dialogue.stream.send_errors.extend([None, BrokenPipeError()])
-    dialogue.run()
-    assert dialogue.codes == [220]
+    dialogue.send(EHLO, QUIT).expect(220)
     assert dialogue.reasons == ["lost"]
 
 
 def test_cancellation_is_propagated() -> None:
     for script in ((EHLO, asyncio.CancelledError()), (ENVELOPE, b"x", asyncio.CancelledError())):
-        dialogue = Dialogue(accepting(MessageStore()), *script)
+        dialogue = session(accepting(MessageStore()))
         with pytest.raises(asyncio.CancelledError):
-            dialogue.run()
+            dialogue.send(*script).end()
         assert dialogue.reasons == ["cancelled"]
         assert dialogue.stream.close_timeouts == [0]
 
 
 def test_exception_in_the_session_loop_gives_421(caplog: pytest.LogCaptureFixture) -> None:
-    dialogue = run_dialogue(App(), EHLO, ValueError("the secret of the stream"))
-    assert dialogue.last == f"421 4.3.0 s.example closing: internal error, session {dialogue.session.id}"
+    dialogue = session(App()).send(EHLO, ValueError("the secret of the stream")).end()
+    assert dialogue.replies[-1] == f"421 4.3.0 s.example closing: internal error, session {dialogue.session.id}"
     assert dialogue.reasons == ["failed"]
     assert "the secret of the stream" in caplog.text
 
@@ -116,7 +114,7 @@ def test_commands_after_a_421_are_ignored() -> None:
     app = accepting()
     app.on("NOOP")(reply_421)
     app.on("VRFY")(fail)
-    assert run_dialogue(app, b"NOOP\r\nVRFY x\r\n").codes == [220, 421]
+    session(app).send(b"NOOP\r\nVRFY x\r\n").end().expect(220, 421)
 
 
 # Draining
@@ -124,19 +122,17 @@ def test_commands_after_a_421_are_ignored() -> None:
 
 def test_drain_ends_an_idle_session_at_once() -> None:
     for before in (b"", EHLO, EHLO + MAIL + RCPT):
-        dialogue = Dialogue(accepting(), before or EHLO)
-        dialogue.stream.script.extend([dialogue.loop.drain, b"NOOP\r\n", QUIT])
-        dialogue.run()
-        assert dialogue.last == "421 4.3.2 s.example closing: the server is shutting down"
+        dialogue = session(accepting()).send(before or EHLO)
+        dialogue.send(dialogue.loop.drain, b"NOOP\r\n", QUIT)
+        assert dialogue.replies[-1] == "421 4.3.2 s.example closing: the server is shutting down"
         assert list(dialogue.stream.script) == [b"NOOP\r\n", QUIT]
         assert dialogue.reasons == ["shutdown"]
 
 
 def test_drain_before_the_greeting_greets_with_421() -> None:
-    dialogue = Dialogue(App(), EHLO)
+    dialogue = session(App())
     dialogue.loop.drain()
-    dialogue.run()
-    assert dialogue.codes == [421]
+    dialogue.send(EHLO).end().expect(421)
     assert dialogue.reasons == ["shutdown"]
 
 
@@ -147,9 +143,8 @@ def test_drain_ends_a_busy_session_before_its_next_command() -> None:
     def drain(session: Session, mail: Mail) -> None:
         dialogue.loop.drain()
 
-    dialogue = Dialogue(app, EHLO, MAIL + b"NOOP\r\n" + QUIT)
-    dialogue.run()
-    assert dialogue.codes == [220, 250, 250, 421]
+    dialogue = session(app)
+    dialogue.send(EHLO, MAIL + b"NOOP\r\n" + QUIT).expect(220, 250, 250, 421)
     assert dialogue.reasons == ["shutdown"]
 
 
@@ -162,8 +157,8 @@ def test_drain_keeps_the_reason_of_a_session_that_is_ending(name: str, reason: s
         return Reply(221 if name == "QUIT" else 421, "bye")
 
     app.on(name)(drain)
-    dialogue = Dialogue(app, f"{name}\r\nRSET\r\n".encode())
-    dialogue.run()
+    dialogue = session(app)
+    dialogue.send(f"{name}\r\nRSET\r\n".encode()).end()
     assert dialogue.codes[1:] == [221 if name == "QUIT" else 421]
     assert dialogue.reasons == [reason]
 
@@ -184,11 +179,10 @@ def test_drain_completes_a_message_before_the_421(when: str) -> None:
             dialogue.loop.drain()
 
     app.include(store)
-    dialogue = Dialogue(app, ENVELOPE, b"one\r\n")
+    dialogue = session(app)
+    dialogue.send(ENVELOPE, b"one\r\n").expect(220, 250, 250, 250, 354)
     if when == "while waiting for the body":
-        dialogue.stream.script.append(dialogue.loop.drain)
-    dialogue.stream.script.extend([b"two\r\n", END + MAIL])
-    dialogue.run()
+        dialogue.send(dialogue.loop.drain).expect()
+    dialogue.send(b"two\r\n", END + MAIL).expect(250, 421)
     assert store.bodies == [b"one\r\ntwo\r\n"]
-    assert dialogue.codes == [220, 250, 250, 250, 354, 250, 421]
     assert dialogue.reasons == ["shutdown"]

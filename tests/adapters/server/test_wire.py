@@ -3,7 +3,6 @@
 import logging
 import ssl
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -14,12 +13,10 @@ from smtpcore import (
     Vrfy,
 )
 from smtpcore_adapters import (
-    Address,
     App,
     Session,
     Timeouts,
 )
-from smtpcore_adapters.server._acceptor import Acceptor
 from smtpcore_adapters.server._app import Handler
 from tests.adapters.fakes import (
     CONFIG,
@@ -30,15 +27,13 @@ from tests.adapters.fakes import (
     QUIT,
     RCPT,
     SILENCE,
-    Dialogue,
     FakeStream,
     MessageStore,
     Step,
     accepting,
     replies,
-    run_dialogue,
-    step,
 )
+from tests.adapters.playbook import session, trusted
 
 END = b".\r\n"
 TIMEOUTS = Timeouts(greeting=11, command=12, body=13, session=1000, tls=14, send=15, close=16)
@@ -58,22 +53,12 @@ def failing(name: str, handler: Handler) -> App:
     return app
 
 
-TRUSTED = Address("192.0.2.80", 40_000)
-
-
-def run_session(app: App, *script: Step, peer: Address | None = TRUSTED, **options: Any) -> FakeStream:
-    stream = FakeStream(*script, peer=peer)
-    options = {"config": CONFIG, "trusted": ["192.0.2.80/31"], **options}
-    step(Acceptor(app, **options).session_for(stream))
-    return stream
-
-
 # Pipelining
 
 
 def test_replies_to_pipelined_commands_are_sent_together() -> None:
     # RFC 2920 3.2
-    stream = run_dialogue(accepting(), EHLO, MAIL + RCPT + RCPT + DATA, END + QUIT).stream
+    stream = session(accepting()).send(EHLO, MAIL + RCPT + RCPT + DATA, END + QUIT).stream
     assert [len(replies(data)) for data in stream.sent] == [1, 1, 4, 1, 1]
 
 
@@ -85,15 +70,15 @@ def test_reply_to_a_body_is_sent_before_the_next_command_is_handled() -> None:
     def look(session: Session, noop: Command) -> None:
         sent_before.append(dialogue.stream.output)
 
-    dialogue = Dialogue(app, ENVELOPE, END + b"NOOP\r\n" + QUIT)
-    dialogue.run()
+    dialogue = session(app)
+    dialogue.send(ENVELOPE, END + b"NOOP\r\n" + QUIT)
     assert sent_before[0].endswith(b"Stored\r\n")
 
 
 def test_pending_replies_are_bounded_for_a_pipelining_client() -> None:
-    dialogue = run_dialogue(accepting(), EHLO + MAIL + RCPT * 950 + QUIT)
+    dialogue = session(accepting()).send(EHLO + MAIL + RCPT * 950 + QUIT)
     assert max(data.count(b"\r\n") for data in dialogue.stream.sent) <= 100
-    assert dialogue.codes == [220, 250, 250, *[250] * 950, 221]
+    dialogue.expect(220, 250, 250, *[250] * 950, 221)
 
 
 @pytest.mark.parametrize(("argument", "code"), [("tim", "252 2.6.8 "), ("tim SMTPUTF8", "250 2.1.5 ")])
@@ -105,8 +90,8 @@ def test_non_ascii_vrfy_reply_is_sent_only_with_smtputf8(argument: str, code: st
     def verify(session: Session, vrfy: Vrfy) -> Reply:
         return Reply(250, "<t\u00efm@s.example>", enhanced="2.1.5")
 
-    stream = run_session(app, EHLO + f"VRFY {argument}\r\n".encode() + QUIT)
-    assert replies(stream.output)[2].startswith(code)
+    dialogue = trusted(app).send(EHLO + f"VRFY {argument}\r\n".encode() + QUIT)
+    assert dialogue.replies[2].startswith(code)
 
 
 # Timeouts
@@ -129,9 +114,9 @@ def test_silent_client_gets_421(phase: str) -> None:
     if phase == "after a refusal to serve":
         app.on("connect")(lambda session, opened: Reply(554))
 
-    dialogue = run_dialogue(app, *script, timeouts=TIMEOUTS)
+    dialogue = session(app, timeouts=TIMEOUTS).send(*script).end()
     assert dialogue.stream.receive_timeouts[-1] == limit
-    assert dialogue.last == "421 4.4.2 s.example closing: you took too long"
+    assert dialogue.replies[-1] == "421 4.4.2 s.example closing: you took too long"
     assert len(dialogue.replies) == count
     assert dialogue.reasons == reasons
     assert dialogue.stream.close_timeouts == [16]
@@ -142,17 +127,14 @@ def test_session_timeout_ends_a_busy_session() -> None:
     def noops(stream: FakeStream) -> list[Step]:
         return [part for _ in range(60) for part in (stream.advance(100), b"NOOP\r\n")]
 
-    dialogue = Dialogue(App(), timeouts=TIMEOUTS)
-    dialogue.stream.script.extend(noops(dialogue.stream))
-    dialogue.run()
-    assert dialogue.codes == [220] + 10 * [250] + [421]
+    dialogue = session(App(), timeouts=TIMEOUTS)
+    dialogue.send(*noops(dialogue.stream)).expect(220, *10 * [250], 421)
     assert dialogue.reasons == ["timeout"]
 
 
 def test_session_timeout_shortens_other_timeouts() -> None:
-    dialogue = Dialogue(App(), timeouts=TIMEOUTS)
-    dialogue.stream.script.extend([EHLO, dialogue.stream.advance(995), b"NOOP\r\n", SILENCE])
-    dialogue.run()
+    dialogue = session(App(), timeouts=TIMEOUTS).send(EHLO)
+    dialogue.send(dialogue.stream.advance(995), b"NOOP\r\n", SILENCE)
     assert dialogue.stream.receive_timeouts == [11, 12, 5]
     assert dialogue.reasons == ["timeout"]
 
@@ -167,27 +149,25 @@ def test_pending_reply_is_sent_before_the_421_of_the_session_timeout(name: str) 
 
     app.on(name)(reply_late)
     line = ENVELOPE + END if name == "message" else name.encode() + b"\r\n"
-    dialogue = Dialogue(app, line, timeouts=TIMEOUTS)
-    dialogue.run()
+    dialogue = session(app, timeouts=TIMEOUTS)
+    dialogue.send(line).end()
     assert "Done at last" in dialogue.replies[-1 if name == "QUIT" else -2]
     assert dialogue.codes[-1] == (221 if name == "QUIT" else 421)
     assert dialogue.reasons == ["timeout"]
 
 
 def test_nothing_is_sent_after_a_write_that_timed_out() -> None:
-    dialogue = Dialogue(App(), EHLO, b"NOOP\r\n", timeouts=TIMEOUTS)
+    dialogue = session(App(), timeouts=TIMEOUTS)
     dialogue.stream.send_errors.extend([None, TimeoutError("full")])
-    dialogue.run()
-    assert dialogue.codes == [220]
+    dialogue.send(EHLO, b"NOOP\r\n").end().expect(220)
     assert dialogue.reasons == ["timeout"]
 
 
 def test_failed_write_of_the_last_reply_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="smtpcore")
-    dialogue = Dialogue(App(), EHLO, SILENCE)
+    dialogue = session(App())
     dialogue.stream.send_errors.extend([None, None, BrokenPipeError("gone")])
-    dialogue.run()
-    assert dialogue.codes == [220, 250]
+    dialogue.send(EHLO, SILENCE).expect(220, 250)
     assert dialogue.reasons == ["timeout"]
     assert "the last reply did not arrive: gone" in caplog.text
 
@@ -204,7 +184,7 @@ def test_starttls_resets_the_session() -> None:
     seen: list[tuple[object, bool]] = []
     app.on("NOOP")(lambda session, noop: seen.append((session.helo, session.tls is not None)))
     script = (EHLO, b"NOOP\r\n", b"STARTTLS\r\n", b"NOOP\r\n", MAIL, EHLO, QUIT)
-    dialogue = run_dialogue(app, *script, config=TLS_CONFIG, tls=CONTEXT, timeouts=TIMEOUTS)
+    dialogue = session(app, config=TLS_CONFIG, tls=CONTEXT, timeouts=TIMEOUTS).send(*script).end()
     assert dialogue.codes == [220, 250, 250, 220, 250, 503, 250, 221]
     assert "STARTTLS" in dialogue.replies[1]
     assert "STARTTLS" not in dialogue.replies[6]
@@ -213,18 +193,20 @@ def test_starttls_resets_the_session() -> None:
 
 
 def test_plaintext_command_after_starttls_is_never_executed() -> None:
-    dialogue = run_dialogue(failing("NOOP", fail), EHLO, b"STARTTLS\r\nNOOP\r\n", QUIT, config=TLS_CONFIG, tls=CONTEXT)
-    assert dialogue.codes == [220, 250, 421]
+    dialogue = (
+        session(failing("NOOP", fail), config=TLS_CONFIG, tls=CONTEXT)
+        .send(EHLO, b"STARTTLS\r\nNOOP\r\n", QUIT)
+        .expect(220, 250, 421)
+    )
     assert dialogue.stream.tls is None
     assert dialogue.reasons == ["421"]
 
 
 @pytest.mark.parametrize("failure", [ssl.SSLError("no"), TimeoutError("slow"), ConnectionResetError("gone")])
 def test_nothing_is_sent_after_a_failed_handshake(failure: OSError, caplog: pytest.LogCaptureFixture) -> None:
-    dialogue = Dialogue(App(), EHLO, b"STARTTLS\r\n", QUIT, config=TLS_CONFIG, tls=CONTEXT)
+    dialogue = session(App(), config=TLS_CONFIG, tls=CONTEXT)
     dialogue.stream.handshake_error = failure
-    dialogue.run()
-    assert dialogue.codes == [220, 250, 220]
+    dialogue.send(EHLO, b"STARTTLS\r\n", QUIT).expect(220, 250, 220)
     assert dialogue.reasons == ["lost"]
     assert dialogue.stream.close_timeouts == [0]
     assert tracebacks(caplog) == []
@@ -234,23 +216,22 @@ def test_implicit_tls_starts_before_the_greeting() -> None:
     app = App()
     seen: list[bool] = []
     app.on("connect")(lambda session, opened: seen.append(session.tls is not None))
-    dialogue = run_dialogue(app, EHLO + QUIT, config=TLS_CONFIG, tls=CONTEXT, implicit_tls=True)
+    dialogue = session(app, config=TLS_CONFIG, tls=CONTEXT, implicit_tls=True).send(EHLO + QUIT)
     assert dialogue.codes == [220, 250, 221]
     assert "STARTTLS" not in dialogue.replies[1]
     assert seen == [True]
 
 
 def test_failed_implicit_tls_sends_no_greeting() -> None:
-    dialogue = Dialogue(App(), EHLO, config=TLS_CONFIG, tls=CONTEXT, implicit_tls=True)
+    dialogue = session(App(), config=TLS_CONFIG, tls=CONTEXT, implicit_tls=True)
     dialogue.stream.handshake_error = ssl.SSLError("no")
-    dialogue.run()
+    dialogue.send(EHLO).end()
     assert dialogue.stream.output == b""
     assert dialogue.reasons == ["lost"]
 
 
 def test_starttls_without_a_context_loses_the_connection() -> None:
-    dialogue = run_dialogue(App(), EHLO, b"STARTTLS\r\n", QUIT, config=TLS_CONFIG)
-    assert dialogue.codes == [220, 250, 220]
+    dialogue = session(App(), config=TLS_CONFIG).send(EHLO, b"STARTTLS\r\n", QUIT).expect(220, 250, 220)
     assert dialogue.reasons == ["lost"]
 
 
@@ -261,9 +242,8 @@ def test_drain_waits_for_the_tls_handshake() -> None:
     def drain(session: Session, command: Command) -> None:
         dialogue.loop.drain()
 
-    dialogue = Dialogue(app, EHLO, b"STARTTLS\r\n", EHLO, config=TLS_CONFIG, tls=CONTEXT)
-    dialogue.run()
-    assert dialogue.codes == [220, 250, 220, 421]
+    dialogue = session(app, config=TLS_CONFIG, tls=CONTEXT)
+    dialogue.send(EHLO, b"STARTTLS\r\n", EHLO).end().expect(220, 250, 220, 421)
     assert dialogue.stream.tls
     assert dialogue.reasons == ["shutdown"]
 
@@ -275,8 +255,8 @@ def test_plaintext_found_before_the_handshake_ends_the_session() -> None:
     def inject(session: Session, command: Command) -> None:
         dialogue.loop._wire.conn.receive_data(b"NOOP\r\n")
 
-    dialogue = Dialogue(app, EHLO, b"STARTTLS\r\n", config=TLS_CONFIG, tls=CONTEXT)
-    dialogue.run()
+    dialogue = session(app, config=TLS_CONFIG, tls=CONTEXT)
+    dialogue.send(EHLO, b"STARTTLS\r\n").end()
     assert dialogue.codes[:2] == [220, 250]
     assert 250 not in dialogue.codes[2:]
     assert dialogue.stream.tls is None

@@ -4,14 +4,13 @@ import logging
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_address
-from typing import Any
 
 import pytest
 
 from smtpcore import Reply, Xclient, Xforward
 from smtpcore.proxy import ProxyCommand, ProxyHeader
 from smtpcore.trace import received
-from smtpcore_adapters import Address, App, Limits, Session
+from smtpcore_adapters import Address, Limits, Session
 from smtpcore_adapters.server._acceptor import Acceptor
 from tests.adapters.fakes import (
     CONFIG,
@@ -20,27 +19,12 @@ from tests.adapters.fakes import (
     MAIL,
     QUIT,
     RCPT,
-    FakeStream,
     MessageStore,
-    Step,
     accepting,
-    replies,
-    step,
 )
+from tests.adapters.playbook import TRUSTED, accepted, trusted
 
-TRUSTED = Address("192.0.2.80", 40_000)
 CLIENT = b"XCLIENT ADDR=198.51.100.7 PORT=1234 DESTADDR=IPV6:2001:db8::19 DESTPORT=587 HELO=h.example PROTO=ESMTP\r\n"
-
-
-def run_session(app: App, *script: Step, peer: Address | None = TRUSTED, **options: Any) -> FakeStream:
-    stream = FakeStream(*script, peer=peer)
-    options = {"config": CONFIG, "trusted": ["192.0.2.80/31"], **options}
-    step(Acceptor(app, **options).session_for(stream))
-    return stream
-
-
-def codes(stream: FakeStream) -> list[int]:
-    return [int(reply[:3]) for reply in replies(stream.output)]
 
 
 class SessionRecorder:
@@ -62,15 +46,15 @@ class SessionRecorder:
 
 def test_xclient_restarts_the_session_for_another_client() -> None:
     recorder = SessionRecorder()
-    stream = run_session(accepting(recorder), EHLO + CLIENT + EHLO + MAIL + QUIT)
+    dialogue = trusted(accepting(recorder)).send(EHLO + CLIENT + EHLO + MAIL + QUIT)
 
     assert recorder.greeted == [
         (TRUSTED, Address("192.0.2.25", 25), None, None),
         (Address("198.51.100.7", 1234), Address("2001:db8::19", 587), "EHLO h.example", None),
     ]
     assert recorder.mails == [(Address("198.51.100.7", 1234), "EHLO c.example", None)]
-    assert codes(stream) == [220, 250, 220, 250, 250, 221]
-    assert "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT" in replies(stream.output)[1]
+    assert dialogue.codes == [220, 250, 220, 250, 250, 221]
+    assert "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT" in dialogue.replies[1]
 
 
 @pytest.mark.parametrize("peer", [Address("192.0.2.82", 40_000), Address("/run/client"), None])
@@ -78,17 +62,18 @@ def test_xclient_restarts_the_session_for_another_client() -> None:
 def test_xclient_and_xforward_are_refused_from_untrusted_peers(peer: Address | None, disabled: frozenset[str]) -> None:
     recorder = SessionRecorder()
     script = EHLO + CLIENT + b"XFORWARD NAME=x\r\n" + MAIL + QUIT
-    stream = run_session(accepting(recorder), script, peer=peer, config=replace(CONFIG, disabled=disabled))
-    assert codes(stream) == [220, 250, 502, 502, 250, 221]
-    assert "XCLIENT" not in replies(stream.output)[1]
-    assert "XFORWARD" not in replies(stream.output)[1]
+    dialogue = trusted(accepting(recorder), peer=peer, config=replace(CONFIG, disabled=disabled)).send(script).end()
+    assert dialogue.codes == [220, 250, 502, 502, 250, 221]
+    assert "XCLIENT" not in dialogue.replies[1]
+    assert "XFORWARD" not in dialogue.replies[1]
     assert [mail[0] for mail in recorder.mails] == [peer]
 
 
 def test_xclient_over_the_proxy_protocol_is_refused() -> None:
     header = ProxyHeader(ProxyCommand.LOCAL)
-    stream = run_session(accepting(), header.encode(version=2), EHLO + CLIENT + QUIT, proxies=["192.0.2.80"])
-    assert codes(stream) == [220, 250, 502, 221]
+    trusted(accepting(), proxies=["192.0.2.80"]).send(header.encode(version=2), EHLO + CLIENT + QUIT).expect(
+        220, 250, 502, 221
+    )
 
 
 @pytest.mark.parametrize("reply", [Reply(554, "Not this one"), Reply(450, "Later")])
@@ -99,8 +84,7 @@ def test_session_ends_if_the_connect_handler_refuses_the_xclient_peer(reply: Rep
     def refuse(session: Session, opened: object) -> Reply | None:
         return reply if session.peer == Address("198.51.100.7", 1234) else None
 
-    stream = run_session(app, EHLO + CLIENT + MAIL + CLIENT + EHLO + QUIT)
-    assert codes(stream) == [220, 250, reply.code, 503, 503, 503, 221]
+    trusted(app).send(EHLO + CLIENT + MAIL + CLIENT + EHLO + QUIT).expect(220, 250, reply.code, 503, 503, 503, 221)
 
 
 def test_xclient_handler_may_set_the_greeting_or_refuse() -> None:
@@ -110,15 +94,15 @@ def test_xclient_handler_may_set_the_greeting_or_refuse() -> None:
     def judge(session: Session, xclient: Xclient) -> Reply | None:
         return {"a": Reply(220, "Hello a"), "b": Reply(550, "Not b")}.get(xclient.attributes.get("NAME") or "")
 
-    stream = run_session(app, EHLO + b"XCLIENT NAME=a\r\nXCLIENT NAME=c\r\nXCLIENT NAME=b\r\n" + MAIL + QUIT)
-    assert [reply[:11] for reply in replies(stream.output)[2:]] == [
+    dialogue = trusted(app).send(EHLO + b"XCLIENT NAME=a\r\nXCLIENT NAME=c\r\nXCLIENT NAME=b\r\n" + MAIL + QUIT)
+    assert [reply[:11] for reply in dialogue.replies[2:]] == [
         "220 s.examp",
         "220 s.examp",
         "550 5.0.0 N",
         "503 5.5.1 B",
         "221 2.0.0 s",
     ]
-    assert "Hello a" in replies(stream.output)[2]
+    assert "Hello a" in dialogue.replies[2]
 
 
 def test_connect_handler_that_raises_after_xclient_ends_the_session(caplog: pytest.LogCaptureFixture) -> None:
@@ -129,7 +113,7 @@ def test_connect_handler_that_raises_after_xclient_ends_the_session(caplog: pyte
         if session.helo:
             raise RuntimeError("no idea")
 
-    assert codes(run_session(app, EHLO + CLIENT + MAIL)) == [220, 250, 421]
+    trusted(app).send(EHLO + CLIENT + MAIL).end().expect(220, 250, 421)
     assert "no idea" in caplog.text
 
 
@@ -157,7 +141,7 @@ def test_attributes_of_several_xclient_commands_are_combined(
     attributes: list[str], peer: Address | None, helo: str | None, identity: str | None
 ) -> None:
     recorder = SessionRecorder()
-    run_session(accepting(recorder), *(f"XCLIENT {text}\r\n".encode() for text in attributes), EHLO + MAIL + QUIT)
+    trusted(accepting(recorder)).send(*(f"XCLIENT {text}\r\n".encode() for text in attributes), EHLO + MAIL + QUIT)
     assert (*recorder.greeted[-1][:1], *recorder.greeted[-1][2:]) == (peer, helo, identity)
     assert recorder.mails == [(peer, "EHLO c.example", identity)]
 
@@ -178,10 +162,9 @@ def test_attributes_of_several_xclient_commands_are_combined(
 )
 def test_invalid_xclient_attribute_is_refused(attribute: str) -> None:
     recorder = SessionRecorder()
-    stream = run_session(
-        accepting(recorder), EHLO + f"XCLIENT {attribute}\r\nXCLIENT DEST{attribute}\r\n".encode() + MAIL
-    )
-    assert codes(stream) == [220, 250, 501, 501, 250]
+    trusted(accepting(recorder)).send(
+        EHLO + f"XCLIENT {attribute}\r\nXCLIENT DEST{attribute}\r\n".encode() + MAIL
+    ).end().expect(220, 250, 501, 501, 250)
     assert [mail[0] for mail in recorder.mails] == [TRUSTED]
 
 
@@ -195,7 +178,7 @@ def test_received_field_names_the_xclient_peer() -> None:
         peer = ip_address(session.peer.host)
         fields.append(received(helo=session.helo, peer=peer, by="s.example", date=datetime.now(UTC), id="1"))
 
-    run_session(app, CLIENT + EHLO + MAIL + RCPT + DATA + b".\r\n" + QUIT)
+    trusted(app).send(CLIENT + EHLO + MAIL + RCPT + DATA + b".\r\n" + QUIT)
     assert fields[0].startswith(b"Received: from c.example ([198.51.100.7])\r\n")
 
 
@@ -203,25 +186,14 @@ def test_limits_per_address_count_the_xclient_peer() -> None:
     app = accepting()
     acceptor = Acceptor(app, config=CONFIG, trusted=["192.0.2.80"], limits=Limits(connections_per_address=1))
 
-    def another(client: bytes) -> FakeStream:
-        return FakeStream(EHLO + client, QUIT, peer=TRUSTED)
-
-    inner = [another(CLIENT), another(CLIENT.replace(b"100.7", b"100.8")), another(CLIENT)]
-    outer = FakeStream(
-        EHLO + CLIENT,
-        lambda: [step(acceptor.session_for(stream)) for stream in inner],
-        CLIENT.replace(b".7", b".9"),
-        QUIT,
-        peer=TRUSTED,
-    )
-    step(acceptor.session_for(outer))
-    assert [codes(stream) for stream in inner] == [[220, 250, 421], [220, 250, 220, 221], [220, 250, 421]]
-    assert codes(outer) == [220, 250, 220, 220, 221]
+    outer = accepted(acceptor, TRUSTED).send(EHLO + CLIENT).expect(220, 250, 220)
+    accepted(acceptor, TRUSTED).send(EHLO + CLIENT, QUIT).expect(220, 250, 421)
+    accepted(acceptor, TRUSTED).send(EHLO + CLIENT.replace(b"100.7", b"100.8"), QUIT).expect(220, 250, 220, 221)
+    accepted(acceptor, TRUSTED).send(EHLO + CLIENT, QUIT).expect(220, 250, 421)
+    outer.send(CLIENT.replace(b".7", b".9"), QUIT).expect(220, 221)
 
     # Ended connections are no longer counted.
-    last = another(CLIENT)
-    step(acceptor.session_for(last))
-    assert codes(last) == [220, 250, 220, 221]
+    accepted(acceptor, TRUSTED).send(EHLO + CLIENT, QUIT).expect(220, 250, 220, 221)
 
 
 # XFORWARD
@@ -237,9 +209,9 @@ def test_xforward_attributes_apply_to_one_message(caplog: pytest.LogCaptureFixtu
         seen.append(dict(session.forwarded))
 
     script = EHLO + b"XFORWARD NAME=spike.example ADDR=[UNAVAILABLE]\r\nXFORWARD SOURCE=REMOTE NAME=x\r\n"
-    stream = run_session(app, script + MAIL + RCPT + DATA + b".\r\n" + MAIL + b"XFORWARD NAME=y\r\n" + QUIT)
+    dialogue = trusted(app).send(script + MAIL + RCPT + DATA + b".\r\n" + MAIL + b"XFORWARD NAME=y\r\n" + QUIT)
     assert seen == [{"NAME": "x", "ADDR": None, "SOURCE": "REMOTE"}, {}]
-    assert codes(stream) == [220, 250, 250, 250, 250, 250, 354, 250, 250, 503, 221]
+    dialogue.expect(220, 250, 250, 250, 250, 250, 354, 250, 250, 503, 221)
     assert "forwarded: {'NAME': 'x', 'ADDR': None, 'SOURCE': 'REMOTE'}" in caplog.text
 
 
@@ -252,5 +224,5 @@ def test_xforward_handler_may_refuse() -> None:
         return Reply(550, "I log nothing", enhanced="5.7.0")
 
     app.on("MAIL")(lambda session, mail: seen.append(dict(session.forwarded)))
-    assert codes(run_session(app, EHLO + b"XFORWARD NAME=x\r\n" + MAIL + QUIT)) == [220, 250, 550, 250, 221]
+    trusted(app).send(EHLO + b"XFORWARD NAME=x\r\n" + MAIL + QUIT).expect(220, 250, 550, 250, 221)
     assert seen == [{}]

@@ -12,9 +12,9 @@ from smtpcore_adapters.recipients import AnyRecipient
 from smtpcore_adapters.testing import Faults, Inbox, SmtpPair
 from tests.adapters.check.faulty_servers import CONTEXT
 from tests.adapters.command import run_in_process, running
-from tests.adapters.fakes import Dialogue, run_dialogue
 from tests.adapters.harness import BACKENDS
 from tests.adapters.harness import running as running_server
+from tests.adapters.playbook import session
 
 CONTENT = b"Subject: hello\r\n\r\n" + b"0123456789\r\n" * 10
 EHLO = b"EHLO c.example\r\n"
@@ -77,7 +77,7 @@ def test_rcpt_is_counted_per_message_and_other_events_per_server() -> None:
 
 def test_refused_recipients_are_counted() -> None:
     app, _ = app_with("RCPT 1 -> 550", "RCPT 2 -> 551")
-    (dialogue,) = [run_dialogue(app, EHLO + MAIL + RCPT * 3 + b"RSET\r\n" + MAIL + RCPT + b"QUIT\r\n")]
+    (dialogue,) = [session(app).send(EHLO + MAIL + RCPT * 3 + b"RSET\r\n" + MAIL + RCPT + b"QUIT\r\n")]
 
     assert dialogue.codes == [220, 250, 250, 550, 551, 250, 250, 250, 550, 221]
 
@@ -88,7 +88,7 @@ def test_first_matching_line_decides() -> None:
 
 def test_reply_with_text_and_enhanced_status_code() -> None:
     app, _ = app_with("NOOP -> 450 4.2.1 Not now", "RSET -> 550 Never", "HELP -> 214 What?", "VRFY -> 252")
-    dialogue = run_dialogue(app, EHLO + b"NOOP\r\nRSET\r\nHELP\r\nVRFY x\r\nQUIT\r\n")
+    dialogue = session(app).send(EHLO + b"NOOP\r\nRSET\r\nHELP\r\nVRFY x\r\nQUIT\r\n")
 
     assert dialogue.replies[2:-1] == [
         "450 4.2.1 Not now",
@@ -122,7 +122,7 @@ def test_first_connection_is_refused() -> None:
 def test_auth_fails() -> None:
     app, _ = app_with("AUTH -> 454")
     config = Config(hostname="s.example", plaintext_auth=True, bodies=Bodies.CHUNKS, auth_mechanisms=("PLAIN",))
-    assert run_dialogue(app, EHLO + b"AUTH PLAIN AGEAYg==\r\nQUIT\r\n", config=config).codes == [220, 250, 454, 221]
+    session(app, config=config).send(EHLO + b"AUTH PLAIN AGEAYg==\r\nQUIT\r\n").expect(220, 250, 454, 221)
 
 
 # The connection
@@ -140,7 +140,7 @@ def test_auth_fails() -> None:
 )
 def test_connection_is_closed_after_partial_output(line: str, output: bytes) -> None:
     app, _ = app_with(line)
-    dialogue = Dialogue(app, EHLO).run()
+    dialogue = session(app).send(EHLO).end()
 
     assert dialogue.stream.output == output
     assert dialogue.reasons == [Reason.ABORTED]
@@ -149,14 +149,12 @@ def test_connection_is_closed_after_partial_output(line: str, output: bytes) -> 
 
 def test_replies_before_a_drop_are_sent() -> None:
     app, _ = app_with("RCPT 2 -> drop")
-    dialogue = Dialogue(app, EHLO + MAIL + RCPT * 3).run()
-
-    assert dialogue.codes == [220, 250, 250, 250]
+    session(app).send(EHLO + MAIL + RCPT * 3).end().expect(220, 250, 250, 250)
 
 
 def test_reset_closes_with_a_reset() -> None:
     app, _ = app_with("MAIL -> reset")
-    dialogue = Dialogue(app, EHLO + MAIL).run()
+    dialogue = session(app).send(EHLO + MAIL).end()
 
     assert dialogue.stream.is_reset
     assert dialogue.stream.close_timeouts == [0]
@@ -165,9 +163,9 @@ def test_reset_closes_with_a_reset() -> None:
 
 def test_cut_on_a_lost_connection_ends_the_session() -> None:
     app, _ = app_with("MAIL -> cut 3")
-    dialogue = Dialogue(app, EHLO, MAIL)
+    dialogue = session(app)
     dialogue.stream.send_errors.extend([None, None, OSError("lost")])
-    dialogue.run()
+    dialogue.send(EHLO, MAIL).end()
 
     assert dialogue.reasons == [Reason.ABORTED]
 
@@ -187,9 +185,7 @@ def test_client_sees_an_error_if_the_connection_ends_during_a_message(line: str)
 
 def test_delay_sleeps_for_the_given_seconds() -> None:
     app, _ = app_with("QUIT -> delay 2", "NOOP -> delay 0.5")
-    dialogue = Dialogue(app, EHLO + b"NOOP\r\nQUIT\r\n").run()
-
-    assert dialogue.codes == [220, 250, 250, 221]
+    dialogue = session(app).send(EHLO + b"NOOP\r\nQUIT\r\n").expect(220, 250, 250, 221)
     assert sum(dialogue.stream.sleeps) == pytest.approx(2.5)
 
 
