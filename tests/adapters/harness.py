@@ -1,4 +1,4 @@
-"""A server of each adapter, run in a thread, and a client with a blocking socket."""
+"""A server of each adapter, run in a thread, and dialogues with it over a blocking socket."""
 
 import asyncio
 import re
@@ -7,13 +7,13 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from queue import Queue
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, Never, Self, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -27,6 +27,7 @@ import smtpcore_adapters.trio
 from smtpcore_adapters import Address, App, Server
 from smtpcore_adapters import Client as MailClient
 from smtpcore_adapters.client._connecting import connected
+from tests.playbook import Playbook
 
 T = TypeVar("T")
 
@@ -88,10 +89,11 @@ def within(backend: str, app: App, body: Callable[[Server], None], **options: An
         run_in(backend, main)
 
 
-class Client:
-    """The client's end of a connection."""
+class Client(Playbook[Never]):
+    """A dialogue with a server over a socket. `expect` waits for as many replies as it is given."""
 
     def __init__(self, address: Address, *, receive_buffer: int | None = None) -> None:
+        super().__init__()
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         self.socket = socket.socket(family if address.port else socket.AF_UNIX)
         self.socket.settimeout(TIMEOUT)
@@ -110,29 +112,31 @@ class Client:
     def __exit__(self, *exc_info: object) -> None:
         self.socket.close()
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes) -> Self:
         self.socket.sendall(data)
+        return self
 
-    def reply(self) -> str:
-        """Return the next reply, its lines joined by newlines."""
+    def read(self) -> str:
+        """Return the next reply, its lines joined by newlines, without a comparison."""
+        self._collect([str])
+        (text,) = self.replies
+        self.skip()
+        return text
+
+    def _collect(self, items: Sequence[object]) -> None:
+        while len(self.record) < self._start + len(items):
+            self.record.append(self._take_reply())
+
+    def _take_reply(self) -> str:
         while not (match := re.match(rb"(?:[0-9]{3}-.*\r\n)*[0-9]{3} .*\r\n", self._input)):
             data = self.socket.recv(65536)
-            assert data, f"the connection was closed behind {self._input!r}"
+            assert data, f"the connection was closed after {self._input!r}"
             self._input += data
 
         self._input = self._input[match.end() :]
         return match[0].decode().rstrip("\r\n").replace("\r\n", "\n")
 
-    def code(self) -> int:
-        """Return the code of the next reply."""
-        return int(self.reply()[:3])
-
-    def ask(self, line: bytes) -> int:
-        """Send a line, and return the code of the reply."""
-        self.send(line + b"\r\n")
-        return self.code()
-
-    def end(self) -> bytes:
+    def rest(self) -> bytes:
         """Read up to the end of the stream, and return the data before it."""
         data, self._input = self._input, b""
         while piece := self.socket.recv(65536):
@@ -142,7 +146,7 @@ class Client:
     def is_closed(self) -> bool:
         """Wait for the end of the stream or a reset. Return whether no data came before it."""
         try:
-            return self.end() == b""
+            return self.rest() == b""
         except ConnectionError:
             return True
 

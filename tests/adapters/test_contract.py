@@ -130,15 +130,14 @@ def gate() -> Iterator[Gate]:
 def test_message_is_received(start: Start) -> None:
     server = start(accepting(store := MessageStore()))
     with server.connect() as client:
-        assert client.reply() == "220 s.example ESMTP"
-        assert client.ask(b"EHLO c.example") == 250
-        assert client.ask(b"MAIL FROM:<a@c.example>") == 250
-        assert client.ask(b"RCPT TO:<u@s.example>") == 250
-        assert client.ask(b"DATA") == 354
-        client.send(BODY + END)
-        assert client.reply() == "250 2.0.0 Stored"
-        assert client.ask(b"QUIT") == 221
-        assert client.end() == b""
+        client.expect("220 s.example ESMTP")
+        client.send(b"EHLO c.example\r\n").expect(250)
+        client.send(b"MAIL FROM:<a@c.example>\r\n").expect(250)
+        client.send(b"RCPT TO:<u@s.example>\r\n").expect(250)
+        client.send(b"DATA\r\n").expect(354)
+        client.send(BODY + END).expect("250 2.0.0 Stored")
+        client.send(b"QUIT\r\n").expect(221)
+        assert client.rest() == b""
     assert store.bodies == [BODY]
     assert server.reason() == "QUIT"
 
@@ -148,10 +147,10 @@ def test_session_knows_both_addresses(start: Start) -> None:
     app.on("NOOP")(lambda session, noop: Reply(250, str(session.peer), str(session.local)))
     server = start(app)
     with server.connect() as client:
-        client.reply()
+        client.read()
         client.send(b"NOOP\r\n")
         host, port = client.socket.getsockname()
-        assert client.reply() == f"250-2.0.0 {host}:{port}\n250 2.0.0 {server.server.address}"
+        client.expect(f"250-2.0.0 {host}:{port}\n250 2.0.0 {server.server.address}")
 
 
 def test_server_listens_on_an_ipv6_address(start: Start) -> None:
@@ -163,9 +162,8 @@ def test_server_listens_on_an_ipv6_address(start: Start) -> None:
         pytest.skip("there is no IPv6 here")
     assert server.server.address.host == "::1"
     with server.connect() as client:
-        client.reply()
-        client.send(b"NOOP\r\n")
-        assert client.reply() == f"250 2.0.0 [::1]:{client.socket.getsockname()[1]}"
+        client.read()
+        client.send(b"NOOP\r\n").expect(f"250 2.0.0 [::1]:{client.socket.getsockname()[1]}")
 
 
 def test_large_message_is_received_completely(start: Start) -> None:
@@ -181,8 +179,7 @@ def test_large_message_is_received_completely(start: Start) -> None:
 
     block = (b"x" * 998 + b"\r\n") * 1000
     with start(app).connect() as client:
-        client.send(EHLO + MESSAGE + block * 20 + END + b"QUIT\r\n")
-        assert [client.code() for _ in range(7)] == [220, 250, 250, 250, 354, 250, 221]
+        client.send(EHLO + MESSAGE + block * 20 + END + b"QUIT\r\n").expect(220, 250, 250, 250, 354, 250, 221)
     assert size == 20 * len(block)
 
 
@@ -197,8 +194,7 @@ def test_handler_may_stop_reading_a_body_early(start: Start) -> None:
         return Reply(554, "Seen enough")
 
     with start(app).connect() as client:
-        client.send(EHLO + MESSAGE + BODY * 50_000 + END + b"QUIT\r\n")
-        assert [client.code() for _ in range(7)] == [220, 250, 250, 250, 354, 554, 221]
+        client.send(EHLO + MESSAGE + BODY * 50_000 + END + b"QUIT\r\n").expect(220, 250, 250, 250, 354, 554, 221)
 
 
 def test_many_clients_are_served_concurrently(start: Start) -> None:
@@ -208,8 +204,7 @@ def test_many_clients_are_served_concurrently(start: Start) -> None:
         for client in clients:
             client.send(EHLO + MESSAGE + BODY)
         for client in reversed(clients):
-            client.send(END)
-            assert [client.code() for _ in range(6)] == [220, 250, 250, 250, 354, 250]
+            client.send(END).expect(220, 250, 250, 250, 354, 250)
     assert store.bodies == [BODY] * 20
 
 
@@ -219,7 +214,7 @@ def test_client_that_closed_its_sending_side_receives_all_replies(start: Start) 
     with server.connect() as client:
         client.send(EHLO + MESSAGE + BODY + END + (MAIL + RCPT + b"RSET\r\n") * 300)
         client.socket.shutdown(socket.SHUT_WR)
-        codes = [line[:3] for line in client.end().splitlines() if line[3:4] == b" "]
+        codes = [line[:3] for line in client.rest().splitlines() if line[3:4] == b" "]
     assert codes == [b"220", b"250", b"250", b"250", b"354", *[b"250"] * 901]
     assert store.bodies == [BODY]
     assert server.reason() == "closed"
@@ -239,8 +234,7 @@ def test_end_of_stream_in_a_body_aborts_the_message(start: Start) -> None:
 
     server = start(app)
     with server.connect() as client:
-        client.send(EHLO + MESSAGE)
-        assert [client.code() for _ in range(5)] == [220, 250, 250, 250, 354]
+        client.send(EHLO + MESSAGE).expect(220, 250, 250, 250, 354)
         client.send(BODY)
         client.socket.shutdown(socket.SHUT_WR)
         assert isinstance(seen.get(timeout=TIMEOUT), MessageAborted)
@@ -274,8 +268,9 @@ def test_blocking_handler_reads_the_body_in_a_thread(start: Start) -> None:
         return Reply(250, "Stored")
 
     with start(app).connect() as client:
-        client.send(EHLO + (MESSAGE + BODY * 20_000 + END) * 2 + b"QUIT\r\n")
-        assert [client.code() for _ in range(11)] == [220, 250, *[250, 250, 354, 250] * 2, 221]
+        client.send(EHLO + (MESSAGE + BODY * 20_000 + END) * 2 + b"QUIT\r\n").expect(
+            220, 250, *[250, 250, 354, 250] * 2, 221
+        )
     assert seen == ["of the session", BODY * 20_000, BODY * 20_000, "of the session", BODY * 20_000]
 
 
@@ -310,9 +305,9 @@ def test_other_clients_are_served_while_a_handler_blocks(start: Start, gate: Gat
     with server.connect() as blocked, server.connect() as other:
         blocked.send(b"NOOP\r\n")
         assert gate.reached()
-        assert [other.code(), other.ask(b"QUIT")] == [220, 221]
+        other.expect(220).send(b"QUIT\r\n").expect(221)
         gate.open()
-        assert [blocked.code(), blocked.code()] == [220, 250]
+        blocked.expect(220, 250)
 
 
 def test_blocking_handler_is_cancelled_while_it_waits_for_the_body(start: Start) -> None:
@@ -351,8 +346,7 @@ def test_blocking_read_outside_a_thread_gives_451(loop_backend: str, caplog: pyt
         return Reply(250)
 
     with running(loop_backend, app, config=CONFIG) as server, server.connect() as client:
-        client.send(EHLO + MESSAGE + BODY + END)
-        assert [client.code() for _ in range(6)] == [220, 250, 250, 250, 354, 451]
+        client.send(EHLO + MESSAGE + BODY + END).expect(220, 250, 250, 250, 354, 451)
     assert "make the handler `async def`, or give it `blocking=True`" in caplog.text
 
 
@@ -370,7 +364,7 @@ def test_coroutine_handler_that_needs_an_event_loop_fails_in_the_thread_adapter(
         await Later()
 
     with running("threads", app, config=CONFIG) as server, server.connect() as client:
-        assert [client.code(), client.ask(b"NOOP"), client.ask(b"HELP")] == [220, 451, 214]
+        client.expect(220).send(b"NOOP\r\n").expect(451).send(b"HELP\r\n").expect(214)
     assert "there is no event loop here" in caplog.text
 
 
@@ -399,23 +393,19 @@ def test_one_server_has_several_listeners(
         assert proxied == Address(*bound.getsockname())
         assert server.server.address == plain
         with Client(plain) as client:
-            assert client.code() == 220
-            client.send(b"NOOP\r\n")
-            assert client.reply() == f"250 2.0.0 {plain} s.example"
+            client.expect(220)
+            client.send(b"NOOP\r\n").expect(f"250 2.0.0 {plain} s.example")
         with Client(encrypted) as client:
             client.start_tls(client_tls)
-            assert client.reply() == "220 submission.example ESMTP"
+            client.expect("220 submission.example ESMTP")
         with Client(local) as client:
-            assert client.reply() == "220 local.example ESMTP"
-            client.send(b"NOOP\r\n")
-            assert client.reply() == f"250 2.0.0 {path} local.example"
-            assert client.ask(b"QUIT") == 221
-            assert client.end() == b""
+            client.expect("220 local.example ESMTP")
+            client.send(b"NOOP\r\n").expect(f"250 2.0.0 {path} local.example")
+            client.send(b"QUIT\r\n").expect(221)
+            assert client.rest() == b""
         with Client(proxied) as client:
-            client.send(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n")
-            assert client.code() == 220
-            client.send(b"NOOP\r\n")
-            assert client.reply() == "250 2.0.0 192.0.2.2:2 s.example"
+            client.send(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n").expect(220)
+            client.send(b"NOOP\r\n").expect("250 2.0.0 192.0.2.2:2 s.example")
         server.leave().result(TIMEOUT)
         assert not os.path.exists(path)
         for address in (plain, encrypted, proxied):
@@ -427,13 +417,12 @@ def test_message_over_a_unix_socket(start: Start, tmp_path: Path) -> None:
     store = MessageStore()
     server = start(accepting(store), listeners=[Listener(path=str(tmp_path / "smtp"))])
     with server.connect() as client:
-        client.send(EHLO + MESSAGE + BODY * 50_000 + END + b"QUIT\r\n")
-        assert [client.code() for _ in range(7)] == [220, 250, 250, 250, 354, 250, 221]
-        assert client.end() == b""
+        client.send(EHLO + MESSAGE + BODY * 50_000 + END + b"QUIT\r\n").expect(220, 250, 250, 250, 354, 250, 221)
+        assert client.rest() == b""
     with server.connect() as idle:
-        assert idle.code() == 220
+        idle.expect(220)
         server.leave()
-        assert idle.end().startswith(b"421 4.3.2 ")
+        assert idle.rest().startswith(b"421 4.3.2 ")
     assert store.bodies == [BODY * 50_000]
 
 
@@ -446,8 +435,7 @@ def test_server_is_reached_over_ipv6_and_ipv4(start: Start) -> None:
     hosts = ["127.0.0.1", *(["::1"] if len(server.server.addresses) > 1 else [])]
     for host in hosts:
         with Client(Address(host, port)) as client:
-            client.send(b"NOOP\r\n")
-            assert [client.code(), client.reply()] == [220, f"250 2.0.0 {host}"]
+            client.send(b"NOOP\r\n").expect(220, f"250 2.0.0 {host}")
 
 
 # Timeouts
@@ -456,9 +444,8 @@ def test_server_is_reached_over_ipv6_and_ipv4(start: Start) -> None:
 def test_silent_client_gets_421(start: Start) -> None:
     server = start(App(), timeouts=Timeouts(greeting=0.05, close=1))
     with server.connect() as client:
-        assert client.reply() == "220 s.example ESMTP"
-        assert client.reply() == "421 4.4.2 s.example closing: you took too long"
-        assert client.end() == b""
+        client.expect("220 s.example ESMTP", "421 4.4.2 s.example closing: you took too long")
+        assert client.rest() == b""
     assert server.reason() == "timeout"
 
 
@@ -477,8 +464,7 @@ def test_slow_reader_receives_all_replies(start: Start) -> None:
     text = [f"{number:490}" for number in range(200)]
     app.on("NOOP")(lambda session, noop: Reply(250, *text))
     with start(app).connect(receive_buffer=4096) as client:
-        client.send(b"NOOP\r\n" * 90 + b"QUIT\r\n")
-        assert [client.code() for _ in range(92)] == [220, *[250] * 90, 221]
+        client.send(b"NOOP\r\n" * 90 + b"QUIT\r\n").expect(220, *[250] * 90, 221)
 
 
 # Back-pressure
@@ -501,14 +487,12 @@ def test_client_is_blocked_while_the_handler_reads_nothing(start: Start, gate: G
 
     block = (b"x" * 998 + b"\r\n") * 1000
     with start(app).connect() as client:
-        client.send(EHLO + MESSAGE)
-        assert [client.code() for _ in range(5)] == [220, 250, 250, 250, 354]
+        client.send(EHLO + MESSAGE).expect(220, 250, 250, 250, 354)
         assert gate.reached()
         sent = client.send_until_blocked(block, MAX_SENT)
         assert sent < MAX_SENT
         gate.open()
-        client.send(block[sent % len(block) :] + END)
-        assert client.code() == 250
+        client.send(block[sent % len(block) :] + END).expect(250)
     assert size == sent + len(block) - sent % len(block)
 
 
@@ -549,15 +533,13 @@ def test_no_more_of_a_body_is_received_than_the_handler_reads(start: Start, gate
 
     block = (b"x" * 998 + b"\r\n") * 1000
     with start(app).connect() as client:
-        client.send(EHLO + MESSAGE)
-        assert [client.code() for _ in range(5)] == [220, 250, 250, 250, 354]
+        client.send(EHLO + MESSAGE).expect(220, 250, 250, 250, 354)
         sent = client.send_until_blocked(block, MAX_SENT)
         assert gate.reached()
         assert sent < MAX_SENT
         assert taken <= 100_000 + 2 * 65_536
         gate.open()
-        client.send(block[sent % len(block) :] + END)
-        assert client.code() == 250
+        client.send(block[sent % len(block) :] + END).expect(250)
 
 
 # Lost clients
@@ -586,7 +568,7 @@ def test_connection_reset_in_each_state(state: str, start: Start, server_tls: ss
     server = start(accepting(MessageStore()), tls=server_tls)
     client = server.connect()
     if state != "connected":
-        client.reply()
+        client.read()
     if INPUTS[state]:
         client.send(INPUTS[state])
     client.reset()
@@ -612,7 +594,7 @@ def test_connection_end_under_tls(
     server = start(accepting(MessageStore()), tls=server_tls, implicit_tls=True)
     with server.connect() as client:
         client.start_tls(client_tls)
-        assert client.code() == 220
+        client.expect(220)
         if politely:
             assert isinstance(client.socket, ssl.SSLSocket)
             client.socket.unwrap().close()
@@ -620,7 +602,7 @@ def test_connection_end_under_tls(
 
     client = server.connect()
     client.start_tls(client_tls)
-    assert client.code() == 220
+    client.expect(220)
     client.reset()
     assert server.reason() == "lost"
 
@@ -633,24 +615,22 @@ def test_starttls(start: Start, server_tls: ssl.SSLContext, client_tls: ssl.SSLC
     app.on("NOOP")(lambda session, noop: Reply(250, f"{session.tls} {session.helo}"))
     server = start(app, tls=server_tls)
     with server.connect() as client:
-        client.send(EHLO)
-        assert client.reply() == "220 s.example ESMTP"
-        assert "STARTTLS" in client.reply()
-        assert client.ask(b"MAIL FROM:<a@c.example>") == 250
-        assert client.ask(b"STARTTLS") == 220
+        client.send(EHLO).expect("220 s.example ESMTP")
+        assert "STARTTLS" in client.read()
+        client.send(b"MAIL FROM:<a@c.example>\r\n").expect(250)
+        client.send(b"STARTTLS\r\n").expect(220)
         client.start_tls(client_tls)
-        assert client.ask(b"RCPT TO:<u@s.example>") == 503
+        client.send(b"RCPT TO:<u@s.example>\r\n").expect(503)
         client.send(b"NOOP\r\n")
         assert isinstance(client.socket, ssl.SSLSocket)
         cipher = client.socket.cipher()
         assert cipher
-        assert client.reply() == f"250 2.0.0 {client.socket.version()} {cipher[0]} None"
+        client.expect(f"250 2.0.0 {client.socket.version()} {cipher[0]} None")
         client.send(EHLO)
-        assert "STARTTLS" not in client.reply()
-        assert client.ask(b"STARTTLS") == 503
-        client.send(MESSAGE + BODY * 50_000 + END + b"QUIT\r\n")
-        assert [client.code() for _ in range(5)] == [250, 250, 354, 250, 221]
-        assert client.end() == b""
+        assert "STARTTLS" not in client.read()
+        client.send(b"STARTTLS\r\n").expect(503)
+        client.send(MESSAGE + BODY * 50_000 + END + b"QUIT\r\n").expect(250, 250, 354, 250, 221)
+        assert client.rest() == b""
     assert store.bodies == [BODY * 50_000]
     assert server.reason() == "QUIT"
 
@@ -659,11 +639,10 @@ def test_implicit_tls(start: Start, server_tls: ssl.SSLContext, client_tls: ssl.
     server = start(accepting(store := MessageStore()), tls=server_tls, implicit_tls=True)
     with server.connect() as client:
         client.start_tls(client_tls)
-        client.send(EHLO + MESSAGE + BODY + END + b"QUIT\r\n")
-        assert client.reply() == "220 s.example ESMTP"
-        assert "STARTTLS" not in client.reply()
-        assert [client.code() for _ in range(5)] == [250, 250, 354, 250, 221]
-        assert client.end() == b""
+        client.send(EHLO + MESSAGE + BODY + END + b"QUIT\r\n").expect("220 s.example ESMTP")
+        assert "STARTTLS" not in client.read()
+        client.expect(250, 250, 354, 250, 221)
+        assert client.rest() == b""
     assert store.bodies == [BODY]
 
 
@@ -728,7 +707,7 @@ def tls_reporting_app() -> App:
 
 def tls_details(client: Client) -> str:
     client.send(b"NOOP\r\n")
-    return client.reply().removeprefix("250 2.0.0 ")
+    return client.read().removeprefix("250 2.0.0 ")
 
 
 def own_name(client: Client) -> str:
@@ -748,7 +727,7 @@ def test_certificate_is_chosen_by_server_name(
     for name, shown in {"s.example": None, "A.example": "a.example", "mx.b.example": "*.b.example"}.items():
         with server.connect() as client:
             client.start_tls(client_tls, name)
-            assert client.code() == 220
+            client.expect(220)
             assert own_name(client) == (shown or name)
             assert tls_details(client).lower() == f"{name.lower()} none"
 
@@ -764,13 +743,13 @@ def test_certificate_is_reloaded_while_the_server_runs(
         issuer.configure_trust(trust)
     with server.connect() as before:
         before.start_tls(trusts[0])
-        assert before.code() == 220
+        before.expect(220)
         write_files(tmp_path, new.issue_cert("s.example", key_type=trustme.KeyType.RSA))
         tls.reload()
         with server.connect() as after:
             after.start_tls(trusts[1])
-            assert [after.code(), after.ask(b"NOOP")] == [220, 250]
-        assert before.ask(b"NOOP") == 250
+            after.expect(220).send(b"NOOP\r\n").expect(250)
+        before.send(b"NOOP\r\n").expect(250)
 
 
 @pytest.mark.parametrize("implicit", [False, True])
@@ -803,28 +782,30 @@ def test_client_certificate_is_requested_and_verified(
             certificate.configure_cert(context)
         client = server.connect()
         if not implicit:
-            assert [client.code(), client.ask(b"EHLO c.example"), client.ask(b"STARTTLS")] == [220, 250, 220]
+            client.expect(220).send(b"EHLO c.example\r\n").expect(250).send(b"STARTTLS\r\n").expect(220)
         client.start_tls(context)
         return client
 
     with connect(issuer.issue_cert("relay@c.example", common_name="relay")) as client:
-        assert not implicit or client.code() == 220
+        if implicit:
+            client.expect(220)
         about = tls_details(client)
         assert "'commonName': 'relay'" in about
         assert "('email', 'relay@c.example')" in about
 
     if required:
         with connect(None) as client, pytest.raises(OSError, match=r"CERTIFICATE_REQUIRED"):
-            client.ask(b"NOOP")
+            client.send(b"NOOP\r\n").read()
         assert "PEER_DID_NOT_RETURN_A_CERTIFICATE" in failures.get(timeout=TIMEOUT).replace(" ", "_").upper()
     else:
         with connect(None) as client:
-            assert not implicit or client.code() == 220
+            if implicit:
+                client.expect(220)
             assert tls_details(client) == "s.example None"
 
     stranger = trustme.CA().issue_cert("relay@c.example")
     with connect(stranger) as client, pytest.raises(OSError, match=r"UNKNOWN_CA"):
-        client.ask(b"NOOP")
+        client.send(b"NOOP\r\n").read()
     assert "verify failed" in failures.get(timeout=TIMEOUT).lower().replace("_", " ")
     server.leave().result(TIMEOUT)
     assert "the TLS handshake failed: " in caplog.text
@@ -869,7 +850,7 @@ def test_byte_by_byte_handshake(
     with server.connect() as client:
         client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if not implicit:
-            assert [client.code(), client.ask(b"EHLO c.example"), client.ask(b"STARTTLS")] == [220, 250, 220]
+            client.expect(220).send(b"EHLO c.example\r\n").expect(250).send(b"STARTTLS\r\n").expect(220)
         call(tls.do_handshake)
         tls.write(b"QUIT\r\n")
         send()
@@ -891,11 +872,9 @@ def test_commands_in_the_segment_of_starttls_end_the_session(start: Start, serve
     calls = executed(app, "NOOP", "RSET", "STARTTLS")
     server = start(app, tls=server_tls)
     with server.connect() as client:
-        client.reply()
-        client.send(EHLO + b"STARTTLS\r\nNOOP\r\n" + b"RSET\r\n")
-        assert client.code() == 250
-        assert client.code() == 421
-        assert client.end() == b""
+        client.read()
+        client.send(EHLO + b"STARTTLS\r\nNOOP\r\n" + b"RSET\r\n").expect(250, 421)
+        assert client.rest() == b""
     assert calls == []
     assert server.reason() == "421"
 
@@ -905,8 +884,7 @@ def test_plaintext_after_the_reply_to_starttls_fails_the_handshake(start: Start,
     calls = executed(app, "NOOP")
     server = start(app, tls=server_tls)
     with server.connect() as client:
-        client.send(EHLO)
-        assert [client.code(), client.code(), client.ask(b"STARTTLS")] == [220, 250, 220]
+        client.send(EHLO).expect(220, 250).send(b"STARTTLS\r\n").expect(220)
         client.send(b"NOOP\r\n" * 10)
         assert server.reason() == "lost"
     assert calls == []
@@ -920,8 +898,7 @@ def test_plaintext_during_the_starttls_handler_is_never_executed(
     app.on("STARTTLS")(lambda session, command: gate.hold(session))
     server = start(app, tls=server_tls)
     with server.connect() as client:
-        client.send(EHLO)
-        assert [client.code(), client.code()] == [220, 250]
+        client.send(EHLO).expect(220, 250)
         client.send(b"STARTTLS\r\n")
         assert gate.reached()
         client.send(b"NOOP\r\n" * 10)
@@ -935,8 +912,7 @@ def test_handshake_timeout(implicit: bool, start: Start, server_tls: ssl.SSLCont
     server = start(App(), tls=server_tls, implicit_tls=implicit, timeouts=Timeouts(tls=0.1))
     with server.connect() as client:
         if not implicit:
-            client.send(EHLO)
-            assert [client.code(), client.code(), client.ask(b"STARTTLS")] == [220, 250, 220]
+            client.send(EHLO).expect(220, 250).send(b"STARTTLS\r\n").expect(220)
         client.send(b"\x16\x03\x01")
         assert client.is_closed()
     assert server.reason() == "lost"
@@ -946,7 +922,7 @@ def test_end_of_stream_in_the_handshake_loses_the_connection(start: Start, serve
     server = start(App(), tls=server_tls, implicit_tls=True)
     with server.connect() as client:
         client.socket.shutdown(socket.SHUT_WR)
-        assert client.end()[:1] in (b"", b"\x15")  # nothing, or a TLS alert
+        assert client.rest()[:1] in (b"", b"\x15")  # nothing, or a TLS alert
     assert server.reason() == "lost"
 
 
@@ -956,24 +932,25 @@ def test_end_of_stream_in_the_handshake_loses_the_connection(start: Start, serve
 def test_connection_over_the_limit_is_greeted_with_421(start: Start) -> None:
     server = start(App(), limits=Limits(connections=2))
     with server.connect() as first, server.connect() as second:
-        assert [first.code(), second.code()] == [220, 220]
+        first.expect(220)
+        second.expect(220)
         with server.connect() as third:
-            assert third.end() == b"421 s.example closing: too many connections\r\n"
+            assert third.rest() == b"421 s.example closing: too many connections\r\n"
         assert server.reason() == "421"
-        assert first.ask(b"QUIT") == 221
-        assert first.end() == b""
+        first.send(b"QUIT\r\n").expect(221)
+        assert first.rest() == b""
         first.socket.close()
         assert server.reason() == "QUIT"
-        assert second.ask(b"NOOP") == 250
+        second.send(b"NOOP\r\n").expect(250)
 
 
 def test_connection_over_the_limit_per_address_is_greeted_with_421(start: Start) -> None:
     server = start(App(), limits=Limits(connections_per_address=1))
     with server.connect() as first:
-        assert first.code() == 220
+        first.expect(220)
         with server.connect() as second:
-            assert second.end() == b"421 s.example closing: too many connections from your address\r\n"
-        assert first.ask(b"NOOP") == 250
+            assert second.rest() == b"421 s.example closing: too many connections from your address\r\n"
+        first.send(b"NOOP\r\n").expect(250)
 
 
 AUTH = b"AUTH PLAIN AGFub255bW91cwB4\r\n"
@@ -1057,16 +1034,16 @@ def test_each_limit_has_its_reply(
             first = stack.enter_context(server.connect())
             if encrypted:
                 first.start_tls(client_tls)
-            assert first.code() == 220
+            first.expect(220)
         client = stack.enter_context(server.connect())
         if encrypted:
             client.start_tls(client_tls)
         client.send(sent)
         if closes:
-            text = client.end().decode()
+            text = client.rest().decode()
         else:
             client.send(b"QUIT\r\n")
-            text = client.end().decode()
+            text = client.rest().decode()
             text = text[: text.rindex("221 ")]
     assert text.splitlines()[-1].startswith(expected)
 
@@ -1081,8 +1058,7 @@ def test_421_reaches_a_client_that_keeps_sending(
             client.start_tls(client_tls)
         client.send(b"XX\r\n" * 20_000)
         client.send(b"YY\r\n" * 20_000)
-        codes = [client.code() for _ in range(52)]
-        assert codes == [220, *[500] * 50, 421]
+        client.expect(220, *[500] * 50, 421)
     assert server.reason() == "421"
 
 
@@ -1095,9 +1071,9 @@ def test_shutdown_sends_421_to_idle_sessions_under_tls(
     server = start(App(), tls=server_tls, implicit_tls=True)
     with server.connect() as client:
         client.start_tls(client_tls)
-        assert client.code() == 220
+        client.expect(220)
         left = server.leave()
-        assert client.end() == b"421 4.3.2 s.example closing: the server is shutting down\r\n"
+        assert client.rest() == b"421 4.3.2 s.example closing: the server is shutting down\r\n"
     left.result(TIMEOUT)
     assert server.reason() == "shutdown"
 
@@ -1106,10 +1082,11 @@ def test_shutdown_sends_421_to_idle_sessions(start: Start) -> None:
     server = start(accepting())
     with server.connect() as silent, server.connect() as client:
         client.send(EHLO + MAIL + RCPT)
-        assert [silent.code(), *(client.code() for _ in range(4))] == [220, 220, 250, 250, 250]
+        client.expect(220, 250, 250, 250)
+        silent.expect(220)
         left = server.leave()
         for each in (silent, client):
-            assert each.end() == b"421 4.3.2 s.example closing: the server is shutting down\r\n"
+            assert each.rest() == b"421 4.3.2 s.example closing: the server is shutting down\r\n"
     left.result(TIMEOUT)
     assert [server.reason(), server.reason()] == ["shutdown", "shutdown"]
 
@@ -1130,8 +1107,8 @@ def test_shutdown_waits_for_a_client_that_is_reading_its_replies(start: Start) -
         client.send(EHLO + MAIL + RCPT * 90 + b"RSE")
         assert answered.wait(TIMEOUT)
         left = server.leave()
-        assert [client.code() for _ in range(94)] == [220, *[250] * 92, 421]
-        assert client.end() == b""
+        client.expect(220, *[250] * 92, 421)
+        assert client.rest() == b""
     left.result(TIMEOUT)
     assert server.reason() == "shutdown"
 
@@ -1141,16 +1118,17 @@ def test_shutdown_accepts_no_new_connections(start: Start, gate: Gate) -> None:
     app.on("NOOP")(lambda session, noop: gate.hold(session))
     server = start(app)
     with server.connect() as busy, server.connect() as idle:
-        assert [busy.code(), idle.code()] == [220, 220]
+        busy.expect(220)
+        idle.expect(220)
         busy.send(b"NOOP\r\n")
         assert gate.reached()
         left = server.leave()
-        assert idle.end().startswith(b"421 ")  # the shutdown has begun
+        assert idle.rest().startswith(b"421 ")  # the shutdown has begun
         with pytest.raises(ConnectionRefusedError):
             server.connect()
         gate.open()
-        assert [busy.code(), busy.code()] == [250, 421]
-        assert busy.end() == b""
+        busy.expect(250, 421)
+        assert busy.rest() == b""
     left.result(TIMEOUT)
 
 
@@ -1158,15 +1136,13 @@ def test_shutdown_waits_for_the_end_of_a_body(start: Start) -> None:
     app = accepting(store := MessageStore())
     server = start(app)
     with server.connect() as client, server.connect() as idle:
-        client.send(EHLO + MESSAGE)
-        assert [client.code() for _ in range(5)] == [220, 250, 250, 250, 354]
-        assert idle.code() == 220
+        client.send(EHLO + MESSAGE).expect(220, 250, 250, 250, 354)
+        idle.expect(220)
         left = server.leave()
-        assert idle.end().startswith(b"421 ")
+        assert idle.rest().startswith(b"421 ")
         client.send(BODY)
-        client.send(END + MAIL)
-        assert [client.code(), client.code()] == [250, 421]
-        assert client.end() == b""
+        client.send(END + MAIL).expect(250, 421)
+        assert client.rest() == b""
     left.result(TIMEOUT)
     assert store.bodies == [BODY]
 
@@ -1186,7 +1162,7 @@ def test_hanging_session_is_cancelled_after_the_grace_period(grace: float, loop_
         await anyio.sleep_forever()
 
     with running(loop_backend, app, config=CONFIG, grace=grace) as server, server.connect() as client:
-        assert client.code() == 220
+        client.expect(220)
         client.send(b"NOOP\r\n")
         assert stuck.wait(TIMEOUT)
         server.leave().result(TIMEOUT)
@@ -1230,7 +1206,7 @@ def test_waiting_session_is_cancelled_after_the_grace_period(
     with server.connect(receive_buffer=4096) as client:
         if encrypted:
             client.start_tls(client_tls)
-        assert client.code() == 220
+        client.expect(220)
         client.send(WAITS[state])
         assert reached.wait(TIMEOUT)
         server.leave().result(TIMEOUT)
@@ -1258,8 +1234,8 @@ def test_cancellation_waits_for_a_blocking_function(loop_backend: str, gate: Gat
         server.connect() as stuck,
     ):
         stuck.send(b"HELP\r\n")
-        client.send(b"NOOP\r\n")
-        assert [client.code(), stuck.code()] == [220, 220]
+        client.send(b"NOOP\r\n").expect(220)
+        stuck.expect(220)
         assert gate.reached()
         assert is_stuck.wait(TIMEOUT)
         left = server.leave()
@@ -1282,8 +1258,7 @@ def test_blocking_function_may_raise(start: Start) -> None:
         return Reply(250, str(await session.run_blocking(divmod, 7, 2)))
 
     with start(app).connect() as client:
-        client.send(b"NOOP\r\n")
-        assert [client.reply(), client.reply()] == ["220 s.example ESMTP", "250 2.0.0 (3, 1)"]
+        client.send(b"NOOP\r\n").expect("220 s.example ESMTP", "250 2.0.0 (3, 1)")
 
 
 @pytest.mark.parametrize("failure", [ValueError("a failure"), ExceptionGroup("some", [KeyError()])])
@@ -1299,13 +1274,13 @@ def test_exception_in_the_serving_block_is_raised_unchanged(failure: Exception, 
 def test_exception_in_the_serving_block_ends_sessions_with_421(backend: str) -> None:
     def fail(server: Server) -> None:
         client = Client(server.address)
-        client.reply()
+        client.read()
         ends.append(pool.submit(end, client))
         raise KeyError
 
     def end(client: Client) -> bytes:
         with client:
-            return client.end()
+            return client.rest()
 
     ends: list[Any] = []
     with ThreadPoolExecutor(1) as pool:
@@ -1345,12 +1320,12 @@ def test_serve_ends_when_cancelled(loop_backend: str) -> None:
             with anyio.fail_after(TIMEOUT):
                 await ready.wait()
             client = await anyio.to_thread.run_sync(Client, addresses[0])
-            assert await anyio.to_thread.run_sync(client.code) == 220
+            await anyio.to_thread.run_sync(client.expect, 220)
             tasks.cancel_scope.cancel()
 
         with client, suppress(ConnectionError):
             # In anyio a cancelled task cannot send the 421; in asyncio the task may have sent it.
-            assert client.end().partition(b" ")[0] in (b"", b"421")
+            assert client.rest().partition(b" ")[0] in (b"", b"421")
 
     run_in(loop_backend, main)
 
@@ -1381,9 +1356,9 @@ def test_serve_sends_421_when_its_asyncio_task_is_cancelled() -> None:
         serve = module_of("asyncio").serve(App(), 0, config=CONFIG, on_ready=ready.set_result)
         task = asyncio.create_task(serve)
         client = await asyncio.to_thread(Client, await asyncio.wait_for(ready, TIMEOUT))
-        assert await asyncio.to_thread(client.code) == 220
+        await asyncio.to_thread(client.expect, 220)
         task.cancel()
-        assert (await asyncio.to_thread(client.end)).startswith(b"421 4.3.2 ")
+        assert (await asyncio.to_thread(client.rest)).startswith(b"421 4.3.2 ")
         client.socket.close()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -1444,9 +1419,9 @@ def test_signal_ends_the_process_with_421_and_status_0(number: signal.Signals, b
             assert process.stdout
             assert process.stderr
             with Client(Address("127.0.0.1", int(process.stdout.readline()))) as client:
-                assert client.code() == 220
+                client.expect(220)
                 process.send_signal(number)
-                assert client.end().startswith(b"421 4.3.2 ")
+                assert client.rest().startswith(b"421 4.3.2 ")
             assert process.wait(TIMEOUT) == 0
             assert process.stderr.read() == b""
         finally:
@@ -1470,9 +1445,9 @@ def test_signal_handlers_are_restored_after_run(number: signal.Signals, backend:
 
     def visit(address: Address) -> bytes:
         with Client(address) as client:
-            assert client.code() == 220
+            client.expect(220)
             os.kill(os.getpid(), number)
-            return client.end()
+            return client.rest()
 
     visits: list[Any] = []
     with ThreadPoolExecutor(1) as pool:
@@ -1520,8 +1495,8 @@ def test_server_continues_after_accept_errors(
     with running(backend, App(), config=CONFIG) as server:
         failing_accept = FailingAccept(monkeypatch, number, number)
         with server.connect() as client:
-            assert client.code() == 220
-            assert client.ask(b"QUIT") == 221
+            client.expect(220)
+            client.send(b"QUIT\r\n").expect(221)
         assert failing_accept.numbers == []
 
     if number in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
@@ -1532,7 +1507,7 @@ def test_server_continues_after_accept_errors(
 
 def test_accepted_connection_has_nodelay(backend: str) -> None:
     with running(backend, App(), config=CONFIG) as server, server.connect() as client:
-        assert client.code() == 220
+        client.expect(220)
         with far_end_of(client.socket) as connection:
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
@@ -1566,4 +1541,4 @@ def test_connection_that_breaks_during_accept_is_closed(backend: str, monkeypatc
         monkeypatch.setattr(socket.socket, "setsockopt", fail_once)
         with server.connect() as unlucky, server.connect() as client:
             assert unlucky.is_closed()
-            assert client.code() == 220
+            client.expect(220)

@@ -30,11 +30,11 @@ def test_connect_handler_may_refuse_the_connection(code: int, backend: str) -> N
     app = App()
     app.on("connect")(lambda session, opened: Reply(code, "Not you"))
     with serving(backend, app) as server, server.connect() as client:
-        assert client.reply() == f"{code} s.example Not you"
+        client.expect(f"{code} s.example Not you")
         if code in (450, 554):
-            assert client.ask(b"EHLO c.example") == 503
-            assert client.ask(b"QUIT") == 221
-        assert client.end() == b""
+            client.send(b"EHLO c.example\r\n").expect(503)
+            client.send(b"QUIT\r\n").expect(221)
+        assert client.rest() == b""
         assert server.reason() == ("QUIT" if code in (450, 554) else "421")
 
 
@@ -52,8 +52,8 @@ def test_connect_handler_may_sleep(backend: str) -> None:
     ended = watch(app, SessionClosed)
     app.on("connect")(lambda session, opened: session.sleep(0.05))
     with serving(backend, app) as server, server.connect() as client:
-        assert client.code() == 220
-        assert client.ask(b"QUIT") == 221
+        client.expect(220)
+        client.send(b"QUIT\r\n").expect(221)
     assert ended[0].seconds >= 0.05
 
 
@@ -69,7 +69,7 @@ def test_shutdown_ends_the_sleep_of_a_connect_handler(backend: str) -> None:
     with serving(backend, app, timeouts=Timeouts(close=0.1)) as server, server.connect() as client:
         assert waiting.wait(TIMEOUT)
         left = server.leave()
-        assert client.end().startswith(b"220 s.example ESMTP\r\n421 4.3.2 ")
+        assert client.rest().startswith(b"220 s.example ESMTP\r\n421 4.3.2 ")
         left.result(TIMEOUT)
         assert server.reason() == "shutdown"
 
@@ -79,24 +79,23 @@ def test_client_that_talks_before_the_greeting_is_rejected(backend: str) -> None
     reached = watch(app, LimitReached)
     with serving(backend, app, limits=Limits(greeting_delay=60)) as server, server.connect() as client:
         client.send(b"EHLO c.example\r\nMAIL FROM:<a@c.example>\r\n")
-        assert client.end() == b"554 s.example closing: you talked before the greeting\r\n"
+        assert client.rest() == b"554 s.example closing: you talked before the greeting\r\n"
         assert server.reason() == "early talker"
     assert reached == [LimitReached("greeting_delay")]
 
 
 def test_client_that_waits_for_the_delayed_greeting_is_served(backend: str) -> None:
     with serving(backend, App(), limits=Limits(greeting_delay=0.1)) as server, server.connect() as client:
-        assert client.code() == 220
-        assert client.ask(b"EHLO c.example") == 250
+        client.expect(220)
+        client.send(b"EHLO c.example\r\n").expect(250)
 
 
 def test_shutdown_ends_the_greeting_delay(backend: str) -> None:
     with serving(backend, App(), limits=Limits(greeting_delay=3600)) as server, server.connect() as client:
         with server.connect() as other:
-            other.send(b"x")
-            assert other.code() == 554  # the first connection was accepted earlier
+            other.send(b"x").expect(554)  # the first connection was accepted earlier
         left = server.leave()
-        assert client.end() == b"421 s.example closing: the server is shutting down\r\n"
+        assert client.rest() == b"421 s.example closing: the server is shutting down\r\n"
         client.socket.close()
         left.result(TIMEOUT)
 
@@ -105,15 +104,15 @@ def test_default_handler_answers_unknown_verbs(backend: str) -> None:
     app = App()
     app.on("default")(lambda session, command: Reply(252, command.verb))
     with serving(backend, app) as server, server.connect() as client:
-        assert client.code() == 220
-        assert client.ask(b"XFOO bar") == 252
-        assert client.ask(b"NOOP") == 250
+        client.expect(220)
+        client.send(b"XFOO bar\r\n").expect(252)
+        client.send(b"NOOP\r\n").expect(250)
 
 
 def test_byte_by_byte_command_times_out(backend: str) -> None:
     timeouts = Timeouts(greeting=0.2, command=0.2, close=1)
     with serving(backend, App(), timeouts=timeouts) as server, server.connect() as client:
-        assert client.code() == 220
+        client.expect(220)
         stop = threading.Event()
 
         def drip() -> None:
@@ -126,7 +125,7 @@ def test_byte_by_byte_command_times_out(backend: str) -> None:
         thread = threading.Thread(target=drip)
         thread.start()
         try:
-            assert client.reply() == "421 4.4.2 s.example closing: you took too long"
+            client.expect("421 4.4.2 s.example closing: you took too long")
         finally:
             stop.set()
             thread.join()
@@ -149,7 +148,7 @@ def test_disconnect_handler_is_called_once(way: str, backend: str) -> None:
     ended = watch(app, SessionClosed)
     with serving(backend, app) as server:
         with server.connect() as client:
-            assert client.code() == 220
+            client.expect(220)
             client.send(ENDS[way])
         reason = server.reason()
     assert reason in ("QUIT", "closed", "lost", "421")

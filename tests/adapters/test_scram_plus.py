@@ -39,7 +39,7 @@ def authenticate(client: Client, name: str, binding: ChannelBinding) -> int:
     first = mechanism.initial()
     assert first
     client.send(b"AUTH %b %b\r\n" % (name.encode(), b64encode(first)))
-    while (reply := client.reply()).startswith("334 "):
+    while (reply := client.read()).startswith("334 "):
         client.send(b64encode(mechanism.respond(b64decode(reply[4:]))) + b"\r\n")
     if reply.startswith("235"):
         mechanism.finish()
@@ -63,14 +63,13 @@ def test_login_succeeds_only_with_the_binding_of_the_connection(backend: str, im
             with server.connect() as client:
                 if implicit:
                     client.start_tls(trusting())
-                    assert client.code() == 220
+                    client.expect(220)
                 else:
-                    assert client.code() == 220
-                    client.ask(b"EHLO c.example")
-                    client.ask(b"STARTTLS")
+                    client.expect(220)
+                    client.send(b"EHLO c.example\r\n").expect(250).send(b"STARTTLS\r\n").expect(220)
                     client.start_tls(trusting())
                 client.send(EHLO)
-                assert "AUTH SCRAM-SHA-256-PLUS SCRAM-SHA-1-PLUS PLAIN" in client.reply()
+                assert "AUTH SCRAM-SHA-256-PLUS SCRAM-SHA-1-PLUS PLAIN" in client.read()
                 binding = end_point(client)
                 assert authenticate(client, name, replace(binding, data=binding.data[::-1])) == 535
                 assert authenticate(client, name, ChannelBinding("tls-unique", binding.data)) == 535
@@ -96,9 +95,7 @@ def test_scram_without_plus_accepts_a_client_that_supports_binding() -> None:
     config = replace(CONFIG, auth_mechanisms=("SCRAM-SHA-256",))
     tls = self_signed_context(["s.example"])
     with running("asyncio", users(), config=config, tls=tls) as server, server.connect() as client:
-        client.code()
-        client.ask(b"EHLO c.example")
-        client.ask(b"STARTTLS")
+        client.expect(220).send(b"EHLO c.example\r\n").expect(250).send(b"STARTTLS\r\n").expect(220)
         client.start_tls(trusting())
-        client.ask(b"EHLO c.example")
+        client.send(b"EHLO c.example\r\n").read()
         assert authenticate(client, "SCRAM-SHA-256", end_point(client)) == 235

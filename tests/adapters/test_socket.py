@@ -14,8 +14,8 @@ from tests.adapters.fakes import CONFIG
 from tests.adapters.harness import TIMEOUT, Client, running
 
 
-def served(client: Client) -> bool:
-    return client.code() == 220 and client.ask(b"QUIT") == 221
+def check_served(client: Client) -> None:
+    client.expect(220).send(b"QUIT\r\n").expect(221)
 
 
 def test_server_continues_after_a_thread_could_not_start(
@@ -34,7 +34,7 @@ def test_server_continues_after_a_thread_could_not_start(
         monkeypatch.setattr(threading.Thread, "start", fail_once)
         with server.connect() as unlucky, server.connect() as client:
             assert unlucky.is_closed()
-            assert served(client)
+            check_served(client)
     assert "can't start new thread" in caplog.text
 
 
@@ -55,17 +55,17 @@ def test_server_continues_after_file_descriptors_ran_out(
         monkeypatch.setattr(os, "eventfd", fail_once)
         with server.connect() as unlucky, server.connect() as client:
             assert unlucky.is_closed()
-            assert served(client)
+            check_served(client)
     assert "Too many open files" in caplog.text
 
 
 def test_pipes_are_used_without_eventfd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "eventfd", raising=False)
     with running("threads", App(), config=CONFIG) as server, server.connect() as client, server.connect() as idle:
-        assert served(client)
-        assert idle.code() == 220
+        check_served(client)
+        idle.expect(220)
         server.leave()
-        assert idle.end().startswith(b"421 4.3.2 ")
+        assert idle.rest().startswith(b"421 4.3.2 ")
 
 
 def test_exception_in_on_ready_ends_sessions_with_421() -> None:
@@ -73,7 +73,7 @@ def test_exception_in_on_ready_ends_sessions_with_421() -> None:
 
     def visit(address: Address) -> None:
         client = Client(address)
-        assert client.code() == 220
+        client.expect(220)
         thread = threading.Thread(target=read_to_the_end, args=(client,))
         thread.start()
         threads.append(thread)
@@ -81,7 +81,7 @@ def test_exception_in_on_ready_ends_sessions_with_421() -> None:
 
     def read_to_the_end(client: Client) -> None:
         with client:
-            ends.append(client.end())
+            ends.append(client.rest())
 
     threads: list[threading.Thread] = []
     with suppress(KeyboardInterrupt):
@@ -99,7 +99,7 @@ def test_blocking_handlers_run_side_by_side(caplog: pytest.LogCaptureFixture) ->
         one.send(b"NOOP\r\n")
         other.send(b"NOOP\r\n")
         for client in (one, other):
-            assert [client.code(), client.reply()] == [220, "250 2.0.0 True"]
+            client.expect(220, "250 2.0.0 True")
 
 
 def test_refused_connection_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,8 +88,8 @@ def test_byte_by_byte_dialogue(server: Process) -> None:
     with server.connect() as client:
         for octet in ENVELOPE + b"one\r\n.\r\nQUIT\r\n":
             client.send(bytes([octet]))
-        assert [client.code() for _ in range(7)] == [220, 250, 250, 250, 354, 250, 221]
-        assert client.end() == b""
+        client.expect(220, 250, 250, 250, 354, 250, 221)
+        assert client.rest() == b""
     assert server.line() == "a@c.example -> b@example.org: 5 octets"
 
 
@@ -97,8 +97,8 @@ def test_client_that_closed_its_sending_side_receives_all_replies(server: Proces
     with server.connect() as client:
         client.send(ENVELOPE + b"one\r\n.\r\n" + b"NOOP\r\n" * 90)
         client.socket.shutdown(socket.SHUT_WR)
-        assert [client.code() for _ in range(96)] == [220, 250, 250, 250, 354, *[250] * 91]
-        assert client.end() == b""
+        client.expect(220, 250, 250, 250, 354, *[250] * 91)
+        assert client.rest() == b""
     assert server.line() == "a@c.example -> b@example.org: 5 octets"
 
 
@@ -106,20 +106,19 @@ def test_end_of_stream_in_a_message_delivers_nothing(server: Process) -> None:
     with server.connect() as client:
         client.send(ENVELOPE + b"one\r\n")
         client.socket.shutdown(socket.SHUT_WR)
-        assert [client.code() for _ in range(5)] == [220, 250, 250, 250, 354]
-        assert client.end() == b""
+        client.expect(220, 250, 250, 250, 354)
+        assert client.rest() == b""
 
 
 def test_slow_reader_receives_all_replies(server: Process) -> None:
     # More replies than the buffers of both ends hold, so that writes are partial and the server has to wait.
     count = 40_000
     with server.connect(receive_buffer=4096) as client:
-        client.send(EHLO + b"MAIL FROM:<a@c.example>\r\n")
-        assert [client.code() for _ in range(3)] == [220, 250, 250]
+        client.send(EHLO + b"MAIL FROM:<a@c.example>\r\n").expect(220, 250, 250)
         block = b"RCPT TO:<b@example.org>\r\n" * count
         sender = threading.Thread(target=client.send, args=(block + b"QUIT\r\n",))
         sender.start()
-        replies = client.end()
+        replies = client.rest()
         sender.join(TIMEOUT)
     codes = [line[:3] for line in replies.splitlines()]
     assert codes == [*[b"250"] * 1000, *[b"452"] * (count - 1000), b"221"]
@@ -131,14 +130,14 @@ def test_connection_reset_at_any_time(server: Process) -> None:
         client.send(sent)
         client.reset()
     with server.connect() as client:
-        assert client.code() == 220
+        client.expect(220)
 
 
 def test_connection_reset_before_the_replies_causes_no_error_output(server: Process) -> None:
     # The order varies: out of many clients, some disconnect between the server's read and its write.
     for _ in range(100):
         with server.connect() as client:
-            assert client.code() == 220
+            client.expect(220)
             client.send(b"NOOP\r\n" * 90)
             client.reset()
 
@@ -148,9 +147,8 @@ def test_silent_client_gets_421(loop: str, tmp_path: Path) -> None:
     server = start(loop, tmp_path, 0.2)
     try:
         with server.connect() as client:
-            assert client.code() == 220
-            assert client.reply() == "421 4.4.2 mx.example.org closing: you took too long"
-            assert client.end() == b""
+            client.expect(220, "421 4.4.2 mx.example.org closing: you took too long")
+            assert client.rest() == b""
     finally:
         errors = server.stop()
     assert errors == ""

@@ -11,7 +11,7 @@ from tests.adapters.streams.frameworks import FRAMEWORKS
 
 def greeted(server: Server) -> str:
     with Client(server.address) as client:
-        return client.reply()
+        return client.read()
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)

@@ -194,30 +194,30 @@ def test_client_sees_a_reset_or_drop_on_a_real_connection(backend: str) -> None:
     app, _ = app_with("MAIL -> reset", "RSET -> drop")
     with running_server(backend, app) as server:
         with server.connect() as client:
-            assert client.code() == 220
-            assert client.ask(b"EHLO c.example") == 250
+            client.expect(220)
+            client.send(b"EHLO c.example\r\n").expect(250)
             client.send(b"MAIL FROM:<a@c.example>\r\n")
             with pytest.raises(ConnectionResetError):
-                client.end()
+                client.rest()
         with server.connect() as client:
-            assert client.code() == 220
+            client.expect(220)
             client.send(b"RSET\r\n")
-            assert client.end() == b""
+            assert client.rest() == b""
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_client_sees_a_reset_under_tls(backend: str) -> None:
     app, _ = app_with("MAIL -> reset")
     with running_server(backend, app, tls=CONTEXT) as server, server.connect() as client:
-        assert client.code() == 220
-        assert client.ask(b"EHLO c.example") == 250
-        assert client.ask(b"STARTTLS") == 220
+        client.expect(220)
+        client.send(b"EHLO c.example\r\n").expect(250)
+        client.send(b"STARTTLS\r\n").expect(220)
         client.start_tls(_trusting())
         client.send(b"EHLO c.example\r\n")
-        client.reply()
+        client.read()
         client.send(b"MAIL FROM:<a@c.example>\r\n")
         with pytest.raises((ConnectionResetError, ssl.SSLEOFError)):
-            client.end()
+            client.rest()
 
 
 def _trusting() -> ssl.SSLContext:

@@ -148,9 +148,9 @@ def test_lmtp_server() -> None:
 def test_extensions_and_limits_follow_the_options() -> None:
     options: dict[str, Any] = {"extensions": ["ETRN"], "without": ["CHUNKING", "BINARYMIME"], "max_size": 70_000}
     with SmtpServer(**options) as server, Client(server.address) as client:
-        client.code()
+        client.read()
         client.send(b"EHLO c.example\r\n")
-        keywords = client.reply().split("\n")
+        keywords = client.read().split("\n")
 
     assert {"250-SIZE 70000", "250-ETRN"} <= set(keywords)
     assert not {"250-CHUNKING", "250-BINARYMIME", "250-DSN"} & set(keywords)
