@@ -31,7 +31,7 @@ from ._bodies._outgoing import OutgoingBody, outgoing_chunks
 from ._command import Command
 from ._commands import Auth, Bdat, Data, Ehlo, Helo, Lhlo, Mail, Quit, Rcpt, Rset
 from ._config import MIN_COMMAND_LINE, ClientConfig
-from ._dialects import MAX_AUTH_LINE, Dialect, make_dialect, read_keywords, read_terms, verbs_of
+from ._dialects import MAX_AUTH_LINE, Dialect, make_dialect, read_offers, verbs_of
 from ._endpoint import Endpoint
 from ._errors import LocalProtocolError, RemoteProtocolError
 from ._events import (
@@ -299,11 +299,7 @@ class ClientConnection(Endpoint):
             self._advance(chunk_step(last=request.last))
 
     def _set_offers(self, lines: Sequence[str]) -> None:
-        keywords = read_keywords(lines)
-        terms = read_terms(keywords, self._known)
-        known = {extension.keyword.upper() for extension in self._known}
-        offers: dict[str, object] = {keyword: text for keyword, text in keywords.items() if keyword not in known}
-        offers |= {extension.keyword.upper(): value for extension, value in terms.items()}
+        offers, terms = read_offers(lines, self._known)
         self._offers = MappingProxyType(offers)
         self._dialect = self._make_dialect(terms)
 

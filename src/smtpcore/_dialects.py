@@ -181,26 +181,24 @@ def compiled(extensions: tuple[Extension, ...], config: Config) -> CompiledConfi
 # The client's end
 
 
-def read_keywords(lines: Iterable[str]) -> dict[str, str]:
-    """Return the text after each keyword, in upper case, of the lines after the first one of a reply to EHLO.
+def read_offers(
+    lines: Iterable[str], extensions: Iterable[Extension]
+) -> tuple[dict[str, object], dict[Extension, object]]:
+    """Return what a server offers, by keyword in upper case and by extension, given its reply to EHLO.
 
-    A line that does not start with a keyword is ignored.
+    The first line of the reply is not part of `lines`, and lines without a keyword are ignored. A known extension has
+    its terms, an unknown one its text. Malformed terms count as not offered.
     """
-    found = (line.partition(" ") for line in lines)
-    return {keyword.upper(): text.strip() for keyword, _, text in found if match_keyword(keyword)}
-
-
-def read_terms(keywords: Mapping[str, str], extensions: Iterable[Extension]) -> dict[Extension, object]:
-    """Return those of `extensions` that a server offers, with their terms. Malformed terms count as not offered."""
+    words = (line.partition(" ") for line in lines)
+    texts = {keyword.upper(): text.strip() for keyword, _, text in words if match_keyword(keyword)}
+    offers: dict[str, object] = {**texts}
     terms: dict[Extension, object] = {}
     for extension in extensions:
-        text = keywords.get(extension.keyword.upper())
-        if text is None:
-            continue
-
+        keyword = extension.keyword.upper()
         try:
-            terms[extension] = extension.parse_arguments(text)
+            if keyword in texts:
+                terms[extension] = offers[keyword] = extension.parse_arguments(texts[keyword])
         except (ValueError, LocalProtocolError):
-            continue
+            offers.pop(keyword, None)
 
-    return terms
+    return offers, terms

@@ -56,11 +56,9 @@ ALLOWED_IN = {
 
 # Parts of the core that the connection does not import.
 BESIDE = {"proxy", "sasl", "trace"}
-# The extensions, one module each, and the values of their parameters: not counted in the size of the core.
-LIBRARIES = {"_extensions", "parameters"}
 # The size of h11, and as much again for BDAT, AUTH, some twenty-five extensions, and a client that checks its requests
 # against all of them.
-MAX_CORE = 4756
+MAX_CORE = 5939
 
 # Each framework is imported by one module of the same name.
 FRAMEWORKS = {"asyncio", "anyio", "trio"}
@@ -143,9 +141,7 @@ def test_core_imports_only_allowed_standard_library_modules(path: Path) -> None:
 
 
 def test_core_stays_within_its_size_limit() -> None:
-    assert (
-        sum(len(path.read_text().splitlines()) for path in CORE if part_of(path) not in BESIDE | LIBRARIES) <= MAX_CORE
-    )
+    assert sum(len(path.read_text().splitlines()) for path in CORE if part_of(path) not in BESIDE) <= MAX_CORE
 
 
 def test_only_advance_assigns_the_state_of_a_session() -> None:

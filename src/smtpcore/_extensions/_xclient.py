@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from .._errors import LocalProtocolError
-from .._grammar import find_control, is_encodable, match_number, parse_literal
+from .._grammar import find_control, is_domain, is_encodable, match_number
 from .._replies import Reply
 from .._states import State
 from .._xtext import decode_xtext, encode_xtext
@@ -111,13 +111,7 @@ class Xclient(AttributesCommand):
 
 
 def _is_ip_address(text: str) -> bool:
-    # An IPv6 address follows `IPV6:`, as in an address literal.
-    try:
-        parse_literal(f"[{text}]")
-    except ValueError:
-        return False
-    else:
-        return True
+    return is_domain(f"[{text}]")  # an IPv6 address follows `IPV6:`, as in an address literal
 
 
 def _is_port(text: str) -> bool:
