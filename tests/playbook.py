@@ -118,7 +118,7 @@ def answer_with(kind: type[Event], reply: Reply) -> Answer:
 
 
 def exchange(conn: Connection, answer: Answer = accept) -> Iterator[Event | Reply]:
-    """Yield each event, and the reply to it as it is sent, until no event is left."""
+    """Yield each event and then the reply that was sent to it, until no event is left."""
     while not isinstance(event := conn.next_event(), Signal | ConnectionClosed):
         yield event
         if not isinstance(event, NEED_NO_REPLY):

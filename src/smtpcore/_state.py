@@ -88,7 +88,7 @@ class Wait(Enum):
     DATA_BLOCK = auto()
     """The server's readiness for more octets of a body (4.5.3.2.5: 3 minutes for each block)."""
     END_REPLY = auto()
-    """The reply to the end of a body, or of a chunk of one (4.5.3.2.6: 10 minutes)."""
+    """The reply to the end of a body or of a chunk (4.5.3.2.6: 10 minutes)."""
     COMMAND_REPLY = auto()
     """The reply to any other command."""
 

@@ -13,7 +13,7 @@ from ._wire import Wire
 
 
 class Admission:
-    """The place of one session among all connections of the server, and the record of its address."""
+    """Applies the limits on connections, early talkers and failed authentications to one session."""
 
     __slots__ = ("_admitted_from", "_is_trusted", "_limits", "_peers", "_record", "_wire", "refusal")
 

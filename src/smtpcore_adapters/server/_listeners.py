@@ -23,7 +23,7 @@ _FIRST_INHERITED = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A place where a server listens. The fields from `config` on override the server's `Options`, unless None."""
+    """An address where a server listens. The fields from `config` on override the server's `Options`, unless None."""
 
     port: int = 0
     """The TCP port. With 0, the default, the system picks a free port."""

@@ -77,7 +77,7 @@ class Sleeper(Protocol):
 
 
 class Session:
-    """A client's session: what handlers can ask about the client, and what they can have done for it."""
+    """A client's session, as handlers use it: information about the client, and actions for the session."""
 
     def __init__(self, stream: Stream, connection: Connection, record: SessionRecord, sleeper: Sleeper) -> None:
         self._stream = stream

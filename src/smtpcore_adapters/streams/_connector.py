@@ -1,4 +1,4 @@
-"""Connect sockets: to one address of a host after the other (RFC 8305), or to a Unix socket."""
+"""Connect to a host, trying its addresses one after the other (RFC 8305), or to a Unix socket."""
 
 import os
 import socket
