@@ -169,7 +169,7 @@ def replies(output: bytes) -> list[tuple[int, str]]:
     assert re.fullmatch(rb"(?:(?:([2-5][0-5][0-9])-[^\r\n]*\r\n)*[2-5][0-5][0-9] [^\r\n]*\r\n)*", output), output
     result: list[tuple[int, str]] = []
     lines: list[str] = []
-    for line in output.decode().splitlines():
+    for line in output.decode().split("\r\n")[:-1]:  # `splitlines` also splits at U+0085
         lines.append(line)
         if line[3] == " ":
             assert {other[:3] for other in lines} == {line[:3]}
