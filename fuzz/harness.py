@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from smtpcore import Config, Connection, Event, LocalProtocolError, Signal
-from tests.helpers import READY, drive
+from smtpcore import Config, Event, LocalProtocolError, Signal
+from tests.playbook import READY, server
 
 _T = TypeVar("_T")
 
@@ -70,8 +70,7 @@ ALL = Config(
 
 def heard(line: str) -> Event | Signal:
     """Return the event for `line` on the server `ALL`, in a state in which the verb is allowed."""
-    conn = Connection(ALL)
-    verb = line[:4].upper()
-    drive(conn, [READY, *([b"MAIL FROM:<> SMTPUTF8\r\n"] if verb == "RCPT" else [])])
+    before = READY + b"MAIL FROM:<> SMTPUTF8\r\n" if line[:4].upper() == "RCPT" else READY
+    conn = server(before, config=ALL, cut=False).connection
     conn.receive_data(line.encode(errors="surrogateescape") + b"\r\n")
     return conn.next_event()

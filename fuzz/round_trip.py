@@ -33,7 +33,8 @@ from smtpcore import (
     Signal,
     State,
 )
-from tests.helpers import BODY_EVENTS, NEED_NO_REPLY
+from tests.helpers import BODY_EVENTS
+from tests.playbook import NEED_NO_REPLY
 
 from .client import NAME, choose
 from .harness import ALL, Draw

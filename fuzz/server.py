@@ -24,7 +24,8 @@ from smtpcore import (
     Signal,
     State,
 )
-from tests.helpers import NEED_NO_REPLY, accept, merge_chunks, public_properties, replies
+from tests.helpers import merge_chunks, public_properties, replies
+from tests.playbook import NEED_NO_REPLY, accept
 
 from .harness import Draw, cuts
 

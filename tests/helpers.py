@@ -1,128 +1,13 @@
-"""Drive a server's connection as an adapter does, without I/O."""
+"""Small helpers of the tests: segments, bodies, replies, and snapshots of a connection."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import groupby
-from typing import Any
 
-from smtpcore import (
-    Bdat,
-    Config,
-    Connection,
-    ConnectionClosed,
-    DataChunk,
-    DataEnd,
-    DataLine,
-    Event,
-    Rcpt,
-    Reply,
-    Signal,
-    State,
-    Transaction,
-)
-
-CONFIG = Config(hostname="s.example", max_errors=None, max_idle_commands=None)
-
-# The input that leads a session into a state. Each includes the previous one.
-GREETED = b""
-READY = b"EHLO c.example\r\n"
-MAIL = READY + b"MAIL FROM:<a@c.example>\r\n"
-RCPT = MAIL + b"RCPT TO:<u@s.example>\r\n"
-DATA = RCPT + b"DATA\r\n"
-HELO = b"HELO c.example\r\n"
+from smtpcore import DataChunk, DataLine, Event, Transaction
 
 BODY_EVENTS = (DataLine, DataChunk)
-NEED_NO_REPLY = (*BODY_EVENTS, Bdat)
-"""Events that need no reply."""
-
-Answer = Callable[[Connection, Event], Reply | None]
-"""Returns the reply to an event, or None after passing the part that a BURL requests to the connection."""
-
-_ANSWER_TO_NOOP: dict[State, list[int]] = {State.CLOSED: [], State.DATA: [], State.REFUSED: [503]}
-
-
-def accept(conn: Connection, event: Event) -> Reply:
-    """Answer as a server that accepts all mail."""
-    match event:
-        case Rcpt():
-            return Reply(250, "Recipient taken", enhanced="2.1.5")
-        case DataEnd():
-            return Reply(250, "Message taken", enhanced="2.6.0")
-        case _:
-            return conn.default_reply(event)
-
-
-def refuse(conn: Connection, event: Event) -> Reply:
-    """Answer as a server without handlers."""
-    return conn.default_reply(event)
-
-
-def answer_with(kind: type[Event], reply: Reply) -> Answer:
-    """Return an `Answer` that gives `reply` to events of one kind and accepts all others."""
-    return lambda conn, event: reply if isinstance(event, kind) else accept(conn, event)
-
-
-def take_events(conn: Connection, answer: Answer = accept) -> Iterator[Event]:
-    """Yield events, answering each that needs a reply, until no event is left."""
-    while not isinstance(event := conn.next_event(), Signal | ConnectionClosed):
-        yield event
-        if not isinstance(event, NEED_NO_REPLY):
-            for _ in range(conn.replies_owed):
-                if reply := answer(conn, event):
-                    conn.send(reply)
-    if isinstance(event, ConnectionClosed):
-        yield event
-
-
-def drive(conn: Connection, segments: Iterable[bytes], answer: Answer = accept) -> tuple[list[Event], bytes]:
-    """Feed `segments` one after the other. Return the events and the output."""
-    events = list(take_events(conn, answer))
-    for segment in segments:
-        if conn.state is State.CLOSED:
-            break
-        conn.receive_data(segment)
-        events += take_events(conn, answer)
-    return events, conn.data_to_send()
-
-
-def new_connection(**changes: Any) -> Connection:
-    """Return a new connection. `changes` replace fields of the configuration."""
-    return Connection(replace(CONFIG, **changes))
-
-
-def connect(before: bytes = GREETED, *, answer: Answer = accept, **changes: Any) -> Connection:
-    """Return a connection after receiving and answering `before`."""
-    conn = new_connection(**changes)
-    drive(conn, [before] if before else [], answer)
-    return conn
-
-
-def events_after(before: bytes, data: bytes, *, answer: Answer = accept, **changes: Any) -> list[Event]:
-    """Return the events of `data` after `before`, whole and byte by byte."""
-    events, _ = drive(connect(before, answer=answer, **changes), [data], answer)
-    piecewise, _ = drive(connect(before, answer=answer, **changes), bytewise(data), answer)
-    assert merge_chunks(piecewise) == merge_chunks(events)
-    return merge_chunks(events)
-
-
-def reply_codes(before: bytes, data: bytes, *, answer: Answer = accept, **changes: Any) -> list[int]:
-    """Return the reply codes to `data` after `before`: whole, byte by byte, and followed by a command."""
-    outputs = []
-    for segments in ([data], bytewise(data), [data + b"NOOP\r\n"]):
-        conn = connect(before, answer=answer, **changes)
-        outputs.append([code for code, _ in replies(drive(conn, segments, answer)[1])])
-
-    whole, piecewise, followed = outputs
-    assert piecewise == whole
-    assert followed == whole + _ANSWER_TO_NOOP.get(conn.state, [250])
-    return whole
-
-
-def reply_texts(before: bytes, data: bytes, *, answer: Answer = accept, **changes: Any) -> list[str]:
-    """Return the replies to `data` after `before`, as text with codes; lines are separated by a newline."""
-    _, output = drive(connect(before, answer=answer, **changes), [data], answer)
-    return [text for _, text in replies(output)]
 
 
 def public_properties(conn: object) -> dict[str, object]:

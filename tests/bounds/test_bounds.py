@@ -13,20 +13,18 @@ from smtpcore import (
     Bodies,
     ClientConnection,
     Connection,
-    ConnectionClosed,
     Ehlo,
     Mail,
     Noop,
     Path,
     Rcpt,
     RemoteProtocolError,
-    Signal,
     State,
 )
 from smtpcore.proxy import ProxyReader
 
-from ..client_helpers import CLIENT
-from ..helpers import CONFIG, DATA, MAIL, NEED_NO_REPLY, RCPT, READY, accept, bytewise, drive, pieces
+from ..helpers import bytewise, pieces
+from ..playbook import CLIENT, CONFIG, DATA, MAIL, RCPT, READY, server, take_events, take_replies
 
 ENDLESS = 300_000
 SEGMENT = 1000
@@ -47,28 +45,27 @@ Peer = Callable[[bytes], None]
 """Receives octets and processes them as a program does."""
 
 
-def server(before: bytes, **changes: Any) -> tuple[Connection, Peer]:
-    conn = Connection(replace(ROOMY, **changes))
-    drive(conn, [before])
+def accepting(before: bytes, **changes: Any) -> tuple[Connection, Peer]:
+    """Return a server that accepts everything."""
+    conn = server(before, config=ROOMY, **changes).connection
 
     def feed(data: bytes) -> None:
         conn.receive_data(data)
-        while not isinstance(event := conn.next_event(), Signal | ConnectionClosed):
-            for _ in range(0 if isinstance(event, NEED_NO_REPLY) else conn.replies_owed):
-                conn.send(accept(conn, event))
+        for _ in take_events(conn):
+            pass
         conn.data_to_send()
 
     return conn, feed
 
 
-def client(*sent: bytes) -> tuple[ClientConnection, Peer]:
-    """A client that sends requests forever, whatever the replies."""
+def sending(*sent: bytes) -> tuple[ClientConnection, Peer]:
+    """Return a client that sends requests forever, whatever the replies."""
     conn = ClientConnection(CLIENT)
     requests = iter([Ehlo("c.example"), Mail(Path("a@c.example"))])
 
     def feed(data: bytes) -> None:
         conn.receive_data(data)
-        while not isinstance(conn.next_event(), Signal | ConnectionClosed):
+        for _ in take_replies(conn):
             request = next(requests, Rcpt(Path("u@s.example")) if conn.transaction else Noop())
             if conn.may_send(request):
                 conn.send(request)
@@ -113,37 +110,37 @@ GREETING = b"220 s.example\r\n"
 HEADER = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x10\x00"
 
 PEERS: dict[str, tuple[Callable[[], tuple[object, Peer]], bytes]] = {
-    "a line": (lambda: server(READY), b"x"),
-    "a line of NULs": (lambda: server(READY), b"\0"),
-    "CRs": (lambda: server(READY), b"\r"),
-    "LFs": (lambda: server(READY), b"\n"),
-    "empty lines": (lambda: server(READY), b"\r\n"),
-    "a parameter": (lambda: server(READY + b"MAIL FROM:<> SOLICIT="), b"a,"),
-    "commands": (lambda: server(READY), b"NOOP hello\r\n"),
-    "unknown commands": (lambda: server(READY), b"XFOO x\r\n"),
-    "attributes": (lambda: server(READY), b"XFORWARD NAME=a ADDR=b\r\n"),
-    "AUTH": (lambda: server(READY), b"AUTH LOGIN " + b"QUFB" * 700 + b"\r\n"),
-    "a response": (lambda: server(READY + b"AUTH LOGIN\r\n"), b"QUFB"),
-    "transactions": (lambda: server(READY), MAIL.removeprefix(READY) + b"RCPT TO:<u@s.example>\r\nRSET\r\n"),
-    "hellos": (lambda: server(b""), READY),
-    "recipients": (lambda: server(MAIL), b"RCPT TO:<someone.or.other@s.example>\r\n"),
-    "a line of a body": (lambda: server(DATA), b"x"),
-    "dots": (lambda: server(DATA), b"."),
-    "empty lines of a body": (lambda: server(DATA), b"\r\n"),
-    "a body without lines": (lambda: server(DATA, bodies=Bodies.CHUNKS), b"x"),
-    "a faulty body": (lambda: server(DATA + b"a\nb"), b"hello\r\n"),
-    "a chunk": (lambda: server(RCPT + b"BDAT 99999999999\r\n"), b"hello\r\n"),
-    "a binary chunk": (lambda: server(BINARY + b"BDAT 99999999999\r\n"), b"x"),
-    "a binary chunk in runs": (lambda: server(BINARY + b"BDAT 99999999999\r\n", bodies=Bodies.CHUNKS), b"x"),
-    "a refused chunk": (lambda: server(READY + b"BDAT 99999999999\r\n"), b"hello\r\n"),
-    "small chunks": (lambda: server(RCPT), b"BDAT 1\r\nx"),
-    "messages": (lambda: server(READY), DATA.removeprefix(READY) + b"x\r\n.\r\n"),
-    "a line of a reply": (lambda: client(GREETING), b"x"),
-    "a greeting": (lambda: client(), b"220-hello\r\n"),
-    "a reply": (lambda: client(GREETING), b"250-KEYWORD with arguments\r\n"),
-    "keywords": (lambda: client(GREETING), b"250 OK\r\n"),
-    "unsolicited replies": (lambda: client(GREETING), b"250 OK\r\n" * 100),
-    "a challenge": (lambda: client(GREETING), b"334 " + b"QUFB" * 4000),
+    "a line": (lambda: accepting(READY), b"x"),
+    "a line of NULs": (lambda: accepting(READY), b"\0"),
+    "CRs": (lambda: accepting(READY), b"\r"),
+    "LFs": (lambda: accepting(READY), b"\n"),
+    "empty lines": (lambda: accepting(READY), b"\r\n"),
+    "a parameter": (lambda: accepting(READY + b"MAIL FROM:<> SOLICIT="), b"a,"),
+    "commands": (lambda: accepting(READY), b"NOOP hello\r\n"),
+    "unknown commands": (lambda: accepting(READY), b"XFOO x\r\n"),
+    "attributes": (lambda: accepting(READY), b"XFORWARD NAME=a ADDR=b\r\n"),
+    "AUTH": (lambda: accepting(READY), b"AUTH LOGIN " + b"QUFB" * 700 + b"\r\n"),
+    "a response": (lambda: accepting(READY + b"AUTH LOGIN\r\n"), b"QUFB"),
+    "transactions": (lambda: accepting(READY), MAIL.removeprefix(READY) + b"RCPT TO:<u@s.example>\r\nRSET\r\n"),
+    "hellos": (lambda: accepting(b""), READY),
+    "recipients": (lambda: accepting(MAIL), b"RCPT TO:<someone.or.other@s.example>\r\n"),
+    "a line of a body": (lambda: accepting(DATA), b"x"),
+    "dots": (lambda: accepting(DATA), b"."),
+    "empty lines of a body": (lambda: accepting(DATA), b"\r\n"),
+    "a body without lines": (lambda: accepting(DATA, bodies=Bodies.CHUNKS), b"x"),
+    "a faulty body": (lambda: accepting(DATA + b"a\nb"), b"hello\r\n"),
+    "a chunk": (lambda: accepting(RCPT + b"BDAT 99999999999\r\n"), b"hello\r\n"),
+    "a binary chunk": (lambda: accepting(BINARY + b"BDAT 99999999999\r\n"), b"x"),
+    "a binary chunk in runs": (lambda: accepting(BINARY + b"BDAT 99999999999\r\n", bodies=Bodies.CHUNKS), b"x"),
+    "a refused chunk": (lambda: accepting(READY + b"BDAT 99999999999\r\n"), b"hello\r\n"),
+    "small chunks": (lambda: accepting(RCPT), b"BDAT 1\r\nx"),
+    "messages": (lambda: accepting(READY), DATA.removeprefix(READY) + b"x\r\n.\r\n"),
+    "a line of a reply": (lambda: sending(GREETING), b"x"),
+    "a greeting": (lambda: sending(), b"220-hello\r\n"),
+    "a reply": (lambda: sending(GREETING), b"250-KEYWORD with arguments\r\n"),
+    "keywords": (lambda: sending(GREETING), b"250 OK\r\n"),
+    "unsolicited replies": (lambda: sending(GREETING), b"250 OK\r\n" * 100),
+    "a challenge": (lambda: sending(GREETING), b"334 " + b"QUFB" * 4000),
     "a PROXY header": (proxied, b"PROXY UNKNOWN " + b"x" * 1000),
     "TLVs": (lambda: proxied(), HEADER + b"\0" * 8192),
     "parts of a signature": (proxied, b"\r\n\r\n\0\r\nQUIT\n"),

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -12,23 +12,19 @@ import pytest
 from smtpcore import (
     EXTENSIONS,
     Bdat,
-    ClientConfig,
     ClientConnection,
-    ConnectionClosed,
     DataChunk,
     DataEnd,
     InvalidCommand,
     LocalProtocolError,
     Request,
-    Signal,
     State,
 )
 from smtpcore._dialects import make_dialect
 from smtpcore._parser import CommandRejected, parse_command, parse_response, verb_of
 from smtpcore._rules import Refusal
 
-from ..client_helpers import whole
-from ..helpers import bytewise
+from ..playbook import new_client
 from .test_dialogs import FILES, octets
 
 CLIENT_ERRORS = {
@@ -129,35 +125,30 @@ def sorted_values(wire: bytes) -> bytes:
     return re.sub(rb"(?<= NOTIFY=)[A-Z,]+", lambda found: b",".join(sorted(found[0].split(b","))), wire)
 
 
-def replay(path: Path, cut: Callable[[bytes], list[bytes]]) -> None:
+def replay(path: Path) -> None:
     header, steps = parse(path)
-    conn = ClientConnection(
-        ClientConfig(hostname="c.example", lmtp=header["protocol"] == ["lmtp"], plaintext_auth=True)
-    )
+    book = new_client(lmtp=header["protocol"] == ["lmtp"], plaintext_auth=True)
     if "tls" in header:
-        conn.tls_established()
+        book.start_tls()
     for step in steps:
         if step.tls:
-            conn.tls_established()
-        for request in requests(conn, step.sent):
-            conn.send(request)
-        assert conn.data_to_send() == sorted_values(b"".join(step.sent))
-        for segment in cut(step.received) if step.received else []:
-            conn.receive_data(segment)
-            while not isinstance(conn.next_event(), Signal | ConnectionClosed):
-                pass
-    assert conn.replies_due == 0
+            book.start_tls()
+        for request in requests(book.connection, step.sent):
+            book.ask(request)
+        book.wire(sorted_values(b"".join(step.sent)))
+        if step.received:
+            book.send(step.received).skip()
+    assert book.connection.replies_due == 0
 
 
-@pytest.mark.parametrize("cut", [whole, bytewise])
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_client_sends_what_the_rfc_example_shows(path: Path, cut: Callable[[bytes], list[bytes]]) -> None:
+def test_client_sends_what_the_rfc_example_shows(path: Path) -> None:
     if path.stem not in CLIENT_ERRORS:
-        replay(path, cut)
+        replay(path)
         return
 
     with pytest.raises((LocalProtocolError, CommandRejected)):
-        replay(path, cut)
+        replay(path)
 
 
 def test_excluded_examples_exist() -> None:

@@ -34,7 +34,6 @@ from smtpcore import (
     Noop,
     Rcpt,
     Reply,
-    Signal,
     State,
     UnknownCommand,
     Vrfy,
@@ -42,7 +41,8 @@ from smtpcore import (
 )
 from tests.paths import DIALOGS
 
-from ..helpers import NEED_NO_REPLY, bytewise, replies
+from ..helpers import body, bytewise
+from ..playbook import ServerPlaybook, new_server
 
 FILES = sorted(DIALOGS.glob("*.txt"))
 
@@ -155,12 +155,12 @@ class Server:
         self.given = dialogue.header
         keywords = self.given["ehlo"] + self.given["ehlo-tls"]
         self.listed = {keyword.partition(" ")[0]: keyword.partition(" ")[2] for keyword in keywords}
-        self.conn = Connection(self.config(), extensions=(*EXTENSIONS, ATRN))
+        self.book = new_server(answer=self.answer, config=self.config(), extensions=(*EXTENSIONS, ATRN), cut=False)
+        self.conn = self.book.connection
         self.mechanism: sasl.ServerMechanism | None = None
         self.turn = Turn()
-        self.body = b""
         if "tls" in self.given:
-            self.conn.tls_established()
+            self.book.start_tls()
 
     def config(self) -> Config:
         known = {extension.keyword for extension in (*EXTENSIONS, ATRN)}
@@ -199,17 +199,7 @@ class Server:
     def is_lmtp(self) -> bool:
         return self.given["protocol"] == ["lmtp"]
 
-    def receive(self, data: bytes) -> None:
-        if data:
-            self.conn.receive_data(data)
-        while not isinstance(event := self.conn.next_event(), Signal) and self.conn.state is not State.CLOSED:
-            if isinstance(event, DataLine):
-                self.body += event.data
-            for _ in range(0 if isinstance(event, NEED_NO_REPLY) else self.conn.replies_owed):
-                if reply := self.answer(event):
-                    self.conn.send(reply)
-
-    def answer(self, event: Event) -> Reply | None:
+    def answer(self, conn: Connection, event: Event) -> Reply | None:
         match event:
             case Ehlo() if "no-ehlo" in self.given:
                 return Reply(502)
@@ -274,7 +264,8 @@ class Server:
     def has_changed_recipient(self) -> bool:
         # RFC 7293 section 3.2: a header field may replace the parameter.
         known = [row.partition(" ")[0].encode() for row in self.given["rrvs"] if row.endswith(" changed")]
-        return any(b"Require-Recipient-Valid-Since: " + address in self.body for address in known)
+        content = body(event for event in self.book.record if isinstance(event, DataLine))
+        return any(b"Require-Recipient-Valid-Since: " + address in content for address in known)
 
     def size(self, mail: Mail) -> Reply | None:
         limit = int(self.listed.get("SIZE") or 0)
@@ -344,17 +335,16 @@ def whole(data: bytes) -> list[bytes]:
     return [data]
 
 
-def replay(dialogue: Dialogue, cut: Callable[[bytes], list[bytes]]) -> Iterator[tuple[Turn, list[tuple[int, str]]]]:
+def replay(dialogue: Dialogue, cut: Callable[[bytes], list[bytes]]) -> Iterator[tuple[Turn, ServerPlaybook]]:
     server = Server(dialogue)
     for turn in dialogue.turns:
         if turn.reversed:
             server = Server(Dialogue(defaultdict(list, hostname=["example.org"], ehlo=["SIZE"]), [], closes=True))
         server.turn = turn
-        for segment in cut(turn.sent) if turn.sent else [b""]:
-            server.receive(segment)
-        yield turn, replies(server.conn.data_to_send())
+        yield turn, server.book.send(*(cut(turn.sent) if turn.sent else []))
+        server.book.skip()
         if turn.tls:
-            server.conn.tls_established()
+            server.book.start_tls()
         if turn.codes[-1:] == [521]:
             break  # RFC 7504 section 3: a server may continue after 521; this one closes
     assert (server.conn.state is State.CLOSED) is dialogue.closes
@@ -367,12 +357,12 @@ def test_server_replies_as_the_rfc_example_shows(path: Path, cut: Callable[[byte
         pytest.skip(NOT_REPLAYED[path.stem])
     dialogue = parse(path)
 
-    for turn, sent in replay(dialogue, cut):
-        assert [code for code, _ in sent] == turn.codes, turn.sent
+    for turn, book in replay(dialogue, cut):
+        assert book.codes == turn.codes, turn.sent
         for number, text in turn.exact.items():
-            assert sent[number][1] == text
+            assert book.replies[number] == text
         if turn.keywords is not None:
-            listed = {line[4:].partition(" ")[0] for line in sent[0][1].splitlines()[1:]}
+            listed = {line[4:].partition(" ")[0] for line in book.replies[0].splitlines()[1:]}
             assert {keyword.partition(" ")[0] for keyword in turn.keywords} <= listed
 
 

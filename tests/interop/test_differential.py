@@ -16,7 +16,8 @@ import pytest
 
 from smtpcore import Connection, ConnectionClosed, DataEnd, Event, Rcpt, Reply, State
 
-from ..helpers import BODY_EVENTS, new_connection, replies, take_events
+from ..helpers import BODY_EVENTS, replies
+from ..playbook import new_server, take_events
 from .servers import TIMEOUT, server, wait_until
 
 HELLO = b"EHLO c.example\r\n"
@@ -146,7 +147,7 @@ class Outcome:
 
 def run_smtpcore(session: tuple[bytes, ...]) -> Outcome:
     """Run a session with an smtpcore connection that accepts the recipients that the other servers accept."""
-    conn = new_connection()
+    conn = new_server().connection
     bodies: list[bytes] = []
     body: list[bytes] = []
     output = b""

@@ -50,7 +50,7 @@ from smtpcore import (
 from smtpcore._default_replies import ONLY_POSITIVE
 from smtpcore._state import ALLOWED_COMMANDS, ALLOWED_REPLIES, next_state
 
-from ..helpers import CONFIG, NEED_NO_REPLY
+from ..playbook import CONFIG, NEED_NO_REPLY
 
 EVERYTHING = replace(
     CONFIG, disabled=frozenset(), burl=("imap",), tls=True, auth_mechanisms=("LOGIN",), plaintext_auth=True

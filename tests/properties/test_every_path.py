@@ -38,7 +38,7 @@ from smtpcore import (
 from smtpcore._state import ALLOWED_REPLIES, MOVES, Step
 from tools.state_machine import Move, Role, takes
 
-from ..helpers import NEED_NO_REPLY
+from ..playbook import NEED_NO_REPLY
 from .test_both_ends import CHUNK, EVERYTHING, LAST_CHUNK, MAIL, QUESTIONS, RCPT, reply_of
 
 BOUND = 9

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuzz import client, round_trip, server
+import fuzz.client
+import fuzz.round_trip
+import fuzz.server
 from fuzz.harness import ALL
 from fuzz.replies import check_heard
 from smtpcore import (
@@ -35,7 +37,6 @@ from smtpcore import (
     Expn,
     Helo,
     Help,
-    InvalidData,
     Lhlo,
     LocalProtocolError,
     Mail,
@@ -59,20 +60,20 @@ from smtpcore._dialects import dialect_of
 from smtpcore._parser import parse_command, parse_response
 from smtpcore_adapters.testing import strategies
 
-from ..client_helpers import offer
-from ..helpers import (
+from ..helpers import body, bytewise, public_properties, replies
+from ..playbook import (
     DATA,
     NEED_NO_REPLY,
     RCPT,
     READY,
+    ServerPlaybook,
     accept,
-    body,
-    bytewise,
-    connect,
-    drive,
-    merge_chunks,
-    public_properties,
-    replies,
+    compare,
+    new_server,
+    offer,
+    refuse,
+    server,
+    take_events,
 )
 from ..profiles import examples
 
@@ -170,8 +171,6 @@ sessions = st.lists(
     st.one_of(lines, lines, messages, bodies, long_lines, junk, chunked, chunks, exchanges), max_size=10
 ).map(b"".join)
 
-Outcome = tuple[list[Event], bytes, str]
-
 
 def answer(conn: Connection, event: Event) -> Reply:
     """Accept everything except addresses that contain `refused@`."""
@@ -182,17 +181,11 @@ def answer(conn: Connection, event: Event) -> Reply:
     return Reply(550, "Refused") if refused else accept(conn, event)
 
 
-def outcome(config: Config, segments: Iterable[bytes]) -> Outcome:
-    """Return events, output and error of a session, up to the end of its stream."""
-    conn = Connection(config)
-    events, output = drive(conn, segments, answer)
-    why = ""
-    try:
-        rest, more = drive(conn, [b""], answer)
-    except RemoteProtocolError as exc:
-        rest, more, why = [], conn.data_to_send(), str(exc)
-    assert conn.state is State.CLOSED
-    return merge_chunks(events + rest), output + more, why
+def play(config: Config, segments: Iterable[bytes]) -> ServerPlaybook:
+    """Play a session up to the end of its stream."""
+    book = new_server(config=config, answer=answer, cut=False).send(*segments).end()
+    assert book.state is State.CLOSED
+    return book
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
@@ -204,10 +197,11 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 @given(data=sessions, places=st.lists(st.integers(0, 10_000), max_size=8))
 @quickly
 def test_session_outcome_is_independent_of_segmentation(config: Config, data: bytes, places: list[int]) -> None:
-    whole = outcome(config, [data] if data else [])
+    whole = play(config, [data] if data else [])
 
-    assert outcome(config, bytewise(data)) == whole
-    assert outcome(config, cut(data, places)) == whole
+    for other in (play(config, bytewise(data)), play(config, cut(data, places))):
+        compare(whole.record, other.record, "the dialogue depends on the segments")
+        assert other.output == whole.output
 
 
 @configs
@@ -215,13 +209,11 @@ def test_session_outcome_is_independent_of_segmentation(config: Config, data: by
 @quickly
 def test_output_is_well_formed_and_each_message_is_accepted_once(config: Config, data: bytes) -> None:
     """R5321-4.2-02, R5321-2.3.8-02"""
-    conn = Connection(config)
-    events, output = drive(conn, [data] if data else [], answer)
+    book = new_server(config=config, answer=answer, cut=False).send(*([data] if data else []))
 
-    sent = replies(output)
-    ends = [event for event in events if isinstance(event, DataEnd | InvalidData)]
-    assert len(sent) == sum(not isinstance(event, (*NEED_NO_REPLY, ConnectionClosed)) for event in events)
-    assert sum("Message taken" in text for _, text in sent) == sum(isinstance(event, DataEnd) for event in ends)
+    events, said = book.events, book.replies
+    assert len(said) == sum(not isinstance(event, (*NEED_NO_REPLY, ConnectionClosed)) for event in events)
+    assert sum("Message taken" in text for text in said) == sum(isinstance(event, DataEnd) for event in events)
 
 
 @configs
@@ -232,10 +224,9 @@ def test_body_of_complete_lines_is_received_unchanged(config: Config, content: b
     text = content.replace(b"\r", b"").replace(b"\n", b"\r\n") + b"\r\n"
     stuffed = (b"\r\n" + text).replace(b"\r\n.", b"\r\n..")[2:]
 
-    conn = Connection(replace(config, max_text_line=99_999))
-    events, _ = drive(conn, [DATA + stuffed + b".\r\n"])
-    assert events[-1] == DataEnd()
-    assert body(events) == text
+    book = new_server(config=config, max_text_line=99_999, cut=False).send(DATA + stuffed + b".\r\n")
+    assert book.events[-1] == DataEnd()
+    assert body(book.events) == text
 
 
 # Robustness
@@ -306,10 +297,10 @@ def test_any_input_and_any_calls_raise_only_documented_errors(
 # The fuzzing targets, with inputs that get far into a session
 
 
-@given(choices=st.binary(min_size=server.HEAD, max_size=server.HEAD), session=sessions)
+@given(choices=st.binary(min_size=fuzz.server.HEAD, max_size=fuzz.server.HEAD), session=sessions)
 @quickly
 def test_server_invariants_hold_for_any_config_and_answers(choices: bytes, session: bytes) -> None:
-    server.test_one_input(choices + session)
+    fuzz.server.test_one_input(choices + session)
 
 
 SERVER_OUTPUT = [
@@ -334,13 +325,13 @@ SERVER_OUTPUT = [
 @quickly
 def test_client_invariants_hold_for_any_server_output(choices: bytes, flights: list[bytes]) -> None:
     beginning = [SERVER_OUTPUT[0], SERVER_OUTPUT[1]] if choices[0] % 4 else []
-    client.test_one_input(choices[:17] + client.SEPARATOR.join(beginning + flights))
+    fuzz.client.test_one_input(choices[:17] + fuzz.client.SEPARATOR.join(beginning + flights))
 
 
 @given(choices=st.binary(min_size=10, max_size=10), sent=st.lists(st.sampled_from([1, 129]) | st.integers(0, 255)))
 @quickly
 def test_both_ends_agree_on_random_sessions(choices: bytes, sent: list[int]) -> None:
-    round_trip.test_one_input(choices + bytes(sent))
+    fuzz.round_trip.test_one_input(choices + bytes(sent))
 
 
 # Values
@@ -445,7 +436,7 @@ ENDLESS = [b"x", b"\r", b"\n", b"\r\n", b".", b"\r\n.", b"\x00", b"\r\r\n", b"NO
 @pytest.mark.parametrize("before", [READY, DATA], ids=["commands", "body"])
 @pytest.mark.parametrize("endless", ENDLESS)
 def test_memory_is_bounded(config: Config, before: bytes, endless: bytes) -> None:
-    conn = connect(before, bodies=config.bodies, bare_newlines=config.bare_newlines)
+    conn = server(before, bodies=config.bodies, bare_newlines=config.bare_newlines).connection
     most = 562 if before is READY else 4  # the longest line, or the longest start of an end marker
     segment = endless * (1000 // len(endless))
     answer_with_defaults(conn, segment)
@@ -462,9 +453,8 @@ def test_memory_is_bounded(config: Config, before: bytes, endless: bytes) -> Non
 
 def answer_with_defaults(conn: Connection, segment: bytes) -> None:
     conn.receive_data(segment)
-    while not isinstance(event := conn.next_event(), Signal):
-        if not isinstance(event, NEED_NO_REPLY):
-            conn.send(conn.default_reply(event))
+    for _ in take_events(conn, refuse):
+        pass
     conn.data_to_send()
 
 
@@ -494,7 +484,7 @@ class CountingBytes(bytearray):
 def test_every_octet_is_searched_a_constant_number_of_times(
     config: Config, before: bytes, endless: bytes, piecewise: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    conn = connect(before, bodies=config.bodies, bare_newlines=config.bare_newlines)
+    conn = server(before, bodies=config.bodies, bare_newlines=config.bare_newlines).connection
     octets = conn._buffer._data = CountingBytes(conn._buffer._data)
     monkeypatch.setattr(ReceiveBuffer, "search", octets.count_search)
     data = endless * (1000 // len(endless))

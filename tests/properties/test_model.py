@@ -22,7 +22,8 @@ from smtpcore import (
     State,
 )
 
-from ..helpers import BODY_EVENTS, new_connection, pieces, replies, take_events
+from ..helpers import BODY_EVENTS, pieces, replies
+from ..playbook import new_server, take_events
 from ..profiles import examples
 
 BAD_SEQUENCE = {503}
@@ -119,9 +120,9 @@ class Session(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.model = Model()
-        self.conn: Connection = new_connection(
+        self.conn: Connection = new_server(
             tls=True, auth_mechanisms=("PLAIN", "LOGIN"), plaintext_auth=True, max_auth_failures=None
-        )
+        ).connection
         self.unsent = b""
         self.expected: list[set[int]] = []
         self.answers: deque[int] = deque()

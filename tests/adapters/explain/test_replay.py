@@ -10,8 +10,8 @@ from smtpcore_adapters.explain import Side, Unreadable, explain, join, read
 from smtpcore_adapters.testing import strategies
 from tests.adapters.explain.dialogues import DATA, ENVELOPE, GREETING, HELLO, QUIT, explained, few_examples, found
 from tests.adapters.explain.test_recording import SWAKS
-from tests.helpers import accept, connect, drive
 from tests.paths import DIALOGS
+from tests.playbook import new_server
 
 RFC_DIALOGS = sorted(DIALOGS.glob("*.txt"))
 
@@ -262,9 +262,8 @@ def test_encrypted_octets_are_not_explained() -> None:
 @given(strategies.sessions())
 @few_examples
 def test_generated_valid_session_has_no_breach(groups: list[bytes]) -> None:
-    conn = connect()
-    said = [b"220 s.example ESMTP\r\n", *(drive(conn, [group], accept)[1] for group in groups)]
-    lines = explain(join(b"".join(groups), b"".join(said)))
+    replies = new_server(cut=False).send(*groups).output
+    lines = explain(join(b"".join(groups), replies))
 
     assert found(lines) == []
     assert lines[-1].state == "CLOSED"

@@ -17,12 +17,12 @@ from smtpcore import (
     InvalidData,
     Mailbox,
     Path,
-    RemoteProtocolError,
     Reply,
     State,
 )
 from smtpcore_adapters.testing import strategies
-from tests.helpers import RCPT, READY, body, bytewise, connect, drive, events_after, new_connection
+from tests.helpers import body, bytewise
+from tests.playbook import RCPT, READY, new_server, server
 
 few_examples = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -42,20 +42,13 @@ BEFORE = {"RCPT": READY + b"MAIL FROM:<> SMTPUTF8\r\n", "DATA": RCPT, "BDAT": RC
 
 
 def first_event(command: Command) -> object:
-    """Return the first event that a server parses from the line of `command`, whole and byte by byte."""
-    line = f"{command}\r\n".encode()
-    whole, piecewise = (first_event_of(command.verb, segments) for segments in ([line], bytewise(line)))
-    assert piecewise == whole
-    return whole
-
-
-def first_event_of(verb: str, segments: list[bytes]) -> object:
-    conn = new_connection(**ALL_EXTENSIONS, lmtp=verb == "LHLO")
-    if verb != "STARTTLS":
-        conn.tls_established()  # REQUIRETLS is offered under TLS only
-    before = BEFORE.get(verb, READY)
-    drive(conn, [before] if before else [])
-    return drive(conn, segments)[0][0]
+    """Return the first event that a server parses from the line of `command`."""
+    book = new_server(**ALL_EXTENSIONS, lmtp=command.verb == "LHLO")
+    if command.verb != "STARTTLS":
+        book.start_tls()  # REQUIRETLS is offered under TLS only
+    before = BEFORE.get(command.verb, READY)
+    book.send(*([before] if before else [])).skip()
+    return book.send(f"{command}\r\n".encode()).events[0]
 
 
 @given(strategies.commands())
@@ -71,7 +64,7 @@ def test_drawn_command_with_utf8_is_parsed_as_an_equal_command(data: st.DataObje
     path = data.draw(strategies.paths(null=False, utf8=True))
     line = f"RCPT TO:<{path}>\r\n".encode()
 
-    (rcpt,) = events_after(BEFORE["RCPT"], line)
+    (rcpt,) = server(BEFORE["RCPT"]).send(line).events
     assert str(rcpt) == line.decode().rstrip()
 
 
@@ -98,7 +91,7 @@ def test_drawn_reply_has_the_requested_class(positive: bool | None, data: st.Dat
 @given(strategies.bodies())
 @few_examples
 def test_dot_stuffed_body_arrives_unchanged(content: bytes) -> None:
-    events = events_after(RCPT + b"DATA\r\n", strategies.stuffed(content))
+    events = server(RCPT + b"DATA\r\n").send(strategies.stuffed(content)).events
 
     assert body(events) == content
     assert events[-1] == DataEnd()
@@ -108,7 +101,7 @@ def test_dot_stuffed_body_arrives_unchanged(content: bytes) -> None:
 @few_examples
 def test_binary_body_arrives_unchanged(content: bytes) -> None:
     before = RCPT.replace(b"@c.example>", b"@c.example> BODY=BINARYMIME")
-    events = events_after(before, b"BDAT %d LAST\r\n%b" % (len(content), content), bodies=Bodies.CHUNKS)
+    events = server(before, bodies=Bodies.CHUNKS).send(b"BDAT %d LAST\r\n%b" % (len(content), content)).events
 
     assert body(events) == content
     assert events[-1] == DataEnd()
@@ -127,33 +120,30 @@ def test_segments_are_not_empty_and_join_to_the_data(data: bytes, draw: st.DataO
 @few_examples
 def test_every_reply_to_a_valid_session_is_positive_even_if_all_is_pipelined(groups: list[bytes]) -> None:
     for segments in (groups, [b"".join(groups)], bytewise(b"".join(groups))):
-        conn = connect()
-        events, output = drive(conn, segments)
-        assert not [event for event in events if isinstance(event, InvalidCommand | InvalidData)]
-        assert {line[:1] for line in output.splitlines()} <= {b"2", b"3"}
-        assert conn.state is State.CLOSED
+        book = server(cut=False).send(*segments)
+        assert not [event for event in book.events if isinstance(event, InvalidCommand | InvalidData)]
+        assert {code // 100 for code in book.codes} <= {2, 3}
+        assert book.state is State.CLOSED
 
 
 @given(strategies.sessions(chunking=False))
 @few_examples
 def test_session_without_chunking_has_no_bdat(groups: list[bytes]) -> None:
-    events, _ = drive(connect(disabled=frozenset({"CHUNKING", "BINARYMIME"})), groups)
+    book = server(disabled=frozenset({"CHUNKING", "BINARYMIME"})).send(*groups)
 
-    assert not [event for event in events if isinstance(event, InvalidCommand)]
+    assert not [event for event in book.events if isinstance(event, InvalidCommand)]
 
 
 @given(strategies.sessions(valid=False))
 @few_examples
 def test_invalid_session_raises_documented_errors_only(groups: list[bytes]) -> None:
-    conn = connect(bare_newlines=BareNewlines.REJECT)
-    try:
-        drive(conn, [*groups, b""])
-    except RemoteProtocolError:
-        assert conn.state is State.CLOSED
+    book = server(bare_newlines=BareNewlines.REJECT, cut=False).send(*filter(None, groups)).end()
+
+    assert book.state is State.CLOSED
 
 
 def test_invalid_session_contains_invalid_commands() -> None:
     def has_invalid_command(groups: Iterable[bytes]) -> bool:
-        return any(isinstance(event, InvalidCommand) for event in drive(connect(), groups)[0])
+        return any(isinstance(event, InvalidCommand) for event in server(cut=False).send(*filter(None, groups)).events)
 
     assert find(strategies.sessions(valid=False), has_invalid_command)
