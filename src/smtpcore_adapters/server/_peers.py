@@ -27,7 +27,7 @@ class PeerTable:
         self._connected: Counter[str] = Counter()
         """The number of admitted sessions, by address and by prefix."""
         self._total = 0
-        self.are_many = False
+        self.are_many: bool = False
         """Whether less than a tenth of `Limits.connections` is free."""
         self._arrivals = _rate(limits.connections_per_minute, 60.0)
         self._failures = _rate(limits.auth_failures_per_hour, 3600.0)

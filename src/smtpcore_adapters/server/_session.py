@@ -11,7 +11,7 @@ from smtpcore.proxy import Endpoint, ProxyHeader
 
 from ..streams._stream import Address, Stream
 from ..tls._info import Tls
-from ._xclient import NO_XCLIENT
+from ._xclient import NO_XCLIENT, XclientAttributes
 
 T = TypeVar("T")
 
@@ -26,15 +26,15 @@ class SessionRecord:
     def __init__(self) -> None:
         self.proxy_header: ProxyHeader | None = None
         """The PROXY header that names the client, None if the client connected directly."""
-        self.xclient = NO_XCLIENT
+        self.xclient: XclientAttributes = NO_XCLIENT
         """The attributes of all XCLIENT commands."""
         self.identity: str | None = None
         """The name that was authenticated last, by AUTH or by XCLIENT."""
-        self.is_greeting_anew = False
+        self.is_greeting_anew: bool = False
         """Whether the reply to XCLIENT is being decided. The HELO and AUTH before it no longer count then."""
         self.forwarded: Mapping[str, str | None] = _NOTHING_FORWARDED
         """The attributes of the XFORWARD commands for the next message."""
-        self.messages = 0
+        self.messages: int = 0
         """The number of bodies that were begun."""
 
     def set_proxy_header(self, header: ProxyHeader) -> None:
