@@ -376,7 +376,8 @@ class Connection(Endpoint):
                 self._dialect = self._compiled.dialects[self._tls, not isinstance(asked, Helo)]
             case Auth() | AuthResponse():
                 self._authenticated = reply.code == ReplyCode.AUTHENTICATION_SUCCEEDED
-            case Xclient():
+            case _:
+                assert isinstance(asked, Xclient), "_WITH_EFFECT has no other kinds"
                 vouched = bool(asked.attributes.get("LOGIN", self._vouched))
                 self._forget_peer()
                 self._vouched = self._authenticated = vouched
