@@ -31,7 +31,7 @@ from ._bodies._outgoing import OutgoingBody, outgoing_chunks
 from ._command import Command
 from ._commands import Auth, Bdat, Data, Ehlo, Helo, Lhlo, Mail, Quit, Rcpt, Rset
 from ._config import MIN_COMMAND_LINE, ClientConfig
-from ._dialects import MAX_AUTH_LINE, Dialect, make_dialect, read_offers, verbs_of
+from ._dialects import MAX_AUTH_LINE, Dialect, make_dialect, read_offers
 from ._endpoint import Endpoint
 from ._errors import LocalProtocolError, RemoteProtocolError
 from ._events import (
@@ -309,7 +309,7 @@ class ClientConnection(Endpoint):
             terms,
             longest=MIN_COMMAND_LINE,
             longest_auth=MIN_COMMAND_LINE,  # RFC 4954 section 4: for the initial response; later ones may be longer
-            not_implemented=verbs_of(self._known) - verbs_of(terms) - _IN_BASE,
+            always=_IN_BASE,
         )
 
     # Sending

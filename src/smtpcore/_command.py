@@ -9,7 +9,11 @@ class Command:
     """A command with a class of its own. All other commands are `UnknownCommand`."""
 
     verb: ClassVar[str] = ""
-    """The verb on the wire, in upper case."""
+    """The verb on the wire, in upper case. By default the name of the class."""
+
+    def __init_subclass__(cls) -> None:
+        if "verb" not in vars(cls):
+            cls.verb = cls.__name__.upper()
 
     def __str__(self) -> str:
         return self.verb

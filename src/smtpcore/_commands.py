@@ -6,7 +6,6 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from ._addresses import Path
 from ._base64 import encode_base64
@@ -37,21 +36,15 @@ class _Hello(Command):
 class Lhlo(_Hello):
     """`LHLO domain`, the command that opens an LMTP session (RFC 2033 4.1)."""
 
-    verb: ClassVar[str] = "LHLO"
-
 
 @dataclass(frozen=True, slots=True)
 class Helo(_Hello):
     """`HELO domain` (RFC 5321 4.1.1.1)."""
 
-    verb: ClassVar[str] = "HELO"
-
 
 @dataclass(frozen=True, slots=True)
 class Ehlo(_Hello):
     """`EHLO domain` (RFC 5321 4.1.1.1)."""
-
-    verb: ClassVar[str] = "EHLO"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +53,6 @@ class Mail(Command):
 
     Raises `LocalProtocolError` for a sender without domain.
     """
-
-    verb: ClassVar[str] = "MAIL"
 
     reverse_path: Path
     """The sender, who gets notifications of failure. The null path is falsy."""
@@ -83,8 +74,6 @@ class Rcpt(Command):
     Raises `LocalProtocolError` for the null path.
     """
 
-    verb: ClassVar[str] = "RCPT"
-
     forward_path: Path
     """The recipient. Only `Postmaster` may lack a domain."""
     params: Params = NO_PARAMS
@@ -102,14 +91,10 @@ class Rcpt(Command):
 class Data(Command):
     """`DATA` (RFC 5321 4.1.1.4)."""
 
-    verb: ClassVar[str] = "DATA"
-
 
 @dataclass(frozen=True, slots=True)
 class Bdat(Command):
     """`BDAT size [LAST]` (RFC 3030 section 2). The reply follows the end of the chunk, not this command."""
-
-    verb: ClassVar[str] = "BDAT"
 
     size: int
     """The number of octets in the chunk."""
@@ -127,8 +112,6 @@ class Bdat(Command):
 @dataclass(frozen=True, slots=True)
 class Auth(Command):
     """`AUTH mechanism [initial-response]` (RFC 4954 section 4). Neither `repr` nor `str` shows the response."""
-
-    verb: ClassVar[str] = "AUTH"
 
     mechanism: str
     """The SASL mechanism, in upper case."""
@@ -155,21 +138,15 @@ class Auth(Command):
 class Rset(Command):
     """`RSET` (RFC 5321 4.1.1.5)."""
 
-    verb: ClassVar[str] = "RSET"
-
 
 @dataclass(frozen=True, slots=True)
 class Quit(Command):
     """`QUIT` (RFC 5321 4.1.1.10)."""
 
-    verb: ClassVar[str] = "QUIT"
-
 
 @dataclass(frozen=True, slots=True)
 class StartTls(Command):
     """`STARTTLS` (RFC 3207 section 4)."""
-
-    verb: ClassVar[str] = "STARTTLS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,14 +179,10 @@ def _quote(text: str) -> str:
 class Noop(_WithArgument):
     """`NOOP [string]` (RFC 5321 4.1.1.9)."""
 
-    verb: ClassVar[str] = "NOOP"
-
 
 @dataclass(frozen=True, slots=True)
 class Help(_WithArgument):
     """`HELP [string]` (RFC 5321 4.1.1.8)."""
-
-    verb: ClassVar[str] = "HELP"
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,14 +206,10 @@ class _Lookup(_WithArgument):
 class Vrfy(_Lookup):
     """`VRFY string` (RFC 5321 4.1.1.6)."""
 
-    verb: ClassVar[str] = "VRFY"
-
 
 @dataclass(frozen=True, slots=True)
 class Expn(_Lookup):
     """`EXPN string` (RFC 5321 4.1.1.7)."""
-
-    verb: ClassVar[str] = "EXPN"
 
 
 COMMANDS: Mapping[str, type[Command]] = {

@@ -9,17 +9,11 @@ from ._commands import COMMANDS, Auth, Mail, Rcpt
 from ._config import BareNewlines, Config
 from ._errors import LocalProtocolError
 from ._extensions._definition import Extension, Parameter
-from ._extensions._parsing import parse_text
 from ._grammar import match_keyword
 from ._replies import Reply
 
 MAX_AUTH_LINE = 12_288  # RFC 4954 section 4 (12), CRLF included
 _OBSOLETE = frozenset({"SEND", "SOML", "SAML", "TURN"})  # RFC 5321 appendix F.1 and F.6
-_OUT_OF_SEQUENCE = frozenset({"AUTH", "STARTTLS"})  # AUTH before TLS and STARTTLS under TLS are implemented
-
-
-# RFC 5321 4.1.1.11. An unknown parameter does not lengthen the longest allowed line.
-_UNKNOWN = Parameter[object]("", object, parse_text, octets=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +32,8 @@ class Dialect:
     """Class of an extension's command to the keyword of the extension, and the terms on which it is offered."""
     parameters: Mapping[str, Mapping[str, Parameter[object] | None]]
     """The parameters of MAIL and RCPT: verb to keyword to parameter, or to None if it is not offered."""
-    unknown: Parameter[object] | None
-    """The definition of parameters of unknown extensions, None if they are refused."""
+    unknown_parameters: bool
+    """Whether parameters of unknown extensions are passed to the program as text."""
     smtputf8: bool
     """Whether a line may contain UTF-8 (RFC 6531)."""
     objections: tuple[tuple[str, Callable[[Mapping[str, object]], Reply | None]], ...]
@@ -52,12 +46,13 @@ def make_dialect(
     *,
     longest: int,
     longest_auth: int,
-    not_implemented: frozenset[str],
+    always: Iterable[str] = (),
     extended: bool = True,
-    unknown: Parameter[object] | None = None,
+    unknown_parameters: bool = False,
 ) -> Dialect:
     """Return the dialect of a session that knows `extensions` and offers those in `terms`.
 
+    The verbs in `always` are implemented even if their extension is not offered.
     Before EHLO, when `extended` is False, no extension changes MAIL, RCPT and the other commands of RFC 5321.
     """
     known = tuple(extensions)
@@ -78,10 +73,10 @@ def make_dialect(
         max_line=longest,
         max_lines=lines,
         kinds={**COMMANDS, **{command.verb: command for command in commands}},
-        not_implemented=not_implemented | _OBSOLETE,
+        not_implemented=_verbs_of(known) - _verbs_of(terms) - {*always} | _OBSOLETE,
         owners={command: (known.keyword.upper(), terms.get(known)) for command, known in commands.items()},
         parameters=parameters,
-        unknown=unknown,
+        unknown_parameters=unknown_parameters,
         smtputf8=any(extension.keyword == "SMTPUTF8" for extension in offered),
         objections=tuple(
             (extension.keyword.upper(), partial(extension.objection, terms[extension]))
@@ -91,13 +86,9 @@ def make_dialect(
     )
 
 
-def verbs_of(extensions: Iterable[Extension]) -> frozenset[str]:
-    """Return the verbs of `extensions`."""
-    return frozenset(
-        verb
-        for extension in extensions
-        for verb in (*extension.verbs, *(command.verb for command in extension.commands))
-    )
+def _verbs_of(extensions: Iterable[Extension]) -> frozenset[str]:
+    commands = (command.verb for extension in extensions for command in extension.commands)
+    return frozenset(commands).union(*(extension.verbs for extension in extensions))
 
 
 # The server's end
@@ -115,15 +106,15 @@ def offered_extensions(extensions: Iterable[Extension], config: Config, *, tls: 
 def dialect_of(extensions: tuple[Extension, ...], config: Config, *, tls: bool, extended: bool) -> Dialect:
     """Return the dialect of a server's end: with or without TLS, after EHLO (`extended`) or before it."""
     offered = offered_extensions(extensions, config, tls=tls)
-    sometimes = verbs_of(offered_extensions(extensions, config, tls=not tls)) & _OUT_OF_SEQUENCE
     return make_dialect(
         extensions,
         {extension: extension.terms(config) for extension in offered},
         longest=config.max_command_line,
         longest_auth=MAX_AUTH_LINE if config.auth_mechanisms else config.max_command_line,
-        not_implemented=verbs_of(extensions) - verbs_of(offered) - sometimes,
+        # AUTH before TLS and STARTTLS under TLS are out of sequence.
+        always=_verbs_of(offered_extensions(extensions, config, tls=not tls)) & {"AUTH", "STARTTLS"},
         extended=extended,
-        unknown=_UNKNOWN if config.unknown_parameters else None,
+        unknown_parameters=config.unknown_parameters,
     )
 
 

@@ -32,7 +32,8 @@ from ._commands import (
 from ._dialects import Dialect
 from ._errors import LocalProtocolError
 from ._events import AuthCancel, AuthResponse, InvalidCommand, UnknownCommand
-from ._extensions._definition import ExtensionCommand
+from ._extensions._definition import ExtensionCommand, Parameter
+from ._extensions._parsing import parse_text
 from ._grammar import find_control, match_keyword, match_number, match_param_value, unquote
 from ._replies import Reply
 from ._rules import Refusal
@@ -43,6 +44,9 @@ _SPELLINGS: Mapping[bytes, str] = {word.encode(): verb for verb in COMMANDS for 
 
 HIDDEN_RESPONSE = b"AUTH ***"
 """A replacement for a SASL response, which may be a secret."""
+
+# RFC 5321 4.1.1.11. An unknown parameter does not lengthen the longest allowed line.
+_UNKNOWN = Parameter[object]("", object, parse_text, octets=0)
 
 _MAY_BE_UTF8 = frozenset({Mail, Rcpt, Vrfy, Expn})  # RFC 6531 3.1
 _match_quoted_path = re.compile(r'<((?:[^"<>]|"(?:[^"\\]|\\.)*")*)>').match
@@ -160,7 +164,7 @@ def _parse_params(text: str, verb: str, dialect: Dialect) -> Params:
 
         keyword = keyword.upper()  # after the match: the upper case of some letters beyond ASCII is an S or an I
         name = keyword[:40]
-        parameter = dialect.parameters[verb].get(keyword, dialect.unknown)
+        parameter = dialect.parameters[verb].get(keyword, _UNKNOWN if dialect.unknown_parameters else None)
         if parameter is None:
             raise CommandRejected(rules.UNKNOWN_PARAMETER.fill(keyword=name))
         if keyword in values:

@@ -104,11 +104,11 @@ class Params(Mapping[str, object]):
     auth = AUTH
     """The submitter of the message, as the client claims (RFC 4954 section 5)."""
     notify = NOTIFY
-    """Of RCPT: the events that cause a notification. None leaves the choice to the server (RFC 3461)."""
+    """The events that cause a notification to the sender. None leaves the choice to the server (RFC 3461)."""
     orcpt = ORCPT
-    """Of RCPT: the recipient as the sender named it (RFC 3461)."""
+    """The recipient as the sender named it (RFC 3461)."""
     rrvs = RRVS
-    """Of RCPT: the time since which the mailbox must have had the same owner (RFC 7293)."""
+    """The time since which the mailbox must have had the same owner (RFC 7293)."""
 
     @property
     def smtputf8(self) -> bool:

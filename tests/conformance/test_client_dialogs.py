@@ -52,7 +52,6 @@ ANYTHING = make_dialect(
     dict.fromkeys(_WITHOUT_RULES, ("imap",)),
     longest=10_000,
     longest_auth=20_000,
-    not_implemented=frozenset(),
 )
 
 

@@ -58,7 +58,7 @@ def relayed(parameter: Parameter[Any], value: object, *offered: Extension) -> An
 @each_parameter
 def test_examples_survive_the_wire(kind: type[Mail | Rcpt], extension: Extension, parameter: Parameter[Any]) -> None:
     known = replace(extension, objection=None)
-    dialect = make_dialect([known], {known: None}, longest=1000, longest_auth=1000, not_implemented=frozenset())
+    dialect = make_dialect([known], {known: None}, longest=1000, longest_auth=1000)
     assert parameter.examples
     for example in parameter.examples:
         assert isinstance(example, parameter.kind)

@@ -17,7 +17,6 @@ class Burl(ExtensionCommand):
     Raises `LocalProtocolError` for a text that is not a URL.
     """
 
-    verb: ClassVar[str] = "BURL"
     states: ClassVar[frozenset[State]] = frozenset({State.RCPT, State.CHUNKED})
     default_reply: ClassVar[Reply] = Reply(554, "The URL cannot be fetched", enhanced="5.6.6")
 

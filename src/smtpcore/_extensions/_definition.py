@@ -86,7 +86,7 @@ class Parameter(Generic[_T]):
 
 @dataclass(frozen=True, slots=True)
 class ExtensionCommand(Command):
-    """Base class of the commands that extensions add. A subclass defines `verb` and `parse`, and what else it needs."""
+    """Base class of the commands that extensions add."""
 
     states: ClassVar[frozenset[State]] = frozenset({State.READY})
     """The states in which the command is in sequence."""
@@ -102,8 +102,12 @@ class ExtensionCommand(Command):
         """Return the command for the text after the verb, or a reply that refuses the text.
 
         If it raises `ValueError` or `LocalProtocolError`, the server answers 501 with the text of the exception.
+        By default the command takes no argument.
         """
-        raise NotImplementedError
+        if argument:
+            raise ValueError("the command takes no argument")
+
+        return cls()
 
     def objection(self, terms: Any) -> Reply | None:
         """Return the reply that refuses the command on the terms of its extension, or None to allow it."""

@@ -17,7 +17,6 @@ class Etrn(ExtensionCommand):
     Raises `LocalProtocolError` for an argument that is neither a fully qualified domain nor a queue.
     """
 
-    verb: ClassVar[str] = "ETRN"
     default_reply: ClassVar[Reply] = Reply(458, "The queue of this node cannot be started", enhanced="4.5.0")
 
     argument: str

@@ -98,7 +98,6 @@ class Xclient(AttributesCommand):
     Raises `LocalProtocolError` for unknown attributes, and for a malformed address, port or protocol.
     """
 
-    verb: ClassVar[str] = "XCLIENT"
     default_reply: ClassVar[Reply] = Reply(550, "XCLIENT is not permitted for this client", enhanced="5.7.0")
     names: ClassVar[tuple[str, ...]] = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT")
 

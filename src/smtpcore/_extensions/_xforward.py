@@ -16,7 +16,6 @@ class Xforward(AttributesCommand):
     Raises `LocalProtocolError` for unknown attributes.
     """
 
-    verb: ClassVar[str] = "XFORWARD"
     default_reply: ClassVar[Reply] = Reply(250, "Attributes recorded", enhanced="2.0.0")
     names: ClassVar[tuple[str, ...]] = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE")
 

@@ -74,7 +74,7 @@ def make_mail(sender: Sender, options: SendOptions, found: Mapping[str, object])
 
     Raise `LocalProtocolError` for values that cannot be sent.
     """
-    values: Mapping[str, object] = options
+    values = dict(options.items())
     given = {keyword: values[option] for option, keyword in KEYWORDS.items() if values.get(option) is not None}
     if "envid" in options:
         given["ENVID"] = EnvelopeId.of(options["envid"])

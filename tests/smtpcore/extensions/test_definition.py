@@ -73,18 +73,13 @@ class Quota(ExtensionCommand):
 
 
 @dataclass(frozen=True, slots=True)
-class Hurry(ExtensionCommand):
-    verb: ClassVar[str] = "XHURRY"
+class XHurry(ExtensionCommand):
     states: ClassVar[frozenset[State]] = frozenset({State.GREETED, State.RCPT})
     before_auth: ClassVar[bool] = True
     default_reply: ClassVar[Reply] = Reply(250, "Will do", enhanced="2.0.0")
 
-    @classmethod
-    def parse(cls, argument: str) -> "Hurry":
-        return cls()
 
-
-QUOTAS = Extension(keyword="XQUOTAS", arguments=lambda config: "acme globex", commands=(Quota, Hurry))
+QUOTAS = Extension(keyword="XQUOTAS", arguments=lambda config: "acme globex", commands=(Quota, XHurry))
 EVERYTHING = (*EXTENSIONS, QUOTAS)
 
 
@@ -121,7 +116,7 @@ def test_custom_command_is_an_event_in_its_states_only() -> None:
         "503 5.5.1 EHLO must come first",
         "250 XQUOTAS acme globex",
     ]
-    server(RCPT, extensions=EVERYTHING).send(b"XHURRY\r\nXQUOTA acme\r\n").expect(Hurry(), 250, InvalidCommand, 503)
+    server(RCPT, extensions=EVERYTHING).send(b"XHURRY\r\nXQUOTA acme\r\n").expect(XHurry(), 250, InvalidCommand, 503)
 
 
 def test_custom_command_of_an_extension_that_is_not_offered_is_not_implemented() -> None:
@@ -161,7 +156,7 @@ def test_client_sends_custom_commands_on_the_terms_of_the_server() -> None:
     with pytest.raises(LocalProtocolError, match="Another server knows"):
         conn.send(Quota("initech"))
     with pytest.raises(LocalProtocolError, match="XHURRY cannot be sent"):
-        conn.send(Hurry())
+        conn.send(XHurry())
 
     conn.send(Quota("acme"))
     assert conn.waiting_for is Wait.COMMAND_REPLY
@@ -183,6 +178,5 @@ def exchange(client: ClientConnection, peer: Connection) -> list[object]:
     return events
 
 
-def test_command_class_without_a_parser_is_an_error() -> None:
-    with pytest.raises(NotImplementedError):
-        ExtensionCommand.parse("")
+def test_command_takes_no_argument_by_default() -> None:
+    assert answers(b"XHURRY up") == ["501 5.5.4 Syntax error in XHURRY: the command takes no argument"]
