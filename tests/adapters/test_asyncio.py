@@ -66,6 +66,16 @@ def test_send_on_a_lost_connection_raises_its_error() -> None:
     with_stream(test)
 
 
+def test_connection_lost_during_a_send_raises_its_error() -> None:
+    async def test(stream: _ProtocolStream, transport: FakeTransport) -> None:
+        asyncio.get_running_loop().call_soon(stream.connection_lost, BrokenPipeError("gone"))
+        with pytest.raises(BrokenPipeError, match="gone"):
+            await stream.send(b"x", 1)
+        assert transport.calls == [b"x"]
+
+    with_stream(test)
+
+
 def test_transport_error_that_is_no_os_error_becomes_connection_reset_error() -> None:
     async def test(stream: _ProtocolStream, transport: FakeTransport) -> None:
         stream.connection_lost(ValueError("of the transport"))
@@ -176,6 +186,32 @@ def test_one_timer_serves_all_waits() -> None:
     with_stream(test)
 
 
+def test_timer_is_set_again_if_the_deadline_has_moved() -> None:
+    async def test(stream: _ProtocolStream, transport: FakeTransport) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop, "time", lambda: now)
+            receiving = asyncio.ensure_future(stream.receive(10))
+            await asyncio.sleep(0)
+            feed(stream, b"x")
+            assert await receiving == b"x"
+            receiving = asyncio.ensure_future(stream.receive(20))
+            await asyncio.sleep(0)
+            first = stream._timer
+            assert first
+            assert first.when() == now + 10
+            first.cancel()
+            stream._on_timer()  # as the loop does at the deadline of the first receive
+            assert stream._timer
+            assert stream._timer.when() == now + 20
+            feed(stream, b"y")
+            assert await receiving == b"y"
+        await stream.aclose(0)
+
+    with_stream(test)
+
+
 def test_timer_that_goes_off_without_a_wait_does_nothing() -> None:
     async def test(stream: _ProtocolStream, transport: FakeTransport) -> None:
         receiving = asyncio.ensure_future(stream.receive(0.01))
@@ -229,6 +265,34 @@ def test_run_async_in_a_thread_of_a_cancelled_session_raises_cancelled_error() -
         task.cancel()
         await asyncio.sleep(0)
         cancelled.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError]
+
+
+def test_pending_run_async_is_cancelled_with_its_session() -> None:
+    outcomes: list[BaseException] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        stream = _ProtocolStream(loop, None)
+        reached = asyncio.Event()
+
+        async def wait_forever() -> None:
+            reached.set()
+            await asyncio.Event().wait()
+
+        def work() -> None:
+            try:
+                stream.run_async(wait_forever)
+            except BaseException as exc:
+                outcomes.append(exc)
+
+        task = loop.create_task(stream.run_blocking(work))
+        await asyncio.wait_for(reached.wait(), TIMEOUT)
+        task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
