@@ -90,7 +90,7 @@ MOST_CUT: Final = 20_000
 """Octets up to which a dialogue is played octet by octet; a longer one is cut into pieces of 7 octets."""
 
 
-# What the program of a server answers
+# Answers of a server
 
 Answer = Callable[[Connection, Event], Reply | None]
 """Returns the reply to an event, or None after passing the part that a BURL requests to the connection."""
@@ -134,7 +134,7 @@ def take_events(conn: Connection, answer: Answer = accept) -> Iterator[Event]:
     return (item for item in exchange(conn, answer) if not isinstance(item, Reply))
 
 
-# What a client requests
+# Requests of a client
 
 
 def mail(sender: str = "a@c.example", **params: object) -> Mail:
