@@ -84,7 +84,7 @@ class Adapter:
             path: The path of a Unix socket to connect to, in place of `host` and `port`.
 
         Raises:
-            TimeoutError: There is no connection after `timeout` seconds.
+            TimeoutError: No connection succeeds within `timeout` seconds.
             OSError: The host is unknown, or no address accepts the connection.
         """
         return await open_polled_stream(self._framework, host, port, timeout, local_address=local_address, path=path)
@@ -112,7 +112,7 @@ class Adapter:
 def documented_as(original: Callable[..., Any], *, without: str = "") -> Callable[[Function], Function]:
     """Append the docstring of `original` to that of the decorated function.
 
-    The first paragraph of `original` is left out, and the line of the parameter `without`.
+    The first line of `original` is left out, and so is the line of the parameter `without`.
     """
 
     def document(function: Function) -> Function:

@@ -4,8 +4,8 @@
 # sent together with STARTTLS is executed after the handshake as if it had been encrypted, and a ClientHello that
 # arrives early can be lost. The protocol below passes everything that arrives after the 220 to TLS.
 #
-# A session that does not read makes its client wait: the protocol pauses reading when it holds a full buffer. It does
-# not pause whenever no task waits, because that would cost two system calls for each command.
+# Reading is paused when a full buffer waits for the session, so a client has to wait for a slow session. Pausing after
+# every `receive` would cost two system calls for each command.
 
 import asyncio
 import concurrent.futures
@@ -223,7 +223,7 @@ class _ProtocolStream(asyncio.BufferedProtocol):
         self._reading: asyncio.Future[None] | None = None
         """Done when the pending `receive` has to continue."""
         self._writing: asyncio.Future[None] | None = None
-        """Done when the transport accepts more output; None while it does."""
+        """Done when the transport accepts more output; None while the transport accepts output."""
         self._closing: asyncio.Future[None] | None = None
         """Done when the connection of the pending `aclose` is closed."""
         self._is_lost = False
@@ -252,7 +252,7 @@ class _ProtocolStream(asyncio.BufferedProtocol):
         self._input = self._input + data if self._input else data
         _wake(self._reading)
         if len(self._input) >= _READ_SIZE:
-            self._transport.pause_reading()  # here, because uvloop keeps reading as long as there is data
+            self._transport.pause_reading()  # at once, because uvloop keeps reading as long as there is data
             self._paused = True
 
     def eof_received(self) -> bool:
@@ -306,8 +306,8 @@ class _ProtocolStream(asyncio.BufferedProtocol):
         return data
 
     def _set_deadline(self, deadline: float) -> None:
-        # A timer stays until it fires, and then starts again for the current deadline: most deadlines move on before
-        # they are reached, so most waits need no timer of their own.
+        # The timer is not restarted for each wait. When the timer fires too early, because a later wait has a later
+        # deadline, `_on_timer` starts it again for that deadline. So most waits need no timer of their own.
         self._deadline = deadline
         if self._timer and self._timer.when() > deadline:
             self._timer.cancel()
@@ -322,7 +322,7 @@ class _ProtocolStream(asyncio.BufferedProtocol):
         if self._loop.time() < self._deadline:
             self._set_deadline(self._deadline)
         else:
-            self._reading.set_exception(TimeoutError("the client was silent for too long"))
+            self._reading.set_exception(TimeoutError("the peer was silent for too long"))
 
     async def send(self, data: bytes, timeout: float) -> None:
         if self._encryption:
@@ -335,7 +335,8 @@ class _ProtocolStream(asyncio.BufferedProtocol):
             async with asyncio.timeout(timeout):
                 await asyncio.shield(self._writing)
         elif self._transport.is_closing() or self._loop.time() > self._turn_ends:
-            # The transport reports a failed write only later, and a client that pipelines must not block the others.
+            # Let the event loop run: only then does the transport report a failed write, and other sessions get their
+            # turn beside a client that pipelines.
             await asyncio.sleep(0)
             self._turn_ends = self._loop.time() + TURN
 
@@ -408,7 +409,7 @@ class _ProtocolStream(asyncio.BufferedProtocol):
         try:
             return await asyncio.shield(done)
         except asyncio.CancelledError:
-            # The thread cannot be stopped, so the session waits: the thread may still use what belongs to the session.
+            # The thread cannot be stopped, so the session waits: the thread may still use the session's objects.
             call.cancel()
             while not done.done():
                 with suppress(asyncio.CancelledError):

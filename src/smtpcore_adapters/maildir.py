@@ -4,7 +4,7 @@
 # the directory is synced to disk. Only then the client gets a 250. A failure before the move leaves nothing in `new`,
 # and at most a file in `tmp`, which Maildir readers delete after 36 hours.
 #
-# Memory holds only the blocks of the message that were not written yet.
+# Only the blocks of the message that are not yet written are in memory.
 
 import errno
 import itertools
@@ -106,7 +106,7 @@ class Delivery:
                 view = view[os.write(self._file, view) :]
 
     def commit(self, *pieces: bytes) -> None:
-        """Append to the file, sync it to disk and move it to `new`, safe from a power loss. Raises `OSError`."""
+        """Append to the file, sync it to disk, move it to `new`, and sync the directory. Raises `OSError`."""
         self.write(*pieces)
         file, self._file = self._file, None
         assert file is not None, "write has opened the file"

@@ -94,5 +94,5 @@ class RecipientFilter:
 
 
 def _key(mailbox: Mailbox) -> tuple[str, str]:
-    # Local parts are compared in lower case. The host of the domain may interpret them like this (RFC 5321 2.4).
+    # Letter case in local parts is ignored. RFC 5321 2.4 leaves the interpretation of a local part to its own host.
     return mailbox.local_part.lower(), mailbox.domain

@@ -1,7 +1,7 @@
 """Servers and clients in threads, without an event loop."""
 
 # The session loop is the same coroutine as on the other adapters. Here a thread runs the loop over a `BlockingStream`.
-# The coroutines of that stream block instead of being suspended, so that one step runs the session to its end.
+# The coroutines of that stream block instead of being suspended, so that a single step runs the whole session.
 
 import errno
 import selectors
@@ -157,7 +157,7 @@ class _Sessions:
             self._changed.notify_all()
 
     def finish(self, grace: float) -> None:
-        """Wait until all sessions have ended; cancel those that have not after `grace` seconds."""
+        """Wait until all sessions have ended; cancel sessions that are still running after `grace` seconds."""
         with self._changed:
             self._changed.wait_for(self._have_ended, min(grace, threading.TIMEOUT_MAX))
             remaining = tuple(self._streams)
@@ -165,7 +165,7 @@ class _Sessions:
         for stream in remaining:
             stream.cancel()
         with self._changed:
-            # A thread cannot be stopped, so what it uses must stay until the thread ends.
+            # A thread cannot be stopped, so the server waits: the thread may still use the program's objects.
             self._changed.wait_for(self._have_ended)
 
     def _have_ended(self) -> bool:

@@ -1,8 +1,8 @@
 """Transcripts of sessions: commands, replies, and other events."""
 
-# Transcripts are read on terminals and stored in files. So no text of a peer can control the terminal or imitate
-# another line of the transcript. Secrets in AUTH are masked, and so are unknown commands after a refused AUTH: a
-# pipelining client may send its password there.
+# Transcripts are read on terminals and stored in files. Control characters are replaced, so that no text of a peer can
+# control the terminal or imitate another line. Secrets in AUTH are masked, and so are unknown commands after a refused
+# AUTH: a pipelining client may send its password there.
 
 import os
 from collections.abc import Callable, Mapping

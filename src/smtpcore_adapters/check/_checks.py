@@ -153,7 +153,7 @@ def expect(seen: RawReply, codes: str) -> RawReply:
 
 def expect_nothing_more(client: RawClient) -> None:
     """Send QUIT, and raise `Failed` if another reply precedes the reply to QUIT."""
-    # A 421 answers no command, so it may come at any time (RFC 5321 3.8).
+    # A 421 is not the reply to a command, so the server may send it at any time (RFC 5321 3.8).
     surplus = [seen for seen in client.replies_before_goodbye() if seen.code not in (421, 521)]
     if surplus:
         raise Failed(f"the server sent {len(surplus)} unexpected replies: {'; '.join(map(str, surplus))}")
@@ -240,7 +240,10 @@ def answered(
     lmtp: bool | None = None,
     refused: str = "",
 ) -> Check:
-    """Return a check that the reply to `line` is one of `codes` and none of `refused`; see `dialogue`."""
+    """Return a check of the reply to `line`: its code must be among `codes`, and not among `refused`.
+
+    `line` may have the placeholders of `dialogue`, and `needs` has the same meaning.
+    """
     expected = " or ".join(codes.split()) + (f", but not {' or '.join(refused.split())}" if refused else "")
 
     def probe(given: Probe) -> None:

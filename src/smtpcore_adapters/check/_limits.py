@@ -122,7 +122,7 @@ def _over(probe: Probe) -> None:
         client.send(probe.message(size=limit + 2) + b".\r\n")
         expect(client.reply(), "552 554 550 421")
     except ServerClosed:
-        return  # a server need not read a message that it refuses to the end
+        return  # a server that refuses a message need not read the rest of the message
 
     expect_nothing_more(client)
 

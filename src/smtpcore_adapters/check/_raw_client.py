@@ -124,7 +124,7 @@ class RawClient:
         self._transmit(data)
 
     def trickle(self, data: bytes) -> None:
-        """Send octets one by one, if the network permits each in its own segment. Raise as `send` does."""
+        """Send octets one by one, each in a segment of its own if the network permits. Raise as `send` does."""
         self.sent.append(printable(data))
         for at in range(len(data)):
             self._transmit(data[at : at + 1])

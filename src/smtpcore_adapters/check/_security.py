@@ -50,7 +50,7 @@ def _injection(probe: Probe) -> None:
 
         client.pause()
         if client.unread:
-            raise Failed("the server replied to the command after its 220, before TLS")
+            raise Failed("the server replied in plaintext to the command that followed STARTTLS")
 
         client.start_tls()
         answers = client.replies_before_goodbye()
@@ -58,7 +58,7 @@ def _injection(probe: Probe) -> None:
         return  # the server ended the session, so it discarded the command
 
     if answers:
-        raise Failed(f"the server replied to the command under TLS: {answers[0]}")
+        raise Failed(f"the server replied under TLS to the command that followed STARTTLS: {answers[0]}")
 
 
 @check(

@@ -4,12 +4,12 @@ import click
 
 
 def parse_server(option: str, text: str, default_port: int | None = None) -> tuple[str, int, str | None]:
-    """Return the host and port of `HOST:PORT`, and the path of a Unix socket or None.
+    """Return the host, the port and None for `HOST:PORT`; an empty host, 0 and the path for a Unix socket.
 
     A text that begins with a slash is the path of a Unix socket. An IPv6 address needs brackets if a port follows.
 
     Raises:
-        click.UsageError: the text is neither; the error names `option`.
+        click.UsageError: the text has neither form; the error names `option`.
     """
     if text.startswith("/"):
         return "", 0, text

@@ -23,7 +23,7 @@ from ..transcript import printable
 from ._endpoint import parse_server
 
 _LONG = 1_000_000
-"""Octets from which on a progress bar is shown."""
+"""Minimum octets of a file that is sent with a progress bar."""
 
 _PASSWORD = "SMTPCORE_PASSWORD"  # noqa: S105 - the name of an environment variable
 
@@ -56,7 +56,9 @@ _LMTP_PORT = 24
     metavar="FILE",
     help="CA certificates to trust, PEM.  [default: those of the system]",
 )
-@click.option("--auth", metavar="USER", help=f"User to log in as. The password is in {_PASSWORD}, or is asked for.")
+@click.option(
+    "--auth", metavar="USER", help=f"User to log in as. The password is read from {_PASSWORD}, or from the terminal."
+)
 @click.option("--allow-plaintext-auth", is_flag=True, help="Log in also without TLS, which exposes the password.")
 @click.option("--lmtp", is_flag=True, help="Speak LMTP instead of SMTP.")
 @click.option("--hostname", help="Name of this client for EHLO.  [default: the name of this machine]")
@@ -169,7 +171,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _progress(file: BinaryIO) -> Iterator[BinaryIO]:
-    """Yield the file; reading a large one shows a progress bar if standard error is a terminal."""
+    """Yield the file; if it is large and standard error is a terminal, reading the file shows a progress bar."""
     console = Console(stderr=True)
     size = os.fstat(file.fileno()).st_size if file.seekable() else 0
     if size < _LONG or not console.is_terminal:

@@ -152,7 +152,7 @@ _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 def serve(**options: Any) -> None:
     """Receive mail, and store it in a Maildir or forward it.
 
-    Without --accept and --auth every recipient is accepted. That is possible only on a loopback address.
+    Without --accept and --auth every recipient is accepted, and the server must listen on a loopback address.
     """
     app = App()
     if options["fault"]:
@@ -219,7 +219,8 @@ def _recipients(host: str, accept: Sequence[str]) -> AnyRecipient | Recipients:
 def _users(entries: Sequence[str]) -> Users:
     users = dict(entry.split(":", 1) for entry in entries if ":" in entry)
     if len(users) < len(entries) or "" in users or "" in users.values():
-        raise click.UsageError("--auth needs USER:PASSWORD, and each user only once")  # without the password given
+        # The error does not quote the entry, because the entry may contain a password.
+        raise click.UsageError("--auth needs USER:PASSWORD, and each user only once")
 
     return Users(users)
 
@@ -240,7 +241,7 @@ def _include_forward(
     if users:
         app.on("auth")(users.on_auth)
 
-    app.include(RecipientFilter(*policies))  # refuses here; the next server decides about all other recipients
+    app.include(RecipientFilter(*policies))  # the next server decides about the recipients that no policy refuses
     app.include(Forward(host, port, path=path, lmtp=options["forward_lmtp"], tls=mode, hostname=options["hostname"]))
 
 

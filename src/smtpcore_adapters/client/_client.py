@@ -35,12 +35,12 @@ from ._sources import Body, Source, regrouped, source_of, with_line_ends
 
 
 class Unsendable(LocalProtocolError):
-    """The message needs an extension or a limit that this server does not offer. Nothing was sent."""
+    """The message needs an extension that this server does not offer, or exceeds a limit. Nothing was sent."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(str(reply))
         self.reply: Reply = reply
-        """The reply that an MTA in front of this server would give to its own client, such as 552 for the size."""
+        """The reply that an MTA in front of this server would send to its client: 552 if the message is too large."""
 
 
 class Client:
@@ -54,7 +54,7 @@ class Client:
     - `smtpcore.LocalProtocolError` if the arguments cannot be sent as SMTP, and its subclass `Unsendable` if only this
       server cannot take the message.
 
-    After the first three the connection is closed and cannot be used again.
+    After the first three exceptions the connection is closed and cannot be used again.
     """
 
     def __init__(self, driver: ClientDriver, greeting: Reply, *, host: str, is_verified: bool, chunking: bool) -> None:

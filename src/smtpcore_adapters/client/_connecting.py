@@ -64,7 +64,7 @@ async def _begin_session(
     is_verified = mode is TlsMode.IMPLICIT and await _start_tls(driver, host, options)
     greeting = await driver.read_greeting()
     _require_positive(greeting, "the server refuses the connection in its greeting")
-    _require_positive(await say_hello(driver), "the server refuses the hello")
+    _require_positive(await say_hello(driver), f"the server refuses {driver.connection.hello.verb}")
     if mode in (TlsMode.OPPORTUNISTIC, TlsMode.REQUIRED):
         is_verified = await _secure(driver, host, options, is_required=mode is TlsMode.REQUIRED)
 
@@ -86,7 +86,8 @@ async def _secure(driver: ClientDriver, host: str, options: ConnectOptions, *, i
     reply = await driver.ask(StartTls())
     if reply.is_positive:
         is_verified = await _start_tls(driver, host, options)
-        _require_positive(await say_hello(driver), "the server refuses the hello after STARTTLS")  # RFC 3207 4.2
+        # RFC 3207 4.2
+        _require_positive(await say_hello(driver), f"the server refuses {driver.connection.hello.verb} after STARTTLS")
         return is_verified
     if is_required or not driver.is_open:
         raise Refused("the server refuses STARTTLS", reply)

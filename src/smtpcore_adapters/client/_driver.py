@@ -137,7 +137,7 @@ class ClientDriver:
         """
         with self._exclusively():
             transaction = self._conn.transaction
-            if transaction and transaction.recipients:  # RFC 2920 3.1: without recipients only the final dot may follow
+            if transaction and transaction.recipients:  # RFC 2920 3.1: without recipients only the final dot is sent
                 async with aclosing(pieces):
                     async for piece in pieces:
                         self._conn.send(DataChunk(piece))
@@ -163,7 +163,7 @@ class ClientDriver:
             try:
                 await self._receive(self._clock() + _GLANCE)
             except TimeoutError:
-                return None  # the input was part of a TLS record, or a record without application data
+                return None  # a part of a TLS record, or a record without application data
             event = self._next_event()
             if isinstance(event, Answered):
                 return event
@@ -183,7 +183,8 @@ class ClientDriver:
         """Send a body with BDAT, and return the reply or, in LMTP, the replies.
 
         If the server refuses a chunk, the list has only the reply to that chunk. `LocalProtocolError` is raised for a
-        body that may not be sent; RSET abandons the transaction then.
+        body that may not be sent, for example one with a NUL and without BODY=BINARYMIME. If the BDAT of a forbidden
+        chunk was already queued, the connection is closed, because its octets cannot follow.
         """
         with self._exclusively():
             left = 1 if self._conn.is_pipelining else 0

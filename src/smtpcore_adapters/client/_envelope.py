@@ -32,7 +32,7 @@ class SendOptions(TypedDict, total=False):
     """The size of the body in octets, if it cannot be determined from the body (RFC 1870)."""
     body_type: BodyType
     """The type of the body. By default 8BITMIME if the server offers it and the body is not known to be ASCII.
-    BINARYMIME sends the body unchanged; otherwise each line is made to end in CR LF."""
+    BINARYMIME sends the body unchanged; otherwise line ends become CR LF."""
     smtputf8: bool
     """Whether the header has UTF-8 (RFC 6531). By default true if an address in the envelope, or in the header of an
     `EmailMessage`, is not ASCII."""
@@ -41,9 +41,9 @@ class SendOptions(TypedDict, total=False):
     envid: str
     """The identifier of the message in notifications, in printable ASCII (RFC 3461)."""
     notify: Iterable[Notify]
-    """The events that the sender wants notifications of, for each recipient that is not a `Rcpt` (RFC 3461)."""
+    """The events to notify the sender of; not for recipients that are given as a `Rcpt` (RFC 3461)."""
     requiretls: bool
-    """Whether the message may travel under verified TLS only (RFC 8689)."""
+    """Whether every server may relay the message only over verified TLS (RFC 8689)."""
     by: DeliverBy
     """The time limit for the delivery (RFC 2852)."""
     mt_priority: int

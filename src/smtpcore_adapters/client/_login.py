@@ -14,14 +14,14 @@ Login: TypeAlias = tuple[str, str] | Credentials | ClientMechanism
 
 
 class AuthenticationRefused(Refused):
-    """The server refuses the credentials, or offers no mechanism that suits them and is safe here."""
+    """The server refuses the credentials, or offers no mechanism that suits them and this connection."""
 
 
 async def log_in(driver: ClientDriver, login: Login, channel: Channel, *, plaintext_auth: bool) -> Reply:
     """Authenticate with the strongest mechanism that the server offers and that suits the credentials.
 
     Raises:
-        AuthenticationRefused: there is no such mechanism, or the server refuses the credentials.
+        AuthenticationRefused: no mechanism suits, or the server refuses the credentials.
         RemoteProtocolError: the server's own proof, such as SCRAM's server signature, is missing or wrong; the server
             may be an impostor.
     """

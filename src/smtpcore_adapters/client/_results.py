@@ -21,7 +21,7 @@ class Disconnected(ConnectionError):
     def __init__(self, why: str, reply: Reply | None = None) -> None:
         super().__init__(f"{why}: {reply}" if reply else why)
         self.reply: Reply | None = reply
-        """The 421 with which the server closed the connection, or None if it closed without one."""
+        """The 421 with which the server closed the connection, or None if the server sent no 421."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class SendResult(Mapping[Path, Reply]):
     """
 
     replies: Mapping[Path, Reply]
-    """The same mapping, as a plain object."""
+    """The reply for each recipient."""
     final: Reply
     """The last reply of the transaction: the reply to the body, or the refusal that prevented sending it."""
 
@@ -55,5 +55,5 @@ class SendResult(Mapping[Path, Reply]):
 
     @property
     def refused(self) -> Mapping[Path, Reply]:
-        """The other recipients, each with its reply."""
+        """The refused recipients, each with its negative reply."""
         return {path: reply for path, reply in self.replies.items() if not reply.is_positive}

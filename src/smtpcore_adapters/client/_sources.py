@@ -15,7 +15,7 @@ from email.utils import getaddresses
 from typing import BinaryIO, Protocol, TypeAlias, runtime_checkable
 
 PIECE = 262_144
-"""Octets of a piece: so large that larger pieces are no faster, and small compared with any memory."""
+"""Octets of a piece. Larger pieces are not sent faster."""
 
 Body: TypeAlias = bytes | Message | BinaryIO | Iterable[bytes] | AsyncIterable[bytes]
 """A message as bytes, a message of the `email` package, a binary file, or an iterable of pieces, cut anywhere."""
@@ -119,7 +119,7 @@ class _Pieces(Source):
 
     async def pieces(self, run_blocking: RunBlocking) -> AsyncGenerator[bytes, None]:
         if isinstance(self._given, AsyncGenerator):
-            async with aclosing(self._given):  # the caller may hold no reference with which to close it
+            async with aclosing(self._given):  # close the generator here: the caller may have no reference to it
                 async for piece in self._given:
                     yield piece
         elif isinstance(self._given, AsyncIterable):

@@ -25,7 +25,7 @@ class ClientTimeouts:
     block: float = 180.0
     """Seconds to write a group of commands or a piece of a body (RFC 5321 4.5.3.2.5)."""
     end: float = 600.0
-    """Seconds until the reply to the end of a body (RFC 5321 4.5.3.2.6). With less time a message may be sent twice."""
+    """Seconds until the reply to the end of a body (RFC 5321 4.5.3.2.6). A shorter time may cause duplicates."""
     command: float = 300.0
     """Seconds until the reply to any other command."""
     quit: float = 5.0

@@ -129,7 +129,7 @@ def read(octets: bytes) -> tuple[Recording, ...]:
     """Return the recordings, one for each session, of a transcript or of the octets of one side.
 
     Raises:
-        Unreadable: `octets` are neither.
+        Unreadable: no line is from a client or server, or a bytes literal of the transcript is malformed.
     """
     if not octets.strip():
         raise Unreadable(_EMPTY)

@@ -130,7 +130,7 @@ class _Replay:
         self._follows_auth = False
         """Whether a line without a verb may be a secret."""
         self._is_encrypted = False
-        """Whether the octets are encrypted from here on."""
+        """Whether the octets of the following lines are encrypted."""
 
         self.lines: list[Explained] = []
 
@@ -415,7 +415,7 @@ class _Replay:
             _report_server(line, f"a line of the reply lacks an enhanced status code {code // 100}.y.z", "RFC 2034 4")
 
     def _catch_up(self, invalid: InvalidCommand) -> None:
-        # The recorded server accepted an invalid command: send the connection valid ones with the same effect.
+        # The recorded server accepted an invalid command: send the connection valid commands with the same effect.
         verb = invalid.line[:4].upper().decode("ascii", "replace")
         conn = self._conn
         lines: list[bytes] = []
@@ -463,7 +463,8 @@ def _report_server(line: Explained, text: str, section: str) -> None:
 
 
 def _reply_of(pending: Event, code: int, texts: list[str]) -> Reply:
-    # The text of a reply to EHLO may not match the configuration, and a challenge must be base64: leave both out.
+    # Leave out texts that `Connection.send` could refuse: EHLO keywords that differ from the configuration, and
+    # challenges that are not base64.
     if isinstance(pending, Ehlo | Lhlo | Helo) or code == _CHALLENGE:
         return Reply(code)
 

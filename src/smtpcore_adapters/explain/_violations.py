@@ -20,8 +20,8 @@ class Breach:
     """The RFC and its section, for example `RFC 5321 4.1.4`."""
 
 
-# A mistake of the client is identified by the rule that it broke, by the verb and the code of the core's reply, by the
-# code and the enhanced status code, or by the code alone, in this order.
+# The section for a mistake of the client is looked up in these tables, in this order: by the rule that the client
+# broke, by the verb and the code of the core's reply, by the code and the enhanced status code, by the code alone.
 
 _OF_RULE: Mapping[str, str] = {
     "BINARYMIME": "RFC 3030 3",
@@ -69,7 +69,7 @@ _OF_CODE: Mapping[int, str] = {
 
 
 def section_of(event: InvalidCommand | InvalidData, state: State) -> str:
-    """Return the section that the client violated by a command or body in `state`."""
+    """Return the section that the client violated with a command or body in `state`."""
     line = event.line if isinstance(event, InvalidCommand) else b""
     reply = event.reply
     if event.rule in _OF_RULE:

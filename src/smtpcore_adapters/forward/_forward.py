@@ -44,8 +44,8 @@ from ..streams._stream import Address
 from ._translation import takes_eight_bit, translate_mail, translate_rcpt
 
 Bounce: TypeAlias = Callable[[Session, Message, Mapping[Path, Reply]], Awaitable[None] | None]
-"""A function that is called if only some recipients got a message, with the replies for those that did not. It has to
-notify the sender, and returns once the notification cannot be lost anymore."""
+"""A function that is called if only some recipients got a message. Its arguments are the session, the message, and the
+replies for the failed recipients. It has to notify the sender, and must return only when the notification is stored."""
 
 Fields: TypeAlias = Callable[[Session, Message], bytes]
 """A function that returns header fields to add at the top of a message, each with its CR LF."""
@@ -369,8 +369,7 @@ _MAX_LINE = 480  # RFC 5321 4.5.3.1.5, with room for the codes
 
 
 def _mildest(replies: Iterable[Reply]) -> Reply:
-    # If any recipient may still succeed, our client should try again. So only if all refusals are permanent, this is
-    # one.
+    # If any recipient may still succeed, our client should try again. So the reply is permanent only if all are.
     return min(replies, key=lambda reply: reply.code)
 
 
@@ -383,7 +382,8 @@ def _cut(header: bytes) -> bytes:
 
 
 def _checked(piece: bytes, *, eight_bit: bool) -> bytes:
-    # RFC 6152 section 3 forbids this without exception. If a part of the body was sent, its end is never sent.
+    # RFC 6152 section 3: a server without 8BITMIME must not get octets beyond ASCII. If a part of the body was already
+    # sent, the connection is closed before the end of the body.
     if not eight_bit and not piece.isascii():
         raise _Rejected(Reply(554, "The next server does not accept octets beyond ASCII", enhanced="5.6.3"))
 

@@ -36,7 +36,7 @@ def translate_rcpt(rcpt: Rcpt, offers: Offers, *, extensions: Sequence[Extension
     """Return the RCPT to send to a server that offers `offers`, or the refusal for the client."""
     path = rcpt.forward_path
     if not path.text.isascii() and "SMTPUTF8" not in offers:
-        return Reply(553, "The next server takes no non-ASCII addresses", enhanced="5.6.7")  # RFC 6531 3.5
+        return Reply(553, "The next server accepts only ASCII addresses", enhanced="5.6.7")  # RFC 6531 3.5
 
     hop = NextHop(offers=offers, path=path)
     kept = _relay(rcpt.params, hop, [(known, parameter) for known in extensions for parameter in known.rcpt])

@@ -30,16 +30,16 @@ class Server:
     """A server that is listening."""
 
     addresses: tuple[Address, ...]
-    """The addresses at which it listens."""
+    """The addresses of the listening sockets."""
 
     @property
     def address(self) -> Address:
-        """The first of the addresses at which it listens."""
+        """The first address of `addresses`."""
         return self.addresses[0]
 
 
 OnReady: TypeAlias = Callable[[Address], None] | None
-"""A function to call with the first address of a server once the server listens, if any."""
+"""A function to call with the first address of a server once the server listens; None for no call."""
 
 
 def announce(server: Server, on_ready: OnReady) -> None:
@@ -84,7 +84,7 @@ class Acceptor:
         grace: float = 30.0,
     ) -> None:
         self.listeners: tuple[Listener, ...] = tuple(listeners) or (Listener(port, host),)
-        """The places to listen at."""
+        """The addresses to listen on."""
         if listeners and port:
             raise ValueError("give either a port or listeners")
 
@@ -103,7 +103,7 @@ class Acceptor:
         self._peers = PeerTable(self._limits)
         self._loops: set[SessionLoop] = set()
         self.draining = False
-        """Whether the server stops: its sessions were asked to end."""
+        """Whether the server is stopping: `drain` was called."""
 
     def _settings(self, listener: Listener) -> _ListenerSettings:
         tls = listener.tls or self._tls
@@ -121,11 +121,12 @@ class Acceptor:
     def session_for(self, stream: Stream, listener: Listener | None = None) -> Coroutine[Any, Any, None]:
         """Return a coroutine that runs the session of one connection to its end. The caller must run it.
 
-        It raises nothing but what cancels it. `listener` has accepted the connection, by default the first listener.
+        The coroutine raises only exceptions that cancel it. `listener` is the listener that accepted the connection; by
+        default the first one.
         """
         loop = self._make_loop(stream, self._settings_of[listener or self.listeners[0]])
         if len(self._loops) >= 2 * self._limits.connections:
-            loop.reach("connections")  # too many are being refused already
+            loop.reach("connections")  # even sending a refusal to each would use too many sockets
             return stream.aclose(0)
 
         self._loops.add(loop)
@@ -173,8 +174,8 @@ def _is_in(networks: Iterable[IPv4Network | IPv6Network], peer: Address | None) 
 
 def pause_after_accept_error(error: OSError) -> float:
     """Log that a connection could not be accepted, and return the seconds to wait before the next attempt."""
-    # A machine without free file descriptors or memory needs time to get some back. All other errors are caused by the
-    # client: they must neither slow down other clients, nor fill the log.
+    # If file descriptors or memory have run out, a pause gives other sessions time to end. All other errors are caused
+    # by the client: they must neither slow down other clients, nor fill the log.
     is_exhausted = error.errno in _EXHAUSTED
     logger.log(logging.ERROR if is_exhausted else logging.DEBUG, "a connection could not be accepted: %s", error)
     return _PAUSE if is_exhausted else 0.0

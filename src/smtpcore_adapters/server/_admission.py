@@ -1,4 +1,4 @@
-"""Admit a client, by the limits that hold for its address."""
+"""Admit or refuse a client by the limits for its address."""
 
 import logging
 
@@ -32,12 +32,12 @@ class Admission:
         self._limits = limits
         self._is_trusted = is_trusted
         self._admitted_from: str | None = None
-        """The host whose connections include this one."""
+        """The host under which this connection is counted; None if it is not counted."""
         self.refusal: Decision | None = None
         """The greeting of a client that is not admitted."""
 
     def refuse(self, reply: Reply) -> None:
-        """Greet the client with `reply`, because the server stops."""
+        """Refuse the client with `reply` as the greeting, because the server is stopping."""
         self.refusal = reply, Decider.SHUTDOWN, "shutdown"
 
     def enter(self) -> None:
@@ -104,5 +104,5 @@ class Admission:
 
     @property
     def _host(self) -> str:
-        # A client without an address, such as that of a Unix socket, shares its failures with no other.
+        # Failures of a client without an address, for example on a Unix socket, are counted for its session alone.
         return host_of(self._wire.session.peer) or self._wire.session.id

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ._session import Session
 
 Handler: TypeAlias = "Callable[[Session, Any], object]"
-"""A function, or a coroutine function, that is called with the session and with a command or another subject.
+"""A function, or a coroutine function, that is called with the session and with a command or another object.
 
 It returns a `Reply` or None. Four handlers may return something else:
 
@@ -42,9 +42,8 @@ class App:
     A name is a verb of SMTP (`"RCPT"`), or `connect`, `auth`, `message`, `disconnect` or `default`. The `default`
     handlers get the verbs that have no handler of their own.
 
-    Several handlers of one name stack: they are called in the order of their registration. The first `Reply` decides,
-    and None passes to the next handler. If none of them replies, the client gets `Connection.default_reply`, which
-    accepts no recipient and no message.
+    Several handlers can have the same name. They are called in the order of their registration, until a handler returns
+    a `Reply`. If all return None, the client gets `Connection.default_reply`: it accepts no recipient and no message.
     """
 
     def __init__(self) -> None:
@@ -98,7 +97,7 @@ class App:
     def observe(self, observer: Observer) -> None:
         """Call `observer` with every event, reply and notice. It should be quick, and cannot change anything.
 
-        Raises `ValueError` if it is not a plain function: a session does not wait for observers.
+        Raises `ValueError` for a coroutine function, because a session does not wait for observers.
         """
         if inspect.iscoroutinefunction(observer) or not callable(observer):
             raise ValueError(f"the observer {observer!r} must be a plain function")
@@ -114,7 +113,7 @@ class App:
         self._handlers.setdefault(_key(name), []).append((handler, blocking))
 
     def configure(self, config: Config) -> Config:
-        """Return the configuration for a server, as the included objects change `config`."""
+        """Return `config` as changed by the `on_config` functions of the included objects."""
         for change in self._configurators:
             config = change(config)
 

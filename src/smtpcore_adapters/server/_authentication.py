@@ -46,7 +46,7 @@ class AuthExchange:
         self._admission = admission
         self._record = record
         self._dispatch = dispatch
-        """Answers a client that cancels, or that sends something else than a response."""
+        """The function that handles an event that is not a response, such as a cancellation."""
         self._auth = auth
         self._asked: Auth | AuthResponse = auth
         """The event that the next reply answers."""
@@ -81,13 +81,13 @@ class AuthExchange:
         wire.answer(self._asked, reply, decided_by, rule)
 
     async def _authenticate(self) -> Accepted | Decision | None:
-        # Returns None if the client has ended the exchange, which was answered then.
+        # Returns None if the client has ended the exchange. The reply to that was already queued, or the session ends.
         mechanism = make_server(self._auth.mechanism, _channel(self._wire.session.tls, self._wire.conn.config))
         decided_by, rule = Decider.RULE, "AUTH"
         step = mechanism.start(self._auth.initial_response)
         while not isinstance(step, Accepted):
             if isinstance(step, Rejected):
-                # RFC 4954 section 6: the client does not learn the reason, which is for the log.
+                # RFC 4954 section 6: the reply does not reveal the reason, for example that the user is unknown.
                 code, enhanced = step.reason.code, step.reason.enhanced
                 if code != 535:
                     return Reply(code, "Malformed authentication", enhanced=enhanced), Decider.RULE, "AUTH"
@@ -130,7 +130,8 @@ class AuthExchange:
 
 
 def _channel(tls: Tls | None, config: Config) -> Channel:
-    # A client that knows bindings takes it for an attack if the server has some and offers no -PLUS mechanism.
+    # Pass bindings only if a -PLUS mechanism is offered. Otherwise a client that supports channel binding says that the
+    # server does not offer it (flag `y`), and with bindings the mechanism would treat that as an attack.
     binds = any(name.endswith("-PLUS") for name in config.auth_mechanisms)
     return Channel(
         tls=tls is not None,

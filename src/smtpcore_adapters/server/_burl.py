@@ -10,7 +10,7 @@ _find_submitters = re.compile(r";urlauth=submit\+([^:;]*)", re.IGNORECASE).finda
 
 
 def is_for(uri: str, identity: str | None) -> bool:
-    """Return whether a client with this identity may use `uri`: a URL can name the one user who may submit it."""
+    """Return whether a client with this identity may use `uri`. A URL can name the user who may submit its content."""
     return all(unquote(submitter) == identity for submitter in _find_submitters(uri))  # RFC 4468 3.3
 
 

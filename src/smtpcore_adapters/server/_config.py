@@ -39,10 +39,10 @@ class Options(TypedDict, total=False):
     limits: Limits
     """The limits of one client, and of all clients together."""
     proxies: Iterable[str]
-    """The addresses and networks of proxies that begin each connection with a PROXY header. The client's address is the
-    one in that header, also for `Limits`."""
+    """The addresses and networks of proxies that begin each connection with a PROXY header. The header gives the
+    client's address, also for `Limits`."""
     trusted: Iterable[str]
-    """The addresses and networks of peers to which XCLIENT and XFORWARD are offered: they may speak for other clients.
+    """The addresses and networks of peers that may send the data of other clients, with XCLIENT and XFORWARD.
     A connection through one of `proxies` is never trusted."""
     listeners: Iterable[Listener]
     """The listeners of the server, in place of a port and a host."""

@@ -13,7 +13,11 @@ from ._peers import PeerTable
 
 
 class Deadlines:
-    """The deadlines of one session, in seconds. Time counts while it waits for the client, not while handlers work."""
+    """The deadlines of one session, in seconds.
+
+    Only the time that the session waits for the client counts, not the time of handlers. `Timeouts.session` is an
+    exception: all time counts.
+    """
 
     __slots__ = (
         "_clock",

@@ -39,7 +39,7 @@ class Handlers:
         self._wire.answer(event, reply, decided_by, rule)
 
     async def decide(self, event: Event) -> Decision:
-        """Return the reply to a command, to the greeting that is due, or to an invalid command.
+        """Return the reply to a command or an invalid command, or the greeting for `ConnectionOpened`.
 
         Raises `ConnectionDropped` if the connection is to be closed without a reply.
         """
@@ -86,7 +86,7 @@ class Handlers:
         return answer
 
     async def ask_for_part(self, burl: Burl) -> bytes | AsyncIterable[bytes] | Decision:
-        """Call the `BURL` handlers, and return the octets or the refusal that they return, or else a refusal."""
+        """Call the `BURL` handlers, and return their octets or refusal; if they return None, the default refusal."""
         wire, limits = self._wire, self._limits
         if limits.refusals is not None and wire.refusals >= limits.refusals:
             return wire.reach("refusals")
@@ -131,7 +131,7 @@ class Handlers:
         return reply, Decider.FAILURE, name
 
     async def _ask_timed(self, name: str, subject: object) -> Any:
-        # Observers get the handlers' own time: it does not count while a handler waits for the client.
+        # Observers get the running time of the handlers, without the time that handlers wait for the client.
         if not self._app.observers or name not in self._app.handlers:
             return await self._ask(name, subject)
 
@@ -144,7 +144,7 @@ class Handlers:
             wire.show(HandlerDone(name, wire.clock() - begun - waited))
 
     async def _ask(self, name: str, subject: object) -> Any:
-        # The handlers of a name are called until one returns something else than None.
+        # The handlers of a name are called until a handler returns something other than None.
         session = self._wire.session
         for handler, blocking in self._app.handlers.get(name, ()):
             answer: Any = self._call(handler, subject, blocking=True) if blocking else handler(session, subject)
@@ -184,4 +184,4 @@ _RETURNS: Final[Mapping[str, tuple[type | tuple[type, ...], str]]] = {
     "auth": (object, ""),  # the SASL mechanism knows the type that it needs
     Burl.verb: ((bytes, AsyncIterable), "return the octets as bytes or as an asynchronous iterator, or refuse"),
 }
-"""The types that handlers may return beside Reply and None, and the rule for an error message."""
+"""The types that handlers may return besides Reply and None, and the rule for the error text."""

@@ -20,7 +20,7 @@ class Timeouts:
     """The time for waits within a body, 300 by default. Each octet extends it, at the rate of `Limits.body_rate`. RFC
     5321 4.5.3.2.5 gives a client three minutes for each block."""
     session: float = 7200.0
-    """The time for the whole session, 7200 by default: other timeouts can be extended by sending slowly."""
+    """The time for the whole session, 7200 by default. A client can extend the other timeouts by sending slowly."""
     tls: float = 60.0
     """The time for a TLS handshake, 60 by default. No reply can be sent after it."""
     send: float = 300.0
@@ -54,22 +54,22 @@ class Limits:
     connections_per_prefix: int | None = None
     """The number of simultaneous connections from one network, by default twice `connections_per_address`."""
     ipv4_prefix: int = 24
-    """The number of bits of an IPv4 address that name its network, 24 by default."""
+    """The number of bits of an IPv4 address that identify its network, 24 by default."""
     ipv6_prefix: int = 64
-    """The number of bits of an IPv6 address that name its network, 64 by default: each customer gets at least such a
-    network. So the limits of one address below hold for a network of IPv6."""
+    """The number of bits of an IPv6 address that identify its network, 64 by default: a provider gives each customer at
+    least such a network. So the following limits of one address apply to a network in IPv6."""
     connections_per_minute: int | None = None
     """The number of new connections from one address in a minute, refused ones included; off by default."""
     greeting_delay: float = 0.0
     """The delay before the greeting, in seconds, 0 by default. Clients that talk first are rejected (RFC 5321 3.1)."""
     body_rate: float = 500.0
-    """The least average rate of a body, in octets a second, 500 by default; 0 for none. `Timeouts.body` is allowed
-    in addition, once. Without a least rate, one octet now and then would keep a connection open for hours."""
+    """The minimum average rate of a body, in octets per second, 500 by default; 0 for no minimum. `Timeouts.body` is
+    allowed once in addition. Without a minimum, a client could keep a connection open for hours with a few octets."""
     auth_delay: float = 1.0
     """The delay of the reply to a failed authentication, in seconds, 1 by default; 0 for none. It doubles with each
     further failure from the same address."""
     max_auth_delay: float = 16.0
-    """The longest delay of such a reply, in seconds, 16 by default."""
+    """The maximum of `auth_delay` after several failures, in seconds, 16 by default."""
     auth_failures_per_hour: int | None = 60
     """The number of failed authentications from one address, in all its sessions, 60 by default. Further attempts are
     refused after `max_auth_delay`, without a call of the handlers."""
@@ -92,7 +92,7 @@ class Limits:
 
     @property
     def most_per_prefix(self) -> int:
-        """`connections_per_prefix`, or its default."""
+        """The value of `connections_per_prefix`, or its default."""
         return self.connections_per_prefix or 2 * self.connections_per_address
 
 
@@ -104,12 +104,13 @@ REPLIES: Final[Mapping[str, Reply]] = MappingProxyType(
         "connections_per_address": Reply(421, "closing: too many connections from your address", enhanced="4.7.0"),
         "connections_per_prefix": Reply(421, "closing: too many connections from your network", enhanced="4.7.0"),
         "connections_per_minute": Reply(421, "closing: too many new connections from your address", enhanced="4.7.0"),
-        # The connection is closed after it, although a client could send QUIT after a 554 greeting.
+        # The server closes the connection after this 554, and does not wait for QUIT.
         "greeting_delay": Reply(554, "closing: you talked before the greeting", enhanced="5.7.1"),
         "auth_failures_per_hour": Reply(454, "Too many failures from your address, try again later", enhanced="4.7.0"),
         "recipients_per_session": Reply(452, "Too many recipients in one session", enhanced="4.5.3"),
         "refusals": Reply(421, "closing: too many refusals", enhanced="4.7.0"),
-        # A web browser can be made to send commands in the body of a request: nothing after its first line is parsed.
+        # A web page can make a browser send SMTP commands in the body of an HTTP request. So the session
+        # ends at the first line of a request.
         "http": Reply(421, "closing: this is not a web server", enhanced="4.7.0"),
     }
 )

@@ -1,7 +1,7 @@
 """The listening sockets of a server."""
 
-# All adapters use the sockets made here, so that a port, a path or a socket of systemd means the same to each adapter.
-# Making them may block to look up a host name; at that time the server has no clients yet.
+# All adapters use the sockets made here, so that ports, paths and sockets of systemd work the same in each adapter.
+# Looking up a host name blocks; that is acceptable because the server has no clients yet.
 
 import errno
 import os
@@ -102,7 +102,7 @@ def addresses_of(opened: Iterable[tuple[socket.socket, Listener]]) -> tuple[Addr
 def accept_from(source: socket.socket) -> tuple[socket.socket, Address | None]:
     """Accept a connection on a socket of `listening`, and return the connection and the client's address.
 
-    Raises `BlockingIOError` if no client waits (any more), and `OSError` if the connection cannot be accepted.
+    Raises `BlockingIOError` if no connection is pending, and `OSError` if the connection cannot be accepted.
     """
     connection, name = source.accept()
     try:

@@ -25,7 +25,7 @@ class Source(Protocol):
 
 
 class Pieces:
-    """The pieces of a body, in order: for `async for`, and in a thread for `for`."""
+    """An iterator over the pieces of a body, for `async for` in a coroutine and `for` in a thread."""
 
     # Not a generator, because a handler that leaves its loop early would have to close the generator.
 
@@ -55,12 +55,13 @@ class Pieces:
 
 
 class Message:
-    """A message while it arrives: iterate over it for its body, piece by piece, or `read()` it whole.
+    """A message while it arrives. `async for` yields its body in pieces; `await read()` returns the whole body.
 
     A handler that runs in a thread iterates with `for`, and calls `read_blocking()`.
 
     The client waits while the handler works. Iteration raises `MessageAborted` if the message turns out to be invalid
-    or incomplete. A handler that has stored some of it should discard that, and need not catch the error.
+    or incomplete. A handler should then delete the part that it has stored, for example in a `finally` block. It need
+    not catch the exception.
     """
 
     def __init__(self, source: Source, stream: Stream, transaction: Transaction, id: str) -> None:
@@ -76,7 +77,7 @@ class Message:
 
     @property
     def reverse_path(self) -> Path:
-        """The sender; falsy for a notification: send no mail in reply to it (RFC 5321 4.5.5)."""
+        """The sender; falsy for a notification, to which no mail may be sent in reply (RFC 5321 4.5.5)."""
         return self.transaction.mail.reverse_path
 
     @property
@@ -100,7 +101,7 @@ class Message:
         return Pieces(self._source.pull_body, self._stream)
 
     def put_back(self, body: bytes) -> None:
-        """Give back the whole body after a look at it, so that other handlers get it."""
+        """Provide the whole body again after reading it, so that later handlers can read it."""
         self._whole = body
 
     async def read(self) -> bytes:

@@ -5,8 +5,8 @@
 #
 # - Handlers may decide early, or fail. The rest of the body is then read and dropped, up to the end that the protocol
 #   defines.
-# - A body in chunks (BDAT, BURL) may be interleaved with other commands, which are answered as usual. Some of them give
-#   the message up, RSET for example (RFC 3030 section 2). The handlers see that as `MessageAborted`.
+# - Other commands may come between the chunks of a body (BDAT, BURL), and are answered as usual. Some of them abandon
+#   the message, for example RSET (RFC 3030 section 2). Reading the body then raises `MessageAborted`.
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -37,7 +37,7 @@ from ._wire import Wire
 
 
 class _GivenUp(MessageAborted):
-    """The client has sent a command that gives the message up, or its end of stream, between two chunks."""
+    """Between two chunks, the client has abandoned the message with a command, or has closed its end."""
 
 
 class MessageExchange:
@@ -56,7 +56,7 @@ class MessageExchange:
         self._handlers = handlers
         self._record = record
         self._dispatch = dispatch
-        """Answers a command between two chunks."""
+        """The function that handles a command between two chunks."""
         self._is_open = False
         """Whether the handlers are running."""
         self._part: BurlPart | None = None
@@ -66,7 +66,7 @@ class MessageExchange:
         """The exception that has ended the body."""
 
     async def run(self, event: Data | Bdat | Burl) -> None:
-        """Answer `event`, unless its octets follow at once, and receive the body if one follows."""
+        """Reply to `event`, except to BDAT, whose octets follow at once. Then receive the body, if there is one."""
         wire = self._wire
         wire.deadlines.restart()
         if isinstance(event, Data):
@@ -110,7 +110,7 @@ class MessageExchange:
         except _GivenUp:
             return
 
-        # In LMTP one reply for each recipient (RFC 2033 4.2), else one for all.
+        # In LMTP one reply for each recipient (RFC 2033 4.2), in SMTP one reply for all.
         conn, end = self._wire.conn, self._end
         for recipient in transaction.recipients[: conn.replies_owed]:
             decided = reply.get(recipient.forward_path) if isinstance(reply, Mapping) else reply
@@ -170,7 +170,7 @@ class MessageExchange:
 
         if wire.conn.state not in _IN_BODY or (wire.draining and wire.conn.state is State.CHUNKED):
             await wire.flush()  # the handlers may work for some time before they return
-            raise _GivenUp("the client has given the message up")
+            raise _GivenUp("the client has abandoned the message")
 
     # Parts that the server fetches (RFC 4468)
 

@@ -48,9 +48,9 @@ DROP: Final = Drop.DROP
 
 
 class AbortConnection(BaseException):  # not an Exception, which would be logged as a failure of the handler
-    """Raised by a handler to break the connection off, in tests of clients.
+    """Raised by a handler to end the connection abruptly, in tests of clients.
 
-    The pending replies are sent, and then `data` as it is. After that the connection is closed or, with `reset`, reset.
+    The pending replies are sent, then `data` unchanged. After that the connection is closed, or reset with `reset`.
     """
 
     def __init__(self, data: bytes = b"", *, reset: bool = False) -> None:
@@ -99,7 +99,7 @@ class LimitReached:
 
 
 class Decider(StrEnum):
-    """The kind of cause of a refusal."""
+    """The kind of rule that caused a refusal."""
 
     RULE = "rule"
     """A rule of the protocol, or a limit or requirement of `smtpcore.Config`."""
@@ -122,9 +122,9 @@ class Refusal:
     """A negative reply was sent: 4yz or 5yz."""
 
     reply: Reply
-    """The reply, as the observers got it just before."""
+    """The reply, which observers have just received as an item of its own."""
     decided_by: Decider
-    """The kind of cause."""
+    """The kind of rule that decided."""
     rule: str
     """The name of the rule that decided.
 
@@ -134,7 +134,7 @@ class Refusal:
 
 
 Decision: TypeAlias = tuple[Reply, Decider, str]
-"""A reply, with the two other values that `Refusal` has if the reply is negative."""
+"""A reply, and the `decided_by` and `rule` of its `Refusal` if the reply is negative."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from threading import Lock
 from ._limits import Limits
 from ._rate_limit import Rate
 
-_KEYS = 10_000  # of a rate; about 2 MB
+_KEYS = 10_000  # hosts per rate limit; about 2 MB
 _REPORT_EVERY = 60.0  # seconds
 
 
@@ -123,7 +123,7 @@ class PeerTable:
         return _places(host, self._limits.ipv4_prefix, self._limits.ipv6_prefix)
 
     def _key(self, host: str) -> str:
-        # A client of IPv6 can use any number of addresses, but only the prefixes that it was given.
+        # An IPv6 client can use any number of addresses, but only within the prefix that its provider assigned.
         places = self._places(host)
         return places[":" in places[0]] if places else host
 

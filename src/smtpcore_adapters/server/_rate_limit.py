@@ -11,7 +11,7 @@ class _Bucket:
 
 
 class Rate:
-    """A leaky bucket for each key: it holds `limit` events, and loses as many in `seconds`.
+    """A leaky bucket for each key: it holds `limit` events, and `limit` events leak out in `seconds` seconds.
 
     At most `keys` buckets are kept. A further bucket replaces the one whose last event is the oldest.
     """

@@ -31,22 +31,22 @@ class SessionRecord:
         self.identity: str | None = None
         """The name that was authenticated last, by AUTH or by XCLIENT."""
         self.is_greeting_anew: bool = False
-        """Whether the reply to XCLIENT is being decided. The HELO and AUTH before it no longer count then."""
+        """Whether the reply to XCLIENT is pending. An earlier HELO or AUTH then no longer counts."""
         self.forwarded: Mapping[str, str | None] = _NOTHING_FORWARDED
         """The attributes of the XFORWARD commands for the next message."""
         self.messages: int = 0
         """The number of bodies that were begun."""
 
     def set_proxy_header(self, header: ProxyHeader) -> None:
-        """Take the client's address from a PROXY header."""
+        """Store the PROXY header, which has the client's address."""
         self.proxy_header = header
 
     def set_identity(self, identity: str) -> None:
-        """Take the name that the client has authenticated as."""
+        """Store the name that the client has authenticated as."""
         self.identity = identity
 
     def begin_xclient(self, attributes: Mapping[str, str | None]) -> None:
-        """Add the attributes of XCLIENT. The session is that of another client from now on."""
+        """Add the attributes of XCLIENT. From now on the session belongs to the client that they describe."""
         self.xclient = self.xclient.updated(attributes)
         self.identity = self.xclient.login
         self.is_greeting_anew = True
@@ -70,10 +70,10 @@ class SessionRecord:
 
 
 class Sleeper(Protocol):
-    """The part of a session that lets the client wait."""
+    """An object that can delay a session."""
 
     async def sleep(self, seconds: float) -> None:
-        """Let time pass, until the server shuts down or the time of the session is up."""
+        """Wait for `seconds`; shorter if the server shuts down or the session's time is used up."""
 
 
 class Session:
@@ -99,13 +99,13 @@ class Session:
 
     @property
     def peer(self) -> Address | None:
-        """The client's address; behind a trusted proxy the address that the proxy gives, also by XCLIENT."""
+        """The client's address; for a connection through a proxy, the address in the PROXY header or XCLIENT."""
         header = self._record.proxy_header
         return self._record.xclient.peer(_endpoint(header.source) if header else self._stream.peer)
 
     @property
     def local(self) -> Address | None:
-        """The address that the client connected to; behind a trusted proxy the address that the proxy gives."""
+        """The address that the client connected to; through a proxy, the address in the PROXY header or XCLIENT."""
         header = self._record.proxy_header
         return self._record.xclient.local(_endpoint(header.destination) if header else self._stream.local)
 
@@ -116,13 +116,13 @@ class Session:
 
     @property
     def identity(self) -> str | None:
-        """The name that the client has authenticated as (RFC 4954), or that a trusted proxy gives; None without."""
+        """The name that the client has authenticated as (RFC 4954), or the LOGIN of XCLIENT; otherwise None."""
         is_valid = self._connection.authenticated or self._record.is_greeting_anew
         return self._record.identity if is_valid else None
 
     @property
     def helo(self) -> Helo | Ehlo | Lhlo | None:
-        """The accepted HELO, EHLO or LHLO; before it, the HELO that a trusted proxy gives by XCLIENT."""
+        """The accepted HELO, EHLO or LHLO; before that, the HELO attribute of XCLIENT."""
         helo = None if self._record.is_greeting_anew else self._connection.helo
         return helo or self._record.xclient.helo
 
@@ -133,7 +133,7 @@ class Session:
 
     @property
     def forwarded(self) -> Mapping[str, str | None]:
-        """The origin of the next message, as a trusted filter gives it by XFORWARD: for the log, not for access rules.
+        """The origin of the next message, from XFORWARD of a trusted filter: for the log, not for access rules.
 
         None stands for a value that the filter does not know. The attributes hold for one message.
         """
@@ -154,7 +154,10 @@ class Session:
         return await self._stream.run_blocking(function, *args)
 
     async def sleep(self, seconds: float) -> None:
-        """Let the client wait. Returns early if the server shuts down, or if the time of the session is up."""
+        """Wait for `seconds`, so that the client waits for its reply.
+
+        Returns earlier if the server shuts down or the session's time is used up.
+        """
         await self._sleeper.sleep(seconds)
 
     async def open_stream(

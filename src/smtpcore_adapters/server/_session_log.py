@@ -28,7 +28,7 @@ class SessionLog:
         if not logger.isEnabledFor(level):
             return
 
-        # Records of level DEBUG have no quota: they are switched on to see everything.
+        # Records of level DEBUG have no quota: the user enables DEBUG to see everything.
         now = self._clock()
         name, host = self._session.id, host_of(self._session.peer)
         if level == logging.DEBUG or self._peers.may_log(host or name, now):

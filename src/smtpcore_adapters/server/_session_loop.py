@@ -1,18 +1,18 @@
 """Run one session, from the client's connection to the end."""
 
-# There is one session loop for all adapters. It awaits nothing but the stream and the handlers, so it runs in any
-# framework, and also in none: over a stream whose coroutines never suspend.
+# There is one session loop for all adapters. It awaits only the stream and the handlers, so it runs in any framework,
+# and without a framework over a stream whose coroutines block instead of being suspended.
 #
 # The loop takes one event after the other, and hands each to the exchange that `_EXCHANGES` names for its type. An
 # exchange may take further events itself: a message its body, AUTH its responses. For an event that is not its own, it
-# asks the same table. The collaborators of a session:
+# uses the same table. The collaborators of a session:
 #
 #     Wire         the stream and the protocol object: receives events, sends replies
-#     Admission    the client's place among all connections of the server
+#     Admission    the limits for the client's address: connections, failed logins
 #     Handlers     decides the reply to an event: by a limit, by the program, or by default
 #     exchanges    MessageExchange, AuthExchange, XclientExchange: made for one event, with the state that it needs
 #
-# Whatever fails, the connection is closed and the disconnect handlers are called, once.
+# After any failure, the disconnect handlers are called once, and the connection is closed.
 
 import logging
 import time
@@ -103,7 +103,7 @@ class SessionLoop:
     # From outside
 
     def refuse(self, reply: Reply) -> None:
-        """Greet the client with `reply`, because the server stops. Call it before `run`."""
+        """Refuse the client with `reply` as the greeting, because the server is stopping. Call it before `run`."""
         self._admission.refuse(reply)
 
     def reach(self, limit: str) -> Reply:
@@ -116,7 +116,7 @@ class SessionLoop:
         self._wire.drain()
 
     async def run(self) -> None:
-        """Serve the client. Raises nothing but what cancels it."""
+        """Serve the client. Raises only exceptions that cancel the session."""
         reason = Reason.CANCELLED
         opened = self._wire.clock()
         try:
@@ -143,7 +143,7 @@ class SessionLoop:
                     self._on_end(self)
 
     async def _end_after(self, exc: Exception | AbortConnection) -> Reason:
-        # A coroutine of its own: its frame would otherwise be part of every idle session.
+        # A separate coroutine: inside `run`, its variables would use memory in every idle session.
         wire = self._wire
         match exc:
             case TimeoutError():
@@ -201,7 +201,7 @@ class SessionLoop:
             wire.deadlines.restart()
 
     async def _open(self) -> Reason | None:
-        """Do what comes before the greeting, and return a reason if the session ends without a dialogue."""
+        """Do the steps before the greeting, and return a reason if the session ends there, else None."""
         wire, admission = self._wire, self._admission
         wire.show(SessionOpened())
         wire.log.write(logging.DEBUG, "connection from %s", wire.stream.peer)
@@ -214,7 +214,7 @@ class SessionLoop:
         admission.enter()
         if self._implicit_tls:
             if admission.refusal:
-                return Reason.DROPPED  # a handshake costs more than the connection is worth
+                return Reason.DROPPED  # no handshake only to send a refusal: it would cost too much CPU time
 
             await wire.start_tls()
         if await admission.talks_early():

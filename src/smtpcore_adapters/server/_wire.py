@@ -1,6 +1,6 @@
-"""Carry one session between its stream, its `smtpcore.Connection` and the observers."""
+"""Connect the stream of one session with its `smtpcore.Connection` and the observers."""
 
-# Everything that is received, sent or awaited passes through here, so this module holds three promises of a session:
+# Everything that is received, sent or awaited passes through here, so this module gives three guarantees of a session:
 #
 # - Replies leave before the session waits for the client, and before the next event is handled, unless RFC 2920 allows
 #   them to wait for the rest of a pipelined group.
@@ -47,7 +47,7 @@ from ._session import Session, SessionRecord
 from ._session_log import SessionLog
 
 _NAP = 0.5  # seconds
-_MOST_REPLIES = 100  # that wait to be sent: a client that reads no replies could otherwise fill the memory
+_MOST_REPLIES = 100  # in the queue: a client that reads no replies could otherwise fill the memory
 
 
 class Wire:
@@ -104,7 +104,7 @@ class Wire:
         self.refusals = 0
         """The number of commands that were answered 4yz, and of messages that were refused."""
         self.closed_by = Reason.CLOSED
-        """The reason for the end of the session, if the dialogue ends now."""
+        """The reason for the end of the session if the dialogue ends after the last reply."""
 
     # Observers
 
@@ -154,9 +154,9 @@ class Wire:
         return event
 
     async def receive_proxy_header(self, *, before_tls: bool) -> ProxyHeader:
-        """Read the PROXY header, which precedes TLS and the greeting. Only a peer that is named as a proxy sends one.
+        """Read the PROXY header, which precedes TLS and the greeting. Only peers in the option `proxies` send one.
 
-        Raises `RemoteProtocolError` if it is malformed, or if data follows it at once where TLS comes next.
+        Raises `RemoteProtocolError` if the header is malformed, or if data arrives with it and a TLS handshake is next.
         """
         reader = ProxyReader()
         while (header := reader.next_header()) is NEED_DATA:
@@ -194,8 +194,8 @@ class Wire:
             self.stream.interrupt()
 
     async def sleep(self, seconds: float) -> None:
-        """Let the client wait. Returns early if the session is asked to end, or if its time is up."""
-        # In short naps, so that no stream needs a way to be woken.
+        """Wait for `seconds`. Returns earlier if the session is asked to end or its time is used up."""
+        # The wait consists of short waits, so that streams need no way to interrupt a sleep.
         end = self.clock() + seconds
         with suppress(TimeoutError):
             while not self.draining and (left := end - self.clock()) > 0:
@@ -262,7 +262,7 @@ class Wire:
 
     async def flush(self) -> None:
         """Send the queued replies. Raises `TimeoutError` if the client does not read them in time."""
-        # The deadline comes before the replies are taken out of the queue: if it has passed, none is lost.
+        # Check the deadline before taking the replies out of the queue, so that no reply is lost if it has passed.
         timeout = self.deadlines.within_session(self._timeouts.send)
         data = self.conn.data_to_send()
         self._unsent = 0
@@ -315,7 +315,7 @@ class Wire:
             self.log.write(logging.DEBUG, "the last reply did not arrive: %s", exc)
 
     async def abort(self, data: bytes, *, reset: bool) -> None:
-        """Send the queued replies and then `data` as it is, and let the connection be closed, or reset."""
+        """Send the queued replies, then `data` unchanged. With `reset`, closing the connection resets it."""
         await self.flush_last()
         self.conn.send_failed()
         with suppress(OSError):

@@ -28,7 +28,7 @@ SIGHUP, a request to read files again, is ignored unless the function installs a
 
 MIN_DELAY = 0.1
 MAX_DELAY = 30.0  # seconds until a dead worker is replaced; doubled each time
-SETTLED = 1.0  # seconds of life after which a worker starts again with MIN_DELAY
+SETTLED = 1.0  # a worker that has run for so many seconds is replaced after MIN_DELAY again
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -182,7 +182,7 @@ class Supervisor:
 
 
 def _run_worker(work: Work, number: int, ready: socket.socket, life: int, life_end: int) -> None:
-    # A process group of its own: the parent passes on a Ctrl-C, so the terminal must not send it here as well.
+    # In a process group of its own, the worker gets no SIGINT of a Ctrl-C: the parent stops the workers.
     os.setpgid(0, 0)
     signal.set_wakeup_fd(-1)
     for each in _SIGNALS:
@@ -203,7 +203,7 @@ def _cause(exitcode: int) -> str:
 
 
 def _end_with_parent(life: int) -> None:
-    # Nothing is written to this pipe. It ends when the parent is gone, for whatever reason.
+    # Nothing is written to this pipe. The read returns when the parent has ended, for any reason.
     os.read(life, 1)
     os.kill(os.getpid(), signal.SIGTERM)
 

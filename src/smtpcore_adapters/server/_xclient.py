@@ -1,4 +1,4 @@
-"""The attributes of a client that a trusted peer speaks for (Postfix XCLIENT_README)."""
+"""The client attributes that a trusted peer sends with XCLIENT (Postfix XCLIENT_README)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ class XclientAttributes:
     """The attributes of all XCLIENT commands so far."""
 
     attributes: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
-    """The attributes by name; the value is None if the peer does not know it either."""
+    """The attributes by name; None for a value that the peer does not know."""
 
     def __bool__(self) -> bool:
         return bool(self.attributes)
@@ -38,11 +38,11 @@ class XclientAttributes:
             return None
 
     def peer(self, actual: Address | None) -> Address | None:
-        """Return the client's address, or `actual` if no command has named it."""
+        """Return the client's address, or `actual` if no command contained an address."""
         return self._address("ADDR", "PORT", actual)
 
     def local(self, actual: Address | None) -> Address | None:
-        """Return the address that the client connected to, or `actual` if no command has named it."""
+        """Return the address that the client connected to, or `actual` if no command contained it."""
         return self._address("DESTADDR", "DESTPORT", actual)
 
     def _address(self, name: str, port: str, actual: Address | None) -> Address | None:

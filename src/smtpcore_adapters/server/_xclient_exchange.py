@@ -1,4 +1,4 @@
-"""Answer a trusted peer that speaks for other clients (Postfix XCLIENT_README and XFORWARD_README)."""
+"""Answer XCLIENT and XFORWARD of a trusted peer (Postfix XCLIENT_README and XFORWARD_README)."""
 
 import logging
 
@@ -23,7 +23,7 @@ class XclientExchange:
         self._record = record
 
     async def run(self, event: Xclient | Xforward) -> None:
-        """Answer the command, and take over its attributes if it was accepted."""
+        """Answer the command, and store its attributes if it was accepted."""
         wire, session = self._wire, self._wire.session
         reply, decided_by, rule = await self._handlers.decide(event)
         is_default = decided_by is Decider.DEFAULT
@@ -35,8 +35,8 @@ class XclientExchange:
             self._record.begin_xclient(event.attributes)
             self._admission.leave()
             self._admission.enter()
-            wire.log.write(logging.INFO, "the peer speaks for %s", session.peer)
-            if is_default:  # the session starts again, with the greeting of the client that the peer speaks for
+            wire.log.write(logging.INFO, "XCLIENT: the client is now %s", session.peer)
+            if is_default:  # the session starts again: `connect` handlers decide about the new client
                 reply, decided_by, rule = await self._handlers.decide(ConnectionOpened())
 
         wire.answer(event, reply, decided_by, rule)

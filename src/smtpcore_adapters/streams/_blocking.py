@@ -1,10 +1,10 @@
 """A stream that blocks, for sessions and clients without an event loop."""
 
-# The coroutines of this stream block instead of being suspended, so that one step runs a coroutine over the stream to
-# its end (`complete`).
+# The coroutines of this stream block instead of being suspended, so that a single step (`complete`) runs a whole
+# coroutine that uses the stream.
 #
 # The socket itself does not block. A thread waits in one place, `_retry`, both for the socket and for a `Wakeup`, with
-# which other threads can interrupt or cancel the session. Input that has already arrived is not lost by that.
+# which other threads can interrupt or cancel the session. An interruption loses no input that has already arrived.
 
 import os
 import selectors
@@ -34,7 +34,7 @@ from ._tls_codec import Encryption, read, shake_hands
 T = TypeVar("T")
 
 _READ_SIZE = 65_536
-_LONGEST_WAIT = 3600.0  # seconds; `poll` cannot count much further, so a longer wait is repeated
+_LONGEST_WAIT = 3600.0  # seconds; the timeout of `poll` has a maximum, so a longer wait takes several calls
 _NO_EVENT_LOOP = "there is no event loop here that could be awaited: make the handler a plain function, which may block"
 
 
@@ -43,9 +43,9 @@ class Cancelled(BaseException):
 
 
 def complete(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine over streams of `open_stream` to its end, and return its result.
+    """Run a coroutine that uses streams of `open_stream`, and return its result.
 
-    Raises what the coroutine raises. The coroutine itself gets a `RuntimeError` where it awaits an event loop.
+    Raises what the coroutine raises. If the coroutine awaits an event loop, a `RuntimeError` is raised inside it.
     """
     try:
         coroutine.send(None)
@@ -205,13 +205,13 @@ class BlockingStream:
             except BlockingIOError:
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise TimeoutError("the client took too long") from None
+                    raise TimeoutError("the peer took too long") from None
 
             self._selector.modify(self._socket, event)
             self._selector.select(min(left, _LONGEST_WAIT))
 
     def _check_cancelled(self) -> None:
-        self._wakeup.clear()  # first: a call of `cancel` or `interrupt` after the checks has to wake the next wait
+        self._wakeup.clear()  # before the checks: a `cancel` or `interrupt` after the checks has to end the next wait
         if self._cancelled:
             raise Cancelled
 
@@ -240,7 +240,7 @@ class Wakeup:
                 os.read(self._reader, len(_TOKEN))
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until it is set, at most `timeout` seconds."""
+        """Wait until `set` is called, at most `timeout` seconds; by default without a limit."""
         with Selector() as selector:
             selector.register(self, selectors.EVENT_READ)
             selector.select(timeout)
@@ -265,7 +265,7 @@ Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 
 def _pipe() -> tuple[int, int]:
-    """Return a descriptor to read from and one to write to, which may be the same."""
+    """Return a descriptor to read from and a descriptor to write to, which may be the same."""
     if hasattr(os, "eventfd"):
         event = os.eventfd(0, os.EFD_CLOEXEC)
         return event, event

@@ -37,8 +37,8 @@ async def connect_to_any(
 ) -> Connected:
     """Return the first connection that succeeds.
 
-    The next address is tried when an attempt has failed, and beside an attempt that takes over `HAPPY_EYEBALLS`
-    seconds. Raises the `OSError` of the first failed attempt if all attempts fail.
+    The next address is tried when the last attempt has failed, or has taken `HAPPY_EYEBALLS` seconds; slow attempts
+    continue in parallel. Raises the `OSError` of the first failed attempt if all attempts fail.
     """
     connections: list[Connected] = []
     failures: list[OSError] = []
@@ -97,7 +97,7 @@ def new_socket(family: int, local_address: str | None) -> Iterator[socket.socket
         send_at_once(connection)
         if local_address:
             if sys.platform == "linux":  # pragma: no branch - the tests run on Linux
-                # `connect` chooses the port then, so that connections to different servers can share a local port.
+                # With this option `connect` chooses the port, and connections to different servers can share a port.
                 with suppress(OSError):
                     connection.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
             connection.bind((local_address, 0))

@@ -69,7 +69,7 @@ class Framework:
     getaddrinfo: Callable[..., Awaitable[list[tuple[Any, ...]]]]
     """Resolve a host name as `socket.getaddrinfo` does."""
     open_signal_receiver: Callable[..., AbstractContextManager[AsyncIterator[int]]]
-    """Handle signals inside the block, which iterates over their numbers."""
+    """Handle signals inside the block; iterating over the block's value waits for their numbers."""
     run_in_thread: Callable[[Callable[[], Any]], Awaitable[Any]]
     """Call a blocking function in a thread; a cancellation waits until the function returns."""
     check_cancelled_in_thread: Callable[[], None]

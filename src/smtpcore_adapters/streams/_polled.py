@@ -3,10 +3,10 @@
 # A stream waits until its socket is readable before it reads. It writes first, and waits only for the rest that the
 # socket did not accept.
 #
-# A cancel scope with a deadline around each `receive` would cost more than everything else in it. So the streams of a
+# A cancel scope with a deadline around each `receive` would take longer than the rest of `receive`. So the streams of a
 # server share one task, `TimeoutQueue.run`, which ends the waits that last too long. A stream enters the queue with the
-# deadline of its first wait. Later waits mostly have later deadlines, so the stream does not move in the queue: when
-# its turn comes, it is checked, and enters the queue again if its current deadline is still ahead.
+# deadline of its first wait, and later waits with later deadlines do not change its place. At that time the task checks
+# the current deadline of the stream: it ends the wait, or puts the stream into the queue again with that deadline.
 
 import socket
 from collections.abc import Callable, Coroutine
@@ -28,9 +28,9 @@ T = TypeVar("T")
 
 _READ_SIZE = 16_384
 _LARGE_READ_SIZE = 131_072
-"""Octets of one read after a read that filled its buffer. Such a large buffer takes too long to allocate every time."""
+"""Octets of one read after a read of the full `_READ_SIZE`. Allocating such a large buffer for every read is slow."""
 _FEW = 50
-"""Closed streams in a `TimeoutQueue` that are always tolerated."""
+"""The number of closed streams that a `TimeoutQueue` always keeps before it removes any."""
 
 
 async def open_polled_stream(
@@ -149,7 +149,7 @@ class PolledStream:
             return await (read(self._encryption, self._receive) if self._encryption else self._receive())
         except self._framework.closed_resource_error:
             self._take_interruption()
-            raise TimeoutError("the client was silent for too long") from None
+            raise TimeoutError("the peer was silent for too long") from None
         finally:
             self._deadline = None
             self._woken = False
@@ -163,7 +163,7 @@ class PolledStream:
                 self._read_size = _LARGE_READ_SIZE if len(data) == self._read_size else _READ_SIZE
                 return data
 
-        # `_wake` came between two waits, when `notify_closing` found no waiting task.
+        # `_wake` was called between two waits, so `notify_closing` found no waiting task.
         raise self._framework.closed_resource_error
 
     def _take_interruption(self) -> None:
@@ -172,7 +172,7 @@ class PolledStream:
             raise Interrupted
 
     def check_deadline(self, timeouts: TimeoutQueue, now: float) -> None:
-        """End the current wait if its deadline is over; otherwise enter the queue again."""
+        """End the current wait if its deadline has passed; otherwise enter the queue again."""
         if self._checked_at > now or self.is_closed:
             return  # this entry is outdated: a later wait had an earlier deadline, and so made another entry
 

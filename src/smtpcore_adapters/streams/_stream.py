@@ -1,8 +1,8 @@
 """The byte stream of a session or a client, as each I/O framework provides it."""
 
 # Each adapter implements this protocol, and maps the exceptions of its framework to `OSError`, `TimeoutError` and
-# `b""`. A stream reads on demand: outside `receive` it takes from the socket at most what arrived in the same read. So
-# a client has to wait for a slow handler, and the bytes of a TLS handshake are not read as plaintext.
+# `b""`. A stream reads at most a bounded number of bytes ahead of `receive`, so a client has to wait for a slow
+# handler. When a TLS handshake begins, bytes that were read ahead go to TLS: they are never returned as plaintext.
 
 import os
 import select
@@ -55,7 +55,7 @@ class Address:
 
 
 class Stream(Protocol):
-    """A connection: the server's end, or the client's end."""
+    """One end of a connection: the server's or the client's."""
 
     @property
     def peer(self) -> Address | None:
@@ -82,7 +82,7 @@ class Stream(Protocol):
         """Write `data`.
 
         Raises:
-            TimeoutError: The system did not accept the data within `timeout` seconds, as the peer reads too slowly.
+            TimeoutError: The peer reads too slowly: the data was not written within `timeout` seconds.
             OSError: The connection is lost.
         """
 
@@ -163,7 +163,7 @@ def host_of(address: Address | None) -> str:
     return address.host if address else ""
 
 
-NOT_IN_A_THREAD = "only a thread can wait here: make the handler `async def`, or give it `blocking=True`"
+NOT_IN_A_THREAD = "a plain function cannot wait in the event loop: use `async def`, or register it with `blocking=True`"
 """The error of `Stream.run_async` outside of `Stream.run_blocking`."""
 
 

@@ -1,11 +1,11 @@
 """TLS without I/O: an `SSLObject` between two memory BIOs."""
 
 # All streams use this codec in place of what their framework offers for TLS:
-# - asyncio's `start_tls` switches a transport that may already have read more. Bytes that the client sent right after
-#   its last plaintext are then lost, or are read as if they had been encrypted; other event loops read even earlier.
+# - asyncio's `start_tls` can be called when the transport has already read further bytes of the client. These bytes are
+#   then lost, or are returned as if they had been encrypted. Other event loops read even earlier.
 # - `ssl.SSLSocket` reports a connection reset as an orderly end of stream.
 # - Other implementations send no alert when a handshake fails, or do not show whether they hold a partial record.
-# Here every byte goes through TLS in the order of its arrival, no matter when the stream has read it.
+# With this codec every byte goes through TLS in the order of its arrival, no matter when the stream has read it.
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -37,7 +37,7 @@ class Encryption:
             self._incoming.write_eof()
 
     def data_to_send(self) -> bytes:
-        """Take the pending output. The output of a mere `read` may wait for the next call of `encrypt`."""
+        """Take the pending output. Output that `read` causes may wait for the next call of `encrypt`."""
         return self._outgoing.read()
 
     def handshake(self) -> bool:
@@ -76,7 +76,7 @@ class Encryption:
 
     def close(self) -> bytes:
         """Return the pending output with a final close_notify. Raises nothing."""
-        with suppress(SSLError):  # it expects the peer's close_notify, or rejects data that arrives before that
+        with suppress(SSLError):  # `unwrap` waits for the peer's close_notify, or rejects data that arrives earlier
             self._object.unwrap()
 
         return self._outgoing.read()
@@ -94,7 +94,7 @@ async def shake_hands(encryption: Encryption, receive: Receive, send: Send) -> T
             encryption.receive_data(await receive())
     except SSLError:
         with suppress(OSError):
-            await send(encryption.data_to_send())  # the alert that informs the peer of the reason
+            await send(encryption.data_to_send())  # the alert, which gives the peer the reason
         raise
 
     await send(encryption.data_to_send())

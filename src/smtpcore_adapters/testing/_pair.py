@@ -1,7 +1,8 @@
 """A client and a server connected in memory, for tests without sockets, threads and event loops."""
 
 # The session is the same coroutine as on every adapter. It runs until it waits for the client's octets, and is resumed
-# when there are some. A handler must not suspend it in any other way: without an event loop nothing would resume it.
+# when octets are available. A handler must not await anything else: without an event loop nothing would resume the
+# session.
 
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from ssl import PROTOCOL_TLS_SERVER, SSLContext

@@ -70,7 +70,7 @@ class Inbox(Sequence[Received]):
             self._messages.append(received)
             self._changed.notify_all()
 
-        return Reply(250, f"Taken as {message.id}", enhanced="2.0.0")
+        return Reply(250, f"Accepted as {message.id}", enhanced="2.0.0")
 
     def wait_for(self, count: int, timeout: float) -> list[Received]:
         """Wait until there are `count` messages, and return all. Raise `TimeoutError` after `timeout` seconds."""

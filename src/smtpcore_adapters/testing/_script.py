@@ -10,7 +10,7 @@ from smtpcore import EXTENSIONS, LocalProtocolError, Path, Reply
 
 _MAX_DELAY = 3600.0  # seconds
 _USUAL = b"250 2.0.0 OK\r\n"
-"""The reply that `cut` cuts off."""
+"""The reply of which `cut` sends only the first octets."""
 
 _VERBS = re.findall(
     r"\w+", "EHLO HELO LHLO MAIL RCPT DATA RSET NOOP QUIT VRFY EXPN HELP STARTTLS AUTH ETRN XCLIENT XFORWARD"
@@ -35,7 +35,7 @@ class Fault:
     event: str
     """The event that triggers the fault: a verb in upper case, `connect` or `message`."""
     number: int | None = None
-    """The position of the event among its kind, from 1; None for each event."""
+    """The number of the occurrence that triggers the fault, from 1; None for every occurrence."""
     address: Path | None = None
     """The address in MAIL or RCPT; None for any address."""
     octets: int | None = None

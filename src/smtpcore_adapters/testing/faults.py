@@ -19,8 +19,8 @@ RCPT is counted within its message, all other events from the start of the serve
 first one applies.
 """
 
-# Faults are ordinary handlers, included before all others. An action that is not a valid reply, such as half of one,
-# raises `AbortConnection`.
+# Faults are ordinary handlers, included before all others. An action that does not send a complete reply raises
+# `AbortConnection`.
 
 import threading
 from collections import Counter
@@ -36,7 +36,7 @@ from ._script import Fault, FaultError, parse_fault
 
 __all__ = ["Fault", "FaultError", "Faults", "parse_fault"]
 
-# Extensions that depend on another one, and are left out together with it.
+# For each extension, the extensions that depend on it and are left out with it.
 _DEPENDENT = {"CHUNKING": {"BINARYMIME"}, "8BITMIME": {"SMTPUTF8", "BURL"}}
 
 

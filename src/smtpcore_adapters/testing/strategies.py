@@ -143,7 +143,7 @@ _VALUES: Mapping[str, SearchStrategy[object]] = {
 def commands(*, utf8: bool = False) -> SearchStrategy[Command]:
     """Draw any command, with or without parameters.
 
-    Its line is `str(command)` and CR LF, except for AUTH, whose secret `str` masks.
+    The line on the wire is `str(command)` and CR LF, except for AUTH: `str` masks its secret.
     """
     words = st.text(_PRINTABLE, min_size=1, max_size=20).map(str.strip).filter(bool)
     hosts = domains()
@@ -162,8 +162,8 @@ def commands(*, utf8: bool = False) -> SearchStrategy[Command]:
 
 
 def _is_plain(text: str) -> bool:
-    # Parsing removes the quotes of a quoted string, and takes SMTPUTF8 at the end for a parameter. So such texts would
-    # not survive a round trip.
+    # Parsing removes the quotes of a quoted string, and reads a final SMTPUTF8 as a parameter. Such texts would be
+    # different after encoding and parsing.
     return '"' not in text and not text.upper().endswith("SMTPUTF8")
 
 

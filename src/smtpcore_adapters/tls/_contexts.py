@@ -68,7 +68,8 @@ class ServerTls:
         default = self._load(self._files)
         named = {name: self._load(files) for name, files in self._names.items()}
         self._default, self._named = default, named
-        # For the `sni_callback` of another context that switches to this one, and for checks before any handshake.
+        # Also load the default files into `context` itself: other contexts may switch to it in their `sni_callback`,
+        # and the server reads `binding` before any handshake.
         self._fill(self.context, self._files)
         self.context.binding = default.binding
 
@@ -82,7 +83,8 @@ class ServerTls:
         context.load_cert_chain(*files, password=lambda: "")
         if self._client_ca is not None:
             context.load_verify_locations(self._client_ca)
-            context.verify_mode = self.context.verify_mode  # `getpeercert` consults this context
+            # `getpeercert` depends on the `verify_mode` of the context that the handshake has switched to.
+            context.verify_mode = self.context.verify_mode
 
     def _hand_over(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
         connection.context = self._context_for(name.lower()) if name else self._default

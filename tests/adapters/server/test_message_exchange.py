@@ -272,7 +272,7 @@ def test_rset_ehlo_quit_or_end_of_stream_between_chunks_aborts_the_message(
         dialogue.send(command, QUIT)
     dialogue.end()
 
-    assert recorder.ends == ["the client has given the message up"]
+    assert recorder.ends == ["the client has abandoned the message"]
     assert dialogue.codes[5:] == codes
     assert len(dialogue.reasons) == 1
 
@@ -299,7 +299,7 @@ def test_drain_between_chunks_ends_the_session_with_421() -> None:
     dialogue = session(accepting(recorder)).send(OPEN, b"BDAT 3\r\nabc")
     dialogue.send(dialogue.loop.drain, b"BDAT 0 LAST\r\n").end()
 
-    assert recorder.ends == ["the client has given the message up"]
+    assert recorder.ends == ["the client has abandoned the message"]
     assert dialogue.reasons == ["shutdown"]
     assert dialogue.codes[-1] == 421
 
@@ -311,7 +311,7 @@ def test_starttls_between_chunks_aborts_the_message() -> None:
     script: list[Step] = [OPEN, b"BDAT 3\r\nabc", b"STARTTLS\r\n", EHLO, QUIT]
     dialogue = session(accepting(recorder), config=config, tls=context).send(*script).end()
 
-    assert recorder.ends == ["the client has given the message up"]
+    assert recorder.ends == ["the client has abandoned the message"]
     assert dialogue.codes[5:] == [220, 250, 221]
 
 
