@@ -1,6 +1,7 @@
 """Events that a connection returns to the program, except commands."""
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final, TypeAlias
@@ -81,16 +82,18 @@ class DataLine:
     """The octets of the line."""
 
 
-def data_lines(lines: Iterable[bytes]) -> list[DataLine]:
+_new: Final[Callable[[type[DataLine]], DataLine]] = DataLine.__new__
+_set_data: Final[Callable[[DataLine, bytes], None]] = DataLine.__dict__["data"].__set__
+
+
+def data_lines(lines: Sequence[bytes]) -> deque[DataLine]:
     """Return a `DataLine` for each of `lines`."""
     # This runs for every line of every message. The constructor of a frozen dataclass takes up to three times as long,
     # because it sets fields through `object.__setattr__`.
-    new, set_data = DataLine.__new__, DataLine.__dict__["data"].__set__
-    events = []
-    for data in lines:
-        event = new(DataLine)
-        set_data(event, data)
-        events.append(event)
+    events = deque(map(_new, (DataLine,) * len(lines)))
+    for _ in map(_set_data, events, lines):
+        pass
+
     return events
 
 
