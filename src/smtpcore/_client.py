@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from ._bodies._outgoing import OutgoingBody, outgoing_chunks
+from ._bodies._outgoing import OutgoingBody
 from ._command import Command
 from ._commands import Auth, Bdat, Data, Ehlo, Helo, Lhlo, Mail, Quit, Rcpt, Rset
 from ._config import MIN_COMMAND_LINE, ClientConfig
@@ -390,7 +390,9 @@ class ClientConnection(Endpoint):
                 raise LocalProtocolError("AUTH needs TLS: send STARTTLS first, or set plaintext_auth")
             case Bdat():
                 octets = self._encode(request)
-                body = self._body.copy() if self._body else outgoing_chunks(self._config, self._body_type())
+                body = (
+                    self._body.copy() if self._body else OutgoingBody(self._config, self._body_type(), in_chunks=True)
+                )
                 body.check_chunk(b"", is_end=request.last and not request.size)
                 return octets, body
             case _:

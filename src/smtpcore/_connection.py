@@ -157,12 +157,12 @@ class Connection(Endpoint):
         if self._part is None:
             self._part = ReceiveBuffer()
             self._refusals.count_idle()
-            body.begin_part(last=burl.last)
+            body.begin_chunk(None, last=burl.last)
             self._advance(chunk_step(last=burl.last))
         if data:
             self._part.append(data)
         else:
-            body.end_part()
+            body.end_part(len(self._part))
 
     def _read_line(self) -> Event | Signal:
         if self._skip:
@@ -231,7 +231,7 @@ class Connection(Endpoint):
             if self._config.bodies is Bodies.CHUNKS:
                 return DataChunk(*pieces)
 
-            self._lines = deque(data_lines(pieces))
+            self._lines = data_lines(pieces)
             return self._lines.popleft()
 
         is_part = self._part is not None

@@ -16,9 +16,9 @@ class BodyCheck:
 
     __slots__ = ("_bare_newlines", "_held", "_line_length", "_max_line", "_room", "_text", "fault")
 
-    def __init__(self, config: Config | ClientConfig, *, binary: bool = False) -> None:
+    def __init__(self, config: Config | ClientConfig, *, binary: bool = False, fixed_size: bool = False) -> None:
         self._text = not binary
-        self._bare_newlines = config.bare_newlines
+        self._bare_newlines = BareNewlines.REJECT if fixed_size else config.bare_newlines
         self._max_line = config.max_text_line
         self._held = b""
         self._line_length = 0
@@ -33,31 +33,32 @@ class BodyCheck:
             setattr(other, name, getattr(self, name))
         return other
 
-    def pass_on(self, run: bytes, *, is_paired: bool = False) -> bytes:
-        """Return the part of `run` before the first fault. A CR at the end of `run` is held back until the next call.
+    def pass_on(self, run: bytes, *, is_paired: bool = False, is_end: bool = False) -> bytes:
+        """Return the part of `run` before the first fault.
 
+        A CR at the end of `run` is held back until the next call, unless `is_end` marks the end of the body.
         `is_paired` states that each CR in `run` is followed by LF, so that this need not be checked again.
         """
         if self.fault:
             return b""
+        if self._held:
+            run = self._held + run
+            self._held = b""
+            is_paired = False  # the CR was not checked
+        if run.endswith(b"\r") and not is_end:
+            self._held = b"\r"
+            run = run[:-1]
+        if self._text:  # RFC 3030 section 3: a binary body may have no lines
+            run = self._check_lines(self._check_newlines(run, is_paired=is_paired))
+        if self._room is not None:
+            # RFC 1870 section 5: the size includes every CR LF, but not the dots of dot-stuffing or the end of data.
+            if len(run) > self._room:
+                self.fault = rules.BODY_TOO_LARGE
+                run = run[: self._room]
 
-        is_paired = is_paired and not self._held  # a CR held back before was not checked
-        run = self._held + run
-        self._held = b"\r" if run.endswith(b"\r") else b""
-        return self._check(run[:-1] if self._held else run, is_paired=is_paired)
+            self._room -= len(run)
 
-    def finish(self) -> bytes:
-        """Return the octets held back, at the end of the body."""
-        held, self._held = self._held, b""
-        return self._check(held, is_paired=False) if held and not self.fault else b""
-
-    def _check(self, run: bytes, *, is_paired: bool) -> bytes:
-        # RFC 3030 section 3: a binary body may have no lines.
-        if self._text:
-            run = self._check_newlines(run, is_paired=is_paired)
-            run = self._check_lines(run)
-
-        return self._check_size(run)
+        return run
 
     def _check_newlines(self, run: bytes, *, is_paired: bool) -> bytes:
         if self._bare_newlines is BareNewlines.ACCEPT:
@@ -92,16 +93,4 @@ class BodyCheck:
 
         end = run.rfind(b"\r\n", start)
         self._line_length = self._line_length + len(run) - start if end < 0 else len(run) - end - len(b"\r\n")
-        return run
-
-    def _check_size(self, run: bytes) -> bytes:
-        if self._room is None:
-            return run
-
-        # RFC 1870 section 5: the size includes every CR LF, but not the dots of dot-stuffing or the end of data.
-        if len(run) > self._room:
-            self.fault = rules.BODY_TOO_LARGE
-            run = run[: self._room]
-
-        self._room -= len(run)
         return run

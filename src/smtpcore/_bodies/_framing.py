@@ -47,79 +47,52 @@ class DotFraming:
         end = buffer.find(_END, suspect) if suspect >= 0 else -1
         self.is_paired = suspect == end
         if end < 0:
-            run = buffer.take_at_most(len(buffer) - self._undecided(buffer))
+            is_undecided = buffer.endswith(_BEGINNINGS_OF_END)
+            kept = next(len(first) for first in _BEGINNINGS_OF_END if buffer.endswith(first)) if is_undecided else 0
+            run = buffer.take_at_most(len(buffer) - kept)
         else:
             run = buffer.take_at_most(end + len(b"\r\n"))
             buffer.take_at_most(len(_EMPTY))
             self.ended = True
 
-        return run if dot == end else self._unstuff(run)
+        # `replace` gives the same result, but takes 50 % longer.
+        return run if dot == end else b"\r\n".join(run.split(b"\r\n."))
 
     def _start(self, buffer: ReceiveBuffer) -> bool:
-        if not buffer.startswith(b"."):
-            self._at_start = False
-            return True
+        # Remove a dot at the start of the body. Return whether octets of the body may follow.
+        if buffer.startswith(b"."):
+            self.ended = buffer.startswith(_EMPTY)
+            if len(buffer) < len(_EMPTY) and _EMPTY.startswith(bytes(buffer)):
+                return False
 
-        if buffer.startswith(_EMPTY):
-            buffer.take_at_most(len(_EMPTY))
-            self.ended = True
-            return False
+            buffer.take_at_most(len(_EMPTY) if self.ended else 1)
 
-        if len(buffer) < len(_EMPTY) and _EMPTY.startswith(bytes(buffer)):
-            return False
-
-        buffer.take_at_most(1)
         self._at_start = False
-        return True
-
-    @staticmethod
-    def _undecided(buffer: ReceiveBuffer) -> int:
-        if not buffer.endswith(_BEGINNINGS_OF_END):
-            return 0
-
-        return next(len(beginning) for beginning in _BEGINNINGS_OF_END if buffer.endswith(beginning))
-
-    @staticmethod
-    def _unstuff(run: bytes) -> bytes:
-        return b"\r\n".join(run.split(b"\r\n."))  # `replace` gives the same result, but takes 50 % longer
+        return not self.ended
 
 
 class ChunkFraming:
-    """Counts the octets of one BDAT chunk (RFC 3030 section 2). A chunk has no dot-stuffing."""
+    """Counts the octets of a BDAT chunk (RFC 3030 section 2) or of a part for a BURL (RFC 4468). No dot is added."""
 
-    __slots__ = ("_left",)
+    __slots__ = ("left",)
 
     is_paired: Final = False
     """Whether each CR in the last run is known to be followed by LF."""
 
-    def __init__(self, size: int) -> None:
-        self._left = size
+    def __init__(self, size: int | None) -> None:
+        self.left = size
+        """The octets that are still to be taken. None while the size of a part is unknown."""
 
     @property
     def ended(self) -> bool:
-        """Whether all octets of the chunk were taken."""
-        return not self._left
+        """Whether all octets were taken."""
+        return self.left == 0
 
     def take(self, buffer: ReceiveBuffer) -> bytes:
-        """Take the available octets of the chunk: none if more input is needed or the chunk has `ended`."""
-        run = buffer.take_at_most(self._left)
-        self._left -= len(run)
+        """Take the available octets: none if more input is needed or the chunk has `ended`."""
+        if self.left is None:
+            return buffer.take_at_most(len(buffer))
+
+        run = buffer.take_at_most(self.left)
+        self.left -= len(run)
         return run
-
-
-class PartFraming:
-    """Passes on the octets that the program fetches for a BURL (RFC 4468), until `complete` is set."""
-
-    __slots__ = ("complete", "ended")
-
-    is_paired: Final = False
-    """Whether each CR in the last run is known to be followed by LF."""
-
-    def __init__(self) -> None:
-        self.complete = False
-        self.ended = False
-
-    def take(self, buffer: ReceiveBuffer) -> bytes:
-        """Take the available octets of the part."""
-        self.ended = self.complete
-        return buffer.take_at_most(len(buffer))

@@ -4,7 +4,7 @@ from .._buffer import ReceiveBuffer
 from .._config import Bodies, Config
 from .._rules import Refusal
 from ._checks import BodyCheck
-from ._framing import ChunkFraming, DotFraming, PartFraming
+from ._framing import ChunkFraming, DotFraming
 from ._lines import LineSplitter
 
 
@@ -14,35 +14,28 @@ class Body:
     __slots__ = ("_check", "_framing", "_last", "_splitter", "ended")
 
     def __init__(self, config: Config, *, binary: bool = False) -> None:
-        self._framing: DotFraming | ChunkFraming | PartFraming = DotFraming()
+        self._framing: DotFraming | ChunkFraming = DotFraming()
         self._last = True
         self._check = BodyCheck(config, binary=binary)
         self._splitter = LineSplitter(config, binary=binary) if config.bodies is Bodies.LINES else None
         self.ended = False
         """Whether the end of the body, or of its current chunk, was found."""
 
-    def begin_chunk(self, size: int, *, last: bool) -> None:
-        """Continue the body with a BDAT chunk of `size` octets."""
-        self._begin(ChunkFraming(size), last=last)
+    def begin_chunk(self, size: int | None, *, last: bool) -> None:
+        """Continue the body with a BDAT chunk of `size` octets, or with a part for a BURL, whose size is None."""
+        self._framing = ChunkFraming(size)
+        self._last = last
+        self.ended = False
 
-    def begin_part(self, *, last: bool) -> None:
-        """Continue the body with a part that the program fetches for a BURL."""
-        self._begin(PartFraming(), last=last)
-
-    def end_part(self) -> None:
-        """Mark the current part as complete."""
-        assert isinstance(self._framing, PartFraming), "end_part follows begin_part"
-        self._framing.complete = True
+    def end_part(self, left: int) -> None:
+        """End the current part after `left` more octets."""
+        assert isinstance(self._framing, ChunkFraming), "a part has begun"
+        self._framing.left = left
 
     @property
     def takes_part(self) -> bool:
-        """Whether the current part is still incomplete."""
-        return isinstance(self._framing, PartFraming) and not self._framing.complete
-
-    def _begin(self, framing: ChunkFraming | PartFraming, *, last: bool) -> None:
-        self._framing = framing
-        self._last = last
-        self.ended = False
+        """Whether the current part may still get more octets."""
+        return isinstance(self._framing, ChunkFraming) and self._framing.left is None
 
     @property
     def fault(self) -> Refusal | None:
@@ -58,15 +51,11 @@ class Body:
             if not run and not self.ended:
                 break
 
-            passed = self._check.pass_on(run, is_paired=self._framing.is_paired)
-            if self.ended and self._last:
-                passed += self._check.finish()
-
-            pieces = self._split(passed) if self._splitter else [passed] * bool(passed)
+            is_end = self.ended and self._last
+            passed = self._check.pass_on(run, is_paired=self._framing.is_paired, is_end=is_end)
+            if self._splitter:
+                pieces = self._splitter.split(passed, is_end=is_end and not self.fault)
+            elif passed:
+                pieces = [passed]
 
         return pieces
-
-    def _split(self, run: bytes) -> list[bytes]:
-        assert self._splitter, "_split is only called when bodies are split into lines"
-        lines = self._splitter.split(run)
-        return lines + self._splitter.finish() if self.ended and self._last and not self.fault else lines

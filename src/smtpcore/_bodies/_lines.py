@@ -14,19 +14,27 @@ class LineSplitter:
         self._longest = config.max_text_line
         self._partial = bytearray()  # a list of single octets would take forty times the memory
 
-    def split(self, run: bytes) -> list[bytes]:
-        """Return the lines that are complete after `run`."""
-        lines = _split_at_crlf(run) if self._has_bare_newlines else run.splitlines(keepends=True)
+    def split(self, run: bytes, *, is_end: bool = False) -> list[bytes]:
+        """Return the lines that are complete after `run`.
+
+        If `is_end` marks the end of the body, the last line may be incomplete, in a body sent with BDAT.
+        """
+        if self._has_bare_newlines:
+            *found, rest = run.split(b"\r\n")
+            lines = [line + b"\r\n" for line in found] + [rest] * bool(rest)
+        else:
+            lines = run.splitlines(keepends=True)
+
         if lines and self._partial and lines[0].endswith(b"\r\n"):
             lines[0] = self._take_partial() + lines[0]
         if lines and not lines[-1].endswith(b"\r\n"):
             self._partial += lines.pop()
+        if self._binary:
+            lines = self._cut(lines)
+        if is_end and self._partial:
+            lines.append(self._take_partial())
 
-        return self._cut(lines) if self._binary else lines
-
-    def finish(self) -> list[bytes]:
-        """Return the incomplete last line, at the end of the body. Only a body sent with BDAT can have one."""
-        return [self._take_partial()] if self._partial else []
+        return lines
 
     def _take_partial(self) -> bytes:
         partial = bytes(self._partial)
@@ -48,8 +56,3 @@ class LineSplitter:
         # CR LF is not counted, so that it stays with the last piece of its line.
         cuts = range(self._longest, len(line.removesuffix(b"\r\n")), self._longest)
         return [line[start:end] for start, end in zip((0, *cuts), (*cuts, len(line)), strict=True)]
-
-
-def _split_at_crlf(run: bytes) -> list[bytes]:
-    *lines, rest = run.split(b"\r\n")
-    return [line + b"\r\n" for line in lines] + [rest] * bool(rest)

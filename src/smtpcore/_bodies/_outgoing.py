@@ -7,9 +7,7 @@
 # The check enforces the promises that RFC 5321 and the BODY parameter of MAIL make to the server. A block that breaks a
 # promise is not sent at all: the caller encodes it with a copy, which replaces the original only on success.
 
-from dataclasses import replace
-
-from .._config import BareNewlines, ClientConfig
+from .._config import ClientConfig
 from .._errors import LocalProtocolError
 from ..parameters import BodyType
 from ._checks import BodyCheck
@@ -22,9 +20,10 @@ class OutgoingBody:
 
     __slots__ = ("_at_line_start", "_check", "_type")
 
-    def __init__(self, config: ClientConfig, type: BodyType | None) -> None:
+    def __init__(self, config: ClientConfig, type: BodyType | None, *, in_chunks: bool = False) -> None:
         self._type = type
-        self._check = BodyCheck(config, binary=type is BodyType.BINARYMIME)
+        # The size of a chunk is announced first, so line ends cannot be repaired.
+        self._check = BodyCheck(config, binary=type is BodyType.BINARYMIME, fixed_size=in_chunks)
         self._at_line_start = True
 
     def copy(self) -> "OutgoingBody":
@@ -42,15 +41,14 @@ class OutgoingBody:
 
         Raises `LocalProtocolError` for content that may not be sent. The object cannot be used afterwards.
         """
-        self._check_octets(data)
-        return self._stuff(self._checked(self._check.pass_on(data)))
+        return self._stuff(self._checked(data))
 
     def end(self) -> bytes:
         """Return the octets that end the body. Raises `LocalProtocolError` like `stuff`."""
-        tail = self._stuff(self._checked(self._check.finish()))
+        tail = self._stuff(self._checked(b"", is_end=True))
         if not self._at_line_start:
             # RFC 5321 4.1.1.4: CR LF is added to a last line without line end, and only to such a line.
-            tail += self._stuff(self._checked(self._check.pass_on(b"\r\n")))
+            tail += self._stuff(self._checked(b"\r\n"))
 
         return tail + b".\r\n"
 
@@ -67,14 +65,9 @@ class OutgoingBody:
 
     def check_chunk(self, data: bytes, *, is_end: bool) -> None:
         """Raise `LocalProtocolError` if `data` may not be sent in a chunk. `is_end` marks the end of the body."""
-        self._check_octets(data)
-        self._checked(self._check.pass_on(data))
-        if is_end:
-            self._checked(self._check.finish())
+        self._checked(data, is_end=is_end)
 
-    # Checks
-
-    def _check_octets(self, data: bytes) -> None:
+    def _checked(self, data: bytes, *, is_end: bool = False) -> bytes:
         if self._type not in _EIGHT_BIT and not data.isascii():
             # RFC 6152 section 3, RFC 6531 section 1.2
             raise LocalProtocolError("the body has octets beyond ASCII: send MAIL with BODY=8BITMIME, or encode it")
@@ -82,13 +75,8 @@ class OutgoingBody:
             # RFC 2045 2.7 and 2.8: neither 7-bit nor 8-bit data contain NUL.
             raise LocalProtocolError("the body has a NUL octet: send MAIL with BODY=BINARYMIME, or encode it")
 
-    def _checked(self, run: bytes) -> bytes:
+        run = self._check.pass_on(data, is_end=is_end)
         if self._check.fault:
             raise LocalProtocolError(self._check.fault.reply.lines[0])
 
         return run
-
-
-def outgoing_chunks(config: ClientConfig, type: BodyType | None) -> OutgoingBody:
-    """Return a body for sending in chunks, whose size is announced first, so that line ends are never repaired."""
-    return OutgoingBody(replace(config, bare_newlines=BareNewlines.REJECT), type)

@@ -125,7 +125,7 @@ def test_cr_at_the_end_of_a_run_is_held_back_until_the_next_run_or_the_end() -> 
     assert check.pass_on(b"a\r") == b"a"
     assert check.pass_on(b"\nb") == b"\r\nb"
     assert check.pass_on(b"c\r") == b"c"
-    assert check.finish() == b""
+    assert check.pass_on(b"", is_end=True) == b""
     assert check.fault
     assert check.fault.rule == "bare_newlines"
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from smtpcore._bodies._framing import ChunkFraming, DotFraming, PartFraming
+from smtpcore._bodies._framing import ChunkFraming, DotFraming
 from smtpcore._buffer import ReceiveBuffer
 
 from ...helpers import bytewise
@@ -95,11 +95,11 @@ def test_empty_chunk_has_ended_from_the_start() -> None:
     assert ChunkFraming(0).ended
 
 
-def test_part_framing_takes_everything_until_complete() -> None:
-    framing = PartFraming()
+def test_chunk_of_unknown_size_takes_everything_until_its_end_is_known() -> None:
+    framing = ChunkFraming(None)
     buffer = buffer_of(b"a\r\n.\r\n")
     assert (framing.take(buffer), framing.ended) == (b"a\r\n.\r\n", False)
 
-    framing.complete = True
+    framing.left = 1
     buffer.append(b"b")
     assert (framing.take(buffer), framing.ended) == (b"b", True)

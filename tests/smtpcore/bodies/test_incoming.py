@@ -113,10 +113,10 @@ def test_chunks_continue_one_body() -> None:
 def test_part_of_a_body_ends_when_the_program_says_so() -> None:
     body = Body(Config(hostname="s.example", bodies=Bodies.CHUNKS))
     wanted = [body.takes_part]
-    body.begin_part(last=True)
+    body.begin_chunk(None, last=True)
     wanted.append(body.takes_part)
     assert (take(body, b"a\r\n"), body.ended) == ([b"a\r\n"], False)
-    body.end_part()
+    body.end_part(0)
     wanted.append(body.takes_part)
 
     assert wanted == [False, True, False]

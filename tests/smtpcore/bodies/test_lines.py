@@ -17,15 +17,15 @@ def test_lines_are_returned_when_complete(mode: BareNewlines) -> None:
     assert splitter.split(b"a\r\n\r\nb") == [b"a\r\n", b"\r\n"]
     assert splitter.split(b"c") == []
     assert splitter.split(b"\r\nd\r\n") == [b"bc\r\n", b"d\r\n"]
-    assert splitter.finish() == []
+    assert splitter.split(b"", is_end=True) == []
 
 
 def test_incomplete_last_line_is_returned_at_the_end() -> None:
     splitter = LineSplitter(CONFIG, binary=False)
 
     assert splitter.split(b"a\r\nb") == [b"a\r\n"]
-    assert splitter.finish() == [b"b"]
-    assert splitter.finish() == []
+    assert splitter.split(b"", is_end=True) == [b"b"]
+    assert splitter.split(b"", is_end=True) == []
 
 
 @pytest.mark.parametrize("is_binary", [False, True])
@@ -34,7 +34,7 @@ def test_accepted_bare_newlines_do_not_end_a_line(is_binary: bool) -> None:
     splitter = LineSplitter(config, binary=is_binary)
 
     assert splitter.split(b"a\nb\rc\x0b\r\nd\n") == [b"a\nb\rc\x0b\r\n"]
-    assert splitter.finish() == [b"d\n"]
+    assert splitter.split(b"", is_end=True) == [b"d\n"]
 
 
 @pytest.mark.parametrize("length", [999, 1000, 1001, 2000, 2001])
@@ -46,7 +46,7 @@ def test_long_line_of_a_binary_body_is_cut_into_pieces(length: int) -> None:
     assert LineSplitter(CONFIG, binary=True).split(line) == expected
     splitter = LineSplitter(CONFIG, binary=True)
     pieces = [piece for octet in bytewise(line) for piece in splitter.split(octet)]
-    assert b"".join(pieces) + b"".join(splitter.finish()) == line
+    assert b"".join(pieces) + b"".join(splitter.split(b"", is_end=True)) == line
     assert max(map(len, pieces)) <= 1002
 
 
