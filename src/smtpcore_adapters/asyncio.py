@@ -32,10 +32,10 @@ from ._adapter import Adapter, documented_as
 from .client._client import Client
 from .client._connecting import connected
 from .client._options import ConnectOptions
-from .server._acceptor import Acceptor, OnReady, Server, announce
+from .server._acceptor import Acceptor, OnReady, Server, announce, pause_after_accept_error
 from .server._app import App
 from .server._config import Options
-from .server._listeners import Listener, addresses_of, listening
+from .server._listeners import BACKLOG, Listener, accept_from, addresses_of, listening
 from .streams._stream import (
     HAPPY_EYEBALLS,
     NOT_IN_A_THREAD,
@@ -58,6 +58,7 @@ T = TypeVar("T")
 
 _READ_SIZE = 131_072
 _TASK_NAME = "SMTP session"
+_ACCEPT_AT_ONCE = 64  # connections, before other clients get a turn
 
 
 @asynccontextmanager
@@ -72,16 +73,19 @@ async def serving(app: App, port: int = 0, **options: Unpack[Options]) -> AsyncI
     buffer = memoryview(bytearray(_READ_SIZE)) if os.name == "posix" else None
     discard = tasks.discard
 
-    def start_session(listener: Listener, stream: _ProtocolStream) -> None:
-        task = loop.create_task(acceptor.session_for(stream, listener), name=_TASK_NAME)
+    def start(coroutine: Coroutine[Any, Any, None]) -> None:
+        task = loop.create_task(coroutine, name=_TASK_NAME)
         tasks.add(task)
         task.add_done_callback(discard)
 
+    def start_session(listener: Listener, stream: _ProtocolStream) -> None:
+        start(acceptor.session_for(stream, listener))
+
     try:
-        with listening(acceptor.listeners) as sockets, ExitStack() as servers:
+        with listening(acceptor.listeners) as sockets, ExitStack() as accepting:
             for each, listener in sockets:
                 make = partial(_ProtocolStream, loop, buffer, partial(start_session, listener))
-                servers.callback((await _start_accepting(loop, make, each)).close)
+                accepting.callback((await _start_accepting(loop, make, each, start)).close)
 
             yield Server(addresses_of(sockets))
     finally:
@@ -144,13 +148,66 @@ def connect(host: str, port: int, **options: Unpack[ConnectOptions]) -> Abstract
     return connected(open_stream, host, port, **options)
 
 
-async def _start_accepting(
-    loop: asyncio.AbstractEventLoop, make: Callable[[], asyncio.BaseProtocol], listener: socket.socket
-) -> asyncio.AbstractServer:
-    if listener.family == socket.AF_UNIX and not isinstance(loop, asyncio.BaseEventLoop):
-        return await loop.create_unix_server(make, sock=listener)  # uvloop has a function of its own for Unix sockets
+class _Accepting:
+    """Accepts the connections of one listening socket."""
 
-    return await loop.create_server(make, sock=listener)
+    # asyncio's own server (`create_server`) is not used: it reduces the backlog of the socket to 100, and when the file
+    # descriptors have run out, it logs a traceback for each place in the backlog.
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        make: Callable[[], asyncio.BaseProtocol],
+        source: socket.socket,
+        start: Callable[[Coroutine[Any, Any, None]], None],
+    ) -> None:
+        self._loop = loop
+        self._make = make
+        self._source = source
+        self._start = start
+        self._pause: asyncio.TimerHandle | None = None
+        self._resume()
+
+    def _resume(self) -> None:
+        self._loop.add_reader(self._source, self._on_readable)
+
+    def _on_readable(self) -> None:
+        for _ in range(_ACCEPT_AT_ONCE):
+            try:
+                connection, _ = accept_from(self._source)
+            except BlockingIOError:
+                return
+            except OSError as exc:
+                if seconds := pause_after_accept_error(exc):
+                    self._loop.remove_reader(self._source)
+                    self._pause = self._loop.call_later(seconds, self._resume)
+                    return
+            else:
+                self._start(self._connect(connection))
+
+    async def _connect(self, connection: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._make, connection)
+        except OSError as exc:
+            connection.close()
+            pause_after_accept_error(exc)
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._source)
+        if self._pause:
+            self._pause.cancel()
+
+
+async def _start_accepting(
+    loop: asyncio.AbstractEventLoop,
+    make: Callable[[], asyncio.BaseProtocol],
+    source: socket.socket,
+    start: Callable[[Coroutine[Any, Any, None]], None],
+) -> "_Accepting | asyncio.AbstractServer":
+    try:
+        return _Accepting(loop, make, source, start)
+    except NotImplementedError:  # the default loop of Windows has no `add_reader`
+        return await loop.create_server(make, sock=source, backlog=BACKLOG)
 
 
 @contextmanager

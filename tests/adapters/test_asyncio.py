@@ -1,18 +1,21 @@
 """Tests of the asyncio adapter alone; behaviour that all adapters share is in `test_contract`."""
 
 import asyncio
+import errno
 import math
 import ssl
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Never
+from unittest.mock import Mock
 
 import pytest
 
-from smtpcore_adapters import Interrupted
-from smtpcore_adapters.asyncio import _READ_SIZE, _ProtocolStream
-from tests.adapters.command import TIMEOUT
+from smtpcore_adapters import Address, App, Interrupted
+from smtpcore_adapters.asyncio import _READ_SIZE, _ProtocolStream, serving
+from tests.adapters.fakes import CONFIG
+from tests.adapters.harness import TIMEOUT, Client, running
 
 
 class FakeTransport(asyncio.Transport):
@@ -318,3 +321,57 @@ def test_run_blocking_waiting_for_a_thread_is_cancelled_with_its_session() -> No
         await blocker
 
     asyncio.run(main())
+
+
+# Accepting
+
+
+class WithoutReaders(asyncio.SelectorEventLoop):
+    """A loop without `add_reader`, as the default loop of Windows."""
+
+    def add_reader(self, *args: object) -> Never:
+        raise NotImplementedError
+
+
+def test_server_accepts_on_a_loop_without_readers() -> None:
+    async def main() -> None:
+        async with serving(App(), config=CONFIG) as server:
+            await asyncio.to_thread(check, server.address)
+
+    def check(address: Address) -> None:
+        with Client(address) as client:
+            client.expect(220).send(b"QUIT\r\n").expect(221)
+
+    with asyncio.Runner(loop_factory=WithoutReaders) as runner:
+        runner.run(main())
+
+
+def test_connection_without_transport_is_closed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(*args: object) -> Never:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with running("asyncio", App(), config=CONFIG) as server:
+        with monkeypatch.context() as patch:
+            patch.setattr(asyncio.SelectorEventLoop, "connect_accepted_socket", fail)
+            with server.connect() as unlucky:
+                assert unlucky.is_closed()
+        with server.connect() as client:
+            client.expect(220)
+    assert "Too many open files" in caplog.text
+
+
+def test_server_may_stop_during_the_pause_after_an_accept_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = threading.Event()
+
+    def fail(error: OSError) -> float:
+        failed.set()
+        return 60.0
+
+    monkeypatch.setattr("smtpcore_adapters.asyncio.pause_after_accept_error", fail)
+    with running("asyncio", App(), config=CONFIG) as server:
+        monkeypatch.setattr("smtpcore_adapters.asyncio.accept_from", Mock(side_effect=OSError(errno.EMFILE, "")))
+        with server.connect():
+            assert failed.wait(TIMEOUT)
+            server.leave().result(TIMEOUT)

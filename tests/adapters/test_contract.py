@@ -9,6 +9,7 @@ import signal
 import socket
 import ssl
 import stat
+import struct
 import subprocess
 import sys
 import threading
@@ -1488,9 +1489,6 @@ class FailingAccept:
 def test_server_continues_after_accept_errors(
     number: int, backend: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    if backend == "asyncio-uvloop":
-        pytest.skip("uvloop does not accept by way of Python's sockets")
-    monkeypatch.setattr("asyncio.constants.ACCEPT_RETRY_DELAY", 0.01)
     monkeypatch.setattr("smtpcore_adapters.server._acceptor._PAUSE", 0.01)
     with running(backend, App(), config=CONFIG) as server:
         failing_accept = FailingAccept(monkeypatch, number, number)
@@ -1503,6 +1501,32 @@ def test_server_continues_after_accept_errors(
         assert os.strerror(number) in caplog.text
     if number == errno.EAGAIN:
         assert caplog.text == ""
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="this system does not report the backlog of a socket")
+@pytest.mark.parametrize("own", [7, None])
+def test_backlog_is_1024_or_that_of_a_socket_that_listens_already(own: int | None, backend: str) -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        if own:
+            bound.listen(own)
+        with running(backend, App(), config=CONFIG, listeners=[Listener(bound=bound)]):
+            info = bound.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+        assert struct.unpack_from("I", info, 28) == (
+            own or min(1024, int(Path("/proc/sys/net/core/somaxconn").read_text())),
+        )  # tcpi_sacked: tcp(7), ss(8)
+
+
+def test_connections_fit_into_the_file_descriptors_of_the_process(
+    backend: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    descriptors = 2 if backend == "threads" else 1  # of a connection
+    monkeypatch.setattr("resource.getrlimit", lambda name: (4 * descriptors, 4096))
+    with running(backend, App(), config=CONFIG, limits=Limits(connections=500)) as server, server.connect() as client:
+        client.expect(220)
+        with server.connect() as other:
+            other.expect("421 s.example closing: too many connections")
+    assert "the limit of connections is lowered from 500 to 1" in caplog.text
 
 
 def test_accepted_connection_has_nodelay(backend: str) -> None:
@@ -1527,8 +1551,6 @@ def far_end_of(near: socket.socket) -> socket.socket:
 
 
 def test_connection_that_breaks_during_accept_is_closed(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if backend.startswith("asyncio"):
-        pytest.skip("asyncio accepts by itself")
     failures = [OSError(errno.EINVAL, "reset already")]
     setsockopt = socket.socket.setsockopt
 

@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -79,12 +79,27 @@ def _announce(metrics: Address | None, address: Address | None) -> None:
         click.echo(f"metrics at http://{metrics}/metrics", err=True)
 
 
-# Certificates
+# The process
+
+
+def raise_descriptor_limit(needed: int) -> None:
+    """Let the process open `needed` files, or as many as the system allows (`RLIMIT_NOFILE`)."""
+    try:
+        import resource
+    except ImportError:
+        return  # Windows has no such limit
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        with suppress(OSError, ValueError):  # the server then lowers its limit of connections
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 @contextmanager
-def reloading(tls: ServerTls) -> Iterator[None]:
-    """Reload the certificate at each SIGHUP while the block runs."""
+def reloading(tls: ServerTls | None) -> Iterator[None]:
+    """Reload the certificate, if there is one in a file, at each SIGHUP while the block runs."""
+    # A closed terminal, a rotation of logs and `systemctl reload` send SIGHUP. By default it would end the process.
     before = signal.signal(signal.SIGHUP, lambda number, frame: _reload(tls))
     try:
         yield
@@ -92,7 +107,11 @@ def reloading(tls: ServerTls) -> Iterator[None]:
         signal.signal(signal.SIGHUP, before)
 
 
-def _reload(tls: ServerTls) -> None:
+def _reload(tls: ServerTls | None) -> None:
+    if tls is None:
+        _logger.info("SIGHUP: there is no certificate file to reload")
+        return
+
     try:
         tls.reload()
     except OSError as exc:

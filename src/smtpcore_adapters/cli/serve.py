@@ -30,9 +30,11 @@ from ..transcript import Transcript
 from ..users import Users
 from ._display import Arrivals, JsonLog, Terminal, log_arrival, log_dialogue
 from ._endpoint import parse_server
-from ._processes import Run, reloading, run_alone, run_workers
+from ._processes import Run, raise_descriptor_limit, reloading, run_alone, run_workers
 
 _AT_LEAST_ONE = click.IntRange(1)
+_FILES_PER_CONNECTION = 4  # two with threads, and as many connections may be being refused
+_OTHER_FILES = 64
 _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 
 
@@ -184,8 +186,8 @@ def serve(**options: Any) -> None:
         "limits": _limits(options),
     }
     run: Run = partial(_runner(options["backend"]), app, **arguments)
-    if isinstance(tls, ServerTls) and hasattr(signal, "SIGHUP"):
-        run = _reloading(run, tls)
+    run = _reloading(run, tls)
+    raise_descriptor_limit(_FILES_PER_CONNECTION * options["max_connections"] + _OTHER_FILES)
 
     listener = Listener(options["port"], options["host"])
     try:
@@ -360,9 +362,12 @@ _BACKENDS = {
 }
 
 
-def _reloading(run: Run, tls: ServerTls) -> Run:
+def _reloading(run: Run, tls: ServerTls | ssl.SSLContext | None) -> Run:
+    if not hasattr(signal, "SIGHUP"):
+        return run  # Windows
+
     def run_reloading(**arguments: Any) -> None:
-        with reloading(tls):
+        with reloading(tls if isinstance(tls, ServerTls) else None):
             run(**arguments)
 
     return run_reloading

@@ -17,7 +17,7 @@ from ..streams._stream import Address, Stream
 from ..tls._info import note_server_names
 from ._app import App
 from ._config import FOR_TRUSTED, default_config, effective_config
-from ._limits import Limits, Timeouts
+from ._limits import Limits, Timeouts, fit_to_descriptors
 from ._listeners import Listener
 from ._peers import PeerTable
 from ._session_loop import SessionLoop
@@ -82,6 +82,7 @@ class Acceptor:
         trusted: Iterable[str] = (),
         listeners: Iterable[Listener] = (),
         grace: float = 30.0,
+        descriptors: int = 1,  # for each connection
     ) -> None:
         self.listeners: tuple[Listener, ...] = tuple(listeners) or (Listener(port, host),)
         """The addresses to listen on."""
@@ -99,7 +100,7 @@ class Acceptor:
         self._trusted = tuple(ip_network(peer) for peer in trusted)
         self._settings_of = {listener: self._settings(listener) for listener in self.listeners}
         self._timeouts = timeouts or Timeouts()
-        self._limits = limits or Limits()
+        self._limits = fit_to_descriptors(limits or Limits(), descriptors)
         self._peers = PeerTable(self._limits)
         self._loops: set[SessionLoop] = set()
         self.draining = False

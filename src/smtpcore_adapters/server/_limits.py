@@ -1,11 +1,16 @@
 """Timeouts and limits, and the replies of the limits."""
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
 from smtpcore import Reply
+
+logger = logging.getLogger("smtpcore")
+
+_RESERVED = 64  # file descriptors for everything else, such as listeners and files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +53,8 @@ class Limits:
     connections: int = 1000
     """The number of simultaneous connections, 1000 by default. Each one uses a file descriptor.
 
-    Beyond this number connections are refused with a 421, and beyond twice this number they are closed at once."""
+    Beyond this number connections are refused with a 421, and beyond twice this number they are closed at once. A
+    server lowers the number if the process may not open enough files, and logs that."""
     connections_per_address: int = 100
     """The number of simultaneous connections from one IP address, 100 by default."""
     connections_per_prefix: int | None = None
@@ -94,6 +100,32 @@ class Limits:
     def most_per_prefix(self) -> int:
         """The value of `connections_per_prefix`, or its default."""
         return self.connections_per_prefix or 2 * self.connections_per_address
+
+
+def fit_to_descriptors(limits: Limits, per_connection: int) -> Limits:
+    """Return `limits` with as many `connections` as this process has file descriptors for (`RLIMIT_NOFILE`).
+
+    The server needs `per_connection` descriptors for each connection, and may be refusing as many connections as it
+    admits.
+    """
+    try:
+        import resource
+    except ImportError:
+        return limits  # Windows has no such limit
+
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    most = max((descriptors - min(_RESERVED, descriptors // 2)) // (2 * per_connection), 1)
+    if descriptors == resource.RLIM_INFINITY or limits.connections <= most:
+        return limits
+
+    logger.log(
+        logging.INFO if limits == Limits() else logging.WARNING,
+        "the limit of connections is lowered from %d to %d: this process may open only %d files (ulimit -n)",
+        limits.connections,
+        most,
+        descriptors,
+    )
+    return replace(limits, connections=most)
 
 
 _LEAST: Final = {"greeting_delay": 0, "body_rate": 0, "auth_delay": 0, "max_auth_delay": 0}

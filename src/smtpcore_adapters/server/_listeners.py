@@ -16,7 +16,7 @@ from smtpcore import Config
 
 from ..streams._stream import Address, address_of, send_at_once
 
-_BACKLOG = 1024  # connections that wait to be accepted; the system may have a lower limit
+BACKLOG = 1024  # connections that wait to be accepted; the system may have a lower limit
 _ATTEMPTS = 10  # at finding a port that is free for both IPv4 and IPv6
 _FIRST_INHERITED = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
 
@@ -117,7 +117,8 @@ def accept_from(source: socket.socket) -> tuple[socket.socket, Address | None]:
 def _open(listener: Listener, stack: ExitStack) -> list[socket.socket]:
     if listener.bound:
         taken = stack.enter_context(listener.bound)
-        taken.listen(_BACKLOG)
+        if not taken.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            taken.listen(BACKLOG)  # a socket that listens already keeps the backlog that its owner chose
         return [taken]
 
     if listener.path:
@@ -191,7 +192,7 @@ def _bind(family: int, host: str, port: int, *, reuse_port: bool) -> socket.sock
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
 
         made.bind((host, port))
-        made.listen(_BACKLOG)
+        made.listen(BACKLOG)
     except OSError as exc:
         if made:
             made.close()
@@ -215,7 +216,7 @@ def _unix_socket(path: str, mode: int) -> Iterator[socket.socket]:
         inode = _inode(path)
         try:
             os.chmod(path, mode)  # before `listen`: until then clients cannot connect
-            made.listen(_BACKLOG)
+            made.listen(BACKLOG)
             yield made
         finally:
             if _inode(path) == inode:  # another server may have replaced the file meanwhile

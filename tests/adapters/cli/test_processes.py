@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import smtplib
 import socket
 import sys
 import time
@@ -11,13 +12,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import Mock
 
 import click
 import pytest
 import trustme
 
 from smtpcore_adapters import Address, App, cli
-from smtpcore_adapters.cli._processes import _announce, _metrics, _work_for_metrics, run_workers
+from smtpcore_adapters.cli._processes import _announce, _metrics, _work_for_metrics, raise_descriptor_limit, run_workers
+from smtpcore_adapters.cli.serve import _reloading
 from smtpcore_adapters.server._listeners import Listener
 from tests.adapters.cli.clients import client_context, connect, send
 from tests.adapters.command import TIMEOUT, Running, run_in_process, running
@@ -210,6 +213,44 @@ def test_sighup_reloads_the_certificate(tmp_path: Path, workers: str) -> None:
     assert len(new) == 1
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+@pytest.mark.parametrize("options", [(), ("--self-signed",), ("--backend", "threads"), ("--backend", "trio")])
+def test_server_without_certificate_file_continues_after_sighup(options: tuple[str, ...], tmp_path: Path) -> None:
+    with running(tmp_path, *options, "-v") as server, smtplib.SMTP(server.host, server.port) as client:
+        client.ehlo("c.example")
+        server.process.send_signal(signal.SIGHUP)
+        assert server.process.stderr
+        while "no certificate file" not in server.process.stderr.readline():
+            assert server.process.poll() is None
+        assert client.noop()[0] == 250
+    assert server.status == 0
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "raised"),
+    [(1024, 4096, 2000), (1024, 1500, 1500), (1024, -1, 2000), (4096, 4096, None), (-1, -1, None), (1024, 1024, None)],
+)
+def test_descriptor_limit_is_raised_as_far_as_needed(
+    soft: int, hard: int, raised: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[tuple[int, int]] = []
+    monkeypatch.setattr("resource.getrlimit", lambda name: (soft, hard))
+    monkeypatch.setattr("resource.setrlimit", lambda name, pair: limits.append(pair))
+    raise_descriptor_limit(2000)
+    assert limits == ([(raised, hard)] if raised else [])
+
+
+def test_descriptor_limit_that_cannot_be_raised_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda name: (1024, 4096))
+    monkeypatch.setattr("resource.setrlimit", Mock(side_effect=ValueError("not allowed")))
+    raise_descriptor_limit(2000)
+
+
+def test_system_without_descriptor_limit_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "resource", None)
+    raise_descriptor_limit(2000)
+
+
 def test_workers_share_one_socket_without_so_reuseport(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A system without SO_REUSEPORT.
     (tmp_path / "sitecustomize.py").write_text(
@@ -222,3 +263,8 @@ def test_workers_share_one_socket_without_so_reuseport(tmp_path: Path, monkeypat
 
     assert len(server.messages()) == 5
     assert server.status == 0
+
+
+def test_system_without_sighup_runs_the_server_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(signal, "SIGHUP")
+    assert _reloading(print, None) is print

@@ -1,13 +1,15 @@
 """Validation and documentation of `Timeouts` and `Limits`."""
 
+import logging
 import re
+import sys
 from dataclasses import FrozenInstanceError, fields
 
 import pytest
 
 from smtpcore import Config
 from smtpcore_adapters import Limits, Timeouts
-from smtpcore_adapters.server._limits import REPLIES
+from smtpcore_adapters.server._limits import REPLIES, fit_to_descriptors
 from tests.paths import DOCS
 
 
@@ -53,6 +55,41 @@ def test_prefix_longer_than_an_address_is_a_value_error(name: str, bits: int) ->
 def test_connections_per_prefix_default_to_twice_the_connections_per_address() -> None:
     assert Limits(connections_per_address=7).most_per_prefix == 14
     assert Limits(connections_per_prefix=3).most_per_prefix == 3
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "per_connection", "connections"),
+    [(1024, 1, 480), (1024, 2, 240), (2064, 1, 1000), (-1, 1, 1000), (60, 1, 15), (3, 1, 1)],
+)
+def test_connections_fit_into_the_file_descriptors(
+    descriptors: int,
+    per_connection: int,
+    connections: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda name: (descriptors, descriptors))
+    with caplog.at_level(logging.INFO, "smtpcore"):
+        fitting = fit_to_descriptors(Limits(), per_connection)
+        assert fit_to_descriptors(fitting, per_connection) == fitting == Limits(connections=connections)
+    lowered = f"lowered from 1000 to {connections}: this process may open only {descriptors} files (ulimit -n)"
+    assert [record.levelname for record in caplog.records if lowered in record.message] == ["INFO"] * (
+        connections < 1000
+    )
+    assert len(caplog.records) == (connections < 1000)
+
+
+def test_lowering_a_limit_of_the_user_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda name: (1024, 1024))
+    fit_to_descriptors(Limits(connections=481), 1)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_system_without_limits_of_descriptors_keeps_the_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert fit_to_descriptors(Limits(connections=10**6), 1).connections == 10**6
 
 
 def test_each_reply_is_named_after_a_limit() -> None:
