@@ -21,20 +21,9 @@ MAX_SECONDS = 999_999_999  # RFC 2852 section 2 (3), RFC 4865 section 3
 MAX_CLASSES = 480  # RFC 3865 2.2 allows 1000 octets, but RFC 5321 4.5.3.1.5 limits the reply line that lists them
 
 OFF_BY_DEFAULT = frozenset(
-    {
-        "BURL",
-        "DELIVERBY",
-        "DSN",
-        "ETRN",
-        "EXPN",
-        "LIMITS",
-        "MT-PRIORITY",
-        "NO-SOLICITING",
-        "REQUIRETLS",
-        "RRVS",
-        "XCLIENT",
-        "XFORWARD",
-    }
+    {"DELIVERBY", "DSN", "LIMITS", "REQUIRETLS", "RRVS"}  # promises to the client
+    | {"BURL", "ETRN", "EXPN", "MT-PRIORITY", "NO-SOLICITING"}  # work of the program
+    | {"XCLIENT", "XFORWARD"}  # trust in the client
 )
 """The default of `Config.disabled`: extensions that are a promise to the client, which only your program can keep.
 
@@ -124,15 +113,18 @@ class Config:
     """Maximum octets of a body, announced by SIZE (RFC 1870). Bounds disk space per message."""
     max_recipients: int = 1000
     """Maximum accepted recipients of a transaction. Further ones get a 452. Bounds memory per connection."""
+    max_recipients_per_session: int | None = None
+    """Maximum accepted recipients of all messages of a session. Further ones get a 452."""
     max_recipient_domains: int | None = None
     """Maximum different recipient domains in a session, announced by LIMITS (RFC 9422)."""
     max_messages: int | None = None
     """Maximum messages in a session, announced by LIMITS (RFC 9422)."""
     max_errors: int | None = 50
     """Maximum 5yz replies in a session. The next command gets a 421 (RFC 5321 7.8). Stops guessing of addresses."""
+    max_refusals: int | None = 1000
+    """Maximum other refusals in a session: 4yz replies, and refused messages. The next command gets a 421."""
     max_idle_commands: int | None = 100
     """Maximum commands since the last message, besides MAIL, RCPT, DATA. The next one gets a 421. Stops NOOP loops."""
-
     max_auth_failures: int | None = 3
     """Maximum failed logins in a session. The next command gets a 421 (RFC 4954 section 9). Stops password guessing."""
 
@@ -140,7 +132,6 @@ class Config:
         name = self.hostname
         if not (name.isascii() and name.isprintable() and " " not in name and 0 < len(name) <= MAX_DOMAIN):
             raise LocalProtocolError(f"hostname {name[:300]!r} is not a domain: give the ASCII name of this server")
-
         if self.require_tls and not self.tls:
             raise LocalProtocolError("require_tls without tls would refuse every client: set tls=True too")
         if self.require_auth and not self.auth_mechanisms:
@@ -149,18 +140,7 @@ class Config:
             if match_mechanism(mechanism) is None:
                 raise LocalProtocolError(f"{mechanism!r} is not the name of a SASL mechanism: use capitals")
 
-        _demand("max_command_line", self.max_command_line, MIN_COMMAND_LINE)
-        _demand("max_text_line", self.max_text_line, MIN_TEXT_LINE)
-        _demand("max_message_size", self.max_message_size, MIN_MESSAGE_SIZE)
-        _demand("max_recipients", self.max_recipients, MIN_RECIPIENTS)
-        _demand("max_errors", self.max_errors, 1)
-        _demand("max_idle_commands", self.max_idle_commands, 1)
-        _demand("max_auth_failures", self.max_auth_failures, 1)
-
-        _demand("max_recipient_domains", self.max_recipient_domains, 1)
-        _demand("max_messages", self.max_messages, 1)
-        _demand("min_by_time", self.min_by_time, 1)
-        _demand("max_hold_for", self.max_hold_for, 1)
+        _check_limits(self)
         self._check_arguments()
 
     def _check_arguments(self) -> None:
@@ -218,13 +198,20 @@ class ClientConfig:
             raise LocalProtocolError(f"hostname {self.hostname[:300]!r} is neither a domain nor an address literal")
         if self.bare_newlines is BareNewlines.ACCEPT:
             raise LocalProtocolError("bare_newlines cannot be ACCEPT: a client may not send a bare CR or LF")
-
-        _demand("max_text_line", self.max_text_line, MIN_TEXT_LINE)
-        _demand("max_reply_line", self.max_reply_line, MIN_REPLY_LINE)
-        _demand("max_reply_lines", self.max_reply_lines, 1)
-        _demand("max_group", self.max_group, 1)
+        _check_limits(self)
 
 
-def _demand(name: str, value: int | None, least: int) -> None:
-    if value is not None and value < least:
-        raise LocalProtocolError(f"{name} is {value}, but must be at least {least}")
+_LEAST = {
+    "max_command_line": MIN_COMMAND_LINE,
+    "max_text_line": MIN_TEXT_LINE,
+    "max_message_size": MIN_MESSAGE_SIZE,
+    "max_recipients": MIN_RECIPIENTS,
+    "max_reply_line": MIN_REPLY_LINE,
+}
+
+
+def _check_limits(config: Config | ClientConfig) -> None:
+    for name in config.__slots__:
+        value, least = getattr(config, name), _LEAST.get(name, 1)
+        if name.startswith(("max_", "min_")) and isinstance(value, int) and value < least:
+            raise LocalProtocolError(f"{name} is {value}, but must be at least {least}")

@@ -2,7 +2,7 @@
 
 # The first rule that is broken decides the reply. `Refusals.examine` checks them in this order:
 #
-#   1. the limits of the session: errors, failed authentications, commands without a message; QUIT is exempt
+#   1. the limits of the session: errors, refusals, failed authentications, commands without a message; QUIT is exempt
 #   2. the protocol: EHLO and HELO belong to SMTP, LHLO belongs to LMTP
 #   3. TLS and authentication, where the configuration requires them
 #   4. the sequence of commands: whether this state allows this verb
@@ -76,7 +76,7 @@ def invalid(line: bytes, refusal: Refusal) -> InvalidCommand:
 class Refusals:
     """The rules of one session, and the counters of its limits."""
 
-    __slots__ = ("_config", "_domains", "_errors", "_failures", "_guards", "_idle", "_messages")
+    __slots__ = ("_config", "_domains", "_errors", "_failures", "_guards", "_idle", "_messages", "_rcpts", "_refused")
 
     def __init__(self, config: Config, *, guards: bool) -> None:
         self._config = config
@@ -85,6 +85,8 @@ class Refusals:
         self._failures = 0
         self._idle = 0
         self._messages = 0
+        self._rcpts = 0
+        self._refused = 0
         self._domains: frozenset[str] = frozenset()
 
     def examine(
@@ -170,9 +172,11 @@ class Refusals:
         match command:
             case Rcpt(forward_path=path):
                 assert transaction, "RCPT is in sequence only in a transaction"
-                limit = config.max_recipient_domains
+                limit, most = config.max_recipient_domains, config.max_recipients_per_session
                 if len(transaction.recipients) >= config.max_recipients:
                     return rules.TOO_MANY_RECIPIENTS
+                if most is not None and self._rcpts >= most:
+                    return rules.TOO_MANY_IN_SESSION
                 if limit is not None and len(self._domains | {path.domain}) > limit:
                     return rules.TOO_MANY_DOMAINS
                 if not path.text.isascii() and not transaction.mail.params.smtputf8:
@@ -204,6 +208,8 @@ class Refusals:
         limits = self._config
         if limits.max_errors is not None and self._errors >= limits.max_errors:
             return self._goodbye(rules.TOO_MANY_ERRORS)
+        if limits.max_refusals is not None and self._refused >= limits.max_refusals:
+            return self._goodbye(rules.TOO_MANY_REFUSALS)
         if limits.max_auth_failures is not None and self._failures >= limits.max_auth_failures:
             return self._goodbye(rules.TOO_MANY_FAILURES)
         if limits.max_idle_commands is not None and self._idle >= limits.max_idle_commands:
@@ -220,7 +226,9 @@ class Refusals:
         """Count what `reply` means for the limits of the session."""
         kind = type(asked)
         accepted = reply.is_positive
-        if isinstance(asked, DataEnd | InvalidData):
+        is_end = isinstance(asked, DataEnd | InvalidData)
+        self._refused += reply.reply_class is ReplyClass.TRANSIENT or (is_end and not accepted)
+        if is_end:
             self._idle = 0 if accepted else self._idle
         elif kind in _OF_AUTH:
             self._failures += not accepted
@@ -230,8 +238,10 @@ class Refusals:
             self._idle += 1
         elif accepted and isinstance(asked, Mail):
             self._messages += 1
-        elif accepted and isinstance(asked, Rcpt) and self._config.max_recipient_domains is not None:
-            self._domains |= {asked.forward_path.domain}
+        elif accepted and isinstance(asked, Rcpt):
+            self._rcpts += 1
+            if self._config.max_recipient_domains is not None:
+                self._domains |= {asked.forward_path.domain}
 
     def count_idle(self) -> None:
         """Count a chunk without octets, or a part that the program fetches: an endless row of them is a loop too."""

@@ -25,6 +25,8 @@ RULES: Final[Mapping[str, str]] = {
     "max_messages": "messages of a session",
     "max_recipient_domains": "domains of recipients of a session",
     "max_recipients": "recipients of a transaction",
+    "max_recipients_per_session": "recipients of a session",
+    "max_refusals": "commands of a session that were answered 4yz, and refused messages",
     "max_text_line": "octets of a line of a message",
     "plaintext_auth": "AUTH needs TLS",
     "require_auth": "mail needs authentication",
@@ -76,6 +78,7 @@ RESPONSE_TOO_LONG = _row("AUTH", 500, "5.5.6", "Authentication line too long")  
 # Limits of a session
 
 TOO_MANY_ERRORS = _row("max_errors", 421, "4.7.0", "{host} closing: too many errors")
+TOO_MANY_REFUSALS = _row("max_refusals", 421, "4.7.0", "{host} closing: too many refusals")
 TOO_MANY_FAILURES = _row("max_auth_failures", 421, "4.7.0", "{host} closing: too many failed authentications")
 TOO_MANY_COMMANDS = _row("max_idle_commands", 421, "4.7.0", "{host} closing: too many commands without a message")
 TOO_MANY_MESSAGES = _row("max_messages", 421, "4.7.0", "{host} closing: too many messages in one session")
@@ -107,6 +110,7 @@ NOT_IMPLEMENTED = _row("verb", 502, "5.5.1", "{verb} is not implemented")  # RFC
 # Values of commands
 
 TOO_MANY_RECIPIENTS = _row("max_recipients", 452, "4.5.3", "Too many recipients")  # RFC 5321 4.5.3.1.10
+TOO_MANY_IN_SESSION = _row("max_recipients_per_session", 452, "4.5.3", "Too many recipients in one session")
 TOO_MANY_DOMAINS = _row("max_recipient_domains", 452, "4.5.3", "Too many domains of recipients")  # RFC 9422
 SENDER_NOT_ASCII = _row("SMTPUTF8", 550, "5.6.7", "A non-ASCII sender needs the parameter SMTPUTF8")
 RECIPIENT_NOT_ASCII = _row("SMTPUTF8", 553, "5.6.7", "A non-ASCII recipient needs the parameter SMTPUTF8 of MAIL")
@@ -125,9 +129,8 @@ BAD_SPACES = _row("syntax", 501, "5.5.4", "Parameters must be separated by singl
 BAD_PARAMETER = _row("syntax", 501, "5.5.4", "Malformed parameter")
 BAD_VALUE = _row("syntax", 501, "5.5.4", "Malformed {keyword}: {why}")
 PARAMETER_TWICE = _row("syntax", 501, "5.5.4", "Parameter {keyword} is given twice")
-UNKNOWN_PARAMETER = _row(  # RFC 5321 4.1.1.11
-    "unknown_parameters", 555, "5.5.4", "Parameter {keyword} is not recognized"
-)
+# RFC 5321 4.1.1.11
+UNKNOWN_PARAMETER = _row("unknown_parameters", 555, "5.5.4", "Parameter {keyword} is not recognized")
 NO_ARGUMENT = _row("syntax", 501, "5.5.4", "{verb} takes no argument")  # RFC 5321 4.1.1
 NO_VALUE = _row("syntax", 501, "5.5.4", "SMTPUTF8 takes no value")  # RFC 6531 3.1 (6)
 BAD_LOOKUP = _row("syntax", 501, "5.5.4", "Syntax: {verb} and a name")

@@ -18,6 +18,7 @@ from smtpcore_adapters import (
     Limits,
     Message,
     Observed,
+    Refusal,
     Session,
     SessionClosed,
     Timeouts,
@@ -59,6 +60,18 @@ def limits_of(app: App) -> list[str]:
     return reached
 
 
+def rules_of(app: App) -> list[str]:
+    """Return a list that collects the rules of all refusals from now on."""
+    rules: list[str] = []
+
+    def look(session: Session, item: Observed) -> None:
+        if isinstance(item, Refusal):
+            rules.append(item.rule)
+
+    app.observe(look)
+    return rules
+
+
 # Slow clients
 
 
@@ -77,7 +90,7 @@ def test_byte_by_byte_command_does_not_extend_the_timeout() -> None:
 
 def test_body_below_the_minimum_rate_times_out() -> None:
     app = accepting(store := MessageStore())
-    dialogue = session(app, timeouts=TIMEOUTS, limits=Limits(body_rate=1)).send(ENVELOPE)
+    dialogue = session(app, timeouts=replace(TIMEOUTS, body_rate=1)).send(ENVELOPE)
     drip(dialogue, b"x" * 100, 5)
     dialogue.expect(220, 250, 250, 250, 354, 421)
     assert dialogue.reasons == ["timeout"]
@@ -87,7 +100,7 @@ def test_body_below_the_minimum_rate_times_out() -> None:
 
 def test_body_at_the_minimum_rate_does_not_time_out() -> None:
     app = accepting(store := MessageStore())
-    dialogue = session(app, timeouts=TIMEOUTS, limits=Limits(body_rate=10)).send(ENVELOPE).skip()
+    dialogue = session(app, timeouts=replace(TIMEOUTS, body_rate=10)).send(ENVELOPE).skip()
     for _ in range(60):
         dialogue.send(dialogue.stream.advance(10), b"x" * 98 + b"\r\n")
     dialogue.send(b".\r\n", QUIT).expect(250, 221)
@@ -179,6 +192,18 @@ def test_failed_logins_without_an_address_are_not_counted_across_sessions() -> N
         )
 
 
+@pytest.mark.parametrize(("failures", "delay"), [(0, 0.5), (2, 2), (3, 4), (9, 4), (2000, 4)])
+def test_reply_delay_has_a_maximum_after_any_number_of_failures(failures: int, delay: float) -> None:
+    table = PeerTable(Limits(auth_failures_per_hour=10_000))
+    timeouts = Timeouts(auth_delay=0.5, max_auth_delay=4)
+    dialogue = session(users(), config=OFFERING, peer=HERE, peers=table, timeouts=timeouts).send(EHLO)
+    for _ in range(failures):
+        table.auth_failed(HERE.host, dialogue.stream.now)
+    before = dialogue.stream.now
+    dialogue.send(WRONG).expect(220, 250, 535)
+    assert dialogue.stream.now == pytest.approx(before + delay, abs=0.01)
+
+
 def test_cancelled_or_undecided_login_is_not_delayed() -> None:
     app = App()
     app.on("auth")(lambda session, question: Reply(454, "The database is down"))
@@ -221,40 +246,41 @@ def test_sleep_of_a_handler_ends_at_shutdown_or_session_timeout(stop: bool, seco
 
 def test_recipients_per_session_are_limited() -> None:
     app = accepting(MessageStore())
-    reached = limits_of(app)
-    limits = Limits(recipients_per_session=3)
+    rules = rules_of(app)
     script = EHLO + MAIL + RCPT + RCPT + b"RSET\r\n" + MAIL + RCPT + RCPT + DATA
-    dialogue = session(app, limits=limits).send(script, b".\r\n" + QUIT)
+    dialogue = session(app, config=replace(CONFIG, max_recipients_per_session=3)).send(script, b".\r\n" + QUIT)
     assert dialogue.codes == [220, 250, 250, 250, 250, 250, 250, 250, 452, 354, 250, 221]
     assert "452 4.5.3 Too many recipients in one session" in dialogue.replies
-    assert reached == ["recipients_per_session"]
+    assert rules == ["max_recipients_per_session"]
 
 
 def test_temporary_refusals_of_commands_are_limited() -> None:
     app = App()
-    reached = limits_of(app)
+    rules = rules_of(app)
     app.on("RCPT")(lambda session, rcpt: Reply(450, "Greylisted"))
     dialogue = (
-        session(app, limits=Limits(refusals=5))
+        session(app, config=replace(CONFIG, max_refusals=5))
         .send(EHLO + MAIL + RCPT * 9)
         .end()
         .expect(220, 250, 250, 450, 450, 450, 450, 450, 421)
     )
     assert dialogue.reasons == ["421"]
-    assert reached == ["refusals"]
+    assert rules[-1] == "max_refusals"
 
 
 def test_refused_messages_count_as_refusals() -> None:
     app = accepting()
     app.on("message")(lambda session, message: Reply(554, "Spam"))
     script = [part for _ in range(9) for part in (MAIL + RCPT + DATA, b"x\r\n.\r\n")]
-    session(app, limits=Limits(refusals=3)).send(EHLO, *script).end().expect(220, 250, *[250, 250, 354, 554] * 3, 421)
+    session(app, config=replace(CONFIG, max_refusals=3)).send(EHLO, *script).end().expect(
+        220, 250, *[250, 250, 354, 554] * 3, 421
+    )
 
 
 def test_limit_of_none_is_unlimited() -> None:
     app = App()
     app.on("RCPT")(lambda session, rcpt: Reply(450, "Greylisted"))
-    session(app, limits=Limits(refusals=None)).send(EHLO + MAIL + RCPT * 2000 + QUIT).expect(
+    session(app, config=replace(CONFIG, max_refusals=None)).send(EHLO + MAIL + RCPT * 2000 + QUIT).expect(
         220, 250, 250, *[450] * 2000, 221
     )
 

@@ -10,7 +10,7 @@ import pytest
 
 from smtpcore import Reply
 from smtpcore.sasl import Answer, CheckToken, Question, TokenError
-from smtpcore_adapters import App, Limits, Message, Session
+from smtpcore_adapters import App, Message, Session, Timeouts
 from smtpcore_adapters.tls import self_signed_context
 from smtpcore_adapters.users import Users
 from tests.adapters.fakes import CONFIG
@@ -53,8 +53,10 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     app.include(tokens := TokenApp())
     app.include(Users({"tim": "tans taaf"}))
     config = replace(CONFIG, auth_mechanisms=MECHANISMS)
-    limits = Limits(auth_delay=0, max_auth_delay=0)
-    with running(request.param, app, config=config, tls=self_signed_context(["s.example"]), limits=limits) as server:
+    timeouts = Timeouts(auth_delay=0)
+    with running(
+        request.param, app, config=config, tls=self_signed_context(["s.example"]), timeouts=timeouts
+    ) as server:
         yield Server(tokens, server)
 
 

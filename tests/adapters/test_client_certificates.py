@@ -13,7 +13,7 @@ import trustme
 
 from smtpcore import Reply
 from smtpcore.sasl import CheckIdentity, Question
-from smtpcore_adapters import App, Limits, Session
+from smtpcore_adapters import App, Session, Timeouts
 from smtpcore_adapters.tls import server_context
 from smtpcore_adapters.tls._channel_binding import subject_of
 from tests.adapters.fakes import CONFIG, EHLO
@@ -63,8 +63,8 @@ def server(request: pytest.FixtureRequest, files: Files) -> Iterator[Running]:
 
     context = server_context(files.path("server"), files.path("server"), client_ca=files.path("ca"))
     config = replace(CONFIG, auth_mechanisms=("EXTERNAL",))
-    limits = Limits(auth_delay=0, max_auth_delay=0)
-    with running(request.param, app, config=config, tls=context, implicit_tls=True, limits=limits) as server:
+    timeouts = Timeouts(auth_delay=0)
+    with running(request.param, app, config=config, tls=context, implicit_tls=True, timeouts=timeouts) as server:
         yield server
 
 

@@ -983,7 +983,7 @@ LIMITS: dict[str, tuple[dict[str, Any], bytes, str, bool]] = {
     "max_auth_failures": (
         {
             "config": replace(CONFIG, auth_mechanisms=("PLAIN",), plaintext_auth=True, max_auth_failures=2),
-            "limits": Limits(auth_delay=0, max_auth_delay=0),
+            "timeouts": Timeouts(auth_delay=0),
         },
         EHLO + AUTH * 4,
         "421 4.7.0 ",
@@ -992,25 +992,26 @@ LIMITS: dict[str, tuple[dict[str, Any], bytes, str, bool]] = {
     "greeting": ({"timeouts": Timeouts(greeting=0.05, close=1)}, b"EHL", "421 4.4.2 ", True),
     "command": ({"timeouts": Timeouts(command=0.05, close=1)}, EHLO + b"NOO", "421 4.4.2 ", True),
     "body": (
-        {"timeouts": Timeouts(body=0.05, close=1), "limits": Limits(body_rate=0)},
+        {"timeouts": Timeouts(body=0.05, body_rate=0, close=1)},
         EHLO + MESSAGE + BODY,
         "421 4.4.2 ",
         True,
     ),
     "session": ({"timeouts": Timeouts(session=0.05, close=1)}, EHLO, "421 4.4.2 ", True),
     "connections_per_minute": ({"limits": Limits(connections_per_minute=1)}, b"", "421 s.example", True),
-    "greeting_delay": ({"limits": Limits(greeting_delay=30)}, EHLO, "554 s.example", True),
+    "greeting_delay": ({"timeouts": Timeouts(greeting_delay=30)}, EHLO, "554 s.example", True),
     "auth_failures_per_hour": (
         {
             "config": replace(CONFIG, auth_mechanisms=("PLAIN",), plaintext_auth=True),
-            "limits": Limits(auth_failures_per_hour=1, auth_delay=0, max_auth_delay=0),
+            "limits": Limits(auth_failures_per_hour=1),
+            "timeouts": Timeouts(auth_delay=0, max_auth_delay=0),
         },
         EHLO + AUTH * 2,
         "454 4.7.0 ",
         False,
     ),
-    "recipients_per_session": (
-        {"limits": Limits(recipients_per_session=2)},
+    "max_recipients_per_session": (
+        {"config": replace(CONFIG, max_recipients_per_session=2)},
         EHLO + MAIL + RCPT * 3,
         "452 4.5.3 ",
         False,

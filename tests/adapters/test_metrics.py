@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from smtpcore import Reply
-from smtpcore_adapters import App, Limits, Message, Session
+from smtpcore_adapters import App, Message, Session, Timeouts
 from smtpcore_adapters.metrics import Metrics
 from tests.adapters.fakes import (
     CONFIG,
@@ -154,7 +154,7 @@ def test_refusals_are_counted_by_the_rule_that_decided() -> None:
 def test_limits_are_counted_by_name() -> None:
     app = App()
     count = MetricsReader(app)
-    session(app, limits=Limits(greeting_delay=1)).send(EHLO).end()
+    session(app, timeouts=Timeouts(greeting_delay=1)).send(EHLO).end()
     assert count("limits_reached_total", limit="greeting_delay") == 1
     assert count("sessions_closed_total", reason="early_talker") == 1
 

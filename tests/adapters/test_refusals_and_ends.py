@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from smtpcore import Reply
-from smtpcore_adapters import DROP, App, LimitReached, Limits, Session, SessionClosed, Timeouts
+from smtpcore_adapters import DROP, App, LimitReached, Session, SessionClosed, Timeouts
 from tests.adapters.fakes import CONFIG, accepting, watch
 from tests.adapters.harness import BACKENDS, TIMEOUT, Running, running
 
@@ -77,7 +77,7 @@ def test_shutdown_ends_the_sleep_of_a_connect_handler(backend: str) -> None:
 def test_client_that_talks_before_the_greeting_is_rejected(backend: str) -> None:
     app = accepting()
     reached = watch(app, LimitReached)
-    with serving(backend, app, limits=Limits(greeting_delay=60)) as server, server.connect() as client:
+    with serving(backend, app, timeouts=Timeouts(greeting_delay=60)) as server, server.connect() as client:
         client.send(b"EHLO c.example\r\nMAIL FROM:<a@c.example>\r\n")
         assert client.rest() == b"554 s.example closing: you talked before the greeting\r\n"
         assert server.reason() == "early talker"
@@ -85,13 +85,13 @@ def test_client_that_talks_before_the_greeting_is_rejected(backend: str) -> None
 
 
 def test_client_that_waits_for_the_delayed_greeting_is_served(backend: str) -> None:
-    with serving(backend, App(), limits=Limits(greeting_delay=0.1)) as server, server.connect() as client:
+    with serving(backend, App(), timeouts=Timeouts(greeting_delay=0.1)) as server, server.connect() as client:
         client.expect(220)
         client.send(b"EHLO c.example\r\n").expect(250)
 
 
 def test_shutdown_ends_the_greeting_delay(backend: str) -> None:
-    with serving(backend, App(), limits=Limits(greeting_delay=3600)) as server, server.connect() as client:
+    with serving(backend, App(), timeouts=Timeouts(greeting_delay=3600)) as server, server.connect() as client:
         with server.connect() as other:
             other.send(b"x").expect(554)  # the first connection was accepted earlier
         left = server.leave()

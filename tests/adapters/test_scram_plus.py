@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from smtpcore.sasl import Channel, ChannelBinding, Credentials, make_client
-from smtpcore_adapters import App, Limits
+from smtpcore_adapters import App, Timeouts
 from smtpcore_adapters.server._acceptor import Acceptor
 from smtpcore_adapters.tls import self_signed_context
 from smtpcore_adapters.users import Users
@@ -57,8 +57,8 @@ def end_point(client: Client) -> ChannelBinding:
 @pytest.mark.parametrize("implicit", [False, True])
 def test_login_succeeds_only_with_the_binding_of_the_connection(backend: str, implicit: bool) -> None:
     options = {"config": replace(CONFIG, auth_mechanisms=(*PLUS, "PLAIN")), "tls": self_signed_context(["s.example"])}
-    limits = Limits(auth_delay=0, max_auth_delay=0)
-    with running(backend, users(), implicit_tls=implicit, limits=limits, **options) as server:
+    timeouts = Timeouts(auth_delay=0)
+    with running(backend, users(), implicit_tls=implicit, timeouts=timeouts, **options) as server:
         for name in PLUS:
             with server.connect() as client:
                 if implicit:

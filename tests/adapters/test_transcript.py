@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpcore_adapters import App, Limits, Session
+from smtpcore_adapters import App, Session, Timeouts
 from smtpcore_adapters.transcript import Transcript, to_directory, to_stream
 from smtpcore_adapters.users import Users
 from tests.adapters.fakes import (
@@ -114,7 +114,7 @@ def test_transcript_shows_tls_and_limits() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     options = {"config": replace(CONFIG, tls=True), "tls": context, "implicit_tls": True}
     assert "-- TLSv1.3 TLS_AES_256_GCM_SHA384" in transcribe(App(), QUIT, **options)
-    lines = transcribe(App(), EHLO, limits=Limits(greeting_delay=1))
+    lines = transcribe(App(), EHLO, timeouts=Timeouts(greeting_delay=1))
     assert lines[1] == "-- limit reached: greeting_delay"
 
     app = App()

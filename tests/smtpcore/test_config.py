@@ -22,8 +22,10 @@ def test_default_config_is_strict_and_limits_everything() -> None:
     assert not config.plaintext_auth
     assert not config.require_auth
     limits = {field.name for field in fields(config) if field.name.startswith("max_")}
-    unlimited = {"max_hold_for", "max_hold_until", "max_messages", "max_recipient_domains"}
-    assert len(limits - unlimited) == 7
+    unlimited = {"max_hold_for", "max_hold_until", "max_messages", "max_recipient_domains"} | {
+        "max_recipients_per_session"
+    }
+    assert len(limits - unlimited) == 8
     assert {name for name in limits if getattr(config, name) is None} == unlimited
 
 
@@ -58,6 +60,8 @@ LEAST = [
     ("max_auth_failures", 1),
     ("max_recipient_domains", 1),
     ("max_messages", 1),
+    ("max_recipients_per_session", 1),
+    ("max_refusals", 1),
     ("min_by_time", 1),
     ("max_hold_for", 1),
 ]

@@ -82,6 +82,14 @@ CASES: list[tuple[str, bytes, bytes, dict[str, Any], str, Refusal]] = [
         rules.TOO_MANY_RECIPIENTS,
     ),
     (
+        "a recipient too many in a session",
+        MAIL,
+        b"RCPT TO:<u@s.example>\r\nRSET\r\nMAIL FROM:<>\r\n" + b"RCPT TO:<u@s.example>\r\n" * 2,
+        {"max_recipients_per_session": 2},
+        "452 4.5.3",
+        rules.TOO_MANY_IN_SESSION,
+    ),
+    (
         "a domain too many",
         MAIL,
         b"RCPT TO:<u@s.example>\r\nRCPT TO:<u@t.example>\r\n",
@@ -96,6 +104,14 @@ CASES: list[tuple[str, bytes, bytes, dict[str, Any], str, Refusal]] = [
         {"max_errors": 1},
         "421 4.7.0",
         rules.TOO_MANY_ERRORS.fill(host="s.example"),
+    ),
+    (
+        "refusals",
+        MAIL,
+        b"RCPT TO:<u@s.example>\r\nRCPT TO:<u@s.example>\r\nNOOP\r\n",
+        {"max_recipients_per_session": 1, "max_refusals": 1},
+        "421 4.7.0",
+        rules.TOO_MANY_REFUSALS.fill(host="s.example"),
     ),
     (
         "failures to authenticate",

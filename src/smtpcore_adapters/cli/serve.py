@@ -4,6 +4,7 @@ import logging
 import signal
 import ssl
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -182,7 +183,7 @@ def serve(**options: Any) -> None:
         "implicit_tls": options["implicit_tls"],
         "proxies": _proxies(options),
         "trusted": _networks("--trusted", options["trusted"]),
-        "timeouts": _timeouts(options["timeout"]),
+        "timeouts": _timeouts(options["timeout"], options["greeting_delay"]),
         "limits": _limits(options),
     }
     run: Run = partial(_runner(options["backend"]), app, **arguments)
@@ -333,8 +334,9 @@ def _networks(option: str, networks: Sequence[str]) -> Sequence[str]:
     return networks
 
 
-def _timeouts(seconds: float | None) -> Timeouts:
-    return Timeouts(greeting=seconds, command=seconds, body=seconds) if seconds else Timeouts()
+def _timeouts(seconds: float | None, delay: float) -> Timeouts:
+    timeouts = Timeouts(greeting_delay=delay)
+    return replace(timeouts, greeting=seconds, command=seconds, body=seconds) if seconds else timeouts
 
 
 def _limits(options: dict[str, Any]) -> Limits:
@@ -342,7 +344,6 @@ def _limits(options: dict[str, Any]) -> Limits:
         connections=options["max_connections"],
         connections_per_address=options["max_connections_per_address"],
         connections_per_minute=options["max_new_connections"],
-        greeting_delay=options["greeting_delay"],
     )
 
 

@@ -5,7 +5,7 @@ import logging
 from smtpcore import ConnectionOpened, Reply
 
 from ..streams._stream import host_of
-from ._limits import Limits
+from ._limits import Timeouts
 from ._notifications import Decider, Decision
 from ._peers import PeerTable
 from ._session import SessionRecord
@@ -15,21 +15,21 @@ from ._wire import Wire
 class Admission:
     """Applies the limits on connections, early talkers and failed authentications to one session."""
 
-    __slots__ = ("_admitted_from", "_is_trusted", "_limits", "_peers", "_record", "_wire", "refusal")
+    __slots__ = ("_admitted_from", "_is_trusted", "_peers", "_record", "_timeouts", "_wire", "refusal")
 
     def __init__(
         self,
         wire: Wire,
         record: SessionRecord,
         peers: PeerTable,
-        limits: Limits,
+        timeouts: Timeouts,
         *,
         is_trusted: bool,
     ) -> None:
         self._wire = wire
         self._record = record
         self._peers = peers
-        self._limits = limits
+        self._timeouts = timeouts
         self._is_trusted = is_trusted
         self._admitted_from: str | None = None
         """The host under which this connection is counted; None if it is not counted."""
@@ -73,7 +73,7 @@ class Admission:
 
     async def talks_early(self) -> bool:
         """Wait for the greeting delay, and return whether the client sent anything meanwhile."""
-        delay = self._limits.greeting_delay
+        delay = self._timeouts.greeting_delay
         return bool(delay and not self.refusal and not self._wire.draining and await self._wire.talks_within(delay))
 
     async def reject_early_talker(self) -> None:
@@ -95,14 +95,19 @@ class Admission:
 
     def count_auth_failure(self) -> float:
         """Count a failed authentication, and return the number of seconds to wait before its reply."""
-        return self._peers.auth_failed(self._host, self._wire.clock())
+        failures = self._peers.auth_failed(self._host, self._wire.clock())
+        doubled = min(failures - 1, _MAX_DOUBLINGS)
+        return min(self._timeouts.auth_delay * 2.0**doubled, self.auth_delay)
 
     @property
     def auth_delay(self) -> float:
         """The longest wait before the reply to a failed authentication, in seconds."""
-        return self._limits.max_auth_delay
+        return self._timeouts.max_auth_delay
 
     @property
     def _host(self) -> str:
         # Failures of a client without an address, for example on a Unix socket, are counted for its session alone.
         return host_of(self._wire.session.peer) or self._wire.session.id
+
+
+_MAX_DOUBLINGS = 100  # of `Timeouts.auth_delay`: some more would not fit into a float

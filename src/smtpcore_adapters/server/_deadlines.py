@@ -1,14 +1,14 @@
 """Compute how much longer a session may wait for its client."""
 
 # A per-read timeout can be defeated by sending one byte just before it expires. So waits add up until the command or
-# the message is complete. Each octet of a body extends its deadline: `Limits.body_rate` is the minimum rate.
+# the message is complete. Each octet of a body extends its deadline: `Timeouts.body_rate` is the minimum rate.
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 from smtpcore import Wait
 
-from ._limits import Limits, Timeouts
+from ._limits import Timeouts
 from ._peers import PeerTable
 
 
@@ -31,11 +31,11 @@ class Deadlines:
         "waited",
     )
 
-    def __init__(self, timeouts: Timeouts, limits: Limits, peers: PeerTable, clock: Callable[[], float]) -> None:
+    def __init__(self, timeouts: Timeouts, peers: PeerTable, clock: Callable[[], float]) -> None:
         self._timeouts = _by_wait(timeouts)
         self._crowded = timeouts.crowded
         self._peers = peers
-        self._rate = limits.body_rate
+        self._rate = timeouts.body_rate
         self._clock = clock
         self._end = clock() + timeouts.session
         self._credit = 0.0

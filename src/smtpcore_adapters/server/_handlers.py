@@ -6,13 +6,12 @@ from inspect import isawaitable
 from types import CoroutineType
 from typing import Any, Final
 
-from smtpcore import Burl, Command, ConnectionOpened, Event, InvalidCommand, Path, Rcpt, Reply, UnknownCommand
+from smtpcore import Burl, Command, ConnectionOpened, Event, InvalidCommand, Path, Reply, UnknownCommand
 from smtpcore.sasl import Answer, Question
 
 from ._admission import Admission
 from ._app import App, Handler
 from ._burl import is_for
-from ._limits import Limits
 from ._message import Message
 from ._notifications import Decider, Decision, Drop, HandlerDone
 from ._wire import Wire
@@ -25,13 +24,12 @@ class ConnectionDropped(Exception):
 class Handlers:
     """The handlers of an `App`, called for one session."""
 
-    __slots__ = ("_admission", "_app", "_limits", "_wire")
+    __slots__ = ("_admission", "_app", "_wire")
 
-    def __init__(self, app: App, wire: Wire, admission: Admission, limits: Limits) -> None:
+    def __init__(self, app: App, wire: Wire, admission: Admission) -> None:
         self._app = app
         self._wire = wire
         self._admission = admission
-        self._limits = limits
 
     async def run(self, event: Event) -> None:
         """Answer an event that has no exchange of its own."""
@@ -43,16 +41,10 @@ class Handlers:
 
         Raises `ConnectionDropped` if the connection is to be closed without a reply.
         """
-        app, wire, limits = self._app, self._wire, self._limits
-        if limits.refusals is not None and wire.refusals >= limits.refusals:
-            return wire.reach("refusals")
-
+        app, wire = self._app, self._wire
         names: tuple[str, ...] = ()
         if isinstance(event, Command):
             names = (event.verb,)
-            most = limits.recipients_per_session
-            if most is not None and isinstance(event, Rcpt) and wire.recipients >= most:
-                return wire.reach("recipients_per_session")
         elif isinstance(event, UnknownCommand):
             names = (event.verb, "default")
         elif isinstance(event, ConnectionOpened):
@@ -87,9 +79,7 @@ class Handlers:
 
     async def ask_for_part(self, burl: Burl) -> bytes | AsyncIterable[bytes] | Decision:
         """Call the `BURL` handlers, and return their octets or refusal; if they return None, the default refusal."""
-        wire, limits = self._wire, self._limits
-        if limits.refusals is not None and wire.refusals >= limits.refusals:
-            return wire.reach("refusals")
+        wire = self._wire
         if not is_for(burl.uri, wire.session.identity):
             return Reply(554, "This URL is for another user", enhanced="5.7.0"), Decider.RULE, burl.verb
 

@@ -15,15 +15,21 @@ _RESERVED = 64  # file descriptors for everything else, such as listeners and fi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """The timeouts of a session, in seconds. A timeout ends the session with `421 4.4.2` if a reply can be sent."""
+    """The timeouts and delays of a session, in seconds, and the minimum rate of a body.
+
+    A timeout ends the session with `421 4.4.2` if a reply can be sent.
+    """
 
     greeting: float = 300.0
     """The time for the client's first command, 300 by default (RFC 5321 4.5.3.2.7)."""
     command: float = 300.0
     """The time for the next command, 300 by default (RFC 5321 4.5.3.2.7). It covers the whole line."""
     body: float = 300.0
-    """The time for waits within a body, 300 by default. Each octet extends it, at the rate of `Limits.body_rate`. RFC
-    5321 4.5.3.2.5 gives a client three minutes for each block."""
+    """The time for waits within a body, 300 by default. Each octet extends it, at the rate of `body_rate`. RFC 5321
+    4.5.3.2.5 gives a client three minutes for each block."""
+    body_rate: float = 500.0
+    """The minimum average rate of a body, in octets per second, 500 by default; 0 for no minimum. The time of `body` is
+    allowed once in addition. Without a minimum, a client could keep a connection open for hours with a few octets."""
     session: float = 7200.0
     """The time for the whole session, 7200 by default. A client can extend the other timeouts by sending slowly."""
     tls: float = 60.0
@@ -35,19 +41,32 @@ class Timeouts:
     make room for new ones, sooner than RFC 5321 4.5.3.2.7 recommends."""
     close: float = 2.0
     """The time for the client to read the last reply and close the connection, 2 by default."""
+    greeting_delay: float = 0.0
+    """The delay before the greeting, 0 by default. Clients that talk first are rejected (RFC 5321 3.1)."""
+    auth_delay: float = 1.0
+    """The delay of the reply to a failed authentication, 1 by default; 0 for none. It doubles with each further failure
+    from the same address."""
+    max_auth_delay: float = 16.0
+    """The maximum of `auth_delay` after several failures, 16 by default."""
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"timeout {name} is {getattr(self, name)}, but must be more than 0 seconds")
+            value = getattr(self, name)
+            if name in _MAY_BE_ZERO and not value >= 0:
+                raise ValueError(f"timeout {name} is {value}, but must be at least 0")
+            if name not in _MAY_BE_ZERO and not value > 0:
+                raise ValueError(f"timeout {name} is {value}, but must be more than 0 seconds")
+
+
+_MAY_BE_ZERO = frozenset({"body_rate", "greeting_delay", "auth_delay", "max_auth_delay"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The limits of one client, and of all clients together. None switches a limit off.
+    """The counts and rates of one address, one network, and the whole process. None switches a limit off.
 
     Each process counts for itself: N workers allow N times as much. `smtpcore.Config` has the limits of a single
-    dialogue, and `REPLIES` has the replies.
+    session, and `REPLIES` has the replies.
     """
 
     connections: int = 1000
@@ -66,24 +85,9 @@ class Limits:
     least such a network. So the following limits of one address apply to a network in IPv6."""
     connections_per_minute: int | None = None
     """The number of new connections from one address in a minute, refused ones included; off by default."""
-    greeting_delay: float = 0.0
-    """The delay before the greeting, in seconds, 0 by default. Clients that talk first are rejected (RFC 5321 3.1)."""
-    body_rate: float = 500.0
-    """The minimum average rate of a body, in octets per second, 500 by default; 0 for no minimum. `Timeouts.body` is
-    allowed once in addition. Without a minimum, a client could keep a connection open for hours with a few octets."""
-    auth_delay: float = 1.0
-    """The delay of the reply to a failed authentication, in seconds, 1 by default; 0 for none. It doubles with each
-    further failure from the same address."""
-    max_auth_delay: float = 16.0
-    """The maximum of `auth_delay` after several failures, in seconds, 16 by default."""
     auth_failures_per_hour: int | None = 60
     """The number of failed authentications from one address, in all its sessions, 60 by default. Further attempts are
-    refused after `max_auth_delay`, without a call of the handlers."""
-    recipients_per_session: int | None = None
-    """The number of accepted recipients of all messages of a session; off by default."""
-    refusals: int | None = 1000
-    """The number of refusals of a session that `Config.max_errors` does not count, 1000 by default: commands answered
-    4yz, and refused messages."""
+    refused after `Timeouts.max_auth_delay`, without a call of the handlers."""
     log_records_per_minute: int | None = 100
     """The number of log records that one address can cause in a minute, 100 by default, except those of level DEBUG.
     Further records are counted, and their number is logged."""
@@ -91,8 +95,8 @@ class Limits:
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
-            if isinstance(value, float | int) and not value >= _LEAST.get(name, 1):
-                raise ValueError(f"limit {name} is {value}, but must be at least {_LEAST.get(name, 1)}")
+            if value is not None and not value >= 1:
+                raise ValueError(f"limit {name} is {value}, but must be at least 1")
         if self.ipv4_prefix > 32 or self.ipv6_prefix > 128:
             raise ValueError("a prefix has at most 32 bits in IPv4, and 128 in IPv6")
 
@@ -128,8 +132,6 @@ def fit_to_descriptors(limits: Limits, per_connection: int) -> Limits:
     return replace(limits, connections=most)
 
 
-_LEAST: Final = {"greeting_delay": 0, "body_rate": 0, "auth_delay": 0, "max_auth_delay": 0}
-
 REPLIES: Final[Mapping[str, Reply]] = MappingProxyType(
     {
         "connections": Reply(421, "closing: too many connections", enhanced="4.7.0"),
@@ -139,11 +141,9 @@ REPLIES: Final[Mapping[str, Reply]] = MappingProxyType(
         # The server closes the connection after this 554, and does not wait for QUIT.
         "greeting_delay": Reply(554, "closing: you talked before the greeting", enhanced="5.7.1"),
         "auth_failures_per_hour": Reply(454, "Too many failures from your address, try again later", enhanced="4.7.0"),
-        "recipients_per_session": Reply(452, "Too many recipients in one session", enhanced="4.5.3"),
-        "refusals": Reply(421, "closing: too many refusals", enhanced="4.7.0"),
         # A web page can make a browser send SMTP commands in the body of an HTTP request. So the session
         # ends at the first line of a request.
         "http": Reply(421, "closing: this is not a web server", enhanced="4.7.0"),
     }
 )
-"""The reply of each limit. `http` is not a field of `Limits`, because it has no options."""
+"""The reply of each limit. `greeting_delay` is a field of `Timeouts`; `http` has no options."""

@@ -87,12 +87,10 @@ class PeerTable:
         with self._lock:
             return self._failures is None or not self._failures.is_full(self._key(host), now)
 
-    def auth_failed(self, host: str, now: float) -> float:
-        """Count a failed authentication, and return the delay of its reply in seconds."""
+    def auth_failed(self, host: str, now: float) -> int:
+        """Count a failed authentication, and return the number of recent ones; 1 if they are not limited."""
         with self._lock:
-            level = self._failures.add(self._key(host), now) if self._failures else 1.0
-
-        return min(self._limits.auth_delay * 2.0 ** (round(level) - 1), self._limits.max_auth_delay)
+            return round(self._failures.add(self._key(host), now)) if self._failures else 1
 
     # The log quota
 

@@ -90,11 +90,11 @@ class SessionLoop:
         limits = limits or Limits()
         peers = peers or PeerTable(limits)
         conn = Connection(config, extensions=extensions)
-        deadlines = Deadlines(timeouts, limits, peers, clock)
+        deadlines = Deadlines(timeouts, peers, clock)
         self._record = SessionRecord()
         self._wire = Wire(app, stream, conn, self._record, deadlines, timeouts, peers=peers, tls=tls, clock=clock)
-        self._admission = Admission(self._wire, self._record, peers, limits, is_trusted=trusted)
-        self._handlers = Handlers(app, self._wire, self._admission, limits)
+        self._admission = Admission(self._wire, self._record, peers, timeouts, is_trusted=trusted)
+        self._handlers = Handlers(app, self._wire, self._admission)
         self._implicit_tls = implicit_tls
         self._is_proxied = proxied
         self._on_end = on_end

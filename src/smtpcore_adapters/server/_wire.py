@@ -20,13 +20,10 @@ from smtpcore import (
     Connection,
     ConnectionClosed,
     ConnectionOpened,
-    DataEnd,
     Event,
     Expn,
-    InvalidData,
     LocalProtocolError,
     Quit,
-    Rcpt,
     RemoteProtocolError,
     Reply,
     ReplyClass,
@@ -65,8 +62,6 @@ class Wire:
         "deadlines",
         "draining",
         "log",
-        "recipients",
-        "refusals",
         "session",
         "stream",
     )
@@ -99,10 +94,6 @@ class Wire:
         self.clock = clock
         self.draining = False
         """Whether the session was asked to end."""
-        self.recipients = 0
-        """The number of accepted recipients."""
-        self.refusals = 0
-        """The number of commands that were answered 4yz, and of messages that were refused."""
         self.closed_by = Reason.CLOSED
         """The reason for the end of the session if the dialogue ends after the last reply."""
 
@@ -220,10 +211,6 @@ class Wire:
             self.closed_by = Reason.GOODBYE
         elif isinstance(event, Quit):
             self.closed_by = Reason.QUIT
-        elif reply_class in _POSITIVE:
-            self.recipients += isinstance(event, Rcpt)
-        elif reply_class is ReplyClass.TRANSIENT or isinstance(event, DataEnd | InvalidData):
-            self.refusals += 1
 
         if self._app.observers:
             self.show(sent)

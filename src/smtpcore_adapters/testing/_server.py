@@ -92,7 +92,13 @@ class SmtpServer:
                 tls=self._context(),
                 implicit_tls=options.implicit_tls,
                 limits=_NO_LIMITS,
-                timeouts=Timeouts(greeting=options.timeout, command=options.timeout, body=options.timeout, close=0.5),
+                timeouts=Timeouts(
+                    greeting=options.timeout,
+                    command=options.timeout,
+                    body=options.timeout,
+                    close=0.5,
+                    auth_delay=0,
+                ),
             )
         ).address
         return self
@@ -192,9 +198,7 @@ class SmtpServer:
         return context
 
 
-_NO_LIMITS = Limits(
-    connections_per_address=1000, auth_delay=0, auth_failures_per_hour=None, log_records_per_minute=None
-)
+_NO_LIMITS = Limits(connections_per_address=1000, auth_failures_per_hour=None, log_records_per_minute=None)
 """Limits that do not slow down or refuse a test, which may look like an attack."""
 
 

@@ -22,10 +22,10 @@ from smtpcore_adapters import (
     Client,
     ClientTimeouts,
     Disconnected,
-    Limits,
     Message,
     Refused,
     Session,
+    Timeouts,
     TlsMode,
     open_client,
 )
@@ -516,8 +516,8 @@ def test_refused_login_closes_the_connection(
 
     app = App()
     app.include(Users({"tim": "right"}))
-    limits = Limits(auth_delay=0, max_auth_delay=0)
-    with running(backend, app, config=CONFIG, tls=server_tls, limits=limits) as server:
+    timeouts = Timeouts(auth_delay=0)
+    with running(backend, app, config=CONFIG, tls=server_tls, timeouts=timeouts) as server:
         run(backend, fail, server.server.address.port, context=client_tls, auth=("tim", "wrong"))
         server.reason()
 

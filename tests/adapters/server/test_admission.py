@@ -11,7 +11,6 @@ from smtpcore import (
 from smtpcore_adapters import (
     App,
     LimitReached,
-    Limits,
     Observed,
     Session,
     Timeouts,
@@ -65,7 +64,7 @@ def test_client_that_talks_before_the_greeting_is_rejected(early: bytes) -> None
     reached = limits_of(app)
     app.on("connect")(lambda session, opened: pytest.fail("a handler was called"))
     dialogue = (
-        session(app, limits=Limits(greeting_delay=5), timeouts=TIMEOUTS)
+        session(app, timeouts=replace(TIMEOUTS, greeting_delay=5))
         .send(early, QUIT)
         .expect("554 s.example closing: you talked before the greeting")
     )
@@ -77,7 +76,7 @@ def test_client_that_talks_before_the_greeting_is_rejected(early: bytes) -> None
 
 def test_client_that_waits_for_the_delayed_greeting_is_served() -> None:
     dialogue = (
-        session(accepting(), limits=Limits(greeting_delay=5), timeouts=TIMEOUTS)
+        session(accepting(), timeouts=replace(TIMEOUTS, greeting_delay=5))
         .send(SILENCE, EHLO, QUIT)
         .expect(220, 250, 221)
     )
@@ -85,19 +84,19 @@ def test_client_that_waits_for_the_delayed_greeting_is_served() -> None:
 
 
 def test_client_that_leaves_before_the_greeting_is_not_an_early_talker() -> None:
-    dialogue = session(App(), limits=Limits(greeting_delay=5)).end().expect(220)
+    dialogue = session(App(), timeouts=Timeouts(greeting_delay=5)).end().expect(220)
     assert dialogue.reasons == ["closed"]
 
 
 def test_drain_does_not_wait_for_the_greeting_delay() -> None:
-    dialogue = session(App(), limits=Limits(greeting_delay=5))
+    dialogue = session(App(), timeouts=Timeouts(greeting_delay=5))
     dialogue.send(dialogue.loop.drain).expect(421)
     assert dialogue.reasons == ["shutdown"]
 
 
 def test_refused_connection_has_no_greeting_delay() -> None:
     for draining in (True, False):
-        dialogue = session(App(), limits=Limits(greeting_delay=5))
+        dialogue = session(App(), timeouts=Timeouts(greeting_delay=5))
         if draining:
             dialogue.loop.drain()
         else:
@@ -107,7 +106,7 @@ def test_refused_connection_has_no_greeting_delay() -> None:
 
 
 def test_session_timeout_shortens_the_greeting_delay() -> None:
-    dialogue = session(App(), limits=Limits(greeting_delay=5), timeouts=Timeouts(session=3)).send(SILENCE)
+    dialogue = session(App(), timeouts=Timeouts(greeting_delay=5, session=3)).send(SILENCE)
     assert dialogue.stream.receive_timeouts == [3]
     dialogue.expect(220, 421)
 

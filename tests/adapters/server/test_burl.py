@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from smtpcore import Burl, Reply
-from smtpcore_adapters import App, Limits, Message, Session
+from smtpcore_adapters import App, Message, Session
 from tests.adapters.fakes import (
     CONFIG,
     EHLO,
@@ -182,7 +182,7 @@ def test_exception_while_closing_a_burl_part_is_logged(caplog: pytest.LogCapture
 
 def test_refusal_limit_applies_to_burl() -> None:
     script = ENVELOPE + burl("broken", " LAST") + MAIL + RCPT + burl("bytes", " LAST")
-    dialogue, stored, _ = fetching(script, limits=Limits(refusals=1))
+    dialogue, stored, _ = fetching(script, config=replace(BURLS, max_refusals=1))
     assert dialogue.codes[-1] == 421
     assert stored == []
 
@@ -224,6 +224,7 @@ def test_refusal_limit_ends_the_session_before_a_burl_part_is_fetched() -> None:
     app = accepting(store := MessageStore())
     app.on("BURL")(lambda session, burl: pytest.fail("fetched although the limit is reached"))
     app.on("VRFY")(lambda session, vrfy: Reply(450, "Later"))
-    dialogue, _, _ = fetching(ENVELOPE + b"VRFY x\r\n" + burl("x", " LAST"), app=app, limits=Limits(refusals=1))
+    config = replace(BURLS, max_refusals=1)
+    dialogue, _, _ = fetching(ENVELOPE + b"VRFY x\r\n" + burl("x", " LAST"), app=app, config=config)
     assert dialogue.codes[-2:] == [450, 421]
     assert store.bodies == []

@@ -1,5 +1,7 @@
 """Deadlines of a client's commands, bodies and sessions."""
 
+from dataclasses import replace
+
 import pytest
 
 from smtpcore import Wait
@@ -19,8 +21,7 @@ class Clock:
 
 def make_deadlines(rate: float = 10) -> tuple[Deadlines, Clock]:
     clock = Clock()
-    limits = Limits(body_rate=rate)
-    return Deadlines(TIMEOUTS, limits, PeerTable(limits), clock), clock
+    return Deadlines(replace(TIMEOUTS, body_rate=rate), PeerTable(Limits()), clock), clock
 
 
 @pytest.mark.parametrize(

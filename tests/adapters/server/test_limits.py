@@ -12,8 +12,11 @@ from smtpcore_adapters import Limits, Timeouts
 from smtpcore_adapters.server._limits import REPLIES, fit_to_descriptors
 from tests.paths import DOCS
 
+MAY_BE_ZERO = {"greeting_delay", "body_rate", "auth_delay", "max_auth_delay"}
+POSITIVE = [field.name for field in fields(Timeouts) if field.name not in MAY_BE_ZERO]
 
-@pytest.mark.parametrize("name", [field.name for field in fields(Timeouts)])
+
+@pytest.mark.parametrize("name", POSITIVE)
 @pytest.mark.parametrize("value", [0, -1, float("nan")])
 def test_timeout_must_be_positive(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"timeout {name} is .*, but must be more than 0 seconds"):
@@ -26,23 +29,27 @@ def test_timeout_may_be_short_or_infinite(name: str) -> None:
     assert getattr(Timeouts(**{name: float("inf")}), name) == float("inf")
 
 
+@pytest.mark.parametrize("name", sorted(MAY_BE_ZERO))
+def test_delay_or_rate_may_be_zero(name: str) -> None:
+    assert getattr(Timeouts(**{name: 0}), name) == 0
+    for wrong in (-1, float("nan")):
+        with pytest.raises(ValueError, match=f"timeout {name} is {wrong}, but must be at least 0"):
+            Timeouts(**{name: wrong})
+
+
 def test_default_timeouts_are_those_of_the_rfc() -> None:
     # RFC 5321 4.5.3.2.7: five minutes for a server that waits for a command.
     assert (Timeouts().greeting, Timeouts().command) == (300, 300)
     assert Timeouts().body >= 180  # RFC 5321 4.5.3.2.5
 
 
-MAY_BE_ZERO = {"greeting_delay", "body_rate", "auth_delay", "max_auth_delay"}
-
-
 @pytest.mark.parametrize("name", [field.name for field in fields(Limits)])
 def test_limit_below_its_minimum_is_a_value_error(name: str) -> None:
-    least = 0 if name in MAY_BE_ZERO else 1
-    for wrong in (least - 1, float("nan")):
-        with pytest.raises(ValueError, match=f"limit {name} is {wrong}, but must be at least {least}"):
+    for wrong in (0, float("nan")):
+        with pytest.raises(ValueError, match=f"limit {name} is {wrong}, but must be at least 1"):
             Limits(**{name: wrong})  # type: ignore[arg-type]
 
-    assert getattr(Limits(**{name: least}), name) == least
+    assert getattr(Limits(**{name: 1}), name) == 1
 
 
 @pytest.mark.parametrize(("name", "bits"), [("ipv4_prefix", 33), ("ipv6_prefix", 129)])
@@ -93,7 +100,7 @@ def test_system_without_limits_of_descriptors_keeps_the_connections(monkeypatch:
 
 
 def test_each_reply_is_named_after_a_limit() -> None:
-    assert set(REPLIES) - {field.name for field in fields(Limits)} == {"http"}
+    assert set(REPLIES) - {field.name for field in fields(Limits)} == {"greeting_delay", "http"}
 
 
 def test_limits_are_immutable() -> None:

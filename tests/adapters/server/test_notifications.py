@@ -207,8 +207,8 @@ REFUSALS: dict[str, tuple[App, bytes, dict[str, Any], Author]] = {
     "recipients of a session": (
         accepting(),
         EHLO + MAIL + RCPT + RCPT,
-        {"limits": Limits(recipients_per_session=1)},
-        (452, Decider.LIMIT, "recipients_per_session"),
+        {"config": replace(CONFIG, max_recipients_per_session=1)},
+        (452, Decider.RULE, "max_recipients_per_session"),
     ),
     "handler of RCPT": (
         handling("RCPT", Reply(452, "Mailbox full")),
@@ -245,8 +245,8 @@ REFUSALS: dict[str, tuple[App, bytes, dict[str, Any], Author]] = {
     "refusals": (
         handling("RCPT", Reply(450, "Later")),
         EHLO + MAIL + RCPT + RCPT,
-        {"limits": Limits(refusals=1)},
-        (421, Decider.LIMIT, "refusals"),
+        {"config": replace(CONFIG, max_refusals=1)},
+        (421, Decider.RULE, "max_refusals"),
     ),
     # Messages
     "message by default": (accepting(), ENVELOPE + END, {}, (554, Decider.DEFAULT, "message")),
@@ -265,7 +265,7 @@ REFUSALS: dict[str, tuple[App, bytes, dict[str, Any], Author]] = {
     "bare newline": (accepting(MessageStore()), ENVELOPE + b"a\nb\r\n" + END, {}, (550, Decider.RULE, "bare_newlines")),
     # Connections
     "connect handler": (handling("connect", Reply(554, "No")), QUIT, {}, (554, Decider.HANDLER, "connect")),
-    "early talker": (App(), EHLO, {"limits": Limits(greeting_delay=1)}, (554, Decider.LIMIT, "greeting_delay")),
+    "early talker": (App(), EHLO, {"timeouts": Timeouts(greeting_delay=1)}, (554, Decider.LIMIT, "greeting_delay")),
     # AUTH
     "wrong password": (
         handling("auth", lambda session, question: False),

@@ -65,11 +65,11 @@ def test_connections_per_minute_are_counted_per_ipv6_prefix() -> None:
     assert table.enter("192.0.2.2", 0) is None
 
 
-def test_delay_doubles_with_each_failed_login() -> None:
-    table = PeerTable(Limits(auth_delay=0.5, max_auth_delay=4))
-    assert [table.auth_failed("192.0.2.1", 0) for _ in range(6)] == [0.5, 1, 2, 4, 4, 4]
-    assert table.auth_failed("192.0.2.2", 0) == 0.5
-    assert table.auth_failed("192.0.2.1", 100_000) == 0.5
+def test_failed_logins_are_counted_per_address_and_forgotten_later() -> None:
+    table = PeerTable(Limits())
+    assert [table.auth_failed("192.0.2.1", 0) for _ in range(6)] == [1, 2, 3, 4, 5, 6]
+    assert table.auth_failed("192.0.2.2", 0) == 1
+    assert table.auth_failed("192.0.2.1", 100_000) == 1
 
 
 def test_logins_are_blocked_after_too_many_failures_and_allowed_again_later() -> None:
@@ -84,8 +84,8 @@ def test_logins_are_blocked_after_too_many_failures_and_allowed_again_later() ->
 
 
 def test_disabled_limits_never_block() -> None:
-    table = PeerTable(Limits(auth_failures_per_hour=None, log_records_per_minute=None, auth_delay=3))
-    assert [table.auth_failed("192.0.2.1", 0) for _ in range(3)] == [3, 3, 3]
+    table = PeerTable(Limits(auth_failures_per_hour=None, log_records_per_minute=None))
+    assert [table.auth_failed("192.0.2.1", 0) for _ in range(3)] == [1, 1, 1]
     assert table.may_authenticate("192.0.2.1", 0)
     assert all(table.may_log("192.0.2.1", 0) for _ in range(1000))
     assert table.take_left_out(1000) == 0

@@ -51,7 +51,7 @@ def test_log_records_per_client_are_limited(caplog: pytest.LogCaptureFixture) ->
     def stumble(session: Session, rcpt: Rcpt) -> Reply:
         raise RuntimeError("no such table")
 
-    limits = Limits(log_records_per_minute=10, refusals=None)
+    limits = Limits(log_records_per_minute=10)
     table = PeerTable(limits)
     for port in range(3):
         session(app, limits=limits, peers=table, peer=replace(HERE, port=port)).send(EHLO + MAIL + RCPT * 100).end()
