@@ -160,7 +160,7 @@ class Connection(Endpoint):
             body.begin_chunk(None, last=burl.last)
             self._advance(chunk_step(last=burl.last))
         if data:
-            self._part.append(data)
+            self._part += data
         else:
             body.end_part(len(self._part))
 

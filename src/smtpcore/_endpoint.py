@@ -75,7 +75,7 @@ class Endpoint(ABC):
         if self._expects_handshake():
             raise self._injected()
 
-        self._buffer.append(data)
+        self._buffer += data
         self._received += len(data)
 
     def _expects_handshake(self) -> bool:

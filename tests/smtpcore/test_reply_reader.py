@@ -16,7 +16,7 @@ def read(segments: list[bytes]) -> tuple[list[tuple[int, list[str]]], ReplyReade
     reader, buffer = ReplyReader(CONFIG), ReceiveBuffer()
     found = []
     for segment in segments:
-        buffer.append(segment)
+        buffer += segment
         while taken := reader.take(buffer):
             code, texts = taken
             found.append((code, list(texts)))
@@ -72,7 +72,7 @@ def test_octets_that_are_not_a_reply_are_a_remote_error(octets: bytes, error: st
 
 def test_line_may_be_longer_where_the_caller_needs_it() -> None:
     buffer = ReceiveBuffer()
-    buffer.append(b"334 " + b"A" * 600 + b"\r\n")
+    buffer += b"334 " + b"A" * 600 + b"\r\n"
 
     assert ReplyReader(CONFIG).take(buffer, least_limit=1000) == (334, ["A" * 600])
 

@@ -12,7 +12,7 @@ from ...helpers import bytewise
 
 def buffer_of(data: bytes) -> ReceiveBuffer:
     buffer = ReceiveBuffer()
-    buffer.append(data)
+    buffer += data
     return buffer
 
 
@@ -22,7 +22,7 @@ def unframe(segments: Iterable[bytes]) -> tuple[bytes, bytes, bool]:
     buffer = ReceiveBuffer()
     runs = []
     for segment in segments:
-        buffer.append(segment)
+        buffer += segment
         while not framing.ended and (run := framing.take(buffer)):
             runs.append(run)
     return b"".join(runs), bytes(buffer), framing.ended
@@ -85,7 +85,7 @@ def test_chunk_framing_takes_exactly_the_octets_of_the_chunk() -> None:
     assert (framing.take(buffer), framing.ended) == (b".\r\n", False)
     assert framing.take(buffer) == b""
 
-    buffer.append(b".\rQUIT")
+    buffer += b".\rQUIT"
     assert (framing.take(buffer), framing.ended) == (b".\r", True)
     assert framing.take(buffer) == b""
     assert bytes(buffer) == b"QUIT"
@@ -101,5 +101,5 @@ def test_chunk_of_unknown_size_takes_everything_until_its_end_is_known() -> None
     assert (framing.take(buffer), framing.ended) == (b"a\r\n.\r\n", False)
 
     framing.left = 1
-    buffer.append(b"b")
+    buffer += b"b"
     assert (framing.take(buffer), framing.ended) == (b"b", True)

@@ -23,7 +23,7 @@ def taken(form: Bodies, segments: Iterable[bytes], **changes: Any) -> tuple[list
     buffer = ReceiveBuffer()
     parts = []
     for segment in segments:
-        buffer.append(segment)
+        buffer += segment
         while taken := body.take(buffer):
             parts += taken
 
@@ -93,7 +93,7 @@ def test_stuffed_dot_does_not_count_in_the_line_length(form: Bodies) -> None:
 def take(body: Body, data: bytes) -> list[bytes]:
     """Return all pieces of `body` after `data` has arrived."""
     buffer = ReceiveBuffer()
-    buffer.append(data)
+    buffer += data
     pieces = []
     while taken := body.take(buffer):
         pieces += taken
