@@ -273,7 +273,7 @@ class Connection(Endpoint):
 
         self._replies -= 1
         self._must_flush = (self._must_flush and bool(self._output)) or type(asked) not in _MAY_WAIT
-        self._output.append(reply.encode())
+        self._output.append(reply.octets)
         self._refusals.count_reply(asked, reply)
         if self._replies <= 0 or reply.reply_class is ReplyClass.GOODBYE:
             self._asked = None
@@ -326,7 +326,7 @@ class Connection(Endpoint):
         if kind not in _ADDED_TO and self._compiled.enhances and reply.code not in NAMES_HOST:
             # Most replies need no addition.
             has_status = reply.enhanced is not None or reply.reply_class is ReplyClass.INTERMEDIATE
-            if has_status and reply.encode().isascii():
+            if has_status and reply.octets.isascii():
                 return reply
 
         is_hello = reply.is_positive and kind in HELLOS

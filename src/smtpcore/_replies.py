@@ -1,16 +1,16 @@
 """Replies: the lines that a server sends in answer to commands."""
 
 # RFC 5321 4.2: a reply is three digits and one or more lines of text. A `Reply` is checked when it is constructed, so
-# its text cannot inject further reply lines, and `encode` needs no checks.
+# its text cannot inject further reply lines.
 
 import re
 from dataclasses import dataclass, field
-from enum import Enum, IntEnum
-from typing import TYPE_CHECKING
+from enum import IntEnum
 
 from ._base64 import decode_base64, encode_base64
 from ._errors import LocalProtocolError
 from ._grammar import find_control, is_encodable
+from ._states import Key
 
 MAX_REPLY_LINE = 512  # RFC 5321 4.5.3.1.5, code and CRLF included
 MAX_CHALLENGE = 12_288  # RFC 4954 section 4 (12), for the base64 of a challenge
@@ -63,11 +63,8 @@ class ReplyCode(IntEnum):
     DOMAIN_ACCEPTS_NO_MAIL = 556
 
 
-class ReplyClass(Enum):
+class ReplyClass(Key):
     """The effect of a reply on the dialogue: given by the first digit (RFC 5321 4.2.1), except for 421 and 521."""
-
-    if not TYPE_CHECKING:  # pragma: no branch - no annotation fits for type checkers
-        __hash__ = object.__hash__  # faster than Enum's own, and each reply is looked up in several tables
 
     COMPLETION = 2
     INTERMEDIATE = 3
@@ -84,9 +81,6 @@ _CLASS_OF_CODE = {
     for code in range(200, 600)
     if code % 100 < 60
 }
-
-
-_assign = object.__setattr__  # a frozen dataclass has no other way to set a field
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
@@ -110,7 +104,8 @@ class Reply:
     """The effect of this reply on the dialogue."""
     is_positive: bool = field(compare=False)
     """Whether this reply accepts the command: 2yz or 3yz."""
-    _encoded: bytes | None = field(compare=False)
+    octets: bytes = field(compare=False)
+    """The octets for the wire, CR LF included. Most servers send the same few replies again and again."""
 
     def __init__(self, code: int, *lines: str, enhanced: str | None = None) -> None:
         reply_class = _CLASS_OF_CODE.get(code)
@@ -123,12 +118,20 @@ class Reply:
             if len(line) > MAX_TEXT or not (line.isascii() and line.isprintable()):
                 _check_text(line, MAX_CHALLENGE if code == ReplyCode.AUTHENTICATION_CHALLENGE else MAX_TEXT)
 
-        _assign(self, "code", int(code))
-        _assign(self, "lines", lines or ("",))
-        _assign(self, "enhanced", enhanced)
-        _assign(self, "reply_class", reply_class)
-        _assign(self, "is_positive", code < 400)
-        _assign(self, "_encoded", None)
+        self._set(int(code), lines or ("",), enhanced, reply_class)
+
+    def _set(self, code: int, lines: tuple[str, ...], enhanced: str | None, reply_class: ReplyClass) -> None:
+        prefix = f"{enhanced} " if enhanced else ""
+        *first, last = lines
+        text = "".join([*[f"{code}-{prefix}{line}\r\n" for line in first], f"{code} {prefix}{last}\r\n"])
+
+        assign = object.__setattr__  # a frozen dataclass has no other way to set a field
+        assign(self, "code", code)
+        assign(self, "lines", lines)
+        assign(self, "enhanced", enhanced)
+        assign(self, "reply_class", reply_class)
+        assign(self, "is_positive", code < 400)
+        assign(self, "octets", text.encode())
 
     @classmethod
     def as_heard(cls, code: int, *lines: str, enhanced: str | None = None) -> "Reply":
@@ -138,9 +141,8 @@ class Reply:
         checked as for any other reply. `Connection.send` refuses a code that RFC 5321 does not define.
         """
         reply = cls(code if code in _CLASS_OF_CODE else code // 100 * 100, *lines, enhanced=enhanced)
-        _assign(reply, "code", code)
-        if code == ReplyCode.HOST_ACCEPTS_NO_MAIL:
-            _assign(reply, "reply_class", ReplyClass.PERMANENT)
+        if reply.code != code or code == ReplyCode.HOST_ACCEPTS_NO_MAIL:
+            reply._set(code, reply.lines, enhanced, ReplyClass(code // 100))
 
         return reply
 
@@ -159,19 +161,11 @@ class Reply:
             return None
 
     def encode(self) -> bytes:
-        """Return the octets for the wire, CR LF included."""
-        if self._encoded is not None:  # most servers send the same few replies again and again
-            return self._encoded
-
-        prefix = f"{self.enhanced} " if self.enhanced else ""
-        *first, last = self.lines
-        lines = [f"{self.code}-{prefix}{line}\r\n" for line in first]
-        encoded = "".join([*lines, f"{self.code} {prefix}{last}\r\n"]).encode()
-        _assign(self, "_encoded", encoded)
-        return encoded
+        """Return `octets`. Commands have a method of the same name."""
+        return self.octets
 
     def __str__(self) -> str:
-        return self.encode().decode().rstrip("\r\n").replace("\r\n", "\n")
+        return self.octets.decode().rstrip("\r\n").replace("\r\n", "\n")
 
     def __repr__(self) -> str:
         enhanced = f", enhanced={self.enhanced!r}" if self.enhanced else ""
