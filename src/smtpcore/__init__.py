@@ -30,24 +30,8 @@ Pass received bytes in and take typed events out. Answer each event with a reply
 
 from ._addresses import Mailbox, Path
 from ._client import ClientConnection
-from ._command import Command
-from ._commands import (
-    Auth,
-    Bdat,
-    Data,
-    Ehlo,
-    Expn,
-    Helo,
-    Help,
-    Lhlo,
-    Mail,
-    Noop,
-    Quit,
-    Rcpt,
-    Rset,
-    StartTls,
-    Vrfy,
-)
+from ._command import Command, UnknownCommand
+from ._commands import Auth, Bdat, Data, Ehlo, Expn, Helo, Help, Lhlo, Mail, Noop, Quit, Rcpt, Rset, StartTls, Vrfy
 from ._config import OFF_BY_DEFAULT, BareNewlines, Bodies, ClientConfig, Config
 from ._connection import Connection
 from ._errors import LocalProtocolError, ProtocolError, RemoteProtocolError
@@ -70,35 +54,22 @@ from ._events import (
     Question,
     Request,
     Signal,
-    UnknownCommand,
 )
+from ._extensions._auth import Submitter
 from ._extensions._builtin import EXTENSIONS
 from ._extensions._burl import Burl
 from ._extensions._definition import Extension, ExtensionCommand, NextHop, Parameter, relay_or_drop, relay_or_refuse
 from ._extensions._etrn import Etrn
 from ._extensions._futurerelease import HoldLimits
 from ._extensions._limits import SessionLimits
-from ._extensions._xclient import Xclient
+from ._extensions._rrvs import NoSupport, ValidSince
+from ._extensions._xclient import Attributes, Xclient
 from ._extensions._xforward import Xforward
 from ._replies import Challenge, Reply, ReplyClass, ReplyCode
 from ._state import State, Wait
 from ._transaction import Transaction
-from .parameters import (
-    Attributes,
-    BodyType,
-    ByMode,
-    DeliverBy,
-    EnvelopeId,
-    NoSupport,
-    Notify,
-    OriginalRecipient,
-    Params,
-    Ret,
-    Submitter,
-    ValidSince,
-    decode_xtext,
-    encode_xtext,
-)
+from ._xtext import decode_xtext, encode_xtext
+from .parameters import BodyType, ByMode, DeliverBy, EnvelopeId, Notify, OriginalRecipient, Params, Ret
 
 __version__ = "0.1.0"
 

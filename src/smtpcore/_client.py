@@ -28,7 +28,7 @@ from types import MappingProxyType
 from typing import Final
 
 from ._bodies._outgoing import OutgoingBody
-from ._command import Command
+from ._command import Command, UnknownCommand
 from ._commands import Auth, Bdat, Data, Ehlo, Helo, Lhlo, Mail, Quit, Rcpt, Rset
 from ._config import MIN_COMMAND_LINE, ClientConfig
 from ._dialects import MAX_AUTH_LINE, Dialect, make_dialect, read_offers
@@ -51,7 +51,6 @@ from ._events import (
     Question,
     Request,
     Signal,
-    UnknownCommand,
 )
 from ._extensions._builtin import EXTENSIONS
 from ._extensions._burl import Burl

@@ -1,7 +1,10 @@
-"""The base class of commands."""
+"""The base class of commands, and the commands that have no class of their own."""
 
 from dataclasses import dataclass
 from typing import ClassVar
+
+from ._errors import LocalProtocolError
+from ._grammar import find_control, is_encodable, match_keyword
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,4 +23,30 @@ class Command:
 
     def encode(self) -> bytes:
         """Return the octets for the wire, CR LF included. Raises `LocalProtocolError` if a parameter is malformed."""
+        return f"{self}\r\n".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownCommand:
+    """A command with an unknown verb. Unless the program replies otherwise, it gets a 500.
+
+    Raises `LocalProtocolError` if the verb is not a word in upper case, and for control characters.
+    """
+
+    verb: str
+    """The verb in upper case."""
+    argument: str = ""
+    """The text after the verb, as received."""
+
+    def __post_init__(self) -> None:
+        if match_keyword(self.verb) is None or self.verb != self.verb.upper():
+            raise LocalProtocolError(f"{self.verb!r} is not a verb: it should be a word in upper case")
+        if find_control(self.argument) or not is_encodable(self.argument):
+            raise LocalProtocolError(f"argument {self.argument!r} has control characters: remove them")
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.argument}".rstrip()
+
+    def encode(self) -> bytes:
+        """Return the octets for the wire, CR LF included."""
         return f"{self}\r\n".encode()

@@ -4,17 +4,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from . import _rules as rules
+from ._command import UnknownCommand
 from ._commands import COMMANDS, Auth, Data, Ehlo, Expn, Helo, Help, Lhlo, Mail, Noop, Quit, Rcpt, Rset, StartTls, Vrfy
-from ._events import (
-    AuthCancel,
-    AuthResponse,
-    ChunkEnd,
-    ConnectionOpened,
-    DataEnd,
-    Event,
-    InvalidCommand,
-    UnknownCommand,
-)
+from ._events import AuthCancel, AuthResponse, ChunkEnd, ConnectionOpened, DataEnd, Event, InvalidCommand
 from ._extensions._xclient import Xclient
 from ._parser import verb_of
 from ._replies import Reply, ReplyCode

@@ -10,37 +10,17 @@ from typing import Any
 from . import _rules as rules
 from ._addresses import Path
 from ._base64 import decode_base64
-from ._command import Command
-from ._commands import (
-    COMMANDS,
-    Auth,
-    Bdat,
-    Data,
-    Ehlo,
-    Expn,
-    Helo,
-    Help,
-    Lhlo,
-    Mail,
-    Noop,
-    Quit,
-    Rcpt,
-    Rset,
-    StartTls,
-    Vrfy,
-)
+from ._command import Command, UnknownCommand
+from ._commands import Auth, Bdat, Data, Ehlo, Expn, Helo, Help, Lhlo, Mail, Noop, Quit, Rcpt, Rset, StartTls, Vrfy
 from ._dialects import Dialect
 from ._errors import LocalProtocolError
-from ._events import AuthCancel, AuthResponse, InvalidCommand, UnknownCommand
+from ._events import AuthCancel, AuthResponse, InvalidCommand
 from ._extensions._definition import ExtensionCommand, Parameter
 from ._extensions._parsing import parse_text
 from ._grammar import find_control, match_keyword, match_number, match_param_value, unquote
 from ._replies import Reply
 from ._rules import Refusal
 from .parameters import NO_PARAMS, Params
-
-_SPELLINGS: Mapping[bytes, str] = {word.encode(): verb for verb in COMMANDS for word in (verb, verb.lower())}
-"""The usual spellings of the verbs: a look-up is faster than to decode the verb."""
 
 HIDDEN_RESPONSE = b"AUTH ***"
 """A replacement for a SASL response, which may be a secret."""
@@ -252,6 +232,8 @@ _PARSERS: Mapping[type[Command], Callable[[Any, str, Dialect], Command]] = {
     Bdat: _parse_bdat,
     Auth: _parse_auth,
 }
+_SPELLINGS = {word.encode(): kind.verb for kind in _PARSERS for word in (kind.verb, kind.verb.lower())}
+"""The usual spellings of the verbs: a look-up is faster than to decode the verb."""
 
 
 # SASL responses, and secrets in lines

@@ -18,21 +18,11 @@ from typing import Final
 
 from . import _rules as rules
 from ._buffer import LineError, LineFault, ReceiveBuffer
-from ._command import Command
+from ._command import Command, UnknownCommand
 from ._commands import Auth, Bdat, Data, Ehlo, Helo, Lhlo, Mail, Noop, Quit, Rcpt, Rset, StartTls
 from ._config import Config
 from ._dialects import Dialect
-from ._events import (
-    AuthCancel,
-    AuthResponse,
-    ChunkEnd,
-    ConnectionOpened,
-    DataEnd,
-    Event,
-    InvalidCommand,
-    InvalidData,
-    UnknownCommand,
-)
+from ._events import AuthCancel, AuthResponse, ChunkEnd, ConnectionOpened, DataEnd, Event, InvalidCommand, InvalidData
 from ._extensions._burl import Burl
 from ._extensions._definition import ExtensionCommand
 from ._parser import HIDDEN_RESPONSE, CommandRejected, parse_command, verb_of, visible

@@ -11,12 +11,12 @@
 from collections.abc import Mapping
 from typing import Final
 
-from ._command import Command
+from ._command import Command, UnknownCommand
 from ._commands import Auth, Bdat, Data, Mail, Rcpt, Rset, StartTls
 from ._config import MIN_COMMAND_LINE
 from ._dialects import Dialect
 from ._errors import LocalProtocolError
-from ._events import ConnectionOpened, DataEnd, Question, Request, UnknownCommand
+from ._events import ConnectionOpened, DataEnd, Question, Request
 from ._extensions._burl import Burl
 from ._parser import CommandRejected, parse_command
 from .parameters import BodyType

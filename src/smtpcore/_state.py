@@ -33,34 +33,24 @@
 # `docs/state-machine.md` shows the tables as diagrams.
 
 from collections.abc import Iterable, Mapping
-from enum import Enum, auto
+from enum import auto
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
+from ._command import UnknownCommand
 from ._commands import Auth, Bdat, Data, Ehlo, Expn, Helo, Help, Lhlo, Mail, Noop, Quit, Rcpt, Rset, StartTls, Vrfy
-from ._events import (
-    AuthCancel,
-    AuthResponse,
-    ChunkEnd,
-    ConnectionOpened,
-    DataEnd,
-    InvalidCommand,
-    InvalidData,
-    UnknownCommand,
-)
+from ._events import AuthCancel, AuthResponse, ChunkEnd, ConnectionOpened, DataEnd, InvalidCommand, InvalidData
 from ._extensions._builtin import EXTENSIONS
 from ._extensions._burl import Burl
 from ._extensions._definition import ExtensionCommand
 from ._extensions._xclient import Xclient
 from ._replies import ReplyClass
+from ._states import Key
 from ._states import State as State
 
 
-class Wait(Enum):
+class Wait(Key):
     """The kinds of timeouts of RFC 5321 4.5.3.2, named by the input that a connection waits for."""
-
-    if not TYPE_CHECKING:  # pragma: no branch - no type fits for checkers
-        __hash__ = object.__hash__  # Enum's own is slower
 
     GREETING = auto()
     """A server waits for the first command after the greeting."""
@@ -93,11 +83,8 @@ class Wait(Enum):
     """The reply to any other command."""
 
 
-class Step(Enum):
+class Step(Key):
     """A transition that needs no reply."""
-
-    if not TYPE_CHECKING:  # pragma: no branch - no type fits for checkers
-        __hash__ = object.__hash__  # as above
 
     CHUNK = auto()
     """A chunk begins that is not the last: after BDAT, or when the program has a part that BURL names."""
@@ -143,8 +130,7 @@ ALLOWED_COMMANDS: Final[Mapping[State, frozenset[type[object]]]] = MappingProxyT
 
 ALLOWED_REPLIES: Final[Mapping[type[object], frozenset[ReplyClass]]] = MappingProxyType(
     {
-        **dict.fromkeys((ConnectionOpened, *_ALWAYS, Mail, Rcpt, ChunkEnd, DataEnd), FINAL),
-        **dict.fromkeys(_OF_EXTENSIONS, FINAL),
+        **dict.fromkeys((ConnectionOpened, *_ALWAYS, Mail, Rcpt, ChunkEnd, DataEnd, *_OF_EXTENSIONS), FINAL),
         Data: _NEGATIVE | _3YZ,
         **dict.fromkeys((Auth, AuthResponse), FINAL | _3YZ),
         **dict.fromkeys((AuthCancel, InvalidCommand, InvalidData), _NEGATIVE),
@@ -204,13 +190,15 @@ _ON_STEP: Final[tuple[tuple[Iterable[State], Step, State], ...]] = (
 
 MOVES: Final[Mapping[tuple[State, type[object] | Step, ReplyClass | None], State]] = MappingProxyType(
     {
-        (state, event, reply_class): then
-        for states, events, classes, then in _ON_REPLY
-        for state in states
-        for event in events
-        for reply_class in classes & ALLOWED_REPLIES[event]
+        **{
+            (state, event, reply_class): then
+            for states, events, classes, then in _ON_REPLY
+            for state in states
+            for event in events
+            for reply_class in classes & ALLOWED_REPLIES[event]
+        },
+        **{(state, step, None): then for states, step, then in _ON_STEP for state in states},
     }
-    | {(state, step, None): then for states, step, then in _ON_STEP for state in states}
 )
 """All moves: state, answered event and class of the reply, or state, step and None, to the next state."""
 
@@ -222,11 +210,10 @@ IN_TRANSACTION: Final = IN_BODY | frozenset(_OPEN)
 
 WAITING_FOR: Final[Mapping[State, Wait]] = MappingProxyType(
     {
-        **dict.fromkeys(_IN_SESSION, Wait.COMMAND),
+        **dict.fromkeys((*_IN_SESSION, State.REFUSED), Wait.COMMAND),
         **dict.fromkeys((State.CONNECTED, State.CLOSED), Wait.NOTHING),
         **dict.fromkeys(IN_BODY, Wait.BODY),
         State.GREETED: Wait.GREETING,
-        State.REFUSED: Wait.COMMAND,
         State.AUTH: Wait.AUTH,
         State.TLS: Wait.TLS,
     }

@@ -4,11 +4,15 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 
-class State(Enum):
-    """A state of the session."""
+class Key(Enum):
+    """Base class of the members that are keys of tables. Each command needs several look-ups."""
 
     if not TYPE_CHECKING:  # pragma: no branch - no type fits for checkers
-        __hash__ = object.__hash__  # Enum's own is slower, and each command needs several look-ups
+        __hash__ = object.__hash__  # Enum's own is slower
+
+
+class State(Key):
+    """A state of the session."""
 
     CONNECTED = auto()
     """The server has to send its greeting."""

@@ -20,9 +20,9 @@ ADAPTERS = sorted((SRC / "smtpcore_adapters").rglob("*.py"))
 
 # A module imports only from the rows above its own: neither sideways nor in a circle.
 LAYERS = (
-    {"_errors", "_xtext", "_command", "_states"},
+    {"_errors", "_xtext", "_states"},
     {"_grammar", "_buffer", "_base64"},
-    {"_config", "_addresses", "_replies"},
+    {"_config", "_addresses", "_replies", "_command"},
     {"_extensions"},
     {"parameters"},
     {"_commands"},
@@ -58,7 +58,7 @@ ALLOWED_IN = {
 BESIDE = {"proxy", "sasl", "trace"}
 # The size of h11, and as much again for BDAT, AUTH, some twenty-five extensions, and a client that checks its requests
 # against all of them.
-MAX_CORE = 5855
+MAX_CORE = 5739
 
 # Each framework is imported by one module of the same name.
 FRAMEWORKS = {"asyncio", "anyio", "trio"}
@@ -74,7 +74,7 @@ MODULES = [path for path in (*CORE, *ADAPTERS) if path.name != "__init__.py"]
 # underscores.
 TEST_DIRECTORIES = {"smtpcore": TESTS / "smtpcore", "smtpcore_adapters": TESTS / "adapters"}
 WITHOUT_TEST_FILE = {
-    "smtpcore/_command": "the base class of the commands in test_commands.py",
+    "smtpcore/_command": "the base class of the commands in test_commands.py, and the event UnknownCommand",
     "smtpcore/_errors": "declarations only",
     "smtpcore/_states": "declarations only",
     "smtpcore/_transaction": "declarations only",
