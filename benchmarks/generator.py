@@ -205,11 +205,10 @@ class Steady(Crowd):
         begun = begin = time.perf_counter()
         while not self.step(0):
             now = time.perf_counter()
-            if now > begun + PATIENCE:
-                raise Failed(f"the server has sent nothing for {PATIENCE:.0f} seconds")
-
             self.idle += now - begin
             begin = now
+            if now > begun + PATIENCE:
+                raise Failed(f"the server has sent nothing for {PATIENCE:.0f} seconds")
 
     def measure(self, seconds: float) -> dict[str, Any]:
         """Return the number of messages and their cost."""

@@ -39,10 +39,11 @@ def spread(values: Iterable[float]) -> Spread:
 
 def rate(work: Work, seconds: float) -> float:
     """Return the amount of work per second of CPU time, measured for `seconds`."""
-    done = 0.0
+    done = spent = 0.0
     start = time.process_time()
-    while (spent := time.process_time() - start) < seconds:
+    while spent < seconds:  # works at least once, even if another thread of the process uses up the time before
         done += work()
+        spent = time.process_time() - start
 
     return done / spent
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import groupby, product
+from itertools import count, groupby, product
 
 import pytest
 
@@ -23,6 +23,13 @@ def test_newline_benchmark_measures_each_variant_and_size() -> None:
     speed = newlines.measure_all(rounds=1, seconds=0.0001)
     assert set(speed) == {variant.__name__ for variant in newlines.VARIANTS}
     assert all(figure > 0 for sizes in speed.values() for figure in sizes.values())
+
+
+def test_work_is_done_once_even_if_other_threads_use_up_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.process_time", count().__next__)
+
+    assert rounds.rate(lambda: 5.0, 0.5) == 5.0
+    assert newlines.measure(newlines.three_counts, b"x" * 1_000, 0.5) == pytest.approx(16e-6)
 
 
 @pytest.mark.parametrize("dots", [NO_DOTS, DOTS_SOMETIMES, DOTS_EVERYWHERE])
