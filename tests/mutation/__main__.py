@@ -19,10 +19,14 @@ MUTANTS = Path("mutants")
 def main() -> None:
     """Make the mutants and try them."""
     shutil.rmtree(MUTANTS / "tests", ignore_errors=True)  # remove tests that no longer exist
+    for path in (MUTANTS / "src").rglob("*.py"):
+        if not path.relative_to(MUTANTS).exists():  # a module that has been removed or renamed
+            for each in (path, *path.parent.glob(f"{path.name}.*")):
+                each.unlink()
     MUTANTS.mkdir(exist_ok=True)
     copy_src_dir()
     copy_also_copy_files()
-    create_mutants(max_children=1)
+    create_mutants(max_children=os.cpu_count() or 1)
     command = [sys.executable, "-m", "tests.mutation.runner", *sys.argv[1:]]
     environment = os.environ | {"PYTHONPATH": "src", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "MUTANT_UNDER_TEST": ""}
     sys.exit(subprocess.run(command, cwd=MUTANTS, env=environment, check=False).returncode)

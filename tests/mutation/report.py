@@ -1,5 +1,11 @@
-"""Print the report of mutation testing for tests/mutation/survivors.md: `python -m tests.mutation.report`."""
+"""Compare the results of mutation testing with the list of survivors: `python -m tests.mutation.report`.
 
+It prints the results, and fails if a survivor is not listed in `survivors.md`, if a listed mutant does not survive or
+does not exist, or if the share of noticed mutants is too low. `--write` writes the results and the survivors to
+`survivors.md`. Entries that still apply keep their reasons; for a new entry, the reason has to be added by hand.
+"""
+
+import argparse
 import json
 import platform
 import re
@@ -12,75 +18,124 @@ from pathlib import Path
 from mutmut.mutation.diff_apply import get_diff_for_mutant
 
 from .reasons import REASONS
+from .survivors import (
+    LIST,
+    NO_TESTS,
+    NOT_TRIED,
+    NOTICED,
+    OUTCOMES,
+    SURVIVED,
+    UNNOTICED,
+    Change,
+    change_of,
+    format_list,
+    merge,
+    number_changes,
+    objections,
+    parse_list,
+)
 
-NOTICED, SURVIVED = (1, 3, 24, 36, 152, 255), (0,)  # exit codes of mutmut; most noticed mutants are timeouts
+LEAST_NOTICED = 0.964
+"""The least share of noticed mutants. It only goes up."""
+NOTICED_CODES = (1, 3, 24, 36, 152, 255)  # exit codes of mutmut: most of them are timeouts
+
+Results = dict[Path, dict[str, list[tuple[str, str]]]]
+"""The name and the outcome of each mutant, by file and function."""
 
 
-def results() -> Iterator[tuple[str, str, int | None]]:
-    """Yield module, mutant and exit code of each run; the code is None for a mutant not tried yet."""
-    for path in sorted(Path("mutants/src/smtpcore").rglob("*.meta")):
-        module = str(path.relative_to("mutants/src/smtpcore")).removesuffix(".py.meta")
+def outcome_of(code: int | None) -> str:
+    """Return the outcome for an exit code of mutmut."""
+    if code is None:
+        return NOT_TRIED
+    return SURVIVED if code == 0 else NOTICED if code in NOTICED_CODES else NO_TESTS
+
+
+def results() -> Results:
+    """Return the results of the last run."""
+    found: Results = {}
+    for path in sorted(Path("mutants/src").rglob("*.meta")):
+        functions: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for mutant, code in json.loads(path.read_text())["exit_code_by_key"].items():
-            yield module, mutant, code
+            functions[mutant.partition("__mutmut_")[0]].append((mutant, outcome_of(code)))
+        if functions:
+            found[path.relative_to("mutants").with_suffix("")] = functions
+    return found
 
 
-def change(mutant: str) -> tuple[str, str]:
-    """Return the lines before and after the change, without indentation."""
-    lines = get_diff_for_mutant(mutant).splitlines()
-    return (
-        " ".join(line[1:].strip() for line in lines if re.match(r"-(?!--)", line)),
-        " ".join(line[1:].strip() for line in lines if re.match(r"\+(?!\+\+)", line)),
-    )
+def outcomes(found: Results, listed: dict[Change, str]) -> dict[Change, str]:
+    """Return the outcomes in all functions that have a survivor or a listed mutant."""
+    names = {change.function for change in listed}
+    chosen: dict[Change, str] = {}
+    for path, functions in found.items():
+        for function, mutants in functions.items():
+            if function in names or any(outcome in UNNOTICED for _, outcome in mutants):
+                texts = [(function, *change_of(get_diff_for_mutant(mutant, path=path))) for mutant, _ in mutants]
+                chosen |= dict(zip(number_changes(texts), [outcome for _, outcome in mutants], strict=True))
+    return chosen
 
 
-def reason(changed: str) -> str:
-    """Return the reason why a change survives."""
-    return next((why for why, pattern in REASONS if re.search(pattern, changed)), "no test yet")
+def suggest(change: Change) -> str:
+    """Return a suggestion for a reason, by patterns of the change."""
+    text = f"{change.before} -> {change.after}"
+    return next((f"? {why[0].upper()}{why[1:]}." for why, pattern in REASONS if re.search(pattern, text)), "")
 
 
-def main() -> None:
-    """Print the report."""
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    survivors: dict[str, list[str]] = defaultdict(list)
-    for module, mutant, code in results():
-        if code is None:
-            counts[module]["not tried"] += 1
-        elif code in SURVIVED:
-            counts[module]["survived"] += 1
-            before, after = change(mutant)
-            survivors[reason(f"{before} -> {after}")].append(f"`{module}`: `{before}` -> `{after}`")
-        else:
-            counts[module]["noticed" if code in NOTICED else "no tests"] += 1
-
-    sys.stdout.write("\n".join([*head(counts), *table(counts), *explained(survivors)]) + "\n")
+def count(found: Results) -> dict[str, Counter[str]]:
+    """Return the number of mutants by module and outcome."""
+    return {
+        str(path.with_suffix("").relative_to("src/smtpcore")): Counter(
+            outcome for mutants in functions.values() for _, outcome in mutants
+        )
+        for path, functions in found.items()
+    }
 
 
-def head(counts: dict[str, Counter[str]]) -> Iterator[str]:
+def share(total: Counter[str]) -> float:
+    """Return the share of noticed mutants among those that were tried."""
+    return total[NOTICED] / max(total.total() - total[NOT_TRIED], 1)
+
+
+def head(total: Counter[str]) -> Iterator[str]:
     """Yield the totals."""
-    total = sum(counts.values(), Counter())
-    tried = total.total() - total["not tried"]
     yield "# Mutation testing: the latest result"
     yield ""
-    yield f"mutmut {version('mutmut')}, Python {platform.python_version()}: of {tried} changes that were tried,"
-    yield f"**{total['noticed']} were noticed ({total['noticed'] / max(tried, 1):.1%})**;"
-    yield f"{total['survived']} survived, {total['no tests']} are in code that no test calls."
-    yield f"{total['not tried']} were not tried. `docs/testing.md` has the command."
+    yield f"mutmut {version('mutmut')}, Python {platform.python_version()}:"
+    yield f"of {total.total() - total[NOT_TRIED]} changes that were tried,"
+    yield f"**{total[NOTICED]} were noticed ({share(total):.1%})**;"
+    yield f"{total[SURVIVED]} survived, {total[NO_TESTS]} are in code that no test calls."
+    yield f"{total[NOT_TRIED]} were not tried. `docs/testing.md` has the command."
     yield ""
 
 
 def table(counts: dict[str, Counter[str]]) -> Iterator[str]:
     """Yield the counts per module."""
-    columns = ("noticed", "survived", "no tests", "not tried")
-    yield f"| module | {' | '.join(columns)} |"
-    yield "|---" * (1 + len(columns)) + "|"
-    for module, found in counts.items():
-        yield f"| {module} | {' | '.join(str(found[column]) for column in columns)} |"
+    yield f"| module | {' | '.join(OUTCOMES)} |"
+    yield "|---" * (1 + len(OUTCOMES)) + "|"
+    for module, counter in counts.items():
+        yield f"| {module} | {' | '.join(str(counter[outcome]) for outcome in OUTCOMES)} |"
+    yield ""
 
 
-def explained(survivors: dict[str, list[str]]) -> Iterator[str]:
-    """Yield the surviving changes by reason, the most frequent reason first."""
-    for why, changes in sorted(survivors.items(), key=lambda item: -len(item[1])):
-        yield from ("", f"## {why[0].upper()}{why[1:]} ({len(changes)})", "", *(f"- {change}" for change in changes))
+def main() -> None:
+    """Print the report, and fail if it contradicts the list."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation.report")
+    parser.add_argument("--write", action="store_true", help="write the results and the survivors to survivors.md")
+    options = parser.parse_args()
+
+    listed, found = parse_list(LIST.read_text()), results()
+    changes = outcomes(found, listed)
+    counts = count(found)
+    total = sum(counts.values(), Counter[str]())
+    report = [*head(total), *table(counts)]
+    sys.stdout.write("\n".join(report) + "\n")
+    if options.write:
+        listed = {change: reason or suggest(change) for change, reason in merge(listed, changes).items()}
+        LIST.write_text("\n".join([*report, *format_list(listed)]) + "\n")
+
+    problems = list(objections(listed, changes))
+    if not total[NOT_TRIED] and share(total) < LEAST_NOTICED:
+        problems.append(f"only {share(total):.1%} of the changes were noticed, less than {LEAST_NOTICED:.1%}")
+    sys.exit("\n".join(problems) if problems else 0)
 
 
 if __name__ == "__main__":

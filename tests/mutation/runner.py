@@ -21,6 +21,7 @@ import time
 from bisect import bisect
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator
+from functools import partial
 from itertools import accumulate, pairwise
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType
@@ -92,8 +93,8 @@ class Results:
 class Runner:
     """A pytest plugin that runs the tests once for each mutant."""
 
-    def __init__(self, results: Results, chosen: list[tuple[Path, str]], budget: float) -> None:
-        self._results, self._chosen, self._budget = results, chosen, budget
+    def __init__(self, results: Results, chosen: list[tuple[Path, str]], budget: float, processes: int) -> None:
+        self._results, self._chosen, self._budget, self._processes = results, chosen, budget, processes
         self._functions: list[tuple[FunctionType, dict[str, FunctionType]]] = []
         self._watch = Watch()
         self._collecting: dict[Path, set[CodeType]] = defaultdict(set)
@@ -139,8 +140,10 @@ class Runner:
             failed = self._first_failure(items, name_of(function, mutants), (function, mutants["_mutmut_orig"]))
             assert failed is None, f"tests fail with an unchanged copy of {function.__qualname__}"
 
-        self._try_mutants(items)
-        return True
+        parts = split(self._chosen, self._processes)
+        pids = [start_fork(partial(self._try_mutants, items, part)) for part in parts]
+        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+        return not any(codes) or sys.exit("not all mutants were tried")
 
     def _try_tests(self, items: list[pytest.Item], names: dict[CodeType, str]) -> tuple[list[set[str]], list[float]]:
         """Return the functions that each test calls, and its seconds."""
@@ -157,21 +160,21 @@ class Runner:
 
         return calls, seconds
 
-    def _try_mutants(self, items: list[pytest.Item]) -> None:
+    def _try_mutants(self, items: list[pytest.Item], chosen: list[tuple[Path, str]]) -> None:
         pairs = {
             f"{function.__module__}.{name}": (function, mutant)
             for function, mutants in self._functions
             for name, mutant in mutants.items()
         }
         counts, began = Counter[int](), time.monotonic()
-        for number, (path, mutant) in enumerate(self._chosen, 1):
+        for number, (path, mutant) in enumerate(chosen, 1):
             start = time.monotonic()
             code = self._try(items, mutant, pairs[mutant])
             self._results.keep(path, mutant, code, time.monotonic() - start)
             counts[code] += 1
-            if number % 50 == 0 or number == len(self._chosen):
+            if number % 50 == 0 or number == len(chosen):
                 took = time.monotonic() - began
-                sys.stdout.write(f"{number} of {len(self._chosen)} in {took:.0f} s: {dict(counts)}\n")
+                sys.stdout.write(f"{number} of {len(chosen)} in {took:.0f} s: {dict(counts)}\n")
                 sys.stdout.flush()
 
     def _try(self, items: list[pytest.Item], mutant: str, pair: Pair) -> int:
@@ -244,6 +247,32 @@ def run(item: pytest.Item, following: pytest.Item | None) -> bool:
     return not item.session.testsfailed
 
 
+def split(chosen: list[tuple[Path, str]], number: int) -> list[list[tuple[Path, str]]]:
+    """Divide mutants among processes. All mutants of a file go to the same process, which writes their results."""
+    by_file: dict[Path, list[tuple[Path, str]]] = defaultdict(list)
+    for path, name in chosen:
+        by_file[path].append((path, name))
+
+    parts: list[list[tuple[Path, str]]] = [[] for _ in range(number)]
+    for mutants in sorted(by_file.values(), key=len, reverse=True):
+        min(parts, key=len).extend(mutants)
+    return [part for part in parts if part]
+
+
+def start_fork(work: Callable[[], None]) -> int:
+    """Call `work` in a fork of this process. Return its process id."""
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    return pid
+
+
 def in_fork(work: Callable[[], Any], *, quiet: bool = False) -> Any:
     """Return the result of `work` in a fork of this process. Raise `TimeoutError` if the fork runs out of time."""
     reader, writer = os.pipe()
@@ -292,12 +321,13 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="names of mutants, in which * stands for any part; all by default")
     parser.add_argument("--again", action="store_true", help="also try mutants that survived")
     parser.add_argument("--seconds", type=float, default=15.0, help="test time per mutant, as measured while recording")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="mutants tried at the same time")
     options = parser.parse_args()
 
     results = Results()
     chosen = results.choose(options.names or ["*"], again=options.again)
     sys.stdout.write(f"{len(chosen)} mutants\n")
-    runner = Runner(results, chosen, options.seconds)
+    runner = Runner(results, chosen, options.seconds, options.processes)
     sys.exit(pytest.main([*PYTEST, *config().pytest_add_cli_args_test_selection], plugins=[runner]))
 
 
