@@ -1,6 +1,6 @@
 r"""The SMTP protocol without I/O.
 
-Pass received bytes in and take typed events out. Answer each event with a reply, then send the bytes that this queues.
+Pass received bytes in, take typed events out, answer each event with a reply, and send the bytes of `data_to_send`.
 
 >>> from smtpcore import NEED_DATA, PAUSED, Config, Connection, Mail, Rcpt, Reply
 >>> conn = Connection(Config(hostname="mx.example.org"))

@@ -5,14 +5,14 @@
 #
 # - `_state` is the state that the replies so far have led to;
 # - `_ahead` is the state after all pending requests, if each of them is accepted. The next request has to be in
-#   sequence there. A reply that dashes this hope makes the client compute it again.
+#   sequence in this state. If a request is not accepted, the client computes `_ahead` again.
 #
 # Example: after MAIL and RCPT in one group, `_state` is READY and `_ahead` is RCPT, so that DATA may follow. If 550
 # answers MAIL, both are READY.
 #
 # The pending requests are a queue, and each reply answers the oldest (RFC 2920 3.1: replies are matched by counting,
-# not by code or text). A reply that was sent before its request answers nothing. So each request remembers how many
-# octets had been received when it was handed out to be written, and a reply that began before that point is an error.
+# not by code or text). A reply that was sent before its request answers nothing. So each request stores how many
+# octets had been received when `data_to_send` returned it, and a reply that began before that point is an error.
 #
 # The octets of a BDAT follow at once, whatever the server replies meanwhile. `_left` counts them, and nothing else can
 # be sent before they are complete. The BDAT moves the session itself (`Step`), as soon as the replies to all earlier
@@ -93,7 +93,7 @@ class _Pending:
     octets: int
     """The size of the command on the wire."""
     mark: int | None = None
-    """Octets received before the request was handed out to be written; None until then."""
+    """Octets received before `data_to_send` returned the request; None until then."""
     recipients: deque[Rcpt] = field(default_factory=deque)
     """In LMTP, the recipients whose replies are pending."""
 
@@ -104,7 +104,7 @@ class ClientConnection(Endpoint):
     Queue requests with `send`, write the octets that `data_to_send` returns, pass received octets to `receive_data`,
     and take the replies with `next_event`. The first reply is the greeting; nothing can be sent before it.
 
-    `extensions` are those that the client can use. Other keywords of the server are listed, but have no effect.
+    `extensions` are the extensions that the client can use. Other keywords are listed, but have no effect.
     """
 
     def __init__(self, config: ClientConfig, *, extensions: Sequence[Extension] = EXTENSIONS) -> None:

@@ -116,7 +116,7 @@ class Auth(Command):
     mechanism: str
     """The SASL mechanism, in upper case."""
     initial_response: bytes | None = field(default=None, repr=False)
-    """The initial response, decoded. None means that it is missing, which differs from empty."""
+    """The initial response, decoded. None means that there is none; `b""` is an empty one."""
 
     def __post_init__(self) -> None:
         if match_mechanism(self.mechanism) is None:
@@ -162,7 +162,7 @@ class _WithArgument(Command):
         return f"{self.verb} {self.argument}".rstrip()
 
     def encode(self) -> bytes:
-        """Return the octets for the wire, CR LF included, with the argument quoted if it would change otherwise."""
+        """Return the octets for the wire, CR LF included. The argument is quoted if parsing would change it."""
         return f"{self.verb} {_quote(self.argument)}".rstrip().encode() + b"\r\n"
 
 
@@ -198,7 +198,7 @@ class _Lookup(_WithArgument):
         return f"{self.verb} {self.argument}{' SMTPUTF8' if self.smtputf8 else ''}"
 
     def encode(self) -> bytes:
-        """Return the octets for the wire, CR LF included, with the name quoted if it would change otherwise."""
+        """Return the octets for the wire, CR LF included. The name is quoted if parsing would change it."""
         return f"{self.verb} {_quote(self.argument)}{' SMTPUTF8' if self.smtputf8 else ''}\r\n".encode()
 
 

@@ -25,7 +25,7 @@ OFF_BY_DEFAULT = frozenset(
     | {"BURL", "ETRN", "EXPN", "MT-PRIORITY", "NO-SOLICITING"}  # work of the program
     | {"XCLIENT", "XFORWARD"}  # trust in the client
 )
-"""The default of `Config.disabled`: extensions that are a promise to the client, which only your program can keep.
+"""The default of `Config.disabled`: extensions whose tasks only your program can do.
 
 A client that uses DSN, DELIVERBY, RRVS or REQUIRETLS relies on a notification, or on TLS for the whole route, so a
 server that accepts these parameters and ignores them deceives the sender. MT-PRIORITY, NO-SOLICITING, ETRN, EXPN and
@@ -106,15 +106,15 @@ class Config:
     burl: tuple[str, ...] = ()
     """Arguments that BURL announces, such as `imap`: the kinds of URLs that the program can fetch (RFC 4468)."""
     max_command_line: int = MIN_COMMAND_LINE
-    """Maximum octets of a command line with CR LF, not counting what extensions add. Bounds memory per connection."""
+    """Maximum octets of a command line with CR LF; extensions add to it. Bounds memory per connection."""
     max_text_line: int = 65_536
     """Maximum octets of a body line with CR LF. Real mail exceeds the RFC's 1,000. Bounds memory per connection."""
     max_message_size: int | None = 52_428_800
     """Maximum octets of a body, announced by SIZE (RFC 1870). Bounds disk space per message."""
     max_recipients: int = 1000
-    """Maximum accepted recipients of a transaction. Further ones get a 452. Bounds memory per connection."""
+    """Maximum accepted recipients of a transaction. Further recipients get a 452. Bounds memory per connection."""
     max_recipients_per_session: int | None = None
-    """Maximum accepted recipients of all messages of a session. Further ones get a 452."""
+    """Maximum accepted recipients of all messages of a session. Further recipients get a 452."""
     max_recipient_domains: int | None = None
     """Maximum different recipient domains in a session, announced by LIMITS (RFC 9422)."""
     max_messages: int | None = None

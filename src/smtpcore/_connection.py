@@ -262,7 +262,7 @@ class Connection(Endpoint):
         """Answer the pending event, or end the session with a 421 at any time.
 
         Returns the reply as it is sent: with the keywords after a positive reply to EHLO, with the host's name where
-        RFC 5321 4.2 asks for it, and with an enhanced status code where RFC 2034 does.
+        RFC 5321 4.2 requires it, and with an enhanced status code where RFC 2034 requires it.
 
         Raises:
             LocalProtocolError: no event is pending, or a reply of this class or with this text cannot answer it.
@@ -342,7 +342,7 @@ class Connection(Endpoint):
         if is_hello or is_new_greeting or kind is ConnectionOpened or reply.code in NAMES_HOST:
             lines = (with_host(lines[0], self._config.hostname), *lines[1:])
 
-        # RFC 2034 section 3 (4): greetings, XCLIENT's too, and replies to HELO and EHLO have no enhanced status code.
+        # RFC 2034 section 3 (4): a greeting, a 220 to XCLIENT, and a reply to HELO or EHLO have no enhanced code.
         is_plain = is_new_greeting or self._state is State.CONNECTED or answers_helo(asked)
         enhanced = enhanced_of(reply) if self._compiled.enhances and not is_plain else None
         if lines == reply.lines and enhanced == reply.enhanced:
@@ -409,7 +409,7 @@ class Connection(Endpoint):
 
 
 _ADDED_TO: Final = HELLOS | {ConnectionOpened, Xclient, InvalidCommand}
-"""Events whose replies get more, or less, than an enhanced status code and the host's name."""
+"""Events whose replies get further additions, or no enhanced status code."""
 
 _WITH_EFFECT: Final = HELLOS | {Mail, Rcpt, Data, Auth, AuthResponse, Xclient}
 """Events whose positive replies change more than the state."""

@@ -1,4 +1,4 @@
-"""The command language of a session: what a configuration and the extensions that it offers add up to."""
+"""The command language of a session, derived from the configuration and the extensions that it offers."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Dialect:
     not_implemented: frozenset[str]
     """Verbs of extensions that are not offered."""
     owners: Mapping[type[Command], tuple[str, object]]
-    """Class of an extension's command to the keyword of the extension, and the terms on which it is offered."""
+    """The extension of each command class: its keyword, and the terms on which it is offered."""
     parameters: Mapping[str, Mapping[str, Parameter[object] | None]]
     """The parameters of MAIL and RCPT: verb to keyword to parameter, or to None if it is not offered."""
     unknown_parameters: bool
@@ -138,7 +138,7 @@ class CompiledConfig:
 
 @lru_cache(maxsize=64)  # a server has few configurations
 def compiled(extensions: tuple[Extension, ...], config: Config) -> CompiledConfig:
-    """Return what `config` and `extensions` add up to. Raises `LocalProtocolError` if they contradict each other."""
+    """Return the values derived from `config` and `extensions`. Raises `LocalProtocolError` if the two conflict."""
     enabled = {extension.keyword for extension in extensions} - config.disabled
     for extension in extensions:
         missing = extension.needs - enabled if extension.keyword in enabled else None

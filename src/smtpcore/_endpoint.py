@@ -21,7 +21,7 @@ class Endpoint(ABC):
         self._transaction: Transaction | None = None
         self._buffer = ReceiveBuffer()
         self._received = 0
-        """Octets received in all."""
+        """Octets received in total."""
         self._end_of_stream = False
         self._output: list[bytes] = []
 
@@ -90,7 +90,7 @@ class Endpoint(ABC):
         return data
 
     def send_failed(self) -> None:
-        """Close after a failed write. How much of it the peer received is unknown, so nothing more can be sent."""
+        """Close after a failed write. The peer may have received a part of it, so nothing more can be sent."""
         self._advance(Step.CLOSE)
         self._output.clear()
 
@@ -99,8 +99,8 @@ class Endpoint(ABC):
     def tls_established(self) -> None:
         """Continue under TLS, after the handshake that follows a 220 to STARTTLS, or that precedes the greeting.
 
-        All that the peer said before is discarded (RFC 3207 4.2). Facts about the connection stay, such as the number
-        of its errors.
+        The results of earlier commands are discarded, such as EHLO and AUTH (RFC 3207 4.2). The counters of limits,
+        such as the number of errors, are kept.
 
         Raises:
             LocalProtocolError: TLS cannot start in this state.
@@ -149,4 +149,4 @@ class Endpoint(ABC):
 
     @abstractmethod
     def _enter(self, state: State) -> None:
-        """Drop what belongs to the states before `state`."""
+        """Drop the data that is not needed in `state`."""

@@ -94,7 +94,7 @@ class DataEnd:
 class InvalidData:
     """The end of a body that cannot be accepted, instead of `DataEnd`. A positive reply to it is not possible.
 
-    The data events before it returned the octets before the fault, nothing after the fault.
+    The preceding data events have the octets before the fault; the octets after the fault are dropped.
     """
 
     reply: Reply

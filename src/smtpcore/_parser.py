@@ -35,7 +35,7 @@ _UNPRINTABLE = re.compile(r"[^ -~]")
 
 
 class CommandRejected(Exception):
-    """The line is not a command. The next `octets` octets belong to the line, and are not commands either."""
+    """The line is not a valid command. The next `octets` octets are the chunk of a refused BDAT, not commands."""
 
     def __init__(self, refusal: Refusal, octets: int = 0) -> None:
         super().__init__(refusal)

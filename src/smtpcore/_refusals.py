@@ -35,10 +35,10 @@ from .parameters import BodyType
 _HELLOS: Final = frozenset({Helo, Ehlo, Lhlo})
 
 _BEFORE_TLS: Final = frozenset({Noop, Ehlo, Lhlo, StartTls, Quit})
-"""The commands that need no TLS where it is required (RFC 3207 section 4)."""
+"""The commands that are accepted without TLS if `require_tls` is set (RFC 3207 section 4)."""
 
 _BEFORE_AUTH: Final = frozenset({Noop, Ehlo, Helo, Lhlo, StartTls, Auth, Rset, Quit, UnknownCommand})
-"""The commands that need no authentication where it is required (RFC 4954 section 6)."""
+"""The commands that are accepted without authentication if `require_auth` is set (RFC 4954 section 6)."""
 
 _LINE_FAULTS: Final = {LineFault.TOO_LONG: rules.LINE_TOO_LONG, LineFault.BARE_NEWLINE: rules.BARE_NEWLINE}
 
@@ -49,7 +49,7 @@ _OUT_OF_SEQUENCE: Final[Mapping[tuple[State, type[object]], Refusal]] = {
     (State.CHUNKED, Data): rules.BDAT_ONLY,
     (State.CHUNK_REFUSED, Bdat): rules.CHUNK_REFUSED,
 }
-"""The refusals that say more than "Bad sequence of commands"."""
+"""The refusals with a more specific text than "Bad sequence of commands"."""
 
 _WITH_VALUES: Final = frozenset({Rcpt, Mail, Data, StartTls, Auth})
 """The commands whose values have rules."""
@@ -213,7 +213,7 @@ class Refusals:
     # The counters
 
     def count_reply(self, asked: Event, reply: Reply) -> None:
-        """Count what `reply` means for the limits of the session."""
+        """Update the counters of the session's limits after `reply`."""
         kind = type(asked)
         accepted = reply.is_positive
         is_end = isinstance(asked, DataEnd | InvalidData)
@@ -234,5 +234,5 @@ class Refusals:
                 self._domains |= {asked.forward_path.domain}
 
     def count_idle(self) -> None:
-        """Count a chunk without octets, or a part that the program fetches: an endless row of them is a loop too."""
+        """Count a chunk without octets, or a fetched part, so that `max_idle_commands` also limits these."""
         self._idle += 1

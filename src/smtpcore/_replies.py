@@ -135,10 +135,10 @@ class Reply:
 
     @classmethod
     def as_heard(cls, code: int, *lines: str, enhanced: str | None = None) -> "Reply":
-        """Make a reply from one that a server sent: the first digit of any code from 200 to 599 counts (RFC 5321 4.2).
+        """Make a `Reply` from the code and the text that a server sent.
 
-        521 is treated in the same way, since a server may continue or close after it (RFC 7504 section 3). The text is
-        checked as for any other reply. `Connection.send` refuses a code that RFC 5321 does not define.
+        For a code that RFC 5321 does not define, the first digit counts (4.2). 521 counts as an ordinary 5yz, because a
+        server may continue after it (RFC 7504 section 3). The text is checked. A server must not send such replies.
         """
         reply = cls(code if code in _CLASS_OF_CODE else code // 100 * 100, *lines, enhanced=enhanced)
         if reply.code != code or code == ReplyCode.HOST_ACCEPTS_NO_MAIL:

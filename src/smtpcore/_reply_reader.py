@@ -79,9 +79,9 @@ class ReplyReader:
 def make_reply(code: int, texts: Sequence[str], *, may_be_enhanced: bool) -> Reply:
     """Return the reply with this code and these text lines.
 
-    If the first line begins with an enhanced status code of the same class as the code, it becomes `enhanced`, even if
-    the server did not announce ENHANCEDSTATUSCODES: ordinary text does not begin like this. It is removed from every
-    line that begins with it.
+    If the first line begins with an enhanced status code of the same class, this code becomes `enhanced`, and is
+    removed from each line that begins with it. The server need not announce ENHANCEDSTATUSCODES, because ordinary text
+    does not begin like this.
     """
     enhanced = texts[0].partition(" ")[0] if may_be_enhanced else ""
     if not is_enhanced(enhanced, code):

@@ -6,7 +6,7 @@
 #
 # - The parts of one body may follow each other (RFC 3030, RFC 4468). But the replies to MAIL and RCPT have to come
 #   before the first chunk (RFC 3030 section 2), and the reply to the last part before the next command (RFC 4468 3.2).
-# - AUTH may be followed if its mechanism needs only the initial response (RFC 4954 section 4).
+# - Commands may follow AUTH if its mechanism needs only the initial response (RFC 4954 section 4).
 
 from collections.abc import Mapping
 from typing import Final

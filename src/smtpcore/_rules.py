@@ -16,7 +16,7 @@ RULES: Final[Mapping[str, str]] = {
     # Fields of `Config`
     "auth_mechanisms": "only these mechanisms are offered",
     "bare_newlines": "a line ends with CR LF",
-    "lmtp": "EHLO and HELO open a session of SMTP, LHLO one of LMTP",
+    "lmtp": "EHLO and HELO open an SMTP session, LHLO opens an LMTP session",
     "max_auth_failures": "failed authentications of a session",
     "max_command_line": "octets of a command line",
     "max_errors": "commands of a session that were answered 5yz",

@@ -117,7 +117,7 @@ class Params(Mapping[str, object]):
 
     @property
     def requiretls(self) -> bool:
-        """Whether the message may only be passed on under TLS, to servers that promise the same (RFC 8689)."""
+        """Whether the message may only be relayed under TLS, to servers that offer REQUIRETLS (RFC 8689)."""
         return "REQUIRETLS" in self._values
 
     @property

@@ -12,7 +12,7 @@ _normalize = re.compile(rb"\r\n?|\n").sub
 
 
 class BodyCheck:
-    """Passes a body on, block by block, up to its first `fault`."""
+    """Checks a body block by block, and returns its octets up to the first `fault`."""
 
     __slots__ = ("_bare_newlines", "_held", "_line_length", "_max_line", "_room", "_text", "fault")
 
@@ -22,7 +22,7 @@ class BodyCheck:
         self._max_line = config.max_text_line
         self._held = b""
         self._line_length = 0
-        # A client announced the size with SIZE, and the server has already accepted or refused it.
+        # A client needs no limit here: the server has accepted or refused the SIZE parameter of MAIL.
         self._room = config.max_message_size if isinstance(config, Config) else None
         self.fault: Refusal | None = None
 

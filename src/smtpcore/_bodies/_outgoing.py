@@ -2,10 +2,10 @@
 
 # RFC 5321 4.5.2: a line that begins with a dot gets a second dot, and a line with a single dot ends the body. So a dot
 # is doubled after each CR LF and at the very start. A block takes one `replace` and one look at its first octet. The
-# check before never ends a block between CR and LF, so that every start of a line is found however the body was cut.
+# preceding check never ends a block between CR and LF, so that every start of a line is found however the body was cut.
 #
-# The check enforces the promises that RFC 5321 and the BODY parameter of MAIL make to the server. A block that breaks a
-# promise is not sent at all: the caller encodes it with a copy, which replaces the original only on success.
+# The check enforces the rules of RFC 5321 and of the BODY parameter of MAIL. No octet of a block that breaks a rule is
+# sent: the caller encodes the block with a copy of the object, which replaces the original only on success.
 
 from .._config import ClientConfig
 from .._errors import LocalProtocolError

@@ -24,13 +24,13 @@ parse_binary_body: Callable[[str], BodyType] = one_of(BodyType)  # RFC 3030 sect
 
 def _relay(body: BodyType, hop: NextHop) -> BodyType | Reply | None:
     if body is not BodyType.BINARYMIME:
-        # If the server offers neither, the relay refuses a body with octets beyond ASCII when it finds one.
+        # If the server offers neither, the relay refuses the body when an octet beyond ASCII arrives.
         return body if hop.offers.keys() & {"8BITMIME", "BINARYMIME"} else None
     if {"BINARYMIME", "CHUNKING"} <= hop.offers.keys():
         return body
 
     # RFC 3030 section 3: the alternative is to encode the message.
-    return Reply(554, "The next server takes no binary messages", enhanced="5.6.3")
+    return Reply(554, "The next server does not accept binary messages", enhanced="5.6.3")
 
 
 # RFC 6152 names no growth of the line, but " BODY=8BITMIME" must not shorten the longest possible address.

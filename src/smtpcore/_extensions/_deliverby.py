@@ -33,7 +33,7 @@ class DeliverBy:
     """
 
     seconds: int
-    """The time for delivery from now on. Negative if it is over."""
+    """The seconds that are left for the delivery; negative if the time is over."""
     mode: ByMode
     """The treatment of the message after that time."""
     trace: bool = False

@@ -12,7 +12,7 @@ from ._parsing import parse_nothing
 
 @dataclass(frozen=True, slots=True)
 class Etrn(ExtensionCommand):
-    """`ETRN node`: start the queue of a domain, with `@` of its subdomains too, or with `#` a queue by name (RFC 1985).
+    """`ETRN node`: send the queue of a domain, of a domain and its subdomains (`@`), or a named queue (`#`) (RFC 1985).
 
     Raises `LocalProtocolError` for an argument that is neither a fully qualified domain nor a queue.
     """

@@ -13,7 +13,7 @@ _match_limit = re.compile(r"[1-9][0-9]{0,5}").fullmatch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionLimits:
-    """The limits that LIMITS announces (RFC 9422). None for each that the server does not announce."""
+    """The limits that LIMITS announces (RFC 9422). A limit that the server does not announce is None."""
 
     mail_max: int | None = None
     """The maximum of messages in one session."""

@@ -9,7 +9,7 @@ def _relay(smtputf8: bool, hop: NextHop) -> bool | Reply | None:
     if "SMTPUTF8" in hop.offers:
         return smtputf8
     if not hop.path.text.isascii():
-        return Reply(550, "The next server takes no non-ASCII sender", enhanced="5.6.7")  # section 3.5
+        return Reply(550, "The next server accepts only ASCII addresses", enhanced="5.6.7")  # section 3.5
 
     return None  # the relay checks the header when it arrives
 

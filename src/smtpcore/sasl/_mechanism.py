@@ -169,7 +169,7 @@ class ClientMechanism(ABC):
         self.credentials = credentials
         self.channel = channel
         self.error: str | None = None
-        """The reason for the server's refusal, in a word, if the mechanism transmits one."""
+        """The reason for the server's refusal, as one word; None if the mechanism transmits no reason."""
         self._dialogue = self.dialogue()
         self._has_begun = False
         self._has_ended = False

@@ -1,7 +1,7 @@
 """SCRAM: both ends prove that they know a password, without sending it (RFC 5802)."""
 
 # Both ends sign the same text, the "auth message": the three messages in which they agreed on all parameters. So an
-# attacker in the middle cannot change any of it, including the client's flag for channel binding:
+# attacker in the middle cannot change any of the messages. They include the client's flag for channel binding:
 #
 #     p=type   The exchange is bound to the TLS channel. Always used in the -PLUS mechanisms, and only there.
 #     y        The client supports channel binding, but the server did not offer it. If the server did offer it, an

@@ -146,11 +146,11 @@ class CheckToken(_Asked):
     answers: ClassVar[tuple[type, ...]] = (str, TokenError)
 
     username: str | None
-    """The user that the client names. If it is not your answer, `CheckAuthorization` is asked next."""
+    """The user that the client names. If your answer is another user, `CheckAuthorization` is asked next."""
     token: str = field(repr=False)
     """The bearer token."""
     host: str | None = None
-    """The server that the client wanted to reach. Refuse a name that is not yours (RFC 7628 3.2)."""
+    """The server that the client wanted to reach. Refuse a name that is not your server's (RFC 7628 3.2)."""
     port: int | None = None
     """The port that the client wanted to reach."""
 
@@ -181,8 +181,8 @@ class CheckAnonymous(_Asked):
 class CheckAuthorization(_Asked):
     """May `identity`, whose credentials were right, act as `authorization`? Answer with a bool.
 
-    This question only comes if a client requests another identity. A program that answers every unknown question with
-    None therefore never allows this.
+    This question is asked only if a client requests another identity. A program that answers unknown questions with
+    None refuses such clients.
     """
 
     answers: ClassVar[tuple[type, ...]] = (bool,)

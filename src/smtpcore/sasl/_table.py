@@ -161,5 +161,5 @@ def _find(name: str, mechanisms: Iterable[Mechanism]) -> Mechanism:
 
 
 def _upper(name: str) -> str:
-    # Some letters beyond ASCII have the capital I.
+    # The upper case of some letters beyond ASCII is an ASCII letter, such as I.
     return name.upper() if name.isascii() else name
