@@ -2,7 +2,7 @@
 
 # A value keeps the text exactly as written, because only the host named in the domain may interpret a local part
 # (RFC 5321 2.3.11). The parts are parsed on demand. Two spellings of one mailbox compare equal: quoting is resolved
-# (RFC 5321 4.1.2), and the domain is compared without letter case (RFC 5321 2.4). Letter case in a local part counts.
+# (RFC 5321 4.1.2), and letter case is ignored in the domain, but not in the local part (RFC 5321 2.4).
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address

@@ -157,7 +157,7 @@ class ClientConnection(Endpoint):
 
     @property
     def is_pipelining(self) -> bool:
-        """Whether requests may be sent before the replies to earlier ones."""
+        """Whether requests may be sent before the replies to earlier requests."""
         return self._config.pipelining and "PIPELINING" in self._offers
 
     @property
@@ -307,7 +307,7 @@ class ClientConnection(Endpoint):
             self._known,
             terms,
             longest=MIN_COMMAND_LINE,
-            longest_auth=MIN_COMMAND_LINE,  # RFC 4954 section 4: for the initial response; later ones may be longer
+            longest_auth=MIN_COMMAND_LINE,  # RFC 4954 section 4: limits the initial response only
             always=_IN_BASE,
         )
 

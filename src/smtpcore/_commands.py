@@ -168,7 +168,7 @@ class _WithArgument(Command):
 
 def _quote(text: str) -> str:
     # RFC 5321 4.1.2: a string that is not an atom should be quoted. Few servers resolve the quoting, so a string is
-    # quoted only if the parser would otherwise return a different one.
+    # quoted only if the parser would otherwise return a different string.
     if unquote(text) == text.strip() == text and not _match_flagged(text):
         return text
 
@@ -216,4 +216,4 @@ COMMANDS: Mapping[str, type[Command]] = {
     kind.verb: kind
     for kind in (Helo, Ehlo, Lhlo, Mail, Rcpt, Data, Bdat, Rset, Noop, Quit, Vrfy, Expn, Help, StartTls, Auth)
 }
-"""The commands by verb, without those of `ExtensionCommand`."""
+"""The commands by verb, without the commands of extensions."""

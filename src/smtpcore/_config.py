@@ -25,7 +25,7 @@ OFF_BY_DEFAULT = frozenset(
     | {"BURL", "ETRN", "EXPN", "MT-PRIORITY", "NO-SOLICITING"}  # work of the program
     | {"XCLIENT", "XFORWARD"}  # trust in the client
 )
-"""The default of `Config.disabled`: extensions whose tasks only your program can do.
+"""The default of `Config.disabled`: extensions that need work or a decision of your program.
 
 A client that uses DSN, DELIVERBY, RRVS or REQUIRETLS relies on a notification, or on TLS for the whole route, so a
 server that accepts these parameters and ignores them deceives the sender. MT-PRIORITY, NO-SOLICITING, ETRN, EXPN and
@@ -52,7 +52,7 @@ class BareNewlines(Enum):
     """Treatment of a bare CR (CR without LF) or bare LF (LF without CR). Neither of them ever ends a body."""
 
     REJECT = auto()
-    """A body with a bare CR or LF is read to its end and gets a 550. A command line with one gets a 500."""
+    """A body with a bare CR or LF is read to its end and gets a 550. A command line with a bare CR or LF gets a 500."""
     NORMALIZE = auto()
     """Each bare CR or LF in a body is replaced by CR LF. A bare LF ends a command line."""
     ACCEPT = auto()
@@ -79,7 +79,7 @@ class Config:
     lmtp: bool = False
     """Whether the protocol is LMTP: LHLO, and one reply per recipient after the body (RFC 2033)."""
     auth_mechanisms: tuple[str, ...] = ()
-    """Upper-case names of the SASL mechanisms that the program implements. Naming any offers AUTH (RFC 4954)."""
+    """The SASL mechanisms that the program implements, in upper case. By default none, and no AUTH (RFC 4954)."""
     plaintext_auth: bool = False
     """Whether AUTH is also offered without TLS. Passwords can then be read by anyone on the network path."""
     require_auth: bool = False
@@ -124,7 +124,7 @@ class Config:
     max_refusals: int | None = 1000
     """Maximum other refusals in a session: 4yz replies, and refused messages. The next command gets a 421."""
     max_idle_commands: int | None = 100
-    """Maximum commands since the last message, besides MAIL, RCPT, DATA. The next one gets a 421. Stops NOOP loops."""
+    """Maximum commands except MAIL, RCPT, DATA since the last message. The next command gets a 421. Stops loops."""
     max_auth_failures: int | None = 3
     """Maximum failed logins in a session. The next command gets a 421 (RFC 4954 section 9). Stops password guessing."""
 

@@ -1,8 +1,8 @@
 """The server's end of a session."""
 
 # The meaning of the next octet depends on the reply to the event before: after 354 it belongs to a body, after 220 to a
-# TLS handshake, after 550 to a command. So nothing is parsed ahead. The receive buffer is the queue: `next_event` takes
-# one event out of it, and the next one only after the reply to that event.
+# TLS handshake, after 550 to a command. So nothing is parsed ahead. Pipelined input waits in the receive buffer:
+# `next_event` takes one event out of it, and the next event only after the reply to the first.
 #
 # A mistake of the client is an event that carries its reply. A mistake of the program raises before anything has
 # changed: every method first checks, then changes.
@@ -418,4 +418,4 @@ _BETWEEN_LINES: Final = frozenset(State) - IN_BODY - {State.CONNECTED, State.TLS
 """The states in which the next octets are a line."""
 
 _MAY_WAIT: Final = frozenset({Mail, Rcpt, Rset})
-"""RFC 2920 3.2: only the replies to these commands may wait for the replies to later ones."""
+"""RFC 2920 3.2: only the replies to these commands may wait for the replies to later commands."""

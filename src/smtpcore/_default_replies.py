@@ -84,7 +84,7 @@ def with_host(line: str, hostname: str) -> str:
 
 
 def enhanced_of(reply: Reply) -> str:
-    """Return the enhanced status code of a reply other than 3yz, or a general one (RFC 2034 section 4)."""
+    """Return the enhanced status code of a reply other than 3yz; a general code if it has none (RFC 2034 section 4)."""
     return reply.enhanced or ENHANCED.get(reply.code, f"{reply.code // 100}.0.0")
 
 

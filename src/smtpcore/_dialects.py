@@ -50,7 +50,7 @@ def make_dialect(
     extended: bool = True,
     unknown_parameters: bool = False,
 ) -> Dialect:
-    """Return the dialect of a session that knows `extensions` and offers those in `terms`.
+    """Return the dialect of a session that knows `extensions` and offers the extensions in `terms`.
 
     The verbs in `always` are implemented even if their extension is not offered.
     Before EHLO, when `extended` is False, no extension changes MAIL, RCPT and the other commands of RFC 5321.
@@ -95,7 +95,7 @@ def _verbs_of(extensions: Iterable[Extension]) -> frozenset[str]:
 
 
 def offered_extensions(extensions: Iterable[Extension], config: Config, *, tls: bool) -> tuple[Extension, ...]:
-    """Return those of `extensions` that a server offers, with or without active TLS."""
+    """Return the extensions that a server offers, with or without active TLS."""
     return tuple(
         extension
         for extension in extensions
@@ -131,7 +131,7 @@ class CompiledConfig:
     longest_line: int
     """Maximum octets of any command line or SASL response, CR LF included."""
     keywords: Mapping[bool, tuple[str, ...]]
-    """The lines after the first one of the reply to EHLO, by whether TLS is active."""
+    """The keyword lines of the reply to EHLO, by whether TLS is active."""
     dialects: Mapping[tuple[bool, bool], Dialect]
     """The dialects by whether TLS is active, and whether the client has sent EHLO."""
 
@@ -177,8 +177,8 @@ def read_offers(
 ) -> tuple[dict[str, object], dict[Extension, object]]:
     """Return what a server offers, by keyword in upper case and by extension, given its reply to EHLO.
 
-    The first line of the reply is not part of `lines`, and lines without a keyword are ignored. A known extension has
-    its terms, an unknown one its text. Malformed terms count as not offered.
+    The first line of the reply is not part of `lines`, and lines without a keyword are ignored. The value of a
+    known extension is its terms, the value of an unknown keyword is its text. Malformed terms count as not offered.
     """
     words = (line.partition(" ") for line in lines)
     texts = {keyword.upper(): text.strip() for keyword, _, text in words if match_keyword(keyword)}

@@ -82,7 +82,7 @@ def encode(request: Command | UnknownCommand, dialect: Dialect) -> bytes:
         why = exc.refusal.reply.lines[0]
         raise LocalProtocolError(f"this server does not accept {name_of(request)}: {why}") from None
 
-    # The value of a parameter may have another type than the parsed one, so MAIL and RCPT need not be equal.
+    # The value of a parameter may have another type than the parsed value, so MAIL and RCPT need not be equal.
     if type(parsed) is not type(request) or (parsed != request and not isinstance(request, Mail | Rcpt)):
         raise LocalProtocolError(f"{name_of(request)} would be read as {name_of(parsed)} with another argument")
 

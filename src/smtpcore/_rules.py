@@ -59,7 +59,7 @@ class Refusal:
     reply: Reply
 
     def fill(self, *, enhanced: str | None = None, **words: object) -> "Refusal":
-        """Return this refusal with its braces filled in, and with another enhanced status code if one is given."""
+        """Return this refusal with its braces filled in, and with the enhanced status code `enhanced` if given."""
         reply = self.reply
         text = reply.lines[0].format(**words)
         return Refusal(self.rule, Reply(reply.code, text, enhanced=enhanced or reply.enhanced))

@@ -87,7 +87,7 @@ class Step(Key):
     """A transition that needs no reply."""
 
     CHUNK = auto()
-    """A chunk begins that is not the last: after BDAT, or when the program has a part that BURL names."""
+    """A chunk that is not the last begins: after BDAT, or when the program has a part that BURL names."""
     LAST_CHUNK = auto()
     """The last chunk begins."""
     DISCARDED_CHUNK = auto()
@@ -102,7 +102,7 @@ _2YZ: Final = frozenset({ReplyClass.COMPLETION})
 _3YZ: Final = frozenset({ReplyClass.INTERMEDIATE})
 _NEGATIVE: Final = frozenset({ReplyClass.TRANSIENT, ReplyClass.PERMANENT, ReplyClass.GOODBYE})
 FINAL: Final = _NEGATIVE | _2YZ
-"""The classes of replies that may answer any command, those of your own extensions included."""
+"""The classes of replies that may answer any command, including the commands of your own extensions."""
 
 _OF_EXTENSIONS: Final = tuple(command for extension in EXTENSIONS for command in extension.commands)
 

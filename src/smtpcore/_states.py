@@ -29,7 +29,7 @@ class State(Key):
     CHUNK = auto()
     """A chunk other than the last is on its way, or its reply is pending."""
     CHUNKED = auto()
-    """Chunks of the body were accepted; the last one is still to come."""
+    """Chunks of the body were accepted; the last chunk is still to come."""
     LAST_CHUNK = auto()
     """The last chunk is on its way, or its reply is pending."""
     CHUNK_REFUSED = auto()

@@ -1,7 +1,7 @@
-"""The public functions of the adapters for anyio and trio, and the documentation of those of every adapter."""
+"""The public functions of the adapters for anyio and trio, and the documentation for all adapters."""
 
-# The other adapters have functions of the same names with code of their own. Their docstrings say what is particular to
-# them, and `documented_as` adds the rest from here, so that `help(smtpcore_adapters.asyncio.serve)` shows all of it.
+# The other adapters have functions of the same names with their own code. Their docstrings describe only differences.
+# `documented_as` adds the docstrings from here, so that `help(smtpcore_adapters.asyncio.serve)` is complete.
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager

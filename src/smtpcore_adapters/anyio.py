@@ -19,7 +19,7 @@ __all__ = ["connect", "open_stream", "run", "serve", "serving"]
 Backend: TypeAlias = Literal["asyncio", "trio"]
 
 _anyio = Adapter(
-    # The streams use sockets, not anyio's own streams: over asyncio, those read ahead without limit.
+    # The streams use sockets, not anyio's own streams, which read ahead without limit over asyncio.
     Framework(
         wait_readable=anyio.wait_readable,
         wait_writable=anyio.wait_writable,

@@ -392,8 +392,8 @@ class _ProtocolStream(asyncio.BufferedProtocol):
             async with asyncio.timeout(timeout):
                 await asyncio.shield(self._writing)
         elif self._transport.is_closing() or self._loop.time() > self._turn_ends:
-            # Let the event loop run: only then does the transport report a failed write, and other sessions get their
-            # turn beside a client that pipelines.
+            # Let the event loop run, so that the transport can report a failed write, and so that a client that
+            # pipelines does not block other sessions.
             await asyncio.sleep(0)
             self._turn_ends = self._loop.time() + TURN
 

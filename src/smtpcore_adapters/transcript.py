@@ -95,7 +95,7 @@ def to_directory(directory: Path) -> Write:
 
 
 def transcript_lines(item: Observed) -> list[str]:
-    """Return the lines of a transcript for `item`. Secrets in AUTH are masked, but not those in later commands."""
+    """Return the lines of a transcript for `item`. Secrets in AUTH are masked; secrets in later commands are not."""
     if isinstance(item, Reply):
         masked = item.code == ReplyCode.AUTHENTICATION_CHALLENGE
         return ["S: 334 ***"] if masked else [f"S: {printable(line)}" for line in str(item).splitlines()]

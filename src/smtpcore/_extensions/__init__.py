@@ -1,1 +1,1 @@
-"""ESMTP extensions: their definition, the built-in ones in a module each, and the table of them."""
+"""ESMTP extensions: their definition, a module for each built-in extension, and the table of all."""

@@ -36,8 +36,8 @@ class Channel:
     tls: bool = False
     """Whether TLS is active. On the client: with a verified certificate of the server (RFC 4954 section 14)."""
     bindings: tuple[ChannelBinding, ...] = ()
-    """The available channel bindings. The client uses the first one. A server should set this only if it offers -PLUS
-    mechanisms. Otherwise a client that misses them is rejected, as if an attacker had removed them from the offer.
+    """The available channel bindings. The client uses the first binding. A server should set this only if it offers
+    -PLUS mechanisms. Otherwise a client that supports -PLUS is rejected, as if an attacker had changed the offer.
 
     Leave out `tls-unique` under TLS 1.3, and if a session was resumed without RFC 7627 (RFC 7677 section 4)."""
     external: str | None = None

@@ -132,7 +132,7 @@ def is_proof(proof: bytes, keys: ScramKeys, auth_message: bytes, digest: str) ->
 
 
 def decoy_keys(username: str, hash_name: str, *, iterations: int, salt_size: int, secret: bytes | None) -> ScramKeys:
-    """Return keys for an unknown user. They are always the same for a name, and no password matches them."""
+    """Return keys for an unknown user. The keys for a name are always the same, and no password matches them."""
     seed = f"{hash_name}\0{username}".encode()
     secret = secret or _process_secret()
     salt = hashlib.pbkdf2_hmac("sha256", secret, b"salt\0" + seed, 1, salt_size)

@@ -124,7 +124,7 @@ class ServerMechanism(ABC):
 
 
 def first_response(initial_response: bytes | None) -> Generator[Challenge, bytes, bytes]:
-    """Return the first message of a client that speaks first. Ask for it if it did not come with the command."""
+    """Return the first message of a client that speaks first. Ask for a message that did not come with the command."""
     if initial_response is not None:
         return initial_response
 
@@ -146,9 +146,9 @@ class ClientMechanism(ABC):
     """The client's end of one exchange.
 
     Send the result of `initial()` with the command, unless it is None. Answer each challenge with the result of
-    `respond`. Call `finish` when the server reports success. If one of them raises, cancel the exchange and do not
-    trust the server. If the initial response is too long for the command line, send it in answer to the server's first,
-    empty challenge. Or do not call `initial()` at all: `respond` then returns the initial response for that challenge.
+    `respond`. Call `finish` when the server reports success. If one of these calls raises, cancel the exchange and do
+    not trust the server. If the initial response is too long for the command line, send it in answer to the server's
+    first, empty challenge. Or do not call `initial()`: `respond` then returns the initial response for that challenge.
 
     Raises `LocalProtocolError` for credentials that the mechanism cannot use.
     """

@@ -64,7 +64,7 @@ class _TokenServer(ServerMechanism):
         except (ValueError, Refusal):
             return self.malformed
 
-        # RFC 7628 4.3: a client may leave out the token, so that the error says how to get one.
+        # RFC 7628 4.3: a client may leave out the token, so that the error says how to get a token.
         bearer = _match_bearer(pairs.get("auth", ""))
         return CheckToken(username, bearer[1], pairs.get("host"), port) if bearer else self.invalid
 

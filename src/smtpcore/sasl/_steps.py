@@ -25,7 +25,7 @@ class Accepted:
     identity: str
     """The user whose credentials were used."""
     authorization: str
-    """The user that the client acts as: `identity`, or another one that `CheckAuthorization` allowed."""
+    """The user that the client acts as: `identity`, or another user that `CheckAuthorization` allowed."""
 
 
 class Reason(Enum):

@@ -1,7 +1,7 @@
 """The table of SASL mechanisms, and the functions that choose from it."""
 
-# One row for each mechanism, the strongest first. The order of preference: mechanisms that authenticate the server too,
-# then those bound to the TLS channel, then those that do not send the password.
+# One row for each mechanism, the strongest first. Mechanisms that also authenticate the server are preferred, then
+# mechanisms bound to the TLS channel, then mechanisms that do not send the password.
 #
 # Names are compared in upper case, as ASCII, because a peer may send any letter case (RFC 4954 section 8).
 
@@ -100,7 +100,7 @@ def make_client(
     """Make the client's end of one exchange.
 
     Args:
-        name: the mechanism, in any letter case. `choose` picks one.
+        name: the mechanism, in any letter case. `choose` selects a mechanism.
         credentials: the identity and secrets of the client.
         channel: properties of the connection.
         mechanisms: the table.

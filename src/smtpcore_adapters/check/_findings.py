@@ -56,7 +56,7 @@ class Finding:
 
 
 class Failed(Exception):
-    """The server's behaviour was not the expected one; the text describes the behaviour."""
+    """The server did not behave as expected; the text describes its behaviour."""
 
 
 class NotApplicable(Exception):

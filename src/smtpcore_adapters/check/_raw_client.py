@@ -134,7 +134,7 @@ class RawClient:
         time.sleep(min(0.05, self._target.timeout / 10))
 
     def ask(self, line: str | bytes, *, shown_as: str | None = None) -> RawReply:
-        """Send a line, and return the next reply. Raise `NoReply` if there is no valid one."""
+        """Send a line, and return the next reply. Raise `NoReply` if there is no valid reply."""
         octets = line.encode() if isinstance(line, str) else line
         self.send(octets + b"\r\n", shown_as=shown_as)
         return self.reply()
@@ -151,7 +151,7 @@ class RawClient:
     # Receiving
 
     def reply(self) -> RawReply:
-        """Return the next reply. Raise `NoReply` if there is no valid one."""
+        """Return the next reply. Raise `NoReply` if there is no valid reply."""
         lines = [self._line()]
         while lines[-1][3:4] == b"-":
             lines.append(self._line())

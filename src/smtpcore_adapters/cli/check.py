@@ -59,8 +59,8 @@ _STYLES = {
 def check(**options: Any) -> int:
     """Check whether a server complies with the RFCs and is safe.
 
-    Check only your own server, or one whose owner agrees, because many checks send malformed input. The default PORT
-    is 25.
+    Check only your own server, or a server whose owner agrees, because many checks send malformed input. The default
+    PORT is 25.
 
     Exit status: 0 without faults, 1 with faults, 2 if the server cannot be checked. Warnings are not faults.
     """

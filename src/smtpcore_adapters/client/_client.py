@@ -183,9 +183,9 @@ class Client:
     async def send_body(self, pieces: AsyncGenerator[bytes, None], *, binary: bool = False) -> list[Answered]:
         """Send the body of the open transaction, with BDAT or DATA, and return the replies to the body.
 
-        The list has one reply, in LMTP one for each accepted recipient. If the server refuses DATA or a chunk, or
-        replies 421 in the middle of the body, that reply is the only one. With `binary` the octets are sent unchanged;
-        otherwise each line is made to end in CR LF.
+        The list has one reply, in LMTP a reply for each accepted recipient. If the server refuses DATA or a chunk, or
+        replies 421 in the middle of the body, the list has only that reply. With `binary` the octets are sent
+        unchanged; otherwise line ends become CR LF.
         """
         outgoing = regrouped(pieces if binary else with_line_ends(pieces))
         if self._uses_chunks(binary=binary):

@@ -26,7 +26,7 @@ Recipient: TypeAlias = str | Path | Mailbox | Rcpt
 
 
 class SendOptions(TypedDict, total=False):
-    """The options of a message. Each one needs a server that offers its extension."""
+    """The options of a message. Each option needs a server that offers its extension."""
 
     size: int
     """The size of the body in octets, if it cannot be determined from the body (RFC 1870)."""

@@ -42,7 +42,7 @@ class ConnectOptions(TypedDict, total=False):
     tls: TlsMode
     """When TLS starts; by default `TlsMode.OPPORTUNISTIC`."""
     context: ssl.SSLContext | None
-    """The TLS context. The default one requires a certificate that is valid for `host`."""
+    """The TLS context. The default context requires a certificate that is valid for `host`."""
     auth: Login | None
     """The credentials: a name and a password, `smtpcore.sasl.Credentials`, or a SASL mechanism. By default no AUTH."""
     plaintext_auth: bool
@@ -59,10 +59,10 @@ class ConnectOptions(TypedDict, total=False):
     path: str | None
     """The path of a Unix socket to connect to instead of host and port."""
     proxy: ProxyHeader | None
-    """The PROXY header to send first, for a server that expects one; by default none is sent."""
+    """The PROXY header to send first, for a server that expects a header; by default none."""
     chunking: bool
     """Whether to use BDAT if the server offers CHUNKING; by default true."""
     pipelining: bool
     """Whether to send commands in groups if the server offers PIPELINING; by default true."""
     extensions: Sequence[Extension]
-    """The extensions that the client can use; by default the built-in ones. `(*EXTENSIONS, yours)` adds one."""
+    """The extensions that the client can use, by default `EXTENSIONS`. Add your own with `(*EXTENSIONS, yours)`."""

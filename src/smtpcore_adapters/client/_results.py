@@ -16,7 +16,7 @@ class Refused(ProtocolError):
 
 
 class Disconnected(ConnectionError):
-    """The connection is closed; open a new one."""
+    """The connection is closed; open a new connection."""
 
     def __init__(self, why: str, reply: Reply | None = None) -> None:
         super().__init__(f"{why}: {reply}" if reply else why)
@@ -28,8 +28,8 @@ class Disconnected(ConnectionError):
 class SendResult(Mapping[Path, Reply]):
     """The outcome of a message: a mapping from each recipient, as a `Path`, to the reply that decided about it.
 
-    The decisive reply is the one to RCPT if the server refused the recipient there. Otherwise it is the reply to the
-    body (in LMTP the recipient's own), or an earlier refusal that ended the transaction, such as the reply to MAIL. The
+    If the server refused the recipient, the decisive reply is the reply to RCPT. Otherwise it is the reply to the body
+    (in LMTP the recipient's own), or an earlier refusal that ended the transaction, such as the reply to MAIL. The
     server has accepted the message for a recipient if and only if that recipient's reply is positive. Refusals never
     raise, even if all recipients are refused.
     """

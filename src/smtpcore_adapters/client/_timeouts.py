@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientTimeouts:
-    """Timeouts of a client in seconds. When one expires, `TimeoutError` is raised and the connection is closed.
+    """Timeouts of a client in seconds. When a timeout expires, `TimeoutError` is raised and the connection is closed.
 
     Each timeout covers a whole reply: a server that sends one octet from time to time does not extend it.
     """

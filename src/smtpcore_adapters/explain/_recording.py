@@ -1,6 +1,6 @@
 """Read recordings of dialogues in the formats of swaks, curl, smtplib and smtpcore, or as plain octets."""
 
-# Each format is a row of patterns. The format of a text is the one whose patterns match most of its lines.
+# Each format is a row of patterns. A text has the format whose patterns match most of its lines.
 # A line of a transcript is assumed to have ended in CR LF; plain octets keep their line ends.
 
 import ast

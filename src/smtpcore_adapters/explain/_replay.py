@@ -292,7 +292,7 @@ class _Replay:
             line.state = self._conn.state.name
 
     def _check_secrecy(self, auth: Auth, line: Explained) -> None:
-        # A recording of a session with implicit TLS looks like one without TLS.
+        # A recording of a session with implicit TLS looks like a recording without TLS.
         if "STARTTLS" in self._offered:
             _report_client(line, f"AUTH {auth.mechanism} without TLS exposes the password", "RFC 4954 4")
         else:

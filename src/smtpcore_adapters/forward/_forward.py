@@ -1,6 +1,6 @@
 """Forward mail to another server while it is being received."""
 
-# The replies to our client are those of the next server. Each RCPT is passed to the next server, and a message is
+# Our client gets the replies of the next server. Each RCPT is passed to the next server, and a message is
 # accepted when the next server has accepted it. Nothing is stored here, so nothing can be lost here. If a message is
 # aborted, the end of its data is never sent, so that no part of it can be mistaken for the whole message.
 #

@@ -29,7 +29,7 @@ class Options(TypedDict, total=False):
     config: Config
     """The limits and the behaviour of the protocol, by default `default_config()`."""
     extensions: Sequence[Extension]
-    """The extensions, by default `smtpcore.EXTENSIONS`. `(*smtpcore.EXTENSIONS, yours)` adds one."""
+    """The extensions, by default `smtpcore.EXTENSIONS`. Add your own with `(*smtpcore.EXTENSIONS, yours)`."""
     tls: SSLContext | None
     """The context for TLS: STARTTLS is offered if there is one. Its minimum version should be TLS 1.2."""
     implicit_tls: bool

@@ -38,7 +38,7 @@ class Timeouts:
     """The time for the client to read a reply, 300 by default. No reply can be sent after it."""
     crowded: float = 10.0
     """The time for a command while less than a tenth of `Limits.connections` is free, 10 by default. Idle clients then
-    make room for new ones, sooner than RFC 5321 4.5.3.2.7 recommends."""
+    make room for new clients, sooner than RFC 5321 4.5.3.2.7 recommends."""
     close: float = 2.0
     """The time for the client to read the last reply and close the connection, 2 by default."""
     greeting_delay: float = 0.0
@@ -70,7 +70,7 @@ class Limits:
     """
 
     connections: int = 1000
-    """The number of simultaneous connections, 1000 by default. Each one uses a file descriptor.
+    """The number of simultaneous connections, 1000 by default. Each connection uses a file descriptor.
 
     Beyond this number connections are refused with a 421, and beyond twice this number they are closed at once. A
     server lowers the number if the process may not open enough files, and logs that."""

@@ -233,7 +233,7 @@ def _inode(path: str) -> tuple[int, int] | None:
 
 
 def _remove_stale(path: str) -> None:
-    """Remove the file of a Unix socket without a listener. `bind` then fails if there is any other file."""
+    """Remove the file of a Unix socket without a listener. Any other file stays, so that `bind` fails."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             return

@@ -88,7 +88,7 @@ class PeerTable:
             return self._failures is None or not self._failures.is_full(self._key(host), now)
 
     def auth_failed(self, host: str, now: float) -> int:
-        """Count a failed authentication, and return the number of recent ones; 1 if they are not limited."""
+        """Count a failed authentication, and return the number of recent failures; 1 if failures are not limited."""
         with self._lock:
             return round(self._failures.add(self._key(host), now)) if self._failures else 1
 

@@ -13,7 +13,7 @@ class _Bucket:
 class Rate:
     """A leaky bucket for each key: it holds `limit` events, and `limit` events leak out in `seconds` seconds.
 
-    At most `keys` buckets are kept. A further bucket replaces the one whose last event is the oldest.
+    At most `keys` buckets are kept. A further bucket replaces the bucket whose last event is the oldest.
     """
 
     def __init__(self, limit: int, seconds: float, *, keys: int) -> None:

@@ -112,7 +112,7 @@ class SessionLoop:
         return reply
 
     def drain(self) -> None:
-        """End the session with a 421: at once if it waits for a command, else before the next one."""
+        """End the session with a 421: at once if it waits for a command, otherwise before the next command."""
         self._wire.drain()
 
     async def run(self) -> None:

@@ -145,7 +145,7 @@ class Wire:
         return event
 
     async def receive_proxy_header(self, *, before_tls: bool) -> ProxyHeader:
-        """Read the PROXY header, which precedes TLS and the greeting. Only peers in the option `proxies` send one.
+        """Read the PROXY header, which precedes TLS and the greeting. Only peers in the option `proxies` send a header.
 
         Raises `RemoteProtocolError` if the header is malformed, or if data arrives with it and a TLS handshake is next.
         """

@@ -20,7 +20,7 @@ class XclientAttributes:
         return bool(self.attributes)
 
     def updated(self, attributes: Mapping[str, str | None]) -> "XclientAttributes":
-        """Return these attributes with those of a further command, which replace them."""
+        """Return these attributes, updated with the attributes of a further command."""
         return XclientAttributes({**self.attributes, **attributes})
 
     @property

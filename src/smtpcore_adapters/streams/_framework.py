@@ -1,7 +1,7 @@
 """The functions of an event loop framework that streams and servers need."""
 
-# anyio and trio offer the same functions under similar names, so shared code takes a table of them. Each of the two
-# adapters fills in one table; no other module imports a framework.
+# anyio and trio offer the same functions under similar names, so shared code uses a table of these functions. The two
+# adapters fill in a table each; no other module imports a framework.
 
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator

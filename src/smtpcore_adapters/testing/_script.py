@@ -23,7 +23,7 @@ _match_reply = re.compile(r"([2-5][0-5][0-9])(?: +([245]\.[0-9]{1,3}\.[0-9]{1,3}
 
 
 class FaultError(ValueError):
-    """A line is not a valid fault; the text shows a valid one."""
+    """A line is not a valid fault; the text shows a valid line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class Fault:
     octets: int | None = None
     """The octets of a message after which the fault happens; None for the end of the message."""
     reply: Reply | None = None
-    """The reply that replaces the usual one; None for the usual reply."""
+    """The reply to send; None for the usual reply."""
     octets_instead: bytes | None = None
     """The octets to send instead of a reply before the connection is closed; None for a reply."""
     reset: bool = False

@@ -54,13 +54,13 @@ class ServerOptions:
     max_size: int | None = None
     """The maximum octets of a message, at least 65,536; None for the default of `Config`."""
     extensions: Iterable[str] = ("DSN",)
-    """Keywords of extensions to offer in addition to those that are on by default."""
+    """Keywords of extensions to offer, in addition to the extensions that are on by default."""
     without: Iterable[str] = ()
     """Keywords of extensions to leave out."""
     faults: Iterable[str] = ()
     """The lines of a fault script; see `smtpcore_adapters.testing.faults`."""
     handlers: Iterable[object] = ()
-    """Objects with handlers of your own, which are called before those of the server."""
+    """Objects with handlers of your own, which are called before the server's handlers."""
     timeout: float = 30.0
     """Seconds of silence after which the server disconnects a client; 30 by default."""
 
