@@ -148,7 +148,9 @@ class _CountingStream:
     def has_input(self) -> bool:
         return False
 
-    async def start_tls(self, context: SSLContext, timeout: float, *, server_name: str | None = None) -> None:
+    async def start_tls(
+        self, context: SSLContext, timeout: float, *, server_name: str | None = None, received: bytes = b""
+    ) -> None:
         raise NotImplementedError
 
     async def aclose(self, timeout: float) -> None:

@@ -1,7 +1,7 @@
 """Servers and clients on anyio, and so on asyncio and trio."""
 
 from functools import partial
-from typing import Final, Literal, TypeAlias, Unpack
+from typing import Any, Final, Literal, TypeAlias, Unpack
 
 import anyio
 import anyio.from_thread
@@ -18,6 +18,18 @@ __all__ = ["connect", "open_stream", "run", "serve", "serving"]
 
 Backend: TypeAlias = Literal["asyncio", "trio"]
 
+
+async def _getaddrinfo(host: str, port: int, **options: Any) -> list[tuple[Any, ...]]:
+    found = await anyio.getaddrinfo(host, port, **options)
+    return [(*others, _with_scope(address)) for *others, address in found]
+
+
+def _with_scope(address: tuple[Any, ...]) -> tuple[Any, ...]:
+    # anyio writes the interface of a link-local address into its host, in a form to which no socket can connect.
+    host, percent, interface = str(address[0]).partition("%")
+    return (host, address[1], 0, int(interface)) if percent else address
+
+
 _anyio = Adapter(
     # The streams use sockets, not anyio's own streams, which read ahead without limit over asyncio.
     Framework(
@@ -33,7 +45,7 @@ _anyio = Adapter(
         event=anyio.Event,
         cancel_scope=anyio.CancelScope,
         task_group=anyio.create_task_group,
-        getaddrinfo=anyio.getaddrinfo,
+        getaddrinfo=_getaddrinfo,
         open_signal_receiver=anyio.open_signal_receiver,
         run_in_thread=anyio.to_thread.run_sync,
         check_cancelled_in_thread=anyio.from_thread.check_cancelled,

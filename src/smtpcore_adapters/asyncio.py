@@ -410,8 +410,10 @@ class _ProtocolStream(asyncio.BufferedProtocol):
 
         return is_readable(self._transport.get_extra_info("socket").fileno())
 
-    async def start_tls(self, context: SSLContext, timeout: float, *, server_name: str | None = None) -> None:
-        self._encryption = Encryption(context, server_name)
+    async def start_tls(
+        self, context: SSLContext, timeout: float, *, server_name: str | None = None, received: bytes = b""
+    ) -> None:
+        self._encryption = Encryption(context, server_name, received)
         receive = partial(self._receive, self._loop.time() + timeout, interruptible=False)
         self.tls = await shake_hands(self._encryption, receive, self._write)
 

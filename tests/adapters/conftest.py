@@ -2,6 +2,8 @@
 
 import gc
 from collections.abc import Iterator
+from ipaddress import IPv6Address
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +20,20 @@ def backend(request: pytest.FixtureRequest) -> str:
 def loop_backend(request: pytest.FixtureRequest) -> str:
     """The name of an adapter with an event loop."""
     return _named(request.param)
+
+
+@pytest.fixture
+def link_local() -> str:
+    """A link-local address of this machine with its interface, such as `fe80::1%eth0` (RFC 4007 section 11)."""
+    try:
+        lines = [line.split() for line in Path("/proc/net/if_inet6").read_text().splitlines()]
+    except OSError:
+        lines = []
+    for address, _, _, scope, _, interface in lines:
+        if scope == "20":  # IPV6_ADDR_LINKLOCAL
+            return f"{IPv6Address(int(address, 16))}%{interface}"
+
+    pytest.skip("this machine has no link-local address")
 
 
 @pytest.fixture(scope="module")

@@ -87,6 +87,7 @@ class FakeStream:
         """The exception that each call of `send` raises; None to send."""
         self.handshake_error: BaseException | None = None
         self.handshake_limit = 0.0
+        self.received_before_tls = b""
         self.close_timeouts: list[float] = []
         """The timeout of each call of `aclose`, in seconds."""
         self.sleeps: list[float] = []
@@ -158,8 +159,11 @@ class FakeStream:
             raise other
         return other
 
-    async def start_tls(self, context: SSLContext, timeout: float, *, server_name: str | None = None) -> None:
+    async def start_tls(
+        self, context: SSLContext, timeout: float, *, server_name: str | None = None, received: bytes = b""
+    ) -> None:
         self.handshake_limit = timeout
+        self.received_before_tls = received
         self.server_name = server_name
         if self.handshake_error:
             raise self.handshake_error

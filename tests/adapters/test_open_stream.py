@@ -125,6 +125,16 @@ def test_local_address_is_configurable(server: Running, backend: str) -> None:
     run(backend, test)
 
 
+def test_connection_to_a_link_local_address(link_local: str, backend: str) -> None:
+    async def test(open_stream: Open) -> None:
+        stream = await open_stream(link_local, running_server.server.address.port, TIMEOUT)
+        assert (await stream.receive(TIMEOUT)).startswith(b"220 ")
+        await stream.aclose(0)
+
+    with running("threads", App(), config=CONFIG, host=link_local) as running_server:
+        run(backend, test)
+
+
 def test_connection_to_a_unix_socket(backend: str, tmp_path: Path) -> None:
     path = str(tmp_path / "smtp")
 

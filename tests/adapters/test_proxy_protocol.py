@@ -5,17 +5,24 @@ import smtplib
 import socket
 import ssl
 import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trustme
 
 from smtpcore.proxy import Endpoint, ProxyCommand, ProxyHeader
-from smtpcore_adapters import Address, App, Limits, Session
+from smtpcore_adapters import Address, App, Limits, Listener, Session
 from smtpcore_adapters.server._acceptor import Acceptor
 from tests.adapters.command import TIMEOUT, running, split_trace
 from tests.adapters.fakes import CONFIG, EHLO, QUIT, SILENCE, Step
+from tests.adapters.harness import BACKENDS
+from tests.adapters.harness import running as served
 from tests.adapters.playbook import StreamPlaybook, accepted
 
 PROXY = Address("192.0.2.80", 40_000)
@@ -97,9 +104,8 @@ def test_header_precedes_implicit_tls() -> None:
     assert stream.tls
     assert len(recorder.seen) == 1
 
-    stream = proxied(recorder, tls=context, implicit_tls=True).send(HEADER.encode(version=2) + b"\x16\x03").end().stream
-    assert stream.output == b""
-    assert len(recorder.seen) == 1
+    stream = proxied(recorder, tls=context, implicit_tls=True).send(HEADER.encode(version=2) + b"\x16\x03").stream
+    assert stream.received_before_tls == b"\x16\x03"
 
 
 @pytest.mark.parametrize(("host", "code"), [("198.51.100.8", 220), ("198.51.100.7", 421)])
@@ -117,6 +123,27 @@ def test_proxy_given_by_name_is_a_value_error() -> None:
         Acceptor(App(), config=replace(CONFIG), proxies=["proxy.example"])
 
 
+@pytest.mark.parametrize("name", ["proxies", "trusted"])
+def test_unix_stands_for_the_clients_of_unix_sockets(name: str) -> None:
+    options: dict[str, Any] = {name: ["unix", "192.0.2.80"]}
+    acceptor = Acceptor(App(), config=CONFIG, **options)
+    first: list[Step] = [HEADER.encode(version=1)] if name == "proxies" else []
+    for peer in (None, Address("/run/client"), PROXY):
+        said = accepted(acceptor, peer).send(*first, EHLO, QUIT).stream.output
+        assert b"221" in said
+        assert (b"XCLIENT" in said) is (name == "trusted")
+    stranger = accepted(acceptor, Address("192.0.2.81", 9)).send(*first, EHLO, QUIT).stream.output
+    assert b"XCLIENT" not in stranger
+    assert (b"500 " in stranger) is (name == "proxies")
+
+
+def test_addresses_as_proxies_of_a_unix_socket_are_a_value_error() -> None:
+    Acceptor(App(), config=CONFIG, proxies=["192.0.2.80"], listeners=[Listener(path="/run/x"), Listener(2525)])
+    Acceptor(App(), config=CONFIG, listeners=[Listener(path="/run/x", proxies=("unix",))])
+    with pytest.raises(ValueError, match=r"no address: the proxies of /run/x are 'unix'"):
+        Acceptor(App(), config=CONFIG, listeners=[Listener(path="/run/x", proxies=("0.0.0.0/0",))])
+
+
 HAPROXY = """
 defaults
     mode tcp
@@ -125,34 +152,68 @@ defaults
     timeout server 60s
 listen smtp
     bind fd@{front}
+    {inspect}
     server smtp 127.0.0.1:{back} {send}
 """
+
+
+@contextmanager
+def haproxy(directory: Path, back: int, send: str, inspect: str = "") -> Iterator[int]:
+    """Run HAProxy in front of a port, and yield its own port."""
+    program = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
+    if program is None:
+        pytest.skip("haproxy is not installed")
+
+    configuration = directory / "haproxy.cfg"
+    with socket.create_server(("127.0.0.1", 0)) as front:  # bound here, so that clients can connect at once
+        configuration.write_text(HAPROXY.format(front=front.fileno(), back=back, send=send, inspect=inspect))
+        command = [program, "-db", "-q", "-f", str(configuration)]
+        with subprocess.Popen(command, pass_fds=[front.fileno()], stderr=subprocess.DEVNULL) as proxy:
+            try:
+                yield front.getsockname()[1]
+            finally:
+                proxy.terminate()
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("send", ["send-proxy", "send-proxy-v2"])
 def test_haproxy_passes_the_address_of_the_client(tmp_path: Path, send: str, backend: str) -> None:
-    haproxy = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
-    if haproxy is None:
-        pytest.skip("haproxy is not installed")
-
-    configuration = tmp_path / "haproxy.cfg"
-    with (
-        socket.create_server(("127.0.0.1", 0)) as front,  # bound here, so that clients can connect at once
-        running(tmp_path, "--proxy-protocol", "--backend", backend) as server,
-    ):
-        configuration.write_text(HAPROXY.format(front=front.fileno(), back=server.port, send=send))
-        command = [haproxy, "-db", "-q", "-f", str(configuration)]
-        with subprocess.Popen(command, pass_fds=[front.fileno()], stderr=subprocess.DEVNULL) as proxy:
-            try:
-                port = front.getsockname()[1]
-                with smtplib.SMTP("127.0.0.1", port, timeout=TIMEOUT, source_address=("127.0.0.2", 0)) as smtp:
-                    smtp.sendmail("a@client.example", ["b@example.org"], b"hello\r\n")
-            finally:
-                proxy.terminate()
+    options = ("--proxy-protocol", "--accept", "example.org", "--backend", backend)
+    with running(tmp_path, *options) as server:
+        with (
+            haproxy(tmp_path, server.port, send) as port,
+            smtplib.SMTP("127.0.0.1", port, timeout=TIMEOUT, source_address=("127.0.0.2", 0)) as smtp,
+        ):
+            smtp.sendmail("a@client.example", ["b@example.org"], b"hello\r\n")
 
         (message,) = server.messages()
 
     trace, content = split_trace(message)
     assert b"([127.0.0.2])" in trace
     assert content == b"hello\r\n"
+
+
+BY_NAME = "tcp-request inspect-delay 3s\n    tcp-request content accept if { req_ssl_hello_type 1 }"
+"""HAProxy waits for the ClientHello, as routing by the requested name needs."""
+
+
+@pytest.mark.parametrize("inspect", ["", BY_NAME], ids=["at-once", "by-name"])
+@pytest.mark.parametrize("send", ["send-proxy", "send-proxy-v2"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_haproxy_passes_implicit_tls(tmp_path: Path, backend: str, send: str, inspect: str) -> None:
+    authority = trustme.CA()
+    server_context, context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(server_context)
+    authority.configure_trust(context)
+    options = {"tls": server_context, "implicit_tls": True, "proxies": ["127.0.0.0/8"]}
+    with (
+        served(backend, App(), config=CONFIG, **options) as server,
+        haproxy(tmp_path, server.server.address.port, send, inspect) as port,
+    ):
+
+        def talk(number: int) -> int:
+            with smtplib.SMTP_SSL("127.0.0.1", port, timeout=TIMEOUT, context=context) as smtp:
+                return smtp.ehlo("c.example")[0]
+
+        with ThreadPoolExecutor(5) as pool:
+            assert list(pool.map(talk, range(20))) == [250] * 20

@@ -55,7 +55,7 @@ class _ListenerSettings:
     config: Config
     tls: SSLContext | None
     implicit_tls: bool
-    proxies: tuple[IPv4Network | IPv6Network, ...]
+    proxies: "_Peers"
 
     @property
     def config_of_trusted(self) -> Config:
@@ -97,7 +97,7 @@ class Acceptor:
         self._implicit_tls = implicit_tls
         self._extensions = tuple(extensions)
         self._proxies = tuple(proxies)
-        self._trusted = tuple(ip_network(peer) for peer in trusted)
+        self._trusted = _Peers.parse(trusted)
         self._settings_of = {listener: self._settings(listener) for listener in self.listeners}
         self._timeouts = timeouts or Timeouts()
         self._limits = fit_to_descriptors(limits or Limits(), descriptors)
@@ -116,8 +116,11 @@ class Acceptor:
 
         config = effective_config(listener.config or self._config, self._app, tls)
         Connection(config, extensions=self._extensions)  # to fail at start-up rather than on every connection
-        proxies = self._proxies if listener.proxies is None else listener.proxies
-        return _ListenerSettings(config, tls, implicit_tls, tuple(map(ip_network, proxies)))
+        proxies = _Peers.parse(self._proxies if listener.proxies is None else listener.proxies)
+        if listener.path and listener.proxies and not proxies.unix:
+            raise ValueError(f"clients of a Unix socket have no address: the proxies of {listener.path} are {_UNIX!r}")
+
+        return _ListenerSettings(config, tls, implicit_tls, proxies)
 
     def session_for(self, stream: Stream, listener: Listener | None = None) -> Coroutine[Any, Any, None]:
         """Return a coroutine that runs the session of one connection to its end. The caller must run it.
@@ -137,8 +140,8 @@ class Acceptor:
         return loop.run()
 
     def _make_loop(self, stream: Stream, settings: _ListenerSettings) -> SessionLoop:
-        is_proxy = _is_in(settings.proxies, stream.peer)
-        is_trusted = not is_proxy and _is_in(self._trusted, stream.peer)
+        is_proxy = stream.peer in settings.proxies
+        is_trusted = not is_proxy and stream.peer in self._trusted
         return SessionLoop(
             self._app,
             stream,
@@ -161,16 +164,31 @@ class Acceptor:
             loop.drain()
 
 
-def _is_in(networks: Iterable[IPv4Network | IPv6Network], peer: Address | None) -> bool:
-    if not networks or not peer:
-        return False
+@dataclass(frozen=True, slots=True)
+class _Peers:
+    """A set of peers."""
 
-    try:
+    networks: tuple[IPv4Network | IPv6Network, ...]
+    unix: bool
+    """Whether the set contains every client of a Unix socket: they have no addresses."""
+
+    @classmethod
+    def parse(cls, peers: Iterable[str]) -> "_Peers":
+        """Return the set of the given addresses and networks, and of the clients of Unix sockets for `"unix"`."""
+        texts = frozenset(peers)
+        return cls(tuple(ip_network(text) for text in texts - {_UNIX}), _UNIX in texts)
+
+    def __contains__(self, peer: Address | None) -> bool:
+        if not peer or not peer.port:
+            return self.unix
+        if not self.networks:
+            return False
+
         address = ip_address(peer.host)
-    except ValueError:
-        return False  # the path of a Unix socket
+        return any(address in network for network in self.networks)
 
-    return any(address in network for network in networks)
+
+_UNIX = "unix"
 
 
 def pause_after_accept_error(error: OSError) -> float:

@@ -40,10 +40,10 @@ class Options(TypedDict, total=False):
     """The limits of one client, and of all clients together."""
     proxies: Iterable[str]
     """The addresses and networks of proxies that begin each connection with a PROXY header. The header gives the
-    client's address, also for `Limits`."""
+    client's address, also for `Limits`. `"unix"` stands for every client of a Unix socket."""
     trusted: Iterable[str]
     """The addresses and networks of peers that may send the data of other clients, with XCLIENT and XFORWARD.
-    A connection through one of `proxies` is never trusted."""
+    A connection through one of `proxies` is never trusted. `"unix"` stands for every client of a Unix socket."""
     listeners: Iterable[Listener]
     """The listeners of the server, in place of a port and a host."""
 

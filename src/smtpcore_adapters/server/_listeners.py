@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from ssl import SSLContext
+from typing import Any
 
 from smtpcore import Config
 
@@ -46,7 +47,7 @@ class Listener:
     implicit_tls: bool | None = None
     """Whether TLS starts before the greeting (RFC 8314 section 3.3)."""
     proxies: tuple[str, ...] | None = None
-    """Addresses and networks of proxies, which begin each connection with a PROXY header."""
+    """Addresses and networks of proxies, which begin each connection with a PROXY header; `"unix"` for a `path`."""
 
 
 def inherited_sockets(name: str | None = None) -> tuple[socket.socket, ...]:
@@ -147,19 +148,19 @@ def _tcp_sockets(listener: Listener) -> list[socket.socket]:
     return _bind_all(places, listener)
 
 
-def _places(listener: Listener) -> list[tuple[int, str]]:
+def _places(listener: Listener) -> list[tuple[int, tuple[Any, ...]]]:
     host = listener.host if listener.host not in ("", "::") else None
     found = socket.getaddrinfo(host, listener.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))
+    return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
 
 
-def _bind_all(places: list[tuple[int, str]], listener: Listener) -> list[socket.socket]:
+def _bind_all(places: list[tuple[int, tuple[Any, ...]]], listener: Listener) -> list[socket.socket]:
     bound: list[socket.socket] = []
     missing: list[OSError] = []
     port = listener.port
-    for family, host in places:
+    for family, (host, _, *scope) in places:  # `scope`: of a link-local address, the interface (RFC 4007)
         try:
-            bound.append(_bind(family, host, port, reuse_port=listener.reuse_port))
+            bound.append(_bind(family, (host, port, *scope), reuse_port=listener.reuse_port))
             port = bound[0].getsockname()[1]
         except OSError as exc:
             if exc.errno in _NOT_HERE:
@@ -179,7 +180,7 @@ def _bind_all(places: list[tuple[int, str]], listener: Listener) -> list[socket.
 _NOT_HERE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
-def _bind(family: int, host: str, port: int, *, reuse_port: bool) -> socket.socket:
+def _bind(family: int, address: tuple[Any, ...], *, reuse_port: bool) -> socket.socket:
     made: socket.socket | None = None
     try:
         made = socket.socket(family, socket.SOCK_STREAM)
@@ -191,12 +192,12 @@ def _bind(family: int, host: str, port: int, *, reuse_port: bool) -> socket.sock
             # IPv4 has a socket of its own, so that no IPv4 client appears with a mapped address (RFC 4291 2.5.5.2).
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
 
-        made.bind((host, port))
+        made.bind(address)
         made.listen(BACKLOG)
     except OSError as exc:
         if made:
             made.close()
-        raise _named(exc, str(Address(host, port))) from exc
+        raise _named(exc, str(address_of(address))) from exc
 
     return made
 

@@ -5,7 +5,7 @@
 
 from collections import Counter
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from threading import Lock
 
 from ._limits import Limits
@@ -138,11 +138,5 @@ def _places(host: str, ipv4_prefix: int, ipv6_prefix: int) -> tuple[str, ...]:
     except ValueError:
         return ()
 
-    address = _unmapped(address)
     prefix = ipv4_prefix if address.version == 4 else ipv6_prefix
     return str(address), str(ip_network((address, prefix), strict=False))
-
-
-def _unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return mapped or address

@@ -31,9 +31,6 @@ def received_by(session: Session, message: Message) -> bytes:
 def address_of_peer(peer: Address | None) -> IPv4Address | IPv6Address | None:
     """Return the IP address of a client, None for a client of a Unix socket."""
     try:
-        address = ip_address(peer.host if peer else "")
+        return ip_address(peer.host if peer else "")
     except ValueError:
         return None
-
-    # A socket that listens for IPv6 and IPv4 gives IPv4 addresses as ::ffff:192.0.2.1 (RFC 4291 2.5.5.2).
-    return (address.version == 6 and address.ipv4_mapped) or address

@@ -145,6 +145,8 @@ class SessionLoop:
     async def _end_after(self, exc: Exception | AbortConnection) -> Reason:
         # A separate coroutine: inside `run`, its variables would use memory in every idle session.
         wire = self._wire
+        if self._implicit_tls and not wire.stream.tls:
+            wire.conn.send_failed()  # the client waits for TLS, and cannot read a reply in plaintext (RFC 8314 3.3)
         match exc:
             case TimeoutError():
                 timeout = wire.deadlines.expired(wire.conn.waiting_for)
@@ -205,8 +207,9 @@ class SessionLoop:
         wire, admission = self._wire, self._admission
         wire.show(SessionOpened())
         wire.log.write(logging.DEBUG, "connection from %s", wire.stream.peer)
+        received = b""
         if self._is_proxied:
-            header = await wire.receive_proxy_header(before_tls=self._implicit_tls)
+            header, received = await wire.receive_proxy_header()
             if header.command is ProxyCommand.PROXY:
                 self._record.set_proxy_header(header)
                 wire.log.write(logging.DEBUG, "connection from %s through the proxy", self.session.peer)
@@ -216,7 +219,9 @@ class SessionLoop:
             if admission.refusal:
                 return Reason.DROPPED  # no handshake only to send a refusal: it would cost too much CPU time
 
-            await wire.start_tls()
+            await wire.start_tls(received)
+        elif received:
+            wire.conn.receive_data(received)
         if await admission.talks_early():
             await admission.reject_early_talker()
             return Reason.EARLY_TALKER

@@ -24,7 +24,6 @@ from smtpcore import (
     Expn,
     LocalProtocolError,
     Quit,
-    RemoteProtocolError,
     Reply,
     ReplyClass,
     Signal,
@@ -144,10 +143,11 @@ class Wire:
             self.show(event)
         return event
 
-    async def receive_proxy_header(self, *, before_tls: bool) -> ProxyHeader:
+    async def receive_proxy_header(self) -> tuple[ProxyHeader, bytes]:
         """Read the PROXY header, which precedes TLS and the greeting. Only peers in the option `proxies` send a header.
 
-        Raises `RemoteProtocolError` if the header is malformed, or if data arrives with it and a TLS handshake is next.
+        Return the header, and what has arrived behind it: the stream of the client begins there (PROXY protocol,
+        section 2). Raises `RemoteProtocolError` if the header is malformed.
         """
         reader = ProxyReader()
         while (header := reader.next_header()) is NEED_DATA:
@@ -156,13 +156,7 @@ class Wire:
             self.deadlines.record_wait(self.clock() - begun, len(data))
             reader.receive_data(data)
 
-        if reader.trailing_data:
-            if before_tls:
-                raise RemoteProtocolError("data arrived together with the PROXY header, before the TLS handshake")
-
-            self.conn.receive_data(reader.trailing_data)
-
-        return header
+        return header, reader.trailing_data
 
     async def talks_within(self, delay: float) -> bool:
         """Wait for `delay` seconds, and return whether the client has sent something before the greeting."""
@@ -264,14 +258,15 @@ class Wire:
 
     # TLS
 
-    async def start_tls(self) -> None:
-        """Do the TLS handshake. Raises `OSError` if it fails."""
+    async def start_tls(self, received: bytes = b"") -> None:
+        """Do the TLS handshake, of which the client has sent `received` already. Raises `OSError` if it fails."""
         await self.flush()
         if self._tls is None:
             raise OSError("TLS was accepted, but there is no SSLContext")
 
         try:
-            await self.stream.start_tls(self._tls, self.deadlines.within_session(self._timeouts.tls))
+            timeout = self.deadlines.within_session(self._timeouts.tls)
+            await self.stream.start_tls(self._tls, timeout, received=received)
         except OSError as exc:
             self.conn.send_failed()
             self.show(TlsFailed(str(exc) or type(exc).__name__))

@@ -140,9 +140,11 @@ class BlockingStream:
     def has_input(self) -> bool:
         return bool(self._encryption and self._encryption.has_input) or is_readable(self._socket.fileno())
 
-    async def start_tls(self, context: SSLContext, timeout: float, *, server_name: str | None = None) -> None:
+    async def start_tls(
+        self, context: SSLContext, timeout: float, *, server_name: str | None = None, received: bytes = b""
+    ) -> None:
         deadline = time.monotonic() + timeout
-        self._encryption = Encryption(context, server_name)
+        self._encryption = Encryption(context, server_name, received)
         receive, send = partial(self._receive, deadline, self._recv), partial(self._send, deadline)
         self.tls = await shake_hands(self._encryption, receive, send)
 

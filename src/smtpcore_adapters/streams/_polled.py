@@ -220,8 +220,10 @@ class PolledStream:
     def has_input(self) -> bool:
         return bool(self._encryption and self._encryption.has_input) or is_readable(self._socket.fileno())
 
-    async def start_tls(self, context: SSLContext, timeout: float, *, server_name: str | None = None) -> None:
-        self._encryption = Encryption(context, server_name)
+    async def start_tls(
+        self, context: SSLContext, timeout: float, *, server_name: str | None = None, received: bytes = b""
+    ) -> None:
+        self._encryption = Encryption(context, server_name, received)
         with self._framework.fail_after(timeout):
             self.tls = await shake_hands(self._encryption, self._receive, self._send)
 

@@ -8,8 +8,9 @@ import os
 import select
 import struct
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from socket import (
     EAI_NONAME,
     IPPROTO_TCP,
@@ -34,6 +35,9 @@ TURN = 0.005
 """Seconds for which one client that pipelines commands may keep an event loop busy before others get their turn."""
 
 
+_MAPPED = "::ffff:"
+
+
 class Interrupted(Exception):
     """`Stream.interrupt` was called, so `Stream.receive` ends without input."""
 
@@ -43,9 +47,16 @@ class Address:
     """One end of a connection."""
 
     host: str
-    """The IP address as text; the path of a Unix socket."""
+    """The IP address as text, an IPv4 address in its own form; the path of a Unix socket."""
     port: int = 0
     """The TCP port; 0 for a Unix socket."""
+
+    def __post_init__(self) -> None:
+        # A socket for both IPv6 and IPv4 has `::ffff:192.0.2.1` for 192.0.2.1 (RFC 4291 2.5.5.2). With two spellings,
+        # a list of addresses that contains a client would miss it.
+        if self.host.startswith(_MAPPED):
+            with suppress(ValueError):  # not an address
+                object.__setattr__(self, "host", str(IPv6Address(self.host).ipv4_mapped or self.host))
 
     def __str__(self) -> str:
         if not self.port:
@@ -89,11 +100,14 @@ class Stream(Protocol):
     def has_input(self) -> bool:
         """Return whether input is waiting: bytes, the end of the stream, or a part of a TLS record."""
 
-    async def start_tls(self, context: SSLContext, timeout: float, *, server_name: str | None = None) -> None:
+    async def start_tls(
+        self, context: SSLContext, timeout: float, *, server_name: str | None = None, received: bytes = b""
+    ) -> None:
         """Do a TLS handshake: as the server, or with a `server_name` as the client.
 
         The client sends `server_name` to the server (RFC 6066 section 3) unless it is empty. If
-        `context.check_hostname` is set, the server's certificate has to be valid for this name.
+        `context.check_hostname` is set, the server's certificate has to be valid for this name. `received` is the
+        beginning of the peer's handshake, if `receive` has already returned it.
 
         Raises:
             TimeoutError: The handshake took longer than `timeout` seconds.

@@ -17,10 +17,14 @@ _READ_SIZE = 65_536
 
 
 class Encryption:
-    """The server's end of a TLS connection; with a `server_name`, which may be empty, the client's end."""
+    """The server's end of a TLS connection; with a `server_name`, which may be empty, the client's end.
 
-    def __init__(self, context: SSLContext, server_name: str | None) -> None:
+    `received` is data of the peer that was read already.
+    """
+
+    def __init__(self, context: SSLContext, server_name: str | None, received: bytes = b"") -> None:
         self._incoming = MemoryBIO()
+        self._incoming.write(received)
         self._outgoing = MemoryBIO()
         self._object = context.wrap_bio(
             self._incoming,

@@ -81,7 +81,9 @@ class _MemoryStream:
         self._output.clear()
         return output
 
-    async def start_tls(self, context: SSLContext, timeout: float, *, server_name: str | None = None) -> None:
+    async def start_tls(
+        self, context: SSLContext, timeout: float, *, server_name: str | None = None, received: bytes = b""
+    ) -> None:
         self.tls = Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384")
 
     async def sleep(self, seconds: float) -> None:

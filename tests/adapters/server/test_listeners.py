@@ -51,6 +51,12 @@ def test_error_about_a_port_in_use_names_the_address_and_closes_all_sockets(port
     assert bound.fileno() == -1
 
 
+def test_link_local_address_with_its_interface(link_local: str) -> None:
+    with listening([Listener(host=link_local)]) as opened:
+        (source, _), (address,) = opened[0], addresses_of(opened)
+        assert address == Address(link_local.partition("%")[0], source.getsockname()[1])
+
+
 @pytest.mark.parametrize("host", [None, "", "::"])
 def test_unspecified_host_listens_on_all_addresses_with_one_port(host: str | None) -> None:
     with listening([Listener(host=host)]) as opened:
