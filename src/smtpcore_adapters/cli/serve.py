@@ -155,7 +155,8 @@ _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 def serve(**options: Any) -> None:
     """Receive mail, and store it in a Maildir or forward it.
 
-    Without --accept and --auth every recipient is accepted, and the server must listen on a loopback address.
+    Without --accept and --auth every recipient is accepted. That is possible only if no stranger can reach the server:
+    on a loopback address, without --proxy-protocol and --trusted.
     """
     app = App()
     if options["fault"]:
@@ -163,8 +164,8 @@ def serve(**options: Any) -> None:
 
     users = _users(options["auth"]) if options["auth"] else None
     recipients = None
-    if options["accept"] or not users or _is_loopback(options["host"]):
-        recipients = _recipients(options["host"], options["accept"])
+    if options["accept"] or not users or not _strangers(options):
+        recipients = _recipients(options)
 
     policies = [policy for policy in (users, recipients) if policy]
     if options["forward"]:
@@ -207,11 +208,22 @@ def serve(**options: Any) -> None:
 # Options
 
 
-def _recipients(host: str, accept: Sequence[str]) -> AnyRecipient | Recipients:
-    if not accept and not _is_loopback(host):
-        raise click.UsageError(
-            f"{host} is not a loopback address: restrict the recipients with --accept, or the senders with --auth"
-        )
+def _strangers(options: dict[str, Any]) -> str:
+    """Return why strangers can reach the server, `""` if they cannot."""
+    if not _is_loopback(options["host"]):
+        return f"{options['host']} is not a loopback address"
+
+    for option in ("proxy_protocol", "trusted"):
+        if options[option]:
+            return f"--{option.replace('_', '-')} lets in clients from other machines"
+
+    return ""
+
+
+def _recipients(options: dict[str, Any]) -> AnyRecipient | Recipients:
+    accept, strangers = options["accept"], _strangers(options)
+    if not accept and strangers:
+        raise click.UsageError(f"{strangers}: restrict the recipients with --accept, or the senders with --auth")
 
     try:
         return Recipients(accept) if accept else AnyRecipient()

@@ -263,8 +263,11 @@ def assert_error_in_one_line(done: subprocess.CompletedProcess[str], *words: str
         (["--require-auth"], ["--require-auth", "--auth"]),
         (["--lmtp", "--port", "25"], ["--lmtp", "25"]),
         (["--proxy", "10.0.0.0/8"], ["--proxy-protocol"]),
-        (["--proxy-protocol", "--proxy", "somewhere"], ["--proxy", "somewhere"]),
-        (["--trusted", "somewhere"], ["--trusted", "somewhere"]),
+        (["--proxy-protocol", "--proxy", "somewhere", "--accept", "example.org"], ["--proxy", "somewhere"]),
+        (["--trusted", "somewhere", "--accept", "example.org"], ["--trusted", "somewhere"]),
+        (["--proxy-protocol"], ["--proxy-protocol", "other machines", "--accept", "--auth"]),
+        (["--proxy-protocol", "--forward", "127.0.0.1:9", "--workers", "2"], ["--proxy-protocol", "--accept"]),
+        (["--trusted", "127.0.0.1"], ["--trusted", "other machines", "--accept", "--auth"]),
         (["--implicit-tls"], ["--implicit-tls", "--self-signed"]),
         (["--require-tls"], ["--require-tls", "--self-signed"]),
         (["--maildir", "garbage.pem"], ["garbage.pem"]),
@@ -361,6 +364,21 @@ def test_trusted_option_enables_xclient(tmp_path: Path, backend: str) -> None:
     assert content == b"hello\r\n"
     assert b"Received: from c.example ([IPv6:2001:db8::7])\r\n" in trace
     assert b" with ESMTPA id " in trace
+
+
+def test_client_behind_a_proxy_cannot_relay_without_login(tmp_path: Path) -> None:
+    arguments = ("--proxy-protocol", "--auth", "tim:tans", "--allow-plaintext-auth")
+    with (
+        running(tmp_path, *arguments) as server,
+        socket.create_connection(("127.0.0.1", server.port), TIMEOUT) as client,
+    ):
+        client.sendall(
+            b"PROXY TCP4 203.0.113.9 192.0.2.1 4444 25\r\nEHLO c.example\r\n"
+            b"MAIL FROM:<spam@example.net>\r\nRCPT TO:<victim@elsewhere.example>\r\nQUIT\r\n"
+        )
+        replies = client.makefile("rb").read()
+    assert b"\r\n550 5.7.1" in replies
+    assert b" 354 " not in replies
 
 
 def test_xclient_is_disabled_by_default_on_the_command_line(tmp_path: Path) -> None:
