@@ -158,23 +158,7 @@ def serve(**options: Any) -> None:
     Without --accept and --auth every recipient is accepted. That is possible only if no stranger can reach the server:
     on a loopback address, without --proxy-protocol and --trusted.
     """
-    app = App()
-    if options["fault"]:
-        app.include(_faults(options["fault"]))
-
-    users = _users(options["auth"]) if options["auth"] else None
-    recipients = None
-    if options["accept"] or not users or not _strangers(options):
-        recipients = _recipients(options)
-
-    policies = [policy for policy in (users, recipients) if policy]
-    if options["forward"]:
-        _include_forward(app, options, users, policies)
-    else:
-        for policy in policies:
-            app.include(policy)
-        app.include(_maildir(options["maildir"]))
-
+    app = _application(options)
     _show(app, json=options["log_json"], verbose=options["verbose"])
 
     tls = _tls(options)
@@ -206,6 +190,26 @@ def serve(**options: Any) -> None:
 
 
 # Options
+
+
+def _application(options: dict[str, Any]) -> App:
+    app = App()
+    if options["fault"]:
+        app.include(_faults(options["fault"]))
+
+    users = _users(options["auth"]) if options["auth"] else None
+    recipients = None
+    if options["accept"] or not users or not _strangers(options):
+        recipients = _recipients(options)
+
+    policies = [policy for policy in (users, recipients) if policy]
+    if options["forward"]:
+        _include_forward(app, options, users, policies)
+    else:
+        for policy in policies:
+            app.include(policy)
+        app.include(_maildir(options["maildir"]))
+    return app
 
 
 def _strangers(options: dict[str, Any]) -> str:
