@@ -1,39 +1,31 @@
-"""The parameters that MAIL and RCPT carry: their typed values, and the parsers that turn text into them.
+"""The parameters that MAIL and RCPT carry: their typed values, and tools for the parameters of your own extensions.
 
-A value checks itself when it is constructed, and its `str` is its form on the wire.
+A value checks itself when it is constructed, and its `str` is its form on the wire. `Params.by.parse` parses a BY.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from enum import Enum
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 from ._errors import LocalProtocolError
-from ._extensions._auth import AUTH, Submitter, parse_auth
-from ._extensions._body import BODY, BodyType, parse_binary_body, parse_body
-from ._extensions._deliverby import BY, ByMode, DeliverBy, parse_by
+from ._extensions._auth import AUTH, Submitter
+from ._extensions._body import BODY, BodyType
+from ._extensions._deliverby import BY, ByMode, DeliverBy
 from ._extensions._dsn import ENVID, NOTIFY, ORCPT, RET, EnvelopeId, Notify, OriginalRecipient, Ret
-from ._extensions._futurerelease import HOLDFOR, HOLDUNTIL, parse_holdfor, parse_holduntil
-from ._extensions._mt_priority import MT_PRIORITY, parse_mt_priority
-from ._extensions._no_soliciting import SOLICIT, parse_solicit
+from ._extensions._futurerelease import HOLDFOR, HOLDUNTIL
+from ._extensions._mt_priority import MT_PRIORITY
+from ._extensions._no_soliciting import SOLICIT
 from ._extensions._parsing import format_date_time, number, one_of, parse_date_time, parse_flag
-from ._extensions._rrvs import RRVS, NoSupport, ValidSince, parse_rrvs
-from ._extensions._size import SIZE, parse_size
-from ._extensions._xclient import Attributes, parse_attributes
+from ._extensions._rrvs import RRVS, NoSupport, ValidSince
+from ._extensions._size import SIZE
+from ._extensions._xclient import Attributes
 from ._grammar import is_encodable, match_keyword, match_param_value
 from ._xtext import decode_unitext, decode_xtext, encode_unitext, encode_xtext
 
 __all__ = ["Attributes", "BodyType", "ByMode", "DeliverBy", "EnvelopeId", "NoSupport", "Notify", "OriginalRecipient"]
 __all__ += ["Params", "Ret", "Submitter", "ValidSince", "decode_unitext", "decode_xtext", "encode_unitext"]
-__all__ += ["encode_xtext", "format_date_time", "number", "one_of", "parse_attributes", "parse_auth"]
-__all__ += ["parse_binary_body", "parse_body", "parse_by", "parse_date_time", "parse_envid", "parse_flag"]
-__all__ += ["parse_holdfor", "parse_holduntil", "parse_mt_priority", "parse_notify", "parse_orcpt", "parse_ret"]
-__all__ += ["parse_rrvs", "parse_size", "parse_solicit"]
-
-parse_envid = EnvelopeId
-parse_orcpt = OriginalRecipient
-parse_notify: Callable[[str], frozenset[Notify]] = NOTIFY.parse
-parse_ret: Callable[[str], Ret] = RET.parse
+__all__ += ["encode_xtext", "format_date_time", "number", "one_of", "parse_date_time", "parse_flag"]
 
 _T = TypeVar("_T")
 
@@ -146,17 +138,19 @@ def _format(value: object) -> str:
 
 
 def _format_value(value: object) -> str:
-    match value:
-        case Enum():
-            return str(value.value)
-        case datetime():
-            return format_date_time(value)
-        case tuple():
-            return ",".join(map(_format_value, value))
-        case frozenset():
-            return ",".join(sorted(map(_format_value, value)))
-        case _:
-            return str(value)
+    if isinstance(value, Enum):
+        return str(value.value)
+    if isinstance(value, datetime):
+        return format_date_time(value)
+    if _is_collection(value):
+        texts = map(_format_value, value)
+        return ",".join(texts if isinstance(value, tuple) else sorted(texts))
+
+    return str(value)
+
+
+def _is_collection(value: object) -> TypeGuard[tuple[object, ...] | frozenset[object]]:
+    return isinstance(value, tuple | frozenset)
 
 
 NO_PARAMS = Params()

@@ -25,8 +25,7 @@ class Submitter:
         return encode_xtext(str(self.mailbox)) if self.mailbox else "<>"
 
 
-def parse_auth(text: str) -> Submitter:
-    """Parse the submitter (section 5)."""
+def _parse_auth(text: str) -> Submitter:
     mailbox = decode_xtext(text)
     return Submitter(None if mailbox == "<>" else Mailbox(mailbox))
 
@@ -48,7 +47,7 @@ def _relay(submitter: Submitter, hop: NextHop) -> Submitter | None:
 
 
 _EXAMPLES = (Submitter(), Submitter(Mailbox("e=mc2@example.com")), Submitter(Mailbox('"a b"@example.com')))
-AUTH = Parameter("AUTH", Submitter, parse_auth, octets=500, relay=_relay, examples=_EXAMPLES)
+AUTH = Parameter("AUTH", Submitter, _parse_auth, octets=500, relay=_relay, examples=_EXAMPLES)
 
 EXTENSION = Extension(
     keyword="AUTH",

@@ -1,6 +1,5 @@
 """8BITMIME (RFC 6152) and BINARYMIME (RFC 3030): bodies with octets beyond ASCII, and the BODY parameter."""
 
-from collections.abc import Callable
 from enum import Enum
 
 from .._replies import Reply
@@ -17,11 +16,6 @@ class BodyType(Enum):
     """Any octets. The body has to be sent with BDAT (RFC 3030 section 3)."""
 
 
-_NOT_BINARY = (BodyType.SEVEN_BIT, BodyType.EIGHT_BIT_MIME)
-parse_body: Callable[[str], BodyType] = one_of(_NOT_BINARY)
-parse_binary_body: Callable[[str], BodyType] = one_of(BodyType)  # RFC 3030 section 3
-
-
 def _relay(body: BodyType, hop: NextHop) -> BodyType | Reply | None:
     if body is not BodyType.BINARYMIME:
         # If the server offers neither, the relay refuses the body when an octet beyond ASCII arrives.
@@ -33,10 +27,11 @@ def _relay(body: BodyType, hop: NextHop) -> BodyType | Reply | None:
     return Reply(554, "The next server does not accept binary messages", enhanced="5.6.3")
 
 
+_NOT_BINARY = (BodyType.SEVEN_BIT, BodyType.EIGHT_BIT_MIME)
 # RFC 6152 names no growth of the line, but " BODY=8BITMIME" must not shorten the longest possible address.
-BODY = Parameter("BODY", BodyType, parse_body, octets=14, relay=_relay, examples=_NOT_BINARY)
+BODY = Parameter("BODY", BodyType, one_of(_NOT_BINARY), octets=14, relay=_relay, examples=_NOT_BINARY)
 # RFC 3030 section 3 (8): the line grows by 16 octets.
-BINARY_BODY = Parameter("BODY", BodyType, parse_binary_body, octets=16, relay=_relay, examples=tuple(BodyType))
+BINARY_BODY = Parameter("BODY", BodyType, one_of(BodyType), octets=16, relay=_relay, examples=tuple(BodyType))
 
 EIGHT_BIT_MIME = Extension(keyword="8BITMIME", parse_arguments=parse_nothing, mail=(BODY,))
 BINARYMIME = Extension(

@@ -49,8 +49,7 @@ class DeliverBy:
         return f"{self.seconds};{self.mode.value}{'T' if self.trace else ''}"
 
 
-def parse_by(text: str) -> DeliverBy:
-    """Parse the deadline (section 4)."""
+def _parse_by(text: str) -> DeliverBy:
     found = _match_by(text)
     if found is None:
         raise ValueError("the value is a number of seconds, a semicolon, N or R, and optionally T")
@@ -76,7 +75,7 @@ _REFUSAL = Reply(554, "The next server does not support DELIVERBY", enhanced="5.
 BY = Parameter(
     "BY",
     DeliverBy,
-    parse_by,
+    _parse_by,
     octets=17,
     relay=relay_or_refuse("DELIVERBY", _REFUSAL),
     examples=(DeliverBy(120, ByMode.RETURN), DeliverBy(-30, ByMode.NOTIFY), DeliverBy(0, ByMode.NOTIFY, trace=True)),

@@ -1,6 +1,6 @@
 """FUTURERELEASE: hold a message back until a later time (RFC 4865)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -12,7 +12,7 @@ from ._parsing import format_date_time, number, parse_date_time
 
 # Section 3 (2)
 _parse_limit = number("[0-9]{1,9}", "a number of up to 9 digits")
-parse_holdfor: Callable[[str], int] = number("[1-9][0-9]{0,8}", "a number of seconds from 1 to 999999999")
+_parse_holdfor = number("[1-9][0-9]{0,8}", "a number of seconds from 1 to 999999999")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,7 @@ class HoldLimits:
     """The latest time of HOLDUNTIL, in UTC."""
 
 
-def parse_holduntil(text: str) -> datetime:
-    """Parse the time until which to hold the message (section 3)."""
+def _parse_holduntil(text: str) -> datetime:
     time = parse_date_time(text)
     if time.utcoffset() != timedelta(0):
         raise ValueError("the value is a time in UTC")
@@ -42,7 +41,7 @@ def _announce(config: Config) -> str:
 def _parse_limits(text: str) -> HoldLimits:
     # Section 3 (2): both limits are required.
     seconds, _, until = text.partition(" ")
-    return HoldLimits(_parse_limit(seconds), parse_holduntil(until))
+    return HoldLimits(_parse_limit(seconds), _parse_holduntil(until))
 
 
 def _object(limits: HoldLimits, params: Mapping[str, object]) -> Reply | None:
@@ -65,8 +64,8 @@ _REFUSAL = Reply(555, "The next server does not support FUTURERELEASE", enhanced
 _relay = relay_or_refuse("FUTURERELEASE", _REFUSAL)
 _TIMES = (datetime(2030, 1, 1, tzinfo=UTC), datetime(2029, 12, 31, 23, 59, 59, 500_000, tzinfo=UTC))
 # Section 3 (5): the line grows by 34 octets for one parameter or the other.
-HOLDFOR = Parameter("HOLDFOR", int, parse_holdfor, octets=0, relay=_relay, examples=(1, 600))
-HOLDUNTIL = Parameter("HOLDUNTIL", datetime, parse_holduntil, octets=34, relay=_relay, examples=_TIMES)
+HOLDFOR = Parameter("HOLDFOR", int, _parse_holdfor, octets=0, relay=_relay, examples=(1, 600))
+HOLDUNTIL = Parameter("HOLDUNTIL", datetime, _parse_holduntil, octets=34, relay=_relay, examples=_TIMES)
 
 EXTENSION = Extension(
     keyword="FUTURERELEASE",

@@ -1,14 +1,11 @@
 """MT-PRIORITY: the priority of a message (RFC 6710)."""
 
 import re
-from collections.abc import Callable
 
 from ._definition import Extension, Parameter, relay_or_drop
 from ._parsing import number
 
-# Section 7
-_match_policy = re.compile(r"[A-Za-z0-9._-]{1,20}").fullmatch
-parse_mt_priority: Callable[[str], int] = number("-?[1-9]|0", "a number from -9 to 9")
+_match_policy = re.compile(r"[A-Za-z0-9._-]{1,20}").fullmatch  # section 7
 
 
 def _parse_policy(text: str) -> str | None:
@@ -18,7 +15,7 @@ def _parse_policy(text: str) -> str | None:
 MT_PRIORITY = Parameter(
     "MT-PRIORITY",
     int,
-    parse_mt_priority,
+    number("-?[1-9]|0", "a number from -9 to 9"),  # section 7
     octets=15,
     enhanced="5.5.2",  # section 4.1 (1)
     relay=relay_or_drop("MT-PRIORITY"),  # section 4.3

@@ -10,8 +10,7 @@ _WORD = r"[A-Za-z][A-Za-z0-9._:-]*"
 _match_solicit = re.compile(rf"{_WORD}(?:,{_WORD})*").fullmatch  # section 2.2
 
 
-def parse_solicit(text: str) -> tuple[str, ...]:
-    """Parse the classes of the message (section 2.3)."""
+def _parse_solicit(text: str) -> tuple[str, ...]:
     if len(text) > MAX_SOLICIT or _match_solicit(text) is None:
         raise ValueError(f"the value is a list of classes in at most {MAX_SOLICIT} characters")
 
@@ -25,7 +24,7 @@ def _parse_classes(text: str) -> tuple[str, ...]:
 SOLICIT = Parameter[tuple[str, ...]](
     "SOLICIT",
     tuple,
-    parse_solicit,
+    _parse_solicit,
     octets=1009,  # the RFC counts 1007, but " SOLICIT=" and 1000 characters are two more
     relay=relay_or_drop("NO-SOLICITING"),  # section 2.4
     examples=(("net.example:ADV",), ("net.example:ADV", "org.example:ADV:ADLT")),

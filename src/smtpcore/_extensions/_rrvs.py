@@ -41,8 +41,7 @@ class ValidSince:
 _parse_action = one_of(NoSupport)
 
 
-def parse_rrvs(text: str) -> ValidSince:
-    """Parse the time and the action (section 3.1)."""
+def _parse_rrvs(text: str) -> ValidSince:
     time, semicolon, action = text.partition(";")
     return ValidSince(parse_date_time(time), _parse_action(action) if semicolon else NoSupport.REJECT)
 
@@ -60,6 +59,6 @@ _EXAMPLES = (
     ValidSince(datetime(2014, 4, 3, 23, 1, tzinfo=UTC)),
     ValidSince(datetime(2014, 4, 3, 23, 1, tzinfo=timezone(timedelta(hours=-7))), NoSupport.CONTINUE),
 )
-RRVS = Parameter("RRVS", ValidSince, parse_rrvs, octets=33, relay=_relay, examples=_EXAMPLES)  # section 3.1
+RRVS = Parameter("RRVS", ValidSince, _parse_rrvs, octets=33, relay=_relay, examples=_EXAMPLES)  # section 3.1
 
 EXTENSION = Extension(keyword="RRVS", parse_arguments=parse_nothing, rcpt=(RRVS,))

@@ -1,13 +1,13 @@
 """SIZE: the limit on the octets of a message (RFC 1870)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from .._grammar import match_number
 from .._replies import Reply
 from ._definition import Extension, NextHop, Parameter
 from ._parsing import number
 
-parse_size: Callable[[str], int] = number("[0-9]{1,20}", "a number of 1 to 20 digits")  # section 3 (6)
+_parse_size = number("[0-9]{1,20}", "a number of 1 to 20 digits")  # section 3 (6)
 
 
 def _parse_limit(text: str) -> int | None:
@@ -30,7 +30,7 @@ def _relay(size: int, hop: NextHop) -> int | Reply | None:
     return size if "SIZE" in hop.offers else None
 
 
-SIZE = Parameter("SIZE", int, parse_size, octets=26, relay=_relay, examples=(0, 1000, 10**9))
+SIZE = Parameter("SIZE", int, _parse_size, octets=26, relay=_relay, examples=(0, 1000, 10**9))
 
 EXTENSION = Extension(
     keyword="SIZE",

@@ -53,19 +53,6 @@ class Attributes(Mapping[str, str | None]):
         return f"Attributes({self._values!r})"
 
 
-def parse_attributes(text: str) -> Attributes:
-    """Parse the argument of XCLIENT or XFORWARD. Raises `ValueError` or `LocalProtocolError`."""
-    values: dict[str, str | None] = {}
-    for item in text.split(" "):
-        name, equals, value = item.partition("=")
-        if not equals:
-            raise ValueError("attributes have the form NAME=value")
-
-        values[name.upper()] = None if value.upper() in _UNKNOWN else decode_xtext(value)
-
-    return Attributes(values)
-
-
 @dataclass(frozen=True, slots=True)
 class AttributesCommand(ExtensionCommand):
     """Base class of XCLIENT and XFORWARD."""
@@ -85,7 +72,15 @@ class AttributesCommand(ExtensionCommand):
     @classmethod
     def parse(cls, argument: str) -> "AttributesCommand":
         """Parse the attributes."""
-        return cls(parse_attributes(argument))
+        values: dict[str, str | None] = {}
+        for item in argument.split(" "):
+            name, equals, value = item.partition("=")
+            if not equals:
+                raise ValueError("attributes have the form NAME=value")
+
+            values[name.upper()] = None if value.upper() in _UNKNOWN else decode_xtext(value)
+
+        return cls(Attributes(values))
 
     def __str__(self) -> str:
         return f"{self.verb} {self.attributes}"

@@ -21,11 +21,11 @@ from smtpcore import (
     Mailbox,
     NoSupport,
     OriginalRecipient,
+    Params,
     Submitter,
     ValidSince,
 )
 from smtpcore._parser import parse_command
-from smtpcore.parameters import parse_auth, parse_by, parse_envid, parse_orcpt, parse_rrvs
 
 from ...playbook import MAIL, READY, server
 from .helpers import ALL, announced, dialect, gateway, refusal_of
@@ -193,15 +193,15 @@ offsets = st.integers(-23 * 60, 23 * 60).map(lambda minutes: timezone(timedelta(
 times = st.datetimes(timezones=offsets).map(lambda time: time.replace(microsecond=0))
 
 values: st.SearchStrategy[tuple[Callable[[str], object], object]] = st.one_of(
-    printable.filter(bool).map(lambda text: (parse_envid, EnvelopeId.of(text))),
-    printable.map(lambda text: (parse_orcpt, OriginalRecipient.of("rfc822", text))),
-    addresses.map(lambda text: (parse_orcpt, OriginalRecipient.of("utf-8", text))),
+    printable.filter(bool).map(lambda text: (Params.envid.parse, EnvelopeId.of(text))),
+    printable.map(lambda text: (Params.orcpt.parse, OriginalRecipient.of("rfc822", text))),
+    addresses.map(lambda text: (Params.orcpt.parse, OriginalRecipient.of("utf-8", text))),
     st.builds(DeliverBy, st.integers(1, 999_999_999), st.sampled_from(ByMode), st.booleans()).map(
-        lambda value: (parse_by, value)
+        lambda value: (Params.by.parse, value)
     ),
-    st.builds(ValidSince, times, st.sampled_from(NoSupport)).map(lambda value: (parse_rrvs, value)),
+    st.builds(ValidSince, times, st.sampled_from(NoSupport)).map(lambda value: (Params.rrvs.parse, value)),
     st.sampled_from([Submitter(), Submitter(Mailbox("e=mc+2@c.example")), Submitter(Mailbox('"a b"@c.example'))]).map(
-        lambda value: (parse_auth, value)
+        lambda value: (Params.auth.parse, value)
     ),
 )
 

@@ -6,10 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpcore.parameters import (
-    format_date_time,
-    parse_holduntil,
-)
+from smtpcore.parameters import Params, format_date_time
 
 from .helpers import NEW_YEAR, assert_limit_grows, assert_round_trip, parse_params, refusal_of
 
@@ -62,6 +59,6 @@ times = st.datetimes(timezones=offsets).map(lambda time: time.replace(microsecon
 def test_holduntil_accepts_only_utc(time: datetime) -> None:
     if time.utcoffset():
         with pytest.raises(ValueError, match="UTC"):
-            parse_holduntil(format_date_time(time))
+            Params.holduntil.parse(format_date_time(time))
     else:
-        assert parse_holduntil(format_date_time(time)) == time
+        assert Params.holduntil.parse(format_date_time(time)) == time

@@ -4,10 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from smtpcore.parameters import (
-    format_date_time,
-    parse_date_time,
-)
+from smtpcore.parameters import format_date_time, parse_date_time
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
