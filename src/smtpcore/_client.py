@@ -35,8 +35,6 @@ from ._dialects import MAX_AUTH_LINE, Dialect, make_dialect, read_offers
 from ._endpoint import Endpoint
 from ._errors import LocalProtocolError, RemoteProtocolError
 from ._events import (
-    NEED_DATA,
-    PAUSED,
     Answered,
     AuthCancel,
     AuthResponse,
@@ -58,25 +56,17 @@ from ._extensions._definition import Extension
 from ._extensions._xclient import Xclient
 from ._replies import MAX_CHALLENGE, Reply, ReplyClass, ReplyCode
 from ._reply_reader import ReplyReader, make_reply
-from ._requests import check_values, encode, may_follow, name_of
-from ._state import (
-    ALLOWED_REPLIES,
-    IN_TRANSACTION,
-    WAITING_FOR_REPLY,
-    State,
-    Step,
-    Wait,
-    chunk_step,
-    is_allowed,
-    next_state,
-    row_of,
-)
+from ._requests import check_values, encode, hoped_for, may_follow, name_of
+from ._state import ALLOWED_REPLIES, IN_TRANSACTION, WAITING_FOR_REPLY, Step, Wait, chunk_step, is_allowed, row_of
+from ._states import State
 from ._transaction import Transaction
-from .parameters import BodyType
 
 _MAX_CHALLENGE_LINE: Final = len("334 ") + MAX_CHALLENGE + len("\r\n")
 _OF_AUTH: Final = (Auth, AuthResponse, AuthCancel)
+_OCTETS: Final = (DataLine, DataChunk)
 _OF_HELLO: Final = (Helo, Ehlo, Lhlo)
+_PLAIN: Final = (ConnectionOpened, *_OF_HELLO)  # RFC 2034 section 3 (4): their replies have no enhanced status code
+_PARTS: Final = (Bdat, Burl)
 _IN_BASE: Final = frozenset({"EXPN", "HELP"})  # RFC 5321 4.1.1: verbs that may be tried without being offered
 _AFTER_REFUSED_CHUNK: Final = (Rset, Quit)  # RFC 3030 section 2: RSET has to be the next command
 
@@ -112,8 +102,7 @@ class ClientConnection(Endpoint):
         self._config = config
         self._known = tuple(extensions)
 
-        self._offers: Mapping[str, object] = MappingProxyType({})
-        self._dialect = self._make_dialect({})
+        self._offers, self._dialect = self._read_offers([])
         self._mail: Mail | None = None
         """The last MAIL that was sent."""
         self._body: OutgoingBody | None = None
@@ -197,7 +186,7 @@ class ClientConnection(Endpoint):
         if self._state is State.TLS:
             if len(self._buffer):
                 raise self._injected()
-            return self._await_data() if self._end_of_stream else PAUSED
+            return self._await_data() if self._end_of_stream else Signal.PAUSED
 
         if not self._reader.is_amid:
             self._reply_start = self._received - len(self._buffer)
@@ -223,7 +212,7 @@ class ClientConnection(Endpoint):
 
     def _await_data(self) -> ClientEvent | Signal:
         if not self._end_of_stream:
-            return NEED_DATA
+            return Signal.NEED_DATA
         if len(self._buffer) or self._reader.is_amid:
             raise self._broken("the connection was closed inside a reply")
         if self._left or (self._state is State.DATA and not self._pending):
@@ -237,13 +226,10 @@ class ClientConnection(Endpoint):
 
     def _match_reply(self, pending: _Pending, code: int, texts: Sequence[str]) -> Answered:
         request = pending.request
-        # RFC 2034 section 3 (4): the greeting, and replies to HELO and EHLO, have no enhanced status code.
-        is_plain = isinstance(request, (ConnectionOpened, *_OF_HELLO))
-        reply = make_reply(code, texts, may_be_enhanced=not is_plain)
-
+        reply = make_reply(code, texts, may_be_enhanced=not isinstance(request, _PLAIN))
         kind = pending.kind
-        is_part = isinstance(request, Bdat | Burl) and self._state not in (State.CHUNK, State.LAST_CHUNK)
-        if is_part and not is_allowed(self._state, type(request)):
+        is_between_parts = self._state not in (State.CHUNK, State.LAST_CHUNK)
+        if isinstance(request, _PARTS) and is_between_parts and not is_allowed(self._state, type(request)):
             kind = InvalidCommand  # RFC 3030 section 2: after a refused part, later parts are refused too
 
         is_last = len(self._pending) == 1
@@ -258,7 +244,7 @@ class ClientConnection(Endpoint):
 
         recipient = pending.recipients.popleft() if pending.recipients and kind is DataEnd else None
         if not pending.recipients or kind is not DataEnd or reply.reply_class is ReplyClass.GOODBYE:
-            expected = _hoped_for(self._state, pending)
+            expected = hoped_for(self._state, request, pending.kind)
             self._pending.popleft()
             self._group -= pending.octets
             self._advance(kind, reply.reply_class)
@@ -275,7 +261,7 @@ class ClientConnection(Endpoint):
         match request:
             case Helo() | Ehlo() | Lhlo():
                 self._helo = request
-                self._set_offers([] if isinstance(request, Helo) else texts[1:])
+                self._offers, self._dialect = self._read_offers([] if isinstance(request, Helo) else texts[1:])
             case Mail() if self._state is State.MAIL:
                 self._transaction = Transaction(request)
             case Rcpt() if self._transaction:
@@ -285,31 +271,26 @@ class ClientConnection(Endpoint):
                     # RFC 2033 4.2: without recipients, the end of the body would have no reply.
                     raise self._broken("354 cannot answer DATA in LMTP without a recipient")
 
-                self._body = OutgoingBody(self._config, self._body_type())
+                self._body = self._make_body(in_chunks=False)
             case Auth() | AuthResponse():
                 self._authenticated = reply.reply_class is ReplyClass.COMPLETION
                 self._must_cancel = reply.challenge is None
             case Xclient():
                 self._forget_peer()
+            case _:
+                pass
 
     def _begin_chunk(self) -> None:
         request = self._pending[0].request if self._pending else None
         if isinstance(request, Bdat):
             self._advance(chunk_step(last=request.last))
 
-    def _set_offers(self, lines: Sequence[str]) -> None:
+    def _read_offers(self, lines: Sequence[str]) -> tuple[Mapping[str, object], Dialect]:
         offers, terms = read_offers(lines, self._known)
-        self._offers = MappingProxyType(offers)
-        self._dialect = self._make_dialect(terms)
-
-    def _make_dialect(self, terms: Mapping[Extension, object]) -> Dialect:
-        return make_dialect(
-            self._known,
-            terms,
-            longest=MIN_COMMAND_LINE,
-            longest_auth=MIN_COMMAND_LINE,  # RFC 4954 section 4: limits the initial response only
-            always=_IN_BASE,
-        )
+        # RFC 4954 section 4: this limits the initial response only.
+        longest = MIN_COMMAND_LINE
+        dialect = make_dialect(self._known, terms, longest=longest, longest_auth=longest, always=_IN_BASE)
+        return MappingProxyType(offers), dialect
 
     # Sending
 
@@ -328,7 +309,7 @@ class ClientConnection(Endpoint):
         octets, body = self._prepare(request)
         self._output.append(octets)
         self._body = body
-        if isinstance(request, DataLine | DataChunk):
+        if isinstance(request, _OCTETS):
             self._left -= len(request.data) if self._left else 0
             return
 
@@ -340,7 +321,7 @@ class ClientConnection(Endpoint):
 
         self._pending.append(pending)
         self._group += len(octets)
-        self._ahead = _hoped_for(ahead, pending)
+        self._ahead = hoped_for(ahead, request, pending.kind)
         if isinstance(request, Mail):
             self._mail = request
         elif isinstance(request, Bdat):
@@ -354,24 +335,31 @@ class ClientConnection(Endpoint):
             self._prepare(request)
         except LocalProtocolError:
             return False
-        else:
-            return True
+
+        return True
 
     def _state_ahead(self) -> State:
         if self._ahead is None:
             self._ahead = self._state
             for pending in self._pending:
-                self._ahead = _hoped_for(self._ahead, pending)
+                self._ahead = hoped_for(self._ahead, pending.request, pending.kind)
 
         return self._ahead
 
     def _prepare(self, request: Request) -> tuple[bytes, OutgoingBody | None]:
         """Return the octets of `request`, and the body after it. Raise `LocalProtocolError` if it cannot be sent."""
-        if isinstance(request, DataLine | DataChunk):
+        if isinstance(request, _OCTETS):
             return self._prepare_octets(request.data)
 
         self._check_sequence(request)
         match request:
+            case Bdat():
+                octets = self._encode(request)
+                body = self._body or self._make_body(in_chunks=True)
+                if request.last and not request.size:
+                    body = body.copy()
+                    body.check_chunk(b"", is_end=True)
+                return octets, body
             case DataEnd():
                 assert self._body, "a body exists from the 354 to its end"
                 body = self._body.copy()
@@ -387,13 +375,6 @@ class ClientConnection(Endpoint):
                 raise LocalProtocolError("the session is already authenticated")  # RFC 4954 section 4
             case Auth() if not self._tls and not self._config.plaintext_auth:
                 raise LocalProtocolError("AUTH needs TLS: send STARTTLS first, or set plaintext_auth")
-            case Bdat():
-                octets = self._encode(request)
-                body = (
-                    self._body.copy() if self._body else OutgoingBody(self._config, self._body_type(), in_chunks=True)
-                )
-                body.check_chunk(b"", is_end=request.last and not request.size)
-                return octets, body
             case _:
                 check_values(request, self._mail, self._offers, tls=self._tls)
                 return self._encode(request), self._body
@@ -445,8 +426,8 @@ class ClientConnection(Endpoint):
     def _has_recipients(self) -> bool:
         return self._transaction is not None and bool(self._transaction.recipients)
 
-    def _body_type(self) -> BodyType | None:
-        return self._mail.params.body if self._mail else None
+    def _make_body(self, *, in_chunks: bool) -> OutgoingBody:
+        return OutgoingBody(self._config, self._mail.params.body if self._mail else None, in_chunks=in_chunks)
 
     # Writing
 
@@ -467,7 +448,7 @@ class ClientConnection(Endpoint):
     def _forget_peer(self) -> None:
         super()._forget_peer()
         self._ahead = None
-        self._set_offers([])
+        self._offers, self._dialect = self._read_offers([])
 
     def _enter(self, state: State) -> None:
         if state not in IN_TRANSACTION:
@@ -477,14 +458,3 @@ class ClientConnection(Endpoint):
             self._pending.clear()
             self._group = 0
             self._left = 0
-
-
-def _hoped_for(state: State, pending: _Pending) -> State:
-    """Return the state after `pending`, sent in `state`, if it is accepted."""
-    request = pending.request
-    if isinstance(request, Bdat):
-        state = next_state(state, chunk_step(last=request.last))
-
-    return next_state(
-        state, pending.kind, ReplyClass.INTERMEDIATE if isinstance(request, Data) else ReplyClass.COMPLETION
-    )

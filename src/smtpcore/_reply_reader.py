@@ -9,7 +9,7 @@
 # A peer that speaks another protocol is detected at its first line, or as soon as that line is too long.
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 from ._buffer import LineError, LineFault, ReceiveBuffer
 from ._config import ClientConfig
@@ -20,10 +20,7 @@ _match_line = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL).fullmatc
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # a tab counts as white space
 _UTF8_LENGTH = 4  # maximum octets of a character
 
-_FAULTS = {
-    LineFault.TOO_LONG: "a line of a reply is too long",
-    LineFault.BARE_NEWLINE: "a line of a reply has a bare CR or LF",
-}
+_FAULTS = {LineFault.TOO_LONG: "is too long", LineFault.BARE_NEWLINE: "has a bare CR or LF"}
 
 
 class ReplyReader:
@@ -53,7 +50,7 @@ class ReplyReader:
             try:
                 line = buffer.take_line(limit)
             except LineError as exc:
-                raise RemoteProtocolError(f"{_FAULTS[exc.fault]}: {exc.line[:80]!r}") from None
+                raise RemoteProtocolError(f"a line of a reply {_FAULTS[exc.fault]}: {exc.line[:80]!r}") from None
 
             if line is None:
                 return None
@@ -83,24 +80,18 @@ def make_reply(code: int, texts: Sequence[str], *, may_be_enhanced: bool) -> Rep
     removed from each line that begins with it. The server need not announce ENHANCEDSTATUSCODES, because ordinary text
     does not begin like this.
     """
-    enhanced = texts[0].partition(" ")[0] if may_be_enhanced else ""
-    if not is_enhanced(enhanced, code):
-        return Reply.as_heard(code, *_fold(code, texts))
-
-    return Reply.as_heard(code, *_fold(code, [_without(enhanced, text) for text in texts]), enhanced=enhanced)
-
-
-def _without(enhanced: str, text: str) -> str:
-    word, _, rest = text.partition(" ")
-    return rest if word == enhanced else text
-
-
-def _fold(code: int, texts: Iterable[str]) -> Iterator[str]:
+    first_word = texts[0].partition(" ")[0]
+    enhanced = first_word if may_be_enhanced and is_enhanced(first_word, code) else None
+    # RFC 4954 section 4: a challenge is always a single line, whatever its length.
+    may_fold = code != ReplyCode.AUTHENTICATION_CHALLENGE
+    lines: list[str] = []
     for text in texts:
-        # RFC 4954 section 4: a challenge is always a single line, whatever its length.
-        if len(text.encode()) <= MAX_TEXT or code == ReplyCode.AUTHENTICATION_CHALLENGE:
-            yield text
-            continue
+        word, _, rest = text.partition(" ")
+        line = rest if word == enhanced else text
+        if may_fold and len(line.encode()) > MAX_TEXT:
+            longest = MAX_TEXT if line.isascii() else MAX_TEXT // _UTF8_LENGTH
+            lines += [line[start : start + longest] for start in range(0, len(line), longest)]
+        else:
+            lines.append(line)
 
-        longest = MAX_TEXT if text.isascii() else MAX_TEXT // _UTF8_LENGTH
-        yield from (text[start : start + longest] for start in range(0, len(text), longest))
+    return Reply.as_heard(code, *lines, enhanced=enhanced)

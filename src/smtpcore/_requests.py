@@ -19,10 +19,14 @@ from ._errors import LocalProtocolError
 from ._events import ConnectionOpened, DataEnd, Question, Request
 from ._extensions._burl import Burl
 from ._parser import CommandRejected, parse_command
+from ._replies import ReplyClass
+from ._state import chunk_step, next_state
+from ._states import State
 from .parameters import BodyType
 
 ONE_ROUND: Final = frozenset({"EXTERNAL", "PLAIN"})
 """The mechanisms that need only the initial response (RFC 4468 3.4)."""
+_WITH_PARAMETERS: Final = (Mail, Rcpt)
 
 
 def name_of(event: Request | Question) -> str:
@@ -41,6 +45,15 @@ def may_follow(before: Request | ConnectionOpened, request: Request) -> bool:
             return before.mechanism in ONE_ROUND
         case _:
             return False
+
+
+def hoped_for(state: State, request: Request | ConnectionOpened, kind: type[object]) -> State:
+    """Return the state after `request`, sent in `state`, if it is accepted. `kind` is its key in the tables."""
+    if isinstance(request, Bdat):
+        state = next_state(state, chunk_step(last=request.last))
+
+    reply_class = ReplyClass.INTERMEDIATE if isinstance(request, Data) else ReplyClass.COMPLETION
+    return next_state(state, kind, reply_class)
 
 
 def check_values(
@@ -71,6 +84,8 @@ def check_values(
                 raise LocalProtocolError(f"the mechanism {mechanism} is not offered")
             if len(request.encode()) > MIN_COMMAND_LINE:  # RFC 4954 section 4
                 raise LocalProtocolError("the initial response exceeds a command line: send it after the challenge")
+        case _:
+            pass
 
 
 def encode(request: Command | UnknownCommand, dialect: Dialect) -> bytes:
@@ -83,7 +98,7 @@ def encode(request: Command | UnknownCommand, dialect: Dialect) -> bytes:
         raise LocalProtocolError(f"this server does not accept {name_of(request)}: {why}") from None
 
     # The value of a parameter may have another type than the parsed value, so MAIL and RCPT need not be equal.
-    if type(parsed) is not type(request) or (parsed != request and not isinstance(request, Mail | Rcpt)):
+    if type(parsed) is not type(request) or (not isinstance(request, _WITH_PARAMETERS) and parsed != request):
         raise LocalProtocolError(f"{name_of(request)} would be read as {name_of(parsed)} with another argument")
 
     return octets

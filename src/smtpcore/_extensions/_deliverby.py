@@ -57,11 +57,6 @@ def _parse_by(text: str) -> DeliverBy:
     return DeliverBy(int(found[1]), ByMode(found[2].upper()), trace=bool(found[3]))
 
 
-def _parse_minimum(text: str) -> int | None:
-    # Section 2. A malformed minimum counts as no DELIVERBY at all: the server would refuse MAIL by an unknown rule.
-    return _parse_seconds(text) if text else None
-
-
 def _object(minimum: int | None, params: Mapping[str, object]) -> Reply | None:
     by = BY.of(params)
     if by is None or by.mode is not ByMode.RETURN or minimum is None or by.seconds >= minimum:
@@ -84,7 +79,8 @@ BY = Parameter(
 EXTENSION = Extension(
     keyword="DELIVERBY",
     arguments=lambda config: "" if config.min_by_time is None else str(config.min_by_time),
-    parse_arguments=_parse_minimum,
+    # Section 2. A malformed minimum counts as no DELIVERBY at all: the server would refuse MAIL by an unknown rule.
+    parse_arguments=lambda text: _parse_seconds(text) if text else None,
     mail=(BY,),
     objection=_object,
 )

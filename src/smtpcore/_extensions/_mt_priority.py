@@ -8,10 +8,6 @@ from ._parsing import number
 _match_policy = re.compile(r"[A-Za-z0-9._-]{1,20}").fullmatch  # section 7
 
 
-def _parse_policy(text: str) -> str | None:
-    return text if _match_policy(text) else None  # section 4.1 (3)
-
-
 MT_PRIORITY = Parameter(
     "MT-PRIORITY",
     int,
@@ -25,6 +21,6 @@ MT_PRIORITY = Parameter(
 EXTENSION = Extension(
     keyword="MT-PRIORITY",
     arguments=lambda config: config.priority_policy or "",
-    parse_arguments=_parse_policy,
+    parse_arguments=lambda text: text if _match_policy(text) else None,  # section 4.1 (3)
     mail=(MT_PRIORITY,),
 )

@@ -17,10 +17,6 @@ def _parse_solicit(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
 
-def _parse_classes(text: str) -> tuple[str, ...]:
-    return tuple(word for word in text.split(",") if word)  # section 2.2
-
-
 SOLICIT = Parameter[tuple[str, ...]](
     "SOLICIT",
     tuple,
@@ -33,6 +29,6 @@ SOLICIT = Parameter[tuple[str, ...]](
 EXTENSION = Extension(
     keyword="NO-SOLICITING",
     arguments=lambda config: ",".join(config.solicitation_classes),
-    parse_arguments=_parse_classes,
+    parse_arguments=lambda text: tuple(word for word in text.split(",") if word),  # section 2.2
     mail=(SOLICIT,),
 )

@@ -38,12 +38,9 @@ class ValidSince:
         return f"{format_date_time(self.time)}{';C' if self.no_support is NoSupport.CONTINUE else ''}"
 
 
-_parse_action = one_of(NoSupport)
-
-
 def _parse_rrvs(text: str) -> ValidSince:
     time, semicolon, action = text.partition(";")
-    return ValidSince(parse_date_time(time), _parse_action(action) if semicolon else NoSupport.REJECT)
+    return ValidSince(parse_date_time(time), one_of(NoSupport)(action) if semicolon else NoSupport.REJECT)
 
 
 def _relay(since: ValidSince, hop: NextHop) -> ValidSince | Reply | None:

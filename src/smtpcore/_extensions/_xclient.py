@@ -104,19 +104,10 @@ class Xclient(AttributesCommand):
                 raise LocalProtocolError(f"{value!r} cannot be the {name} of a client")
 
 
-def _is_ip_address(text: str) -> bool:
-    return is_domain(f"[{text}]")  # an IPv6 address follows `IPV6:`, as in an address literal
-
-
-def _is_port(text: str) -> bool:
-    return match_number(text) is not None and int(text) < 65_536
-
-
 _FORMS: Mapping[str, Callable[[str], bool]] = {
-    "ADDR": _is_ip_address,
-    "DESTADDR": _is_ip_address,
-    "PORT": _is_port,
-    "DESTPORT": _is_port,
+    # An IPv6 address follows `IPV6:`, as in an address literal.
+    **dict.fromkeys(("ADDR", "DESTADDR"), lambda value: is_domain(f"[{value}]")),
+    **dict.fromkeys(("PORT", "DESTPORT"), lambda value: match_number(value) is not None and int(value) < 65_536),
     "PROTO": lambda value: value.upper() in ("SMTP", "ESMTP"),
 }
 
