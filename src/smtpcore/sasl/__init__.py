@@ -32,7 +32,7 @@ from ._context import DEFAULT_POLICY, PLAINTEXT, Channel, ChannelBinding, Creden
 from ._cram import CramClient, CramServer
 from ._external import ExternalClient, ExternalServer
 from ._keys import ScramKeys, scram_keys
-from ._mechanism import MAX_MESSAGE, MAX_NAME, ClientMechanism, Dialogue, Exchange, Refusal, ServerMechanism
+from ._mechanism import MAX_MESSAGE, MAX_NAME, ClientMechanism, Exchange, Refusal, Responses, ServerMechanism
 from ._oauth import OAuthBearerClient, OAuthBearerServer, XOAuth2Client, XOAuth2Server
 from ._plain import LoginClient, LoginServer, PlainClient, PlainServer
 from ._scram import ScramClient, ScramServer
@@ -80,7 +80,6 @@ __all__ = [
     "CramClient",
     "CramServer",
     "Credentials",
-    "Dialogue",
     "Exchange",
     "ExternalClient",
     "ExternalServer",
@@ -99,6 +98,7 @@ __all__ = [
     "Reason",
     "Refusal",
     "Rejected",
+    "Responses",
     "ScramClient",
     "ScramKeys",
     "ScramServer",

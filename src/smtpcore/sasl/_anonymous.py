@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from .._errors import LocalProtocolError
 from ._context import PLAINTEXT, Channel, Credentials
-from ._mechanism import ClientMechanism, Dialogue, Exchange, Refusal, ServerMechanism, decode, first_response
+from ._mechanism import ClientMechanism, Exchange, Refusal, Responses, ServerMechanism, decode, first_response
 from ._steps import Accepted, CheckAnonymous, Reason, Rejected
 from ._stringprep import check_trace
 
@@ -41,7 +41,7 @@ class AnonymousClient(ClientMechanism):
         if not _is_trace(self._trace):
             raise LocalProtocolError(f"a trace has at most {MAX_TRACE} characters, and no control characters")
 
-    def dialogue(self) -> Dialogue:
+    def exchange(self) -> Responses:
         """Run the exchange of RFC 4505 section 2."""
         yield from ()  # the exchange has a single message
         return self._trace.encode()

@@ -9,7 +9,7 @@ import secrets
 from typing import ClassVar
 
 from ._context import DEFAULT_POLICY, PLAINTEXT, Channel, Policy
-from ._mechanism import MAX_NAME, ClientMechanism, Dialogue, Exchange, Refusal, ServerMechanism, decode
+from ._mechanism import MAX_NAME, ClientMechanism, Exchange, Refusal, Responses, ServerMechanism, decode
 from ._steps import Challenge, GivePassword, Reason, Rejected
 
 # The digest follows the last space, because names may contain spaces.
@@ -53,7 +53,7 @@ class CramClient(ClientMechanism):
 
     needs: ClassVar[tuple[str, ...]] = ("username", "password")
 
-    def dialogue(self) -> Dialogue:
+    def exchange(self) -> Responses:
         """Run the exchange of RFC 2195 section 2."""
         assert self.credentials.username
         assert self.credentials.password

@@ -1,6 +1,6 @@
 """EXTERNAL: use the identity that the channel provides (RFC 4422 appendix A)."""
 
-from ._mechanism import MAX_NAME, ClientMechanism, Dialogue, Exchange, Refusal, ServerMechanism, decode, first_response
+from ._mechanism import MAX_NAME, ClientMechanism, Exchange, Refusal, Responses, ServerMechanism, decode, first_response
 from ._steps import CheckIdentity, Reason
 
 
@@ -31,7 +31,7 @@ class ExternalClient(ClientMechanism):
 
     can_act_for_others = True
 
-    def dialogue(self) -> Dialogue:
+    def exchange(self) -> Responses:
         """Run the exchange of RFC 4422 A.1."""
         yield from ()  # the exchange has a single message
         return (self.credentials.authorization or "").encode()

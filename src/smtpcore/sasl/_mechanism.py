@@ -16,7 +16,9 @@ MAX_MESSAGE = 12288 // 4 * 3  # RFC 4954 section 4: 12288 octets of base64 suffi
 MAX_NAME = 1024  # RFC 4616 section 2 requires at least 255 octets; this allows 255 characters of four octets
 
 Exchange: TypeAlias = Generator[Challenge | Question, Any, Outcome]
-Dialogue: TypeAlias = Generator[bytes | None, bytes, bytes]
+"""The server's part of an exchange: it yields challenges and questions, and returns the outcome."""
+Responses: TypeAlias = Generator[bytes | None, bytes, bytes]
+"""The client's part of an exchange: it yields responses, and returns the last one."""
 
 
 class Refusal(Exception):
@@ -50,14 +52,14 @@ class ServerMechanism(ABC):
             raise LocalProtocolError(f"this exchange of {self.name} has begun: make another object for the next one")
 
         self._exchange = self.exchange(initial_response)
-        return self._hear(initial_response, None)
+        return self._receive(initial_response, None)
 
     def respond(self, response: bytes) -> Step:
         """Continue with the client's response to the last challenge."""
         if not isinstance(self._step, Challenge):
             raise LocalProtocolError(f"no challenge of {self.name} waits for a response")
 
-        return self._hear(response, response)
+        return self._receive(response, response)
 
     def answer(self, answer: Answer) -> Step:
         """Continue with the program's answer to the last question. None refuses, whatever the question was."""
@@ -66,7 +68,7 @@ class ServerMechanism(ABC):
             raise LocalProtocolError(f"no question of {self.name} waits for an answer")
 
         question.check_answer(answer)
-        return self._go_on(answer)
+        return self._continue(answer)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
@@ -103,14 +105,14 @@ class ServerMechanism(ABC):
 
     # Stepping
 
-    def _hear(self, message: bytes | None, sent: bytes | None) -> Step:
+    def _receive(self, message: bytes | None, sent: bytes | None) -> Step:
         if message is not None and len(message) > MAX_MESSAGE:
             self._step = Rejected(Reason.MALFORMED)
             return self._step
 
-        return self._go_on(sent)
+        return self._continue(sent)
 
-    def _go_on(self, sent: object) -> Step:
+    def _continue(self, sent: object) -> Step:
         assert self._exchange
         try:
             self._step = self._exchange.send(sent)
@@ -170,7 +172,7 @@ class ClientMechanism(ABC):
         self.channel = channel
         self.error: str | None = None
         """The reason for the server's refusal, as one word; None if the mechanism transmits no reason."""
-        self._dialogue = self.dialogue()
+        self._exchange = self.exchange()
         self._has_begun = False
         self._has_ended = False
         self._is_broken = False
@@ -194,7 +196,7 @@ class ClientMechanism(ABC):
             raise LocalProtocolError(f"this exchange of {self.name} has begun: make another object for the next one")
 
         self._has_begun = True
-        return self._go_on(None)
+        return self._continue(None)
 
     def respond(self, challenge: bytes) -> bytes:
         """Return the response to a challenge. Raises `RemoteProtocolError` for a challenge that is out of place."""
@@ -211,9 +213,9 @@ class ClientMechanism(ABC):
                 return first
 
         if self._has_ended:
-            return self.hear_more(challenge)
+            return self.respond_after_last(challenge)
 
-        response = self._go_on(challenge)
+        response = self._continue(challenge)
         assert response is not None
         return response
 
@@ -228,14 +230,14 @@ class ClientMechanism(ABC):
     # For the authors of mechanisms
 
     @abstractmethod
-    def dialogue(self) -> Dialogue:
+    def exchange(self) -> Responses:
         """Run the exchange: yield responses and receive challenges. If the server speaks first, yield None first.
 
         The return value is the last response. The generator may call `distrust`.
         """
 
-    def hear_more(self, challenge: bytes) -> bytes:
-        """Return the response to a challenge after the last response."""
+    def respond_after_last(self, challenge: bytes) -> bytes:
+        """Return the response to a challenge that comes after the last response."""
         self.distrust("sent a challenge after the last one")
 
     def distrust(self, what: str) -> NoReturn:
@@ -245,9 +247,9 @@ class ClientMechanism(ABC):
 
     # Stepping
 
-    def _go_on(self, challenge: bytes | None) -> bytes | None:
+    def _continue(self, challenge: bytes | None) -> bytes | None:
         try:
-            return self._dialogue.send(challenge)  # type: ignore[arg-type]  # None starts the generator
+            return self._exchange.send(challenge)  # type: ignore[arg-type]  # None starts the generator
         except StopIteration as end:
             self._has_ended = True
             response: bytes = end.value

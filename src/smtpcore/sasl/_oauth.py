@@ -15,7 +15,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
-from ._mechanism import MAX_NAME, ClientMechanism, Dialogue, Exchange, Refusal, ServerMechanism, decode, first_response
+from ._mechanism import MAX_NAME, ClientMechanism, Exchange, Refusal, Responses, ServerMechanism, decode, first_response
 from ._saslname import SASLNAME, escape, unescape
 from ._steps import Challenge, CheckToken, Reason, Rejected, TokenError
 
@@ -132,7 +132,7 @@ class _TokenClient(ClientMechanism):
     token_error: TokenError | None = None
     """The complete error from the server, if it refused the token."""
 
-    def hear_more(self, challenge: bytes) -> bytes:
+    def respond_after_last(self, challenge: bytes) -> bytes:
         """Store the error with which the server refuses the token, and return the response to it."""
         if self.token_error:
             self.distrust("sent a challenge after the error that should have been the last")
@@ -149,7 +149,7 @@ class OAuthBearerClient(_TokenClient):
     can_act_for_others = True
     acknowledgment = b"\x01"
 
-    def dialogue(self) -> Dialogue:
+    def exchange(self) -> Responses:
         """Run the exchange of RFC 7628 3.1."""
         name = self.credentials.authorization or self.credentials.username
         pairs = {"host": self.channel.host, "port": self.channel.port, "auth": f"Bearer {self.credentials.token}"}
@@ -165,7 +165,7 @@ class XOAuth2Client(_TokenClient):
     needs: ClassVar[tuple[str, ...]] = ("username", "token")
     acknowledgment = b""
 
-    def dialogue(self) -> Dialogue:
+    def exchange(self) -> Responses:
         """Run the exchange as Google and Microsoft document it."""
         yield from ()  # without a refusal the exchange has a single message
         return f"user={self.credentials.username}\x01auth=Bearer {self.credentials.token}\x01\x01".encode()

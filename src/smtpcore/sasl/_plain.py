@@ -5,7 +5,7 @@
 
 from typing import ClassVar
 
-from ._mechanism import MAX_NAME, ClientMechanism, Dialogue, Exchange, Refusal, ServerMechanism, decode, first_response
+from ._mechanism import MAX_NAME, ClientMechanism, Exchange, Refusal, Responses, ServerMechanism, decode, first_response
 from ._steps import Challenge, CheckPassword, Reason, Rejected
 
 
@@ -35,7 +35,7 @@ class PlainClient(ClientMechanism):
     needs: ClassVar[tuple[str, ...]] = ("username", "password")
     can_act_for_others = True
 
-    def dialogue(self) -> Dialogue:
+    def exchange(self) -> Responses:
         """Run the exchange of RFC 4616 section 2. The text is not prepared, because the server does that."""
         credentials = self.credentials
         yield from ()  # the exchange has a single message
@@ -65,7 +65,7 @@ class LoginClient(ClientMechanism):
 
     needs: ClassVar[tuple[str, ...]] = ("username", "password")
 
-    def dialogue(self) -> Dialogue:
+    def exchange(self) -> Responses:
         """Send the name, then the password, whatever the server's prompts say."""
         assert self.credentials.username
         assert self.credentials.password

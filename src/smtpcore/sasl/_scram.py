@@ -30,7 +30,7 @@ from ._keys import (
     salt_password,
     server_key,
 )
-from ._mechanism import MAX_NAME, ClientMechanism, Dialogue, Exchange, Refusal, ServerMechanism, decode, first_response
+from ._mechanism import MAX_NAME, ClientMechanism, Exchange, Refusal, Responses, ServerMechanism, decode, first_response
 from ._saslname import escape
 from ._scram_messages import (
     ClientFinal,
@@ -156,10 +156,10 @@ class ScramClient(ClientMechanism):
         self._bare = f"n={escape(username)},r={self._nonce}"
         self._binding_data = channel.bindings[0].data if is_plus else b""
 
-    def dialogue(self) -> Dialogue:
+    def exchange(self) -> Responses:
         """Run the exchange of RFC 5802 section 5."""
         server_first = yield f"{self._header}{self._bare}".encode()
-        first = self._hear_first(server_first)
+        first = self._check_first(server_first)
 
         binding = encode_base64(self._header.encode() + self._binding_data)
         without_proof = f"c={binding},r={first.nonce}"
@@ -168,10 +168,10 @@ class ScramClient(ClientMechanism):
         proof = client_proof(client_key(salted, self._digest), auth_message, self._digest)
 
         server_final = yield f"{without_proof},p={encode_base64(proof)}".encode()
-        self._hear_final(server_final, hmac.digest(server_key(salted, self._digest), auth_message, self._digest))
+        self._check_final(server_final, hmac.digest(server_key(salted, self._digest), auth_message, self._digest))
         return b""
 
-    def _hear_first(self, message: bytes) -> ServerFirst:
+    def _check_first(self, message: bytes) -> ServerFirst:
         first = parse_server_first(self._decode(message))
         if first is None:
             self.distrust("sent a malformed first message")
@@ -183,7 +183,7 @@ class ScramClient(ClientMechanism):
 
         return first
 
-    def _hear_final(self, message: bytes, signature: bytes) -> None:
+    def _check_final(self, message: bytes, signature: bytes) -> None:
         final = parse_server_final(self._decode(message))
         if final is None:
             self.distrust("sent a malformed final message")

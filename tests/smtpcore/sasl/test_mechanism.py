@@ -22,7 +22,6 @@ from smtpcore.sasl import (
     CheckToken,
     ClientMechanism,
     Credentials,
-    Dialogue,
     Exchange,
     GivePassword,
     GiveScramKeys,
@@ -32,6 +31,7 @@ from smtpcore.sasl import (
     Reason,
     Refusal,
     Rejected,
+    Responses,
     ServerMechanism,
     choose,
     make_client,
@@ -338,7 +338,7 @@ class PinServer(ServerMechanism):
 
 
 class NeedlessClient(ClientMechanism):
-    def dialogue(self) -> Dialogue:
+    def exchange(self) -> Responses:
         yield b""
         return b""
 
@@ -352,7 +352,7 @@ def test_mechanism_without_required_credentials() -> None:
 class PinClient(ClientMechanism):
     needs = ("password",)
 
-    def dialogue(self) -> Dialogue:
+    def exchange(self) -> Responses:
         assert self.credentials.password
         if (yield None) != b"PIN?":
             raise RemoteProtocolError("what is that?")
