@@ -25,6 +25,7 @@ from queue import Queue
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 import trustme
@@ -1151,6 +1152,24 @@ def test_shutdown_waits_for_the_end_of_a_body(start: Start) -> None:
 
 def test_shutdown_without_sessions_is_immediate(start: Start) -> None:
     start(App(), grace=3600).leave().result(TIMEOUT)
+
+
+def test_connection_that_arrives_during_shutdown_is_closed(loop_backend: str) -> None:
+    clients: list[Client] = []
+
+    async def main(turns: int) -> None:
+        async with module_of(loop_backend).serving(App(), config=CONFIG) as server:
+            clients.append(Client(server.address))
+            clients[-1].socket.shutdown(socket.SHUT_WR)  # so that the server need not wait for its end
+            for _ in range(turns):
+                await anyio.lowlevel.checkpoint()
+
+    for turns in range(10):  # the server stops at each step of accepting the connection
+        run_in(loop_backend, main, turns)
+    for client in clients:
+        with client, suppress(ConnectionError):
+            client.rest()
+    gc.collect()  # turns a socket left open into a ResourceWarning
 
 
 @pytest.mark.parametrize("grace", [0, 0.1])
