@@ -18,11 +18,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from random import Random
+
+from .ports import reserved_ports
 
 SENDERS = 8
 PATIENCE = 60.0  # seconds until a wait counts as failed
@@ -68,7 +70,8 @@ class Server:
 
     def __init__(self, directory: Path, *options: str) -> None:
         self.maildir = directory / "Maildir"
-        self.port = _free_port()
+        self._ports = ExitStack()
+        (self.port,) = self._ports.enter_context(reserved_ports(1))
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -104,24 +107,19 @@ class Server:
 
     def stop(self) -> None:
         """Terminate the server gracefully."""
-        if self._process:
-            self._process.terminate()
-            try:
-                self._process.wait(PATIENCE)
-            finally:
-                self._process.kill()
+        with self._ports:
+            if self._process:
+                self._process.terminate()
+                try:
+                    self._process.wait(PATIENCE)
+                finally:
+                    self._process.kill()
 
 
 def children_of(pid: int) -> list[int]:
     """Return the child processes of a process. Needs Linux."""
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [int(child) for child in text.split()]
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 # Our own clients
@@ -223,8 +221,8 @@ def torment(directory: Path, messages: int, seed: int, *options: str, pause: flo
     random = Random(seed)
     server = Server(directory, *options)
     kill = server.kill_worker if "--workers" in options else server.kill
-    server.start()
     try:
+        server.start()
         senders = Senders(server.port, messages)
         with senders.running():
             while not senders.done.wait(random.uniform(0, pause)):
@@ -251,8 +249,8 @@ def torment_with_smtp_source(directory: Path, messages: int, seed: int, pause: f
     assert program
     server = Server(directory)
     outcome = Outcome()
-    server.start()
     try:
+        server.start()
         for batch in count():
             left = messages - len(outcome.answered)
             if left <= 0:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ..ports import reserved_ports
+
 HERE = Path(__file__).parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "smtpcore-benchmarks"
 """The directory for Node.js packages."""
@@ -110,9 +112,11 @@ CONTENDERS = {
 @contextmanager
 def running(contender: Contender, cpu: int | None) -> Iterator[Running]:
     """Run the server during the block, on one CPU if `cpu` is given. Raises `OSError` if it does not start."""
-    port = _free_port()
     pin = partial(os.sched_setaffinity, 0, {cpu}) if cpu is not None else None
-    with subprocess.Popen(contender.command(port), preexec_fn=pin, stdout=subprocess.DEVNULL) as process:
+    with (
+        reserved_ports(1) as (port,),
+        subprocess.Popen(contender.command(port), preexec_fn=pin, stdout=subprocess.DEVNULL) as process,
+    ):
         try:
             _wait_until_it_listens(process, port)
             yield Running(process.pid, port)
@@ -122,11 +126,6 @@ def running(contender: Contender, cpu: int | None) -> Iterator[Running]:
                 process.wait(5)
             except subprocess.TimeoutExpired:
                 process.kill()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def _wait_until_it_listens(process: "subprocess.Popen[bytes]", port: int, timeout: float = 20.0) -> None:
