@@ -69,7 +69,7 @@ def make_config(draw: Draw) -> Config:
         min_by_time=60 if has_all else None,
         auth_mechanisms=("PLAIN", "LOGIN") if bits & 32 else (),
         plaintext_auth=bool(bits & 64),
-        tls=bool(bits & 128),
+        starttls=bool(bits & 128),
         require_tls=bits & 128 != 0 and options & 1 != 0,
         require_auth=bits & 32 != 0 and options & 2 != 0,
         max_text_line=1000,
@@ -149,5 +149,5 @@ def test_one_input(data: bytes) -> None:
     whole, *others = (converse(config, segments, answers) for segments in cuts(session, place))
     replies(whole[1])
     # Octets after STARTTLS are treated differently if they arrive before its reply, which depends on the cut.
-    if not (config.tls and b"STARTTLS" in session.upper()):
+    if not (config.starttls and b"STARTTLS" in session.upper()):
         assert others == [whole, whole]

@@ -72,7 +72,7 @@ class Config:
     """The form of message bodies: `DataLine` or `DataChunk` events. Default: lines."""
     bare_newlines: BareNewlines = BareNewlines.REJECT
     """The treatment of a bare CR or LF. Default: reject."""
-    tls: bool = False
+    starttls: bool = False
     """Whether STARTTLS is offered (RFC 3207). The program has to perform the TLS handshake."""
     require_tls: bool = False
     """Whether commands other than NOOP, EHLO, STARTTLS and QUIT are refused before TLS (RFC 3207 section 4)."""
@@ -132,8 +132,8 @@ class Config:
         name = self.hostname
         if not (name.isascii() and name.isprintable() and " " not in name and 0 < len(name) <= MAX_DOMAIN):
             raise LocalProtocolError(f"hostname {name[:300]!r} is not a domain: give the ASCII name of this server")
-        if self.require_tls and not self.tls:
-            raise LocalProtocolError("require_tls without tls would refuse every client: set tls=True too")
+        if self.require_tls and not self.starttls:
+            raise LocalProtocolError("require_tls without starttls would refuse every client: set starttls=True too")
         if self.require_auth and not self.auth_mechanisms:
             raise LocalProtocolError("require_auth without auth_mechanisms would refuse every client: name a mechanism")
         for mechanism in self.auth_mechanisms:

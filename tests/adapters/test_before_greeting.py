@@ -103,7 +103,7 @@ def test_tls_begins_behind_the_proxy_header(
 
 def test_client_of_a_tls_port_gets_no_plaintext(backend: str, contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
     options: dict[str, Any] = {"tls": contexts[0], "implicit_tls": True}
-    late = Timeouts(greeting=0.05, tls=0.05)
+    late = Timeouts(greeting=0.05, handshake=0.05)
     for proxies in (LOCAL, []):
         with running(backend, App(), config=CONFIG, timeouts=late, proxies=proxies, **options) as server:
             with server.connect() as silent:

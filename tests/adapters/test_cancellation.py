@@ -68,7 +68,7 @@ class Handlers:
 def suspending_dialogue() -> tuple[SessionPlaybook, Handlers]:
     app = App()
     app.include(handlers := Handlers())
-    config = replace(CONFIG, tls=True, auth_mechanisms=("PLAIN",))
+    config = replace(CONFIG, starttls=True, auth_mechanisms=("PLAIN",))
     dialogue = SessionPlaybook(app, config=config, tls=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
     dialogue.stream.script.extend(SCRIPT)
     for name in ("receive", "send", "sleep", "start_tls", "aclose"):

@@ -911,7 +911,7 @@ def test_plaintext_during_the_starttls_handler_is_never_executed(
 
 @pytest.mark.parametrize("implicit", [False, True])
 def test_handshake_timeout(implicit: bool, start: Start, server_tls: ssl.SSLContext) -> None:
-    server = start(App(), tls=server_tls, implicit_tls=implicit, timeouts=Timeouts(tls=0.1))
+    server = start(App(), tls=server_tls, implicit_tls=implicit, timeouts=Timeouts(handshake=0.1))
     with server.connect() as client:
         if not implicit:
             client.send(EHLO).expect(220, 250).send(b"STARTTLS\r\n").expect(220)

@@ -151,7 +151,7 @@ def test_received_field_has_the_protocol(keyword: str, box: Path) -> None:
 
 def test_received_field_has_the_tls_version_and_cipher(box: Path) -> None:
     """R8314-4.3-01"""
-    options = {"config": replace(CONFIG, tls=True), "tls": ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)}
+    options = {"config": replace(CONFIG, starttls=True), "tls": ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)}
     deliver(box, EHLO, b"STARTTLS\r\n", ENVELOPE, STUFFED, **options)
     assert re.search(
         r"with ESMTPS id \S+\r\n\tfor <\S+>\r\n\ttls TLS_AES_256_GCM_SHA384 \(TLSv1\.3\);\r\n", fields(box)

@@ -135,7 +135,7 @@ def test_tls_handshakes_and_failures_are_counted() -> None:
     count = MetricsReader(app)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     for failure in (None, ssl.SSLError(1, "no")):
-        dialogue = session(app, config=replace(CONFIG, tls=True), tls=context, implicit_tls=True)
+        dialogue = session(app, config=replace(CONFIG, starttls=True), tls=context, implicit_tls=True)
         dialogue.stream.handshake_error = failure
         dialogue.send(QUIT)
     assert count("tls_handshakes_total", version="TLSv1.3") == 1

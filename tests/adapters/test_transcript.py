@@ -112,7 +112,7 @@ def test_transcript_has_printable_characters_only() -> None:
 
 def test_transcript_shows_tls_and_limits() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    options = {"config": replace(CONFIG, tls=True), "tls": context, "implicit_tls": True}
+    options = {"config": replace(CONFIG, starttls=True), "tls": context, "implicit_tls": True}
     assert "-- TLSv1.3 TLS_AES_256_GCM_SHA384" in transcribe(App(), QUIT, **options)
     lines = transcribe(App(), EHLO, timeouts=Timeouts(greeting_delay=1))
     assert lines[1] == "-- limit reached: greeting_delay"

@@ -171,7 +171,7 @@ class Server:
         mechanisms = {name for line in listed if line.startswith("AUTH ") for name in line.split()[1:]}
         changes: dict[str, Any] = {
             "max_message_size": None,
-            "tls": "STARTTLS" in self.listed or "tls" in self.given,
+            "starttls": "STARTTLS" in self.listed or "tls" in self.given,
             "plaintext_auth": True,
             "auth_mechanisms": tuple(sorted(mechanisms)),
             "max_auth_failures": None,

@@ -148,7 +148,7 @@ def test_program_can_refuse_with_any_suitable_code(before: bytes, line: bytes, k
 
 def test_password_without_tls_is_never_examined() -> None:
     """R8314-4.1-01"""
-    changes: dict[str, Any] = {"auth_mechanisms": ("PLAIN",), "tls": True}
+    changes: dict[str, Any] = {"auth_mechanisms": ("PLAIN",), "starttls": True}
     right, wrong = (
         server(READY, **changes).send(b"AUTH PLAIN %b\r\n" % text) for text in (b"AHRpbQB0YW5z", b"AGEAYg==")
     )
@@ -345,7 +345,7 @@ def test_reply_to_mail_reports_a_lowered_priority(asked: int, start: str) -> Non
 SUBMISSION: dict[str, Any] = {
     "auth_mechanisms": ("PLAIN",),
     "require_auth": True,
-    "tls": True,
+    "starttls": True,
     "disabled": OFF_BY_DEFAULT - {"DSN"},
 }
 

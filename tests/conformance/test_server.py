@@ -363,7 +363,7 @@ def test_end_of_body_event_is_returned_before_any_reply() -> None:
 def test_replies_to_hello_and_quit_name_the_host_and_list_one_extension_per_line() -> None:
     """R5321-4.2-03, R5321-4.1.1.1-06, R5321-4.2.2-01, R5321-3.2-01, R5321-4.1.1.1-07, R5321-3.1-01"""
     session = HELO + READY + b"QUIT\r\n"
-    book = new_server(tls=True, disabled=OFF_BY_DEFAULT - {"EXPN"}).send(session)
+    book = new_server(starttls=True, disabled=OFF_BY_DEFAULT - {"EXPN"}).send(session)
 
     assert book.output == (
         b"220 s.example ESMTP\r\n"
@@ -396,10 +396,10 @@ def test_announced_verbs_are_implemented(keyword: str) -> None:
     """R5321-4.2.4-02, R5321-4.1.1.1-09, R5321-3.5.2-05"""
     line = keyword.encode() + (b" smith\r\n" if keyword in ("VRFY", "EXPN") else b"\r\n")
 
-    [answer] = server(READY, tls=True, disabled=frozenset()).send(line).replies
+    [answer] = server(READY, starttls=True, disabled=frozenset()).send(line).replies
     assert answer[:3] in ("252", "214", "220")
     if keyword != "VRFY":
-        server(READY, tls=True, disabled=frozenset({keyword})).send(line).expect(502)
+        server(READY, starttls=True, disabled=frozenset({keyword})).send(line).expect(502)
 
 
 SESSION = b"".join(
@@ -536,7 +536,7 @@ def test_utf_8_reply_needs_permission_of_the_client(before: bytes, line: bytes, 
 @pytest.mark.parametrize("before", [GREETED, HELO, READY, MAIL, RCPT])
 def test_starttls_is_accepted_in_every_state_outside_a_body(before: bytes) -> None:
     """R3207-4-01"""
-    book = server(before, tls=True).send(b"STARTTLS\r\n").expect(StartTls(), "220 2.0.0 ...")
+    book = server(before, starttls=True).send(b"STARTTLS\r\n").expect(StartTls(), "220 2.0.0 ...")
 
     assert book.state is State.TLS
 
@@ -551,14 +551,14 @@ def test_starttls_is_accepted_in_every_state_outside_a_body(before: bytes) -> No
 def test_starttls_with_an_argument_or_pipelined_command_is_refused(
     line: bytes, answer: Answer, expected: list[int]
 ) -> None:
-    assert server(READY, answer=answer, tls=True, cut=False).send(line).codes == expected
+    assert server(READY, answer=answer, starttls=True, cut=False).send(line).codes == expected
 
 
 def test_starttls_may_be_refused_with_454() -> None:
     """R3207-4-01, R3207-6-02"""
     answer = answer_with(StartTls, Reply(454))
 
-    server(READY, tls=True, answer=answer).send(b"STARTTLS\r\n").expect(454).send(FROM).expect(250)
+    server(READY, starttls=True, answer=answer).send(b"STARTTLS\r\n").expect(454).send(FROM).expect(250)
 
 
 @pytest.mark.parametrize(
@@ -579,7 +579,7 @@ def test_starttls_may_be_refused_with_454() -> None:
 )
 def test_require_tls_refuses_most_commands_before_tls(line: bytes, code: int) -> None:
     """R3207-4-03, R3207-4-04, R3207-6-01"""
-    book = server(READY, tls=True, require_tls=True).send(line)
+    book = server(READY, starttls=True, require_tls=True).send(line)
     assert book.codes == [code]
     [text] = book.replies
     # RFC 2034 section 3 (4): the replies to HELO and EHLO have no status code.
@@ -587,7 +587,7 @@ def test_require_tls_refuses_most_commands_before_tls(line: bytes, code: int) ->
 
 
 def under_tls(before: bytes = RCPT, **options: Any) -> ServerPlaybook:
-    return server(before, tls=True, **options).send(b"STARTTLS\r\n").expect(220).start_tls()
+    return server(before, starttls=True, **options).send(b"STARTTLS\r\n").expect(220).start_tls()
 
 
 def test_handshake_resets_the_session_without_a_new_greeting() -> None:
@@ -619,7 +619,7 @@ def test_program_may_refuse_ehlo_under_tls() -> None:
 def test_offered_extensions_may_depend_on_tls() -> None:
     """R3207-4.2-07, R5321-4.1.1.1-10, R5321-4.1.5-02"""
     extensions = (*EXTENSIONS, Extension(keyword="XSAFE", offered=lambda config, tls: tls, verbs=frozenset({"XSAFE"})))
-    book = server(tls=True, extensions=extensions).send(READY)
+    book = server(starttls=True, extensions=extensions).send(READY)
 
     assert b"XSAFE" not in book.output
     book.expect(250).send(b"XSAFE\r\n").expect("502 5.5.1 XSAFE is not implemented")

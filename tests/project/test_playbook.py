@@ -173,7 +173,7 @@ def test_end_of_stream_is_a_step() -> None:
 
 
 def test_tls_is_a_step() -> None:
-    book = server(READY, tls=True).send(b"STARTTLS\r\n").expect(StartTls(), 220).start_tls().send(FROM).expect(503)
+    book = server(READY, starttls=True).send(b"STARTTLS\r\n").expect(StartTls(), 220).start_tls().send(FROM).expect(503)
     assert book.connection.tls
     assert client(tls=True).connection.tls
 
@@ -244,8 +244,8 @@ def test_dialogue_that_is_another_one_octet_by_octet_fails() -> None:
     with pytest.raises(AssertionError, match="octet by octet, the dialogue is another one"):
         server(READY, answer=refuse_the_nth(Mail, 2)).send(FROM)
     with pytest.raises(AssertionError, match="octet by octet, the dialogue is another one"):
-        server(READY, tls=True).send(b"STARTTLS\r\nNOOP\r\n")
-    server(READY, tls=True, cut=False).send(b"STARTTLS\r\nNOOP\r\n").expect(421)
+        server(READY, starttls=True).send(b"STARTTLS\r\nNOOP\r\n")
+    server(READY, starttls=True, cut=False).send(b"STARTTLS\r\nNOOP\r\n").expect(421)
 
 
 def test_dialogue_that_is_another_one_with_a_command_after_it_fails() -> None:

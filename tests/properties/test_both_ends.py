@@ -53,7 +53,7 @@ from smtpcore._state import ALLOWED_COMMANDS, ALLOWED_REPLIES, next_state
 from ..playbook import CONFIG, NEED_NO_REPLY
 
 EVERYTHING = replace(
-    CONFIG, disabled=frozenset(), burl=("imap",), tls=True, auth_mechanisms=("LOGIN",), plaintext_auth=True
+    CONFIG, disabled=frozenset(), burl=("imap",), starttls=True, auth_mechanisms=("LOGIN",), plaintext_auth=True
 )
 
 HELLO, MAIL, RCPT = Ehlo("c.example"), Mail(Path("a@c.example")), Rcpt(Path("u@s.example"))

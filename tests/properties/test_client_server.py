@@ -80,7 +80,7 @@ SERVER = {
     "max_hold_for": 1000,
     "max_hold_until": NEW_YEAR,
     "min_by_time": 60,
-    "tls": True,
+    "starttls": True,
     "max_errors": None,
     "max_idle_commands": None,
     "max_auth_failures": None,

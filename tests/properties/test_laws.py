@@ -274,7 +274,7 @@ def try_to_start_tls(conn: Connection) -> None:
 def test_any_input_and_any_calls_raise_only_documented_errors(
     config: Config, tls: bool, segments: list[bytes], choices: list[Any]
 ) -> None:
-    conn = Connection(replace(config, tls=tls))
+    conn = Connection(replace(config, starttls=tls))
     chosen = cycle(choices)
     try:
         for segment in [*segments, b""]:
@@ -336,7 +336,7 @@ def test_both_ends_agree_on_random_sessions(choices: bytes, sent: list[int]) -> 
 
 # Values
 
-EVERYTHING = dialect_of(EXTENSIONS, replace(ALL, tls=True, max_message_size=None), tls=True, extended=True)
+EVERYTHING = dialect_of(EXTENSIONS, replace(ALL, starttls=True, max_message_size=None), tls=True, extended=True)
 
 
 @given(command=strategies.commands(utf8=True))

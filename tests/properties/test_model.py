@@ -121,7 +121,7 @@ class Session(RuleBasedStateMachine):
         super().__init__()
         self.model = Model()
         self.conn: Connection = new_server(
-            tls=True, auth_mechanisms=("PLAIN", "LOGIN"), plaintext_auth=True, max_auth_failures=None
+            starttls=True, auth_mechanisms=("PLAIN", "LOGIN"), plaintext_auth=True, max_auth_failures=None
         ).connection
         self.unsent = b""
         self.expected: list[set[int]] = []

@@ -15,7 +15,7 @@ def test_default_config_is_strict_and_limits_everything() -> None:
     assert config.bare_newlines is BareNewlines.REJECT
     assert config.bodies is Bodies.LINES
     assert config.disabled == OFF_BY_DEFAULT
-    assert not config.tls
+    assert not config.starttls
     assert not config.require_tls
     assert not config.lmtp
     assert config.auth_mechanisms == ()
@@ -86,11 +86,11 @@ def test_some_limits_can_be_disabled_with_none() -> None:
     assert [getattr(config, name) for name in names] == [None] * 4
 
 
-def test_require_tls_needs_tls() -> None:
+def test_require_tls_needs_starttls() -> None:
     """R3207-6-01"""
-    with pytest.raises(LocalProtocolError, match="set tls=True too"):
+    with pytest.raises(LocalProtocolError, match="set starttls=True too"):
         Config(hostname="s.example", require_tls=True)
-    assert Config(hostname="s.example", tls=True, require_tls=True).require_tls
+    assert Config(hostname="s.example", starttls=True, require_tls=True).require_tls
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def test_receive_data_copies_any_bytes_like_object(kind: type[bytes] | type[byte
     ],
 )
 def test_waiting_for_follows_the_state(before: bytes, wait: Wait) -> None:
-    assert server(before, tls=True).connection.waiting_for is wait
+    assert server(before, starttls=True).connection.waiting_for is wait
 
 
 # The end of the stream
@@ -199,7 +199,7 @@ def test_end_of_stream_before_the_greeting_is_reported_after_it() -> None:
 
 
 def test_end_of_stream_during_the_handshake_closes() -> None:
-    conn = server(READY + b"STARTTLS\r\n", tls=True).connection
+    conn = server(READY + b"STARTTLS\r\n", starttls=True).connection
     assert conn.next_event() is PAUSED
     conn.receive_data(b"")
 
@@ -355,7 +355,7 @@ def test_reply_421_instead_of_the_greeting_has_no_status_code(asked: bool) -> No
     ],
 )
 def test_refused_reply_raises_and_changes_nothing(before: bytes, data: bytes, reply: Reply, why: str) -> None:
-    conn = server(before, tls=True, auth_mechanisms=("PLAIN",), plaintext_auth=True).connection
+    conn = server(before, starttls=True, auth_mechanisms=("PLAIN",), plaintext_auth=True).connection
     if data:
         conn.receive_data(data)
         while isinstance(conn.next_event(), DataLine):
@@ -511,7 +511,7 @@ def test_replies_are_flushed_before_waiting_for_the_rest_of_a_line() -> None:
 def test_tls_may_start_before_the_greeting() -> None:
     """R3207-4.2-09"""
     for asked in (False, True):
-        conn = new_server(tls=True).connection
+        conn = new_server(starttls=True).connection
         if asked:
             conn.next_event()
         conn.tls_established()
@@ -528,7 +528,7 @@ def test_tls_may_start_before_the_greeting() -> None:
 
 @pytest.mark.parametrize("before", [GREETED, READY, RCPT, DATA, b"QUIT\r\n"])
 def test_tls_cannot_start_without_starttls(before: bytes) -> None:
-    conn = server(before, tls=True).connection
+    conn = server(before, starttls=True).connection
     known = observable(conn)
 
     with pytest.raises(LocalProtocolError, match="send a 220 to STARTTLS first"):
@@ -537,7 +537,7 @@ def test_tls_cannot_start_without_starttls(before: bytes) -> None:
 
 
 def test_tls_cannot_start_twice() -> None:
-    conn = new_server(tls=True).connection
+    conn = new_server(starttls=True).connection
     conn.tls_established()
 
     with pytest.raises(LocalProtocolError):
@@ -547,7 +547,7 @@ def test_tls_cannot_start_twice() -> None:
 @pytest.mark.parametrize("answered", [False, True])
 def test_plaintext_after_starttls_is_a_remote_error(answered: bool) -> None:
     """R3207-4.2-03"""
-    conn, event = connection_after(READY, b"STARTTLS\r\n", tls=True)
+    conn, event = connection_after(READY, b"STARTTLS\r\n", starttls=True)
     assert event == StartTls()
     if answered:
         conn.send(Reply(220))
@@ -560,7 +560,7 @@ def test_plaintext_after_starttls_is_a_remote_error(answered: bool) -> None:
 
 
 def test_plaintext_before_implicit_tls_is_a_remote_error() -> None:
-    conn = new_server(tls=True).connection
+    conn = new_server(starttls=True).connection
     conn.receive_data(b"EHLO evil.example\r\n")
 
     with pytest.raises(RemoteProtocolError, match="before TLS"):
@@ -569,7 +569,7 @@ def test_plaintext_before_implicit_tls_is_a_remote_error() -> None:
 
 
 def test_errors_before_tls_still_count() -> None:
-    book = server(READY + b"BLURB\r\n" * 2 + b"STARTTLS\r\n", tls=True, max_errors=2 + 1).start_tls()
+    book = server(READY + b"BLURB\r\n" * 2 + b"STARTTLS\r\n", starttls=True, max_errors=2 + 1).start_tls()
 
     book.send(b"BLURB\r\nNOOP\r\n").expect(500, 421)
 
@@ -644,6 +644,6 @@ def test_data_may_be_refused() -> None:
 
 def test_require_tls_is_not_demanded_after_a_refusing_greeting() -> None:
     """R5321-3.1-04"""
-    book = new_server(tls=True, require_tls=True, answer=answer_with(ConnectionOpened, Reply(554, "No")))
+    book = new_server(starttls=True, require_tls=True, answer=answer_with(ConnectionOpened, Reply(554, "No")))
 
     book.send(b"MAIL FROM:<a@c.example>\r\nQUIT\r\n").expect(554, 503, 221)

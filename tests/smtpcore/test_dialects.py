@@ -39,7 +39,7 @@ def test_bare_lf_ends_a_command_unless_rejected(bare_newlines: BareNewlines) -> 
     ("wanted", "guards"),
     [
         ({}, False),
-        ({"tls": True, "require_tls": True}, True),
+        ({"starttls": True, "require_tls": True}, True),
         ({"auth_mechanisms": ("PLAIN",), "require_auth": True}, True),
     ],
 )
@@ -54,7 +54,7 @@ def test_auth_mechanisms_extend_the_line_limit() -> None:
 
 
 def test_keywords_and_dialects_depend_on_tls_and_on_ehlo() -> None:
-    rules = compiled(EXTENSIONS, replace(CONFIG, tls=True))
+    rules = compiled(EXTENSIONS, replace(CONFIG, starttls=True))
     assert "STARTTLS" in rules.keywords[False]
     assert "STARTTLS" not in rules.keywords[True]
     assert rules.dialects[False, True].parameters["MAIL"]["SIZE"]

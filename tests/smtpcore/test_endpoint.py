@@ -24,7 +24,7 @@ Endpoint = Connection | ClientConnection
 
 
 def server_ready() -> Endpoint:
-    return server(READY, tls=True).connection
+    return server(READY, starttls=True).connection
 
 
 def client_ready() -> Endpoint:
@@ -32,7 +32,7 @@ def client_ready() -> Endpoint:
 
 
 def server_before_tls() -> Endpoint:
-    return server(READY + b"STARTTLS\r\n", tls=True).connection
+    return server(READY + b"STARTTLS\r\n", starttls=True).connection
 
 
 def client_before_tls() -> Endpoint:
@@ -57,7 +57,7 @@ ready = pytest.mark.parametrize("make", [server_ready, client_ready])
 before_tls = pytest.mark.parametrize("make", [server_before_tls, client_before_tls])
 with_output = pytest.mark.parametrize("make", [server_with_output, client_with_output])
 unused = pytest.mark.parametrize(
-    "make", [lambda: new_server(tls=True).connection, lambda: new_client().connection], ids=["server", "client"]
+    "make", [lambda: new_server(starttls=True).connection, lambda: new_client().connection], ids=["server", "client"]
 )
 
 Make = Callable[[], Endpoint]

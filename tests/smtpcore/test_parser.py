@@ -46,13 +46,13 @@ OWN = Extension(
     verbs=frozenset({"XOWN"}),
 )
 OTHERS = OFF_BY_DEFAULT - {"EXPN"}
-CONFIG = Config(hostname="s.example", tls=True, disabled=OTHERS)
+CONFIG = Config(hostname="s.example", starttls=True, disabled=OTHERS)
 
 
 def dialect(
     *, extended: bool = True, tls: bool = False, disabled: frozenset[str] = frozenset(), can_tls: bool = True
 ) -> Dialect:
-    config = Config(hostname="s.example", tls=can_tls, disabled=disabled | OTHERS)
+    config = Config(hostname="s.example", starttls=can_tls, disabled=disabled | OTHERS)
     return dialect_of((*EXTENSIONS, OWN), config, tls=tls, extended=extended)
 
 
@@ -324,7 +324,7 @@ def test_every_verb_of_the_core_is_parsed() -> None:
     """R5321-4.5.1-01"""
     config = Config(
         hostname="s.example",
-        tls=True,
+        starttls=True,
         auth_mechanisms=("PLAIN",),
         plaintext_auth=True,
         disabled=frozenset(),

@@ -23,12 +23,16 @@ def rule_of(before: bytes, line: bytes, **changes: Any) -> str:
     [
         pytest.param(READY + b"X\r\n", b"LHLO c.example\r\n", {"max_errors": 1}, "max_errors", id="limit, protocol"),
         pytest.param(
-            GREETED, b"HELO c.example\r\n", {"lmtp": True, "tls": True, "require_tls": True}, "lmtp", id="protocol, TLS"
+            GREETED,
+            b"HELO c.example\r\n",
+            {"lmtp": True, "starttls": True, "require_tls": True},
+            "lmtp",
+            id="protocol, TLS",
         ),
         pytest.param(
             READY,
             b"MAIL FROM:<>\r\n",
-            {"tls": True, "require_tls": True, "require_auth": True, **AUTH},
+            {"starttls": True, "require_tls": True, "require_auth": True, **AUTH},
             "require_tls",
             id="TLS, authentication",
         ),
@@ -54,7 +58,7 @@ def test_quit_is_exempt_from_the_limits_of_a_session() -> None:
 
 
 def test_chunk_of_unknown_size_is_refused_by_its_syntax_whatever_else_is_wrong() -> None:
-    assert rule_of(GREETED, b"BDAT x\r\n", tls=True, require_tls=True) == "syntax"
+    assert rule_of(GREETED, b"BDAT x\r\n", starttls=True, require_tls=True) == "syntax"
 
 
 def test_reply_of_the_program_counts_for_the_limits() -> None:

@@ -41,7 +41,7 @@ CASES: list[tuple[str, bytes, bytes, dict[str, Any], str, Refusal]] = [
         "STARTTLS first",
         READY,
         b"MAIL FROM:<a@c.example>\r\n",
-        {"tls": True, "require_tls": True},
+        {"starttls": True, "require_tls": True},
         "530 5.7.0",
         rules.NEEDS_TLS,
     ),
@@ -67,7 +67,7 @@ CASES: list[tuple[str, bytes, bytes, dict[str, Any], str, Refusal]] = [
         "AUTH without TLS",
         READY,
         b"AUTH LOGIN\r\n",
-        {"auth_mechanisms": ("LOGIN",), "tls": True},
+        {"auth_mechanisms": ("LOGIN",), "starttls": True},
         "504 5.5.4",
         rules.MECHANISM_NEEDS_TLS,
     ),
@@ -133,7 +133,7 @@ CASES: list[tuple[str, bytes, bytes, dict[str, Any], str, Refusal]] = [
         "STARTTLS in a group",
         READY,
         b"STARTTLS\r\nNOOP\r\n",
-        {"tls": True, "cut": False},
+        {"starttls": True, "cut": False},
         "421 4.7.0",
         rules.STARTTLS_NOT_LAST.fill(host="s.example"),
     ),
@@ -408,7 +408,7 @@ def test_refusal_by_an_extension_names_the_extension(
 
 
 def test_starttls_under_tls_is_refused() -> None:
-    book = new_server(tls=True).start_tls().send(READY).expect(220, 250).send(b"STARTTLS\r\n")
+    book = new_server(starttls=True).start_tls().send(READY).expect(220, 250).send(b"STARTTLS\r\n")
 
     book.expect(InvalidCommand(b"STARTTLS", rules.TLS_ACTIVE.reply, rules.TLS_ACTIVE.rule))
 

@@ -45,7 +45,7 @@ EXTENSIONS = (
     Extension(
         keyword="STARTTLS",
         parse_arguments=parse_nothing,
-        offered=lambda config, tls: config.tls and not tls,  # RFC 3207 4.2: not offered under TLS
+        offered=lambda config, tls: config.starttls and not tls,  # RFC 3207 4.2: not offered under TLS
         verbs=frozenset({"STARTTLS"}),
     ),
     # RFC 5321 3.5.2: VRFY is implemented even where it is not announced, but EXPN has to be announced.

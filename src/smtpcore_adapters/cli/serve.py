@@ -297,7 +297,7 @@ def _config(options: dict[str, Any], tls: ServerTls | ssl.SSLContext | None) -> 
             hostname=options["hostname"] or default_config().hostname,
             bodies=Bodies.CHUNKS,
             bare_newlines=BareNewlines[options["bare_newlines"].upper()],
-            tls=tls is not None,
+            starttls=tls is not None,
             require_tls=options["require_tls"],
             auth_mechanisms=_MECHANISMS if options["auth"] else (),
             plaintext_auth=options["allow_plaintext_auth"],

@@ -29,7 +29,7 @@ from smtpcore import (
 from ..streams._stream import Address
 from ..tls._info import Tls
 from ._driver import ClientDriver, say_hello
-from ._envelope import Recipient, Sender, SendOptions, make_mail, make_rcpts
+from ._envelope import Recipient, Sender, SendOptions, check_send_options, make_mail, make_rcpts
 from ._results import SendResult
 from ._sources import Body, Source, regrouped, source_of, with_line_ends
 
@@ -104,6 +104,7 @@ class Client:
         If the server limits the recipients of one message (RFC 9422), a body that can be read twice is sent in several
         transactions. Any other body raises `Unsendable` then.
         """
+        check_send_options(options)
         rcpts = make_rcpts(recipients, options)
         if not rcpts:
             raise LocalProtocolError("a message needs a recipient")

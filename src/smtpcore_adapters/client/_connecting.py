@@ -14,7 +14,7 @@ from ..streams._stream import Stream
 from ._client import Client
 from ._driver import ClientDriver, say_hello
 from ._login import log_in
-from ._options import ConnectOptions, Opener, TlsMode
+from ._options import ConnectOptions, Opener, TlsMode, check_connect_options
 from ._results import Refused
 from ._timeouts import ClientTimeouts
 
@@ -41,6 +41,7 @@ async def connected(
 
 async def open_client(open_stream: Opener, host: str, port: int, **options: Unpack[ConnectOptions]) -> Client:
     """Connect to a server; the caller must call `Client.aclose` at the end. Raise as `connected` does."""
+    check_connect_options(options)
     timeouts = options.get("timeouts") or ClientTimeouts()
     stream = await open_stream(
         host, port, timeouts.connect, local_address=options.get("local_address"), path=options.get("path")

@@ -215,7 +215,7 @@ class ClientDriver:
         """Do the TLS handshake, after the 220 to STARTTLS or before the greeting. Raise `OSError` if it fails."""
         with self._exclusively():
             self._next_event()  # raises if plaintext arrived before TLS: somebody may have injected it (RFC 3207 4.2)
-            await self.stream.start_tls(context, self._timeouts.tls, server_name=server_name)
+            await self.stream.start_tls(context, self._timeouts.handshake, server_name=server_name)
             self._conn.tls_established()
 
     async def aclose(self) -> None:

@@ -18,6 +18,8 @@ from smtpcore import (
     Submitter,
 )
 
+from .._names import check_options
+
 Sender: TypeAlias = str | Path | Mailbox
 """The reverse path, to which failures are reported; an empty string for a message that must not cause reports."""
 
@@ -67,6 +69,11 @@ KEYWORDS: Mapping[str, str] = {
     if option not in ("notify", "params")
 }
 """The parameters of MAIL that the options set: option to keyword, in the order on the wire."""
+
+
+def check_send_options(options: SendOptions) -> None:
+    """Raise `TypeError` for an unknown option."""
+    check_options("an option of send", options, SendOptions.__annotations__)
 
 
 def make_mail(sender: Sender, options: SendOptions, found: Mapping[str, object]) -> Mail:

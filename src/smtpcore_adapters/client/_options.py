@@ -2,12 +2,14 @@
 
 import ssl
 from collections.abc import Sequence
+from dataclasses import fields
 from enum import Enum
 from typing import Protocol, TypedDict
 
 from smtpcore import Extension
 from smtpcore.proxy import ProxyHeader
 
+from .._names import check_options
 from ..streams._stream import Stream
 from ._login import Login
 from ._timeouts import ClientTimeouts
@@ -37,7 +39,11 @@ class Opener(Protocol):
 
 
 class ConnectOptions(TypedDict, total=False):
-    """The options that every adapter's `connect` takes."""
+    """The options that every adapter's `connect` takes.
+
+    `connect` makes the `smtpcore.ClientConfig` of the connection from those that have the names of its fields. A
+    `ClientConfig` is for programs that use `smtpcore.ClientConnection` themselves.
+    """
 
     tls: TlsMode
     """When TLS starts; by default `TlsMode.OPPORTUNISTIC`."""
@@ -66,3 +72,21 @@ class ConnectOptions(TypedDict, total=False):
     """Whether to send commands in groups if the server offers PIPELINING; by default true."""
     extensions: Sequence[Extension]
     """The extensions that the client can use, by default `EXTENSIONS`. Add your own with `(*EXTENSIONS, yours)`."""
+
+
+_OPTIONS = frozenset(ConnectOptions.__annotations__)
+_HINTS = {
+    "config": "give the fields of a ClientConfig as options, such as hostname=... or lmtp=...",
+    **{
+        field.name: f"it is a field of ClientTimeouts, so pass timeouts=ClientTimeouts({field.name}=...)"
+        for field in fields(ClientTimeouts)
+        if field.name not in _OPTIONS
+    },
+}
+
+
+def check_connect_options(options: ConnectOptions) -> None:
+    """Raise `TypeError` for an unknown option, and `ValueError` for options that exclude each other."""
+    check_options("an option of connect", options, _OPTIONS, _HINTS)
+    if options.get("local_address") and options.get("path"):
+        raise ValueError("local_address has no effect with path: a Unix socket has no IP address")

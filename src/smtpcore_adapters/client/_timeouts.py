@@ -12,7 +12,7 @@ class ClientTimeouts:
 
     connect: float = 30.0
     """Seconds to connect."""
-    tls: float = 60.0
+    handshake: float = 60.0
     """Seconds for the TLS handshake."""
     greeting: float = 300.0
     """Seconds until the greeting (RFC 5321 4.5.3.2.1)."""

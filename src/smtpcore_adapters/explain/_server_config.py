@@ -31,7 +31,7 @@ def config_of(recording: Recording) -> Config:
     return Config(
         hostname="s.invalid",
         bodies=Bodies.CHUNKS,
-        tls="STARTTLS" in offers or not has_server,
+        starttls="STARTTLS" in offers or not has_server,
         lmtp=is_lmtp,
         auth_mechanisms=tuple(filter(_match_mechanism, offers.get("AUTH", "").split())) or _MECHANISMS,
         plaintext_auth=True,

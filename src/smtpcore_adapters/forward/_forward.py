@@ -35,7 +35,7 @@ from smtpcore.proxy import Endpoint, ProxyCommand, ProxyHeader
 
 from ..client._client import Client
 from ..client._connecting import open_client
-from ..client._options import ConnectOptions
+from ..client._options import ConnectOptions, check_connect_options
 from ..client._results import Refused
 from ..server._message import Message
 from ..server._received import address_of_peer, received_by
@@ -125,6 +125,9 @@ class Forward:
             proxy_protocol: whether to send a PROXY header with the client's address.
             options: the options of `ConnectOptions`, such as `lmtp`, `tls` and `auth`.
         """
+        check_connect_options(options)
+        if proxy_protocol and options.get("proxy"):
+            raise ValueError("proxy_protocol and proxy exclude each other: both are the PROXY header")
         if xclient and options.get("auth"):
             raise ValueError("xclient and auth exclude each other: XCLIENT starts a session without authentication")
 

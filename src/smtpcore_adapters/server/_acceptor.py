@@ -5,20 +5,21 @@
 
 import errno
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from ssl import SSLContext
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, Unpack
 
-from smtpcore import EXTENSIONS, Config, Connection, Extension, Reply
+from smtpcore import EXTENSIONS, Config, Connection, Reply
 
+from .._names import check_options
 from ..streams._stream import Address, Stream
 from ..tls._info import note_server_names
 from ._app import App
-from ._config import FOR_TRUSTED, default_config, effective_config
+from ._config import FOR_TRUSTED, HINTS, OPTIONS, Options, default_config, effective_config
 from ._limits import Limits, Timeouts, fit_to_descriptors
-from ._listeners import Listener
+from ._listeners import LOOPBACK, Listener
 from ._peers import PeerTable
 from ._session_loop import SessionLoop
 
@@ -55,7 +56,9 @@ class _ListenerSettings:
     config: Config
     tls: SSLContext | None
     implicit_tls: bool
+    timeouts: Timeouts
     proxies: "_Peers"
+    trusted: "_Peers"
 
     @property
     def config_of_trusted(self) -> Config:
@@ -64,43 +67,27 @@ class _ListenerSettings:
 
 
 class Acceptor:
-    """Admits connections, and runs a session on each."""
+    """Admits connections, and runs a session on each.
 
-    def __init__(
-        self,
-        app: App,
-        port: int = 0,
-        host: str | None = "127.0.0.1",
-        *,
-        config: Config | None = None,
-        extensions: Sequence[Extension] = EXTENSIONS,
-        tls: SSLContext | None = None,
-        implicit_tls: bool = False,
-        timeouts: Timeouts | None = None,
-        limits: Limits | None = None,
-        proxies: Iterable[str] = (),
-        trusted: Iterable[str] = (),
-        listeners: Iterable[Listener] = (),
-        grace: float = 30.0,
-        descriptors: int = 1,  # for each connection
-    ) -> None:
-        self.listeners: tuple[Listener, ...] = tuple(listeners) or (Listener(port, host),)
+    `descriptors` is the number of file descriptors that each connection needs.
+    """
+
+    def __init__(self, app: App, port: int = 0, *, descriptors: int = 1, **options: Unpack[Options]) -> None:
+        check_options("an option of the server", options, OPTIONS, HINTS)
+        self.listeners: tuple[Listener, ...] = _listeners(port, options)
         """The addresses to listen on."""
-        if listeners and port:
-            raise ValueError("give either a port or listeners")
-
-        self.grace = grace
+        self.grace: float = options.get("grace", 30.0)
         """Seconds from `drain` until the adapter cancels the remaining sessions."""
         self._app = app
-        self._config = config or default_config()
-        self._tls = tls
-        self._implicit_tls = implicit_tls
-        self._extensions = tuple(extensions)
-        self._proxies = tuple(proxies)
-        self._trusted = _Peers.parse(trusted)
+        self._config = options.get("config") or default_config()
+        self._tls = options.get("tls")
+        self._implicit_tls = options.get("implicit_tls", False)
+        self._timeouts = options.get("timeouts") or Timeouts()
+        self._extensions = tuple(options.get("extensions", EXTENSIONS))
+        self._proxies = tuple(options.get("proxies", ()))
+        self._trusted = tuple(options.get("trusted", ()))
         self._settings_of = {listener: self._settings(listener) for listener in self.listeners}
-        self._timeouts = timeouts or Timeouts()
-        self._limits = fit_to_descriptors(limits or Limits(), descriptors)
+        self._limits = fit_to_descriptors(options.get("limits") or Limits(), descriptors)
         self._peers = PeerTable(self._limits)
         self._loops: set[SessionLoop] = set()
         self.draining = False
@@ -120,7 +107,8 @@ class Acceptor:
         if listener.path and listener.proxies and not proxies.unix:
             raise ValueError(f"clients of a Unix socket have no address: the proxies of {listener.path} are {_UNIX!r}")
 
-        return _ListenerSettings(config, tls, implicit_tls, proxies)
+        trusted = _Peers.parse(self._trusted if listener.trusted is None else listener.trusted)
+        return _ListenerSettings(config, tls, implicit_tls, listener.timeouts or self._timeouts, proxies, trusted)
 
     def session_for(self, stream: Stream, listener: Listener | None = None) -> Coroutine[Any, Any, None]:
         """Return a coroutine that runs the session of one connection to its end. The caller must run it.
@@ -141,13 +129,13 @@ class Acceptor:
 
     def _make_loop(self, stream: Stream, settings: _ListenerSettings) -> SessionLoop:
         is_proxy = stream.peer in settings.proxies
-        is_trusted = not is_proxy and stream.peer in self._trusted
+        is_trusted = not is_proxy and stream.peer in settings.trusted
         return SessionLoop(
             self._app,
             stream,
             settings.config_of_trusted if is_trusted else settings.config,
             extensions=self._extensions,
-            timeouts=self._timeouts,
+            timeouts=settings.timeouts,
             limits=self._limits,
             peers=self._peers,
             tls=settings.tls,
@@ -162,6 +150,19 @@ class Acceptor:
         self.draining = True
         for loop in tuple(self._loops):  # a copy: threads may add and remove sessions meanwhile
             loop.drain()
+
+
+def _listeners(port: int, options: Options) -> tuple[Listener, ...]:
+    if "listeners" not in options:
+        return (Listener(port, options.get("host", LOOPBACK)),)
+    if port or "host" in options:
+        raise ValueError("listeners have ports and hosts of their own: leave port and host out")
+
+    listeners = tuple(options["listeners"])
+    if not listeners:
+        raise ValueError("listeners is empty: the server would listen nowhere")
+
+    return listeners
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import logging
 import platform
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from ssl import SSLContext
 from typing import TypedDict
 
@@ -19,7 +19,10 @@ logger = logging.getLogger("smtpcore")
 
 
 class Options(TypedDict, total=False):
-    """The options that every adapter's `serve`, `serving` and `run` take."""
+    """The options that every adapter's `serve`, `serving` and `run` take. They hold for the whole server.
+
+    A `Listener` has fields of the same names for the options that can differ between listeners.
+    """
 
     host: str | None
     """The address to listen on, `"127.0.0.1"` by default. A host name stands for all of its addresses; None, `""` and
@@ -31,13 +34,14 @@ class Options(TypedDict, total=False):
     extensions: Sequence[Extension]
     """The extensions, by default `smtpcore.EXTENSIONS`. Add your own with `(*smtpcore.EXTENSIONS, yours)`."""
     tls: SSLContext | None
-    """The context for TLS: STARTTLS is offered if there is one. Its minimum version should be TLS 1.2."""
+    """The context for TLS: STARTTLS is offered if there is one. Its minimum version should be TLS 1.2. It takes the
+    place of `Config.starttls`."""
     implicit_tls: bool
     """Whether TLS comes before the greeting (RFC 8314 section 3.3)."""
     timeouts: Timeouts
-    """The timeouts of a session."""
+    """The timeouts and delays of a session, by default `Timeouts()`."""
     limits: Limits
-    """The limits of one client, and of all clients together."""
+    """The limits of one client, and of all clients together, by default `Limits()`."""
     proxies: Iterable[str]
     """The addresses and networks of proxies that begin each connection with a PROXY header. The header gives the
     client's address, also for `Limits`. `"unix"` stands for every client of a Unix socket."""
@@ -46,6 +50,16 @@ class Options(TypedDict, total=False):
     A connection through one of `proxies` is never trusted. `"unix"` stands for every client of a Unix socket."""
     listeners: Iterable[Listener]
     """The listeners of the server, in place of a port and a host."""
+
+
+_FIELDS = {field.name: kind.__name__ for kind in (Limits, Timeouts, Config) for field in fields(kind)}
+OPTIONS = frozenset(Options.__annotations__)
+HINTS = {
+    name: f"it is a field of {kind}, so pass {kind.lower()}={kind}({name}=...)"
+    for name, kind in _FIELDS.items()
+    if name not in OPTIONS
+}
+"""The place of each option that is not an option of a server itself."""
 
 
 def default_config() -> Config:
@@ -57,17 +71,28 @@ def default_config() -> Config:
 
 
 def effective_config(config: Config, app: App, tls: SSLContext | None) -> Config:
-    """Return the configuration of a server of `app`."""
+    """Return the configuration of a server of `app`.
+
+    Raises `LocalProtocolError` if `config` demands something that the server does not have.
+    """
+    if config.starttls and tls is None:
+        demand = "require_tls" if config.require_tls else "starttls"
+        raise LocalProtocolError(f"{demand} needs a TLS context: pass tls=... to the server too")
+    if config.auth_mechanisms and not app.handles("auth"):
+        raise LocalProtocolError("auth_mechanisms needs a handler of auth: register one, or name no mechanisms")
+    if config.burl and not app.handles("BURL"):
+        raise LocalProtocolError("burl needs a handler of BURL: register one, or leave burl out")
+
     # TLS is offered if there is a context, and EXPN, ETRN, BURL and AUTH are offered if they have a handler.
     handled = {verb for verb in ("EXPN", "ETRN") if app.handles(verb)}
-    if app.handles("BURL") and config.burl:
+    if config.burl:
         handled.add("BURL")
     missing = FOR_TRUSTED | ({"BURL"} - handled)
     mechanisms = (config.auth_mechanisms or _DEFAULT_MECHANISMS) if app.handles("auth") else ()
     check_mechanisms(mechanisms)
     fitting = replace(
         config,
-        tls=tls is not None,
+        starttls=tls is not None,
         disabled=(config.disabled - handled) | missing,
         auth_mechanisms=tuple(name for name in mechanisms if not name.endswith("-PLUS") or _can_be_bound_to(tls)),
     )

@@ -32,7 +32,7 @@ class Timeouts:
     allowed once in addition. Without a minimum, a client could keep a connection open for hours with a few octets."""
     session: float = 7200.0
     """The time for the whole session, 7200 by default. A client can extend the other timeouts by sending slowly."""
-    tls: float = 60.0
+    handshake: float = 60.0
     """The time for a TLS handshake, 60 by default. No reply can be sent after it."""
     send: float = 300.0
     """The time for the client to read a reply, 300 by default. No reply can be sent after it."""

@@ -15,26 +15,34 @@ from typing import Any
 
 from smtpcore import Config
 
+from .._names import check_options
 from ..streams._stream import Address, address_of, send_at_once
+from ._limits import Timeouts
 
 BACKLOG = 1024  # connections that wait to be accepted; the system may have a lower limit
 _ATTEMPTS = 10  # at finding a port that is free for both IPv4 and IPv6
+LOOPBACK = "127.0.0.1"
+_MODE = 0o600
 _FIRST_INHERITED = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """An address where a server listens. The fields from `config` on override the server's `Options`, unless None."""
+    """An address where a server listens: a port, the path of a Unix socket, or a socket that is already bound.
+
+    The fields from `config` on override the options of the server with the same names, unless they are None. Raises
+    `ValueError` if fields exclude each other.
+    """
 
     port: int = 0
     """The TCP port. With 0, the default, the system picks a free port."""
-    host: str | None = "127.0.0.1"
+    host: str | None = LOOPBACK
     """The address, `"127.0.0.1"` by default. A host name stands for all of its addresses; None, `""` and `"::"` stand
     for every address of the machine, IPv6 and IPv4."""
     path: str | None = None
     """The path of a Unix socket, in place of a port. A socket file that no server uses any more is replaced, and the
     file is removed at the end."""
-    mode: int = 0o600
+    mode: int = _MODE
     """The permissions of the Unix socket, by default for its owner only. A client needs the permission to write."""
     bound: socket.socket | None = None
     """A stream socket that is already bound, in place of a port. The socket is closed at the end."""
@@ -46,8 +54,28 @@ class Listener:
     """The context for STARTTLS and implicit TLS."""
     implicit_tls: bool | None = None
     """Whether TLS starts before the greeting (RFC 8314 section 3.3)."""
+    timeouts: Timeouts | None = None
+    """The timeouts of a session."""
     proxies: tuple[str, ...] | None = None
     """Addresses and networks of proxies, which begin each connection with a PROXY header; `"unix"` for a `path`."""
+    trusted: tuple[str, ...] | None = None
+    """Addresses and networks of peers to which XCLIENT and XFORWARD are offered."""
+
+    def __new__(cls, *args: object, **fields: object) -> "Listener":
+        """Make a listener. Raise `TypeError` for an unknown field, before `__init__` would, to suggest another one."""
+        check_options("a field of Listener", fields, cls.__slots__)
+        return object.__new__(cls)
+
+    def __post_init__(self) -> None:
+        if self.path == "":
+            raise ValueError("the path of a listener is empty: leave it out to listen on a port")
+        if self.path is not None and self.bound is not None:
+            raise ValueError("path and bound exclude each other: give one of them")
+        is_tcp = self.path is None and self.bound is None
+        if not is_tcp and (self.port, self.host, self.reuse_port) != (0, LOOPBACK, False):
+            raise ValueError("port, host and reuse_port have no effect with path or bound: leave them out")
+        if self.path is None and self.mode != _MODE:
+            raise ValueError("mode has no effect without path: leave it out")
 
 
 def inherited_sockets(name: str | None = None) -> tuple[socket.socket, ...]:

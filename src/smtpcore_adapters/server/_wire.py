@@ -265,7 +265,7 @@ class Wire:
             raise OSError("TLS was accepted, but there is no SSLContext")
 
         try:
-            timeout = self.deadlines.within_session(self._timeouts.tls)
+            timeout = self.deadlines.within_session(self._timeouts.handshake)
             await self.stream.start_tls(self._tls, timeout, received=received)
         except OSError as exc:
             self.conn.send_failed()

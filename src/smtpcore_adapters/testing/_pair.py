@@ -148,7 +148,7 @@ class SmtpPair:
         self._loop = SessionLoop(
             served,
             self._stream,
-            effective_config(given, served, _NO_TLS if given.tls else None),
+            effective_config(given, served, _NO_TLS if given.starttls else None),
             timeouts=Timeouts(),
             tls=_NO_TLS,
             clock=self._stream.clock,

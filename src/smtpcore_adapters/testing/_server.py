@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from smtpcore import OFF_BY_DEFAULT, Bodies, Config
 
+from .._names import check_options
 from ..recipients import AnyRecipient, Recipients
 from ..server._app import App
 from ..server._limits import Limits, Timeouts
@@ -43,8 +44,9 @@ class ServerOptions:
     """A TLS context that replaces the self-made certificate; implies `tls`."""
     auth: Mapping[str, str] | None = None
     """Passwords by user name; None (the default) for no AUTH. AUTH needs TLS if the server has TLS."""
-    auth_mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256")
-    """The SASL mechanisms to offer."""
+    auth_mechanisms: tuple[str, ...] | None = None
+    """The SASL mechanisms to offer; None (the default) for PLAIN, LOGIN, CRAM-MD5 and SCRAM-SHA-256, if there is
+    `auth`."""
     require_auth: bool = False
     """Whether to refuse mail from clients that have not logged in; by default false."""
     accept: Iterable[str] | None = None
@@ -172,10 +174,10 @@ class SmtpServer:
         config = Config(
             hostname=options.hostname,
             bodies=Bodies.CHUNKS,
-            tls=self._has_tls,
+            starttls=self._has_tls,
             require_tls=options.require_tls,
             lmtp=options.lmtp,
-            auth_mechanisms=options.auth_mechanisms if options.auth is not None else (),
+            auth_mechanisms=options.auth_mechanisms or (_MECHANISMS if options.auth is not None else ()),
             plaintext_auth=not self._has_tls,
             require_auth=options.require_auth,
             disabled=(OFF_BY_DEFAULT - frozenset(options.extensions)) | frozenset(options.without),
@@ -198,16 +200,14 @@ class SmtpServer:
         return context
 
 
+_MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256")
+
 _NO_LIMITS = Limits(connections_per_address=1000, auth_failures_per_hour=None, log_records_per_minute=None)
 """Limits that do not slow down or refuse a test, which may look like an attack."""
 
 
 def _with(options: ServerOptions, changes: Mapping[str, object]) -> ServerOptions:
-    known = [each.name for each in fields(ServerOptions)]
-    for name in changes:
-        if name not in known:
-            raise TypeError(f"{name!r} is not an option of the server: use one of {', '.join(known)}")
-
+    check_options("an option of the test server", changes, [each.name for each in fields(ServerOptions)])
     return replace(options, **changes)  # type: ignore[arg-type]
 
 

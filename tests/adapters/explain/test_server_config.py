@@ -19,13 +19,13 @@ def test_offered_extensions_are_enabled() -> None:
     # SMTPUTF8 needs 8BITMIME, and BINARYMIME needs CHUNKING.
     assert not made.disabled & {"SIZE", "SMTPUTF8", "8BITMIME", "BINARYMIME", "CHUNKING"}
     assert made.disabled >= {"PIPELINING", "DSN"}
-    assert not made.tls
+    assert not made.starttls
 
 
 def test_all_extensions_are_enabled_if_only_the_client_was_recorded() -> None:
     made = config("C: EHLO c.example", "C: QUIT")
     assert made.disabled == frozenset()
-    assert made.tls
+    assert made.starttls
 
 
 def test_accepted_lhlo_makes_an_lmtp_server() -> None:

@@ -386,6 +386,11 @@ def test_xclient_with_auth_is_a_value_error() -> None:
         Forward("hop.example", xclient=True, auth=("tim", "secret"))
 
 
+def test_two_proxy_headers_are_a_value_error() -> None:
+    with pytest.raises(ValueError, match="proxy_protocol and proxy exclude each other"):
+        Forward("hop.example", proxy_protocol=True, proxy=ProxyHeader(ProxyCommand.LOCAL))
+
+
 def test_client_timeouts_apply() -> None:
     stream = next_server(OK, OK)
     Relay(EHLO + MAIL + RCPT, next_servers=[stream], timeouts=ClientTimeouts(rcpt=7))

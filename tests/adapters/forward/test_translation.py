@@ -179,7 +179,7 @@ def test_requiretls_needs_verified_tls_and_requiretls_at_the_next_server(
 
 
 SERVER_TLS = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-UNDER_TLS = replace(ALL_EXTENSIONS, tls=True)
+UNDER_TLS = replace(ALL_EXTENSIONS, starttls=True)
 
 
 def test_notification_with_requiretls_is_sent_to_a_server_without_requiretls() -> None:

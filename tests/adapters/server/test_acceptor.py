@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from smtpcore import Config, LocalProtocolError
-from smtpcore_adapters import Address, App, Limits, Server, Session, Timeouts
+from smtpcore_adapters import Address, App, Limits, Listener, Server, Session, Timeouts
 from smtpcore_adapters.server._acceptor import Acceptor, pause_after_accept_error
 from tests.adapters.fakes import CONFIG, EHLO, QUIT, FakeStream, replies
 from tests.adapters.playbook import accepted
@@ -147,7 +147,7 @@ def test_implicit_tls_without_a_context_is_a_value_error() -> None:
 
 def test_required_tls_without_a_context_is_an_error() -> None:
     with pytest.raises(LocalProtocolError, match="require_tls"):
-        Acceptor(App(), config=Config(hostname="s.example", tls=True, require_tls=True))
+        Acceptor(App(), config=Config(hostname="s.example", starttls=True, require_tls=True))
 
 
 def test_invalid_configuration_is_an_error_at_construction() -> None:
@@ -155,9 +155,16 @@ def test_invalid_configuration_is_an_error_at_construction() -> None:
         Acceptor(App(), config=Config(hostname="s.example", disabled=frozenset({"8BITMIME"})))
 
 
-def test_timeouts_apply_to_the_session() -> None:
-    dialogue = accepted(Acceptor(App(), config=CONFIG, timeouts=Timeouts(greeting=7))).send(QUIT)
-    assert dialogue.stream.receive_timeouts == [7]
+@pytest.mark.parametrize(("own", "seconds"), [(None, 7), (Timeouts(greeting=8), 8)])
+def test_timeouts_of_the_listener_or_the_server_apply_to_the_session(own: Timeouts | None, seconds: float) -> None:
+    acceptor = Acceptor(App(), config=CONFIG, timeouts=Timeouts(greeting=7), listeners=[Listener(timeouts=own)])
+    assert accepted(acceptor).send(QUIT).stream.receive_timeouts == [seconds]
+
+
+@pytest.mark.parametrize(("own", "is_trusted"), [(None, True), ((), False), (("192.0.2.0/24",), True)])
+def test_networks_of_the_listener_or_the_server_are_trusted(own: tuple[str, ...] | None, is_trusted: bool) -> None:
+    acceptor = Acceptor(App(), config=CONFIG, trusted=iter([HERE.host]), listeners=[Listener(trusted=own)])
+    assert ("XCLIENT" in accepted(acceptor, HERE).send(EHLO, QUIT).replies[1]) is is_trusted
 
 
 def test_address_of_a_server_is_its_first_address() -> None:

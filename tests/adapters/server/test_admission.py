@@ -117,7 +117,7 @@ def test_session_timeout_shortens_the_greeting_delay() -> None:
 def test_refused_implicit_tls_connection_is_closed_without_handshake() -> None:
     app = App()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    dialogue = session(app, config=replace(CONFIG, tls=True), tls=context, implicit_tls=True)
+    dialogue = session(app, config=replace(CONFIG, starttls=True), tls=context, implicit_tls=True)
     dialogue.loop.refuse(Reply(421, "closing: full"))
     dialogue.send(EHLO).end()
     assert dialogue.stream.tls is None

@@ -129,7 +129,7 @@ def test_burl_message_is_refused_without_a_message_handler() -> None:
     dialogue.expect(220, 250, 250, 250, 554, 221)
 
 
-@pytest.mark.parametrize(("handler", "urls"), [(False, ("imap",)), (True, ())])
+@pytest.mark.parametrize(("handler", "urls"), [(False, ()), (True, ())])
 def test_burl_is_offered_only_with_a_handler_and_a_url_scheme(handler: bool, urls: tuple[str, ...]) -> None:
     app = accepting(*[Fetcher()] * handler)
     for disabled in (CONFIG.disabled, frozenset[str]()):

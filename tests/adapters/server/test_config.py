@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from smtpcore import Bodies, Config, LocalProtocolError, Reply
-from smtpcore_adapters import App, default_config
+from smtpcore_adapters import App, Listener, default_config
 from smtpcore_adapters.server._acceptor import Acceptor
 from smtpcore_adapters.users import Users
 from tests.adapters.fakes import CONFIG, EHLO, QUIT
@@ -42,7 +42,7 @@ def test_default_hostname_is_the_name_of_the_machine(node: str, hostname: str, m
 def test_starttls_is_offered_only_with_an_ssl_context() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     assert "STARTTLS" in hello(Acceptor(App(), config=CONFIG, tls=context))
-    assert "STARTTLS" not in hello(Acceptor(App(), config=replace(CONFIG, tls=True)))
+    assert "STARTTLS" not in hello(Acceptor(App(), config=CONFIG))
     assert "STARTTLS" not in hello(Acceptor(App(), config=CONFIG, tls=context, implicit_tls=True))
 
 
@@ -57,7 +57,24 @@ def test_auth_is_offered_only_with_a_handler_and_tls() -> None:
     assert "AUTH" not in reply_to_ehlo(users(), config=CONFIG)
     assert "250-AUTH PLAIN LOGIN\r\n" in reply_to_ehlo(users(), config=replace(CONFIG, plaintext_auth=True))
     assert "250-AUTH CRAM-MD5\r\n" in reply_to_ehlo(users(), config=replace(OFFERING, auth_mechanisms=("CRAM-MD5",)))
-    assert "AUTH" not in reply_to_ehlo(App(), config=OFFERING)
+    assert "AUTH" not in reply_to_ehlo(App(), config=replace(CONFIG, plaintext_auth=True))
+
+
+@pytest.mark.parametrize(
+    ("config", "error"),
+    [
+        (replace(CONFIG, starttls=True), "starttls needs a TLS context: pass tls="),
+        (replace(CONFIG, starttls=True, require_tls=True), "require_tls needs a TLS context: pass tls="),
+        (OFFERING, "auth_mechanisms needs a handler of auth"),
+        (replace(OFFERING, require_auth=True), "auth_mechanisms needs a handler of auth"),
+        (replace(CONFIG, burl=("imap",)), "burl needs a handler of BURL"),
+    ],
+)
+def test_configuration_that_the_server_cannot_keep_is_an_error(config: Config, error: str) -> None:
+    with pytest.raises(LocalProtocolError, match=error):
+        Acceptor(App(), config=config)
+    with pytest.raises(LocalProtocolError, match=error):
+        Acceptor(App(), listeners=[Listener(config=config)])
 
 
 @pytest.mark.parametrize("name", ["plain", "GSSAPI"])

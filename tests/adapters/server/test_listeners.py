@@ -338,13 +338,41 @@ def test_inherited_descriptor_that_is_no_stream_socket_is_an_error_in_process(mo
 # The acceptor
 
 
-def test_port_together_with_listeners_is_a_value_error() -> None:
-    with pytest.raises(ValueError, match="either a port or listeners"):
-        Acceptor(App(), 25, listeners=[Listener(25)])
+@pytest.mark.parametrize(("port", "options"), [(25, {}), (0, {"host": "::1"}), (0, {"host": None})])
+def test_port_or_host_together_with_listeners_is_a_value_error(port: int, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="leave port and host out"):
+        Acceptor(App(), port, listeners=[Listener(25)], **options)
+
+
+def test_empty_listeners_are_a_value_error() -> None:
+    with pytest.raises(ValueError, match="listeners is empty"):
+        Acceptor(App(), listeners=[])
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"path": "/run/x", "port": 25}, "leave them out"),
+        ({"path": "/run/x", "host": None}, "leave them out"),
+        ({"path": "/run/x", "reuse_port": True}, "leave them out"),
+        ({"bound": None, "port": 25}, "leave them out"),
+        ({"bound": None, "path": "/run/x"}, "exclude each other"),
+        ({"port": 25, "mode": 0o666}, "mode has no effect without path"),
+        ({"path": ""}, "the path of a listener is empty"),
+    ],
+)
+def test_listener_with_fields_that_exclude_each_other_is_a_value_error(fields: dict[str, Any], error: str) -> None:
+    with socket.socket() as bound, pytest.raises(ValueError, match=error):
+        Listener(**(fields | {"bound": bound} if "bound" in fields else fields))
+
+
+def test_unknown_field_of_a_listener_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match=r"'prot' is not a field of Listener. The nearest is 'port'; all are bound, "):
+        Listener(prot=25)  # type: ignore[call-arg]
 
 
 def test_acceptor_listens_on_its_port_or_its_listeners() -> None:
-    assert Acceptor(App(), 25, "192.0.2.1").listeners == (Listener(25, "192.0.2.1"),)
+    assert Acceptor(App(), 25, host="192.0.2.1").listeners == (Listener(25, "192.0.2.1"),)
     listeners = [Listener(25), Listener(587, config=Config(hostname="submission.example"))]
     assert Acceptor(App(), listeners=iter(listeners)).listeners == tuple(listeners)
 

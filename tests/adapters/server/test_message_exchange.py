@@ -306,7 +306,7 @@ def test_drain_between_chunks_ends_the_session_with_421() -> None:
 
 def test_starttls_between_chunks_aborts_the_message() -> None:
     recorder = MessageRecorder()
-    config = replace(CONFIG, tls=True)
+    config = replace(CONFIG, starttls=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     script: list[Step] = [OPEN, b"BDAT 3\r\nabc", b"STARTTLS\r\n", EHLO, QUIT]
     dialogue = session(accepting(recorder), config=config, tls=context).send(*script).end()

@@ -64,7 +64,7 @@ def fail(session: Session, subject: object) -> Reply | None:
     raise RuntimeError("the secret of the database")
 
 
-TLS_CONFIG = replace(CONFIG, tls=True)
+TLS_CONFIG = replace(CONFIG, starttls=True)
 CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 
 

@@ -30,7 +30,7 @@ from tests.adapters.playbook import session
 
 BODY = b"Subject: x\r\n\r\nHello\r\n"
 END = b".\r\n"
-TIMEOUTS = Timeouts(greeting=11, command=12, body=13, session=1000, tls=14, send=15, close=16)
+TIMEOUTS = Timeouts(greeting=11, command=12, body=13, session=1000, handshake=14, send=15, close=16)
 
 
 def fail(session: Session, subject: object) -> Reply | None:

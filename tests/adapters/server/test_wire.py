@@ -36,7 +36,7 @@ from tests.adapters.fakes import (
 from tests.adapters.playbook import session, trusted
 
 END = b".\r\n"
-TIMEOUTS = Timeouts(greeting=11, command=12, body=13, session=1000, tls=14, send=15, close=16)
+TIMEOUTS = Timeouts(greeting=11, command=12, body=13, session=1000, handshake=14, send=15, close=16)
 
 
 def fail(session: Session, subject: object) -> Reply | None:
@@ -175,7 +175,7 @@ def test_failed_write_of_the_last_reply_is_logged(caplog: pytest.LogCaptureFixtu
 # TLS
 
 
-TLS_CONFIG = replace(CONFIG, tls=True)
+TLS_CONFIG = replace(CONFIG, starttls=True)
 CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 
 

@@ -113,7 +113,7 @@ def test_lmtp_has_a_reply_for_each_recipient() -> None:
 
 def test_starttls_is_simulated_and_resets_the_session() -> None:
     inbox = Inbox()
-    pair = SmtpPair(accepting(inbox), config=Config(hostname="s.example", tls=True))
+    pair = SmtpPair(accepting(inbox), config=Config(hostname="s.example", starttls=True))
     pair.hello()
     assert "STARTTLS" in pair.client.extensions
     assert pair.ask(StartTls()).code == 220

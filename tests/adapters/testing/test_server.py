@@ -186,7 +186,11 @@ def test_reconfigured_server_keeps_its_address() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "why"),
     [
-        ({"tsl": True}, TypeError, "'tsl' is not an option of the server: use one of host, port, hostname, tls"),
+        (
+            {"tsl": True},
+            TypeError,
+            "'tsl' is not an option of the test server. The nearest is 'tls'; all are accept, ",
+        ),
         ({"faults": ["RCPT -> explode"]}, FaultError, "is not an action"),
     ],
 )

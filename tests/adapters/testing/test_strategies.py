@@ -29,7 +29,7 @@ few_examples = settings(max_examples=60, deadline=None, suppress_health_check=[H
 # A configuration with all extensions, in which each command is in sequence after its `BEFORE`.
 ALL_EXTENSIONS: dict[str, Any] = {
     "disabled": frozenset[str](),
-    "tls": True,
+    "starttls": True,
     "plaintext_auth": True,
     "auth_mechanisms": ("PLAIN", "LOGIN", "CRAM-MD5"),
     "max_message_size": None,

@@ -276,14 +276,14 @@ def test_auth_without_tls_is_refused_unless_plaintext_auth_is_set() -> None:
 
 def test_tls_resets_authentication_and_offers_auth() -> None:
     """R4954-3-02, R3207-4.2-01"""
-    book = auth_server(READY + DONE, tls=True)
+    book = auth_server(READY + DONE, starttls=True)
     known = [book.connection.authenticated]
     book.send(b"STARTTLS\r\n").expect(220).start_tls()
     known.append(book.connection.authenticated)
     book.send(READY).expect("250-...AUTH CRAM-MD5 PLAIN\n...").send(DONE).expect(235)
     assert [*known, book.connection.authenticated] == [True, False, True]
 
-    book = server(READY + b"STARTTLS\r\n", answer=answer, tls=True, auth_mechanisms=("PLAIN",))
+    book = server(READY + b"STARTTLS\r\n", answer=answer, starttls=True, auth_mechanisms=("PLAIN",))
     book.start_tls().send(READY).expect(250).send(DONE).expect(235)
 
 
@@ -325,7 +325,7 @@ def test_too_many_auth_failures_close_the_connection(failure: bytes) -> None:
 
 
 def test_auth_failures_before_tls_still_count() -> None:
-    book = auth_server(READY + WRONG_CREDENTIALS * 2 + b"STARTTLS\r\n", tls=True).start_tls()
+    book = auth_server(READY + WRONG_CREDENTIALS * 2 + b"STARTTLS\r\n", starttls=True).start_tls()
 
     book.send(READY).expect(250).send(WRONG_CREDENTIALS, WRONG_CREDENTIALS).expect(535, 421)
 

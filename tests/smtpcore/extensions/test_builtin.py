@@ -35,7 +35,7 @@ CONFIG = Config(hostname="s.example")
 
 FULL = Config(
     hostname="s.example",
-    tls=True,
+    starttls=True,
     disabled=frozenset(),
     auth_mechanisms=("SCRAM-SHA-256", "PLAIN"),
     plaintext_auth=True,
@@ -128,7 +128,7 @@ def test_extension_that_is_off_by_default_can_be_enabled() -> None:
 )
 def test_starttls_is_offered_until_tls_is_active(possible: bool, active: bool, offered: bool) -> None:
     """R3207-3-01, R3207-4.2-09"""
-    assert ("STARTTLS" in announced(Config(hostname="s.example", tls=possible), tls=active)) is offered
+    assert ("STARTTLS" in announced(Config(hostname="s.example", starttls=possible), tls=active)) is offered
 
 
 def test_gateway_extensions_are_announced_with_their_arguments() -> None:
@@ -157,7 +157,7 @@ def test_disabling_an_extension_removes_keyword_verbs_and_parameters(keyword: st
     needs = {"8BITMIME": {"SMTPUTF8", "BURL"}, "CHUNKING": {"BINARYMIME"}}
     extension = next(extension for extension in EXTENSIONS if extension.keyword == keyword)
     changes: dict[str, Any] = {
-        "tls": True,
+        "starttls": True,
         "auth_mechanisms": ("PLAIN",),
         "plaintext_auth": True,
         "burl": ("imap",),

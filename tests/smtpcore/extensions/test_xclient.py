@@ -73,7 +73,7 @@ def test_refused_xclient_allows_only_quit() -> None:
 
 
 def test_xclient_login_counts_as_authenticated_until_changed_or_tls_starts() -> None:
-    book = gateway(READY, auth_mechanisms=("PLAIN",), tls=True, require_auth=True, plaintext_auth=True)
+    book = gateway(READY, auth_mechanisms=("PLAIN",), starttls=True, require_auth=True, plaintext_auth=True)
     refused = b"MAIL FROM:<>\r\n"
     for attributes, code in (
         (b"ADDR=192.0.2.7", 530),

@@ -1,0 +1,22 @@
+"""Refuse unknown names, and suggest the nearest known name."""
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+
+
+def unknown_name(name: str, kind: str, known: Iterable[str]) -> str:
+    """Return the text of the error for a name that is not one of `known`. `kind` says what the known names are."""
+    names = sorted(known)
+    (nearest,) = get_close_matches(name, names, n=1, cutoff=0)
+    return f"{name!r} is not {kind}. The nearest is {nearest!r}; all are {', '.join(names)}"
+
+
+def check_options(
+    kind: str, options: Iterable[str], known: Iterable[str], hints: Mapping[str, str] | None = None
+) -> None:
+    """Raise `TypeError` if one of the names in `options` is unknown. `hints` has the texts for some unknown names."""
+    names = frozenset(known)
+    for name in options:
+        if name not in names:
+            hint = (hints or {}).get(name)
+            raise TypeError(f"{name!r} is not {kind}: {hint}" if hint else unknown_name(name, kind, names))

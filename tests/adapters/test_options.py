@@ -1,0 +1,108 @@
+"""Options that are unknown, or that exclude each other, on each adapter: an error before anything happens."""
+
+import re
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from smtpcore_adapters import App, TlsMode
+from smtpcore_adapters import Client as MailClient
+from smtpcore_adapters.forward import Forward
+from smtpcore_adapters.socket import connect as blocking_connect
+from tests.adapters.fakes import CONFIG, MessageStore, accepting
+from tests.adapters.harness import BACKENDS, connect_of, module_of, run_in, running, within
+
+OF_SERVERS = {
+    "timeout": "'timeout' is not an option of the server. The nearest is 'timeouts'; all are config, ",
+    "hostname": "'hostname' is not an option of the server: it is a field of Config, so pass config=Config(hostname=",
+    "body_rate": "it is a field of Timeouts, so pass timeouts=Timeouts(body_rate=...)",
+    "connections": "it is a field of Limits, so pass limits=Limits(connections=...)",
+}
+
+OF_CLIENTS = {
+    "tls_mode": "'tls_mode' is not an option of connect. The nearest is 'tls'; all are auth, ",
+    "timeout": "The nearest is 'timeouts'",
+    "local_hostname": "The nearest is 'hostname'",
+    "greeting": "it is a field of ClientTimeouts, so pass timeouts=ClientTimeouts(greeting=...)",
+    "config": "give the fields of a ClientConfig as options, such as hostname=... or lmtp=...",
+}
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.mark.parametrize("name", OF_SERVERS)
+def test_unknown_option_of_a_server_is_a_type_error(name: str, backend: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(OF_SERVERS[name])):
+        within(backend, App(), lambda server: pytest.fail("the server listens"), **{name: 1})
+
+
+@pytest.mark.parametrize("function", ["serve", "run"])
+def test_unknown_option_of_serve_or_run_is_a_type_error(function: str, backend: str) -> None:
+    serve: Callable[..., Any] = getattr(module_of(backend), function)
+
+    def report(address: object) -> None:
+        pytest.fail("the server listens")
+
+    async def main() -> None:
+        await serve(App(), on_ready=report, timeout=1)
+
+    plain = function == "run" or backend == "threads"
+    call = partial(serve, App(), on_ready=report, timeout=1) if plain else partial(run_in, backend, main)
+    with pytest.raises(TypeError, match="The nearest is 'timeouts'"):
+        call()
+
+
+def connect(backend: str, port: int, use: Callable[[MailClient], Awaitable[object]], **options: Any) -> None:
+    async def main() -> None:
+        async with connect_of(backend)("127.0.0.1", port, **options) as client:
+            await use(client)
+
+    run_in(backend, main)
+
+
+async def fail(client: MailClient) -> None:
+    pytest.fail("the client is connected")
+
+
+@pytest.mark.parametrize("name", OF_CLIENTS)
+def test_unknown_option_of_connect_is_a_type_error(name: str, backend: str) -> None:
+    # Nothing listens on port 1: a client that tried to connect would raise OSError.
+    with pytest.raises(TypeError, match=re.escape(OF_CLIENTS[name])):
+        connect(backend, 1, fail, **{name: TlsMode.REQUIRED})
+
+
+def test_local_address_of_a_unix_socket_is_a_value_error(backend: str) -> None:
+    with pytest.raises(ValueError, match="local_address has no effect with path"):
+        connect(backend, 1, fail, path="/run/x", local_address="127.0.0.1")
+
+
+def test_unknown_option_of_send_is_a_type_error_before_anything_is_sent(backend: str) -> None:
+    store = MessageStore()
+
+    async def use(client: MailClient) -> None:
+        options: dict[str, Any] = {"require_tls": True}
+        with pytest.raises(TypeError, match=r"'require_tls' is not an option of send. The nearest is 'requiretls'"):
+            await client.send("a@c.example", "b@s.example", b"secret", **options)
+        assert (await client.send("a@c.example", "b@s.example", b"hi")).accepted
+
+    with running(backend, accepting(store), config=CONFIG) as server:
+        connect(backend, server.server.address.port, use, hostname="c.example")
+    assert store.bodies == [b"hi\r\n"]
+
+
+def test_unknown_option_of_the_blocking_client_is_a_type_error() -> None:
+    options: dict[str, Any] = {"tls_mode": TlsMode.REQUIRED}
+    with pytest.raises(TypeError, match="The nearest is 'tls'"), blocking_connect("127.0.0.1", 1, **options):
+        pytest.fail("the client is connected")
+
+
+def test_unknown_option_of_forward_is_a_type_error() -> None:
+    options: dict[str, Any] = {"tls_mode": TlsMode.REQUIRED}
+    with pytest.raises(TypeError, match="The nearest is 'tls'"):
+        Forward("192.0.2.25", **options)
