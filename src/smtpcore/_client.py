@@ -1,7 +1,7 @@
 """The client's end of a session."""
 
-# The replies move the session, by the same rows as at the server's end. With PIPELINING, several requests may be
-# without a reply, so that a client keeps two states:
+# The replies change the state, by the same rows of the tables as at the server's end. With PIPELINING, the replies to
+# several requests may be pending, so that a client keeps two states:
 #
 # - `_state` is the state that the replies so far have led to;
 # - `_ahead` is the state after all pending requests, if each of them is accepted. The next request has to be in
@@ -15,7 +15,7 @@
 # octets had been received when `data_to_send` returned it, and a reply that began before that point is an error.
 #
 # The octets of a BDAT follow at once, whatever the server replies meanwhile. `_left` counts them, and nothing else can
-# be sent before they are complete. The BDAT moves the session itself (`Step`), as soon as the replies to all earlier
+# be sent before they are complete. The BDAT itself changes the state (`Step`), as soon as the replies to all earlier
 # requests have arrived.
 #
 # A mistake of the server ends the session. A mistake of the program raises before anything has changed: `send` first
@@ -139,7 +139,7 @@ class ClientConnection(Endpoint):
 
         The terms of a known keyword are its arguments as a typed value: for SIZE the limit, or None; for AUTH a tuple
         of mechanisms. They are True if the keyword has no arguments. A known keyword with malformed arguments is
-        missing. The terms of an unknown keyword are the text after it. The mapping is empty after HELO, and after TLS
+        left out. The terms of an unknown keyword are the text after it. The mapping is empty after HELO, and after TLS
         has started.
         """
         return self._offers

@@ -21,9 +21,9 @@ MAX_SECONDS = 999_999_999  # RFC 2852 section 2 (3), RFC 4865 section 3
 MAX_CLASSES = 480  # RFC 3865 2.2 allows 1000 octets, but RFC 5321 4.5.3.1.5 limits the reply line that lists them
 
 OFF_BY_DEFAULT = frozenset(
-    {"DELIVERBY", "DSN", "LIMITS", "REQUIRETLS", "RRVS"}  # promises to the client
-    | {"BURL", "ETRN", "EXPN", "MT-PRIORITY", "NO-SOLICITING"}  # work of the program
-    | {"XCLIENT", "XFORWARD"}  # trust in the client
+    {"DELIVERBY", "DSN", "LIMITS", "REQUIRETLS", "RRVS"}  # clients rely on them
+    | {"BURL", "ETRN", "EXPN", "MT-PRIORITY", "NO-SOLICITING"}  # need code of the program
+    | {"XCLIENT", "XFORWARD"}  # for trusted clients
 )
 """The default of `Config.disabled`: extensions that need work or a decision of your program.
 
@@ -124,7 +124,7 @@ class Config:
     max_refusals: int | None = 1000
     """Maximum other refusals in a session: 4yz replies, and refused messages. The next command gets a 421."""
     max_idle_commands: int | None = 100
-    """Maximum commands except MAIL, RCPT, DATA since the last message. The next command gets a 421. Stops loops."""
+    """Maximum commands, except MAIL, RCPT, DATA, since the last message. The next gets a 421. Stops NOOP loops."""
     max_auth_failures: int | None = 3
     """Maximum failed logins in a session. The next command gets a 421 (RFC 4954 section 9). Stops password guessing."""
 

@@ -73,7 +73,7 @@ class Connection(Endpoint):
         self._refusals = Refusals(config, guards=self._compiled.guards)
         self._dialect = self._compiled.dialects[False, False]
         self._vouched = False
-        """Whether XCLIENT named a login."""
+        """Whether the attribute LOGIN of XCLIENT has authenticated the client."""
 
         self._body: Body | None = None
         self._part: ReceiveBuffer | None = None
@@ -88,7 +88,7 @@ class Connection(Endpoint):
         self._skip = 0
         """Octets of a refused chunk that are still to be discarded."""
         self._refused: InvalidCommand | None = None
-        """The refusal of that chunk, which is returned after its octets."""
+        """The refusal of the chunk that is being discarded, to be returned after the octets of the chunk."""
         self._must_flush = False
         """Whether some of the queued replies must not wait for the replies to later commands."""
 
@@ -143,8 +143,8 @@ class Connection(Endpoint):
     def receive_part(self, data: bytes | bytearray | memoryview) -> None:
         """Add octets that the program has fetched for a BURL. Call it as often as needed; `b""` ends the part.
 
-        The part joins the message. `next_event` returns its octets like those of a chunk, then `PAUSED` until more
-        octets are added, and after the end the event that needs a reply. If the message cannot be accepted, that event
+        The octets become part of the message: `next_event` returns them like the octets of a chunk, then `PAUSED` until
+        more are added, and after the end the event that needs a reply. If the message cannot be accepted, that event
         is `InvalidData`, and comes early. If a part cannot be fetched, or only a piece of it, refuse it with `send`.
 
         Raises `LocalProtocolError` if no BURL is pending.

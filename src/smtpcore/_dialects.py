@@ -31,7 +31,7 @@ class Dialect:
     owners: Mapping[type[Command], tuple[str, object]]
     """The extension of each command class: its keyword, and the terms on which it is offered."""
     parameters: Mapping[str, Mapping[str, Parameter[object] | None]]
-    """The parameters of MAIL and RCPT: verb to keyword to parameter, or to None if it is not offered."""
+    """The parameters of MAIL and RCPT, by verb and keyword; None for a parameter that is not offered."""
     unknown_parameters: bool
     """Whether parameters of unknown extensions are passed to the program as text."""
     smtputf8: bool

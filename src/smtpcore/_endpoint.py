@@ -134,7 +134,7 @@ class Endpoint(ABC):
     # The state
 
     def _advance(self, cause: type[object] | Step, reply_class: ReplyClass | None = None) -> None:
-        """Move by the row for a reply to an event of type `cause`, or for the step `cause`.
+        """Change the state by the row for a reply to an event of type `cause`, or for the step `cause`.
 
         No other code assigns `_state`.
         """

@@ -233,7 +233,7 @@ _PARSERS: Mapping[type[Command], Callable[[Any, str, Dialect], Command]] = {
     Auth: _parse_auth,
 }
 _SPELLINGS = {word.encode(): kind.verb for kind in _PARSERS for word in (kind.verb, kind.verb.lower())}
-"""The usual spellings of the verbs: a look-up is faster than to decode the verb."""
+"""The usual spellings of the verbs: a look-up is faster than decoding the verb."""
 
 
 # SASL responses, and secrets in lines

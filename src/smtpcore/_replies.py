@@ -88,7 +88,7 @@ class Reply:
     """An immutable reply: `Reply(250, "Queued", enhanced="2.0.0")`.
 
     `code` is a number or a `ReplyCode`. Each of `lines` is one line of text with at most 496 octets. `enhanced` is an
-    enhanced status code (RFC 3463). Without `enhanced`, the connection adds a general one where RFC 2034 requires it.
+    enhanced status code (RFC 3463). Without `enhanced`, the connection adds a general code where RFC 2034 requires it.
     Raises `LocalProtocolError` for a reply that RFC 5321 4.2 does not allow, such as one with a line break in a line.
     """
 

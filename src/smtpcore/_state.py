@@ -172,7 +172,7 @@ _ON_REPLY: Final[tuple[_Row, ...]] = (
     # must not continue in its own name.
     ((State.GREETED, State.READY), (Xclient,), _2YZ, State.GREETED),
     ((State.GREETED, State.READY), (Xclient,), _NEGATIVE, State.REFUSED),
-    # RFC 5321 4.1.1.10: QUIT closes, whatever its reply. RFC 5321 4.2.2: 421 closes, whatever it answers.
+    # RFC 5321 4.1.1.10: QUIT closes with any reply. RFC 5321 4.2.2: 421 closes in reply to any command.
     ((*_IN_SESSION, State.REFUSED), (Quit,), FINAL, State.CLOSED),
     (State, ALLOWED_REPLIES, frozenset({ReplyClass.GOODBYE}), State.CLOSED),
 )
@@ -181,7 +181,7 @@ _ON_REPLY: Final[tuple[_Row, ...]] = (
 _ON_STEP: Final[tuple[tuple[Iterable[State], Step, State], ...]] = (
     (_BEFORE_CHUNK, Step.CHUNK, State.CHUNK),
     (_BEFORE_CHUNK, Step.LAST_CHUNK, State.LAST_CHUNK),
-    # RFC 2033 4.3: in LMTP, a body has a reply for each recipient, so that without recipients it has none.
+    # RFC 2033 4.3: in LMTP, a body has a reply for each recipient, so a body without recipients has no reply.
     ((State.MAIL,), Step.DISCARDED_CHUNK, State.READY),
     ((State.TLS,), Step.HANDSHAKE, State.GREETED),  # RFC 3207 4.2
     ((State.CONNECTED,), Step.HANDSHAKE, State.CONNECTED),  # implicit TLS

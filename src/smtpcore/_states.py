@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 
 class Key(Enum):
-    """Base class of the members that are keys of tables. Each command needs several look-ups."""
+    """Base class of enums whose members are keys of tables. Each command needs several look-ups."""
 
     if not TYPE_CHECKING:  # pragma: no branch - no type fits for checkers
         __hash__ = object.__hash__  # Enum's own is slower
@@ -19,7 +19,7 @@ class State(Key):
     GREETED = auto()
     """The greeting was sent; the client has to send EHLO, HELO or LHLO."""
     READY = auto()
-    """The client has introduced itself, and no transaction is open."""
+    """The client has sent EHLO, HELO or LHLO, and no transaction is open."""
     MAIL = auto()
     """A transaction has a sender, but no recipient."""
     RCPT = auto()

@@ -37,7 +37,7 @@ class Params(Mapping[str, object]):
     typed properties have the names of the keywords. A property is None if its parameter is absent or has another type.
     For parameters of your own extensions, `Parameter.of` returns the typed value.
 
-    Raises `LocalProtocolError` for a malformed keyword. `str` raises it for a value that cannot be sent.
+    Raises `LocalProtocolError` for a malformed keyword. `str` raises this error for a value that cannot be sent.
     """
 
     __slots__ = ("_values",)
@@ -73,7 +73,7 @@ class Params(Mapping[str, object]):
         return self._values.get(keyword.upper(), default)
 
     def get_as(self, keyword: str, kind: type[_T]) -> _T | None:
-        """Return the value of `keyword` if it is a `kind`, otherwise None."""
+        """Return the value of `keyword` if it has the type `kind`, otherwise None."""
         value = self.get(keyword)
         return value if isinstance(value, kind) else None
 

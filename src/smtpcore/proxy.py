@@ -141,7 +141,7 @@ class Tlv:
 class SslInfo:
     """The TLS connection between client and proxy (2.2.6).
 
-    Put it into a header with `Tlv(TlvType.SSL, info.encode())`. Sub-TLVs of other types are only in the header's TLV.
+    Put it into a header with `Tlv(TlvType.SSL, info.encode())`. Other sub-TLVs are left out here.
     Raises `LocalProtocolError` for numbers out of range, and for text that is not ASCII (for `cn`: not UTF-8).
     """
 

@@ -93,7 +93,7 @@ class Hops:
         self._held: bytes | None = b"\r\n"
 
     def feed(self, data: bytes) -> None:
-        """Count in the next octets of the message. Octets after the header are ignored."""
+        """Count the fields in the next octets of the message. Octets after the header are ignored."""
         if self._held is None:
             return
 

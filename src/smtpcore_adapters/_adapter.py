@@ -23,7 +23,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Adapter:
-    """The functions of an adapter, over the functions of its framework."""
+    """The functions of an adapter, built on the functions of its framework."""
 
     def __init__(self, framework: Framework) -> None:
         self._framework = framework
@@ -110,7 +110,7 @@ class Adapter:
 
 
 def documented_as(original: Callable[..., Any], *, without: str = "") -> Callable[[Function], Function]:
-    """Append the docstring of `original` to that of the decorated function.
+    """Append the docstring of `original` to the docstring of the decorated function.
 
     The first line of `original` is left out, and so is the line of the parameter `without`.
     """

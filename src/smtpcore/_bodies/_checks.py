@@ -78,7 +78,7 @@ class BodyCheck:
         if self._max_line is None:
             return run
 
-        # Jump from the last line end within the limit to the next one, so that short lines cost no search of their own.
+        # Jump from the last line end within the limit to the next one, so that short lines need no search each.
         start = 0
         reach = self._max_line - self._line_length
         while len(run) - start > reach:

@@ -18,7 +18,7 @@ class BodyType(Enum):
 
 def _relay(body: BodyType, hop: NextHop) -> BodyType | Reply | None:
     if body is not BodyType.BINARYMIME:
-        # If the server offers neither, the relay refuses the body when an octet beyond ASCII arrives.
+        # If the server offers neither extension, the relay refuses a body when an octet beyond ASCII arrives.
         return body if hop.offers.keys() & {"8BITMIME", "BINARYMIME"} else None
     if {"BINARYMIME", "CHUNKING"} <= hop.offers.keys():
         return body
@@ -28,7 +28,7 @@ def _relay(body: BodyType, hop: NextHop) -> BodyType | Reply | None:
 
 
 _NOT_BINARY = (BodyType.SEVEN_BIT, BodyType.EIGHT_BIT_MIME)
-# RFC 6152 names no growth of the line, but " BODY=8BITMIME" must not shorten the longest possible address.
+# RFC 6152 does not lengthen the line, but " BODY=8BITMIME" must not shorten the longest possible address.
 BODY = Parameter("BODY", BodyType, one_of(_NOT_BINARY), octets=14, relay=_relay, examples=_NOT_BINARY)
 # RFC 3030 section 3 (8): the line grows by 16 octets.
 BINARY_BODY = Parameter("BODY", BodyType, one_of(BodyType), octets=16, relay=_relay, examples=tuple(BodyType))

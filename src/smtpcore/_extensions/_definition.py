@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NextHop:
-    """The server to which a relay passes a command on, for the relay rules of parameters."""
+    """The server to which a relay sends a command: the input of the relay rules of parameters."""
 
     offers: Mapping[str, object]
     """The extensions that the server offers, as in `ClientConnection.extensions`."""
@@ -55,7 +55,7 @@ class Parameter(Generic[_T]):
     parse: Callable[[str], _T]
     """Return the value for the text after the `=`, or for "" if there is no `=`.
 
-    If it raises `ValueError` or `LocalProtocolError`, the text is malformed, and the server answers 501.
+    If `parse` raises `ValueError` or `LocalProtocolError`, the text is malformed, and the server answers 501.
     """
     _: KW_ONLY
     octets: int
@@ -80,7 +80,7 @@ class Parameter(Generic[_T]):
     @overload
     def __get__(self, params: Mapping[str, object], owner: type) -> _T | None: ...
     def __get__(self, params: Mapping[str, object] | None, owner: type) -> "Parameter[_T] | _T | None":
-        # As an attribute of a class of parameters, such as `Params`, this is a typed property.
+        # As an attribute of a class, such as `Params`, a parameter is a typed property.
         return self if params is None else self.of(params)
 
 

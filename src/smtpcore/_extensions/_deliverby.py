@@ -79,7 +79,7 @@ BY = Parameter(
 EXTENSION = Extension(
     keyword="DELIVERBY",
     arguments=lambda config: "" if config.min_by_time is None else str(config.min_by_time),
-    # Section 2. A malformed minimum counts as no DELIVERBY at all: the server would refuse MAIL by an unknown rule.
+    # Section 2. With a malformed minimum, DELIVERBY counts as not offered: the client cannot know the accepted values.
     parse_arguments=lambda text: _parse_seconds(text) if text else None,
     mail=(BY,),
     objection=_object,

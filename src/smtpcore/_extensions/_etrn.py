@@ -25,7 +25,7 @@ class Etrn(ExtensionCommand):
     def __post_init__(self) -> None:
         option = self.argument[:1] if self.argument[:1] in ("@", "#") else ""
         node = self.argument.removeprefix(option)
-        # Section 5: a node is a domain, fully qualified unless it names the domains below it. A queue is an atom.
+        # Section 5: a node is a domain, which without `@` has to be fully qualified. A queue is an atom.
         is_node = match_atom(node) if option == "#" else match_domain(node) and (option or "." in node)
         if not is_node or not node.isascii():
             raise LocalProtocolError(f"{self.argument!r} is neither a fully qualified domain, nor # and a queue")

@@ -63,7 +63,7 @@ def _object(limits: HoldLimits, params: Mapping[str, object]) -> Reply | None:
 _REFUSAL = Reply(555, "The next server does not support FUTURERELEASE", enhanced="5.5.4")
 _relay = relay_or_refuse("FUTURERELEASE", _REFUSAL)
 _TIMES = (datetime(2030, 1, 1, tzinfo=UTC), datetime(2029, 12, 31, 23, 59, 59, 500_000, tzinfo=UTC))
-# Section 3 (5): the line grows by 34 octets for one parameter or the other.
+# Section 3 (5): the line grows by 34 octets for either parameter; a command cannot have both.
 HOLDFOR = Parameter("HOLDFOR", int, _parse_holdfor, octets=0, relay=_relay, examples=(1, 600))
 HOLDUNTIL = Parameter("HOLDUNTIL", datetime, _parse_holduntil, octets=34, relay=_relay, examples=_TIMES)
 

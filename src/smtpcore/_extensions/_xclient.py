@@ -26,7 +26,7 @@ class Attributes(Mapping[str, str | None]):
 
     def __init__(self, values: Mapping[str, str | None]) -> None:
         for name, value in values.items():
-            # The words for an unknown value cannot be sent as values.
+            # `_UNKNOWN` has the words that mean an unknown value, so they cannot be values.
             if value is not None and (not is_encodable(value) or find_control(value) or value.upper() in _UNKNOWN):
                 raise LocalProtocolError(f"{value!r} cannot be the value of {name}: use text without controls")
 
@@ -98,7 +98,7 @@ class Xclient(AttributesCommand):
 
     def __post_init__(self) -> None:
         AttributesCommand.__post_init__(self)
-        # Access control may depend on these attributes. Those of XFORWARD are for logs, and may have any form.
+        # Access control may depend on these attributes. The attributes of XFORWARD are for logs, and may have any form.
         for name, value in self.attributes.items():
             if value is not None and name in _FORMS and not _FORMS[name](value):
                 raise LocalProtocolError(f"{value!r} cannot be the {name} of a client")

@@ -34,8 +34,8 @@ class ServerMechanism(ABC):
 
     Call `start`, then act on each returned step: send a `Challenge` to the client and pass its response to `respond`.
     Pass your answer to a question to `answer`, which may take any time. `Accepted` or `Rejected` ends the exchange. If
-    the client cancels, discard the object. The three methods raise `LocalProtocolError` when called out of turn, and no
-    other error whatever the client sends.
+    the client cancels, discard the object. The three methods raise `LocalProtocolError` when called out of turn. They
+    raise no other error for any message of the client.
     """
 
     def __init__(self, name: str, channel: Channel = PLAINTEXT, policy: Policy = DEFAULT_POLICY) -> None:
@@ -220,7 +220,7 @@ class ClientMechanism(ABC):
         return response
 
     def finish(self) -> None:
-        """Confirm the server's report of success. Raises `RemoteProtocolError` if the server skipped a part."""
+        """Confirm the server's report of success. Raises `RemoteProtocolError` if the server skipped a step."""
         if not self.done:
             self.distrust("reported success before the exchange was complete: it may be an impostor")
 

@@ -34,7 +34,7 @@ class _TokenServer(ServerMechanism):
     malformed: ClassVar[TokenError]
     """The error for a client that breaks the grammar."""
     invalid: ClassVar[TokenError]
-    """The error for a client whose token the program refuses without a reason of its own."""
+    """The error for a token that the program refuses without an error of its own."""
 
     def exchange(self, initial_response: bytes | None) -> Exchange:
         """Run the exchange of RFC 7628 section 3."""

@@ -137,7 +137,7 @@ class ScramClient(ClientMechanism):
     can_act_for_others = True
 
     min_iterations: ClassVar[int] = MIN_ITERATIONS
-    """The minimum iteration count. With fewer, the password could be found too easily from recorded messages."""
+    """The minimum iteration count. With fewer iterations, an attacker could find the password too easily."""
     max_iterations: ClassVar[int] = 1_000_000
     """The maximum iteration count, about one second of work. A hostile server could otherwise keep the client busy
     (RFC 5802 section 9)."""
@@ -175,7 +175,7 @@ class ScramClient(ClientMechanism):
         first = parse_server_first(self._decode(message))
         if first is None:
             self.distrust("sent a malformed first message")
-        # RFC 5802 5.1: the nonce begins with the client's. Without an addition of the server it could be a replay.
+        # RFC 5802 5.1: the nonce begins with the client's nonce. If the server adds nothing, this could be a replay.
         if not first.nonce.startswith(self._nonce) or first.nonce == self._nonce:
             self.distrust("did not extend the nonce")
         if not self.min_iterations <= first.iterations <= self.max_iterations:

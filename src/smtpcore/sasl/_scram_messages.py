@@ -123,5 +123,5 @@ def _decode_base64(text: str) -> bytes | None:
     except binascii.Error:
         return None
 
-    # The last character may have unused bits. Only the spelling in which they are zero is accepted.
+    # The last character may have unused bits. Only text in which these bits are zero is accepted.
     return data if encode_base64(data) == text else None

@@ -54,7 +54,7 @@ class Reason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The exchange failed. The client may start another."""
+    """The exchange failed. The client may start another exchange."""
 
     reason: Reason
     """The reason, for the log."""

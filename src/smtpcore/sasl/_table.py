@@ -33,7 +33,7 @@ class Mechanism:
     client: type[ClientMechanism]
     """The class of the client's end."""
     fits: Callable[[Channel, bool], bool] = lambda channel, cleartext: True
-    """Function that returns whether the mechanism may be used on a channel. The bool allows passwords without TLS."""
+    """Function that returns whether the mechanism may be used on a channel. With True, passwords need no TLS."""
 
     def __post_init__(self) -> None:
         if not _match_name(self.name):

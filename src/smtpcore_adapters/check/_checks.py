@@ -192,7 +192,7 @@ class Check:
     expected: str
     """The expected replies."""
     probe: Callable[[Probe], None]
-    """The code of the check. To report anything but a pass it raises `Failed`, `NotApplicable` or `Inconclusive`."""
+    """The code of the check. If the check does not pass, it raises `Failed`, `NotApplicable` or `Inconclusive`."""
     lmtp: bool | None = None
     """True for a check of LMTP only, False for SMTP only; None (the default) for both."""
 

@@ -34,7 +34,7 @@ from ._endpoint import parse_server
 from ._processes import Run, raise_descriptor_limit, reloading, run_alone, run_workers
 
 _AT_LEAST_ONE = click.IntRange(1)
-_FILES_PER_CONNECTION = 4  # two with threads, and as many connections may be being refused
+_FILES_PER_CONNECTION = 4  # with threads a connection needs two; twice as many while others are refused
 _OTHER_FILES = 64
 _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 

@@ -27,8 +27,8 @@ async def connected(
 
     Raises:
         OSError: the connection failed or was lost; `ssl.SSLError` if the server's certificate is not valid.
-        TimeoutError: the server did not answer in time.
-        Refused: the server refuses its service, or TLS where TLS is required.
+        TimeoutError: the server did not reply in time.
+        Refused: the server refuses the session, or TLS where TLS is required.
         AuthenticationRefused: the login failed; a subclass of `Refused`.
         RemoteProtocolError: the server's answer is not valid SMTP.
     """

@@ -21,7 +21,7 @@ async def log_in(driver: ClientDriver, login: Login, channel: Channel, *, plaint
     """Authenticate with the strongest mechanism that the server offers and that suits the credentials.
 
     Raises:
-        AuthenticationRefused: no mechanism suits, or the server refuses the credentials.
+        AuthenticationRefused: no mechanism suits the credentials, or the server refuses the credentials.
         RemoteProtocolError: the server's own proof, such as SCRAM's server signature, is missing or wrong; the server
             may be an impostor.
     """

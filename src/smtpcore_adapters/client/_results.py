@@ -26,7 +26,7 @@ class Disconnected(ConnectionError):
 
 @dataclass(frozen=True, slots=True)
 class SendResult(Mapping[Path, Reply]):
-    """The outcome of a message: a mapping from each recipient, as a `Path`, to the reply that decided about it.
+    """The outcome of a message: a mapping from each recipient, as a `Path`, to the decisive reply.
 
     If the server refused the recipient, the decisive reply is the reply to RCPT. Otherwise it is the reply to the body
     (in LMTP the recipient's own), or an earlier refusal that ended the transaction, such as the reply to MAIL. The

@@ -65,8 +65,8 @@ def _offers(recording: Recording) -> Iterator[tuple[str, str]]:
 
 def _accepted_hello(recording: Recording) -> bytes:
     """Return the verb of the first EHLO, HELO or LHLO that the server accepted."""
-    # Until then each line is a command with one reply, so lines and replies can be paired by position. The first reply
-    # is the greeting. Later lines may belong to a body, and may begin with LHLO by chance.
+    # Before that line, each line is a command with one reply, so lines and replies can be paired by position. The first
+    # reply is the greeting. Later lines may belong to a body, and may begin with LHLO by chance.
     lines = [item.data for item in recording.items if item.side is Side.CLIENT]
     replies = [item.data for item in recording.items if item.side is Side.SERVER and item.data[3:4] != b"-"]
     for line, reply in zip_longest(lines, replies[1:], fillvalue=b""):

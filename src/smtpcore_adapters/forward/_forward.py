@@ -372,7 +372,8 @@ _MAX_LINE = 480  # RFC 5321 4.5.3.1.5, with room for the codes
 
 
 def _mildest(replies: Iterable[Reply]) -> Reply:
-    # If any recipient may still succeed, our client should try again. So the reply is permanent only if all are.
+    # If any recipient may still succeed, our client should try again. So the reply is permanent only if all replies
+    # are permanent.
     return min(replies, key=lambda reply: reply.code)
 
 

@@ -1,7 +1,7 @@
 """Adapt MAIL and RCPT to the extensions that the next server offers."""
 
-# A relay may not simply leave out what the next server does not support: the RFC of each extension says what to do
-# then. Where the sender has to be notified, the command is refused instead, so that the client, which is still
+# A relay may not simply leave out a parameter that the next server does not support: the RFC of each extension says
+# what to do. Where the sender has to be notified, the command is refused instead, so that the client, which is still
 # connected, notifies the sender. The rule of a parameter is part of its definition: `Parameter.relay`.
 
 from collections.abc import Iterable, Mapping, Sequence

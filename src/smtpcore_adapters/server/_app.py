@@ -64,7 +64,7 @@ class App:
     def on(self, name: str, *, blocking: bool = False) -> Callable[[H], H]:
         """Register the decorated function as a handler of `name`.
 
-        With `blocking`, a plain function is called in a thread, so that other sessions are served while it waits.
+        With `blocking`, a plain function is called in a thread, so that other sessions are served while it blocks.
         """
 
         def add(handler: H) -> H:

@@ -33,9 +33,9 @@ class Timeouts:
     session: float = 7200.0
     """The time for the whole session, 7200 by default. A client can extend the other timeouts by sending slowly."""
     handshake: float = 60.0
-    """The time for a TLS handshake, 60 by default. No reply can be sent after it."""
+    """The time for a TLS handshake, 60 by default. After this timeout no reply can be sent."""
     send: float = 300.0
-    """The time for the client to read a reply, 300 by default. No reply can be sent after it."""
+    """The time for the client to read a reply, 300 by default. After this timeout no reply can be sent."""
     crowded: float = 10.0
     """The time for a command while less than a tenth of `Limits.connections` is free, 10 by default. Idle clients then
     make room for new clients, sooner than RFC 5321 4.5.3.2.7 recommends."""
@@ -73,7 +73,7 @@ class Limits:
     """The number of simultaneous connections, 1000 by default. Each connection uses a file descriptor.
 
     Beyond this number connections are refused with a 421, and beyond twice this number they are closed at once. A
-    server lowers the number if the process may not open enough files, and logs that."""
+    server lowers the number if the process may not open enough files, and logs the new number."""
     connections_per_address: int = 100
     """The number of simultaneous connections from one IP address, 100 by default."""
     connections_per_prefix: int | None = None

@@ -106,7 +106,7 @@ class PeerTable:
             return not is_full
 
     def take_left_out(self, now: float) -> int:
-        """Return the number of records left out since the last report, or 0 if that was less than a minute ago."""
+        """Return the number of records left out since the last report; 0 within a minute after a report."""
         with self._lock:
             if not self._left_out or now - self._reported < _REPORT_EVERY:
                 return 0

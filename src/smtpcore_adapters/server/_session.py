@@ -73,7 +73,7 @@ class Sleeper(Protocol):
     """An object that can delay a session."""
 
     async def sleep(self, seconds: float) -> None:
-        """Wait for `seconds`; shorter if the server shuts down or the session's time is used up."""
+        """Wait for `seconds`, or less if the server shuts down or the session's time is used up."""
 
 
 class Session:
@@ -141,7 +141,7 @@ class Session:
 
     @property
     def messages(self) -> int:
-        """The number of bodies that were begun."""
+        """The number of message bodies so far, including the current one."""
         return self._record.messages
 
     @property

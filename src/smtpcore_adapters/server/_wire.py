@@ -4,8 +4,8 @@
 #
 # - Replies leave before the session waits for the client, and before the next event is handled, unless RFC 2920 allows
 #   them to wait for the rest of a pipelined group.
-# - A write that failed or timed out is the last one. A partial write leaves the stream in the middle of a reply, so a
-#   421 after it could be read as part of that reply.
+# - After a write that failed or timed out, nothing more is written. A partial write leaves the stream in the middle of
+#   a reply, so a 421 after it could be read as part of that reply.
 # - After a TLS handshake that failed nothing is sent: there is no plaintext to return to (RFC 3207 section 4).
 
 import logging

@@ -219,7 +219,7 @@ class BlockingStream:
 
 
 class Wakeup:
-    """Wakes a thread that waits with a selector. Any thread may set it, and a signal handler too."""
+    """Wakes a thread that waits with a selector. Any thread and any signal handler may call `set`."""
 
     def __init__(self) -> None:
         self.is_set = False

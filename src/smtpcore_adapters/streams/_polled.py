@@ -47,7 +47,7 @@ class TimeoutQueue:
     def __init__(self, framework: Framework) -> None:
         self._framework = framework
         self._streams: list[tuple[float, int, PolledStream]] = []
-        """A heap, by the time of the next check; the number keeps streams themselves from being compared."""
+        """A heap, by the time of the next check; the number makes a comparison of streams unnecessary."""
         self._number = count()
         self._closed = 0
         self._scope = framework.cancel_scope()

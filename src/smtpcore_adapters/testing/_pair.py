@@ -206,8 +206,8 @@ class SmtpPair:
     def deliver(self, sender: str, recipients: Sequence[str], content: bytes) -> list[Reply]:
         """Send a message, and return the replies to MAIL and all commands after it.
 
-        EHLO is sent first if this session has sent none. The message goes to the accepted recipients; without any, DATA
-        is not sent.
+        EHLO is sent first if this session has sent none. The message goes to the accepted recipients; if no recipient
+        is accepted, DATA is not sent.
         """
         if self.client.helo is None:
             self.hello()
