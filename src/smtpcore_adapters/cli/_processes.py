@@ -132,11 +132,13 @@ def _metrics(app: App, port: int | None, stack: ExitStack) -> "WSGIServer | None
     except ImportError as exc:
         raise click.UsageError("--metrics-port needs more packages: pip install 'smtpcore[metrics]'") from exc
 
-    app.include(Metrics())
     try:
-        return stack.enter_context(metrics_server(port))
+        server = stack.enter_context(metrics_server(port))
     except OSError as exc:
         raise click.UsageError(f"cannot serve metrics on port {port}: {exc.strerror or exc}") from exc
+
+    app.include(Metrics())
+    return server
 
 
 def _work_for_metrics(metrics: "WSGIServer", ready: Callable[[], None]) -> None:
