@@ -12,11 +12,13 @@ from tests.adapters.check.helpers import target_of
 def test_raw_client_reports_a_server_that_neither_replies_nor_reads() -> None:
     def stops_after_greeting(peer: Peer) -> None:
         peer.send("220 hello\r\n")
+        greeted.set()
         finish.wait(10)
 
-    finish = threading.Event()
+    greeted, finish = threading.Event(), threading.Event()
     with serving(stops_after_greeting) as address:
         client = RawClient(target_of(address, timeout=0.2))
+        assert greeted.wait(10)
         assert client.reply().code == 220
         with pytest.raises(ServerSilent, match="no reply within"):
             client.reply()

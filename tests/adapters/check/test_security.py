@@ -6,7 +6,7 @@ import pytest
 
 from smtpcore_adapters.check import Outcome
 from tests.adapters.check.faulty_servers import Peer, scripted
-from tests.adapters.check.helpers import outcome_of
+from tests.adapters.check.helpers import SOON, outcome_of
 
 WITH_TLS = "250-s.example\r\n250 STARTTLS\r\n"
 
@@ -33,11 +33,15 @@ def test_server_that_discards_plaintext_commands_sent_with_starttls_passes() -> 
         ("tls-forgets-transaction", {"MAIL": "530 TLS first\r\n"}, Outcome.NOT_APPLICABLE),
         ("tls-forgets-transaction", {"STARTTLS": "454 not now\r\n"}, Outcome.PASS),
         ("auth-taken-plaintext", {"AUTH": "504 not without TLS\r\n"}, Outcome.PASS),
-        ("tls-twice", {"STARTTLS": "220 go\r\n"}, Outcome.INCONCLUSIVE),
     ],
 )
 def test_check_tells_correct_servers_from_faulty_servers(name: str, replies: dict[str, str], outcome: Outcome) -> None:
     assert outcome_of(name, scripted({"EHLO": WITH_TLS, **replies}))[0] is outcome
+
+
+def test_check_is_inconclusive_if_the_server_does_not_start_tls() -> None:
+    replies = {"EHLO": WITH_TLS, "STARTTLS": "220 go\r\n"}
+    assert outcome_of("tls-twice", scripted(replies), timeout=SOON)[0] is Outcome.INCONCLUSIVE
 
 
 @pytest.mark.parametrize(

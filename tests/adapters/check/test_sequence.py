@@ -4,7 +4,7 @@ import pytest
 
 from smtpcore_adapters.check import Outcome
 from tests.adapters.check.faulty_servers import Peer, scripted
-from tests.adapters.check.helpers import outcome_of
+from tests.adapters.check.helpers import SOON, outcome_of
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,6 @@ def test_server_that_continues_after_its_last_reply_fails(name: str, verb: str, 
         assert peer.socket.recv(1) == b""  # wait for the client to close
 
     assert outcome_of(name, scripted({verb: f"{reply}250 one more thing\r\n"}))[0] is Outcome.FAIL
-    outcome, note = outcome_of(name, stays_open)
+    outcome, note = outcome_of(name, stays_open, timeout=SOON)
     assert outcome is Outcome.FAIL
     assert "no reply" in note
