@@ -2,11 +2,12 @@
 
 from hypothesis import HealthCheck, Phase, settings
 
-settings.register_profile("quick", deadline=None)  # the duration of a test depends more on the machine than on the code
-settings.register_profile("long", deadline=None)
+# The duration of a test depends more on the machine than on the code.
+settings.register_profile("quick", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("long", settings.get_profile("quick"))
 settings.register_profile(
     "mutants",  # the same few examples for each mutant, without shrinking
-    deadline=None,
+    settings.get_profile("quick"),
     database=None,
     derandomize=True,
     max_examples=20,
@@ -20,7 +21,5 @@ def examples(number: int, *, steps: int = 50) -> settings:
     is_long = settings.get_current_profile_name() == "long"
     return settings(
         max_examples=number * (100 if is_long else 1),
-        deadline=None,
-        suppress_health_check=[HealthCheck.too_slow],
         stateful_step_count=steps,
     )
