@@ -414,7 +414,7 @@ class ClientConnection(Endpoint):
         if state is State.CHUNK_REFUSED and not isinstance(request, _AFTER_REFUSED_CHUNK):
             raise LocalProtocolError("a part of the body was refused: clear the transaction with RSET")
         if isinstance(request, _OF_HELLO) and isinstance(request, Lhlo) != self._config.lmtp:
-            raise LocalProtocolError(f"{name_of(request)} is not of this protocol: send conn.hello")  # RFC 2033 4.1
+            raise LocalProtocolError(f"{name_of(request)} is of another protocol: send conn.hello")  # RFC 2033 4.1
 
     def _encode(self, request: Command | UnknownCommand) -> bytes:
         octets = encode(request, self._dialect)

@@ -116,7 +116,7 @@ class Auth(Command):
     mechanism: str
     """The SASL mechanism, in upper case."""
     initial_response: bytes | None = field(default=None, repr=False)
-    """The initial response, decoded. None means that there is none; `b""` is an empty one."""
+    """The initial response, decoded: None if the client sent none, `b""` for an empty response."""
 
     def __post_init__(self) -> None:
         if match_mechanism(self.mechanism) is None:

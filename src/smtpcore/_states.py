@@ -8,7 +8,7 @@ class Key(Enum):
     """Base class of enums whose members are keys of tables. Each command needs several look-ups."""
 
     if not TYPE_CHECKING:  # pragma: no branch - no type fits for checkers
-        __hash__ = object.__hash__  # Enum's own is slower
+        __hash__ = object.__hash__  # the `__hash__` of Enum is slower
 
 
 class State(Key):

@@ -35,7 +35,7 @@ def serving(app: App, port: int = 0, **options: Unpack[Options]) -> Iterator[Ser
     functions. In a cancelled session, every call that waits for the client raises `Cancelled`. The block ends when all
     handlers have returned.
     """
-    acceptor = Acceptor(app, port, descriptors=2, **options)  # the second is that of the stream's `Wakeup`
+    acceptor = Acceptor(app, port, descriptors=2, **options)  # one for the socket, one for the stream's `Wakeup`
     sessions = _Sessions(acceptor)
     with Wakeup() as stop, ExitStack() as stack:
         sockets = stack.enter_context(listening(acceptor.listeners))

@@ -1,4 +1,4 @@
-"""What comes before the greeting, on every adapter: the PROXY header, the TLS handshake, and who the client is."""
+"""Steps before the greeting, on every adapter: the PROXY header, the TLS handshake, and the identity of the client."""
 
 import socket
 import ssl

@@ -22,7 +22,7 @@ class OutgoingBody:
 
     def __init__(self, config: ClientConfig, type: BodyType | None, *, in_chunks: bool = False) -> None:
         self._type = type
-        # The size of a chunk is announced first, so line ends cannot be repaired.
+        # The size of a chunk is announced first, so line ends cannot be normalized.
         self._check = BodyCheck(config, binary=type is BodyType.BINARYMIME, fixed_size=in_chunks)
         self._at_line_start = True
 

@@ -213,7 +213,7 @@ def _application(options: dict[str, Any]) -> App:
 
 
 def _strangers(options: dict[str, Any]) -> str:
-    """Return why strangers can reach the server, `""` if they cannot."""
+    """Return the reason why clients on other machines can reach the server, `""` if they cannot."""
     if not _is_loopback(options["host"]):
         return f"{options['host']} is not a loopback address"
 

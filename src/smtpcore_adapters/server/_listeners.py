@@ -186,7 +186,7 @@ def _bind_all(places: list[tuple[int, tuple[Any, ...]]], listener: Listener) -> 
     bound: list[socket.socket] = []
     missing: list[OSError] = []
     port = listener.port
-    for family, (host, _, *scope) in places:  # `scope`: of a link-local address, the interface (RFC 4007)
+    for family, (host, _, *scope) in places:  # `scope`: interface of a link-local address (RFC 4007)
         try:
             bound.append(_bind(family, (host, port, *scope), reuse_port=listener.reuse_port))
             port = bound[0].getsockname()[1]

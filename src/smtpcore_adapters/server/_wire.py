@@ -146,8 +146,8 @@ class Wire:
     async def receive_proxy_header(self) -> tuple[ProxyHeader, bytes]:
         """Read the PROXY header, which precedes TLS and the greeting. Only peers in the option `proxies` send a header.
 
-        Return the header, and what has arrived behind it: the stream of the client begins there (PROXY protocol,
-        section 2). Raises `RemoteProtocolError` if the header is malformed.
+        Return the header, and the octets that arrived together with it: they are the beginning of the client's stream
+        (PROXY protocol, section 2). Raises `RemoteProtocolError` if the header is malformed.
         """
         reader = ProxyReader()
         while (header := reader.next_header()) is NEED_DATA:
