@@ -34,6 +34,7 @@ from ._command import Command, UnknownCommand
 from ._commands import Auth, Bdat, Data, Ehlo, Expn, Helo, Help, Lhlo, Mail, Noop, Quit, Rcpt, Rset, StartTls, Vrfy
 from ._config import OFF_BY_DEFAULT, BareNewlines, Bodies, ClientConfig, Config
 from ._connection import Connection
+from ._endpoint import Transaction
 from ._errors import LocalProtocolError, ProtocolError, RemoteProtocolError
 from ._events import (
     NEED_DATA,
@@ -67,7 +68,6 @@ from ._extensions._xclient import Attributes, Xclient
 from ._extensions._xforward import Xforward
 from ._replies import Challenge, Reply, ReplyClass, ReplyCode
 from ._state import State, Wait
-from ._transaction import Transaction
 from ._xtext import decode_xtext, encode_xtext
 from .parameters import BodyType, ByMode, DeliverBy, EnvelopeId, Notify, OriginalRecipient, Params, Ret
 

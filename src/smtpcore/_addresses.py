@@ -12,14 +12,32 @@ from ._grammar import is_encodable, match_mailbox, match_path, parse_literal, un
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Mailbox:
+class _Address:
+    text: str
+    """The address exactly as written."""
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Address) or type(other) is not type(self):
+            return NotImplemented
+
+        return self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[str, str]:
+        return self.text.lower(), ""  # without a domain
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mailbox(_Address):
     """A mailbox, `local-part@domain` (RFC 5321 4.1.2).
 
     Raises `LocalProtocolError` if the text is not a mailbox.
     """
-
-    text: str
-    """The mailbox exactly as written."""
 
     def __post_init__(self) -> None:
         if match_mailbox(self.text) is None or not is_encodable(self.text):
@@ -44,30 +62,18 @@ class Mailbox:
         domain = self.domain
         return parse_literal(domain) if domain.startswith("[") else None
 
-    def __str__(self) -> str:
-        return self.text
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Mailbox):
-            return NotImplemented
-
-        return (self.local_part, self.domain) == (other.local_part, other.domain)
-
-    def __hash__(self) -> int:
-        return hash((self.local_part, self.domain))
+    def _key(self) -> tuple[str, str]:
+        return self.local_part, self.domain
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Path:
+class Path(_Address):
     """The path in MAIL or RCPT, without angle brackets (RFC 5321 4.1.2).
 
     A path is a mailbox, `Postmaster` without a domain, or empty. The empty path, called the null path, is falsy. A
     source route is kept in `text` and otherwise ignored, as RFC 5321 appendix C asks.
     Raises `LocalProtocolError` if the text is not a path.
     """
-
-    text: str
-    """The path exactly as written."""
 
     def __post_init__(self) -> None:
         text = self.text
@@ -109,24 +115,12 @@ class Path:
         """Whether the local part is `postmaster` in any letter case, with or without a domain (RFC 5321 4.5.1)."""
         return self.local_part.lower() == "postmaster"
 
-    def __str__(self) -> str:
-        return self.text
-
     def __bool__(self) -> bool:
         return bool(self.text)
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Path):
-            return NotImplemented
-
-        return self._key() == other._key()
-
-    def __hash__(self) -> int:
-        return hash(self._key())
-
     def _key(self) -> tuple[str, str]:
         mailbox = self.mailbox
-        return (mailbox.local_part, mailbox.domain) if mailbox else (self.text.lower(), "")
+        return (mailbox.local_part, mailbox.domain) if mailbox else _Address._key(self)
 
 
 def _check_literal(text: str) -> None:

@@ -6,6 +6,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from ._addresses import Path
 from ._base64 import encode_base64
@@ -217,3 +218,6 @@ COMMANDS: Mapping[str, type[Command]] = {
     for kind in (Helo, Ehlo, Lhlo, Mail, Rcpt, Data, Bdat, Rset, Noop, Quit, Vrfy, Expn, Help, StartTls, Auth)
 }
 """The commands by verb, without the commands of extensions."""
+
+HELLOS: Final = frozenset({Helo, Ehlo, Lhlo})
+"""The commands that open a session."""

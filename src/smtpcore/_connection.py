@@ -13,21 +13,11 @@ from typing import Final
 
 from ._bodies._incoming import Body
 from ._buffer import LineError, ReceiveBuffer
-from ._commands import Auth, Bdat, Data, Ehlo, Expn, Helo, Lhlo, Mail, Rcpt, Rset, StartTls, Vrfy
+from ._commands import HELLOS, Auth, Bdat, Ehlo, Expn, Helo, Lhlo, Mail, Rcpt, Rset, StartTls, Vrfy
 from ._config import Bodies, Config
-from ._default_replies import (
-    DEFAULTS,
-    HELLOS,
-    NAMES_HOST,
-    NAMES_MAILBOX,
-    ONLY_POSITIVE,
-    PRIORITY_LOWERED,
-    answers_helo,
-    enhanced_of,
-    with_host,
-)
+from ._default_replies import DEFAULTS, NAMES_HOST, ONLY_POSITIVE, PRIORITY_LOWERED, answers_helo, enhanced_of
 from ._dialects import MAX_AUTH_LINE, compiled
-from ._endpoint import Endpoint
+from ._endpoint import Endpoint, Transaction
 from ._errors import LocalProtocolError
 from ._events import (
     NEED_DATA,
@@ -53,7 +43,6 @@ from ._parser import parse_response
 from ._refusals import Refusals
 from ._replies import Reply, ReplyClass, ReplyCode
 from ._state import ALLOWED_REPLIES, FINAL, IN_BODY, IN_TRANSACTION, WAITING_FOR, State, Step, Wait, chunk_step, row_of
-from ._transaction import Transaction
 from .parameters import BodyType
 
 
@@ -70,7 +59,7 @@ class Connection(Endpoint):
         super().__init__()
         self._config = config
         self._compiled = compiled(tuple(extensions), config)
-        self._refusals = Refusals(config, guards=self._compiled.guards)
+        self._refusals = Refusals(config)
         self._dialect = self._compiled.dialects[False, False]
         self._vouched = False
         """Whether the attribute LOGIN of XCLIENT has authenticated the client."""
@@ -87,7 +76,7 @@ class Connection(Endpoint):
         """Replies that the last event still needs; several for the end of a body in LMTP."""
         self._skip = 0
         """Octets of a refused chunk that are still to be discarded."""
-        self._refused: InvalidCommand | None = None
+        self._refused: Event | None = None
         """The refusal of the chunk that is being discarded, to be returned after the octets of the chunk."""
         self._must_flush = False
         """Whether some of the queued replies must not wait for the replies to later commands."""
@@ -120,8 +109,7 @@ class Connection(Endpoint):
     def next_event(self) -> Event | Signal:
         """Return the next event from the client.
 
-        Raises:
-            RemoteProtocolError: the stream ended inside a body. No message was received.
+        Raises `RemoteProtocolError` if the stream ended inside a body. No message was received then.
         """
         if self._lines:
             return self._lines.popleft()
@@ -153,7 +141,7 @@ class Connection(Endpoint):
         if not isinstance(burl, Burl) or (self._part is not None and self._body and not self._body.takes_part):
             raise LocalProtocolError("no part is expected: wait for a BURL")
 
-        body = self._body = self._body or self._make_body()
+        body = self._open_body()
         if self._part is None:
             self._part = ReceiveBuffer()
             self._refusals.count_idle()
@@ -184,14 +172,11 @@ class Connection(Endpoint):
         if is_response:
             return self._ask(parse_response(line))
 
-        event, octets = self._refusals.examine(
-            line, self._dialect, self._state, self._tls, self._authenticated, self._transaction, self._buffer
-        )
+        event, octets = self._refusals.examine(line, self._dialect, self._state, self._transaction, self)
         if isinstance(event, Bdat):
             return self._begin_chunk(event)
-        if octets and isinstance(event, InvalidCommand) and event.reply.reply_class is not ReplyClass.GOODBYE:
-            # RFC 3030 section 2: discard the octets of a refused chunk before its reply. A reply that closes is sent at
-            # once, because the octets may never come.
+        if octets:
+            # RFC 3030 section 2: discard the octets of a refused chunk before its reply.
             self._skip = octets
             self._refused = event
             return self._read_line()
@@ -211,8 +196,7 @@ class Connection(Endpoint):
         self._advance(chunk_step(last=bdat.last))
         if not bdat.size:
             self._refusals.count_idle()
-        self._body = self._body or self._make_body()
-        self._body.begin_chunk(bdat.size, last=bdat.last)
+        self._open_body().begin_chunk(bdat.size, last=bdat.last)
         return bdat
 
     def _await_data(self) -> Event | Signal:
@@ -224,8 +208,7 @@ class Connection(Endpoint):
         return ConnectionClosed()
 
     def _read_body(self, buffer: ReceiveBuffer) -> Event | Signal:
-        body = self._body
-        assert body, "a body exists from the 354, or the first chunk, to the reply to its end"
+        body = self._body or self._open_body()
         pieces = body.take(buffer)
         if pieces:
             if self._config.bodies is Bodies.CHUNKS:
@@ -263,10 +246,8 @@ class Connection(Endpoint):
 
         Returns the reply as it is sent: with the keywords after a positive reply to EHLO, with the host's name where
         RFC 5321 4.2 requires it, and with an enhanced status code where RFC 2034 requires it.
-
-        Raises:
-            LocalProtocolError: no event is pending, or a reply of this class or with this text cannot answer it.
-                Nothing was sent, and the connection is as it was.
+        Raises `LocalProtocolError` if no event is pending, or if a reply of this class or with this text cannot answer
+        it. Nothing was sent then, and the connection is as it was.
         """
         asked = self._check_reply(reply)
         reply = self._complete(asked, reply)
@@ -289,12 +270,12 @@ class Connection(Endpoint):
 
         Raises `LocalProtocolError` for an event that needs no reply.
         """
-        if isinstance(event, InvalidCommand | InvalidData):
-            return event.reply
-        if isinstance(event, Mail) and event.params.mt_priority > 0 and not self._authenticated:
+        if isinstance(event, Mail) and not self._authenticated and event.params.mt_priority > 0:
             return PRIORITY_LOWERED
         if type(event) in DEFAULTS:
             return DEFAULTS[type(event)]
+        if isinstance(event, InvalidCommand | InvalidData):
+            return event.reply
         if isinstance(event, ExtensionCommand):
             return event.default_reply
 
@@ -340,7 +321,9 @@ class Connection(Endpoint):
 
         is_new_greeting = reply.is_positive and kind is Xclient
         if is_hello or is_new_greeting or kind is ConnectionOpened or reply.code in NAMES_HOST:
-            lines = (with_host(lines[0], self._config.hostname), *lines[1:])
+            hostname = self._config.hostname
+            if lines[0].partition(" ")[0] != hostname:
+                lines = (f"{hostname} {lines[0]}".rstrip(), *lines[1:])
 
         # RFC 2034 section 3 (4): a greeting, a 220 to XCLIENT, and a reply to HELO or EHLO have no enhanced code.
         is_plain = is_new_greeting or self._state is State.CONNECTED or answers_helo(asked)
@@ -351,10 +334,10 @@ class Connection(Endpoint):
         return Reply(reply.code, *lines, enhanced=enhanced)
 
     def _may_be_utf8(self, asked: Event, reply: Reply) -> bool:
-        # RFC 6531 3.7.4.1 and 3.7.4.2
+        # RFC 6531 3.7.4.1 and 3.7.4.2: the text of 251 and 551 names another mailbox.
         if isinstance(asked, Rcpt):
             permitted = self._transaction is not None and self._transaction.mail.params.smtputf8
-            return permitted and reply.code in NAMES_MAILBOX
+            return permitted and reply.code in (ReplyCode.WILL_FORWARD, ReplyCode.USER_NOT_LOCAL)
 
         return isinstance(asked, Vrfy | Expn) and asked.smtputf8
 
@@ -369,8 +352,6 @@ class Connection(Endpoint):
             case Mail(params=params):
                 # RFC 4954 section 5: as if AUTH=<> had been given. RFC 6710 4.1: a priority above 0 needs AUTH.
                 self._transaction = Transaction(asked, priority=min(params.mt_priority, 0))
-            case Data():
-                self._body = self._make_body()
             case Helo() | Ehlo() | Lhlo():
                 self._helo = asked
                 self._dialect = self._compiled.dialects[self._tls, not isinstance(asked, Helo)]
@@ -382,9 +363,13 @@ class Connection(Endpoint):
                 self._forget_peer()
                 self._vouched = self._authenticated = vouched
 
-    def _make_body(self) -> Body:
-        assert self._transaction, "a body belongs to a transaction"
-        return Body(self._config, binary=self._transaction.mail.params.body is BodyType.BINARYMIME)
+    def _open_body(self) -> Body:
+        if self._body is None:
+            assert self._transaction, "a body belongs to a transaction"
+            binary = self._transaction.mail.params.body is BodyType.BINARYMIME
+            self._body = Body(self._config, binary=binary)
+
+        return self._body
 
     def _enter(self, state: State) -> None:
         if state not in IN_BODY:
@@ -411,7 +396,7 @@ class Connection(Endpoint):
 _ADDED_TO: Final = HELLOS | {ConnectionOpened, Xclient, InvalidCommand}
 """Events whose replies get further additions, or no enhanced status code."""
 
-_WITH_EFFECT: Final = HELLOS | {Mail, Rcpt, Data, Auth, AuthResponse, Xclient}
+_WITH_EFFECT: Final = HELLOS | {Mail, Rcpt, Auth, AuthResponse, Xclient}
 """Events whose positive replies change more than the state."""
 
 _BETWEEN_LINES: Final = frozenset(State) - IN_BODY - {State.CONNECTED, State.TLS, State.CLOSED}

@@ -53,9 +53,6 @@ ONLY_POSITIVE: Final[Mapping[type[object], tuple[ReplyCode, ...]]] = {
 NAMES_HOST: Final = frozenset({ReplyCode.SERVICE_CLOSING, ReplyCode.SERVICE_NOT_AVAILABLE})
 """Codes whose text starts with the name of the host (RFC 5321 4.2)."""
 
-NAMES_MAILBOX: Final = frozenset({ReplyCode.WILL_FORWARD, ReplyCode.USER_NOT_LOCAL})
-"""Codes whose text names another mailbox (RFC 6531 3.7.4.2)."""
-
 ENHANCED: Final[Mapping[int, str]] = {
     235: "2.7.0",
     432: "4.7.12",
@@ -74,14 +71,6 @@ ENHANCED: Final[Mapping[int, str]] = {
 
 _NOT_A_LINE: Final = frozenset({rules.LINE_TOO_LONG.rule, rules.BARE_NEWLINE.rule})
 
-HELLOS: Final = frozenset({Helo, Ehlo, Lhlo})
-"""The commands that open a session."""
-
-
-def with_host(line: str, hostname: str) -> str:
-    """Return `line` with the name of the host as its first word (RFC 5321 4.2)."""
-    return line if line.partition(" ")[0] == hostname else f"{hostname} {line}".rstrip()
-
 
 def enhanced_of(reply: Reply) -> str:
     """Return the enhanced status code of a reply other than 3yz; a general code if it has none (RFC 2034 section 4)."""
@@ -90,7 +79,8 @@ def enhanced_of(reply: Reply) -> str:
 
 def answers_helo(asked: Event) -> bool:
     """Return whether `asked` is HELO, EHLO or LHLO, well-formed or not."""
-    if isinstance(asked, InvalidCommand):
-        return asked.rule not in _NOT_A_LINE and COMMANDS.get(verb_of(asked.line)) in HELLOS
+    kind: type[object] | None = type(asked)
+    if isinstance(asked, InvalidCommand) and asked.rule not in _NOT_A_LINE:
+        kind = COMMANDS.get(verb_of(asked.line))
 
-    return type(asked) in HELLOS
+    return kind in (Helo, Ehlo, Lhlo)

@@ -124,8 +124,6 @@ class CompiledConfig:
 
     bare_lf: bool
     """Whether a bare LF ends a command line."""
-    guards: bool
-    """Whether TLS or authentication is required before mail."""
     enhances: bool
     """Whether replies have enhanced status codes (RFC 2034)."""
     longest_line: int
@@ -158,7 +156,6 @@ def compiled(extensions: tuple[Extension, ...], config: Config) -> CompiledConfi
     }
     return CompiledConfig(
         bare_lf=config.bare_newlines is not BareNewlines.REJECT,
-        guards=config.require_tls or config.require_auth,
         enhances="ENHANCEDSTATUSCODES" not in config.disabled,
         longest_line=max(octets for dialect in dialects.values() for octets in dialect.max_lines.values()),
         keywords={

@@ -1,13 +1,28 @@
 """The state and the behaviour that both ends of a session share."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 
+from ._addresses import Mailbox
 from ._buffer import ReceiveBuffer
-from ._commands import Ehlo, Helo, Lhlo
+from ._commands import Ehlo, Helo, Lhlo, Mail, Rcpt
 from ._errors import LocalProtocolError, RemoteProtocolError
 from ._replies import ReplyClass
 from ._state import IN_TRANSACTION, MOVES, State, Step
-from ._transaction import Transaction
+
+
+@dataclass(slots=True)
+class Transaction:
+    """A mail transaction (RFC 5321 3.3)."""
+
+    mail: Mail
+    """The accepted MAIL command."""
+    recipients: list[Rcpt] = field(default_factory=list)
+    """The accepted RCPT commands, in order. Only the connection adds to them."""
+    submitter: Mailbox | None = None
+    """The submitter, which an authenticated client names with AUTH=; None if it is unknown (RFC 4954 section 5)."""
+    priority: int = 0
+    """The priority from MT-PRIORITY, -9 to 9, default 0; at most 0 unless authenticated (RFC 6710 4.1)."""
 
 
 class Endpoint(ABC):
@@ -63,9 +78,7 @@ class Endpoint(ABC):
         """Add received octets; `b""` is the end of the peer's stream.
 
         To keep the buffer bounded, call this only when `next_event` has returned `NEED_DATA`.
-
-        Raises:
-            RemoteProtocolError: octets arrived between STARTTLS and TLS, so that an attacker may have injected them.
+        Raises `RemoteProtocolError` for octets between STARTTLS and TLS, which an attacker may have injected.
         """
         if not data:
             self._end_of_stream = True
@@ -101,10 +114,8 @@ class Endpoint(ABC):
 
         The results of earlier commands are discarded, such as EHLO and AUTH (RFC 3207 4.2). The counters of limits,
         such as the number of errors, are kept.
-
-        Raises:
-            LocalProtocolError: TLS cannot start in this state.
-            RemoteProtocolError: octets arrived before TLS, so that an attacker may have injected them.
+        Raises `LocalProtocolError` if TLS cannot start in this state, and `RemoteProtocolError` for octets that arrived
+        before TLS, which an attacker may have injected.
         """
         if self._tls or (self._state, Step.HANDSHAKE, None) not in MOVES:
             raise LocalProtocolError(f"TLS cannot start in {self._state}: send a 220 to STARTTLS first")

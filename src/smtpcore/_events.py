@@ -129,20 +129,9 @@ class ConnectionClosed:
     """The end of the dialogue: the client closed its side, or the last reply ended the session."""
 
 
-Event: TypeAlias = (
-    Command
-    | ConnectionOpened
-    | UnknownCommand
-    | InvalidCommand
-    | DataLine
-    | DataChunk
-    | ChunkEnd
-    | DataEnd
-    | InvalidData
-    | AuthResponse
-    | AuthCancel
-    | ConnectionClosed
-)
+_Line: TypeAlias = Command | UnknownCommand | InvalidCommand | AuthResponse | AuthCancel
+_Body: TypeAlias = DataLine | DataChunk | ChunkEnd | DataEnd | InvalidData
+Event: TypeAlias = ConnectionOpened | _Line | _Body | ConnectionClosed
 """An event that `Connection.next_event` returns. The method can also return a `Signal`."""
 
 Request: TypeAlias = Command | UnknownCommand | AuthResponse | AuthCancel | DataLine | DataChunk | DataEnd

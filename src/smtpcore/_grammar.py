@@ -41,6 +41,7 @@ match_mechanism = re.compile(r"[A-Z0-9_-]{1,20}").fullmatch  # RFC 4422 3.1
 match_quoted_string = re.compile(QUOTED_STRING).fullmatch
 find_control = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]").search  # a tab counts as white space
 
+_find_surrogate = re.compile(r"[\ud800-\udfff]").search
 _QUOTED_PAIR = re.compile(r"\\(.)")
 _match_ipv4 = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})").fullmatch
 
@@ -73,15 +74,7 @@ def _parse_ipv6(text: str) -> IPv6Address:
 
 def is_encodable(text: str) -> bool:
     """Return whether `text` can be encoded as UTF-8. Text with half a surrogate pair cannot."""
-    if text.isascii():
-        return True
-
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    else:
-        return True
+    return text.isascii() or not _find_surrogate(text)
 
 
 def is_domain(text: str) -> bool:
@@ -93,8 +86,8 @@ def is_domain(text: str) -> bool:
         parse_literal(text)
     except ValueError:
         return False
-    else:
-        return text.endswith("]")
+
+    return text.endswith("]")
 
 
 def unquote(text: str) -> str:

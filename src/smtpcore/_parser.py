@@ -57,15 +57,19 @@ def parse_command(verb: str, line: bytes, dialect: Dialect) -> Command | Unknown
         raise CommandRejected(rules.NOT_IMPLEMENTED.fill(verb=verb))
 
     kind = dialect.kinds.get(verb)
+    why = text = ""
     try:
         text = line.decode()
     except UnicodeDecodeError:
-        raise _syntax_error(kind, verb, "this is not UTF-8") from None
-
+        why = "this is not UTF-8"
     if not text.isprintable() and find_control(text):
-        raise _syntax_error(kind, verb, "control characters are not allowed")
-    if not text.isascii() and not (dialect.smtputf8 and kind in _MAY_BE_UTF8):
-        raise _syntax_error(kind, verb, "only ASCII is allowed")  # RFC 5321 4.1.2
+        why = "control characters are not allowed"
+    elif not text.isascii() and not (dialect.smtputf8 and kind in _MAY_BE_UTF8):
+        why = "only ASCII is allowed"  # RFC 5321 4.1.2
+    if why and kind is Bdat:
+        raise CommandRejected(rules.BAD_CHUNK_SIZE)
+    if why:
+        raise CommandRejected((rules.BAD_COMMAND if kind else rules.BAD_LINE).fill(verb=verb, why=why))
 
     argument = text.rstrip(" \t").partition(" ")[2]
     if kind is not None:
@@ -74,13 +78,6 @@ def parse_command(verb: str, line: bytes, dialect: Dialect) -> Command | Unknown
         raise CommandRejected(rules.NO_VERB)
 
     return UnknownCommand(verb, argument)
-
-
-def _syntax_error(kind: type[Command] | None, verb: str, why: str) -> CommandRejected:
-    if kind is Bdat:
-        return CommandRejected(rules.BAD_CHUNK_SIZE)
-
-    return CommandRejected((rules.BAD_COMMAND if kind else rules.BAD_LINE).fill(verb=verb, why=why))
 
 
 def _harmless(error: Exception) -> str:

@@ -17,11 +17,12 @@ from collections.abc import Mapping
 from typing import Final
 
 from . import _rules as rules
-from ._buffer import LineError, LineFault, ReceiveBuffer
+from ._buffer import LineError, LineFault
 from ._command import Command, UnknownCommand
-from ._commands import Auth, Bdat, Data, Ehlo, Helo, Lhlo, Mail, Noop, Quit, Rcpt, Rset, StartTls
+from ._commands import HELLOS, Auth, Bdat, Data, Ehlo, Helo, Lhlo, Mail, Noop, Quit, Rcpt, Rset, StartTls
 from ._config import Config
 from ._dialects import Dialect
+from ._endpoint import Endpoint, Transaction
 from ._events import AuthCancel, AuthResponse, ChunkEnd, ConnectionOpened, DataEnd, Event, InvalidCommand, InvalidData
 from ._extensions._burl import Burl
 from ._extensions._definition import ExtensionCommand
@@ -29,10 +30,7 @@ from ._parser import HIDDEN_RESPONSE, CommandRejected, parse_command, verb_of, v
 from ._replies import Reply, ReplyClass
 from ._rules import Refusal
 from ._state import ALLOWED_COMMANDS, State, is_allowed
-from ._transaction import Transaction
 from .parameters import BodyType
-
-_HELLOS: Final = frozenset({Helo, Ehlo, Lhlo})
 
 _BEFORE_TLS: Final = frozenset({Noop, Ehlo, Lhlo, StartTls, Quit})
 """The commands that are accepted without TLS if `require_tls` is set (RFC 3207 section 4)."""
@@ -55,89 +53,84 @@ _WITH_VALUES: Final = frozenset({Rcpt, Mail, Data, StartTls, Auth})
 """The commands whose values have rules."""
 
 _OF_AUTH: Final = frozenset({Auth, AuthResponse, AuthCancel})
+_ENDS: Final = frozenset({DataEnd, InvalidData})
 _NEVER_IDLE: Final = frozenset({ConnectionOpened, Mail, Rcpt, Data, ChunkEnd, InvalidCommand})
-
-
-def invalid(line: bytes, refusal: Refusal) -> InvalidCommand:
-    """Return the event for a refused line. It shows the line with the secrets of AUTH masked."""
-    return InvalidCommand(visible(line), refusal.reply, refusal.rule)
+_NO_DOMAINS: Final[frozenset[str]] = frozenset()  # one for all sessions, because an empty set takes 216 octets
 
 
 class Refusals:
     """The rules of one session, and the counters of its limits."""
 
-    __slots__ = ("_config", "_domains", "_errors", "_failures", "_guards", "_idle", "_messages", "_rcpts", "_refused")
+    __slots__ = ("_config", "_domains", "_errors", "_exhausted", "_failures", "_idle", "_mails", "_rcpts", "_refused")
 
-    def __init__(self, config: Config, *, guards: bool) -> None:
+    def __init__(self, config: Config) -> None:
         self._config = config
-        self._guards = guards
         self._errors = 0
         self._failures = 0
         self._idle = 0
-        self._messages = 0
+        self._mails = 0
         self._rcpts = 0
         self._refused = 0
-        self._domains: frozenset[str] = frozenset()
+        self._domains = _NO_DOMAINS
+        self._exhausted: Refusal | None = None
+        """The refusal of all commands except QUIT, because a limit of the session is reached."""
 
     def examine(
-        self,
-        line: bytes,
-        dialect: Dialect,
-        state: State,
-        tls: bool,
-        authenticated: bool,
-        transaction: Transaction | None,
-        buffer: ReceiveBuffer,
+        self, line: bytes, dialect: Dialect, state: State, transaction: Transaction | None, session: Endpoint
     ) -> tuple[Command | UnknownCommand | InvalidCommand, int]:
         """Return the command in a line, or the refusal by the first rule that the line breaks.
 
-        `buffer` has the input after the line. The second result is the size of the chunk if BDAT was refused: its
-        octets have to be discarded before the refusal is sent (RFC 3030 section 2).
+        The second result is the number of octets to discard before the refusal is sent: those of the chunk if BDAT was
+        refused (RFC 3030 section 2). A refusal that closes is sent at once, because the octets may never come.
         """
         verb = verb_of(line)
         kind = dialect.kinds.get(verb, UnknownCommand)
-        refusal = self._refuse_verb(verb, kind, dialect, state, tls, authenticated)
+        refusal = self._refuse_verb(verb, kind, dialect, state, session)
+        octets = 0
         try:
             command = parse_command(verb, line, dialect)
         except CommandRejected as exc:
             # A chunk of unknown size cannot be skipped, so its refusal must close the connection.
-            return invalid(line, exc.refusal if kind is Bdat else refusal or exc.refusal), exc.octets
+            refusal = exc.refusal if kind is Bdat else refusal or exc.refusal
+            octets = exc.octets
+        else:
+            if refusal is None and kind in _WITH_VALUES:
+                refusal = self._refuse_values(command, transaction, session)
+            if refusal is None:
+                return command, 0
+            if isinstance(command, Bdat):
+                if refusal is rules.NO_RECIPIENTS and self._config.lmtp and command.last:
+                    return command, 0  # RFC 2033 4.3: the end of a body without recipients has no reply
+                octets = command.size
 
-        if refusal is None and kind in _WITH_VALUES:
-            refusal = self._refuse_values(command, tls, authenticated, transaction, buffer)
-        if refusal is None:
-            return command, 0
-        if not isinstance(command, Bdat):
-            return invalid(line, refusal), 0
-        if refusal is rules.NO_RECIPIENTS and self._config.lmtp and command.last:
-            return command, 0  # RFC 2033 4.3: the end of a body without recipients has no reply
-
-        return invalid(line, refusal), command.size
+        event = InvalidCommand(visible(line), refusal.reply, refusal.rule)
+        return event, 0 if refusal.reply.reply_class is ReplyClass.GOODBYE else octets
 
     def refuse_line(self, error: LineError, state: State) -> InvalidCommand:
         """Return the refusal of a line that is too long, or has a bare CR or LF."""
         if state is State.AUTH:
+            line = HIDDEN_RESPONSE
             refusal = rules.RESPONSE_TOO_LONG if error.fault is LineFault.TOO_LONG else rules.BARE_NEWLINE
-            return invalid(HIDDEN_RESPONSE, self._limit_reached() or refusal)
-
-        refusal = rules.BAD_CHUNK_SIZE if verb_of(error.line) == Bdat.verb else _LINE_FAULTS[error.fault]
-        return invalid(error.line, self._limit_reached() or refusal)
+        else:
+            line = visible(error.line)
+            refusal = rules.BAD_CHUNK_SIZE if verb_of(error.line) == Bdat.verb else _LINE_FAULTS[error.fault]
+        refusal = self._exhausted or refusal
+        return InvalidCommand(line, refusal.reply, refusal.rule)
 
     def _refuse_verb(
-        self, verb: str, kind: type[object], dialect: Dialect, state: State, tls: bool, authenticated: bool
+        self, verb: str, kind: type[object], dialect: Dialect, state: State, session: Endpoint
     ) -> Refusal | None:
         config = self._config
-        if kind is not Quit and (exhausted := self._limit_reached()):
-            return exhausted
-        if kind in _HELLOS and (kind is Lhlo) is not config.lmtp:
+        if self._exhausted and kind is not Quit:
+            return self._exhausted
+        if kind in HELLOS and (kind is Lhlo) is not config.lmtp:
             return rules.SPEAKS_LMTP if config.lmtp else rules.SPEAKS_SMTP  # RFC 2033 4.1
 
-        if self._guards and state is not State.REFUSED:
-            if config.require_tls and not tls and kind not in _BEFORE_TLS:
-                return rules.NEEDS_TLS
-            is_exempt = kind in _BEFORE_AUTH or (issubclass(kind, ExtensionCommand) and kind.before_auth)
-            if config.require_auth and not authenticated and not is_exempt:
-                return rules.NEEDS_AUTH
+        if config.require_tls and not session.tls and kind not in _BEFORE_TLS and state is not State.REFUSED:
+            return rules.NEEDS_TLS
+        needs_auth = config.require_auth and not session.authenticated and state is not State.REFUSED
+        if needs_auth and kind not in _BEFORE_AUTH and not (issubclass(kind, ExtensionCommand) and kind.before_auth):
+            return rules.NEEDS_AUTH
 
         if kind in ALLOWED_COMMANDS[state] or is_allowed(state, kind):
             return None
@@ -151,12 +144,7 @@ class Refusals:
         return _OUT_OF_SEQUENCE.get((state, kind), rules.OUT_OF_SEQUENCE)
 
     def _refuse_values(
-        self,
-        command: Command | UnknownCommand,
-        tls: bool,
-        authenticated: bool,
-        transaction: Transaction | None,
-        buffer: ReceiveBuffer,
+        self, command: Command | UnknownCommand, transaction: Transaction | None, session: Endpoint
     ) -> Refusal | None:
         config = self._config
         match command:
@@ -172,38 +160,27 @@ class Refusals:
                 if not path.text.isascii() and not transaction.mail.params.smtputf8:
                     return rules.RECIPIENT_NOT_ASCII  # RFC 6531 3.5
             case Mail(reverse_path=path):
-                if config.max_messages is not None and self._messages >= config.max_messages:
+                if config.max_messages is not None and self._mails >= config.max_messages:
                     return self._goodbye(rules.TOO_MANY_MESSAGES)  # RFC 9422
                 if not path.text.isascii() and not command.params.smtputf8:
                     return rules.SENDER_NOT_ASCII  # RFC 6531 3.5
             case Data() if transaction and transaction.mail.params.body is BodyType.BINARYMIME:
                 return rules.NEEDS_BDAT  # RFC 3030 section 3
             case StartTls():
-                if tls:
+                if session.tls:
                     return rules.TLS_ACTIVE
-                if len(buffer):
+                if session.trailing_data:
                     return self._goodbye(rules.STARTTLS_NOT_LAST)  # RFC 3207 section 4
             case Auth(mechanism=mechanism):
-                if authenticated:
+                if session.authenticated:
                     return rules.AUTHENTICATED
                 if mechanism not in config.auth_mechanisms:
                     return rules.MECHANISM_NOT_OFFERED
                 # RFC 5802 section 6: without TLS there is no channel to bind to.
-                if not tls and (not config.plaintext_auth or mechanism.endswith("-PLUS")):
+                if not session.tls and (not config.plaintext_auth or mechanism.endswith("-PLUS")):
                     return rules.MECHANISM_NEEDS_TLS
-
-        return None
-
-    def _limit_reached(self) -> Refusal | None:
-        limits = self._config
-        if limits.max_errors is not None and self._errors >= limits.max_errors:
-            return self._goodbye(rules.TOO_MANY_ERRORS)
-        if limits.max_refusals is not None and self._refused >= limits.max_refusals:
-            return self._goodbye(rules.TOO_MANY_REFUSALS)
-        if limits.max_auth_failures is not None and self._failures >= limits.max_auth_failures:
-            return self._goodbye(rules.TOO_MANY_FAILURES)
-        if limits.max_idle_commands is not None and self._idle >= limits.max_idle_commands:
-            return self._goodbye(rules.TOO_MANY_COMMANDS)
+            case _:
+                pass
 
         return None
 
@@ -216,7 +193,16 @@ class Refusals:
         """Update the counters of the session's limits after `reply`."""
         kind = type(asked)
         accepted = reply.is_positive
-        is_end = isinstance(asked, DataEnd | InvalidData)
+        if accepted and isinstance(asked, Rcpt):
+            self._rcpts += 1
+            if self._config.max_recipient_domains is not None:
+                self._domains |= {asked.forward_path.domain}
+            return
+        if accepted and kind is Mail:
+            self._mails += 1
+            return
+
+        is_end = kind in _ENDS
         self._refused += reply.reply_class is ReplyClass.TRANSIENT or (is_end and not accepted)
         if is_end:
             self._idle = 0 if accepted else self._idle
@@ -226,13 +212,24 @@ class Refusals:
             self._errors += 1
         elif kind not in _NEVER_IDLE:
             self._idle += 1
-        elif accepted and isinstance(asked, Mail):
-            self._messages += 1
-        elif accepted and isinstance(asked, Rcpt):
-            self._rcpts += 1
-            if self._config.max_recipient_domains is not None:
-                self._domains |= {asked.forward_path.domain}
+
+        self._check_limits()
 
     def count_idle(self) -> None:
         """Count a chunk without octets, or a fetched part, so that `max_idle_commands` also limits these."""
         self._idle += 1
+        self._check_limits()
+
+    def _check_limits(self) -> None:
+        limits = self._config
+        exhausted = None
+        if limits.max_errors is not None and self._errors >= limits.max_errors:
+            exhausted = rules.TOO_MANY_ERRORS
+        elif limits.max_refusals is not None and self._refused >= limits.max_refusals:
+            exhausted = rules.TOO_MANY_REFUSALS
+        elif limits.max_auth_failures is not None and self._failures >= limits.max_auth_failures:
+            exhausted = rules.TOO_MANY_FAILURES
+        elif limits.max_idle_commands is not None and self._idle >= limits.max_idle_commands:
+            exhausted = rules.TOO_MANY_COMMANDS
+
+        self._exhausted = self._goodbye(exhausted) if exhausted else None

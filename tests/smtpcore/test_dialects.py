@@ -9,7 +9,6 @@ from smtpcore import (
     EXTENSIONS,
     OFF_BY_DEFAULT,
     BareNewlines,
-    Config,
     Extension,
     LocalProtocolError,
     Mail,
@@ -33,19 +32,6 @@ def test_compiled_rules_are_shared_between_equal_configs() -> None:
 def test_bare_lf_ends_a_command_unless_rejected(bare_newlines: BareNewlines) -> None:
     rules = compiled(EXTENSIONS, replace(CONFIG, bare_newlines=bare_newlines))
     assert rules.bare_lf is (bare_newlines is not BareNewlines.REJECT)
-
-
-@pytest.mark.parametrize(
-    ("wanted", "guards"),
-    [
-        ({}, False),
-        ({"starttls": True, "require_tls": True}, True),
-        ({"auth_mechanisms": ("PLAIN",), "require_auth": True}, True),
-    ],
-)
-def test_require_tls_or_require_auth_sets_guards(wanted: dict[str, object], guards: bool) -> None:
-    config: Config = replace(CONFIG, **wanted)  # type: ignore[arg-type]
-    assert compiled(EXTENSIONS, config).guards is guards
 
 
 def test_auth_mechanisms_extend_the_line_limit() -> None:
