@@ -2,53 +2,13 @@
 
 # `_refusals.py` checks the rules of commands in their order; `_parser.py` and `_bodies` decide about syntax and bodies.
 # All of them take their replies from here, so that each wording stands in one place. The rows of an extension's own
-# rules stand in the extension.
+# rules stand in the extension. `docs/server.md` has a table of the rules.
 #
 # A word in braces is filled in when the refusal is made: `rules.NOT_IMPLEMENTED.fill(verb="TURN")`.
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from ._replies import Reply
-
-RULES: Final[Mapping[str, str]] = {
-    # Fields of `Config`
-    "auth_mechanisms": "only these mechanisms are offered",
-    "bare_newlines": "a line ends with CR LF",
-    "lmtp": "EHLO and HELO open an SMTP session, LHLO opens an LMTP session",
-    "max_auth_failures": "failed authentications of a session",
-    "max_command_line": "octets of a command line",
-    "max_errors": "commands of a session that were answered 5yz",
-    "max_idle_commands": "commands since the last message",
-    "max_message_size": "octets of a message",
-    "max_messages": "messages of a session",
-    "max_recipient_domains": "domains of recipients of a session",
-    "max_recipients": "recipients of a transaction",
-    "max_recipients_per_session": "recipients of a session",
-    "max_refusals": "commands of a session that were answered 4yz, and refused messages",
-    "max_text_line": "octets of a line of a message",
-    "plaintext_auth": "AUTH needs TLS",
-    "require_auth": "mail needs authentication",
-    "require_tls": "mail needs TLS",
-    "unknown_parameters": "parameters of MAIL and RCPT need an extension",
-    # Keywords of extensions
-    "AUTH": "RFC 4954: a session authenticates once; a SASL response has at most 12,288 octets",
-    "BURL": "RFC 4468: only URLs of the announced schemes are fetched",
-    "BINARYMIME": "RFC 3030: a binary message is sent with BDAT",
-    "DELIVERBY": "RFC 2852: the least time of BY",
-    "ETRN": "RFC 1985: the argument of ETRN",
-    "FUTURERELEASE": "RFC 4865: the limits of HOLDFOR and HOLDUNTIL",
-    "SIZE": "RFC 1870: the declared size of a message",
-    "SMTPUTF8": "RFC 6531: a non-ASCII address needs the SMTPUTF8 parameter of MAIL",
-    "STARTTLS": "RFC 3207: TLS starts once, and no command follows STARTTLS in its group",
-    # All others
-    "address": "the grammar of addresses (RFC 5321 4.1.2)",
-    "sequence": "the order of commands (RFC 5321 4.1.4)",
-    "syntax": "the grammar of commands (RFC 5321 4.1.1)",
-    "verb": "only the verbs of offered extensions are implemented (RFC 5321 4.2.4)",
-}
-"""The names of all rules of the core, with their meaning. An extension of the program adds its own keyword."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +76,8 @@ SENDER_NOT_ASCII = _row("SMTPUTF8", 550, "5.6.7", "A non-ASCII sender needs the 
 RECIPIENT_NOT_ASCII = _row("SMTPUTF8", 553, "5.6.7", "A non-ASCII recipient needs the parameter SMTPUTF8 of MAIL")
 NEEDS_BDAT = _row("BINARYMIME", 503, "5.5.1", "A binary message must be sent with BDAT")
 
-# Syntax. RFC 5321 4.2.4, 4.3.2: 500 if no known verb was found, otherwise 501.
+# Syntax. RFC 5321 4.2.4, 4.3.2: 500 if no known verb was found, otherwise 501. RFC 5321 4.1.1.11: 555 for an unknown
+# parameter. 521 closes, because a chunk of unknown size follows.
 
 NO_VERB = _row("syntax", 500, "5.5.2", "A command must start with a word of letters")
 BAD_LINE = _row("syntax", 500, "5.5.2", "Syntax error: {why}")
@@ -129,13 +90,12 @@ BAD_SPACES = _row("syntax", 501, "5.5.4", "Parameters must be separated by singl
 BAD_PARAMETER = _row("syntax", 501, "5.5.4", "Malformed parameter")
 BAD_VALUE = _row("syntax", 501, "5.5.4", "Malformed {keyword}: {why}")
 PARAMETER_TWICE = _row("syntax", 501, "5.5.4", "Parameter {keyword} is given twice")
-# RFC 5321 4.1.1.11
 UNKNOWN_PARAMETER = _row("unknown_parameters", 555, "5.5.4", "Parameter {keyword} is not recognized")
 NO_ARGUMENT = _row("syntax", 501, "5.5.4", "{verb} takes no argument")  # RFC 5321 4.1.1
 NO_VALUE = _row("syntax", 501, "5.5.4", "SMTPUTF8 takes no value")  # RFC 6531 3.1 (6)
 BAD_LOOKUP = _row("syntax", 501, "5.5.4", "Syntax: {verb} and a name")
 BAD_BDAT = _row("syntax", 501, "5.5.4", "Syntax: BDAT and a number of octets, then LAST or nothing")
-BAD_CHUNK_SIZE = _row("syntax", 521, "5.5.4", "Syntax: BDAT and a number of octets; closing")
+BAD_CHUNK_SIZE = _row("syntax", 521, "5.5.4", "Closing, because BDAT has no valid number of octets")
 BAD_AUTH = _row("syntax", 501, "5.5.4", "Syntax: AUTH and the name of a mechanism")
 BAD_BASE64 = _row("syntax", 501, "5.5.2", "This is not base64")  # RFC 4954 section 6
 
