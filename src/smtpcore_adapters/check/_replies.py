@@ -16,7 +16,7 @@ _MAX_REPLY_LINE = 512
 
 
 def _sample(probe: Probe) -> list[tuple[str, RawReply]]:
-    # Replies of each kind: greeting, hello, success, failure, goodbye.
+    # Replies of each kind: to the connection, EHLO, accepted and refused commands, and QUIT.
     client = probe.at(Stage.READY)
     target = probe.target
     fresh = RawClient(target)

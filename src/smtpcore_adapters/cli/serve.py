@@ -155,8 +155,8 @@ _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 def serve(**options: Any) -> None:
     """Receive mail, and store it in a Maildir or forward it.
 
-    Without --accept and --auth every recipient is accepted. That is possible only if no stranger can reach the server:
-    on a loopback address, without --proxy-protocol and --trusted.
+    Without --accept and --auth every recipient is accepted. The server must then be
+    unreachable for other machines: on a loopback address, without --proxy-protocol and --trusted.
     """
     app = _application(options)
     _show(app, json=options["log_json"], verbose=options["verbose"])

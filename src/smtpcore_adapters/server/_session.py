@@ -165,7 +165,7 @@ class Session:
     ) -> Stream:
         """Open a connection to another server, in the framework that this session runs in.
 
-        It is the adapter's `open_stream`. To send mail from a handler, pass it to `connected` or `open_client`:
+        This is the adapter's `open_stream`. To send mail from a handler, pass it to `connected` or `open_client`, as in
         `async with connected(session.open_stream, "mx.example.org", 25) as client: ...`.
         """
         return await self._stream.open(host, port, timeout, local_address=local_address, path=path)
