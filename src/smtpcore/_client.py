@@ -161,8 +161,8 @@ class ClientConnection(Endpoint):
     @property
     def waiting_for(self) -> Wait:
         """The event that the connection waits for, which selects the timeout (RFC 5321 4.5.3.2)."""
-        if self._state in (State.CLOSED, State.TLS):
-            return Wait.TLS if self._state is State.TLS else Wait.NOTHING
+        if self._state is State.TLS:
+            return Wait.TLS
         if len(self._pending) > bool(self._left):
             return WAITING_FOR_REPLY[self._pending[0].kind]
 
@@ -266,7 +266,7 @@ class ClientConnection(Endpoint):
             case Rcpt() if self._transaction:
                 self._transaction.recipients.append(request)
             case Data():
-                if self._config.lmtp and not self._has_recipients():
+                if self._config.lmtp and not (self._transaction and self._transaction.recipients):
                     # RFC 2033 4.2: without recipients, the end of the body would have no reply.
                     raise self._broken("354 cannot answer DATA in LMTP without a recipient")
 
@@ -357,7 +357,7 @@ class ClientConnection(Endpoint):
                 body = self._body or self._make_body(in_chunks=True)
                 if request.last and not request.size:
                     body = body.copy()
-                    body.check_chunk(b"", is_end=True)
+                    body.check(b"", is_end=True)
                 return octets, body
             case DataEnd():
                 assert self._body, "a body exists from the 354 to its end"
@@ -382,7 +382,7 @@ class ClientConnection(Endpoint):
         if not self._left:
             if self._state is not State.DATA or self._pending or self._body is None:
                 raise LocalProtocolError("no body can be sent: first send Data() and receive its 354, or send Bdat()")
-            if not self._has_recipients():
+            if not (self._transaction and self._transaction.recipients):
                 raise LocalProtocolError("no recipient was accepted: end the body with DataEnd()")  # RFC 2920 3.1
 
             body = self._body.copy()
@@ -395,7 +395,7 @@ class ClientConnection(Endpoint):
 
         body = self._body.copy()
         is_last = bool(self._pending) and isinstance(self._pending[-1].question, DataEnd)
-        body.check_chunk(data, is_end=is_last and len(data) == self._left)
+        body.check(data, is_end=is_last and len(data) == self._left)
         return data, body
 
     def _check_sequence(self, request: Request) -> None:
@@ -421,9 +421,6 @@ class ClientConnection(Endpoint):
             raise LocalProtocolError(f"the replies to {self._group} octets of commands are pending: take some first")
 
         return octets
-
-    def _has_recipients(self) -> bool:
-        return self._transaction is not None and bool(self._transaction.recipients)
 
     def _make_body(self, *, in_chunks: bool) -> OutgoingBody:
         return OutgoingBody(self._config, self._mail.params.body if self._mail else None, in_chunks=in_chunks)

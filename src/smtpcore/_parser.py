@@ -16,7 +16,6 @@ from ._dialects import Dialect
 from ._errors import LocalProtocolError
 from ._events import AuthCancel, AuthResponse, InvalidCommand
 from ._extensions._definition import ExtensionCommand, Parameter
-from ._extensions._parsing import parse_text
 from ._grammar import find_control, match_keyword, match_number, match_param_value, unquote
 from ._replies import Reply
 from ._rules import Refusal
@@ -26,7 +25,7 @@ HIDDEN_RESPONSE = b"AUTH ***"
 """A replacement for a SASL response, which may be a secret."""
 
 # RFC 5321 4.1.1.11. An unknown parameter does not lengthen the longest allowed line.
-_UNKNOWN = Parameter[object]("", object, parse_text, octets=0)
+_UNKNOWN = Parameter[object]("", object, lambda text: text or True, octets=0)
 
 _MAY_BE_UTF8 = frozenset({Mail, Rcpt, Vrfy, Expn})  # RFC 6531 3.1
 _match_quoted_path = re.compile(r'<((?:[^"<>]|"(?:[^"\\]|\\.)*")*)>').match

@@ -6,7 +6,7 @@ A value checks itself when it is constructed, and its `str` is its form on the w
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from enum import Enum
-from typing import TypeGuard, TypeVar
+from typing import TypeGuard
 
 from ._errors import LocalProtocolError
 from ._extensions._auth import AUTH, Submitter
@@ -26,8 +26,6 @@ from ._xtext import decode_unitext, decode_xtext, encode_unitext, encode_xtext
 __all__ = ["Attributes", "BodyType", "ByMode", "DeliverBy", "EnvelopeId", "NoSupport", "Notify", "OriginalRecipient"]
 __all__ += ["Params", "Ret", "Submitter", "ValidSince", "decode_unitext", "decode_xtext", "encode_unitext"]
 __all__ += ["encode_xtext", "format_date_time", "number", "one_of", "parse_date_time", "parse_flag"]
-
-_T = TypeVar("_T")
 
 
 class Params(Mapping[str, object]):
@@ -71,11 +69,6 @@ class Params(Mapping[str, object]):
     def get(self, keyword: str, default: object = None, /) -> object:
         """Return the value of `keyword`, or `default` if the parameter is absent."""
         return self._values.get(keyword.upper(), default)
-
-    def get_as(self, keyword: str, kind: type[_T]) -> _T | None:
-        """Return the value of `keyword` if it has the type `kind`, otherwise None."""
-        value = self.get(keyword)
-        return value if isinstance(value, kind) else None
 
     # Each `Parameter` is a property that returns its value, or None.
 

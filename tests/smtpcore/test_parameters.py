@@ -85,14 +85,6 @@ def test_value_without_wire_form_is_refused_when_encoded(value: object) -> None:
         str(params)
 
 
-def test_get_as_returns_the_value_or_none_by_type() -> None:
-    params = Params({"X-Own": "text"})
-
-    assert params.get_as("x-own", str) == "text"
-    assert params.get_as("X-OWN", int) is None
-    assert params.get_as("X-OTHER", str) is None
-
-
 def test_defaults_of_absent_parameters() -> None:
     """R3461-4.1-02, R6710-4.1-02"""
     params = Params()

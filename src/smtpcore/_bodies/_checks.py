@@ -1,6 +1,7 @@
 """Checks of a body: line ends, line lengths, and size."""
 
 import re
+from typing import Self
 
 from .. import _rules as rules
 from .._config import BareNewlines, ClientConfig, Config
@@ -26,10 +27,10 @@ class BodyCheck:
         self._room = config.max_message_size if isinstance(config, Config) else None
         self.fault: Refusal | None = None
 
-    def copy(self) -> "BodyCheck":
-        """Return a check in the same state, for trying out the next block."""
-        other = BodyCheck.__new__(BodyCheck)
-        for name in BodyCheck.__slots__:
+    def copy(self) -> Self:
+        """Return an object in the same state, for trying out the next block."""
+        other = self.__new__(type(self))
+        for name in (*BodyCheck.__slots__, *self.__slots__):
             setattr(other, name, getattr(self, name))
         return other
 

@@ -42,17 +42,16 @@ class LineSplitter:
         return partial
 
     def _cut(self, lines: list[bytes]) -> list[bytes]:
-        # Without this cut, an endless line would fill the memory.
+        # Without this cut a line without end would be buffered as a whole.
         if len(self._partial) > self._longest:
             lines.append(self._take_partial())
 
-        pieces = [piece for line in lines for piece in self._pieces(line)]
+        pieces: list[bytes] = []
+        for line in lines:
+            # CR LF is not counted, so that it stays with the last piece of its line.
+            cuts = range(self._longest, len(line.removesuffix(b"\r\n")), self._longest)
+            pieces += [line[start:end] for start, end in zip((0, *cuts), (*cuts, len(line)), strict=True)]
         if pieces and not pieces[-1].endswith(b"\r\n"):
             self._partial += pieces.pop()
 
         return pieces
-
-    def _pieces(self, line: bytes) -> list[bytes]:
-        # CR LF is not counted, so that it stays with the last piece of its line.
-        cuts = range(self._longest, len(line.removesuffix(b"\r\n")), self._longest)
-        return [line[start:end] for start, end in zip((0, *cuts), (*cuts, len(line)), strict=True)]

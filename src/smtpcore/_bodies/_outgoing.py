@@ -15,40 +15,27 @@ from ._checks import BodyCheck
 _EIGHT_BIT = (BodyType.EIGHT_BIT_MIME, BodyType.BINARYMIME)
 
 
-class OutgoingBody:
+class OutgoingBody(BodyCheck):
     """A body that is being sent to the server."""
 
-    __slots__ = ("_at_line_start", "_check", "_type")
+    __slots__ = ("_at_line_start", "_type")
 
     def __init__(self, config: ClientConfig, type: BodyType | None, *, in_chunks: bool = False) -> None:
-        self._type = type
         # The size of a chunk is announced first, so line ends cannot be normalized.
-        self._check = BodyCheck(config, binary=type is BodyType.BINARYMIME, fixed_size=in_chunks)
+        super().__init__(config, binary=type is BodyType.BINARYMIME, fixed_size=in_chunks)
+        self._type = type
         self._at_line_start = True
 
-    def copy(self) -> "OutgoingBody":
-        """Return a body in the same state, for trying out the next block."""
-        other = OutgoingBody.__new__(OutgoingBody)
-        other._type = self._type
-        other._check = self._check.copy()
-        other._at_line_start = self._at_line_start
-        return other
-
-    # With DATA
-
     def stuff(self, data: bytes) -> bytes:
-        """Return the octets to send for a run of the body. A CR at the end of `data` is sent with the next run.
-
-        Raises `LocalProtocolError` for content that may not be sent. The object cannot be used afterwards.
-        """
-        return self._stuff(self._checked(data))
+        """Return the octets to send with DATA for a run of the body. Raises `LocalProtocolError` like `check`."""
+        return self._stuff(self.check(data))
 
     def end(self) -> bytes:
-        """Return the octets that end the body. Raises `LocalProtocolError` like `stuff`."""
-        tail = self._stuff(self._checked(b"", is_end=True))
+        """Return the octets that end the body sent with DATA. Raises `LocalProtocolError` like `check`."""
+        tail = self._stuff(self.check(b"", is_end=True))
         if not self._at_line_start:
             # RFC 5321 4.1.1.4: CR LF is added to a last line without line end, and only to such a line.
-            tail += self._stuff(self._checked(b"\r\n"))
+            tail += self._stuff(self.check(b"\r\n"))
 
         return tail + b".\r\n"
 
@@ -61,13 +48,11 @@ class OutgoingBody:
 
         return stuffed
 
-    # With BDAT
+    def check(self, data: bytes, *, is_end: bool = False) -> bytes:
+        """Return `data` if it may be sent. A CR at its end is returned by the next call, unless `is_end` is set.
 
-    def check_chunk(self, data: bytes, *, is_end: bool) -> None:
-        """Raise `LocalProtocolError` if `data` may not be sent in a chunk. `is_end` marks the end of the body."""
-        self._checked(data, is_end=is_end)
-
-    def _checked(self, data: bytes, *, is_end: bool = False) -> bytes:
+        Raises `LocalProtocolError` for content that may not be sent. The object cannot be used afterwards.
+        """
         if self._type not in _EIGHT_BIT and not data.isascii():
             # RFC 6152 section 3, RFC 6531 section 1.2
             raise LocalProtocolError("the body has octets beyond ASCII: send MAIL with BODY=8BITMIME, or encode it")
@@ -75,8 +60,8 @@ class OutgoingBody:
             # RFC 2045 2.7 and 2.8: neither 7-bit nor 8-bit data contain NUL.
             raise LocalProtocolError("the body has a NUL octet: send MAIL with BODY=BINARYMIME, or encode it")
 
-        run = self._check.pass_on(data, is_end=is_end)
-        if self._check.fault:
-            raise LocalProtocolError(self._check.fault.reply.lines[0])
+        run = self.pass_on(data, is_end=is_end)
+        if self.fault:
+            raise LocalProtocolError(self.fault.reply.lines[0])
 
         return run

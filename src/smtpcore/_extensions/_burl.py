@@ -7,7 +7,6 @@ from .._errors import LocalProtocolError
 from .._replies import Reply
 from .._states import State
 from ._definition import Extension, ExtensionCommand
-from ._parsing import parse_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ class Burl(ExtensionCommand):
 EXTENSION = Extension(
     keyword="BURL",
     arguments=lambda config: " ".join(config.burl),
-    parse_arguments=parse_words,
+    parse_arguments=lambda text: tuple(text.split()),
     # Section 4: BURL is offered together with 8BITMIME. It is for submission, and the RFC does not mention LMTP.
     offered=lambda config, tls: "8BITMIME" not in config.disabled and not config.lmtp,
     commands=(Burl,),

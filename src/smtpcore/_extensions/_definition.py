@@ -15,7 +15,6 @@ from .._config import Config
 from .._errors import LocalProtocolError
 from .._replies import Reply
 from .._states import State
-from ._parsing import parse_text
 
 _T = TypeVar("_T")
 
@@ -133,7 +132,7 @@ class Extension:
     """The keyword in the reply to EHLO."""
     arguments: Callable[[Config], str] = lambda config: ""
     """Return the text after the keyword in the reply to EHLO."""
-    parse_arguments: Callable[[str], object] = parse_text
+    parse_arguments: Callable[[str], object] = lambda text: text or True
     """Return the terms of the extension, a typed value, for the text after the keyword, which may be empty.
 
     If it raises `ValueError` or `LocalProtocolError`, a client treats the extension as not offered. Without this

@@ -35,12 +35,8 @@ def _announce(config: Config) -> str:
 def _parse_limits(text: str) -> SessionLimits:
     # A client ignores unknown names. Malformed numbers are ignored in the same way.
     items = (word.upper().partition("=") for word in text.split())
-    known = {name: int(value) for name, _, value in items if _match_limit(value)}
-    return SessionLimits(
-        mail_max=known.get("MAILMAX"),
-        rcpt_max=known.get("RCPTMAX"),
-        rcpt_domain_max=known.get("RCPTDOMAINMAX"),
-    )
+    get = {name: int(value) for name, _, value in items if _match_limit(value)}.get
+    return SessionLimits(mail_max=get("MAILMAX"), rcpt_max=get("RCPTMAX"), rcpt_domain_max=get("RCPTDOMAINMAX"))
 
 
 EXTENSION = Extension(keyword="LIMITS", arguments=_announce, parse_arguments=_parse_limits)

@@ -1,4 +1,4 @@
-"""Parsers for EHLO arguments and parameter values that several extensions share."""
+"""Parsers that several extensions share, for EHLO arguments, for parameter values, and for the times of RFC 3339."""
 
 # A parser of EHLO arguments gets the text after the keyword, a parser of a parameter gets the text after the "=". Both
 # get "" if there is no such text, and raise `ValueError` if it is malformed.
@@ -19,25 +19,9 @@ _match_date_time = re.compile(
 ).fullmatch
 
 
-# EHLO arguments
-
-
 def parse_nothing(text: str) -> bool:
     """Return True, for a keyword without arguments. RFC 5321 4.1.1.1: a client ignores arguments that it finds."""
     return True
-
-
-def parse_text(text: str) -> str | bool:
-    """Return the text, or True for an empty text."""
-    return text or True
-
-
-def parse_words(text: str) -> tuple[str, ...]:
-    """Return the words of the text, in the letter case of the server."""
-    return tuple(text.split())
-
-
-# Parameter values
 
 
 def parse_flag(text: str) -> bool:
@@ -74,9 +58,6 @@ def one_of(members: Iterable[_E]) -> Callable[[str], _E]:
         return values[wanted]
 
     return parse
-
-
-# Times in the format of RFC 3339
 
 
 def format_date_time(time: datetime) -> str:

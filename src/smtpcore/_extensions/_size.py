@@ -10,11 +10,6 @@ from ._parsing import number
 _parse_size = number("[0-9]{1,20}", "a number of 1 to 20 digits")  # section 3 (6)
 
 
-def _parse_limit(text: str) -> int | None:
-    # Section 3: 0 means that there is no fixed limit. A malformed limit is treated like 0: sizes can still be declared.
-    return (int(text) or None) if match_number(text) else None
-
-
 def _object(limit: int | None, params: Mapping[str, object]) -> Reply | None:
     if limit is None or (SIZE.of(params) or 0) <= limit:
         return None
@@ -35,7 +30,8 @@ SIZE = Parameter("SIZE", int, _parse_size, octets=26, relay=_relay, examples=(0,
 EXTENSION = Extension(
     keyword="SIZE",
     arguments=lambda config: str(config.max_message_size or 0),
-    parse_arguments=_parse_limit,
+    # Section 3: 0 means that there is no fixed limit. A malformed limit is treated like 0: sizes can still be declared.
+    parse_arguments=lambda text: (int(text) or None) if match_number(text) else None,
     mail=(SIZE,),
     objection=_object,
 )

@@ -10,7 +10,6 @@ from .._replies import Reply
 from .._states import State
 from .._xtext import decode_xtext, encode_xtext
 from ._definition import Extension, ExtensionCommand
-from ._parsing import parse_words
 
 _UNAVAILABLE = "[UNAVAILABLE]"
 _UNKNOWN = frozenset({_UNAVAILABLE, "[TEMPUNAVAIL]"})
@@ -114,6 +113,6 @@ _FORMS: Mapping[str, Callable[[str], bool]] = {
 EXTENSION = Extension(
     keyword="XCLIENT",
     arguments=lambda config: " ".join(Xclient.names),
-    parse_arguments=parse_words,
+    parse_arguments=lambda text: tuple(text.split()),
     commands=(Xclient,),
 )

@@ -5,7 +5,6 @@ from typing import ClassVar
 
 from .._replies import Reply
 from ._definition import Extension
-from ._parsing import parse_words
 from ._xclient import AttributesCommand
 
 
@@ -23,6 +22,6 @@ class Xforward(AttributesCommand):
 EXTENSION = Extension(
     keyword="XFORWARD",
     arguments=lambda config: " ".join(Xforward.names),
-    parse_arguments=parse_words,
+    parse_arguments=lambda text: tuple(text.split()),
     commands=(Xforward,),
 )

@@ -42,12 +42,12 @@ def test_content_that_breaks_a_promise_of_mail_is_refused(type: BodyType | None,
     with pytest.raises(LocalProtocolError, match=error):
         OutgoingBody(CONFIG, type).stuff(content)
     with pytest.raises(LocalProtocolError, match=error):
-        OutgoingBody(CONFIG, type, in_chunks=True).check_chunk(content, is_end=False)
+        OutgoingBody(CONFIG, type, in_chunks=True).check(content, is_end=False)
 
 
 @pytest.mark.parametrize(("type", "content"), [(BodyType.EIGHT_BIT_MIME, b"\xe9"), (BodyType.BINARYMIME, b"\0\n\xe9")])
 def test_content_that_mail_promised_is_accepted(type: BodyType, content: bytes) -> None:
-    OutgoingBody(CONFIG, type, in_chunks=True).check_chunk(content, is_end=True)
+    OutgoingBody(CONFIG, type, in_chunks=True).check(content, is_end=True)
 
 
 def test_bare_newlines_are_normalized_in_data_but_never_in_chunks() -> None:
@@ -56,16 +56,16 @@ def test_bare_newlines_are_normalized_in_data_but_never_in_chunks() -> None:
 
     assert body.stuff(b"a\n.\r") + body.end() == b"a\r\n..\r\n.\r\n"
     with pytest.raises(LocalProtocolError, match="bare CR or LF"):
-        OutgoingBody(config, None, in_chunks=True).check_chunk(b"a\n", is_end=False)
+        OutgoingBody(config, None, in_chunks=True).check(b"a\n", is_end=False)
 
 
 def test_cr_at_the_end_of_the_last_chunk_is_refused() -> None:
     body = OutgoingBody(CONFIG, None, in_chunks=True)
-    body.check_chunk(b"a\r", is_end=False)
+    body.check(b"a\r", is_end=False)
 
-    body.copy().check_chunk(b"\n", is_end=True)
+    body.copy().check(b"\n", is_end=True)
     with pytest.raises(LocalProtocolError, match="bare CR or LF"):
-        body.check_chunk(b"", is_end=True)
+        body.check(b"", is_end=True)
 
 
 def test_copy_of_an_outgoing_body_is_independent() -> None:
