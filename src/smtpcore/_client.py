@@ -375,7 +375,7 @@ class ClientConnection(Endpoint):
             case Auth() if not self._tls and not self._config.plaintext_auth:
                 raise LocalProtocolError("AUTH needs TLS: send STARTTLS first, or set plaintext_auth")
             case _:
-                check_values(request, self._mail, self._offers, tls=self._tls)
+                check_values(request, self._mail, self._offers, self._tls)
                 return self._encode(request), self._body
 
     def _prepare_octets(self, data: bytes) -> tuple[bytes, OutgoingBody | None]:

@@ -24,8 +24,7 @@ from ._state import chunk_step, next_state
 from ._states import State
 from .parameters import BodyType
 
-ONE_ROUND: Final = frozenset({"EXTERNAL", "PLAIN"})
-"""The mechanisms that need only the initial response (RFC 4468 3.4)."""
+_ONE_ROUND: Final = frozenset({"EXTERNAL", "PLAIN"})  # RFC 4468 3.4: they need only the initial response
 _WITH_PARAMETERS: Final = (Mail, Rcpt)
 
 
@@ -42,7 +41,7 @@ def may_follow(before: Request | ConnectionOpened, request: Request) -> bool:
         case Bdat(last=False) | Burl(last=False):
             return isinstance(request, Bdat | Burl)
         case Auth(initial_response=bytes()):
-            return before.mechanism in ONE_ROUND
+            return before.mechanism in _ONE_ROUND
         case _:
             return False
 
@@ -56,14 +55,11 @@ def hoped_for(state: State, request: Request | ConnectionOpened, kind: type[obje
     return next_state(state, kind, reply_class)
 
 
-def check_values(
-    request: Command | UnknownCommand, mail: Mail | None, offers: Mapping[str, object], *, tls: bool
-) -> None:
+def check_values(request: Command | UnknownCommand, mail: Mail | None, offers: Mapping[str, object], tls: bool) -> None:
     """Raise `LocalProtocolError` if a value of `request` is not allowed.
 
     `mail` is the last MAIL that was sent, and `offers` are the extensions that the server offers.
     """
-    body = mail.params.body if mail else None
     match request:
         case Mail(reverse_path=path, params=params):
             if not path.text.isascii() and not params.smtputf8:
@@ -74,7 +70,7 @@ def check_values(
                 raise LocalProtocolError("BODY=BINARYMIME needs CHUNKING, which is not offered")  # RFC 3030 section 3
         case Rcpt(forward_path=path) if not path.text.isascii() and not (mail and mail.params.smtputf8):
             raise LocalProtocolError("a non-ASCII recipient needs the parameter SMTPUTF8 of MAIL")  # RFC 6531 3.4
-        case Data() if body is BodyType.BINARYMIME:
+        case Data() if mail and mail.params.body is BodyType.BINARYMIME:
             raise LocalProtocolError("a binary message must be sent with BDAT")  # RFC 3030 section 3
         case StartTls() if tls:
             raise LocalProtocolError("TLS is already active")  # RFC 3207 4.2

@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from .._config import MAX_SECONDS
 from .._errors import LocalProtocolError
 from .._replies import Reply
 from ._definition import Extension, Parameter, relay_or_refuse
 from ._parsing import number
-
-MAX_BY_TIME = 999_999_999  # section 2 (3)
 
 _match_by = re.compile(r"([+-]?[0-9]{1,9});([NRnr])([Tt]?)").fullmatch  # section 4
 _parse_seconds = number("[0-9]{1,9}", "a number of up to 9 digits")  # section 2 (3)
@@ -40,7 +39,7 @@ class DeliverBy:
     """Whether each relay shall notify the sender."""
 
     def __post_init__(self) -> None:
-        if abs(self.seconds) > MAX_BY_TIME:
+        if abs(self.seconds) > MAX_SECONDS:
             raise LocalProtocolError(f"{self.seconds} seconds have more than nine digits")
         if self.mode is ByMode.RETURN and self.seconds <= 0:
             raise LocalProtocolError("with mode R the time has to be positive")
