@@ -3,7 +3,7 @@
 import re
 import types
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from enum import Enum, auto
 from ssl import SSLContext
 from typing import Any, Final, TypeVar
@@ -231,3 +231,9 @@ def watch(app: App, *kinds: type[T]) -> list[T]:
 
     app.observe(look)
     return seen
+
+
+async def chunks(*pieces: bytes) -> AsyncGenerator[bytes, None]:
+    """Yield the pieces of a body."""
+    for piece in pieces:
+        yield piece

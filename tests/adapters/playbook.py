@@ -1,27 +1,59 @@
-"""Dialogues with sessions over a stream in memory, in the notation of `tests.playbook`.
+"""Dialogues over a stream in memory, in the notation of `tests.playbook`: with sessions of a server, and with clients.
 
     session(app).send(ENVELOPE).expect(220, 250, 250, 250, 354).send(b"x\r\n.\r\n", QUIT).expect(250, 221)
 
-`send` takes the steps of a `FakeStream`: segments of the client, `SILENCE`, exceptions that `receive` raises, and
-functions that are called during `receive`. The session begins with the first call of `send`, `end` or `expect`. After
-the last step the session waits for the next call, and the clock of the stream stands still.
+    book = client("PIPELINING").send(OK + OK + GO_AHEAD, ACCEPTED)
+    assert book.deliver(b"hi\r\n").accepted
+    book.wire(b"MAIL FROM:<a@c.example>\r\nRCPT TO:<b@s.example>\r\nDATA\r\n", b"hi\r\n", b".\r\n")
+
+`send` takes the steps of a `FakeStream`: segments of the peer, `SILENCE`, exceptions that `receive` raises, and
+functions that are called during `receive`.
+
+A session begins with the first call of `send`, `end` or `expect`. After the last step the session waits for the next
+call, and the clock of the stream stands still.
+
+A client takes the steps while one of its methods runs: `send` only adds them to the script of its server. After the
+last step the stream has ended. `wire` compares each write of the client since the last `wire`. A `ScriptedServer` alone
+is the server of a client that the tested code opens, such as that of `Forward`.
 """
 
 from collections.abc import Callable, Coroutine, Sequence
 from ssl import SSLContext
 from typing import Any, Final, Never, Self
 
-from smtpcore import EXTENSIONS, Config, Extension
-from smtpcore_adapters import Address, App, Limits, Session, SessionLoop, Timeouts
+import pytest
+
+from smtpcore import EXTENSIONS, Config, Extension, ProtocolError, Reply
+from smtpcore_adapters import (
+    Address,
+    App,
+    Client,
+    Limits,
+    SendResult,
+    Session,
+    SessionLoop,
+    Stream,
+    Timeouts,
+    TlsMode,
+)
+from smtpcore_adapters.client._connecting import open_client
 from smtpcore_adapters.server._acceptor import Acceptor
 from smtpcore_adapters.server._peers import PeerTable
-from tests.playbook import Playbook
+from tests.playbook import GREETING, Playbook, compare, offer
 
 from . import fakes
-from .fakes import CONFIG, FakeStream, Step, replies
+from .fakes import CONFIG, FakeStream, Step, replies, step
 
 TRUSTED: Final = Address("192.0.2.80", 40_000)
 """The peer of `trusted`, which may use XCLIENT and XFORWARD."""
+
+SENDER: Final = "a@c.example"
+ONE: Final = "b@s.example"
+TWO: Final = "c@s.example"
+TAKEN: Final = Reply(250, "taken", enhanced="2.0.0")
+"""The reply of a scripted server to a message."""
+ACCEPTED: Final = TAKEN.encode()
+BYE: Final = b"221 bye\r\n"
 
 
 class StreamPlaybook(Playbook[Never]):
@@ -120,3 +152,94 @@ def accepted(acceptor: Acceptor, peer: Address | None = None) -> StreamPlaybook:
 def trusted(app: App, *, peer: Address | None = TRUSTED, **options: Any) -> StreamPlaybook:
     """Return a dialogue with a session of a server that trusts `TRUSTED`. `options` are those of `Acceptor`."""
     return accepted(Acceptor(app, **{"config": CONFIG, "trusted": ["192.0.2.80/31"], **options}), peer)
+
+
+# Clients
+
+
+class ScriptedServer:
+    """A server that sends what its script says, for a client over a stream in memory."""
+
+    def __init__(self) -> None:
+        self.stream = FakeStream()
+        self._start = 0
+        """The place in `stream.sent` of the first write after the last `wire` or `skip`."""
+
+    def send(self, *steps: Step) -> Self:
+        """Add steps to the script."""
+        self.stream.script.extend(steps)
+        return self
+
+    def wire(self, *writes: bytes) -> Self:
+        """Compare `writes` with all that the client has written since the last call."""
+        __tracebackhide__ = True
+        compare(writes, self.sent, "the client has written something else")
+        return self.skip()
+
+    def skip(self) -> Self:
+        """Forget the writes since the last `wire`."""
+        self._start = len(self.stream.sent)
+        return self
+
+    @property
+    def sent(self) -> list[bytes]:
+        """The writes of the client since the last `wire`."""
+        return self.stream.sent[self._start :]
+
+    @property
+    def output(self) -> bytes:
+        """The octets that the client has written since the last `wire`."""
+        return b"".join(self.sent)
+
+    async def open(
+        self, host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
+    ) -> Stream:
+        """Connect a client, as the `open_stream` of an adapter does."""
+        self.stream.opened.append((host, port))
+        return self.stream
+
+
+class ClientPlaybook(ScriptedServer):
+    """A dialogue with a client. `options` are those of `open_client`."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self._options = {"hostname": "c.example", **options}
+        self._client: Client | None = None
+
+    @property
+    def client(self) -> Client:
+        """The client, which `connect` has made."""
+        assert self._client, "the client is not connected: say connect()"
+        return self._client
+
+    def connect(self) -> Self:
+        """Connect, and say hello."""
+        self._client = step(open_client(self.open, "s.example", 25, **self._options))
+        return self
+
+    def fail(self) -> BaseException:
+        """Connect, and return the error that is raised."""
+        with pytest.raises((OSError, ProtocolError)) as caught:
+            self.connect()
+        return caught.value
+
+    def deliver(self, body: Any = b"hi\r\n", to: Any = ONE, **options: Any) -> SendResult:
+        """Send a message. `options` are those of `Client.send`."""
+        return step(self.client.send(SENDER, to, body, **options))
+
+
+def new_client(**options: Any) -> ClientPlaybook:
+    """Return a dialogue with a client that is not connected yet. `options` are those of `open_client`."""
+    return ClientPlaybook(**options)
+
+
+def client(*offers: str, **options: Any) -> ClientPlaybook:
+    """Return a dialogue with a client that has said hello, without TLS, to a server that offers these extensions."""
+    book = new_client(**{"tls": TlsMode.NONE, **options})
+    return book.send(GREETING, offer(*offers)).connect().skip()
+
+
+def next_server(*offers: str) -> ScriptedServer:
+    """Return a server that greets, and answers EHLO with these extensions."""
+    return ScriptedServer().send(GREETING, offer(*offers))

@@ -27,9 +27,13 @@ from smtpcore import (
     State,
 )
 from smtpcore._rules import MAIL_FIRST
+from smtpcore_adapters import Refused
 
+from ..adapters import playbook as adapters
+from ..adapters.fakes import step
 from ..playbook import (
     DATA,
+    GO_AHEAD,
     GREETING,
     HELLO,
     MAIL,
@@ -283,3 +287,28 @@ def test_chunks_of_a_body_are_merged() -> None:
 
 def test_long_dialogue_is_cut_into_pieces() -> None:
     server(DATA).send(b"x" * 30_000 + b"\r\n.\r\n").expect(DataLine(b"x" * 30_000 + b"\r\n"), DataEnd(), 250)
+
+
+# Clients over a stream in memory
+
+
+def test_dialogue_with_a_client_of_the_adapters_is_one_chain() -> None:
+    book = adapters.client("PIPELINING").send(OK + OK + GO_AHEAD, adapters.ACCEPTED)
+    assert book.deliver(b"hi\r\n").final == adapters.TAKEN
+    book.wire(b"MAIL FROM:<a@c.example>\r\nRCPT TO:<b@s.example>\r\nDATA\r\n", b"hi\r\n", b".\r\n").wire()
+    assert book.sent == []
+
+
+@pytest.mark.parametrize("writes", [(), (b"EHLO c.example\r\n",), (b"EHLO c.example\r\nRSET\r\n",), (b"", b"")])
+def test_other_writes_of_a_client_of_the_adapters_fail(writes: tuple[bytes, ...]) -> None:
+    book = adapters.new_client().send(GREETING, offer(), OK).connect()
+    step(book.client.noop())
+    with pytest.raises(AssertionError, match="the client has written something else"):
+        book.wire(*writes)
+    book.wire(b"EHLO c.example\r\n", b"NOOP\r\n")
+
+
+def test_client_that_is_not_connected_has_no_methods() -> None:
+    with pytest.raises(AssertionError, match="say connect"):
+        adapters.new_client().deliver()
+    assert isinstance(adapters.new_client().send(b"554 no\r\n").fail(), Refused)

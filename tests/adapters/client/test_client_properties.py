@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from smtpcore import ProtocolError
 from smtpcore.sasl import Credentials
 from smtpcore_adapters import ConnectOptions, TlsMode
-from smtpcore_adapters.client._connecting import open_client
-from tests.adapters.client.scripted import ehlo, opener
-from tests.adapters.fakes import SILENCE, Early, FakeStream, Silence, Step, step
+from tests.adapters.fakes import SILENCE, Early, Silence, Step, step
+from tests.adapters.playbook import ONE, TWO, new_client
+from tests.playbook import offer
 
 CODES = st.sampled_from([220, 221, 235, 250, 251, 334, 354, 421, 450, 451, 452, 500, 502, 503, 535, 550, 552, 554])
 KEYWORDS = st.sampled_from(
@@ -19,7 +19,7 @@ KEYWORDS = st.sampled_from(
 REPLIES = st.builds(
     lambda code, text: f"{code} {text}\r\n".encode(), CODES, st.sampled_from(["", "x", "2.0.0 ok", "PDE+"])
 )
-HELLOS = st.lists(KEYWORDS, max_size=6).map(lambda words: ehlo(*words))
+HELLOS = st.lists(KEYWORDS, max_size=6).map(lambda words: offer(*words))
 PIECES: st.SearchStrategy[Any] = st.one_of(
     REPLIES,
     HELLOS,
@@ -48,22 +48,21 @@ BODIES = st.sampled_from([b"", b"hi\n.\n", b"\xff", b"x" * 300_000, [b"a", b"b"]
 def test_client_raises_documented_errors_only_and_never_ends_an_aborted_body(
     script: list[Step], options: ConnectOptions, body: Any
 ) -> None:
-    stream = FakeStream(*script)
-    options["hostname"] = "c.example"
+    book = new_client(**options).send(*script)
     try:
-        client = step(open_client(opener(stream), "s.example", 25, **options))
+        book.connect()
     except (OSError, ProtocolError):
-        assert stream.close_timeouts == [0]
+        assert book.stream.close_timeouts == [0]
         return
 
     try:
-        result = step(client.send("a@c.example", ["b@s.example", "c@s.example"], body))
+        result = book.deliver(body, to=[ONE, TWO])
         assert len(result) == 2
     except (OSError, ProtocolError):
         pass
     finally:
-        step(client.aclose())
+        step(book.client.aclose())
 
-    assert stream.close_timeouts == [0]
-    assert not client.is_open
-    assert stream.output.count(b"\r\n.\r\n") <= 2
+    assert book.stream.close_timeouts == [0]
+    assert not book.client.is_open
+    assert book.output.count(b"\r\n.\r\n") <= 2

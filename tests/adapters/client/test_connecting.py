@@ -9,17 +9,18 @@ from smtpcore import RemoteProtocolError, Reply
 from smtpcore.proxy import Endpoint, ProxyCommand, ProxyHeader
 from smtpcore_adapters import Address, Client, ClientTimeouts, Disconnected, Refused, TlsMode
 from smtpcore_adapters.client._connecting import connected, open_client
-from tests.adapters.client.scripted import BYE, GREETING, OK, connect, ehlo, opener, refuse
-from tests.adapters.fakes import SILENCE, FakeStream, Step, step
+from tests.adapters.fakes import SILENCE, Step, step
+from tests.adapters.playbook import BYE, new_client, next_server
+from tests.playbook import GREETING, OK, offer
 
 
 def test_client_sends_ehlo_and_quit() -> None:
-    stream = FakeStream(GREETING, ehlo("SIZE 1000", "8BITMIME"), BYE)
+    hop = next_server("SIZE 1000", "8BITMIME").send(BYE)
 
     async def main() -> None:
-        async with connected(opener(stream), "s.example", 25, hostname="c.example") as client:
+        async with connected(hop.open, "s.example", 25, hostname="c.example") as client:
             clients.append(client)
-            assert client.greeting == Reply(220, "s.example")
+            assert client.greeting == Reply(220, "s.example ESMTP")
             assert client.extensions == {"SIZE": 1000, "8BITMIME": True}
             assert client.peer is None
             assert client.is_open
@@ -29,24 +30,25 @@ def test_client_sends_ehlo_and_quit() -> None:
     step(main())
     assert not clients[0].is_open
     assert repr(clients[0]).endswith(", closed>")
-    assert stream.output == b"EHLO c.example\r\nQUIT\r\n"
-    assert stream.close_timeouts == [0]
-    assert stream.receive_timeouts[-1] <= ClientTimeouts().quit
+    hop.wire(b"EHLO c.example\r\n", b"QUIT\r\n")
+    assert hop.stream.close_timeouts == [0]
+    assert hop.stream.receive_timeouts[-1] <= ClientTimeouts().quit
 
 
 @pytest.mark.parametrize("code", [500, 502, 550])
 def test_client_falls_back_to_helo_if_ehlo_is_refused(code: int) -> None:
-    client, stream = connect(GREETING, f"{code} what?\r\n".encode(), OK)
+    book = new_client().send(GREETING, f"{code} what?\r\n".encode(), OK).connect()
 
-    assert stream.output == b"EHLO c.example\r\nHELO c.example\r\n"
-    assert client.extensions == {}
+    book.wire(b"EHLO c.example\r\n", b"HELO c.example\r\n")
+    assert book.client.extensions == {}
 
 
 def test_lmtp_client_has_no_fallback_if_lhlo_is_refused() -> None:
-    error, stream = refuse(GREETING, b"500 what?\r\n", lmtp=True)
+    book = new_client(lmtp=True).send(GREETING, b"500 what?\r\n")
+    error = book.fail()
 
     assert isinstance(error, Refused)
-    assert stream.output == b"LHLO c.example\r\n"
+    book.wire(b"LHLO c.example\r\n")
 
 
 @pytest.mark.parametrize(
@@ -60,12 +62,13 @@ def test_lmtp_client_has_no_fallback_if_lhlo_is_refused() -> None:
     ],
 )
 def test_negative_greeting_or_hello_reply_raises_refused_with_the_reply(script: list[bytes], code: int) -> None:
-    error, stream = refuse(*script)
+    book = new_client().send(*script)
+    error = book.fail()
 
     assert isinstance(error, Refused)
     assert error.reply
     assert error.reply.code == code
-    assert stream.close_timeouts == [0]
+    assert book.stream.close_timeouts == [0]
 
 
 @pytest.mark.parametrize(
@@ -88,10 +91,11 @@ def test_negative_greeting_or_hello_reply_raises_refused_with_the_reply(script: 
 def test_failed_connect_raises_a_documented_error_and_closes_the_stream(
     script: list[Step], kind: type[Exception]
 ) -> None:
-    error, stream = refuse(*script)
+    book = new_client().send(*script)
+    error = book.fail()
 
     assert isinstance(error, kind)
-    assert stream.close_timeouts == [0]
+    assert book.stream.close_timeouts == [0]
 
 
 def test_client_hostname_defaults_to_its_domain_or_address_literal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,10 +108,10 @@ def test_client_hostname_defaults_to_its_domain_or_address_literal(monkeypatch: 
         ("not a.name", None, b"localhost"),
     ]:
         monkeypatch.setattr("platform.node", lambda node=node: node)
-        stream = FakeStream(GREETING, ehlo())
-        stream.local = local
-        step(open_client(opener(stream), "s.example", 25))
-        assert stream.output == b"EHLO " + name + b"\r\n"
+        hop = next_server()
+        hop.stream.local = local
+        step(open_client(hop.open, "s.example", 25))
+        hop.wire(b"EHLO " + name + b"\r\n")
 
 
 def test_proxy_header_is_sent_first() -> None:
@@ -116,79 +120,79 @@ def test_proxy_header_is_sent_first() -> None:
         source=Endpoint(IPv4Address("192.0.2.1"), 1),
         destination=Endpoint(IPv4Address("192.0.2.2"), 25),
     )
-    _, stream = connect(GREETING, ehlo(), proxy=header)
+    book = new_client(proxy=header).send(GREETING, offer()).connect()
 
-    assert stream.sent[0] == header.encode()
+    assert book.sent[0] == header.encode()
 
 
-STARTTLS = ehlo("STARTTLS", "SIZE 1")
+STARTTLS = offer("STARTTLS", "SIZE 1")
 
 
 def test_offered_starttls_is_used_and_extensions_offered_before_tls_are_discarded() -> None:
-    client, stream = connect(GREETING, STARTTLS, b"220 go\r\n", ehlo("8BITMIME"))
+    book = new_client().send(GREETING, STARTTLS, b"220 go\r\n", offer("8BITMIME")).connect()
 
-    assert stream.output == b"EHLO c.example\r\nSTARTTLS\r\nEHLO c.example\r\n"
-    assert stream.server_name == "s.example"
-    assert client.extensions == {"8BITMIME": True}
-    assert client.tls
-    assert client.is_verified
+    book.wire(b"EHLO c.example\r\n", b"STARTTLS\r\n", b"EHLO c.example\r\n")
+    assert book.stream.server_name == "s.example"
+    assert book.client.extensions == {"8BITMIME": True}
+    assert book.client.tls
+    assert book.client.is_verified
 
 
 def test_tls_is_opportunistic_by_default() -> None:
-    client, _ = connect(GREETING, ehlo())
-    assert not client.tls
-    client, _ = connect(GREETING, STARTTLS, b"454 not now\r\n")
-    assert not client.tls
-    assert client.is_open
+    book = new_client().send(GREETING, offer()).connect()
+    assert not book.client.tls
+    book = new_client().send(GREETING, STARTTLS, b"454 not now\r\n").connect()
+    assert not book.client.tls
+    assert book.client.is_open
 
 
 def test_tls_mode_none_ignores_offered_starttls() -> None:
-    client, stream = connect(GREETING, STARTTLS, tls=TlsMode.NONE)
+    book = new_client(tls=TlsMode.NONE).send(GREETING, STARTTLS).connect()
 
-    assert stream.output == b"EHLO c.example\r\n"
-    assert not client.is_verified
+    book.wire(b"EHLO c.example\r\n")
+    assert not book.client.is_verified
 
 
-@pytest.mark.parametrize("script", [[GREETING, ehlo()], [GREETING, STARTTLS, b"454 not now\r\n"]])
+@pytest.mark.parametrize("script", [[GREETING, offer()], [GREETING, STARTTLS, b"454 not now\r\n"]])
 def test_connect_fails_if_required_tls_is_not_available(script: list[bytes]) -> None:
-    error, _ = refuse(*script, tls=TlsMode.REQUIRED)
+    error = new_client(tls=TlsMode.REQUIRED).send(*script).fail()
     assert isinstance(error, Refused)
 
 
 @pytest.mark.parametrize("mode", [TlsMode.OPPORTUNISTIC, TlsMode.REQUIRED])
 def test_421_to_starttls_raises_refused(mode: TlsMode) -> None:
-    error, _ = refuse(GREETING, STARTTLS, b"421 bye\r\n", tls=mode)
+    error = new_client(tls=mode).send(GREETING, STARTTLS, b"421 bye\r\n").fail()
     assert isinstance(error, Refused)
 
 
 @pytest.mark.parametrize("mode", [TlsMode.OPPORTUNISTIC, TlsMode.REQUIRED])
 def test_plaintext_after_the_reply_to_starttls_is_an_error(mode: TlsMode) -> None:
-    error, _ = refuse(GREETING, STARTTLS, b"220 go\r\n250 injected\r\n", tls=mode)
+    error = new_client(tls=mode).send(GREETING, STARTTLS, b"220 go\r\n250 injected\r\n").fail()
     assert isinstance(error, RemoteProtocolError)
 
 
 def test_nothing_is_sent_in_plaintext_after_a_failed_handshake() -> None:
-    stream = FakeStream(GREETING, STARTTLS, b"220 go\r\n")
-    stream.handshake_error = ssl.SSLCertVerificationError("not valid")
+    book = new_client().send(GREETING, STARTTLS, b"220 go\r\n")
+    book.stream.handshake_error = ssl.SSLCertVerificationError("not valid")
     with pytest.raises(ssl.SSLCertVerificationError):
-        step(open_client(opener(stream), "s.example", 25, hostname="c.example"))
+        book.connect()
 
-    assert stream.output.endswith(b"STARTTLS\r\n")
-    assert stream.close_timeouts == [0]
+    assert book.output.endswith(b"STARTTLS\r\n")
+    assert book.stream.close_timeouts == [0]
 
 
 def test_implicit_tls_starts_before_the_greeting() -> None:
-    client, stream = connect(GREETING, ehlo("STARTTLS"), tls=TlsMode.IMPLICIT)
+    book = new_client(tls=TlsMode.IMPLICIT).send(GREETING, offer("STARTTLS")).connect()
 
-    assert stream.output == b"EHLO c.example\r\n"
-    assert client.is_verified
+    book.wire(b"EHLO c.example\r\n")
+    assert book.client.is_verified
 
 
 def test_client_is_not_verified_with_a_context_that_does_not_verify() -> None:
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    client, _ = connect(GREETING, ehlo(), tls=TlsMode.IMPLICIT, context=context)
+    book = new_client(tls=TlsMode.IMPLICIT, context=context).send(GREETING, offer()).connect()
 
-    assert client.tls
-    assert not client.is_verified
+    assert book.client.tls
+    assert not book.client.is_verified

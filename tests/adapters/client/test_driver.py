@@ -7,8 +7,9 @@ import pytest
 from smtpcore import BodyType, ClientConfig, Reply
 from smtpcore_adapters import ClientTimeouts
 from smtpcore_adapters.client._driver import ClientDriver
-from tests.adapters.client.scripted import ACCEPTED, CONTINUE, OK, ONE, ScriptedClient, ehlo
 from tests.adapters.fakes import Early, FakeStream, Silence, Step, step
+from tests.adapters.playbook import ACCEPTED, ONE, client
+from tests.playbook import GO_AHEAD, OK
 
 
 def test_many_recipients_are_pipelined_in_groups_of_bounded_size() -> None:
@@ -16,15 +17,14 @@ def test_many_recipients_are_pipelined_in_groups_of_bounded_size() -> None:
     sizes: list[int] = []
 
     def answer() -> None:
-        commands = script.stream.sent[-1].count(b"\r\n")
-        sizes.append(len(script.stream.sent[-1]))
-        ends = script.stream.sent[-1].endswith(b"DATA\r\n")
-        replies = OK * (commands - ends) + (CONTINUE if ends else b"")
-        script.stream.script.extendleft([answer, replies] if not ends else [ACCEPTED, replies])
+        commands = book.sent[-1].count(b"\r\n")
+        sizes.append(len(book.sent[-1]))
+        ends = book.sent[-1].endswith(b"DATA\r\n")
+        replies = OK * (commands - ends) + (GO_AHEAD if ends else b"")
+        book.stream.script.extendleft([answer, replies] if not ends else [ACCEPTED, replies])
 
-    script = ScriptedClient(hello=ehlo("PIPELINING"))
-    script.stream.script.append(answer)
-    result = script.send(to=recipients)
+    book = client("PIPELINING").send(answer)
+    result = book.deliver(to=recipients)
 
     assert len(result.accepted) == 1000
     assert len(sizes) > 1
@@ -40,105 +40,103 @@ def test_421_during_the_body_stops_sending() -> None:
             taken += 1
             yield b"x" * 262_142 + b"\r\n"
 
-    script = ScriptedClient(OK, OK, CONTINUE, Early(b"421 4.3.2 going down\r\n"))
-    result = script.send(body())
+    book = client().send(OK, OK, GO_AHEAD, Early(b"421 4.3.2 going down\r\n"))
+    result = book.deliver(body())
 
     assert result[ONE] == Reply(421, "going down", enhanced="4.3.2")
     assert taken < 5
-    assert not script.stream.output.endswith(b".\r\n")
+    assert not book.output.endswith(b".\r\n")
 
 
 def test_421_is_read_after_a_failed_write() -> None:
-    script = ScriptedClient(OK, OK, CONTINUE, b"421 bye\r\n")
-    script.stream.send_errors.extend([None, None, None, BrokenPipeError("gone")])
-    assert script.send()[ONE] == Reply(421, "bye")
+    book = client().send(OK, OK, GO_AHEAD, b"421 bye\r\n")
+    book.stream.send_errors.extend([None, None, None, BrokenPipeError("gone")])
+    assert book.deliver()[ONE] == Reply(421, "bye")
 
-    script = ScriptedClient(OK, OK, CONTINUE, ConnectionResetError("gone"))
-    script.stream.send_errors.extend([None, None, None, BrokenPipeError("gone")])
+    book = client().send(OK, OK, GO_AHEAD, ConnectionResetError("gone"))
+    book.stream.send_errors.extend([None, None, None, BrokenPipeError("gone")])
     with pytest.raises(BrokenPipeError):
-        script.send()
+        book.deliver()
 
-    script = ScriptedClient(OK, OK, CONTINUE)
-    script.stream.send_errors.extend([None, None, None, TimeoutError("full")])
+    book = client().send(OK, OK, GO_AHEAD)
+    book.stream.send_errors.extend([None, None, None, TimeoutError("full")])
     with pytest.raises(TimeoutError):
-        script.send()
+        book.deliver()
 
 
 def test_bdat_is_used_and_pipelined_if_offered() -> None:
     body = b"x" * 299_998 + b"\r\n"
-    script = ScriptedClient(OK + OK, OK, ACCEPTED, hello=ehlo("PIPELINING", "CHUNKING"))
-    result = script.send(body)
+    book = client("PIPELINING", "CHUNKING").send(OK + OK, OK, ACCEPTED)
+    result = book.deliver(body)
 
     first, second = 262_144, 300_000 - 262_144
-    assert script.stream.sent[1][:20].startswith(b"BDAT 262144\r\n")
-    assert len(script.stream.sent[1]) == first + len("BDAT 262144\r\n")
-    assert script.stream.sent[2].startswith(f"BDAT {second} LAST\r\n".encode())
+    assert book.sent[1][:20].startswith(b"BDAT 262144\r\n")
+    assert len(book.sent[1]) == first + len("BDAT 262144\r\n")
+    assert book.sent[2].startswith(f"BDAT {second} LAST\r\n".encode())
     assert result.accepted
 
 
 def test_each_chunk_waits_for_its_reply_without_pipelining() -> None:
-    script = ScriptedClient(OK, OK, OK, OK, ACCEPTED, hello=ehlo("CHUNKING"))
-    assert script.send(b"x" * 262_142 + b"\r\n" + b"y" * 262_142 + b"\r\nz\r\n").accepted
-    assert len(script.stream.sent) == 5
+    book = client("CHUNKING").send(OK, OK, OK, OK, ACCEPTED)
+    assert book.deliver(b"x" * 262_142 + b"\r\n" + b"y" * 262_142 + b"\r\nz\r\n").accepted
+    assert len(book.sent) == 5
 
 
 def test_refused_chunk_is_the_result_and_resets_the_transaction() -> None:
     pieces = [b"x" * 262_142 + b"\r\n"] * 4
-    script = ScriptedClient(
-        OK + OK, b"552 5.3.4 full\r\n503 what\r\n", OK, OK + OK, ACCEPTED, hello=ehlo("PIPELINING", "CHUNKING")
-    )
-    result = script.send(pieces)
+    book = client("PIPELINING", "CHUNKING").send(OK + OK, b"552 5.3.4 full\r\n503 what\r\n", OK, OK + OK, ACCEPTED)
+    result = book.deliver(pieces)
 
     assert result[ONE] == Reply(552, "full", enhanced="5.3.4")
-    assert script.lines[-2:] == ["RSET", ""]
-    assert script.send().accepted
+    assert book.sent[-1:] == [b"RSET\r\n"]
+    assert book.deliver().accepted
 
 
 def test_refusal_of_the_first_chunk_overrides_the_reply_to_the_last_chunk() -> None:
     pieces = [b"x" * 262_142 + b"\r\n", b"end\r\n"]
-    script = ScriptedClient(OK + OK, b"552 5.3.4 full\r\n503 what\r\n", OK, hello=ehlo("PIPELINING", "CHUNKING"))
+    book = client("PIPELINING", "CHUNKING").send(OK + OK, b"552 5.3.4 full\r\n503 what\r\n", OK)
 
-    assert script.send(pieces)[ONE] == Reply(552, "full", enhanced="5.3.4")
+    assert book.deliver(pieces)[ONE] == Reply(552, "full", enhanced="5.3.4")
 
 
 def test_empty_body_is_one_empty_last_chunk() -> None:
-    script = ScriptedClient(OK + OK, ACCEPTED, hello=ehlo("PIPELINING", "CHUNKING"))
-    assert script.send(b"").accepted
-    assert script.stream.sent[-1] == b"BDAT 0 LAST\r\n"
+    book = client("PIPELINING", "CHUNKING").send(OK + OK, ACCEPTED)
+    assert book.deliver(b"").accepted
+    assert book.sent[-1] == b"BDAT 0 LAST\r\n"
 
 
 def test_chunking_option_false_uses_data() -> None:
-    script = ScriptedClient(OK, OK, CONTINUE, ACCEPTED, hello=ehlo("CHUNKING"), chunking=False)
-    assert script.send().accepted
+    book = client("CHUNKING", chunking=False).send(OK, OK, GO_AHEAD, ACCEPTED)
+    assert book.deliver().accepted
 
 
 def test_pipelining_option_false_waits_for_each_reply() -> None:
-    script = ScriptedClient(OK, OK, CONTINUE, ACCEPTED, hello=ehlo("PIPELINING"), pipelining=False)
-    assert script.send().accepted
-    assert len(script.stream.sent) == 5
+    book = client("PIPELINING", pipelining=False).send(OK, OK, GO_AHEAD, ACCEPTED)
+    assert book.deliver().accepted
+    assert len(book.sent) == 5
 
 
 def test_binary_body_is_sent_unchanged() -> None:
-    script = ScriptedClient(OK, OK, ACCEPTED, hello=ehlo("CHUNKING", "BINARYMIME", "8BITMIME"))
-    assert script.send(b"\x00\n\r\xff", body_type=BodyType.BINARYMIME).accepted
-    assert script.stream.sent[0] == b"MAIL FROM:<a@c.example> BODY=BINARYMIME\r\n"
-    assert script.stream.sent[-1] == b"BDAT 4 LAST\r\n\x00\n\r\xff"
+    book = client("CHUNKING", "BINARYMIME", "8BITMIME").send(OK, OK, ACCEPTED)
+    assert book.deliver(b"\x00\n\r\xff", body_type=BodyType.BINARYMIME).accepted
+    assert book.sent[0] == b"MAIL FROM:<a@c.example> BODY=BINARYMIME\r\n"
+    assert book.sent[-1] == b"BDAT 4 LAST\r\n\x00\n\r\xff"
 
 
 def test_partial_reply_during_the_body_is_read_to_its_end() -> None:
-    script = ScriptedClient(OK, OK, CONTINUE, Early(b"421 "), Early(b"bye\r\n"))
-    assert script.send()[ONE] == Reply(421, "bye")
+    book = client().send(OK, OK, GO_AHEAD, Early(b"421 "), Early(b"bye\r\n"))
+    assert book.deliver()[ONE] == Reply(421, "bye")
 
-    script = ScriptedClient(OK, OK, CONTINUE, b"421 ")
-    script.stream.send_errors.extend([None, None, None, BrokenPipeError("gone")])
+    book = client().send(OK, OK, GO_AHEAD, b"421 ")
+    book.stream.send_errors.extend([None, None, None, BrokenPipeError("gone")])
     with pytest.raises(BrokenPipeError):
-        script.send()
+        book.deliver()
 
 
 def test_readable_stream_without_a_complete_reply_does_not_stop_the_body() -> None:
-    script = ScriptedClient(OK, OK, CONTINUE, Silence.HALF, ACCEPTED)
-    assert script.send().accepted
-    assert script.stream.receive_timeouts[-2] <= 1
+    book = client().send(OK, OK, GO_AHEAD, Silence.HALF, ACCEPTED)
+    assert book.deliver().accepted
+    assert book.stream.receive_timeouts[-2] <= 1
 
 
 def test_byte_by_byte_reply_does_not_extend_the_timeout() -> None:

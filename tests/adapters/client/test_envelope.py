@@ -1,6 +1,7 @@
 """Parameters of MAIL and RCPT."""
 
 import io
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,28 +23,17 @@ from smtpcore import (
     Submitter,
 )
 from smtpcore_adapters import TlsMode, Unsendable
-from smtpcore_adapters.client._connecting import open_client
-from tests.adapters.client.scripted import (
-    ACCEPTED,
-    CONTINUE,
-    GREETING,
-    OK,
-    ONE,
-    SENDER,
-    TWO,
-    ScriptedClient,
-    ehlo,
-    opener,
-)
-from tests.adapters.fakes import FakeStream, step
+from tests.adapters.fakes import step
+from tests.adapters.playbook import ACCEPTED, ONE, TWO, client
+from tests.playbook import GO_AHEAD, OK
 
-FULL = ehlo("PIPELINING", "SIZE 1000", "8BITMIME", "SMTPUTF8", "DSN", "DELIVERBY", "MT-PRIORITY", "REQUIRETLS")
+FULL = ("PIPELINING", "SIZE 1000", "8BITMIME", "SMTPUTF8", "DSN", "DELIVERBY", "MT-PRIORITY", "REQUIRETLS")
 
 
-def envelope(*args: Any, hello: bytes = FULL, recipients: int = 1, **options: Any) -> list[str]:
-    script = ScriptedClient(OK * (recipients + 1) + CONTINUE, ACCEPTED, hello=hello)
-    assert script.send(*args, **options).accepted
-    return script.stream.sent[0].decode().split("\r\n")[: recipients + 1]
+def envelope(*args: Any, offers: Sequence[str] = FULL, recipients: int = 1, **options: Any) -> list[str]:
+    book = client(*offers).send(OK * (recipients + 1) + GO_AHEAD, ACCEPTED)
+    assert book.deliver(*args, **options).accepted
+    return book.sent[0].decode().split("\r\n")[: recipients + 1]
 
 
 def test_size_is_declared_if_known() -> None:
@@ -65,37 +55,37 @@ def test_send_options_become_parameters() -> None:
         mt_priority=3,
         smtputf8=True,
         notify=[Notify.SUCCESS, Notify.FAILURE],
-        hello=FULL,
+        offers=FULL,
     )
     assert mail == ("MAIL FROM:<a@c.example> SIZE=0 SMTPUTF8 RET=HDRS ENVID=QQ+201 BY=120;R MT-PRIORITY=3")
     assert rcpt == "RCPT TO:<b@s.example> NOTIFY=FAILURE,SUCCESS"
 
 
 def test_future_release_solicit_and_submitter_options_become_parameters() -> None:
-    hello = ehlo("PIPELINING", "FUTURERELEASE 1000 2030-01-01T00:00:00Z", "NO-SOLICITING", "AUTH PLAIN", "XFOO")
+    offers = ("PIPELINING", "FUTURERELEASE 1000 2030-01-01T00:00:00Z", "NO-SOLICITING", "AUTH PLAIN", "XFOO")
     options: dict[str, Any] = {
         "hold_for": 60,
         "solicit": ("net.example:ADV",),
         "submitter": Submitter(Mailbox("x@y.example")),
     }
-    mail, _ = envelope(b"", hello=hello, **options)
+    mail, _ = envelope(b"", offers=offers, **options)
     assert mail == "MAIL FROM:<a@c.example> AUTH=x@y.example HOLDFOR=60 SOLICIT=net.example:ADV".replace(
         " AUTH=x@y.example HOLDFOR=60 SOLICIT=net.example:ADV", " HOLDFOR=60 SOLICIT=net.example:ADV AUTH=x@y.example"
     )
-    mail, _ = envelope(b"", hello=hello, hold_until=datetime(2029, 1, 1, tzinfo=UTC))
+    mail, _ = envelope(b"", offers=offers, hold_until=datetime(2029, 1, 1, tzinfo=UTC))
     assert mail == "MAIL FROM:<a@c.example> HOLDUNTIL=2029-01-01T00:00:00Z"
 
 
 def test_parameter_of_a_custom_extension_is_sent() -> None:
     parameter = Parameter("XTENANT", str, str, octets=20)
     extensions = (*EXTENSIONS, Extension(keyword="XTENANTS", mail=(parameter,)))
-    script = ScriptedClient(OK, OK, CONTINUE, ACCEPTED, hello=ehlo("XTENANTS"), extensions=extensions)
-    assert script.send(b"", params={"XTENANT": "acme"}).accepted
-    assert script.stream.sent[0] == b"MAIL FROM:<a@c.example> XTENANT=acme\r\n"
+    book = client("XTENANTS", extensions=extensions).send(OK, OK, GO_AHEAD, ACCEPTED)
+    assert book.deliver(b"", params={"XTENANT": "acme"}).accepted
+    assert book.sent[0] == b"MAIL FROM:<a@c.example> XTENANT=acme\r\n"
 
 
 def test_false_options_add_no_parameter() -> None:
-    assert envelope(b"", smtputf8=False, requiretls=False, hello=ehlo("PIPELINING"))[0] == "MAIL FROM:<a@c.example>"
+    assert envelope(b"", smtputf8=False, requiretls=False, offers=["PIPELINING"])[0] == "MAIL FROM:<a@c.example>"
 
 
 def test_parameters_of_a_single_recipient_override_the_options() -> None:
@@ -113,15 +103,15 @@ def test_duplicate_recipients_are_sent_once() -> None:
 
 
 def test_empty_sender_is_the_null_reverse_path() -> None:
-    script = ScriptedClient(OK, OK, CONTINUE, ACCEPTED)
-    step(script.client.send("", ONE, b""))
-    assert script.stream.sent[0] == b"MAIL FROM:<>\r\n"
+    book = client().send(OK, OK, GO_AHEAD, ACCEPTED)
+    step(book.client.send("", ONE, b""))
+    assert book.sent[0] == b"MAIL FROM:<>\r\n"
 
 
 def test_non_ascii_address_adds_smtputf8() -> None:
-    script = ScriptedClient(OK + OK + CONTINUE, ACCEPTED, hello=FULL)
-    assert script.send(to="grüße@s.example").accepted
-    assert script.stream.sent[0].startswith(b"MAIL FROM:<a@c.example> SIZE=4 SMTPUTF8\r\nRCPT TO:<gr\xc3\xbc")
+    book = client(*FULL).send(OK + OK + GO_AHEAD, ACCEPTED)
+    assert book.deliver(to="grüße@s.example").accepted
+    assert book.sent[0].startswith(b"MAIL FROM:<a@c.example> SIZE=4 SMTPUTF8\r\nRCPT TO:<gr\xc3\xbc")
 
 
 @pytest.mark.parametrize(
@@ -137,20 +127,19 @@ def test_non_ascii_address_adds_smtputf8() -> None:
 def test_message_that_needs_a_missing_extension_raises_unsendable(
     body: bytes, options: dict[str, Any], enhanced: str
 ) -> None:
-    script = ScriptedClient(hello=ehlo("SIZE 1000"))
+    book = client("SIZE 1000")
     with pytest.raises(Unsendable) as caught:
-        script.send(body, **options)
+        book.deliver(body, **options)
 
     assert caught.value.reply.enhanced == enhanced
-    assert script.stream.output == b""
-    assert script.client.is_open
+    book.wire()
+    assert book.client.is_open
 
 
 def test_requiretls_is_sent_over_verified_tls() -> None:
-    stream = FakeStream(GREETING, ehlo("REQUIRETLS"), OK, OK, CONTINUE, ACCEPTED)
-    client = step(open_client(opener(stream), "s.example", 465, hostname="c.example", tls=TlsMode.IMPLICIT))
-    assert step(client.send(SENDER, ONE, b"", requiretls=True)).accepted
-    assert b"MAIL FROM:<a@c.example> REQUIRETLS\r\n" in stream.sent
+    book = client("REQUIRETLS", tls=TlsMode.IMPLICIT).send(OK, OK, GO_AHEAD, ACCEPTED)
+    assert book.deliver(b"", requiretls=True).accepted
+    assert b"MAIL FROM:<a@c.example> REQUIRETLS\r\n" in book.sent
 
 
 @pytest.mark.parametrize(
@@ -166,9 +155,9 @@ def test_requiretls_is_sent_over_verified_tls() -> None:
     ],
 )
 def test_invalid_argument_raises_and_keeps_the_connection_usable(options: dict[str, Any]) -> None:
-    script = ScriptedClient(*([OK, OK] if "notify" in options else []), OK, OK, CONTINUE, ACCEPTED)
+    book = client().send(*([OK, OK] if "notify" in options else []), OK, OK, GO_AHEAD, ACCEPTED)
     with pytest.raises(LocalProtocolError):
-        script.send(**options)
+        book.deliver(**options)
 
-    assert b"DATA" not in script.stream.output
-    assert script.send().accepted
+    assert b"DATA" not in book.output
+    assert book.deliver().accepted

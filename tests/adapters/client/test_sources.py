@@ -1,7 +1,7 @@
 """Bodies of each supported type."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from email.message import EmailMessage
 from typing import Any
 
@@ -9,14 +9,16 @@ import pytest
 
 from smtpcore import LocalProtocolError
 from smtpcore_adapters import Unsendable
-from tests.adapters.client.scripted import ACCEPTED, CONTINUE, OK, ScriptedClient, chunks, ehlo
 from tests.adapters.client.test_envelope import FULL
+from tests.adapters.fakes import chunks
+from tests.adapters.playbook import ACCEPTED, client
+from tests.playbook import GO_AHEAD, OK
 
 
-def sent_body(body: Any, hello: bytes = ehlo("8BITMIME")) -> bytes:
-    script = ScriptedClient(OK, OK, CONTINUE, ACCEPTED, hello=hello)
-    assert script.send(body).accepted
-    return b"".join(script.stream.sent[3:])
+def sent_body(body: Any, *, offers: Sequence[str] = ("8BITMIME",)) -> bytes:
+    book = client(*offers).send(OK, OK, GO_AHEAD, ACCEPTED)
+    assert book.deliver(body).accepted
+    return b"".join(book.sent[3:])
 
 
 @pytest.mark.parametrize(
@@ -85,10 +87,10 @@ def test_file_body_is_sent_from_its_current_position() -> None:
 
 @pytest.mark.parametrize("body", ["text", io.StringIO("text"), 1, None])
 def test_body_of_a_wrong_type_is_a_type_error(body: Any) -> None:
-    script = ScriptedClient()
+    book = client()
     with pytest.raises(TypeError):
-        script.send(body)
-    assert script.stream.output == b""
+        book.deliver(body)
+    book.wire()
 
 
 def message(subject: str = "hello") -> EmailMessage:
@@ -113,7 +115,7 @@ def test_email_message_is_sent_without_bcc() -> None:
 
 
 def test_email_message_is_encoded_as_7bit_for_a_server_without_8bitmime() -> None:
-    body = sent_body(message("grüße"), hello=ehlo())
+    body = sent_body(message("grüße"), offers=())
 
     assert body.isascii()
     assert b"Content-Transfer-Encoding: 8bit" not in body
@@ -122,13 +124,13 @@ def test_email_message_is_encoded_as_7bit_for_a_server_without_8bitmime() -> Non
 def test_email_message_with_non_ascii_addresses_needs_smtputf8() -> None:
     mail = message()
     mail.replace_header("From", "grüße@c.example")
-    script = ScriptedClient(OK + OK + CONTINUE, ACCEPTED, hello=FULL)
-    assert script.send(mail).accepted
-    assert b" SMTPUTF8\r\n" in script.stream.sent[0]
-    assert "From: grüße@c.example".encode() in script.stream.output
+    book = client(*FULL).send(OK + OK + GO_AHEAD, ACCEPTED)
+    assert book.deliver(mail).accepted
+    assert b" SMTPUTF8\r\n" in book.sent[0]
+    assert "From: grüße@c.example".encode() in book.output
 
     with pytest.raises(Unsendable):
-        ScriptedClient(hello=ehlo("8BITMIME")).send(mail)
+        client("8BITMIME").deliver(mail)
 
 
 def test_exception_in_a_body_iterator_leaves_the_message_unfinished() -> None:
@@ -136,25 +138,25 @@ def test_exception_in_a_body_iterator_leaves_the_message_unfinished() -> None:
         yield b"x" * 600_000
         raise KeyError("lost")
 
-    for hello in (ehlo("8BITMIME"), ehlo("8BITMIME", "CHUNKING")):
-        script = ScriptedClient(OK, OK, CONTINUE if hello == ehlo("8BITMIME") else OK, OK, ACCEPTED, hello=hello)
+    for offers, answer in (["8BITMIME"], GO_AHEAD), (["8BITMIME", "CHUNKING"], OK):
+        book = client(*offers).send(OK, OK, answer, OK, ACCEPTED)
         with pytest.raises(KeyError):
-            script.send(body())
-        assert not script.client.is_open
-        assert not script.stream.output.endswith(b"\r\n.\r\n")
-        assert b"LAST" not in script.stream.output
+            book.deliver(body())
+        assert not book.client.is_open
+        assert not book.output.endswith(b"\r\n.\r\n")
+        assert b"LAST" not in book.output
 
 
 def test_undeclared_8bit_octets_leave_the_message_unfinished() -> None:
-    script = ScriptedClient(OK, OK, CONTINUE, hello=ehlo())
+    book = client().send(OK, OK, GO_AHEAD)
     with pytest.raises(LocalProtocolError, match="beyond ASCII"):
-        script.send([b"fine\r\n", b"\xff\r\n"])
-    assert not script.client.is_open
-    assert not script.stream.output.endswith(b".\r\n")
+        book.deliver([b"fine\r\n", b"\xff\r\n"])
+    assert not book.client.is_open
+    assert not book.output.endswith(b".\r\n")
 
 
 def test_invalid_octet_in_a_chunk_closes_the_connection() -> None:
-    script = ScriptedClient(OK, OK, hello=ehlo("CHUNKING"))
+    book = client("CHUNKING").send(OK, OK)
     with pytest.raises(LocalProtocolError, match="NUL"):
-        script.send([b"\0\r\n"])
-    assert b"LAST" not in script.stream.output
+        book.deliver([b"\0\r\n"])
+    assert b"LAST" not in book.output
