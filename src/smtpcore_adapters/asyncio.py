@@ -338,9 +338,9 @@ class _ProtocolStream(asyncio.BufferedProtocol):
         receive = partial(self._receive, self._loop.time() + timeout)
         return read(self._encryption, receive) if self._encryption else receive()
 
-    async def _receive(self, deadline: float, *, interruptible: bool = True) -> bytes:
-        while not (self._input or self._ended) or (interruptible and self._interrupted):
-            if interruptible and self._interrupted:
+    async def _receive(self, deadline: float) -> bytes:
+        while not (self._input or self._ended) or self._interrupted:
+            if self._interrupted:
                 self._interrupted = False
                 raise Interrupted
 
@@ -414,7 +414,7 @@ class _ProtocolStream(asyncio.BufferedProtocol):
         self, context: SSLContext, timeout: float, *, server_name: str | None = None, received: bytes = b""
     ) -> None:
         self._encryption = Encryption(context, server_name, received)
-        receive = partial(self._receive, self._loop.time() + timeout, interruptible=False)
+        receive = partial(self._receive, self._loop.time() + timeout)
         self.tls = await shake_hands(self._encryption, receive, self._write)
 
     async def aclose(self, timeout: float) -> None:

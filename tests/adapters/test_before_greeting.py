@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Any
@@ -13,7 +14,7 @@ from smtpcore import Noop, Reply
 from smtpcore.proxy import Endpoint, ProxyCommand, ProxyHeader
 from smtpcore_adapters import Address, App, Listener, Session, Timeouts
 from tests.adapters.fakes import CONFIG
-from tests.adapters.harness import Client, running
+from tests.adapters.harness import TIMEOUT, Client, running
 
 LOCAL = ["127.0.0.0/8"]
 HEADER = ProxyHeader(
@@ -118,6 +119,40 @@ def test_plaintext_at_a_tls_port_is_answered_with_an_alert_or_not_at_all(
         with server.connect() as client:
             said = client.send(b"EHLO c.example\r\n").rest()
         assert said[:1] in (b"", b"\x15")  # an alert is a record of type 21
+
+
+# The end of the server
+
+BEGINNINGS: dict[str, tuple[dict[str, Any], bytes]] = {
+    "silent client of a TLS port": ({"implicit_tls": True}, b""),
+    "part of a handshake": ({"implicit_tls": True}, b"\x16\x03\x01"),
+    "silent proxy": ({"proxies": LOCAL}, b""),
+    "part of a PROXY header": ({"proxies": LOCAL}, b"PROXY TCP4"),
+    "handshake after a PROXY header": ({"proxies": LOCAL, "implicit_tls": True}, HEADER.encode(version=1)),
+    "STARTTLS": ({}, b"EHLO c.example\r\nSTARTTLS\r\n"),
+}
+
+
+@pytest.mark.parametrize("beginning", BEGINNINGS)
+def test_shutdown_ends_a_session_that_has_not_begun_at_once(
+    beginning: str, backend: str, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    # The session may neither wait for its client during the grace period, nor linger: both take longer than the test.
+    options, sent = BEGINNINGS[beginning]
+    app, opened = App(), threading.Event()
+    app.observe(lambda session, item: opened.set())
+    timeouts = Timeouts(close=3600)
+    with (
+        running(backend, app, config=CONFIG, grace=3600, timeouts=timeouts, tls=contexts[0], **options) as server,
+        server.connect() as client,
+    ):
+        client.send(sent)
+        assert opened.wait(TIMEOUT)
+        if not options:
+            client.expect(220, 250, 220)
+        server.leave().result(TIMEOUT)
+        assert server.reason() == "shutdown"
+        assert client.is_closed()
 
 
 # Addresses

@@ -764,7 +764,7 @@ def test_client_certificate_is_requested_and_verified(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, logger="smtpcore")
     issuer = trustme.CA()
     issuer.cert_pem.write_to_path(str(tmp_path / "clients.pem"))
     tls = ServerTls(

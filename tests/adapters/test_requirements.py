@@ -62,7 +62,7 @@ def test_lmtp_on_port_25_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_starttls_is_not_offered_without_a_certificate() -> None:
     """R8314-4-01"""
-    sent = accepted(Acceptor(App(), config=replace(CONFIG, starttls=True))).send(EHLO, b"STARTTLS\r\n", QUIT).replies
+    sent = accepted(Acceptor(App(), config=CONFIG)).send(EHLO, b"STARTTLS\r\n", QUIT).replies
     assert "STARTTLS" not in sent[1]
     assert sent[2].startswith("502 ")
 

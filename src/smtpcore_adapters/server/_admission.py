@@ -74,7 +74,7 @@ class Admission:
     async def talks_early(self) -> bool:
         """Wait for the greeting delay, and return whether the client sent anything meanwhile."""
         delay = self._timeouts.greeting_delay
-        return bool(delay and not self.refusal and not self._wire.draining and await self._wire.talks_within(delay))
+        return bool(delay and not self.refusal and await self._wire.talks_within(delay))
 
     async def reject_early_talker(self) -> None:
         """Refuse a client that talked before the greeting."""

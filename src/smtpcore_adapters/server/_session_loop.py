@@ -41,7 +41,7 @@ from smtpcore import (
 )
 from smtpcore.proxy import ProxyCommand
 
-from ..streams._stream import Stream
+from ..streams._stream import Interrupted, Stream
 from ._admission import Admission
 from ._app import App
 from ._authentication import AuthExchange
@@ -152,6 +152,9 @@ class SessionLoop:
                 timeout = wire.deadlines.expired(wire.conn.waiting_for)
                 await wire.say_goodbye("you took too long", "4.4.2", Decider.TIMEOUT, timeout)
                 return Reason.TIMEOUT
+            case Interrupted():
+                wire.give_up()
+                return Reason.SHUTDOWN
             case ConnectionDropped():
                 return Reason.DROPPED
             case AbortConnection():
@@ -209,6 +212,9 @@ class SessionLoop:
         wire.log.write(logging.DEBUG, "connection from %s", wire.stream.peer)
         received = b""
         if self._is_proxied:
+            if admission.refusal:
+                raise Interrupted  # the server is stopping already
+
             header, received = await wire.receive_proxy_header()
             if header.command is ProxyCommand.PROXY:
                 self._record.set_proxy_header(header)

@@ -9,8 +9,8 @@
 # - After a TLS handshake that failed nothing is sent: there is no plaintext to return to (RFC 3207 section 4).
 
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from ssl import SSLContext
 
 from smtpcore import (
@@ -51,7 +51,8 @@ class Wire:
 
     __slots__ = (
         "_app",
-        "_is_waiting_early",
+        "_is_given_up",
+        "_is_interruptible",
         "_timeouts",
         "_tls",
         "_unsent",
@@ -83,7 +84,8 @@ class Wire:
         self._tls = tls
         self._unsent = 0
         """The number of replies since the last flush."""
-        self._is_waiting_early = False
+        self._is_interruptible = False
+        self._is_given_up = False
 
         self.stream = stream
         self.conn = conn
@@ -147,12 +149,14 @@ class Wire:
         """Read the PROXY header, which precedes TLS and the greeting. Only peers in the option `proxies` send a header.
 
         Return the header, and the octets that arrived together with it: they are the beginning of the client's stream
-        (PROXY protocol, section 2). Raises `RemoteProtocolError` if the header is malformed.
+        (PROXY protocol, section 2). Raises `RemoteProtocolError` if the header is malformed, and `Interrupted` after
+        `drain`.
         """
         reader = ProxyReader()
         while (header := reader.next_header()) is NEED_DATA:
             begun = self.clock()
-            data = await self.stream.receive(self.deadlines.remaining(Wait.GREETING, begun))
+            with self._interruptible():
+                data = await self.stream.receive(self.deadlines.remaining(Wait.GREETING, begun))
             self.deadlines.record_wait(self.clock() - begun, len(data))
             reader.receive_data(data)
 
@@ -160,22 +164,30 @@ class Wire:
 
     async def talks_within(self, delay: float) -> bool:
         """Wait for `delay` seconds, and return whether the client has sent something before the greeting."""
-        self._is_waiting_early = True
-        try:
-            data = await self.stream.receive(self.deadlines.within_session(delay))
-        except (TimeoutError, Interrupted):
-            pass
-        else:
-            self.conn.receive_data(data)
-        finally:
-            self._is_waiting_early = False
+        with suppress(TimeoutError, Interrupted), self._interruptible():
+            self.conn.receive_data(await self.stream.receive(self.deadlines.within_session(delay)))
 
         return bool(self.conn.trailing_data)
 
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Let `drain` interrupt a wait in which the client has no command to finish.
+
+        Raises `Interrupted` if `drain` was called already. The order of the checks matters, because `drain` may be
+        called in another thread.
+        """
+        self._is_interruptible = True
+        try:
+            if self.draining:
+                raise Interrupted
+            yield
+        finally:
+            self._is_interruptible = False
+
     def drain(self) -> None:
-        """Ask the session to end before its next command, and interrupt a wait for that command."""
+        """Ask the session to end before its next command, and interrupt a wait for that command or for a handshake."""
         self.draining = True
-        if self._is_waiting_early or self.conn.waiting_for in (Wait.GREETING, Wait.COMMAND):
+        if self._is_interruptible or self.conn.waiting_for in (Wait.GREETING, Wait.COMMAND):
             self.stream.interrupt()
 
     async def sleep(self, seconds: float) -> None:
@@ -259,14 +271,18 @@ class Wire:
     # TLS
 
     async def start_tls(self, received: bytes = b"") -> None:
-        """Do the TLS handshake, of which the client has sent `received` already. Raises `OSError` if it fails."""
+        """Do the TLS handshake, of which the client has sent `received` already.
+
+        Raises `OSError` if it fails, and `Interrupted` after `drain`.
+        """
         await self.flush()
         if self._tls is None:
             raise OSError("TLS was accepted, but there is no SSLContext")
 
         try:
             timeout = self.deadlines.within_session(self._timeouts.handshake)
-            await self.stream.start_tls(self._tls, timeout, received=received)
+            with self._interruptible():
+                await self.stream.start_tls(self._tls, timeout, received=received)
         except OSError as exc:
             self.conn.send_failed()
             self.show(TlsFailed(str(exc) or type(exc).__name__))
@@ -305,9 +321,14 @@ class Wire:
         if reset:
             self.stream.reset_on_close()
 
+    def give_up(self) -> None:
+        """End a session that the client has not begun: no reply is sent, and the connection is closed at once."""
+        self.conn.send_failed()
+        self._is_given_up = True
+
     async def close(self, *, at_once: bool) -> None:
         """Close the connection, either at once or when the client has read the last reply. Raises nothing."""
-        await self.stream.aclose(0 if at_once else self._timeouts.close)
+        await self.stream.aclose(0 if at_once or self._is_given_up else self._timeouts.close)
 
 
 _LOGGED = frozenset({Decider.FAILURE, Decider.SHUTDOWN})

@@ -145,7 +145,7 @@ class BlockingStream:
     ) -> None:
         deadline = time.monotonic() + timeout
         self._encryption = Encryption(context, server_name, received)
-        receive, send = partial(self._receive, deadline, self._recv), partial(self._send, deadline)
+        receive, send = partial(self._receive, deadline, self._recv_unless_interrupted), partial(self._send, deadline)
         self.tls = await shake_hands(self._encryption, receive, send)
 
     async def aclose(self, timeout: float) -> None:

@@ -224,8 +224,17 @@ class PolledStream:
         self, context: SSLContext, timeout: float, *, server_name: str | None = None, received: bytes = b""
     ) -> None:
         self._encryption = Encryption(context, server_name, received)
-        with self._framework.fail_after(timeout):
-            self.tls = await shake_hands(self._encryption, self._receive, self._send)
+        self._take_interruption()
+        self._deadline = inf  # so that `interrupt` ends the wait; the timeout is that of the cancel scope
+        try:
+            with self._framework.fail_after(timeout):
+                self.tls = await shake_hands(self._encryption, self._receive, self._send)
+        except self._framework.closed_resource_error:
+            self._interrupted = False
+            raise Interrupted from None
+        finally:
+            self._deadline = None
+            self._woken = False
 
     async def aclose(self, timeout: float) -> None:
         try:

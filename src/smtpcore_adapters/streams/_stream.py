@@ -39,7 +39,7 @@ _MAPPED = "::ffff:"
 
 
 class Interrupted(Exception):
-    """`Stream.interrupt` was called, so `Stream.receive` ends without input."""
+    """`Stream.interrupt` was called, so `Stream.receive` ends without input, or `Stream.start_tls` without TLS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,7 @@ class Stream(Protocol):
         Raises:
             TimeoutError: The handshake took longer than `timeout` seconds.
             OSError: The handshake failed; `ssl.SSLError` is an `OSError`.
+            Interrupted: `interrupt` was called.
         """
 
     async def aclose(self, timeout: float) -> None:
@@ -125,7 +126,7 @@ class Stream(Protocol):
         """Make `aclose(0)` reset the connection, so that the peer sees an error instead of an orderly end of stream."""
 
     def interrupt(self) -> None:
-        """Make the pending `receive`, or else the next one, raise `Interrupted`."""
+        """Make the pending `receive` or `start_tls`, or else the next of these calls, raise `Interrupted`."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait for `seconds`. Sessions sleep for short times only, and check in between whether to continue."""

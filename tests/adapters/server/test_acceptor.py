@@ -128,6 +128,13 @@ def test_drain_ends_all_sessions_and_refuses_new_connections() -> None:
         assert suspended.replies[-1] == "421 4.3.2 s.example closing: the server is shutting down"
 
 
+def test_proxy_that_connects_after_drain_is_not_waited_for() -> None:
+    acceptor = Acceptor(App(), config=CONFIG, proxies=[HERE.host])
+    acceptor.drain()
+    stream = accepted(acceptor, HERE).end().stream
+    assert (stream.sent, stream.close_timeouts) == ([], [0])
+
+
 def test_cancelled_session_is_no_longer_counted() -> None:
     acceptor = Acceptor(app(), config=CONFIG, limits=Limits(connections=1))
     suspended = SuspendedSession(acceptor, HERE)

@@ -235,7 +235,7 @@ def test_starttls_without_a_context_loses_the_connection() -> None:
     assert dialogue.reasons == ["lost"]
 
 
-def test_drain_waits_for_the_tls_handshake() -> None:
+def test_drain_before_the_tls_handshake_closes_the_connection_at_once() -> None:
     app = App()
 
     @app.on("STARTTLS")
@@ -243,8 +243,9 @@ def test_drain_waits_for_the_tls_handshake() -> None:
         dialogue.loop.drain()
 
     dialogue = session(app, config=TLS_CONFIG, tls=CONTEXT)
-    dialogue.send(EHLO, b"STARTTLS\r\n", EHLO).end().expect(220, 250, 220, 421)
-    assert dialogue.stream.tls
+    dialogue.send(EHLO, b"STARTTLS\r\n", EHLO).end().expect(220, 250, 220)
+    assert dialogue.stream.tls is None
+    assert dialogue.stream.close_timeouts == [0]
     assert dialogue.reasons == ["shutdown"]
 
 
