@@ -18,7 +18,7 @@ _NO_ENDS = {
     "lf-cr": b"\n.\r",
     "cr-lf": b"\r.\n",
     "lfcr-lfcr": b"\n\r.\n\r",
-    "crcrlf-crlf": b"\r.\r\r\n",
+    "cr-crcrlf": b"\r.\r\r\n",
     "crlf-crcrlf": b"\r\n.\r\r\n",
     "nul-before-dot": b"\r\n\x00.\r\n",
     "nul-behind-dot": b"\r\n.\x00\r\n",
