@@ -349,7 +349,7 @@ def test_blocking_read_outside_a_thread_gives_451(loop_backend: str, caplog: pyt
 
     with running(loop_backend, app, config=CONFIG) as server, server.connect() as client:
         client.send(EHLO + MESSAGE + BODY + END).expect(220, 250, 250, 250, 354, 451)
-    assert "make the handler `async def`, or give it `blocking=True`" in caplog.text
+    assert "use `async def`, or register it with `blocking=True`" in caplog.text
 
 
 def test_coroutine_handler_that_needs_an_event_loop_fails_in_the_thread_adapter(
