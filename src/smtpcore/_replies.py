@@ -74,13 +74,9 @@ class ReplyClass(Key):
     """421 and 521 end the dialogue, whatever command they answer (RFC 5321 4.2.2, RFC 7504 section 3)."""
 
 
-_GOODBYES = (ReplyCode.SERVICE_NOT_AVAILABLE, ReplyCode.HOST_ACCEPTS_NO_MAIL)
 # RFC 5321 4.2: the first digit is 2 to 5, the second 0 to 5.
-_CLASS_OF_CODE = {
-    code: ReplyClass.GOODBYE if code in _GOODBYES else ReplyClass(code // 100)
-    for code in range(200, 600)
-    if code % 100 < 60
-}
+_CLASS_OF_CODE = {code: ReplyClass(code // 100) for code in range(200, 600) if code % 100 < 60}
+_CLASS_OF_CODE |= dict.fromkeys((ReplyCode.SERVICE_NOT_AVAILABLE, ReplyCode.HOST_ACCEPTS_NO_MAIL), ReplyClass.GOODBYE)
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
