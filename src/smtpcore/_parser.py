@@ -94,14 +94,8 @@ def _parse_hello(kind: type[Helo | Ehlo | Lhlo], argument: str, dialect: Dialect
         raise CommandRejected(rules.BAD_HELLO.fill(verb=kind.verb)) from None
 
 
-_BEFORE_PATH: Mapping[type[Command], tuple[str, Refusal]] = {
-    Mail: ("FROM:", rules.BAD_SENDER),
-    Rcpt: ("TO:", rules.BAD_RECIPIENT),
-}
-
-
 def _parse_path(kind: type[Mail | Rcpt], argument: str, dialect: Dialect) -> Command:
-    keyword, refusal = _BEFORE_PATH[kind]
+    keyword, refusal = ("FROM:", rules.BAD_SENDER) if kind is Mail else ("TO:", rules.BAD_RECIPIENT)
     start = len(keyword)
     end = -1
     if argument[:start].upper() == keyword and argument[start : start + 1] == "<":
