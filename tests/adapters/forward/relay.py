@@ -1,35 +1,23 @@
 """A session that forwards its mail to scripted servers."""
 
 import ssl
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from smtpcore import EXTENSIONS, Config
 from smtpcore_adapters import Address, App, TlsMode
 from smtpcore_adapters.forward import Forward
-from tests.adapters.fakes import CONFIG, DATA, EHLO, MAIL, RCPT, FakeStream, Step
-from tests.adapters.playbook import session
+from tests.adapters.fakes import CONFIG, DATA, EHLO, MAIL, RCPT, Step
+from tests.adapters.playbook import ACCEPTED, ScriptedServer, next_server, session
+from tests.playbook import GO_AHEAD
 
-OK = b"250 2.1.0 ok\r\n"
-CONTINUE = b"354 go on\r\n"
-ACCEPTED = b"250 2.0.0 taken\r\n"
+OK = b"250 2.1.0 ok\r\n"  # with an enhanced status code, which the relay has to keep
 TWO = b"RCPT TO:<v@s.example>\r\n"
 BODY = b"Subject: hi\r\n\r\n..text\r\n"
 ALL_EXTENSIONS = replace(CONFIG, disabled=frozenset({"BURL"}))
 LMTP = replace(CONFIG, lmtp=True)
 LHLO = EHLO.replace(b"EHLO", b"LHLO")
-
-
-def ehlo(*keywords: str) -> bytes:
-    lines = ["hop.example", *keywords]
-    return "".join(f"250{'-' if line is not lines[-1] else ' '}{line}\r\n" for line in lines).encode()
-
-
-GREETING = b"220 hop.example\r\n"
-
-
-def next_server(*script: Step, offers: tuple[str, ...] = ("8BITMIME",)) -> FakeStream:
-    return FakeStream(GREETING, ehlo(*offers), *script)
 
 
 class Relay:
@@ -38,7 +26,7 @@ class Relay:
     def __init__(
         self,
         *script: Step,
-        next_servers: list[Any],
+        next_servers: Sequence[ScriptedServer | OSError],
         config: Config = CONFIG,
         app: App | None = None,
         server_tls: ssl.SSLContext | None = None,
@@ -51,7 +39,8 @@ class Relay:
         self.app.include(Forward("hop.example", 2525, **options))
         extensions = options.get("extensions", EXTENSIONS)
         self.dialogue = session(self.app, config=config, tls=server_tls, peer=peer, extensions=extensions)
-        self.dialogue.stream.opened_streams.extend(next_servers)
+        for each in next_servers:
+            self.dialogue.stream.opened_streams.append(each.stream if isinstance(each, ScriptedServer) else each)
         self.dialogue.send(*script).end()
 
     @property
@@ -65,14 +54,14 @@ class Relay:
         return self.dialogue.replies[-1]
 
 
-def commands(stream: FakeStream) -> list[bytes]:
-    """Return the writes of `stream`, without EHLO, LHLO and QUIT."""
-    return [line for line in stream.sent if not line.startswith((b"EHLO", b"LHLO", b"QUIT"))]
+def commands(hop: ScriptedServer) -> list[bytes]:
+    """Return what the relay has written to the next server, without EHLO, LHLO and QUIT."""
+    return [line for line in hop.sent if not line.startswith((b"EHLO", b"LHLO", b"QUIT"))]
 
 
 def relay_one(*keywords: str, mail: bytes = MAIL, rcpt: bytes = RCPT, **options: Any) -> tuple[list[str], list[bytes]]:
     """Forward one message to a server that offers `keywords` and accepts it."""
     chunks = "CHUNKING" in keywords
-    stream = next_server(OK, OK, *([] if chunks else [CONTINUE]), ACCEPTED, offers=keywords)
-    relay = Relay(EHLO + mail + rcpt + DATA, BODY + b".\r\n", next_servers=[stream], trace=False, **options)
-    return relay.codes, commands(stream)
+    hop = next_server(*keywords).send(OK, OK, *([] if chunks else [GO_AHEAD]), ACCEPTED)
+    relay = Relay(EHLO + mail + rcpt + DATA, BODY + b".\r\n", next_servers=[hop], trace=False, **options)
+    return relay.codes, commands(hop)

@@ -10,7 +10,9 @@ import pytest
 from smtpcore import EXTENSIONS, Extension, NextHop, Parameter, Reply
 from smtpcore_adapters import App, TlsMode
 from tests.adapters.fakes import CONFIG, DATA, EHLO, MAIL, QUIT, RCPT
-from tests.adapters.forward.relay import ACCEPTED, ALL_EXTENSIONS, BODY, CONTINUE, OK, Relay, next_server, relay_one
+from tests.adapters.forward.relay import ALL_EXTENSIONS, BODY, OK, Relay, relay_one
+from tests.adapters.playbook import ACCEPTED, next_server
+from tests.playbook import GO_AHEAD
 
 
 def test_parameters_supported_by_the_next_server_are_forwarded() -> None:
@@ -48,7 +50,7 @@ def test_optional_parameters_are_dropped_if_the_next_server_lacks_the_extension(
 )
 def test_required_mail_parameter_unsupported_by_the_next_server_is_refused(params: bytes, code: str) -> None:
     mail = b"MAIL FROM:<a@c.example> " + params + b"\r\n"
-    relay = Relay(EHLO + mail + RCPT + RCPT + QUIT, next_servers=[next_server()], config=ALL_EXTENSIONS)
+    relay = Relay(EHLO + mail + RCPT + RCPT + QUIT, next_servers=[next_server("8BITMIME")], config=ALL_EXTENSIONS)
     assert relay.codes[1:3] == [code, code]
 
 
@@ -57,26 +59,27 @@ def test_required_mail_parameter_unsupported_by_the_next_server_is_refused(param
 )
 def test_required_rcpt_parameter_unsupported_by_the_next_server_is_refused(params: bytes, code: str) -> None:
     rcpt = b"RCPT TO:<u@s.example> " + params + b"\r\n"
-    assert Relay(EHLO + MAIL + rcpt, next_servers=[next_server(OK)], config=ALL_EXTENSIONS).codes[1] == code
+    assert (
+        Relay(EHLO + MAIL + rcpt, next_servers=[next_server("8BITMIME").send(OK)], config=ALL_EXTENSIONS).codes[1]
+        == code
+    )
 
 
 def test_hold_for_is_refused_if_the_next_server_lacks_futurerelease() -> None:
     config = replace(ALL_EXTENSIONS, max_hold_for=100, max_hold_until=datetime(2100, 1, 1, tzinfo=UTC))
     mail = b"MAIL FROM:<a@c.example> HOLDFOR=60\r\n"
-    assert Relay(EHLO + mail + RCPT, next_servers=[next_server()], config=config).codes[1] == "555 5.5.4"
+    assert Relay(EHLO + mail + RCPT, next_servers=[next_server("8BITMIME")], config=config).codes[1] == "555 5.5.4"
 
 
 def test_by_time_below_the_minimum_of_the_next_server_is_not_sent() -> None:
     mail = b"MAIL FROM:<a@c.example> BY=5;R\r\n"
     message = MAIL + RCPT + DATA + BODY + b".\r\n"
-    stream = next_server(OK, OK, CONTINUE, ACCEPTED, offers=("DELIVERBY 100",))
-    relay = Relay(
-        EHLO + mail + RCPT + b"RSET\r\n" + message + mail + RCPT, next_servers=[stream], config=ALL_EXTENSIONS
-    )
+    hop = next_server("DELIVERBY 100").send(OK, OK, GO_AHEAD, ACCEPTED)
+    relay = Relay(EHLO + mail + RCPT + b"RSET\r\n" + message + mail + RCPT, next_servers=[hop], config=ALL_EXTENSIONS)
 
     assert [code for code in relay.codes if code.startswith("5")] == ["554 5.5.0", "554 5.5.0"]
     assert sum("taken" in reply for reply in relay.dialogue.replies) == 1
-    assert b" BY=" not in stream.output
+    assert b" BY=" not in hop.output
 
 
 TENANT = b"MAIL FROM:<a@c.example> XTENANT=acme\r\n"
@@ -93,7 +96,7 @@ def test_parameter_of_a_custom_extension_is_forwarded_if_offered_and_refused_oth
     assert codes[-1] == "250 2.0.0"
     assert sent[0] == TENANT
 
-    relay = Relay(EHLO + TENANT + RCPT, next_servers=[next_server()], extensions=tenants())
+    relay = Relay(EHLO + TENANT + RCPT, next_servers=[next_server("8BITMIME")], extensions=tenants())
     assert relay.codes[1] == "555 5.5.4"
 
 
@@ -106,18 +109,18 @@ def test_custom_relay_rule_decides_which_value_is_sent() -> None:
     assert relay_one("XTENANTS", mail=TENANT, extensions=tenants(rule))[1][0] == TENANT.replace(b"acme", b"ACME")
     assert relay_one(mail=TENANT, extensions=tenants(rule))[1][0] == MAIL
     script = EHLO + TENANT.replace(b"@c", b"@d") + RCPT
-    assert Relay(script, next_servers=[next_server()], extensions=tenants(rule)).codes[1] == "550 5.0.0"
+    assert Relay(script, next_servers=[next_server("8BITMIME")], extensions=tenants(rule)).codes[1] == "550 5.0.0"
 
 
 def test_parameter_of_an_unknown_extension_is_refused() -> None:
     config = replace(CONFIG, unknown_parameters=True)
-    stream = next_server(offers=("XTENANT",))
-    assert Relay(EHLO + TENANT + RCPT, next_servers=[stream], config=config).codes[:2] == ["250 2.1.0", "555 5.5.4"]
+    hop = next_server("XTENANT")
+    assert Relay(EHLO + TENANT + RCPT, next_servers=[hop], config=config).codes[:2] == ["250 2.1.0", "555 5.5.4"]
 
 
 def test_size_above_the_limit_of_the_next_server_is_refused_at_rcpt() -> None:
     mail = b"MAIL FROM:<a@c.example> SIZE=2000\r\n"
-    assert Relay(EHLO + mail + RCPT, next_servers=[next_server(offers=("SIZE 1000",))]).codes[1] == "552 5.3.4"
+    assert Relay(EHLO + mail + RCPT, next_servers=[next_server("SIZE 1000")]).codes[1] == "552 5.3.4"
 
 
 def test_ascii_body_declared_as_8bitmime_is_sent_to_a_server_without_8bitmime() -> None:
@@ -128,19 +131,19 @@ def test_ascii_body_declared_as_8bitmime_is_sent_to_a_server_without_8bitmime() 
 
 def test_non_ascii_address_is_not_sent_to_a_server_without_smtputf8() -> None:
     international = "MAIL FROM:<grüße@c.example> SMTPUTF8\r\n".encode()
-    assert Relay(EHLO + international + RCPT, next_servers=[next_server()]).codes[1] == "550 5.6.7"
+    assert Relay(EHLO + international + RCPT, next_servers=[next_server("8BITMIME")]).codes[1] == "550 5.6.7"
 
     mail, rcpt = b"MAIL FROM:<a@c.example> SMTPUTF8\r\n", "RCPT TO:<grüße@s.example>\r\n".encode()
-    assert Relay(EHLO + mail + rcpt, next_servers=[next_server(OK)]).codes[1] == "553 5.6.7"
+    assert Relay(EHLO + mail + rcpt, next_servers=[next_server("8BITMIME").send(OK)]).codes[1] == "553 5.6.7"
 
 
 def test_binary_body_is_sent_to_a_server_with_binarymime() -> None:
-    stream = next_server(OK, OK, ACCEPTED, offers=("8BITMIME", "BINARYMIME", "CHUNKING"))
+    hop = next_server("8BITMIME", "BINARYMIME", "CHUNKING").send(OK, OK, ACCEPTED)
     mail = b"MAIL FROM:<a@c.example> BODY=BINARYMIME\r\n"
-    relay = Relay(EHLO + mail + RCPT + b"BDAT 6 LAST\r\nA\n\r\xff\0b", next_servers=[stream], trace=False)
+    relay = Relay(EHLO + mail + RCPT + b"BDAT 6 LAST\r\nA\n\r\xff\0b", next_servers=[hop], trace=False)
 
     assert relay.codes[-1] == "250 2.0.0"
-    assert stream.sent[-2:] == [b"BDAT 6 LAST\r\nA\n\r\xff\0b", QUIT]
+    assert hop.sent[-2:] == [b"BDAT 6 LAST\r\nA\n\r\xff\0b", QUIT]
 
 
 def test_auth_parameter_is_forwarded_for_authenticated_clients_only() -> None:
@@ -173,7 +176,7 @@ def test_requiretls_needs_verified_tls_and_requiretls_at_the_next_server(
 ) -> None:
     script = EHLO + b"STARTTLS\r\n", EHLO + b"MAIL FROM:<a@c.example> REQUIRETLS\r\n" + RCPT
     relay = Relay(
-        *script, next_servers=[next_server(OK, OK, offers=offers)], config=UNDER_TLS, server_tls=SERVER_TLS, **options
+        *script, next_servers=[next_server(*offers).send(OK, OK)], config=UNDER_TLS, server_tls=SERVER_TLS, **options
     )
     assert relay.codes[-1] == code
 
@@ -184,5 +187,5 @@ UNDER_TLS = replace(ALL_EXTENSIONS, starttls=True)
 
 def test_notification_with_requiretls_is_sent_to_a_server_without_requiretls() -> None:
     script = EHLO + b"STARTTLS\r\n", EHLO + b"MAIL FROM:<> REQUIRETLS\r\n" + RCPT
-    relay = Relay(*script, next_servers=[next_server(OK, OK)], config=UNDER_TLS, server_tls=SERVER_TLS)
+    relay = Relay(*script, next_servers=[next_server("8BITMIME").send(OK, OK)], config=UNDER_TLS, server_tls=SERVER_TLS)
     assert relay.codes[-1] == "250 2.1.0"
