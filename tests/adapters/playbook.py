@@ -10,7 +10,7 @@
 functions that are called during `receive`.
 
 A session begins with the first call of `send`, `end` or `expect`. After the last step the session waits for the next
-call, and the clock of the stream stands still.
+call, and the clock of the stream stands still. A session ends when its dialogue is no longer referenced.
 
 A client takes the steps while one of its methods runs: `send` only adds them to the script of its server. After the
 last step the stream has ended. `wire` compares each write of the client since the last `wire`. A `ScriptedServer` alone
@@ -18,6 +18,7 @@ is the server of a client that the tested code opens, such as that of `Forward`.
 """
 
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from ssl import SSLContext
 from typing import Any, Final, Never, Self
 
@@ -41,7 +42,6 @@ from smtpcore_adapters.server._acceptor import Acceptor
 from smtpcore_adapters.server._peers import PeerTable
 from tests.playbook import GREETING, Playbook, compare, offer
 
-from . import fakes
 from .fakes import CONFIG, FakeStream, Step, replies, step
 
 TRUSTED: Final = Address("192.0.2.80", 40_000)
@@ -81,16 +81,26 @@ class StreamPlaybook(Playbook[Never]):
         assert self.is_over
         return self
 
+    def cancel(self, error: BaseException) -> Self:
+        """Raise `error` where the session waits, as a framework does."""
+        assert self._coroutine
+        return self._continue(partial(self._coroutine.throw, error))
+
     def _resume(self) -> Self:
-        if not self.is_over:
-            self._coroutine = self._coroutine or self._run()
-            try:
-                assert self._coroutine.send(None) is self.stream, "the coroutine waits for something else than input"
-            except StopIteration:
-                self.is_over = True
-            except BaseException:
-                self.is_over = True
-                raise
+        if self.is_over:
+            return self
+
+        self._coroutine = self._coroutine or self._run()
+        return self._continue(partial(self._coroutine.send, None))
+
+    def _continue(self, go: Callable[[], object]) -> Self:
+        try:
+            assert go() is self.stream, "the coroutine waits for something else than input"
+        except StopIteration:
+            self.is_over = True
+        except BaseException:
+            self.is_over = True
+            raise
         return self
 
     def _collect(self, items: Sequence[object]) -> None:
@@ -114,11 +124,12 @@ class SessionPlaybook(StreamPlaybook):
         implicit_tls: bool = False,
         peer: Address | None = None,
         extensions: Sequence[Extension] = EXTENSIONS,
+        kind: type[FakeStream] = FakeStream,
     ) -> None:
         self.reasons: list[str] = []
         """The reason of each call of the `disconnect` handler."""
         app.on("disconnect")(lambda session, reason: self.reasons.append(reason))
-        stream = fakes.FakeStream(peer=peer)
+        stream = kind(peer=peer)
         self.loop = SessionLoop(
             app,
             stream,
@@ -143,9 +154,9 @@ def session(app: App, **options: Any) -> SessionPlaybook:
     return SessionPlaybook(app, **options)
 
 
-def accepted(acceptor: Acceptor, peer: Address | None = None) -> StreamPlaybook:
-    """Return a dialogue with a session of an acceptor."""
-    stream = FakeStream(peer=peer)
+def accepted(acceptor: Acceptor, peer: Address | None = None, kind: type[FakeStream] = FakeStream) -> StreamPlaybook:
+    """Return a dialogue with a session of an acceptor, over a stream of this kind."""
+    stream = kind(peer=peer)
     return StreamPlaybook(stream, lambda: acceptor.session_for(stream))
 
 

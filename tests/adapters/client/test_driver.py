@@ -7,8 +7,8 @@ import pytest
 from smtpcore import BodyType, ClientConfig, Reply
 from smtpcore_adapters import ClientTimeouts
 from smtpcore_adapters.client._driver import ClientDriver
-from tests.adapters.fakes import Early, FakeStream, Silence, Step, step
-from tests.adapters.playbook import ACCEPTED, ONE, client
+from tests.adapters.fakes import Early, Silence, step
+from tests.adapters.playbook import ACCEPTED, ONE, ScriptedServer, client
 from tests.playbook import GO_AHEAD, OK
 
 
@@ -21,7 +21,7 @@ def test_many_recipients_are_pipelined_in_groups_of_bounded_size() -> None:
         sizes.append(len(book.sent[-1]))
         ends = book.sent[-1].endswith(b"DATA\r\n")
         replies = OK * (commands - ends) + (GO_AHEAD if ends else b"")
-        book.stream.script.extendleft([answer, replies] if not ends else [ACCEPTED, replies])
+        book.send(replies, ACCEPTED if ends else answer)
 
     book = client("PIPELINING").send(answer)
     result = book.deliver(to=recipients)
@@ -140,12 +140,12 @@ def test_readable_stream_without_a_complete_reply_does_not_stop_the_body() -> No
 
 
 def test_byte_by_byte_reply_does_not_extend_the_timeout() -> None:
-    stream = FakeStream()
-    pieces: list[Step] = [b"2", b"2", b"0", b" ", b"s", b"."]
-    for piece in pieces:
-        stream.script.extend([stream.advance(100.0), piece])
-    driver = ClientDriver(stream, ClientConfig(hostname="c.example"), ClientTimeouts(), clock=stream.clock)
+    hop = ScriptedServer()
+    for piece in (b"2", b"2", b"0", b" ", b"s", b"."):
+        hop.send(hop.stream.advance(100.0), piece)
+    config = ClientConfig(hostname="c.example")
+    driver = ClientDriver(hop.stream, config, ClientTimeouts(), clock=hop.stream.clock)
     with pytest.raises(TimeoutError):
         step(driver.read_greeting())
 
-    assert len(stream.receive_timeouts) == 3
+    assert len(hop.stream.receive_timeouts) == 3

@@ -2,130 +2,70 @@
 
 import errno
 import logging
-from collections.abc import Coroutine
-from typing import Any
+from asyncio import CancelledError
 
 import pytest
 
 from smtpcore import Config, LocalProtocolError
-from smtpcore_adapters import Address, App, Limits, Listener, Server, Session, Timeouts
+from smtpcore_adapters import Address, App, Limits, Listener, Server, Timeouts
 from smtpcore_adapters.server._acceptor import Acceptor, pause_after_accept_error
-from tests.adapters.fakes import CONFIG, EHLO, QUIT, FakeStream, replies
+from tests.adapters.fakes import CONFIG, EHLO, QUIT, FakeStream, suspend
 from tests.adapters.playbook import accepted
 
 HERE = Address("192.0.2.1", 1)
 THERE = Address("192.0.2.2", 2)
 
 
-class Suspension:
-    """An awaitable that suspends a coroutine forever."""
-
-    def __await__(self) -> Any:
-        yield
-
-
-class SuspendedSession:
-    """A session of an acceptor, suspended in the handler of NOOP until `resume` is called."""
-
-    def __init__(self, acceptor: Acceptor, peer: Address | None) -> None:
-        self.stream = FakeStream(EHLO + b"NOOP\r\n", EHLO, QUIT, peer=peer)
-        self.session: Coroutine[Any, Any, None] | None = acceptor.session_for(self.stream)
-        self.resume()
-
-    def resume(self) -> None:
-        assert self.session
-        try:
-            self.session.send(None)
-        except StopIteration:
-            self.session = None
-
-    @property
-    def replies(self) -> list[str]:
-        return replies(self.stream.output)
-
-
-def app() -> App:
-    app = App()
-
-    @app.on("NOOP")
-    async def wait(session: Session, noop: object) -> None:
-        await Suspension()
-
-    return app
-
-
 def test_connection_over_the_limit_is_greeted_with_421(caplog: pytest.LogCaptureFixture) -> None:
-    acceptor = Acceptor(app(), config=CONFIG, limits=Limits(connections=2))
-    first, second, third = (
-        SuspendedSession(acceptor, HERE),
-        SuspendedSession(acceptor, None),
-        SuspendedSession(acceptor, THERE),
-    )
-    assert third.replies == ["421 s.example closing: too many connections"]
+    acceptor = Acceptor(App(), config=CONFIG, limits=Limits(connections=2))
+    first, second = accepted(acceptor, HERE).expect(220), accepted(acceptor, None).expect(220)
+    third = accepted(acceptor, THERE).send(EHLO).expect("421 s.example closing: too many connections")
+    assert third.is_over
     assert "connection from 192.0.2.2:2 refused: 421 4.7.0 closing: too many connections" in caplog.text
 
-    first.resume()
-    assert first.replies[-1].startswith("221")
-    fourth = SuspendedSession(acceptor, THERE)
-    assert fourth.replies[0].startswith("220")
-    for suspended in (second, fourth):
-        suspended.resume()
+    first.send(QUIT).expect(221)
+    accepted(acceptor, THERE).expect(220)
+    assert not second.is_over
 
 
 def test_connections_per_address_are_limited(caplog: pytest.LogCaptureFixture) -> None:
-    acceptor = Acceptor(app(), config=CONFIG, limits=Limits(connections_per_address=1))
-    here, refused, there = (
-        SuspendedSession(acceptor, HERE),
-        SuspendedSession(acceptor, Address(HERE.host, 99)),
-        SuspendedSession(acceptor, THERE),
-    )
-    unknown = [SuspendedSession(acceptor, None) for _ in range(3)]
-    assert refused.replies == ["421 s.example closing: too many connections from your address"]
-    assert there.replies[0].startswith("220")
-    here.resume()
-    again = SuspendedSession(acceptor, HERE)
-    for suspended in (there, again, *unknown):
-        assert suspended.replies[0].startswith("220")
-        suspended.resume()
+    acceptor = Acceptor(App(), config=CONFIG, limits=Limits(connections_per_address=1))
+    here = accepted(acceptor, HERE).expect(220)
+    refused = accepted(acceptor, Address(HERE.host, 99)).send(EHLO)
+    refused.expect("421 s.example closing: too many connections from your address")
+    others = [accepted(acceptor, peer).expect(220) for peer in (THERE, None, None, None)]
+    here.send(QUIT).expect(221)
+    accepted(acceptor, HERE).expect(220)
+    assert not any(other.is_over for other in others)
 
 
 class StuckStream(FakeStream):
     """The stream of a client that never reads its replies."""
 
     async def send(self, data: bytes, timeout: float) -> None:
-        await Suspension()
+        await suspend(self)
 
 
 def test_connections_being_refused_do_not_count_against_the_limits() -> None:
-    acceptor = Acceptor(app(), config=CONFIG, limits=Limits(connections=3, connections_per_address=1))
-    sessions = [SuspendedSession(acceptor, HERE)]
-    stuck = [acceptor.session_for(StuckStream(peer=HERE)) for _ in range(3)]
-    for session in stuck:
-        session.send(None)
-
-    sessions.append(SuspendedSession(acceptor, THERE))
-    assert sessions[-1].replies[0].startswith("220")
+    acceptor = Acceptor(App(), config=CONFIG, limits=Limits(connections=3, connections_per_address=1))
+    sessions = [accepted(acceptor, HERE).expect(220)]
+    stuck = [accepted(acceptor, HERE, StuckStream).send(EHLO) for _ in range(3)]
+    sessions.append(accepted(acceptor, THERE).expect(220))
 
     # The number of connections being refused is limited too: a further connection is closed without a reply.
-    stuck.append(acceptor.session_for(StuckStream(peer=HERE)))
-    stuck[-1].send(None)
+    stuck.append(accepted(acceptor, HERE, StuckStream).send(EHLO))
     stream = accepted(acceptor, Address("192.0.2.3", 3)).send(EHLO).stream
     assert (stream.sent, stream.close_timeouts) == ([], [0])
-    for suspended in sessions:
-        suspended.resume()
-    for session in stuck:
-        session.close()
+    assert not any(dialogue.is_over for dialogue in (*sessions, *stuck))
 
 
 def test_drain_ends_all_sessions_and_refuses_new_connections() -> None:
-    acceptor = Acceptor(app(), config=CONFIG)
-    sessions = [SuspendedSession(acceptor, HERE) for _ in range(3)]
+    acceptor = Acceptor(App(), config=CONFIG)
+    sessions = [accepted(acceptor, HERE).expect(220) for _ in range(3)]
     acceptor.drain()
-    late = SuspendedSession(acceptor, HERE)
-    assert late.replies == ["421 s.example closing: the server is shutting down"]
-    for suspended in sessions:
-        suspended.resume()
-        assert suspended.replies[-1] == "421 4.3.2 s.example closing: the server is shutting down"
+    accepted(acceptor, HERE).send(EHLO).expect("421 s.example closing: the server is shutting down")
+    for dialogue in sessions:
+        dialogue.send().expect("421 4.3.2 s.example closing: the server is shutting down")
 
 
 def test_proxy_that_connects_after_drain_is_not_waited_for() -> None:
@@ -136,12 +76,12 @@ def test_proxy_that_connects_after_drain_is_not_waited_for() -> None:
 
 
 def test_cancelled_session_is_no_longer_counted() -> None:
-    acceptor = Acceptor(app(), config=CONFIG, limits=Limits(connections=1))
-    suspended = SuspendedSession(acceptor, HERE)
-    assert suspended.session
-    suspended.session.close()
-    assert suspended.stream.close_timeouts == [0]
-    SuspendedSession(acceptor, HERE).resume()
+    acceptor = Acceptor(App(), config=CONFIG, limits=Limits(connections=1))
+    dialogue = accepted(acceptor, HERE).expect(220)
+    with pytest.raises(CancelledError):
+        dialogue.cancel(CancelledError())
+    assert dialogue.stream.close_timeouts == [0]
+    accepted(acceptor, HERE).expect(220)
 
 
 # Configuration of a session
