@@ -171,9 +171,7 @@ class ClientConnection(Endpoint):
     # Receiving
 
     def next_event(self) -> ClientEvent | Signal:
-        """Return the next reply, with the request that it answers.
-
-        Returns `PAUSED` until TLS is established.
+        """Return the next reply, with the request that it answers, or `PAUSED` while the TLS handshake is pending.
 
         Raises:
             RemoteProtocolError: the input is not a reply, or cannot answer the request; or the stream ended while a

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from .._config import Config
 from ._definition import Extension
 
-MAX_LIMIT = 999_999  # six digits
-
+_MAX_LIMIT = 999_999  # six digits
 _match_limit = re.compile(r"[1-9][0-9]{0,5}").fullmatch
 
 
@@ -29,7 +28,7 @@ def _announce(config: Config) -> str:
         "RCPTMAX": config.max_recipients,
         "RCPTDOMAINMAX": config.max_recipient_domains,
     }
-    return " ".join(f"{name}={min(limit, MAX_LIMIT)}" for name, limit in limits.items() if limit is not None)
+    return " ".join(f"{name}={min(limit, _MAX_LIMIT)}" for name, limit in limits.items() if limit is not None)
 
 
 def _parse_limits(text: str) -> SessionLimits:
