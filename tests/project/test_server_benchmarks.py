@@ -2,10 +2,7 @@
 
 import json
 import os
-import socket
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ from benchmarks import report, servers
 from benchmarks.contenders import CONTENDERS, Contender, Running, running
 from benchmarks.generator import Failed, Idle, Paced, Steady
 from benchmarks.loads import LOADS, THROUGHPUT
+from tests.adapters.peers import serving
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the benchmarks need Linux")
 
@@ -52,25 +50,14 @@ def test_idle_load_measures_the_memory_of_the_server() -> None:
         assert crowd.measure(0)["octets"] > 0
 
 
-@contextmanager
-def server_that_sends(octets: bytes) -> Iterator[int]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            client, _ = listener.accept()
-            with client:
-                client.sendall(octets)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield listener.getsockname()[1]
-        thread.join()
-
-
 @pytest.mark.parametrize("octets", [b"554 no one is at home\r\n", b"220 half a gree", b""])
 def test_server_that_refuses_messages_is_not_measured(octets: bytes) -> None:
     load = replace(LOADS["small"], clients=1)
-    with server_that_sends(octets) as port, Steady(load, port, os.getpid()) as crowd, pytest.raises(Failed):
+    with (
+        serving(lambda peer: peer.socket.sendall(octets)) as address,
+        Steady(load, address.port, os.getpid()) as crowd,
+        pytest.raises(Failed),
+    ):
         crowd.measure(0.1)
 
 

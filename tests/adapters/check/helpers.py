@@ -5,7 +5,7 @@ from typing import Any
 
 from smtpcore_adapters import Address
 from smtpcore_adapters.check import CHECKS, Check, Finding, Outcome, Target, choose, run_checks
-from tests.adapters.check.faulty_servers import Peer, serving
+from tests.adapters.peers import Peer, serving
 
 SOON = 0.5
 """The timeout in seconds for a server that sends nothing. All others get one that even a busy machine keeps."""

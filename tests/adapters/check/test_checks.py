@@ -14,16 +14,11 @@ from smtpcore_adapters import Address, App
 from smtpcore_adapters.check import CHECKS, CannotCheck, Outcome, choose, run_checks
 from smtpcore_adapters.check._checks import Probe
 from smtpcore_adapters.users import Users
-from tests.adapters.check.faulty_servers import (
-    CONTEXT,
-    accept_everything,
-    refuse_almost_everything,
-    scripted,
-    serving,
-)
+from tests.adapters.check.faulty_servers import CONTEXT, accept_everything, refuse_almost_everything, scripted
 from tests.adapters.check.helpers import SOON, failed, outcome_of, run_on, target_of, with_outcome
 from tests.adapters.fakes import MessageStore, accepting
 from tests.adapters.harness import BACKENDS, running
+from tests.adapters.peers import serving
 
 CONFIG = Config(hostname="s.example", bodies=Bodies.CHUNKS, max_message_size=65_536)
 

@@ -1,8 +1,9 @@
 """The fields of a finding."""
 
 from smtpcore_adapters.check import Finding, Outcome, Severity, choose, run_checks
-from tests.adapters.check.faulty_servers import scripted, serving
+from tests.adapters.check.faulty_servers import scripted
 from tests.adapters.check.helpers import target_of
+from tests.adapters.peers import serving
 
 
 def test_finding_states_octets_sent_reply_expected_and_reply_seen() -> None:

@@ -7,8 +7,9 @@ import struct
 import pytest
 
 from smtpcore_adapters.check import Outcome
-from tests.adapters.check.faulty_servers import Peer, scripted
+from tests.adapters.check.faulty_servers import scripted
 from tests.adapters.check.helpers import outcome_of
+from tests.adapters.peers import Peer
 
 
 def test_limit_check_is_inconclusive_if_the_command_is_refused_for_another_reason() -> None:
@@ -25,7 +26,7 @@ def test_server_may_close_the_connection_on_an_oversized_message() -> None:
 def test_server_may_close_the_connection_on_an_overlong_line() -> None:
     def resets_during_data(peer: Peer) -> None:
         scripted({"DATA": ""})(peer)
-        peer.send("354 go\r\n")
+        peer.send(b"354 go\r\n")
         peer.until(re.compile(rb"x{999}"))
         peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 

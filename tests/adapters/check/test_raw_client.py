@@ -5,13 +5,13 @@ import threading
 import pytest
 
 from smtpcore_adapters.check._raw_client import RawClient, ServerClosed, ServerSilent, printable
-from tests.adapters.check.faulty_servers import Peer, serving
 from tests.adapters.check.helpers import target_of
+from tests.adapters.peers import Peer, serving
 
 
 def test_raw_client_reports_a_server_that_neither_replies_nor_reads() -> None:
     def stops_after_greeting(peer: Peer) -> None:
-        peer.send("220 hello\r\n")
+        peer.send(b"220 hello\r\n")
         greeted.set()
         finish.wait(10)
 

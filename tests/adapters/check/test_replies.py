@@ -1,8 +1,9 @@
 """The checks of the form of replies."""
 
 from smtpcore_adapters.check import Outcome
-from tests.adapters.check.faulty_servers import Peer, scripted
+from tests.adapters.check.faulty_servers import scripted
 from tests.adapters.check.helpers import outcome_of
+from tests.adapters.peers import Peer
 
 
 def test_keyword_listed_twice_is_reported() -> None:

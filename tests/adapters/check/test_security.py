@@ -5,8 +5,9 @@ import re
 import pytest
 
 from smtpcore_adapters.check import Outcome
-from tests.adapters.check.faulty_servers import Peer, scripted
+from tests.adapters.check.faulty_servers import CONTEXT, scripted
 from tests.adapters.check.helpers import SOON, outcome_of
+from tests.adapters.peers import Peer
 
 WITH_TLS = "250-s.example\r\n250 STARTTLS\r\n"
 
@@ -15,11 +16,11 @@ def test_server_that_discards_plaintext_commands_sent_with_starttls_passes() -> 
     def discards_early_input(peer: Peer) -> None:
         replies = {"EHLO": WITH_TLS, "NOOP": "250 fine\r\n"}
         scripted({**replies, "STARTTLS": ""})(peer)
-        peer.send("220 go\r\n")
+        peer.send(b"220 go\r\n")
         peer.input = b""
-        peer.start_tls()
+        peer.start_tls(CONTEXT)
         peer.until(re.compile(rb"QUIT\r\n"))
-        peer.send("221 bye\r\n")
+        peer.send(b"221 bye\r\n")
 
     assert outcome_of("tls-injection", discards_early_input)[0] is Outcome.PASS
 

@@ -3,8 +3,9 @@
 import pytest
 
 from smtpcore_adapters.check import Outcome
-from tests.adapters.check.faulty_servers import Peer, scripted
+from tests.adapters.check.faulty_servers import scripted
 from tests.adapters.check.helpers import SOON, outcome_of
+from tests.adapters.peers import Peer
 
 
 @pytest.mark.parametrize(
@@ -17,7 +18,7 @@ from tests.adapters.check.helpers import SOON, outcome_of
 def test_server_that_continues_after_its_last_reply_fails(name: str, verb: str, reply: str) -> None:
     def stays_open(peer: Peer) -> None:
         scripted({verb: ""})(peer)
-        peer.send(reply)
+        peer.send(reply.encode())
         assert peer.socket.recv(1) == b""  # wait for the client to close
 
     assert outcome_of(name, scripted({verb: f"{reply}250 one more thing\r\n"}))[0] is Outcome.FAIL

@@ -5,17 +5,18 @@ import re
 import pytest
 
 from smtpcore_adapters.check import Outcome
-from tests.adapters.check.faulty_servers import Peer, scripted
+from tests.adapters.check.faulty_servers import scripted
 from tests.adapters.check.helpers import outcome_of
+from tests.adapters.peers import Peer
 
 
 def test_server_may_refuse_a_bare_newline_and_close_the_connection() -> None:
     def refuses_and_closes(peer: Peer) -> None:
-        peer.send("220 s.example\r\n")
+        peer.send(b"220 s.example\r\n")
         peer.until(re.compile(rb"\r\n"))
-        peer.send("250 s.example\r\n")
+        peer.send(b"250 s.example\r\n")
         peer.until(re.compile(rb"\n"))
-        peer.send("500 a bare newline\r\n")
+        peer.send(b"500 a bare newline\r\n")
 
     assert outcome_of("line-bare-lf", refuses_and_closes)[0] is Outcome.PASS
 

@@ -8,9 +8,10 @@ import pytest
 from smtpcore_adapters.check import CHECKS
 from smtpcore_adapters.cli import main
 from smtpcore_adapters.users import Users
-from tests.adapters.check.faulty_servers import CONTEXT, scripted, serving
+from tests.adapters.check.faulty_servers import CONTEXT, scripted
 from tests.adapters.fakes import MessageStore, accepting
 from tests.adapters.harness import running
+from tests.adapters.peers import serving
 
 TO = ("--to", "b@s.example", "--timeout", "5")
 

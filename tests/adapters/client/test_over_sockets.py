@@ -16,6 +16,7 @@ import anyio.lowlevel
 import pytest
 import trustme
 
+from benchmarks.ports import reserved_ports
 from smtpcore import Auth, ProtocolError, RemoteProtocolError, Reply
 from smtpcore_adapters import (
     App,
@@ -35,6 +36,8 @@ from smtpcore_adapters.tls import server_context
 from smtpcore_adapters.users import Users
 from tests.adapters.fakes import CONFIG, MessageStore, accepting
 from tests.adapters.harness import TIMEOUT, connect_of, run_in, running
+from tests.adapters.peers import Peer, Serve, serving
+from tests.playbook import GO_AHEAD, GREETING, OK, offer
 
 pytestmark = pytest.mark.usefixtures("frozen_heap")
 
@@ -253,117 +256,89 @@ def test_refused_connection_raises_connection_refused_error(backend: str) -> Non
         with pytest.raises(ConnectionRefusedError):
             await send(connect)
 
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
-        port = reserved.getsockname()[1]
-    run(backend, fail, port)
+    with reserved_ports(1) as (port,):
+        run(backend, fail, port)
 
 
 # Servers that misbehave
 
 
-@contextlib.contextmanager
-def misbehaving(behave: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Run a server for one connection, in a thread."""
-
-    def serve() -> None:
-        with contextlib.suppress(OSError), listener.accept()[0] as connection:
-            connection.settimeout(TIMEOUT)
-            behave(connection)
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(TIMEOUT)
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield listener.getsockname()[1]
-        thread.join(TIMEOUT)
-        assert not thread.is_alive()
+HELLO = offer("PIPELINING", "SIZE")
 
 
-GREETING = b"220 s.example\r\n"
-EHLO = b"250-s.example\r\n250-PIPELINING\r\n250 SIZE\r\n"
+def send_greeting_and_hello(peer: Peer, hello: bytes = HELLO) -> None:
+    peer.send(GREETING)
+    peer.until(b"\r\n")
+    peer.send(hello)
 
 
-def read_until(connection: socket.socket, end: bytes) -> None:
-    data = b""
-    while not data.endswith(end):
-        piece = connection.recv(65_536)
-        assert piece, data
-        data += piece
+def reply_up_to_data(peer: Peer) -> None:
+    send_greeting_and_hello(peer)
+    peer.until(b"DATA\r\n")
+    peer.send(OK + OK + GO_AHEAD)
 
 
-def send_greeting_and_hello(connection: socket.socket, hello: bytes = EHLO) -> None:
-    connection.sendall(GREETING)
-    read_until(connection, b"\r\n")
-    connection.sendall(hello)
-
-
-def reply_up_to_data(connection: socket.socket) -> None:
-    send_greeting_and_hello(connection)
-    read_until(connection, b"DATA\r\n")
-    connection.sendall(b"250 ok\r\n250 ok\r\n354 go on\r\n")
-
-
-def endless_greeting(connection: socket.socket) -> None:
+def endless_greeting(peer: Peer) -> None:
     while True:
-        connection.sendall(b"220-and on and on\r\n" * 1000)
+        peer.send(b"220-and on and on\r\n" * 1000)
 
 
-def endless_reply_line(connection: socket.socket) -> None:
+def endless_reply_line(peer: Peer) -> None:
     while True:
-        connection.sendall(b"220 on and on" * 1000)
+        peer.send(b"220 on and on" * 1000)
 
 
-def endless_replies(connection: socket.socket) -> None:
-    send_greeting_and_hello(connection)
+def endless_replies(peer: Peer) -> None:
+    send_greeting_and_hello(peer)
     while True:
-        connection.sendall(b"250 ok\r\n" * 1000)
+        peer.send(OK * 1000)
 
 
-def bare_line_ends(connection: socket.socket) -> None:
-    connection.sendall(b"220 a\r250 b\r\n")
-    connection.recv(1)
+def bare_line_ends(peer: Peer) -> None:
+    peer.send(b"220 a\r250 b\r\n")
+    peer.socket.recv(1)
 
 
-def answers_mail_with_354(connection: socket.socket) -> None:
-    send_greeting_and_hello(connection)
-    read_until(connection, b"DATA\r\n")
-    connection.sendall(b"354 go on\r\n" * 3)
-    connection.recv(1)
+def answers_mail_with_354(peer: Peer) -> None:
+    send_greeting_and_hello(peer)
+    peer.until(b"DATA\r\n")
+    peer.send(GO_AHEAD * 3)
+    peer.socket.recv(1)
 
 
-def answers_too_early(connection: socket.socket) -> None:
-    connection.sendall(GREETING + EHLO)
-    connection.recv(1)
+def answers_too_early(peer: Peer) -> None:
+    peer.send(GREETING + HELLO)
+    peer.socket.recv(1)
 
 
-def injects_replies_before_tls(connection: socket.socket) -> None:
-    send_greeting_and_hello(connection, b"250-s.example\r\n250 STARTTLS\r\n")
-    read_until(connection, b"STARTTLS\r\n")
-    connection.sendall(b"220 go\r\n250-s.example\r\n250 AUTH PLAIN\r\n")
-    connection.recv(1)
+def injects_replies_before_tls(peer: Peer) -> None:
+    send_greeting_and_hello(peer, offer("STARTTLS"))
+    peer.until(b"STARTTLS\r\n")
+    peer.send(b"220 go\r\n250-s.example\r\n250 AUTH PLAIN\r\n")
+    peer.socket.recv(1)
 
 
-def closes_at_once(connection: socket.socket) -> None:
+def closes_at_once(peer: Peer) -> None:
     pass
 
 
-def closes_in_a_reply(connection: socket.socket) -> None:
-    connection.sendall(b"220-s.exa")
+def closes_in_a_reply(peer: Peer) -> None:
+    peer.send(b"220-s.exa")
 
 
-def closes_at_mail(connection: socket.socket) -> None:
-    send_greeting_and_hello(connection)
-    read_until(connection, b"DATA\r\n")
+def closes_at_mail(peer: Peer) -> None:
+    send_greeting_and_hello(peer)
+    peer.until(b"DATA\r\n")
 
 
-def closes_in_the_body(connection: socket.socket) -> None:
-    reply_up_to_data(connection)
-    connection.recv(1000)
+def closes_in_the_body(peer: Peer) -> None:
+    reply_up_to_data(peer)
+    peer.socket.recv(1000)
 
 
-def closes_at_the_end(connection: socket.socket) -> None:
-    reply_up_to_data(connection)
-    read_until(connection, b"\r\n.\r\n")
+def closes_at_the_end(peer: Peer) -> None:
+    reply_up_to_data(peer)
+    peer.until(b"\r\n.\r\n")
 
 
 @pytest.mark.parametrize(
@@ -383,30 +358,28 @@ def closes_at_the_end(connection: socket.socket) -> None:
         (closes_at_the_end, Disconnected),
     ],
 )
-def test_misbehaving_server_raises_a_documented_error(
-    backend: str, behave: Callable[[socket.socket], None], kind: type[Exception]
-) -> None:
+def test_misbehaving_server_raises_a_documented_error(backend: str, behave: Serve, kind: type[Exception]) -> None:
     async def fail(connect: Connect) -> None:
         with pytest.raises(kind):
             async with connect() as client:
                 await client.send(SENDER, RECIPIENT, b"x" * 100_000)
 
-    with misbehaving(behave) as port:
-        run(backend, fail, port, tls=TlsMode.OPPORTUNISTIC)
+    with serving(behave) as address:
+        run(backend, fail, address.port, tls=TlsMode.OPPORTUNISTIC)
 
 
 @pytest.mark.parametrize("what", ["greeting", "command", "block", "end"])
 def test_silent_server_raises_timeout_error(backend: str, what: str) -> None:
-    def behave(connection: socket.socket) -> None:
+    def behave(peer: Peer) -> None:
         if what == "greeting":
             pass
         elif what == "command":
-            connection.sendall(GREETING)
+            peer.send(GREETING)
         elif what == "block":
-            reply_up_to_data(connection)
+            reply_up_to_data(peer)
         else:
-            reply_up_to_data(connection)
-            read_until(connection, b"\r\n.\r\n")
+            reply_up_to_data(peer)
+            peer.until(b"\r\n.\r\n")
         done.wait(TIMEOUT)
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -425,17 +398,17 @@ def test_silent_server_raises_timeout_error(backend: str, what: str) -> None:
     done = threading.Event()
     # A block is also the group of commands before the body, which has to pass on a busy machine.
     timeouts = replace(ClientTimeouts(), **{what: 0.2 if what == "block" else 0.05})
-    with misbehaving(behave) as port:
-        run(backend, fail, port, tls=TlsMode.NONE, timeouts=timeouts)
+    with serving(behave) as address:
+        run(backend, fail, address.port, tls=TlsMode.NONE, timeouts=timeouts)
 
 
 def test_421_is_read_while_the_body_is_being_sent(backend: str) -> None:
-    def behave(connection: socket.socket) -> None:
-        reply_up_to_data(connection)
-        connection.recv(1000)
-        connection.sendall(b"421 4.3.2 going down\r\n")
+    def behave(peer: Peer) -> None:
+        reply_up_to_data(peer)
+        peer.socket.recv(1000)
+        peer.send(b"421 4.3.2 going down\r\n")
         with contextlib.suppress(OSError):
-            while connection.recv(65_536):
+            while peer.socket.recv(65_536):
                 pass
 
     def pieces() -> Iterator[bytes]:
@@ -448,44 +421,44 @@ def test_421_is_read_while_the_body_is_being_sent(backend: str) -> None:
             assert set(result.values()) == {Reply(421, "going down", enhanced="4.3.2")}
             assert not client.is_open
 
-    with misbehaving(behave) as port:
-        run(backend, read_421, port, tls=TlsMode.NONE)
+    with serving(behave) as address:
+        run(backend, read_421, address.port, tls=TlsMode.NONE)
 
 
 def test_server_that_stops_reading_until_its_replies_are_read_causes_no_deadlock(backend: str) -> None:
     # RFC 2920 3.1: the client's commands, and the server's replies, must both fit into what the network takes.
     recipients = [f"user{number}@s.example" for number in range(500)]
 
-    def behave(connection: socket.socket) -> None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        send_greeting_and_hello(connection)
+    def behave(peer: Peer) -> None:
+        peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        send_greeting_and_hello(peer)
         rest = b""
         while not rest.startswith(b"DATA"):
-            rest += connection.recv(1024)
+            rest += peer.socket.recv(1024)
             while b"\r\n" in rest and not rest.startswith(b"DATA"):
                 rest = rest.partition(b"\r\n")[2]
-                connection.sendall(b"250-" + b"x" * 400 + b"\r\n250 " + b"x" * 400 + b"\r\n")
-        connection.sendall(b"354 go on\r\n")
-        read_until(connection, b"\r\n.\r\n")
-        connection.sendall(b"250 ok\r\n")
-        connection.recv(100)
+                peer.send(b"250-" + b"x" * 400 + b"\r\n250 " + b"x" * 400 + b"\r\n")
+        peer.send(GO_AHEAD)
+        peer.until(b"\r\n.\r\n")
+        peer.send(OK)
+        peer.socket.recv(100)
 
     async def send_to_all(connect: Connect) -> None:
         async with connect() as client:
             result = await client.send(SENDER, recipients, b"hi\r\n")
             assert len(result.accepted) == len(recipients)
 
-    with misbehaving(behave) as port:
-        run(backend, send_to_all, port, tls=TlsMode.NONE)
+    with serving(behave) as address:
+        run(backend, send_to_all, address.port, tls=TlsMode.NONE)
 
 
 def test_cancelled_send_closes_the_connection_without_ending_the_message(loop_backend: str) -> None:
     taken: list[bytes] = []
 
-    def behave(connection: socket.socket) -> None:
-        reply_up_to_data(connection)
+    def behave(peer: Peer) -> None:
+        reply_up_to_data(peer)
         with contextlib.suppress(OSError):
-            while data := connection.recv(65_536):
+            while data := peer.socket.recv(65_536):
                 taken.append(data)
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -500,8 +473,8 @@ def test_cancelled_send_closes_the_connection_without_ending_the_message(loop_ba
             with pytest.raises(Disconnected):
                 await client.noop()
 
-    with misbehaving(behave) as port:
-        run(loop_backend, cancel, port, tls=TlsMode.NONE)
+    with serving(behave) as address:
+        run(loop_backend, cancel, address.port, tls=TlsMode.NONE)
 
     assert not b"".join(taken).endswith(b"\r\n.\r\n")
     assert b"QUIT" not in b"".join(taken)
