@@ -32,6 +32,8 @@ def smtp_server(request: pytest.FixtureRequest, smtp_server_options: Mapping[str
 
     options = dict(smtp_server_options)
     for marker in reversed(list(request.node.iter_markers("smtp_server"))):
+        if marker.args:
+            raise TypeError(f"the marker smtp_server takes keyword arguments only, not {marker.args[0]!r}")
         options |= marker.kwargs
 
     with SmtpServer(**options) as server:

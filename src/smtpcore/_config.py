@@ -141,9 +141,6 @@ class Config:
                 raise LocalProtocolError(f"{mechanism!r} is not the name of a SASL mechanism: use capitals")
 
         _check_limits(self)
-        self._check_arguments()
-
-    def _check_arguments(self) -> None:
         if max(self.min_by_time or 0, self.max_hold_for or 0) > MAX_SECONDS:
             raise LocalProtocolError(f"min_by_time and max_hold_for must be at most {MAX_SECONDS} seconds")
         if (self.max_hold_for is None) != (self.max_hold_until is None):

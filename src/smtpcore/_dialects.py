@@ -8,6 +8,7 @@ from ._command import Command
 from ._commands import COMMANDS, Auth, Mail, Rcpt
 from ._config import BareNewlines, Config
 from ._errors import LocalProtocolError
+from ._extensions._builtin import EXTENSIONS
 from ._extensions._definition import Extension, Parameter
 from ._grammar import match_keyword
 from ._replies import Reply
@@ -137,12 +138,14 @@ class CompiledConfig:
 @lru_cache(maxsize=64)  # a server has few configurations
 def compiled(extensions: tuple[Extension, ...], config: Config) -> CompiledConfig:
     """Return the values derived from `config` and `extensions`. Raises `LocalProtocolError` if the two conflict."""
+    known = {extension.keyword for extension in (*EXTENSIONS, *extensions)}
+    if unknown := config.disabled - known:
+        raise LocalProtocolError(f"disabled: {min(unknown)!r} is not an extension; all are {', '.join(sorted(known))}")
     enabled = {extension.keyword for extension in extensions} - config.disabled
     for extension in extensions:
         missing = extension.needs - enabled if extension.keyword in enabled else None
         if missing:
-            keyword = extension.keyword
-            raise LocalProtocolError(f"{keyword} needs {min(missing)}: enable both, or disable both")
+            raise LocalProtocolError(f"{extension.keyword} needs {min(missing)}: enable both, or disable both")
 
     # RFC 2033 section 5
     if config.lmtp and not {"PIPELINING", "ENHANCEDSTATUSCODES"} <= enabled:

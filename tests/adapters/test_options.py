@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 
-from smtpcore_adapters import App, TlsMode
+from smtpcore import EXTENSIONS, Extension, LocalProtocolError, Reply
+from smtpcore_adapters import App, Message, Session, TlsMode
 from smtpcore_adapters import Client as MailClient
 from smtpcore_adapters.forward import Forward
 from smtpcore_adapters.socket import connect as blocking_connect
@@ -56,6 +58,51 @@ def test_unknown_option_of_serve_or_run_is_a_type_error(function: str, backend: 
     call = partial(serve, App(), on_ready=report, timeout=1) if plain else partial(run_in, backend, main)
     with pytest.raises(TypeError, match="The nearest is 'timeouts'"):
         call()
+
+
+class Stray:
+    """An object with methods that are not meant to be handlers, as a window has."""
+
+    def on_mesage(self, session: Session, message: Message) -> None:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("RCTP", "RCPT"), ("mesage", "message"), ("on_message", "message"), ("XQUOTA", "QUIT")]
+)
+def test_handler_of_an_unknown_name_is_a_value_error_at_the_start(name: str, nearest: str, backend: str) -> None:
+    app = App()
+    app.on(name)(Stray().on_mesage)
+    error = f"the handler Stray.on_mesage: '{name.upper()}' is not an event or a verb. The nearest is '{nearest}'; all"
+    with pytest.raises(ValueError, match=re.escape(error)):
+        within(backend, app, lambda server: pytest.fail("the server listens"), config=CONFIG)
+
+
+def test_method_of_an_included_object_with_an_unknown_name_is_a_value_error_at_the_start(backend: str) -> None:
+    app = App()
+    app.include(Stray())
+    with pytest.raises(ValueError, match=r"the handler Stray.on_mesage: 'MESAGE' is not an event"):
+        within(backend, app, lambda server: pytest.fail("the server listens"), config=CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("app", "extensions"),
+    [
+        (App(verbs=["xquota"]), EXTENSIONS),
+        (App(), (*EXTENSIONS, Extension(keyword="XQUOTAS", verbs=frozenset({"XQUOTA"})))),
+    ],
+    ids=["verb of the app", "verb of an extension"],
+)
+def test_own_verb_has_a_handler(app: App, extensions: tuple[Extension, ...], backend: str) -> None:
+    app.on("XQUOTA")(lambda session, command: Reply(250, command.argument))
+    with running(backend, app, config=CONFIG, extensions=extensions) as server, server.connect() as client:
+        client.expect(220).send(b"EHLO c.example\r\nXQUOTA acme\r\n").expect(250, "250 2.0.0 acme")
+
+
+def test_unknown_extension_in_the_configuration_is_an_error_at_the_start(backend: str) -> None:
+    config = replace(CONFIG, disabled=CONFIG.disabled | {"chunkng"})
+    with pytest.raises(LocalProtocolError, match=r"disabled: 'chunkng' is not an extension. The nearest is 'CHUNKING'"):
+        within(backend, App(), lambda server: pytest.fail("the server listens"), config=config)
 
 
 def connect(backend: str, port: int, use: Callable[[MailClient], Awaitable[object]], **options: Any) -> None:

@@ -101,7 +101,7 @@ class Acceptor:
         if tls:
             note_server_names(tls)
 
-        config = effective_config(listener.config or self._config, self._app, tls)
+        config = effective_config(listener.config or self._config, self._app, tls, self._extensions)
         Connection(config, extensions=self._extensions)  # to fail at start-up rather than on every connection
         proxies = _Peers.parse(self._proxies if listener.proxies is None else listener.proxies)
         if listener.path and listener.proxies and not proxies.unix:

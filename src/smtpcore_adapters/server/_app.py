@@ -4,11 +4,30 @@
 # case. So a client that sends the command `MESSAGE` does not call the handlers of `message`.
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from smtpcore import Config
+from smtpcore import (
+    EXTENSIONS,
+    Bdat,
+    Config,
+    Data,
+    Ehlo,
+    Expn,
+    Extension,
+    Helo,
+    Help,
+    Lhlo,
+    Mail,
+    Noop,
+    Quit,
+    Rcpt,
+    Rset,
+    StartTls,
+    Vrfy,
+)
 
+from .._names import unknown_name
 from ._notifications import Observed
 
 if TYPE_CHECKING:
@@ -34,19 +53,24 @@ _PREFIX = "on_"
 _OBSERVER = "event"
 _CONFIGURATOR = "config"
 _NOT_VERBS = frozenset({"connect", "auth", "message", "disconnect", "default"})
+_VERBS = frozenset(
+    command.verb for command in (Bdat, Data, Ehlo, Expn, Helo, Help, Lhlo, Mail, Noop, Quit, Rcpt, Rset, StartTls, Vrfy)
+)
 
 
 class App:
     """A program's handlers, registered by name.
 
     A name is a verb of SMTP (`"RCPT"`), or `connect`, `auth`, `message`, `disconnect` or `default`. The `default`
-    handlers get the verbs that have no handler of their own.
+    handlers get the verbs that have no handler of their own. A verb that belongs neither to SMTP nor to an extension of
+    the server has to be one of `verbs`. Starting a server raises `ValueError` for a handler with any other name.
 
     Several handlers can have the same name. They are called in the order of their registration, until a handler returns
     a `Reply`. If all return None, the client gets `Connection.default_reply`: it accepts no recipient and no message.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, verbs: Iterable[str] = ()) -> None:
+        self._verbs = frozenset(verb.upper() for verb in verbs)
         self._handlers: dict[str, list[tuple[Handler, bool]]] = {}
         self._observers: list[Observer] = []
         self._configurators: list[Callable[[Config], Config]] = []
@@ -111,6 +135,17 @@ class App:
             raise ValueError(f"the handler of {name} is a coroutine function, which cannot be called in a thread")
 
         self._handlers.setdefault(_key(name), []).append((handler, blocking))
+
+    def check_names(self, extensions: Iterable[Extension]) -> None:
+        """Raise `ValueError` for a handler that no server with these extensions would call."""
+        known = self._verbs.union(_NOT_VERBS, _VERBS)
+        for extension in (*EXTENSIONS, *extensions):
+            known |= extension.verbs.union(command.verb for command in extension.commands)
+        for name, handlers in self._handlers.items():
+            if name not in known:
+                handler = handlers[0][0]
+                where = getattr(handler, "__qualname__", None) or repr(handler)
+                raise ValueError(f"the handler {where}: {unknown_name(name, 'an event or a verb', known)}")
 
     def configure(self, config: Config) -> Config:
         """Return `config` as changed by the `on_config` functions of the included objects."""

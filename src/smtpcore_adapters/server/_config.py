@@ -7,8 +7,9 @@ from dataclasses import fields, replace
 from ssl import SSLContext
 from typing import TypedDict
 
-from smtpcore import Bodies, Config, Extension, LocalProtocolError
+from smtpcore import EXTENSIONS, Bodies, Config, Extension, LocalProtocolError
 
+from .._names import unknown_name
 from ..tls._channel_binding import ServerContext
 from ._app import App
 from ._authentication import check_mechanisms
@@ -70,11 +71,18 @@ def default_config() -> Config:
         return Config(hostname="localhost", bodies=Bodies.CHUNKS)
 
 
-def effective_config(config: Config, app: App, tls: SSLContext | None) -> Config:
+def effective_config(
+    config: Config, app: App, tls: SSLContext | None, extensions: Iterable[Extension] = EXTENSIONS
+) -> Config:
     """Return the configuration of a server of `app`.
 
-    Raises `LocalProtocolError` if `config` demands something that the server does not have.
+    Raises `LocalProtocolError` if `config` demands something that the server does not have, and `ValueError` if `app`
+    has a handler of an unknown name.
     """
+    app.check_names(extensions)
+    known = {extension.keyword for extension in (*EXTENSIONS, *extensions)}
+    for keyword in config.disabled - known:
+        raise LocalProtocolError(f"disabled: {unknown_name(keyword, 'an extension', known)}")
     if config.starttls and tls is None:
         demand = "require_tls" if config.require_tls else "starttls"
         raise LocalProtocolError(f"{demand} needs a TLS context: pass tls=... to the server too")

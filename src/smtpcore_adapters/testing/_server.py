@@ -8,9 +8,9 @@ from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from smtpcore import OFF_BY_DEFAULT, Bodies, Config
+from smtpcore import EXTENSIONS, OFF_BY_DEFAULT, Bodies, Config
 
-from .._names import check_options
+from .._names import check_options, unknown_name
 from ..recipients import AnyRecipient, Recipients
 from ..server._app import App
 from ..server._limits import Limits, Timeouts
@@ -208,7 +208,14 @@ _NO_LIMITS = Limits(connections_per_address=1000, auth_failures_per_hour=None, l
 
 def _with(options: ServerOptions, changes: Mapping[str, object]) -> ServerOptions:
     check_options("an option of the test server", changes, [each.name for each in fields(ServerOptions)])
-    return replace(options, **changes)  # type: ignore[arg-type]
+    keywords = {extension.keyword for extension in EXTENSIONS}
+    changed = replace(options, **changes)  # type: ignore[arg-type]
+    changed = replace(changed, extensions=tuple(changed.extensions), without=tuple(changed.without))
+    for keyword in (*changed.extensions, *changed.without):
+        if keyword not in keywords:
+            raise ValueError(unknown_name(keyword, "an extension", keywords))
+
+    return changed
 
 
 # Certificates are cached, because making one takes longer than most tests.

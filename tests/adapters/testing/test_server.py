@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from smtpcore import LocalProtocolError
 from smtpcore_adapters import App
 from smtpcore_adapters.testing import FaultError, SmtpPair, SmtpServer
 from smtpcore_adapters.tls import self_signed_context
@@ -191,6 +192,9 @@ def test_reconfigured_server_keeps_its_address() -> None:
             TypeError,
             "'tsl' is not an option of the test server. The nearest is 'tls'; all are accept, ",
         ),
+        ({"extensions": ["dns"]}, ValueError, "'dns' is not an extension. The nearest is 'DSN'"),
+        ({"without": iter(["PIPELINNG"])}, ValueError, "'PIPELINNG' is not an extension. The nearest is 'PIPELINING'"),
+        ({"auth_mechanisms": ("PLAIN",)}, LocalProtocolError, "auth_mechanisms needs a handler of auth"),
         ({"faults": ["RCPT -> explode"]}, FaultError, "is not an action"),
     ],
 )
@@ -224,6 +228,21 @@ def test_project_wide_options_come_from_a_fixture(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stdout
     assert "3 passed" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("argument", "error"),
+    [
+        ("tsl=True", "TypeError: 'tsl' is not an option of the test server. The nearest is 'tls'"),
+        ("'tls'", "TypeError: the marker smtp_server takes keyword arguments only, not 'tls'"),
+    ],
+)
+def test_wrong_argument_of_the_marker_is_an_error(argument: str, error: str, tmp_path: Path) -> None:
+    text = f"import pytest\n@pytest.mark.smtp_server({argument})\ndef test_it(smtp_server): pass\n"
+    done = pytest_run(tmp_path, text)
+
+    assert done.returncode == 1
+    assert error in done.stdout
 
 
 def test_plugin_imports_smtpcore_only_if_a_fixture_is_used(tmp_path: Path) -> None:
