@@ -42,7 +42,7 @@ class LineSplitter:
         return partial
 
     def _cut(self, lines: list[bytes]) -> list[bytes]:
-        # Without this cut a line without end would be buffered as a whole.
+        # Without this cut, an endless line would fill the memory.
         if len(self._partial) > self._longest:
             lines.append(self._take_partial())
 

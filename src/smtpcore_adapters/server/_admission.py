@@ -45,8 +45,8 @@ class Admission:
         if self.refusal:
             return
 
-        # A trusted peer speaks for many clients. Until it sends XCLIENT, the connection counts for the process, but for
-        # no address. After XCLIENT it counts for the address that the peer has sent.
+        # A trusted peer may act for many clients. Until XCLIENT, the connection counts for the process, but for
+        # no address. After XCLIENT, the connection counts for the address that the peer has sent.
         host = "" if self._is_trusted and not self._record.xclient else host_of(self._wire.session.peer)
         limit = self._peers.enter(host, self._wire.clock())
         if limit is None:
