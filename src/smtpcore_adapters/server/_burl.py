@@ -1,7 +1,8 @@
 """The parts of a message that the server fetches (RFC 4468)."""
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import Protocol, runtime_checkable
 from urllib.parse import unquote
 
 from smtpcore import Burl
@@ -12,6 +13,13 @@ _find_submitters = re.compile(r";urlauth=submit\+([^:;]*)", re.IGNORECASE).finda
 def is_for(uri: str, identity: str | None) -> bool:
     """Return whether a client with this identity may use `uri`. A URL can name the user who may submit its content."""
     return all(unquote(submitter) == identity for submitter in _find_submitters(uri))  # RFC 4468 3.3
+
+
+@runtime_checkable
+class _Closable(Protocol):
+    """An asynchronous iterator that can be closed, such as a generator."""
+
+    async def aclose(self) -> None: ...
 
 
 class BurlPart:
@@ -31,7 +39,7 @@ class BurlPart:
 
     async def aclose(self) -> None:
         """Close the program's iterator, if it can be closed. Passes on the program's exceptions."""
-        if isinstance(self._pieces, AsyncGenerator):
+        if isinstance(self._pieces, _Closable):
             await self._pieces.aclose()
 
 

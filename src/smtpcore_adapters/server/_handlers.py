@@ -139,7 +139,7 @@ class Handlers:
         for handler, blocking in self._app.handlers.get(name, ()):
             answer: Any = self._call(handler, subject, blocking=True) if blocking else handler(session, subject)
             # A coroutine in nearly all cases: `isawaitable` takes longer.
-            if isinstance(answer, CoroutineType) or isawaitable(answer):
+            if isinstance(answer, _COROUTINE) or isawaitable(answer):
                 answer = await answer
             if isinstance(answer, Reply):
                 return answer
@@ -165,6 +165,8 @@ def _is_http(command: UnknownCommand) -> bool:
 def _name(handler: object) -> str:
     return getattr(handler, "__qualname__", None) or repr(handler)
 
+
+_COROUTINE: Final[tuple[type[Any], ...]] = (CoroutineType,)
 
 _REPLY_OR_NONE: Final = (Reply, "a handler returns a Reply or None")
 

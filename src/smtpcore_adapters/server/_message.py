@@ -19,9 +19,11 @@ class Source(Protocol):
     @property
     def is_aborted(self) -> bool:
         """Whether the message turned out to be invalid or incomplete."""
+        ...
 
     async def pull_body(self) -> bytes:
         """Return the next octets of the body, empty at its end. Raises `MessageAborted`."""
+        ...
 
 
 class Pieces:

@@ -84,7 +84,7 @@ def mailboxes(*, utf8: bool = False) -> SearchStrategy[Mailbox]:
     atoms = st.lists(st.text(letters, min_size=1, max_size=8), min_size=1, max_size=3).map(".".join)
     quoted = st.text(_PRINTABLE, max_size=12).map(_quote)
     local_parts = st.one_of(atoms, atoms, quoted, st.just("l" * _MAX_LOCAL_PART))
-    return st.builds(lambda local_part, domain: Mailbox(f"{local_part}@{domain}"), local_parts, domains(utf8=utf8))
+    return st.tuples(local_parts, domains(utf8=utf8)).map(lambda parts: Mailbox("@".join(parts)))
 
 
 def _quote(text: str) -> str:
@@ -95,7 +95,7 @@ def _quote(text: str) -> str:
 def paths(*, null: bool = True, utf8: bool = False) -> SearchStrategy[Path]:
     """Draw the content of angle brackets: mailboxes, some with a source route, and with `null` also the empty path."""
     plain = mailboxes(utf8=utf8).map(lambda mailbox: Path(str(mailbox)))
-    routed = st.builds(lambda mailbox: Path(f"@relay.example,@b.example:{mailbox}"), mailboxes(utf8=utf8))
+    routed = mailboxes(utf8=utf8).map(lambda mailbox: Path(f"@relay.example,@b.example:{mailbox}"))
     return st.one_of(*([st.just(Path(""))] if null else []), plain, plain, routed)
 
 
@@ -228,7 +228,7 @@ def sessions(*, valid: bool = True, chunking: bool = True) -> SearchStrategy[lis
 
     middle = st.lists(st.one_of(parts), max_size=5).map(lambda found: [group for part in found for group in part])
     hello = st.builds(Ehlo, domains()).map(lambda ehlo: [_line(ehlo)])
-    return st.builds(lambda start, between: [*start, *between, _line(Quit())], hello, middle)
+    return st.tuples(hello, middle).map(lambda parts: [*parts[0], *parts[1], _line(Quit())])
 
 
 def _line(command: Command) -> bytes:
@@ -236,9 +236,10 @@ def _line(command: Command) -> bytes:
 
 
 def _envelope() -> SearchStrategy[list[Command]]:
-    mail = st.builds(Mail, paths(), st.just(Params()) | st.just(Params({"BODY": BodyType.EIGHT_BIT_MIME})))
-    rcpts = st.lists(st.builds(Rcpt, paths(null=False)), min_size=1, max_size=3)
-    return st.builds(lambda first, others: [first, *others], mail, rcpts)
+    params = st.just(Params()) | st.just(Params({"BODY": BodyType.EIGHT_BIT_MIME}))
+    mail: SearchStrategy[Command] = st.builds(Mail, paths(), params)
+    rcpts: SearchStrategy[list[Rcpt]] = st.lists(st.builds(Rcpt, paths(null=False)), min_size=1, max_size=3)
+    return st.tuples(mail, rcpts).map(lambda commands: [commands[0], *commands[1]])
 
 
 def _grouped(lines: list[bytes], together: bool) -> list[bytes]:

@@ -206,6 +206,26 @@ def test_burl_part_may_be_an_async_iterator_without_aclose() -> None:
     assert store.bodies == [b"a\r\nb\r\n"]
 
 
+def test_async_iterator_with_aclose_is_closed_when_its_part_is_refused() -> None:
+    closed: list[bool] = []
+
+    class Pieces:
+        def __aiter__(self) -> "Pieces":
+            return self
+
+        async def __anext__(self) -> bytes:
+            return b"a\nb"
+
+        async def aclose(self) -> None:
+            closed.append(True)
+
+    app = accepting(MessageStore())
+    app.on("BURL")(lambda session, burl: Pieces())
+    dialogue, _, _ = fetching(ENVELOPE + burl("x", " LAST") + QUIT, app=app)
+    dialogue.expect(220, 250, 250, 250, 550, 221)
+    assert closed == [True]
+
+
 def test_burl_part_without_aclose_may_be_abandoned() -> None:
     class Endless:
         def __aiter__(self) -> "Endless":
