@@ -4,12 +4,16 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import smtpcore_adapters.anyio
+import smtpcore_adapters.asyncio
+import smtpcore_adapters.socket
+import smtpcore_adapters.trio
 from smtpcore import EXTENSIONS, Extension, LocalProtocolError, Reply
-from smtpcore_adapters import App, Message, Session, TlsMode
+from smtpcore_adapters import App, Listener, Message, Session, TlsMode
 from smtpcore_adapters import Client as MailClient
 from smtpcore_adapters.forward import Forward
 from smtpcore_adapters.socket import connect as blocking_connect
@@ -58,6 +62,26 @@ def test_unknown_option_of_serve_or_run_is_a_type_error(function: str, backend: 
     call = partial(serve, App(), on_ready=report, timeout=1) if plain else partial(run_in, backend, main)
     with pytest.raises(TypeError, match="The nearest is 'timeouts'"):
         call()
+
+
+if TYPE_CHECKING:
+
+    async def type_checkers_report_unknown_options(app: App, client: MailClient) -> None:
+        smtpcore_adapters.asyncio.serving(app, timeout=1)  # type: ignore[call-arg]
+        await smtpcore_adapters.asyncio.serve(app, timeout=1)  # type: ignore[call-arg]
+        smtpcore_adapters.asyncio.run(app, timeout=1)  # type: ignore[call-arg]
+        smtpcore_adapters.asyncio.connect("s.example", 25, tls_mode=TlsMode.NONE)  # type: ignore[call-arg]
+        smtpcore_adapters.trio.serving(app, timeout=1)  # type: ignore[call-arg]
+        smtpcore_adapters.trio.connect("s.example", 25, tls_mode=TlsMode.NONE)  # type: ignore[call-arg]
+        smtpcore_adapters.anyio.serving(app, timeout=1)  # type: ignore[call-arg]
+        smtpcore_adapters.anyio.connect("s.example", 25, tls_mode=TlsMode.NONE)  # type: ignore[call-arg]
+        smtpcore_adapters.socket.serving(app, timeout=1)  # type: ignore[call-arg]
+        smtpcore_adapters.socket.connect("s.example", 25, tls_mode=TlsMode.NONE)  # type: ignore[call-arg]
+        await client.send("a@c.example", "b@s.example", b"", require_tls=True)  # type: ignore[call-arg]
+        Forward("s.example", tls_mode=TlsMode.NONE)  # type: ignore[call-arg]
+        Listener(prot=25)  # type: ignore[call-arg]
+        Listener(port="25")  # type: ignore[arg-type]
+        smtpcore_adapters.asyncio.serving(app, timeouts=5)  # type: ignore[arg-type]
 
 
 class Stray:
