@@ -80,8 +80,9 @@ class Refusals:
     ) -> tuple[Command | UnknownCommand | InvalidCommand, int]:
         """Return the command in a line, or the refusal by the first rule that the line breaks.
 
-        The second result is the number of octets to discard before the refusal is sent: those of the chunk if BDAT was
-        refused (RFC 3030 section 2). A refusal that closes is sent at once, because the octets may never come.
+        `state` and `transaction` belong to `session`; as arguments they save two calls. The second result is the number
+        of octets to discard before the refusal is sent: the chunk of a refused BDAT (RFC 3030 section 2). A refusal
+        that closes is sent at once, because the octets may never come.
         """
         verb = verb_of(line)
         kind = dialect.kinds.get(verb, UnknownCommand)

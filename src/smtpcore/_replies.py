@@ -76,7 +76,7 @@ class ReplyClass(Key):
 
 # RFC 5321 4.2: the first digit is 2 to 5, the second 0 to 5.
 _CLASS_OF_CODE = {code: ReplyClass(code // 100) for code in range(200, 600) if code % 100 < 60}
-_CLASS_OF_CODE |= dict.fromkeys((ReplyCode.SERVICE_NOT_AVAILABLE, ReplyCode.HOST_ACCEPTS_NO_MAIL), ReplyClass.GOODBYE)
+_CLASS_OF_CODE[ReplyCode.SERVICE_NOT_AVAILABLE] = _CLASS_OF_CODE[ReplyCode.HOST_ACCEPTS_NO_MAIL] = ReplyClass.GOODBYE
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
