@@ -115,8 +115,7 @@ def _parse_path(kind: type[Mail | Rcpt], argument: str, dialect: Dialect) -> Com
 
     if rest:
         for extension, object_to in dialect.objections:
-            objection = object_to(params)
-            if objection:
+            if objection := object_to(params):
                 raise CommandRejected(Refusal(extension, objection))
 
     return command
@@ -206,8 +205,7 @@ def _parse_extension(kind: type[Command], argument: str, dialect: Dialect) -> Co
 
     if isinstance(parsed, Reply):
         raise CommandRejected(Refusal(owner, parsed))
-    objection = parsed.objection(terms)
-    if objection:
+    if objection := parsed.objection(terms):
         raise CommandRejected(Refusal(owner, objection))
 
     return parsed
