@@ -55,7 +55,7 @@ from ._extensions._burl import Burl
 from ._extensions._definition import Extension
 from ._extensions._xclient import Xclient
 from ._replies import MAX_CHALLENGE, Reply, ReplyClass, ReplyCode
-from ._reply_reader import ReplyReader, make_reply
+from ._reply_reader import ReplyReader
 from ._requests import check_values, encode, hoped_for, may_follow, name_of
 from ._state import ALLOWED_REPLIES, IN_TRANSACTION, WAITING_FOR_REPLY, Step, Wait, chunk_step, is_allowed, row_of
 from ._states import State
@@ -205,7 +205,7 @@ class ClientConnection(Endpoint):
             raise self._broken(f"the server sent {code} without a request")
 
         self._advance(Step.CLOSE)  # RFC 5321 3.8: a 421 may come at any time
-        return Answered(None, make_reply(code, texts, may_be_enhanced=True))
+        return Answered(None, Reply.as_heard(code, *texts))
 
     def _await_data(self) -> ClientEvent | Signal:
         if not self._end_of_stream:
@@ -223,7 +223,7 @@ class ClientConnection(Endpoint):
 
     def _match_reply(self, pending: _Pending, code: int, texts: Sequence[str]) -> Answered:
         request = pending.request
-        reply = make_reply(code, texts, may_be_enhanced=not isinstance(request, _PLAIN))
+        reply = Reply.as_heard(code, *texts, may_be_enhanced=not isinstance(request, _PLAIN))
         kind = pending.kind
         is_between_parts = self._state not in (State.CHUNK, State.LAST_CHUNK)
         if isinstance(request, _PARTS) and is_between_parts and not is_allowed(self._state, type(request)):

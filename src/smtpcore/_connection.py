@@ -15,7 +15,7 @@ from ._bodies._incoming import Body
 from ._buffer import LineError, ReceiveBuffer
 from ._commands import HELLOS, Auth, Bdat, Ehlo, Expn, Helo, Lhlo, Mail, Rcpt, Rset, StartTls, Vrfy
 from ._config import Bodies, Config
-from ._default_replies import DEFAULTS, NAMES_HOST, ONLY_POSITIVE, PRIORITY_LOWERED, answers_helo, enhanced_of
+from ._default_replies import DEFAULTS, NAMES_HOST, ONLY_FOR, ONLY_POSITIVE, PRIORITY_LOWERED, answers_helo, enhanced_of
 from ._dialects import MAX_AUTH_LINE, compiled
 from ._endpoint import Endpoint, Transaction
 from ._errors import LocalProtocolError
@@ -292,6 +292,8 @@ class Connection(Endpoint):
             return ConnectionOpened()  # RFC 5321 3.8: a 421 may be sent at any time, like a negative greeting
 
         kind = type(asked)
+        if reply.text_error:
+            raise LocalProtocolError(reply.text_error)
         if reply.reply_class not in ALLOWED_REPLIES.get(kind, FINAL):
             raise LocalProtocolError(f"{reply.code} cannot answer {kind.__name__}")
         if kind is Burl and reply.is_positive:
@@ -299,6 +301,8 @@ class Connection(Endpoint):
         if kind in ONLY_POSITIVE and reply.is_positive and reply.code not in ONLY_POSITIVE[kind]:
             only = " or ".join(str(code.value) for code in ONLY_POSITIVE[kind])
             raise LocalProtocolError(f"{reply.code} cannot answer {kind.__name__}: use {only}, or refuse")
+        if reply.code in ONLY_FOR and kind in DEFAULTS and kind not in ONLY_FOR[reply.code]:
+            raise LocalProtocolError(f"{reply.code} cannot answer {kind.__name__}: use 250, or refuse")
 
         return asked
 
@@ -331,7 +335,9 @@ class Connection(Endpoint):
         if lines == reply.lines and enhanced == reply.enhanced:
             return reply
 
-        return Reply(reply.code, *lines, enhanced=enhanced)
+        completed = Reply(reply.code, *lines, enhanced=enhanced)
+        completed.encode()  # raises if a line has become too long
+        return completed
 
     def _may_be_utf8(self, asked: Event, reply: Reply) -> bool:
         # RFC 6531 3.7.4.1 and 3.7.4.2: the text of 251 and 551 names another mailbox.

@@ -42,6 +42,8 @@ DEFAULTS: Final[Mapping[type[object], Reply]] = {
 _OF_AUTH: Final = (ReplyCode.AUTHENTICATION_SUCCEEDED, ReplyCode.AUTHENTICATION_CHALLENGE)
 
 ONLY_POSITIVE: Final[Mapping[type[object], tuple[ReplyCode, ...]]] = {
+    ChunkEnd: (ReplyCode.OK,),
+    DataEnd: (ReplyCode.OK,),
     Auth: _OF_AUTH,
     AuthResponse: _OF_AUTH,
     Data: (ReplyCode.START_MAIL_INPUT,),
@@ -49,6 +51,13 @@ ONLY_POSITIVE: Final[Mapping[type[object], tuple[ReplyCode, ...]]] = {
     Xclient: (ReplyCode.SERVICE_READY,),
 }
 """Events whose positive replies need these codes, because the client acts on the code."""
+
+ONLY_FOR: Final[Mapping[int, frozenset[type[object]]]] = {
+    ReplyCode.SERVICE_READY: frozenset({ConnectionOpened, StartTls, UnknownCommand}),
+    ReplyCode.SERVICE_CLOSING: frozenset({Quit, UnknownCommand}),
+    ReplyCode.AUTHENTICATION_SUCCEEDED: frozenset({Auth, AuthResponse, UnknownCommand}),
+}
+"""The events in `DEFAULTS` that these codes may answer (RFC 5321 4.3.2)."""
 
 NAMES_HOST: Final = frozenset({ReplyCode.SERVICE_CLOSING, ReplyCode.SERVICE_NOT_AVAILABLE})
 """Codes whose text starts with the name of the host (RFC 5321 4.2)."""

@@ -39,7 +39,9 @@ match_param_value = re.compile(PARAM_VALUE).fullmatch
 match_number = re.compile(r"[0-9]{1,20}").fullmatch
 match_mechanism = re.compile(r"[A-Z0-9_-]{1,20}").fullmatch  # RFC 4422 3.1
 match_quoted_string = re.compile(QUOTED_STRING).fullmatch
-find_control = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]").search  # a tab counts as white space
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # a tab counts as white space
+find_control = _CONTROL.search
+substitute_controls = _CONTROL.sub
 
 _find_surrogate = re.compile(r"[\ud800-\udfff]").search
 _QUOTED_PAIR = re.compile(r"\\(.)")

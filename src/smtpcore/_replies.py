@@ -1,7 +1,9 @@
 """Replies: the lines that a server sends in answer to commands."""
 
-# RFC 5321 4.2: a reply is three digits and one or more lines of text. A `Reply` is checked when it is constructed, so
-# its text cannot inject further reply lines.
+# RFC 5321 4.2: a reply is three digits and one or more lines of text. The code is the decision of a program, and is
+# checked when a `Reply` is made. Its text may come from anywhere, such as an exception or another server. So any text
+# makes a `Reply`; a connection refuses to send text that cannot be sent, and `fitting` changes such text. The octets
+# never contain more lines than the code begins.
 
 import re
 from dataclasses import dataclass, field
@@ -9,14 +11,17 @@ from enum import IntEnum
 
 from ._base64 import decode_base64, encode_base64
 from ._errors import LocalProtocolError
-from ._grammar import find_control, is_encodable
+from ._grammar import substitute_controls
 from ._states import Key
 
 MAX_REPLY_LINE = 512  # RFC 5321 4.5.3.1.5, code and CRLF included
 MAX_CHALLENGE = 12_288  # RFC 4954 section 4 (12), for the base64 of a challenge
 MAX_TEXT = MAX_REPLY_LINE - len("250-") - len("2.999.999 ") - len("\r\n")
 
+_UTF8_LENGTH = 4  # maximum octets of a character
+
 _NUMBER = "(?:0|[1-9][0-9]{0,2})"  # RFC 3463 section 2: no leading zeros
+_split_lines = re.compile(r"\r\n|\r|\n").split
 _match_enhanced = re.compile(rf"([245])\.{_NUMBER}\.{_NUMBER}").fullmatch  # RFC 2034 section 4
 
 
@@ -74,6 +79,7 @@ class ReplyClass(Key):
     """421 and 521 end the dialogue, whatever command they answer (RFC 5321 4.2.2, RFC 7504 section 3)."""
 
 
+_CHALLENGE = ReplyCode.AUTHENTICATION_CHALLENGE
 # RFC 5321 4.2: the first digit is 2 to 5, the second 0 to 5.
 _CLASS_OF_CODE = {code: ReplyClass(code // 100) for code in range(200, 600) if code % 100 < 60}
 _CLASS_OF_CODE[ReplyCode.SERVICE_NOT_AVAILABLE] = _CLASS_OF_CODE[ReplyCode.HOST_ACCEPTS_NO_MAIL] = ReplyClass.GOODBYE
@@ -84,8 +90,10 @@ class Reply:
     """An immutable reply: `Reply(250, "Queued", enhanced="2.0.0")`.
 
     `code` is a number or a `ReplyCode`. Each of `lines` is one line of text with at most 496 octets. `enhanced` is an
-    enhanced status code (RFC 3463). Without `enhanced`, the connection adds a general code where RFC 2034 requires it.
-    Raises `LocalProtocolError` for a reply that RFC 5321 4.2 does not allow, such as one with a line break in a line.
+    enhanced status code (RFC 3463), which may also be the first word of the text: `Reply(550, "5.7.1 Denied")`. Without
+    one, the connection adds a general code where RFC 2034 requires it.
+    Raises `LocalProtocolError` for a code that RFC 5321 4.2 does not allow, and for an enhanced status code of another
+    class.
     """
 
     __match_args__ = ("code", "lines", "enhanced")
@@ -100,25 +108,33 @@ class Reply:
     """The effect of this reply on the dialogue."""
     is_positive: bool = field(compare=False)
     """Whether this reply accepts the command: 2yz or 3yz."""
+    text_error: str | None = field(compare=False)
+    """Why a connection cannot send the text, such as a line break in a line; None if the text can be sent."""
     octets: bytes = field(compare=False)
-    """The octets for the wire, CR LF included. Most servers send the same few replies again and again."""
+    """The octets for the wire, CR LF included. If the text cannot be sent, those of `fitting()`."""
 
     def __init__(self, code: int, *lines: str, enhanced: str | None = None) -> None:
         reply_class = _CLASS_OF_CODE.get(code)
         if reply_class is None:
             raise LocalProtocolError(f"{code!r} is not a reply code: it should be a number such as 250 or 550")
-        if enhanced is not None and not is_enhanced(enhanced, code):
+        if enhanced is None:
+            lines, enhanced = _take_status(code, lines or ("",))
+        elif not is_enhanced(enhanced, code):
             use = f"use {code // 100}.x.y"
             raise LocalProtocolError(f"enhanced status code {enhanced!r} does not go with {code}: {use}")
-        for line in lines:
-            if len(line) > MAX_TEXT or not (line.isascii() and line.isprintable()):
-                _check_text(line, MAX_CHALLENGE if code == ReplyCode.AUTHENTICATION_CHALLENGE else MAX_TEXT)
 
         self._set(int(code), lines or ("",), enhanced, reply_class)
 
     def _set(self, code: int, lines: tuple[str, ...], enhanced: str | None, reply_class: ReplyClass) -> None:
+        longest = MAX_CHALLENGE if code == _CHALLENGE else MAX_TEXT
+        fitting, error = lines, None
+        if not all(len(line) <= longest and line.isascii() and line.isprintable() for line in lines):
+            fitting = _fit(lines, longest)
+        if fitting != lines:
+            error = f"reply text {lines!s:.99} has control characters, or a line that exceeds {longest} octets"
+
         prefix = f"{enhanced} " if enhanced else ""
-        *first, last = lines
+        *first, last = fitting
         text = "".join([*[f"{code}-{prefix}{line}\r\n" for line in first], f"{code} {prefix}{last}\r\n"])
 
         assign = object.__setattr__  # a frozen dataclass has no other way to set a field
@@ -127,20 +143,33 @@ class Reply:
         assign(self, "enhanced", enhanced)
         assign(self, "reply_class", reply_class)
         assign(self, "is_positive", code < 400)
+        assign(self, "text_error", error)
         assign(self, "octets", text.encode())
 
     @classmethod
-    def as_heard(cls, code: int, *lines: str, enhanced: str | None = None) -> "Reply":
+    def as_heard(cls, code: int, *lines: str, may_be_enhanced: bool = True) -> "Reply":
         """Make a `Reply` from the code and the text that a server sent.
 
         For a code that RFC 5321 does not define, the first digit counts (4.2). 521 counts as an ordinary 5yz, because a
-        server may continue after it (RFC 7504 section 3). The text is checked. A server must not send such replies.
+        server may continue after it (RFC 7504 section 3). A server must not send such replies.
         """
-        reply = cls(code if code in _CLASS_OF_CODE else code // 100 * 100, *lines, enhanced=enhanced)
-        if reply.code != code or code == ReplyCode.HOST_ACCEPTS_NO_MAIL:
-            reply._set(code, reply.lines, enhanced, ReplyClass(code // 100))
-
+        reply = object.__new__(cls)
+        # The server need not announce ENHANCEDSTATUSCODES, because ordinary text does not begin like this.
+        texts, enhanced = _take_status(code, lines) if may_be_enhanced else (lines, None)
+        kind = ReplyClass.GOODBYE if code == ReplyCode.SERVICE_NOT_AVAILABLE else ReplyClass(code // 100)
+        # RFC 4954 section 4: a challenge is always a single line.
+        reply._set(code, _fit(texts, MAX_CHALLENGE if code == _CHALLENGE else MAX_TEXT), enhanced, kind)
         return reply
+
+    def fitting(self, *, ascii_only: bool = False) -> "Reply":
+        """Return a reply with the same code and a text that can be sent.
+
+        Line breaks begin new lines, long lines are continued on further lines, and control characters become "?". So
+        do characters beyond ASCII with `ascii_only` (RFC 6531 3.7.4).
+        """
+        codec = "ascii" if ascii_only else "utf-8"
+        lines = [line.encode(codec, "replace").decode() for line in _fit(self.lines)]
+        return Reply(self.code, *lines, enhanced=self.enhanced)
 
     @property
     def challenge(self) -> bytes | None:
@@ -157,7 +186,10 @@ class Reply:
             return None
 
     def encode(self) -> bytes:
-        """Return `octets`. Commands have a method of the same name."""
+        """Return `octets`. Raises `LocalProtocolError` if the text cannot be sent."""
+        if self.text_error:
+            raise LocalProtocolError(self.text_error)
+
         return self.octets
 
     def __str__(self) -> str:
@@ -170,7 +202,9 @@ class Reply:
 
 def Challenge(data: bytes) -> Reply:  # noqa: N802 - it makes a value, so it is named like a class
     """Return a 334 reply with a SASL challenge (RFC 4954 section 4). Raises `LocalProtocolError` if it is too long."""
-    return Reply(ReplyCode.AUTHENTICATION_CHALLENGE, encode_base64(data))
+    reply = Reply(_CHALLENGE, encode_base64(data))
+    reply.encode()
+    return reply
 
 
 def is_enhanced(text: str, code: int) -> bool:
@@ -180,9 +214,23 @@ def is_enhanced(text: str, code: int) -> bool:
     return match is not None and int(match[1]) == code // 100
 
 
-def _check_text(line: str, longest: int) -> None:
-    # RFC 5321 4.2. The connection checks whether text beyond ASCII may be sent (RFC 6531 3.7.4).
-    if (not line.isprintable() and find_control(line)) or not is_encodable(line):
-        raise LocalProtocolError(f"reply line {line!r} has control characters: give each line as its own argument")
-    if len(line.encode()) > longest:
-        raise LocalProtocolError(f"reply line {line[:40]!r}... exceeds {longest} octets: split it into several lines")
+def _take_status(code: int, texts: tuple[str, ...]) -> tuple[tuple[str, ...], str | None]:
+    """Return the texts without the enhanced status code with which they begin, and that code; None if there is none."""
+    status = texts[0].partition(" ")[0]
+    if status[1:2] != "." or not is_enhanced(status, code):
+        return texts, None
+
+    words = [text.partition(" ") for text in texts]
+    return tuple(rest if word == status else word + space + rest for word, space, rest in words), status
+
+
+def _fit(texts: tuple[str, ...], longest: int = MAX_TEXT) -> tuple[str, ...]:
+    """Return the texts as lines that can be sent (RFC 5321 4.2): without controls, of at most `longest` octets."""
+    lines: list[str] = []
+    for text in texts:
+        for part in _split_lines(text):
+            line = substitute_controls("?", part.encode(errors="replace").decode())
+            fits = len(line.encode()) <= longest
+            size = len(line) if fits else longest if line.isascii() else longest // _UTF8_LENGTH
+            lines += [line[start : start + size] for start in range(0, len(line), size or 1)] or [""]
+    return tuple(lines)

@@ -14,11 +14,9 @@ from collections.abc import Sequence
 from ._buffer import LineError, LineFault, ReceiveBuffer
 from ._config import ClientConfig
 from ._errors import RemoteProtocolError
-from ._replies import MAX_TEXT, Reply, ReplyCode, is_enhanced
+from ._grammar import substitute_controls
 
 _match_line = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL).fullmatch
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # a tab counts as white space
-_UTF8_LENGTH = 4  # maximum octets of a character
 
 _FAULTS = {LineFault.TOO_LONG: "is too long", LineFault.BARE_NEWLINE: "has a bare CR or LF"}
 
@@ -67,31 +65,7 @@ class ReplyReader:
                 raise RemoteProtocolError(f"a reply has more than {self._max_lines} lines")
 
             self._code = code
-            self._texts.append(_CONTROL.sub("?", text.decode(errors="replace")))
+            self._texts.append(substitute_controls("?", text.decode(errors="replace")))
             if separator != b"-":
                 texts, self._texts = self._texts, []
                 return int(code), texts
-
-
-def make_reply(code: int, texts: Sequence[str], *, may_be_enhanced: bool) -> Reply:
-    """Return the reply with this code and these text lines.
-
-    If the first line begins with an enhanced status code of the same class, this code becomes `enhanced`, and is
-    removed from each line that begins with it. The server need not announce ENHANCEDSTATUSCODES, because ordinary text
-    does not begin like this.
-    """
-    first_word = texts[0].partition(" ")[0]
-    enhanced = first_word if may_be_enhanced and is_enhanced(first_word, code) else None
-    # RFC 4954 section 4: a challenge is always a single line, whatever its length.
-    may_fold = code != ReplyCode.AUTHENTICATION_CHALLENGE
-    lines: list[str] = []
-    for text in texts:
-        word, _, rest = text.partition(" ")
-        line = rest if word == enhanced else text
-        if may_fold and len(line.encode()) > MAX_TEXT:
-            longest = MAX_TEXT if line.isascii() else MAX_TEXT // _UTF8_LENGTH
-            lines += [line[start : start + longest] for start in range(0, len(line), longest)]
-        else:
-            lines.append(line)
-
-    return Reply.as_heard(code, *lines, enhanced=enhanced)

@@ -3,7 +3,7 @@ from contextlib import suppress
 
 import pytest
 
-from smtpcore import LocalProtocolError, Reply, ReplyClass, ReplyCode
+from smtpcore import Config, Connection, LocalProtocolError, Reply, ReplyClass, ReplyCode
 
 
 @pytest.mark.parametrize(
@@ -113,20 +113,93 @@ def test_subject_and_detail_of_a_status_code_may_have_three_digits(enhanced: str
 
 
 @pytest.mark.parametrize("text", ["a\r\nb", "a\nb", "a\rb", "a\x00b", "\x1b[1m", "a\x7fb", "\ud83d"])
-def test_reply_line_with_control_characters_is_refused(text: str) -> None:
+def test_reply_line_with_control_characters_cannot_be_sent(text: str) -> None:
     """R5321-4.2-04"""
-    with pytest.raises(LocalProtocolError, match="control characters"):
-        Reply(250, "fine", text)
+    reply = Reply(250, "fine", text)
+    conn = Connection(Config(hostname="s.example"))
+    conn.next_event()
+    for refuse in (reply.encode, lambda: conn.send(reply)):
+        with pytest.raises(LocalProtocolError, match="control characters"):
+            refuse()
+    assert conn.data_to_send() == b""
 
 
 @pytest.mark.parametrize("letter", ["x", "\u00e9", "\U0001f600"])
-def test_reply_line_over_512_octets_is_refused(letter: str) -> None:
+def test_reply_line_over_512_octets_cannot_be_sent(letter: str) -> None:
     """R5321-4.5.3.1.5-01"""
     longest = letter * (496 // len(letter.encode()))
 
     assert len(Reply(550, longest, longest, enhanced="5.999.999").encode()) <= 2 * 512
     with pytest.raises(LocalProtocolError, match="exceeds 496 octets"):
-        Reply(550, "fine", longest + letter)
+        Reply(550, "fine", longest + letter).encode()
+
+
+@pytest.mark.parametrize(
+    ("lines", "fitting", "octets"),
+    [
+        (("a\r\nb\nc\rd",), ("a", "b", "c", "d"), b"550-5.7.1 a\r\n550-5.7.1 b\r\n550-5.7.1 c\r\n550 5.7.1 d\r\n"),
+        (("\r\n250 OK",), ("", "250 OK"), b"550-5.7.1 \r\n550 5.7.1 250 OK\r\n"),
+        (("a\x00\x1b\x7f", "b\t"), ("a???", "b\t"), b"550-5.7.1 a???\r\n550 5.7.1 b\t\r\n"),
+        (("x\ud83d",), ("x?",), b"550 5.7.1 x?\r\n"),
+        (("x" * 500,), ("x" * 496, "x" * 4), b"550-5.7.1 " + b"x" * 496 + b"\r\n550 5.7.1 xxxx\r\n"),
+        (("\u00e9" * 249,), ("\u00e9" * 124, "\u00e9" * 124, "\u00e9"), None),
+    ],
+)
+def test_reply_with_text_that_fits(lines: tuple[str, ...], fitting: tuple[str, ...], octets: bytes | None) -> None:
+    reply = Reply(550, *lines, enhanced="5.7.1")
+    assert reply.text_error
+    assert reply.lines == lines
+    fits = reply.fitting()
+    assert (fits.code, fits.enhanced, fits.lines, fits.text_error) == (550, "5.7.1", fitting, None)
+    assert fits.encode() == fits.octets == reply.octets
+    assert octets in (None, fits.octets)
+    assert fits.fitting(ascii_only=True).octets.isascii()
+
+
+@pytest.mark.parametrize(
+    ("reply", "same"),
+    [
+        (Reply(550, "5.7.1 not relaying"), Reply(550, "not relaying", enhanced="5.7.1")),
+        (Reply(250, "2.1.5 a", "2.1.5 b", "c"), Reply(250, "a", "b", "c", enhanced="2.1.5")),
+        (Reply(550, "5.7.1"), Reply(550, "", enhanced="5.7.1")),
+    ],
+)
+def test_status_code_at_the_beginning_of_the_text_is_that_of_the_reply(reply: Reply, same: Reply) -> None:
+    """R2034-4-03"""
+    assert reply == same
+    assert reply.octets == same.octets
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [(550, "4.7.1 another class"), (354, "3.0.0 none"), (550, "5.7 x"), (550, "text 5.7.1"), (550, "")],
+)
+def test_other_words_at_the_beginning_stay_in_the_text(code: int, text: str) -> None:
+    reply = Reply(code, text)
+    assert (reply.enhanced, reply.lines) == (None, (text,))
+
+
+@pytest.mark.parametrize(
+    ("code", "texts", "may_be_enhanced", "enhanced", "lines"),
+    [
+        (550, ["5.1.1 a", "5.1.1 b", "c"], True, "5.1.1", ("a", "b", "c")),
+        (550, ["5.1.1 a"], False, None, ("5.1.1 a",)),
+        (550, ["4.1.1 a"], True, None, ("4.1.1 a",)),
+        (550, ["a", "5.1.1 b"], True, None, ("a", "5.1.1 b")),
+        (550, ["x" * 1000], True, None, ("x" * 496, "x" * 496, "x" * 8)),
+        (550, ["\u00e9" * 249], True, None, ("\u00e9" * 124, "\u00e9" * 124, "\u00e9")),
+        (334, ["A" * 1000], True, None, ("A" * 1000,)),
+        (521, ["x"], True, None, ("x",)),
+        (421, ["4.3.2 x"], True, "4.3.2", ("x",)),
+        (599, ["x"], True, None, ("x",)),
+    ],
+)
+def test_reply_of_a_server(
+    code: int, texts: list[str], may_be_enhanced: bool, enhanced: str | None, lines: tuple[str, ...]
+) -> None:
+    reply = Reply.as_heard(code, *texts, may_be_enhanced=may_be_enhanced)
+    assert (reply.code, reply.enhanced, reply.lines, reply.text_error) == (code, enhanced, lines, None)
+    assert (reply.reply_class is ReplyClass.GOODBYE) is (code == 421)
 
 
 @pytest.mark.parametrize("make", [lambda: Reply("250"), lambda: Reply(None), lambda: Reply(2500)])  # type: ignore[arg-type]

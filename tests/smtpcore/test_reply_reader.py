@@ -2,9 +2,9 @@
 
 import pytest
 
-from smtpcore import ClientConfig, RemoteProtocolError, Reply
+from smtpcore import ClientConfig, RemoteProtocolError
 from smtpcore._buffer import ReceiveBuffer
-from smtpcore._reply_reader import ReplyReader, make_reply
+from smtpcore._reply_reader import ReplyReader
 
 from ..helpers import bytewise, octets_id
 
@@ -75,24 +75,3 @@ def test_line_may_be_longer_where_the_caller_needs_it() -> None:
     buffer += b"334 " + b"A" * 600 + b"\r\n"
 
     assert ReplyReader(CONFIG).take(buffer, least_limit=1000) == (334, ["A" * 600])
-
-
-@pytest.mark.parametrize(
-    ("texts", "may_be_enhanced", "expected"),
-    [
-        (["5.1.1 a", "5.1.1 b", "c"], True, Reply(550, "a", "b", "c", enhanced="5.1.1")),
-        (["5.1.1 a"], False, Reply(550, "5.1.1 a")),
-        (["4.1.1 a"], True, Reply(550, "4.1.1 a")),
-        (["a", "5.1.1 b"], True, Reply(550, "a", "5.1.1 b")),
-        (["x" * 1000], True, Reply(550, "x" * 496, "x" * 496, "x" * 8)),
-        (["\u00e9" * 249], True, Reply(550, "\u00e9" * 124, "\u00e9" * 124, "\u00e9")),
-    ],
-)
-def test_enhanced_status_code_is_separated_and_long_text_is_continued(
-    texts: list[str], may_be_enhanced: bool, expected: Reply
-) -> None:
-    assert make_reply(550, texts, may_be_enhanced=may_be_enhanced) == expected
-
-
-def test_long_challenge_stays_on_one_line() -> None:
-    assert make_reply(334, ["A" * 1000], may_be_enhanced=True).lines == ("A" * 1000,)
