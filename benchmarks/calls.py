@@ -170,6 +170,9 @@ class _CountingStream:
     ) -> Stream:
         raise NotImplementedError
 
+    async def check_cancelled(self) -> None:
+        pass
+
     async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
         raise NotImplementedError
 

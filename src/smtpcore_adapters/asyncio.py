@@ -67,6 +67,8 @@ async def serving(app: App, port: int = 0, **options: Unpack[Options]) -> AsyncI
     """Serve on asyncio inside an `async with` block."""
     acceptor = Acceptor(app, port, **options)
     loop = asyncio.get_running_loop()
+    host = asyncio.current_task()
+    assert host, "a coroutine runs in a task"
     tasks: set[asyncio.Task[None]] = set()
     # On POSIX a loop reads into the buffer only when data is ready, so that all connections can share one buffer.
     # Elsewhere each read keeps its buffer until data comes.
@@ -87,10 +89,22 @@ async def serving(app: App, port: int = 0, **options: Unpack[Options]) -> AsyncI
                 make = partial(_ProtocolStream, loop, buffer, partial(start_session, listener))
                 accepting.callback((await _start_accepting(loop, make, each, start)).close)
 
-            yield Server(addresses_of(sockets))
+            acceptor.on_exit = host.cancel
+            try:
+                yield Server(addresses_of(sockets))
+            finally:
+                acceptor.on_exit = _nothing
+                if acceptor.exit:
+                    host.uncancel()
     finally:
         acceptor.drain()
         await _finish(tasks, acceptor.grace)
+        if acceptor.exit:
+            raise acceptor.exit
+
+
+def _nothing() -> None:
+    pass
 
 
 @documented_as(Adapter.serve)
@@ -460,6 +474,11 @@ class _ProtocolStream(asyncio.BufferedProtocol):
         self, host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
     ) -> Stream:
         return await open_stream(host, port, timeout, local_address=local_address, path=path)
+
+    async def check_cancelled(self) -> None:
+        task = asyncio.current_task()
+        if task and task.cancelling():
+            raise asyncio.CancelledError
 
     async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
         call = _BlockingCall(self._loop)

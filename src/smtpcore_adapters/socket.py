@@ -8,7 +8,7 @@ import selectors
 import signal
 import socket
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Unpack, cast
 
@@ -33,9 +33,16 @@ def serving(app: App, port: int = 0, **options: Unpack[Options]) -> Iterator[Ser
 
     There are at most twice as many threads as `Limits.connections`. Handlers run in these threads, and are plain
     functions. In a cancelled session, every call that waits for the client raises `Cancelled`. The block ends when all
-    handlers have returned.
+    handlers have returned. If a handler has ended the server with `SystemExit`, the end of the block raises that.
     """
+    with _serving(app, port, lambda: None, **options) as server:
+        yield server
+
+
+@contextmanager
+def _serving(app: App, port: int, on_exit: Callable[[], object], **options: Unpack[Options]) -> Iterator[Server]:
     acceptor = Acceptor(app, port, descriptors=2, **options)  # one for the socket, one for the stream's `Wakeup`
+    acceptor.on_exit = on_exit
     sessions = _Sessions(acceptor)
     with Wakeup() as stop, ExitStack() as stack:
         sockets = stack.enter_context(listening(acceptor.listeners))
@@ -49,6 +56,8 @@ def serving(app: App, port: int = 0, **options: Unpack[Options]) -> Iterator[Ser
             stack.close()  # new connections are refused from here on
             acceptor.drain()
             sessions.finish(acceptor.grace)
+            if acceptor.exit:
+                raise acceptor.exit
 
 
 @documented_as(Adapter.serve)
@@ -58,7 +67,7 @@ def serve(
     """Serve in threads until SIGINT or SIGTERM, or without `handle_signals` until a KeyboardInterrupt."""
     with ExitStack() as stack:
         stop = stack.enter_context(Wakeup())
-        server = stack.enter_context(serving(app, port, **options))
+        server = stack.enter_context(_serving(app, port, stop.set, **options))
         if handle_signals:
             stack.enter_context(_set_on_signals(stop))
 

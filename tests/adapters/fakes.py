@@ -83,6 +83,8 @@ class FakeStream:
         self.receive_timeouts: list[float] = []
         """The timeout of each call of `receive`, in seconds."""
         self.sent: list[bytes] = []
+        self.cancellation: BaseException | None = None
+        """The exception that cancels the session."""
         self.send_errors: deque[BaseException | None] = deque()
         """The exception that each call of `send` raises; None to send."""
         self.handshake_error: BaseException | None = None
@@ -129,6 +131,7 @@ class FakeStream:
             if isinstance(step, bytes):
                 return step
             if isinstance(step, BaseException):
+                self.cancellation = None if isinstance(step, Exception) else step
                 raise step
             if isinstance(step, Silence):
                 self.now += timeout
@@ -182,6 +185,10 @@ class FakeStream:
     async def sleep(self, seconds: float) -> None:
         self.sleeps.append(seconds)
         self.now += seconds
+
+    async def check_cancelled(self) -> None:
+        if self.cancellation:
+            raise self.cancellation
 
     async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
         return function(*args)

@@ -84,6 +84,7 @@ class StreamPlaybook(Playbook[Never]):
     def cancel(self, error: BaseException) -> Self:
         """Raise `error` where the session waits, as a framework does."""
         assert self._coroutine
+        self.stream.cancellation = error
         return self._continue(partial(self._coroutine.throw, error))
 
     def _resume(self) -> Self:

@@ -92,6 +92,10 @@ class Acceptor:
         self._loops: set[SessionLoop] = set()
         self.draining = False
         """Whether the server is stopping: `drain` was called."""
+        self.exit: BaseException | None = None
+        """The `SystemExit` or `KeyboardInterrupt` with which a handler has ended the server."""
+        self.on_exit: Callable[[], object] = lambda: None
+        """Called once when `exit` is set, to stop the server. With threads, it is called in the session's thread."""
 
     def _settings(self, listener: Listener) -> _ListenerSettings:
         tls = listener.tls or self._tls
@@ -143,7 +147,13 @@ class Acceptor:
             proxied=is_proxy,
             trusted=is_trusted,
             on_end=self._loops.discard,
+            on_exit=self._exit,
         )
+
+    def _exit(self, exc: BaseException) -> None:
+        if not self.exit:
+            self.exit = exc
+            self.on_exit()
 
     def drain(self) -> None:
         """Ask every session to end: at once if it waits for a command, otherwise before the next command."""

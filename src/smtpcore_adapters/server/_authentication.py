@@ -108,8 +108,8 @@ class AuthExchange:
                         return answer, decided_by, rule
 
                     step = mechanism.answer(answer)
-                except Exception:  # also `LocalProtocolError`, for an answer of a wrong type
-                    return self._handlers.failed(self._asked, "auth")
+                except BaseException as exc:  # also `LocalProtocolError`, for an answer of a wrong type
+                    return await self._handlers.failed(self._asked, "auth", exc)
 
         return step
 

@@ -13,7 +13,7 @@ from ._admission import Admission
 from ._app import App, Handler
 from ._burl import is_for
 from ._message import Message
-from ._notifications import Decider, Decision, Drop, HandlerDone
+from ._notifications import AbortConnection, Decider, Decision, Drop, HandlerDone
 from ._wire import Wire
 
 
@@ -59,8 +59,8 @@ class Handlers:
                 reply: Reply | Drop | None
                 try:
                     reply = await (self._ask_timed(name, event) if app.observers else self._ask(name, event))
-                except Exception:
-                    return self.failed(event, name)
+                except BaseException as exc:
+                    return await self.failed(event, name, exc)
 
                 if isinstance(reply, Drop):
                     raise ConnectionDropped
@@ -72,9 +72,9 @@ class Handlers:
 
         return wire.conn.default_reply(event), Decider.DEFAULT, names[-1] if names else "auth"  # AuthCancel
 
-    async def ask_for_message(self, message: Message) -> Reply | Mapping[Path, Reply] | None:
+    async def ask_for_message(self, message: Message) -> Reply | Mapping[Path | str, Reply] | None:
         """Call the `message` handlers, and return their decision. Passes on their exceptions."""
-        answer: Reply | Mapping[Path, Reply] | None = await self._ask_timed("message", message)
+        answer: Reply | Mapping[Path | str, Reply] | None = await self._ask_timed("message", message)
         return answer
 
     async def ask_for_part(self, burl: Burl) -> bytes | AsyncIterable[bytes] | Decision:
@@ -86,8 +86,8 @@ class Handlers:
         part: bytes | AsyncIterable[bytes] | Reply | None
         try:
             part = await self._ask_timed(burl.verb, burl)
-        except Exception:
-            return self.failed(burl, burl.verb)
+        except BaseException as exc:
+            return await self.failed(burl, burl.verb, exc)
 
         if part is None:
             return wire.conn.default_reply(burl), Decider.DEFAULT, burl.verb
@@ -104,21 +104,33 @@ class Handlers:
         for handler, blocking in self._app.handlers.get("disconnect", ()):
             try:
                 await self._call(handler, reason, blocking=blocking)
-            except Exception:
-                self._wire.log.write(logging.ERROR, "the disconnect handler failed", exc_info=True)
+            except BaseException as exc:
+                await self.check(exc)
+                self._wire.log.write(logging.ERROR, "the disconnect handler failed", exc_info=exc)
 
-    def failed(self, event: Event, name: str) -> Decision:
-        """Log the exception that a handler of `name` has raised, and return the reply to `event`."""
+    async def failed(self, event: Event, name: str, exc: BaseException) -> Decision:
+        """Log the exception that a handler of `name` has raised, and return the reply to `event`.
+
+        Raises `exc` again if it ends the session or the server.
+        """
+        await self.check(exc)
         reply = self._wire.failure_reply(event)
-        self._wire.log.write(
-            logging.ERROR,
-            "a handler failed, the client gets %s",
-            reply,
-            exc_info=True,
-            decided_by=str(Decider.FAILURE),
-            rule=name,
-        )
+        text = "a handler failed, the client gets %s"
+        self._wire.log.write(logging.ERROR, text, reply, exc_info=exc, decided_by=str(Decider.FAILURE), rule=name)
         return reply, Decider.FAILURE, name
+
+    async def check(self, exc: BaseException) -> None:
+        """Raise `exc` again unless it is a failure of a handler.
+
+        A handler may raise what is no `Exception`: `pytest.fail` does, and a task that waits for a cancelled task gets
+        `asyncio.CancelledError` without being cancelled itself. That is the failure of one handler.
+        """
+        if isinstance(exc, Exception):
+            return
+        if isinstance(exc, AbortConnection | SystemExit | KeyboardInterrupt):
+            raise exc
+
+        await self._wire.stream.check_cancelled()
 
     async def _ask_timed(self, name: str, subject: object) -> Any:
         # Observers get the running time of the handlers, without the time that handlers wait for the client.

@@ -9,7 +9,8 @@
 #   the message, for example RSET (RFC 3030 section 2). Reading the body then raises `MessageAborted`.
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 
 from smtpcore import (
     PAUSED,
@@ -22,8 +23,10 @@ from smtpcore import (
     DataLine,
     Event,
     InvalidData,
+    LocalProtocolError,
     Path,
     Reply,
+    ReplyClass,
     Signal,
     State,
 )
@@ -31,7 +34,7 @@ from smtpcore import (
 from ._burl import BurlPart
 from ._handlers import Handlers
 from ._message import Message, MessageAborted
-from ._notifications import Decider
+from ._notifications import Decider, Decision
 from ._session import SessionRecord
 from ._wire import Wire
 
@@ -92,18 +95,19 @@ class MessageExchange:
         name = f"{self._wire.session.id}.{self._record.count_message()}"
         message = Message(self, self._wire.stream, transaction, name)
 
-        reply: Reply | Mapping[Path, Reply] | None = None
+        reply: Reply | Mapping[Path | str, Reply] | None = None
         decided_by = Decider.HANDLER
         self._is_open = True
         try:
             reply = await self._handlers.ask_for_message(message)
         except MessageAborted:
             pass  # the end of the body decides
-        except Exception:
-            reply, decided_by, _ = self._handlers.failed(Data(), "message")
+        except BaseException as exc:
+            reply, decided_by, _ = await self._handlers.failed(Data(), "message", exc)
         finally:
             self._is_open = False
 
+        was_read = self._end is not None
         try:
             while self._end is None:
                 await self._next_piece()
@@ -112,14 +116,48 @@ class MessageExchange:
 
         # In LMTP one reply for each recipient (RFC 2033 4.2), in SMTP one reply for all.
         conn, end = self._wire.conn, self._end
-        for recipient in transaction.recipients[: conn.replies_owed]:
-            decided = reply.get(recipient.forward_path) if isinstance(reply, Mapping) else reply
-            if isinstance(end, InvalidData):
-                self._wire.answer(end, end.reply, Decider.RULE, end.rule)
-            elif decided:
-                self._wire.answer(end, decided, decided_by, "message")
+        paths = [recipient.forward_path for recipient in transaction.recipients[: conn.replies_owed]]
+        if isinstance(end, InvalidData):
+            decisions: list[Decision] = [(end.reply, Decider.RULE, end.rule)] * len(paths)
+        elif isinstance(reply, Mapping):
+            decisions = self._decisions_of(reply, paths)
+        elif reply:
+            decisions = [(reply, decided_by, "message")] * len(paths)
+        elif was_read:
+            decisions = [self._mistake("a message handler has read the body, but returned no reply")] * len(paths)
+        else:
+            decisions = [(conn.default_reply(end), Decider.DEFAULT, "message")] * len(paths)
+
+        for decision in decisions:
+            sent = self._wire.answer(end, *decision)
+            if sent.reply_class is ReplyClass.GOODBYE:
+                break  # it ends the dialogue, for the other recipients too
+
+    def _decisions_of(self, replies: Mapping[Path | str, Reply], paths: Sequence[Path]) -> list[Decision]:
+        """Return the decision for each path. A path without a reply gets a temporary failure, and is logged."""
+        found: dict[Path, Reply] = {}
+        for key, reply in replies.items():
+            path = _path_of(key)
+            if path is not None and path in paths and isinstance(reply, Reply):
+                found[path] = reply
             else:
-                self._wire.answer(end, conn.default_reply(end), Decider.DEFAULT, "message")
+                self._mistake(f"a message handler returned {reply!r} for {str(key)!r}")
+
+        if any(reply.reply_class is ReplyClass.GOODBYE for path, reply in found.items() if path != paths[-1]):
+            mistake = self._mistake("a message handler returned a reply that closes before the last recipient")
+            return [mistake] * len(paths)
+
+        return [
+            (found[path], Decider.HANDLER, "message")
+            if path in found
+            else self._mistake(f"a message handler returned no reply for {str(path)!r}")
+            for path in paths
+        ]
+
+    def _mistake(self, text: str) -> Decision:
+        """Log a mistake of the program, and return the temporary failure that it causes."""
+        self._wire.log.write(logging.ERROR, "%s", text, decided_by=str(Decider.FAILURE), rule="message")
+        return self._wire.failure_reply(Data()), Decider.FAILURE, "message"
 
     # The body
 
@@ -185,16 +223,24 @@ class MessageExchange:
         try:
             data = await part.next_piece()
             self._wire.conn.receive_part(data)
-        except Exception:
-            self._wire.answer(part.burl, *self._handlers.failed(part.burl, part.burl.verb))
+        except BaseException as exc:
+            self._wire.answer(part.burl, *await self._handlers.failed(part.burl, part.burl.verb, exc))
         else:
             self._part = part if data else None
 
     async def _drop_part(self, part: BurlPart) -> None:
         try:
             await part.aclose()
-        except Exception:
-            self._wire.log.write(logging.ERROR, "the handler of BURL failed", exc_info=True)
+        except BaseException as exc:
+            await self._handlers.check(exc)
+            self._wire.log.write(logging.ERROR, "the handler of BURL failed", exc_info=exc)
+
+
+def _path_of(key: Path | str) -> Path | None:
+    with suppress(LocalProtocolError):
+        return Path(str(key))
+
+    return None
 
 
 _PIECES = (DataChunk, DataLine)

@@ -20,7 +20,7 @@ async def serving_on(
 ) -> AsyncIterator[Server]:
     """Serve inside an `async with` block: the `serving` of an adapter."""
     acceptor = Acceptor(app, port, **options)
-    failure: Exception | None = None
+    failure: BaseException | None = None
 
     async def accept(source: socket.socket, listener: Listener) -> None:
         while True:
@@ -37,6 +37,7 @@ async def serving_on(
         sockets = stack.enter_context(listening(acceptor.listeners))
         async with _running_timeouts(framework) as timeouts, framework.task_group() as sessions:
             async with framework.task_group() as accepting:
+                acceptor.on_exit = accepting.cancel_scope.cancel  # it cancels the caller's block, too
                 for each, listener in sockets:
                     accepting.start_soon(accept, each, listener)
                 try:
@@ -50,6 +51,7 @@ async def serving_on(
             acceptor.drain()
             sessions.cancel_scope.deadline = framework.current_time() + acceptor.grace
 
+    failure = acceptor.exit or failure
     if failure:
         raise failure
 

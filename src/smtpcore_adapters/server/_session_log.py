@@ -23,7 +23,9 @@ class SessionLog:
         self._peers = peers
         self._clock = clock
 
-    def write(self, level: int, text: str, *args: object, exc_info: bool = False, **fields: object) -> None:
+    def write(
+        self, level: int, text: str, *args: object, exc_info: bool | BaseException = False, **fields: object
+    ) -> None:
         """Write a record with `fields` as its attributes, unless the quota is used up."""
         if not logger.isEnabledFor(level):
             return

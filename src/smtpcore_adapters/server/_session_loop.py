@@ -65,6 +65,7 @@ class SessionLoop:
         "_implicit_tls",
         "_is_proxied",
         "_on_end",
+        "_on_exit",
         "_record",
         "_wire",
         "session",
@@ -85,6 +86,7 @@ class SessionLoop:
         proxied: bool = False,
         trusted: bool = False,
         on_end: "Callable[[SessionLoop], object] | None" = None,
+        on_exit: Callable[[BaseException], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         limits = limits or Limits()
@@ -98,6 +100,7 @@ class SessionLoop:
         self._implicit_tls = implicit_tls
         self._is_proxied = proxied
         self._on_end = on_end
+        self._on_exit = on_exit
         self.session: Session = self._wire.session
 
     # From outside
@@ -122,7 +125,7 @@ class SessionLoop:
         try:
             try:
                 reason = await self._converse()
-            except (Exception, AbortConnection) as exc:
+            except (Exception, AbortConnection, SystemExit, KeyboardInterrupt) as exc:
                 reason = await self._end_after(exc)
         finally:
             await self._close(reason, opened)
@@ -142,7 +145,7 @@ class SessionLoop:
                 if self._on_end:
                     self._on_end(self)
 
-    async def _end_after(self, exc: Exception | AbortConnection) -> Reason:
+    async def _end_after(self, exc: BaseException) -> Reason:
         # A separate coroutine: inside `run`, its variables would use memory in every idle session.
         wire = self._wire
         if self._implicit_tls and not wire.stream.tls:
@@ -160,6 +163,12 @@ class SessionLoop:
             case AbortConnection():
                 await wire.abort(exc.data, reset=exc.reset)
                 return Reason.DROPPED if exc.reset else Reason.ABORTED
+            case SystemExit() | KeyboardInterrupt():
+                wire.log.write(logging.ERROR, "a handler ends the server: %r", exc, exc_info=exc)
+                if self._on_exit:
+                    self._on_exit(exc)
+                await wire.say_goodbye("the server is shutting down", "4.3.2", Decider.SHUTDOWN, "shutdown")
+                return Reason.SHUTDOWN
             case RemoteProtocolError():
                 wire.log.write(logging.INFO, "%s", exc)
                 await wire.flush_last()

@@ -37,7 +37,17 @@ from ..streams._stream import Interrupted, Stream
 from ._app import App
 from ._deadlines import Deadlines
 from ._limits import REPLIES, Timeouts
-from ._notifications import Decider, Decision, LimitReached, Observed, Reason, Refusal, TlsEstablished, TlsFailed
+from ._notifications import (
+    AbortConnection,
+    Decider,
+    Decision,
+    LimitReached,
+    Observed,
+    Reason,
+    Refusal,
+    TlsEstablished,
+    TlsFailed,
+)
 from ._peers import PeerTable
 from ._session import Session, SessionRecord
 from ._session_log import SessionLog
@@ -105,8 +115,10 @@ class Wire:
         for observer in self._app.observers:
             try:
                 observer(self.session, item)
-            except Exception:
-                self.log.write(logging.ERROR, "an observer failed", exc_info=True)
+            except (AbortConnection, SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as exc:  # such as that of `pytest.fail`
+                self.log.write(logging.ERROR, "an observer failed", exc_info=exc)
 
     def reach(self, limit: str) -> Decision:
         """Report to the observers that a limit of `Limits` was reached, and return its refusal."""
@@ -203,13 +215,13 @@ class Wire:
     def answer(self, event: Event, reply: Reply, decided_by: Decider, rule: str) -> Reply:
         """Queue the reply to `event`, and return it as it will be sent. If it is a refusal, report who decided.
 
-        A reply of a handler that cannot be sent is logged, and replaced by a temporary failure.
+        A text that cannot be sent is changed; the code stays. A code that cannot answer the event is replaced by a
+        temporary failure. Both are logged.
         """
         try:
             sent = self.conn.send(reply)
         except LocalProtocolError:
-            sent = self.conn.send(self._replacement(event, reply))
-            decided_by = Decider.FAILURE
+            sent, decided_by = self._send_similar(event, reply, decided_by)
 
         self._unsent += 1
         reply_class = sent.reply_class
@@ -233,13 +245,19 @@ class Wire:
         text = "refused: %s (%s: %s)"
         self.log.write(logging.INFO, text, refusal, decided_by, rule, decided_by=str(decided_by), rule=rule)
 
-    def _replacement(self, event: Event, reply: Reply) -> Reply:
+    def _send_similar(self, event: Event, reply: Reply, decided_by: Decider) -> tuple[Reply, Decider]:
         is_lookup = isinstance(event, Vrfy | Expn) and not event.smtputf8
         if is_lookup and not all(map(str.isascii, reply.lines)):
-            return _NOT_IN_ASCII
+            return self.conn.send(_NOT_IN_ASCII), decided_by
+
+        for fitting in _fitting(reply):
+            with suppress(LocalProtocolError):
+                sent = self.conn.send(fitting)
+                self.log.write(logging.WARNING, "the text of a reply was changed, as it cannot be sent: %r", reply)
+                return sent, decided_by
 
         self.log.write(logging.ERROR, "the reply of a handler cannot be sent", exc_info=True)
-        return self.failure_reply(event)
+        return self.conn.send(self.failure_reply(event)), Decider.FAILURE
 
     def failure_reply(self, event: Event) -> Reply:
         """Return the reply to `event` after a failure of the server."""
@@ -330,6 +348,18 @@ class Wire:
         """Close the connection, either at once or when the client has read the last reply. Raises nothing."""
         await self.stream.aclose(0 if at_once or self._is_given_up else self._timeouts.close)
 
+
+def _fitting(reply: Reply) -> Iterator[Reply]:
+    """Yield replies with the same decision, whose texts are more and more likely to be accepted by the connection."""
+    yield reply.fitting()
+    ascii_only = reply.fitting(ascii_only=True)
+    yield ascii_only
+    # The connection adds its name to the first line, which may then be too long. EHLO takes a single line.
+    yield Reply(reply.code, "", *ascii_only.lines, enhanced=reply.enhanced)
+    yield Reply(reply.code, ascii_only.lines[0][:_SHORT], enhanced=reply.enhanced)
+
+
+_SHORT = 200  # characters: with any name of the server, they fit into a line
 
 _LOGGED = frozenset({Decider.FAILURE, Decider.SHUTDOWN})
 """Deciders whose refusals have a record: the traceback of the failure, or the end of the session by a shutdown."""

@@ -176,6 +176,9 @@ class BlockingStream:
     ) -> "BlockingStream":
         return await open_blocking_stream(host, port, timeout, local_address=local_address, path=path)
 
+    async def check_cancelled(self) -> None:
+        self._check_cancelled()
+
     async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
         return function(*args)
 

@@ -267,6 +267,9 @@ class PolledStream:
     ) -> Stream:
         return await open_polled_stream(self._framework, host, port, timeout, local_address=local_address, path=path)
 
+    async def check_cancelled(self) -> None:
+        await self._framework.checkpoint_if_cancelled()
+
     async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
         result: T = await self._framework.run_in_thread(partial(function, *args))
         # A cancellation during the call takes effect here, before the session does anything with the result.

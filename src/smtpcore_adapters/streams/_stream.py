@@ -136,6 +136,9 @@ class Stream(Protocol):
     ) -> "Stream":
         """Connect to another server with the same framework: the `open_stream` of the adapter."""
 
+    async def check_cancelled(self) -> None:
+        """Raise the exception that cancels this session, if the session is being cancelled."""
+
     async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
         """Call a blocking function without blocking other sessions. A cancellation waits until the function returns."""
 

@@ -106,6 +106,9 @@ class _MemoryStream:
     def interrupt(self) -> None:
         self._is_interrupted = True
 
+    async def check_cancelled(self) -> None:
+        pass
+
     async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
         return function(*args)
 

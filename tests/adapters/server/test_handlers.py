@@ -94,12 +94,25 @@ def test_message_is_refused_without_a_message_handler() -> None:
     session(accepting()).send(ENVELOPE, BODY + END + QUIT).expect(220, 250, 250, 250, 354, 554, 221)
 
 
-def test_message_handler_that_returns_none_accepts_nothing() -> None:
+def test_message_handler_that_forgets_its_reply_is_a_mistake_and_no_refusal(caplog: pytest.LogCaptureFixture) -> None:
     app = accepting()
 
     @app.on("message")
     async def decide_nothing(session: Session, message: Message) -> None:
         await message.read()
+
+    dialogue = session(app).send(ENVELOPE, BODY + END).end()
+    assert dialogue.replies[-1] == f"451 4.3.0 Internal error, session {dialogue.session.id}"
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "has read the body, but returned no reply" in record.message
+
+
+def test_message_handler_that_leaves_the_body_to_others_accepts_nothing() -> None:
+    app = accepting()
+
+    @app.on("message")
+    async def look(session: Session, message: Message) -> None:
+        assert message.reverse_path
 
     assert session(app).send(ENVELOPE, BODY + END).end().codes[-1] == 554
 
@@ -299,8 +312,10 @@ def test_error_about_a_wrong_return_value_names_the_handler(
         ("MAIL", Reply(354, "Go on"), EHLO + MAIL),
         ("DATA", Reply(250, "Fine"), EHLO + MAIL + RCPT + DATA),
         ("message", Reply(354, "More"), ENVELOPE + END),
-        ("EHLO", Reply(250, "s.example", "FAKE"), EHLO),
-        ("NOOP", Reply(250, "Grüße"), b"NOOP\r\n"),
+        ("message", Reply(220, "Fine"), ENVELOPE + END),
+        ("message", Reply(235, "Fine"), ENVELOPE + END),
+        ("RCPT", Reply(235, "Fine"), EHLO + MAIL + RCPT),
+        ("NOOP", Reply(221, "Fine"), b"NOOP\r\n"),
         ("XFOO", Reply(334, "Go on"), b"XFOO\r\n"),
     ],
 )
@@ -311,6 +326,40 @@ def test_reply_that_may_not_be_sent_gives_451(
     assert dialogue.codes[-2:] == [451, 221]
     assert dialogue.session.id in dialogue.replies[-2]
     assert tracebacks(caplog) == [f"{dialogue.session.id}: the reply of a handler cannot be sent"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reply", "script", "sent"),
+    [
+        ("message", Reply(250, "Angenommen f\u00fcr J\u00f6rg"), ENVELOPE + END, "250 2.0.0 Angenommen f?r J?rg"),
+        ("RCPT", Reply(550, "Relay denied \u2013 no"), EHLO + MAIL + RCPT, "550 5.0.0 Relay denied ? no"),
+        ("message", Reply(550, "x" * 500), ENVELOPE + END, "550-5.0.0 " + "x" * 496 + "\n550 5.0.0 xxxx"),
+        ("message", Reply(552, "Quota", "\u00fc"), ENVELOPE + END, "552-5.0.0 Quota\n552 5.0.0 ?"),
+        ("message", Reply(554, "a\r\n250 b\x1b"), ENVELOPE + END, "554-5.0.0 a\n554 5.0.0 250 b?"),
+        ("message", Reply(421, "x" * 490), ENVELOPE + END, "421-4.0.0 s.example\n421 4.0.0 " + "x" * 490),
+        ("connect", Reply(554, "Acc\u00e8s refus\u00e9"), b"", "554 s.example Acc?s refus?"),
+        ("EHLO", Reply(550, "\u00fc"), EHLO, "550 ?"),
+        ("RCPT", Reply(550, "5.7.1 not relaying"), EHLO + MAIL + RCPT, "550 5.7.1 not relaying"),
+    ],
+    ids=lambda value: value[:20] if isinstance(value, str) else None,
+)
+def test_code_of_a_reply_leaves_whatever_its_text_is(
+    name: str, reply: Reply, script: bytes, sent: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    dialogue = session(failing(name, lambda session, subject: reply)).send(script + QUIT)
+    assert sent in dialogue.replies
+    warnings = [record.message for record in caplog.records if "the text of a reply was changed" in record.message]
+    assert len(warnings) == (sent != "550 5.7.1 not relaying")
+
+
+@pytest.mark.parametrize("text", ["s.example\nFAKE", "f\u00fcr alle", "x" * 600])
+def test_text_of_a_reply_to_ehlo_cannot_fake_extensions(text: str) -> None:
+    dialogue = session(failing("EHLO", lambda session, subject: Reply(250, text))).send(EHLO, QUIT)
+    first, *keywords = dialogue.replies[-2].split("\n")
+    assert first.startswith("250-s.example")
+    assert len(first) <= 510
+    assert "250-PIPELINING" in keywords
+    assert not any("FAKE" in line or "xxx" in line for line in keywords)
 
 
 @pytest.mark.parametrize("name", ["EHLO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "VRFY", "HELP", "XFOO"])

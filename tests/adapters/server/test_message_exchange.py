@@ -341,8 +341,48 @@ def test_lmtp_replies_of_a_handler_are_sent_in_the_order_of_recipients(body: byt
     app.on("message")(answer_by_recipient)
     dialogue = session(app, config=LMTP).send(LHLO + MAIL + RCPTS + body + QUIT)
 
-    # A recipient without a reply from the handler is refused.
-    assert dialogue.codes[-4:] == [250, 554, 452, 221]
+    # A recipient without a reply from the handler gets a temporary failure.
+    assert dialogue.codes[-4:] == [250, 451, 452, 221]
+
+
+OK = Reply(250, "stored")
+FIRST, SECOND, THIRD = (Path(f"{number}@s.example") for number in range(3))
+
+
+@pytest.mark.parametrize(
+    ("answer", "codes", "errors"),
+    [
+        ({"0@s.example": OK, "1@S.EXAMPLE": OK, THIRD: OK}, [250, 250, 250], []),
+        ({FIRST: OK, SECOND: OK}, [250, 250, 451], ["returned no reply for '2@s.example'"]),
+        ({FIRST: OK, SECOND: None, THIRD: OK}, [250, 451, 250], ["returned None for '1@s.example'"]),
+        ({FIRST: OK, SECOND: OK, THIRD: OK, "u@other.example": OK}, [250, 250, 250], ["for 'u@other.example'"]),
+        ({FIRST: OK, SECOND: OK, THIRD: OK, "no path": OK}, [250, 250, 250], ["for 'no path'"]),
+        ({}, [451, 451, 451], ["no reply for '0@s.example'"]),
+        ({FIRST: OK, SECOND: Reply(421, "bye"), THIRD: OK}, [451, 451, 451], ["closes before the last recipient"]),
+        ({FIRST: OK, SECOND: OK, THIRD: Reply(421, "bye")}, [250, 250, 421], []),
+    ],
+)
+def test_mistakes_in_the_replies_by_recipient_are_logged_and_never_refusals(
+    answer: dict[Path | str, Reply], codes: list[int], errors: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    app = accepting()
+    app.on("message")(lambda session, message: answer)
+    recipients = b"".join(b"RCPT TO:<%d@s.example>\r\n" % number for number in range(3))
+    dialogue = session(app, config=LMTP).send(LHLO + MAIL + recipients + DATA + b"x\r\n.\r\n" + QUIT)
+    assert dialogue.codes[7:10] == codes
+    logged = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert all(any(error in message for message in logged) for error in errors)
+    assert bool(logged) is bool(errors)
+    assert dialogue.reasons == ["421" if 421 in codes else "QUIT"]
+
+
+def test_421_to_a_message_for_several_lmtp_recipients_ends_the_session(caplog: pytest.LogCaptureFixture) -> None:
+    app = accepting()
+    app.on("message")(lambda session, message: Reply(421, "bye"))
+    dialogue = session(app, config=LMTP).send(LHLO + MAIL + RCPTS + DATA + b"x\r\n.\r\n" + QUIT)
+    assert dialogue.codes[-2:] == [354, 421]
+    assert dialogue.reasons == ["421"]
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_lmtp_refuses_an_invalid_body_for_each_recipient() -> None:

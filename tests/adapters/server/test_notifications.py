@@ -322,10 +322,10 @@ def test_each_lmtp_recipient_has_a_separate_author() -> None:
     config = replace(CONFIG, lmtp=True)
     dialogue = session(app, config=config).send(b"LHLO c.example\r\n" + MAIL + recipients + b"DATA\r\n" + END + QUIT)
 
-    assert dialogue.codes[6:] == [354, 250, 452, 554, 221]
+    assert dialogue.codes[6:] == [354, 250, 452, 451, 221]
     assert [(item.decided_by, item.rule) for item in seen] == [
         (Decider.HANDLER, "message"),
-        (Decider.DEFAULT, "message"),
+        (Decider.FAILURE, "message"),
     ]
 
 
