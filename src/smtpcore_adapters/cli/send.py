@@ -74,6 +74,9 @@ def send(**options: Any) -> int:
 
     Exit status: 0 if the message was accepted for all recipients, 1 for some, 2 for none.
     """
+    if options["allow_plaintext_auth"] and not options["auth"]:
+        raise click.UsageError("--allow-plaintext-auth has no effect without --auth: give both")
+
     host, port, path = parse_server("--server", options["server"], _default_port(options))
     arguments: ConnectOptions = {
         "path": path,

@@ -158,6 +158,10 @@ def serve(**options: Any) -> None:
     Without --accept and --auth every recipient is accepted. The server must then be
     unreachable for other machines: on a loopback address, without --proxy-protocol and --trusted.
     """
+    for name, needed in _NEEDED.items():
+        if options[name] and not options[needed]:
+            raise click.UsageError(f"--{name.replace('_', '-')} has no effect without --{needed}: give both")
+
     app = _application(options)
     _show(app, json=options["log_json"], verbose=options["verbose"])
 
@@ -190,6 +194,10 @@ def serve(**options: Any) -> None:
 
 
 # Options
+
+
+_NEEDED = {"forward_lmtp": "forward", "forward_tls": "forward", "allow_plaintext_auth": "auth"}
+"""Options that have no effect without another option."""
 
 
 def _application(options: dict[str, Any]) -> App:

@@ -137,6 +137,7 @@ def test_password_is_not_sent_without_tls(server: Running) -> None:
     ("arguments", "error"),
     [
         (["--tls", "required"], "the server does not offer STARTTLS"),
+        (["--allow-plaintext-auth"], "--allow-plaintext-auth has no effect without --auth"),
         (["--tls-ca", "/nonexistent"], "cannot use the CA certificates /nonexistent: No such file or directory"),
         (["/nonexistent"], "cannot read /nonexistent: No such file or directory"),
         (["--to", "nobody"], "'nobody' is not a path"),
