@@ -4,7 +4,7 @@
 # it is a package of its own, and imports the other packages only inside the fixtures, to keep the start of pytest fast.
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -30,7 +30,7 @@ def smtp_server(request: pytest.FixtureRequest, smtp_server_options: Mapping[str
     """Run a server that collects received messages in `messages`: a `smtpcore_adapters.testing.SmtpServer`."""
     from smtpcore_adapters.testing import SmtpServer
 
-    options = dict(smtp_server_options)
+    options: dict[str, Any] = dict(smtp_server_options)
     for marker in reversed(list(request.node.iter_markers("smtp_server"))):
         if marker.args:
             raise TypeError(f"the marker smtp_server takes keyword arguments only, not {marker.args[0]!r}")

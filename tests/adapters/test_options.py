@@ -17,6 +17,7 @@ from smtpcore_adapters import App, Listener, Message, Session, TlsMode
 from smtpcore_adapters import Client as MailClient
 from smtpcore_adapters.forward import Forward
 from smtpcore_adapters.socket import connect as blocking_connect
+from smtpcore_adapters.testing import SmtpServer
 from tests.adapters.fakes import CONFIG, MessageStore, accepting
 from tests.adapters.harness import BACKENDS, connect_of, module_of, run_in, running, within
 
@@ -79,6 +80,8 @@ if TYPE_CHECKING:
         smtpcore_adapters.socket.connect("s.example", 25, tls_mode=TlsMode.NONE)  # type: ignore[call-arg]
         await client.send("a@c.example", "b@s.example", b"", require_tls=True)  # type: ignore[call-arg]
         Forward("s.example", tls_mode=TlsMode.NONE)  # type: ignore[call-arg]
+        SmtpServer(tsl=True).configure(tsl=True)  # type: ignore[call-arg]
+        SmtpServer(tls="yes")  # type: ignore[arg-type]
         Listener(prot=25)  # type: ignore[call-arg]
         Listener(port="25")  # type: ignore[arg-type]
         smtpcore_adapters.asyncio.serving(app, timeouts=5)  # type: ignore[arg-type]

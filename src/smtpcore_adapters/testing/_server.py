@@ -1,12 +1,12 @@
 """A server in threads, for tests."""
 
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self, TypeVar
 
 from smtpcore import EXTENSIONS, OFF_BY_DEFAULT, Bodies, Config
 
@@ -22,6 +22,9 @@ from .faults import Faults
 
 if TYPE_CHECKING:
     import trustme
+
+P = ParamSpec("P")
+S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +70,23 @@ class ServerOptions:
     """Seconds of silence after which the server disconnects a client; 30 by default."""
 
 
+def _with_fields_of(
+    options: Callable[P, ServerOptions],
+) -> Callable[[Callable[[S, Mapping[str, object]], None]], Callable[Concatenate[S, P], None]]:
+    """Let a method take the fields of a dataclass as keyword arguments, so that type checkers know them."""
+
+    def decorate(method: Callable[[S, Mapping[str, object]], None]) -> Callable[Concatenate[S, P], None]:
+        def call(self: S, /, *args: P.args, **given: P.kwargs) -> None:
+            if args:
+                raise TypeError(f"the options of the test server are keyword arguments: {args[0]!r} has no name")
+            method(self, given)
+
+        call.__doc__ = method.__doc__
+        return call
+
+    return decorate
+
+
 class SmtpServer:
     """A server in threads, with the fields of `ServerOptions` as arguments: `with SmtpServer(tls=True) as server:`.
 
@@ -74,7 +94,8 @@ class SmtpServer:
     trustme.
     """
 
-    def __init__(self, **options: object) -> None:
+    @_with_fields_of(ServerOptions)
+    def __init__(self, options: Mapping[str, object]) -> None:
         self.options: ServerOptions = _with(ServerOptions(), options)
         """The current options."""
         self.messages: Inbox = Inbox()
@@ -149,7 +170,8 @@ class SmtpServer:
         """Remove all messages."""
         self.messages.clear()
 
-    def configure(self, **options: object) -> None:
+    @_with_fields_of(ServerOptions)
+    def configure(self, options: Mapping[str, object]) -> None:
         """Restart the server on the same port with changed options. Messages are kept; open sessions end."""
         self.options = _with(self.options, {"port": self.port, **options})
         self._stack.close()

@@ -203,6 +203,11 @@ def test_unknown_option_is_an_error(options: dict[str, Any], error: type[Excepti
         pass
 
 
+def test_option_without_a_name_is_an_error() -> None:
+    with pytest.raises(TypeError, match="the options of the test server are keyword arguments: 'tls' has no name"):
+        SmtpServer("tls")  # type: ignore[call-arg]
+
+
 # The plugin
 
 
