@@ -120,7 +120,7 @@ class Config:
     max_messages: int | None = None
     """Maximum messages in a session, announced by LIMITS (RFC 9422)."""
     max_errors: int | None = 50
-    """Maximum 5yz replies in a session. The next command gets a 421 (RFC 5321 7.8). Stops guessing of addresses."""
+    """Maximum 5yz replies since the last accepted message. The next command gets a 421 (RFC 5321 7.8)."""
     max_refusals: int | None = 1000
     """Maximum other refusals in a session: 4yz replies, and refused messages. The next command gets a 421."""
     max_idle_commands: int | None = 100

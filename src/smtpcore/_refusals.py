@@ -205,8 +205,8 @@ class Refusals:
 
         is_end = kind in _ENDS
         self._refused += reply.reply_class is ReplyClass.TRANSIENT or (is_end and not accepted)
-        if is_end:
-            self._idle = 0 if accepted else self._idle
+        if is_end:  # a sender of many messages may have some wrong recipients in each
+            self._idle, self._errors = (0, 0) if accepted else (self._idle, self._errors)
         elif kind in _OF_AUTH:
             self._failures += not accepted
         elif kind is not ConnectionOpened and reply.reply_class is ReplyClass.PERMANENT:

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from smtpcore import InvalidCommand
+from smtpcore import DataEnd, InvalidCommand, Reply
 
-from ..playbook import GREETED, MAIL, READY, server
+from ..playbook import GREETED, MAIL, READY, answer_with, server
 
 AUTH: dict[str, Any] = {"auth_mechanisms": ("PLAIN",), "plaintext_auth": True}
 
@@ -67,3 +67,15 @@ def test_reply_of_the_program_counts_for_the_limits() -> None:
     assert isinstance(book.events[-2], InvalidCommand)
     assert book.events[-2].rule == "max_errors"
     book.expect(500, 500, 421)
+
+
+TWO_ERRORS = b"MAIL FROM:<a@c.example>\r\nRCPT TO:<u@s.example>\r\nX\r\nX\r\nDATA\r\nx\r\n.\r\n"
+
+
+def test_accepted_message_resets_the_count_of_errors() -> None:
+    server(READY, max_errors=3).send(TWO_ERRORS * 4).expect(*[250, 250, 500, 500, 354, 250] * 4)
+
+
+def test_refused_message_does_not_reset_the_count_of_errors() -> None:
+    book = server(READY, answer=answer_with(DataEnd, Reply(554)), max_errors=3).send(TWO_ERRORS + TWO_ERRORS)
+    book.expect(250, 250, 500, 500, 354, 554, 250, 250, 500, 421)

@@ -5,9 +5,11 @@
 
 import json
 import logging
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email import message_from_bytes, policy
+from email.errors import HeaderParseError
+from email.header import decode_header
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _MAX_HEADER = 65_536
+_MAX_SUBJECT = 1000  # octets
+_SHOWN = 200  # characters of the subject
+_END_OF_HEADER = re.compile(rb"^\r?\n", re.MULTILINE)
+_find_subject = re.compile(rb"^subject:(.*(?:\n[ \t].*)*)", re.IGNORECASE | re.MULTILINE).search
 _STYLES = {"S:": "cyan", "C:": "green"}
 
 
@@ -47,14 +53,23 @@ class Arrival:
 
     @property
     def subject(self) -> str:
-        """The decoded subject, printable; empty if it is missing or the header is malformed."""
-        try:
-            subject = message_from_bytes(bytes(self.header), policy=policy.default)["subject"]
-        except Exception:
-            # The email package raises many kinds of exceptions for malformed headers.
-            return ""
+        """The decoded subject, printable and cut to 200 characters; empty if it is missing."""
+        # The email package is not used for the whole header: for some headers its time is not linear.
+        header = _END_OF_HEADER.split(self.header, 1)[0]
+        found = _find_subject(header)
+        return printable(_decoded(b" ".join(found[1][:_MAX_SUBJECT].split())))[:_SHOWN] if found else ""
 
-        return printable(str(subject or ""))
+
+def _decoded(text: bytes) -> str:
+    """Decode the encoded words of RFC 2047. Text that cannot be decoded stays as it is."""
+    plain = text.decode("utf-8", "replace")
+    try:
+        pieces = [(piece, charset or "ascii") for piece, charset in decode_header(plain)]
+        return "".join(
+            piece if isinstance(piece, str) else piece.decode(charset, "replace") for piece, charset in pieces
+        )
+    except (HeaderParseError, LookupError, ValueError):
+        return plain
 
 
 class Arrivals:
@@ -113,9 +128,20 @@ class Terminal:
 
 
 _FIELDS = (
-    *("session", "client", "identity", "limit", "reason", "seconds"),
+    *("session", "client", "identity", "tried", "limit", "reason", "seconds"),
     *("sender", "recipients", "size", "subject", "reply"),
 )
+
+
+class PrintableLog(logging.Formatter):
+    """Format a log record as text in which no character controls a terminal, whoever it comes from."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the message and the traceback, if any. Only the lines of the traceback end in a newline."""
+        lines = [record.getMessage()]
+        if record.exc_info:
+            lines += self.formatException(record.exc_info).split("\n")
+        return "\n".join(map(printable, lines))
 
 
 class JsonLog(logging.Formatter):

@@ -29,7 +29,7 @@ from ..server._listeners import Listener
 from ..tls import ServerTls, self_signed_context
 from ..transcript import Transcript
 from ..users import Users
-from ._display import Arrivals, JsonLog, Terminal, log_arrival, log_dialogue
+from ._display import Arrivals, JsonLog, PrintableLog, Terminal, log_arrival, log_dialogue
 from ._endpoint import parse_server
 from ._processes import Run, raise_descriptor_limit, reloading, run_alone, run_workers
 
@@ -360,7 +360,10 @@ def _networks(option: str, networks: Sequence[str]) -> Sequence[str]:
 
 def _timeouts(seconds: float | None, delay: float) -> Timeouts:
     timeouts = Timeouts(greeting_delay=delay)
-    return replace(timeouts, greeting=seconds, command=seconds, body=seconds) if seconds else timeouts
+    if seconds is None:
+        return timeouts
+
+    return replace(timeouts, greeting=seconds, command=seconds, block=seconds, handshake=seconds)
 
 
 def _limits(options: dict[str, Any]) -> Limits:
@@ -404,16 +407,18 @@ def _reloading(run: Run, tls: ServerTls | ssl.SSLContext | None) -> Run:
 def _show(app: App, *, json: bool, verbose: bool) -> None:
     logger = logging.getLogger("smtpcore")
     if json:
-        handler = logging.StreamHandler()
-        handler.setFormatter(JsonLog())
-        logger.addHandler(handler)
+        stream = logging.StreamHandler()
+        stream.setFormatter(JsonLog())
+        logger.addHandler(stream)
         logger.setLevel(logging.DEBUG if verbose else logging.INFO)
         if verbose:
             app.include(Transcript(log_dialogue))
         app.include(Arrivals(log_arrival))
         return
 
-    logger.addHandler(RichHandler(console=Console(stderr=True), show_path=False, markup=False))
+    handler = RichHandler(console=Console(stderr=True), show_path=False, markup=False)
+    handler.setFormatter(PrintableLog())
+    logger.addHandler(handler)
     logger.setLevel(logging.INFO if verbose else logging.WARNING)
     terminal = Terminal()
     if verbose:

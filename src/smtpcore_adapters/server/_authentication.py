@@ -30,7 +30,7 @@ from ._wire import Wire
 class AuthExchange:
     """One AUTH command, with the challenges and responses that follow it, up to its last reply."""
 
-    __slots__ = ("_admission", "_asked", "_auth", "_dispatch", "_handlers", "_record", "_wire")
+    __slots__ = ("_admission", "_asked", "_auth", "_dispatch", "_handlers", "_record", "_tried", "_wire")
 
     def __init__(
         self,
@@ -48,6 +48,8 @@ class AuthExchange:
         self._dispatch = dispatch
         """The function that handles an event that is not a response, such as a cancellation."""
         self._auth = auth
+        self._tried: str | None = None
+        """The user name that the client gave."""
         self._asked: Auth | AuthResponse = auth
         """The event that the next reply answers."""
 
@@ -65,7 +67,9 @@ class AuthExchange:
         if isinstance(outcome, Accepted):
             identity = outcome.authorization
             self._record.set_identity(identity)
-            wire.log.write(logging.INFO, "authenticated as %r by %s", identity, auth.mechanism, identity=identity)
+            text = "authenticated as %r by %s from %s"
+            peer = wire.session.peer
+            wire.log.write(logging.INFO, text, identity, auth.mechanism, peer, important=True, identity=identity)
             wire.answer(self._asked, Reply(235, "Welcome", enhanced="2.7.0"), Decider.HANDLER, "auth")
         elif outcome:
             await self._refuse(*outcome)
@@ -73,8 +77,18 @@ class AuthExchange:
     async def _refuse(self, reply: Reply, decided_by: Decider, rule: str) -> None:
         wire, mechanism = self._wire, self._auth.mechanism
         if decided_by is not Decider.FAILURE:
-            text = "failed to authenticate by %s: %s"
-            wire.log.write(logging.INFO, text, mechanism, reply, decided_by=str(decided_by), rule=rule)
+            wire.log.write(
+                logging.WARNING,
+                "failed to authenticate as %r by %s from %s: %s",
+                self._tried,
+                mechanism,
+                wire.session.peer,
+                reply,
+                important=True,
+                tried=self._tried,
+                decided_by=str(decided_by),
+                rule=rule,
+            )
         if reply.reply_class is ReplyClass.PERMANENT:
             await wire.sleep(self._admission.count_auth_failure())
 
@@ -101,6 +115,7 @@ class AuthExchange:
 
                 step = mechanism.respond(response)
             else:
+                self._tried = _name_in(step) or self._tried
                 try:
                     answer = await self._handlers.ask_for_identity(step)
                     decided_by, rule = (Decider.DEFAULT if answer is None else Decider.HANDLER), "auth"
@@ -127,6 +142,18 @@ class AuthExchange:
             await self._dispatch(event)
 
         return None
+
+
+def _name_in(question: sasl.Question) -> str | None:
+    match question:
+        case sasl.CheckAuthorization():
+            return question.identity
+        case sasl.CheckIdentity():
+            return question.authorization or question.external
+        case sasl.CheckAnonymous():
+            return question.trace
+        case _:
+            return question.username
 
 
 def _channel(tls: Tls | None, config: Config) -> Channel:

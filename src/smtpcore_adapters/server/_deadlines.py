@@ -20,6 +20,7 @@ class Deadlines:
     """
 
     __slots__ = (
+        "_block",
         "_clock",
         "_counted_from",
         "_credit",
@@ -34,6 +35,7 @@ class Deadlines:
     def __init__(self, timeouts: Timeouts, peers: PeerTable, clock: Callable[[], float]) -> None:
         self._timeouts = _by_wait(timeouts)
         self._crowded = timeouts.crowded
+        self._block = timeouts.block
         self._peers = peers
         self._rate = timeouts.body_rate
         self._clock = clock
@@ -66,6 +68,8 @@ class Deadlines:
             if left < timeout:
                 timeout = left
 
+        if wait is Wait.BODY and self._block < timeout:
+            timeout = self._block
         left = self._end - now
         if left <= 0:
             raise TimeoutError(_TOO_LONG)

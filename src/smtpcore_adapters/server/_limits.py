@@ -30,6 +30,8 @@ class Timeouts:
     body_rate: float = 500.0
     """The minimum average rate of a body, in octets per second, 500 by default; 0 for no minimum. The time of `body` is
     allowed once in addition. Without a minimum, a client could keep a connection open for hours with a few octets."""
+    block: float = 300.0
+    """The time for the next octets of a body, 300 by default (RFC 5321 4.5.3.2.5)."""
     session: float = 7200.0
     """The time for the whole session, 7200 by default. A client can extend the other timeouts by sending slowly."""
     handshake: float = 60.0
@@ -90,7 +92,7 @@ class Limits:
     refused after `Timeouts.max_auth_delay`, without a call of the handlers."""
     log_records_per_minute: int | None = 100
     """The number of log records that one address can cause in a minute, 100 by default, except those of level DEBUG.
-    Further records are counted, and their number is logged."""
+    Logins and errors of the server are counted apart. Further records are counted, and their number is logged."""
 
     def __post_init__(self) -> None:
         for name in self.__slots__:

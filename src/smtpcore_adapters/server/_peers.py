@@ -32,6 +32,7 @@ class PeerTable:
         self._arrivals = _rate(limits.connections_per_minute, 60.0)
         self._failures = _rate(limits.auth_failures_per_hour, 3600.0)
         self._records = _rate(limits.log_records_per_minute, 60.0)
+        self._important_records = _rate(limits.log_records_per_minute, 60.0)
         self._left_out = 0
         self._reported = float("-inf")
 
@@ -94,14 +95,18 @@ class PeerTable:
 
     # The log quota
 
-    def may_log(self, host: str, now: float) -> bool:
-        """Count a log record that this client causes, and return whether to write it."""
+    def may_log(self, host: str, now: float, *, important: bool = False) -> bool:
+        """Count a log record that this client causes, and return whether to write it.
+
+        Important records have a quota of their own, so that other records cannot displace them.
+        """
         with self._lock:
-            if self._records is None:
+            records = self._important_records if important else self._records
+            if records is None:
                 return True
 
-            is_full = self._records.is_full(self._key(host), now)
-            self._records.add(self._key(host), now)
+            is_full = records.is_full(self._key(host), now)
+            records.add(self._key(host), now)
             self._left_out += is_full
             return not is_full
 

@@ -24,16 +24,27 @@ class SessionLog:
         self._clock = clock
 
     def write(
-        self, level: int, text: str, *args: object, exc_info: bool | BaseException = False, **fields: object
+        self,
+        level: int,
+        text: str,
+        *args: object,
+        exc_info: bool | BaseException = False,
+        important: bool = False,
+        **fields: object,
     ) -> None:
-        """Write a record with `fields` as its attributes, unless the quota is used up."""
+        """Write a record with `fields` as its attributes, unless the quota is used up.
+
+        Errors of the server and `important` records, such as logins, have a quota of their own.
+        """
         if not logger.isEnabledFor(level):
             return
 
         # Records of level DEBUG have no quota: the user enables DEBUG to see everything.
         now = self._clock()
         name, host = self._session.id, host_of(self._session.peer)
-        if level == logging.DEBUG or self._peers.may_log(host or name, now):
+        if level == logging.DEBUG or self._peers.may_log(
+            host or name, now, important=important or level >= logging.ERROR
+        ):
             extra = {"session": name, "client": host, **fields}
             logger.log(level, f"{name}: {text}", *args, exc_info=exc_info, extra=extra)
 

@@ -3,12 +3,13 @@
 import json
 import logging
 import sys
+import time
 from typing import Any
 
 import pytest
 
 from smtpcore import DataEnd, DataLine, Mail, Path, Rcpt, Reply, Transaction
-from smtpcore_adapters.cli._display import Arrival, Arrivals, JsonLog
+from smtpcore_adapters.cli._display import Arrival, Arrivals, JsonLog, PrintableLog
 
 
 @pytest.mark.parametrize(
@@ -24,13 +25,56 @@ def test_subject_is_decoded_and_has_no_control_characters(header: bytes, subject
     assert Arrival("1", header=bytearray(header)).subject.replace("?", "\ufffd") == subject
 
 
-def test_subject_is_empty_if_the_email_package_cannot_parse_the_header(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*args: object, **options: object) -> None:
-        raise IndexError("some header was malformed")
+@pytest.mark.parametrize(
+    ("header", "subject"),
+    [
+        (b"subject:  a\r\n b\r\n\tc\r\nX: y\r\n\r\n", "a b c"),
+        (b"Subject: first\r\nSubject: second\r\n\r\n", "first"),
+        (b"X: y\n\nSubject: in the body\n", ""),
+        (b"X-Subject: x\r\n\r\n", ""),
+        (b"Subject: =?no-such?q?x?=\r\n\r\n", "=?no-such?q?x?="),
+        (b"Subject: =?utf-8?b?broken!?=\r\n\r\n", "=?utf-8?b?broken!?="),
+        (b"Subject: =?utf-8?b?Zg?=\r\n\r\n", "f"),
+        (b"Subject: =?utf-8?b?A?=\r\n\r\n", "=?utf-8?b?A?="),
+        ("Subject: gr\u00fcn\r\n\r\n".encode(), "gr\u00fcn"),
+        (b"Subject: " + b"x" * 5000 + b"\r\n\r\n", "x" * 200),
+        (b"Subject: \xc2\x9b31m \xe2\x80\xae\r\n\r\n", "\ufffd31m \ufffd"),
+        (b"Subject:", ""),
+    ],
+)
+def test_subject_of_odd_headers(header: bytes, subject: str) -> None:
+    assert Arrival("1", header=bytearray(header)).subject == subject
 
-    monkeypatch.setattr("smtpcore_adapters.cli._display.message_from_bytes", fail)
 
-    assert Arrival("1", header=bytearray(b"Subject: x\r\n")).subject == ""
+@pytest.mark.parametrize("field", [b";", b";a", b";a*0=b", b"=?", b"=?a?q?", b"\t", b" \r\n "])
+@pytest.mark.parametrize("name", [b"Content-Type: a/b", b"Subject: x", b"To: "])
+def test_time_for_the_subject_is_linear_in_the_header(name: bytes, field: bytes) -> None:
+    def seconds(octets: int) -> float:
+        header = bytearray(name + field * (octets // len(field)) + b"\r\n\r\n")
+        times = []
+        for _ in range(5):
+            begun = time.process_time()
+            assert Arrival("1", header=header).subject is not None
+            times.append(time.process_time() - begun)
+        return min(times)
+
+    assert seconds(64_000) < 40 * seconds(4_000) + 0.02
+
+
+EVIL = "554 red\x9b31mtext \u202e\x85 \x1b[2J\u2028 one\r\ntwo"
+
+
+def test_log_on_a_terminal_has_no_controls_whoever_they_come_from() -> None:
+    try:
+        raise ValueError(EVIL)
+    except ValueError:
+        record = logging.LogRecord("smtpcore", logging.ERROR, __file__, 1, "said %s", (EVIL,), sys.exc_info())
+
+    text = PrintableLog().format(record)
+    message, *traceback = text.split("\n")
+    assert message == "said 554 red\ufffd31mtext \ufffd\ufffd \ufffd[2J\ufffd one\ufffd\ufffdtwo"
+    assert all(line.isprintable() for line in traceback)
+    assert "ValueError" in text
 
 
 def test_json_log_record_includes_the_traceback() -> None:

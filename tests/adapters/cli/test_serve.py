@@ -8,12 +8,16 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
+from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
 
+from smtpcore_adapters import Timeouts
+from smtpcore_adapters.cli.serve import _timeouts
 from tests.adapters.cli.clients import client_context, connect, send
 from tests.adapters.command import TIMEOUT, run_in_process, running, split_trace
 
@@ -389,3 +393,59 @@ def test_xclient_is_disabled_by_default_on_the_command_line(tmp_path: Path) -> N
         smtp.ehlo()
         assert not smtp.has_extn("xclient")
         assert smtp.docmd("XCLIENT", "ADDR=192.0.2.7")[0] == 502
+
+
+# The log
+
+
+@pytest.mark.parametrize("options", [(), ("--log-json",)])
+@pytest.mark.parametrize("evil", ["\x9b31m", "\u202e", "\x85"])
+def test_text_of_the_next_server_cannot_control_the_terminal(
+    tmp_path: Path, evil: str, options: tuple[str, ...]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def refuse() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(f"554 5.7.1 red{evil}text\r\n".encode())
+                connection.recv(99)
+
+        next_server = threading.Thread(target=refuse)
+        next_server.start()
+        port = listener.getsockname()[1]
+        with (
+            running(tmp_path, "--forward", f"127.0.0.1:{port}", *options) as server,
+            smtplib.SMTP("127.0.0.1", server.port, timeout=TIMEOUT) as smtp,
+            suppress(smtplib.SMTPException),
+        ):
+            smtp.sendmail("a@c.example", ["b@s.example"], b"x\r\n")
+        next_server.join(TIMEOUT)
+    text = "\n".join(server.errors)
+    assert "5.7.1 red" in text
+    assert evil not in text
+
+
+@pytest.mark.parametrize("options", [(), ("-v",), ("--log-json",)])
+def test_failed_login_is_logged_with_the_name_and_the_address(tmp_path: Path, options: tuple[str, ...]) -> None:
+    arguments = ("--auth", "tim:secret", "--allow-plaintext-auth")
+    with (
+        running(tmp_path, *arguments, *options) as server,
+        smtplib.SMTP("127.0.0.1", server.port, timeout=TIMEOUT, source_address=("127.0.0.3", 0)) as smtp,
+    ):
+        smtp.ehlo("c.example")
+        for name in ("tim", "nobody"):
+            assert smtp.docmd("AUTH", "PLAIN " + b64encode(f"\0{name}\0wrong".encode()).decode())[0] == 535
+    text = " ".join("\n".join(server.errors).split())
+    assert "wrong" not in text
+    for name in ("tim", "nobody"):
+        assert f"failed to authenticate as '{name}' by PLAIN from 127.0.0.3:" in text
+
+
+def test_timeout_limits_each_wait_but_not_a_whole_body() -> None:
+    default = Timeouts()
+    timeouts = _timeouts(2.0, 0.5)
+    assert (timeouts.greeting, timeouts.command, timeouts.block, timeouts.handshake) == (2, 2, 2, 2)
+    assert (timeouts.body, timeouts.body_rate, timeouts.session) == (default.body, default.body_rate, default.session)
+    assert timeouts.greeting_delay == 0.5
+    assert _timeouts(None, 0.0) == default

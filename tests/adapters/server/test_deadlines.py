@@ -46,6 +46,19 @@ def test_waits_for_one_command_add_up() -> None:
     assert deadlines.waited == pytest.approx(12.2)
 
 
+@pytest.mark.parametrize("rate", [0, 10])
+def test_each_wait_within_a_body_is_limited_by_block(rate: float) -> None:
+    clock = Clock()
+    timeouts = replace(TIMEOUTS, block=3, body_rate=rate)
+    deadlines = Deadlines(timeouts, PeerTable(Limits()), clock)
+    for _ in range(3):
+        assert deadlines.remaining(Wait.BODY, clock.now) == 3
+        deadlines.record_wait(2.5, 0)
+    assert deadlines.remaining(Wait.COMMAND, clock.now) == 12 - 7.5
+    deadlines.record_wait(4.5, 0)
+    assert deadlines.remaining(Wait.BODY, clock.now) == (1 if rate else 3)
+
+
 def test_octets_at_the_minimum_rate_extend_the_deadline_of_a_body() -> None:
     deadlines, clock = make_deadlines(rate=10)
     for _ in range(20):

@@ -101,6 +101,14 @@ def test_suppressed_log_records_are_counted_and_reported_once_a_minute() -> None
     assert table.take_left_out(600) == 0
 
 
+def test_important_log_records_have_a_quota_of_their_own() -> None:
+    table = PeerTable(Limits(log_records_per_minute=2))
+    assert [table.may_log("192.0.2.1", 0) for _ in range(3)] == [True, True, False]
+    assert [table.may_log("192.0.2.1", 0, important=True) for _ in range(3)] == [True, True, False]
+    assert table.take_left_out(0) == 2
+    assert PeerTable(Limits(log_records_per_minute=None)).may_log("192.0.2.1", 0, important=True)
+
+
 def test_table_is_thread_safe() -> None:
     table = PeerTable(Limits(connections=10, connections_per_minute=1_000_000))
 
