@@ -1,10 +1,13 @@
 """Authentication with a client certificate: EXTERNAL (RFC 4422 appendix A, RFC 4954 4.1)."""
 
 import shutil
+import socket
 import ssl
 import subprocess
 from base64 import b64encode
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +17,7 @@ import trustme
 from smtpcore import Reply
 from smtpcore.sasl import CheckIdentity, Question
 from smtpcore_adapters import App, Session, Timeouts
-from smtpcore_adapters.tls import server_context
+from smtpcore_adapters.tls import ServerTls, server_context
 from smtpcore_adapters.tls._channel_binding import subject_of
 from tests.adapters.fakes import CONFIG, EHLO
 from tests.adapters.harness import BACKENDS, TIMEOUT, Running, running
@@ -155,3 +158,139 @@ def test_subject_is_formatted_as_in_rfc_4514() -> None:
         ),
     ):
         assert subject_of(Connection(certificate)) == subject  # type: ignore[arg-type]
+
+
+# TLS sessions that are resumed
+
+
+@dataclass
+class Renewable:
+    """A server whose authority for client certificates can be replaced."""
+
+    directory: Path
+    own: trustme.CA
+    first: trustme.CA
+    tls: ServerTls
+
+    def context(self, authority: trustme.CA, version: ssl.TLSVersion) -> ssl.SSLContext:
+        """Return the context of a client with a certificate of `authority`."""
+        context = ssl.create_default_context()
+        context.minimum_version = context.maximum_version = version
+        self.own.configure_trust(context)
+        authority.issue_cert("tim@example.org", common_name="tim").configure_cert(context)
+        return context
+
+
+@pytest.fixture
+def renewable(tmp_path: Path) -> Renewable:
+    own, first = trustme.CA(), trustme.CA()
+    leaf = own.issue_cert("s.example")
+    leaf.cert_chain_pems[0].write_to_path(tmp_path / "cert")
+    leaf.private_key_pem.write_to_path(tmp_path / "key")
+    first.cert_pem.write_to_path(tmp_path / "ca")
+    return Renewable(tmp_path, own, first, ServerTls(tmp_path / "cert", tmp_path / "key", client_ca=tmp_path / "ca"))
+
+
+def external(renewable: Renewable, backend: str) -> AbstractContextManager[Running]:
+    app = App()
+    app.on("auth")(lambda session, question: "tim")
+    config = replace(CONFIG, auth_mechanisms=("EXTERNAL",))
+    timeouts = Timeouts(auth_delay=0)
+    return running(backend, app, config=config, tls=renewable.tls.context, implicit_tls=True, timeouts=timeouts)
+
+
+def log_in(
+    server: Running, context: ssl.SSLContext, code: int, session: ssl.SSLSession | None = None
+) -> tuple[ssl.SSLSession, bool]:
+    """Log in by EXTERNAL, and return the TLS session, and whether it was resumed."""
+    with server.connect() as client:
+        connection = context.wrap_socket(client.socket, server_hostname="s.example", session=session)
+        client.socket = connection
+        client.expect(220).send(EHLO).expect(250).send(b"AUTH EXTERNAL =\r\n").expect(code)
+        assert connection.session
+        return connection.session, bool(connection.session_reused)
+
+
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_session_of_a_removed_authority_is_not_resumed(
+    version: ssl.TLSVersion, renewable: Renewable, backend: str
+) -> None:
+    context = renewable.context(renewable.first, version)
+    second = trustme.CA()
+    with external(renewable, backend) as server:
+        session, _ = log_in(server, context, 235)
+        _, resumed = log_in(server, context, 235, session)
+        assert resumed
+
+        second.cert_pem.write_to_path(renewable.directory / "ca")
+        renewable.tls.reload()
+        with pytest.raises((OSError, AssertionError), match=r"(?i)unknown.?ca|closed|reset|EOF"):
+            log_in(server, context, 235, session)
+        log_in(server, renewable.context(second, version), 235)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_client_that_is_still_trusted_logs_in_after_a_reload(
+    version: ssl.TLSVersion, renewable: Renewable, backend: str
+) -> None:
+    context = renewable.context(renewable.first, version)
+    with external(renewable, backend) as server:
+        session, _ = log_in(server, context, 235)
+        renewable.tls.reload()
+        _, resumed = log_in(server, context, 235, session)
+        assert not resumed
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_certificate_that_has_expired_since_the_first_handshake_is_not_accepted(
+    version: ssl.TLSVersion, renewable: Renewable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = renewable.context(renewable.first, version)
+    with external(renewable, "asyncio") as server:
+        session, _ = log_in(server, context, 235)
+        monkeypatch.setattr("smtpcore_adapters.tls._info.time.time", lambda: 1e11)
+        with pytest.raises((OSError, AssertionError), match=r"(?i)closed|reset|EOF"):
+            log_in(server, context, 235, session)
+
+
+@pytest.mark.parametrize("demand", ["version", "certificate"])
+def test_demands_of_the_context_for_a_name_hold(renewable: Renewable, backend: str, demand: str) -> None:
+    strict = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    renewable.own.issue_cert("s.example").configure_cert(strict)
+    if demand == "version":
+        strict.minimum_version = ssl.TLSVersion.TLSv1_3
+    else:
+        renewable.first.configure_trust(strict)
+        strict.verify_mode = ssl.CERT_REQUIRED
+
+    tls = ServerTls(renewable.directory / "cert", renewable.directory / "key", choose=lambda name: strict)
+    context = ssl.create_default_context()
+    renewable.own.configure_trust(context)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with running(backend, App(), config=CONFIG, tls=tls.context, implicit_tls=True) as server:
+        with pytest.raises((OSError, AssertionError), match=r"(?i)closed|reset|EOF"):
+            greet(server, context)
+        if demand == "version":
+            context.maximum_version = ssl.TLSVersion.TLSv1_3
+            greet(server, context)
+
+
+def greet(server: Running, context: ssl.SSLContext) -> None:
+    with server.connect() as client:
+        client.start_tls(context)
+        client.expect(220)
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_context_of_a_server_wraps_sockets(renewable: Renewable, asks: bool) -> None:
+    files = (renewable.directory / "cert", renewable.directory / "key")
+    server = renewable.tls if asks else ServerTls(*files)
+    here, there = socket.socketpair()
+    with here, there, ThreadPoolExecutor(1) as pool:
+        accepted = pool.submit(server.context.wrap_socket, here, server_side=True)
+        context = renewable.context(renewable.first, ssl.TLSVersion.TLSv1_2)
+        with context.wrap_socket(there, server_hostname="s.example"), accepted.result(TIMEOUT) as connection:
+            assert bool(connection.getpeercert(binary_form=True)) is asks

@@ -32,12 +32,34 @@ _HASH_OF_SIGNATURE = {
 
 
 class ServerContext(ssl.SSLContext):
-    """An `SSLContext` for servers that remembers its certificate."""
+    """An `SSLContext` for servers that remembers its certificate, and can be replaced for later handshakes."""
+
+    successor: ssl.SSLContext | None = None
+    """The context that does the handshakes in place of this one. OpenSSL keeps the keys of its session tickets in a
+    context, so a session of another context cannot be resumed."""
 
     binding: ChannelBinding | None = None
     """The channel binding for SCRAM. None without a certificate, with several certificates, and if RFC 5929 defines no
     hash for the signature algorithm."""
     _loaded: int = 0
+
+    def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
+        """Begin a connection over memory BIOs, as `ssl.SSLContext` does."""
+        return (
+            super().wrap_bio(*args, **options) if not self.successor else self._hand_over().wrap_bio(*args, **options)
+        )
+
+    def wrap_socket(self, *args: Any, **options: Any) -> ssl.SSLSocket:
+        """Begin a connection over a socket, as `ssl.SSLContext` does."""
+        if not self.successor:
+            return super().wrap_socket(*args, **options)
+
+        return self._hand_over().wrap_socket(*args, **options)
+
+    def _hand_over(self) -> ssl.SSLContext:
+        assert self.successor
+        self.successor.sni_callback = self.sni_callback
+        return self.successor
 
     def load_cert_chain(self, certfile: Any, keyfile: Any = None, password: Any = None) -> None:
         """Load a certificate and its key, as `ssl.SSLContext` does."""

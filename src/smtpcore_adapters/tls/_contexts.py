@@ -38,7 +38,8 @@ class ServerTls:
             names: Other chains and keys, by the server name that a client asks for (RFC 6066 section 3).
                 `*.example.org` stands for all names with one more label than `example.org`.
             choose: Called with the server name that a client asks for, before the lookup in `names`; may return a
-                context with another certificate. The call is part of the handshake, so it has to be quick.
+                context with another certificate. The call is part of the handshake, so it has to be quick. If the
+                context has a higher `minimum_version`, or requires a client certificate, other handshakes fail.
             client_ca: The CA certificates that verify client certificates. With it, the server asks clients for a
                 certificate, which is optional for them. `session.tls.peer_certificate` is the verified certificate,
                 and the SASL mechanism EXTERNAL authenticates with it.
@@ -63,6 +64,7 @@ class ServerTls:
     def reload(self) -> None:
         """Load all files again, for the handshakes that begin later; running sessions are not affected.
 
+        With `client_ca`, no TLS session from before the call is resumed: its client has to show a certificate again.
         Raises the same errors as the constructor. After an error, the old certificates stay in use.
         """
         default = self._load(self._files)
@@ -72,6 +74,10 @@ class ServerTls:
         # and the server reads `binding` before any handshake.
         self._fill(self.context, self._files)
         self.context.binding = default.binding
+        if self._client_ca is not None:
+            # A resumed session has the client certificate that was verified in its first handshake, perhaps by an
+            # authority that was removed since then.
+            self.context.successor = self._load(self._files)
 
     def _load(self, files: tuple[File, File]) -> ServerContext:
         context = _context()

@@ -1,8 +1,9 @@
 """The results of a TLS handshake."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ssl import SSLContext, SSLObject
+from ssl import SSLContext, SSLError, SSLObject, TLSVersion, VerifyMode, cert_time_to_seconds
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -54,9 +55,14 @@ class Tls:
 
 
 def describe_tls(connection: SSLObject) -> Tls:
-    """Return the results of the handshake of `connection`."""
+    """Return the results of the handshake of `connection`.
+
+    Raises `ssl.SSLError` if a server must not accept them, although OpenSSL did.
+    """
     cipher = connection.cipher()
     certificate = _certificate(connection)
+    if connection.server_side:
+        _check_client(connection, certificate)
     return Tls(
         version=connection.version() or "TLS",
         cipher=cipher[0] if cipher else "unknown",
@@ -65,6 +71,19 @@ def describe_tls(connection: SSLObject) -> Tls:
         subject=subject_of(connection) if certificate else None,
         bindings=bindings_of(connection),
     )
+
+
+def _check_client(connection: SSLObject, certificate: Certificate | None) -> None:
+    # When a server switches to another context for the requested name, OpenSSL takes only the certificate of it.
+    context = connection.context
+    version = TLSVersion[(connection.version() or "TLSv1").replace(".", "_")]
+    if version < context.minimum_version:
+        raise SSLError(f"the client has negotiated {connection.version()}, which is too old for this server name")
+    if context.verify_mode is VerifyMode.CERT_REQUIRED and not certificate:
+        raise SSLError("the client has sent no certificate, which this server name requires")
+    # OpenSSL verifies a certificate only in the first handshake of a TLS session.
+    if certificate and connection.session_reused and cert_time_to_seconds(certificate.fields["notAfter"]) < time.time():
+        raise SSLError("the client has resumed a session, but its certificate has expired")
 
 
 def _certificate(connection: SSLObject) -> Certificate | None:
