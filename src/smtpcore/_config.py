@@ -129,9 +129,7 @@ class Config:
     """Maximum failed logins in a session. The next command gets a 421 (RFC 4954 section 9). Stops password guessing."""
 
     def __post_init__(self) -> None:
-        name = self.hostname
-        if not (name.isascii() and name.isprintable() and " " not in name and 0 < len(name) <= MAX_DOMAIN):
-            raise LocalProtocolError(f"hostname {name[:300]!r} is not a domain: give the ASCII name of this server")
+        _check_hostname(self.hostname)
         if self.require_tls and not self.starttls:
             raise LocalProtocolError("require_tls without starttls would refuse every client: set starttls=True too")
         if self.require_auth and not self.auth_mechanisms:
@@ -153,6 +151,21 @@ class Config:
             raise LocalProtocolError("solicitation_classes or burl has a word that cannot stand in the EHLO reply")
         if len(",".join(self.solicitation_classes)) > MAX_CLASSES:
             raise LocalProtocolError(f"solicitation_classes must have at most {MAX_CLASSES} characters in total")
+
+    @property
+    def plaintext_mechanisms(self) -> tuple[str, ...]:
+        """The `auth_mechanisms` that are offered without TLS: never those with tokens (RFC 7628 section 3) or -PLUS."""
+        names = self.auth_mechanisms if self.plaintext_auth else ()
+        return tuple(name for name in names if not name.endswith(_ONLY_WITH_TLS))
+
+
+_ONLY_WITH_TLS = ("-PLUS", "OAUTH2", "OAUTHBEARER")
+
+
+def _check_hostname(name: str) -> None:
+    # RFC 5321 4.2 and 4.4: the name is part of the greeting and of the field Received.
+    if not name.isascii() or len(name) > MAX_DOMAIN or not is_domain(name):
+        raise LocalProtocolError(f"hostname {name[:300]!r} is neither a domain nor an address literal in ASCII")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,8 +204,7 @@ class ClientConfig:
 
     def __post_init__(self) -> None:
         # RFC 5321 4.1.4: a client checks, as far as possible, that this is a valid name of its host.
-        if not self.hostname.isascii() or len(self.hostname) > MAX_DOMAIN or not is_domain(self.hostname):
-            raise LocalProtocolError(f"hostname {self.hostname[:300]!r} is neither a domain nor an address literal")
+        _check_hostname(self.hostname)
         if self.bare_newlines is BareNewlines.ACCEPT:
             raise LocalProtocolError("bare_newlines cannot be ACCEPT: a client may not send a bare CR or LF")
         _check_limits(self)

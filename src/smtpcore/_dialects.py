@@ -1,7 +1,7 @@
 """The command language of a session, derived from the configuration and the extensions that it offers."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 from ._command import Command
@@ -151,6 +151,7 @@ def compiled(extensions: tuple[Extension, ...], config: Config) -> CompiledConfi
     if config.lmtp and not {"PIPELINING", "ENHANCEDSTATUSCODES"} <= enabled:
         raise LocalProtocolError("LMTP needs PIPELINING and ENHANCEDSTATUSCODES: enable both")
 
+    plain = replace(config, auth_mechanisms=config.plaintext_mechanisms, require_auth=False)
     either = (False, True)
     dialects = {
         (tls, extended): dialect_of(extensions, config, tls=tls, extended=extended)
@@ -162,8 +163,8 @@ def compiled(extensions: tuple[Extension, ...], config: Config) -> CompiledConfi
         enhances="ENHANCEDSTATUSCODES" not in config.disabled,
         longest_line=max(octets for dialect in dialects.values() for octets in dialect.max_lines.values()),
         keywords={
-            tls: tuple(known.announce(config) for known in offered_extensions(extensions, config, tls=tls))
-            for tls in either
+            tls: tuple(known.announce(shown) for known in offered_extensions(extensions, config, tls=tls))
+            for tls, shown in ((False, plain), (True, config))
         },
         dialects=dialects,
     )

@@ -177,8 +177,7 @@ class Refusals:
                     return rules.AUTHENTICATED
                 if mechanism not in config.auth_mechanisms:
                     return rules.MECHANISM_NOT_OFFERED
-                # RFC 5802 section 6: without TLS there is no channel to bind to.
-                if not session.tls and (not config.plaintext_auth or mechanism.endswith("-PLUS")):
+                if not session.tls and mechanism not in config.plaintext_mechanisms:
                     return rules.MECHANISM_NEEDS_TLS
             case _:
                 pass

@@ -43,10 +43,13 @@ def test_hostname_may_be_a_domain_or_an_address_literal(hostname: str) -> None:
     assert Config(hostname=hostname).hostname == hostname
 
 
-@pytest.mark.parametrize("hostname", ["", "a b", "a\r\nb", "a\x00", "b\u00fccher.example", "x" * 256])
+@pytest.mark.parametrize(
+    "hostname",
+    ["", "a b", "a\r\nb", "a\x00", "b\u00fccher.example", "x" * 256, "my_pc", "mx.example.org.", "a;b", "[192.0.2]"],
+)
 def test_hostname_unfit_for_a_reply_is_refused(hostname: str) -> None:
     """R6531-3.7.1-01"""
-    with pytest.raises(LocalProtocolError, match="is not a domain"):
+    with pytest.raises(LocalProtocolError, match="is neither a domain"):
         Config(hostname=hostname)
 
 

@@ -53,7 +53,7 @@ EXTENSION = Extension(
     keyword="AUTH",
     arguments=lambda config: " ".join(config.auth_mechanisms),
     parse_arguments=_parse_mechanisms,
-    offered=lambda config, tls: bool(config.auth_mechanisms) and (tls or config.plaintext_auth),
+    offered=lambda config, tls: bool(config.auth_mechanisms if tls else config.plaintext_mechanisms),
     mail=(AUTH,),
     verbs=frozenset({"AUTH"}),
 )

@@ -471,3 +471,25 @@ def test_relay_passes_the_submitter_on_only_if_the_client_is_trusted() -> None:
     assert relayed(AUTH_PARAMETER, submitter, offers=offers, is_trusted=True) == submitter
     assert relayed(AUTH_PARAMETER, submitter, offers=offers) == Submitter()
     assert relayed(AUTH_PARAMETER, submitter, is_trusted=True) is None
+
+
+TOKENS = ("PLAIN", "XOAUTH2", "OAUTHBEARER", "SCRAM-SHA-256-PLUS")
+
+
+def test_tokens_and_channel_bindings_are_offered_under_tls_only() -> None:
+    """R7628-3-01"""
+    config = replace(ALL, auth_mechanisms=TOKENS, plaintext_auth=True)
+    assert config.plaintext_mechanisms == ("PLAIN",)
+    assert replace(config, plaintext_auth=False).plaintext_mechanisms == ()
+    plain = server(READY, auth_mechanisms=TOKENS, plaintext_auth=True, require_auth=True)
+    for name in TOKENS[1:]:
+        plain.send(b"AUTH %b =\r\n" % name.encode()).expect("504 5.5.4 This mechanism needs TLS: send STARTTLS first")
+    assert (
+        server(auth_mechanisms=TOKENS, plaintext_auth=True, require_auth=True).send(READY).replies[-1].count("PLAIN")
+        == 1
+    )
+
+
+def test_auth_is_not_offered_in_plaintext_with_tokens_only() -> None:
+    dialogue = server(auth_mechanisms=TOKENS[1:], plaintext_auth=True).send(READY)
+    assert "AUTH" not in dialogue.replies[-1].replace("AUTHENTICATION", "")
