@@ -19,7 +19,7 @@ MAX_HOPS = 100
 """RFC 5321 6.3: maximum number of `Received:` fields. A message with more is assumed to be in a mail loop."""
 
 _match_cipher = re.compile(r"TLS_[A-Z0-9_]+").fullmatch  # RFC 8314 4.3
-_RECEIVED = re.compile(rb"\r\nReceived:", re.IGNORECASE)
+_RECEIVED = re.compile(rb"\r\nReceived[ \t:]", re.IGNORECASE)  # RFC 5322 4.5 allows blanks before the colon
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -80,6 +80,16 @@ def received(
         raise LocalProtocolError(f"trace clause {clause!r} has control characters: remove them")
 
     return ("\r\n\t".join(clauses) + "\r\n").encode()
+
+
+def end_of_fields(body: bytes) -> bytes:
+    """Return the octets that must stand between fields added on top of a message, and the octets `body` of the message.
+
+    They are CR LF if `body` begins with white space: its first line would otherwise continue the last of the fields
+    (RFC 5322 2.2.3), so that a sender could write into a field that this server vouches for. Pass the first octets of
+    the message, at least one.
+    """
+    return b"\r\n" if body.startswith((b" ", b"\t")) else b""
 
 
 class Hops:

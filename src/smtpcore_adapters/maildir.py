@@ -4,7 +4,8 @@
 # the directory is synced to disk. Only then the client gets a 250. A failure before the move leaves nothing in `new`,
 # and at most a file in `tmp`, which Maildir readers delete after 36 hours.
 #
-# Only the blocks of the message that are not yet written are in memory.
+# Only the octets that are not yet written are in memory, in one buffer. A list of pieces would take more memory than
+# the octets themselves if a client sends small chunks.
 
 import errno
 import itertools
@@ -15,47 +16,62 @@ import time
 from pathlib import Path
 
 from smtpcore import Reply
-from smtpcore.trace import MAX_HOPS, Hops, return_path
+from smtpcore.trace import MAX_HOPS, end_of_fields, return_path
 
+from .server._content import ContentCheck, is_binary
 from .server._message import Message
 from .server._received import received_by
 from .server._session import Session
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows
+    _FULL_SYNC: int | None = None
+else:
+    _FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None)
 
 _logger = logging.getLogger("smtpcore")
 
 _WRITE_SIZE = 262_144  # each block of this size is written by one call in a worker thread
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_CRLF = b"\r\n"
 _counter = itertools.count()
 
 
 class Maildir:
     """A store that delivers every message into a Maildir: `app.include(Maildir("Maildir"))`.
 
-    `path` is created if necessary. Each message becomes one file: the received octets, unchanged, after a
-    `Return-Path:`, an `X-Original-To:` for each recipient, and a `Received:` field (RFC 5321 4.4).
+    `path` is created if necessary, also if it was deleted while the server runs. Each message becomes one file: the
+    received octets after a `Return-Path:`, an `X-Original-To:` for each recipient, and a `Received:` field
+    (RFC 5321 4.4). An empty line follows these fields if the message begins with white space.
 
-    Raises `OSError` if `path` cannot be created or written to.
+    Lines end in LF, as mail readers expect of files, unless `line_ends` is CR LF; all other octets are stored unchanged.
+    A message with BODY=BINARYMIME is always stored unchanged: it may have CR LF that is no line end.
+
+    Raises `OSError` if `path` cannot be created or written to, and `ValueError` for other `line_ends`.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, max_hops: int = MAX_HOPS) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, max_hops: int = MAX_HOPS, line_ends: bytes = b"\n") -> None:
+        if line_ends not in (b"\n", _CRLF):
+            raise ValueError(f"line_ends is {line_ends!r}: it must be b'\\n' or b'\\r\\n'")
+
         self.path: Path = Path(path)
         """The directory that contains `tmp`, `new` and `cur`."""
         self.max_hops: int = max_hops
         """Maximum `Received:` fields. A message with more is refused, because it is in a mail loop (RFC 5321 6.3)."""
+        self.line_ends: bytes = line_ends
+        """The octets that end each line of a file: LF or CR LF. Default: LF."""
 
-        for name in ("tmp", "new", "cur"):
-            _make_directory(self.path / name)
-
+        _make_maildir(self.path)
         probe = Delivery(self.path)
         probe.write(b"")
         probe.discard()
 
     async def on_message(self, session: Session, message: Message) -> Reply:
         """Store `message` and return a 250 once it is on disk, a 452 if the disk is full, a 451 for other errors."""
-        delivery = Delivery(self.path)
+        delivery = Delivery(self.path, line_ends=_CRLF if is_binary(message) else self.line_ends)
         try:
-            if not await self._store(session, message, delivery):
-                return Reply(554, "Too many hops: the message is in a mail loop", enhanced="5.4.6")
+            refusal = await self._store(session, message, delivery)
         except OSError as exc:
             _logger.error("%s: message %s could not be stored: %s", session.id, message.id, exc)
             if exc.errno in _NO_SPACE:
@@ -65,58 +81,84 @@ class Maildir:
         finally:
             delivery.discard()
 
-        return Reply(250, f"Stored as {message.id}", enhanced="2.0.0")
+        return refusal or Reply(250, f"Stored as {message.id}", enhanced="2.0.0")
 
-    async def _store(self, session: Session, message: Message, delivery: "Delivery") -> bool:
-        pieces = [_trace(session, message)]
-        size = 0
-        hops = Hops()
+    async def _store(self, session: Session, message: Message, delivery: "Delivery") -> Reply | None:
+        check = ContentCheck(message, self.max_hops)
+        trace: bytes | None = _trace(session, message)
+        block = bytearray()
         async for data in message:
-            hops.feed(data)
-            if hops.count > self.max_hops:
-                return False
+            refusal = check.feed(data)
+            if refusal:
+                return refusal
 
-            pieces.append(data)
-            size += len(data)
-            if size >= _WRITE_SIZE:
-                await session.run_blocking(delivery.write, *pieces)
-                pieces.clear()
-                size = 0
+            if trace:
+                block += trace + end_of_fields(data)
+                trace = None
+            block += data
+            if len(block) >= _WRITE_SIZE:
+                await session.run_blocking(delivery.write, block)
+                block = bytearray()
 
-        await session.run_blocking(delivery.commit, *pieces)
-        return True
+        await session.run_blocking(delivery.commit, (trace or b"") + block)
+        return None
 
 
 class Delivery:
     """A file that is being written into a Maildir. The methods block."""
 
-    def __init__(self, maildir: Path) -> None:
+    def __init__(self, maildir: Path, *, line_ends: bytes = b"\n") -> None:
         self._maildir = maildir
+        self._line_ends = line_ends
+        self._held = b""
+        """A CR at the end of the last block, whose LF may follow."""
         self._name = _unique_name()
         self._file: int | None = None
 
-    def write(self, *pieces: bytes) -> None:
-        """Append to the file. The first call creates it. Raises `OSError`."""
+    def write(self, block: bytes | bytearray) -> None:
+        """Append lines that end in CR LF to the file, cut anywhere. The first call creates the file.
+
+        Raises `OSError`.
+        """
         if self._file is None:
-            self._file = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            self._file = self._create()
+        if self._line_ends != _CRLF:
+            block = self._held + block
+            self._held = b"\r" if block.endswith(b"\r") else b""
+            block = block[: len(block) - len(self._held)].replace(_CRLF, self._line_ends)
 
-        for piece in pieces:
-            view = memoryview(piece)
-            while view:
-                view = view[os.write(self._file, view) :]
+        self._write(self._file, block)
 
-    def commit(self, *pieces: bytes) -> None:
+    def _create(self) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            return os.open(self._temporary, flags, 0o600)
+        except FileNotFoundError:
+            _make_maildir(self._maildir)  # someone has deleted the directory
+            return os.open(self._temporary, flags, 0o600)
+
+    def _write(self, file: int, block: bytes | bytearray) -> None:
+        view = memoryview(block)
+        while view:
+            view = view[os.write(file, view) :]
+
+    def commit(self, block: bytes | bytearray) -> None:
         """Append to the file, sync it to disk, move it to `new`, and sync the directory. Raises `OSError`."""
-        self.write(*pieces)
+        self.write(block)
         file, self._file = self._file, None
         assert file is not None, "write has opened the file"
         try:
-            os.fsync(file)
+            self._write(file, self._held)
+            _sync(file)
         finally:
             os.close(file)
 
         final = self._maildir / "new" / self._name
-        os.rename(self._temporary, final)
+        try:
+            os.rename(self._temporary, final)
+        except FileNotFoundError:
+            _make_maildir(self._maildir)
+            os.rename(self._temporary, final)
         try:
             _sync_directory(final.parent)
         except OSError:
@@ -158,6 +200,11 @@ def _unique_name() -> str:
     return f"{seconds}.M{nanoseconds // 1000}P{os.getpid()}Q{next(_counter)}.{host}"
 
 
+def _make_maildir(path: Path) -> None:
+    for name in ("tmp", "new", "cur"):
+        _make_directory(path / name)
+
+
 def _make_directory(path: Path) -> None:
     if path.is_dir():
         return
@@ -170,6 +217,23 @@ def _make_directory(path: Path) -> None:
 def _sync_directory(path: Path) -> None:
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(directory)
+        _sync(directory)
     finally:
         os.close(directory)
+
+
+def _sync(file: int) -> None:
+    if _FULL_SYNC is None:
+        os.fsync(file)
+        return
+
+    # macOS: `fsync` does not flush the cache of the drive. Not every file system has F_FULLFSYNC.
+    try:
+        fcntl.fcntl(file, _FULL_SYNC)
+    except OSError as exc:
+        if exc.errno not in _UNSUPPORTED:
+            raise
+        os.fsync(file)
+
+
+_UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOTTY})

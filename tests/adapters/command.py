@@ -115,11 +115,11 @@ def running(directory: Path, *arguments: str) -> Iterator[Running]:
 
 
 def split_trace(message: bytes) -> tuple[bytes, bytes]:
-    """Split a delivered message into the trace fields added by the server and the message as sent."""
-    lines: Sequence[bytes] = message.split(b"\r\n")
+    """Split a stored message, which has LF line ends, into the trace fields added by the server and the message."""
+    lines: Sequence[bytes] = message.split(b"\n")
     received = next(number for number, line in enumerate(lines) if line.startswith(b"Received:"))
     end = next(number for number in range(received + 1, len(lines)) if not lines[number].startswith(b"\t"))
-    return b"\r\n".join(lines[:end]) + b"\r\n", b"\r\n".join(lines[end:])
+    return b"\n".join(lines[:end]) + b"\n", b"\n".join(lines[end:])
 
 
 def _environment() -> dict[str, str]:

@@ -1,24 +1,30 @@
 """Delivery into a Maildir."""
 
 import errno
+import fcntl
 import os
 import re
+import shutil
 import socket
 import ssl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from email.parser import BytesParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from smtpcore import BareNewlines
 from smtpcore_adapters import Address, maildir
 from smtpcore_adapters.maildir import Delivery, Maildir
 from tests.adapters.fakes import CONFIG, DATA, EHLO, ENVELOPE, MAIL, QUIT, RCPT, Step, accepting
+from tests.adapters.harness import running
 from tests.adapters.playbook import SessionPlaybook, session
 
 BODY = b"Subject: x\r\n\r\n.dot\r\n\r\nbytes \xff\xfe\r\n no end of line is touched \r\n"
+LINES = BODY.replace(b"\r\n", b"\n")
 STUFFED = BODY.replace(b"\r\n.", b"\r\n..") + b".\r\n"
 
 needs_permissions = pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -43,7 +49,7 @@ def leftovers(box: Path) -> list[Path]:
 
 def split(message: bytes) -> tuple[str, bytes]:
     """Split a stored message into the trace fields, up to the date of `Received:`, and the rest."""
-    match = re.match(rb"(?s)(.*?\r\n\t[A-Z][a-z]{2}, [^\r\n]*\r\n)(.*)\Z", message)
+    match = re.match(rb"(?s)(.*?\n\t[A-Z][a-z]{2}, [^\n]*\n)(.*)\Z", message)
     assert match
     return match[1].decode(), match[2]
 
@@ -63,14 +69,14 @@ def test_message_is_stored_unchanged_after_its_trace_fields(box: Path) -> None:
     assert dialogue.replies[-2] == f"250 2.0.0 Stored as {name}"
     [message] = stored(box)
     trace, content = split(message)
-    assert content == BODY
+    assert content == LINES
     assert re.fullmatch(
-        r"Return-Path: <a@c\.example>\r\n"
-        r"X-Original-To: u@s\.example\r\n"
-        r"Received: from c\.example \(\[192\.0\.2\.1\]\)\r\n"
-        rf"\tby s\.example with ESMTP id {re.escape(name)}\r\n"
-        r"\tfor <u@s\.example>;\r\n"
-        r"\t(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d+ [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d [+-]\d{4}\r\n",
+        r"Return-Path: <a@c\.example>\n"
+        r"X-Original-To: u@s\.example\n"
+        r"Received: from c\.example \(\[192\.0\.2\.1\]\)\n"
+        rf"\tby s\.example with ESMTP id {re.escape(name)}\n"
+        r"\tfor <u@s\.example>;\n"
+        r"\t(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d+ [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d [+-]\d{4}\n",
         trace,
     )
     assert leftovers(box) == []
@@ -83,7 +89,7 @@ def test_empty_body_is_stored(box: Path) -> None:
 
 def test_notification_has_a_null_return_path(box: Path) -> None:
     deliver(box, EHLO + b"MAIL FROM:<>\r\n" + RCPT + DATA, STUFFED)
-    assert fields(box).startswith("Return-Path: <>\r\nX-Original-To:")
+    assert fields(box).startswith("Return-Path: <>\nX-Original-To:")
 
 
 def test_each_recipient_has_an_x_original_to_field(box: Path) -> None:
@@ -91,9 +97,87 @@ def test_each_recipient_has_an_x_original_to_field(box: Path) -> None:
         box, EHLO + MAIL + RCPT + b"RCPT TO:<@relay.example:v@s.example>\r\nRCPT TO:<Postmaster>\r\n" + DATA, STUFFED
     )
     trace = fields(box)
-    assert re.findall("X-Original-To: (.*)\r\n", trace) == ["u@s.example", "v@s.example", "Postmaster"]
+    assert re.findall("X-Original-To: (.*)\n", trace) == ["u@s.example", "v@s.example", "Postmaster"]
     assert "\tfor <" not in trace  # RFC 5321 7.2
-    assert re.search(r"with ESMTP id \S+;\r\n\t", trace)
+    assert re.search(r"with ESMTP id \S+;\n\t", trace)
+
+
+def in_chunks(body: bytes, size: int) -> bytes:
+    """Return the BDAT commands that send `body` in chunks of `size` octets."""
+    chunks = [body[start : start + size] for start in range(0, len(body), size)]
+    return b"".join(b"BDAT %d\r\n%b" % (len(chunk), chunk) for chunk in chunks) + b"BDAT 0 LAST\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+def test_files_have_lf_line_ends_wherever_the_message_is_cut(backend: str, size: int, box: Path) -> None:
+    """R5321-4.4-01"""
+    content = BODY + b"one\r\n\r\nlast line\r\n"
+    with running(backend, accepting(Maildir(box)), config=CONFIG) as server, server.connect() as client:
+        client.send(EHLO + MAIL + RCPT).expect(220, 250, 250, 250)
+        script = in_chunks(content, size)
+        client.send(script).expect(*[250] * (script.count(b"BDAT")))
+        client.send(MAIL + RCPT + DATA).expect(250, 250, 354)
+        data = content.replace(b"\r\n.", b"\r\n..") + b".\r\n"
+        for start in range(0, len(data), max(size, 7)):
+            client.send(data[start : start + max(size, 7)])
+        client.expect(250)
+
+    for message in stored(box):
+        trace, rest = split(message)
+        assert "\r" not in trace
+        assert rest == content.replace(b"\r\n", b"\n")
+    assert len(stored(box)) == 2
+
+
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_bare_cr_that_the_configuration_accepts_is_stored(size: int, box: Path) -> None:
+    config = replace(CONFIG, bare_newlines=BareNewlines.ACCEPT)
+    content = b"a\rb\r\r\nc\r\nd\r"
+    deliver(box, EHLO + MAIL + RCPT + in_chunks(content, size), config=config)
+    assert split(stored(box)[0])[1] == b"a\rb\r\nc\nd\r"
+
+
+def test_crlf_line_ends_are_kept_on_request(box: Path) -> None:
+    session(accepting(Maildir(box, line_ends=b"\r\n"))).send(ENVELOPE, STUFFED).end()
+    (message,) = stored(box)
+    assert message.endswith(BODY)
+    assert message.count(b"\n") == message.count(b"\r\n")
+
+
+def test_other_line_ends_are_refused(box: Path) -> None:
+    with pytest.raises(ValueError, match="line_ends is"):
+        Maildir(box, line_ends=b"\r")
+
+
+def test_binary_message_is_stored_unchanged(box: Path) -> None:
+    content = b"A: b\r\n\r\n\x89PNG\r\n\x1a\n\0"
+    mail = MAIL.replace(b"\r", b" BODY=BINARYMIME\r")
+    deliver(box, EHLO + mail + RCPT + in_chunks(content, 3))
+    (message,) = stored(box)
+    assert message.endswith(b"\r\n" + content)
+
+
+@pytest.mark.parametrize("blank", [b" ", b"\t"])
+@pytest.mark.parametrize("size", [1, 1000])
+def test_message_that_begins_with_white_space_does_not_continue_the_trace(
+    backend: str, blank: bytes, size: int, box: Path
+) -> None:
+    """R5321-4.4-01"""
+    forged = blank + b"(forged) by evil.example\r\nSubject: x\r\n\r\ny\r\n"
+    with running(backend, accepting(Maildir(box)), config=CONFIG) as server, server.connect() as client:
+        client.send(EHLO + MAIL + RCPT + in_chunks(forged, size)).expect(220, *[250] * (4 + -(-len(forged) // size)))
+
+    (message,) = stored(box)
+    assert message.endswith(b"\n\n" + forged.replace(b"\r\n", b"\n"))
+    assert b"forged" not in BytesParser().parsebytes(message).get("Received", "").encode()
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_nul_in_a_text_is_refused(size: int, box: Path) -> None:
+    dialogue = deliver(box, EHLO + MAIL + RCPT + in_chunks(b"A: b\r\n\r\nx\0y\r\n", size))
+    assert dialogue.replies[-1].startswith("554 5.6.0 ")
+    assert stored(box) == []
+    assert leftovers(box) == []
 
 
 HELLOS = {
@@ -153,19 +237,17 @@ def test_received_field_has_the_tls_version_and_cipher(box: Path) -> None:
     """R8314-4.3-01"""
     options = {"config": replace(CONFIG, starttls=True), "tls": ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)}
     deliver(box, EHLO, b"STARTTLS\r\n", ENVELOPE, STUFFED, **options)
-    assert re.search(
-        r"with ESMTPS id \S+\r\n\tfor <\S+>\r\n\ttls TLS_AES_256_GCM_SHA384 \(TLSv1\.3\);\r\n", fields(box)
-    )
+    assert re.search(r"with ESMTPS id \S+\n\tfor <\S+>\n\ttls TLS_AES_256_GCM_SHA384 \(TLSv1\.3\);\n", fields(box))
 
 
 @pytest.mark.parametrize(
     ("peer", "expected"),
     [
-        (Address("192.0.2.1", 5), "from c.example ([192.0.2.1])\r\n"),
-        (Address("2001:db8::1", 5), "from c.example ([IPv6:2001:db8::1])\r\n"),
-        (Address("::ffff:192.0.2.1", 5), "from c.example ([192.0.2.1])\r\n"),
-        (Address("/run/smtp"), "from c.example\r\n"),
-        (None, "from c.example\r\n"),
+        (Address("192.0.2.1", 5), "from c.example ([192.0.2.1])\n"),
+        (Address("2001:db8::1", 5), "from c.example ([IPv6:2001:db8::1])\n"),
+        (Address("::ffff:192.0.2.1", 5), "from c.example ([192.0.2.1])\n"),
+        (Address("/run/smtp"), "from c.example\n"),
+        (None, "from c.example\n"),
     ],
 )
 def test_received_field_for_each_kind_of_peer(peer: Address | None, expected: str, box: Path) -> None:
@@ -179,7 +261,7 @@ def test_trace_fields_with_long_names_have_lines_of_at_most_998_octets(box: Path
     local_part = "y" * 64
     script = f"EHLO {domain}\r\nMAIL FROM:<{local_part}@{domain}>\r\nRCPT TO:<{local_part}@{domain}>\r\n".encode()
     deliver(box, script + DATA, STUFFED, peer=Address("2001:db8:1111:2222:3333:4444:5555:6666", 5))
-    assert max(map(len, fields(box).split("\r\n"))) <= 998
+    assert max(map(len, fields(box).split("\n"))) <= 998
 
 
 # Directories and file names
@@ -237,6 +319,22 @@ def test_file_names_are_unique_across_threads() -> None:
 def test_slash_and_colon_of_the_hostname_are_escaped_in_file_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "a/b:c")
     assert re.fullmatch(r"\d+\.M\d+P\d+Q\d+\.a\\057b\\072c", maildir._unique_name())
+
+
+@pytest.mark.parametrize("lost", ["", "tmp", "new", "cur"])
+def test_deleted_directory_is_created_again(backend: str, lost: str, box: Path) -> None:
+    with running(backend, accepting(Maildir(box)), config=CONFIG) as server, server.connect() as client:
+        shutil.rmtree(box / lost)
+        client.send(ENVELOPE).expect(220, 250, 250, 250, 354).send(STUFFED).expect(250)
+    assert split(stored(box)[0])[1] == LINES
+
+
+def test_directory_deleted_during_a_message_is_a_temporary_refusal(box: Path) -> None:
+    dialogue = session(accepting(Maildir(box))).send(ENVELOPE, b"x" * 60_000 + b"\r\n" + (b"y" * 78 + b"\r\n") * 4000)
+    shutil.rmtree(box)
+    dialogue.send(b".\r\n" + MAIL + RCPT + DATA, b"z\r\n.\r\n")
+    assert dialogue.codes[-5:] == [451, 250, 250, 354, 250]
+    assert len(stored(box)) == 1
 
 
 # Order of system calls, and failures
@@ -345,7 +443,7 @@ def test_short_write_is_continued(box: Path, monkeypatch: pytest.MonkeyPatch) ->
     write = os.write
     monkeypatch.setattr(os, "write", lambda file, data: write(file, bytes(data[:7])))
     session(app).send(ENVELOPE, STUFFED).end()
-    assert split(stored(box)[0])[1] == BODY
+    assert split(stored(box)[0])[1] == LINES
 
 
 @pytest.mark.parametrize(
@@ -402,15 +500,37 @@ def test_large_message_is_written_in_pieces(box: Path, monkeypatch: pytest.Monke
     sizes: list[int] = []
     write = Delivery.write
 
-    def watch(delivery: Delivery, *pieces: bytes) -> None:
-        sizes.append(sum(map(len, pieces)))
-        write(delivery, *pieces)
+    def watch(delivery: Delivery, block: bytes) -> None:
+        sizes.append(len(block))
+        write(delivery, block)
 
     monkeypatch.setattr(Delivery, "write", watch)
     segment = (b"x" * 998 + b"\r\n") * 64
     count = 20_000_000 // len(segment)
     deliver(box, ENVELOPE, *[segment] * count, b".\r\n" + QUIT)
     [path] = (box / "new").iterdir()
-    assert path.stat().st_size > count * len(segment)
+    assert path.stat().st_size > count * len(segment.replace(b"\r\n", b"\n"))
     assert len(sizes) > 50
     assert max(sizes) <= 262_144 + len(segment) + 4
+
+
+@pytest.mark.parametrize("failure", [None, errno.ENOTSUP, errno.EIO])
+def test_full_sync_is_used_where_the_system_has_it(
+    failure: int | None, box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maildir_of_box = Maildir(box)
+    calls: list[str] = []
+
+    def full_sync(file: int, command: int) -> int:
+        calls.append(f"fcntl {command}")
+        if failure:
+            raise OSError(failure, "no sync")
+        return 0
+
+    monkeypatch.setattr(maildir, "_FULL_SYNC", 51)
+    monkeypatch.setattr(fcntl, "fcntl", full_sync)
+    monkeypatch.setattr(os, "fsync", lambda file: calls.append("fsync"))
+    dialogue = session(accepting(maildir_of_box)).send(ENVELOPE, STUFFED).end()
+    assert dialogue.codes[-1] == (451 if failure == errno.EIO else 250)
+    assert calls == {None: ["fcntl 51"] * 2, errno.ENOTSUP: ["fcntl 51", "fsync"] * 2, errno.EIO: ["fcntl 51"]}[failure]
+    assert len(stored(box)) == (failure != errno.EIO)

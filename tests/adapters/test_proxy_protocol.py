@@ -190,7 +190,7 @@ def test_haproxy_passes_the_address_of_the_client(tmp_path: Path, send: str, bac
 
     trace, content = split_trace(message)
     assert b"([127.0.0.2])" in trace
-    assert content == b"hello\r\n"
+    assert content == b"hello\n"
 
 
 BY_NAME = "tcp-request inspect-delay 3s\n    tcp-request content accept if { req_ssl_hello_type 1 }"

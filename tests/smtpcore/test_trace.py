@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from smtpcore import Ehlo, Helo, Lhlo, LocalProtocolError, Path
-from smtpcore.trace import MAX_HOPS, Hops, format_date, received, return_path, with_protocol
+from smtpcore.trace import MAX_HOPS, Hops, end_of_fields, format_date, received, return_path, with_protocol
 
 from ..helpers import pieces
 
@@ -171,6 +171,7 @@ def test_received_field_has_a_priority_clause() -> None:
         (b"Received: a\r\n\r\nReceived: b\r\n\r\n", 1),
         (b"X-Received: a\r\nSubject: Received: b\r\n Received: c\r\nReceived-SPF: d\r\n\r\n", 0),
         (b"\r\nReceived: a\r\n", 0),
+        (b"Received : a\r\nReceived\t\t: b\r\n\r\n", 2),
         (b"Received: a\r\n" * 7, 7),
         (b"", 0),
     ],
@@ -184,3 +185,10 @@ def test_hops_counts_received_fields_of_the_header_for_any_segmentation(message:
 
     assert hops.count == count
     assert MAX_HOPS >= 100
+
+
+@pytest.mark.parametrize(
+    ("body", "end"), [(b" x", b"\r\n"), (b"\tx", b"\r\n"), (b"A: b", b""), (b"\r\n x", b""), (b".", b"")]
+)
+def test_body_that_begins_with_white_space_needs_the_end_of_the_fields(body: bytes, end: bytes) -> None:
+    assert end_of_fields(body) == end

@@ -41,7 +41,7 @@ def test_message_on_standard_input_is_sent(server: Running) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("accepted for 1 of 1: 250 2.0.0 ")
     (message,) = [each for each in server.messages() if each not in known]
-    assert split_trace(message)[1] == MESSAGE.replace(b"\n", b"\r\n")
+    assert split_trace(message)[1] == MESSAGE
 
 
 def test_message_in_a_file_is_sent(server: Running, tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def test_bare_newlines_option_rejects_normalizes_or_accepts(tmp_path: Path, choi
         assert smtp.getreply()[0] == code
 
     contents = [split_trace(message)[1] for message in server.messages()]
-    assert contents == {"reject": [], "normalize": [b"one\r\ntwo\r\n"], "accept": [b"one\ntwo\r\n"]}[choice]
+    assert contents == {"reject": [], "normalize": [b"one\ntwo\n"], "accept": [b"one\ntwo\n"]}[choice]
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio", "threads"])
@@ -368,8 +368,8 @@ def test_trusted_option_enables_xclient(tmp_path: Path, backend: str) -> None:
         (message,) = server.messages()
 
     trace, content = split_trace(message)
-    assert content == b"hello\r\n"
-    assert b"Received: from c.example ([IPv6:2001:db8::7])\r\n" in trace
+    assert content == b"hello\n"
+    assert b"Received: from c.example ([IPv6:2001:db8::7])\n" in trace
     assert b" with ESMTPA id " in trace
 
 
