@@ -49,6 +49,7 @@ class SessionRecord:
         """Add the attributes of XCLIENT. From now on the session belongs to the client that they describe."""
         self.xclient = self.xclient.updated(attributes)
         self.identity = self.xclient.login
+        self.clear_forwarded()
         self.is_greeting_anew = True
 
     def end_xclient(self) -> None:
@@ -119,6 +120,14 @@ class Session:
         """The name that the client has authenticated as (RFC 4954), or the LOGIN of XCLIENT; otherwise None."""
         is_valid = self._connection.authenticated or self._record.is_greeting_anew
         return self._record.identity if is_valid else None
+
+    @property
+    def xclient(self) -> Mapping[str, str | None]:
+        """The attributes of XCLIENT from a trusted peer, such as NAME: see Postfix XCLIENT_README.
+
+        None stands for a value that the peer does not know. `peer`, `local`, `helo` and `identity` follow them already.
+        """
+        return self._record.xclient.attributes
 
     @property
     def helo(self) -> Helo | Ehlo | Lhlo | None:

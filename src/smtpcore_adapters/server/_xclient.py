@@ -20,8 +20,15 @@ class XclientAttributes:
         return bool(self.attributes)
 
     def updated(self, attributes: Mapping[str, str | None]) -> "XclientAttributes":
-        """Return these attributes, updated with the attributes of a further command."""
-        return XclientAttributes({**self.attributes, **attributes})
+        """Return these attributes, updated with the attributes of a further command.
+
+        A second address is that of another client. The facts about the first client are dropped then.
+        """
+        kept = dict(self.attributes)
+        if "ADDR" in kept and attributes.get("ADDR", kept["ADDR"]) != kept["ADDR"]:
+            kept = {name: value for name, value in kept.items() if name not in _OF_CLIENT}
+
+        return XclientAttributes({**kept, **attributes})
 
     @property
     def login(self) -> str | None:
@@ -56,5 +63,8 @@ class XclientAttributes:
         host = ip_address(text[len("IPV6:") :] if text[: len("IPV6:")].upper() == "IPV6:" else text)
         return Address(str(host), int(self.attributes.get(port) or 0))
 
+
+_OF_CLIENT = frozenset({"NAME", "PORT", "PROTO", "HELO", "LOGIN"})
+"""Attributes that describe the client at ADDR, and no other client."""
 
 NO_XCLIENT = XclientAttributes()
