@@ -45,8 +45,8 @@ class Maildir:
     received octets after a `Return-Path:`, an `X-Original-To:` for each recipient, and a `Received:` field
     (RFC 5321 4.4). An empty line follows these fields if the message begins with white space.
 
-    Lines end in LF, as mail readers expect of files, unless `line_ends` is CR LF; all other octets are stored unchanged.
-    A message with BODY=BINARYMIME is always stored unchanged: it may have CR LF that is no line end.
+    Lines end in LF, as mail readers expect of files, unless `line_ends` is CR LF. All other octets are unchanged. A
+    message with BODY=BINARYMIME is always stored unchanged: it may have CR LF that is no line end.
 
     Raises `OSError` if `path` cannot be created or written to, and `ValueError` for other `line_ends`.
     """

@@ -18,9 +18,6 @@ from weakref import WeakKeyDictionary
 from smtpcore import (
     EXTENSIONS,
     Answered,
-    BodyType,
-    Ehlo,
-    Lhlo,
     LocalProtocolError,
     Path,
     ProtocolError,
@@ -31,16 +28,18 @@ from smtpcore import (
     ReplyCode,
     Transaction,
 )
-from smtpcore.proxy import Endpoint, ProxyCommand, ProxyHeader
+from smtpcore.proxy import ProxyHeader
+from smtpcore.trace import end_of_fields
 
 from ..client._client import Client
 from ..client._connecting import open_client
 from ..client._options import ConnectOptions, check_connect_options
 from ..client._results import Refused
+from ..server._content import ContentCheck, is_binary
 from ..server._message import Message
-from ..server._received import address_of_peer, received_by
+from ..server._received import received_by
 from ..server._session import Session
-from ..streams._stream import Address
+from ._origin import Facts, client_facts, message_facts, proxy_header, tell
 from ._translation import takes_eight_bit, translate_mail, translate_rcpt
 
 Bounce: TypeAlias = Callable[[Session, Message, Mapping[Path, Reply]], Awaitable[None] | None]
@@ -54,7 +53,9 @@ _logger = logging.getLogger("smtpcore")
 
 _MAX_HEADER = 262_144
 """Maximum octets of a header that are checked before forwarding begins."""
-_find_received = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE).findall
+_BLOCK = 65_536
+"""Octets that are gathered before they are sent."""
+_match_fields = re.compile(rb"(?:[!-9;-~]+:[^\r\n]*(?:\r\n[ \t][^\r\n]*)*\r\n)*").fullmatch
 
 
 class _Rejected(Exception):
@@ -70,6 +71,8 @@ class _Hop:
     """The connection of a session to the next server, with its state."""
 
     client: Client | None = None
+    origin: tuple[ProxyHeader | None, Facts] = (None, {})
+    """The client of the session, as the next server knows it: from the PROXY header and from XCLIENT."""
     transaction: Transaction | None = None
     """The transaction of the session that MAIL was sent for."""
     refusal: Reply | None = None
@@ -92,9 +95,9 @@ class Forward:
     Each session opens its own connection to the next server when it needs one.
 
     If the next server speaks LMTP and this server does not, the next server's replies for several recipients may
-    differ, but our client expects a single reply. Transactions are then limited to one recipient, and further
-    recipients get a 452 (RFC 5321 4.5.3.1.10). A `bounce` function, which notifies the sender of the failed recipients,
-    lifts this limit.
+    differ, but our client expects a single reply. A message that was refused for some recipients is then refused, with
+    their addresses in the text, although the others got it. With a `bounce` function, which notifies the sender of the
+    failed recipients, such a message is accepted.
     """
 
     def __init__(
@@ -193,9 +196,6 @@ class Forward:
             await self._begin(session, hop)
         if hop.refusal:
             return hop.refusal
-        if hop.accepted and self._takes_one(session):
-            return Reply(452, "One recipient at a time", enhanced="4.5.3")
-
         client = hop.client
         assert client, "a transaction has begun"
         said = translate_rcpt(rcpt, client.extensions, extensions=self._extensions)
@@ -208,16 +208,18 @@ class Forward:
 
         return _presentable(reply)
 
-    def _takes_one(self, session: Session) -> bool:
-        return bool(self._options.get("lmtp")) and not session.config.lmtp and not self._bounce
-
     async def _begin(self, session: Session, hop: _Hop) -> None:
         transaction = session.transaction
         assert transaction, "RCPT and the body are part of a transaction"
         hop.accepted.clear()
+        origin = self._origin(session)
+        if hop.origin != origin:
+            await hop.drop()  # another client must not send mail in the name of the previous one
+
         reply = await self._begin_on_kept(session, hop, transaction) if hop.client else None
         if reply is None:
-            hop.client = await self._connect(session)
+            hop.client = await self._connect(session, origin)
+            hop.origin = origin
             reply = await self._send_mail(session, hop.client, transaction)
 
         hop.refusal = None if reply.is_positive else _presentable(reply)
@@ -255,19 +257,24 @@ class Forward:
         if isinstance(said, Reply):
             return said
         if self._xforward:
-            await _demand(client, "XFORWARD", client.xforward, _attributes(session, client, "XFORWARD"))
+            await tell(client, "XFORWARD", client.xforward, message_facts(session))
 
         return await client.ask(said)
 
-    async def _connect(self, session: Session) -> Client:
+    def _origin(self, session: Session) -> tuple[ProxyHeader | None, Facts]:
+        header = proxy_header(session) if self._proxy_protocol else None
+        return header, client_facts(session) if self._xclient else {}
+
+    async def _connect(self, session: Session, origin: tuple[ProxyHeader | None, Facts]) -> Client:
+        header, facts = origin
         options = self._options.copy()
-        if self._proxy_protocol:
-            options["proxy"] = _proxy_header(session)
+        if header:
+            options["proxy"] = header
 
         client = await open_client(session.open_stream, self._host, self._port, **options)
         if self._xclient:
             try:
-                await _demand(client, "XCLIENT", client.xclient, _attributes(session, client, "XCLIENT"))
+                await tell(client, "XCLIENT", client.xclient, facts)
             except BaseException:
                 await client.aclose()
                 raise
@@ -282,34 +289,42 @@ class Forward:
         pieces = aiter(message)
         header = bytearray()
         async for piece in pieces:
+            searched = max(len(header) - len(b"\r\n\r"), 0)
             header += piece
-            if _has_end(header) or len(header) > _MAX_HEADER:
+            has_end = header.startswith(b"\r\n") or header.find(b"\r\n\r\n", searched) >= 0
+            if has_end or len(header) > _MAX_HEADER:
                 break
-
-        self._check_header(client, message, bytes(header))
-        body = self._body(session, client, message, bytes(header), pieces)
-        return await client.send_body(body, binary=message.transaction.mail.params.body is BodyType.BINARYMIME)
-
-    def _check_header(self, client: Client, message: Message, header: bytes) -> None:
-        if len(_find_received(_cut(header))) >= self._max_hops:
-            raise _Rejected(Reply(554, "Too many hops: the message is in a mail loop", enhanced="5.4.6"))
 
         may_be_utf8 = "SMTPUTF8" in client.extensions or not message.transaction.mail.params.smtputf8
         if not may_be_utf8 and not _cut(header).isascii():
             # RFC 6531 3.5
             raise _Rejected(Reply(554, "The next server does not accept UTF-8 in a header", enhanced="5.6.9"))
 
-    async def _body(
-        self, session: Session, client: Client, message: Message, header: bytes, pieces: AsyncIterator[bytes]
-    ) -> AsyncGenerator[bytes, None]:
-        top = self._fields(session, message) if self._fields else b""
-        if self._trace:
-            top = received_by(session, message) + top
+        check = _BodyCheck(message, self._max_hops, eight_bit=takes_eight_bit(client.extensions))
+        start = check.passed(bytes(header))
+        body = self._body(self._top(session, message, start) + start, pieces, check)
+        return await client.send_body(body, binary=is_binary(message))
 
-        is_clean = takes_eight_bit(client.extensions)
-        yield _checked(top + header, eight_bit=is_clean)
+    def _top(self, session: Session, message: Message, start: bytes) -> bytes:
+        """Return the octets to add on top of a message that begins with `start`."""
+        fields = self._fields(session, message) if self._fields else b""
+        if not _match_fields(fields):
+            raise ValueError(f"fields returned {fields!r}: each header field must be `Name: value` and end in CR LF")
+
+        top = received_by(session, message) + fields if self._trace else fields
+        return top and top + end_of_fields(start)
+
+    async def _body(
+        self, start: bytes, pieces: AsyncIterator[bytes], check: "_BodyCheck"
+    ) -> AsyncGenerator[bytes, None]:
+        block = bytearray(start)  # one buffer: a list of small pieces would take more memory than their octets
         async for piece in pieces:
-            yield _checked(piece, eight_bit=is_clean)
+            block += check.passed(piece)
+            if len(block) >= _BLOCK:
+                yield bytes(block)
+                block.clear()
+
+        yield bytes(block)
 
     async def _conclude(
         self, session: Session, message: Message, answers: list[Answered]
@@ -327,8 +342,11 @@ class Forward:
         if len(refused) in (0, len(replies)):
             return _mildest(replies.values())
 
-        # RFC 2033 4.2: recipients that got the message must not get it again, so our client gets a positive reply.
-        assert self._bounce, "without a bounce function there is a single recipient"
+        # RFC 2033 4.2: recipients that got the message must not get it again, so our client gets a positive reply if
+        # the sender is notified. Otherwise the reply is a refusal: lost mail is worse than mail that comes twice.
+        if not self._bounce:
+            return _mixed(refused, len(replies))
+
         told = self._bounce(session, message, refused)
         if isawaitable(told):
             await told
@@ -377,70 +395,34 @@ def _mildest(replies: Iterable[Reply]) -> Reply:
     return min(replies, key=lambda reply: reply.code)
 
 
-def _has_end(header: bytearray) -> bool:
-    return header.startswith(b"\r\n") or b"\r\n\r\n" in header
+def _mixed(refused: Mapping[Path, Reply], count: int) -> Reply:
+    """Return the reply to a message that the next server refused for some of `count` recipients."""
+    decisive = _mildest(refused.values())
+    some = f"Accepted for {count - len(refused)} of {count} recipients"
+    lines = [f"{path.address}: {reply.lines[0]}" for path, reply in refused.items()]
+    return _presentable(Reply(decisive.code, some, *lines[: _MAX_LINES - 1], enhanced=decisive.enhanced))
 
 
-def _cut(header: bytes) -> bytes:
-    return b"" if header.startswith(b"\r\n") else header.partition(b"\r\n\r\n")[0]
+def _cut(header: bytearray) -> bytearray:
+    return bytearray() if header.startswith(b"\r\n") else header.partition(b"\r\n\r\n")[0]
 
 
-def _checked(piece: bytes, *, eight_bit: bool) -> bytes:
-    # RFC 6152 section 3: a server without 8BITMIME must not get octets beyond ASCII. If a part of the body was already
-    # sent, the connection is closed before the end of the body.
-    if not eight_bit and not piece.isascii():
-        raise _Rejected(Reply(554, "The next server does not accept octets beyond ASCII", enhanced="5.6.3"))
+class _BodyCheck:
+    """Checks that the next server may get the octets of a message.
 
-    return piece
+    If a part of the body was already sent, the connection is closed before the end of the body.
+    """
 
+    def __init__(self, message: Message, max_hops: int, *, eight_bit: bool) -> None:
+        self._content = ContentCheck(message, max_hops - 1)  # this server adds one
+        self._eight_bit = eight_bit
 
-# Information about the client
+    def passed(self, piece: bytes) -> bytes:
+        """Return `piece`. Raise `_Rejected` if the message cannot be forwarded."""
+        refusal = self._content.feed(piece)
+        if not (refusal or self._eight_bit or piece.isascii()):  # RFC 6152 section 3
+            refusal = Reply(554, "The next server does not accept octets beyond ASCII", enhanced="5.6.3")
+        if refusal:
+            raise _Rejected(refusal)
 
-
-async def _demand(
-    client: Client,
-    keyword: str,
-    tell: Callable[[Mapping[str, str | None]], Awaitable[Reply]],
-    attributes: Mapping[str, str | None],
-) -> None:
-    if not attributes:
-        raise Refused(f"the next server does not offer {keyword}")
-
-    reply = await tell(attributes)
-    if not reply.is_positive:
-        raise Refused(f"the next server refuses {keyword}", reply)
-
-
-def _attributes(session: Session, client: Client, keyword: str) -> dict[str, str | None]:
-    """Return the attributes of the session's client that the next server requests for XCLIENT or XFORWARD."""
-    offered = client.extensions.get(keyword)
-    known: dict[str, str | None] = {
-        "NAME": None,
-        "ADDR": _postfix_address(session.peer),
-        "PORT": str(session.peer.port) if session.peer and session.peer.port else None,
-        "PROTO": "ESMTP" if isinstance(session.helo, Ehlo | Lhlo) else "SMTP",
-        "HELO": session.helo.domain if session.helo else None,
-        "LOGIN": session.identity,
-        "IDENT": session.id,
-        "SOURCE": "REMOTE",
-        "DESTADDR": _postfix_address(session.local),
-        "DESTPORT": str(session.local.port) if session.local and session.local.port else None,
-    }
-    return {name: known[name] for name in offered if name in known} if isinstance(offered, tuple) else {}
-
-
-def _postfix_address(end: Address | None) -> str | None:
-    address = address_of_peer(end)
-    return None if address is None else f"{'IPV6:' if address.version == 6 else ''}{address}"
-
-
-def _proxy_header(session: Session) -> ProxyHeader:
-    source, destination = address_of_peer(session.peer), address_of_peer(session.local)
-    if not (source and destination and session.peer and session.local and source.version == destination.version):
-        return ProxyHeader(ProxyCommand.LOCAL)
-
-    return ProxyHeader(
-        ProxyCommand.PROXY,
-        source=Endpoint(source, session.peer.port),
-        destination=Endpoint(destination, session.local.port),
-    )
+        return piece

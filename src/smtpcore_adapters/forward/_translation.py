@@ -7,7 +7,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from smtpcore import EXTENSIONS, BodyType, Extension, Mail, NextHop, Parameter, Params, Rcpt, Reply
+from smtpcore import EXTENSIONS, BodyType, Extension, Mail, NextHop, Parameter, Params, Path, Rcpt, Reply
 
 Offers: TypeAlias = Mapping[str, object]
 
@@ -20,7 +20,7 @@ def translate_mail(
     `is_private` says whether the connection to the server uses verified TLS, `is_trusted` whether the client is
     authenticated.
     """
-    path, params = mail.reverse_path, mail.params
+    path, params = _without_route(mail.reverse_path), mail.params
     hop = NextHop(offers=offers, path=path, is_private=is_private, is_trusted=is_trusted)
     kept = _relay(params, hop, [(known, parameter) for known in extensions for parameter in known.mail])
     if isinstance(kept, Reply):
@@ -34,7 +34,7 @@ def translate_mail(
 
 def translate_rcpt(rcpt: Rcpt, offers: Offers, *, extensions: Sequence[Extension] = EXTENSIONS) -> Rcpt | Reply:
     """Return the RCPT to send to a server that offers `offers`, or the refusal for the client."""
-    path = rcpt.forward_path
+    path = _without_route(rcpt.forward_path)
     if not path.text.isascii() and "SMTPUTF8" not in offers:
         return Reply(553, "The next server accepts only ASCII addresses", enhanced="5.6.7")  # RFC 6531 3.5
 
@@ -46,6 +46,11 @@ def translate_rcpt(rcpt: Rcpt, offers: Offers, *, extensions: Sequence[Extension
 def takes_eight_bit(offers: Offers) -> bool:
     """Return whether a server accepts octets beyond ASCII. SMTPUTF8 includes 8BITMIME (RFC 6531 3.1 (8))."""
     return "8BITMIME" in offers
+
+
+def _without_route(path: Path) -> Path:
+    # RFC 5321 4.1.1.3, appendix C: a relay should strip source routes, because only their final mailbox counts.
+    return Path(path.address) if path.source_route else path
 
 
 def _relay(

@@ -20,6 +20,11 @@ LMTP = replace(CONFIG, lmtp=True)
 LHLO = EHLO.replace(b"EHLO", b"LHLO")
 
 
+def forwarding(**options: Any) -> Forward:
+    """Return a `Forward` to a scripted server, by default without TLS."""
+    return Forward("hop.example", 2525, **{"hostname": "relay.example", "tls": TlsMode.NONE, **options})
+
+
 class Relay:
     """A session that forwards its mail to scripted servers."""
 
@@ -33,10 +38,8 @@ class Relay:
         peer: Address | None = None,
         **options: Any,
     ) -> None:
-        options.setdefault("hostname", "relay.example")
-        options.setdefault("tls", TlsMode.NONE)
         self.app = app or App()
-        self.app.include(Forward("hop.example", 2525, **options))
+        self.app.include(forwarding(**options))
         extensions = options.get("extensions", EXTENSIONS)
         self.dialogue = session(self.app, config=config, tls=server_tls, peer=peer, extensions=extensions)
         for each in next_servers:

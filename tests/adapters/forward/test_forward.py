@@ -169,6 +169,39 @@ def test_large_header_is_forwarded_without_buffering_all_of_it() -> None:
     assert relay.codes[3] == "250 2.0.0"
 
 
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_message_that_begins_with_white_space_does_not_continue_added_fields(size: int) -> None:
+    forged = b"\t(forged) by evil.example\r\nSubject: x\r\n\r\n"
+    choices: list[dict[str, Any]] = [{}, {"trace": False, "fields": lambda session, message: b"X-Score:\r\n 7\r\n"}]
+    for options in choices:
+        hop = next_server("8BITMIME").send(OK, OK, GO_AHEAD, ACCEPTED)
+        pieces = [forged[start : start + size] for start in range(0, len(forged), size)]
+        Relay(EHLO + MAIL + RCPT + DATA, *pieces, b".\r\n", next_servers=[hop], **options)
+        assert b"".join(commands(hop)).partition(b"DATA\r\n")[2].endswith(b"\r\n\r\n" + forged + b".\r\n")
+
+    hop = next_server("8BITMIME").send(OK, OK, GO_AHEAD, ACCEPTED)
+    Relay(EHLO + MAIL + RCPT + DATA, forged + b".\r\n", next_servers=[hop], trace=False)
+    assert commands(hop)[3] == forged
+
+
+@pytest.mark.parametrize("fields", [b"X-Score: 7", b" X-Score: 7\r\n", b"X-Score: 7\r\n\r\n", b"X: a\nb\r\n", b"X\r\n"])
+def test_malformed_added_fields_are_a_temporary_refusal(fields: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    hop = next_server("8BITMIME").send(OK, OK)
+    script = EHLO + MAIL + RCPT + DATA, BODY + b".\r\n" + QUIT
+    relay = Relay(*script, next_servers=[hop], fields=lambda session, message: fields)
+    assert relay.codes[3] == "451 4.3.0"
+    assert "each header field must be" in caplog.text
+    assert b"DATA" not in hop.output
+
+
+@pytest.mark.parametrize("text", [b"A: b\0\r\n\r\n", b"A: b\r\n\r\n" + b"x\r\n" * 300_000 + b"\0"])
+def test_nul_in_a_text_is_refused(text: bytes) -> None:
+    hop = next_server("8BITMIME").send(OK, OK, GO_AHEAD, ACCEPTED)
+    relay = Relay(EHLO + MAIL + RCPT + DATA, text + b"\r\n.\r\n" + QUIT, next_servers=[hop])
+    assert relay.codes[3] == "554 5.6.0"
+    assert not hop.output.endswith(b"\r\n.\r\n")
+
+
 def test_other_handlers_may_refuse_recipients_and_add_header_fields() -> None:
     app = App()
 
@@ -255,12 +288,25 @@ def test_bdat_is_used_for_a_server_with_chunking() -> None:
 # LMTP
 
 
-def test_smtp_to_lmtp_accepts_one_recipient_per_message() -> None:
-    hop = next_server("8BITMIME").send(OK, OK, GO_AHEAD, ACCEPTED)
-    script = EHLO + MAIL + RCPT + TWO + DATA, BODY + b".\r\n"
-    relay = Relay(*script, next_servers=[hop], lmtp=True)
+@pytest.mark.parametrize(
+    ("replies", "code", "named"),
+    [
+        (b"250 2.0.0 a\r\n250 2.0.0 b\r\n", "250 2.0.0", False),
+        (b"552 5.2.2 full\r\n552 5.2.2 full\r\n", "552 5.2.2", False),
+        (b"452 4.2.2 full\r\n552 5.2.2 full\r\n", "452 4.2.2", False),
+        (b"250 2.0.0 a\r\n552 5.2.2 full\r\n", "552 5.2.2", True),
+        (b"250 2.0.0 a\r\n452 4.2.2 full\r\n", "452 4.2.2", True),
+    ],
+)
+def test_smtp_to_lmtp_asks_about_each_recipient_and_reports_one_result(replies: bytes, code: str, named: bool) -> None:
+    hop = next_server("8BITMIME").send(OK, OK, OK, b"550 5.1.1 who?\r\n", GO_AHEAD, replies)
+    three = RCPT + TWO + TWO.replace(b"v@", b"w@")
+    relay = Relay(EHLO + MAIL + three + DATA, BODY + b".\r\n", next_servers=[hop], lmtp=True)
 
-    assert relay.codes == ["250 2.1.0", "250 2.1.0", "452 4.5.3", "354", "250 2.0.0"]
+    assert relay.codes[:-1] == ["250 2.1.0", "250 2.1.0", "250 2.1.0", "550 5.1.1", "354"]
+    assert relay.codes[-1].replace("-", " ") == code
+    assert ("Accepted for 1 of 2 recipients" in relay.last) is named
+    assert ("v@s.example: full" in relay.last) is named
     assert hop.sent[0] == b"LHLO relay.example\r\n"
 
 
@@ -355,7 +401,7 @@ def test_missing_or_refused_xclient_or_xforward_is_a_temporary_refusal(option: s
 def test_proxy_header_describes_the_client() -> None:
     for peer, command in [
         (Address("192.0.2.9", 4), ProxyCommand.PROXY),
-        (Address("2001:db8::9", 4), ProxyCommand.LOCAL),
+        (Address("2001:db8::9", 4), ProxyCommand.PROXY),
         (None, ProxyCommand.LOCAL),
     ]:
         hop = next_server("8BITMIME").send(OK, OK)

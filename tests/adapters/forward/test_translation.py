@@ -189,3 +189,18 @@ def test_notification_with_requiretls_is_sent_to_a_server_without_requiretls() -
     script = EHLO + b"STARTTLS\r\n", EHLO + b"MAIL FROM:<> REQUIRETLS\r\n" + RCPT
     relay = Relay(*script, next_servers=[next_server("8BITMIME").send(OK, OK)], config=UNDER_TLS, server_tls=SERVER_TLS)
     assert relay.codes[-1] == "250 2.1.0"
+
+
+@pytest.mark.parametrize("keywords", [(), ("SMTPUTF8", "8BITMIME")])
+def test_source_routes_are_removed(keywords: tuple[str, ...]) -> None:
+    mail = b"MAIL FROM:<@evil.example,@d.example:a@c.example>\r\n"
+    codes, sent = relay_one(*keywords, mail=mail, rcpt=RCPT.replace(b"<", b"<@evil.example:"))
+    assert codes[-1] == "250 2.0.0"
+    assert sent[0].startswith(b"MAIL FROM:<a@c.example>")
+    assert sent[1] == RCPT
+
+
+@pytest.mark.parametrize("local_part", [b"u%other.example", b"other!u", b'"u@other.example"'])
+def test_routes_in_a_local_part_are_left_to_the_last_server(local_part: bytes) -> None:
+    rcpt = b"RCPT TO:<" + local_part + b"@s.example>\r\n"
+    assert relay_one(rcpt=rcpt)[1][1] == rcpt

@@ -1,0 +1,82 @@
+"""The client of a session, as `Forward` describes it to the next server: with XCLIENT, XFORWARD or a PROXY header."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import IPv4Address, IPv6Address
+
+from smtpcore import Ehlo, Lhlo, Reply
+from smtpcore.proxy import Endpoint, ProxyCommand, ProxyHeader
+
+from ..client._client import Client
+from ..client._results import Refused
+from ..server._received import address_of_peer
+from ..server._session import Session
+from ..streams._stream import Address
+
+Facts = Mapping[str, str | None]
+"""Attributes of XCLIENT or XFORWARD by name; None for a value that is unknown."""
+
+
+def client_facts(session: Session) -> Facts:
+    """Return the facts about the current client, as the next server needs them for its access rules.
+
+    They include the name that a trusted peer has looked up and sent with XCLIENT.
+    """
+    return {
+        "NAME": session.xclient.get("NAME"),
+        "ADDR": _postfix_address(session.peer),
+        "PORT": str(session.peer.port) if session.peer and session.peer.port else None,
+        "PROTO": "ESMTP" if isinstance(session.helo, Ehlo | Lhlo) else "SMTP",
+        "HELO": session.helo.domain if session.helo else None,
+        "LOGIN": session.identity,
+        "DESTADDR": _postfix_address(session.local),
+        "DESTPORT": str(session.local.port) if session.local and session.local.port else None,
+    }
+
+
+def message_facts(session: Session) -> Facts:
+    """Return the facts about the origin of the next message, for the log of the next server.
+
+    If a trusted peer has sent XFORWARD, its attributes are handed on. Attributes that it left out are unknown then: our
+    own client is the peer, and not the origin of the message.
+    """
+    own = client_facts(session)
+    told = session.forwarded
+    return {**(dict.fromkeys(own) if told else own), "IDENT": session.id, "SOURCE": "REMOTE", **told}
+
+
+async def tell(
+    client: Client, keyword: str, send: Callable[[Mapping[str, str | None]], Awaitable[Reply]], facts: Facts
+) -> None:
+    """Send the facts that the next server requests with XCLIENT or XFORWARD. Raise `Refused` if it takes none."""
+    offered = client.extensions.get(keyword)
+    attributes = {name: facts[name] for name in offered if name in facts} if isinstance(offered, tuple) else {}
+    if not attributes:
+        raise Refused(f"the next server does not offer {keyword}")
+
+    reply = await send(attributes)
+    if not reply.is_positive:
+        raise Refused(f"the next server refuses {keyword}", reply)
+
+
+def proxy_header(session: Session) -> ProxyHeader:
+    """Return the PROXY header for the current client; a LOCAL header for a client without an IP address."""
+    source, destination = address_of_peer(session.peer), address_of_peer(session.local)
+    if not (source and destination and session.peer and session.local):
+        return ProxyHeader(ProxyCommand.LOCAL)
+    if source.version != destination.version:  # as told by another proxy; a header has a single family
+        source, destination = _mapped(source), _mapped(destination)
+
+    return ProxyHeader(
+        ProxyCommand.PROXY,
+        source=Endpoint(source, session.peer.port),
+        destination=Endpoint(destination, session.local.port),
+    )
+
+
+def _mapped(address: IPv4Address | IPv6Address) -> IPv6Address:
+    return address if isinstance(address, IPv6Address) else IPv6Address(f"::ffff:{address}")
+
+
+def _postfix_address(end: Address | None) -> str | None:
+    address = address_of_peer(end)
+    return None if address is None else f"{'IPV6:' if address.version == 6 else ''}{address}"
