@@ -148,6 +148,9 @@ class _CountingStream:
     def has_input(self) -> bool:
         return False
 
+    async def receive_arrived(self) -> bytes | None:
+        return None
+
     async def start_tls(
         self, context: SSLContext, timeout: float, *, server_name: str | None = None, received: bytes = b""
     ) -> None:

@@ -11,8 +11,8 @@
 # answers MAIL, both are READY.
 #
 # The pending requests are a queue, and each reply answers the oldest (RFC 2920 3.1: replies are matched by counting,
-# not by code or text). A reply that was sent before its request answers nothing. So each request stores how many
-# octets had been received when `data_to_send` returned it, and a reply that began before that point is an error.
+# not by code or text). Each request stores how many octets had been received when `data_to_send` returned it: a reply
+# that began earlier is not its answer. It ends the session: as a goodbye, a refusal of an unfinished body, or an error.
 #
 # The octets of a BDAT follow at once, whatever the server replies meanwhile. `_left` counts them, and nothing else can
 # be sent before they are complete. The BDAT itself changes the state (`Step`), as soon as the replies to all earlier
@@ -67,7 +67,6 @@ _OF_HELLO: Final = (Helo, Ehlo, Lhlo)
 _PLAIN: Final = (ConnectionOpened, *_OF_HELLO)  # RFC 2034 section 3 (4): their replies have no enhanced status code
 _PARTS: Final = (Bdat, Burl)
 _IN_BASE: Final = frozenset({"EXPN", "HELP"})  # RFC 5321 4.1.1: verbs that may be tried without being offered
-_AFTER_REFUSED_CHUNK: Final = (Rset, Quit)  # RFC 3030 section 2: RSET has to be the next command
 
 
 @dataclass(slots=True)
@@ -197,15 +196,19 @@ class ClientConnection(Endpoint):
 
         if received is None:
             return self._await_data()
-        if pending is not None and pending.mark is not None and self._reply_start >= pending.mark:
-            return self._match_reply(pending, *received)
 
         code, texts = received
-        if code != ReplyCode.SERVICE_NOT_AVAILABLE:
+        is_closing = code == ReplyCode.SERVICE_CLOSING and not (pending and isinstance(pending.request, Quit))
+        if pending and pending.mark is not None and self._reply_start >= pending.mark and not is_closing:
+            return self._match_reply(pending, code, texts)
+
+        # RFC 5321 3.8: a 421 may come at any time. Servers also send a 221, or refuse a body before its end.
+        is_closing |= code == ReplyCode.SERVICE_NOT_AVAILABLE
+        if not is_closing and (code < 400 or self._body is None):
             raise self._broken(f"the server sent {code} without a request")
 
-        self._advance(Step.CLOSE)  # RFC 5321 3.8: a 421 may come at any time
-        return Answered(None, Reply.as_heard(code, *texts))
+        self._advance(Step.CLOSE)
+        return Answered(None if is_closing else DataEnd(), Reply.as_heard(code, *texts))
 
     def _await_data(self) -> ClientEvent | Signal:
         if not self._end_of_stream:
@@ -230,12 +233,10 @@ class ClientConnection(Endpoint):
             kind = InvalidCommand  # RFC 3030 section 2: after a refused part, later parts are refused too
 
         is_last = len(self._pending) == 1
-        if reply.reply_class is ReplyClass.INTERMEDIATE:
-            # A request after AUTH would be read as the response to its challenge.
-            is_premature = not is_last
-        else:
-            # RFC 3030 section 2: a chunk is accepted when all of it has arrived.
-            is_premature = reply.is_positive and self._left > 0 and is_last
+        # A request after AUTH would be read as the response to its challenge. RFC 3030 section 2: a chunk is accepted
+        # when all of it has arrived.
+        is_challenge = reply.reply_class is ReplyClass.INTERMEDIATE
+        is_premature = not is_last if is_challenge else reply.is_positive and self._left > 0 and is_last
         if reply.reply_class not in ALLOWED_REPLIES[kind] or is_premature:
             raise self._broken(f"{code} cannot answer {name_of(pending.question)}")
 
@@ -274,18 +275,14 @@ class ClientConnection(Endpoint):
                 self._must_cancel = reply.challenge is None
             case Xclient():
                 self._forget_peer()
-            case _:
-                pass
 
     def _begin_chunk(self) -> None:
-        request = self._pending[0].request if self._pending else None
-        if isinstance(request, Bdat):
+        if self._pending and isinstance(request := self._pending[0].request, Bdat):
             self._advance(chunk_step(last=request.last))
 
     def _read_offers(self, lines: Sequence[str]) -> tuple[Mapping[str, object], Dialect]:
         offers, terms = read_offers(lines, self._known)
-        # RFC 4954 section 4: this limits the initial response only.
-        longest = MIN_COMMAND_LINE
+        longest = MIN_COMMAND_LINE  # RFC 4954 section 4: of AUTH, this limits the initial response only
         dialect = make_dialect(self._known, terms, longest=longest, longest_auth=longest, always=_IN_BASE)
         return MappingProxyType(offers), dialect
 
@@ -303,9 +300,8 @@ class ClientConnection(Endpoint):
             LocalProtocolError: the request is out of sequence, needs an extension that is not offered, or is malformed.
                 Nothing was sent, and the connection is as it was.
         """
-        octets, body = self._prepare(request)
+        octets, self._body = self._prepare(request)
         self._output.append(octets)
-        self._body = body
         if isinstance(request, _OCTETS):
             self._left -= len(request.data) if self._left else 0
             return
@@ -352,9 +348,8 @@ class ClientConnection(Endpoint):
         match request:
             case Bdat():
                 octets = self._encode(request)
-                body = self._body or self._make_body(in_chunks=True)
+                body = (self._body or self._make_body(in_chunks=True)).copy()
                 if request.last and not request.size:
-                    body = body.copy()
                     body.check(b"", is_end=True)
                 return octets, body
             case DataEnd():
@@ -408,7 +403,7 @@ class ClientConnection(Endpoint):
         state = self._state_ahead()
         if not is_allowed(state, type(request)):
             raise LocalProtocolError(f"{name_of(request)} cannot be sent in {state}")
-        if state is State.CHUNK_REFUSED and not isinstance(request, _AFTER_REFUSED_CHUNK):
+        if state is State.CHUNK_REFUSED and not isinstance(request, Rset | Quit):  # RFC 3030 section 2
             raise LocalProtocolError("a part of the body was refused: clear the transaction with RSET")
         if isinstance(request, _OF_HELLO) and isinstance(request, Lhlo) != self._config.lmtp:
             raise LocalProtocolError(f"{name_of(request)} is of another protocol: send conn.hello")  # RFC 2033 4.1
@@ -450,5 +445,4 @@ class ClientConnection(Endpoint):
         if state is State.CLOSED:
             self._ahead = None
             self._pending.clear()
-            self._group = 0
-            self._left = 0
+            self._group = self._left = 0

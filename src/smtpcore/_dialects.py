@@ -1,5 +1,6 @@
 """The command language of a session, derived from the configuration and the extensions that it offers."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -14,6 +15,7 @@ from ._grammar import match_keyword
 from ._replies import Reply
 
 MAX_AUTH_LINE = 12_288  # RFC 4954 section 4 (12), CRLF included
+_cut_offer = re.compile("[ \t=]").split
 _OBSOLETE = frozenset({"SEND", "SOML", "SAML", "TURN"})  # RFC 5321 appendix F.1 and F.6
 
 
@@ -178,19 +180,27 @@ def read_offers(
 ) -> tuple[dict[str, object], dict[Extension, object]]:
     """Return what a server offers, by keyword in upper case and by extension, given its reply to EHLO.
 
-    The first line of the reply is not part of `lines`, and lines without a keyword are ignored. The value of a
-    known extension is its terms, the value of an unknown keyword is its text. Malformed terms count as not offered.
+    The first line of the reply is not part of `lines`, and lines without a keyword are ignored. The value of a known
+    extension is its terms, the value of an unknown keyword is its text. Malformed terms count as not offered. The lists
+    of a repeated keyword are joined; of other values the last counts. `AUTH=PLAIN` is an old form of `AUTH PLAIN`.
     """
-    words = (line.partition(" ") for line in lines)
-    texts = {keyword.upper(): text.strip() for keyword, _, text in words if match_keyword(keyword)}
-    offers: dict[str, object] = {**texts}
+    texts: dict[str, list[str]] = {}
+    for keyword, *rest in (_cut_offer(line, maxsplit=1) for line in lines):
+        if match_keyword(keyword):
+            texts.setdefault(keyword.upper(), []).append("".join(rest).strip())
+    offers: dict[str, object] = {keyword: all_texts[-1] for keyword, all_texts in texts.items()}
     terms: dict[Extension, object] = {}
     for extension in extensions:
-        keyword = extension.keyword.upper()
-        try:
-            if keyword in texts:
-                terms[extension] = offers[keyword] = extension.parse_arguments(texts[keyword])
-        except (ValueError, LocalProtocolError):
-            offers.pop(keyword, None)
+        values: list[object] = []
+        for text in texts.get(keyword := extension.keyword.upper(), ()):
+            try:
+                values.append(extension.parse_arguments(text))
+            except (ValueError, LocalProtocolError):
+                continue
+
+        offers.pop(keyword, None)
+        if values:
+            words = [word for value in values if isinstance(value, tuple) for word in value]
+            terms[extension] = offers[keyword] = tuple(dict.fromkeys(words)) or values[-1]
 
     return offers, terms

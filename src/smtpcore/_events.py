@@ -146,7 +146,7 @@ class Answered:
     """A reply of the server, with the item that it answers."""
 
     to: Question | None
-    """The answered item. For a body or chunk this is its end. None for a 421 that the server sent unasked."""
+    """The answered item: of a body or chunk, the end. None for a 421 or 221 that the server sent unasked."""
     reply: Reply
     """The server's reply."""
     recipient: Rcpt | None = None

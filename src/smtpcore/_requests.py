@@ -25,7 +25,6 @@ from ._states import State
 from .parameters import BodyType
 
 _ONE_ROUND: Final = frozenset({"EXTERNAL", "PLAIN"})  # RFC 4468 3.4: they need only the initial response
-_WITH_PARAMETERS: Final = (Mail, Rcpt)
 
 
 def name_of(event: Request | Question) -> str:
@@ -80,8 +79,6 @@ def check_values(request: Command | UnknownCommand, mail: Mail | None, offers: M
                 raise LocalProtocolError(f"the mechanism {mechanism} is not offered")
             if len(request.encode()) > MIN_COMMAND_LINE:  # RFC 4954 section 4
                 raise LocalProtocolError("the initial response exceeds a command line: send it after the challenge")
-        case _:
-            pass
 
 
 def encode(request: Command | UnknownCommand, dialect: Dialect) -> bytes:
@@ -90,11 +87,10 @@ def encode(request: Command | UnknownCommand, dialect: Dialect) -> bytes:
     try:
         parsed = parse_command(request.verb, octets.removesuffix(b"\r\n"), dialect)  # as the server does
     except CommandRejected as exc:
-        why = exc.refusal.reply.lines[0]
-        raise LocalProtocolError(f"this server does not accept {name_of(request)}: {why}") from None
+        raise LocalProtocolError(f"the server rejects {name_of(request)}: {exc.refusal.reply.lines[0]}") from None
 
     # The value of a parameter may have another type than the parsed value, so MAIL and RCPT need not be equal.
-    if type(parsed) is not type(request) or (not isinstance(request, _WITH_PARAMETERS) and parsed != request):
+    if type(parsed) is not type(request) or (not isinstance(request, Mail | Rcpt) and parsed != request):
         raise LocalProtocolError(f"{name_of(request)} would be read as {name_of(parsed)} with another argument")
 
     return octets

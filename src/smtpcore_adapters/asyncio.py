@@ -49,7 +49,7 @@ from .streams._stream import (
     reset_on_close,
     unknown_hosts_as_os_errors,
 )
-from .streams._tls_codec import Encryption, read, shake_hands
+from .streams._tls_codec import Encryption, read, read_arrived, shake_hands
 from .tls._info import Tls
 
 __all__ = ["connect", "open_stream", "run", "serve", "serving"]
@@ -58,6 +58,7 @@ T = TypeVar("T")
 
 _READ_SIZE = 131_072
 _TASK_NAME = "SMTP session"
+_DELIVERY = 1.0  # seconds for the event loop to read a socket that is readable; a turn of the loop should suffice
 _ACCEPT_AT_ONCE = 64  # connections, before other clients get a turn
 
 
@@ -339,6 +340,10 @@ class _ProtocolStream(asyncio.BufferedProtocol):
         self._writing = None
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if exc and not self._start_session:
+            # A failed write ends the reading too. The server may have sent the reason before it closed the connection.
+            with suppress(OSError):
+                self._input += os.read(self._transport.get_extra_info("socket").fileno(), _READ_SIZE)
         self._ended = True
         self._error = exc
         self._is_lost = True
@@ -424,6 +429,15 @@ class _ProtocolStream(asyncio.BufferedProtocol):
 
         return is_readable(self._transport.get_extra_info("socket").fileno())
 
+    async def receive_arrived(self) -> bytes | None:
+        return await read_arrived(self._encryption, self._receive_arrived)
+
+    async def _receive_arrived(self) -> bytes | None:
+        if not (self._input or self._ended or is_readable(self._transport.get_extra_info("socket").fileno())):
+            return None
+
+        return await self._receive(self._loop.time() + _DELIVERY)
+
     async def start_tls(
         self, context: SSLContext, timeout: float, *, server_name: str | None = None, received: bytes = b""
     ) -> None:
@@ -461,6 +475,9 @@ class _ProtocolStream(asyncio.BufferedProtocol):
                     pass
 
     def reset_on_close(self) -> None:
+        if self._is_lost:
+            return  # the descriptor may belong to another file by now
+
         reset_on_close(self._transport.get_extra_info("socket").fileno())
 
     def interrupt(self) -> None:

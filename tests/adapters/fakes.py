@@ -153,6 +153,10 @@ class FakeStream:
     def has_input(self) -> bool:
         return bool(self.script) and (isinstance(self.script[0], Early) or self.script[0] is Silence.HALF)
 
+    async def receive_arrived(self) -> bytes | None:
+        step = self.script.popleft() if self.has_input() else None
+        return step if isinstance(step, bytes) else None
+
     async def open(
         self, host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
     ) -> Stream:

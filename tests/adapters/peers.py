@@ -7,19 +7,29 @@ r"""Servers over a socket that a test plays itself, to misbehave.
     with serving(serve) as address:
         ...
 
+`Answering` is such a server that accepts everything, with exceptions:
+
+    refusing = Answering("PIPELINING", RCPT=closing(b"550 5.7.1 listed\r\n"))
+    with serving(refusing) as address:
+        ...
+    assert refusing.heard == ["EHLO c.example", "MAIL FROM:<a@c.example>", ...]
+
 A server that only sends replies needs no socket: see `ScriptedServer` in `tests/adapters/playbook.py`.
 """
 
 import re
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Self
+from typing import NoReturn, Self
 
 from smtpcore_adapters import Address
 from tests.adapters.harness import TIMEOUT
+from tests.adapters.playbook import BYE
+from tests.playbook import GO_AHEAD, GREETING, OK, offer
 
 
 class Peer:
@@ -49,8 +59,79 @@ class Peer:
     def start_tls(self, context: ssl.SSLContext) -> None:
         self.socket = context.wrap_socket(self.socket, server_side=True)
 
+    def close(self) -> NoReturn:
+        """End the own stream, and read the client's stream to its end, so that no reset discards what was sent."""
+        self.socket.shutdown(socket.SHUT_WR)
+        while self.socket.recv(65_536):
+            pass
+        raise EOFError
+
+    def reset(self) -> NoReturn:
+        """Reset the connection."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+        raise EOFError
+
 
 Serve = Callable[[Peer], None]
+Answer = Callable[[Peer], object]
+"""Plays a part of a session of `Answering`; the result is ignored."""
+
+
+def closing(reply: bytes) -> Answer:
+    """Return an answer of `Answering`: this reply, and the end of the connection."""
+    return lambda peer: peer.send(reply).close()
+
+
+def resetting(reply: bytes) -> Answer:
+    """Return an answer of `Answering`: this reply, and a reset of the connection."""
+    return lambda peer: peer.send(reply).reset()
+
+
+class Answering:
+    """A server that accepts everything, except for `answers`: replies, or functions that play a part of the session.
+
+    The keys are verbs, `GREETING`, `BODY` after a 354, and `END` for the end of a body.
+    """
+
+    def __init__(self, *offers: str, **answers: bytes | Answer) -> None:
+        self.heard: list[str] = []
+        """The command lines of all clients, without the octets of bodies."""
+        self.bodies: list[bytes] = []
+        """The bodies as sent, with doubled dots and the line that ends them."""
+        hello = offer(*offers)
+        self._answers: dict[str, bytes | Answer] = {"GREETING": GREETING, "EHLO": hello, "LHLO": hello}
+        self._answers |= {"DATA": GO_AHEAD, "QUIT": closing(BYE)}
+        self._answers |= answers
+
+    def __call__(self, peer: Peer) -> None:
+        self._answer(peer, "GREETING")
+        recipients = 0
+        while True:
+            line = peer.until(b"\r\n").decode()
+            self.heard.append(line)
+            verb, *words = line.upper().split()
+            recipients = 0 if verb == "MAIL" else recipients + (verb == "RCPT")
+            ends = OK * (recipients if "LHLO" in self.heard[0] else 1)
+            if verb == "BDAT":
+                self.bodies.append(peer.until(_never, most=int(words[0])))
+                self._answer(peer, *(("END", ends) if words[-1] == "LAST" else ("BDAT",)))
+            elif self._answer(peer, verb) == GO_AHEAD:
+                self._answer(peer, "BODY", b"")
+                self.bodies.append(peer.until(_end_of_body))
+                self._answer(peer, "END", ends)
+
+    def _answer(self, peer: Peer, step: str, usual: bytes = OK) -> bytes:
+        answer = self._answers.get(step, usual)
+        if not isinstance(answer, bytes):
+            answer(peer)
+            return b""
+        peer.send(answer)
+        return answer
+
+
+_never = re.compile(b"(?!)")
+_end_of_body = re.compile(rb"(?<![^\n])\.\r\n")
 
 
 @contextmanager
@@ -60,6 +141,7 @@ def serving(serve: Serve) -> Iterator[Address]:
 
     def session_for(connection: socket.socket) -> None:
         connection.settimeout(TIMEOUT)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a reset would discard what waits
         peer = Peer(connection)
         with suppress(OSError, EOFError):
             serve(peer)

@@ -24,6 +24,7 @@ from smtpcore import (
     Path,
     Quit,
     Rcpt,
+    RemoteProtocolError,
     Reply,
     Request,
     Rset,
@@ -372,3 +373,65 @@ def test_pipelined_commands_after_a_refused_mail_are_out_of_sequence() -> None:
     assert book.connection.may_send(mail("b@c.example"))
     book.ask(mail("b@c.example")).send(b"503 no\r\n", OK).expect(550, 503, 250)
     assert book.connection.transaction == Transaction(mail("b@c.example"))
+
+
+# Replies that no request has asked for
+
+
+@pytest.mark.parametrize("lmtp", [False, True])
+@pytest.mark.parametrize("code", [450, 521, 552])
+def test_refusal_before_the_end_of_the_body_answers_the_body_and_closes(lmtp: bool, code: int) -> None:
+    book = client(at=State.DATA, lmtp=lmtp).ask(DataChunk(b"hi\r\n")).send(f"{code} no\r\n".encode())
+    book.expect(Answered(DataEnd(), Reply.as_heard(code, "no")), ConnectionClosed)
+    assert book.state is State.CLOSED
+
+
+def test_refusal_between_two_chunks_answers_the_body_and_closes() -> None:
+    book = client("CHUNKING", at=State.RCPT).ask(Bdat(3), DataChunk(b"a\r\n")).send(OK).skip().send(b"552 no\r\n")
+    book.expect(Answered(DataEnd(), Reply(552, "no")), ConnectionClosed)
+    assert book.state is State.CLOSED
+
+
+def test_reply_that_accepts_a_body_before_its_end_is_an_error() -> None:
+    client(at=State.DATA).ask(DataChunk(b"hi\r\n")).send(OK).expect(
+        RemoteProtocolError("the server sent 250 without ...")
+    )
+
+
+@pytest.mark.parametrize("at", [State.READY, State.MAIL, State.RCPT, State.DATA])
+def test_unsolicited_221_closes(at: State) -> None:
+    book = (
+        client(at=at)
+        .send(b"221 idle for too long\r\n")
+        .expect(Answered(None, Reply(221, "idle for too long")), ConnectionClosed)
+    )
+    assert book.state is State.CLOSED
+
+
+def test_221_answers_only_quit() -> None:
+    client().ask(Noop()).send(b"221 bye\r\n").expect(Answered(None, Reply(221, "bye")), ConnectionClosed)
+    new_client().send(b"221 bye\r\n").expect(Answered(None, Reply(221, "bye")), ConnectionClosed)
+    client().ask(Quit()).send(b"221 bye\r\n").expect(Answered(Quit(), Reply(221, "bye")), ConnectionClosed)
+
+
+# Offers in unusual forms
+
+
+@pytest.mark.parametrize(
+    ("keywords", "offers"),
+    [
+        (["AUTH LOGIN PLAIN", "AUTH XOAUTH2"], {"AUTH": ("LOGIN", "PLAIN", "XOAUTH2")}),
+        (["AUTH PLAIN LOGIN", "AUTH=PLAIN LOGIN"], {"AUTH": ("PLAIN", "LOGIN")}),
+        (["AUTH=PLAIN LOGIN"], {"AUTH": ("PLAIN", "LOGIN")}),
+        (["AUTH", "AUTH PLAIN", "AUTH !"], {"AUTH": ("PLAIN",)}),
+        (["AUTH\tPLAIN"], {"AUTH": ("PLAIN",)}),
+        (["AUTH"], {}),
+        (["XCLIENT NAME", "XCLIENT ADDR NAME"], {"XCLIENT": ("NAME", "ADDR")}),
+        (["SIZE 1000", "SIZE"], {"SIZE": None}),
+        (["SIZE", "SIZE 1000"], {"SIZE": 1000}),
+        (["8BITMIME", "8BITMIME what"], {"8BITMIME": True}),
+        (["X-OWN a b", "X-OWN c"], {"X-OWN": "c"}),
+    ],
+)
+def test_offers_of_a_repeated_keyword_and_of_the_old_form_are_kept(keywords: list[str], offers: object) -> None:
+    assert client(*keywords).connection.extensions == offers

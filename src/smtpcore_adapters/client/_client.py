@@ -1,6 +1,7 @@
 """The client that sends mail, for all frameworks."""
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Unpack
 
 from smtpcore import (
@@ -9,6 +10,7 @@ from smtpcore import (
     BodyType,
     Command,
     Data,
+    DataEnd,
     Expn,
     Help,
     LocalProtocolError,
@@ -16,8 +18,9 @@ from smtpcore import (
     Noop,
     Path,
     Rcpt,
+    RemoteProtocolError,
     Reply,
-    Rset,
+    ReplyClass,
     SessionLimits,
     State,
     UnknownCommand,
@@ -115,15 +118,23 @@ class Client:
         self._check(mail, source)
 
         replies: dict[Path, Reply] = {}
+        final = _LOST
         for batch in self._batches(rcpts, source):
-            result = await self._transact(mail, batch, source, binary=binary)
-            replies.update(result.replies)
-            if not self.is_open:
+            if replies and not self.is_open:
+                final = final if final.reply_class is ReplyClass.GOODBYE else _LOST
+                break
+            try:
+                result = await self._transact(mail, batch, source, binary=binary)
+            except (OSError, RemoteProtocolError) as exc:
+                if exc is self._driver.body_error or not replies:
+                    raise
+                final = _LOST
                 break
 
-        return SendResult(
-            {rcpt.forward_path: replies.get(rcpt.forward_path, result.final) for rcpt in rcpts}, result.final
-        )
+            replies.update(result.replies)
+            final = result.final
+
+        return SendResult({rcpt.forward_path: replies.get(rcpt.forward_path, final) for rcpt in rcpts}, final)
 
     @property
     def _takes_eight_bit(self) -> bool:
@@ -163,17 +174,23 @@ class Client:
 
     async def _transact(self, mail: Mail, rcpts: list[Rcpt], source: Source, *, binary: bool) -> SendResult:
         in_chunks = self._uses_chunks(binary=binary)
+        answers: list[Answered] = []
+        is_lost = False
         try:
             # RFC 2920 3.1: one pipelined group. The first BDAT has to wait for the replies (RFC 3030 section 2).
-            answers = await self._driver.ask_all([mail, *rcpts, *([] if in_chunks else [Data()])])
+            await self._driver.ask_all([mail, *rcpts, *([] if in_chunks else [Data()])], answers)
             if self._driver.connection.state is (State.RCPT if in_chunks else State.DATA):
                 answers += await self.send_body(source.pieces(self._driver.stream.run_blocking), binary=binary)
-        except LocalProtocolError:
-            await self.give_up()
-            raise
+        except (OSError, RemoteProtocolError) as exc:
+            if exc is self._driver.body_error or not any(_is_decisive(answer) for answer in answers):
+                raise
+            is_lost = True
+        finally:
+            # The connection may fail here too, but this does not change the result.
+            with suppress(OSError, RemoteProtocolError):
+                await self.give_up()
 
-        await self.give_up()
-        return _summarize(rcpts, answers)
+        return _summarize(rcpts, answers, is_lost=is_lost)
 
     # Transactions, step by step
 
@@ -184,24 +201,35 @@ class Client:
     async def send_body(self, pieces: AsyncGenerator[bytes, None], *, binary: bool = False) -> list[Answered]:
         """Send the body of the open transaction, with BDAT or DATA, and return the replies to the body.
 
-        The list has one reply, in LMTP a reply for each accepted recipient. If the server refuses DATA or a chunk, or
-        replies 421 in the middle of the body, the list has only that reply. With `binary` the octets are sent
-        unchanged; otherwise line ends become CR LF.
+        The list has one reply, in LMTP a reply for each accepted recipient. If the server refuses DATA, a chunk or the
+        body before its end, the list has only that reply. If an LMTP connection is lost after the first replies, the
+        other recipients get a 451. With `binary` the octets are sent unchanged; otherwise line ends become CR LF.
         """
+        connection = self._driver.connection
+        transaction = connection.transaction
+        recipients = transaction.recipients[:] if transaction and connection.config.lmtp else []
         outgoing = regrouped(pieces if binary else with_line_ends(pieces))
-        if self._uses_chunks(binary=binary):
-            return await self._driver.send_chunks(outgoing)
-        if self._driver.connection.state is not State.DATA:
-            (answer,) = await self._driver.ask_all([Data()])
-            if not answer.reply.is_positive:
-                return [answer]
+        answers: list[Answered] = []
+        try:
+            if self._uses_chunks(binary=binary):
+                await self._driver.send_chunks(outgoing, answers)
+                return _about_body(recipients, answers)
+            if connection.state is not State.DATA:
+                await self._driver.ask_all([Data()], answers)
+                if _refusals(answers):
+                    return answers
+                answers.clear()
+            await self._driver.send_body(outgoing, answers)
+        except (OSError, RemoteProtocolError) as exc:
+            if exc is self._driver.body_error or not any(map(_is_decisive, answers)):
+                raise
 
-        return await self._driver.send_body(outgoing)
+        return _about_body(recipients, answers)
 
     async def give_up(self) -> None:
         """Send RSET if a transaction is open."""
         if self._driver.connection.state in _UNFINISHED:
-            await self._driver.ask(Rset())
+            await self._driver.give_up()
 
     def _uses_chunks(self, *, binary: bool) -> bool:
         return binary or (self._chunking and "CHUNKING" in self.extensions)
@@ -245,9 +273,32 @@ class Client:
 
 
 _UNFINISHED = frozenset({State.MAIL, State.RCPT, State.CHUNKED, State.CHUNK_REFUSED})
+_LOST = Reply(451, "The connection was lost before the reply of the next server", enhanced="4.4.2")
+"""The reply for recipients that the server has not decided about."""
 
 
-def _summarize(rcpts: list[Rcpt], answers: list[Answered]) -> SendResult:
+def _is_decisive(answer: Answered) -> bool:
+    return isinstance(answer.to, DataEnd) or not answer.reply.is_positive
+
+
+def _refusals(answers: list[Answered]) -> list[Answered]:
+    """Return the refusals of the whole message."""
+    of_all = (answer for answer in answers if not (answer.recipient or isinstance(answer.to, Rcpt)))
+    return [answer for answer in of_all if not answer.reply.is_positive]
+
+
+def _about_body(recipients: list[Rcpt], answers: list[Answered]) -> list[Answered]:
+    """Return the decisive replies to a body, for LMTP `recipients` one each."""
+    known = [answer for answer in answers if answer.recipient]
+    if not known:
+        return _refusals(answers)[:1] or [answer for answer in answers if isinstance(answer.to, DataEnd)]
+
+    last = known[-1].reply
+    rest = last if last.reply_class is ReplyClass.GOODBYE else _LOST
+    return known + [Answered(DataEnd(), rest, recipient) for recipient in recipients[len(known) :]]
+
+
+def _summarize(rcpts: list[Rcpt], answers: list[Answered], *, is_lost: bool) -> SendResult:
     replies: dict[Path, Reply] = {}
     for answer in answers:
         if isinstance(answer.to, Rcpt) and not answer.reply.is_positive:
@@ -255,6 +306,7 @@ def _summarize(rcpts: list[Rcpt], answers: list[Answered]) -> SendResult:
         elif answer.recipient:
             replies[answer.recipient.forward_path] = answer.reply
 
-    refusals = (answer.reply for answer in answers if not (answer.reply.is_positive or isinstance(answer.to, Rcpt)))
-    decisive = next(refusals, answers[-1].reply)
+    is_unknown = is_lost and not all(rcpt.forward_path in replies for rcpt in rcpts)
+    refusals = _refusals(answers)
+    decisive = refusals[0].reply if refusals else _LOST if is_unknown else answers[-1].reply
     return SendResult({rcpt.forward_path: replies.get(rcpt.forward_path, decisive) for rcpt in rcpts}, decisive)

@@ -6,9 +6,16 @@
 # forever. So commands are sent in groups that fit into any network's buffers (`ClientConfig.max_group`), and all
 # replies to a group are read before the next group is written.
 #
-# Bodies. No reply is due while a body is sent, but the server may send a 421 or close the connection. So the stream is
-# checked for input after each piece. Each BDAT chunk has a reply; with PIPELINING the reply to one chunk may be pending
-# while the next chunk is sent.
+# Bodies. No reply is due while a body is sent, but the server may refuse it early or close the connection. So the
+# stream is checked for input before each piece. Each BDAT chunk has a reply; with PIPELINING the replies to many chunks
+# may be pending while the next chunk is sent, so that a long path is filled.
+#
+# Early input. A server may close an idle session with a 421. Everything that has arrived is read before a command is
+# written, so that it is not taken for the reply to this command.
+#
+# Ends. Replies are decisions of the server, also if the connection ends after them. So they are added to a list of the
+# caller one by one, and the list is valid after an exception. A failed write is no reason to ignore the replies that
+# have arrived.
 #
 # Interruptions. After an error, a timeout or a cancellation in the middle of an exchange, the next reply can no longer
 # be assigned to a command. `ClientConnection.send_failed` then makes sure that nothing more is sent.
@@ -16,7 +23,8 @@
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from math import inf
 from ssl import SSLContext
 
 from smtpcore import (
@@ -39,6 +47,7 @@ from smtpcore import (
     Reply,
     ReplyClass,
     Request,
+    Rset,
     Signal,
     State,
     Wait,
@@ -67,8 +76,13 @@ class ClientDriver:
         self._goodbye: Reply | None = None
         self._is_busy = False
         self._is_at_end = False
-        self._is_closing = False
+        self._is_hurried = False
+        """Whether only a short wait is worth it, because no result depends on the reply."""
+        self._is_closed = False
+        self._last: Request | None = None
 
+        self.body_error: Exception | None = None
+        """The exception that the iteration over a body raised."""
         self.stream: Stream = stream
         """The stream below the dialogue."""
 
@@ -91,25 +105,38 @@ class ClientDriver:
 
     async def ask(self, request: Request) -> Reply:
         """Send one command or SASL response, and return the reply."""
-        (answer,) = await self.ask_all([request])
-        return answer.reply
+        answers: list[Answered] = []
+        try:
+            await self.ask_all([request], answers)
+        except (OSError, RemoteProtocolError):
+            if not answers:
+                raise
 
-    async def ask_all(self, requests: Sequence[Request]) -> list[Answered]:
-        """Send commands, pipelined where possible, and return the replies in order.
+        return answers[0].reply
+
+    async def ask_all(self, requests: Sequence[Request], answers: list[Answered]) -> None:
+        """Send commands, pipelined where possible, and add the replies to `answers` in order.
 
         Commands that earlier replies made pointless are not sent: all commands after a refused first command, DATA if
-        every recipient was refused, and all commands after a 421.
+        every recipient was refused, and all commands after a 421. After an exception, `answers` has the replies that
+        arrived before it.
         """
         with self._exclusively():
             waiting = deque(requests)
-            answers: list[Answered] = []
             while waiting and not self._is_pointless(waiting[0], answers):
-                self._conn.send(waiting.popleft())
+                await self._check_silence()
+                self._send(waiting.popleft())
                 while waiting and self._conn.may_send(waiting[0]):
-                    self._conn.send(waiting.popleft())
-                answers += await self._take_answers()
+                    self._send(waiting.popleft())
+                await self._take_answers(answers)
 
-            return answers
+    async def give_up(self) -> None:
+        """Send RSET after a transaction that has failed. The wait for the reply is as short as that for QUIT."""
+        self._is_hurried = True
+        try:
+            await self.ask(Rset())
+        finally:
+            self._is_hurried = False
 
     def _is_pointless(self, request: Request, answers: list[Answered]) -> bool:
         if answers and not (self.is_open and answers[0].reply.is_positive):
@@ -118,96 +145,97 @@ class ClientDriver:
         transaction = self._conn.transaction
         return isinstance(request, Data) and bool(answers) and not (transaction and transaction.recipients)
 
-    async def _take_answers(self, left: int = 0) -> list[Answered]:
-        await self._flush()
-        answers: list[Answered] = []
+    async def _check_silence(self) -> None:
+        unasked: list[Answered] = []
+        await self._read_arrived(unasked)
+        if unasked:  # a 421: the server has closed the idle connection
+            raise Disconnected("the server closed the connection", unasked[0].reply)
+
+    def _send(self, request: Request) -> None:
+        self._conn.send(request)
+        self._last = request
+
+    async def _take_answers(self, answers: list[Answered], *, left: int = 0) -> None:
+        await self._flush(answers)
         while self._conn.replies_due > left:
             answers.append(await self._next_answer())
 
-        return answers
-
     # Bodies
 
-    async def send_body(self, pieces: AsyncGenerator[bytes, None]) -> list[Answered]:
-        """Send a body after the 354 reply to DATA, and return the reply or, in LMTP, the replies.
+    async def send_body(self, pieces: AsyncGenerator[bytes, None], answers: list[Answered]) -> None:
+        """Send a body after the 354 reply to DATA, and add the replies to `answers`: in LMTP several.
 
-        A 421 that arrives before the end of the body is returned at once. `LocalProtocolError` is raised for a body
-        that may not be sent, for example one with a bare CR. The part that was already sent cannot be withdrawn, so
-        the connection is closed then.
+        A refusal that arrives before the end of the body stops sending, and closes the connection.
+        `LocalProtocolError` is raised for a body that may not be sent, for example one with a bare CR. The part that
+        was already sent cannot be withdrawn, so the connection is closed then. After an exception, `answers` has the
+        replies that arrived before it.
         """
-        with self._exclusively():
+        async with self._message():
             transaction = self._conn.transaction
             if transaction and transaction.recipients:  # RFC 2920 3.1: without recipients only the final dot is sent
-                async with aclosing(pieces):
-                    async for piece in pieces:
-                        self._conn.send(DataChunk(piece))
-                        if goodbye := await self._flush_piece():
-                            return [goodbye]
+                async with aclosing(self._watched(pieces)) as watched:
+                    async for piece in watched:
+                        await self._read_arrived(answers)
+                        if answers:
+                            return
+                        self._send(DataChunk(piece))
+                        await self._flush(answers)
 
-            self._conn.send(DataEnd())
-            return await self._take_answers()
+            await self._read_arrived(answers)
+            if not answers:
+                self._send(DataEnd())
+                await self._take_answers(answers)
 
-    async def _flush_piece(self) -> Answered | None:
-        try:
-            await self._flush()
-        except TimeoutError:
-            raise
-        except OSError:
-            # A server that closes the connection in the middle of a body may have sent the reason first.
-            goodbye = await self._receive_goodbye()
-            if goodbye is None:
-                raise
-            return goodbye
+    async def send_chunks(self, pieces: AsyncGenerator[bytes, None], answers: list[Answered]) -> None:
+        """Send a body with BDAT, and add the replies to all chunks to `answers`.
 
-        while self.stream.has_input():
-            try:
-                await self._receive(self._clock() + _GLANCE)
-            except TimeoutError:
-                return None  # a part of a TLS record, or a record without application data
-            event = self._next_event()
-            if isinstance(event, Answered):
-                return event
-
-        return None
-
-    async def _receive_goodbye(self) -> Answered | None:
-        with suppress(OSError, ProtocolError):
-            await self._receive(self._clock() + self._timeouts.quit)
-            event = self._conn.next_event()
-            if isinstance(event, Answered):
-                return event
-
-        return None
-
-    async def send_chunks(self, pieces: AsyncGenerator[bytes, None]) -> list[Answered]:
-        """Send a body with BDAT, and return the reply or, in LMTP, the replies.
-
-        If the server refuses a chunk, the list has only the reply to that chunk. `LocalProtocolError` is raised for a
-        body that may not be sent, for example one with a NUL and without BODY=BINARYMIME. If the BDAT of a forbidden
-        chunk was already queued, the connection is closed, because its octets cannot follow.
+        A refused chunk stops sending. `LocalProtocolError` is raised for a body that may not be sent, for example one
+        with a NUL and without BODY=BINARYMIME. If the BDAT of a forbidden chunk was already queued, the connection is
+        closed, because its octets cannot follow. After an exception, `answers` has the replies that arrived before it.
         """
-        with self._exclusively():
-            left = 1 if self._conn.is_pipelining else 0
+        async with self._message():
+            left = _MOST_CHUNKS if self._conn.is_pipelining else 0
             previous = b""
-            async with aclosing(pieces):
-                async for piece in pieces:
-                    if previous and (refusals := _refusals(await self._send_chunk(previous, left=left))):
-                        return refusals[:1]
+            async with aclosing(self._watched(pieces)) as watched:
+                async for piece in watched:
+                    if previous:
+                        await self._send_chunk(previous, answers, left=left)
+                    if _has_refusal(answers):
+                        break
                     previous = piece
 
-            answers = await self._send_chunk(previous, last=True)
-            refused = _refusals([answer for answer in answers if not isinstance(answer.to, DataEnd)])
-            return refused[:1] or [answer for answer in answers if isinstance(answer.to, DataEnd)]
+            if not _has_refusal(answers):
+                await self._send_chunk(previous, answers, last=True)
+            await self._take_answers(answers)
 
-    async def _send_chunk(self, data: bytes, *, last: bool = False, left: int = 0) -> list[Answered]:
-        self._conn.send(Bdat(len(data), last))
+    async def _send_chunk(self, data: bytes, answers: list[Answered], *, last: bool = False, left: int = 0) -> None:
+        await self._read_arrived(answers)
+        if _has_refusal(answers):
+            return
+
+        self._send(Bdat(len(data), last))
         if data:
             self._conn.send(DataChunk(data))
-        answers = await self._take_answers(left)
-        if _refusals(answers):
-            answers += await self._take_answers()
+        await self._take_answers(answers, left=left)
 
-        return answers
+    async def _watched(self, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        async with aclosing(pieces):
+            try:
+                async for piece in pieces:
+                    yield piece
+            except Exception as exc:
+                self.body_error = exc
+                raise
+
+    @asynccontextmanager
+    async def _message(self) -> AsyncGenerator[None, None]:
+        try:
+            with self._exclusively():
+                yield
+        except BaseException:
+            if not self.is_open:
+                await self._close(reset=True)
+            raise
 
     # The stream
 
@@ -215,31 +243,59 @@ class ClientDriver:
         """Do the TLS handshake, after the 220 to STARTTLS or before the greeting. Raise `OSError` if it fails."""
         with self._exclusively():
             self._next_event()  # raises if plaintext arrived before TLS: somebody may have injected it (RFC 3207 4.2)
-            await self.stream.start_tls(context, self._timeouts.handshake, server_name=server_name)
+            timeout = self._timeouts.handshake
+            with _explained(f"the server did not complete the TLS handshake within {timeout:g} seconds"):
+                await self.stream.start_tls(context, timeout, server_name=server_name)
             self._conn.tls_established()
 
     async def aclose(self) -> None:
         """Close the connection, after QUIT where QUIT may be sent. Never raises."""
-        self._is_closing = True
+        self._is_hurried = True
+        is_abandoned = self._is_busy
         try:
             if not self._is_busy and self._conn.may_send(Quit()):
                 with suppress(OSError, ProtocolError):
                     await self.ask(Quit())
         finally:
             self._conn.send_failed()
-            # No lingering: the server has answered everything that was sent, or the connection is broken.
-            await self.stream.aclose(0)
+            await self._close(reset=is_abandoned)
 
-    async def _next_answer(self) -> Answered:
-        deadline = self._clock() + self._limit(_TIMEOUTS[self._conn.waiting_for](self._timeouts))
+    async def _close(self, *, reset: bool) -> None:
+        # An orderly close would let the system deliver the rest of a body when a broken network works again, after the
+        # program was told that the message failed.
+        if self._is_closed:
+            return
+
+        self._is_closed = True
+        if reset:
+            with suppress(OSError):  # the connection is lost already
+                self.stream.reset_on_close()
+        # No lingering: the server has answered everything that was sent, or the connection is broken.
+        await self.stream.aclose(0)
+
+    async def _next_answer(self, longest: float = inf) -> Answered:
+        wait = self._conn.waiting_for
+        timeout = min(self._limit(_TIMEOUTS[wait](self._timeouts)), longest)
+        deadline = self._clock() + timeout
         while True:
             event = self._next_event()
             if isinstance(event, Answered):
                 return event
-            if isinstance(event, ConnectionClosed):
-                raise Disconnected("the server closed the connection")
 
-            await self._receive(deadline)
+            left = deadline - self._clock()
+            with _explained(f"the server did not send {self._expected(wait)} within {timeout:g} seconds"):
+                if left <= 0:
+                    raise TimeoutError
+                data = await self.stream.receive(left)
+            self._receive(data)
+
+    def _expected(self, wait: Wait) -> str:
+        if wait is Wait.SERVER_GREETING:
+            return "its greeting"
+        if wait is Wait.END_REPLY:
+            return "the reply to the message"
+
+        return f"the reply to {_WAITS.get(wait) or getattr(self._last, 'verb', 'AUTH')}"
 
     def _next_event(self) -> ClientEvent | Signal:
         try:
@@ -249,27 +305,51 @@ class ClientDriver:
                 raise Disconnected(str(exc)) from exc
             raise
 
-        if isinstance(event, Answered) and event.reply.reply_class is ReplyClass.GOODBYE:
-            self._goodbye = event.reply
+        if isinstance(event, ConnectionClosed):
+            raise Disconnected("the server closed the connection", self._goodbye)
+        if isinstance(event, Answered) and not self.is_open:
+            if event.to is None and event.reply.is_positive:  # a 221 that answers nothing
+                raise Disconnected("the server closed the connection", event.reply)
+            self._goodbye = None if event.reply.is_positive else event.reply
 
         return event
 
-    async def _receive(self, deadline: float) -> None:
-        left = deadline - self._clock()
-        if left <= 0:
-            raise TimeoutError("the server did not reply in time")
-
-        data = await self.stream.receive(left)
+    def _receive(self, data: bytes) -> None:
         self._is_at_end = not data
         self._conn.receive_data(data)
 
-    async def _flush(self) -> None:
+    async def _read_arrived(self, answers: list[Answered]) -> None:
+        """Take the replies that have already arrived, so that none of them is taken for the reply to a later command.
+
+        In an idle session this raises `Disconnected` or `RemoteProtocolError`, except for a 421, which is added.
+        """
+        while True:
+            while self.is_open and isinstance(event := self._next_event(), Answered):
+                answers.append(event)
+            if not self.is_open or (data := await self.stream.receive_arrived()) is None:
+                return
+            self._receive(data)
+
+    async def _flush(self, answers: list[Answered]) -> None:
         data = self._conn.data_to_send()
-        if data:
-            await self.stream.send(data, self._limit(self._timeouts.block))
+        if not data:
+            return
+
+        timeout = self._limit(self._timeouts.block)
+        try:
+            with _explained(f"the server did not read all that was sent within {timeout:g} seconds"):
+                await self.stream.send(data, timeout)
+        except OSError as exc:
+            # A server that closes the connection, or stops reading, may have sent the reason first.
+            longest = 0.0 if isinstance(exc, TimeoutError) else self._timeouts.quit
+            with suppress(OSError, ProtocolError):
+                await self._read_arrived(answers)
+                while self._conn.replies_due or self._conn.state is State.DATA:
+                    answers.append(await self._next_answer(longest))
+            raise
 
     def _limit(self, timeout: float) -> float:
-        return min(timeout, self._timeouts.quit) if self._is_closing else timeout
+        return min(timeout, self._timeouts.quit) if self._is_hurried else timeout
 
     @contextmanager
     def _exclusively(self) -> Iterator[None]:
@@ -292,19 +372,32 @@ class ClientDriver:
             self._is_busy = False
 
 
-_GLANCE = 1.0
-"""Seconds to read input that arrives in the middle of a body."""
+_MOST_CHUNKS = 100
+"""Chunks whose replies may be pending. The replies have to fit into what the network holds, because a server may stop
+reading until it can write them. The octets on the way are limited by the network itself."""
 
 
-def _refusals(answers: list[Answered]) -> list[Answered]:
-    return [answer for answer in answers if not answer.reply.is_positive]
+def _has_refusal(answers: list[Answered]) -> bool:
+    return any(not answer.reply.is_positive for answer in answers)
 
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Say in a `TimeoutError` of a stream what the server did not do in time."""
+    try:
+        yield
+    except TimeoutError as exc:
+        raise TimeoutError(what) from exc
+
+
+_WAITS = {Wait.MAIL_REPLY: "MAIL", Wait.RCPT_REPLY: "RCPT", Wait.DATA_REPLY: "DATA"}
 
 _TIMEOUTS: dict[Wait, Callable[[ClientTimeouts], float]] = {
     Wait.SERVER_GREETING: lambda timeouts: timeouts.greeting,
     Wait.MAIL_REPLY: lambda timeouts: timeouts.mail,
     Wait.RCPT_REPLY: lambda timeouts: timeouts.rcpt,
     Wait.DATA_REPLY: lambda timeouts: timeouts.data,
+    Wait.DATA_BLOCK: lambda timeouts: timeouts.block,
     Wait.END_REPLY: lambda timeouts: timeouts.end,
     Wait.COMMAND_REPLY: lambda timeouts: timeouts.command,
 }

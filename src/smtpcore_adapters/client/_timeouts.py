@@ -29,7 +29,8 @@ class ClientTimeouts:
     command: float = 300.0
     """Seconds until the reply to any other command."""
     quit: float = 5.0
-    """Seconds until the reply to QUIT, and to read the 421 of a server that closed the connection during a body."""
+    """Seconds until the reply to QUIT, or to RSET after a refusal, and to read the last replies of a server that has
+    closed the connection."""
 
     def __post_init__(self) -> None:
         for name in self.__slots__:

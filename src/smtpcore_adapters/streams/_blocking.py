@@ -29,7 +29,7 @@ from ._stream import (
     reset_on_close,
     unknown_hosts_as_os_errors,
 )
-from ._tls_codec import Encryption, read, shake_hands
+from ._tls_codec import Encryption, read, read_arrived, shake_hands
 
 T = TypeVar("T")
 
@@ -139,6 +139,15 @@ class BlockingStream:
 
     def has_input(self) -> bool:
         return bool(self._encryption and self._encryption.has_input) or is_readable(self._socket.fileno())
+
+    async def receive_arrived(self) -> bytes | None:
+        return await read_arrived(self._encryption, self._recv_arrived)
+
+    async def _recv_arrived(self) -> bytes | None:
+        try:
+            return self._recv()
+        except BlockingIOError:
+            return None
 
     async def start_tls(
         self, context: SSLContext, timeout: float, *, server_name: str | None = None, received: bytes = b""

@@ -22,7 +22,7 @@ from ..tls._info import Tls
 from ._connector import connect_socket
 from ._framework import Framework
 from ._stream import NOT_IN_A_THREAD, TURN, Address, Interrupted, Stream, address_of, is_readable, reset_on_close
-from ._tls_codec import Encryption, read, shake_hands
+from ._tls_codec import Encryption, read, read_arrived, shake_hands
 
 T = TypeVar("T")
 
@@ -219,6 +219,15 @@ class PolledStream:
 
     def has_input(self) -> bool:
         return bool(self._encryption and self._encryption.has_input) or is_readable(self._socket.fileno())
+
+    async def receive_arrived(self) -> bytes | None:
+        return await read_arrived(self._encryption, self._recv_arrived)
+
+    async def _recv_arrived(self) -> bytes | None:
+        try:
+            return self._socket.recv(self._read_size)
+        except BlockingIOError:
+            return None
 
     async def start_tls(
         self, context: SSLContext, timeout: float, *, server_name: str | None = None, received: bytes = b""

@@ -100,6 +100,12 @@ class Stream(Protocol):
     def has_input(self) -> bool:
         """Return whether input is waiting: bytes, the end of the stream, or a part of a TLS record."""
 
+    async def receive_arrived(self) -> bytes | None:
+        """Return input that has already arrived, `b""` at the end of the peer's stream, or None without input.
+
+        Messages of TLS itself, such as session tickets, are no input. Raises `OSError` if the connection is lost.
+        """
+
     async def start_tls(
         self, context: SSLContext, timeout: float, *, server_name: str | None = None, received: bytes = b""
     ) -> None:

@@ -111,3 +111,19 @@ async def read(encryption: Encryption, receive: Receive) -> bytes:
         encryption.receive_data(await receive())
 
     return data
+
+
+async def read_arrived(
+    encryption: Encryption | None, receive_arrived: Callable[[], Awaitable[bytes | None]]
+) -> bytes | None:
+    """Return plaintext that has already arrived, `b""` at the end of the stream, or None. Raise as `read` does."""
+    if encryption is None:
+        return await receive_arrived()
+
+    while (data := encryption.read()) is None:
+        received = await receive_arrived()
+        if received is None:
+            return None
+        encryption.receive_data(received)
+
+    return data

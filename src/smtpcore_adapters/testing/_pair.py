@@ -98,6 +98,9 @@ class _MemoryStream:
     def has_input(self) -> bool:
         return bool(self.input)
 
+    async def receive_arrived(self) -> bytes | None:
+        return self.input.pop(0) if self.input else None
+
     async def open(
         self, host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
     ) -> Stream:

@@ -1,0 +1,320 @@
+"""Connections that end early: all that a server has said before is the result, on each framework."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import anyio
+import pytest
+
+from smtpcore import RemoteProtocolError
+from smtpcore_adapters import Client, ClientTimeouts, Disconnected, TlsMode
+from tests.adapters.client.test_over_sockets import Connect, run
+from tests.adapters.harness import TIMEOUT
+from tests.adapters.peers import Answer, Answering, Peer, closing, resetting, serving
+from tests.playbook import GO_AHEAD, OK
+
+pytestmark = pytest.mark.usefixtures("frozen_heap")
+
+SENDER, ONE, TWO, THREE = "a@c.example", "b@s.example", "c@s.example", "d@s.example"
+LISTED = b"550 5.7.1 listed\r\n"
+PIECE = b"x" * 262_142 + b"\r\n"
+QUICK = replace(ClientTimeouts(), mail=0.3, rcpt=0.3, data=0.3, end=0.3, quit=0.3)
+
+
+def silent(reply: bytes) -> Answer:
+    """Return an answer after which the server is silent."""
+
+    def answer(peer: Peer) -> None:
+        peer.send(reply)
+        while peer.socket.recv(65_536):
+            pass
+        raise EOFError
+
+    return answer
+
+
+def talking_nonsense(reply: bytes) -> Answer:
+    return closing(reply + b"this is no reply\r\n")
+
+
+ENDS = [closing, resetting, silent, talking_nonsense]
+
+
+def deliver(
+    backend: str, server: Answering, *, to: Any = ONE, body: Any = b"hi\r\n", tries: int = 1, **options: Any
+) -> dict[str, str]:
+    """Send a message, and return the reply for each recipient."""
+    found: dict[str, str] = {}
+
+    async def main(connect: Connect) -> None:
+        async with connect() as client:
+            for _ in range(tries):
+                result = await client.send(SENDER, to, body)
+            found.update({str(path): str(reply) for path, reply in result.items()})
+
+    with serving(server) as address:
+        run(backend, main, address.port, **{"tls": TlsMode.NONE, "timeouts": QUICK, **options})
+    return found
+
+
+# Replies before the end of the connection
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("offers", [(), ("PIPELINING",)])
+def test_refusal_before_the_end_of_the_connection_is_the_result(
+    backend: str, offers: tuple[str, ...], end: Any
+) -> None:
+    for verb in ("RCPT",) if end is silent else ("MAIL", "RCPT", "DATA", "END"):
+        assert deliver(backend, Answering(*offers, **{verb: end(LISTED)})) == {ONE: "550 5.7.1 listed"}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("offers", [("CHUNKING",), ("CHUNKING", "PIPELINING")])
+def test_refused_chunk_before_the_end_of_the_connection_is_the_result(
+    backend: str, offers: tuple[str, ...], end: Any
+) -> None:
+    for lmtp in (False, True):
+        server = Answering(*offers, BDAT=end(b"552 5.3.4 too big\r\n"))
+        result = deliver(backend, server, body=PIECE * 3, to=[ONE, TWO], lmtp=lmtp)
+        assert result == {ONE: "552 5.3.4 too big", TWO: "552 5.3.4 too big"}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("offers", [(), ("PIPELINING",), ("CHUNKING",), ("CHUNKING", "PIPELINING")])
+def test_lmtp_recipients_without_a_reply_fail_temporarily(backend: str, offers: tuple[str, ...], end: Any) -> None:
+    server = Answering(*offers, END=end(b"250 2.0.0 stored\r\n552 5.2.2 full\r\n"))
+    result = deliver(backend, server, to=[ONE, TWO, THREE], lmtp=True)
+    assert result[ONE] == "250 2.0.0 stored"
+    assert result[TWO] == "552 5.2.2 full"
+    assert result[THREE].startswith("451 4.4.2 ")
+
+
+@pytest.mark.parametrize("goodbye", [b"421 4.3.2 bye\r\n", b"221 2.0.0 bye\r\n"])
+def test_goodbye_between_lmtp_replies_is_temporary_for_the_rest(backend: str, goodbye: bytes) -> None:
+    server = Answering(END=closing(b"552 5.2.2 full\r\n" + goodbye))
+    result = deliver(backend, server, to=[ONE, TWO, THREE], lmtp=True)
+    assert result[ONE] == "552 5.2.2 full"
+    assert {reply[0] for reply in (result[TWO], result[THREE])} == {"4"}
+
+
+def test_recipients_that_were_not_refused_before_the_end_fail_temporarily(backend: str) -> None:
+    refusals = iter([OK, LISTED, OK])
+    server = Answering(RCPT=lambda peer: peer.send(next(refusals)), DATA=lambda peer: peer.close())
+    result = deliver(backend, server, to=[ONE, TWO, THREE])
+    assert result[TWO] == "550 5.7.1 listed"
+    assert result[ONE].startswith("451 4.4.2 ")
+    assert result[ONE] == result[THREE]
+
+
+def test_connection_lost_without_a_decision_raises(backend: str) -> None:
+    for verb in ("MAIL", "RCPT", "DATA", "END"):
+        with pytest.raises(Disconnected):
+            deliver(backend, Answering("PIPELINING", **{verb: lambda peer: peer.close()}))
+
+
+def test_failed_reset_of_the_transaction_does_not_change_the_result(backend: str) -> None:
+    server = Answering(RCPT=LISTED, RSET=lambda peer: peer.close())
+    assert deliver(backend, server) == {ONE: "550 5.7.1 listed"}
+    assert server.heard[-1] == "RSET"
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_replies_of_the_first_transactions_are_kept_if_a_later_one_is_lost(backend: str, end: Any) -> None:
+    ends: Iterator[Answer] = iter([lambda peer: peer.send(b"250 2.0.0 stored\r\n"), end(b"")])
+    server = Answering("LIMITS RCPTMAX=1", END=lambda peer: next(ends)(peer))
+    result = deliver(backend, server, to=[ONE, TWO, THREE])
+    assert result[ONE] == "250 2.0.0 stored"
+    assert result[TWO] == result[THREE]
+    assert result[TWO].startswith("451 4.4.2 ")
+
+
+def test_error_of_the_body_is_raised_although_a_recipient_was_refused(backend: str) -> None:
+    def body() -> Iterator[bytes]:
+        yield b"x\r\n"
+        raise OSError("the disk is broken")
+
+    replies = iter([LISTED, OK])
+    for offers in ((), ("CHUNKING",)):
+        server = Answering(*offers, RCPT=lambda peer: peer.send(next(replies, OK)))
+        with pytest.raises(OSError, match="disk"):
+            deliver(backend, server, to=[ONE, TWO], body=body())
+
+
+# Refusals before the end of the body
+
+
+def refusing_early(reply: bytes, then: str) -> Answer:
+    def answer(peer: Peer) -> None:
+        peer.until(b"x")
+        peer.send(reply)
+        if then == "close":
+            peer.close()
+        elif then == "reset":
+            peer.reset()
+        with contextlib.suppress(OSError):
+            while peer.socket.recv(65_536):
+                pass
+        raise EOFError
+
+    return answer
+
+
+def large() -> Iterator[bytes]:
+    for _ in range(100):
+        yield PIECE
+
+
+@pytest.mark.parametrize("then", ["close", "reset", "read on"])
+def test_refusal_before_the_end_of_the_body_is_the_result(backend: str, then: str) -> None:
+    for lmtp in (False, True):
+        for text in ("552 5.3.4 too big", "452 4.3.1 disk full"):
+            server = Answering("PIPELINING", BODY=refusing_early(f"{text}\r\n".encode(), then))
+            result = deliver(backend, server, to=[ONE, TWO], body=large(), lmtp=lmtp)
+            assert result == {ONE: text, TWO: text}
+            assert "QUIT" not in server.heard
+
+
+@pytest.mark.parametrize("offers", [("CHUNKING",), ("CHUNKING", "PIPELINING")])
+@pytest.mark.parametrize("then", ["close", "reset"])
+def test_refusal_before_the_end_of_a_chunk_is_the_result(backend: str, offers: tuple[str, ...], then: str) -> None:
+    def refuse(peer: Peer) -> None:
+        peer.send(OK)
+        peer.until(b"BDAT")
+        refusing_early(b"552 5.3.4 too big\r\n", then)(peer)
+
+    result = deliver(backend, Answering(*offers, RCPT=refuse), body=large())
+    assert result == {ONE: "552 5.3.4 too big"}
+
+
+def test_refusal_of_a_server_that_stops_reading_is_the_result(backend: str) -> None:
+    def refuse(peer: Peer) -> None:
+        peer.send(b"552 5.3.4 too big\r\n")
+        done.wait(TIMEOUT)
+
+    def body() -> Iterator[bytes]:
+        yield b"x" * 10_000_000  # more than the buffers of the network hold
+
+    done = threading.Event()
+    found: list[str] = []
+
+    async def main(connect: Connect) -> None:
+        async with connect() as client:
+            result = await client.send(SENDER, ONE, body())
+            found.append(str(result[ONE]))
+            done.set()
+
+    with serving(Answering(BODY=refuse)) as address:
+        run(backend, main, address.port, tls=TlsMode.NONE, timeouts=replace(QUICK, block=0.5))
+    assert found == ["552 5.3.4 too big"]
+
+
+# Input of an idle server
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        (b"221 2.0.0 idle timeout\r\n", 221),
+        (b"421 4.4.2 idle timeout\r\n", 421),
+        (b"", None),
+    ],
+)
+def test_server_that_closes_an_idle_connection_is_noticed_before_mail(
+    backend: str, said: bytes, code: int | None
+) -> None:
+    server = Answering("PIPELINING", END=closing(OK + said))
+
+    async def main(connect: Connect) -> None:
+        async with connect() as client:
+            assert (await client.send(SENDER, ONE, b"hi\r\n")).accepted
+            await arrival(client)
+            with pytest.raises(Disconnected) as caught:
+                await client.send(SENDER, ONE, b"hi\r\n")
+            assert (caught.value.reply and caught.value.reply.code) == code
+            assert not client.is_open
+
+    with serving(server) as address:
+        run(backend, main, address.port, tls=TlsMode.NONE)
+    assert [line[:4] for line in server.heard] == ["EHLO", "MAIL", "RCPT", "DATA"]
+
+
+async def arrival(client: Client) -> None:
+    """Wait until the server has sent more than the client needs."""
+    while not (client._driver.stream.has_input() or client._driver.connection.trailing_data):
+        await client._driver.stream.sleep(0.01)
+
+
+@pytest.mark.parametrize("said", [OK, b"550 5.7.1 spam\r\n", GO_AHEAD])
+def test_reply_without_a_command_is_never_taken_for_the_next_reply(backend: str, said: bytes) -> None:
+    server = Answering(END=lambda peer: peer.send(OK + said))
+
+    async def main(connect: Connect) -> None:
+        async with connect() as client:
+            assert (await client.send(SENDER, ONE, b"hi\r\n")).accepted
+            await arrival(client)
+            with pytest.raises(RemoteProtocolError, match="without a request"):
+                await client.noop()
+
+    with serving(server) as address:
+        run(backend, main, address.port, tls=TlsMode.NONE)
+    assert "NOOP" not in server.heard
+
+
+# Bodies that are abandoned
+
+
+@pytest.mark.parametrize("chunking", [False, True])
+def test_abandoned_body_is_not_delivered_later(backend: str, chunking: bool) -> None:
+    """The link fails while the body lies in the buffers; it works again after the client has given up."""
+    taken: list[bytes] = []
+
+    def stall(peer: Peer) -> None:
+        peer.send(OK)
+        if not chunking:
+            peer.until(b"DATA\r\n")
+            peer.send(GO_AHEAD)
+        given_up.wait(TIMEOUT)
+        with contextlib.suppress(OSError):
+            while data := peer.socket.recv(65_536):
+                taken.append(data)
+        finished.set()
+        raise EOFError
+
+    async def main(connect: Connect) -> None:
+        async with connect() as client:
+            with pytest.raises(TimeoutError):
+                await client.send(SENDER, ONE, body)
+            await pause()
+            given_up.set()
+            assert finished.wait(TIMEOUT)  # the client still holds its object
+
+    async def pause() -> None:
+        if backend != "threads":
+            await anyio.sleep(0.05)
+
+    given_up, finished = threading.Event(), threading.Event()
+    body = b"x" * 1000 + b"\r\n"
+    body = body * 1000
+    server = Answering(*["CHUNKING"] * chunking, RCPT=stall)
+    with serving(server) as address:
+        run(backend, main, address.port, tls=TlsMode.NONE, timeouts=replace(QUICK, block=0.3))
+    assert len(b"".join(taken)) < len(body)
+
+
+# Long paths
+
+
+def test_chunks_follow_each_other_without_waiting_for_replies(backend: str) -> None:
+    """A server that answers late, and reads on meanwhile: all of 30 chunks are on the way before the first reply."""
+    late: list[bytes] = []
+
+    def answer_all(peer: Peer) -> None:
+        peer.send(b"".join(late) + OK)
+
+    server = Answering("PIPELINING", "CHUNKING", BDAT=lambda peer: late.append(OK), END=answer_all)
+    assert deliver(backend, server, body=PIECE * 30, timeouts=ClientTimeouts(end=TIMEOUT)) == {ONE: "250 OK"}
+    assert len(late) == 29
