@@ -1505,6 +1505,15 @@ class FailingAccept:
         return self._accept(listener)
 
 
+def test_client_that_quits_after_its_message_gets_221_while_the_server_stops(backend: str) -> None:
+    with running(backend, accepting(MessageStore()), config=CONFIG) as server, server.connect() as client:
+        client.send(EHLO + MESSAGE + BODY + END).expect(220, 250, 250, 250, 354, 250)
+        leaving = server.leave()
+        client.send(b"QUIT\r\n").expect(221)
+        leaving.result(TIMEOUT)
+        assert server.reason() == "QUIT"
+
+
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ECONNABORTED])
 def test_server_continues_after_accept_errors(
     number: int, backend: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

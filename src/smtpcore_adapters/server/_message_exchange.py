@@ -16,6 +16,7 @@ from smtpcore import (
     PAUSED,
     Bdat,
     Burl,
+    ChunkEnd,
     ConnectionClosed,
     Data,
     DataChunk,
@@ -46,7 +47,7 @@ class _GivenUp(MessageAborted):
 class MessageExchange:
     """One message, from the command that begins its body to the reply."""
 
-    __slots__ = ("_dispatch", "_end", "_failure", "_handlers", "_is_open", "_part", "_record", "_wire")
+    __slots__ = ("_dispatch", "_end", "_failure", "_handlers", "_is_open", "_part", "_record", "_refusal", "_wire")
 
     def __init__(
         self,
@@ -65,6 +66,8 @@ class MessageExchange:
         self._part: BurlPart | None = None
         """The part of the message that is being fetched for a BURL."""
         self._end: DataEnd | InvalidData | None = None
+        self._refusal: Decision | None = None
+        """The refusal of the handlers, which answers the next chunk."""
         self._failure: Exception | None = None
         """The exception that has ended the body."""
 
@@ -108,6 +111,8 @@ class MessageExchange:
             self._is_open = False
 
         was_read = self._end is not None
+        if isinstance(reply, Reply) and not reply.is_positive:
+            self._refusal = reply, decided_by, "message"
         try:
             while self._end is None:
                 await self._next_piece()
@@ -201,6 +206,8 @@ class MessageExchange:
         wire = self._wire
         if isinstance(event, Burl):
             await self._begin_part(event)
+        elif isinstance(event, ChunkEnd) and self._refusal:
+            wire.answer(event, *self._refusal)  # RFC 3030 section 2: no need to wait for the last chunk
         elif event is PAUSED and self._part:
             await self._fetch_more(self._part)
         elif not isinstance(event, Bdat | Signal | ConnectionClosed):

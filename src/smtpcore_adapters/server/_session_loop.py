@@ -193,6 +193,12 @@ class SessionLoop:
         wire, record = self._wire, self._record
         while True:
             if wire.draining and wire.conn.state not in (State.TLS, State.CLOSED):
+                farewell = await wire.next_quit()
+                if farewell:
+                    await self._handlers.run(farewell)
+                    await wire.flush()
+                    return wire.closed_by
+
                 await wire.say_goodbye("the server is shutting down", "4.3.2", Decider.SHUTDOWN, "shutdown")
                 return Reason.SHUTDOWN
 

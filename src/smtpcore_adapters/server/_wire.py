@@ -20,8 +20,10 @@ from smtpcore import (
     Connection,
     ConnectionClosed,
     ConnectionOpened,
+    DataEnd,
     Event,
     Expn,
+    InvalidData,
     LocalProtocolError,
     Quit,
     Reply,
@@ -53,6 +55,8 @@ from ._session import Session, SessionRecord
 from ._session_log import SessionLog
 
 _NAP = 0.5  # seconds
+_TIME_FOR_QUIT = 1.0  # seconds
+_MESSAGE_ENDS = (DataEnd, InvalidData)
 _MOST_REPLIES = 100  # in the queue: a client that reads no replies could otherwise fill the memory
 
 
@@ -66,6 +70,8 @@ class Wire:
         "_timeouts",
         "_tls",
         "_unsent",
+        "_waits_since",
+        "_was_message",
         "clock",
         "closed_by",
         "conn",
@@ -94,6 +100,10 @@ class Wire:
         self._tls = tls
         self._unsent = 0
         """The number of replies since the last flush."""
+        self._was_message = False
+        """Whether the last reply answered a message."""
+        self._waits_since = 0.0
+        """The time at which the last wait for the client began."""
         self._is_interruptible = False
         self._is_given_up = False
 
@@ -142,7 +152,7 @@ class Wire:
                 await self.flush()
 
             data = b""
-            begun = self.clock()
+            begun = self._waits_since = self.clock()
             timeout = self.deadlines.remaining(conn.waiting_for, begun)
             try:
                 data = await self.stream.receive(timeout)
@@ -156,6 +166,30 @@ class Wire:
         if self._app.observers and not isinstance(event, Signal | ConnectionClosed):
             self.show(event)
         return event
+
+    async def next_quit(self) -> Quit | None:
+        """Return the client's QUIT if it comes soon after the reply to a message; otherwise None.
+
+        The server is stopping. A client that has just sent a message sends QUIT at this moment, and would take a 421 in
+        its place for a failure, and send the message again.
+        """
+        if not self._was_message:
+            return None
+
+        end = (self.clock() if self._unsent else self._waits_since) + _TIME_FOR_QUIT
+        await self.flush()
+        with suppress(TimeoutError, Interrupted):
+            while (event := self.conn.next_event()) is NEED_DATA:
+                left = end - self.clock()
+                if left <= 0:
+                    return None
+
+                self.conn.receive_data(await self.stream.receive(self.deadlines.within_session(left)))
+            if isinstance(event, Quit):
+                self.show(event)
+                return event
+
+        return None
 
     async def receive_proxy_header(self) -> tuple[ProxyHeader, bytes]:
         """Read the PROXY header, which precedes TLS and the greeting. Only peers in the option `proxies` send a header.
@@ -224,6 +258,7 @@ class Wire:
             sent, decided_by = self._send_similar(event, reply, decided_by)
 
         self._unsent += 1
+        self._was_message = isinstance(event, _MESSAGE_ENDS)
         reply_class = sent.reply_class
         if reply_class is ReplyClass.GOODBYE:
             self.closed_by = Reason.GOODBYE

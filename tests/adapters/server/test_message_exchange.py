@@ -409,3 +409,31 @@ def test_lmtp_refuses_each_recipient_without_a_message_handler() -> None:
 
 def test_ehlo_is_refused_in_lmtp() -> None:
     session(App(), config=LMTP).send(EHLO + QUIT).expect(220, 500, 221)
+
+
+# Refusals before the end
+
+
+@pytest.mark.parametrize("refusal", ["reply", "exception"])
+def test_refused_message_in_chunks_is_refused_at_its_next_chunk(refusal: str) -> None:
+    app = accepting()
+
+    @app.on("message")
+    async def refuse(session: Session, message: Message) -> Reply:
+        async for _ in message:
+            if refusal == "exception":
+                raise ValueError("no")
+            return Reply(550, "no")
+        raise AssertionError
+
+    dialogue = session(app).send(OPEN, b"BDAT 3\r\nabc", b"BDAT 3\r\ndef", b"BDAT 0 LAST\r\n", QUIT)
+    code = 550 if refusal == "reply" else 451
+    assert dialogue.codes[-4:] == [code, 503, 503, 221]
+
+
+def test_accepted_message_in_chunks_is_answered_at_its_end() -> None:
+    app = accepting()
+    app.on("message")(lambda session, message: Reply(250, "at once"))
+    dialogue = session(app).send(OPEN, b"BDAT 3\r\nabc", b"BDAT 3\r\ndef", b"BDAT 0 LAST\r\n", QUIT)
+    assert dialogue.replies[-2] == "250 2.0.0 at once"
+    assert dialogue.codes[-4:] == [250, 250, 250, 221]

@@ -148,6 +148,44 @@ def test_drain_ends_a_busy_session_before_its_next_command() -> None:
     assert dialogue.reasons == ["shutdown"]
 
 
+@pytest.mark.parametrize(
+    ("step", "code", "reason"),
+    [(QUIT, 221, "QUIT"), (b"NOOP\r\n", 421, "shutdown"), (SILENCE, 421, "shutdown")],
+)
+def test_client_that_was_just_answered_may_still_quit(step: Step, code: int, reason: str) -> None:
+    dialogue = session(accepting(MessageStore()))
+    dialogue.send(ENVELOPE, BODY + END).expect(220, 250, 250, 250, 354, 250)
+    dialogue.send(dialogue.loop.drain, step).end().expect(code)
+    assert dialogue.stream.receive_timeouts[-1] == 1.0
+    assert dialogue.reasons == [reason]
+
+
+def test_client_that_quits_while_the_handler_works_gets_221() -> None:
+    app = accepting()
+
+    @app.on("message")
+    async def store(session: Session, message: Message) -> Reply:
+        await message.read()
+        dialogue.loop.drain()
+        return Reply(250)
+
+    dialogue = session(app)
+    dialogue.send(ENVELOPE, BODY + END, b"QU", b"IT\r\n").expect(220, 250, 250, 250, 354, 250, 221)
+    assert dialogue.reasons == ["QUIT"]
+
+
+def test_client_that_is_idle_after_its_message_is_closed_at_once() -> None:
+    dialogue = session(accepting(MessageStore()))
+    dialogue.send(ENVELOPE, BODY + END).expect(220, 250, 250, 250, 354, 250)
+
+    def drain_later() -> None:
+        dialogue.stream.now += 1.5
+        dialogue.loop.drain()
+
+    dialogue.send(drain_later, QUIT).expect(421)
+    assert list(dialogue.stream.script) == [QUIT]
+
+
 @pytest.mark.parametrize(("name", "reason"), [("QUIT", "QUIT"), ("NOOP", "421")])
 def test_drain_keeps_the_reason_of_a_session_that_is_ending(name: str, reason: str) -> None:
     app = App()
