@@ -4,8 +4,8 @@
 # are known to have no line end, and deleting from the front of a bytearray copies nothing.
 #
 # RFC 5321 2.3.8: only CR LF ends a line. A bare LF or CR is a fault and is reported at the first octet that proves it,
-# so that a peer that never sends CR LF still gets a reply. After a fault everything up to the next CR LF is skipped,
-# because it is the rest of the same faulty line.
+# so that a peer that never sends CR LF still gets a reply. Each LF ends a line, which gets one reply: after a bare CR,
+# or a line that is too long, everything up to the next LF is skipped, because it is the rest of the same faulty line.
 
 from collections.abc import Callable
 from enum import Enum, auto
@@ -31,26 +31,26 @@ class LineError(Exception):
 class ReceiveBuffer(bytearray):
     """A queue of octets. Data is appended with `+=` and taken out as lines or as runs of octets."""
 
-    __slots__ = ("_searched", "_skipping")
+    __slots__ = ("_searched", "_skipping", "ended_bare")
 
     def __init__(self) -> None:
         super().__init__()
         self._searched = 0  # before this position there is no LF, and no CR except possibly the last octet
         self._skipping = False
+        self.ended_bare = False
+        """Whether a bare LF ended the last line."""
 
     def take_line(self, limit: int, *, bare_lf: bool = False) -> bytes | None:
         """Take the next line without its line end, or return None while no line is complete.
 
         `limit` is the maximum length of a line in octets, CR LF included. With `bare_lf`, a bare LF also ends a line.
-        Raises `LineError` for a faulty line. Everything up to the next line end is then skipped.
+        Raises `LineError` for a faulty line. Its octets up to the next LF are skipped.
         """
         if not self:
             return None
         if self._skipping:
-            line_end = b"\n" if bare_lf else b"\r\n"
-            found = self.find(line_end)
-            # A CR at the end may be the first half of the line end.
-            del self[: found + len(line_end) if found >= 0 else len(self) - self.endswith(b"\r")]
+            found = self.find(b"\n")
+            del self[: found + 1 if found >= 0 else len(self)]
             self._skipping = found < 0
             if self._skipping:
                 return None
@@ -64,9 +64,9 @@ class ReceiveBuffer(bytearray):
             end = lf - self.endswith(b"\r", 0, lf)
         elif not bare_lf and (lf >= 0 or 0 <= cr < window - 1):
             end = cr if cr >= 0 else lf
-            raise self._fault(end, end + 1, LineFault.BARE_NEWLINE)
+            raise self._fault(end, end + 1, LineFault.BARE_NEWLINE, skipping=cr >= 0)
         elif window == limit:
-            raise self._fault(limit, 0, LineFault.TOO_LONG)
+            raise self._fault(limit, 0, LineFault.TOO_LONG, skipping=True)
         else:
             self._searched = window if bare_lf or cr < 0 else cr
             return None
@@ -74,13 +74,14 @@ class ReceiveBuffer(bytearray):
         line = bytes(self[:end])
         del self[: lf + 1]
         self._searched = 0
+        self.ended_bare = end == lf
         return line
 
-    def _fault(self, end: int, used: int, fault: LineFault) -> LineError:
+    def _fault(self, end: int, used: int, fault: LineFault, *, skipping: bool) -> LineError:
         error = LineError(bytes(self[:end]), fault)
         del self[:used]
         self._searched = 0
-        self._skipping = True
+        self._skipping = skipping
         return error
 
     def take_at_most(self, size: int) -> bytes:

@@ -46,16 +46,16 @@ def take_bytewise(data: bytes, limit: int, *, bare_lf: bool = False) -> tuple[li
         (b"a\r\n", [b"a"], [b"a"], b""),
         (b"\r\n", [b""], [b""], b""),
         (b"a\r\nb\r\nc", [b"a", b"b"], [b"a", b"b"], b"c"),
-        (b"a\nb\r\nc\r\n", [(b"a", BARE_NEWLINE), b"c"], [b"a", b"b", b"c"], b""),
+        (b"a\nb\r\nc\r\n", [(b"a", BARE_NEWLINE), b"b", b"c"], [b"a", b"b", b"c"], b""),
         (b"a\rb\r\nc\r\n", [(b"a", BARE_NEWLINE), b"c"], [b"a\rb", b"c"], b""),
         (b"a\r\r\nc\r\n", [(b"a", BARE_NEWLINE), b"c"], [b"a\r", b"c"], b""),
-        (b"\nb\r\nc\r\n", [(b"", BARE_NEWLINE), b"c"], [b"", b"b", b"c"], b""),
-        (b"\n\r\nc\r\n", [(b"", BARE_NEWLINE), b"c"], [b"", b"", b"c"], b""),
-        (b"1234567\n1\r\n", [(b"1234567", BARE_NEWLINE)], [b"1234567", b"1"], b""),
+        (b"\nb\r\nc\r\n", [(b"", BARE_NEWLINE), b"b", b"c"], [b"", b"b", b"c"], b""),
+        (b"\n\r\nc\r\n", [(b"", BARE_NEWLINE), b"", b"c"], [b"", b"", b"c"], b""),
+        (b"1234567\n1\r\n", [(b"1234567", BARE_NEWLINE), b"1"], [b"1234567", b"1"], b""),
         (b"123456\r\n1\r\n", [b"123456", b"1"], [b"123456", b"1"], b""),
         (b"1234567\r\n1\r\n", [(b"1234567\r", TOO_LONG), b"1"], [(b"1234567\r", TOO_LONG), b"1"], b""),
         (b"1234567\rX\r\n1\r\n", [(b"1234567\r", TOO_LONG), b"1"], [(b"1234567\r", TOO_LONG), b"1"], b""),
-        (b"12345678\n1\r\n", [(b"12345678", TOO_LONG)], [(b"12345678", TOO_LONG), b"1"], b""),
+        (b"12345678\n1\r\n", [(b"12345678", TOO_LONG), b"1"], [(b"12345678", TOO_LONG), b"1"], b""),
         (b"123456789012\r3\r\n1\r\n", [(b"12345678", TOO_LONG), b"1"], [(b"12345678", TOO_LONG), b"1"], b""),
         (b"123\r5678901\r\n1\r\n", [(b"123", BARE_NEWLINE), b"1"], [(b"123\r5678", TOO_LONG), b"1"], b""),
     ],
@@ -84,24 +84,31 @@ def test_endless_line_does_not_grow_the_buffer(bare_lf: bool) -> None:
     assert buffer.take_line(100, bare_lf=bare_lf) == b"next"
 
 
-@pytest.mark.parametrize(("bare_lf", "rest"), [(False, None), (True, b"b")])
-def test_skipping_a_long_line_stops_at_the_next_line_end(bare_lf: bool, rest: bytes | None) -> None:
+@pytest.mark.parametrize("bare_lf", [False, True])
+def test_skipping_a_long_line_stops_at_the_next_lf(bare_lf: bool) -> None:
     buffer = buffered(b"too long\nb\r\n")
     with pytest.raises(LineError):
         buffer.take_line(8, bare_lf=bare_lf)
 
-    assert buffer.take_line(8, bare_lf=bare_lf) == rest
+    assert buffer.take_line(8, bare_lf=bare_lf) == b"b"
 
 
-def test_skipping_keeps_a_final_cr_until_the_next_octet() -> None:
-    buffer = buffered(b"a\nb\r")
+def test_skipping_a_line_with_a_bare_cr_ends_after_a_cr_lf_in_two_segments() -> None:
+    buffer = buffered(b"a\rb\r")
     with pytest.raises(LineError):
         buffer.take_line(8)
 
     assert buffer.take_line(8) is None
-    assert bytes(buffer) == b"\r"
+    assert bytes(buffer) == b""
     buffer += b"\nc\r\n"
     assert buffer.take_line(8) == b"c"
+
+
+def test_buffer_reports_whether_a_bare_lf_ended_the_last_line() -> None:
+    buffer = buffered(b"a\nb\r\n\n\r\n")
+
+    ends = [(buffer.take_line(8, bare_lf=True), buffer.ended_bare) for _ in range(4)]
+    assert ends == [(b"a", True), (b"b", False), (b"", True), (b"", False)]
 
 
 def test_searched_octets_are_not_searched_again() -> None:
@@ -158,5 +165,6 @@ def test_line_end_directly_after_a_skipped_line_is_found() -> None:
 
     with pytest.raises(LineError):
         buffer.take_line(512)
+    assert buffer.take_line(512) == b"RSET"
     assert buffer.take_line(512) == b""
     assert buffer.take_line(512) == b"NOOP"

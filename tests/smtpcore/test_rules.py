@@ -164,7 +164,7 @@ CASES: list[tuple[str, bytes, bytes, dict[str, Any], str, Refusal]] = [
         "500 5.5.2",
         rules.LINE_TOO_LONG,
     ),
-    ("a bare LF", READY, b"NOOP\nNOOP\r\n", {}, "500 5.5.2", rules.BARE_NEWLINE),
+    ("a bare LF", READY, b"NOOP\n", {}, "500 5.5.2", rules.BARE_NEWLINE),
     ("no base64", READY, b"AUTH LOGIN !\r\n", OFFER, "501 5.5.2", rules.BAD_BASE64),
     ("a response that is no base64", READY, b"AUTH LOGIN\r\n!\r\n", OFFER, "501 5.5.2", rules.BAD_BASE64),
     (

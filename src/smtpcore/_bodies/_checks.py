@@ -9,7 +9,9 @@ from .._rules import Refusal
 
 _find_bare_cr = re.compile(rb"\r(?!\n)").search
 _find_bare = re.compile(rb"\r(?!\n)|(?<!\r)\n").search
-_normalize = re.compile(rb"\r\n?|\n").sub
+_MOST_CR = 8
+"""Maximum CRs that form one line end with the LF after them. The limit bounds the octets that are held back."""
+_normalize = re.compile(rb"\r{1,%d}\n|\r|\n" % _MOST_CR).sub
 
 
 class BodyCheck:
@@ -37,7 +39,7 @@ class BodyCheck:
     def pass_on(self, run: bytes, *, is_paired: bool = False, is_end: bool = False) -> bytes:
         """Return the part of `run` before the first fault.
 
-        A CR at the end of `run` is held back until the next call, unless `is_end` marks the end of the body.
+        CRs at the end of `run` are held back until the next call, unless `is_end` marks the end of the body.
         `is_paired` states that each CR in `run` is followed by LF, so that this need not be checked again.
         """
         if self.fault:
@@ -47,8 +49,9 @@ class BodyCheck:
             self._held = b""
             is_paired = False  # the CR was not checked
         if run.endswith(b"\r") and not is_end:
-            self._held = b"\r"
-            run = run[:-1]
+            last = run[-_MOST_CR:]
+            self._held = last[len(last.rstrip(b"\r")) :]
+            run = run[: -len(self._held)]
         if self._text:  # RFC 3030 section 3: a binary body may have no lines
             run = self._check_lines(self._check_newlines(run, is_paired=is_paired))
         if self._room is not None:
