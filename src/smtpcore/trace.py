@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from ._addresses import Path
 from ._commands import Ehlo, Helo, Lhlo
+from ._config import MAX_DOMAIN
 from ._errors import LocalProtocolError
-from ._grammar import find_control
+from ._grammar import find_control, is_domain, match_path
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -19,6 +20,7 @@ MAX_HOPS = 100
 """RFC 5321 6.3: maximum number of `Received:` fields. A message with more is assumed to be in a mail loop."""
 
 _match_cipher = re.compile(r"TLS_[A-Z0-9_]+").fullmatch  # RFC 8314 4.3
+_NOT_IN_COMMENT = re.compile(r"[^ -'*-\[\]-~]")
 _RECEIVED = re.compile(rb"\r\nReceived[ \t:]", re.IGNORECASE)  # RFC 5322 4.5 allows blanks before the colon
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -61,12 +63,12 @@ def received(
         LocalProtocolError: `date` has no time zone, or a text has control characters.
     """
     protocol = with_protocol(helo, tls=tls is not None, authenticated=authenticated, smtputf8=smtputf8)
-    clauses = [f"Received: from {helo.domain if helo else 'unknown'}{f' ({_literal(peer)})' if peer else ''}"]
+    clauses = [f"Received: from {_extended_domain(helo.domain if helo else 'unknown', peer)}"]
     version, _, cipher = (tls or "").rpartition(" ")
     is_registered = _match_cipher(cipher) is not None
     clauses.append(f"by {by} with {protocol} id {id}" + (f" ({tls})" if tls and not is_registered else ""))
     # RFC 5321 7.2 and 6531 3.7.3: at most one path, and UTF-8 only if SMTPUTF8 was announced.
-    if recipient and (smtputf8 or recipient.text.isascii()):
+    if recipient and (smtputf8 or recipient.text.isascii()) and match_path(recipient.text):
         clauses.append(f"for <{recipient.address}>")
     if tls and is_registered:
         # RFC 8314 4.3: cipher names of the IANA registry only; OpenSSL has other names for old ciphers.
@@ -134,6 +136,15 @@ def format_date(date: "datetime") -> str:
     minutes = int(offset.total_seconds()) // 60
     zone = f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}{abs(minutes) % 60:02}"
     return f"{_DAYS[date.weekday()]}, {date.day} {_MONTHS[date.month - 1]} {date.year:04} {date:%H:%M:%S} {zone}"
+
+
+def _extended_domain(name: str, peer: "IPv4Address | IPv6Address | None") -> str:
+    info = f" ({_literal(peer)})" if peer else ""
+    if name.isascii() and is_domain(name):
+        return name + info
+
+    # A comment may have any text, but parentheses and backslashes have a meaning in it (RFC 5322 3.2.2).
+    return f"unknown{info} (HELO {_NOT_IN_COMMENT.sub('?', name[:MAX_DOMAIN])})"
 
 
 def _literal(address: "IPv4Address | IPv6Address") -> str:

@@ -40,6 +40,22 @@ def test_received_field_omits_unknown_values() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "comment"),
+    [
+        ("my_box", "my_box"),
+        ("box.local.", "box.local."),
+        ("(none)", "?none?"),
+        ("My PC\\", "My PC?"),
+        ("b\u00fcro; id 1", "b?ro; id 1"),
+        ("x" * 500 + ".", "x" * 255),
+    ],
+)
+def test_received_field_puts_a_name_that_is_no_domain_into_a_comment(name: str, comment: str) -> None:
+    assert field(helo=Ehlo(name)).splitlines()[0] == f"Received: from unknown ([192.0.2.7]) (HELO {comment})"
+    assert field(helo=Ehlo(name), peer=None).splitlines()[0] == f"Received: from unknown (HELO {comment})"
+
+
 def test_received_field_tags_an_ipv6_address() -> None:
     assert "([IPv6:2001:db8::1])" in field(peer=IPv6Address("2001:db8::1"))
 
@@ -51,6 +67,7 @@ def test_received_field_tags_an_ipv6_address() -> None:
         pytest.param("\u00e9@s.example", False, None, id="R6531-3.7.3-01: no UTF-8"),
         pytest.param("\u00e9@s.example", True, "for <\u00e9@s.example>", id="R6531-3.7.3-01: UTF-8"),
         pytest.param("", True, None, id="the null path"),
+        pytest.param("first..last@s.example", False, None, id="no path by the grammar"),
     ],
 )
 def test_received_field_names_the_recipient_without_route_and_utf_8_only_with_smtputf8(
