@@ -68,9 +68,9 @@ ALL = Config(
 """A server that offers all extensions and accepts lines as long as any input."""
 
 
-def heard(line: str) -> Event | Signal:
-    """Return the event for `line` on the server `ALL`, in a state in which the verb is allowed."""
+def heard(line: str, config: Config = ALL) -> Event | Signal:
+    """Return the event for `line` on a server with every extension, in a state in which the verb is allowed."""
     before = READY + b"MAIL FROM:<> SMTPUTF8\r\n" if line[:4].upper() == "RCPT" else READY
-    conn = server(before, config=ALL, cut=False).connection
+    conn = server(before, config=config, cut=False).connection
     conn.receive_data(line.encode(errors="surrogateescape") + b"\r\n")
     return conn.next_event()

@@ -32,7 +32,7 @@ from ._addresses import Mailbox, Path
 from ._client import ClientConnection
 from ._command import Command, UnknownCommand
 from ._commands import Auth, Bdat, Data, Ehlo, Expn, Helo, Help, Lhlo, Mail, Noop, Quit, Rcpt, Rset, StartTls, Vrfy
-from ._config import OFF_BY_DEFAULT, BareNewlines, Bodies, ClientConfig, Config
+from ._config import OFF_BY_DEFAULT, BareNewlines, Bodies, ClientConfig, Config, Tolerance
 from ._connection import Connection
 from ._endpoint import Transaction
 from ._errors import LocalProtocolError, ProtocolError, RemoteProtocolError
@@ -74,7 +74,7 @@ from .parameters import BodyType, ByMode, DeliverBy, EnvelopeId, Notify, Origina
 __version__ = "0.1.0"
 
 __all__ = ["NEED_DATA", "PAUSED", "BareNewlines", "Bodies", "ClientConfig", "ClientConnection", "Config"]
-__all__ += ["Connection", "Signal", "State", "Transaction", "Wait"]
+__all__ += ["Connection", "Signal", "State", "Tolerance", "Transaction", "Wait"]
 __all__ += ["LocalProtocolError", "ProtocolError", "RemoteProtocolError"]
 __all__ += ["Auth", "Bdat", "Burl", "Command", "Data", "Ehlo", "Etrn", "Expn", "Helo", "Help", "Lhlo", "Mail", "Noop"]
 __all__ += ["Quit", "Rcpt", "Rset", "StartTls", "Vrfy", "Xclient", "Xforward"]

@@ -3,12 +3,25 @@
 # A value keeps the text exactly as written, because only the host named in the domain may interpret a local part
 # (RFC 5321 2.3.11). The parts are parsed on demand. Two spellings of one mailbox compare equal: quoting is resolved
 # (RFC 5321 4.1.2), and letter case is ignored in the domain, but not in the local part (RFC 5321 2.4).
+#
+# A value may have a form wider than the grammar, because mailboxes such as `first..last@example.com` exist. A strict
+# server refuses this form: `strict_path` and `strict_mailbox`.
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
+from typing import Final
 
 from ._errors import LocalProtocolError
-from ._grammar import is_encodable, match_mailbox, match_path, parse_literal, unquote
+from ._grammar import (
+    is_encodable,
+    match_mailbox,
+    match_path,
+    match_wide_mailbox,
+    match_wide_path,
+    parse_literal,
+    unquote,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,18 +42,20 @@ class _Address:
         return hash(self._key())
 
     def _key(self) -> tuple[str, str]:
-        return self.text.lower(), ""  # without a domain
+        text = self.text.lower()  # without a domain
+        return text if text == "postmaster" else self.text, ""  # RFC 5321 4.1.1.3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mailbox(_Address):
     """A mailbox, `local-part@domain` (RFC 5321 4.1.2).
 
+    Beyond the grammar, a dot may have any place in the local part, and a hyphen or underscore in the domain.
     Raises `LocalProtocolError` if the text is not a mailbox.
     """
 
     def __post_init__(self) -> None:
-        if match_mailbox(self.text) is None or not is_encodable(self.text):
+        if match_wide_mailbox(self.text) is None or not is_encodable(self.text):
             raise LocalProtocolError(f"{self.text!r} is not a mailbox: it should look like name@example.org")
 
         if self.text.endswith("]"):
@@ -70,14 +85,14 @@ class Mailbox(_Address):
 class Path(_Address):
     """The path in MAIL or RCPT, without angle brackets (RFC 5321 4.1.2).
 
-    A path is a mailbox, `Postmaster` without a domain, or empty. The empty path, called the null path, is falsy. A
-    source route is kept in `text` and otherwise ignored, as RFC 5321 appendix C asks.
+    A path is a mailbox, a local part without a domain such as `Postmaster`, or empty. The empty path, called the null
+    path, is falsy. A source route is kept in `text` and otherwise ignored, as RFC 5321 appendix C asks.
     Raises `LocalProtocolError` if the text is not a path.
     """
 
     def __post_init__(self) -> None:
         text = self.text
-        if match_path(text) is None or not (text.isascii() or is_encodable(text)):
+        if match_wide_path(text) is None or not (text.isascii() or is_encodable(text)):
             raise LocalProtocolError(f"{text!r} is not a path: it should look like name@example.org")
         if text.endswith("]"):
             _check_literal(text)
@@ -95,7 +110,7 @@ class Path(_Address):
 
     @property
     def mailbox(self) -> Mailbox | None:
-        """The mailbox, or None for the null path and for a `Postmaster` without a domain."""
+        """The mailbox, or None for the null path and for a path without a domain."""
         return Mailbox(self.address) if "@" in self.text else None
 
     @property
@@ -106,7 +121,7 @@ class Path(_Address):
 
     @property
     def domain(self) -> str:
-        """The part after the `@`, in lower case. Empty for the null path and for a `Postmaster` without a domain."""
+        """The part after the `@`, in lower case. Empty for the null path and for a path without a domain."""
         mailbox = self.mailbox
         return mailbox.domain if mailbox else ""
 
@@ -128,3 +143,28 @@ def _check_literal(text: str) -> None:
         parse_literal(text[text.rindex("[") :])
     except ValueError as exc:
         raise LocalProtocolError(f"{text!r} has a malformed address literal: {exc}") from exc
+
+
+_new: Final[Callable[[type[Path]], Path]] = Path.__new__
+_set_text: Final[Callable[[Path, str], None]] = _Address.__dict__["text"].__set__
+
+
+def strict_path(text: str) -> Path:
+    """Return the path that `text` is by the grammar of RFC 5321 4.1.2. Raises `LocalProtocolError`."""
+    if match_path(text) is None:
+        raise LocalProtocolError(f"{text!r} is not a path by RFC 5321")
+    if not text.isascii() or text.endswith("]"):
+        return Path(text)
+
+    # The constructor would check the text again, by the wider grammar.
+    path = _new(Path)
+    _set_text(path, text)
+    return path
+
+
+def strict_mailbox(text: str) -> Mailbox:
+    """Return the mailbox that `text` is by the grammar of RFC 5321 4.1.2. Raises `LocalProtocolError`."""
+    if match_mailbox(text) is None:
+        raise LocalProtocolError(f"{text!r} is not a mailbox by RFC 5321")
+
+    return Mailbox(text)

@@ -283,7 +283,7 @@ class ClientConnection(Endpoint):
     def _read_offers(self, lines: Sequence[str]) -> tuple[Mapping[str, object], Dialect]:
         offers, terms = read_offers(lines, self._known)
         longest = MIN_COMMAND_LINE  # RFC 4954 section 4: of AUTH, this limits the initial response only
-        dialect = make_dialect(self._known, terms, longest=longest, longest_auth=longest, always=_IN_BASE)
+        dialect = make_dialect(self._known, terms, longest=longest, longest_auth=longest, always=_IN_BASE, wide=True)
         return MappingProxyType(offers), dialect
 
     # Sending

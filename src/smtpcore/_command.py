@@ -1,14 +1,28 @@
 """The base class of commands, and the commands that have no class of their own."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from ._errors import LocalProtocolError
 from ._grammar import find_control, is_encodable, match_keyword
 
 
+class Parsed:
+    """Base class of all commands: the place for the deviations from the grammar."""
+
+    __slots__ = ("_deviations",)
+
+    @property
+    def deviations(self) -> tuple[str, ...]:
+        """The liberties that the line took with the grammar; empty for a correct line (`Config.tolerance`)."""
+        return getattr(self, "_deviations", ())  # most commands have none, so no constructor sets the attribute
+
+
+set_deviations: Final = Parsed.__dict__["_deviations"].__set__
+
+
 @dataclass(frozen=True, slots=True)
-class Command:
+class Command(Parsed):
     """A command with a class of its own. All other commands are `UnknownCommand`."""
 
     verb: ClassVar[str] = ""
@@ -27,7 +41,7 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
-class UnknownCommand:
+class UnknownCommand(Parsed):
     """A command with an unknown verb. Unless the program replies otherwise, it gets a 500.
 
     Raises `LocalProtocolError` if the verb is not a word in upper case, and for control characters.

@@ -12,7 +12,7 @@ from ._addresses import Path
 from ._base64 import encode_base64
 from ._command import Command
 from ._errors import LocalProtocolError
-from ._grammar import find_control, is_domain, is_encodable, match_mechanism, unquote
+from ._grammar import find_control, is_encodable, match_mechanism, unquote
 from .parameters import NO_PARAMS, Params
 
 _SPECIAL = re.compile(r'["\\]')
@@ -22,12 +22,11 @@ _match_flagged = re.compile(r".* SMTPUTF8", re.IGNORECASE | re.DOTALL).fullmatch
 @dataclass(frozen=True, slots=True)
 class _Hello(Command):
     domain: str
-    """The name of the client: a domain or an address literal."""
+    """The name of the client: a domain or an address literal; under `Tolerance.LENIENT` any printable text."""
 
     def __post_init__(self) -> None:
-        # RFC 6531 3.7.1: the argument stays in ASCII. A U-label has to be sent as its A-label.
-        if not self.domain.isascii() or not is_domain(self.domain):
-            raise LocalProtocolError(f"{self.domain!r} is neither a domain nor an address literal")
+        if not self.domain or not self.domain.isprintable() or self.domain != self.domain.strip(" "):
+            raise LocalProtocolError(f"{self.domain!r} cannot be the name of a client: use printable text")
 
     def __str__(self) -> str:
         return f"{self.verb} {self.domain}"
@@ -50,19 +49,12 @@ class Ehlo(_Hello):
 
 @dataclass(frozen=True, slots=True)
 class Mail(Command):
-    """`MAIL FROM:<path> parameters` (RFC 5321 4.1.1.2).
-
-    Raises `LocalProtocolError` for a sender without domain.
-    """
+    """`MAIL FROM:<path> parameters` (RFC 5321 4.1.1.2)."""
 
     reverse_path: Path
     """The sender, who gets notifications of failure. The null path is falsy."""
     params: Params = NO_PARAMS
     """The parameters of the message."""
-
-    def __post_init__(self) -> None:
-        if self.reverse_path.text and "@" not in self.reverse_path.text:
-            raise LocalProtocolError(f"sender {self.reverse_path} has no domain")
 
     def __str__(self) -> str:
         return f"MAIL FROM:<{self.reverse_path}>{self.params}"
@@ -76,7 +68,7 @@ class Rcpt(Command):
     """
 
     forward_path: Path
-    """The recipient. Only `Postmaster` may lack a domain."""
+    """The recipient."""
     params: Params = NO_PARAMS
     """The parameters of this recipient."""
 

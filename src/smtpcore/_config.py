@@ -54,9 +54,20 @@ class BareNewlines(Enum):
     REJECT = auto()
     """A body with a bare CR or LF is read to its end and gets a 550. A command line with a bare CR or LF gets a 500."""
     NORMALIZE = auto()
-    """Each bare CR or LF in a body is replaced by CR LF. A bare LF ends a command line."""
+    """Each bare CR or LF in a body is replaced by CR LF, and so is CR CR LF. A bare LF ends a command line."""
     ACCEPT = auto()
     """Bodies are returned unchanged. A bare LF ends a command line."""
+
+
+class Tolerance(Enum):
+    """The treatment of commands that break the grammar of RFC 5321 but can have one meaning only."""
+
+    STRICT = auto()
+    """They are refused."""
+    LENIENT = auto()
+    """They are accepted, and `Command.deviations` names the liberties. `docs/server.md` lists all of them.
+
+    Bodies, TLS, limits and control characters are treated as with `STRICT`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +83,8 @@ class Config:
     """The form of message bodies: `DataLine` or `DataChunk` events. Default: lines."""
     bare_newlines: BareNewlines = BareNewlines.REJECT
     """The treatment of a bare CR or LF. Default: reject."""
+    tolerance: Tolerance = Tolerance.STRICT
+    """The treatment of commands with malformed syntax or addresses. Default: strict."""
     starttls: bool = False
     """Whether STARTTLS is offered (RFC 3207). The program has to perform the TLS handshake."""
     require_tls: bool = False
@@ -107,8 +120,10 @@ class Config:
     """Arguments that BURL announces, such as `imap`: the kinds of URLs that the program can fetch (RFC 4468)."""
     max_command_line: int = MIN_COMMAND_LINE
     """Maximum octets of a command line with CR LF; extensions add to it. Bounds memory per connection."""
-    max_text_line: int = 65_536
-    """Maximum octets of a body line with CR LF. Real mail exceeds the RFC's 1,000. Bounds memory per connection."""
+    max_text_line: int | None = 65_536
+    """Maximum octets of a body line with CR LF. Real mail exceeds the RFC's 1,000. Bounds memory per connection.
+
+    None, for no limit, is possible with `Bodies.CHUNKS`, where no line is held in memory."""
     max_message_size: int | None = 52_428_800
     """Maximum octets of a body, announced by SIZE (RFC 1870). Bounds disk space per message."""
     max_recipients: int = 1000
@@ -132,6 +147,8 @@ class Config:
         _check_hostname(self.hostname)
         if self.require_tls and not self.starttls:
             raise LocalProtocolError("require_tls without starttls would refuse every client: set starttls=True too")
+        if self.max_text_line is None and self.bodies is Bodies.LINES:
+            raise LocalProtocolError("max_text_line=None needs bodies=Bodies.CHUNKS: a line has to fit into memory")
         if self.require_auth and not self.auth_mechanisms:
             raise LocalProtocolError("require_auth without auth_mechanisms would refuse every client: name a mechanism")
         for mechanism in self.auth_mechanisms:

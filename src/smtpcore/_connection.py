@@ -13,6 +13,7 @@ from typing import Final
 
 from ._bodies._incoming import Body
 from ._buffer import LineError, ReceiveBuffer
+from ._command import Command, UnknownCommand, set_deviations
 from ._commands import HELLOS, Auth, Bdat, Ehlo, Expn, Helo, Lhlo, Mail, Rcpt, Rset, StartTls, Vrfy
 from ._config import Bodies, Config
 from ._default_replies import DEFAULTS, NAMES_HOST, ONLY_FOR, ONLY_POSITIVE, PRIORITY_LOWERED, answers_helo, enhanced_of
@@ -173,6 +174,8 @@ class Connection(Endpoint):
             return self._ask(parse_response(line))
 
         event, octets = self._refusals.examine(line, self._dialect, self._state, self._transaction, self)
+        if self._buffer.ended_bare and isinstance(event, Command | UnknownCommand):
+            set_deviations(event, ("bare-lf", *event.deviations))
         if isinstance(event, Bdat):
             return self._begin_chunk(event)
         if octets:
@@ -296,6 +299,10 @@ class Connection(Endpoint):
             raise LocalProtocolError(reply.text_error)
         if reply.reply_class not in ALLOWED_REPLIES.get(kind, FINAL):
             raise LocalProtocolError(f"{reply.code} cannot answer {kind.__name__}")
+        must_close = isinstance(asked, InvalidCommand) and asked.reply.reply_class is ReplyClass.GOODBYE
+        if must_close and reply.reply_class is not ReplyClass.GOODBYE:
+            # After a BDAT without a valid size, for instance, the next octets are not a command.
+            raise LocalProtocolError(f"{reply.code} would continue a session that has to end: use 421")
         if kind is Burl and reply.is_positive:
             raise LocalProtocolError("a BURL is accepted by its octets: pass them to receive_part")
         if kind in ONLY_POSITIVE and reply.is_positive and reply.code not in ONLY_POSITIVE[kind]:

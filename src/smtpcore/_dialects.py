@@ -4,10 +4,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from typing import Any
 
 from ._command import Command
 from ._commands import COMMANDS, Auth, Mail, Rcpt
-from ._config import BareNewlines, Config
+from ._config import BareNewlines, Config, Tolerance
 from ._errors import LocalProtocolError
 from ._extensions._builtin import EXTENSIONS
 from ._extensions._definition import Extension, Parameter
@@ -16,6 +17,8 @@ from ._replies import Reply
 
 MAX_AUTH_LINE = 12_288  # RFC 4954 section 4 (12), CRLF included
 _cut_offer = re.compile("[ \t=]").split
+_USED_AFTER_HELO = frozenset({"SIZE", "8BITMIME", "BINARYMIME"})
+"""Extensions whose parameters clients send after HELO too."""
 _OBSOLETE = frozenset({"SEND", "SOML", "SAML", "TURN"})  # RFC 5321 appendix F.1 and F.6
 
 
@@ -41,6 +44,10 @@ class Dialect:
     """Whether a line may contain UTF-8 (RFC 6531)."""
     objections: tuple[tuple[str, Callable[[Mapping[str, object]], Reply | None]], ...]
     """The rules of extensions for the parameters of MAIL and RCPT, each with the extension's keyword."""
+    wide: bool
+    """Whether addresses, and values that are only carried, may be wider than the grammar."""
+    tolerant: "Dialect | None" = None
+    """The wide dialect, for lines that this dialect refuses; None under `Tolerance.STRICT`."""
 
 
 def make_dialect(
@@ -52,19 +59,24 @@ def make_dialect(
     always: Iterable[str] = (),
     extended: bool = True,
     unknown_parameters: bool = False,
+    wide: bool = False,
 ) -> Dialect:
     """Return the dialect of a session that knows `extensions` and offers the extensions in `terms`.
 
     The verbs in `always` are implemented even if their extension is not offered.
-    Before EHLO, when `extended` is False, no extension changes MAIL, RCPT and the other commands of RFC 5321.
+    Before EHLO, when `extended` is False, extensions change no command of RFC 5321; if `wide`, MAIL has SIZE and BODY.
     """
     known = tuple(extensions)
-    offered = [extension for extension in known if extended and extension in terms]
+    offered = [each for each in known if each in terms and (extended or (wide and each.keyword in _USED_AFTER_HELO))]
     # Offered extensions come last, because two extensions may define the same parameter.
     ordered = [*(extension for extension in known if extension not in offered), *offered]
     parameters: dict[str, dict[str, Parameter[object] | None]] = {
-        Mail.verb: {known.keyword: known if entry in offered else None for entry in ordered for known in entry.mail},
-        Rcpt.verb: {known.keyword: known if entry in offered else None for entry in ordered for known in entry.rcpt},
+        Mail.verb: {
+            each.keyword: _form(each, wide) if own in offered else None for own in ordered for each in own.mail
+        },
+        Rcpt.verb: {
+            each.keyword: _form(each, wide) if own in offered else None for own in ordered for each in own.rcpt
+        },
     }
     commands = {command: extension for extension in known for command in extension.commands}
     lines = {
@@ -86,7 +98,12 @@ def make_dialect(
             for extension in offered
             if extension.objection
         ),
+        wide=wide,
     )
+
+
+def _form(parameter: Parameter[Any], wide: bool) -> Parameter[Any]:
+    return replace(parameter, parse=parameter.carry) if wide and parameter.carry else parameter
 
 
 def _verbs_of(extensions: Iterable[Extension]) -> frozenset[str]:
@@ -109,7 +126,8 @@ def offered_extensions(extensions: Iterable[Extension], config: Config, *, tls: 
 def dialect_of(extensions: tuple[Extension, ...], config: Config, *, tls: bool, extended: bool) -> Dialect:
     """Return the dialect of a server's end: with or without TLS, after EHLO (`extended`) or before it."""
     offered = offered_extensions(extensions, config, tls=tls)
-    return make_dialect(
+    make = partial(
+        make_dialect,
         extensions,
         {extension: extension.terms(config) for extension in offered},
         longest=config.max_command_line,
@@ -119,6 +137,7 @@ def dialect_of(extensions: tuple[Extension, ...], config: Config, *, tls: bool, 
         extended=extended,
         unknown_parameters=config.unknown_parameters,
     )
+    return replace(make(), tolerant=make(wide=True) if config.tolerance is Tolerance.LENIENT else None)
 
 
 @dataclass(frozen=True, slots=True)

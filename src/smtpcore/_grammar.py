@@ -27,13 +27,22 @@ SOURCE_ROUTE = rf"(?:@{DOMAIN}(?:,@{DOMAIN})*:)"
 POSTMASTER = "[Pp][Oo][Ss][Tt][Mm][Aa][Ss][Tt][Ee][Rr]"
 PATH = rf"(?:{SOURCE_ROUTE}?{MAILBOX}|{POSTMASTER})?"
 
+# The wide form, which real addresses need: dots anywhere in a local part, `_` and `-` anywhere in a domain, no domain.
+WIDE_TEXT = rf"""[^{_CONTROLS} "(),:;<>@\[\\\]]+"""
+WIDE_DOMAIN = rf"(?:{_LET_DIG}|[_-])+(?:\.(?:{_LET_DIG}|[_-])+)*"
+WIDE_MAILBOX = rf"(?:{WIDE_TEXT}|{QUOTED_STRING})@(?:{WIDE_DOMAIN}|{ADDRESS_LITERAL})"
+WIDE_PATH = rf"(?:{SOURCE_ROUTE}?{WIDE_MAILBOX}|{WIDE_TEXT})?"
+
 KEYWORD = r"[A-Za-z0-9][A-Za-z0-9-]*"
 PARAM_VALUE = rf"[^{_CONTROLS} =]+"
 
 match_atom = re.compile(ATOM).fullmatch
 match_domain = re.compile(DOMAIN).fullmatch
+match_local_part = re.compile(LOCAL_PART).fullmatch
 match_mailbox = re.compile(MAILBOX).fullmatch
 match_path = re.compile(PATH).fullmatch
+match_wide_mailbox = re.compile(WIDE_MAILBOX).fullmatch
+match_wide_path = re.compile(WIDE_PATH).fullmatch
 match_keyword = re.compile(KEYWORD).fullmatch
 match_param_value = re.compile(PARAM_VALUE).fullmatch
 match_number = re.compile(r"[0-9]{1,20}").fullmatch
@@ -42,6 +51,7 @@ match_quoted_string = re.compile(QUOTED_STRING).fullmatch
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # a tab counts as white space
 find_control = _CONTROL.search
 substitute_controls = _CONTROL.sub
+find_command_control = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]").search  # terminals obey U+0080 to U+009F
 
 _find_surrogate = re.compile(r"[\ud800-\udfff]").search
 _QUOTED_PAIR = re.compile(r"\\(.)")

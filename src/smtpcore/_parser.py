@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import _rules as rules
-from ._addresses import Path
+from ._addresses import Path, strict_path
 from ._base64 import decode_base64
 from ._command import Command, UnknownCommand
 from ._commands import Auth, Bdat, Data, Ehlo, Expn, Helo, Help, Lhlo, Mail, Noop, Quit, Rcpt, Rset, StartTls, Vrfy
@@ -16,7 +16,7 @@ from ._dialects import Dialect
 from ._errors import LocalProtocolError
 from ._events import AuthCancel, AuthResponse, InvalidCommand
 from ._extensions._definition import ExtensionCommand, Parameter
-from ._grammar import find_control, match_keyword, match_number, match_param_value, unquote
+from ._grammar import find_command_control, is_domain, match_keyword, match_number, match_param_value, unquote
 from ._replies import Reply
 from ._rules import Refusal
 from .parameters import NO_PARAMS, Params
@@ -61,7 +61,7 @@ def parse_command(verb: str, line: bytes, dialect: Dialect) -> Command | Unknown
         text = line.decode()
     except UnicodeDecodeError:
         why = "this is not UTF-8"
-    if not text.isprintable() and find_control(text):
+    if not text.isprintable() and find_command_control(text):
         why = "control characters are not allowed"
     elif not text.isascii() and not (dialect.smtputf8 and kind in _MAY_BE_UTF8):
         why = "only ASCII is allowed"  # RFC 5321 4.1.2
@@ -88,10 +88,11 @@ def _harmless(error: Exception) -> str:
 
 
 def _parse_hello(kind: type[Helo | Ehlo | Lhlo], argument: str, dialect: Dialect) -> Command:
-    try:
-        return kind(argument)
-    except LocalProtocolError:
-        raise CommandRejected(rules.BAD_HELLO.fill(verb=kind.verb)) from None
+    # RFC 6531 3.7.1: the argument stays in ASCII. A U-label has to be sent as its A-label.
+    if not argument.isascii() or not is_domain(argument):
+        raise CommandRejected(rules.BAD_HELLO.fill(verb=kind.verb))
+
+    return kind(argument)
 
 
 def _parse_path(kind: type[Mail | Rcpt], argument: str, dialect: Dialect) -> Command:
@@ -108,8 +109,11 @@ def _parse_path(kind: type[Mail | Rcpt], argument: str, dialect: Dialect) -> Com
 
     rest = argument[end + 1 :]
     params = _parse_params(rest, kind.verb, dialect) if rest else NO_PARAMS
+    address = argument[start + 1 : end]
+    if kind is Mail and address and "@" not in address and not dialect.wide:
+        raise CommandRejected(refusal)
     try:
-        command = kind(Path(argument[start + 1 : end]), params)
+        command = kind(Path(address) if dialect.wide else strict_path(address), params)
     except LocalProtocolError:
         raise CommandRejected(refusal) from None
 

@@ -30,6 +30,7 @@ from ._parser import HIDDEN_RESPONSE, CommandRejected, parse_command, verb_of, v
 from ._replies import Reply, ReplyClass
 from ._rules import Refusal
 from ._state import ALLOWED_COMMANDS, State, is_allowed
+from ._tolerance import tolerate
 from .parameters import BodyType
 
 _BEFORE_TLS: Final = frozenset({Noop, Ehlo, Lhlo, StartTls, Quit})
@@ -89,7 +90,12 @@ class Refusals:
         refusal = self._refuse_verb(verb, kind, dialect, state, session)
         octets = 0
         try:
-            command = parse_command(verb, line, dialect)
+            try:
+                command = parse_command(verb, line, dialect)
+            except CommandRejected:
+                if dialect.tolerant is None:
+                    raise
+                command = tolerate(verb, line, dialect)
         except CommandRejected as exc:
             # A chunk of unknown size cannot be skipped, so its refusal must close the connection.
             refusal = exc.refusal if kind is Bdat else refusal or exc.refusal

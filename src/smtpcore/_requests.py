@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from typing import Final
 
 from ._command import Command, UnknownCommand
-from ._commands import Auth, Bdat, Data, Mail, Rcpt, Rset, StartTls
+from ._commands import Auth, Bdat, Data, Ehlo, Helo, Lhlo, Mail, Rcpt, Rset, StartTls
 from ._config import MIN_COMMAND_LINE
 from ._dialects import Dialect
 from ._errors import LocalProtocolError
 from ._events import ConnectionOpened, DataEnd, Question, Request
 from ._extensions._burl import Burl
+from ._grammar import is_domain
 from ._parser import CommandRejected, parse_command
 from ._replies import ReplyClass
 from ._state import chunk_step, next_state
@@ -71,6 +72,8 @@ def check_values(request: Command | UnknownCommand, mail: Mail | None, offers: M
             raise LocalProtocolError("a non-ASCII recipient needs the parameter SMTPUTF8 of MAIL")  # RFC 6531 3.4
         case Data() if mail and mail.params.body is BodyType.BINARYMIME:
             raise LocalProtocolError("a binary message must be sent with BDAT")  # RFC 3030 section 3
+        case Ehlo(domain=name) | Helo(domain=name) | Lhlo(domain=name) if not name.isascii() or not is_domain(name):
+            raise LocalProtocolError(f"{name!r} is neither a domain nor an address literal")  # RFC 5321 4.1.1.1
         case StartTls() if tls:
             raise LocalProtocolError("TLS is already active")  # RFC 3207 4.2
         case Auth(mechanism=mechanism):

@@ -5,6 +5,8 @@
 
 import re
 
+from ._grammar import find_command_control
+
 _HEX = "[0-9A-Fa-f]"
 # Surrogates are excluded, and so are ASCII characters that can stand for themselves. Control characters are excluded
 # too: RFC 3461 4.2 requires escaped characters to be printable, and an escaped CR LF would end up in the header fields
@@ -34,6 +36,22 @@ def decode_xtext(text: str) -> str:
         raise ValueError(f"{text!r} is not xtext: + and two upper case hexadecimal digits encode an octet")
 
     return _HEXCHAR.sub(lambda found: bytes.fromhex(found[1].decode()), text.encode()).decode()
+
+
+def decode_carried(text: str) -> str:
+    """Return the text that xtext encodes, whatever its octets are. Raises `ValueError`.
+
+    Octets that are not UTF-8 become U+FFFD. Control characters are malformed, as they would break a header field.
+    """
+    digits = _HEXCHAR.sub(lambda found: found[0].upper(), text.encode())
+    if _match_xtext(digits.decode()) is None:
+        raise ValueError(f"{text!r} is not xtext")
+
+    decoded = _HEXCHAR.sub(lambda found: bytes.fromhex(found[1].decode()), digits).decode(errors="replace")
+    if find_command_control(decoded):
+        raise ValueError(f"{text!r} encodes control characters")
+
+    return decoded
 
 
 def encode_unitext(text: str) -> str:

@@ -20,9 +20,9 @@ ADAPTERS = sorted((SRC / "smtpcore_adapters").rglob("*.py"))
 
 # A module imports only from the rows above its own: neither sideways nor in a circle.
 LAYERS = (
-    {"_errors", "_xtext", "_states"},
+    {"_errors", "_states"},
     {"_grammar", "_buffer", "_base64"},
-    {"_config", "_addresses", "_replies", "_command"},
+    {"_config", "_addresses", "_replies", "_command", "_xtext"},
     {"_extensions"},
     {"parameters"},
     {"_commands"},
@@ -30,6 +30,7 @@ LAYERS = (
     {"_bodies", "_events", "_reply_reader"},
     {"_dialects", "_state"},
     {"_endpoint", "_parser"},
+    {"_tolerance"},
     {"_default_replies", "_refusals", "_requests"},
     {"_connection", "_client", "trace", "proxy", "sasl"},
     {"__init__"},
@@ -56,9 +57,9 @@ ALLOWED_IN = {
 
 # Parts of the core that the connection does not import.
 BESIDE = {"proxy", "sasl", "trace"}
-# The size of h11, and as much again for BDAT, AUTH, some twenty-five extensions, and a client that checks its requests
-# against all of them.
-MAX_CORE = 5535
+# The size of h11, and as much again for BDAT, AUTH, some twenty-five extensions, a client that checks its requests
+# against all of them, and the tolerance for lines that break the grammar.
+MAX_CORE = 5872
 
 # Each framework is imported by one module of the same name.
 FRAMEWORKS = {"asyncio", "anyio", "trio"}

@@ -3,6 +3,7 @@ from ipaddress import IPv4Address, IPv6Address
 import pytest
 
 from smtpcore import LocalProtocolError, Mailbox, Path
+from smtpcore._addresses import strict_mailbox, strict_path
 
 
 def test_mailbox_keeps_its_text_and_exposes_the_meaning() -> None:
@@ -47,7 +48,18 @@ def test_equivalent_spellings_of_a_mailbox_are_equal() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a", "a@", "@c.example", "a@b@c.example", "<a@c.example>", "a@c.example\r\n", "a@c_d.example", "Postmaster"],
+    [
+        "",
+        "a",
+        "a@",
+        "@c.example",
+        "a@b@c.example",
+        "<a@c.example>",
+        "a@c.example\r\n",
+        "a@c..example",
+        "a@c:d",
+        "Postmaster",
+    ],
 )
 def test_invalid_mailbox_is_refused(text: str) -> None:
     with pytest.raises(LocalProtocolError, match="is not a mailbox"):
@@ -125,7 +137,45 @@ def test_postmaster_without_domain_equals_only_itself_in_any_letter_case() -> No
     assert Path("Postmaster") != "Postmaster"
 
 
-@pytest.mark.parametrize("text", ["a", "a@", "@c.example", "@a.example:", "a@b@c", "a@c.example ", "<>"])
+@pytest.mark.parametrize("text", ["a b", "a@", "@c.example", "@a.example:", "a@b@c", "a@c.example ", "<>"])
 def test_invalid_path_is_refused(text: str) -> None:
     with pytest.raises(LocalProtocolError, match="is not a path"):
         Path(text)
+
+
+WIDE = ["first..last@c.example", ".a@c.example", "a.@c.example", "a@my_host", "a@-c.example", "a@c-.example", "..@_"]
+
+
+@pytest.mark.parametrize("text", WIDE)
+def test_mailbox_may_be_wider_than_the_grammar(text: str) -> None:
+    local_part, _, domain = text.rpartition("@")
+
+    assert (Mailbox(text).local_part, Mailbox(text).domain) == (local_part, domain)
+    assert Path(text).mailbox == Mailbox(text)
+    with pytest.raises(LocalProtocolError, match="by RFC 5321"):
+        strict_mailbox(text)
+    with pytest.raises(LocalProtocolError, match="by RFC 5321"):
+        strict_path(text)
+
+
+def test_path_may_lack_a_domain() -> None:
+    path = Path("root")
+
+    assert (path.mailbox, path.local_part, path.domain, path.is_postmaster) == (None, "root", "", False)
+    assert path != Path("Root")
+    with pytest.raises(LocalProtocolError, match="by RFC 5321"):
+        strict_path("root")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "Postmaster", "a@c.example", "a@[192.0.2.1]", "\u00e9@c.example", '"a b"@c.example']
+)
+def test_strict_path_is_equal_to_the_path_of_the_constructor(text: str) -> None:
+    assert strict_path(text) == Path(text)
+    assert strict_path(text).text == text
+
+
+def test_strict_path_checks_address_literals_and_surrogates() -> None:
+    for text in ("a@[256.1.1.1]", "\ud83d@c.example"):
+        with pytest.raises(LocalProtocolError):
+            strict_path(text)

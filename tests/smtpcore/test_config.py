@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from smtpcore import OFF_BY_DEFAULT, BareNewlines, Bodies, Config, LocalProtocolError
+from smtpcore import OFF_BY_DEFAULT, BareNewlines, Bodies, Config, LocalProtocolError, Tolerance
 
 NEW_YEAR = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -13,6 +13,7 @@ def test_default_config_is_strict_and_limits_everything() -> None:
     config = Config(hostname="s.example")
 
     assert config.bare_newlines is BareNewlines.REJECT
+    assert config.tolerance is Tolerance.STRICT
     assert config.bodies is Bodies.LINES
     assert config.disabled == OFF_BY_DEFAULT
     assert not config.starttls
@@ -27,6 +28,12 @@ def test_default_config_is_strict_and_limits_everything() -> None:
     }
     assert len(limits - unlimited) == 8
     assert {name for name in limits if getattr(config, name) is None} == unlimited
+
+
+def test_body_lines_may_have_any_length_in_chunks_only() -> None:
+    assert Config(hostname="s.example", bodies=Bodies.CHUNKS, max_text_line=None).max_text_line is None
+    with pytest.raises(LocalProtocolError, match=r"needs bodies=Bodies\.CHUNKS"):
+        Config(hostname="s.example", max_text_line=None)
 
 
 def test_config_is_an_immutable_value() -> None:

@@ -10,6 +10,7 @@ from smtpcore import (
     Auth,
     AuthCancel,
     AuthResponse,
+    BareNewlines,
     Bdat,
     Bodies,
     Burl,
@@ -647,3 +648,23 @@ def test_require_tls_is_not_demanded_after_a_refusing_greeting() -> None:
     book = new_server(starttls=True, require_tls=True, answer=answer_with(ConnectionOpened, Reply(554, "No")))
 
     book.send(b"MAIL FROM:<a@c.example>\r\nQUIT\r\n").expect(554, 503, 221)
+
+
+def test_refusal_that_closes_can_be_answered_only_with_a_reply_that_closes() -> None:
+    # The octets after this BDAT may be a chunk, and would be read as commands.
+    conn, event = connection_after(RCPT, b"BDAT many\r\nQUIT\r\n")
+    assert isinstance(event, InvalidCommand)
+    with pytest.raises(LocalProtocolError, match="has to end"):
+        conn.send(Reply(501))
+
+    conn.send(Reply(421))
+    assert conn.next_event() == ConnectionClosed()
+
+
+@pytest.mark.parametrize("mode", [BareNewlines.NORMALIZE, BareNewlines.ACCEPT])
+def test_line_that_a_bare_lf_ends_has_a_deviation(mode: BareNewlines) -> None:
+    book = server(RCPT, bare_newlines=mode, auth_mechanisms=("LOGIN",), plaintext_auth=True)
+    events = book.send(b"NOOP\nX-Y\nRSET\r\nAUTH LOGIN\n*\nNOOP\r\nRCPT\n").events
+
+    deviations = [event.deviations for event in events if isinstance(event, Command | UnknownCommand)]
+    assert deviations == [("bare-lf",), ("bare-lf",), (), ("bare-lf",), ()]

@@ -11,6 +11,8 @@ from smtpcore._grammar import (
     match_mailbox,
     match_param_value,
     match_path,
+    match_wide_mailbox,
+    match_wide_path,
     parse_literal,
     unquote,
 )
@@ -266,6 +268,8 @@ def test_crafted_address_is_matched_in_linear_time() -> None:
         assert not match_mailbox(text)
         assert not match_path(text)
         assert not match_domain(text)
+        assert not match_wide_mailbox(text)
+        assert not match_wide_path(text + ">")
 
 
 @pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1"])

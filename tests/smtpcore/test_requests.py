@@ -10,17 +10,24 @@ from smtpcore import (
     Data,
     DataEnd,
     Ehlo,
+    Helo,
+    Lhlo,
+    LocalProtocolError,
     Mail,
     Noop,
+    OriginalRecipient,
     Path,
     Quit,
     Rcpt,
     Request,
     Rset,
     StartTls,
+    State,
     Vrfy,
 )
-from smtpcore._requests import may_follow
+from smtpcore._requests import check_values, may_follow
+
+from ..playbook import client, rcpt
 
 MAIL, RCPT = Mail(Path("a@c.example")), Rcpt(Path("u@s.example"))
 ENVELOPE: list[Request] = [Rset(), MAIL, RCPT]
@@ -69,3 +76,30 @@ def test_nothing_follows_the_last_part_of_a_body(before: Request) -> None:
 def test_auth_may_be_followed_if_its_initial_response_is_the_only_one(auth: Auth, expected: bool) -> None:
     """RFC 4954 section 4"""
     assert may_follow(auth, MAIL) is expected
+
+
+@pytest.mark.parametrize(
+    "name", ["my_box", "My PC", "c.example.", "[1.2.3]", pytest.param("b\u00fc.example", id="R6531-3.7.1-01")]
+)
+@pytest.mark.parametrize("kind", [Ehlo, Helo, Lhlo])
+def test_client_introduces_itself_with_a_domain_or_an_address_literal(
+    kind: type[Ehlo | Helo | Lhlo], name: str
+) -> None:
+    with pytest.raises(LocalProtocolError, match="neither a domain nor an address literal"):
+        check_values(kind(name), None, {}, tls=False)
+
+    check_values(kind("[192.0.2.1]"), None, {}, tls=False)
+
+
+@pytest.mark.parametrize("address", ["first..last@c.example", "a@my_host", "root"])
+def test_client_sends_addresses_that_are_wider_than_the_grammar(address: str) -> None:
+    client().ask(Mail(Path(address))).wire(f"MAIL FROM:<{address}>\r\n".encode())
+    client(at=State.MAIL).ask(Rcpt(Path(address))).wire(f"RCPT TO:<{address}>\r\n".encode())
+
+
+def test_client_sends_values_that_are_only_carried() -> None:
+    orcpt = OriginalRecipient("rfc822;b+C3+BC@s.example")
+
+    client("DSN", at=State.MAIL).ask(rcpt(ORCPT=orcpt)).wire(
+        b"RCPT TO:<u@s.example> ORCPT=rfc822;b+C3+BC@s.example\r\n"
+    )

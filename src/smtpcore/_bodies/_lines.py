@@ -11,6 +11,7 @@ class LineSplitter:
     def __init__(self, config: Config, *, binary: bool) -> None:
         self._binary = binary
         self._has_bare_newlines = binary or config.bare_newlines is BareNewlines.ACCEPT
+        assert config.max_text_line, "Config requires a limit for lines"
         self._longest = config.max_text_line
         self._partial = bytearray()  # a list of single octets would take forty times the memory
 

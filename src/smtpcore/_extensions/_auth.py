@@ -1,8 +1,10 @@
 """AUTH: SASL authentication, and the AUTH parameter of MAIL (RFC 4954)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from .._addresses import Mailbox
+from .._addresses import Mailbox, strict_mailbox
 from .._grammar import match_mechanism
 from .._xtext import decode_xtext, encode_xtext
 from ._definition import Extension, NextHop, Parameter
@@ -25,9 +27,9 @@ class Submitter:
         return encode_xtext(str(self.mailbox)) if self.mailbox else "<>"
 
 
-def _parse_auth(text: str) -> Submitter:
+def _parse_auth(text: str, make: Callable[[str], Mailbox] = strict_mailbox) -> Submitter:
     mailbox = decode_xtext(text)
-    return Submitter(None if mailbox == "<>" else Mailbox(mailbox))
+    return Submitter(None if mailbox == "<>" else make(mailbox))
 
 
 def _parse_mechanisms(text: str) -> tuple[str, ...]:
@@ -47,7 +49,8 @@ def _relay(submitter: Submitter, hop: NextHop) -> Submitter | None:
 
 
 _EXAMPLES = (Submitter(), Submitter(Mailbox("e=mc2@example.com")), Submitter(Mailbox('"a b"@example.com')))
-AUTH = Parameter("AUTH", Submitter, _parse_auth, octets=500, relay=_relay, examples=_EXAMPLES)
+_carry = partial(_parse_auth, make=Mailbox)
+AUTH = Parameter("AUTH", Submitter, _parse_auth, octets=500, relay=_relay, carry=_carry, examples=_EXAMPLES)
 
 EXTENSION = Extension(
     keyword="AUTH",

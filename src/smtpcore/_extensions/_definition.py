@@ -61,6 +61,11 @@ class Parameter(Generic[_T]):
     """The octets that the parameter adds to the longest allowed command line (RFC 5321 4.5.3.1.4)."""
     enhanced: str = "5.5.4"
     """The enhanced status code for a malformed or repeated parameter."""
+    carry: Callable[[str], _T] | None = None
+    """Return the value for a text that a relay can carry, although `parse` may refuse it.
+
+    A client sends such values, and a server with `Tolerance.LENIENT` accepts them.
+    """
     relay: Callable[[_T, NextHop], _T | Reply | None] | None = None
     """Return the value to send to the next server, None to leave the parameter out, or a reply that refuses.
 

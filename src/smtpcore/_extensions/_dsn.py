@@ -8,7 +8,7 @@ from enum import Enum
 from .._errors import LocalProtocolError
 from .._grammar import is_encodable, match_atom
 from .._replies import Reply
-from .._xtext import decode_unitext, decode_xtext, encode_unitext, encode_xtext
+from .._xtext import decode_carried, decode_unitext, decode_xtext, encode_unitext, encode_xtext
 from ._definition import Extension, NextHop, Parameter, relay_or_drop
 from ._parsing import one_of, parse_nothing
 
@@ -39,25 +39,35 @@ class Notify(Enum):
 class EnvelopeId:
     """The ENVID parameter of MAIL, which notifications repeat (RFC 3461 4.4).
 
-    Raises `LocalProtocolError` for a text that is not xtext, encodes unprintable characters, or is too long.
+    Raises `LocalProtocolError` for a text that is not xtext, encodes control characters, or is too long.
     """
 
     text: str
     """The identifier as it was sent, in xtext."""
 
     def __post_init__(self) -> None:
-        if not 0 < len(self.text) <= MAX_ENVID or _match_printable(_decode(self.text, decode_xtext)) is None:
-            raise LocalProtocolError(f"{self.text!r} is not 1 to {MAX_ENVID} characters of xtext for printable ASCII")
+        if not 0 < len(self.text) <= MAX_ENVID:
+            raise LocalProtocolError(f"{self.text!r} is not 1 to {MAX_ENVID} characters")
+
+        _decode(self.text, decode_carried)
 
     @classmethod
     def of(cls, value: str) -> "EnvelopeId":
-        """Return the identifier that encodes `value`."""
-        return cls(encode_xtext(value))
+        """Return the identifier that encodes `value`. Raises `LocalProtocolError` unless `value` is printable ASCII."""
+        return cls.parse(encode_xtext(value))
+
+    @classmethod
+    def parse(cls, text: str) -> "EnvelopeId":
+        """Return the identifier in a parameter. Raises `LocalProtocolError` unless it encodes printable ASCII."""
+        if _match_printable(_decode(text, decode_xtext)) is None:
+            raise LocalProtocolError(f"{text!r} is not xtext for printable ASCII")
+
+        return cls(text)
 
     @property
     def value(self) -> str:
         """The identifier, decoded."""
-        return decode_xtext(self.text)
+        return decode_carried(self.text)
 
     def __str__(self) -> str:
         return self.text
@@ -67,7 +77,8 @@ class EnvelopeId:
 class OriginalRecipient:
     """The ORCPT parameter of RCPT: the recipient as the sender named it (RFC 3461 4.2, RFC 6533 section 3).
 
-    Raises `LocalProtocolError` for a text that is not an address type, a semicolon and an encoded address.
+    Raises `LocalProtocolError` for a text that is not an address type, a semicolon and an encoded address. The address
+    may be any text without control characters: a relay carries it.
     """
 
     text: str
@@ -80,15 +91,24 @@ class OriginalRecipient:
         if not semicolon or not is_type or len(self.text) > MAX_ORCPT:
             raise LocalProtocolError(f"{self.text[:100]!r} is not an address type, a semicolon and an address")
 
-        address = _decode(encoded, decode_unitext if self._is_utf8 else decode_xtext)
-        if not (is_encodable(address) if self._is_utf8 else _match_printable(address)):
-            raise LocalProtocolError(f"{self.text!r} encodes unprintable characters")
+        _decode(encoded, self._decode)
 
     @classmethod
     def of(cls, address_type: str, address: str) -> "OriginalRecipient":
         """Return the value that encodes `address`, in ASCII, which every server with DSN accepts."""
         encode = encode_unitext if address_type.lower() == "utf-8" else encode_xtext
-        return cls(f"{address_type};{encode(address)}")
+        return cls.parse(f"{address_type};{encode(address)}")
+
+    @classmethod
+    def parse(cls, text: str) -> "OriginalRecipient":
+        """Return the value in a parameter. Raises `LocalProtocolError` unless the encoding fits the address type."""
+        recipient = cls(text)
+        encoded = text.partition(";")[2]
+        address = _decode(encoded, decode_unitext if recipient._is_utf8 else decode_xtext)
+        if not (is_encodable(address) if recipient._is_utf8 else _match_printable(address)):
+            raise LocalProtocolError(f"{text!r} encodes unprintable characters")
+
+        return recipient
 
     @property
     def address_type(self) -> str:
@@ -98,8 +118,15 @@ class OriginalRecipient:
     @property
     def address(self) -> str:
         """The address, decoded. It may be something other than a mailbox."""
-        encoded = self.text.partition(";")[2]
-        return decode_unitext(encoded) if self._is_utf8 else decode_xtext(encoded)
+        return self._decode(self.text.partition(";")[2])
+
+    def _decode(self, encoded: str) -> str:
+        if not self._is_utf8:
+            return decode_carried(encoded)
+        if encoded and "\\" not in encoded and encoded.isascii():
+            return decode_carried(encoded)  # also xtext, which some senders use for this type too
+
+        return decode_unitext(encoded)
 
     @property
     def _is_utf8(self) -> bool:
@@ -141,7 +168,7 @@ _drop = relay_or_drop("DSN")  # section 5.2.2 (a)
 # Section 5.4: ENVID has up to 100 characters, ORCPT up to 500.
 RET = Parameter("RET", Ret, one_of(Ret), octets=9, relay=_drop, examples=tuple(Ret))
 _IDS = (EnvelopeId("QQ314159"), EnvelopeId.of("a+b = c"))
-ENVID = Parameter("ENVID", EnvelopeId, EnvelopeId, octets=107, relay=_drop, examples=_IDS)
+ENVID = Parameter("ENVID", EnvelopeId, EnvelopeId.parse, octets=107, relay=_drop, carry=EnvelopeId, examples=_IDS)
 NOTIFY = Parameter[frozenset[Notify]](
     "NOTIFY",
     frozenset,
@@ -153,9 +180,10 @@ NOTIFY = Parameter[frozenset[Notify]](
 ORCPT = Parameter(
     "ORCPT",
     OriginalRecipient,
-    OriginalRecipient,
+    OriginalRecipient.parse,
     octets=507,
     relay=_drop,
+    carry=OriginalRecipient,
     examples=(OriginalRecipient.of("rfc822", "a+b@example.com"), OriginalRecipient.of("utf-8", "\u00e9@example.com")),
 )
 
