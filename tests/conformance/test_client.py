@@ -472,7 +472,7 @@ KEYWORDS: list[tuple[str, str, dict[str, object]]] = [
     ("R6531-3.1-02", "SMTPUTF8 foo", {"SMTPUTF8": True}),
     ("AUTH", "AUTH plain  SCRAM-SHA-256 PLAIN b@d", {"AUTH": ("PLAIN", "SCRAM-SHA-256")}),
     ("AUTH without mechanisms", "AUTH", {}),
-    ("AUTH in the obsolete form", "AUTH=PLAIN LOGIN", {}),
+    ("AUTH in the obsolete form", "AUTH=PLAIN LOGIN", {"AUTH": ("PLAIN", "LOGIN")}),
     ("DELIVERBY", "DELIVERBY", {"DELIVERBY": None}),
     ("DELIVERBY with a minimum", "DELIVERBY 240", {"DELIVERBY": 240}),
     ("DELIVERBY with an invalid number", "DELIVERBY soon", {}),

@@ -125,6 +125,9 @@ IDLE = {
 @pytest.mark.parametrize("sent", [OK, b"220 again\r\n", b"550 no\r\n", b"250-a\r\n250 b\r\n", b"521 no\r\n"])
 @pytest.mark.parametrize("idle", IDLE.values(), ids=IDLE)
 def test_unsolicited_reply_is_a_remote_error(idle: Callable[[], ClientPlaybook], sent: bytes) -> None:
+    if idle is IDLE["DATA"] and sent.startswith(b"5"):
+        pytest.skip("a refusal in the middle of a body is the reply to the body")
+
     idle().send(sent).expect(RemoteProtocolError(f"the server sent {sent[:3].decode()} without a request"))
 
 
