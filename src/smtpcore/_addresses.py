@@ -42,7 +42,7 @@ class _Address:
         return hash(self._key())
 
     def _key(self) -> tuple[str, str]:
-        text = self.text.lower()  # without a domain
+        text = self.text.lower()  # `_key` of a path without a domain
         return text if text == "postmaster" else self.text, ""  # RFC 5321 4.1.1.3
 
 

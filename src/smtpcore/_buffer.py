@@ -1,4 +1,4 @@
-"""The receive buffer: received octets that were not used yet."""
+"""The receive buffer: received octets that are not parsed yet."""
 
 # Each octet is examined a constant number of times, whatever the sizes of the segments: the octets before `_searched`
 # are known to have no line end, and deleting from the front of a bytearray copies nothing.
@@ -20,7 +20,7 @@ class LineFault(Enum):
 
 
 class LineError(Exception):
-    """The buffer starts with a faulty line. `line` holds its octets up to the `fault`."""
+    """The next line in the buffer is faulty. `line` has its octets before the `fault`."""
 
     def __init__(self, line: bytes, fault: LineFault) -> None:
         super().__init__(line, fault)
@@ -92,6 +92,6 @@ class ReceiveBuffer(bytearray):
         return run
 
     def search(self, pattern: Callable[[bytearray, int], Match[bytes] | None], start: int = 0) -> int:
-        """Return the first position from `start` on where `pattern`, the `search` of a regex, matches, or -1."""
+        """Return the position of the first match at or after `start`, or -1. `pattern` is a regex's method `search`."""
         found = pattern(self, start)
         return found.start() if found else -1

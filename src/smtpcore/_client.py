@@ -1,7 +1,7 @@
 """The client's end of a session."""
 
-# The replies change the state, by the same rows of the tables as at the server's end. With PIPELINING, the replies to
-# several requests may be pending, so that a client keeps two states:
+# The replies change the state, according to the same tables as in a server. With PIPELINING, the replies to several
+# requests may be pending, so that a client keeps two states:
 #
 # - `_state` is the state that the replies so far have led to;
 # - `_ahead` is the state after all pending requests, if each of them is accepted. The next request has to be in
@@ -18,8 +18,8 @@
 # be sent before they are complete. The BDAT itself changes the state (`Step`), as soon as the replies to all earlier
 # requests have arrived.
 #
-# A mistake of the server ends the session. A mistake of the program raises before anything has changed: `send` first
-# prepares the octets and the body, then keeps both.
+# A mistake of the server ends the session. A mistake of the caller raises an exception before anything has changed:
+# `send` first prepares the octets and the body, then stores both.
 
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -77,7 +77,7 @@ class _Pending:
     question: Question
     """The event that the reply answers: for BDAT, the end of its chunk."""
     kind: type[object]
-    """The key of the event in the tables."""
+    """The type of the event in the state tables."""
     octets: int
     """The size of the command on the wire."""
     mark: int | None = None
@@ -170,7 +170,9 @@ class ClientConnection(Endpoint):
     # Receiving
 
     def next_event(self) -> ClientEvent | Signal:
-        """Return the next reply, with the request that it answers, or `PAUSED` while the TLS handshake is pending.
+        """Return the next reply with its request, `ConnectionClosed` at the end of the session, or a signal.
+
+        The signal is `NEED_DATA` if more input is needed, and `PAUSED` while the TLS handshake is pending.
 
         Raises:
             RemoteProtocolError: the input is not a reply, or cannot answer the request; or the stream ended while a
@@ -217,7 +219,7 @@ class ClientConnection(Endpoint):
             raise self._broken("the connection was closed inside a reply")
         if self._left or (self._state is State.DATA and not self._pending):
             raise self._broken("the connection was closed inside a body")
-        # RFC 5321 4.1.1.10: QUIT closes, whatever its reply.
+        # RFC 5321 4.1.1.10: QUIT ends the session, whatever its reply is.
         if self._pending and not isinstance(self._pending[0].request, Quit):
             raise self._broken(f"the connection was closed before the reply to {name_of(self._pending[0].question)}")
 
@@ -282,7 +284,7 @@ class ClientConnection(Endpoint):
 
     def _read_offers(self, lines: Sequence[str]) -> tuple[Mapping[str, object], Dialect]:
         offers, terms = read_offers(lines, self._known)
-        longest = MIN_COMMAND_LINE  # RFC 4954 section 4: of AUTH, this limits the initial response only
+        longest = MIN_COMMAND_LINE  # RFC 4954 section 4: AUTH with its initial response has to fit into such a line
         dialect = make_dialect(self._known, terms, longest=longest, longest_auth=longest, always=_IN_BASE, wide=True)
         return MappingProxyType(offers), dialect
 
@@ -411,7 +413,7 @@ class ClientConnection(Endpoint):
     def _encode(self, request: Command | UnknownCommand) -> bytes:
         octets = encode(request, self._dialect)
         if self._pending and self._config.max_group is not None and self._group + len(octets) > self._config.max_group:
-            raise LocalProtocolError(f"the replies to {self._group} octets of commands are pending: take some first")
+            raise LocalProtocolError(f"{self._group} octets of commands have no reply yet: take some replies first")
 
         return octets
 

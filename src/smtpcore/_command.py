@@ -42,7 +42,7 @@ class Command(Parsed):
 
 @dataclass(frozen=True, slots=True)
 class UnknownCommand(Parsed):
-    """A command with an unknown verb. Unless the program replies otherwise, it gets a 500.
+    """A command with an unknown verb. Its default reply is a 500.
 
     Raises `LocalProtocolError` if the verb is not a word in upper case, and for control characters.
     """

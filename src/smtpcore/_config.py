@@ -22,10 +22,10 @@ MAX_CLASSES = 480  # RFC 3865 2.2 allows 1000 octets, but RFC 5321 4.5.3.1.5 lim
 
 OFF_BY_DEFAULT = frozenset(
     {"DELIVERBY", "DSN", "LIMITS", "REQUIRETLS", "RRVS"}  # clients rely on them
-    | {"BURL", "ETRN", "EXPN", "MT-PRIORITY", "NO-SOLICITING"}  # need code of the program
+    | {"BURL", "ETRN", "EXPN", "MT-PRIORITY", "NO-SOLICITING"}  # need code of your own
     | {"XCLIENT", "XFORWARD"}  # for trusted clients
 )
-"""The default of `Config.disabled`: extensions that need work or a decision of your program.
+"""The default of `Config.disabled`: extensions that need code of your own, or a decision that you have to make.
 
 A client that uses DSN, DELIVERBY, RRVS or REQUIRETLS relies on a notification, or on TLS for the whole route, so a
 server that accepts these parameters and ignores them deceives the sender. MT-PRIORITY, NO-SOLICITING, ETRN, EXPN and
@@ -86,13 +86,13 @@ class Config:
     tolerance: Tolerance = Tolerance.STRICT
     """The treatment of commands with malformed syntax or addresses. Default: strict."""
     starttls: bool = False
-    """Whether STARTTLS is offered (RFC 3207). The program has to perform the TLS handshake."""
+    """Whether STARTTLS is offered (RFC 3207). Your program has to perform the TLS handshake."""
     require_tls: bool = False
     """Whether commands other than NOOP, EHLO, STARTTLS and QUIT are refused before TLS (RFC 3207 section 4)."""
     lmtp: bool = False
     """Whether the protocol is LMTP: LHLO, and one reply per recipient after the body (RFC 2033)."""
     auth_mechanisms: tuple[str, ...] = ()
-    """The SASL mechanisms that the program implements, in upper case. By default none, and no AUTH (RFC 4954)."""
+    """The SASL mechanisms that your program implements, in upper case. By default none, and no AUTH (RFC 4954)."""
     plaintext_auth: bool = False
     """Whether AUTH is also offered without TLS. Passwords can then be read by anyone on the network path."""
     require_auth: bool = False
@@ -100,15 +100,15 @@ class Config:
     disabled: frozenset[str] = OFF_BY_DEFAULT
     """Keywords of extensions that are not offered. Default: `OFF_BY_DEFAULT`."""
     unknown_parameters: bool = False
-    """Whether MAIL and RCPT accept parameters of unknown extensions, which the program can then read as text. By
-    default they are refused, because the client relies on their effect (RFC 5321 4.1.1.11)."""
+    """Whether MAIL and RCPT accept parameters of unknown extensions, which your program can then read as text. By
+    default such parameters are refused, because the client relies on their effect (RFC 5321 4.1.1.11)."""
     min_by_time: int | None = None
     """The minimum by-time in seconds that DELIVERBY accepts and announces (RFC 2852)."""
     max_hold_for: int | None = None
     """The maximum delay in seconds that FUTURERELEASE accepts (RFC 4865).
 
-    FUTURERELEASE is offered if both this and `max_hold_until` are set. Set both only for a submission service whose
-    program does hold messages back.
+    FUTURERELEASE is offered if both this and `max_hold_until` are set. Set both only if your program does hold
+    messages back.
     """
     max_hold_until: datetime | None = None
     """The latest release time that FUTURERELEASE accepts, in UTC."""
@@ -117,9 +117,9 @@ class Config:
     solicitation_classes: tuple[str, ...] = ()
     """Classes of unwanted messages that NO-SOLICITING announces (RFC 3865)."""
     burl: tuple[str, ...] = ()
-    """Arguments that BURL announces, such as `imap`: the kinds of URLs that the program can fetch (RFC 4468)."""
+    """Arguments that BURL announces, such as `imap`: the kinds of URLs that your program can fetch (RFC 4468)."""
     max_command_line: int = MIN_COMMAND_LINE
-    """Maximum octets of a command line with CR LF; extensions add to it. Bounds memory per connection."""
+    """Maximum octets of a command line with CR LF; extensions raise it. Bounds memory per connection."""
     max_text_line: int | None = 65_536
     """Maximum octets of a body line with CR LF. Real mail exceeds the RFC's 1,000. Bounds memory per connection.
 
@@ -139,7 +139,8 @@ class Config:
     max_refusals: int | None = 1000
     """Maximum other refusals in a session: 4yz replies, and refused messages. The next command gets a 421."""
     max_idle_commands: int | None = 100
-    """Maximum commands, except MAIL, RCPT, DATA, since the last message. The next gets a 421. Stops NOOP loops."""
+    """Maximum commands since the last accepted message, except MAIL, RCPT, DATA and refused commands. The next command
+    gets a 421. Stops NOOP loops."""
     max_auth_failures: int | None = 3
     """Maximum failed logins in a session. The next command gets a 421 (RFC 4954 section 9). Stops password guessing."""
 
@@ -163,7 +164,8 @@ class Config:
         if self.max_hold_until and self.max_hold_until.utcoffset() != timedelta(0):
             raise LocalProtocolError(f"max_hold_until is {self.max_hold_until}, but must be in UTC: set tzinfo=UTC")
         if self.priority_policy is not None and not _match_policy(self.priority_policy):
-            raise LocalProtocolError(f"priority_policy {self.priority_policy!r} must be 1 to 20 of A-Z a-z 0-9 . _ -")
+            name = f"priority_policy {self.priority_policy!r}"
+            raise LocalProtocolError(f"{name} must be 1 to 20 characters from A-Z a-z 0-9 . _ -")
         if not all(map(_match_class, self.solicitation_classes)) or not all(map(_match_word, self.burl)):
             raise LocalProtocolError("solicitation_classes or burl has a word that cannot stand in the EHLO reply")
         if len(",".join(self.solicitation_classes)) > MAX_CLASSES:

@@ -4,8 +4,8 @@
 # TLS handshake, after 550 to a command. So nothing is parsed ahead. Pipelined input waits in the receive buffer:
 # `next_event` takes one event out of it, and the next event only after the reply to the first.
 #
-# A mistake of the client is an event that carries its reply. A mistake of the program raises before anything has
-# changed: every method first checks, then changes.
+# A mistake of the client is an event that carries its reply. A mistake of the caller raises an exception before
+# anything has changed: every method first checks, then changes.
 
 from collections import deque
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ class Connection(Endpoint):
 
         self._body: Body | None = None
         self._part: ReceiveBuffer | None = None
-        """Octets that the program fetched for the pending BURL, not yet returned as events."""
+        """Octets that the caller fetched for the pending BURL, not yet returned as events."""
         self._lines: deque[DataLine] | None = None
         """Lines of the body, not yet returned."""
 
@@ -108,9 +108,9 @@ class Connection(Endpoint):
         return self._state is State.TLS or type(self._asked) is StartTls
 
     def next_event(self) -> Event | Signal:
-        """Return the next event from the client.
+        """Return the next event from the client, or a signal: `NEED_DATA`, or `PAUSED` before a reply or TLS.
 
-        Raises `RemoteProtocolError` if the stream ended inside a body. No message was received then.
+        Raises `RemoteProtocolError` if the stream ended inside a body. No complete message was received then.
         """
         if self._lines:
             return self._lines.popleft()
@@ -130,11 +130,11 @@ class Connection(Endpoint):
         return self._await_data() if self._end_of_stream else PAUSED  # in TLS
 
     def receive_part(self, data: bytes | bytearray | memoryview) -> None:
-        """Add octets that the program has fetched for a BURL. Call it as often as needed; `b""` ends the part.
+        """Add octets that you have fetched for the pending BURL, in pieces of any size. `b""` ends the part.
 
         The octets become part of the message: `next_event` returns them like the octets of a chunk, then `PAUSED` until
         more are added, and after the end the event that needs a reply. If the message cannot be accepted, that event
-        is `InvalidData`, and comes early. If a part cannot be fetched, or only a piece of it, refuse it with `send`.
+        is `InvalidData`, and comes early. If the part cannot be fetched completely, refuse the BURL with `send`.
 
         Raises `LocalProtocolError` if no BURL is pending.
         """
@@ -249,8 +249,8 @@ class Connection(Endpoint):
 
         Returns the reply as it is sent: with the keywords after a positive reply to EHLO, with the host's name where
         RFC 5321 4.2 requires it, and with an enhanced status code where RFC 2034 requires it.
-        Raises `LocalProtocolError` if no event is pending, or if a reply of this class or with this text cannot answer
-        it. Nothing was sent then, and the connection is as it was.
+        Raises `LocalProtocolError` if no event is pending, or if a reply with this code or text cannot answer the
+        event. Nothing was sent then, and the connection is unchanged.
         """
         asked = self._check_reply(reply)
         reply = self._complete(asked, reply)
@@ -407,7 +407,7 @@ class Connection(Endpoint):
 
 
 _ADDED_TO: Final = HELLOS | {ConnectionOpened, Xclient, InvalidCommand}
-"""Events whose replies get further additions, or no enhanced status code."""
+"""Events whose replies get the host's name or keywords, or get no enhanced status code."""
 
 _WITH_EFFECT: Final = HELLOS | {Mail, Rcpt, Auth, AuthResponse, Xclient}
 """Events whose positive replies change more than the state."""

@@ -1,4 +1,4 @@
-"""The replies of a server without handlers, and the additions to the replies of a program."""
+"""Default replies of a server without handlers, codes that some events require, and enhanced status codes to add."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -20,7 +20,7 @@ DEFAULTS: Final[Mapping[type[object], Reply]] = {
     Ehlo: Reply(250),
     Lhlo: Reply(250),
     Mail: Reply(250, "Sender accepted", enhanced="2.1.0"),
-    # Only a program can decide that a recipient is local, or that mail may be relayed.
+    # Only your code can decide that a recipient is local, or that mail may be relayed.
     Rcpt: Reply(550, "This server does not accept mail for this recipient", enhanced="5.7.1"),
     Data: Reply(354, "Start mail input; end with <CRLF>.<CRLF>"),
     ChunkEnd: Reply(250, "Chunk received", enhanced="2.0.0"),
@@ -32,7 +32,7 @@ DEFAULTS: Final[Mapping[type[object], Reply]] = {
     Expn: Reply(252, "Cannot expand", enhanced="2.5.0"),  # RFC 5321 7.3
     Help: Reply(214, "HELO EHLO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP", "See RFC 5321", enhanced="2.0.0"),
     StartTls: Reply(220, "Start the TLS handshake", enhanced="2.0.0"),
-    # Only a program can check credentials.
+    # Only your code can check credentials.
     Auth: Reply(535, "Authentication credentials invalid", enhanced="5.7.8"),
     AuthResponse: Reply(535, "Authentication credentials invalid", enhanced="5.7.8"),
     AuthCancel: Reply(501, "Authentication cancelled", enhanced="5.7.0"),

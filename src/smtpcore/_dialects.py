@@ -35,11 +35,11 @@ class Dialect:
     not_implemented: frozenset[str]
     """Verbs of extensions that are not offered."""
     owners: Mapping[type[Command], tuple[str, object]]
-    """The extension of each command class: its keyword, and the terms on which it is offered."""
+    """The extension of each command class: its keyword, and its terms, or None if it is not offered."""
     parameters: Mapping[str, Mapping[str, Parameter[object] | None]]
     """The parameters of MAIL and RCPT, by verb and keyword; None for a parameter that is not offered."""
     unknown_parameters: bool
-    """Whether parameters of unknown extensions are passed to the program as text."""
+    """Whether parameters of unknown extensions are accepted, with their text as the value."""
     smtputf8: bool
     """Whether a line may contain UTF-8 (RFC 6531)."""
     objections: tuple[tuple[str, Callable[[Mapping[str, object]], Reply | None]], ...]
@@ -197,10 +197,10 @@ def compiled(extensions: tuple[Extension, ...], config: Config) -> CompiledConfi
 def read_offers(
     lines: Iterable[str], extensions: Iterable[Extension]
 ) -> tuple[dict[str, object], dict[Extension, object]]:
-    """Return what a server offers, by keyword in upper case and by extension, given its reply to EHLO.
+    """Parse the reply to EHLO. Return the offers by keyword in upper case, and the terms by known extension.
 
-    The first line of the reply is not part of `lines`, and lines without a keyword are ignored. The value of a known
-    extension is its terms, the value of an unknown keyword is its text. Malformed terms count as not offered. The lists
+    The first line of the reply is not part of `lines`, and lines without a keyword are ignored. The offer of a known
+    extension is its terms, the offer of an unknown keyword is its text. Malformed terms count as not offered. The lists
     of a repeated keyword are joined; of other values the last counts. `AUTH=PLAIN` is an old form of `AUTH PLAIN`.
     """
     texts: dict[str, list[str]] = {}

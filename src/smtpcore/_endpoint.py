@@ -20,7 +20,7 @@ class Transaction:
     recipients: list[Rcpt] = field(default_factory=list)
     """The accepted RCPT commands, in order. Only the connection adds to them."""
     submitter: Mailbox | None = None
-    """The submitter, which an authenticated client names with AUTH=; None if it is unknown (RFC 4954 section 5)."""
+    """The submitter, which an authenticated client names with AUTH=; None if unknown (RFC 4954 section 5)."""
     priority: int = 0
     """The priority from MT-PRIORITY, -9 to 9, default 0; at most 0 unless authenticated (RFC 6710 4.1)."""
 
@@ -103,7 +103,7 @@ class Endpoint(ABC):
         return data
 
     def send_failed(self) -> None:
-        """Close after a failed write. The peer may have received a part of it, so nothing more can be sent."""
+        """Close after a failed write. The peer may have received a part of the octets, so nothing more can be sent."""
         self._advance(Step.CLOSE)
         self._output.clear()
 
@@ -145,7 +145,7 @@ class Endpoint(ABC):
     # The state
 
     def _advance(self, cause: type[object] | Step, reply_class: ReplyClass | None = None) -> None:
-        """Change the state by the row for a reply to an event of type `cause`, or for the step `cause`.
+        """Change the state as `MOVES` says for a reply to an event of type `cause`, or for the `Step` in `cause`.
 
         No other code assigns `_state`.
         """

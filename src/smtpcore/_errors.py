@@ -6,7 +6,7 @@ class ProtocolError(Exception):
 
 
 class LocalProtocolError(ProtocolError):
-    """The program asked for something that SMTP does not allow.
+    """Your program asked for something that SMTP does not allow.
 
     Nothing was sent, and the object has the same state as before the call.
     """

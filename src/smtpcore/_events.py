@@ -1,4 +1,4 @@
-"""Events that a connection returns to the program, except commands."""
+"""The events that `next_event` returns, except commands, and the types of requests and of replies to them."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -126,7 +126,7 @@ class AuthCancel:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionClosed:
-    """The end of the dialogue: the client closed its side, or the last reply ended the session."""
+    """The end of the dialogue: the peer closed its side, or the last reply ended the session."""
 
 
 _Line: TypeAlias = Command | UnknownCommand | InvalidCommand | AuthResponse | AuthCancel
@@ -146,7 +146,7 @@ class Answered:
     """A reply of the server, with the item that it answers."""
 
     to: Question | None
-    """The answered item: of a body or chunk, the end. None for a 421 or 221 that the server sent unasked."""
+    """The answered item: of a body or chunk, the end. None for a 421 or 221 that the server sent without a request."""
     reply: Reply
     """The server's reply."""
     recipient: Rcpt | None = None

@@ -80,7 +80,7 @@ def parse_command(verb: str, line: bytes, dialect: Dialect) -> Command | Unknown
 
 
 def _harmless(error: Exception) -> str:
-    # The text of the error may quote the client.
+    # The text of the error may quote the client, so it may have characters that a reply cannot have.
     return _UNPRINTABLE.sub("?", str(error)[:200].encode("ascii", "replace").decode())
 
 

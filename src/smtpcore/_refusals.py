@@ -51,7 +51,7 @@ _OUT_OF_SEQUENCE: Final[Mapping[tuple[State, type[object]], Refusal]] = {
 """The refusals with a more specific text than "Bad sequence of commands"."""
 
 _WITH_VALUES: Final = frozenset({Rcpt, Mail, Data, StartTls, Auth})
-"""The commands whose values have rules."""
+"""The commands whose values `_refuse_values` checks."""
 
 _OF_AUTH: Final = frozenset({Auth, AuthResponse, AuthCancel})
 _ENDS: Final = frozenset({DataEnd, InvalidData})

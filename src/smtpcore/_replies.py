@@ -1,9 +1,9 @@
 """Replies: the lines that a server sends in answer to commands."""
 
-# RFC 5321 4.2: a reply is three digits and one or more lines of text. The code is the decision of a program, and is
+# RFC 5321 4.2: a reply is three digits and one or more lines of text. The code is a decision of the caller, and is
 # checked when a `Reply` is made. Its text may come from anywhere, such as an exception or another server. So any text
-# makes a `Reply`; a connection refuses to send text that cannot be sent, and `fitting` changes such text. The octets
-# never contain more lines than the code begins.
+# makes a `Reply`; a connection refuses to send text that cannot be sent, and `fitting` changes such text. Every line of
+# `octets` begins with the code, so that no text can look like another reply.
 
 import re
 from dataclasses import dataclass, field
@@ -109,9 +109,9 @@ class Reply:
     is_positive: bool = field(compare=False)
     """Whether this reply accepts the command: 2yz or 3yz."""
     text_error: str | None = field(compare=False)
-    """Why a connection cannot send the text, such as a line break in a line; None if the text can be sent."""
+    """The reason why a connection cannot send the text, such as a line break; None if the text can be sent."""
     octets: bytes = field(compare=False)
-    """The octets for the wire, CR LF included. If the text cannot be sent, those of `fitting()`."""
+    """The octets for the wire, CR LF included. If the text cannot be sent, the octets of `fitting()`."""
 
     def __init__(self, code: int, *lines: str, enhanced: str | None = None) -> None:
         reply_class = _CLASS_OF_CODE.get(code)
@@ -150,11 +150,12 @@ class Reply:
     def as_heard(cls, code: int, *lines: str, may_be_enhanced: bool = True) -> "Reply":
         """Make a `Reply` from the code and the text that a server sent.
 
-        For a code that RFC 5321 does not define, the first digit counts (4.2). 521 counts as an ordinary 5yz, because a
-        server may continue after it (RFC 7504 section 3). A server must not send such replies.
+        For a code that RFC 5321 does not define, the first digit counts (RFC 5321 4.2). 521 counts as an ordinary 5yz,
+        because a server may continue after a 521 (RFC 7504 section 3). Do not send the result from a server: `Reply`
+        may not allow its code.
         """
         reply = object.__new__(cls)
-        # The server need not announce ENHANCEDSTATUSCODES, because ordinary text does not begin like this.
+        # Ordinary text does not begin like an enhanced status code, so ENHANCEDSTATUSCODES need not be announced.
         texts, enhanced = _take_status(code, lines) if may_be_enhanced else (lines, None)
         kind = ReplyClass.GOODBYE if code == ReplyCode.SERVICE_NOT_AVAILABLE else ReplyClass(code // 100)
         # RFC 4954 section 4: a challenge is always a single line.
@@ -164,8 +165,8 @@ class Reply:
     def fitting(self, *, ascii_only: bool = False) -> "Reply":
         """Return a reply with the same code and a text that can be sent.
 
-        Line breaks begin new lines, long lines are continued on further lines, and control characters become "?". So
-        do characters beyond ASCII with `ascii_only` (RFC 6531 3.7.4).
+        Line breaks begin new lines, long lines are continued on further lines, and control characters become "?". With
+        `ascii_only`, characters beyond ASCII also become "?" (RFC 6531 3.7.4).
         """
         codec = "ascii" if ascii_only else "utf-8"
         lines = [line.encode(codec, "replace").decode() for line in _fit(self.lines)]
@@ -215,7 +216,7 @@ def is_enhanced(text: str, code: int) -> bool:
 
 
 def _take_status(code: int, texts: tuple[str, ...]) -> tuple[tuple[str, ...], str | None]:
-    """Return the texts without the enhanced status code with which they begin, and that code; None if there is none."""
+    """Return the texts without the enhanced status code at their beginning, and the code, or None without a code."""
     status = texts[0].partition(" ")[0]
     if status[1:2] != "." or not is_enhanced(status, code):
         return texts, None

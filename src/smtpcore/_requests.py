@@ -34,7 +34,7 @@ def name_of(event: Request | Question) -> str:
 
 
 def may_follow(before: Request | ConnectionOpened, request: Request) -> bool:
-    """Return whether `request` may follow `before`, the last request, before the reply to it."""
+    """Return whether `request` may be sent before the reply to the last request, `before`, has arrived."""
     match before:
         case Rset() | Mail() | Rcpt() | DataEnd():
             return not isinstance(request, Bdat)
@@ -47,7 +47,7 @@ def may_follow(before: Request | ConnectionOpened, request: Request) -> bool:
 
 
 def hoped_for(state: State, request: Request | ConnectionOpened, kind: type[object]) -> State:
-    """Return the state after `request`, sent in `state`, if it is accepted. `kind` is its key in the tables."""
+    """Return the state after `request`, sent in `state`, is accepted. `kind` is the type of the event in `MOVES`."""
     if isinstance(request, Bdat):
         state = next_state(state, chunk_step(last=request.last))
 

@@ -1,8 +1,8 @@
-"""The refusals of the core: one row for each, with the rule that decides and the reply to send."""
+"""The refusals of the core: for each, the name of the rule that decides, and the reply to send."""
 
 # `_refusals.py` checks the rules of commands in their order; `_parser.py` and `_bodies` decide about syntax and bodies.
-# All of them take their replies from here, so that each wording stands in one place. The rows of an extension's own
-# rules stand in the extension. `docs/server.md` has a table of the rules.
+# All of them take their replies from here, so that each wording is in one place. The refusals by an extension's own
+# rules are in the module of the extension. `docs/server.md` has a table of the rules.
 #
 # A word in braces is filled in when the refusal is made: `rules.NOT_IMPLEMENTED.fill(verb="TURN")`.
 
@@ -77,7 +77,7 @@ RECIPIENT_NOT_ASCII = _row("SMTPUTF8", 553, "5.6.7", "A non-ASCII recipient need
 NEEDS_BDAT = _row("BINARYMIME", 503, "5.5.1", "A binary message must be sent with BDAT")
 
 # Syntax. RFC 5321 4.2.4, 4.3.2: 500 if no known verb was found, otherwise 501. RFC 5321 4.1.1.11: 555 for an unknown
-# parameter. 521 closes, because a chunk of unknown size follows.
+# parameter. 521 closes the connection, because a chunk of unknown size follows.
 
 NO_VERB = _row("syntax", 500, "5.5.2", "A command must start with a word of letters")
 BAD_LINE = _row("syntax", 500, "5.5.2", "Syntax error: {why}")

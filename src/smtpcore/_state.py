@@ -63,7 +63,7 @@ class Wait(Key):
     TLS = auto()
     """Either end waits for the TLS handshake."""
     NOTHING = auto()
-    """The program has to act, or the session is over."""
+    """No input: your program has to act, or the session is over."""
 
     # Waits of a client
 
@@ -87,7 +87,7 @@ class Step(Key):
     """A transition that needs no reply."""
 
     CHUNK = auto()
-    """A chunk that is not the last begins: after BDAT, or when the program has a part that BURL names."""
+    """A chunk that is not the last begins: after BDAT, or when the first octets for a BURL were fetched."""
     LAST_CHUNK = auto()
     """The last chunk begins."""
     DISCARDED_CHUNK = auto()
@@ -126,7 +126,7 @@ ALLOWED_COMMANDS: Final[Mapping[State, frozenset[type[object]]]] = MappingProxyT
         for state, commands in _CORE_COMMANDS.items()
     }
 )
-"""State to the requests that are in sequence (RFC 5321 4.1.4). In all other states, no request can come."""
+"""For each state, the requests that are in sequence (RFC 5321 4.1.4). In all other states, no request can come."""
 
 ALLOWED_REPLIES: Final[Mapping[type[object], frozenset[ReplyClass]]] = MappingProxyType(
     {
@@ -136,7 +136,7 @@ ALLOWED_REPLIES: Final[Mapping[type[object], frozenset[ReplyClass]]] = MappingPr
         **dict.fromkeys((AuthCancel, InvalidCommand, InvalidData), _NEGATIVE),
     }
 )
-"""Event to the classes of replies that may answer it (RFC 5321 4.3.2). All other events need no reply."""
+"""For each event, the classes of replies that may answer it (RFC 5321 4.3.2). All other events need no reply."""
 
 _OPEN: Final = (State.MAIL, State.RCPT, State.CHUNKED, State.CHUNK_REFUSED)
 _IN_SESSION: Final = (State.GREETED, State.READY, *_OPEN)
@@ -144,7 +144,7 @@ _BEFORE_CHUNK: Final = (State.RCPT, State.CHUNKED)
 
 _Row: TypeAlias = tuple[Iterable[State], Iterable[type[object]], frozenset[ReplyClass], State]
 
-# In these states, a reply to one of these events, of one of these classes, leads to this state.
+# Columns: the states, the answered events, the classes of the reply, and the next state.
 _ON_REPLY: Final[tuple[_Row, ...]] = (
     ((State.CONNECTED,), (ConnectionOpened,), _2YZ, State.GREETED),
     ((State.CONNECTED,), (ConnectionOpened,), _NEGATIVE, State.REFUSED),
@@ -177,7 +177,7 @@ _ON_REPLY: Final[tuple[_Row, ...]] = (
     (State, ALLOWED_REPLIES, frozenset({ReplyClass.GOODBYE}), State.CLOSED),
 )
 
-# In these states, this step leads to this state.
+# Columns: the states, the step, and the next state.
 _ON_STEP: Final[tuple[tuple[Iterable[State], Step, State], ...]] = (
     (_BEFORE_CHUNK, Step.CHUNK, State.CHUNK),
     (_BEFORE_CHUNK, Step.LAST_CHUNK, State.LAST_CHUNK),
@@ -200,7 +200,7 @@ MOVES: Final[Mapping[tuple[State, type[object] | Step, ReplyClass | None], State
         **{(state, step, None): then for states, step, then in _ON_STEP for state in states},
     }
 )
-"""All moves: state, answered event and class of the reply, or state, step and None, to the next state."""
+"""All transitions. A key is (state, answered event, class of the reply) or (state, step, None)."""
 
 IN_BODY: Final = frozenset({State.DATA, State.CHUNK, State.LAST_CHUNK})
 """The states in which the next octets belong to a body."""
@@ -218,7 +218,7 @@ WAITING_FOR: Final[Mapping[State, Wait]] = MappingProxyType(
         State.TLS: Wait.TLS,
     }
 )
-"""State to the wait of a server while no reply is pending."""
+"""For each state, the wait of a server while no reply is pending."""
 
 WAITING_FOR_REPLY: Final[Mapping[type[object], Wait]] = MappingProxyType(
     {
@@ -231,19 +231,22 @@ WAITING_FOR_REPLY: Final[Mapping[type[object], Wait]] = MappingProxyType(
         DataEnd: Wait.END_REPLY,
     }
 )
-"""Answered event to the wait of a client for the reply."""
+"""For each event that a reply can answer, the wait of a client for this reply."""
 
 
 def next_state(state: State, cause: type[object] | Step, reply_class: ReplyClass | None = None) -> State:
-    """Return the state after a reply of this class to an event of type `cause`, or after the step `cause`.
+    """Return the state after a reply of this class to an event of type `cause`, or after the `Step` in `cause`.
 
-    Without a row in `MOVES` the state stays.
+    Without an entry in `MOVES` the state stays the same.
     """
     return MOVES.get((state, cause, reply_class), state)
 
 
 def row_of(event: object) -> type[object]:
-    """Return the type of `event` in the tables. Commands of your own extensions have the rows of `UnknownCommand`."""
+    """Return the type that represents `event` in the tables.
+
+    It is `DataEnd` for a BURL LAST, and `UnknownCommand` for commands of your own extensions.
+    """
     if isinstance(event, Burl) and event.last:
         return DataEnd  # RFC 4468 3.2
 

@@ -39,6 +39,6 @@ class State(Key):
     TLS = auto()
     """The next octets belong to a TLS handshake."""
     REFUSED = auto()
-    """The greeting was negative, such as 554 (RFC 5321 3.1)."""
+    """The greeting was negative, such as 554 (RFC 5321 3.1), or an XCLIENT was refused. Only QUIT is allowed."""
     CLOSED = auto()
     """The session is over."""

@@ -33,7 +33,7 @@ def encode_xtext(text: str) -> str:
 def decode_xtext(text: str) -> str:
     """Return the text that xtext encodes. Raises `ValueError`."""
     if _match_xtext(text) is None:
-        raise ValueError(f"{text!r} is not xtext: + and two upper case hexadecimal digits encode an octet")
+        raise ValueError(f"{text!r} is not xtext: write a space, + and = as + with two upper-case hexadecimal digits")
 
     return _HEXCHAR.sub(lambda found: bytes.fromhex(found[1].decode()), text.encode()).decode()
 
@@ -62,6 +62,6 @@ def encode_unitext(text: str) -> str:
 def decode_unitext(text: str) -> str:
     """Return the text that unitext encodes, in its ASCII form or not. Raises `ValueError`."""
     if _match_unitext(text) is None:
-        raise ValueError(rf"{text!r} is not unitext: \x{{...}} encodes a character")
+        raise ValueError(rf"{text!r} is not unitext: write a space, +, = and \ as \x{{...}} with the code point in hex")
 
     return _EMBEDDED.sub(lambda found: chr(int(found[1], 16)), text)

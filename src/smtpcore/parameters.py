@@ -60,7 +60,7 @@ class Params(Mapping[str, object]):
         return hash(frozenset(self._values))
 
     def __str__(self) -> str:
-        # The form after a path, with a space before each parameter.
+        # As written after a path: a space precedes each parameter.
         return "".join(f" {keyword}{_format(value)}" for keyword, value in self._values.items())
 
     def __repr__(self) -> str:
@@ -114,7 +114,7 @@ class Params(Mapping[str, object]):
     def mt_priority(self) -> int:
         """The priority that the client asks for, from -9 to 9, by default 0 (RFC 6710).
 
-        Only trusted clients may be granted more than 0: see `Transaction.priority`.
+        A client that is not authenticated gets at most 0: see `Transaction.priority`.
         """
         return MT_PRIORITY.of(self) or 0
 

@@ -2,7 +2,7 @@
 
 # The header precedes the first octet of SMTP or TLS and replaces the addresses of the socket. It is never optional: a
 # port requires the header from every peer or from none, only trusted proxies may reach a port that requires it, and the
-# greeting waits for the complete header (2). Section numbers in this file are those of proxy-protocol.txt.
+# greeting waits for the complete header. In this file, "PROXY 2.1" is section 2.1 of proxy-protocol.txt.
 #
 # `_BEGINNINGS` lists all valid first octets. Other octets are refused at once, so that a plain SMTP client on the wrong
 # port fails at its first letter and not after a timeout.
@@ -26,10 +26,10 @@ from typing import Literal
 from ._errors import LocalProtocolError, RemoteProtocolError
 from ._events import NEED_DATA, Signal
 
-MAX_LINE = 107  # 2.1: "PROXY UNKNOWN" with the longest addresses and ports, CRLF included
+MAX_LINE = 107  # PROXY 2.1: "PROXY UNKNOWN" with the longest addresses and ports, CRLF included
 MAX_LENGTH = 4096  # enough for a client's certificate; 2.2 would let any peer make us buffer 65,535 octets
-MAX_UNIQUE_ID = 128  # 2.2.5
-MAX_UNIX_PATH = 108  # 2.2
+MAX_UNIQUE_ID = 128  # PROXY 2.2.5
+MAX_UNIX_PATH = 108  # PROXY 2.2
 
 _MAX_UINT16 = 0xFFFF
 _SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
@@ -41,7 +41,7 @@ _FIXED = struct.Struct(">12sBBH")
 _TLV = struct.Struct(">BH")
 _SSL = struct.Struct(">BI")
 
-# The valid first octets of a header, by version. The address family of a LOCAL header is ignored (2.2).
+# The valid first octets of a header, by version. The address family of a LOCAL header is ignored (PROXY 2.2).
 _BEGINNINGS: Mapping[int, tuple[bytes, ...]] = {
     1: (b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN ", b"PROXY UNKNOWN\r"),
     2: (
@@ -63,7 +63,7 @@ class ProxyCommand(Enum):
 
 
 class TlvType(IntEnum):
-    """The registered types of TLVs (2.2). TLVs of the types `SSL_...` are nested in a TLV of type `SSL`."""
+    """The registered types of TLVs (PROXY 2.2). TLVs of the types `SSL_...` are nested in a TLV of type `SSL`."""
 
     ALPN = 0x01
     AUTHORITY = 0x02
@@ -83,7 +83,7 @@ class TlvType(IntEnum):
 
 
 class SslClient(IntFlag):
-    """Properties of the client's connection to the proxy (2.2.6)."""
+    """Properties of the client's connection to the proxy (PROXY 2.2.6)."""
 
     SSL = 0x01
     """The client used TLS."""
@@ -133,13 +133,13 @@ class Tlv:
             raise LocalProtocolError(f"a TLV of type {self.type} with {len(self.value)} octets is out of range")
 
     def encode(self) -> bytes:
-        """Return the octets for the wire (2.2)."""
+        """Return the octets for the wire (PROXY 2.2)."""
         return _TLV.pack(self.type, len(self.value)) + self.value
 
 
 @dataclass(frozen=True, slots=True)
 class SslInfo:
-    """The TLS connection between client and proxy (2.2.6).
+    """The TLS connection between client and proxy (PROXY 2.2.6).
 
     Put it into a header with `Tlv(TlvType.SSL, info.encode())`. Other sub-TLVs are left out here.
     Raises `LocalProtocolError` for numbers out of range, and for text that is not ASCII (for `cn`: not UTF-8).
@@ -221,18 +221,18 @@ class ProxyHeader:
 
     @property
     def authority(self) -> str | None:
-        """The host name that the client requested, for instance by SNI (2.2.2). The client may have sent any text."""
+        """The host name that the client requested, for instance by SNI (PROXY 2.2.2). It may be any text."""
         value = self.find(TlvType.AUTHORITY)
         return None if value is None else value.decode()
 
     @property
     def unique_id(self) -> bytes | None:
-        """The proxy's id of the connection (2.2.5)."""
+        """The proxy's id of the connection (PROXY 2.2.5)."""
         return self.find(TlvType.UNIQUE_ID)
 
     @property
     def ssl(self) -> SslInfo | None:
-        """The TLS connection between client and proxy (2.2.6)."""
+        """The TLS connection between client and proxy (PROXY 2.2.6)."""
         value = self.find(TlvType.SSL)
         return None if value is None else _parse_ssl(value)
 
@@ -400,7 +400,7 @@ def _measure_line(window: bytearray) -> int | None:
 
 def _parse_line(line: bytes) -> ProxyHeader:
     if line.startswith(b"PROXY UNKNOWN"):
-        # 2.1: the receiver must ignore anything presented before the CRLF.
+        # PROXY 2.1: the receiver must ignore anything presented before the CRLF.
         return ProxyHeader(ProxyCommand.PROXY)
 
     fields = _match_tcp(line.decode("ascii"))
@@ -418,7 +418,7 @@ def _parse_block(header: bytes) -> ProxyHeader:
     kind: int
     _, command, kind, _ = _FIXED.unpack_from(header)
     if command == _LOCAL:
-        # 2.2: the receiver must discard the block. So its checksum need not be verified.
+        # PROXY 2.2: the receiver must discard the block. So its checksum need not be verified.
         return ProxyHeader(ProxyCommand.LOCAL)
 
     family, transport = divmod(kind, 16)
@@ -434,7 +434,7 @@ def _check_checksum(start: bytes, tlvs: list[Tlv]) -> None:
     if not found:
         return
 
-    # 2.2.3: the checksum covers the whole header, with zeros in place of the checksum. A second checksum is an error.
+    # PROXY 2.2.3: the checksum covers the whole header, with zeros in its own place. A second checksum is an error.
     zeroed = (Tlv(tlv.type, bytes(4)) if tlv.type == TlvType.CRC32C else tlv for tlv in tlvs)
     if found != [crc32c(start + b"".join(tlv.encode() for tlv in zeroed)).to_bytes(4, "big")]:
         raise ValueError("the checksum is wrong")

@@ -1,6 +1,6 @@
 """The trace fields that a server adds at the top of a message (RFC 5321 4.4)."""
 
-# The program passes in every value, because this module reads no clock and looks up no names. A field is folded between
+# The caller passes in every value, because this module reads no clock and looks up no names. A field is folded between
 # the clauses of its grammar, so that no line exceeds the 998 octets of RFC 5322 2.1.1 for any client name.
 
 import re

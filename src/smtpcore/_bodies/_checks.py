@@ -47,7 +47,7 @@ class BodyCheck:
         if self._held:
             run = self._held + run
             self._held = b""
-            is_paired = False  # the CR was not checked
+            is_paired = False  # the held CR may lack its LF
         if run.endswith(b"\r") and not is_end:
             last = run[-_MOST_CR:]
             self._held = last[len(last.rstrip(b"\r")) :]
@@ -82,7 +82,7 @@ class BodyCheck:
         if self._max_line is None:
             return run
 
-        # Jump from the last line end within the limit to the next one, so that short lines need no search each.
+        # Each search finds the last line end within the limit, so that many short lines take a single search.
         start = 0
         reach = self._max_line - self._line_length
         while len(run) - start > reach:

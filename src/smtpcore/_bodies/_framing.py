@@ -72,12 +72,12 @@ class DotFraming:
 
 
 class ChunkFraming:
-    """Counts the octets of a BDAT chunk (RFC 3030 section 2) or of a part for a BURL (RFC 4468). No dot is added."""
+    """Counts the octets of a BDAT chunk (RFC 3030) or of a part for a BURL (RFC 4468). Neither has dot-stuffing."""
 
     __slots__ = ("left",)
 
     is_paired: Final = False
-    """Whether each CR in the last run is known to be followed by LF."""
+    """Always False: a run may have a CR without LF."""
 
     def __init__(self, size: int | None) -> None:
         self.left = size

@@ -28,13 +28,13 @@ class Body:
         self.ended = False
 
     def end_part(self, left: int) -> None:
-        """End the current part after `left` more octets."""
+        """End the part for a BURL after `left` more octets."""
         assert isinstance(self._framing, ChunkFraming), "a part has begun"
         self._framing.left = left
 
     @property
     def takes_part(self) -> bool:
-        """Whether the current part may still get more octets."""
+        """Whether a part for a BURL is being received, and may get more octets."""
         return isinstance(self._framing, ChunkFraming) and self._framing.left is None
 
     @property

@@ -18,7 +18,7 @@ class LineSplitter:
     def split(self, run: bytes, *, is_end: bool = False) -> list[bytes]:
         """Return the lines that are complete after `run`.
 
-        If `is_end` marks the end of the body, the last line may be incomplete, in a body sent with BDAT.
+        `is_end` marks the end of the body. A last line without CR LF, which BDAT permits, is then returned too.
         """
         if self._has_bare_newlines:
             *found, rest = run.split(b"\r\n")

@@ -33,7 +33,7 @@ def _parse_auth(text: str, make: Callable[[str], Mailbox] = strict_mailbox) -> S
 
 
 def _parse_mechanisms(text: str) -> tuple[str, ...]:
-    # Section 3. A server that names no valid mechanism does not offer AUTH.
+    # RFC 4954 section 3. A server that names no valid mechanism does not offer AUTH.
     mechanisms = tuple(dict.fromkeys(word for word in text.upper().split() if match_mechanism(word)))
     if not mechanisms:
         raise ValueError("AUTH names no mechanism")
@@ -45,7 +45,7 @@ def _relay(submitter: Submitter, hop: NextHop) -> Submitter | None:
     if "AUTH" not in hop.offers:
         return None
 
-    return submitter if hop.is_trusted else Submitter()  # section 5: do not pass an unverified claim on
+    return submitter if hop.is_trusted else Submitter()  # RFC 4954 section 5: do not pass an unverified claim on
 
 
 _EXAMPLES = (Submitter(), Submitter(Mailbox("e=mc2@example.com")), Submitter(Mailbox('"a b"@example.com')))

@@ -28,7 +28,7 @@ def _relay(body: BodyType, hop: NextHop) -> BodyType | Reply | None:
 
 
 _NOT_BINARY = (BodyType.SEVEN_BIT, BodyType.EIGHT_BIT_MIME)
-# RFC 6152 does not lengthen the line, but " BODY=8BITMIME" must not shorten the longest possible address.
+# RFC 6152 adds nothing to the line limit. These 14 octets make room for " BODY=8BITMIME" after the longest address.
 BODY = Parameter("BODY", BodyType, one_of(_NOT_BINARY), octets=14, relay=_relay, examples=_NOT_BINARY)
 # RFC 3030 section 3 (8): the line grows by 16 octets.
 BINARY_BODY = Parameter("BODY", BodyType, one_of(BodyType), octets=16, relay=_relay, examples=tuple(BodyType))

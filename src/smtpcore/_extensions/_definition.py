@@ -24,7 +24,7 @@ class NextHop:
     """The server to which a relay sends a command: the input of the relay rules of parameters."""
 
     offers: Mapping[str, object]
-    """The extensions that the server offers, as in `ClientConnection.extensions`."""
+    """The extensions that the server offers: the value of `ClientConnection.extensions`."""
     path: Path
     """The address in the command."""
     is_private: bool = False
@@ -95,9 +95,9 @@ class ExtensionCommand(Command):
     states: ClassVar[frozenset[State]] = frozenset({State.READY})
     """The states in which the command is in sequence."""
     before_auth: ClassVar[bool] = False
-    """Whether the command is accepted before authentication where the configuration requires authentication."""
+    """Whether the command is accepted before authentication even if `Config.require_auth` is set."""
     default_reply: ClassVar[Reply] = Reply(502, "Command not implemented", enhanced="5.5.1")
-    """The reply of a program without a handler for the command."""
+    """The reply that `Connection.default_reply` returns for the command."""
     octets: ClassVar[int] = 0
     """The octets that the command adds to the longest allowed command line."""
 

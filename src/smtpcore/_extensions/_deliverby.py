@@ -11,8 +11,8 @@ from .._replies import Reply
 from ._definition import Extension, Parameter, relay_or_refuse
 from ._parsing import number
 
-_match_by = re.compile(r"([+-]?[0-9]{1,9});([NRnr])([Tt]?)").fullmatch  # section 4
-_parse_seconds = number("[0-9]{1,9}", "a number of up to 9 digits")  # section 2 (3)
+_match_by = re.compile(r"([+-]?[0-9]{1,9});([NRnr])([Tt]?)").fullmatch  # RFC 2852 section 4
+_parse_seconds = number("[0-9]{1,9}", "a number of up to 9 digits")  # RFC 2852 section 2 (3)
 
 
 class ByMode(Enum):
@@ -61,10 +61,10 @@ def _object(minimum: int | None, params: Mapping[str, object]) -> Reply | None:
     if by is None or by.mode is not ByMode.RETURN or minimum is None or by.seconds >= minimum:
         return None
 
-    return Reply(555, f"BY needs at least {minimum} seconds", enhanced="5.5.4")  # sections 3 and 4
+    return Reply(555, f"BY needs at least {minimum} seconds", enhanced="5.5.4")  # RFC 2852 sections 3 and 4
 
 
-# Section 4.1.4.1, and 4.1.4.2: the relay would have to send a "relayed" notification.
+# RFC 2852 4.1.4.1 and 4.1.4.2: a relay that sends the message on without BY has to send a "relayed" notification.
 _REFUSAL = Reply(554, "The next server does not support DELIVERBY", enhanced="5.3.3")
 BY = Parameter(
     "BY",
@@ -78,7 +78,7 @@ BY = Parameter(
 EXTENSION = Extension(
     keyword="DELIVERBY",
     arguments=lambda config: "" if config.min_by_time is None else str(config.min_by_time),
-    # Section 2. With a malformed minimum, DELIVERBY counts as not offered: the client cannot know the accepted values.
+    # RFC 2852 section 2. With a malformed minimum, DELIVERBY counts as not offered: the minimum is unknown.
     parse_arguments=lambda text: _parse_seconds(text) if text else None,
     mail=(BY,),
     objection=_object,

@@ -12,10 +12,10 @@ from .._xtext import decode_carried, decode_unitext, decode_xtext, encode_unitex
 from ._definition import Extension, NextHop, Parameter, relay_or_drop
 from ._parsing import one_of, parse_nothing
 
-MAX_ENVID = 100  # section 4.4
-MAX_ORCPT = 500  # section 4.2
+MAX_ENVID = 100  # RFC 3461 4.4
+MAX_ORCPT = 500  # RFC 3461 4.2
 
-_match_printable = re.compile(r"[\t -~]*").fullmatch  # sections 4.2 and 4.4: graphic and white space characters
+_match_printable = re.compile(r"[\t -~]*").fullmatch  # RFC 3461 4.2 and 4.4: graphic and white space characters
 
 
 class Ret(Enum):
@@ -158,14 +158,14 @@ def _relay_notify(notify: frozenset[Notify], hop: NextHop) -> frozenset[Notify] 
     if "DSN" in hop.offers:
         return notify
     if Notify.SUCCESS in notify:
-        # Section 5.2.2 (b): the relay would have to send a "relayed" notification.
+        # RFC 3461 5.2.2 (b): a relay that drops this value has to send a "relayed" notification.
         return Reply(554, "The next server does not notify of success", enhanced="5.3.3")
 
     return None
 
 
-_drop = relay_or_drop("DSN")  # section 5.2.2 (a)
-# Section 5.4: ENVID has up to 100 characters, ORCPT up to 500.
+_drop = relay_or_drop("DSN")  # RFC 3461 5.2.2 (a)
+# RFC 3461 5.4: ENVID has up to 100 characters, ORCPT up to 500.
 RET = Parameter("RET", Ret, one_of(Ret), octets=9, relay=_drop, examples=tuple(Ret))
 _IDS = (EnvelopeId("QQ314159"), EnvelopeId.of("a+b = c"))
 ENVID = Parameter("ENVID", EnvelopeId, EnvelopeId.parse, octets=107, relay=_drop, carry=EnvelopeId, examples=_IDS)

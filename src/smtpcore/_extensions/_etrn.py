@@ -25,7 +25,7 @@ class Etrn(ExtensionCommand):
     def __post_init__(self) -> None:
         option = self.argument[:1] if self.argument[:1] in ("@", "#") else ""
         node = self.argument.removeprefix(option)
-        # Section 5: a node is a domain, which without `@` has to be fully qualified. A queue is an atom.
+        # RFC 1985 section 5: `#` precedes an atom, and `@` a domain. A domain without `@` has to be fully qualified.
         is_node = match_atom(node) if option == "#" else match_domain(node) and (option or "." in node)
         if not is_node or not node.isascii():
             raise LocalProtocolError(f"{self.argument!r} is neither a fully qualified domain, nor # and a queue")
@@ -33,7 +33,7 @@ class Etrn(ExtensionCommand):
     @classmethod
     def parse(cls, argument: str) -> "Etrn | Reply":
         """Parse the domain or queue."""
-        # Section 7
+        # RFC 1985 section 7
         return Etrn(argument) if argument else Reply(500, "Syntax: ETRN and a domain", enhanced="5.5.2")
 
     def __str__(self) -> str:

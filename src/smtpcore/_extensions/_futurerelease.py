@@ -10,7 +10,7 @@ from ._definition import Extension, Parameter, relay_or_refuse
 from ._deliverby import BY
 from ._parsing import format_date_time, number, parse_date_time
 
-# Section 3 (2)
+# RFC 4865 section 3 (2)
 _parse_limit = number("[0-9]{1,9}", "a number of up to 9 digits")
 _parse_holdfor = number("[1-9][0-9]{0,8}", "a number of seconds from 1 to 999999999")
 
@@ -39,7 +39,7 @@ def _announce(config: Config) -> str:
 
 
 def _parse_limits(text: str) -> HoldLimits:
-    # Section 3 (2): both limits are required.
+    # RFC 4865 section 3 (2): both limits are required.
     seconds, _, until = text.partition(" ")
     return HoldLimits(_parse_limit(seconds), _parse_holduntil(until))
 
@@ -53,17 +53,17 @@ def _object(limits: HoldLimits, params: Mapping[str, object]) -> Reply | None:
     elif until and until > limits.until:
         why = f"HOLDUNTIL may be {format_date_time(limits.until)} at the latest"
     elif seconds is not None and by and seconds > by.seconds:
-        why = "HOLDFOR ends after the time of BY"  # section 5.2.2
+        why = "HOLDFOR ends after the time of BY"  # RFC 4865 5.2.2
     else:
         return None
 
-    return Reply(501, why, enhanced="5.5.4")  # section 4.2 (10), (11)
+    return Reply(501, why, enhanced="5.5.4")  # RFC 4865 4.2 (10), (11)
 
 
 _REFUSAL = Reply(555, "The next server does not support FUTURERELEASE", enhanced="5.5.4")
 _relay = relay_or_refuse("FUTURERELEASE", _REFUSAL)
 _TIMES = (datetime(2030, 1, 1, tzinfo=UTC), datetime(2029, 12, 31, 23, 59, 59, 500_000, tzinfo=UTC))
-# Section 3 (5): the line grows by 34 octets for either parameter; a command cannot have both.
+# RFC 4865 section 3 (5): the line grows by 34 octets for either parameter; a command cannot have both.
 HOLDFOR = Parameter("HOLDFOR", int, _parse_holdfor, octets=0, relay=_relay, examples=(1, 600))
 HOLDUNTIL = Parameter("HOLDUNTIL", datetime, _parse_holduntil, octets=34, relay=_relay, examples=_TIMES)
 

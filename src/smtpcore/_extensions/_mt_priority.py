@@ -5,22 +5,22 @@ import re
 from ._definition import Extension, Parameter, relay_or_drop
 from ._parsing import number
 
-_match_policy = re.compile(r"[A-Za-z0-9._-]{1,20}").fullmatch  # section 7
+_match_policy = re.compile(r"[A-Za-z0-9._-]{1,20}").fullmatch  # RFC 6710 section 7
 
 
 MT_PRIORITY = Parameter(
     "MT-PRIORITY",
     int,
-    number("-?[1-9]|0", "a number from -9 to 9"),  # section 7
+    number("-?[1-9]|0", "a number from -9 to 9"),  # RFC 6710 section 7
     octets=15,
-    enhanced="5.5.2",  # section 4.1 (1)
-    relay=relay_or_drop("MT-PRIORITY"),  # section 4.3
+    enhanced="5.5.2",  # RFC 6710 4.1 (1)
+    relay=relay_or_drop("MT-PRIORITY"),  # RFC 6710 4.3
     examples=(-9, 0, 9),
 )
 
 EXTENSION = Extension(
     keyword="MT-PRIORITY",
     arguments=lambda config: config.priority_policy or "",
-    parse_arguments=lambda text: text if _match_policy(text) else None,  # section 4.1 (3)
+    parse_arguments=lambda text: text if _match_policy(text) else None,  # RFC 6710 4.1 (3)
     mail=(MT_PRIORITY,),
 )

@@ -4,10 +4,10 @@ import re
 
 from ._definition import Extension, Parameter, relay_or_drop
 
-MAX_SOLICIT = 1000  # section 2.2
+MAX_SOLICIT = 1000  # RFC 3865 2.2
 
 _WORD = r"[A-Za-z][A-Za-z0-9._:-]*"
-_match_solicit = re.compile(rf"{_WORD}(?:,{_WORD})*").fullmatch  # section 2.2
+_match_solicit = re.compile(rf"{_WORD}(?:,{_WORD})*").fullmatch  # RFC 3865 2.2
 
 
 def _parse_solicit(text: str) -> tuple[str, ...]:
@@ -22,13 +22,13 @@ SOLICIT = Parameter[tuple[str, ...]](
     tuple,
     _parse_solicit,
     octets=1009,  # the RFC counts 1007, but " SOLICIT=" and 1000 characters are two more
-    relay=relay_or_drop("NO-SOLICITING"),  # section 2.4
+    relay=relay_or_drop("NO-SOLICITING"),  # RFC 3865 2.4
     examples=(("net.example:ADV",), ("net.example:ADV", "org.example:ADV:ADLT")),
 )
 
 EXTENSION = Extension(
     keyword="NO-SOLICITING",
     arguments=lambda config: ",".join(config.solicitation_classes),
-    parse_arguments=lambda text: tuple(word for word in text.split(",") if word),  # section 2.2
+    parse_arguments=lambda text: tuple(word for word in text.split(",") if word),  # RFC 3865 2.2
     mail=(SOLICIT,),
 )

@@ -4,11 +4,15 @@ from .._replies import Reply
 from ._definition import Extension, NextHop, Parameter
 from ._parsing import parse_flag, parse_nothing
 
+_REFUSAL = Reply(
+    550, "The next server does not support REQUIRETLS, or its certificate is not verified", enhanced="5.7.30"
+)
+
 
 def _relay(requiretls: bool, hop: NextHop) -> bool | Reply | None:
-    # Section 4.2.1. Section 5 exempts notifications, which have the null path.
+    # RFC 8689 4.2.1. RFC 8689 section 5 exempts notifications, which have the null path.
     if hop.path and not (hop.is_private and "REQUIRETLS" in hop.offers):
-        return Reply(550, "The next server does not support REQUIRETLS", enhanced="5.7.30")
+        return _REFUSAL
 
     return requiretls if "REQUIRETLS" in hop.offers else None
 
@@ -18,6 +22,6 @@ REQUIRETLS = Parameter("REQUIRETLS", bool, parse_flag, octets=11, relay=_relay, 
 EXTENSION = Extension(
     keyword="REQUIRETLS",
     parse_arguments=parse_nothing,
-    offered=lambda config, tls: tls,  # section 2: the extension is meaningless without TLS
+    offered=lambda config, tls: tls,  # RFC 8689 section 2: the extension is meaningless without TLS
     mail=(REQUIRETLS,),
 )

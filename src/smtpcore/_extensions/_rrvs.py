@@ -49,13 +49,13 @@ def _relay(since: ValidSince, hop: NextHop) -> ValidSince | Reply | None:
     if since.no_support is NoSupport.CONTINUE:
         return None
 
-    return Reply(550, "The next server does not support RRVS", enhanced="5.7.19")  # section 5.1.1
+    return Reply(550, "The next server does not support RRVS", enhanced="5.7.19")  # RFC 7293 5.1.1
 
 
 _EXAMPLES = (
     ValidSince(datetime(2014, 4, 3, 23, 1, tzinfo=UTC)),
     ValidSince(datetime(2014, 4, 3, 23, 1, tzinfo=timezone(timedelta(hours=-7))), NoSupport.CONTINUE),
 )
-RRVS = Parameter("RRVS", ValidSince, _parse_rrvs, octets=33, relay=_relay, examples=_EXAMPLES)  # section 3.1
+RRVS = Parameter("RRVS", ValidSince, _parse_rrvs, octets=33, relay=_relay, examples=_EXAMPLES)  # RFC 7293 3.1
 
 EXTENSION = Extension(keyword="RRVS", parse_arguments=parse_nothing, rcpt=(RRVS,))

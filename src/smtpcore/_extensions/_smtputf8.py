@@ -9,17 +9,17 @@ def _relay(smtputf8: bool, hop: NextHop) -> bool | Reply | None:
     if "SMTPUTF8" in hop.offers:
         return smtputf8
     if not hop.path.text.isascii():
-        return Reply(550, "The next server accepts only ASCII addresses", enhanced="5.6.7")  # section 3.5
+        return Reply(550, "The next server accepts only ASCII addresses", enhanced="5.6.7")  # RFC 6531 3.5
 
     return None  # the relay checks the header when it arrives
 
 
-# Section 3.1 (5): the line grows by 10 octets.
+# RFC 6531 3.1 (5): the line grows by 10 octets.
 SMTPUTF8 = Parameter("SMTPUTF8", bool, parse_flag, octets=10, relay=_relay, examples=(True,))
 
 EXTENSION = Extension(
     keyword="SMTPUTF8",
     parse_arguments=parse_nothing,
-    needs=frozenset({"8BITMIME"}),  # section 3.1 (8)
+    needs=frozenset({"8BITMIME"}),  # RFC 6531 3.1 (8)
     mail=(SMTPUTF8,),
 )

@@ -15,7 +15,7 @@ ANONYMOUS_IDENTITY = "anonymous"
 
 
 class AnonymousServer(ServerMechanism):
-    """The server's end of ANONYMOUS. The program answers `CheckAnonymous`."""
+    """The server's end of ANONYMOUS. Your program answers `CheckAnonymous`."""
 
     def exchange(self, initial_response: bytes | None) -> Exchange:
         """Run the exchange of RFC 4505 section 2."""

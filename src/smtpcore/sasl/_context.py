@@ -73,7 +73,7 @@ class Credentials:
     token: str | None = field(default=None, repr=False)
     """An OAuth 2.0 bearer token."""
     authorization: str | None = None
-    """The user to act as, if not `username`. Few servers allow that."""
+    """The user to act as, if not `username`. Few servers allow users to act as others."""
     trace: str | None = None
     """Information that an anonymous client leaves: a mail address, or a word without `@`. May be empty."""
 

@@ -17,7 +17,7 @@ _match_response = re.compile(rb"(.+) ([0-9a-f]{32})", re.DOTALL).fullmatch
 
 
 class CramServer(ServerMechanism):
-    """The server's end of CRAM-MD5. The program answers `GivePassword`."""
+    """The server's end of CRAM-MD5. Your program answers `GivePassword`."""
 
     def __init__(
         self,

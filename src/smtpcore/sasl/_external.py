@@ -5,7 +5,7 @@ from ._steps import CheckIdentity, Reason
 
 
 class ExternalServer(ServerMechanism):
-    """The server's end of EXTERNAL. The program answers `CheckIdentity`.
+    """The server's end of EXTERNAL. Your program answers `CheckIdentity`.
 
     Without an external identity of the channel the client is rejected.
     """

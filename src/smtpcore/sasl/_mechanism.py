@@ -62,7 +62,7 @@ class ServerMechanism(ABC):
         return self._receive(response, response)
 
     def answer(self, answer: Answer) -> Step:
-        """Continue with the program's answer to the last question. None refuses, whatever the question was."""
+        """Continue with your answer to the last question. None refuses, whatever the question was."""
         question = self._step
         if question is None or isinstance(question, Challenge | Accepted | Rejected):
             raise LocalProtocolError(f"no question of {self.name} waits for an answer")
@@ -103,7 +103,7 @@ class ServerMechanism(ABC):
         may_act: bool | None = yield CheckAuthorization(identity, requested)
         return Accepted(identity, requested) if may_act else Rejected(Reason.NOT_AUTHORIZED)
 
-    # Stepping
+    # Running the generator
 
     def _receive(self, message: bytes | None, sent: bytes | None) -> Step:
         if message is not None and len(message) > MAX_MESSAGE:
@@ -126,7 +126,7 @@ class ServerMechanism(ABC):
 
 
 def first_response(initial_response: bytes | None) -> Generator[Challenge, bytes, bytes]:
-    """Return the first message of a client that speaks first. Ask for a message that did not come with the command."""
+    """Return the first message of a client that speaks first. Without an initial response, send an empty challenge."""
     if initial_response is not None:
         return initial_response
 
@@ -245,7 +245,7 @@ class ClientMechanism(ABC):
         self._is_broken = True
         raise RemoteProtocolError(f"the server {what} ({self.name})")
 
-    # Stepping
+    # Running the generator
 
     def _continue(self, challenge: bytes | None) -> bytes | None:
         try:

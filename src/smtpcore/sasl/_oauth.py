@@ -34,7 +34,7 @@ class _TokenServer(ServerMechanism):
     malformed: ClassVar[TokenError]
     """The error for a client that breaks the grammar."""
     invalid: ClassVar[TokenError]
-    """The error for a token that the program refuses without an error of its own."""
+    """The error for a token that your program refuses with None."""
 
     def exchange(self, initial_response: bytes | None) -> Exchange:
         """Run the exchange of RFC 7628 section 3."""
@@ -94,7 +94,7 @@ class _TokenServer(ServerMechanism):
 
 
 class OAuthBearerServer(_TokenServer):
-    """The server's end of OAUTHBEARER. The program answers `CheckToken`."""
+    """The server's end of OAUTHBEARER. Your program answers `CheckToken`."""
 
     malformed: ClassVar[TokenError] = TokenError("invalid_request")
     invalid: ClassVar[TokenError] = TokenError("invalid_token")
@@ -109,7 +109,7 @@ class OAuthBearerServer(_TokenServer):
 
 
 class XOAuth2Server(_TokenServer):
-    """The server's end of XOAUTH2. The program answers `CheckToken`."""
+    """The server's end of XOAUTH2. Your program answers `CheckToken`."""
 
     malformed: ClassVar[TokenError] = TokenError("400")
     invalid: ClassVar[TokenError] = TokenError("401")

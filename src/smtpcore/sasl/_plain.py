@@ -10,7 +10,7 @@ from ._steps import Challenge, CheckPassword, Reason, Rejected
 
 
 class PlainServer(ServerMechanism):
-    """The server's end of PLAIN. The program answers `CheckPassword`."""
+    """The server's end of PLAIN. Your program answers `CheckPassword`."""
 
     def exchange(self, initial_response: bytes | None) -> Exchange:
         """Run the exchange of RFC 4616 section 2."""
@@ -43,7 +43,7 @@ class PlainClient(ClientMechanism):
 
 
 class LoginServer(ServerMechanism):
-    """The server's end of LOGIN. The program answers `CheckPassword`."""
+    """The server's end of LOGIN. Your program answers `CheckPassword`."""
 
     def exchange(self, initial_response: bytes | None) -> Exchange:
         """Ask for the name, then for the password."""

@@ -52,7 +52,7 @@ _T = TypeVar("_T")
 
 
 class ScramServer(ServerMechanism):
-    """The server's end of SCRAM. The program answers `GiveScramKeys`."""
+    """The server's end of SCRAM. Your program answers `GiveScramKeys`."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The steps of a server's mechanism: a challenge, a question to the program, or an outcome."""
+"""The steps of a server's mechanism: a challenge, a question to your program, or an outcome."""
 
 import hmac
 import json
@@ -36,7 +36,7 @@ class Reason(Enum):
     INITIAL_RESPONSE = ("initial response not allowed", 501, "5.7.0")
     """An initial response was sent, but the server speaks first in this mechanism (RFC 4954 section 4)."""
     INVALID_CREDENTIALS = ("invalid credentials", 535, "5.7.8")
-    """The password is wrong, or the user name is unknown or invalid."""
+    """The credentials are wrong or missing, or the user name is unknown or invalid."""
     NOT_AUTHORIZED = ("not authorized", 535, "5.7.8")
     """The credentials are right, but the user may not act as the requested identity."""
     CHANNEL_BINDING = ("channel binding", 535, "5.7.8")
@@ -81,7 +81,7 @@ class TokenError:
 
 
 class _Asked:
-    """A question to the program. Pass the answer to `answer`, which may take any time."""
+    """A question to your program. Pass the answer to `answer`, which may take any time."""
 
     __slots__ = ()
     answers: ClassVar[tuple[type, ...]]

@@ -33,11 +33,11 @@ class Mechanism:
     client: type[ClientMechanism]
     """The class of the client's end."""
     fits: Callable[[Channel, bool], bool] = lambda channel, cleartext: True
-    """Function that returns whether the mechanism may be used on a channel. With True, passwords need no TLS."""
+    """Return whether the mechanism may be used on a channel. The second argument allows passwords without TLS."""
 
     def __post_init__(self) -> None:
         if not _match_name(self.name):
-            raise LocalProtocolError(f"{self.name!r} is not a mechanism: 1 to 20 of A-Z, 0-9, hyphen and underscore")
+            raise LocalProtocolError(f"{self.name!r} is not a mechanism: use 1 to 20 characters from A-Z 0-9 - _")
 
 
 def _is_private(channel: Channel, cleartext: bool) -> bool:
