@@ -1,4 +1,4 @@
-"""Servers and clients for real sockets, built on `smtpcore`, which call the program's own functions.
+"""Servers and clients for real sockets, built on `smtpcore`. A server calls your handlers.
 
 Each framework has a module, and only that module imports the framework: `smtpcore_adapters.asyncio`,
 `smtpcore_adapters.trio` and `smtpcore_adapters.anyio`. `smtpcore_adapters.socket` uses threads and no framework.

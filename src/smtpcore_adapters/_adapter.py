@@ -39,7 +39,7 @@ class Adapter:
         Args:
             app: The handlers.
             port: The TCP port to listen on. With 0, the default, the system picks a free port.
-            **options: `host`, `grace`, `tls`, `listeners` and the others that `smtpcore_adapters.Options` describes.
+            **options: `host`, `grace`, `tls`, `listeners` and the other options in `smtpcore_adapters.Options`.
 
         Raises:
             OSError: The server cannot listen on an address, for example because the port is in use.
@@ -64,7 +64,7 @@ class Adapter:
             port: The TCP port to listen on. With 0, the default, the system picks a free port.
             on_ready: Called with the address of the server once the server listens there.
             handle_signals: Whether SIGINT and SIGTERM end the server; only the main thread can handle signals.
-            **options: `host`, `grace`, `tls`, `listeners` and the others that `smtpcore_adapters.Options` describes.
+            **options: `host`, `grace`, `tls`, `listeners` and the other options in `smtpcore_adapters.Options`.
 
         Raises:
             OSError: The server cannot listen on an address, for example because the port is in use.
@@ -97,7 +97,7 @@ class Adapter:
         Args:
             host: The host name or IP address of the server. Its certificate has to be valid for this name.
             port: The TCP port of the server.
-            **options: `tls`, `auth`, `timeouts` and the others that `smtpcore_adapters.ConnectOptions` describes.
+            **options: `tls`, `auth`, `timeouts` and the other options in `smtpcore_adapters.ConnectOptions`.
 
         Raises:
             OSError: The server cannot be reached, or the connection is lost; `ssl.SSLError` if TLS fails.

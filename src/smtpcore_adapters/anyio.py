@@ -1,4 +1,4 @@
-"""Servers and clients on anyio, and so on asyncio and trio."""
+"""Servers and clients on anyio, which runs on asyncio or trio."""
 
 from functools import partial
 from typing import Any, Final, Literal, TypeAlias, Unpack
@@ -31,7 +31,7 @@ def _with_scope(address: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 _anyio = Adapter(
-    # The streams use sockets, not anyio's own streams, which read ahead without limit over asyncio.
+    # The streams use sockets, not anyio's own streams, which read ahead without limit on asyncio.
     Framework(
         wait_readable=anyio.wait_readable,
         wait_writable=anyio.wait_writable,

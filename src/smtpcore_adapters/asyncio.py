@@ -59,7 +59,7 @@ T = TypeVar("T")
 _READ_SIZE = 131_072
 _TASK_NAME = "SMTP session"
 _DELIVERY = 1.0  # seconds for the event loop to read a socket that is readable; a turn of the loop should suffice
-_ACCEPT_AT_ONCE = 64  # connections, before other clients get a turn
+_ACCEPT_AT_ONCE = 64  # connections, before the event loop runs other callbacks
 
 
 @asynccontextmanager
@@ -510,7 +510,7 @@ class _ProtocolStream(asyncio.BufferedProtocol):
                 with suppress(asyncio.CancelledError):
                     await asyncio.wait([done])
             if not done.cancelled():
-                done.exception()  # asyncio would log an exception that nobody has retrieved
+                done.exception()  # asyncio would log an exception that was not retrieved
             raise
 
     def run_async(self, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any) -> T:

@@ -33,7 +33,7 @@ def serving(app: App, port: int = 0, **options: Unpack[Options]) -> Iterator[Ser
 
     There are at most twice as many threads as `Limits.connections`. Handlers run in these threads, and are plain
     functions. In a cancelled session, every call that waits for the client raises `Cancelled`. The block ends when all
-    handlers have returned. If a handler has ended the server with `SystemExit`, the end of the block raises that.
+    handlers have returned. If a handler has ended the server with `SystemExit`, the block raises this exception.
     """
     with _serving(app, port, lambda: None, **options) as server:
         yield server
@@ -174,7 +174,7 @@ class _Sessions:
         for stream in remaining:
             stream.cancel()
         with self._changed:
-            # A thread cannot be stopped, so the server waits: the thread may still use the program's objects.
+            # A thread cannot be stopped, so the server waits: the thread may still use objects of your code.
             self._changed.wait_for(self._have_ended)
 
     def _have_ended(self) -> bool:

@@ -140,7 +140,7 @@ def test_unix_stands_for_the_clients_of_unix_sockets(name: str) -> None:
 def test_addresses_as_proxies_of_a_unix_socket_are_a_value_error() -> None:
     Acceptor(App(), config=CONFIG, proxies=["192.0.2.80"], listeners=[Listener(path="/run/x"), Listener(2525)])
     Acceptor(App(), config=CONFIG, listeners=[Listener(path="/run/x", proxies=("unix",))])
-    with pytest.raises(ValueError, match=r"no address: the proxies of /run/x are 'unix'"):
+    with pytest.raises(ValueError, match=r"no address: use proxies=\['unix'\] for /run/x"):
         Acceptor(App(), config=CONFIG, listeners=[Listener(path="/run/x", proxies=("0.0.0.0/0",))])
 
 

@@ -44,7 +44,7 @@ def _is_called(check: Check, name: str) -> bool:
 
 
 def run_checks(target: Target, checks: Iterable[Check] = CHECKS) -> Iterator[Finding]:
-    """Run `checks` against `target`. Raise `CannotCheck` if no session with the server can be opened."""
+    """Run `checks` against `target`, and yield the finding of each. Raise `CannotCheck` if no session can be opened."""
     reach(target)
     for check in checks:
         yield check.run(target)

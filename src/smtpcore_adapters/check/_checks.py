@@ -242,7 +242,8 @@ def answered(
 ) -> Check:
     """Return a check of the reply to `line`: its code must be among `codes`, and not among `refused`.
 
-    `line` may have the placeholders of `dialogue`, and `needs` has the same meaning.
+    `line` may have the placeholders that `dialogue` describes. `needs` is the keyword of an extension that the server
+    must offer.
     """
     expected = " or ".join(codes.split()) + (f", but not {' or '.join(refused.split())}" if refused else "")
 

@@ -125,7 +125,9 @@ def _replies(probe: Probe) -> None:
     expect_nothing_more(client)
 
 
-@check("lmtp-extensions", "PIPELINING and ENHANCEDSTATUSCODES are offered", "RFC 2033 5", "both in LHLO", lmtp=True)
+@check(
+    "lmtp-extensions", "PIPELINING and ENHANCEDSTATUSCODES are offered", "RFC 2033 5", "both in the reply", lmtp=True
+)
 def _lmtp_extensions(probe: Probe) -> None:
     client = probe.at(Stage.READY)
     missing = {"PIPELINING", "ENHANCEDSTATUSCODES"} - set(client.offered)

@@ -45,7 +45,7 @@ class Finding:
     sent: str
     """The octets sent; unprintable ones are escaped, long runs are shortened."""
     seen: str
-    """The octets received, in the same form."""
+    """The octets received, in the same form as `sent`."""
     note: str
     """The reason for the outcome; empty if the check passed."""
 

@@ -80,7 +80,7 @@ def _limit(probe: Probe) -> int:
 def _small_limit(probe: Probe) -> int:
     limit = _limit(probe)
     if not _MIN_MESSAGE <= limit <= _MOST_TO_SEND:
-        raise NotApplicable(f"the limit is {limit} octets; this check works up to {_MOST_TO_SEND}")
+        raise NotApplicable(f"the limit is {limit} octets; this check sends at most {_MOST_TO_SEND} octets")
 
     return limit
 

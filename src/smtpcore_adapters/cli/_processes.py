@@ -98,7 +98,7 @@ def raise_descriptor_limit(needed: int) -> None:
 
 @contextmanager
 def reloading(tls: ServerTls | None) -> Iterator[None]:
-    """Reload the certificate, if there is one in a file, at each SIGHUP while the block runs."""
+    """At each SIGHUP while the block runs, reload the certificate from its file, if it came from a file."""
     # A closed terminal, a rotation of logs and `systemctl reload` send SIGHUP. By default SIGHUP would end the process.
     before = signal.signal(signal.SIGHUP, lambda number, frame: _reload(tls))
     try:

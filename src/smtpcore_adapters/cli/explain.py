@@ -24,8 +24,8 @@ _STYLES = {Side.CLIENT: "green", Side.SERVER: "cyan", Side.TLS: "default"}
 def explain_file(file: BinaryIO | None, client: BinaryIO | None, server: BinaryIO | None, *, as_json: bool) -> int:
     """Explain a recorded dialogue and report each breach of the RFCs.
 
-    FILE is a transcript of this program, swaks, curl -v or smtplib, a text with C: or S: before each line, or the
-    octets of one side. Secrets are not shown.
+    FILE is a transcript of smtpcore, swaks, curl -v or smtplib, a text with C: or S: before each line, or the octets
+    of one side. Secrets are not shown.
 
     Exit status: 0 without breaches, 1 with breaches, 2 if FILE is not a recording.
     """

@@ -54,7 +54,7 @@ _LMTP_PORT = 24
     "--tls-ca",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="CA certificates to trust, PEM.  [default: those of the system]",
+    help="CA certificates to trust, PEM.  [default: the system's certificates]",
 )
 @click.option(
     "--auth", metavar="USER", help=f"User to log in as. The password is read from {_PASSWORD}, or from the terminal."
@@ -72,7 +72,7 @@ _LMTP_PORT = 24
 def send(**options: Any) -> int:
     """Send a message, header and body, from FILE or standard input.
 
-    Exit status: 0 if the message was accepted for all recipients, 1 for some, 2 for none.
+    Exit status: 0 if the message was accepted for all recipients, 1 for some, 2 for none or after an error.
     """
     if options["allow_plaintext_auth"] and not options["auth"]:
         raise click.UsageError("--allow-plaintext-auth has no effect without --auth: give both")

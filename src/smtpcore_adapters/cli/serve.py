@@ -34,7 +34,7 @@ from ._endpoint import parse_server
 from ._processes import Run, raise_descriptor_limit, reloading, run_alone, run_workers
 
 _AT_LEAST_ONE = click.IntRange(1)
-_FILES_PER_CONNECTION = 4  # with threads a connection needs two; twice as many while others are refused
+_FILES_PER_CONNECTION = 4  # with threads two, and the same again for connections that are being refused
 _OTHER_FILES = 64
 _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 
@@ -42,7 +42,7 @@ _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65_535), default=2525, show_default=True, help="Port; 0 selects a free one."
+    "--port", type=click.IntRange(0, 65_535), default=2525, show_default=True, help="Port; 0 selects a free port."
 )
 @click.option("--hostname", help="Name of this server in its replies.  [default: the name of this machine]")
 @click.option(
@@ -145,7 +145,7 @@ _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 @click.option(
     "--metrics-port",
     type=click.IntRange(0, 65_535),
-    help="Port on 127.0.0.1 for Prometheus metrics; 0 selects a free one.  [default: no metrics]",
+    help="Port on 127.0.0.1 for Prometheus metrics; 0 selects a free port.  [default: no metrics]",
 )
 @click.option(
     "--fault", multiple=True, metavar="LINE", help='Scripted fault, to test clients: "RCPT 2 -> 451". Repeatable.'

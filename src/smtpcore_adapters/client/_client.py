@@ -38,7 +38,7 @@ from ._sources import Body, Source, regrouped, source_of, with_line_ends
 
 
 class Unsendable(LocalProtocolError):
-    """The message needs an extension that this server does not offer, or exceeds a limit. Nothing was sent."""
+    """The message needs an extension that the server does not offer, or exceeds a limit. Nothing was sent."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(str(reply))
@@ -162,7 +162,8 @@ class Client:
         if source.is_ascii is False and not self._takes_eight_bit:
             raise Unsendable(Reply(554, "The next server accepts only ASCII messages", enhanced="5.6.3"))
         if params.requiretls and not (self.is_verified and "REQUIRETLS" in offered):
-            raise Unsendable(Reply(550, "The next server does not support REQUIRETLS", enhanced="5.7.30"))
+            why = "The next server does not support REQUIRETLS, or its certificate is not verified"
+            raise Unsendable(Reply(550, why, enhanced="5.7.30"))
 
     def _batches(self, rcpts: list[Rcpt], source: Source) -> list[list[Rcpt]]:
         limits = self.extensions.get("LIMITS")

@@ -26,7 +26,7 @@ async def connected(
     """Connect to a server for the time of an `async with` block, and yield the `Client`.
 
     Raises:
-        OSError: the connection failed or was lost; `ssl.SSLError` if the server's certificate is not valid.
+        OSError: the connection failed or was lost; `ssl.SSLError` if TLS fails, for example for a bad certificate.
         TimeoutError: the server did not reply in time.
         Refused: the server refuses the session, or TLS where TLS is required.
         AuthenticationRefused: the login failed; a subclass of `Refused`.

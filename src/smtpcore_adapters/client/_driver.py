@@ -1,6 +1,6 @@
 """The client's driver: send commands and bodies over a stream, and read the replies."""
 
-# Only methods of the stream are awaited here, so this code runs in any framework and without one.
+# Only methods of the stream are awaited here, so this code runs in any framework, and without a framework.
 #
 # Deadlocks. A server may stop reading while it waits to write its replies. A client that only writes would then wait
 # forever. So commands are sent in groups that fit into any network's buffers (`ClientConfig.max_group`), and all
@@ -242,7 +242,7 @@ class ClientDriver:
     async def start_tls(self, context: SSLContext, server_name: str) -> None:
         """Do the TLS handshake, after the 220 to STARTTLS or before the greeting. Raise `OSError` if it fails."""
         with self._exclusively():
-            self._next_event()  # raises if plaintext arrived before TLS: somebody may have injected it (RFC 3207 4.2)
+            self._next_event()  # raises if plaintext arrived before TLS: an attack is possible (RFC 3207 4.2)
             timeout = self._timeouts.handshake
             with _explained(f"the server did not complete the TLS handshake within {timeout:g} seconds"):
                 await self.stream.start_tls(context, timeout, server_name=server_name)

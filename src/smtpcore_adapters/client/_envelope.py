@@ -45,7 +45,7 @@ class SendOptions(TypedDict, total=False):
     notify: Iterable[Notify]
     """The events to notify the sender of; not for recipients that are given as a `Rcpt` (RFC 3461)."""
     requiretls: bool
-    """Whether every server may relay the message only over verified TLS (RFC 8689)."""
+    """Whether servers may relay the message only over verified TLS (RFC 8689)."""
     by: DeliverBy
     """The time limit for the delivery (RFC 2852)."""
     mt_priority: int
@@ -68,7 +68,7 @@ KEYWORDS: Mapping[str, str] = {
     for option in SendOptions.__annotations__
     if option not in ("notify", "params")
 }
-"""The parameters of MAIL that the options set: option to keyword, in the order on the wire."""
+"""The keyword of the MAIL parameter that each option sets, in the order on the wire."""
 
 
 def check_send_options(options: SendOptions) -> None:

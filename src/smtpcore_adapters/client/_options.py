@@ -16,14 +16,14 @@ from ._timeouts import ClientTimeouts
 
 
 class TlsMode(Enum):
-    """When a client starts TLS. Each mode with TLS verifies the certificate, unless `context` disables that."""
+    """The use of TLS. Each mode with TLS verifies the certificate, unless `context` disables the verification."""
 
     NONE = "none"
     """No TLS."""
     OPPORTUNISTIC = "opportunistic"
     """STARTTLS if the server offers and accepts it; otherwise the session continues in plaintext, without AUTH. An
-    attacker between client and server can force plaintext by hiding STARTTLS. A failed handshake raises, because a
-    session cannot return to plaintext after the 220."""
+    attacker between client and server can force plaintext by hiding STARTTLS. A failed handshake raises an error,
+    because a session cannot return to plaintext after the 220."""
     REQUIRED = "required"
     """STARTTLS; connecting fails with `Refused` if the server does not offer or accept it."""
     IMPLICIT = "implicit"
@@ -41,12 +41,12 @@ class Opener(Protocol):
 class ConnectOptions(TypedDict, total=False):
     """The options that every adapter's `connect` takes.
 
-    `connect` makes the `smtpcore.ClientConfig` of the connection from those that have the names of its fields. A
-    `ClientConfig` is for programs that use `smtpcore.ClientConnection` themselves.
+    `connect` makes the `smtpcore.ClientConfig` of the connection from the options that have the names of its fields.
+    You make a `ClientConfig` yourself only if you use `smtpcore.ClientConnection` directly.
     """
 
     tls: TlsMode
-    """When TLS starts; by default `TlsMode.OPPORTUNISTIC`."""
+    """The use of TLS; by default `TlsMode.OPPORTUNISTIC`."""
     context: ssl.SSLContext | None
     """The TLS context. The default context requires a certificate that is valid for `host`."""
     auth: Login | None

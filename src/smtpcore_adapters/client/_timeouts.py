@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class ClientTimeouts:
     """Timeouts of a client in seconds. When a timeout expires, `TimeoutError` is raised and the connection is closed.
 
-    Each timeout covers a whole reply: a server that sends one octet from time to time does not extend it.
+    A timeout until a reply covers the whole reply: a server cannot extend the wait by sending single octets.
     """
 
     connect: float = 30.0

@@ -1,4 +1,4 @@
-"""Patterns and questions about single recorded lines."""
+"""Patterns for single recorded lines, and functions that classify a line."""
 
 import re
 

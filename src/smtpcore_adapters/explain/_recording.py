@@ -1,6 +1,6 @@
 """Read recordings of dialogues in the formats of swaks, curl, smtplib and smtpcore, or as plain octets."""
 
-# Each format is a row of patterns. A text has the format whose patterns match most of its lines.
+# Each format is a set of patterns. A text has the format whose patterns match most of its lines.
 # A line of a transcript is assumed to have ended in CR LF; plain octets keep their line ends.
 
 import ast
@@ -12,7 +12,7 @@ from enum import Enum
 
 _MAX_LITERAL = 16_777_216
 """Maximum octets of a bytes expression in a recording, so that a short file cannot fill the memory."""
-_EMPTY = "it has no line of a client or server"
+_EMPTY = "no line is from a client or server"
 
 
 class Side(Enum):
@@ -61,7 +61,7 @@ class _Format:
     decode: Callable[[str], bytes] = lambda text: text.encode() + b"\r\n"
 
     def side_of(self, line: str) -> tuple[Side | None, str] | None:
-        """Return the side and the content of a line; no side for a comment; None for a line not in this format."""
+        """Return the side and the content of a line, or None for a line in another format. A comment has no side."""
         for side, pattern in ((Side.CLIENT, self.client), (Side.SERVER, self.server), (Side.TLS, self.tls)):
             if match := pattern.fullmatch(line):
                 return side, match[1] if side is not Side.TLS else ""
@@ -155,7 +155,7 @@ def read(octets: bytes) -> tuple[Recording, ...]:
 
 
 def _cut(items: Iterable[Item]) -> Iterator[list[Item]]:
-    # A greeting after a goodbye begins another session.
+    # A 220 after a 221 or 421 begins another session.
     part: list[Item] = []
     last = b""
     for item in items:

@@ -75,7 +75,8 @@ class Explained:
     is_body: bool = False
     """Whether the line is part of a message body."""
     events: list[str] = field(default_factory=list)
-    """The names of the events that the line causes, or `answers EVENT` for a reply."""
+    """The verbs or types of the events that the line causes. A reply has `answers EVENT`, or `an unsolicited goodbye`.
+    """
     state: str = ""
     """The name of the dialogue's state after the line."""
     breaches: list[Breach] = field(default_factory=list)
@@ -374,7 +375,7 @@ class _Replay:
             self._conn.send(Reply(code))
         except LocalProtocolError:
             if self._conn.state is State.CLOSED and code in _GOODBYES:
-                return  # RFC 7504 section 3: after a 521 a server may repeat it, and replies to QUIT
+                return  # RFC 7504 section 3: after a 521 a server may repeat the 521, and may reply to QUIT
 
             _report_server(line, "the reply answers no command", "RFC 5321 4.2")
         else:
@@ -438,7 +439,7 @@ class _Replay:
             assert not isinstance(event, Signal), "a whole line is an event"
             conn.send(self._assumed_reply(event))
 
-    # The end
+    # End of the recording
 
     def _finish(self) -> None:
         last = self.lines[-1]

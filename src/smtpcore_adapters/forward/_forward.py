@@ -120,7 +120,7 @@ class Forward:
             host: the name or address of the next server.
             port: the port of the next server.
             fields: a function that returns header fields to add to each message, such as the results of a filter.
-            bounce: a function that notifies the sender of failed recipients, for LMTP. See above.
+            bounce: a function that notifies the sender of failed recipients, for LMTP: see `Forward`.
             trace: whether to add a `Received:` field, as every relay must (RFC 5321 4.4).
             max_hops: maximum `Received:` fields. A message with more is in a mail loop and refused (RFC 5321 6.3).
             xclient: whether to send XCLIENT, so that the next server treats the session as the client's own.

@@ -109,7 +109,7 @@ class Acceptor:
         Connection(config, extensions=self._extensions)  # to fail at start-up rather than on every connection
         proxies = _Peers.parse(self._proxies if listener.proxies is None else listener.proxies)
         if listener.path and listener.proxies and not proxies.unix:
-            raise ValueError(f"clients of a Unix socket have no address: the proxies of {listener.path} are {_UNIX!r}")
+            raise ValueError(f"clients of a Unix socket have no address: use proxies=[{_UNIX!r}] for {listener.path}")
 
         trusted = _Peers.parse(self._trusted if listener.trusted is None else listener.trusted)
         return _ListenerSettings(config, tls, implicit_tls, listener.timeouts or self._timeouts, proxies, trusted)
@@ -122,7 +122,7 @@ class Acceptor:
         """
         loop = self._make_loop(stream, self._settings_of[listener or self.listeners[0]])
         if len(self._loops) >= 2 * self._limits.connections:
-            loop.reach("connections")  # even sending a refusal to each would use too many sockets
+            loop.reach("connections")  # sending refusals would use too many sockets
             return stream.aclose(0)
 
         self._loops.add(loop)

@@ -1,4 +1,4 @@
-"""The handlers and observers of a program."""
+"""`App`: the registry of handlers and observers."""
 
 # Verbs are registered in upper case, because received verbs are converted to upper case. All other names are in lower
 # case. So a client that sends the command `MESSAGE` does not call the handlers of `message`.
@@ -41,7 +41,7 @@ It returns a `Reply` or None. Four handlers may return something else:
 - `connect` may return `DROP`.
 - `message` may return, in LMTP, a mapping from the paths of the recipients to replies.
 - `auth` returns the answer to the question of `smtpcore.sasl` that it is called with.
-- `BURL` returns the octets of the URL, as bytes or as an asynchronous iterator of bytes.
+- `BURL` returns the octets that the URL names, as bytes or as an asynchronous iterator of bytes.
 """
 
 Observer: TypeAlias = "Callable[[Session, Observed], object]"
@@ -59,14 +59,14 @@ _VERBS = frozenset(
 
 
 class App:
-    """A program's handlers, registered by name.
+    """Your handlers, registered by name.
 
     A name is a verb of SMTP (`"RCPT"`), or `connect`, `auth`, `message`, `disconnect` or `default`. The `default`
     handlers get the verbs that have no handler of their own. A verb that belongs neither to SMTP nor to an extension of
     the server has to be one of `verbs`. Starting a server raises `ValueError` for a handler with any other name.
 
     Several handlers can have the same name. They are called in the order of their registration, until a handler returns
-    a `Reply`. If all return None, the client gets `Connection.default_reply`: it accepts no recipient and no message.
+    a `Reply`. If all return None, the client gets `Connection.default_reply`, which refuses recipients and messages.
     """
 
     def __init__(self, *, verbs: Iterable[str] = ()) -> None:
@@ -103,7 +103,7 @@ class App:
         With `blocking`, plain functions are called in a thread.
 
         `on_event` is an observer: see `observe`. `on_config` is called when a server starts, with its configuration,
-        and returns the configuration to use. Raises `ValueError` if nothing of `thing` can be registered.
+        and returns the configuration to use. Raises `ValueError` if `thing` has no name that starts with `on_`.
         """
         names = [name.removeprefix(_PREFIX) for name in dir(thing) if name.startswith(_PREFIX)]
         if not names:

@@ -1,4 +1,4 @@
-"""Run one SASL exchange between a client and the program's `auth` handlers."""
+"""Run one SASL exchange between a client and the `auth` handlers."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -95,7 +95,7 @@ class AuthExchange:
         wire.answer(self._asked, reply, decided_by, rule)
 
     async def _authenticate(self) -> Accepted | Decision | None:
-        # Returns None if the client has ended the exchange. The reply to that was already queued, or the session ends.
+        # Return None if the client has ended the exchange: a reply was already queued, or the session ends.
         mechanism = make_server(self._auth.mechanism, _channel(self._wire.session.tls, self._wire.conn.config))
         decided_by, rule = Decider.RULE, "AUTH"
         step = mechanism.start(self._auth.initial_response)

@@ -23,14 +23,14 @@ class _Closable(Protocol):
 
 
 class BurlPart:
-    """The content of one BURL, while the program fetches it."""
+    """The content of one BURL, while the handler fetches it."""
 
     def __init__(self, burl: Burl, octets: bytes | AsyncIterable[bytes]) -> None:
         self.burl = burl
         self._pieces: AsyncIterator[bytes] = aiter(_once(octets) if isinstance(octets, bytes) else octets)
 
     async def next_piece(self) -> bytes:
-        """Return the next octets, empty at the end of the part. Passes on the program's exceptions."""
+        """Return the next octets, empty at the end of the part. Passes on the handler's exceptions."""
         async for piece in self._pieces:
             if piece:
                 return piece
@@ -38,7 +38,7 @@ class BurlPart:
         return b""
 
     async def aclose(self) -> None:
-        """Close the program's iterator, if it can be closed. Passes on the program's exceptions."""
+        """Close the handler's iterator, if it can be closed. Passes on the handler's exceptions."""
         if isinstance(self._pieces, _Closable):
             await self._pieces.aclose()
 

@@ -29,13 +29,13 @@ class Options(TypedDict, total=False):
     """The address to listen on, `"127.0.0.1"` by default. A host name stands for all of its addresses; None, `""` and
     `"::"` stand for every address of the machine, IPv6 and IPv4."""
     grace: float
-    """Seconds that sessions have to end when the server stops, 30 by default. After that they are cancelled."""
+    """Seconds that sessions have to end when the server stops, 30 by default. Then they are cancelled."""
     config: Config
     """The limits and the behaviour of the protocol, by default `default_config()`."""
     extensions: Sequence[Extension]
     """The extensions, by default `smtpcore.EXTENSIONS`. Add your own with `(*smtpcore.EXTENSIONS, yours)`."""
     tls: SSLContext | None
-    """The context for TLS: STARTTLS is offered if there is one. Its minimum version should be TLS 1.2. It takes the
+    """The context for TLS. If it is given, STARTTLS is offered. Its minimum version should be TLS 1.2. `tls` takes the
     place of `Config.starttls`."""
     implicit_tls: bool
     """Whether TLS comes before the greeting (RFC 8314 section 3.3)."""
@@ -60,7 +60,7 @@ HINTS = {
     for name, kind in _FIELDS.items()
     if name not in OPTIONS
 }
-"""The place of each option that is not an option of a server itself."""
+"""The place of each field of `Config`, `Limits` and `Timeouts` that is not an option of a server itself."""
 
 
 def default_config() -> Config:

@@ -77,7 +77,7 @@ class Deadlines:
         return timeout if timeout < left else left
 
     def expired(self, wait: Wait) -> str:
-        """Return the name of the timeout that has passed in `wait`, as in `Timeouts`."""
+        """Return the name of the timeout that ended a wait of this kind: a field of `Timeouts`."""
         if self._clock() >= self._end:
             return "session"
         if wait is Wait.BODY:

@@ -1,4 +1,4 @@
-"""Decide the reply to each event: by a limit, by the handlers of the program, or by the protocol's default."""
+"""Decide the reply to each event: by a limit, by the handlers of the `App`, or by the protocol's default."""
 
 import logging
 from collections.abc import AsyncIterable, Mapping
@@ -32,7 +32,7 @@ class Handlers:
         self._admission = admission
 
     async def run(self, event: Event) -> None:
-        """Answer an event that has no exchange of its own."""
+        """Answer `event` with the reply that `decide` returns."""
         reply, decided_by, rule = await self.decide(event)
         self._wire.answer(event, reply, decided_by, rule)
 
@@ -70,7 +70,8 @@ class Handlers:
         if isinstance(event, UnknownCommand) and _is_http(event):
             return wire.reach("http")
 
-        return wire.conn.default_reply(event), Decider.DEFAULT, names[-1] if names else "auth"  # AuthCancel
+        # Without names, the event is an AuthCancel.
+        return wire.conn.default_reply(event), Decider.DEFAULT, names[-1] if names else "auth"
 
     async def ask_for_message(self, message: Message) -> Reply | Mapping[Path | str, Reply] | None:
         """Call the `message` handlers, and return their decision. Passes on their exceptions."""
@@ -122,8 +123,8 @@ class Handlers:
     async def check(self, exc: BaseException) -> None:
         """Raise `exc` again unless it is a failure of a handler.
 
-        A handler may raise what is no `Exception`: `pytest.fail` does, and a task that waits for a cancelled task gets
-        `asyncio.CancelledError` without being cancelled itself. That is the failure of one handler.
+        Some failures are no `Exception`: `pytest.fail` raises a `BaseException`, and a handler that waits for a
+        cancelled task gets `asyncio.CancelledError` without being cancelled itself.
         """
         if isinstance(exc, Exception):
             return
@@ -150,7 +151,7 @@ class Handlers:
         session = self._wire.session
         for handler, blocking in self._app.handlers.get(name, ()):
             answer: Any = self._call(handler, subject, blocking=True) if blocking else handler(session, subject)
-            # A coroutine in nearly all cases: `isawaitable` takes longer.
+            # The answer is nearly always a coroutine or a `Reply`: `isawaitable` takes longer than `isinstance`.
             if isinstance(answer, _COROUTINE) or isawaitable(answer):
                 answer = await answer
             if isinstance(answer, Reply):

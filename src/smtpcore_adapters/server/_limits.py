@@ -84,12 +84,12 @@ class Limits:
     """The number of bits of an IPv4 address that identify its network, 24 by default."""
     ipv6_prefix: int = 64
     """The number of bits of an IPv6 address that identify its network, 64 by default: a provider gives each customer at
-    least such a network. So the following limits of one address apply to a network in IPv6."""
+    least such a network. So in IPv6 the limits on rates below count the clients of a network together."""
     connections_per_minute: int | None = None
     """The number of new connections from one address in a minute, refused ones included; off by default."""
     auth_failures_per_hour: int | None = 60
-    """The number of failed authentications from one address, in all its sessions, 60 by default. Further attempts are
-    refused after `Timeouts.max_auth_delay`, without a call of the handlers."""
+    """The number of failed authentications from one address in an hour, in all its sessions, 60 by default. Further
+    attempts are refused after `Timeouts.max_auth_delay`, without a call of the handlers."""
     log_records_per_minute: int | None = 100
     """The number of log records that one address can cause in a minute, 100 by default, except those of level DEBUG.
     Logins and errors of the server are counted apart. Further records are counted, and their number is logged."""

@@ -20,7 +20,7 @@ from ..streams._stream import Address, address_of, send_at_once
 from ._limits import Timeouts
 
 BACKLOG = 1024  # connections that wait to be accepted; the system may have a lower limit
-_ATTEMPTS = 10  # at finding a port that is free for both IPv4 and IPv6
+_ATTEMPTS = 10  # to find a port that is free for both IPv4 and IPv6
 LOOPBACK = "127.0.0.1"
 _MODE = 0o600
 _FIRST_INHERITED = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
@@ -41,11 +41,11 @@ class Listener:
     for every address of the machine, IPv6 and IPv4."""
     path: str | None = None
     """The path of a Unix socket, in place of a port. A socket file that no server uses any more is replaced, and the
-    file is removed at the end."""
+    file is removed when the server stops."""
     mode: int = _MODE
     """The permissions of the Unix socket, by default for its owner only. A client needs the permission to write."""
     bound: socket.socket | None = None
-    """A stream socket that is already bound, in place of a port. The socket is closed at the end."""
+    """A stream socket that is already bound, in place of a port. The socket is closed when the server stops."""
     reuse_port: bool = False
     """Whether several processes may listen on the port, and share its connections (`SO_REUSEPORT`)."""
     config: Config | None = None
@@ -62,7 +62,7 @@ class Listener:
     """Addresses and networks of peers to which XCLIENT and XFORWARD are offered."""
 
     def __new__(cls, *args: object, **fields: object) -> "Listener":
-        """Make a listener. Raise `TypeError` for an unknown field, before `__init__` would, to suggest another one."""
+        """Make a listener. Raise `TypeError` for an unknown field before `__init__` does, to suggest a known field."""
         check_options("a field of Listener", fields, cls.__slots__)
         return object.__new__(cls)
 
@@ -110,7 +110,7 @@ def _inherit(descriptor: int) -> socket.socket:
 
 @contextmanager
 def listening(listeners: Iterable[Listener]) -> Iterator[tuple[tuple[socket.socket, Listener], ...]]:
-    """Listen, and yield each socket with its listener; a listener may have several sockets. Close all at the end.
+    """Listen, and yield each socket with its listener; a listener may have several sockets. Then close all sockets.
 
     The sockets do not block. Raises `OSError` if the process cannot listen on one of them.
     """

@@ -62,8 +62,8 @@ class Message:
     A handler that runs in a thread iterates with `for`, and calls `read_blocking()`.
 
     The client waits while the handler works. Iteration raises `MessageAborted` if the message turns out to be invalid
-    or incomplete. A handler should then delete the part that it has stored, for example in a `finally` block. It need
-    not catch the exception.
+    or incomplete. A handler should then delete the part that it has stored, for example in a `finally` block. The
+    handler need not catch the exception.
     """
 
     def __init__(self, source: Source, stream: Stream, transaction: Transaction, id: str) -> None:

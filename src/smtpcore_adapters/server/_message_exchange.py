@@ -1,7 +1,7 @@
 """Receive one message while its handlers run, and answer it."""
 
 # The handlers pull the body: the client waits while they work, and a large message never has to fit into memory. Their
-# decision is sent only when they have returned and the body was read to its true end. Two things complicate that:
+# decision is sent only when they have returned and the body was read to its true end. Two things complicate this:
 #
 # - Handlers may decide early, or fail. The rest of the body is then read and dropped, up to the end that the protocol
 #   defines.
@@ -136,7 +136,7 @@ class MessageExchange:
         for decision in decisions:
             sent = self._wire.answer(end, *decision)
             if sent.reply_class is ReplyClass.GOODBYE:
-                break  # it ends the dialogue, for the other recipients too
+                break  # this reply ends the dialogue, for the other recipients too
 
     def _decisions_of(self, replies: Mapping[Path | str, Reply], paths: Sequence[Path]) -> list[Decision]:
         """Return the decision for each path. A path without a reply gets a temporary failure, and is logged."""
@@ -149,7 +149,7 @@ class MessageExchange:
                 self._mistake(f"a message handler returned {reply!r} for {str(key)!r}")
 
         if any(reply.reply_class is ReplyClass.GOODBYE for path, reply in found.items() if path != paths[-1]):
-            mistake = self._mistake("a message handler returned a reply that closes before the last recipient")
+            mistake = self._mistake("a message handler closes the session before the last recipient has a reply")
             return [mistake] * len(paths)
 
         return [
@@ -160,7 +160,7 @@ class MessageExchange:
         ]
 
     def _mistake(self, text: str) -> Decision:
-        """Log a mistake of the program, and return the temporary failure that it causes."""
+        """Log a mistake of a `message` handler, and return the temporary failure that the client gets."""
         self._wire.log.write(logging.ERROR, "%s", text, decided_by=str(Decider.FAILURE), rule="message")
         return self._wire.failure_reply(Data()), Decider.FAILURE, "message"
 

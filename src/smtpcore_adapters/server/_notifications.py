@@ -92,10 +92,10 @@ class TlsFailed:
 
 @dataclass(frozen=True, slots=True)
 class LimitReached:
-    """A limit of `Limits` was reached. `Refusal` also covers the limits of `Config` and `Timeouts`."""
+    """A limit with a reply in `REPLIES` was reached. `Refusal` also covers the limits of `Config` and the timeouts."""
 
     limit: str
-    """The name of the limit, as in `Limits`."""
+    """A field of `Limits`; or `"greeting_delay"` for an early talker, or `"http"` for an HTTP request."""
 
 
 class Decider(StrEnum):
@@ -104,7 +104,7 @@ class Decider(StrEnum):
     RULE = "rule"
     """A rule of the protocol, or a limit or requirement of `smtpcore.Config`."""
     LIMIT = "limit"
-    """A limit of `Limits`."""
+    """A limit of `Limits`, the greeting delay, or the refusal of HTTP requests."""
     TIMEOUT = "timeout"
     """A timeout of `Timeouts`."""
     HANDLER = "handler"
@@ -122,7 +122,7 @@ class Refusal:
     """A negative reply was sent: 4yz or 5yz."""
 
     reply: Reply
-    """The reply, which observers have just received as an item of its own."""
+    """The reply, which observers have also received as a separate item just before."""
     decided_by: Decider
     """The kind of rule that decided."""
     rule: str

@@ -41,7 +41,7 @@ class PeerTable:
     def enter(self, host: str, now: float) -> str | None:
         """Admit a connection and return None, or return the name of the limit that forbids it.
 
-        The caller of an admitted connection must call `leave`.
+        After None, the caller must call `leave` at the end of the connection.
         """
         with self._lock:
             refusal = self._find_refusal(host, now)

@@ -29,7 +29,7 @@ def received_by(session: Session, message: Message) -> bytes:
 
 
 def address_of_peer(peer: Address | None) -> IPv4Address | IPv6Address | None:
-    """Return the IP address of a client, None for a client of a Unix socket."""
+    """Return the IP address of a client, or None for a client of a Unix socket."""
     try:
         return ip_address(peer.host if peer else "")
     except ValueError:

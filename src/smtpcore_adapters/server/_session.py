@@ -93,7 +93,7 @@ class Session:
     @property
     def state(self) -> SimpleNamespace:
         """A namespace for handlers: attributes that they set stay until the session ends."""
-        if self._state is None:  # most sessions need none
+        if self._state is None:  # most sessions need no namespace
             self._state = SimpleNamespace()
 
         return self._state
@@ -174,8 +174,8 @@ class Session:
     ) -> Stream:
         """Open a connection to another server, in the framework that this session runs in.
 
-        This is the adapter's `open_stream`. To send mail from a handler, pass it to `connected` or `open_client`, as in
-        `async with connected(session.open_stream, "mx.example.org", 25) as client: ...`.
+        This is the adapter's `open_stream`. To send mail from a handler, pass it to `connected` or `open_client`. For
+        example: `async with connected(session.open_stream, "mx.example.org", 25) as client: ...`.
         """
         return await self._stream.open(host, port, timeout, local_address=local_address, path=path)
 

@@ -1,7 +1,7 @@
 """Write the log of a session."""
 
-# Programs read the records too, so they have attributes for the values in the text, such as `limit`. Each client has a
-# quota: a client that causes many records must not fill the disk.
+# Other software reads the records too, so a value in the text is also an attribute of the record, such as `limit`. Each
+# client has a quota: a client that causes many records must not fill the disk.
 
 import logging
 from collections.abc import Callable

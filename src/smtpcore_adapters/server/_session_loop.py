@@ -4,12 +4,12 @@
 # and without a framework over a stream whose coroutines block instead of being suspended.
 #
 # The loop takes one event after the other, and hands each to the exchange that `_EXCHANGES` names for its type. An
-# exchange may take further events itself: a message its body, AUTH its responses. For an event that is not its own, it
-# uses the same table. The collaborators of a session:
+# exchange may take further events itself: a message its body, AUTH its responses. For an event of another type, an
+# exchange uses the same table. The collaborators of a session:
 #
 #     Wire         the stream and the protocol object: receives events, sends replies
 #     Admission    the limits for the client's address: connections, failed logins
-#     Handlers     decides the reply to an event: by a limit, by the program, or by default
+#     Handlers     decides the reply to an event: by a limit, by a handler, or by default
 #     exchanges    MessageExchange, AuthExchange, XclientExchange: made for one event, with the state that it needs
 #
 # After any failure, the disconnect handlers are called once, and the connection is closed.
@@ -103,7 +103,7 @@ class SessionLoop:
         self._on_exit = on_exit
         self.session: Session = self._wire.session
 
-    # From outside
+    # Calls of the acceptor
 
     def refuse(self, reply: Reply) -> None:
         """Refuse the client with `reply` as the greeting, because the server is stopping. Call it before `run`."""

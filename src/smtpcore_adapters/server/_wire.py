@@ -6,7 +6,7 @@
 #   them to wait for the rest of a pipelined group.
 # - After a write that failed or timed out, nothing more is written. A partial write leaves the stream in the middle of
 #   a reply, so a 421 after it could be read as part of that reply.
-# - After a TLS handshake that failed nothing is sent: there is no plaintext to return to (RFC 3207 section 4).
+# - After a failed TLS handshake nothing is sent: the session cannot return to plaintext (RFC 3207 section 4).
 
 import logging
 from collections.abc import Callable, Iterator
@@ -54,8 +54,8 @@ from ._peers import PeerTable
 from ._session import Session, SessionRecord
 from ._session_log import SessionLog
 
-_NAP = 0.5  # seconds
-_TIME_FOR_QUIT = 1.0  # seconds
+_NAP = 0.5  # seconds; a long sleep consists of waits of this length
+_TIME_FOR_QUIT = 1.0  # seconds to wait for QUIT before the 421 of a shutdown
 _MESSAGE_ENDS = (DataEnd, InvalidData)
 _MOST_REPLIES = 100  # in the queue: a client that reads no replies could otherwise fill the memory
 
@@ -127,11 +127,11 @@ class Wire:
                 observer(self.session, item)
             except (AbortConnection, SystemExit, KeyboardInterrupt):
                 raise
-            except BaseException as exc:  # such as that of `pytest.fail`
+            except BaseException as exc:  # for example from `pytest.fail`
                 self.log.write(logging.ERROR, "an observer failed", exc_info=exc)
 
     def reach(self, limit: str) -> Decision:
-        """Report to the observers that a limit of `Limits` was reached, and return its refusal."""
+        """Report to the observers that a limit was reached, and return its refusal. `limit` is a key of `REPLIES`."""
         self.show(LimitReached(limit))
         return REPLIES[limit], Decider.LIMIT, limit
 
@@ -275,7 +275,7 @@ class Wire:
         self.show(Refusal(refusal, decided_by, rule))
         is_admission = decided_by is Decider.LIMIT and isinstance(event, ConnectionOpened | Xclient)
         if is_admission or isinstance(event, Auth | AuthResponse) or decided_by in _LOGGED:
-            return  # there is a record with more details
+            return  # another log record has more details
 
         text = "refused: %s (%s: %s)"
         self.log.write(logging.INFO, text, refusal, decided_by, rule, decided_by=str(decided_by), rule=rule)
@@ -326,7 +326,7 @@ class Wire:
     async def start_tls(self, received: bytes = b"") -> None:
         """Do the TLS handshake, of which the client has sent `received` already.
 
-        Raises `OSError` if it fails, and `Interrupted` after `drain`.
+        Raises `OSError` if the handshake fails, and `Interrupted` after `drain`.
         """
         await self.flush()
         if self._tls is None:
@@ -385,7 +385,7 @@ class Wire:
 
 
 def _fitting(reply: Reply) -> Iterator[Reply]:
-    """Yield replies with the same decision, whose texts are more and more likely to be accepted by the connection."""
+    """Yield replies with the code of `reply`. The connection accepts each text more likely than the text before."""
     yield reply.fitting()
     ascii_only = reply.fitting(ascii_only=True)
     yield ascii_only
@@ -397,9 +397,9 @@ def _fitting(reply: Reply) -> Iterator[Reply]:
 _SHORT = 200  # characters: with any name of the server, they fit into a line
 
 _LOGGED = frozenset({Decider.FAILURE, Decider.SHUTDOWN})
-"""Deciders whose refusals have a record: the traceback of the failure, or the end of the session by a shutdown."""
+"""Deciders whose refusals need no log record: a failure has a traceback, and a shutdown ends the session."""
 
 _POSITIVE = frozenset({ReplyClass.COMPLETION, ReplyClass.INTERMEDIATE})
 
 _NOT_IN_ASCII = Reply(252, "The answer needs SMTPUTF8, which the command does not have", enhanced="2.6.8")
-"""RFC 6531 3.7.4.2."""
+"""The reply to a VRFY or EXPN without SMTPUTF8, in place of a reply with non-ASCII text (RFC 6531 3.7.4.2)."""

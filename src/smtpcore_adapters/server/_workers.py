@@ -26,9 +26,9 @@ Work: TypeAlias = Callable[[Callable[[], None]], None]
 SIGHUP, a request to read files again, is ignored unless the function installs a handler for it.
 """
 
-MIN_DELAY = 0.1
-MAX_DELAY = 30.0  # seconds until a dead worker is replaced; doubled each time
-SETTLED = 1.0  # a worker that has run for so many seconds is replaced after MIN_DELAY again
+MIN_DELAY = 0.1  # seconds until a dead worker is replaced
+MAX_DELAY = 30.0  # the delay doubles with each further death, up to this maximum
+SETTLED = 1.0  # after this many seconds of running, the delay is MIN_DELAY again
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 

@@ -49,7 +49,7 @@ class XclientAttributes:
         return self._address("ADDR", "PORT", actual)
 
     def local(self, actual: Address | None) -> Address | None:
-        """Return the address that the client connected to, or `actual` if no command contained it."""
+        """Return the address that the client connected to, or `actual` if no command contained this address."""
         return self._address("DESTADDR", "DESTPORT", actual)
 
     def _address(self, name: str, port: str, actual: Address | None) -> Address | None:

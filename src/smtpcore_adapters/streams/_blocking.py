@@ -45,7 +45,7 @@ class Cancelled(BaseException):
 def complete(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine that uses streams of `open_stream`, and return its result.
 
-    Raises what the coroutine raises. If the coroutine awaits an event loop, a `RuntimeError` is raised inside it.
+    Raises the exceptions of the coroutine. If the coroutine awaits an event loop, a `RuntimeError` is raised inside it.
     """
     try:
         coroutine.send(None)

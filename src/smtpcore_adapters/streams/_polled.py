@@ -5,8 +5,8 @@
 #
 # A cancel scope with a deadline around each `receive` would take longer than the rest of `receive`. So the streams of a
 # server share one task, `TimeoutQueue.run`, which ends the waits that last too long. A stream enters the queue with the
-# deadline of its first wait, and later waits with later deadlines do not change its place. At that time the task checks
-# the current deadline of the stream: it ends the wait, or puts the stream into the queue again with that deadline.
+# deadline of its first wait, and later waits with later deadlines do not change its place. When the first deadline has
+# passed, the task checks the stream's current deadline: it ends the wait, or puts the stream into the queue again.
 
 import socket
 from collections.abc import Callable, Coroutine
@@ -30,7 +30,7 @@ _READ_SIZE = 16_384
 _LARGE_READ_SIZE = 131_072
 """Octets of one read after a read of the full `_READ_SIZE`. Allocating such a large buffer for every read is slow."""
 _FEW = 50
-"""The number of closed streams that a `TimeoutQueue` always keeps before it removes any."""
+"""The number of closed streams up to which a `TimeoutQueue` never removes them."""
 
 
 async def open_polled_stream(
@@ -234,7 +234,7 @@ class PolledStream:
     ) -> None:
         self._encryption = Encryption(context, server_name, received)
         self._take_interruption()
-        self._deadline = inf  # so that `interrupt` ends the wait; the timeout is that of the cancel scope
+        self._deadline = inf  # so that `interrupt` ends the wait; the cancel scope below has the timeout
         try:
             with self._framework.fail_after(timeout):
                 self.tls = await shake_hands(self._encryption, self._receive, self._send)

@@ -32,7 +32,7 @@ HAPPY_EYEBALLS = 0.25
 """Seconds until the next address of a host is tried, in parallel with the pending attempts (RFC 8305 section 5)."""
 
 TURN = 0.005
-"""Seconds for which one client that pipelines commands may keep an event loop busy before others get their turn."""
+"""Seconds for which a client that pipelines commands may keep the event loop busy before other sessions continue."""
 
 
 _MAPPED = "::ffff:"
@@ -47,13 +47,13 @@ class Address:
     """One end of a connection."""
 
     host: str
-    """The IP address as text, an IPv4 address in its own form; the path of a Unix socket."""
+    """The IP address as text, where `::ffff:192.0.2.1` is written `192.0.2.1`; or the path of a Unix socket."""
     port: int = 0
     """The TCP port; 0 for a Unix socket."""
 
     def __post_init__(self) -> None:
         # A socket for both IPv6 and IPv4 has `::ffff:192.0.2.1` for 192.0.2.1 (RFC 4291 2.5.5.2). With two spellings,
-        # a list of addresses that contains a client would miss it.
+        # a list of addresses could miss a client that it contains.
         if self.host.startswith(_MAPPED):
             with suppress(ValueError):  # not an address
                 object.__setattr__(self, "host", str(IPv6Address(self.host).ipv4_mapped or self.host))
@@ -207,7 +207,7 @@ def send_at_once(connection: socket) -> None:
 
 @contextmanager
 def unknown_hosts_as_os_errors(host: str) -> Iterator[None]:
-    """Raise `socket.gaierror`, as for an unknown host, if `host` is not a valid name, such as one with a long label."""
+    """Raise `socket.gaierror`, as for an unknown host, if `host` is not a valid name, for example for a long label."""
     try:
         yield
     except UnicodeError as exc:

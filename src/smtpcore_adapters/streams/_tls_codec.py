@@ -1,6 +1,6 @@
 """TLS without I/O: an `SSLObject` between two memory BIOs."""
 
-# All streams use this codec in place of what their framework offers for TLS:
+# All streams use this codec in place of their framework's own TLS, for these reasons:
 # - asyncio's `start_tls` can be called when the transport has already read further bytes of the client. These bytes are
 #   then lost, or are returned as if they had been encrypted. Other event loops read even earlier.
 # - `ssl.SSLSocket` reports a connection reset as an orderly end of stream.
@@ -91,7 +91,7 @@ Send = Callable[[bytes], Awaitable[None]]
 
 
 async def shake_hands(encryption: Encryption, receive: Receive, send: Send) -> Tls:
-    """Do a handshake over a byte stream. Raises `ssl.SSLError`, and what `receive` and `send` raise."""
+    """Do a handshake over a byte stream. Raises `ssl.SSLError`, and the exceptions of `receive` and `send`."""
     try:
         while not encryption.handshake():
             await send(encryption.data_to_send())
@@ -106,7 +106,7 @@ async def shake_hands(encryption: Encryption, receive: Receive, send: Send) -> T
 
 
 async def read(encryption: Encryption, receive: Receive) -> bytes:
-    """Return plaintext, `b""` at the end of the stream. Raises `ssl.SSLError`, and what `receive` raises."""
+    """Return plaintext, `b""` at the end of the stream. Raises `ssl.SSLError`, and the exceptions of `receive`."""
     while (data := encryption.read()) is None:
         encryption.receive_data(await receive())
 

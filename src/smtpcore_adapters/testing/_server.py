@@ -34,7 +34,7 @@ class ServerOptions:
     host: str = "127.0.0.1"
     """The address to listen on."""
     port: int = 0
-    """The port; 0 (the default) selects a free one."""
+    """The port; 0 (the default) selects a free port."""
     hostname: str = "localhost"
     """The server's name in its replies."""
     tls: bool = False

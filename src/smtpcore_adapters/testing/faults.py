@@ -7,7 +7,7 @@ the action of the server:
     connect 1 -> drop                   the first connection only
     EHLO -> no PIPELINING               the extension is not offered
     MAIL <a@b.example> -> 451           the command with this address
-    RCPT 2 -> 451 4.2.2 Mailbox full    the second of each message
+    RCPT 2 -> 451 4.2.2 Mailbox full    the second RCPT of each message
     DATA -> cut 3                       three octets of a reply, then the connection is closed
     DATA after 3000 octets -> drop      the connection is closed in the middle of a message
     message 1 -> 452 4.3.1 Full         the reply to the first message

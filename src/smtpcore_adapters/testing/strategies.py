@@ -4,8 +4,8 @@ The package hypothesis is needed: `pip install 'smtpcore[testing]'`.
 """
 
 # All strategies draw values of `smtpcore`, which are valid, or octets built from such values. Only
-# `sessions(valid=False)` contains mistakes. These are typical mistakes of programs, because servers reject random noise
-# too early.
+# `sessions(valid=False)` contains mistakes. These are typical mistakes of real clients: servers reject random noise too
+# early.
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -103,12 +103,12 @@ def paths(*, null: bool = True, utf8: bool = False) -> SearchStrategy[Path]:
 
 
 def mail_params(extensions: Sequence[Extension] = EXTENSIONS) -> SearchStrategy[Params]:
-    """Return a strategy for parameters of MAIL. They include extensions that `Config` disables by default."""
+    """Return a strategy for parameters of MAIL, including extensions that `Config` disables by default."""
     return _params(parameter for extension in extensions for parameter in extension.mail)
 
 
 def rcpt_params(extensions: Sequence[Extension] = EXTENSIONS) -> SearchStrategy[Params]:
-    """Return a strategy for parameters of RCPT. They belong to extensions that `Config` disables by default."""
+    """Return a strategy for parameters of RCPT, including extensions that `Config` disables by default."""
     return _params(parameter for extension in extensions for parameter in extension.rcpt)
 
 

@@ -15,7 +15,7 @@ from smtpcore.sasl import ChannelBinding
 
 _find_pem = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL).search
 
-# By the OID of the signature algorithm. RFC 5929 4.1: SHA-256 takes the place of MD5 and SHA-1.
+# The keys are OIDs of signature algorithms. RFC 5929 4.1: SHA-256 takes the place of MD5 and SHA-1.
 _HASH_OF_SIGNATURE = {
     "1.2.840.113549.1.1.4": "sha256",
     "1.2.840.113549.1.1.5": "sha256",

@@ -85,7 +85,7 @@ class ServerTls:
         return context
 
     def _fill(self, context: ssl.SSLContext, files: tuple[File, File]) -> None:
-        # Without this password, OpenSSL would prompt for one on the terminal.
+        # Without this password, OpenSSL would ask for a password on the terminal if the key is encrypted.
         context.load_cert_chain(*files, password=lambda: "")
         if self._client_ca is not None:
             context.load_verify_locations(self._client_ca)

@@ -38,7 +38,7 @@ def test_server_may_close_the_connection_on_an_overlong_line() -> None:
     [
         ("SIZE", "size-declared", "SIZE without a limit"),
         ("SIZE 0", "size-declared", "SIZE without a limit"),
-        ("SIZE 99999999", "size-exact", "this check works up to 1048576"),
+        ("SIZE 99999999", "size-exact", "this check sends at most 1048576 octets"),
         ("HELP", "size-over", "SIZE is not offered"),
     ],
 )

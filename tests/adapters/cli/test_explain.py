@@ -101,7 +101,7 @@ def test_recording_is_read_from_standard_input() -> None:
     [
         ([], "give one FILE, or the octets of each side with --client and --server"),
         (["FILE", "--client", "FILE"], "give one FILE, or the octets of each side"),
-        (["FILE"], "the file is not a recording of a dialogue: it has no line of a client or server"),
+        (["FILE"], "the file is not a recording of a dialogue: no line is from a client or server"),
         (["missing"], "Invalid value for '[FILE]': 'missing': No such file"),
     ],
 )

@@ -145,7 +145,7 @@ def test_input_without_a_recording_is_unreadable(octets: bytes) -> None:
 
 
 def test_two_empty_sides_are_unreadable() -> None:
-    with pytest.raises(Unreadable, match="no line of a client or server"):
+    with pytest.raises(Unreadable, match="no line is from a client or server"):
         join(b"", b"")
 
 

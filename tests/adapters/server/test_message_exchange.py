@@ -358,7 +358,11 @@ FIRST, SECOND, THIRD = (Path(f"{number}@s.example") for number in range(3))
         ({FIRST: OK, SECOND: OK, THIRD: OK, "u@other.example": OK}, [250, 250, 250], ["for 'u@other.example'"]),
         ({FIRST: OK, SECOND: OK, THIRD: OK, "no path": OK}, [250, 250, 250], ["for 'no path'"]),
         ({}, [451, 451, 451], ["no reply for '0@s.example'"]),
-        ({FIRST: OK, SECOND: Reply(421, "bye"), THIRD: OK}, [451, 451, 451], ["closes before the last recipient"]),
+        (
+            {FIRST: OK, SECOND: Reply(421, "bye"), THIRD: OK},
+            [451, 451, 451],
+            ["before the last recipient has a reply"],
+        ),
         ({FIRST: OK, SECOND: OK, THIRD: Reply(421, "bye")}, [250, 250, 421], []),
     ],
 )
