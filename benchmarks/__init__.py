@@ -1,1 +1,5 @@
-"""Benchmarks of the library, alone and in comparison with other servers. `python -m benchmarks` runs all of them."""
+"""Benchmarks of the library.
+
+`python -m benchmarks` measures the core alone and compares servers. Other measurements have commands of their own, such
+as `python -m benchmarks.calls`.
+"""

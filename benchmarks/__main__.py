@@ -1,4 +1,4 @@
-"""Run all benchmarks, print the results, and update the README and the plots."""
+"""Measure the core alone, compare servers, and print the results; with `--publish`, update the README and the plots."""
 
 import argparse
 import json

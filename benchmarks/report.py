@@ -187,10 +187,10 @@ def reached(aim: Aim, samples: Samples) -> float | None:
 
 def _aim_text(aim: Aim) -> str:
     if not aim.reference:
-        return f"{aim.figure} of {aim.most * 1e3:.0f} ms at most"
+        return f"{aim.figure} of at most {aim.most * 1e3:.0f} ms"
 
-    bound = f"{aim.least:g} x or more" if aim.least else f"{aim.most:g} x or less"
-    return f"{bound}, to {CONTENDERS[aim.reference].title}"
+    bound = f"at least {aim.least:g} x the rate" if aim.least else f"at most {aim.most:g} x the memory"
+    return f'{bound} of "{CONTENDERS[aim.reference].title}"'
 
 
 def _aim_figure(aim: Aim, found: float) -> str:

@@ -98,7 +98,7 @@ def proxy_seeds() -> dict[str, bytes]:
 
 
 def replies_seed(lines: list[bytes]) -> bytes:
-    """Return the first reply with several lines, or else the first reply."""
+    """Return a seed: the texts of all lines that have the code of the first multiline reply, or else of the first."""
     several = next((line for line in lines if line[3:4] == b"-"), lines[0])
     code = int(several[:3])
     return bytes([code // 4, code % 4, 0, 0]) + b"\n".join(line[4:] for line in lines if line.startswith(several[:3]))

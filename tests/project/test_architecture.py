@@ -211,7 +211,7 @@ def test_framework_modules_are_not_imported_by_other_adapters(path: Path) -> Non
 
 
 def lines(path: Path) -> Counter[str]:
-    """The lines of a file without imports, and with more than a bracket or a keyword in them."""
+    """Count each line of a file, except imports and lines of at most 4 characters, such as `)` or `try:`."""
     source = path.read_text()
     imported = {
         number

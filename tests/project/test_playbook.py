@@ -168,7 +168,7 @@ def test_server_answers_as_chosen() -> None:
     server(MAIL, max_recipients=100).send(TO * 101).expect(*[250] * 100, "452 4.5.3 ...")
 
 
-def test_end_of_stream_is_a_step() -> None:
+def test_dialogue_can_end_the_stream() -> None:
     server(READY).end().expect(ConnectionClosed())
     server(DATA).send(b"x").end().expect(RemoteProtocolError("the connection was closed inside a body"))
     client().ask(mail()).end().expect(RemoteProtocolError("...before the reply to MAIL"))
@@ -176,7 +176,7 @@ def test_end_of_stream_is_a_step() -> None:
         server(READY).send(b"")
 
 
-def test_tls_is_a_step() -> None:
+def test_dialogue_can_start_tls() -> None:
     book = server(READY, starttls=True).send(b"STARTTLS\r\n").expect(StartTls(), 220).start_tls().send(FROM).expect(503)
     assert book.connection.tls
     assert client(tls=True).connection.tls
