@@ -170,9 +170,7 @@ class ClientConnection(Endpoint):
     # Receiving
 
     def next_event(self) -> ClientEvent | Signal:
-        """Return the next reply with its request, `ConnectionClosed` at the end of the session, or a signal.
-
-        The signal is `NEED_DATA` if more input is needed, and `PAUSED` while the TLS handshake is pending.
+        """Return the next reply with its request, `ConnectionClosed`, `NEED_DATA`, or `PAUSED` before TLS has started.
 
         Raises:
             RemoteProtocolError: the input is not a reply, or cannot answer the request; or the stream ended while a

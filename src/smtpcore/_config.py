@@ -139,8 +139,7 @@ class Config:
     max_refusals: int | None = 1000
     """Maximum other refusals in a session: 4yz replies, and refused messages. The next command gets a 421."""
     max_idle_commands: int | None = 100
-    """Maximum commands since the last accepted message, except MAIL, RCPT, DATA and refused commands. The next command
-    gets a 421. Stops NOOP loops."""
+    """Maximum accepted commands, except MAIL, RCPT, DATA, since the last accepted message. Then a 421. Stops loops."""
     max_auth_failures: int | None = 3
     """Maximum failed logins in a session. The next command gets a 421 (RFC 4954 section 9). Stops password guessing."""
 
@@ -164,8 +163,7 @@ class Config:
         if self.max_hold_until and self.max_hold_until.utcoffset() != timedelta(0):
             raise LocalProtocolError(f"max_hold_until is {self.max_hold_until}, but must be in UTC: set tzinfo=UTC")
         if self.priority_policy is not None and not _match_policy(self.priority_policy):
-            name = f"priority_policy {self.priority_policy!r}"
-            raise LocalProtocolError(f"{name} must be 1 to 20 characters from A-Z a-z 0-9 . _ -")
+            raise LocalProtocolError(f"priority_policy {self.priority_policy!r} needs 1 to 20 of A-Z, a-z, 0-9, . _ -")
         if not all(map(_match_class, self.solicitation_classes)) or not all(map(_match_word, self.burl)):
             raise LocalProtocolError("solicitation_classes or burl has a word that cannot stand in the EHLO reply")
         if len(",".join(self.solicitation_classes)) > MAX_CLASSES:

@@ -150,9 +150,8 @@ class Reply:
     def as_heard(cls, code: int, *lines: str, may_be_enhanced: bool = True) -> "Reply":
         """Make a `Reply` from the code and the text that a server sent.
 
-        For a code that RFC 5321 does not define, the first digit counts (RFC 5321 4.2). 521 counts as an ordinary 5yz,
-        because a server may continue after a 521 (RFC 7504 section 3). Do not send the result from a server: `Reply`
-        may not allow its code.
+        For a code that RFC 5321 does not define, the first digit counts (4.2). 521 counts as an ordinary 5yz, because a
+        server may continue after it (RFC 7504 section 3). A server must not send the result: its code may be invalid.
         """
         reply = object.__new__(cls)
         # Ordinary text does not begin like an enhanced status code, so ENHANCEDSTATUSCODES need not be announced.

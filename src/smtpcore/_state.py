@@ -243,10 +243,7 @@ def next_state(state: State, cause: type[object] | Step, reply_class: ReplyClass
 
 
 def row_of(event: object) -> type[object]:
-    """Return the type that represents `event` in the tables.
-
-    It is `DataEnd` for a BURL LAST, and `UnknownCommand` for commands of your own extensions.
-    """
+    """Return the type of `event` in the tables: `UnknownCommand` for commands of your own extensions."""
     if isinstance(event, Burl) and event.last:
         return DataEnd  # RFC 4468 3.2
 

@@ -4,15 +4,11 @@ from .._replies import Reply
 from ._definition import Extension, NextHop, Parameter
 from ._parsing import parse_flag, parse_nothing
 
-_REFUSAL = Reply(
-    550, "The next server does not support REQUIRETLS, or its certificate is not verified", enhanced="5.7.30"
-)
-
 
 def _relay(requiretls: bool, hop: NextHop) -> bool | Reply | None:
     # RFC 8689 4.2.1. RFC 8689 section 5 exempts notifications, which have the null path.
     if hop.path and not (hop.is_private and "REQUIRETLS" in hop.offers):
-        return _REFUSAL
+        return Reply(550, "The next server lacks REQUIRETLS or a verified certificate", enhanced="5.7.30")
 
     return requiretls if "REQUIRETLS" in hop.offers else None
 
