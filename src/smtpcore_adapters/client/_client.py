@@ -162,7 +162,7 @@ class Client:
         if source.is_ascii is False and not self._takes_eight_bit:
             raise Unsendable(Reply(554, "The next server accepts only ASCII messages", enhanced="5.6.3"))
         if params.requiretls and not (self.is_verified and "REQUIRETLS" in offered):
-            why = "The next server does not support REQUIRETLS, or its certificate is not verified"
+            why = "The next server lacks REQUIRETLS or a verified certificate"
             raise Unsendable(Reply(550, why, enhanced="5.7.30"))
 
     def _batches(self, rcpts: list[Rcpt], source: Source) -> list[list[Rcpt]]:
