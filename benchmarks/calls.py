@@ -219,7 +219,7 @@ def count(name: str) -> Count:
 
 
 def lines() -> Iterator[str]:
-    """The counts of all exchanges as a Markdown table."""
+    """Yield the lines of a Markdown table with the counts of all exchanges."""
     yield "| | calls | of the core | of the adapters | calls of C functions | modules | changes of module |"
     yield "|---|---|---|---|---|---|---|"
     for name in EXCHANGES:

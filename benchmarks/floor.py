@@ -57,7 +57,7 @@ class Sink:
 
 
 class Callback(asyncio.BufferedProtocol):
-    """Replies in the callback that receives the data."""
+    """A sink that replies in the callback that receives the data."""
 
     _buffer = memoryview(bytearray(65_536))
 
@@ -79,7 +79,7 @@ class Callback(asyncio.BufferedProtocol):
 
 
 class InTask(Callback):
-    """Replies in a task."""
+    """A sink that replies in a task."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -141,7 +141,7 @@ def serve_in_trio(port: int) -> None:
 
 
 def contender(kind: str) -> Contender:
-    """Return a sink in the form of the other servers."""
+    """Return a sink as a `Contender`, like the other servers."""
     return Contender(
         SINKS[kind], lambda port: [sys.executable, "-m", "benchmarks.floor", "--serve", kind, str(port)], lambda: None
     )

@@ -29,7 +29,7 @@ AT_A_TIME = 64
 
 
 class Failed(Exception):
-    """The server sent an unexpected reply, or none."""
+    """The server sent an unexpected reply, or no reply."""
 
 
 class Client:
@@ -168,7 +168,7 @@ class Crowd:
         raise NotImplementedError
 
     def step(self, timeout: float) -> bool:
-        """Let each client with events advance, and return whether there were any."""
+        """Let each client with events advance, and return whether any client had events."""
         happened = self.poll.poll(timeout)
         for descriptor, events in happened:
             self._clients[descriptor].advance(events)

@@ -1,4 +1,4 @@
-"""Kill a server at random moments while it receives messages, and check that it kept its promises.
+"""Kill a server at random moments while it receives messages, and check that it lost no message that it accepted.
 
     python -m benchmarks.kill [MESSAGES [SEED]]
 
@@ -41,11 +41,11 @@ class Outcome:
     stored: list[str] = field(default_factory=list)
     """Messages in the Maildir."""
     broken: list[str] = field(default_factory=list)
-    """Stored messages that differ from the sent ones."""
+    """Stored messages that differ from the sent messages."""
     kills: int = 0
 
     def faults(self) -> list[str]:
-        """Return a description of each broken promise."""
+        """Return a description of each message that is missing, unexpected, altered or stored twice."""
         stored = set(self.stored)
         return [
             *(f"{name} was answered 250, but is not stored" for name in sorted(self.answered - stored)),

@@ -101,7 +101,7 @@ def measure(variant: Callable[[bytes], bool], block: bytes, seconds: float) -> f
 
 def measure_all(rounds: int = 5, seconds: float = 0.05) -> "dict[str, dict[str, float]]":
     """Return medians of interleaved rounds, by variant and size."""
-    # Whole lines only, as many as fit: a variant may rely on that, because the core can cut its blocks in this way.
+    # As many whole lines as fit: a variant may rely on whole lines, because the core can cut its blocks in this way.
     blocks = {str(size): LINE * (size // len(LINE)) for size in SIZES}
     measured: dict[tuple[str, str], list[float]] = {}
     for _ in range(rounds):

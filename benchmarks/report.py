@@ -1,4 +1,4 @@
-"""Turn the results into tables."""
+"""Format the results as Markdown tables."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -71,7 +71,7 @@ TITLES = {
 
 
 def ratio(samples: Samples, of: str, to: str, figure: str) -> float | None:
-    """Return the median of the ratios in each round, or None if one of the two was not measured."""
+    """Return the median of the ratios in each round, or None if one of the two servers was not measured."""
     pairs = zip(samples.get(of, ()), samples.get(to, ()), strict=False)
     ratios = [one[figure] / other[figure] for one, other in pairs if other[figure]]
     return median(ratios) if ratios else None
@@ -170,7 +170,13 @@ def _core_aims(rates: dict[str, dict[str, float]]) -> Iterator[str]:
     for name, least in CORE_AIMS.items():
         if name in rates:
             found = rates[name]["median"]
-            yield f"| {name} | the core alone | {least:,} or more | {found:,.0f} | {_verdict(found >= least)} |"
+            text = f"at least {least:,} {_unit_of(name)} per second"
+            yield f"| {name} | the core alone | {text} | {found:,.0f} | {_verdict(found >= least)} |"
+
+
+def _unit_of(name: str) -> str:
+    kind = name.partition(":")[0]
+    return "MB" if kind == "bodies" else kind
 
 
 def _verdict(met: bool) -> str:

@@ -56,7 +56,7 @@ async def send(port: int, megabytes: int, options: dict[str, Any]) -> dict[str, 
 
 @contextmanager
 def server(name: str) -> Iterator[dict[str, Any]]:
-    """Run a server during the block, and yield how to reach it."""
+    """Run a server during the block, and yield the options to connect to it."""
     if name != OURS:
         with servers.server(name) as real:
             offers = real.offers

@@ -35,7 +35,7 @@ class Failed(Exception):
 
 
 class Arena:
-    """Several servers that can be loaded."""
+    """The servers that are measured, and the start of their clients."""
 
     def __init__(self, contenders: Iterable[str], *, seconds: float) -> None:
         self.contenders = [name for name in contenders if _is_available(name, CONTENDERS[name])]

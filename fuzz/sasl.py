@@ -44,7 +44,7 @@ MOST_STEPS = 8
 
 
 def known(question: Question) -> Answer:
-    """Return the answer of a program that knows one user."""
+    """Return the answer of a server that knows one user."""
     match question:
         case CheckPassword(username):
             return question.matches(PASSWORD if username == "tim" else None)

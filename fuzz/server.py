@@ -1,4 +1,4 @@
-"""Any octets from a client, with any replies of the program, lead to the same result however they are segmented.
+"""Any octets from a client, with any replies, lead to the same result however they are segmented.
 
 A refused reply changes nothing, only documented errors are raised, each event gets all its replies, and memory is
 bounded.

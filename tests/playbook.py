@@ -1,4 +1,4 @@
-"""One notation for dialogues: the octets of the peer, and what the tested end makes of them, in one chain.
+"""One notation for dialogues: the octets of the peer, and the events and replies of the tested end, in one chain.
 
     server(RCPT).send(b"DATA\r\n").expect(354).send(b"x\r\n.\r\n").expect(DataLine(b"x\r\n"), DataEnd(), 250)
     client("PIPELINING").ask(mail(), rcpt()).wire(b"MAIL FROM:<a@c.example>\r\nRCPT TO:<u@s.example>\r\n")

@@ -1,4 +1,4 @@
-"""Write `docs/state-machine.md`: the moves of both ends of a session, drawn from the tables of the core.
+"""Write `docs/state-machine.md`: the transitions of both ends of a session, drawn from the tables of the core.
 
 python -m tools.state_machine
 """
@@ -34,7 +34,7 @@ from smtpcore._state import ALLOWED_COMMANDS, MOVES, WAITING_FOR, Step
 PAGE: Final = Path(__file__).parent.parent / "docs" / "state-machine.md"
 
 Move = tuple[State, type[object] | Step, ReplyClass | None]
-"""A key of the table of moves."""
+"""A key of `MOVES`."""
 
 
 class Role(Enum):
@@ -75,15 +75,15 @@ _PROSE: Final = """\
 
 <!-- Written by `python -m tools.state_machine` from src/smtpcore/_state.py. Do not edit this page. -->
 
-A session is always in one of {count} states; `conn.state` is the current one. Both ends move by the same table: the \
+A session is always in one of {count} states; `conn.state` is the current state. Both ends use the same table: the \
 server looks up each reply that it sends, the client each reply that it receives. So both ends are in the same state \
 when no reply is on its way.
 
 The label of an arrow is a command or another event, and the class of the reply to it. `MAIL 2yz` is a positive reply \
-to MAIL. A label without a class is a move that needs no reply. The box `session` stands for all states inside it. A \
+to MAIL. A label without a class is a transition without a reply. The box `session` stands for all states inside it. A \
 reply without an arrow leaves the state as it is.
 
-Two kinds of moves are not drawn. A reply 421 or 521 leads from every state to CLOSED, whatever it answers. The end of \
+Two kinds of transitions are not drawn. A 421 or 521 to any event leads from every state to CLOSED. The end of \
 the stream, a failed write, and an error of the protocol also lead to CLOSED.
 
 """

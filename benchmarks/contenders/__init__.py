@@ -41,7 +41,7 @@ class Contender:
     command: Callable[[int], list[str]]
     """A function that returns the command line for a port."""
     missing: Callable[[], str | None]
-    """A function that returns why the server cannot be started, or None."""
+    """A function that returns the reason why the server cannot be started, or None."""
 
 
 def _python(

@@ -9,7 +9,7 @@ from smtpcore import Bodies, Config, Rcpt, Reply
 from smtpcore_adapters import App, Limits, Message, Options, Session
 
 Run: TypeAlias = Any
-"""The `run` function of an adapter. Their further parameters differ."""
+"""The `run` function of an adapter, typed as Any because its further parameters depend on the adapter."""
 
 app = App()
 

@@ -86,7 +86,7 @@ class TlsClient:
 
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("cut", ["together", "in the header", "behind the header", "in the handshake"])
-def test_tls_begins_behind_the_proxy_header(
+def test_tls_begins_after_the_proxy_header(
     cut: str, version: int, backend: str, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
 ) -> None:
     server_context, client_context = contexts

@@ -415,7 +415,7 @@ def test_one_server_has_several_listeners(
                 Client(address)
 
 
-def test_message_over_a_unix_socket(start: Start, tmp_path: Path) -> None:
+def test_message_is_received_over_a_unix_socket(start: Start, tmp_path: Path) -> None:
     store = MessageStore()
     server = start(accepting(store), listeners=[Listener(path=str(tmp_path / "smtp"))])
     with server.connect() as client:
@@ -566,7 +566,7 @@ INPUTS = {
 
 
 @pytest.mark.parametrize("state", INPUTS)
-def test_connection_reset_in_each_state(state: str, start: Start, server_tls: ssl.SSLContext) -> None:
+def test_connection_reset_in_any_state_ends_the_session(state: str, start: Start, server_tls: ssl.SSLContext) -> None:
     server = start(accepting(MessageStore()), tls=server_tls)
     client = server.connect()
     if state != "connected":
@@ -590,7 +590,7 @@ def test_connection_reset_while_a_handler_runs(start: Start, gate: Gate) -> None
 
 
 @pytest.mark.parametrize("politely", [False, True])
-def test_connection_end_under_tls(
+def test_end_and_reset_of_a_connection_under_tls_have_different_reasons(
     politely: bool, start: Start, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     server = start(accepting(MessageStore()), tls=server_tls, implicit_tls=True)
@@ -830,7 +830,7 @@ def test_client_with_an_old_tls_version_receives_an_alert(
 
 
 @pytest.mark.parametrize("implicit", [False, True])
-def test_byte_by_byte_handshake(
+def test_handshake_succeeds_byte_by_byte(
     implicit: bool, start: Start, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     server = start(App(), tls=server_tls, implicit_tls=implicit)
@@ -910,7 +910,7 @@ def test_plaintext_during_the_starttls_handler_is_never_executed(
 
 
 @pytest.mark.parametrize("implicit", [False, True])
-def test_handshake_timeout(implicit: bool, start: Start, server_tls: ssl.SSLContext) -> None:
+def test_slow_handshake_times_out(implicit: bool, start: Start, server_tls: ssl.SSLContext) -> None:
     server = start(App(), tls=server_tls, implicit_tls=implicit, timeouts=Timeouts(handshake=0.1))
     with server.connect() as client:
         if not implicit:
@@ -1351,7 +1351,7 @@ def test_serve_ends_when_cancelled(loop_backend: str) -> None:
     run_in(loop_backend, main)
 
 
-def test_serve_without_on_ready(loop_backend: str) -> None:
+def test_serve_works_without_on_ready(loop_backend: str) -> None:
     ended: list[bool] = []
 
     async def serve() -> None:

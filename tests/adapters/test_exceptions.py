@@ -47,7 +47,7 @@ def test_base_exception_of_a_handler_is_the_failure_of_one_session(
     assert type(exc).__name__ in caplog.text
 
 
-def test_base_exception_in_a_message_and_at_the_end_of_a_session(
+def test_base_exception_of_a_message_or_disconnect_handler_is_logged(
     backend: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = accepting()
@@ -87,7 +87,7 @@ def test_cancelled_error_of_another_task_is_the_failure_of_a_handler(
     assert "CancelledError" in caplog.text
 
 
-def test_cancelled_session_calls_no_failure_a_failure(backend: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_cancellation_of_a_session_is_not_logged_as_an_error(backend: str, caplog: pytest.LogCaptureFixture) -> None:
     app = accepting()
 
     @app.on("message")
@@ -102,7 +102,7 @@ def test_cancelled_session_calls_no_failure_a_failure(backend: str, caplog: pyte
     assert errors(caplog) == []
 
 
-def test_abort_connection_passes(backend: str) -> None:
+def test_abort_connection_sends_its_data_and_closes(backend: str) -> None:
     app = App()
     app.on("NOOP")(raising(AbortConnection(b"bye\r\n")))
     with running(backend, app, config=CONFIG) as server, server.connect() as client:

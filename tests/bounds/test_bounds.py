@@ -42,7 +42,7 @@ ROOMY = replace(
 BINARY = MAIL.replace(b">\r\n", b"> BODY=BINARYMIME\r\n") + b"RCPT TO:<u@s.example>\r\n"
 
 Peer = Callable[[bytes], None]
-"""Receives octets and processes them as a program does."""
+"""A function that passes octets to a connection, and handles its events as an application does."""
 
 
 def accepting(before: bytes, **changes: Any) -> tuple[Connection, Peer]:

@@ -51,10 +51,10 @@ NOT_REPLAYED = {
 }
 
 UNQUALIFIED = "squeaky.sales"
-"""An unqualified domain. Only the program knows that it is unqualified (RFC 6409 4.2)."""
+"""An unqualified domain. Only the application knows that the domain is unqualified (RFC 6409 4.2)."""
 
 ATRN = Extension(keyword="ATRN", verbs=frozenset({"ATRN"}))
-"""The extension of RFC 2645, as a program may add it."""
+"""The extension of RFC 2645, as an application may add it."""
 
 
 # The format

@@ -1,4 +1,4 @@
-"""Policies that the RFCs leave to the program, and what they require of the protocol below."""
+"""Decisions that the RFCs leave to the application, and the behaviour of the core that these decisions need."""
 
 import re
 from datetime import UTC, datetime
@@ -73,7 +73,7 @@ def refusing_with(kind: type[Event], reply: str) -> Answer:
     return answer_with(kind, Reply(int(code), "so it is", enhanced=rest or None))
 
 
-# Refusals that the program decides: the client gets the code as chosen, and the session state stays the same.
+# Refusals by the application: the client gets the code as chosen, and the session state stays the same.
 REFUSALS: list[tuple[str, bytes, bytes, type[Event], str]] = [
     ("R5321-7.9-01: EHLO", GREETED, READY, Ehlo, "550"),
     ("R5321-7.9-01: HELO", GREETED, HELO, Helo, "550"),
@@ -123,7 +123,9 @@ REFUSALS: list[tuple[str, bytes, bytes, type[Event], str]] = [
 
 
 @pytest.mark.parametrize(("before", "line", "kind", "reply"), [pytest.param(*row, id=name) for name, *row in REFUSALS])
-def test_program_can_refuse_with_any_suitable_code(before: bytes, line: bytes, kind: type[Event], reply: str) -> None:
+def test_application_can_refuse_with_any_suitable_code(
+    before: bytes, line: bytes, kind: type[Event], reply: str
+) -> None:
     until = datetime(2030, 1, 1, tzinfo=UTC)
     changes: dict[str, Any] = {
         **ALL,

@@ -251,7 +251,7 @@ def test_replies_follow_the_rfcs(before: bytes, data: bytes, expected: list[int]
     assert server(before, bodies=form).send(data).codes == expected
 
 
-# Decisions of the program
+# Decisions of the application
 
 FORWARD = Reply(251, "<u@t.example>")
 PROGRAM_DECIDES: list[tuple[str, bytes, bytes, Answer, list[int]]] = [
@@ -290,7 +290,7 @@ PROGRAM_DECIDES: list[tuple[str, bytes, bytes, Answer, list[int]]] = [
 @pytest.mark.parametrize(
     ("before", "data", "answer", "expected"), [pytest.param(*row, id=name) for name, *row in PROGRAM_DECIDES]
 )
-def test_reply_of_the_program_is_sent(before: bytes, data: bytes, answer: Answer, expected: list[int]) -> None:
+def test_reply_of_the_application_is_sent(before: bytes, data: bytes, answer: Answer, expected: list[int]) -> None:
     assert server(before, answer=answer).send(data).codes == expected
 
 
@@ -611,7 +611,7 @@ def test_require_tls_allows_commands_under_tls() -> None:
     under_tls(READY, require_tls=True).send(MAIL).expect(250, 250)
 
 
-def test_program_may_refuse_ehlo_under_tls() -> None:
+def test_application_may_refuse_ehlo_under_tls() -> None:
     """R3207-4.1-01, R3207-4.1-03"""
     under_tls(GREETED, answer=answer_with(Ehlo, Reply(554))).send(READY).expect(554)
 

@@ -4,7 +4,7 @@ from smtpcore import State
 from tools.state_machine import PAGE, Role, diagram, page
 
 
-def test_page_is_up_to_date() -> None:
+def test_state_machine_page_is_up_to_date() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), "run: python -m tools.state_machine"
 
 

@@ -253,7 +253,7 @@ def test_each_module_has_its_test_file(path: Path) -> None:
         assert file.exists(), f"write tests/{file.relative_to(TESTS)}, or name a reason in WITHOUT_TEST_FILE"
 
 
-def test_exceptions_name_existing_modules() -> None:
+def test_list_of_modules_without_test_file_names_existing_modules() -> None:
     assert set(WITHOUT_TEST_FILE) <= set(map(module_id, MODULES))
 
 

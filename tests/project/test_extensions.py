@@ -56,7 +56,9 @@ def relayed(parameter: Parameter[Any], value: object, *offered: Extension) -> An
 
 
 @each_parameter
-def test_examples_survive_the_wire(kind: type[Mail | Rcpt], extension: Extension, parameter: Parameter[Any]) -> None:
+def test_examples_are_parsed_as_they_were_encoded(
+    kind: type[Mail | Rcpt], extension: Extension, parameter: Parameter[Any]
+) -> None:
     known = replace(extension, objection=None)
     dialect = make_dialect([known], {known: None}, longest=1000, longest_auth=1000)
     assert parameter.examples
@@ -82,7 +84,7 @@ def test_type_of_the_parameter_is_public(kind: object, extension: object, parame
 
 
 @each_parameter
-def test_relay_passes_the_parameter_on(kind: object, extension: object, parameter: Parameter[Any]) -> None:
+def test_relay_passes_each_parameter_on(kind: object, extension: object, parameter: Parameter[Any]) -> None:
     for example in parameter.examples:
         assert relayed(parameter, example, *EXTENSIONS) == example
 
@@ -106,7 +108,7 @@ def test_client_has_an_option_for_the_parameter_of_mail(parameter: Parameter[Any
 
 
 @each_parameter
-def test_parameter_is_documented(kind: object, extension: Extension, parameter: Parameter[Any]) -> None:
+def test_each_parameter_is_documented(kind: object, extension: Extension, parameter: Parameter[Any]) -> None:
     extensions, typed, option, _ = table_after("Parameters")[parameter.keyword]
     assert extension.keyword in extensions.split(", ")
     assert typed.startswith(f"`{property_of(parameter)}`: ")
@@ -118,7 +120,7 @@ def test_extension_is_documented(keyword: str) -> None:
     assert keyword in ", ".join(table_after("Built-in extensions")).split(", ")
 
 
-def test_document_names_only_what_exists() -> None:
+def test_documented_parameters_and_extensions_exist() -> None:
     assert set(table_after("Parameters")) == {parameter.keyword for _, _, parameter in PARAMETERS}
     keywords = {extension.keyword for extension in EXTENSIONS}
     assert set(", ".join(table_after("Built-in extensions")).split(", ")) == keywords

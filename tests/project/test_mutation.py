@@ -119,7 +119,7 @@ def test_second_occurrence_needs_an_entry_of_its_own() -> None:
     assert len(list(objections({FIRST: "why"}, {FIRST: SURVIVED, SECOND: SURVIVED}))) == 1
 
 
-def test_new_list_keeps_reasons_and_drops_what_no_longer_survives() -> None:
+def test_new_list_keeps_reasons_and_drops_mutants_that_no_longer_survive() -> None:
     listed = {FIRST: "It is replaced.", SECOND: "It was noticed.", OTHER: "It was not tried."}
     new = Change(FUNCTION, "b = 0", "b = 1")
 

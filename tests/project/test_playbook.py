@@ -57,7 +57,7 @@ FROM = b"MAIL FROM:<a@c.example>\r\n"
 TO = b"RCPT TO:<u@s.example>\r\n"
 
 
-def test_dialogue_with_a_server_is_one_chain() -> None:
+def test_server_dialogue_is_one_chain_of_calls() -> None:
     book = (
         server(RCPT)
         .send(b"DATA\r\n")
@@ -70,7 +70,7 @@ def test_dialogue_with_a_server_is_one_chain() -> None:
     assert book.state is State.CLOSED
 
 
-def test_dialogue_with_a_client_is_one_chain() -> None:
+def test_client_dialogue_is_one_chain_of_calls() -> None:
     (
         client("PIPELINING")
         .ask(mail(), rcpt())
@@ -146,7 +146,7 @@ def test_failure_shows_what_was_expected_and_what_was_found() -> None:
     ]
 
 
-def test_expectation_begins_after_the_last_one() -> None:
+def test_each_expect_compares_only_items_since_the_last_expect() -> None:
     book = server(READY).send(FROM).expect(250).expect().send(TO)
 
     assert book.codes == [250]
@@ -157,13 +157,13 @@ def test_expectation_begins_after_the_last_one() -> None:
     assert (book.codes, book.events, book.output) == ([], [], b"")
 
 
-def test_new_server_has_its_greeting_still_to_send() -> None:
+def test_new_server_has_not_sent_its_greeting() -> None:
     new_server().send(READY).expect(ConnectionOpened(), "220 s.example ...", Ehlo("c.example"), 250)
     new_server(hostname="t.example").send().expect("220 t.example ...")
     new_server(extensions=()).send(READY).expect(220, "250 s.example")
 
 
-def test_server_answers_as_chosen() -> None:
+def test_server_uses_the_given_answers_and_limits() -> None:
     server(MAIL, answer=refuse).send(TO).expect(550)
     server(MAIL, max_recipients=100).send(TO * 101).expect(*[250] * 100, "452 4.5.3 ...")
 
@@ -204,7 +204,7 @@ def test_error_is_expected_by_its_message_or_class() -> None:
         client().send(OK).expect(RemoteProtocolError("another"))
 
 
-def test_mistake_of_the_program_is_raised_at_once() -> None:
+def test_mistake_of_the_caller_is_raised_at_once() -> None:
     with pytest.raises(LocalProtocolError, match="cannot answer"):
         server(READY, answer=lambda conn, event: Reply(354)).send(FROM)
     with pytest.raises(LocalProtocolError, match="cannot be sent"):
@@ -228,7 +228,7 @@ def test_new_client_waits_for_the_greeting() -> None:
     assert book.connection.extensions == {"SIZE": 9}
 
 
-def test_other_octets_of_a_client_fail() -> None:
+def test_unexpected_octets_of_a_client_fail() -> None:
     for octets in (b"", TO, FROM + TO):
         with pytest.raises(AssertionError):
             client().ask(mail()).wire(octets)
@@ -244,7 +244,7 @@ def refuse_the_nth(kind: type[Event], number: int) -> Answer:
     return lambda conn, event: Reply(550) if isinstance(event, kind) and next(counter) == number else Reply(250)
 
 
-def test_dialogue_that_is_another_one_octet_by_octet_fails() -> None:
+def test_dialogue_that_differs_octet_by_octet_fails() -> None:
     with pytest.raises(AssertionError, match="octet by octet, the dialogue is another one"):
         server(READY, answer=refuse_the_nth(Mail, 2)).send(FROM)
     with pytest.raises(AssertionError, match="octet by octet, the dialogue is another one"):
@@ -252,7 +252,7 @@ def test_dialogue_that_is_another_one_octet_by_octet_fails() -> None:
     server(READY, starttls=True, cut=False).send(b"STARTTLS\r\nNOOP\r\n").expect(421)
 
 
-def test_dialogue_that_is_another_one_with_a_command_after_it_fails() -> None:
+def test_dialogue_that_differs_with_a_command_after_it_fails() -> None:
     with pytest.raises(AssertionError, match="with a command after these octets, the dialogue is another one"):
         server(READY, answer=refuse_the_nth(Mail, 3)).send(FROM)
 
@@ -270,12 +270,12 @@ def test_dialogue_that_is_another_one_with_a_command_after_it_fails() -> None:
         pytest.param(READY, b"NOOP\nx", [500], id="part of a refused line"),
     ],
 )
-def test_command_is_appended_where_it_is_a_command(before: bytes, data: bytes, codes: list[int]) -> None:
+def test_check_with_an_appended_command_changes_no_replies(before: bytes, data: bytes, codes: list[int]) -> None:
     book = server(before).send(data)
     assert book.codes == codes
 
 
-def test_command_is_appended_at_a_limit_and_after_a_refusing_greeting() -> None:
+def test_command_may_be_appended_at_a_limit_and_after_a_refusing_greeting() -> None:
     server(READY, max_errors=1).send(b"X\r\n").expect(500)
     assert isinstance(server(READY, max_errors=1).send(b"X\r\nX\r\n").events[-2], InvalidCommand)
     new_server(answer=answer_with(ConnectionOpened, Reply(554))).send(READY).expect(554, 503)
@@ -292,7 +292,7 @@ def test_long_dialogue_is_cut_into_pieces() -> None:
 # Clients over a stream in memory
 
 
-def test_dialogue_with_a_client_of_the_adapters_is_one_chain() -> None:
+def test_adapter_client_dialogue_is_one_chain_of_calls() -> None:
     book = adapters.client("PIPELINING").send(OK + OK + GO_AHEAD, adapters.ACCEPTED)
     assert book.deliver(b"hi\r\n").final == adapters.TAKEN
     book.wire(b"MAIL FROM:<a@c.example>\r\nRCPT TO:<b@s.example>\r\nDATA\r\n", b"hi\r\n", b".\r\n").wire()
@@ -300,7 +300,7 @@ def test_dialogue_with_a_client_of_the_adapters_is_one_chain() -> None:
 
 
 @pytest.mark.parametrize("writes", [(), (b"EHLO c.example\r\n",), (b"EHLO c.example\r\nRSET\r\n",), (b"", b"")])
-def test_other_writes_of_a_client_of_the_adapters_fail(writes: tuple[bytes, ...]) -> None:
+def test_unexpected_writes_of_an_adapter_client_fail(writes: tuple[bytes, ...]) -> None:
     book = adapters.new_client().send(GREETING, offer(), OK).connect()
     step(book.client.noop())
     with pytest.raises(AssertionError, match="the client has written something else"):

@@ -182,7 +182,7 @@ class Wire:
         self.sent.append(request)
 
     def settle(self) -> None:
-        """Exchange octets until both ends wait for the program."""
+        """Exchange octets until both ends wait for the application."""
         while True:
             asked = self.client.data_to_send()
             self._carry(asked, self.server, self._serve)

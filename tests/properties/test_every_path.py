@@ -1,8 +1,9 @@
 """Every path of a session up to a bound: each state, each request, each class of replies, breadth first.
 
 Three sessions are explored: a client and a server that are joined, a server that gets octets which no correct client
-sends, and a client whose server replies as no correct server does. A position is the state with what else decides the
-next steps, such as TLS. From each new position all actions are tried, so that the paths are the shortest ones.
+sends, and a client whose server replies as no correct server does. A position is the state, together with everything
+else that decides the next steps, such as TLS. From each new position all actions are tried, so that the paths are the
+shortest ones.
 """
 
 from collections import defaultdict, deque
@@ -78,7 +79,7 @@ class Session(Protocol):
 
     @property
     def position(self) -> Position:
-        """The state, and what else decides the next steps."""
+        """The state, and everything else that decides the next steps."""
 
     @property
     def moves(self) -> Mapping[Role, set[Move]]:
@@ -432,7 +433,7 @@ every_session = pytest.mark.parametrize("session", ["server", "lmtp_server", "cl
 
 
 @every_session
-def test_no_state_is_unreachable_and_none_is_dead(session: str, request: pytest.FixtureRequest) -> None:
+def test_no_state_is_unreachable_or_dead(session: str, request: pytest.FixtureRequest) -> None:
     paths: Paths = request.getfixturevalue(f"{session}_paths")
     # With client and server joined, a whole chunk is one action, so no action ends in these states.
     passing = {State.CHUNK, State.LAST_CHUNK} if session == "joined" else set()
@@ -447,12 +448,12 @@ def is_drawn(move: Move) -> bool:
     return move in MOVES and move[2] is not ReplyClass.GOODBYE and move[1] is not Step.CLOSE
 
 
-def test_server_makes_each_move_of_its_diagram_and_no_other(server_paths: Paths, lmtp_server_paths: Paths) -> None:
+def test_server_makes_exactly_the_transitions_of_its_diagram(server_paths: Paths, lmtp_server_paths: Paths) -> None:
     made = server_paths.moves[Role.SERVER] | lmtp_server_paths.moves[Role.SERVER]
     assert set(filter(is_drawn, made)) == {move for move in MOVES if is_drawn(move) and takes(Role.SERVER, move)}
 
 
-def test_client_makes_each_move_of_its_diagram_and_no_other(client_paths: Paths, lmtp_client_paths: Paths) -> None:
+def test_client_makes_exactly_the_transitions_of_its_diagram(client_paths: Paths, lmtp_client_paths: Paths) -> None:
     made = client_paths.moves[Role.CLIENT] | lmtp_client_paths.moves[Role.CLIENT]
     assert set(filter(is_drawn, made)) == {move for move in MOVES if is_drawn(move) and takes(Role.CLIENT, move)}
 

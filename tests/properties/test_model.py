@@ -1,8 +1,8 @@
 """Compare the server's connection with a model of a session, written from RFC 5321 and not from our tables."""
 
-# The model tracks the progress of a client. For each command it says whether the program decides, and otherwise which
-# codes are allowed. Commands are collected and then sent as a group, in segments of any size. So pipelining is tested
-# too: the meaning of a command depends on the replies before it.
+# The model tracks the progress of a client. For each command it says whether the application decides, and otherwise
+# which codes are allowed. Commands are collected and then sent as a group, in segments of any size. So pipelining is
+# tested too: the meaning of a command depends on the replies before it.
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ class Model:
     """The state that RFC 5321 requires a server to keep."""
 
     refuses: bool = False
-    """3.1: only QUIT is allowed after a 554 greeting."""
+    """RFC 5321 3.1: only QUIT is allowed after a 554 greeting."""
     hello: bool = False
     sender: bytes | None = None
     recipients: list[bytes] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Model:
     messages: list[Message] = field(default_factory=list)
 
     def reset(self) -> None:
-        """3.3, 4.1.1.5: the buffers are cleared."""
+        """RFC 5321 3.3, 4.1.1.5: the buffers are cleared."""
         self.sender, self.recipients, self.chunks, self.spoiled = None, [], None, False
 
     def begin_again(self) -> None:
@@ -60,22 +60,22 @@ class Model:
         self.hello, self.authenticated, self.tls = False, False, True
 
     def keep(self, content: bytes) -> None:
-        """4.2.5: the server has taken responsibility for the message."""
+        """RFC 5321 4.2.5: the server has taken responsibility for the message."""
         assert self.sender is not None
         self.messages.append((self.sender, tuple(self.recipients), content))
 
-    # The codes that refuse a command out of sequence. An empty set means that the program decides.
+    # The codes that refuse a command out of sequence. An empty set means that the application decides.
 
     def refusal_of_mail(self) -> set[int]:
-        """3.3: a session must be open, and no transaction."""
+        """RFC 5321 3.3: a session must be open, and no transaction."""
         return set() if self.hello and self.sender is None else BAD_SEQUENCE
 
     def refusal_of_rcpt(self) -> set[int]:
-        """3.3: 503 without MAIL. RFC 3030 section 2: 503 also after the start of the body."""
+        """RFC 5321 3.3: 503 without MAIL. RFC 3030 section 2: 503 also after the start of the body."""
         return set() if self.sender is not None and not self.has_body else BAD_SEQUENCE
 
     def refusal_of_data(self) -> set[int]:
-        """3.3: 503 or 554 without recipients. RFC 3030 section 2: DATA and BDAT exclude each other."""
+        """RFC 5321 3.3: 503 or 554 without recipients. RFC 3030 section 2: DATA and BDAT exclude each other."""
         if self.sender is None or self.has_body:
             return BAD_SEQUENCE
 
@@ -98,7 +98,7 @@ class Model:
 
 
 def wishes(*codes: int) -> st.SearchStrategy[int]:
-    """Draw the code that the program sends: usually the first of `codes`."""
+    """Draw the code that the application sends: usually the first of `codes`."""
     return st.sampled_from([codes[0]] * 6 + list(codes[1:]) * 2)
 
 
@@ -115,7 +115,7 @@ MISTAKES = [b"", b"EHLO", b"MAIL a", b"RCPT TO:<>", b"MAIL FROM:<a@b> X=Y", b"RS
 
 
 class Session(RuleBasedStateMachine):
-    """A client that sends any command at any time, and a program that answers at will."""
+    """A client that sends any command at any time, and an application that answers at will."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -132,12 +132,12 @@ class Session(RuleBasedStateMachine):
     # Collecting commands
 
     def expect(self, octets: bytes, codes: set[int]) -> None:
-        """Add octets that are answered with one of `codes` without asking the program."""
+        """Add octets that are answered with one of `codes` without asking the application."""
         self.unsent += octets
         self.expected.append(codes)
 
     def ask_program(self, octets: bytes, wish: int) -> bool:
-        """Add a command that the program answers with `wish`. Return whether the program accepts."""
+        """Add a command that the application answers with `wish`. Return whether it is accepted."""
         self.expect(octets, {wish})
         self.answers.append(wish)
         self.model.over |= wish == 421
@@ -173,7 +173,7 @@ class Session(RuleBasedStateMachine):
     @precondition(lambda self: not self.model.over)
     @rule(wish=wishes(250, 550), verb=st.sampled_from([b"EHLO", b"HELO"]))
     def hello(self, wish: int, verb: bytes) -> None:
-        """4.1.4: allowed at any time. It clears the buffers, unless refused."""
+        """RFC 5321 4.1.4: allowed at any time. It clears the buffers, unless refused."""
         if self.attempt(verb + b" c.example\r\n", set(), wish):
             self.model.reset()
             self.model.hello = True
@@ -198,7 +198,7 @@ class Session(RuleBasedStateMachine):
 
         stuffed = (b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:]
         if is_bare:
-            # 2.3.8: a bare CR or LF does not end a line, so it cannot be part of the end marker.
+            # RFC 5321 2.3.8: a bare CR or LF does not end a line, so it cannot be part of the end marker.
             self.expect(stuffed + b"x\n.\r\ny\r\n.\r\n", {550})
         elif self.ask_program(stuffed + b".\r\n", verdict):
             self.model.keep(content)
@@ -263,19 +263,19 @@ class Session(RuleBasedStateMachine):
     @precondition(lambda self: not self.model.over)
     @rule(line=st.sampled_from([b"NOOP", b"NOOP x", b"VRFY u", b"HELP", b"XFOO bar"]), wish=wishes(250, 550))
     def command_without_effect(self, line: bytes, wish: int) -> None:
-        """4.1.4: allowed at any time, without effect."""
+        """RFC 5321 4.1.4: allowed at any time, without effect."""
         self.attempt(line + b"\r\n", set(), wish)
 
     @precondition(lambda self: not self.model.over)
     @rule(line=st.sampled_from(MISTAKES))
     def mistake(self, line: bytes) -> None:
-        """4.2.4, 4.3.2: refused, without effect."""
+        """RFC 5321 4.2.4, 4.3.2: refused, without effect."""
         self.expect(line + b"\r\n", {500, 501, 502, 503, 555})
 
     @precondition(lambda self: not self.model.over)
     @rule(wish=st.sampled_from([221, 250, 421, 550]), really=RARELY)
     def quit(self, wish: int, really: bool) -> None:
-        """4.1.1.10: QUIT ends the session, whatever the reply."""
+        """RFC 5321 4.1.1.10: QUIT ends the session, whatever the reply."""
         if really:
             self.ask_program(b"QUIT\r\n", wish)
             self.model.over = True
@@ -283,7 +283,7 @@ class Session(RuleBasedStateMachine):
     @precondition(lambda self: not self.model.over and not self.model.refuses)
     @rule(line=st.sampled_from([b"EHLO c.example", b"RSET", b"NOOP"]), really=RARELY)
     def hang_up(self, line: bytes, really: bool) -> None:
-        """3.8: the server may end the session with 421 at any time."""
+        """RFC 5321 3.8: the server may end the session with 421 at any time."""
         if really:
             self.ask_program(line + b"\r\n", 421)
 

@@ -61,7 +61,7 @@ def test_chunk_of_unknown_size_is_refused_by_its_syntax_whatever_else_is_wrong()
     assert rule_of(GREETED, b"BDAT x\r\n", starttls=True, require_tls=True) == "syntax"
 
 
-def test_reply_of_the_program_counts_for_the_limits() -> None:
+def test_reply_of_the_application_counts_for_the_limits() -> None:
     book = server(READY, max_errors=2).send(b"X\r\nX\r\nNOOP\r\n")
 
     assert isinstance(book.events[-2], InvalidCommand)

@@ -145,7 +145,9 @@ def test_reply_line_over_512_octets_cannot_be_sent(letter: str) -> None:
         (("\u00e9" * 249,), ("\u00e9" * 124, "\u00e9" * 124, "\u00e9"), None),
     ],
 )
-def test_reply_with_text_that_fits(lines: tuple[str, ...], fitting: tuple[str, ...], octets: bytes | None) -> None:
+def test_fitting_makes_a_reply_that_can_be_sent(
+    lines: tuple[str, ...], fitting: tuple[str, ...], octets: bytes | None
+) -> None:
     reply = Reply(550, *lines, enhanced="5.7.1")
     assert reply.text_error
     assert reply.lines == lines
@@ -164,7 +166,7 @@ def test_reply_with_text_that_fits(lines: tuple[str, ...], fitting: tuple[str, .
         (Reply(550, "5.7.1"), Reply(550, "", enhanced="5.7.1")),
     ],
 )
-def test_status_code_at_the_beginning_of_the_text_is_that_of_the_reply(reply: Reply, same: Reply) -> None:
+def test_status_code_at_the_beginning_of_the_text_becomes_the_enhanced_code(reply: Reply, same: Reply) -> None:
     """R2034-4-03"""
     assert reply == same
     assert reply.octets == same.octets
@@ -174,7 +176,7 @@ def test_status_code_at_the_beginning_of_the_text_is_that_of_the_reply(reply: Re
     ("code", "text"),
     [(550, "4.7.1 another class"), (354, "3.0.0 none"), (550, "5.7 x"), (550, "text 5.7.1"), (550, "")],
 )
-def test_other_words_at_the_beginning_stay_in_the_text(code: int, text: str) -> None:
+def test_first_word_that_is_no_valid_status_code_stays_in_the_text(code: int, text: str) -> None:
     reply = Reply(code, text)
     assert (reply.enhanced, reply.lines) == (None, (text,))
 
@@ -194,7 +196,7 @@ def test_other_words_at_the_beginning_stay_in_the_text(code: int, text: str) -> 
         (599, ["x"], True, None, ("x",)),
     ],
 )
-def test_reply_of_a_server(
+def test_received_reply_is_made_fit_for_sending(
     code: int, texts: list[str], may_be_enhanced: bool, enhanced: str | None, lines: tuple[str, ...]
 ) -> None:
     reply = Reply.as_heard(code, *texts, may_be_enhanced=may_be_enhanced)

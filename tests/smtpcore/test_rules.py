@@ -381,7 +381,7 @@ def last_refusal(book: ServerPlaybook) -> InvalidCommand | InvalidData:
 @pytest.mark.parametrize(
     ("before", "data", "changes", "code", "refusal"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
 )
-def test_refusal_has_the_reply_and_the_name_of_its_row(
+def test_each_refusal_has_its_reply_and_names_its_rule(
     before: bytes, data: bytes, changes: dict[str, Any], code: str, refusal: Refusal
 ) -> None:
     book = server(before, answer=answer, **changes).send(data)
@@ -414,7 +414,7 @@ def test_starttls_under_tls_is_refused() -> None:
     book.expect(InvalidCommand(b"STARTTLS", rules.TLS_ACTIVE.reply, rules.TLS_ACTIVE.rule))
 
 
-def test_each_row_has_a_situation() -> None:
+def test_each_refusal_of_the_table_is_tested() -> None:
     tried = {re.sub(r"\{.*", "", row.reply.lines[0]) for row in ROWS.values() if row is not rules.TLS_ACTIVE}
     made = [case[-1].reply.lines[0] for case in CASES]
     assert [start for start in tried if not any(text.startswith(start) for text in made)] == []
@@ -432,6 +432,6 @@ def test_each_rule_is_of_a_known_kind_and_is_documented() -> None:
     assert set(re.findall(r"^\| `([\w-]+)` \| .+ \|$", table, re.MULTILINE)) == used | {"rule"}
 
 
-def test_each_wording_stands_in_the_table_once() -> None:
+def test_each_refusal_has_a_wording_of_its_own() -> None:
     wordings = [(row.reply.code, row.reply.lines) for row in ROWS.values()]
     assert len(set(wordings)) == len(wordings)

@@ -137,7 +137,7 @@ def test_reply_421_or_521_to_any_event_closes(state: State, asked: type[Event]) 
     assert next_state(state, asked, GOODBYE) is CLOSED
 
 
-def test_every_event_that_needs_a_reply_has_a_row_in_may_answer() -> None:
+def test_every_event_that_needs_a_reply_has_allowed_replies() -> None:
     """R5321-4.2-01"""
     assert set(ALLOWED_REPLIES) == {
         ConnectionOpened,
@@ -209,7 +209,7 @@ def test_only_quit_is_allowed_after_a_refusing_greeting() -> None:
     assert ALLOWED_COMMANDS[REFUSED] == {Quit}
 
 
-def test_every_move_by_a_reply_can_happen() -> None:
+def test_every_transition_by_a_reply_can_happen() -> None:
     for _, cause, reply_class in MOVES:
         assert reply_class is None if isinstance(cause, Step) else reply_class in ALLOWED_REPLIES[cause]
 

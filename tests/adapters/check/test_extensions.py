@@ -5,5 +5,5 @@ from tests.adapters.check.faulty_servers import scripted
 from tests.adapters.check.helpers import outcome_of
 
 
-def test_connection_closed_at_lhlo_fails() -> None:
+def test_check_fails_if_lhlo_closes_the_connection() -> None:
     assert outcome_of("lmtp-lhlo", scripted({"LHLO": ""}))[0] is Outcome.FAIL

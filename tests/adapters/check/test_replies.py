@@ -21,5 +21,5 @@ def test_reply_form_check_is_inconclusive_if_a_further_connection_fails() -> Non
     assert outcome_of("reply-form", refuses_third_connection)[0] is Outcome.INCONCLUSIVE
 
 
-def test_reply_with_a_malformed_separator_fails() -> None:
+def test_check_fails_for_a_reply_with_a_malformed_separator() -> None:
     assert outcome_of("reply-form", scripted({"NOOP": "250=fine\r\n"}))[0] is Outcome.FAIL

@@ -12,7 +12,7 @@ from tests.adapters.peers import Peer
 WITH_TLS = "250-s.example\r\n250 STARTTLS\r\n"
 
 
-def test_server_that_discards_plaintext_commands_sent_with_starttls_passes() -> None:
+def test_check_passes_if_plaintext_commands_after_starttls_are_discarded() -> None:
     def discards_early_input(peer: Peer) -> None:
         replies = {"EHLO": WITH_TLS, "NOOP": "250 fine\r\n"}
         scripted({**replies, "STARTTLS": ""})(peer)
@@ -36,7 +36,7 @@ def test_server_that_discards_plaintext_commands_sent_with_starttls_passes() -> 
         ("auth-taken-plaintext", {"AUTH": "504 not without TLS\r\n"}, Outcome.PASS),
     ],
 )
-def test_check_tells_correct_servers_from_faulty_servers(name: str, replies: dict[str, str], outcome: Outcome) -> None:
+def test_check_distinguishes_correct_from_faulty_servers(name: str, replies: dict[str, str], outcome: Outcome) -> None:
     assert outcome_of(name, scripted({"EHLO": WITH_TLS, **replies}))[0] is outcome
 
 

@@ -15,7 +15,7 @@ from tests.adapters.peers import Peer
         ("seq-goodbye", "XSMTPCORECHECK", "421 enough\r\n"),
     ],
 )
-def test_server_that_continues_after_its_last_reply_fails(name: str, verb: str, reply: str) -> None:
+def test_check_fails_if_the_server_sends_more_after_its_last_reply(name: str, verb: str, reply: str) -> None:
     def stays_open(peer: Peer) -> None:
         scripted({verb: ""})(peer)
         peer.send(reply.encode())

@@ -42,7 +42,7 @@ def test_subject_is_decoded_and_has_no_control_characters(header: bytes, subject
         (b"Subject:", ""),
     ],
 )
-def test_subject_of_odd_headers(header: bytes, subject: str) -> None:
+def test_subject_of_a_malformed_header_is_still_shown(header: bytes, subject: str) -> None:
     assert Arrival("1", header=bytearray(header)).subject == subject
 
 
@@ -64,7 +64,7 @@ def test_time_for_the_subject_is_linear_in_the_header(name: bytes, field: bytes)
 EVIL = "554 red\x9b31mtext \u202e\x85 \x1b[2J\u2028 one\r\ntwo"
 
 
-def test_log_on_a_terminal_has_no_controls_whoever_they_come_from() -> None:
+def test_log_on_a_terminal_has_no_control_characters() -> None:
     try:
         raise ValueError(EVIL)
     except ValueError:
@@ -99,7 +99,7 @@ class FakeSession:
         self.transaction = Transaction(mail, [rcpt])
 
 
-def test_arrival_is_reported_at_the_reply_to_the_end_of_data() -> None:
+def test_message_is_shown_after_the_reply_to_the_end_of_data() -> None:
     reported: list[Arrival] = []
     arrivals = Arrivals(reported.append)
     session: Any = FakeSession()

@@ -246,7 +246,7 @@ def test_descriptor_limit_that_cannot_be_raised_stays(monkeypatch: pytest.Monkey
     raise_descriptor_limit(2000)
 
 
-def test_system_without_descriptor_limit_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_raising_the_descriptor_limit_does_nothing_on_a_system_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "resource", None)
     raise_descriptor_limit(2000)
 
@@ -265,6 +265,6 @@ def test_workers_share_one_socket_without_so_reuseport(tmp_path: Path, monkeypat
     assert server.status == 0
 
 
-def test_system_without_sighup_runs_the_server_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_runs_on_a_system_without_sighup(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(signal, "SIGHUP")
     assert _reloading(print, None) is print

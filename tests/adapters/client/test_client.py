@@ -186,7 +186,7 @@ def open_transaction(book: ClientPlaybook) -> None:
     assert step(book.client.ask(Rcpt(Path(ONE)))).is_positive
 
 
-def test_transaction_command_by_command() -> None:
+def test_transaction_is_sent_command_by_command() -> None:
     book = client().send(OK, OK, GO_AHEAD, ACCEPTED)
     open_transaction(book)
     (answer,) = step(book.client.send_body(chunks(b"hi\n")))
@@ -240,7 +240,7 @@ def test_421_between_two_transactions_is_the_result_of_remaining_recipients() ->
 # Other commands
 
 
-def test_methods_for_noop_vrfy_expn_and_help() -> None:
+def test_noop_vrfy_expn_and_help_methods_send_their_commands() -> None:
     book = client("EXPN", "HELP").send(OK, b"252 maybe\r\n", b"250 <b@s.example>\r\n", b"214 no\r\n", OK)
     assert step(book.client.noop()).code == 250
     assert step(book.client.vrfy("b")).code == 252

@@ -1,4 +1,4 @@
-"""Connections that end early: all that a server has said before is the result, on each framework."""
+"""Connections that end early: the replies that arrived before are the result, on each framework."""
 
 import contextlib
 import threading

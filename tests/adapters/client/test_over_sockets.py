@@ -88,7 +88,7 @@ async def send(connect: Connect) -> None:
 
 
 @pytest.mark.parametrize("mode", TlsMode)
-def test_send_in_each_tls_mode(
+def test_message_is_sent_in_each_tls_mode(
     backend: str, mode: TlsMode, store: MessageStore, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     seen: list[bool] = []
@@ -112,7 +112,7 @@ def test_invalid_certificate_is_an_error_by_default(backend: str, mode: TlsMode,
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_login_with_each_mechanism(
+def test_client_logs_in_with_each_mechanism(
     backend: str, mechanism: str, store: MessageStore, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     app = App()
@@ -145,7 +145,7 @@ def test_login_uses_channel_binding_if_offered(
     assert len(store.bodies) == 1
 
 
-def test_many_messages_on_one_connection(backend: str, store: MessageStore) -> None:
+def test_many_messages_are_sent_on_one_connection(backend: str, store: MessageStore) -> None:
     async def send_many(connect: Connect) -> None:
         async with connect() as client:
             for number in range(20):
@@ -229,7 +229,7 @@ def test_handler_opens_a_client_with_the_streams_of_its_session(backend: str, st
     assert len(store.bodies) == 1
 
 
-def test_forward_on_each_framework(
+def test_forward_works_on_each_framework(
     backend: str, store: MessageStore, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     async def send_some(connect: Connect) -> None:
@@ -396,7 +396,7 @@ def test_silent_server_raises_timeout_error(backend: str, what: str) -> None:
             done.set()
 
     done = threading.Event()
-    # A block is also the group of commands before the body, which has to pass on a busy machine.
+    # The timeout for a block also covers the commands before the body, which must be sent even on a busy machine.
     timeouts = replace(ClientTimeouts(), **{what: 0.2 if what == "block" else 0.05})
     with serving(behave) as address:
         run(backend, fail, address.port, tls=TlsMode.NONE, timeouts=timeouts)

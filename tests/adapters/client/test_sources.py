@@ -34,7 +34,7 @@ def test_each_form_of_body_is_sent_with_crlf_line_ends_and_dot_stuffing(body: An
     assert sent_body(body) == b"a\r\n..b\r\nc\r\nd\r\n.\r\n"
 
 
-def test_async_generator_body() -> None:
+def test_body_may_be_an_async_generator() -> None:
     assert sent_body(chunks(b"a\r", b"\r", b"b\r")) == b"a\r\n\r\nb\r\n.\r\n"
 
 
@@ -75,7 +75,7 @@ class Pipe:
         return self._pieces.pop(0) if self._pieces else b""
 
 
-def test_body_from_a_file_that_cannot_seek() -> None:
+def test_file_that_cannot_seek_is_sent() -> None:
     assert sent_body(Pipe(b"a\n", b"b\n")) == b"a\r\nb\r\n.\r\n"
 
 

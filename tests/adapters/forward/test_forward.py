@@ -423,7 +423,7 @@ def test_two_proxy_headers_are_a_value_error() -> None:
         Forward("hop.example", proxy_protocol=True, proxy=ProxyHeader(ProxyCommand.LOCAL))
 
 
-def test_client_timeouts_apply() -> None:
+def test_forward_applies_the_client_timeouts() -> None:
     hop = next_server("8BITMIME").send(OK, OK)
     Relay(EHLO + MAIL + RCPT, next_servers=[hop], timeouts=ClientTimeouts(rcpt=7))
     assert 7 in [round(limit) for limit in hop.stream.receive_timeouts]

@@ -1,4 +1,4 @@
-"""Forwarding to servers that close the connection early, on each framework: what they said reaches our client."""
+"""Forwarding to servers that close the connection early, on each framework: their last replies reach our client."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager

@@ -1,4 +1,4 @@
-"""The client of a session, as the next server learns of it."""
+"""The attributes of a session's client that `Forward` sends to the next server."""
 
 from ipaddress import ip_address
 from typing import Any
@@ -18,7 +18,7 @@ XCLIENT = "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT"
 
 
 def relayed(script: bytes, *hops: ScriptedServer, **options: Any) -> list[list[bytes]]:
-    """Run a session of a trusted peer that forwards to `hops`, and return the commands that each of them got."""
+    """Run a session of a trusted peer that forwards to `hops`, and return the commands that each hop received."""
     app = App()
     app.include(forwarding(**options))
     dialogue = trusted(app)
@@ -33,7 +33,7 @@ def xforward_of(script: bytes) -> bytes:
     return relayed(script + MAIL + RCPT, hop, xforward=True)[0][0]
 
 
-def test_xforward_of_a_trusted_peer_is_handed_on() -> None:
+def test_xforward_of_a_trusted_peer_is_passed_on() -> None:
     told = b" NAME=c.example ADDR=203.0.113.5 PORT=99 PROTO=SMTP HELO=h.example IDENT=7 SOURCE=LOCAL\r\n"
     assert xforward_of(b"XFORWARD" + told) == b"XFORWARD" + told
 
@@ -67,7 +67,7 @@ def xclient_hop() -> ScriptedServer:
     return next_server(XCLIENT).send(b"220 x\r\n", offer("8BITMIME"), OK, OK, GO_AHEAD, ACCEPTED)
 
 
-def test_name_from_xclient_is_handed_on_with_xclient() -> None:
+def test_name_from_xclient_is_passed_on_with_xclient() -> None:
     (sent,) = relayed(b"XCLIENT NAME=c.example ADDR=203.0.113.5\r\n" + EHLO + MESSAGE, xclient_hop(), xclient=True)
     assert sent[0].startswith(b"XCLIENT NAME=c.example ADDR=203.0.113.5 ")
 
@@ -102,7 +102,7 @@ def test_unchanged_client_keeps_its_connection() -> None:
     assert sum(each.startswith(b"MAIL") for each in sent) == 2
 
 
-def test_next_server_that_learns_nothing_keeps_its_connection() -> None:
+def test_connection_is_kept_if_the_next_server_gets_no_client_attributes() -> None:
     hop = next_server("8BITMIME").send(OK, OK, GO_AHEAD, ACCEPTED, OK, OK, GO_AHEAD, ACCEPTED)
     (sent,) = relayed(MESSAGE + b"XCLIENT ADDR=203.0.113.1\r\n" + EHLO + MESSAGE, hop)
     assert sum(each.startswith(b"MAIL") for each in sent) == 2

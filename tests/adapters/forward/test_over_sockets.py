@@ -59,7 +59,7 @@ def test_next_server_learns_of_each_client_of_a_session(backend: str) -> None:
     assert recorder.senders == [("203.0.113.1", "alice"), ("203.0.113.2", None), ("203.0.113.3", None)]
 
 
-def test_forwarded_client_is_handed_on(backend: str) -> None:
+def test_forwarded_client_is_passed_on(backend: str) -> None:
     recorder = Recorder()
     with relayed(backend, recorder, xforward=True) as client:
         client.send(EHLO + b"XFORWARD NAME=c.example ADDR=203.0.113.5\r\n").expect(250, 250)

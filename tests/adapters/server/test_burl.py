@@ -110,7 +110,7 @@ def test_burl_message_consists_of_the_fetched_parts(script: bytes, expected: lis
         assert len(fetcher.closed) == sum(name in script for name in (b"/stream", b"/broken", b"/text", b"/lf-stream"))
 
 
-def test_burl_with_a_message_handler_that_replies_early() -> None:
+def test_message_handler_may_reply_before_the_end_of_a_burl_part() -> None:
     app = accepting(fetcher := Fetcher())
 
     @app.on("message")

@@ -70,7 +70,7 @@ def test_auth_is_offered_only_with_a_handler_and_tls() -> None:
         (replace(CONFIG, burl=("imap",)), "burl needs a handler of BURL"),
     ],
 )
-def test_configuration_that_the_server_cannot_keep_is_an_error(config: Config, error: str) -> None:
+def test_configuration_that_the_server_cannot_fulfil_is_an_error(config: Config, error: str) -> None:
     with pytest.raises(LocalProtocolError, match=error):
         Acceptor(App(), config=config)
     with pytest.raises(LocalProtocolError, match=error):

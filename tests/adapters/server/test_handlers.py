@@ -94,7 +94,7 @@ def test_message_is_refused_without_a_message_handler() -> None:
     session(accepting()).send(ENVELOPE, BODY + END + QUIT).expect(220, 250, 250, 250, 354, 554, 221)
 
 
-def test_message_handler_that_forgets_its_reply_is_a_mistake_and_no_refusal(caplog: pytest.LogCaptureFixture) -> None:
+def test_message_handler_that_reads_the_body_without_a_reply_gives_451(caplog: pytest.LogCaptureFixture) -> None:
     app = accepting()
 
     @app.on("message")
@@ -343,7 +343,7 @@ def test_reply_that_may_not_be_sent_gives_451(
     ],
     ids=lambda value: value[:20] if isinstance(value, str) else None,
 )
-def test_code_of_a_reply_leaves_whatever_its_text_is(
+def test_code_of_a_reply_is_sent_whatever_its_text_is(
     name: str, reply: Reply, script: bytes, sent: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     dialogue = session(failing(name, lambda session, subject: reply)).send(script + QUIT)

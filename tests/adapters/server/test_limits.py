@@ -103,7 +103,7 @@ def test_each_reply_is_named_after_a_limit() -> None:
     assert set(REPLIES) - {field.name for field in fields(Limits)} == {"greeting_delay", "http"}
 
 
-def test_limits_are_immutable() -> None:
+def test_limits_and_timeouts_are_immutable() -> None:
     with pytest.raises(FrozenInstanceError):
         Limits().connections = 5  # type: ignore[misc]
 

@@ -65,7 +65,7 @@ async def raise_after(session: Session, message: Message) -> Reply:
 
 
 @pytest.mark.parametrize("handler", [raise_before, raise_in_the_middle, raise_after])
-def test_message_handler_that_raises_gives_451_and_keeps_the_dialogue_in_step(
+def test_message_handler_that_raises_gives_451_and_the_session_continues(
     handler: Handler, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = failing("message", handler)
@@ -366,7 +366,7 @@ FIRST, SECOND, THIRD = (Path(f"{number}@s.example") for number in range(3))
         ({FIRST: OK, SECOND: OK, THIRD: Reply(421, "bye")}, [250, 250, 421], []),
     ],
 )
-def test_mistakes_in_the_replies_by_recipient_are_logged_and_never_refusals(
+def test_mistakes_in_the_replies_by_recipient_are_logged_and_give_451(
     answer: dict[Path | str, Reply], codes: list[int], errors: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     app = accepting()

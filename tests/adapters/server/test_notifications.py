@@ -392,7 +392,7 @@ def test_limit_of_failed_authentications_is_the_author_of_454(caplog: pytest.Log
     assert [record.__dict__["rule"] for record in caplog.records] == ["auth", "auth_failures_per_hour"]
 
 
-def test_shutdown_and_failure_of_the_session_are_authors_too() -> None:
+def test_refusal_names_the_shutdown_or_the_failure_of_the_session() -> None:
     app = App()
     seen = watch(app, Refusal)
     dialogue = session(app)

@@ -54,6 +54,6 @@ def test_received_field_has_a_requested_priority() -> None:
         ("/run/smtp", None),
     ],
 )
-def test_address_of_a_peer(host: str, expected: str | None) -> None:
+def test_address_of_a_peer_is_an_ip_address_or_none(host: str, expected: str | None) -> None:
     assert address_of_peer(Address(host)) == (ip_address(expected) if expected else None)
     assert address_of_peer(None) is None

@@ -23,7 +23,7 @@ from tests.adapters.playbook import session
 END = b".\r\n"
 
 
-def test_session_attributes_seen_by_handlers() -> None:
+def test_handlers_see_the_attributes_of_the_session() -> None:
     app = accepting()
 
     @app.on("MAIL")

@@ -43,7 +43,7 @@ def test_hello_has_the_protocol_of_the_client() -> None:
     assert XclientAttributes({"HELO": "not a host"}).helo is None
 
 
-def test_second_address_drops_the_facts_about_the_first_client() -> None:
+def test_second_address_drops_the_attributes_of_the_first_client() -> None:
     first = XclientAttributes({"ADDR": "198.51.100.7", "NAME": "c.example", "LOGIN": "tim", "DESTPORT": "25"})
     assert first.updated({"ADDR": "198.51.100.7", "PORT": "5"}).login == "tim"
     second = first.updated({"ADDR": "198.51.100.8", "HELO": "d.example"})

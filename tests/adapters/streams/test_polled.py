@@ -338,7 +338,7 @@ async def _interrupt(stream: PolledStream) -> None:
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_timeout_without_a_queue_in_each_framework(name: str, fake: FakeFramework) -> None:
+def test_wait_without_a_queue_times_out_in_each_framework(name: str, fake: FakeFramework) -> None:
     framework, run = FRAMEWORKS[name]
 
     async def main() -> None:

@@ -23,6 +23,6 @@ from smtpcore_adapters.streams._stream import address_of
         ((), None, "None"),
     ],
 )
-def test_address_of_a_socket_name(name: object, address: Address | None, text: str) -> None:
+def test_address_is_made_from_a_socket_name(name: object, address: Address | None, text: str) -> None:
     assert address_of(name) == address
     assert str(address) == text

@@ -51,7 +51,9 @@ def test_encrypted_data_is_decrypted_in_pieces(server: ssl.SSLContext, client: s
     assert received == text
 
 
-def test_end_of_stream_with_or_without_close_notify(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+def test_end_of_stream_is_recognized_with_and_without_close_notify(
+    server: ssl.SSLContext, client: ssl.SSLContext
+) -> None:
     here, there = handshake(server, client)
     there.receive_data(here.close())
     assert there.read() == b""

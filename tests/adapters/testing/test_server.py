@@ -79,7 +79,7 @@ def test_marker_sets_faults(smtp_server: SmtpServer) -> None:
     assert smtp_server.messages[0].recipients == ("b@s.example",)
 
 
-def test_pair_fixture(smtp_pair: SmtpPair) -> None:
+def test_smtp_pair_fixture_connects_client_and_server(smtp_pair: SmtpPair) -> None:
     smtp_pair.deliver("a@c.example", ["b@s.example"], CONTENT)
 
     assert [received.content for received in smtp_pair.messages] == [CONTENT]

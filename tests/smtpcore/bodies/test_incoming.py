@@ -110,7 +110,7 @@ def test_chunks_continue_one_body() -> None:
     assert (take(body, b"cd"), body.ended) == ([b"bcd"], True)
 
 
-def test_part_of_a_body_ends_when_the_program_says_so() -> None:
+def test_part_for_burl_ends_when_the_caller_ends_it() -> None:
     body = Body(Config(hostname="s.example", bodies=Bodies.CHUNKS))
     wanted = [body.takes_part]
     body.begin_chunk(None, last=True)

@@ -110,7 +110,7 @@ def test_each_extension_can_be_disabled(keyword: str) -> None:
     assert len(disabled) == len(enabled) - 1 - len(also)
 
 
-def test_extensions_that_need_the_program_are_off_by_default() -> None:
+def test_extensions_that_need_application_code_are_off_by_default() -> None:
     """R3865-2.8-01, R4865-4.2-01, R4468-3.1-01"""
     lines = announced(CONFIG) + announced(CONFIG, tls=True)
 

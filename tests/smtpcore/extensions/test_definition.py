@@ -1,4 +1,4 @@
-"""Extensions and parameters that a program defines."""
+"""Extensions and parameters that an application defines."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

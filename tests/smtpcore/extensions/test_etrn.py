@@ -35,7 +35,7 @@ def test_etrn_is_allowed_only_between_ehlo_and_mail(before: bytes, after: bytes)
 
 
 @pytest.mark.parametrize("code", [250, 251, 252, 253, 458, 459])
-def test_etrn_reply_codes_of_the_program_are_sent(code: int) -> None:
+def test_etrn_reply_codes_of_the_application_are_sent(code: int) -> None:
     """R1985-5.1-01, R1985-5.1-02"""
     gateway(READY, answer=answer_with(Etrn, Reply(code, "so"))).send(b"ETRN example.org\r\n").expect(code)
 

@@ -67,7 +67,7 @@ def test_empty_identity_as_answer_rejects_the_client() -> None:
     assert server.answer("") == Rejected(Reason.INVALID_CREDENTIALS)
 
 
-def test_program_may_map_the_certificate_to_the_requested_user() -> None:
+def test_application_may_map_the_certificate_to_the_requested_user() -> None:
     server = make_server("EXTERNAL", CHANNEL)
     step = server.start("\u2168".encode())
 

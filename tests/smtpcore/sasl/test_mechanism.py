@@ -117,7 +117,7 @@ def test_wrong_credentials_are_rejected(name: str, wrong: dict[str, str]) -> Non
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_program_that_answers_none_rejects_every_client(name: str) -> None:
+def test_answer_none_rejects_every_client(name: str) -> None:
     exchange = join(
         make_client(name, CREDENTIALS, channel_for(name)), make_server(name, channel_for(name)), lambda question: None
     )

@@ -164,7 +164,9 @@ BEARER = "auth=Bearer t"
         pytest.param("XOAUTH2", message(header="user=u"), "401", id="XOAUTH2: no token"),
     ],
 )
-def test_malformed_first_message_is_refused_without_asking_the_program(name: str, sent: bytes, expected: str) -> None:
+def test_malformed_first_message_is_refused_without_asking_the_application(
+    name: str, sent: bytes, expected: str
+) -> None:
     """R7628-3.2.2-01"""
     server = make_server(name)
     assert status(server.start(sent)) == expected
@@ -204,7 +206,7 @@ def test_rejected_token_is_explained_in_json(answer: Answer, sent: dict[str, str
     assert server.respond(b"whatever") == INVALID
 
 
-def test_host_and_port_are_passed_to_the_program() -> None:
+def test_host_and_port_are_passed_to_the_application() -> None:
     """R7628-3.2-01"""
 
     def answers(question: Question) -> Answer:

@@ -81,7 +81,7 @@ def test_client_sends_the_examples_of_rfc_4616() -> None:
         pytest.param(b"\x07\0tim\0pw", INVALID, id="R4954-4-22: prohibited in the authorization identity"),
     ],
 )
-def test_invalid_plain_message_is_rejected_without_asking_the_program(message: bytes, outcome: Rejected) -> None:
+def test_invalid_plain_message_is_rejected_without_asking_the_application(message: bytes, outcome: Rejected) -> None:
     assert asked(message) == outcome
 
 
@@ -94,7 +94,7 @@ def test_plain_fields_of_255_octets_each_are_accepted() -> None:
     assert step == Accepted(name, name)
 
 
-def test_names_and_passwords_are_prepared_before_the_program_checks_them() -> None:
+def test_names_and_passwords_are_prepared_before_the_application_checks_them() -> None:
     """R4616-2-06, R4616-2-08, R4954-4-21, R4422-3.4.1-01"""
     assert asked("\0I\u00adX\0\u00aa".encode()) == CheckPassword("IX", "a")
     assert say(make_server("PLAIN"), "\u2168\0IX\0a".encode(), answers=yes) == Accepted("IX", "IX")
@@ -135,7 +135,7 @@ def test_login_accepts_the_name_as_initial_response() -> None:
         ([b"tim", b"\x07"], INVALID),
     ],
 )
-def test_invalid_login_name_or_password_is_rejected_without_asking_the_program(
+def test_invalid_login_name_or_password_is_rejected_without_asking_the_application(
     messages: list[bytes], outcome: Rejected
 ) -> None:
     assert say(make_server("LOGIN"), *messages, answers=lambda question: pytest.fail("asked")) == outcome

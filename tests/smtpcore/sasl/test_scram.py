@@ -137,7 +137,9 @@ def test_keys_of_another_hash_are_refused_as_an_answer(name: str) -> None:
         pytest.param(b"p=tls-unique,,n=user,r=abc", BINDING, id="channel binding without -PLUS"),
     ],
 )
-def test_invalid_client_first_message_is_rejected_without_asking_the_program(message: bytes, outcome: Rejected) -> None:
+def test_invalid_client_first_message_is_rejected_without_asking_the_application(
+    message: bytes, outcome: Rejected
+) -> None:
     assert make_server("SCRAM-SHA-1").start(message) == outcome
 
 
@@ -205,7 +207,7 @@ def test_names_are_escaped_and_prepared_in_scram_messages(username: str, identit
     assert exchange.outcome == Accepted(identity, identity)
 
 
-def test_name_is_prepared_for_the_program_but_signed_as_received() -> None:
+def test_name_is_prepared_for_the_application_but_signed_as_received() -> None:
     """R5802-5.1-04"""
     keys = scram_keys("pencil", hash_name="SHA-1", salt=b"salt")
     first, nonce = "n=I\u00adX,r=abc", "abcdef"
@@ -322,7 +324,7 @@ def test_server_with_channel_binding_accepts_a_client_without_one() -> None:
     assert run("SCRAM-SHA-1", (), (EXPORTER,)) == Accepted("user", "user")
 
 
-def test_unknown_channel_binding_type_is_rejected_without_asking_the_program() -> None:
+def test_unknown_channel_binding_type_is_rejected_without_asking_the_application() -> None:
     """R5802-6-02"""
     server = make_server("SCRAM-SHA-1-PLUS", Channel(tls=True, bindings=(EXPORTER,)))
 
