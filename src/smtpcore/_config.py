@@ -80,7 +80,7 @@ class Config:
     hostname: str
     """The name of this server in its replies: a domain, or an address literal in brackets."""
     bodies: Bodies = Bodies.LINES
-    """The form of message bodies: `DataLine` or `DataChunk` events. Default: lines."""
+    """The form of message bodies: `DataLine` or `DataChunk` events. Default: lines. The adapters always use chunks."""
     bare_newlines: BareNewlines = BareNewlines.REJECT
     """The treatment of a bare CR or LF. Default: reject."""
     tolerance: Tolerance = Tolerance.STRICT

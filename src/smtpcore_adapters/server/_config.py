@@ -104,7 +104,15 @@ def effective_config(
         disabled=(config.disabled - handled) | missing,
         auth_mechanisms=tuple(name for name in mechanisms if not name.endswith("-PLUS") or _can_be_bound_to(tls)),
     )
-    return app.configure(fitting)
+    return in_runs(app.configure(fitting))
+
+
+def in_runs(config: Config) -> Config:
+    """Return `config` with bodies in runs of octets, as handlers get them whatever `config.bodies` is.
+
+    One object for each line would take many times the memory of a body of short lines.
+    """
+    return config if config.bodies is Bodies.CHUNKS else replace(config, bodies=Bodies.CHUNKS)
 
 
 def _can_be_bound_to(tls: SSLContext | None) -> bool:

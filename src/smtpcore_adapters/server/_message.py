@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Coroutine
 from functools import partial
+from io import BytesIO
 from typing import Any, Protocol
 
 from smtpcore import Path, Transaction
@@ -59,6 +60,8 @@ class Pieces:
 class Message:
     """A message while it arrives. `async for` yields its body in pieces; `await read()` returns the whole body.
 
+    A piece is a run of octets as it came from the network, cut anywhere, whatever `Config.bodies` is.
+
     A handler that runs in a thread iterates with `for`, and calls `read_blocking()`.
 
     The client waits while the handler works. Iteration raises `MessageAborted` if the message turns out to be invalid
@@ -109,7 +112,11 @@ class Message:
     async def read(self) -> bytes:
         """Return the whole body. A second call returns the same octets, so that several handlers can read them."""
         if self._whole is None:
-            self._whole = b"".join([data async for data in self])
+            # One buffer: a list of small pieces would take many times the memory of their octets.
+            buffer = BytesIO()
+            async for data in self:
+                buffer.write(data)
+            self._whole = buffer.getvalue()
 
         return self._whole
 

@@ -21,7 +21,6 @@ from smtpcore import (
     Data,
     DataChunk,
     DataEnd,
-    DataLine,
     Event,
     InvalidData,
     LocalProtocolError,
@@ -193,7 +192,7 @@ class MessageExchange:
 
         while self._end is None:
             event = await self._wire.next_event()
-            if isinstance(event, _PIECES):
+            if isinstance(event, DataChunk):
                 return event.data
             if isinstance(event, _ENDS):
                 self._end = event
@@ -250,6 +249,5 @@ def _path_of(key: Path | str) -> Path | None:
     return None
 
 
-_PIECES = (DataChunk, DataLine)
 _ENDS = (DataEnd, InvalidData)
 _IN_BODY = frozenset({State.DATA, State.CHUNK, State.CHUNKED, State.LAST_CHUNK})

@@ -110,14 +110,15 @@ def test_message_read_after_its_handlers_returned_is_a_runtime_error() -> None:
     assert session(app).send(*script).end().codes[-2:] == [250, 221]
 
 
-def test_body_is_iterated_in_lines_if_configured() -> None:
-    lines: list[bytes] = []
+@pytest.mark.parametrize("bodies", Bodies)
+def test_body_is_iterated_in_runs_whatever_the_configuration_says(bodies: Bodies) -> None:
+    pieces: list[bytes] = []
     app = accepting()
 
     @app.on("message")
     async def store(session: Session, message: Message) -> Reply:
-        lines.extend([line async for line in message])
+        pieces.extend([piece async for piece in message])
         return Reply(250)
 
-    session(app, config=replace(CONFIG, bodies=Bodies.LINES)).send(ENVELOPE, BODY + END + QUIT)
-    assert lines == BODY.splitlines(keepends=True)
+    session(app, config=replace(CONFIG, bodies=bodies)).send(ENVELOPE, BODY + END + QUIT)
+    assert pieces == [BODY]

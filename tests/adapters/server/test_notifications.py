@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 
 from smtpcore import (
-    Bodies,
     DataChunk,
     DataEnd,
-    DataLine,
     InvalidCommand,
     InvalidData,
     Path,
@@ -91,9 +89,8 @@ def test_observers_see_invalid_data_and_the_final_421() -> None:
     app = accepting()
     seen: list[Observed] = []
     app.observe(lambda session, item: seen.append(item))
-    config = replace(CONFIG, bodies=Bodies.LINES)
-    session(app, config=config).send(ENVELOPE, b"one\r\nt\nwo\r\n" + END, SILENCE)
-    assert DataLine(b"one\r\n") in seen
+    session(app).send(ENVELOPE, b"one\r\nt\nwo\r\n" + END, SILENCE)
+    assert DataChunk(b"one\r\nt") in seen
     assert any(isinstance(item, InvalidData) for item in seen)
     assert isinstance(seen[-3], Reply)
     assert seen[-3].code == 421

@@ -1,0 +1,136 @@
+"""Work and memory of the destinations of a message: linear in its octets, however they are cut into pieces."""
+
+import gc
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from smtpcore import Config, Reply
+from smtpcore_adapters import App, Message, Session
+from smtpcore_adapters.maildir import Maildir
+from tests.adapters.fakes import ENVELOPE, FakeStream, MessageStore, accepting
+from tests.adapters.forward.relay import OK, forwarding
+from tests.adapters.harness import BACKENDS, running
+from tests.adapters.playbook import ACCEPTED, next_server, session
+from tests.playbook import GO_AHEAD
+
+from ..helpers import pieces
+
+OCTETS = 250_000
+FIELD = b"X-A: " + b"a" * 43 + b"\r\n"
+HEADER = FIELD * (OCTETS // len(FIELD)) + b"\r\n"
+BODIES = {"header": HEADER, "body": b"X: y\r\n\r\n" + HEADER}
+
+
+class Forgetful(FakeStream):
+    """A stream that keeps no record of its calls, which would need more memory than the octets."""
+
+    async def receive(self, timeout: float) -> bytes:
+        self.receive_timeouts.clear()
+        return await super().receive(timeout)
+
+
+async def iterate(session: Session, message: Message) -> Reply:
+    async for _ in message:
+        pass
+    return Reply(250)
+
+
+def iterating(directory: Path) -> App:
+    app = accepting()
+    app.on("message")(iterate)
+    return app
+
+
+def to_forward(directory: Path) -> App:
+    app = App()
+    app.include(forwarding())
+    return app
+
+
+DESTINATIONS: dict[str, Callable[[Path], App]] = {
+    "iteration": iterating,
+    "read": lambda directory: accepting(MessageStore()),
+    "Maildir": lambda directory: accepting(Maildir(directory)),
+    "Forward": to_forward,
+}
+
+
+def receive(
+    destination: str, directory: Path, body: bytes, size: int, run: Callable[[Callable[[], object]], None]
+) -> None:
+    """Let a session receive `body` in segments of `size` octets. `run` is called with the function that does so."""
+    dialogue = session(DESTINATIONS[destination](directory), kind=Forgetful)
+    hop = next_server("8BITMIME").send(OK, OK, GO_AHEAD, ACCEPTED)
+    dialogue.stream.opened_streams.append(hop.stream)
+    dialogue.send(ENVELOPE)
+    dialogue.stream.script.extend([*pieces(body, size), b".\r\n"])
+    run(dialogue.send)
+    assert dialogue.codes[-1] == 250, dialogue.replies[-1]
+
+
+def seconds(destination: str, directory: Path, body: bytes, size: int) -> float:
+    """Return the CPU time that a destination takes for a body."""
+    taken = 0.0
+
+    def run(work: Callable[[], object]) -> None:
+        nonlocal taken
+        begun = time.process_time()
+        work()
+        taken = time.process_time() - begun
+
+    receive(destination, directory, body, size, run)
+    return taken
+
+
+def peak(destination: str, directory: Path, body: bytes, size: int) -> int:
+    """Return the largest number of octets that a destination has allocated at a time for a body."""
+    most = 0
+
+    def run(work: Callable[[], object]) -> None:
+        nonlocal most
+        gc.collect()
+        tracemalloc.start()
+        try:
+            work()
+            most = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    receive(destination, directory, body, size, run)
+    return most
+
+
+@pytest.mark.parametrize("destination", DESTINATIONS)
+def test_a_header_in_small_pieces_costs_as_much_as_a_body(destination: str, tmp_path: Path) -> None:
+    header, body = (seconds(destination, tmp_path / "M", BODIES[kind], 2) for kind in ("header", "body"))
+    assert header < 3 * body
+
+
+@pytest.mark.parametrize("kind", BODIES)
+@pytest.mark.parametrize("destination", DESTINATIONS)
+def test_small_pieces_take_no_more_memory_than_large_ones(destination: str, kind: str, tmp_path: Path) -> None:
+    small, large = (peak(destination, tmp_path / "M", BODIES[kind][-50_000:], size) for size in (2, 65_536))
+    assert small < 3 * large + 50_000
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_memory_of_short_lines_is_linear_in_octets(backend: str) -> None:
+    if backend == "asyncio-uvloop":
+        pytest.importorskip("uvloop", reason="uvloop is not installed")
+
+    body = b"\r\n" * 200_000
+    options = {"config": Config(hostname="s.example")}
+    with running(backend, accepting(MessageStore()), **options) as server, server.connect() as client:
+        client.send(ENVELOPE).expect(220, 250, 250, 250, 354)
+        tracemalloc.start()
+        try:
+            client.send(body + b".\r\n").expect(250)
+            most = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert most < 10 * len(body)
