@@ -1,9 +1,11 @@
 """Handlers that accept mail for certain recipients."""
 
 from collections.abc import Iterable
+from ipaddress import IPv6Address
 from typing import Protocol
+from unicodedata import normalize
 
-from smtpcore import LocalProtocolError, Mailbox, Path, Rcpt, Reply
+from smtpcore import LocalProtocolError, Mailbox, Rcpt, Reply
 
 from .server._session import Session
 
@@ -19,6 +21,7 @@ class AnyRecipient:
 class Recipients:
     """Accepts the given addresses, and every address at the given domains.
 
+    Spellings of one domain are equal: letter case, U-label or A-label (RFC 5890 2.3.2.1), forms of an IP address.
     `postmaster` is also accepted at each of these domains and without a domain, as RFC 5321 4.5.1 requires. Raises
     `ValueError` for an entry that is neither an address nor a domain.
     """
@@ -44,24 +47,25 @@ class Recipients:
         if "@" in entry:
             self._addresses.add(_key(mailbox))
         else:
-            self._domains.add(mailbox.domain)
+            self._domains.add(_domain_of(mailbox))
 
     async def on_rcpt(self, session: Session, rcpt: Rcpt) -> Reply:
         """Accept the recipient, or refuse it with 550."""
         path = rcpt.forward_path
-        if self._accepts(path):
+        mailbox = path.mailbox
+        if not mailbox:
+            is_accepted, is_known = path.is_postmaster, False
+        else:
+            key = _key(mailbox)
+            is_known = key[1] in self._known_domains
+            is_accepted = key[1] in self._domains or key in self._addresses or (is_known and path.is_postmaster)
+
+        if is_accepted:
             return Reply(250, "Recipient accepted", enhanced="2.1.5")
-        if path.domain in self._known_domains:
+        if is_known:
             return Reply(550, "No such recipient here", enhanced="5.1.1")
 
         return Reply(550, "We do not relay", enhanced="5.7.1")  # RFC 5321 3.6.2
-
-    def _accepts(self, path: Path) -> bool:
-        if path.is_postmaster and path.domain in {"", *self._known_domains}:
-            return True
-
-        mailbox = path.mailbox
-        return mailbox is not None and (mailbox.domain in self._domains or _key(mailbox) in self._addresses)
 
 
 class RecipientPolicy(Protocol):
@@ -95,4 +99,21 @@ class RecipientFilter:
 
 def _key(mailbox: Mailbox) -> tuple[str, str]:
     # Letter case in local parts is ignored. RFC 5321 2.4 leaves the interpretation of a local part to its own host.
-    return mailbox.local_part.lower(), mailbox.domain
+    # RFC 6532 3.1: the same text may come in several forms of Unicode.
+    return normalize("NFC", mailbox.local_part.lower()), _domain_of(mailbox)
+
+
+def _domain_of(mailbox: Mailbox) -> str:
+    """Return a text for the domain of a mailbox that is the same for all spellings of this domain."""
+    address = mailbox.address
+    if isinstance(address, IPv6Address):
+        address = address.ipv4_mapped or address
+    if address:
+        return f"[{address}]"
+
+    return ".".join(map(_a_label, mailbox.domain.split(".")))
+
+
+def _a_label(label: str) -> str:
+    # RFC 5890 2.3.2.1. The codec `idna` would apply IDNA 2003, for which some different names are equal.
+    return label if label.isascii() else f"xn--{normalize('NFC', label).encode('punycode').decode()}"

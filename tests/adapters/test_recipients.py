@@ -7,6 +7,7 @@ from smtpcore_adapters import App, Session
 from smtpcore_adapters.recipients import AnyRecipient, RecipientFilter, Recipients
 from smtpcore_adapters.users import Users
 from tests.adapters.fakes import EHLO, MAIL, RCPT, step
+from tests.adapters.harness import running
 from tests.adapters.playbook import session
 
 
@@ -97,3 +98,48 @@ def test_filter_without_policies_refuses_all() -> None:
     app = App()
     app.include(RecipientFilter())
     assert session(app).send(EHLO + MAIL + RCPT).end().replies[-1] == "550 5.7.1 We do not relay"
+
+
+EQUAL = [
+    ("xn--mnchen-3ya.example", "u@m\u00fcnchen.example"),
+    ("XN--MNCHEN-3ya.example", "u@M\u00dcNCHEN.example"),
+    ("m\u00fcnchen.example", "u@xn--mnchen-3ya.example"),
+    ("m\u00fcnchen.example", "u@mu\u0308nchen.example"),
+    ("u@m\u00fcnchen.example", "U@xn--mnchen-3ya.example"),
+    ("gr\u00fcn@s.example", "GRU\u0308N@s.example"),
+    ("xn--strae-oqa.example", "u@stra\u00dfe.example"),
+    ("[IPv6:2001:db8::1]", "u@[IPv6:2001:DB8:0::1]"),
+    ("u@[IPv6:2001:db8::1]", "u@[IPv6:2001:db8:0:0:0:0:0:1]"),
+    ("[192.0.2.1]", "u@[IPv6:::ffff:192.0.2.1]"),
+    ("u@xn--mnchen-3ya.example", "postmaster@m\u00fcnchen.example"),
+]
+
+
+@pytest.mark.parametrize(("listed", "path"), EQUAL)
+def test_equal_domains_are_accepted_in_each_spelling(listed: str, path: str) -> None:
+    assert answer(Recipients([listed]), path).code == 250
+
+
+def test_known_domain_in_another_spelling_is_not_relayed_but_local() -> None:
+    assert answer(Recipients(["u@m\u00fcnchen.example"]), "v@xn--mnchen-3ya.example").enhanced == "5.1.1"
+
+
+@pytest.mark.parametrize(
+    ("listed", "path"),
+    [
+        ("strasse.example", "u@stra\u00dfe.example"),
+        ("m\u00fcnchen.example", "u@munchen.example"),
+        ("[192.0.2.1]", "u@192.0.2.1"),
+    ],
+)
+def test_different_domains_are_refused(listed: str, path: str) -> None:
+    assert answer(Recipients([listed]), path).code == 550
+
+
+@pytest.mark.parametrize(("listed", "path"), [EQUAL[0], EQUAL[2], EQUAL[7]])
+def test_equal_domains_are_accepted_over_a_socket(backend: str, listed: str, path: str) -> None:
+    app = App()
+    app.include(Recipients([listed]))
+    rcpt = f"RCPT TO:<{path}>\r\n".encode()
+    with running(backend, app) as server, server.connect() as client:
+        client.send(EHLO + MAIL.replace(b"\r", b" SMTPUTF8\r") + rcpt).expect(220, 250, 250, 250)
