@@ -16,7 +16,6 @@ import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass, field
-from functools import cache
 
 from .._errors import LocalProtocolError
 from ._stringprep import saslprep
@@ -134,7 +133,7 @@ def is_proof(proof: bytes, keys: ScramKeys, auth_message: bytes, digest: str) ->
 def decoy_keys(username: str, hash_name: str, *, iterations: int, salt_size: int, secret: bytes | None) -> ScramKeys:
     """Return keys for an unknown user. The keys for a name are always the same, and no password matches them."""
     seed = f"{hash_name}\0{username}".encode()
-    secret = secret or _process_secret()
+    secret = secret or _SECRET
     salt = hashlib.pbkdf2_hmac("sha256", secret, b"salt\0" + seed, 1, salt_size)
     key = hashlib.pbkdf2_hmac("sha256", secret, b"key\0" + seed, 1, digest_size(hash_name))
     return ScramKeys(salt, iterations, key, key)
@@ -144,6 +143,5 @@ def _xor(left: bytes, right: bytes) -> bytes:
     return bytes(a ^ b for a, b in zip(left, right, strict=True))
 
 
-@cache
-def _process_secret() -> bytes:
-    return secrets.token_bytes(32)
+_SECRET = secrets.token_bytes(32)
+"""The default secret for decoys. It is made on import, so that processes that are forked later have the same decoys."""

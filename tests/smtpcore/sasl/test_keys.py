@@ -1,6 +1,8 @@
 """SCRAM key derivation, and the keys that a server stores per user."""
 
 import base64
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -101,3 +103,18 @@ def test_decoy_keys_of_a_given_secret_are_the_same_in_every_process_and_release(
     decoy = decoy_keys("tim", hash_name, iterations=4096, salt_size=16, secret=b"x")
 
     assert (decoy.salt.hex(), decoy.stored_key.hex()) == (salt, key)
+
+
+def test_decoy_keys_are_the_same_in_forked_processes() -> None:
+    # Otherwise a salt that changes with the worker would tell that a user does not exist.
+    code = """if True:
+        import os
+        from smtpcore.sasl._keys import decoy_keys
+        salt = lambda: decoy_keys("tim", "SHA-256", iterations=4096, salt_size=16, secret=None).salt
+        reading, writing = os.pipe()
+        if not os.fork():
+            os.write(writing, salt())
+            os._exit(0)
+        print(os.read(reading, 16) == salt())
+    """
+    assert subprocess.check_output([sys.executable, "-c", code]).strip() == b"True"
