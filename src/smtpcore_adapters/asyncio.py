@@ -24,6 +24,7 @@ from contextlib import (
     nullcontext,
     suppress,
 )
+from copy import copy
 from functools import partial
 from ssl import SSLContext
 from typing import Any, TypeVar, Unpack, cast
@@ -574,4 +575,5 @@ def _wake(future: "asyncio.Future[None] | None") -> None:
 
 
 def _lost(error: Exception | None) -> OSError:
-    return error if isinstance(error, OSError) else ConnectionResetError("the connection is lost")
+    # A copy: the stream keeps `error`, and with a traceback it would keep the frames of the session.
+    return copy(error) if isinstance(error, OSError) else ConnectionResetError("the connection was lost")

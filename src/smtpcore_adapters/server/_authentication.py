@@ -59,7 +59,7 @@ class AuthExchange:
         wire.deadlines.restart()
         if not admission.may_authenticate():
             refusal = wire.reach("auth_failures_per_hour")
-            await wire.sleep(admission.auth_delay)
+            await wire.session.sleep(admission.auth_delay)
             await self._refuse(*refusal)
             return
 
@@ -90,7 +90,7 @@ class AuthExchange:
                 rule=rule,
             )
         if reply.reply_class is ReplyClass.PERMANENT:
-            await wire.sleep(self._admission.count_auth_failure())
+            await wire.session.sleep(self._admission.count_auth_failure())
 
         wire.answer(self._asked, reply, decided_by, rule)
 

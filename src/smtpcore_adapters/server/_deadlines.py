@@ -21,7 +21,6 @@ class Deadlines:
 
     __slots__ = (
         "_block",
-        "_clock",
         "_counted_from",
         "_credit",
         "_crowded",
@@ -29,6 +28,7 @@ class Deadlines:
         "_peers",
         "_rate",
         "_timeouts",
+        "clock",
         "waited",
     )
 
@@ -38,7 +38,8 @@ class Deadlines:
         self._block = timeouts.block
         self._peers = peers
         self._rate = timeouts.body_rate
-        self._clock = clock
+        self.clock = clock
+        """The clock of the session."""
         self._end = clock() + timeouts.session
         self._credit = 0.0
         self.waited = 0.0
@@ -78,7 +79,7 @@ class Deadlines:
 
     def expired(self, wait: Wait) -> str:
         """Return the name of the timeout that ended a wait of this kind: a field of `Timeouts`."""
-        if self._clock() >= self._end:
+        if self.clock() >= self._end:
             return "session"
         if wait is Wait.BODY:
             return "body"
@@ -92,7 +93,7 @@ class Deadlines:
 
         Raises `TimeoutError` if no time is left.
         """
-        left = self._end - self._clock()
+        left = self._end - self.clock()
         if left <= 0:
             raise TimeoutError(_TOO_LONG)
 

@@ -88,6 +88,7 @@ class MessageExchange:
         try:
             await self._receive()
         finally:
+            self._failure = None  # its traceback refers to this object: without the cycle both are freed at once
             if self._part:
                 await self._drop_part(self._part)
 
@@ -212,7 +213,7 @@ class MessageExchange:
         elif not isinstance(event, Bdat | Signal | ConnectionClosed):
             await self._dispatch(event)
 
-        if wire.conn.state not in _IN_BODY or (wire.draining and wire.conn.state is State.CHUNKED):
+        if wire.conn.state not in _IN_BODY or (self._record.draining and wire.conn.state is State.CHUNKED):
             await wire.flush()  # the handlers may work for some time before they return
             raise _GivenUp("the client has abandoned the message")
 

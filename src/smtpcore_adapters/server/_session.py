@@ -3,17 +3,21 @@
 import os
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import MappingProxyType, SimpleNamespace
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from smtpcore import Config, Connection, Ehlo, Helo, Lhlo, Transaction
 from smtpcore.proxy import Endpoint, ProxyHeader
 
 from ..streams._stream import Address, Stream
 from ..tls._info import Tls
+from ._deadlines import Deadlines
 from ._xclient import NO_XCLIENT, XclientAttributes
 
 T = TypeVar("T")
+
+_NAP = 0.5  # seconds; a long sleep consists of waits of this length
 
 _NOTHING_FORWARDED: Mapping[str, str | None] = MappingProxyType({})
 
@@ -21,9 +25,11 @@ _NOTHING_FORWARDED: Mapping[str, str | None] = MappingProxyType({})
 class SessionRecord:
     """Facts about one session that the server collects and that handlers read through `Session`."""
 
-    __slots__ = ("forwarded", "identity", "is_greeting_anew", "messages", "proxy_header", "xclient")
+    __slots__ = ("draining", "forwarded", "identity", "is_greeting_anew", "messages", "proxy_header", "xclient")
 
     def __init__(self) -> None:
+        self.draining: bool = False
+        """Whether the session was asked to end."""
         self.proxy_header: ProxyHeader | None = None
         """The PROXY header that names the client, None if the client connected directly."""
         self.xclient: XclientAttributes = NO_XCLIENT
@@ -36,6 +42,10 @@ class SessionRecord:
         """The attributes of the XFORWARD commands for the next message."""
         self.messages: int = 0
         """The number of bodies that were begun."""
+
+    def drain(self) -> None:
+        """Ask the session to end."""
+        self.draining = True
 
     def set_proxy_header(self, header: ProxyHeader) -> None:
         """Store the PROXY header, which has the client's address."""
@@ -70,21 +80,14 @@ class SessionRecord:
         return self.messages
 
 
-class Sleeper(Protocol):
-    """An object that can delay a session."""
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait for `seconds`, or less if the server shuts down or the session's time is used up."""
-
-
 class Session:
     """A client's session, as handlers use it: information about the client, and actions for the session."""
 
-    def __init__(self, stream: Stream, connection: Connection, record: SessionRecord, sleeper: Sleeper) -> None:
+    def __init__(self, stream: Stream, connection: Connection, record: SessionRecord, deadlines: Deadlines) -> None:
         self._stream = stream
         self._connection = connection
         self._record = record
-        self._sleeper = sleeper
+        self._deadlines = deadlines
         self._state: SimpleNamespace | None = None
 
         self.id: str = secrets.token_hex(6)
@@ -167,7 +170,12 @@ class Session:
 
         Returns earlier if the server shuts down or the session's time is used up.
         """
-        await self._sleeper.sleep(seconds)
+        # Several short waits, so that streams need no way to interrupt a sleep.
+        deadlines = self._deadlines
+        end = deadlines.clock() + seconds
+        with suppress(TimeoutError):
+            while not self._record.draining and (left := end - deadlines.clock()) > 0:
+                await self._stream.sleep(deadlines.within_session(min(left, _NAP)))
 
     async def open_stream(
         self, host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None

@@ -193,7 +193,7 @@ class SessionLoop:
 
         wire, record = self._wire, self._record
         while True:
-            if wire.draining and wire.conn.state not in (State.TLS, State.CLOSED):
+            if record.draining and wire.conn.state not in (State.TLS, State.CLOSED):
                 farewell = await wire.next_quit()
                 if farewell:
                     await self._handlers.run(farewell)

@@ -54,7 +54,6 @@ from ._peers import PeerTable
 from ._session import Session, SessionRecord
 from ._session_log import SessionLog
 
-_NAP = 0.5  # seconds; a long sleep consists of waits of this length
 _TIME_FOR_QUIT = 1.0  # seconds to wait for QUIT before the 421 of a shutdown
 _MESSAGE_ENDS = (DataEnd, InvalidData)
 _MOST_REPLIES = 100  # in the queue: a client that reads no replies could otherwise fill the memory
@@ -67,6 +66,7 @@ class Wire:
         "_app",
         "_is_given_up",
         "_is_interruptible",
+        "_record",
         "_timeouts",
         "_tls",
         "_unsent",
@@ -76,7 +76,6 @@ class Wire:
         "closed_by",
         "conn",
         "deadlines",
-        "draining",
         "log",
         "session",
         "stream",
@@ -96,6 +95,7 @@ class Wire:
         clock: Callable[[], float],
     ) -> None:
         self._app = app
+        self._record = record
         self._timeouts = timeouts
         self._tls = tls
         self._unsent = 0
@@ -109,12 +109,10 @@ class Wire:
 
         self.stream = stream
         self.conn = conn
-        self.session = Session(stream, conn, record, self)
+        self.session = Session(stream, conn, record, deadlines)
         self.log = SessionLog(self.session, peers, clock)
         self.deadlines = deadlines
         self.clock = clock
-        self.draining = False
-        """Whether the session was asked to end."""
         self.closed_by = Reason.CLOSED
         """The reason for the end of the session if the dialogue ends after the last reply."""
 
@@ -224,7 +222,7 @@ class Wire:
         """
         self._is_interruptible = True
         try:
-            if self.draining:
+            if self._record.draining:
                 raise Interrupted
             yield
         finally:
@@ -232,17 +230,9 @@ class Wire:
 
     def drain(self) -> None:
         """Ask the session to end before its next command, and interrupt a wait for that command or for a handshake."""
-        self.draining = True
+        self._record.drain()
         if self._is_interruptible or self.conn.waiting_for in (Wait.GREETING, Wait.COMMAND):
             self.stream.interrupt()
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait for `seconds`. Returns earlier if the session is asked to end or its time is used up."""
-        # The wait consists of short waits, so that streams need no way to interrupt a sleep.
-        end = self.clock() + seconds
-        with suppress(TimeoutError):
-            while not self.draining and (left := end - self.clock()) > 0:
-                await self.stream.sleep(self.deadlines.within_session(min(left, _NAP)))
 
     # Answering
 
