@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import math
+import socket
 import ssl
 import threading
 from collections.abc import Awaitable, Callable
@@ -22,7 +23,9 @@ class FakeTransport(asyncio.Transport):
     """A transport that records its calls."""
 
     def __init__(self) -> None:
-        super().__init__()
+        closed = socket.socket()
+        closed.close()
+        super().__init__({"socket": closed})
         self.calls: list[object] = []
 
     def pause_reading(self) -> None:
