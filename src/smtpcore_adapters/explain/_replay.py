@@ -420,8 +420,8 @@ class _Replay:
         verb = invalid.line[:4].upper().decode("ascii", "replace")
         conn = self._conn
         lines: list[bytes] = []
-        if self._current and not self._current.data.endswith(b"\r\n"):
-            conn.receive_data(b"\r\n")  # after a bare newline the connection skips everything up to the next line end
+        if self._current and not self._current.data.endswith(b"\n"):
+            conn.receive_data(b"\r\n")  # after a bare CR the connection skips everything up to the next LF
         if verb in _HELLOS or conn.helo is None:
             lines.append(b"LHLO c.invalid" if conn.config.lmtp else b"EHLO c.invalid")
         if verb == "MAIL" and conn.transaction:

@@ -21,6 +21,6 @@ def test_server_may_refuse_a_bare_newline_and_close_the_connection() -> None:
     assert outcome_of("line-bare-lf", refuses_and_closes)[0] is Outcome.PASS
 
 
-@pytest.mark.parametrize("reply", ["", "500 bare\r\n421 and bye\r\n"])
+@pytest.mark.parametrize("reply", ["", "500 bare\r\n421 and bye\r\n", "500 bare\r\n250 OK\r\n", "250 both lines\r\n"])
 def test_server_may_refuse_a_bare_newline(reply: str) -> None:
     assert outcome_of("line-bare-lf", scripted({"NOOP\nNOOP": reply}))[0] is Outcome.PASS
