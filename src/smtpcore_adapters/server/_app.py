@@ -52,7 +52,7 @@ H = TypeVar("H", bound=Handler)
 _PREFIX = "on_"
 _OBSERVER = "event"
 _CONFIGURATOR = "config"
-_NOT_VERBS = frozenset({"connect", "auth", "message", "disconnect", "default"})
+_NOT_VERBS = frozenset({"connect", "auth", "message", "disconnect", "default", "invalid"})
 _VERBS = frozenset(
     command.verb for command in (Bdat, Data, Ehlo, Expn, Helo, Help, Lhlo, Mail, Noop, Quit, Rcpt, Rset, StartTls, Vrfy)
 )
@@ -61,9 +61,11 @@ _VERBS = frozenset(
 class App:
     """Your handlers, registered by name.
 
-    A name is a verb of SMTP (`"RCPT"`), or `connect`, `auth`, `message`, `disconnect` or `default`. The `default`
-    handlers get the verbs that have no handler of their own. A verb that belongs neither to SMTP nor to an extension of
-    the server has to be one of `verbs`. Starting a server raises `ValueError` for a handler with any other name.
+    A name is a verb of SMTP (`"RCPT"`), or `connect`, `auth`, `message`, `disconnect`, `default` or `invalid`. The
+    `default` handlers get the verbs that have no handler of their own. The `invalid` handlers get each `InvalidCommand`
+    that leaves the session open, and may return another negative reply. A verb that belongs neither to SMTP nor to an
+    extension of the server has to be one of `verbs`. Starting a server raises `ValueError` for a handler with any other
+    name.
 
     Several handlers can have the same name. They are called in the order of their registration, until a handler returns
     a `Reply`. If all return None, the client gets `Connection.default_reply`, which refuses recipients and messages.

@@ -6,7 +6,7 @@ from inspect import isawaitable
 from types import CoroutineType
 from typing import Any, Final
 
-from smtpcore import Burl, Command, ConnectionOpened, Event, InvalidCommand, Path, Reply, UnknownCommand
+from smtpcore import Burl, Command, ConnectionOpened, Event, InvalidCommand, Path, Reply, ReplyClass, UnknownCommand
 from smtpcore.sasl import Answer, Question
 
 from ._admission import Admission
@@ -51,8 +51,8 @@ class Handlers:
             names = ("connect",)
             if self._admission.refusal:
                 return self._admission.refusal
-        elif isinstance(event, InvalidCommand):
-            return event.reply, Decider.RULE, event.rule
+        elif isinstance(event, InvalidCommand) and event.reply.reply_class is not ReplyClass.GOODBYE:
+            names = ("invalid",)
 
         for name in names:
             if name in app.handlers:
@@ -67,6 +67,8 @@ class Handlers:
                 if reply is not None:
                     return reply, Decider.HANDLER, name
 
+        if isinstance(event, InvalidCommand):
+            return event.reply, Decider.RULE, event.rule
         if isinstance(event, UnknownCommand) and _is_http(event):
             return wire.reach("http")
 
