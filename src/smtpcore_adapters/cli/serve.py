@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 from rich.logging import RichHandler
 
-from smtpcore import BareNewlines, Bodies, Config, LocalProtocolError
+from smtpcore import BareNewlines, Config, LocalProtocolError, Tolerance
 
 from ..client._options import TlsMode
 from ..forward import Forward
@@ -100,9 +100,15 @@ _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 @click.option(
     "--bare-newlines",
     type=click.Choice(["reject", "normalize", "accept"]),
-    default="reject",
+    default="normalize",
     show_default=True,
     help="Treatment of messages with a bare CR or LF.",
+)
+@click.option(
+    "--lenient/--strict",
+    default=True,
+    show_default=True,
+    help='Treatment of commands with a clear meaning but malformed syntax, such as "MAIL FROM: <a@b>".',
 )
 @click.option(
     "--max-connections",
@@ -301,10 +307,12 @@ def _config(options: dict[str, Any], tls: ServerTls | ssl.SSLContext | None) -> 
         raise click.UsageError("--lmtp must not use port 25 (RFC 2033 section 5): give another --port, such as 24")
 
     try:
-        return Config(
-            hostname=options["hostname"] or default_config().hostname,
-            bodies=Bodies.CHUNKS,
+        default = default_config()
+        return replace(
+            default,
+            hostname=options["hostname"] or default.hostname,
             bare_newlines=BareNewlines[options["bare_newlines"].upper()],
+            tolerance=Tolerance.LENIENT if options["lenient"] else Tolerance.STRICT,
             starttls=tls is not None,
             require_tls=options["require_tls"],
             auth_mechanisms=_MECHANISMS if options["auth"] else (),

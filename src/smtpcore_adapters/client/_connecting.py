@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from typing import Unpack
 
-from smtpcore import EXTENSIONS, ClientConfig, Ehlo, LocalProtocolError, Reply, StartTls
+from smtpcore import EXTENSIONS, ClientConfig, LocalProtocolError, Reply, StartTls
 from smtpcore.sasl import Channel
 
 from ..streams._stream import Stream
@@ -123,7 +123,7 @@ def _own_name(stream: Stream) -> str:
     name = platform.node()
     try:
         if "." in name:
-            return Ehlo(name).domain
+            return ClientConfig(hostname=name).hostname
         address = ip_address(stream.local.host if stream.local else "")
     except (LocalProtocolError, ValueError):
         return "localhost"

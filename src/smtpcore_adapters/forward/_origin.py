@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import IPv4Address, IPv6Address
 
-from smtpcore import Ehlo, Lhlo, Reply
+from smtpcore import Ehlo, Lhlo, Reply, encode_xtext
 from smtpcore.proxy import Endpoint, ProxyCommand, ProxyHeader
 
 from ..client._client import Client
@@ -11,6 +11,8 @@ from ..client._results import Refused
 from ..server._received import address_of_peer
 from ..server._session import Session
 from ..streams._stream import Address
+
+_MAX_NAME = 255  # RFC 5321 4.5.3.1.2
 
 Facts = Mapping[str, str | None]
 """Attributes of XCLIENT or XFORWARD by name; None for a value that is unknown."""
@@ -26,7 +28,7 @@ def client_facts(session: Session) -> Facts:
         "ADDR": _postfix_address(session.peer),
         "PORT": str(session.peer.port) if session.peer and session.peer.port else None,
         "PROTO": "ESMTP" if isinstance(session.helo, Ehlo | Lhlo) else "SMTP",
-        "HELO": session.helo.domain if session.helo else None,
+        "HELO": _fitting(session.helo.domain) if session.helo else None,
         "LOGIN": session.identity,
         "DESTADDR": _postfix_address(session.local),
         "DESTPORT": str(session.local.port) if session.local and session.local.port else None,
@@ -71,6 +73,11 @@ def proxy_header(session: Session) -> ProxyHeader:
         source=Endpoint(source, session.peer.port),
         destination=Endpoint(destination, session.local.port),
     )
+
+
+def _fitting(name: str) -> str | None:
+    # A name that is no domain may be long, and has to leave room for the other attributes in a command line.
+    return name if len(encode_xtext(name)) <= _MAX_NAME else None
 
 
 def _mapped(address: IPv4Address | IPv6Address) -> IPv6Address:

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from ssl import SSLContext
 from typing import TypedDict
 
-from smtpcore import EXTENSIONS, Bodies, Config, Extension, LocalProtocolError
+from smtpcore import EXTENSIONS, BareNewlines, Bodies, Config, Extension, LocalProtocolError, Tolerance
 
 from .._names import unknown_name
 from ..tls._channel_binding import ServerContext
@@ -64,11 +64,22 @@ HINTS = {
 
 
 def default_config() -> Config:
-    """Return a configuration with the name of this machine, and bodies in chunks."""
+    """Return a configuration for mail from anywhere, with the name of this machine.
+
+    Bodies come in chunks, with lines of any length. A bare CR or LF becomes CR LF (`BareNewlines.NORMALIZE`), and
+    commands that break the grammar but have one meaning only are accepted (`Tolerance.LENIENT`).
+    """
+    config = Config(
+        hostname="localhost",
+        bodies=Bodies.CHUNKS,
+        bare_newlines=BareNewlines.NORMALIZE,
+        tolerance=Tolerance.LENIENT,
+        max_text_line=None,
+    )
     try:
-        return Config(hostname=platform.node(), bodies=Bodies.CHUNKS)
+        return replace(config, hostname=platform.node())
     except LocalProtocolError:
-        return Config(hostname="localhost", bodies=Bodies.CHUNKS)
+        return config
 
 
 def effective_config(

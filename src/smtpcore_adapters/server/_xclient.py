@@ -37,7 +37,7 @@ class XclientAttributes:
 
     @property
     def helo(self) -> Helo | Ehlo | None:
-        """The client's HELO or EHLO, if it was valid."""
+        """The client's HELO or EHLO, if its name is printable."""
         kind = Helo if (self.attributes.get("PROTO") or "").upper() == "SMTP" else Ehlo
         try:
             return kind(self.attributes.get("HELO") or "")

@@ -140,7 +140,7 @@ def test_password_is_not_sent_without_tls(server: Running) -> None:
         (["--allow-plaintext-auth"], "--allow-plaintext-auth has no effect without --auth"),
         (["--tls-ca", "/nonexistent"], "cannot use the CA certificates /nonexistent: No such file or directory"),
         (["/nonexistent"], "cannot read /nonexistent: No such file or directory"),
-        (["--to", "nobody"], "'nobody' is not a path"),
+        (["--to", "no body"], "'no body' is not a path"),
         (["--hostname", "not a name"], "'not a name' is neither a domain nor an address literal"),
     ],
 )

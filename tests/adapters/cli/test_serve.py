@@ -33,7 +33,7 @@ def test_accepted_message_is_shown_with_sender_recipient_size_and_subject(tmp_pa
 
 
 def test_refused_message_is_shown_with_its_reply(tmp_path: Path) -> None:
-    with running(tmp_path) as server, connect(server) as smtp:
+    with running(tmp_path, "--bare-newlines", "reject") as server, connect(server) as smtp:
         smtp.ehlo()
         smtp.mail("a@client.example")
         smtp.rcpt("b@example.org")

@@ -1,13 +1,15 @@
 """The attributes of a session's client that `Forward` sends to the next server."""
 
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
 import pytest
 
+from smtpcore import Tolerance
 from smtpcore.proxy import Endpoint, ProxyHeader, ProxyReader
 from smtpcore_adapters import App
-from tests.adapters.fakes import DATA, EHLO, MAIL, QUIT, RCPT
+from tests.adapters.fakes import CONFIG, DATA, EHLO, MAIL, QUIT, RCPT
 from tests.adapters.forward.relay import BODY, OK, commands, forwarding
 from tests.adapters.playbook import ACCEPTED, ScriptedServer, next_server, trusted
 from tests.playbook import GO_AHEAD, offer
@@ -141,3 +143,22 @@ def test_proxy_header_maps_addresses_into_one_family(told: bytes, source: str, d
     header = header_of(hop)
     assert header.source == Endpoint(ip_address(source), 4)
     assert header.destination == Endpoint(ip_address(destination), 25)
+
+
+@pytest.mark.parametrize(
+    ("name", "sent"),
+    [
+        ("My PC", b" HELO=My+20PC "),
+        ("b\u00fcro", b" HELO=b+C3+BCro "),
+        ("\u00fc" * 200, b" HELO=[UNAVAILABLE] "),
+    ],
+)
+def test_name_of_the_client_is_encoded_and_fits_into_the_line(name: str, sent: bytes) -> None:
+    hop = next_server(XFORWARD).send(OK, OK, OK)
+    app = App()
+    app.include(forwarding(xforward=True))
+    dialogue = trusted(app, config=replace(CONFIG, tolerance=Tolerance.LENIENT))
+    dialogue.stream.opened_streams.append(hop.stream)
+    dialogue.send(f"EHLO {name}\r\n".encode() + MAIL + RCPT + QUIT).end()
+
+    assert sent in commands(hop)[0]

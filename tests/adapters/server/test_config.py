@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from smtpcore import Bodies, Config, LocalProtocolError, Reply
+from smtpcore import BareNewlines, Bodies, Config, LocalProtocolError, Reply, Tolerance
 from smtpcore_adapters import App, Listener, default_config
 from smtpcore_adapters.server._acceptor import Acceptor
 from smtpcore_adapters.users import Users
@@ -35,7 +35,13 @@ def reply_to_ehlo(app: App, **options: object) -> str:
 @pytest.mark.parametrize(("node", "hostname"), [("mx.example", "mx.example"), ("", "localhost"), ("ä", "localhost")])
 def test_default_hostname_is_the_name_of_the_machine(node: str, hostname: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "node", lambda: node)
-    assert default_config() == Config(hostname=hostname, bodies=Bodies.CHUNKS)
+    assert default_config() == Config(
+        hostname=hostname,
+        bodies=Bodies.CHUNKS,
+        bare_newlines=BareNewlines.NORMALIZE,
+        tolerance=Tolerance.LENIENT,
+        max_text_line=None,
+    )
     assert hello(Acceptor(App())).startswith(f"250-{hostname}")
 
 

@@ -40,7 +40,8 @@ def test_unavailable_address_is_none() -> None:
 def test_hello_has_the_protocol_of_the_client() -> None:
     assert XclientAttributes({"HELO": "c.example"}).helo == Ehlo("c.example")
     assert XclientAttributes({"HELO": "c.example", "PROTO": "smtp"}).helo == Helo("c.example")
-    assert XclientAttributes({"HELO": "not a host"}).helo is None
+    assert XclientAttributes({"HELO": "My PC"}).helo == Ehlo("My PC")
+    assert XclientAttributes({"HELO": "tab\t"}).helo is None
 
 
 def test_second_address_drops_the_attributes_of_the_first_client() -> None:
