@@ -5,8 +5,9 @@
 Prints the result as JSON. `benchmarks.servers` starts this process.
 """
 
-# The clients must cost less CPU time than any server. So all octets are prepared, one pattern matches the replies of a
-# step, and one epoll serves all clients. Their remaining cost is part of the result.
+# The clients must cost less CPU time than any server. So all octets to send are prepared, a single regular expression
+# matches all replies to a group of commands, and one epoll object serves all clients. The result has the share of CPU
+# time that the clients still need.
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""The loads of the servers, as a table."""
+"""The dialogues that clients hold with a server in the benchmarks, by name."""
 
 # A dialogue is a sequence of steps: octets that are sent at once, and the replies that must arrive before the next
 # step. All octets and patterns are prepared before the clock starts.

@@ -38,7 +38,7 @@ def pieces(megabytes: int) -> Iterator[bytes]:
 
 
 async def send(port: int, megabytes: int, options: dict[str, Any]) -> dict[str, float]:
-    """Send the message, and return its duration and the memory before and after."""
+    """Send the message, and return its duration and the memory before and after the message."""
     if options.pop("ca"):
         options |= {"tls": TlsMode.REQUIRED, "context": ssl.create_default_context(cafile=options.pop("ca_file"))}
     else:

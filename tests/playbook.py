@@ -77,7 +77,7 @@ RCPT: Final = MAIL + b"RCPT TO:<u@s.example>\r\n"
 DATA: Final = RCPT + b"DATA\r\n"
 HELO: Final = b"HELO c.example\r\n"
 
-# Octets of a server.
+# Octets that a server sends.
 GREETING: Final = b"220 s.example ESMTP\r\n"
 OK: Final = b"250 OK\r\n"
 GO_AHEAD: Final = b"354 go on\r\n"

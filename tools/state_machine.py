@@ -158,7 +158,7 @@ def name(cause: type[object] | Step, state: State, role: Role) -> str:
 
 
 def page() -> str:
-    """Return the text of the page."""
+    """Return the text of docs/state-machine.md."""
     lines = [_PROSE.format(count=len(State))]
     for role in Role:
         lines += [f"## The {role.value}\n", "```mermaid", *diagram(role), "```\n"]

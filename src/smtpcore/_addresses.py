@@ -4,8 +4,8 @@
 # (RFC 5321 2.3.11). The parts are parsed on demand. Two spellings of one mailbox compare equal: quoting is resolved
 # (RFC 5321 4.1.2), and letter case is ignored in the domain, but not in the local part (RFC 5321 2.4).
 #
-# A value may have a form wider than the grammar, because mailboxes such as `first..last@example.com` exist. A strict
-# server refuses this form: `strict_path` and `strict_mailbox`.
+# The classes also accept addresses such as `first..last@example.com`, which exist although they break the grammar. A
+# strict server refuses them, with `strict_path` and `strict_mailbox`.
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -150,20 +150,20 @@ _set_text: Final[Callable[[Path, str], None]] = _Address.__dict__["text"].__set_
 
 
 def strict_path(text: str) -> Path:
-    """Return the path that `text` is by the grammar of RFC 5321 4.1.2. Raises `LocalProtocolError`."""
+    """Return `text` as a path. Raises `LocalProtocolError` if it breaks the grammar of RFC 5321 4.1.2."""
     if match_path(text) is None:
         raise LocalProtocolError(f"{text!r} is not a path by RFC 5321")
     if not text.isascii() or text.endswith("]"):
         return Path(text)
 
-    # The constructor would check the text again, by the wider grammar.
+    # The constructor would only check the text again, against the wider grammar.
     path = _new(Path)
     _set_text(path, text)
     return path
 
 
 def strict_mailbox(text: str) -> Mailbox:
-    """Return the mailbox that `text` is by the grammar of RFC 5321 4.1.2. Raises `LocalProtocolError`."""
+    """Return `text` as a mailbox. Raises `LocalProtocolError` if it breaks the grammar of RFC 5321 4.1.2."""
     if match_mailbox(text) is None:
         raise LocalProtocolError(f"{text!r} is not a mailbox by RFC 5321")
 

@@ -8,13 +8,13 @@ from ._grammar import find_control, is_encodable, match_keyword
 
 
 class Parsed:
-    """Base class of all commands: the place for the deviations from the grammar."""
+    """Base class of all commands. It stores how the received line deviated from the grammar."""
 
     __slots__ = ("_deviations",)
 
     @property
     def deviations(self) -> tuple[str, ...]:
-        """The liberties that the line took with the grammar; empty for a correct line (`Config.tolerance`)."""
+        """The accepted mistakes of the received line, such as `no-brackets` (`Tolerance.LENIENT`). Usually empty."""
         return getattr(self, "_deviations", ())  # most commands have none, so no constructor sets the attribute
 
 

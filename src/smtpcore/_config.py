@@ -54,7 +54,7 @@ class BareNewlines(Enum):
     REJECT = auto()
     """A body with a bare CR or LF is read to its end and gets a 550. A command line with a bare CR or LF gets a 500."""
     NORMALIZE = auto()
-    """Each bare CR or LF in a body is replaced by CR LF, and so is CR CR LF. A bare LF ends a command line."""
+    """Each bare CR, bare LF and CR CR LF in a body is replaced by CR LF. A bare LF ends a command line."""
     ACCEPT = auto()
     """Bodies are returned unchanged. A bare LF ends a command line."""
 
@@ -63,9 +63,9 @@ class Tolerance(Enum):
     """The treatment of commands that break the grammar of RFC 5321 but can have one meaning only."""
 
     STRICT = auto()
-    """They are refused."""
+    """Such commands are refused."""
     LENIENT = auto()
-    """They are accepted, and `Command.deviations` names the liberties. `docs/server.md` lists all of them.
+    """Such commands are accepted, and `Command.deviations` names their mistakes. `docs/server.md` lists all mistakes.
 
     Bodies, TLS, limits and control characters are treated as with `STRICT`."""
 
@@ -135,9 +135,9 @@ class Config:
     max_messages: int | None = None
     """Maximum messages in a session, announced by LIMITS (RFC 9422)."""
     max_errors: int | None = 50
-    """Maximum 5yz replies since the last accepted message. The next command gets a 421 (RFC 5321 7.8)."""
+    """Maximum 5yz replies since the last accepted message. After that many, a command gets a 421 (RFC 5321 7.8)."""
     max_refusals: int | None = 1000
-    """Maximum other refusals in a session: 4yz replies, and refused messages. The next command gets a 421."""
+    """Maximum other refusals in a session: 4yz replies, and refused messages. After that many, a command gets a 421."""
     max_idle_commands: int | None = 100
     """Maximum accepted commands, except MAIL, RCPT, DATA, since the last accepted message. Then a 421. Stops loops."""
     max_auth_failures: int | None = 3

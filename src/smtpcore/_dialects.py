@@ -45,9 +45,9 @@ class Dialect:
     objections: tuple[tuple[str, Callable[[Mapping[str, object]], Reply | None]], ...]
     """The rules of extensions for the parameters of MAIL and RCPT, each with the extension's keyword."""
     wide: bool
-    """Whether addresses, and values that are only carried, may be wider than the grammar."""
+    """Whether addresses may break the grammar, and parameters are parsed by `Parameter.carry`."""
     tolerant: "Dialect | None" = None
-    """The wide dialect, for lines that this dialect refuses; None under `Tolerance.STRICT`."""
+    """The `wide` dialect that accepts lines with known mistakes; None with `Tolerance.STRICT`."""
 
 
 def make_dialect(
@@ -161,7 +161,7 @@ def compiled(extensions: tuple[Extension, ...], config: Config) -> CompiledConfi
     """Return the values derived from `config` and `extensions`. Raises `LocalProtocolError` if the two conflict."""
     known = {extension.keyword for extension in (*EXTENSIONS, *extensions)}
     if unknown := config.disabled - known:
-        raise LocalProtocolError(f"disabled: {min(unknown)!r} is not an extension; all are {', '.join(sorted(known))}")
+        raise LocalProtocolError(f"disabled: {min(unknown)!r} is not an extension; use {', '.join(sorted(known))}")
     enabled = {extension.keyword for extension in extensions} - config.disabled
     for extension in extensions:
         missing = extension.needs - enabled if extension.keyword in enabled else None

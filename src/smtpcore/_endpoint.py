@@ -160,4 +160,4 @@ class Endpoint(ABC):
 
     @abstractmethod
     def _enter(self, state: State) -> None:
-        """Drop the data that is not needed in `state`."""
+        """Drop the data that is not needed in `state`, which begins now."""

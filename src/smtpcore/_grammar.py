@@ -27,7 +27,7 @@ SOURCE_ROUTE = rf"(?:@{DOMAIN}(?:,@{DOMAIN})*:)"
 POSTMASTER = "[Pp][Oo][Ss][Tt][Mm][Aa][Ss][Tt][Ee][Rr]"
 PATH = rf"(?:{SOURCE_ROUTE}?{MAILBOX}|{POSTMASTER})?"
 
-# The wide form, which real addresses need: dots anywhere in a local part, `_` and `-` anywhere in a domain, no domain.
+# The wide form, for addresses of real mail: dots anywhere in a local part, `_` and `-` anywhere in a domain, no domain.
 WIDE_TEXT = rf"""[^{_CONTROLS} "(),:;<>@\[\\\]]+"""
 WIDE_DOMAIN = rf"(?:{_LET_DIG}|[_-])+(?:\.(?:{_LET_DIG}|[_-])+)*"
 WIDE_MAILBOX = rf"(?:{WIDE_TEXT}|{QUOTED_STRING})@(?:{WIDE_DOMAIN}|{ADDRESS_LITERAL})"

@@ -1,11 +1,11 @@
-"""The liberties of `Tolerance.LENIENT`: accept a line that breaks the grammar but can have one meaning only."""
+"""`Tolerance.LENIENT`: accept a line that breaks the grammar but can have one meaning only."""
 
-# The strict parser comes first. A line that it refuses is rewritten into its clean form, liberty by liberty, and parsed
-# again in the wide dialect, which differs from the strict dialect only in values: addresses that are in use but break
-# the grammar, and values that are only carried. For example, `MAIL FROM: first..last@example.com  SIZE=9` becomes
+# The strict parser comes first. A line that it refuses is corrected, one mistake after the other, and parsed again in
+# the wide dialect. This dialect also accepts addresses that are in use but break the grammar, and parameter values that
+# a relay can pass on although they are malformed. For example, `MAIL FROM: first..last@example.com  SIZE=9` becomes
 # `MAIL FROM:<first..last@example.com> SIZE=9`, with the deviations `blanks`, `blank-before-path`, `no-brackets` and
-# `local-part`. The table has a row for each liberty, with the section whose rule it bends. A liberty never concerns the
-# end of a line or of a body, control characters, limits, or the order of commands.
+# `local-part`. `LIBERTIES` lists all accepted mistakes, each with the rule that it breaks. Except for a bare LF, none
+# concerns the end of a line or of a body, control characters, limits, or the order of commands.
 
 import re
 from collections.abc import Callable, Iterator
@@ -68,7 +68,7 @@ def _repair_octets(text: str, dialect: Dialect) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Liberty:
-    """A way to break the grammar that has one meaning only."""
+    """A mistake in a command line that is accepted, because the line can have one meaning only."""
 
     name: str
     """The name in `Command.deviations`."""
@@ -78,7 +78,7 @@ class Liberty:
     kinds: tuple[type[Command], ...] = ()
     """The commands to which `repair` applies."""
     repair: Callable[[str, Dialect], str] | None = None
-    """Return the line in the clean form. None if the wide dialect parses the line as it is."""
+    """Return the line without this mistake. The attribute is None if the wide dialect accepts the mistake itself."""
 
 
 LIBERTIES: Final = (
@@ -99,7 +99,7 @@ LIBERTIES: Final = (
 
 def tolerate(verb: str, line: bytes, dialect: Dialect) -> Command | UnknownCommand:
     """Return the command in a line that `dialect` refuses, with its deviations. Raises `CommandRejected`."""
-    assert dialect.tolerant, "a strict dialect takes no liberties"
+    assert dialect.tolerant, "a strict dialect accepts no mistakes"
     kind = dialect.kinds.get(verb)
     is_short = len(line) + len(b"\r\n") <= dialect.max_lines.get(verb, dialect.max_line)
     if not is_short or kind is None:

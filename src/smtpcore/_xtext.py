@@ -8,9 +8,8 @@ import re
 from ._grammar import find_command_control
 
 _HEX = "[0-9A-Fa-f]"
-# Surrogates are excluded, and so are ASCII characters that can stand for themselves. Control characters are excluded
-# too: RFC 3461 4.2 requires escaped characters to be printable, and an escaped CR LF would end up in the header fields
-# of a notification.
+# Neither surrogates nor ASCII characters that need no escape. No control characters either: RFC 3461 4.2 requires
+# escaped characters to be printable, and an escaped CR LF would end up in the header fields of a notification.
 _HEXPOINT = (
     rf"20|2[Bb]|3[Dd]|5[Cc]|[89A-Fa-f]{_HEX}|10{_HEX}{{4}}"
     rf"|(?![Dd][89A-Fa-f]{_HEX}{{2}}\}})[1-9A-Fa-f]{_HEX}{{2,4}}"
@@ -39,9 +38,9 @@ def decode_xtext(text: str) -> str:
 
 
 def decode_carried(text: str) -> str:
-    """Return the text that xtext encodes, whatever its octets are. Raises `ValueError`.
+    """Return the text that xtext encodes. Encoded octets that are not UTF-8 become U+FFFD.
 
-    Octets that are not UTF-8 become U+FFFD. Control characters are malformed, as they would break a header field.
+    Raises `ValueError` if `text` is not xtext, or encodes control characters, which would break a header field.
     """
     digits = _HEXCHAR.sub(lambda found: found[0].upper(), text.encode())
     if _match_xtext(digits.decode()) is None:

@@ -8,7 +8,7 @@ def unknown_name(name: str, kind: str, known: Iterable[str]) -> str:
     """Return the error text for a name that is not in `known`. `kind` describes a known name: "an option of send"."""
     names = {each.casefold(): each for each in sorted(known)}
     (nearest,) = get_close_matches(name.casefold(), names, n=1, cutoff=0)
-    return f"{name!r} is not {kind}. The nearest is {names[nearest]!r}; all are {', '.join(names.values())}"
+    return f"{name!r} is not {kind}. The nearest is {names[nearest]!r}; use one of {', '.join(names.values())}"
 
 
 def check_options(

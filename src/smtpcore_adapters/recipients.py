@@ -21,7 +21,8 @@ class AnyRecipient:
 class Recipients:
     """Accepts the given addresses, and every address at the given domains.
 
-    Spellings of one domain are equal: letter case, U-label or A-label (RFC 5890 2.3.2.1), forms of an IP address.
+    Each spelling of a domain is accepted: any letter case, U-labels or A-labels (RFC 5890 2.3.2.1), and each notation
+    of an IP address.
     `postmaster` is also accepted at each of these domains and without a domain, as RFC 5321 4.5.1 requires. Raises
     `ValueError` for an entry that is neither an address nor a domain.
     """
@@ -115,5 +116,5 @@ def _domain_of(mailbox: Mailbox) -> str:
 
 
 def _a_label(label: str) -> str:
-    # RFC 5890 2.3.2.1. The codec `idna` would apply IDNA 2003, for which some different names are equal.
+    # RFC 5890 2.3.2.1. The codec `idna` follows IDNA 2003, which treats some different names as equal.
     return label if label.isascii() else f"xn--{normalize('NFC', label).encode('punycode').decode()}"

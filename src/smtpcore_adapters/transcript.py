@@ -1,8 +1,8 @@
 """Transcripts of sessions: commands, replies, and other events."""
 
 # Transcripts are read on terminals and stored in files. Control characters are replaced, so that no text of a peer can
-# control the terminal or imitate another line. Secrets in AUTH are masked, and so are unknown commands after a refused
-# AUTH: a pipelining client may send its password there.
+# control the terminal or imitate another line. Secrets in AUTH are masked. Unknown commands after a refused AUTH are
+# masked too, because a pipelining client may have sent its password as such a line.
 
 import os
 from collections.abc import Callable, Mapping

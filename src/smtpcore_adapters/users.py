@@ -31,8 +31,8 @@ class Users:
 
     def __init__(self, passwords: Mapping[str, str]) -> None:
         self._passwords = dict(passwords)
-        # All keys are made now: if the first question about a user took longer than a question about an unknown name,
-        # its duration would tell who exists. The salt stays the same, as a client may cache keys derived with it.
+        # All keys are derived here, because a slow first answer about a user would show that the user exists. The salt
+        # stays the same, because a client may cache keys that it has derived with it.
         self._keys: dict[tuple[str, str], ScramKeys] = {}
         for name, password in self._passwords.items():
             try:

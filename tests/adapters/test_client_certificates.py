@@ -257,7 +257,9 @@ def test_certificate_that_has_expired_since_the_first_handshake_is_not_accepted(
 
 
 @pytest.mark.parametrize("demand", ["version", "certificate"])
-def test_demands_of_the_context_for_a_name_hold(renewable: Renewable, backend: str, demand: str) -> None:
+def test_minimum_version_and_client_certificate_of_a_chosen_context_are_required(
+    renewable: Renewable, backend: str, demand: str
+) -> None:
     strict = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     renewable.own.issue_cert("s.example").configure_cert(strict)
     if demand == "version":
@@ -285,7 +287,7 @@ def greet(server: Running, context: ssl.SSLContext) -> None:
 
 
 @pytest.mark.parametrize("asks", [True, False])
-def test_context_of_a_server_wraps_sockets(renewable: Renewable, asks: bool) -> None:
+def test_server_context_wraps_blocking_sockets(renewable: Renewable, asks: bool) -> None:
     files = (renewable.directory / "cert", renewable.directory / "key")
     server = renewable.tls if asks else ServerTls(*files)
     here, there = socket.socketpair()

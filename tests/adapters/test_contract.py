@@ -612,7 +612,7 @@ def test_end_and_reset_of_a_connection_under_tls_have_different_reasons(
 # TLS
 
 
-def test_starttls(start: Start, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
+def test_session_continues_after_starttls(start: Start, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
     app = accepting(store := MessageStore())
     app.on("NOOP")(lambda session, noop: Reply(250, f"{session.tls} {session.helo}"))
     server = start(app, tls=server_tls)
@@ -637,7 +637,7 @@ def test_starttls(start: Start, server_tls: ssl.SSLContext, client_tls: ssl.SSLC
     assert server.reason() == "QUIT"
 
 
-def test_implicit_tls(start: Start, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
+def test_session_begins_with_implicit_tls(start: Start, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
     server = start(accepting(store := MessageStore()), tls=server_tls, implicit_tls=True)
     with server.connect() as client:
         client.start_tls(client_tls)

@@ -109,7 +109,7 @@ def in_chunks(body: bytes, size: int) -> bytes:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 1000])
-def test_files_have_lf_line_ends_wherever_the_message_is_cut(backend: str, size: int, box: Path) -> None:
+def test_files_have_lf_line_ends_for_pieces_of_any_size(backend: str, size: int, box: Path) -> None:
     """R5321-4.4-01"""
     content = BODY + b"one\r\n\r\nlast line\r\n"
     with running(backend, accepting(Maildir(box)), config=CONFIG) as server, server.connect() as client:
@@ -144,7 +144,7 @@ def test_crlf_line_ends_are_kept_on_request(box: Path) -> None:
     assert message.count(b"\n") == message.count(b"\r\n")
 
 
-def test_other_line_ends_are_refused(box: Path) -> None:
+def test_maildir_refuses_line_ends_other_than_lf_and_crlf(box: Path) -> None:
     with pytest.raises(ValueError, match="line_ends is"):
         Maildir(box, line_ends=b"\r")
 

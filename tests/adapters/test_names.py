@@ -11,12 +11,12 @@ from smtpcore_adapters._names import check_options, unknown_name
 def test_unknown_name_suggests_the_nearest_one_and_lists_all(name: str, nearest: str) -> None:
     text = unknown_name(name, "an option of connect", ["tls", "timeouts", "hold_for"])
     assert text.startswith(f"{name!r} is not an option of connect. The nearest is '{nearest}")
-    assert text.endswith("; all are hold_for, timeouts, tls")
+    assert text.endswith("; use one of hold_for, timeouts, tls")
 
 
 def test_unknown_option_is_a_type_error() -> None:
     check_options("an option", ["tls"], ["tls", "auth"])
-    with pytest.raises(TypeError, match=r"'tsl' is not an option. The nearest is 'tls'; all are auth, tls"):
+    with pytest.raises(TypeError, match=r"'tsl' is not an option. The nearest is 'tls'; use one of auth, tls"):
         check_options("an option", ["auth", "tsl"], ["tls", "auth"])
 
 

@@ -240,7 +240,7 @@ def test_next_address_is_tried_while_the_first_is_slow(backend: str, monkeypatch
         run(backend, test)
 
 
-def test_stream_opens_another_one_and_reports_waiting_input(backend: str) -> None:
+def test_stream_opens_another_stream_and_reports_waiting_input(backend: str) -> None:
     async def test(open_stream: Open) -> None:
         first = await open_stream("127.0.0.1", listener.getsockname()[1], TIMEOUT)
         stream = await first.open("127.0.0.1", listener.getsockname()[1], TIMEOUT)

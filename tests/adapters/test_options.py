@@ -22,14 +22,14 @@ from tests.adapters.fakes import CONFIG, MessageStore, accepting
 from tests.adapters.harness import BACKENDS, connect_of, module_of, run_in, running, within
 
 OF_SERVERS = {
-    "timeout": "'timeout' is not an option of the server. The nearest is 'timeouts'; all are config, ",
+    "timeout": "'timeout' is not an option of the server. The nearest is 'timeouts'; use one of config, ",
     "hostname": "'hostname' is not an option of the server: it is a field of Config, so pass config=Config(hostname=",
     "body_rate": "it is a field of Timeouts, so pass timeouts=Timeouts(body_rate=...)",
     "connections": "it is a field of Limits, so pass limits=Limits(connections=...)",
 }
 
 OF_CLIENTS = {
-    "tls_mode": "'tls_mode' is not an option of connect. The nearest is 'tls'; all are auth, ",
+    "tls_mode": "'tls_mode' is not an option of connect. The nearest is 'tls'; use one of auth, ",
     "timeout": "The nearest is 'timeouts'",
     "local_hostname": "The nearest is 'hostname'",
     "greeting": "it is a field of ClientTimeouts, so pass timeouts=ClientTimeouts(greeting=...)",
@@ -100,7 +100,7 @@ class Stray:
 def test_handler_of_an_unknown_name_is_a_value_error_at_the_start(name: str, nearest: str, backend: str) -> None:
     app = App()
     app.on(name)(Stray().on_mesage)
-    error = f"the handler Stray.on_mesage: '{name.upper()}' is not an event or a verb. The nearest is '{nearest}'; all"
+    error = f"the handler Stray.on_mesage: '{name.upper()}' is not an event or a verb. The nearest is '{nearest}'"
     with pytest.raises(ValueError, match=re.escape(error)):
         within(backend, app, lambda server: pytest.fail("the server listens"), config=CONFIG)
 

@@ -194,7 +194,7 @@ def test_haproxy_passes_the_address_of_the_client(tmp_path: Path, send: str, bac
 
 
 BY_NAME = "tcp-request inspect-delay 3s\n    tcp-request content accept if { req_ssl_hello_type 1 }"
-"""HAProxy waits for the ClientHello, as routing by the requested name needs."""
+"""HAProxy waits for the ClientHello, because routing by server name needs the name in it."""
 
 
 @pytest.mark.parametrize("inspect", ["", BY_NAME], ids=["at-once", "by-name"])

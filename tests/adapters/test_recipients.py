@@ -116,11 +116,11 @@ EQUAL = [
 
 
 @pytest.mark.parametrize(("listed", "path"), EQUAL)
-def test_equal_domains_are_accepted_in_each_spelling(listed: str, path: str) -> None:
+def test_recipient_is_accepted_in_each_spelling_of_the_domain(listed: str, path: str) -> None:
     assert answer(Recipients([listed]), path).code == 250
 
 
-def test_known_domain_in_another_spelling_is_not_relayed_but_local() -> None:
+def test_unknown_recipient_at_another_spelling_of_a_local_domain_is_550_not_relaying() -> None:
     assert answer(Recipients(["u@m\u00fcnchen.example"]), "v@xn--mnchen-3ya.example").enhanced == "5.1.1"
 
 
@@ -132,12 +132,12 @@ def test_known_domain_in_another_spelling_is_not_relayed_but_local() -> None:
         ("[192.0.2.1]", "u@192.0.2.1"),
     ],
 )
-def test_different_domains_are_refused(listed: str, path: str) -> None:
+def test_recipient_at_a_similar_but_different_domain_is_refused(listed: str, path: str) -> None:
     assert answer(Recipients([listed]), path).code == 550
 
 
 @pytest.mark.parametrize(("listed", "path"), [EQUAL[0], EQUAL[2], EQUAL[7]])
-def test_equal_domains_are_accepted_over_a_socket(backend: str, listed: str, path: str) -> None:
+def test_server_accepts_recipients_in_each_spelling_of_the_domain(backend: str, listed: str, path: str) -> None:
     app = App()
     app.include(Recipients([listed]))
     rcpt = f"RCPT TO:<{path}>\r\n".encode()

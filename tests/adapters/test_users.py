@@ -27,7 +27,7 @@ def test_scram_keys_of_a_user_stay_the_same(client: Session) -> None:
     assert step(users.on_auth(client, GiveScramKeys("nobody", "SHA-256"))) is None
 
 
-def test_each_scram_mechanism_has_keys(client: Session) -> None:
+def test_users_have_keys_for_each_scram_mechanism(client: Session) -> None:
     users = Users({"tim": "tanstaaf"})
     hashes = {each.name.removesuffix("-PLUS")[6:] for each in MECHANISMS if each.name.startswith("SCRAM-")}
     assert hashes

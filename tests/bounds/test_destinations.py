@@ -105,7 +105,7 @@ def peak(destination: str, directory: Path, body: bytes, size: int) -> int:
 
 
 @pytest.mark.parametrize("destination", DESTINATIONS)
-def test_a_header_in_small_pieces_costs_as_much_as_a_body(destination: str, tmp_path: Path) -> None:
+def test_header_in_small_pieces_takes_as_much_time_as_a_body(destination: str, tmp_path: Path) -> None:
     header, body = (seconds(destination, tmp_path / "M", BODIES[kind], 2) for kind in ("header", "body"))
     assert header < 3 * body
 

@@ -183,9 +183,9 @@ def test_body_with_a_bare_newline_gets_a_negative_reply() -> None:
 
 # Bare newlines in commands
 
-# A line with a bare newline, the codes of its replies in the modes NORMALIZE and ACCEPT, and the number of octets after
-# which REJECT answers it. Every mode gives as many replies, because each LF ends a line. REJECT answers 500 to a line
-# that a bare LF ends, and as the others to a line that CR LF ends.
+# Octets with a bare newline, the codes of the replies with NORMALIZE and ACCEPT, and the number of octets after which
+# REJECT sends its first reply. With each mode the number of replies is the same, because each LF ends a line. With
+# REJECT, a line that ends in a bare LF gets a 500, and a line that ends in CR LF gets the same reply as in other modes.
 COMMANDS = [
     pytest.param(b"NOOP\nRSET\r\n", [250, 250], 5, id="R5321-2.3.8-01: LF"),
     pytest.param(b"NOOP\rRSET\r\n", [500], 6, id="CR"),

@@ -153,7 +153,7 @@ def test_connection_is_reused_after_refusals(backend: str, server: MailServer) -
         server.message(marker)
 
 
-def test_implicit_tls(backend: str, server: MailServer, marker: str) -> None:
+def test_message_arrives_over_implicit_tls(backend: str, server: MailServer, marker: str) -> None:
     if not server.tls_port:
         pytest.skip(f"{server.name} has no port for implicit TLS")
 

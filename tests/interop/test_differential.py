@@ -146,7 +146,7 @@ class Outcome:
 
 
 def run_smtpcore(session: tuple[bytes, ...]) -> Outcome:
-    """Run a session with an smtpcore connection that accepts the recipients that the other servers accept."""
+    """Run a session with an smtpcore connection, which accepts the same recipients as the other servers."""
     conn = new_server().connection
     bodies: list[bytes] = []
     body: list[bytes] = []

@@ -39,7 +39,7 @@ def test_each_listed_mutant_is_in_the_source_and_has_a_reason() -> None:
 # The form of the list
 
 
-def test_list_is_parsed_as_it_was_written() -> None:
+def test_list_of_survivors_is_parsed_as_it_was_written() -> None:
     listed = {FIRST: "It is replaced.", SECOND: "? It is equally false.", OTHER: ""}
     lines = ["# Results", "- `not a` -> `survivor`", *format_list(listed)]
 

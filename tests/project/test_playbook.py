@@ -57,7 +57,7 @@ FROM = b"MAIL FROM:<a@c.example>\r\n"
 TO = b"RCPT TO:<u@s.example>\r\n"
 
 
-def test_server_dialogue_is_one_chain_of_calls() -> None:
+def test_server_dialogue_can_be_written_as_one_chain_of_calls() -> None:
     book = (
         server(RCPT)
         .send(b"DATA\r\n")
@@ -70,7 +70,7 @@ def test_server_dialogue_is_one_chain_of_calls() -> None:
     assert book.state is State.CLOSED
 
 
-def test_client_dialogue_is_one_chain_of_calls() -> None:
+def test_client_dialogue_can_be_written_as_one_chain_of_calls() -> None:
     (
         client("PIPELINING")
         .ask(mail(), rcpt())
@@ -292,7 +292,7 @@ def test_long_dialogue_is_cut_into_pieces() -> None:
 # Clients over a stream in memory
 
 
-def test_adapter_client_dialogue_is_one_chain_of_calls() -> None:
+def test_adapter_client_dialogue_can_be_written_as_one_chain_of_calls() -> None:
     book = adapters.client("PIPELINING").send(OK + OK + GO_AHEAD, adapters.ACCEPTED)
     assert book.deliver(b"hi\r\n").final == adapters.TAKEN
     book.wire(b"MAIL FROM:<a@c.example>\r\nRCPT TO:<b@s.example>\r\nDATA\r\n", b"hi\r\n", b".\r\n").wire()

@@ -115,7 +115,7 @@ MISTAKES = [b"", b"EHLO", b"MAIL a", b"RCPT TO:<>", b"MAIL FROM:<a@b> X=Y", b"RS
 
 
 class Session(RuleBasedStateMachine):
-    """A client that sends any command at any time, and an application that answers at will."""
+    """A client that sends any command at any time, and an application that sends any allowed reply."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class Session(RuleBasedStateMachine):
         self.expected.append(codes)
 
     def ask_program(self, octets: bytes, wish: int) -> bool:
-        """Add a command that the application answers with `wish`. Return whether it is accepted."""
+        """Add a command that the application wants to answer with `wish`. Return whether the command is accepted."""
         self.expect(octets, {wish})
         self.answers.append(wish)
         self.model.over |= wish == 421

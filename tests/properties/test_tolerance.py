@@ -1,4 +1,4 @@
-"""Properties of `Tolerance.LENIENT` and of `BareNewlines.NORMALIZE`: no liberty moves the end of a message."""
+"""`Tolerance.LENIENT` and `BareNewlines.NORMALIZE` accept wrong lines, but a message ends at the same octet."""
 
 import re
 from dataclasses import replace
@@ -38,13 +38,13 @@ LENIENT = replace(CONFIG, tolerance=Tolerance.LENIENT, disabled=frozenset(), bar
 STRICT = replace(LENIENT, tolerance=Tolerance.STRICT)
 
 FAKE_ENDS = {name: octets for name, octets in _NO_ENDS.items() if set(octets) <= set(b"\r\n\0 .")}
-"""Sequences that some servers took for the end of a message. The others are text of a correct line."""
+"""Sequences that some servers mistook for the end of a message. The other items of `_NO_ENDS` contain text."""
 
 PIECES = [b"\r", b"\n", b"\r\n", b".", b"..", b"\r\n.\r\n", b"a", b"QUIT\r\n", b"MAIL FROM: <>\n", b"\x00", b" "]
 texts = st.lists(st.sampled_from([*PIECES, *FAKE_ENDS.values()]), max_size=12).map(b"".join)
 
 IN_VALUES = {"local-part", "domain", "no-domain", "hello-name", "carried-value", "helo-parameter"}
-"""The deviations that stay in the clean form, because they are part of a value."""
+"""The deviations that `tolerate` does not correct, because they are part of a value."""
 
 
 def end_of_message(conn: Connection, octets: bytes) -> tuple[list[Event], int]:
@@ -84,7 +84,7 @@ LINES = st.one_of(
 
 @st.composite
 def careless_lines(draw: st.DrawFn) -> str:
-    """Draw MAIL or RCPT as careless programs write it."""
+    """Draw a MAIL or RCPT line with some of the tolerated mistakes."""
     line = draw(LINES)
     line = draw(st.sampled_from([line, line.lower(), re.sub("[<>]", "", line), line.replace(":<", ": <")]))
     blanks = st.sampled_from([" ", " ", " ", "  ", " \t"])
@@ -102,7 +102,7 @@ def event_of(line: str, tolerance: Tolerance) -> Command | InvalidCommand | None
 @given(line=careless_lines())
 @example(line="MAIL  FROM: a..b@my_host")
 @quickly
-def test_clean_form_of_a_tolerated_line_is_correct_except_in_its_values(line: str) -> None:
+def test_corrected_line_is_correct_except_in_its_values(line: str) -> None:
     event = event_of(line, Tolerance.LENIENT)
     if not isinstance(event, Mail | Rcpt):
         return

@@ -54,7 +54,7 @@ def test_contradictory_config_is_refused() -> None:
 
 
 def test_unknown_keyword_in_disabled_is_refused() -> None:
-    with pytest.raises(LocalProtocolError, match="disabled: 'CHUNKNG' is not an extension; all are 8BITMIME, AUTH, "):
+    with pytest.raises(LocalProtocolError, match="disabled: 'CHUNKNG' is not an extension; use 8BITMIME, AUTH, "):
         compiled(EXTENSIONS, replace(CONFIG, disabled=frozenset({"CHUNKNG"})))
     own = Extension(keyword="XOWN")
     assert compiled((own,), replace(CONFIG, disabled=OFF_BY_DEFAULT | {"XOWN"})).keywords[False] == ()

@@ -82,9 +82,7 @@ def test_auth_may_be_followed_if_its_initial_response_is_the_only_one(auth: Auth
     "name", ["my_box", "My PC", "c.example.", "[1.2.3]", pytest.param("b\u00fc.example", id="R6531-3.7.1-01")]
 )
 @pytest.mark.parametrize("kind", [Ehlo, Helo, Lhlo])
-def test_client_introduces_itself_with_a_domain_or_an_address_literal(
-    kind: type[Ehlo | Helo | Lhlo], name: str
-) -> None:
+def test_name_of_a_client_must_be_a_domain_or_an_address_literal(kind: type[Ehlo | Helo | Lhlo], name: str) -> None:
     with pytest.raises(LocalProtocolError, match="neither a domain nor an address literal"):
         check_values(kind(name), None, {}, tls=False)
 
@@ -92,12 +90,12 @@ def test_client_introduces_itself_with_a_domain_or_an_address_literal(
 
 
 @pytest.mark.parametrize("address", ["first..last@c.example", "a@my_host", "root"])
-def test_client_sends_addresses_that_are_wider_than_the_grammar(address: str) -> None:
+def test_client_sends_addresses_in_use_that_break_the_grammar(address: str) -> None:
     client().ask(Mail(Path(address))).wire(f"MAIL FROM:<{address}>\r\n".encode())
     client(at=State.MAIL).ask(Rcpt(Path(address))).wire(f"RCPT TO:<{address}>\r\n".encode())
 
 
-def test_client_sends_values_that_are_only_carried() -> None:
+def test_client_sends_malformed_parameters_that_a_relay_passes_on() -> None:
     orcpt = OriginalRecipient("rfc822;b+C3+BC@s.example")
 
     client("DSN", at=State.MAIL).ask(rcpt(ORCPT=orcpt)).wire(

@@ -1,4 +1,4 @@
-"""The liberties of `Tolerance.LENIENT`."""
+"""`Tolerance.LENIENT`: the mistakes in command lines that are accepted."""
 
 from typing import Any
 
@@ -97,7 +97,7 @@ def taken(before: bytes, line: str | bytes, **changes: Any) -> Command | Unknown
 
 
 @pytest.mark.parametrize(("before", "line", "clean", "deviations"), LINES)
-def test_lenient_server_takes_the_clean_form_and_names_the_deviations(
+def test_lenient_server_corrects_the_line_and_names_the_deviations(
     before: bytes, line: str, clean: str, deviations: list[str]
 ) -> None:
     event = taken(before, line)
@@ -215,7 +215,7 @@ def test_size_and_body_are_accepted_after_helo() -> None:
 
 
 @pytest.mark.parametrize("text", ["rfc822;b+C3+BC@s.example", "rfc822;b+c3+bc@s.example", "utf-8;b+C3+BC@s.example"])
-def test_original_recipient_is_carried_unchanged(text: str) -> None:
+def test_lenient_server_keeps_a_malformed_original_recipient_unchanged(text: str) -> None:
     """RFC 3461 5.2.1 (d)"""
     event = taken(MAIL, f"RCPT TO:<u@s.example> ORCPT={text}", **DSN)
 
@@ -224,7 +224,7 @@ def test_original_recipient_is_carried_unchanged(text: str) -> None:
     assert (str(event), event.deviations) == (f"RCPT TO:<u@s.example> ORCPT={text}", ("carried-value",))
 
 
-def test_envelope_id_is_carried_unchanged() -> None:
+def test_lenient_server_keeps_a_malformed_envelope_id_unchanged() -> None:
     event = taken(READY, "MAIL FROM:<a@c.example> ENVID=+C3+BC+FF", **DSN)
 
     assert (str(event), getattr(event, "deviations", None)) == (
@@ -254,7 +254,7 @@ def test_extra_blanks_do_not_change_the_size_of_a_chunk() -> None:
     server(RCPT, **LENIENT).send(b"BDAT  x\r\n").expect(521)
 
 
-def test_tolerated_line_is_still_out_of_sequence() -> None:
+def test_tolerated_line_is_refused_in_the_wrong_state() -> None:
     server(READY, **LENIENT).send(b"RCPT  TO:<u@s.example>\r\n").expect(503)
 
 
@@ -273,7 +273,7 @@ def test_quotes_and_blanks_are_examined_in_linear_time() -> None:
             server(READY, cut=False, **changes).send(start + filling + b"\x01\r\n")
 
 
-def test_table_names_each_liberty_once() -> None:
+def test_each_tolerated_mistake_is_listed_once() -> None:
     names = [liberty.name for liberty in LIBERTIES]
 
     assert len(set(names)) == len(names)

@@ -62,7 +62,7 @@ class Parameter(Generic[_T]):
     enhanced: str = "5.5.4"
     """The enhanced status code for a malformed or repeated parameter."""
     carry: Callable[[str], _T] | None = None
-    """Return the value for a text that a relay can carry, although `parse` may refuse it.
+    """Return the value for a text that a relay can pass on unchanged, although `parse` may refuse it.
 
     A client sends such values, and a server with `Tolerance.LENIENT` accepts them.
     """

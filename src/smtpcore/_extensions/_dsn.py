@@ -78,7 +78,7 @@ class OriginalRecipient:
     """The ORCPT parameter of RCPT: the recipient as the sender named it (RFC 3461 4.2, RFC 6533 section 3).
 
     Raises `LocalProtocolError` for a text that is not an address type, a semicolon and an encoded address. The address
-    may be any text without control characters: a relay carries it.
+    may be any text without control characters, because a relay only passes it on.
     """
 
     text: str

@@ -102,17 +102,17 @@ def salt_password(password: bytes, digest: str, salt: bytes, iterations: int) ->
 
 
 def client_key(salted: bytes, digest: str) -> bytes:
-    """Return ClientKey."""
+    """Return the ClientKey of RFC 5802 section 3."""
     return hmac.digest(salted, b"Client Key", digest)
 
 
 def server_key(salted: bytes, digest: str) -> bytes:
-    """Return ServerKey."""
+    """Return the ServerKey of RFC 5802 section 3."""
     return hmac.digest(salted, b"Server Key", digest)
 
 
 def stored_key(key: bytes, digest: str) -> bytes:
-    """Return StoredKey, from ClientKey."""
+    """Return the StoredKey of RFC 5802 section 3, given the ClientKey."""
     return hashlib.new(digest, key).digest()
 
 

@@ -134,7 +134,7 @@ _FIELDS = (
 
 
 class PrintableLog(logging.Formatter):
-    """Format a log record as text in which no character controls a terminal, whoever it comes from."""
+    """Format a log record as text without control characters, because a client may have chosen parts of it."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the message and the traceback, if any. Only the lines of the traceback end in a newline."""

@@ -289,7 +289,7 @@ def _refusals(answers: list[Answered]) -> list[Answered]:
 
 
 def _about_body(recipients: list[Rcpt], answers: list[Answered]) -> list[Answered]:
-    """Return the decisive replies to a body, for LMTP `recipients` one each."""
+    """Return the decisive replies to a body: with LMTP, one for each of `recipients`."""
     known = [answer for answer in answers if answer.recipient]
     if not known:
         return _refusals(answers)[:1] or [answer for answer in answers if isinstance(answer.to, DataEnd)]

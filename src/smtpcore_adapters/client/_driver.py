@@ -8,14 +8,14 @@
 #
 # Bodies. No reply is due while a body is sent, but the server may refuse it early or close the connection. So the
 # stream is checked for input before each piece. Each BDAT chunk has a reply; with PIPELINING the replies to many chunks
-# may be pending while the next chunk is sent, so that a long path is filled.
+# may be pending while the next chunk is sent, so that a network with a long delay is used fully.
 #
-# Early input. A server may close an idle session with a 421. Everything that has arrived is read before a command is
-# written, so that it is not taken for the reply to this command.
+# Early input. A server may close an idle session with a 421. All input that has arrived is read before a command is
+# written. Otherwise the client would take this 421 for the reply to the command.
 #
-# Ends. Replies are decisions of the server, also if the connection ends after them. So they are added to a list of the
-# caller one by one, and the list is valid after an exception. A failed write is no reason to ignore the replies that
-# have arrived.
+# Lost connections. Replies are valid even if the connection ends after them. So each reply is added to the caller's
+# list at once, and the caller can use the list after an exception. After a failed write, the replies that have arrived
+# are still read.
 #
 # Interruptions. After an error, a timeout or a cancellation in the middle of an exchange, the next reply can no longer
 # be assigned to a command. `ClientConnection.send_failed` then makes sure that nothing more is sent.
@@ -77,7 +77,7 @@ class ClientDriver:
         self._is_busy = False
         self._is_at_end = False
         self._is_hurried = False
-        """Whether only a short wait is worth it, because no result depends on the reply."""
+        """Whether waits are as short as the wait for QUIT, because no result depends on the reply."""
         self._is_closed = False
         self._last: Request | None = None
 
@@ -261,8 +261,8 @@ class ClientDriver:
             await self._close(reset=is_abandoned)
 
     async def _close(self, *, reset: bool) -> None:
-        # An orderly close would let the system deliver the rest of a body when a broken network works again, after the
-        # program was told that the message failed.
+        # Without a reset, the system would still deliver the rest of a body when a broken network works again. But the
+        # caller already has the exception, and may have sent the message again.
         if self._is_closed:
             return
 
@@ -319,9 +319,11 @@ class ClientDriver:
         self._conn.receive_data(data)
 
     async def _read_arrived(self, answers: list[Answered]) -> None:
-        """Take the replies that have already arrived, so that none of them is taken for the reply to a later command.
+        """Read the replies that have already arrived, and add them to `answers`.
 
-        In an idle session this raises `Disconnected` or `RemoteProtocolError`, except for a 421, which is added.
+        A later command is sent only after this, so no earlier reply can be mistaken for its reply.
+
+        Without a pending command, a 421 is added too; other input raises `Disconnected` or `RemoteProtocolError`.
         """
         while True:
             while self.is_open and isinstance(event := self._next_event(), Answered):
@@ -373,8 +375,8 @@ class ClientDriver:
 
 
 _MOST_CHUNKS = 100
-"""Chunks whose replies may be pending. The replies have to fit into what the network holds, because a server may stop
-reading until it can write them. The octets on the way are limited by the network itself."""
+"""Maximum number of chunks whose replies may be pending. Their replies have to fit into the network's buffers, because
+a server may stop reading until it can write them. The octets of the chunks are limited by these buffers anyway."""
 
 
 def _has_refusal(answers: list[Answered]) -> bool:
@@ -383,7 +385,7 @@ def _has_refusal(answers: list[Answered]) -> bool:
 
 @contextmanager
 def _explained(what: str) -> Iterator[None]:
-    """Say in a `TimeoutError` of a stream what the server did not do in time."""
+    """Replace a `TimeoutError` inside the block by one with the text `what`."""
     try:
         yield
     except TimeoutError as exc:

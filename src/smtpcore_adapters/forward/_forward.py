@@ -54,7 +54,7 @@ _logger = logging.getLogger("smtpcore")
 _MAX_HEADER = 262_144
 """Maximum octets of a header that are checked before forwarding begins."""
 _BLOCK = 65_536
-"""Octets that are gathered before they are sent."""
+"""Small pieces of a body are sent together when they have this many octets."""
 _match_fields = re.compile(rb"(?:[!-9;-~]+:[^\r\n]*(?:\r\n[ \t][^\r\n]*)*\r\n)*").fullmatch
 
 
@@ -72,7 +72,7 @@ class _Hop:
 
     client: Client | None = None
     origin: tuple[ProxyHeader | None, Facts] = (None, {})
-    """The client of the session, as the next server knows it: from the PROXY header and from XCLIENT."""
+    """The PROXY header and the XCLIENT attributes that were sent to the next server. They describe our client."""
     transaction: Transaction | None = None
     """The transaction of the session that MAIL was sent for."""
     refusal: Reply | None = None
@@ -214,7 +214,7 @@ class Forward:
         hop.accepted.clear()
         origin = self._origin(session)
         if hop.origin != origin:
-            await hop.drop()  # another client must not send mail in the name of the previous one
+            await hop.drop()  # it belongs to another client: the next server would apply that client's rights
 
         reply = await self._begin_on_kept(session, hop, transaction) if hop.client else None
         if reply is None:

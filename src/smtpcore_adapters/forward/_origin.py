@@ -15,13 +15,13 @@ from ..streams._stream import Address
 _MAX_NAME = 255  # RFC 5321 4.5.3.1.2
 
 Facts = Mapping[str, str | None]
-"""Attributes of XCLIENT or XFORWARD by name; None for a value that is unknown."""
+"""The attributes of XCLIENT or XFORWARD by name. An unknown value is None."""
 
 
 def client_facts(session: Session) -> Facts:
-    """Return the facts about the current client, as the next server needs them for its access rules.
+    """Return the attributes of XCLIENT, which describe the session's current client for the next server's access rules.
 
-    They include the name that a trusted peer has looked up and sent with XCLIENT.
+    NAME is known only if a trusted peer has sent it with XCLIENT.
     """
     return {
         "NAME": session.xclient.get("NAME"),
@@ -36,10 +36,10 @@ def client_facts(session: Session) -> Facts:
 
 
 def message_facts(session: Session) -> Facts:
-    """Return the facts about the origin of the next message, for the log of the next server.
+    """Return the attributes of XFORWARD, which describe the origin of the next message for the next server's log.
 
-    If a trusted peer has sent XFORWARD, its attributes are handed on. Attributes that it left out are unknown then: our
-    own client is the peer, and not the origin of the message.
+    If a trusted peer has sent XFORWARD, its attributes are passed on. Attributes that it left out are then unknown: the
+    session's own client is this peer, and not the origin of the message.
     """
     own = client_facts(session)
     told = session.forwarded
@@ -49,7 +49,10 @@ def message_facts(session: Session) -> Facts:
 async def tell(
     client: Client, keyword: str, send: Callable[[Mapping[str, str | None]], Awaitable[Reply]], facts: Facts
 ) -> None:
-    """Send the facts that the next server requests with XCLIENT or XFORWARD. Raise `Refused` if it takes none."""
+    """Send those attributes of `facts` that the next server offers for `keyword`.
+
+    `send` sends them, and `keyword` is XCLIENT or XFORWARD. Raise `Refused` if the server offers none or refuses them.
+    """
     offered = client.extensions.get(keyword)
     attributes = {name: facts[name] for name in offered if name in facts} if isinstance(offered, tuple) else {}
     if not attributes:
@@ -65,7 +68,7 @@ def proxy_header(session: Session) -> ProxyHeader:
     source, destination = address_of_peer(session.peer), address_of_peer(session.local)
     if not (source and destination and session.peer and session.local):
         return ProxyHeader(ProxyCommand.LOCAL)
-    if source.version != destination.version:  # as told by another proxy; a header has a single family
+    if source.version != destination.version:  # another proxy may send such a pair, but a header has one IP version
         source, destination = _mapped(source), _mapped(destination)
 
     return ProxyHeader(

@@ -177,7 +177,7 @@ def _listeners(port: int, options: Options) -> tuple[Listener, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Peers:
-    """A set of peers."""
+    """A set of peers that an option such as `trusted` names."""
 
     networks: tuple[IPv4Network | IPv6Network, ...]
     unix: bool

@@ -119,9 +119,9 @@ def effective_config(
 
 
 def in_runs(config: Config) -> Config:
-    """Return `config` with bodies in runs of octets, as handlers get them whatever `config.bodies` is.
+    """Return `config` with `Bodies.CHUNKS`, so that bodies arrive as runs of octets, not as lines.
 
-    One object for each line would take many times the memory of a body of short lines.
+    For a body of short lines, one object for each line would take many times the memory of the octets.
     """
     return config if config.bodies is Bodies.CHUNKS else replace(config, bodies=Bodies.CHUNKS)
 

@@ -72,7 +72,7 @@ class Handlers:
         if isinstance(event, UnknownCommand) and _is_http(event):
             return wire.reach("http")
 
-        # Without names, the event is an AuthCancel.
+        # `names` is empty only for an AuthCancel.
         return wire.conn.default_reply(event), Decider.DEFAULT, names[-1] if names else "auth"
 
     async def ask_for_message(self, message: Message) -> Reply | Mapping[Path | str, Reply] | None:

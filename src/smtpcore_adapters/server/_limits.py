@@ -92,7 +92,8 @@ class Limits:
     attempts are refused after `Timeouts.max_auth_delay`, without a call of the handlers."""
     log_records_per_minute: int | None = 100
     """The number of log records that one address can cause in a minute, 100 by default, except those of level DEBUG.
-    Logins and errors of the server are counted apart. Further records are counted, and their number is logged."""
+    Logins and errors of the server have another quota of this size. Further records are counted, and their number is
+    logged."""
 
     def __post_init__(self) -> None:
         for name in self.__slots__:

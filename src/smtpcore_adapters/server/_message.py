@@ -60,7 +60,7 @@ class Pieces:
 class Message:
     """A message while it arrives. `async for` yields its body in pieces; `await read()` returns the whole body.
 
-    A piece is a run of octets as it came from the network, cut anywhere, whatever `Config.bodies` is.
+    Each piece is a run of octets that may begin and end anywhere in a line. `Config.bodies` has no effect on this.
 
     A handler that runs in a thread iterates with `for`, and calls `read_blocking()`.
 

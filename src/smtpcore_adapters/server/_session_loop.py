@@ -222,7 +222,10 @@ class SessionLoop:
             wire.deadlines.restart()
 
     async def _open(self) -> Reason | None:
-        """Do the steps before the greeting, and return a reason if the session ends there, else None."""
+        """Read the PROXY header, apply the limits, do implicit TLS, and wait for early talkers, before the greeting.
+
+        Return the reason if the session ends before the greeting, otherwise None.
+        """
         wire, admission = self._wire, self._admission
         wire.show(SessionOpened())
         wire.log.write(logging.DEBUG, "connection from %s", wire.stream.peer)

@@ -22,7 +22,7 @@ class XclientAttributes:
     def updated(self, attributes: Mapping[str, str | None]) -> "XclientAttributes":
         """Return these attributes, updated with the attributes of a further command.
 
-        A second address is that of another client. The facts about the first client are dropped then.
+        Another ADDR means another client, so the attributes of the first client are dropped then.
         """
         kept = dict(self.attributes)
         if "ADDR" in kept and attributes.get("ADDR", kept["ADDR"]) != kept["ADDR"]:

@@ -57,7 +57,7 @@ class Tls:
 def describe_tls(connection: SSLObject) -> Tls:
     """Return the results of the handshake of `connection`.
 
-    Raises `ssl.SSLError` if a server must not accept them, although OpenSSL did.
+    Raises `ssl.SSLError` if a server must refuse the connection although OpenSSL has completed the handshake.
     """
     cipher = connection.cipher()
     certificate = _certificate(connection)
@@ -74,7 +74,8 @@ def describe_tls(connection: SSLObject) -> Tls:
 
 
 def _check_client(connection: SSLObject, certificate: Certificate | None) -> None:
-    # When a server switches to another context for the requested name, OpenSSL takes only the certificate of it.
+    # When a server switches to another context for the requested name, OpenSSL uses only the certificate of that
+    # context, and ignores its minimum version and its demand for a client certificate.
     context = connection.context
     version = TLSVersion[(connection.version() or "TLSv1").replace(".", "_")]
     if version < context.minimum_version:

@@ -150,7 +150,7 @@ def test_bare_newlines_option_rejects_normalizes_or_accepts(tmp_path: Path, choi
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio", "threads"])
-def test_implicit_tls(tmp_path: Path, backend: str) -> None:
+def test_option_implicit_tls(tmp_path: Path, backend: str) -> None:
     with (
         running(tmp_path, "--self-signed", "--implicit-tls", "--backend", backend) as server,
         smtplib.SMTP_SSL("127.0.0.1", server.port, timeout=TIMEOUT, context=client_context()) as smtp,

@@ -94,7 +94,7 @@ def test_lmtp_recipients_without_a_reply_fail_temporarily(backend: str, offers: 
 
 
 @pytest.mark.parametrize("goodbye", [b"421 4.3.2 bye\r\n", b"221 2.0.0 bye\r\n"])
-def test_goodbye_between_lmtp_replies_is_temporary_for_the_rest(backend: str, goodbye: bytes) -> None:
+def test_recipients_after_a_421_between_lmtp_replies_fail_temporarily(backend: str, goodbye: bytes) -> None:
     server = Answering(END=closing(b"552 5.2.2 full\r\n" + goodbye))
     result = deliver(backend, server, to=[ONE, TWO, THREE], lmtp=True)
     assert result[ONE] == "552 5.2.2 full"
@@ -249,7 +249,7 @@ async def arrival(client: Client) -> None:
 
 
 @pytest.mark.parametrize("said", [OK, b"550 5.7.1 spam\r\n", GO_AHEAD])
-def test_reply_without_a_command_is_never_taken_for_the_next_reply(backend: str, said: bytes) -> None:
+def test_unsolicited_reply_is_not_mistaken_for_the_reply_to_the_next_command(backend: str, said: bytes) -> None:
     server = Answering(END=lambda peer: peer.send(OK + said))
 
     async def main(connect: Connect) -> None:
@@ -268,8 +268,8 @@ def test_reply_without_a_command_is_never_taken_for_the_next_reply(backend: str,
 
 
 @pytest.mark.parametrize("chunking", [False, True])
-def test_abandoned_body_is_not_delivered_later(backend: str, chunking: bool) -> None:
-    """The link fails while the body lies in the buffers; it works again after the client has given up."""
+def test_body_of_a_cancelled_message_is_not_delivered_later(backend: str, chunking: bool) -> None:
+    """The network fails while octets of the body are in the system's buffers, and works again after the timeout."""
     taken: list[bytes] = []
 
     def stall(peer: Peer) -> None:
@@ -309,7 +309,7 @@ def test_abandoned_body_is_not_delivered_later(backend: str, chunking: bool) -> 
 
 
 def test_chunks_follow_each_other_without_waiting_for_replies(backend: str) -> None:
-    """A server that answers late, and reads on meanwhile: all of 30 chunks are on the way before the first reply."""
+    """The server reads all 30 chunks before it sends the first reply."""
     late: list[bytes] = []
 
     def answer_all(peer: Peer) -> None:

@@ -20,7 +20,10 @@ XCLIENT = "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT"
 
 
 def relayed(script: bytes, *hops: ScriptedServer, **options: Any) -> list[list[bytes]]:
-    """Run a session of a trusted peer that forwards to `hops`, and return the commands that each hop received."""
+    """Run a session of a trusted peer whose mail is forwarded over the connections `hops`.
+
+    Return the commands that each connection received.
+    """
     app = App()
     app.include(forwarding(**options))
     dialogue = trusted(app)
@@ -30,7 +33,7 @@ def relayed(script: bytes, *hops: ScriptedServer, **options: Any) -> list[list[b
 
 
 def xforward_of(script: bytes) -> bytes:
-    """Return the XFORWARD that the next server gets after `script`."""
+    """Return the XFORWARD that the next server gets if the peer sends `script`."""
     hop = next_server(XFORWARD).send(OK, OK, OK)
     return relayed(script + MAIL + RCPT, hop, xforward=True)[0][0]
 
@@ -137,7 +140,9 @@ def test_proxy_header_is_sent_again_for_another_client() -> None:
         (b"ADDR=192.0.2.9 PORT=4 DESTADDR=IPV6:2001:db8::1 DESTPORT=25", "::ffff:192.0.2.9", "2001:db8::1"),
     ],
 )
-def test_proxy_header_maps_addresses_into_one_family(told: bytes, source: str, destination: str) -> None:
+def test_proxy_header_has_ipv6_addresses_if_only_one_address_is_ipv4(
+    told: bytes, source: str, destination: str
+) -> None:
     hop = next_server("8BITMIME").send(OK, OK)
     relayed(b"XCLIENT " + told + b"\r\n" + EHLO + MAIL + RCPT, hop, proxy_protocol=True)
     header = header_of(hop)

@@ -343,7 +343,7 @@ def test_reply_that_may_not_be_sent_gives_451(
     ],
     ids=lambda value: value[:20] if isinstance(value, str) else None,
 )
-def test_code_of_a_reply_is_sent_whatever_its_text_is(
+def test_code_of_a_reply_is_sent_with_any_text(
     name: str, reply: Reply, script: bytes, sent: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     dialogue = session(failing(name, lambda session, subject: reply)).send(script + QUIT)

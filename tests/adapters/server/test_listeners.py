@@ -51,7 +51,7 @@ def test_error_about_a_port_in_use_names_the_address_and_closes_all_sockets(port
     assert bound.fileno() == -1
 
 
-def test_link_local_address_with_its_interface(link_local: str) -> None:
+def test_server_listens_on_a_link_local_address_with_its_interface(link_local: str) -> None:
     with listening([Listener(host=link_local)]) as opened:
         (source, _), (address,) = opened[0], addresses_of(opened)
         assert address == Address(link_local.partition("%")[0], source.getsockname()[1])
@@ -367,7 +367,9 @@ def test_listener_with_fields_that_exclude_each_other_is_a_value_error(fields: d
 
 
 def test_unknown_field_of_a_listener_is_a_type_error() -> None:
-    with pytest.raises(TypeError, match=r"'prot' is not a field of Listener. The nearest is 'port'; all are bound, "):
+    with pytest.raises(
+        TypeError, match=r"'prot' is not a field of Listener. The nearest is 'port'; use one of bound, "
+    ):
         Listener(prot=25)  # type: ignore[call-arg]
 
 

@@ -111,7 +111,7 @@ def test_message_read_after_its_handlers_returned_is_a_runtime_error() -> None:
 
 
 @pytest.mark.parametrize("bodies", Bodies)
-def test_body_is_iterated_in_runs_whatever_the_configuration_says(bodies: Bodies) -> None:
+def test_handler_gets_runs_of_octets_with_any_setting_of_bodies(bodies: Bodies) -> None:
     pieces: list[bytes] = []
     app = accepting()
 

@@ -86,7 +86,7 @@ def test_first_matching_line_decides() -> None:
     assert replies_to("RCPT 1 -> 450", "RCPT -> 550") == [[250, 450, 550]]
 
 
-def test_fault_may_have_text_and_an_enhanced_status_code() -> None:
+def test_fault_of_the_test_server_may_have_text_and_an_enhanced_status_code() -> None:
     app, _ = app_with("NOOP -> 450 4.2.1 Not now", "RSET -> 550 Never", "HELP -> 214 What?", "VRFY -> 252")
     dialogue = session(app).send(EHLO + b"NOOP\r\nRSET\r\nHELP\r\nVRFY x\r\nQUIT\r\n")
 
@@ -119,7 +119,7 @@ def test_first_connection_is_refused() -> None:
     assert [SmtpPair(app).greeting.code for _ in range(2)] == [554, 220]
 
 
-def test_fault_refuses_auth() -> None:
+def test_fault_of_the_test_server_can_refuse_auth() -> None:
     app, _ = app_with("AUTH -> 454")
     config = Config(hostname="s.example", plaintext_auth=True, bodies=Bodies.CHUNKS, auth_mechanisms=("PLAIN",))
     session(app, config=config).send(EHLO + b"AUTH PLAIN AGEAYg==\r\nQUIT\r\n").expect(220, 250, 454, 221)

@@ -126,7 +126,7 @@ def test_starttls_is_simulated_and_resets_the_session() -> None:
     assert tls.version == "TLSv1.3"
 
 
-def test_login() -> None:
+def test_message_has_the_identity_of_the_login() -> None:
     inbox = Inbox()
     app = App()
     app.include(Users({"tim": "secret"}))

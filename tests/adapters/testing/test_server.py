@@ -190,7 +190,7 @@ def test_reconfigured_server_keeps_its_address() -> None:
         (
             {"tsl": True},
             TypeError,
-            "'tsl' is not an option of the test server. The nearest is 'tls'; all are accept, ",
+            "'tsl' is not an option of the test server. The nearest is 'tls'; use one of accept, ",
         ),
         ({"extensions": ["dns"]}, ValueError, "'dns' is not an extension. The nearest is 'DSN'"),
         ({"without": iter(["PIPELINNG"])}, ValueError, "'PIPELINNG' is not an extension. The nearest is 'PIPELINING'"),

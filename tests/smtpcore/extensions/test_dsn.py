@@ -124,7 +124,7 @@ def test_invalid_envelope_id_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "value"), [("+C3+A9", "\u00e9"), ("+c3+a9", "\u00e9"), ("+FF", "\ufffd")])
-def test_envelope_id_beyond_ascii_is_carried_but_refused_by_a_strict_server(text: str, value: str) -> None:
+def test_envelope_id_beyond_ascii_is_kept_but_refused_by_a_strict_server(text: str, value: str) -> None:
     assert (str(EnvelopeId(text)), EnvelopeId(text).value) == (text, value)
     with pytest.raises(LocalProtocolError):
         EnvelopeId.parse(text)
@@ -199,7 +199,7 @@ def test_malformed_original_recipient_is_refused(text: str) -> None:
         ("utf-8;a+2Bb@c.example", "a+b@c.example"),
     ],
 )
-def test_original_recipient_beyond_ascii_is_carried_but_refused_by_a_strict_server(text: str, address: str) -> None:
+def test_original_recipient_beyond_ascii_is_kept_but_refused_by_a_strict_server(text: str, address: str) -> None:
     assert (str(OriginalRecipient(text)), OriginalRecipient(text).address) == (text, address)
     with pytest.raises(LocalProtocolError):
         OriginalRecipient.parse(text)

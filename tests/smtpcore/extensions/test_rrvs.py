@@ -1,4 +1,4 @@
-"""RRVS: the same owner of a mailbox since a given time (RFC 7293)."""
+"""RRVS: deliver only if the mailbox has had the same owner since a given time (RFC 7293)."""
 
 from datetime import UTC, datetime, timedelta, timezone
 

@@ -1,4 +1,4 @@
-"""XFORWARD: the client of a filter, for logs (Postfix XFORWARD_README)."""
+"""XFORWARD: the original client, which a filter names for the logs (Postfix XFORWARD_README)."""
 
 import pytest
 

@@ -206,7 +206,7 @@ def test_rejected_token_is_explained_in_json(answer: Answer, sent: dict[str, str
     assert server.respond(b"whatever") == INVALID
 
 
-def test_host_and_port_are_passed_to_the_application() -> None:
+def test_host_and_port_of_oauthbearer_are_passed_to_the_application() -> None:
     """R7628-3.2-01"""
 
     def answers(question: Question) -> Answer:

@@ -207,7 +207,7 @@ def test_names_are_escaped_and_prepared_in_scram_messages(username: str, identit
     assert exchange.outcome == Accepted(identity, identity)
 
 
-def test_name_is_prepared_for_the_application_but_signed_as_received() -> None:
+def test_scram_name_is_prepared_for_the_application_but_signed_as_received() -> None:
     """R5802-5.1-04"""
     keys = scram_keys("pencil", hash_name="SHA-1", salt=b"salt")
     first, nonce = "n=I\u00adX,r=abc", "abcdef"
