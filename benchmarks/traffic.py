@@ -20,7 +20,7 @@ class Dots:
 
     name: str
     block: bytes
-    """Ten lines of the body."""
+    """Ten lines, which are repeated to make a body."""
 
 
 NO_DOTS = Dots("no dots", LINE * 10)

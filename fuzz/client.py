@@ -131,7 +131,7 @@ def say(conn: ClientConnection, request: Request) -> bool:
 
 
 def hear(conn: ClientConnection, segments: Sequence[bytes], events: list[ClientEvent]) -> None:
-    """Receive segments, append all events to `events`, and check that each event answers one pending item."""
+    """Receive segments, append all events to `events`, and check that each reply answers one pending request."""
     for segment in segments:
         conn.receive_data(segment)
         due = conn.replies_due

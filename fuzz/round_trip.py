@@ -41,7 +41,7 @@ from .harness import ALL, Draw
 from .server import ANSWERS, reply_to
 
 UNSAID = (ConnectionOpened, ConnectionClosed, ChunkEnd, *BODY_EVENTS)
-"""Events of the server that are not items sent by the client, and events that are compared as octets."""
+"""Events of the server that are not compared with the client's requests. Bodies are compared as octets."""
 
 
 SERVERS = [replace(ALL, bodies=Bodies.CHUNKS, disabled=disabled) for disabled in (frozenset(), OFF_BY_DEFAULT)]

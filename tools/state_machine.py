@@ -90,7 +90,7 @@ the stream, a failed write, and an error of the protocol also lead to CLOSED.
 
 
 def takes(role: Role, move: Move) -> bool:
-    """Return whether this end makes the move, in a session with any other end."""
+    """Return whether this end can make the transition in a session with a peer."""
     state, cause, reply_class = move
     if move not in MOVES:
         return False

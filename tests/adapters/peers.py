@@ -60,7 +60,7 @@ class Peer:
         self.socket = context.wrap_socket(self.socket, server_side=True)
 
     def close(self) -> NoReturn:
-        """End the own stream, and read the client's stream to its end, so that no reset discards what was sent."""
+        """Close the connection, but first read all that the client sends, so that no reset discards sent octets."""
         self.socket.shutdown(socket.SHUT_WR)
         while self.socket.recv(65_536):
             pass

@@ -218,7 +218,7 @@ def test_cancelled_or_undecided_login_is_not_delayed() -> None:
 # Handlers that sleep
 
 
-def test_handler_may_sleep() -> None:
+def test_handler_may_delay_the_session() -> None:
     app = App()
     app.on("connect")(lambda session, opened: session.sleep(1.2))
     dialogue = session(app).send(QUIT)

@@ -135,7 +135,7 @@ def test_connection_to_a_link_local_address(link_local: str, backend: str) -> No
         run(backend, test)
 
 
-def test_connection_to_a_unix_socket(backend: str, tmp_path: Path) -> None:
+def test_client_connects_to_a_unix_socket(backend: str, tmp_path: Path) -> None:
     path = str(tmp_path / "smtp")
 
     async def test(open_stream: Open) -> None:

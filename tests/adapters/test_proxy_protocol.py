@@ -97,7 +97,7 @@ def test_header_from_an_untrusted_peer_is_an_unknown_command(peer: Address | Non
     assert recorder.seen[0][0] == peer
 
 
-def test_header_precedes_implicit_tls() -> None:
+def test_proxy_header_precedes_implicit_tls() -> None:
     recorder = AddressRecorder()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     stream = proxied(recorder, tls=context, implicit_tls=True).send(HEADER.encode(version=2), QUIT).stream

@@ -1,4 +1,4 @@
-"""Requirements of the RFCs for a whole server, outside the dialogue."""
+"""Requirements of the RFCs that concern a running server, such as its timeouts, and not single replies."""
 
 import ssl
 from dataclasses import fields, replace

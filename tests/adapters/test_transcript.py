@@ -91,7 +91,7 @@ SECRETS: dict[str, tuple[bytes, ...]] = {
 
 @pytest.mark.parametrize("offered", [True, False])
 @pytest.mark.parametrize("case", SECRETS)
-def test_secrets_are_masked(case: str, offered: bool) -> None:
+def test_transcript_masks_secrets(case: str, offered: bool) -> None:
     app = App()
     app.include(Users({"tim": "tanstaaf"}))
     before = b"RSET\r\n" if "before EHLO" in case else EHLO
@@ -135,7 +135,7 @@ def test_transcript_shows_who_has_refused() -> None:
     ]
 
 
-def test_transcript_to_a_stream() -> None:
+def test_transcript_is_written_to_a_stream() -> None:
     app = App()
     stream = io.StringIO()
     sessions: list[Session] = []

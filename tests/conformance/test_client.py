@@ -389,7 +389,7 @@ def test_invalid_client_hostname_is_refused(name: str) -> None:
         "521 to MAIL",
     ],
 )
-def test_first_digit_of_a_reply_decides(line: bytes, reply_class: ReplyClass) -> None:
+def test_client_acts_on_the_first_digit_of_a_reply(line: bytes, reply_class: ReplyClass) -> None:
     book = client().ask(mail()).send(line + b"\r\n")
 
     [answered] = book.answered
@@ -636,7 +636,7 @@ def test_group_size_is_limited(room: int, fit: int) -> None:
         sent += 1
     assert sent == fit
 
-    with pytest.raises(LocalProtocolError, match="octets of commands are pending"):
+    with pytest.raises(LocalProtocolError, match="octets of commands have no reply yet"):
         book.connection.send(rcpt())
     assert book.send(OK * 2).connection.may_send(rcpt())
 

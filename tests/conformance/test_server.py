@@ -673,7 +673,7 @@ def test_offered_extensions_may_depend_on_tls() -> None:
         ),
     ],
 )
-def test_exceeded_limit_gets_its_reply(
+def test_each_exceeded_limit_gets_the_required_reply(
     before: bytes, data: bytes, changes: dict[str, Any], expected: list[int]
 ) -> None:
     """R5321-4.5.3.1.9-01"""

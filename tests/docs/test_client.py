@@ -138,7 +138,7 @@ def connected(
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
-def test_log_in_succeeds(mechanism: str) -> None:
+def test_login_example_succeeds_with_each_mechanism(mechanism: str) -> None:
     log_in = run_example("def log_in")["log_in"]
     with connected(Server(auth_mechanisms=(mechanism,)), (mechanism,)) as (conn, ask):
         log_in(conn, ask, TIM, TLS)

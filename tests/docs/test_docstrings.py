@@ -10,7 +10,7 @@ from smtpcore._extensions import _definition
 
 
 @pytest.mark.parametrize("module", [smtpcore, _definition])
-def test_docstring_examples(module: ModuleType) -> None:
+def test_docstring_examples_give_the_shown_output(module: ModuleType) -> None:
     result = doctest.testmod(module)
 
     assert result.attempted > 0

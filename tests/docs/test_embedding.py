@@ -84,7 +84,7 @@ def test_message_is_delivered(server: Process) -> None:
     assert server.line() == "a@c.example -> b@example.org, c@example.org: 22 octets"
 
 
-def test_byte_by_byte_dialogue(server: Process) -> None:
+def test_embedded_server_accepts_a_message_byte_by_byte(server: Process) -> None:
     with server.connect() as client:
         for octet in ENVELOPE + b"one\r\n.\r\nQUIT\r\n":
             client.send(bytes([octet]))
@@ -124,7 +124,7 @@ def test_slow_reader_receives_all_replies(server: Process) -> None:
     assert codes == [*[b"250"] * 1002 * count, b"221"]
 
 
-def test_connection_reset_at_any_time(server: Process) -> None:
+def test_embedded_server_continues_after_a_connection_reset(server: Process) -> None:
     for sent in (b"", b"EHL", EHLO, ENVELOPE, ENVELOPE + b"x\r\n", b"NOOP\r\n" * 90):
         client = server.connect()
         client.send(sent)

@@ -100,14 +100,14 @@ def test_table_of_perl_constants_matches_reply_codes() -> None:
         assert ReplyCode[name] == expected
 
 
-def test_transcript_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transcript_example_of_the_readme_writes_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     app: App = run_example("to_directory")["app"]
     dialogue = session(app).send(QUIT)
     assert "C: QUIT" in (tmp_path / "transcripts" / f"{dialogue.session.id}.txt").read_text()
 
 
-def test_metrics_example() -> None:
+def test_metrics_example_of_the_readme_counts_a_session() -> None:
     app: App = run_example("app.include(Metrics())")["app"]
     before = REGISTRY.get_sample_value("smtpcore_sessions_total") or 0
     session(app).send(QUIT)

@@ -35,7 +35,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[MailServer]:
 
 @pytest.fixture(params=["asyncio", "trio", "threads"])
 def backend(request: pytest.FixtureRequest) -> str:
-    """Adapters without common code; all adapters are tested against the smtpcore server."""
+    """An adapter, one for each kind of stream. `tests/adapters` tests all adapters against the smtpcore server."""
     name: str = request.param
     return name
 

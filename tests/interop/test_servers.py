@@ -1,4 +1,4 @@
-"""The real servers of the other tests work with smtplib."""
+"""Each server of the interoperability tests accepts mail from smtplib, so it is set up correctly."""
 
 import smtplib
 from pathlib import Path

@@ -36,7 +36,7 @@ from .survivors import (
 )
 
 LEAST_NOTICED = 0.964
-"""The least share of noticed mutants. It only goes up."""
+"""The minimum share of mutants that the tests must notice. Raise it when more are noticed; never lower it."""
 NOTICED_CODES = (1, 3, 24, 36, 152, 255)  # exit codes of mutmut: most of them are timeouts
 
 Results = dict[Path, dict[str, list[tuple[str, str]]]]
@@ -96,7 +96,7 @@ def share(total: Counter[str]) -> float:
 
 
 def head(total: Counter[str]) -> Iterator[str]:
-    """Yield the totals."""
+    """Yield the lines with the total counts."""
     yield "# Mutation testing: the latest result"
     yield ""
     yield f"mutmut {version('mutmut')}, Python {platform.python_version()}:"
@@ -108,7 +108,7 @@ def head(total: Counter[str]) -> Iterator[str]:
 
 
 def table(counts: dict[str, Counter[str]]) -> Iterator[str]:
-    """Yield the counts per module."""
+    """Yield the lines of a table with the counts of each module."""
     yield f"| module | {' | '.join(OUTCOMES)} |"
     yield "|---" * (1 + len(OUTCOMES)) + "|"
     for module, counter in counts.items():

@@ -110,7 +110,7 @@ class Runner:
         vars(trampoline)["wrap_in_trampoline"] = self._define
 
     def _define(self, mutants: dict[str, FunctionType], is_classmethod: bool = False) -> Callable[..., FunctionType]:
-        """Register a function unchanged, where mutmut would let each call choose."""
+        """Register a function without a change. With mutmut itself, each call would choose a mutant, which is slow."""
 
         def decorate(function: FunctionType) -> FunctionType:
             self._functions.append((function, mutants))

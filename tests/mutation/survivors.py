@@ -96,7 +96,7 @@ def change_of(diff: str) -> tuple[str, str]:
 
 
 def number_changes(changes: Iterable[tuple[str, str, str]]) -> list[Change]:
-    """Return changes, given as function, text before and text after, and count equal ones."""
+    """Return a `Change` for each function, text before and text after. Equal changes are numbered."""
     found: list[Change] = []
     seen: dict[tuple[str, str, str], int] = {}
     for key in changes:

@@ -16,7 +16,7 @@ CLIENT = (ClientConfig, ClientTimeouts, ConnectOptions, SendOptions)
 OVERRIDES = {"config", "tls", "implicit_tls", "timeouts", "proxies", "trusted"}
 """The fields of `Listener` that replace an option of the server."""
 PLACE = {"host"}
-"""The option of the server that makes its only `Listener`, beside the port."""
+"""The option that, with the port, makes the `Listener` of a server that has only one."""
 MADE_BY_CONNECT = {"hostname", "lmtp", "pipelining", "plaintext_auth"}
 """The options of `connect` from which it makes a `ClientConfig`. There is no option for a `ClientConfig` itself."""
 

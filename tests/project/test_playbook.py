@@ -239,7 +239,7 @@ def test_unexpected_octets_of_a_client_fail() -> None:
 
 
 def refuse_the_nth(kind: type[Event], number: int) -> Answer:
-    """Return an answer that is not the same in every run."""
+    """Return a function that answers with 550 only once: the event of this kind with this number, over all runs."""
     counter = count(1)
     return lambda conn, event: Reply(550) if isinstance(event, kind) and next(counter) == number else Reply(250)
 

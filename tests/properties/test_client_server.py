@@ -276,13 +276,13 @@ def messages(events: Iterable[Event | Request]) -> list[bytes]:
 
 
 def first_that_may_be_sent(client: ClientConnection, place: int) -> Request | None:
-    """Return the first wish that may be sent, searching from `place`."""
+    """Return a request of `WISHES` that may be sent now, searching from `place`."""
     there = (WISHES[(place + step * 31) % len(WISHES)] for step in range(len(WISHES)))
     return next((request for request in there if client.may_send(request)), None)
 
 
 def converse(wire: Wire, steps: list[tuple[int, bool]]) -> None:
-    """Take `steps`: each is a place among the wishes, and whether to wait for replies afterwards."""
+    """Send a request for each of `steps`: its place among the requests, and whether to wait for replies after it."""
     wire.settle()
     if wire.client.may_send(wire.client.hello):
         wire.send(wire.client.hello)

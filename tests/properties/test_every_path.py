@@ -43,7 +43,7 @@ from ..playbook import NEED_NO_REPLY
 from .test_both_ends import CHUNK, EVERYTHING, LAST_CHUNK, MAIL, QUESTIONS, RCPT, reply_of
 
 BOUND = 9
-"""The most actions of a path: the farthest position needs fewer."""
+"""The maximum number of actions of a path. Fewer are enough to reach every position."""
 
 LMTP = replace(EVERYTHING, lmtp=True, disabled=EVERYTHING.disabled | {"BURL"})
 
@@ -51,7 +51,7 @@ Position = tuple[object, ...]
 
 
 class Server(Connection):
-    """A server that records its moves."""
+    """A server that records its transitions."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -63,7 +63,7 @@ class Server(Connection):
 
 
 class Client(ClientConnection):
-    """A client that records its moves."""
+    """A client that records its transitions."""
 
     def __init__(self, config: ClientConfig) -> None:
         super().__init__(config)
@@ -83,7 +83,7 @@ class Session(Protocol):
 
     @property
     def moves(self) -> Mapping[Role, set[Move]]:
-        """The moves of each end."""
+        """The transitions of each end."""
 
     def act(self, action: Any) -> bool:
         """Perform an action. Return False if it is impossible in this position."""
@@ -98,7 +98,7 @@ class Paths:
     steps: dict[Position, set[Position]]
     """Position to the positions after one action."""
     moves: dict[Role, set[Move]]
-    """The moves that each end made on some path."""
+    """The transitions that each end made on some path."""
 
     @property
     def states(self) -> set[object]:
@@ -338,7 +338,7 @@ class ClientAlone:
         return b"334 \r\n" if is_auth and reply_class is ReplyClass.INTERMEDIATE else REPLIES[reply_class]
 
     def take(self) -> bool:
-        """Take an event. Return False if the reply was impossible."""
+        """Let the client process a reply. Return False if the client treats the reply as an error."""
         try:
             return isinstance(self.client.next_event(), Answered | ConnectionClosed)
         except RemoteProtocolError as exc:
@@ -444,7 +444,7 @@ def test_every_state_can_be_reached_and_left(session: str, request: pytest.Fixtu
 
 
 def is_drawn(move: Move) -> bool:
-    """Return whether the diagrams show this move: all but those of a 421 and of closing."""
+    """Return whether the diagrams show this transition. Transitions by a 421 and by closing are not shown."""
     return move in MOVES and move[2] is not ReplyClass.GOODBYE and move[1] is not Step.CLOSE
 
 

@@ -153,7 +153,7 @@ class Session(RuleBasedStateMachine):
         return self.ask_program(octets, wish)
 
     def answer(self, conn: Connection, event: Event) -> Reply:
-        """Answer with the next wish; an invalid event carries its reply."""
+        """Return the reply of an invalid event, and for other events a reply with the next planned code."""
         if isinstance(event, InvalidCommand | InvalidData):
             return event.reply
 

@@ -130,7 +130,7 @@ def test_command_is_not_parsed_before_its_crlf() -> None:
 
 
 @pytest.mark.parametrize("form", Bodies, ids=lambda form: form.name)
-def test_body_parts_need_no_reply(form: Bodies) -> None:
+def test_lines_and_chunks_of_a_body_need_no_reply(form: Bodies) -> None:
     conn = server(DATA, bodies=form).connection
     conn.receive_data(b"a\r\nb\r\n.\r\n")
 
@@ -218,7 +218,7 @@ def test_end_of_stream_inside_a_body_is_a_remote_error(part: bytes, form: Bodies
     assert conn.next_event() == ConnectionClosed()
 
 
-def test_data_after_the_end_is_ignored() -> None:
+def test_data_after_the_end_of_the_session_is_ignored() -> None:
     for last in (b"QUIT\r\n", b""):
         conn = server(READY + last).connection if last else server(READY).end().connection
         conn.receive_data(b"NOOP\r\n")

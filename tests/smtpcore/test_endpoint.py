@@ -72,7 +72,7 @@ def test_new_endpoint_is_connected_and_knows_nothing_of_the_peer(make: Make) -> 
 
 
 @with_output
-def test_output_is_taken_once(make: Make) -> None:
+def test_data_to_send_is_returned_only_once(make: Make) -> None:
     conn = make()
 
     assert conn.data_to_send().endswith(b"\r\n")

@@ -85,7 +85,7 @@ def test_value_without_wire_form_is_refused_when_encoded(value: object) -> None:
         str(params)
 
 
-def test_defaults_of_absent_parameters() -> None:
+def test_absent_parameters_have_their_default_values() -> None:
     """R3461-4.1-02, R6710-4.1-02"""
     params = Params()
 

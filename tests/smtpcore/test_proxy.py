@@ -574,7 +574,7 @@ def test_known_tlvs_are_typed() -> None:
     assert isinstance(header.tlvs[0].type, TlvType)
 
 
-def test_absent_tlvs_are_none() -> None:
+def test_absent_tlvs_of_a_proxy_header_are_none() -> None:
     assert (TCP.authority, TCP.unique_id, TCP.ssl, TCP.find(TlvType.ALPN)) == (None, None, None, None)
 
 

@@ -59,7 +59,7 @@ SESSION = (GREETED, READY, MAIL, RCPT, CHUNKED, CHUNK_REFUSED)
 
 
 def steps(step: Step) -> dict[State, State]:
-    """Return the moves of `step`: state to next state."""
+    """Return the transitions that `step` causes, as a mapping from each state to the next state."""
     return {state: then for (state, cause, _), then in MOVES.items() if cause is step}
 
 

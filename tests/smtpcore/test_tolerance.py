@@ -28,7 +28,7 @@ DSN: dict[str, Any] = {"disabled": OFF_BY_DEFAULT - {"DSN"}}
 AUTH: dict[str, Any] = {"auth_mechanisms": ("PLAIN",), "plaintext_auth": True}
 XFORWARD: dict[str, Any] = {"disabled": OFF_BY_DEFAULT - {"XFORWARD"}}
 
-# A line that only a lenient server accepts, the line in the clean form, and the deviations.
+# A line that only a lenient server accepts, the corrected line, and the deviations.
 HELLOS = [
     *((f"EHLO {name}", f"EHLO {name}", ["hello-name"]) for name in ("my_box", "_", "box.local.", "-host", "(none)")),
     *((f"EHLO {name}", f"EHLO {name}", ["hello-name"]) for name in ("*", "user@host", "host/1", "My PC", "[1.2.3.4")),
@@ -249,7 +249,7 @@ def test_extra_blanks_do_not_change_the_size_of_a_chunk() -> None:
     assert book.events[0] == Bdat(3, last=True)
     assert getattr(book.events[0], "deviations", None) == ("blanks",)
     assert book.codes == [250, 250]
-    # A refused chunk is skipped as ever.
+    # A lenient server also skips the octets of a refused chunk.
     server(READY, **LENIENT).send(b"BDAT  5\r\nNOOP\nNOOP\r\n").expect(503, 250)
     server(RCPT, **LENIENT).send(b"BDAT  x\r\n").expect(521)
 

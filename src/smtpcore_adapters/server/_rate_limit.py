@@ -1,4 +1,4 @@
-"""Limit the rate of events, for each of many keys."""
+"""Limit the rate of events separately for each key, such as an address."""
 
 from collections import OrderedDict
 from dataclasses import dataclass

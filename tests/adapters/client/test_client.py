@@ -263,7 +263,7 @@ def test_refused_xclient_returns_the_reply_without_restart() -> None:
     book.wire(b"XCLIENT ADDR=192.0.2.1\r\n")
 
 
-def test_xforward_sends_attributes() -> None:
+def test_xforward_of_the_client_sends_the_given_attributes() -> None:
     book = client("XFORWARD NAME").send(OK)
     assert step(book.client.xforward({"NAME": "x.example"})).code == 250
     book.wire(b"XFORWARD NAME=x.example\r\n")

@@ -243,7 +243,7 @@ def test_server_that_closes_an_idle_connection_is_noticed_before_mail(
 
 
 async def arrival(client: Client) -> None:
-    """Wait until the server has sent more than the client needs."""
+    """Wait until an unsolicited reply of the server has arrived."""
     while not (client._driver.stream.has_input() or client._driver.connection.trailing_data):
         await client._driver.stream.sleep(0.01)
 

@@ -1,4 +1,4 @@
-"""Questions about single recorded lines."""
+"""The functions that examine one line of a recording, such as its verb and its printable form."""
 
 import pytest
 

@@ -31,7 +31,7 @@ def test_each_wait_has_its_timeout(wait: Wait, seconds: float) -> None:
     assert make_deadlines()[0].remaining(wait, Clock.now) == seconds
 
 
-def test_waits_for_one_command_add_up() -> None:
+def test_all_waits_for_a_command_share_one_timeout() -> None:
     deadlines, clock = make_deadlines()
     deadlines.record_wait(5, 0)
     assert deadlines.remaining(Wait.COMMAND, clock.now) == 7

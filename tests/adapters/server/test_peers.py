@@ -109,7 +109,7 @@ def test_important_log_records_have_a_quota_of_their_own() -> None:
     assert PeerTable(Limits(log_records_per_minute=None)).may_log("192.0.2.1", 0, important=True)
 
 
-def test_table_is_thread_safe() -> None:
+def test_peer_table_is_thread_safe() -> None:
     table = PeerTable(Limits(connections=10, connections_per_minute=1_000_000))
 
     def come_and_go(number: int) -> int:

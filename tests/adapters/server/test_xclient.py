@@ -33,7 +33,7 @@ def test_address_is_parsed_and_normalized(text: str, host: str) -> None:
     assert XclientAttributes({"DESTADDR": text}).local(ACTUAL) == Address(host)
 
 
-def test_unavailable_address_is_none() -> None:
+def test_peer_is_none_if_xclient_sends_no_address() -> None:
     assert XclientAttributes({"ADDR": None}).peer(ACTUAL) is None
 
 

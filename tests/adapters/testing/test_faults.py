@@ -82,7 +82,7 @@ def test_refused_recipients_are_counted() -> None:
     assert dialogue.codes == [220, 250, 250, 550, 551, 250, 250, 250, 550, 221]
 
 
-def test_first_matching_line_decides() -> None:
+def test_first_matching_line_of_a_fault_script_decides() -> None:
     assert replies_to("RCPT 1 -> 450", "RCPT -> 550") == [[250, 450, 550]]
 
 
@@ -113,7 +113,7 @@ def test_disabled_extensions_are_not_offered() -> None:
     assert set(pair.client.extensions) == {"PIPELINING", "ENHANCEDSTATUSCODES", "VRFY", "HELP"}
 
 
-def test_first_connection_is_refused() -> None:
+def test_fault_may_refuse_only_the_first_connection() -> None:
     app, _ = app_with("connect 1 -> 554")
 
     assert [SmtpPair(app).greeting.code for _ in range(2)] == [554, 220]
@@ -152,7 +152,7 @@ def test_replies_before_a_drop_are_sent() -> None:
     session(app).send(EHLO + MAIL + RCPT * 3).end().expect(220, 250, 250, 250)
 
 
-def test_reset_closes_with_a_reset() -> None:
+def test_fault_may_reset_the_connection() -> None:
     app, _ = app_with("MAIL -> reset")
     dialogue = session(app).send(EHLO + MAIL).end()
 
@@ -230,7 +230,7 @@ def _trusting() -> ssl.SSLContext:
 # The command line
 
 
-def test_fault_option_of_serve(tmp_path: Path) -> None:
+def test_serve_applies_the_option_fault(tmp_path: Path) -> None:
     with (
         running(tmp_path, "--fault", "RCPT 2 -> 451", "--fault", "EHLO -> no SIZE") as server,
         smtplib.SMTP("127.0.0.1", server.port, timeout=10) as smtp,

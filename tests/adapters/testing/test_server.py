@@ -138,7 +138,7 @@ def test_accept_option_refuses_other_domains() -> None:
             smtp.sendmail("a@c.example", ["b@else.example"], CONTENT)
 
 
-def test_lmtp_server() -> None:
+def test_test_server_can_speak_lmtp() -> None:
     with SmtpServer(lmtp=True, hostname="s.example") as server:
         with smtplib.LMTP(server.host, server.port, timeout=10) as lmtp:
             lmtp.sendmail("a@c.example", ["b@s.example"], CONTENT)

@@ -85,7 +85,7 @@ def test_context_binds_to_the_first_certificate_of_its_file(files: tuple[Path, P
     leaf = text[text.index("-----BEGIN") : text.index("-----END CERTIFICATE-----") + len("-----END CERTIFICATE-----")]
     expected = end_point_binding(ssl.PEM_cert_to_DER_cert(leaf))
 
-    # Never tls-unique, which is unsafe in a resumed session.
+    # `bindings_of` never returns tls-unique, which is unsafe in a resumed session.
     assert bindings_of(connected(context)) == (expected,)
     assert bindings_of(connected(self_signed_context(["s.example"])))
 

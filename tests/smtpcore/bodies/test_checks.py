@@ -113,7 +113,7 @@ def test_binary_body_has_neither_line_ends_nor_line_lengths_checked() -> None:
     assert check.fault.rule == "max_message_size"
 
 
-def test_client_check_has_no_size_limit() -> None:
+def test_body_check_of_a_client_has_no_size_limit() -> None:
     check = BodyCheck(ClientConfig(hostname="c.example"))
 
     assert check.pass_on(MESSAGE * 900) == MESSAGE * 900
@@ -130,7 +130,7 @@ def test_cr_at_the_end_of_a_run_is_held_back_until_the_next_run_or_the_end() -> 
     assert check.fault.rule == "bare_newlines"
 
 
-def test_copy_of_a_check_is_independent() -> None:
+def test_copy_of_a_body_check_is_independent() -> None:
     check = BodyCheck(Config(hostname="s.example"))
     check.pass_on(b"a\r")
     copy = check.copy()

@@ -54,5 +54,7 @@ def test_line_limit_grows_by_the_body_parameter() -> None:
         (BodyType.BINARYMIME, {"8BITMIME"}, 554),
     ],
 )
-def test_relay_of_the_body_parameter(value: BodyType, offers: set[str], expected: object) -> None:
+def test_relay_passes_body_on_only_if_the_next_server_offers_the_extension(
+    value: BodyType, offers: set[str], expected: object
+) -> None:
     assert relayed(BINARY_BODY, value, offers=dict.fromkeys(offers, True)) == expected

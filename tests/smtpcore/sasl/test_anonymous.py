@@ -16,7 +16,7 @@ from smtpcore.sasl import (
 
 
 @pytest.mark.parametrize("trace", ["sirhc", "u@c.example", "", "\u00e9" * 255, "two words"])
-def test_anonymous_exchange_with_trace(trace: str) -> None:
+def test_trace_is_the_message_of_an_anonymous_client(trace: str) -> None:
     client = make_client("ANONYMOUS", Credentials(trace=trace))
     message = client.initial()
     assert message == trace.encode()

@@ -100,7 +100,7 @@ def test_names_and_passwords_are_prepared_before_the_application_checks_them() -
     assert say(make_server("PLAIN"), "\u2168\0IX\0a".encode(), answers=yes) == Accepted("IX", "IX")
 
 
-def test_policy_can_disable_preparation() -> None:
+def test_policy_can_switch_off_the_preparation_of_names_and_passwords() -> None:
     assert asked("\0I\u00adX\0\u00aa".encode(), Policy(prepare=str)) == CheckPassword("I\u00adX", "\u00aa")
 
 

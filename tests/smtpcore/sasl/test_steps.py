@@ -66,7 +66,7 @@ def test_scram_keys_of_another_hash_are_refused() -> None:
 @pytest.mark.parametrize(
     ("password", "matches"), [("tanstaaf", True), ("tanstaaff", False), ("t\u00e9", False), ("", False), (None, False)]
 )
-def test_password_comparison(password: str | None, matches: bool) -> None:
+def test_password_matches_only_an_equal_password(password: str | None, matches: bool) -> None:
     assert CheckPassword("tim", "tanstaaf").matches(password) is matches
 
 

@@ -28,7 +28,7 @@ from smtpcore.sasl._stringprep import check_trace
         pytest.param("\u0627\u0031\u0628", "\u0627\u0031\u0628", id="right to left"),
     ],
 )
-def test_saslprep_of_valid_text(text: str, prepared: str) -> None:
+def test_saslprep_prepares_valid_text(text: str, prepared: str) -> None:
     """R5802-2.2-01, R4616-2-06"""
     assert saslprep(text) == prepared
     assert saslprep(text, stored=True) == prepared
