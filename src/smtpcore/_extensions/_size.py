@@ -29,7 +29,7 @@ SIZE = Parameter("SIZE", int, _parse_size, octets=26, relay=_relay, examples=(0,
 
 EXTENSION = Extension(
     keyword="SIZE",
-    arguments=lambda config: str(config.max_message_size or 0),
+    arguments=lambda config: str(config.max_message_size or ""),
     # RFC 1870 section 3: 0 means no fixed limit. A malformed limit is treated like 0: sizes can still be declared.
     parse_arguments=lambda text: (int(text) or None) if match_number(text) else None,
     mail=(SIZE,),

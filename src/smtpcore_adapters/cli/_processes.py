@@ -26,7 +26,7 @@ Run = Callable[..., None]
 """An adapter's `run` with all arguments bound except `listeners` and `on_ready`."""
 
 
-def run_alone(run: Run, listener: Listener, app: App, metrics_port: int | None) -> None:
+def run_alone(run: Run, listeners: Sequence[Listener], app: App, metrics_port: int | None) -> None:
     """Run the server, and the metrics in a thread, until SIGINT or SIGTERM. Raise `OSError` if listening fails."""
     with ExitStack() as stack:
         metrics = _metrics(app, metrics_port, stack)
@@ -34,10 +34,10 @@ def run_alone(run: Run, listener: Listener, app: App, metrics_port: int | None) 
             threading.Thread(target=metrics.serve_forever, daemon=True).start()
             stack.callback(metrics.shutdown)
 
-        run(listeners=[listener], on_ready=partial(_announce, _address_of(metrics)))
+        run(listeners=listeners, on_ready=partial(_announce, _address_of(metrics)))
 
 
-def run_workers(run: Run, listener: Listener, count: int, app: App, metrics_port: int | None) -> None:
+def run_workers(run: Run, places: Sequence[Listener], count: int, app: App, metrics_port: int | None) -> None:
     """Run `count` worker processes until SIGINT or SIGTERM; one more process serves the metrics of all workers.
 
     Raise `OSError` if listening fails.
@@ -45,14 +45,14 @@ def run_workers(run: Run, listener: Listener, count: int, app: App, metrics_port
     if not hasattr(os, "fork"):
         raise click.UsageError("--workers needs a system that can fork, such as Linux or macOS")
 
-    from ..server._workers import Supervisor, port_for_many
+    from ..server._workers import Supervisor, sockets_for_many
 
     with TemporaryDirectory(prefix="smtpcore-") as directory, ExitStack() as stack, ExitStack() as listening:
         if metrics_port is not None:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory  # before prometheus_client is imported
 
         metrics = _metrics(app, metrics_port, stack)
-        listeners = listening.enter_context(port_for_many(listener))
+        listeners = listening.enter_context(sockets_for_many(places))
         works = [partial(_work, run, listeners)] * count
         Supervisor(
             [*works, partial(_work_for_metrics, metrics)] if metrics else works,

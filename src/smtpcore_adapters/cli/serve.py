@@ -1,6 +1,7 @@
 """`smtpcore serve`: receive mail and store or forward it."""
 
 import logging
+import re
 import signal
 import ssl
 from collections.abc import Callable, Sequence
@@ -16,8 +17,9 @@ import click
 from rich.console import Console
 from rich.logging import RichHandler
 
-from smtpcore import BareNewlines, Config, LocalProtocolError, Tolerance
+from smtpcore import EXTENSIONS, OFF_BY_DEFAULT, BareNewlines, Config, LocalProtocolError, Tolerance
 
+from .._names import unknown_name
 from ..client._options import TlsMode
 from ..forward import Forward
 from ..maildir import Maildir
@@ -25,7 +27,7 @@ from ..recipients import AnyRecipient, RecipientFilter, RecipientPolicy, Recipie
 from ..server._app import App
 from ..server._config import default_config
 from ..server._limits import Limits, Timeouts
-from ..server._listeners import Listener
+from ..server._listeners import Listener, inherited_sockets
 from ..tls import ServerTls, self_signed_context
 from ..transcript import Transcript
 from ..users import Users
@@ -43,6 +45,10 @@ _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port", type=click.IntRange(0, 65_535), default=2525, show_default=True, help="Port; 0 selects a free port."
+)
+@click.option("--unix", type=click.Path(), metavar="PATH", help="Unix socket to listen on, instead of a port.")
+@click.option(
+    "--unix-mode", metavar="MODE", default="600", show_default=True, help="Permissions of the Unix socket, in octal."
 )
 @click.option("--hostname", help="Name of this server in its replies.  [default: the name of this machine]")
 @click.option(
@@ -68,13 +74,29 @@ _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
     help="Use of TLS for --forward.  [default: none to a loopback address, else opportunistic]",
 )
 @click.option(
-    "--max-size", type=int, metavar="OCTETS", default=52_428_800, show_default=True, help="Maximum size of a message."
+    "--max-size",
+    type=click.IntRange(0),
+    metavar="OCTETS",
+    default=52_428_800,
+    show_default=True,
+    help="Maximum size of a message; 0 for no limit.",
 )
 @click.option(
     "--max-recipients", type=int, metavar="N", default=1000, show_default=True, help="Maximum recipients of a message."
 )
 @click.option(
-    "--auth", multiple=True, metavar="USER:PASSWORD", help="User who may log in and send to any recipient. Repeatable."
+    "--auth",
+    multiple=True,
+    metavar="USER:PASSWORD",
+    envvar="SMTPCORE_AUTH",
+    help="User who may log in and send to any recipient. Repeatable. The process list shows this option: use the"
+    " variable SMTPCORE_AUTH or --auth-file where other people have access.",
+)
+@click.option(
+    "--auth-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="File with a USER:PASSWORD in each line, which the process list does not show.",
 )
 @click.option("--require-auth", is_flag=True, help="Accept mail only from authenticated clients.")
 @click.option("--allow-plaintext-auth", is_flag=True, help="Offer AUTH also without TLS.")
@@ -84,12 +106,20 @@ _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 @click.option("--implicit-tls", is_flag=True, help="Start TLS before the greeting instead of offering STARTTLS.")
 @click.option("--require-tls", is_flag=True, help="Accept mail only under TLS.")
 @click.option("--lmtp", is_flag=True, help="Speak LMTP instead of SMTP.")
+@click.option("--extension", multiple=True, metavar="NAME", help="Offer this extension, such as DSN. Repeatable.")
+@click.option("--without", multiple=True, metavar="NAME", help="Do not offer this extension. Repeatable.")
 @click.option("--proxy-protocol", is_flag=True, help="Require a PROXY header on each connection from a proxy.")
 @click.option(
-    "--proxy", multiple=True, metavar="NETWORK", help="Network of the proxies. Repeatable.  [default: loopback]"
+    "--proxy",
+    multiple=True,
+    metavar="NETWORK",
+    help='Network of the proxies, or "unix". Repeatable.  [default: loopback]',
 )
 @click.option(
-    "--trusted", multiple=True, metavar="NETWORK", help="Network that may use XCLIENT and XFORWARD. Repeatable."
+    "--trusted",
+    multiple=True,
+    metavar="NETWORK",
+    help='Network that may use XCLIENT and XFORWARD, or "unix". Repeatable.',
 )
 @click.option(
     "--timeout",
@@ -161,14 +191,18 @@ _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 def serve(**options: Any) -> None:
     """Receive mail, and store it in a Maildir or forward it.
 
+    Sockets of systemd (socket activation) are used in place of --host and --port.
+
     Without --accept and --auth every recipient is accepted. The server must then be
     unreachable for other machines: on a loopback address, without --proxy-protocol and --trusted.
     """
+    options["auth"] += _users_in(options["auth_file"])
     for name, needed in _NEEDED.items():
         if options[name] and not options[needed]:
             raise click.UsageError(f"--{name.replace('_', '-')} has no effect without --{needed}: give both")
 
-    app = _application(options)
+    listeners = _listeners(options)
+    app = _application(options, listeners)
     _show(app, json=options["log_json"], verbose=options["verbose"])
 
     tls = _tls(options)
@@ -185,18 +219,16 @@ def serve(**options: Any) -> None:
     run = _reloading(run, tls)
     raise_descriptor_limit(_FILES_PER_CONNECTION * options["max_connections"] + _OTHER_FILES)
 
-    listener = Listener(options["port"], options["host"])
     try:
         if options["workers"] > 1:
-            run_workers(run, listener, options["workers"], app, options["metrics_port"])
+            run_workers(run, listeners, options["workers"], app, options["metrics_port"])
         else:
-            run_alone(run, listener, app, options["metrics_port"])
+            run_alone(run, listeners, app, options["metrics_port"])
     except ChildProcessError as exc:
         raise click.ClickException(str(exc)) from exc
     except OSError as exc:
-        raise click.UsageError(
-            f"cannot listen on {options['host']} port {options['port']}: {exc.strerror or exc}"
-        ) from exc
+        place = options["unix"] or f"{options['host']} port {options['port']}"
+        raise click.UsageError(f"cannot listen on {place}: {exc.strerror or exc}") from exc
 
 
 # Options
@@ -206,15 +238,55 @@ _NEEDED = {"forward_lmtp": "forward", "forward_tls": "forward", "allow_plaintext
 """Options that have no effect without another option."""
 
 
-def _application(options: dict[str, Any]) -> App:
+def _listeners(options: dict[str, Any]) -> Sequence[Listener]:
+    """Return the listeners: the sockets of systemd, or else a Unix socket or a port."""
+    options["host"] = options["host"].removeprefix("[").removesuffix("]")
+    inherited = inherited_sockets()
+    if inherited:
+        return [Listener(bound=each) for each in inherited]
+    if options["unix"]:
+        return [Listener(path=options["unix"], mode=_mode(options["unix_mode"]))]
+
+    return [Listener(options["port"], options["host"])]
+
+
+def _mode(text: str) -> int:
+    if re.fullmatch("0?[0-7]{3}", text) is None:
+        raise click.UsageError(f"--unix-mode {text} is not a mode: use octal digits such as 660")
+
+    return int(text, 8)
+
+
+def _users_in(path: Path | None) -> tuple[str, ...]:
+    try:
+        return tuple(line for line in path.read_text().splitlines() if line) if path else ()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise click.UsageError(f"--auth-file: cannot read {path}: {getattr(exc, 'strerror', exc)}") from exc
+
+
+def _disabled(options: dict[str, Any]) -> frozenset[str]:
+    wanted, unwanted = ({name.upper() for name in options[option]} for option in ("extension", "without"))
+    for name in sorted(wanted | unwanted):
+        if name not in _EXTENSIONS:
+            raise click.UsageError(unknown_name(name, "an extension", _EXTENSIONS))
+    if wanted & unwanted:
+        raise click.UsageError(f"--extension and --without exclude each other for {min(wanted & unwanted)}")
+
+    return (OFF_BY_DEFAULT - wanted) | unwanted
+
+
+_EXTENSIONS = frozenset(extension.keyword for extension in EXTENSIONS)
+
+
+def _application(options: dict[str, Any], listeners: Sequence[Listener]) -> App:
     app = App()
     if options["fault"]:
         app.include(_faults(options["fault"]))
 
     users = _users(options["auth"]) if options["auth"] else None
     recipients = None
-    if options["accept"] or not users or not _strangers(options):
-        recipients = _recipients(options)
+    if options["accept"] or not users or not _strangers(options, listeners):
+        recipients = _recipients(options, listeners)
 
     policies = [policy for policy in (users, recipients) if policy]
     if options["forward"]:
@@ -226,10 +298,12 @@ def _application(options: dict[str, Any]) -> App:
     return app
 
 
-def _strangers(options: dict[str, Any]) -> str:
+def _strangers(options: dict[str, Any], listeners: Sequence[Listener]) -> str:
     """Return the reason why clients on other machines can reach the server, `""` if they cannot."""
-    if not _is_loopback(options["host"]):
-        return f"{options['host']} is not a loopback address"
+    for listener in listeners:
+        name = listener.bound.getsockname() if listener.bound else (listener.host, listener.port)
+        if not listener.path and isinstance(name, tuple) and not _is_loopback(str(name[0])):
+            return f"{name[0]} is not a loopback address"
 
     for option in ("proxy_protocol", "trusted"):
         if options[option]:
@@ -238,8 +312,8 @@ def _strangers(options: dict[str, Any]) -> str:
     return ""
 
 
-def _recipients(options: dict[str, Any]) -> AnyRecipient | Recipients:
-    accept, strangers = options["accept"], _strangers(options)
+def _recipients(options: dict[str, Any], listeners: Sequence[Listener]) -> AnyRecipient | Recipients:
+    accept, strangers = options["accept"], _strangers(options, listeners)
     if not accept and strangers:
         raise click.UsageError(f"{strangers}: restrict the recipients with --accept, or the senders with --auth")
 
@@ -319,7 +393,8 @@ def _config(options: dict[str, Any], tls: ServerTls | ssl.SSLContext | None) -> 
             plaintext_auth=options["allow_plaintext_auth"],
             require_auth=options["require_auth"],
             lmtp=options["lmtp"],
-            max_message_size=options["max_size"],
+            max_message_size=options["max_size"] or None,
+            disabled=_disabled(options),
             max_recipients=options["max_recipients"],
         )
     except LocalProtocolError as exc:
@@ -349,7 +424,7 @@ def _tls(options: dict[str, Any]) -> ServerTls | ssl.SSLContext | None:
 
 
 def _proxies(options: dict[str, Any]) -> Sequence[str]:
-    networks = _networks("--proxy", options["proxy"] or ("127.0.0.0/8", "::1"))
+    networks = _networks("--proxy", options["proxy"] or ("127.0.0.0/8", "::1", "unix"))
     if options["proxy"] and not options["proxy_protocol"]:
         raise click.UsageError("--proxy needs --proxy-protocol: give both")
 
@@ -359,7 +434,8 @@ def _proxies(options: dict[str, Any]) -> Sequence[str]:
 def _networks(option: str, networks: Sequence[str]) -> Sequence[str]:
     try:
         for network in networks:
-            ip_network(network)
+            if network != "unix":
+                ip_network(network)
     except ValueError as exc:
         raise click.UsageError(f"{option}: {exc}") from exc
 

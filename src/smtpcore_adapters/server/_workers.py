@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -251,28 +251,32 @@ def _pipe() -> Iterator[tuple[int, int]]:
 
 
 @contextmanager
-def port_for_many(listener: Listener) -> Iterator[tuple[Listener, ...]]:
-    """Reserve a port in this process, and yield the listeners for each of several workers.
+def sockets_for_many(listeners: Iterable[Listener]) -> Iterator[tuple[Listener, ...]]:
+    """Reserve the places of `listeners` in this process, and yield the listeners for each of several workers.
 
-    With SO_REUSEPORT, each worker opens a socket of its own for the port. This spreads the connections evenly, and no
-    connection waits in the queue of a dead worker. Without SO_REUSEPORT, the workers share one socket, which is also
-    open in this process until the block ends. Raises `OSError` if the port cannot be listened on.
+    With SO_REUSEPORT, each worker opens a socket of its own for a port. This spreads the connections evenly, and no
+    connection waits in the queue of a dead worker. A Unix socket, a socket that is bound already, and without
+    SO_REUSEPORT every socket, is shared by the workers, and is open in this process, too, until the block ends. Raises
+    `OSError` if one of the places cannot be listened on.
     """
     with ExitStack() as stack:
-        if not hasattr(socket, "SO_REUSEPORT"):
-            opened = stack.enter_context(listening([listener]))
-            yield tuple(Listener(bound=each) for each, _ in opened)
-            return
+        yield tuple(each for listener in listeners for each in _for_many(listener, stack))
 
-        with listening([listener]) as opened:  # fails if another program uses the port
-            names = [(each.family, each.getsockname()) for each, _ in opened]
-        for family, name in names:
-            # This socket is bound, but does not listen: it reserves the port, and gets no connections.
-            keeper = stack.enter_context(socket.socket(family))
-            keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if family == socket.AF_INET6:
-                keeper.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            keeper.bind(name)
 
-        yield tuple(replace(listener, host=name[0], port=name[1], reuse_port=True) for _, name in names)
+def _for_many(listener: Listener, stack: ExitStack) -> Iterator[Listener]:
+    if listener.path or listener.bound or not hasattr(socket, "SO_REUSEPORT"):
+        for each, _ in stack.enter_context(listening([listener])):
+            yield Listener(bound=each)
+        return
+
+    with listening([listener]) as opened:  # fails if another program uses the port
+        names = [(each.family, each.getsockname()) for each, _ in opened]
+    for family, name in names:
+        # This socket is bound, but does not listen: it reserves the port, and gets no connections.
+        keeper = stack.enter_context(socket.socket(family))
+        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            keeper.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        keeper.bind(name)
+        yield replace(listener, host=name[0], port=name[1], reuse_port=True)

@@ -172,7 +172,7 @@ def test_port_in_use_with_workers_is_an_error(tmp_path: Path) -> None:
 def test_workers_on_a_system_without_fork_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "fork")
     with pytest.raises(click.UsageError, match="can fork"):
-        run_workers(lambda **options: None, Listener(), 2, App(), None)
+        run_workers(lambda **options: None, [Listener()], 2, App(), None)
 
 
 def served_certificate(port: int) -> bytes:

@@ -6,12 +6,14 @@ import signal
 import smtplib
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 import threading
 from base64 import b64encode
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -449,3 +451,112 @@ def test_timeout_limits_each_wait_but_not_a_whole_body() -> None:
     assert (timeouts.body, timeouts.body_rate, timeouts.session) == (default.body, default.body_rate, default.session)
     assert timeouts.greeting_delay == 0.5
     assert _timeouts(None, 0.0) == default
+
+
+# Where the server listens
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "2"), ("--backend", "threads"), ("--lmtp",)])
+def test_unix_socket_with_its_mode(tmp_path: Path, options: tuple[str, ...]) -> None:
+    path = str(tmp_path / "smtp")
+    with serving_at(tmp_path, "--unix", path, "--unix-mode", "660", *options):
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o660
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(TIMEOUT)
+            client.connect(path)
+            client.sendall(b"QUIT\r\n")
+            assert client.makefile("rb").read().split(b"\r\n")[1].startswith(b"221 ")
+    assert not os.path.exists(path)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("backend", ["asyncio", "trio", "threads"])
+def test_sockets_of_systemd_are_used(tmp_path: Path, backend: str, workers: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as inherited:
+        port = inherited.getsockname()[1]
+        launcher = (
+            "import os, sys\n"
+            "os.dup2(int(sys.argv[1]), 3)\n"
+            "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1')\n"
+            "os.execv(sys.executable, [sys.executable, '-m', 'smtpcore_adapters', *sys.argv[2:]])\n"
+        )
+        command = [sys.executable, "-c", launcher, str(inherited.fileno()), "serve", "--backend", backend]
+        command += ["--workers", workers, "--maildir", str(tmp_path / "Maildir")]
+        with subprocess.Popen(
+            command, pass_fds=[inherited.fileno(), 3], stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        ) as process:
+            try:
+                assert process.stderr
+                assert process.stderr.readline() == f"listening on 127.0.0.1:{port}\n"
+                with smtplib.SMTP("127.0.0.1", port, timeout=TIMEOUT) as smtp:
+                    assert smtp.noop()[0] == 250
+            finally:
+                process.send_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_ipv6_address_may_have_brackets(tmp_path: Path, host: str) -> None:
+    with running(tmp_path, "--host", host) as server:
+        assert server.host == "[::1]"
+        with socket.create_connection(("::1", server.port), timeout=TIMEOUT) as client:
+            assert client.recv(100).startswith(b"220 ")
+
+
+def test_maximum_size_0_means_no_limit(tmp_path: Path) -> None:
+    with (
+        running(tmp_path, "--max-size", "0") as server,
+        smtplib.SMTP("127.0.0.1", server.port, timeout=TIMEOUT) as smtp,
+    ):
+        smtp.ehlo()
+        assert smtp.esmtp_features["size"] == ""
+
+
+def test_extensions_are_switched_on_and_off(tmp_path: Path) -> None:
+    options = ("--extension", "dsn", "--without", "CHUNKING", "--without", "BINARYMIME")
+    with running(tmp_path, *options) as server, smtplib.SMTP("127.0.0.1", server.port, timeout=TIMEOUT) as smtp:
+        smtp.ehlo()
+        assert smtp.has_extn("dsn")
+        assert not smtp.has_extn("chunking")
+
+
+@pytest.mark.parametrize("how", ["file", "variable"])
+def test_passwords_outside_of_the_process_list(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: tuple[str, ...] = ("--allow-plaintext-auth",)
+    if how == "file":
+        (tmp_path / "users").write_text("tim:s3cret:with colon\n\ntom:other\n")
+        options += ("--auth-file", str(tmp_path / "users"))
+    else:
+        monkeypatch.setenv("SMTPCORE_AUTH", "tim:s3cret tom:other")
+    with running(tmp_path, *options) as server:
+        for user, password in (("tim", "s3cret:with colon" if how == "file" else "s3cret"), ("tom", "other")):
+            with smtplib.SMTP("127.0.0.1", server.port, timeout=TIMEOUT) as smtp:
+                smtp.login(user, password)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--unix", "/no/such/directory/smtp"], ["/no/such/directory/smtp", "No such file"]),
+        (["--unix", "x", "--unix-mode", "9"], ["--unix-mode", "660"]),
+        (["--auth-file", "missing", "--self-signed"], ["--auth-file", "missing", "No such file"]),
+        (["--extension", "DNS"], ["DNS", "DSN"]),
+        (["--extension", "DSN", "--without", "dsn"], ["--extension", "--without", "DSN"]),
+        (["--max-size", "-1"], ["--max-size"]),
+    ],
+)
+def test_errors_of_listeners_and_extensions(tmp_path: Path, arguments: list[str], words: list[str]) -> None:
+    assert_error_in_one_line(run_in_process("serve", *arguments, cwd=tmp_path), *words)
+
+
+@contextmanager
+def serving_at(directory: Path, *options: str) -> Iterator[None]:
+    """Run `smtpcore serve` with options that say where it listens."""
+    command = [sys.executable, "-m", "smtpcore_adapters", "serve", "--maildir", str(directory / "Maildir"), *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr
+            assert process.stderr.readline().startswith("listening on ")
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=TIMEOUT)

@@ -18,7 +18,14 @@ from smtpcore_adapters.server._listeners import Listener, listening
 if not hasattr(os, "fork"):  # pragma: no cover
     pytest.skip("this system cannot fork", allow_module_level=True)
 
-from smtpcore_adapters.server._workers import MAX_DELAY, MIN_DELAY, SETTLED, Supervisor, _end_with_parent, port_for_many
+from smtpcore_adapters.server._workers import (
+    MAX_DELAY,
+    MIN_DELAY,
+    SETTLED,
+    Supervisor,
+    _end_with_parent,
+    sockets_for_many,
+)
 
 TIMEOUT = 30.0
 
@@ -287,7 +294,7 @@ def test_delay_doubles_for_a_worker_that_keeps_dying() -> None:
 
 
 def test_each_worker_has_its_own_socket_at_one_port() -> None:
-    with port_for_many(Listener()) as listeners:
+    with sockets_for_many([Listener()]) as listeners:
         [listener] = listeners
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", listener.port), timeout=TIMEOUT)
@@ -298,7 +305,7 @@ def test_each_worker_has_its_own_socket_at_one_port() -> None:
 
 
 def test_host_with_several_addresses_has_one_port() -> None:
-    with port_for_many(Listener(host="localhost")) as listeners:
+    with sockets_for_many([Listener(host="localhost")]) as listeners:
         assert len({listener.port for listener in listeners}) == 1
         assert {listener.host for listener in listeners} <= {"127.0.0.1", "::1"}
         with listening(listeners) as one, listening(listeners) as other:
@@ -307,13 +314,17 @@ def test_host_with_several_addresses_has_one_port() -> None:
 
 @pytest.mark.skipif(not has_ipv6(), reason="there is no IPv6 here")
 def test_ipv6_port_is_shared() -> None:
-    with port_for_many(Listener(host="::1")) as listeners, listening(listeners) as one, listening(listeners) as other:
+    with (
+        sockets_for_many([Listener(host="::1")]) as listeners,
+        listening(listeners) as one,
+        listening(listeners) as other,
+    ):
         assert one[0][0].getsockname()[:2] == other[0][0].getsockname()[:2] == ("::1", listeners[0].port)
 
 
 def test_workers_share_one_socket_without_so_reuseport(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(socket, "SO_REUSEPORT")
-    with port_for_many(Listener()) as listeners:
+    with sockets_for_many([Listener()]) as listeners:
         [listener] = listeners
         assert listener.bound
         socket.create_connection(listener.bound.getsockname(), timeout=TIMEOUT).close()
@@ -322,9 +333,9 @@ def test_workers_share_one_socket_without_so_reuseport(monkeypatch: pytest.Monke
 
 def test_port_in_use_is_an_error() -> None:
     with (
-        port_for_many(Listener()) as listeners,
+        sockets_for_many([Listener()]) as listeners,
         listening(listeners),
         pytest.raises(OSError, match="in use"),
-        port_for_many(Listener(listeners[0].port)),
+        sockets_for_many([Listener(listeners[0].port)]),
     ):
         raise AssertionError
