@@ -137,7 +137,7 @@ class Acceptor:
         return SessionLoop(
             self._app,
             stream,
-            settings.config_of_trusted if is_trusted else settings.config,
+            self._app.configure_session(settings.config_of_trusted if is_trusted else settings.config),
             extensions=self._extensions,
             timeouts=settings.timeouts,
             limits=self._limits,

@@ -4,6 +4,7 @@
 # case. So a client that sends the command `MESSAGE` does not call the handlers of `message`.
 
 import inspect
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -49,9 +50,12 @@ Observer: TypeAlias = "Callable[[Session, Observed], object]"
 
 H = TypeVar("H", bound=Handler)
 
+_logger = logging.getLogger("smtpcore")
+
 _PREFIX = "on_"
 _OBSERVER = "event"
 _CONFIGURATOR = "config"
+_SESSION_CONFIGURATOR = "session_config"
 _NOT_VERBS = frozenset({"connect", "auth", "message", "disconnect", "default", "invalid"})
 _VERBS = frozenset(
     command.verb for command in (Bdat, Data, Ehlo, Expn, Helo, Help, Lhlo, Mail, Noop, Quit, Rcpt, Rset, StartTls, Vrfy)
@@ -76,6 +80,7 @@ class App:
         self._handlers: dict[str, list[tuple[Handler, bool]]] = {}
         self._observers: list[Observer] = []
         self._configurators: list[Callable[[Config], Config]] = []
+        self._session_configurators: list[Callable[[Config], Config]] = []
 
         self.handlers: Mapping[str, Sequence[tuple[Handler, bool]]] = self._handlers
         """The handlers by name, in order, each with a flag: whether to call it in a thread.
@@ -105,7 +110,8 @@ class App:
         With `blocking`, plain functions are called in a thread.
 
         `on_event` is an observer: see `observe`. `on_config` is called when a server starts, with its configuration,
-        and returns the configuration to use. Raises `ValueError` if `thing` has no name that starts with `on_`.
+        and returns the configuration to use; `on_session_config` does the same for each session that begins, and must
+        not block. Raises `ValueError` if `thing` has no name that starts with `on_`.
         """
         names = [name.removeprefix(_PREFIX) for name in dir(thing) if name.startswith(_PREFIX)]
         if not names:
@@ -117,6 +123,8 @@ class App:
                 self.observe(function)
             elif name == _CONFIGURATOR:
                 self._configurators.append(function)
+            elif name == _SESSION_CONFIGURATOR:
+                self._session_configurators.append(function)
             else:
                 self._add(name, function, blocking=blocking and not inspect.iscoroutinefunction(function))
 
@@ -153,6 +161,16 @@ class App:
         """Return `config` as changed by the `on_config` functions of the included objects."""
         for change in self._configurators:
             config = change(config)
+
+        return config
+
+    def configure_session(self, config: Config) -> Config:
+        """Return `config` as changed by the `on_session_config` functions, for a session that begins now."""
+        for change in self._session_configurators:
+            try:
+                config = change(config)
+            except Exception:
+                _logger.exception("on_session_config failed: the session has the configuration of the server")
 
         return config
 

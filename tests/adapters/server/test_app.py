@@ -1,14 +1,16 @@
 """`App`: the registration of handlers and observers."""
 
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from smtpcore import EXTENSIONS, Extension, ExtensionCommand, Reply
+from smtpcore import EXTENSIONS, Config, Extension, ExtensionCommand, Reply
 from smtpcore_adapters import App, Session
-from tests.adapters.fakes import EHLO, MAIL, QUIT, RCPT
-from tests.adapters.playbook import session
+from smtpcore_adapters.server._acceptor import Acceptor
+from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, RCPT
+from tests.adapters.playbook import accepted, session
 
 
 class Greylist:
@@ -112,3 +114,19 @@ def test_handler_of_a_custom_command_gets_an_instance_of_its_class() -> None:
     dialogue = session(app, extensions=extensions).send(EHLO + b"XQUOTA acme\r\n" + QUIT)
     assert dialogue.replies[2] == "250 2.0.0 1000 octets"
     assert events == [Quota]
+
+
+def test_on_session_config_changes_the_configuration_of_each_session(caplog: pytest.LogCaptureFixture) -> None:
+    class Changes:
+        def __init__(self) -> None:
+            self.names = iter(["one.example", "two.example"])
+
+        def on_session_config(self, config: Config) -> Config:
+            return replace(config, hostname=next(self.names))
+
+    app = App()
+    app.include(Changes())
+    acceptor = Acceptor(app, config=CONFIG)
+    greetings = [accepted(acceptor).send(QUIT).end().replies[0].split()[1] for _ in range(3)]
+    assert greetings == ["one.example", "two.example", "s.example"]
+    assert "on_session_config failed" in caplog.text
