@@ -73,6 +73,10 @@ _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
     type=click.Choice([mode.value for mode in TlsMode]),
     help="Use of TLS for --forward.  [default: none to a loopback address, else opportunistic]",
 )
+@click.option("--forward-xclient", is_flag=True, help="Send the client's address, HELO and login with XCLIENT.")
+@click.option("--forward-xforward", is_flag=True, help="Send the client's address with XFORWARD, for the log.")
+@click.option("--forward-proxy-protocol", is_flag=True, help="Send the client's address in a PROXY header.")
+@click.option("--forward-announce", is_flag=True, help="Offer the extensions that the server of --forward offers.")
 @click.option(
     "--max-size",
     type=click.IntRange(0),
@@ -234,7 +238,15 @@ def serve(**options: Any) -> None:
 # Options
 
 
-_NEEDED = {"forward_lmtp": "forward", "forward_tls": "forward", "allow_plaintext_auth": "auth"}
+_NEEDED = {
+    "allow_plaintext_auth": "auth",
+    "forward_lmtp": "forward",
+    "forward_tls": "forward",
+    "forward_xclient": "forward",
+    "forward_xforward": "forward",
+    "forward_proxy_protocol": "forward",
+    "forward_announce": "forward",
+}
 """Options that have no effect without another option."""
 
 
@@ -349,7 +361,20 @@ def _include_forward(
         app.on("auth")(users.on_auth)
 
     app.include(RecipientFilter(*policies))  # the next server decides about the recipients that no policy refuses
-    app.include(Forward(host, port, path=path, lmtp=options["forward_lmtp"], tls=mode, hostname=options["hostname"]))
+    app.include(
+        Forward(
+            host,
+            port,
+            path=path,
+            lmtp=options["forward_lmtp"],
+            tls=mode,
+            hostname=options["hostname"],
+            xclient=options["forward_xclient"],
+            xforward=options["forward_xforward"],
+            proxy_protocol=options["forward_proxy_protocol"],
+            announce=options["forward_announce"],
+        )
+    )
 
 
 def _maildir(path: Path) -> Maildir:

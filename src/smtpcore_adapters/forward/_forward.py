@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 from smtpcore import (
     EXTENSIONS,
     Answered,
+    Config,
     LocalProtocolError,
     Path,
     ProtocolError,
@@ -28,17 +29,20 @@ from smtpcore import (
     ReplyCode,
     Transaction,
 )
-from smtpcore.proxy import ProxyHeader
+from smtpcore.proxy import ProxyCommand, ProxyHeader
 from smtpcore.trace import end_of_fields
 
 from ..client._client import Client
 from ..client._connecting import open_client
 from ..client._options import ConnectOptions, check_connect_options
 from ..client._results import Refused
+from ..client._timeouts import ClientTimeouts
 from ..server._content import ContentCheck, is_binary
 from ..server._message import Message
 from ..server._received import received_by
 from ..server._session import Session
+from ..streams._blocking import complete, open_blocking_stream
+from ._announcing import Announcement, shortened
 from ._origin import Facts, client_facts, message_facts, proxy_header, tell
 from ._translation import takes_eight_bit, translate_mail, translate_rcpt
 
@@ -112,6 +116,7 @@ class Forward:
         xclient: bool = False,
         xforward: bool = False,
         proxy_protocol: bool = False,
+        announce: bool = False,
         **options: Unpack[ConnectOptions],
     ) -> None:
         """Configure the next server.
@@ -126,6 +131,8 @@ class Forward:
             xclient: whether to send XCLIENT, so that the next server treats the session as the client's own.
             xforward: whether to send XFORWARD, so that the next server can log the client.
             proxy_protocol: whether to send a PROXY header with the client's address.
+            announce: whether this server offers its clients the extensions and the size limit of the next server. The
+                next server is asked when this server starts, and at each new connection to it.
             options: the options of `ConnectOptions`, such as `lmtp`, `tls` and `auth`.
         """
         check_connect_options(options)
@@ -143,9 +150,33 @@ class Forward:
         self._xclient = xclient
         self._xforward = xforward
         self._proxy_protocol = proxy_protocol
+        self._announcement = Announcement() if announce else None
         self._options = options
         self._extensions = options.get("extensions", EXTENSIONS)
         self._hops: WeakKeyDictionary[Session, _Hop] = WeakKeyDictionary()
+
+    # Configuration
+
+    def on_config(self, config: Config) -> Config:
+        """Ask the next server which extensions it offers, if they are to be announced."""
+        if self._announcement and not self._announcement.is_known:
+            options = self._options.copy()
+            options["timeouts"] = shortened(options.get("timeouts") or ClientTimeouts())
+            if self._proxy_protocol:
+                options["proxy"] = ProxyHeader(ProxyCommand.LOCAL)  # a connection for no client
+            try:
+                client = complete(open_client(open_blocking_stream, self._host, self._port, **options))
+            except (OSError, ProtocolError) as exc:
+                _logger.warning("the extensions of %s are unknown until the first message: %s", self._host, exc)
+            else:
+                self._announcement.learn(client)
+                complete(client.aclose())
+
+        return config
+
+    def on_session_config(self, config: Config) -> Config:
+        """Return the configuration of a session, with the extensions that the next server offers now."""
+        return self._announcement.apply(config) if self._announcement else config
 
     # Handlers
 
@@ -272,6 +303,8 @@ class Forward:
             options["proxy"] = header
 
         client = await open_client(session.open_stream, self._host, self._port, **options)
+        if self._announcement:
+            self._announcement.learn(client)
         if self._xclient:
             try:
                 await tell(client, "XCLIENT", client.xclient, facts)

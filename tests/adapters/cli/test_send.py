@@ -2,15 +2,21 @@
 
 import os
 import pty
+import smtplib
 import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 
+from smtpcore import Reply
+from smtpcore_adapters import Message, Session
 from tests.adapters.command import TIMEOUT, Running, command, run_in_process, running, split_trace
+from tests.adapters.fakes import accepting
+from tests.adapters.harness import running as serving_in_process
 
 MESSAGE = b"Subject: hello\n\n.body\n"
 
@@ -228,6 +234,47 @@ def test_serve_forwards_mail_over_lmtp(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     (message,) = messages
     assert [address in message for address in (b"b@example.org", b"c@example.org")] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("option", "options"),
+    [
+        ("--forward-xclient", {"trusted": ["127.0.0.0/8"]}),
+        ("--forward-proxy-protocol", {"proxies": ["127.0.0.0/8"]}),
+        ("--forward-xforward", {"trusted": ["127.0.0.0/8"]}),
+    ],
+)
+def test_serve_tells_the_next_server_who_the_client_is(option: str, options: dict[str, Any], tmp_path: Path) -> None:
+    seen: list[str | None] = []
+
+    async def record(session: Session, message: Message) -> Reply:
+        peer = session.peer.host if session.peer else None
+        seen.append(session.forwarded.get("ADDR") if option == "--forward-xforward" else peer)
+        return Reply(250, "taken")
+
+    app = accepting()
+    app.on("message")(record)
+    with serving_in_process("asyncio", app, **options) as store:
+        arguments = ["--forward", f"127.0.0.1:{store.server.address.port}", option, "--trusted", "127.0.0.0/8"]
+        with (
+            running(tmp_path, *arguments, "--accept", "example.org") as relay,
+            smtplib.SMTP("127.0.0.1", relay.port, "c.example", timeout=TIMEOUT) as smtp,
+        ):
+            smtp.ehlo()
+            verb = "XFORWARD" if option == "--forward-xforward" else "XCLIENT"
+            assert smtp.docmd(verb, "ADDR=203.0.113.5 PORT=99")[0] in (220, 250)
+            smtp.ehlo()
+            smtp.sendmail("a@client.example", ["b@example.org"], b"Subject: x\r\n\r\n")
+
+    assert seen == ["203.0.113.5"]
+
+
+def test_serve_announces_what_the_next_server_offers(tmp_path: Path) -> None:
+    with running(tmp_path / "store", "--max-size", "70000") as store:
+        arguments = ["--forward", f"127.0.0.1:{store.port}", "--forward-announce"]
+        with running(tmp_path, *arguments) as relay, smtplib.SMTP("127.0.0.1", relay.port, timeout=TIMEOUT) as smtp:
+            smtp.ehlo()
+            assert smtp.esmtp_features["size"] == "70000"
 
 
 def test_serve_forwards_mail_of_authenticated_users(server: Running, tmp_path: Path) -> None:

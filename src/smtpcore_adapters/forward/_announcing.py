@@ -1,0 +1,83 @@
+"""Adapt the configuration of a server to the server behind it, so that clients are offered what can be forwarded."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from smtpcore import EXTENSIONS, Config
+
+from ..client._client import Client
+from ..client._timeouts import ClientTimeouts
+
+_MOST_SECONDS = 5.0  # for each step; the start of the server waits
+_MIN_MESSAGE_SIZE = 65_536  # RFC 5321 4.5.3.1.7
+_BETWEEN_NEIGHBOURS = frozenset({"SIZE", "AUTH", "BURL"})
+"""Extensions whose parameters concern one connection only."""
+_CARRIED = frozenset(known.keyword for known in EXTENSIONS if known.mail or known.rcpt) - _BETWEEN_NEIGHBOURS
+
+
+class Announcement:
+    """The extensions of the next server, as it offered them last."""
+
+    def __init__(self) -> None:
+        self._offers: Mapping[str, object] | None = None
+        self._is_verified = False
+        self._applied: dict[Config, Config] = {}
+        """The configurations that `apply` has returned, by the original configuration."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the next server was asked successfully."""
+        return self._offers is not None
+
+    def learn(self, client: Client) -> None:
+        """Store the extensions that the next server offers to `client`."""
+        if (client.extensions, client.is_verified) != (self._offers, self._is_verified):
+            self._offers, self._is_verified = dict(client.extensions), client.is_verified
+            self._applied = {}
+
+    def apply(self, config: Config) -> Config:
+        """Return `config` with these extensions, or unchanged while they are unknown."""
+        if self._offers is None:
+            return config
+
+        applied, offers = self._applied, self._offers  # with threads, `learn` may replace them meanwhile
+        if config not in applied:
+            applied[config] = announced(config, offers, is_verified=self._is_verified)
+        return applied[config]
+
+
+def shortened(timeouts: ClientTimeouts) -> ClientTimeouts:
+    """Return timeouts for a connection that is opened only to ask for the extensions."""
+    return replace(
+        timeouts,
+        connect=min(timeouts.connect, _MOST_SECONDS),
+        handshake=min(timeouts.handshake, _MOST_SECONDS),
+        greeting=min(timeouts.greeting, _MOST_SECONDS),
+        command=min(timeouts.command, _MOST_SECONDS),
+        quit=min(timeouts.quit, 1.0),
+    )
+
+
+def announced(config: Config, offers: Mapping[str, object], *, is_verified: bool) -> Config:
+    """Return `config` with the built-in extensions that the next server offers, and with the smaller limit of SIZE.
+
+    `offers` are the extensions of the next server, as in `ClientConnection.extensions`. REQUIRETLS is offered only if
+    `is_verified` says that the connection to the next server uses verified TLS.
+    """
+    offered = _CARRIED.intersection(offers) - (frozenset() if is_verified else {"REQUIRETLS"})
+    disabled = (config.disabled | _CARRIED) - offered
+    # Every extension needs the others that it builds upon, for example BINARYMIME needs CHUNKING.
+    lacking = {known.keyword for known in EXTENSIONS if known.needs & disabled}
+
+    limit, ours = offers.get("SIZE"), config.max_message_size
+    if type(limit) is int:
+        ours = max(min(limit, ours or limit), _MIN_MESSAGE_SIZE)
+
+    minimum, policy = offers.get("DELIVERBY"), offers.get("MT-PRIORITY")
+    return replace(
+        config,
+        disabled=disabled | lacking,
+        max_message_size=ours,
+        min_by_time=max(minimum, config.min_by_time or 0) if type(minimum) is int else config.min_by_time,
+        priority_policy=policy if isinstance(policy, str) else config.priority_policy,
+    )
