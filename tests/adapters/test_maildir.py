@@ -175,7 +175,7 @@ def test_message_that_begins_with_white_space_does_not_continue_the_trace(
 @pytest.mark.parametrize("size", [1, 1000])
 def test_nul_in_a_text_is_refused(size: int, box: Path) -> None:
     dialogue = deliver(box, EHLO + MAIL + RCPT + in_chunks(b"A: b\r\n\r\nx\0y\r\n", size))
-    assert dialogue.replies[-1].startswith("554 5.6.0 ")
+    assert any(reply.startswith("554 5.6.0 ") for reply in dialogue.replies)
     assert stored(box) == []
     assert leftovers(box) == []
 

@@ -1,4 +1,4 @@
-"""Adapt the configuration of a server to the server behind it, so that clients are offered what can be forwarded."""
+"""Adapt the configuration of a server to the next server, so that clients are offered what can be forwarded."""
 
 from collections.abc import Mapping
 from dataclasses import replace
