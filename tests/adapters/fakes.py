@@ -9,6 +9,7 @@ from ssl import SSLContext
 from typing import Any, Final, TypeVar
 
 from smtpcore import Bodies, Config, Rcpt, Reply
+from smtpcore.sasl import ChannelBinding
 from smtpcore_adapters import (
     Address,
     App,
@@ -87,6 +88,8 @@ class FakeStream:
         """The exception that cancels the session."""
         self.send_errors: deque[BaseException | None] = deque()
         """The exception that each call of `send` raises; None to send."""
+        self.bindings: tuple[ChannelBinding, ...] = ()
+        """The channel bindings of TLS."""
         self.handshake_error: BaseException | None = None
         self.handshake_limit = 0.0
         self.received_before_tls = b""
@@ -175,7 +178,7 @@ class FakeStream:
         if self.handshake_error:
             raise self.handshake_error
 
-        self.tls = Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384")
+        self.tls = Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384", bindings=self.bindings)
 
     async def aclose(self, timeout: float) -> None:
         self.close_timeouts.append(timeout)

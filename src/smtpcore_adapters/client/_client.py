@@ -7,6 +7,8 @@ from typing import Unpack
 from smtpcore import (
     Answered,
     Attributes,
+    Auth,
+    Bdat,
     BodyType,
     Command,
     Data,
@@ -22,6 +24,7 @@ from smtpcore import (
     Reply,
     ReplyClass,
     SessionLimits,
+    StartTls,
     State,
     UnknownCommand,
     Vrfy,
@@ -196,7 +199,14 @@ class Client:
     # Transactions, step by step
 
     async def ask(self, command: Command | UnknownCommand) -> Reply:
-        """Send a command, and return the reply."""
+        """Send a command, and return the reply.
+
+        Raises `LocalProtocolError` for commands with which more than a reply follows: STARTTLS, AUTH and BDAT.
+        """
+        for kind, advice in _MORE_THAN_A_REPLY.items():
+            if isinstance(command, kind):
+                raise LocalProtocolError(f"{command.verb} cannot be sent alone: {advice}")
+
         return await self._driver.ask(command)
 
     async def send_body(self, pieces: AsyncGenerator[bytes, None], *, binary: bool = False) -> list[Answered]:
@@ -273,6 +283,11 @@ class Client:
         return f"<Client of {self.host} at {self.peer}{'' if self.is_open else ', closed'}>"
 
 
+_MORE_THAN_A_REPLY: Mapping[type[Command], str] = {
+    StartTls: "connect with tls=TlsMode.REQUIRED, or another mode of TLS",
+    Auth: "connect with auth=",
+    Bdat: "send the body with send or send_body",
+}
 _UNFINISHED = frozenset({State.MAIL, State.RCPT, State.CHUNKED, State.CHUNK_REFUSED})
 _LOST = Reply(451, "The connection was lost before the reply of the next server", enhanced="4.4.2")
 """The reply for recipients that the server has not decided about."""

@@ -1,9 +1,11 @@
 """Connect to a server: PROXY header, greeting, EHLO, TLS and login."""
 
+import os
 import platform
 import ssl
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Unpack
 
@@ -12,7 +14,7 @@ from smtpcore.sasl import Channel
 
 from ..streams._stream import Stream
 from ._client import Client
-from ._driver import ClientDriver, say_hello
+from ._driver import ClientDriver, explained, say_hello
 from ._login import log_in
 from ._options import ConnectOptions, Opener, TlsMode, check_connect_options
 from ._results import Refused
@@ -43,21 +45,32 @@ async def open_client(open_stream: Opener, host: str, port: int, **options: Unpa
     """Connect to a server; the caller must call `Client.aclose` at the end. Raise as `connected` does."""
     check_connect_options(options)
     timeouts = options.get("timeouts") or ClientTimeouts()
-    stream = await open_stream(
-        host, port, timeouts.connect, local_address=options.get("local_address"), path=options.get("path")
-    )
+    with explained(f"no connection to {options.get('path') or host} within {timeouts.connect:g} seconds"):
+        stream = await open_stream(
+            host, port, timeouts.connect, local_address=options.get("local_address"), path=options.get("path")
+        )
     try:
-        return await _begin_session(stream, host, port, timeouts, options)
+        config, extensions = _config(stream, options), options.get("extensions", EXTENSIONS)
+        driver = ClientDriver(stream, config, timeouts, extensions=extensions)
+    except BaseException:
+        await stream.aclose(0)
+        raise
+
+    try:
+        return await _begin_session(driver, host, port, timeouts, options)
+    except Exception:
+        await driver.aclose()  # RFC 5321 4.1.1.10: with QUIT, if the dialogue is sound
+        raise
     except BaseException:
         await stream.aclose(0)
         raise
 
 
 async def _begin_session(
-    stream: Stream, host: str, port: int, timeouts: ClientTimeouts, options: ConnectOptions
+    driver: ClientDriver, host: str, port: int, timeouts: ClientTimeouts, options: ConnectOptions
 ) -> Client:
+    stream = driver.stream
     mode = options.get("tls", TlsMode.OPPORTUNISTIC)
-    driver = ClientDriver(stream, _config(stream, options), timeouts, extensions=options.get("extensions", EXTENSIONS))
     proxy = options.get("proxy")
     if proxy:
         await stream.send(proxy.encode(), timeouts.block)
@@ -72,8 +85,9 @@ async def _begin_session(
     login = options.get("auth")
     if login:
         bindings = stream.tls.bindings if stream.tls else ()
-        channel = Channel(tls=is_verified, bindings=bindings, host=host or None, port=port or None)
-        await log_in(driver, login, channel, plaintext_auth=options.get("plaintext_auth", False))
+        channel = Channel(tls=is_verified, bindings=bindings, host=_without_dot(host) or None, port=port or None)
+        names = options.get("auth_mechanisms")
+        await log_in(driver, login, channel, names=names, plaintext_auth=options.get("plaintext_auth", False))
 
     return Client(driver, greeting, host=host, is_verified=is_verified, chunking=options.get("chunking", True))
 
@@ -98,9 +112,30 @@ async def _secure(driver: ClientDriver, host: str, options: ConnectOptions, *, i
 
 async def _start_tls(driver: ClientDriver, host: str, options: ConnectOptions) -> bool:
     """Start TLS, and return whether the server's certificate was verified."""
-    context = options.get("context") or ssl.create_default_context()
-    await driver.start_tls(context, host)
+    # Loading the certificates takes many milliseconds, in which an event loop would stand still.
+    given = options.get("context")
+    context: ssl.SSLContext = given if given else await driver.stream.run_blocking(_default_context)
+    await driver.start_tls(context, _without_dot(host))
     return context.check_hostname and context.verify_mode is ssl.CERT_REQUIRED
+
+
+def _without_dot(host: str) -> str:
+    """Return the name of the server for TLS and SASL.
+
+    RFC 6066 section 3: the final dot of an absolute name is for the DNS only, and so is the zone of an IPv6 address.
+    """
+    return host.partition("%")[0].removesuffix(".")
+
+
+def _default_context() -> ssl.SSLContext:
+    paths = ssl.get_default_verify_paths()
+    return _make_context(tuple((path, os.stat(path).st_mtime_ns) for path in (paths.cafile, paths.capath) if path))
+
+
+@lru_cache(maxsize=1)
+def _make_context(certificates: tuple[tuple[str, int], ...]) -> ssl.SSLContext:
+    """Return the default context, the same one until the `certificates` of the system have changed."""
+    return ssl.create_default_context()
 
 
 def _require_positive(reply: Reply, what: str) -> None:
@@ -120,12 +155,15 @@ def _config(stream: Stream, options: ConnectOptions) -> ClientConfig:
 
 def _own_name(stream: Stream) -> str:
     # RFC 5321 4.1.4, 4.1.3: the fully qualified domain of this host, or its address literal if the host has no domain.
-    name = platform.node()
-    try:
-        if "." in name:
+    # Many servers refuse a bare address, and names that every host has.
+    name = platform.node().removesuffix(".")
+    top_level = name.rpartition(".")[2]
+    if "." in name and not top_level.isdigit() and top_level != "localdomain":
+        with suppress(LocalProtocolError):  # not a domain, such as "my_host.local"
             return ClientConfig(hostname=name).hostname
-        address = ip_address(stream.local.host if stream.local else "")
-    except (LocalProtocolError, ValueError):
+    try:
+        address = ip_address(stream.local.host.partition("%")[0] if stream.local else "")
+    except ValueError:
         return "localhost"
 
     return f"[{address}]" if address.version == 4 else f"[IPv6:{address}]"

@@ -244,7 +244,7 @@ class ClientDriver:
         with self._exclusively():
             self._next_event()  # raises if plaintext arrived before TLS: an attack is possible (RFC 3207 4.2)
             timeout = self._timeouts.handshake
-            with _explained(f"the server did not complete the TLS handshake within {timeout:g} seconds"):
+            with explained(f"the server did not complete the TLS handshake within {timeout:g} seconds"):
                 await self.stream.start_tls(context, timeout, server_name=server_name)
             self._conn.tls_established()
 
@@ -283,7 +283,7 @@ class ClientDriver:
                 return event
 
             left = deadline - self._clock()
-            with _explained(f"the server did not send {self._expected(wait)} within {timeout:g} seconds"):
+            with explained(f"the server did not send {self._expected(wait)} within {timeout:g} seconds"):
                 if left <= 0:
                     raise TimeoutError
                 data = await self.stream.receive(left)
@@ -339,7 +339,7 @@ class ClientDriver:
 
         timeout = self._limit(self._timeouts.block)
         try:
-            with _explained(f"the server did not read all that was sent within {timeout:g} seconds"):
+            with explained(f"the server did not read all that was sent within {timeout:g} seconds"):
                 await self.stream.send(data, timeout)
         except OSError as exc:
             # A server that closes the connection, or stops reading, may have sent the reason first.
@@ -384,7 +384,7 @@ def _has_refusal(answers: list[Answered]) -> bool:
 
 
 @contextmanager
-def _explained(what: str) -> Iterator[None]:
+def explained(what: str) -> Iterator[None]:
     """Replace a `TimeoutError` inside the block by one with the text `what`."""
     try:
         yield

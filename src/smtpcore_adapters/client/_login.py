@@ -1,10 +1,20 @@
 """Log in to a server with AUTH."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
-from smtpcore import Auth, AuthCancel, AuthResponse, ProtocolError, RemoteProtocolError, Reply, ReplyClass
-from smtpcore.sasl import Channel, ClientMechanism, Credentials, choose, make_client
+from smtpcore import (
+    Auth,
+    AuthCancel,
+    AuthResponse,
+    LocalProtocolError,
+    ProtocolError,
+    RemoteProtocolError,
+    Reply,
+    ReplyClass,
+)
+from smtpcore.sasl import Channel, ClientMechanism, Credentials, TokenError, choose, make_client
 
 from ._driver import ClientDriver
 from ._results import Refused
@@ -16,9 +26,24 @@ Login: TypeAlias = tuple[str, str] | Credentials | ClientMechanism
 class AuthenticationRefused(Refused):
     """The server refuses the credentials, or offers no mechanism that suits them and this connection."""
 
+    def __init__(self, what: str, reply: Reply | None = None, token_error: TokenError | None = None) -> None:
+        super().__init__(what, reply)
+        self.token_error: TokenError | None = token_error
+        """The reason why the server refuses a token (RFC 7628 3.2.2), if the server named a reason."""
 
-async def log_in(driver: ClientDriver, login: Login, channel: Channel, *, plaintext_auth: bool) -> Reply:
+
+async def log_in(
+    driver: ClientDriver,
+    login: Login,
+    channel: Channel,
+    *,
+    names: Sequence[str] | None = None,
+    plaintext_auth: bool = False,
+) -> Reply:
     """Authenticate with the strongest mechanism that the server offers and that suits the credentials.
+
+    With `names`, only these mechanisms are used, in this order. If the server refuses a mechanism, and not the
+    credentials, the next mechanism is tried.
 
     Raises:
         AuthenticationRefused: no mechanism suits the credentials, or the server refuses the credentials.
@@ -27,33 +52,85 @@ async def log_in(driver: ClientDriver, login: Login, channel: Channel, *, plaint
     """
     if not (driver.connection.tls or plaintext_auth):
         raise AuthenticationRefused("AUTH needs TLS: use TLS, or set plaintext_auth to send the credentials without it")
+    if isinstance(login, ClientMechanism):
+        return await _exchange(driver, login)
 
-    mechanism = login if isinstance(login, ClientMechanism) else _choose(driver, login, channel, plaintext_auth)
+    credentials = login if isinstance(login, Credentials) else Credentials(username=login[0], password=login[1])
+    offered = driver.connection.extensions.get("AUTH", ())
+    assert isinstance(offered, tuple)
+    left = [name for name in offered if names is None or name in names]
+    refusal: AuthenticationRefused | LocalProtocolError | None = None
+    while name := _choose(left, names, credentials, channel, plaintext_auth):
+        left.remove(name)
+        try:
+            return await _exchange(driver, make_client(name, credentials, channel))
+        except AuthenticationRefused as exc:
+            if not (driver.is_open and exc.reply and _is_about_mechanism(exc.reply)):
+                raise
+            refusal = exc
+        except LocalProtocolError as exc:  # this mechanism cannot use the credentials
+            if not driver.is_open:
+                raise
+            refusal = exc
+
+        if name.endswith("-PLUS"):
+            # RFC 5802 section 6: a client that says "y" here would detect an attack where there is none.
+            channel = replace(channel, bindings=())
+
+    if refusal:
+        raise refusal
+
+    secret = "" if channel.tls or plaintext_auth else _NOT_PRIVATE
+    raise AuthenticationRefused(
+        f"no mechanism of the server suits the credentials; offered: {', '.join(offered) or 'none'}{secret}"
+    )
+
+
+_NOT_PRIVATE = "; a password is sent only over verified TLS, unless plaintext_auth is set"
+
+
+def _choose(
+    left: list[str], names: Sequence[str] | None, credentials: Credentials, channel: Channel, plaintext_auth: bool
+) -> str | None:
+    for group in [left] if names is None else [[name] for name in names if name in left]:
+        if name := choose(group, credentials, channel, cleartext=plaintext_auth):
+            return name
+
+    return None
+
+
+def _is_about_mechanism(reply: Reply) -> bool:
+    # RFC 4954 section 6. A 535 speaks of the credentials: another attempt with them may lock the account. Some servers
+    # send it for a mechanism, with an enhanced status code that says so (RFC 5248).
+    return reply.code in _OF_MECHANISM or reply.enhanced in _ENHANCED_OF_MECHANISM
+
+
+_OF_MECHANISM = frozenset({432, 500, 501, 502, 504, 534, 538})
+_ENHANCED_OF_MECHANISM = frozenset({"4.7.12", "5.5.4", "5.7.4", "5.7.9", "5.7.11"})
+
+
+async def _exchange(driver: ClientDriver, mechanism: ClientMechanism) -> Reply:
     reply = await _begin(driver, mechanism)
     while reply.reply_class is ReplyClass.INTERMEDIATE:
         reply = await _respond(driver, mechanism.respond, reply)
 
     if not reply.is_positive:
-        raise AuthenticationRefused(f"the server refuses AUTH {mechanism.name}", reply)
+        error = getattr(mechanism, "token_error", None)
+        if not isinstance(error, TokenError):
+            raise AuthenticationRefused(f"the server refuses AUTH {mechanism.name}", reply)
+
+        why = f"status {error.status}" + (f", scope {error.scope}" if error.scope else "")
+        raise AuthenticationRefused(f"the server refuses AUTH {mechanism.name} ({_printable(why)})", reply, error)
 
     mechanism.finish()
     return reply
 
 
-def _choose(
-    driver: ClientDriver, login: tuple[str, str] | Credentials, channel: Channel, plaintext_auth: bool
-) -> ClientMechanism:
-    credentials = login if isinstance(login, Credentials) else Credentials(username=login[0], password=login[1])
-    offered = driver.connection.extensions.get("AUTH", ())
-    assert isinstance(offered, tuple)
-    name = choose(offered, credentials, channel, cleartext=plaintext_auth)
-    if name is None:
-        secret = "" if channel.tls else "; a password is sent only over verified TLS, unless plaintext_auth is set"
-        raise AuthenticationRefused(
-            f"no mechanism of the server suits the credentials; offered: {', '.join(offered) or 'none'}{secret}"
-        )
+def _printable(text: str) -> str:
+    return "".join(each if each.isprintable() else "?" for each in text[:_MOST_TEXT])
 
-    return make_client(name, credentials, channel)
+
+_MOST_TEXT = 200
 
 
 async def _begin(driver: ClientDriver, mechanism: ClientMechanism) -> Reply:

@@ -8,8 +8,9 @@ from typing import Protocol, TypedDict
 
 from smtpcore import Extension
 from smtpcore.proxy import ProxyHeader
+from smtpcore.sasl import MECHANISMS, ClientMechanism
 
-from .._names import check_options
+from .._names import check_options, unknown_name
 from ..streams._stream import Stream
 from ._login import Login
 from ._timeouts import ClientTimeouts
@@ -51,6 +52,9 @@ class ConnectOptions(TypedDict, total=False):
     """The TLS context. The default context requires a certificate that is valid for `host`."""
     auth: Login | None
     """The credentials: a name and a password, `smtpcore.sasl.Credentials`, or a SASL mechanism. By default no AUTH."""
+    auth_mechanisms: Sequence[str] | None
+    """The SASL mechanisms that may be used, the preferred mechanism first. By default all that suit the credentials,
+    the strongest first."""
     plaintext_auth: bool
     """Whether to send credentials also without TLS or to an unverified server, where others may read them. By default
     false."""
@@ -74,6 +78,7 @@ class ConnectOptions(TypedDict, total=False):
     """The extensions that the client can use, by default `EXTENSIONS`. Add your own with `(*EXTENSIONS, yours)`."""
 
 
+_MECHANISMS = [mechanism.name for mechanism in MECHANISMS]
 _OPTIONS = frozenset(ConnectOptions.__annotations__)
 _HINTS = {
     "config": "give the fields of a ClientConfig as options, such as hostname=... or lmtp=...",
@@ -88,5 +93,10 @@ _HINTS = {
 def check_connect_options(options: ConnectOptions) -> None:
     """Raise `TypeError` for an unknown option, and `ValueError` for options that exclude each other."""
     check_options("an option of connect", options, _OPTIONS, _HINTS)
+    for name in options.get("auth_mechanisms") or ():
+        if name not in _MECHANISMS:
+            raise ValueError(unknown_name(name, "a SASL mechanism", _MECHANISMS))
+    if options.get("auth_mechanisms") and isinstance(options.get("auth"), ClientMechanism | None):
+        raise ValueError("auth_mechanisms has no effect without a name and a secret in auth")
     if options.get("local_address") and options.get("path"):
         raise ValueError("local_address has no effect with path: a Unix socket has no IP address")

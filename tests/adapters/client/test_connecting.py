@@ -48,7 +48,7 @@ def test_lmtp_client_has_no_fallback_if_lhlo_is_refused() -> None:
     error = book.fail()
 
     assert isinstance(error, Refused)
-    book.wire(b"LHLO c.example\r\n")
+    book.wire(b"LHLO c.example\r\n", b"QUIT\r\n")
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
 """Authentication of the client."""
 
 import ssl
+from base64 import b64decode
 
 import pytest
 
 from smtpcore import RemoteProtocolError, Reply
-from smtpcore.sasl import Credentials, make_client
+from smtpcore.sasl import ChannelBinding, Credentials, make_client
 from smtpcore_adapters import AuthenticationRefused, TlsMode
 from tests.adapters.playbook import new_client
 from tests.playbook import GREETING, offer
@@ -93,7 +94,7 @@ def test_malformed_challenge_is_cancelled() -> None:
     error = book.fail()
 
     assert isinstance(error, RemoteProtocolError)
-    assert book.sent[-1] == b"*\r\n"
+    assert book.sent[-2:] == [b"*\r\n", b"QUIT\r\n"]
 
 
 def test_scram_success_without_server_signature_is_an_error() -> None:
@@ -104,3 +105,20 @@ def test_scram_success_without_server_signature_is_an_error() -> None:
     )
 
     assert isinstance(error, RemoteProtocolError)
+
+
+def test_mechanism_that_cannot_use_the_credentials_is_skipped() -> None:
+    script = [*greeting_with_auth("SCRAM-SHA-256 PLAIN"), b"235 welcome\r\n"]
+    book = new_client(tls=TlsMode.IMPLICIT, auth=("tim", "\u0221secret")).send(*script).connect()
+    assert book.sent[1].startswith(b"AUTH PLAIN ")
+
+
+def test_scram_without_plus_after_a_refused_scram_plus_claims_no_channel_binding() -> None:
+    bindings = (ChannelBinding("tls-exporter", b"data"),)
+    script = [*greeting_with_auth("SCRAM-SHA-256-PLUS SCRAM-SHA-256"), b"504 no\r\n", b"535 no\r\n"]
+    book = new_client(tls=TlsMode.IMPLICIT, auth=("tim", "secret")).send(*script)
+    book.stream.bindings = bindings
+    assert isinstance(book.fail(), AuthenticationRefused)
+    initial = [line.split() for line in book.sent[1:3]]
+    assert [words[1] for words in initial] == [b"SCRAM-SHA-256-PLUS", b"SCRAM-SHA-256"]
+    assert [b64decode(words[2]).split(b",")[0] for words in initial] == [b"p=tls-exporter", b"n"]
