@@ -36,6 +36,7 @@ from ..streams._stream import Address
 from ..tls._info import Tls
 from ._driver import ClientDriver, say_hello
 from ._envelope import Recipient, Sender, SendOptions, check_send_options, make_mail, make_rcpts
+from ._messages import Inconvertible
 from ._results import SendResult
 from ._sources import Body, Source, regrouped, source_of, with_line_ends
 
@@ -116,7 +117,11 @@ class Client:
             raise LocalProtocolError("a message needs a recipient")
 
         binary = options.get("body_type") is BodyType.BINARYMIME
-        source = source_of(body, eight_bit=self._takes_eight_bit, smtputf8="SMTPUTF8" in self.extensions)
+        try:
+            source = source_of(body, eight_bit=self._takes_eight_bit, smtputf8="SMTPUTF8" in self.extensions)
+        except Inconvertible as exc:
+            raise Unsendable(Reply(554, f"The message cannot be converted: {exc}", enhanced="5.6.3")) from exc
+        await source.examine(self._driver.stream.run_blocking)
         mail = make_mail(sender, options, self._found(source, rcpts, Path(str(sender)), binary=binary))
         self._check(mail, source)
 
@@ -146,9 +151,10 @@ class Client:
     def _found(self, source: Source, rcpts: Sequence[Rcpt], sender: Path, *, binary: bool) -> dict[str, object]:
         paths = [sender, *(rcpt.forward_path for rcpt in rcpts)]
         found: dict[str, object] = {}
-        if source.size is not None and "SIZE" in self.extensions:
-            found["SIZE"] = source.size
-        if not (binary or source.is_ascii) and self._takes_eight_bit:
+        examined = source.examined
+        if examined and "SIZE" in self.extensions:
+            found["SIZE"] = examined.size if binary else examined.size_as_text
+        if not (binary or (examined and examined.is_ascii)) and self._takes_eight_bit:
             found["BODY"] = BodyType.EIGHT_BIT_MIME
         if source.needs_smtputf8 or not all(path.text.isascii() for path in paths):
             found["SMTPUTF8"] = True
@@ -162,8 +168,13 @@ class Client:
             raise Unsendable(Reply(552, f"The next server accepts at most {limit} octets", enhanced="5.3.4"))
         if params.smtputf8 and "SMTPUTF8" not in offered:
             raise Unsendable(Reply(553, "The next server accepts only ASCII addresses", enhanced="5.6.7"))
-        if source.is_ascii is False and not self._takes_eight_bit:
+        examined = source.examined
+        if examined and not examined.is_ascii and not self._takes_eight_bit:
             raise Unsendable(Reply(554, "The next server accepts only ASCII messages", enhanced="5.6.3"))
+        if examined and not examined.is_ascii and params.body is BodyType.SEVEN_BIT:
+            raise LocalProtocolError("octets beyond ASCII cannot be sent with BODY=7BIT")
+        if examined and examined.has_nul and params.body is not BodyType.BINARYMIME:
+            raise LocalProtocolError("a NUL can be sent only with body_type=BodyType.BINARYMIME")
         if params.requiretls and not (self.is_verified and "REQUIRETLS" in offered):
             why = "The next server lacks REQUIRETLS or a verified certificate"
             raise Unsendable(Reply(550, why, enhanced="5.7.30"))

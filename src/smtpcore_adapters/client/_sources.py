@@ -3,23 +3,22 @@
 # Each source yields pieces of bounded size, so that a body of any size is sent in constant memory. A source also
 # determines what MAIL announces before the first piece: the size, and whether there are octets beyond ASCII.
 
-import io
 import re
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Collection, Iterable
 from contextlib import aclosing
-from copy import copy
 from email.message import Message
-from email.policy import EmailPolicy
-from email.utils import getaddresses
 from typing import BinaryIO, Protocol, TypeAlias, runtime_checkable
+
+from ._messages import flatten
 
 PIECE = 262_144
 """Octets of a piece. Larger pieces are not sent faster."""
 
-Body: TypeAlias = bytes | Message | BinaryIO | Iterable[bytes] | AsyncIterable[bytes]
+Body: TypeAlias = bytes | bytearray | memoryview | Message | BinaryIO | Iterable[bytes] | AsyncIterable[bytes]
 """A message as bytes, a message of the `email` package, a binary file, or an iterable of pieces, cut anywhere."""
 
+_OCTETS = (bytes, bytearray, memoryview)
 _sub_line_end = re.compile(rb"\r\n|\r|\n").sub
 
 RunBlocking: TypeAlias = Callable[..., Awaitable[bytes]]
@@ -32,17 +31,58 @@ class Readable(Protocol):
     def read(self, size: int = -1, /) -> bytes: ...
 
 
+@runtime_checkable
+class Seekable(Readable, Protocol):
+    """A file that may be able to go back."""
+
+    def seekable(self) -> bool: ...
+
+    def tell(self) -> int: ...
+
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...
+
+
+class _Examined:
+    """Properties of octets that were added piece by piece."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        """The number of octets."""
+        self.is_ascii = True
+        """Whether all octets are ASCII."""
+        self.has_nul = False
+        """Whether there is a NUL."""
+        self._bare = 0
+        self._tail = b""
+
+    def add(self, data: bytes) -> None:
+        is_cut = self._tail == b"\r" and data.startswith(b"\n")
+        self._bare += _count_bare(data) - 2 * is_cut
+        self._tail = data[-1:] or self._tail
+        self.size += len(data)
+        self.is_ascii &= data.isascii()
+        self.has_nul |= b"\0" in data
+
+    @property
+    def size_as_text(self) -> int:
+        """The number of octets with CR LF at the end of each line, including the last line."""
+        is_ended = self._tail in (b"", b"\r", b"\n")
+        return self.size + self._bare + (0 if is_ended else len(b"\r\n"))
+
+
 class Source(ABC):
     """A body that is ready to be sent."""
 
-    size: int | None = None
-    """The size in octets as sent, or None if unknown before sending."""
-    is_ascii: bool | None = None
-    """Whether all octets are ASCII, or None if unknown before sending."""
+    examined: "_Examined | None" = None
+    """The properties of all octets, or None if they are unknown before sending."""
     needs_smtputf8: bool = False
     """Whether the header has addresses that only SMTPUTF8 can carry (RFC 6532)."""
     is_repeatable: bool = False
     """Whether `pieces` can be called more than once."""
+
+    async def examine(self, run_blocking: RunBlocking) -> None:
+        """Set `examined` if the body can be read before it is sent."""
+        return
 
     @abstractmethod
     def pieces(self, run_blocking: RunBlocking) -> AsyncGenerator[bytes, None]:
@@ -59,12 +99,16 @@ def source_of(body: Body, *, eight_bit: bool, smtputf8: bool) -> Source:
 
     Raises:
         TypeError: `body` has a type that cannot be sent.
+        Inconvertible: `body` is a message that this server cannot get unchanged.
     """
     _check(body)
-    if isinstance(body, bytes):
-        return _Octets(body)
+    if isinstance(body, _OCTETS):
+        return _Octets(bytes(body))
     if isinstance(body, Message):
-        return _flattened(body, eight_bit=eight_bit, smtputf8=smtputf8)
+        data, needs_smtputf8 = flatten(body, eight_bit=eight_bit, smtputf8=smtputf8)
+        source = _Octets(data)
+        source.needs_smtputf8 = needs_smtputf8
+        return source
     if isinstance(body, Readable) and not isinstance(body, AsyncIterable):
         return _File(body)
 
@@ -74,12 +118,15 @@ def source_of(body: Body, *, eight_bit: bool, smtputf8: bool) -> Source:
 def _check(body: object) -> None:
     if isinstance(body, str):
         raise TypeError("a body must be bytes, not str: encode the text, or build an EmailMessage")
-    if isinstance(body, io.TextIOBase):
+    if isinstance(body, Readable) and hasattr(body, "encoding"):
         raise TypeError("a body must be bytes: open the file in binary mode")
     if not isinstance(body, Message | Readable | Iterable | AsyncIterable):
         raise TypeError(
             f"a body cannot be {type(body).__name__}: give bytes, an EmailMessage, a binary file or an iterable"
         )
+    if isinstance(body, Collection) and not isinstance(body, (*_OCTETS, Message)):
+        for piece in body:
+            _checked_piece(piece)
 
 
 class _Octets(Source):
@@ -87,8 +134,8 @@ class _Octets(Source):
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self.size = len(data) + _count_bare(data)
-        self.is_ascii = data.isascii()
+        self.examined = _Examined()
+        self.examined.add(data)
 
     async def pieces(self, run_blocking: RunBlocking) -> AsyncGenerator[bytes, None]:
         for start in range(0, len(self._data), PIECE):
@@ -98,19 +145,23 @@ class _Octets(Source):
 class _File(Source):
     def __init__(self, file: Readable) -> None:
         self._file = file
-        self._start: int | None = None
-        if isinstance(file, io.IOBase) and file.seekable():
-            self._start = file.tell()
-            self.size = file.seek(0, io.SEEK_END) - self._start
-            file.seek(self._start)
-            self.is_repeatable = True
+        self._seekable = file if isinstance(file, Seekable) and file.seekable() else None
+        self._start = self._seekable.tell() if self._seekable else 0
+        self.is_repeatable = self._seekable is not None
+
+    async def examine(self, run_blocking: RunBlocking) -> None:
+        if self._seekable:
+            examined = _Examined()
+            async for piece in self.pieces(run_blocking):
+                examined.add(piece)
+            self._seekable.seek(self._start)
+            self.examined = examined
 
     async def pieces(self, run_blocking: RunBlocking) -> AsyncGenerator[bytes, None]:
-        if self._start is not None:
-            assert isinstance(self._file, io.IOBase)
-            self._file.seek(self._start)
+        if self._seekable:
+            self._seekable.seek(self._start)
         while piece := await run_blocking(self._file.read, PIECE):
-            yield piece
+            yield _checked_piece(piece)
 
 
 class _Pieces(Source):
@@ -121,42 +172,20 @@ class _Pieces(Source):
         if isinstance(self._given, AsyncGenerator):
             async with aclosing(self._given):  # close the generator here: the caller may have no reference to it
                 async for piece in self._given:
-                    yield piece
+                    yield _checked_piece(piece)
         elif isinstance(self._given, AsyncIterable):
             async for piece in self._given:
-                yield piece
+                yield _checked_piece(piece)
         else:
             for piece in self._given:
-                yield piece
+                yield _checked_piece(piece)
 
 
-# Messages of the email package
+def _checked_piece(piece: object) -> bytes:
+    if not isinstance(piece, _OCTETS):
+        raise TypeError(f"each piece of a body must be bytes, not {type(piece).__name__}")
 
-_ADDRESS_FIELDS = ("From", "Sender", "Reply-To", "To", "Cc", "Resent-From", "Resent-Sender", "Resent-To", "Resent-Cc")
-
-
-def _flattened(message: Message, *, eight_bit: bool, smtputf8: bool) -> Source:
-    is_international = any(not address.isascii() for address in _addresses(message))
-    policy = message.policy.clone(linesep="\r\n", cte_type="8bit" if eight_bit else "7bit")
-    if is_international and smtputf8 and isinstance(policy, EmailPolicy):
-        policy = policy.clone(utf8=True)
-
-    source = _Octets(_without_bcc(message).as_bytes(policy=policy))
-    source.needs_smtputf8 = is_international
-    return source
-
-
-def _without_bcc(message: Message) -> Message:
-    # RFC 5322 3.6.3: the other recipients must not see the addresses in Bcc.
-    stripped = copy(message)
-    del stripped["Bcc"]
-    del stripped["Resent-Bcc"]
-    return stripped
-
-
-def _addresses(message: Message) -> list[str]:
-    fields = [str(value) for name in _ADDRESS_FIELDS for value in message.get_all(name, [])]
-    return [address for _, address in getaddresses(fields)]
+    return bytes(piece)
 
 
 # Pieces

@@ -38,7 +38,7 @@ def envelope(*args: Any, offers: Sequence[str] = FULL, recipients: int = 1, **op
 
 def test_size_is_declared_if_known() -> None:
     assert envelope(b"a\nb\n") == ["MAIL FROM:<a@c.example> SIZE=6", "RCPT TO:<b@s.example>"]
-    assert envelope(io.BytesIO(b"hi\r\n"))[0] == "MAIL FROM:<a@c.example> SIZE=4 BODY=8BITMIME"
+    assert envelope(io.BytesIO(b"hi\r\n"))[0] == "MAIL FROM:<a@c.example> SIZE=4"
     assert envelope([b"hi\r\n"], size=77)[0] == "MAIL FROM:<a@c.example> BODY=8BITMIME SIZE=77"
 
 

@@ -1,14 +1,18 @@
 """Bodies of each supported type."""
 
 import io
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import AsyncIterator, Iterator, Sequence
 from email.message import EmailMessage
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import pytest
 
-from smtpcore import LocalProtocolError
+from smtpcore import BodyType, LocalProtocolError
 from smtpcore_adapters import Unsendable
+from smtpcore_adapters.client._sources import PIECE
 from tests.adapters.client.test_envelope import FULL
 from tests.adapters.fakes import chunks
 from tests.adapters.playbook import ACCEPTED, client
@@ -85,12 +89,98 @@ def test_file_body_is_sent_from_its_current_position() -> None:
     assert sent_body(file) == b"rest\r\n.\r\n"
 
 
-@pytest.mark.parametrize("body", ["text", io.StringIO("text"), 1, None])
+@pytest.mark.parametrize("body", [bytearray(b"a\nb"), memoryview(b"a\nb"), [bytearray(b"a\n"), memoryview(b"b")]])
+def test_body_of_octets_in_a_buffer(body: Any) -> None:
+    assert sent_body(body) == b"a\r\nb\r\n.\r\n"
+
+
+WRONG = ["text", io.StringIO("text"), 1, None, ["text"], [b"text", "text"], (1, 2), {"a": b"b"}, array("b", b"text")]
+
+
+@pytest.mark.parametrize("body", WRONG)
 def test_body_of_a_wrong_type_is_a_type_error(body: Any) -> None:
     book = client()
     with pytest.raises(TypeError):
         book.deliver(body)
     book.wire()
+
+
+def test_text_file_of_a_wrapper_is_a_type_error(tmp_path: Path) -> None:
+    book = client()
+    with NamedTemporaryFile("w+", dir=tmp_path) as file, pytest.raises(TypeError, match="binary mode"):
+        book.deliver(file)
+    book.wire()
+
+
+def texts() -> Iterator[Any]:
+    yield b"fine\r\n"
+    yield "text"
+
+
+async def async_texts() -> AsyncIterator[Any]:
+    yield "text"
+
+
+@pytest.mark.parametrize("make", [texts, async_texts])
+def test_iterator_that_yields_text_is_a_type_error_and_leaves_the_message_unfinished(make: Any) -> None:
+    book = client().send(OK, OK, GO_AHEAD)
+    with pytest.raises(TypeError, match="must be bytes, not str"):
+        book.deliver(make())
+    assert not book.client.is_open
+    assert not book.output.endswith(b".\r\n")
+
+
+@pytest.mark.parametrize("body", [b"x\0y\r\n", io.BytesIO(b"x\0y\r\n")])
+def test_body_with_a_nul_is_refused_before_mail(body: Any) -> None:
+    book = client()
+    with pytest.raises(LocalProtocolError, match="NUL"):
+        book.deliver(body)
+    assert book.client.is_open
+    book.wire()
+
+
+@pytest.mark.parametrize("body", [b"\xff\r\n", io.BytesIO(b"\xff\r\n")])
+def test_octets_beyond_ascii_are_refused_before_mail_if_they_are_known(body: Any) -> None:
+    book = client("8BITMIME")
+    with pytest.raises(LocalProtocolError, match="7BIT"):
+        book.deliver(body, body_type=BodyType.SEVEN_BIT)
+    with pytest.raises(Unsendable):
+        client().deliver(body)
+    book.wire()
+
+
+BIG = b"x\n" * 40_000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [BIG, io.BytesIO(BIG), bytearray(BIG), io.BytesIO(BIG[:-1]), b"x\r\n" * 40_000, io.BytesIO(b"x\r\n" * 40_000)],
+)
+def test_size_counts_the_line_ends_that_are_sent(body: Any) -> None:
+    with pytest.raises(Unsendable):
+        client("SIZE 119999").deliver(body)
+    book = client("SIZE 120000").send(OK, OK, GO_AHEAD, ACCEPTED)
+    assert book.deliver(body).accepted
+    assert b" SIZE=120000\r\n" in book.sent[0]
+    assert len(b"".join(book.sent[3:])) == 120_000 + len(b".\r\n")
+
+
+def test_size_of_a_file_is_that_of_its_rest_with_line_ends_cut_anywhere() -> None:
+    text = b"\r\n" * PIECE
+    file = io.BytesIO(b"?" + text)
+    file.seek(1)
+    assert sent_body(file, offers=("SIZE",)) == text + b".\r\n"
+    file = io.BytesIO(b"x" + text)
+    book = client("SIZE").send(OK, OK, GO_AHEAD, ACCEPTED)
+    assert book.deliver(file).accepted
+    assert f" SIZE={len(text) + 1}\r\n".encode() in book.sent[0]
+
+
+def test_size_of_a_binary_body_is_the_number_of_its_octets() -> None:
+    for body in (b"\n\0", io.BytesIO(b"\n\0")):
+        book = client("SIZE", "CHUNKING", "BINARYMIME").send(OK, OK, ACCEPTED)
+        assert book.deliver(body, body_type=BodyType.BINARYMIME).accepted
+        assert b" SIZE=2 " in book.sent[0]
 
 
 def message(subject: str = "hello") -> EmailMessage:

@@ -1,0 +1,185 @@
+"""Messages of the `email` package as octets, in 7 bits where the server needs that."""
+
+# The `email` package converts to 7 bits by decoding a part from the charset that it claims to have. Octets that are not
+# valid in this charset get lost, and unknown charsets raise. So this module encodes the octets of a part instead,
+# whatever they mean. A signed part must not be changed at all (RFC 1847 2.1), and a field cannot be encoded without
+# knowledge of its syntax. Such messages are refused, as an MTA returns them to the sender.
+
+import binascii
+import re
+from base64 import encodebytes
+from collections.abc import Iterator
+from copy import copy, deepcopy
+from email.message import Message
+from email.policy import EmailPolicy
+from email.utils import getaddresses
+
+AnyMessage = Message
+
+
+class Inconvertible(Exception):
+    """The message cannot be sent to this server unchanged, and cannot be converted either."""
+
+
+def flatten(message: AnyMessage, *, eight_bit: bool, smtputf8: bool) -> tuple[bytes, bool]:
+    """Return the octets of `message` without Bcc, and whether its header has addresses that need SMTPUTF8.
+
+    `eight_bit` and `smtputf8` say whether the server offers 8BITMIME and SMTPUTF8. Raises `Inconvertible`, and no other
+    exception, whatever a parsed message contains.
+    """
+    try:
+        is_international = any(not address.isascii() for address in _addresses(message))
+        converted = _without_bcc(message)
+        if any(_needs_conversion(part, eight_bit=eight_bit) for part in converted.walk()):
+            converted = deepcopy(converted)
+            _convert(converted, eight_bit=eight_bit, is_whole=True)
+
+        data = _as_bytes(converted, eight_bit=eight_bit, utf8=is_international and smtputf8)
+    except Inconvertible:
+        raise
+    except Exception as exc:
+        raise Inconvertible(f"the message is malformed: {exc}") from exc
+
+    if b"\0" in data:
+        raise Inconvertible("a NUL in a field, or beside the parts")
+
+    return data, is_international
+
+
+_ADDRESS_FIELDS = ("From", "Sender", "Reply-To", "To", "Cc", "Resent-From", "Resent-Sender", "Resent-To", "Resent-Cc")
+
+
+def _addresses(message: AnyMessage) -> list[str]:
+    fields = [str(value) for name in _ADDRESS_FIELDS for value in message.get_all(name, [])]
+    return [address for _, address in getaddresses(fields)]
+
+
+def _without_bcc(message: AnyMessage) -> AnyMessage:
+    # RFC 5322 3.6.3: the other recipients must not see the addresses in Bcc.
+    stripped = copy(message)
+    del stripped["Bcc"]
+    del stripped["Resent-Bcc"]
+    return stripped
+
+
+def _as_bytes(message: AnyMessage, *, eight_bit: bool, utf8: bool) -> bytes:
+    policy = message.policy.clone(linesep="\r\n", cte_type="8bit" if eight_bit else "7bit")
+    if isinstance(policy, EmailPolicy):
+        policy = policy.clone(utf8=utf8 or policy.utf8, refold_source="none")
+    else:
+        policy = policy.clone(max_line_length=_MAX_LINE)  # shorter lines stay as they are
+
+    return message.as_bytes(policy=policy)
+
+
+_MAX_LINE = 998  # RFC 5322 2.1.1
+
+
+# Conversion
+
+
+def _needs_conversion(part: AnyMessage, *, eight_bit: bool) -> bool:
+    if not eight_bit and any(_has_octets(text) for text in _texts_around(part)):
+        return True
+
+    data = _payload_of(part) if not part.is_multipart() else b""
+    is_broken = b"\0" in data or (_encoding_of(part) == "binary" and _find_bare_newline(data) is not None)
+    return is_broken or not (eight_bit or data.isascii())
+
+
+_find_bare_newline = re.compile(rb"\r(?!\n)|(?<!\r)\n").search
+
+
+def _texts_around(part: AnyMessage) -> Iterator[object]:
+    """Yield the texts that no transfer encoding applies to."""
+    yield from (part.preamble, part.epilogue)
+    yield from (value for _, value in part.raw_items())
+
+
+def _has_octets(text: object) -> bool:
+    """Return whether a parsed text had octets beyond ASCII. They are surrogates in the text."""
+    return isinstance(text, str) and _find_surrogate(text) is not None
+
+
+_find_surrogate = re.compile("[\udc80-\udcff]").search
+
+
+def _payload_of(part: AnyMessage) -> bytes:
+    # `get_payload` decodes the octets from the charset of the part, and so loses some.
+    text = vars(part)["_payload"]
+    return text.encode("ascii", "surrogateescape") if isinstance(text, str) else b""
+
+
+def _encoding_of(part: AnyMessage) -> str:
+    return str(part.get("Content-Transfer-Encoding", "7bit")).strip().lower()
+
+
+def _convert(part: AnyMessage, *, eight_bit: bool, is_whole: bool) -> None:
+    """Convert `part` in place. `is_whole` says whether it is a message, with the fields of a message."""
+    if not any(_needs_conversion(each, eight_bit=eight_bit) for each in part.walk()):
+        return
+    kind = part.get_content_type()
+    if kind == "multipart/signed" or any(field in part for field in _SIGNATURES):
+        raise Inconvertible("a conversion would break a signature")  # RFC 1847 2.1
+    if kind.startswith("message/") and kind != "message/rfc822":
+        raise Inconvertible(f"octets beyond ASCII in {kind[:40]}")  # RFC 2046 section 5.2
+    if not eight_bit:
+        _check_texts_around(part)
+
+    encoding = _encoding_of(part)
+    if encoding not in _IDENTITY:
+        raise Inconvertible(f"octets beyond ASCII in the encoding {encoding[:40]!r}")
+    if part.is_multipart():
+        for each in part.get_payload():
+            assert isinstance(each, Message), "a part with parts has a list of messages"
+            _convert(each, eight_bit=eight_bit, is_whole=part.get_content_type() == "message/rfc822")
+        if not eight_bit and "Content-Transfer-Encoding" in part:
+            part.replace_header("Content-Transfer-Encoding", "7bit")
+        return
+
+    _encode(part, _payload_of(part))
+    if is_whole and "MIME-Version" not in part:
+        part["MIME-Version"] = "1.0"
+
+
+_IDENTITY = frozenset({"7bit", "8bit", "binary"})
+_SIGNATURES = ("DKIM-Signature", "ARC-Message-Signature")
+
+
+def _check_texts_around(part: AnyMessage) -> None:
+    for text in (part.preamble, part.epilogue):
+        if _has_octets(text):
+            raise Inconvertible("octets beyond ASCII beside the parts")
+
+    for name, value in part.raw_items():
+        # The policy writes a field without structure as an encoded word (RFC 2047), which keeps the octets.
+        if _has_octets(value) and not (name.lower() in _UNSTRUCTURED or name.lower().startswith("x-")):
+            raise Inconvertible(f"octets beyond ASCII in {name}")
+
+
+_UNSTRUCTURED = frozenset({"subject", "comments", "content-description"})
+
+
+def _encode(part: AnyMessage, data: bytes) -> None:
+    if data.isascii() and b"\0" not in data:
+        return  # only a field has octets beyond ASCII
+    if part.get_content_maintype() == "multipart":
+        raise Inconvertible("octets beyond ASCII in parts that cannot be separated")
+    if "Content-Type" not in part:
+        part["Content-Type"] = 'text/plain; charset="unknown-8bit"'  # RFC 1428
+
+    encoding, encoded = "base64", encodebytes(data)
+    if part.get_content_maintype() == "text" and _encoding_of(part) != "binary":
+        data = _sub_line_end(b"\r\n", data)
+        quoted = binascii.b2a_qp(data.replace(b"\r\n", b"\n"))
+        # Text with few octets beyond ASCII stays readable.
+        is_exact = binascii.a2b_qp(quoted).replace(b"\n", b"\r\n") == data
+        is_short = len(quoted) <= len(data) * 3 // 2
+        encoding, encoded = ("quoted-printable", quoted) if is_exact and is_short else ("base64", encodebytes(data))
+
+    del part["Content-Transfer-Encoding"]
+    part["Content-Transfer-Encoding"] = encoding
+    part.set_payload(encoded.decode("ascii"))
+
+
+_sub_line_end = re.compile(rb"\r\n|\r|\n").sub
