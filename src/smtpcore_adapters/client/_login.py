@@ -56,6 +56,12 @@ async def log_in(
         return await _exchange(driver, login)
 
     credentials = login if isinstance(login, Credentials) else Credentials(username=login[0], password=login[1])
+    return await _try_mechanisms(driver, credentials, channel, names, plaintext_auth)
+
+
+async def _try_mechanisms(
+    driver: ClientDriver, credentials: Credentials, channel: Channel, names: Sequence[str] | None, plaintext_auth: bool
+) -> Reply:
     offered = driver.connection.extensions.get("AUTH", ())
     assert isinstance(offered, tuple)
     left = [name for name in offered if names is None or name in names]
