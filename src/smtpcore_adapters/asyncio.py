@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     ExitStack,
@@ -37,6 +37,7 @@ from .server._acceptor import Acceptor, OnReady, Server, announce, pause_after_a
 from .server._app import App
 from .server._config import Options
 from .server._listeners import BACKLOG, Listener, accept_from, addresses_of, listening
+from .streams._connector import begin_connecting, check_connected, interleaved, new_socket
 from .streams._stream import (
     HAPPY_EYEBALLS,
     NOT_IN_A_THREAD,
@@ -142,20 +143,77 @@ async def open_stream(
     """Connect to a server on asyncio, and return the byte stream."""
     loop = asyncio.get_running_loop()
     make = partial(_ProtocolStream, loop, None)
-    options: dict[str, Any] = {"family": family_of(local_address)}
-    if local_address:
-        options["local_addr"] = (local_address, 0)
-    if isinstance(loop, asyncio.BaseEventLoop):  # other loops, such as uvloop, try one address after the other
-        options["happy_eyeballs_delay"] = HAPPY_EYEBALLS
+    async with asyncio.timeout(timeout):
+        if path:
+            _, stream = await loop.create_unix_connection(make, path)
+            return stream
 
-    with unknown_hosts_as_os_errors(host):
-        async with asyncio.timeout(timeout):
-            if path:
-                _, stream = await loop.create_unix_connection(make, path)
-            else:
-                _, stream = await loop.create_connection(make, host, port, **options)
+        with unknown_hosts_as_os_errors(host):
+            resolve = partial(socket.getaddrinfo, family=family_of(local_address), type=socket.SOCK_STREAM)
+            found = await loop.run_in_executor(None, resolve, host, port)
+        connection = await _connect_to_any(loop, [(each[0], each[4]) for each in found], local_address)
+        try:
+            _, stream = await loop.create_connection(make, sock=connection)
+        except BaseException:
+            connection.close()
+            raise
 
     return stream
+
+
+async def _connect_to_any(
+    loop: asyncio.AbstractEventLoop, addresses: Sequence[tuple[int, Any]], local_address: str | None
+) -> socket.socket:
+    """Return the first connection that succeeds, as `connect_to_any` does for the other frameworks.
+
+    `loop.create_connection` has this function on asyncio's own loops only: uvloop tries one address after the other.
+    """
+    waiting = interleaved(addresses)
+    failures: list[OSError] = []
+    attempts: list[asyncio.Task[socket.socket]] = []
+    try:
+        while waiting or attempts:
+            if waiting:
+                attempts.append(loop.create_task(_connect(loop, *waiting.pop(0), local_address)))
+            limit = HAPPY_EYEBALLS if waiting else None
+            done, _ = await asyncio.wait(attempts, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            for attempt in done:
+                attempts.remove(attempt)
+                try:
+                    return attempt.result()
+                except OSError as exc:
+                    failures.append(exc)
+    finally:
+        for attempt in attempts:
+            attempt.add_done_callback(_close_result)
+            attempt.cancel()
+
+    raise failures[0]
+
+
+async def _connect(
+    loop: asyncio.AbstractEventLoop, family: int, address: Any, local_address: str | None
+) -> socket.socket:
+    with new_socket(family, local_address) as connection:
+        if isinstance(loop, asyncio.BaseEventLoop):
+            connection.setblocking(False)
+            await loop.sock_connect(connection, address)
+        else:  # `sock_connect` of uvloop ignores the interface of a link-local address
+            begin_connecting(connection, address)
+            writable = loop.create_future()
+            loop.add_writer(connection, _wake, writable)
+            try:
+                await writable
+            finally:
+                loop.remove_writer(connection)
+            check_connected(connection)
+
+    return connection
+
+
+def _close_result(attempt: "asyncio.Task[socket.socket]") -> None:
+    if not attempt.cancelled() and not attempt.exception():
+        attempt.result().close()
 
 
 @documented_as(Adapter.connect)

@@ -6,6 +6,7 @@ import gc
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -156,8 +157,6 @@ def test_client_connects_to_a_unix_socket(backend: str, tmp_path: Path) -> None:
 
 
 def test_each_address_of_a_host_is_tried(server: Running, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if backend == "asyncio-uvloop":
-        pytest.skip("uvloop resolves names without Python's socket module")
     port = server.server.address.port
     found: list[Any] = [("127.0.0.9", port), ("127.0.0.1", port)]
 
@@ -222,8 +221,6 @@ def test_connect_times_out(backend: str) -> None:
 
 
 def test_next_address_is_tried_while_the_first_is_slow(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if backend == "asyncio-uvloop":
-        pytest.skip("uvloop resolves names without Python's socket module")
     ports: list[int] = []
 
     async def test(open_stream: Open) -> None:
@@ -231,13 +228,45 @@ def test_next_address_is_tried_while_the_first_is_slow(backend: str, monkeypatch
             return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in ports]
 
         monkeypatch.setattr(socket, "getaddrinfo", resolve)
-        stream = await open_stream("mx.example", 25, 2)
+        start = time.monotonic()
+        stream = await open_stream("mx.example", 25, TIMEOUT)
+        assert time.monotonic() - start < TIMEOUT / len(ports), "the first address has not used up its share"
         assert stream.peer == Address("127.0.0.1", ports[1])
         await stream.aclose(0)
 
     with unreachable() as port, socket.create_server(("127.0.0.1", 0)) as listener:
         ports += [port, listener.getsockname()[1]]
         run(backend, test)
+
+
+def test_refused_address_does_not_delay_the_next(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HAPPY_EYEBALLS[backend], TIMEOUT)
+
+    async def test(open_stream: Open) -> None:
+        def resolve(host: object, *args: Any, **options: Any) -> Any:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in addresses]
+
+        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        start = time.monotonic()
+        stream = await open_stream("mx.example", 25, TIMEOUT)
+        assert time.monotonic() - start < TIMEOUT
+        await stream.aclose(0)
+
+        addresses.pop()
+        with pytest.raises(ConnectionRefusedError):
+            await open_stream("mx.example", 25, TIMEOUT)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        addresses: list[Any] = [("127.0.0.8", port), ("127.0.0.9", port), ("127.0.0.1", port)]
+        run(backend, test)
+
+
+HAPPY_EYEBALLS = {
+    **dict.fromkeys(("asyncio", "asyncio-uvloop"), "smtpcore_adapters.asyncio.HAPPY_EYEBALLS"),
+    **dict.fromkeys(("anyio-asyncio", "anyio-trio", "trio"), "smtpcore_adapters.streams._connector.HAPPY_EYEBALLS"),
+    "threads": "smtpcore_adapters.streams._blocking.HAPPY_EYEBALLS",
+}
 
 
 def test_stream_opens_another_stream_and_reports_waiting_input(backend: str) -> None:

@@ -12,15 +12,16 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import ExitStack, suppress
 from functools import partial
 from ssl import SSLContext
 from typing import Any, TypeVar
 
 from ..tls._info import Tls
-from ._connector import new_socket
+from ._connector import begin_connecting, check_connected, interleaved, new_socket
 from ._stream import (
+    HAPPY_EYEBALLS,
     Address,
     Interrupted,
     address_of,
@@ -60,31 +61,59 @@ async def open_blocking_stream(
     host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
 ) -> "BlockingStream":
     """Connect to a server: the `open_stream` of the adapter, without an event loop."""
-    deadline = time.monotonic() + timeout
     if path:
-        return BlockingStream(_connect(socket.AF_UNIX, path, deadline, None), Address(path))
+        with new_socket(socket.AF_UNIX, None) as connection:
+            connection.settimeout(min(timeout, _LONGEST_WAIT))
+            connection.connect(path)
+        return BlockingStream(connection, Address(path))
 
+    deadline = time.monotonic() + timeout
     with unknown_hosts_as_os_errors(host):
         found = socket.getaddrinfo(host, port, family=family_of(local_address), type=socket.SOCK_STREAM)
 
+    return BlockingStream(*_connect_to_any([(each[0], each[4]) for each in found], deadline, local_address))
+
+
+def _connect_to_any(
+    addresses: Sequence[tuple[int, Any]], deadline: float, local_address: str | None
+) -> tuple[socket.socket, Address | None]:
+    """Return the first connection that succeeds, as `connect_to_any` does for event loops."""
+    waiting = interleaved(addresses)
     failures: list[OSError] = []
-    for number, (family, _, _, _, address) in enumerate(found):
-        now = time.monotonic()
-        share = (deadline - now) / (len(found) - number)  # an address that does not answer leaves time for the others
-        try:
-            return BlockingStream(_connect(family, address, now + share, local_address), address_of(address))
-        except OSError as exc:
-            failures.append(exc)
+    start = 0.0
+    with Selector() as selector, ExitStack() as unused:
+        while waiting or selector.get_map():
+            now = time.monotonic()
+            if now >= deadline:
+                raise TimeoutError("no address of the host answers")
+
+            if waiting and (now >= start or not selector.get_map()):
+                family, address = waiting.pop(0)
+                start = now + HAPPY_EYEBALLS
+                try:
+                    with new_socket(family, local_address) as connection:
+                        begin_connecting(connection, address)
+                except OSError as exc:
+                    failures.append(exc)
+                    continue
+
+                unused.callback(connection.close)
+                selector.register(connection, selectors.EVENT_WRITE, (connection, address))
+
+            end = min(start, deadline) if waiting else deadline
+            for key, _ in selector.select(min(max(end - now, 0), _LONGEST_WAIT)):
+                connection, address = key.data
+                selector.unregister(connection)
+                try:
+                    check_connected(connection)
+                except OSError as exc:
+                    failures.append(exc)
+                    start = now
+                else:
+                    kept = connection.dup()
+                    return kept, address_of(address)
 
     raise failures[0]
-
-
-def _connect(family: int, address: Any, deadline: float, local_address: str | None) -> socket.socket:
-    with new_socket(family, local_address) as connection:
-        connection.settimeout(min(max(deadline - time.monotonic(), 0.001), _LONGEST_WAIT))
-        connection.connect(address)
-
-    return connection
 
 
 class BlockingStream:

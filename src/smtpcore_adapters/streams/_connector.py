@@ -54,7 +54,7 @@ async def connect_to_any(
 
     try:
         async with framework.task_group() as attempts:
-            for family, address in _interleaved(addresses):
+            for family, address in interleaved(addresses):
                 failed = framework.event()
                 attempts.start_soon(attempt, family, address, failed)
                 with framework.cancel_scope(deadline=framework.current_time() + HAPPY_EYEBALLS):
@@ -69,8 +69,11 @@ async def connect_to_any(
             unused.close()
 
 
-def _interleaved(addresses: Sequence[tuple[int, Any]]) -> list[tuple[int, Any]]:
-    # RFC 8305 section 4: the address families take turns, so that an unreachable family delays the other one only once.
+def interleaved(addresses: Sequence[tuple[int, Any]]) -> list[tuple[int, Any]]:
+    """Return families and addresses in the order in which they are tried.
+
+    RFC 8305 section 4: the families take turns, so that an unreachable family delays the other one only once.
+    """
     first = [each for each in addresses if each[0] == addresses[0][0]]
     others = [each for each in addresses if each[0] != addresses[0][0]]
     return [each for pair in zip_longest(first, others) for each in pair if each]
@@ -78,15 +81,25 @@ def _interleaved(addresses: Sequence[tuple[int, Any]]) -> list[tuple[int, Any]]:
 
 async def _connect(framework: Framework, family: int, address: Any, local_address: str | None) -> socket.socket:
     with new_socket(family, local_address) as connection:
-        connection.setblocking(False)
-        with suppress(BlockingIOError):
-            connection.connect(address)
+        begin_connecting(connection, address)
         await framework.wait_writable(connection)
-        error = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if error:
-            raise OSError(error, os.strerror(error))
+        check_connected(connection)
 
     return connection
+
+
+def begin_connecting(connection: socket.socket, address: Any) -> None:
+    """Begin to connect. The socket becomes writable when the attempt has ended."""
+    connection.setblocking(False)
+    with suppress(BlockingIOError):
+        connection.connect(address)
+
+
+def check_connected(connection: socket.socket) -> None:
+    """Raise `OSError` if the attempt, which has ended, has failed."""
+    error = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error:
+        raise OSError(error, os.strerror(error))
 
 
 @contextmanager
