@@ -421,7 +421,7 @@ class ClientConnection(Endpoint):
     # Writing
 
     def data_to_send(self) -> bytes:
-        """Take the octets to write."""
+        """Return the octets to write to the server. Each octet is returned once."""
         for pending in reversed(self._pending):
             if pending.mark is not None:
                 break

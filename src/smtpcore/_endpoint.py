@@ -97,7 +97,7 @@ class Endpoint(ABC):
     # Writing
 
     def data_to_send(self) -> bytes:
-        """Take the octets to write."""
+        """Return the octets to write to the peer. Each octet is returned once."""
         data = b"".join(self._output)
         self._output.clear()
         return data

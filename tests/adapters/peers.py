@@ -141,7 +141,7 @@ def serving(serve: Serve) -> Iterator[Address]:
 
     def session_for(connection: socket.socket) -> None:
         connection.settimeout(TIMEOUT)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a reset would discard what waits
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a reset discards octets that wait to be sent
         peer = Peer(connection)
         with suppress(OSError, EOFError):
             serve(peer)

@@ -1,4 +1,4 @@
-"""Lines and bodies that careless clients send, over real sockets: lenient and strict servers on every adapter."""
+"""Malformed lines and bodies over real sockets, sent to lenient and to strict servers on every adapter."""
 
 import re
 import shutil
@@ -120,7 +120,7 @@ def test_test_server_is_strict() -> None:
         assert client.send(b"EHLO c.example\n").read().startswith("500")
 
 
-def test_recipient_policy_sees_the_clean_address(tmp_path: Path) -> None:
+def test_recipient_policy_sees_the_corrected_address(tmp_path: Path) -> None:
     accept = ("--accept", "good@s.example", "--accept", "bob@my_host", "--accept", "first..last@s.example")
     with command.running(tmp_path, *accept) as server, Client(Address(server.host, server.port)) as client:
         client.read()
@@ -265,7 +265,7 @@ def test_first_commands_of_the_readme_deliver_a_file_with_lf_line_ends(program: 
     assert command.split_trace(message)[1] == LF_FILE + (b"\n" if program == "curl" else b"")
 
 
-def test_documentation_lists_every_liberty() -> None:
+def test_documentation_lists_every_accepted_mistake() -> None:
     rows = re.findall(r"^\| `([a-z-]+)` \| `", (ROOT / "docs/server.md").read_text(), re.MULTILINE)
 
     assert [name for name in rows if name in {liberty.name for liberty in LIBERTIES}] == [

@@ -21,7 +21,7 @@ class ByMode(Enum):
     NOTIFY = "N"
     """Notify the sender, and continue to try."""
     RETURN = "R"
-    """Return the message."""
+    """Return the message to the sender, and give up."""
 
 
 @dataclass(frozen=True, slots=True)

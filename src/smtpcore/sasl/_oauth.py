@@ -100,7 +100,7 @@ class OAuthBearerServer(_TokenServer):
     invalid: ClassVar[TokenError] = TokenError("invalid_token")
 
     def take_username(self, fields: list[str]) -> str | None:
-        """Take the user name from the GS2 header. The name is optional."""
+        """Remove the GS2 header from `fields`, and return its user name, or None if it has none."""
         header = _match_header(fields.pop(0))
         if header is None:
             raise ValueError("the message does not begin with a GS2 header")
@@ -115,7 +115,7 @@ class XOAuth2Server(_TokenServer):
     invalid: ClassVar[TokenError] = TokenError("401")
 
     def take_username(self, fields: list[str]) -> str | None:
-        """Take the user name from the first field."""
+        """Remove the first field of `fields`, and return the user name in it."""
         key, _, username = fields.pop(0).partition("=")
         if key != "user" or not username:
             raise ValueError("the message does not begin with a user")

@@ -37,7 +37,7 @@ class ClientFirst:
     """The client's first message."""
 
     header: str
-    """The GS2 header."""
+    """The GS2 header (RFC 5801 section 4), which says whether a channel binding is used."""
     flag: str
     """`"n"`, `"y"`, or `"p="` and the type of a channel binding."""
     authorization: str | None

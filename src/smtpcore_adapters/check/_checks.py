@@ -9,7 +9,7 @@ from ._raw_client import NoReply, RawClient, RawReply, ServerClosed, Target
 
 
 class Stage(IntEnum):
-    """The stage of a session."""
+    """The stage that a session has reached when a check begins."""
 
     CONNECTED = auto()
     """The server has sent its greeting."""

@@ -113,7 +113,7 @@ class Terminal:
         self._console = Console(highlight=False, soft_wrap=True)
 
     def show_arrival(self, arrival: Arrival) -> None:
-        """Show one line for a message."""
+        """Show a message, with its sender, recipients, size and subject, in one line."""
         line = Text(f"{datetime.now():%H:%M:%S} ")
         line.append(f"{arrival.sender or '<>'} -> {', '.join(arrival.recipients)}", style="bold")
         line.append(f"  {decimal(arrival.size)}  {arrival.subject}")
@@ -123,7 +123,7 @@ class Terminal:
         self._console.print(line)
 
     def show_dialogue(self, session: Session, line: str) -> None:
-        """Show a line of a transcript."""
+        """Show a line of a session's transcript, after the session's id."""
         self._console.print(Text(f"{session.id} {line}", style=_STYLES.get(line[:2], "dim")))
 
 

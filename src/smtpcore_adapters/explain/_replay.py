@@ -82,7 +82,7 @@ class Explained:
     breaches: list[Breach] = field(default_factory=list)
     """The violations of RFCs in the line."""
     notes: list[str] = field(default_factory=list)
-    """Other remarks."""
+    """Remarks on the line that are not violations."""
 
 
 def explain(recording: Recording) -> list[Explained]:

@@ -79,7 +79,7 @@ def proxy_header(session: Session) -> ProxyHeader:
 
 
 def _fitting(name: str) -> str | None:
-    # A name that is no domain may be long, and has to leave room for the other attributes in a command line.
+    # A name that is not a domain may be too long for a command line with the other attributes.
     return name if len(encode_xtext(name)) <= _MAX_NAME else None
 
 

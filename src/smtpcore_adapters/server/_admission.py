@@ -65,7 +65,7 @@ class Admission:
         )
 
     def leave(self) -> None:
-        """Stop counting the connection."""
+        """Stop counting the connection in the limits on connections."""
         if self._admitted_from is not None:
             self._peers.leave(self._admitted_from)
             self._admitted_from = None

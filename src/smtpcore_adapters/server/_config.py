@@ -64,7 +64,7 @@ HINTS = {
 
 
 def default_config() -> Config:
-    """Return a configuration for mail from anywhere, with the name of this machine.
+    """Return a configuration for mail from any client, with the name of this machine.
 
     Bodies come in chunks, with lines of any length. A bare CR or LF becomes CR LF (`BareNewlines.NORMALIZE`), and
     commands that break the grammar but have one meaning only are accepted (`Tolerance.LENIENT`).

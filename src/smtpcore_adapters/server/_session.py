@@ -63,11 +63,11 @@ class SessionRecord:
         self.is_greeting_anew = True
 
     def end_xclient(self) -> None:
-        """Note that XCLIENT was answered."""
+        """Record that the reply to XCLIENT was sent, so that the session continues after its new greeting."""
         self.is_greeting_anew = False
 
     def forward(self, attributes: Mapping[str, str | None]) -> None:
-        """Add the attributes of XFORWARD."""
+        """Add attributes that the peer has sent with XFORWARD."""
         self.forwarded = MappingProxyType({**self.forwarded, **attributes})
 
     def clear_forwarded(self) -> None:

@@ -56,7 +56,7 @@ class Framework:
     checkpoint: Callable[[], Awaitable[None]]
     """Let other tasks run, and check for cancellation."""
     checkpoint_if_cancelled: Callable[[], Awaitable[None]]
-    """Check for cancellation only."""
+    """Raise the exception of a pending cancellation. Otherwise return at once."""
     sleep: Callable[[float], Awaitable[None]]
     sleep_forever: Callable[[], Awaitable[None]]
     current_time: Callable[[], float]
