@@ -1,6 +1,6 @@
 """The receive buffer: received octets that are not parsed yet."""
 
-# Each octet is examined a constant number of times, whatever the sizes of the segments: the octets before `_searched`
+# Each octet is examined a constant number of times, for segments of any size: the octets before `_searched`
 # are known to have no line end, and deleting from the front of a bytearray copies nothing.
 #
 # RFC 5321 2.3.8: only CR LF ends a line. A bare LF or CR is a fault and is reported at the first octet that proves it,

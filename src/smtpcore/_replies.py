@@ -76,7 +76,7 @@ class ReplyClass(Key):
     TRANSIENT = 4
     PERMANENT = 5
     GOODBYE = 0
-    """421 and 521 end the dialogue, whatever command they answer (RFC 5321 4.2.2, RFC 7504 section 3)."""
+    """421 and 521 end the dialogue, as the reply to any command (RFC 5321 4.2.2, RFC 7504 section 3)."""
 
 
 _CHALLENGE = ReplyCode.AUTHENTICATION_CHALLENGE

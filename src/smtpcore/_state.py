@@ -156,7 +156,7 @@ _ON_REPLY: Final[tuple[_Row, ...]] = (
     # RFC 2920 3.1: a server may accept DATA although it refused every MAIL or RCPT of the group. Then the client sends
     # only the end of the body.
     ((State.READY, State.MAIL, State.RCPT), (Data,), _3YZ, State.DATA),
-    # RFC 5321 4.1.1.4: the end of the body clears the transaction, whatever its reply.
+    # RFC 5321 4.1.1.4: the end of the body clears the transaction, with a positive and with a negative reply.
     ((State.DATA, State.LAST_CHUNK), (DataEnd, InvalidData), FINAL, State.READY),
     ((State.CHUNK,), (ChunkEnd,), _2YZ, State.CHUNKED),
     ((State.CHUNK,), (ChunkEnd, InvalidData), _NEGATIVE, State.CHUNK_REFUSED),

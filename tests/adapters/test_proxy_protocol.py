@@ -51,7 +51,7 @@ def proxied(recorder: AddressRecorder, peer: Address | None = PROXY, **options: 
 
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("cut", [0, 1, 20])
-def test_header_sets_the_address_of_the_client(version: int, cut: int) -> None:
+def test_proxy_header_sets_the_address_of_the_client(version: int, cut: int) -> None:
     header = HEADER.encode(version=version)
     recorder = AddressRecorder()
     parts = [part for part in (header[:cut], header[cut:]) if part]
@@ -69,7 +69,7 @@ def test_local_header_keeps_the_address_of_the_proxy() -> None:
     assert recorder.seen == [(PROXY, Address("192.0.2.25", 25))]
 
 
-def test_header_with_unix_socket_or_unknown_address() -> None:
+def test_proxy_header_may_have_a_unix_socket_or_an_unknown_address() -> None:
     recorder = AddressRecorder()
     proxied(recorder).send(ProxyHeader(ProxyCommand.PROXY, b"/run/client", b"/run/server").encode(version=2), QUIT)
     proxied(recorder).send(ProxyHeader(ProxyCommand.PROXY).encode(version=2), QUIT)
@@ -91,7 +91,7 @@ def test_silent_proxy_times_out() -> None:
 
 
 @pytest.mark.parametrize("peer", [Address("192.0.2.82", 40_000), Address("/run/client"), None])
-def test_header_from_an_untrusted_peer_is_an_unknown_command(peer: Address | None) -> None:
+def test_proxy_header_from_an_untrusted_peer_is_an_unknown_command(peer: Address | None) -> None:
     recorder = AddressRecorder()
     proxied(recorder, peer).send(HEADER.encode(version=1), QUIT).expect(220, 500, 221)
     assert recorder.seen[0][0] == peer

@@ -72,7 +72,7 @@ def test_list_of_survivors_is_parsed_as_it_was_written() -> None:
         pytest.param(["### f", "", "- `a` -> `b` (occurrence 1)"], id="first occurrence"),
     ],
 )
-def test_line_in_another_form_is_refused(lines: list[str]) -> None:
+def test_malformed_line_in_the_list_of_survivors_is_refused(lines: list[str]) -> None:
     with pytest.raises(ValueError, match=r"listed twice|not a function, a mutant or its reason"):
         parse_list("\n".join([HEADING, "", *lines]))
 
@@ -115,7 +115,7 @@ def test_difference_between_list_and_results_is_an_objection(
     assert list(objections(listed, found)) == [f"{objection}: {FUNCTION}: `a = 0` -> `a = 1`"]
 
 
-def test_second_occurrence_needs_an_entry_of_its_own() -> None:
+def test_second_occurrence_of_a_survivor_needs_its_own_entry() -> None:
     assert len(list(objections({FIRST: "why"}, {FIRST: SURVIVED, SECOND: SURVIVED}))) == 1
 
 

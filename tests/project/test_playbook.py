@@ -127,7 +127,7 @@ def test_wrong_expectation_fails(items: tuple[object, ...]) -> None:
 
 
 @pytest.mark.parametrize("item", [b"250 OK\r\n", None, [250], (250,)])
-def test_item_of_an_unknown_kind_is_refused(item: object) -> None:
+def test_playbook_refuses_expected_items_of_an_unknown_kind(item: object) -> None:
     with pytest.raises(TypeError, match="cannot be expected"):
         server().expect(item)
 

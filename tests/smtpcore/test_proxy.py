@@ -397,7 +397,7 @@ def test_error_shows_the_impossible_octets() -> None:
 
 @pytest.mark.parametrize("after", [b"", SMTP])
 @pytest.mark.parametrize("data", [b"PROXY UNKNOWN a\r\n", v2(0x11, INET), v2(0x31, UNIX + tlv(0x04, b"x" * 50))])
-def test_header_is_complete_exactly_at_its_last_octet(data: bytes, after: bytes) -> None:
+def test_proxy_header_is_complete_exactly_at_its_last_octet(data: bytes, after: bytes) -> None:
     reader = ProxyReader()
     for octet in bytewise(data[:-1]):
         reader.receive_data(octet)
@@ -494,7 +494,7 @@ def test_endless_header_does_not_grow_the_buffer(endless: bytes, most: int) -> N
 
 
 @pytest.mark.parametrize(("max_length", "size"), [(216, 216), (1000, 1000), (65535, 65535)])
-def test_header_of_maximum_length_is_accepted(max_length: int, size: int) -> None:
+def test_proxy_header_of_maximum_length_is_accepted(max_length: int, size: int) -> None:
     padding = size - 12 - 3
     data = v2(0x11, INET + tlv(0x04, bytes(padding)))
     header, rest = drive([data + SMTP], max_length=max_length)
@@ -649,7 +649,7 @@ def test_table_driven_crc32c_equals_bitwise_crc32c(data: bytes) -> None:
         (ProxyHeader(LOCAL), b"PROXY UNKNOWN\r\n"),
     ],
 )
-def test_header_is_encoded_as_version_1(header: ProxyHeader, line: bytes) -> None:
+def test_proxy_header_is_encoded_as_version_1(header: ProxyHeader, line: bytes) -> None:
     assert header.encode(version=1) == line
 
 
@@ -665,7 +665,7 @@ def test_header_is_encoded_as_version_1(header: ProxyHeader, line: bytes) -> Non
         (ProxyHeader(PROXY, tlvs=(Tlv(TlvType.NOOP, b""),)), False),
     ],
 )
-def test_header_that_needs_version_2_is_refused_in_version_1(header: ProxyHeader, checksum: bool) -> None:
+def test_proxy_header_that_needs_version_2_is_refused_in_version_1(header: ProxyHeader, checksum: bool) -> None:
     with pytest.raises(LocalProtocolError, match="use version 2"):
         header.encode(version=1, checksum=checksum)
 
@@ -693,7 +693,7 @@ def test_encoding_in_an_unknown_version_is_refused(version: int) -> None:
         ),
     ],
 )
-def test_header_is_encoded_as_version_2(header: ProxyHeader, data: bytes) -> None:
+def test_proxy_header_is_encoded_as_version_2(header: ProxyHeader, data: bytes) -> None:
     assert header.encode() == data
     assert header.encode(version=2) == data
 
@@ -706,7 +706,7 @@ def test_checksum_is_encoded_as_the_last_tlv() -> None:
 
 
 @pytest.mark.parametrize(("size", "checksum", "fits"), [(520, False, True), (521, False, False), (514, True, False)])
-def test_header_over_65535_octets_is_refused(size: int, checksum: bool, fits: bool) -> None:
+def test_proxy_header_over_65535_octets_is_refused(size: int, checksum: bool, fits: bool) -> None:
     tlvs = (Tlv(0xEA, bytes(65000)), Tlv(0xEA, bytes(size - 3)))
     header = ProxyHeader(PROXY, SOURCE, DESTINATION, tlvs)
     if fits:

@@ -70,7 +70,7 @@ def test_octets_that_are_not_a_reply_are_a_remote_error(octets: bytes, error: st
             read(segments)
 
 
-def test_line_may_be_longer_where_the_caller_needs_it() -> None:
+def test_caller_of_the_reply_reader_may_allow_longer_lines() -> None:
     buffer = ReceiveBuffer()
     buffer += b"334 " + b"A" * 600 + b"\r\n"
 

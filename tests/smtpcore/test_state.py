@@ -232,7 +232,7 @@ def test_transaction_is_open_from_mail_to_the_end_of_the_body() -> None:
     assert {MAIL, RCPT, DATA, CHUNK, CHUNKED, LAST_CHUNK, CHUNK_REFUSED} == IN_TRANSACTION
 
 
-def test_chunk_begins_where_bdat_is_in_sequence() -> None:
+def test_chunk_begins_in_each_state_that_allows_bdat() -> None:
     begin = {state for state, commands in ALLOWED_COMMANDS.items() if Bdat in commands}
 
     assert begin == {RCPT, CHUNKED}

@@ -160,7 +160,7 @@ def test_correct_commands_have_no_deviations() -> None:
     assert unknown.deviations == Mail(Path("")).deviations == ()
 
 
-def test_hello_name_in_another_charset_is_taken_as_latin_1() -> None:
+def test_hello_name_that_is_not_utf_8_is_decoded_as_latin_1() -> None:
     event = taken(GREETED, b"EHLO b\xfcro-pc")
 
     assert isinstance(event, Ehlo)

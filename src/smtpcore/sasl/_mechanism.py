@@ -62,7 +62,7 @@ class ServerMechanism(ABC):
         return self._receive(response, response)
 
     def answer(self, answer: Answer) -> Step:
-        """Continue with your answer to the last question. None refuses, whatever the question was."""
+        """Continue with your answer to the last question. None as the answer to any question refuses the client."""
         question = self._step
         if question is None or isinstance(question, Challenge | Accepted | Rejected):
             raise LocalProtocolError(f"no question of {self.name} waits for an answer")

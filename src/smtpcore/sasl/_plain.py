@@ -66,7 +66,7 @@ class LoginClient(ClientMechanism):
     needs: ClassVar[tuple[str, ...]] = ("username", "password")
 
     def exchange(self) -> Responses:
-        """Send the name, then the password, whatever the server's prompts say."""
+        """Send the name, then the password, without looking at the texts of the server's prompts."""
         assert self.credentials.username
         assert self.credentials.password
         yield None

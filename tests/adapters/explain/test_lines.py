@@ -10,7 +10,7 @@ from smtpcore_adapters.explain._lines import is_chunk, lacks_chunk, shown, verb_
     ("data", "verb"),
     [(b"mail FROM:<>\r\n", "MAIL"), (b"DATA\r\n", "DATA"), (b"DATABASE\r\n", ""), (b"text\r\n", "")],
 )
-def test_verb_is_the_known_first_word(data: bytes, verb: str) -> None:
+def test_verb_of_a_recorded_line_is_its_known_first_word(data: bytes, verb: str) -> None:
     assert verb_of(data) == verb
 
 
@@ -38,7 +38,7 @@ def test_octets_of_a_chunk_are_missing_if_no_octets_follow(following: Item | Non
 
 
 @pytest.mark.parametrize("item", [Item(Side.SERVER, b"BDAT 5\r\n"), Item(Side.CLIENT, b"DATA\r\n")])
-def test_only_a_clients_bdat_can_lack_octets(item: Item) -> None:
+def test_only_a_bdat_command_of_a_client_can_lack_its_octets(item: Item) -> None:
     assert not lacks_chunk(item, None)
 
 

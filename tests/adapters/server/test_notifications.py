@@ -299,7 +299,7 @@ REFUSALS: dict[str, tuple[App, bytes, dict[str, Any], Author]] = {
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_each_refusal_names_its_author_to_observers_and_in_the_log(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_each_refusal_says_who_decided_to_observers_and_in_the_log(name: str, caplog: pytest.LogCaptureFixture) -> None:
     app, script, options, expected = REFUSALS[name]
     caplog.set_level(logging.INFO, "smtpcore")
     seen = watch(app, Refusal)
@@ -312,7 +312,7 @@ def test_each_refusal_names_its_author_to_observers_and_in_the_log(name: str, ca
     assert authors == [(None, None) if unsendable else (str(item.decided_by), item.rule) for item in seen]
 
 
-def test_each_lmtp_recipient_has_a_separate_author() -> None:
+def test_refusal_of_each_lmtp_recipient_names_who_decided() -> None:
     app = handling("message", refuse_second)
     seen = watch(app, Refusal)
     recipients = b"".join(b"RCPT TO:<%d@s.example>\r\n" % number for number in range(3))
@@ -375,7 +375,7 @@ def test_refused_greeting_names_the_limit_of_connections(caplog: pytest.LogCaptu
     assert [record.__dict__["rule"] for record in caplog.records] == ["connections_per_address"]
 
 
-def test_limit_of_failed_authentications_is_the_author_of_454(caplog: pytest.LogCaptureFixture) -> None:
+def test_refusal_454_names_the_limit_of_failed_authentications(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "smtpcore")
     app = accepting(Users({}))
     seen = watch(app, Refusal)

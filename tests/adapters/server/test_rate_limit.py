@@ -43,7 +43,7 @@ def test_least_recently_used_bucket_is_evicted() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.floats(0, 50)), max_size=100))
-def test_level_stays_between_zero_and_twice_the_limit(steps: list[tuple[str, float]]) -> None:
+def test_level_of_a_rate_limit_stays_between_zero_and_twice_the_limit(steps: list[tuple[str, float]]) -> None:
     rate = Rate(4, 10, keys=3)
     now = 0.0
     for key, seconds in steps:

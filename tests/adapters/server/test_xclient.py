@@ -17,7 +17,7 @@ def test_no_attributes_leave_everything_unchanged() -> None:
     assert NO_XCLIENT.helo is None
 
 
-def test_updated_attributes_replace_earlier_ones() -> None:
+def test_later_xclient_attributes_replace_earlier_ones() -> None:
     first = XclientAttributes({"LOGIN": "tim", "ADDR": "198.51.100.7"})
     second = first.updated({"LOGIN": None, "PORT": "25"})
     assert first.login == "tim"
@@ -44,7 +44,7 @@ def test_hello_has_the_protocol_of_the_client() -> None:
     assert XclientAttributes({"HELO": "tab\t"}).helo is None
 
 
-def test_second_address_drops_the_attributes_of_the_first_client() -> None:
+def test_second_xclient_address_drops_the_attributes_of_the_first_client() -> None:
     first = XclientAttributes({"ADDR": "198.51.100.7", "NAME": "c.example", "LOGIN": "tim", "DESTPORT": "25"})
     assert first.updated({"ADDR": "198.51.100.7", "PORT": "5"}).login == "tim"
     second = first.updated({"ADDR": "198.51.100.8", "HELO": "d.example"})

@@ -38,7 +38,9 @@ def test_outgoing_body_is_dot_stuffed_and_ended(content: bytes, wire: bytes) -> 
         (None, b"x" * 999 + b"\r\n", "exceeds 1000 octets"),
     ],
 )
-def test_content_that_breaks_a_promise_of_mail_is_refused(type: BodyType | None, content: bytes, error: str) -> None:
+def test_body_that_contradicts_the_parameters_of_mail_is_refused(
+    type: BodyType | None, content: bytes, error: str
+) -> None:
     with pytest.raises(LocalProtocolError, match=error):
         OutgoingBody(CONFIG, type).stuff(content)
     with pytest.raises(LocalProtocolError, match=error):
@@ -46,7 +48,7 @@ def test_content_that_breaks_a_promise_of_mail_is_refused(type: BodyType | None,
 
 
 @pytest.mark.parametrize(("type", "content"), [(BodyType.EIGHT_BIT_MIME, b"\xe9"), (BodyType.BINARYMIME, b"\0\n\xe9")])
-def test_content_that_mail_promised_is_accepted(type: BodyType, content: bytes) -> None:
+def test_body_that_matches_the_parameters_of_mail_is_accepted(type: BodyType, content: bytes) -> None:
     OutgoingBody(CONFIG, type, in_chunks=True).check(content, is_end=True)
 
 

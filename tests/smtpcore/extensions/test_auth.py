@@ -381,7 +381,7 @@ def test_refused_auth_line_hides_the_secret(before: bytes, line: bytes) -> None:
 
 
 @pytest.mark.parametrize(("before", "line"), [(READY, b"AUTH PLAIN %b\n"), (AUTH, b"%b\n")])
-def test_line_that_lf_ends_hides_the_secret(before: bytes, line: bytes) -> None:
+def test_secret_in_a_line_that_lf_ends_is_not_shown(before: bytes, line: bytes) -> None:
     [event] = auth_server(before).send(line % BASE64).events
 
     assert isinstance(event, InvalidCommand)

@@ -144,7 +144,7 @@ def test_custom_command_is_answered_like_any_other() -> None:
     assert conn.state is State.CLOSED
 
 
-def test_client_sends_custom_commands_on_the_terms_of_the_server() -> None:
+def test_client_sends_a_custom_command_only_when_the_server_offers_it() -> None:
     conn = ClientConnection(ClientConfig(hostname="c.example"), extensions=EVERYTHING)
     peer = Connection(CONFIG, extensions=EVERYTHING)
     exchange(conn, peer)
