@@ -16,14 +16,15 @@ the action of the server:
     STARTTLS -> reset                   the connection is reset
 
 RCPT is counted within its message, all other events from the start of the server. If several lines match an event, the
-first one applies.
+first one applies. Each `DATA after` is an event of its own: the message arrives until a reply or a broken connection
+ends it, and is delivered whole if there are only delays.
 """
 
 # Faults are ordinary handlers, included before all others. An action that does not send a complete reply raises
 # `AbortConnection`.
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import replace
 from functools import partial
 
@@ -64,13 +65,17 @@ class Faults:
 
         pieces: list[bytes] = []
         size = 0
-        early = sorted((fault for fault in found if fault.octets is not None), key=_octets)
+        early = deque(sorted((fault for fault in found if fault.octets is not None), key=_octets))
         async for piece in message:
             pieces.append(piece)
             size += len(piece)
-            if early and size >= _octets(early[0]):
-                return await self._act(session, early[0])
+            while early and size >= _octets(early[0]):
+                fault = early.popleft()
+                reply = await self._act(session, fault)
+                if fault.reply is not None:
+                    return reply
 
+        # Only delays have happened: the handlers after this one need the whole body.
         message.put_back(b"".join(pieces))
         late = [fault for fault in found if fault.octets is None]
         return await self._act(session, late[0]) if late else None

@@ -57,6 +57,7 @@ def replies_to(*lines: str, times: int = 1) -> list[list[int]]:
         ("DATA after 50 octets -> 552", [250, 250, 250, 354, 552]),
         ("DATA after 5000 octets -> 552", [250, 250, 250, 354, 250]),
         ("message -> delay 3", [250, 250, 250, 354, 250]),
+        ("DATA after 50 octets -> delay 3", [250, 250, 250, 354, 250]),
         ("NOOP -> drop", [250, 250, 250, 354, 250]),
     ],
 )
@@ -187,6 +188,38 @@ def test_delay_sleeps_for_the_given_seconds() -> None:
     app, _ = app_with("QUIT -> delay 2", "NOOP -> delay 0.5")
     dialogue = session(app).send(EHLO + b"NOOP\r\nQUIT\r\n").expect(220, 250, 250, 221)
     assert sum(dialogue.stream.sleeps) == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize(
+    ("lines", "code", "seconds", "count"),
+    [
+        (["DATA after 50 octets -> delay 2"], 250, 2, 1),
+        (["DATA after 90 octets -> delay 1", "DATA after 50 octets -> delay 2", "message -> delay 4"], 250, 7, 1),
+        (["DATA after 50 octets -> delay 2", "message -> 452"], 452, 2, 0),
+        (["DATA after 50 octets -> delay 2", "DATA after 90 octets -> 552"], 552, 2, 0),
+        (["DATA after 90 octets -> delay 2", "DATA after 50 octets -> 552"], 552, 0, 0),
+    ],
+)
+def test_message_is_delivered_whole_after_delays(lines: list[str], code: int, seconds: float, count: int) -> None:
+    app, inbox = app_with(*lines)
+    dialogue = session(app)
+    dialogue.send(EHLO + MAIL + RCPT + b"DATA\r\n", CONTENT[:60], CONTENT[60:] + b".\r\n", b"QUIT\r\n")
+
+    assert dialogue.codes == [220, 250, 250, 250, 354, code, 221]
+    assert sum(dialogue.stream.sleeps) == pytest.approx(seconds)
+    assert [received.content for received in inbox] == [CONTENT] * count
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_message_is_delivered_after_a_delay_on_a_real_connection(backend: str) -> None:
+    app, inbox = app_with("DATA after 3000 octets -> delay 0.1")
+    body = b"x" * 70 + b"\r\n" + b"y\r\n" * 3000
+    with running_server(backend, app) as server, server.connect() as client:
+        client.expect(220)
+        for line, code in ((EHLO, 250), (MAIL, 250), (RCPT, 250), (b"DATA\r\n", 354), (body + b".\r\n", 250)):
+            client.send(line).expect(code)
+
+    assert [received.content for received in inbox] == [body]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
