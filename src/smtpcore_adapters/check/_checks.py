@@ -1,26 +1,40 @@
 """The definition of a check: bring a session to a stage, send something, judge the replies."""
 
-from collections.abc import Callable, Iterable, Sequence
+# A check accuses a server only of what it tests. Everything before that point is preparation: if it fails, the check is
+# inconclusive. At the point itself a server may refuse a valid command for a reason of its own, for example because it
+# does not like the sender. So a refusal counts as a failure only if
+#
+# - it is final, and neither its code nor its enhanced status code stands for a policy (`_is_policy`), and
+# - the plain form of the same command is accepted in a new session: the control. Example: the control for a MAIL
+#   command with a parameter is a MAIL command without it.
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum, auto
+from typing import TypedDict
 
-from ._findings import Failed, Finding, Inconclusive, NotApplicable, Outcome, Severity
-from ._raw_client import NoReply, RawClient, RawReply, ServerClosed, Target
+from ._findings import Failed, Finding, Inconclusive, NotApplicable, Objected, Outcome, Severity
+from ._raw_client import NoReply, RawClient, RawReply, ServerClosed, Target, printable
 
 
 class Stage(IntEnum):
     """The stage that a session has reached when a check begins."""
 
+    GREETED = auto()
+    """The server has sent its greeting. STARTTLS was not sent, even if the target asks for it."""
     CONNECTED = auto()
-    """The server has sent its greeting."""
+    """The server has sent its greeting, and TLS has begun if the target asks for it. The next command is EHLO."""
     READY = auto()
-    """The server has accepted EHLO, and STARTTLS and AUTH if the target asks for them."""
+    """The server has accepted EHLO, and AUTH if the target asks for it."""
     MAIL = auto()
     """The server has accepted a sender."""
     RCPT = auto()
     """The server has accepted the recipient."""
     DATA = auto()
     """The server has replied 354 and waits for a message."""
+    SENT = auto()
+    """The server has accepted a message."""
 
 
 class Probe:
@@ -52,34 +66,51 @@ class Probe:
         """Return a new connection at `stage`; `params` are added to MAIL. Raise `Inconclusive` if that fails."""
         client = RawClient(self.target)
         self._clients.append(client)
-        try:
+        with preparing(client):
             self._prepare(client, stage, params)
-        except NoReply as exc:
-            raise Inconclusive(f"{client.sent[-1] if client.sent else 'the connection'}: {exc}") from exc
 
         client.clear_record()
         return client
 
     def _prepare(self, client: RawClient, stage: Stage, params: str) -> None:
-        _demand(client.reply(), 220, "the connection")
+        _demand(client.reply(), "220", "the connection")
+        if stage >= Stage.CONNECTED and self.target.tls == "starttls":
+            _demand(client.greet(), "250", self.target.hello)
+            _demand(client.ask("STARTTLS"), "220", "STARTTLS")
+            client.start_tls()
         if stage >= Stage.READY:
             self._say_hello(client)
         if stage >= Stage.MAIL:
-            _demand(client.ask(f"{self.mail}{params}"), 250, "MAIL")
+            _demand(client.ask(f"{self.mail}{params}"), "250", "MAIL")
         if stage >= Stage.RCPT:
-            _demand(client.ask(self.rcpt), 250, "RCPT")
+            _demand(client.ask(self.rcpt), "2yz", "RCPT")
         if stage >= Stage.DATA:
-            _demand(client.ask("DATA"), 354, "DATA")
+            _demand(client.ask("DATA"), "354", "DATA")
+        if stage >= Stage.SENT:
+            client.send(self.message() + b".\r\n")
+            _demand(client.reply(), "2yz", "the message")
 
     def _say_hello(self, client: RawClient) -> None:
-        _demand(client.greet(), 250, self.target.hello)
-        if self.target.tls == "starttls":
-            _demand(client.ask("STARTTLS"), 220, "STARTTLS")
-            client.start_tls()
-            _demand(client.greet(), 250, self.target.hello)
+        _demand(client.greet(), "250", self.target.hello)
         if self.target.user:
             line = b"AUTH PLAIN " + self.target.credentials
-            _demand(client.ask(line, shown_as="AUTH PLAIN ***"), 235, "AUTH PLAIN")
+            _demand(client.ask(line, shown_as="AUTH PLAIN ***"), "235", "AUTH PLAIN")
+
+    def prepare(self, client: RawClient, line: str | bytes, codes: str) -> RawReply:
+        """Send a line before the point of the check, and return its reply.
+
+        Raise `Inconclusive` unless the code is among `codes`.
+        """
+        name = printable(line if isinstance(line, bytes) else line.encode()).partition(" ")[0]
+        with preparing(client):
+            seen = client.ask(line)
+            _demand(seen, codes, name)
+            return seen
+
+    def prepare_hello(self, client: RawClient, verb: str | None = None) -> None:
+        """Send EHLO, LHLO or `verb` before the point of the check. Raise `Inconclusive` unless it is accepted."""
+        with preparing(client):
+            _demand(client.greet(verb), "250", verb or self.target.hello)
 
     # Commands and messages
 
@@ -126,15 +157,25 @@ class Probe:
     def expect_alone(self, client: RawClient, codes: str) -> None:
         """Raise `Failed` unless the server sends exactly one reply, or closes the connection without a reply."""
         try:
-            expect(client.reply(), codes)
+            seen = client.reply()
         except ServerClosed:
             return
 
         expect_nothing_more(client)
+        expect(seen, codes)
 
 
-def _demand(seen: RawReply, code: int, line: str) -> None:
-    if seen.code != code:
+@contextmanager
+def preparing(client: RawClient) -> Iterator[None]:
+    """Raise `Inconclusive` in place of `NoReply`: what happens here is not the point of the check."""
+    try:
+        yield
+    except NoReply as exc:
+        raise Inconclusive(f"{client.sent[-1] if client.sent else 'the connection'}: {exc}") from exc
+
+
+def _demand(seen: RawReply, codes: str, line: str) -> None:
+    if seen.code == 421 or not matches(seen.code, codes):
         raise Inconclusive(f"the reply to {line} was: {seen}")
 
 
@@ -143,12 +184,43 @@ def matches(code: int, codes: str) -> bool:
     return any(str(code) == word or (word.endswith("yz") and str(code)[0] == word[0]) for word in codes.split())
 
 
-def expect(seen: RawReply, codes: str) -> RawReply:
-    """Return the reply if its code is among `codes`, else raise `Failed`."""
-    if not matches(seen.code, codes):
-        raise Failed(f"the reply was: {seen}")
+def expect(seen: RawReply, codes: str, *, objections: str = "5yz") -> RawReply:
+    """Return the reply if its code is among `codes`.
 
-    return seen
+    `objections` are the codes of a refusal that may be a failure of the server.
+
+    Raises:
+        Inconclusive: the refusal is temporary, is due to a policy, or is not among `objections`.
+        Objected: the command was refused, for a reason other than a policy.
+        Failed: the command was accepted with another code, or should have been refused.
+    """
+    if matches(seen.code, codes) and (seen.code not in _PRECONDITIONS or str(seen.code) in codes.split()):
+        return seen
+    if _is_policy(seen) or (seen.code // 100 == 5 and not matches(seen.code, objections)):
+        raise Inconclusive(f"the server refused for a reason of its own: {seen}")
+
+    raise (Objected if seen.code // 100 == 5 else Failed)(f"the reply was: {seen}")
+
+
+def _is_policy(seen: RawReply) -> bool:
+    """Return whether a refusal is temporary, or stands for a policy of the server, and not for the command's form."""
+    if seen.code // 100 == 4 or seen.code in (*_PRECONDITIONS, _NO_MAIL):
+        return True
+
+    status = seen.status
+    is_about_policy = status is not None and (status[0] in _POLICY_SUBJECTS or status in _SENDER_DOMAINS)
+    return seen.code // 100 == 5 and is_about_policy and status not in _TOO_LARGE
+
+
+_PRECONDITIONS = (530, 534, 538)
+"""Replies of servers that want TLS, a login, or another mechanism first (RFC 3207 and 4954)."""
+_NO_MAIL = 521  # RFC 7504 section 3
+# RFC 3463: the subject of an enhanced status code.
+_POLICY_SUBJECTS = (2, 3, 4, 7)  # mailbox, system, network, security or policy
+_SENDER_DOMAINS = ((1, 8), (1, 10))
+_TOO_LARGE = ((2, 3), (3, 4))
+SYNTAX_ERRORS = "500 501 502 503 504 555"
+"""Codes that speak of the form of a command, in contrast to codes such as 550 for an unknown mailbox."""
 
 
 def expect_nothing_more(client: RawClient) -> None:
@@ -195,6 +267,10 @@ class Check:
     """The code of the check. If the check does not pass, it raises `Failed`, `NotApplicable` or `Inconclusive`."""
     lmtp: bool | None = None
     """True for a check of LMTP only, False for SMTP only; None (the default) for both."""
+    control: Stage = Stage.READY
+    """The stage that a plain session must reach, else a refusal or a missing reply is inconclusive."""
+    plain: tuple[str, ...] = ()
+    """Commands that the server must accept, or not know, at that stage; empty by default."""
 
     def run(self, target: Target) -> Finding:
         """Run the check against `target`."""
@@ -205,7 +281,11 @@ class Check:
                 raise NotApplicable(f"this check is for {'LMTP' if self.lmtp else 'SMTP'}")
 
             self.probe(probe)
-        except (Failed, NoReply) as exc:
+        except (Objected, NoReply) as exc:
+            objection = self._objection_of_control(target)
+            outcome = Outcome.INCONCLUSIVE if objection else Outcome.FAIL
+            note = f"{exc}; {objection}" if objection else str(exc)
+        except Failed as exc:
             outcome, note = Outcome.FAIL, str(exc)
         except NotApplicable as exc:
             outcome, note = Outcome.NOT_APPLICABLE, str(exc)
@@ -226,6 +306,26 @@ class Check:
             note=note,
         )
 
+    def _objection_of_control(self, target: Target) -> str:
+        """Return the reason why the server does not accept the plain form either, empty if it does."""
+        probe = Probe(target, "control")
+        try:
+            client = probe.at(self.control)
+            for line in self.plain:
+                # Every server must implement these commands (RFC 5321 4.5.1), so that "unknown" is no policy.
+                probe.prepare(client, line, "2yz 500 502")
+        except (Inconclusive, OSError) as exc:
+            return f"the plain form fails too: {exc}"
+        finally:
+            probe.close()
+
+        return ""
+
+
+class _Control(TypedDict):
+    control: Stage
+    plain: tuple[str, ...]
+
 
 def answered(
     id: str,
@@ -239,20 +339,40 @@ def answered(
     needs: str = "",
     lmtp: bool | None = None,
     refused: str = "",
+    objections: str = "5yz",
 ) -> Check:
     """Return a check of the reply to `line`: its code must be among `codes`, and not among `refused`.
 
     `line` may have the placeholders that `dialogue` describes. `needs` is the keyword of an extension that the server
-    must offer.
+    must offer. `objections` are the codes of a refusal that can be a failure.
     """
     expected = " or ".join(codes.split()) + (f", but not {' or '.join(refused.split())}" if refused else "")
 
     def probe(given: Probe) -> None:
-        seen = _run_steps(given, at, needs, ((line, codes),))
+        seen = _run_steps(given, at, needs, ((line, codes),), 0, objections)
         if refused and matches(seen.code, refused):
-            raise Failed(f"the reply was: {seen}")
+            expect(seen, "2yz")
 
-    return Check(id=id, title=title, severity=severity, section=section, expected=expected, probe=probe, lmtp=lmtp)
+    return Check(
+        id=id,
+        title=title,
+        severity=severity,
+        section=section,
+        expected=expected,
+        probe=probe,
+        lmtp=lmtp,
+        **_control_of(at, line),
+    )
+
+
+def _control_of(at: Stage, *lines: str | bytes) -> _Control:
+    # The plain form of a command: the same verb without parameters, in the usual letter case and place.
+    verbs = [(line if isinstance(line, str) else line.decode("latin-1"))[:4].upper() for line in lines]
+    stage = max([at, Stage.READY, *(_STAGES[verb] for verb in verbs if verb in _STAGES)])
+    return {"control": stage, "plain": tuple(verbs[:1]) if verbs[0] in ("NOOP", "RSET") else ()}
+
+
+_STAGES = {"MAIL": Stage.MAIL, "RCPT": Stage.RCPT}
 
 
 def dialogue(
@@ -262,21 +382,38 @@ def dialogue(
     *steps: tuple[str, str],
     at: Stage = Stage.READY,
     needs: str = "",
+    preparing: int = 0,
 ) -> Check:
     """Return a check of several lines, each with the codes that its reply may have.
 
-    A line may contain `{sender}`, `{recipient}` and `{domain}` (of the recipient), and the octets of a chunk after a
-    BDAT command. `needs` is the keyword of an extension that the server must offer.
+    A line may contain `{sender}`, `{recipient}`, `{sender_domain}` and `{domain}` (of the recipient), and the octets of
+    a chunk after a BDAT command. `needs` is the keyword of an extension that the server must offer. The first
+    `preparing` lines are not the point of the check.
     """
     expected = ", then ".join(f"{' or '.join(codes.split())} to {line.partition(' ')[0]}" for line, codes in steps)
 
     def probe(given: Probe) -> None:
-        _run_steps(given, at, needs, steps)
+        _run_steps(given, at, needs, steps, preparing)
 
-    return Check(id=id, title=title, severity=Severity.FAULT, section=section, expected=expected, probe=probe)
+    return Check(
+        id=id,
+        title=title,
+        severity=Severity.FAULT,
+        section=section,
+        expected=expected,
+        probe=probe,
+        **_control_of(at, *(line for line, _ in steps)),
+    )
 
 
-def _run_steps(probe: Probe, at: Stage, needs: str, steps: Iterable[tuple[str | bytes, str]]) -> RawReply:
+def _run_steps(
+    probe: Probe,
+    at: Stage,
+    needs: str,
+    steps: Iterable[tuple[str | bytes, str]],
+    preparing: int,
+    objections: str = "5yz",
+) -> RawReply:
     client = probe.at(at)
     if needs:
         probe.need(client, needs)
@@ -284,14 +421,22 @@ def _run_steps(probe: Probe, at: Stage, needs: str, steps: Iterable[tuple[str | 
     seen: list[RawReply] = []
     for line, codes in steps:
         octets = line if isinstance(line, bytes) else _fill_in(line, probe.target).encode()
-        seen.append(expect(client.ask(octets), codes))
+        if len(seen) < preparing:
+            seen.append(probe.prepare(client, octets, codes))
+        else:
+            seen.append(expect(client.ask(octets), codes, objections=objections))
 
     return seen[-1]
 
 
 def _fill_in(line: str, target: Target) -> str:
-    domain = target.recipient.rpartition("@")[2]
-    for name, value in (("{sender}", target.sender), ("{recipient}", target.recipient), ("{domain}", domain)):
+    values = {
+        "{sender}": target.sender,
+        "{recipient}": target.recipient,
+        "{sender_domain}": target.sender.rpartition("@")[2],
+        "{domain}": target.recipient.rpartition("@")[2],
+    }
+    for name, value in values.items():
         line = line.replace(name, value)
 
     return line
@@ -330,16 +475,42 @@ def one_reply(
 
         given.expect_alone(client, codes)
 
-    expected = f"{' or '.join(codes.split())}, and no other reply"
-    return Check(id=id, title=title, severity=severity, section=section, expected=expected, probe=probe, lmtp=lmtp)
+    return Check(
+        id=id,
+        title=title,
+        severity=severity,
+        section=section,
+        expected=f"{' or '.join(codes.split())}, and no other reply",
+        probe=probe,
+        lmtp=lmtp,
+        control=Stage.SENT if at is Stage.DATA else at,
+    )
 
 
 def check(
-    id: str, title: str, section: str, expected: str, *, severity: Severity = Severity.FAULT, lmtp: bool | None = None
+    id: str,
+    title: str,
+    section: str,
+    expected: str,
+    *,
+    severity: Severity = Severity.FAULT,
+    lmtp: bool | None = None,
+    control: Stage = Stage.READY,
+    plain: tuple[str, ...] = (),
 ) -> Callable[[Callable[[Probe], None]], Check]:
     """Return a decorator that turns a function into a check."""
 
     def make(probe: Callable[[Probe], None]) -> Check:
-        return Check(id=id, title=title, severity=severity, section=section, expected=expected, probe=probe, lmtp=lmtp)
+        return Check(
+            id=id,
+            title=title,
+            severity=severity,
+            section=section,
+            expected=expected,
+            probe=probe,
+            lmtp=lmtp,
+            control=control,
+            plain=plain,
+        )
 
     return make

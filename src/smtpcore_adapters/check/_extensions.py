@@ -1,7 +1,20 @@
 """Checks of extensions: PIPELINING, CHUNKING, BINARYMIME, SMTPUTF8, and LMTP."""
 
-from ._checks import Check, Probe, Stage, answered, check, dialogue, expect, expect_nothing_more, one_reply
-from ._findings import Failed, Severity
+from ._checks import (
+    SYNTAX_ERRORS,
+    Check,
+    Probe,
+    Stage,
+    answered,
+    check,
+    dialogue,
+    expect,
+    expect_nothing_more,
+    matches,
+    one_reply,
+    preparing,
+)
+from ._findings import Failed, Inconclusive, Severity
 from ._raw_client import RawClient
 
 _SECURITY = Severity.SECURITY
@@ -15,7 +28,14 @@ def _expect_all(client: RawClient, codes: tuple[str, ...]) -> None:
 # PIPELINING
 
 
-@check("pipelining-order", "Replies come in the order of the commands", "RFC 2920 3.2", "250, 2yz, 5yz, 250, 250")
+@check(
+    "pipelining-order",
+    "Replies come in the order of the commands",
+    "RFC 2920 3.2",
+    "250, 2yz, 5yz, 250, 250",
+    control=Stage.RCPT,
+    plain=("RSET", "NOOP"),
+)
 def _order(probe: Probe) -> None:
     client = probe.at(Stage.READY)
     probe.need(client, "PIPELINING")
@@ -30,6 +50,8 @@ def _order(probe: Probe) -> None:
     "DATA may be the last command of a pipelined group",
     "RFC 2920 3.1",
     "250, 2yz, 354, and 2yz to the message",
+    control=Stage.SENT,
+    plain=("NOOP",),
 )
 def _data(probe: Probe) -> None:
     client = probe.at(Stage.READY)
@@ -45,12 +67,18 @@ def _data(probe: Probe) -> None:
     "A message without an accepted recipient is refused",
     "RFC 2920 3.1",
     "5yz to DATA, or 354 and 5yz to the end of the empty message",
+    control=Stage.MAIL,
 )
 def _no_recipient(probe: Probe) -> None:
     client = probe.at(Stage.READY)
     probe.need(client, "PIPELINING")
     client.send(f"{probe.mail}\r\nRCPT TO:<unclosed\r\nDATA\r\n".encode())
-    _expect_all(client, ("250", "5yz"))
+    for expected in ("250", "5yz"):
+        with preparing(client):
+            seen = client.reply()
+        if not matches(seen.code, expected):
+            raise Inconclusive(f"the message has a recipient, or no sender: {seen}")
+
     if expect(client.reply(), "354 5yz").code == 354:
         expect(client.ask("."), "5yz")
 
@@ -60,6 +88,8 @@ def _no_recipient(probe: Probe) -> None:
     "Commands may arrive octet by octet",
     "RFC 5321 2.3.8",
     "the same replies as to commands in one segment",
+    control=Stage.RCPT,
+    plain=("RSET",),
 )
 def _octets(probe: Probe) -> None:
     client = probe.at(Stage.READY)
@@ -73,7 +103,13 @@ def _octets(probe: Probe) -> None:
 # CHUNKING
 
 
-@check("chunking-message", "A message can be sent in chunks with BDAT", "RFC 3030 2", "250 to each chunk")
+@check(
+    "chunking-message",
+    "A message can be sent in chunks with BDAT",
+    "RFC 3030 2",
+    "250 to each chunk",
+    control=Stage.SENT,
+)
 def _chunks(probe: Probe) -> None:
     client = probe.at(Stage.RCPT)
     probe.need(client, "CHUNKING")
@@ -90,6 +126,7 @@ def _chunks(probe: Probe) -> None:
     "RFC 3030 2",
     "one reply to the chunk",
     severity=_SECURITY,
+    control=Stage.SENT,
 )
 def _dot(probe: Probe) -> None:
     client = probe.at(Stage.RCPT)
@@ -114,14 +151,18 @@ def _binary(probe: Probe) -> None:
     "RFC 2033 4.2",
     "two replies",
     lmtp=True,
+    control=Stage.SENT,
 )
 def _replies(probe: Probe) -> None:
     client = probe.at(Stage.RCPT)
-    expect(client.ask("RCPT TO:<unclosed"), "5yz")
-    expect(client.ask(probe.rcpt), "2yz")
-    expect(client.ask("DATA"), "354")
+    for line, codes in (("RCPT TO:<unclosed", "5yz"), (probe.rcpt, "2yz"), ("DATA", "354")):
+        probe.prepare(client, line, codes)
+
     client.send(probe.message() + b".\r\n")
-    _expect_all(client, ("2yz 4yz 5yz", "2yz 4yz 5yz"))
+    for _ in range(2):
+        if expect(client.reply(), "2yz 4yz 5yz").code == 421:
+            raise Inconclusive("the server ended the session")
+
     expect_nothing_more(client)
 
 
@@ -163,6 +204,7 @@ EXTENSIONS: tuple[Check, ...] = (
         ("DATA", "5yz"),
         at=Stage.RCPT,
         needs="CHUNKING",
+        preparing=1,
     ),
     dialogue(
         "chunking-rset",
@@ -173,6 +215,7 @@ EXTENSIONS: tuple[Check, ...] = (
         ("RCPT TO:<{recipient}>", "5yz"),
         at=Stage.RCPT,
         needs="CHUNKING",
+        preparing=2,
     ),
     one_reply(
         "chunking-refused",
@@ -218,16 +261,16 @@ EXTENSIONS: tuple[Check, ...] = (
         "utf8-accepted",
         "A non-ASCII address with SMTPUTF8 is not a syntax error",
         "RFC 6531 3.1",
-        "MAIL FROM:<\u00e4@smtpcore-check.example> SMTPUTF8",
+        "MAIL FROM:<\u00e4@{sender_domain}> SMTPUTF8",
         "2yz 4yz 5yz",
         needs="SMTPUTF8",
-        refused="500 501 502 503 504 555",
+        refused=SYNTAX_ERRORS,
     ),
     answered(
         "utf8-undeclared",
         "A non-ASCII address without SMTPUTF8 is refused",
         "RFC 6531 3.5",
-        "MAIL FROM:<\u00e4@smtpcore-check.example>",
+        "MAIL FROM:<\u00e4@{sender_domain}>",
         "5yz",
     ),
     _replies,

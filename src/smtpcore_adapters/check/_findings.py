@@ -23,7 +23,7 @@ class Outcome(Enum):
     NOT_APPLICABLE = "not applicable"
     """The server does not offer the feature that the check is about."""
     INCONCLUSIVE = "inconclusive"
-    """A step before the check failed, for example the server refused MAIL."""
+    """The check did not reach its point. A step before it failed, or a policy of the server refused the tested step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +57,10 @@ class Finding:
 
 class Failed(Exception):
     """The server did not behave as expected; the text describes its behaviour."""
+
+
+class Objected(Failed):
+    """The server refused a valid command or message. A policy may be the reason, so that a control decides."""
 
 
 class NotApplicable(Exception):

@@ -19,6 +19,9 @@ _MAX_REPLY = 65_536
 
 _match_reply_line = re.compile(rb"([0-9]{3})([ -]?)(.*)", re.DOTALL).fullmatch
 
+# At the start of the text (RFC 2034 section 4), or at its end in the notation of qmail: (#5.7.1).
+_search_status = re.compile(r"(?:^|\(#)[245]\.([0-9]{1,3})\.([0-9]{1,3})(?![0-9])").search
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
@@ -84,6 +87,12 @@ class RawReply:
     def texts(self) -> tuple[str, ...]:
         """The text of each line, without code and line end."""
         return tuple(line[4:].decode("utf-8", "replace").rstrip("\r\n") for line in self.lines)
+
+    @property
+    def status(self) -> tuple[int, int] | None:
+        """Subject and detail of the enhanced status code: (1, 8) for `5.1.8`; None if there is none."""
+        match = _search_status(self.texts[-1])
+        return (int(match[1]), int(match[2])) if match else None
 
     def __str__(self) -> str:
         return " / ".join(printable(line.rstrip(b"\r\n")) for line in self.lines)

@@ -1,10 +1,12 @@
 """Checks of the form of replies."""
 
 import re
+from collections.abc import Iterator
+from itertools import islice
 
 from ._checks import Check, Probe, Stage, check
 from ._findings import Failed, Inconclusive, NotApplicable, Severity
-from ._raw_client import NoReply, RawClient, RawReply, printable
+from ._raw_client import RawClient, RawReply, ServerClosed, ServerSilent, printable
 
 _match_domain = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[!-Z^-~]+\])"
@@ -15,20 +17,36 @@ _match_enhanced = re.compile(r"([245])\.[0-9]{1,3}\.[0-9]{1,3}(?: |$)").match
 _MAX_REPLY_LINE = 512
 
 
-def _sample(probe: Probe) -> list[tuple[str, RawReply]]:
-    # Replies of each kind: to the connection, EHLO, accepted and refused commands, and QUIT.
-    client = probe.at(Stage.READY)
-    target = probe.target
-    fresh = RawClient(target)
-    try:
-        sample = [("", fresh.reply()), (target.hello, fresh.greet())]
-    except NoReply as exc:
-        raise Inconclusive(str(exc)) from exc
-    finally:
-        fresh.close()
+def _sample(probe: Probe) -> Iterator[tuple[str, RawReply]]:
+    """Return replies of each kind: to the connection, EHLO, accepted and refused commands, and QUIT.
 
-    lines = ["NOOP", "RSET", "XSMTPCORECHECK", probe.mail, probe.rcpt, probe.mail, "RSET", probe.rcpt, "QUIT"]
-    return sample + [(line, client.ask(line)) for line in lines]
+    Raise `Inconclusive` if the server does not reply to one of them.
+    """
+    target = probe.target
+    try:
+        # A server may limit the connections of a client: close the first one before the second is opened.
+        fresh = RawClient(target)
+        try:
+            yield "", fresh.reply()
+            yield target.hello, fresh.greet()
+        finally:
+            fresh.close()
+
+        client = probe.at(Stage.READY)
+        for line in (
+            *("NOOP", "RSET", "XSMTPCORECHECK"),
+            *(probe.mail, probe.rcpt, probe.mail, "RSET", probe.rcpt, "QUIT"),
+        ):
+            yield line, client.ask(line)
+    except (ServerClosed, ServerSilent) as exc:
+        raise Inconclusive(str(exc)) from exc
+
+
+def _accepted(seen: RawReply, code: int) -> RawReply:
+    if seen.code != code:
+        raise Inconclusive(f"the server refuses the session: {seen}")
+
+    return seen
 
 
 @check("reply-line-ends", "Each line of a reply ends in CR LF", "RFC 5321 2.3.8", "CR LF, and no other CR or LF")
@@ -70,7 +88,8 @@ def _form(probe: Probe) -> None:
     severity=Severity.WARNING,
 )
 def _names_host(probe: Probe) -> None:
-    for line, seen in _sample(probe)[:2]:
+    for line, seen in islice(_sample(probe), 2):
+        _accepted(seen, 250 if line else 220)
         word = seen.texts[0].partition(" ")[0]
         if _match_domain(word) is None:
             raise Failed(f"the {'reply to ' + line if line else 'greeting'} begins with {word!r}")
@@ -83,7 +102,8 @@ def _names_host(probe: Probe) -> None:
     "a keyword of letters, digits and hyphens on each line after the first",
 )
 def _keywords(probe: Probe) -> None:
-    _, seen = _sample(probe)[1]
+    _, seen = next(islice(_sample(probe), 1, None))
+    _accepted(seen, 250)
     for text in seen.texts[1:]:
         if _match_keyword(text) is None:
             raise Failed(f"this keyword is malformed: {text!r}")
@@ -101,11 +121,12 @@ def _keywords(probe: Probe) -> None:
 )
 def _enhanced(probe: Probe) -> None:
     sample = _sample(probe)
-    _, hello = sample[1]
+    _, hello = next(islice(sample, 1, None))
+    _accepted(hello, 250)
     if "ENHANCEDSTATUSCODES" not in map(str.upper, hello.texts):
         raise NotApplicable("ENHANCEDSTATUSCODES is not offered")
 
-    for line, seen in sample[2:]:
+    for line, seen in sample:
         for text in seen.texts:
             match = _match_enhanced(text)
             if match is None or match[1] != str(seen.code)[0]:

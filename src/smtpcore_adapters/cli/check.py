@@ -29,9 +29,7 @@ _STYLES = {
     "--from",
     "sender",
     metavar="ADDRESS",
-    default="check@smtpcore-check.example",
-    show_default=True,
-    help="Sender of the test messages.",
+    help="Sender of the test messages. The default is the recipient, whose domain the server knows.",
 )
 @click.option(
     "--tls",
@@ -100,9 +98,10 @@ def _target(options: dict[str, Any]) -> Target:
     if not options["recipient"]:
         raise click.UsageError("give the recipient of the test messages: --to ADDRESS")
 
-    for name in ("sender", "recipient"):
+    sender = options["sender"] or options["recipient"]
+    for address in (sender, options["recipient"]):
         try:
-            Mailbox(options[name])
+            Mailbox(address)
         except LocalProtocolError as exc:
             raise click.UsageError(str(exc)) from exc
 
@@ -115,7 +114,7 @@ def _target(options: dict[str, Any]) -> Target:
     return Target(
         host=host,
         port=port,
-        sender=options["sender"],
+        sender=sender,
         recipient=options["recipient"],
         tls=options["tls"],
         insecure=options["insecure"],

@@ -96,6 +96,41 @@ def refuse_almost_everything(peer: Peer) -> None:
             peer.send(b"500 no\r\n")
 
 
+_HARMLESS = {"NOOP": b"250 fine\r\n", "VRFY": b"252 perhaps\r\n", "XSMT": b"500 what\r\n"}
+
+
+def object_to_variants(peer: Peer) -> None:
+    """Accept every command and message in its plain form, and object to each variant of it."""
+    peer.send(b"220 s.example\r\n")
+    recipients = messages = 0
+    is_lmtp = is_confused = False
+    while True:
+        line = peer.until(re.compile(rb"\r\n")).decode("latin-1")
+        verb = line[:4].upper()
+        if verb in ("EHLO", "LHLO"):
+            is_lmtp = verb == "LHLO"
+            peer.send(offer(*_OFFERED))
+        elif verb == "MAIL":
+            recipients = 0
+            peer.send(b"250 fine\r\n" if len(line) < 60 else b"501 5.1.7 too long\r\n")
+        elif verb in _HARMLESS:
+            is_confused = True
+            peer.send(_HARMLESS[verb])
+        elif verb == "RCPT" and is_confused:
+            peer.send(b"503 MAIL first\r\n")
+        elif verb == "RCPT" and line.endswith(">"):
+            recipients += 1
+            peer.send(b"250 fine\r\n" if is_lmtp or recipients == 1 else b"452 4.5.3 too many recipients\r\n")
+        elif verb == "DATA":
+            peer.send(b"354 go\r\n")
+            body = peer.until(re.compile(rb"^\.\r\n|\r\n\.\r\n"))
+            messages += 1
+            is_plain = not body or b"check: control" in body or (b"check: seq-two-messages" in body and messages == 1)
+            peer.send(b"250 taken\r\n" * (3 if is_lmtp else 1) if is_plain else b"500 5.6.0 what\r\n")
+        else:
+            peer.send(b"221 bye\r\n" if verb == "QUIT" else b"500 no\r\n")
+
+
 def scripted(replies: Mapping[str, str]) -> Serve:
     """Return a server that answers by the first word of each line; the empty word stands for the greeting.
 

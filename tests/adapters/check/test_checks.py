@@ -14,7 +14,13 @@ from smtpcore_adapters import Address, App
 from smtpcore_adapters.check import CHECKS, CannotCheck, Outcome, choose, run_checks
 from smtpcore_adapters.check._checks import Probe
 from smtpcore_adapters.users import Users
-from tests.adapters.check.faulty_servers import CONTEXT, accept_everything, refuse_almost_everything, scripted
+from tests.adapters.check.faulty_servers import (
+    CONTEXT,
+    accept_everything,
+    object_to_variants,
+    refuse_almost_everything,
+    scripted,
+)
 from tests.adapters.check.helpers import SOON, failed, outcome_of, run_on, target_of, with_outcome
 from tests.adapters.fakes import MessageStore, accepting
 from tests.adapters.harness import BACKENDS, running
@@ -163,6 +169,8 @@ def test_each_check_can_fail() -> None:
         partial(run_on, refuse_almost_everything, silent, timeout=1.0),
         partial(run_on, accept_everything, others, timeout=10.0),
         partial(run_on, refuse_almost_everything, others, timeout=10.0),
+        partial(run_on, object_to_variants, choose(["data", "limit", "pipelining", "seq", "size"]), timeout=10.0),
+        partial(run_on, object_to_variants, choose(["lmtp-replies"]), lmtp=True),
         partial(run_on, accept_everything, choose(["lmtp"]), lmtp=True),
         partial(run_on, refuse_almost_everything, choose(["lmtp"]), lmtp=True),
         partial(run_on, partial(accept_everything, hides_auth=True), choose(["auth"])),
