@@ -23,7 +23,7 @@ from ._parser import CommandRejected, parse_command
 
 _PATHS: Final = (Mail, Rcpt)
 _FLAGS: Final = re.ASCII | re.IGNORECASE
-_QUOTED = r'"(?:[^"\\]|\\.)*"?'  # also without its end, so that each octet is examined once
+_QUOTED = r'"(?:[^"\\]|\\.)*"?'  # the second quote may be missing: a search from each quote would not be linear
 _START = r"^((?:MAIL FROM|RCPT TO):)"
 
 _sub_blanks = re.compile(rf"({_QUOTED})|[ \t]+").sub

@@ -166,7 +166,7 @@ async def _connect_to_any(
 ) -> socket.socket:
     """Return the first connection that succeeds, as `connect_to_any` does for the other frameworks.
 
-    `loop.create_connection` has this function on asyncio's own loops only: uvloop tries one address after the other.
+    On asyncio's own loops `loop.create_connection` would do the same, but on uvloop it tries one address after another.
     """
     waiting = interleaved(addresses)
     failures: list[OSError] = []

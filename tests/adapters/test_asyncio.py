@@ -330,7 +330,7 @@ def test_run_blocking_waiting_for_a_thread_is_cancelled_with_its_session() -> No
 
 
 class WithoutReaders(asyncio.SelectorEventLoop):
-    """A loop without `add_reader`, as the default loop of Windows."""
+    """A loop without `add_reader`, like the default loop of Windows."""
 
     def add_reader(self, *args: object) -> Never:
         raise NotImplementedError

@@ -239,7 +239,7 @@ def test_next_address_is_tried_while_the_first_is_slow(backend: str, monkeypatch
         run(backend, test)
 
 
-def test_refused_address_does_not_delay_the_next(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_address_of_a_host_does_not_delay_the_next_one(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HAPPY_EYEBALLS[backend], TIMEOUT)
 
     async def test(open_stream: Open) -> None:

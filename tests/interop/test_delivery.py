@@ -89,7 +89,7 @@ def test_message_is_delivered_unchanged(backend: str, server: MailServer, marker
 
 
 @pytest.mark.parametrize("chunking", [False, True])
-def test_delivery_without_pipelining(backend: str, server: MailServer, marker: str, chunking: bool) -> None:
+def test_message_is_delivered_without_pipelining(backend: str, server: MailServer, marker: str, chunking: bool) -> None:
     async def send(client: Client) -> None:
         body = b"Subject: " + marker.encode() + b"\n\n" + TEXT
         assert (await client.send(SENDER, RECIPIENTS[0], body)).accepted

@@ -36,7 +36,7 @@ from ._endpoint import parse_server
 from ._processes import Run, raise_descriptor_limit, reloading, run_alone, run_workers
 
 _AT_LEAST_ONE = click.IntRange(1)
-_FILES_PER_CONNECTION = 4  # with threads two, and the same again for connections that are being refused
+_FILES_PER_CONNECTION = 4  # the thread adapter needs two, and two more for each connection that it refuses meanwhile
 _OTHER_FILES = 64
 _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 
@@ -94,7 +94,7 @@ _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
     metavar="USER:PASSWORD",
     envvar="SMTPCORE_AUTH",
     help="User who may log in and send to any recipient. Repeatable. The process list shows this option: use the"
-    " variable SMTPCORE_AUTH or --auth-file where other people have access.",
+    " variable SMTPCORE_AUTH or --auth-file on a machine with other users.",
 )
 @click.option(
     "--auth-file",

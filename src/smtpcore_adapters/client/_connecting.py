@@ -59,7 +59,7 @@ async def open_client(open_stream: Opener, host: str, port: int, **options: Unpa
     try:
         return await _begin_session(driver, host, port, timeouts, options)
     except Exception:
-        await driver.aclose()  # RFC 5321 4.1.1.10: with QUIT, if the dialogue is sound
+        await driver.aclose()  # RFC 5321 4.1.1.10: with QUIT, if a command can still be sent
         raise
     except BaseException:
         await stream.aclose(0)
@@ -112,7 +112,7 @@ async def _secure(driver: ClientDriver, host: str, options: ConnectOptions, *, i
 
 async def _start_tls(driver: ClientDriver, host: str, options: ConnectOptions) -> bool:
     """Start TLS, and return whether the server's certificate was verified."""
-    # Loading the certificates takes many milliseconds, in which an event loop would stand still.
+    # A thread makes the default context: loading its certificates would block an event loop for many milliseconds.
     given = options.get("context")
     context: ssl.SSLContext = given if given else await driver.stream.run_blocking(_default_context)
     await driver.start_tls(context, _without_dot(host))
@@ -122,7 +122,7 @@ async def _start_tls(driver: ClientDriver, host: str, options: ConnectOptions) -
 def _without_dot(host: str) -> str:
     """Return the name of the server for TLS and SASL.
 
-    RFC 6066 section 3: the final dot of an absolute name is for the DNS only, and so is the zone of an IPv6 address.
+    RFC 6066 section 3: the final dot of an absolute name is not part of it. The zone of an IPv6 address is local.
     """
     return host.partition("%")[0].removesuffix(".")
 
@@ -134,7 +134,7 @@ def _default_context() -> ssl.SSLContext:
 
 @lru_cache(maxsize=1)
 def _make_context(certificates: tuple[tuple[str, int], ...]) -> ssl.SSLContext:
-    """Return the default context, the same one until the `certificates` of the system have changed."""
+    """Return the default context. The cache returns it again while the system has the same `certificates`."""
     return ssl.create_default_context()
 
 
@@ -155,7 +155,7 @@ def _config(stream: Stream, options: ConnectOptions) -> ClientConfig:
 
 def _own_name(stream: Stream) -> str:
     # RFC 5321 4.1.4, 4.1.3: the fully qualified domain of this host, or its address literal if the host has no domain.
-    # Many servers refuse a bare address, and names that every host has.
+    # Many servers refuse an address without brackets, and names such as `localhost.localdomain`.
     name = platform.node().removesuffix(".")
     top_level = name.rpartition(".")[2]
     if "." in name and not top_level.isdigit() and top_level != "localdomain":

@@ -80,7 +80,8 @@ async def _try_mechanisms(
             refusal = exc
 
         if name.endswith("-PLUS"):
-            # RFC 5802 section 6: a client that says "y" here would detect an attack where there is none.
+            # RFC 5802 section 6: with bindings the client would say "y", that the server has no -PLUS, and the server
+            # would suspect an attack.
             channel = replace(channel, bindings=())
 
     if refusal:
@@ -106,8 +107,8 @@ def _choose(
 
 
 def _is_about_mechanism(reply: Reply) -> bool:
-    # RFC 4954 section 6. A 535 speaks of the credentials: another attempt with them may lock the account. Some servers
-    # send it for a mechanism, with an enhanced status code that says so (RFC 5248).
+    # RFC 4954 section 6. A 535 usually refuses the credentials, and another attempt with them may lock the account. But
+    # some servers send a 535 to refuse a mechanism, with an enhanced status code that says so (RFC 5248).
     return reply.code in _OF_MECHANISM or reply.enhanced in _ENHANCED_OF_MECHANISM
 
 

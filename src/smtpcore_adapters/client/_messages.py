@@ -2,7 +2,7 @@
 
 # The `email` package converts to 7 bits by decoding a part from the charset that it claims to have. Octets that are not
 # valid in this charset get lost, and unknown charsets raise. So this module encodes the octets of a part instead,
-# whatever they mean. A signed part must not be changed at all (RFC 1847 2.1), and a field cannot be encoded without
+# without decoding them. A signed part must not be changed at all (RFC 1847 2.1), and a field cannot be encoded without
 # knowledge of its syntax. Such messages are refused, as an MTA returns them to the sender.
 
 import binascii
@@ -91,7 +91,7 @@ _find_bare_newline = re.compile(rb"\r(?!\n)|(?<!\r)\n").search
 
 
 def _texts_around(part: AnyMessage) -> Iterator[object]:
-    """Yield the texts that no transfer encoding applies to."""
+    """Yield the texts of `part` that have no transfer encoding: preamble, epilogue and the values of fields."""
     yield from (part.preamble, part.epilogue)
     yield from (value for _, value in part.raw_items())
 
@@ -115,7 +115,7 @@ def _encoding_of(part: AnyMessage) -> str:
 
 
 def _convert(part: AnyMessage, *, eight_bit: bool, is_whole: bool) -> None:
-    """Convert `part` in place. `is_whole` says whether it is a message, with the fields of a message."""
+    """Convert `part` in place. `is_whole` says whether it is a whole message, and not a part of a multipart."""
     if not any(_needs_conversion(each, eight_bit=eight_bit) for each in part.walk()):
         return
     kind = part.get_content_type()

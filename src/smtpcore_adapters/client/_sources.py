@@ -33,7 +33,7 @@ class Readable(Protocol):
 
 @runtime_checkable
 class Seekable(Readable, Protocol):
-    """A file that may be able to go back."""
+    """A file with the methods for seeking, which it may not support."""
 
     def seekable(self) -> bool: ...
 
@@ -43,7 +43,7 @@ class Seekable(Readable, Protocol):
 
 
 class _Examined:
-    """Properties of octets that were added piece by piece."""
+    """The size of a body and the kinds of octets in it, counted while its pieces are added."""
 
     def __init__(self) -> None:
         self.size = 0

@@ -8,10 +8,10 @@ from smtpcore import EXTENSIONS, Config
 from ..client._client import Client
 from ..client._timeouts import ClientTimeouts
 
-_MOST_SECONDS = 5.0  # for each step; the start of the server waits
+_MOST_SECONDS = 5.0  # for each step of asking the next server, because the start of the server waits for the answer
 _MIN_MESSAGE_SIZE = 65_536  # RFC 5321 4.5.3.1.7
 _BETWEEN_NEIGHBOURS = frozenset({"SIZE", "AUTH", "BURL"})
-"""Extensions whose parameters concern one connection only."""
+"""Extensions whose parameters have a meaning only between one client and its server, so they are not forwarded."""
 _CARRIED = frozenset(known.keyword for known in EXTENSIONS if known.mail or known.rcpt) - _BETWEEN_NEIGHBOURS
 
 

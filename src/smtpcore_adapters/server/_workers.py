@@ -252,12 +252,12 @@ def _pipe() -> Iterator[tuple[int, int]]:
 
 @contextmanager
 def sockets_for_many(listeners: Iterable[Listener]) -> Iterator[tuple[Listener, ...]]:
-    """Reserve the places of `listeners` in this process, and yield the listeners for each of several workers.
+    """Reserve the ports and paths of `listeners` in this process, and yield the listeners for each of several workers.
 
     With SO_REUSEPORT, each worker opens a socket of its own for a port. This spreads the connections evenly, and no
-    connection waits in the queue of a dead worker. A Unix socket, a socket that is bound already, and without
-    SO_REUSEPORT every socket, is shared by the workers, and is open in this process, too, until the block ends. Raises
-    `OSError` if one of the places cannot be listened on.
+    connection waits in the queue of a dead worker. Unix sockets and bound sockets, and every socket of a system without
+    SO_REUSEPORT, are shared by the workers, and are also open in this process until the block ends. Raises `OSError` if
+    a port or path cannot be listened on.
     """
     with ExitStack() as stack:
         yield tuple(each for listener in listeners for each in _for_many(listener, stack))

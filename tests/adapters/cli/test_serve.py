@@ -461,7 +461,7 @@ def test_timeout_limits_each_wait_but_not_a_whole_body() -> None:
 
 
 @pytest.mark.parametrize("options", [(), ("--workers", "2"), ("--backend", "threads"), ("--lmtp",)])
-def test_unix_socket_with_its_mode(tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_serve_listens_on_a_unix_socket_with_its_mode(tmp_path: Path, options: tuple[str, ...]) -> None:
     path = str(tmp_path / "smtp")
     with serving_at(tmp_path, "--unix", path, "--unix-mode", "660", *options):
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o660
@@ -524,7 +524,9 @@ def test_extensions_are_switched_on_and_off(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["file", "variable"])
-def test_passwords_outside_of_the_process_list(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_serve_reads_passwords_from_a_variable_or_a_file(
+    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options: tuple[str, ...] = ("--allow-plaintext-auth",)
     if how == "file":
         (tmp_path / "users").write_text("tim:s3cret:with colon\n\ntom:other\n")
@@ -548,7 +550,9 @@ def test_passwords_outside_of_the_process_list(tmp_path: Path, how: str, monkeyp
         (["--max-size", "-1"], ["--max-size"]),
     ],
 )
-def test_errors_of_listeners_and_extensions(tmp_path: Path, arguments: list[str], words: list[str]) -> None:
+def test_serve_reports_wrong_addresses_and_extensions_in_one_line(
+    tmp_path: Path, arguments: list[str], words: list[str]
+) -> None:
     assert_error_in_one_line(run_in_process("serve", *arguments, cwd=tmp_path), *words)
 
 

@@ -62,7 +62,9 @@ def part(octets: bytes, kind: str = "text/plain", charset: str = "utf-8", encodi
 @pytest.mark.parametrize("policy", PARSERS, ids=["compat32", "default", "SMTP"])
 @pytest.mark.parametrize("charset", ["utf-8", "gb18030", "us-ascii", "iso-2022-jp", "utf-16", "unknown", "\x01"])
 @pytest.mark.parametrize("octets", [b"a\xff b", b"K\xc3\xb6rper\r\n.\r\nFrom x\r\n", b"\xfe\x00\r\n", b"\x85\x0b\xff "])
-def test_octets_of_a_part_arrive_whatever_its_charset(octets: bytes, charset: str, policy: email.policy.Policy) -> None:
+def test_octets_of_a_part_arrive_unchanged_with_any_charset(
+    octets: bytes, charset: str, policy: email.policy.Policy
+) -> None:
     for data in (mixed(part(octets, charset=charset)), part(octets, charset=charset), in_message(part(octets))):
         assert normal("", octets) in leaves(converted(data, policy=policy))
 
@@ -225,7 +227,7 @@ def test_parts_of_a_well_formed_message_arrive_unchanged(parts: Sequence[bytes],
             assert leaves(parse(sent)) == leaves(message)
 
 
-def test_email_messages_over_sockets(backend: str) -> None:
+def test_email_message_is_sent_over_a_socket(backend: str) -> None:
     async def main(connect: Connect) -> None:
         async with connect() as client:
             assert (await client.send(SENDER, ONE, parse(mixed(part(b"a\xff b", charset="gb18030"))))).accepted

@@ -90,7 +90,7 @@ def test_file_body_is_sent_from_its_current_position() -> None:
 
 
 @pytest.mark.parametrize("body", [bytearray(b"a\nb"), memoryview(b"a\nb"), [bytearray(b"a\n"), memoryview(b"b")]])
-def test_body_of_octets_in_a_buffer(body: Any) -> None:
+def test_body_may_be_any_buffer_of_octets(body: Any) -> None:
     assert sent_body(body) == b"a\r\nb\r\n.\r\n"
 
 

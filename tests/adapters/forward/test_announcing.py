@@ -20,7 +20,7 @@ ALL = ("8BITMIME", "SMTPUTF8", "CHUNKING", "BINARYMIME", "DSN", "DELIVERBY", "MT
 
 
 def keywords_of(config: Config) -> set[str]:
-    """Return the carried extensions that a server with this configuration offers under TLS."""
+    """Return the forwarded extensions that a server with this configuration offers under TLS."""
     Connection(config)  # raises if extensions are missing that others need
     return set(ALL) - config.disabled
 
@@ -52,7 +52,7 @@ def test_requiretls_needs_verified_tls_to_the_next_server() -> None:
     assert "REQUIRETLS" in adapted(*ALL, is_verified=False).disabled
 
 
-def test_extensions_between_neighbours_stay_as_configured() -> None:
+def test_extensions_that_are_not_forwarded_stay_as_configured() -> None:
     config = adapted("PIPELINING", "XCLIENT", "BURL", "ETRN")
     assert config.disabled >= {"XCLIENT", "BURL", "ETRN"}
     assert "PIPELINING" not in config.disabled
@@ -79,7 +79,7 @@ def test_terms_of_extensions_are_announced() -> None:
     assert announced(CONFIG, {"DELIVERBY": None}, is_verified=False).min_by_time is None
 
 
-def test_question_at_the_start_has_short_timeouts() -> None:
+def test_next_server_is_asked_with_short_timeouts_at_the_start() -> None:
     assert shortened(ClientTimeouts()).greeting == 5
     assert shortened(ClientTimeouts(greeting=2)).greeting == 2
 
@@ -148,7 +148,7 @@ def test_unreachable_next_server_is_asked_at_the_first_recipient(
     assert "SMTPUTF8" not in offers
 
 
-def test_question_at_the_start_has_a_proxy_header_without_a_client() -> None:
+def test_next_server_is_asked_with_a_proxy_header_without_a_client() -> None:
     with (
         running("asyncio", accepting(MessageStore()), config=CONFIG, proxies=["127.0.0.0/8"]) as following,
         relay_to("asyncio", following.server.address.port, proxy_protocol=True) as relay,
