@@ -127,7 +127,7 @@ class Connection(Endpoint):
         if state is State.CLOSED:
             return ConnectionClosed()
 
-        return self._await_data() if self._end_of_stream else PAUSED  # in TLS
+        return self._await_data() if self._end_of_stream else PAUSED  # in the TLS handshake
 
     def receive_part(self, data: bytes | bytearray | memoryview) -> None:
         """Add octets that you have fetched for the pending BURL, in pieces of any size. `b""` ends the part.

@@ -74,7 +74,7 @@ class Source(ABC):
     """A body that is ready to be sent."""
 
     examined: "_Examined | None" = None
-    """The properties of all octets, or None if they are unknown before sending."""
+    """The size of the body and the kinds of octets in it, or None if they are unknown before sending."""
     needs_smtputf8: bool = False
     """Whether the header has addresses that only SMTPUTF8 can carry (RFC 6532)."""
     is_repeatable: bool = False

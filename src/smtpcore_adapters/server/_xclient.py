@@ -65,6 +65,6 @@ class XclientAttributes:
 
 
 _OF_CLIENT = frozenset({"NAME", "PORT", "PROTO", "HELO", "LOGIN"})
-"""Attributes that describe the client at ADDR, and no other client."""
+"""Attributes that describe the client at ADDR, so a later XCLIENT with another ADDR drops them."""
 
 NO_XCLIENT = XclientAttributes()

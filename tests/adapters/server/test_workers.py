@@ -313,7 +313,7 @@ def test_host_with_several_addresses_has_one_port() -> None:
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="there is no IPv6 here")
-def test_ipv6_port_is_shared() -> None:
+def test_workers_share_an_ipv6_port() -> None:
     with (
         sockets_for_many([Listener(host="::1")]) as listeners,
         listening(listeners) as one,
