@@ -15,7 +15,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from smtpcore import DataChunk, DataEnd, DataLine, InvalidData, Reply, ReplyClass
+from smtpcore import Bdat, ChunkEnd, DataChunk, DataEnd, DataLine, InvalidData, Reply, ReplyClass, ReplyCode
 
 from .server._notifications import (
     HandlerDone,
@@ -37,7 +37,10 @@ _SHORT = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30)  # seconds, for dura
 class _Message:
     begun: float
     ended: bool = False
+    at_chunk: bool = False
+    """Whether the next reply answers a chunk that is not the last."""
     accepted: bool = False
+    refused: bool = False
 
 
 class Metrics:
@@ -86,6 +89,10 @@ class Metrics:
             case DataChunk(data) | DataLine(data):
                 self._octets.inc(len(data))
                 self._begin_message(session)
+            case ChunkEnd():
+                self._begin_message(session).at_chunk = True
+            case Bdat():
+                self._begin_message(session)
             case DataEnd() | InvalidData():
                 self._begin_message(session).ended = True
             case Reply():
@@ -114,16 +121,21 @@ class Metrics:
         return self._messages_open.setdefault(session, _Message(self._clock()))
 
     def _count_message(self, session: Session, reply: Reply) -> None:
+        if reply.code == ReplyCode.START_MAIL_INPUT:
+            self._begin_message(session)
         message = self._messages_open.get(session)
-        if message and message.ended:
-            message.accepted |= reply.is_positive  # in LMTP there is a reply for each recipient
+        if message and (message.ended or message.at_chunk):
+            # In LMTP there is a reply for each recipient. A chunk that is not the last may be refused, too.
+            message.accepted |= message.ended and reply.is_positive
+            message.refused |= not reply.is_positive
+            message.at_chunk = False
         if session.transaction is None or reply.reply_class is ReplyClass.GOODBYE:
             self._finish_message(session)
 
     def _finish_message(self, session: Session) -> None:
         message = self._messages_open.pop(session, None)
         if message:
-            outcome = "accepted" if message.accepted else "refused" if message.ended else "aborted"
+            outcome = "accepted" if message.accepted else "refused" if message.refused else "aborted"
             self._messages.labels(outcome).inc()
             self._message_time.observe(self._clock() - message.begun)
 

@@ -1,5 +1,6 @@
 """Prometheus metrics."""
 
+import asyncio
 import ssl
 from dataclasses import replace
 
@@ -71,6 +72,9 @@ OUTCOMES: dict[str, tuple[tuple[Step, ...], dict[str, float]]] = {
     "lost": ((ENVELOPE, b"x\r\n", ConnectionResetError()), {"aborted": 1}),
     "too slow": ((ENVELOPE, b"x\r\n", SILENCE), {"aborted": 1}),
     "in chunks": ((CHUNKS, b"BDAT 2 LAST\r\ncd" + QUIT), {"accepted": 1}),
+    "lost before its first octet": ((ENVELOPE, ConnectionResetError()), {"aborted": 1}),
+    "lost between chunks": ((CHUNKS,), {"aborted": 1}),
+    "given up before its first octet": ((EHLO + MAIL + RCPT + b"BDAT 0\r\n", b"RSET\r\n", QUIT), {"aborted": 1}),
     "given up between chunks": ((CHUNKS, b"RSET\r\n", QUIT), {"aborted": 1}),
     "none": ((EHLO + MAIL + RCPT + QUIT,), {}),
 }
@@ -89,6 +93,36 @@ def test_messages_are_counted_by_outcome(case: str) -> None:
     session(app).send(*script).end()
     assert count.outcomes() == expected
     assert count("message_seconds_count") == sum(expected.values())
+
+
+def test_message_that_is_refused_at_a_chunk_is_counted_as_refused() -> None:
+    app = accepting()
+
+    @app.on("message")
+    async def refuse(session: Session, message: Message) -> Reply:
+        async for _ in message:
+            break
+        return Reply(554, "Spam")
+
+    count = MetricsReader(app)
+    session(app).send(CHUNKS, b"BDAT 2\r\ncd", b"NOOP\r\n", QUIT)
+    assert count.outcomes() == {"refused": 1}
+
+
+def test_message_of_a_cancelled_handler_is_counted_as_aborted() -> None:
+    app = accepting()
+    count = MetricsReader(app)
+    dialogue = session(app)
+
+    @app.on("message")
+    async def store(session: Session, message: Message) -> None:
+        await message.read()
+        dialogue.stream.cancellation = asyncio.CancelledError()
+        raise dialogue.stream.cancellation
+
+    with pytest.raises(asyncio.CancelledError):
+        dialogue.send(ENVELOPE, b"x\r\n", END)
+    assert count.outcomes() == {"aborted": 1}
 
 
 def test_lmtp_message_is_counted_once_for_all_recipients() -> None:

@@ -210,7 +210,9 @@ class MessageExchange:
             wire.answer(event, *self._refusal)  # RFC 3030 section 2: no need to wait for the last chunk
         elif event is PAUSED and self._part:
             await self._fetch_more(self._part)
-        elif not isinstance(event, Bdat | Signal | ConnectionClosed):
+        elif isinstance(event, ConnectionClosed):
+            wire.end_within_message()
+        elif not isinstance(event, Bdat | Signal):
             await self._dispatch(event)
 
         if wire.conn.state not in _IN_BODY or (self._record.draining and wire.conn.state is State.CHUNKED):

@@ -364,6 +364,10 @@ class Wire:
         if reset:
             self.stream.reset_on_close()
 
+    def end_within_message(self) -> None:
+        """Note that the client has ended its stream within a message."""
+        self.closed_by = Reason.LOST
+
     def give_up(self) -> None:
         """End a session that the client has not begun: no reply is sent, and the connection is closed at once."""
         self.conn.send_failed()
