@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from smtpcore import Reply
@@ -22,13 +23,6 @@ from .server._content import ContentCheck, is_binary
 from .server._message import Message
 from .server._received import received_by
 from .server._session import Session
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - Windows
-    _FULL_SYNC: int | None = None
-else:
-    _FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None)
 
 _logger = logging.getLogger("smtpcore")
 
@@ -223,17 +217,28 @@ def _sync_directory(path: Path) -> None:
 
 
 def _sync(file: int) -> None:
-    if _FULL_SYNC is None:
+    if _full_sync is None:
         os.fsync(file)
         return
 
-    # macOS: `fsync` does not flush the cache of the drive. Not every file system has F_FULLFSYNC.
     try:
-        fcntl.fcntl(file, _FULL_SYNC)
+        _full_sync(file)
     except OSError as exc:
         if exc.errno not in _UNSUPPORTED:
             raise
         os.fsync(file)
 
 
+def _find_full_sync() -> Callable[[int], object] | None:
+    # macOS: `fsync` does not flush the cache of the drive. Not every file system has F_FULLFSYNC.
+    try:
+        import fcntl
+    except ImportError:  # pragma: no cover - Windows
+        return None
+
+    command: int | None = getattr(fcntl, "F_FULLFSYNC", None)
+    return None if command is None else lambda file: fcntl.fcntl(file, command)
+
+
+_full_sync = _find_full_sync()
 _UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOTTY})

@@ -527,8 +527,9 @@ def test_full_sync_is_used_where_the_system_has_it(
             raise OSError(failure, "no sync")
         return 0
 
-    monkeypatch.setattr(maildir, "_FULL_SYNC", 51)
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
     monkeypatch.setattr(fcntl, "fcntl", full_sync)
+    monkeypatch.setattr(maildir, "_full_sync", maildir._find_full_sync())
     monkeypatch.setattr(os, "fsync", lambda file: calls.append("fsync"))
     dialogue = session(accepting(maildir_of_box)).send(ENVELOPE, STUFFED).end()
     assert dialogue.codes[-1] == (451 if failure == errno.EIO else 250)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from smtpcore_adapters import maildir
 from smtpcore_adapters.maildir import Maildir
 from tests.adapters.fakes import CONFIG, DATA, ENVELOPE, MAIL, QUIT, RCPT, accepting
 from tests.adapters.harness import running
@@ -67,6 +68,7 @@ class SimulatedDisk:
         self._real = {
             name: getattr(os, name) for name in ("open", "write", "fsync", "close", "rename", "unlink", "mkdir")
         }
+        monkeypatch.setattr(maildir, "_full_sync", None)
         for name in self._real:
             monkeypatch.setattr(os, name, getattr(self, f"_{name}"))
 
@@ -249,6 +251,7 @@ def test_message_is_accepted_after_a_hanging_sync_only(
 
     box = tmp_path / "Maildir"
     with running(backend, accepting(Maildir(box)), config=CONFIG) as server, server.connect() as client:
+        monkeypatch.setattr(maildir, "_full_sync", None)
         monkeypatch.setattr(os, "fsync", hang)
         try:
             client.send(ENVELOPE).expect(220, 250, 250, 250, 354)

@@ -54,7 +54,7 @@ async def tell(
     `send` sends them, and `keyword` is XCLIENT or XFORWARD. Raise `Refused` if the server offers none or refuses them.
     """
     offered = client.extensions.get(keyword)
-    attributes = {name: facts[name] for name in offered if name in facts} if isinstance(offered, tuple) else {}
+    attributes = {name: value for name, value in facts.items() if isinstance(offered, tuple) and name in offered}
     if not attributes:
         raise Refused(f"the next server does not offer {keyword}")
 
