@@ -151,12 +151,11 @@ async def open_stream(
         with unknown_hosts_as_os_errors(host):
             resolve = partial(socket.getaddrinfo, family=family_of(local_address), type=socket.SOCK_STREAM)
             found = await loop.run_in_executor(None, resolve, host, port)
-        connection = await _connect_to_any(loop, [(each[0], each[4]) for each in found], local_address)
-        try:
+        with ExitStack() as on_error:
+            connection = await _connect_to_any(loop, [(each[0], each[4]) for each in found], local_address)
+            on_error.callback(connection.close)
             _, stream = await loop.create_connection(make, sock=connection)
-        except BaseException:
-            connection.close()
-            raise
+            on_error.pop_all()
 
     return stream
 

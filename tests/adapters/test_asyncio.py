@@ -14,7 +14,7 @@ from unittest.mock import Mock
 import pytest
 
 from smtpcore_adapters import Address, App, Interrupted
-from smtpcore_adapters.asyncio import _READ_SIZE, _ProtocolStream, serving
+from smtpcore_adapters.asyncio import _READ_SIZE, _ProtocolStream, open_stream, serving
 from tests.adapters.fakes import CONFIG
 from tests.adapters.harness import TIMEOUT, Client, running
 
@@ -378,3 +378,30 @@ def test_server_may_stop_during_the_pause_after_an_accept_error(monkeypatch: pyt
         with server.connect():
             assert failed.wait(TIMEOUT)
             server.leave().result(TIMEOUT)
+
+
+def test_second_of_two_simultaneous_connections_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    sockets: list[socket.socket] = []
+
+    async def connect(loop: object, family: int, address: Any, local_address: str | None) -> socket.socket:
+        connection = socket.socket()
+        sockets.append(connection)
+        await both.wait() if len(sockets) == 1 else both.set()
+        connection.connect(address)
+        return connection
+
+    async def main() -> None:
+        stream = await open_stream("localhost", listener.getsockname()[1], 10)
+        await stream.aclose(0)
+        await asyncio.sleep(0)
+
+    def resolve(host: object, *args: Any, **options: Any) -> Any:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", listener.getsockname())] * 2
+
+    both = asyncio.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr("smtpcore_adapters.asyncio._connect", connect)
+    monkeypatch.setattr("smtpcore_adapters.asyncio.HAPPY_EYEBALLS", 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        asyncio.run(main())
+    assert [each.fileno() for each in sockets] == [-1, -1]

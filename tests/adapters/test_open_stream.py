@@ -262,6 +262,23 @@ def test_refused_address_of_a_host_does_not_delay_the_next_one(backend: str, mon
         run(backend, test)
 
 
+def test_last_address_is_waited_for(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HAPPY_EYEBALLS[backend], 0.01)
+
+    async def test(open_stream: Open) -> None:
+        def resolve(host: object, *args: Any, **options: Any) -> Any:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in addresses]
+
+        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        with pytest.raises(TimeoutError):
+            await open_stream("mx.example", 25, 0.2)
+
+    with unreachable() as port:
+        # A connection to the broadcast address fails at once.
+        addresses: list[Any] = [("127.0.0.1", port), ("255.255.255.255", port), ("127.0.0.9", port)]
+        run(backend, test)
+
+
 HAPPY_EYEBALLS = {
     **dict.fromkeys(("asyncio", "asyncio-uvloop"), "smtpcore_adapters.asyncio.HAPPY_EYEBALLS"),
     **dict.fromkeys(("anyio-asyncio", "anyio-trio", "trio"), "smtpcore_adapters.streams._connector.HAPPY_EYEBALLS"),

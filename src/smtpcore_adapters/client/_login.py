@@ -75,8 +75,6 @@ async def _try_mechanisms(
                 raise
             refusal = exc
         except LocalProtocolError as exc:  # this mechanism cannot use the credentials
-            if not driver.is_open:
-                raise
             refusal = exc
 
         if name.endswith("-PLUS"):

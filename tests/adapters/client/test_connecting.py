@@ -2,10 +2,11 @@
 
 import ssl
 from ipaddress import IPv4Address
+from typing import Any
 
 import pytest
 
-from smtpcore import RemoteProtocolError, Reply
+from smtpcore import LocalProtocolError, RemoteProtocolError, Reply
 from smtpcore.proxy import Endpoint, ProxyCommand, ProxyHeader
 from smtpcore_adapters import Address, Client, ClientTimeouts, Disconnected, Refused, TlsMode
 from smtpcore_adapters.client._connecting import connected, open_client
@@ -196,3 +197,32 @@ def test_client_is_not_verified_with_a_context_that_does_not_verify() -> None:
 
     assert book.client.tls
     assert not book.client.is_verified
+
+
+def test_invalid_hostname_is_an_error_that_closes_the_stream() -> None:
+    book = new_client(hostname="not a domain")
+    assert isinstance(book.fail(), LocalProtocolError)
+    assert book.stream.close_timeouts == [0]
+
+
+def test_interrupted_connecting_closes_the_stream_without_quit() -> None:
+    book = new_client().send(GREETING, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        book.connect()
+    book.wire(b"EHLO c.example\r\n")
+    assert book.stream.close_timeouts == [0]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"auth": ("tim", "secret"), "auth_mechanisms": ["PLAN"]}, "The nearest is 'PLAIN'"),
+        ({"auth": ("tim", "secret"), "auth_mechanisms": "PLAIN"}, "'P' is not a SASL mechanism"),
+        ({"auth_mechanisms": ["PLAIN"]}, "auth_mechanisms has no effect without"),
+    ],
+)
+def test_mistaken_auth_mechanisms_are_refused(options: dict[str, Any], text: str) -> None:
+    book = new_client(**options)
+    with pytest.raises(ValueError, match=text):
+        book.connect()
+    assert book.stream.opened == []

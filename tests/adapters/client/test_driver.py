@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from smtpcore import BodyType, ClientConfig, Reply
+from smtpcore import BodyType, ClientConfig, LocalProtocolError, Reply
 from smtpcore_adapters import ClientTimeouts
 from smtpcore_adapters.client._driver import ClientDriver
-from tests.adapters.fakes import Early, FakeStream, Silence, step
+from tests.adapters.fakes import Early, FakeStream, Silence, chunks, step
 from tests.adapters.playbook import ACCEPTED, ONE, ScriptedServer, client
 from tests.playbook import GO_AHEAD, OK
 
@@ -151,3 +151,53 @@ def test_byte_by_byte_reply_does_not_extend_the_timeout() -> None:
         step(driver.read_greeting())
 
     assert len(hop.stream.receive_timeouts) == 3
+
+
+def test_reply_that_arrived_before_a_failed_write_is_returned() -> None:
+    book = client().send(b"421 bye\r\n")
+    book.stream.send_errors.append(BrokenPipeError("gone"))
+    assert step(book.client.noop()) == Reply(421, "bye")
+
+
+def test_refusal_before_the_end_of_an_empty_body_is_the_result() -> None:
+    book = client().send(OK, OK, GO_AHEAD, Early(b"552 no\r\n"))
+    assert book.deliver(b"")[ONE] == Reply(552, "no")
+    assert not book.output.endswith(b".\r\n")
+
+
+def test_chunks_outside_of_a_transaction_are_refused_before_anything_is_sent() -> None:
+    book = client("CHUNKING")
+    with pytest.raises(LocalProtocolError):
+        step(book.client.send_body(chunks(b"hi\r\n")))
+    assert book.client.is_open
+    assert not book.stream.is_reset
+    book.wire()
+
+
+def test_number_of_chunks_without_a_reply_is_limited() -> None:
+    sent: list[int] = [0]
+
+    def reply_to_all() -> None:
+        sent.append(len(book.sent) - 1)  # the first write is the envelope
+        book.send(OK * (sent[-1] - sent[-2]), reply_to_all)
+
+    book = client("PIPELINING", "CHUNKING").send(OK + OK, reply_to_all)
+    assert book.deliver([b"x" * 262_142 + b"\r\n"] * 151).accepted
+    assert sent == [0, 101, 151]
+
+
+@pytest.mark.parametrize("offers", [(), ("CHUNKING",)])
+def test_failed_body_resets_the_connection_at_once(offers: tuple[str, ...]) -> None:
+    book = client(*offers).send(OK, OK, *([] if offers else [GO_AHEAD]), Silence.SILENCE)
+    with pytest.raises(TimeoutError):
+        book.deliver()
+    assert book.stream.is_reset
+    assert book.stream.close_timeouts == [0]
+
+
+def test_command_that_fails_does_not_reset_the_connection() -> None:
+    book = client().send(Silence.SILENCE)
+    with pytest.raises(TimeoutError):
+        step(book.client.noop())
+    step(book.client.aclose())
+    assert not book.stream.is_reset
