@@ -1,6 +1,7 @@
 """Connections that end early: the replies that arrived before are the result, on each framework."""
 
 import contextlib
+import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,6 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
+import trustme
 
 from smtpcore import RemoteProtocolError
 from smtpcore_adapters import Client, ClientTimeouts, Disconnected, TlsMode
@@ -318,3 +320,48 @@ def test_chunks_follow_each_other_without_waiting_for_replies(backend: str) -> N
     server = Answering("PIPELINING", "CHUNKING", BDAT=lambda peer: late.append(OK), END=answer_all)
     assert deliver(backend, server, body=PIECE * 30, timeouts=ClientTimeouts(end=TIMEOUT)) == {ONE: "250 OK"}
     assert len(late) == 29
+
+
+# Under TLS
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def encrypted(authority: trustme.CA, **answers: bytes | Answer) -> Answering:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    start: Answer = lambda peer: peer.send(b"220 go\r\n").start_tls(context)  # noqa: E731
+    return Answering("STARTTLS", "PIPELINING", STARTTLS=start, **answers)
+
+
+def over_tls(authority: trustme.CA) -> dict[str, Any]:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return {"tls": TlsMode.REQUIRED, "context": context}
+
+
+def test_session_tickets_are_no_input(backend: str, authority: trustme.CA) -> None:
+    server = encrypted(authority)
+    assert deliver(backend, server, tries=3, **over_tls(authority)) == {ONE: "250 OK"}
+    assert len(server.bodies) == 3
+
+
+@pytest.mark.parametrize("end", [closing, resetting])
+def test_replies_before_the_end_of_a_tls_connection_are_the_result(
+    backend: str, authority: trustme.CA, end: Any
+) -> None:
+    for verb in ("RCPT", "END"):
+        server = encrypted(authority, **{verb: end(LISTED)})
+        assert deliver(backend, server, **over_tls(authority)) == {ONE: "550 5.7.1 listed"}
+    server = encrypted(authority, BODY=refusing_early(b"552 5.3.4 too big\r\n", "close"))
+    assert deliver(backend, server, body=large(), **over_tls(authority)) == {ONE: "552 5.3.4 too big"}
+
+
+def test_server_that_closes_an_idle_tls_connection_is_noticed_before_mail(backend: str, authority: trustme.CA) -> None:
+    server = encrypted(authority, END=closing(OK + b"221 2.0.0 idle timeout\r\n"))
+    with pytest.raises(Disconnected, match="221 2"):
+        deliver(backend, server, tries=2, **over_tls(authority))
+    assert len([line for line in server.heard if line.startswith("MAIL")]) == 1
