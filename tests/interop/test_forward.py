@@ -1,4 +1,4 @@
-"""`Forward` in front of real servers: they accept what it tells them about the client, and store what it sends."""
+"""`Forward` in front of real servers: they accept the client attributes that it sends, and store the messages."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,13 +66,13 @@ def test_postfix_accepts_what_was_forwarded(postfix: MailServer, told: bytes) ->
     assert "[203.0.113.5]" in postfix.log()
 
 
-def test_postfix_keeps_a_message_that_begins_with_white_space_apart(postfix: MailServer) -> None:
+def test_postfix_does_not_join_white_space_at_the_start_of_a_message_to_a_field(postfix: MailServer) -> None:
     with relay(postfix) as client:
         message = postfix.message(deliver(client, b" (forged) by evil.example\r\n"))
     assert b"\n\n (forged) by evil.example\n" in message
 
 
-def test_postfix_offers_are_announced(postfix: MailServer) -> None:
+def test_relay_announces_the_extensions_that_postfix_offers(postfix: MailServer) -> None:
     app = App()
     app.include(Forward("127.0.0.1", postfix.port, tls=TlsMode.NONE, announce=True))
     with running("asyncio", app, config=CONFIG) as running_relay, running_relay.connect() as client:

@@ -1,8 +1,8 @@
 """The definition of a check: bring a session to a stage, send something, judge the replies."""
 
-# A check accuses a server only of what it tests. Everything before that point is preparation: if it fails, the check is
-# inconclusive. At the point itself a server may refuse a valid command for a reason of its own, for example because it
-# does not like the sender. So a refusal counts as a failure only if
+# A check fails only because of the step that it tests. All steps before it are preparation: if one of them fails, the
+# check is inconclusive. A server may refuse even the tested step for a reason of its own, for example because it does
+# not accept the sender. So a refusal counts as a failure only if
 #
 # - it is final, and neither its code nor its enhanced status code stands for a policy (`_is_policy`), and
 # - the plain form of the same command is accepted in a new session: the control. Example: the control for a MAIL
@@ -97,7 +97,7 @@ class Probe:
             _demand(client.ask(line, shown_as="AUTH PLAIN ***"), "235", "AUTH PLAIN")
 
     def prepare(self, client: RawClient, line: str | bytes, codes: str) -> RawReply:
-        """Send a line before the point of the check, and return its reply.
+        """Send a line before the tested step, and return its reply.
 
         Raise `Inconclusive` unless the code is among `codes`.
         """
@@ -108,7 +108,7 @@ class Probe:
             return seen
 
     def prepare_hello(self, client: RawClient, verb: str | None = None) -> None:
-        """Send EHLO, LHLO or `verb` before the point of the check. Raise `Inconclusive` unless it is accepted."""
+        """Send EHLO, LHLO or `verb` before the tested step. Raise `Inconclusive` unless it is accepted."""
         with preparing(client):
             _demand(client.greet(verb), "250", verb or self.target.hello)
 
@@ -167,7 +167,7 @@ class Probe:
 
 @contextmanager
 def preparing(client: RawClient) -> Iterator[None]:
-    """Raise `Inconclusive` in place of `NoReply`: what happens here is not the point of the check."""
+    """Raise `Inconclusive` in place of `NoReply`, because the steps in the block are not what the check tests."""
     try:
         yield
     except NoReply as exc:
@@ -220,7 +220,7 @@ _POLICY_SUBJECTS = (2, 3, 4, 7)  # mailbox, system, network, security or policy
 _SENDER_DOMAINS = ((1, 8), (1, 10))
 _TOO_LARGE = ((2, 3), (3, 4))
 SYNTAX_ERRORS = "500 501 502 503 504 555"
-"""Codes that speak of the form of a command, in contrast to codes such as 550 for an unknown mailbox."""
+"""Codes for a malformed, unknown or misplaced command. Others, such as 550, may refuse a mailbox or a client."""
 
 
 def expect_nothing_more(client: RawClient) -> None:
@@ -268,9 +268,9 @@ class Check:
     lmtp: bool | None = None
     """True for a check of LMTP only, False for SMTP only; None (the default) for both."""
     control: Stage = Stage.READY
-    """The stage that a plain session must reach, else a refusal or a missing reply is inconclusive."""
+    """The stage that a session with plain commands must reach. If it does not, a refusal is inconclusive."""
     plain: tuple[str, ...] = ()
-    """Commands that the server must accept, or not know, at that stage; empty by default."""
+    """Commands that the server must accept at that stage, or refuse as unknown; empty by default."""
 
     def run(self, target: Target) -> Finding:
         """Run the check against `target`."""
@@ -388,7 +388,7 @@ def dialogue(
 
     A line may contain `{sender}`, `{recipient}`, `{sender_domain}` and `{domain}` (of the recipient), and the octets of
     a chunk after a BDAT command. `needs` is the keyword of an extension that the server must offer. The first
-    `preparing` lines are not the point of the check.
+    `preparing` lines are preparation, and are not tested.
     """
     expected = ", then ".join(f"{' or '.join(codes.split())} to {line.partition(' ')[0]}" for line, codes in steps)
 

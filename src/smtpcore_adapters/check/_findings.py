@@ -23,7 +23,7 @@ class Outcome(Enum):
     NOT_APPLICABLE = "not applicable"
     """The server does not offer the feature that the check is about."""
     INCONCLUSIVE = "inconclusive"
-    """The check did not reach its point. A step before it failed, or a policy of the server refused the tested step."""
+    """A step before the tested step failed, or a policy of the server refused the tested step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -90,7 +90,7 @@ class RawReply:
 
     @property
     def status(self) -> tuple[int, int] | None:
-        """Subject and detail of the enhanced status code: (1, 8) for `5.1.8`; None if there is none."""
+        """Subject and detail of the enhanced status code: (1, 8) for `5.1.8`; None without such a code."""
         match = _search_status(self.texts[-1])
         return (int(match[1]), int(match[2])) if match else None
 

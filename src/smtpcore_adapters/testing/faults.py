@@ -16,8 +16,8 @@ the action of the server:
     STARTTLS -> reset                   the connection is reset
 
 RCPT is counted within its message, all other events from the start of the server. If several lines match an event, the
-first one applies. Each `DATA after` is an event of its own: the message arrives until a reply or a broken connection
-ends it, and is delivered whole if there are only delays.
+first one applies. But all lines with `DATA after` apply one after the other, until a reply or a closed connection ends
+the message. If they are only delays, the whole message is delivered.
 """
 
 # Faults are ordinary handlers, included before all others. An action that does not send a complete reply raises

@@ -1,4 +1,4 @@
-"""Servers with a policy are not accused: a check that a refusal keeps from its point is inconclusive."""
+"""Servers with a policy: a check is inconclusive, and does not fail, if a policy prevents it."""
 
 import json
 
@@ -37,7 +37,7 @@ def findings_on(server: SmtpServer, **options: object) -> list[Finding]:
         ("connect 9", ["421 4.7.0 Too many connections", "drop"]),
     ],
 )
-def test_refusal_is_no_fault_at_any_step(event: str, replies: list[str]) -> None:
+def test_check_does_not_fail_if_a_policy_refuses_any_step(event: str, replies: list[str]) -> None:
     for reply in replies:
         with SmtpServer(faults=[f"{event} -> {reply}"], max_size=65_536) as server:
             findings = findings_on(server)
@@ -64,7 +64,7 @@ def test_checks_that_need_a_sender_are_inconclusive_if_senders_are_refused() -> 
 
 
 @pytest.mark.parametrize(("tls", "user"), [("none", ""), ("starttls", ""), ("starttls", "tim"), ("implicit", "tim")])
-def test_server_that_requires_tls_and_a_login_is_not_accused(tls: str, user: str) -> None:
+def test_no_check_fails_if_the_server_requires_tls_and_a_login(tls: str, user: str) -> None:
     options = {"auth": {"tim": "secret"}, "require_auth": True, "require_tls": True, "implicit_tls": tls == "implicit"}
     with SmtpServer(**options) as server:  # type: ignore[arg-type]
         findings = findings_on(server, tls=tls, user=user, password="secret")
@@ -76,7 +76,7 @@ def test_server_that_requires_tls_and_a_login_is_not_accused(tls: str, user: str
 
 
 @pytest.mark.parametrize("event", ["MAIL -> 450", "RCPT 2 -> 550", "DATA -> 451", "message -> 554", "message -> 421"])
-def test_lmtp_server_with_a_policy_is_not_accused(event: str) -> None:
+def test_no_check_fails_if_an_lmtp_server_refuses_by_policy(event: str) -> None:
     with SmtpServer(lmtp=True, faults=[event]) as server:
         findings = findings_on(server, lmtp=True)
 
@@ -85,7 +85,7 @@ def test_lmtp_server_with_a_policy_is_not_accused(event: str) -> None:
 
 
 @pytest.mark.parametrize("event", ["AUTH -> 454", "AUTH -> 530", "AUTH -> 421"])
-def test_server_that_does_not_check_passwords_now_is_not_accused(event: str) -> None:
+def test_no_check_fails_if_the_server_cannot_check_passwords_now(event: str) -> None:
     with SmtpServer(auth={"tim": "secret"}, faults=[event], implicit_tls=True) as server:
         findings = findings_on(server, tls="implicit")
 
@@ -211,7 +211,7 @@ class Limits:
 
 
 @pytest.mark.parametrize("domain", ["s.example", "s." * 33 + "example", "s" * 60 + ".example", f"{'s' * 57}.example"])
-def test_limits_are_not_exceeded_together(domain: str) -> None:
+def test_check_of_one_limit_exceeds_no_other_limit(domain: str) -> None:
     with SmtpServer(handlers=[Limits()]) as server:
         findings = list(run_checks(target_of(server.address, sender=f"a@{domain}"), choose(["limit"])))
 

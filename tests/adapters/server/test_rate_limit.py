@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from smtpcore_adapters.server._rate_limit import Rate
 
 
-def test_burst_up_to_the_limit_and_then_a_steady_rate() -> None:
+def test_rate_limit_allows_a_burst_and_then_a_steady_rate() -> None:
     rate = Rate(3, 60, keys=10)
     taken = []
     for now in (0, 0, 0, 0, 19, 20, 21, 39, 40):

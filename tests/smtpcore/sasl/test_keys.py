@@ -65,7 +65,7 @@ def test_scram_keys_with_invalid_fields_are_refused(values: tuple[bytes, int, by
         ScramKeys(*values)
 
 
-def test_one_iteration_is_accepted() -> None:
+def test_scram_keys_may_have_a_single_iteration() -> None:
     assert scram_keys("pencil", iterations=1).iterations == 1
     assert ScramKeys(b"s", 1, b"k", b"k").iterations == 1
 
