@@ -23,13 +23,15 @@ from ._parser import CommandRejected, parse_command
 
 _PATHS: Final = (Mail, Rcpt)
 _FLAGS: Final = re.ASCII | re.IGNORECASE
-_QUOTED = r'"(?:[^"\\]|\\.)*"?'  # the second quote may be missing: a search from each quote would not be linear
+# Also without its end. The group is atomic, so that each octet is examined once however the rest of a line fails.
+_QUOTED = r'(?>"(?:[^"\\]|\\.)*"?)'
 _START = r"^((?:MAIL FROM|RCPT TO):)"
 
 _sub_blanks = re.compile(rf"({_QUOTED})|[ \t]+").sub
 _sub_blank_before_path = re.compile(rf"{_START} (?! )", _FLAGS).sub
+_sub_blanks_in_brackets = re.compile(rf"{_START}< ?((?:{_QUOTED}|[^ \"<>])++) ?>", _FLAGS).sub
 # A path without brackets may not look like a parameter: `MAIL FROM: SIZE=9` has no sender.
-_sub_no_brackets = re.compile(rf"{_START}(?![a-z0-9-]+=[^ @]*(?: |$))((?:{_QUOTED}|[^ \"<>])+)(?= |$)", _FLAGS).sub
+_sub_no_brackets = re.compile(rf"{_START}(?![a-z0-9-]+=[^ @]*(?: |$))((?:{_QUOTED}|[^ \"<>])++)(?= |$)", _FLAGS).sub
 _sub_auth = re.compile(rf"({_QUOTED})| AUTH(?:=([^ ]*))?(?= |$)", _FLAGS).sub
 _sub_octets = re.compile(r"(?:\+[0-9A-Fa-f]{2})+").sub
 
@@ -40,6 +42,10 @@ def _repair_blanks(text: str, dialect: Dialect) -> str:
 
 def _repair_blank_before_path(text: str, dialect: Dialect) -> str:
     return _sub_blank_before_path(r"\1", text)
+
+
+def _repair_blanks_in_brackets(text: str, dialect: Dialect) -> str:
+    return _sub_blanks_in_brackets(r"\1<\2>", text)
 
 
 def _repair_no_brackets(text: str, dialect: Dialect) -> str:
@@ -86,6 +92,7 @@ LIBERTIES: Final = (
     Liberty("hello-name", "RFC 5321 4.1.1.1", "EHLO My PC"),
     Liberty("blanks", "RFC 5321 4.1.1.11", "MAIL  FROM:<a@example.com>  SIZE=9", (Command,), _repair_blanks),
     Liberty("blank-before-path", "RFC 5321 3.3", "RCPT TO: <b@example.org>", _PATHS, _repair_blank_before_path),
+    Liberty("blanks-in-brackets", "RFC 5321 4.1.2", "RCPT TO:< b@example.org >", _PATHS, _repair_blanks_in_brackets),
     Liberty("no-brackets", "RFC 5321 4.1.2", "RCPT TO:b@example.org", _PATHS, _repair_no_brackets),
     Liberty("local-part", "RFC 5321 4.1.2", "MAIL FROM:<first..last@example.com>"),
     Liberty("domain", "RFC 5321 4.1.2", "MAIL FROM:<a@my_host>"),

@@ -11,7 +11,7 @@ _find_bare_cr = re.compile(rb"\r(?!\n)").search
 _find_bare = re.compile(rb"\r(?!\n)|(?<!\r)\n").search
 _MOST_CR = 8
 """Maximum CRs that form one line end with the LF after them. The limit bounds the octets that are held back."""
-_normalize = re.compile(rb"\r{1,%d}\n|\r|\n" % _MOST_CR).sub
+_normalize = re.compile(rb"\r(?:\r{0,%d}\n)?|\n" % (_MOST_CR - 1)).sub
 
 
 class BodyCheck:
