@@ -5,6 +5,7 @@
 # masked too, because a pipelining client may have sent its password as such a line.
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -102,7 +103,7 @@ def transcript_lines(item: Observed) -> list[str]:
     if isinstance(item, InvalidCommand):
         return [f"C: {printable(item.line.decode('utf-8', 'replace'))}"]
     if isinstance(item, UnknownCommand):
-        return [printable(f"C: {item.verb} {item.argument}".rstrip())]
+        return [f"C: {printable(mask_auth(f'{item.verb} {item.argument}'.rstrip()))}"]
     if isinstance(item, Command):
         return [f"C: {printable(str(item))}"]
 
@@ -114,6 +115,22 @@ def printable(text: str) -> str:
     """Return `text` with replacement characters in place of control characters."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
+
+def mask_auth(text: str) -> str:
+    """Return a command with `***` in place of everything after AUTH and its mechanism, even if it is malformed.
+
+    A line that has AUTH and a known mechanism further on is masked from there, because a log may put anything in front.
+    """
+    match = _search_auth(text)
+    return f"{text[: match.end()]} ***" if match and text[match.end() :].strip() else text
+
+
+_MECHANISM = (
+    r"(?:PLAIN|LOGIN|CRAM-MD5|DIGEST-MD5|SCRAM-[A-Z0-9-]{1,20}|XOAUTH2|OAUTHBEARER|EXTERNAL|ANONYMOUS|NTLM|GSSAPI)"
+)
+_search_auth = re.compile(
+    rf"(?:^\s*AUTH|(?<![A-Z0-9-])AUTH(?=\s*{_MECHANISM}))(?:\s+{_MECHANISM}(?![\w-]))?", re.IGNORECASE
+).search
 
 _OTHERS: Final[Mapping[type[object], Callable[..., str]]] = {
     DataEnd: lambda item: "C: .",

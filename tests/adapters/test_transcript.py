@@ -160,3 +160,14 @@ def test_transcript_to_a_file_per_session(tmp_path: Path) -> None:
             "S: 250 2.0.0 OK",
         ]
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("verb", [b"AUTHPLAIN", b"authplain", b"AUTH"])
+def test_malformed_auth_is_masked(verb: bytes) -> None:
+    lines: list[str] = []
+    app = App()
+    app.include(Transcript(lambda session, text: lines.append(text)))
+    session(app).send(b"EHLO c.example\r\n" + verb + b" AHRpbQBzZWNyZXQ=\r\nQUIT\r\n")
+
+    assert "C: AUTH ***" in [text.upper() for text in lines]
+    assert "AHRpbQBzZWNyZXQ" not in "".join(lines)

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from ..explain import Explained, Recording, Side, Unreadable, explain, join, read
+from ..explain import MAX_OCTETS, Explained, Recording, Side, Unreadable, explain, join, read
 
 _LETTERS = {Side.CLIENT: "C: ", Side.SERVER: "S: ", Side.TLS: "-- "}
 _STYLES = {Side.CLIENT: "green", Side.SERVER: "cyan", Side.TLS: "default"}
@@ -24,8 +24,9 @@ _STYLES = {Side.CLIENT: "green", Side.SERVER: "cyan", Side.TLS: "default"}
 def explain_file(file: BinaryIO | None, client: BinaryIO | None, server: BinaryIO | None, *, as_json: bool) -> int:
     """Explain a recorded dialogue and report each breach of the RFCs.
 
-    FILE is a transcript of smtpcore, swaks, curl -v or smtplib, a text with C: or S: before each line, or the octets
-    of one side. Secrets are not shown.
+    FILE is the output of smtpcore, swaks, curl (-v or --trace), smtplib (debug level 1 or 2), msmtp, nodemailer,
+    PHPMailer, telnet or openssl s_client, a text with C: or S: before each line, or the octets of one side. Secrets are
+    not shown.
 
     Exit status: 0 without breaches, 1 with breaches, 2 if FILE is not a recording.
     """
@@ -46,11 +47,11 @@ def explain_file(file: BinaryIO | None, client: BinaryIO | None, server: BinaryI
 
 def _recordings(file: BinaryIO | None, client: BinaryIO | None, server: BinaryIO | None) -> tuple[Recording, ...]:
     if file and not (client or server):
-        return read(file.read())
+        return read(file.read(MAX_OCTETS + 1))
     if file or not (client or server):
         raise click.UsageError("give one FILE, or the octets of each side with --client and --server")
 
-    return (join(client.read() if client else b"", server.read() if server else b""),)
+    return (join(*(side.read(MAX_OCTETS + 1) if side else b"" for side in (client, server))),)
 
 
 def _as_json(line: Explained) -> dict[str, object]:

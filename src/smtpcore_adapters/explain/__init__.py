@@ -5,8 +5,8 @@ each session. `join` makes a recording from the octets of both sides. `explain` 
 `smtpcore.Connection`.
 """
 
-from ._recording import Item, Recording, Side, Unreadable, join, read
+from ._recording import MAX_OCTETS, Item, Recording, Side, Unreadable, join, read
 from ._replay import Explained, explain
 from ._violations import Breach
 
-__all__ = ["Breach", "Explained", "Item", "Recording", "Side", "Unreadable", "explain", "join", "read"]
+__all__ = ["MAX_OCTETS", "Breach", "Explained", "Item", "Recording", "Side", "Unreadable", "explain", "join", "read"]

@@ -2,7 +2,7 @@
 
 import re
 
-from ..transcript import printable
+from ..transcript import mask_auth, printable
 from ._recording import Item, Side
 
 TLS_RECORD = b"\x16\x03"  # RFC 8446 5.1: a handshake
@@ -12,7 +12,8 @@ MASK = re.compile(rb"(?<![^ ])\*\*\*(?=\r\n)")
 """The placeholder for a secret in a transcript."""
 CHUNK_SIZE = re.compile(rb"(?i)(BDAT +)([0-9]{1,20})(?![^ \r\n])")
 
-match_auth = re.compile(rb"(?i)(\s*AUTH(?: +[\w-]{1,20})?)(?= |\r|\n|$)(.*)", re.DOTALL).match
+match_auth = re.compile(rb"(?i)\s*AUTH").match
+match_token_auth = re.compile(rb"(?i)AUTH +(?:OAUTHBEARER|XOAUTH2|[\w-]{1,20}-PLUS)(?= |\r|\n|$)").match
 match_verb = re.compile(
     rb"(?i)(?:EHLO|HELO|LHLO|MAIL|RCPT|DATA|BDAT|RSET|NOOP|QUIT|VRFY|EXPN|HELP|STARTTLS|AUTH)(?![A-Za-z0-9+/=])"
 ).match
@@ -50,4 +51,25 @@ def lacks_chunk(item: Item, following: Item | None) -> bool:
 
 def shown(data: bytes) -> str:
     """Return a line as printable text, without its line end."""
-    return printable(data.decode("utf-8", "replace").removesuffix("\n").removesuffix("\r"))
+    return printable(_text_of(data))
+
+
+def masked(data: bytes) -> str:
+    """Return a command as printable text, without its line end and without what follows AUTH."""
+    return printable(mask_auth(_text_of(data)))
+
+
+def masked_reply(data: bytes) -> str:
+    """Return a line of a reply as printable text, without a challenge and without a command of AUTH that it repeats."""
+    if data.startswith(b"334") and data[3:].strip():
+        return "334 ***"
+
+    text = _text_of(data)
+    return printable(_REPEATED.sub(r"\g<1>***", text) if text.startswith(("4", "5")) else text)
+
+
+_REPEATED = re.compile(r"(?<![A-Za-z0-9])([Aa][Uu][Tt][Hh]\s+[\w-]{1,20}\s+)(?![a-z]+(?:[ ,.;:]|$))[A-Za-z0-9+/=]{4,}")
+
+
+def _text_of(data: bytes) -> str:
+    return data.decode("utf-8", "replace").removesuffix("\n").removesuffix("\r")

@@ -52,9 +52,12 @@ from ._lines import (
     TLS_RECORD,
     is_chunk,
     lacks_chunk,
+    masked,
+    masked_reply,
     match_auth,
     match_enhanced,
     match_reply_line,
+    match_token_auth,
     match_verb,
     shown,
     verb_of,
@@ -137,6 +140,8 @@ class _Replay:
 
     def run(self) -> None:
         """Replay the whole recording."""
+        if self._must_have_begun_with_tls():
+            self._conn.tls_established()
         self._advance()
         if self._begins_without_greeting():
             self._answer_with(Reply(220))
@@ -146,6 +151,12 @@ class _Replay:
             self._replay_in_turns()
 
         self._finish()
+
+    def _must_have_begun_with_tls(self) -> bool:
+        # Tokens need TLS (RFC 7628 section 3). A recording of a session with implicit TLS does not show the handshake.
+        items = self._recording.items
+        has_starttls = any(item.side is Side.TLS or b"STARTTLS" in item.data.upper() for item in items)
+        return not has_starttls and any(item.side is Side.CLIENT and match_token_auth(item.data) for item in items)
 
     def _begins_without_greeting(self) -> bool:
         first = self._recording.items[0]
@@ -170,6 +181,7 @@ class _Replay:
         if item.side is Side.TLS or self._is_encrypted:
             line.text = "(TLS)"
         elif item.side is Side.SERVER:
+            line.text = masked_reply(item.data)
             self._take_reply_line(item.data, line)
         else:
             self._mask(item.data, line)
@@ -185,12 +197,12 @@ class _Replay:
 
     def _mask(self, data: bytes, line: Explained) -> None:
         # Secrets are masked before the line is parsed, because a line may stay in the queue until the end.
-        if auth := match_auth(data):
-            line.text = auth[1].decode("ascii", "replace").rstrip() + (" ***" if auth[2].strip() else "")
-        elif self._follows_auth and not match_verb(data):
+        line.text = masked(data)
+        is_auth = match_auth(data) is not None
+        if self._follows_auth and not is_auth and not match_verb(data):
             line.text = "***"
 
-        self._follows_auth = auth is not None or (self._follows_auth and not match_verb(data))
+        self._follows_auth = is_auth or (self._follows_auth and not match_verb(data))
 
     def _check_group(self, line: Explained) -> None:
         pending = self._pending
@@ -338,11 +350,9 @@ class _Replay:
         if match is None:
             _report_server(line, "the line is not a reply: it does not begin with a code", "RFC 5321 4.2")
             return
-        if match[1] == b"334":
-            line.text = "334 ***" if match[3].strip() else line.text
 
         self._reply.append(data.rstrip(b"\r\n"))
-        if {each[:3] for each in self._reply} != {match[1]}:
+        if self._reply[0][:3] != match[1]:
             _report_server(line, "the lines of the reply have different codes", "RFC 5321 4.2.1")
         if match[2] != b"-":
             lines, self._reply = self._reply, []
@@ -436,6 +446,9 @@ class _Replay:
         for line in lines:
             conn.receive_data(line + b"\r\n")
             event = conn.next_event()
+            if isinstance(event, ConnectionClosed):
+                return
+
             assert not isinstance(event, Signal), "a whole line is an event"
             conn.send(self._assumed_reply(event))
 

@@ -15,6 +15,8 @@ _MANY = 1_000_000
 _MIN_SIZE = 65_536
 """The smallest `Config.max_message_size`."""
 _MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5")
+_match_size = re.compile(r"[0-9]{1,18}").fullmatch
+_match_scheme = re.compile(r"[a-z][a-z0-9.+:-]{0,60}").fullmatch
 _match_mechanism = re.compile(r"[A-Z0-9_-]{1,20}").fullmatch
 
 
@@ -39,9 +41,9 @@ def config_of(recording: Recording) -> Config:
         unknown_parameters=bool(frozenset(offers) - known),
         max_hold_for=_MAX_SECONDS,
         max_hold_until=datetime.max.replace(tzinfo=UTC),
-        burl=tuple(offers.get("BURL", "imap").lower().split()),
+        burl=tuple(filter(_match_scheme, offers.get("BURL", "imap").lower().split())),
         max_text_line=_MAX_TEXT_LINE,
-        max_message_size=max(int(size), _MIN_SIZE) if size.isdecimal() and int(size) else None,
+        max_message_size=max(int(size), _MIN_SIZE) if _match_size(size) and int(size) else None,
         max_recipients=_MANY,
         max_errors=None,
         max_idle_commands=None,
