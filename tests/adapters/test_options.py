@@ -90,17 +90,17 @@ if TYPE_CHECKING:
 class Stray:
     """An object with methods that are not meant to be handlers, as a window has."""
 
-    def on_mesage(self, session: Session, message: Message) -> None:
+    def on_mesagge(self, session: Session, message: Message) -> None:
         raise NotImplementedError
 
 
 @pytest.mark.parametrize(
-    ("name", "nearest"), [("RCTP", "RCPT"), ("mesage", "message"), ("on_message", "message"), ("XQUOTA", "QUIT")]
+    ("name", "nearest"), [("RCTP", "RCPT"), ("mesagge", "message"), ("on_message", "message"), ("XQUOTA", "QUIT")]
 )
 def test_handler_of_an_unknown_name_is_a_value_error_at_the_start(name: str, nearest: str, backend: str) -> None:
     app = App()
-    app.on(name)(Stray().on_mesage)
-    error = f"the handler Stray.on_mesage: '{name.upper()}' is not an event or a verb. The nearest is '{nearest}'"
+    app.on(name)(Stray().on_mesagge)
+    error = f"the handler Stray.on_mesagge: '{name.upper()}' is not an event or a verb. The nearest is '{nearest}'"
     with pytest.raises(ValueError, match=re.escape(error)):
         within(backend, app, lambda server: pytest.fail("the server listens"), config=CONFIG)
 
@@ -108,7 +108,7 @@ def test_handler_of_an_unknown_name_is_a_value_error_at_the_start(name: str, nea
 def test_method_of_an_included_object_with_an_unknown_name_is_a_value_error_at_the_start(backend: str) -> None:
     app = App()
     app.include(Stray())
-    with pytest.raises(ValueError, match=r"the handler Stray.on_mesage: 'MESAGE' is not an event"):
+    with pytest.raises(ValueError, match=r"the handler Stray.on_mesagge: 'MESAGGE' is not an event"):
         within(backend, app, lambda server: pytest.fail("the server listens"), config=CONFIG)
 
 

@@ -38,11 +38,11 @@ class Deadlines:
         self._block = timeouts.block
         self._peers = peers
         self._rate = timeouts.body_rate
-        self.clock = clock
+        self.clock: Callable[[], float] = clock
         """The clock of the session."""
         self._end = clock() + timeouts.session
         self._credit = 0.0
-        self.waited = 0.0
+        self.waited: float = 0.0
         """The seconds that the session has spent on waiting for the client."""
         self._counted_from = 0.0
 

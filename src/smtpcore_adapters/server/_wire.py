@@ -365,7 +365,7 @@ class Wire:
             self.stream.reset_on_close()
 
     def end_within_message(self) -> None:
-        """Note that the client has ended its stream within a message."""
+        """Record that the client has ended its stream within a message."""
         self.closed_by = Reason.LOST
 
     def give_up(self) -> None:
