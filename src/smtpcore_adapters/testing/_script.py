@@ -71,7 +71,36 @@ def _parse(line: str) -> Fault:
         raise ValueError(f"{word!r} is not a verb, connect or message: write a line such as RCPT 2 -> 451")
 
     fields: dict[str, Any] = _selected(event, selector.strip()) | _action(event, right.strip())
-    return replace(Fault(line=line.strip(), event=event), **fields)
+    fault = replace(Fault(line=line.strip(), event=event), **fields)
+    if fault.reply:
+        _check_code(fault.event, fault.reply.code)
+
+    return fault
+
+
+def _check_code(event: str, code: int) -> None:
+    # A server refuses to send a code that the step cannot have (RFC 5321 4.3.2), so the fault would have no effect.
+    allowed = _POSITIVE_CODES.get(event)
+    forbidden = _CODES_OF_STEPS - _OWN_CODES.get(event, set())
+    is_possible = code in allowed if allowed else code // 100 == 2 and code not in forbidden
+    if code < _FIRST_REFUSAL and not is_possible:
+        raise ValueError(
+            f"{code} cannot answer {event}: write {(allowed or (250,))[0]}, a refusal such as 451, or "
+            f'garbage "{code} OK\\r\\n" to send it and close the connection'
+        )
+
+
+_FIRST_REFUSAL = 400
+_POSITIVE_CODES: Mapping[str, tuple[int, ...]] = {
+    "DATA": (354,),
+    "message": (250,),
+    "STARTTLS": (220,),
+    "XCLIENT": (220,),
+    "AUTH": (235, 334),
+}
+"""The codes below 400 of steps that have few of them; all others have any 2yz but `_CODES_OF_STEPS`."""
+_CODES_OF_STEPS = {220, 221, 235}
+_OWN_CODES: Mapping[str, set[int]] = {"connect": {220}, "QUIT": {221}}
 
 
 # The event, left of the arrow

@@ -18,7 +18,7 @@ from ..socket import serving
 from ..streams._stream import Address
 from ..users import Users
 from ._received import Inbox, Received
-from .faults import Faults
+from .faults import Faults, parse_fault
 
 if TYPE_CHECKING:
     import trustme
@@ -228,11 +228,26 @@ _NO_LIMITS = Limits(connections_per_address=1000, auth_failures_per_hour=None, l
 """Limits that do not slow down or refuse a test, which may look like an attack."""
 
 
+_LISTS = ("accept", "auth_mechanisms", "extensions", "faults", "handlers", "without")
+"""Options that a text would be taken letter by letter for."""
+
+
 def _with(options: ServerOptions, changes: Mapping[str, object]) -> ServerOptions:
     check_options("an option of the test server", changes, [each.name for each in fields(ServerOptions)])
+    for name in _LISTS:
+        if isinstance(changes.get(name), str | bytes):
+            raise TypeError(f"{name} needs a list: write {name}=[{changes[name]!r}]")
+
     keywords = {extension.keyword for extension in EXTENSIONS}
     changed = replace(options, **changes)  # type: ignore[arg-type]
-    changed = replace(changed, extensions=tuple(changed.extensions), without=tuple(changed.without))
+    changed = replace(
+        changed,
+        extensions=tuple(changed.extensions),
+        without=tuple(changed.without),
+        faults=tuple(changed.faults),
+    )
+    for line in changed.faults:
+        parse_fault(line)
     for keyword in (*changed.extensions, *changed.without):
         if keyword not in keywords:
             raise ValueError(unknown_name(keyword, "an extension", keywords))

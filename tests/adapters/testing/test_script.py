@@ -4,8 +4,12 @@ import re
 
 import pytest
 
-from smtpcore_adapters.testing import FaultError, Faults, parse_fault
+from smtpcore import Bodies, Config
+from smtpcore_adapters import App
+from smtpcore_adapters.recipients import AnyRecipient
+from smtpcore_adapters.testing import FaultError, Faults, Inbox, parse_fault
 from smtpcore_adapters.testing import faults as documented
+from tests.adapters.playbook import session
 
 
 @pytest.mark.parametrize(
@@ -27,6 +31,18 @@ from smtpcore_adapters.testing import faults as documented
         ("RCPT ->", "'' is not an action"),
         ("RCPT -> 451 5.1.1 no", "enhanced status code '5.1.1' does not go with 451"),
         ("RCPT -> 299", "'299' is not an action"),
+        (
+            "DATA -> 250",
+            '250 cannot answer DATA: write 354, a refusal such as 451, or garbage "250 OK\\r\\n" to send it',
+        ),
+        ("RCPT -> 354", "354 cannot answer RCPT: write 250"),
+        ("MAIL -> 221", "221 cannot answer MAIL: write 250"),
+        ("message -> 354", "354 cannot answer message: write 250"),
+        ("DATA after 9 octets -> 354", "354 cannot answer message: write 250"),
+        ("STARTTLS -> 250", "250 cannot answer STARTTLS: write 220"),
+        ("AUTH -> 250", "250 cannot answer AUTH: write 235"),
+        ("connect -> 354", "354 cannot answer connect: write 250"),
+        ("QUIT -> 220", "220 cannot answer QUIT: write 250"),
         ("RCPT -> drop it", "drop has no argument: remove 'it'"),
         ("RCPT -> reset it", "reset has no argument: remove 'it'"),
         ("RCPT -> cut", "cut needs a number of octets: write cut 3"),
@@ -52,3 +68,36 @@ def test_each_documented_example_is_valid() -> None:
     assert len(examples) == 11
     for example in examples:
         assert parse_fault(example).line == example.strip()
+
+
+_EHLO, _MAIL, _RCPT, _DATA = b"EHLO c\r\n", b"MAIL FROM:<>\r\n", b"RCPT TO:<a@s.example>\r\n", b"DATA\r\n"
+_STEPS: dict[str, list[bytes]] = {
+    "connect": [],
+    "EHLO": [_EHLO],
+    "HELO": [b"HELO c\r\n"],
+    "MAIL": [_EHLO, _MAIL],
+    "RCPT": [_EHLO, _MAIL, _RCPT],
+    "DATA": [_EHLO, _MAIL, _RCPT, _DATA],
+    "message": [_EHLO, _MAIL, _RCPT, _DATA, b".\r\n"],
+    "AUTH": [_EHLO, b"AUTH PLAIN AGEAYg==\r\n"],
+    **{verb: [_EHLO, verb.encode() + b"\r\n"] for verb in ("RSET", "NOOP", "QUIT", "STARTTLS", "HELP")},
+    "VRFY": [_EHLO, b"VRFY x\r\n"],
+}
+_CONFIG = Config(
+    hostname="s.example", bodies=Bodies.CHUNKS, plaintext_auth=True, auth_mechanisms=("PLAIN",), starttls=True
+)
+
+
+@pytest.mark.parametrize("event", _STEPS)
+def test_code_is_sent_as_given_or_is_an_error(event: str) -> None:
+    for code in (200, 214, 220, 221, 235, 250, 251, 334, 350, 354, 421, 450, 500, 521, 554):
+        app = App()
+        try:
+            app.include(Faults(f"{event} -> {code}"))
+        except FaultError:
+            assert code < 400
+            continue
+
+        app.include(AnyRecipient())
+        app.include(Inbox())
+        assert session(app, config=_CONFIG).send(*_STEPS[event]).end().codes[len(_STEPS[event])] == code

@@ -264,3 +264,17 @@ def test_plugin_imports_smtpcore_only_if_a_fixture_is_used(tmp_path: Path) -> No
 
 def test_marker_is_listed_by_pytest_markers(tmp_path: Path) -> None:
     assert "@pytest.mark.smtp_server(**options): options for the" in pytest_run(tmp_path, "", "--markers").stdout
+
+
+@pytest.mark.parametrize("name", ["accept", "auth_mechanisms", "extensions", "faults", "handlers", "without"])
+def test_text_in_place_of_a_list_is_an_error(name: str) -> None:
+    given: dict[str, Any] = {name: "DSN"}
+    with pytest.raises(TypeError, match=rf"{name} needs a list: write {name}=\['DSN'\]"):
+        SmtpServer(**given)
+    with SmtpServer() as server, pytest.raises(TypeError, match="needs a list"):
+        server.configure(**given)
+
+
+def test_invalid_fault_is_an_error_before_the_server_starts() -> None:
+    with pytest.raises(FaultError, match="250 cannot answer DATA"):
+        SmtpServer(faults=["DATA -> 250"])
