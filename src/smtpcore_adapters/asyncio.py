@@ -96,7 +96,7 @@ async def serving(app: App, port: int = 0, **options: Unpack[Options]) -> AsyncI
             try:
                 yield Server(addresses_of(sockets))
             finally:
-                acceptor.on_exit = _nothing
+                acceptor.on_exit = lambda: None
                 if acceptor.exit:
                     host.uncancel()
     finally:
@@ -104,10 +104,6 @@ async def serving(app: App, port: int = 0, **options: Unpack[Options]) -> AsyncI
         await _finish(tasks, acceptor.grace)
         if acceptor.exit:
             raise acceptor.exit
-
-
-def _nothing() -> None:
-    pass
 
 
 @documented_as(Adapter.serve)

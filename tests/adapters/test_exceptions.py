@@ -11,6 +11,7 @@ import pytest
 
 from smtpcore import Command, Reply
 from smtpcore_adapters import AbortConnection, App, Message, Session
+from smtpcore_adapters.server._acceptor import Acceptor
 from tests.adapters.fakes import CONFIG, accepting
 from tests.adapters.harness import TIMEOUT, loop_of, running
 
@@ -108,6 +109,30 @@ def test_abort_connection_sends_its_data_and_closes(backend: str) -> None:
     with running(backend, app, config=CONFIG) as server, server.connect() as client:
         client.expect(220).send(b"NOOP\r\n")
         assert client.rest() == b"bye\r\n"
+
+
+def test_observer_may_abort_the_connection(backend: str) -> None:
+    app = App()
+
+    def abort(session: Session, item: object) -> None:
+        if isinstance(item, Command):
+            raise AbortConnection(b"bye\r\n")
+
+    app.observe(abort)
+    with running(backend, app, config=CONFIG) as server, server.connect() as client:
+        client.expect(220).send(b"NOOP\r\n")
+        assert client.rest() == b"bye\r\n"
+
+
+def test_two_handlers_may_end_the_server() -> None:
+    acceptor = Acceptor(App(), config=CONFIG)
+    calls: list[int] = []
+    acceptor.on_exit = lambda: calls.append(1)
+    first, second = SystemExit(1), SystemExit(2)
+    acceptor._exit(first)
+    acceptor._exit(second)
+    assert acceptor.exit is first
+    assert calls == [1]
 
 
 PROGRAM = """

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Collection, Iterable
 from contextlib import aclosing
 from email.message import Message
-from typing import BinaryIO, Protocol, TypeAlias, runtime_checkable
+from typing import BinaryIO, Protocol, TypeAlias, TypeGuard
 
 from ._messages import flatten
 
@@ -24,14 +24,12 @@ _sub_line_end = re.compile(rb"\r\n|\r|\n").sub
 RunBlocking: TypeAlias = Callable[..., Awaitable[bytes]]
 
 
-@runtime_checkable
 class Readable(Protocol):
     """A file opened in binary mode, or a similar object."""
 
     def read(self, size: int = -1, /) -> bytes: ...
 
 
-@runtime_checkable
 class Seekable(Readable, Protocol):
     """A file with the methods for seeking, which it may not support."""
 
@@ -109,18 +107,27 @@ def source_of(body: Body, *, eight_bit: bool, smtputf8: bool) -> Source:
         source = _Octets(data)
         source.needs_smtputf8 = needs_smtputf8
         return source
-    if isinstance(body, Readable) and not isinstance(body, AsyncIterable):
+    if _is_file(body) and not isinstance(body, AsyncIterable):
         return _File(body)
 
     return _Pieces(body)
 
 
+def _is_file(body: object) -> TypeGuard[Readable]:
+    # Not `isinstance` with a protocol: since Python 3.12 it misses wrappers such as `tempfile.NamedTemporaryFile`.
+    return callable(getattr(body, "read", None))
+
+
+def _is_seekable(file: Readable) -> TypeGuard[Seekable]:
+    return all(callable(getattr(file, name, None)) for name in ("seek", "tell", "seekable"))
+
+
 def _check(body: object) -> None:
     if isinstance(body, str):
         raise TypeError("a body must be bytes, not str: encode the text, or build an EmailMessage")
-    if isinstance(body, Readable) and hasattr(body, "encoding"):
+    if _is_file(body) and hasattr(body, "encoding"):
         raise TypeError("a body must be bytes: open the file in binary mode")
-    if not isinstance(body, Message | Readable | Iterable | AsyncIterable):
+    if not _is_file(body) and not isinstance(body, Message | Iterable | AsyncIterable):
         raise TypeError(
             f"a body cannot be {type(body).__name__}: give bytes, an EmailMessage, a binary file or an iterable"
         )
@@ -145,7 +152,7 @@ class _Octets(Source):
 class _File(Source):
     def __init__(self, file: Readable) -> None:
         self._file = file
-        self._seekable = file if isinstance(file, Seekable) and file.seekable() else None
+        self._seekable = file if _is_seekable(file) and file.seekable() else None
         self._start = self._seekable.tell() if self._seekable else 0
         self.is_repeatable = self._seekable is not None
 

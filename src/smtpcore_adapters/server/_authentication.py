@@ -151,7 +151,7 @@ def _name_in(question: sasl.Question) -> str | None:
         case sasl.CheckIdentity():
             return question.authorization or question.external
         case sasl.CheckAnonymous():
-            return question.trace
+            return None
         case _:
             return question.username
 

@@ -12,7 +12,7 @@ import pytest
 
 from smtpcore import BodyType, LocalProtocolError
 from smtpcore_adapters import Unsendable
-from smtpcore_adapters.client._sources import PIECE
+from smtpcore_adapters.client._sources import PIECE, source_of
 from tests.adapters.client.test_envelope import FULL
 from tests.adapters.fakes import chunks
 from tests.adapters.playbook import ACCEPTED, client
@@ -110,6 +110,14 @@ def test_text_file_of_a_wrapper_is_a_type_error(tmp_path: Path) -> None:
     with NamedTemporaryFile("w+", dir=tmp_path) as file, pytest.raises(TypeError, match="binary mode"):
         book.deliver(file)
     book.wire()
+
+
+def test_binary_file_of_a_wrapper_is_sent_in_large_pieces(tmp_path: Path) -> None:
+    with NamedTemporaryFile("w+b", dir=tmp_path) as file:
+        file.write(b"x\n" * 10)
+        file.seek(0)
+        source = source_of(file, eight_bit=True, smtputf8=False)
+        assert source.is_repeatable
 
 
 def texts() -> Iterator[Any]:

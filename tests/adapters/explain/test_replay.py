@@ -187,6 +187,13 @@ def test_bare_newline_accepted_as_line_end_is_one_breach() -> None:
     assert lines[-1].state == "CLOSED"
 
 
+def test_bare_cr_in_the_last_line_of_a_recording_is_one_breach() -> None:
+    lines = explain(join(b"EHLO c\r\nMAIL FROM:<a@b>\rX", b"220 s\r\n250 s\r\n250 OK\r\n"))
+
+    assert found(lines) == [("client", "RFC 5321 2.3.8")]
+    assert lines[-1].state == "MAIL"
+
+
 # Secrets
 
 

@@ -112,6 +112,16 @@ def test_malformed_response_is_refused_with_501() -> None:
     assert dialogue.replies[2] == "501 5.5.2 Malformed authentication"
 
 
+def test_failed_anonymous_login_names_nobody_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    app = App()
+    app.on("auth")(lambda session, question: False)
+    config = replace(OFFERING, auth_mechanisms=("ANONYMOUS",))
+    session(app, config=config).send(EHLO + b"AUTH ANONYMOUS " + b64encode(b"tracer") + b"\r\n", QUIT).expect(
+        220, 250, 535, 221
+    )
+    assert "failed to authenticate as None by ANONYMOUS" in caplog.text
+
+
 def test_too_many_failures_end_the_session() -> None:
     attempt = b"AUTH PLAIN " + WRONG + b"\r\n"
     session(users(), config=OFFERING).send(EHLO + 4 * attempt).end().expect(220, 250, 535, 535, 535, 421)

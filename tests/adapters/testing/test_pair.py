@@ -237,3 +237,17 @@ def test_client_fails_after_the_server_closed_the_connection() -> None:
     app.include(AbortingHandler())
     with pytest.raises(RemoteProtocolError, match="closed inside a reply"):
         SmtpPair(app).hello()
+
+
+def test_exception_that_is_no_exception_is_the_failure_of_a_handler() -> None:
+    class OwnError(BaseException):
+        pass
+
+    def fail(session: Session, noop: Noop) -> Reply:
+        raise OwnError
+
+    app = App()
+    app.on("NOOP")(fail)
+    pair = SmtpPair(app)
+    assert pair.ask(Noop()).code == 451
+    assert pair.ask(Quit()).code == 221
