@@ -23,6 +23,7 @@ from smtpcore import (
 )
 from smtpcore_adapters import App, Message, Session, open_client
 from smtpcore_adapters.testing import Inbox, SmtpPair
+from smtpcore_adapters.testing._pair import _complete, _MemoryStream
 from smtpcore_adapters.users import Users
 from tests.adapters.fakes import accepting
 
@@ -251,3 +252,9 @@ def test_exception_that_is_no_exception_is_the_failure_of_a_handler() -> None:
     pair = SmtpPair(app)
     assert pair.ask(Noop()).code == 451
     assert pair.ask(Quit()).code == 221
+
+
+def test_stream_of_a_pair_returns_only_what_has_arrived() -> None:
+    stream = _MemoryStream()
+    stream.input += [b"one", b"two"]
+    assert [_complete(stream.receive_arrived()) for _ in range(3)] == [b"one", b"two", None]
