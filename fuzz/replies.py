@@ -1,4 +1,4 @@
-"""Any text in a reply is either refused as documented, or gives exactly one reply, encoded and parsed again."""
+"""Any text makes a reply that is refused as documented or sent as it is, and a fitting reply that can be sent."""
 
 from smtpcore import (
     Answered,
@@ -9,6 +9,7 @@ from smtpcore import (
     RemoteProtocolError,
     Reply,
     ReplyClass,
+    ReplyCode,
 )
 from tests.helpers import replies
 
@@ -32,7 +33,9 @@ def check_heard(reply: Reply) -> None:
         return
 
     assert isinstance(event, Answered)
-    assert event == Answered(Noop(), reply) or (event.reply.enhanced and not reply.enhanced)
+    # RFC 5321 4.2.2: 221 closes the connection, so it answers no other request than QUIT.
+    request = None if reply.code == ReplyCode.SERVICE_CLOSING else Noop()
+    assert event == Answered(request, reply) or (event.to == request and event.reply.enhanced and not reply.enhanced)
     assert conn.trailing_data == b""
 
 
@@ -48,10 +51,19 @@ def test_one_input(data: bytes) -> None:
     except LocalProtocolError:
         return
 
+    fitting = reply.fitting()
+    assert (fitting.code, fitting.text_error) == (reply.code, None)
+    check_wire(fitting)
+    if reply.text_error is None:
+        check_wire(reply)
+
+
+def check_wire(reply: Reply) -> None:
+    """Check that the octets of a reply are exactly this reply, and that a client receives it."""
     octets = reply.encode()
     check_heard(reply)
-    assert all(len(line) <= 512 for line in octets.splitlines(keepends=True)) or code == 334
-    prefix = f"{enhanced} " if enhanced else ""
-    *first, last = lines
-    text = "\n".join([*(f"{code}-{prefix}{line}" for line in first), f"{code} {prefix}{last}"])
-    assert replies(octets) == [(code, text)]
+    assert all(len(line) <= 512 for line in octets.splitlines(keepends=True)) or reply.code == 334
+    prefix = f"{reply.enhanced} " if reply.enhanced else ""
+    *first, last = reply.lines
+    text = "\n".join([*(f"{reply.code}-{prefix}{line}" for line in first), f"{reply.code} {prefix}{last}"])
+    assert replies(octets) == [(reply.code, text)]
