@@ -15,7 +15,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from smtpcore import Bdat, ChunkEnd, DataChunk, DataEnd, DataLine, InvalidData, Reply, ReplyClass, ReplyCode
+from smtpcore import Bdat, ChunkEnd, DataChunk, DataEnd, InvalidData, Reply, ReplyClass, ReplyCode
 
 from .server._notifications import (
     HandlerDone,
@@ -86,7 +86,7 @@ class Metrics:
     def on_event(self, session: Session, item: Observed) -> None:
         """Count one event of a session."""
         match item:
-            case DataChunk(data) | DataLine(data):
+            case DataChunk(data):
                 self._octets.inc(len(data))
                 self._begin_message(session)
             case ChunkEnd():

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.text import Text
 
-from smtpcore import DataChunk, DataEnd, DataLine, InvalidData, Reply
+from smtpcore import DataChunk, DataEnd, InvalidData, Reply
 
 from ..server._notifications import Observed
 from ..server._session import Session
@@ -81,7 +81,7 @@ class Arrivals:
 
     def on_event(self, session: Session, item: Observed) -> None:
         """Observe one event or reply."""
-        if isinstance(item, DataChunk | DataLine):
+        if isinstance(item, DataChunk):
             arrival = self._arrival(session)
             arrival.size += len(item.data)
             arrival.header += item.data[: _MAX_HEADER - len(arrival.header)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from smtpcore import DataEnd, DataLine, Mail, Path, Rcpt, Reply, Transaction
+from smtpcore import DataChunk, DataEnd, Mail, Path, Rcpt, Reply, Transaction
 from smtpcore_adapters.cli._display import Arrival, Arrivals, JsonLog, PrintableLog
 
 
@@ -104,7 +104,7 @@ def test_message_is_shown_after_the_reply_to_the_end_of_data() -> None:
     arrivals = Arrivals(reported.append)
     session: Any = FakeSession()
 
-    for item in (Reply(250), DataLine(b"Subject: x\r\n"), Reply(250, "a chunk"), DataEnd()):
+    for item in (Reply(250), DataChunk(b"Subject: x\r\n"), Reply(250, "a chunk"), DataEnd()):
         arrivals.on_event(session, item)
         assert not reported
     arrivals.on_event(session, Reply(550, "No"))
