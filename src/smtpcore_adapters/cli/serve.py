@@ -281,11 +281,24 @@ def _disabled(options: dict[str, Any]) -> frozenset[str]:
     for name in sorted(wanted | unwanted):
         if name not in _EXTENSIONS:
             raise click.UsageError(unknown_name(name, "an extension", _EXTENSIONS))
+    for name in sorted(wanted & _ONLY_WITH.keys()):
+        if not any(options[needed] for needed in _ONLY_WITH[name]):
+            others = " or ".join(f"--{needed.replace('_', '-')}" for needed in _ONLY_WITH[name]) or "a handler"
+            raise click.UsageError(f"--extension {name} has no effect without {others}")
     if wanted & unwanted:
         raise click.UsageError(f"--extension and --without exclude each other for {min(wanted & unwanted)}")
 
     return (OFF_BY_DEFAULT - wanted) | unwanted
 
+
+_ONLY_WITH = {
+    "AUTH": ("auth",),
+    "BURL": (),
+    "STARTTLS": ("tls_cert", "self_signed"),
+    "XCLIENT": ("trusted",),
+    "XFORWARD": ("trusted",),
+}
+"""The options of which an extension needs one. BURL needs a handler, which only a program of one's own can have."""
 
 _EXTENSIONS = frozenset(extension.keyword for extension in EXTENSIONS)
 

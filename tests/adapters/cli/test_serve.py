@@ -457,7 +457,7 @@ def test_timeout_limits_each_wait_but_not_a_whole_body() -> None:
     assert _timeouts(None, 0.0) == default
 
 
-# Where the server listens
+# Listeners, extensions and passwords
 
 
 @pytest.mark.parametrize("options", [(), ("--workers", "2"), ("--backend", "threads"), ("--lmtp",)])
@@ -546,6 +546,9 @@ def test_serve_reads_passwords_from_a_variable_or_a_file(
         (["--unix", "x", "--unix-mode", "9"], ["--unix-mode", "660"]),
         (["--auth-file", "missing", "--self-signed"], ["--auth-file", "missing", "No such file"]),
         (["--extension", "DNS"], ["DNS", "DSN"]),
+        (["--extension", "xclient"], ["--extension XCLIENT", "--trusted"]),
+        (["--extension", "STARTTLS"], ["--extension STARTTLS", "--tls-cert or --self-signed"]),
+        (["--extension", "BURL"], ["--extension BURL", "without a handler"]),
         (["--extension", "DSN", "--without", "dsn"], ["--extension", "--without", "DSN"]),
         (["--max-size", "-1"], ["--max-size"]),
     ],
