@@ -516,10 +516,12 @@ def test_maximum_size_0_means_no_limit(tmp_path: Path) -> None:
 
 
 def test_extensions_are_switched_on_and_off(tmp_path: Path) -> None:
-    options = ("--extension", "dsn", "--without", "CHUNKING", "--without", "BINARYMIME")
+    options: tuple[str, ...] = ("--extension", "dsn", "--without", "CHUNKING", "--without", "BINARYMIME")
+    options += ("--extension", "XFORWARD", "--trusted", "127.0.0.1", "--accept", "s.example")
     with running(tmp_path, *options) as server, smtplib.SMTP("127.0.0.1", server.port, timeout=TIMEOUT) as smtp:
         smtp.ehlo()
         assert smtp.has_extn("dsn")
+        assert smtp.has_extn("xforward")
         assert not smtp.has_extn("chunking")
 
 
