@@ -3,9 +3,9 @@
     python -m benchmarks.calls [--list NAME]
 
 Each row of the table is one exchange with a session over a stream in memory. Counting starts when the stream returns
-the octets of the command, and ends when the session, its reply sent, waits for the next octets. The calls of the stream
-and of the handlers are not counted. The application has a handler for RCPT and one for messages. `--list` prints every
-counted call of one exchange, indented by its depth.
+the octets of the command, and ends when the session has sent its reply and waits for the next octets. The calls of the
+stream and of the handlers are not counted. The application has a handler for RCPT and one for messages. `--list` prints
+every counted call of one exchange, indented by its depth.
 """
 
 import argparse

@@ -89,7 +89,7 @@ def cut(data: bytes, size: int) -> list[memoryview]:
 
 
 def repeat(segments: Sequence[bytes | memoryview], amount: float, *, bodies: Bodies = Bodies.CHUNKS) -> Work:
-    """Return a function that receives `segments` in the same session at each call, and returns `amount`."""
+    """Return a function that passes `segments` to the same session at each call, and returns `amount`."""
     conn = greeted(config(bodies))
 
     def work() -> float:

@@ -115,7 +115,10 @@ def choose(choice: int, step: int) -> Request:
 
 
 def say(conn: ClientConnection, request: Request) -> bool:
-    """Send the request, or check that nothing has changed. Return whether it was sent."""
+    """Send the request, and return True.
+
+    If the connection refuses the request, check that nothing has changed, and return False.
+    """
     before = public_properties(conn)
     may = conn.may_send(request)
     assert public_properties(conn) == before

@@ -145,7 +145,7 @@ def diagram(role: Role) -> Iterator[str]:
 
 
 def name(cause: type[object] | Step, state: State, role: Role) -> str:
-    """Return the name of an event or a step in the page."""
+    """Return the name that the page uses for an event or a step."""
     if cause is DataEnd and state in _BEFORE_CHUNK:
         return "BURL LAST"
     if cause in (Step.CHUNK, Step.LAST_CHUNK) and role is Role.SERVER and state in _BEFORE_CHUNK:

@@ -137,7 +137,7 @@ class Delivery:
             view = view[os.write(file, view) :]
 
     def commit(self, block: bytes | bytearray) -> None:
-        """Append to the file, sync it to disk, move it to `new`, and sync the directory. Raises `OSError`."""
+        """Append `block`, sync the file to disk, move it to `new`, and sync the directory. Raises `OSError`."""
         self.write(block)
         file, self._file = self._file, None
         assert file is not None, "write has opened the file"

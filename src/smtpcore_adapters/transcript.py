@@ -80,7 +80,7 @@ def to_stream(stream: TextIO) -> Write:
 
 
 def to_directory(directory: Path) -> Write:
-    """Return a `Write` that writes a file for each session, named after the session's id, with `.txt`.
+    """Return a `Write` that writes a file `<session id>.txt` for each session.
 
     Each line begins with the time. Only the owner may read the files. A file is opened for each line and closed again,
     so that idle sessions keep no files open.

@@ -1,4 +1,4 @@
-"""Exceptions of handlers and observers that are no `Exception`, on every adapter."""
+"""Handlers and observers that raise a `BaseException` other than an `Exception`, on every adapter."""
 
 import asyncio
 import logging

@@ -307,7 +307,7 @@ def test_replies_before_a_refused_chunk_are_flushed_before_its_octets() -> None:
     assert conn.must_flush
 
 
-def test_end_of_stream_inside_a_refused_chunk_closes() -> None:
+def test_end_of_stream_inside_a_refused_chunk_closes_the_connection() -> None:
     server(READY + b"BDAT 100\r\nabc").end().expect(ConnectionClosed())
 
 
@@ -401,7 +401,7 @@ def test_end_of_stream_inside_a_chunk_is_a_remote_error(part: bytes, last: bytes
 
 
 @pytest.mark.parametrize("last", [True, False])
-def test_end_of_stream_between_chunks_closes(last: bool) -> None:
+def test_end_of_stream_between_chunks_closes_the_connection(last: bool) -> None:
     book = server(RCPT).send(bdat(b"abc", last=last)).end()
 
     assert book.events[-1] == ConnectionClosed()

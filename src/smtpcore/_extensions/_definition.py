@@ -62,9 +62,10 @@ class Parameter(Generic[_T]):
     enhanced: str = "5.5.4"
     """The enhanced status code for a malformed or repeated parameter."""
     carry: Callable[[str], _T] | None = None
-    """Return the value for a text that a relay can pass on unchanged, although `parse` may refuse it.
+    """Return the value for a text that `parse` may refuse, but that a relay can pass on unchanged.
 
-    A client sends such values, and a server with `Tolerance.LENIENT` accepts them.
+    A client sends every such value. A server accepts such a value only with `Tolerance.LENIENT`. With None, the
+    default, only `parse` is used.
     """
     relay: Callable[[_T, NextHop], _T | Reply | None] | None = None
     """Return the value to send to the next server, None to leave the parameter out, or a reply that refuses.

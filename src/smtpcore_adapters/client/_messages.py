@@ -164,7 +164,7 @@ def _encode(part: AnyMessage, data: bytes) -> None:
     if data.isascii() and b"\0" not in data:
         return  # only a field has octets beyond ASCII
     if part.get_content_maintype() == "multipart":
-        raise Inconvertible("octets beyond ASCII in parts that cannot be separated")
+        raise Inconvertible("octets beyond ASCII in a multipart without a valid boundary")
     if "Content-Type" not in part:
         part["Content-Type"] = 'text/plain; charset="unknown-8bit"'  # RFC 1428
 

@@ -168,7 +168,8 @@ class _Replay:
             self._take(item, without_chunk=lacks_chunk(item, following))
 
     def _replay_in_turns(self) -> None:
-        # The order across the sides is unknown: take a reply when one is due, otherwise the client's next line.
+        # The order of the lines of both sides is unknown: take a reply when a reply is due, otherwise the client's next
+        # line.
         from_client = deque(item for item in self._recording.items if item.side is not Side.SERVER)
         from_server = deque(item for item in self._recording.items if item.side is Side.SERVER)
         while from_client or from_server:

@@ -200,7 +200,7 @@ def test_refusal_of_a_message_counts_only_if_it_is_about_its_form(
 
 
 class Limits:
-    """Refuses whatever exceeds RFC 5321 4.5.3.1 or the DNS, and nothing else."""
+    """Refuses a sender that exceeds a length limit of RFC 5321 4.5.3.1 or of the DNS; accepts all other senders."""
 
     def on_mail(self, session: object, mail: object) -> Reply | None:
         path: str = str(mail).partition(":")[2].partition(" ")[0]
