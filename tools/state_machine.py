@@ -77,11 +77,11 @@ _PROSE: Final = """\
 
 A session is always in one of {count} states; `conn.state` is the current state. Both ends use the same table: the \
 server looks up each reply that it sends, the client each reply that it receives. So both ends are in the same state \
-when no reply is on its way.
+while no command or reply is in transit.
 
 The label of an arrow is a command or another event, and the class of the reply to it. `MAIL 2yz` is a positive reply \
 to MAIL. A label without a class is a transition without a reply. The box `session` stands for all states inside it. A \
-reply without an arrow leaves the state as it is.
+reply without an arrow does not change the state.
 
 Two kinds of transitions are not drawn. A 421 or 521 to any event leads from every state to CLOSED. The end of \
 the stream, a failed write, and an error of the protocol also lead to CLOSED.

@@ -64,8 +64,7 @@ class Parameter(Generic[_T]):
     carry: Callable[[str], _T] | None = None
     """Return the value for a text that `parse` may refuse, but that a relay can pass on unchanged.
 
-    A client sends every such value. A server accepts such a value only with `Tolerance.LENIENT`. With None, the
-    default, only `parse` is used.
+    A client sends such a value; a server accepts it only with `Tolerance.LENIENT`. None: only `parse` is used.
     """
     relay: Callable[[_T, NextHop], _T | Reply | None] | None = None
     """Return the value to send to the next server, None to leave the parameter out, or a reply that refuses.
