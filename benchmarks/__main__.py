@@ -51,16 +51,20 @@ def publish(result: dict[str, Any]) -> None:
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", choices=("core", "servers"), help="run only this half")
+    parser.add_argument("--only", choices=("core", "servers"), help="run only the core, or only the servers")
     parser.add_argument("--contender", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), help="servers to run")
     parser.add_argument("--load", nargs="+", choices=servers.ALL_LOADS, default=servers.ALL_LOADS, help="loads to run")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each measurement (default: 5)")
     parser.add_argument("--seconds", type=float, default=1.5, help="duration of each measurement (default: 1.5)")
     parser.add_argument("--quick", action="store_true", help="one short round, for a test of the benchmarks")
-    parser.add_argument("--python", action="append", default=[], metavar="PATH", help="builds for the newline check")
+    parser.add_argument(
+        "--python", action="append", default=[], metavar="PATH", help="interpreters for the newline check"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     parser.add_argument("--publish", action="store_true", help="also update results.json, the plots and the README")
-    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="use the figures in FILE, run nothing")
+    parser.add_argument(
+        "--from", dest="source", type=Path, metavar="FILE", help="do not measure; use the figures in FILE"
+    )
     return parser.parse_args(arguments)
 
 

@@ -36,7 +36,7 @@ EXCHANGES: dict[str, tuple[tuple[bytes, ...], tuple[bytes, ...]]] = {
     "message of 2 KB": ((EHLO,), (MAIL, RCPT, DATA, body_of(2_000))),
     "message of 2 KB, pipelined": ((EHLO,), (MAIL + RCPT + DATA, body_of(2_000))),
 }
-"""For each exchange, the segments that come before it, and the segments that it consists of."""
+"""For each exchange, the segments that are sent before the exchange, and the segments of the exchange itself."""
 
 _CORE = "smtpcore"
 _ADAPTERS = "smtpcore_adapters"
@@ -85,7 +85,7 @@ class Count:
 
     @property
     def changes(self) -> int:
-        """How often one call of this project follows another from a different module."""
+        """How often a function of this project is called right after a function of another module of this project."""
         return sum(before.module != after.module for before, after in pairwise(self._ours))
 
     @property
@@ -120,7 +120,7 @@ def _depth_of(frame: FrameType) -> int:
 
 
 class _CountingStream:
-    """A `Stream` that has all its input, and counts calls from the first counted segment on."""
+    """A `Stream` with all its input. It counts calls after it has returned the first segment of the exchange itself."""
 
     def __init__(self, before: tuple[bytes, ...], counted: tuple[bytes, ...]) -> None:
         self.peer: Address | None = Address("192.0.2.1", 49152)

@@ -263,7 +263,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.core", description="Measure the core alone.")
     parser.add_argument("--quick", action="store_true", help="a few seconds, for a test of the benchmark")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
-    parser.add_argument("--python", action="append", default=[], metavar="PATH", help="builds for the newline check")
+    parser.add_argument(
+        "--python", action="append", default=[], metavar="PATH", help="interpreters for the newline check"
+    )
     options = parser.parse_args()
     result = measure(quick=options.quick, pythons=options.python)
     print("\n".join(lines_of(result)))

@@ -26,7 +26,7 @@ from .loads import LOADS, Dialogue, Load, Step
 PATIENCE = 60.0
 """Seconds without a reply, after which the measurement fails."""
 AT_A_TIME = 64
-"""Clients that connect at once: fewer than any server's backlog, but several, since some servers greet late."""
+"""Clients that connect at the same time: fewer than any server's backlog, but several, as some servers greet late."""
 
 
 class Failed(Exception):
@@ -194,11 +194,11 @@ class Steady(Crowd):
     """Clients that send as fast as they can, for some seconds."""
 
     idle = 0.0
-    """Seconds of CPU time spent waiting."""
+    """Seconds that the busy loop spent without any event."""
 
     def _wait(self) -> None:
         # Sending to a sleeping process includes waking it up, which is the most expensive part of sending on a virtual
-        # machine. A fast server would wait for its clients more often, and pay for more of these wake-ups.
+        # machine. A fast server would wait for its clients more often, and would spend more CPU time on these wake-ups.
         if not self.spins:
             super()._wait()
             return

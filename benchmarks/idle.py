@@ -29,7 +29,7 @@ NEW_CLIENTS = 50
 
 
 def raise_limit() -> int:
-    """Set the limit of open files of this process to the maximum, and return it."""
+    """Set the limit of open files of this process to the maximum, and return the new limit."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return most

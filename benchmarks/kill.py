@@ -37,7 +37,7 @@ class Outcome:
     answered: set[str] = field(default_factory=set)
     """Messages that were answered with 250."""
     cut_off: set[str] = field(default_factory=set)
-    """Messages that may have been complete, but whose reply was lost."""
+    """Messages whose reply was lost, so that the server may or may not have stored them."""
     stored: list[str] = field(default_factory=list)
     """Messages in the Maildir."""
     broken: list[str] = field(default_factory=list)
@@ -126,7 +126,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def body_of(name: str) -> bytes:
-    """Return the body of the message `name`: always the same for a name, with different sizes."""
+    """Return the body of the message `name`. The size depends on the name; a name always gives the same body."""
     random = Random(name)
     lines = (f"{random.getrandbits(256):064x}\r\n" for _ in range(random.choice((1, 10, 100, 3000))))
     return f"Subject: {name}\r\n\r\n".encode() + "".join(lines).encode()
@@ -213,10 +213,10 @@ def look_into(maildir: Path, outcome: Outcome) -> Outcome:
 
 
 def torment(directory: Path, messages: int, seed: int, *options: str, pause: float = 1.0) -> Outcome:
-    """Send `messages` messages, and meanwhile kill the server, or its workers if `options` configure some.
+    """Send `messages` messages, and meanwhile kill the server, or single workers if `options` configure workers.
 
-    There are at most `pause` seconds between two kills, and half as many on average. The server delays the restart of a
-    worker more and more if workers are killed in their first second.
+    There are at most `pause` seconds between two kills, and half as many on average. If workers are killed in their
+    first second, the server waits longer and longer before it starts the next worker.
     """
     random = Random(seed)
     server = Server(directory, *options)

@@ -43,7 +43,7 @@ def class_and_two_translates(block: bytes) -> bool:
 
 
 def count_and_translate(block: bytes) -> bool:
-    # The number of CRs and LFs is twice the number of pairs.
+    # If no CR or LF is bare, there are twice as many CRs and LFs as pairs of CR LF.
     return 2 * block.count(b"\r\n") == len(block) - len(block.translate(None, b"\r\n"))
 
 
@@ -58,7 +58,7 @@ def split_and_join(block: bytes) -> bool:
 
 
 def split_length(block: bytes) -> bool:
-    # `splitlines` treats a bare CR or LF as a line end too, and no other octet.
+    # For `splitlines`, a bare CR and a bare LF are line ends too. So a bare one adds a line without a CR LF.
     return len(block.splitlines()) == block.count(b"\r\n")
 
 
@@ -90,7 +90,7 @@ def measure(variant: Callable[[bytes], bool], block: bytes, seconds: float) -> f
     """Return the gigabytes that `variant` examines in a second of CPU time."""
     done, spent = 0, 0.0
     start = time.process_time()
-    while spent < seconds:  # measures at least once, even if another thread of the process uses up the time before
+    while spent < seconds:  # measures at least once, even if another thread of the process has used up the CPU time
         for _ in range(16):
             variant(block)
         done += 16

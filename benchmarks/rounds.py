@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 Work: TypeAlias = Callable[[], float]
-"""A function that does some work and returns its amount."""
+"""A function that does some work and returns the amount of work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def rate(work: Work, seconds: float) -> float:
     """Return the amount of work per second of CPU time, measured for `seconds`."""
     done = spent = 0.0
     start = time.process_time()
-    while spent < seconds:  # works at least once, even if another thread of the process uses up the time before
+    while spent < seconds:  # works at least once, even if another thread of the process has used up the CPU time
         done += work()
         spent = time.process_time() - start
 

@@ -25,7 +25,7 @@ def check_mailbox(mailbox: Mailbox) -> None:
 
 
 def check_path(path: Path) -> None:
-    """Check that a path arrives as it was sent, in MAIL and in RCPT, at a lenient server."""
+    """Check that a lenient server receives a path unchanged, in MAIL and in RCPT."""
     assert bool(path) == bool(path.text)
     assert path.text.endswith(path.address)
     assert all(host and "@" not in host for host in path.source_route)

@@ -53,7 +53,7 @@ MOST_HELD = 12_294
 """The longest line of a challenge, in octets."""
 
 SEPARATOR = b"\xff"
-"""Separates the octets that the server sends at once. After each such group the client sends."""
+"""The end of a group of octets that the server sends at once. After each group the client sends a request."""
 
 NAME = "c.example"
 NATURAL: tuple[type[Request], ...] = (Ehlo, Mail, Rcpt, Data, DataChunk, DataEnd, Quit)
@@ -110,7 +110,7 @@ def make_client(draw: Draw) -> ClientConnection:
 
 
 def choose(choice: int, step: int) -> Request:
-    """Choose what the client sends: usually the next step of a normal session, otherwise any item."""
+    """Choose what the client sends: usually the next request of a normal session, otherwise any request."""
     return REQUESTS[step % len(NATURAL) if choice % 4 else choice // 4 % len(REQUESTS)]
 
 

@@ -32,7 +32,7 @@ PARAMETERS: list[tuple[type[Mail | Rcpt], Extension, Parameter[Any]]] = [
     *((Mail, extension, parameter) for extension in EXTENSIONS for parameter in extension.mail),
     *((Rcpt, extension, parameter) for extension in EXTENSIONS for parameter in extension.rcpt),
 ]
-# Constructors that encode arbitrary text, besides the parsers.
+# Constructors of values from arbitrary text. Unlike the parsers, they encode the text.
 MAKERS: dict[str, Callable[[str], object]] = {
     "ENVID": EnvelopeId.of,
     "ORCPT": lambda text: OriginalRecipient.of("utf-8", text),
@@ -45,7 +45,7 @@ def check_line(line: str) -> None:
     command = heard(line)
     if isinstance(command, Mail | Rcpt):
         assert heard(str(command)) == command
-        # The typed access raises nothing, and returns the parsed values.
+        # `Parameter.of` raises nothing, and returns the parsed values.
         for kind, _, parameter in PARAMETERS:
             value = parameter.of(command.params)
             assert value is None or value == command.params[parameter.keyword]

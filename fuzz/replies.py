@@ -1,4 +1,4 @@
-"""Any text makes a reply that is refused as documented or sent as it is, and a fitting reply that can be sent."""
+"""Any text gives a reply that is refused as documented or sent unchanged, and `fitting` makes each reply sendable."""
 
 from smtpcore import (
     Answered,
@@ -19,7 +19,10 @@ ENHANCED = (None, None, "2.0.0", "4.7.1", "5.999.999", "5.01.0", "2.1\n.1", "")
 
 
 def check_heard(reply: Reply) -> None:
-    """Check that a client receives an equal reply. Only text that looks like an enhanced status code may move."""
+    """Check that a client receives an equal reply.
+
+    If the text begins like an enhanced status code, the client may return this beginning as the `enhanced` code.
+    """
     conn = ClientConnection(ClientConfig(hostname="c.example", max_reply_lines=4096))
     conn.receive_data(b"220 s.example\r\n")
     conn.next_event()
@@ -59,7 +62,7 @@ def test_one_input(data: bytes) -> None:
 
 
 def check_wire(reply: Reply) -> None:
-    """Check that the octets of a reply are exactly this reply, and that a client receives it."""
+    """Check that the octets of a reply have only its code and lines, and that a client receives the reply."""
     octets = reply.encode()
     check_heard(reply)
     assert all(len(line) <= 512 for line in octets.splitlines(keepends=True)) or reply.code == 334

@@ -48,7 +48,7 @@ SERVERS = [replace(ALL, bodies=Bodies.CHUNKS, disabled=disabled) for disabled in
 
 
 def is_done(event: Event) -> bool:
-    """Return whether the mechanism needs no further message. A client may then send the next command at once."""
+    """Return whether `event` is an AUTH that the client's first message completes, so that no challenge may follow."""
     return isinstance(event, Auth) and event.initial_response is not None and event.mechanism in ("PLAIN", "EXTERNAL")
 
 
@@ -102,7 +102,7 @@ class Pair:
             self.server.tls_established()
 
     def hang_up(self) -> None:
-        """Close the connection after the server's last reply. The client may not expect the end (521)."""
+        """Close the connection after the server's last reply. A client that waits for more replies reports an error."""
         self.client.receive_data(b"")
         try:
             self.client.next_event()
@@ -141,14 +141,14 @@ class Pair:
         said = [request for request in self.said if not isinstance(request, BODY_EVENTS)]
         for request, event in zip(said, self.heard, strict=False):
             if isinstance(event, InvalidCommand):
-                # The client sent this before an earlier reply made it invalid.
+                # The client sent this request before it received the reply that made the request invalid.
                 is_secret = isinstance(request, Auth | AuthResponse)
                 assert not isinstance(request, DataEnd)
                 assert is_secret or event.line == request.encode().removesuffix(b"\r\n")
             else:
                 assert event == request or (isinstance(event, InvalidData) and isinstance(request, DataEnd))
 
-        # CR LF may have been added to the last line. A CR without LF may have been held back.
+        # The client may have added CR LF to the last line, or held back a CR whose LF has not followed.
         sent = b"".join(request.data for request in self.said if isinstance(request, BODY_EVENTS))
         if self.client.state is State.READY and all(isinstance(event, Request) for event in self.heard):
             assert self.bodies.translate(None, b"\r\n") == sent.translate(None, b"\r\n")

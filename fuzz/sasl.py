@@ -61,7 +61,7 @@ def known(question: Question) -> Answer:
 
 
 def hear_clients(name: str, messages: Iterator[bytes], with_initial: bool) -> None:
-    """Feed a server's end with the drawn messages. They authenticate only if they contain the password or the token."""
+    """Pass the drawn messages to a server's end. They authenticate only if they contain the password or the token."""
     server = make_server(name, CHANNELS[name])
     said = b""
     step: Step = server.start(next(messages, None) if with_initial else None)
@@ -85,7 +85,7 @@ def hear_clients(name: str, messages: Iterator[bytes], with_initial: bool) -> No
 
 
 def hear_servers(name: str, messages: Iterator[bytes], with_initial: bool) -> None:
-    """Feed a client's end with the drawn messages. They cannot pass a mechanism in which the server needs a proof."""
+    """Pass the drawn messages to a client's end. With SCRAM, they must fail: they lack the server's proof."""
     client = make_client(name, Credentials(username="tim", password=PASSWORD, token=TOKEN, trace=""), CHANNELS[name])
     try:
         assert len((client.initial() if with_initial else None) or b"") <= MAX_MESSAGE

@@ -98,7 +98,10 @@ def proxy_seeds() -> dict[str, bytes]:
 
 
 def replies_seed(lines: list[bytes]) -> bytes:
-    """Return a seed: the texts of all lines that have the code of the first multiline reply, or else of the first."""
+    """Return a seed with one code and its texts, taken from the reply lines of a dialogue.
+
+    The code is that of the first multiline reply, or of the first reply if no reply has several lines.
+    """
     several = next((line for line in lines if line[3:4] == b"-"), lines[0])
     code = int(several[:3])
     return bytes([code // 4, code % 4, 0, 0]) + b"\n".join(line[4:] for line in lines if line.startswith(several[:3]))

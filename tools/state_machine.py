@@ -95,8 +95,8 @@ def takes(role: Role, move: Move) -> bool:
     if move not in MOVES:
         return False
     if role is Role.CLIENT:
-        # A client sees only the reply to an invalid line or body. After a refused chunk it sends RSET or QUIT, and it
-        # sends STARTTLS and XCLIENT only after the reply to EHLO has offered them.
+        # A client has no events for an invalid line or body, only the replies. After a refused chunk the client sends
+        # RSET or QUIT, and it sends STARTTLS and XCLIENT only after the reply to EHLO has offered them.
         return not (
             cause in (InvalidData, InvalidCommand)
             or (state is State.CHUNK_REFUSED and cause not in (Rset, Quit))
@@ -105,8 +105,8 @@ def takes(role: Role, move: Move) -> bool:
             or cause is Step.DISCARDED_CHUNK
         )
 
-    # A server accepts a part of BURL by its octets, which make it a chunk. Our server refuses DATA without recipients;
-    # others may accept it in a group (RFC 2920 3.1).
+    # A server sends the positive reply to BURL only after the octets of BURL, which begin a chunk. Our server refuses
+    # DATA without recipients; other servers may accept such a DATA in a group (RFC 2920 3.1).
     is_part = state in _BEFORE_CHUNK and cause in (Burl, DataEnd) and reply_class is ReplyClass.COMPLETION
     return not is_part and not (cause is Data and state is not State.RCPT)
 
