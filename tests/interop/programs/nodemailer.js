@@ -1,0 +1,25 @@
+// Send a message with nodemailer. The environment has the job, see ../clients.py.
+const fs = require("fs");
+const job = process.env;
+const transport = require("nodemailer").createTransport({
+  host: job.MAIL_HOST,
+  port: Number(job.MAIL_PORT),
+  name: job.MAIL_HELO,
+  lmtp: job.MAIL_LMTP === "1",
+  secure: job.MAIL_TLS === "implicit",
+  requireTLS: job.MAIL_TLS === "starttls",
+  ignoreTLS: job.MAIL_TLS === "none",
+  tls: { ca: job.MAIL_CA ? fs.readFileSync(job.MAIL_CA) : undefined },
+  ...(job.MAIL_MECHANISM && {
+    auth: { user: job.MAIL_USER, pass: job.MAIL_PASSWORD },
+    authMethod: job.MAIL_MECHANISM,
+  }),
+});
+const envelope = { from: job.MAIL_FROM, to: job.MAIL_TO.split(" "), use8BitMime: true };
+transport
+  .sendMail({ envelope, raw: fs.createReadStream(job.MAIL_FILE) })
+  .then((info) => info.rejectedErrors?.forEach((error) => console.log(error.response)))
+  .catch((error) => {
+    console.log(error.response || error.message);
+    process.exitCode = 1;
+  });
