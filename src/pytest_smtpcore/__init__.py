@@ -21,7 +21,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def smtp_server_options() -> Mapping[str, object]:
-    """Return options for all servers. Override this fixture to change them. Options of a marker take precedence."""
+    """Return the options of all servers.
+
+    Override this fixture to change the options. A marker's options take precedence.
+    """
     return {}
 
 

@@ -102,8 +102,8 @@ class Adapter:
         Raises:
             OSError: The server cannot be reached, or the connection is lost; `ssl.SSLError` if TLS fails.
             TimeoutError: The server is too slow.
-            Refused: The server refuses the session, or TLS where TLS is required. It is an `AuthenticationRefused` if
-                the server refuses the login.
+            Refused: The server refuses the session, or TLS where TLS is required. If the server refuses the login, the
+                exception is an `AuthenticationRefused`.
             smtpcore.RemoteProtocolError: The server violates the protocol.
         """
         return connected(self.open_stream, host, port, **options)
@@ -112,7 +112,7 @@ class Adapter:
 def documented_as(original: Callable[..., Any], *, without: str = "") -> Callable[[Function], Function]:
     """Append the docstring of `original` to the docstring of the decorated function.
 
-    The first line of `original` is left out, and so is the line of the parameter `without`.
+    The first line of `original` is left out. So is the line of its parameter `without`, if a name is given.
     """
 
     def document(function: Function) -> Function:

@@ -60,8 +60,8 @@ T = TypeVar("T")
 
 _READ_SIZE = 131_072
 _TASK_NAME = "SMTP session"
-_DELIVERY = 1.0  # seconds for the event loop to read a socket that is readable; a turn of the loop should suffice
-_ACCEPT_AT_ONCE = 64  # connections, before the event loop runs other callbacks
+_DELIVERY = 1.0  # seconds for the event loop to read input that has arrived; usually one iteration is enough
+_ACCEPT_AT_ONCE = 64  # maximum connections to accept before the event loop runs other callbacks
 
 
 @asynccontextmanager
@@ -73,8 +73,8 @@ async def serving(app: App, port: int = 0, **options: Unpack[Options]) -> AsyncI
     host = asyncio.current_task()
     assert host, "a coroutine runs in a task"
     tasks: set[asyncio.Task[None]] = set()
-    # On POSIX a loop reads into the buffer only when data is ready, so that all connections can share one buffer.
-    # Elsewhere each read keeps its buffer until data comes.
+    # On POSIX a loop reads into the buffer only when data is ready, so all connections can share one buffer. On Windows
+    # each connection needs its own: a read that waits for data already owns its buffer.
     buffer = memoryview(bytearray(_READ_SIZE)) if os.name == "posix" else None
     discard = tasks.discard
 
@@ -127,7 +127,7 @@ def run(
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
     **options: Unpack[Options],
 ) -> None:
-    """Serve in a new event loop until SIGINT or SIGTERM; `loop_factory` makes it, for example uvloop.new_event_loop."""
+    """Serve until SIGINT or SIGTERM, in a new event loop of `loop_factory`, for example uvloop.new_event_loop."""
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(serve(app, port, on_ready=on_ready, handle_signals=True, **options))
 
@@ -220,7 +220,7 @@ def connect(host: str, port: int, **options: Unpack[ConnectOptions]) -> Abstract
 class _Accepting:
     """Accepts the connections of one listening socket."""
 
-    # asyncio's own server (`create_server`) is not used: it reduces the backlog of the socket to 100, and when the file
+    # asyncio's own server (`create_server`) is not used: it reduces the backlog of the socket to 100. When the file
     # descriptors have run out, it logs a traceback for each place in the backlog.
 
     def __init__(
@@ -378,7 +378,7 @@ class _ProtocolStream(asyncio.BufferedProtocol):
         self._input = self._input + data if self._input else data
         _wake(self._reading)
         if len(self._input) >= _READ_SIZE:
-            self._transport.pause_reading()  # at once, because uvloop keeps reading as long as there is data
+            self._transport.pause_reading()  # here and not later, because uvloop keeps reading as long as there is data
             self._paused = True
 
     def eof_received(self) -> bool:
@@ -395,7 +395,8 @@ class _ProtocolStream(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc and not self._start_session:
-            # A failed write ends the reading too. The server may have sent the reason before it closed the connection.
+            # After a failed write asyncio reads no more. But the server may have sent the reason before it closed the
+            # connection.
             with suppress(OSError):
                 self._input += os.read(self._transport.get_extra_info("socket").fileno(), _READ_SIZE)
         self._ended = True
@@ -436,8 +437,8 @@ class _ProtocolStream(asyncio.BufferedProtocol):
         return data
 
     def _set_deadline(self, deadline: float) -> None:
-        # The timer is not restarted for each wait. When the timer fires too early, because a later wait has a later
-        # deadline, `_on_timer` starts it again for that deadline. So most waits need no timer of their own.
+        # Most waits start no timer of their own: a timer with an earlier deadline keeps running. When this timer fires
+        # before the current deadline, `_on_timer` starts a timer for the current deadline.
         self._deadline = deadline
         if self._timer and self._timer.when() > deadline:
             self._timer.cancel()
@@ -465,8 +466,8 @@ class _ProtocolStream(asyncio.BufferedProtocol):
             async with asyncio.timeout(timeout):
                 await asyncio.shield(self._writing)
         elif self._transport.is_closing() or self._loop.time() > self._turn_ends:
-            # Let the event loop run, so that the transport can report a failed write, and so that a client that
-            # pipelines does not block other sessions.
+            # Let the event loop run: the transport can then report a failed write, and a client that pipelines cannot
+            # block other sessions.
             await asyncio.sleep(0)
             self._turn_ends = self._loop.time() + TURN
 
@@ -530,7 +531,7 @@ class _ProtocolStream(asyncio.BufferedProtocol):
 
     def reset_on_close(self) -> None:
         if self._is_lost:
-            return  # the descriptor may belong to another file by now
+            return  # the closed descriptor may already belong to another file
 
         reset_on_close(self._transport.get_extra_info("socket").fileno())
 
@@ -564,7 +565,7 @@ class _ProtocolStream(asyncio.BufferedProtocol):
                 with suppress(asyncio.CancelledError):
                     await asyncio.wait([done])
             if not done.cancelled():
-                done.exception()  # asyncio would log an exception that was not retrieved
+                done.exception()  # retrieves the exception, which asyncio would log otherwise
             raise
 
     def run_async(self, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any) -> T:
@@ -600,7 +601,7 @@ class _BlockingCall:
         try:
             return asyncio.run_coroutine_threadsafe(self._run_in_loop(function, *args), self._loop).result()
         except concurrent.futures.CancelledError:
-            raise asyncio.CancelledError from None  # a BaseException, so that a handler does not catch it as a failure
+            raise asyncio.CancelledError from None  # not an Exception, so a handler does not treat it as a failure
 
     # In the event loop
 
@@ -628,5 +629,5 @@ def _wake(future: "asyncio.Future[None] | None") -> None:
 
 
 def _lost(error: Exception | None) -> OSError:
-    # A copy: the stream keeps `error`, and with a traceback it would keep the frames of the session.
+    # A copy is raised, because the stream keeps `error`: a traceback in `error` would keep the frames of the session.
     return copy(error) if isinstance(error, OSError) else ConnectionResetError("the connection was lost")

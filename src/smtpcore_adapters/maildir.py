@@ -40,7 +40,7 @@ class Maildir:
     (RFC 5321 4.4). An empty line follows these fields if the message begins with white space.
 
     Lines end in LF, as mail readers expect of files, unless `line_ends` is CR LF. All other octets are unchanged. A
-    message with BODY=BINARYMIME is always stored unchanged: it may have CR LF that is no line end.
+    message with BODY=BINARYMIME is always stored unchanged, because not every CR LF in it is a line end.
 
     Raises `OSError` if `path` cannot be created or written to, and `ValueError` for other `line_ends`.
     """
@@ -52,7 +52,7 @@ class Maildir:
         self.path: Path = Path(path)
         """The directory that contains `tmp`, `new` and `cur`."""
         self.max_hops: int = max_hops
-        """Maximum `Received:` fields. A message with more is refused, because it is in a mail loop (RFC 5321 6.3)."""
+        """Maximum `Received:` fields. A message with more fields is in a mail loop and is refused (RFC 5321 6.3)."""
         self.line_ends: bytes = line_ends
         """The octets that end each line of a file: LF or CR LF. Default: LF."""
 
@@ -105,15 +105,12 @@ class Delivery:
         self._maildir = maildir
         self._line_ends = line_ends
         self._held = b""
-        """A CR at the end of the last block, whose LF may follow."""
+        """The CR at the end of the last block, if there is one: the next block may begin with its LF."""
         self._name = _unique_name()
         self._file: int | None = None
 
     def write(self, block: bytes | bytearray) -> None:
-        """Append lines that end in CR LF to the file, cut anywhere. The first call creates the file.
-
-        Raises `OSError`.
-        """
+        """Append a piece of the message, cut anywhere. The first call creates the file. Raises `OSError`."""
         if self._file is None:
             self._file = self._create()
         if self._line_ends != _CRLF:
@@ -128,7 +125,7 @@ class Delivery:
         try:
             return os.open(self._temporary, flags, 0o600)
         except FileNotFoundError:
-            _make_maildir(self._maildir)  # someone has deleted the directory
+            _make_maildir(self._maildir)  # the directory was deleted while the server runs
             return os.open(self._temporary, flags, 0o600)
 
     def _write(self, file: int, block: bytes | bytearray) -> None:

@@ -29,8 +29,8 @@ from .server._notifications import (
 )
 from .server._session import Session
 
-_LONG = (0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800, 7200)  # seconds, for durations that include waiting for the client
-_SHORT = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30)  # seconds, for durations without waiting
+_LONG = (0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800, 7200)  # seconds; for durations that include waits for the client
+_SHORT = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30)  # seconds; for durations without waits for the client
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class _Message:
     begun: float
     ended: bool = False
     at_chunk: bool = False
-    """Whether the next reply answers a chunk that is not the last."""
+    """Whether the next reply answers a chunk before the last chunk."""
     accepted: bool = False
     refused: bool = False
 
@@ -66,14 +66,14 @@ class Metrics:
         self._octets = Counter("smtpcore_message_bytes", "Octets of message bodies", registry=registry)
         self._message_time = Histogram(
             "smtpcore_message_seconds",
-            "Time from the start of a body to its reply",
+            "Time from the start of a body to the reply to the body",
             buckets=_LONG,
             registry=registry,
         )
         self._replies = Counter("smtpcore_replies", "Replies", ["code"], registry=registry)
         self._handler_time = Histogram(
             "smtpcore_handler_seconds",
-            "Durations of handlers, without waiting for the client",
+            "Durations of handlers, without waits for the client",
             ["name"],
             buckets=_SHORT,
             registry=registry,
@@ -125,7 +125,7 @@ class Metrics:
             self._begin_message(session)
         message = self._messages_open.get(session)
         if message and (message.ended or message.at_chunk):
-            # In LMTP there is a reply for each recipient. A chunk that is not the last may be refused, too.
+            # In LMTP there is a reply for each recipient. Each chunk of a message may be refused.
             message.accepted |= message.ended and reply.is_positive
             message.refused |= not reply.is_positive
             message.at_chunk = False
@@ -154,7 +154,7 @@ class _Handler(WSGIRequestHandler):
 def metrics_server(port: int, *, host: str = "127.0.0.1") -> WSGIServer:
     """Make an HTTP server for the metrics of this process, or of all processes if PROMETHEUS_MULTIPROC_DIR is set.
 
-    The server is listening already. Call its `serve_forever`. Raises `OSError` if it cannot listen.
+    The server is already listening; call its `serve_forever`. Raises `OSError` if the server cannot listen.
     """
     registry = REGISTRY
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:

@@ -77,7 +77,7 @@ class RecipientPolicy(Protocol):
 
 
 class RecipientFilter:
-    """Refuses recipients that no policy accepts, and leaves the others to later handlers.
+    """Refuses recipients that no policy accepts, and leaves all other recipients to later handlers.
 
     Use it before a handler such as `Forward`, which asks the next server about the remaining recipients:
     `app.include(RecipientFilter(Recipients(["example.org"])))`.
@@ -100,12 +100,12 @@ class RecipientFilter:
 
 def _key(mailbox: Mailbox) -> tuple[str, str]:
     # Letter case in local parts is ignored. RFC 5321 2.4 leaves the interpretation of a local part to its own host.
-    # RFC 6532 3.1: the same text may come in several forms of Unicode.
+    # RFC 6532 3.1: the same text has several forms in Unicode, which NFC makes equal.
     return normalize("NFC", mailbox.local_part.lower()), _domain_of(mailbox)
 
 
 def _domain_of(mailbox: Mailbox) -> str:
-    """Return a text for the domain of a mailbox that is the same for all spellings of this domain."""
+    """Return the domain of a mailbox as a text that is the same for all spellings of the domain."""
     address = mailbox.address
     if isinstance(address, IPv6Address):
         address = address.ipv4_mapped or address

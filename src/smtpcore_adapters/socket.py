@@ -41,7 +41,7 @@ def serving(app: App, port: int = 0, **options: Unpack[Options]) -> Iterator[Ser
 
 @contextmanager
 def _serving(app: App, port: int, on_exit: Callable[[], object], **options: Unpack[Options]) -> Iterator[Server]:
-    acceptor = Acceptor(app, port, descriptors=2, **options)  # one for the socket, one for the stream's `Wakeup`
+    acceptor = Acceptor(app, port, descriptors=2, **options)  # of the socket and of the stream's `Wakeup`
     acceptor.on_exit = on_exit
     sessions = _Sessions(acceptor)
     with Wakeup() as stop, ExitStack() as stack:
@@ -85,7 +85,7 @@ def run(app: App, port: int = 0, *, on_ready: OnReady = None, **options: Unpack[
 async def open_stream(
     host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
 ) -> Stream:
-    """Connect to a server, and return a byte stream that blocks; run its coroutines with `complete`.
+    """Connect to a server, and return a byte stream whose coroutines block; run them with `complete`.
 
     The addresses of a host are tried one after the other, each for its share of `timeout`.
     """

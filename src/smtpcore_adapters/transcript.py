@@ -2,7 +2,7 @@
 
 # Transcripts are read on terminals and stored in files. Control characters are replaced, so that no text of a peer can
 # control the terminal or imitate another line. Secrets in AUTH are masked. Unknown commands after a refused AUTH are
-# masked too, because a pipelining client may have sent its password as such a line.
+# masked too: a client that did not wait for the reply may have sent its password as the next line.
 
 import os
 import re
@@ -119,7 +119,8 @@ def printable(text: str) -> str:
 def mask_auth(text: str) -> str:
     """Return a command with `***` in place of everything after AUTH and its mechanism, even if it is malformed.
 
-    A line that has AUTH and a known mechanism further on is masked from there, because a log may put anything in front.
+    If AUTH and a known mechanism are not at the start of the line, everything after them is masked too, because a log
+    may write a prefix before the command.
     """
     match = _search_auth(text)
     return f"{text[: match.end()]} ***" if match and text[match.end() :].strip() else text

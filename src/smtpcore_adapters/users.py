@@ -25,14 +25,14 @@ _HASHES = ("SHA-1", "SHA-256")
 class Users:
     """Authenticates users with PLAIN, LOGIN, CRAM-MD5 and SCRAM. Authenticated users may send to every recipient.
 
-    Passwords are kept in memory in clear text. Use this for tests, or for a few users: the keys for SCRAM take about
-    3 ms of CPU time for each user at the start.
+    Passwords are kept in memory in clear text. Use this class for tests, or for a few users: at the start, deriving the
+    SCRAM keys of a user takes about 3 ms of CPU time.
     """
 
     def __init__(self, passwords: Mapping[str, str]) -> None:
         self._passwords = dict(passwords)
         # All keys are derived here, because a slow first answer about a user would show that the user exists. The salt
-        # stays the same, because a client may cache keys that it has derived with it.
+        # of a user stays the same, because a client may cache keys that were derived with this salt.
         self._keys: dict[tuple[str, str], ScramKeys] = {}
         for name, password in self._passwords.items():
             try:

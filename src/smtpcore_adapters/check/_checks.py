@@ -1,6 +1,6 @@
 """The definition of a check: bring a session to a stage, send something, judge the replies."""
 
-# A check fails only because of the step that it tests. All steps before it are preparation: if one of them fails, the
+# A check fails only because of the step that it tests. All earlier steps are preparation: if an earlier step fails, the
 # check is inconclusive. A server may refuse even the tested step for a reason of its own, for example because it does
 # not accept the sender. So a refusal counts as a failure only if
 #
@@ -187,10 +187,10 @@ def matches(code: int, codes: str) -> bool:
 def expect(seen: RawReply, codes: str, *, objections: str = "5yz") -> RawReply:
     """Return the reply if its code is among `codes`.
 
-    `objections` are the codes of a refusal that may be a failure of the server.
+    `objections` are the codes of refusals that may be failures; any other refusal is inconclusive.
 
     Raises:
-        Inconclusive: the refusal is temporary, is due to a policy, or is not among `objections`.
+        Inconclusive: the refusal is temporary, is due to a policy, or has a code that is not among `objections`.
         Objected: the command was refused, for a reason other than a policy.
         Failed: the command was accepted with another code, or should have been refused.
     """
@@ -203,7 +203,7 @@ def expect(seen: RawReply, codes: str, *, objections: str = "5yz") -> RawReply:
 
 
 def _is_policy(seen: RawReply) -> bool:
-    """Return whether a refusal is temporary, or stands for a policy of the server, and not for the command's form."""
+    """Return whether a refusal is temporary, or reports a policy of the server instead of a mistake in the command."""
     if seen.code // 100 == 4 or seen.code in (*_PRECONDITIONS, _NO_MAIL):
         return True
 
@@ -213,14 +213,14 @@ def _is_policy(seen: RawReply) -> bool:
 
 
 _PRECONDITIONS = (530, 534, 538)
-"""Replies of servers that want TLS, a login, or another mechanism first (RFC 3207 and 4954)."""
+"""Codes of servers that require TLS, a login, or another mechanism first (RFC 3207 and 4954)."""
 _NO_MAIL = 521  # RFC 7504 section 3
 # RFC 3463: the subject of an enhanced status code.
 _POLICY_SUBJECTS = (2, 3, 4, 7)  # mailbox, system, network, security or policy
 _SENDER_DOMAINS = ((1, 8), (1, 10))
 _TOO_LARGE = ((2, 3), (3, 4))
 SYNTAX_ERRORS = "500 501 502 503 504 555"
-"""Codes for a malformed, unknown or misplaced command. Others, such as 550, may refuse a mailbox or a client."""
+"""Codes for a malformed, unknown or misplaced command. Other codes, such as 550, may refuse a mailbox or a client."""
 
 
 def expect_nothing_more(client: RawClient) -> None:
@@ -268,9 +268,9 @@ class Check:
     lmtp: bool | None = None
     """True for a check of LMTP only, False for SMTP only; None (the default) for both."""
     control: Stage = Stage.READY
-    """The stage that a session with plain commands must reach. If it does not, a refusal is inconclusive."""
+    """The stage that the control, a session with plain commands, must reach; otherwise a refusal is inconclusive."""
     plain: tuple[str, ...] = ()
-    """Commands that the server must accept at that stage, or refuse as unknown; empty by default."""
+    """Further commands of the control, each to be accepted, or refused as unknown; empty by default."""
 
     def run(self, target: Target) -> Finding:
         """Run the check against `target`."""
@@ -307,7 +307,7 @@ class Check:
         )
 
     def _objection_of_control(self, target: Target) -> str:
-        """Return the reason why the server does not accept the plain form either, empty if it does."""
+        """Return the reason why the server refuses plain commands too; empty if the server accepts plain commands."""
         probe = Probe(target, "control")
         try:
             client = probe.at(self.control)

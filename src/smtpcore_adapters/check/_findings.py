@@ -43,7 +43,7 @@ class Finding:
     expected: str
     """The expected replies."""
     sent: str
-    """The octets sent; unprintable ones are escaped, long runs are shortened."""
+    """The octets sent; unprintable octets are escaped, long runs are shortened."""
     seen: str
     """The octets received, in the same form as `sent`."""
     note: str
@@ -60,7 +60,7 @@ class Failed(Exception):
 
 
 class Objected(Failed):
-    """The server refused a valid command or message. A policy may be the reason, so that a control decides."""
+    """The server refused a valid command or message. The check failed if a new session accepts plain commands."""
 
 
 class NotApplicable(Exception):

@@ -87,7 +87,7 @@ def _recipients(probe: Probe) -> None:
 
 
 def _expect_taken(seen: RawReply) -> None:
-    # The message was accepted, or refused for its form or size, and not for its content.
+    # A refusal counts as a failure only if it names the form or the size of the message, not its content.
     if seen.code // 100 == 5 and seen.status in _TOO_LARGE_STATUS:
         raise Objected(f"the reply was: {seen}")
 

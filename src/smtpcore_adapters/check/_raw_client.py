@@ -1,7 +1,8 @@
 """A client for tests: send any octets, and read any replies, well-formed or not."""
 
-# The client of `smtpcore` refuses to send malformed commands and to accept malformed replies. Checks need both. So this
-# client sends octets unchanged, splits the server's output at LF, and keeps all irregularities for the checks to judge.
+# The client of `smtpcore` refuses to send malformed commands and to accept malformed replies. Checks have to do both.
+# So this client sends octets unchanged, splits the server's output at LF, and keeps all irregularities for the checks
+# to judge.
 
 import re
 import socket
@@ -133,7 +134,10 @@ class RawClient:
         self._transmit(data)
 
     def trickle(self, data: bytes) -> None:
-        """Send octets one by one, each in a segment of its own if the network permits. Raise as `send` does."""
+        """Send octets one by one, each in a segment of its own if the network permits.
+
+        Raises the same errors as `send`.
+        """
         self.sent.append(printable(data))
         for at in range(len(data)):
             self._transmit(data[at : at + 1])

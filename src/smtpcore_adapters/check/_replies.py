@@ -24,7 +24,7 @@ def _sample(probe: Probe) -> Iterator[tuple[str, RawReply]]:
     """
     target = probe.target
     try:
-        # A server may limit the connections of a client: close the first one before the second is opened.
+        # A server may limit the connections of a client: close the first connection before the second is opened.
         fresh = RawClient(target)
         try:
             yield "", fresh.reply()
@@ -54,7 +54,7 @@ def _line_ends(probe: Probe) -> None:
     for _, seen in _sample(probe):
         for line in seen.lines:
             if not line.endswith(b"\r\n") or b"\r" in line[:-2]:
-                raise Failed(f"this line does not end in CR LF alone: {printable(line)}")
+                raise Failed(f"this line has another CR or LF than its final CR LF: {printable(line)}")
 
 
 @check("reply-length", "A line of a reply has at most 512 octets", "RFC 5321 4.5.3.1.5", "at most 512 octets")

@@ -45,7 +45,7 @@ class Arrival:
     recipients: list[str] = field(default_factory=list)
     """The accepted forward paths, printable."""
     size: int = 0
-    """The octets received."""
+    """The number of octets received."""
     header: bytearray = field(default_factory=bytearray)
     """The first 65,536 octets of the message, for its subject."""
     reply: Reply | None = None
@@ -73,7 +73,7 @@ def _decoded(text: bytes) -> str:
 
 
 class Arrivals:
-    """An observer that calls `show` for each message once the server has replied to it."""
+    """An observer that calls `show` for each message when the server has replied to the message."""
 
     def __init__(self, show: "Callable[[Arrival], None]") -> None:
         self._show = show
@@ -137,7 +137,7 @@ class PrintableLog(logging.Formatter):
     """Format a log record as text without control characters, because a client may have chosen parts of it."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the message and the traceback, if any. Only the lines of the traceback end in a newline."""
+        """Return the message, and the traceback in further lines. A line break inside the message is replaced."""
         lines = [record.getMessage()]
         if record.exc_info:
             lines += self.formatException(record.exc_info).split("\n")

@@ -4,7 +4,7 @@ import click
 
 
 def parse_server(option: str, text: str, default_port: int | None = None) -> tuple[str, int, str | None]:
-    """Return the host, the port and None for `HOST:PORT`; an empty host, 0 and the path for a Unix socket.
+    """Return a host, a port and a path. For a Unix socket the host is empty and the port 0; otherwise the path is None.
 
     A text that begins with a slash is the path of a Unix socket. An IPv6 address needs brackets if a port follows.
 

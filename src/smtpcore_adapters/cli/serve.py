@@ -36,7 +36,7 @@ from ._endpoint import parse_server
 from ._processes import Run, raise_descriptor_limit, reloading, run_alone, run_workers
 
 _AT_LEAST_ONE = click.IntRange(1)
-_FILES_PER_CONNECTION = 4  # the thread adapter needs two, and two more for each connection that it refuses meanwhile
+_FILES_PER_CONNECTION = 4  # threads need two for a connection, and two for another connection that is being refused
 _OTHER_FILES = 64
 _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 
@@ -298,7 +298,7 @@ _ONLY_WITH = {
     "XCLIENT": ("trusted",),
     "XFORWARD": ("trusted",),
 }
-"""The options of which an extension needs one. BURL needs a handler, which only a program of one's own can have."""
+"""For each extension, the options of which it needs at least one. BURL needs a handler, which no option can give."""
 
 _EXTENSIONS = frozenset(extension.keyword for extension in EXTENSIONS)
 
@@ -324,7 +324,7 @@ def _application(options: dict[str, Any], listeners: Sequence[Listener]) -> App:
 
 
 def _strangers(options: dict[str, Any], listeners: Sequence[Listener]) -> str:
-    """Return the reason why clients on other machines can reach the server, `""` if they cannot."""
+    """Return the reason why clients on other machines can reach the server, `""` if such clients cannot."""
     for listener in listeners:
         name = listener.bound.getsockname() if listener.bound else (listener.host, listener.port)
         if not listener.path and isinstance(name, tuple) and not _is_loopback(str(name[0])):
@@ -332,7 +332,7 @@ def _strangers(options: dict[str, Any], listeners: Sequence[Listener]) -> str:
 
     for option in ("proxy_protocol", "trusted"):
         if options[option]:
-            return f"--{option.replace('_', '-')} lets in clients from other machines"
+            return f"--{option.replace('_', '-')} admits clients from other machines"
 
     return ""
 

@@ -46,7 +46,7 @@ class BlockingClient:
 
     @property
     def is_open(self) -> bool:
-        """Whether the connection is open on this side; a server that went away is noticed at the next send."""
+        """Whether the connection is open on this side. A lost connection is noticed only at the next command."""
         return self._client.is_open
 
     @property
@@ -91,11 +91,11 @@ class BlockingClient:
         return self._run(self._client.help(topic))
 
     def xclient(self, attributes: Mapping[str, str | None]) -> Reply:
-        """Send XCLIENT with the original client's attributes, then EHLO again if the server accepts it."""
+        """Send XCLIENT with the original client's attributes, and EHLO again if the server accepts XCLIENT."""
         return self._run(self._client.xclient(attributes))
 
     def xforward(self, attributes: Mapping[str, str | None]) -> Reply:
-        """Send XFORWARD: the origin of the next message, for the server's log."""
+        """Send XFORWARD with the origin of the next message, for the server's log."""
         return self._run(self._client.xforward(attributes))
 
     def close(self) -> None:

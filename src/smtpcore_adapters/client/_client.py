@@ -47,7 +47,7 @@ class Unsendable(LocalProtocolError):
     def __init__(self, reply: Reply) -> None:
         super().__init__(str(reply))
         self.reply: Reply = reply
-        """The reply that an MTA in front of this server would send to its client: 552 if the message is too large."""
+        """The reply that an MTA would send to its own client, for example 552 for a message that is too large."""
 
 
 class Client:
@@ -58,8 +58,8 @@ class Client:
     - `TimeoutError` if a step takes longer than `ClientTimeouts` allows;
     - `OSError` if the connection is lost, `Disconnected` if the server closed the connection;
     - `smtpcore.RemoteProtocolError` if the server's answer is not valid SMTP;
-    - `smtpcore.LocalProtocolError` if the arguments cannot be sent as SMTP, and its subclass `Unsendable` if only this
-      server cannot take the message.
+    - `smtpcore.LocalProtocolError` if the arguments cannot be sent as SMTP, and its subclass `Unsendable` if
+      only this server cannot take the message.
 
     After the first three exceptions the connection is closed and cannot be used again.
     """
@@ -76,7 +76,7 @@ class Client:
 
     @property
     def is_open(self) -> bool:
-        """Whether the connection is open on this side; a server that went away is noticed at the next send."""
+        """Whether the connection is open on this side. A lost connection is noticed only at the next command."""
         return self._driver.is_open
 
     @property
@@ -108,8 +108,8 @@ class Client:
         `Body` lists the types of `body`. Files and iterables are streamed in constant memory. If the iteration over the
         body raises, the connection is closed, so that the server cannot accept a part of the message as the whole.
 
-        If the server limits the recipients of one message (RFC 9422), a body that can be read twice is sent in several
-        transactions. Any other body raises `Unsendable` then.
+        If there are more recipients than the server allows for one message (RFC 9422), a body that can be read twice is
+        sent in several transactions; any other body raises `Unsendable`.
         """
         check_send_options(options)
         rcpts = make_rcpts(recipients, options)
@@ -183,7 +183,7 @@ class Client:
         limits = self.extensions.get("LIMITS")
         most = (limits.rcpt_max if isinstance(limits, SessionLimits) else None) or len(rcpts)
         if most < len(rcpts) and not source.is_repeatable:
-            raise Unsendable(Reply(452, f"The next server accepts {most} recipients at a time", enhanced="4.5.3"))
+            raise Unsendable(Reply(452, f"The next server accepts {most} recipients for one message", enhanced="4.5.3"))
 
         return [rcpts[start : start + most] for start in range(0, len(rcpts), most)]
 
@@ -201,7 +201,7 @@ class Client:
                 raise
             is_lost = True
         finally:
-            # The connection may fail here too, but this does not change the result.
+            # The reply is known already, so an error here does not change the result.
             with suppress(OSError, RemoteProtocolError):
                 await self.give_up()
 
@@ -275,7 +275,7 @@ class Client:
         return await self._driver.ask(Help(topic))
 
     async def xclient(self, attributes: Mapping[str, str | None]) -> Reply:
-        """Send XCLIENT with the original client's attributes, then EHLO again if the server accepts it.
+        """Send XCLIENT with the original client's attributes, and EHLO again if the server accepts XCLIENT.
 
         See Postfix XCLIENT_README. Return the last reply.
         """
@@ -283,7 +283,7 @@ class Client:
         return await say_hello(self._driver) if reply.is_positive else reply
 
     async def xforward(self, attributes: Mapping[str, str | None]) -> Reply:
-        """Send XFORWARD: the origin of the next message, for the server's log (Postfix XFORWARD_README)."""
+        """Send XFORWARD with the origin of the next message, for the server's log (Postfix XFORWARD_README)."""
         return await self._driver.ask(Xforward(Attributes(attributes)))
 
     async def aclose(self) -> None:
@@ -315,7 +315,7 @@ def _refusals(answers: list[Answered]) -> list[Answered]:
 
 
 def _about_body(recipients: list[Rcpt], answers: list[Answered]) -> list[Answered]:
-    """Return the decisive replies to a body: with LMTP, one for each of `recipients`."""
+    """Return the decisive replies to a body: one reply, or with LMTP one reply for each of `recipients`."""
     known = [answer for answer in answers if answer.recipient]
     if not known:
         return _refusals(answers)[:1] or [answer for answer in answers if isinstance(answer.to, DataEnd)]

@@ -42,7 +42,7 @@ async def connected(
 
 
 async def open_client(open_stream: Opener, host: str, port: int, **options: Unpack[ConnectOptions]) -> Client:
-    """Connect to a server; the caller must call `Client.aclose` at the end. Raise as `connected` does."""
+    """Connect to a server; the caller must call `Client.aclose` at the end. Raises the same errors as `connected`."""
     check_connect_options(options)
     timeouts = options.get("timeouts") or ClientTimeouts()
     with explained(f"no connection to {options.get('path') or host} within {timeouts.connect:g} seconds"):
@@ -122,7 +122,7 @@ async def _start_tls(driver: ClientDriver, host: str, options: ConnectOptions) -
 def _without_dot(host: str) -> str:
     """Return the name of the server for TLS and SASL.
 
-    RFC 6066 section 3: the final dot of an absolute name is not part of it. The zone of an IPv6 address is local.
+    RFC 6066 section 3: this name has no final dot. The zone of an IPv6 address has a meaning only on this machine.
     """
     return host.partition("%")[0].removesuffix(".")
 
@@ -134,7 +134,7 @@ def _default_context() -> ssl.SSLContext:
 
 @lru_cache(maxsize=1)
 def _make_context(certificates: tuple[tuple[str, int], ...]) -> ssl.SSLContext:
-    """Return the default context. The cache returns it again while the system has the same `certificates`."""
+    """Return the default context. The cache returns the same context until the system's `certificates` change."""
     return ssl.create_default_context()
 
 
@@ -155,7 +155,7 @@ def _config(stream: Stream, options: ConnectOptions) -> ClientConfig:
 
 def _own_name(stream: Stream) -> str:
     # RFC 5321 4.1.4, 4.1.3: the fully qualified domain of this host, or its address literal if the host has no domain.
-    # Many servers refuse an address without brackets, and names such as `localhost.localdomain`.
+    # Many servers refuse an address without brackets, and many refuse names such as `localhost.localdomain`.
     name = platform.node().removesuffix(".")
     top_level = name.rpartition(".")[2]
     if "." in name and not top_level.isdigit() and top_level != "localdomain":

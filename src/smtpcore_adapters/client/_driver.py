@@ -5,13 +5,11 @@
 # Deadlocks. A server may stop reading while it waits to write its replies. A client that only writes would then wait
 # forever. So commands are sent in groups that fit into any network's buffers (`ClientConfig.max_group`), and all
 # replies to a group are read before the next group is written.
-#
-# Bodies. No reply is due while a body is sent, but the server may refuse it early or close the connection. So the
+# Bodies. No reply is due while a body is sent, but the server may refuse the body early or close the connection. So the
 # stream is checked for input before each piece. Each BDAT chunk has a reply; with PIPELINING the replies to many chunks
 # may be pending while the next chunk is sent, so that a network with a long delay is used fully.
-#
-# Early input. A server may close an idle session with a 421. All input that has arrived is read before a command is
-# written. Otherwise the client would take this 421 for the reply to the command.
+# Early input. A server may close an idle session with a 421. So all input that has arrived is read before a command is
+# written; otherwise the client would take this 421 for the reply to the command.
 #
 # Lost connections. Replies are valid even if the connection ends after them. So each reply is added to the caller's
 # list at once, and the caller can use the list after an exception. After a failed write, the replies that have arrived
@@ -77,7 +75,7 @@ class ClientDriver:
         self._is_busy = False
         self._is_at_end = False
         self._is_hurried = False
-        """Whether waits are as short as the wait for QUIT, because no result depends on the reply."""
+        """Whether replies are awaited only for `ClientTimeouts.quit` seconds, because no result depends on them."""
         self._is_closed = False
         self._last: Request | None = None
 
@@ -88,7 +86,7 @@ class ClientDriver:
 
     @property
     def connection(self) -> ClientConnection:
-        """The protocol state, for reading only: commands are sent through this driver."""
+        """The protocol's connection, to read its state only: commands are sent through this driver."""
         return self._conn
 
     @property
@@ -131,7 +129,7 @@ class ClientDriver:
                 await self._take_answers(answers)
 
     async def give_up(self) -> None:
-        """Send RSET after a transaction that has failed. The wait for the reply is as short as that for QUIT."""
+        """Send RSET after a transaction that has failed. The timeout for the reply is `ClientTimeouts.quit`."""
         self._is_hurried = True
         try:
             await self.ask(Rset())
@@ -163,11 +161,11 @@ class ClientDriver:
     # Bodies
 
     async def send_body(self, pieces: AsyncGenerator[bytes, None], answers: list[Answered]) -> None:
-        """Send a body after the 354 reply to DATA, and add the replies to `answers`: in LMTP several.
+        """Send a body after the 354 reply to DATA, and add the replies to `answers`: one, or several in LMTP.
 
         A refusal that arrives before the end of the body stops sending, and closes the connection.
-        `LocalProtocolError` is raised for a body that may not be sent, for example one with a bare CR. The part that
-        was already sent cannot be withdrawn, so the connection is closed then. After an exception, `answers` has the
+        A body that may not be sent, for example with a bare CR, raises `LocalProtocolError`. The connection is then
+        closed, because the part that was already sent cannot be withdrawn. After an exception, `answers` has the
         replies that arrived before it.
         """
         async with self._message():
@@ -189,9 +187,10 @@ class ClientDriver:
     async def send_chunks(self, pieces: AsyncGenerator[bytes, None], answers: list[Answered]) -> None:
         """Send a body with BDAT, and add the replies to all chunks to `answers`.
 
-        A refused chunk stops sending. `LocalProtocolError` is raised for a body that may not be sent, for example one
-        with a NUL and without BODY=BINARYMIME. If the BDAT of a forbidden chunk was already queued, the connection is
-        closed, because its octets cannot follow. After an exception, `answers` has the replies that arrived before it.
+        A refused chunk stops sending. A body that may not be sent, for example with a NUL and without BODY=BINARYMIME,
+        raises `LocalProtocolError`. If the BDAT of a forbidden chunk was already queued, the connection is closed,
+        because the octets of this chunk cannot follow. After an exception, `answers` has the replies that arrived
+        before it.
         """
         async with self._message():
             left = _MOST_CHUNKS if self._conn.is_pipelining else 0
@@ -242,14 +241,14 @@ class ClientDriver:
     async def start_tls(self, context: SSLContext, server_name: str) -> None:
         """Do the TLS handshake, after the 220 to STARTTLS or before the greeting. Raise `OSError` if it fails."""
         with self._exclusively():
-            self._next_event()  # raises if plaintext arrived before TLS: an attack is possible (RFC 3207 4.2)
+            self._next_event()  # raises if plaintext arrived after the 220: it may come from an attacker (RFC 3207 4.2)
             timeout = self._timeouts.handshake
             with explained(f"the server did not complete the TLS handshake within {timeout:g} seconds"):
                 await self.stream.start_tls(context, timeout, server_name=server_name)
             self._conn.tls_established()
 
     async def aclose(self) -> None:
-        """Close the connection, after QUIT where QUIT may be sent. Never raises."""
+        """Send QUIT if QUIT may be sent, and close the connection. Never raises."""
         self._is_hurried = True
         is_abandoned = self._is_busy
         try:
@@ -261,8 +260,8 @@ class ClientDriver:
             await self._close(reset=is_abandoned)
 
     async def _close(self, *, reset: bool) -> None:
-        # Without a reset, the system would still deliver the rest of a body when a broken network works again. But the
-        # caller already has the exception, and may have sent the message again.
+        # Without a reset, the system would still deliver the rest of a body when a broken network works again. The
+        # message could then arrive twice, because the caller already has the exception and may have sent it again.
         if self._is_closed:
             return
 
@@ -308,7 +307,7 @@ class ClientDriver:
         if isinstance(event, ConnectionClosed):
             raise Disconnected("the server closed the connection", self._goodbye)
         if isinstance(event, Answered) and not self.is_open:
-            if event.to is None and event.reply.is_positive:  # a 221 that answers nothing
+            if event.to is None and event.reply.is_positive:  # a 221 that no command has asked for
                 raise Disconnected("the server closed the connection", event.reply)
             self._goodbye = None if event.reply.is_positive else event.reply
 
@@ -321,9 +320,8 @@ class ClientDriver:
     async def _read_arrived(self, answers: list[Answered]) -> None:
         """Read the replies that have already arrived, and add them to `answers`.
 
-        A later command is sent only after this, so no earlier reply can be mistaken for its reply.
-
-        Without a pending command, a 421 is added too; other input raises `Disconnected` or `RemoteProtocolError`.
+        The next command is sent only after this call, so an earlier reply cannot be mistaken for the reply to it. If no
+        command is pending, a 421 is added too; other input raises `Disconnected` or `RemoteProtocolError`.
         """
         while True:
             while self.is_open and isinstance(event := self._next_event(), Answered):
@@ -375,8 +373,11 @@ class ClientDriver:
 
 
 _MOST_CHUNKS = 100
-"""Maximum number of chunks whose replies may be pending. Their replies have to fit into the network's buffers, because
-a server may stop reading until it can write them. The octets of the chunks are limited by these buffers anyway."""
+"""Maximum number of chunks whose replies may be pending.
+
+These replies have to fit into the network's buffers: if the buffers are full, a server may stop reading. The octets of
+the chunks are limited by these buffers anyway.
+"""
 
 
 def _has_refusal(answers: list[Answered]) -> bool:

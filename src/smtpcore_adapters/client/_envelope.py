@@ -21,7 +21,7 @@ from smtpcore import (
 from .._names import check_options
 
 Sender: TypeAlias = str | Path | Mailbox
-"""The reverse path, to which failures are reported; an empty string for a message that must not cause reports."""
+"""The reverse path, to which failures are reported. It is empty for a message that must not cause reports."""
 
 Recipient: TypeAlias = str | Path | Mailbox | Rcpt
 """A recipient; a `Rcpt` has its own parameters."""
@@ -33,8 +33,11 @@ class SendOptions(TypedDict, total=False):
     size: int
     """The size of the body in octets, if it cannot be determined from the body (RFC 1870)."""
     body_type: BodyType
-    """The type of the body. By default 8BITMIME if the server offers it and the body is not known to be ASCII.
-    BINARYMIME sends the body unchanged; otherwise line ends become CR LF."""
+    """The type of the body.
+
+    8BITMIME is the default if the server offers this extension, unless the body is known to be ASCII. BINARYMIME sends
+    the body unchanged; with other types, line ends become CR LF.
+    """
     smtputf8: bool
     """Whether the header has UTF-8 (RFC 6531). By default true if an address in the envelope, or in the header of an
     `EmailMessage`, is not ASCII."""
@@ -43,7 +46,10 @@ class SendOptions(TypedDict, total=False):
     envid: str
     """The identifier of the message in notifications, in printable ASCII (RFC 3461)."""
     notify: Iterable[Notify]
-    """The events to notify the sender of; not for recipients that are given as a `Rcpt` (RFC 3461)."""
+    """The events to notify the sender of (RFC 3461).
+
+    This option has no effect for a recipient that is given as a `Rcpt`.
+    """
     requiretls: bool
     """Whether servers may relay the message only over verified TLS (RFC 8689)."""
     by: DeliverBy

@@ -42,7 +42,7 @@ async def log_in(
 ) -> Reply:
     """Authenticate with the strongest mechanism that the server offers and that suits the credentials.
 
-    With `names`, only these mechanisms are used, in this order. If the server refuses a mechanism, and not the
+    With `names`, only these mechanisms are used, in this order. If the server refuses the mechanism and not the
     credentials, the next mechanism is tried.
 
     Raises:
@@ -78,8 +78,8 @@ async def _try_mechanisms(
             refusal = exc
 
         if name.endswith("-PLUS"):
-            # RFC 5802 section 6: with bindings the client would say "y", that the server has no -PLUS, and the server
-            # would suspect an attack.
+            # RFC 5802 section 6: with bindings, the client's next message would say "y": the server offers no -PLUS.
+            # The server does offer -PLUS, so it would suspect an attack.
             channel = replace(channel, bindings=())
 
     if refusal:
@@ -106,7 +106,7 @@ def _choose(
 
 def _is_about_mechanism(reply: Reply) -> bool:
     # RFC 4954 section 6. A 535 usually refuses the credentials, and another attempt with them may lock the account. But
-    # some servers send a 535 to refuse a mechanism, with an enhanced status code that says so (RFC 5248).
+    # some servers send a 535 to refuse a mechanism; an enhanced status code then shows this meaning (RFC 5248).
     return reply.code in _OF_MECHANISM or reply.enhanced in _ENHANCED_OF_MECHANISM
 
 

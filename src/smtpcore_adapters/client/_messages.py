@@ -1,9 +1,10 @@
-"""Messages of the `email` package as octets, in 7 bits where the server needs that."""
+"""Messages of the `email` package as octets, in 7 bits for a server without 8BITMIME."""
 
 # The `email` package converts to 7 bits by decoding a part from the charset that it claims to have. Octets that are not
-# valid in this charset get lost, and unknown charsets raise. So this module encodes the octets of a part instead,
-# without decoding them. A signed part must not be changed at all (RFC 1847 2.1), and a field cannot be encoded without
-# knowledge of its syntax. Such messages are refused, as an MTA returns them to the sender.
+# valid in this charset get lost, and an unknown charset raises an exception. So this module encodes the octets of a
+# part instead, without decoding them. A signed part must not be changed at all (RFC 1847 2.1), and a field cannot be
+# encoded without knowledge of its syntax. Such messages are refused, just as an MTA would return such a message to its
+# sender.
 
 import binascii
 import re
@@ -24,8 +25,8 @@ class Inconvertible(Exception):
 def flatten(message: AnyMessage, *, eight_bit: bool, smtputf8: bool) -> tuple[bytes, bool]:
     """Return the octets of `message` without Bcc, and whether its header has addresses that need SMTPUTF8.
 
-    `eight_bit` and `smtputf8` say whether the server offers 8BITMIME and SMTPUTF8. Raises `Inconvertible`, and no other
-    exception, whatever a parsed message contains.
+    `eight_bit` and `smtputf8` say whether the server offers 8BITMIME and SMTPUTF8. Raises `Inconvertible` and no other
+    exception, for any content of a parsed message.
     """
     try:
         is_international = any(not address.isascii() for address in _addresses(message))
@@ -97,7 +98,7 @@ def _texts_around(part: AnyMessage) -> Iterator[object]:
 
 
 def _has_octets(text: object) -> bool:
-    """Return whether a parsed text had octets beyond ASCII. They are surrogates in the text."""
+    """Return whether a parsed text had octets beyond ASCII, which the parser turns into surrogates."""
     return isinstance(text, str) and _find_surrogate(text) is not None
 
 
@@ -105,7 +106,7 @@ _find_surrogate = re.compile("[\udc80-\udcff]").search
 
 
 def _payload_of(part: AnyMessage) -> bytes:
-    # `get_payload` decodes the octets from the charset of the part, and so loses some.
+    # `get_payload` would decode the octets from the charset of the part, and so lose some octets.
     text = vars(part)["_payload"]
     return text.encode("ascii", "surrogateescape") if isinstance(text, str) else b""
 
@@ -115,7 +116,7 @@ def _encoding_of(part: AnyMessage) -> str:
 
 
 def _convert(part: AnyMessage, *, eight_bit: bool, is_whole: bool) -> None:
-    """Convert `part` in place. `is_whole` says whether it is a whole message, and not a part of a multipart."""
+    """Convert `part` in place. `is_whole` says whether `part` is a whole message, and not a part of a multipart."""
     if not any(_needs_conversion(each, eight_bit=eight_bit) for each in part.walk()):
         return
     kind = part.get_content_type()
@@ -162,7 +163,7 @@ _UNSTRUCTURED = frozenset({"subject", "comments", "content-description"})
 
 def _encode(part: AnyMessage, data: bytes) -> None:
     if data.isascii() and b"\0" not in data:
-        return  # only a field has octets beyond ASCII
+        return  # the octets beyond ASCII are all in the fields
     if part.get_content_maintype() == "multipart":
         raise Inconvertible("octets beyond ASCII in a multipart without a valid boundary")
     if "Content-Type" not in part:

@@ -28,16 +28,16 @@ class Disconnected(ConnectionError):
 class SendResult(Mapping[Path, Reply]):
     """The outcome of a message: a mapping from each recipient, as a `Path`, to the decisive reply.
 
-    If the server refused the recipient, the decisive reply is the reply to RCPT. Otherwise it is the reply to the body
-    (in LMTP the recipient's own), or an earlier refusal that ended the transaction, such as the reply to MAIL. The
-    server has accepted the message for a recipient if and only if that recipient's reply is positive. Refusals never
-    raise, even if all recipients are refused.
+    If the server refused the recipient, the decisive reply is the reply to RCPT. Otherwise the decisive reply is the
+    reply to the body (in LMTP the recipient's own), or an earlier refusal that ended the transaction, such as a refusal
+    of MAIL. The server has accepted the message for a recipient if and only if that recipient's reply is positive.
+    Refusals never raise, even if all recipients are refused.
     """
 
     replies: Mapping[Path, Reply]
     """The reply for each recipient."""
     final: Reply
-    """The last reply of the transaction: the reply to the body, or the refusal that prevented sending it."""
+    """The last reply of the transaction: the reply to the body, or the refusal that prevented sending the body."""
 
     def __getitem__(self, recipient: Path | Mailbox | str) -> Reply:
         return self.replies[recipient if isinstance(recipient, Path) else Path(str(recipient))]

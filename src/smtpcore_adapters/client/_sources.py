@@ -1,7 +1,7 @@
 """Sources of message bodies: bytes, messages of the `email` package, files and iterables."""
 
-# Each source yields pieces of bounded size, so that a body of any size is sent in constant memory. A source also
-# determines what MAIL announces before the first piece: the size, and whether there are octets beyond ASCII.
+# Each source yields pieces of bounded size, so that a body of any size is sent in constant memory. Before the first
+# piece, a source also determines what MAIL announces: the size, and whether there are octets beyond ASCII.
 
 import re
 from abc import ABC, abstractmethod
@@ -31,7 +31,7 @@ class Readable(Protocol):
 
 
 class Seekable(Readable, Protocol):
-    """A file with the methods for seeking, which it may not support."""
+    """A file with the methods for seeking. The methods may raise if the file cannot seek."""
 
     def seekable(self) -> bool: ...
 
@@ -114,7 +114,7 @@ def source_of(body: Body, *, eight_bit: bool, smtputf8: bool) -> Source:
 
 
 def _is_file(body: object) -> TypeGuard[Readable]:
-    # Not `isinstance` with a protocol: since Python 3.12 it misses wrappers such as `tempfile.NamedTemporaryFile`.
+    # Not `isinstance` with a protocol, which since Python 3.12 misses wrappers such as `tempfile.NamedTemporaryFile`.
     return callable(getattr(body, "read", None))
 
 

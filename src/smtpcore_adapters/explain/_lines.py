@@ -37,7 +37,7 @@ def is_chunk(data: bytes) -> bool:
 def lacks_chunk(item: Item, following: Item | None) -> bool:
     """Return whether `item` is a BDAT command whose octets are missing from the recording.
 
-    Transcripts often leave out bodies. Then a reply, or the next command of the group, follows BDAT.
+    Transcripts often leave out bodies. In such a transcript, a reply or the next command of the group follows BDAT.
     """
     if item.side is not Side.CLIENT or not is_chunk(item.data):
         return False
@@ -55,12 +55,12 @@ def shown(data: bytes) -> str:
 
 
 def masked(data: bytes) -> str:
-    """Return a command as printable text, without its line end and without what follows AUTH."""
+    """Return a command as printable text, without its line end. In AUTH, everything after the mechanism is masked."""
     return printable(mask_auth(_text_of(data)))
 
 
 def masked_reply(data: bytes) -> str:
-    """Return a line of a reply as printable text, without a challenge and without a command of AUTH that it repeats."""
+    """Return a line of a reply as printable text. A challenge, or an AUTH that the line repeats, is masked."""
     if data.startswith(b"334") and data[3:].strip():
         return "334 ***"
 

@@ -1,8 +1,9 @@
 """Read recordings of dialogues in the formats of mail programs and of smtpcore, or as plain octets."""
 
-# Each format is a set of patterns. A text has the format with most lines of a side, if most lines between the first
-# and the last of them are in the format. Octets without prefixes are read only if they begin like a dialogue: any other
-# text is not a recording, and nobody is accused because of it.
+# Each format is a set of patterns, which match lines of the client, lines of the server, and comments. A format is a
+# candidate if it matches most lines from the first to the last line of a side. The candidate that matches most lines of
+# the two sides is used. Octets without prefixes are read only if they begin like a dialogue, so that no breaches are
+# reported for a text that is not a recording.
 #
 # A line of a transcript is assumed to have ended in CR LF; plain octets keep their line ends.
 
@@ -16,7 +17,7 @@ from enum import Enum
 MAX_OCTETS = 33_554_432
 """Maximum octets of a recording."""
 _MAX_LINES = 250_000
-"""Maximum lines of a recording. Each takes about 1,000 octets of memory while it is explained."""
+"""Maximum lines of a recording. Each line takes about 1,000 octets of memory while it is explained."""
 _MAX_LITERAL = 16_777_216
 """Maximum octets of all bytes expressions in a recording, so that a short file cannot fill the memory."""
 _EMPTY = "no line is from a client or server"
@@ -42,7 +43,7 @@ class Item:
     side: Side
     """The side that sent the line."""
     data: bytes
-    """The octets, including the line end."""
+    """The octets of the line, including the line end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +199,7 @@ def _check_size(octets: bytes) -> None:
 
 
 def _count_of_sides(texts: Iterable[str], form: _Format) -> int:
-    """Return how many lines of a side a text in this format has; 0 if it is in another format."""
+    """Return the number of lines of client and server in a text of this format; 0 for a text of another format."""
     # Some programs print many lines before the dialogue and after it. Between the first and the last line of a side,
     # most lines must be in the format.
     sides = [form.side_of(text) for text in texts if text.strip()]
@@ -224,7 +225,7 @@ def _is_smtp(item: Item) -> bool:
 
 
 def _read_octets(lines: list[bytes]) -> tuple[Recording, ...]:
-    # Octets without prefixes: a greeting or EHLO begins the dialogue, and a known command is in it.
+    # Octets without prefixes: the dialogue begins with a greeting or EHLO, and contains a known command.
     first = next((at for at, line in enumerate(lines) if _match_greeting(line) or _match_hello(line)), None)
     if first is None:
         raise Unreadable(_EMPTY)
@@ -249,7 +250,7 @@ def _without_noise(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _read_trace(texts: Iterable[str]) -> Iterator[Item]:
-    """Yield the lines of a trace of curl. It leaves out the end of a message, which is added before the reply."""
+    """Yield the lines of a trace of curl. Add the end of a message, which the trace lacks, before the reply."""
     kept = b""
     for side, is_body, data in _pieces_of_trace(texts):
         if is_body and side is Side.CLIENT:
@@ -372,7 +373,7 @@ def _evaluate(expression: str, most: int) -> bytes:
 
         return _value(node)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as exc:
-        # The text of the expression may be a secret.
+        # The error does not quote the expression, which may be a secret.
         raise (
             exc
             if isinstance(exc, Unreadable)

@@ -128,7 +128,7 @@ class _Replay:
         self._is_group_reported = False
         """Whether a breach of the current pipelined group was reported; each group has at most one."""
         self._has_body = False
-        """Whether the recording has a line of the current message."""
+        """Whether the recording contains any line of the current message."""
         self._has_eight_bit = False
         """Whether undeclared octets beyond ASCII were reported for the current message."""
         self._follows_auth = False
@@ -153,7 +153,8 @@ class _Replay:
         self._finish()
 
     def _must_have_begun_with_tls(self) -> bool:
-        # Tokens need TLS (RFC 7628 section 3). A recording of a session with implicit TLS does not show the handshake.
+        # Tokens need TLS (RFC 7628 section 3). A recording of a session with implicit TLS does not show the handshake,
+        # so a token without STARTTLS means implicit TLS.
         items = self._recording.items
         has_starttls = any(item.side is Side.TLS or b"STARTTLS" in item.data.upper() for item in items)
         return not has_starttls and any(item.side is Side.CLIENT and match_token_auth(item.data) for item in items)
@@ -306,7 +307,7 @@ class _Replay:
             line.state = self._conn.state.name
 
     def _check_secrecy(self, auth: Auth, line: Explained) -> None:
-        # A recording of a session with implicit TLS looks like a recording without TLS.
+        # Without STARTTLS it is unknown whether TLS is active: a recording does not show implicit TLS.
         if "STARTTLS" in self._offered:
             _report_client(line, f"AUTH {auth.mechanism} without TLS exposes the password", "RFC 4954 4")
         else:

@@ -21,7 +21,7 @@ _match_mechanism = re.compile(r"[A-Z0-9_-]{1,20}").fullmatch
 
 
 def config_of(recording: Recording) -> Config:
-    """Return a configuration with the extensions of the recorded server, and without other limits."""
+    """Return a configuration with the extensions and the SIZE of the recorded server, and without other limits."""
     offers = dict(_offers(recording))
     is_lmtp = _accepted_hello(recording) == b"LHLO"
     known = frozenset(extension.keyword for extension in EXTENSIONS)

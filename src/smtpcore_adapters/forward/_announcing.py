@@ -1,4 +1,4 @@
-"""Adapt the configuration of a server to the next server, so that clients are offered what can be forwarded."""
+"""Adapt the configuration of a server to the next server, so that clients are offered only usable extensions."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,7 +8,7 @@ from smtpcore import EXTENSIONS, Config
 from ..client._client import Client
 from ..client._timeouts import ClientTimeouts
 
-_MOST_SECONDS = 5.0  # for each step of asking the next server, because the start of the server waits for the answer
+_MOST_SECONDS = 5.0  # for each step of asking the next server; our server starts only after the answer
 _MIN_MESSAGE_SIZE = 65_536  # RFC 5321 4.5.3.1.7
 _BETWEEN_NEIGHBOURS = frozenset({"SIZE", "AUTH", "BURL"})
 """Extensions whose parameters have a meaning only between one client and its server, so they are not forwarded."""
@@ -36,7 +36,7 @@ class Announcement:
             self._applied = {}
 
     def apply(self, config: Config) -> Config:
-        """Return `config` with these extensions, or unchanged while they are unknown."""
+        """Return `config` with these extensions, or unchanged while the extensions are unknown."""
         if self._offers is None:
             return config
 
@@ -66,7 +66,7 @@ def announced(config: Config, offers: Mapping[str, object], *, is_verified: bool
     """
     offered = _CARRIED.intersection(offers) - (frozenset() if is_verified else {"REQUIRETLS"})
     disabled = (config.disabled | _CARRIED) - offered
-    # Every extension needs the others that it builds upon, for example BINARYMIME needs CHUNKING.
+    # An extension is disabled too if it needs a disabled extension: for example, BINARYMIME needs CHUNKING.
     lacking = {known.keyword for known in EXTENSIONS if known.needs & disabled}
 
     limit, ours = offers.get("SIZE"), config.max_message_size

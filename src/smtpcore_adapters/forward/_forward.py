@@ -4,8 +4,8 @@
 # accepted when the next server has accepted it. Nothing is stored here, so nothing can be lost here. If a message is
 # aborted, the end of its data is never sent, so that no part of it can be mistaken for the whole message.
 #
-# If the next server cannot be reached, our client gets a 451 and tries again later. A 421 of the next server is treated
-# in the same way, because it ends the connection to the next server and not ours.
+# If the next server cannot be reached, our client gets a 451 and tries again later. A 421 of the next server is also
+# sent as a 451, because the 421 ends the connection to the next server and not ours.
 
 import logging
 import re
@@ -100,8 +100,8 @@ class Forward:
 
     If the next server speaks LMTP and this server does not, the next server's replies for several recipients may
     differ, but our client expects a single reply. A message that was refused for some recipients is then refused, with
-    their addresses in the text, although the others got it. With a `bounce` function, which notifies the sender of the
-    failed recipients, such a message is accepted.
+    their addresses in the text, although the other recipients got the message. With a `bounce` function, which notifies
+    the sender of the failed recipients, such a message is accepted.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Forward:
             fields: a function that returns header fields to add to each message, such as the results of a filter.
             bounce: a function that notifies the sender of failed recipients, for LMTP: see `Forward`.
             trace: whether to add a `Received:` field, as every relay must (RFC 5321 4.4).
-            max_hops: maximum `Received:` fields. A message with more is in a mail loop and refused (RFC 5321 6.3).
+            max_hops: maximum `Received:` fields; a message with more fields is refused as a mail loop (RFC 5321 6.3).
             xclient: whether to send XCLIENT, so that the next server treats the session as the client's own.
             xforward: whether to send XFORWARD, so that the next server can log the client.
             proxy_protocol: whether to send a PROXY header with the client's address.
@@ -158,7 +158,7 @@ class Forward:
     # Configuration
 
     def on_config(self, config: Config) -> Config:
-        """Ask the next server which extensions it offers, if they are to be announced."""
+        """Ask the next server which extensions it offers, if the option `announce` is set."""
         if self._announcement and not self._announcement.is_known:
             options = self._options.copy()
             options["timeouts"] = shortened(options.get("timeouts") or ClientTimeouts())
@@ -245,7 +245,7 @@ class Forward:
         hop.accepted.clear()
         origin = self._origin(session)
         if hop.origin != origin:
-            await hop.drop()  # it belongs to another client: the next server would apply that client's rights
+            await hop.drop()  # the connection belongs to another client, whose rights the next server would apply
 
         reply = await self._begin_on_kept(session, hop, transaction) if hop.client else None
         if reply is None:
@@ -405,7 +405,7 @@ class Forward:
 
 
 def _presentable(reply: Reply) -> Reply:
-    """Return a reply of the next server for our client: in ASCII, and with a code that does not end our session."""
+    """Convert a reply of the next server for our client: to ASCII text, and to a code that does not end our session."""
     code = _CODES.get(reply.code, reply.code)
     if code % 100 > 59:
         code = code // 100 * 100 + 50  # RFC 5321 4.2 does not allow such codes; the first digit keeps the meaning

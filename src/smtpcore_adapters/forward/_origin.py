@@ -21,7 +21,7 @@ Facts = Mapping[str, str | None]
 def client_facts(session: Session) -> Facts:
     """Return the attributes of XCLIENT, which describe the session's current client for the next server's access rules.
 
-    NAME is known only if a trusted peer has sent it with XCLIENT.
+    NAME is known only if a trusted peer has sent this attribute with XCLIENT.
     """
     return {
         "NAME": session.xclient.get("NAME"),
@@ -38,8 +38,8 @@ def client_facts(session: Session) -> Facts:
 def message_facts(session: Session) -> Facts:
     """Return the attributes of XFORWARD, which describe the origin of the next message for the next server's log.
 
-    If a trusted peer has sent XFORWARD, its attributes are passed on. Attributes that it left out are then unknown: the
-    session's own client is this peer, and not the origin of the message.
+    If a trusted peer has sent XFORWARD, its attributes are passed on. Attributes that the peer left out are unknown:
+    the session's own client is this peer, and not the origin of the message.
     """
     own = client_facts(session)
     told = session.forwarded
@@ -51,7 +51,8 @@ async def tell(
 ) -> None:
     """Send those attributes of `facts` that the next server offers for `keyword`.
 
-    `send` sends them, and `keyword` is XCLIENT or XFORWARD. Raise `Refused` if the server offers none or refuses them.
+    `keyword` is XCLIENT or XFORWARD, and `send` sends this command. Raise `Refused` if the server does not offer or
+    accept it.
     """
     offered = client.extensions.get(keyword)
     attributes = {name: value for name, value in facts.items() if isinstance(offered, tuple) and name in offered}
@@ -68,7 +69,7 @@ def proxy_header(session: Session) -> ProxyHeader:
     source, destination = address_of_peer(session.peer), address_of_peer(session.local)
     if not (source and destination and session.peer and session.local):
         return ProxyHeader(ProxyCommand.LOCAL)
-    if source.version != destination.version:  # another proxy may send such a pair, but a header has one IP version
+    if source.version != destination.version:  # a proxy may send an IPv4 and an IPv6 address
         source, destination = _mapped(source), _mapped(destination)
 
     return ProxyHeader(

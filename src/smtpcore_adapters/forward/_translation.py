@@ -1,8 +1,9 @@
 """Adapt MAIL and RCPT to the extensions that the next server offers."""
 
-# A relay may not simply leave out a parameter that the next server does not support: the RFC of each extension says
-# what to do. Where the sender has to be notified, the command is refused instead, so that the client, which is still
-# connected, notifies the sender. The rule of a parameter is part of its definition: `Parameter.relay`.
+# A relay may not simply leave out a parameter that the next server does not support: the RFC of each extension
+# prescribes what to do. If the RFC prescribes a notification to the sender, the command is refused instead, so that the
+# client, which is still connected, notifies the sender. The rule of a parameter is part of its definition:
+# `Parameter.relay`.
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -26,7 +27,7 @@ def translate_mail(
     if isinstance(kept, Reply):
         return kept
     if "BODY" not in params and takes_eight_bit(offers):
-        # Some clients send 8-bit text without BODY, and the body has not arrived yet.
+        # Some clients send 8-bit text without BODY. The body has not arrived yet, so it may have such text.
         kept["BODY"] = BodyType.EIGHT_BIT_MIME
 
     return Mail(path, Params(kept))

@@ -35,8 +35,8 @@ from ._tls_codec import Encryption, read, read_arrived, shake_hands
 T = TypeVar("T")
 
 _READ_SIZE = 65_536
-_LONGEST_WAIT = 3600.0  # seconds; the timeout of `poll` has a maximum, so a longer wait takes several calls
-_NO_EVENT_LOOP = "there is no event loop here that could be awaited: make the handler a plain function, which may block"
+_LONGEST_WAIT = 3600.0  # seconds; `poll` limits its timeout, so a longer wait takes several calls
+_NO_EVENT_LOOP = "a handler awaits an event loop, but there is none: make the handler a plain function, which may block"
 
 
 class Cancelled(BaseException):
@@ -46,7 +46,8 @@ class Cancelled(BaseException):
 def complete(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine that uses streams of `open_stream`, and return its result.
 
-    Raises the exceptions of the coroutine. If the coroutine awaits an event loop, a `RuntimeError` is raised inside it.
+    Raises the exceptions of the coroutine. If the coroutine awaits an event loop, a `RuntimeError` is raised inside the
+    coroutine.
     """
     try:
         coroutine.send(None)
@@ -233,14 +234,14 @@ class BlockingStream:
         self._wakeup.set()
 
     def cancel(self) -> None:
-        """Make every call that waits, now or later, raise `Cancelled`."""
+        """Make every wait raise `Cancelled`: the current wait and all later waits."""
         self._cancelled = True
         self._wakeup.set()
 
     # Waiting
 
     def _retry(self, operation: Callable[[], T], event: int, deadline: float) -> T:
-        """Try `operation` until it does not block, and wait for `event` between the attempts."""
+        """Call `operation` until it does not raise `BlockingIOError`, and wait for `event` between the calls."""
         while True:
             self._check_cancelled()
             try:
@@ -254,7 +255,7 @@ class BlockingStream:
             self._selector.select(min(left, _LONGEST_WAIT))
 
     def _check_cancelled(self) -> None:
-        self._wakeup.clear()  # before the checks: a `cancel` or `interrupt` after the checks has to end the next wait
+        self._wakeup.clear()  # clear first: a `cancel` or `interrupt` after the check has to end the next wait
         if self._cancelled:
             raise Cancelled
 
@@ -289,7 +290,7 @@ class Wakeup:
             selector.select(timeout)
 
     def close(self) -> None:
-        with self._lock:  # `set` must not write to a descriptor that another file has got in the meantime
+        with self._lock:  # `set` must not write to a closed descriptor, which may already belong to another file
             for descriptor in {self._reader, self._writer}:
                 os.close(descriptor)
             self._reader = self._writer = -1

@@ -20,7 +20,7 @@ _IP_BIND_ADDRESS_NO_PORT = 24  # ip(7); Python has this constant only from 3.12 
 async def connect_socket(
     framework: Framework, host: str, port: int, timeout: float, local_address: str | None, path: str | None
 ) -> Connected:
-    """Connect as an adapter's `open_stream` does; that function documents the parameters and the errors."""
+    """Connect to a server. An adapter's `open_stream` documents the parameters and the errors."""
     if path:
         with new_socket(socket.AF_UNIX, None) as connection:
             connection.setblocking(False)
@@ -72,7 +72,7 @@ async def connect_to_any(
 def interleaved(addresses: Sequence[tuple[int, Any]]) -> list[tuple[int, Any]]:
     """Return families and addresses in the order in which they are tried.
 
-    RFC 8305 section 4: the families take turns, so that an unreachable family delays the other one only once.
+    RFC 8305 section 4: the families take turns, so that an unreachable family delays the other family only once.
     """
     first = [each for each in addresses if each[0] == addresses[0][0]]
     others = [each for each in addresses if each[0] != addresses[0][0]]
@@ -89,14 +89,14 @@ async def _connect(framework: Framework, family: int, address: Any, local_addres
 
 
 def begin_connecting(connection: socket.socket, address: Any) -> None:
-    """Begin to connect. The socket becomes writable when the attempt has ended."""
+    """Begin to connect. When the attempt has succeeded or failed, the socket becomes writable."""
     connection.setblocking(False)
     with suppress(BlockingIOError):
         connection.connect(address)
 
 
 def check_connected(connection: socket.socket) -> None:
-    """Raise `OSError` if the attempt, which has ended, has failed."""
+    """Raise `OSError` if the attempt to connect has failed. The attempt must have ended."""
     error = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if error:
         raise OSError(error, os.strerror(error))

@@ -1,7 +1,7 @@
 """The functions of an event loop framework that streams and servers need."""
 
-# anyio and trio offer the same functions under similar names, so shared code uses a table of these functions. The two
-# adapters fill in a table each; no other module imports a framework.
+# anyio and trio offer the same functions under similar names, so shared code uses a table of these functions. Each of
+# the two adapters makes such a table; no other module imports a framework.
 
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator

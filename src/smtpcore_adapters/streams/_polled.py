@@ -5,8 +5,9 @@
 #
 # A cancel scope with a deadline around each `receive` would take longer than the rest of `receive`. So the streams of a
 # server share one task, `TimeoutQueue.run`, which ends the waits that last too long. A stream enters the queue with the
-# deadline of its first wait, and later waits with later deadlines do not change its place. When the first deadline has
-# passed, the task checks the stream's current deadline: it ends the wait, or puts the stream into the queue again.
+# deadline of its first wait, and later waits with later deadlines do not change its place. When this first deadline
+# has passed, the task checks the stream's current deadline. If that deadline has passed too, the task ends the wait;
+# otherwise it puts the stream into the queue again.
 
 import socket
 from collections.abc import Callable, Coroutine
@@ -28,9 +29,9 @@ T = TypeVar("T")
 
 _READ_SIZE = 16_384
 _LARGE_READ_SIZE = 131_072
-"""Octets of one read after a read of the full `_READ_SIZE`. Allocating such a large buffer for every read is slow."""
+"""Octets of the next read if a read of `_READ_SIZE` has filled its buffer. A large buffer for every read is slow."""
 _FEW = 50
-"""The number of closed streams up to which a `TimeoutQueue` never removes them."""
+"""A `TimeoutQueue` never removes closed streams before their number exceeds this value."""
 
 
 async def open_polled_stream(
@@ -47,13 +48,13 @@ class TimeoutQueue:
     def __init__(self, framework: Framework) -> None:
         self._framework = framework
         self._streams: list[tuple[float, int, PolledStream]] = []
-        """A heap, by the time of the next check; the number makes a comparison of streams unnecessary."""
+        """A heap by the time of the next check. The numbers are unique, so that streams are never compared."""
         self._number = count()
         self._closed = 0
         self._scope = framework.cancel_scope()
 
     async def run(self) -> None:
-        """Check each stream when its time comes, until cancelled."""
+        """Check each stream at its time, until the task is cancelled."""
         while True:
             self._scope = self._framework.cancel_scope(deadline=self._streams[0][0] if self._streams else inf)
             with self._scope:
@@ -71,7 +72,7 @@ class TimeoutQueue:
             self._scope.deadline = when
 
     def count_closed(self) -> None:
-        """Count a stream that was closed; remove all closed streams when they are many."""
+        """Count a stream that was closed. When many streams are closed, remove them from the queue."""
         self._closed += 1
         if self._closed > _FEW + len(self._streams) // 2:
             self._streams = [each for each in self._streams if not each[2].is_closed]
@@ -163,7 +164,7 @@ class PolledStream:
                 self._read_size = _LARGE_READ_SIZE if len(data) == self._read_size else _READ_SIZE
                 return data
 
-        # `_wake` was called between two waits, so `notify_closing` found no waiting task.
+        # `_wake` was called between two waits: `notify_closing` found no waiting task, so the wait is ended here.
         raise self._framework.closed_resource_error
 
     def _take_interruption(self) -> None:
@@ -174,7 +175,7 @@ class PolledStream:
     def check_deadline(self, timeouts: TimeoutQueue, now: float) -> None:
         """End the current wait if its deadline has passed; otherwise enter the queue again."""
         if self._checked_at > now or self.is_closed:
-            return  # this entry is outdated: a later wait had an earlier deadline, and so made another entry
+            return  # this entry is outdated: a later wait with an earlier deadline has made another entry
 
         self._checked_at = inf
         if self._deadline is None:
@@ -234,7 +235,7 @@ class PolledStream:
     ) -> None:
         self._encryption = Encryption(context, server_name, received)
         self._take_interruption()
-        self._deadline = inf  # so that `interrupt` ends the wait; the cancel scope below has the timeout
+        self._deadline = inf  # marks a wait that `interrupt` can end; the cancel scope below has the timeout
         try:
             with self._framework.fail_after(timeout):
                 self.tls = await shake_hands(self._encryption, self._receive, self._send)

@@ -47,13 +47,13 @@ class Address:
     """One end of a connection."""
 
     host: str
-    """The IP address as text, where `::ffff:192.0.2.1` is written `192.0.2.1`; or the path of a Unix socket."""
+    """The IP address as text, or the path of a Unix socket. `::ffff:192.0.2.1` is written `192.0.2.1`."""
     port: int = 0
     """The TCP port; 0 for a Unix socket."""
 
     def __post_init__(self) -> None:
-        # A socket for both IPv6 and IPv4 has `::ffff:192.0.2.1` for 192.0.2.1 (RFC 4291 2.5.5.2). With two spellings,
-        # a list of addresses could miss a client that it contains.
+        # A socket for both IPv6 and IPv4 has `::ffff:192.0.2.1` for 192.0.2.1 (RFC 4291 2.5.5.2). If both spellings
+        # were kept, a client could be missed in a list that has its address in the other spelling.
         if self.host.startswith(_MAPPED):
             with suppress(ValueError):  # not an address
                 object.__setattr__(self, "host", str(IPv6Address(self.host).ipv4_mapped or self.host))
@@ -113,7 +113,7 @@ class Stream(Protocol):
 
         The client sends `server_name` to the server (RFC 6066 section 3) unless it is empty. If
         `context.check_hostname` is set, the server's certificate has to be valid for this name. `received` is the
-        beginning of the peer's handshake, if `receive` has already returned it.
+        beginning of the peer's handshake, if `receive` has already returned these octets.
 
         Raises:
             TimeoutError: The handshake took longer than `timeout` seconds.

@@ -41,7 +41,7 @@ class Encryption:
             self._incoming.write_eof()
 
     def data_to_send(self) -> bytes:
-        """Take the pending output. Output that `read` causes may wait for the next call of `encrypt`."""
+        """Take the pending output. `read` can cause output too, which may wait for the next call of `encrypt`."""
         return self._outgoing.read()
 
     def handshake(self) -> bool:
@@ -116,7 +116,7 @@ async def read(encryption: Encryption, receive: Receive) -> bytes:
 async def read_arrived(
     encryption: Encryption | None, receive_arrived: Callable[[], Awaitable[bytes | None]]
 ) -> bytes | None:
-    """Return plaintext that has already arrived, `b""` at the end of the stream, or None. Raise as `read` does."""
+    """Return plaintext that has already arrived, `b""` at the end of the stream, or None. Raises as `read` does."""
     if encryption is None:
         return await receive_arrived()
 

@@ -79,7 +79,7 @@ def _parse(line: str) -> Fault:
 
 
 def _check_code(event: str, code: int) -> None:
-    # A server refuses to send a code that the step cannot have (RFC 5321 4.3.2), so the fault would have no effect.
+    # A server refuses to send a code that cannot answer the event (RFC 5321 4.3.2), so the fault would have no effect.
     allowed = _POSITIVE_CODES.get(event)
     forbidden = _CODES_OF_STEPS - _OWN_CODES.get(event, set())
     is_possible = code in allowed if allowed else code // 100 == 2 and code not in forbidden
@@ -98,7 +98,7 @@ _POSITIVE_CODES: Mapping[str, tuple[int, ...]] = {
     "XCLIENT": (220,),
     "AUTH": (235, 334),
 }
-"""The codes below 400 of steps that have few of them; all others have any 2yz but `_CODES_OF_STEPS`."""
+"""The only codes below 400 that can answer these events. Any other event can have any 2yz except `_CODES_OF_STEPS`."""
 _CODES_OF_STEPS = {220, 221, 235}
 _OWN_CODES: Mapping[str, set[int]] = {"connect": {220}, "QUIT": {221}}
 

@@ -225,11 +225,11 @@ class SmtpServer:
 _MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256")
 
 _NO_LIMITS = Limits(connections_per_address=1000, auth_failures_per_hour=None, log_records_per_minute=None)
-"""Limits that do not slow down or refuse a test, which may look like an attack."""
+"""Limits that never slow down or refuse a test, although many connections or logins look like an attack."""
 
 
 _LISTS = ("accept", "auth_mechanisms", "extensions", "faults", "handlers", "without")
-"""Options that a text would be taken letter by letter for."""
+"""Options that are lists. A text in place of a list would be taken as a list of letters."""
 
 
 def _with(options: ServerOptions, changes: Mapping[str, object]) -> ServerOptions:

@@ -1,7 +1,7 @@
 r"""Scripted faults of a server, to test clients.
 
-`App.include(Faults("RCPT 2 -> 451", "QUIT -> delay 2"))` adds them to a server. Each line has an event, an arrow, and
-the action of the server:
+`App.include(Faults("RCPT 2 -> 451", "QUIT -> delay 2"))` adds two faults to a server. Each line has an event, an arrow,
+and the action of the server:
 
     connect -> 554                      the greeting
     connect 1 -> drop                   the first connection only
@@ -16,8 +16,8 @@ the action of the server:
     STARTTLS -> reset                   the connection is reset
 
 RCPT is counted within its message, all other events from the start of the server. If several lines match an event, the
-first one applies. But all lines with `DATA after` apply one after the other, until a reply or a closed connection ends
-the message. If they are only delays, the whole message is delivered.
+first line applies. Lines with `DATA after` are an exception: all of them apply, one after the other, until a reply or a
+closed connection ends the message. If all of them are delays, the whole message is delivered.
 """
 
 # Faults are ordinary handlers, included before all others. An action that does not send a complete reply raises

@@ -4,8 +4,8 @@ The package hypothesis is needed: `pip install 'smtpcore[testing]'`.
 """
 
 # All strategies draw values of `smtpcore`, which are valid, or octets built from such values. Only
-# `sessions(valid=False)` contains mistakes. These are typical mistakes of real clients: servers reject random noise too
-# early.
+# `sessions(valid=False)` contains mistakes: typical mistakes of real clients, because servers would reject random
+# octets too early.
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -162,8 +162,8 @@ def commands(*, utf8: bool = False) -> SearchStrategy[Command]:
 
 
 def _is_plain(text: str) -> bool:
-    # Parsing removes the quotes of a quoted string, and reads a final SMTPUTF8 as a parameter. Such texts would be
-    # different after encoding and parsing.
+    # Parsing removes the quotes of a quoted string, and treats a final SMTPUTF8 as a parameter. So such texts would not
+    # be equal after encoding and parsing.
     return '"' not in text and not text.upper().endswith("SMTPUTF8")
 
 
@@ -194,7 +194,7 @@ def _reply(kind: int, second: int, third: int, lines: list[str], detail: int | N
 def bodies(*, binary: bool = False) -> SearchStrategy[bytes]:
     """Draw messages before dot-stuffing: lines that end in CR LF, many of them with leading dots.
 
-    `binary` draws any octets, for BDAT with BODY=BINARYMIME (RFC 3030).
+    With `binary`, draw any octets, for BDAT with BODY=BINARYMIME (RFC 3030).
     """
     if binary:
         return st.lists(st.sampled_from([*_AWKWARD, b"\x00", b"\xff", b"\r", b"\n", b"\r\n"]) | st.binary()).map(
@@ -317,7 +317,7 @@ def stuffed(body: bytes) -> bytes:
 
 
 def segments(data: bytes) -> SearchStrategy[list[bytes]]:
-    """Draw cuts of `data` into non-empty pieces, as a network may deliver them: whole, single octets, or any cut."""
+    """Draw ways to cut `data` into non-empty pieces, as a network may: one piece, single octets, or any pieces."""
     places = st.lists(st.integers(0, len(data)), max_size=8).map(lambda drawn: [0, *sorted(set(drawn)), len(data)])
     cut = places.map(lambda edges: [data[start:end] for start, end in pairwise(edges) if start < end])
     octets = [data[at : at + 1] for at in range(len(data))]

@@ -35,8 +35,11 @@ class ServerContext(ssl.SSLContext):
     """An `SSLContext` for servers that remembers its certificate, and can be replaced for later handshakes."""
 
     successor: ssl.SSLContext | None = None
-    """The context that does the handshakes in place of this one. OpenSSL keeps the keys of its session tickets in a
-    context, so a session of another context cannot be resumed."""
+    """The context that does the handshakes in place of this context.
+
+    OpenSSL keeps the keys of session tickets in the context, so a session that began with one context cannot be resumed
+    with another context.
+    """
 
     binding: ChannelBinding | None = None
     """The channel binding for SCRAM. None without a certificate, with several certificates, and if RFC 5929 defines no
@@ -71,7 +74,7 @@ class ServerContext(ssl.SSLContext):
 
 
 def bindings_of(connection: ssl.SSLObject | ssl.SSLSocket) -> tuple[ChannelBinding, ...]:
-    """Return the channel bindings of a TLS connection: one for the server's certificate, if it is known."""
+    """Return the channel bindings of a TLS connection: one binding for the server's certificate, if it is known."""
     if not connection.server_side:
         certificate = (
             connection.getpeercert(binary_form=True) if connection.version() else None
@@ -113,7 +116,7 @@ _SHORT = {
 
 
 def end_point_binding(certificate: bytes) -> ChannelBinding | None:
-    """Return the binding `tls-server-end-point` of a DER certificate, None if RFC 5929 4.1 leaves it undefined."""
+    """Return the binding `tls-server-end-point` of a DER certificate. None if RFC 5929 4.1 defines no binding."""
     name = _HASH_OF_SIGNATURE.get(_signature_algorithm(certificate))
     return ChannelBinding("tls-server-end-point", hashlib.new(name, certificate).digest()) if name else None
 

@@ -40,8 +40,8 @@ class ServerTls:
             choose: Called with the server name that a client asks for, before the lookup in `names`; may return a
                 context with another certificate. The call is part of the handshake, so it has to be quick. If the
                 context has a higher `minimum_version`, or requires a client certificate, other handshakes fail.
-            client_ca: The CA certificates that verify client certificates. With it, the server asks clients for a
-                certificate, which is optional for them. `session.tls.peer_certificate` is the verified certificate,
+            client_ca: The CA certificates that verify client certificates. With `client_ca`, the server asks clients
+                for a certificate; the client may send none. `session.tls.peer_certificate` is the verified certificate,
                 and the SASL mechanism EXTERNAL authenticates with it.
             require_client_certificate: Whether the handshake fails without a client certificate.
         """
@@ -64,8 +64,8 @@ class ServerTls:
     def reload(self) -> None:
         """Load all files again, for the handshakes that begin later; running sessions are not affected.
 
-        With `client_ca`, no TLS session from before the call is resumed: its client has to show a certificate again.
-        Raises the same errors as the constructor. After an error, the old certificates stay in use.
+        With `client_ca`, no earlier TLS session is resumed after the call: each client has to show its certificate
+        again. Raises the same errors as the constructor. After an error, the old certificates stay in use.
         """
         default = self._load(self._files)
         named = {name: self._load(files) for name, files in self._names.items()}
@@ -85,7 +85,7 @@ class ServerTls:
         return context
 
     def _fill(self, context: ssl.SSLContext, files: tuple[File, File]) -> None:
-        # Without this password, OpenSSL would ask for a password on the terminal if the key is encrypted.
+        # Without this empty password, OpenSSL would ask for the password of an encrypted key on the terminal.
         context.load_cert_chain(*files, password=lambda: "")
         if self._client_ca is not None:
             context.load_verify_locations(self._client_ca)

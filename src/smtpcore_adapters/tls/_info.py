@@ -41,7 +41,7 @@ class Tls:
     cipher: str
     """The cipher suite, such as `"TLS_AES_256_GCM_SHA384"`."""
     server_name: str | None = None
-    """The server name that the client asked for (RFC 6066 section 3), None if it sent no name."""
+    """The server name that the client asked for (RFC 6066 section 3), None if the client sent no name."""
     peer_certificate: Certificate | None = None
     """The peer's verified certificate; None if the peer sent no certificate, or it was not verified."""
     subject: str | None = None
@@ -94,7 +94,7 @@ def _certificate(connection: SSLObject) -> Certificate | None:
     except ValueError:
         return None  # there was no handshake yet
 
-    return Certificate(der, fields) if der and fields else None  # no fields: the certificate was not verified
+    return Certificate(der, fields) if der and fields else None  # a certificate without fields was not verified
 
 
 # The server names (SNI) that clients asked for: OpenSSL reports them only during the handshake.
