@@ -20,7 +20,7 @@ class LineFault(Enum):
 
 
 class LineError(Exception):
-    """The next line in the buffer is faulty. `line` has its octets before the `fault`."""
+    """The next line in the buffer is faulty. `fault` is the reason, and `line` has the octets before the fault."""
 
     def __init__(self, line: bytes, fault: LineFault) -> None:
         super().__init__(line, fault)
@@ -44,7 +44,7 @@ class ReceiveBuffer(bytearray):
         """Take the next line without its line end, or return None while no line is complete.
 
         `limit` is the maximum length of a line in octets, CR LF included. With `bare_lf`, a bare LF also ends a line.
-        Raises `LineError` for a faulty line. Its octets up to the next LF are skipped.
+        Raises `LineError` for a faulty line, and skips the line up to the next LF.
         """
         if not self:
             return None

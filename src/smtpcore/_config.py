@@ -119,7 +119,7 @@ class Config:
     burl: tuple[str, ...] = ()
     """Arguments that BURL announces, such as `imap`: the kinds of URLs that your program can fetch (RFC 4468)."""
     max_command_line: int = MIN_COMMAND_LINE
-    """Maximum octets of a command line with CR LF; extensions raise it. Bounds memory per connection."""
+    """Maximum octets of a command line with CR LF; extensions raise this limit. Bounds memory per connection."""
     max_text_line: int | None = 65_536
     """Maximum octets of a body line with CR LF. Real mail exceeds the RFC's 1,000. Bounds memory per connection.
 
@@ -139,7 +139,7 @@ class Config:
     max_refusals: int | None = 1000
     """Maximum other refusals in a session: 4yz replies, and refused messages. After that many, a command gets a 421."""
     max_idle_commands: int | None = 100
-    """Maximum accepted commands, except MAIL, RCPT, DATA, since the last accepted message. Then a 421. Stops loops."""
+    """Maximum accepted commands, except MAIL, RCPT, DATA, since the last accepted message; then a 421. Stops loops."""
     max_auth_failures: int | None = 3
     """Maximum failed logins in a session. The next command gets a 421 (RFC 4954 section 9). Stops password guessing."""
 
@@ -205,7 +205,7 @@ class ClientConfig:
     """The treatment of a bare CR or LF in a body: an error (default), or replacement by CR LF.
 
     Chunks sent with BDAT have a fixed size, so there a bare CR or LF is always an error. `ACCEPT` is not allowed:
-    RFC 5321 2.3.8 forbids sending a bare CR or LF, and a receiver that treats one as a line end may see two messages
+    RFC 5321 2.3.8 forbids sending a bare CR or LF, and a receiver that treats it as a line end may see two messages
     where the sender saw one.
     """
     max_text_line: int | None = MIN_TEXT_LINE

@@ -12,7 +12,7 @@ from ._parser import verb_of
 from ._replies import Reply, ReplyCode
 
 PRIORITY_LOWERED: Final = Reply(250, "0 is the priority, because the session is not authenticated", enhanced="2.3.6")
-"""The reply to MAIL with a priority above 0 that the client may not choose (RFC 6710 4.1)."""
+"""The reply to MAIL if a client without authentication asks for a priority above 0 (RFC 6710 4.1)."""
 
 DEFAULTS: Final[Mapping[type[object], Reply]] = {
     ConnectionOpened: Reply(220, "ESMTP"),
@@ -50,14 +50,14 @@ ONLY_POSITIVE: Final[Mapping[type[object], tuple[ReplyCode, ...]]] = {
     StartTls: (ReplyCode.SERVICE_READY,),
     Xclient: (ReplyCode.SERVICE_READY,),
 }
-"""Events whose positive replies need these codes, because the client acts on the code."""
+"""For each event, the only codes of a positive reply. The client acts on these codes."""
 
 ONLY_FOR: Final[Mapping[int, frozenset[type[object]]]] = {
     ReplyCode.SERVICE_READY: frozenset({ConnectionOpened, StartTls, UnknownCommand}),
     ReplyCode.SERVICE_CLOSING: frozenset({Quit, UnknownCommand}),
     ReplyCode.AUTHENTICATION_SUCCEEDED: frozenset({Auth, AuthResponse, UnknownCommand}),
 }
-"""The events in `DEFAULTS` that these codes may answer (RFC 5321 4.3.2)."""
+"""For each of these codes, the only events in `DEFAULTS` that it may answer (RFC 5321 4.3.2)."""
 
 NAMES_HOST: Final = frozenset({ReplyCode.SERVICE_CLOSING, ReplyCode.SERVICE_NOT_AVAILABLE})
 """Codes whose text starts with the name of the host (RFC 5321 4.2)."""
@@ -82,7 +82,7 @@ _NOT_A_LINE: Final = frozenset({rules.LINE_TOO_LONG.rule, rules.BARE_NEWLINE.rul
 
 
 def enhanced_of(reply: Reply) -> str:
-    """Return the enhanced status code of a reply other than 3yz; a general code if it has none (RFC 2034 section 4)."""
+    """Return the enhanced status code of a 2yz, 4yz or 5yz, by default a general code (RFC 2034 section 4)."""
     return reply.enhanced or ENHANCED.get(reply.code, f"{reply.code // 100}.0.0")
 
 

@@ -18,7 +18,7 @@ from ._replies import Reply
 MAX_AUTH_LINE = 12_288  # RFC 4954 section 4 (12), CRLF included
 _cut_offer = re.compile("[ \t=]").split
 _USED_AFTER_HELO = frozenset({"SIZE", "8BITMIME", "BINARYMIME"})
-"""Extensions whose parameters clients send after HELO too."""
+"""Extensions whose parameters some clients send after HELO too."""
 _OBSOLETE = frozenset({"SEND", "SOML", "SAML", "TURN"})  # RFC 5321 appendix F.1 and F.6
 
 
@@ -35,7 +35,7 @@ class Dialect:
     not_implemented: frozenset[str]
     """Verbs of extensions that are not offered."""
     owners: Mapping[type[Command], tuple[str, object]]
-    """The extension of each command class: its keyword, and its terms, or None if it is not offered."""
+    """For each command class, the keyword of its extension and the terms; the terms are None if it is not offered."""
     parameters: Mapping[str, Mapping[str, Parameter[object] | None]]
     """The parameters of MAIL and RCPT, by verb and keyword; None for a parameter that is not offered."""
     unknown_parameters: bool
@@ -64,7 +64,7 @@ def make_dialect(
     """Return the dialect of a session that knows `extensions` and offers the extensions in `terms`.
 
     The verbs in `always` are implemented even if their extension is not offered.
-    Before EHLO, when `extended` is False, extensions change no command of RFC 5321; if `wide`, MAIL has SIZE and BODY.
+    Before EHLO (`extended` False) extensions change no command of RFC 5321, but with `wide` MAIL has SIZE and BODY.
     """
     known = tuple(extensions)
     offered = [each for each in known if each in terms and (extended or (wide and each.keyword in _USED_AFTER_HELO))]
@@ -132,7 +132,7 @@ def dialect_of(extensions: tuple[Extension, ...], config: Config, *, tls: bool, 
         {extension: extension.terms(config) for extension in offered},
         longest=config.max_command_line,
         longest_auth=MAX_AUTH_LINE if config.auth_mechanisms else config.max_command_line,
-        # AUTH before TLS and STARTTLS under TLS are out of sequence.
+        # AUTH before TLS and STARTTLS under TLS are known verbs, but out of sequence.
         always=_verbs_of(offered_extensions(extensions, config, tls=not tls)) & {"AUTH", "STARTTLS"},
         extended=extended,
         unknown_parameters=config.unknown_parameters,
@@ -142,7 +142,7 @@ def dialect_of(extensions: tuple[Extension, ...], config: Config, *, tls: bool, 
 
 @dataclass(frozen=True, slots=True)
 class CompiledConfig:
-    """Everything that a connection derives from its `Config` and its extensions."""
+    """The values that a connection derives from its `Config` and its extensions."""
 
     bare_lf: bool
     """Whether a bare LF ends a command line."""

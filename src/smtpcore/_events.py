@@ -92,7 +92,7 @@ class DataEnd:
 
 @dataclass(frozen=True, slots=True)
 class InvalidData:
-    """The end of a body that cannot be accepted, instead of `DataEnd`. A positive reply to it is not possible.
+    """The end of a body that cannot be accepted, instead of `DataEnd`. A positive reply to this event is an error.
 
     The preceding data events have the octets before the fault; the octets after the fault are dropped.
     """
@@ -146,11 +146,11 @@ class Answered:
     """A reply of the server, with the item that it answers."""
 
     to: Question | None
-    """The answered item: of a body or chunk, the end. None for a 421 or 221 that the server sent without a request."""
+    """The answered item; for a body or chunk, its end. None for a 421 or 221 that the server sent without a request."""
     reply: Reply
     """The server's reply."""
     recipient: Rcpt | None = None
-    """The recipient that a reply to the end of an LMTP body is about (RFC 2033 4.2). None in SMTP."""
+    """The recipient to which a reply to the end of an LMTP body applies (RFC 2033 4.2). None in SMTP."""
 
 
 ClientEvent: TypeAlias = Answered | ConnectionClosed

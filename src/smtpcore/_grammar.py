@@ -27,7 +27,7 @@ SOURCE_ROUTE = rf"(?:@{DOMAIN}(?:,@{DOMAIN})*:)"
 POSTMASTER = "[Pp][Oo][Ss][Tt][Mm][Aa][Ss][Tt][Ee][Rr]"
 PATH = rf"(?:{SOURCE_ROUTE}?{MAILBOX}|{POSTMASTER})?"
 
-# The wide form, for addresses of real mail: dots anywhere in a local part, `_` and `-` anywhere in a domain, no domain.
+# The wide form, for addresses of real mail: dots anywhere in a local part; `_` and `-` anywhere in a domain; no domain.
 WIDE_TEXT = rf"""[^{_CONTROLS} "(),:;<>@\[\\\]]+"""
 WIDE_DOMAIN = rf"(?:{_LET_DIG}|[_-])+(?:\.(?:{_LET_DIG}|[_-])+)*"
 WIDE_MAILBOX = rf"(?:{WIDE_TEXT}|{QUOTED_STRING})@(?:{WIDE_DOMAIN}|{ADDRESS_LITERAL})"
@@ -48,10 +48,10 @@ match_param_value = re.compile(PARAM_VALUE).fullmatch
 match_number = re.compile(r"[0-9]{1,20}").fullmatch
 match_mechanism = re.compile(r"[A-Z0-9_-]{1,20}").fullmatch  # RFC 4422 3.1
 match_quoted_string = re.compile(QUOTED_STRING).fullmatch
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # a tab counts as white space
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # without the tab, which is white space
 find_control = _CONTROL.search
 substitute_controls = _CONTROL.sub
-find_command_control = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]").search  # terminals obey U+0080 to U+009F
+find_command_control = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]").search  # U+0080 to U+009F control terminals
 
 _find_surrogate = re.compile(r"[\ud800-\udfff]").search
 _QUOTED_PAIR = re.compile(r"\\(.)")
@@ -66,7 +66,7 @@ def parse_literal(text: str) -> IPv4Address | IPv6Address:
 
     numbers = _match_ipv4(inside)
     if not numbers:
-        # RFC 5321 4.1.3: other tags have to be registered with IANA, and no other tag is.
+        # RFC 5321 4.1.3: other tags have to be registered with IANA, which has registered no other tag.
         raise ValueError(f"{text} is neither an IPv4 nor an IPv6 address literal")
 
     # RFC 5321 allows leading zeros in decimal numbers; `ipaddress` rejects them.
@@ -85,7 +85,7 @@ def _parse_ipv6(text: str) -> IPv6Address:
 
 
 def is_encodable(text: str) -> bool:
-    """Return whether `text` can be encoded as UTF-8. Text with half a surrogate pair cannot."""
+    """Return whether `text` can be encoded as UTF-8. Text with half a surrogate pair cannot be encoded."""
     return text.isascii() or not _find_surrogate(text)
 
 

@@ -74,7 +74,7 @@ class Refusals:
         self._refused = 0
         self._domains = _NO_DOMAINS
         self._exhausted: Refusal | None = None
-        """The refusal of all commands except QUIT, because a limit of the session is reached."""
+        """The refusal of every command except QUIT after a limit of the session was reached; None before that."""
 
     def examine(
         self, line: bytes, dialect: Dialect, state: State, transaction: Transaction | None, session: Endpoint
@@ -83,7 +83,7 @@ class Refusals:
 
         `state` and `transaction` belong to `session`; as arguments they save two calls. The second result is the number
         of octets to discard before the refusal is sent: the chunk of a refused BDAT (RFC 3030 section 2). A refusal
-        that closes is sent at once, because the octets may never come.
+        that closes the connection is sent at once: the octets may never come.
         """
         verb = verb_of(line)
         kind = dialect.kinds.get(verb, UnknownCommand)
@@ -210,7 +210,7 @@ class Refusals:
 
         is_end = kind in _ENDS
         self._refused += reply.reply_class is ReplyClass.TRANSIENT or (is_end and not accepted)
-        if is_end:  # a sender of many messages may have some wrong recipients in each
+        if is_end:  # reset by each message, as each may have some wrong recipients
             self._idle, self._errors = (0, 0) if accepted else (self._idle, self._errors)
         elif kind in _OF_AUTH:
             self._failures += not accepted

@@ -1,9 +1,9 @@
 """Replies: the lines that a server sends in answer to commands."""
 
 # RFC 5321 4.2: a reply is three digits and one or more lines of text. The code is a decision of the caller, and is
-# checked when a `Reply` is made. Its text may come from anywhere, such as an exception or another server. So any text
-# makes a `Reply`; a connection refuses to send text that cannot be sent, and `fitting` changes such text. Every line of
-# `octets` begins with the code, so that no text can look like another reply.
+# checked when a `Reply` is made. The text may come from anywhere, such as an exception or another server. So a `Reply`
+# can have any text; a connection refuses to send text that SMTP cannot carry, and `fitting` changes such text. Every
+# line of `octets` begins with the code, so that no text can look like another reply.
 
 import re
 from dataclasses import dataclass, field
@@ -91,9 +91,8 @@ class Reply:
 
     `code` is a number or a `ReplyCode`. Each of `lines` is one line of text with at most 496 octets. `enhanced` is an
     enhanced status code (RFC 3463), which may also be the first word of the text: `Reply(550, "5.7.1 Denied")`. Without
-    one, the connection adds a general code where RFC 2034 requires it.
-    Raises `LocalProtocolError` for a code that RFC 5321 4.2 does not allow, and for an enhanced status code of another
-    class.
+    this code, the connection adds a general code where RFC 2034 requires one. Raises `LocalProtocolError` for a code
+    that RFC 5321 4.2 does not allow, and for an enhanced status code of another class.
     """
 
     __match_args__ = ("code", "lines", "enhanced")
@@ -154,7 +153,7 @@ class Reply:
         server may continue after it (RFC 7504 section 3). A server must not send the result: its code may be invalid.
         """
         reply = object.__new__(cls)
-        # Ordinary text does not begin like an enhanced status code, so ENHANCEDSTATUSCODES need not be announced.
+        # Other text does not begin like an enhanced status code, so the code is recognized without ENHANCEDSTATUSCODES.
         texts, enhanced = _take_status(code, lines) if may_be_enhanced else (lines, None)
         kind = ReplyClass.GOODBYE if code == ReplyCode.SERVICE_NOT_AVAILABLE else ReplyClass(code // 100)
         # RFC 4954 section 4: a challenge is always a single line.

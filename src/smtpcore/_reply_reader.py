@@ -1,10 +1,10 @@
 """Parse the octets from a server into replies."""
 
 # RFC 5321 4.2.1: in a reply of several lines all lines have the same code, and all but the last have a hyphen after the
-# code. Only the code has a meaning. The text is for people, and servers send any text. So the form is checked strictly,
-# and the text is accepted in every form: an octet that is not UTF-8 becomes U+FFFD, a control character becomes "?",
-# and text that is too long for one line of `Reply` continues on another line. So every received reply can also be
-# passed on.
+# code. Only the code has a meaning. The text is for people, and servers send any text. So codes and hyphens are checked
+# strictly, and any text is accepted: an octet that is not UTF-8 becomes U+FFFD, a control character becomes "?", and
+# text that is too long for one line of `Reply` continues on another line. So every received reply can also be passed
+# on.
 #
 # A peer that speaks another protocol is detected at its first line, or as soon as that line is too long.
 
@@ -53,7 +53,7 @@ class ReplyReader:
             if line is None:
                 return None
 
-            # RFC 5321 4.2: a code out of range is fatal. Servers may leave out the text, and even the space before it.
+            # RFC 5321 4.2: a code out of range is fatal. Servers may leave out the text and the space before it.
             found = _match_line(line)
             if found is None:
                 raise RemoteProtocolError(f"this is not SMTP: {line[:80]!r} is not a reply line")

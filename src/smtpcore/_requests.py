@@ -25,7 +25,7 @@ from ._state import chunk_step, next_state
 from ._states import State
 from .parameters import BodyType
 
-_ONE_ROUND: Final = frozenset({"EXTERNAL", "PLAIN"})  # RFC 4468 3.4: they need only the initial response
+_ONE_ROUND: Final = frozenset({"EXTERNAL", "PLAIN"})  # RFC 4468 3.4: only the initial response is needed
 
 
 def name_of(event: Request | Question) -> str:
@@ -47,7 +47,7 @@ def may_follow(before: Request | ConnectionOpened, request: Request) -> bool:
 
 
 def hoped_for(state: State, request: Request | ConnectionOpened, kind: type[object]) -> State:
-    """Return the state after `request`, sent in `state`, is accepted. `kind` is the type of the event in `MOVES`."""
+    """Return the state that follows `state` if `request` is accepted. `kind` is the type of the event in `MOVES`."""
     if isinstance(request, Bdat):
         state = next_state(state, chunk_step(last=request.last))
 
@@ -85,7 +85,7 @@ def check_values(request: Command | UnknownCommand, mail: Mail | None, offers: M
 
 
 def encode(request: Command | UnknownCommand, dialect: Dialect) -> bytes:
-    """Return the octets of `request`. Raise `LocalProtocolError` if the server would read them as something else."""
+    """Return the octets of `request`. Raise `LocalProtocolError` if a server would parse them as another command."""
     octets = request.encode()
     try:
         parsed = parse_command(request.verb, octets.removesuffix(b"\r\n"), dialect)  # as the server does

@@ -2,9 +2,9 @@
 
 # Both ends of a session keep one `State`. A command alone does not change it: the reply does, because only the reply
 # says what the next octets mean. After 354 they are a body, after 334 a SASL response, after 220 to STARTTLS a TLS
-# handshake, and after 550 simply the next command. So a transition (a "move") is a row of a table,
-# keyed by the state, by the event that is answered, and by the class of the reply (RFC 5321 4.1.4). Without a row the
-# state stays.
+# handshake, and after 550 simply the next command. So a transition (a "move") is a row of a table, keyed
+# by the state, by the event that is answered, and by the class of the reply (RFC 5321 4.1.4). Without a row, the state
+# stays the same.
 #
 # Example: in READY the client sends MAIL. With 250 the row (READY, Mail, COMPLETION) leads to MAIL. For 550 there is no
 # row, so the session stays in READY, and the client may try another sender.
@@ -28,7 +28,7 @@
 # The side paths: AUTH leads from READY to AUTH while challenges are sent, and back. STARTTLS leads to TLS, and the
 # handshake from there to GREETED. RSET and a further EHLO lead back to READY. A refused chunk leads to CHUNK_REFUSED,
 # where the transaction can only be cleared. A negative greeting leads to REFUSED, where only QUIT is allowed. QUIT, and
-# a 421 or 521 to anything, lead to CLOSED.
+# a 421 or 521 in reply to anything, lead to CLOSED.
 #
 # `docs/state-machine.md` shows the tables as diagrams.
 
@@ -87,7 +87,7 @@ class Step(Key):
     """A transition that needs no reply."""
 
     CHUNK = auto()
-    """A chunk that is not the last begins: after BDAT, or when the first octets for a BURL were fetched."""
+    """A chunk other than the last begins: after BDAT, or when the first octets for a BURL were fetched."""
     LAST_CHUNK = auto()
     """The last chunk begins."""
     DISCARDED_CHUNK = auto()
@@ -126,7 +126,7 @@ ALLOWED_COMMANDS: Final[Mapping[State, frozenset[type[object]]]] = MappingProxyT
         for state, commands in _CORE_COMMANDS.items()
     }
 )
-"""For each state, the requests that are in sequence (RFC 5321 4.1.4). In all other states, no request can come."""
+"""For each state, the requests that are in sequence (RFC 5321 4.1.4). Other states allow no request."""
 
 ALLOWED_REPLIES: Final[Mapping[type[object], frozenset[ReplyClass]]] = MappingProxyType(
     {

@@ -5,7 +5,7 @@
 # a relay can pass on although they are malformed. For example, `MAIL FROM: first..last@example.com  SIZE=9` becomes
 # `MAIL FROM:<first..last@example.com> SIZE=9`, with the deviations `blanks`, `blank-before-path`, `no-brackets` and
 # `local-part`. `LIBERTIES` lists all accepted mistakes, each with the rule that it breaks. Except for a bare LF, none
-# concerns the end of a line or of a body, control characters, limits, or the order of commands.
+# of these mistakes concerns the end of a line or of a body, control characters, limits, or the order of commands.
 
 import re
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ from ._parser import CommandRejected, parse_command
 
 _PATHS: Final = (Mail, Rcpt)
 _FLAGS: Final = re.ASCII | re.IGNORECASE
-# Also without its end. The group is atomic, so that each octet is examined once however the rest of a line fails.
+# The closing quote may be missing. The group is atomic: if the rest of a line fails, its octets are not examined again.
 _QUOTED = r'(?>"(?:[^"\\]|\\.)*"?)'
 _START = r"^((?:MAIL FROM|RCPT TO):)"
 
@@ -110,7 +110,7 @@ def tolerate(verb: str, line: bytes, dialect: Dialect) -> Command | UnknownComma
     kind = dialect.kinds.get(verb)
     is_short = len(line) + len(b"\r\n") <= dialect.max_lines.get(verb, dialect.max_line)
     if not is_short or kind is None:
-        return parse_command(verb, line, dialect)  # which refuses the line
+        return parse_command(verb, line, dialect)  # raises the refusal of the line
     if issubclass(kind, Helo | Ehlo | Lhlo):
         return _tolerate_hello(kind, line)
 
@@ -129,7 +129,7 @@ def tolerate(verb: str, line: bytes, dialect: Dialect) -> Command | UnknownComma
 
 
 def _tolerate_hello(kind: type[Helo | Ehlo | Lhlo], line: bytes) -> Command:
-    # RFC 5321 4.1.4: mail must not be refused because of the name. Its octets have no meaning beyond the log.
+    # RFC 5321 4.1.4: mail must not be refused because of the name. The name is only used in logs.
     try:
         text = line.decode()
     except UnicodeDecodeError:

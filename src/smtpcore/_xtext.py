@@ -8,8 +8,8 @@ import re
 from ._grammar import find_command_control
 
 _HEX = "[0-9A-Fa-f]"
-# Neither surrogates nor ASCII characters that need no escape. No control characters either: RFC 3461 4.2 requires
-# escaped characters to be printable, and an escaped CR LF would end up in the header fields of a notification.
+# Excludes surrogates, ASCII characters that need no escape, and control characters: RFC 3461 4.2 requires escaped
+# characters to be printable, and an escaped CR LF would end up in the header fields of a notification.
 _HEXPOINT = (
     rf"20|2[Bb]|3[Dd]|5[Cc]|[89A-Fa-f]{_HEX}|10{_HEX}{{4}}"
     rf"|(?![Dd][89A-Fa-f]{_HEX}{{2}}\}})[1-9A-Fa-f]{_HEX}{{2,4}}"

@@ -312,7 +312,7 @@ class ProxyReader:
     def receive_data(self, data: bytes | bytearray | memoryview) -> None:
         """Pass in received octets. `b""` is the end of the peer's stream.
 
-        Call it only when `next_header` returns `NEED_DATA`, so that the buffer stays small.
+        Call this method only after `next_header` has returned `NEED_DATA`, so that the buffer stays small.
         """
         if not data:
             self._end_of_stream = True
@@ -418,7 +418,7 @@ def _parse_block(header: bytes) -> ProxyHeader:
     kind: int
     _, command, kind, _ = _FIXED.unpack_from(header)
     if command == _LOCAL:
-        # PROXY 2.2: the receiver must discard the block. So its checksum need not be verified.
+        # PROXY 2.2: the receiver must discard the block, so the checksum in the block need not be verified.
         return ProxyHeader(ProxyCommand.LOCAL)
 
     family, transport = divmod(kind, 16)
@@ -434,7 +434,7 @@ def _check_checksum(start: bytes, tlvs: list[Tlv]) -> None:
     if not found:
         return
 
-    # PROXY 2.2.3: the checksum covers the whole header, with zeros in its own place. A second checksum is an error.
+    # PROXY 2.2.3: the checksum covers the whole header, with zeros in place of the checksum. A second one is an error.
     zeroed = (Tlv(tlv.type, bytes(4)) if tlv.type == TlvType.CRC32C else tlv for tlv in tlvs)
     if found != [crc32c(start + b"".join(tlv.encode() for tlv in zeroed)).to_bytes(4, "big")]:
         raise ValueError("the checksum is wrong")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
 MAX_HOPS = 100
-"""RFC 5321 6.3: maximum number of `Received:` fields. A message with more is assumed to be in a mail loop."""
+"""RFC 5321 6.3: maximum number of `Received:` fields. A message with more fields is assumed to be in a mail loop."""
 
 _match_cipher = re.compile(r"TLS_[A-Z0-9_]+").fullmatch  # RFC 8314 4.3
 _NOT_IN_COMMENT = re.compile(r"[^ -'*-\[\]-~]")
@@ -56,7 +56,7 @@ def received(
         tls: TLS version and cipher, such as `"TLSv1.3 TLS_AES_256_GCM_SHA384"`. None without TLS.
         authenticated: whether AUTH succeeded.
         smtputf8: whether MAIL had the parameter SMTPUTF8.
-        recipient: the recipient, if there is only one: several recipients must not learn of each other.
+        recipient: the recipient, if there is only one recipient: several recipients must not learn of each other.
         priority: the priority of the message, if MAIL requested a priority (RFC 6710 4.1).
 
     Raises:
@@ -87,9 +87,9 @@ def received(
 def end_of_fields(body: bytes) -> bytes:
     """Return the octets that must stand between fields added on top of a message, and the octets `body` of the message.
 
-    They are CR LF if `body` begins with white space: its first line would otherwise continue the last of the fields
-    (RFC 5322 2.2.3), so that a sender could write into a field that this server vouches for. Pass the first octets of
-    the message, at least one.
+    The result is CR LF if `body` begins with white space, otherwise empty. Without the CR LF, the first line of `body`
+    would continue the last field (RFC 5322 2.2.3), so that a sender could write into a field of this server. Pass the
+    first octets of the message, at least one.
     """
     return b"\r\n" if body.startswith((b" ", b"\t")) else b""
 
@@ -125,7 +125,7 @@ def with_protocol(helo: Helo | Ehlo | Lhlo | None, *, tls: bool, authenticated: 
 
 
 def format_date(date: "datetime") -> str:
-    """Return a date in the format of RFC 5322 3.3: in English whatever the locale, with a numeric zone.
+    """Return a date in the format of RFC 5322 3.3: in English for every locale, with a numeric zone.
 
     Raises `LocalProtocolError` for a date without a time zone.
     """

@@ -23,7 +23,7 @@ def _relay(body: BodyType, hop: NextHop) -> BodyType | Reply | None:
     if {"BINARYMIME", "CHUNKING"} <= hop.offers.keys():
         return body
 
-    # RFC 3030 section 3: the alternative is to encode the message.
+    # RFC 3030 section 3: a relay refuses the message or encodes it; this relay never encodes.
     return Reply(554, "The next server does not accept binary messages", enhanced="5.6.3")
 
 

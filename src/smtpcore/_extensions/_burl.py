@@ -52,7 +52,7 @@ EXTENSION = Extension(
     keyword="BURL",
     arguments=lambda config: " ".join(config.burl),
     parse_arguments=lambda text: tuple(text.split()),
-    # Section 4: BURL is offered together with 8BITMIME. It is for submission, and the RFC does not mention LMTP.
+    # Section 4: BURL is offered together with 8BITMIME. The RFC defines BURL for submission, not for LMTP.
     offered=lambda config, tls: "8BITMIME" not in config.disabled and not config.lmtp,
     commands=(Burl,),
 )

@@ -69,7 +69,7 @@ class Parameter(Generic[_T]):
     relay: Callable[[_T, NextHop], _T | Reply | None] | None = None
     """Return the value to send to the next server, None to leave the parameter out, or a reply that refuses.
 
-    Without this rule a relay passes the parameter on to servers that offer its extension, and refuses it for others.
+    Without this rule a relay passes the parameter on if the server offers its extension, and otherwise refuses it.
     """
     examples: tuple[_T, ...] = ()
     """Values for generated tests: `smtpcore_adapters.testing.strategies` draws from them."""
@@ -105,7 +105,7 @@ class ExtensionCommand(Command):
     def parse(cls, argument: str) -> "ExtensionCommand | Reply":
         """Return the command for the text after the verb, or a reply that refuses the text.
 
-        If it raises `ValueError` or `LocalProtocolError`, the server answers 501 with the text of the exception.
+        If `parse` raises `ValueError` or `LocalProtocolError`, the server answers 501 with the text of the exception.
         By default the command takes no argument.
         """
         if argument:
@@ -137,8 +137,8 @@ class Extension:
     parse_arguments: Callable[[str], object] = lambda text: text or True
     """Return the terms of the extension, a typed value, for the text after the keyword, which may be empty.
 
-    If it raises `ValueError` or `LocalProtocolError`, a client treats the extension as not offered. Without this
-    function the terms are the text, or True if the text is empty.
+    If this function raises `ValueError` or `LocalProtocolError`, a client treats the extension as not offered. Without
+    this function the terms are the text, or True if the text is empty.
     """
     offered: Callable[[Config, bool], bool] = lambda config, tls: True
     """Return whether the extension is offered. The second argument says whether TLS is active."""
@@ -153,7 +153,7 @@ class Extension:
     commands: tuple[type[ExtensionCommand], ...] = ()
     """Commands with classes of their own, which are not implemented unless the extension is offered."""
     objection: Callable[[Any, Mapping[str, object]], Reply | None] | None = None
-    """Return the reply that refuses a MAIL or RCPT, or None to allow it, given the terms and the parameters.
+    """Given the terms and the parameters, return the reply that refuses a MAIL or RCPT, or None to allow the command.
 
     The function is called for commands with well-formed parameters. The server's end answers with the reply. The
     client's end does not send such a command.

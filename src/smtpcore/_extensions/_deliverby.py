@@ -64,7 +64,7 @@ def _object(minimum: int | None, params: Mapping[str, object]) -> Reply | None:
     return Reply(555, f"BY needs at least {minimum} seconds", enhanced="5.5.4")  # RFC 2852 sections 3 and 4
 
 
-# RFC 2852 4.1.4.1 and 4.1.4.2: a relay that sends the message on without BY has to send a "relayed" notification.
+# RFC 2852 4.1.4.1 and 4.1.4.2: without BY a relay has to send a "relayed" notification, so MAIL is refused instead.
 _REFUSAL = Reply(554, "The next server does not support DELIVERBY", enhanced="5.3.3")
 BY = Parameter(
     "BY",

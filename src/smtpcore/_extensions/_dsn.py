@@ -29,7 +29,7 @@ class Notify(Enum):
     """A value of the NOTIFY parameter of RCPT: an event to notify the sender of (RFC 3461 4.1)."""
 
     NEVER = "NEVER"
-    """No notification at all. It excludes the other values."""
+    """No notification at all. This value excludes the other values."""
     SUCCESS = "SUCCESS"
     FAILURE = "FAILURE"
     DELAY = "DELAY"
@@ -158,7 +158,7 @@ def _relay_notify(notify: frozenset[Notify], hop: NextHop) -> frozenset[Notify] 
     if "DSN" in hop.offers:
         return notify
     if Notify.SUCCESS in notify:
-        # RFC 3461 5.2.2 (b): a relay that drops this value has to send a "relayed" notification.
+        # RFC 3461 5.2.2 (b): without this value a relay has to send a "relayed" notification, so RCPT is refused.
         return Reply(554, "The next server does not notify of success", enhanced="5.3.3")
 
     return None

@@ -25,7 +25,7 @@ class Attributes(Mapping[str, str | None]):
 
     def __init__(self, values: Mapping[str, str | None]) -> None:
         for name, value in values.items():
-            # `_UNKNOWN` has the words that mean an unknown value, so they cannot be values.
+            # The words in `_UNKNOWN` mean an unknown value, so they cannot be values.
             if value is not None and (not is_encodable(value) or find_control(value) or value.upper() in _UNKNOWN):
                 raise LocalProtocolError(f"{value!r} cannot be the value of {name}: use text without controls")
 

@@ -34,7 +34,7 @@ class Channel:
     """Properties of the connection that carries the exchange. Both ends use the same class."""
 
     tls: bool = False
-    """Whether TLS is active. On the client: with a verified certificate of the server (RFC 4954 section 14)."""
+    """Whether TLS is active; on the client, with a verified certificate of the server (RFC 4954 section 14)."""
     bindings: tuple[ChannelBinding, ...] = ()
     """The available channel bindings. The client uses the first binding. A server should set this only if it offers
     -PLUS mechanisms. Otherwise a client that supports -PLUS is rejected, as if an attacker had changed the offer.
@@ -73,7 +73,7 @@ class Credentials:
     token: str | None = field(default=None, repr=False)
     """An OAuth 2.0 bearer token."""
     authorization: str | None = None
-    """The user to act as, if not `username`. Few servers allow users to act as others."""
+    """The user to act as, if this user is not `username`. Few servers allow a user to act as another user."""
     trace: str | None = None
     """Information that an anonymous client leaves: a mail address, or a word without `@`. May be empty."""
 
@@ -94,8 +94,10 @@ class Policy:
     """Settings of a server for all exchanges."""
 
     prepare: Callable[[str], str] = saslprep
-    """Function that prepares the names and passwords from clients, and raises `ValueError` for a prohibited text. Pass
-    `str` to leave the text unchanged, for a database of password hashes that were made without preparation."""
+    """A function that prepares the names and passwords from clients, and raises `ValueError` for a prohibited text.
+
+    Pass `str` to leave the text unchanged, for a database of password hashes that were made without preparation.
+    """
     scram_iterations: int = MIN_ITERATIONS
     """The iteration count in the user database. Unknown users appear to have the same count."""
     scram_salt_size: int = SALT_SIZE

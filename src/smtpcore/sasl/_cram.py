@@ -1,7 +1,7 @@
 """CRAM-MD5: prove knowledge of a password by a keyed hash of a challenge (RFC 2195)."""
 
-# This is for clients that support no better mechanism. The server has to store the password itself, and does not
-# authenticate itself to the client. Passwords are hashed unchanged: RFC 2195 is older than any text preparation.
+# This mechanism is for clients that support no better mechanism. The server has to store the password itself, and does
+# not authenticate itself to the client. Passwords are hashed unchanged: RFC 2195 is older than any text preparation.
 
 import hmac
 import re

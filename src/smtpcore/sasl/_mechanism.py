@@ -18,7 +18,7 @@ MAX_NAME = 1024  # RFC 4616 section 2 requires at least 255 octets; this allows 
 Exchange: TypeAlias = Generator[Challenge | Question, Any, Outcome]
 """The server's part of an exchange: it yields challenges and questions, and returns the outcome."""
 Responses: TypeAlias = Generator[bytes | None, bytes, bytes]
-"""The client's part of an exchange: it yields responses, and returns the last one."""
+"""The client's part of an exchange: it yields responses, and returns the last response."""
 
 
 class Refusal(Exception):
@@ -89,7 +89,7 @@ class ServerMechanism(ABC):
         except ValueError:
             raise Refusal(Reason.INVALID_CREDENTIALS) from None
 
-        # RFC 4616 section 2, RFC 4954 section 4: a text that preparation empties is also refused.
+        # RFC 4616 section 2, RFC 4954 section 4: a text that is empty after preparation is also refused.
         if not prepared:
             raise Refusal(Reason.INVALID_CREDENTIALS)
 

@@ -133,9 +133,9 @@ class _TokenClient(ClientMechanism):
     """The complete error from the server, if it refused the token."""
 
     def respond_after_last(self, challenge: bytes) -> bytes:
-        """Store the error with which the server refuses the token, and return the response to it."""
+        """Store the error with which the server refuses the token, and return the response to the error."""
         if self.token_error:
-            self.distrust("sent a challenge after the error that should have been the last")
+            self.distrust("sent another challenge after the error")
 
         self.token_error = _parse_error(challenge)
         self.error: str | None = self.token_error.status

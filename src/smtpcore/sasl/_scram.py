@@ -1,7 +1,7 @@
 """SCRAM: both ends prove that they know a password, without sending it (RFC 5802)."""
 
 # Both ends sign the same text, the "auth message": the three messages in which they agreed on all parameters. So an
-# attacker in the middle cannot change any of the messages. They include the client's flag for channel binding:
+# attacker in the middle cannot change any of the messages. The messages include the client's flag for channel binding:
 #
 #     p=type   The exchange is bound to the TLS channel. Always used in the -PLUS mechanisms, and only there.
 #     y        The client supports channel binding, but the server did not offer it. If the server did offer it, an
@@ -82,7 +82,7 @@ class ScramServer(ServerMechanism):
         final = _understood((yield Challenge(server_first.encode())), parse_client_final)
         auth_message = f"{first.bare},{server_first},{final.without_proof}".encode()
         self._check(final, binding, nonce)
-        # A decoy is verified like real keys, so that an unknown user takes the same time.
+        # Decoy keys are verified like real keys, so that the exchange takes the same time for an unknown user.
         if not is_proof(final.proof, keys, auth_message, self._digest) or known is None:
             raise Refusal(Reason.INVALID_CREDENTIALS)
 
@@ -222,7 +222,10 @@ def _parse_name(name: str, channel: Channel) -> tuple[str, bool]:
 
 
 def _prepare_name(name: str | None) -> str:
-    """Prepare a name. RFC 5802 5.1: a client should not continue with a name that preparation rejects or empties."""
+    """Prepare a name.
+
+    RFC 5802 5.1: a client should not continue with a name that is prohibited, or empty after preparation.
+    """
     if name is None:
         return ""
 

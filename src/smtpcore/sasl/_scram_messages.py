@@ -7,7 +7,7 @@
 #
 # Each message is one pattern, so the order of attributes is fixed. Values never contain commas, so matching takes
 # linear time. Attributes of later extensions are accepted where RFC 5802 allows them. A mandatory extension has the
-# name "m" and makes the exchange fail, because none is known.
+# name "m" and makes the exchange fail, because this parser knows no such extension.
 
 import base64
 import binascii

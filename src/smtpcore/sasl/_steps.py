@@ -164,7 +164,7 @@ class CheckIdentity(_Asked):
     external: str
     """The external credentials: `Channel.external`."""
     authorization: str | None
-    """The user that the client requests. If the credentials belong to several users, answer with this one."""
+    """The user that the client requests. If the credentials belong to several users, answer with this user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +181,8 @@ class CheckAnonymous(_Asked):
 class CheckAuthorization(_Asked):
     """May `identity`, whose credentials were right, act as `authorization`? Answer with a bool.
 
-    This question is asked only if a client requests another identity. A program that answers unknown questions with
-    None refuses such clients.
+    This question is asked only if a client requests another identity. A program that answers all questions that it does
+    not know with None refuses such clients.
     """
 
     answers: ClassVar[tuple[type, ...]] = (bool,)
