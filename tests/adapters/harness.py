@@ -92,7 +92,7 @@ def within(backend: str, app: App, body: Callable[[Server], None], **options: An
 class Client(Playbook[Never]):
     """A dialogue with a server over a socket. `expect` waits for as many replies as it is given."""
 
-    def __init__(self, address: Address, *, receive_buffer: int | None = None) -> None:
+    def __init__(self, address: Address, *, receive_buffer: int | None = None, source: str | None = None) -> None:
         super().__init__()
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         self.socket = socket.socket(family if address.port else socket.AF_UNIX)
@@ -101,6 +101,8 @@ class Client(Playbook[Never]):
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self._input = b""
         try:
+            if source:
+                self.socket.bind((source, 0))
             self.socket.connect((address.host, address.port) if address.port else address.host)
         except OSError:
             self.socket.close()
