@@ -18,7 +18,7 @@ reply follows its event. Errors are always compared. `expect()` says that nothin
 
 Each dialogue is played several times, and all runs must agree: with the segments of `send`; octet by octet; and, for a
 server, with a command after the octets of `send`, so that it is certain where a command or a body ends. For a dialogue
-whose outcome depends on the segments, say `cut=False`.
+whose outcome depends on the segments, pass `cut=False`.
 """
 
 import re

@@ -55,7 +55,7 @@ Step = bytes | BaseException | Silence | Callable[[], object]
 
 @types.coroutine
 def suspend(value: object) -> Generator[object, None, None]:
-    """Suspend the coroutine that awaits this, with `value` for the one that runs it."""
+    """Suspend the coroutine that awaits this call, and pass `value` to the function that runs the coroutine."""
     yield value
 
 
@@ -72,7 +72,7 @@ def step(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 class FakeStream:
-    """A `Stream` that follows a script, and then is at its end of stream."""
+    """A `Stream` that follows a script. After the script, the stream has ended."""
 
     def __init__(self, *script: Step, peer: Address | None = None) -> None:
         self.script = deque(script)

@@ -90,7 +90,7 @@ def within(backend: str, app: App, body: Callable[[Server], None], **options: An
 
 
 class Client(Playbook[Never]):
-    """A dialogue with a server over a socket. `expect` waits for as many replies as it is given."""
+    """A dialogue with a server over a socket. `expect` waits for one reply for each of its arguments."""
 
     def __init__(self, address: Address, *, receive_buffer: int | None = None, source: str | None = None) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class Client(Playbook[Never]):
         return data
 
     def is_closed(self) -> bool:
-        """Wait for the end of the stream or a reset. Return whether no data came before it."""
+        """Wait for the end of the stream or a reset. Return whether no data came before this end."""
         try:
             return self.rest() == b""
         except ConnectionError:

@@ -136,7 +136,7 @@ _end_of_body = re.compile(rb"(?<![^\n])\.\r\n")
 
 @contextmanager
 def serving(serve: Serve) -> Iterator[Address]:
-    """Call `serve` for each client, in a new thread, and wait for its end. It may raise `OSError` and `EOFError`."""
+    """Call `serve` in a new thread for each client, and wait for its end. It may raise `OSError` and `EOFError`."""
     threads: list[threading.Thread] = []
 
     def session_for(connection: socket.socket) -> None:

@@ -424,7 +424,7 @@ def test_each_end_calls_disconnect_once_and_uncounts_the_connection(
     assert table._total == 0
 
 
-def test_connection_closed_unserved_is_a_reached_limit_but_not_a_session() -> None:
+def test_connection_closed_without_service_counts_as_a_reached_limit_only() -> None:
     app = App()
     seen: list[object] = []
     app.observe(lambda session, item: seen.append(item))

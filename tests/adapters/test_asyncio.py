@@ -82,7 +82,7 @@ def test_connection_lost_during_a_send_raises_its_error() -> None:
     with_stream(test)
 
 
-def test_transport_error_that_is_no_os_error_becomes_connection_reset_error() -> None:
+def test_transport_error_other_than_an_os_error_becomes_connection_reset_error() -> None:
     async def test(stream: _ProtocolStream, transport: FakeTransport) -> None:
         stream.connection_lost(ValueError("of the transport"))
         with pytest.raises(ConnectionResetError):
@@ -121,7 +121,7 @@ def test_at_most_two_buffers_are_read_ahead() -> None:
     with_stream(test)
 
 
-def test_send_yields_to_other_tasks_after_a_while() -> None:
+def test_send_yields_to_other_tasks_after_the_time_of_a_turn() -> None:
     async def test(stream: _ProtocolStream, transport: FakeTransport) -> None:
         turns: list[int] = []
         loop = asyncio.get_running_loop()
@@ -336,7 +336,7 @@ class WithoutReaders(asyncio.SelectorEventLoop):
         raise NotImplementedError
 
 
-def test_server_accepts_on_a_loop_without_readers() -> None:
+def test_server_accepts_connections_on_a_loop_without_readers() -> None:
     async def main() -> None:
         async with serving(App(), config=CONFIG) as server:
             await asyncio.to_thread(check, server.address)

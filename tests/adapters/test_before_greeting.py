@@ -134,7 +134,7 @@ BEGINNINGS: dict[str, tuple[dict[str, Any], bytes]] = {
 
 
 @pytest.mark.parametrize("beginning", BEGINNINGS)
-def test_shutdown_ends_a_session_that_has_not_begun_at_once(
+def test_shutdown_closes_a_connection_before_its_header_or_handshake_is_complete(
     beginning: str, backend: str, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
 ) -> None:
     # The session may neither wait for its client during the grace period, nor linger: both take longer than the test.

@@ -144,7 +144,7 @@ def test_message_is_received(start: Start) -> None:
     assert server.reason() == "QUIT"
 
 
-def test_session_knows_both_addresses(start: Start) -> None:
+def test_session_has_both_addresses(start: Start) -> None:
     app = App()
     app.on("NOOP")(lambda session, noop: Reply(250, str(session.peer), str(session.local)))
     server = start(app)
@@ -352,7 +352,7 @@ def test_blocking_read_outside_a_thread_gives_451(loop_backend: str, caplog: pyt
     assert "use `async def`, or register it with `blocking=True`" in caplog.text
 
 
-def test_coroutine_handler_that_needs_an_event_loop_fails_in_the_thread_adapter(
+def test_coroutine_handler_that_awaits_an_event_loop_fails_in_the_thread_adapter(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     app = App()
@@ -612,7 +612,9 @@ def test_end_and_reset_of_a_connection_under_tls_have_different_reasons(
 # TLS
 
 
-def test_session_continues_after_starttls(start: Start, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
+def test_session_continues_under_tls_after_starttls(
+    start: Start, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+) -> None:
     app = accepting(store := MessageStore())
     app.on("NOOP")(lambda session, noop: Reply(250, f"{session.tls} {session.helo}"))
     server = start(app, tls=server_tls)

@@ -34,7 +34,7 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.mark.parametrize("exc", [OwnError("no"), GeneratorExit()], ids=repr)
-def test_base_exception_of_a_handler_is_the_failure_of_one_session(
+def test_base_exception_of_a_handler_affects_only_its_session(
     exc: BaseException, backend: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = App()
@@ -67,7 +67,7 @@ def test_base_exception_of_an_observer_changes_nothing(backend: str, caplog: pyt
     assert {message.partition(": ")[2] for message in errors(caplog)} == {"an observer failed"}
 
 
-def test_cancelled_error_of_another_task_is_the_failure_of_a_handler(
+def test_cancelled_error_of_another_task_counts_as_a_failure_of_the_handler(
     loop_backend: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     if loop_of(loop_backend) == "trio":
@@ -103,7 +103,7 @@ def test_cancellation_of_a_session_is_not_logged_as_an_error(backend: str, caplo
     assert errors(caplog) == []
 
 
-def test_abort_connection_sends_its_data_and_closes(backend: str) -> None:
+def test_abort_connection_sends_its_data_and_closes_the_connection(backend: str) -> None:
     app = App()
     app.on("NOOP")(raising(AbortConnection(b"bye\r\n")))
     with running(backend, app, config=CONFIG) as server, server.connect() as client:
@@ -199,7 +199,7 @@ def test_system_exit_of_a_handler_ends_the_server_gracefully(name: str, exc: str
         assert "KeyboardInterrupt" in done.stderr
 
 
-def test_system_exit_ends_the_block_of_a_server_in_threads() -> None:
+def test_system_exit_of_a_handler_ends_the_block_of_a_server_in_threads() -> None:
     app = App()
     app.on("NOOP")(raising(SystemExit(3)))
     with pytest.raises(SystemExit), running("threads", app, config=CONFIG) as server, server.connect() as client:

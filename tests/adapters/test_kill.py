@@ -1,4 +1,4 @@
-"""A server killed at any moment has stored each message answered with 250 completely, and no other message."""
+"""A server that is killed at any moment has stored each message that it answered with 250, complete, and no others."""
 
 import sys
 from pathlib import Path

@@ -8,7 +8,7 @@ from smtpcore_adapters._names import check_options, unknown_name
 @pytest.mark.parametrize(
     ("name", "nearest"), [("tls_mode", "tls"), ("holdfor", "hold_for"), ("timeout", "timeouts"), ("zzz", "")]
 )
-def test_unknown_name_suggests_the_nearest_one_and_lists_all(name: str, nearest: str) -> None:
+def test_error_for_an_unknown_name_suggests_the_nearest_name_and_lists_all_names(name: str, nearest: str) -> None:
     text = unknown_name(name, "an option of connect", ["tls", "timeouts", "hold_for"])
     assert text.startswith(f"{name!r} is not an option of connect. The nearest is '{nearest}")
     assert text.endswith("; use one of hold_for, timeouts, tls")

@@ -201,7 +201,7 @@ def test_refused_connection_is_an_os_error(backend: str, tmp_path: Path) -> None
 
 @contextlib.contextmanager
 def unreachable() -> Iterator[int]:
-    """Yield a port that accepts no connection, because its queue is full."""
+    """Yield a port whose listener accepts no connection, because its queue is full."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(4):
@@ -239,7 +239,9 @@ def test_next_address_is_tried_while_the_first_is_slow(backend: str, monkeypatch
         run(backend, test)
 
 
-def test_refused_address_of_a_host_does_not_delay_the_next_one(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_address_of_a_host_does_not_delay_the_next_address(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(HAPPY_EYEBALLS[backend], TIMEOUT)
 
     async def test(open_stream: Open) -> None:
@@ -262,7 +264,7 @@ def test_refused_address_of_a_host_does_not_delay_the_next_one(backend: str, mon
         run(backend, test)
 
 
-def test_last_address_is_waited_for(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connect_waits_for_the_last_address(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HAPPY_EYEBALLS[backend], 0.01)
 
     async def test(open_stream: Open) -> None:

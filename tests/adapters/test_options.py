@@ -88,7 +88,7 @@ if TYPE_CHECKING:
 
 
 class Stray:
-    """An object with methods that are not meant to be handlers, as a window has."""
+    """An object with methods that are not handlers, although their names begin with `on_`."""
 
     def on_mesagge(self, session: Session, message: Message) -> None:
         raise NotImplementedError
@@ -120,7 +120,7 @@ def test_method_of_an_included_object_with_an_unknown_name_is_a_value_error_at_t
     ],
     ids=["verb of the app", "verb of an extension"],
 )
-def test_own_verb_has_a_handler(app: App, extensions: tuple[Extension, ...], backend: str) -> None:
+def test_handler_of_a_custom_verb_is_called(app: App, extensions: tuple[Extension, ...], backend: str) -> None:
     app.on("XQUOTA")(lambda session, command: Reply(250, command.argument))
     with running(backend, app, config=CONFIG, extensions=extensions) as server, server.connect() as client:
         client.expect(220).send(b"EHLO c.example\r\nXQUOTA acme\r\n").expect(250, "250 2.0.0 acme")

@@ -1,7 +1,8 @@
 """Durability of the Maildir store: a simulated power loss after each system call, and syncs that fail or hang.
 
-The simulated disk records what the store does. At a power loss, all that was synced is on the disk. Of the rest, each
-write and each change of a directory may be there or not, in any combination: systems write in any order.
+The simulated disk records what the store does. After a power loss, all synced data is on the disk. Each write and each
+change of a directory that was not synced may be on the disk or not, in any combination, because systems write in any
+order.
 """
 
 import os
@@ -121,7 +122,7 @@ class SimulatedDisk:
 
 
 def disks(calls: list[Write | Change | Sync | Reply], root: Path) -> Iterator[dict[Path, bytes]]:
-    """Yield what may be on the disk if the power fails after `calls`: the content of each file by its path."""
+    """Yield each possible state of the disk if the power fails after `calls`: the content of each file by its path."""
     lost: list[Write | Change] = []
     for number, call in enumerate(calls):
         if isinstance(call, Write | Change) and not any(_is_synced(call, later) for later in calls[number:]):
@@ -161,7 +162,7 @@ def _disk_after(calls: list[Write | Change | Sync | Reply], root: Path) -> dict[
 
 
 def losses(disk: SimulatedDisk, text: bytes) -> list[str]:
-    """Return what a power loss after any call could do to mail: accepted messages that are gone, and broken ones."""
+    """Return the possible damage by a power loss after any call: lost accepted messages, and broken messages."""
     found: set[str] = set()
     for end in range(len(disk.calls) + 1):
         calls = disk.calls[:end]
@@ -194,7 +195,7 @@ def none(target: int | Path) -> bool:
     return False
 
 
-def test_power_loss_takes_no_accepted_message_and_leaves_no_broken_one(
+def test_power_loss_loses_no_accepted_message_and_leaves_no_broken_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = SimulatedDisk(monkeypatch, tmp_path, ignores=none)

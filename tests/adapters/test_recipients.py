@@ -81,7 +81,7 @@ def test_string_instead_of_a_list_is_a_type_error() -> None:
         Recipients("example.org")
 
 
-def test_filter_refuses_unaccepted_recipients_and_passes_others_to_later_handlers() -> None:
+def test_filter_refuses_unaccepted_recipients_and_passes_other_recipients_to_later_handlers() -> None:
     app = App()
     app.include(RecipientFilter(Users({}), Recipients(["s.example", "u@other.example"])))
 

@@ -1,4 +1,4 @@
-"""Requirements of the RFCs that concern a running server, such as its timeouts, and not single replies."""
+"""Requirements of the RFCs for a running server as a whole, such as its timeouts, instead of single replies."""
 
 import ssl
 from dataclasses import fields, replace

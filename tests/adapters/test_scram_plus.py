@@ -90,7 +90,7 @@ def test_plus_mechanisms_are_not_offered_without_a_channel_binding(
 
 
 def test_scram_without_plus_accepts_a_client_that_supports_binding() -> None:
-    # The client's first message says that it supports channel binding. If the server offered -PLUS, the server
+    # The client's first message says that the client supports channel binding. If the server offered -PLUS, the server
     # would have to treat that message as a downgrade attack.
     config = replace(CONFIG, auth_mechanisms=("SCRAM-SHA-256",))
     tls = self_signed_context(["s.example"])

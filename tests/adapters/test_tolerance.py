@@ -96,7 +96,7 @@ def test_default_configuration_is_lenient_and_names_the_deviations(backend: str)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_strict_configuration_refuses_what_breaks_the_grammar(backend: str) -> None:
+def test_strict_configuration_refuses_lines_that_break_the_grammar(backend: str) -> None:
     app = accepted_by_default()
     seen = watch(app, Command)
     with running(backend, app, config=Config(hostname="s.example", **NO_LIMITS)) as server:
@@ -195,7 +195,7 @@ def test_dialogue_with_lf_line_ends_gets_a_reply_to_each_line(backend: str, segm
     assert codes == ["250", "250", "250", "250", "221"]
 
 
-def test_serve_with_reject_answers_each_line_that_lf_ends(tmp_path: Path) -> None:
+def test_serve_with_reject_answers_each_line_that_ends_in_lf(tmp_path: Path) -> None:
     with (
         command.running(tmp_path, "--bare-newlines", "reject") as server,
         Client(Address(server.host, server.port)) as client,

@@ -126,7 +126,7 @@ def test_transcript_shows_tls_and_limits() -> None:
     assert lines[1] == "-- TLS failed: no\N{REPLACEMENT CHARACTER}shared cipher"
 
 
-def test_transcript_shows_who_has_refused() -> None:
+def test_transcript_shows_the_rule_that_refused() -> None:
     lines = transcribe(App(), EHLO + RCPT + MAIL + RCPT)
     refusals = [lines[at - 1 : at + 1] for at, line in enumerate(lines) if line.startswith("-- refused")]
     assert refusals == [
@@ -147,7 +147,7 @@ def test_transcript_is_written_to_a_stream() -> None:
     assert all(re.fullmatch(rf"\S+T\S+ {sessions[0].id} (C:|S:|--) .*", line) for line in lines)
 
 
-def test_transcript_to_a_file_per_session(tmp_path: Path) -> None:
+def test_transcript_is_written_to_a_file_per_session(tmp_path: Path) -> None:
     app = App()
     directory = tmp_path / "new" / "transcripts"
     app.include(Transcript(to_directory(directory)))

@@ -45,7 +45,7 @@ def test_user_whose_password_scram_prohibits_can_use_other_mechanisms(
     assert step(users.on_auth(client, GivePassword("tim"))) == "\x07"
 
 
-def test_first_question_about_a_user_takes_as_long_as_one_about_an_unknown_name(client: Session) -> None:
+def test_first_question_about_a_user_takes_as_long_as_a_question_about_an_unknown_name(client: Session) -> None:
     names = [f"user{number}" for number in range(20)]
     users = Users(dict.fromkeys(names, "tanstaaf"))
 

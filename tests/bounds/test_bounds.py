@@ -59,7 +59,7 @@ def accepting(before: bytes, **changes: Any) -> tuple[Connection, Peer]:
 
 
 def sending(*sent: bytes) -> tuple[ClientConnection, Peer]:
-    """Return a client that sends requests forever, whatever the replies."""
+    """Return a client that sends requests forever, for any replies."""
     conn = ClientConnection(CLIENT)
     requests = iter([Ehlo("c.example"), Mail(Path("a@c.example"))])
 

@@ -112,7 +112,7 @@ def test_header_in_small_pieces_takes_as_much_time_as_a_body(destination: str, t
 
 @pytest.mark.parametrize("kind", BODIES)
 @pytest.mark.parametrize("destination", DESTINATIONS)
-def test_small_pieces_take_no_more_memory_than_large_ones(destination: str, kind: str, tmp_path: Path) -> None:
+def test_small_pieces_take_no_more_memory_than_large_pieces(destination: str, kind: str, tmp_path: Path) -> None:
     small, large = (peak(destination, tmp_path / "M", BODIES[kind][-50_000:], size) for size in (2, 65_536))
     assert small < 3 * large + 50_000
 

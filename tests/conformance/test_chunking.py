@@ -346,7 +346,7 @@ def test_bdat_with_an_invalid_size_closes_the_connection(before: bytes, line: by
 
 
 @pytest.mark.parametrize("code", [451, 452, 552, 554])
-def test_after_a_failed_chunk_everything_up_to_rset_is_refused(code: int) -> None:
+def test_after_a_failed_chunk_all_chunks_up_to_rset_are_refused(code: int) -> None:
     """R3030-2-12"""
     group = bdat(b"abc") + bdat(b"RSET\r\n") + bdat(b"", last=True) + TO + b"DATA\r\nNOOP\r\nRSET\r\n" + FROM
     answer: Answer = answer_with(ChunkEnd, Reply(code))

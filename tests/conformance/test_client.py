@@ -641,7 +641,7 @@ def test_group_size_is_limited(room: int, fit: int) -> None:
     assert book.send(OK * 2).connection.may_send(rcpt())
 
 
-def test_group_limit_below_one_command_still_allows_one() -> None:
+def test_group_limit_below_one_command_still_allows_one_command() -> None:
     assert client(*FULL, max_group=1).connection.may_send(mail())
 
 

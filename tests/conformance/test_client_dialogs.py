@@ -141,7 +141,7 @@ def replay(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_client_sends_what_the_rfc_example_shows(path: Path) -> None:
+def test_client_sends_the_octets_of_the_rfc_example(path: Path) -> None:
     if path.stem not in CLIENT_ERRORS:
         replay(path)
         return

@@ -51,7 +51,7 @@ NOT_REPLAYED = {
 }
 
 UNQUALIFIED = "squeaky.sales"
-"""An unqualified domain. Only the application knows that the domain is unqualified (RFC 6409 4.2)."""
+"""An unqualified domain. Only the application can refuse an unqualified domain (RFC 6409 4.2)."""
 
 ATRN = Extension(keyword="ATRN", verbs=frozenset({"ATRN"}))
 """The extension of RFC 2645, as an application may add it."""
@@ -149,7 +149,7 @@ def end_of_reply(turn: Turn, lines: list[str], exact: bool) -> None:
 
 
 class Server:
-    """A server that answers as the header of the dialogue file says."""
+    """A server with the configuration and the answers in the header of the dialogue file."""
 
     def __init__(self, dialogue: Dialogue) -> None:
         self.given = dialogue.header

@@ -114,7 +114,7 @@ def test_lmtp_needs_only_pipelining_and_enhancedstatuscodes() -> None:
             Connection(config, extensions=[one])
 
 
-def test_reply_to_the_wrong_hello_names_the_right_one_without_status_code() -> None:
+def test_reply_to_the_wrong_hello_names_the_right_hello_without_a_status_code() -> None:
     """R2033-4.1-03"""
     server(lmtp=True).send(b"EHLO c.example\r\n").expect(str(rules.SPEAKS_LMTP.reply))
     server().send(READY).expect(str(rules.SPEAKS_SMTP.reply))

@@ -132,13 +132,13 @@ def test_unsolicited_reply_is_a_remote_error(idle: Callable[[], ClientPlaybook],
 
 
 @pytest.mark.parametrize("idle", IDLE.values(), ids=IDLE)
-def test_unsolicited_421_closes_without_an_error(idle: Callable[[], ClientPlaybook]) -> None:
+def test_unsolicited_421_closes_the_connection_without_an_error(idle: Callable[[], ClientPlaybook]) -> None:
     book = idle().send(b"421 4.3.2 shutting down\r\n")
 
     book.expect(Answered(None, Reply(421, "shutting down", enhanced="4.3.2")), ConnectionClosed())
 
 
-def test_reply_421_answers_the_oldest_pending_command_and_closes() -> None:
+def test_reply_421_answers_the_oldest_pending_command_and_closes_the_connection() -> None:
     book = client("PIPELINING").ask(*GROUP).send(OK, b"421 enough\r\n")
 
     book.expect(Answered(mail(), Reply(250, "OK")), Answered(rcpt(), Reply(421, "enough")), ConnectionClosed())
@@ -192,7 +192,7 @@ def test_positive_reply_to_an_incomplete_chunk_is_a_remote_error(size: int, last
 
 
 @pytest.mark.parametrize("last", [False, True])
-def test_chunk_refused_early_is_sent_to_its_end(last: bool) -> None:
+def test_chunk_that_is_refused_early_is_sent_completely(last: bool) -> None:
     """R3030-2-11, R3030-2-13: otherwise the server would parse the octets of the chunk as commands."""
     book = client_in_chunk(3, last=last).wire(b"BDAT 3%b\r\nx" % (b" LAST" * last))
     book.send(b"452 full\r\n").expect(452)
@@ -299,14 +299,14 @@ def test_end_of_stream_inside_a_client_chunk_is_a_remote_error() -> None:
 
 
 @pytest.mark.parametrize("book", [new_client().send(GREETING).skip(), client(), client().ask(Quit())])
-def test_end_of_stream_without_a_pending_reply_or_after_quit_closes(book: ClientPlaybook) -> None:
+def test_end_of_stream_without_a_pending_reply_or_after_quit_closes_the_connection(book: ClientPlaybook) -> None:
     book.end().expect(ConnectionClosed())
 
     book.connection.receive_data(OK)
     assert book.connection.next_event() == ConnectionClosed()
 
 
-def test_end_of_stream_before_the_handshake_closes() -> None:
+def test_end_of_stream_before_the_handshake_closes_the_connection() -> None:
     client("STARTTLS").ask(StartTls()).send(b"220 go\r\n").expect(220).end().expect(ConnectionClosed())
 
 

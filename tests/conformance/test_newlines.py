@@ -27,8 +27,9 @@ REJECT, NORMALIZE, ACCEPT = BareNewlines.REJECT, BareNewlines.NORMALIZE, BareNew
 modes = pytest.mark.parametrize("mode", BareNewlines, ids=lambda mode: mode.name)
 forms = pytest.mark.parametrize("form", Bodies, ids=lambda form: form.name)
 
-# Octets between two lines of a message that look like its end marker. The client sends QUIT after them, which must be
-# read as text, not as a command. Then the body in the modes NORMALIZE and ACCEPT; REJECT refuses the message.
+# Each row has octets between two lines of a message that look like its end marker, and the body in the modes NORMALIZE
+# and ACCEPT; REJECT refuses the message. After the octets the client sends QUIT, which is text of the message and not a
+# command.
 FAKE_ENDS = [
     (b"\n.\n", b"\r\n.\r\n", b"\n.\n"),
     (b"\r\n.\n", b"\r\n\r\n", b"\r\n\n"),
@@ -49,7 +50,7 @@ FAKE_ENDS = [
     (b"\r\n.\x00\n", b"\r\n\x00\r\n", b"\r\n\x00\n"),
 ]
 
-# Octets sent after 354 without a bare newline, and the body, equal in every mode.
+# Each row has octets without a bare newline, sent after 354, and the body, which is equal in every mode.
 CLEAN = [
     pytest.param(b".\r\n", b"", id="R5321-4.1.1.4-04: only a dot"),
     pytest.param(b"x\r\n.\r\n", b"x\r\n", id="R5321-4.1.1.4-03: the CRLF before the dot belongs to the last line"),
@@ -77,7 +78,7 @@ CLEAN = [
     pytest.param(bytes(range(128, 256)) + b"\r\n.\r\n", bytes(range(128, 256)) + b"\r\n", id="R6152-3-02"),
 ]
 
-# Octets sent after 354 with a bare newline at an edge case, and the body in the modes NORMALIZE and ACCEPT.
+# Each row has octets with a bare newline in a rare place, sent after 354, and the body in NORMALIZE and ACCEPT.
 EDGES = [
     pytest.param(b".\rY\r\n.\r\n", b"\r\nY\r\n", b"\rY\r\n", id="CR after the first dot"),
     pytest.param(b".\n\r\n.\r\n", b"\r\n\r\n", b"\n\r\n", id="LF after the first dot"),
@@ -183,9 +184,10 @@ def test_body_with_a_bare_newline_gets_a_negative_reply() -> None:
 
 # Bare newlines in commands
 
-# Octets with a bare newline, the codes of the replies with NORMALIZE and ACCEPT, and the number of octets after which
-# REJECT sends its first reply. With each mode the number of replies is the same, because each LF ends a line. With
-# REJECT, a line that ends in a bare LF gets a 500, and a line that ends in CR LF gets the same reply as in other modes.
+# Each row has octets with a bare newline, the codes of the replies with NORMALIZE and ACCEPT, and the number of octets
+# after which REJECT sends its first reply. In each mode the number of replies is the same, because each LF ends a line.
+# With REJECT, a line that ends in a bare LF gets a 500, and a line that ends in CR LF gets the same reply as in other
+# modes.
 COMMANDS = [
     pytest.param(b"NOOP\nRSET\r\n", [250, 250], 5, id="R5321-2.3.8-01: LF"),
     pytest.param(b"NOOP\rRSET\r\n", [500], 6, id="CR"),
@@ -204,7 +206,7 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize(("line", "tolerant", "needed"), COMMANDS)
-def test_line_that_a_bare_lf_ends_is_rejected_with_one_reply(line: bytes, tolerant: list[int], needed: int) -> None:
+def test_line_that_ends_in_a_bare_lf_is_rejected_with_one_reply(line: bytes, tolerant: list[int], needed: int) -> None:
     lines = line.split(b"\n")[:-1]
     last = 500 if b"\r" in lines[-1][:-1] else tolerant[-1]
     book = server(READY).send(line)

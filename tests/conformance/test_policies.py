@@ -73,7 +73,7 @@ def refusing_with(kind: type[Event], reply: str) -> Answer:
     return answer_with(kind, Reply(int(code), "so it is", enhanced=rest or None))
 
 
-# Refusals by the application: the client gets the code as chosen, and the session state stays the same.
+# Refusals by the application: the client gets the chosen code, and the state of the session stays the same.
 REFUSALS: list[tuple[str, bytes, bytes, type[Event], str]] = [
     ("R5321-7.9-01: EHLO", GREETED, READY, Ehlo, "550"),
     ("R5321-7.9-01: HELO", GREETED, HELO, Helo, "550"),

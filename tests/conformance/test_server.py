@@ -687,7 +687,7 @@ def test_refused_message_does_not_reset_the_idle_command_count() -> None:
     server(READY, answer=answer, max_idle_commands=3).send(data).expect(250, 250, 354, 550, 250, 250, 421)
 
 
-def test_recipients_over_the_limit_do_not_affect_the_accepted_ones() -> None:
+def test_recipients_over_the_limit_do_not_affect_the_accepted_recipients() -> None:
     """R5321-4.5.3.1.8-02"""
     group = b"".join(b"RCPT TO:<%d@s.example>\r\n" % number for number in range(101))
     book = server(MAIL, max_recipients=100).send(group).expect(*[250] * 100, "452 4.5.3 ...")

@@ -43,7 +43,7 @@ def deliver(client: Client, start: bytes = b"") -> str:
     return marker
 
 
-def test_postfix_learns_of_each_client_with_xclient(postfix: MailServer) -> None:
+def test_postfix_gets_each_client_by_xclient(postfix: MailServer) -> None:
     traces = []
     with relay(postfix, xclient=True) as client:
         for told in (b"NAME=one.example ADDR=203.0.113.1 PORT=5", b"ADDR=203.0.113.2"):
@@ -58,7 +58,7 @@ def test_postfix_learns_of_each_client_with_xclient(postfix: MailServer) -> None
     "told",
     [b"NAME=one.example ADDR=203.0.113.5 PORT=5 PROTO=SMTP HELO=h.example IDENT=7 SOURCE=LOCAL", b"ADDR=203.0.113.5"],
 )
-def test_postfix_accepts_what_was_forwarded(postfix: MailServer, told: bytes) -> None:
+def test_postfix_accepts_forwarded_client_attributes(postfix: MailServer, told: bytes) -> None:
     with relay(postfix, xforward=True) as client:
         client.send(b"XFORWARD " + told + b"\r\n").expect(250)
         assert postfix.message(deliver(client))

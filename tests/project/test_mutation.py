@@ -93,7 +93,7 @@ def test_equal_changes_of_a_function_are_numbered() -> None:
 # Comparison with the results
 
 
-def test_listed_survivors_with_reasons_raise_no_objection() -> None:
+def test_list_of_survivors_with_reasons_is_accepted() -> None:
     listed = {FIRST: "It is replaced.", SECOND: "It is not reached.", OTHER: "It is not tried."}
     assert list(objections(listed, {FIRST: SURVIVED, SECOND: NO_TESTS, OTHER: NOT_TRIED})) == []
 

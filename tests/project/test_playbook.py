@@ -132,7 +132,7 @@ def test_playbook_refuses_expected_items_of_an_unknown_kind(item: object) -> Non
         server().expect(item)
 
 
-def test_failure_shows_what_was_expected_and_what_was_found() -> None:
+def test_failure_shows_the_expected_and_the_found_items() -> None:
     with pytest.raises(AssertionError) as caught:
         server(READY).send(b"NOOP\r\nDATA\r\n").expect(250, 354, 250)
 
@@ -239,12 +239,12 @@ def test_unexpected_octets_of_a_client_fail() -> None:
 
 
 def refuse_the_nth(kind: type[Event], number: int) -> Answer:
-    """Return a function that answers with 550 only once: the event of this kind with this number, over all runs."""
+    """Return a function that answers only the event of this kind with this number, over all runs, with 550."""
     counter = count(1)
     return lambda conn, event: Reply(550) if isinstance(event, kind) and next(counter) == number else Reply(250)
 
 
-def test_dialogue_that_differs_octet_by_octet_fails() -> None:
+def test_dialogue_with_another_result_octet_by_octet_fails() -> None:
     with pytest.raises(AssertionError, match="octet by octet, the dialogue is another one"):
         server(READY, answer=refuse_the_nth(Mail, 2)).send(FROM)
     with pytest.raises(AssertionError, match="octet by octet, the dialogue is another one"):
@@ -252,7 +252,7 @@ def test_dialogue_that_differs_octet_by_octet_fails() -> None:
     server(READY, starttls=True, cut=False).send(b"STARTTLS\r\nNOOP\r\n").expect(421)
 
 
-def test_dialogue_that_differs_with_a_command_after_it_fails() -> None:
+def test_dialogue_with_another_result_before_a_further_command_fails() -> None:
     with pytest.raises(AssertionError, match="with a command after these octets, the dialogue is another one"):
         server(READY, answer=refuse_the_nth(Mail, 3)).send(FROM)
 

@@ -141,7 +141,7 @@ def test_every_aim_names_a_known_server_and_load() -> None:
         assert aim.load in servers.ALL_LOADS
 
 
-def test_new_tables_replace_the_old_ones(tmp_path: Path) -> None:
+def test_new_tables_replace_the_old_tables(tmp_path: Path) -> None:
     path = tmp_path / "README.md"
     path.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nbehind\n")
     report.put_between_markers(path, iter(["new", ""]))

@@ -70,14 +70,14 @@ def test_adapters_import_from_lower_layers_only(path: Path) -> None:
     assert all(ADAPTER_LAYER_OF[other] < ADAPTER_LAYER_OF[part] for other in parts - {part})
 
 
-def test_at_most_eight_layers_of_adapters() -> None:
+def test_adapters_have_at_most_eight_layers() -> None:
     assert len(ADAPTER_LAYERS) <= 8
     assert {adapter_part(module_name(path)) for path in ADAPTERS} == set(ADAPTER_LAYER_OF)
 
 
 @pytest.mark.parametrize("paths", [CORE, ADAPTERS], ids=["smtpcore", "smtpcore_adapters"])
 def test_modules_do_not_import_each_other_in_a_circle(paths: list[Path]) -> None:
-    # A package's __init__ re-exports what is in it, so that the modules inside count, not the package.
+    # The __init__ of a package re-exports names of its modules, so the modules count here, not the package.
     modules = {module_name(path): path for path in paths if path.name != "__init__.py"}
     graph = {name: {other for other in imported_modules(path) if other in modules} for name, path in modules.items()}
     try:

@@ -1,9 +1,8 @@
 """Every path of a session up to a bound: each state, each request, each class of replies, breadth first.
 
-Three sessions are explored: a client and a server that are joined, a server that gets octets which no correct client
-sends, and a client whose server replies as no correct server does. A position is the state, together with everything
-else that decides the next steps, such as TLS. From each new position all actions are tried, so that the paths are the
-shortest ones.
+Three sessions are explored: a client joined with a server, a server that gets the octets of an incorrect client, and a
+client that gets the replies of an incorrect server. A position is the state, together with everything else that decides
+the next steps, such as TLS. From each new position all actions are tried, so that the paths are the shortest ones.
 """
 
 from collections import defaultdict, deque

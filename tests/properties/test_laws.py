@@ -341,7 +341,7 @@ EVERYTHING = dialect_of(EXTENSIONS, replace(ALL, starttls=True, max_message_size
 
 @given(command=strategies.commands(utf8=True))
 @quickly
-def test_command_round_trip(command: Command) -> None:
+def test_command_survives_encoding_and_parsing(command: Command) -> None:
     line = command.encode()
 
     assert line.count(b"\r") == line.count(b"\n") == 1
@@ -350,13 +350,13 @@ def test_command_round_trip(command: Command) -> None:
 
 @given(reply=strategies.replies())
 @quickly
-def test_reply_round_trip(reply: Reply) -> None:
+def test_reply_survives_encoding_and_parsing(reply: Reply) -> None:
     check_heard(reply)
 
 
 @given(response=st.binary(max_size=100))
 @quickly
-def test_response_and_challenge_round_trip(response: bytes) -> None:
+def test_response_and_challenge_survive_encoding_and_parsing(response: bytes) -> None:
     assert parse_response(AuthResponse(response).encode().removesuffix(b"\r\n")) == AuthResponse(response)
     assert Challenge(response).challenge == response
 

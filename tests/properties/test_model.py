@@ -173,7 +173,7 @@ class Session(RuleBasedStateMachine):
     @precondition(lambda self: not self.model.over)
     @rule(wish=wishes(250, 550), verb=st.sampled_from([b"EHLO", b"HELO"]))
     def hello(self, wish: int, verb: bytes) -> None:
-        """RFC 5321 4.1.4: allowed at any time. It clears the buffers, unless refused."""
+        """RFC 5321 4.1.4: EHLO is allowed at any time, and clears the buffers unless it is refused."""
         if self.attempt(verb + b" c.example\r\n", set(), wish):
             self.model.reset()
             self.model.hello = True
@@ -275,7 +275,7 @@ class Session(RuleBasedStateMachine):
     @precondition(lambda self: not self.model.over)
     @rule(wish=st.sampled_from([221, 250, 421, 550]), really=RARELY)
     def quit(self, wish: int, really: bool) -> None:
-        """RFC 5321 4.1.1.10: QUIT ends the session, whatever the reply."""
+        """RFC 5321 4.1.1.10: QUIT ends the session with any reply."""
         if really:
             self.ask_program(b"QUIT\r\n", wish)
             self.model.over = True

@@ -8,7 +8,7 @@ from smtpcore._base64 import decode_base64, encode_base64
 
 
 @given(st.binary())
-def test_base64_round_trip(data: bytes) -> None:
+def test_octets_survive_base64_encoding_and_decoding(data: bytes) -> None:
     text = encode_base64(data)
 
     assert "\n" not in text

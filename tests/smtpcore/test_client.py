@@ -1,4 +1,4 @@
-"""The client's connection, against servers that follow the rules; `test_mischievous_server` has the others."""
+"""The client's connection, with servers that follow the rules; `test_mischievous_server` has servers that do not."""
 
 import pytest
 
@@ -214,7 +214,7 @@ def test_bare_newline_in_a_chunk_is_refused_even_when_normalizing() -> None:
 # TLS
 
 
-def test_tls_resets_what_the_client_knows_of_the_server() -> None:
+def test_tls_discards_the_extensions_and_the_hello_of_the_client() -> None:
     """R3207-4.2-04, R3207-4.2-06, R3207-4-05, R3207-4-07"""
     book = client("STARTTLS", "PIPELINING").ask(StartTls())
     assert not book.connection.may_send(Noop())
@@ -380,13 +380,13 @@ def test_pipelined_commands_after_a_refused_mail_are_out_of_sequence() -> None:
 
 @pytest.mark.parametrize("lmtp", [False, True])
 @pytest.mark.parametrize("code", [450, 521, 552])
-def test_refusal_before_the_end_of_the_body_answers_the_body_and_closes(lmtp: bool, code: int) -> None:
+def test_refusal_before_the_end_of_the_body_answers_the_body_and_closes_the_connection(lmtp: bool, code: int) -> None:
     book = client(at=State.DATA, lmtp=lmtp).ask(DataChunk(b"hi\r\n")).send(f"{code} no\r\n".encode())
     book.expect(Answered(DataEnd(), Reply.as_heard(code, "no")), ConnectionClosed)
     assert book.state is State.CLOSED
 
 
-def test_refusal_between_two_chunks_answers_the_body_and_closes() -> None:
+def test_refusal_between_two_chunks_answers_the_body_and_closes_the_connection() -> None:
     book = client("CHUNKING", at=State.RCPT).ask(Bdat(3), DataChunk(b"a\r\n")).send(OK).skip().send(b"552 no\r\n")
     book.expect(Answered(DataEnd(), Reply(552, "no")), ConnectionClosed)
     assert book.state is State.CLOSED
@@ -399,7 +399,7 @@ def test_reply_that_accepts_a_body_before_its_end_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("at", [State.READY, State.MAIL, State.RCPT, State.DATA])
-def test_unsolicited_221_closes(at: State) -> None:
+def test_unsolicited_221_closes_the_connection(at: State) -> None:
     book = (
         client(at=at)
         .send(b"221 idle for too long\r\n")

@@ -9,7 +9,7 @@ from smtpcore import OFF_BY_DEFAULT, BareNewlines, Bodies, Config, LocalProtocol
 NEW_YEAR = datetime(2030, 1, 1, tzinfo=UTC)
 
 
-def test_default_config_is_strict_and_limits_everything() -> None:
+def test_default_config_is_strict_and_has_all_limits() -> None:
     config = Config(hostname="s.example")
 
     assert config.bare_newlines is BareNewlines.REJECT

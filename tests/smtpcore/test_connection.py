@@ -175,7 +175,7 @@ def test_waiting_for_follows_the_state(before: bytes, wait: Wait) -> None:
 
 
 @pytest.mark.parametrize("before", [GREETED, READY, MAIL, RCPT, READY + b"QU", b"NOOP\nx"])
-def test_end_of_stream_closes_like_quit(before: bytes) -> None:
+def test_end_of_stream_closes_the_connection_like_quit(before: bytes) -> None:
     """R5321-4.1.1.5-05"""
     conn = server(before).end().expect(ConnectionClosed()).connection
 
@@ -199,7 +199,7 @@ def test_end_of_stream_before_the_greeting_is_reported_after_it() -> None:
     assert list(take_events(conn)) == [ConnectionOpened(), ConnectionClosed()]
 
 
-def test_end_of_stream_during_the_handshake_closes() -> None:
+def test_end_of_stream_during_the_handshake_closes_the_connection() -> None:
     conn = server(READY + b"STARTTLS\r\n", starttls=True).connection
     assert conn.next_event() is PAUSED
     conn.receive_data(b"")
@@ -370,7 +370,7 @@ def test_refused_reply_raises_and_changes_nothing(before: bytes, data: bytes, re
     assert conn.data_to_send() == b""
 
 
-def test_another_reply_can_be_sent_after_a_refused_one() -> None:
+def test_another_reply_can_be_sent_after_a_refused_reply() -> None:
     conn, event = connection_after(READY, FROM)
     with pytest.raises(LocalProtocolError):
         conn.send(Reply(354))
@@ -482,7 +482,7 @@ def test_replies_to_a_pipelined_group_are_flushed_together() -> None:
     assert not conn.must_flush
 
 
-def test_reply_that_must_be_flushed_takes_later_replies_along() -> None:
+def test_later_replies_are_flushed_with_a_reply_that_must_be_flushed() -> None:
     conn, event = connection_after(READY, b"NOOP\r\n" + FROM + TO)
     conn.send(accept(conn, event))  # type: ignore[arg-type]
     conn.send(accept(conn, conn.next_event()))  # type: ignore[arg-type]
@@ -643,14 +643,14 @@ def test_data_may_be_refused() -> None:
     assert conn.state is State.RCPT
 
 
-def test_require_tls_is_not_demanded_after_a_refusing_greeting() -> None:
+def test_require_tls_has_no_effect_after_a_refusing_greeting() -> None:
     """R5321-3.1-04"""
     book = new_server(starttls=True, require_tls=True, answer=answer_with(ConnectionOpened, Reply(554, "No")))
 
     book.send(b"MAIL FROM:<a@c.example>\r\nQUIT\r\n").expect(554, 503, 221)
 
 
-def test_refusal_that_closes_can_be_answered_only_with_a_reply_that_closes() -> None:
+def test_refusal_that_closes_the_connection_can_be_replaced_only_by_another_closing_reply() -> None:
     # The octets after this BDAT may be a chunk, and would be read as commands.
     conn, event = connection_after(RCPT, b"BDAT many\r\nQUIT\r\n")
     assert isinstance(event, InvalidCommand)
@@ -662,7 +662,7 @@ def test_refusal_that_closes_can_be_answered_only_with_a_reply_that_closes() -> 
 
 
 @pytest.mark.parametrize("mode", [BareNewlines.NORMALIZE, BareNewlines.ACCEPT])
-def test_line_that_a_bare_lf_ends_has_a_deviation(mode: BareNewlines) -> None:
+def test_line_that_ends_in_a_bare_lf_has_a_deviation(mode: BareNewlines) -> None:
     book = server(RCPT, bare_newlines=mode, auth_mechanisms=("LOGIN",), plaintext_auth=True)
     events = book.send(b"NOOP\nX-Y\nRSET\r\nAUTH LOGIN\n*\nNOOP\r\nRCPT\n").events
 

@@ -63,7 +63,7 @@ def test_each_default_reply_may_answer_its_event() -> None:
         (READY, b"XFOO\r\n", UnknownCommand),
     ],
 )
-def test_default_reply_is_sent_as_the_table_says(before: bytes, data: bytes, kind: type[object]) -> None:
+def test_default_reply_is_sent_as_listed_in_the_table(before: bytes, data: bytes, kind: type[object]) -> None:
     server(before, answer=refuse).send(data).expect(str(DEFAULTS[kind]))
 
 
@@ -93,5 +93,5 @@ def test_helo_is_answered_with_the_name_of_the_host() -> None:
         (Reply(555), "5.5.4"),
     ],
 )
-def test_reply_without_an_enhanced_status_code_gets_a_general_one(reply: Reply, enhanced: str) -> None:
+def test_reply_without_an_enhanced_status_code_gets_a_general_code(reply: Reply, enhanced: str) -> None:
     assert enhanced_of(reply) == enhanced

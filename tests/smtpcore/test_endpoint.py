@@ -64,7 +64,7 @@ Make = Callable[[], Endpoint]
 
 
 @unused
-def test_new_endpoint_is_connected_and_knows_nothing_of_the_peer(make: Make) -> None:
+def test_new_endpoint_is_connected_and_has_no_data_about_the_peer(make: Make) -> None:
     conn = make()
 
     assert (conn.state, conn.tls, conn.authenticated) == (State.CONNECTED, False, False)
@@ -80,7 +80,7 @@ def test_data_to_send_is_returned_only_once(make: Make) -> None:
 
 
 @with_output
-def test_failed_write_discards_the_output_and_closes(make: Make) -> None:
+def test_failed_write_discards_the_output_and_closes_the_connection(make: Make) -> None:
     conn = make()
     conn.send_failed()
 
@@ -122,7 +122,7 @@ def test_plaintext_before_the_handshake_is_a_remote_error(make: Make) -> None:
 
 
 @before_tls
-def test_handshake_discards_everything_known_of_the_peer(make: Make) -> None:
+def test_handshake_discards_hello_transaction_and_authentication(make: Make) -> None:
     """R3207-4.2-01, R3207-4.2-04"""
     conn = make()
     conn.tls_established()

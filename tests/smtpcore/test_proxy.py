@@ -834,14 +834,14 @@ headers = st.just(ProxyHeader(LOCAL)) | st.builds(
 
 
 @given(headers, st.booleans(), st.binary(max_size=10))
-def test_version_2_round_trip(header: ProxyHeader, checksum: bool, after: bytes) -> None:
+def test_header_of_version_2_survives_encoding_and_parsing(header: ProxyHeader, checksum: bool, after: bytes) -> None:
     parsed, rest = drive([header.encode(checksum=checksum) + after])
 
     assert (parsed, rest) == (header, after)
 
 
 @given(ends)
-def test_version_1_round_trip(both: tuple[Any, Any]) -> None:
+def test_header_of_version_1_survives_encoding_and_parsing(both: tuple[Any, Any]) -> None:
     header = ProxyHeader(PROXY, *both)
     try:
         line = header.encode(version=1)
@@ -853,7 +853,7 @@ def test_version_1_round_trip(both: tuple[Any, Any]) -> None:
 
 
 @given(ssl_infos)
-def test_ssl_info_round_trip(info: SslInfo) -> None:
+def test_ssl_info_survives_encoding_and_parsing(info: SslInfo) -> None:
     assert ProxyHeader(PROXY, tlvs=(Tlv(TlvType.SSL, info.encode()),)).ssl == info
 
 

@@ -1,4 +1,4 @@
-"""The order of the rules: of two rules that a command breaks, the earlier decides the reply."""
+"""The order of the rules: if a command breaks two rules, the earlier rule decides the reply."""
 
 from typing import Any
 
@@ -57,7 +57,7 @@ def test_quit_is_exempt_from_the_limits_of_a_session() -> None:
     server(READY + b"X\r\n", max_errors=1).send(b"QUIT\r\n").expect(221)
 
 
-def test_chunk_of_unknown_size_is_refused_by_its_syntax_whatever_else_is_wrong() -> None:
+def test_chunk_of_unknown_size_is_refused_by_its_syntax_before_any_other_rule() -> None:
     assert rule_of(GREETED, b"BDAT x\r\n", starttls=True, require_tls=True) == "syntax"
 
 

@@ -176,7 +176,7 @@ def test_status_code_at_the_beginning_of_the_text_becomes_the_enhanced_code(repl
     ("code", "text"),
     [(550, "4.7.1 another class"), (354, "3.0.0 none"), (550, "5.7 x"), (550, "text 5.7.1"), (550, "")],
 )
-def test_first_word_that_is_no_valid_status_code_stays_in_the_text(code: int, text: str) -> None:
+def test_first_word_other_than_a_valid_status_code_stays_in_the_text(code: int, text: str) -> None:
     reply = Reply(code, text)
     assert (reply.enhanced, reply.lines) == (None, (text,))
 

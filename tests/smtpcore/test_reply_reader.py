@@ -1,4 +1,4 @@
-"""The parser of replies. `test_mischievous_server` has the same through a client's connection."""
+"""The parser of replies. `test_mischievous_server` tests malformed replies through a client's connection."""
 
 import pytest
 

@@ -48,12 +48,14 @@ def test_first_chunk_waits_for_the_replies_to_mail_and_rcpt(before: Request) -> 
 
 @pytest.mark.parametrize("request_", [*ENVELOPE, *OTHERS])
 @pytest.mark.parametrize("before", [*OTHERS, ConnectionOpened()])
-def test_other_commands_end_their_group(before: Request | ConnectionOpened, request_: Request) -> None:
+def test_commands_other_than_rset_mail_and_rcpt_end_their_group(
+    before: Request | ConnectionOpened, request_: Request
+) -> None:
     assert not may_follow(before, request_)
 
 
 @pytest.mark.parametrize("before", [Bdat(1), Burl("imap://x/y")])
-def test_parts_of_a_body_may_follow_each_other_and_nothing_else_may(before: Request) -> None:
+def test_only_a_part_of_the_body_may_follow_a_part_before_the_last(before: Request) -> None:
     assert all(may_follow(before, part) for part in PARTS)
     assert not any(may_follow(before, request) for request in [*ENVELOPE, *OTHERS])
 
@@ -73,7 +75,7 @@ def test_nothing_follows_the_last_part_of_a_body(before: Request) -> None:
         (Auth("SCRAM-SHA-256", b"n,,n=u,r=x"), False),
     ],
 )
-def test_auth_may_be_followed_if_its_initial_response_is_the_only_one(auth: Auth, expected: bool) -> None:
+def test_commands_may_follow_auth_if_it_needs_only_the_initial_response(auth: Auth, expected: bool) -> None:
     """RFC 4954 section 4"""
     assert may_follow(auth, MAIL) is expected
 

@@ -132,7 +132,7 @@ def test_next_state_after_a_reply(state: State, asked: type[Event], reply_class:
 
 @pytest.mark.parametrize("asked", ALLOWED_REPLIES, ids=lambda asked: asked.__name__)
 @pytest.mark.parametrize("state", State, ids=lambda state: state.name)
-def test_reply_421_or_521_to_any_event_closes(state: State, asked: type[Event]) -> None:
+def test_reply_421_or_521_to_any_event_closes_the_session(state: State, asked: type[Event]) -> None:
     """R5321-3.8-04"""
     assert next_state(state, asked, GOODBYE) is CLOSED
 

@@ -110,7 +110,7 @@ def test_lenient_server_corrects_the_line_and_names_the_deviations(
 
 
 @pytest.mark.parametrize(("before", "line", "clean", "deviations"), LINES)
-def test_strict_server_refuses_what_a_lenient_server_tolerates(
+def test_strict_server_refuses_lines_that_a_lenient_server_tolerates(
     before: bytes, line: str, clean: str, deviations: list[str]
 ) -> None:
     assert isinstance(taken(before, line, tolerance=Tolerance.STRICT), InvalidCommand)
@@ -265,7 +265,7 @@ def test_tolerated_line_is_refused_in_the_wrong_state() -> None:
     "filling", [b'"\\', b'\\"', b' "', b" \t", b"a@", b" AUTH", b'"a', b'"a"<', b'a"b"', b'"" ', b"> "]
 )
 def test_quotes_and_blanks_are_examined_in_linear_time(filling: bytes, end: bytes) -> None:
-    # Many of these would never end if a part of a line could be matched in two ways.
+    # If a part of a line could be matched in two ways, matching many of these lines would take forever.
     changes = {**LENIENT, "max_command_line": 100_000}
     for start in (b"MAIL FROM:", b"MAIL FROM:<", b"MAIL FROM: <", b"BDAT 1 ", b"EHLO "):
         server(READY, cut=False, **changes).send(start + filling * (80_000 // len(filling)) + end + b"\r\n")

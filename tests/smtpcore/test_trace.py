@@ -51,7 +51,7 @@ def test_received_field_omits_unknown_values() -> None:
         ("x" * 500 + ".", "x" * 255),
     ],
 )
-def test_received_field_puts_a_name_that_is_no_domain_into_a_comment(name: str, comment: str) -> None:
+def test_received_field_puts_a_name_other_than_a_domain_into_a_comment(name: str, comment: str) -> None:
     assert field(helo=Ehlo(name)).splitlines()[0] == f"Received: from unknown ([192.0.2.7]) (HELO {comment})"
     assert field(helo=Ehlo(name), peer=None).splitlines()[0] == f"Received: from unknown (HELO {comment})"
 
@@ -166,7 +166,7 @@ def test_return_path_is_the_sender_without_route(path: str, line: bytes) -> None
         (None, "", ""),
     ],
 )
-def test_tls_clause_names_a_registered_cipher_and_a_comment_any_other(
+def test_tls_clause_names_a_registered_cipher_and_a_comment_names_any_other_cipher(
     tls: str | None, comment: str, clause: str
 ) -> None:
     """R8314-4.3-01"""

@@ -15,7 +15,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]))
 
 @settings(deadline=None)
 @given(texts)
-def test_xtext_round_trip(text: str) -> None:
+def test_text_survives_xtext_encoding_and_decoding(text: str) -> None:
     assert decode_xtext(encode_xtext(text)) == text
     assert encode_xtext(text).isascii()
     assert not set(encode_xtext(text)) & set(" =")

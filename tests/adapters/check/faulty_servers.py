@@ -100,7 +100,7 @@ _HARMLESS = {"NOOP": b"250 fine\r\n", "VRFY": b"252 perhaps\r\n", "XSMT": b"500 
 
 
 def object_to_variants(peer: Peer) -> None:
-    """Accept every command and message in its plain form, and refuse each variant of it."""
+    """Accept every command and message in its plain form, and refuse each variant of this form."""
     peer.send(b"220 s.example\r\n")
     recipients = messages = 0
     is_lmtp = is_confused = False

@@ -15,7 +15,7 @@ def test_check_is_inconclusive_if_the_connection_is_closed_before_the_body() -> 
     assert outcome_of("data-header", scripted(replies))[0] is Outcome.INCONCLUSIVE
 
 
-def test_server_may_close_the_connection_on_a_nul() -> None:
+def test_server_may_close_the_connection_after_a_nul() -> None:
     replies = {"DATA": "354 go\r\n", "FROM:": ""}
     assert outcome_of("data-nul", scripted(replies))[0] is Outcome.PASS
 

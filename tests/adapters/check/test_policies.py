@@ -12,7 +12,7 @@ from tests.adapters.check.faulty_servers import scripted
 from tests.adapters.check.helpers import failed, outcome_of, target_of, with_outcome
 from tests.adapters.peers import Peer
 
-# The false ends of messages are alike: one of them stands for all.
+# All checks of false ends of messages work in the same way, so one of these checks is enough.
 FEW = tuple(check for check in CHECKS if not check.id.startswith("smuggling-") or check.id == "smuggling-lf-lf")
 
 
@@ -85,7 +85,7 @@ def test_no_check_fails_if_an_lmtp_server_refuses_by_policy(event: str) -> None:
 
 
 @pytest.mark.parametrize("event", ["AUTH -> 454", "AUTH -> 530", "AUTH -> 421"])
-def test_no_check_fails_if_the_server_cannot_check_passwords_now(event: str) -> None:
+def test_no_check_fails_if_the_server_temporarily_cannot_check_passwords(event: str) -> None:
     with SmtpServer(auth={"tim": "secret"}, faults=[event], implicit_tls=True) as server:
         findings = findings_on(server, tls="implicit")
 
@@ -104,10 +104,10 @@ def test_session_refused_at_ehlo_cannot_be_checked() -> None:
 @pytest.mark.parametrize(
     ("name", "replies", "outcome"),
     [
-        # The plain form is refused as well
+        # The control, with plain commands, is refused too
         ("verb-case", {"NOOP": "550 not you\r\n"}, Outcome.INCONCLUSIVE),
         ("path-postmaster", {"RCPT": "550 not you\r\n"}, Outcome.INCONCLUSIVE),
-        # The reply speaks of a policy
+        # The code or the enhanced status code names a policy
         (
             "verb-trailing-space",
             {"RSET ": "550 5.7.1 not you\r\n", "RSET": "550 5.7.1 not you\r\n"},
@@ -129,13 +129,13 @@ def test_session_refused_at_ehlo_cannot_be_checked() -> None:
         ("tls-forgets-transaction", {"EHLO": "250-x\r\n250 STARTTLS\r\n", "MAIL": "450 no\r\n"}, Outcome.INCONCLUSIVE),
     ],
 )
-def test_refusal_of_the_tested_step_counts_only_if_no_policy_explains_it(
+def test_refusal_of_the_tested_step_is_a_failure_only_without_a_policy_as_the_reason(
     name: str, replies: dict[str, str], outcome: Outcome
 ) -> None:
     assert outcome_of(name, scripted(replies))[0] is outcome
 
 
-def test_greeting_is_not_judged_if_the_server_refuses_the_connection() -> None:
+def test_greeting_check_is_inconclusive_if_the_server_refuses_the_connection() -> None:
     greetings = iter(["220 s.example\r\n", "421 4.7.0 Too many connections\r\n"])
 
     assert outcome_of("reply-names-host", lambda peer: scripted({"": next(greetings)})(peer)) == (
@@ -145,7 +145,7 @@ def test_greeting_is_not_judged_if_the_server_refuses_the_connection() -> None:
 
 
 @pytest.mark.parametrize(("reply", "outcome"), [("535 wrong", Outcome.FAIL), ("454 later", Outcome.INCONCLUSIVE)])
-def test_second_login_is_judged_by_its_reply(reply: str, outcome: Outcome) -> None:
+def test_check_of_a_second_login_fails_only_if_the_server_checks_the_password(reply: str, outcome: Outcome) -> None:
     def serve(peer: Peer) -> None:
         scripted({"AUTH": ""})(peer)
         peer.send(b"235 welcome\r\n").until(b"\r\n")
@@ -160,7 +160,7 @@ def test_second_login_is_judged_by_its_reply(reply: str, outcome: Outcome) -> No
 
 
 class Filter:
-    """Refuses the message whose content has one of some words."""
+    """Refuses each message that contains one of the given words."""
 
     def __init__(self, words: list[bytes], reply: Reply) -> None:
         self.words, self.reply = words, reply
@@ -186,7 +186,7 @@ class Filter:
         ("chunking-message", b"Subject", Reply(554, "Spam"), Outcome.INCONCLUSIVE),
     ],
 )
-def test_refusal_of_a_message_counts_only_if_it_is_about_its_form(
+def test_refusal_of_a_message_is_a_failure_only_if_its_form_or_size_is_the_reason(
     name: str, word: bytes, reply: Reply, outcome: Outcome
 ) -> None:
     with SmtpServer(handlers=[Filter([word], reply)]) as server:
@@ -231,7 +231,7 @@ def test_limit_that_the_sender_cannot_reach_is_not_applicable(name: str, domain:
 
 
 @pytest.mark.parametrize("words", ["452 Too many recipients", "550 5.5.3 Enough"])
-def test_fewer_than_100_recipients_are_a_fault(words: str) -> None:
+def test_limit_below_100_recipients_is_a_fault(words: str) -> None:
     with SmtpServer(faults=[f"RCPT 50 -> {words}"]) as server:
         (finding,) = run_checks(target_of(server.address), choose(["limit-recipients"]))
 

@@ -41,7 +41,7 @@ def test_fault_is_explained_and_gives_status_1(capsys: pytest.CaptureFixture[str
     ]
 
 
-def test_warning_leaves_the_status_at_0(capsys: pytest.CaptureFixture[str]) -> None:
+def test_warning_gives_status_0(capsys: pytest.CaptureFixture[str]) -> None:
     with serving(scripted({})) as address:
         assert main(["check", str(address), *TO, "--only", "seq-mail-first"]) == 0
 

@@ -240,13 +240,15 @@ def test_descriptor_limit_is_raised_as_far_as_needed(
     assert limits == ([(raised, hard)] if raised else [])
 
 
-def test_descriptor_limit_that_cannot_be_raised_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_descriptor_limit_that_cannot_be_raised_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("resource.getrlimit", lambda name: (1024, 4096))
     monkeypatch.setattr("resource.setrlimit", Mock(side_effect=ValueError("not allowed")))
     raise_descriptor_limit(2000)
 
 
-def test_raising_the_descriptor_limit_does_nothing_on_a_system_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_raising_the_descriptor_limit_does_nothing_on_a_system_without_such_a_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "resource", None)
     raise_descriptor_limit(2000)
 

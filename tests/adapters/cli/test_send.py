@@ -244,7 +244,9 @@ def test_serve_forwards_mail_over_lmtp(tmp_path: Path) -> None:
         ("--forward-xforward", {"trusted": ["127.0.0.0/8"]}),
     ],
 )
-def test_serve_tells_the_next_server_who_the_client_is(option: str, options: dict[str, Any], tmp_path: Path) -> None:
+def test_serve_sends_the_client_attributes_to_the_next_server(
+    option: str, options: dict[str, Any], tmp_path: Path
+) -> None:
     seen: list[str | None] = []
 
     async def record(session: Session, message: Message) -> Reply:
@@ -269,7 +271,7 @@ def test_serve_tells_the_next_server_who_the_client_is(option: str, options: dic
     assert seen == ["203.0.113.5"]
 
 
-def test_serve_announces_what_the_next_server_offers(tmp_path: Path) -> None:
+def test_serve_offers_the_extensions_of_the_next_server(tmp_path: Path) -> None:
     with running(tmp_path / "store", "--max-size", "70000") as store:
         arguments = ["--forward", f"127.0.0.1:{store.port}", "--forward-announce"]
         with running(tmp_path, *arguments) as relay, smtplib.SMTP("127.0.0.1", relay.port, timeout=TIMEOUT) as smtp:

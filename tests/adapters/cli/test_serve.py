@@ -152,7 +152,7 @@ def test_bare_newlines_option_rejects_normalizes_or_accepts(tmp_path: Path, choi
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio", "threads"])
-def test_option_implicit_tls(tmp_path: Path, backend: str) -> None:
+def test_implicit_tls_option_starts_tls_before_the_greeting(tmp_path: Path, backend: str) -> None:
     with (
         running(tmp_path, "--self-signed", "--implicit-tls", "--backend", backend) as server,
         smtplib.SMTP_SSL("127.0.0.1", server.port, timeout=TIMEOUT, context=client_context()) as smtp,

@@ -146,7 +146,7 @@ def test_421_is_the_result_of_pending_recipients_and_closes_the_connection(scrip
         ([b"2500 ok\r\n"], RemoteProtocolError),
     ],
 )
-def test_connection_loss_timeout_or_protocol_violation_raises_and_closes(
+def test_connection_loss_timeout_or_protocol_violation_raises_and_closes_the_client(
     script: list[Step], kind: type[Exception]
 ) -> None:
     book = client().send(*script)

@@ -221,7 +221,7 @@ def test_interrupted_connecting_closes_the_stream_without_quit() -> None:
         ({"auth_mechanisms": ["PLAIN"]}, "auth_mechanisms has no effect without"),
     ],
 )
-def test_mistaken_auth_mechanisms_are_refused(options: dict[str, Any], text: str) -> None:
+def test_invalid_auth_mechanisms_are_a_value_error(options: dict[str, Any], text: str) -> None:
     book = new_client(**options)
     with pytest.raises(ValueError, match=text):
         book.connect()

@@ -72,7 +72,7 @@ def fail(backend: str, server: Answering, kind: type[BaseException], **options: 
         ("", "[127.0.0.1]"),
     ],
 )
-def test_client_without_a_domain_says_its_address(
+def test_client_without_a_domain_sends_its_address_in_ehlo(
     backend: str, monkeypatch: pytest.MonkeyPatch, node: str, name: str
 ) -> None:
     monkeypatch.setattr(platform, "node", lambda: node)
@@ -82,7 +82,7 @@ def test_client_without_a_domain_says_its_address(
 
 
 @pytest.mark.parametrize("mode", [TlsMode.IMPLICIT, TlsMode.REQUIRED])
-def test_final_dot_of_a_host_is_no_part_of_its_name_for_tls(
+def test_final_dot_of_a_host_is_left_out_for_tls(
     backend: str, authority: trustme.CA, client_tls: ssl.SSLContext, mode: TlsMode
 ) -> None:
     asked: list[str | None] = []
@@ -200,7 +200,7 @@ def test_auth_mechanisms_are_used_in_their_order(backend: str) -> None:
     assert "offered: PLAIN" in str(error)
 
 
-def test_missing_mechanism_is_not_explained_with_missing_tls_if_plaintext_is_allowed(backend: str) -> None:
+def test_error_for_a_missing_mechanism_does_not_name_tls_if_plaintext_is_allowed(backend: str) -> None:
     error = fail(backend, Answering("AUTH GSSAPI NTLM"), AuthenticationRefused, **PLAINTEXT)
     assert str(error) == "no mechanism of the server suits the credentials; offered: GSSAPI, NTLM"
 

@@ -125,7 +125,7 @@ def test_failed_reset_of_the_transaction_does_not_change_the_result(backend: str
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_replies_of_the_first_transactions_are_kept_if_a_later_one_is_lost(backend: str, end: Any) -> None:
+def test_replies_of_the_first_transactions_are_kept_if_a_later_transaction_fails(backend: str, end: Any) -> None:
     ends: Iterator[Answer] = iter([lambda peer: peer.send(b"250 2.0.0 stored\r\n"), end(b"")])
     server = Answering("LIMITS RCPTMAX=1", END=lambda peer: next(ends)(peer))
     result = deliver(backend, server, to=[ONE, TWO, THREE])
@@ -134,7 +134,7 @@ def test_replies_of_the_first_transactions_are_kept_if_a_later_one_is_lost(backe
     assert result[TWO].startswith("451 4.4.2 ")
 
 
-def test_error_of_the_body_is_raised_although_a_recipient_was_refused(backend: str) -> None:
+def test_error_of_the_body_is_raised_even_if_a_recipient_was_refused(backend: str) -> None:
     def body() -> Iterator[bytes]:
         yield b"x\r\n"
         raise OSError("the disk is broken")
@@ -192,7 +192,7 @@ def test_refusal_before_the_end_of_a_chunk_is_the_result(backend: str, offers: t
     assert result == {ONE: "552 5.3.4 too big"}
 
 
-def test_refusal_of_a_server_that_stops_reading_is_the_result(backend: str) -> None:
+def test_refusal_by_a_server_that_stops_reading_is_the_result(backend: str) -> None:
     def refuse(peer: Peer) -> None:
         peer.send(b"552 5.3.4 too big\r\n")
         done.wait(TIMEOUT)
@@ -343,7 +343,7 @@ def over_tls(authority: trustme.CA) -> dict[str, Any]:
     return {"tls": TlsMode.REQUIRED, "context": context}
 
 
-def test_session_tickets_are_no_input(backend: str, authority: trustme.CA) -> None:
+def test_session_tickets_are_not_returned_as_input(backend: str, authority: trustme.CA) -> None:
     server = encrypted(authority)
     assert deliver(backend, server, tries=3, **over_tls(authority)) == {ONE: "250 OK"}
     assert len(server.bodies) == 3

@@ -173,7 +173,7 @@ def test_size_counts_the_line_ends_that_are_sent(body: Any) -> None:
     assert len(b"".join(book.sent[3:])) == 120_000 + len(b".\r\n")
 
 
-def test_size_of_a_file_is_that_of_its_rest_with_line_ends_cut_anywhere() -> None:
+def test_size_of_a_file_counts_the_octets_after_its_current_position() -> None:
     text = b"\r\n" * PIECE
     file = io.BytesIO(b"?" + text)
     file.seek(1)

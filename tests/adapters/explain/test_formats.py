@@ -161,7 +161,7 @@ def test_breach_in_the_output_of_a_program_is_still_found() -> None:
             assert ("client", "RFC 5321 4.1.1.3") in found(explain(read(wrong.encode())[0])), name
 
 
-def test_tls_and_the_end_of_a_body_without_line_end_are_read_in_a_trace() -> None:
+def test_tls_and_an_unterminated_body_are_read_from_a_trace() -> None:
     text = trace(is_hex=True).replace(
         "== Info: Connected", "== Info: SSL connection using TLSv1.3 / x\n== Info: Connected"
     )
@@ -174,7 +174,7 @@ def test_tls_and_the_end_of_a_body_without_line_end_are_read_in_a_trace() -> Non
     assert [item.data for item in recording.items] == [b"220 x", b"abc", b"\r\n", b".\r\n", b"250 x\r\n"]
 
 
-def test_sessions_of_a_nodemailer_log_are_told_apart() -> None:
+def test_sessions_of_a_nodemailer_log_are_separated() -> None:
     other = nodemailer().replace("uXkqQhUEXh8", "other")
     mixed = "\n".join(line for pair in zip(nodemailer().split("\n"), other.split("\n"), strict=True) for line in pair)
 
@@ -200,7 +200,7 @@ def test_sessions_of_a_nodemailer_log_are_told_apart() -> None:
         "send: 'a\\\nsend: 'b'\\'\n",
     ],
 )
-def test_text_that_is_no_dialogue_is_declined(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_other_than_a_dialogue_is_declined(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "text").write_text(text)
 
     assert main(["explain", str(tmp_path / "text")]) == 2
@@ -305,7 +305,7 @@ def test_any_mixture_of_lines_is_explained_or_declined() -> None:
         ("C: MAIL FROM:<author@c.example> AUTH=<>", "MAIL FROM:<author@c.example> AUTH=<>"),
     ],
 )
-def test_whatever_looks_like_auth_is_masked(line: str, shown: str) -> None:
+def test_line_that_looks_like_auth_is_masked(line: str, shown: str) -> None:
     lines: list[Explained] = explained("S: 220 x", "C: EHLO a", "S: 250 x", line)
 
     assert lines[-1].text == shown

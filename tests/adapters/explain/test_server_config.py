@@ -28,7 +28,7 @@ def test_all_extensions_are_enabled_if_only_the_client_was_recorded() -> None:
     assert made.starttls
 
 
-def test_accepted_lhlo_makes_an_lmtp_server() -> None:
+def test_accepted_lhlo_gives_an_lmtp_configuration() -> None:
     assert config(GREETING, "C: LHLO c.example", "S: 250 s.example").lmtp
     assert not config(GREETING, "C: LHLO c.example", "S: 500 no", "C: EHLO c.example", "S: 250 s.example").lmtp
 

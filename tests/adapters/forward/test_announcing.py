@@ -43,7 +43,7 @@ def test_extensions_of_the_next_server_are_offered(keywords: tuple[str, ...], ex
     assert keywords_of(adapted(*keywords)) == expected
 
 
-def test_extension_is_not_offered_without_another_that_it_needs() -> None:
+def test_extension_is_not_offered_without_an_extension_that_it_needs() -> None:
     config = replace(CONFIG, disabled=OFF_BY_DEFAULT | {"CHUNKING", "BINARYMIME"})
     assert keywords_of(adapted(*ALL, config=config)) == set(ALL) - {"CHUNKING", "BINARYMIME"}
 
@@ -100,7 +100,7 @@ def offers_of(relay: Running) -> set[str]:
     return {line[4:] for line in lines[1:]}
 
 
-def test_relay_announces_what_the_next_server_offers(backend: str) -> None:
+def test_relay_offers_the_extensions_of_the_next_server(backend: str) -> None:
     config = replace(CONFIG, disabled=OFF_BY_DEFAULT - {"DSN"} | {"SMTPUTF8"}, max_message_size=70_000)
     with (
         running("asyncio", accepting(MessageStore()), config=config) as following,
@@ -111,7 +111,7 @@ def test_relay_announces_what_the_next_server_offers(backend: str) -> None:
     assert "SMTPUTF8" not in offers
 
 
-def test_announcement_follows_the_next_server(backend: str) -> None:
+def test_relay_no_longer_offers_an_extension_that_the_next_server_no_longer_offers(backend: str) -> None:
     offered = ["8BITMIME", "SMTPUTF8"]
 
     def serve(peer: Peer) -> None:

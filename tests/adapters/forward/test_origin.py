@@ -20,7 +20,7 @@ XCLIENT = "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT"
 
 
 def relayed(script: bytes, *hops: ScriptedServer, **options: Any) -> list[list[bytes]]:
-    """Run a session of a trusted peer whose mail is forwarded over the connections `hops`.
+    """Run a session of a trusted peer, and forward its mail over the connections `hops`.
 
     Return the commands that each connection received.
     """
@@ -51,7 +51,7 @@ def test_attributes_that_the_peer_did_not_forward_are_unknown() -> None:
     assert sent.endswith(b" SOURCE=REMOTE\r\n")
 
 
-def test_xforward_describes_the_own_client_if_nothing_was_forwarded() -> None:
+def test_xforward_describes_the_client_of_the_session_if_nothing_was_forwarded() -> None:
     assert b" ADDR=192.0.2.80 PORT=40000 PROTO=ESMTP HELO=c.example " in xforward_of(b"")
 
 

@@ -48,7 +48,7 @@ def deliver(client: Client, body: bytes = b"A: b\r\n\r\n", mail: bytes = MAIL, r
     client.send(mail + rcpt + DATA).expect(250, 250, 354).send(body + b".\r\n").expect(250)
 
 
-def test_next_server_learns_of_each_client_of_a_session(backend: str) -> None:
+def test_next_server_gets_the_attributes_of_each_client_of_a_session(backend: str) -> None:
     recorder = Recorder()
     with relayed(backend, recorder, xclient=True) as client:
         for told in (b"ADDR=203.0.113.1 LOGIN=alice", b"ADDR=203.0.113.2 LOGIN=[UNAVAILABLE]", b"ADDR=203.0.113.3"):

@@ -68,7 +68,7 @@ def test_drain_ends_all_sessions_and_refuses_new_connections() -> None:
         dialogue.send().expect("421 4.3.2 s.example closing: the server is shutting down")
 
 
-def test_proxy_that_connects_after_drain_is_not_waited_for() -> None:
+def test_drain_does_not_wait_for_a_proxy_that_connects_later() -> None:
     acceptor = Acceptor(App(), config=CONFIG, proxies=[HERE.host])
     acceptor.drain()
     stream = accepted(acceptor, HERE).end().stream

@@ -83,7 +83,7 @@ def test_client_that_waits_for_the_delayed_greeting_is_served() -> None:
     assert dialogue.stream.receive_timeouts == [5, 11, 12]
 
 
-def test_client_that_leaves_before_the_greeting_is_not_an_early_talker() -> None:
+def test_client_that_disconnects_before_the_greeting_is_not_an_early_talker() -> None:
     dialogue = session(App(), timeouts=Timeouts(greeting_delay=5)).end().expect(220)
     assert dialogue.reasons == ["closed"]
 

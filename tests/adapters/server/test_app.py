@@ -56,7 +56,7 @@ def test_object_without_handlers_is_a_value_error() -> None:
         App().include(object())
 
 
-def test_handler_that_cannot_be_called_is_a_value_error() -> None:
+def test_handler_that_is_not_callable_is_a_value_error() -> None:
     class Wrong:
         on_rcpt = 5
 

@@ -112,7 +112,7 @@ def test_malformed_response_is_refused_with_501() -> None:
     assert dialogue.replies[2] == "501 5.5.2 Malformed authentication"
 
 
-def test_failed_anonymous_login_names_nobody_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_failed_anonymous_login_is_logged_without_a_name(caplog: pytest.LogCaptureFixture) -> None:
     app = App()
     app.on("auth")(lambda session, question: False)
     config = replace(OFFERING, auth_mechanisms=("ANONYMOUS",))
@@ -159,7 +159,7 @@ def asking(handler: Callable[[Session, Question], Answer | Reply | Awaitable[Ans
 LOGIN = EHLO + b"AUTH PLAIN " + PLAIN + b"\r\n" + QUIT
 
 
-def test_first_answer_of_the_auth_handlers_decides() -> None:
+def test_first_answer_of_the_auth_handlers_decides_the_login() -> None:
     asked: list[str] = []
 
     def decide_nothing(session: Session, question: Question) -> None:

@@ -107,7 +107,7 @@ def test_message_handler_that_reads_the_body_without_a_reply_gives_451(caplog: p
     assert "has read the body, but returned no reply" in record.message
 
 
-def test_message_handler_that_leaves_the_body_to_others_accepts_nothing() -> None:
+def test_message_is_refused_if_no_handler_reads_or_replies() -> None:
     app = accepting()
 
     @app.on("message")

@@ -299,7 +299,7 @@ def test_sockets_passed_to_another_process_are_ignored(
     assert inherited_sockets() == ()
 
 
-def test_inherited_descriptor_that_is_no_stream_socket_is_an_error() -> None:
+def test_inherited_descriptor_other_than_a_stream_socket_is_an_error() -> None:
     with socket.socket(type=socket.SOCK_DGRAM) as datagrams, open(os.devnull) as file:
         assert run_inheriting(datagrams) == ["the inherited file descriptor 3 is not a stream socket"]
         assert run_inheriting(file) == ["the inherited file descriptor 3 is not a socket"]
@@ -326,7 +326,9 @@ def test_server_listens_on_an_inherited_socket(port_in_use: socket.socket, monke
         assert addresses_of(opened) == (Address(*port_in_use.getsockname()),)
 
 
-def test_inherited_descriptor_that_is_no_stream_socket_is_an_error_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inherited_descriptor_other_than_a_stream_socket_is_an_error_in_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with socket.socket(type=socket.SOCK_DGRAM) as datagrams, open(os.devnull) as file:
         for each, complaint in ((datagrams, "not a stream socket"), (file, "not a socket")):
             inherit(monkeypatch, each)

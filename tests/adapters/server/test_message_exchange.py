@@ -135,7 +135,7 @@ def test_uncaught_message_aborted_is_not_logged_as_an_error(caplog: pytest.LogCa
     assert tracebacks(caplog) == []
 
 
-def test_every_message_handler_sees_message_aborted(caplog: pytest.LogCaptureFixture) -> None:
+def test_every_message_handler_gets_message_aborted(caplog: pytest.LogCaptureFixture) -> None:
     app = accepting()
     aborted = 0
 
@@ -217,7 +217,7 @@ class MessageRecorder:
         return Reply(250, "Stored")
 
 
-def test_message_in_chunks_is_one_message() -> None:
+def test_handler_gets_the_chunks_of_a_message_as_one_message() -> None:
     store = MessageStore()
     script: list[Step] = [OPEN, b"BDAT 5\r\nab\r\n.BDAT 2", b" LAST\r\n\r\n", QUIT]
     dialogue = session(accepting(store)).send(*script).end()
@@ -366,7 +366,7 @@ FIRST, SECOND, THIRD = (Path(f"{number}@s.example") for number in range(3))
         ({FIRST: OK, SECOND: OK, THIRD: Reply(421, "bye")}, [250, 250, 421], []),
     ],
 )
-def test_mistakes_in_the_replies_by_recipient_are_logged_and_give_451(
+def test_mistake_in_the_replies_by_recipient_is_logged_and_gives_451(
     answer: dict[Path | str, Reply], codes: list[int], errors: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     app = accepting()

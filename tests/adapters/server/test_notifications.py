@@ -299,7 +299,9 @@ REFUSALS: dict[str, tuple[App, bytes, dict[str, Any], Author]] = {
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_each_refusal_says_who_decided_to_observers_and_in_the_log(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_observers_and_the_log_get_the_rule_that_decided_each_refusal(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     app, script, options, expected = REFUSALS[name]
     caplog.set_level(logging.INFO, "smtpcore")
     seen = watch(app, Refusal)
@@ -312,7 +314,7 @@ def test_each_refusal_says_who_decided_to_observers_and_in_the_log(name: str, ca
     assert authors == [(None, None) if unsendable else (str(item.decided_by), item.rule) for item in seen]
 
 
-def test_refusal_of_each_lmtp_recipient_names_who_decided() -> None:
+def test_refusal_of_each_lmtp_recipient_names_the_rule_that_decided() -> None:
     app = handling("message", refuse_second)
     seen = watch(app, Refusal)
     recipients = b"".join(b"RCPT TO:<%d@s.example>\r\n" % number for number in range(3))
@@ -335,7 +337,7 @@ def test_refusal_of_each_lmtp_recipient_names_who_decided() -> None:
         ((EHLO + b"AUTH PLAIN\r\n", SILENCE), "command"),
     ],
 )
-def test_timeout_is_the_author_of_its_421(script: tuple[Step, ...], timeout: str) -> None:
+def test_421_of_a_timeout_names_the_timeout(script: tuple[Step, ...], timeout: str) -> None:
     app = accepting(Users({}))
     seen = watch(app, Refusal)
     dialogue = session(app, config=AUTH).send(*script).end()
@@ -344,7 +346,7 @@ def test_timeout_is_the_author_of_its_421(script: tuple[Step, ...], timeout: str
     assert dialogue.codes[-1] == 421
 
 
-def test_timeout_of_the_session_is_the_author_of_its_421() -> None:
+def test_421_of_the_session_timeout_names_this_timeout() -> None:
     app = App()
     seen = watch(app, Refusal)
     session(app, timeouts=Timeouts(session=20)).send(EHLO, SILENCE)

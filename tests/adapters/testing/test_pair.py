@@ -155,7 +155,7 @@ def test_handler_sleeps_and_calls_blocking_functions_without_delay() -> None:
     assert SmtpPair(app).ask(Noop()).lines == ("done".upper(),)
 
 
-def test_handler_that_needs_an_event_loop_is_a_runtime_error() -> None:
+def test_handler_that_awaits_an_event_loop_is_a_runtime_error() -> None:
     app = App()
 
     @app.on("NOOP")
@@ -240,7 +240,7 @@ def test_client_fails_after_the_server_closed_the_connection() -> None:
         SmtpPair(app).hello()
 
 
-def test_exception_that_is_no_exception_is_the_failure_of_a_handler() -> None:
+def test_base_exception_of_a_handler_gives_451() -> None:
     class OwnError(BaseException):
         pass
 

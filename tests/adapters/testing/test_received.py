@@ -8,7 +8,7 @@ from smtpcore_adapters.testing import SmtpPair, SmtpServer
 from tests.adapters.testing.test_server import send
 
 
-def test_messages_are_kept_in_order() -> None:
+def test_received_messages_are_kept_in_order() -> None:
     pair = SmtpPair()
     for number in range(3):
         pair.deliver("", ["b@s.example"], b"%d\r\n" % number)

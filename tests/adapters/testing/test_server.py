@@ -122,7 +122,7 @@ def test_given_context_replaces_the_generated_certificate() -> None:
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5"])
-def test_login_without_tls_if_the_server_has_no_tls(mechanism: str) -> None:
+def test_client_may_log_in_without_tls_if_the_server_has_no_tls(mechanism: str) -> None:
     with SmtpServer(auth={"tim": "secret"}, auth_mechanisms=(mechanism,)) as server:
         send(server, use=lambda smtp: smtp.login("tim", "secret"))
         with pytest.raises(smtplib.SMTPAuthenticationError):

@@ -50,7 +50,7 @@ def test_server_name_is_known_to_both_ends_and_the_certificate_to_the_client(
     assert "s.example" not in repr(there.peer_certificate)
 
 
-def test_certificate_subject_and_alternative_names() -> None:
+def test_peer_certificate_has_its_subject_and_alternative_names() -> None:
     fields = {"subject": ((("countryName", "SE"),), (("commonName", "relay"), ("serialNumber", "1")))}
     certificate = Certificate(b"x", fields)
     assert certificate.subject == {"countryName": "SE", "commonName": "relay", "serialNumber": "1"}
@@ -58,7 +58,9 @@ def test_certificate_subject_and_alternative_names() -> None:
     assert Certificate(b"x", {}).subject == {}
 
 
-def test_noting_server_names_keeps_an_existing_sni_callback(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+def test_recording_of_server_names_keeps_an_existing_sni_callback(
+    server: ssl.SSLContext, client: ssl.SSLContext
+) -> None:
     calls: list[Any] = []
     server.sni_callback = lambda connection, name, context: calls.append((name, context))
     note_server_names(server)

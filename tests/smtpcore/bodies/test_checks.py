@@ -86,7 +86,7 @@ def test_body_size_can_be_unlimited() -> None:
         ),
     ],
 )
-def test_earliest_fault_wins_for_any_segmentation(wire: bytes, expected: bytes, fault: int) -> None:
+def test_earliest_fault_decides_for_any_segmentation(wire: bytes, expected: bytes, fault: int) -> None:
     for size in (len(wire), 1000, 64, 3, 1):
         assert checked(runs_of(wire, size), max_text_line=1000, max_message_size=MAX_SIZE) == (expected, fault)
 
@@ -104,7 +104,7 @@ def test_limits_count_the_normalized_octets(limits: dict[str, int]) -> None:
     assert fault == (552 if "max_message_size" in limits else None)
 
 
-def test_binary_body_has_neither_line_ends_nor_line_lengths_checked() -> None:
+def test_line_ends_and_line_lengths_of_a_binary_body_are_not_checked() -> None:
     check = BodyCheck(Config(hostname="s.example", max_text_line=1000, max_message_size=MAX_SIZE), binary=True)
     assert check.pass_on(b"a\nb\rc" + b"x" * 2000) == b"a\nb\rc" + b"x" * 2000
 

@@ -72,7 +72,7 @@ def test_only_octets_that_may_start_the_end_marker_are_held_back(
         (b"a\r\n..b\r\n.\r\n", True),
     ],
 )
-def test_paired_line_ends_are_never_claimed_for_a_bare_cr(data: bytes, is_paired: bool) -> None:
+def test_framing_reports_paired_line_ends_only_if_no_cr_is_bare(data: bytes, is_paired: bool) -> None:
     framing = DotFraming()
     framing.take(buffer_of(data))
 
@@ -95,7 +95,7 @@ def test_empty_chunk_has_ended_from_the_start() -> None:
     assert ChunkFraming(0).ended
 
 
-def test_chunk_of_unknown_size_takes_everything_until_its_end_is_known() -> None:
+def test_chunk_of_unknown_size_takes_all_octets_until_its_end_is_known() -> None:
     framing = ChunkFraming(None)
     buffer = buffer_of(b"a\r\n.\r\n")
     assert (framing.take(buffer), framing.ended) == (b"a\r\n.\r\n", False)

@@ -234,7 +234,7 @@ def test_challenge_length_is_limited_to_12288_octets() -> None:
         Challenge(b"x" * 10_000)
 
 
-def test_end_of_stream_inside_an_auth_exchange_closes() -> None:
+def test_end_of_stream_inside_an_auth_exchange_closes_the_connection() -> None:
     for part in (b"", b"AAA"):
         auth_server(AUTH + part).end().expect(ConnectionClosed())
 
@@ -381,7 +381,7 @@ def test_refused_auth_line_hides_the_secret(before: bytes, line: bytes) -> None:
 
 
 @pytest.mark.parametrize(("before", "line"), [(READY, b"AUTH PLAIN %b\n"), (AUTH, b"%b\n")])
-def test_secret_in_a_line_that_lf_ends_is_not_shown(before: bytes, line: bytes) -> None:
+def test_secret_in_a_line_that_ends_in_lf_is_not_shown(before: bytes, line: bytes) -> None:
     [event] = auth_server(before).send(line % BASE64).events
 
     assert isinstance(event, InvalidCommand)

@@ -208,7 +208,7 @@ values: st.SearchStrategy[tuple[Callable[[str], object], object]] = st.one_of(
 
 @settings(deadline=None)
 @given(values)
-def test_parameter_value_round_trip(pair: tuple[Callable[[str], object], object]) -> None:
+def test_parameter_value_survives_encoding_and_parsing(pair: tuple[Callable[[str], object], object]) -> None:
     parse, value = pair
     again = parse(str(value))
 

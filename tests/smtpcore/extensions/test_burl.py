@@ -71,7 +71,7 @@ def test_invalid_burl_is_refused(before: bytes, line: str, code: int) -> None:
     gateway(before).send(line.encode() + b"\r\n").expect(code)
 
 
-def test_new_message_starts_without_the_rest_of_a_previous_one() -> None:
+def test_new_message_starts_without_the_rest_of_the_previous_message() -> None:
     book = gateway(RCPT).send(b"BDAT 3\r\na\nbRSET\r\nMAIL FROM:<>\r\nRCPT TO:<u@s.example>\r\n")
     assert not isinstance(book.events[-1], InvalidCommand)
     book = gateway(RCPT).send(b"BDAT 1\r\na" + READY + RCPT[len(READY) :] + b"BDAT 1 LAST\r\nb")

@@ -31,7 +31,7 @@ def test_refused_mail_does_not_count_as_a_message() -> None:
     limited(max_messages=1).send(2 * b"MAIL FROM:<a@>\r\n" + FROM).expect(501, 501, 250)
 
 
-def test_recipient_of_one_domain_too_many_is_refused_and_the_others_kept() -> None:
+def test_recipient_of_one_domain_too_many_is_refused_and_other_recipients_are_kept() -> None:
     group = rcpt("a.example", "B.example", "A.EXAMPLE", "c.example", "b.example")
     limited(max_recipient_domains=2).send(b"MAIL FROM:<>\r\n" + group).expect(250, 250, 250, 250, 452, 250)
 

@@ -100,7 +100,7 @@ def test_xclient_can_be_accepted_only_with_220() -> None:
 
 
 @pytest.mark.parametrize("attributes", [{}, {"IDENT": "x"}, {"NAME": "x", "name": "x"}])
-def test_xclient_without_attributes_or_with_unknown_ones_is_refused(attributes: dict[str, str | None]) -> None:
+def test_xclient_without_attributes_or_with_unknown_attributes_is_refused(attributes: dict[str, str | None]) -> None:
     with pytest.raises(LocalProtocolError, match="XCLIENT takes one or more of"):
         Xclient(Attributes(attributes))
 

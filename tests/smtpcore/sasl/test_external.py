@@ -32,7 +32,7 @@ def answers(question: Question) -> Answer:
 
 
 @pytest.mark.parametrize("message", [b"", b"fred@example.com"])
-def test_external_examples_of_rfc_4422(message: bytes) -> None:
+def test_server_accepts_the_external_examples_of_rfc_4422(message: bytes) -> None:
     """R4422-A.1-01, R4422-A.1-04, R8314-4.2-02, R4954-4-11"""
     assert say(make_server("EXTERNAL", CHANNEL), message, answers=answers) == Accepted(
         "fred@example.com", "fred@example.com"

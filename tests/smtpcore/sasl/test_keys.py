@@ -14,7 +14,7 @@ from smtpcore.sasl._keys import decoy_keys
 SALT = base64.b64decode("QSXCR+Q6sek8bf92")
 
 
-def test_scram_keys_of_the_example_of_rfc_5802() -> None:
+def test_scram_keys_are_those_of_the_example_of_rfc_5802() -> None:
     """RFC 5802 section 5: the keys of user and pencil."""
     keys = scram_keys("pencil", hash_name="SHA-1", salt=SALT, iterations=4096)
 
@@ -106,7 +106,7 @@ def test_decoy_keys_of_a_given_secret_are_the_same_in_every_process_and_release(
 
 
 def test_decoy_keys_are_the_same_in_forked_processes() -> None:
-    # Otherwise a salt that changes with the worker would tell that a user does not exist.
+    # Otherwise the salt of an unknown user would differ between workers, which shows that the user does not exist.
     code = """if True:
         import os
         from smtpcore.sasl._keys import decoy_keys

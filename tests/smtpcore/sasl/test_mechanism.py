@@ -343,7 +343,7 @@ class NeedlessClient(ClientMechanism):
         return b""
 
 
-def test_mechanism_without_required_credentials() -> None:
+def test_mechanism_may_require_no_credentials() -> None:
     assert NeedlessClient("X", Credentials()).initial() == b""
     with pytest.raises(LocalProtocolError, match=r"^X needs nothing, and cannot act for others: "):
         NeedlessClient("X", Credentials(authorization="kurt"))
@@ -373,7 +373,7 @@ def test_custom_mechanism_is_chosen_and_completes_an_exchange() -> None:
     assert join(wrong, make_server("X-PIN", mechanisms=ALL), answers).outcome == Rejected(Reason.INVALID_CREDENTIALS)
 
 
-def test_client_that_raised_stays_unusable() -> None:
+def test_client_stays_unusable_after_an_error() -> None:
     client = make_client("X-PIN", Credentials(password="1234"), mechanisms=ALL)
     with pytest.raises(RemoteProtocolError, match="what is that"):
         client.respond(b"PUK?")
@@ -429,7 +429,7 @@ any_answer: st.SearchStrategy[Any] = st.sampled_from(
 
 
 @given(st.sampled_from(NAMES), st.booleans(), messages, st.lists(messages, max_size=5), st.data())
-def test_server_never_raises_whatever_the_client_sends(
+def test_server_raises_no_error_for_any_input_of_the_client(
     name: str, bound: bool, initial: bytes | None, rest: list[bytes | None], data: st.DataObject
 ) -> None:
     server = make_server(name, CHANNEL if bound or name.endswith("-PLUS") else UNBOUND)
@@ -448,7 +448,7 @@ def test_server_never_raises_whatever_the_client_sends(
 
 
 @given(st.sampled_from(NAMES), st.lists(messages, min_size=1, max_size=5))
-def test_client_raises_only_remote_protocol_error_whatever_the_server_sends(
+def test_client_raises_only_remote_protocol_error_for_any_input_of_the_server(
     name: str, challenges: list[bytes | None]
 ) -> None:
     client = make_client(name, CREDENTIALS, channel_for(name))

@@ -63,7 +63,7 @@ def status(step: object) -> str:
     return text
 
 
-def test_oauthbearer_success_of_rfc_7628() -> None:
+def test_both_ends_complete_the_successful_example_of_rfc_7628() -> None:
     """R7628-3.1-01"""
     server = make_server("OAUTHBEARER")
     assert server.start(SUCCESS) == CheckToken("user@example.com", TOKEN, "server.example.com", 587)
@@ -75,7 +75,7 @@ def test_oauthbearer_success_of_rfc_7628() -> None:
     client.finish()
 
 
-def test_oauthbearer_query_of_rfc_7628() -> None:
+def test_server_answers_the_query_example_of_rfc_7628_with_an_error() -> None:
     """R7628-3.2.3-02"""
     server = make_server("OAUTHBEARER")
     assert server.start() == Challenge(b"")
@@ -83,13 +83,13 @@ def test_oauthbearer_query_of_rfc_7628() -> None:
     assert server.respond(b"\x01") == INVALID
 
 
-def test_oauthbearer_failure_of_rfc_7628() -> None:
+def test_server_refuses_the_failing_example_of_rfc_7628() -> None:
     server = make_server("OAUTHBEARER")
     assert status(server.start(FAILURE)) == "invalid_request"
     assert server.respond(b"\x01") == INVALID
 
 
-def test_xoauth2_example_of_google() -> None:
+def test_both_ends_complete_the_xoauth2_example_of_google() -> None:
     token = "ya29.vF9dft4qmTc2Nvb3RlckBhdHRhdmlzdGEuY29tCg"
     client = make_client("XOAUTH2", Credentials(username="someuser@example.com", token=token))
     assert client.initial() == XOAUTH2

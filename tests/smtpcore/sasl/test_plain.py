@@ -32,7 +32,7 @@ def asked(message: bytes, policy: Policy | None = None) -> object:
     return make_server("PLAIN", policy=policy or Policy()).start(message)
 
 
-def test_plain_examples_of_rfc_4616() -> None:
+def test_server_accepts_the_plain_examples_of_rfc_4616() -> None:
     """R4616-2-01, R4616-2-05"""
     server = make_server("PLAIN")
     assert server.start() == Challenge(b"")
@@ -45,7 +45,7 @@ def test_plain_examples_of_rfc_4616() -> None:
     assert server.answer(False) == Rejected(Reason.NOT_AUTHORIZED)
 
 
-def test_plain_example_of_rfc_4954() -> None:
+def test_server_accepts_the_plain_example_of_rfc_4954() -> None:
     """R4954-4-32: an authorization identity equal to the user name needs no permission."""
     assert say(make_server("PLAIN"), b"test\0test\x001234", answers=yes) == Accepted("test", "test")
 

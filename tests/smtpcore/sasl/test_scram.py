@@ -75,7 +75,7 @@ def answers(question: Question) -> Answer:
 
 
 @pytest.mark.parametrize(("name", "cnonce", "snonce", "salt", "proof", "signature"), EXAMPLES)
-def test_server_side_of_the_rfc_examples(
+def test_scram_server_completes_the_rfc_examples(
     name: str, cnonce: str, snonce: str, salt: str, proof: str, signature: str
 ) -> None:
     """R5802-3-01, R5802-3-02, R5802-4-01, R5802-5.1-08, R7677-3-01, R4422-5-02"""
@@ -91,7 +91,7 @@ def test_server_side_of_the_rfc_examples(
 
 
 @pytest.mark.parametrize(("name", "cnonce", "snonce", "salt", "proof", "signature"), EXAMPLES)
-def test_client_side_of_the_rfc_examples(
+def test_scram_client_completes_the_rfc_examples(
     name: str, cnonce: str, snonce: str, salt: str, proof: str, signature: str
 ) -> None:
     client = ScramClient(name, USER, nonce=cnonce)
@@ -316,11 +316,13 @@ def test_channel_binding_mismatch_is_rejected(
 
 
 @pytest.mark.parametrize("bindings", [(), (EXPORTER,)])
-def test_server_without_channel_binding_accepts_a_client_with_one(bindings: tuple[ChannelBinding, ...]) -> None:
+def test_server_without_channel_binding_accepts_a_client_with_channel_binding(
+    bindings: tuple[ChannelBinding, ...],
+) -> None:
     assert run("SCRAM-SHA-1", bindings, ()) == Accepted("user", "user")
 
 
-def test_server_with_channel_binding_accepts_a_client_without_one() -> None:
+def test_server_with_channel_binding_accepts_a_client_without_channel_binding() -> None:
     assert run("SCRAM-SHA-1", (), (EXPORTER,)) == Accepted("user", "user")
 
 

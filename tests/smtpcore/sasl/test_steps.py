@@ -83,7 +83,7 @@ def test_every_rejection_reason_has_a_negative_reply(reason: Reason) -> None:
     assert Rejected(reason).reason is reason
 
 
-def test_rejected_credentials_have_one_reply_whatever_was_wrong() -> None:
+def test_rejected_credentials_have_the_same_reply_for_every_reason() -> None:
     """R4422-3.6-02"""
     reasons = (Reason.INVALID_CREDENTIALS, Reason.NOT_AUTHORIZED, Reason.CHANNEL_BINDING)
 
