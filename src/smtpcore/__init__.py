@@ -29,6 +29,7 @@ Pass received bytes in, take typed events out, answer each event with a reply, a
 """
 
 from ._addresses import Mailbox, Path
+from ._budgets import Budgets, ClientBudgets
 from ._client import ClientConnection
 from ._command import Command, UnknownCommand
 from ._commands import Auth, Bdat, Data, Ehlo, Expn, Helo, Help, Lhlo, Mail, Noop, Quit, Rcpt, Rset, StartTls, Vrfy
@@ -55,6 +56,7 @@ from ._events import (
     Question,
     Request,
     Signal,
+    TimedOut,
 )
 from ._extensions._auth import Submitter
 from ._extensions._builtin import EXTENSIONS
@@ -74,13 +76,13 @@ from .parameters import BodyType, ByMode, DeliverBy, EnvelopeId, Notify, Origina
 __version__ = "0.1.0"
 
 __all__ = ["NEED_DATA", "PAUSED", "BareNewlines", "Bodies", "ClientConfig", "ClientConnection", "Config"]
-__all__ += ["Connection", "Signal", "State", "Tolerance", "Transaction", "Wait"]
+__all__ += ["Budgets", "ClientBudgets", "Connection", "Signal", "State", "Tolerance", "Transaction", "Wait"]
 __all__ += ["LocalProtocolError", "ProtocolError", "RemoteProtocolError"]
 __all__ += ["Auth", "Bdat", "Burl", "Command", "Data", "Ehlo", "Etrn", "Expn", "Helo", "Help", "Lhlo", "Mail", "Noop"]
 __all__ += ["Quit", "Rcpt", "Rset", "StartTls", "Vrfy", "Xclient", "Xforward"]
 __all__ += ["Answered", "AuthCancel", "AuthResponse", "ChunkEnd", "ClientEvent", "ConnectionClosed"]
 __all__ += ["ConnectionOpened", "DataChunk", "DataEnd", "DataLine", "Event", "InvalidCommand", "InvalidData"]
-__all__ += ["Question", "Request", "UnknownCommand"]
+__all__ += ["Question", "Request", "TimedOut", "UnknownCommand"]
 __all__ += ["Challenge", "Reply", "ReplyClass", "ReplyCode"]
 __all__ += ["Attributes", "BodyType", "ByMode", "DeliverBy", "EnvelopeId", "HoldLimits", "Mailbox", "NoSupport"]
 __all__ += ["Notify", "OriginalRecipient", "Params", "Path", "Ret", "SessionLimits", "Submitter", "ValidSince"]

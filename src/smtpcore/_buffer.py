@@ -31,12 +31,13 @@ class LineError(Exception):
 class ReceiveBuffer(bytearray):
     """A queue of octets. Data is appended with `+=` and taken out as lines or as runs of octets."""
 
-    __slots__ = ("_searched", "_skipping", "ended_bare")
+    __slots__ = ("_searched", "ended_bare", "skipping")
 
     def __init__(self) -> None:
         super().__init__()
         self._searched = 0  # before this position there is no LF, and no CR except possibly the last octet
-        self._skipping = False
+        self.skipping = False
+        """Whether the rest of a faulty line is being skipped."""
         self.ended_bare = False
         """Whether a bare LF ended the last line."""
 
@@ -48,11 +49,11 @@ class ReceiveBuffer(bytearray):
         """
         if not self:
             return None
-        if self._skipping:
+        if self.skipping:
             found = self.find(b"\n")
             del self[: found + 1 if found >= 0 else len(self)]
-            self._skipping = found < 0
-            if self._skipping:
+            self.skipping = found < 0
+            if self.skipping:
                 return None
 
         window = min(len(self), limit)
@@ -81,7 +82,7 @@ class ReceiveBuffer(bytearray):
         error = LineError(bytes(self[:end]), fault)
         del self[:used]
         self._searched = 0
-        self._skipping = skipping
+        self.skipping = skipping
         return error
 
     def take_at_most(self, size: int) -> bytes:

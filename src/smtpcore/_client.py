@@ -28,6 +28,7 @@ from types import MappingProxyType
 from typing import Final
 
 from ._bodies._outgoing import OutgoingBody
+from ._budgets import ClientBudgets
 from ._command import Command, UnknownCommand
 from ._commands import Auth, Bdat, Data, Ehlo, Helo, Lhlo, Mail, Quit, Rcpt, Rset
 from ._config import MIN_COMMAND_LINE, ClientConfig
@@ -59,6 +60,7 @@ from ._reply_reader import ReplyReader
 from ._requests import check_values, encode, hoped_for, may_follow, name_of
 from ._state import ALLOWED_REPLIES, IN_TRANSACTION, WAITING_FOR_REPLY, Step, Wait, chunk_step, is_allowed, row_of
 from ._states import State
+from ._timer import Timer
 
 _MAX_CHALLENGE_LINE: Final = len("334 ") + MAX_CHALLENGE + len("\r\n")
 _OF_AUTH: Final = (Auth, AuthResponse, AuthCancel)
@@ -67,6 +69,19 @@ _OF_HELLO: Final = (Helo, Ehlo, Lhlo)
 _PLAIN: Final = (ConnectionOpened, *_OF_HELLO)  # RFC 2034 section 3 (4): their replies have no enhanced status code
 _PARTS: Final = (Bdat, Burl)
 _IN_BASE: Final = frozenset({"EXPN", "HELP"})  # RFC 5321 4.1.1: verbs that may be tried without being offered
+
+
+_DEFAULT_BUDGETS: Final = ClientBudgets()
+_BUDGETS: Final = {
+    Wait.TLS: "handshake",
+    Wait.SERVER_GREETING: "greeting",
+    Wait.MAIL_REPLY: "mail",
+    Wait.RCPT_REPLY: "rcpt",
+    Wait.DATA_REPLY: "data",
+    Wait.END_REPLY: "end",
+    Wait.COMMAND_REPLY: "command",
+}
+"""The budget of each wait, except for the reply to QUIT."""
 
 
 @dataclass(slots=True)
@@ -86,17 +101,26 @@ class _Pending:
     """In LMTP, the recipients whose replies are pending."""
 
 
-class ClientConnection(Endpoint):
+class ClientConnection(Endpoint[ClientBudgets]):
     """A client's end of one SMTP or LMTP session, without I/O.
 
     Queue requests with `send`, write the octets that `data_to_send` returns, pass received octets to `receive_data`,
     and take the replies with `next_event`. The first reply is the greeting; nothing can be sent before it.
 
-    `extensions` are the extensions that the client can use. Other keywords are listed, but have no effect.
+    `extensions` are the extensions that the client can use. Other keywords are listed, but have no effect. With
+    `implicit_tls`, a TLS handshake comes before the greeting (RFC 8314 section 3.3): `next_event` returns `PAUSED`
+    until `tls_established`. `budgets` limit the waits for the server, if you call `tick`.
     """
 
-    def __init__(self, config: ClientConfig, *, extensions: Sequence[Extension] = EXTENSIONS) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        config: ClientConfig,
+        *,
+        extensions: Sequence[Extension] = EXTENSIONS,
+        implicit_tls: bool = False,
+        budgets: ClientBudgets = _DEFAULT_BUDGETS,
+    ) -> None:
+        super().__init__(budgets, implicit_tls=implicit_tls)
         self._config = config
         self._known = tuple(extensions)
 
@@ -160,7 +184,7 @@ class ClientConnection(Endpoint):
     @property
     def waiting_for(self) -> Wait:
         """The event that the connection waits for, which selects the timeout (RFC 5321 4.5.3.2)."""
-        if self._state is State.TLS:
+        if self._expects_handshake():
             return Wait.TLS
         if len(self._pending) > bool(self._left):
             return WAITING_FOR_REPLY[self._pending[0].kind]
@@ -178,8 +202,8 @@ class ClientConnection(Endpoint):
                 not have accepted it; RFC 5321 3.8 says to treat this like a 451.
         """
         if self._state is State.CLOSED:
-            return ConnectionClosed()
-        if self._state is State.TLS:
+            return self._closed()
+        if self._expects_handshake():
             if len(self._buffer):
                 raise self._injected()
             return self._await_data() if self._end_of_stream else Signal.PAUSED
@@ -428,6 +452,21 @@ class ClientConnection(Endpoint):
             pending.mark = self._received
 
         return super().data_to_send()
+
+    # Time
+
+    def _set_deadline(self, timer: Timer) -> None:
+        wait, pending = self.waiting_for, self._pending[0] if self._pending else None
+        if wait is Wait.NOTHING or wait is Wait.DATA_BLOCK:
+            timer.stop()  # the program has to send: `send_deadline` limits its writes
+            return
+
+        is_quit = pending is not None and isinstance(pending.request, Quit)
+        replies = len(pending.recipients) if pending else 0
+        timer.await_server(wait, self.budgets, "quit" if is_quit else _BUDGETS[wait], pending, replies)
+
+    def _time_out(self) -> None:
+        self.send_failed()
 
     # Changes of the state
 

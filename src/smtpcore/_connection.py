@@ -12,11 +12,21 @@ from collections.abc import Sequence
 from typing import Final
 
 from ._bodies._incoming import Body
+from ._budgets import Budgets
 from ._buffer import LineError, ReceiveBuffer
 from ._command import Command, UnknownCommand, set_deviations
 from ._commands import HELLOS, Auth, Bdat, Ehlo, Expn, Helo, Lhlo, Mail, Rcpt, Rset, StartTls, Vrfy
 from ._config import Bodies, Config
-from ._default_replies import DEFAULTS, NAMES_HOST, ONLY_FOR, ONLY_POSITIVE, PRIORITY_LOWERED, answers_helo, enhanced_of
+from ._default_replies import (
+    DEFAULTS,
+    NAMES_HOST,
+    ONLY_FOR,
+    ONLY_POSITIVE,
+    PRIORITY_LOWERED,
+    TIMED_OUT,
+    answers_helo,
+    enhanced_of,
+)
 from ._dialects import MAX_AUTH_LINE, compiled
 from ._endpoint import Endpoint, Transaction
 from ._errors import LocalProtocolError
@@ -44,20 +54,32 @@ from ._parser import parse_response
 from ._refusals import Refusals
 from ._replies import Reply, ReplyClass, ReplyCode
 from ._state import ALLOWED_REPLIES, FINAL, IN_BODY, IN_TRANSACTION, WAITING_FOR, State, Step, Wait, chunk_step, row_of
+from ._timer import Timer
 from .parameters import BodyType
 
+_DEFAULT_BUDGETS: Final = Budgets()
 
-class Connection(Endpoint):
+
+class Connection(Endpoint[Budgets]):
     """A server's end of one SMTP session, without I/O.
 
     Pass received octets to `receive_data`, take events with `next_event`, answer each event that needs a reply with
-    `send`, and write the octets that `data_to_send` returns.
+    `send`, and write the octets that `data_to_send` returns. With `implicit_tls`, a TLS handshake comes before the
+    greeting (RFC 8314 section 3.3): `next_event` returns `PAUSED` until `tls_established`. `budgets` limit the waits
+    for the client, if you call `tick`.
 
     Raises `LocalProtocolError` if `extensions` and `config` contradict each other.
     """
 
-    def __init__(self, config: Config, *, extensions: Sequence[Extension] = EXTENSIONS) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        config: Config,
+        *,
+        extensions: Sequence[Extension] = EXTENSIONS,
+        implicit_tls: bool = False,
+        budgets: Budgets = _DEFAULT_BUDGETS,
+    ) -> None:
+        super().__init__(budgets, implicit_tls=implicit_tls)
         self._config = config
         self._compiled = compiled(tuple(extensions), config)
         self._refusals = Refusals(config)
@@ -99,13 +121,18 @@ class Connection(Endpoint):
         """The input that the connection waits for, which selects the timeout (RFC 5321 4.5.3.2)."""
         if self._asked:
             return Wait.NOTHING
+        if self._state is State.CONNECTED and self._expects_handshake():
+            return Wait.TLS
 
         return Wait.BODY if self._skip else WAITING_FOR[self._state]
 
     # Receiving
 
     def _expects_handshake(self) -> bool:
-        return self._state is State.TLS or type(self._asked) is StartTls
+        # As in the base class, but without a further call for each segment.
+        state = self._state
+        is_implicit = state is State.CONNECTED and self._implicit_tls and not self._tls
+        return is_implicit or state is State.TLS or type(self._asked) is StartTls
 
     def next_event(self) -> Event | Signal:
         """Return the next event from the client, or a signal: `NEED_DATA`, or `PAUSED` before a reply or TLS.
@@ -122,10 +149,10 @@ class Connection(Endpoint):
             return self._read_line()
         if state in IN_BODY:
             return self._read_body(self._buffer)
-        if state is State.CONNECTED:
+        if state is State.CONNECTED and not self._expects_handshake():
             return self._ask(ConnectionOpened())
         if state is State.CLOSED:
-            return ConnectionClosed()
+            return self._closed()
 
         return self._await_data() if self._end_of_stream else PAUSED  # in the TLS handshake
 
@@ -245,7 +272,9 @@ class Connection(Endpoint):
     # Replying
 
     def send(self, reply: Reply) -> Reply:
-        """Answer the pending event, or end the session with a 421 at any time.
+        """Answer the pending event, or end the session with a 421 although no event is pending.
+
+        A 421 is possible at any time before the session is over, except while a TLS handshake is due.
 
         Returns the reply as it is sent: with the keywords after a positive reply to EHLO, with the host's name where
         RFC 5321 4.2 requires it, and with an enhanced status code where RFC 2034 requires it.
@@ -287,12 +316,12 @@ class Connection(Endpoint):
     def _check_reply(self, reply: Reply) -> Event:
         asked = self._asked
         if asked is None:
-            if self._state in (State.CLOSED, State.TLS):
+            if self._state is State.CLOSED or self._expects_handshake():
                 raise LocalProtocolError(f"no reply can be sent in {self._state}: the plaintext session is over")
             if reply.reply_class is not ReplyClass.GOODBYE:
                 raise LocalProtocolError("no event needs a reply: take the next event first")
 
-            return ConnectionOpened()  # RFC 5321 3.8: a 421 may be sent at any time, like a negative greeting
+            return ConnectionOpened()  # RFC 5321 3.8: a 421 needs no command, like a negative greeting
 
         kind = type(asked)
         if reply.text_error:
@@ -393,6 +422,28 @@ class Connection(Endpoint):
             self._asked = None
             self._lines = None
 
+    # Time
+
+    def _set_deadline(self, timer: Timer) -> None:
+        if self._asked is not None:
+            timer.stop()
+            return
+
+        wait, line = self.waiting_for, None if self._buffer.skipping else self._received - len(self._buffer)
+        if self._state is State.CONNECTED:
+            # Before the greeting: a PROXY header, which the connection does not see, or TLS.
+            wait, line = Wait.TLS if wait is Wait.TLS else Wait.GREETING, _NO_LINE
+
+        is_message = wait is Wait.BODY or self._state is State.CHUNKED
+        timer.await_client(wait, self.budgets, (self._transaction or Wait.BODY) if is_message else None, line)
+
+    def _time_out(self) -> Reply | None:
+        if self._expects_handshake():
+            self._advance(Step.CLOSE)
+            return None
+
+        return self.send(TIMED_OUT)
+
     # Writing
 
     @property
@@ -405,6 +456,9 @@ class Connection(Endpoint):
         self._vouched = False
         self._dialect = self._compiled.dialects[self._tls, False]
 
+
+_NO_LINE: Final = -1
+"""Before the greeting, the client has not begun a line."""
 
 _ADDED_TO: Final = HELLOS | {ConnectionOpened, Xclient, InvalidCommand}
 """Events whose replies get the host's name or keywords, or get no enhanced status code."""

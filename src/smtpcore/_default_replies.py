@@ -14,6 +14,9 @@ from ._replies import Reply, ReplyCode
 PRIORITY_LOWERED: Final = Reply(250, "0 is the priority, because the session is not authenticated", enhanced="2.3.6")
 """The reply to MAIL if a client without authentication asks for a priority above 0 (RFC 6710 4.1)."""
 
+TIMED_OUT: Final = Reply(421, "closing: you took too long", enhanced="4.4.2")
+"""The last reply to a client that has used up a time budget."""
+
 DEFAULTS: Final[Mapping[type[object], Reply]] = {
     ConnectionOpened: Reply(220, "ESMTP"),
     Helo: Reply(250),

@@ -2,13 +2,18 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from math import inf
+from typing import Generic, TypeVar
 
 from ._addresses import Mailbox
+from ._budgets import Budgets, ClientBudgets
 from ._buffer import ReceiveBuffer
 from ._commands import Ehlo, Helo, Lhlo, Mail, Rcpt
 from ._errors import LocalProtocolError, RemoteProtocolError
-from ._replies import ReplyClass
+from ._events import ConnectionClosed, TimedOut
+from ._replies import Reply, ReplyClass
 from ._state import IN_TRANSACTION, MOVES, State, Step
+from ._timer import Timer
 
 
 @dataclass(slots=True)
@@ -25,12 +30,20 @@ class Transaction:
     """The priority from MT-PRIORITY, -9 to 9, default 0; at most 0 unless authenticated (RFC 6710 4.1)."""
 
 
-class Endpoint(ABC):
+B = TypeVar("B", Budgets, ClientBudgets)
+
+
+class Endpoint(ABC, Generic[B]):
     """One end of a session, without I/O."""
 
-    def __init__(self) -> None:
+    def __init__(self, budgets: B, *, implicit_tls: bool) -> None:
+        self.budgets: B = budgets
+        """The time budgets. They may be replaced at any time, for example by shorter ones while a server is full."""
         self._state = State.CONNECTED
         self._tls = False
+        self._implicit_tls = implicit_tls
+        """Whether a TLS handshake precedes the greeting."""
+        self._timer: Timer | None = None
         self._helo: Helo | Ehlo | Lhlo | None = None
         self._authenticated = False
         self._transaction: Transaction | None = None
@@ -92,7 +105,65 @@ class Endpoint(ABC):
         self._received += len(data)
 
     def _expects_handshake(self) -> bool:
-        return self._state is State.TLS
+        """Return whether the next octets belong to a TLS handshake."""
+        return self._state is State.TLS or (self._state is State.CONNECTED and self._implicit_tls and not self._tls)
+
+    # Time
+
+    @property
+    def deadline(self) -> float:
+        """The time for the next call of `tick` if nothing arrives; `math.inf` if no time limits the wait."""
+        return self._timer.deadline if self._timer else inf
+
+    @property
+    def session_deadline(self) -> float:
+        """The time at which the budget of the session is spent; `math.inf` before the first `tick`."""
+        return self._timer.opened + self.budgets.session if self._timer else inf
+
+    def send_deadline(self, now: float) -> float:
+        """Return the time by which a write that begins now has to be complete. If it is not, call `send_failed`."""
+        return min(now + self.budgets.send, self.session_deadline)
+
+    @property
+    def waited(self) -> float:
+        """The seconds that were spent on waiting for the peer, up to the last `tick`."""
+        return self._timer.waited if self._timer else 0.0
+
+    def tick(self, now: float) -> None:
+        """State the time, in seconds of a clock that never goes back. Without `tick`, nothing has a time limit.
+
+        Call this method before each wait for input, after each `receive_data`, and at `deadline`. The time between a
+        `receive_data` and the next wait does not count, because the program works then.
+
+        If a budget is spent, the session is over: `next_event` returns `TimedOut`. A server queues a 421 if the client
+        can read it.
+        """
+        timer = self._timer
+        if timer is None:
+            timer = self._timer = Timer(now)
+        if self._state is State.CLOSED or not timer.advance(now, self._received, self._received - len(self._buffer)):
+            return
+
+        self._set_deadline(timer)
+        if timer.deadline <= timer.now:
+            timer.timed_out = TimedOut(timer.wait, timer.budget, self._time_out())
+
+    @abstractmethod
+    def _set_deadline(self, timer: Timer) -> None:
+        """Set the deadline of the current wait."""
+
+    @abstractmethod
+    def _time_out(self) -> Reply | None:
+        """Close the session because a budget is spent. Return the last reply, if there is one."""
+
+    def _closed(self) -> TimedOut | ConnectionClosed:
+        """Return the next event of a session that is over."""
+        timer = self._timer
+        event = timer.timed_out if timer else None
+        if timer:
+            timer.stop()
+
+        return event or ConnectionClosed()
 
     # Writing
 

@@ -10,6 +10,7 @@ from ._base64 import encode_base64
 from ._command import Command, UnknownCommand
 from ._commands import Rcpt
 from ._replies import Reply
+from ._states import Wait
 
 
 class Signal(Enum):
@@ -129,9 +130,21 @@ class ConnectionClosed:
     """The end of the dialogue: the peer closed its side, or the last reply ended the session."""
 
 
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """A time budget is spent, and the session is over. `tick` has found this out; it is the last event but one."""
+
+    wait: Wait
+    """The wait in which the budget was spent."""
+    budget: str
+    """The name of the budget: a field of `Budgets`, or of `ClientBudgets`."""
+    reply: Reply | None = None
+    """The 421 that a server has queued; None if no reply can be sent."""
+
+
 _Line: TypeAlias = Command | UnknownCommand | InvalidCommand | AuthResponse | AuthCancel
 _Body: TypeAlias = DataLine | DataChunk | ChunkEnd | DataEnd | InvalidData
-Event: TypeAlias = ConnectionOpened | _Line | _Body | ConnectionClosed
+Event: TypeAlias = ConnectionOpened | _Line | _Body | TimedOut | ConnectionClosed
 """An event that `Connection.next_event` returns. The method can also return a `Signal`."""
 
 Request: TypeAlias = Command | UnknownCommand | AuthResponse | AuthCancel | DataLine | DataChunk | DataEnd
@@ -153,5 +166,5 @@ class Answered:
     """The recipient to which a reply to the end of an LMTP body applies (RFC 2033 4.2). None in SMTP."""
 
 
-ClientEvent: TypeAlias = Answered | ConnectionClosed
+ClientEvent: TypeAlias = Answered | TimedOut | ConnectionClosed
 """An event that `ClientConnection.next_event` returns. The method can also return a `Signal`."""

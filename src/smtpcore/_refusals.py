@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from . import _rules as rules
+from ._budgets import Budgets
 from ._buffer import LineError, LineFault
 from ._command import Command, UnknownCommand
 from ._commands import HELLOS, Auth, Bdat, Data, Ehlo, Helo, Lhlo, Mail, Noop, Quit, Rcpt, Rset, StartTls
@@ -77,7 +78,7 @@ class Refusals:
         """The refusal of every command except QUIT after a limit of the session was reached; None before that."""
 
     def examine(
-        self, line: bytes, dialect: Dialect, state: State, transaction: Transaction | None, session: Endpoint
+        self, line: bytes, dialect: Dialect, state: State, transaction: Transaction | None, session: Endpoint[Budgets]
     ) -> tuple[Command | UnknownCommand | InvalidCommand, int]:
         """Return the command in a line, or the refusal by the first rule that the line breaks.
 
@@ -125,7 +126,7 @@ class Refusals:
         return InvalidCommand(line, refusal.reply, refusal.rule)
 
     def _refuse_verb(
-        self, verb: str, kind: type[object], dialect: Dialect, state: State, session: Endpoint
+        self, verb: str, kind: type[object], dialect: Dialect, state: State, session: Endpoint[Budgets]
     ) -> Refusal | None:
         config = self._config
         if self._exhausted and kind is not Quit:
@@ -151,7 +152,7 @@ class Refusals:
         return _OUT_OF_SEQUENCE.get((state, kind), rules.OUT_OF_SEQUENCE)
 
     def _refuse_values(
-        self, command: Command | UnknownCommand, transaction: Transaction | None, session: Endpoint
+        self, command: Command | UnknownCommand, transaction: Transaction | None, session: Endpoint[Budgets]
     ) -> Refusal | None:
         config = self._config
         match command:

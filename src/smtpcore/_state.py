@@ -47,40 +47,7 @@ from ._extensions._xclient import Xclient
 from ._replies import ReplyClass
 from ._states import Key
 from ._states import State as State
-
-
-class Wait(Key):
-    """The kinds of timeouts of RFC 5321 4.5.3.2, named by the input that a connection waits for."""
-
-    GREETING = auto()
-    """A server waits for the first command after the greeting."""
-    COMMAND = auto()
-    """A server waits for the next command."""
-    BODY = auto()
-    """A server waits for more of a body."""
-    AUTH = auto()
-    """A server waits for a SASL response."""
-    TLS = auto()
-    """Either end waits for the TLS handshake."""
-    NOTHING = auto()
-    """No input: your program has to act, or the session is over."""
-
-    # Waits of a client
-
-    SERVER_GREETING = auto()
-    """The server's greeting (RFC 5321 4.5.3.2.1: 5 minutes)."""
-    MAIL_REPLY = auto()
-    """The reply to MAIL (4.5.3.2.2: 5 minutes)."""
-    RCPT_REPLY = auto()
-    """The reply to RCPT (4.5.3.2.3: 5 minutes)."""
-    DATA_REPLY = auto()
-    """The reply to DATA (4.5.3.2.4: 2 minutes)."""
-    DATA_BLOCK = auto()
-    """The server's readiness for more octets of a body (4.5.3.2.5: 3 minutes for each block)."""
-    END_REPLY = auto()
-    """The reply to the end of a body or of a chunk (4.5.3.2.6: 10 minutes)."""
-    COMMAND_REPLY = auto()
-    """The reply to any other command."""
+from ._states import Wait as Wait
 
 
 class Step(Key):

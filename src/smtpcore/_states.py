@@ -1,4 +1,4 @@
-"""The states of an SMTP session. `_state.py` has the transitions between them."""
+"""The states of an SMTP session, and its waits. `_state.py` has the transitions between the states."""
 
 from enum import Enum, auto
 from typing import TYPE_CHECKING
@@ -42,3 +42,37 @@ class State(Key):
     """The greeting was negative, such as 554 (RFC 5321 3.1), or an XCLIENT was refused. Only QUIT is allowed."""
     CLOSED = auto()
     """The session is over."""
+
+
+class Wait(Key):
+    """The kinds of timeouts of RFC 5321 4.5.3.2, named by the input that a connection waits for."""
+
+    GREETING = auto()
+    """A server waits for the first command after the greeting."""
+    COMMAND = auto()
+    """A server waits for the next command."""
+    BODY = auto()
+    """A server waits for more of a body."""
+    AUTH = auto()
+    """A server waits for a SASL response."""
+    TLS = auto()
+    """Either end waits for the TLS handshake."""
+    NOTHING = auto()
+    """No input: your program has to act, or the session is over."""
+
+    # Waits of a client
+
+    SERVER_GREETING = auto()
+    """The server's greeting (RFC 5321 4.5.3.2.1: 5 minutes)."""
+    MAIL_REPLY = auto()
+    """The reply to MAIL (4.5.3.2.2: 5 minutes)."""
+    RCPT_REPLY = auto()
+    """The reply to RCPT (4.5.3.2.3: 5 minutes)."""
+    DATA_REPLY = auto()
+    """The reply to DATA (4.5.3.2.4: 2 minutes)."""
+    DATA_BLOCK = auto()
+    """The server's readiness for more octets of a body (4.5.3.2.5: 3 minutes for each block)."""
+    END_REPLY = auto()
+    """The reply to the end of a body or of a chunk (4.5.3.2.6: 10 minutes)."""
+    COMMAND_REPLY = auto()
+    """The reply to any other command."""

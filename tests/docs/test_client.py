@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from smtpcore import (
+    Answered,
     Auth,
     AuthResponse,
     Bodies,
@@ -124,7 +125,7 @@ def connected(
         server.send(conn.data_to_send())
         conn.receive_data(server.receive())
         event = conn.next_event()
-        assert not isinstance(event, Signal | ConnectionClosed)
+        assert isinstance(event, Answered)
         return event.reply
 
     def ask(request: Request) -> Reply:

@@ -204,7 +204,7 @@ class Wire:
             then()
 
     def _take_replies(self) -> None:
-        while not isinstance(event := self.client.next_event(), Signal | ConnectionClosed):
+        while isinstance(event := self.client.next_event(), Answered):
             self.answered.append(event)
 
     def _serve(self) -> None:

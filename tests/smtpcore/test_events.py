@@ -20,7 +20,9 @@ from smtpcore import (
     InvalidData,
     Reply,
     Signal,
+    TimedOut,
     UnknownCommand,
+    Wait,
 )
 
 EVENTS = [
@@ -34,6 +36,7 @@ EVENTS = [
     InvalidData(Reply(552), "max_message_size"),
     AuthResponse(b"secret"),
     AuthCancel(),
+    TimedOut(Wait.COMMAND, "command", Reply(421)),
     ConnectionClosed(),
 ]
 

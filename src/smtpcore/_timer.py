@@ -1,0 +1,166 @@
+"""Measure the waits of one end of a session, and find the deadline of the current wait."""
+
+# A per-read timeout can be defeated by sending one octet just before it expires. So waits add up: for a command line
+# until the line is complete, for a reply until the whole reply has arrived, for a message until its end. Only `block`
+# starts again with each octet, and each octet of a message extends its deadline at the minimum rate.
+#
+# The time of your own program does not count. `tick` is called before each wait, and again after `receive_data`, so
+# that two kinds of intervals alternate:
+#
+#     tick  (wait)  receive_data  tick  (next_event, handlers, send)  tick  (wait)  receive_data  tick ...
+#
+# An interval belongs to the program if a reply was pending at its beginning, or if the connection has taken input out
+# of its buffer, but has received nothing. All other intervals are waits. If a program calls `tick` less often, its
+# intervals are longer, and count as waits as a whole: the peer gets less time, never more.
+#
+# `worked` is the sum of the intervals of the program. `now - worked` is a clock that stands still while the program
+# works. The starts of waits are times of that clock. So while a wait lasts, its deadline does not change at all, and a
+# program that sleeps until the deadline needs no tolerance for rounding.
+#
+# Input that arrives after the deadline may complete the command. So the first `tick` after input ends nothing: the next
+# `tick` does, if the command is still incomplete.
+
+from math import inf
+from typing import Final
+
+from ._budgets import Budgets, ClientBudgets
+from ._events import TimedOut
+from ._states import Wait
+
+
+class Timer:
+    """The time of one connection. It exists from the first `tick`."""
+
+    __slots__ = (
+        "_item",
+        "_item_from",
+        "_message",
+        "_message_from",
+        "_message_octets",
+        "_octet_from",
+        "_of",
+        "_received",
+        "_taken",
+        "_was_input",
+        "_worked",
+        "budget",
+        "deadline",
+        "now",
+        "opened",
+        "timed_out",
+        "wait",
+    )
+
+    def __init__(self, now: float) -> None:
+        self.now = self.opened = now
+        self.deadline = inf
+        """The time at which the current wait has to end."""
+        self.budget = ""
+        """The name of the budget that sets the deadline."""
+        self.wait = Wait.NOTHING
+        """The kind of the current wait."""
+        self.timed_out: TimedOut | None = None
+        """The event that `next_event` has to return next."""
+
+        self._worked = 0.0
+        """Seconds for which the program worked, and did not wait for the peer."""
+        self._received = 0
+        self._taken = 0
+        """Octets taken out of the receive buffer up to the last tick."""
+        self._was_input = False
+        """Whether input arrived before the last tick."""
+        self._octet_from = self._item_from = self._message_from = now
+        """The starts of the waits for the next octet, for the rest of a line or reply, and for the rest of a message.
+        Times of the clock that stands still while the program works."""
+        self._of: object = None
+        self._item = 0
+        """The line or reply that is waited for: of a line the place in the stream, of a reply the request in `_of` and
+        the number of its replies that are still to come."""
+        self._message: object = None
+        """The message that is being received, or None."""
+        self._message_octets = 0
+        """Octets received before the first wait within the message."""
+
+    @property
+    def waited(self) -> float:
+        """Seconds spent on waiting for the peer."""
+        return self.now - self.opened - self._worked
+
+    def advance(self, now: float, received: int, taken: int) -> bool:
+        """Add the interval since the last tick. Return False if input has just ended the wait."""
+        has_input = received != self._received
+        has_taken = taken != self._taken
+        if now < self.now:
+            now = self.now
+        if self.wait is Wait.NOTHING or (has_taken and not has_input):
+            self._worked += now - self.now
+        self.now = now
+        if has_input:
+            self._received = received
+            self._octet_from = now - self._worked
+
+        ended = has_input and not has_taken and not self._was_input and self.wait is not Wait.NOTHING
+        self._was_input = has_input
+        self._taken = taken
+        return not ended
+
+    def stop(self) -> None:
+        """End the wait: the program has to act, or the session is over."""
+        self.wait = Wait.NOTHING
+        self.deadline = inf
+        self.timed_out = None
+
+    def await_client(self, wait: Wait, budgets: Budgets, message: object | None, line: int | None) -> None:
+        """Set the deadline of a server.
+
+        `message` is the message that is being received. `line` is where the current line begins in the stream of
+        octets, or None in the rest of a faulty line.
+        """
+        at = self._begin(wait, None, self._item if line is None else line)
+        if message is not self._message:
+            self._message = message
+            self._message_from = at
+            self._message_octets = self._received
+
+        if wait is Wait.BODY:
+            end, budget = self._octet_from + budgets.block, "block"
+        else:
+            budget = _OF_SERVER[wait]
+            end = self._item_from + float(getattr(budgets, budget))
+        if message is not None and budgets.body_rate:
+            credit = (self._received - self._message_octets) / budgets.body_rate
+            end_of_message = self._message_from + budgets.body + credit
+            if end_of_message < end:
+                end, budget = end_of_message, "body"
+        self._set_deadline(end, budget, budgets)
+
+    def await_server(self, wait: Wait, budgets: ClientBudgets, budget: str, request: object, replies: int) -> None:
+        """Set the deadline of a client that waits for a reply to `request`, which needs `replies` more."""
+        self._begin(wait, request, replies)
+        self._set_deadline(self._item_from + float(getattr(budgets, budget)), budget, budgets)
+
+    def _begin(self, wait: Wait, of: object, item: int) -> float:
+        at = self.now - self._worked
+        if item != self._item or of is not self._of or wait is not self.wait:
+            self._item = item
+            self._of = of
+            self.wait = wait
+            self._item_from = at
+
+        return at
+
+    def _set_deadline(self, end: float, budget: str, budgets: Budgets | ClientBudgets) -> None:
+        # `end` is a time of the clock that stands still while the program works.
+        self.deadline, self.budget = end + self._worked, budget
+        end_of_session = self.opened + budgets.session
+        if end_of_session < self.deadline:
+            self.deadline, self.budget = end_of_session, "session"
+
+
+_OF_SERVER: Final = {
+    Wait.GREETING: "greeting",
+    Wait.COMMAND: "command",
+    Wait.AUTH: "command",
+    Wait.TLS: "handshake",
+}
+"""The budget of each wait of a server, except for a body."""
