@@ -30,7 +30,13 @@ TIMEOUT: Final = 30.0
 USER: Final = "tim"
 PASSWORD: Final = "tans taaf"
 RECIPIENTS: Final = ("a@example.org", "b@example.org", "c@example.org")
-"""Recipients that all servers accept; all servers refuse `nobody@example.org`."""
+"""Recipients that all servers accept.
+
+All servers refuse `nobody@example.org`, and refuse temporarily recipients whose name begins with `later`. Postfix and
+Exim refuse messages with a field `X-Refuse:`.
+"""
+DEFERRED: Final = ("later", "later.direct", "later.middle")
+"""Names of recipients that all servers refuse temporarily. Dovecot does so after the body."""
 CERTIFIED: Final = ("localhost", "127.0.0.1")
 
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -146,7 +152,7 @@ def certify(directory: Path) -> tuple[Path, Path, Path]:
 
 
 @contextmanager
-def _process(
+def process(
     command: list[str], directory: Path, is_ready: Callable[[], bool], *, mounts: Mapping[str, Path] | None = None
 ) -> Iterator[None]:
     # New mount and process namespaces: the server sees the files of the test in their usual places, and none of its
@@ -160,7 +166,7 @@ def _process(
     script = " && ".join([*steps, 'exec "$@"'])
     output = directory / "output"
     with output.open("ab") as file:
-        process = subprocess.Popen(
+        started = subprocess.Popen(
             ["unshare", *_NAMESPACES, "sh", "-ec", script, "sh", *command],
             stdin=subprocess.DEVNULL,
             stdout=file,
@@ -169,7 +175,7 @@ def _process(
         )
 
     def ready() -> bool | None:
-        if process.poll() is not None:
+        if started.poll() is not None:
             raise AssertionError(f"{command} has ended: {output.read_text(errors='replace')}")
 
         return is_ready() or None
@@ -178,7 +184,7 @@ def _process(
         wait_until(ready, lambda: output.read_text(errors="replace"))
         yield
     finally:
-        _end(process)
+        _end(started)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
@@ -191,7 +197,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 _NAMESPACES: Final = ("--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
-def _accepts(port: int) -> bool:
+def accepts(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT).close()
     except ConnectionRefusedError:
@@ -200,7 +206,7 @@ def _accepts(port: int) -> bool:
         return True
 
 
-def _make(directory: Path, *names: str, owner: str | None = None) -> None:
+def make(directory: Path, *names: str, owner: str | None = None) -> None:
     for name in names:
         path = directory / name
         path.mkdir(parents=True, exist_ok=True)
@@ -208,7 +214,7 @@ def _make(directory: Path, *names: str, owner: str | None = None) -> None:
             shutil.chown(path, owner)
 
 
-def _with_users(directory: Path, *names: str) -> dict[str, Path]:
+def with_users(directory: Path, *names: str) -> dict[str, Path]:
     """Write copies of /etc/passwd and /etc/group with further entries. Return them by the path to mount them at."""
     for kind, entry in (("passwd", "{0}:x:{1}:{1}::/nonexistent:/bin/false\n"), ("group", "{0}:x:{1}:\n")):
         known = Path(f"/etc/{kind}").read_text()
@@ -219,7 +225,7 @@ def _with_users(directory: Path, *names: str) -> dict[str, Path]:
     return {f"/etc/{kind}": directory / kind for kind in ("passwd", "group")}
 
 
-def _ids(files: Mapping[str, Path], name: str) -> tuple[int, int]:
+def ids(files: Mapping[str, Path], name: str) -> tuple[int, int]:
     entry = re.search(rf"^{name}:[^:]*:(\d+):(\d+):", files["/etc/passwd"].read_text(), re.MULTILINE)
     assert entry
     return int(entry[1]), int(entry[2])
@@ -251,7 +257,9 @@ virtual_gid_maps = static:{gid}
 virtual_minimum_uid = 1
 virtual_mailbox_limit = 0
 message_size_limit = 300000000
-smtpd_recipient_restrictions = permit_sasl_authenticated, reject_unauth_destination
+header_checks = regexp:{directory}/conf/headers
+smtpd_recipient_restrictions =
+    check_recipient_access regexp:{directory}/conf/deferred, permit_sasl_authenticated, reject_unauth_destination
 smtpd_tls_cert_file = {chain}
 smtpd_tls_key_file = {key}
 smtpd_tls_security_level = may
@@ -293,9 +301,9 @@ def _postfix(directory: Path, port: int, tls_port: int) -> Iterator[MailServer]:
     master = program("master", path="/usr/lib/postfix/sbin")
     ca, chain, key = certify(directory)
     user = pwd.getpwnam("postfix")
-    _make(directory, "conf", "log", "queue", "queue/pid")
-    _make(directory, "data", "mail", *(f"queue/{name}" for name in _POSTFIX_QUEUES), owner="postfix")
-    _make(directory, "queue/private", "queue/public", "queue/maildrop", owner="postfix")
+    make(directory, "conf", "log", "queue", "queue/pid")
+    make(directory, "data", "mail", *(f"queue/{name}" for name in _POSTFIX_QUEUES), owner="postfix")
+    make(directory, "queue/private", "queue/public", "queue/maildrop", owner="postfix")
     values = {
         "directory": directory,
         "uid": user.pw_uid,
@@ -309,13 +317,15 @@ def _postfix(directory: Path, port: int, tls_port: int) -> Iterator[MailServer]:
     (directory / "conf/main.cf").write_text(_POSTFIX_MAIN.format(**values))
     (directory / "conf/master.cf").write_text(_POSTFIX_MASTER.format(**values))
     (directory / "conf/mailboxes").write_text("!/^nobody@/ all/\n")
+    (directory / "conf/deferred").write_text("/^later/ 450 4.2.0 Come back later\n")
+    (directory / "conf/headers").write_text("/^X-Refuse:/ REJECT No dead parrots\n")
     offers = {"PIPELINING", "SIZE", "STARTTLS", "CHUNKING", "8BITMIME", "SMTPUTF8", "DSN", "XCLIENT", "XFORWARD"}
     with ExitStack() as stack:
         if shutil.which("dovecot"):
-            _make(directory, "dovecot")
+            make(directory, "dovecot")
             stack.enter_context(_dovecot_auth(directory / "dovecot"))
             offers.add("AUTH")
-        stack.enter_context(_process([master, "-c", str(directory / "conf"), "-d"], directory, lambda: _accepts(port)))
+        stack.enter_context(process([master, "-c", str(directory / "conf"), "-d"], directory, lambda: accepts(port)))
         yield MailServer(
             "postfix",
             directory,
@@ -351,7 +361,7 @@ message_size_limit = 300M
 received_header_text = Received: by exim
 acl_smtp_mail = accept
 acl_smtp_rcpt = check
-acl_smtp_data = accept
+acl_smtp_data = check_content
 host_lookup =
 rfc1413_hosts =
 never_users =
@@ -361,9 +371,15 @@ begin acl
 check:
   deny message = No such user
     local_parts = nobody
+  defer message = Come back later
+    local_parts = ^later
   accept domains = example.org
   accept authenticated = *
   deny message = relay not permitted
+check_content:
+  deny message = No dead parrots
+    condition = ${{if def:h_X-Refuse:}}
+  accept
 begin routers
 all:
   driver = accept
@@ -401,10 +417,10 @@ cram:
 def _exim(directory: Path, port: int, tls_port: int) -> Iterator[MailServer]:
     exim = program("exim4")
     ca, chain, key = certify(directory)
-    mounts = _with_users(directory, "Debian-exim")
-    _make(directory, "spool", "log", "mail")
+    mounts = with_users(directory, "Debian-exim")
+    make(directory, "spool", "log", "mail")
     for name in ("spool", "log", "mail"):
-        os.chown(directory / name, *_ids(mounts, "Debian-exim"))
+        os.chown(directory / name, *ids(mounts, "Debian-exim"))
     for path in (chain, key):
         path.chmod(0o644)
 
@@ -412,7 +428,7 @@ def _exim(directory: Path, port: int, tls_port: int) -> Iterator[MailServer]:
     config = directory / "exim.conf"
     config.write_text(_EXIM.format(**values, user=USER, password=PASSWORD))
     command = [exim, "-C", str(config), "-bdf", "-q10m"]
-    with _process(command, directory, lambda: _accepts(port), mounts=mounts):
+    with process(command, directory, lambda: accepts(port), mounts=mounts):
         yield MailServer(
             "exim4",
             directory,
@@ -440,18 +456,20 @@ match from any for domain example.org action store
 @contextmanager
 def _opensmtpd(directory: Path, port: int, tls_port: int) -> Iterator[MailServer]:
     smtpd = program("smtpd")
-    mounts = _with_users(directory, "opensmtpd", "opensmtpq")
-    _make(directory, "spool/smtpd", "run", "mail")
+    mounts = with_users(directory, "opensmtpd", "opensmtpq")
+    make(directory, "spool/smtpd", "run", "mail")
     (directory / "spool/smtpd").chmod(0o711)
     shutil.chown(directory / "mail", "mail")
-    (directory / "virtuals").write_text("nobody@example.org error:550 No such user\n@example.org mail\n")
+    refused = ["nobody@example.org error:550 No such user"]
+    refused += [f"{name}@example.org error:450 Come back later" for name in DEFERRED]
+    (directory / "virtuals").write_text("\n".join([*refused, "@example.org mail\n"]))
     config = directory / "smtpd.conf"
     config.write_text(_OPENSMTPD.format(directory=directory, port=port))
     mounts |= {"/var/spool": directory / "spool", "/run": directory / "run"}
     if is_unpacked(smtpd):
         mounts |= {"/usr/libexec": UNPACKED / "usr/libexec", "/var/lib": UNPACKED / "var/lib"}
 
-    with _process([smtpd, "-d", "-f", str(config)], directory, lambda: _accepts(port), mounts=mounts):
+    with process([smtpd, "-d", "-f", str(config)], directory, lambda: accepts(port), mounts=mounts):
         yield MailServer(
             "opensmtpd",
             directory,
@@ -527,20 +545,23 @@ service auth {{
 
 def _dovecot_config(directory: Path, template: str, ssl: str, **values: object) -> list[str]:
     dovecot = program("dovecot")
-    _make(directory, "base", "state", "mail")
+    make(directory, "base", "state", "mail")
     shutil.chown(directory / "mail", "mail")
     more = template.format(directory=directory, **values)
     config = directory / "dovecot.conf"
     config.write_text(_DOVECOT.format(directory=directory, ssl=ssl, more=more))
     users = (*(address.partition("@")[0] for address in RECIPIENTS), USER)
-    (directory / "users").write_text("".join(f"{name}:{{PLAIN}}{PASSWORD}::::::\n" for name in users))
+    lines = [f"{name}:{{PLAIN}}{PASSWORD}::::::\n" for name in users]
+    # A home directory that cannot be created is a temporary failure of each delivery.
+    lines += [f"{name}:{{PLAIN}}{PASSWORD}::::/dev/null/{name}::\n" for name in DEFERRED]
+    (directory / "users").write_text("".join(lines))
     return [dovecot, "-F", "-c", str(config)]
 
 
 @contextmanager
 def _dovecot_auth(directory: Path) -> Iterator[None]:
     command = _dovecot_config(directory, _DOVECOT_AUTH, "no")
-    with _process(command, directory, lambda: (directory / "auth").exists()):
+    with process(command, directory, lambda: (directory / "auth").exists()):
         yield
 
 
@@ -551,7 +572,7 @@ def _dovecot(directory: Path, port: int, tls_port: int) -> Iterator[MailServer]:
 
     ca, chain, key = certify(directory)
     command = _dovecot_config(directory, _DOVECOT_LMTP, "yes", chain=chain, key=key, port=port)
-    with _process(command, directory, lambda: _accepts(port)):
+    with process(command, directory, lambda: accepts(port)):
         yield MailServer(
             "dovecot",
             directory,

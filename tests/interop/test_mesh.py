@@ -1,0 +1,190 @@
+"""Real servers relay messages through `smtpcore serve --forward` to real servers, with the same results as directly."""
+
+import re
+import smtplib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from tests.adapters.command import running
+from tests.interop import relays, servers
+from tests.interop.relays import Hop, Outcome, Relay
+from tests.interop.servers import RECIPIENTS, MailServer, wait_until
+
+SENDER = "s@client.example"
+A, B, C = RECIPIENTS
+NOBODY, LATER = "nobody@example.org", "later.WAY@example.org"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of message. `WAY` in the message and in recipients stands for the way that the message takes."""
+
+    body: bytes = b"Hello.\r\n"
+    header: bytes = b""
+    sender: str = SENDER
+    recipients: tuple[str, ...] = (A,)
+    mail: tuple[str, ...] = ()
+    """Parameters of MAIL."""
+    rcpt: tuple[str, ...] = ()
+    """Parameters of each RCPT."""
+
+    def message(self, name: str, way: str) -> bytes:
+        head = f"Message-ID: <{message_id(name, way)}>\r\nDate: Mon, 23 Nov 2026 12:00:00 +0000\r\n"
+        head += "From: s@client.example\r\nTo: a@example.org\r\nSubject: parrots\r\n"
+        return head.encode() + self.header + b"\r\n" + self.body
+
+    def recipients_by(self, way: str) -> list[str]:
+        return [recipient.replace("WAY", way) for recipient in self.recipients]
+
+
+MIME = b"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n"
+KINDS = {
+    "plain": Kind(),
+    "octets beyond ASCII": Kind("Grüße\r\n".encode() + b"\xff\xfe\r\n", MIME, mail=("BODY=8BITMIME",)),
+    "octets beyond ASCII without BODY": Kind("Grüße\r\n".encode(), MIME),
+    "addresses beyond ASCII": Kind(
+        sender="grüße@client.example", recipients=("größe@example.org",), mail=("SMTPUTF8", "BODY=8BITMIME")
+    ),
+    "header beyond ASCII": Kind(header="X-Name: Grüße\r\n".encode(), mail=("SMTPUTF8", "BODY=8BITMIME")),
+    "notifications": Kind(mail=("RET=HDRS", "ENVID=QQ+2B314159"), rcpt=("NOTIFY=SUCCESS,FAILURE",)),
+    "original recipient": Kind(rcpt=("NOTIFY=NEVER", "ORCPT=rfc822;other+2Bone@example.net")),
+    "long header lines": Kind(header=b"X-Long: " + b"y" * 900 + b"\r\nX-Folded:" + b"\r\n " * 200 + b"end\r\n"),
+    "long body lines": Kind(b"x" * 990 + b"\r\n" + b"z" * 998 + b"\r\n"),
+    "lines over 998 octets": Kind(b"y " * 2000 + b"\r\n"),
+    "dots": Kind(b".\r\n..\r\n.a\r\n...\r\nend\r\n.\r\n"),
+    "bare LF": Kind(b"one\ntwo\n.\nthree\n\n..four\n"),
+    "bare CR": Kind(b"one\rtwo\r\r\nthree\r\n"),
+    "blanks at the ends of lines": Kind(b"a \r\n\t\r\n \r\nb\t\r\n"),
+    "empty body": Kind(b""),
+    "empty lines": Kind(b"\r\n\r\n\r\nend\r\n\r\n\r\n"),
+    "large": Kind(b"".join(b"%08d %s\r\n" % (number, b"x" * 66) for number in range(26_000))),
+    "null sender": Kind(sender=""),
+    "one of many recipients refused": Kind(recipients=(A, NOBODY, B, C)),
+    "unknown recipient": Kind(recipients=(NOBODY,)),
+    "deferred recipient": Kind(recipients=(LATER,)),
+    "one of several recipients deferred": Kind(recipients=(A, LATER, B)),
+    "refused message": Kind(header=b"X-Refuse: yes\r\n"),
+    "refused message to several recipients": Kind(header=b"X-Refuse: yes\r\n", recipients=(A, B)),
+}
+
+
+def message_id(name: str, way: str) -> str:
+    return f"{name.replace(' ', '.')}.{way}@mesh.example"
+
+
+@dataclass(frozen=True)
+class Result:
+    """All that can be seen of a message: the replies, and the delivered copies without trace fields."""
+
+    outcomes: list[Outcome]
+    copies: list[bytes] = field(repr=False)
+
+
+def send(relay: Relay, name: str, way: str) -> None:
+    kind = KINDS[name]
+    with smtplib.SMTP("127.0.0.1", relay.ports[way], "client.example", timeout=servers.TIMEOUT) as smtp:
+        refused = smtp.sendmail(
+            kind.sender, kind.recipients_by(way), kind.message(name, way), list(kind.mail), list(kind.rcpt)
+        )
+    assert refused == {}
+
+
+@dataclass
+class Mesh:
+    """A relay, and the server to which it sends by two ways."""
+
+    relay: Relay
+    server: MailServer
+    copies: dict[Path, tuple[bytes, bytes]] = field(default_factory=dict)
+    """The header and the body of each delivered file, with LF line ends."""
+
+    def result(self, name: str, way: str) -> Result:
+        """Wait for the result of a message."""
+        marker = message_id(name, way)
+        outcomes = self.relay.outcomes(marker, KINDS[name].recipients_by(way))
+        expected = sum(outcome.verdict == "sent" for outcome in outcomes)
+        mark = f"\nMessage-ID: <{marker}>\n".encode()
+
+        def find() -> list[bytes] | None:
+            for path in self.server.messages():
+                if path not in self.copies:
+                    header, _, body = path.read_bytes().replace(b"\r\n", b"\n").partition(b"\n\n")
+                    self.copies[path] = header, body
+            found = [without_trace(header) + body for header, body in self.copies.values() if mark in header]
+            return found if len(found) >= expected else None
+
+        copies = wait_until(find, lambda: f"{self.server.name} did not deliver {marker}:\n{self.server.log()}")
+        return Result(
+            [replace_way(outcome, way) for outcome in outcomes],
+            sorted(copy.replace(way.encode(), b"WAY") for copy in copies),
+        )
+
+
+def replace_way(outcome: Outcome, way: str) -> Outcome:
+    return Outcome(
+        *(text.replace(way, "WAY") for text in (outcome.recipient, outcome.verdict, outcome.code, outcome.after))
+    )
+
+
+def without_trace(header: bytes) -> bytes:
+    """Return a header without `Received:`."""
+    fields = re.split(rb"\n(?![ \t])", header)
+    return b"\n".join(each for each in fields if not each.lower().startswith(b"received:")) + b"\n\n"
+
+
+KNOWN: dict[str, dict[str, str]] = {
+    "dovecot": {
+        "one of several recipients deferred": (
+            "Dovecot refuses this recipient after the body. A client of SMTP gets one reply for all recipients, here a"
+            " temporary refusal, so the others get the message twice"
+        ),
+    },
+}
+"""Kinds with other results through smtpcore, with the reason, by the server."""
+BACKENDS = {"postfix": "asyncio", "exim4": "trio", "opensmtpd": "threads", "dovecot": "asyncio"}
+"""The backend of `smtpcore serve` in front of each server."""
+
+
+def as_passed_on(outcome: Outcome) -> Outcome:
+    """Return the outcome of a reply that smtpcore passes on. It adds an enhanced code if there is none (RFC 2034)."""
+    return replace(outcome, code=re.sub(r"\A([245])(\d\d)\Z", r"\1\2 \1.0.0", outcome.code))
+
+
+@pytest.mark.parametrize("server_name", ["postfix", "exim4", "opensmtpd", "dovecot"])
+@pytest.mark.parametrize("relay_name", relays.NAMES)
+def test_messages_arrive_through_smtpcore_as_they_do_directly(
+    relay_name: str, server_name: str, tmp_path: Path
+) -> None:
+    with mesh(relay_name, server_name, tmp_path) as running_mesh:
+        for name in KINDS:
+            for way in relays.WAYS:
+                send(running_mesh.relay, name, way)
+        results = {name: [running_mesh.result(name, way) for way in relays.WAYS] for name in KINDS}
+
+    different = {}
+    for name, (direct, middle) in results.items():
+        expected = Result([as_passed_on(outcome) for outcome in direct.outcomes], direct.copies)
+        if middle != expected:
+            different[name] = f"{expected}\n{middle}\n{expected.copies == middle.copies}"
+    assert set(different) == set(KNOWN.get(server_name, ())), "\n\n".join(
+        f"{name}:\n{text}" for name, text in different.items()
+    )
+
+
+@contextmanager
+def mesh(relay_name: str, server_name: str, directory: Path) -> Iterator[Mesh]:
+    """Run a server, `smtpcore serve` in front of it, and a relay that uses both."""
+    with servers.server(server_name) as server:
+        options = ["--forward", f"127.0.0.1:{server.port}", "--forward-announce", "--self-signed"]
+        options += ["--backend", BACKENDS[server_name]]
+        lmtp = ["--forward-lmtp"] if server.lmtp else []
+        with running(directory, *options, *lmtp) as middle:
+            hops = {"direct": Hop(server.port, server.lmtp), "middle": Hop(middle.port)}
+            with relays.relay(relay_name, hops) as relay:
+                yield Mesh(relay, server)
+        assert middle.status == 0
+        assert middle.errors == []
