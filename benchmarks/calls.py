@@ -64,7 +64,7 @@ class Count:
     """The function calls made during one exchange: a command and its reply."""
 
     calls: tuple[Call, ...]
-    """The calls of Python functions, in order, whatever package they belong to."""
+    """The calls of Python functions of all packages, in order."""
     builtins: int
     """The number of calls of functions written in C."""
 
@@ -120,7 +120,7 @@ def _depth_of(frame: FrameType) -> int:
 
 
 class _CountingStream:
-    """A `Stream` with all its input. It counts calls after it has returned the first segment of the exchange itself."""
+    """A `Stream` with all its input, which counts calls after it has returned the first segment of the exchange."""
 
     def __init__(self, before: tuple[bytes, ...], counted: tuple[bytes, ...]) -> None:
         self.peer: Address | None = Address("192.0.2.1", 49152)

@@ -200,7 +200,7 @@ def expect(reply: bytes, code: bytes) -> None:
 
 
 def look_into(maildir: Path, outcome: Outcome) -> Outcome:
-    """Compare the stored messages with the sent ones."""
+    """Compare the stored messages with the sent messages."""
     for path in (maildir / "new").iterdir():
         content = path.read_bytes().replace(b"\n", b"\r\n")  # the store has LF line ends
         body = content[content.index(b"Subject: ") :] if b"Subject: " in content else content

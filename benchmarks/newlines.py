@@ -2,8 +2,8 @@
 
     python benchmarks/newlines.py
 
-Prints GB per second of CPU time, by variant and size of the block, as JSON. It uses the standard library only, so that
-`python -m benchmarks.core --python PATH` can run it on several builds, whose results differ.
+Prints GB per second of CPU time, by variant and size of the block, as JSON. The module uses the standard library only,
+so that `python -m benchmarks.core --python PATH` can run it on several builds, whose results differ.
 """
 
 import json
@@ -58,7 +58,7 @@ def split_and_join(block: bytes) -> bool:
 
 
 def split_length(block: bytes) -> bool:
-    # For `splitlines`, a bare CR and a bare LF are line ends too. So a bare one adds a line without a CR LF.
+    # For `splitlines`, a bare CR and a bare LF are line ends too. So a bare newline adds a line without a CR LF.
     return len(block.splitlines()) == block.count(b"\r\n")
 
 

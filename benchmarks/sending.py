@@ -3,8 +3,8 @@
     python -m benchmarks.sending [MEGABYTES] [SERVER ...]
 
 The default is 200 MB, to our own server and to the installed servers that the tests know. The message is sent with DATA
-and with BDAT, and under TLS if the server offers it. The client is a separate process. Its peak resident set (VmHWM)
-after a small message and after the large one is compared. Needs Linux.
+and with BDAT, and under TLS if the server offers it. The client is a separate process. The peak resident sets (VmHWM)
+of this process after a small message and after the large message are compared. Needs Linux.
 """
 
 import asyncio

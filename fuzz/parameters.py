@@ -78,7 +78,7 @@ def check_value(text: str) -> None:
 
 
 def check_sent(command: Mail | Rcpt, extension: Extension) -> None:
-    """Check that a command is parsed into an equal one, unless its extension is not offered or refuses the value."""
+    """Check that a sent command is parsed as an equal command, unless its extension is off or refuses the value."""
     event = heard(str(command))
     if isinstance(event, InvalidCommand):
         assert event.rule in ("unknown_parameters", extension.keyword)

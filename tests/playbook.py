@@ -87,7 +87,7 @@ NEED_NO_REPLY: Final = (DataLine, DataChunk, Bdat)
 """Events that need no reply."""
 
 MOST_CUT: Final = 20_000
-"""Octets up to which a dialogue is played octet by octet; a longer one is cut into pieces of 7 octets."""
+"""Octets up to which a dialogue is played octet by octet; a longer dialogue is cut into pieces of 7 octets."""
 
 
 # Answers of a server
@@ -162,7 +162,7 @@ class Playbook(Generic[E]):
         """The place in `record` of the first item after the last `expect`."""
 
     def _collect(self, items: Sequence[object]) -> None:
-        """Add to `record` what has happened by now. `items` are the expected ones."""
+        """Add the new events, replies and errors to `record`. `items` are the expected items."""
 
     def expect(self, *items: object) -> Self:
         """Compare `items` with all that has happened since the last call."""
@@ -182,7 +182,10 @@ class Playbook(Generic[E]):
         return self
 
     def _new(self) -> list[object]:
-        """Return what has happened since the last `expect`. Raise an error among it, because no `expect` named it."""
+        """Return the items since the last `expect`.
+
+        Raise an error that is among them, because no `expect` named this error.
+        """
         self._collect(())
         new = self.record[self._start :]
         for item in new:

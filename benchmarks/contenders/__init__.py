@@ -1,7 +1,7 @@
 """The servers that are compared: how to start each server, and which software the server requires.
 
-Each server is a process that listens on 127.0.0.1, at the port in its command line. It accepts every recipient, and
-discards every message after reading all of it. All protocol checks that the server has are switched on.
+Each server is a process that listens on 127.0.0.1, at the port in its command line. Each server accepts every
+recipient, and discards every message after reading all of it. All protocol checks that the server has are switched on.
 """
 
 import importlib.util

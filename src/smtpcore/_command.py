@@ -8,7 +8,7 @@ from ._grammar import find_control, is_encodable, match_keyword
 
 
 class Parsed:
-    """Base class of all commands. It stores how the received line deviated from the grammar."""
+    """Base class of all commands. A command stores how the received line deviated from the grammar."""
 
     __slots__ = ("_deviations",)
 
@@ -42,7 +42,7 @@ class Command(Parsed):
 
 @dataclass(frozen=True, slots=True)
 class UnknownCommand(Parsed):
-    """A command with an unknown verb. Its default reply is a 500.
+    """A command with an unknown verb. The default reply is a 500.
 
     Raises `LocalProtocolError` if the verb is not a word in upper case, and for control characters.
     """

@@ -42,8 +42,8 @@ class InvalidCommand:
     rule: str
     """The name of the rule that decided.
 
-    It is the name of a field in `Config` (`"max_recipients"`), the keyword of an extension in upper case (`"SIZE"`),
-    or one of `"syntax"`, `"address"`, `"sequence"` and `"verb"`.
+    The name is that of a field in `Config` (`"max_recipients"`), the keyword of an extension in upper case
+    (`"SIZE"`), or one of `"syntax"`, `"address"`, `"sequence"` and `"verb"`.
     """
 
 

@@ -98,7 +98,7 @@ class Reply:
     __match_args__ = ("code", "lines", "enhanced")
 
     code: int
-    """The three-digit code. It compares equal to the `ReplyCode` of the same number."""
+    """The three-digit code, which compares equal to the `ReplyCode` of the same number."""
     lines: tuple[str, ...]
     """The lines of text, at least one."""
     enhanced: str | None

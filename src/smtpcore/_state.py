@@ -9,8 +9,8 @@
 # Example: in READY the client sends MAIL. With 250 the row (READY, Mail, COMPLETION) leads to MAIL. For 550 there is no
 # row, so the session stays in READY, and the client may try another sender.
 #
-# Some moves need no reply. They are the rows of `Step`: a chunk begins, the last chunk begins, an LMTP chunk without
-# recipients is discarded, a TLS handshake is complete, and the connection closes.
+# Some moves need no reply. These moves are the rows of `Step`: a chunk begins, the last chunk begins, an LMTP chunk
+# without recipients is discarded, a TLS handshake is complete, and the connection closes.
 #
 # The tables do not know the role. The server looks up the reply that it sends, the client looks up the reply that it
 # receives, and both arrive in the same state. `Endpoint._advance` is the only code that assigns a state.

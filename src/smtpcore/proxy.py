@@ -1,8 +1,8 @@
 """The PROXY protocol of HAProxy, versions 1 and 2: the client's address, as reported by a proxy."""
 
-# The header precedes the first octet of SMTP or TLS and replaces the addresses of the socket. It is never optional: a
-# port requires the header from every peer or from none, only trusted proxies may reach a port that requires it, and the
-# greeting waits for the complete header. In this file, "PROXY 2.1" is section 2.1 of proxy-protocol.txt.
+# The header precedes the first octet of SMTP or TLS and replaces the addresses of the socket. The header is never
+# optional: a port requires the header from every peer or from none, only trusted proxies may reach a port that requires
+# it, and the greeting waits for the complete header. In this file, "PROXY 2.1" is section 2.1 of proxy-protocol.txt.
 #
 # `_BEGINNINGS` lists all valid first octets. Other octets are refused at once, so that a plain SMTP client on the wrong
 # port fails at its first letter and not after a timeout.
@@ -221,7 +221,7 @@ class ProxyHeader:
 
     @property
     def authority(self) -> str | None:
-        """The host name that the client requested, for instance by SNI (PROXY 2.2.2). It may be any text."""
+        """The host name that the client requested, for instance by SNI (PROXY 2.2.2). The name may be any text."""
         value = self.find(TlvType.AUTHORITY)
         return None if value is None else value.decode()
 

@@ -1,6 +1,6 @@
 """The public functions of the adapters for anyio and trio, and the documentation for all adapters."""
 
-# The other adapters have functions of the same names with their own code. Their docstrings describe only differences.
+# The other adapters have functions of the same names with their own code, whose docstrings describe only differences.
 # `documented_as` adds the docstrings from here, so that `help(smtpcore_adapters.asyncio.serve)` is complete.
 
 from collections.abc import Callable
@@ -95,7 +95,7 @@ class Adapter:
         At the end of the block the client sends QUIT and closes the connection.
 
         Args:
-            host: The host name or IP address of the server. Its certificate has to be valid for this name.
+            host: The host name or IP address of the server. The server's certificate has to be valid for this name.
             port: The TCP port of the server.
             **options: `tls`, `auth`, `timeouts` and the other options in `smtpcore_adapters.ConnectOptions`.
 

@@ -310,7 +310,7 @@ def check(wire: Wire, *, accepts_all: bool) -> None:
     assert known_to_both(client.transaction) == known_to_both(server.transaction)
     assert [answered.reply for answered in wire.answered] == [reply for _, reply in wire.replied]
     for answered, (event, _) in zip(wire.answered, wire.replied, strict=True):
-        # The server refuses commands that follow a refused one of their group.
+        # The server refuses commands that follow a refused command in their group.
         assert event == answered.to or isinstance(event, InvalidCommand | InvalidData)
     # A chunk may end in a CR, and the part that the server fetches does not start with the LF.
     spoiled = [reply for event, reply in wire.replied if isinstance(event, Burl | InvalidData) and reply.code >= 500]

@@ -2,7 +2,7 @@
 
 Three sessions are explored: a client joined with a server, a server that gets the octets of an incorrect client, and a
 client that gets the replies of an incorrect server. A position is the state, together with everything else that decides
-the next steps, such as TLS. From each new position all actions are tried, so that the paths are the shortest ones.
+the next steps, such as TLS. From each new position all actions are tried, so that the shortest paths are found.
 """
 
 from collections import defaultdict, deque
@@ -281,7 +281,7 @@ CLIENT_ACTIONS = [
     # RFC 2920 3.1: the server accepts DATA although it refused MAIL, or RCPT.
     ((MAIL, RCPT, Data()), (*NEGATIVE, ReplyClass.INTERMEDIATE)),
     ((MAIL, RCPT, Data()), (ReplyClass.COMPLETION, ReplyClass.PERMANENT, ReplyClass.INTERMEDIATE)),
-    # RFC 3030 section 2: a chunk after a refused one, without waiting for the reply.
+    # RFC 3030 section 2: a chunk after a refused chunk, sent without waiting for the reply.
     *(((*CHUNK, *LAST_CHUNK), (ReplyClass.PERMANENT, reply_class)) for reply_class in ReplyClass),
 ]
 

@@ -115,7 +115,8 @@ def test_searched_octets_are_not_searched_again() -> None:
     buffer = buffered(b"abc")
     assert buffer.take_line(100) is None
 
-    # The search position is internal. It becomes visible here: a line end inserted before it is not found.
+    # The search position is internal, but has a visible effect here: a line end inserted before this position is not
+    # found.
     buffer[0:1] = b"\n"
     assert buffer.take_line(100) is None
 

@@ -149,7 +149,7 @@ class Extension:
     rcpt: tuple[Parameter[Any], ...] = ()
     """Parameters of RCPT."""
     verbs: frozenset[str] = frozenset()
-    """Verbs that are not implemented unless the extension is offered. Their commands are `UnknownCommand` events."""
+    """Verbs that are not implemented unless the extension is offered. The events are `UnknownCommand`s."""
     commands: tuple[type[ExtensionCommand], ...] = ()
     """Commands with classes of their own, which are not implemented unless the extension is offered."""
     objection: Callable[[Any, Mapping[str, object]], Reply | None] | None = None

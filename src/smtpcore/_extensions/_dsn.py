@@ -117,7 +117,7 @@ class OriginalRecipient:
 
     @property
     def address(self) -> str:
-        """The address, decoded. It may be something other than a mailbox."""
+        """The address, decoded. Not every address is a mailbox."""
         return self._decode(self.text.partition(";")[2])
 
     def _decode(self, encoded: str) -> str:

@@ -9,7 +9,7 @@ from ._keys import MIN_ITERATIONS, SALT_SIZE
 from ._stringprep import saslprep
 
 _match_binding_type = re.compile(r"[A-Za-z0-9.-]+").fullmatch  # RFC 5802 section 7, cb-name
-_match_token = re.compile(r"[!-~]+").fullmatch  # RFC 7628 3.1 sends it as VCHAR
+_match_token = re.compile(r"[!-~]+").fullmatch  # RFC 7628 3.1: a token consists of VCHARs
 _find_control = re.compile(r"[\x00-\x1f\x7f]").search
 
 

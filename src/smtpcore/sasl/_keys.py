@@ -9,8 +9,8 @@
 # The server stores StoredKey and ServerKey. These two suffice to verify a client and to authenticate the server, but
 # not to log in as the client: that takes ClientKey, and StoredKey is only its hash.
 #
-# An unknown user gets decoy keys. Their salt is derived from the user name and a secret, so that it is always the same
-# for that name, and the exchange fails only at the proof, as with a wrong password.
+# An unknown user gets decoy keys. The salt of these keys is derived from the user name and a secret, so that the salt
+# of a name is always the same. The exchange fails only at the proof, as with a wrong password.
 
 import hashlib
 import hmac
@@ -144,4 +144,4 @@ def _xor(left: bytes, right: bytes) -> bytes:
 
 
 _SECRET = secrets.token_bytes(32)
-"""The default secret for decoys. It is made on import, so that processes that are forked later have the same decoys."""
+"""The default secret for decoys, made on import, so that processes that are forked later have the same decoys."""

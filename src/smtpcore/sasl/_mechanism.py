@@ -1,8 +1,8 @@
 """Base classes of the mechanisms, which run an exchange step by step."""
 
 # A mechanism is written as a generator: it yields the messages of its own side and receives the messages of the peer.
-# The classes in this module run the generator. They also check what is common to all mechanisms: the order of calls,
-# the length of messages, and that a peer's message can only cause documented errors.
+# The classes in this module run the generator. These classes also check the rules that all mechanisms share: the order
+# of calls, the length of messages, and that a peer's message can only cause documented errors.
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator
@@ -34,8 +34,8 @@ class ServerMechanism(ABC):
 
     Call `start`, then act on each returned step: send a `Challenge` to the client and pass its response to `respond`.
     Pass your answer to a question to `answer`, which may take any time. `Accepted` or `Rejected` ends the exchange. If
-    the client cancels, discard the object. The three methods raise `LocalProtocolError` when called out of turn. They
-    raise no other error for any message of the client.
+    the client cancels, discard the object. The three methods raise `LocalProtocolError` when called out of turn. These
+    methods raise no other error for any message of the client.
     """
 
     def __init__(self, name: str, channel: Channel = PLAINTEXT, policy: Policy = DEFAULT_POLICY) -> None:

@@ -174,7 +174,7 @@ class CheckAnonymous(_Asked):
     answers: ClassVar[tuple[type, ...]] = (bool,)
 
     trace: str
-    """The trace information that the client sent. It proves nothing, and may be empty."""
+    """The trace information that the client sent. The trace proves nothing, and may be empty."""
 
 
 @dataclass(frozen=True, slots=True)

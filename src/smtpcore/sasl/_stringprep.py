@@ -66,7 +66,7 @@ def _check(text: str, prohibited: Iterable[_Table]) -> None:
     if not any(map(stringprep.in_table_d1, text)):
         return
 
-    # RFC 3454 section 6: right-to-left text has no left-to-right letters, and begins and ends with right-to-left ones.
+    # RFC 3454 section 6: right-to-left text has no left-to-right letters; its first and last letters are right-to-left.
     ends_are_right_to_left = stringprep.in_table_d1(text[0]) and stringprep.in_table_d1(text[-1])
     if any(map(stringprep.in_table_d2, text)) or not ends_are_right_to_left:
         raise ValueError("text mixes left-to-right and right-to-left characters")

@@ -105,7 +105,7 @@ def _end_cut(probe: Probe) -> None:
 def _eight_bit(probe: Probe) -> None:
     probe.need(probe.at(Stage.READY), "8BITMIME")
     client = probe.at(Stage.DATA, params=" BODY=8BITMIME")
-    # The header declares the octets, because filters refuse undeclared ones.
+    # The header declares the octets, because filters refuse undeclared octets.
     header = probe.header.removesuffix(b"\r\n") + _EIGHT_BIT_FIELDS
     client.send(header + b"\r\n\xc3\xa4\xff\xa0\r\n.\r\n")
     seen = client.reply()

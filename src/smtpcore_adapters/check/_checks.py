@@ -4,7 +4,7 @@
 # check is inconclusive. A server may refuse even the tested step for a reason of its own, for example because it does
 # not accept the sender. So a refusal counts as a failure only if
 #
-# - it is final, and neither its code nor its enhanced status code stands for a policy (`_is_policy`), and
+# - it is final, and neither its code nor its enhanced status code reports a policy (`_is_policy`), and
 # - the plain form of the same command is accepted in a new session: the control. Example: the control for a MAIL
 #   command with a parameter is a MAIL command without it.
 

@@ -1,4 +1,4 @@
-"""Checks of sizes: a server accepts the sizes of RFC 5321 4.5.3.1, and handles larger ones safely."""
+"""Checks of sizes: a server accepts the sizes of RFC 5321 4.5.3.1, and handles larger sizes safely."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Checks of syntax: valid lines are accepted, malformed ones are refused."""
+"""Checks of syntax: valid lines are accepted, malformed lines are refused."""
 
 from ._checks import (
     SYNTAX_ERRORS,

@@ -51,7 +51,7 @@ class Unsendable(LocalProtocolError):
 
 
 class Client:
-    """A connection to a server. It can send any number of messages, one after the other.
+    """A connection to a server, which can send any number of messages, one after the other.
 
     A negative reply is a return value, not an exception. Each method raises
 
@@ -309,7 +309,7 @@ def _is_decisive(answer: Answered) -> bool:
 
 
 def _refusals(answers: list[Answered]) -> list[Answered]:
-    """Return the refusals of the whole message."""
+    """Return the refusals that apply to all recipients of the message."""
     of_all = (answer for answer in answers if not (answer.recipient or isinstance(answer.to, Rcpt)))
     return [answer for answer in of_all if not answer.reply.is_positive]
 

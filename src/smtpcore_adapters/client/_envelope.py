@@ -21,7 +21,7 @@ from smtpcore import (
 from .._names import check_options
 
 Sender: TypeAlias = str | Path | Mailbox
-"""The reverse path, to which failures are reported. It is empty for a message that must not cause reports."""
+"""The reverse path, to which failures are reported; empty for a message that must not cause reports."""
 
 Recipient: TypeAlias = str | Path | Mailbox | Rcpt
 """A recipient; a `Rcpt` has its own parameters."""

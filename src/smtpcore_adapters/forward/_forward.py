@@ -48,7 +48,9 @@ from ._translation import takes_eight_bit, translate_mail, translate_rcpt
 
 Bounce: TypeAlias = Callable[[Session, Message, Mapping[Path, Reply]], Awaitable[None] | None]
 """A function that is called if only some recipients got a message. Its arguments are the session, the message, and the
-replies for the failed recipients. It has to notify the sender, and must return only when the notification is stored."""
+replies for the failed recipients. The function has to notify the sender, and must return only when the notification is
+stored.
+"""
 
 Fields: TypeAlias = Callable[[Session, Message], bytes]
 """A function that returns header fields to add at the top of a message, each with its CR LF."""
@@ -76,7 +78,7 @@ class _Hop:
 
     client: Client | None = None
     origin: tuple[ProxyHeader | None, Facts] = (None, {})
-    """The PROXY header and the XCLIENT attributes that were sent to the next server. They describe our client."""
+    """The PROXY header and the XCLIENT attributes that were sent to the next server to describe our client."""
     transaction: Transaction | None = None
     """The transaction of the session that MAIL was sent for."""
     refusal: Reply | None = None
@@ -205,7 +207,7 @@ class Forward:
         except (OSError, ProtocolError) as exc:
             return await self._fail(session, hop, exc)
         finally:
-            hop.transaction = None  # the next RCPT starts another transaction, whatever the result of this one
+            hop.transaction = None  # the next RCPT starts another transaction, for any result of this one
             if hop.client and not hop.client.is_open:
                 await hop.drop()
 

@@ -51,7 +51,7 @@ class Framework:
     wait_writable: Callable[[socket.socket], Awaitable[None]]
     """Wait until a socket accepts output, or its connection attempt has ended."""
     notify_closing: Callable[[socket.socket], None]
-    """Wake the tasks that wait for a socket: they raise `closed_resource_error`."""
+    """Wake the tasks that wait for a socket: the waits raise `closed_resource_error`."""
     closed_resource_error: type[Exception]
     checkpoint: Callable[[], Awaitable[None]]
     """Let other tasks run, and check for cancellation."""

@@ -1,7 +1,7 @@
 """A stream over a non-blocking socket, driven by the readiness calls of anyio or trio."""
 
-# A stream waits until its socket is readable before it reads. It writes first, and waits only for the rest that the
-# socket did not accept.
+# Before a stream reads, it waits until its socket is readable. To write, the stream first tries to write all octets,
+# and waits only to write the rest that the socket did not accept.
 #
 # A cancel scope with a deadline around each `receive` would take longer than the rest of `receive`. So the streams of a
 # server share one task, `TimeoutQueue.run`, which ends the waits that last too long. A stream enters the queue with the

@@ -80,7 +80,8 @@ class Encryption:
 
     def close(self) -> bytes:
         """Return the pending output with a final close_notify. Raises nothing."""
-        with suppress(SSLError):  # `unwrap` waits for the peer's close_notify, or rejects data that arrives earlier
+        # `unwrap` queues our close_notify, and raises if the peer's is missing or if data comes before the peer's.
+        with suppress(SSLError):
             self._object.unwrap()
 
         return self._outgoing.read()

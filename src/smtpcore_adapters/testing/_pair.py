@@ -1,8 +1,8 @@
 """A client and a server connected in memory, for tests without sockets, threads and event loops."""
 
-# The session is the same coroutine as on every adapter. It runs until it waits for the client's octets, and is resumed
-# when octets are available. A handler must not await anything else: without an event loop nothing would resume the
-# session.
+# The session is the same coroutine as on every adapter. The coroutine runs until it waits for the client's octets, and
+# is resumed when octets are available. A handler must not await anything else: without an event loop nothing would
+# resume the session.
 
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from ssl import PROTOCOL_TLS_SERVER, SSLContext

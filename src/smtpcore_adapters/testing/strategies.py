@@ -79,7 +79,7 @@ def _longest_domain() -> str:
 
 
 def mailboxes(*, utf8: bool = False) -> SearchStrategy[Mailbox]:
-    """Draw mailboxes with atoms and quoted strings, from short ones to the longest (RFC 5321 4.5.3.1.1)."""
+    """Draw mailboxes with atoms and quoted strings, of every length up to the maximum (RFC 5321 4.5.3.1.1)."""
     letters = st.sampled_from(_ATOM + (_BEYOND_ASCII if utf8 else ""))
     atoms = st.lists(st.text(letters, min_size=1, max_size=8), min_size=1, max_size=3).map(".".join)
     quoted = st.text(_PRINTABLE, max_size=12).map(_quote)

@@ -1,8 +1,8 @@
 """SSL contexts for servers, and the renewal of their certificates while the server runs."""
 
-# The certificates are loaded into contexts of their own. New contexts replace the old ones only when all files are
-# loaded, so that a missing or wrong file changes nothing. The server always uses the same context,
-# `ServerTls.context`. In each handshake, its SNI callback switches to the context for the name that the client sent.
+# The certificates are loaded into contexts of their own. New contexts replace the old contexts only when all files are
+# loaded, so that a missing or wrong file changes nothing. The server always uses the same context, `ServerTls.context`.
+# In each handshake, its SNI callback switches to the context for the name that the client sent.
 
 import ssl
 from collections.abc import Callable, Iterable, Mapping

@@ -8,7 +8,7 @@ from smtpcore_adapters.check import CHECKS, Check, Finding, Outcome, Target, cho
 from tests.adapters.peers import Peer, serving
 
 SOON = 0.5
-"""The timeout in seconds for a server that sends nothing. It is too short for other servers on a busy machine."""
+"""The timeout in seconds for a server that sends nothing. For other servers it is too short on a busy machine."""
 
 
 def target_of(address: Address, **options: Any) -> Target:

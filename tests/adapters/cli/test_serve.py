@@ -1,4 +1,4 @@
-"""`smtpcore serve` obeys each of its options, and reports each error in one line."""
+"""`smtpcore serve` applies each of its options, and reports each error in one line."""
 
 import json
 import os

@@ -383,7 +383,7 @@ def test_silent_server_raises_timeout_error(backend: str, what: str) -> None:
         done.wait(TIMEOUT)
 
     async def pieces() -> AsyncIterator[bytes]:
-        # Far more than the socket buffers hold, except where the server reads the body.
+        # The body is far larger than the socket buffers, except if the server reads the body.
         for _ in range(1 if what == "end" else 1000):
             yield b"x" * 70 + b"\r\n" if what == "end" else b"x" * 262_142 + b"\r\n"
 

@@ -75,7 +75,7 @@ def test_application_may_map_the_certificate_to_the_requested_user() -> None:
     assert server.answer("IX") == Accepted("IX", "IX")
 
 
-def test_user_may_be_allowed_to_act_as_another() -> None:
+def test_user_may_be_allowed_to_act_as_another_user() -> None:
     server = make_server("EXTERNAL", CHANNEL)
     server.start(b"admin")
 

@@ -42,7 +42,7 @@ QUERY_ERROR = base64.b64decode(
     "eyJzdGF0dXMiOiJpbnZhbGlkX3Rva2VuIiwic2NvcGUiOiJleGFtcGxlX3Njb3BlIiwib3BlbmlkLWNvbmZpZ3VyYXRpb24iOiJodHRwczovL2V4"
     "YW1wbGUuY29tLy53ZWxsLWtub3duL29wZW5pZC1jb25maWd1cmF0aW9uIn0="
 )
-# RFC 7628 4.4. Its header is invalid: it has "user=" in the place of "a=".
+# RFC 7628 4.4. The header of this example is invalid: it has "user=" in the place of "a=".
 FAILURE = base64.b64decode(
     "bix1c2VyPXNvbWV1c2VyQGV4YW1wbGUuY29tLAFhdXRoPUJlYXJlciB2RjlkZnQ0cW1UYzJOdmIzUmxja0JoZEhSaGRtbHpkR0V1WTI5dENnPT0B"
     "AQ=="
