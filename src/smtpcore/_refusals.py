@@ -57,7 +57,7 @@ _WITH_VALUES: Final = frozenset({Rcpt, Mail, Data, StartTls, Auth})
 _OF_AUTH: Final = frozenset({Auth, AuthResponse, AuthCancel})
 _ENDS: Final = frozenset({DataEnd, InvalidData})
 _NEVER_IDLE: Final = frozenset({ConnectionOpened, Mail, Rcpt, Data, ChunkEnd, InvalidCommand})
-_NO_DOMAINS: Final[frozenset[str]] = frozenset()  # one for all sessions, because an empty set takes 216 octets
+_NO_DOMAINS: Final[frozenset[str]] = frozenset()  # one set for all sessions: an empty set takes 216 octets
 
 
 class Refusals:

@@ -926,7 +926,7 @@ def test_end_of_stream_in_the_handshake_loses_the_connection(start: Start, serve
     server = start(App(), tls=server_tls, implicit_tls=True)
     with server.connect() as client:
         client.socket.shutdown(socket.SHUT_WR)
-        assert client.rest()[:1] in (b"", b"\x15")  # nothing, or a TLS alert
+        assert client.rest()[:1] in (b"", b"\x15")  # no octets, or a TLS alert
     assert server.reason() == "lost"
 
 
@@ -1162,7 +1162,7 @@ def test_connection_that_arrives_during_shutdown_is_closed(loop_backend: str) ->
     async def main(turns: int) -> None:
         async with module_of(loop_backend).serving(App(), config=CONFIG) as server:
             clients.append(Client(server.address))
-            clients[-1].socket.shutdown(socket.SHUT_WR)  # so that the server need not wait for its end
+            clients[-1].socket.shutdown(socket.SHUT_WR)  # the server then need not wait for the client
             for _ in range(turns):
                 await anyio.lowlevel.checkpoint()
 
@@ -1262,7 +1262,8 @@ def test_cancellation_waits_for_a_blocking_function(loop_backend: str, gate: Gat
         assert gate.reached()
         assert is_stuck.wait(TIMEOUT)
         left = server.leave()
-        assert server.reason() == "cancelled"  # the session that hangs; so both are being cancelled
+        # The hanging session was cancelled, so the blocked session is being cancelled too.
+        assert server.reason() == "cancelled"
         assert done == []
         assert not left.done()
         gate.open()
@@ -1551,7 +1552,7 @@ def test_backlog_is_1024_or_that_of_a_socket_that_listens_already(own: int | Non
 def test_connections_fit_into_the_file_descriptors_of_the_process(
     backend: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    descriptors = 2 if backend == "threads" else 1  # of a connection
+    descriptors = 2 if backend == "threads" else 1  # for each connection
     monkeypatch.setattr("resource.getrlimit", lambda name: (4 * descriptors, 4096))
     with running(backend, App(), config=CONFIG, limits=Limits(connections=500)) as server, server.connect() as client:
         client.expect(220)

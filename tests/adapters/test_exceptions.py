@@ -77,7 +77,7 @@ def test_cancelled_error_of_another_task_counts_as_a_failure_of_the_handler(
     @app.on("NOOP")
     async def noop(session: Session, event: Command) -> Reply:
         lookup = asyncio.ensure_future(asyncio.sleep(60))
-        lookup.cancel()  # as by a pool that is closed
+        lookup.cancel()  # a pool that is closed does the same
         await lookup
         return Reply(250)
 

@@ -335,7 +335,7 @@ def test_has_input_is_true_for_a_further_tls_record(backend: str, authority: tru
                     incoming.write(connection.recv(65_536))
             tls.write(b"one")
             tls.write(b"two")
-            connection.sendall(outgoing.read())  # in one segment, after the session tickets
+            connection.sendall(outgoing.read())  # both records in one segment, after the session tickets
             sent.set()
             connection.recv(65_536)
 

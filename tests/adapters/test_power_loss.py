@@ -21,7 +21,7 @@ from tests.adapters.fakes import CONFIG, DATA, ENVELOPE, MAIL, QUIT, RCPT, accep
 from tests.adapters.harness import running
 from tests.adapters.playbook import session
 
-TEXT = b"Subject: x\n\n" + (b"y" * 78 + b"\n") * 4000  # more than one write
+TEXT = b"Subject: x\n\n" + (b"y" * 78 + b"\n") * 4000  # needs more than one write
 
 
 @dataclass(frozen=True)

@@ -176,7 +176,7 @@ def test_bare_newline_in_a_chunk_is_treated_as_in_data(form: Bodies, content: by
     assert last_events[BareNewlines.ACCEPT] == last_events[BareNewlines.NORMALIZE] == DataEnd()
     refused = last_events[BareNewlines.REJECT]
     assert isinstance(refused, InvalidData | InvalidCommand)
-    assert refused.reply.code in (550, 503)  # chunks after the failed one are out of sequence
+    assert refused.reply.code in (550, 503)  # chunks after the failed chunk are out of sequence
 
 
 def test_cr_at_the_end_of_a_chunk_waits_for_lf_in_the_next() -> None:

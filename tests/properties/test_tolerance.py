@@ -134,7 +134,7 @@ def test_normalized_message_has_one_end_for_every_server(
         conn.send(DataChunk(received))
         conn.send(DataEnd())
     except LocalProtocolError:
-        assert b"\0" in received  # some servers ignore it, so a client does not send it
+        assert b"\0" in received  # some servers ignore a NUL, so a client does not send one
         return
 
     sent = conn.data_to_send()

@@ -124,7 +124,7 @@ class OriginalRecipient:
         if not self._is_utf8:
             return decode_carried(encoded)
         if encoded and "\\" not in encoded and encoded.isascii():
-            return decode_carried(encoded)  # also xtext, which some senders use for this type too
+            return decode_carried(encoded)  # some senders use xtext for this type too
 
         return decode_unitext(encoded)
 

@@ -92,7 +92,7 @@ def raise_descriptor_limit(needed: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:
-        with suppress(OSError, ValueError):  # the server then lowers its limit of connections
+        with suppress(OSError, ValueError):  # if this fails, the server lowers its limit of connections
             resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 

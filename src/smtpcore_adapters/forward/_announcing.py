@@ -40,7 +40,7 @@ class Announcement:
         if self._offers is None:
             return config
 
-        applied, offers = self._applied, self._offers  # with threads, `learn` may replace them meanwhile
+        applied, offers = self._applied, self._offers  # another thread may call `learn` meanwhile
         if config not in applied:
             applied[config] = announced(config, offers, is_verified=self._is_verified)
         return applied[config]

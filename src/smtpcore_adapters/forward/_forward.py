@@ -165,7 +165,7 @@ class Forward:
             options = self._options.copy()
             options["timeouts"] = shortened(options.get("timeouts") or ClientTimeouts())
             if self._proxy_protocol:
-                options["proxy"] = ProxyHeader(ProxyCommand.LOCAL)  # a connection for no client
+                options["proxy"] = ProxyHeader(ProxyCommand.LOCAL)  # this connection is not for a client
             try:
                 client = complete(open_client(open_blocking_stream, self._host, self._port, **options))
             except (OSError, ProtocolError) as exc:
@@ -449,7 +449,7 @@ class _BodyCheck:
     """
 
     def __init__(self, message: Message, max_hops: int, *, eight_bit: bool) -> None:
-        self._content = ContentCheck(message, max_hops - 1)  # this server adds one
+        self._content = ContentCheck(message, max_hops - 1)  # this server adds one `Received:` field
         self._eight_bit = eight_bit
 
     def passed(self, piece: bytes) -> bytes:

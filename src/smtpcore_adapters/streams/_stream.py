@@ -55,7 +55,7 @@ class Address:
         # A socket for both IPv6 and IPv4 has `::ffff:192.0.2.1` for 192.0.2.1 (RFC 4291 2.5.5.2). If both spellings
         # were kept, a client could be missed in a list that has its address in the other spelling.
         if self.host.startswith(_MAPPED):
-            with suppress(ValueError):  # not an address
+            with suppress(ValueError):  # the host is not an IP address
                 object.__setattr__(self, "host", str(IPv6Address(self.host).ipv4_mapped or self.host))
 
     def __str__(self) -> str:

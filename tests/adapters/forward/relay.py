@@ -12,7 +12,7 @@ from tests.adapters.fakes import CONFIG, DATA, EHLO, MAIL, RCPT, Step
 from tests.adapters.playbook import ACCEPTED, ScriptedServer, next_server, session
 from tests.playbook import GO_AHEAD
 
-OK = b"250 2.1.0 ok\r\n"  # with an enhanced status code, which the relay has to keep
+OK = b"250 2.1.0 ok\r\n"  # has an enhanced status code, which the relay has to keep
 TWO = b"RCPT TO:<v@s.example>\r\n"
 BODY = b"Subject: hi\r\n\r\n..text\r\n"
 ALL_EXTENSIONS = replace(CONFIG, disabled=frozenset({"BURL"}))

@@ -21,7 +21,7 @@ ALL = ("8BITMIME", "SMTPUTF8", "CHUNKING", "BINARYMIME", "DSN", "DELIVERBY", "MT
 
 def keywords_of(config: Config) -> set[str]:
     """Return the forwarded extensions that a server with this configuration offers under TLS."""
-    Connection(config)  # raises if extensions are missing that others need
+    Connection(config)  # raises if an extension needs an extension that is missing
     return set(ALL) - config.disabled
 
 
