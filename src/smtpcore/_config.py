@@ -171,7 +171,7 @@ class Config:
 
     @property
     def plaintext_mechanisms(self) -> tuple[str, ...]:
-        """The `auth_mechanisms` that are offered without TLS: never those with tokens (RFC 7628 section 3) or -PLUS."""
+        """The `auth_mechanisms` that are offered without TLS: without tokens (RFC 7628 section 3), without -PLUS."""
         names = self.auth_mechanisms if self.plaintext_auth else ()
         return tuple(name for name in names if not name.endswith(_ONLY_WITH_TLS))
 

@@ -211,7 +211,7 @@ class Refusals:
 
         is_end = kind in _ENDS
         self._refused += reply.reply_class is ReplyClass.TRANSIENT or (is_end and not accepted)
-        if is_end:  # reset by each message, as each may have some wrong recipients
+        if is_end:  # an accepted message resets the errors: each message may have some wrong recipients
             self._idle, self._errors = (0, 0) if accepted else (self._idle, self._errors)
         elif kind in _OF_AUTH:
             self._failures += not accepted

@@ -79,7 +79,7 @@ class RecipientPolicy(Protocol):
 class RecipientFilter:
     """Refuses recipients that no policy accepts, and leaves all other recipients to later handlers.
 
-    Use it before a handler such as `Forward`, which asks the next server about the remaining recipients:
+    Use this class before a handler such as `Forward`, which asks the next server about the remaining recipients:
     `app.include(RecipientFilter(Recipients(["example.org"])))`.
     """
 

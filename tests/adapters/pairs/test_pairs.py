@@ -127,7 +127,7 @@ def serving(backend: str, portals: Portals, service: Service) -> Iterator[None]:
 
 
 class Bench:
-    """What all pairs share."""
+    """The portals, TLS contexts, directory and log that all pairs share."""
 
     def __init__(
         self, portals: Portals, contexts: tuple[ssl.SSLContext, ssl.SSLContext], directory: Path, log: Log
