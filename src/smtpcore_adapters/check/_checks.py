@@ -386,8 +386,8 @@ def dialogue(
 ) -> Check:
     """Return a check of several lines, each with the codes that its reply may have.
 
-    A line may contain `{sender}`, `{recipient}`, `{sender_domain}` and `{domain}` (of the recipient), and the octets of
-    a chunk after a BDAT command. `needs` is the keyword of an extension that the server must offer. The first
+    A line may contain `{helo}`, `{sender}`, `{recipient}`, `{sender_domain}` and `{domain}` (of the recipient), and the
+    octets of a chunk after a BDAT command. `needs` is the keyword of an extension that the server must offer. The first
     `preparing` lines are preparation, and are not tested.
     """
     expected = ", then ".join(f"{' or '.join(codes.split())} to {line.partition(' ')[0]}" for line, codes in steps)
@@ -420,7 +420,7 @@ def _run_steps(
 
     seen: list[RawReply] = []
     for line, codes in steps:
-        octets = line if isinstance(line, bytes) else _fill_in(line, probe.target).encode()
+        octets = line if isinstance(line, bytes) else _fill_in(line, probe.target, client.helo).encode()
         if len(seen) < preparing:
             seen.append(probe.prepare(client, octets, codes))
         else:
@@ -429,8 +429,9 @@ def _run_steps(
     return seen[-1]
 
 
-def _fill_in(line: str, target: Target) -> str:
+def _fill_in(line: str, target: Target, helo: str) -> str:
     values = {
+        "{helo}": helo,
         "{sender}": target.sender,
         "{recipient}": target.recipient,
         "{sender_domain}": target.sender.rpartition("@")[2],

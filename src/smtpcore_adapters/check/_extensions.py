@@ -181,7 +181,7 @@ def _hello(verb: str, *, lmtp: bool) -> Check:
         f"lmtp-{verb.lower()}",
         f"{'An LMTP' if lmtp else 'An SMTP'} server refuses {verb}",
         "RFC 2033 4.1",
-        f"{verb} smtpcore-check.example",
+        f"{verb} {{helo}}",
         "5yz",
         at=Stage.CONNECTED,
         severity=Severity.FAULT if lmtp else Severity.WARNING,

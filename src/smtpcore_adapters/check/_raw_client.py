@@ -12,6 +12,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from ipaddress import ip_address
 from typing import Literal
 
 _READ_SIZE = 65_536
@@ -48,6 +49,8 @@ class Target:
     """Whether the server speaks LMTP; by default SMTP."""
     timeout: float = 10.0
     """Seconds to wait for each reply; 10 by default."""
+    helo: str = ""
+    """The name in EHLO, LHLO and HELO; empty (the default) for the address literal of this end of the connection."""
 
     @property
     def hello(self) -> str:
@@ -106,6 +109,8 @@ class RawClient:
         self._target = target
         self._socket = socket.create_connection((target.host, target.port), timeout=target.timeout)
         self._input = bytearray()
+        self.helo: str = target.helo or _literal(self._socket.getsockname()[0])
+        """The name that this client gives in EHLO."""
         self.sent: list[str] = []
         """The octets sent, in printable form."""
         self.seen: list[str] = []
@@ -238,7 +243,7 @@ class RawClient:
 
     def greet(self, verb: str | None = None) -> RawReply:
         """Send EHLO, LHLO or `verb`, and update `offered`. Raise `NoReply` if there is no valid reply."""
-        seen = self.ask(f"{verb or self._target.hello} smtpcore-check.example")
+        seen = self.ask(f"{verb or self._target.hello} {self.helo}")
         if seen.code == 250:
             keywords = [text.upper().partition(" ") for text in seen.texts[1:]]
             self.offered = {keyword: arguments for keyword, _, arguments in keywords}
@@ -251,6 +256,13 @@ class RawClient:
         self._socket = _context(insecure=self._target.insecure).wrap_socket(
             self._socket, server_hostname=self._target.host
         )
+
+
+def _literal(host: str) -> str:
+    # RFC 5321 4.1.4: a host without a domain gives its address. Many servers refuse a name that the DNS does not have.
+    address = ip_address(host.partition("%")[0])
+    address = getattr(address, "ipv4_mapped", None) or address
+    return f"[{address}]" if address.version == 4 else f"[IPv6:{address}]"
 
 
 @cache  # loading all CA certificates takes longer than a check

@@ -124,7 +124,7 @@ SEQUENCE: tuple[Check, ...] = (
         "seq-helo",
         "HELO is accepted",
         "RFC 5321 3.2",
-        "HELO smtpcore-check.example",
+        "HELO {helo}",
         "250",
         at=Stage.CONNECTED,
         lmtp=False,

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from smtpcore import LocalProtocolError, Mailbox
+from smtpcore import ClientConfig, LocalProtocolError, Mailbox
 
 from ..check import CannotCheck, Check, Finding, Outcome, Severity, Target, choose, run_checks
 
@@ -41,6 +41,12 @@ _STYLES = {
 @click.option("--insecure", is_flag=True, help="Accept any certificate of the server.")
 @click.option("--auth", metavar="USER:PASSWORD", help="Log in first, with AUTH PLAIN; needs --tls.")
 @click.option("--lmtp", is_flag=True, help="Speak LMTP instead of SMTP.")
+@click.option(
+    "--helo",
+    metavar="NAME",
+    default="",
+    help="Name of this machine in EHLO.  [default: the address of this end of the connection, in brackets]",
+)
 @click.option(
     "--only", multiple=True, metavar="ID", help="Run only this check, or this group, such as tls. Repeatable."
 )
@@ -105,6 +111,11 @@ def _target(options: dict[str, Any]) -> Target:
         except LocalProtocolError as exc:
             raise click.UsageError(str(exc)) from exc
 
+    try:
+        helo = options["helo"] and ClientConfig(hostname=options["helo"]).hostname
+    except LocalProtocolError as exc:
+        raise click.UsageError(f"--helo: {exc}") from exc
+
     user, colon, password = (options["auth"] or "").partition(":")
     if options["auth"] and not (user and colon):
         raise click.UsageError("--auth needs USER:PASSWORD")
@@ -122,6 +133,7 @@ def _target(options: dict[str, Any]) -> Target:
         password=password,
         lmtp=options["lmtp"],
         timeout=options["timeout"],
+        helo=helo,
     )
 
 

@@ -25,7 +25,7 @@ from ..forward import Forward
 from ..maildir import Maildir
 from ..recipients import AnyRecipient, RecipientFilter, RecipientPolicy, Recipients
 from ..server._app import App
-from ..server._config import default_config
+from ..server._config import default_config, effective_config
 from ..server._limits import Limits, Timeouts
 from ..server._listeners import Listener, inherited_sockets
 from ..tls import ServerTls, self_signed_context
@@ -306,7 +306,7 @@ _EXTENSIONS = frozenset(extension.keyword for extension in EXTENSIONS)
 def _application(options: dict[str, Any], listeners: Sequence[Listener]) -> App:
     app = App()
     if options["fault"]:
-        app.include(_faults(options["fault"]))
+        app.include(_faults(options))
 
     users = _users(options["auth"]) if options["auth"] else None
     recipients = None
@@ -397,11 +397,18 @@ def _maildir(path: Path) -> Maildir:
         raise click.UsageError(f"cannot use the Maildir {path}: {exc.strerror or exc}") from exc
 
 
-def _faults(lines: Sequence[str]) -> object:
+def _faults(options: dict[str, Any]) -> object:
     from ..testing.faults import FaultError, Faults
 
     try:
-        return Faults(*lines)
+        faults = Faults(*options["fault"], trusted=bool(options["trusted"]), implicit_tls=options["implicit_tls"])
+        only_faults = App()
+        only_faults.include(faults)
+        if options["auth"]:
+            only_faults.on("auth")(lambda session, question: None)
+        tls = _tls(options)
+        effective_config(_config(options, tls), only_faults, tls.context if isinstance(tls, ServerTls) else tls)
+        return faults
     except FaultError as exc:
         raise click.UsageError(f"--fault: {exc}") from exc
 

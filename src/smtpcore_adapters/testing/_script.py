@@ -13,12 +13,14 @@ _USUAL = b"250 2.0.0 OK\r\n"
 """The reply of which `cut` sends only the first octets."""
 
 _VERBS = re.findall(
-    r"\w+", "EHLO HELO LHLO MAIL RCPT DATA RSET NOOP QUIT VRFY EXPN HELP STARTTLS AUTH ETRN XCLIENT XFORWARD"
+    r"\w+", "EHLO HELO LHLO MAIL RCPT DATA BDAT RSET NOOP QUIT VRFY EXPN HELP STARTTLS AUTH ETRN XCLIENT XFORWARD"
 )
 _EVENTS = {**{verb: verb for verb in _VERBS}, "CONNECT": "connect", "MESSAGE": "message"}
 
 _match_after = re.compile(r"after ([0-9]{1,12}) octets", re.IGNORECASE).fullmatch
 _match_number = re.compile(r"[1-9][0-9]{0,8}").fullmatch
+_match_range = re.compile(r"([1-9][0-9]{0,8})(-([1-9][0-9]{0,8})?)?").fullmatch
+_match_closing = re.compile(r"(.+?),? +then +(close|reset)", re.IGNORECASE).fullmatch
 _match_reply = re.compile(r"([2-5][0-5][0-9])(?: +([245]\.[0-9]{1,3}\.[0-9]{1,3}))?(?: +(.*))?").fullmatch
 
 
@@ -34,8 +36,8 @@ class Fault:
     """The line, without surrounding spaces."""
     event: str
     """The event that triggers the fault: a verb in upper case, `connect` or `message`."""
-    number: int | None = None
-    """The number of the occurrence that triggers the fault, from 1; None for every occurrence."""
+    numbers: range | None = None
+    """The numbers of the occurrences that trigger the fault, from 1; None for every occurrence."""
     address: Path | None = None
     """The address in MAIL or RCPT; None for any address."""
     octets: int | None = None
@@ -44,6 +46,8 @@ class Fault:
     """The reply to send; None for the usual reply."""
     octets_instead: bytes | None = None
     """The octets to send instead of a reply before the connection is closed; None for a reply."""
+    closes: bool = False
+    """Whether the connection is closed after `reply`."""
     reset: bool = False
     """Whether the connection is reset instead of closed."""
     delay: float = 0.0
@@ -82,10 +86,11 @@ def _check_code(event: str, code: int) -> None:
     # A server refuses to send a code that cannot answer the event (RFC 5321 4.3.2), so the fault would have no effect.
     allowed = _POSITIVE_CODES.get(event)
     forbidden = _CODES_OF_STEPS - _OWN_CODES.get(event, set())
-    is_possible = code in allowed if allowed else code // 100 == 2 and code not in forbidden
+    is_possible = code // 100 == 2 and code not in forbidden if allowed is None else code in allowed
     if code < _FIRST_REFUSAL and not is_possible:
+        example = "".join(f"{each}, " for each in ((250,) if allowed is None else allowed[:1]))
         raise ValueError(
-            f"{code} cannot answer {event}: write {(allowed or (250,))[0]}, a refusal such as 451, or "
+            f"{code} cannot answer {event}: write {example}a refusal such as 451, or "
             f'garbage "{code} OK\\r\\n" to send it and close the connection'
         )
 
@@ -93,6 +98,7 @@ def _check_code(event: str, code: int) -> None:
 _FIRST_REFUSAL = 400
 _POSITIVE_CODES: Mapping[str, tuple[int, ...]] = {
     "DATA": (354,),
+    "BDAT": (),
     "message": (250,),
     "STARTTLS": (220,),
     "XCLIENT": (220,),
@@ -109,15 +115,26 @@ _OWN_CODES: Mapping[str, set[int]] = {"connect": {220}, "QUIT": {221}}
 def _selected(event: str, text: str) -> dict[str, Any]:
     if not text:
         return {}
-    if _match_number(text):
-        return {"number": int(text)}
+    if numbers := _match_range(text):
+        first = int(numbers[1])
+        last = int(numbers[3] or _ENDLESS) if numbers[2] else first
+        if last < first:
+            raise ValueError(f"the range {text} is empty: write {last}-{first}")
+
+        return {"numbers": range(first, last + 1)}
     if text.startswith("<") and text.endswith(">") and event in ("MAIL", "RCPT"):
         return {"address": Path(text[1:-1])}
-    if (after := _match_after(text)) and event == "DATA":
+    if (after := _match_after(text)) and event in ("DATA", "BDAT"):
         # The fault belongs to the message, not to the DATA command.
         return {"event": "message", "octets": int(after[1])}
 
-    raise ValueError(f"{text!r} cannot follow {event}: write a number, MAIL <address>, or DATA after 3000 octets")
+    raise ValueError(
+        f"{text!r} cannot follow {event}: write a number, a range such as 2-4 or 2-, MAIL <address>, "
+        "or DATA after 3000 octets"
+    )
+
+
+_ENDLESS = 10**9
 
 
 # The action, right of the arrow
@@ -125,8 +142,10 @@ def _selected(event: str, text: str) -> dict[str, Any]:
 
 def _action(event: str, text: str) -> dict[str, Any]:
     word, _, argument = text.partition(" ")
-    if reply := _match_reply(text):
-        return {"reply": Reply(int(reply[1]), reply[3] or "A fault on purpose", enhanced=reply[2])}
+    closing = _match_closing(text)
+    if reply := _match_reply(closing[1] if closing else text):
+        fields = {"closes": closing is not None, "reset": closing is not None and closing[2].lower() == "reset"}
+        return {"reply": Reply(int(reply[1]), reply[3] or "A fault on purpose", enhanced=reply[2]), **fields}
     if word.lower() not in _ACTIONS:
         raise ValueError(f"{text!r} is not an action: write a reply such as 451, or {', '.join(_ACTIONS)}")
 

@@ -181,7 +181,7 @@ class SmtpServer:
         options = self.options
         app = App()
         if faults := tuple(options.faults):
-            app.include(Faults(*faults))
+            app.include(Faults(*faults, trusted=False, implicit_tls=options.implicit_tls))
         for handler in options.handlers:
             app.include(handler)
         if options.auth is not None:

@@ -12,7 +12,14 @@ SOON = 0.5
 
 
 def target_of(address: Address, **options: Any) -> Target:
-    given = {"sender": "a@c.example", "recipient": "b@s.example", "insecure": True, "timeout": 10.0, **options}
+    given = {
+        "sender": "a@c.example",
+        "recipient": "b@s.example",
+        "insecure": True,
+        "timeout": 10.0,
+        "helo": "c.example",
+        **options,
+    }
     return Target(host=address.host, port=address.port, **given)
 
 

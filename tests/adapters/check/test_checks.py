@@ -192,7 +192,7 @@ def test_each_check_can_fail() -> None:
         ({"": "554 no\r\n"}, "the reply to the connection was: 554 no"),
         ({"": "HTTP/1.1 400 Bad Request\r\n"}, "a line that is not a reply: HTTP/1.1 400"),
         ({"": "220 x\r\n", "EHLO": "421 busy\r\n"}, "the reply to EHLO was: 421 busy"),
-        ({"": "220 x\r\n", "EHLO": ""}, "EHLO smtpcore-check.example"),
+        ({"": "220 x\r\n", "EHLO": ""}, "EHLO c.example"),
         ({"": "x" * 70_000}, "has more than 65536 octets"),
         ({"": "220-" + "x" * 60_000 + "\r\n220-" + "x" * 60_000 + "\r\n"}, "has more than 65536 octets"),
     ],

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from smtpcore import Reply
+from smtpcore import Ehlo, Helo, Reply
 from smtpcore_adapters.check import CHECKS, CannotCheck, Finding, Outcome, choose, run_checks
+from smtpcore_adapters.check._raw_client import _literal
 from smtpcore_adapters.cli import main
 from smtpcore_adapters.testing import SmtpServer
 from tests.adapters.check.faulty_servers import scripted
@@ -51,6 +52,49 @@ class SenderPolicy:
         if "<>" not in str(mail):
             return Reply(450, "Sender domain not found", enhanced="4.1.8")
         return None
+
+
+class NamePolicy:
+    """Refuses clients whose name is not in the DNS, as `reject_unknown_helo_hostname` of Postfix does."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def on_ehlo(self, session: object, ehlo: Ehlo) -> Reply | None:
+        return self._judge(ehlo.domain)
+
+    def on_helo(self, session: object, helo: Helo) -> Reply | None:
+        return self._judge(helo.domain)
+
+    def _judge(self, name: str) -> Reply | None:
+        self.names.add(name)
+        is_known = name.startswith("[") or name == "mx.known.example"
+        return None if is_known else Reply(450, "Helo command rejected: Host not found", enhanced="4.7.1")
+
+
+@pytest.mark.parametrize(("helo", "name"), [("", "[127.0.0.1]"), ("mx.known.example", "mx.known.example")])
+def test_client_of_check_gives_its_address_or_the_given_name(helo: str, name: str) -> None:
+    policy = NamePolicy()
+    with SmtpServer(handlers=[policy], max_size=65_536) as server:
+        target = target_of(server.address, sender="b@s.example", helo=helo)
+        findings = list(run_checks(target, choose(["seq"])))
+
+    assert policy.names == {name}
+    assert with_outcome(findings, Outcome.INCONCLUSIVE) == set()
+    assert not failed(findings)
+
+
+@pytest.mark.parametrize(
+    ("host", "literal"),
+    [
+        ("192.0.2.7", "[192.0.2.7]"),
+        ("2001:db8::7", "[IPv6:2001:db8::7]"),
+        ("fe80::7%eth0", "[IPv6:fe80::7]"),
+        ("::ffff:192.0.2.7", "[192.0.2.7]"),
+    ],
+)
+def test_address_of_the_client_is_a_literal(host: str, literal: str) -> None:
+    assert _literal(host) == literal
 
 
 def test_checks_that_need_a_sender_are_inconclusive_if_senders_are_refused() -> None:

@@ -101,6 +101,7 @@ def test_list_option_lists_all_checks(capsys: pytest.CaptureFixture[str]) -> Non
         (["s.example", *TO, "--from", "a@"], "'a@' is not a mailbox"),
         (["s.example", *TO, "--auth", "tim", "--tls", "starttls"], "--auth needs USER:PASSWORD"),
         (["s.example", *TO, "--auth", "tim:x"], "--auth without TLS would expose the password"),
+        (["s.example", *TO, "--helo", "my pc"], "--helo: hostname 'my pc' is neither a domain nor an address literal"),
         (["s.example", *TO, "--only", "nothing"], "there is no check 'nothing': see --list"),
     ],
 )

@@ -3,13 +3,15 @@
 import smtplib
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from smtpcore import Bodies, Config, RemoteProtocolError, State
 from smtpcore_adapters import App, Reason
 from smtpcore_adapters.recipients import AnyRecipient
-from smtpcore_adapters.testing import Faults, Inbox, SmtpPair
+from smtpcore_adapters.server._config import effective_config
+from smtpcore_adapters.testing import FaultError, Faults, Inbox, SmtpPair, SmtpServer
 from tests.adapters.check.faulty_servers import CONTEXT
 from tests.adapters.command import run_in_process, running
 from tests.adapters.harness import BACKENDS
@@ -51,6 +53,9 @@ def replies_to(*lines: str, times: int = 1) -> list[list[int]]:
         ("MAIL <A@C.EXAMPLE> -> 451", [250, 250, 250, 354, 250]),
         ("RCPT 2 -> 451 4.2.2 Mailbox full", [250, 250, 451, 354, 250]),
         ("RCPT <x@y.example> -> 550", [250, 250, 550, 354, 250]),
+        ("RCPT 2- -> 451", [250, 250, 451, 354, 250]),
+        ("RCPT 1-2 -> 451", [250, 451, 451]),
+        ("RCPT 3-4 -> 451", [250, 250, 250, 354, 250]),
         ("rcpt -> 550", [250, 550, 550]),
         ("DATA -> 451", [250, 250, 250, 451]),
         ("message -> 452 4.3.1 Full", [250, 250, 250, 354, 452]),
@@ -126,6 +131,44 @@ def test_fault_of_the_test_server_can_refuse_auth() -> None:
     session(app, config=config).send(EHLO + b"AUTH PLAIN AGEAYg==\r\nQUIT\r\n").expect(220, 250, 454, 221)
 
 
+@pytest.mark.parametrize(
+    ("line", "codes"),
+    [
+        ("BDAT -> 552", [552, 503, 503]),
+        ("BDAT 2 -> 552 5.3.4 Too big", [250, 552, 503]),
+        ("BDAT 3 -> 451", [250, 250, 451]),
+        ("BDAT 2-3 -> delay 2", [250, 250, 250]),
+        ("BDAT after 7 octets -> 552", [250, 552, 503]),
+        ("RSET -> 451", [250, 250, 250]),
+    ],
+)
+def test_fault_refuses_a_chunk(line: str, codes: list[int]) -> None:
+    app, inbox = app_with(line)
+    for _ in range(2):  # chunks are counted within each message
+        dialogue = session(app).send(EHLO + MAIL + RCPT, b"BDAT 5\r\none\r\n", b"BDAT 5\r\ntwo\r\n")
+        dialogue.send(b"BDAT 7 LAST\r\nthree\r\n", b"QUIT\r\n").expect(220, 250, 250, 250, *codes, 221)
+
+    assert [received.content for received in inbox] == [b"one\r\ntwo\r\nthree\r\n"] * 2 * (codes[-1] == 250)
+    assert sum(dialogue.stream.sleeps) == (4 if "delay" in line else 0)
+
+
+@pytest.mark.parametrize(
+    ("line", "config", "why"),
+    [
+        ("STARTTLS -> 454", {}, "the server has no TLS context"),
+        ("AUTH -> 535", {}, "the server does not offer AUTH"),
+        ("LHLO -> 451", {}, "the server speaks SMTP"),
+        ("EHLO -> 451", {"lmtp": True}, "the server speaks LMTP"),
+        ("BDAT 2 -> 552", {"disabled": frozenset({"CHUNKING", "BINARYMIME"})}, "the server does not offer CHUNKING"),
+        ("HELP -> 502", {"disabled": frozenset({"HELP"})}, "the server does not offer HELP"),
+    ],
+)
+def test_fault_that_cannot_happen_is_an_error(line: str, config: dict[str, Any], why: str) -> None:
+    app, _ = app_with("RCPT -> 451", line)
+    with pytest.raises(FaultError, match=f"fault '{line}': {why}, so it would have no effect"):
+        effective_config(Config(hostname="s.example", **config), app, None)
+
+
 # The connection
 
 
@@ -137,6 +180,10 @@ def test_fault_of_the_test_server_can_refuse_auth() -> None:
         ("EHLO -> drop", b"220 s.example ESMTP\r\n"),
         ('EHLO -> garbage "HTTP/1.1 400\\r\\n"', b"220 s.example ESMTP\r\nHTTP/1.1 400\r\n"),
         ("EHLO -> garbage b'\\xff'", b"220 s.example ESMTP\r\n\xff"),
+        ("EHLO -> 550 Listed, then close", b"220 s.example ESMTP\r\n550 Listed\r\n"),
+        ("EHLO -> 450 4.7.1 Later THEN CLOSE", b"220 s.example ESMTP\r\n450 4.7.1 Later\r\n"),
+        ("EHLO -> 451 then close", b"220 s.example ESMTP\r\n451 A fault on purpose\r\n"),
+        ("connect -> 554 then close", b"554 A fault on purpose\r\n"),
     ],
 )
 def test_connection_is_closed_after_partial_output(line: str, output: bytes) -> None:
@@ -160,6 +207,29 @@ def test_fault_may_reset_the_connection() -> None:
     assert dialogue.stream.is_reset
     assert dialogue.stream.close_timeouts == [0]
     assert dialogue.reasons == [Reason.DROPPED]
+
+
+def test_fault_may_reset_the_connection_after_a_reply() -> None:
+    app, _ = app_with("MAIL -> 451 then reset")
+    dialogue = session(app).send(EHLO + MAIL + RCPT).end().expect(220, 250, 451)
+
+    assert dialogue.stream.is_reset
+
+
+@pytest.mark.parametrize("line", ["DATA after 50 octets -> 552 then close", "message -> 552 then close"])
+def test_reply_before_the_end_of_the_connection_reaches_the_client(line: str) -> None:
+    app, _ = app_with(line)
+    dialogue = session(app).send(EHLO + MAIL + RCPT + b"DATA\r\n" + CONTENT + b".\r\n" + MAIL).end()
+
+    assert dialogue.codes == [220, 250, 250, 250, 354, 552]
+
+
+def test_lmtp_server_closes_after_the_first_reply_to_a_message() -> None:
+    app, _ = app_with("message -> 250 2.0.0 Stored, then close")
+    dialogue = session(app, config=Config(hostname="s.example", lmtp=True))
+    dialogue.send(b"LHLO c.example\r\n" + MAIL + RCPT + RCPT + b"DATA\r\n" + CONTENT + b".\r\n").end()
+
+    assert dialogue.codes == [220, 250, 250, 250, 250, 354, 250]
 
 
 def test_cut_on_a_lost_connection_ends_the_session() -> None:
@@ -272,6 +342,35 @@ def test_serve_applies_the_option_fault(tmp_path: Path) -> None:
         assert not smtp.has_extn("size")
         smtp.mail("a@c.example")
         assert [smtp.rcpt("b@s.example")[0] for _ in range(3)] == [250, 451, 250]
+
+
+@pytest.mark.parametrize(
+    ("line", "options", "why"),
+    [
+        ("STARTTLS -> 454", {}, "the server has no TLS context"),
+        ("STARTTLS -> 454", {"implicit_tls": True}, "TLS starts before the greeting"),
+        ("XCLIENT -> 550", {}, "the server has no trusted peers"),
+        ("XFORWARD -> 550", {}, "the server has no trusted peers"),
+    ],
+)
+def test_fault_that_cannot_happen_in_the_test_server_is_an_error(line: str, options: Any, why: str) -> None:
+    with pytest.raises(FaultError, match=why), SmtpServer(faults=[line], **options):
+        pytest.fail("the server has started")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--fault", "STARTTLS -> 454"], "the server has no TLS context"),
+        (["--fault", "STARTTLS -> 454", "--self-signed", "--implicit-tls"], "TLS starts before the greeting"),
+        (["--fault", "XCLIENT -> 550"], "the server has no trusted peers"),
+    ],
+)
+def test_serve_refuses_a_fault_that_cannot_happen(arguments: list[str], why: str) -> None:
+    done = run_in_process("serve", "--port", "0", *arguments)
+
+    assert done.returncode == 2
+    assert f": {why}, so it would have no effect" in done.stderr
 
 
 def test_invalid_fault_option_of_serve_is_explained() -> None:

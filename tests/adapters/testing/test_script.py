@@ -18,7 +18,10 @@ from tests.adapters.playbook import session
         ("RCPT 451", "the arrow is missing: write a line such as RCPT 2 -> 451"),
         ("-> 451", "'' is not a verb, connect or message"),
         ("FOO -> 451", "'FOO' is not a verb, connect or message: write a line such as RCPT 2 -> 451"),
-        ("BDAT -> 451", "'BDAT' is not a verb, connect or message"),
+        ("BDAT -> 250", '250 cannot answer BDAT: write a refusal such as 451, or garbage "250 OK\\r\\n" to send it'),
+        ("RCPT 3-x -> 451", "'3-x' cannot follow RCPT: write a number, a range such as 2-4 or 2-, MAIL <address>"),
+        ("RCPT 3-2 -> 451", "the range 3-2 is empty: write 2-3"),
+        ("RCPT -> drop then close", "drop has no argument: remove 'then close'"),
         ("RCPT two -> 451", "'two' cannot follow RCPT: write a number"),
         ("RCPT 0 -> 451", "'0' cannot follow RCPT"),
         ("DATA <a@b.example> -> 451", "'<a@b.example>' cannot follow DATA"),
@@ -65,7 +68,7 @@ def test_invalid_line_raises_an_error_with_a_valid_example(line: str, why: str) 
 def test_each_documented_example_is_valid() -> None:
     examples = re.findall(r"^    (\S.*? -> .*?)  +\S.*$", documented.__doc__ or "", re.MULTILINE)
 
-    assert len(examples) == 11
+    assert len(examples) == 14
     for example in examples:
         assert parse_fault(example).line == example.strip()
 
