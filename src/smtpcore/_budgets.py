@@ -21,10 +21,9 @@ class Budgets:
     """The time for the client's first command, 300 by default (RFC 5321 4.5.3.2.7). Before the greeting, the time for a
     PROXY header."""
     command: float = 300.0
-    """The time for the next command, 300 by default (RFC 5321 4.5.3.2.7). It covers the whole line: single octets do
-    not extend it."""
+    """The time for the whole next command, 300 by default (RFC 5321 4.5.3.2.7). Single octets do not extend it."""
     body: float = 300.0
-    """The time for all waits within one message, 300 by default. Each octet extends it, at the rate of `body_rate`."""
+    """The time for all waits within one message, 300 by default. Octets extend this time at the rate `body_rate`."""
     body_rate: float = 500.0
     """The minimum average rate of a body, in octets per second, 500 by default; 0 for no minimum. The time of `body` is
     allowed once in addition. Without a minimum, a client could keep a connection open for hours with a few octets."""

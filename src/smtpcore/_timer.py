@@ -17,8 +17,8 @@
 # works. The starts of waits are times of that clock. So while a wait lasts, its deadline does not change at all, and a
 # program that sleeps until the deadline needs no tolerance for rounding.
 #
-# Input that arrives after the deadline may complete the command. So the first `tick` after input ends nothing: the next
-# `tick` does, if the command is still incomplete.
+# Input that arrives after the deadline may complete the command. So the first `tick` after input never ends a wait: the
+# next `tick` does, if the command is still incomplete.
 
 from math import inf
 from typing import Final
@@ -29,7 +29,7 @@ from ._states import Wait
 
 
 class Timer:
-    """The time of one connection. It exists from the first `tick`."""
+    """The time of one connection, from the first `tick` on."""
 
     __slots__ = (
         "_item",
@@ -71,11 +71,11 @@ class Timer:
         """Whether input arrived before the last tick."""
         self._octet_from = self._item_from = self._message_from = now
         """The starts of the waits for the next octet, for the rest of a line or reply, and for the rest of a message.
-        Times of the clock that stands still while the program works."""
+        These are times of the clock that stands still while the program works."""
         self._of: object = None
         self._item = 0
-        """The line or reply that is waited for: of a line the place in the stream, of a reply the request in `_of` and
-        the number of its replies that are still to come."""
+        """The line or reply that is waited for: for a line, its place in the stream; for a reply, the number of replies
+        to the request in `_of` that are still to come."""
         self._message: object = None
         """The message that is being received, or None."""
         self._message_octets = 0

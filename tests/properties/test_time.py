@@ -1,7 +1,8 @@
 """Random sessions with random pauses and random calls of `tick`, compared with a model that only adds up seconds.
 
-No budget is overrun by more than one tick, none ends a session early, and a peer that sends an octet now and then is
-ended on time. All times are whole seconds, and the rate is a power of two, so that the model can compare exactly.
+No budget is overrun by more than one tick, no budget ends a session early, and a peer that sends an octet now and then
+is timed out on time. All times are whole seconds, and the rate is a power of two, so that the model can compare
+exactly.
 """
 
 from dataclasses import dataclass, field
@@ -63,7 +64,7 @@ steps = st.lists(st.tuples(st.lists(seconds, max_size=3), st.sampled_from([1, 1,
 
 @dataclass
 class Server:
-    """A model of the time of a server: seconds that the client has used, by what they are counted for."""
+    """A model of the time of a server: the seconds that the client has used, by the budget that counts them."""
 
     session: int = 0
     line: int = 0
@@ -157,7 +158,7 @@ def timed_out(conn: Connection | ClientConnection) -> bool:
 
 @given(st.sampled_from([b"NOOP ", b"X" * 1000, b"EHLO "]), st.lists(st.integers(0, 9), min_size=200, max_size=200))
 @examples(50)
-def test_client_that_trickles_a_command_is_ended_on_time(line: bytes, pauses: list[int]) -> None:
+def test_client_that_sends_a_command_in_single_octets_is_timed_out_on_time(line: bytes, pauses: list[int]) -> None:
     conn = Connection(CONFIG, budgets=BUDGETS)
     conn.tick(0)
     taken(conn)
@@ -197,7 +198,7 @@ _REPLIES: dict[type[object], bytes] = {
 
 
 class Client:
-    """A client that sends one message as fast as it may, a server that replies, and a model of the time."""
+    """A client that sends one message as soon as the replies allow, a server that replies, and a model of the time."""
 
     def __init__(self, *, pipelining: bool) -> None:
         self.conn = ClientConnection(ClientConfig(hostname="c.example"), budgets=CLIENT)

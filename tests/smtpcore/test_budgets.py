@@ -29,7 +29,7 @@ def test_defaults_of_a_client_are_the_minimums_of_rfc_5321_4_5_3_2() -> None:
     assert Budgets().command == 300
 
 
-def test_shortened_budgets_are_at_most_the_given_time_except_that_of_the_session() -> None:
+def test_shortened_budgets_are_at_most_the_given_time_except_the_session_budget() -> None:
     shortened = ClientBudgets(rcpt=7).at_most(10)
 
     assert shortened.session == inf

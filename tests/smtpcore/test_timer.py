@@ -110,7 +110,7 @@ def test_without_tick_there_is_no_limit() -> None:
     assert conn.waited == 0
 
 
-def test_spent_budget_queues_a_421_and_is_the_last_event_but_one() -> None:
+def test_spent_budget_queues_a_421_and_is_reported_before_the_end_of_the_session() -> None:
     session = ready().wait(11.9)
     assert session.end is None
     session.conn.data_to_send()
@@ -131,7 +131,7 @@ def test_spent_budget_queues_a_421_and_is_the_last_event_but_one() -> None:
     assert session.conn.deadline == inf
 
 
-def test_clock_that_goes_back_takes_nothing_from_the_client() -> None:
+def test_clock_that_goes_back_does_not_shorten_the_wait() -> None:
     session = ready().wait(-500)
     assert session.conn.deadline == START + 12
     assert session.conn.waited == 0
@@ -151,7 +151,7 @@ def test_deadline_does_not_change_while_a_wait_lasts() -> None:
 # The waits of a server
 
 
-def test_first_command_has_the_budget_of_the_greeting_and_later_ones_their_own() -> None:
+def test_first_command_has_the_budget_of_the_greeting_and_later_commands_have_another_budget() -> None:
     session = greeted()
     assert session.left == 11
     assert session.wait(10, EHLO).left == 12
@@ -160,7 +160,7 @@ def test_first_command_has_the_budget_of_the_greeting_and_later_ones_their_own()
     assert greeted().wait(11).end == (Wait.GREETING, "greeting")
 
 
-def test_octet_now_and_then_does_not_extend_the_wait_for_a_command() -> None:
+def test_single_octets_do_not_extend_the_wait_for_a_command() -> None:
     session = ready()
     for octet in b"NOOP":
         assert session.wait(2.9, bytes([octet])).end is None
@@ -169,7 +169,7 @@ def test_octet_now_and_then_does_not_extend_the_wait_for_a_command() -> None:
 
 
 @pytest.mark.parametrize("filler", [b"x" * 600, b"NO\rOP"])
-def test_nor_does_the_rest_of_a_faulty_line(filler: bytes) -> None:
+def test_rest_of_a_faulty_line_does_not_extend_the_wait_for_a_command(filler: bytes) -> None:
     session = ready().wait(0, filler)
     for _ in range(4):
         session.wait(2.5, b"x")
@@ -190,7 +190,7 @@ def test_time_of_handlers_does_not_count() -> None:
     assert session.conn.waited == 2
 
 
-def test_no_limit_holds_while_a_reply_is_pending() -> None:
+def test_no_budget_expires_while_a_reply_is_pending() -> None:
     session = ready()
     session.conn.receive_data(b"NOOP\r\n")
     session.conn.tick(session.now)
@@ -202,7 +202,7 @@ def test_no_limit_holds_while_a_reply_is_pending() -> None:
     session.conn.send(Reply(250))
     session.conn.data_to_send()
 
-    # The session's time is over. The reply that the handler has decided comes first.
+    # The time of the session is over, but the reply of the handler is sent before the 421.
     session.conn.tick(session.now)
     assert session.conn.data_to_send() == FAREWELL
     event = session.conn.next_event()
@@ -236,12 +236,12 @@ def test_body_has_a_minimum_rate_and_a_limit_for_each_pause() -> None:
     assert in_body().wait(5).end == (Wait.BODY, "block")
 
 
-def test_octets_of_a_body_that_came_before_the_first_wait_earn_no_time() -> None:
+def test_octets_of_a_body_before_the_first_wait_do_not_extend_the_deadline() -> None:
     session = ready().wait(0, ENVELOPE + b"BDAT 500 LAST\r\n" + b"x" * 100)
     assert session.wait(4, b"x").wait(4, b"x").wait(4, b"x").left == 1.3
 
 
-def test_body_without_a_minimum_rate_is_limited_by_its_pauses_only() -> None:
+def test_without_a_minimum_rate_only_the_pauses_of_a_body_are_limited() -> None:
     session = in_body(budgets=replace(BUDGETS, body_rate=0))
     for _ in range(30):
         assert session.wait(4.9, b"x").end is None
@@ -256,7 +256,7 @@ def test_waits_between_chunks_count_for_the_message() -> None:
     assert session.wait(8).end == (Wait.COMMAND, "body")
 
 
-def test_command_between_chunks_has_its_own_limit_too() -> None:
+def test_command_between_chunks_also_has_the_budget_of_a_command() -> None:
     session = ready(budgets=replace(BUDGETS, body=100)).wait(0, ENVELOPE + b"BDAT 1\r\nx")
     assert session.left == 12
     assert session.wait(6, b"BD").wait(6).end == (Wait.COMMAND, "command")
@@ -312,7 +312,7 @@ def test_before_the_greeting_a_proxy_header_has_the_time_of_the_greeting() -> No
 
 
 @pytest.mark.parametrize("is_implicit", [True, False])
-def test_handshake_has_its_own_budget_and_no_reply_is_sent_in_it(is_implicit: bool) -> None:
+def test_handshake_has_its_own_budget_and_no_reply_is_sent_during_the_handshake(is_implicit: bool) -> None:
     session = Clocked(implicit_tls=True) if is_implicit else ready().wait(0, b"STARTTLS\r\n")
     session.conn.data_to_send()
     assert session.conn.waiting_for is Wait.TLS
@@ -333,7 +333,7 @@ def test_first_command_after_implicit_tls_has_its_full_time() -> None:
     assert not [event for event in session.events if isinstance(event, TimedOut)]
 
 
-def test_421_is_possible_in_every_state_except_while_tls_is_due() -> None:
+def test_421_may_be_sent_in_every_state_before_a_handshake() -> None:
     def with_421(conn: Connection) -> bool:
         return conn.send(Reply(421)).code == 421
 
@@ -448,7 +448,7 @@ def test_client_has_a_budget_for_the_handshake() -> None:
     assert client.end is None
 
 
-def test_session_of_a_client_may_be_limited_too() -> None:
+def test_budget_may_limit_the_whole_session_of_a_client() -> None:
     client = ClockedClient(budgets=replace(CLIENT, session=10)).wait(0, b"220 s.example\r\n")
     assert client.wait(8).ask(Noop()).left == 2
     assert client.conn.send_deadline(client.now) == START + 10
@@ -459,7 +459,7 @@ def test_session_of_a_client_may_be_limited_too() -> None:
 
 
 @pytest.mark.parametrize("order", ["before the wait only", "after receive_data only", "before receive_data"])
-def test_trickling_client_is_ended_whenever_the_program_calls_tick(order: str) -> None:
+def test_client_that_sends_single_octets_is_timed_out_for_any_order_of_tick_calls(order: str) -> None:
     conn = Connection(CONFIG, budgets=BUDGETS)
     now = START
     conn.tick(now)

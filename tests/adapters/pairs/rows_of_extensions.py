@@ -1,4 +1,4 @@
-"""Rows of the table for the built-in extensions, with the fields of `Config` that belong to one."""
+"""Rows of the table for the built-in extensions, with the fields of `Config` that belong to an extension."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime

@@ -180,7 +180,7 @@ class Close(Row):
             talk.greet()
             talk.say(b"QUIT", 221)
             try:
-                for _ in range(1000):  # the client does not close
+                for _ in range(1000):  # the client does not close the connection
                     talk.client.send(b"NOOP\r\n")
                     time.sleep(0.01)
             except OSError:
@@ -273,7 +273,7 @@ def refusal(talk: Talk) -> str:
 def assert_refused(service: Service, reply: str, text: str) -> None:
     """Check the reply of a server that does not admit a client."""
     if service.setup.options.get("implicit_tls") and not reply:
-        return  # a TLS handshake only to refuse would cost too much
+        return  # the server makes no TLS handshake only to send a refusal
     assert reply.startswith("421 "), reply
     assert reply.endswith(text), reply
 

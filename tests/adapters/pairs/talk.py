@@ -32,11 +32,11 @@ class Conflict(Exception):
 
 
 class TooSlow(Exception):
-    """This machine was so slow that a timeout has expired before the test came to its point."""
+    """This machine was so slow that a timeout has expired before the tested step."""
 
 
 class Refused(Exception):
-    """The server has refused the connection; the argument is its reply, empty if it has closed without a reply."""
+    """The server has refused the connection; the argument is the reply, empty if the server sent no reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Received:
 
 
 class Setup:
-    """The options of a server, and the way in which a client uses it. Rows add what they need."""
+    """The options of a server, and the way in which a client uses the server. Each row adds its options and steps."""
 
     def __init__(self, contexts: tuple[ssl.SSLContext, ssl.SSLContext], directory: str, wait: float) -> None:
         self.server_tls, self.client_tls = contexts
@@ -335,7 +335,7 @@ class Talk:
         self.offers = {keyword: arguments for keyword, _, arguments in lines}
 
     def enter(self, *, log_in: bool = True) -> "Talk":
-        """Connect, begin TLS, speak for another client, and log in, as the setup says."""
+        """Connect, begin TLS, send XCLIENT, and log in, if the setup has these steps."""
         self.greet()
         self.introduce()
         self.secure()
@@ -350,7 +350,7 @@ class Talk:
         return self
 
     def secure(self) -> None:
-        """Begin TLS with STARTTLS, if the setup says so."""
+        """Begin TLS with STARTTLS, if the setup has STARTTLS."""
         if self.setup.uses_starttls and not self.is_encrypted:
             assert "STARTTLS" in self.offers
             self.say(b"STARTTLS", 220)
@@ -413,7 +413,7 @@ class Talk:
         return received
 
     def say_octets(self, data: bytes, code: int) -> None:
-        """Send octets as they are, and expect a reply."""
+        """Send octets unchanged, and expect a reply."""
         self.client.send(data)
         self.expect(code, after=data)
 
@@ -445,7 +445,7 @@ class Talk:
     # The end
 
     def quit(self) -> None:
-        """End the session in order."""
+        """End the session with QUIT, and read to the end of the connection."""
         self.say(b"QUIT", 221)
         self.rest()
 
@@ -508,9 +508,9 @@ class Row:
     covers: Sequence[str] = ()
     """The options and extensions that this row tests: `Config.lmtp`, or `DSN`."""
     slot: str = ""
-    """A place that only one row of a pair can use, such as a field with several values to test."""
+    """A resource that only one row of a pair can use, such as a field with several values to test."""
     excludes: ClassVar[dict[str, str]] = {}
-    """The rows that make no sense together with this one, with the reason."""
+    """The rows that make no sense together with this row, with the reason."""
 
     def on(self, setup: Setup) -> None:
         """Switch the option on."""
