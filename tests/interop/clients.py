@@ -14,13 +14,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 import pytest
 
-from tests.interop.servers import PASSWORD, USER
+from tests.interop.servers import USER
 
 TIMEOUT: Final = 60.0
 SENDER: Final = "a@client.example"
+TOKEN: Final = "eyJhbGci.eyJzdWIi.c2ln+/=="
+"""A bearer token, with the characters of RFC 6750 section 2.1 that need an escape elsewhere."""
+TOKENS: Final = ("OAUTHBEARER", "XOAUTH2")
+"""The mechanisms that send a token."""
 HELO: Final = "client.example"
 PROGRAMS: Final = Path(__file__).parent / "programs"
 
@@ -49,6 +54,10 @@ class Job:
     ca: Path | None = None
     mechanism: str = ""
     """The SASL mechanism of the login; an empty string means no login."""
+    secret: str = ""
+    """The password, or the token for a mechanism in `TOKENS`."""
+    certificate: tuple[Path, Path] | None = None
+    """The files of the certificate of the client and of its key."""
     lmtp: bool = False
     bdat: int = 0
     """Octets of each chunk, for a client that uses BDAT; 0 means DATA."""
@@ -67,7 +76,7 @@ class Job:
             "MAIL_CA": str(self.ca or ""),
             "MAIL_MECHANISM": self.mechanism,
             "MAIL_USER": USER,
-            "MAIL_PASSWORD": PASSWORD,
+            "MAIL_PASSWORD": self.secret,
             "MAIL_LMTP": "1" if self.lmtp else "",
             "MAIL_BDAT": str(self.bdat or ""),
         }
@@ -104,6 +113,8 @@ class MailClient:
     sends_in_chunks: Callable[[bytes], bytes] = lambda message: message
     """The same for BDAT."""
     mechanisms: tuple[str, ...] = ()
+    hides_login_replies: bool = False
+    """Whether the client reports only that the login failed, without the reply of the server."""
     can: frozenset[str] = frozenset()
     """Further abilities: `LMTP`, `BDAT`, `SMTPUTF8`, `PIPELINING`."""
 
@@ -184,7 +195,7 @@ def _swaks(job: Job) -> Command:
     if job.ca:
         arguments += ["--tls-verify", "--tls-ca-path", str(job.ca)]
     if job.mechanism:
-        arguments += ["--auth", job.mechanism, "--auth-user", USER, "--auth-password", PASSWORD]
+        arguments += ["--auth", job.mechanism, "--auth-user", USER, "--auth-password", job.secret]
     if job.lmtp:
         arguments += ["--protocol", "LMTP"]
     if job.pipelining:
@@ -204,7 +215,12 @@ def _curl(job: Job) -> Command:
     if job.ca:
         arguments += ["--cacert", str(job.ca)]
     if job.mechanism:
-        arguments += ["--user", f"{USER}:{PASSWORD}", "--login-options", f"AUTH={job.mechanism}"]
+        secret = "" if job.mechanism in ("EXTERNAL", *TOKENS) else job.secret
+        arguments += ["--user", f"{USER}:{secret}", "--login-options", f"AUTH={job.mechanism}"]
+    if job.mechanism in TOKENS:
+        arguments += ["--oauth2-bearer", job.secret]
+    if job.certificate:
+        arguments += ["--cert", str(job.certificate[0]), "--key", str(job.certificate[1])]
     return Command([curl, *arguments])
 
 
@@ -218,13 +234,15 @@ def _msmtp(job: Job) -> Command:
         arguments += ["--tls=on", f"--tls-trust-file={job.ca}"]
         arguments += [f"--tls-starttls={'on' if job.tls == 'starttls' else 'off'}"]
     if job.mechanism:
-        arguments += [f"--auth={job.mechanism.lower()}", f"--user={USER}", f"--passwordeval=echo {PASSWORD}"]
+        arguments += [f"--auth={job.mechanism.lower()}", f"--user={USER}", f"--passwordeval=echo '{job.secret}'"]
+    if job.certificate:
+        arguments += [f"--tls-cert-file={job.certificate[0]}", f"--tls-key-file={job.certificate[1]}"]
     return Command([msmtp, *arguments, "--", *job.recipients], stdin=job.file.read_bytes().replace(b"\r\n", b"\n"))
 
 
 def _s_nail(job: Job) -> Command:
     s_nail = program("s-nail")
-    login = f"{USER}:{PASSWORD.replace(' ', '%20')}@" if job.mechanism else ""
+    login = f"{USER}:{quote(job.secret, safe='')}@" if job.mechanism else ""
     scheme = "smtps" if job.tls == "implicit" else "smtp"
     settings = {
         "v15-compat": "yes",
@@ -233,10 +251,16 @@ def _s_nail(job: Job) -> Command:
         "from": job.sender,
         "ttycharset": "utf-8",
         "sendwait": "",
-        "smtp-auth": job.mechanism.lower() or "none",
+        # The name of XOAUTH2 in s-nail 14.9 is oauthbearer.
+        "smtp-auth": job.mechanism.lower().replace("xoauth2", "oauthbearer") or "none",
         "tls-verify": "strict",
         "tls-ca-flags": "",
         "tls-ca-no-defaults": "",
+        **(
+            {"tls-config-pairs": f"Certificate={job.certificate[0]},PrivateKey={job.certificate[1]}"}
+            if job.certificate
+            else {}
+        ),
         **({"smtp-use-starttls": ""} if job.tls == "starttls" else {}),
         **({"tls-ca-file": str(job.ca)} if job.ca else {}),
     }
@@ -255,7 +279,8 @@ def _mutt(job: Job) -> Command:
     scheme = "smtps" if job.tls == "implicit" else "smtp"
     settings = {
         "smtp_url": f"{scheme}://{login}localhost:{job.port}",
-        "smtp_pass": PASSWORD,
+        "smtp_pass": job.secret,
+        "smtp_oauth_refresh_command": f"echo {job.secret}",
         "smtp_authenticators": job.mechanism.lower(),
         "ssl_starttls": "yes" if job.tls == "starttls" else "no",
         "ssl_force_tls": "yes" if job.tls == "starttls" else "no",
@@ -320,44 +345,46 @@ def _go(job: Job) -> Command:
 
 _SCRAM: Final = ("SCRAM-SHA-1", "SCRAM-SHA-256")
 
+_PASSWORD: Final = ("PLAIN", "LOGIN", "CRAM-MD5")
+
 CLIENTS: Final = {
     client.name: client
     for client in (
+        MailClient("swaks", _swaks, sends=_sent_by_swaks, mechanisms=_PASSWORD, can=frozenset({"LMTP", "PIPELINING"})),
         MailClient(
-            "swaks",
-            _swaks,
-            sends=_sent_by_swaks,
-            mechanisms=("PLAIN", "LOGIN", "CRAM-MD5"),
+            "curl",
+            _curl,
+            sends=_sent_by_curl,
+            mechanisms=(*_PASSWORD, "EXTERNAL", *TOKENS),
+            can=frozenset({"SMTPUTF8"}),
+        ),
+        MailClient(
+            "msmtp",
+            _msmtp,
+            mechanisms=(*_PASSWORD, *_SCRAM, "EXTERNAL", *TOKENS),
             can=frozenset({"LMTP", "PIPELINING"}),
         ),
-        MailClient(
-            "curl", _curl, sends=_sent_by_curl, mechanisms=("PLAIN", "LOGIN", "CRAM-MD5"), can=frozenset({"SMTPUTF8"})
-        ),
-        MailClient(
-            "msmtp", _msmtp, mechanisms=("PLAIN", "LOGIN", "CRAM-MD5", *_SCRAM), can=frozenset({"LMTP", "PIPELINING"})
-        ),
-        MailClient("s-nail", _s_nail, composes=True, mechanisms=("PLAIN", "LOGIN", "CRAM-MD5")),
+        MailClient("s-nail", _s_nail, composes=True, mechanisms=(*_PASSWORD, "EXTERNAL", "XOAUTH2")),
         MailClient(
             "mutt",
             _mutt,
             composes=True,
-            mechanisms=("PLAIN", "LOGIN", "CRAM-MD5", *_SCRAM),
+            mechanisms=(*_PASSWORD, *_SCRAM, *TOKENS),
+            hides_login_replies=True,
             can=frozenset({"SMTPUTF8"}),
         ),
-        MailClient("PHPMailer", _phpmailer, composes=True, mechanisms=("PLAIN", "LOGIN", "CRAM-MD5")),
+        MailClient("PHPMailer", _phpmailer, composes=True, mechanisms=_PASSWORD, hides_login_replies=True),
         MailClient(
             "java",
             _java,
             # The mail API of Java 1.6.5 doubles dots at the start of lines in BDAT too, against RFC 3030.
             sends_in_chunks=lambda message: _complete(message).replace(b"\n.", b"\n.."),
-            mechanisms=("PLAIN", "LOGIN"),
+            mechanisms=("PLAIN", "LOGIN", "XOAUTH2"),
             can=frozenset({"BDAT", "SMTPUTF8"}),
         ),
         MailClient("go", _go, mechanisms=("PLAIN", "CRAM-MD5"), can=frozenset({"SMTPUTF8"})),
-        MailClient(
-            "nodemailer", _nodemailer, mechanisms=("PLAIN", "LOGIN", "CRAM-MD5"), can=frozenset({"LMTP", "SMTPUTF8"})
-        ),
-        MailClient("perl", _perl, mechanisms=("PLAIN", "LOGIN", "CRAM-MD5"), can=frozenset({"BDAT"})),
-        MailClient("ruby", _ruby, mechanisms=("PLAIN", "LOGIN", "CRAM-MD5")),
+        MailClient("nodemailer", _nodemailer, mechanisms=(*_PASSWORD, "XOAUTH2"), can=frozenset({"LMTP", "SMTPUTF8"})),
+        MailClient("perl", _perl, mechanisms=_PASSWORD, can=frozenset({"BDAT"})),
+        MailClient("ruby", _ruby, mechanisms=_PASSWORD),
     )
 }

@@ -2,6 +2,7 @@
 
 import email
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -13,12 +14,13 @@ from typing import Any
 import pytest
 
 from smtpcore import Rcpt, Reply
-from smtpcore_adapters import App, Message, Session, default_config
+from smtpcore.sasl import CheckIdentity, CheckToken, Question
+from smtpcore_adapters import App, Message, Session, Timeouts, default_config
 from smtpcore_adapters.tls import server_context
 from smtpcore_adapters.users import Users
 from tests.adapters.harness import running
 from tests.interop import servers
-from tests.interop.clients import CLIENTS, SENDER, TIMEOUT, Job, MailClient
+from tests.interop.clients import CLIENTS, SENDER, TIMEOUT, TOKEN, TOKENS, Job, MailClient
 from tests.interop.servers import PASSWORD, USER
 
 HEADER = (
@@ -109,10 +111,22 @@ def serving(
         events.setdefault(session.id, set()).add(type(event).__name__)
 
     app.observe(note)
+
+    @app.on("auth")
+    async def check(session: Session, question: Question) -> str | None:
+        match question:
+            case CheckToken(token=token):
+                return USER if token == TOKEN else None
+            case CheckIdentity():
+                return USER
+        return None
+
     app.include(Users({USER: PASSWORD}))
     fields = {name: options.pop(name) for name in ("lmtp", "require_auth", "auth_mechanisms") if name in options}
     config = replace(default_config(), **fields)
-    with running(backend, app, config=config, tls=server_context(chain, key), **options) as server:
+    # EXTERNAL is offered to clients that have a certificate.
+    context = server_context(chain, key, client_ca=ca if "EXTERNAL" in config.auth_mechanisms else None)
+    with running(backend, app, config=config, tls=context, **options) as server:
         yield Place(server.server.address.port, deliveries, ca, directory, build)
 
 
@@ -191,13 +205,34 @@ def test_client_rejects_the_certificate_of_an_unknown_authority(serve: Serve, cl
     assert place.deliveries.empty()
 
 
-@pytest.mark.parametrize(
+LOGINS = pytest.mark.parametrize(
     ("client", "mechanism"), [(client, name) for client in CLIENTS.values() for name in client.mechanisms], ids=str
 )
-def test_client_logs_in(serve: Serve, client: MailClient, mechanism: str) -> None:
+
+
+def secret_of(mechanism: str) -> str:
+    return TOKEN if mechanism in TOKENS else PASSWORD
+
+
+@LOGINS
+def test_client_logs_in(serve: Serve, certificates: Certificates, client: MailClient, mechanism: str) -> None:
     with serve(require_auth=True, auth_mechanisms=(mechanism,)) as place:
-        job = {"tls": "starttls", "ca": place.ca, "mechanism": mechanism}
-        assert send(place, client, HEADER + TEXTS["text"], **job).identity == USER
+        job = {"tls": "starttls", "ca": place.ca, "mechanism": mechanism, "secret": secret_of(mechanism)}
+        certificate = certificates[1:] if mechanism == "EXTERNAL" else None
+        assert send(place, client, HEADER + TEXTS["text"], certificate=certificate, **job).identity == USER
+
+
+@LOGINS
+def test_reply_to_a_refused_login_reaches_the_user(serve: Serve, client: MailClient, mechanism: str) -> None:
+    with serve(require_auth=True, auth_mechanisms=(mechanism,), timeouts=Timeouts(auth_delay=0)) as place:
+        wrong = secret_of(mechanism)[::-1]  # and no certificate, for EXTERNAL
+        done = client.send(place.job(HEADER, tls="starttls", ca=place.ca, mechanism=mechanism, secret=wrong))
+
+    assert done.returncode
+    assert place.deliveries.empty()
+    # Some clients show the challenge with the reason for a refused token, and do not wait for the 535.
+    code = b"(535|334)" if mechanism == "XOAUTH2" else b"535"
+    assert client.hides_login_replies or re.search(code, done.stdout)
 
 
 @pytest.mark.parametrize("kind", TEXTS)

@@ -150,7 +150,7 @@ BACKENDS = {"postfix": "asyncio", "exim4": "trio", "opensmtpd": "threads", "dove
 
 
 def as_passed_on(outcome: Outcome) -> Outcome:
-    """Return the outcome of a reply that smtpcore passes on. It adds an enhanced code if there is none (RFC 2034)."""
+    """Return the outcome of a reply that smtpcore passes on, which adds a missing enhanced code (RFC 2034)."""
     return replace(outcome, code=re.sub(r"\A([245])(\d\d)\Z", r"\1\2 \1.0.0", outcome.code))
 
 

@@ -1,6 +1,12 @@
 // Send a message with nodemailer. The environment has the job, see ../clients.py.
 const fs = require("fs");
 const job = process.env;
+const oauth2 = { type: "OAuth2", user: job.MAIL_USER, accessToken: job.MAIL_PASSWORD };
+const password = { user: job.MAIL_USER, pass: job.MAIL_PASSWORD };
+const login = job.MAIL_MECHANISM && {
+  auth: job.MAIL_MECHANISM === "XOAUTH2" ? oauth2 : password,
+  authMethod: job.MAIL_MECHANISM,
+};
 const transport = require("nodemailer").createTransport({
   host: job.MAIL_HOST,
   port: Number(job.MAIL_PORT),
@@ -10,10 +16,7 @@ const transport = require("nodemailer").createTransport({
   requireTLS: job.MAIL_TLS === "starttls",
   ignoreTLS: job.MAIL_TLS === "none",
   tls: { ca: job.MAIL_CA ? fs.readFileSync(job.MAIL_CA) : undefined },
-  ...(job.MAIL_MECHANISM && {
-    auth: { user: job.MAIL_USER, pass: job.MAIL_PASSWORD },
-    authMethod: job.MAIL_MECHANISM,
-  }),
+  ...login,
 });
 const envelope = { from: job.MAIL_FROM, to: job.MAIL_TO.split(" "), use8BitMime: true };
 transport
