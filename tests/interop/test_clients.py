@@ -1,7 +1,6 @@
 """Real clients send all kinds of messages to a server of `smtpcore_adapters`, which gets what was sent."""
 
 import email
-import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -133,15 +132,6 @@ def serving(
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return servers.certify(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture(scope="module")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory that all test processes of this run share."""
-    base = tmp_path_factory.getbasetemp()
-    path = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "clients"
-    path.mkdir(exist_ok=True)
-    return path
 
 
 @pytest.fixture

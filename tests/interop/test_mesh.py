@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.adapters.command import running
+from tests.adapters.command import Running, running
 from tests.interop import relays, servers
+from tests.interop.clients import CLIENTS, Job, MailClient
 from tests.interop.relays import Hop, Outcome, Relay
 from tests.interop.servers import RECIPIENTS, MailServer, wait_until
 
@@ -178,13 +179,86 @@ def test_messages_arrive_through_smtpcore_as_they_do_directly(
 @contextmanager
 def mesh(relay_name: str, server_name: str, directory: Path) -> Iterator[Mesh]:
     """Run a server, `smtpcore serve` in front of it, and a relay that uses both."""
+    with middle_of(server_name, directory) as (server, middle):
+        hops = {"direct": Hop(server.port, server.lmtp), "middle": Hop(middle.port)}
+        with relays.relay(relay_name, hops) as relay:
+            yield Mesh(relay, server)
+
+
+@contextmanager
+def middle_of(server_name: str, directory: Path) -> Iterator[tuple[MailServer, Running]]:
+    """Run a server, and `smtpcore serve` in front of it."""
     with servers.server(server_name) as server:
         options = ["--forward", f"127.0.0.1:{server.port}", "--forward-announce", "--self-signed"]
         options += ["--backend", BACKENDS[server_name]]
         lmtp = ["--forward-lmtp"] if server.lmtp else []
         with running(directory, *options, *lmtp) as middle:
-            hops = {"direct": Hop(server.port, server.lmtp), "middle": Hop(middle.port)}
-            with relays.relay(relay_name, hops) as relay:
-                yield Mesh(relay, server)
+            yield server, middle
         assert middle.status == 0
         assert middle.errors == []
+
+
+# Clients that send octets that no relay would send
+
+
+WITH_DATA = ("curl", "go", "nodemailer")
+WITH_BDAT = ("java",)
+"""Clients that use BDAT where it is offered."""
+PASSED_ON = {
+    "long line": b"x" * 5000 + b"\r\n",
+    "no final line end": b"the end",
+}
+"""Bodies that arrive through smtpcore as they do directly."""
+NORMALIZED = {
+    # Postfix 3.7 ends the message at LF . LF and takes the rest for commands, OpenSMTPD refuses the message, and Exim
+    # turns LF into a blank.
+    "LF line ends": (b"one\n.\n..two\n\nthree\n", b"one\n.\n..two\n\nthree"),
+    # Postfix turns CR into a blank, Exim into a line end, and OpenSMTPD delivers it.
+    "bare CR": (b"one\rtwo\r\nthree\r\n", b"one\ntwo\nthree"),
+    # OpenSMTPD accepts the message, and loses the rest of the line and all further lines.
+    "NUL": (b"one\0two\r\nthree\r\n", None),
+}
+"""Bodies with which real servers do different things, and the body that all of them get from smtpcore."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The result of a message, as the user of the client sees it, and as the server has delivered it."""
+
+    refusals: frozenset[str]
+    bodies: list[bytes]
+
+
+def deliver(client: MailClient, server: MailServer, job: Job, marker: str) -> Seen:
+    done = client.send(job)
+    if done.returncode:
+        refusals = re.findall(r"\b[45]\d\d[ -][45]\.\d+\.\d+\b", done.stdout.decode(errors="replace"))
+        return Seen(frozenset(refusals), [])
+
+    return Seen(frozenset(), [server.message(f"Message-ID: <{marker}>").partition(b"\n\n")[2]])
+
+
+@pytest.mark.parametrize("server_name", ["postfix", "exim4", "opensmtpd"])
+def test_octets_that_servers_treat_differently_reach_them_in_one_form(
+    server_name: str, build: Path, tmp_path: Path
+) -> None:
+    with middle_of(server_name, tmp_path / "middle") as (server, middle):
+
+        def send_by(name: str, kind: str, way: str, body: bytes) -> Seen:
+            marker = f"{name}.{kind.replace(' ', '.')}.{way}"
+            file = tmp_path / "message.eml"
+            file.write_bytes(f"Message-ID: <{marker}>\r\nFrom: s@client.example\r\n\r\n".encode() + body)
+            port = server.port if way == "direct" else middle.port
+            job = Job(port, file, tmp_path, build, (A,), bdat=50 if name in WITH_BDAT else 0)
+            return deliver(CLIENTS[name], server, job, marker)
+
+        for name in (*WITH_DATA, *WITH_BDAT):
+            for kind, body in PASSED_ON.items():
+                assert send_by(name, kind, "middle", body) == send_by(name, kind, "direct", body)
+        for name in WITH_DATA:
+            for kind, (body, expected) in NORMALIZED.items():
+                seen = send_by(name, kind, "middle", body)
+                if expected is None:
+                    assert seen == Seen(frozenset({"554 5.6.0"}), [])
+                else:
+                    assert [each.rstrip(b"\n") for each in seen.bodies] == [expected]

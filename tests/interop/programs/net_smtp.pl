@@ -10,6 +10,8 @@ my @implicit = $job{MAIL_TLS} eq "implicit" ? (SSL => 1, @tls) : ();
 my $smtp = Net::SMTP->new($job{MAIL_HOST}, Port => $job{MAIL_PORT}, Hello => $job{MAIL_HELO}, Timeout => 30, @implicit)
     or die "cannot connect: $@\n";
 
+$SIG{__WARN__} = sub { die @_ };  # Net::SMTP only warns if the server does not offer what an option needs
+
 sub must { $_[0] or die $smtp->code . " " . $smtp->message . "\n" }
 
 must($smtp->starttls(@tls)) if $job{MAIL_TLS} eq "starttls";
