@@ -132,7 +132,7 @@ class ConnectionClosed:
 
 @dataclass(frozen=True, slots=True)
 class TimedOut:
-    """A time budget is spent, and the session is over. `tick` has found this out; it is the last event but one."""
+    """A time budget is spent, and the session is over. A call of `tick` finds this; only `ConnectionClosed` follows."""
 
     wait: Wait
     """The wait in which the budget was spent."""

@@ -41,7 +41,8 @@ def serving(app: App, port: int = 0, **options: Unpack[Options]) -> Iterator[Ser
 
 @contextmanager
 def _serving(app: App, port: int, on_exit: Callable[[], object], **options: Unpack[Options]) -> Iterator[Server]:
-    acceptor = Acceptor(app, port, descriptors=2, **options)  # of the socket and of the stream's `Wakeup`
+    # Each connection has two file descriptors: for the socket, and for the `Wakeup` of the stream.
+    acceptor = Acceptor(app, port, descriptors=2, **options)
     acceptor.on_exit = on_exit
     sessions = _Sessions(acceptor)
     with Wakeup() as stop, ExitStack() as stack:

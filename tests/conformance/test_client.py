@@ -590,7 +590,7 @@ def test_group_ending_command_may_only_be_the_last_of_a_group(last: Request) -> 
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "EXTERNAL"])
-def test_auth_with_a_single_response_may_be_followed_in_a_group(mechanism: str) -> None:
+def test_commands_may_follow_auth_with_a_single_response_in_a_group(mechanism: str) -> None:
     """R4954-4-34"""
     book = client(*FULL, **AUTH).ask(Auth(mechanism, b""), mail(), rcpt(), Data())
 

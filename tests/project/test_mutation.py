@@ -109,7 +109,7 @@ def test_list_of_survivors_with_reasons_is_accepted() -> None:
         pytest.param({FIRST: "? why"}, {FIRST: SURVIVED}, "listed without a confirmed reason", id="suggestion"),
     ],
 )
-def test_difference_between_list_and_results_is_an_objection(
+def test_difference_between_list_and_results_is_reported(
     listed: dict[Change, str], found: dict[Change, str], objection: str
 ) -> None:
     assert list(objections(listed, found)) == [f"{objection}: {FUNCTION}: `a = 0` -> `a = 1`"]

@@ -11,7 +11,7 @@ def _relay(smtputf8: bool, hop: NextHop) -> bool | Reply | None:
     if not hop.path.text.isascii():
         return Reply(550, "The next server accepts only ASCII addresses", enhanced="5.6.7")  # RFC 6531 3.5
 
-    return None  # the relay checks the header when it arrives
+    return None  # the relay checks the header of the message on arrival
 
 
 # RFC 6531 3.1 (5): the line grows by 10 octets.
