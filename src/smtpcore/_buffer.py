@@ -23,7 +23,6 @@ class LineError(Exception):
     """The next line in the buffer is faulty. `fault` is the reason, and `line` has the octets before the fault."""
 
     def __init__(self, line: bytes, fault: LineFault) -> None:
-        super().__init__(line, fault)
         self.line = line
         self.fault = fault
 

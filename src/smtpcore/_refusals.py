@@ -186,8 +186,6 @@ class Refusals:
                     return rules.MECHANISM_NOT_OFFERED
                 if not session.tls and mechanism not in config.plaintext_mechanisms:
                     return rules.MECHANISM_NEEDS_TLS
-            case _:
-                pass
 
         return None
 

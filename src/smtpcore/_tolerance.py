@@ -53,7 +53,7 @@ def _repair_no_brackets(text: str, dialect: Dialect) -> str:
 
 
 def _repair_auth(text: str, dialect: Dialect) -> str:
-    known = dialect.tolerant.parameters[Mail.verb].get("AUTH") if dialect.tolerant else None
+    known = dialect.parameters[Mail.verb].get("AUTH")
 
     def repaired(found: re.Match[str]) -> str:
         if found[1]:
@@ -84,7 +84,7 @@ class Liberty:
     kinds: tuple[type[Command], ...] = ()
     """The commands to which `repair` applies."""
     repair: Callable[[str, Dialect], str] | None = None
-    """Return the line without this mistake. The attribute is None if the wide dialect accepts the mistake itself."""
+    """Return the line without this mistake, for the wide dialect. None if this dialect accepts the mistake itself."""
 
 
 LIBERTIES: Final = (
@@ -106,7 +106,8 @@ LIBERTIES: Final = (
 
 def tolerate(verb: str, line: bytes, dialect: Dialect) -> Command | UnknownCommand:
     """Return the command in a line that `dialect` refuses, with its deviations. Raises `CommandRejected`."""
-    assert dialect.tolerant, "a strict dialect accepts no mistakes"
+    wide = dialect.tolerant
+    assert wide, "a strict dialect accepts no mistakes"
     kind = dialect.kinds.get(verb)
     is_short = len(line) + len(b"\r\n") <= dialect.max_lines.get(verb, dialect.max_line)
     if not is_short or kind is None:
@@ -118,12 +119,12 @@ def tolerate(verb: str, line: bytes, dialect: Dialect) -> Command | UnknownComma
     text = line.decode(errors="surrogateescape").rstrip(" \t")
     for liberty in LIBERTIES:
         if liberty.repair and issubclass(kind, liberty.kinds):
-            repaired = liberty.repair(text, dialect)
+            repaired = liberty.repair(text, wide)
             if repaired != text:
                 names.append(liberty.name)
             text = repaired
 
-    command = parse_command(verb, text.encode(errors="surrogateescape"), dialect.tolerant)
+    command = parse_command(verb, text.encode(errors="surrogateescape"), wide)
     set_deviations(command, (*names, *_wide_values(command, dialect)))
     return command
 
@@ -160,8 +161,6 @@ def _wide_values(command: Command | UnknownCommand, dialect: Dialect) -> Iterato
             carried = ((known.get(keyword), value) for keyword, value in params.items())
             if any(each and each.carry and not _is_valid(each.parse, str(value)) for each, value in carried):
                 yield "carried-value"
-        case _:
-            pass
 
 
 def _is_valid(parse: Callable[[str], object], text: str) -> bool:
