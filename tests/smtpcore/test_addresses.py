@@ -44,6 +44,7 @@ def test_equivalent_spellings_of_a_mailbox_are_equal() -> None:
     assert Mailbox("joe@c.example") != Mailbox("Joe@c.example")
     assert Mailbox("joe@c.example") != Mailbox("joe@d.example")
     assert Mailbox("joe@c.example") != "joe@c.example"
+    assert Mailbox("joe@c.example") != Path("joe@c.example")
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,11 @@ def test_line_rules_apply_across_chunks(before: tuple[Request, ...], request_: R
     assert book.connection.may_send(request_) is fits
 
 
+def test_empty_last_chunk_adds_nothing_to_the_last_line() -> None:
+    book = client("CHUNKING", at=State.RCPT).ask(Bdat(1000), DataChunk(b"x" * 1000)).send(OK)
+    book.ask(Bdat(0, last=True)).send(OK).expect(250, 250)
+
+
 def test_bare_newline_in_a_chunk_is_refused_even_when_normalizing() -> None:
     book = client("PIPELINING", "CHUNKING", at=State.RCPT, bare_newlines=BareNewlines.NORMALIZE)
     book.ask(Bdat(3, last=True))
@@ -364,6 +369,17 @@ def test_trailing_data_has_the_octets_not_yet_parsed() -> None:
     assert new_client().send(GREETING).connection.trailing_data == b""
 
 
+def test_group_continues_with_a_second_transaction_after_a_refused_mail() -> None:
+    book = client("PIPELINING").ask(mail(), rcpt(), Rset(), mail("b@c.example")).send(b"550 no\r\n")
+    book.ask(rcpt()).send(b"503 no\r\n", OK, OK, OK).expect(550, 503, 250, 250, 250)
+    assert book.state is State.RCPT
+
+
+def test_end_of_stream_between_two_requests_closes_the_client() -> None:
+    book = client().end().expect(ConnectionClosed())
+    assert book.state is State.CLOSED
+
+
 def test_pipelined_commands_after_a_refused_mail_are_out_of_sequence() -> None:
     book = client("PIPELINING").ask(mail(), rcpt())
     assert book.connection.may_send(Data())
@@ -379,7 +395,7 @@ def test_pipelined_commands_after_a_refused_mail_are_out_of_sequence() -> None:
 
 
 @pytest.mark.parametrize("lmtp", [False, True])
-@pytest.mark.parametrize("code", [450, 521, 552])
+@pytest.mark.parametrize("code", [400, 450, 521, 552])
 def test_refusal_before_the_end_of_the_body_answers_the_body_and_closes_the_connection(lmtp: bool, code: int) -> None:
     book = client(at=State.DATA, lmtp=lmtp).ask(DataChunk(b"hi\r\n")).send(f"{code} no\r\n".encode())
     book.expect(Answered(DataEnd(), Reply.as_heard(code, "no")), ConnectionClosed)

@@ -88,6 +88,7 @@ def test_malformed_command_is_refused(make: Callable[[], Command]) -> None:
     ("command", "line"),
     [
         (Ehlo("c.example"), "EHLO c.example"),
+        (Ehlo("X X"), "EHLO X X"),
         (Mail(Path("")), "MAIL FROM:<>"),
         (
             Mail(Path("A@c.example"), Params({"SIZE": 10, "body": BodyType.SEVEN_BIT, "SMTPUTF8": True})),

@@ -599,6 +599,13 @@ def test_extensions_have_no_effect_before_ehlo(line: type[Command]) -> None:
     assert server().send(commands[line]).replies[-1][:3] == {Helo: "555", Vrfy: "252"}[line]
 
 
+def test_extension_for_tls_only_has_no_verb_before_tls() -> None:
+    own = Extension(keyword="XOWN", verbs=frozenset({"XOWN"}), offered=lambda config, tls: tls)
+
+    server(extensions=(*EXTENSIONS, own)).send(b"XOWN\r\n").expect(502)
+    new_server(extensions=(*EXTENSIONS, own)).start_tls().send(b"XOWN\r\n").expect(220, 500)
+
+
 def test_longest_hostname_fits_into_every_reply() -> None:
     for data in (b"BLURB\r\nBLURB\r\n", b"NOOP\r\nNOOP\r\n", b"QUIT\r\n", READY, HELO):
         book = new_server(hostname="x" * 255, max_errors=1, max_idle_commands=1).send(data)

@@ -14,10 +14,11 @@ from smtpcore import (
     Mail,
     Parameter,
     Rcpt,
+    Tolerance,
 )
 from smtpcore._dialects import MAX_AUTH_LINE, compiled
 
-from ..playbook import CONFIG, HELO, MAIL, READY, server
+from ..playbook import CONFIG, HELO, MAIL, READY, client, mail, server
 from .extensions.helpers import ALL
 
 
@@ -46,6 +47,15 @@ def test_keywords_and_dialects_depend_on_tls_and_on_ehlo() -> None:
     assert rules.dialects[False, True].parameters["MAIL"]["SIZE"]
     assert not any(rules.dialects[False, False].parameters["MAIL"].values())
     assert set(rules.dialects) == {(False, False), (False, True), (True, False), (True, True)}
+
+
+def test_dialect_of_a_lenient_server_after_helo_has_size_and_body_only() -> None:
+    rules = compiled(EXTENSIONS, replace(CONFIG, tolerance=Tolerance.LENIENT))
+    known = rules.dialects[False, False].tolerant
+
+    assert known
+    assert {keyword for keyword, parameter in known.parameters["MAIL"].items() if parameter} == {"SIZE", "BODY"}
+    assert not any(known.parameters["RCPT"].values())
 
 
 def test_contradictory_config_is_refused() -> None:
@@ -127,3 +137,8 @@ def test_unknown_parameters_are_passed_through_if_configured(
 )
 def test_malformed_or_disabled_parameters_are_never_passed_through(before: bytes, line: bytes, start: str) -> None:
     server(before, **PASSING).send(line).expect(f"{start}...")
+
+
+def test_client_sends_no_parameter_of_an_unknown_extension() -> None:
+    with pytest.raises(LocalProtocolError, match="XOWN is not recognized"):
+        client("XOWN").ask(mail(XOWN="1"))

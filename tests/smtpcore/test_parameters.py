@@ -94,3 +94,9 @@ def test_absent_parameters_have_their_default_values() -> None:
     assert params.requiretls is False
     kinds = ("ret", "envid", "orcpt", "by", "holdfor", "holduntil", "rrvs", "solicit", "auth")
     assert [getattr(params, kind) for kind in kinds] == [None] * len(kinds)
+
+
+def test_get_returns_the_default_of_an_absent_parameter() -> None:
+    params = Params({"SIZE": 10})
+
+    assert (params.get("size", 5), params.get("BODY", 5), params.get("BODY")) == (10, 5, None)

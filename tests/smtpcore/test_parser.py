@@ -290,6 +290,11 @@ def test_line_limit_grows_with_the_parameters_of_the_extensions(start: bytes, pl
         assert answer(line + b"x", known) == TOO_LONG
 
 
+def test_chunk_size_in_a_long_line_is_refused_with_a_reply_that_closes() -> None:
+    assert refused(b"BDAT 1".ljust(511)).code == 521
+    assert refused(b"NOOP 1".ljust(511)).code == 500
+
+
 def test_error_text_of_a_value_parser_is_sanitized_in_the_reply() -> None:
     reply = refused(b"MAIL FROM:<> XBAD=1")
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from smtpcore import DataEnd, InvalidCommand, Reply
+from smtpcore import Auth, Challenge, Connection, DataEnd, Event, InvalidCommand, Rcpt, Reply
 
 from ..playbook import GREETED, MAIL, READY, answer_with, server
 
@@ -79,3 +79,43 @@ def test_accepted_message_resets_the_count_of_errors() -> None:
 def test_refused_message_does_not_reset_the_count_of_errors() -> None:
     book = server(READY, answer=answer_with(DataEnd, Reply(554)), max_errors=3).send(TWO_ERRORS + TWO_ERRORS)
     book.expect(250, 250, 500, 500, 354, 554, 250, 250, 500, 421)
+
+
+def challenge(conn: Connection, event: Event) -> Reply:
+    """Answer AUTH with a challenge, and all else with the default reply."""
+    return Challenge(b"") if isinstance(event, Auth) else conn.default_reply(event)
+
+
+@pytest.mark.parametrize(
+    ("data", "rule"), [(b"AA\n==\r\n", "bare_newlines"), (b"A" * 12_287 + b"\r\n", "AUTH"), (b"*\r\n", None)]
+)
+def test_line_of_a_sasl_response_has_its_own_limit(data: bytes, rule: str | None) -> None:
+    before = READY + b"AUTH PLAIN\r\n"
+    book = server(before, max_command_line=20_000, answer=challenge, **AUTH).send(data)
+    assert getattr(book.events[0], "rule", None) == rule
+
+
+def test_temporary_refusals_and_refused_messages_count_as_refusals() -> None:
+    rcpt = b"RCPT TO:<u@s.example>\r\n"
+    for code in (450, 451):
+        book = server(MAIL, answer=answer_with(Rcpt, Reply(code)), max_refusals=3)
+        book.send(rcpt * 3 + b"NOOP\r\n").expect(code, code, code, 421)
+
+    message = MAIL[len(READY) :] + rcpt + b"DATA\r\nx\r\n.\r\n"
+    book = server(READY, answer=answer_with(DataEnd, Reply(554)), max_refusals=3)
+    book.send(message * 3 + b"NOOP\r\n").expect(*[250, 250, 354, 554] * 3, 421)
+
+
+def test_permanent_refusals_and_accepted_messages_are_no_refusals() -> None:
+    rcpt = b"RCPT TO:<u@s.example>\r\n"
+    book = server(MAIL, answer=answer_with(Rcpt, Reply(550)), max_refusals=2)
+    book.send(rcpt * 3 + b"NOOP\r\n").expect(550, 550, 550, 250)
+
+    message = MAIL[len(READY) :] + rcpt + b"DATA\r\nx\r\n.\r\n"
+    server(READY, max_refusals=2).send(message * 3 + b"NOOP\r\n").expect(*[250, 250, 354, 250] * 3, 250)
+
+
+def test_accepted_recipients_count_over_the_whole_session() -> None:
+    rcpt = b"RCPT TO:<u@s.example>\r\n"
+    book = server(MAIL, max_recipients_per_session=3).send(rcpt * 2).expect(250, 250)
+    book.send(b"RSET\r\n" + MAIL[len(READY) :] + rcpt * 2).expect(250, 250, 250, 452)

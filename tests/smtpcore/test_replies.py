@@ -58,6 +58,7 @@ def test_repr_of_a_reply_evaluates_to_the_reply(reply: Reply) -> None:
         (200, ReplyClass.COMPLETION, True),
         (250, ReplyClass.COMPLETION, True),
         (354, ReplyClass.INTERMEDIATE, True),
+        (400, ReplyClass.TRANSIENT, False),
         (420, ReplyClass.TRANSIENT, False),
         (421, ReplyClass.GOODBYE, False),
         (450, ReplyClass.TRANSIENT, False),
@@ -92,6 +93,7 @@ def test_exactly_the_codes_of_rfc_5321_are_accepted() -> None:
         pytest.param(250, "5.0.0", id="R2034-4-02: another class"),
         pytest.param(354, "2.0.0", id="R2034-4-01: 3yz has none"),
         pytest.param(354, "3.0.0", id="class 3"),
+        pytest.param(500, "4.0.0", id="the class below"),
         pytest.param(550, "5.1000.1", id="R2034-4-04: too long"),
         pytest.param(550, "5.01.1", id="R3463-2-01: a leading zero"),
         pytest.param(550, "5.1.00", id="another leading zero"),
@@ -103,7 +105,7 @@ def test_exactly_the_codes_of_rfc_5321_are_accepted() -> None:
     ],
 )
 def test_mismatched_or_malformed_enhanced_status_code_is_refused(code: int, enhanced: str) -> None:
-    with pytest.raises(LocalProtocolError, match="does not go with"):
+    with pytest.raises(LocalProtocolError, match=rf"does not go with {code}: use {code // 100}\.x\.y"):
         Reply(code, "text", enhanced=enhanced)
 
 
@@ -252,3 +254,9 @@ NAMES = {
 def test_names_of_reply_codes_follow_the_rfcs() -> None:
     assert {code.value: code.name for code in ReplyCode} == NAMES
     assert ReplyCode["NO_SERVICE"] is ReplyCode["TRANSACTION_FAILED"]
+
+
+def test_text_of_a_challenge_may_be_longer_than_other_texts() -> None:
+    for text in ("x" * 12_288, "\u00e9" * 6_144):
+        assert Reply(334, text).text_error is None
+        assert Reply(354, text).text_error

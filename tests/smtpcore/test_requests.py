@@ -6,6 +6,7 @@ from smtpcore import (
     Auth,
     Bdat,
     Burl,
+    ChunkEnd,
     ConnectionOpened,
     Data,
     DataEnd,
@@ -25,7 +26,7 @@ from smtpcore import (
     State,
     Vrfy,
 )
-from smtpcore._requests import check_values, may_follow
+from smtpcore._requests import check_values, hoped_for, may_follow
 
 from ..playbook import client, rcpt
 
@@ -103,3 +104,20 @@ def test_client_sends_malformed_parameters_that_a_relay_passes_on() -> None:
     client("DSN", at=State.MAIL).ask(rcpt(ORCPT=orcpt)).wire(
         b"RCPT TO:<u@s.example> ORCPT=rfc822;b+C3+BC@s.example\r\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("before", "request_", "kind", "after"),
+    [
+        (State.READY, MAIL, Mail, State.MAIL),
+        (State.MAIL, RCPT, Rcpt, State.RCPT),
+        (State.RCPT, Data(), Data, State.DATA),
+        (State.RCPT, Bdat(1), ChunkEnd, State.CHUNKED),
+        (State.RCPT, Bdat(1, last=True), DataEnd, State.READY),
+        (State.RCPT, Noop(), Noop, State.RCPT),
+    ],
+)
+def test_state_after_an_accepted_request_is_known_before_its_reply(
+    before: State, request_: Request, kind: type[object], after: State
+) -> None:
+    assert hoped_for(before, request_, kind) is after

@@ -37,10 +37,12 @@ HELLOS = [
     ("HELO laptop.", "HELO laptop.", ["hello-name"]),
     ("EHLO  c.example", "EHLO c.example", ["blanks"]),
     ("EHLO  My PC \t", "EHLO My PC", ["hello-name"]),
+    ("EHLO X_X", "EHLO X_X", ["hello-name"]),
 ]
 SENDERS = [
     ("MAIL FROM: <a@c.example>", "MAIL FROM:<a@c.example>", ["blank-before-path"]),
     ("MAIL FROM: <>", "MAIL FROM:<>", ["blank-before-path"]),
+    ("MAIL FROM: <a@c.example> \t", "MAIL FROM:<a@c.example>", ["blank-before-path"]),
     ("mail from: <a@c.example> size=10", "MAIL FROM:<a@c.example> SIZE=10", ["blank-before-path"]),
     ("MAIL FROM:   <a@c.example>", "MAIL FROM:<a@c.example>", ["blanks", "blank-before-path"]),
     ("MAIL FROM:<a@c.example>  SIZE=10", "MAIL FROM:<a@c.example> SIZE=10", ["blanks"]),
@@ -58,6 +60,7 @@ SENDERS = [
     ("MAIL FROM:<@b.example:.a@c.example>", "MAIL FROM:<@b.example:.a@c.example>", ["local-part"]),
     ("MAIL FROM:<.@[192.0.2.1]>", "MAIL FROM:<.@[192.0.2.1]>", ["local-part"]),
     ("MAIL FROM:<a@my_host>", "MAIL FROM:<a@my_host>", ["domain"]),
+    ('MAIL FROM:<"a@b"@my_host>', 'MAIL FROM:<"a@b"@my_host>', ["domain"]),
     ("MAIL FROM:<a@-c.example>", "MAIL FROM:<a@-c.example>", ["domain"]),
     ("MAIL FROM:<a@c-.example>", "MAIL FROM:<a@c-.example>", ["domain"]),
     ("MAIL FROM:<root>", "MAIL FROM:<root>", ["no-domain"]),
@@ -79,6 +82,7 @@ SENDERS = [
 RECIPIENTS = [
     ("RCPT TO: <u@s.example>", "RCPT TO:<u@s.example>", ["blank-before-path"]),
     ("RCPT TO:u@s.example", "RCPT TO:<u@s.example>", ["no-brackets"]),
+    ("RCPT TO:u@X", "RCPT TO:<u@X>", ["no-brackets"]),
     ("rcpt  to:<u@s.example>", "RCPT TO:<u@s.example>", ["blanks"]),
     ("RCPT TO:postmaster", "RCPT TO:<postmaster>", ["no-brackets"]),
     ("RCPT TO:<root>", "RCPT TO:<root>", ["no-domain"]),
@@ -120,6 +124,7 @@ def test_strict_server_refuses_lines_that_a_lenient_server_tolerates(
 REFUSED = [
     *((GREETED, line, 501) for line in (b"EHLO", b"EHLO ", b"HELO  ", b"EHLO a\x01", b"EHLO a\x00b", b"EHLO a\tb\t")),
     *((GREETED, line, 501) for line in (b"EHLO a\xc2\x85b", b"EHLO a\x9b1m", b"EHLO a\x7f", b"EHLO a\xe2\x80\xae")),
+    *((GREETED, line, 501) for line in (b"EHLO \tc.example", b"EHLO c.example\x0b", b"EHLO \x1fc.example")),
     (GREETED, b"EHLO " + b"x" * 600, 500),
     *((READY, b"MAIL " + rest, 501) for rest in (b"FROM :<a@c>", b"FROM:<a@c>SIZE=1", b"FROM:<a@c", b"FROM:<<a@c>>")),
     *((READY, b"MAIL " + rest, 501) for rest in (b"FROM:Scan <a@c>", b"FROM:", b"FROM: SIZE=9", b"", b"a@c")),
@@ -134,6 +139,7 @@ REFUSED = [
     (READY, b"MAIL FROM: <" + b"x" * 600 + b"@c>", 500),
     (READY, b"MAIL\tFROM:<a@c>", 500),
     (READY, b"MAIL FROM:<a\r@c>", 500),
+    (READY, b"MAIL FROM: <a@c>\x0b", 501),
     (MAIL, b"RCPT TO:<a@b> <c@d>", 501),
     (MAIL, b"RCPT TO:<>", 501),
     (MAIL, b"RCPT TO: <>", 501),
@@ -149,6 +155,22 @@ def test_lenient_server_refuses_lines_without_a_single_meaning(before: bytes, li
 
     assert [type(event) for event in book.events] == [InvalidCommand]
     assert book.codes == [code]
+
+
+def test_hello_without_a_name_gets_the_same_refusal_from_every_server() -> None:
+    for verb in ("EHLO", "HELO"):
+        reply = f"501 Syntax: {verb} and your domain, or your address in brackets"
+        for changes in ({}, LENIENT):
+            server(GREETED, **changes).send(f"{verb}\r\n".encode()).expect(reply)
+
+
+def test_limit_of_a_line_counts_before_its_correction() -> None:
+    # R1870-3-04, R3030-3-03, R6531-3.1-04: the parameters of three extensions lengthen MAIL.
+    longest = 512 + 26 + 16 + 10 - len("\r\n")
+    line = b"MAIL  FROM:<" + b"a" * 498 + b"@c.example> SIZE=1 BODY=BINARYMIME SMTPUTF8"
+
+    assert getattr(taken(READY, line.ljust(longest)), "deviations", None) == ("blanks",)
+    server(READY, **LENIENT).send(line.ljust(longest + 1) + b"\r\n").expect(500)
 
 
 def test_correct_commands_have_no_deviations() -> None:

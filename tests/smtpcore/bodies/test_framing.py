@@ -67,6 +67,7 @@ def test_only_octets_that_may_start_the_end_marker_are_held_back(
     [
         (b"a\r\nb\r\nc", True),
         (b"a\r\n.\r\n", True),
+        (b"\r\n.b\r\nc", True),
         (b"a\rb", False),
         (b"a\r\n.b\rc", False),
         (b"a\r\n..b\r\n.\r\n", True),

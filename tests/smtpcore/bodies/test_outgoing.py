@@ -61,6 +61,16 @@ def test_bare_newlines_are_normalized_in_data_but_never_in_chunks() -> None:
         OutgoingBody(config, None, in_chunks=True).check(b"a\n", is_end=False)
 
 
+def test_cr_in_an_empty_last_line_is_refused_or_normalized() -> None:
+    body = OutgoingBody(ClientConfig(hostname="c.example", bare_newlines=BareNewlines.NORMALIZE), None)
+    assert body.stuff(b"a\r\n\r") + body.end() == b"a\r\n\r\n.\r\n"
+
+    body = OutgoingBody(CONFIG, None)
+    body.stuff(b"a\r\n\r")
+    with pytest.raises(LocalProtocolError, match="bare CR or LF"):
+        body.end()
+
+
 def test_cr_at_the_end_of_the_last_chunk_is_refused() -> None:
     body = OutgoingBody(CONFIG, None, in_chunks=True)
     body.check(b"a\r", is_end=False)

@@ -102,13 +102,13 @@ def assert_limit_grows(keyword: str, verb: str, params: str, growth: int) -> Non
 
 
 def relayed(parameter: Parameter[Any], value: object, *, sender: str = "a@c.example", **hop: Any) -> object:
-    """Return the value that a relay sends to the next server, None to leave it out, or the code of a refusal.
+    """Return the value that a relay sends to the next server, None to leave it out, or the text of a refusal.
 
     `hop` has fields of `NextHop`.
     """
     assert parameter.relay
     result = parameter.relay(value, NextHop(**{"offers": {}, "path": Path(sender), **hop}))
-    return result.code if isinstance(result, Reply) else result
+    return str(result) if isinstance(result, Reply) else result
 
 
 def announced(config: Config, *, tls: bool = False) -> list[str]:

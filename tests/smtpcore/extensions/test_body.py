@@ -44,14 +44,18 @@ def test_line_limit_grows_by_the_body_parameter() -> None:
     assert_limit_grows("BINARYMIME", "MAIL", "BODY=BINARYMIME", 16)
 
 
+NOT_BINARY = "554 5.6.3 The next server does not accept binary messages"
+
+
 @pytest.mark.parametrize(
     ("value", "offers", "expected"),
     [
         (BodyType.EIGHT_BIT_MIME, {"8BITMIME"}, BodyType.EIGHT_BIT_MIME),
+        (BodyType.EIGHT_BIT_MIME, {"BINARYMIME"}, BodyType.EIGHT_BIT_MIME),
         (BodyType.SEVEN_BIT, set(), None),
         (BodyType.BINARYMIME, {"BINARYMIME", "CHUNKING"}, BodyType.BINARYMIME),
-        (BodyType.BINARYMIME, {"BINARYMIME"}, 554),
-        (BodyType.BINARYMIME, {"8BITMIME"}, 554),
+        (BodyType.BINARYMIME, {"BINARYMIME"}, NOT_BINARY),
+        (BodyType.BINARYMIME, {"8BITMIME"}, NOT_BINARY),
     ],
 )
 def test_relay_passes_body_on_only_if_the_next_server_offers_the_extension(

@@ -16,13 +16,16 @@ from smtpcore import (
     ExtensionCommand,
     InvalidCommand,
     LocalProtocolError,
+    NextHop,
     Parameter,
+    Path,
     Reply,
     Signal,
     State,
     Wait,
 )
 from smtpcore._dialects import offered_extensions
+from smtpcore._extensions._definition import relay_or_drop, relay_or_refuse
 
 from ...playbook import CONFIG, RCPT, READY, refuse, server
 
@@ -180,3 +183,12 @@ def exchange(client: ClientConnection, peer: Connection) -> list[object]:
 
 def test_command_takes_no_argument_by_default() -> None:
     assert answers(b"XHURRY up") == ["501 5.5.4 Syntax error in XHURRY: the command takes no argument"]
+
+
+def test_relay_rule_keeps_a_value_for_servers_with_the_extension_only() -> None:
+    refusal = Reply(554, "The next server does not support XFOO")
+    offering, other = (NextHop(offers=offers, path=Path("")) for offers in ({"XFOO": True}, {"XBAR": True}))
+    drop, refuse = relay_or_drop("XFOO"), relay_or_refuse("XFOO", refusal)
+
+    assert [drop("value", hop) for hop in (offering, other)] == ["value", None]
+    assert [refuse("value", hop) for hop in (offering, other)] == ["value", refusal]

@@ -190,6 +190,13 @@ def test_malformed_original_recipient_is_refused(text: str) -> None:
             make(text)
 
 
+def test_address_of_an_original_recipient_begins_after_the_first_semicolon() -> None:
+    assert OriginalRecipient.parse("x400;a;b").address == "a;b"
+    assert OriginalRecipient("x400;+C3+BC;b").address == "\u00fc;b"
+    with pytest.raises(LocalProtocolError):
+        OriginalRecipient.parse("x400;+C3+BC;b")
+
+
 @pytest.mark.parametrize(
     ("text", "address"),
     [
@@ -212,7 +219,7 @@ def test_original_recipient_beyond_ascii_is_kept_but_refused_by_a_strict_server(
     ("events", "offers", "expected"),
     [
         ({Notify.SUCCESS}, {"DSN": True}, {Notify.SUCCESS}),
-        ({Notify.SUCCESS, Notify.FAILURE}, {}, 554),
+        ({Notify.SUCCESS, Notify.FAILURE}, {}, "554 5.3.3 The next server does not notify of success"),
         ({Notify.FAILURE, Notify.DELAY}, {}, None),
     ],
 )

@@ -44,12 +44,15 @@ def test_requiretls_is_offered_only_under_tls(tls: bool) -> None:
     assert ("REQUIRETLS" in announced(ALL, tls=tls)) is tls
 
 
+INSECURE = "550 5.7.30 The next server lacks REQUIRETLS or a verified certificate"
+
+
 @pytest.mark.parametrize(
     ("offers", "is_private", "sender", "expected"),
     [
         ({"REQUIRETLS": True}, True, "a@c.example", True),
-        ({"REQUIRETLS": True}, False, "a@c.example", 550),
-        ({}, True, "a@c.example", 550),
+        ({"REQUIRETLS": True}, False, "a@c.example", INSECURE),
+        ({}, True, "a@c.example", INSECURE),
         ({"REQUIRETLS": True}, False, "", True),
         ({}, False, "", None),
     ],

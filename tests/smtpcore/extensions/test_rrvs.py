@@ -80,5 +80,5 @@ def test_relay_without_rrvs_refuses_or_continues_as_the_sender_chose() -> None:
     since = ValidSince(NOON)
 
     assert relayed(RRVS, since, offers={"RRVS": True}) == since
-    assert relayed(RRVS, since) == 550
+    assert relayed(RRVS, since) == "550 5.7.19 The next server does not support RRVS"
     assert relayed(RRVS, ValidSince(NOON, NoSupport.CONTINUE)) is None

@@ -54,6 +54,17 @@ def test_xclient_values_are_validated(attribute: str, code: int) -> None:
     gateway(READY).send(f"XCLIENT {attribute}\r\n".encode()).expect(code)
 
 
+def test_xclient_may_have_all_attributes() -> None:
+    xclient = Xclient(Attributes(dict.fromkeys(Xclient.names)))
+    gateway(READY).send(f"{xclient}\r\n".encode()).expect(xclient, 220)
+
+
+def test_vrfy_after_xclient_has_no_parameter_before_the_next_ehlo() -> None:
+    vrfy = "VRFY \u00e9 SMTPUTF8\r\n".encode()
+    book = gateway(READY).send(vrfy).expect(252).send(b"XCLIENT ADDR=192.0.2.7\r\n").expect(220)
+    book.send(vrfy).expect(501).send(READY + vrfy).expect(250, 252)
+
+
 def test_accepted_xclient_returns_to_the_greeting() -> None:
     session = b"XCLIENT ADDR=192.0.2.7\r\nMAIL FROM:<>\r\n" + READY + b"MAIL FROM:<>\r\nXCLIENT ADDR=192.0.2.8\r\n"
     gateway(READY).send(session).expect(220, 503, 250, 250, 503)

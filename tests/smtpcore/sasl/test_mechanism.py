@@ -465,3 +465,7 @@ def test_client_raises_only_remote_protocol_error_for_any_input_of_the_server(
     assert "Secret" not in fault
     assert not (fault and client.done)
     assert not (name.startswith("SCRAM") and client.done)
+
+
+def test_refusal_has_the_text_of_its_reason() -> None:
+    assert {str(Refusal(reason)) for reason in Reason} == {reason.text for reason in Reason}
