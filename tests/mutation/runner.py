@@ -2,10 +2,12 @@
 
 mutmut starts pytest again for each mutant, and lets each call of the core choose between a function and its mutants.
 Here the tests are collected once. Each mutant runs in a fork of that process, where its code replaces the
-function. The tests run at their usual speed, and tests that detected other mutants of this function run first.
+function. The tests run at their usual speed. Tests that detected other mutants of this function run first, then those
+of the test file of its module. Many tests call a function of the core, so that a budget of time ends before the last.
 
-Calls made during collection have already happened by then. If a mutant of such a function survives, the files that call
-the function are collected again, unless they take too long.
+Calls made while the core is imported or the tests are collected have already happened by then. If a mutant of such a
+function survives, the core is imported again with this mutant. Then the test file of the module and the files that call
+the function are collected and run again, unless they take too long.
 """
 
 import argparse
@@ -41,6 +43,8 @@ PYTEST = [
 
 SECONDS_ANEW = 60.0
 ANEW = -1  # the place of tests that are collected again
+IMPORTED_ANEW = ("smtpcore", "smtpcore_adapters", "tests", "fuzz", "benchmarks", "tools")
+WRAP = trampoline.wrap_in_trampoline  # of mutmut itself: each call chooses the mutant in the environment
 DESELECTED = [option for option in config().pytest_add_cli_args_test_selection if option.startswith("--deselect")]
 
 Pair = tuple[FunctionType, FunctionType]  # a function and a mutant of it
@@ -97,6 +101,8 @@ class Runner:
         self._results, self._chosen, self._budget, self._processes = results, chosen, budget, processes
         self._functions: list[tuple[FunctionType, dict[str, FunctionType]]] = []
         self._watch = Watch()
+        self._starting: set[CodeType] = set()
+        """The code that is called before the collection, while conftest files import the core."""
         self._collecting: dict[Path, set[CodeType]] = defaultdict(set)
         """The code that the collection of each file calls."""
         self._calls: list[set[str]] = []
@@ -108,6 +114,7 @@ class Runner:
         self._noticed: dict[str, Counter[int]] = defaultdict(Counter)
         """Number of mutants that each test has noticed, by function; the key "" counts all functions."""
         vars(trampoline)["wrap_in_trampoline"] = self._define
+        self._watch.start()
 
     def _define(self, mutants: dict[str, FunctionType], is_classmethod: bool = False) -> Callable[..., FunctionType]:
         """Register a function without a change. With mutmut itself, each call would choose a mutant, which is slow."""
@@ -117,6 +124,10 @@ class Runner:
             return function
 
         return decorate
+
+    def pytest_sessionstart(self) -> None:
+        """Keep the record of the calls before the collection."""
+        self._starting = self._watch.stop()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report(self, collector: pytest.Collector) -> Generator[None, Any, Any]:
@@ -136,7 +147,8 @@ class Runner:
 
         gc.collect()
         gc.freeze()
-        for function, mutants in self._functions[:: len(self._functions) // 5]:
+        early = next(pair for pair in self._functions if pair[0].__code__ in self._starting and self._files(pair[0]))
+        for function, mutants in [early, *self._functions[:: len(self._functions) // 5]]:
             failed = self._first_failure(items, name_of(function, mutants), (function, mutants["_mutmut_orig"]))
             assert failed is None, f"tests fail with an unchanged copy of {function.__qualname__}"
 
@@ -196,17 +208,27 @@ class Runner:
         """Return the place of the first test that fails with this mutant, or None."""
         here, everywhere = self._noticed[name], self._noticed[""]
         places = [place for place, calls in enumerate(self._calls) if name in calls]
-        places.sort(key=lambda place: (-here[place], self._seconds[place] / (1 + everywhere[place])))
+        own = test_file(pair[0].__module__)
+        others = {place for place in places if str(items[place].path) != own}
+        places.sort(key=lambda place: (-here[place], place in others, self._seconds[place] / (1 + everywhere[place])))
         budget = list(accumulate(self._seconds[place] for place in places))
         numbered = [(place, items[place]) for place in places[: bisect(budget, self._budget)]]
         failed: int | None = in_fork(lambda: self._run_with(numbered, self._files(pair[0]), *pair), quiet=True)
         return failed
 
     def _files(self, function: FunctionType) -> list[str]:
-        """Return the files whose collection calls `function`: the quickest that fit into the budget."""
+        """Return the files to collect again for `function`, none unless it is called before the tests.
+
+        The test file of its module comes first, then the quickest of the files whose collection calls `function`.
+        """
         calling = [str(path) for path, codes in self._collecting.items() if function.__code__ in codes]
-        seconds = {file: sum(self._seconds[place] for place in self._places[file]) for file in calling}
-        files = sorted((file for file in calling if self._places[file]), key=seconds.__getitem__)
+        if not calling and function.__code__ not in self._starting:
+            return []
+
+        own = test_file(function.__module__)
+        seconds = {file: sum(self._seconds[place] for place in self._places[file]) for file in {own, *calling}}
+        files = [file for file in seconds if self._places[file]]
+        files.sort(key=lambda file: (file != own, seconds[file]))
         return files[: bisect(list(accumulate(seconds[file] for file in files)), self._budget)]
 
     def _run_with(
@@ -224,7 +246,7 @@ class Runner:
                 return place
 
         signal.setitimer(signal.ITIMER_PROF, SECONDS_ANEW)
-        return None if run_anew(files) else ANEW
+        return None if run_anew(files, f"{mutant.__module__}.{mutant.__name__}") else ANEW
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> pytest.TestReport | None:
@@ -307,12 +329,23 @@ def clear_caches() -> None:
                 getattr(value, "cache_clear", lambda: None)()
 
 
-def run_anew(files: list[str]) -> bool:
-    """Collect the tests in these files again and run them. Return whether they pass."""
-    for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
+def test_file(module: str) -> str:
+    """Return the path of the test file of a module: `tests/smtpcore/bodies/test_lines.py` for `_bodies._lines`."""
+    *packages, name = (part.lstrip("_") for part in module.split("."))
+    return str(Path("tests", *packages, f"test_{name}.py").absolute())
+
+
+def run_anew(files: list[str], mutant: str) -> bool:
+    """Import the core with a mutant, collect the tests in these files again and run them. Return whether they pass."""
+    if not files:
+        return True
+
+    for name in [name for name in sys.modules if name.partition(".")[0] in IMPORTED_ANEW]:
         del sys.modules[name]
 
-    return not files or not pytest.main([*PYTEST, *files, *DESELECTED])
+    vars(trampoline)["wrap_in_trampoline"] = WRAP
+    trampoline.set_mutant_under_test(mutant)
+    return not pytest.main([*PYTEST, *files, *DESELECTED])
 
 
 def main() -> None:
