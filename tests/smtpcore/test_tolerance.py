@@ -171,6 +171,8 @@ def test_limit_of_a_line_counts_before_its_correction() -> None:
 
     assert getattr(taken(READY, line.ljust(longest)), "deviations", None) == ("blanks",)
     server(READY, **LENIENT).send(line.ljust(longest + 1) + b"\r\n").expect(500)
+    server(MAIL, **LENIENT).send(b"RCPT TO: <u@s.example>".ljust(510) + b"\r\n").expect(250)
+    server(MAIL, **LENIENT).send(b"RCPT TO: <u@s.example>".ljust(511) + b"\r\n").expect(500)
 
 
 def test_correct_commands_have_no_deviations() -> None:
