@@ -8,7 +8,6 @@ does not exist, or if the share of noticed mutants is too low. `--write` writes 
 import argparse
 import json
 import platform
-import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -17,7 +16,6 @@ from pathlib import Path
 
 from mutmut.mutation.diff_apply import get_diff_for_mutant
 
-from .reasons import REASONS
 from .survivors import (
     LIST,
     NO_TESTS,
@@ -74,12 +72,6 @@ def outcomes(found: Results, listed: dict[Change, str]) -> dict[Change, str]:
     return chosen
 
 
-def suggest(change: Change) -> str:
-    """Return a suggestion for a reason, by patterns of the change."""
-    text = f"{change.before} -> {change.after}"
-    return next((f"? {why[0].upper()}{why[1:]}." for why, pattern in REASONS if re.search(pattern, text)), "")
-
-
 def count(found: Results) -> dict[str, Counter[str]]:
     """Return the number of mutants by module and outcome."""
     return {
@@ -129,7 +121,7 @@ def main() -> None:
     report = [*head(total), *table(counts)]
     sys.stdout.write("\n".join(report) + "\n")
     if options.write:
-        listed = {change: reason or suggest(change) for change, reason in merge(listed, changes).items()}
+        listed = merge(listed, changes)
         LIST.write_text("\n".join([*report, *format_list(listed)]) + "\n")
 
     problems = list(objections(listed, changes))
