@@ -8,7 +8,7 @@ from itertools import cycle
 
 from smtpcore import (
     NEED_DATA,
-    PAUSED,
+    NEED_TLS,
     Answered,
     Attributes,
     Auth,
@@ -147,7 +147,7 @@ def hear(conn: ClientConnection, segments: Sequence[bytes], events: list[ClientE
             assert conn.replies_due == due - 1
             due = conn.replies_due
 
-        assert event in (NEED_DATA, PAUSED)
+        assert event in (NEED_DATA, NEED_TLS)
         assert len(conn.trailing_data) <= MOST_HELD
 
 
@@ -161,7 +161,7 @@ def converse(head: bytes, flights: Sequence[bytes], way: int, place: int) -> tup
     try:
         for flight in flights:
             hear(conn, cuts(flight, place)[way], events)
-            if conn.next_event() is PAUSED:
+            if conn.next_event() is NEED_TLS:
                 conn.tls_established()
             for _ in range(1 + next(choices) % 4):
                 step += say(conn, choose(next(choices), step))

@@ -10,8 +10,8 @@ from itertools import cycle
 
 from smtpcore import (
     NEED_DATA,
+    NEED_TLS,
     OFF_BY_DEFAULT,
-    PAUSED,
     Answered,
     Auth,
     AuthResponse,
@@ -134,7 +134,7 @@ class Pair:
             assert isinstance(event, Answered)
             assert event.reply == self.given.popleft()
 
-        assert event in (NEED_DATA, PAUSED, ConnectionClosed())
+        assert event in (NEED_DATA, NEED_TLS, ConnectionClosed())
 
     def compare(self) -> None:
         """Check that both ends have the same view of the session."""

@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from itertools import cycle
 
 from smtpcore import (
+    NEED_PART,
+    NEED_REPLY,
+    NEED_TLS,
     OFF_BY_DEFAULT,
-    PAUSED,
     BareNewlines,
     Bodies,
     Challenge,
@@ -104,14 +106,14 @@ def listen(conn: Connection, choices: Iterator[int]) -> Iterator[Event]:
         if isinstance(event, NEED_NO_REPLY):
             continue
 
-        assert conn.next_event() is PAUSED
+        assert conn.next_event() in (NEED_REPLY, NEED_PART)
         while conn.replies_owed:
             owed = conn.replies_owed
             reply_to(conn, event, ANSWERS[next(choices) % len(ANSWERS)])
             assert conn.replies_owed in (owed - 1, 0)
 
     assert len(conn.trailing_data) <= MOST_HELD
-    if event is PAUSED:
+    if event is NEED_TLS:
         conn.tls_established()
 
 

@@ -31,6 +31,7 @@ from smtpcore import (
     EXTENSIONS,
     Answered,
     Bdat,
+    BodyAborted,
     ChunkEnd,
     ClientConfig,
     ClientConnection,
@@ -83,7 +84,7 @@ OK: Final = b"250 OK\r\n"
 GO_AHEAD: Final = b"354 go on\r\n"
 HELLO: Final = Ehlo("c.example")
 
-NEED_NO_REPLY: Final = (DataLine, DataChunk, Bdat)
+NEED_NO_REPLY: Final = (DataLine, DataChunk, Bdat, BodyAborted)
 """Events that need no reply."""
 
 MOST_CUT: Final = 20_000

@@ -2,16 +2,15 @@ r"""The SMTP protocol without I/O.
 
 Pass received bytes in, take typed events out, answer each event with a reply, and send the bytes of `data_to_send`.
 
->>> from smtpcore import NEED_DATA, PAUSED, Config, Connection, Mail, Rcpt, Reply
+>>> from smtpcore import NEED_DATA, Config, Connection, Mail, Rcpt, Reply
 >>> conn = Connection(Config(hostname="mx.example.org"))
 >>> conn.receive_data(b"EHLO client.example\r\nMAIL FROM:<a@client.example>\r\nQUIT\r\n")
 >>> while (event := conn.next_event()) is not NEED_DATA and conn.state.name != "CLOSED":
 ...     match event:
 ...         case Mail(reverse_path=sender) if sender.domain == "client.example":
-...             reply = Reply(250, "A friend", enhanced="2.1.0")
+...             _ = conn.answer(event, Reply(250, "A friend", enhanced="2.1.0"))
 ...         case _:
-...             reply = conn.default_reply(event)
-...     _ = conn.send(reply)
+...             _ = conn.answer(event)
 >>> print(conn.data_to_send().decode().replace("\r\n", "\n").rstrip())
 220 mx.example.org ESMTP
 250-mx.example.org
@@ -39,10 +38,13 @@ from ._endpoint import Transaction
 from ._errors import LocalProtocolError, ProtocolError, RemoteProtocolError
 from ._events import (
     NEED_DATA,
-    PAUSED,
+    NEED_PART,
+    NEED_REPLY,
+    NEED_TLS,
     Answered,
     AuthCancel,
     AuthResponse,
+    BodyAborted,
     ChunkEnd,
     ClientEvent,
     ConnectionClosed,
@@ -75,12 +77,13 @@ from .parameters import BodyType, ByMode, DeliverBy, EnvelopeId, Notify, Origina
 
 __version__ = "0.1.0"
 
-__all__ = ["NEED_DATA", "PAUSED", "BareNewlines", "Bodies", "ClientConfig", "ClientConnection", "Config"]
+__all__ = ["NEED_DATA", "NEED_PART", "NEED_REPLY", "NEED_TLS"]
+__all__ += ["BareNewlines", "Bodies", "ClientConfig", "ClientConnection", "Config"]
 __all__ += ["Budgets", "ClientBudgets", "Connection", "Signal", "State", "Tolerance", "Transaction", "Wait"]
 __all__ += ["LocalProtocolError", "ProtocolError", "RemoteProtocolError"]
 __all__ += ["Auth", "Bdat", "Burl", "Command", "Data", "Ehlo", "Etrn", "Expn", "Helo", "Help", "Lhlo", "Mail", "Noop"]
 __all__ += ["Quit", "Rcpt", "Rset", "StartTls", "Vrfy", "Xclient", "Xforward"]
-__all__ += ["Answered", "AuthCancel", "AuthResponse", "ChunkEnd", "ClientEvent", "ConnectionClosed"]
+__all__ += ["Answered", "AuthCancel", "AuthResponse", "BodyAborted", "ChunkEnd", "ClientEvent", "ConnectionClosed"]
 __all__ += ["ConnectionOpened", "DataChunk", "DataEnd", "DataLine", "Event", "InvalidCommand", "InvalidData"]
 __all__ += ["Question", "Request", "TimedOut", "UnknownCommand"]
 __all__ += ["Challenge", "Reply", "ReplyClass", "ReplyCode"]

@@ -11,8 +11,8 @@
 # answers MAIL, both are READY.
 #
 # The pending requests are a queue, and each reply answers the oldest (RFC 2920 3.1: replies are matched by counting,
-# not by code or text). Each request stores how many octets had been received when `data_to_send` returned it: a reply
-# that began earlier is not its answer. It ends the session: as a goodbye, a refusal of an unfinished body, or an error.
+# not by code or text). Each request stores how many octets had been received when `send` queued it: a reply that began
+# earlier is not its answer. It ends the session: as a goodbye, a refusal of an unfinished body, or an error.
 #
 # The octets of a BDAT follow at once, whatever the server replies meanwhile. `_left` counts them, and nothing else can
 # be sent before they are complete. The BDAT itself changes the state (`Step`), as soon as the replies to all earlier
@@ -95,8 +95,8 @@ class _Pending:
     """The type of the event in the state tables."""
     octets: int
     """The size of the command on the wire."""
-    mark: int | None = None
-    """Octets received before `data_to_send` returned the request; None until then."""
+    mark: int
+    """Octets received before `send` queued the request."""
     recipients: deque[Rcpt] = field(default_factory=deque)
     """In LMTP, the recipients whose replies are pending."""
 
@@ -108,7 +108,7 @@ class ClientConnection(Endpoint[ClientBudgets]):
     and take the replies with `next_event`. The first reply is the greeting; nothing can be sent before it.
 
     `extensions` are the extensions that the client can use. Other keywords are listed, but have no effect. With
-    `implicit_tls`, a TLS handshake comes before the greeting (RFC 8314 section 3.3): `next_event` returns `PAUSED`
+    `implicit_tls`, a TLS handshake comes before the greeting (RFC 8314 section 3.3): `next_event` returns `NEED_TLS`
     until `tls_established`. `budgets` limit the waits for the server, if you call `tick`.
     """
 
@@ -137,7 +137,7 @@ class ClientConnection(Endpoint[ClientBudgets]):
         self._reply_start = 0
         """Octets received before the reply that is being read."""
         opened = ConnectionOpened()
-        self._pending: deque[_Pending] = deque([_Pending(opened, opened, ConnectionOpened, 0, mark=0)])
+        self._pending: deque[_Pending] = deque([_Pending(opened, opened, ConnectionOpened, 0, 0)])
         self._group = 0
         """Octets of the commands whose replies are pending."""
         self._ahead: State | None = None
@@ -194,7 +194,7 @@ class ClientConnection(Endpoint[ClientBudgets]):
     # Receiving
 
     def next_event(self) -> ClientEvent | Signal:
-        """Return the next reply with its request, `ConnectionClosed`, `NEED_DATA`, or `PAUSED` before TLS has started.
+        """Return the next reply with its request, `ConnectionClosed`, `NEED_DATA`, or `NEED_TLS` for the handshake.
 
         Raises:
             RemoteProtocolError: the input is not a reply, or cannot answer the request; or the stream ended while a
@@ -206,7 +206,7 @@ class ClientConnection(Endpoint[ClientBudgets]):
         if self._expects_handshake():
             if len(self._buffer):
                 raise self._injected()
-            return self._await_data() if self._end_of_stream else Signal.PAUSED
+            return self._await_data() if self._end_of_stream else Signal.NEED_TLS
 
         if not self._reader.is_amid:
             self._reply_start = self._received - len(self._buffer)
@@ -223,7 +223,7 @@ class ClientConnection(Endpoint[ClientBudgets]):
 
         code, texts = received
         is_closing = code == ReplyCode.SERVICE_CLOSING and not (pending and isinstance(pending.request, Quit))
-        if pending and pending.mark is not None and self._reply_start >= pending.mark and not is_closing:
+        if pending and self._reply_start >= pending.mark and not is_closing:
             return self._match_reply(pending, code, texts)
 
         # RFC 5321 3.8: a 421 may come at any time. Servers also send a 221, or refuse a body before its end.
@@ -332,7 +332,7 @@ class ClientConnection(Endpoint[ClientBudgets]):
 
         ahead = self._state_ahead()
         question: Question = request if not isinstance(request, Bdat) else DataEnd() if request.last else ChunkEnd()
-        pending = _Pending(request, question, row_of(question), len(octets))
+        pending = _Pending(request, question, row_of(question), len(octets), self._received)
         if self._config.lmtp and self._transaction and isinstance(question, DataEnd):
             pending.recipients.extend(self._transaction.recipients)  # RFC 2033 4.2
 
@@ -347,13 +347,21 @@ class ClientConnection(Endpoint[ClientBudgets]):
         self._begin_chunk()
 
     def may_send(self, request: Request) -> bool:
-        """Whether `send` accepts this request. While replies are pending, the answer may still change."""
+        """Return whether `send` accepts this request now. If not, `must_wait` returns whether this can still change."""
         try:
             self._prepare(request)
         except LocalProtocolError:
             return False
 
         return True
+
+    def must_wait(self, request: Request) -> bool:
+        """Return whether this request has to wait for pending replies, which then decide whether it can be sent.
+
+        If the result is false, call `send`: it either accepts the request, or raises the reason why the request cannot
+        be sent in this session.
+        """
+        return bool(self._pending) and not self._left and not self.may_send(request)
 
     def _state_ahead(self) -> State:
         if self._ahead is None:
@@ -441,17 +449,6 @@ class ClientConnection(Endpoint[ClientBudgets]):
 
     def _make_body(self, *, in_chunks: bool) -> OutgoingBody:
         return OutgoingBody(self._config, self._mail.params.body if self._mail else None, in_chunks=in_chunks)
-
-    # Writing
-
-    def data_to_send(self) -> bytes:
-        """Return the octets to write to the server. Each octet is returned once."""
-        for pending in reversed(self._pending):
-            if pending.mark is not None:
-                break
-            pending.mark = self._received
-
-        return super().data_to_send()
 
     # Time
 

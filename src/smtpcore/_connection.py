@@ -15,27 +15,27 @@ from ._bodies._incoming import Body
 from ._budgets import Budgets
 from ._buffer import LineError, ReceiveBuffer
 from ._command import Command, UnknownCommand, set_deviations
-from ._commands import HELLOS, Auth, Bdat, Ehlo, Expn, Helo, Lhlo, Mail, Rcpt, Rset, StartTls, Vrfy
+from ._commands import HELLOS, Auth, Bdat, Ehlo, Helo, Lhlo, Mail, Rcpt, Rset, StartTls
 from ._config import Bodies, Config
 from ._default_replies import (
-    DEFAULTS,
     NAMES_HOST,
-    ONLY_FOR,
-    ONLY_POSITIVE,
-    PRIORITY_LOWERED,
     TIMED_OUT,
-    answers_helo,
-    enhanced_of,
+    check_reply,
+    complete,
+    default_reply,
+    may_be_utf8,
 )
 from ._dialects import MAX_AUTH_LINE, compiled
 from ._endpoint import Endpoint, Transaction
 from ._errors import LocalProtocolError
 from ._events import (
     NEED_DATA,
-    PAUSED,
+    NEED_PART,
+    NEED_REPLY,
+    NEED_TLS,
     AuthResponse,
+    BodyAborted,
     ChunkEnd,
-    ConnectionClosed,
     ConnectionOpened,
     DataChunk,
     DataEnd,
@@ -53,7 +53,7 @@ from ._extensions._xclient import Xclient
 from ._parser import parse_response
 from ._refusals import Refusals
 from ._replies import Reply, ReplyClass, ReplyCode
-from ._state import ALLOWED_REPLIES, FINAL, IN_BODY, IN_TRANSACTION, WAITING_FOR, State, Step, Wait, chunk_step, row_of
+from ._state import ALLOWED_REPLIES, IN_BODY, WAITING_FOR, State, Step, Wait, chunk_step, row_of
 from ._timer import Timer
 from .parameters import BodyType
 
@@ -63,10 +63,10 @@ _DEFAULT_BUDGETS: Final = Budgets()
 class Connection(Endpoint[Budgets]):
     """A server's end of one SMTP session, without I/O.
 
-    Pass received octets to `receive_data`, take events with `next_event`, answer each event that needs a reply with
-    `send`, and write the octets that `data_to_send` returns. With `implicit_tls`, a TLS handshake comes before the
-    greeting (RFC 8314 section 3.3): `next_event` returns `PAUSED` until `tls_established`. `budgets` limit the waits
-    for the client, if you call `tick`.
+    Pass received octets to `receive_data`, take events with `next_event`, pass each event to `answer` with your reply,
+    and write the octets that `data_to_send` returns. With `implicit_tls`, a TLS handshake comes before the greeting
+    (RFC 8314 section 3.3): `next_event` returns `NEED_TLS` until `tls_established`. `budgets` limit the waits for the
+    client, if you call `tick`.
 
     Raises `LocalProtocolError` if `extensions` and `config` contradict each other.
     """
@@ -90,8 +90,8 @@ class Connection(Endpoint[Budgets]):
         self._body: Body | None = None
         self._part: ReceiveBuffer | None = None
         """Octets that the caller fetched for the pending BURL, not yet returned as events."""
-        self._lines: deque[DataLine] | None = None
-        """Lines of the body, not yet returned."""
+        self._lines: deque[DataLine] | deque[BodyAborted] | None = None
+        """Lines of the body, or its end by `BodyAborted`, not yet returned."""
 
         self._asked: Event | None = None
         """The event whose reply is pending."""
@@ -135,14 +135,16 @@ class Connection(Endpoint[Budgets]):
         return is_implicit or state is State.TLS or type(self._asked) is StartTls
 
     def next_event(self) -> Event | Signal:
-        """Return the next event from the client, or a signal: `NEED_DATA`, or `PAUSED` before a reply or TLS.
+        """Return the next event from the client, or a signal: `NEED_DATA`, `NEED_REPLY`, `NEED_TLS` or `NEED_PART`.
 
-        Raises `RemoteProtocolError` if the stream ended inside a body. No complete message was received then.
+        Raises `RemoteProtocolError` if the stream ended inside a body, after the event `BodyAborted`.
         """
         if self._lines:
             return self._lines.popleft()
+        if self._part is not None:
+            return self._read_body(self._part)
         if self._asked is not None:
-            return PAUSED if self._part is None else self._read_body(self._part)
+            return NEED_PART if type(self._asked) is Burl else NEED_REPLY
 
         state = self._state
         if state in _BETWEEN_LINES:
@@ -154,14 +156,14 @@ class Connection(Endpoint[Budgets]):
         if state is State.CLOSED:
             return self._closed()
 
-        return self._await_data() if self._end_of_stream else PAUSED  # in the TLS handshake
+        return self._await_data() if self._end_of_stream else NEED_TLS
 
     def receive_part(self, data: bytes | bytearray | memoryview) -> None:
         """Add octets that you have fetched for the pending BURL, in pieces of any size. `b""` ends the part.
 
-        The octets become part of the message: `next_event` returns them like the octets of a chunk, then `PAUSED` until
-        more are added, and after the end the event that needs a reply. If the message cannot be accepted, that event
-        is `InvalidData`, and comes early. If the part cannot be fetched completely, refuse the BURL with `send`.
+        The octets become part of the message: `next_event` returns them like the octets of a chunk, then `NEED_PART`
+        until more are added, and after the end the event that needs a reply. If the message cannot be accepted, that
+        event is `InvalidData`, and comes early. If the part cannot be fetched completely, refuse the BURL with `send`.
 
         Raises `LocalProtocolError` if no BURL is pending.
         """
@@ -235,10 +237,13 @@ class Connection(Endpoint[Budgets]):
             return NEED_DATA
 
         self._advance(Step.CLOSE)
-        return ConnectionClosed()
+        return self.next_event()  # ConnectionClosed, after the BodyAborted of an open body
 
     def _read_body(self, buffer: ReceiveBuffer) -> Event | Signal:
-        body = self._body or self._open_body()
+        body = self._body
+        if body is None:
+            raise self._broken("the connection was closed inside a body")
+
         pieces = body.take(buffer)
         if pieces:
             if self._config.bodies is Bodies.CHUNKS:
@@ -249,20 +254,22 @@ class Connection(Endpoint[Budgets]):
 
         is_part = self._part is not None
         if not body.ended and not (is_part and body.fault):
-            if not is_part and self._end_of_stream:
-                raise self._broken("the connection was closed inside a body")
+            if is_part or not self._end_of_stream:
+                return NEED_PART if is_part else NEED_DATA
 
-            return PAUSED if is_part else NEED_DATA
+            self._body = None
+            return BodyAborted()
 
         self._part = None
         # RFC 2033 4.2: in LMTP the end of a message has a reply for each recipient.
         replies = 1
         if self._config.lmtp and self._transaction and self._state is not State.CHUNK:
             replies = len(self._transaction.recipients)
-        if body.fault:
-            return self._ask(InvalidData(body.fault.reply, body.fault.rule), replies)
+        if self._state is State.CHUNK and not body.fault:
+            return self._ask(ChunkEnd())
 
-        return self._ask(ChunkEnd() if self._state is State.CHUNK else DataEnd(), replies)
+        self._body = None
+        return self._ask(InvalidData(body.fault.reply, body.fault.rule) if body.fault else DataEnd(), replies)
 
     def _ask(self, event: Event, replies: int = 1) -> Event:
         self._asked = event
@@ -271,10 +278,49 @@ class Connection(Endpoint[Budgets]):
 
     # Replying
 
-    def send(self, reply: Reply) -> Reply:
-        """Answer the pending event, or end the session with a 421 although no event is pending.
+    def answer(self, event: Event, *replies: Reply) -> tuple[Reply, ...]:
+        """Answer an event of `next_event` with your reply, or without `replies` like a server without handlers.
 
-        A 421 is possible at any time before the session is over, except while a TLS handshake is due.
+        Pass every event to this method: it does nothing for events that need no reply, such as `Bdat`. The end of a
+        message in LMTP needs a reply for each recipient; a single reply is then used for all of them.
+        Returns the replies as they are sent. Raises `LocalProtocolError` as `send` does, and if `event` does not wait
+        for a reply.
+        """
+        if event is not self._asked:
+            if replies or type(event) in ALLOWED_REPLIES or isinstance(event, ExtensionCommand):
+                raise LocalProtocolError(f"{type(event).__name__} does not wait for a reply: take the next event first")
+            return ()
+
+        wanted = replies or (self.default_reply(event),)
+        if len(wanted) == 1:
+            wanted *= self._replies
+        if len(wanted) != self._replies:
+            raise LocalProtocolError(f"{len(wanted)} replies cannot answer {self._replies} recipients: give one or all")
+        for reply in wanted[1:]:
+            self._complete(self._check_reply(reply), reply)  # before the first reply is sent
+
+        sent = []
+        for reply in wanted:
+            sent.append(self.send(reply))
+            if reply.reply_class is ReplyClass.GOODBYE:
+                break  # a 421 also answers for the other recipients
+
+        return tuple(sent)
+
+    def may_send(self, reply: Reply) -> bool:
+        """Return whether `send` accepts this reply now, for example a 421 when your program stops."""
+        try:
+            self._complete(self._check_reply(reply), reply)
+        except LocalProtocolError:
+            return False
+
+        return True
+
+    def send(self, reply: Reply) -> Reply:
+        """Answer the pending event, or end the session with a 421 or 521 although no event is pending.
+
+        Such a 421 is possible until the session is over, except while a TLS handshake is due: before the greeting with
+        `implicit_tls`, and from the 220 to STARTTLS until `tls_established`.
 
         Returns the reply as it is sent: with the keywords after a positive reply to EHLO, with the host's name where
         RFC 5321 4.2 requires it, and with an enhanced status code where RFC 2034 requires it.
@@ -302,18 +348,11 @@ class Connection(Endpoint[Budgets]):
 
         Raises `LocalProtocolError` for an event that needs no reply.
         """
-        if isinstance(event, Mail) and not self._authenticated and event.params.mt_priority > 0:
-            return PRIORITY_LOWERED
-        if type(event) in DEFAULTS:
-            return DEFAULTS[type(event)]
-        if isinstance(event, InvalidCommand | InvalidData):
-            return event.reply
-        if isinstance(event, ExtensionCommand):
-            return event.default_reply
-
-        raise LocalProtocolError(f"{type(event).__name__} needs no reply: continue with next_event()")
+        return default_reply(event, self._authenticated)
 
     def _check_reply(self, reply: Reply) -> Event:
+        if reply.text_error:
+            raise LocalProtocolError(reply.text_error)
         asked = self._asked
         if asked is None:
             if self._state is State.CLOSED or self._expects_handshake():
@@ -323,23 +362,7 @@ class Connection(Endpoint[Budgets]):
 
             return ConnectionOpened()  # RFC 5321 3.8: a 421 needs no command, like a negative greeting
 
-        kind = type(asked)
-        if reply.text_error:
-            raise LocalProtocolError(reply.text_error)
-        if reply.reply_class not in ALLOWED_REPLIES.get(kind, FINAL):
-            raise LocalProtocolError(f"{reply.code} cannot answer {kind.__name__}")
-        must_close = isinstance(asked, InvalidCommand) and asked.reply.reply_class is ReplyClass.GOODBYE
-        if must_close and reply.reply_class is not ReplyClass.GOODBYE:
-            # After a BDAT without a valid size, for instance, the next octets are not a command.
-            raise LocalProtocolError(f"{reply.code} would continue a session that has to end: use 421")
-        if kind is Burl and reply.is_positive:
-            raise LocalProtocolError("a BURL is accepted by its octets: pass them to receive_part")
-        if kind in ONLY_POSITIVE and reply.is_positive and reply.code not in ONLY_POSITIVE[kind]:
-            only = " or ".join(str(code.value) for code in ONLY_POSITIVE[kind])
-            raise LocalProtocolError(f"{reply.code} cannot answer {kind.__name__}: use {only}, or refuse")
-        if reply.code in ONLY_FOR and kind in DEFAULTS and kind not in ONLY_FOR[reply.code]:
-            raise LocalProtocolError(f"{reply.code} cannot answer {kind.__name__}: use 250, or refuse")
-
+        check_reply(asked, reply)
         return asked
 
     def _complete(self, asked: Event, reply: Reply) -> Reply:
@@ -350,38 +373,16 @@ class Connection(Endpoint[Budgets]):
             if has_status and reply.octets.isascii():
                 return reply
 
-        is_hello = reply.is_positive and kind in HELLOS
         lines = reply.lines
-        if is_hello and kind is not Helo:
+        if reply.is_positive and (kind is Ehlo or kind is Lhlo):
             if len(lines) > 1:
                 raise LocalProtocolError("the extensions add the keywords to a reply to EHLO: give one line")
             lines = (*lines, *self._compiled.keywords[self._tls])
-        if not all(map(str.isascii, lines)) and not self._may_be_utf8(asked, reply):
+        if not all(map(str.isascii, lines)) and not may_be_utf8(asked, reply, self._transaction):
             raise LocalProtocolError(f"{reply!r} has non-ASCII text, which this client has not permitted")
 
-        is_new_greeting = reply.is_positive and kind is Xclient
-        if is_hello or is_new_greeting or kind is ConnectionOpened or reply.code in NAMES_HOST:
-            hostname = self._config.hostname
-            if lines[0].partition(" ")[0] != hostname:
-                lines = (f"{hostname} {lines[0]}".rstrip(), *lines[1:])
-
-        # RFC 2034 section 3 (4): a greeting, a 220 to XCLIENT, and a reply to HELO or EHLO have no enhanced code.
-        is_plain = is_new_greeting or self._state is State.CONNECTED or answers_helo(asked)
-        enhanced = enhanced_of(reply) if self._compiled.enhances and not is_plain else None
-        if lines == reply.lines and enhanced == reply.enhanced:
-            return reply
-
-        completed = Reply(reply.code, *lines, enhanced=enhanced)
-        completed.encode()  # raises if a line has become too long
-        return completed
-
-    def _may_be_utf8(self, asked: Event, reply: Reply) -> bool:
-        # RFC 6531 3.7.4.1 and 3.7.4.2: the text of 251 and 551 names another mailbox.
-        if isinstance(asked, Rcpt):
-            permitted = self._transaction is not None and self._transaction.mail.params.smtputf8
-            return permitted and reply.code in (ReplyCode.WILL_FORWARD, ReplyCode.USER_NOT_LOCAL)
-
-        return isinstance(asked, Vrfy | Expn) and asked.smtputf8
+        enhances = self._compiled.enhances and self._state is not State.CONNECTED
+        return complete(asked, reply, lines, hostname=self._config.hostname, enhances=enhances)
 
     def _accept(self, asked: Event, reply: Reply) -> None:
         match asked:
@@ -414,13 +415,15 @@ class Connection(Endpoint[Budgets]):
         return self._body
 
     def _enter(self, state: State) -> None:
-        if state not in IN_BODY:
+        if state is State.DATA:
+            self._open_body()
+        elif state not in IN_BODY:
             self._part = None
-        if state not in IN_TRANSACTION:
-            self._body = None
+            if self._body and state is not State.CHUNKED:
+                self._body = None
+                self._lines = deque((BodyAborted(),))
         if state is State.CLOSED:
             self._asked = None
-            self._lines = None
 
     # Time
 

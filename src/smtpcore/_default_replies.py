@@ -1,15 +1,37 @@
-"""Default replies of a server without handlers, codes that some events require, and enhanced status codes to add."""
+"""Default replies of a server without handlers, the codes that may answer an event, and the completion of a reply."""
 
 from collections.abc import Mapping
 from typing import Final
 
 from . import _rules as rules
 from ._command import UnknownCommand
-from ._commands import COMMANDS, Auth, Data, Ehlo, Expn, Helo, Help, Lhlo, Mail, Noop, Quit, Rcpt, Rset, StartTls, Vrfy
-from ._events import AuthCancel, AuthResponse, ChunkEnd, ConnectionOpened, DataEnd, Event, InvalidCommand
+from ._commands import (
+    COMMANDS,
+    HELLOS,
+    Auth,
+    Data,
+    Ehlo,
+    Expn,
+    Helo,
+    Help,
+    Lhlo,
+    Mail,
+    Noop,
+    Quit,
+    Rcpt,
+    Rset,
+    StartTls,
+    Vrfy,
+)
+from ._endpoint import Transaction
+from ._errors import LocalProtocolError
+from ._events import AuthCancel, AuthResponse, ChunkEnd, ConnectionOpened, DataEnd, Event, InvalidCommand, InvalidData
+from ._extensions._burl import Burl
+from ._extensions._definition import ExtensionCommand
 from ._extensions._xclient import Xclient
 from ._parser import verb_of
-from ._replies import Reply, ReplyCode
+from ._replies import Reply, ReplyClass, ReplyCode
+from ._state import ALLOWED_REPLIES, FINAL
 
 PRIORITY_LOWERED: Final = Reply(250, "0 is the priority, because the session is not authenticated", enhanced="2.3.6")
 """The reply to MAIL if a client without authentication asks for a priority above 0 (RFC 6710 4.1)."""
@@ -87,6 +109,65 @@ _NOT_A_LINE: Final = frozenset({rules.LINE_TOO_LONG.rule, rules.BARE_NEWLINE.rul
 def enhanced_of(reply: Reply) -> str:
     """Return the enhanced status code of a 2yz, 4yz or 5yz, by default a general code (RFC 2034 section 4)."""
     return reply.enhanced or ENHANCED.get(reply.code, f"{reply.code // 100}.0.0")
+
+
+def default_reply(event: Event, is_authenticated: bool) -> Reply:
+    """Return the reply of a server without handlers. Raise `LocalProtocolError` for an event that needs no reply."""
+    if isinstance(event, Mail) and not is_authenticated and event.params.mt_priority > 0:
+        return PRIORITY_LOWERED
+    if type(event) in DEFAULTS:
+        return DEFAULTS[type(event)]
+    if isinstance(event, InvalidCommand | InvalidData):
+        return event.reply
+    if isinstance(event, ExtensionCommand):
+        return event.default_reply
+
+    raise LocalProtocolError(f"{type(event).__name__} needs no reply: continue with next_event()")
+
+
+def check_reply(asked: Event, reply: Reply) -> None:
+    """Raise `LocalProtocolError` if the code of `reply` cannot answer `asked`."""
+    kind = type(asked)
+    if reply.reply_class not in ALLOWED_REPLIES.get(kind, FINAL):
+        raise LocalProtocolError(f"{reply.code} cannot answer {kind.__name__}")
+    must_close = isinstance(asked, InvalidCommand) and asked.reply.reply_class is ReplyClass.GOODBYE
+    if must_close and reply.reply_class is not ReplyClass.GOODBYE:
+        # After a BDAT without a valid size, for instance, the next octets are not a command.
+        raise LocalProtocolError(f"{reply.code} would continue a session that has to end: use 421")
+    if kind is Burl and reply.is_positive:
+        raise LocalProtocolError("a BURL is accepted by its octets: pass them to receive_part")
+    if kind in ONLY_POSITIVE and reply.is_positive and reply.code not in ONLY_POSITIVE[kind]:
+        only = " or ".join(str(code.value) for code in ONLY_POSITIVE[kind])
+        raise LocalProtocolError(f"{reply.code} cannot answer {kind.__name__}: use {only}, or refuse")
+    if reply.code in ONLY_FOR and kind in DEFAULTS and kind not in ONLY_FOR[reply.code]:
+        raise LocalProtocolError(f"{reply.code} cannot answer {kind.__name__}: use 250, or refuse")
+
+
+def complete(asked: Event, reply: Reply, lines: tuple[str, ...], *, hostname: str, enhances: bool) -> Reply:
+    """Return `reply` with `lines`, the name of the host and an enhanced status code, where the RFCs require them."""
+    is_new_greeting = reply.is_positive and isinstance(asked, Xclient)
+    is_opening = is_new_greeting or (reply.is_positive and type(asked) in HELLOS) or isinstance(asked, ConnectionOpened)
+    if (is_opening or reply.code in NAMES_HOST) and lines[0].partition(" ")[0] != hostname:
+        lines = (f"{hostname} {lines[0]}".rstrip(), *lines[1:])
+
+    # RFC 2034 section 3 (4): a greeting, a 220 to XCLIENT, and a reply to HELO or EHLO have no enhanced code.
+    enhanced = enhanced_of(reply) if enhances and not is_new_greeting and not answers_helo(asked) else None
+    if lines == reply.lines and enhanced == reply.enhanced:
+        return reply
+
+    completed = Reply(reply.code, *lines, enhanced=enhanced)
+    completed.encode()  # raises if a line has become too long
+    return completed
+
+
+def may_be_utf8(asked: Event, reply: Reply, transaction: Transaction | None) -> bool:
+    """Return whether the text of the reply to `asked` may have characters beyond ASCII (RFC 6531 3.7.4)."""
+    # RFC 6531 3.7.4.1 and 3.7.4.2: the text of 251 and 551 names another mailbox.
+    if isinstance(asked, Rcpt):
+        permitted = transaction is not None and transaction.mail.params.smtputf8
+        return permitted and reply.code in (ReplyCode.WILL_FORWARD, ReplyCode.USER_NOT_LOCAL)
+
+    return isinstance(asked, Vrfy | Expn) and asked.smtputf8
 
 
 def answers_helo(asked: Event) -> bool:

@@ -28,6 +28,8 @@ class Transaction:
     """The submitter, which an authenticated client names with AUTH=; None if unknown (RFC 4954 section 5)."""
     priority: int = 0
     """The priority from MT-PRIORITY, -9 to 9, default 0; at most 0 unless authenticated (RFC 6710 4.1)."""
+    body: list[bytes] = field(default_factory=list)
+    """A place for your program to collect the body, so that two messages cannot mix. The connection leaves it empty."""
 
 
 B = TypeVar("B", Budgets, ClientBudgets)

@@ -18,12 +18,18 @@ class Signal(Enum):
 
     NEED_DATA = auto()
     """All input is processed: pass more to `receive_data`."""
-    PAUSED = auto()
-    """The last event still needs its reply, or the TLS handshake has to finish first."""
+    NEED_REPLY = auto()
+    """The last event still needs a reply: pass it to `answer`. A client never gets this signal."""
+    NEED_TLS = auto()
+    """The TLS handshake is due: do it, then call `tls_established`."""
+    NEED_PART = auto()
+    """The part that a BURL names is needed: pass it to `receive_part`, or refuse. A client never gets this signal."""
 
 
 NEED_DATA: Final = Signal.NEED_DATA
-PAUSED: Final = Signal.PAUSED
+NEED_REPLY: Final = Signal.NEED_REPLY
+NEED_TLS: Final = Signal.NEED_TLS
+NEED_PART: Final = Signal.NEED_PART
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +101,23 @@ class DataEnd:
 class InvalidData:
     """The end of a body that cannot be accepted, instead of `DataEnd`. A positive reply to this event is an error.
 
-    The preceding data events have the octets before the fault; the octets after the fault are dropped.
+    The preceding data events have the octets before the fault; the octets after the fault are dropped. Discard all
+    octets of this body.
     """
 
     reply: Reply
     """The reply that the RFCs prescribe."""
     rule: str
     """The name of the rule that decided, such as `"max_message_size"`; see `InvalidCommand.rule`."""
+
+
+@dataclass(frozen=True, slots=True)
+class BodyAborted:
+    """The end of a body that stays incomplete, instead of `DataEnd`. Discard all octets of this body. No reply follows.
+
+    The event follows the reply to a refused chunk, to RSET, EHLO, QUIT or STARTTLS between two chunks, and to a 421; or
+    the end of the client's stream. Each body has exactly one end: `DataEnd`, `InvalidData` or `BodyAborted`.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +159,7 @@ class TimedOut:
 
 
 _Line: TypeAlias = Command | UnknownCommand | InvalidCommand | AuthResponse | AuthCancel
-_Body: TypeAlias = DataLine | DataChunk | ChunkEnd | DataEnd | InvalidData
+_Body: TypeAlias = DataLine | DataChunk | ChunkEnd | DataEnd | InvalidData | BodyAborted
 Event: TypeAlias = ConnectionOpened | _Line | _Body | TimedOut | ConnectionClosed
 """An event that `Connection.next_event` returns. The method can also return a `Signal`."""
 

@@ -146,7 +146,7 @@ def test_lmtp_replies_are_flushed_one_by_one_before_the_next_event(message: byte
     conn.send(Reply(250, "Stored", "safely"))
     assert conn.must_flush
     assert conn.data_to_send() == b"250-2.0.0 Stored\r\n250 2.0.0 safely\r\n"
-    assert (conn.replies_owed, conn.next_event()) == (1, Signal.PAUSED)
+    assert (conn.replies_owed, conn.next_event()) == (1, Signal.NEED_REPLY)
     assert conn.transaction is not None
     conn.send(Reply(452))
     assert pending_state_and_transaction(conn) == (0, State.READY, None)

@@ -158,13 +158,13 @@ def test_reply_received_before_its_command_was_sent_is_rejected() -> None:
         conn.next_event()
 
 
-def test_reply_received_before_the_command_was_flushed_is_rejected() -> None:
+def test_reply_may_come_before_the_command_was_taken_to_be_written() -> None:
+    """A program may pass on the input before it takes the octets to write: this is no mistake of the server."""
     conn = new_client().send(GREETING).connection
     conn.send(HELLO)
     conn.receive_data(OK)
 
-    with pytest.raises(RemoteProtocolError, match="the server sent 250 without a request"):
-        conn.next_event()
+    assert conn.next_event() == Answered(HELLO, Reply(250, "OK"))
 
 
 def test_more_replies_than_commands_are_a_remote_error() -> None:

@@ -17,6 +17,7 @@ from smtpcore import (
     AuthResponse,
     Bdat,
     Bodies,
+    BodyAborted,
     BodyType,
     Burl,
     ByMode,
@@ -246,7 +247,7 @@ def without_bodies(events: Iterable[Event | Request]) -> list[Event | Request]:
     result: list[Event | Request] = []
     for event in events:
         is_end_of_chunk = isinstance(event, DataEnd) and result and isinstance(result[-1], Bdat)
-        if not isinstance(event, DataLine | DataChunk | ChunkEnd) and not is_end_of_chunk:
+        if not isinstance(event, DataLine | DataChunk | ChunkEnd | BodyAborted) and not is_end_of_chunk:
             result.append(event)
     return result
 

@@ -228,7 +228,7 @@ class ServerAlone:
 
         if isinstance(event, Burl) and (reply_class is ReplyClass.COMPLETION or piece):
             server.receive_part(b"x\r\n")
-            assert next_event(server) is Signal.PAUSED
+            assert next_event(server) is Signal.NEED_PART
             if reply_class is ReplyClass.COMPLETION:
                 server.receive_part(b"")
                 event = next_event(server)

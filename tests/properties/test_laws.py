@@ -287,7 +287,7 @@ def test_any_input_and_any_calls_raise_only_documented_errors(
                     try_to_send(conn, choice)
                 if conn.waiting_for is Wait.NOTHING and conn.state is not State.CLOSED:
                     conn.send(conn.default_reply(event))
-            if event is Signal.PAUSED:
+            if event is Signal.NEED_TLS:
                 try_to_start_tls(conn)
     except RemoteProtocolError:
         assert conn.state is State.CLOSED

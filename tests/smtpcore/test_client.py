@@ -3,7 +3,7 @@
 import pytest
 
 from smtpcore import (
-    PAUSED,
+    NEED_TLS,
     Answered,
     Attributes,
     BareNewlines,
@@ -226,7 +226,7 @@ def test_tls_discards_the_extensions_and_the_hello_of_the_client() -> None:
     book.send(b"220 go\r\n")
 
     assert (book.state, book.connection.waiting_for) == (State.TLS, Wait.TLS)
-    assert book.connection.next_event() is PAUSED
+    assert book.connection.next_event() is NEED_TLS
     assert book.start_tls().connection.tls
     assert (book.state, dict(book.connection.extensions), book.connection.helo) == (State.GREETED, {}, None)
     assert not book.connection.may_send(mail())
@@ -451,3 +451,48 @@ def test_221_answers_only_quit() -> None:
 )
 def test_offers_of_a_repeated_keyword_and_of_the_old_form_are_kept(keywords: list[str], offers: object) -> None:
     assert client(*keywords).connection.extensions == offers
+
+
+# Requests that have to wait
+
+
+def test_request_must_wait_while_a_pending_reply_decides() -> None:
+    conn = client("PIPELINING").connection
+    for request in (mail(), rcpt(), Data()):
+        assert not conn.must_wait(request)
+        conn.send(request)
+
+    assert conn.must_wait(Noop())
+    assert not conn.may_send(Noop())
+
+
+@pytest.mark.parametrize(
+    ("replied", "request_", "why"),
+    [
+        (b"554 no service\r\n", HELLO, "EHLO cannot be sent in State.REFUSED"),
+        (GREETING + offer(), mail(SIZE=10), "SIZE"),
+        (GREETING + offer(), Data(), "DATA cannot be sent in State.READY"),
+    ],
+)
+def test_request_that_can_never_be_sent_need_not_wait(replied: bytes, request_: Request, why: str) -> None:
+    conn = new_client().connection
+    assert conn.must_wait(request_)
+    greeting, hello = replied.splitlines(keepends=True)[:1], replied.splitlines(keepends=True)[1:]
+    conn.receive_data(b"".join(greeting))
+    conn.next_event()
+    if hello:
+        conn.send(HELLO)
+        conn.receive_data(b"".join(hello))
+        conn.next_event()
+
+    assert not conn.must_wait(request_)
+    with pytest.raises(LocalProtocolError, match=why):
+        conn.send(request_)
+
+
+def test_request_inside_a_chunk_is_a_mistake_and_need_not_wait() -> None:
+    conn = client("CHUNKING", at=State.RCPT).ask(Bdat(2)).connection
+
+    assert not conn.must_wait(Noop())
+    with pytest.raises(LocalProtocolError, match="2 octets of the chunk have to be sent first"):
+        conn.send(Noop())

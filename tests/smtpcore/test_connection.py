@@ -5,7 +5,8 @@ import pytest
 from smtpcore import (
     EXTENSIONS,
     NEED_DATA,
-    PAUSED,
+    NEED_REPLY,
+    NEED_TLS,
     Attributes,
     Auth,
     AuthCancel,
@@ -13,6 +14,7 @@ from smtpcore import (
     BareNewlines,
     Bdat,
     Bodies,
+    BodyAborted,
     Burl,
     ChunkEnd,
     Command,
@@ -53,6 +55,7 @@ from smtpcore import (
 )
 from smtpcore._state import ALLOWED_REPLIES
 
+from ..helpers import replies
 from ..playbook import (
     CONFIG,
     DATA,
@@ -101,7 +104,7 @@ def test_new_connection_parses_nothing_before_the_greeting() -> None:
     conn.receive_data(b"EHLO c.example\r\n")
 
     assert conn.next_event() == ConnectionOpened()
-    assert conn.next_event() is PAUSED
+    assert conn.next_event() is NEED_REPLY
     conn.send(Reply(220))
     assert conn.next_event() == Ehlo("c.example")
 
@@ -110,7 +113,7 @@ def test_next_event_comes_only_after_the_pending_reply() -> None:
     conn, event = connection_after(READY, FROM + TO)
     assert event == Mail(Path("a@c.example"))
 
-    assert conn.next_event() is PAUSED
+    assert conn.next_event() is NEED_REPLY
     assert conn.waiting_for is Wait.NOTHING
     assert conn.trailing_data == TO
     conn.send(Reply(250))
@@ -138,7 +141,7 @@ def test_lines_and_chunks_of_a_body_need_no_reply(form: Bodies) -> None:
     while not isinstance(event := conn.next_event(), Signal):
         events.append(event)
 
-    assert event is PAUSED
+    assert event is NEED_REPLY
     assert events[:-1] == (
         [DataLine(b"a\r\n"), DataLine(b"b\r\n")] if form is Bodies.LINES else [DataChunk(b"a\r\nb\r\n")]
     )
@@ -201,7 +204,7 @@ def test_end_of_stream_before_the_greeting_is_reported_after_it() -> None:
 
 def test_end_of_stream_during_the_handshake_closes_the_connection() -> None:
     conn = server(READY + b"STARTTLS\r\n", starttls=True).connection
-    assert conn.next_event() is PAUSED
+    assert conn.next_event() is NEED_TLS
     conn.receive_data(b"")
 
     assert conn.next_event() == ConnectionClosed()
@@ -316,7 +319,8 @@ def test_reply_421_may_be_sent_at_any_time(before: bytes, data: bytes) -> None:
 
     assert conn.data_to_send() == b"421 4.3.2 s.example Shutting down\r\n"
     assert (conn.state, conn.transaction) == (State.CLOSED, None)
-    assert conn.next_event() == ConnectionClosed()
+    has_body = before.startswith(DATA) and (before, data) != (DATA, b".\r\n")
+    assert list(take_events(conn)) == [*[BodyAborted()] * has_body, ConnectionClosed()]
 
 
 @pytest.mark.parametrize("asked", [False, True])
@@ -675,3 +679,160 @@ def test_line_that_ends_in_a_bare_lf_has_a_deviation(mode: BareNewlines) -> None
 
     deviations = [event.deviations for event in events if isinstance(event, Command | UnknownCommand)]
     assert deviations == [("bare-lf",), ("bare-lf",), (), ("bare-lf",), ()]
+
+
+# One call for each event
+
+EVERYTHING = (
+    b"EHLO c.example\r\nNOOP\r\nVRFY x\r\nXFOO\r\nMAIL FROM:<\r\nMAIL FROM:<a@c.example>\r\nRCPT TO:<u@s.example>\r\n"
+    b"RCPT TO:<v@s.example>\r\nDATA\r\nx\r\n.\r\nRSET\r\nMAIL FROM:<a@c.example>\r\nRCPT TO:<u@s.example>\r\n"
+    b"BDAT 3\r\nabcBDAT 0 LAST\r\nMAIL FROM:<a@c.example>\r\nRCPT TO:<u@s.example>\r\nDATA\r\na\nb\r\n.\r\n"
+    b"AUTH PLAIN\r\nAUTH PLAIN AAAA\r\nQUIT\r\n"
+)
+
+
+@pytest.mark.parametrize("form", Bodies, ids=lambda form: form.name)
+@pytest.mark.parametrize("lmtp", [False, True])
+def test_answer_takes_every_event(form: Bodies, lmtp: bool) -> None:
+    conn = new_server(bodies=form, lmtp=lmtp, auth_mechanisms=("PLAIN",), plaintext_auth=True).connection
+    conn.receive_data(EVERYTHING.replace(b"EHLO", b"LHLO") if lmtp else EVERYTHING)
+    event: Event | Signal | None = None
+    while event != ConnectionClosed():
+        event = conn.next_event()
+        assert not isinstance(event, Signal)
+        conn.answer(event, *[Reply(250, "Yes")] * isinstance(event, Rcpt | DataEnd))
+
+    ends = [250] * (1 + lmtp)
+    assert [code for code, _ in replies(conn.data_to_send())] == [
+        *(220, 250, 250, 252, 500, 501, 250, 250, 250, 354, *ends, 250),
+        *(250, 250, 250, 250, 250, 250, 354, 550, 535, 535, 221),
+    ]
+
+
+def lmtp_at_the_end() -> tuple[Connection, Event]:
+    conn = server(
+        b"LHLO c.example\r\nMAIL FROM:<a@c.example>\r\nRCPT TO:<u@s.example>\r\nRCPT TO:<v@s.example>\r\nDATA\r\n",
+        lmtp=True,
+    ).connection
+    conn.receive_data(b".\r\n")
+    event = conn.next_event()
+    assert isinstance(event, DataEnd)
+    return conn, event
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ([], [554, 554]),
+        ([Reply(250)], [250, 250]),
+        ([Reply(250), Reply(450)], [250, 450]),
+        ([Reply(421), Reply(250)], [421]),
+    ],
+)
+def test_answer_gives_each_recipient_of_lmtp_a_reply(given: list[Reply], sent: list[int]) -> None:
+    conn, event = lmtp_at_the_end()
+
+    assert [reply.code for reply in conn.answer(event, *given)] == sent
+    assert [code for code, _ in replies(conn.data_to_send())] == sent
+
+
+@pytest.mark.parametrize("given", [[Reply(250)] * 3, [Reply(250), Reply(354)], [Reply(250), Reply(250, "a\nb")]])
+def test_answer_sends_all_replies_or_none(given: list[Reply]) -> None:
+    conn, event = lmtp_at_the_end()
+    with pytest.raises(LocalProtocolError):
+        conn.answer(event, *given)
+
+    assert conn.data_to_send() == b""
+    assert conn.replies_owed == 2
+
+
+def test_end_of_an_lmtp_message_that_was_answered_once_needs_another_reply() -> None:
+    conn, _ = lmtp_at_the_end()
+    conn.send(Reply(250))
+
+    assert conn.next_event() is NEED_REPLY
+
+
+def test_answer_rejects_an_event_that_does_not_wait_for_a_reply() -> None:
+    conn, event = connection_after(READY, b"NOOP\r\n")
+    assert isinstance(event, Noop)
+    conn.answer(event)
+    for late, given in ((event, ()), (UnknownCommand("XFOO"), ()), (DataChunk(b""), (Reply(250),))):
+        with pytest.raises(LocalProtocolError, match="does not wait for a reply"):
+            conn.answer(late, *given)
+
+
+# The end of a body
+
+CHUNK = RCPT + b"BDAT 3\r\nabc"
+
+
+@pytest.mark.parametrize("form", Bodies, ids=lambda form: form.name)
+@pytest.mark.parametrize(
+    ("before", "then", "end"),
+    [
+        (DATA, b"x\r\n.\r\n", [DataEnd]),
+        (DATA, b"a\nb\r\n.\r\n", [InvalidData]),
+        (DATA, b"", [BodyAborted, RemoteProtocolError]),
+        (DATA, b"x\r\n", [BodyAborted, RemoteProtocolError]),
+        (CHUNK, b"BDAT 0 LAST\r\n", [Bdat, DataEnd]),
+        (CHUNK, b"BDAT 3 LAST\r\na\nbNOOP\r\n", [Bdat, InvalidData, Noop]),
+        (CHUNK, b"BDAT 3\r\na\nbRSET\r\n", [Bdat, InvalidData, Rset]),
+        (CHUNK, b"NOOP\r\nRSET\r\nNOOP\r\n", [Noop, Rset, BodyAborted, Noop]),
+        (CHUNK, b"EHLO c.example\r\n", [Ehlo, BodyAborted]),
+        (CHUNK, b"STARTTLS\r\n", [StartTls, BodyAborted]),
+        (CHUNK, b"QUIT\r\n", [Quit, BodyAborted]),
+        (CHUNK, b"BDAT x\r\n", [InvalidCommand, BodyAborted]),
+        (CHUNK, b"", [BodyAborted]),
+        (CHUNK, b"BDAT 3 LAST\r\n", [Bdat, BodyAborted, RemoteProtocolError]),
+    ],
+)
+def test_each_body_has_one_end(form: Bodies, before: bytes, then: bytes, end: list[type]) -> None:
+    book = server(before, starttls=True, bodies=form, cut=False)
+    start = len(book.record)
+    if then:
+        book.send(then)
+    if StartTls not in end:
+        book.end()
+    found = [type(item) for item in book.record[start:] if not isinstance(item, str | DataLine | DataChunk)]
+
+    assert [kind for kind in found if kind is not ConnectionClosed] == end
+
+
+def test_refused_chunk_aborts_the_body() -> None:
+    conn = server(RCPT).connection
+    conn.receive_data(b"BDAT 3\r\nab\rNOOP\r\n")
+    assert (conn.next_event(), conn.next_event()) == (Bdat(3), ChunkEnd())
+    conn.send(Reply(452))
+
+    assert (conn.next_event(), conn.next_event()) == (BodyAborted(), Noop())
+
+
+def test_body_kept_in_its_transaction_does_not_reach_the_next_message() -> None:
+    conn = server(DATA, bodies=Bodies.CHUNKS).connection
+    conn.receive_data(b"SECRET\r\nbare\nLF\r\n.\r\n" + RCPT[len(READY) :] + b"DATA\r\nsecond\r\n.\r\n")
+    bodies = []
+    while not isinstance(event := conn.next_event(), Signal):
+        if isinstance(event, DataChunk) and conn.transaction:
+            conn.transaction.body.append(event.data)
+        if isinstance(event, DataEnd) and conn.transaction:
+            bodies.append(b"".join(conn.transaction.body))
+        conn.answer(event, *[Reply(250)] * isinstance(event, Rcpt | DataEnd))
+
+    assert bodies == [b"second\r\n"]
+
+
+# may_send
+
+
+def test_may_send_agrees_with_send() -> None:
+    for before, data in ((READY, b""), (READY, b"NOOP\r\n"), (RCPT, b"DATA\r\n"), (DATA, b".\r\n"), (DATA, b"")):
+        for reply in (Reply(220), Reply(250), Reply(334), Reply(354), Reply(421), Reply(550), Reply(250, "a\nb")):
+            conn, _ = connection_after(before, data)
+            allowed, was = conn.may_send(reply), observable(conn)
+            assert observable(conn) == was
+            if allowed:
+                conn.send(reply)
+            else:
+                with pytest.raises(LocalProtocolError):
+                    conn.send(reply)

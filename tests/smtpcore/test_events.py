@@ -5,9 +5,12 @@ import pytest
 
 from smtpcore import (
     NEED_DATA,
-    PAUSED,
+    NEED_PART,
+    NEED_REPLY,
+    NEED_TLS,
     AuthCancel,
     AuthResponse,
+    BodyAborted,
     ChunkEnd,
     Command,
     ConnectionClosed,
@@ -37,6 +40,7 @@ EVENTS = [
     AuthResponse(b"secret"),
     AuthCancel(),
     TimedOut(Wait.COMMAND, "command", Reply(421)),
+    BodyAborted(),
     ConnectionClosed(),
 ]
 
@@ -60,5 +64,5 @@ def test_str_of_an_unknown_command_is_its_line() -> None:
 
 def test_event_and_signal_types_are_complete_and_disjoint() -> None:
     assert set(get_args(Event)) == {Command, *map(type, EVENTS)}
-    assert set(Signal) == {NEED_DATA, PAUSED}
+    assert set(Signal) == {NEED_DATA, NEED_PART, NEED_REPLY, NEED_TLS}
     assert not isinstance(NEED_DATA, get_args(Event))

@@ -316,7 +316,7 @@ def test_handshake_has_its_own_budget_and_no_reply_is_sent_during_the_handshake(
     session = Clocked(implicit_tls=True) if is_implicit else ready().wait(0, b"STARTTLS\r\n")
     session.conn.data_to_send()
     assert session.conn.waiting_for is Wait.TLS
-    assert session.conn.next_event() is Signal.PAUSED
+    assert session.conn.next_event() is Signal.NEED_TLS
     assert session.left == 14 - (session.now - START)
     with pytest.raises(LocalProtocolError, match="no reply can be sent"):
         session.conn.send(Reply(421))
@@ -352,7 +352,7 @@ def test_client_can_read_the_greeting_of_implicit_tls_only_after_the_handshake()
     client.tls_established()
     after = client.waiting_for, client.next_event()
 
-    assert before == (Wait.TLS, Signal.PAUSED)
+    assert before == (Wait.TLS, Signal.NEED_TLS)
     assert after == (Wait.SERVER_GREETING, NEED_DATA)
 
 

@@ -18,6 +18,7 @@ from smtpcore import (
     AuthCancel,
     AuthResponse,
     Bdat,
+    BodyAborted,
     BodyType,
     Burl,
     Command,
@@ -284,6 +285,8 @@ class _Replay:
     # Events
 
     def _take_event(self, event: Event) -> None:
+        if isinstance(event, BodyAborted):
+            return
         if not isinstance(event, DataChunk | Bdat | ConnectionClosed):
             self._pending = event
         if self._current is None:

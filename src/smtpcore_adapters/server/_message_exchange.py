@@ -13,11 +13,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
 from smtpcore import (
-    PAUSED,
+    NEED_PART,
     Bdat,
+    BodyAborted,
     Burl,
     ChunkEnd,
-    ConnectionClosed,
     Data,
     DataChunk,
     DataEnd,
@@ -208,9 +208,9 @@ class MessageExchange:
             await self._begin_part(event)
         elif isinstance(event, ChunkEnd) and self._refusal:
             wire.answer(event, *self._refusal)  # RFC 3030 section 2: no need to wait for the last chunk
-        elif event is PAUSED and self._part:
+        elif event is NEED_PART and self._part:
             await self._fetch_more(self._part)
-        elif isinstance(event, ConnectionClosed):
+        elif isinstance(event, BodyAborted):
             wire.end_within_message()
         elif not isinstance(event, Bdat | Signal):
             await self._dispatch(event)

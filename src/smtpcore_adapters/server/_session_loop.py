@@ -22,10 +22,10 @@ from typing import Any, ClassVar, Final
 
 from smtpcore import (
     EXTENSIONS,
-    NEED_DATA,
-    PAUSED,
+    NEED_TLS,
     Auth,
     Bdat,
+    BodyAborted,
     Burl,
     Config,
     Connection,
@@ -35,6 +35,7 @@ from smtpcore import (
     Extension,
     RemoteProtocolError,
     Reply,
+    Signal,
     State,
     Xclient,
     Xforward,
@@ -204,12 +205,10 @@ class SessionLoop:
                 return Reason.SHUTDOWN
 
             event = await wire.next_event()
-            if event is NEED_DATA:
-                continue  # the wait was interrupted to shut down
-            if event is PAUSED:
-                assert wire.conn.state is State.TLS, "every event was answered"
-                await wire.start_tls()
-                continue
+            if isinstance(event, Signal):
+                if event is NEED_TLS:
+                    await wire.start_tls()
+                continue  # NEED_DATA: the wait was interrupted to shut down
             if isinstance(event, ConnectionClosed):
                 await wire.flush()
                 return wire.closed_by
@@ -267,9 +266,13 @@ class SessionLoop:
     def _run_xclient(self, event: Xclient | Xforward) -> Awaitable[None]:
         return XclientExchange(self._wire, self._handlers, self._admission, self._record).run(event)
 
+    async def _pass_over(self, event: BodyAborted) -> None:
+        pass  # the exchange of the message has ended already
+
     _EXCHANGES: ClassVar[Mapping[type[object], Callable[[Any, Any], Awaitable[None]]]] = {
         Auth: _run_auth,
         Bdat: _run_message,
+        BodyAborted: _pass_over,
         Burl: _run_message,
         Data: _run_message,
         Xclient: _run_xclient,

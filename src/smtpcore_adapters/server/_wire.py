@@ -136,7 +136,7 @@ class Wire:
     # Receiving
 
     async def next_event(self) -> Event | Signal:
-        """Return the client's next event, or PAUSED; NEED_DATA if `drain` has interrupted the wait for it.
+        """Return the client's next event, NEED_TLS or NEED_PART; NEED_DATA if `drain` has interrupted the wait for it.
 
         Replies that must not wait are sent first. Raises `TimeoutError` when a deadline has passed, `OSError` when the
         connection is lost, and `RemoteProtocolError` when the dialogue cannot continue.

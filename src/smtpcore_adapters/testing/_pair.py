@@ -9,7 +9,7 @@ from ssl import PROTOCOL_TLS_SERVER, SSLContext
 from typing import Any, TypeVar
 
 from smtpcore import (
-    PAUSED,
+    NEED_TLS,
     Answered,
     Bodies,
     ClientConfig,
@@ -195,7 +195,7 @@ class SmtpPair:
 
             while isinstance(event := self.client.next_event(), Answered):
                 answers.append(event)
-            if event is PAUSED:
+            if event is NEED_TLS:
                 self.client.tls_established()
             if isinstance(event, ConnectionClosed) or not (sent or received):
                 return answers
