@@ -25,6 +25,8 @@ class Hop:
 
     port: int
     lmtp: bool = False
+    proxy_filter: bool = False
+    """Whether Postfix passes the commands of its client on at once (`smtpd_proxy_filter`), and queues nothing."""
 
 
 @dataclass(frozen=True, order=True)
@@ -68,10 +70,10 @@ class Relay:
 @contextmanager
 def relay(name: str, hops: Mapping[str, Hop]) -> Iterator[Relay]:
     """Run the relay `name` until the end of the block. Skips the test if that is not possible."""
-    with TemporaryDirectory(prefix=f"{name}-relay-") as path, reserved_ports(len(WAYS)) as ports:
+    with TemporaryDirectory(prefix=f"{name}-relay-") as path, reserved_ports(len(hops)) as ports:
         directory = Path(path)
         directory.chmod(0o755)  # some processes of the relay do not run as root
-        with _RELAYS[name](directory, dict(zip(WAYS, ports, strict=True)), hops) as running:
+        with _RELAYS[name](directory, dict(zip(hops, ports, strict=True)), hops) as running:
             yield running
 
 
@@ -98,7 +100,7 @@ inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
 myhostname = relay.example
 mydestination =
-mynetworks = 127.0.0.0/8
+mynetworks = 127.0.0.0/8, 203.0.113.0/24
 alias_maps =
 default_database_type = texthash
 default_transport = discard
@@ -106,6 +108,7 @@ relay_transport = discard
 message_size_limit = 300000000
 smtpd_recipient_restrictions = permit_mynetworks, reject
 smtpd_client_connection_count_limit = 0
+smtpd_authorized_xclient_hosts = 127.0.0.1
 smtp_tls_security_level = may
 smtputf8_enable = yes
 smtp_dns_support_level = disabled
@@ -149,7 +152,8 @@ def _postfix(directory: Path, ports: Mapping[str, int], hops: Mapping[str, Hop])
     services = []
     for way, hop in hops.items():
         transport = f"lmtp:inet:127.0.0.1:{hop.port}" if hop.lmtp else f"smtp:[127.0.0.1]:{hop.port}"
-        services.append(f"127.0.0.1:{ports[way]} inet n - n - - smtpd -o content_filter={transport}\n")
+        option = f"smtpd_proxy_filter=127.0.0.1:{hop.port}" if hop.proxy_filter else f"content_filter={transport}"
+        services.append(f"127.0.0.1:{ports[way]} inet n - n - - smtpd -o {option}\n")
     (directory / "conf/main.cf").write_text(_POSTFIX_MAIN.format(directory=directory))
     (directory / "conf/master.cf").write_text(_POSTFIX_MASTER + "".join(services))
     command = [master, "-c", str(directory / "conf"), "-d"]

@@ -1,7 +1,9 @@
 """`Forward` in front of real servers: they accept the client attributes that it sends, and store the messages."""
 
+import smtplib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -9,9 +11,11 @@ import pytest
 
 from smtpcore_adapters import App, TlsMode
 from smtpcore_adapters.forward import Forward
+from tests.adapters.command import running as serve
 from tests.adapters.fakes import CONFIG, DATA, EHLO, MAIL, QUIT, RCPT
 from tests.adapters.harness import Client, running
-from tests.interop import servers
+from tests.interop import relays, servers
+from tests.interop.relays import Hop
 from tests.interop.servers import RECIPIENTS, MailServer
 
 ENVELOPE = MAIL + RCPT.replace(b"u@s.example", RECIPIENTS[0].encode()) + DATA
@@ -89,3 +93,31 @@ def test_dovecot_gets_a_message_for_several_recipients() -> None:
         client.send(MAIL + one + b"RCPT TO:<nobody@example.org>\r\n" + two + DATA).expect(250, 250, 550, 250, 354)
         client.send(f"Subject: {marker}\r\n\r\n.\r\n".encode()).expect(250)
         assert dovecot.message(marker)
+
+
+def test_smtpcore_is_a_filter_before_the_queue_of_postfix(postfix: MailServer, tmp_path: Path) -> None:
+    options = ["--forward", f"127.0.0.1:{postfix.port}", "--forward-xforward", "--trusted", "127.0.0.0/8"]
+    message = "Message-ID: <{}>\r\n\r\n.\r\nGrüße\r\n"
+    marker = uuid4().hex
+    with (
+        serve(tmp_path, *options, "--accept", "example.org") as middle,
+        relays.relay("postfix", {"direct": Hop(middle.port, proxy_filter=True)}) as front,
+        smtplib.SMTP("127.0.0.1", front.ports["direct"], timeout=servers.TIMEOUT) as smtp,
+    ):
+        smtp.ehlo()
+        assert smtp.docmd("XCLIENT", "ADDR=203.0.113.9 NAME=client.example")[0] == 220
+        smtp.ehlo("client.example")
+        recipients = [RECIPIENTS[0], "nobody@example.org", "later@example.org", "a@elsewhere.example"]
+        refused = smtp.sendmail("s@client.example", recipients, message.format(marker).encode(), ["BODY=8BITMIME"])
+        assert {name: code for name, (code, _) in refused.items()} == {
+            "nobody@example.org": 550,
+            "later@example.org": 450,
+            "a@elsewhere.example": 550,
+        }
+        stored = postfix.message(marker)
+        assert stored.endswith("\n\n.\nGrüße\n".encode())
+        assert b"client=client.example[203.0.113.9]" in postfix.log().encode()
+
+        with pytest.raises(smtplib.SMTPDataError, match="No dead parrots"):
+            smtp.sendmail("s@client.example", [RECIPIENTS[0]], f"X-Refuse: 1\r\n{message.format(1)}".encode())
+    assert middle.errors == []
