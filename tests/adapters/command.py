@@ -102,7 +102,7 @@ def running(directory: Path, *arguments: str) -> Iterator[Running]:
         line = process.stderr.readline()
         assert line.startswith("listening on "), line + process.stderr.read()
         host, _, port = line.removeprefix("listening on ").rpartition(":")
-        server = Running(process, host, int(port), maildir)
+        server = Running(process, host, int(port) if host else 0, maildir)  # a Unix socket has no port
         yield server
         process.send_signal(signal.SIGTERM)
         server.output, errors = process.communicate(timeout=TIMEOUT)

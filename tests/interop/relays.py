@@ -23,8 +23,10 @@ WAYS: Final = ("direct", "middle")
 class Hop:
     """The next server on a way."""
 
-    port: int
+    port: int = 0
     lmtp: bool = False
+    path: Path | None = None
+    """The Unix socket of an LMTP server, instead of a port. Only Postfix uses it."""
     proxy_filter: bool = False
     """Whether Postfix passes the commands of its client on at once (`smtpd_proxy_filter`), and queues nothing."""
 
@@ -151,7 +153,8 @@ def _postfix(directory: Path, ports: Mapping[str, int], hops: Mapping[str, Hop])
     make(directory, "queue/private", "queue/public", "queue/maildrop", owner="postfix")
     services = []
     for way, hop in hops.items():
-        transport = f"lmtp:inet:127.0.0.1:{hop.port}" if hop.lmtp else f"smtp:[127.0.0.1]:{hop.port}"
+        address = f"unix:{hop.path}" if hop.path else f"inet:127.0.0.1:{hop.port}"
+        transport = f"lmtp:{address}" if hop.lmtp else f"smtp:[127.0.0.1]:{hop.port}"
         option = f"smtpd_proxy_filter=127.0.0.1:{hop.port}" if hop.proxy_filter else f"content_filter={transport}"
         services.append(f"127.0.0.1:{ports[way]} inet n - n - - smtpd -o {option}\n")
     (directory / "conf/main.cf").write_text(_POSTFIX_MAIN.format(directory=directory))

@@ -3,13 +3,14 @@
 import re
 import smtplib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.adapters.command import Running, running
+from tests.adapters.command import Running, running, split_trace
 from tests.interop import relays, servers
 from tests.interop.clients import CLIENTS, Job, MailClient
 from tests.interop.relays import Hop, Outcome, Relay
@@ -75,6 +76,9 @@ KINDS = {
 
 def message_id(name: str, way: str) -> str:
     return f"{name.replace(' ', '.')}.{way}@mesh.example"
+
+
+CHANGED_BY_RELAYS = {"bare LF", "bare CR", "lines over 998 octets"}
 
 
 @dataclass(frozen=True)
@@ -174,6 +178,45 @@ def test_messages_arrive_through_smtpcore_as_they_do_directly(
     assert set(different) == set(KNOWN.get(server_name, ())), "\n\n".join(
         f"{name}:\n{text}" for name, text in different.items()
     )
+
+
+@pytest.mark.parametrize("relay_name", relays.NAMES)
+def test_relays_deliver_to_smtpcore_over_smtp_and_lmtp(relay_name: str, tmp_path: Path) -> None:
+    accepted = [item for name in (*RECIPIENTS, "größe@example.org") for item in ("--accept", name)]
+    with TemporaryDirectory() as path, ExitStack() as stack:
+        directory = Path(path)
+        directory.chmod(0o755)
+        unix = ["--unix", str(directory / "lmtp"), "--unix-mode", "666"] if relay_name == "postfix" else []
+        over_smtp = stack.enter_context(running(tmp_path / "smtp", *accepted, "--self-signed"))
+        over_lmtp = stack.enter_context(running(tmp_path / "lmtp", *accepted, "--lmtp", *unix))
+        lmtp = Hop(lmtp=True, path=directory / "lmtp") if unix else Hop(over_lmtp.port, lmtp=True)
+        relay = stack.enter_context(relays.relay(relay_name, {"direct": Hop(over_smtp.port), "middle": lmtp}))
+        for name in KINDS:
+            for way in relays.WAYS:
+                send(relay, name, way)
+        seen = [received(relay, way, server) for way, server in (("direct", over_smtp), ("middle", over_lmtp))]
+
+    assert seen[0] == seen[1]
+    for name in KINDS.keys() - CHANGED_BY_RELAYS:
+        for copy in seen[0][name].copies:
+            assert copy.partition(b"\n\n")[2] == KINDS[name].body.replace(b"\r\n", b"\n")
+
+
+def received(relay: Relay, way: str, server: Running) -> dict[str, Result]:
+    """Return the result of each kind of message, with the content as `smtpcore serve` has stored it."""
+    results = {}
+    for name, kind in KINDS.items():
+        marker = message_id(name, way)
+        outcomes = relay.outcomes(marker, kind.recipients_by(way))
+        mark = f"\nMessage-ID: <{marker}>\n".encode()
+        copies = [split_trace(message)[1] for message in server.messages() if mark in message]
+        assert len(copies) == any(outcome.verdict == "sent" for outcome in outcomes)
+        contents = [without_trace(header) + body for header, _, body in (copy.partition(b"\n\n") for copy in copies)]
+        results[name] = Result(
+            [replace_way(outcome, way) for outcome in outcomes],
+            [content.replace(way.encode(), b"WAY") for content in contents],
+        )
+    return results
 
 
 @contextmanager
