@@ -328,12 +328,12 @@ class Connection(Endpoint[Budgets]):
         event. Nothing was sent then, and the connection is unchanged.
         """
         asked = self._check_reply(reply)
-        reply = self._complete(asked, reply)
+        given, reply = reply, self._complete(asked, reply)
 
         self._replies -= 1
         self._must_flush = (self._must_flush and bool(self._output)) or type(asked) not in _MAY_WAIT
         self._output.append(reply.octets)
-        self._refusals.count_reply(asked, reply)
+        self._refusals.count_reply(asked, given)
         if self._replies <= 0 or reply.reply_class is ReplyClass.GOODBYE:
             self._asked = None
             kind = row_of(asked) if isinstance(asked, ExtensionCommand) else type(asked)

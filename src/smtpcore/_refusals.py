@@ -208,13 +208,13 @@ class Refusals:
             return
 
         is_end = kind in _ENDS
-        self._refused += reply.reply_class is ReplyClass.TRANSIENT or (is_end and not accepted)
+        self._refused += reply.reply_class is ReplyClass.TRANSIENT or ((is_end or reply.is_relayed) and not accepted)
         if is_end:  # an accepted message resets the errors: each message may have some wrong recipients
             self._idle, self._errors = (0, 0) if accepted else (self._idle, self._errors)
         elif kind in _OF_AUTH:
             self._failures += not accepted
         elif kind is not ConnectionOpened and reply.reply_class is ReplyClass.PERMANENT:
-            self._errors += 1
+            self._errors += not reply.is_relayed
         elif kind not in _NEVER_IDLE:
             self._idle += 1
 

@@ -109,10 +109,12 @@ class Reply:
     """Whether this reply accepts the command: 2yz or 3yz."""
     text_error: str | None = field(compare=False)
     """The reason why a connection cannot send the text, such as a line break; None if the text can be sent."""
+    is_relayed: bool = field(compare=False)
+    """Whether another server has decided. A refusal then counts for `Config.max_refusals` instead of `max_errors`."""
     octets: bytes = field(compare=False)
     """The octets for the wire, CR LF included. If the text cannot be sent, the octets of `fitting()`."""
 
-    def __init__(self, code: int, *lines: str, enhanced: str | None = None) -> None:
+    def __init__(self, code: int, *lines: str, enhanced: str | None = None, is_relayed: bool = False) -> None:
         reply_class = _CLASS_OF_CODE.get(code)
         if reply_class is None:
             raise LocalProtocolError(f"{code!r} is not a reply code: it should be a number such as 250 or 550")
@@ -122,9 +124,11 @@ class Reply:
             use = f"use {code // 100}.x.y"
             raise LocalProtocolError(f"enhanced status code {enhanced!r} does not go with {code}: {use}")
 
-        self._set(int(code), lines or ("",), enhanced, reply_class)
+        self._set(int(code), lines or ("",), enhanced, reply_class, is_relayed)
 
-    def _set(self, code: int, lines: tuple[str, ...], enhanced: str | None, reply_class: ReplyClass) -> None:
+    def _set(
+        self, code: int, lines: tuple[str, ...], enhanced: str | None, reply_class: ReplyClass, is_relayed: bool = False
+    ) -> None:
         longest = MAX_CHALLENGE if code == _CHALLENGE else MAX_TEXT
         fitting, error = lines, None
         if not all(len(line) <= longest and line.isascii() and line.isprintable() for line in lines):
@@ -143,6 +147,7 @@ class Reply:
         assign(self, "reply_class", reply_class)
         assign(self, "is_positive", code < 400)
         assign(self, "text_error", error)
+        assign(self, "is_relayed", is_relayed)
         assign(self, "octets", text.encode())
 
     @classmethod

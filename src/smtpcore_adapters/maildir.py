@@ -56,6 +56,8 @@ class Maildir:
         self.line_ends: bytes = line_ends
         """The octets that end each line of a file: LF or CR LF. Default: LF."""
 
+        if not _can_sync_directories():
+            _logger.warning("this system cannot sync a directory: a power loss may remove messages that were accepted")
         _make_maildir(self.path)
         probe = Delivery(self.path)
         probe.write(b"")
@@ -121,7 +123,7 @@ class Delivery:
         self._write(self._file, block)
 
     def _create(self) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)  # Windows would write CR LF for LF
         try:
             return os.open(self._temporary, flags, 0o600)
         except FileNotFoundError:
@@ -206,11 +208,18 @@ def _make_directory(path: Path) -> None:
 
 
 def _sync_directory(path: Path) -> None:
+    if not _can_sync_directories():
+        return
+
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         _sync(directory)
     finally:
         os.close(directory)
+
+
+def _can_sync_directories() -> bool:
+    return hasattr(os, "O_DIRECTORY")  # not on Windows
 
 
 def _sync(file: int) -> None:

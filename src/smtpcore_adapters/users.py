@@ -1,7 +1,12 @@
 """Authentication of users from a list of names and passwords."""
 
+import hmac
 import logging
+import re
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
 from collections.abc import Mapping
+from secrets import token_bytes
 
 from smtpcore import LocalProtocolError, Rcpt, Reply
 from smtpcore.sasl import (
@@ -20,20 +25,58 @@ _logger = logging.getLogger("smtpcore")
 
 _HASHES = ("SHA-1", "SHA-256")
 """The hashes of the SCRAM mechanisms."""
+_STORED = "SHA-256"
+"""The hash of `hash_password`."""
+_match_hash = re.compile(rf"SCRAM-{_STORED}\$([1-9][0-9]{{0,8}}):([^$:]+)\$([^$:]+):([^$:]+)").fullmatch
+
+
+def hash_password(password: str) -> str:
+    """Return a text to store instead of a password: `SCRAM-SHA-256$4096:salt$StoredKey:ServerKey`.
+
+    The text has a new salt each time. PostgreSQL stores the same text. Raises `LocalProtocolError` for a password that
+    SASLprep prohibits.
+    """
+    keys = scram_keys(password, hash_name=_STORED)
+    salt, stored, server = (b64encode(each).decode() for each in (keys.salt, keys.stored_key, keys.server_key))
+    return f"SCRAM-{_STORED}${keys.iterations}:{salt}${stored}:{server}"
+
+
+def parse_hash(text: str) -> ScramKeys:
+    """Return the keys in a text of `hash_password`. Raises `ValueError`, without the text, for any other text."""
+    match = _match_hash(text)
+    try:
+        if match:
+            salt, stored, server = (b64decode(each, validate=True) for each in match.groups()[1:])
+            if len(stored) == _KEY_SIZE:
+                return ScramKeys(salt, int(match[1]), stored, server)
+    except (Base64Error, LocalProtocolError):
+        pass
+
+    raise ValueError(f"a hashed password has the form SCRAM-{_STORED}$iterations:salt$StoredKey:ServerKey")
+
+
+_KEY_SIZE = 32  # octets of SHA-256
 
 
 class Users:
     """Authenticates users with PLAIN, LOGIN, CRAM-MD5 and SCRAM. Authenticated users may send to every recipient.
 
-    Passwords are kept in memory in clear text. Use this class for tests, or for a few users: at the start, deriving the
-    SCRAM keys of a user takes about 3 ms of CPU time.
+    `passwords` has a password or the keys of `parse_hash` for each user. A user whose password is hashed can log in
+    with PLAIN, LOGIN and SCRAM-SHA-256 only. Passwords are kept in memory as given. Use this for tests, or for a few
+    users: the keys for SCRAM take about 3 ms of CPU time for each user at the start.
     """
 
-    def __init__(self, passwords: Mapping[str, str]) -> None:
-        self._passwords = dict(passwords)
+    def __init__(self, passwords: Mapping[str, str | ScramKeys]) -> None:
+        self._passwords = {name: given for name, given in passwords.items() if isinstance(given, str)}
+        self._names = sorted(passwords)
         # All keys are derived here, because a slow first answer about a user would show that the user exists. The salt
-        # of a user stays the same, because a client may cache keys that were derived with this salt.
-        self._keys: dict[tuple[str, str], ScramKeys] = {}
+        # stays the same, because a client may cache keys that it has derived with it.
+        self._keys: dict[tuple[str, str], ScramKeys] = {
+            (name, _STORED): given for name, given in passwords.items() if not isinstance(given, str)
+        }
+        iterations = [keys.iterations for keys in self._keys.values()]
+        self._nobody: ScramKeys | None = _random_keys(iterations[0]) if iterations else None
+        """Keys to compare the password of an unknown user with. None if no password is hashed."""
         for name, password in self._passwords.items():
             try:
                 self._keys |= {(name, hash_name): scram_keys(password, hash_name=hash_name) for hash_name in _HASHES}
@@ -43,6 +86,12 @@ class Users:
     async def on_auth(self, session: Session, question: Question) -> Answer:
         """Answer a question of a SASL mechanism about a user."""
         if isinstance(question, CheckPassword):
+            if self._nobody:
+                # The password of an unknown user is hashed too, because the time must not show who exists.
+                keys = self._keys.get((question.username, _STORED), self._nobody)
+                if await session.run_blocking(_is_password, question.password, keys):
+                    return True
+
             return question.matches(self._passwords.get(question.username))
         if isinstance(question, GivePassword):
             return self._passwords.get(question.username)
@@ -56,4 +105,17 @@ class Users:
         return Reply(250, "Recipient accepted", enhanced="2.1.5") if session.identity else None
 
     def __repr__(self) -> str:
-        return f"Users({sorted(self._passwords)})"
+        return f"Users({self._names})"
+
+
+def _random_keys(iterations: int) -> ScramKeys:
+    return ScramKeys(token_bytes(16), iterations, token_bytes(_KEY_SIZE), token_bytes(_KEY_SIZE))
+
+
+def _is_password(password: str, keys: ScramKeys) -> bool:
+    try:
+        derived = scram_keys(password, hash_name=_STORED, salt=keys.salt, iterations=keys.iterations)
+    except LocalProtocolError:
+        return False
+
+    return hmac.compare_digest(derived.stored_key, keys.stored_key)

@@ -62,6 +62,18 @@ def fields(box: Path) -> str:
 # Content
 
 
+def test_message_is_stored_on_a_system_that_cannot_open_directories(
+    box: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # As on Windows.
+    monkeypatch.delattr(os, "O_DIRECTORY")
+    monkeypatch.delattr(os, "O_CLOEXEC")
+    monkeypatch.setattr(os, "O_BINARY", 0, raising=False)
+    deliver(box, ENVELOPE, STUFFED, QUIT)
+    assert len(list((box / "new").iterdir())) == 1
+    assert "a power loss may remove messages that were accepted" in caplog.text
+
+
 def test_message_is_stored_unchanged_after_its_trace_fields(box: Path) -> None:
     """R5321-4.4-01"""
     dialogue = deliver(box, ENVELOPE, STUFFED + QUIT, peer=Address("192.0.2.1", 5))

@@ -2,14 +2,18 @@
 
 import errno
 import os
+import selectors
+import stat
 import threading
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
 from smtpcore import Reply
-from smtpcore_adapters import Address, App
-from smtpcore_adapters.socket import complete, open_stream, serve
+from smtpcore_adapters import Address, App, TlsMode
+from smtpcore_adapters.socket import complete, connect, open_stream, serve
+from smtpcore_adapters.testing import SmtpServer
 from tests.adapters.fakes import CONFIG
 from tests.adapters.harness import TIMEOUT, Client, running
 
@@ -59,8 +63,27 @@ def test_server_continues_after_file_descriptors_ran_out(
     assert "Too many open files" in caplog.text
 
 
-def test_pipes_are_used_without_eventfd(monkeypatch: pytest.MonkeyPatch) -> None:
+class SocketSelector(selectors.SelectSelector):
+    """A selector that refuses descriptors that are not sockets, as `select` of Windows does."""
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        descriptor = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        assert stat.S_ISSOCK(os.fstat(descriptor).st_mode)
+        return super().register(fileobj, events, data)
+
+
+def test_client_waits_with_a_selector_for_sockets_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "eventfd", raising=False)
+    monkeypatch.setattr("smtpcore_adapters.streams._blocking.Selector", SocketSelector)
+    with SmtpServer() as server, connect(server.host, server.port, tls=TlsMode.NONE) as client:
+        assert client.send("a@c.example", ["b@s.example"], b"Subject: x\r\n\r\n")
+    assert len(server.messages) == 1
+
+
+def test_socket_pairs_are_used_without_eventfd(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As on Windows: no eventfd, and a selector that takes sockets only.
+    monkeypatch.delattr(os, "eventfd", raising=False)
+    monkeypatch.setattr("smtpcore_adapters.streams._blocking.Selector", SocketSelector)
     with running("threads", App(), config=CONFIG) as server, server.connect() as client, server.connect() as idle:
         check_served(client)
         idle.expect(220)

@@ -39,7 +39,7 @@ class CramServer(ServerMechanism):
         if match is None:
             raise Refusal(Reason.MALFORMED)
 
-        username = self.prepare(decode(match[1], MAX_NAME))
+        username = self.prepare_username(decode(match[1], MAX_NAME))
         password: str | None = yield GivePassword(username)
         is_right = hmac.compare_digest(_digest(password or "", self._challenge), match[2])
         if not is_right or not password:

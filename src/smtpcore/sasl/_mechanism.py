@@ -43,6 +43,8 @@ class ServerMechanism(ABC):
         """The name of the mechanism, in upper case."""
         self.channel = channel
         self.policy = policy
+        self.claimed: str | None = None
+        """The user name that the client gave, as received, for logs; None before. SASLprep may have refused it."""
         self._exchange: Exchange | None = None
         self._step: Step | None = None
 
@@ -94,6 +96,11 @@ class ServerMechanism(ABC):
             raise Refusal(Reason.INVALID_CREDENTIALS)
 
         return prepared
+
+    def prepare_username(self, text: str) -> str:
+        """Store `text` as `claimed`, and prepare it. Raises `Refusal`."""
+        self.claimed = text
+        return self.prepare(text)
 
     def authorize(self, identity: str, requested: str | None) -> Exchange:
         """Accept `identity` if it may act as `requested`."""

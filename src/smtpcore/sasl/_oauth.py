@@ -86,7 +86,7 @@ class _TokenServer(ServerMechanism):
         if len(username.encode()) > MAX_NAME:
             raise ValueError("the name is too long")
 
-        return self.prepare(username), pairs
+        return self.prepare_username(username), pairs
 
     def _refuse(self, error: TokenError) -> Exchange:
         yield Challenge(error.encode())

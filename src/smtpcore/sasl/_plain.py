@@ -20,7 +20,7 @@ class PlainServer(ServerMechanism):
             raise Refusal(Reason.MALFORMED)
 
         authzid, authcid, passwd = [decode(part, MAX_NAME) for part in parts]
-        username, password = self.prepare(authcid), self.prepare(passwd)
+        username, password = self.prepare_username(authcid), self.prepare(passwd)
         requested = self.prepare(authzid) if authzid else None
         is_right: bool | None = yield CheckPassword(username, password)
         if not is_right:
@@ -51,7 +51,7 @@ class LoginServer(ServerMechanism):
         if name is None:
             name = yield Challenge(b"Username:")
 
-        username = self.prepare(decode(name, MAX_NAME))
+        username = self.prepare_username(decode(name, MAX_NAME))
         password = yield Challenge(b"Password:")
         is_right: bool | None = yield CheckPassword(username, self.prepare(decode(password, MAX_NAME)))
         if not is_right:

@@ -112,7 +112,8 @@ class ScramServer(ServerMechanism):
             if len(name.encode()) > MAX_NAME:
                 raise Refusal(Reason.MALFORMED)
 
-        return self.prepare(first.username), self.prepare(first.authorization) if first.authorization else None
+        username = self.prepare_username(first.username)
+        return username, self.prepare(first.authorization) if first.authorization else None
 
     def _make_decoy(self, username: str) -> ScramKeys:
         return decoy_keys(

@@ -8,6 +8,7 @@ from smtpcore import __version__
 
 from .check import check
 from .explain import explain_file
+from .hash_password import hash_password_command
 from .send import send
 from .serve import serve
 
@@ -25,6 +26,7 @@ cli.add_command(serve)
 cli.add_command(send)
 cli.add_command(check)
 cli.add_command(explain_file)
+cli.add_command(hash_password_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -55,7 +55,8 @@ def run_workers(run: Run, places: Sequence[Listener], count: int, app: App, metr
         listeners = listening.enter_context(sockets_for_many(places))
         works = [partial(_work, run, listeners)] * count
         Supervisor(
-            [*works, partial(_work_for_metrics, metrics)] if metrics else works,
+            works,
+            readers=[partial(_work_for_metrics, metrics)] if metrics else [],  # until the last worker has ended
             on_ready=partial(_announce, _address_of(metrics), _address_at(listeners[0])),
             on_death=_forget_process if metrics else lambda pid: None,
             on_stop=listening.close,

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from smtpcore import EXTENSIONS, OFF_BY_DEFAULT, BareNewlines, Config, LocalProtocolError, Tolerance
+from smtpcore.sasl import ScramKeys
 
 from .._names import unknown_name
 from ..client._options import TlsMode
@@ -30,7 +31,7 @@ from ..server._limits import Limits, Timeouts
 from ..server._listeners import Listener, inherited_sockets
 from ..tls import ServerTls, self_signed_context
 from ..transcript import Transcript
-from ..users import Users
+from ..users import Users, parse_hash
 from ._display import Arrivals, JsonLog, PrintableLog, Terminal, log_arrival, log_dialogue
 from ._endpoint import parse_server
 from ._processes import Run, raise_descriptor_limit, reloading, run_alone, run_workers
@@ -38,6 +39,10 @@ from ._processes import Run, raise_descriptor_limit, reloading, run_alone, run_w
 _AT_LEAST_ONE = click.IntRange(1)
 _FILES_PER_CONNECTION = 4  # threads need two for a connection, and two for another connection that is being refused
 _OTHER_FILES = 64
+_HASHED = "SCRAM-SHA-256$"
+"""The beginning of a hashed password."""
+_FOR_HASHES = ("SCRAM-SHA-256", "PLAIN", "LOGIN")
+"""The mechanisms that work for users with hashed passwords."""
 _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 
 
@@ -100,7 +105,8 @@ _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
     "--auth-file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="File with a USER:PASSWORD in each line, which the process list does not show.",
+    help="File with a USER:PASSWORD in each line, which the process list does not show. The password may be hashed:"
+    " see smtpcore hash-password.",
 )
 @click.option("--require-auth", is_flag=True, help="Accept mail only from authenticated clients.")
 @click.option("--allow-plaintext-auth", is_flag=True, help="Offer AUTH also without TLS.")
@@ -285,6 +291,9 @@ def _disabled(options: dict[str, Any]) -> frozenset[str]:
         if not any(options[needed] for needed in _ONLY_WITH[name]):
             others = " or ".join(f"--{needed.replace('_', '-')}" for needed in _ONLY_WITH[name]) or "a handler"
             raise click.UsageError(f"--extension {name} has no effect without {others}")
+    for name in sorted(unwanted & {"XCLIENT", "XFORWARD"}):
+        if options["trusted"]:
+            raise click.UsageError(f"--without {name} has no effect with --trusted, which offers XCLIENT and XFORWARD")
     if wanted & unwanted:
         raise click.UsageError(f"--extension and --without exclude each other for {min(wanted & unwanted)}")
 
@@ -354,7 +363,14 @@ def _users(entries: Sequence[str]) -> Users:
         # The error does not quote the entry, because the entry may contain a password.
         raise click.UsageError("--auth needs USER:PASSWORD, and each user only once")
 
-    return Users(users)
+    try:
+        return Users({name: _password_of(text) for name, text in users.items()})
+    except ValueError as exc:
+        raise click.UsageError(f"--auth: {exc}") from exc
+
+
+def _password_of(text: str) -> str | ScramKeys:
+    return parse_hash(text) if text.startswith(_HASHED) else text
 
 
 def _is_loopback(host: str) -> bool:
@@ -434,7 +450,7 @@ def _config(options: dict[str, Any], tls: ServerTls | ssl.SSLContext | None) -> 
             tolerance=Tolerance.LENIENT if options["lenient"] else Tolerance.STRICT,
             starttls=tls is not None,
             require_tls=options["require_tls"],
-            auth_mechanisms=_MECHANISMS if options["auth"] else (),
+            auth_mechanisms=_mechanisms(options["auth"]),
             plaintext_auth=options["allow_plaintext_auth"],
             require_auth=options["require_auth"],
             lmtp=options["lmtp"],
@@ -444,6 +460,13 @@ def _config(options: dict[str, Any], tls: ServerTls | ssl.SSLContext | None) -> 
         )
     except LocalProtocolError as exc:
         raise click.UsageError(str(exc)) from exc
+
+
+def _mechanisms(entries: Sequence[str]) -> tuple[str, ...]:
+    if not entries:
+        return ()
+
+    return _FOR_HASHES if any(":" + _HASHED in entry for entry in entries) else _MECHANISMS
 
 
 def _tls(options: dict[str, Any]) -> ServerTls | ssl.SSLContext | None:

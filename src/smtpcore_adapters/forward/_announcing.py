@@ -1,6 +1,7 @@
 """Adapt the configuration of a server to the next server, so that clients are offered only usable extensions."""
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from smtpcore import EXTENSIONS, Config
@@ -8,7 +9,8 @@ from smtpcore import EXTENSIONS, Config
 from ..client._client import Client
 from ..client._timeouts import ClientTimeouts
 
-_MOST_SECONDS = 5.0  # for each step of asking the next server; our server starts only after the answer
+_MOST_SECONDS = 5.0  # for each step of asking the next server
+_MOST_WAIT = 1.0  # seconds that the start of our server waits for the answer
 _MIN_MESSAGE_SIZE = 65_536  # RFC 5321 4.5.3.1.7
 _BETWEEN_NEIGHBOURS = frozenset({"SIZE", "AUTH", "BURL"})
 """Extensions whose parameters have a meaning only between one client and its server, so they are not forwarded."""
@@ -23,11 +25,24 @@ class Announcement:
         self._is_verified = False
         self._applied: dict[Config, Config] = {}
         """The configurations that `apply` has returned, by the original configuration."""
+        self._inquiry: threading.Thread | None = None
 
     @property
     def is_known(self) -> bool:
         """Whether the next server was asked successfully."""
         return self._offers is not None
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the next server has been asked and has not answered yet."""
+        return self._inquiry is not None and self._inquiry.is_alive()
+
+    def ask(self, inquire: "Callable[[Announcement], None]") -> bool:
+        """Call `inquire` in a thread, wait for a short time, and return whether the call has ended."""
+        self._inquiry = threading.Thread(target=inquire, args=(self,), daemon=True)
+        self._inquiry.start()
+        self._inquiry.join(_MOST_WAIT)
+        return not self.is_pending
 
     def learn(self, client: Client) -> None:
         """Store the extensions that the next server offers to `client`."""

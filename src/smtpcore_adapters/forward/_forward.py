@@ -161,20 +161,27 @@ class Forward:
 
     def on_config(self, config: Config) -> Config:
         """Ask the next server which extensions it offers, if the option `announce` is set."""
-        if self._announcement and not self._announcement.is_known:
-            options = self._options.copy()
-            options["timeouts"] = shortened(options.get("timeouts") or ClientTimeouts())
-            if self._proxy_protocol:
-                options["proxy"] = ProxyHeader(ProxyCommand.LOCAL)  # this connection is not for a client
-            try:
-                client = complete(open_client(open_blocking_stream, self._host, self._port, **options))
-            except (OSError, ProtocolError) as exc:
-                _logger.warning("the extensions of %s are unknown until the first message: %s", self._host, exc)
-            else:
-                self._announcement.learn(client)
-                complete(client.aclose())
+        announcement = self._announcement
+        is_due = announcement and not announcement.is_known and not announcement.is_pending
+        # The next server is asked in a thread, because the caller may run an event loop, which this wait blocks. The
+        # answer of a slow server counts for the sessions that begin after the answer.
+        if announcement and is_due and not announcement.ask(self._ask_for_extensions):
+            _logger.warning("%s has not answered yet: its extensions are unknown until then", self._host)
 
         return config
+
+    def _ask_for_extensions(self, announcement: Announcement) -> None:
+        options = self._options.copy()
+        options["timeouts"] = shortened(options.get("timeouts") or ClientTimeouts())
+        if self._proxy_protocol:
+            options["proxy"] = ProxyHeader(ProxyCommand.LOCAL)  # this connection is not for a client
+        try:
+            client = complete(open_client(open_blocking_stream, self._host, self._port, **options))
+        except (OSError, ProtocolError) as exc:
+            _logger.warning("the extensions of %s are unknown until the first message: %s", self._host, exc)
+        else:
+            announcement.learn(client)
+            complete(client.aclose())
 
     def on_session_config(self, config: Config) -> Config:
         """Return the configuration of a session, with the extensions that the next server offers now."""
@@ -186,9 +193,11 @@ class Forward:
         """Ask the next server about the recipient, and return its reply."""
         hop = self._hops.setdefault(session, _Hop())
         try:
-            return await self._ask_about(session, hop, rcpt)
+            reply = await self._ask_about(session, hop, rcpt)
         except (OSError, ProtocolError) as exc:
-            return await self._fail(session, hop, exc)
+            reply = await self._fail(session, hop, exc)
+
+        return Reply(reply.code, *reply.lines, enhanced=reply.enhanced, is_relayed=True)
 
     async def on_message(self, session: Session, message: Message) -> Reply | Mapping[Path, Reply]:
         """Forward the body, and return the next server's reply."""

@@ -105,13 +105,18 @@ class Acceptor:
         if tls:
             note_server_names(tls)
 
-        config = effective_config(listener.config or self._config, self._app, tls, self._extensions)
+        given = listener.config or self._config
+        config = effective_config(given, self._app, tls, self._extensions)
         Connection(config, extensions=self._extensions)  # to fail at start-up rather than on every connection
         proxies = _Peers.parse(self._proxies if listener.proxies is None else listener.proxies)
         if listener.path and listener.proxies and not proxies.unix:
             raise ValueError(f"clients of a Unix socket have no address: use proxies=[{_UNIX!r}] for {listener.path}")
 
         trusted = _Peers.parse(self._trusted if listener.trusted is None else listener.trusted)
+        if (wanted := FOR_TRUSTED - given.disabled) and not (trusted.networks or trusted.unix):
+            logger.warning(
+                "no client is offered %s: name the peers with the option trusted", " or ".join(sorted(wanted))
+            )
         return _ListenerSettings(config, tls, implicit_tls, listener.timeouts or self._timeouts, proxies, trusted)
 
     def session_for(self, stream: Stream, listener: Listener | None = None) -> Coroutine[Any, Any, None]:

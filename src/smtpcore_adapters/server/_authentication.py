@@ -100,6 +100,8 @@ class AuthExchange:
         decided_by, rule = Decider.RULE, "AUTH"
         step = mechanism.start(self._auth.initial_response)
         while not isinstance(step, Accepted):
+            if mechanism.claimed and self._tried is None:
+                self._tried = _printable(mechanism.claimed)
             if isinstance(step, Rejected):
                 # RFC 4954 section 6: the reply does not reveal the reason, for example that the user is unknown.
                 code, enhanced = step.reason.code, step.reason.enhanced
@@ -142,6 +144,10 @@ class AuthExchange:
             await self._dispatch(event)
 
         return None
+
+
+def _printable(name: str) -> str:
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name)
 
 
 def _name_in(question: sasl.Question) -> str | None:

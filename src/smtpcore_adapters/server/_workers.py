@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,6 +47,8 @@ class _Slot:
     started: float = 0.0
     delay: float = 0.0
     due: float = 0.0
+    is_reader: bool = False
+    """Whether the worker stops only after all other workers have ended."""
 
 
 class Supervisor:
@@ -59,6 +62,7 @@ class Supervisor:
 
     Args:
         works: One function for each worker.
+        readers: Functions of further workers, which stop after all others have ended, such as a server of metrics.
         on_ready: Called when every worker has been ready once.
         on_death: Called with the process id of each worker that has died.
         on_stop: Called before the workers are stopped.
@@ -69,17 +73,18 @@ class Supervisor:
         self,
         works: Sequence[Work],
         *,
+        readers: Sequence[Work] = (),
         on_ready: Callable[[], None] = lambda: None,
         on_death: Callable[[int], None] = lambda pid: None,
         on_stop: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._slots = [_Slot(work) for work in works]
+        self._slots = [_Slot(work) for work in works] + [_Slot(work, is_reader=True) for work in readers]
         self._on_ready = on_ready
         self._on_death = on_death
         self._on_stop = on_stop
         self._clock = clock
-        self._starting = set(range(len(works)))
+        self._starting = set(range(len(self._slots)))
         """Numbers of the slots whose process has not been ready yet."""
         self._stopping = False
         self._failed = False
@@ -126,6 +131,8 @@ class Supervisor:
                 self._note_ready(set(ready.recv(64)))
 
         self._reap()
+        if self._stopping:
+            self._stop_readers()
 
     def _until_due(self) -> float | None:
         dues = [slot.due for slot in self._slots if not (self._stopping or slot.process)]
@@ -148,10 +155,14 @@ class Supervisor:
     def _stop(self) -> None:
         self._stopping = True
         self._on_stop()
-        self._send(signal.SIGTERM)
+        self._send(signal.SIGTERM, to_readers=False)
 
-    def _send(self, number: signal.Signals) -> None:
-        for process in self._living:
+    def _stop_readers(self) -> None:
+        if all(slot.is_reader for slot in self._slots if slot.process):
+            self._send(signal.SIGTERM)
+
+    def _send(self, number: signal.Signals, *, to_readers: bool = True) -> None:
+        for process in [slot.process for slot in self._slots if slot.process and (to_readers or not slot.is_reader)]:
             if process.exitcode is None:  # the process id of a dead worker may belong to another process by now
                 assert process.pid, "the process was started"
                 os.kill(process.pid, number)
@@ -254,17 +265,28 @@ def _pipe() -> Iterator[tuple[int, int]]:
 def sockets_for_many(listeners: Iterable[Listener]) -> Iterator[tuple[Listener, ...]]:
     """Reserve the ports and paths of `listeners` in this process, and yield the listeners for each of several workers.
 
-    With SO_REUSEPORT, each worker opens a socket of its own for a port. This spreads the connections evenly, and no
-    connection waits in the queue of a dead worker. Unix sockets and bound sockets, and every socket of a system without
-    SO_REUSEPORT, are shared by the workers, and are also open in this process until the block ends. Raises `OSError` if
-    a port or path cannot be listened on.
+    With SO_REUSEPORT of Linux, each worker opens a socket of its own for a port. This spreads the connections evenly,
+    and no connection waits in the queue of a dead worker. Unix sockets and bound sockets, and every socket of another
+    system, are shared by the workers, and are also open in this process until the block ends. Raises `OSError` if a
+    port or path cannot be listened on.
     """
     with ExitStack() as stack:
         yield tuple(each for listener in listeners for each in _for_many(listener, stack))
 
 
+def spreads_connections() -> bool:
+    """Return whether the system spreads the connections to a port over the sockets that listen on the port.
+
+    macOS has SO_REUSEPORT too, but gives all connections to one of the sockets.
+    """
+    return sys.platform in _SPREADING and hasattr(socket, "SO_REUSEPORT")
+
+
+_SPREADING = frozenset({"linux", "android"})
+
+
 def _for_many(listener: Listener, stack: ExitStack) -> Iterator[Listener]:
-    if listener.path or listener.bound or not hasattr(socket, "SO_REUSEPORT"):
+    if listener.path or listener.bound or not spreads_connections():
         for each, _ in stack.enter_context(listening([listener])):
             yield Listener(bound=each)
         return

@@ -9,14 +9,13 @@
 import os
 import selectors
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from ssl import SSLContext
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ..tls._info import Tls
 from ._connector import begin_connecting, check_connected, interleaved, new_socket
@@ -266,22 +265,23 @@ class Wakeup:
     def __init__(self) -> None:
         self.is_set = False
         self._lock = threading.RLock()  # reentrant: a signal handler may interrupt `set` and call it again
-        self._reader, self._writer = _pipe()
+        self._bell: _Bell = _EventFd() if hasattr(os, "eventfd") else _SocketPair()
+        self._is_open = True
 
     def fileno(self) -> int:
-        return self._reader
+        return self._bell.fileno()
 
     def set(self) -> None:
         with self._lock:
-            if not self.is_set and self._reader >= 0:
+            if not self.is_set and self._is_open:
                 self.is_set = True
-                os.write(self._writer, _TOKEN)
+                self._bell.ring()
 
     def clear(self) -> None:
         if self.is_set:
             with self._lock:
                 self.is_set = False
-                os.read(self._reader, len(_TOKEN))
+                self._bell.silence()
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until `set` is called, at most `timeout` seconds; by default without a limit."""
@@ -291,9 +291,8 @@ class Wakeup:
 
     def close(self) -> None:
         with self._lock:  # `set` must not write to a closed descriptor, which may already belong to another file
-            for descriptor in {self._reader, self._writer}:
-                os.close(descriptor)
-            self._reader = self._writer = -1
+            self._is_open = False
+            self._bell.close()
 
     def __enter__(self) -> "Wakeup":
         return self
@@ -302,16 +301,53 @@ class Wakeup:
         self.close()
 
 
-_TOKEN = (1).to_bytes(8, sys.byteorder)  # eventfd(2) requires eight octets
+class _Bell(Protocol):
+    """A descriptor that a selector finds readable between `ring` and `silence`."""
+
+    def fileno(self) -> int: ...
+    def ring(self) -> None: ...
+    def silence(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class _EventFd:
+    """eventfd(2) of Linux: a single descriptor."""
+
+    def __init__(self) -> None:
+        self._descriptor = os.eventfd(0, os.EFD_CLOEXEC)
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def ring(self) -> None:
+        os.eventfd_write(self._descriptor, 1)
+
+    def silence(self) -> None:
+        os.eventfd_read(self._descriptor)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+class _SocketPair:
+    """Two sockets, for systems without eventfd(2). A pipe would not do: `select` of Windows takes only sockets."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+
+    def fileno(self) -> int:
+        return self._reader.fileno()
+
+    def ring(self) -> None:
+        self._writer.send(b"1")
+
+    def silence(self) -> None:
+        self._reader.recv(1)
+
+    def close(self) -> None:
+        self._reader.close()
+        self._writer.close()
+
 
 # These selectors need no file descriptor of their own, unlike epoll.
 Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
-
-
-def _pipe() -> tuple[int, int]:
-    """Return a descriptor to read from and a descriptor to write to, which may be the same."""
-    if hasattr(os, "eventfd"):
-        event = os.eventfd(0, os.EFD_CLOEXEC)
-        return event, event
-
-    return os.pipe()

@@ -153,6 +153,37 @@ def test_metrics_of_all_workers_are_summed_up(tmp_path: Path) -> None:
     assert server.errors == []
 
 
+def test_metrics_are_served_while_the_workers_finish_their_sessions(tmp_path: Path) -> None:
+    with running(tmp_path, "--workers", "2", "--metrics-port", "0") as server:
+        assert server.process.stderr
+        url = server.process.stderr.readline().removeprefix("metrics at ").strip()
+        with connect(server) as client:
+            client.ehlo()
+            client.mail("a@c.example")
+            client.rcpt("b@s.example")
+            client.putcmd("DATA")
+            assert client.getreply()[0] == 354
+            server.process.send_signal(signal.SIGTERM)
+            end = time.monotonic() + TIMEOUT
+            while _accepts(server.port) and time.monotonic() < end:
+                time.sleep(0.01)
+            assert "smtpcore_open_sessions 1.0" in fetch(url)
+            client.send(b"Subject: x\r\n\r\n.\r\n")
+            assert client.getreply()[0] == 250
+        assert server.process.wait(TIMEOUT) == 0
+
+    assert server.errors == []
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT).close()
+    except OSError:
+        return False
+
+    return True
+
+
 def test_metrics_process_reports_ready_before_it_serves() -> None:
     calls: list[str] = []
     server = SimpleNamespace(serve_forever=lambda: calls.append("serve"))

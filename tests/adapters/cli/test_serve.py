@@ -274,6 +274,7 @@ def assert_error_in_one_line(done: subprocess.CompletedProcess[str], *words: str
         (["--forward-proxy-protocol"], ["--forward-proxy-protocol has no effect without --forward"]),
         (["--forward-announce"], ["--forward-announce has no effect without --forward"]),
         (["--forward-tls", "none"], ["--forward-tls has no effect without --forward"]),
+        (["--trusted", "::1", "--accept", "a.example", "--without", "xclient"], ["--without XCLIENT has no effect"]),
         (["--lmtp", "--port", "25"], ["--lmtp", "25"]),
         (["--proxy", "10.0.0.0/8"], ["--proxy-protocol"]),
         (["--proxy-protocol", "--proxy", "somewhere", "--accept", "example.org"], ["--proxy", "somewhere"]),

@@ -1,5 +1,7 @@
 """The extensions of the next server, offered to the clients of the relay."""
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -8,11 +10,11 @@ from typing import Any
 import pytest
 
 from smtpcore import OFF_BY_DEFAULT, Config, Connection
-from smtpcore_adapters import App, ClientTimeouts, TlsMode
+from smtpcore_adapters import App, ClientTimeouts, Listener, TlsMode
 from smtpcore_adapters.forward import Forward
 from smtpcore_adapters.forward._announcing import announced, shortened
 from tests.adapters.fakes import CONFIG, DATA, EHLO, MAIL, QUIT, RCPT, MessageStore, accepting
-from tests.adapters.harness import Running, running
+from tests.adapters.harness import TIMEOUT, Running, running
 from tests.adapters.peers import Peer, serving
 from tests.playbook import GREETING, offer
 
@@ -146,6 +148,31 @@ def test_unreachable_next_server_is_asked_at_the_first_recipient(
         offers = offers_of(relay)
     assert "DSN" in offers
     assert "SMTPUTF8" not in offers
+
+
+def test_start_does_not_wait_for_a_slow_next_server(backend: str, caplog: pytest.LogCaptureFixture) -> None:
+    may_answer = threading.Event()
+
+    def serve(peer: Peer) -> None:
+        may_answer.wait(TIMEOUT)
+        peer.send(GREETING)
+        while line := peer.until(b"\r\n"):
+            peer.send(offer("DSN") if line.startswith(b"EHLO") else b"250 2.0.0 ok\r\n")
+
+    with serving(serve) as address:
+        app = App()
+        app.include(forward := Forward("127.0.0.1", address.port, tls=TlsMode.NONE, announce=True))
+        listeners = [Listener(), Listener()]  # each has its configuration, but the next server is asked only once
+        begun = time.monotonic()
+        with running(backend, app, config=CONFIG, listeners=listeners) as relay:
+            assert time.monotonic() - begun < 4
+            assert caplog.text.count("127.0.0.1 has not answered yet: its extensions are unknown until then") == 1
+            assert "DSN" not in offers_of(relay)
+            may_answer.set()
+            assert forward._announcement
+            while forward._announcement.is_pending:
+                time.sleep(0.01)
+            assert "DSN" in offers_of(relay)
 
 
 def test_next_server_is_asked_with_a_proxy_header_without_a_client() -> None:

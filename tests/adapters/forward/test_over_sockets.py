@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -46,6 +47,19 @@ def relayed(backend: str, recorder: Recorder, **options: Any) -> Iterator[Client
 
 def deliver(client: Client, body: bytes = b"A: b\r\n\r\n", mail: bytes = MAIL, rcpt: bytes = RCPT) -> None:
     client.send(mail + rcpt + DATA).expect(250, 250, 354).send(body + b".\r\n").expect(250)
+
+
+@pytest.mark.parametrize(("limit", "code"), [("max_errors", 250), ("max_refusals", 421)])
+def test_refusals_of_the_next_server_are_no_errors_of_the_client(backend: str, limit: str, code: int) -> None:
+    nobody = App()
+    nobody.on("RCPT")(lambda session, rcpt: Reply(550, "No such user", enhanced="5.1.1"))
+    with running("asyncio", nobody, config=replace(CONFIG, max_errors=None)) as following:
+        app = App()
+        app.include(Forward("127.0.0.1", following.server.address.port, tls=TlsMode.NONE))
+        config = replace(CONFIG, max_errors=5, max_refusals=5 if limit == "max_refusals" else None)
+        with running(backend, app, config=config) as relay, relay.connect() as client:
+            client.send(EHLO + MAIL + RCPT * 5).expect(220, 250, 250, *["550 5.1.1 No such user"] * 5)
+            client.send(b"NOOP\r\n").expect(code)
 
 
 def test_next_server_gets_the_attributes_of_each_client_of_a_session(backend: str) -> None:

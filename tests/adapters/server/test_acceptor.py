@@ -3,10 +3,12 @@
 import errno
 import logging
 from asyncio import CancelledError
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from smtpcore import Config, LocalProtocolError
+from smtpcore import OFF_BY_DEFAULT, Config, LocalProtocolError
 from smtpcore_adapters import Address, App, Limits, Listener, Server, Timeouts
 from smtpcore_adapters.server._acceptor import Acceptor, pause_after_accept_error
 from tests.adapters.fakes import CONFIG, EHLO, QUIT, FakeStream, suspend
@@ -14,6 +16,23 @@ from tests.adapters.playbook import accepted
 
 HERE = Address("192.0.2.1", 1)
 THERE = Address("192.0.2.2", 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "warning"),
+    [
+        ({}, "no client is offered XCLIENT or XFORWARD: name the peers with the option trusted"),
+        ({"trusted": ["192.0.2.80"]}, ""),
+        ({"trusted": ["unix"]}, ""),
+        ({"config": CONFIG}, ""),
+    ],
+)
+def test_xclient_without_trusted_peers_is_reported(
+    options: dict[str, Any], warning: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    enabled = replace(CONFIG, disabled=OFF_BY_DEFAULT - {"XCLIENT", "XFORWARD"})
+    Acceptor(App(), **{"config": enabled, **options})
+    assert [record.message for record in caplog.records] == [warning] * bool(warning)
 
 
 def test_connection_over_the_limit_is_greeted_with_421(caplog: pytest.LogCaptureFixture) -> None:

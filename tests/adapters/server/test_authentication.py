@@ -122,6 +122,23 @@ def test_failed_anonymous_login_is_logged_without_a_name(caplog: pytest.LogCaptu
     assert "failed to authenticate as None by ANONYMOUS" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("line", "tried"),
+    [
+        (b"AUTH PLAIN " + b64encode(b"\0tim\x07\0x"), "tim\N{REPLACEMENT CHARACTER}"),
+        (b"AUTH LOGIN " + b64encode(b"tim\x1b[2J") + b"\r\n" + b64encode(b"x"), "tim\N{REPLACEMENT CHARACTER}[2J"),
+        (b"AUTH SCRAM-SHA-256 " + b64encode("n,,n=t\u2028,r=abc".encode()), "t\N{REPLACEMENT CHARACTER}"),
+    ],
+)
+def test_name_that_saslprep_refuses_is_logged_in_printable_form(
+    line: bytes, tried: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    session(users(), config=OFFERING).send(EHLO, *(each + b"\r\n" for each in line.split(b"\r\n")), QUIT)
+    (record,) = [record for record in caplog.records if "failed to authenticate" in record.message]
+    assert vars(record)["tried"] == tried
+    assert f"failed to authenticate as {tried!r} by " in record.message
+
+
 def test_too_many_failures_end_the_session() -> None:
     attempt = b"AUTH PLAIN " + WRONG + b"\r\n"
     session(users(), config=OFFERING).send(EHLO + 4 * attempt).end().expect(220, 250, 535, 535, 535, 421)

@@ -103,6 +103,34 @@ def running(program: str) -> Iterator[Parent]:
         process.communicate()
 
 
+def test_readers_end_after_all_other_workers() -> None:
+    program = """
+def until_sigterm(name, seconds):
+    def exit_on_sigterm(number, frame):
+        time.sleep(seconds)
+        say("end", name)
+        sys.exit()
+
+    def work_until_sigterm(ready):
+        signal.signal(signal.SIGTERM, exit_on_sigterm)
+        ready()
+        while True:
+            signal.pause()
+
+    return work_until_sigterm
+
+works = [until_sigterm("worker", 0.2), until_sigterm("worker", 0.4)]
+Supervisor(works, readers=[until_sigterm("reader", 0)], on_ready=lambda: say("ready")).run()
+say("done")
+"""
+    with running(program) as parent:
+        assert parent.words() == ["ready"]
+        parent.process.send_signal(signal.SIGTERM)
+        assert parent.lines(4) == [["end", "worker"], ["end", "worker"], ["end", "reader"], ["done"]]
+        assert parent.process.wait(TIMEOUT) == 0
+        assert parent.errors() == ""
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_terminates_all_workers_and_waits_for_them(number: signal.Signals) -> None:
     program = """
@@ -329,6 +357,13 @@ def test_workers_share_one_socket_without_so_reuseport(monkeypatch: pytest.Monke
         assert listener.bound
         socket.create_connection(listener.bound.getsockname(), timeout=TIMEOUT).close()
     assert listener.bound.fileno() == -1
+
+
+def test_workers_share_one_socket_where_so_reuseport_spreads_no_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with sockets_for_many([Listener()]) as listeners:
+        [listener] = listeners
+        assert listener.bound
 
 
 def test_port_in_use_is_an_error() -> None:
