@@ -46,6 +46,7 @@ from smtpcore import (
     Ehlo,
     Event,
     Extension,
+    HeaderEnd,
     InvalidCommand,
     InvalidData,
     Mail,
@@ -84,7 +85,7 @@ OK: Final = b"250 OK\r\n"
 GO_AHEAD: Final = b"354 go on\r\n"
 HELLO: Final = Ehlo("c.example")
 
-NEED_NO_REPLY: Final = (DataLine, DataChunk, Bdat, BodyAborted)
+NEED_NO_REPLY: Final = (DataLine, DataChunk, HeaderEnd, Bdat, BodyAborted)
 """Events that need no reply."""
 
 MOST_CUT: Final = 20_000

@@ -53,6 +53,7 @@ from ._events import (
     DataEnd,
     DataLine,
     Event,
+    HeaderEnd,
     InvalidCommand,
     InvalidData,
     Question,
@@ -84,8 +85,8 @@ __all__ += ["LocalProtocolError", "ProtocolError", "RemoteProtocolError"]
 __all__ += ["Auth", "Bdat", "Burl", "Command", "Data", "Ehlo", "Etrn", "Expn", "Helo", "Help", "Lhlo", "Mail", "Noop"]
 __all__ += ["Quit", "Rcpt", "Rset", "StartTls", "Vrfy", "Xclient", "Xforward"]
 __all__ += ["Answered", "AuthCancel", "AuthResponse", "BodyAborted", "ChunkEnd", "ClientEvent", "ConnectionClosed"]
-__all__ += ["ConnectionOpened", "DataChunk", "DataEnd", "DataLine", "Event", "InvalidCommand", "InvalidData"]
-__all__ += ["Question", "Request", "TimedOut", "UnknownCommand"]
+__all__ += ["ConnectionOpened", "DataChunk", "DataEnd", "DataLine", "Event"]
+__all__ += ["HeaderEnd", "InvalidCommand", "InvalidData", "Question", "Request", "TimedOut", "UnknownCommand"]
 __all__ += ["Challenge", "Reply", "ReplyClass", "ReplyCode"]
 __all__ += ["Attributes", "BodyType", "ByMode", "DeliverBy", "EnvelopeId", "HoldLimits", "Mailbox", "NoSupport"]
 __all__ += ["Notify", "OriginalRecipient", "Params", "Path", "Ret", "SessionLimits", "Submitter", "ValidSince"]

@@ -126,6 +126,9 @@ class Config:
     None, for no limit, is possible with `Bodies.CHUNKS`, where no line is held in memory."""
     max_message_size: int | None = 52_428_800
     """Maximum octets of a body, announced by SIZE (RFC 1870). Bounds disk space per message."""
+    max_header: int | None = None
+    """Maximum octets of the header of a message. If set, `next_event` returns `HeaderEnd`, and a message with a larger
+    header gets a 552. Bounds memory per connection: the header is held until its end. Default: no event, no limit."""
     max_recipients: int = 1000
     """Maximum accepted recipients of a transaction. Further recipients get a 452. Bounds memory per connection."""
     max_recipients_per_session: int | None = None

@@ -18,12 +18,13 @@ from ._command import Command, UnknownCommand, set_deviations
 from ._commands import HELLOS, Auth, Bdat, Ehlo, Helo, Lhlo, Mail, Rcpt, Rset, StartTls
 from ._config import Bodies, Config
 from ._default_replies import (
-    NAMES_HOST,
     TIMED_OUT,
     check_reply,
     complete,
     default_reply,
     may_be_utf8,
+    needs_no_addition,
+    one_for_each,
 )
 from ._dialects import MAX_AUTH_LINE, compiled
 from ._endpoint import Endpoint, Transaction
@@ -41,7 +42,7 @@ from ._events import (
     DataEnd,
     DataLine,
     Event,
-    InvalidCommand,
+    HeaderEnd,
     InvalidData,
     Signal,
     data_lines,
@@ -53,6 +54,7 @@ from ._extensions._xclient import Xclient
 from ._parser import parse_response
 from ._refusals import Refusals
 from ._replies import Reply, ReplyClass, ReplyCode
+from ._rules import Refusal
 from ._state import ALLOWED_REPLIES, IN_BODY, WAITING_FOR, State, Step, Wait, chunk_step, row_of
 from ._timer import Timer
 from .parameters import BodyType
@@ -164,7 +166,6 @@ class Connection(Endpoint[Budgets]):
         The octets become part of the message: `next_event` returns them like the octets of a chunk, then `NEED_PART`
         until more are added, and after the end the event that needs a reply. If the message cannot be accepted, that
         event is `InvalidData`, and comes early. If the part cannot be fetched completely, refuse the BURL with `send`.
-
         Raises `LocalProtocolError` if no BURL is pending.
         """
         burl = self._asked
@@ -177,9 +178,8 @@ class Connection(Endpoint[Budgets]):
             self._refusals.count_idle()
             body.begin_chunk(None, last=burl.last)
             self._advance(chunk_step(last=burl.last))
-        if data:
-            self._part += data
-        else:
+        self._part += data
+        if not data:
             body.end_part(len(self._part))
 
     def _read_line(self) -> Event | Signal:
@@ -209,12 +209,10 @@ class Connection(Endpoint[Budgets]):
             return self._begin_chunk(event)
         if octets:
             # RFC 3030 section 2: discard the octets of a refused chunk before its reply.
-            self._skip = octets
-            self._refused = event
+            self._skip, self._refused = octets, event
             return self._read_line()
 
-        self._asked = event
-        self._replies = 1
+        self._asked, self._replies = event, 1
         return event
 
     def _begin_chunk(self, bdat: Bdat) -> Event | Signal:
@@ -252,6 +250,10 @@ class Connection(Endpoint[Budgets]):
             self._lines = data_lines(pieces)
             return self._lines.popleft()
 
+        if body.header is not None:
+            header, body.header = body.header, None
+            return HeaderEnd(header)
+
         is_part = self._part is not None
         if not body.ended and not (is_part and body.fault):
             if is_part or not self._end_of_stream:
@@ -261,19 +263,20 @@ class Connection(Endpoint[Budgets]):
             return BodyAborted()
 
         self._part = None
-        # RFC 2033 4.2: in LMTP the end of a message has a reply for each recipient.
-        replies = 1
-        if self._config.lmtp and self._transaction and self._state is not State.CHUNK:
-            replies = len(self._transaction.recipients)
         if self._state is State.CHUNK and not body.fault:
             return self._ask(ChunkEnd())
 
         self._body = None
-        return self._ask(InvalidData(body.fault.reply, body.fault.rule) if body.fault else DataEnd(), replies)
+        end = InvalidData(body.fault.reply, body.fault.rule) if body.fault else DataEnd()
+        return self._ask(end, self._replies_at_end())
+
+    def _replies_at_end(self) -> int:
+        # RFC 2033 4.2: in LMTP the end of a message has a reply for each recipient.
+        transaction = self._transaction if self._config.lmtp and self._state is not State.CHUNK else None
+        return len(transaction.recipients) if transaction else 1
 
     def _ask(self, event: Event, replies: int = 1) -> Event:
-        self._asked = event
-        self._replies = replies
+        self._asked, self._replies = event, replies
         return event
 
     # Replying
@@ -282,20 +285,15 @@ class Connection(Endpoint[Budgets]):
         """Answer an event of `next_event` with your reply, or without `replies` like a server without handlers.
 
         Pass every event to this method: it does nothing for events that need no reply, such as `Bdat`. The end of a
-        message in LMTP needs a reply for each recipient; a single reply is then used for all of them.
-        Returns the replies as they are sent. Raises `LocalProtocolError` as `send` does, and if `event` does not wait
-        for a reply.
+        message in LMTP needs a reply for each recipient; a single reply is then used for all of them. Returns the
+        replies as they are sent. Raises `LocalProtocolError` as `send` does, and if `event` does not wait for a reply.
         """
         if event is not self._asked:
             if replies or type(event) in ALLOWED_REPLIES or isinstance(event, ExtensionCommand):
                 raise LocalProtocolError(f"{type(event).__name__} does not wait for a reply: take the next event first")
             return ()
 
-        wanted = replies or (self.default_reply(event),)
-        if len(wanted) == 1:
-            wanted *= self._replies
-        if len(wanted) != self._replies:
-            raise LocalProtocolError(f"{len(wanted)} replies cannot answer {self._replies} recipients: give one or all")
+        wanted = one_for_each(replies or (self.default_reply(event),), self._replies)
         for reply in wanted[1:]:
             self._complete(self._check_reply(reply), reply)  # before the first reply is sent
 
@@ -310,11 +308,9 @@ class Connection(Endpoint[Budgets]):
     def may_send(self, reply: Reply) -> bool:
         """Return whether `send` accepts this reply now, for example a 421 when your program stops."""
         try:
-            self._complete(self._check_reply(reply), reply)
+            return bool(self._complete(self._check_reply(reply), reply))
         except LocalProtocolError:
             return False
-
-        return True
 
     def send(self, reply: Reply) -> Reply:
         """Answer the pending event, or end the session with a 421 or 521 although no event is pending.
@@ -322,10 +318,9 @@ class Connection(Endpoint[Budgets]):
         Such a 421 is possible until the session is over, except while a TLS handshake is due: before the greeting with
         `implicit_tls`, and from the 220 to STARTTLS until `tls_established`.
 
-        Returns the reply as it is sent: with the keywords after a positive reply to EHLO, with the host's name where
-        RFC 5321 4.2 requires it, and with an enhanced status code where RFC 2034 requires it.
-        Raises `LocalProtocolError` if no event is pending, or if a reply with this code or text cannot answer the
-        event. Nothing was sent then, and the connection is unchanged.
+        Returns the reply as it is sent: with the keywords after a positive reply to EHLO, with the host's name (RFC
+        5321 4.2) and with an enhanced status code (RFC 2034). Raises `LocalProtocolError` if no event is pending, or if
+        a reply with this code or text cannot answer the event. The connection is unchanged then.
         """
         asked = self._check_reply(reply)
         given, reply = reply, self._complete(asked, reply)
@@ -343,6 +338,30 @@ class Connection(Endpoint[Budgets]):
 
         return reply
 
+    def refuse_body(self, reply: Reply, *, at_once: bool = False) -> Reply:
+        """Refuse the message whose body is being received. Return the reply as it is sent.
+
+        The rest of the body, or of its current chunk, is discarded; its end is `InvalidData` with this reply. Between
+        two chunks, the next chunk is refused (RFC 3030 section 2). With `at_once`, the reply is sent now, and the
+        session ends: a client that reads nothing while it sends may not receive the reply. Raises `LocalProtocolError`
+        if no body is being received, or if the reply cannot refuse a message. Nothing has changed then.
+        """
+        if not self._body or (self._state is State.CHUNKED and at_once) or (self._asked and self._part is None):
+            raise LocalProtocolError("no body is being received: answer the event with send()")
+
+        asked = InvalidData(reply, "program")
+        check_reply(asked, reply)
+        completed = self._complete(asked, reply)
+        self._lines = None
+        if at_once:
+            self._output += [completed.octets] * self._replies_at_end()
+            self._must_flush = True
+            self._advance(Step.CLOSE)
+        else:
+            self._body.refuse(Refusal(asked.rule, reply))
+
+        return completed
+
     def default_reply(self, event: Event) -> Reply:
         """Return the reply of a server without handlers, which refuses every recipient and every message.
 
@@ -351,8 +370,6 @@ class Connection(Endpoint[Budgets]):
         return default_reply(event, self._authenticated)
 
     def _check_reply(self, reply: Reply) -> Event:
-        if reply.text_error:
-            raise LocalProtocolError(reply.text_error)
         asked = self._asked
         if asked is None:
             if self._state is State.CLOSED or self._expects_handshake():
@@ -360,41 +377,28 @@ class Connection(Endpoint[Budgets]):
             if reply.reply_class is not ReplyClass.GOODBYE:
                 raise LocalProtocolError("no event needs a reply: take the next event first")
 
-            return ConnectionOpened()  # RFC 5321 3.8: a 421 needs no command, like a negative greeting
-
+            asked = ConnectionOpened()  # RFC 5321 3.8: a 421 needs no command, like a negative greeting
         check_reply(asked, reply)
         return asked
 
     def _complete(self, asked: Event, reply: Reply) -> Reply:
-        kind = type(asked)
-        if kind not in _ADDED_TO and self._compiled.enhances and reply.code not in NAMES_HOST:
-            # Most replies need no addition.
-            has_status = reply.enhanced is not None or reply.reply_class is ReplyClass.INTERMEDIATE
-            if has_status and reply.octets.isascii():
-                return reply
+        if self._compiled.enhances and needs_no_addition(asked, reply):
+            return reply
 
-        lines = reply.lines
-        if reply.is_positive and (kind is Ehlo or kind is Lhlo):
-            if len(lines) > 1:
-                raise LocalProtocolError("the extensions add the keywords to a reply to EHLO: give one line")
-            lines = (*lines, *self._compiled.keywords[self._tls])
-        if not all(map(str.isascii, lines)) and not may_be_utf8(asked, reply, self._transaction):
+        if not reply.octets.isascii() and not may_be_utf8(asked, reply, self._transaction):
             raise LocalProtocolError(f"{reply!r} has non-ASCII text, which this client has not permitted")
 
         enhances = self._compiled.enhances and self._state is not State.CONNECTED
-        return complete(asked, reply, lines, hostname=self._config.hostname, enhances=enhances)
+        keywords = self._compiled.keywords[self._tls]
+        return complete(asked, reply, hostname=self._config.hostname, keywords=keywords, enhances=enhances)
 
     def _accept(self, asked: Event, reply: Reply) -> None:
         match asked:
             case Rcpt():
                 assert self._transaction, "RCPT is in sequence only in a transaction"
                 self._transaction.recipients.append(asked)
-            case Mail(params=params) if self._authenticated:
-                submitter = params.auth.mailbox if params.auth else None
-                self._transaction = Transaction(asked, submitter=submitter, priority=params.mt_priority)
-            case Mail(params=params):
-                # RFC 4954 section 5: as if AUTH=<> had been given. RFC 6710 4.1: a priority above 0 needs AUTH.
-                self._transaction = Transaction(asked, priority=min(params.mt_priority, 0))
+            case Mail():
+                self._transaction = Transaction.opened(asked, is_authenticated=self._authenticated)
             case Helo() | Ehlo() | Lhlo():
                 self._helo = asked
                 self._dialect = self._compiled.dialects[self._tls, not isinstance(asked, Helo)]
@@ -462,9 +466,6 @@ class Connection(Endpoint[Budgets]):
 
 _NO_LINE: Final = -1
 """Before the greeting, the client has not begun a line."""
-
-_ADDED_TO: Final = HELLOS | {ConnectionOpened, Xclient, InvalidCommand}
-"""Events whose replies get the host's name or keywords, or get no enhanced status code."""
 
 _WITH_EFFECT: Final = HELLOS | {Mail, Rcpt, Auth, AuthResponse, Xclient}
 """Events whose positive replies change more than the state."""

@@ -103,6 +103,9 @@ ENHANCED: Final[Mapping[int, str]] = {
 }
 """The enhanced status code to add to a reply without one, by reply code (RFC 5248)."""
 
+_ADDED_TO: Final = HELLOS | {ConnectionOpened, Xclient, InvalidCommand}
+"""Events whose replies get the host's name or keywords, or get no enhanced status code."""
+
 _NOT_A_LINE: Final = frozenset({rules.LINE_TOO_LONG.rule, rules.BARE_NEWLINE.rule})
 
 
@@ -125,9 +128,21 @@ def default_reply(event: Event, is_authenticated: bool) -> Reply:
     raise LocalProtocolError(f"{type(event).__name__} needs no reply: continue with next_event()")
 
 
+def one_for_each(replies: tuple[Reply, ...], wanted: int) -> tuple[Reply, ...]:
+    """Return `wanted` replies: all of `replies`, or a single one repeated. Raises `LocalProtocolError` otherwise."""
+    if len(replies) == 1:
+        return replies * wanted
+    if len(replies) != wanted:
+        raise LocalProtocolError(f"{len(replies)} replies cannot answer {wanted} recipients: give one or all")
+
+    return replies
+
+
 def check_reply(asked: Event, reply: Reply) -> None:
-    """Raise `LocalProtocolError` if the code of `reply` cannot answer `asked`."""
+    """Raise `LocalProtocolError` if the code or the text of `reply` cannot answer `asked`."""
     kind = type(asked)
+    if reply.text_error:
+        raise LocalProtocolError(reply.text_error)
     if reply.reply_class not in ALLOWED_REPLIES.get(kind, FINAL):
         raise LocalProtocolError(f"{reply.code} cannot answer {kind.__name__}")
     must_close = isinstance(asked, InvalidCommand) and asked.reply.reply_class is ReplyClass.GOODBYE
@@ -143,10 +158,27 @@ def check_reply(asked: Event, reply: Reply) -> None:
         raise LocalProtocolError(f"{reply.code} cannot answer {kind.__name__}: use 250, or refuse")
 
 
-def complete(asked: Event, reply: Reply, lines: tuple[str, ...], *, hostname: str, enhances: bool) -> Reply:
-    """Return `reply` with `lines`, the name of the host and an enhanced status code, where the RFCs require them."""
-    is_new_greeting = reply.is_positive and isinstance(asked, Xclient)
-    is_opening = is_new_greeting or (reply.is_positive and type(asked) in HELLOS) or isinstance(asked, ConnectionOpened)
+def needs_no_addition(asked: Event, reply: Reply) -> bool:
+    """Return whether `complete` would return `reply` unchanged if enhanced status codes are on, as for most replies."""
+    if type(asked) in _ADDED_TO or reply.code in NAMES_HOST:
+        return False
+
+    has_status = reply.enhanced is not None or reply.reply_class is ReplyClass.INTERMEDIATE
+    return has_status and reply.octets.isascii()
+
+
+def complete(asked: Event, reply: Reply, *, hostname: str, keywords: tuple[str, ...], enhances: bool) -> Reply:
+    """Return `reply` with the name of the host, the keywords of EHLO and a status code, where the RFCs require them.
+
+    Raises `LocalProtocolError` if a line has become too long, and for a reply to EHLO of several lines.
+    """
+    kind, lines = type(asked), reply.lines
+    if reply.is_positive and kind in (Ehlo, Lhlo):
+        if len(lines) > 1:
+            raise LocalProtocolError("the extensions add the keywords to a reply to EHLO: give one line")
+        lines = (*lines, *keywords)
+    is_new_greeting = reply.is_positive and kind is Xclient
+    is_opening = is_new_greeting or (reply.is_positive and kind in HELLOS) or kind is ConnectionOpened
     if (is_opening or reply.code in NAMES_HOST) and lines[0].partition(" ")[0] != hostname:
         lines = (f"{hostname} {lines[0]}".rstrip(), *lines[1:])
 

@@ -31,6 +31,16 @@ class Transaction:
     body: list[bytes] = field(default_factory=list)
     """A place for your program to collect the body, so that two messages cannot mix. The connection leaves it empty."""
 
+    @classmethod
+    def opened(cls, mail: Mail, *, is_authenticated: bool) -> "Transaction":
+        """Return the transaction that an accepted MAIL opens, on the server's side."""
+        params = mail.params
+        if is_authenticated:
+            return cls(mail, submitter=params.auth.mailbox if params.auth else None, priority=params.mt_priority)
+
+        # RFC 4954 section 5: as if AUTH=<> had been given. RFC 6710 4.1: a priority above 0 needs AUTH.
+        return cls(mail, priority=min(params.mt_priority, 0))
+
 
 B = TypeVar("B", Budgets, ClientBudgets)
 

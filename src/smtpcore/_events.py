@@ -85,6 +85,18 @@ class DataChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class HeaderEnd:
+    """The end of the header of a message, if `Config.max_header` is set. It needs no reply.
+
+    It comes after the data events with the octets of the header, and before those with the octets after the header. A
+    body without an empty line is all header. Call `Connection.refuse_body` to refuse the message now.
+    """
+
+    header: bytes
+    """The octets of the header (RFC 5322 2.2), up to and including the empty line after it."""
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkEnd:
     """The end of a BDAT chunk that is not the last chunk of its body. A negative reply aborts the transaction."""
 
@@ -108,7 +120,8 @@ class InvalidData:
     reply: Reply
     """The reply that the RFCs prescribe."""
     rule: str
-    """The name of the rule that decided, such as `"max_message_size"`; see `InvalidCommand.rule`."""
+    """The name of the rule that decided, such as `"max_message_size"`; see `InvalidCommand.rule`. It is `"program"` if
+    your program called `Connection.refuse_body`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +172,7 @@ class TimedOut:
 
 
 _Line: TypeAlias = Command | UnknownCommand | InvalidCommand | AuthResponse | AuthCancel
-_Body: TypeAlias = DataLine | DataChunk | ChunkEnd | DataEnd | InvalidData | BodyAborted
+_Body: TypeAlias = DataLine | DataChunk | HeaderEnd | ChunkEnd | DataEnd | InvalidData | BodyAborted
 Event: TypeAlias = ConnectionOpened | _Line | _Body | TimedOut | ConnectionClosed
 """An event that `Connection.next_event` returns. The method can also return a `Signal`."""
 

@@ -103,4 +103,5 @@ BAD_BASE64 = _row("syntax", 501, "5.5.2", "This is not base64")  # RFC 4954 sect
 
 BODY_BARE_NEWLINE = _row("bare_newlines", 550, "5.6.0", "A line of the message ends with a bare CR or LF")
 BODY_LINE_TOO_LONG = _row("max_text_line", 554, "5.6.0", "A line of the message exceeds {octets} octets")
+HEADER_TOO_LARGE = _row("max_header", 552, "5.3.4", "The header of the message exceeds the maximum size")
 BODY_TOO_LARGE = _row("max_message_size", 552, "5.3.4", "The message exceeds the maximum size")

@@ -16,12 +16,14 @@ from .client._timeouts import ClientTimeouts
 from .server._acceptor import Server
 from .server._app import App
 from .server._config import Options, default_config
+from .server._header import Header
 from .server._limits import Limits, Timeouts
 from .server._listeners import Listener, inherited_sockets
 from .server._message import Message, MessageAborted
 from .server._notifications import (
     DROP,
     AbortConnection,
+    AtOnce,
     Decider,
     Drop,
     HandlerDone,
@@ -45,6 +47,7 @@ __all__ = [
     "AbortConnection",
     "Address",
     "App",
+    "AtOnce",
     "AuthenticationRefused",
     "BlockingClient",
     "Body",
@@ -56,6 +59,7 @@ __all__ = [
     "Disconnected",
     "Drop",
     "HandlerDone",
+    "Header",
     "Interrupted",
     "LimitReached",
     "Limits",

@@ -40,6 +40,7 @@ from .server._listeners import BACKLOG, Listener, accept_from, addresses_of, lis
 from .streams._connector import begin_connecting, check_connected, interleaved, new_socket
 from .streams._stream import (
     HAPPY_EYEBALLS,
+    MAX_LINGER,
     NOT_IN_A_THREAD,
     TURN,
     Address,
@@ -526,8 +527,9 @@ class _ProtocolStream(asyncio.BufferedProtocol):
         with suppress(OSError):
             self._transport.write_eof()
             async with asyncio.timeout(timeout):
-                while await self.receive(timeout):
-                    pass
+                left = MAX_LINGER
+                while left > 0 and (data := await self.receive(timeout)):
+                    left -= len(data)
 
     def reset_on_close(self) -> None:
         if self._is_lost:

@@ -67,6 +67,24 @@ def test_server_accepts_mail_for_its_domain_only() -> None:
     anyio.run(main)
 
 
+def test_header_handler_refuses_a_list() -> None:
+    app: App = run_example("def accept_all")["app"]
+
+    def send(port: int) -> None:
+        with smtplib.SMTP("127.0.0.1", port, "client.example", timeout=10) as smtp:
+            smtp.sendmail("a@client.example", ["b@example.org"], b"Subject: hello\r\n\r\nbody\r\n")
+            with pytest.raises(smtplib.SMTPDataError) as refusal:
+                smtp.sendmail("a@client.example", ["b@example.org"], b"Precedence: bulk\r\n\r\nbody\r\n")
+
+        assert refusal.value.smtp_error == b"5.7.1 No bulk mail"
+
+    async def main() -> None:
+        async with serving(app) as server:
+            await anyio.to_thread.run_sync(send, server.address.port)
+
+    anyio.run(main)
+
+
 def test_auth_handler_lets_a_user_send() -> None:
     app: App = run_example("def check")["app"]
     login = b"AUTH PLAIN " + b64encode(b"\0tim\0tanstaaftanstaaf") + b"\r\n"

@@ -59,9 +59,9 @@ ALLOWED_IN = {
 # Parts of the core that the connection does not import.
 BESIDE = {"proxy", "sasl", "trace"}
 # The size of h11, and as much again for BDAT, AUTH, some twenty-five extensions, a client that checks its requests
-# against all of them, the tolerance for lines that break the grammar, all limits of time, and an answer for every event
-# in one call.
-MAX_CORE = 6420
+# against all of them, the tolerance for lines that break the grammar, all limits of time, an answer for every event in
+# one call, and the refusal of a message at its header.
+MAX_CORE = 6557
 
 # Each framework is imported by one module of the same name.
 FRAMEWORKS = {"asyncio", "anyio", "trio"}

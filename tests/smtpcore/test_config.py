@@ -23,7 +23,7 @@ def test_default_config_is_strict_and_has_all_limits() -> None:
     assert not config.plaintext_auth
     assert not config.require_auth
     limits = {field.name for field in fields(config) if field.name.startswith("max_")}
-    unlimited = {"max_hold_for", "max_hold_until", "max_messages", "max_recipient_domains"} | {
+    unlimited = {"max_header", "max_hold_for", "max_hold_until", "max_messages", "max_recipient_domains"} | {
         "max_recipients_per_session"
     }
     assert len(limits - unlimited) == 8

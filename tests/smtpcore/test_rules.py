@@ -303,6 +303,14 @@ CASES: list[tuple[str, bytes, bytes, dict[str, Any], str, Refusal]] = [
         rules.BODY_LINE_TOO_LONG.fill(octets="1000"),
     ),
     (
+        "a header that is too large",
+        DATA,
+        b"a: b\r\n" * 20 + b"\r\n.\r\n",
+        {"max_header": 100},
+        "552 5.3.4",
+        rules.HEADER_TOO_LARGE,
+    ),
+    (
         "a body that is too large",
         DATA,
         b"a\r\n" * 22_000 + b".\r\n",

@@ -37,10 +37,11 @@ if TYPE_CHECKING:
 Handler: TypeAlias = "Callable[[Session, Any], object]"
 """A function, or a coroutine function, that is called with the session and with a command or another object.
 
-It returns a `Reply` or None. Four handlers may return something else:
+It returns a `Reply` or None. Five handlers may return something else:
 
 - `connect` may return `DROP`.
-- `message` may return, in LMTP, a mapping from the paths of the recipients to replies.
+- `header` returns None or a refusal, and may return `AtOnce`.
+- `message` may return `AtOnce`, and in LMTP a mapping from the paths of the recipients to replies.
 - `auth` returns the answer to the question of `smtpcore.sasl` that it is called with.
 - `BURL` returns the octets that the URL names, as bytes or as an asynchronous iterator of bytes.
 """
@@ -56,7 +57,7 @@ _PREFIX = "on_"
 _OBSERVER = "event"
 _CONFIGURATOR = "config"
 _SESSION_CONFIGURATOR = "session_config"
-_NOT_VERBS = frozenset({"connect", "auth", "message", "disconnect", "default", "invalid"})
+_NOT_VERBS = frozenset({"connect", "auth", "header", "message", "disconnect", "default", "invalid"})
 _VERBS = frozenset(
     command.verb for command in (Bdat, Data, Ehlo, Expn, Helo, Help, Lhlo, Mail, Noop, Quit, Rcpt, Rset, StartTls, Vrfy)
 )
@@ -65,7 +66,8 @@ _VERBS = frozenset(
 class App:
     """Your handlers, registered by name.
 
-    A name is a verb of SMTP (`"RCPT"`), or `connect`, `auth`, `message`, `disconnect`, `default` or `invalid`. The
+    A name is a verb of SMTP (`"RCPT"`), or one of `connect`, `auth`, `header`, `message`, `disconnect`, `default` and
+    `invalid`. The `header` handlers get the `Header` of a message before the `message` handlers are called. The
     `default` handlers get the verbs that have no handler of their own. The `invalid` handlers get each `InvalidCommand`
     that leaves the session open, and may return another negative reply. A verb that belongs neither to SMTP nor to an
     extension of the server has to be one of `verbs`. Starting a server raises `ValueError` for a handler with any other

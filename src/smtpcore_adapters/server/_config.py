@@ -115,15 +115,21 @@ def effective_config(
         disabled=(config.disabled - handled) | missing,
         auth_mechanisms=tuple(name for name in mechanisms if not name.endswith("-PLUS") or _can_be_bound_to(tls)),
     )
-    return in_runs(app.configure(fitting))
+    return config_for(app, app.configure(fitting))
 
 
-def in_runs(config: Config) -> Config:
-    """Return `config` with `Bodies.CHUNKS`, so that bodies arrive as runs of octets, not as lines.
+def config_for(app: App, config: Config) -> Config:
+    """Return `config` with what the sessions of `app` rely on: `Bodies.CHUNKS`, and a limit for the header.
 
-    For a body of short lines, one object for each line would take many times the memory of the octets.
+    For a body of short lines, one object for each line would take many times the memory of the octets. Without a limit,
+    `header` handlers would not be called.
     """
-    return config if config.bodies is Bodies.CHUNKS else replace(config, bodies=Bodies.CHUNKS)
+    if config.bodies is not Bodies.CHUNKS:
+        config = replace(config, bodies=Bodies.CHUNKS)
+    if config.max_header is None and app.handles("header"):
+        config = replace(config, max_header=_MAX_HEADER)
+
+    return config
 
 
 def _can_be_bound_to(tls: SSLContext | None) -> bool:
@@ -134,6 +140,7 @@ def _can_be_bound_to(tls: SSLContext | None) -> bool:
     return False
 
 
+_MAX_HEADER = 262_144  # octets: real headers reach some 100,000
 FOR_TRUSTED = frozenset({"XCLIENT", "XFORWARD"})
 
 

@@ -12,8 +12,9 @@ from smtpcore.sasl import Answer, Question
 from ._admission import Admission
 from ._app import App, Handler
 from ._burl import is_for
+from ._header import Header
 from ._message import Message
-from ._notifications import AbortConnection, Decider, Decision, Drop, HandlerDone
+from ._notifications import AbortConnection, AtOnce, Decider, Decision, Drop, HandlerDone
 from ._wire import Wire
 
 
@@ -75,9 +76,21 @@ class Handlers:
         # `names` is empty only for an AuthCancel.
         return wire.conn.default_reply(event), Decider.DEFAULT, names[-1] if names else "auth"
 
-    async def ask_for_message(self, message: Message) -> Reply | Mapping[Path | str, Reply] | None:
+    def decides_on_headers(self) -> bool:
+        """Return whether there are `header` handlers."""
+        return self._app.handles("header")
+
+    async def ask_for_header(self, header: Header) -> Reply | AtOnce | None:
+        """Call the `header` handlers, and return their refusal, or None. Passes on their exceptions."""
+        answer: Reply | AtOnce | None = await self._ask_timed("header", header)
+        if isinstance(answer, Reply) and answer.is_positive:
+            raise TypeError(f"a header handler returned {answer!r}: return None, or refuse the message")
+
+        return answer
+
+    async def ask_for_message(self, message: Message) -> Reply | AtOnce | Mapping[Path | str, Reply] | None:
         """Call the `message` handlers, and return their decision. Passes on their exceptions."""
-        answer: Reply | Mapping[Path | str, Reply] | None = await self._ask_timed("message", message)
+        answer: Reply | AtOnce | Mapping[Path | str, Reply] | None = await self._ask_timed("message", message)
         return answer
 
     async def ask_for_part(self, burl: Burl) -> bytes | AsyncIterable[bytes] | Decision:
@@ -187,7 +200,8 @@ _REPLY_OR_NONE: Final = (Reply, "a handler returns a Reply or None")
 
 _RETURNS: Final[Mapping[str, tuple[type | tuple[type, ...], str]]] = {
     "connect": (Drop, "this handler returns a Reply, DROP or None"),
-    "message": (Mapping, "return a Reply or None, in LMTP also a mapping of replies"),
+    "header": (AtOnce, "return None or a refusal"),
+    "message": ((AtOnce, Mapping), "return a Reply or None, in LMTP also a mapping of replies"),
     "auth": (object, ""),  # the SASL mechanism knows the type that it needs
     Burl.verb: ((bytes, AsyncIterable), "return the octets as bytes or as an asynchronous iterator, or refuse"),
 }

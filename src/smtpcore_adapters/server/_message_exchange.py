@@ -1,27 +1,29 @@
 """Receive one message while its handlers run, and answer it."""
 
-# The handlers pull the body: the client waits while they work, and a large message never has to fit into memory. Their
-# decision is sent only when they have returned and the body was read to its true end. Two things complicate this:
+# If there are `header` handlers, they are called with the whole header first. The `message` handlers pull the body: the
+# client waits while they work, and a large message never has to fit into memory. Their decision is sent only when they
+# have returned and the body was read to its true end. Two things complicate this:
 #
-# - Handlers may decide early, or fail. The rest of the body is then read and dropped, up to the end that the protocol
-#   defines.
+# - Handlers may decide early, or fail. The rest of the body is then dropped by the connection, up to the end that the
+#   protocol defines, or to the end of the current chunk. After `AtOnce` the connection is closed instead.
 # - Other commands may come between the chunks of a body (BDAT, BURL), and are answered as usual. Some of them abandon
 #   the message, for example RSET (RFC 3030 section 2). Reading the body then raises `MessageAborted`.
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import Final, TypeAlias
 
 from smtpcore import (
     NEED_PART,
     Bdat,
     BodyAborted,
     Burl,
-    ChunkEnd,
     Data,
     DataChunk,
     DataEnd,
     Event,
+    HeaderEnd,
     InvalidData,
     LocalProtocolError,
     Path,
@@ -29,14 +31,19 @@ from smtpcore import (
     ReplyClass,
     Signal,
     State,
+    Transaction,
 )
 
 from ._burl import BurlPart
 from ._handlers import Handlers
+from ._header import Header
 from ._message import Message, MessageAborted
-from ._notifications import Decider, Decision
+from ._notifications import AtOnce, Decider, Decision
 from ._session import SessionRecord
 from ._wire import Wire
+
+_Answer: TypeAlias = tuple[Reply | AtOnce | Mapping[Path | str, Reply] | None, Decider, str]
+"""An answer of handlers, with the `decided_by` and `rule` of its `Refusal`."""
 
 
 class _GivenUp(MessageAborted):
@@ -46,7 +53,7 @@ class _GivenUp(MessageAborted):
 class MessageExchange:
     """One message, from the command that begins its body to the reply."""
 
-    __slots__ = ("_dispatch", "_end", "_failure", "_handlers", "_is_open", "_part", "_record", "_refusal", "_wire")
+    __slots__ = ("_dispatch", "_end", "_failure", "_handlers", "_is_open", "_part", "_record", "_unread", "_wire")
 
     def __init__(
         self,
@@ -65,8 +72,8 @@ class MessageExchange:
         self._part: BurlPart | None = None
         """The part of the message that is being fetched for a BURL."""
         self._end: DataEnd | InvalidData | None = None
-        self._refusal: Decision | None = None
-        """The refusal of the handlers, which answers the next chunk."""
+        self._unread = b""
+        """The header, which `header` handlers have seen, until the `message` handlers pull it."""
         self._failure: Exception | None = None
         """The exception that has ended the body."""
 
@@ -97,23 +104,20 @@ class MessageExchange:
         assert transaction, "a body belongs to a transaction"
         name = f"{self._wire.session.id}.{self._record.count_message()}"
         message = Message(self, self._wire.stream, transaction, name)
-
-        reply: Reply | Mapping[Path | str, Reply] | None = None
-        decided_by = Decider.HANDLER
-        self._is_open = True
         try:
-            reply = await self._handlers.ask_for_message(message)
-        except MessageAborted:
-            pass  # the end of the body decides
-        except BaseException as exc:
-            reply, decided_by, _ = await self._handlers.failed(Data(), "message", exc)
-        finally:
-            self._is_open = False
+            answer, decided_by, rule = await self._ask_about_header(transaction)
+            if self._end is None and answer is None:
+                answer, decided_by, rule = await self._ask_about_message(message)
+            if isinstance(answer, AtOnce):
+                if self._end is None:
+                    await self._wire.refuse_at_once(answer.reply, decided_by, rule)
+                    return
 
-        was_read = self._end is not None
-        if isinstance(reply, Reply) and not reply.is_positive:
-            self._refusal = reply, decided_by, "message"
-        try:
+                answer = answer.reply
+
+            was_read = self._end is not None
+            if not was_read and isinstance(answer, Reply) and not answer.is_positive:
+                self._drop_rest(answer)
             while self._end is None:
                 await self._next_piece()
         except _GivenUp:
@@ -122,21 +126,73 @@ class MessageExchange:
         # In LMTP one reply for each recipient (RFC 2033 4.2), in SMTP one reply for all.
         conn, end = self._wire.conn, self._end
         paths = [recipient.forward_path for recipient in transaction.recipients[: conn.replies_owed]]
-        if isinstance(end, InvalidData):
+        if isinstance(end, InvalidData) and end.rule != _PROGRAM:
             decisions: list[Decision] = [(end.reply, Decider.RULE, end.rule)] * len(paths)
-        elif isinstance(reply, Mapping):
-            decisions = self._decisions_of(reply, paths)
-        elif reply:
-            decisions = [(reply, decided_by, "message")] * len(paths)
+        elif isinstance(answer, Mapping):
+            decisions = self._decisions_of(answer, paths)
+        elif answer:
+            decisions = [(answer, decided_by, rule)] * len(paths)
         elif was_read:
             decisions = [self._mistake("a message handler has read the body, but returned no reply")] * len(paths)
         else:
-            decisions = [(conn.default_reply(end), Decider.DEFAULT, "message")] * len(paths)
+            decisions = [(conn.default_reply(end), Decider.DEFAULT, rule)] * len(paths)
 
         for decision in decisions:
             sent = self._wire.answer(end, *decision)
             if sent.reply_class is ReplyClass.GOODBYE:
                 break  # this reply ends the dialogue, for the other recipients too
+
+    async def _ask_about_header(self, transaction: Transaction) -> _Answer:
+        """Receive the header, and return the decision of the `header` handlers. Raises `_GivenUp`."""
+        decided_by = Decider.HANDLER
+        answer: Reply | AtOnce | None = None
+        if self._handlers.decides_on_headers():
+            header = await self._receive_header()
+            if header is not None:
+                self._unread = header
+                try:
+                    answer = await self._handlers.ask_for_header(Header(header, transaction))
+                except BaseException as exc:
+                    answer, decided_by, _ = await self._handlers.failed(Data(), "header", exc)
+
+        return answer, decided_by, "header"
+
+    async def _receive_header(self) -> bytes | None:
+        """Return the header of the message, or None if the message is invalid. The pieces of the header are dropped."""
+        while self._end is None:
+            event = await self._wire.next_event()
+            if isinstance(event, HeaderEnd):
+                return event.header
+            if isinstance(event, _ENDS):
+                self._end = event
+            elif not isinstance(event, DataChunk):
+                await self._handle_other(event)
+
+        return None
+
+    async def _ask_about_message(self, message: Message) -> _Answer:
+        """Return the decision of the `message` handlers, which may receive the body meanwhile."""
+        decided_by = Decider.HANDLER
+        answer: Reply | AtOnce | Mapping[Path | str, Reply] | None = None
+        self._is_open = True
+        try:
+            answer = await self._handlers.ask_for_message(message)
+        except MessageAborted:
+            pass  # the end of the body decides
+        except BaseException as exc:
+            answer, decided_by, _ = await self._handlers.failed(Data(), "message", exc)
+        finally:
+            self._is_open = False
+
+        return answer, decided_by, "message"
+
+    def _drop_rest(self, refusal: Reply) -> None:
+        """Let the connection drop the rest of the body, or of the current chunk."""
+        self._unread = b""
+        # A command between two chunks may still need its reply if the handler was interrupted there.
+        if self._part or not self._wire.conn.replies_owed:
+            # The text is made to fit when the reply is sent.
+            self._wire.conn.refuse_body(Reply(refusal.code))
 
     def _decisions_of(self, replies: Mapping[Path | str, Reply], paths: Sequence[Path]) -> list[Decision]:
         """Return the decision for each path. A path without a reply gets a temporary failure, and is logged."""
@@ -191,10 +247,16 @@ class MessageExchange:
         if self._failure:
             raise self._failure
 
+        if self._unread:
+            header, self._unread = self._unread, b""
+            return header
+
         while self._end is None:
             event = await self._wire.next_event()
             if isinstance(event, DataChunk):
                 return event.data
+            if isinstance(event, HeaderEnd):
+                continue
             if isinstance(event, _ENDS):
                 self._end = event
             else:
@@ -206,8 +268,6 @@ class MessageExchange:
         wire = self._wire
         if isinstance(event, Burl):
             await self._begin_part(event)
-        elif isinstance(event, ChunkEnd) and self._refusal:
-            wire.answer(event, *self._refusal)  # RFC 3030 section 2: no need to wait for the last chunk
         elif event is NEED_PART and self._part:
             await self._fetch_more(self._part)
         elif isinstance(event, BodyAborted):
@@ -253,4 +313,5 @@ def _path_of(key: Path | str) -> Path | None:
 
 
 _ENDS = (DataEnd, InvalidData)
+_PROGRAM: Final = "program"  # the rule of `InvalidData` after `Connection.refuse_body`
 _IN_BODY = frozenset({State.DATA, State.CHUNK, State.CHUNKED, State.LAST_CHUNK})

@@ -15,7 +15,7 @@ class Reason(StrEnum):
     QUIT = "QUIT"
     """The client has sent QUIT."""
     GOODBYE = "421"
-    """A handler or a limit has ended the session with a 421."""
+    """A handler or a limit has ended the session with a 421, or a handler with `AtOnce`."""
     CLOSED = "closed"
     """The client closed the connection between two commands."""
     LOST = "lost"
@@ -45,6 +45,22 @@ class Drop(Enum):
 
 
 DROP: Final = Drop.DROP
+
+
+@dataclass(frozen=True, slots=True)
+class AtOnce:
+    """A refusal that a `header` or `message` handler may return, to be sent without waiting for the end of the message.
+
+    The connection is closed after `reply`. A client that reads no replies while it sends may not receive `reply`, so
+    it may send the message again. An ordinary refusal is sent after the message, or after the current chunk of BDAT.
+    """
+
+    reply: Reply
+    """The reply, with a code 4yz or 5yz."""
+
+    def __post_init__(self) -> None:
+        if self.reply.is_positive:
+            raise ValueError(f"{self.reply.code} is no refusal: use 4yz or 5yz")
 
 
 class AbortConnection(BaseException):  # not an Exception, which would be logged as a failure of the handler

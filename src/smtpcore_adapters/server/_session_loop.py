@@ -46,7 +46,7 @@ from ..streams._stream import Interrupted, Stream
 from ._admission import Admission
 from ._app import App
 from ._authentication import AuthExchange
-from ._config import in_runs
+from ._config import config_for
 from ._deadlines import Deadlines
 from ._handlers import ConnectionDropped, Handlers
 from ._limits import Limits, Timeouts
@@ -93,7 +93,7 @@ class SessionLoop:
     ) -> None:
         limits = limits or Limits()
         peers = peers or PeerTable(limits)
-        conn = Connection(in_runs(config), extensions=extensions)
+        conn = Connection(config_for(app, config), extensions=extensions)
         deadlines = Deadlines(timeouts, peers, clock)
         self._record = SessionRecord()
         self._wire = Wire(app, stream, conn, self._record, deadlines, timeouts, peers=peers, tls=tls, clock=clock)

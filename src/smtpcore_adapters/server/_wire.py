@@ -284,6 +284,19 @@ class Wire:
         self.log.write(logging.ERROR, "the reply of a handler cannot be sent", exc_info=True)
         return self.conn.send(self.failure_reply(event)), Decider.FAILURE
 
+    async def refuse_at_once(self, reply: Reply, decided_by: Decider, rule: str) -> None:
+        """Refuse the message that is being received, without waiting for its end. The session is over then."""
+        sent = reply
+        for fitting in (reply, *_fitting(reply)):
+            with suppress(LocalProtocolError):
+                sent = self.conn.refuse_body(fitting, at_once=True)
+                break
+
+        self.closed_by = Reason.GOODBYE
+        self.show(sent)
+        self._report(None, sent, decided_by, rule)
+        await self.flush()
+
     def failure_reply(self, event: Event) -> Reply:
         """Return the reply to `event` after a failure of the server."""
         # RFC 5321 4.2.1: the client may try again. The cause is for the log, not for the client.

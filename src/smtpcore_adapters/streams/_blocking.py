@@ -21,6 +21,7 @@ from ..tls._info import Tls
 from ._connector import begin_connecting, check_connected, interleaved, new_socket
 from ._stream import (
     HAPPY_EYEBALLS,
+    MAX_LINGER,
     Address,
     Interrupted,
     address_of,
@@ -201,8 +202,9 @@ class BlockingStream:
             await self._send(deadline, self._encryption.close())
 
         self._socket.shutdown(socket.SHUT_WR)
-        while await self._receive(deadline, self._recv):
-            pass
+        left = MAX_LINGER
+        while left > 0 and (data := await self._receive(deadline, self._recv)):
+            left -= len(data)
 
     async def sleep(self, seconds: float) -> None:
         self._check_cancelled()

@@ -22,7 +22,17 @@ from typing import Any, TypeVar
 from ..tls._info import Tls
 from ._connector import connect_socket
 from ._framework import Framework
-from ._stream import NOT_IN_A_THREAD, TURN, Address, Interrupted, Stream, address_of, is_readable, reset_on_close
+from ._stream import (
+    MAX_LINGER,
+    NOT_IN_A_THREAD,
+    TURN,
+    Address,
+    Interrupted,
+    Stream,
+    address_of,
+    is_readable,
+    reset_on_close,
+)
 from ._tls_codec import Encryption, read, read_arrived, shake_hands
 
 T = TypeVar("T")
@@ -263,8 +273,9 @@ class PolledStream:
             await self._send(self._encryption.close())
 
         self._socket.shutdown(socket.SHUT_WR)
-        while await self._receive():
-            pass
+        left = MAX_LINGER
+        while left > 0 and (data := await self._receive()):
+            left -= len(data)
 
     def reset_on_close(self) -> None:
         reset_on_close(self._socket.fileno())

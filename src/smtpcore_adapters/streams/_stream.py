@@ -125,7 +125,8 @@ class Stream(Protocol):
         """Close the connection. Raises nothing.
 
         First the peer gets up to `timeout` seconds to read the output and to close its end. A socket that is closed
-        with unread input discards output that is still on its way (RFC 1122 4.2.2.13).
+        with unread input discards output that is still on its way (RFC 1122 4.2.2.13), so input is read and dropped in
+        this time, up to `MAX_LINGER` octets.
         """
 
     def reset_on_close(self) -> None:
@@ -154,6 +155,10 @@ class Stream(Protocol):
         The coroutine runs in the session's event loop, and is cancelled with the session. Raises `RuntimeError` outside
         of `run_blocking`, where waiting would block the session itself.
         """
+
+
+MAX_LINGER = 524_288
+"""Maximum octets that `aclose` reads, and drops, while it waits for the peer to close its end."""
 
 
 def reset_on_close(descriptor: int) -> None:
