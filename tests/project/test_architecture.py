@@ -33,6 +33,7 @@ LAYERS = (
     {"_tolerance"},
     {"_default_replies", "_refusals", "_requests"},
     {"_connection", "_client", "trace", "proxy", "sasl"},
+    {"dialogues"},
     {"__init__"},
 )
 LAYER_OF = {module: number for number, modules in enumerate(LAYERS) for module in modules}
@@ -57,7 +58,7 @@ ALLOWED_IN = {
 }
 
 # Parts of the core that the connection does not import.
-BESIDE = {"proxy", "sasl", "trace"}
+BESIDE = {"dialogues", "proxy", "sasl", "trace"}
 # The size of h11, and as much again for BDAT, AUTH, some twenty-five extensions, a client that checks its requests
 # against all of them, the tolerance for lines that break the grammar, all limits of time, an answer for every event in
 # one call, and the refusal of a message at its header.

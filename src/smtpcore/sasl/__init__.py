@@ -17,6 +17,8 @@ A mechanism object serves one exchange. On the server's side each call returns t
             case _:
                 step = mechanism.answer(None)  # None refuses: this program has no answer to the question
 
+`ServerExchange` does this for a `Connection`: it takes the events of AUTH, and returns the questions and the replies.
+
 On the client's side the object responds to challenges. `finish` raises if the server skipped a required proof:
 
     mechanism = make_client(choose(offered, credentials, channel), credentials, channel)
@@ -36,6 +38,7 @@ from ._mechanism import MAX_MESSAGE, MAX_NAME, ClientMechanism, Exchange, Refusa
 from ._oauth import OAuthBearerClient, OAuthBearerServer, XOAuth2Client, XOAuth2Server
 from ._plain import LoginClient, LoginServer, PlainClient, PlainServer
 from ._scram import ScramClient, ScramServer
+from ._server import ServerExchange
 from ._steps import (
     Accepted,
     Answer,
@@ -102,6 +105,7 @@ __all__ = [
     "ScramClient",
     "ScramKeys",
     "ScramServer",
+    "ServerExchange",
     "ServerMechanism",
     "Step",
     "TokenError",

@@ -8,16 +8,16 @@ from smtpcore import (
     Auth,
     AuthCancel,
     AuthResponse,
-    Challenge,
     Config,
     Event,
     InvalidCommand,
     LocalProtocolError,
     Reply,
     ReplyClass,
+    ReplyCode,
     sasl,
 )
-from smtpcore.sasl import Accepted, Channel, ChannelBinding, Rejected, make_server
+from smtpcore.sasl import Accepted, Channel, ChannelBinding, ServerExchange, make_server
 
 from ..tls._info import Tls
 from ._admission import Admission
@@ -96,26 +96,22 @@ class AuthExchange:
 
     async def _authenticate(self) -> Accepted | Decision | None:
         # Return None if the client has ended the exchange: a reply was already queued, or the session ends.
-        mechanism = make_server(self._auth.mechanism, _channel(self._wire.session.tls, self._wire.conn.config))
+        exchange = ServerExchange(_channel(self._wire.session.tls, self._wire.conn.config))
         decided_by, rule = Decider.RULE, "AUTH"
-        step = mechanism.start(self._auth.initial_response)
-        while not isinstance(step, Accepted):
-            if mechanism.claimed and self._tried is None:
-                self._tried = _printable(mechanism.claimed)
-            if isinstance(step, Rejected):
-                # RFC 4954 section 6: the reply does not reveal the reason, for example that the user is unknown.
-                code, enhanced = step.reason.code, step.reason.enhanced
-                if code != 535:
-                    return Reply(code, "Malformed authentication", enhanced=enhanced), Decider.RULE, "AUTH"
+        step = exchange.receive(self._auth)
+        while not isinstance(exchange.outcome, Accepted):
+            if exchange.claimed and self._tried is None:
+                self._tried = _printable(exchange.claimed)
+            if isinstance(step, Reply):
+                if exchange.outcome:
+                    is_malformed = step.code != ReplyCode.CREDENTIALS_INVALID
+                    return (step, Decider.RULE, "AUTH") if is_malformed else (step, decided_by, rule)
 
-                return Reply(code, "Authentication failed", enhanced=enhanced), decided_by, rule
-
-            if isinstance(step, sasl.Challenge):
-                response = await self._challenge(step.data)
+                response = await self._challenge(step)
                 if response is None:
                     return None
 
-                step = mechanism.respond(response)
+                step = exchange.receive(response)
             else:
                 self._tried = _name_in(step) or self._tried
                 try:
@@ -124,22 +120,22 @@ class AuthExchange:
                     if isinstance(answer, Reply):
                         return answer, decided_by, rule
 
-                    step = mechanism.answer(answer)
+                    step = exchange.answer(answer)
                 except BaseException as exc:  # also `LocalProtocolError`, for an answer of a wrong type
                     return await self._handlers.failed(self._asked, "auth", exc)
 
-        return step
+        return exchange.outcome
 
-    async def _challenge(self, data: bytes) -> bytes | None:
+    async def _challenge(self, challenge: Reply) -> AuthResponse | None:
         wire = self._wire
-        if not wire.answer(self._asked, Challenge(data), Decider.RULE, "AUTH").is_positive:
+        if not wire.answer(self._asked, challenge, Decider.RULE, "AUTH").is_positive:
             return None
         while (event := await wire.next_event()) is NEED_DATA:
             pass  # a shutdown waits until the exchange is over
 
         if isinstance(event, AuthResponse):
             self._asked = event
-            return event.data
+            return event
         if isinstance(event, AuthCancel | InvalidCommand):
             await self._dispatch(event)
 

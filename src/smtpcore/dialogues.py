@@ -1,0 +1,358 @@
+"""Both ends of a session as generators: they yield what an event loop has to do, and return the result.
+
+An item that a generator yields is one of these. `send` its result into the generator to continue:
+
+    Write(data, deadline)   write `data`; the result is None
+    Read(deadline)          wait for input; the result is the octets, `b""` at the end of the peer's stream, or None at
+                            the deadline, and whenever the generator has to look whether the server stops
+    Handshake(deadline)     do a TLS handshake; the result is a `sasl.Channel`, or None for a channel without bindings
+    any other item          an event or a SASL question for your program (`serving` only); the result is your answer
+
+If a write, a read or a handshake fails, or is not done at its deadline, `throw` an `OSError` into the generator. All
+deadlines are times of the clock that you pass, such as `time.monotonic`.
+"""
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from ._addresses import Path
+from ._client import ClientConnection
+from ._commands import Auth, Data, Helo, Mail, Quit, Rcpt, StartTls
+from ._connection import Connection
+from ._errors import LocalProtocolError, ProtocolError, RemoteProtocolError
+from ._events import (
+    NEED_DATA,
+    NEED_TLS,
+    Answered,
+    AuthCancel,
+    AuthResponse,
+    ConnectionClosed,
+    DataChunk,
+    DataEnd,
+    Event,
+    Request,
+    Signal,
+    TimedOut,
+)
+from ._replies import Reply, ReplyClass
+from ._state import State, Wait
+from .sasl import Channel, Credentials, Question, ServerExchange, choose, make_client
+
+STOPPING: Final = Reply(421, "closing: the server is shutting down", enhanced="4.3.2")
+"""The last reply to a client if the server stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A wish to write octets to the peer."""
+
+    data: bytes
+    """The octets, at least one."""
+    deadline: float
+    """The time at which the write has to be complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A wish to wait for input of the peer."""
+
+    deadline: float
+    """The time until which to wait; `math.inf` for no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """A wish to do a TLS handshake, as a server in `serving` and as a client in `submission`."""
+
+    deadline: float
+    """The time at which the handshake has to be complete."""
+
+
+Wish: TypeAlias = Write | Read | Handshake
+Serving: TypeAlias = Generator[Wish | Event | Question, Any, None]
+Result: TypeAlias = dict[str, Reply | Exception]
+"""For each recipient the reply that decided about the message, or the error because of which no reply did."""
+Submission: TypeAlias = Generator[Wish, Any, Result]
+
+
+def _flush(conn: Connection | ClientConnection, clock: Callable[[], float]) -> Generator[Wish, Any, None]:
+    data = conn.data_to_send()
+    if data:
+        yield Write(data, conn.send_deadline(clock()))
+
+
+def _read(conn: Connection | ClientConnection, clock: Callable[[], float]) -> Generator[Wish, Any, None]:
+    conn.tick(clock())
+    data = yield Read(conn.deadline)
+    if data is not None:
+        conn.receive_data(data)
+    conn.tick(clock())
+
+
+def _shake_hands(conn: Connection | ClientConnection, clock: Callable[[], float]) -> Generator[Wish, Any, Channel]:
+    conn.tick(clock())
+    channel: Channel | None = yield Handshake(conn.deadline)
+    conn.tls_established()
+    return channel or Channel(tls=True)
+
+
+# The server's end
+
+
+def serving(
+    conn: Connection,
+    clock: Callable[[], float],
+    *,
+    exchange: ServerExchange | None = None,
+    is_stopping: Callable[[], bool] = lambda: False,
+) -> Serving:
+    """Serve one client: yield wishes, events and SASL questions.
+
+    The answer to an event is a reply, a sequence of replies for the recipients of an LMTP message, or None for the
+    reply of a server without handlers. The answer to a SASL question is described in its class. Without an `exchange`,
+    AUTH is an event as any other. When `is_stopping` returns True, the session ends with a 421 before its next message.
+    The generator raises `LocalProtocolError` for an answer that cannot be sent.
+    """
+    try:
+        yield from _converse(conn, clock, exchange, is_stopping)
+    except (OSError, RemoteProtocolError) as exc:
+        if isinstance(exc, OSError):
+            conn.send_failed()
+        while not isinstance(event := conn.next_event(), ConnectionClosed | Signal):
+            yield event  # BodyAborted
+
+
+def _converse(
+    conn: Connection, clock: Callable[[], float], exchange: ServerExchange | None, is_stopping: Callable[[], bool]
+) -> Serving:
+    while not isinstance(event := conn.next_event(), ConnectionClosed):
+        if event is NEED_DATA or event is NEED_TLS:
+            yield from _flush(conn, clock)
+        if event is NEED_TLS:
+            channel = yield from _shake_hands(conn, clock)
+            if exchange:
+                exchange.channel = channel
+        elif event is NEED_DATA:
+            if is_stopping() and not conn.transaction and conn.may_send(STOPPING):
+                conn.send(STOPPING)
+            else:
+                yield from _read(conn, clock)
+        elif exchange and isinstance(event, Auth | AuthResponse | AuthCancel):
+            step = exchange.receive(event)
+            while not isinstance(step, Reply):
+                step = exchange.answer((yield step))
+            conn.answer(event, step)
+        else:
+            assert not isinstance(event, Signal), "every event was answered"
+            answer: Reply | Iterable[Reply] | None = yield event
+            conn.answer(event, *((answer,) if isinstance(answer, Reply) else answer or ()))
+        if conn.must_flush:
+            yield from _flush(conn, clock)
+
+    yield from _flush(conn, clock)
+
+
+# The client's end
+
+
+class _Refused(Exception):
+    """The server has refused a step that all recipients need."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(str(reply))
+        self.reply = reply
+
+
+def submission(
+    conn: ClientConnection,
+    clock: Callable[[], float],
+    sender: str,
+    recipients: Sequence[str],
+    body: Iterable[bytes],
+    *,
+    require_tls: bool = False,
+    credentials: Credentials | None = None,
+) -> Submission:
+    """Send one message: yield wishes, and return what became of each recipient.
+
+    TLS is used if the server offers it; with `require_tls`, nothing is sent without TLS. With `credentials`, the client
+    logs in. `body` is taken in pieces of any size as the server reads them. An exception in the result means that the
+    server did not decide: a `LocalProtocolError` that the address or the message cannot be sent to this server, another
+    `ProtocolError` or an `OSError` that the connection was lost. If the body was complete then, the server may have
+    accepted the message.
+    """
+    client = _Client(conn, clock)
+    results: Result = {}
+    why: Reply | Exception | None = None
+    try:
+        yield from client.open(require_tls, credentials)
+        yield from client.deliver(sender, recipients, body, results)
+    except _Refused as refusal:
+        why = refusal.reply
+    except (ProtocolError, OSError) as exc:
+        why = exc
+    if why:
+        for recipient in recipients:
+            results.setdefault(recipient, why)
+    if not isinstance(why, OSError):
+        yield from client.quit()
+    return results
+
+
+class _Client:
+    def __init__(self, conn: ClientConnection, clock: Callable[[], float]) -> None:
+        self._conn = conn
+        self._clock = clock
+        self._channel: Channel | None = None
+
+    # Steps
+
+    def open(self, require_tls: bool, credentials: Credentials | None) -> Generator[Wish, Any, None]:
+        """Take the greeting, say EHLO, start TLS, and log in."""
+        conn = self._conn
+        if conn.waiting_for is Wait.TLS:
+            self._channel = yield from _shake_hands(conn, self._clock)
+        greeting: list[Answered] = []
+        yield from self._take(greeting)
+        _check(greeting[0])
+        yield from self._greet()
+        if not conn.tls and (require_tls or "STARTTLS" in conn.extensions):
+            answer = yield from self._ask(StartTls())
+            if answer.reply.is_positive:
+                self._channel = yield from _shake_hands(conn, self._clock)
+                yield from self._greet()
+            elif require_tls:
+                _check(answer)
+        if credentials:
+            yield from self._log_in(credentials)
+
+    def _greet(self) -> Generator[Wish, Any, None]:
+        conn = self._conn
+        answer = yield from self._ask(conn.hello)
+        if answer.reply.reply_class is ReplyClass.PERMANENT and not conn.config.lmtp:
+            answer = yield from self._ask(Helo(conn.config.hostname))  # RFC 5321 3.2
+        _check(answer)
+
+    def _log_in(self, credentials: Credentials) -> Generator[Wish, Any, None]:
+        conn, channel = self._conn, self._channel or Channel(tls=self._conn.tls)
+        offered = conn.extensions.get("AUTH")
+        names = offered if isinstance(offered, tuple) else ()
+        name = choose(names, credentials, channel, cleartext=conn.config.plaintext_auth)
+        if name is None:
+            raise LocalProtocolError("no mechanism that the server offers suits these credentials")
+
+        mechanism = make_client(name, credentials, channel)
+        auth = Auth(name, mechanism.initial())
+        if not conn.may_send(auth):  # the initial response is too long for a command line
+            mechanism = make_client(name, credentials, channel)
+            auth = Auth(name)
+        answer = yield from self._ask(auth)
+        while answer.reply.reply_class is ReplyClass.INTERMEDIATE:
+            try:
+                response: AuthResponse | AuthCancel = AuthResponse(mechanism.respond(answer.reply.challenge or b""))
+                if not conn.may_send(response):
+                    response = AuthCancel()  # the challenge was not base64
+            except ProtocolError:
+                yield from self._ask(AuthCancel())
+                raise
+            answer = yield from self._ask(response)
+        _check(answer)
+        mechanism.finish()
+
+    def deliver(
+        self, sender: str, recipients: Sequence[str], body: Iterable[bytes], results: Result
+    ) -> Generator[Wish, Any, None]:
+        """Send the envelope and the body, and add to `results` what became of each recipient."""
+        conn, answers, asked = self._conn, list[Answered](), list[str]()
+        conn.send(Mail(Path(sender)))
+        try:
+            for recipient in recipients:
+                try:
+                    rcpt = Rcpt(Path(recipient))
+                    yield from self._wait_for(rcpt, answers)
+                    conn.send(rcpt)
+                except LocalProtocolError as exc:
+                    results[recipient] = exc
+                else:
+                    asked.append(recipient)
+            yield from self._wait_for(Data(), answers)
+            if asked and conn.may_send(Data()):
+                conn.send(Data())
+            yield from self._take(answers)
+        finally:
+            decided = [answer.reply for answer in answers if isinstance(answer.to, Rcpt)]
+            results.update((each, reply) for each, reply in zip(asked, decided, strict=False) if not reply.is_positive)
+
+        accepted = [recipient for recipient in asked if recipient not in results]
+        if accepted:
+            _check(answers[-1])  # of DATA
+            for piece in body:
+                conn.send(DataChunk(piece))
+                yield from self._write()
+        if conn.state is State.DATA:
+            ends: list[Answered] = []
+            conn.send(DataEnd())
+            yield from self._take(ends)
+            # RFC 2033 4.2: in LMTP a reply for each recipient; a 421 is the last one.
+            results.update((each, ends[min(i, len(ends) - 1)].reply) for i, each in enumerate(accepted))
+
+    def quit(self) -> Generator[Wish, Any, None]:
+        """End the session in good order, if that is possible without ending a message."""
+        conn = self._conn
+        try:
+            yield from self._wait_for(Quit(), [])
+            if conn.may_send(Quit()):
+                conn.send(Quit())
+                yield from self._take([])
+        except (_Refused, ProtocolError, OSError):
+            pass  # the results are known
+
+    # Requests and replies
+
+    def _ask(self, request: Request) -> Generator[Wish, Any, Answered]:
+        answers: list[Answered] = []
+        self._conn.send(request)
+        yield from self._take(answers)
+        return answers[-1]
+
+    def _wait_for(self, request: Request, answers: list[Answered]) -> Generator[Wish, Any, None]:
+        if self._conn.must_wait(request):
+            yield from self._take(answers)
+
+    def _take(self, answers: list[Answered]) -> Generator[Wish, Any, None]:
+        """Write what is queued, and take all replies that are due."""
+        conn = self._conn
+        yield from self._write()
+        while conn.replies_due:
+            match event := conn.next_event():
+                case Answered(to, reply):
+                    answers.append(event)
+                    is_end = reply.reply_class is ReplyClass.GOODBYE and not isinstance(to, DataEnd)
+                    if to is None or is_end or isinstance(to, Mail):
+                        _check(event)
+                case _:
+                    yield from _read(conn, self._clock)
+        if conn.state is State.CLOSED and isinstance(timeout := conn.next_event(), TimedOut):
+            raise TimeoutError(f"the server exceeded the time budget {timeout.budget!r}")
+
+    def _write(self) -> Generator[Wish, Any, None]:
+        try:
+            yield from _flush(self._conn, self._clock)
+        except TimeoutError:
+            raise
+        except OSError:
+            # The server has closed the connection. If it has sent the reason before, this is the result.
+            while not isinstance(event := self._conn.next_event(), ConnectionClosed):
+                if isinstance(event, Answered):
+                    _check(event)
+                else:
+                    yield from _read(self._conn, self._clock)
+            raise
+
+
+def _check(answer: Answered) -> None:
+    if not answer.reply.is_positive:
+        raise _Refused(answer.reply)
+    if answer.to is None:
+        raise RemoteProtocolError(f"the server closed the session: {answer.reply}")  # a 221 instead of a 421
