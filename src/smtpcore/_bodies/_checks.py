@@ -93,7 +93,6 @@ class BodyCheck:
 
             start = end + len(b"\r\n")
             reach = self._max_line
-            self._line_length = 0
 
         end = run.rfind(b"\r\n")
         self._line_length = self._line_length + len(run) if end < 0 else len(run) - end - len(b"\r\n")
