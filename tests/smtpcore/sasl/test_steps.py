@@ -70,6 +70,11 @@ def test_password_matches_only_an_equal_password(password: str | None, matches: 
     assert CheckPassword("tim", "tanstaaf").matches(password) is matches
 
 
+def test_empty_password_matches_only_an_empty_password() -> None:
+    assert CheckPassword("tim", "").matches("")
+    assert not CheckPassword("tim", "XXXX").matches("")
+
+
 def test_unknown_user_does_not_match_an_empty_password() -> None:
     assert not CheckPassword("tim", "").matches(None)
 
