@@ -177,6 +177,10 @@ def test_rest_of_a_faulty_line_does_not_extend_the_wait_for_a_command(filler: by
     assert session.wait(2.1).end == (Wait.COMMAND, "command")
 
 
+def test_line_that_becomes_faulty_keeps_its_deadline() -> None:
+    assert ready().wait(0, b"N").wait(5, b"x" * 600).left == 7
+
+
 def test_end_of_a_faulty_line_begins_a_new_command() -> None:
     session = ready().wait(0, b"x" * 600).wait(10, b"x").wait(1, b"\n")
     assert session.left == 12
@@ -184,10 +188,10 @@ def test_end_of_a_faulty_line_begins_a_new_command() -> None:
 
 def test_time_of_handlers_does_not_count() -> None:
     session = ready()
-    session.handler = 900
-    session.wait(2, b"NOOP\r\n")
+    session.handler = 400
+    session.wait(2, b"NOOP\r\n").wait(3, b"NOOP\r\n")
     assert session.left == 12
-    assert session.conn.waited == 2
+    assert session.conn.waited == 5
 
 
 def test_no_budget_expires_while_a_reply_is_pending() -> None:
@@ -199,6 +203,7 @@ def test_no_budget_expires_while_a_reply_is_pending() -> None:
         session.now += 1000
         session.conn.tick(session.now)
         assert session.conn.deadline == inf
+    assert session.conn.waited == 0
     session.conn.send(Reply(250))
     session.conn.data_to_send()
 
@@ -234,6 +239,12 @@ def test_body_has_a_minimum_rate_and_a_limit_for_each_pause() -> None:
     assert session.wait(0.2).end == (Wait.BODY, "body")
 
     assert in_body().wait(5).end == (Wait.BODY, "block")
+
+
+def test_pause_in_a_body_has_its_full_time_after_a_slow_handler() -> None:
+    session = ready()
+    session.handler = 3
+    assert session.wait(0, ENVELOPE + b"DATA\r\n").wait(1, b"x").left == 5
 
 
 def test_octets_of_a_body_before_the_first_wait_do_not_extend_the_deadline() -> None:
