@@ -21,8 +21,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import smtpcore_adapters.anyio
-from smtpcore import Config
-from smtpcore_adapters import Address, App, Limits, Timeouts
+from smtpcore import Budgets, Config
+from smtpcore_adapters import Address, App, Limits
 
 PER_ADDRESS = 20_000
 NEW_CLIENTS = 50
@@ -43,8 +43,8 @@ def serve(backend: str, sessions: int) -> None:
     raise_limit()
     most = 2 * sessions  # the server would disconnect idle clients if few connections were left
     limits = Limits(connections=most, connections_per_address=most)
-    timeouts = Timeouts(greeting=3600, command=3600)
-    options = {"config": Config(hostname="s.example"), "limits": limits, "timeouts": timeouts, "grace": 0}
+    budgets = Budgets(greeting=3600, command=3600)
+    options = {"config": Config(hostname="s.example"), "limits": limits, "budgets": budgets, "grace": 0}
 
     def announce(address: Address) -> None:
         print(address.port, flush=True)

@@ -23,7 +23,8 @@ class Budgets:
     command: float = 300.0
     """The time for the whole next command, 300 by default (RFC 5321 4.5.3.2.7). Single octets do not extend it."""
     body: float = 300.0
-    """The time for all waits within one message, 300 by default. Octets extend this time at the rate `body_rate`."""
+    """The time for all waits within one message, 300 by default. Octets extend this time at the rate `body_rate`. No
+    single wait may be longer."""
     body_rate: float = 500.0
     """The minimum average rate of a body, in octets per second, 500 by default; 0 for no minimum. The time of `body` is
     allowed once in addition. Without a minimum, a client could keep a connection open for hours with a few octets."""

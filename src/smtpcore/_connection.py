@@ -436,13 +436,15 @@ class Connection(Endpoint[Budgets]):
             timer.stop()
             return
 
-        wait, line = self.waiting_for, None if self._buffer.skipping else self._received - len(self._buffer)
-        if self._state is State.CONNECTED:
+        state = self._state
+        if state is State.CONNECTED:
             # Before the greeting: a PROXY header, which the connection does not see, or TLS.
-            wait, line = Wait.TLS if wait is Wait.TLS else Wait.GREETING, _NO_LINE
+            timer.await_client(Wait.TLS if self._expects_handshake() else Wait.GREETING, self.budgets, None, _NO_LINE)
+            return
 
-        is_message = wait is Wait.BODY or self._state is State.CHUNKED
-        timer.await_client(wait, self.budgets, (self._transaction or Wait.BODY) if is_message else None, line)
+        wait = Wait.BODY if self._skip else WAITING_FOR[state]
+        message = (self._transaction or wait) if wait is Wait.BODY or state is State.CHUNKED else None
+        timer.await_client(wait, self.budgets, message, None if self._buffer.skipping else timer.taken)
 
     def _time_out(self) -> Reply | None:
         if self._expects_handshake():

@@ -12,7 +12,7 @@ from ._commands import Ehlo, Helo, Lhlo, Mail, Rcpt
 from ._errors import LocalProtocolError, RemoteProtocolError
 from ._events import ConnectionClosed, TimedOut
 from ._replies import Reply, ReplyClass
-from ._state import IN_TRANSACTION, MOVES, State, Step
+from ._state import IN_TRANSACTION, MOVES, State, Step, Wait
 from ._timer import Timer
 
 
@@ -134,12 +134,15 @@ class Endpoint(ABC, Generic[B]):
 
     def send_deadline(self, now: float) -> float:
         """Return the time by which a write that begins now has to be complete. If it is not, call `send_failed`."""
-        return min(now + self.budgets.send, self.session_deadline)
+        end = now + self.budgets.send
+        timer = self._timer
+        return min(end, timer.opened + self.budgets.session) if timer else end
 
     @property
     def waited(self) -> float:
         """The seconds that were spent on waiting for the peer, up to the last `tick`."""
-        return self._timer.waited if self._timer else 0.0
+        timer = self._timer
+        return timer.now - timer.opened - timer.worked if timer else 0.0
 
     def tick(self, now: float) -> None:
         """State the time, in seconds of a clock that never goes back. Without `tick`, nothing has a time limit.
@@ -153,8 +156,21 @@ class Endpoint(ABC, Generic[B]):
         timer = self._timer
         if timer is None:
             timer = self._timer = Timer(now)
-        if self._state is State.CLOSED or not timer.advance(now, self._received, self._received - len(self._buffer)):
+        if self._state is State.CLOSED:
             return
+
+        received = self._received
+        taken = received - len(self._buffer)
+        has_input, has_taken, was_input = received != timer.received, taken != timer.taken, timer.was_input
+        if now < timer.now:
+            now = timer.now
+        if timer.wait is Wait.NOTHING or (has_taken and not has_input):
+            timer.worked += now - timer.now
+        timer.now, timer.received, timer.taken, timer.was_input = now, received, taken, has_input
+        if has_input:
+            timer.octet_from = now - timer.worked
+            if not has_taken and not was_input and timer.wait is not Wait.NOTHING:
+                return  # the input may complete the command
 
         self._set_deadline(timer)
         if timer.deadline <= timer.now:

@@ -17,6 +17,8 @@
 # works. The starts of waits are times of that clock. So while a wait lasts, its deadline does not change at all, and a
 # program that sleeps until the deadline needs no tolerance for rounding.
 #
+# The measurement itself is in `Endpoint.tick`, which runs twice for each command: a further call would cost time.
+#
 # Input that arrives after the deadline may complete the command. So the first `tick` after input never ends a wait: the
 # next `tick` does, if the command is still incomplete.
 
@@ -37,18 +39,18 @@ class Timer:
         "_message",
         "_message_from",
         "_message_octets",
-        "_octet_from",
         "_of",
-        "_received",
-        "_taken",
-        "_was_input",
-        "_worked",
         "budget",
         "deadline",
         "now",
+        "octet_from",
         "opened",
+        "received",
+        "taken",
         "timed_out",
         "wait",
+        "was_input",
+        "worked",
     )
 
     def __init__(self, now: float) -> None:
@@ -62,14 +64,14 @@ class Timer:
         self.timed_out: TimedOut | None = None
         """The event that `next_event` has to return next."""
 
-        self._worked = 0.0
+        self.worked = 0.0
         """Seconds for which the program worked, and did not wait for the peer."""
-        self._received = 0
-        self._taken = 0
-        """Octets taken out of the receive buffer up to the last tick."""
-        self._was_input = False
+        self.received = 0
+        self.taken = 0
+        """Octets received, and octets taken out of the receive buffer, up to the last tick."""
+        self.was_input = False
         """Whether input arrived before the last tick."""
-        self._octet_from = self._item_from = self._message_from = now
+        self.octet_from = self._item_from = self._message_from = now
         """The starts of the waits for the next octet, for the rest of a line or reply, and for the rest of a message.
         These are times of the clock that stands still while the program works."""
         self._of: object = None
@@ -80,29 +82,6 @@ class Timer:
         """The message that is being received, or None."""
         self._message_octets = 0
         """Octets received before the first wait within the message."""
-
-    @property
-    def waited(self) -> float:
-        """Seconds spent on waiting for the peer."""
-        return self.now - self.opened - self._worked
-
-    def advance(self, now: float, received: int, taken: int) -> bool:
-        """Add the interval since the last tick. Return False if input has just ended the wait."""
-        has_input = received != self._received
-        has_taken = taken != self._taken
-        if now < self.now:
-            now = self.now
-        if self.wait is Wait.NOTHING or (has_taken and not has_input):
-            self._worked += now - self.now
-        self.now = now
-        if has_input:
-            self._received = received
-            self._octet_from = now - self._worked
-
-        ended = has_input and not has_taken and not self._was_input and self.wait is not Wait.NOTHING
-        self._was_input = has_input
-        self._taken = taken
-        return not ended
 
     def stop(self) -> None:
         """End the wait: the program has to act, or the session is over."""
@@ -116,45 +95,48 @@ class Timer:
         `message` is the message that is being received. `line` is where the current line begins in the stream of
         octets, or None in the rest of a faulty line.
         """
-        at = self._begin(wait, None, self._item if line is None else line)
+        worked = self.worked
+        at = self.now - worked
+        if (line is not None and line != self._item) or wait is not self.wait:
+            self._item = self._item if line is None else line
+            self._item_from = at
+            self.wait = wait
         if message is not self._message:
             self._message = message
             self._message_from = at
-            self._message_octets = self._received
+            self._message_octets = self.received
 
         if wait is Wait.BODY:
-            end, budget = self._octet_from + budgets.block, "block"
+            budget = "block" if budgets.block < budgets.body else "body"
+            end = self.octet_from + getattr(budgets, budget)
         else:
             budget = _OF_SERVER[wait]
-            end = self._item_from + float(getattr(budgets, budget))
+            end = self._item_from + getattr(budgets, budget)
         if message is not None and budgets.body_rate:
-            credit = (self._received - self._message_octets) / budgets.body_rate
-            end_of_message = self._message_from + budgets.body + credit
+            end_of_message = (
+                self._message_from + budgets.body + (self.received - self._message_octets) / budgets.body_rate
+            )
             if end_of_message < end:
                 end, budget = end_of_message, "body"
-        self._set_deadline(end, budget, budgets)
+        end += worked
+        if self.opened + budgets.session < end:
+            end, budget = self.opened + budgets.session, "session"
+
+        self.deadline, self.budget = end, budget
 
     def await_server(self, wait: Wait, budgets: ClientBudgets, budget: str, request: object, replies: int) -> None:
         """Set the deadline of a client that waits for a reply to `request`, which needs `replies` more."""
-        self._begin(wait, request, replies)
-        self._set_deadline(self._item_from + float(getattr(budgets, budget)), budget, budgets)
-
-    def _begin(self, wait: Wait, of: object, item: int) -> float:
-        at = self.now - self._worked
-        if item != self._item or of is not self._of or wait is not self.wait:
-            self._item = item
-            self._of = of
+        if replies != self._item or request is not self._of or wait is not self.wait:
+            self._item = replies
+            self._of = request
+            self._item_from = self.now - self.worked
             self.wait = wait
-            self._item_from = at
 
-        return at
+        end = self._item_from + getattr(budgets, budget) + self.worked
+        if self.opened + budgets.session < end:
+            end, budget = self.opened + budgets.session, "session"
 
-    def _set_deadline(self, end: float, budget: str, budgets: Budgets | ClientBudgets) -> None:
-        # `end` is a time of the clock that stands still while the program works.
-        self.deadline, self.budget = end + self._worked, budget
-        end_of_session = self.opened + budgets.session
-        if end_of_session < self.deadline:
-            self.deadline, self.budget = end_of_session, "session"
+        self.deadline, self.budget = end, budget
 
 
 _OF_SERVER: Final = {

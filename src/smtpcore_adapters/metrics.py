@@ -57,6 +57,7 @@ class Metrics:
         self._open = Gauge("smtpcore_open_sessions", "Open sessions", registry=registry, multiprocess_mode="livesum")
         self._opened = Counter("smtpcore_sessions", "Sessions that have started", registry=registry)
         self._closed = Counter("smtpcore_sessions_closed", "Sessions that have ended", ["reason"], registry=registry)
+        self._timeouts = Counter("smtpcore_timeouts", "Spent time budgets", ["budget"], registry=registry)
         self._session_time = Histogram(
             "smtpcore_session_seconds", "Durations of sessions", buckets=_LONG, registry=registry
         )
@@ -111,10 +112,12 @@ class Metrics:
             case SessionOpened():
                 self._open.inc()
                 self._opened.inc()
-            case SessionClosed(reason, seconds):
+            case SessionClosed(reason, seconds, budget):
                 self._finish_message(session)
                 self._open.dec()
                 self._closed.labels(reason.name.lower()).inc()
+                if budget:
+                    self._timeouts.labels(budget).inc()
                 self._session_time.observe(seconds)
 
     def _begin_message(self, session: Session) -> _Message:

@@ -140,7 +140,9 @@ _OTHERS: Final[Mapping[type[object], Callable[..., str]]] = {
     AuthResponse: lambda item: "C: ***",
     AuthCancel: lambda item: "C: *",
     SessionOpened: lambda item: "-- opened",
-    SessionClosed: lambda item: f"-- closed after {item.seconds:.1f} s: {item.reason}",
+    SessionClosed: lambda item: (
+        f"-- closed after {item.seconds:.1f} s: {item.reason}" + (f" ({item.budget})" if item.budget else "")
+    ),
     TlsEstablished: lambda item: f"-- {item.tls}",
     TlsFailed: lambda item: f"-- TLS failed: {item.error}",
     LimitReached: lambda item: f"-- limit reached: {item.limit}",

@@ -24,7 +24,7 @@ from typing import Any, Final, Never, Self
 
 import pytest
 
-from smtpcore import EXTENSIONS, Config, Extension, ProtocolError, Reply
+from smtpcore import EXTENSIONS, Budgets, Config, Extension, ProtocolError, Reply
 from smtpcore_adapters import (
     Address,
     App,
@@ -118,6 +118,7 @@ class SessionPlaybook(StreamPlaybook):
         app: App,
         *,
         config: Config = CONFIG,
+        budgets: Budgets | None = None,
         timeouts: Timeouts | None = None,
         limits: Limits | None = None,
         peers: PeerTable | None = None,
@@ -136,6 +137,7 @@ class SessionPlaybook(StreamPlaybook):
             stream,
             config,
             extensions=extensions,
+            budgets=budgets,
             timeouts=timeouts or Timeouts(),
             limits=limits,
             peers=peers,
@@ -158,6 +160,7 @@ def session(app: App, **options: Any) -> SessionPlaybook:
 def accepted(acceptor: Acceptor, peer: Address | None = None, kind: type[FakeStream] = FakeStream) -> StreamPlaybook:
     """Return a dialogue with a session of an acceptor, over a stream of this kind."""
     stream = kind(peer=peer)
+    acceptor.clock = stream.clock
     return StreamPlaybook(stream, lambda: acceptor.session_for(stream))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from smtpcore import Command, ConnectionOpened, Reply
+from smtpcore import Budgets, Command, ConnectionOpened, Reply
 from smtpcore_adapters import (
     DROP,
     Address,
@@ -45,7 +45,10 @@ from tests.adapters.fakes import (
 from tests.adapters.playbook import SessionPlaybook, accepted, session
 
 HERE = Address("192.0.2.1", 1)
-TIMEOUTS = Timeouts(greeting=11, command=12, body=13, session=1000, close=16)
+TIMES: dict[str, Any] = {
+    "budgets": Budgets(greeting=11, command=12, body=13, session=1000),
+    "timeouts": Timeouts(close=16),
+}
 
 
 def limits_of(app: App) -> list[str]:
@@ -82,7 +85,7 @@ def drip(dialogue: SessionPlaybook, data: bytes, seconds: float) -> None:
 
 
 def test_byte_by_byte_command_does_not_extend_the_timeout() -> None:
-    dialogue = session(App(), timeouts=TIMEOUTS).send(EHLO)
+    dialogue = session(App(), **TIMES).send(EHLO)
     drip(dialogue, b"NOOP\r\n" * 3, 5)
     assert dialogue.codes == [220, 250, 421]
     assert dialogue.replies[-1] == "421 4.4.2 s.example closing: you took too long"
@@ -90,7 +93,7 @@ def test_byte_by_byte_command_does_not_extend_the_timeout() -> None:
 
 def test_body_below_the_minimum_rate_times_out() -> None:
     app = accepting(store := MessageStore())
-    dialogue = session(app, timeouts=replace(TIMEOUTS, body_rate=1)).send(ENVELOPE)
+    dialogue = session(app, budgets=replace(TIMES["budgets"], body_rate=1)).send(ENVELOPE)
     drip(dialogue, b"x" * 100, 5)
     dialogue.expect(220, 250, 250, 250, 354, 421)
     assert dialogue.reasons == ["timeout"]
@@ -100,7 +103,7 @@ def test_body_below_the_minimum_rate_times_out() -> None:
 
 def test_body_at_the_minimum_rate_does_not_time_out() -> None:
     app = accepting(store := MessageStore())
-    dialogue = session(app, timeouts=replace(TIMEOUTS, body_rate=10)).send(ENVELOPE).skip()
+    dialogue = session(app, budgets=replace(TIMES["budgets"], body_rate=10)).send(ENVELOPE).skip()
     for _ in range(60):
         dialogue.send(dialogue.stream.advance(10), b"x" * 98 + b"\r\n")
     dialogue.send(b".\r\n", QUIT).expect(250, 221)
@@ -108,7 +111,7 @@ def test_body_at_the_minimum_rate_does_not_time_out() -> None:
 
 
 def test_bdat_chunks_share_one_timeout() -> None:
-    dialogue = session(accepting(MessageStore()), timeouts=TIMEOUTS).send(EHLO + MAIL + RCPT)
+    dialogue = session(accepting(MessageStore()), **TIMES).send(EHLO + MAIL + RCPT)
     for _ in range(20):
         dialogue.send(dialogue.stream.advance(5), b"BDAT 1\r\nx")
     dialogue.expect(220, *[250] * 7, 421)
@@ -123,7 +126,7 @@ def test_time_spent_in_handlers_does_not_count_as_client_time() -> None:
             dialogue.stream.now += 50
         return Reply(250)
 
-    dialogue = session(app, timeouts=TIMEOUTS)
+    dialogue = session(app, **TIMES)
     dialogue.send(ENVELOPE, *[b"x\r\n"] * 10, b".\r\n", QUIT)
     assert dialogue.codes[-2:] == [250, 221]
 
@@ -236,7 +239,7 @@ def test_sleep_of_a_handler_ends_at_shutdown_or_session_timeout(stop: bool, seco
             dialogue.loop.drain()
         await session.sleep(10_000)
 
-    dialogue = session(app, timeouts=TIMEOUTS)
+    dialogue = session(app, **TIMES)
     dialogue.send(b"NOOP\r\n").end().expect(220, 250, 421)
     assert dialogue.stream.now == 1000 + seconds
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trustme
 
-from smtpcore import Noop, Reply
+from smtpcore import Budgets, Noop, Reply
 from smtpcore.proxy import Endpoint, ProxyCommand, ProxyHeader
 from smtpcore_adapters import Address, App, Listener, Session, Timeouts
 from tests.adapters.fakes import CONFIG
@@ -104,9 +104,9 @@ def test_tls_begins_after_the_proxy_header(
 
 def test_client_of_a_tls_port_gets_no_plaintext(backend: str, contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
     options: dict[str, Any] = {"tls": contexts[0], "implicit_tls": True}
-    late = Timeouts(greeting=0.05, handshake=0.05)
+    late = Budgets(greeting=0.05, handshake=0.05)
     for proxies in (LOCAL, []):
-        with running(backend, App(), config=CONFIG, timeouts=late, proxies=proxies, **options) as server:
+        with running(backend, App(), config=CONFIG, budgets=late, proxies=proxies, **options) as server:
             with server.connect() as silent:
                 assert silent.is_closed()
             assert server.reason() in ("timeout", "lost")

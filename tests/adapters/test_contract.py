@@ -30,7 +30,7 @@ import anyio.to_thread
 import pytest
 import trustme
 
-from smtpcore import Command, ConnectionOpened, DataChunk, Reply
+from smtpcore import Budgets, Command, ConnectionOpened, DataChunk, Reply
 from smtpcore_adapters import (
     Address,
     App,
@@ -444,7 +444,7 @@ def test_server_is_reached_over_ipv6_and_ipv4(start: Start) -> None:
 
 
 def test_silent_client_gets_421(start: Start) -> None:
-    server = start(App(), timeouts=Timeouts(greeting=0.05, close=1))
+    server = start(App(), budgets=Budgets(greeting=0.05), timeouts=Timeouts(close=1))
     with server.connect() as client:
         client.expect("220 s.example ESMTP", "421 4.4.2 s.example closing: you took too long")
         assert client.rest() == b""
@@ -455,7 +455,7 @@ def test_client_that_reads_no_replies_times_out(start: Start) -> None:
     app = App()
     text = [f"{number:490}" for number in range(200)]
     app.on("NOOP")(lambda session, noop: Reply(250, *text))
-    server = start(app, timeouts=Timeouts(send=0.05, close=0.05))
+    server = start(app, budgets=Budgets(send=0.05), timeouts=Timeouts(close=0.05))
     with server.connect(receive_buffer=4096) as client:
         client.send(b"NOOP\r\n" * 90)
         assert server.reason() == "timeout"
@@ -913,7 +913,7 @@ def test_plaintext_during_the_starttls_handler_is_never_executed(
 
 @pytest.mark.parametrize("implicit", [False, True])
 def test_slow_handshake_times_out(implicit: bool, start: Start, server_tls: ssl.SSLContext) -> None:
-    server = start(App(), tls=server_tls, implicit_tls=implicit, timeouts=Timeouts(handshake=0.1))
+    server = start(App(), tls=server_tls, implicit_tls=implicit, budgets=Budgets(handshake=0.1))
     with server.connect() as client:
         if not implicit:
             client.send(EHLO).expect(220, 250).send(b"STARTTLS\r\n").expect(220)
@@ -992,15 +992,15 @@ LIMITS: dict[str, tuple[dict[str, Any], bytes, str, bool]] = {
         "421 4.7.0 ",
         True,
     ),
-    "greeting": ({"timeouts": Timeouts(greeting=0.05, close=1)}, b"EHL", "421 4.4.2 ", True),
-    "command": ({"timeouts": Timeouts(command=0.05, close=1)}, EHLO + b"NOO", "421 4.4.2 ", True),
+    "greeting": ({"budgets": Budgets(greeting=0.05), "timeouts": Timeouts(close=1)}, b"EHL", "421 4.4.2 ", True),
+    "command": ({"budgets": Budgets(command=0.05), "timeouts": Timeouts(close=1)}, EHLO + b"NOO", "421 4.4.2 ", True),
     "body": (
-        {"timeouts": Timeouts(body=0.05, body_rate=0, close=1)},
+        {"budgets": Budgets(body=0.05, body_rate=0), "timeouts": Timeouts(close=1)},
         EHLO + MESSAGE + BODY,
         "421 4.4.2 ",
         True,
     ),
-    "session": ({"timeouts": Timeouts(session=0.05, close=1)}, EHLO, "421 4.4.2 ", True),
+    "session": ({"budgets": Budgets(session=0.05), "timeouts": Timeouts(close=1)}, EHLO, "421 4.4.2 ", True),
     "connections_per_minute": ({"limits": Limits(connections_per_minute=1)}, b"", "421 s.example", True),
     "greeting_delay": ({"timeouts": Timeouts(greeting_delay=30)}, EHLO, "554 s.example", True),
     "auth_failures_per_hour": (

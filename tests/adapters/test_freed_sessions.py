@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import trustme
 
-from smtpcore import Reply
+from smtpcore import Budgets, Reply
 from smtpcore_adapters import Message, Session, SessionOpened, Timeouts
 from tests.adapters.fakes import CONFIG, accepting
 from tests.adapters.harness import TIMEOUT, Client, running
@@ -97,8 +97,8 @@ def test_session_is_freed_when_it_is_over(
         await message.read()
         return Reply(250)
 
-    timeouts = Timeouts(greeting=0.1 if talk is be_silent else TIMEOUT, close=TIMEOUT)
-    with running(backend, app, config=CONFIG, tls=context, timeouts=timeouts) as server:
+    budgets, timeouts = Budgets(greeting=0.1 if talk is be_silent else TIMEOUT), Timeouts(close=TIMEOUT)
+    with running(backend, app, config=CONFIG, tls=context, budgets=budgets, timeouts=timeouts) as server:
         for _ in range(3):
             with server.connect() as client:
                 talk(client)

@@ -22,9 +22,9 @@ from tests.adapters.fakes import CONFIG, MessageStore, accepting
 from tests.adapters.harness import BACKENDS, connect_of, module_of, run_in, running, within
 
 OF_SERVERS = {
-    "timeout": "'timeout' is not an option of the server. The nearest is 'timeouts'; use one of config, ",
+    "timeout": "'timeout' is not an option of the server. The nearest is 'timeouts'; use one of budgets, config, ",
     "hostname": "'hostname' is not an option of the server: it is a field of Config, so pass config=Config(hostname=",
-    "body_rate": "it is a field of Timeouts, so pass timeouts=Timeouts(body_rate=...)",
+    "body_rate": "it is a field of Budgets, so pass budgets=Budgets(body_rate=...)",
     "connections": "it is a field of Limits, so pass limits=Limits(connections=...)",
 }
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from smtpcore import Reply
+from smtpcore import Budgets, Reply
 from smtpcore_adapters import DROP, App, LimitReached, Session, SessionClosed, Timeouts
 from tests.adapters.fakes import CONFIG, accepting, watch
 from tests.adapters.harness import BACKENDS, TIMEOUT, Running, running
@@ -110,8 +110,8 @@ def test_default_handler_answers_unknown_verbs(backend: str) -> None:
 
 
 def test_byte_by_byte_command_times_out(backend: str) -> None:
-    timeouts = Timeouts(greeting=0.2, command=0.2, close=1)
-    with serving(backend, App(), timeouts=timeouts) as server, server.connect() as client:
+    budgets = Budgets(greeting=0.2, command=0.2)
+    with serving(backend, App(), budgets=budgets, timeouts=Timeouts(close=1)) as server, server.connect() as client:
         client.expect(220)
         stop = threading.Event()
 

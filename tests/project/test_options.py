@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from smtpcore import ClientConfig, Config
+from smtpcore import Budgets, ClientConfig, Config
 from smtpcore_adapters import ClientTimeouts, ConnectOptions, Limits, Listener, Options, SendOptions, Timeouts
 from tests.paths import DOCS
 
-SERVER = (Config, Timeouts, Limits, Options, Listener)
+SERVER = (Config, Budgets, Timeouts, Limits, Options, Listener)
 CLIENT = (ClientConfig, ClientTimeouts, ConnectOptions, SendOptions)
 
-OVERRIDES = {"config", "tls", "implicit_tls", "timeouts", "proxies", "trusted"}
+OVERRIDES = {"config", "tls", "implicit_tls", "budgets", "timeouts", "proxies", "trusted"}
 """The fields of `Listener` that replace an option of the server."""
 PLACE = {"host"}
 """The option that, with the port, makes the `Listener` of a server that has only one."""

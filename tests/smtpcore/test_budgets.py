@@ -26,7 +26,8 @@ def test_defaults_of_a_client_are_the_minimums_of_rfc_5321_4_5_3_2() -> None:
     budgets = ClientBudgets()
     assert (budgets.greeting, budgets.mail, budgets.rcpt) == (300, 300, 300)
     assert (budgets.data, budgets.send, budgets.end) == (120, 180, 600)
-    assert Budgets().command == 300
+    assert (Budgets().greeting, Budgets().command) == (300, 300)  # 4.5.3.2.7
+    assert Budgets().body >= 180
 
 
 def test_shortened_budgets_are_at_most_the_given_time_except_the_session_budget() -> None:

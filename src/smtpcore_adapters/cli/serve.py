@@ -17,7 +17,7 @@ import click
 from rich.console import Console
 from rich.logging import RichHandler
 
-from smtpcore import EXTENSIONS, OFF_BY_DEFAULT, BareNewlines, Config, LocalProtocolError, Tolerance
+from smtpcore import EXTENSIONS, OFF_BY_DEFAULT, BareNewlines, Budgets, Config, LocalProtocolError, Tolerance
 from smtpcore.sasl import ScramKeys
 
 from .._names import unknown_name
@@ -222,7 +222,8 @@ def serve(**options: Any) -> None:
         "implicit_tls": options["implicit_tls"],
         "proxies": _proxies(options),
         "trusted": _networks("--trusted", options["trusted"]),
-        "timeouts": _timeouts(options["timeout"], options["greeting_delay"]),
+        "budgets": _budgets(options["timeout"]),
+        "timeouts": Timeouts(greeting_delay=options["greeting_delay"]),
         "limits": _limits(options),
     }
     run: Run = partial(_runner(options["backend"]), app, **arguments)
@@ -510,12 +511,11 @@ def _networks(option: str, networks: Sequence[str]) -> Sequence[str]:
     return networks
 
 
-def _timeouts(seconds: float | None, delay: float) -> Timeouts:
-    timeouts = Timeouts(greeting_delay=delay)
+def _budgets(seconds: float | None) -> Budgets:
     if seconds is None:
-        return timeouts
+        return Budgets()
 
-    return replace(timeouts, greeting=seconds, command=seconds, block=seconds, handshake=seconds)
+    return Budgets(greeting=seconds, command=seconds, block=seconds, handshake=seconds)
 
 
 def _limits(options: dict[str, Any]) -> Limits:

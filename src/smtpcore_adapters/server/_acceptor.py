@@ -5,13 +5,14 @@
 
 import errno
 import logging
+import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from ssl import SSLContext
 from typing import Any, TypeAlias, Unpack
 
-from smtpcore import EXTENSIONS, Config, Connection, Reply
+from smtpcore import EXTENSIONS, Budgets, Config, Connection, Reply
 
 from .._names import check_options
 from ..streams._stream import Address, Stream
@@ -56,6 +57,7 @@ class _ListenerSettings:
     config: Config
     tls: SSLContext | None
     implicit_tls: bool
+    budgets: Budgets
     timeouts: Timeouts
     proxies: "_Peers"
     trusted: "_Peers"
@@ -78,10 +80,13 @@ class Acceptor:
         """The addresses to listen on."""
         self.grace: float = options.get("grace", 30.0)
         """Seconds from `drain` until the adapter cancels the remaining sessions."""
+        self.clock: Callable[[], float] = time.monotonic
+        """The clock of the sessions, in seconds."""
         self._app = app
         self._config = options.get("config") or default_config()
         self._tls = options.get("tls")
         self._implicit_tls = options.get("implicit_tls", False)
+        self._budgets = options.get("budgets") or Budgets()
         self._timeouts = options.get("timeouts") or Timeouts()
         self._extensions = tuple(options.get("extensions", EXTENSIONS))
         self._proxies = tuple(options.get("proxies", ()))
@@ -117,7 +122,8 @@ class Acceptor:
             logger.warning(
                 "no client is offered %s: name the peers with the option trusted", " or ".join(sorted(wanted))
             )
-        return _ListenerSettings(config, tls, implicit_tls, listener.timeouts or self._timeouts, proxies, trusted)
+        budgets, timeouts = listener.budgets or self._budgets, listener.timeouts or self._timeouts
+        return _ListenerSettings(config, tls, implicit_tls, budgets, timeouts, proxies, trusted)
 
     def session_for(self, stream: Stream, listener: Listener | None = None) -> Coroutine[Any, Any, None]:
         """Return a coroutine that runs the session of one connection to its end. The caller must run it.
@@ -144,6 +150,7 @@ class Acceptor:
             stream,
             self._app.configure_session(settings.config_of_trusted if is_trusted else settings.config),
             extensions=self._extensions,
+            budgets=settings.budgets,
             timeouts=settings.timeouts,
             limits=self._limits,
             peers=self._peers,
@@ -153,6 +160,7 @@ class Acceptor:
             trusted=is_trusted,
             on_end=self._loops.discard,
             on_exit=self._exit,
+            clock=self.clock,
         )
 
     def _exit(self, exc: BaseException) -> None:

@@ -56,7 +56,6 @@ class AuthExchange:
     async def run(self) -> None:
         """Authenticate the client, or refuse it, and answer."""
         wire, admission, auth = self._wire, self._admission, self._auth
-        wire.deadlines.restart()
         if not admission.may_authenticate():
             refusal = wire.reach("auth_failures_per_hour")
             await wire.session.sleep(admission.auth_delay)

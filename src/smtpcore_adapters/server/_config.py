@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from ssl import SSLContext
 from typing import TypedDict
 
-from smtpcore import EXTENSIONS, BareNewlines, Bodies, Config, Extension, LocalProtocolError, Tolerance
+from smtpcore import EXTENSIONS, BareNewlines, Bodies, Budgets, Config, Extension, LocalProtocolError, Tolerance
 
 from .._names import unknown_name
 from ..tls._channel_binding import ServerContext
@@ -39,8 +39,10 @@ class Options(TypedDict, total=False):
     place of `Config.starttls`."""
     implicit_tls: bool
     """Whether TLS comes before the greeting (RFC 8314 section 3.3)."""
+    budgets: Budgets
+    """The time limits of a session, by default `Budgets()`."""
     timeouts: Timeouts
-    """The timeouts and delays of a session, by default `Timeouts()`."""
+    """The delays of a session, and the time for its end, by default `Timeouts()`."""
     limits: Limits
     """The limits of one client, and of all clients together, by default `Limits()`."""
     proxies: Iterable[str]
@@ -53,14 +55,14 @@ class Options(TypedDict, total=False):
     """The listeners of the server, in place of a port and a host."""
 
 
-_FIELDS = {field.name: kind.__name__ for kind in (Limits, Timeouts, Config) for field in fields(kind)}
+_FIELDS = {field.name: kind.__name__ for kind in (Limits, Budgets, Timeouts, Config) for field in fields(kind)}
 OPTIONS = frozenset(Options.__annotations__)
 HINTS = {
     name: f"it is a field of {kind}, so pass {kind.lower()}={kind}({name}=...)"
     for name, kind in _FIELDS.items()
     if name not in OPTIONS
 }
-"""The place of each field of `Config`, `Limits` and `Timeouts` that is not an option of a server itself."""
+"""The place of each field of `Budgets`, `Config`, `Limits` and `Timeouts` that is not an option of a server itself."""
 
 
 def default_config() -> Config:

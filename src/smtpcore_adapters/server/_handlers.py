@@ -154,11 +154,11 @@ class Handlers:
             return await self._ask(name, subject)
 
         wire = self._wire
-        begun, waited = wire.clock(), wire.deadlines.waited
+        begun, waited = wire.clock(), wire.conn.waited
         try:
             return await self._ask(name, subject)
         finally:
-            waited = wire.deadlines.waited - waited
+            waited = wire.conn.waited - waited
             wire.show(HandlerDone(name, wire.clock() - begun - waited))
 
     async def _ask(self, name: str, subject: object) -> Any:

@@ -1,12 +1,13 @@
-"""Timeouts and limits, and the replies of the limits."""
+"""Delays and limits, and the replies of the limits."""
 
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
-from smtpcore import Reply
+from smtpcore import Budgets, Reply
 
 logger = logging.getLogger("smtpcore")
 
@@ -15,32 +16,11 @@ _RESERVED = 64  # file descriptors for everything else, such as listeners and fi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """The timeouts and delays of a session, in seconds, and the minimum rate of a body.
+    """The times of a session that are not waits of the protocol, in seconds. `smtpcore.Budgets` limits the waits."""
 
-    A timeout ends the session with `421 4.4.2` if a reply can be sent.
-    """
-
-    greeting: float = 300.0
-    """The time for the client's first command, 300 by default (RFC 5321 4.5.3.2.7)."""
-    command: float = 300.0
-    """The time for the next command, 300 by default (RFC 5321 4.5.3.2.7). It covers the whole line."""
-    body: float = 300.0
-    """The time for waits within a body, 300 by default. Each octet extends it, at the rate of `body_rate`. RFC 5321
-    4.5.3.2.5 gives a client three minutes for each block."""
-    body_rate: float = 500.0
-    """The minimum average rate of a body, in octets per second, 500 by default; 0 for no minimum. The time of `body` is
-    allowed once in addition. Without a minimum, a client could keep a connection open for hours with a few octets."""
-    block: float = 300.0
-    """The time for the next octets of a body, 300 by default (RFC 5321 4.5.3.2.5)."""
-    session: float = 7200.0
-    """The time for the whole session, 7200 by default. A client can extend the other timeouts by sending slowly."""
-    handshake: float = 60.0
-    """The time for a TLS handshake, 60 by default. After this timeout no reply can be sent."""
-    send: float = 300.0
-    """The time for the client to read a reply, 300 by default. After this timeout no reply can be sent."""
     crowded: float = 10.0
-    """The time for a command while less than a tenth of `Limits.connections` is free, 10 by default. Idle clients then
-    make room for new clients, sooner than RFC 5321 4.5.3.2.7 recommends."""
+    """The most time for a command while less than a tenth of `Limits.connections` is free, 10 by default. Idle clients
+    then make room for new clients, sooner than RFC 5321 4.5.3.2.7 recommends."""
     close: float = 2.0
     """The time for the client to read the last reply and close the connection, 2 by default."""
     greeting_delay: float = 0.0
@@ -60,7 +40,14 @@ class Timeouts:
                 raise ValueError(f"timeout {name} is {value}, but must be more than 0 seconds")
 
 
-_MAY_BE_ZERO = frozenset({"body_rate", "greeting_delay", "auth_delay", "max_auth_delay"})
+_MAY_BE_ZERO = frozenset({"greeting_delay", "auth_delay", "max_auth_delay"})
+
+
+@lru_cache(maxsize=16)
+def with_crowded(budgets: Budgets, timeouts: Timeouts) -> tuple[Budgets, Budgets]:
+    """Return the budgets of a session, and those that hold while the server is nearly full."""
+    most = timeouts.crowded
+    return budgets, replace(budgets, greeting=min(budgets.greeting, most), command=min(budgets.command, most))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ssl import SSLContext
 from typing import Any
 
-from smtpcore import Config
+from smtpcore import Budgets, Config
 
 from .._names import check_options
 from ..streams._stream import Address, address_of, send_at_once
@@ -54,8 +54,10 @@ class Listener:
     """The context for STARTTLS and implicit TLS."""
     implicit_tls: bool | None = None
     """Whether TLS starts before the greeting (RFC 8314 section 3.3)."""
+    budgets: Budgets | None = None
+    """The time limits of a session."""
     timeouts: Timeouts | None = None
-    """The timeouts of a session."""
+    """The delays of a session, and the time for its end."""
     proxies: tuple[str, ...] | None = None
     """Addresses and networks of proxies, which begin each connection with a PROXY header; `"unix"` for a `path`."""
     trusted: tuple[str, ...] | None = None

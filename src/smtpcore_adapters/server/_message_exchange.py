@@ -80,7 +80,6 @@ class MessageExchange:
     async def run(self, event: Data | Bdat | Burl) -> None:
         """Reply to `event`, except to BDAT, whose octets follow at once. Then receive the body, if there is one."""
         wire = self._wire
-        wire.deadlines.restart()
         if isinstance(event, Data):
             await self._handlers.run(event)
             if wire.conn.state is not State.DATA:

@@ -21,7 +21,7 @@ class Reason(StrEnum):
     LOST = "lost"
     """The connection broke, a TLS handshake failed, or the client closed the connection within a message."""
     TIMEOUT = "timeout"
-    """A timeout has expired."""
+    """A time budget is spent. `SessionClosed.budget` names the budget."""
     SHUTDOWN = "shutdown"
     """The server stops."""
     EARLY_TALKER = "early talker"
@@ -88,6 +88,8 @@ class SessionClosed:
     """The reason for its end."""
     seconds: float
     """The duration of the session."""
+    budget: str = ""
+    """The name of the time budget that ended the session: a field of `Budgets`, or `"crowded"`. Empty if none did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ class Decider(StrEnum):
     LIMIT = "limit"
     """A limit of `Limits`, the greeting delay, or the refusal of HTTP requests."""
     TIMEOUT = "timeout"
-    """A timeout of `Timeouts`."""
+    """A time budget: a field of `Budgets`, or `Timeouts.crowded`."""
     HANDLER = "handler"
     """A handler."""
     DEFAULT = "default"

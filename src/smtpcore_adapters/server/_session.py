@@ -3,7 +3,6 @@
 import os
 import secrets
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, TypeVar
 
@@ -12,7 +11,6 @@ from smtpcore.proxy import Endpoint, ProxyHeader
 
 from ..streams._stream import Address, Stream
 from ..tls._info import Tls
-from ._deadlines import Deadlines
 from ._xclient import NO_XCLIENT, XclientAttributes
 
 T = TypeVar("T")
@@ -83,11 +81,13 @@ class SessionRecord:
 class Session:
     """A client's session, as handlers use it: information about the client, and actions for the session."""
 
-    def __init__(self, stream: Stream, connection: Connection, record: SessionRecord, deadlines: Deadlines) -> None:
+    def __init__(
+        self, stream: Stream, connection: Connection, record: SessionRecord, clock: Callable[[], float]
+    ) -> None:
         self._stream = stream
         self._connection = connection
         self._record = record
-        self._deadlines = deadlines
+        self._clock = clock
         self._state: SimpleNamespace | None = None
 
         self.id: str = secrets.token_hex(6)
@@ -171,11 +171,9 @@ class Session:
         Returns earlier if the server shuts down or the session's time is used up.
         """
         # Several short waits, so that streams need no way to interrupt a sleep.
-        deadlines = self._deadlines
-        end = deadlines.clock() + seconds
-        with suppress(TimeoutError):
-            while not self._record.draining and (left := end - deadlines.clock()) > 0:
-                await self._stream.sleep(deadlines.within_session(min(left, _NAP)))
+        end = min(self._clock() + seconds, self._connection.session_deadline)
+        while not self._record.draining and (left := end - self._clock()) > 0:
+            await self._stream.sleep(min(left, _NAP))
 
     async def open_stream(
         self, host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None

@@ -26,6 +26,7 @@ from smtpcore import (
     Auth,
     Bdat,
     BodyAborted,
+    Budgets,
     Burl,
     Config,
     Connection,
@@ -47,7 +48,6 @@ from ._admission import Admission
 from ._app import App
 from ._authentication import AuthExchange
 from ._config import config_for
-from ._deadlines import Deadlines
 from ._handlers import ConnectionDropped, Handlers
 from ._limits import Limits, Timeouts
 from ._message_exchange import MessageExchange
@@ -80,6 +80,7 @@ class SessionLoop:
         config: Config,
         *,
         extensions: Sequence[Extension] = EXTENSIONS,
+        budgets: Budgets | None = None,
         timeouts: Timeouts,
         limits: Limits | None = None,
         peers: PeerTable | None = None,
@@ -93,10 +94,10 @@ class SessionLoop:
     ) -> None:
         limits = limits or Limits()
         peers = peers or PeerTable(limits)
-        conn = Connection(config_for(app, config), extensions=extensions)
-        deadlines = Deadlines(timeouts, peers, clock)
+        conn = Connection(config_for(app, config), extensions=extensions, implicit_tls=implicit_tls)
+        conn.budgets = budgets or conn.budgets
         self._record = SessionRecord()
-        self._wire = Wire(app, stream, conn, self._record, deadlines, timeouts, peers=peers, tls=tls, clock=clock)
+        self._wire = Wire(app, stream, conn, self._record, timeouts, peers=peers, tls=tls, clock=clock)
         self._admission = Admission(self._wire, self._record, peers, timeouts, is_trusted=trusted)
         self._handlers = Handlers(app, self._wire, self._admission)
         self._implicit_tls = implicit_tls
@@ -139,8 +140,10 @@ class SessionLoop:
         finally:
             try:
                 seconds = wire.clock() - opened
-                wire.show(SessionClosed(reason, seconds))
-                wire.log.write(logging.DEBUG, "disconnected: %s", reason, reason=str(reason), seconds=seconds)
+                wire.show(SessionClosed(reason, seconds, wire.budget))
+                by = f" ({wire.budget})" if wire.budget else ""
+                fields: dict[str, Any] = {"reason": str(reason), "seconds": seconds, "budget": wire.budget}
+                wire.log.write(logging.DEBUG, "disconnected: %s%s", reason, by, **fields)
                 await wire.close(at_once=reason in _ABRUPT)
             finally:
                 self._admission.leave()
@@ -150,12 +153,9 @@ class SessionLoop:
     async def _end_after(self, exc: BaseException) -> Reason:
         # A separate coroutine: inside `run`, its variables would use memory in every idle session.
         wire = self._wire
-        if self._implicit_tls and not wire.stream.tls:
-            wire.conn.send_failed()  # the client waits for TLS, and cannot read a reply in plaintext (RFC 8314 3.3)
         match exc:
             case TimeoutError():
-                timeout = wire.deadlines.expired(wire.conn.waiting_for)
-                await wire.say_goodbye("you took too long", "4.4.2", Decider.TIMEOUT, timeout)
+                await wire.end_late()
                 return Reason.TIMEOUT
             case Interrupted():
                 wire.give_up()
@@ -218,7 +218,6 @@ class SessionLoop:
             await (exchange(self, event) if exchange else self._handlers.run(event))
             if transaction and not wire.conn.transaction:
                 record.clear_forwarded()
-            wire.deadlines.restart()
 
     async def _open(self) -> Reason | None:
         """Read the PROXY header, apply the limits, do implicit TLS, and wait for early talkers, before the greeting.

@@ -9,9 +9,11 @@
 # - After a failed TLS handshake nothing is sent: the session cannot return to plaintext (RFC 3207 section 4).
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from ssl import SSLContext
+from typing import TypeVar
 
 from smtpcore import (
     NEED_DATA,
@@ -29,6 +31,7 @@ from smtpcore import (
     Reply,
     ReplyClass,
     Signal,
+    TimedOut,
     Vrfy,
     Wait,
     Xclient,
@@ -37,8 +40,7 @@ from smtpcore.proxy import ProxyHeader, ProxyReader
 
 from ..streams._stream import Interrupted, Stream
 from ._app import App
-from ._deadlines import Deadlines
-from ._limits import REPLIES, Timeouts
+from ._limits import REPLIES, Timeouts, with_crowded
 from ._notifications import (
     AbortConnection,
     Decider,
@@ -54,7 +56,9 @@ from ._peers import PeerTable
 from ._session import Session, SessionRecord
 from ._session_log import SessionLog
 
+_TOO_SLOW = "you took too long"
 _TIME_FOR_QUIT = 1.0  # seconds to wait for QUIT before the 421 of a shutdown
+T = TypeVar("T")
 _MESSAGE_ENDS = (DataEnd, InvalidData)
 _MOST_REPLIES = 100  # in the queue: a client that reads no replies could otherwise fill the memory
 
@@ -64,18 +68,20 @@ class Wire:
 
     __slots__ = (
         "_app",
+        "_budgets",
         "_is_given_up",
         "_is_interruptible",
+        "_peers",
         "_record",
         "_timeouts",
         "_tls",
         "_unsent",
         "_waits_since",
         "_was_message",
+        "budget",
         "clock",
         "closed_by",
         "conn",
-        "deadlines",
         "log",
         "session",
         "stream",
@@ -87,7 +93,6 @@ class Wire:
         stream: Stream,
         conn: Connection,
         record: SessionRecord,
-        deadlines: Deadlines,
         timeouts: Timeouts,
         *,
         peers: PeerTable,
@@ -97,6 +102,9 @@ class Wire:
         self._app = app
         self._record = record
         self._timeouts = timeouts
+        self._peers = peers
+        self._budgets = with_crowded(conn.budgets, timeouts)
+        """The time budgets, and those that hold while the server is nearly full."""
         self._tls = tls
         self._unsent = 0
         """The number of replies since the last flush."""
@@ -109,12 +117,14 @@ class Wire:
 
         self.stream = stream
         self.conn = conn
-        self.session = Session(stream, conn, record, deadlines)
+        self.session = Session(stream, conn, record, clock)
         self.log = SessionLog(self.session, peers, clock)
-        self.deadlines = deadlines
         self.clock = clock
+        self.budget = ""
+        """The name of the time budget that has ended the session."""
         self.closed_by = Reason.CLOSED
         """The reason for the end of the session if the dialogue ends after the last reply."""
+        conn.tick(clock())
 
     # Observers
 
@@ -138,7 +148,7 @@ class Wire:
     async def next_event(self) -> Event | Signal:
         """Return the client's next event, NEED_TLS or NEED_PART; NEED_DATA if `drain` has interrupted the wait for it.
 
-        Replies that must not wait are sent first. Raises `TimeoutError` when a deadline has passed, `OSError` when the
+        Replies that must not wait are sent first. Raises `TimeoutError` when a time budget is spent, `OSError` when the
         connection is lost, and `RemoteProtocolError` when the dialogue cannot continue.
         """
         conn = self.conn
@@ -149,18 +159,25 @@ class Wire:
             if self._unsent:
                 await self.flush()
 
-            data = b""
-            begun = self._waits_since = self.clock()
-            timeout = self.deadlines.remaining(conn.waiting_for, begun)
+            conn.budgets = self._budgets[self._peers.are_many]
+            now = self._waits_since = self.clock()
+            conn.tick(now)
+            deadline = conn.deadline
+            if deadline <= now:
+                continue
+
             try:
-                data = await self.stream.receive(timeout)
+                conn.receive_data(await self.stream.receive(deadline - now))
+            except TimeoutError:
+                conn.tick(max(self.clock(), deadline))
+                continue
             except Interrupted:
                 return NEED_DATA
-            finally:
-                self.deadlines.record_wait(self.clock() - begun, len(data))
 
-            conn.receive_data(data)
+            conn.tick(self.clock())
 
+        if type(event) is TimedOut:
+            raise self._late(event)
         if self._app.observers and not isinstance(event, Signal | ConnectionClosed):
             self.show(event)
         return event
@@ -174,7 +191,7 @@ class Wire:
         if not self._was_message:
             return None
 
-        end = (self.clock() if self._unsent else self._waits_since) + _TIME_FOR_QUIT
+        end = min((self.clock() if self._unsent else self._waits_since) + _TIME_FOR_QUIT, self.conn.session_deadline)
         await self.flush()
         with suppress(TimeoutError, Interrupted):
             while (event := self.conn.next_event()) is NEED_DATA:
@@ -182,7 +199,7 @@ class Wire:
                 if left <= 0:
                     return None
 
-                self.conn.receive_data(await self.stream.receive(self.deadlines.within_session(left)))
+                self.conn.receive_data(await self.stream.receive(left))
             if isinstance(event, Quit):
                 self.show(event)
                 return event
@@ -198,20 +215,45 @@ class Wire:
         """
         reader = ProxyReader()
         while (header := reader.next_header()) is NEED_DATA:
-            begun = self.clock()
             with self._interruptible():
-                data = await self.stream.receive(self.deadlines.remaining(Wait.GREETING, begun))
-            self.deadlines.record_wait(self.clock() - begun, len(data))
-            reader.receive_data(data)
+                reader.receive_data(await self._before_deadline(self.stream.receive))
 
         return header, reader.trailing_data
 
     async def talks_within(self, delay: float) -> bool:
         """Wait for `delay` seconds, and return whether the client has sent something before the greeting."""
+        delay = min(delay, self.conn.session_deadline - self.clock())
         with suppress(TimeoutError, Interrupted), self._interruptible():
-            self.conn.receive_data(await self.stream.receive(self.deadlines.within_session(delay)))
+            self.conn.receive_data(await self.stream.receive(delay))
 
         return bool(self.conn.trailing_data)
+
+    async def _before_deadline(self, wait: Callable[[float], Awaitable[T]]) -> T:
+        """Return what `wait` returns within its timeout. Raises `TimeoutError` when a time budget is spent."""
+        conn, now = self.conn, self.clock()
+        conn.tick(now)
+        deadline = conn.deadline
+        if deadline > now:
+            try:
+                return await wait(deadline - now)
+            except TimeoutError:
+                conn.tick(max(self.clock(), deadline))
+
+        event = conn.next_event()
+        assert isinstance(event, TimedOut), "the deadline has passed"
+        raise self._late(event)
+
+    def _late(self, event: TimedOut) -> TimeoutError:
+        """Report that a time budget is spent, and return the exception that ends the session."""
+        is_shortened = getattr(self.conn.budgets, event.budget) != getattr(self._budgets[False], event.budget)
+        self.budget = "crowded" if is_shortened else event.budget
+        self.show(event)
+        if event.reply:
+            self.show(event.reply)
+            self._report(None, event.reply, Decider.TIMEOUT, self.budget)
+        else:
+            self.log.write(logging.INFO, "closing: the time budget %s is spent", self.budget, budget=self.budget)
+        return TimeoutError(f"the time budget {self.budget} is spent")
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -311,8 +353,12 @@ class Wire:
 
     async def flush(self) -> None:
         """Send the queued replies. Raises `TimeoutError` if the client does not read them in time."""
-        # Check the deadline before taking the replies out of the queue, so that no reply is lost if it has passed.
-        timeout = self.deadlines.within_session(self._timeouts.send)
+        now = self.clock()
+        timeout = self.conn.send_deadline(now) - now
+        if timeout <= 0:  # check this before taking the replies out of the queue, so that no reply is lost
+            self.budget = "session"
+            raise TimeoutError("the session has taken too long")
+
         data = self.conn.data_to_send()
         self._unsent = 0
         if not data:
@@ -321,6 +367,7 @@ class Wire:
         try:
             await self.stream.send(data, timeout)
         except TimeoutError:
+            self.budget = "send"
             self.conn.send_failed()
             raise
 
@@ -336,9 +383,8 @@ class Wire:
             raise OSError("TLS was accepted, but there is no SSLContext")
 
         try:
-            timeout = self.deadlines.within_session(self._timeouts.handshake)
             with self._interruptible():
-                await self.stream.start_tls(self._tls, timeout, received=received)
+                await self._before_deadline(partial(self.stream.start_tls, self._tls, received=received))
         except OSError as exc:
             self.conn.send_failed()
             self.show(TlsFailed(str(exc) or type(exc).__name__))
@@ -358,6 +404,13 @@ class Wire:
             self._report(None, sent, decided_by, rule)
 
         await self.flush_last()
+
+    async def end_late(self) -> None:
+        """End the dialogue after a time budget was spent."""
+        if self.budget == "session":
+            await self.say_goodbye(_TOO_SLOW, "4.4.2", Decider.TIMEOUT, self.budget)  # unless it was said already
+        else:
+            await self.flush_last()
 
     async def flush_last(self) -> None:
         """Send the queued replies if the client still reads them. Raises nothing."""

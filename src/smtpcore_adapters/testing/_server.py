@@ -8,7 +8,7 @@ from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self, TypeVar
 
-from smtpcore import EXTENSIONS, OFF_BY_DEFAULT, Bodies, Config
+from smtpcore import EXTENSIONS, OFF_BY_DEFAULT, Bodies, Budgets, Config
 
 from .._names import check_options, unknown_name
 from ..recipients import AnyRecipient, Recipients
@@ -115,13 +115,8 @@ class SmtpServer:
                 tls=self._context(),
                 implicit_tls=options.implicit_tls,
                 limits=_NO_LIMITS,
-                timeouts=Timeouts(
-                    greeting=options.timeout,
-                    command=options.timeout,
-                    body=options.timeout,
-                    close=0.5,
-                    auth_delay=0,
-                ),
+                budgets=Budgets(greeting=options.timeout, command=options.timeout, body=options.timeout),
+                timeouts=Timeouts(close=0.5, auth_delay=0),
             )
         ).address
         return self

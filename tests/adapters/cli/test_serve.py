@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from smtpcore_adapters import Timeouts
-from smtpcore_adapters.cli.serve import _timeouts
+from smtpcore import Budgets
+from smtpcore_adapters.cli.serve import _budgets
 from tests.adapters.cli.clients import client_context, connect, send
 from tests.adapters.command import TIMEOUT, run_in_process, running, split_trace
 
@@ -450,12 +450,8 @@ def test_failed_login_is_logged_with_the_name_and_the_address(tmp_path: Path, op
 
 
 def test_timeout_limits_each_wait_but_not_a_whole_body() -> None:
-    default = Timeouts()
-    timeouts = _timeouts(2.0, 0.5)
-    assert (timeouts.greeting, timeouts.command, timeouts.block, timeouts.handshake) == (2, 2, 2, 2)
-    assert (timeouts.body, timeouts.body_rate, timeouts.session) == (default.body, default.body_rate, default.session)
-    assert timeouts.greeting_delay == 0.5
-    assert _timeouts(None, 0.0) == default
+    assert _budgets(2.0) == Budgets(greeting=2, command=2, block=2, handshake=2)
+    assert _budgets(None) == Budgets()
 
 
 # Listeners, extensions and passwords

@@ -1,4 +1,4 @@
-"""Rows of the table for the fields of `Timeouts` and `Limits`."""
+"""Rows of the table for the fields of `Budgets`, `Timeouts` and `Limits`."""
 
 import time
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from .talk import LOCAL, SLOW, Refused, Row, Service, Setup, Talk
 TIMEOUT = 10.0
 
 
-# Timeouts
+# Budgets and timeouts
 
 
 class Timed(Row):
@@ -29,7 +29,7 @@ class Timed(Row):
 
 class Greeting(Timed):
     name = "greeting"
-    covers = ("Timeouts.greeting",)
+    covers = ("Budgets.greeting",)
     fields = ("greeting",)
 
     def own(self, service: Service) -> None:
@@ -40,7 +40,7 @@ class Greeting(Timed):
 
 class CommandTimeout(Timed):
     name = "command"
-    covers = ("Timeouts.command",)
+    covers = ("Budgets.command",)
     fields = ("command",)
 
     def last(self, talk: Talk) -> None:
@@ -50,7 +50,7 @@ class CommandTimeout(Timed):
 
 class Body(Timed):
     name = "body"
-    covers = ("Timeouts.body",)
+    covers = ("Budgets.body",)
     fields = ("body",)
 
     def last(self, talk: Talk) -> None:
@@ -60,7 +60,7 @@ class Body(Timed):
 
 class BodyRate(Row):
     name = "body_rate"
-    covers = ("Timeouts.body_rate",)
+    covers = ("Budgets.body_rate",)
 
     def on(self, setup: Setup) -> None:
         setup.is_timed = True
@@ -86,7 +86,7 @@ class BodyRate(Row):
 
 class Block(Timed):
     name = "block"
-    covers = ("Timeouts.block",)
+    covers = ("Budgets.block",)
     fields = ("block",)
 
     def last(self, talk: Talk) -> None:
@@ -96,7 +96,7 @@ class Block(Timed):
 
 class SessionTimeout(Row):
     name = "session"
-    covers = ("Timeouts.session",)
+    covers = ("Budgets.session",)
 
     def on(self, setup: Setup) -> None:
         setup.is_timed = True
@@ -108,7 +108,7 @@ class SessionTimeout(Row):
 
 class Handshake(Timed):
     name = "handshake"
-    covers = ("Timeouts.handshake",)
+    covers = ("Budgets.handshake",)
     fields = ("handshake",)
 
     def on(self, setup: Setup) -> None:
@@ -129,7 +129,7 @@ class Handshake(Timed):
 
 class Send(Timed):
     name = "send"
-    covers = ("Timeouts.send",)
+    covers = ("Budgets.send",)
     fields = ("send",)
 
     def on(self, setup: Setup) -> None:

@@ -8,16 +8,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from types import TracebackType
 from typing import Any, ClassVar, Final
 
-from smtpcore import EXTENSIONS, OFF_BY_DEFAULT, Config, Extension, Mail, Params, Rcpt, Reply
+from smtpcore import EXTENSIONS, OFF_BY_DEFAULT, Budgets, Config, Extension, Mail, Params, Rcpt, Reply
 from smtpcore_adapters import Address, App, Limits, Message, Server, Session, Timeouts
 from smtpcore_adapters.users import Users
 from tests.adapters.fakes import CONFIG
 from tests.adapters.harness import TIMEOUT, Client
 
+_BUDGETS: Final = {field.name for field in fields(Budgets)}
 SLOW: Final = "closing: you took too long"
 """The end of the reply after a timeout."""
 LOCAL: Final = ("127.0.0.0/8", "::1/128", "unix")
@@ -108,7 +109,7 @@ class Setup:
         _merge(self._config, fields)
 
     def timeouts(self, **fields: float) -> None:
-        """Set fields of `Timeouts`."""
+        """Set fields of `Budgets` and of `Timeouts`."""
         for name in fields.keys() - self._set_timeouts:
             self._timeouts.pop(name, None)
         self._set_timeouts |= fields.keys()
@@ -150,7 +151,8 @@ class Setup:
         """Return the options of `serving`."""
         return {
             "config": self.server_config,
-            "timeouts": Timeouts(**self._timeouts),
+            "budgets": Budgets(**{name: self._timeouts[name] for name in self._timeouts.keys() & _BUDGETS}),
+            "timeouts": Timeouts(**{name: self._timeouts[name] for name in self._timeouts.keys() - _BUDGETS}),
             "limits": Limits(**self._limits),
             "extensions": tuple(self.extensions),
             "grace": 1.0,

@@ -1,7 +1,8 @@
 """Each pair of documented options and extensions works together over a real socket, on every adapter.
 
-The table has a row for each field of `Config`, `Timeouts`, `Limits` and `Options`, and for each built-in extension. The
-pairs that make no sense together are in `excluded.txt`, with the reason; the file is generated from the table.
+The table has a row for each field of `Budgets`, `Config`, `Timeouts`, `Limits` and `Options`, and for each built-in
+extension. The pairs that make no sense together are in `excluded.txt`, with the reason; the file is generated from the
+table.
 """
 
 import ssl
@@ -18,7 +19,7 @@ import pytest
 import trustme
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from smtpcore import EXTENSIONS, Config
+from smtpcore import EXTENSIONS, Budgets, Config
 from smtpcore_adapters import Limits, Options, Timeouts
 from tests.adapters.harness import loop_of, module_of
 
@@ -29,7 +30,7 @@ from .talk import Hook, Log, Row, Service, Setup, TooSlow, captured_log, convers
 
 ROWS = (*OPTIONS, *LIMITS, *EXTENSION_ROWS)
 BY_NAME = {row.name or row.covers[0].partition(".")[2]: row for row in ROWS}
-PLACES = frozenset({"Options.config", "Options.timeouts", "Options.limits"})
+PLACES = frozenset({"Options.budgets", "Options.config", "Options.timeouts", "Options.limits"})
 """Options that consist of fields with rows of their own."""
 EXCLUDED = Path(__file__).with_name("excluded.txt")
 ADAPTERS = ("asyncio", "trio", "anyio", "threads")
@@ -60,7 +61,9 @@ PAIRS = tuple(pair for pair in ALL_PAIRS if pair not in EXCLUDED_PAIRS)
 
 
 def test_each_option_and_extension_has_a_row() -> None:
-    options = {f"{kind.__name__}.{field.name}" for kind in (Config, Timeouts, Limits) for field in fields(kind)}
+    options = {
+        f"{kind.__name__}.{field.name}" for kind in (Budgets, Config, Timeouts, Limits) for field in fields(kind)
+    }
     options |= {f"Options.{name}" for name in Options.__annotations__}
     options |= {extension.keyword for extension in EXTENSIONS}
     covered = {name for row in ROWS for name in row.covers}

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from smtpcore import OFF_BY_DEFAULT, Config, LocalProtocolError
-from smtpcore_adapters import Address, App, Limits, Listener, Server, Timeouts
+from smtpcore import OFF_BY_DEFAULT, Budgets, Config, LocalProtocolError
+from smtpcore_adapters import Address, App, Limits, Listener, Server
 from smtpcore_adapters.server._acceptor import Acceptor, pause_after_accept_error
 from tests.adapters.fakes import CONFIG, EHLO, QUIT, FakeStream, suspend
 from tests.adapters.playbook import accepted
@@ -121,9 +121,9 @@ def test_invalid_configuration_is_an_error_at_construction() -> None:
         Acceptor(App(), config=Config(hostname="s.example", disabled=frozenset({"8BITMIME"})))
 
 
-@pytest.mark.parametrize(("own", "seconds"), [(None, 7), (Timeouts(greeting=8), 8)])
-def test_timeouts_of_the_listener_or_the_server_apply_to_the_session(own: Timeouts | None, seconds: float) -> None:
-    acceptor = Acceptor(App(), config=CONFIG, timeouts=Timeouts(greeting=7), listeners=[Listener(timeouts=own)])
+@pytest.mark.parametrize(("own", "seconds"), [(None, 7), (Budgets(greeting=8), 8)])
+def test_timeouts_of_the_listener_or_the_server_apply_to_the_session(own: Budgets | None, seconds: float) -> None:
+    acceptor = Acceptor(App(), config=CONFIG, budgets=Budgets(greeting=7), listeners=[Listener(budgets=own)])
     assert accepted(acceptor).send(QUIT).stream.receive_timeouts == [seconds]
 
 

@@ -2,10 +2,12 @@
 
 import ssl
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from smtpcore import (
+    Budgets,
     Reply,
 )
 from smtpcore_adapters import (
@@ -40,7 +42,10 @@ def failing(name: str, handler: Handler) -> App:
     return app
 
 
-TIMEOUTS = Timeouts(greeting=11, command=12, body=13, session=1000, close=16)
+TIMES: dict[str, Any] = {
+    "budgets": Budgets(greeting=11, command=12, body=13, session=1000),
+    "timeouts": Timeouts(close=16),
+}
 
 
 def limits_of(app: App) -> list[str]:
@@ -64,7 +69,7 @@ def test_client_that_talks_before_the_greeting_is_rejected(early: bytes) -> None
     reached = limits_of(app)
     app.on("connect")(lambda session, opened: pytest.fail("a handler was called"))
     dialogue = (
-        session(app, timeouts=replace(TIMEOUTS, greeting_delay=5))
+        session(app, timeouts=Timeouts(greeting_delay=5, close=16))
         .send(early, QUIT)
         .expect("554 s.example closing: you talked before the greeting")
     )
@@ -75,11 +80,8 @@ def test_client_that_talks_before_the_greeting_is_rejected(early: bytes) -> None
 
 
 def test_client_that_waits_for_the_delayed_greeting_is_served() -> None:
-    dialogue = (
-        session(accepting(), timeouts=replace(TIMEOUTS, greeting_delay=5))
-        .send(SILENCE, EHLO, QUIT)
-        .expect(220, 250, 221)
-    )
+    dialogue = session(accepting(), budgets=TIMES["budgets"], timeouts=Timeouts(greeting_delay=5))
+    dialogue.send(SILENCE, EHLO, QUIT).expect(220, 250, 221)
     assert dialogue.stream.receive_timeouts == [5, 11, 12]
 
 
@@ -106,7 +108,7 @@ def test_refused_connection_has_no_greeting_delay() -> None:
 
 
 def test_session_timeout_shortens_the_greeting_delay() -> None:
-    dialogue = session(App(), timeouts=Timeouts(greeting_delay=5, session=3)).send(SILENCE)
+    dialogue = session(App(), budgets=Budgets(session=3), timeouts=Timeouts(greeting_delay=5)).send(SILENCE)
     assert dialogue.stream.receive_timeouts == [3]
     dialogue.expect(220, 421)
 

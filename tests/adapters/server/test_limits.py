@@ -7,12 +7,12 @@ from dataclasses import FrozenInstanceError, fields
 
 import pytest
 
-from smtpcore import Config
+from smtpcore import Budgets, Config
 from smtpcore_adapters import Limits, Timeouts
-from smtpcore_adapters.server._limits import REPLIES, fit_to_descriptors
+from smtpcore_adapters.server._limits import REPLIES, fit_to_descriptors, with_crowded
 from tests.paths import DOCS
 
-MAY_BE_ZERO = {"greeting_delay", "body_rate", "auth_delay", "max_auth_delay"}
+MAY_BE_ZERO = {"greeting_delay", "auth_delay", "max_auth_delay"}
 POSITIVE = [field.name for field in fields(Timeouts) if field.name not in MAY_BE_ZERO]
 
 
@@ -30,17 +30,16 @@ def test_timeout_may_be_short_or_infinite(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(MAY_BE_ZERO))
-def test_delay_or_rate_may_be_zero(name: str) -> None:
+def test_delay_may_be_zero(name: str) -> None:
     assert getattr(Timeouts(**{name: 0}), name) == 0
     for wrong in (-1, float("nan")):
         with pytest.raises(ValueError, match=f"timeout {name} is {wrong}, but must be at least 0"):
             Timeouts(**{name: wrong})
 
 
-def test_default_timeouts_are_those_of_the_rfc() -> None:
-    # RFC 5321 4.5.3.2.7: five minutes for a server that waits for a command.
-    assert (Timeouts().greeting, Timeouts().command) == (300, 300)
-    assert Timeouts().body >= 180  # RFC 5321 4.5.3.2.5
+def test_only_the_waits_for_commands_are_shorter_while_the_server_is_nearly_full() -> None:
+    budgets = Budgets(greeting=300, command=7)
+    assert with_crowded(budgets, Timeouts(crowded=10)) == (budgets, Budgets(greeting=10, command=7))
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Limits)])
@@ -116,7 +115,7 @@ SERVER = (DOCS / "server.md").read_text()
 
 DOCUMENTED = {
     field.name: field.default
-    for cls in (Timeouts, Limits, Config)
+    for cls in (Budgets, Timeouts, Limits, Config)
     for field in fields(cls)
     if cls is not Config or (field.name.startswith("max_") and "hold" not in field.name)
 }

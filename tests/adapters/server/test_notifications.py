@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from smtpcore import (
+    Budgets,
     DataChunk,
     DataEnd,
     InvalidCommand,
@@ -349,7 +350,7 @@ def test_421_of_a_timeout_names_the_timeout(script: tuple[Step, ...], timeout: s
 def test_421_of_the_session_timeout_names_this_timeout() -> None:
     app = App()
     seen = watch(app, Refusal)
-    session(app, timeouts=Timeouts(session=20)).send(EHLO, SILENCE)
+    session(app, budgets=Budgets(session=20)).send(EHLO, SILENCE)
     assert [(item.decided_by, item.rule) for item in seen] == [(Decider.TIMEOUT, "session")]
 
 

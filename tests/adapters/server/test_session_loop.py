@@ -1,10 +1,12 @@
 """The session loop, over a scripted stream in memory."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from smtpcore import (
+    Budgets,
     Command,
     Mail,
     Reply,
@@ -30,7 +32,10 @@ from tests.adapters.playbook import session
 
 BODY = b"Subject: x\r\n\r\nHello\r\n"
 END = b".\r\n"
-TIMEOUTS = Timeouts(greeting=11, command=12, body=13, session=1000, handshake=14, send=15, close=16)
+TIMES: dict[str, Any] = {
+    "budgets": Budgets(greeting=11, command=12, body=13, session=1000, handshake=14, send=15),
+    "timeouts": Timeouts(close=16),
+}
 
 
 def fail(session: Session, subject: object) -> Reply | None:
@@ -82,7 +87,7 @@ def test_disconnect_handler_is_called_once_with_the_reason(way: str) -> None:
     script, reason, limit = ENDS[way]
     app = accepting()
     app.on("NOOP")(reply_421)
-    dialogue = session(app, timeouts=TIMEOUTS).send(*script).end()
+    dialogue = session(app, **TIMES).send(*script).end()
     assert dialogue.reasons == [reason]
     assert dialogue.stream.close_timeouts == [limit]
 

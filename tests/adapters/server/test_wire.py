@@ -3,20 +3,27 @@
 import logging
 import ssl
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from smtpcore import (
+    Budgets,
     Command,
     Ehlo,
     Reply,
+    TimedOut,
     Vrfy,
+    Wait,
 )
 from smtpcore_adapters import (
+    Address,
     App,
     Session,
+    SessionClosed,
     Timeouts,
 )
+from smtpcore_adapters.server._acceptor import Acceptor
 from smtpcore_adapters.server._app import Handler
 from tests.adapters.fakes import (
     CONFIG,
@@ -32,11 +39,16 @@ from tests.adapters.fakes import (
     Step,
     accepting,
     replies,
+    watch,
 )
-from tests.adapters.playbook import session, trusted
+from tests.adapters.playbook import accepted, session, trusted
 
 END = b".\r\n"
-TIMEOUTS = Timeouts(greeting=11, command=12, body=13, session=1000, handshake=14, send=15, close=16)
+HERE = Address("192.0.2.1", 5)
+TIMES: dict[str, Any] = {
+    "budgets": Budgets(greeting=11, command=12, body=13, session=1000, handshake=14, send=15),
+    "timeouts": Timeouts(close=16),
+}
 
 
 def fail(session: Session, subject: object) -> Reply | None:
@@ -114,7 +126,7 @@ def test_silent_client_gets_421(phase: str) -> None:
     if phase == "after a refusal to serve":
         app.on("connect")(lambda session, opened: Reply(554))
 
-    dialogue = session(app, timeouts=TIMEOUTS).send(*script).end()
+    dialogue = session(app, **TIMES).send(*script).end()
     assert dialogue.stream.receive_timeouts[-1] == limit
     assert dialogue.replies[-1] == "421 4.4.2 s.example closing: you took too long"
     assert len(dialogue.replies) == count
@@ -127,13 +139,13 @@ def test_session_timeout_ends_a_busy_session() -> None:
     def noops(stream: FakeStream) -> list[Step]:
         return [part for _ in range(60) for part in (stream.advance(100), b"NOOP\r\n")]
 
-    dialogue = session(App(), timeouts=TIMEOUTS)
+    dialogue = session(App(), **TIMES)
     dialogue.send(*noops(dialogue.stream)).expect(220, *10 * [250], 421)
     assert dialogue.reasons == ["timeout"]
 
 
 def test_session_timeout_shortens_other_timeouts() -> None:
-    dialogue = session(App(), timeouts=TIMEOUTS).send(EHLO)
+    dialogue = session(App(), **TIMES).send(EHLO)
     dialogue.send(dialogue.stream.advance(995), b"NOOP\r\n", SILENCE)
     assert dialogue.stream.receive_timeouts == [11, 12, 5]
     assert dialogue.reasons == ["timeout"]
@@ -149,7 +161,7 @@ def test_pending_reply_is_sent_before_the_421_of_the_session_timeout(name: str) 
 
     app.on(name)(reply_late)
     line = ENVELOPE + END if name == "message" else name.encode() + b"\r\n"
-    dialogue = session(app, timeouts=TIMEOUTS)
+    dialogue = session(app, **TIMES)
     dialogue.send(line).end()
     assert "Done at last" in dialogue.replies[-1 if name == "QUIT" else -2]
     assert dialogue.codes[-1] == (221 if name == "QUIT" else 421)
@@ -157,10 +169,70 @@ def test_pending_reply_is_sent_before_the_421_of_the_session_timeout(name: str) 
 
 
 def test_nothing_is_sent_after_a_write_that_timed_out() -> None:
-    dialogue = session(App(), timeouts=TIMEOUTS)
+    dialogue = session(App(), **TIMES)
     dialogue.stream.send_errors.extend([None, TimeoutError("full")])
     dialogue.send(EHLO, b"NOOP\r\n").end().expect(220)
     assert dialogue.reasons == ["timeout"]
+
+
+def test_end_of_a_session_names_the_budget_that_was_spent(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="smtpcore")
+    app = App()
+    closed = watch(app, SessionClosed)
+    over = watch(app, TimedOut)
+
+    session(app, **TIMES).send(EHLO, SILENCE)
+    slow = session(app, **TIMES)
+    slow.stream.send_errors.extend([None, TimeoutError("full")])
+    slow.send(EHLO).end()
+    handshake = session(app, config=TLS_CONFIG, tls=CONTEXT, implicit_tls=True, **TIMES)
+    handshake.stream.handshake_error = TimeoutError("slow")
+    handshake.send(EHLO).end()
+    session(app, **TIMES).send(EHLO, QUIT)
+
+    assert [each.budget for each in closed] == ["command", "send", "handshake", ""]
+    assert [(each.wait, each.budget) for each in over] == [(Wait.COMMAND, "command"), (Wait.TLS, "handshake")]
+    assert [record.__dict__["budget"] for record in caplog.records if "disconnected" in record.getMessage()] == [
+        each.budget for each in closed
+    ]
+    assert "disconnected: timeout (command)" in caplog.text
+    assert "closing: the time budget handshake is spent" in caplog.text
+
+
+@pytest.mark.parametrize("end", [SILENCE, b" TCP4"])
+@pytest.mark.parametrize("is_implicit", [False, True])
+def test_waits_for_a_proxy_header_add_up(end: Step, is_implicit: bool) -> None:
+    options: dict[str, Any] = {"tls": CONTEXT, "implicit_tls": True} if is_implicit else {}
+    dialogue = accepted(Acceptor(App(), config=CONFIG, proxies=["192.0.2.1"], **TIMES, **options), HERE)
+    stream = dialogue.stream
+    dialogue.send(b"PRO", stream.advance(10), b"XY", *([] if end is SILENCE else [stream.advance(5)]), end)
+
+    first, *_, last = stream.receive_timeouts
+    assert (first, last) == ((14, 4) if is_implicit else (11, 1))
+    assert dialogue.is_over
+    assert stream.output == (b"" if is_implicit else b"421 s.example closing: you took too long\r\n")
+
+
+class SlowStream(FakeStream):
+    """A stream whose writes take a second."""
+
+    async def send(self, data: bytes, timeout: float) -> None:
+        await super().send(data, timeout)
+        self.now += 1
+
+
+@pytest.mark.parametrize(("left", "limit"), [(1.5, 0.5), (0.5, 0)])
+def test_handshake_does_not_begin_after_the_end_of_the_session(left: float, limit: float) -> None:
+    app = App()
+
+    @app.on("STARTTLS")
+    def use_up_the_time(session: Session, command: Command) -> None:
+        dialogue.stream.now = 2000 - left  # the session began at 1000
+
+    dialogue = session(app, config=TLS_CONFIG, tls=CONTEXT, kind=SlowStream, **TIMES)
+    dialogue.send(EHLO, b"STARTTLS\r\n").end().expect(220, 250, 220)
+    assert dialogue.stream.handshake_limit == limit
+    assert dialogue.reasons == (["closed"] if limit else ["timeout"])
 
 
 def test_failed_write_of_the_last_reply_is_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -184,7 +256,7 @@ def test_starttls_resets_the_session() -> None:
     seen: list[tuple[object, bool]] = []
     app.on("NOOP")(lambda session, noop: seen.append((session.helo, session.tls is not None)))
     script = (EHLO, b"NOOP\r\n", b"STARTTLS\r\n", b"NOOP\r\n", MAIL, EHLO, QUIT)
-    dialogue = session(app, config=TLS_CONFIG, tls=CONTEXT, timeouts=TIMEOUTS).send(*script).end()
+    dialogue = session(app, config=TLS_CONFIG, tls=CONTEXT, **TIMES).send(*script).end()
     assert dialogue.codes == [220, 250, 250, 220, 250, 503, 250, 221]
     assert "STARTTLS" in dialogue.replies[1]
     assert "STARTTLS" not in dialogue.replies[6]
