@@ -367,7 +367,7 @@ def test_coroutine_handler_that_awaits_an_event_loop_fails_in_the_thread_adapter
 
     with running("threads", app, config=CONFIG) as server, server.connect() as client:
         client.expect(220).send(b"NOOP\r\n").expect(451).send(b"HELP\r\n").expect(214)
-    assert "there is no event loop here" in caplog.text
+    assert "a handler awaits an event loop, but there is none" in caplog.text
 
 
 # Listeners
