@@ -27,13 +27,11 @@ from smtpcore import (
     DataEnd,
     Ehlo,
     Event,
-    InvalidCommand,
     Quit,
     Reply,
     Request,
     State,
     TimedOut,
-    UnknownCommand,
     Wait,
 )
 
@@ -82,15 +80,15 @@ class Server:
         self.message += waited
         self.pause += waited
 
-    def receive(self, octets: int) -> None:
+    def receive(self, segment: bytes) -> None:
         self.pause = 0
-        self.octets += octets
+        self.octets += len(segment)
+        if b"\n" in segment:
+            self.line = 0
 
     def work(self, conn: Connection, events: list[Event], worked: int) -> None:
         """Take over the state of the connection after it has handled a segment."""
         self.session += worked
-        if any(isinstance(event, Command | UnknownCommand | InvalidCommand) for event in events):
-            self.line = 0
         if conn.waiting_for is not self.wait:
             self.line = 0
             self.wait = conn.waiting_for
@@ -137,7 +135,7 @@ def test_client_gets_exactly_the_time_of_its_budgets(
             break
         conn.receive_data(segment)
         conn.tick(now)
-        model.receive(len(segment))
+        model.receive(segment)
         events = taken(conn)
         work = work if events else 0  # a program has nothing to do with half a line
         now += work

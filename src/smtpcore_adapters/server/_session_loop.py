@@ -245,6 +245,7 @@ class SessionLoop:
             await wire.start_tls(received)
         elif received:
             wire.conn.receive_data(received)
+            wire.conn.tick(wire.clock())
         if await admission.talks_early():
             await admission.reject_early_talker()
             return Reason.EARLY_TALKER

@@ -19,6 +19,7 @@ from smtpcore import (
     NEED_DATA,
     Auth,
     AuthResponse,
+    BodyAborted,
     Connection,
     ConnectionClosed,
     ConnectionOpened,
@@ -164,20 +165,18 @@ class Wire:
             conn.tick(now)
             deadline = conn.deadline
             if deadline <= now:
-                continue
+                raise self._late()
 
             try:
                 conn.receive_data(await self.stream.receive(deadline - now))
             except TimeoutError:
                 conn.tick(max(self.clock(), deadline))
-                continue
+                raise self._late() from None
             except Interrupted:
                 return NEED_DATA
 
             conn.tick(self.clock())
 
-        if type(event) is TimedOut:
-            raise self._late(event)
         if self._app.observers and not isinstance(event, Signal | ConnectionClosed):
             self.show(event)
         return event
@@ -239,12 +238,14 @@ class Wire:
             except TimeoutError:
                 conn.tick(max(self.clock(), deadline))
 
-        event = conn.next_event()
-        assert isinstance(event, TimedOut), "the deadline has passed"
-        raise self._late(event)
+        raise self._late()
 
-    def _late(self, event: TimedOut) -> TimeoutError:
+    def _late(self) -> TimeoutError:
         """Report that a time budget is spent, and return the exception that ends the session."""
+        event = self.conn.next_event()
+        if isinstance(event, BodyAborted):
+            event = self.conn.next_event()
+        assert isinstance(event, TimedOut), "the deadline has passed"
         is_shortened = getattr(self.conn.budgets, event.budget) != getattr(self._budgets[False], event.budget)
         self.budget = "crowded" if is_shortened else event.budget
         self.show(event)
