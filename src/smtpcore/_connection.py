@@ -432,19 +432,15 @@ class Connection(Endpoint[Budgets]):
     # Time
 
     def _set_deadline(self, timer: Timer) -> None:
+        state = self._state
         if self._asked is not None:
             timer.stop()
-            return
-
-        state = self._state
-        if state is State.CONNECTED:
-            # Before the greeting: a PROXY header, which the connection does not see, or TLS.
+        elif state is State.CONNECTED:  # before the greeting: a PROXY header, which the connection does not see, or TLS
             timer.await_client(Wait.TLS if self._expects_handshake() else Wait.GREETING, self.budgets, None, _NO_LINE)
-            return
-
-        wait = Wait.BODY if self._skip else WAITING_FOR[state]
-        message = (self._transaction or wait) if wait is Wait.BODY or state is State.CHUNKED else None
-        timer.await_client(wait, self.budgets, message, None if self._buffer.skipping else timer.taken)
+        else:
+            wait = Wait.BODY if self._skip else WAITING_FOR[state]
+            message = (self._transaction or wait) if wait is Wait.BODY or state is State.CHUNKED else None
+            timer.await_client(wait, self.budgets, message, None if self._buffer.skipping else timer.taken)
 
     def _time_out(self) -> Reply | None:
         if self._expects_handshake():

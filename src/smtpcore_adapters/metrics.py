@@ -90,11 +90,11 @@ class Metrics:
             case DataChunk(data):
                 self._octets.inc(len(data))
                 self._begin_message(session)
-            case ChunkEnd():
+            case ChunkEnd() | InvalidData():  # a message that cannot be accepted may end with any chunk
                 self._begin_message(session).at_chunk = True
             case Bdat():
                 self._begin_message(session)
-            case DataEnd() | InvalidData():
+            case DataEnd():
                 self._begin_message(session).ended = True
             case Reply():
                 self._replies.labels(str(item.code)).inc()
