@@ -15,6 +15,7 @@ from .client._sources import Body
 from .client._timeouts import ClientTimeouts
 from .server._acceptor import Server
 from .server._app import App
+from .server._background import RunningServer
 from .server._config import Options, default_config
 from .server._header import Header
 from .server._limits import Limits, Timeouts
@@ -74,6 +75,7 @@ __all__ = [
     "Recipient",
     "Refusal",
     "Refused",
+    "RunningServer",
     "SendOptions",
     "SendResult",
     "Sender",

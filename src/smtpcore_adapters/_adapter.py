@@ -5,6 +5,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from inspect import getdoc
 from typing import Any, TypeVar, Unpack
 
@@ -13,9 +14,10 @@ from .client._connecting import connected
 from .client._options import ConnectOptions
 from .server._acceptor import OnReady, Server
 from .server._app import App
+from .server._background import RunningServer, run_until_stopped
 from .server._config import Options
 from .server._serving import serve_on, serving_on
-from .streams._framework import Framework
+from .streams._framework import Framework, TaskGroup
 from .streams._polled import open_polled_stream
 from .streams._stream import Stream
 
@@ -45,6 +47,24 @@ class Adapter:
             OSError: The server cannot listen on an address, for example because the port is in use.
         """
         return serving_on(self._framework, app, port, **options)
+
+    async def start(self, tasks: TaskGroup, app: App, port: int = 0, **options: Unpack[Options]) -> RunningServer:
+        """Start a server as a task of a task group, and return when the server listens.
+
+        `server = await start(tasks, app, port)` starts it, and `await server.stop()` stops it, from any task. When
+        `tasks` is cancelled, all sessions are cancelled at once.
+
+        Args:
+            tasks: A task group of anyio, or a nursery of trio, whose block ends after the server.
+            app: The handlers.
+            port: The TCP port to listen on. With 0, the default, the system picks a free port.
+            **options: `host`, `grace`, `tls`, `listeners` and the other options in `smtpcore_adapters.Options`.
+
+        Raises:
+            OSError: The server cannot listen on an address, for example because the port is in use.
+        """
+        server: RunningServer = await tasks.start(partial(run_until_stopped, self._framework, app, port, options))
+        return server
 
     async def serve(
         self,

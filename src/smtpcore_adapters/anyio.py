@@ -14,7 +14,7 @@ from .server._app import App
 from .server._config import Options
 from .streams._framework import Framework
 
-__all__ = ["connect", "open_stream", "run", "serve", "serving"]
+__all__ = ["connect", "open_stream", "run", "serve", "serving", "start"]
 
 Backend: TypeAlias = Literal["asyncio", "trio"]
 
@@ -55,6 +55,7 @@ _anyio = Adapter(
 
 serving: Final = _anyio.serving
 serve: Final = _anyio.serve
+start: Final = _anyio.start
 open_stream: Final = _anyio.open_stream
 connect: Final = _anyio.connect
 

@@ -35,6 +35,7 @@ from .client._connecting import connected
 from .client._options import ConnectOptions
 from .server._acceptor import Acceptor, OnReady, Server, announce, pause_after_accept_error
 from .server._app import App
+from .server._background import BackgroundThread, RunningServer
 from .server._config import Options
 from .server._listeners import BACKLOG, Listener, accept_from, addresses_of, listening
 from .streams._connector import begin_connecting, check_connected, interleaved, new_socket
@@ -55,7 +56,7 @@ from .streams._stream import (
 from .streams._tls_codec import Encryption, read, read_arrived, shake_hands
 from .tls._info import Tls
 
-__all__ = ["connect", "open_stream", "run", "serve", "serving"]
+__all__ = ["BackgroundServer", "connect", "open_stream", "run", "serve", "serving", "start"]
 
 T = TypeVar("T")
 
@@ -131,6 +132,71 @@ def run(
     """Serve until SIGINT or SIGTERM, in a new event loop of `loop_factory`, for example uvloop.new_event_loop."""
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(serve(app, port, on_ready=on_ready, handle_signals=True, **options))
+
+
+@documented_as(Adapter.start, without="tasks")
+async def start(app: App, port: int = 0, **options: Unpack[Options]) -> RunningServer:
+    """Start a server as a task of the running event loop, and return when it listens.
+
+    The server is `await start(app, port)` until `await server.stop()`.
+    """
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[RunningServer] = loop.create_future()
+
+    async def run_until_stopped() -> None:
+        stop, stopped = asyncio.Event(), asyncio.Event()
+        try:
+            async with serving(app, port, **options) as server:
+                ready.set_result(RunningServer(server, stop, stopped))
+                await stop.wait()
+        finally:
+            stopped.set()
+
+    task = loop.create_task(run_until_stopped(), name="SMTP server")
+    _servers.add(task)
+    task.add_done_callback(_servers.discard)
+    waiting: list[asyncio.Future[Any]] = [task, ready]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    if task.done():
+        task.result()
+
+    return ready.result()
+
+
+_servers: set[asyncio.Task[None]] = set()  # the event loop itself has only weak references to tasks
+
+
+class BackgroundServer(BackgroundThread):
+    """A server in an event loop and a thread of its own: `with BackgroundServer(app, 2525) as server:`.
+
+    All handlers are called in this one thread, except those with `blocking=True`. `loop_factory` makes the event loop,
+    for example `uvloop.new_event_loop`. The other arguments are those of `serving`.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        port: int = 0,
+        *,
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(app, port, **options)
+        self._loop_factory = loop_factory
+
+    def _serve(self, on_ready: Callable[[Server, Callable[[], object]], None]) -> None:
+        async def main() -> None:
+            async with serving(self._app, self._port, **self._options) as server:
+                stop = asyncio.Event()
+                on_ready(server, partial(asyncio.get_running_loop().call_soon_threadsafe, stop.set))
+                await stop.wait()
+
+        with asyncio.Runner(loop_factory=self._loop_factory) as runner:
+            runner.run(main())
 
 
 @documented_as(Adapter.open_stream)

@@ -11,7 +11,7 @@ from .server._app import App
 from .server._config import Options
 from .streams._framework import Framework
 
-__all__ = ["connect", "open_stream", "run", "serve", "serving"]
+__all__ = ["connect", "open_stream", "run", "serve", "serving", "start"]
 
 _trio = Adapter(
     Framework(
@@ -37,6 +37,7 @@ _trio = Adapter(
 
 serving: Final = _trio.serving
 serve: Final = _trio.serve
+start: Final = _trio.start
 open_stream: Final = _trio.open_stream
 connect: Final = _trio.connect
 

@@ -16,6 +16,7 @@ from prometheus_client import REGISTRY
 from smtpcore import ReplyCode
 from smtpcore_adapters import App
 from smtpcore_adapters.anyio import serving
+from smtpcore_adapters.asyncio import BackgroundServer
 from smtpcore_adapters.socket import serving as blocking_serving
 from smtpcore_adapters.tls import self_signed_context
 from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, RCPT
@@ -65,6 +66,23 @@ def test_server_accepts_mail_for_its_domain_only() -> None:
             await anyio.to_thread.run_sync(send, server.address.port)
 
     anyio.run(main)
+
+
+def test_background_server_runs_until_enter(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = run_example("def accept_each")
+
+    def send(prompt: str) -> str:
+        host, port = re.findall(r"listening at (\S+):([0-9]+)", capsys.readouterr().out)[0]
+        with smtplib.SMTP(host, int(port), "client.example", timeout=10) as smtp:
+            smtp.sendmail("a@client.example", ["b@example.org"], b"Subject: hello\r\n\r\nbody\r\n")
+        return ""
+
+    monkeypatch.setattr("builtins.input", send)
+    monkeypatch.setitem(names, "BackgroundServer", lambda app, port: BackgroundServer(app))
+    names["main"]()
+    assert "Subject: hello" in capsys.readouterr().out
 
 
 def test_header_handler_refuses_a_list() -> None:
