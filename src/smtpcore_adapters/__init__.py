@@ -12,7 +12,6 @@ from .client._login import AuthenticationRefused, Login
 from .client._options import ConnectOptions, TlsMode
 from .client._results import Disconnected, Refused, SendResult
 from .client._sources import Body
-from .client._timeouts import ClientTimeouts
 from .server._acceptor import Server
 from .server._app import App
 from .server._background import RunningServer
@@ -54,7 +53,6 @@ __all__ = [
     "Body",
     "Certificate",
     "Client",
-    "ClientTimeouts",
     "ConnectOptions",
     "Decider",
     "Disconnected",

@@ -117,7 +117,7 @@ class Adapter:
         Args:
             host: The host name or IP address of the server. The server's certificate has to be valid for this name.
             port: The TCP port of the server.
-            **options: `tls`, `auth`, `timeouts` and the other options in `smtpcore_adapters.ConnectOptions`.
+            **options: `tls`, `auth`, `budgets` and the other options in `smtpcore_adapters.ConnectOptions`.
 
         Raises:
             OSError: The server cannot be reached, or the connection is lost; `ssl.SSLError` if TLS fails.

@@ -30,9 +30,9 @@ OF_SERVERS = {
 
 OF_CLIENTS = {
     "tls_mode": "'tls_mode' is not an option of connect. The nearest is 'tls'; use one of auth, ",
-    "timeout": "The nearest is 'timeouts'",
+    "timeout": "The nearest is 'connect_timeout'",
     "local_hostname": "The nearest is 'hostname'",
-    "greeting": "it is a field of ClientTimeouts, so pass timeouts=ClientTimeouts(greeting=...)",
+    "greeting": "it is a field of ClientBudgets, so pass budgets=ClientBudgets(greeting=...)",
     "config": "give the fields of a ClientConfig as options, such as hostname=... or lmtp=...",
 }
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from smtpcore import Budgets, ClientConfig, Config
-from smtpcore_adapters import ClientTimeouts, ConnectOptions, Limits, Listener, Options, SendOptions, Timeouts
+from smtpcore import Budgets, ClientBudgets, ClientConfig, Config
+from smtpcore_adapters import ConnectOptions, Limits, Listener, Options, SendOptions, Timeouts
 from tests.paths import DOCS
 
 SERVER = (Config, Budgets, Timeouts, Limits, Options, Listener)
-CLIENT = (ClientConfig, ClientTimeouts, ConnectOptions, SendOptions)
+CLIENT = (ClientConfig, ClientBudgets, ConnectOptions, SendOptions)
 
 OVERRIDES = {"config", "tls", "implicit_tls", "budgets", "timeouts", "proxies", "trusted"}
 """The fields of `Listener` that replace an option of the server."""

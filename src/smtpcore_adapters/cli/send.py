@@ -13,11 +13,10 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from smtpcore import ProtocolError
+from smtpcore import ClientBudgets, ProtocolError
 
-from ..client._options import ConnectOptions, TlsMode
+from ..client._options import CONNECT_TIMEOUT, ConnectOptions, TlsMode
 from ..client._results import SendResult
-from ..client._timeouts import ClientTimeouts
 from ..socket import connect
 from ..transcript import printable
 from ._endpoint import parse_server
@@ -86,7 +85,8 @@ def send(**options: Any) -> int:
         "plaintext_auth": options["allow_plaintext_auth"],
         "lmtp": options["lmtp"],
         "hostname": options["hostname"],
-        "timeouts": _timeouts(options["timeout"]),
+        "budgets": _budgets(options["timeout"]),
+        "connect_timeout": options["timeout"] or CONNECT_TIMEOUT,
     }
     with _opened(options["file"]) as file, _progress(file) as body:
         try:
@@ -137,12 +137,12 @@ def _password() -> str:
     return prompted
 
 
-def _timeouts(seconds: float | None) -> ClientTimeouts:
+def _budgets(seconds: float | None) -> ClientBudgets:
     if seconds is None:
-        return ClientTimeouts()
+        return ClientBudgets()
 
-    names = set(ClientTimeouts.__slots__) - {"quit"}
-    return ClientTimeouts(**dict.fromkeys(names, seconds))
+    names = set(ClientBudgets.__slots__) - {"quit", "session"}
+    return ClientBudgets(**dict.fromkeys(names, seconds))
 
 
 def _explain(exc: OSError | ProtocolError) -> str:

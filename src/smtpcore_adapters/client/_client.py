@@ -55,7 +55,7 @@ class Client:
 
     A negative reply is a return value, not an exception. Each method raises
 
-    - `TimeoutError` if a step takes longer than `ClientTimeouts` allows;
+    - `TimeoutError` if a step takes longer than `ClientBudgets` allows;
     - `OSError` if the connection is lost, `Disconnected` if the server closed the connection;
     - `smtpcore.RemoteProtocolError` if the server's answer is not valid SMTP;
     - `smtpcore.LocalProtocolError` if the arguments cannot be sent as SMTP, and its subclass `Unsendable` if

@@ -9,16 +9,15 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import Unpack
 
-from smtpcore import EXTENSIONS, ClientConfig, LocalProtocolError, Reply, StartTls
+from smtpcore import EXTENSIONS, ClientBudgets, ClientConfig, LocalProtocolError, Reply, StartTls
 from smtpcore.sasl import Channel
 
 from ..streams._stream import Stream
 from ._client import Client
 from ._driver import ClientDriver, explained, say_hello
 from ._login import log_in
-from ._options import ConnectOptions, Opener, TlsMode, check_connect_options
+from ._options import CONNECT_TIMEOUT, ConnectOptions, Opener, TlsMode, check_connect_options
 from ._results import Refused
-from ._timeouts import ClientTimeouts
 
 
 @asynccontextmanager
@@ -44,20 +43,21 @@ async def connected(
 async def open_client(open_stream: Opener, host: str, port: int, **options: Unpack[ConnectOptions]) -> Client:
     """Connect to a server; the caller must call `Client.aclose` at the end. Raises the same errors as `connected`."""
     check_connect_options(options)
-    timeouts = options.get("timeouts") or ClientTimeouts()
-    with explained(f"no connection to {options.get('path') or host} within {timeouts.connect:g} seconds"):
+    timeout = options.get("connect_timeout", CONNECT_TIMEOUT)
+    with explained(f"no connection to {options.get('path') or host} within {timeout:g} seconds"):
         stream = await open_stream(
-            host, port, timeouts.connect, local_address=options.get("local_address"), path=options.get("path")
+            host, port, timeout, local_address=options.get("local_address"), path=options.get("path")
         )
     try:
         config, extensions = _config(stream, options), options.get("extensions", EXTENSIONS)
-        driver = ClientDriver(stream, config, timeouts, extensions=extensions)
+        budgets, is_implicit = options.get("budgets") or ClientBudgets(), options.get("tls") is TlsMode.IMPLICIT
+        driver = ClientDriver(stream, config, budgets, extensions=extensions, implicit_tls=is_implicit)
     except BaseException:
         await stream.aclose(0)
         raise
 
     try:
-        return await _begin_session(driver, host, port, timeouts, options)
+        return await _begin_session(driver, host, port, options)
     except Exception:
         await driver.aclose()  # RFC 5321 4.1.1.10: with QUIT, if a command can still be sent
         raise
@@ -66,14 +66,12 @@ async def open_client(open_stream: Opener, host: str, port: int, **options: Unpa
         raise
 
 
-async def _begin_session(
-    driver: ClientDriver, host: str, port: int, timeouts: ClientTimeouts, options: ConnectOptions
-) -> Client:
+async def _begin_session(driver: ClientDriver, host: str, port: int, options: ConnectOptions) -> Client:
     stream = driver.stream
     mode = options.get("tls", TlsMode.OPPORTUNISTIC)
     proxy = options.get("proxy")
     if proxy:
-        await stream.send(proxy.encode(), timeouts.block)
+        await stream.send(proxy.encode(), driver.connection.budgets.send)
 
     is_verified = mode is TlsMode.IMPLICIT and await _start_tls(driver, host, options)
     greeting = await driver.read_greeting()

@@ -20,15 +20,17 @@
 
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
-from math import inf
+from functools import partial
 from ssl import SSLContext
+from typing import TypeVar
 
 from smtpcore import (
     EXTENSIONS,
     Answered,
     Bdat,
+    ClientBudgets,
     ClientConfig,
     ClientConnection,
     ClientEvent,
@@ -48,12 +50,14 @@ from smtpcore import (
     Rset,
     Signal,
     State,
+    TimedOut,
     Wait,
 )
 
 from ..streams._stream import Stream
 from ._results import Disconnected
-from ._timeouts import ClientTimeouts
+
+T = TypeVar("T")
 
 
 class ClientDriver:
@@ -63,19 +67,17 @@ class ClientDriver:
         self,
         stream: Stream,
         config: ClientConfig,
-        timeouts: ClientTimeouts,
+        budgets: ClientBudgets,
         *,
         extensions: Sequence[Extension] = EXTENSIONS,
+        implicit_tls: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._conn = ClientConnection(config, extensions=extensions)
-        self._timeouts = timeouts
+        self._conn = ClientConnection(config, extensions=extensions, implicit_tls=implicit_tls, budgets=budgets)
         self._clock = clock
         self._goodbye: Reply | None = None
         self._is_busy = False
         self._is_at_end = False
-        self._is_hurried = False
-        """Whether replies are awaited only for `ClientTimeouts.quit` seconds, because no result depends on them."""
         self._is_closed = False
         self._last: Request | None = None
 
@@ -129,12 +131,13 @@ class ClientDriver:
                 await self._take_answers(answers)
 
     async def give_up(self) -> None:
-        """Send RSET after a transaction that has failed. The timeout for the reply is `ClientTimeouts.quit`."""
-        self._is_hurried = True
+        """Send RSET after a transaction that has failed. The wait for the reply takes at most `ClientBudgets.quit`."""
+        budgets = self._conn.budgets
+        self._hurry()
         try:
             await self.ask(Rset())
         finally:
-            self._is_hurried = False
+            self._conn.budgets = budgets
 
     def _is_pointless(self, request: Request, answers: list[Answered]) -> bool:
         if answers and not (self.is_open and answers[0].reply.is_positive):
@@ -242,14 +245,12 @@ class ClientDriver:
         """Do the TLS handshake, after the 220 to STARTTLS or before the greeting. Raise `OSError` if it fails."""
         with self._exclusively():
             self._next_event()  # raises if plaintext arrived after the 220: it may come from an attacker (RFC 3207 4.2)
-            timeout = self._timeouts.handshake
-            with explained(f"the server did not complete the TLS handshake within {timeout:g} seconds"):
-                await self.stream.start_tls(context, timeout, server_name=server_name)
+            await self._before_deadline(partial(self.stream.start_tls, context, server_name=server_name))
             self._conn.tls_established()
 
     async def aclose(self) -> None:
         """Send QUIT if QUIT may be sent, and close the connection. Never raises."""
-        self._is_hurried = True
+        self._hurry()
         is_abandoned = self._is_busy
         try:
             if not self._is_busy and self._conn.may_send(Quit()):
@@ -272,29 +273,39 @@ class ClientDriver:
         # No lingering: the server has answered everything that was sent, or the connection is broken.
         await self.stream.aclose(0)
 
-    async def _next_answer(self, longest: float = inf) -> Answered:
-        wait = self._conn.waiting_for
-        timeout = min(self._limit(_TIMEOUTS[wait](self._timeouts)), longest)
-        deadline = self._clock() + timeout
-        while True:
-            event = self._next_event()
-            if isinstance(event, Answered):
-                return event
+    async def _next_answer(self) -> Answered:
+        while not isinstance(event := self._next_event(), Answered):
+            self._receive(await self._before_deadline(self.stream.receive))
 
-            left = deadline - self._clock()
-            with explained(f"the server did not send {self._expected(wait)} within {timeout:g} seconds"):
-                if left <= 0:
-                    raise TimeoutError
-                data = await self.stream.receive(left)
-            self._receive(data)
+        return event
+
+    async def _before_deadline(self, wait: Callable[[float], Awaitable[T]]) -> T:
+        """Return what `wait` returns within its timeout. Raises `TimeoutError` when a time budget is spent."""
+        conn, now = self._conn, self._clock()
+        conn.tick(now)
+        deadline = conn.deadline
+        if deadline > now:
+            try:
+                return await wait(deadline - now)
+            except TimeoutError:
+                conn.tick(max(self._clock(), deadline))
+
+        event = conn.next_event()
+        assert isinstance(event, TimedOut), "the deadline has passed"
+        seconds = getattr(conn.budgets, event.budget)
+        if event.budget == "session":
+            raise TimeoutError(f"the session took longer than {seconds:g} seconds")
+        raise TimeoutError(f"the server did not {self._expected(event.wait)} within {seconds:g} seconds")
 
     def _expected(self, wait: Wait) -> str:
+        if wait is Wait.TLS:
+            return "complete the TLS handshake"
         if wait is Wait.SERVER_GREETING:
-            return "its greeting"
+            return "send its greeting"
         if wait is Wait.END_REPLY:
-            return "the reply to the message"
+            return "send the reply to the message"
 
-        return f"the reply to {_WAITS.get(wait) or getattr(self._last, 'verb', 'AUTH')}"
+        return f"send the reply to {_WAITS.get(wait) or getattr(self._last, 'verb', 'AUTH')}"
 
     def _next_event(self) -> ClientEvent | Signal:
         try:
@@ -316,6 +327,7 @@ class ClientDriver:
     def _receive(self, data: bytes) -> None:
         self._is_at_end = not data
         self._conn.receive_data(data)
+        self._conn.tick(self._clock())
 
     async def _read_arrived(self, answers: list[Answered]) -> None:
         """Read the replies that have already arrived, and add them to `answers`.
@@ -335,21 +347,32 @@ class ClientDriver:
         if not data:
             return
 
-        timeout = self._limit(self._timeouts.block)
+        now = self._clock()
+        seconds = self._conn.budgets.send
         try:
-            with explained(f"the server did not read all that was sent within {timeout:g} seconds"):
-                await self.stream.send(data, timeout)
+            with explained(f"the server did not read all that was sent within {seconds:g} seconds"):
+                await self.stream.send(data, self._conn.send_deadline(now) - now)
         except OSError as exc:
             # A server that closes the connection, or stops reading, may have sent the reason first.
-            longest = 0.0 if isinstance(exc, TimeoutError) else self._timeouts.quit
             with suppress(OSError, ProtocolError):
                 await self._read_arrived(answers)
-                while self._conn.replies_due or self._conn.state is State.DATA:
-                    answers.append(await self._next_answer(longest))
+                if not isinstance(exc, TimeoutError):
+                    await self._read_last(answers)
             raise
 
-    def _limit(self, timeout: float) -> float:
-        return min(timeout, self._timeouts.quit) if self._is_hurried else timeout
+    async def _read_last(self, answers: list[Answered]) -> None:
+        """Read the replies of a server that no longer reads, up to the end of its stream."""
+        self._hurry()
+        end = self._conn.send_deadline(self._clock())
+        while self._conn.replies_due or self._conn.state is State.DATA:
+            if isinstance(event := self._next_event(), Answered):
+                answers.append(event)
+            else:
+                self._receive(await self.stream.receive(end - self._clock()))
+
+    def _hurry(self) -> None:
+        """Shorten all waits to `ClientBudgets.quit`, because no result depends on them."""
+        self._conn.budgets = self._conn.budgets.at_most(self._conn.budgets.quit)
 
     @contextmanager
     def _exclusively(self) -> Iterator[None]:
@@ -394,16 +417,6 @@ def explained(what: str) -> Iterator[None]:
 
 
 _WAITS = {Wait.MAIL_REPLY: "MAIL", Wait.RCPT_REPLY: "RCPT", Wait.DATA_REPLY: "DATA"}
-
-_TIMEOUTS: dict[Wait, Callable[[ClientTimeouts], float]] = {
-    Wait.SERVER_GREETING: lambda timeouts: timeouts.greeting,
-    Wait.MAIL_REPLY: lambda timeouts: timeouts.mail,
-    Wait.RCPT_REPLY: lambda timeouts: timeouts.rcpt,
-    Wait.DATA_REPLY: lambda timeouts: timeouts.data,
-    Wait.DATA_BLOCK: lambda timeouts: timeouts.block,
-    Wait.END_REPLY: lambda timeouts: timeouts.end,
-    Wait.COMMAND_REPLY: lambda timeouts: timeouts.command,
-}
 
 
 async def say_hello(driver: ClientDriver) -> Reply:

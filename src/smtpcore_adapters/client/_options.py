@@ -6,14 +6,13 @@ from dataclasses import fields
 from enum import Enum
 from typing import Protocol, TypedDict
 
-from smtpcore import Extension
+from smtpcore import ClientBudgets, Extension
 from smtpcore.proxy import ProxyHeader
 from smtpcore.sasl import MECHANISMS, ClientMechanism
 
 from .._names import check_options, unknown_name
 from ..streams._stream import Stream
 from ._login import Login
-from ._timeouts import ClientTimeouts
 
 
 class TlsMode(Enum):
@@ -62,8 +61,11 @@ class ConnectOptions(TypedDict, total=False):
     """Whether to use LMTP; by default false."""
     hostname: str | None
     """The name for EHLO. By default the machine's fully qualified domain or, without one, its IP address."""
-    timeouts: ClientTimeouts
-    """The timeouts; by default `ClientTimeouts()`."""
+    budgets: ClientBudgets
+    """The time limits; by default `ClientBudgets()`. When one has passed, `TimeoutError` is raised and the connection
+    is closed."""
+    connect_timeout: float
+    """Seconds to connect; by default 30."""
     local_address: str | None
     """The IP address to connect from; by default chosen by the system."""
     path: str | None
@@ -78,13 +80,16 @@ class ConnectOptions(TypedDict, total=False):
     """The extensions that the client can use, by default `EXTENSIONS`. Add your own with `(*EXTENSIONS, yours)`."""
 
 
+CONNECT_TIMEOUT = 30.0
+"""The default of the option `connect_timeout`, in seconds."""
+
 _MECHANISMS = [mechanism.name for mechanism in MECHANISMS]
 _OPTIONS = frozenset(ConnectOptions.__annotations__)
 _HINTS = {
     "config": "give the fields of a ClientConfig as options, such as hostname=... or lmtp=...",
     **{
-        field.name: f"it is a field of ClientTimeouts, so pass timeouts=ClientTimeouts({field.name}=...)"
-        for field in fields(ClientTimeouts)
+        field.name: f"it is a field of ClientBudgets, so pass budgets=ClientBudgets({field.name}=...)"
+        for field in fields(ClientBudgets)
         if field.name not in _OPTIONS
     },
 }
@@ -98,5 +103,7 @@ def check_connect_options(options: ConnectOptions) -> None:
             raise ValueError(unknown_name(name, "a SASL mechanism", _MECHANISMS))
     if options.get("auth_mechanisms") and isinstance(options.get("auth"), ClientMechanism | None):
         raise ValueError("auth_mechanisms has no effect without a name and a secret in auth")
+    if not options.get("connect_timeout", CONNECT_TIMEOUT) > 0:
+        raise ValueError(f"connect_timeout is {options['connect_timeout']}: it must be more than 0 seconds")
     if options.get("local_address") and options.get("path"):
         raise ValueError("local_address has no effect with path: a Unix socket has no IP address")

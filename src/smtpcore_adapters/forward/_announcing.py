@@ -4,12 +4,11 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from smtpcore import EXTENSIONS, Config
+from smtpcore import EXTENSIONS, ClientBudgets, Config
 
 from ..client._client import Client
-from ..client._timeouts import ClientTimeouts
 
-_MOST_SECONDS = 5.0  # for each step of asking the next server
+MOST_SECONDS = 5.0  # for each step of asking the next server
 _MOST_WAIT = 1.0  # seconds that the start of our server waits for the answer
 _MIN_MESSAGE_SIZE = 65_536  # RFC 5321 4.5.3.1.7
 _BETWEEN_NEIGHBOURS = frozenset({"SIZE", "AUTH", "BURL"})
@@ -61,16 +60,9 @@ class Announcement:
         return applied[config]
 
 
-def shortened(timeouts: ClientTimeouts) -> ClientTimeouts:
-    """Return timeouts for a connection that is opened only to ask for the extensions."""
-    return replace(
-        timeouts,
-        connect=min(timeouts.connect, _MOST_SECONDS),
-        handshake=min(timeouts.handshake, _MOST_SECONDS),
-        greeting=min(timeouts.greeting, _MOST_SECONDS),
-        command=min(timeouts.command, _MOST_SECONDS),
-        quit=min(timeouts.quit, 1.0),
-    )
+def shortened(budgets: ClientBudgets) -> ClientBudgets:
+    """Return the time limits of a connection that is opened only to ask for the extensions."""
+    return replace(budgets.at_most(MOST_SECONDS), quit=min(budgets.quit, 1.0))
 
 
 def announced(config: Config, offers: Mapping[str, object], *, is_verified: bool) -> Config:

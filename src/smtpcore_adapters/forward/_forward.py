@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 from smtpcore import (
     EXTENSIONS,
     Answered,
+    ClientBudgets,
     Config,
     LocalProtocolError,
     Path,
@@ -36,13 +37,12 @@ from ..client._client import Client
 from ..client._connecting import open_client
 from ..client._options import ConnectOptions, check_connect_options
 from ..client._results import Refused
-from ..client._timeouts import ClientTimeouts
 from ..server._content import ContentCheck, is_binary
 from ..server._message import Message
 from ..server._received import received_by
 from ..server._session import Session
 from ..streams._blocking import complete, open_blocking_stream
-from ._announcing import Announcement, shortened
+from ._announcing import MOST_SECONDS, Announcement, shortened
 from ._origin import Facts, client_facts, message_facts, proxy_header, tell
 from ._translation import takes_eight_bit, translate_mail, translate_rcpt
 
@@ -172,7 +172,8 @@ class Forward:
 
     def _ask_for_extensions(self, announcement: Announcement) -> None:
         options = self._options.copy()
-        options["timeouts"] = shortened(options.get("timeouts") or ClientTimeouts())
+        options["budgets"] = shortened(options.get("budgets") or ClientBudgets())
+        options["connect_timeout"] = min(options.get("connect_timeout", MOST_SECONDS), MOST_SECONDS)
         if self._proxy_protocol:
             options["proxy"] = ProxyHeader(ProxyCommand.LOCAL)  # this connection is not for a client
         try:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from smtpcore import LocalProtocolError, RemoteProtocolError, Reply
+from smtpcore import ClientBudgets, LocalProtocolError, RemoteProtocolError, Reply
 from smtpcore.proxy import Endpoint, ProxyCommand, ProxyHeader
-from smtpcore_adapters import Address, Client, ClientTimeouts, Disconnected, Refused, TlsMode
+from smtpcore_adapters import Address, Client, Disconnected, Refused, TlsMode
 from smtpcore_adapters.client._connecting import connected, open_client
 from tests.adapters.fakes import SILENCE, Step, step
 from tests.adapters.playbook import BYE, new_client, next_server
@@ -33,7 +33,7 @@ def test_client_sends_ehlo_and_quit() -> None:
     assert repr(clients[0]).endswith(", closed>")
     hop.wire(b"EHLO c.example\r\n", b"QUIT\r\n")
     assert hop.stream.close_timeouts == [0]
-    assert hop.stream.receive_timeouts[-1] <= ClientTimeouts().quit
+    assert hop.stream.receive_timeouts[-1] <= ClientBudgets().quit
 
 
 @pytest.mark.parametrize("code", [500, 502, 550])

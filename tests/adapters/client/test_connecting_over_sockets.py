@@ -12,9 +12,9 @@ from unittest import mock
 import pytest
 import trustme
 
-from smtpcore import Auth, Bdat, LocalProtocolError, StartTls
+from smtpcore import Auth, Bdat, ClientBudgets, LocalProtocolError, StartTls
 from smtpcore.sasl import Credentials
-from smtpcore_adapters import AuthenticationRefused, Client, ClientTimeouts, Refused, Stream, TlsMode, connected
+from smtpcore_adapters import AuthenticationRefused, Client, Refused, Stream, TlsMode, connected
 from tests.adapters.client.test_over_sockets import Connect, run
 from tests.adapters.harness import module_of, run_in
 from tests.adapters.peers import Answering, Peer, serving
@@ -138,7 +138,7 @@ def test_client_sends_quit_after_a_refusal(backend: str, server: Any, options: d
 
 def test_silent_server_delays_the_refusal_by_the_timeout_of_quit_only(backend: str) -> None:
     server = Answering(GREETING=b"554 no\r\n", QUIT=lambda peer: peer.socket.recv(1))
-    error = fail(backend, server, Refused, timeouts=ClientTimeouts(quit=0.1))
+    error = fail(backend, server, Refused, budgets=ClientBudgets(quit=0.1))
     assert error.reply.code == 554
 
 
@@ -258,7 +258,7 @@ def test_timeout_names_the_server_and_the_step(backend: str, step: str, timeout:
             await client.noop() if step == "NOOP" else await client.send("a@c.example", "b@s.example", b"hi\r\n")
 
     offers = ["STARTTLS"] * (step == "STARTTLS") + ["AUTH LOGIN"]
-    options = {**PLAINTEXT, "tls": TlsMode.OPPORTUNISTIC, "timeouts": ClientTimeouts(**{timeout: 0.2}, quit=0.1)}
+    options = {**PLAINTEXT, "tls": TlsMode.OPPORTUNISTIC, "budgets": ClientBudgets(**{timeout: 0.2}, quit=0.1)}
     if step != "AUTH":
         options["auth"] = None
     answers: dict[str, Any] = {step: silent}
@@ -271,7 +271,7 @@ def test_timeout_names_the_server_and_the_step(backend: str, step: str, timeout:
 
 def test_timeout_of_the_handshake_names_the_server(backend: str) -> None:
     server = Answering(GREETING=silent)
-    error = fail(backend, server, TimeoutError, tls=TlsMode.IMPLICIT, timeouts=ClientTimeouts(handshake=0.2))
+    error = fail(backend, server, TimeoutError, tls=TlsMode.IMPLICIT, budgets=ClientBudgets(handshake=0.2))
     assert str(error) == "the server did not complete the TLS handshake within 0.2 seconds"
 
 
@@ -283,7 +283,7 @@ def test_timeout_of_connecting_names_the_host(backend: str) -> None:
     with contextlib.ExitStack() as stack:
         address = stack.enter_context(full_backlog())
         with pytest.raises(TimeoutError) as caught:
-            run(backend, main, address[1], timeouts=ClientTimeouts(connect=0.2))
+            run(backend, main, address[1], connect_timeout=0.2)
     assert str(caught.value) == "no connection to 127.0.0.1 within 0.2 seconds"
 
 

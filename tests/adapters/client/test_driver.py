@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from smtpcore import BodyType, ClientConfig, LocalProtocolError, Reply
-from smtpcore_adapters import ClientTimeouts
+from smtpcore import BodyType, ClientBudgets, ClientConfig, LocalProtocolError, Reply
 from smtpcore_adapters.client._driver import ClientDriver
 from tests.adapters.fakes import Early, FakeStream, Silence, chunks, step
 from tests.adapters.playbook import ACCEPTED, ONE, ScriptedServer, client
@@ -146,11 +145,31 @@ def test_byte_by_byte_reply_does_not_extend_the_timeout() -> None:
     for piece in (b"2", b"2", b"0", b" ", b"s", b"."):
         hop.send(hop.stream.advance(100.0), piece)
     config = ClientConfig(hostname="c.example")
-    driver = ClientDriver(hop.stream, config, ClientTimeouts(), clock=hop.stream.clock)
+    driver = ClientDriver(hop.stream, config, ClientBudgets(), clock=hop.stream.clock)
     with pytest.raises(TimeoutError):
         step(driver.read_greeting())
 
     assert len(hop.stream.receive_timeouts) == 3
+
+
+def test_each_reply_has_the_time_limit_of_its_command() -> None:
+    budgets = ClientBudgets(greeting=1, mail=2, rcpt=3, data=4, end=5, command=6)
+    book = client(budgets=budgets).send(OK, OK, GO_AHEAD, ACCEPTED)
+    book.deliver(b"hi\r\n")
+
+    assert [round(limit) for limit in book.stream.receive_timeouts] == [1, 6, 2, 3, 4, 5]
+
+
+def test_session_may_have_a_time_limit() -> None:
+    book = client(budgets=ClientBudgets(session=20)).send(Silence.SILENCE)
+    with pytest.raises(TimeoutError, match="the session took longer than 20 seconds"):
+        step(book.client.noop())
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_connect_timeout_must_be_more_than_0(seconds: float) -> None:
+    with pytest.raises(ValueError, match="connect_timeout is"):
+        client(connect_timeout=seconds)
 
 
 def test_reply_that_arrived_before_a_failed_write_is_returned() -> None:

@@ -11,8 +11,8 @@ import anyio
 import pytest
 import trustme
 
-from smtpcore import RemoteProtocolError
-from smtpcore_adapters import Client, ClientTimeouts, Disconnected, TlsMode
+from smtpcore import ClientBudgets, RemoteProtocolError
+from smtpcore_adapters import Client, Disconnected, TlsMode
 from tests.adapters.client.test_over_sockets import Connect, run
 from tests.adapters.harness import TIMEOUT
 from tests.adapters.peers import Answer, Answering, Peer, closing, resetting, serving
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("frozen_heap")
 SENDER, ONE, TWO, THREE = "a@c.example", "b@s.example", "c@s.example", "d@s.example"
 LISTED = b"550 5.7.1 listed\r\n"
 PIECE = b"x" * 262_142 + b"\r\n"
-QUICK = replace(ClientTimeouts(), mail=0.3, rcpt=0.3, data=0.3, end=0.3, quit=0.3)
+QUICK = replace(ClientBudgets(), mail=0.3, rcpt=0.3, data=0.3, end=0.3, quit=0.3)
 
 
 def silent(reply: bytes) -> Answer:
@@ -58,7 +58,7 @@ def deliver(
             found.update({str(path): str(reply) for path, reply in result.items()})
 
     with serving(server) as address:
-        run(backend, main, address.port, **{"tls": TlsMode.NONE, "timeouts": QUICK, **options})
+        run(backend, main, address.port, **{"tls": TlsMode.NONE, "budgets": QUICK, **options})
     return found
 
 
@@ -210,7 +210,7 @@ def test_refusal_by_a_server_that_stops_reading_is_the_result(backend: str) -> N
             done.set()
 
     with serving(Answering(BODY=refuse)) as address:
-        run(backend, main, address.port, tls=TlsMode.NONE, timeouts=replace(QUICK, block=0.5))
+        run(backend, main, address.port, tls=TlsMode.NONE, budgets=replace(QUICK, send=0.5))
     assert found == ["552 5.3.4 too big"]
 
 
@@ -303,7 +303,7 @@ def test_body_of_a_cancelled_message_is_not_delivered_later(backend: str, chunki
     body = body * 1000
     server = Answering(*["CHUNKING"] * chunking, RCPT=stall)
     with serving(server) as address:
-        run(backend, main, address.port, tls=TlsMode.NONE, timeouts=replace(QUICK, block=0.3))
+        run(backend, main, address.port, tls=TlsMode.NONE, budgets=replace(QUICK, send=0.3))
     assert len(b"".join(taken)) < len(body)
 
 
@@ -318,7 +318,7 @@ def test_chunks_follow_each_other_without_waiting_for_replies(backend: str) -> N
         peer.send(b"".join(late) + OK)
 
     server = Answering("PIPELINING", "CHUNKING", BDAT=lambda peer: late.append(OK), END=answer_all)
-    assert deliver(backend, server, body=PIECE * 30, timeouts=ClientTimeouts(end=TIMEOUT)) == {ONE: "250 OK"}
+    assert deliver(backend, server, body=PIECE * 30, budgets=ClientBudgets(end=TIMEOUT)) == {ONE: "250 OK"}
     assert len(late) == 29
 
 

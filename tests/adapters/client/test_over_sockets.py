@@ -17,11 +17,10 @@ import pytest
 import trustme
 
 from benchmarks.ports import reserved_ports
-from smtpcore import Auth, ProtocolError, RemoteProtocolError, Reply
+from smtpcore import Auth, ClientBudgets, ProtocolError, RemoteProtocolError, Reply
 from smtpcore_adapters import (
     App,
     Client,
-    ClientTimeouts,
     Disconnected,
     Message,
     Refused,
@@ -368,14 +367,14 @@ def test_misbehaving_server_raises_a_documented_error(backend: str, behave: Serv
         run(backend, fail, address.port, tls=TlsMode.OPPORTUNISTIC)
 
 
-@pytest.mark.parametrize("what", ["greeting", "command", "block", "end"])
+@pytest.mark.parametrize("what", ["greeting", "command", "send", "end"])
 def test_silent_server_raises_timeout_error(backend: str, what: str) -> None:
     def behave(peer: Peer) -> None:
         if what == "greeting":
             pass
         elif what == "command":
             peer.send(GREETING)
-        elif what == "block":
+        elif what == "send":
             reply_up_to_data(peer)
         else:
             reply_up_to_data(peer)
@@ -396,10 +395,10 @@ def test_silent_server_raises_timeout_error(backend: str, what: str) -> None:
             done.set()
 
     done = threading.Event()
-    # The timeout for a block also covers the commands before the body, which must be sent even on a busy machine.
-    timeouts = replace(ClientTimeouts(), **{what: 0.2 if what == "block" else 0.05})
+    # The timeout for a write also covers the commands before the body, which must be sent even on a busy machine.
+    budgets = replace(ClientBudgets(), **{what: 0.2 if what == "send" else 0.05})
     with serving(behave) as address:
-        run(backend, fail, address.port, tls=TlsMode.NONE, timeouts=timeouts)
+        run(backend, fail, address.port, tls=TlsMode.NONE, budgets=budgets)
 
 
 def test_421_is_read_while_the_body_is_being_sent(backend: str) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from smtpcore import OFF_BY_DEFAULT, Config, Connection
-from smtpcore_adapters import App, ClientTimeouts, Listener, TlsMode
+from smtpcore import OFF_BY_DEFAULT, ClientBudgets, Config, Connection
+from smtpcore_adapters import App, Listener, TlsMode
 from smtpcore_adapters.forward import Forward
 from smtpcore_adapters.forward._announcing import announced, shortened
 from tests.adapters.fakes import CONFIG, DATA, EHLO, MAIL, QUIT, RCPT, MessageStore, accepting
@@ -82,8 +82,8 @@ def test_terms_of_extensions_are_announced() -> None:
 
 
 def test_next_server_is_asked_with_short_timeouts_at_the_start() -> None:
-    assert shortened(ClientTimeouts()).greeting == 5
-    assert shortened(ClientTimeouts(greeting=2)).greeting == 2
+    assert shortened(ClientBudgets()).greeting == 5
+    assert shortened(ClientBudgets(greeting=2)).greeting == 2
 
 
 @contextmanager

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from smtpcore import Path, Rcpt, Reply
+from smtpcore import ClientBudgets, Path, Rcpt, Reply
 from smtpcore.proxy import ProxyCommand, ProxyHeader, ProxyReader
-from smtpcore_adapters import Address, App, ClientTimeouts, Message, Session
+from smtpcore_adapters import Address, App, Message, Session
 from smtpcore_adapters.forward import Forward
 from smtpcore_adapters.recipients import AnyRecipient
 from tests.adapters.fakes import DATA, EHLO, MAIL, QUIT, RCPT, SILENCE, Step
@@ -425,7 +425,7 @@ def test_two_proxy_headers_are_a_value_error() -> None:
 
 def test_forward_applies_the_client_timeouts() -> None:
     hop = next_server("8BITMIME").send(OK, OK)
-    Relay(EHLO + MAIL + RCPT, next_servers=[hop], timeouts=ClientTimeouts(rcpt=7))
+    Relay(EHLO + MAIL + RCPT, next_servers=[hop], budgets=ClientBudgets(rcpt=7))
     assert 7 in [round(limit) for limit in hop.stream.receive_timeouts]
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from smtpcore_adapters import App, ClientTimeouts, TlsMode
+from smtpcore import ClientBudgets
+from smtpcore_adapters import App, TlsMode
 from smtpcore_adapters.forward import Forward
 from tests.adapters.fakes import CONFIG, DATA, EHLO, MAIL, RCPT
 from tests.adapters.harness import Client, running
@@ -32,8 +33,8 @@ def connect(backend: str) -> Connect:
         app = App()
         config = replace(CONFIG, lmtp=lmtp)
         with serving(server) as address:
-            timeouts = ClientTimeouts(quit=0.5)
-            app.include(Forward("127.0.0.1", address.port, lmtp=lmtp, tls=TlsMode.NONE, timeouts=timeouts))
+            budgets = ClientBudgets(quit=0.5)
+            app.include(Forward("127.0.0.1", address.port, lmtp=lmtp, tls=TlsMode.NONE, budgets=budgets))
             with running(backend, app, config=config) as relay, relay.connect() as dialogue:
                 dialogue.expect(220).send(LHLO if lmtp else EHLO).expect(250)
                 yield dialogue
