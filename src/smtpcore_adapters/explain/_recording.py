@@ -88,6 +88,7 @@ def _pattern(text: str) -> re.Pattern[str]:
 _TIME = r"(?:\d\d:\d\d:\d\d(?:\.\d+)? (?:\[\S{1,20}\] )?)?"
 # A time, a level and a session id may precede a line, as in the logs of nodemailer and of syslog.
 _BEFORE = r"(?:(?:(?!\b[CS]:).){0,200}?(?<![\w.]))??"
+_BEFORE_PHPMAILER = r"(?:\S+[ \t]){0,3}?"
 _match_session = re.compile(r"(?:\S+ )?([0-9a-f]{12}) (?:C:|S:|--)").match
 _match_nodemailer = re.compile(r"\[[-\d: ]{19}\] \S+ +\[([^\]\s]{1,60})\] ").match
 
@@ -120,7 +121,7 @@ _FORMATS = (
     # curl -v
     _Format(
         client=_pattern(rf"{_TIME}> ?(.*)"),
-        server=_pattern(rf"{_TIME}< ?(.*)"),
+        server=_pattern(rf"{_TIME}<(?! {{2,3}}[0-9]{{4,}}: ) ?(.*)"),  # but not the hex dumps of swaks
         tls=_pattern(rf"{_TIME}\* SSL connection using .*"),
         ignored=_pattern(rf"{_TIME}(?:\*.*|[{{}}] .*)|\s*"),
     ),
@@ -134,10 +135,11 @@ _FORMATS = (
     ),
     # PHPMailer; the further lines of a reply are indented
     _Format(
-        client=_pattern(r"(?:\S+ ){0,3}?CLIENT -> SERVER: ?(.*)"),
-        server=_pattern(r"(?:(?:\S+ ){0,3}?SERVER -> CLIENT: ?|\s+(?=[2-5][0-5][0-9][- ]))(.*)"),
+        client=_pattern(rf"{_BEFORE_PHPMAILER}CLIENT -> SERVER: ?(.*)"),
+        server=_pattern(rf"(?:{_BEFORE_PHPMAILER}SERVER -> CLIENT: ?|\s+(?=[2-5][0-5][0-9][- ]))(.*)"),
         tls=_pattern(r"(?!)"),
-        ignored=_pattern(r"(?:\S+ ){0,3}?(?:Connection|SMTP |CLIENT -> SERVER: \[credentials hidden\]).*|\s*"),
+        ignored=_pattern(rf"{_BEFORE_PHPMAILER}(?:Connection|SMTP |Auth method).*|\s*"),
+        decode=lambda text: text.replace("[credentials hidden]", "***").encode() + b"\r\n",
     ),
 )
 

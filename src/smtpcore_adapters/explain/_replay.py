@@ -466,7 +466,13 @@ class _Replay:
         if not (self._has_server and self._has_client) or self._is_encrypted:
             return
         if self._pending is not None and not isinstance(self._pending, Quit):
-            _report_server(last, f"{_name(self._pending)} has no reply", "RFC 5321 4.2")
+            name = (self._current and verb_of(self._current.data)) or _name(self._pending)
+            # Some clients leave after a refusal in a pipelined group, without reading the replies after the refusal.
+            is_early = self._current is not None and self._current.is_early
+            if is_early and last.side is Side.SERVER and last.text.startswith(("4", "5")):
+                last.notes.append(f"the recording ends before the reply to {name}")
+            else:
+                _report_server(last, f"{name} has no reply", "RFC 5321 4.2")
         elif self._conn.state in _IN_BODY:
             _report_client(last, "the message has no end", "RFC 5321 4.1.1.4")
         elif self._conn.state is not State.CLOSED:

@@ -50,9 +50,9 @@ def nodemailer() -> str:
     return "\n".join(["[2026-01-01 12:00:00] INFO  [uXkqQhUEXh8] Connection established", *lines])
 
 
-def phpmailer() -> str:
+def phpmailer(separator: str = "\t") -> str:
     lines = [
-        f"2026-01-01 12:00:00 {'CLIENT -> SERVER' if side == 'C' else 'SERVER -> CLIENT'}: {text}".rstrip()
+        f"2026-01-01 12:00:00{separator}{'CLIENT -> SERVER' if side == 'C' else 'SERVER -> CLIENT'}: {text}".rstrip()
         for side, text in LINES
     ]
     indented = " " * 19 + "\t" + " " * 18
@@ -122,6 +122,7 @@ OUTPUTS = {
     "swaks-no-info-hints": "Trying 127.0.0.1:25...\nConnected to 127.0.0.1.\n" + with_prefixes(" -> ", "<-  "),
     "swaks-lapse": with_prefixes(" -> ", "=== response in 0.000s\n<-  "),
     "swaks-raw": with_prefixes("  > 0000: 45 48 4C 4F    EHLO\n -> ", "<   0000: 32 32 30 20    220.\n<-  "),
+    "swaks-raw-rows": with_prefixes(" -> ", "<   0000: 32 32 30 20    220.\n<   0016: 20 6D 78 2E     .mx.\n<-  "),
     "swaks-error": with_prefixes(" ~> ", "<~  ").replace("<~  250-", "<** 250-"),
     "msmtp": MSMTP_BEFORE + with_prefixes("--> ", "<-- "),
     "curl": curl_verbose(),
@@ -133,6 +134,7 @@ OUTPUTS = {
     "curl-trace-ascii-time": trace(is_hex=False, time="00:10:06.360876 "),
     "nodemailer": nodemailer(),
     "phpmailer": phpmailer(),
+    "phpmailer in a log": phpmailer(" "),
     "syslog": with_prefixes("Nov 28 17:00:01 mx smtp[77]: C: ", "Nov 28 17:00:01 mx smtp[77]: S: "),
     "rfc": with_prefixes("C: ", "S: "),
 }
@@ -152,6 +154,27 @@ def test_output_of_a_mail_program_is_read_without_a_breach(name: str, line_end: 
     ]
     assert lines[-1].state == "CLOSED"
     assert SECRET not in repr(lines)
+
+
+def test_login_that_phpmailer_hides_is_read_without_a_breach() -> None:
+    lines = [
+        "2026-01-01 12:00:00\tSERVER -> CLIENT: 220 mx.example ESMTP",
+        "2026-01-01 12:00:00\tCLIENT -> SERVER: EHLO c.example",
+        "2026-01-01 12:00:00\tSERVER -> CLIENT: 250-mx.example",
+        " " * 19 + "\t" + " " * 18 + "250 AUTH LOGIN",
+        "2026-01-01 12:00:00\tCLIENT -> SERVER: AUTH LOGIN",
+        "2026-01-01 12:00:00\tSERVER -> CLIENT: 334 VXNlcm5hbWU6",
+        "2026-01-01 12:00:00\tCLIENT -> SERVER: [credentials hidden]",
+        "2026-01-01 12:00:00\tSERVER -> CLIENT: 334 UGFzc3dvcmQ6",
+        "2026-01-01 12:00:00\tCLIENT -> SERVER: [credentials hidden]",
+        "2026-01-01 12:00:00\tSERVER -> CLIENT: 235 2.7.0 Welcome",
+        "2026-01-01 12:00:00\tCLIENT -> SERVER: QUIT",
+        "2026-01-01 12:00:00\tSERVER -> CLIENT: 221 2.0.0 Bye",
+    ]
+    (recording,) = read("\n".join(lines).encode())
+    explained_lines = explain(recording)
+    assert found(explained_lines) == []
+    assert [line.text for line in explained_lines[4:9]] == ["AUTH LOGIN", "334 ***", "***", "334 ***", "***"]
 
 
 def test_breach_in_the_output_of_a_program_is_still_found() -> None:

@@ -103,6 +103,15 @@ SERVER = [
 ]
 
 
+def test_server_is_not_accused_if_the_client_leaves_after_a_refusal_in_its_group() -> None:
+    group = ("C: MAIL FROM:<a@c.example>", "C: RCPT TO:<b@s.example>", "C: DATA")
+    lines = explained(*HELLO, *group, "S: 250 OK", "S: 550 no")
+    assert found(lines) == []
+    assert lines[-1].notes == ["the recording ends before the reply to DATA"]
+
+    assert ("server", "RFC 5321 4.2") in found(explained(*HELLO, *group, "S: 250 OK", "S: 250 OK"))
+
+
 @pytest.mark.parametrize(("texts", "section"), SERVER)
 def test_server_breach_is_reported(texts: tuple[str, ...], section: str) -> None:
     assert ("server", section) in found(explained(*texts))
