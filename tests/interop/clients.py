@@ -62,6 +62,8 @@ class Job:
     bdat: int = 0
     """Octets of each chunk, for a client that uses BDAT; 0 means DATA."""
     pipelining: bool = False
+    debug: tuple[str, ...] = ()
+    """The options with which the client shows the dialogue, or the debug level of a library."""
 
     def environment(self) -> dict[str, str]:
         """Return the variables that the programs in `programs/` read."""
@@ -78,6 +80,7 @@ class Job:
             "MAIL_USER": USER,
             "MAIL_PASSWORD": self.secret,
             "MAIL_LMTP": "1" if self.lmtp else "",
+            "MAIL_DEBUG": " ".join(self.debug),
             "MAIL_BDAT": str(self.bdat or ""),
         }
 
@@ -200,14 +203,15 @@ def _swaks(job: Job) -> Command:
         arguments += ["--protocol", "LMTP"]
     if job.pipelining:
         arguments += ["--pipeline"]
-    return Command([swaks, *arguments])
+    return Command([swaks, *arguments, *job.debug])
 
 
 def _curl(job: Job) -> Command:
     curl = program("curl")
     scheme = "smtps" if job.tls == "implicit" else "smtp"
     # Without -v, curl reports only the code of a refusal.
-    arguments = ["-sSv", f"{scheme}://localhost:{job.port}/{HELO}", "-T", str(job.file), "--mail-from", job.sender]
+    arguments = ["-sS", *(job.debug or ["-v"]), f"{scheme}://localhost:{job.port}/{HELO}", "-T", str(job.file)]
+    arguments += ["--mail-from", job.sender]
     for recipient in job.recipients:
         arguments += ["--mail-rcpt", recipient]
     if job.tls == "starttls":
@@ -226,7 +230,7 @@ def _curl(job: Job) -> Command:
 
 def _msmtp(job: Job) -> Command:
     msmtp = program("msmtp")
-    arguments = ["-C", "/dev/null", "--host=localhost", f"--port={job.port}", f"--from={job.sender}"]
+    arguments = [*job.debug, "-C", "/dev/null", "--host=localhost", f"--port={job.port}", f"--from={job.sender}"]
     arguments += [f"--domain={HELO}", f"--protocol={'lmtp' if job.lmtp else 'smtp'}"]
     if job.tls == "none":
         arguments += ["--tls=off"]

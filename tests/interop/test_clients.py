@@ -1,5 +1,6 @@
 """Real clients send all kinds of messages to a server of `smtpcore_adapters`, which gets what was sent."""
 
+import base64
 import email
 import re
 from collections.abc import Callable, Iterator
@@ -12,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from smtpcore import Rcpt, Reply
+from smtpcore import BareNewlines, Rcpt, Reply, Tolerance
 from smtpcore.sasl import CheckIdentity, CheckToken, Question
 from smtpcore_adapters import App, Message, Session, Timeouts, default_config
 from smtpcore_adapters.tls import server_context
 from smtpcore_adapters.users import Users
+from tests.adapters.command import run_in_process as explain
 from tests.adapters.harness import running
 from tests.interop import servers
 from tests.interop.clients import CLIENTS, SENDER, TIMEOUT, TOKEN, TOKENS, Job, MailClient
@@ -78,7 +80,8 @@ def serving(
 ) -> Iterator[Place]:
     """Run a server that refuses the recipient `nobody`, and messages with the subject `refuse this`.
 
-    `options` are those of the server; `lmtp`, `require_auth` and `auth_mechanisms` are fields of its configuration.
+    `options` are those of the server; `lmtp`, `require_auth` and `auth_mechanisms` are fields of its configuration, and
+    `strict` stands for the fields that make a server strict.
     """
     ca, chain, key = certificates
     deliveries: Queue[Delivery] = Queue()
@@ -121,7 +124,10 @@ def serving(
         return None
 
     app.include(Users({USER: PASSWORD}))
-    fields = {name: options.pop(name) for name in ("lmtp", "require_auth", "auth_mechanisms") if name in options}
+    fields: dict[str, Any] = {}
+    if options.pop("strict", False):
+        fields = {"tolerance": Tolerance.STRICT, "bare_newlines": BareNewlines.REJECT}
+    fields |= {name: options.pop(name) for name in ("lmtp", "require_auth", "auth_mechanisms") if name in options}
     config = replace(default_config(), **fields)
     # EXTERNAL is offered to clients that have a certificate.
     context = server_context(chain, key, client_ca=ca if "EXTERNAL" in config.auth_mechanisms else None)
@@ -267,6 +273,60 @@ def test_large_text_arrives_on_every_adapter(serve: Serve, backend: str, name: s
     with serve(backend=backend) as place:
         message = HEADER + TEXTS["5 megabytes"]
         assert send(place, CLIENTS[name], message, tls="starttls", ca=place.ca, bdat=bdat).tls
+
+
+@pytest.mark.parametrize("mechanism", ["", "PLAIN"])
+def test_strict_server_accepts_messages_with_correct_line_ends(
+    serve: Serve, client: MailClient, mechanism: str
+) -> None:
+    with serve(strict=True, **({"auth_mechanisms": (mechanism,)} if mechanism else {})) as place:
+        job = {"tls": "starttls", "ca": place.ca, "mechanism": mechanism, "secret": PASSWORD}
+        send(place, client, HEADER + TEXTS["dots"], **job)
+        send(place, client, HEADER + TEXTS["octets beyond ASCII"], **job)
+
+
+RECORDINGS = [
+    ("swaks", ()),
+    ("swaks", ("--show-time-lapse",)),
+    ("swaks", ("--show-raw-text",)),
+    ("swaks", ("--pipeline",)),
+    ("curl", ("-v",)),
+    ("curl", ("-v", "--trace-time")),
+    ("curl", ("--trace", "-")),
+    ("curl", ("--trace", "-", "--trace-time")),
+    ("curl", ("--trace-ascii", "-")),
+    ("curl", ("--trace-ascii", "-", "--trace-time")),
+    ("msmtp", ("--debug",)),
+    ("nodemailer", ("1",)),
+    ("PHPMailer", ("2",)),
+    ("PHPMailer", ("4",)),
+]
+"""Clients that show the dialogue, and the options with which they do so."""
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5"])
+@pytest.mark.parametrize(("name", "options"), RECORDINGS, ids=str)
+def test_explain_reads_what_a_client_prints(serve: Serve, name: str, options: tuple[str, ...], mechanism: str) -> None:
+    with serve(auth_mechanisms=(mechanism,)) as place:
+        job = place.job(
+            HEADER + TEXTS["dots"],
+            tls="starttls",
+            ca=place.ca,
+            mechanism=mechanism,
+            secret=PASSWORD,
+            recipients=("b@example.org", "nobody@example.org"),
+            debug=options,
+        )
+        done = CLIENTS[name].send(job)
+    recording = place.directory / "recording"
+    recording.write_bytes(done.stdout)
+    explained = explain("explain", str(recording))
+    assert explained.returncode == 0, explained.stdout + explained.stderr
+    assert "MAIL FROM:<a@client.example>" in explained.stdout
+    assert "Norwegian Blue" in explained.stdout
+    secrets = (PASSWORD, f"\0{USER}\0{PASSWORD}")
+    for secret in (PASSWORD, *(base64.b64encode(text.encode()).decode() for text in secrets)):
+        assert secret not in explained.stdout
 
 
 @clients_that("LMTP")

@@ -11,6 +11,8 @@ const transport = require("nodemailer").createTransport({
   host: job.MAIL_HOST,
   port: Number(job.MAIL_PORT),
   name: job.MAIL_HELO,
+  logger: job.MAIL_DEBUG !== "",
+  debug: job.MAIL_DEBUG !== "",
   lmtp: job.MAIL_LMTP === "1",
   secure: job.MAIL_TLS === "implicit",
   requireTLS: job.MAIL_TLS === "starttls",

@@ -11,6 +11,8 @@ $mail->isSMTP();
 $mail->Host = getenv('MAIL_HOST');
 $mail->Port = (int) getenv('MAIL_PORT');
 $mail->Helo = getenv('MAIL_HELO');
+$mail->SMTPDebug = (int) getenv('MAIL_DEBUG');
+$mail->Debugoutput = 'echo';
 $mail->SMTPAutoTLS = false;
 $mail->SMTPSecure = ['none' => '', 'starttls' => 'tls', 'implicit' => 'ssl'][getenv('MAIL_TLS')];
 $mail->SMTPOptions = ['ssl' => ['cafile' => getenv('MAIL_CA')]];
