@@ -46,6 +46,16 @@ TIMEOUT: Final = 10.0
 """Seconds after which a wait counts as failed."""
 
 
+def has_ipv6() -> bool:
+    """Return whether this machine has IPv6."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:  # pragma: no cover
+        return False
+
+    return True
+
+
 def loop_of(backend: str) -> Literal["asyncio", "trio"]:
     return "trio" if backend.endswith("trio") else "asyncio"
 

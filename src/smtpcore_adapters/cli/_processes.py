@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from tempfile import TemporaryDirectory
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..server._app import App
-from ..server._listeners import Listener
+from ..server._listeners import Listener, addresses_of, listening
 from ..streams._stream import Address, address_of
 from ..tls import ServerTls
 
@@ -34,7 +34,9 @@ def run_alone(run: Run, listeners: Sequence[Listener], app: App, metrics_port: i
             threading.Thread(target=metrics.serve_forever, daemon=True).start()
             stack.callback(metrics.shutdown)
 
-        run(listeners=listeners, on_ready=partial(_announce, _address_of(metrics)))
+        opened = stack.enter_context(listening(listeners))  # here, because `on_ready` gets only the first address
+        bound = [Listener(bound=each) for each, _ in opened]
+        run(listeners=bound, on_ready=lambda address: _announce(_address_of(metrics), addresses_of(opened)))
 
 
 def run_workers(run: Run, places: Sequence[Listener], count: int, app: App, metrics_port: int | None) -> None:
@@ -57,7 +59,7 @@ def run_workers(run: Run, places: Sequence[Listener], count: int, app: App, metr
         Supervisor(
             works,
             readers=[partial(_work_for_metrics, metrics)] if metrics else [],  # until the last worker has ended
-            on_ready=partial(_announce, _address_of(metrics), _address_at(listeners[0])),
+            on_ready=partial(_announce, _address_of(metrics), [_address_at(each) for each in listeners]),
             on_death=_forget_process if metrics else lambda pid: None,
             on_stop=listening.close,
         ).run()
@@ -74,8 +76,8 @@ def _address_at(listener: Listener) -> Address | None:
     return Address(listener.host or "", listener.port)
 
 
-def _announce(metrics: Address | None, address: Address | None) -> None:
-    click.echo(f"listening on {address}", err=True)
+def _announce(metrics: Address | None, addresses: Iterable[Address | None]) -> None:
+    click.echo(f"listening on {' and '.join(map(str, addresses))}", err=True)
     if metrics:
         click.echo(f"metrics at http://{metrics}/metrics", err=True)
 

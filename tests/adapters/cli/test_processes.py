@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 import smtplib
 import socket
@@ -24,13 +25,14 @@ from smtpcore_adapters.cli.serve import _reloading
 from smtpcore_adapters.server._listeners import Listener
 from tests.adapters.cli.clients import client_context, connect, send
 from tests.adapters.command import TIMEOUT, Running, run_in_process, running
+from tests.adapters.harness import has_ipv6
 
 
 @pytest.mark.parametrize("metrics", [None, Address("127.0.0.1", 9)])
 def test_listening_addresses_are_announced_on_stderr(
     metrics: Address | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _announce(metrics, Address("127.0.0.1", 2525))
+    _announce(metrics, [Address("127.0.0.1", 2525)])
 
     announced = capsys.readouterr().err.splitlines()
     assert announced[0] == "listening on 127.0.0.1:2525"
@@ -58,6 +60,18 @@ def test_worker_that_fails_to_start_gives_one_line_and_status_2(
 def fetch(url: str) -> str:
     with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
         return str(response.read(), "utf-8")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_each_address_of_the_server_is_announced(tmp_path: Path, workers: str) -> None:
+    with running(tmp_path, "--host", "::", "--accept", "s.example", "--workers", workers) as server:
+        hosts = re.findall(r"(\S+):[0-9]+", f"{server.host}:{server.port}")
+        for host in hosts:
+            address = host.strip("[]").replace("0.0.0.0", "127.0.0.1").replace("::", "::1")
+            with smtplib.SMTP(address, server.port, timeout=TIMEOUT) as client:
+                assert client.noop()[0] == 250
+
+    assert hosts == (["0.0.0.0", "[::]"] if has_ipv6() else ["0.0.0.0"])
 
 
 def test_metrics_are_served_on_the_loopback_interface(tmp_path: Path) -> None:

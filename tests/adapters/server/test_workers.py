@@ -14,6 +14,7 @@ from multiprocessing import get_context
 import pytest
 
 from smtpcore_adapters.server._listeners import Listener, listening
+from tests.adapters.harness import has_ipv6
 
 if not hasattr(os, "fork"):  # pragma: no cover
     pytest.skip("this system cannot fork", allow_module_level=True)
@@ -44,15 +45,6 @@ def work(ready):
 
 {}
 """
-
-
-def has_ipv6() -> bool:
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:
-        return False
-
-    return True
 
 
 def no_work(ready: Callable[[], None]) -> None: ...
