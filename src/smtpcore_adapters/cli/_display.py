@@ -144,6 +144,18 @@ class PrintableLog(logging.Formatter):
         return "\n".join(map(printable, lines))
 
 
+class LineLog(PrintableLog):
+    """Format a log record as one line for a log file: time, level and message. Only a traceback has further lines.
+
+    Programs such as fail2ban read a log line by line.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, and the traceback in further lines."""
+        time = datetime.fromtimestamp(record.created)
+        return f"{time:%Y-%m-%d %H:%M:%S} {record.levelname} {super().format(record)}"
+
+
 class JsonLog(logging.Formatter):
     """Format each log record as one line of JSON."""
 

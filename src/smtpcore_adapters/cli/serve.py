@@ -32,7 +32,7 @@ from ..server._listeners import Listener, inherited_sockets
 from ..tls import ServerTls, self_signed_context
 from ..transcript import Transcript
 from ..users import Users, parse_hash
-from ._display import Arrivals, JsonLog, PrintableLog, Terminal, log_arrival, log_dialogue
+from ._display import Arrivals, JsonLog, LineLog, PrintableLog, Terminal, log_arrival, log_dialogue
 from ._endpoint import parse_server
 from ._processes import Run, raise_descriptor_limit, reloading, run_alone, run_workers
 
@@ -556,6 +556,15 @@ def _reloading(run: Run, tls: ServerTls | ssl.SSLContext | None) -> Run:
 # Output
 
 
+def _log_handler() -> logging.Handler:
+    console = Console(stderr=True)
+    handler = (
+        RichHandler(console=console, show_path=False, markup=False) if console.is_terminal else logging.StreamHandler()
+    )
+    handler.setFormatter(PrintableLog() if console.is_terminal else LineLog())
+    return handler
+
+
 def _show(app: App, *, json: bool, verbose: bool) -> None:
     logger = logging.getLogger("smtpcore")
     if json:
@@ -568,9 +577,7 @@ def _show(app: App, *, json: bool, verbose: bool) -> None:
         app.include(Arrivals(log_arrival))
         return
 
-    handler = RichHandler(console=Console(stderr=True), show_path=False, markup=False)
-    handler.setFormatter(PrintableLog())
-    logger.addHandler(handler)
+    logger.addHandler(_log_handler())
     logger.setLevel(logging.INFO if verbose else logging.WARNING)
     terminal = Terminal()
     if verbose:

@@ -2,14 +2,17 @@
 
 import json
 import logging
+import re
 import sys
 import time
 from typing import Any
 
 import pytest
+from rich.logging import RichHandler
 
 from smtpcore import DataChunk, DataEnd, Mail, Path, Rcpt, Reply, Transaction
-from smtpcore_adapters.cli._display import Arrival, Arrivals, JsonLog, PrintableLog
+from smtpcore_adapters.cli._display import Arrival, Arrivals, JsonLog, LineLog, PrintableLog
+from smtpcore_adapters.cli.serve import _log_handler
 
 
 @pytest.mark.parametrize(
@@ -75,6 +78,20 @@ def test_log_on_a_terminal_has_no_control_characters() -> None:
     assert message == "said 554 red\ufffd31mtext \ufffd\ufffd \ufffd[2J\ufffd one\ufffd\ufffdtwo"
     assert all(line.isprintable() for line in traceback)
     assert "ValueError" in text
+
+
+def test_log_record_in_a_file_is_one_line_with_time_and_level() -> None:
+    record = logging.LogRecord("smtpcore", logging.WARNING, __file__, 1, f"{'x' * 300} {EVIL}", (), None)
+
+    (line,) = LineLog().format(record).splitlines()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d WARNING x{300} .*", line)
+    assert line.isprintable()
+
+
+def test_log_on_a_terminal_has_colours_and_in_a_file_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    for is_terminal, kind in ((True, RichHandler), (False, logging.StreamHandler)):
+        monkeypatch.setattr("rich.console.Console.is_terminal", is_terminal)
+        assert type(_log_handler()) is kind
 
 
 def test_json_log_record_includes_the_traceback() -> None:
