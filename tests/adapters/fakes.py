@@ -224,6 +224,11 @@ def accepting(*handlers: object) -> App:
     return app
 
 
+def register(app: App, name: str, handler: object) -> None:
+    """Register a handler without a check of its type: the name is a variable, or the handler is wrong on purpose."""
+    app.include(types.SimpleNamespace(**{f"on_{name}": handler}), verbs=[name] if name.isupper() else [])
+
+
 class MessageStore:
     """A message handler that accepts and keeps every message."""
 

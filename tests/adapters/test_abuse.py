@@ -40,6 +40,7 @@ from tests.adapters.fakes import (
     MessageStore,
     Step,
     accepting,
+    register,
     watch,
 )
 from tests.adapters.playbook import SessionPlaybook, accepted, session
@@ -349,7 +350,7 @@ def test_connect_handler_may_drop_the_connection_without_a_reply() -> None:
 
 def test_drop_from_another_handler_gives_451(caplog: pytest.LogCaptureFixture) -> None:
     app = App()
-    app.on("NOOP")(lambda session, noop: DROP)
+    register(app, "NOOP", lambda session, noop: DROP)
     session(app).send(b"NOOP\r\n" + QUIT).expect(220, 451, 221)
     assert "a handler returns a Reply or None" in caplog.text
 
@@ -362,7 +363,7 @@ def reply_421(session: Session, subject: object) -> Reply:
 def test_421_from_a_handler_always_closes_the_connection(name: str) -> None:
     app = App() if name == "RCPT" else accepting()
     app.on("auth")(reply_421)
-    app.on(name)(reply_421)
+    register(app, name, reply_421)
     script: dict[str, bytes] = {"default": b"XX\r\n", "RSET": b"RSET\r\n", "auth": EHLO + WRONG}
     dialogue = session(app, config=OFFERING).send(script.get(name, ENVELOPE), b".\r\n" + QUIT)
     assert dialogue.codes[-1] == 421
@@ -418,7 +419,7 @@ def test_each_end_calls_disconnect_once_and_uncounts_the_connection(
     script, handlers = ENDS[end]
     dialogue = session(app, peers=table, peer=HERE)
     for name, handler in handlers.items():
-        app.on(name)(handler)
+        register(app, name, handler)
     with suppress(asyncio.CancelledError, SystemExit):
         dialogue.send(*script).end()
     assert len(dialogue.reasons) == 1

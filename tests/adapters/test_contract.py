@@ -44,7 +44,7 @@ from smtpcore_adapters import (
     TlsFailed,
 )
 from smtpcore_adapters.tls import ServerTls
-from tests.adapters.fakes import CONFIG, MessageStore, accepting
+from tests.adapters.fakes import CONFIG, MessageStore, accepting, register
 from tests.adapters.harness import TIMEOUT, Client, Running, module_of, run_in, running, within
 
 EHLO = b"EHLO c.example\r\n"
@@ -867,7 +867,7 @@ def test_handshake_succeeds_byte_by_byte(
 def executed(app: App, *names: str) -> list[str]:
     calls: list[str] = []
     for name in names:
-        app.on(name)(lambda session, command, name=name: calls.append(name))
+        register(app, name, lambda session, command, name=name: calls.append(name))
     return calls
 
 

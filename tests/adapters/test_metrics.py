@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from prometheus_client import CollectorRegistry
 
-from smtpcore import Reply
+from smtpcore import Path, Reply
 from smtpcore_adapters import App, Message, Session, Timeouts
 from smtpcore_adapters.metrics import Metrics
 from tests.adapters.fakes import (
@@ -129,7 +129,7 @@ def test_lmtp_message_is_counted_once_for_all_recipients() -> None:
     app = accepting()
 
     @app.on("message")
-    async def store(session: Session, message: Message) -> dict[object, Reply]:
+    async def store(session: Session, message: Message) -> dict[Path, Reply]:
         await message.read()
         return {message.forward_paths[1]: Reply(250)}
 

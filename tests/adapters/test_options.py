@@ -12,8 +12,21 @@ import smtpcore_adapters.anyio
 import smtpcore_adapters.asyncio
 import smtpcore_adapters.socket
 import smtpcore_adapters.trio
-from smtpcore import EXTENSIONS, Extension, LocalProtocolError, Reply
-from smtpcore_adapters import App, Listener, Message, Session, TlsMode
+from smtpcore import (
+    EXTENSIONS,
+    Burl,
+    Command,
+    ConnectionOpened,
+    Extension,
+    LocalProtocolError,
+    Mail,
+    Path,
+    Rcpt,
+    Reply,
+    UnknownCommand,
+)
+from smtpcore.sasl import Question
+from smtpcore_adapters import App, Drop, Header, Listener, Message, Session, TlsMode
 from smtpcore_adapters import Client as MailClient
 from smtpcore_adapters.forward import Forward
 from smtpcore_adapters.socket import connect as blocking_connect
@@ -86,6 +99,62 @@ if TYPE_CHECKING:
         Listener(port="25")  # type: ignore[arg-type]
         smtpcore_adapters.asyncio.serving(app, timeouts=5)  # type: ignore[arg-type]
 
+    def type_checkers_report_wrong_handlers(app: App) -> None:
+        app.on("RCTP")  # type: ignore[call-overload]
+
+        @app.on("RCPT")  # type: ignore[type-var]
+        def take_another_event(session: Session, mail: Mail) -> Reply:
+            raise NotImplementedError
+
+        @app.on("RCPT")  # type: ignore[type-var]
+        def return_another_type(session: Session, rcpt: Rcpt) -> int:
+            raise NotImplementedError
+
+        @app.on("RCPT")  # type: ignore[type-var]
+        async def return_a_code(session: Session, rcpt: Rcpt) -> str:
+            raise NotImplementedError
+
+        @app.on("RCPT")  # type: ignore[type-var]
+        def take_no_session(rcpt: Rcpt) -> Reply:
+            raise NotImplementedError
+
+        @app.on("message")  # type: ignore[type-var]
+        async def forget_the_reply(session: Session, message: Message) -> bytes:
+            raise NotImplementedError
+
+        @app.on("header")  # type: ignore[type-var]
+        def map_replies(session: Session, header: Header) -> dict[str, Reply]:
+            raise NotImplementedError
+
+    def type_checkers_accept_right_handlers(app: App) -> None:
+        @app.on("RCPT")
+        def decide(session: Session, rcpt: Rcpt) -> Reply | None:
+            raise NotImplementedError
+
+        @app.on("RCPT")
+        async def take_any_command(session: Session, command: Command) -> Reply:
+            raise NotImplementedError
+
+        @app.on("connect")
+        def drop(session: Session, opened: ConnectionOpened) -> Drop:
+            raise NotImplementedError
+
+        @app.on("message")
+        async def answer_each(session: Session, message: Message) -> dict[Path, Reply]:
+            raise NotImplementedError
+
+        @app.on("auth", blocking=True)
+        def check(session: Session, question: Question) -> bool:
+            raise NotImplementedError
+
+        @app.on("BURL")
+        async def fetch(session: Session, burl: Burl) -> bytes:
+            raise NotImplementedError
+
+        @app.on_verb("XQUOTA")
+        def quota(session: Session, command: UnknownCommand) -> Reply:
+            raise NotImplementedError
+
 
 class Stray:
     """An object with methods that are not handlers, although their names begin with `on_`."""
@@ -97,12 +166,17 @@ class Stray:
 @pytest.mark.parametrize(
     ("name", "nearest"), [("RCTP", "RCPT"), ("mesagge", "message"), ("on_message", "message"), ("XQUOTA", "QUIT")]
 )
-def test_handler_of_an_unknown_name_is_a_value_error_at_the_start(name: str, nearest: str, backend: str) -> None:
-    app = App()
-    app.on(name)(Stray().on_mesagge)
-    error = f"the handler Stray.on_mesagge: '{name.upper()}' is not an event or a verb. The nearest is '{nearest}'"
-    with pytest.raises(ValueError, match=re.escape(error)):
-        within(backend, app, lambda server: pytest.fail("the server listens"), config=CONFIG)
+def test_handler_of_an_unknown_name_is_a_value_error_at_once(name: str, nearest: str) -> None:
+    error = f"{name!r} is not an event or a verb. The nearest is {nearest!r}"
+    with pytest.raises(ValueError, match=re.escape(error)) as caught:
+        App().on(name)  # type: ignore[call-overload]
+    assert str(caught.value).endswith("for a verb of your own, use on_verb()")
+
+
+@pytest.mark.parametrize("name", ["message", "AUTH", "Connect", "", "X FOO", "X\xe9"])
+def test_own_verb_is_a_verb_and_not_an_event(name: str) -> None:
+    with pytest.raises(ValueError, match="use letters and digits, and on\\(\\) for events"):
+        App().on_verb(name)
 
 
 def test_method_of_an_included_object_with_an_unknown_name_is_a_value_error_at_the_start(backend: str) -> None:
@@ -112,17 +186,47 @@ def test_method_of_an_included_object_with_an_unknown_name_is_a_value_error_at_t
         within(backend, app, lambda server: pytest.fail("the server listens"), config=CONFIG)
 
 
+class Quota:
+    """An object with a handler of a verb of its own."""
+
+    def on_xquota(self, session: Session, command: UnknownCommand) -> Reply:
+        return Reply(250, command.argument)
+
+
+def with_decorator() -> App:
+    app = App()
+    app.on_verb("xquota")(Quota().on_xquota)
+    return app
+
+
+def with_included_verb() -> App:
+    app = App()
+    app.include(Quota(), verbs=["xquota"])
+    return app
+
+
+def with_verb_of_an_extension() -> App:
+    app = App()
+    app.include(Quota())
+    return app
+
+
+OWN = Extension(keyword="XQUOTAS", verbs=frozenset({"XQUOTA"}))
+
+
 @pytest.mark.parametrize(
-    ("app", "extensions"),
+    ("make", "extensions"),
     [
-        (App(verbs=["xquota"]), EXTENSIONS),
-        (App(), (*EXTENSIONS, Extension(keyword="XQUOTAS", verbs=frozenset({"XQUOTA"})))),
+        (with_decorator, EXTENSIONS),
+        (with_included_verb, EXTENSIONS),
+        (with_verb_of_an_extension, (*EXTENSIONS, OWN)),
     ],
-    ids=["verb of the app", "verb of an extension"],
+    ids=["on_verb", "include", "extension"],
 )
-def test_handler_of_a_custom_verb_is_called(app: App, extensions: tuple[Extension, ...], backend: str) -> None:
-    app.on("XQUOTA")(lambda session, command: Reply(250, command.argument))
-    with running(backend, app, config=CONFIG, extensions=extensions) as server, server.connect() as client:
+def test_handler_of_a_custom_verb_is_called(
+    make: Callable[[], App], extensions: tuple[Extension, ...], backend: str
+) -> None:
+    with running(backend, make(), config=CONFIG, extensions=extensions) as server, server.connect() as client:
         client.expect(220).send(b"EHLO c.example\r\nXQUOTA acme\r\n").expect(250, "250 2.0.0 acme")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from smtpcore import Budgets, Reply
 from smtpcore_adapters import DROP, App, LimitReached, Session, SessionClosed, Timeouts
-from tests.adapters.fakes import CONFIG, accepting, watch
+from tests.adapters.fakes import CONFIG, accepting, register, watch
 from tests.adapters.harness import BACKENDS, TIMEOUT, Running, running
 
 
@@ -61,9 +61,9 @@ def test_shutdown_ends_the_sleep_of_a_connect_handler(backend: str) -> None:
     app = App()
     waiting = threading.Event()
 
-    def wait(session: Session, opened: object) -> object:
+    async def wait(session: Session, opened: object) -> None:
         waiting.set()
-        return session.sleep(3600)
+        await session.sleep(3600)
 
     app.on("connect")(wait)
     with serving(backend, app, timeouts=Timeouts(close=0.1)) as server, server.connect() as client:
@@ -144,7 +144,7 @@ ENDS = {
 @pytest.mark.parametrize("way", ENDS)
 def test_disconnect_handler_is_called_once(way: str, backend: str) -> None:
     app = accepting()
-    app.on("NOOP")(lambda session, noop: 1 / 0)
+    register(app, "NOOP", lambda session, noop: 1 / 0)
     ended = watch(app, SessionClosed)
     with serving(backend, app) as server:
         with server.connect() as client:

@@ -6,7 +6,7 @@
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
 from smtpcore import (
     EXTENSIONS,
@@ -29,6 +29,33 @@ from smtpcore import (
 )
 
 from .._names import unknown_name
+from ._handler_types import (
+    OnAuth,
+    OnBdat,
+    OnBurl,
+    OnConnect,
+    OnData,
+    OnDefault,
+    OnDisconnect,
+    OnEhlo,
+    OnEtrn,
+    OnExpn,
+    OnHeader,
+    OnHelo,
+    OnHelp,
+    OnInvalid,
+    OnLhlo,
+    OnMail,
+    OnMessage,
+    OnNoop,
+    OnQuit,
+    OnRcpt,
+    OnRset,
+    OnStartTls,
+    OnVrfy,
+    OnXclient,
+    OnXforward,
+)
 from ._notifications import Observed
 
 if TYPE_CHECKING:
@@ -58,8 +85,9 @@ _OBSERVER = "event"
 _CONFIGURATOR = "config"
 _SESSION_CONFIGURATOR = "session_config"
 _NOT_VERBS = frozenset({"connect", "auth", "header", "message", "disconnect", "default", "invalid"})
-_VERBS = frozenset(
-    command.verb for command in (Bdat, Data, Ehlo, Expn, Helo, Help, Lhlo, Mail, Noop, Quit, Rcpt, Rset, StartTls, Vrfy)
+_COMMANDS = (Bdat, Data, Ehlo, Expn, Helo, Help, Lhlo, Mail, Noop, Quit, Rcpt, Rset, StartTls, Vrfy)
+_VERBS = frozenset(command.verb for command in _COMMANDS).union(
+    *(extension.verbs.union(command.verb for command in extension.commands) for extension in EXTENSIONS)
 )
 
 
@@ -69,16 +97,14 @@ class App:
     A name is a verb of SMTP (`"RCPT"`), or one of `connect`, `auth`, `header`, `message`, `disconnect`, `default` and
     `invalid`. The `header` handlers get the `Header` of a message before the `message` handlers are called. The
     `default` handlers get the verbs that have no handler of their own. The `invalid` handlers get each `InvalidCommand`
-    that leaves the session open, and may return another negative reply. A verb that belongs neither to SMTP nor to an
-    extension of the server has to be one of `verbs`. Starting a server raises `ValueError` for a handler with any other
-    name.
+    that leaves the session open, and may return another negative reply. Verbs of your own need `on_verb`.
 
     Several handlers can have the same name. They are called in the order of their registration, until a handler returns
     a `Reply`. If all return None, the client gets `Connection.default_reply`, which refuses recipients and messages.
     """
 
-    def __init__(self, *, verbs: Iterable[str] = ()) -> None:
-        self._verbs = frozenset(verb.upper() for verb in verbs)
+    def __init__(self) -> None:
+        self._own_verbs: set[str] = set()
         self._handlers: dict[str, list[tuple[Handler, bool]]] = {}
         self._observers: list[Observer] = []
         self._configurators: list[Callable[[Config], Config]] = []
@@ -94,27 +120,124 @@ class App:
 
     # Registration
 
-    def on(self, name: str, *, blocking: bool = False) -> Callable[[H], H]:
-        """Register the decorated function as a handler of `name`.
+    @overload
+    def on(self, name: Literal["BDAT"], *, blocking: bool = False) -> Callable[[OnBdat], OnBdat]: ...
+
+    @overload
+    def on(self, name: Literal["DATA"], *, blocking: bool = False) -> Callable[[OnData], OnData]: ...
+
+    @overload
+    def on(self, name: Literal["EHLO"], *, blocking: bool = False) -> Callable[[OnEhlo], OnEhlo]: ...
+
+    @overload
+    def on(self, name: Literal["ETRN"], *, blocking: bool = False) -> Callable[[OnEtrn], OnEtrn]: ...
+
+    @overload
+    def on(self, name: Literal["EXPN"], *, blocking: bool = False) -> Callable[[OnExpn], OnExpn]: ...
+
+    @overload
+    def on(self, name: Literal["HELO"], *, blocking: bool = False) -> Callable[[OnHelo], OnHelo]: ...
+
+    @overload
+    def on(self, name: Literal["HELP"], *, blocking: bool = False) -> Callable[[OnHelp], OnHelp]: ...
+
+    @overload
+    def on(self, name: Literal["LHLO"], *, blocking: bool = False) -> Callable[[OnLhlo], OnLhlo]: ...
+
+    @overload
+    def on(self, name: Literal["MAIL"], *, blocking: bool = False) -> Callable[[OnMail], OnMail]: ...
+
+    @overload
+    def on(self, name: Literal["NOOP"], *, blocking: bool = False) -> Callable[[OnNoop], OnNoop]: ...
+
+    @overload
+    def on(self, name: Literal["QUIT"], *, blocking: bool = False) -> Callable[[OnQuit], OnQuit]: ...
+
+    @overload
+    def on(self, name: Literal["RCPT"], *, blocking: bool = False) -> Callable[[OnRcpt], OnRcpt]: ...
+
+    @overload
+    def on(self, name: Literal["RSET"], *, blocking: bool = False) -> Callable[[OnRset], OnRset]: ...
+
+    @overload
+    def on(self, name: Literal["STARTTLS"], *, blocking: bool = False) -> Callable[[OnStartTls], OnStartTls]: ...
+
+    @overload
+    def on(self, name: Literal["VRFY"], *, blocking: bool = False) -> Callable[[OnVrfy], OnVrfy]: ...
+
+    @overload
+    def on(self, name: Literal["XCLIENT"], *, blocking: bool = False) -> Callable[[OnXclient], OnXclient]: ...
+
+    @overload
+    def on(self, name: Literal["XFORWARD"], *, blocking: bool = False) -> Callable[[OnXforward], OnXforward]: ...
+
+    @overload
+    def on(self, name: Literal["connect"], *, blocking: bool = False) -> Callable[[OnConnect], OnConnect]: ...
+
+    @overload
+    def on(self, name: Literal["default"], *, blocking: bool = False) -> Callable[[OnDefault], OnDefault]: ...
+
+    @overload
+    def on(self, name: Literal["invalid"], *, blocking: bool = False) -> Callable[[OnInvalid], OnInvalid]: ...
+
+    @overload
+    def on(self, name: Literal["auth"], *, blocking: bool = False) -> Callable[[OnAuth], OnAuth]: ...
+
+    @overload
+    def on(self, name: Literal["header"], *, blocking: bool = False) -> Callable[[OnHeader], OnHeader]: ...
+
+    @overload
+    def on(self, name: Literal["message"], *, blocking: bool = False) -> Callable[[OnMessage], OnMessage]: ...
+
+    @overload
+    def on(self, name: Literal["disconnect"], *, blocking: bool = False) -> Callable[[OnDisconnect], OnDisconnect]: ...
+
+    @overload
+    def on(self, name: Literal["BURL"], *, blocking: bool = False) -> Callable[[OnBurl], OnBurl]: ...
+
+    def on(self, name: str, *, blocking: bool = False) -> Callable[[Any], Any]:
+        """Register the decorated function as a handler of `name`: an event, or a verb of SMTP or a built-in extension.
 
         With `blocking`, a plain function is called in a thread, so that other sessions are served while it blocks.
+        Raises `ValueError` for any other name; use `on_verb` for verbs of your own.
         """
+        if _key(name) not in _NOT_VERBS | _VERBS:
+            hint = "for a verb of your own, use on_verb()"
+            raise ValueError(f"{unknown_name(name, 'an event or a verb', _NOT_VERBS | _VERBS)}; {hint}")
 
+        return self._adding(name, blocking=blocking)
+
+    def on_verb(self, verb: str, *, blocking: bool = False) -> Callable[[H], H]:
+        """Register the decorated function as a handler of any verb, such as a verb that only your clients know.
+
+        The handler gets an `UnknownCommand`, or the command of the extension that has this verb.
+        Raises `ValueError` for the name of an event, and for a text that cannot be a verb.
+        """
+        if not (verb.isascii() and verb.isalnum()) or verb.lower() in _NOT_VERBS:
+            raise ValueError(f"{verb!r} is not a verb: use letters and digits, and on() for events")
+
+        self._own_verbs.add(verb.upper())
+        return self._adding(verb.upper(), blocking=blocking)
+
+    def _adding(self, name: str, *, blocking: bool) -> Callable[[H], H]:
         def add(handler: H) -> H:
             self._add(name, handler, blocking=blocking)
             return handler
 
         return add
 
-    def include(self, thing: object, *, blocking: bool = False) -> None:
+    def include(self, thing: object, *, verbs: Iterable[str] = (), blocking: bool = False) -> None:
         """Register the functions of a module, or the methods of an object, by their names: `on_rcpt` handles RCPT.
 
-        With `blocking`, plain functions are called in a thread.
+        `verbs` names verbs of your own for which `thing` has functions. With `blocking`, plain functions are called in
+        a thread.
 
         `on_event` is an observer: see `observe`. `on_config` is called when a server starts, with its configuration,
         and returns the configuration to use; `on_session_config` does the same for each session that begins, and must
-        not block. Raises `ValueError` if `thing` has no name that starts with `on_`.
+        not block. Raises `ValueError` if `thing` has no name that starts with `on_`. A function with an unknown name is
+        a `ValueError` when a server starts, because only the server knows all extensions.
         """
+        self._own_verbs.update(verb.upper() for verb in verbs)
         names = [name.removeprefix(_PREFIX) for name in dir(thing) if name.startswith(_PREFIX)]
         if not names:
             raise ValueError(f"{thing!r} has no handlers: give it a function on_rcpt, on_message or the like")
@@ -150,8 +273,8 @@ class App:
 
     def check_names(self, extensions: Iterable[Extension]) -> None:
         """Raise `ValueError` for a handler that no server with these extensions would call."""
-        known = self._verbs.union(_NOT_VERBS, _VERBS)
-        for extension in (*EXTENSIONS, *extensions):
+        known = _NOT_VERBS | _VERBS | self._own_verbs
+        for extension in extensions:
             known |= extension.verbs.union(command.verb for command in extension.commands)
         for name, handlers in self._handlers.items():
             if name not in known:

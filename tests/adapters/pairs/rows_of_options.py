@@ -502,7 +502,7 @@ class OwnExtension(Row):
         setup.extensions.append(TENANTS)
         setup.mail_params.append(b"XTENANT=acme")
 
-        @setup.app.on("XQUOTA")
+        @setup.app.on_verb("XQUOTA")
         def quota(session: Session, command: Command) -> Reply:
             return Reply(250, "1000 octets")
 

@@ -18,17 +18,7 @@ from smtpcore_adapters import (
     Timeouts,
 )
 from smtpcore_adapters.server._app import Handler
-from tests.adapters.fakes import (
-    CONFIG,
-    DATA,
-    EHLO,
-    MAIL,
-    QUIT,
-    RCPT,
-    SILENCE,
-    MessageStore,
-    accepting,
-)
+from tests.adapters.fakes import CONFIG, DATA, EHLO, MAIL, QUIT, RCPT, SILENCE, MessageStore, accepting, register
 from tests.adapters.playbook import session
 
 
@@ -38,7 +28,7 @@ def fail(session: Session, subject: object) -> Reply | None:
 
 def failing(name: str, handler: Handler) -> App:
     app = App() if name == "RCPT" else accepting()
-    app.on(name)(handler)
+    register(app, name, handler)
     return app
 
 

@@ -9,7 +9,7 @@ import pytest
 from smtpcore import EXTENSIONS, Config, Extension, ExtensionCommand, Reply
 from smtpcore_adapters import App, Session
 from smtpcore_adapters.server._acceptor import Acceptor
-from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, RCPT
+from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, RCPT, register
 from tests.adapters.playbook import accepted, session
 
 
@@ -74,7 +74,7 @@ def test_on_returns_the_decorated_function() -> None:
 def test_handler_names_ignore_case(name: str) -> None:
     app = App()
     assert not app.handles(name)
-    app.on(name)(lambda session, subject: None)
+    register(app, name, lambda session, subject: None)
     assert app.handles(name.upper())
     assert app.handles(name.lower())
     assert not app.handles("RCPT")
@@ -105,7 +105,7 @@ def test_handler_of_a_custom_command_gets_an_instance_of_its_class() -> None:
 
     app, events = App(), []
 
-    @app.on("XQUOTA")
+    @app.on_verb("XQUOTA")
     def tell_quota(session: Session, quota: object) -> Reply:
         events.append(type(quota))
         return Reply(250, "1000 octets", enhanced="2.0.0")

@@ -25,17 +25,7 @@ from smtpcore_adapters import (
     Session,
 )
 from smtpcore_adapters.server._app import Handler
-from tests.adapters.fakes import (
-    CONFIG,
-    DATA,
-    EHLO,
-    ENVELOPE,
-    MAIL,
-    QUIT,
-    RCPT,
-    accepting,
-    watch,
-)
+from tests.adapters.fakes import CONFIG, DATA, EHLO, ENVELOPE, MAIL, QUIT, RCPT, accepting, register, watch
 from tests.adapters.playbook import session, trusted
 
 BODY = b"Subject: x\r\n\r\nHello\r\n"
@@ -79,7 +69,7 @@ def test_first_reply_of_a_handler_decides_and_none_continues() -> None:
 def test_handler_may_be_a_coroutine_function() -> None:
     app = App()
 
-    @app.on("rcpt")
+    @app.on("RCPT")
     async def take(session: Session, rcpt: Rcpt) -> Reply:
         return Reply(250, f"Taken from {session.helo}")
 
@@ -144,7 +134,7 @@ def test_verb_handler_is_called_before_the_default_handler() -> None:
     app = App()
     seen: list[tuple[str, UnknownCommand]] = []
 
-    @app.on("XFOO")
+    @app.on_verb("XFOO")
     def foo(session: Session, command: UnknownCommand) -> Reply | None:
         seen.append(("xfoo", command))
         return Reply(250, "Foo") if command.argument else None
@@ -264,7 +254,7 @@ def test_handlers_receive_typed_parameters_of_enabled_extensions() -> None:
 
 def failing(name: str, handler: Handler) -> App:
     app = App() if name == "RCPT" else accepting()
-    app.on(name)(handler)
+    register(app, name, handler)
     return app
 
 

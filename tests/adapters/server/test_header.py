@@ -7,7 +7,7 @@ import pytest
 
 from smtpcore import Mail, Params, Path, Rcpt, Reply, Transaction
 from smtpcore_adapters import App, AtOnce, Header, Message, Observed, Refusal, Session
-from tests.adapters.fakes import CONFIG, EHLO, ENVELOPE, MAIL, QUIT, RCPT, MessageStore, accepting
+from tests.adapters.fakes import CONFIG, EHLO, ENVELOPE, MAIL, QUIT, RCPT, MessageStore, accepting, register
 from tests.adapters.playbook import session
 
 TRANSACTION = Transaction(Mail(Path("a@c.example"), Params()), [Rcpt(Path("u@s.example"), Params())])
@@ -187,7 +187,7 @@ def test_message_handler_may_refuse_at_once() -> None:
 @pytest.mark.parametrize("answer", [Reply(250), "no"])
 def test_header_handler_that_accepts_is_a_mistake(answer: object, caplog: pytest.LogCaptureFixture) -> None:
     app = accepting()
-    app.on("header")(lambda session, header: answer)
+    register(app, "header", lambda session, header: answer)
 
     session(app).send(ENVELOPE).skip().send(HAM + END + b"NOOP\r\n").expect(451, 250)
     assert "return None" in caplog.text

@@ -18,18 +18,7 @@ from smtpcore_adapters import (
     Session,
 )
 from smtpcore_adapters.server._app import Handler
-from tests.adapters.fakes import (
-    CONFIG,
-    DATA,
-    EHLO,
-    ENVELOPE,
-    MAIL,
-    QUIT,
-    RCPT,
-    MessageStore,
-    Step,
-    accepting,
-)
+from tests.adapters.fakes import CONFIG, DATA, EHLO, ENVELOPE, MAIL, QUIT, RCPT, MessageStore, Step, accepting, register
 from tests.adapters.playbook import session
 
 BODY = b"Subject: x\r\n\r\nHello\r\n"
@@ -42,7 +31,7 @@ def tracebacks(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def failing(name: str, handler: Handler) -> App:
     app = App() if name == "RCPT" else accepting()
-    app.on(name)(handler)
+    register(app, name, handler)
     return app
 
 

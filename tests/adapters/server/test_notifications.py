@@ -51,6 +51,7 @@ from tests.adapters.fakes import (
     MessageStore,
     Step,
     accepting,
+    register,
     watch,
 )
 from tests.adapters.playbook import session
@@ -179,7 +180,7 @@ def raise_error(session: Session, subject: object) -> Reply:
 def handling(name: str, answer: object) -> App:
     """Return an app whose handler of `name` is `answer` or returns it; it accepts recipients."""
     app = App() if name == "RCPT" else accepting()
-    app.on(name)(answer if callable(answer) else lambda session, subject: answer)
+    register(app, name, answer if callable(answer) else lambda session, subject: answer)
     return app
 
 

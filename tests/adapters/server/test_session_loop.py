@@ -17,17 +17,7 @@ from smtpcore_adapters import (
     Session,
     Timeouts,
 )
-from tests.adapters.fakes import (
-    EHLO,
-    ENVELOPE,
-    MAIL,
-    QUIT,
-    RCPT,
-    SILENCE,
-    MessageStore,
-    Step,
-    accepting,
-)
+from tests.adapters.fakes import EHLO, ENVELOPE, MAIL, QUIT, RCPT, SILENCE, MessageStore, Step, accepting, register
 from tests.adapters.playbook import session
 
 BODY = b"Subject: x\r\n\r\nHello\r\n"
@@ -199,7 +189,7 @@ def test_drain_keeps_the_reason_of_a_session_that_is_ending(name: str, reason: s
         dialogue.loop.drain()
         return Reply(221 if name == "QUIT" else 421, "bye")
 
-    app.on(name)(drain)
+    register(app, name, drain)
     dialogue = session(app)
     dialogue.send(f"{name}\r\nRSET\r\n".encode()).end()
     assert dialogue.codes[1:] == [221 if name == "QUIT" else 421]

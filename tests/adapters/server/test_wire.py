@@ -38,6 +38,7 @@ from tests.adapters.fakes import (
     MessageStore,
     Step,
     accepting,
+    register,
     replies,
     watch,
 )
@@ -61,7 +62,7 @@ def tracebacks(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def failing(name: str, handler: Handler) -> App:
     app = App() if name == "RCPT" else accepting()
-    app.on(name)(handler)
+    register(app, name, handler)
     return app
 
 
@@ -159,7 +160,7 @@ def test_pending_reply_is_sent_before_the_421_of_the_session_timeout(name: str) 
         dialogue.stream.now += 2000
         return Reply(221 if name == "QUIT" else 250, "Done at last")
 
-    app.on(name)(reply_late)
+    register(app, name, reply_late)
     line = ENVELOPE + END if name == "message" else name.encode() + b"\r\n"
     dialogue = session(app, **TIMES)
     dialogue.send(line).end()
