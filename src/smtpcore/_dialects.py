@@ -64,7 +64,7 @@ def make_dialect(
     """Return the dialect of a session that knows `extensions` and offers the extensions in `terms`.
 
     The verbs in `always` are implemented even if their extension is not offered.
-    Before EHLO (`extended` False) extensions change no command of RFC 5321, but with `wide` MAIL has SIZE and BODY.
+    Before EHLO (`extended=False`) no extension adds parameters or UTF-8; but with `wide`, MAIL takes SIZE and BODY.
     """
     known = tuple(extensions)
     offered = [each for each in known if each in terms and (extended or (wide and each.keyword in _USED_AFTER_HELO))]

@@ -118,7 +118,7 @@ class InvalidData:
     """
 
     reply: Reply
-    """The reply that the RFCs prescribe."""
+    """The reply that the RFCs prescribe, or that your program passed to `Connection.refuse_body`."""
     rule: str
     """The name of the rule that decided, such as `"max_message_size"`; see `InvalidCommand.rule`. It is `"program"` if
     your program called `Connection.refuse_body`."""

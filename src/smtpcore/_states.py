@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 
 class Key(Enum):
-    """Base class of enums whose members are keys of tables. Each command needs several look-ups."""
+    """Base class of enums whose members are keys of tables, with a fast hash: each command needs several look-ups."""
 
     if not TYPE_CHECKING:  # pragma: no branch - no type fits for checkers
         __hash__ = object.__hash__  # the `__hash__` of Enum is slower

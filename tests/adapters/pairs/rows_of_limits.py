@@ -273,7 +273,7 @@ def refusal(talk: Talk) -> str:
 def assert_refused(service: Service, reply: str, text: str) -> None:
     """Check the reply of a server that does not admit a client."""
     if service.setup.options.get("implicit_tls") and not reply:
-        return  # the server makes no TLS handshake only to send a refusal
+        return  # with implicit TLS, a connection is refused without a handshake and without a reply
     assert reply.startswith("421 "), reply
     assert reply.endswith(text), reply
 

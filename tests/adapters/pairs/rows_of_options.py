@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from smtpcore import BareNewlines, Bodies, Command, Extension, Parameter, Rcpt, Reply, Tolerance
 from smtpcore.proxy import Endpoint, ProxyCommand, ProxyHeader
-from smtpcore_adapters import Address, Listener, Session
+from smtpcore_adapters import Address, Header, Listener, Session
 
 from .talk import CLIENT, LOCAL, STRANGER, Received, Row, Service, Setup, Talk
 
@@ -257,6 +257,25 @@ class MaxMessageSize(Row):
 
     def last(self, talk: Talk) -> None:
         talk.send_body((b"x" * 70 + b"\r\n") * 1000, 552)
+        talk.quit()
+
+
+class MaxHeader(Row):
+    name = "max_header"
+    covers = ("Config.max_header",)
+
+    def on(self, setup: Setup) -> None:
+        setup.config(max_header=5000)
+
+        @setup.app.on("header")
+        def look(session: Session, header: Header) -> None:
+            session.state.subject = header.get("Subject")
+
+    def received(self, talk: Talk, message: Received) -> None:
+        assert message.session.state.subject == "x"
+
+    def last(self, talk: Talk) -> None:
+        talk.send_body(b"X-Field: x\r\n" * 500 + b"\r\n", 552)
         talk.quit()
 
 
@@ -579,6 +598,7 @@ OPTIONS: tuple[Row, ...] = (
     RequireAuth(),
     MaxCommandLine(),
     MaxTextLine(),
+    MaxHeader(),
     MaxMessageSize(),
     MaxRecipients(),
     MaxRecipientsPerSession(),

@@ -178,7 +178,10 @@ def raise_error(session: Session, subject: object) -> Reply:
 
 
 def handling(name: str, answer: object) -> App:
-    """Return an app whose handler of `name` is `answer` or returns it; it accepts recipients."""
+    """Return an app whose handler of `name` is `answer`, or a function that returns `answer` if that is no function.
+
+    Unless `name` is RCPT, the app also accepts every recipient.
+    """
     app = App() if name == "RCPT" else accepting()
     register(app, name, answer if callable(answer) else lambda session, subject: answer)
     return app
