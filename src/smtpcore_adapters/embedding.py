@@ -70,7 +70,7 @@ class Driver:
 
     @property
     def left(self) -> float:
-        """Seconds until `tick` has to be called, 3600 at most. After the end, the time to write the rest: 10 seconds."""
+        """Seconds until `tick` has to be called, 3600 at most. After the end, 10 seconds to write the rest."""
         return _LAST if self.is_over else min(max(0.0, self._wish.deadline - self._clock()), _LONGEST)
 
     def start(self) -> None:

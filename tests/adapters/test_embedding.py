@@ -145,11 +145,11 @@ def test_slow_reader_is_disconnected() -> None:
     end.is_slow = True
     end.driver.receive(b"NOOP\r\n")
     end.driver.tick()
-    assert not end.driver.is_over
+    before = end.driver.is_over
     end.clock.now += 300
     end.driver.tick()
 
-    assert end.driver.is_over
+    assert (before, end.driver.is_over) == (False, True)
     assert end.conn.state is State.CLOSED
 
 

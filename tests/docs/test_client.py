@@ -1,10 +1,12 @@
 """The examples in `docs/client.md`, against a server connection in memory."""
 
-from collections.abc import Callable, Iterator
+import ssl
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import trustme
 
 from smtpcore import (
     Answered,
@@ -17,11 +19,10 @@ from smtpcore import (
     Config,
     Connection,
     ConnectionClosed,
-    Data,
     DataChunk,
     DataEnd,
     Event,
-    Mail,
+    LocalProtocolError,
     Rcpt,
     RemoteProtocolError,
     Reply,
@@ -29,8 +30,14 @@ from smtpcore import (
     Signal,
     sasl,
 )
+from smtpcore_adapters import App, Message, Session
+from smtpcore_adapters.socket import serving as app_serving
 
+from ..adapters.peers import Answering, closing
+from ..adapters.peers import serving as peer_serving
 from .test_readme import run_example
+
+AUTHORITY = trustme.CA()
 
 TLS = sasl.Channel(tls=True)
 TIM = sasl.Credentials(username="tim", password="tanstaaftanstaaf")
@@ -83,34 +90,89 @@ class Server:
         return Reply(535)
 
 
-@pytest.mark.parametrize("disabled", [frozenset[str](), frozenset({"PIPELINING"})], ids=["grouped", "alone"])
-def test_submit_sends_a_message_and_returns_the_replies(disabled: frozenset[str]) -> None:
-    server = Server(disabled=disabled)
-    submit = run_example("def submit")["submit"]
-    recipients = ["u@s.example", "refused@s.example"]
-    answers = submit(server.receive, server.send, "a@client.example", recipients, [b"Subject: x\r\n", b"\r\n.dot"])
-
-    assert [(type(answer.to), answer.reply.code) for answer in answers] == [
-        (Mail, 250),
-        (Rcpt, 250),
-        (Rcpt, 550),
-        (Data, 354),
-        (DataEnd, 250),
-    ]
-    assert b"".join(event.data for event in server.events if isinstance(event, DataChunk)) == (
-        b"Subject: x\r\n\r\n.dot\r\n"
-    )
-    assert sum(written.count(b"\r\n") for written in server.written[1:2]) == (1 if disabled else 4)
+Codes = dict[str, int | type[Exception]]
 
 
-def test_submit_sends_no_body_if_all_recipients_are_refused() -> None:
-    server = Server()
-    answers = run_example("def submit")["submit"](
-        server.receive, server.send, "a@client.example", ["refused@s.example"], [b"x\r\n"]
-    )
+def submit(server: Answering | App, recipients: Sequence[str] = ("u@s.example",), **options: Any) -> Codes:
+    """Run the program of the page against a server, and return the code or the error for each recipient."""
+    program = run_example("def submit")["submit"]
+    make = scripted_server if isinstance(server, Answering) else app_server
+    with make(server) as port:
+        result = program("localhost", port, "a@c.example", recipients, [b"Subject: x\r\n", b"\r\n.dot"], **options)
+    return {name: item.code if isinstance(item, Reply) else type(item) for name, item in result.items()}
 
-    assert [answer.reply.code for answer in answers] == [250, 550, 554]
-    assert not any(isinstance(event, DataChunk) for event in server.events)
+
+@contextmanager
+def scripted_server(server: Any) -> Iterator[int]:
+    with peer_serving(server) as address:
+        yield address.port
+
+
+@contextmanager
+def app_server(app: Any) -> Iterator[int]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    AUTHORITY.issue_cert("localhost").configure_cert(context)
+    with app_serving(app, tls=context) as running:
+        yield running.address.port
+
+
+def test_submit_sends_a_message_with_tls_and_auth() -> None:
+    messages: list[bytes] = []
+    app = App()
+
+    @app.on("auth")
+    def check(session: Session, question: sasl.Question) -> bool | None:
+        return question.matches("tanstaaftanstaaf") if isinstance(question, sasl.CheckPassword) else None
+
+    @app.on("RCPT")
+    def accept(session: Session, rcpt: Rcpt) -> Reply:
+        return Reply(250) if session.identity and rcpt.forward_path.local_part != "refused" else Reply(550)
+
+    @app.on("message")
+    async def keep(session: Session, message: Message) -> Reply:
+        messages.append(await message.read())
+        return Reply(250)
+
+    context = ssl.create_default_context()
+    AUTHORITY.configure_trust(context)
+    names = ["u@s.example", "refused@s.example", "ü@s.example"]
+
+    assert submit(app, names, tls=context, credentials=TIM) == {
+        names[0]: 250,
+        names[1]: 550,
+        names[2]: LocalProtocolError,
+    }
+    assert messages == [b"Subject: x\r\n\r\n.dot\r\n"]
+
+
+@pytest.mark.parametrize("offered", [(), ("PIPELINING",)])
+@pytest.mark.parametrize("step", ["GREETING", "EHLO", "MAIL", "RCPT", "DATA", "END"])
+@pytest.mark.parametrize("code", [421, 450, 550])
+def test_refusal_of_each_step_is_the_result(step: str, code: int, offered: tuple[str, ...]) -> None:
+    refusal = b"%d no\r\n" % code
+    refusals: dict[str, Any] = {step: closing(refusal) if code == 421 else refusal}
+    if step == "EHLO":
+        refusals["HELO"] = refusals["EHLO"]
+    server = Answering(*offered, **refusals)
+    has_body = step == "RCPT" and code != 421 and offered  # DATA of the group is accepted, with an empty body
+
+    assert submit(server, require_tls=False) == {"u@s.example": code}
+    bodies = [b""] if has_body else [b"Subject: x\r\n\r\n..dot\r\n"] if step == "END" else []
+    assert server.bodies == bodies
+
+
+@pytest.mark.parametrize("step", ["GREETING", "EHLO", "MAIL", "RCPT", "DATA", "END"])
+def test_connection_lost_at_each_step_is_the_result(step: str) -> None:
+    lost: dict[str, Any] = {step: closing(b"")}
+
+    assert submit(Answering(**lost), require_tls=False) == {"u@s.example": RemoteProtocolError}
+
+
+def test_nothing_is_sent_without_tls_if_tls_is_required() -> None:
+    server = Answering()
+
+    assert submit(server) == {"u@s.example": LocalProtocolError}
+    assert not any("MAIL" in line for line in server.heard)
 
 
 @contextmanager
