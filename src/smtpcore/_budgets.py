@@ -8,6 +8,7 @@ from math import inf
 from typing import Self
 
 from ._errors import LocalProtocolError
+from ._fields import check_fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +82,7 @@ class ClientBudgets:
 
 
 def _check(budgets: Budgets | ClientBudgets) -> None:
+    check_fields(budgets)
     for name in budgets.__slots__:
         value = getattr(budgets, name)
         if name == "body_rate" and not value >= 0:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 
 from ._errors import LocalProtocolError
+from ._fields import check_fields
 from ._grammar import is_domain, match_mechanism
 
 MIN_COMMAND_LINE = 512  # RFC 5321 4.5.3.1.4, CRLF included
@@ -147,6 +148,7 @@ class Config:
     """Maximum failed logins in a session. The next command gets a 421 (RFC 4954 section 9). Stops password guessing."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check_hostname(self.hostname)
         if self.require_tls and not self.starttls:
             raise LocalProtocolError("require_tls without starttls would refuse every client: set starttls=True too")
@@ -223,6 +225,7 @@ class ClientConfig:
     buffers while both ends wait for each other to read (RFC 2920 3.1). Common hosts buffer at least the default."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         # RFC 5321 4.1.4: a client checks, as far as possible, that this is a valid name of its host.
         _check_hostname(self.hostname)
         if self.bare_newlines is BareNewlines.ACCEPT:

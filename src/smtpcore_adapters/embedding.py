@@ -13,7 +13,7 @@ from smtpcore.sasl import Channel, Question
 
 from .streams._tls_codec import Encryption
 
-logger = logging.getLogger("smtpcore")
+logger: logging.Logger = logging.getLogger("smtpcore")
 
 _LAST = 10.0  # seconds
 _LONGEST = 3600.0  # seconds: timers of some event loops have a maximum

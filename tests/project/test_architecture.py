@@ -21,6 +21,7 @@ ADAPTERS = sorted((SRC / "smtpcore_adapters").rglob("*.py"))
 # A module imports only from the rows above its own: neither sideways nor in a circle.
 LAYERS = (
     {"_errors", "_states"},
+    {"_fields"},
     {"_grammar", "_buffer", "_base64", "_budgets"},
     {"_config", "_addresses", "_replies", "_command", "_xtext"},
     {"_extensions"},
@@ -62,7 +63,7 @@ BESIDE = {"dialogues", "proxy", "sasl", "trace"}
 # The size of h11, and as much again for BDAT, AUTH, some twenty-five extensions, a client that checks its requests
 # against all of them, the tolerance for lines that break the grammar, all limits of time, an answer for every event in
 # one call, and the refusal of a message at its header.
-MAX_CORE = 6557
+MAX_CORE = 6617
 
 # Each framework is imported by one module of the same name.
 FRAMEWORKS = {"asyncio", "anyio", "trio"}

@@ -56,18 +56,27 @@ def _is_external(channel: Channel, cleartext: bool) -> bool:
     return channel.external is not None
 
 
-MECHANISMS: tuple[Mechanism, ...] = (
-    Mechanism(name="EXTERNAL", server=ExternalServer, client=ExternalClient, fits=_is_external),
-    Mechanism(name="SCRAM-SHA-256-PLUS", server=ScramServer, client=ScramClient, fits=_is_bound),
-    Mechanism(name="SCRAM-SHA-1-PLUS", server=ScramServer, client=ScramClient, fits=_is_bound),
-    Mechanism(name="SCRAM-SHA-256", server=ScramServer, client=ScramClient),
-    Mechanism(name="SCRAM-SHA-1", server=ScramServer, client=ScramClient),
-    Mechanism(name="OAUTHBEARER", server=OAuthBearerServer, client=OAuthBearerClient, fits=_is_tls),
-    Mechanism(name="XOAUTH2", server=XOAuth2Server, client=XOAuth2Client, fits=_is_tls),
-    Mechanism(name="CRAM-MD5", server=CramServer, client=CramClient),
-    Mechanism(name="PLAIN", server=PlainServer, client=PlainClient, fits=_is_private),
-    Mechanism(name="LOGIN", server=LoginServer, client=LoginClient, fits=_is_private),
-    Mechanism(name="ANONYMOUS", server=AnonymousServer, client=AnonymousClient),
+class _Builtin(tuple[Mechanism, ...]):
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "MECHANISMS"  # the value would make the help of each function with this default unreadable
+
+
+MECHANISMS: tuple[Mechanism, ...] = _Builtin(
+    (
+        Mechanism(name="EXTERNAL", server=ExternalServer, client=ExternalClient, fits=_is_external),
+        Mechanism(name="SCRAM-SHA-256-PLUS", server=ScramServer, client=ScramClient, fits=_is_bound),
+        Mechanism(name="SCRAM-SHA-1-PLUS", server=ScramServer, client=ScramClient, fits=_is_bound),
+        Mechanism(name="SCRAM-SHA-256", server=ScramServer, client=ScramClient),
+        Mechanism(name="SCRAM-SHA-1", server=ScramServer, client=ScramClient),
+        Mechanism(name="OAUTHBEARER", server=OAuthBearerServer, client=OAuthBearerClient, fits=_is_tls),
+        Mechanism(name="XOAUTH2", server=XOAuth2Server, client=XOAuth2Client, fits=_is_tls),
+        Mechanism(name="CRAM-MD5", server=CramServer, client=CramClient),
+        Mechanism(name="PLAIN", server=PlainServer, client=PlainClient, fits=_is_private),
+        Mechanism(name="LOGIN", server=LoginServer, client=LoginClient, fits=_is_private),
+        Mechanism(name="ANONYMOUS", server=AnonymousServer, client=AnonymousClient),
+    )
 )
 """The built-in mechanisms, the strongest first. Pass `(yours, *MECHANISMS)` to the functions below to add your own."""
 

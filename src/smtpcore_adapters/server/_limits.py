@@ -7,7 +7,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
-from smtpcore import Budgets, Reply
+from smtpcore import Budgets, Reply, check_fields
 
 logger = logging.getLogger("smtpcore")
 
@@ -32,6 +32,7 @@ class Timeouts:
     """The maximum of `auth_delay` after several failures, 16 by default."""
 
     def __post_init__(self) -> None:
+        check_fields(self, ValueError)
         for name in self.__slots__:
             value = getattr(self, name)
             if name in _MAY_BE_ZERO and not value >= 0:
@@ -83,6 +84,7 @@ class Limits:
     logged."""
 
     def __post_init__(self) -> None:
+        check_fields(self, ValueError)
         for name in self.__slots__:
             value = getattr(self, name)
             if value is not None and not value >= 1:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ssl import SSLContext
 from typing import Any
 
-from smtpcore import Budgets, Config
+from smtpcore import Budgets, Config, check_fields
 
 from .._names import check_options
 from ..streams._stream import Address, address_of, send_at_once
@@ -69,6 +69,7 @@ class Listener:
         return object.__new__(cls)
 
     def __post_init__(self) -> None:
+        check_fields(self, ValueError)
         if self.path == "":
             raise ValueError("the path of a listener is empty: leave it out to listen on a port")
         if self.path is not None and self.bound is not None:

@@ -45,7 +45,7 @@ def test_only_the_waits_for_commands_are_shorter_while_the_server_is_nearly_full
 @pytest.mark.parametrize("name", [field.name for field in fields(Limits)])
 def test_limit_below_its_minimum_is_a_value_error(name: str) -> None:
     for wrong in (0, float("nan")):
-        with pytest.raises(ValueError, match=f"limit {name} is {wrong}, but must be at least 1"):
+        with pytest.raises(ValueError, match=f"{name} is {wrong}"):
             Limits(**{name: wrong})  # type: ignore[arg-type]
 
     assert getattr(Limits(**{name: 1}), name) == 1

@@ -1,0 +1,63 @@
+"""A wrong value in any field of a configuration is an error at once, in the core and in the adapters."""
+
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from typing import Any, get_type_hints
+
+import pytest
+
+from smtpcore import Budgets, ClientBudgets, ClientConfig, Config, LocalProtocolError
+from smtpcore_adapters import Limits, Listener, Timeouts
+
+SETTINGS: list[Any] = [
+    Config(hostname="s.example", max_hold_for=1, max_hold_until=datetime(2030, 1, 1, tzinfo=UTC)),
+    ClientConfig(hostname="c.example"),
+    Budgets(),
+    ClientBudgets(),
+    Timeouts(),
+    Limits(),
+    Listener(),
+]
+FIELDS = [(settings, field.name) for settings in SETTINGS for field in fields(settings)]
+WRONG: list[Any] = [object(), "PLAIN", b"PLAIN", ["PLAIN"], {"PLAIN"}, (1,), frozenset({1}), True, 1.5, "5"]
+"""Values of which at most a few fit any field."""
+
+ALLOWED: dict[Any, list[Any]] = {
+    str: ["PLAIN", "5"],
+    str | None: ["PLAIN", "5"],
+    bool: [True],
+    bool | None: [True],
+    float: [1.5],
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"), FIELDS, ids=[f"{type(settings).__name__}.{name}" for settings, name in FIELDS]
+)
+def test_value_of_a_wrong_type_names_the_field(settings: Any, name: str) -> None:
+    allowed = ALLOWED.get(get_type_hints(type(settings))[name], [])
+    for value in WRONG:
+        if not any(value is other for other in allowed):
+            with pytest.raises((LocalProtocolError, ValueError), match=f"^{name} is .*: use "):
+                replace(settings, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("auth_mechanisms", "PLAIN", "auth_mechanisms is 'PLAIN', which is of type str: use a tuple of str"),
+        ("disabled", {"DSN"}, "disabled is {'DSN'}, which is of type set: use a frozenset of str"),
+        ("max_errors", "5", "max_errors is '5', which is of type str: use int or None"),
+        ("starttls", 1, "starttls is 1, which is of type int: use bool"),
+        ("bodies", "LINES", "bodies is 'LINES', which is of type str: use Bodies"),
+    ],
+)
+def test_error_says_what_to_use(name: str, value: object, message: str) -> None:
+    with pytest.raises(LocalProtocolError) as error:
+        replace(SETTINGS[0], **{name: value})
+
+    assert str(error.value) == message
+
+
+def test_time_may_be_a_whole_number() -> None:
+    assert Budgets(command=300).command == 300
