@@ -298,7 +298,16 @@ def _disabled(options: dict[str, Any]) -> frozenset[str]:
     if wanted & unwanted:
         raise click.UsageError(f"--extension and --without exclude each other for {min(wanted & unwanted)}")
 
-    return (OFF_BY_DEFAULT - wanted) | unwanted
+    disabled = (OFF_BY_DEFAULT - wanted) | unwanted
+    for extension in EXTENSIONS:
+        missing = extension.needs & disabled
+        if missing and extension.keyword not in disabled:
+            name = extension.keyword
+            raise click.UsageError(f"--without {min(missing)} needs --without {name}: {name} needs {min(missing)}")
+    if options["lmtp"] and (missing := disabled & {"PIPELINING", "ENHANCEDSTATUSCODES"}):  # RFC 2033 section 5
+        raise click.UsageError(f"--without and --lmtp exclude each other for {min(missing)}")
+
+    return disabled
 
 
 _ONLY_WITH = {

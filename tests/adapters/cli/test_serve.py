@@ -551,6 +551,9 @@ def test_serve_reads_passwords_from_a_variable_or_a_file(
         (["--extension", "STARTTLS"], ["--extension STARTTLS", "--tls-cert or --self-signed"]),
         (["--extension", "BURL"], ["--extension BURL", "without a handler"]),
         (["--extension", "DSN", "--without", "dsn"], ["--extension", "--without", "DSN"]),
+        (["--without", "CHUNKING"], ["--without CHUNKING needs --without BINARYMIME"]),
+        (["--without", "8bitmime"], ["--without 8BITMIME needs --without SMTPUTF8"]),
+        (["--without", "pipelining", "--lmtp"], ["--without", "--lmtp", "PIPELINING"]),
         (["--max-size", "-1"], ["--max-size"]),
     ],
 )
