@@ -25,8 +25,8 @@ def explain_file(file: BinaryIO | None, client: BinaryIO | None, server: BinaryI
     """Explain a recorded dialogue and report each breach of the RFCs.
 
     FILE is the output of smtpcore, swaks, curl (-v or --trace), smtplib (debug level 1 or 2), msmtp, nodemailer,
-    PHPMailer, telnet or openssl s_client, a text with C: or S: before each line, or the octets of one side. Secrets are
-    not shown.
+    PHPMailer, Java's mail API, telnet or openssl s_client, a text with C: or S: before each line, or the octets of one
+    side. Secrets are not shown.
 
     Exit status: 0 without breaches, 1 with breaches, 2 if FILE is not a recording.
     """

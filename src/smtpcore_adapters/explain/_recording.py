@@ -157,12 +157,14 @@ _match_verb = re.compile(
     rb"(?i)(?:(?:EHLO|HELO|LHLO)[ \t]|MAIL[ \t]+FROM:|RCPT[ \t]+TO:|BDAT[ \t]+[0-9]|AUTH[ \t]"
     rb"|(?:DATA|RSET|NOOP|QUIT|STARTTLS|VRFY|EXPN|HELP)[ \t]*\r?\n?$)"
 ).match
-# The lines of telnet, openssl s_client and nc around and within a dialogue.
+# The lines of telnet, openssl s_client, nc, and the mail API of Java around and within a dialogue.
 _match_noise = re.compile(
     rb"(?:Trying .*|Connected to .*|Escape character is .*|Connection closed by foreign host\.?|telnet> .*"
     rb"|CONNECTED\(.*|(?:<<<|>>>) .*|SSL_connect:.*|SSL3 alert .*|read R BLOCK|---|DONE|closed|RENEGOTIATING"
-    rb"|read:errno=.*)\s*"
+    rb"|read:errno=.*|DEBUG(?: [A-Z]{1,20})?: .*)\s*"
 ).fullmatch
+_match_trace = re.compile(rb"(?:javax|jakarta)\.mail\.[\w.$]{1,200}: ").match
+"""Match the first line of an exception with its stack trace, as the mail API of Java prints within a dialogue."""
 _BEGIN_TICKET = b"Post-Handshake New Session Ticket arrived:"
 _END_TICKET = b"read R BLOCK"
 
@@ -244,10 +246,11 @@ def _read_octets(lines: list[bytes]) -> tuple[Recording, ...]:
 
 
 def _without_noise(lines: Iterable[bytes]) -> Iterator[bytes]:
-    is_ticket = False
+    is_ticket = is_trace = False
     for line in lines:
         is_ticket = (is_ticket or line.startswith(_BEGIN_TICKET)) and not line.startswith(_END_TICKET)
-        if not is_ticket and not _match_noise(line):
+        is_trace = bool(_match_trace(line)) or (is_trace and not (_match_verb(line) or _match_reply(line)))
+        if not (is_ticket or is_trace or _match_noise(line)):
             yield line
 
 

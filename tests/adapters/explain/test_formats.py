@@ -110,11 +110,18 @@ MSMTP_BEFORE = "".join(f"option{number} = (not set)\n" for number in range(40))
 TELNET = "Trying 192.0.2.1...\nConnected to mx.example.\nEscape character is '^]'.\n"
 OPENSSL = "CONNECTED(00000003)\ndepth=0 O = x\n---\nCertificate chain\n 0 s:O = x\n---\n"
 TICKET = "---\nPost-Handshake New Session Ticket arrived:\nSSL-Session:\n    0000 - 2f 31\n---\nread R BLOCK\n"
+JAVA_BEFORE = 'DEBUG: setDebug: Jakarta Mail version 1.6.5\nDEBUG SMTP: connected to host "mx.example", port: 25\n'
+JAVA_TRACE = (
+    "javax.mail.SendFailedException: Invalid Addresses;\n  nested exception is:\n"
+    "\tcom.sun.mail.smtp.SMTPAddressFailedException: 550 5.1.1 No\n\n"
+    "\tat com.sun.mail.smtp.SMTPTransport.rcptTo(SMTPTransport.java:2064)\n\t... 2 more\n"
+)
 PLAIN = with_prefixes("", "")
 
 OUTPUTS = {
     "telnet": TELNET + PLAIN + "\nConnection closed by foreign host.\n",
     "openssl": OPENSSL + TICKET + PLAIN.replace("MAIL FROM", TICKET + "MAIL FROM") + "\nclosed\n",
+    "java": JAVA_BEFORE + PLAIN.replace("MAIL", "DEBUG SMTP: use8bit false\nMAIL").replace("QUIT", JAVA_TRACE + "QUIT"),
     "smtplib": literals(),
     "smtplib-2": literals("16:56:06.451850 "),
     "swaks": with_prefixes(" -> ", "<-  "),

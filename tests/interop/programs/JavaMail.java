@@ -32,6 +32,7 @@ class JavaMail {
             properties.put(prefix + "ssl.socketFactory", trusting(job.get("MAIL_CA")));
         }
         Session session = Session.getInstance(properties);
+        session.setDebug(!job.get("MAIL_DEBUG").isEmpty());
         MimeMessage message = new MimeMessage(session, new FileInputStream(job.get("MAIL_FILE")));
         String[] names = job.get("MAIL_TO").split(" ");
         InternetAddress[] recipients = new InternetAddress[names.length];
@@ -47,7 +48,7 @@ class JavaMail {
             transport.sendMessage(message, recipients);
         } catch (MessagingException error) {
             for (Exception cause = error; cause != null; ) {
-                System.out.println(cause.getMessage());
+                System.out.println("error: " + cause.getMessage());
                 cause = cause instanceof MessagingException ? ((MessagingException) cause).getNextException() : null;
             }
             System.exit(1);
