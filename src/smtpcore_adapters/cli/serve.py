@@ -292,9 +292,9 @@ def _disabled(options: dict[str, Any]) -> frozenset[str]:
         if not any(options[needed] for needed in _ONLY_WITH[name]):
             others = " or ".join(f"--{needed.replace('_', '-')}" for needed in _ONLY_WITH[name]) or "a handler"
             raise click.UsageError(f"--extension {name} has no effect without {others}")
-    for name in sorted(unwanted & {"XCLIENT", "XFORWARD"}):
-        if options["trusted"]:
-            raise click.UsageError(f"--without {name} has no effect with --trusted, which offers XCLIENT and XFORWARD")
+    if options["trusted"] and (offered := unwanted & {"XCLIENT", "XFORWARD"}):
+        name = min(offered)
+        raise click.UsageError(f"--without {name} has no effect with --trusted, which offers XCLIENT and XFORWARD")
     if wanted & unwanted:
         raise click.UsageError(f"--extension and --without exclude each other for {min(wanted & unwanted)}")
 
