@@ -16,6 +16,7 @@ from smtpcore import (
     Bodies,
     BodyAborted,
     Burl,
+    Challenge,
     ChunkEnd,
     Command,
     Connection,
@@ -608,6 +609,23 @@ def test_extension_for_tls_only_has_no_verb_before_tls() -> None:
 
     server(extensions=(*EXTENSIONS, own)).send(b"XOWN\r\n").expect(502)
     new_server(extensions=(*EXTENSIONS, own)).start_tls().send(b"XOWN\r\n").expect(220, 500)
+
+
+def test_limits_of_a_command_line_and_of_a_sasl_response_are_independent() -> None:
+    answer = answer_with(Auth, Challenge(b""))
+    changes: dict[str, Any] = {"max_command_line": 20_000, "auth_mechanisms": ("LOGIN",), "plaintext_auth": True}
+    book = server(READY, answer=answer, **changes).send(b"NOOP " + b"x" * 15_000 + b"\r\n").expect(250)
+    book.send(b"AUTH LOGIN\r\n").expect(334).send(b"A" * 12_288 + b"\r\n").expect(500)
+
+
+def test_refusal_of_a_body_follows_the_replies_that_are_still_queued() -> None:
+    conn, _ = connection_after(RCPT, b"DATA\r\nx\r\n")
+    conn.data_to_send()
+    conn.send(Reply(354, "go on"))
+    conn.next_event()
+    conn.refuse_body(Reply(550, "No"), at_once=True)
+
+    assert [code for code, _ in replies(conn.data_to_send())] == [354, 550]
 
 
 def test_longest_hostname_fits_into_every_reply() -> None:
