@@ -8,14 +8,16 @@ import ssl
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any, Never
 from unittest.mock import Mock
 
 import pytest
 
-from smtpcore_adapters import Address, App, Interrupted
+from smtpcore import Noop, Reply
+from smtpcore_adapters import Address, App, Interrupted, Message, Session
 from smtpcore_adapters.asyncio import _READ_SIZE, _ProtocolStream, open_stream, serving
-from tests.adapters.fakes import CONFIG
+from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, RCPT, accepting
 from tests.adapters.harness import TIMEOUT, Client, running
 
 
@@ -347,6 +349,36 @@ def test_server_accepts_connections_on_a_loop_without_readers() -> None:
 
     with asyncio.Runner(loop_factory=WithoutReaders) as runner:
         runner.run(main())
+
+
+def test_burst_of_connections_is_accepted_in_several_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smtpcore_adapters.asyncio._ACCEPT_AT_ONCE", 1)
+    with running("asyncio", App(), config=CONFIG) as server, ExitStack() as stack:
+        for client in [stack.enter_context(server.connect()) for _ in range(5)]:
+            client.expect(220)
+
+
+def test_timeout_of_a_message_handler_between_chunks_answers_the_interrupted_command() -> None:
+    app = accepting()
+    begun = asyncio.Event()
+
+    @app.on("NOOP")
+    async def hang(session: Session, noop: Noop) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    @app.on("message")
+    async def give_up(session: Session, message: Message) -> Reply:
+        reading = asyncio.create_task(message.read())
+        await begun.wait()
+        reading.cancel()
+        await asyncio.wait([reading])
+        return Reply(451, "Too slow", enhanced="4.3.0")
+
+    with running("asyncio", app, config=CONFIG) as server, server.connect() as client:
+        client.send(EHLO + MAIL + RCPT + b"BDAT 1\r\nxNOOP\r\n").expect(220, 250, 250, 250, 250, 451)
+        client.send(b"BDAT 1 LAST\r\nx").expect("451 4.3.0 Too slow")
+        client.send(QUIT).expect(221)
 
 
 def test_connection_without_transport_is_closed(

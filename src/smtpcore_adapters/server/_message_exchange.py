@@ -38,7 +38,7 @@ from ._burl import BurlPart
 from ._handlers import Handlers
 from ._header import Header
 from ._message import Message, MessageAborted
-from ._notifications import AtOnce, Decider, Decision
+from ._notifications import AbortConnection, AtOnce, Decider, Decision
 from ._session import SessionRecord
 from ._wire import Wire
 
@@ -108,7 +108,7 @@ class MessageExchange:
             if self._end is None and answer is None:
                 answer, decided_by, rule = await self._ask_about_message(message)
             if isinstance(answer, AtOnce):
-                if self._end is None:
+                if self._wire.conn.state in _RECEIVING and self._end is None:
                     await self._wire.refuse_at_once(answer.reply, decided_by, rule)
                     return
 
@@ -188,10 +188,11 @@ class MessageExchange:
     def _drop_rest(self, refusal: Reply) -> None:
         """Let the connection drop the rest of the body, or of the current chunk."""
         self._unread = b""
-        # A command between two chunks may still need its reply if the handler was interrupted there.
-        if self._part or not self._wire.conn.replies_owed:
+        conn = self._wire.conn
+        # A BURL that has no octets yet is refused at its end.
+        if conn.state in _RECEIVING or (conn.state is State.CHUNKED and not conn.replies_owed):
             # The text is made to fit when the reply is sent.
-            self._wire.conn.refuse_body(Reply(refusal.code))
+            conn.refuse_body(Reply(refusal.code))
 
     def _decisions_of(self, replies: Mapping[Path | str, Reply], paths: Sequence[Path]) -> list[Decision]:
         """Return the decision for each path. A path without a reply gets a temporary failure, and is logged."""
@@ -272,11 +273,21 @@ class MessageExchange:
         elif isinstance(event, BodyAborted):
             wire.end_within_message()
         elif not isinstance(event, Bdat | Signal):
-            await self._dispatch(event)
+            await self._dispatch_between_chunks(event)
 
         if wire.conn.state not in _IN_BODY or (self._record.draining and wire.conn.state is State.CHUNKED):
             await wire.flush()  # the handlers may work for some time before they return
             raise _GivenUp("the client has abandoned the message")
+
+    async def _dispatch_between_chunks(self, event: Event) -> None:
+        try:
+            await self._dispatch(event)
+        except (AbortConnection, SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
+            # A `message` handler that waits for the body with a timeout cancels the handler of this command, too.
+            self._wire.answer(event, self._wire.failure_reply(event), Decider.FAILURE, "message")
+            raise
 
     # Parts that the server fetches (RFC 4468)
 
@@ -313,4 +324,5 @@ def _path_of(key: Path | str) -> Path | None:
 
 _ENDS = (DataEnd, InvalidData)
 _PROGRAM: Final = "program"  # the rule of `InvalidData` after `Connection.refuse_body`
-_IN_BODY = frozenset({State.DATA, State.CHUNK, State.CHUNKED, State.LAST_CHUNK})
+_RECEIVING = frozenset({State.DATA, State.CHUNK, State.LAST_CHUNK})
+_IN_BODY = _RECEIVING | {State.CHUNKED}

@@ -329,11 +329,14 @@ class Wire:
 
     async def refuse_at_once(self, reply: Reply, decided_by: Decider, rule: str) -> None:
         """Refuse the message that is being received, without waiting for its end. The session is over then."""
-        sent = reply
-        for fitting in (reply, *_fitting(reply)):
+        ascii_only = reply.fitting(ascii_only=True)
+        for fitting in (reply, reply.fitting(), ascii_only):
             with suppress(LocalProtocolError):
                 sent = self.conn.refuse_body(fitting, at_once=True)
                 break
+        else:  # the name of the server makes the first line of a 421 too long
+            fitting = Reply(reply.code, "", *ascii_only.lines, enhanced=reply.enhanced)
+            sent = self.conn.refuse_body(fitting, at_once=True)
 
         self.closed_by = Reason.GOODBYE
         self.show(sent)

@@ -16,7 +16,7 @@ import smtpcore_adapters.anyio
 import smtpcore_adapters.asyncio
 import smtpcore_adapters.trio
 from smtpcore import Quit, Reply
-from smtpcore_adapters import App, RunningServer, Session
+from smtpcore_adapters import App, Listener, RunningServer, Session
 from smtpcore_adapters.asyncio import BackgroundServer
 from tests.adapters.fakes import MessageStore, accepting
 from tests.adapters.harness import LOOPS, TIMEOUT, Client, run_in
@@ -81,6 +81,15 @@ def test_background_server_reports_a_port_that_is_in_use() -> None:
 def test_background_server_reports_wrong_options() -> None:
     with pytest.raises(TypeError, match="grace"):
         BackgroundServer(App(), grase=1).start()  # type: ignore[call-arg]
+
+
+def test_background_server_can_be_started_again_with_listeners() -> None:
+    server = BackgroundServer(App(), listeners=[Listener(), Listener()])
+    for _ in range(2):
+        with server:
+            assert len(server.addresses) == 2
+            with Client(server.address) as client:
+                client.expect(220)
 
 
 def test_handlers_of_a_background_server_run_in_its_thread() -> None:

@@ -231,3 +231,24 @@ def test_limit_of_the_configuration_decides_without_header_handlers(caplog: pyte
 
     dialogue.send(HAM + b"body\r\n" + END).expect(250)
     assert store.bodies == [HAM + b"body\r\n"]
+
+
+def test_long_text_of_a_421_at_once_leaves_room_for_the_name_of_the_server() -> None:
+    text = "x" * 490
+    dialogue = session(filtering(Filter(AtOnce(Reply(421, text))))).send(ENVELOPE).skip()
+
+    dialogue.send(SPAM + b"body").expect(f"421-4.0.0 s.example\n421 4.0.0 {text}")
+
+
+BURL = replace(CONFIG, burl=("imap",), disabled=CONFIG.disabled - {"BURL"})
+
+
+@pytest.mark.parametrize("answer", [REFUSAL, AtOnce(REFUSAL)])
+def test_refusal_before_the_first_octet_of_a_part_answers_burl(answer: Reply | AtOnce) -> None:
+    app = accepting()
+    app.on("message")(lambda session, message: answer)
+    app.on("BURL")(lambda session, burl: b"fetched\r\n")
+
+    session(app, config=BURL).send(EHLO + MAIL + RCPT).skip().send(b"BURL imap://x/ LAST\r\nNOOP\r\n").expect(
+        IS_SPAM, 250
+    )

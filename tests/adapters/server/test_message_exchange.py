@@ -8,10 +8,12 @@ from dataclasses import replace
 import pytest
 
 from smtpcore import (
+    Noop,
     Path,
     Reply,
 )
 from smtpcore_adapters import (
+    AbortConnection,
     App,
     Message,
     MessageAborted,
@@ -430,3 +432,15 @@ def test_accepted_message_in_chunks_is_answered_at_its_end() -> None:
     dialogue = session(app).send(OPEN, b"BDAT 3\r\nabc", b"BDAT 3\r\ndef", b"BDAT 0 LAST\r\n", QUIT)
     assert dialogue.replies[-2] == "250 2.0.0 at once"
     assert dialogue.codes[-4:] == [250, 250, 250, 221]
+
+
+def test_connection_may_be_aborted_by_a_command_between_chunks() -> None:
+    app = accepting(MessageStore())
+
+    @app.on("NOOP")
+    def abort(session: Session, noop: Noop) -> None:
+        raise AbortConnection(b"bye")
+
+    dialogue = session(app).send(EHLO + MAIL + RCPT).skip().send(b"BDAT 1\r\nx", b"NOOP\r\n")
+    assert dialogue.is_over
+    assert dialogue.stream.output.endswith(b"250 2.0.0 Chunk received\r\nbye")

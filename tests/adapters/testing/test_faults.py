@@ -344,6 +344,14 @@ def test_serve_applies_the_option_fault(tmp_path: Path) -> None:
         assert [smtp.rcpt("b@s.example")[0] for _ in range(3)] == [250, 451, 250]
 
 
+def test_serve_applies_a_fault_to_logins(tmp_path: Path) -> None:
+    options = ("--fault", "AUTH -> 454", "--auth", "tim:secret", "--allow-plaintext-auth")
+    with running(tmp_path, *options) as server, smtplib.SMTP("127.0.0.1", server.port, timeout=10) as smtp:
+        with pytest.raises(smtplib.SMTPAuthenticationError) as refusal:
+            smtp.login("tim", "secret")
+        assert refusal.value.smtp_code == 454
+
+
 @pytest.mark.parametrize(
     ("line", "options", "why"),
     [

@@ -242,3 +242,7 @@ def test_line_limit_fits_all_parameters_together() -> None:
 
     assert isinstance(mail, Mail)
     assert len(mail.params) == 11
+
+
+def test_table_has_a_short_repr() -> None:
+    assert repr(EXTENSIONS) == "EXTENSIONS"

@@ -134,3 +134,7 @@ def test_client_chooses_the_strongest_usable_mechanism(
 def test_cleartext_option_allows_passwords_but_never_tokens() -> None:
     assert choose(["PLAIN"], PASSWORD, PLAINTEXT, cleartext=True) == "PLAIN"
     assert choose(["XOAUTH2", "OAUTHBEARER"], TOKEN, PLAINTEXT, cleartext=True) is None
+
+
+def test_table_has_a_short_repr() -> None:
+    assert repr(MECHANISMS) == "MECHANISMS"
