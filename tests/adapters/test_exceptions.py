@@ -48,6 +48,25 @@ def test_base_exception_of_a_handler_affects_only_its_session(
     assert type(exc).__name__ in caplog.text
 
 
+@pytest.mark.parametrize("blocking", [False, True])
+def test_error_handler_gets_each_kind_of_exception(blocking: bool, backend: str) -> None:
+    app = accepting()
+    failure = OwnError("no")
+    seen: list[BaseException] = []
+    app.on("NOOP")(raising(failure))
+    app.on("message")(raising(failure))
+
+    @app.on("error", blocking=blocking)
+    def refuse(session: Session, exception: BaseException) -> Reply:
+        seen.append(exception)
+        return Reply(450, "4.3.5 Ask again")
+
+    with running(backend, app, config=CONFIG) as server, server.connect() as client:
+        client.send(b"NOOP\r\n").expect(220, "450 4.3.5 Ask again")
+        client.send(ENVELOPE + b"x\r\n.\r\nQUIT\r\n").expect(250, 250, 250, 354, "450 4.3.5 Ask again", 221)
+    assert seen == [failure, failure]
+
+
 def test_base_exception_of_a_message_or_disconnect_handler_is_logged(
     backend: str, caplog: pytest.LogCaptureFixture
 ) -> None:

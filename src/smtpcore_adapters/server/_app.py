@@ -38,6 +38,7 @@ from ._handler_types import (
     OnDefault,
     OnDisconnect,
     OnEhlo,
+    OnError,
     OnEtrn,
     OnExpn,
     OnHeader,
@@ -84,7 +85,7 @@ _PREFIX = "on_"
 _OBSERVER = "event"
 _CONFIGURATOR = "config"
 _SESSION_CONFIGURATOR = "session_config"
-_NOT_VERBS = frozenset({"connect", "auth", "header", "message", "disconnect", "default", "invalid"})
+_NOT_VERBS = frozenset({"connect", "auth", "header", "message", "disconnect", "default", "invalid", "error"})
 _COMMANDS = (Bdat, Data, Ehlo, Expn, Helo, Help, Lhlo, Mail, Noop, Quit, Rcpt, Rset, StartTls, Vrfy)
 _VERBS = frozenset(command.verb for command in _COMMANDS).union(
     *(extension.verbs.union(command.verb for command in extension.commands) for extension in EXTENSIONS)
@@ -94,10 +95,11 @@ _VERBS = frozenset(command.verb for command in _COMMANDS).union(
 class App:
     """Your handlers, registered by name.
 
-    A name is a verb of SMTP (`"RCPT"`), or one of `connect`, `auth`, `header`, `message`, `disconnect`, `default` and
-    `invalid`. The `header` handlers get the `Header` of a message before the `message` handlers are called. The
-    `default` handlers get the verbs that have no handler of their own. The `invalid` handlers get each `InvalidCommand`
-    that leaves the session open, and may return another negative reply. Verbs of your own need `on_verb`.
+    A name is a verb of SMTP (`"RCPT"`), or one of `connect`, `auth`, `header`, `message`, `disconnect`, `default`,
+    `invalid` and `error`. The `header` handlers get the `Header` of a message before the `message` handlers are called.
+    The `default` handlers get the verbs that have no handler of their own. The `invalid` handlers get each
+    `InvalidCommand` that leaves the session open, and may return another negative reply. The `error` handlers get each
+    exception of another handler, and may return a negative reply. Verbs of your own need `on_verb`.
 
     Several handlers can have the same name. They are called in the order of their registration, until a handler returns
     a `Reply`. If all return None, the client gets `Connection.default_reply`, which refuses recipients and messages.
@@ -179,6 +181,9 @@ class App:
 
     @overload
     def on(self, name: Literal["invalid"], *, blocking: bool = False) -> Callable[[OnInvalid], OnInvalid]: ...
+
+    @overload
+    def on(self, name: Literal["error"], *, blocking: bool = False) -> Callable[[OnError], OnError]: ...
 
     @overload
     def on(self, name: Literal["auth"], *, blocking: bool = False) -> Callable[[OnAuth], OnAuth]: ...

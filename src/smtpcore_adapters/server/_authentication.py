@@ -88,7 +88,7 @@ class AuthExchange:
                 decided_by=str(decided_by),
                 rule=rule,
             )
-        if reply.reply_class is ReplyClass.PERMANENT:
+        if reply.reply_class is ReplyClass.PERMANENT and decided_by is not Decider.FAILURE:
             await wire.session.sleep(self._admission.count_auth_failure())
 
         wire.answer(self._asked, reply, decided_by, rule)

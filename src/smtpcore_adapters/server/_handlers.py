@@ -2,11 +2,23 @@
 
 import logging
 from collections.abc import AsyncIterable, Mapping
+from contextlib import suppress
 from inspect import isawaitable
 from types import CoroutineType
 from typing import Any, Final
 
-from smtpcore import Burl, Command, ConnectionOpened, Event, InvalidCommand, Path, Reply, ReplyClass, UnknownCommand
+from smtpcore import (
+    Burl,
+    Command,
+    ConnectionOpened,
+    Event,
+    InvalidCommand,
+    Path,
+    Quit,
+    Reply,
+    ReplyClass,
+    UnknownCommand,
+)
 from smtpcore.sasl import Answer, Question
 
 from ._admission import Admission
@@ -123,6 +135,8 @@ class Handlers:
             except BaseException as exc:
                 await self.check(exc)
                 self._wire.log.write(logging.ERROR, "the disconnect handler failed", exc_info=exc)
+                with suppress(AbortConnection):  # the connection is closed in any case
+                    await self._ask_about_failure(exc)
 
     async def failed(self, event: Event, name: str, exc: BaseException) -> Decision:
         """Log the exception that a handler of `name` has raised, and return the reply to `event`.
@@ -130,10 +144,34 @@ class Handlers:
         Raises `exc` again if it ends the session or the server.
         """
         await self.check(exc)
-        reply = self._wire.failure_reply(event)
-        text = "a handler failed, the client gets %s"
-        self._wire.log.write(logging.ERROR, text, reply, exc_info=exc, decided_by=str(Decider.FAILURE), rule=name)
+        wire = self._wire
+        reply = wire.failure_reply(event)
+        try:
+            answer = await self._ask_about_failure(exc)
+            if answer and not isinstance(event, Quit):
+                reply = answer
+        finally:
+            text = "a handler failed, the client gets %s"
+            wire.log.write(logging.ERROR, text, reply, exc_info=exc, decided_by=str(Decider.FAILURE), rule=name)
+
         return reply, Decider.FAILURE, name
+
+    async def _ask_about_failure(self, exc: BaseException) -> Reply | None:
+        """Call the `error` handlers with an exception of another handler, and return their refusal, or None.
+
+        An exception of an `error` handler is logged, and so is a positive reply: it would accept a command or a message
+        of which the handler has failed.
+        """
+        try:
+            answer: Reply | None = await self._ask_timed("error", exc)
+            if answer and answer.is_positive:
+                raise TypeError(f"an error handler returned {answer!r}: return None, or a refusal")
+        except BaseException as failure:
+            await self.check(failure)
+            self._wire.log.write(logging.ERROR, "the error handler failed", exc_info=failure)
+            return None
+
+        return answer
 
     async def check(self, exc: BaseException) -> None:
         """Raise `exc` again unless it is a failure of a handler.

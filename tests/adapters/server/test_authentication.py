@@ -233,6 +233,17 @@ def test_exception_in_an_auth_handler_is_logged_and_refused_with_454(caplog: pyt
     assert "ldap.internal" in caplog.text
 
 
+def test_refusal_of_an_error_handler_is_no_failed_login_of_the_address() -> None:
+    def fail(session: Session, question: Question) -> bool:
+        raise ConnectionError("the directory is gone")
+
+    app = asking(fail)
+    app.on("error")(lambda session, exception: Reply(535, "5.7.8 No"))
+    dialogue = session(app, config=OFFERING).send(LOGIN)
+    dialogue.expect(220, 250, "535 5.7.8 No", 221)
+    assert dialogue.stream.sleeps == []
+
+
 def test_passwords_are_never_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         session(users(), config=OFFERING).send(

@@ -19,9 +19,11 @@ from smtpcore import (
     UnknownCommand,
 )
 from smtpcore_adapters import (
+    AbortConnection,
     App,
     HandlerDone,
     Message,
+    Refusal,
     Session,
 )
 from smtpcore_adapters.server._app import Handler
@@ -379,6 +381,108 @@ def test_connect_handler_with_an_invalid_reply_ends_the_session_with_421() -> No
 def test_quit_handler_that_raises_still_gives_221() -> None:
     dialogue = session(failing("QUIT", fail)).send(QUIT).expect(220, 221)
     assert dialogue.reasons == ["QUIT"]
+
+
+def failing_with(name: str, answer: object, seen: list[BaseException]) -> App:
+    """Return an application whose handler of `name` raises, and whose `error` handler returns or raises `answer`."""
+    app = failing(name, fail)
+
+    def handle(session: Session, exception: BaseException) -> object:
+        seen.append(exception)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    register(app, "error", handle)
+    return app
+
+
+AT_FAULT: dict[str, bytes] = {
+    "connect": EHLO,
+    "EHLO": EHLO,
+    "MAIL": EHLO + MAIL,
+    "XFOO": b"XFOO\r\n",
+    "default": b"XFOO\r\n",
+    "invalid": b"MAIL\r\n",
+    "header": ENVELOPE + BODY + END,
+    "message": ENVELOPE + BODY + END,
+}
+"""The handlers that fail, each with the octets that lead to its call."""
+
+
+@pytest.mark.parametrize("name", AT_FAULT)
+@pytest.mark.parametrize(
+    "answer",
+    [Reply(450, "Try later", enhanced="4.3.5"), Reply(554, "Broken", enhanced="5.3.5"), Reply(421, "Gone")],
+    ids=["450", "554", "421"],
+)
+def test_error_handler_chooses_the_refusal_after_a_failure(
+    name: str, answer: Reply, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[BaseException] = []
+    app = failing_with(name, answer, seen)
+    refusals = watch(app, Refusal)
+    replies = session(app).send(AT_FAULT[name], QUIT).replies
+    assert any(each.startswith(f"{answer.code} ") and each.endswith(answer.lines[0]) for each in replies)
+    assert [str(exc) for exc in seen] == ["the secret of the database"]
+    assert (refusals[0].decided_by, refusals[0].rule) == ("failure", name)
+    assert len(tracebacks(caplog)) == 1
+    assert answer.lines[0] in caplog.text
+
+
+@pytest.mark.parametrize("name", AT_FAULT)
+@pytest.mark.parametrize(
+    ("answer", "logged"),
+    [
+        (None, []),
+        (Reply(250, "Fine"), ["the error handler failed"]),
+        (Reply(354, "Go"), ["the error handler failed"]),
+        ("550 text", ["the error handler failed"]),
+        (ValueError("again"), ["the error handler failed"]),
+    ],
+    ids=repr,
+)
+def test_error_handler_that_does_not_refuse_leaves_the_default_refusal(
+    name: str, answer: object, logged: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    dialogue = session(failing_with(name, answer, [])).send(AT_FAULT[name], QUIT)
+    assert f"nternal error, session {dialogue.session.id}" in "".join(dialogue.replies)
+    assert [text.split(": ")[-1] for text in tracebacks(caplog) if "client gets" not in text] == logged
+
+
+def test_error_handler_cannot_change_the_reply_to_quit() -> None:
+    seen: list[BaseException] = []
+    dialogue = session(failing_with("QUIT", Reply(554, "Stay"), seen)).send(QUIT).expect(220, 221)
+    assert dialogue.reasons == ["QUIT"]
+    assert len(seen) == 1
+
+
+def test_error_handlers_stack() -> None:
+    app = failing("NOOP", fail)
+    for answer in (None, Reply(451, "second"), Reply(451, "third")):
+        register(app, "error", Recorder("error", answer, []).on_rcpt)
+    session(app).send(b"NOOP\r\n" + QUIT).expect(220, "451 4.0.0 second", 221)
+
+
+def test_error_handler_may_drop_the_client(caplog: pytest.LogCaptureFixture) -> None:
+    dialogue = session(failing_with("NOOP", AbortConnection(), [])).send(b"NOOP\r\n" + QUIT).expect(220)
+    assert dialogue.reasons == ["aborted"]
+    assert "the secret of the database" in caplog.text
+
+
+def test_error_handler_gets_the_exception_of_a_disconnect_handler_but_cannot_answer() -> None:
+    seen: list[BaseException] = []
+    app = failing_with("disconnect", AbortConnection(), seen)
+    dialogue = session(app).send(QUIT).expect(220, 221)
+    assert dialogue.reasons == ["QUIT"]
+    assert len(seen) == 1
+
+
+def test_client_cannot_call_the_error_handler() -> None:
+    seen: list[BaseException] = []
+    app = failing_with("NOOP", None, seen)
+    session(app).send(b"ERROR x\r\n" + QUIT).expect(220, 500, 221)
+    assert seen == []
 
 
 def test_all_disconnect_handlers_are_called_even_if_some_raise(caplog: pytest.LogCaptureFixture) -> None:
