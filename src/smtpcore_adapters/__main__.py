@@ -1,4 +1,4 @@
-"""The command `smtpcore`, also available as `python -m smtpcore_adapters`."""
+"""The command `smtpcore`, also available as `python -m smtpcore` and `python -m smtpcore_adapters`."""
 
 import sys
 

@@ -85,14 +85,18 @@ def _standard_input(data: bytes) -> Iterator[io.TextIOWrapper]:
 
 
 @contextmanager
-def running(directory: Path, *arguments: str) -> Iterator[Running]:
-    """Run `smtpcore serve` on a free port until the end of the block, and end it with SIGTERM."""
+def running(directory: Path, *arguments: str, stores: bool = True, stdout: int = subprocess.PIPE) -> Iterator[Running]:
+    """Run `smtpcore serve` on a free port until the end of the block, and end it with SIGTERM.
+
+    Messages are stored in `directory`, unless `stores` is false.
+    """
     maildir = directory / "Maildir"
     process = subprocess.Popen(
-        command("serve", "--port", "0", "--maildir", str(maildir), *arguments),
-        stdout=subprocess.PIPE,
+        command("serve", "--port", "0", *(["--maildir", str(maildir)] if stores else []), *arguments),
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
+        cwd=directory,
         env=_environment(),
     )
     watchdog = threading.Timer(10 * TIMEOUT, process.kill)
@@ -105,7 +109,8 @@ def running(directory: Path, *arguments: str) -> Iterator[Running]:
         server = Running(process, host, int(port) if host else 0, maildir)  # a Unix socket has no port
         yield server
         process.send_signal(signal.SIGTERM)
-        server.output, errors = process.communicate(timeout=TIMEOUT)
+        output, errors = process.communicate(timeout=TIMEOUT)
+        server.output = output or ""
         server.errors = errors.splitlines()
         server.status = process.returncode
     finally:

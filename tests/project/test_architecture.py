@@ -36,6 +36,7 @@ LAYERS = (
     {"_connection", "_client", "trace", "proxy", "sasl"},
     {"dialogues"},
     {"__init__"},
+    {"__main__"},
 )
 LAYER_OF = {module: number for number, modules in enumerate(LAYERS) for module in modules}
 
@@ -52,6 +53,7 @@ ALLOWED_EVERYWHERE = {
     "typing",
 }
 ALLOWED_IN = {
+    "__main__": {"smtpcore_adapters"},  # `python -m smtpcore` is the command line; nothing imports this module
     "_base64": {"binascii"},
     "_endpoint": {"abc"},
     "proxy": {"struct"},
@@ -59,7 +61,7 @@ ALLOWED_IN = {
 }
 
 # Parts of the core that the connection does not import.
-BESIDE = {"dialogues", "proxy", "sasl", "trace"}
+BESIDE = {"__main__", "dialogues", "proxy", "sasl", "trace"}
 # The size of h11, and as much again for BDAT, AUTH, some twenty-five extensions, a client that checks its requests
 # against all of them, the tolerance for lines that break the grammar, all limits of time, an answer for every event in
 # one call, and the refusal of a message at its header.
@@ -79,6 +81,7 @@ MODULES = [path for path in (*CORE, *ADAPTERS) if path.name != "__init__.py"]
 # underscores.
 TEST_DIRECTORIES = {"smtpcore": TESTS / "smtpcore", "smtpcore_adapters": TESTS / "adapters"}
 WITHOUT_TEST_FILE = {
+    "smtpcore/__main__": "calls the command line, which tests/adapters/cli/test_main.py runs",
     "smtpcore/_command": "the base class of the commands in test_commands.py, and the event UnknownCommand",
     "smtpcore/_errors": "declarations only",
     "smtpcore/_states": "declarations only",
@@ -161,6 +164,12 @@ def test_only_advance_assigns_the_state_of_a_session() -> None:
     }
 
     assert places == {("_endpoint", "__init__"), ("_endpoint", "_advance")}
+
+
+def test_main_module_of_the_core_is_the_only_one_that_imports_the_adapters() -> None:
+    (main,) = (path for path in CORE if "smtpcore_adapters" in roots(path))
+    assert part_of(main) == "__main__"
+    assert not [path for path in (*CORE, *ADAPTERS) if "smtpcore.__main__" in set(imports(path))]
 
 
 def test_connection_does_not_import_proxy_sasl_or_trace() -> None:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.text import Text
 
-from smtpcore import DataChunk, DataEnd, InvalidData, Reply
+from smtpcore import BodyAborted, DataChunk, DataEnd, InvalidData, Reply
 
 from ..server._notifications import Observed
 from ..server._session import Session
@@ -87,6 +87,8 @@ class Arrivals:
             arrival.header += item.data[: _MAX_HEADER - len(arrival.header)]
         elif isinstance(item, DataEnd | InvalidData):
             self._arrival(session).reply = Reply(250)
+        elif isinstance(item, BodyAborted):
+            self._arrivals.pop(session, None)
         elif isinstance(item, Reply) and session in self._arrivals:
             arrival = self._arrivals[session]
             if arrival.reply:
@@ -107,10 +109,10 @@ class Arrivals:
 
 
 class Terminal:
-    """Write readable lines to standard output."""
+    """Write readable lines to standard output, or with `stderr` to standard error."""
 
-    def __init__(self) -> None:
-        self._console = Console(highlight=False, soft_wrap=True)
+    def __init__(self, *, stderr: bool) -> None:
+        self._console = Console(highlight=False, soft_wrap=True, stderr=stderr)
 
     def show_arrival(self, arrival: Arrival) -> None:
         """Show a message, with its sender, recipients, size and subject, in one line."""

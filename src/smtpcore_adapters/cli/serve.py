@@ -34,8 +34,10 @@ from ..transcript import Transcript
 from ..users import Users, parse_hash
 from ._display import Arrivals, JsonLog, LineLog, PrintableLog, Terminal, log_arrival, log_dialogue
 from ._endpoint import parse_server
+from ._printing import PrintedCopies, PrintedMessages, Printer
 from ._processes import Run, raise_descriptor_limit, reloading, run_alone, run_workers
 
+_MAILDIR = Path("Maildir")
 _AT_LEAST_ONE = click.IntRange(1)
 _FILES_PER_CONNECTION = 4  # threads need two for a connection, and two for another connection that is being refused
 _OTHER_FILES = 64
@@ -66,9 +68,13 @@ _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 @click.option(
     "--maildir",
     type=click.Path(path_type=Path),
-    default="Maildir",
-    show_default=True,
-    help="Maildir to store messages in; created if missing.",
+    help="Maildir to store messages in; created if missing.  [default: Maildir, without --print]",
+)
+@click.option(
+    "--print",
+    is_flag=True,
+    help="Write messages to standard output, and all other lines to standard error. Messages are stored only if"
+    " --maildir or --forward is given too.",
 )
 @click.option("--accept", multiple=True, metavar="ADDRESS-or-DOMAIN", help="Accept only these recipients. Repeatable.")
 @click.option("--forward", metavar="HOST:PORT", help="Forward mail to this server instead of storing it.")
@@ -213,7 +219,7 @@ def serve(**options: Any) -> None:
 
     listeners = _listeners(options)
     app = _application(options, listeners)
-    _show(app, json=options["log_json"], verbose=options["verbose"])
+    _show(app, options)
 
     tls = _tls(options)
     arguments: dict[str, Any] = {
@@ -338,7 +344,12 @@ def _application(options: dict[str, Any], listeners: Sequence[Listener]) -> App:
     else:
         for policy in policies:
             app.include(policy)
-        app.include(_maildir(options["maildir"]))
+        if options["maildir"] or not options["print"]:
+            app.include(_maildir(options["maildir"] or _MAILDIR))
+    if options["print"]:
+        printer = Printer(workers=options["workers"])
+        is_copy = options["maildir"] or options["forward"]
+        app.include(PrintedCopies(printer) if is_copy else PrintedMessages(printer))
     return app
 
 
@@ -574,9 +585,10 @@ def _log_handler() -> logging.Handler:
     return handler
 
 
-def _show(app: App, *, json: bool, verbose: bool) -> None:
+def _show(app: App, options: dict[str, Any]) -> None:
+    verbose = options["verbose"]
     logger = logging.getLogger("smtpcore")
-    if json:
+    if options["log_json"]:
         stream = logging.StreamHandler()
         stream.setFormatter(JsonLog())
         logger.addHandler(stream)
@@ -588,7 +600,7 @@ def _show(app: App, *, json: bool, verbose: bool) -> None:
 
     logger.addHandler(_log_handler())
     logger.setLevel(logging.INFO if verbose else logging.WARNING)
-    terminal = Terminal()
+    terminal = Terminal(stderr=options["print"])
     if verbose:
         app.include(Transcript(terminal.show_dialogue))
     app.include(Arrivals(terminal.show_arrival))

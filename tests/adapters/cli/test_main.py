@@ -1,9 +1,15 @@
 """The parts of the command line that all commands share: interrupts, start-up lines, and errors."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import click
 import pytest
 
+from smtpcore import __version__
 from smtpcore_adapters import cli
+from tests.adapters.command import TIMEOUT
 
 
 @pytest.mark.parametrize("reason", [click.Abort, KeyboardInterrupt])
@@ -14,3 +20,32 @@ def test_interrupted_command_gives_status_130(reason: type[BaseException], monke
     monkeypatch.setattr(cli.cli, "main", interrupt)
 
     assert cli.main([]) == 130
+
+
+@pytest.mark.parametrize("module", ["smtpcore", "smtpcore_adapters"])
+def test_module_is_the_command_line(module: str) -> None:
+    done = run_python("-m", module, "--version")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"smtpcore, version {__version__}\n"
+
+
+@pytest.mark.parametrize("module", ["smtpcore", "smtpcore_adapters"])
+def test_module_names_the_missing_extra_in_one_line(module: str, tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("raise ModuleNotFoundError(\"No module named 'click'\", name='click')")
+    done = run_python("-m", module, "serve", cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert done.stderr == "smtpcore: the command line needs click: pip install 'smtpcore[cli]'\n"
+
+
+def test_importing_the_main_module_runs_nothing() -> None:
+    done = run_python("-c", "import sys, smtpcore.__main__; print('smtpcore_adapters' in sys.modules)")
+
+    assert (done.returncode, done.stdout) == (0, "False\n")
+
+
+def run_python(*arguments: str, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=TIMEOUT, check=False, cwd=cwd
+    )
