@@ -90,6 +90,7 @@ def running(directory: Path, *arguments: str, stores: bool = True, stdout: int =
 
     Messages are stored in `directory`, unless `stores` is false.
     """
+    directory.mkdir(parents=True, exist_ok=True)
     maildir = directory / "Maildir"
     process = subprocess.Popen(
         command("serve", "--port", "0", *(["--maildir", str(maildir)] if stores else []), *arguments),
