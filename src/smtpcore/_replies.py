@@ -22,6 +22,7 @@ _UTF8_LENGTH = 4  # maximum octets of a character
 
 _NUMBER = "(?:0|[1-9][0-9]{0,2})"  # RFC 3463 section 2: no leading zeros
 _split_lines = re.compile(r"\r\n|\r|\n").split
+_match_line = re.compile(r"([2-5][0-5][0-9])(?:([ -])(.*))?").fullmatch  # RFC 5321 4.2
 _match_enhanced = re.compile(rf"([245])\.{_NUMBER}\.{_NUMBER}").fullmatch  # RFC 2034 section 4
 
 
@@ -118,13 +119,15 @@ class Reply:
         reply_class = _CLASS_OF_CODE.get(code)
         if reply_class is None:
             raise LocalProtocolError(f"{code!r} is not a reply code: it should be a number such as 250 or 550")
-        if enhanced is None:
-            lines, enhanced = _take_status(code, lines or ("",))
-        elif not is_enhanced(enhanced, code):
+        if enhanced is not None and not is_enhanced(enhanced, code):
             use = f"use {code // 100}.x.y"
             raise LocalProtocolError(f"enhanced status code {enhanced!r} does not go with {code}: {use}")
 
-        self._set(int(code), lines or ("",), enhanced, reply_class, is_relayed)
+        lines = lines or ("",)
+        texts, status = _take_status(code, lines)
+        if enhanced in (None, status):
+            lines, enhanced = texts, status
+        self._set(int(code), lines, enhanced, reply_class, is_relayed)
 
     def _set(
         self, code: int, lines: tuple[str, ...], enhanced: str | None, reply_class: ReplyClass, is_relayed: bool = False
@@ -149,6 +152,21 @@ class Reply:
         assign(self, "text_error", error)
         assign(self, "is_relayed", is_relayed)
         assign(self, "octets", text.encode())
+
+    @classmethod
+    def parse(cls, text: str) -> "Reply":
+        """Return the reply with the form that it has on the wire: `Reply.parse("550 5.7.1 Not here")`.
+
+        The lines end with LF or CR LF, except the last line, whose line end is optional. Raises `LocalProtocolError` if
+        the text is not exactly one reply.
+        """
+        found = [_match_line(line) for line in _split_lines(text.removesuffix("\n").removesuffix("\r"))]
+        lines = [line.groups() for line in found if line]
+        *continued, (code, mark, _) = lines or [("", "", "")]
+        if len(lines) < len(found) or mark == "-" or any(line[:2] != (code, "-") for line in continued):
+            raise LocalProtocolError(f"{text!r:.99} is not a reply: it should look like '550 5.7.1 Not here'")
+
+        return cls(int(code), *(line[2] or "" for line in lines))
 
     @classmethod
     def as_heard(cls, code: int, *lines: str, may_be_enhanced: bool = True) -> "Reply":
@@ -224,8 +242,14 @@ def _take_status(code: int, texts: tuple[str, ...]) -> tuple[tuple[str, ...], st
     if status[1:2] != "." or not is_enhanced(status, code):
         return texts, None
 
-    words = [text.partition(" ") for text in texts]
-    return tuple(rest if word == status else word + space + rest for word, space, rest in words), status
+    return tuple(_without(status, text) for text in texts), status
+
+
+def _without(status: str, text: str) -> str:
+    prefix, start = f"{status} ", 0
+    while text.startswith(prefix, start):
+        start += len(prefix)
+    return "" if text[start:] == status else text[start:]
 
 
 def _fit(texts: tuple[str, ...], longest: int = MAX_TEXT) -> tuple[str, ...]:

@@ -166,6 +166,8 @@ def test_fitting_makes_a_reply_that_can_be_sent(
         (Reply(550, "5.7.1 not relaying"), Reply(550, "not relaying", enhanced="5.7.1")),
         (Reply(250, "2.1.5 a", "2.1.5 b", "c"), Reply(250, "a", "b", "c", enhanced="2.1.5")),
         (Reply(550, "5.7.1"), Reply(550, "", enhanced="5.7.1")),
+        (Reply(550, "5.7.1 a", "b", enhanced="5.7.1"), Reply(550, "a", "b", enhanced="5.7.1")),
+        (Reply(550, "5.7.1 5.7.1 a", "5.7.1 5.7.1"), Reply(550, "a", "", enhanced="5.7.1")),
     ],
 )
 def test_status_code_at_the_beginning_of_the_text_becomes_the_enhanced_code(reply: Reply, same: Reply) -> None:
@@ -176,11 +178,64 @@ def test_status_code_at_the_beginning_of_the_text_becomes_the_enhanced_code(repl
 
 @pytest.mark.parametrize(
     ("code", "text"),
-    [(550, "4.7.1 another class"), (354, "3.0.0 none"), (550, "5.7 x"), (550, "text 5.7.1"), (550, "")],
+    [
+        (550, "4.7.1 another class"),
+        (550, "5.7.1\tno space"),
+        (354, "3.0.0 none"),
+        (550, "5.7 x"),
+        (550, "text 5.7.1"),
+        (550, ""),
+    ],
 )
 def test_first_word_other_than_a_valid_status_code_stays_in_the_text(code: int, text: str) -> None:
     reply = Reply(code, text)
     assert (reply.enhanced, reply.lines) == (None, (text,))
+
+
+def test_enhanced_argument_is_kept_if_the_text_begins_with_another_code() -> None:
+    assert str(Reply(550, "5.1.1 Unknown", enhanced="5.7.1")) == "550 5.7.1 5.1.1 Unknown"
+
+
+@pytest.mark.parametrize(
+    ("text", "reply"),
+    [
+        ("550 5.7.1 Not here", Reply(550, "Not here", enhanced="5.7.1")),
+        ("550 Not here\r\n", Reply(550, "Not here")),
+        ("550-5.7.1 Not\r\n550 5.7.1 here\r\n", Reply(550, "Not", "here", enhanced="5.7.1")),
+        ("250-a\n250-\n250", Reply(250, "a", "", "")),
+        ("250", Reply(250)),
+        ("250 ", Reply(250)),
+        ("250  a ", Reply(250, " a ")),
+        ("250 \u00e9", Reply(250, "\u00e9")),
+    ],
+)
+def test_reply_is_parsed_from_its_text(text: str, reply: Reply) -> None:
+    assert Reply.parse(text) == reply
+    assert Reply.parse(str(reply)) == reply
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Not here",
+        "5505.7.1 Not here",
+        "55 Not here",
+        "650 Not here",
+        "260 Not here",
+        "550-Not here",
+        "550 Not\n550 here",
+        "550-Not\n551 here",
+        "550-Not\nhere",
+        "550 Not here\n\n",
+        "\n550 Not here",
+        " 550 Not here",
+        "\u0665\u0665\u0660 Not here",
+    ],
+)
+def test_text_that_is_not_exactly_one_reply_cannot_be_parsed(text: str) -> None:
+    with pytest.raises(LocalProtocolError, match="is not a reply: it should look like"):
+        Reply.parse(text)
 
 
 @pytest.mark.parametrize(
