@@ -4,9 +4,14 @@
 # (RFC 5321 2.3.11). The parts are parsed on demand. Two spellings of one mailbox compare equal: quoting is resolved
 # (RFC 5321 4.1.2), and letter case is ignored in the domain, but not in the local part (RFC 5321 2.4).
 #
+# The normal form of a path is its spelling with the domain in lower case and without needless quotes. A path has the
+# hash of the normal form, so a path and this string find each other in sets and mappings. A path cannot be equal to two
+# strings that differ from each other, so a comparison with any other spelling raises an error.
+#
 # The classes also accept addresses such as `first..last@example.com`, which exist although they break the grammar. A
 # strict server refuses them, with `strict_path` and `strict_mailbox`.
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
@@ -33,17 +38,22 @@ class _Address:
         return self.text
 
     def __eq__(self, other: object) -> bool:
+        if isinstance(other, str):
+            return self._is_spelled(other)
         if not isinstance(other, _Address) or type(other) is not type(self):
             return NotImplemented
 
-        return self._key() == other._key()
+        return self._normal_form() == other._normal_form()
 
     def __hash__(self) -> int:
-        return hash(self._key())
+        return hash(self._normal_form())
 
-    def _key(self) -> tuple[str, str]:
-        text = self.text.lower()  # `_key` of a path without a domain
-        return text if text == "postmaster" else self.text, ""  # RFC 5321 4.1.1.3
+    def _normal_form(self) -> str:
+        text = self.text.lower()  # a path without a domain
+        return text if text == "postmaster" else self.text  # RFC 5321 4.1.1.3
+
+    def _is_spelled(self, text: str) -> bool:
+        raise TypeError(f"a Mailbox cannot be compared with a string: compare it with Mailbox({text!r})")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,8 +87,11 @@ class Mailbox(_Address):
         domain = self.domain
         return parse_literal(domain) if domain.startswith("[") else None
 
-    def _key(self) -> tuple[str, str]:
-        return self.local_part, self.domain
+    def _normal_form(self) -> str:
+        local_part = self.local_part
+        if "@" in local_part or not local_part or match_wide_path(local_part) is None:
+            local_part = '"' + _substitute_quoted(r"\\\g<0>", local_part) + '"'
+        return f"{local_part}@{self.domain}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,6 +101,10 @@ class Path(_Address):
     A path is a mailbox, a local part without a domain such as `Postmaster`, or empty. The empty path, called the null
     path, is falsy. A source route is kept in `text` and otherwise ignored, as RFC 5321 appendix C asks.
     Raises `LocalProtocolError` if the text is not a path.
+
+    A path can be compared with a string: `path == "name@example.org"`. Write the string with its domain in lower case
+    and without needless quotes; the client may use any spelling. A comparison with another spelling, or with a string
+    that is not a path, raises `TypeError`. A set or a mapping with such strings does not find the path.
     """
 
     def __post_init__(self) -> None:
@@ -133,9 +150,19 @@ class Path(_Address):
     def __bool__(self) -> bool:
         return bool(self.text)
 
-    def _key(self) -> tuple[str, str]:
+    def _normal_form(self) -> str:
         mailbox = self.mailbox
-        return (mailbox.local_part, mailbox.domain) if mailbox else _Address._key(self)
+        return mailbox._normal_form() if mailbox else _Address._normal_form(self)
+
+    def _is_spelled(self, text: str) -> bool:
+        try:
+            normal_form = Path(text)._normal_form()
+        except LocalProtocolError as exc:
+            raise TypeError(f"a Path cannot be compared with {text!r}: {exc}") from exc
+        if text != normal_form:
+            raise TypeError(f"a Path cannot be compared with {text!r}: use {normal_form!r}, or Path({text!r})")
+
+        return self._normal_form() == text
 
 
 def _check_literal(text: str) -> None:
@@ -145,6 +172,7 @@ def _check_literal(text: str) -> None:
         raise LocalProtocolError(f"{text!r} has a malformed address literal: {exc}") from exc
 
 
+_substitute_quoted = re.compile(r'["\\]').sub
 _new: Final[Callable[[type[Path]], Path]] = Path.__new__
 _set_text: Final[Callable[[Path, str], None]] = _Address.__dict__["text"].__set__
 

@@ -43,7 +43,6 @@ def test_equivalent_spellings_of_a_mailbox_are_equal() -> None:
 
     assert Mailbox("joe@c.example") != Mailbox("Joe@c.example")
     assert Mailbox("joe@c.example") != Mailbox("joe@d.example")
-    assert Mailbox("joe@c.example") != "joe@c.example"
     assert Mailbox("joe@c.example") != Path("joe@c.example")
 
 
@@ -135,7 +134,59 @@ def test_postmaster_without_domain_equals_only_itself_in_any_letter_case() -> No
     assert Path("Postmaster").mailbox is None
     assert Path("Postmaster").local_part == "Postmaster"
     assert Path("Postmaster") != Path("Postmaster@s.example")
-    assert Path("Postmaster") != "Postmaster"
+
+
+@pytest.mark.parametrize(
+    ("text", "normal_form"),
+    [
+        ("Joe@C.Example", "Joe@c.example"),
+        (r'"J\oe"@c.example', "Joe@c.example"),
+        ("@a.example:Joe@C.example", "Joe@c.example"),
+        ('"a b"@c.example', '"a b"@c.example'),
+        (r'"a@\b"@c.example', '"a@b"@c.example'),
+        (r'"\"a\""@c.example', r'"\"a\""@c.example'),
+        (r'"a\\b"@c.example', r'"a\\b"@c.example'),
+        ('""@c.example', '""@c.example'),
+        ('"a.."@c.example', "a..@c.example"),
+        ("a@[IPv6:::1]", "a@[ipv6:::1]"),
+        ("POSTMASTER", "postmaster"),
+        ("Root", "Root"),
+        ("", ""),
+    ],
+)
+def test_path_equals_the_string_that_is_its_normal_form(text: str, normal_form: str) -> None:
+    path = Path(text)
+
+    assert path == normal_form
+    assert normal_form == path
+    assert path == Path(normal_form)
+    assert path in {normal_form}
+    assert normal_form in {path}
+    assert path != "other@c.example"
+    assert path != "joe@c.example"
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("joe@C.example", r"use 'joe@c\.example', or Path\('joe@C\.example'\)"),
+        ('"joe"@c.example', r"use 'joe@c\.example'"),
+        ("Postmaster", "use 'postmaster'"),
+        ("<joe@c.example>", "is not a path"),
+        ("joe@", "is not a path"),
+    ],
+)
+def test_comparison_of_a_path_with_another_spelling_is_a_type_error(text: str, advice: str) -> None:
+    for path in (Path("joe@c.example"), Path("")):
+        with pytest.raises(TypeError, match=advice):
+            _ = path == text
+        with pytest.raises(TypeError, match=advice):
+            _ = path in ["other@c.example", text]
+
+
+def test_comparison_of_a_mailbox_with_a_string_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match=r"compare it with Mailbox\('joe@c\.example'\)"):
+        _ = Mailbox("joe@c.example") == "joe@c.example"
 
 
 @pytest.mark.parametrize("text", ["a b", "a@", "@c.example", "@a.example:", "a@b@c", "a@c.example ", "<>"])
