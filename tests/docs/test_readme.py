@@ -13,7 +13,7 @@ import pytest
 import trustme
 from prometheus_client import REGISTRY
 
-from smtpcore import ReplyCode
+from smtpcore import Reply, ReplyCode
 from smtpcore_adapters import App
 from smtpcore_adapters.anyio import serving
 from smtpcore_adapters.asyncio import BackgroundServer
@@ -82,6 +82,14 @@ def test_background_server_runs_until_enter(
     monkeypatch.setitem(names, "BackgroundServer", lambda app, port: BackgroundServer(app))
     names["main"]()
     assert "Subject: hello" in capsys.readouterr().out
+
+
+def test_wording_example_changes_the_greeting_and_a_refusal() -> None:
+    app: App = run_example("def words")["app"]
+    app.on("RCPT")(lambda session, rcpt: Reply(250))
+    dialogue = session(app, config=replace(CONFIG, max_recipients=100)).send(EHLO + MAIL + RCPT * 101 + QUIT)
+    assert dialogue.replies[0] == "220 s.example mail service ready"
+    assert dialogue.replies[-2] == "452 4.5.3 At most 50 recipients: see https://example.org/lists"
 
 
 def test_header_handler_refuses_a_list() -> None:

@@ -53,7 +53,8 @@ class Admission:
             self._admitted_from = host
             return
 
-        self.refusal = self._wire.reach(limit)
+        reply, decided_by, rule = self._wire.reach(limit)
+        self.refusal = self._wire.worded(reply, decided_by, rule), decided_by, rule
         self._wire.log.write(
             logging.WARNING,
             "connection from %s refused: %s",

@@ -23,6 +23,7 @@ from smtpcore import (
     Noop,
     Quit,
     Rcpt,
+    Reply,
     Rset,
     StartTls,
     Vrfy,
@@ -57,7 +58,7 @@ from ._handler_types import (
     OnXclient,
     OnXforward,
 )
-from ._notifications import Observed
+from ._notifications import Author, Observed
 
 if TYPE_CHECKING:
     from ._session import Session
@@ -77,12 +78,20 @@ It returns a `Reply` or None. Five handlers may return something else:
 Observer: TypeAlias = "Callable[[Session, Observed], object]"
 """A plain function that is called with the session and each event, reply and notice. Its result is ignored."""
 
+Wording: TypeAlias = "Callable[[Session, Reply, Author], Reply | None]"
+"""A plain function that is called with the session, a reply and the author of the reply.
+
+It returns None, or a `Reply` with the same code and the text to send.
+"""
+
 H = TypeVar("H", bound=Handler)
+W = TypeVar("W", bound=Wording)
 
 _logger = logging.getLogger("smtpcore")
 
 _PREFIX = "on_"
 _OBSERVER = "event"
+_WORDING = "wording"
 _CONFIGURATOR = "config"
 _SESSION_CONFIGURATOR = "session_config"
 _NOT_VERBS = frozenset({"connect", "auth", "header", "message", "disconnect", "default", "invalid", "error"})
@@ -109,6 +118,7 @@ class App:
         self._own_verbs: set[str] = set()
         self._handlers: dict[str, list[tuple[Handler, bool]]] = {}
         self._observers: list[Observer] = []
+        self._wordings: list[Wording] = []
         self._configurators: list[Callable[[Config], Config]] = []
         self._session_configurators: list[Callable[[Config], Config]] = []
 
@@ -119,6 +129,8 @@ class App:
         """
         self.observers: Sequence[Observer] = self._observers
         """The observers, in order."""
+        self.wordings: Sequence[Wording] = self._wordings
+        """The functions of `wording`, in order."""
 
     # Registration
 
@@ -237,10 +249,11 @@ class App:
         `verbs` names verbs of your own for which `thing` has functions. With `blocking`, plain functions are called in
         a thread.
 
-        `on_event` is an observer: see `observe`. `on_config` is called when a server starts, with its configuration,
-        and returns the configuration to use; `on_session_config` does the same for each session that begins, and must
-        not block. Raises `ValueError` if `thing` has no name that starts with `on_`. A function with an unknown name is
-        a `ValueError` when a server starts, because only the server knows all extensions.
+        `on_event` is an observer: see `observe`. `on_wording` is a function for `wording`. `on_config` is called when a
+        server starts, with its configuration, and returns the configuration to use; `on_session_config` does the same
+        for each session that begins, and must not block. Raises `ValueError` if `thing` has no name that starts with
+        `on_`. A function with an unknown name is a `ValueError` when a server starts, because only the server knows all
+        extensions.
         """
         self._own_verbs.update(verb.upper() for verb in verbs)
         names = [name.removeprefix(_PREFIX) for name in dir(thing) if name.startswith(_PREFIX)]
@@ -251,6 +264,8 @@ class App:
             function = getattr(thing, _PREFIX + name)
             if name == _OBSERVER:
                 self.observe(function)
+            elif name == _WORDING:
+                self.wording(function)
             elif name == _CONFIGURATOR:
                 self._configurators.append(function)
             elif name == _SESSION_CONFIGURATOR:
@@ -267,6 +282,22 @@ class App:
             raise ValueError(f"the observer {observer!r} must be a plain function")
 
         self._observers.append(observer)
+
+    def wording(self, function: W) -> W:
+        """Call `function` with each reply and its `Author`, and send the text of the reply that it returns.
+
+        A `Reply` with the same code changes the text and, if it has one, the enhanced status code. None changes
+        nothing. This includes the refusals of the core, of limits and of time budgets, and excludes the challenges of
+        AUTH.
+        The first function that returns a `Reply` decides. The functions are called for every reply, and should be
+        quick. An exception is logged, and the reply is sent unchanged. Returns `function`, so that `wording` can be a
+        decorator. Raises `ValueError` for a coroutine function.
+        """
+        if inspect.iscoroutinefunction(function) or not callable(function):
+            raise ValueError(f"the wording {function!r} must be a plain function")
+
+        self._wordings.append(function)
+        return function
 
     def _add(self, name: str, handler: Handler, *, blocking: bool) -> None:
         if not callable(handler):

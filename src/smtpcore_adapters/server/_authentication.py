@@ -75,6 +75,7 @@ class AuthExchange:
 
     async def _refuse(self, reply: Reply, decided_by: Decider, rule: str) -> None:
         wire, mechanism = self._wire, self._auth.mechanism
+        reply = wire.worded(reply, decided_by, rule)
         if decided_by is not Decider.FAILURE:
             wire.log.write(
                 logging.WARNING,

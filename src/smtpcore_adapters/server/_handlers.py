@@ -150,6 +150,7 @@ class Handlers:
             answer = await self._ask_about_failure(exc)
             if answer and not isinstance(event, Quit):
                 reply = answer
+            reply = wire.worded(reply, Decider.FAILURE, name)
         finally:
             text = "a handler failed, the client gets %s"
             wire.log.write(logging.ERROR, text, reply, exc_info=exc, decided_by=str(Decider.FAILURE), rule=name)

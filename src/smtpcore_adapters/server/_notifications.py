@@ -136,6 +136,16 @@ class Decider(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Author:
+    """The author of a reply, for the `wording` functions of an `App`."""
+
+    decided_by: Decider
+    """The kind of rule that decided."""
+    rule: str
+    """The name of the rule: as in `Refusal` for a negative reply, the name of the handler for a positive reply."""
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """A negative reply was sent: 4yz or 5yz."""
 

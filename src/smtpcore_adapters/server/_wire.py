@@ -44,6 +44,7 @@ from ._app import App
 from ._limits import REPLIES, Timeouts, with_crowded
 from ._notifications import (
     AbortConnection,
+    Author,
     Decider,
     Decision,
     LimitReached,
@@ -56,6 +57,7 @@ from ._notifications import (
 from ._peers import PeerTable
 from ._session import Session, SessionRecord
 from ._session_log import SessionLog
+from ._wording import Wordings
 
 _TOO_SLOW = "you took too long"
 _TIME_FOR_QUIT = 1.0  # seconds to wait for QUIT before the 421 of a shutdown
@@ -70,6 +72,7 @@ class Wire:
     __slots__ = (
         "_app",
         "_budgets",
+        "_farewell",
         "_is_given_up",
         "_is_interruptible",
         "_peers",
@@ -79,6 +82,7 @@ class Wire:
         "_unsent",
         "_waits_since",
         "_was_message",
+        "_wordings",
         "budget",
         "clock",
         "closed_by",
@@ -120,6 +124,9 @@ class Wire:
         self.conn = conn
         self.session = Session(stream, conn, record, clock)
         self.log = SessionLog(self.session, peers, clock)
+        self._wordings = Wordings(app, self.session, self.log)
+        self._farewell = (b"", b"")
+        """The 421 that the connection has queued for a spent time budget, and the octets to send in its place."""
         self.clock = clock
         self.budget = ""
         """The name of the time budget that has ended the session."""
@@ -250,8 +257,11 @@ class Wire:
         self.budget = "crowded" if is_shortened else event.budget
         self.show(event)
         if event.reply:
-            self.show(event.reply)
-            self._report(None, event.reply, Decider.TIMEOUT, self.budget)
+            worded = self.worded(event.reply, Decider.TIMEOUT, self.budget)
+            sent = _with_host(worded, self.conn.config.hostname)
+            self._farewell = event.reply.octets, sent.octets
+            self.show(sent)
+            self._report(None, sent, Decider.TIMEOUT, self.budget)
         else:
             self.log.write(logging.INFO, "closing: the time budget %s is spent", self.budget, budget=self.budget)
         return TimeoutError(f"the time budget {self.budget} is spent")
@@ -279,12 +289,18 @@ class Wire:
 
     # Answering
 
+    def worded(self, reply: Reply, decided_by: Decider, rule: str) -> Reply:
+        """Return `reply` with the text that the `wording` functions have chosen, as `answer` will send it."""
+        return self._wordings.apply(reply, Author(decided_by, rule)) if self._app.wordings else reply
+
     def answer(self, event: Event, reply: Reply, decided_by: Decider, rule: str) -> Reply:
         """Queue the reply to `event`, and return it as it will be sent. If it is a refusal, report who decided.
 
         A text that cannot be sent is changed; the code stays. A code that cannot answer the event is replaced by a
         temporary failure. Both are logged.
         """
+        if self._app.wordings:
+            reply = self.worded(reply, decided_by, rule)
         try:
             sent = self.conn.send(reply)
         except LocalProtocolError:
@@ -329,6 +345,7 @@ class Wire:
 
     async def refuse_at_once(self, reply: Reply, decided_by: Decider, rule: str) -> None:
         """Refuse the message that is being received, without waiting for its end. The session is over then."""
+        reply = self.worded(reply, decided_by, rule)
         ascii_only = reply.fitting(ascii_only=True)
         for fitting in (reply, reply.fitting(), ascii_only):
             with suppress(LocalProtocolError):
@@ -402,8 +419,10 @@ class Wire:
 
     async def say_goodbye(self, why: str, enhanced: str, decided_by: Decider, rule: str) -> None:
         """End the dialogue with a 421, unless it is over or a TLS handshake is due."""
-        with suppress(LocalProtocolError):
-            sent = self.conn.send(Reply(421, f"closing: {why}", enhanced=enhanced))
+        reply = Reply(421, f"closing: {why}", enhanced=enhanced)
+        if self.conn.may_send(reply):
+            worded = self.worded(reply, decided_by, rule)
+            sent = self.conn.send(worded if self.conn.may_send(worded) else reply)
             self.show(sent)
             self._report(None, sent, decided_by, rule)
 
@@ -419,7 +438,7 @@ class Wire:
     async def flush_last(self) -> None:
         """Send the queued replies if the client still reads them. Raises nothing."""
         try:
-            data = self.conn.data_to_send()
+            data = self.conn.data_to_send().replace(*self._farewell)
             if data:
                 await self.stream.send(data, self._timeouts.close)
         except OSError as exc:
@@ -446,6 +465,15 @@ class Wire:
     async def close(self, *, at_once: bool) -> None:
         """Close the connection, either at once or when the client has read the last reply. Raises nothing."""
         await self.stream.aclose(0 if at_once or self._is_given_up else self._timeouts.close)
+
+
+def _with_host(reply: Reply, hostname: str) -> Reply:
+    """Return `reply` with the name of the host at the start of its text (RFC 5321 4.2), as a connection sends it."""
+    first, *rest = reply.lines
+    if first.partition(" ")[0] == hostname:
+        return reply
+
+    return Reply(reply.code, f"{hostname} {first}", *rest, enhanced=reply.enhanced).fitting()
 
 
 def _fitting(reply: Reply) -> Iterator[Reply]:
