@@ -30,7 +30,7 @@ class Reason(StrEnum):
     """A `connect` handler has returned `DROP`, a handler has reset the connection, or a limit was reached with implicit
     TLS."""
     ABORTED = "aborted"
-    """A handler has raised `AbortConnection`."""
+    """A handler has raised `AbortConnection`, or the program has called `Session.drop`."""
     CANCELLED = "cancelled"
     """The session's task was cancelled. `disconnect` handlers are called, but may not be able to await anything."""
     FAILED = "failed"

@@ -23,11 +23,22 @@ _NOTHING_FORWARDED: Mapping[str, str | None] = MappingProxyType({})
 class SessionRecord:
     """Facts about one session that the server collects and that handlers read through `Session`."""
 
-    __slots__ = ("draining", "forwarded", "identity", "is_greeting_anew", "messages", "proxy_header", "xclient")
+    __slots__ = (
+        "draining",
+        "forwarded",
+        "identity",
+        "is_dropped",
+        "is_greeting_anew",
+        "messages",
+        "proxy_header",
+        "xclient",
+    )
 
     def __init__(self) -> None:
         self.draining: bool = False
         """Whether the session was asked to end."""
+        self.is_dropped: bool = False
+        """Whether the session ends without a 421 of its own, because the program has dropped the client."""
         self.proxy_header: ProxyHeader | None = None
         """The PROXY header that names the client, None if the client connected directly."""
         self.xclient: XclientAttributes = NO_XCLIENT
@@ -43,6 +54,11 @@ class SessionRecord:
 
     def drain(self) -> None:
         """Ask the session to end."""
+        self.draining = True
+
+    def drop(self) -> None:
+        """Ask the session to end without a 421."""
+        self.is_dropped = True
         self.draining = True
 
     def set_proxy_header(self, header: ProxyHeader) -> None:
@@ -160,6 +176,19 @@ class Session:
     def config(self) -> Config:
         """The configuration of the server."""
         return self._connection.config
+
+    def drop(self) -> None:
+        """Close the connection as soon as the session waits for the client. No further command is handled.
+
+        Replies that were decided are sent first, including the reply of a handler that runs now. So `session.drop()`
+        and `return Reply(554, ...)` sends the 554, then closes. A `message` handler that reads the body gets
+        `MessageAborted`. To close without the reply of a handler, raise `AbortConnection` in this handler.
+
+        Any handler may call this, and any task of the event loop, also for the session of another client. With the
+        adapter `socket`, any thread may call this. From other threads: `loop.call_soon_threadsafe(session.drop)`.
+        """
+        self._record.drop()
+        self._stream.interrupt()
 
     async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
         """Call a blocking function, for example to write to a disk, without blocking other sessions."""

@@ -157,9 +157,12 @@ class SessionLoop:
             case TimeoutError():
                 await wire.end_late()
                 return Reason.TIMEOUT
+            case Interrupted() if self._record.is_dropped and wire.conn.state not in (State.CONNECTED, State.TLS):
+                await wire.flush_last()
+                return Reason.ABORTED
             case Interrupted():
                 wire.give_up()
-                return Reason.SHUTDOWN
+                return Reason.ABORTED if self._record.is_dropped else Reason.SHUTDOWN
             case ConnectionDropped():
                 return Reason.DROPPED
             case AbortConnection():
@@ -195,6 +198,9 @@ class SessionLoop:
         wire, record = self._wire, self._record
         while True:
             if record.draining and wire.conn.state not in (State.TLS, State.CLOSED):
+                if record.is_dropped:
+                    raise Interrupted
+
                 farewell = await wire.next_quit()
                 if farewell:
                     await self._handlers.run(farewell)

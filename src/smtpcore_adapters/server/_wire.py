@@ -180,6 +180,8 @@ class Wire:
                 conn.tick(max(self.clock(), deadline))
                 raise self._late() from None
             except Interrupted:
+                if self._record.is_dropped:
+                    raise
                 return NEED_DATA
 
             conn.tick(self.clock())
@@ -438,8 +440,7 @@ class Wire:
     async def flush_last(self) -> None:
         """Send the queued replies if the client still reads them. Raises nothing."""
         try:
-            data = self.conn.data_to_send().replace(*self._farewell)
-            if data:
+            if data := self.conn.data_to_send().replace(*self._farewell):
                 await self.stream.send(data, self._timeouts.close)
         except OSError as exc:
             self.log.write(logging.DEBUG, "the last reply did not arrive: %s", exc)
