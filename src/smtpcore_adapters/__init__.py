@@ -19,6 +19,7 @@ from .server._config import Options, default_config
 from .server._header import Header
 from .server._limits import Limits, Timeouts
 from .server._listeners import Listener, inherited_sockets
+from .server._mechanisms import AuthAborted, MechanismExchange
 from .server._message import Message, MessageAborted
 from .server._notifications import (
     DROP,
@@ -49,6 +50,7 @@ __all__ = [
     "Address",
     "App",
     "AtOnce",
+    "AuthAborted",
     "AuthenticationRefused",
     "Author",
     "BlockingClient",
@@ -66,6 +68,7 @@ __all__ = [
     "Limits",
     "Listener",
     "Login",
+    "MechanismExchange",
     "Message",
     "MessageAborted",
     "Notice",

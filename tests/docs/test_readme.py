@@ -92,6 +92,14 @@ def test_wording_example_changes_the_greeting_and_a_refusal() -> None:
     assert dialogue.replies[-2] == "452 4.5.3 At most 50 recipients: see https://example.org/lists"
 
 
+def test_mechanism_example_takes_a_token() -> None:
+    app: App = run_example("async def token")["app"]
+    config = replace(CONFIG, auth_mechanisms=("X-TOKEN",), plaintext_auth=True)
+    right, wrong = b64encode(b"4f6c1e") + b"\r\n", b64encode(b"x") + b"\r\n"
+    dialogue = session(app, config=config).send(EHLO + b"AUTH X-TOKEN " + wrong + b"AUTH X-TOKEN\r\n", right + QUIT)
+    dialogue.expect(220, 250, 535, 334, 235, 221)
+
+
 def test_header_handler_refuses_a_list() -> None:
     app: App = run_example("def accept_all")["app"]
 

@@ -5,11 +5,12 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
 from smtpcore import (
     EXTENSIONS,
+    Auth,
     Bdat,
     Config,
     Data,
@@ -61,6 +62,7 @@ from ._handler_types import (
 from ._notifications import Author, Observed
 
 if TYPE_CHECKING:
+    from ._mechanisms import MechanismExchange
     from ._session import Session
 
 Handler: TypeAlias = "Callable[[Session, Any], object]"
@@ -84,7 +86,11 @@ Wording: TypeAlias = "Callable[[Session, Reply, Author], Reply | None]"
 It returns None, or a `Reply` with the same code and the text to send.
 """
 
+Mechanism: TypeAlias = "Callable[[Session, MechanismExchange], Awaitable[str | Reply | None]]"
+"""A coroutine function that is called with the session and the exchange of AUTH, and returns the user."""
+
 H = TypeVar("H", bound=Handler)
+M = TypeVar("M", bound=Mechanism)
 W = TypeVar("W", bound=Wording)
 
 _logger = logging.getLogger("smtpcore")
@@ -92,6 +98,7 @@ _logger = logging.getLogger("smtpcore")
 _PREFIX = "on_"
 _OBSERVER = "event"
 _WORDING = "wording"
+_MECHANISM = "mechanism_"
 _CONFIGURATOR = "config"
 _SESSION_CONFIGURATOR = "session_config"
 _NOT_VERBS = frozenset({"connect", "auth", "header", "message", "disconnect", "default", "invalid", "error"})
@@ -119,6 +126,7 @@ class App:
         self._handlers: dict[str, list[tuple[Handler, bool]]] = {}
         self._observers: list[Observer] = []
         self._wordings: list[Wording] = []
+        self._mechanisms: dict[str, Mechanism] = {}
         self._configurators: list[Callable[[Config], Config]] = []
         self._session_configurators: list[Callable[[Config], Config]] = []
 
@@ -131,6 +139,8 @@ class App:
         """The observers, in order."""
         self.wordings: Sequence[Wording] = self._wordings
         """The functions of `wording`, in order."""
+        self.mechanisms: Mapping[str, Mechanism] = self._mechanisms
+        """The functions of `mechanism`, by the name of the mechanism."""
 
     # Registration
 
@@ -249,11 +259,11 @@ class App:
         `verbs` names verbs of your own for which `thing` has functions. With `blocking`, plain functions are called in
         a thread.
 
-        `on_event` is an observer: see `observe`. `on_wording` is a function for `wording`. `on_config` is called when a
-        server starts, with its configuration, and returns the configuration to use; `on_session_config` does the same
-        for each session that begins, and must not block. Raises `ValueError` if `thing` has no name that starts with
-        `on_`. A function with an unknown name is a `ValueError` when a server starts, because only the server knows all
-        extensions.
+        `on_event` is an observer: see `observe`. `on_wording` is a function for `wording`, and `on_mechanism_X__TOKEN`
+        is the SASL mechanism X-TOKEN: see `mechanism`. `on_config` is called when a server starts, with its
+        configuration, and returns the configuration to use; `on_session_config` does the same for each session that
+        begins, and must not block. Raises `ValueError` if `thing` has no name that starts with `on_`. A function with
+        an unknown name is a `ValueError` when a server starts, because only the server knows all extensions.
         """
         self._own_verbs.update(verb.upper() for verb in verbs)
         names = [name.removeprefix(_PREFIX) for name in dir(thing) if name.startswith(_PREFIX)]
@@ -266,6 +276,8 @@ class App:
                 self.observe(function)
             elif name == _WORDING:
                 self.wording(function)
+            elif name.startswith(_MECHANISM):
+                self.mechanism(name.removeprefix(_MECHANISM).replace("__", "-"))(function)
             elif name == _CONFIGURATOR:
                 self._configurators.append(function)
             elif name == _SESSION_CONFIGURATOR:
@@ -298,6 +310,21 @@ class App:
 
         self._wordings.append(function)
         return function
+
+    def mechanism(self, name: str) -> Callable[[M], M]:
+        """Register the decorated coroutine function as the SASL mechanism `name`, for AUTH.
+
+        The function gets the session and a `MechanismExchange`, and returns the name of the user, None to refuse the
+        client, or a refusal of its own. The mechanism is offered like the built-in ones: under TLS, and in
+        `Config.auth_mechanisms` if this field names mechanisms. It replaces a built-in mechanism of the same name.
+        Raises `LocalProtocolError` for a name that RFC 4422 does not allow.
+        """
+
+        def add(function: M) -> M:
+            self._mechanisms[Auth(name.upper()).mechanism] = function
+            return function
+
+        return add
 
     def _add(self, name: str, handler: Handler, *, blocking: bool) -> None:
         if not callable(handler):

@@ -1,13 +1,14 @@
-"""Run one SASL exchange between a client and the `auth` handlers."""
+"""Run one SASL exchange between a client and the `auth` handlers, or a mechanism of the program's own."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from smtpcore import (
     NEED_DATA,
     Auth,
     AuthCancel,
     AuthResponse,
+    Challenge,
     Config,
     Event,
     InvalidCommand,
@@ -22,6 +23,7 @@ from smtpcore.sasl import Accepted, Channel, ChannelBinding, ServerExchange, mak
 from ..tls._info import Tls
 from ._admission import Admission
 from ._handlers import Handlers
+from ._mechanisms import AuthAborted, MechanismExchange
 from ._notifications import Decider, Decision
 from ._session import SessionRecord
 from ._wire import Wire
@@ -30,7 +32,18 @@ from ._wire import Wire
 class AuthExchange:
     """One AUTH command, with the challenges and responses that follow it, up to its last reply."""
 
-    __slots__ = ("_admission", "_asked", "_auth", "_dispatch", "_handlers", "_record", "_tried", "_wire")
+    __slots__ = (
+        "_admission",
+        "_asked",
+        "_auth",
+        "_dispatch",
+        "_failure",
+        "_handlers",
+        "_is_over",
+        "_record",
+        "_tried",
+        "_wire",
+    )
 
     def __init__(
         self,
@@ -52,6 +65,10 @@ class AuthExchange:
         """The user name that the client gave."""
         self._asked: Auth | AuthResponse = auth
         """The event that the next reply answers."""
+        self._is_over = False
+        """Whether the client has ended the exchange of a mechanism of the program's own."""
+        self._failure: Exception | None = None
+        """The exception that has ended this exchange and the session."""
 
     async def run(self) -> None:
         """Authenticate the client, or refuse it, and answer."""
@@ -62,7 +79,8 @@ class AuthExchange:
             await self._refuse(*refusal)
             return
 
-        outcome = await self._authenticate()
+        own = self._handlers.mechanism(auth.mechanism)
+        outcome = await (self._run_own(own) if own else self._authenticate())
         if isinstance(outcome, Accepted):
             identity = outcome.authorization
             self._record.set_identity(identity)
@@ -126,6 +144,50 @@ class AuthExchange:
 
         return exchange.outcome
 
+    async def _run_own(self, mechanism: Callable[[MechanismExchange], Awaitable[object]]) -> Accepted | Decision | None:
+        # Return None if the client has ended the exchange, as in `_authenticate`.
+        exchange = MechanismExchange(self._auth, self._ask)
+        answer: object = None
+        try:
+            answer = await mechanism(exchange)
+            if not isinstance(answer, str | Reply | None) or (isinstance(answer, Reply) and answer.is_positive):
+                raise TypeError(f"{answer!r} is no result of a mechanism: return the user, None or a refusal")
+        except BaseException as exc:
+            if not self._is_over:
+                return await self._handlers.failed(self._asked, "auth", exc)
+
+            await self._handlers.check(exc)
+
+        if self._is_over:
+            failure, self._failure = self._failure, None  # without the cycle through its traceback, both are freed
+            if failure:
+                raise failure
+            return None
+
+        self._tried = _printable(exchange.claimed) if exchange.claimed else None
+        if isinstance(answer, str):
+            return Accepted(answer, answer)
+
+        refusal = answer if isinstance(answer, Reply) else self._wire.conn.default_reply(self._auth)
+        return refusal, Decider.HANDLER, "auth"
+
+    async def _ask(self, data: bytes) -> bytes:
+        if self._is_over:
+            raise AuthAborted("the exchange is over")
+
+        challenge = Challenge(data)
+        try:
+            response = await self._challenge(challenge)
+        except Exception as exc:
+            self._is_over, self._failure = True, exc
+            raise AuthAborted(str(exc) or type(exc).__name__) from exc
+
+        if response is None:
+            self._is_over = True
+            raise AuthAborted("the client has cancelled, or has sent no valid response")
+
+        return response.data
+
     async def _challenge(self, challenge: Reply) -> AuthResponse | None:
         wire = self._wire
         if not wire.answer(self._asked, challenge, Decider.RULE, "AUTH").is_positive:
@@ -170,7 +232,7 @@ def _channel(tls: Tls | None, config: Config) -> Channel:
     )
 
 
-def check_mechanisms(names: tuple[str, ...]) -> None:
+def check_mechanisms(names: Iterable[str]) -> None:
     """Raise `LocalProtocolError` for a mechanism that `smtpcore.sasl` does not have."""
     for name in names:
         if name != name.upper():

@@ -99,7 +99,7 @@ def effective_config(
     if config.starttls and tls is None:
         demand = "require_tls" if config.require_tls else "starttls"
         raise LocalProtocolError(f"{demand} needs a TLS context: pass tls=... to the server too")
-    if config.auth_mechanisms and not app.handles("auth"):
+    if set(config.auth_mechanisms) - set(app.mechanisms) and not app.handles("auth"):
         raise LocalProtocolError("auth_mechanisms needs a handler of auth: register one, or name no mechanisms")
     if config.burl and not app.handles("BURL"):
         raise LocalProtocolError("burl needs a handler of BURL: register one, or leave burl out")
@@ -109,8 +109,9 @@ def effective_config(
     if config.burl:
         handled.add("BURL")
     missing = FOR_TRUSTED | ({"BURL"} - handled)
-    mechanisms = (config.auth_mechanisms or _DEFAULT_MECHANISMS) if app.handles("auth") else ()
-    check_mechanisms(mechanisms)
+    default = _DEFAULT_MECHANISMS if app.handles("auth") else ()
+    mechanisms = config.auth_mechanisms or tuple(dict.fromkeys((*default, *app.mechanisms)))
+    check_mechanisms(name for name in mechanisms if name not in app.mechanisms)
     fitting = replace(
         config,
         starttls=tls is not None,

@@ -1,8 +1,9 @@
 """Decide the reply to each event: by a limit, by the handlers of the `App`, or by the protocol's default."""
 
 import logging
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from inspect import isawaitable
 from types import CoroutineType
 from typing import Any, Final
@@ -25,6 +26,7 @@ from ._admission import Admission
 from ._app import App, Handler
 from ._burl import is_for
 from ._header import Header
+from ._mechanisms import MechanismExchange
 from ._message import Message
 from ._notifications import AbortConnection, AtOnce, Decider, Decision, Drop, HandlerDone
 from ._wire import Wire
@@ -126,6 +128,11 @@ class Handlers:
         """Call the `auth` handlers, and return their answer. Passes on their exceptions."""
         answer: Answer | Reply = await self._ask_timed("auth", question)
         return answer
+
+    def mechanism(self, name: str) -> Callable[[MechanismExchange], Awaitable[object]] | None:
+        """Return the function of a mechanism of the program's own, or None if `name` is a mechanism of `sasl`."""
+        function = self._app.mechanisms.get(name)
+        return partial(self._call, function, blocking=False) if function else None
 
     async def tell_of_end(self, reason: str) -> None:
         """Call all `disconnect` handlers. Their exceptions are logged."""
