@@ -226,7 +226,7 @@ def accepting(*handlers: object) -> App:
 
 def register(app: App, name: str, handler: object) -> None:
     """Register a handler without a check of its type: the name is a variable, or the handler is wrong on purpose."""
-    app.include(types.SimpleNamespace(**{f"on_{name}": handler}), verbs=[name] if name.isupper() else [])
+    app.include(types.SimpleNamespace(**{f"on_{name}": handler}), verbs=[name] if name.startswith("X") else [])
 
 
 class MessageStore:

@@ -1,7 +1,7 @@
 """Options that are unknown, or that exclude each other, on each adapter: an error before anything happens."""
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -157,7 +157,10 @@ if TYPE_CHECKING:
 
 
 class Stray:
-    """An object with methods that are not handlers, although their names begin with `on_`."""
+    """An object with a method that is not a handler, although its name begins with `on_`."""
+
+    def on_rcpt(self, session: Session, rcpt: object) -> None:
+        raise NotImplementedError
 
     def on_mesagge(self, session: Session, message: Message) -> None:
         raise NotImplementedError
@@ -179,11 +182,26 @@ def test_own_verb_is_a_verb_and_not_an_event(name: str) -> None:
         App().on_verb(name)
 
 
-def test_method_of_an_included_object_with_an_unknown_name_is_a_value_error_at_the_start(backend: str) -> None:
+def test_method_of_an_included_object_with_an_unknown_name_is_a_value_error_at_once() -> None:
     app = App()
-    app.include(Stray())
-    with pytest.raises(ValueError, match=r"the handler Stray.on_mesagge: 'MESAGGE' is not an event"):
-        within(backend, app, lambda server: pytest.fail("the server listens"), config=CONFIG)
+    with pytest.raises(ValueError, match=r"has on_mesagge: 'mesagge' is not an event") as caught:
+        app.include(Stray())
+    assert "The nearest is 'message'" in str(caught.value)
+    assert str(caught.value).endswith("for a verb of your own, use include(..., verbs=['MESAGGE'])")
+    assert not app.handles("RCPT")
+
+
+@pytest.mark.parametrize(
+    ("verbs", "error"),
+    [
+        (["XQOUTA"], "has no function for XQOUTA, which is one of verbs"),
+        ("XQUOTA", "has no function for A, which is one of verbs"),
+        (["message"], "'message' is not a verb: use letters and digits"),
+    ],
+)
+def test_wrong_verb_of_an_included_object_is_a_value_error(verbs: Iterable[str], error: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(error)):
+        App().include(Quota(), verbs=verbs)
 
 
 class Quota:
@@ -205,8 +223,8 @@ def with_included_verb() -> App:
     return app
 
 
-def with_verb_of_an_extension() -> App:
-    app = App()
+def with_verb_that_is_known_already() -> App:
+    app = with_decorator()
     app.include(Quota())
     return app
 
@@ -219,9 +237,10 @@ OWN = Extension(keyword="XQUOTAS", verbs=frozenset({"XQUOTA"}))
     [
         (with_decorator, EXTENSIONS),
         (with_included_verb, EXTENSIONS),
-        (with_verb_of_an_extension, (*EXTENSIONS, OWN)),
+        (with_included_verb, (*EXTENSIONS, OWN)),
+        (with_verb_that_is_known_already, EXTENSIONS),
     ],
-    ids=["on_verb", "include", "extension"],
+    ids=["on_verb", "include", "extension", "known"],
 )
 def test_handler_of_a_custom_verb_is_called(
     make: Callable[[], App], extensions: tuple[Extension, ...], backend: str

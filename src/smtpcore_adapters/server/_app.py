@@ -16,7 +16,6 @@ from smtpcore import (
     Data,
     Ehlo,
     Expn,
-    Extension,
     Helo,
     Help,
     Lhlo,
@@ -101,6 +100,8 @@ _WORDING = "wording"
 _MECHANISM = "mechanism_"
 _CONFIGURATOR = "config"
 _SESSION_CONFIGURATOR = "session_config"
+_CALLED_ELSEWHERE = frozenset({_OBSERVER, _WORDING, _CONFIGURATOR, _SESSION_CONFIGURATOR})
+_KIND = "an event or a verb"
 _NOT_VERBS = frozenset({"connect", "auth", "header", "message", "disconnect", "default", "invalid", "error"})
 _COMMANDS = (Bdat, Data, Ehlo, Expn, Helo, Help, Lhlo, Mail, Noop, Quit, Rcpt, Rset, StartTls, Vrfy)
 _VERBS = frozenset(command.verb for command in _COMMANDS).union(
@@ -230,7 +231,7 @@ class App:
         """
         if _key(name) not in _NOT_VERBS | _VERBS:
             hint = "for a verb of your own, use on_verb()"
-            raise ValueError(f"{unknown_name(name, 'an event or a verb', _NOT_VERBS | _VERBS)}; {hint}")
+            raise ValueError(f"{unknown_name(name, _KIND, _NOT_VERBS | _VERBS)}; {hint}")
 
         return self._adding(name, blocking=blocking)
 
@@ -240,11 +241,9 @@ class App:
         The handler gets an `UnknownCommand`, or the command of the extension that has this verb.
         Raises `ValueError` for the name of an event, and for a text that cannot be a verb.
         """
-        if not (verb.isascii() and verb.isalnum()) or verb.lower() in _NOT_VERBS:
-            raise ValueError(f"{verb!r} is not a verb: use letters and digits, and on() for events")
-
-        self._own_verbs.add(verb.upper())
-        return self._adding(verb.upper(), blocking=blocking)
+        verb = _checked_verb(verb)
+        self._own_verbs.add(verb)
+        return self._adding(verb, blocking=blocking)
 
     def _adding(self, name: str, *, blocking: bool) -> Callable[[H], H]:
         def add(handler: H) -> H:
@@ -256,20 +255,29 @@ class App:
     def include(self, thing: object, *, verbs: Iterable[str] = (), blocking: bool = False) -> None:
         """Register the functions of a module, or the methods of an object, by their names: `on_rcpt` handles RCPT.
 
-        `verbs` names verbs of your own for which `thing` has functions. With `blocking`, plain functions are called in
-        a thread.
+        `verbs` names the verbs of your own, and of extensions of your own, for which `thing` has functions. With
+        `blocking`, plain functions are called in a thread.
 
         `on_event` is an observer: see `observe`. `on_wording` is a function for `wording`, and `on_mechanism_X__TOKEN`
         is the SASL mechanism X-TOKEN: see `mechanism`. `on_config` is called when a server starts, with its
         configuration, and returns the configuration to use; `on_session_config` does the same for each session that
-        begins, and must not block. Raises `ValueError` if `thing` has no name that starts with `on_`. A function with
-        an unknown name is a `ValueError` when a server starts, because only the server knows all extensions.
+        begins, and must not block. Raises `ValueError` if `thing` has no name that starts with `on_`, or a name that is
+        not known, and for a verb in `verbs` without a function.
         """
-        self._own_verbs.update(verb.upper() for verb in verbs)
+        own = frozenset(map(_checked_verb, verbs))
         names = [name.removeprefix(_PREFIX) for name in dir(thing) if name.startswith(_PREFIX)]
         if not names:
             raise ValueError(f"{thing!r} has no handlers: give it a function on_rcpt, on_message or the like")
+        if missing := own.difference(map(str.upper, names)):
+            raise ValueError(f"{thing!r} has no function for {min(missing)}, which is one of verbs")
 
+        known = _NOT_VERBS | _VERBS | _CALLED_ELSEWHERE | self._own_verbs | own
+        for name in names:
+            if not name.startswith(_MECHANISM) and name not in _CALLED_ELSEWHERE and _key(name) not in known:
+                hint = f"for a verb of your own, use include(..., verbs=[{name.upper()!r}])"
+                raise ValueError(f"{thing!r} has {_PREFIX}{name}: {unknown_name(name, _KIND, known)}; {hint}")
+
+        self._own_verbs |= own
         for name in names:
             function = getattr(thing, _PREFIX + name)
             if name == _OBSERVER:
@@ -334,17 +342,6 @@ class App:
 
         self._handlers.setdefault(_key(name), []).append((handler, blocking))
 
-    def check_names(self, extensions: Iterable[Extension]) -> None:
-        """Raise `ValueError` for a handler that no server with these extensions would call."""
-        known = _NOT_VERBS | _VERBS | self._own_verbs
-        for extension in extensions:
-            known |= extension.verbs.union(command.verb for command in extension.commands)
-        for name, handlers in self._handlers.items():
-            if name not in known:
-                handler = handlers[0][0]
-                where = getattr(handler, "__qualname__", None) or repr(handler)
-                raise ValueError(f"the handler {where}: {unknown_name(name, 'an event or a verb', known)}")
-
     def configure(self, config: Config) -> Config:
         """Return `config` as changed by the `on_config` functions of the included objects."""
         for change in self._configurators:
@@ -369,3 +366,10 @@ class App:
 
 def _key(name: str) -> str:
     return name.lower() if name.lower() in _NOT_VERBS else name.upper()
+
+
+def _checked_verb(verb: str) -> str:
+    if not (verb.isascii() and verb.isalnum()) or verb.lower() in _NOT_VERBS:
+        raise ValueError(f"{verb!r} is not a verb: use letters and digits, and on() for events")
+
+    return verb.upper()

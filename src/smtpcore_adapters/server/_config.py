@@ -89,10 +89,8 @@ def effective_config(
 ) -> Config:
     """Return the configuration of a server of `app`.
 
-    Raises `LocalProtocolError` if `config` demands something that the server does not have, and `ValueError` if `app`
-    has a handler of an unknown name.
+    Raises `LocalProtocolError` if `config` demands something that the server does not have.
     """
-    app.check_names(extensions)
     known = {extension.keyword for extension in (*EXTENSIONS, *extensions)}
     for keyword in config.disabled - known:
         raise LocalProtocolError(f"disabled: {unknown_name(keyword, 'an extension', known)}")
