@@ -36,6 +36,7 @@ from ..playbook import GO_AHEAD, GREETING, OK, offer
 SENDER = "a@c.example"
 ONE = ["u@s.example"]
 TIM = sasl.Credentials(username="tim", password="tanstaaftanstaaf")
+KEYS = sasl.scram_keys("tanstaaftanstaaf")
 BYE = b"221 bye\r\n"
 
 
@@ -47,6 +48,7 @@ class Party:
         self.answer = answer
         self.input = bytearray()
         self.output = bytearray()
+        self.writes: list[Write] = []
         self.items: list[Any] = []
         self.result: Any = None
         self.is_over = False
@@ -64,6 +66,7 @@ class Party:
         while not self.is_over and not isinstance(self.wish, Read | Handshake):
             if isinstance(self.wish, Write):
                 assert self.wish.data
+                self.writes.append(self.wish)
                 self.output += self.wish.data
                 self._resume(self.steps.send, None)
             else:
@@ -101,13 +104,19 @@ def policy(conn: Connection, messages: list[bytes]) -> Callable[[Any], Any]:
                 return [Reply(250, "Yes") for _ in conn.transaction.recipients] if conn.config.lmtp else Reply(250)
             case sasl.CheckPassword():
                 return item.matches("tanstaaftanstaaf")
+            case sasl.GiveScramKeys():
+                return KEYS
         return None
 
     return answer
 
 
 def join(
-    server_conn: Connection, client_conn: ClientConnection, recipients: Sequence[str] = ONE, **options: Any
+    server_conn: Connection,
+    client_conn: ClientConnection,
+    recipients: Sequence[str] = ONE,
+    channel: sasl.Channel | None = None,
+    **options: Any,
 ) -> tuple[Result, list[bytes]]:
     """Join both generators, and return the result of the client and the messages of the server."""
     messages: list[bytes] = []
@@ -117,8 +126,8 @@ def join(
     server.run(), client.run()
     while not client.is_over:
         if isinstance(client.wish, Handshake):
-            server.give(None)
-            client.give(sasl.Channel(tls=True))
+            server.give(channel)
+            client.give(channel)
         elif data := server.take_output():
             client.give(data)
         elif data := client.take_output():
@@ -160,12 +169,27 @@ def test_both_generators_use_tls_and_auth(implicit_tls: bool) -> None:
     assert server.authenticated
 
 
+@pytest.mark.parametrize("username", ["tim", "t" * 400])
+def test_both_generators_bind_the_login_to_the_channel_of_the_handshake(username: str) -> None:
+    channel = sasl.Channel(tls=True, bindings=(sasl.ChannelBinding("tls-exporter", b"x" * 32),))
+    server = Connection(
+        Config(hostname="s.example", bodies=Bodies.CHUNKS, starttls=True, auth_mechanisms=("SCRAM-SHA-256-PLUS",))
+    )
+    client = ClientConnection(ClientConfig(hostname="c.example"))
+    credentials = sasl.Credentials(username=username, password="tanstaaftanstaaf")  # a long name needs a second message
+
+    assert codes(join(server, client, channel=channel, credentials=credentials)[0]) == {"u@s.example": 250}
+    assert server.authenticated
+
+
 # The client
 
 
 def submit(*said: Any, recipients: Sequence[str] = ONE, body: Sequence[bytes] = (b"x\r\n",), **options: Any) -> Party:
     """Run a client against a server that gives these replies, one for each read, and then ends its stream."""
-    conn = ClientConnection(ClientConfig(hostname="c.example"), budgets=options.pop("budgets", ClientBudgets()))
+    changes = {name: options.pop(name) for name in ("lmtp", "plaintext_auth", "max_group") if name in options}
+    config = ClientConfig(hostname="c.example", **changes)
+    conn = ClientConnection(config, budgets=options.pop("budgets", ClientBudgets()))
     party = Party(submission(conn, ticks(), SENDER, recipients, body, **options)).run()
     rest = iter(said)
     while not party.is_over:
@@ -213,6 +237,41 @@ def test_earlier_refusal_of_a_recipient_is_kept_when_the_server_closes() -> None
     party = submit(GREETING, offer(), OK, b"550 no\r\n", b"421 enough\r\n", recipients=["u@s.example", "v@s.example"])
 
     assert codes(party.result) == {"u@s.example": 550, "v@s.example": 421}
+
+
+def test_server_that_closes_decides_about_later_recipients_too() -> None:
+    party = submit(GREETING, offer(), OK, b"421 enough\r\n", recipients=["u@s.example", "v@s.example"])
+
+    assert codes(party.result) == {"u@s.example": 421, "v@s.example": 421}
+
+
+def test_last_reply_in_lmtp_counts_for_all_recipients_without_a_reply_if_it_is_a_421() -> None:
+    names = ["u@s.example", "v@s.example", "w@s.example"]
+    party = submit(GREETING, offer(), OK, OK, OK, OK, GO_AHEAD, OK, b"421 enough\r\n", recipients=names, lmtp=True)
+
+    assert codes(party.result) == dict(zip(names, [250, 421, 421], strict=True))
+
+
+def test_envelope_is_written_at_once_with_pipelining() -> None:
+    party = submit(GREETING, offer("PIPELINING"), OK + OK + GO_AHEAD, OK, BYE)
+
+    assert codes(party.result) == {"u@s.example": 250}
+    assert [write.data.partition(b" ")[0] for write in party.writes] == [
+        b"EHLO",
+        b"MAIL",
+        b"x\r\n",
+        b".\r\n",
+        b"QUIT\r\n",
+    ]
+    assert party.writes[1].data.endswith(b"\r\nDATA\r\n")
+
+
+def test_quit_is_written_before_the_replies_to_recipients_after_a_refused_sender() -> None:
+    names = [f"{each}@s.example" for each in "tuvw"]
+    party = submit(GREETING, offer("PIPELINING"), b"550 no\r\n", recipients=names, max_group=80)
+
+    assert party.writes[-1].data == b"QUIT\r\n"
+    assert set(codes(party.result).values()) == {550}
 
 
 def test_no_data_is_sent_without_a_recipient() -> None:
@@ -269,6 +328,7 @@ LONG = sasl.Credentials(username="tim", password="x" * 400)
         ("AUTH XFOO", TIM, [BYE], LocalProtocolError),
         ("SIZE", TIM, [BYE], LocalProtocolError),
         ("AUTH PLAIN", TIM, [b"235 yes\r\n", OK, OK, GO_AHEAD, OK, BYE], 250),
+        ("AUTH LOGIN", TIM, [b"334 \r\n", b"334 \r\n", b"235 yes\r\n", OK, OK, GO_AHEAD, OK, BYE], 250),
     ],
 )
 def test_login_that_fails_decides_about_the_recipient(
@@ -277,6 +337,38 @@ def test_login_that_fails_decides_about_the_recipient(
     party = submit(GREETING, TLS_OFFERED, b"220 go\r\n", None, offer(offered), *said, credentials=credentials)
 
     assert codes(party.result) == {"u@s.example": outcome}
+
+
+@pytest.mark.parametrize(("plaintext_auth", "outcome"), [(True, 250), (False, LocalProtocolError)])
+def test_password_is_sent_without_tls_only_if_the_configuration_allows_this(
+    plaintext_auth: bool, outcome: int | type[Exception]
+) -> None:
+    said = [GREETING, offer("AUTH PLAIN"), *([b"235 yes\r\n", OK, OK, GO_AHEAD, OK] if plaintext_auth else []), BYE]
+    party = submit(*said, credentials=TIM, plaintext_auth=plaintext_auth)
+
+    assert codes(party.result) == {"u@s.example": outcome}
+    assert (b"AUTH" in party.output) is plaintext_auth
+
+
+def test_login_over_tls_that_the_program_started_before_uses_a_password() -> None:
+    conn = ClientConnection(ClientConfig(hostname="c.example"), implicit_tls=True)
+    conn.tls_established()
+    party = Party(submission(conn, ticks(), SENDER, ONE, [b"x\r\n"], credentials=TIM)).run()
+    for reply in (GREETING, offer("AUTH PLAIN"), b"235 yes\r\n", OK, OK, GO_AHEAD, OK, BYE):
+        party.give(reply)
+
+    assert codes(party.result) == {"u@s.example": 250}
+
+
+def test_each_wish_of_a_client_has_the_deadline_of_its_budget() -> None:
+    budgets = ClientBudgets(greeting=101, handshake=102, command=103, send=104)
+    conn = ClientConnection(ClientConfig(hostname="c.example"), budgets=budgets)
+    party = Party(submission(conn, lambda: 1000.0, SENDER, ONE, [b"x\r\n"])).run()
+    deadlines = [party.wish.deadline]
+    deadlines += [party.give(reply).wish.deadline for reply in (GREETING, TLS_OFFERED, b"220 go\r\n")]
+
+    assert deadlines == [1101, 1103, 1103, 1102]
+    assert {write.deadline for write in party.writes} == {1104}
 
 
 class Broken(Party):
@@ -366,6 +458,25 @@ def test_events_without_an_answer_get_the_reply_of_a_server_without_handlers() -
 
     assert found(party) == [220, 250, 250, 550, 221]
     assert party.is_over
+
+
+@pytest.mark.parametrize("rest", [b"", b"RS"])
+def test_pipelined_commands_are_answered_with_one_write_before_the_next_read(rest: bytes) -> None:
+    party = serve(accept).give(EHLO + CHUNK[:48] + rest)
+
+    assert [[code for code, _ in replies(write.data)] for write in party.writes] == [[220], [250], [250, 250]]
+
+
+def test_each_wish_of_a_server_has_the_deadline_of_its_budget() -> None:
+    conn = Connection(
+        Config(hostname="s.example", starttls=True), budgets=Budgets(greeting=101, handshake=102, command=103, send=104)
+    )
+    party = Party(serving(conn, lambda: 1000.0)).run()
+    deadlines = [party.wish.deadline]
+    deadlines += [party.give(line).wish.deadline for line in (EHLO, b"STARTTLS\r\n")]
+
+    assert deadlines == [1101, 1103, 1102]
+    assert {write.deadline for write in party.writes} == {1104}
 
 
 def test_time_budget_of_the_client_ends_the_session_with_a_421() -> None:

@@ -1,7 +1,7 @@
 """`ServerExchange`, which joins the events of AUTH, a mechanism, and the replies."""
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pytest
 
@@ -22,8 +22,19 @@ def check(question: sasl.Question) -> sasl.Answer:
             return None
 
 
-def converse(conn: Connection, exchange: sasl.ServerExchange) -> list[int]:
-    """Answer all events, as in the docstring of `ServerExchange`, and return the codes of the replies."""
+def converse(lines: Iterable[bytes], exchange: sasl.ServerExchange) -> tuple[Connection, list[str]]:
+    """Answer all events of these lines, as in the docstring of `ServerExchange`. Return the replies too."""
+    book = server(READY, auth_mechanisms=("PLAIN", "LOGIN", "CRAM-MD5"), plaintext_auth=True, cut=False)
+    conn = book.connection
+    conn.data_to_send()
+    for line in lines:
+        conn.receive_data(line + b"\r\n")
+        answer_all(conn, exchange)
+
+    return conn, [text for _, text in replies(conn.data_to_send())]
+
+
+def answer_all(conn: Connection, exchange: sasl.ServerExchange) -> None:
     while not isinstance(event := conn.next_event(), Signal):
         match event:
             case Auth() | AuthResponse() | AuthCancel():
@@ -33,7 +44,6 @@ def converse(conn: Connection, exchange: sasl.ServerExchange) -> list[int]:
                 conn.answer(event, step)
             case _:
                 conn.answer(event)
-    return [code for code, _ in replies(conn.data_to_send())]
 
 
 @pytest.mark.parametrize(
@@ -52,23 +62,54 @@ def converse(conn: Connection, exchange: sasl.ServerExchange) -> list[int]:
     ],
 )
 def test_exchange_answers_the_events_of_auth(lines: Sequence[bytes], codes: list[int], identity: str | None) -> None:
-    book = server(READY, auth_mechanisms=("PLAIN", "LOGIN", "CRAM-MD5"), plaintext_auth=True, cut=False)
-    conn, exchange = book.connection, sasl.ServerExchange()
-    assert exchange.identity is None
-    conn.data_to_send()
-    found: list[int] = []
-    for line in lines:
-        conn.receive_data(line + b"\r\n")
-        found += converse(conn, exchange)
+    exchange = sasl.ServerExchange()
+    conn, found = converse(lines, exchange)
 
-    assert found == codes
+    assert [int(text[:3]) for text in found] == codes
     assert identity in (None, exchange.claimed)
     assert exchange.identity == identity
     assert conn.authenticated is (identity is not None)
 
 
-def test_exchange_needs_auth_before_a_response_or_an_answer() -> None:
+@pytest.mark.parametrize(
+    ("lines", "reply"),
+    [
+        ([b"AUTH PLAIN " + LOGIN], "235 2.7.0 Welcome"),
+        ([b"AUTH PLAIN " + b64encode(b"\0tim\0wrong")], "535 5.7.8 Authentication failed"),
+        ([b"AUTH LOGIN", b64encode(b"nobody"), b64encode(b"x")], "535 5.7.8 Authentication failed"),
+        ([b"AUTH PLAIN " + b64encode(b"\0tim")], "501 5.5.2 Malformed authentication"),
+        ([b"AUTH CRAM-MD5 " + b64encode(b"x")], "501 5.7.0 Malformed authentication"),
+        ([b"AUTH PLAIN", b"*"], "501 5.7.0 Authentication cancelled"),
+    ],
+)
+def test_last_reply_names_a_malformed_message_but_no_other_reason(lines: Sequence[bytes], reply: str) -> None:
+    assert converse(lines, sasl.ServerExchange())[1][-1] == reply
+
+
+def test_outcome_and_claimed_name_are_none_until_they_are_known() -> None:
     exchange = sasl.ServerExchange()
+    assert (exchange.outcome, exchange.claimed, exchange.identity) == (None, None, None)
+
+    converse([b"AUTH PLAIN " + LOGIN], exchange)
+    assert (exchange.outcome, exchange.claimed, exchange.identity) == (sasl.Accepted("tim", "tim"), "tim", "tim")
+
+    exchange.receive(Auth("PLAIN"))
+    assert (exchange.outcome, exchange.claimed, exchange.identity) == (None, None, None)
+
+
+def test_names_are_prepared_as_the_policy_says() -> None:
+    exchange = sasl.ServerExchange(policy=sasl.Policy(prepare=str.upper))
+    question = exchange.receive(Auth("PLAIN", b"\0tim\0x"))
+
+    assert question == sasl.CheckPassword("TIM", "X")
+    assert exchange.claimed == "tim"
+
+
+@pytest.mark.parametrize("events", [[], [Auth("PLAIN"), AuthCancel()], [Auth("PLAIN", b"x")]])
+def test_exchange_needs_auth_before_a_response_or_an_answer(events: Sequence[Auth | AuthCancel]) -> None:
+    exchange = sasl.ServerExchange()
+    for event in events:
+        exchange.receive(event)
     with pytest.raises(LocalProtocolError, match="no exchange is running"):
         exchange.receive(AuthResponse(b""))
     with pytest.raises(LocalProtocolError, match="no exchange is running"):
