@@ -56,6 +56,8 @@ class Endpoint(ABC, Generic[B]):
         self._implicit_tls = implicit_tls
         """Whether a TLS handshake precedes the greeting."""
         self._timer: Timer | None = None
+        self.deadline: float = inf
+        """The time for the next call of `tick` if nothing arrives; `math.inf` if no time limits the wait. Read only."""
         self._helo: Helo | Ehlo | Lhlo | None = None
         self._authenticated = False
         self._transaction: Transaction | None = None
@@ -123,20 +125,15 @@ class Endpoint(ABC, Generic[B]):
     # Time
 
     @property
-    def deadline(self) -> float:
-        """The time for the next call of `tick` if nothing arrives; `math.inf` if no time limits the wait."""
-        return self._timer.deadline if self._timer else inf
-
-    @property
     def session_deadline(self) -> float:
         """The time at which the budget of the session is spent; `math.inf` before the first `tick`."""
         return self._timer.opened + self.budgets.session if self._timer else inf
 
     def send_deadline(self, now: float) -> float:
         """Return the time by which a write that begins now has to be complete. If it is not, call `send_failed`."""
-        end = now + self.budgets.send
-        timer = self._timer
-        return min(end, timer.opened + self.budgets.session) if timer else end
+        end, timer = now + self.budgets.send, self._timer
+        end_of_session = timer.opened + self.budgets.session if timer else end
+        return end if end < end_of_session else end_of_session
 
     @property
     def waited(self) -> float:
@@ -159,21 +156,30 @@ class Endpoint(ABC, Generic[B]):
         if self._state is State.CLOSED:
             return
 
-        received = self._received
-        taken = received - len(self._buffer)
-        has_input, has_taken, was_input = received != timer.received, taken != timer.taken, timer.was_input
         if now < timer.now:
             now = timer.now
-        if timer.wait is Wait.NOTHING or (has_taken and not has_input):
-            timer.worked += now - timer.now
-        timer.now, timer.received, timer.taken, timer.was_input = now, received, taken, has_input
-        if has_input:
+        received, taken = self._received, self._received - len(self._buffer)
+        has_taken = taken != timer.taken
+        if received != timer.received:
+            timer.received = received
+            may_be_complete = not (has_taken or timer.was_input or timer.wait is Wait.NOTHING)
+            if timer.wait is Wait.NOTHING:
+                timer.worked += now - timer.now
             timer.octet_from = now - timer.worked
-            if not has_taken and not was_input and timer.wait is not Wait.NOTHING:
-                return  # the input may complete the command
+            timer.was_input = True
+            if may_be_complete:
+                timer.now = now
+                return
+        else:
+            timer.was_input = False
+            if has_taken or timer.wait is Wait.NOTHING:
+                timer.worked += now - timer.now
+        timer.now = now
+        timer.taken = taken
 
         self._set_deadline(timer)
-        if timer.deadline <= timer.now:
+        self.deadline = timer.deadline
+        if timer.deadline <= now:
             timer.timed_out = TimedOut(timer.wait, timer.budget, self._time_out())
 
     @abstractmethod
@@ -190,6 +196,7 @@ class Endpoint(ABC, Generic[B]):
         event = timer.timed_out if timer else None
         if timer:
             timer.stop()
+            self.deadline = inf
 
         return event or ConnectionClosed()
 
