@@ -131,9 +131,9 @@ class Endpoint(ABC, Generic[B]):
 
     def send_deadline(self, now: float) -> float:
         """Return the time by which a write that begins now has to be complete. If it is not, call `send_failed`."""
-        end, timer = now + self.budgets.send, self._timer
-        end_of_session = timer.opened + self.budgets.session if timer else end
-        return end if end < end_of_session else end_of_session
+        end = now + self.budgets.send
+        timer = self._timer
+        return min(end, timer.opened + self.budgets.session) if timer else end
 
     @property
     def waited(self) -> float:
@@ -156,30 +156,22 @@ class Endpoint(ABC, Generic[B]):
         if self._state is State.CLOSED:
             return
 
+        received = self._received
+        taken = received - len(self._buffer)
+        has_input, has_taken, was_input = received != timer.received, taken != timer.taken, timer.was_input
         if now < timer.now:
             now = timer.now
-        received, taken = self._received, self._received - len(self._buffer)
-        has_taken = taken != timer.taken
-        if received != timer.received:
-            timer.received = received
-            may_be_complete = not (has_taken or timer.was_input or timer.wait is Wait.NOTHING)
-            if timer.wait is Wait.NOTHING:
-                timer.worked += now - timer.now
+        if timer.wait is Wait.NOTHING or (has_taken and not has_input):
+            timer.worked += now - timer.now
+        timer.now, timer.received, timer.taken, timer.was_input = now, received, taken, has_input
+        if has_input:
             timer.octet_from = now - timer.worked
-            timer.was_input = True
-            if may_be_complete:
-                timer.now = now
-                return
-        else:
-            timer.was_input = False
-            if has_taken or timer.wait is Wait.NOTHING:
-                timer.worked += now - timer.now
-        timer.now = now
-        timer.taken = taken
+            if not has_taken and not was_input and timer.wait is not Wait.NOTHING:
+                return  # the input may complete the command
 
         self._set_deadline(timer)
         self.deadline = timer.deadline
-        if timer.deadline <= now:
+        if timer.deadline <= timer.now:
             timer.timed_out = TimedOut(timer.wait, timer.budget, self._time_out())
 
     @abstractmethod

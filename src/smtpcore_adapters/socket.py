@@ -142,7 +142,7 @@ class _Sessions:
 
     def start(self, connection: socket.socket, peer: Address | None, listener: Listener) -> None:
         """Start a thread for a connection. Raises `OSError` if threads, memory or file descriptors have run out."""
-        stream = BlockingStream(connection, peer)
+        stream = BlockingStream(connection, peer, self._acceptor.clock)
         thread = threading.Thread(target=self._run, args=(stream, listener), name=f"smtpcore {peer}", daemon=True)
         with self._changed:
             self._streams.add(stream)

@@ -9,7 +9,7 @@ import struct
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from queue import Queue
@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, Never, Self, TypeVar
 
 import anyio
 import anyio.to_thread
-from anyio.from_thread import start_blocking_portal
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 import smtpcore_adapters
 import smtpcore_adapters.anyio
@@ -27,6 +27,7 @@ import smtpcore_adapters.trio
 from smtpcore_adapters import Address, App, Server
 from smtpcore_adapters import Client as MailClient
 from smtpcore_adapters.client._connecting import connected
+from tests.adapters.clocks import CLOCKS, Clock
 from tests.playbook import Playbook
 
 T = TypeVar("T")
@@ -68,12 +69,40 @@ def _options(backend: str) -> dict[str, Any]:
     return {"use_uvloop": True} if backend == "asyncio-uvloop" else {}
 
 
-def run_in(backend: str, function: Callable[..., Awaitable[T]], *args: Any) -> T:
-    """Run a coroutine function in a new event loop, or without an event loop for threads."""
-    if backend == "threads":
-        return smtpcore_adapters.socket.complete(function(*args))  # type: ignore[arg-type]
+def run_in(backend: str, function: Callable[..., Awaitable[T]], *args: Any, clock: Clock | None = None) -> T:
+    """Run a coroutine function in a new event loop, or without an event loop for threads.
 
-    return anyio.run(function, *args, backend=loop_of(backend), backend_options=_options(backend))
+    All clients that the function opens use `clock`, by default the real clock.
+    """
+
+    async def with_clock(clock: Clock) -> Callable[[], T]:
+        result: Callable[[], T]
+        async with BlockingPortal() as portal:
+            try:
+                with clock.attached_to(portal):
+                    result = partial(_identity, await function(*args))
+            except Exception as exc:  # the portal would wrap the exception in a group
+                result = partial(_raise, exc)
+            while clock.calls:  # noqa: ASYNC110 - calls of other threads
+                await anyio.sleep(0.001)
+        return result
+
+    with clock.of_clients() if clock else nullcontext():
+        if backend == "threads":
+            return smtpcore_adapters.socket.complete(function(*args))  # type: ignore[arg-type]
+        if clock:
+            options = clock.backend_options(backend)
+            return anyio.run(with_clock, clock, backend=loop_of(backend), backend_options=options)()
+
+        return anyio.run(function, *args, backend=loop_of(backend), backend_options=_options(backend))
+
+
+def _identity(value: T) -> T:
+    return value
+
+
+def _raise(exc: Exception) -> Never:
+    raise exc
 
 
 def connect_of(backend: str) -> Callable[..., AbstractAsyncContextManager[MailClient]]:
@@ -190,8 +219,11 @@ class Client(Playbook[Never]):
 class Running:
     """A running server."""
 
-    def __init__(self, pool: ThreadPoolExecutor, app: App, serving: AbstractContextManager[Server]) -> None:
+    def __init__(
+        self, pool: ThreadPoolExecutor, app: App, serving: AbstractContextManager[Server], clock: Clock
+    ) -> None:
         self._pool = pool
+        self.clock = clock
         self._left: Future[object] | None = None
         self.reasons: Queue[str] = Queue()
         """The reasons of the `disconnect` handler."""
@@ -200,6 +232,7 @@ class Running:
         self.server = self._serving.__enter__()
 
     def connect(self, *, receive_buffer: int | None = None) -> Client:
+        self.clock.expected += 1
         return Client(self.server.address, receive_buffer=receive_buffer)
 
     def reason(self) -> str:
@@ -216,10 +249,12 @@ class Running:
 
 
 @contextmanager
-def running(backend: str, app: App, **options: Any) -> Iterator[Running]:
-    """Run a server, and check that it leaves no threads or tasks behind."""
-    with ThreadPoolExecutor(1) as pool, _serving(backend, app, **options) as serving:
-        server = Running(pool, app, serving)
+def running(backend: str, app: App, *, clock: Clock | None = None, **options: Any) -> Iterator[Running]:
+    """Run a server, by default with the real clock, and check that it leaves no threads or tasks behind."""
+    if clock:
+        CLOCKS[app] = clock
+    with ThreadPoolExecutor(1) as pool, _serving(backend, app, clock, **options) as serving:
+        server = Running(pool, app, serving, clock or Clock())
         try:
             yield server
         finally:
@@ -227,7 +262,7 @@ def running(backend: str, app: App, **options: Any) -> Iterator[Running]:
 
 
 @contextmanager
-def _serving(backend: str, app: App, **options: Any) -> Iterator[AbstractContextManager[Server]]:
+def _serving(backend: str, app: App, clock: Clock | None, **options: Any) -> Iterator[AbstractContextManager[Server]]:
     serving = module_of(backend).serving(app, **options)
     if backend == "threads":
         yield serving
@@ -237,8 +272,10 @@ def _serving(backend: str, app: App, **options: Any) -> Iterator[AbstractContext
                 assert not thread.is_alive()
         return
 
-    with start_blocking_portal(loop_of(backend), _options(backend)) as portal:
-        yield portal.wrap_async_context_manager(serving)
+    loop_options = clock.backend_options(backend) if clock else _options(backend)
+    with start_blocking_portal(loop_of(backend), loop_options) as portal:
+        with clock.attached_to(portal) if clock else nullcontext():
+            yield portal.wrap_async_context_manager(serving)
         if loop_of(backend) == "asyncio":
             assert portal.call(_own_tasks) == []
 

@@ -100,9 +100,9 @@ class Answering:
         self.bodies: list[bytes] = []
         """The bodies as sent, with doubled dots and the line that ends them."""
         hello = offer(*offers)
-        self._answers: dict[str, bytes | Answer] = {"GREETING": GREETING, "EHLO": hello, "LHLO": hello}
-        self._answers |= {"DATA": GO_AHEAD, "QUIT": closing(BYE)}
-        self._answers |= answers
+        self.answers: dict[str, bytes | Answer] = {"GREETING": GREETING, "EHLO": hello, "LHLO": hello}
+        self.answers |= {"DATA": GO_AHEAD, "QUIT": closing(BYE)}
+        self.answers |= answers
 
     def __call__(self, peer: Peer) -> None:
         self._answer(peer, "GREETING")
@@ -122,7 +122,7 @@ class Answering:
                 self._answer(peer, "END", ends)
 
     def _answer(self, peer: Peer, step: str, usual: bytes = OK) -> bytes:
-        answer = self._answers.get(step, usual)
+        answer = self.answers.get(step, usual)
         if not isinstance(answer, bytes):
             answer(peer)
             return b""
@@ -143,9 +143,11 @@ def serving(serve: Serve) -> Iterator[Address]:
         connection.settimeout(TIMEOUT)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a reset discards octets that wait to be sent
         peer = Peer(connection)
-        with suppress(OSError, EOFError):
-            serve(peer)
-        peer.socket.close()
+        try:
+            with suppress(OSError, EOFError):
+                serve(peer)
+        finally:
+            peer.socket.close()
 
     def accept() -> None:
         with suppress(OSError):

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import trustme
 
-from smtpcore import Budgets, Noop, Reply
+from smtpcore import Noop, Reply
 from smtpcore.proxy import Endpoint, ProxyCommand, ProxyHeader
 from smtpcore_adapters import Address, App, Listener, Session, Timeouts
+from tests.adapters.clocks import Clock
 from tests.adapters.fakes import CONFIG
 from tests.adapters.harness import TIMEOUT, Client, running
 
@@ -104,10 +105,10 @@ def test_tls_begins_after_the_proxy_header(
 
 def test_client_of_a_tls_port_gets_no_plaintext(backend: str, contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
     options: dict[str, Any] = {"tls": contexts[0], "implicit_tls": True}
-    late = Budgets(greeting=0.05, handshake=0.05)
     for proxies in (LOCAL, []):
-        with running(backend, App(), config=CONFIG, budgets=late, proxies=proxies, **options) as server:
+        with running(backend, App(), clock=Clock(), config=CONFIG, proxies=proxies, **options) as server:
             with server.connect() as silent:
+                server.clock.advance(301)
                 assert silent.is_closed()
             assert server.reason() in ("timeout", "lost")
 

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import gc
 import logging
+import math
 import os
 import signal
 import socket
@@ -44,6 +45,7 @@ from smtpcore_adapters import (
     TlsFailed,
 )
 from smtpcore_adapters.tls import ServerTls
+from tests.adapters.clocks import Clock
 from tests.adapters.fakes import CONFIG, MessageStore, accepting, register
 from tests.adapters.harness import TIMEOUT, Client, Running, module_of, run_in, running, within
 
@@ -444,21 +446,72 @@ def test_server_is_reached_over_ipv6_and_ipv4(start: Start) -> None:
 
 
 def test_silent_client_gets_421(start: Start) -> None:
-    server = start(App(), budgets=Budgets(greeting=0.05), timeouts=Timeouts(close=1))
+    server = start(App(), clock=Clock())
     with server.connect() as client:
-        client.expect("220 s.example ESMTP", "421 4.4.2 s.example closing: you took too long")
+        client.expect("220 s.example ESMTP")
+        server.clock.advance(301)
+        client.expect("421 4.4.2 s.example closing: you took too long")
         assert client.rest() == b""
     assert server.reason() == "timeout"
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_single_octets_do_not_extend_the_time_for_a_command(
+    encrypted: bool, start: Start, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+) -> None:
+    server = start(App(), tls=server_tls, implicit_tls=encrypted, clock=Clock())
+    with server.connect() as client:
+        if encrypted:
+            client.start_tls(client_tls)
+        client.send(EHLO).expect(220, 250)
+        for octet in b"NOO":
+            client.send(bytes([octet]))
+            server.clock.advance(99)
+        client.send(b"P\r\n").expect(250)
+        for octet in b"NOO":
+            client.send(bytes([octet]))
+            server.clock.advance(99)
+        client.send(b"P")
+        server.clock.advance(4)
+        client.expect("421 4.4.2 s.example closing: you took too long")
+        assert client.rest() == b""
+    assert server.reason() == "timeout"
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_body_must_have_the_minimum_rate(
+    encrypted: bool, start: Start, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+) -> None:
+    server = start(accepting(MessageStore()), tls=server_tls, implicit_tls=encrypted, clock=Clock())
+    with server.connect() as client:
+        if encrypted:
+            client.start_tls(client_tls)
+        client.send(EHLO + MESSAGE).expect(220, 250, 250, 250, 354)
+        for _ in range(10):  # 500 octets per second
+            client.send(b"x" * 498 * 100 + b"\r\n" * 100)
+            server.clock.advance(99)
+        client.send(END).expect(250)
+        client.send(MESSAGE).expect(250, 250, 354)
+        for _ in range(3):
+            client.send(b"x\r\n")
+            server.clock.advance(99)
+        client.send(b"x\r\n")
+        server.clock.advance(4)
+        client.expect("421 4.4.2 s.example closing: you took too long")
 
 
 def test_client_that_reads_no_replies_times_out(start: Start) -> None:
     app = App()
     text = [f"{number:490}" for number in range(200)]
     app.on("NOOP")(lambda session, noop: Reply(250, *text))
-    server = start(app, budgets=Budgets(send=0.05), timeouts=Timeouts(close=0.05))
+    server = start(app, clock=Clock())
     with server.connect(receive_buffer=4096) as client:
         client.send(b"NOOP\r\n" * 90)
+        server.clock.advance(299)
+        assert server.reasons.empty()
+        server.clock.advance(301)  # the system may have taken more of the replies after the first wait had begun
         assert server.reason() == "timeout"
+        server.clock.advance(2)  # the timeout of the close
 
 
 def test_slow_reader_receives_all_replies(start: Start) -> None:
@@ -913,11 +966,16 @@ def test_plaintext_during_the_starttls_handler_is_never_executed(
 
 @pytest.mark.parametrize("implicit", [False, True])
 def test_slow_handshake_times_out(implicit: bool, start: Start, server_tls: ssl.SSLContext) -> None:
-    server = start(App(), tls=server_tls, implicit_tls=implicit, budgets=Budgets(handshake=0.1))
+    server = start(App(), tls=server_tls, implicit_tls=implicit, clock=Clock())
     with server.connect() as client:
         if not implicit:
             client.send(EHLO).expect(220, 250).send(b"STARTTLS\r\n").expect(220)
-        client.send(b"\x16\x03\x01")
+        for octet in b"\x16\x03\x01":  # single octets do not extend the time
+            client.send(bytes([octet]))
+            server.clock.advance(19)
+        assert server.reasons.empty()
+        client.send(b"\x02")
+        server.clock.advance(4)
         assert client.is_closed()
     assert server.reason() == "lost"
 
@@ -958,6 +1016,8 @@ def test_connection_over_the_limit_per_address_is_greeted_with_421(start: Start)
 
 
 AUTH = b"AUTH PLAIN AGFub255bW91cwB4\r\n"
+TIMES = {"greeting": 300, "command": 300, "body": 300, "session": 7200}
+"""The seconds of the time budgets."""
 LIMITS: dict[str, tuple[dict[str, Any], bytes, str, bool]] = {
     # Options of the server, octets from the client, the last reply, and whether the server closes the connection.
     "max_command_line": ({}, b"NOOP " + b"x" * 600 + b"\r\n", "500 5.5.2 ", False),
@@ -992,15 +1052,10 @@ LIMITS: dict[str, tuple[dict[str, Any], bytes, str, bool]] = {
         "421 4.7.0 ",
         True,
     ),
-    "greeting": ({"budgets": Budgets(greeting=0.05), "timeouts": Timeouts(close=1)}, b"EHL", "421 4.4.2 ", True),
-    "command": ({"budgets": Budgets(command=0.05), "timeouts": Timeouts(close=1)}, EHLO + b"NOO", "421 4.4.2 ", True),
-    "body": (
-        {"budgets": Budgets(body=0.05, body_rate=0), "timeouts": Timeouts(close=1)},
-        EHLO + MESSAGE + BODY,
-        "421 4.4.2 ",
-        True,
-    ),
-    "session": ({"budgets": Budgets(session=0.05), "timeouts": Timeouts(close=1)}, EHLO, "421 4.4.2 ", True),
+    "greeting": ({}, b"EHL", "421 4.4.2 ", True),
+    "command": ({}, EHLO + b"NOO", "421 4.4.2 ", True),
+    "body": ({"budgets": Budgets(body_rate=0)}, EHLO + MESSAGE + BODY, "421 4.4.2 ", True),
+    "session": ({"budgets": Budgets(command=math.inf)}, EHLO, "421 4.4.2 ", True),
     "connections_per_minute": ({"limits": Limits(connections_per_minute=1)}, b"", "421 s.example", True),
     "greeting_delay": ({"timeouts": Timeouts(greeting_delay=30)}, EHLO, "554 s.example", True),
     "auth_failures_per_hour": (
@@ -1033,7 +1088,7 @@ def test_each_limit_has_its_reply(
     app = accepting(MessageStore())
     app.on("auth")(lambda session, question: None)
     app.on("HELP")(lambda session, command: Reply(451, "Later"))
-    server = start(app, tls=server_tls, implicit_tls=encrypted, **options)
+    server = start(app, tls=server_tls, implicit_tls=encrypted, clock=Clock() if limit in TIMES else None, **options)
     with ExitStack() as stack:
         if limit == "connections_per_minute":
             first = stack.enter_context(server.connect())
@@ -1044,6 +1099,10 @@ def test_each_limit_has_its_reply(
         if encrypted:
             client.start_tls(client_tls)
         client.send(sent)
+        if limit in TIMES:
+            server.clock.advance(TIMES[limit] - 2)
+            assert server.reasons.empty()
+            server.clock.advance(4)
         if closes:
             text = client.rest().decode()
         else:
@@ -1513,6 +1572,7 @@ def test_client_that_quits_after_its_message_gets_221_while_the_server_stops(bac
         client.send(EHLO + MESSAGE + BODY + END).expect(220, 250, 250, 250, 354, 250)
         leaving = server.leave()
         client.send(b"QUIT\r\n").expect(221)
+        client.socket.close()
         leaving.result(TIMEOUT)
         assert server.reason() == "QUIT"
 

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 import pytest
 import trustme
 
-from smtpcore import Budgets, Reply
+from smtpcore import Reply
 from smtpcore_adapters import Message, Session, SessionOpened, Timeouts
+from tests.adapters.clocks import Clock
 from tests.adapters.fakes import CONFIG, accepting
 from tests.adapters.harness import TIMEOUT, Client, running
 
@@ -31,29 +32,29 @@ def without_collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     gc.enable()
 
 
-def quit_at_once(client: Client) -> None:
+def quit_at_once(client: Client, clock: Clock) -> None:
     client.send(b"QUIT\r\n").expect(220, 221)
 
 
-def send_message(client: Client) -> None:
+def send_message(client: Client, clock: Clock) -> None:
     client.send(ENVELOPE + b"x\r\n.\r\nQUIT\r\n").expect(220, 250, 250, 250, 354, 250, 221)
 
 
-def leave_in_a_body(client: Client) -> None:
+def leave_in_a_body(client: Client, clock: Clock) -> None:
     client.send(ENVELOPE + b"x\r\n").expect(220, 250, 250, 250, 354)
     client.reset()
 
 
-def fail_in_a_handler(client: Client) -> None:
+def fail_in_a_handler(client: Client, clock: Clock) -> None:
     client.send(b"NOOP\r\nQUIT\r\n").expect(220, 451, 221)
 
 
-def fail_tls(client: Client) -> None:
+def fail_tls(client: Client, clock: Clock) -> None:
     client.expect(220).send(b"EHLO c.example\r\nSTARTTLS\r\n").expect(250, 220).send(b"no TLS\r\n")
     client.rest()
 
 
-def use_tls(client: Client) -> None:
+def use_tls(client: Client, clock: Clock) -> None:
     client.expect(220).send(b"STARTTLS\r\n").expect(220)
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -61,8 +62,10 @@ def use_tls(client: Client) -> None:
     client.send(b"QUIT\r\n").expect(221)
 
 
-def be_silent(client: Client) -> None:
-    client.expect(220, 421)
+def be_silent(client: Client, clock: Clock) -> None:
+    client.expect(220)
+    clock.advance(301)
+    client.expect(421)
 
 
 TALKS = [quit_at_once, send_message, leave_in_a_body, fail_in_a_handler, fail_tls, use_tls, be_silent]
@@ -77,7 +80,7 @@ def context() -> ssl.SSLContext:
 
 @pytest.mark.parametrize("talk", TALKS)
 def test_session_is_freed_when_it_is_over(
-    talk: Callable[[Client], None], backend: str, context: ssl.SSLContext, without_collector: None
+    talk: Callable[[Client, Clock], None], backend: str, context: ssl.SSLContext, without_collector: None
 ) -> None:
     app = accepting()
     sessions: list[weakref.ref[Session]] = []
@@ -97,11 +100,11 @@ def test_session_is_freed_when_it_is_over(
         await message.read()
         return Reply(250)
 
-    budgets, timeouts = Budgets(greeting=0.1 if talk is be_silent else TIMEOUT), Timeouts(close=TIMEOUT)
-    with running(backend, app, config=CONFIG, tls=context, budgets=budgets, timeouts=timeouts) as server:
+    clock = Clock() if talk is be_silent else None
+    with running(backend, app, clock=clock, config=CONFIG, tls=context, timeouts=Timeouts(close=TIMEOUT)) as server:
         for _ in range(3):
             with server.connect() as client:
-                talk(client)
+                talk(client, server.clock)
             server.reason()
         end = time.monotonic() + TIMEOUT
         while any(session() for session in sessions) and time.monotonic() < end:

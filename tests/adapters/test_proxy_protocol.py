@@ -205,7 +205,7 @@ def test_haproxy_passes_implicit_tls(tmp_path: Path, backend: str, send: str, in
     server_context, context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
     authority.issue_cert("127.0.0.1").configure_cert(server_context)
     authority.configure_trust(context)
-    options = {"tls": server_context, "implicit_tls": True, "proxies": ["127.0.0.0/8"]}
+    options: dict[str, Any] = {"tls": server_context, "implicit_tls": True, "proxies": ["127.0.0.0/8"]}
     with (
         served(backend, App(), config=CONFIG, **options) as server,
         haproxy(tmp_path, server.server.address.port, send, inspect) as port,

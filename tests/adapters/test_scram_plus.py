@@ -5,6 +5,7 @@ import logging
 import ssl
 from base64 import b64decode, b64encode
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,8 @@ def end_point(client: Client) -> ChannelBinding:
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("implicit", [False, True])
 def test_login_succeeds_only_with_the_binding_of_the_connection(backend: str, implicit: bool) -> None:
-    options = {"config": replace(CONFIG, auth_mechanisms=(*PLUS, "PLAIN")), "tls": self_signed_context(["s.example"])}
+    config, context = replace(CONFIG, auth_mechanisms=(*PLUS, "PLAIN")), self_signed_context(["s.example"])
+    options: dict[str, Any] = {"config": config, "tls": context}
     timeouts = Timeouts(auth_delay=0)
     with running(backend, users(), implicit_tls=implicit, timeouts=timeouts, **options) as server:
         for name in PLUS:

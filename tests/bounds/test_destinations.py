@@ -123,8 +123,8 @@ def test_memory_of_short_lines_is_linear_in_octets(backend: str) -> None:
         pytest.importorskip("uvloop", reason="uvloop is not installed")
 
     body = b"\r\n" * 200_000
-    options = {"config": Config(hostname="s.example")}
-    with running(backend, accepting(MessageStore()), **options) as server, server.connect() as client:
+    config = Config(hostname="s.example")
+    with running(backend, accepting(MessageStore()), config=config) as server, server.connect() as client:
         client.send(ENVELOPE).expect(220, 250, 250, 250, 354)
         tracemalloc.start()
         try:

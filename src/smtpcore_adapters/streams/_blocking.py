@@ -120,8 +120,11 @@ def _connect_to_any(
 class BlockingStream:
     """A `Stream` that blocks: its coroutines are never suspended."""
 
-    def __init__(self, connection: socket.socket, peer: Address | None) -> None:
+    def __init__(
+        self, connection: socket.socket, peer: Address | None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._socket = connection
+        self._clock = clock
         try:
             connection.setblocking(False)
             self.peer: Address | None = peer
@@ -142,7 +145,7 @@ class BlockingStream:
     # Calls of the session, in its thread
 
     async def receive(self, timeout: float) -> bytes:
-        receive = partial(self._receive, time.monotonic() + timeout, self._recv_unless_interrupted)
+        receive = partial(self._receive, self._clock() + timeout, self._recv_unless_interrupted)
         return await read(self._encryption, receive) if self._encryption else await receive()
 
     def _recv_unless_interrupted(self) -> bytes:
@@ -160,7 +163,7 @@ class BlockingStream:
 
     async def send(self, data: bytes, timeout: float) -> None:
         output = self._encryption.encrypt(data) if self._encryption else data
-        await self._send(time.monotonic() + timeout, output)
+        await self._send(self._clock() + timeout, output)
 
     async def _send(self, deadline: float, data: bytes) -> None:
         view = memoryview(data)
@@ -182,7 +185,7 @@ class BlockingStream:
     async def start_tls(
         self, context: SSLContext, timeout: float, *, server_name: str | None = None, received: bytes = b""
     ) -> None:
-        deadline = time.monotonic() + timeout
+        deadline = self._clock() + timeout
         self._encryption = Encryption(context, server_name, received)
         receive, send = partial(self._receive, deadline, self._recv_unless_interrupted), partial(self._send, deadline)
         self.tls = await shake_hands(self._encryption, receive, send)
@@ -191,7 +194,7 @@ class BlockingStream:
         try:
             if timeout:
                 with suppress(OSError):  # an error here needs no report: the connection is closed in any case
-                    await self._linger(time.monotonic() + timeout)
+                    await self._linger(self._clock() + timeout)
         finally:
             self._selector.close()
             self._socket.close()
@@ -248,7 +251,7 @@ class BlockingStream:
             try:
                 return operation()
             except BlockingIOError:
-                left = deadline - time.monotonic()
+                left = deadline - self._clock()
                 if left <= 0:
                     raise TimeoutError("the peer took too long") from None
 

@@ -16,6 +16,7 @@ from smtpcore import Auth, Bdat, ClientBudgets, LocalProtocolError, StartTls
 from smtpcore.sasl import Credentials
 from smtpcore_adapters import AuthenticationRefused, Client, Refused, Stream, TlsMode, connected
 from tests.adapters.client.test_over_sockets import Connect, run
+from tests.adapters.clocks import Clock
 from tests.adapters.harness import module_of, run_in
 from tests.adapters.peers import Answering, Peer, serving
 from tests.playbook import GREETING
@@ -137,8 +138,9 @@ def test_client_sends_quit_after_a_refusal(backend: str, server: Any, options: d
 
 
 def test_silent_server_delays_the_refusal_by_the_timeout_of_quit_only(backend: str) -> None:
-    server = Answering(GREETING=b"554 no\r\n", QUIT=lambda peer: peer.socket.recv(1))
-    error = fail(backend, server, Refused, budgets=ClientBudgets(quit=0.1))
+    clock = Clock()
+    server = Answering(GREETING=b"554 no\r\n", QUIT=lambda peer: clock.advance(6))
+    error = fail(backend, server, Refused, clock=clock)
     assert error.reply.code == 554
 
 
@@ -233,46 +235,54 @@ def test_reason_for_a_refused_token_is_in_the_error(
 # Timeouts
 
 
-def silent(peer: Peer) -> None:
-    peer.socket.recv(65_536)
-    peer.socket.recv(65_536)
-
-
 TIMEOUTS = [
-    ("GREETING", "greeting", "the server did not send its greeting within 0.2 seconds"),
-    ("EHLO", "command", "the server did not send the reply to EHLO within 0.2 seconds"),
-    ("STARTTLS", "command", "the server did not send the reply to STARTTLS within 0.2 seconds"),
-    ("AUTH", "command", "the server did not send the reply to AUTH within 0.2 seconds"),
-    ("MAIL", "mail", "the server did not send the reply to MAIL within 0.2 seconds"),
-    ("RCPT", "rcpt", "the server did not send the reply to RCPT within 0.2 seconds"),
-    ("DATA", "data", "the server did not send the reply to DATA within 0.2 seconds"),
-    ("END", "end", "the server did not send the reply to the message within 0.2 seconds"),
-    ("NOOP", "command", "the server did not send the reply to NOOP within 0.2 seconds"),
+    ("GREETING", "greeting", "the server did not send its greeting within 7 seconds"),
+    ("EHLO", "command", "the server did not send the reply to EHLO within 7 seconds"),
+    ("STARTTLS", "command", "the server did not send the reply to STARTTLS within 7 seconds"),
+    ("AUTH", "command", "the server did not send the reply to AUTH within 7 seconds"),
+    ("MAIL", "mail", "the server did not send the reply to MAIL within 7 seconds"),
+    ("RCPT", "rcpt", "the server did not send the reply to RCPT within 7 seconds"),
+    ("DATA", "data", "the server did not send the reply to DATA within 7 seconds"),
+    ("END", "end", "the server did not send the reply to the message within 7 seconds"),
+    ("NOOP", "command", "the server did not send the reply to NOOP within 7 seconds"),
 ]
 
 
 @pytest.mark.parametrize(("step", "timeout", "text"), TIMEOUTS, ids=[step for step, _, _ in TIMEOUTS])
 def test_timeout_names_the_server_and_the_step(backend: str, step: str, timeout: str, text: str) -> None:
     async def main(connect: Connect) -> None:
-        async with connect() as client:
-            await client.noop() if step == "NOOP" else await client.send("a@c.example", "b@s.example", b"hi\r\n")
+        try:
+            async with connect() as client:
+                await client.noop() if step == "NOOP" else await client.send("a@c.example", "b@s.example", b"hi\r\n")
+        finally:
+            ended.append(True)
 
     offers = ["STARTTLS"] * (step == "STARTTLS") + ["AUTH LOGIN"]
-    options = {**PLAINTEXT, "tls": TlsMode.OPPORTUNISTIC, "budgets": ClientBudgets(**{timeout: 0.2}, quit=0.1)}
+    options = {**PLAINTEXT, "tls": TlsMode.OPPORTUNISTIC, "budgets": ClientBudgets(**{timeout: 7})}
     if step != "AUTH":
         options["auth"] = None
-    answers: dict[str, Any] = {step: silent}
-    if step == "AUTH":
-        answers = {"AUTH": lambda peer: silent(peer.send(b"334 VXNlcm5hbWU6\r\n"))}
-    with serving(Answering(*offers, **answers)) as address, pytest.raises(TimeoutError) as caught:
-        run(backend, main, address.port, **options)
+    clock = Clock()
+
+    def be_silent(peer: Peer) -> None:
+        if step == "AUTH":
+            peer.send(b"334 VXNlcm5hbWU6\r\n")
+        clock.advance(6)
+        assert not ended
+        clock.advance(2)
+        while peer.socket.recv(65_536):
+            pass
+
+    ended: list[bool] = []
+    with serving(Answering(*offers, **{step: be_silent})) as address, pytest.raises(TimeoutError) as caught:
+        run(backend, main, address.port, clock=clock, **options)
     assert str(caught.value) == text
 
 
-def test_timeout_of_the_handshake_names_the_server(backend: str) -> None:
-    server = Answering(GREETING=silent)
-    error = fail(backend, server, TimeoutError, tls=TlsMode.IMPLICIT, budgets=ClientBudgets(handshake=0.2))
-    assert str(error) == "the server did not complete the TLS handshake within 0.2 seconds"
+def test_timeout_of_the_handshake_names_the_server(backend: str, client_tls: ssl.SSLContext) -> None:
+    clock = Clock()
+    server = Answering(GREETING=lambda peer: clock.advance(61))
+    error = fail(backend, server, TimeoutError, clock=clock, tls=TlsMode.IMPLICIT, context=client_tls)
+    assert str(error) == "the server did not complete the TLS handshake within 60 seconds"
 
 
 def test_timeout_of_connecting_names_the_host(backend: str) -> None:

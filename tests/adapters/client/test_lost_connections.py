@@ -4,7 +4,6 @@ import contextlib
 import ssl
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -14,6 +13,7 @@ import trustme
 from smtpcore import ClientBudgets, RemoteProtocolError
 from smtpcore_adapters import Client, Disconnected, TlsMode
 from tests.adapters.client.test_over_sockets import Connect, run
+from tests.adapters.clocks import Clock
 from tests.adapters.harness import TIMEOUT
 from tests.adapters.peers import Answer, Answering, Peer, closing, resetting, serving
 from tests.playbook import GO_AHEAD, OK
@@ -23,26 +23,28 @@ pytestmark = pytest.mark.usefixtures("frozen_heap")
 SENDER, ONE, TWO, THREE = "a@c.example", "b@s.example", "c@s.example", "d@s.example"
 LISTED = b"550 5.7.1 listed\r\n"
 PIECE = b"x" * 262_142 + b"\r\n"
-QUICK = replace(ClientBudgets(), mail=0.3, rcpt=0.3, data=0.3, end=0.3, quit=0.3)
 
 
-def silent(reply: bytes) -> Answer:
-    """Return an answer after which the server is silent."""
+class Silent:
+    """An answer after which the server is silent, and lets the client's timeouts expire."""
 
-    def answer(peer: Peer) -> None:
-        peer.send(reply)
+    def __init__(self, reply: bytes) -> None:
+        self._reply = reply
+        self.clock = Clock()
+
+    def __call__(self, peer: Peer) -> None:
+        peer.send(self._reply)
+        self.clock.advance(1000)
         while peer.socket.recv(65_536):
-            pass
+            self.clock.advance(1000)
         raise EOFError
-
-    return answer
 
 
 def talking_nonsense(reply: bytes) -> Answer:
     return closing(reply + b"this is no reply\r\n")
 
 
-ENDS = [closing, resetting, silent, talking_nonsense]
+ENDS = [closing, resetting, Silent, talking_nonsense]
 
 
 def deliver(
@@ -57,8 +59,9 @@ def deliver(
                 result = await client.send(SENDER, to, body)
             found.update({str(path): str(reply) for path, reply in result.items()})
 
+    clock = next((answer.clock for answer in server.answers.values() if isinstance(answer, Silent)), None)
     with serving(server) as address:
-        run(backend, main, address.port, **{"tls": TlsMode.NONE, "budgets": QUICK, **options})
+        run(backend, main, address.port, **{"clock": clock, "tls": TlsMode.NONE, **options})
     return found
 
 
@@ -70,7 +73,7 @@ def deliver(
 def test_refusal_before_the_end_of_the_connection_is_the_result(
     backend: str, offers: tuple[str, ...], end: Any
 ) -> None:
-    for verb in ("RCPT",) if end is silent else ("MAIL", "RCPT", "DATA", "END"):
+    for verb in ("MAIL", "RCPT", "DATA", "END"):
         assert deliver(backend, Answering(*offers, **{verb: end(LISTED)})) == {ONE: "550 5.7.1 listed"}
 
 
@@ -126,9 +129,10 @@ def test_failed_reset_of_the_transaction_does_not_change_the_result(backend: str
 
 @pytest.mark.parametrize("end", ENDS)
 def test_replies_of_the_first_transactions_are_kept_if_a_later_transaction_fails(backend: str, end: Any) -> None:
-    ends: Iterator[Answer] = iter([lambda peer: peer.send(b"250 2.0.0 stored\r\n"), end(b"")])
+    last = end(b"")
+    ends: Iterator[Answer] = iter([lambda peer: peer.send(b"250 2.0.0 stored\r\n"), last])
     server = Answering("LIMITS RCPTMAX=1", END=lambda peer: next(ends)(peer))
-    result = deliver(backend, server, to=[ONE, TWO, THREE])
+    result = deliver(backend, server, to=[ONE, TWO, THREE], clock=getattr(last, "clock", None))
     assert result[ONE] == "250 2.0.0 stored"
     assert result[TWO] == result[THREE]
     assert result[TWO].startswith("451 4.4.2 ")
@@ -195,12 +199,13 @@ def test_refusal_before_the_end_of_a_chunk_is_the_result(backend: str, offers: t
 def test_refusal_by_a_server_that_stops_reading_is_the_result(backend: str) -> None:
     def refuse(peer: Peer) -> None:
         peer.send(b"552 5.3.4 too big\r\n")
-        done.wait(TIMEOUT)
+        clock.advance(181)
+        assert done.wait(TIMEOUT)
 
     def body() -> Iterator[bytes]:
         yield b"x" * 10_000_000  # more than the buffers of the network hold
 
-    done = threading.Event()
+    done, clock = threading.Event(), Clock()
     found: list[str] = []
 
     async def main(connect: Connect) -> None:
@@ -210,7 +215,7 @@ def test_refusal_by_a_server_that_stops_reading_is_the_result(backend: str) -> N
             done.set()
 
     with serving(Answering(BODY=refuse)) as address:
-        run(backend, main, address.port, tls=TlsMode.NONE, budgets=replace(QUICK, send=0.5))
+        run(backend, main, address.port, clock=clock, tls=TlsMode.NONE)
     assert found == ["552 5.3.4 too big"]
 
 
@@ -279,6 +284,7 @@ def test_body_of_a_cancelled_message_is_not_delivered_later(backend: str, chunki
         if not chunking:
             peer.until(b"DATA\r\n")
             peer.send(GO_AHEAD)
+        clock.advance(1000)
         given_up.wait(TIMEOUT)
         with contextlib.suppress(OSError):
             while data := peer.socket.recv(65_536):
@@ -298,12 +304,12 @@ def test_body_of_a_cancelled_message_is_not_delivered_later(backend: str, chunki
         if backend != "threads":
             await anyio.sleep(0.05)
 
-    given_up, finished = threading.Event(), threading.Event()
+    given_up, finished, clock = threading.Event(), threading.Event(), Clock()
     body = b"x" * 1000 + b"\r\n"
     body = body * 1000
     server = Answering(*["CHUNKING"] * chunking, RCPT=stall)
     with serving(server) as address:
-        run(backend, main, address.port, tls=TlsMode.NONE, budgets=replace(QUICK, send=0.3))
+        run(backend, main, address.port, clock=clock, tls=TlsMode.NONE)
     assert len(b"".join(taken)) < len(body)
 
 

@@ -33,6 +33,7 @@ from smtpcore_adapters.forward import Forward
 from smtpcore_adapters.recipients import Recipients
 from smtpcore_adapters.tls import server_context
 from smtpcore_adapters.users import Users
+from tests.adapters.clocks import Clock
 from tests.adapters.fakes import CONFIG, MessageStore, accepting
 from tests.adapters.harness import TIMEOUT, connect_of, run_in, running
 from tests.adapters.peers import Peer, Serve, serving
@@ -69,15 +70,22 @@ def store() -> MessageStore:
     return MessageStore()
 
 
-def run(backend: str, test: Callable[[Connect], Awaitable[None]], port: int, **options: Any) -> None:
+def run(
+    backend: str,
+    test: Callable[[Connect], Awaitable[None]],
+    port: int,
+    *,
+    clock: Clock | None = None,
+    **options: Any,
+) -> None:
     options.setdefault("hostname", "c.example")
     connect = partial(connect_of(backend), "127.0.0.1", port, **options)
 
     async def main() -> None:
-        with contextlib.nullcontext() if backend == "threads" else anyio.fail_after(TIMEOUT):
+        with contextlib.nullcontext() if backend == "threads" or clock else anyio.fail_after(TIMEOUT):
             await test(connect)
 
-    run_in(backend, main)
+    run_in(backend, main, clock=clock)
     gc.collect()  # turns a socket left open into a ResourceWarning
 
 
@@ -379,7 +387,10 @@ def test_silent_server_raises_timeout_error(backend: str, what: str) -> None:
         else:
             reply_up_to_data(peer)
             peer.until(b"\r\n.\r\n")
-        done.wait(TIMEOUT)
+        clock.advance(getattr(budgets, what) - 1)
+        assert not done.is_set()
+        clock.advance(2)
+        assert done.wait(TIMEOUT)
 
     async def pieces() -> AsyncIterator[bytes]:
         # The body is far larger than the socket buffers, except if the server reads the body.
@@ -394,11 +405,9 @@ def test_silent_server_raises_timeout_error(backend: str, what: str) -> None:
         finally:
             done.set()
 
-    done = threading.Event()
-    # The timeout for a write also covers the commands before the body, which must be sent even on a busy machine.
-    budgets = replace(ClientBudgets(), **{what: 0.2 if what == "send" else 0.05})
+    done, clock, budgets = threading.Event(), Clock(), ClientBudgets()
     with serving(behave) as address:
-        run(backend, fail, address.port, tls=TlsMode.NONE, budgets=budgets)
+        run(backend, fail, address.port, clock=clock, tls=TlsMode.NONE, budgets=budgets)
 
 
 def test_421_is_read_while_the_body_is_being_sent(backend: str) -> None:

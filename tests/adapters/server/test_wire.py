@@ -189,6 +189,7 @@ def test_end_of_a_session_names_the_budget_that_was_spent(caplog: pytest.LogCapt
     handshake = session(app, config=TLS_CONFIG, tls=CONTEXT, implicit_tls=True, **TIMES)
     handshake.stream.handshake_error = TimeoutError("slow")
     handshake.send(EHLO).end()
+    assert handshake.stream.output == b""  # RFC 8314 3.3: the client of a TLS port cannot read plaintext
     session(app, **TIMES).send(EHLO, QUIT)
 
     assert [each.budget for each in closed] == ["command", "send", "handshake", ""]
