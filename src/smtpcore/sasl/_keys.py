@@ -130,6 +130,19 @@ def is_proof(proof: bytes, keys: ScramKeys, auth_message: bytes, digest: str) ->
     return hmac.compare_digest(stored_key(key, digest), keys.stored_key)
 
 
+def is_password(password: str, keys: ScramKeys) -> bool:
+    """Return whether `keys` are the keys of `password`, with one of the hashes of SCRAM."""
+    hash_name = next((name for name in _HASHES if digest_size(name) == len(keys.stored_key)), None)
+    if hash_name is None:
+        return False
+    try:
+        derived = scram_keys(password, hash_name=hash_name, salt=keys.salt, iterations=keys.iterations)
+    except LocalProtocolError:  # SASLprep prohibits the password, so no keys were made from it
+        return False
+
+    return hmac.compare_digest(derived.stored_key, keys.stored_key)
+
+
 def decoy_keys(username: str, hash_name: str, *, iterations: int, salt_size: int, secret: bytes | None) -> ScramKeys:
     """Return keys for an unknown user. The keys for a name are always the same, and no password matches them."""
     seed = f"{hash_name}\0{username}".encode()

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import ClassVar, TypeAlias
 
 from .._errors import LocalProtocolError
-from ._keys import ScramKeys, digest_size
+from ._keys import ScramKeys, digest_size, is_password
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +106,14 @@ class CheckPassword(_Asked):
     password: str = field(repr=False)
     """The client's password, prepared by `Policy.prepare`."""
 
-    def matches(self, password: str | None) -> bool:
-        """Return whether the client's password is `password`, in constant time. Pass None for an unknown user."""
+    def matches(self, password: str | ScramKeys | None) -> bool:
+        """Return whether the client's password is `password`, in constant time. Pass None for an unknown user.
+
+        `password` may also be the keys of a hashed password. The comparison then takes some milliseconds of CPU time.
+        """
+        if isinstance(password, ScramKeys):
+            return is_password(self.password, password)
+
         return hmac.compare_digest(self.password.encode(), (password or "").encode()) and password is not None
 
 

@@ -70,6 +70,22 @@ def test_password_matches_only_an_equal_password(password: str | None, matches: 
     assert CheckPassword("tim", "tanstaaf").matches(password) is matches
 
 
+@pytest.mark.parametrize("hash_name", ["SHA-1", "SHA-256"])
+def test_password_matches_only_its_own_keys(hash_name: str) -> None:
+    keys = scram_keys("tanstaaf", hash_name=hash_name)
+    assert CheckPassword("tim", "tanstaaf").matches(keys)
+    assert not CheckPassword("tim", "tanstaaff").matches(keys)
+
+
+@pytest.mark.parametrize("password", ["", "bell\a"])
+def test_password_that_saslprep_prohibits_matches_no_keys(password: str) -> None:
+    assert not CheckPassword("tim", password).matches(scram_keys("tanstaaf"))
+
+
+def test_password_matches_no_keys_of_another_hash() -> None:
+    assert not CheckPassword("tim", "tanstaaf").matches(ScramKeys(b"salt", 1, b"key", b"key"))
+
+
 def test_empty_password_matches_only_an_empty_password() -> None:
     assert CheckPassword("tim", "").matches("")
     assert not CheckPassword("tim", "XXXX").matches("")
