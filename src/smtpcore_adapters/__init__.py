@@ -8,7 +8,7 @@ from .client._blocking import BlockingClient
 from .client._client import Client, Unsendable
 from .client._connecting import connected, open_client
 from .client._envelope import Recipient, Sender, SendOptions
-from .client._login import AuthenticationRefused, Login
+from .client._login import AuthenticationRefused, Login, LoginSource
 from .client._options import ConnectOptions, TlsMode
 from .client._results import Disconnected, Refused, SendResult
 from .client._sources import Body
@@ -68,6 +68,7 @@ __all__ = [
     "Limits",
     "Listener",
     "Login",
+    "LoginSource",
     "MechanismExchange",
     "Message",
     "MessageAborted",

@@ -1,7 +1,8 @@
 """Log in to a server with AUTH."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from inspect import isawaitable
 from typing import TypeAlias
 
 from smtpcore import (
@@ -22,6 +23,9 @@ from ._results import Refused
 Login: TypeAlias = tuple[str, str] | Credentials | ClientMechanism
 """A name and a password; or `smtpcore.sasl.Credentials`, for example with a token; or a new mechanism object."""
 
+LoginSource: TypeAlias = Login | Callable[[], Login | Awaitable[Login]]
+"""A `Login`, or a function or coroutine function that returns a `Login` for each connection, such as a fresh token."""
+
 
 class AuthenticationRefused(Refused):
     """The server refuses the credentials, or offers no mechanism that suits them and this connection."""
@@ -34,7 +38,7 @@ class AuthenticationRefused(Refused):
 
 async def log_in(
     driver: ClientDriver,
-    login: Login,
+    source: LoginSource,
     channel: Channel,
     *,
     names: Sequence[str] | None = None,
@@ -52,11 +56,21 @@ async def log_in(
     """
     if not (driver.connection.tls or plaintext_auth):
         raise AuthenticationRefused("AUTH needs TLS: use TLS, or set plaintext_auth to send the credentials without it")
+
+    login = await _take(source)
     if isinstance(login, ClientMechanism):
         return await _exchange(driver, login)
 
     credentials = login if isinstance(login, Credentials) else Credentials(username=login[0], password=login[1])
     return await _try_mechanisms(driver, credentials, channel, names, plaintext_auth)
+
+
+async def _take(source: LoginSource) -> Login:
+    if isinstance(source, tuple | Credentials | ClientMechanism):
+        return source
+
+    login = source()
+    return await login if isawaitable(login) else login
 
 
 async def _try_mechanisms(

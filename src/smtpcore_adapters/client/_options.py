@@ -12,7 +12,7 @@ from smtpcore.sasl import MECHANISMS, ClientMechanism
 
 from .._names import check_options, unknown_name
 from ..streams._stream import Stream
-from ._login import Login
+from ._login import LoginSource
 
 
 class TlsMode(Enum):
@@ -49,8 +49,9 @@ class ConnectOptions(TypedDict, total=False):
     """The use of TLS; by default `TlsMode.OPPORTUNISTIC`."""
     context: ssl.SSLContext | None
     """The TLS context. The default context requires a certificate that is valid for `host`."""
-    auth: Login | None
-    """The credentials: a name and a password, `smtpcore.sasl.Credentials`, or a SASL mechanism. By default no AUTH."""
+    auth: LoginSource | None
+    """The credentials: a name and a password, `smtpcore.sasl.Credentials`, or a SASL mechanism; or a function or a
+    coroutine function that returns one of these for each connection, such as a fresh token. By default no AUTH."""
     auth_mechanisms: Sequence[str] | None
     """The SASL mechanisms that may be used, the preferred mechanism first. By default all that suit the credentials,
     the strongest first."""

@@ -34,6 +34,38 @@ def test_given_mechanism_object_is_used() -> None:
     assert book.sent[1:] == [b"AUTH LOGIN\r\n", b"dGlt\r\n", b"c2VjcmV0\r\n"]
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+def test_function_returns_the_credentials_of_each_connection(is_async: bool) -> None:
+    tokens = iter(["one", "two"])
+
+    def login() -> Credentials:
+        return Credentials(username="tim", token=next(tokens))
+
+    async def fetch_login() -> Credentials:
+        return login()
+
+    for token in ("one", "two"):
+        script = [*greeting_with_auth("XOAUTH2"), b"235 welcome\r\n"]
+        book = new_client(tls=TlsMode.IMPLICIT, auth=fetch_login if is_async else login).send(*script).connect()
+        assert b64decode(book.sent[1].split()[2]) == f"user=tim\1auth=Bearer {token}\1\1".encode()
+
+
+def test_failed_function_for_the_credentials_closes_the_connection() -> None:
+    def login() -> Credentials:
+        raise OSError("the token server is down")
+
+    book = new_client(tls=TlsMode.IMPLICIT, auth=login).send(*greeting_with_auth("XOAUTH2"), b"221 bye\r\n")
+    assert str(book.fail()) == "the token server is down"
+    assert book.sent[1:] == [b"QUIT\r\n"]
+
+
+def test_credentials_are_not_fetched_without_tls() -> None:
+    def login() -> Credentials:
+        raise AssertionError
+
+    assert isinstance(new_client(auth=login).send(GREETING, offer("AUTH PLAIN")).fail(), AuthenticationRefused)
+
+
 def test_long_initial_response_is_sent_after_an_empty_challenge() -> None:
     script = [*greeting_with_auth("PLAIN"), b"334 \r\n", b"235 welcome\r\n"]
     book = new_client(tls=TlsMode.IMPLICIT, auth=("tim", "x" * 600)).send(*script).connect()
