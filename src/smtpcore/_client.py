@@ -193,7 +193,7 @@ class ClientConnection(Endpoint[ClientBudgets]):
 
     # Receiving
 
-    def next_event(self) -> ClientEvent | Signal:
+    def next_event(self) -> "ClientEvent | Signal":
         """Return the next reply with its request, `ConnectionClosed`, `NEED_DATA`, or `NEED_TLS` for the handshake.
 
         Raises:

@@ -21,7 +21,15 @@ MAX_DOMAIN = 255  # RFC 5321 4.5.3.1.2
 MAX_SECONDS = 999_999_999  # RFC 2852 section 2 (3), RFC 4865 section 3
 MAX_CLASSES = 480  # RFC 3865 2.2 allows 1000 octets, but RFC 5321 4.5.3.1.5 limits the reply line that lists them
 
-OFF_BY_DEFAULT = frozenset(
+
+class _OffByDefault(frozenset[str]):
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "OFF_BY_DEFAULT"  # the value would make the help of `Config` unreadable
+
+
+OFF_BY_DEFAULT: frozenset[str] = _OffByDefault(
     {"DELIVERBY", "DSN", "LIMITS", "REQUIRETLS", "RRVS"}  # the client relies on an action of the server
     | {"BURL", "ETRN", "EXPN", "MT-PRIORITY", "NO-SOLICITING"}  # need code of your own
     | {"XCLIENT", "XFORWARD"}  # for trusted clients

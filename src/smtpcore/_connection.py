@@ -106,7 +106,7 @@ class Connection(Endpoint[Budgets]):
         self._must_flush = False
         """Whether some of the queued replies must not wait for the replies to later commands."""
 
-    # Properties
+    # Properties. Public methods quote aliases of many types: `help()` shows an alias by its name only in quotes.
 
     @property
     def config(self) -> Config:
@@ -136,7 +136,7 @@ class Connection(Endpoint[Budgets]):
         is_implicit = state is State.CONNECTED and self._implicit_tls and not self._tls
         return is_implicit or state is State.TLS or type(self._asked) is StartTls
 
-    def next_event(self) -> Event | Signal:
+    def next_event(self) -> "Event | Signal":
         """Return the next event from the client, or a signal: `NEED_DATA`, `NEED_REPLY`, `NEED_TLS` or `NEED_PART`.
 
         Raises `RemoteProtocolError` if the stream ended inside a body, after the event `BodyAborted`.
@@ -281,7 +281,7 @@ class Connection(Endpoint[Budgets]):
 
     # Replying
 
-    def answer(self, event: Event, *replies: Reply) -> tuple[Reply, ...]:
+    def answer(self, event: "Event", *replies: Reply) -> tuple[Reply, ...]:
         """Answer an event of `next_event` with your reply, or without `replies` like a server without handlers.
 
         Pass every event to this method: it does nothing for events that need no reply, such as `Bdat`. The end of a
@@ -362,7 +362,7 @@ class Connection(Endpoint[Budgets]):
 
         return completed
 
-    def default_reply(self, event: Event) -> Reply:
+    def default_reply(self, event: "Event") -> Reply:
         """Return the reply of a server without handlers, which refuses every recipient and every message.
 
         Raises `LocalProtocolError` for an event that needs no reply.

@@ -30,52 +30,88 @@ class ReplyCode(IntEnum):
     """The reply codes of RFC 5321, 4954, 3207 and 7504, by name."""
 
     SYSTEM_STATUS = 211
+    """The status of the system, or a reply to HELP."""
     HELP_MESSAGE = 214
+    """The reply to HELP."""
     SERVICE_READY = 220
+    """The greeting, or the reply to STARTTLS after which the TLS handshake begins."""
     SERVICE_CLOSING = 221
+    """The reply to QUIT. The connection is then closed."""
     AUTHENTICATION_SUCCEEDED = 235
+    """The client has authenticated (RFC 4954)."""
     OK = 250
+    """The command is accepted; after a body, the message is accepted."""
     WILL_FORWARD = 251
+    """The recipient is not local, and the server will forward the message."""
     CANNOT_VERIFY = 252
+    """VRFY cannot verify the address, but the server will accept messages and try to deliver them."""
     AUTHENTICATION_CHALLENGE = 334
+    """A SASL challenge in base64 (RFC 4954)."""
     START_MAIL_INPUT = 354
+    """The body may be sent; CRLF.CRLF ends it."""
     SERVICE_NOT_AVAILABLE = 421
+    """The server closes the connection. The client may try again later."""
     PASSWORD_TRANSITION_NEEDED = 432
+    """The user has to log in with PLAIN once, to transfer the password (RFC 4954)."""
     MAILBOX_BUSY = 450
+    """The mailbox is temporarily unavailable, for example locked or greylisted."""
     LOCAL_ERROR = 451
+    """The command is aborted after an error of the server."""
     INSUFFICIENT_STORAGE = 452
+    """Storage is temporarily insufficient, or there are too many recipients."""
     TEMPORARILY_NOT_SECURED = 454
     """TLS (RFC 3207) or authentication (RFC 4954) is temporarily not available."""
     PARAMETERS_NOT_ACCOMMODATED = 455
+    """The server temporarily cannot fulfil the parameters of MAIL or RCPT."""
     SYNTAX_ERROR = 500
+    """The verb is unknown, or the line is malformed or too long."""
     ARGUMENT_SYNTAX_ERROR = 501
+    """The arguments are malformed."""
     NOT_IMPLEMENTED = 502
+    """The verb is known, but not implemented."""
     BAD_SEQUENCE = 503
+    """The command is not allowed at this point of the session."""
     PARAMETER_NOT_IMPLEMENTED = 504
+    """A parameter is not implemented."""
     HOST_ACCEPTS_NO_MAIL = 521
+    """This host never accepts mail (RFC 7504). The connection is then closed."""
     SECURITY_REQUIRED = 530
     """TLS must be started first (RFC 3207), or authentication is required (RFC 4954)."""
     MECHANISM_TOO_WEAK = 534
+    """The SASL mechanism is too weak for this user (RFC 4954)."""
     CREDENTIALS_INVALID = 535
+    """The credentials are invalid (RFC 4954)."""
     ENCRYPTION_REQUIRED = 538
+    """The SASL mechanism needs TLS (RFC 4954)."""
     MAILBOX_UNAVAILABLE = 550
+    """The mailbox does not exist, or a policy refuses the command."""
     USER_NOT_LOCAL = 551
+    """The recipient is not local; the text names the path to use."""
     STORAGE_EXCEEDED = 552
+    """The storage of the mailbox or the maximum size of a message is exceeded."""
     MAILBOX_NAME_NOT_ALLOWED = 553
+    """The syntax of the mailbox is not allowed."""
     TRANSACTION_FAILED = 554
+    """The message is refused. As a greeting: there is no mail service here."""
     NO_SERVICE = 554
-    """The same number as TRANSACTION_FAILED. As a greeting it means that there is no mail service here."""
+    """The same number as TRANSACTION_FAILED, as a greeting."""
     PARAMETERS_NOT_RECOGNIZED = 555
+    """A parameter of MAIL or RCPT is unknown."""
     DOMAIN_ACCEPTS_NO_MAIL = 556
+    """The domain of the recipient accepts no mail (RFC 7504)."""
 
 
 class ReplyClass(Key):
     """The effect of a reply on the dialogue: given by the first digit (RFC 5321 4.2.1), except for 421 and 521."""
 
     COMPLETION = 2
+    """2yz: the command is done."""
     INTERMEDIATE = 3
+    """3yz: the server waits for more, such as a body or a SASL response."""
     TRANSIENT = 4
+    """4yz, except 421: the command is refused, and may succeed later."""
     PERMANENT = 5
+    """5yz, except 521: the command is refused, and will fail again."""
     GOODBYE = 0
     """421 and 521 end the dialogue, as the reply to any command (RFC 5321 4.2.2, RFC 7504 section 3)."""
 

@@ -35,6 +35,7 @@ from ._events import (
     Signal,
     TimedOut,
 )
+from ._help import show_texts
 from ._replies import Reply, ReplyClass
 from ._state import State, Wait
 from .sasl import Channel, Credentials, Question, ServerExchange, choose, make_client
@@ -356,3 +357,6 @@ def _check(answer: Answered) -> None:
         raise _Refused(answer.reply)
     if answer.to is None:
         raise RemoteProtocolError(f"the server closed the session: {answer.reply}")  # a 221 instead of a 421
+
+
+show_texts(globals())

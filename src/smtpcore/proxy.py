@@ -25,6 +25,7 @@ from typing import Literal
 
 from ._errors import LocalProtocolError, RemoteProtocolError
 from ._events import NEED_DATA, Signal
+from ._help import show_texts
 
 MAX_LINE = 107  # PROXY 2.1: "PROXY UNKNOWN" with the longest addresses and ports, CRLF included
 MAX_LENGTH = 4096  # enough for a client's certificate; 2.2 would let any peer make us buffer 65,535 octets
@@ -66,20 +67,35 @@ class TlvType(IntEnum):
     """The registered types of TLVs (PROXY 2.2). TLVs of the types `SSL_...` are nested in a TLV of type `SSL`."""
 
     ALPN = 0x01
+    """The application protocol that the client negotiated, such as `b"smtp"`."""
     AUTHORITY = 0x02
+    """The host name that the client requested, for instance by SNI."""
     CRC32C = 0x03
+    """The checksum of the header."""
     NOOP = 0x04
+    """Padding."""
     UNIQUE_ID = 0x05
+    """An identifier of the connection, for logs."""
     SSL = 0x20
+    """The client's TLS: `SslInfo`, with nested TLVs."""
     SSL_VERSION = 0x21
+    """The TLS version as text."""
     SSL_CN = 0x22
+    """The common name of the client's certificate, in UTF-8."""
     SSL_CIPHER = 0x23
+    """The name of the cipher."""
     SSL_SIG_ALG = 0x24
+    """The algorithm with which the proxy's certificate is signed."""
     SSL_KEY_ALG = 0x25
+    """The algorithm of the key in the proxy's certificate."""
     SSL_GROUP = 0x26
+    """The key exchange group."""
     SSL_SIG_SCHEME = 0x27
+    """The signature scheme of the handshake."""
     SSL_CLIENT_CERT = 0x28
+    """The client's certificate in DER."""
     NETNS = 0x30
+    """The network namespace of the connection."""
 
 
 class SslClient(IntFlag):
@@ -483,3 +499,6 @@ def _parse_tlvs(data: bytes) -> list[Tlv]:
 
         tlvs.append(Tlv(_TLV_TYPES.get(number, number), data[start:end]))
     return tlvs
+
+
+show_texts(globals())

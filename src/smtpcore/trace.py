@@ -11,6 +11,7 @@ from ._commands import Ehlo, Helo, Lhlo
 from ._config import MAX_DOMAIN
 from ._errors import LocalProtocolError
 from ._grammar import find_control, is_domain, match_path
+from ._help import show_texts
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -149,3 +150,6 @@ def _extended_domain(name: str, peer: "IPv4Address | IPv6Address | None") -> str
 
 def _literal(address: "IPv4Address | IPv6Address") -> str:
     return f"[{address}]" if address.version == 4 else f"[IPv6:{address}]"
+
+
+show_texts(globals())

@@ -4,6 +4,8 @@ Each framework has a module, and only that module imports the framework: `smtpco
 `smtpcore_adapters.trio` and `smtpcore_adapters.anyio`. `smtpcore_adapters.socket` uses threads and no framework.
 """
 
+from smtpcore import show_texts
+
 from .client._blocking import BlockingClient
 from .client._client import Client, Unsendable
 from .client._connecting import connected, open_client
@@ -100,3 +102,5 @@ __all__ = [
     "inherited_sockets",
     "open_client",
 ]
+
+show_texts(globals())

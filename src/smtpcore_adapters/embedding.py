@@ -7,7 +7,7 @@ from contextlib import suppress
 from ssl import SSLContext
 from typing import Any, TypeAlias
 
-from smtpcore import Event
+from smtpcore import Event, show_texts
 from smtpcore.dialogues import Handshake, Read, Serving, Submission, Write
 from smtpcore.sasl import Channel, Question
 
@@ -182,3 +182,6 @@ class Driver:
         if self._encryption:
             with suppress(OSError):
                 self._write(self._encryption.close())
+
+
+show_texts(globals())

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from smtpcore import Reply
+from smtpcore import Reply, show_texts
 from smtpcore.trace import MAX_HOPS, end_of_fields, return_path
 
 from .server._content import ContentCheck, is_binary
@@ -248,3 +248,6 @@ def _find_full_sync() -> Callable[[int], object] | None:
 
 _full_sync = _find_full_sync()
 _UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOTTY})
+
+
+show_texts(globals())

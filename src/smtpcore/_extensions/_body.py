@@ -11,7 +11,9 @@ class BodyType(Enum):
     """The BODY parameter of MAIL: the octets and lines that the body may contain (RFC 6152)."""
 
     SEVEN_BIT = "7BIT"
+    """ASCII only, in lines of at most 1,000 octets."""
     EIGHT_BIT_MIME = "8BITMIME"
+    """Any octets, in lines of at most 1,000 octets."""
     BINARYMIME = "BINARYMIME"
     """Any octets. The body has to be sent with BDAT (RFC 3030 section 3)."""
 

@@ -22,7 +22,9 @@ class Ret(Enum):
     """The RET parameter of MAIL: the part of the message that a notification of failure returns (RFC 3461 4.3)."""
 
     FULL = "FULL"
+    """The whole message."""
     HDRS = "HDRS"
+    """Only the header."""
 
 
 class Notify(Enum):
@@ -31,8 +33,11 @@ class Notify(Enum):
     NEVER = "NEVER"
     """No notification at all. This value excludes the other values."""
     SUCCESS = "SUCCESS"
+    """The message was delivered."""
     FAILURE = "FAILURE"
+    """The delivery failed."""
     DELAY = "DELAY"
+    """The delivery is delayed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,9 @@ class NoSupport(Enum):
     """The action of a relay whose next server does not support RRVS (RFC 7293 3.1)."""
 
     REJECT = "R"
+    """Refuse to relay the message."""
     CONTINUE = "C"
+    """Relay the message without the check."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ On the client's side the object responds to challenges. `finish` raises if the s
 Messages are octets. The connection handles their form in SMTP: base64, `=` and `*`.
 """
 
+from .._help import show_texts
 from ._anonymous import ANONYMOUS_IDENTITY, AnonymousClient, AnonymousServer
 from ._context import DEFAULT_POLICY, PLAINTEXT, Channel, ChannelBinding, Credentials, Policy
 from ._cram import CramClient, CramServer
@@ -118,3 +119,5 @@ __all__ = [
     "saslprep",
     "scram_keys",
 ]
+
+show_texts(globals())

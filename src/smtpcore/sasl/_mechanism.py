@@ -27,6 +27,7 @@ class Refusal(Exception):
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.text)
         self.reason = reason
+        """The reason of the refusal."""
 
 
 class ServerMechanism(ABC):
@@ -42,7 +43,9 @@ class ServerMechanism(ABC):
         self.name = name
         """The name of the mechanism, in upper case."""
         self.channel = channel
+        """The properties of the connection."""
         self.policy = policy
+        """The settings of the server."""
         self.claimed: str | None = None
         """The user name that the client gave, as received, for logs; None before. SASLprep may have refused it."""
         self._exchange: Exchange | None = None
@@ -176,7 +179,9 @@ class ClientMechanism(ABC):
         self.name = name
         """The name of the mechanism, in upper case."""
         self.credentials = credentials
+        """The credentials of the user."""
         self.channel = channel
+        """The properties of the connection."""
         self.error: str | None = None
         """The reason for the server's refusal, as one word; None if the mechanism transmits no reason."""
         self._exchange = self.exchange()

@@ -6,6 +6,8 @@ amount of data. Test messages go only to the target's recipient.
 
 from collections.abc import Iterable, Iterator
 
+from smtpcore import show_texts
+
 from ._bodies import BODIES
 from ._checks import CannotCheck, Check, reach
 from ._extensions import EXTENSIONS
@@ -48,3 +50,6 @@ def run_checks(target: Target, checks: Iterable[Check] = CHECKS) -> Iterator[Fin
     reach(target)
     for check in checks:
         yield check.run(target)
+
+
+show_texts(globals())

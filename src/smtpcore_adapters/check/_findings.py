@@ -19,7 +19,9 @@ class Outcome(Enum):
     """The outcome of a check."""
 
     PASS = "pass"  # noqa: S105 - no password
+    """The server behaves correctly."""
     FAIL = "fail"
+    """The server behaves incorrectly."""
     NOT_APPLICABLE = "not applicable"
     """The server does not offer the feature that the check is about."""
     INCONCLUSIVE = "inconclusive"

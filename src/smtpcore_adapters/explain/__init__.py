@@ -5,8 +5,12 @@ each session. `join` makes a recording from the octets of both sides. `explain` 
 `smtpcore.Connection`.
 """
 
+from smtpcore import show_texts
+
 from ._recording import MAX_OCTETS, Item, Recording, Side, Unreadable, join, read
 from ._replay import Explained, explain
 from ._violations import Breach
 
 __all__ = ["MAX_OCTETS", "Breach", "Explained", "Item", "Recording", "Side", "Unreadable", "explain", "join", "read"]
+
+show_texts(globals())

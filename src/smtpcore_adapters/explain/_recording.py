@@ -27,7 +27,9 @@ class Side(Enum):
     """The side that sent a line."""
 
     CLIENT = "client"
+    """The client."""
     SERVER = "server"
+    """The server."""
     TLS = "tls"
     """A TLS handshake."""
 

@@ -72,7 +72,9 @@ class AbortConnection(BaseException):  # not an Exception, which would be logged
     def __init__(self, data: bytes = b"", *, reset: bool = False) -> None:
         super().__init__(data)
         self.data = data
+        """Octets that are sent unchanged before the end."""
         self.reset = reset
+        """Whether the connection is reset, and not closed."""
 
 
 @dataclass(frozen=True, slots=True)

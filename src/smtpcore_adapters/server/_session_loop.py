@@ -105,6 +105,7 @@ class SessionLoop:
         self._on_end = on_end
         self._on_exit = on_exit
         self.session: Session = self._wire.session
+        """The session that the handlers receive."""
 
     # Calls of the acceptor
 

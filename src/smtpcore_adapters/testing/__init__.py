@@ -8,6 +8,8 @@
 pytest finds the fixtures `smtp_server` and `smtp_pair` without configuration.
 """
 
+from smtpcore import show_texts
+
 from ._pair import SmtpPair
 from ._received import Inbox, Received
 from ._server import ServerOptions, SmtpServer
@@ -24,3 +26,5 @@ __all__ = [
     "SmtpServer",
     "parse_fault",
 ]
+
+show_texts(globals())

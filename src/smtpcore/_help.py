@@ -1,0 +1,86 @@
+"""Show the texts of fields, attributes and enum members in `help()`."""
+
+# Such a text is a string literal below its field, where editors and documentation tools find it. Python discards these
+# literals. So the docstring of a class becomes a `str` that adds a list of the texts when the docstring is displayed:
+# `help()` and other tools call `inspect.cleandoc`, which first calls the method `expandtabs`. The texts are then read
+# from the source of the class. Nothing is read at import, and without the source there is no list. A descriptor would
+# be simpler, but `help()` ignores descriptors for classes that have a metaclass, such as enums.
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
+from enum import Enum
+from functools import lru_cache
+from typing import Any, Final, SupportsIndex, is_typeddict
+
+_WIDTH: Final = 100  # columns
+
+
+def show_texts(module: Mapping[str, object]) -> None:
+    """Make `help()` show the texts of all fields, for each class in a module that its own package has defined.
+
+    Call this function with `globals()` at the end of the module.
+    """
+    package = _package_of(str(module["__name__"]))
+    for each in module.values():
+        if isinstance(each, type) and _package_of(each.__module__) == package:
+            text = vars(each).get("__doc__")
+            if isinstance(text, str):
+                type.__setattr__(each, "__doc__", _Docstring(text, each))
+
+
+def _package_of(module: str) -> str:
+    return module.partition(".")[0]
+
+
+class _Docstring(str):
+    """The docstring of a class, to be displayed with the texts of the class."""
+
+    __slots__ = ("_kind",)
+    _kind: Any
+
+    def __new__(cls, docstring: str, kind: Any) -> "_Docstring":
+        self = super().__new__(cls, docstring)
+        self._kind = kind
+        return self
+
+    def expandtabs(self, tabsize: SupportsIndex = 8) -> str:
+        """Return the docstring for display, with the texts."""
+        kind = self._kind
+        title = "Members" if issubclass(kind, Enum) else "Keys" if is_typeddict(kind) else "Attributes"
+        if is_dataclass(kind):
+            title = "Fields"
+
+        texts = [f"{name}: {' '.join(text.split())}" for name, text in texts_of(kind).items()]
+        lines = [textwrap.fill(text, _WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 8) for text in texts]
+        docstring = inspect.cleandoc(str(self))
+        return "\n".join([docstring, "", f"{title}:", *lines]) if lines else docstring
+
+
+def texts_of(kind: Any) -> Mapping[str, str]:
+    """Return the texts of the public fields, attributes or members of a class and its base classes, by name."""
+    texts = {name: text for base in reversed(kind.__mro__[:-1]) for name, text in _own_texts(base)}
+    return {name: text for name, text in texts.items() if not name.startswith("_")}
+
+
+@lru_cache(maxsize=256)
+def _own_texts(kind: Any) -> tuple[tuple[str, str], ...]:
+    try:
+        return tuple(_texts_in(ast.parse(textwrap.dedent(inspect.getsource(kind)))))
+    except (OSError, TypeError, SyntaxError):  # no source, or a source that is no statement without its surroundings
+        return ()
+
+
+def _texts_in(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            for before, after in zip(node.body, node.body[1:], strict=False):
+                match before, after:
+                    case (
+                        ast.AnnAssign(target=ast.Name(id=name) | ast.Attribute(attr=name))
+                        | ast.Assign(targets=[ast.Name(id=name) | ast.Attribute(attr=name)]),
+                        ast.Expr(value=ast.Constant(value=str(text))),
+                    ):
+                        yield name, text
