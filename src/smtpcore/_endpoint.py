@@ -124,16 +124,13 @@ class Endpoint(ABC, Generic[B]):
 
     # Time
 
-    @property
-    def session_deadline(self) -> float:
-        """The time at which the budget of the session is spent; `math.inf` before the first `tick`."""
-        return self._timer.opened + self.budgets.session if self._timer else inf
+    def within_session(self, end: float) -> float:
+        """Return `end`, or the time at which the budget of the session is spent if that time is earlier."""
+        return min(end, self._timer.opened + self.budgets.session) if self._timer else end
 
     def send_deadline(self, now: float) -> float:
         """Return the time by which a write that begins now has to be complete. If it is not, call `send_failed`."""
-        end = now + self.budgets.send
-        timer = self._timer
-        return min(end, timer.opened + self.budgets.session) if timer else end
+        return self.within_session(now + self.budgets.send)
 
     @property
     def waited(self) -> float:

@@ -200,7 +200,7 @@ class Session:
         Returns earlier if the server shuts down or the session's time is used up.
         """
         # Several short waits, so that streams need no way to interrupt a sleep.
-        end = min(self._clock() + seconds, self._connection.session_deadline)
+        end = self._connection.within_session(self._clock() + seconds)
         while not self._record.draining and (left := end - self._clock()) > 0:
             await self._stream.sleep(min(left, _NAP))
 

@@ -199,7 +199,7 @@ class Wire:
         if not self._was_message:
             return None
 
-        end = min((self.clock() if self._unsent else self._waits_since) + _TIME_FOR_QUIT, self.conn.session_deadline)
+        end = self.conn.within_session((self.clock() if self._unsent else self._waits_since) + _TIME_FOR_QUIT)
         await self.flush()
         with suppress(TimeoutError, Interrupted):
             while (event := self.conn.next_event()) is NEED_DATA:
@@ -230,7 +230,7 @@ class Wire:
 
     async def talks_within(self, delay: float) -> bool:
         """Wait for `delay` seconds, and return whether the client has sent something before the greeting."""
-        delay = min(delay, self.conn.session_deadline - self.clock())
+        delay = self.conn.within_session(self.clock() + delay) - self.clock()
         with suppress(TimeoutError, Interrupted), self._interruptible():
             self.conn.receive_data(await self.stream.receive(delay))
 
