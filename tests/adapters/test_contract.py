@@ -455,51 +455,6 @@ def test_silent_client_gets_421(start: Start) -> None:
     assert server.reason() == "timeout"
 
 
-@pytest.mark.parametrize("encrypted", [False, True])
-def test_single_octets_do_not_extend_the_time_for_a_command(
-    encrypted: bool, start: Start, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
-) -> None:
-    server = start(App(), tls=server_tls, implicit_tls=encrypted, clock=Clock())
-    with server.connect() as client:
-        if encrypted:
-            client.start_tls(client_tls)
-        client.send(EHLO).expect(220, 250)
-        for octet in b"NOO":
-            client.send(bytes([octet]))
-            server.clock.advance(99)
-        client.send(b"P\r\n").expect(250)
-        for octet in b"NOO":
-            client.send(bytes([octet]))
-            server.clock.advance(99)
-        client.send(b"P")
-        server.clock.advance(4)
-        client.expect("421 4.4.2 s.example closing: you took too long")
-        assert client.rest() == b""
-    assert server.reason() == "timeout"
-
-
-@pytest.mark.parametrize("encrypted", [False, True])
-def test_body_must_have_the_minimum_rate(
-    encrypted: bool, start: Start, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
-) -> None:
-    server = start(accepting(MessageStore()), tls=server_tls, implicit_tls=encrypted, clock=Clock())
-    with server.connect() as client:
-        if encrypted:
-            client.start_tls(client_tls)
-        client.send(EHLO + MESSAGE).expect(220, 250, 250, 250, 354)
-        for _ in range(10):  # 500 octets per second
-            client.send(b"x" * 498 * 100 + b"\r\n" * 100)
-            server.clock.advance(99)
-        client.send(END).expect(250)
-        client.send(MESSAGE).expect(250, 250, 354)
-        for _ in range(3):
-            client.send(b"x\r\n")
-            server.clock.advance(99)
-        client.send(b"x\r\n")
-        server.clock.advance(4)
-        client.expect("421 4.4.2 s.example closing: you took too long")
-
-
 def test_client_that_reads_no_replies_times_out(start: Start) -> None:
     app = App()
     text = [f"{number:490}" for number in range(200)]

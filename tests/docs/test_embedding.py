@@ -25,6 +25,7 @@ from smtpcore_adapters.check import Outcome, Severity, Target, run_checks
 from smtpcore_adapters.socket import serving
 from tests.adapters.harness import TIMEOUT, Client
 from tests.docs.test_readme import run_example, source_of
+from tests.slowloris import CASES, run_attack
 
 LOOPS = {
     "selectors": source_of("import selectors"),
@@ -47,17 +48,44 @@ def write_certificates(directory: Path) -> None:
         pem.write_to_path(directory / "fullchain.pem", append=True)
 
 
+CLOCK = """
+import sys
+import threading
+import time
+
+monotonic, wall = time.monotonic, time.time
+jumped = 0.0
+time.monotonic, time.time = (lambda: monotonic() + jumped), (lambda: wall() + jumped)
+
+
+def read_jumps():
+    global jumped
+    for line in sys.stdin:
+        jumped += float(line)
+        print("jumped", flush=True)
+
+
+threading.Thread(target=read_jumps, daemon=True).start()
+"""
+"""The module `clock`: each line of input moves the clock of the process forward by the seconds in the line."""
+OWN_CLOCKS = ("gevent", "PySide6")
+"""Loops whose timers use a clock that Python code cannot replace."""
+
+
 class Process:
     """An example that runs in a process, on a free port."""
 
     def __init__(self, source: str, directory: Path, changes: str = "", *arguments: str) -> None:
         self.directory = directory
+        self.source = source
         write_certificates(directory)
         (directory / "mail.py").write_text(source_of("def make_driver") + changes)
         (directory / "example.py").write_text(source)
+        (directory / "clock.py").write_text(CLOCK)
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", "import example; example.main(0)", *arguments],
+            [sys.executable, "-W", "error", "-c", "import clock, example; example.main(0)", *arguments],
             cwd=directory,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -74,6 +102,18 @@ class Process:
 
     def connect(self, receive_buffer: int | None = None) -> Client:
         return Client(Address("127.0.0.1", self.port), receive_buffer=receive_buffer)
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock of the process forward, when the server has done all that it can do."""
+        with self.connect() as other:
+            other.expect(220)
+            assert self.process.stdin
+            self.process.stdin.write(f"{seconds}\n")
+            self.process.stdin.flush()
+            while self.line() != "jumped":
+                pass  # a message was delivered
+            other.send(b"QUIT\r\n")  # wakes the loop, which checks its deadlines
+            other.rest()
 
     def stop(self, *, signal: bool = True) -> str:
         """End the process, or wait for its end without a `signal`, and return its error output."""
@@ -277,7 +317,18 @@ def test_no_message_is_lost_mixed_or_repeated_in_random_sessions(server: Process
     assert found == expected
 
 
-@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize(("attack", "encrypted"), CASES)
+def test_slow_client_is_ended_on_time(attack: str, encrypted: bool, server: Process) -> None:
+    if any(loop in server.source for loop in OWN_CLOCKS):
+        pytest.skip("the timers of this loop use a clock that Python code cannot replace")
+
+    context = ssl.create_default_context()
+    AUTHORITY.configure_trust(context)
+    with server.connect() as client:
+        run_attack(attack, client, server.advance, context if encrypted else None)
+
+
+@pytest.mark.parametrize("loop", OWN_CLOCKS)
 def test_silent_or_trickling_client_gets_421(loop: str, tmp_path: Path) -> None:
     server = start(loop, tmp_path, "\nBUDGETS = Budgets(greeting=0.6, command=0.6)\n")
     try:
