@@ -4,7 +4,7 @@ import re
 import smtplib
 import ssl
 from base64 import b64encode
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,19 @@ def test_mechanism_example_takes_a_token() -> None:
     right, wrong = b64encode(b"4f6c1e") + b"\r\n", b64encode(b"x") + b"\r\n"
     dialogue = session(app, config=config).send(EHLO + b"AUTH X-TOKEN " + wrong + b"AUTH X-TOKEN\r\n", right + QUIT)
     dialogue.expect(220, 250, 535, 334, 235, 221)
+
+
+def test_handler_of_aiosmtpd_serves_a_client(capsys: pytest.CaptureFixture[str]) -> None:
+    app: App = run_example("class Handler:")["app"]
+    config = replace(CONFIG, plaintext_auth=True, require_auth=True, auth_mechanisms=("PLAIN", "LOGIN"))
+    with BackgroundServer(app, config=config) as server, smtplib.SMTP(*astuple(server.address)) as smtp:
+        with pytest.raises(smtplib.SMTPAuthenticationError):
+            smtp.login("tim", "wrong")
+        smtp.login("tim", "secret")
+        smtp.sendmail("a@client.example", ["b@example.org"], b"Subject: hello\r\n\r\nbody\r\n")
+        with pytest.raises(smtplib.SMTPRecipientsRefused):
+            smtp.sendmail("a@client.example", ["b@elsewhere.example"], b"hello\r\n")
+    assert capsys.readouterr().out == "24 octets from a@client.example\n"
 
 
 def test_header_handler_refuses_a_list() -> None:

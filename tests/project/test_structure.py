@@ -21,7 +21,7 @@ ADAPTER_LAYERS = (
     {"_names", "tls"},
     {"streams"},
     {"client", "server"},
-    {"_adapter", "embedding", "forward", "maildir", "metrics", "recipients", "transcript", "users"},
+    {"_adapter", "compat", "embedding", "forward", "maildir", "metrics", "recipients", "transcript", "users"},
     {"anyio", "asyncio", "socket", "trio"},
     {"check", "explain", "testing"},
     {"cli"},
