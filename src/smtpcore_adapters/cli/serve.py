@@ -202,6 +202,9 @@ _MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 @click.option(
     "--fault", multiple=True, metavar="LINE", help='Scripted fault, to test clients: "RCPT 2 -> 451". Repeatable.'
 )
+@click.option(
+    "--fault-seed", type=int, metavar="N", help='Seed of random faults, such as "RCPT 10% -> 451".  [default: random]'
+)
 @click.option("--log-json", is_flag=True, help="Log to standard error, one JSON object per line.")
 @click.option("-v", "--verbose", is_flag=True, help="Show each command and reply.")
 def serve(**options: Any) -> None:
@@ -214,17 +217,17 @@ def serve(**options: Any) -> None:
     """
     options["auth"] += _users_in(options["auth_file"])
     for name, needed in _NEEDED.items():
-        if options[name] and not options[needed]:
+        if options[name] is not None and options[name] is not False and not options[needed]:
             raise click.UsageError(f"--{name.replace('_', '-')} has no effect without --{needed}: give both")
 
     listeners = _listeners(options)
-    app = _application(options, listeners)
-    _show(app, options)
-
+    _log(json=options["log_json"], verbose=options["verbose"])
     tls = _tls(options)
+    app = _application(options, listeners, tls)
+    _show(app, options)
     arguments: dict[str, Any] = {
         "config": _config(options, tls),
-        "tls": tls.context if isinstance(tls, ServerTls) else tls,
+        "tls": _context(tls),
         "implicit_tls": options["implicit_tls"],
         "proxies": _proxies(options),
         "trusted": _networks("--trusted", options["trusted"]),
@@ -253,6 +256,7 @@ def serve(**options: Any) -> None:
 
 _NEEDED = {
     "allow_plaintext_auth": "auth",
+    "fault_seed": "fault",
     "forward_lmtp": "forward",
     "forward_tls": "forward",
     "forward_xclient": "forward",
@@ -328,10 +332,10 @@ _ONLY_WITH = {
 _EXTENSIONS = frozenset(extension.keyword for extension in EXTENSIONS)
 
 
-def _application(options: dict[str, Any], listeners: Sequence[Listener]) -> App:
+def _application(options: dict[str, Any], listeners: Sequence[Listener], tls: ServerTls | ssl.SSLContext | None) -> App:
     app = App()
     if options["fault"]:
-        app.include(_faults(options))
+        app.include(_faults(options, tls))
 
     users = _users(options["auth"]) if options["auth"] else None
     recipients = None
@@ -434,17 +438,24 @@ def _maildir(path: Path) -> Maildir:
         raise click.UsageError(f"cannot use the Maildir {path}: {exc.strerror or exc}") from exc
 
 
-def _faults(options: dict[str, Any]) -> object:
-    from ..testing.faults import FaultError, Faults
+def _faults(options: dict[str, Any], tls: ServerTls | ssl.SSLContext | None) -> object:
+    from ..testing.faults import FaultError, Faults, parse_fault
 
+    trusted, implicit_tls, seed = bool(options["trusted"]), options["implicit_tls"], options["fault_seed"]
+    context = _context(tls)
     try:
-        faults = Faults(*options["fault"], trusted=bool(options["trusted"]), implicit_tls=options["implicit_tls"])
+        for line in options["fault"]:
+            if options["workers"] > 1 and parse_fault(line).counts_sessions:
+                raise click.UsageError(f"--fault {line!r} and --workers exclude each other: each process counts alone")
+
+        faults = Faults(*options["fault"], trusted=trusted, implicit_tls=implicit_tls, seed=seed)
+        if context:
+            faults.apply_to(context)
         only_faults = App()
         only_faults.include(faults)
         if options["auth"]:
             only_faults.on("auth")(lambda session, question: None)
-        tls = _tls(options)
-        effective_config(_config(options, tls), only_faults, tls.context if isinstance(tls, ServerTls) else tls)
+        effective_config(_config(options, tls), only_faults, context)
         return faults
     except FaultError as exc:
         raise click.UsageError(f"--fault: {exc}") from exc
@@ -510,6 +521,10 @@ def _tls(options: dict[str, Any]) -> ServerTls | ssl.SSLContext | None:
         raise click.UsageError("--implicit-tls needs --tls-cert and --tls-key, or --self-signed")
 
     return None
+
+
+def _context(tls: ServerTls | ssl.SSLContext | None) -> ssl.SSLContext | None:
+    return tls.context if isinstance(tls, ServerTls) else tls
 
 
 def _proxies(options: dict[str, Any]) -> Sequence[str]:
@@ -585,22 +600,20 @@ def _log_handler() -> logging.Handler:
     return handler
 
 
-def _show(app: App, options: dict[str, Any]) -> None:
-    verbose = options["verbose"]
+def _log(*, json: bool, verbose: bool) -> None:
     logger = logging.getLogger("smtpcore")
-    if options["log_json"]:
+    if json:
         stream = logging.StreamHandler()
         stream.setFormatter(JsonLog())
         logger.addHandler(stream)
         logger.setLevel(logging.DEBUG if verbose else logging.INFO)
-        if verbose:
-            app.include(Transcript(log_dialogue))
-        app.include(Arrivals(log_arrival))
-        return
+    else:
+        logger.addHandler(_log_handler())
+        logger.setLevel(logging.INFO if verbose else logging.WARNING)
 
-    logger.addHandler(_log_handler())
-    logger.setLevel(logging.INFO if verbose else logging.WARNING)
+
+def _show(app: App, options: dict[str, Any]) -> None:
     terminal = Terminal(stderr=options["print"])
-    if verbose:
-        app.include(Transcript(terminal.show_dialogue))
-    app.include(Arrivals(terminal.show_arrival))
+    if options["verbose"]:
+        app.include(Transcript(log_dialogue if options["log_json"] else terminal.show_dialogue))
+    app.include(Arrivals(log_arrival if options["log_json"] else terminal.show_arrival))

@@ -11,6 +11,7 @@ from smtpcore.proxy import Endpoint, ProxyHeader
 
 from ..streams._stream import Address, Stream
 from ..tls._info import Tls
+from ._reply_edits import ReplyEdits
 from ._xclient import NO_XCLIENT, XclientAttributes
 
 T = TypeVar("T")
@@ -25,6 +26,7 @@ class SessionRecord:
 
     __slots__ = (
         "draining",
+        "edits",
         "forwarded",
         "identity",
         "is_dropped",
@@ -51,6 +53,8 @@ class SessionRecord:
         """The attributes of the XFORWARD commands for the next message."""
         self.messages: int = 0
         """The number of bodies that were begun."""
+        self.edits: ReplyEdits | None = None
+        """The changes of replies, which take the place of the connection's sending side; None if there was none yet."""
 
     def drain(self) -> None:
         """Ask the session to end."""
@@ -203,6 +207,16 @@ class Session:
         end = self._connection.within_session(self._clock() + seconds)
         while not self._record.draining and (left := end - self._clock()) > 0:
             await self._stream.sleep(min(left, _NAP))
+
+    def edit_reply(self, edit: Callable[[bytes], bytes], *, skip: int = 0) -> None:
+        """Send `edit(octets)` in place of the octets of the next reply, or of the reply after `skip` other replies.
+
+        For tests of clients: the result may be more than one reply, no reply, or no SMTP. Observers get the original
+        reply.
+        """
+        if self._record.edits is None:
+            self._record.edits = ReplyEdits(self._connection)
+        self._record.edits.add(edit, skip)
 
     async def open_stream(
         self, host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None

@@ -304,7 +304,7 @@ class Wire:
         if self._app.wordings:
             reply = self.worded(reply, decided_by, rule)
         try:
-            sent = self.conn.send(reply)
+            sent = (self._record.edits or self.conn).send(reply)
         except LocalProtocolError:
             sent, decided_by = self._send_similar(event, reply, decided_by)
 
@@ -334,16 +334,16 @@ class Wire:
     def _send_similar(self, event: Event, reply: Reply, decided_by: Decider) -> tuple[Reply, Decider]:
         is_lookup = isinstance(event, Vrfy | Expn) and not event.smtputf8
         if is_lookup and not all(map(str.isascii, reply.lines)):
-            return self.conn.send(_NOT_IN_ASCII), decided_by
+            return (self._record.edits or self.conn).send(_NOT_IN_ASCII), decided_by
 
         for fitting in _fitting(reply):
             with suppress(LocalProtocolError):
-                sent = self.conn.send(fitting)
+                sent = (self._record.edits or self.conn).send(fitting)
                 self.log.write(logging.WARNING, "the text of a reply was changed, as it cannot be sent: %r", reply)
                 return sent, decided_by
 
         self.log.write(logging.ERROR, "the reply of a handler cannot be sent", exc_info=True)
-        return self.conn.send(self.failure_reply(event)), Decider.FAILURE
+        return (self._record.edits or self.conn).send(self.failure_reply(event)), Decider.FAILURE
 
     async def refuse_at_once(self, reply: Reply, decided_by: Decider, rule: str) -> None:
         """Refuse the message that is being received, without waiting for its end. The session is over then."""
@@ -382,7 +382,7 @@ class Wire:
             self.budget = "session"
             raise TimeoutError("the session has taken too long")
 
-        data = self.conn.data_to_send()
+        data = (self._record.edits or self.conn).data_to_send()
         self._unsent = 0
         if not data:
             return
@@ -440,7 +440,7 @@ class Wire:
     async def flush_last(self) -> None:
         """Send the queued replies if the client still reads them. Raises nothing."""
         try:
-            if data := self.conn.data_to_send().replace(*self._farewell):
+            if data := (self._record.edits or self.conn).data_to_send().replace(*self._farewell):
                 await self.stream.send(data, self._timeouts.close)
         except OSError as exc:
             self.log.write(logging.DEBUG, "the last reply did not arrive: %s", exc)

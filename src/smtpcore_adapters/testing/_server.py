@@ -64,6 +64,8 @@ class ServerOptions:
     """Keywords of extensions to leave out."""
     faults: Iterable[str] = ()
     """The lines of a fault script; see `smtpcore_adapters.testing.faults`."""
+    fault_seed: int | None = None
+    """The seed of random faults, such as `RCPT 10% -> 451`; None (the default) for a random seed, which is logged."""
     handlers: Iterable[object] = ()
     """Objects with handlers of your own, which are called before the server's handlers."""
     timeout: float = 30.0
@@ -105,14 +107,18 @@ class SmtpServer:
 
     def __enter__(self) -> Self:
         options = self.options
+        faults = None
+        if options.faults:
+            implicit_tls, seed = options.implicit_tls, options.fault_seed
+            faults = Faults(*options.faults, trusted=False, implicit_tls=implicit_tls, seed=seed)
         self._address = self._stack.enter_context(
             serving(
-                self._app(),
+                self._app(faults),
                 options.port,
                 host=options.host,
                 grace=1.0,
                 config=self._config(),
-                tls=self._context(),
+                tls=self._context(faults),
                 implicit_tls=options.implicit_tls,
                 limits=_NO_LIMITS,
                 budgets=Budgets(greeting=options.timeout, command=options.timeout, body=options.timeout),
@@ -172,11 +178,11 @@ class SmtpServer:
         self._stack.close()
         self.__enter__()
 
-    def _app(self) -> App:
+    def _app(self, faults: Faults | None) -> App:
         options = self.options
         app = App()
-        if faults := tuple(options.faults):
-            app.include(Faults(*faults, trusted=False, implicit_tls=options.implicit_tls))
+        if faults:
+            app.include(faults)
         for handler in options.handlers:
             app.include(handler)
         if options.auth is not None:
@@ -206,14 +212,18 @@ class SmtpServer:
         options = self.options
         return options.tls or options.implicit_tls or options.require_tls or options.certificate is not None
 
-    def _context(self) -> ssl.SSLContext | None:
+    def _context(self, faults: Faults | None) -> ssl.SSLContext | None:
         if not self._has_tls:
             return None
         if self.options.certificate is not None:
-            return self.options.certificate
+            context = self.options.certificate
+        else:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            _certificate().configure_cert(context)
 
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        _certificate().configure_cert(context)
+        if faults:
+            self._stack.callback(setattr, context, "sni_callback", context.sni_callback)
+            faults.apply_to(context, authority=_authority())
         return context
 
 

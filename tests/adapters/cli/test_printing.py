@@ -150,10 +150,12 @@ def test_piped_message_has_the_octets_that_were_received(tmp_path: Path) -> None
 
 
 def test_message_that_cannot_be_printed_is_not_accepted(tmp_path: Path) -> None:
-    with open("/dev/full", "wb") as full, running(tmp_path, "--print", stores=False, stdout=full.fileno()) as server:
-        with pytest.raises(smtplib.SMTPDataError, match="could not be printed"):
-            send(server, MESSAGE)
-        server.process.kill()
+    with (
+        open("/dev/full", "wb") as full,
+        running(tmp_path, "--print", stores=False, stdout=full.fileno()) as server,
+        pytest.raises(smtplib.SMTPDataError, match="could not be printed"),
+    ):
+        send(server, MESSAGE)
 
     assert any("could not be printed: [Errno 28]" in line for line in server.errors)
 
@@ -179,7 +181,6 @@ def test_message_whose_copy_cannot_be_printed_is_stored(tmp_path: Path) -> None:
     with open("/dev/full", "wb") as full, running(tmp_path, "--print", stdout=full.fileno()) as server:
         send(server, MESSAGE)
         assert len(server.messages()) == 1
-        server.process.kill()
 
     assert any("an observer failed" in line for line in server.errors)
 
