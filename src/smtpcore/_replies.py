@@ -227,7 +227,7 @@ class Reply:
         """
         codec = "ascii" if ascii_only else "utf-8"
         lines = [line.encode(codec, "replace").decode() for line in _fit(self.lines)]
-        return Reply(self.code, *lines, enhanced=self.enhanced)
+        return Reply(self.code, *lines, enhanced=self.enhanced, is_relayed=self.is_relayed)
 
     @property
     def challenge(self) -> bytes | None:

@@ -106,6 +106,16 @@ def test_temporary_refusals_and_refused_messages_count_as_refusals() -> None:
     book.send(message * 3 + b"NOOP\r\n").expect(*[250, 250, 354, 554] * 3, 421)
 
 
+@pytest.mark.parametrize("text", ["No", "No\nthanks"])
+def test_permanent_refusals_of_another_server_count_as_refusals_and_not_as_errors(text: str) -> None:
+    rcpt = b"RCPT TO:<u@s.example>\r\n"
+    refusal = Reply(550, text, is_relayed=True).fitting()
+    book = server(MAIL, answer=answer_with(Rcpt, refusal), max_refusals=3, max_errors=2)
+    book.send(rcpt * 3 + b"NOOP\r\n")
+    assert getattr(book.events[-2], "rule", None) == "max_refusals"
+    book.expect(550, 550, 550, 421)
+
+
 def test_permanent_refusals_and_accepted_messages_are_no_refusals() -> None:
     rcpt = b"RCPT TO:<u@s.example>\r\n"
     book = server(MAIL, answer=answer_with(Rcpt, Reply(550)), max_refusals=2)

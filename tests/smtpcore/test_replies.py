@@ -155,6 +155,7 @@ def test_fitting_makes_a_reply_that_can_be_sent(
     assert reply.lines == lines
     fits = reply.fitting()
     assert (fits.code, fits.enhanced, fits.lines, fits.text_error) == (550, "5.7.1", fitting, None)
+    assert not fits.is_relayed
     assert fits.encode() == fits.octets == reply.octets
     assert octets in (None, fits.octets)
     assert fits.fitting(ascii_only=True).octets.isascii()
@@ -315,3 +316,12 @@ def test_text_of_a_challenge_may_be_longer_than_other_texts() -> None:
     for text in ("x" * 12_288, "\u00e9" * 6_144):
         assert Reply(334, text).text_error is None
         assert Reply(354, text).text_error
+
+
+def test_relayed_reply_stays_relayed_when_its_text_is_changed() -> None:
+    relayed = Reply(550, "5.7.1 No\nthanks", is_relayed=True)
+
+    assert relayed.is_relayed
+    assert relayed.fitting().is_relayed
+    assert not Reply(550, "5.7.1 No thanks").is_relayed
+    assert not Reply.as_heard(550, "5.7.1 No thanks").is_relayed
