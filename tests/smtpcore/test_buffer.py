@@ -48,6 +48,7 @@ def take_bytewise(data: bytes, limit: int, *, bare_lf: bool = False) -> tuple[li
         (b"a\r\nb\r\nc", [b"a", b"b"], [b"a", b"b"], b"c"),
         (b"a\nb\r\nc\r\n", [(b"a", BARE_NEWLINE), b"b", b"c"], [b"a", b"b", b"c"], b""),
         (b"a\rb\r\nc\r\n", [(b"a", BARE_NEWLINE), b"c"], [b"a\rb", b"c"], b""),
+        (b"\ra\r\nc\r\n", [(b"", BARE_NEWLINE), b"c"], [b"\ra", b"c"], b""),
         (b"a\r\r\nc\r\n", [(b"a", BARE_NEWLINE), b"c"], [b"a\r", b"c"], b""),
         (b"\nb\r\nc\r\n", [(b"", BARE_NEWLINE), b"b", b"c"], [b"", b"b", b"c"], b""),
         (b"\n\r\nc\r\n", [(b"", BARE_NEWLINE), b"", b"c"], [b"", b"", b"c"], b""),

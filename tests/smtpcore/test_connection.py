@@ -38,6 +38,7 @@ from smtpcore import (
     Lhlo,
     LocalProtocolError,
     Mail,
+    Mailbox,
     Noop,
     Path,
     Quit,
@@ -854,3 +855,30 @@ def test_may_send_agrees_with_send() -> None:
             else:
                 with pytest.raises(LocalProtocolError):
                     conn.send(reply)
+
+
+@pytest.mark.parametrize(
+    ("code", "params", "reply", "priority", "submitter"),
+    [
+        (235, "MT-PRIORITY=3 AUTH=a@c.example", "250 2.1.0 Sender accepted", 3, Mailbox("a@c.example")),
+        (235, "MT-PRIORITY=-3 AUTH=<>", "250 2.1.0 Sender accepted", -3, None),
+        (235, "", "250 2.1.0 Sender accepted", 0, None),
+        (535, "MT-PRIORITY=1 AUTH=a@c.example", "250 2.3.6 0 is the priority...", 0, None),
+        (535, "MT-PRIORITY=0", "250 2.1.0 Sender accepted", 0, None),
+        (535, "MT-PRIORITY=-3 AUTH=<>", "250 2.1.0 Sender accepted", -3, None),
+    ],
+)
+def test_priority_and_submitter_count_only_after_authentication(
+    code: int, params: str, reply: str, priority: int, submitter: Mailbox | None
+) -> None:
+    def answer(conn: Connection, event: Event) -> Reply:
+        return Reply(code) if isinstance(event, Auth) else conn.default_reply(event)
+
+    changes: dict[str, Any] = {"auth_mechanisms": ("PLAIN",), "plaintext_auth": True, "disabled": frozenset()}
+    book = server(READY, answer=answer, cut=False, **changes)
+    book.send(b"AUTH PLAIN AAAA\r\n").expect(code)
+    book.send(f"MAIL FROM:<a@c.example> {params}".strip().encode() + b"\r\n").expect(reply)
+
+    transaction = book.connection.transaction
+    assert transaction
+    assert (transaction.priority, transaction.submitter) == (priority, submitter)

@@ -259,6 +259,13 @@ def test_without_a_minimum_rate_only_the_pauses_of_a_body_are_limited() -> None:
     assert session.wait(5).end == (Wait.BODY, "block")
 
 
+@pytest.mark.parametrize("rate", [0, 10])
+def test_no_wait_within_a_body_exceeds_the_budget_of_the_body(rate: int) -> None:
+    session = in_body(budgets=replace(BUDGETS, block=100, body_rate=rate)).wait(1, b"x" * 1000)
+    assert session.left == 13
+    assert session.wait(13).end == (Wait.BODY, "body")
+
+
 def test_waits_between_chunks_count_for_the_message() -> None:
     session = ready().wait(0, ENVELOPE)
     for _ in range(4):

@@ -139,3 +139,12 @@ def test_copy_of_a_body_check_is_independent() -> None:
     assert copy.fault
     assert check.pass_on(b"\n") == b"\r\n"
     assert check.fault is None
+
+
+def test_cr_at_the_end_of_a_run_is_a_fault_although_the_next_run_needs_no_check() -> None:
+    check = BodyCheck(Config(hostname="s.example"))
+
+    assert check.pass_on(b"a\r\nb\r") == b"a\r\nb"
+    assert check.pass_on(b"c\n", is_paired=True) == b""
+    assert check.fault
+    assert check.fault.rule == "bare_newlines"
