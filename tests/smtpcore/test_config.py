@@ -1,3 +1,4 @@
+import inspect
 from dataclasses import FrozenInstanceError, fields
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -139,6 +140,10 @@ def test_config_with_maximum_ehlo_values_is_accepted() -> None:
     )
 
     assert hash(config)
+
+
+def test_signature_of_config_names_the_default_of_disabled() -> None:
+    assert "= OFF_BY_DEFAULT" in str(inspect.signature(Config))
 
 
 def test_require_auth_needs_a_mechanism() -> None:

@@ -52,6 +52,13 @@ class Choices(TypedDict, total=False):
     """The colour of the line."""
 
 
+class Shape:
+    """A shape."""
+
+    edges: int = 0
+    """The number of edges."""
+
+
 class Plain:
     """A class without fields."""
 
@@ -83,6 +90,7 @@ def test_fields_follow_the_docstring_in_the_order_of_the_source() -> None:
         (Labelled, "    label: The label.\n"),
         (Colour, "A colour.\n\nMembers:\n    RED: Like blood.\n"),
         (Choices, "The choices.\n\nKeys:\n    colour: The colour of the line.\n"),
+        (Shape, "A shape.\n\nAttributes:\n    edges: The number of edges.\n"),
         (Plain, "A class without fields.\n"),
     ],
 )
@@ -114,6 +122,18 @@ at the first column
     show_texts({"__name__": "tests", "Nested": Nested})
 
     assert inspect.getdoc(Nested) == "A class."
+
+
+def test_classes_of_other_modules_in_the_package_show_their_texts() -> None:
+    class Own:
+        """A class."""
+
+        x: int = 0
+        """A text."""
+
+    show_texts({"__name__": "tests.elsewhere", "Own": Own})
+
+    assert inspect.getdoc(Own) == "A class.\n\nAttributes:\n    x: A text."
 
 
 def test_classes_of_other_packages_keep_their_docstrings() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from smtpcore import LocalProtocolError
 from smtpcore.sasl import Policy, ScramKeys, scram_keys
-from smtpcore.sasl._keys import decoy_keys
+from smtpcore.sasl._keys import decoy_keys, is_password
 
 SALT = base64.b64decode("QSXCR+Q6sek8bf92")
 
@@ -68,6 +68,16 @@ def test_scram_keys_with_invalid_fields_are_refused(values: tuple[bytes, int, by
 def test_scram_keys_may_have_a_single_iteration() -> None:
     assert scram_keys("pencil", iterations=1).iterations == 1
     assert ScramKeys(b"s", 1, b"k", b"k").iterations == 1
+
+
+@pytest.mark.parametrize("hash_name", ["SHA-1", "SHA-256"])
+@pytest.mark.parametrize("iterations", [1, 4096, 5000])
+def test_password_is_recognized_by_keys_of_any_hash_and_iteration_count(hash_name: str, iterations: int) -> None:
+    keys = scram_keys("pencil", hash_name=hash_name, iterations=iterations)
+
+    assert is_password("pencil", keys)
+    assert not is_password("pencils", keys)
+    assert not is_password("\u0007", keys)
 
 
 def test_repr_of_scram_keys_hides_the_keys() -> None:
