@@ -549,12 +549,13 @@ def _offered(session: Session, hello: Ehlo | Lhlo) -> list[str]:
     if session.tls:
         connection.tls_established()
     connection.receive_data(hello.encode())
+    replies: tuple[Reply, ...] = ()
     for _ in range(2):  # the greeting, and the reply to EHLO
         event = connection.next_event()
         assert not isinstance(event, Signal), "the command is complete"
-        (reply,) = connection.answer(event)
+        replies = connection.answer(event)
 
-    return str(reply).split("\n")
+    return str(replies[0]).split("\n")
 
 
 show_texts(globals())
