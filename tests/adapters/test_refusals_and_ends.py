@@ -68,10 +68,12 @@ def test_shutdown_ends_the_sleep_of_a_connect_handler(backend: str) -> None:
         await session.sleep(3600)
 
     app.on("connect")(wait)
-    with serving(backend, app, timeouts=Timeouts(close=0.1)) as server, server.connect() as client:
+    with serving(backend, app, clock=Clock()) as server, server.connect() as client:
         assert waiting.wait(TIMEOUT)
         left = server.leave()
+        server.clock.advance(1)
         assert client.rest().startswith(b"220 s.example ESMTP\r\n421 4.3.2 ")
+        client.socket.close()
         left.result(TIMEOUT)
         assert server.reason() == "shutdown"
 

@@ -150,7 +150,10 @@ def test_unreachable_next_server_is_asked_at_the_first_recipient(
     assert "SMTPUTF8" not in offers
 
 
-def test_start_does_not_wait_for_a_slow_next_server(backend: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_start_does_not_wait_for_a_slow_next_server(
+    backend: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smtpcore_adapters.forward._announcing._MOST_WAIT", 0.01)
     may_answer = threading.Event()
 
     def serve(peer: Peer) -> None:
