@@ -43,7 +43,7 @@ def test_both_servers_of_the_aiosmtpd_page_print_the_message(
 ) -> None:
     if is_before:
         pytest.importorskip("aiosmtpd", reason="aiosmtpd is not installed")
-    names = run_example("from aiosmtpd.controller") if is_before else run_example("    app.include(Handler())")
+    names = run_example("from aiosmtpd.controller") if is_before else run_example("    app.include(Inbox())")
     port = free_port()
     server = names["make_server"](port)
     server.start()
