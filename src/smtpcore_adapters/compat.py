@@ -549,13 +549,14 @@ def _offered(session: Session, hello: Ehlo | Lhlo) -> list[str]:
     if session.tls:
         connection.tls_established()
     connection.receive_data(hello.encode())
-    replies: tuple[Reply, ...] = ()
+    text = ""
     for _ in range(2):  # the greeting, and the reply to EHLO
         event = connection.next_event()
         assert not isinstance(event, Signal), "the command is complete"
-        replies = connection.answer(event)
+        (reply,) = connection.answer(event)
+        text = str(reply)
 
-    return str(replies[0]).split("\n")
+    return text.split("\n")
 
 
 show_texts(globals())
