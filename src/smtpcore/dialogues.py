@@ -168,8 +168,8 @@ class _Refused(Exception):
 def submission(
     conn: ClientConnection,
     clock: Callable[[], float],
-    sender: str,
-    recipients: Sequence[str],
+    sender: str | Mail,
+    recipients: Sequence[str | Rcpt],
     body: Iterable[bytes],
     *,
     require_tls: bool = False,
@@ -177,6 +177,7 @@ def submission(
 ) -> Submission:
     """Send one message: yield wishes, and return what became of each recipient.
 
+    A `Mail` or `Rcpt` is sent with its parameters. The keys of the result are the addresses of the recipients as text.
     TLS is used if the server offers it; with `require_tls`, nothing is sent without TLS. With `credentials`, the client
     logs in. `body` is taken in pieces of any size as the server reads them. An exception in the result means that the
     server did not decide: a `LocalProtocolError` that the address or the message cannot be sent to this server, another
@@ -188,17 +189,22 @@ def submission(
     why: Reply | Exception | None = None
     try:
         yield from client.open(require_tls, credentials)
-        yield from client.deliver(sender, recipients, body, results)
+        mail = Mail(Path(sender)) if isinstance(sender, str) else sender
+        yield from client.deliver(mail, recipients, body, results)
     except _Refused as refusal:
         why = refusal.reply
     except (ProtocolError, OSError) as exc:
         why = exc
     if why:
         for recipient in recipients:
-            results.setdefault(recipient, why)
+            results.setdefault(_name(recipient), why)
     if not isinstance(why, OSError):
         yield from client.quit()
     return results
+
+
+def _name(recipient: str | Rcpt) -> str:
+    return recipient if isinstance(recipient, str) else str(recipient.forward_path)
 
 
 class _Client:
@@ -262,21 +268,21 @@ class _Client:
         mechanism.finish()
 
     def deliver(
-        self, sender: str, recipients: Sequence[str], body: Iterable[bytes], results: Result
+        self, mail: Mail, recipients: Sequence[str | Rcpt], body: Iterable[bytes], results: Result
     ) -> Generator[Wish, Any, None]:
         """Send the envelope and the body, and add to `results` what became of each recipient."""
         conn, answers, asked = self._conn, list[Answered](), list[str]()
-        conn.send(Mail(Path(sender)))
+        conn.send(mail)
         try:
             for recipient in recipients:
                 try:
-                    rcpt = Rcpt(Path(recipient))
+                    rcpt = Rcpt(Path(recipient)) if isinstance(recipient, str) else recipient
                     yield from self._wait_for(rcpt, answers)
                     conn.send(rcpt)
                 except LocalProtocolError as exc:
-                    results[recipient] = exc
+                    results[_name(recipient)] = exc
                 else:
-                    asked.append(recipient)
+                    asked.append(_name(recipient))
             yield from self._wait_for(Data(), answers)
             if asked and conn.may_send(Data()):
                 conn.send(Data())

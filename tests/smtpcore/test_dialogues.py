@@ -10,6 +10,7 @@ import pytest
 from smtpcore import (
     Bodies,
     BodyAborted,
+    BodyType,
     Budgets,
     ClientBudgets,
     ClientConfig,
@@ -21,6 +22,8 @@ from smtpcore import (
     Ehlo,
     LocalProtocolError,
     Mail,
+    Params,
+    Path,
     Rcpt,
     RemoteProtocolError,
     Reply,
@@ -185,12 +188,18 @@ def test_both_generators_bind_the_login_to_the_channel_of_the_handshake(username
 # The client
 
 
-def submit(*said: Any, recipients: Sequence[str] = ONE, body: Sequence[bytes] = (b"x\r\n",), **options: Any) -> Party:
+def submit(
+    *said: Any,
+    sender: str | Mail = SENDER,
+    recipients: Sequence[str | Rcpt] = ONE,
+    body: Sequence[bytes] = (b"x\r\n",),
+    **options: Any,
+) -> Party:
     """Run a client against a server that gives these replies, one for each read, and then ends its stream."""
     changes = {name: options.pop(name) for name in ("lmtp", "plaintext_auth", "max_group") if name in options}
     config = ClientConfig(hostname="c.example", **changes)
     conn = ClientConnection(config, budgets=options.pop("budgets", ClientBudgets()))
-    party = Party(submission(conn, ticks(), SENDER, recipients, body, **options)).run()
+    party = Party(submission(conn, ticks(), sender, recipients, body, **options)).run()
     rest = iter(said)
     while not party.is_over:
         party.give(next(rest, b""))
@@ -272,6 +281,15 @@ def test_quit_is_written_before_the_replies_to_recipients_after_a_refused_sender
 
     assert party.writes[-1].data == b"QUIT\r\n"
     assert set(codes(party.result).values()) == {550}
+
+
+def test_mail_and_rcpt_are_sent_with_their_parameters() -> None:
+    mail, rcpt = Mail(Path(SENDER), Params({"BODY": BodyType.EIGHT_BIT_MIME})), Rcpt(Path(ONE[0]))
+    replies = [GREETING, offer("8BITMIME"), OK, OK, GO_AHEAD, OK, BYE]
+    party = submit(*replies, sender=mail, recipients=[rcpt, "not an address"], body=[b"\xff\r\n"])
+
+    assert b"MAIL FROM:<a@c.example> BODY=8BITMIME\r\n" in party.output
+    assert codes(party.result) == {ONE[0]: 250, "not an address": LocalProtocolError}
 
 
 def test_no_data_is_sent_without_a_recipient() -> None:
