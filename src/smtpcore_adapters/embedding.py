@@ -1,4 +1,8 @@
-"""Run a dialogue of `smtpcore.dialogues` in an event loop that hands over octets, with TLS and without I/O."""
+"""Run a whole `App`, or a dialogue of `smtpcore.dialogues`, in an event loop of your own.
+
+`Sessions` and `SocketStream` run an `App` in a loop that can wait for sockets. `Driver` runs a dialogue in a loop that
+hands over octets, with TLS and without I/O.
+"""
 
 import logging
 import time
@@ -11,7 +15,11 @@ from smtpcore import Event, show_texts
 from smtpcore.dialogues import Handshake, Read, Serving, Submission, Write
 from smtpcore.sasl import Channel, Question
 
+from .server._sessions import Sessions
+from .streams._socket_stream import Cancelled, SocketStream, complete
 from .streams._tls_codec import Encryption
+
+__all__ = ["Cancelled", "Driver", "Sessions", "SocketStream", "complete"]
 
 logger: logging.Logger = logging.getLogger("smtpcore")
 

@@ -20,8 +20,10 @@ from .server._acceptor import Acceptor, OnReady, Server, announce, pause_after_a
 from .server._app import App
 from .server._config import Options
 from .server._listeners import Listener, accept_from, addresses_of, listening
-from .streams._blocking import BlockingStream, Cancelled, Selector, Wakeup, complete, open_blocking_stream
+from .streams._blocking import BlockingStream, open_blocking_stream
+from .streams._socket_stream import Cancelled, complete
 from .streams._stream import Address, Stream
+from .streams._wakeup import Selector, Wakeup
 
 __all__ = ["Cancelled", "complete", "connect", "open_stream", "run", "serve", "serving"]
 

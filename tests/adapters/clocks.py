@@ -12,7 +12,6 @@ sessions. In threads, it replaces the clock of the streams.
 
 import asyncio
 import select
-import selectors
 import socket
 import sys
 import threading
@@ -185,14 +184,16 @@ class Clock(trio.abc.Clock):
 
 def _is_idle(thread: threading.Thread, stream: BlockingStream) -> bool:
     """Return whether a session in a thread has read all input and waits."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    if frame is None or frame.f_code.co_name != "wait_for_any":
+        return stream._socket.fileno() < 0
     try:
-        is_reading = stream._selector.get_key(stream._socket).events == selectors.EVENT_READ
-        if is_reading and select.select([stream._socket], [], [], 0)[0]:
+        if stream._socket in frame.f_locals["readers"] and select.select([stream._socket], [], [], 0)[0]:
             return False
-    except (KeyError, RuntimeError, ValueError):
+    except ValueError:
         return True  # the stream is closed
-    # This check comes last: a thread that still waits in `select` has had no input before.
-    return sys._current_frames()[thread.ident or 0].f_code.co_name == "select"
+    # This check comes last: a thread that still waits has had no input before.
+    return sys._current_frames()[thread.ident or 0] is frame
 
 
 def _is_blocked(task: "asyncio.Task[Any]") -> bool:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import select
 import selectors
 import stat
 import threading
@@ -63,27 +64,34 @@ def test_server_continues_after_file_descriptors_ran_out(
     assert "Too many open files" in caplog.text
 
 
-class SocketSelector(selectors.SelectSelector):
-    """A selector that refuses descriptors that are not sockets, as `select` of Windows does."""
+@pytest.fixture
+def select_of_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Offer no eventfd, and waits for sockets only, as Windows does."""
 
-    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        descriptor = fileobj if isinstance(fileobj, int) else fileobj.fileno()
-        assert stat.S_ISSOCK(os.fstat(descriptor).st_mode)
-        return super().register(fileobj, events, data)
+    def select_sockets(readers: Any, writers: Any, others: Any, timeout: float | None = None) -> Any:
+        for each in (*readers, *writers):
+            descriptor = each if isinstance(each, int) else each.fileno()
+            assert stat.S_ISSOCK(os.fstat(descriptor).st_mode)
+        return original(readers, writers, others, timeout)
 
-
-def test_client_waits_with_a_selector_for_sockets_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = select.select
     monkeypatch.delattr(os, "eventfd", raising=False)
-    monkeypatch.setattr("smtpcore_adapters.streams._blocking.Selector", SocketSelector)
+    monkeypatch.delattr(select, "poll", raising=False)
+    monkeypatch.setattr(select, "select", select_sockets)
+    monkeypatch.setattr(selectors.SelectSelector, "_select", staticmethod(select_sockets))
+    for module in ("streams._wakeup", "socket"):
+        monkeypatch.setattr(f"smtpcore_adapters.{module}.Selector", selectors.SelectSelector)
+
+
+@pytest.mark.usefixtures("select_of_windows")
+def test_client_waits_with_a_selector_for_sockets_only() -> None:
     with SmtpServer() as server, connect(server.host, server.port, tls=TlsMode.NONE) as client:
         assert client.send("a@c.example", ["b@s.example"], b"Subject: x\r\n\r\n")
     assert len(server.messages) == 1
 
 
-def test_socket_pairs_are_used_without_eventfd(monkeypatch: pytest.MonkeyPatch) -> None:
-    # As on Windows: no eventfd, and a selector that takes sockets only.
-    monkeypatch.delattr(os, "eventfd", raising=False)
-    monkeypatch.setattr("smtpcore_adapters.streams._blocking.Selector", SocketSelector)
+@pytest.mark.usefixtures("select_of_windows")
+def test_socket_pairs_are_used_without_eventfd() -> None:
     with running("threads", App(), config=CONFIG) as server, server.connect() as client, server.connect() as idle:
         check_served(client)
         idle.expect(220)

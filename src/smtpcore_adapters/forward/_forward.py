@@ -41,7 +41,8 @@ from ..server._content import ContentCheck, is_binary
 from ..server._message import Message
 from ..server._received import received_by
 from ..server._session import Session
-from ..streams._blocking import complete, open_blocking_stream
+from ..streams._blocking import open_blocking_stream
+from ..streams._socket_stream import complete
 from ._announcing import MOST_SECONDS, Announcement, shortened
 from ._origin import Facts, client_facts, message_facts, proxy_header, tell
 from ._translation import takes_eight_bit, translate_mail, translate_rcpt

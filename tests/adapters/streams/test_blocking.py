@@ -1,22 +1,18 @@
-"""Blocking streams: the wake-up of a waiting thread."""
+"""Streams that block; the tests of all streams are in `tests/adapters/test_contract.py`."""
 
-from smtpcore_adapters.streams._blocking import Wakeup
+import socket
 
-
-def test_wakeup_may_be_set_and_cleared_repeatedly() -> None:
-    with Wakeup() as wakeup:
-        for _ in range(2):
-            wakeup.set()
-            wakeup.set()
-            wakeup.wait()
-            assert wakeup.is_set
-            wakeup.clear()
-            wakeup.clear()
-            assert not wakeup.is_set
+from smtpcore_adapters.streams._blocking import BlockingStream
+from smtpcore_adapters.streams._socket_stream import complete
 
 
-def test_wakeup_may_be_set_after_close() -> None:
-    with Wakeup() as wakeup:
-        pass
-    wakeup.set()
-    assert not wakeup.is_set
+def test_coroutines_of_a_blocking_stream_end_in_one_step() -> None:
+    one, other = socket.socketpair()
+    with other:
+        stream = BlockingStream(one)
+        complete(stream.send(b"hello", 1))
+        assert other.recv(10) == b"hello"
+        other.sendall(b"x")
+        assert complete(stream.receive(1)) == b"x"
+        complete(stream.aclose(0))
+        assert other.recv(10) == b""
