@@ -1,0 +1,355 @@
+"""The server programs of README and docs, each run in a process of its own."""
+
+import queue
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import trustme
+
+from smtpcore_adapters import Address
+from tests.adapters.harness import TIMEOUT, Client
+from tests.docs.test_readme import source_of
+
+AUTHORITY = trustme.CA()
+
+# A line on standard output for each accepted message, from programs that print no such line themselves.
+RECORDER = """
+import re
+
+from smtpcore import BodyAborted, DataChunk, DataEnd, DataLine, InvalidData, Reply
+from smtpcore_adapters import App, SessionOpened
+from smtpcore_adapters.asyncio import BackgroundServer
+
+TRACE = re.compile(rb"\\AReceived: .*\\r\\n(?:[ \\t].*\\r\\n)*")
+
+
+def show(sender, recipients, size):
+    print(f"{sender} -> {', '.join(map(str, recipients))}: {size} octets", flush=True)
+
+
+def observe(app):
+    @app.observe
+    def record(session, item):
+        state = session.state
+        match item:
+            case DataLine(data) | DataChunk(data):
+                state.body += data
+            case InvalidData() | BodyAborted():
+                state.body = b""
+            case SessionOpened():
+                state.body, state.record = b"", None
+            case DataEnd():
+                mail, recipients = session.transaction.mail, session.transaction.recipients
+                size = len(TRACE.sub(b"", state.body))
+                state.record = mail.reverse_path, [rcpt.forward_path for rcpt in recipients], size
+                state.body = b""
+            case Reply() if state.record:
+                if item.is_positive:
+                    show(*state.record)
+                state.record = None
+
+    return app
+
+
+def next_server():
+    app = App()
+
+    @app.on("RCPT")
+    def accept(session, rcpt):
+        return Reply(250)
+
+    @app.on("message")
+    async def keep(session, message):
+        await message.read()
+        return Reply(250)
+
+    server = BackgroundServer(observe(app), trusted=["127.0.0.1"])
+    server.start()
+    return server
+"""
+
+CLOCK = """
+import sys
+import threading
+import time
+
+monotonic, wall = time.monotonic, time.time
+jumped = 0.0
+time.monotonic, time.time = (lambda: monotonic() + jumped), (lambda: wall() + jumped)
+
+
+def read_jumps():
+    global jumped
+    for line in sys.stdin:
+        jumped += float(line)
+        print("jumped", flush=True)
+
+
+threading.Thread(target=read_jumps, daemon=True).start()
+"""
+"""The module `clock`: each line of input moves the clock of the process forward by the seconds in the line."""
+
+START = "import example; example.main(0)"
+RUN = """
+import dataclasses, example, recorder
+from smtpcore import BareNewlines, Budgets
+from smtpcore_adapters import default_config
+from smtpcore_adapters.asyncio import run
+
+options = {}
+CHANGES
+run(recorder.observe(example.app), 0, on_ready=lambda address: print("listening at", address, flush=True), **options)
+"""
+FORWARD = RUN.replace("CHANGES", "following = recorder.next_server()\nCHANGES").replace(
+    "recorder.observe(example.app)", 'example.make_filter("127.0.0.1", following.address.port)'
+)
+CONVERSE = """
+import example, recorder, socketserver
+from smtpcore import ProtocolError
+
+class Handler(socketserver.BaseRequestHandler):
+    def handle(self):
+        try:
+            example.converse(lambda: self.request.recv(65_536), self.request.sendall, deliver)
+        except (ProtocolError, OSError):
+            pass
+
+def deliver(transaction, body):
+    recipients = [rcpt.forward_path for rcpt in transaction.recipients]
+    recorder.show(transaction.mail.reverse_path, recipients, len(body))
+
+server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+print("listening at port", server.server_address[1], flush=True)
+server.serve_forever()
+"""
+# `main` of these programs serves until a line is entered.
+UNTIL_ENTER = """
+import dataclasses, example, functools, recorder, signal, threading
+from smtpcore import BareNewlines, Budgets
+from smtpcore_adapters import default_config
+from smtpcore_adapters.asyncio import BackgroundServer
+import smtpcore_adapters.socket
+
+options = {}
+CHANGES
+stop = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: stop.set())
+def wait(prompt):
+    while not stop.wait(0.1):
+        pass
+recorder.observe(example.app)
+example.input = wait
+example.BackgroundServer = lambda app, port: BackgroundServer(app, **options)
+smtpcore_adapters.socket.serving = functools.partial(smtpcore_adapters.socket.serving, **options)
+example.print = lambda *texts: print(*texts, flush=True)
+example.main()
+"""
+WEB = """
+import asyncio, dataclasses, example, functools, recorder, signal
+from smtpcore import BareNewlines, Budgets
+from smtpcore_adapters import default_config
+
+options = {}
+CHANGES
+
+class Messages(list):
+    def append(self, message):
+        recorder.show(message["from"], message["to"], message["octets"])
+
+async def main():
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    async with example.lifespan(example.web):
+        print("listening at", example.web.state.smtp, flush=True)
+        await stop.wait()
+
+example.messages = Messages()
+example.PORT = 0
+example.serving = functools.partial(example.serving, **options)
+asyncio.run(main())
+"""
+FILTER = """
+import mail, recorder, sys
+CHANGES
+sys.argv[1:] = [str(recorder.next_server().address.port)]
+import example
+example.main(0)
+"""
+
+
+def changed(module: str) -> dict[str, str]:
+    """Return the changes of a program whose `CONFIG` and `BUDGETS` are in `module`."""
+    names = f"import dataclasses, {module}; from smtpcore import BareNewlines, Budgets; {module}."
+    return {
+        "strict": f"{names}CONFIG = dataclasses.replace({module}.CONFIG, bare_newlines=BareNewlines.REJECT)",
+        "lmtp": f"{names}CONFIG = dataclasses.replace({module}.CONFIG, lmtp=True)",
+        "impatient": f"{names}BUDGETS = Budgets(greeting=0.6, command=0.6)",
+    }
+
+
+OPTIONS = {
+    "strict": 'options["config"] = dataclasses.replace(default_config(), bare_newlines=BareNewlines.REJECT)',
+    "lmtp": 'options["config"] = dataclasses.replace(default_config(), lmtp=True)',
+    "impatient": 'options["budgets"] = Budgets(greeting=0.6, command=0.6)',
+}
+
+
+@dataclass(frozen=True)
+class Program:
+    """A server program, and the tests of the suite that apply to it."""
+
+    source: str
+    module: tuple[str, str] = ("mail", "def make_driver")
+    """The name and the source of the part that the program imports."""
+    launch: str = "CHANGES\n" + START
+    changes: Mapping[str, str] = field(default_factory=lambda: changed("mail"))
+    """Python statements for `CHANGES` in `launch`."""
+    requires: str = ""
+    is_strict: bool = True
+    """Whether a bare LF in a body is refused; otherwise it becomes CR LF."""
+    accepts_all: bool = False
+    """Whether all recipients are accepted, or refused by the next server only."""
+    has_auth: bool = True
+    stops: bool = True
+    takes_half_closed: bool = True
+    """Whether a client that has closed its sending side gets replies."""
+    can_jump: bool = False
+    """Whether a test moves the clock of the program. Some frameworks use a clock that Python code cannot replace."""
+    is_relay: bool = False
+    """Whether each recipient is asked for at the next server, so that many recipients take long."""
+
+
+def of_app(start: str, **settings: object) -> Program:
+    """Return a program that makes an `App`, which runs with the default configuration."""
+    launch = str(settings.pop("launch", RUN))
+    common = {"module": ("", ""), "is_strict": False, "has_auth": False, "changes": OPTIONS}
+    return Program(start, launch=launch, **{**common, **settings})  # type: ignore[arg-type]
+
+
+IN_A_LOOP = {"module": ("handlers", "def make_sessions"), "is_strict": False, "changes": changed("handlers")}
+PROGRAMS = {
+    "selectors": Program("import mail\n\n\nclass Client:\n    def __init__(self, selector", can_jump=True),
+    "asyncio": Program("class Smtp(asyncio.Protocol)", can_jump=True),
+    "twisted": Program("from twisted.internet import reactor", requires="twisted", can_jump=True),
+    "tornado": Program(
+        "from tornado.tcpserver import TCPServer", requires="tornado", takes_half_closed=False, can_jump=True
+    ),
+    "qt": Program("from PySide6.QtCore import", requires="PySide6", takes_half_closed=False),
+    "filter": Program("def pass_on", launch=FILTER),
+    "gevent": Program("class GeventStream", requires="gevent", **IN_A_LOOP),  # type: ignore[arg-type]
+    "own loop": Program("class Stream(SocketStream)", can_jump=True, **IN_A_LOOP),  # type: ignore[arg-type]
+    "web": of_app("from starlette.applications import Starlette", launch=WEB, has_auth=True, requires="starlette"),
+    "readme": of_app("def only_us"),
+    "readme core": of_app("def converse", launch=CONVERSE, is_strict=True, stops=False, changes={}),
+    "background": of_app("def accept_each", launch=UNTIL_ENTER, accepts_all=True),
+    "header": of_app("def accept_all", accepts_all=True),
+    "threads": of_app("import tempfile", launch=UNTIL_ENTER, accepts_all=True),
+    "burl": of_app("forwarded without download", accepts_all=True),
+    "forward": of_app("def make_filter", launch=FORWARD, accepts_all=True, is_relay=True),
+}
+
+
+def write_certificates(directory: Path) -> None:
+    certificate = AUTHORITY.issue_cert("mx.example.org", "localhost")
+    certificate.private_key_pem.write_to_path(directory / "privkey.pem")
+    for pem in certificate.cert_chain_pems:
+        pem.write_to_path(directory / "fullchain.pem", append=True)
+
+
+def skip_if_missing(program: Program) -> None:
+    if program.requires and find_spec(program.requires) is None:
+        pytest.skip(f"{program.requires} is not installed")
+    if program.requires == "PySide6" and sys.version_info < (3, 12):
+        try:
+            broken = version("PySide6-Essentials") == "6.12.0"
+        except PackageNotFoundError:
+            broken = False
+        if broken:
+            pytest.skip("PySide6 6.12.0 loses a reference to None with each call of a timer")
+
+
+class Process:
+    """A program that runs in a process, on a free port."""
+
+    def __init__(self, program: Program, directory: Path, changes: Sequence[str] = ()) -> None:
+        skip_if_missing(program)
+        self.program = program
+        write_certificates(directory)
+        (directory / "recorder.py").write_text(RECORDER)
+        (directory / "clock.py").write_text(CLOCK)
+        (directory / "example.py").write_text(source_of(program.source))
+        name, source = program.module
+        if name:
+            (directory / f"{name}.py").write_text(source_of(source))
+        clock = "import clock\n" if program.can_jump else ""
+        launch = clock + program.launch.replace("CHANGES", "\n".join(program.changes[change] for change in changes))
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", launch],
+            cwd=directory,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._watchdog = threading.Timer(600, self.process.kill)
+        self._watchdog.start()
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        self.port = int(self._line("listening at").rpartition(" ")[2].rpartition(":")[2])
+
+    def _read(self) -> None:
+        # In a thread of its own, so that a program that prints much cannot block.
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self._lines.put(line.rstrip("\n"))
+        self._lines.put("")
+
+    def _line(self, part: str) -> str:
+        while line := self._lines.get(timeout=TIMEOUT):
+            if part in line:
+                return line
+
+        assert self.process.stderr
+        pytest.fail(self.process.stderr.read())
+
+    def line(self) -> str:
+        """Return the line of the next accepted message."""
+        return self._line(" -> ")
+
+    def connect(self, receive_buffer: int | None = None) -> Client:
+        return Client(Address("127.0.0.1", self.port), receive_buffer=receive_buffer)
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock of the process forward, when the server has done all that it can do."""
+        with self.connect() as other:
+            other.expect(220)
+            assert self.process.stdin
+            self.process.stdin.write(f"{seconds}\n")
+            self.process.stdin.flush()
+            self._line("jumped")
+            other.send(b"QUIT\r\n")  # wakes the loop, which checks its deadlines
+            other.rest()
+
+    def stop(self, *, signal: bool = True) -> str:
+        """End the process, or wait for its end without a `signal`, and return its error output."""
+        if signal:
+            self.process.terminate()
+        assert self.process.stdin
+        assert self.process.stdout
+        assert self.process.stderr
+        with self.process.stdin, self.process.stdout, self.process.stderr:
+            errors = re.sub(r"(?m)^.*: failed to authenticate as .*\n", "", self.process.stderr.read())
+            self._reader.join()
+        self.process.wait(TIMEOUT)
+        self._watchdog.cancel()
+        assert self.process.returncode == (0 if self.program.stops else -15), errors
+        return errors
