@@ -314,7 +314,7 @@ class Process:
         self._lines.put("")
 
     def _line(self, part: str) -> str:
-        while line := self._lines.get(timeout=TIMEOUT):
+        while line := self._lines.get(timeout=6 * TIMEOUT):
             if part in line:
                 return line
 
