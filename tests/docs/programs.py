@@ -238,7 +238,7 @@ IN_A_LOOP = {"module": ("handlers", "def make_sessions"), "is_strict": False, "c
 PROGRAMS = {
     "selectors": Program("import mail\n\n\nclass Client:\n    def __init__(self, selector", can_jump=True),
     "asyncio": Program("class Smtp(asyncio.Protocol)", can_jump=True),
-    "twisted": Program("from twisted.internet import reactor", requires="twisted", can_jump=True),
+    "twisted": Program("import mail\nfrom twisted.internet import reactor", requires="twisted", can_jump=True),
     "tornado": Program(
         "from tornado.tcpserver import TCPServer", requires="tornado", takes_half_closed=False, can_jump=True
     ),

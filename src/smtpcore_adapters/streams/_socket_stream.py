@@ -90,14 +90,19 @@ class SocketStream(ABC):
         try:
             connection.setblocking(False)
             send_at_once(connection)
-            self.peer: Address | None = peer or address_of(connection.getpeername())
-            self.local: Address | None = address_of(connection.getsockname())
+            peer = peer or address_of(connection.getpeername())
+            local = address_of(connection.getsockname())
             self._wakeup = Wakeup()
         except OSError:
             connection.close()
             raise
 
+        self.peer: Address | None = peer
+        """The address of the other end; None for an unnamed Unix socket."""
+        self.local: Address | None = local
+        """The address of this end; None for an unnamed Unix socket."""
         self.tls: Tls | None = None
+        """The results of the TLS handshake; None without TLS."""
         self._encryption: Encryption | None = None
         self._interrupted = False
         self._cancelled = False
