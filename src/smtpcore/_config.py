@@ -4,7 +4,8 @@
 # minimum. A limit of None is switched off.
 
 import re
-from dataclasses import dataclass
+from collections.abc import Set
+from dataclasses import InitVar, dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
 
@@ -40,7 +41,7 @@ A client that uses DSN, DELIVERBY, RRVS or REQUIRETLS relies on a notification, 
 server that accepts these parameters and ignores them deceives the sender. MT-PRIORITY, NO-SOLICITING, ETRN, EXPN and
 BURL need code of your own. XCLIENT and XFORWARD replace the client's address and name by what the client sends, so
 offer them to trusted clients only. LIMITS commits the server to the limits that it announces.
-Enable an extension with `disabled=OFF_BY_DEFAULT - {"DSN"}`.
+Enable an extension with `enabled={"DSN"}`.
 """
 
 _match_policy = re.compile(r"[A-Za-z0-9._-]{1,20}").fullmatch  # RFC 6710 section 7
@@ -102,12 +103,15 @@ class Config:
     """Whether the protocol is LMTP: LHLO, and one reply per recipient after the body (RFC 2033)."""
     auth_mechanisms: tuple[str, ...] = ()
     """The SASL mechanisms that your program implements, in upper case. By default none, and no AUTH (RFC 4954)."""
-    plaintext_auth: bool = False
-    """Whether AUTH is also offered without TLS. Passwords can then be read by anyone on the network path."""
+    plaintext_auth: bool | tuple[str, ...] = False
+    """Whether AUTH is also offered without TLS. Passwords can then be read by anyone on the network path. A tuple, such
+    as `("SCRAM-SHA-256",)`, names those of the `auth_mechanisms` that are offered without TLS."""
     require_auth: bool = False
     """Whether only authenticated clients may send mail (RFC 6409 section 4.3)."""
     disabled: frozenset[str] = OFF_BY_DEFAULT
     """Keywords of extensions that are not offered. Default: `OFF_BY_DEFAULT`."""
+    enabled: InitVar[Set[str]] = frozenset()
+    """Keywords of extensions to remove from `disabled`: `enabled={"DSN"}`."""
     unknown_parameters: bool = False
     """Whether MAIL and RCPT accept parameters of unknown extensions, which your program can then read as text. By
     default such parameters are refused, because the client relies on their effect (RFC 5321 4.1.1.11)."""
@@ -155,9 +159,15 @@ class Config:
     max_auth_failures: int | None = 3
     """Maximum failed logins in a session. The next command gets a 421 (RFC 4954 section 9). Stops password guessing."""
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, enabled: Set[str]) -> None:
         check_fields(self)
         _check_hostname(self.hostname)
+        for keyword in enabled:
+            if keyword not in OFF_BY_DEFAULT | self.disabled:
+                use = ", ".join(sorted(OFF_BY_DEFAULT | self.disabled))
+                raise LocalProtocolError(f"enabled: {keyword!r} is not off by default; use a set of {use}")
+        # So `disabled` alone decides, and code that adds a keyword to `disabled` later switches the extension off.
+        object.__setattr__(self, "disabled", self.disabled.difference(enabled))
         if self.require_tls and not self.starttls:
             raise LocalProtocolError("require_tls without starttls would refuse every client: set starttls=True too")
         if self.max_text_line is None and self.bodies is Bodies.LINES:
@@ -167,6 +177,11 @@ class Config:
         for mechanism in self.auth_mechanisms:
             if match_mechanism(mechanism) is None:
                 raise LocalProtocolError(f"{mechanism!r} is not the name of a SASL mechanism: use capitals")
+        if isinstance(self.plaintext_auth, tuple):
+            for mechanism in self.plaintext_auth:
+                if mechanism not in self.plaintext_mechanisms:
+                    use = "name auth_mechanisms that do not need TLS"
+                    raise LocalProtocolError(f"plaintext_auth has {mechanism!r}: {use}")
 
         _check_limits(self)
         if max(self.min_by_time or 0, self.max_hold_for or 0) > MAX_SECONDS:
@@ -185,8 +200,10 @@ class Config:
     @property
     def plaintext_mechanisms(self) -> tuple[str, ...]:
         """The `auth_mechanisms` that are offered without TLS: without tokens (RFC 7628 section 3), without -PLUS."""
-        names = self.auth_mechanisms if self.plaintext_auth else ()
-        return tuple(name for name in names if not name.endswith(_ONLY_WITH_TLS))
+        named = self.plaintext_auth
+        if isinstance(named, bool):
+            named = self.auth_mechanisms if named else ()
+        return tuple(name for name in self.auth_mechanisms if name in named and not name.endswith(_ONLY_WITH_TLS))
 
 
 _ONLY_WITH_TLS = ("-PLUS", "OAUTH2", "OAUTHBEARER")

@@ -1,5 +1,5 @@
 import inspect
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -157,3 +157,31 @@ def test_invalid_mechanism_name_in_config_is_refused(name: str) -> None:
     assert Config(hostname="s.example", auth_mechanisms=("X" * 20,)).auth_mechanisms == ("X" * 20,)
     with pytest.raises(LocalProtocolError, match="use capitals"):
         Config(hostname="s.example", auth_mechanisms=(name,))
+
+
+def test_enabled_extensions_are_removed_from_disabled() -> None:
+    config = Config(hostname="s.example", enabled={"DSN", "ETRN"})
+
+    assert config == Config(hostname="s.example", disabled=OFF_BY_DEFAULT - {"DSN", "ETRN"})
+    assert replace(config, lmtp=True).disabled == config.disabled
+    assert replace(config, enabled=frozenset({"DSN", "RRVS"})).disabled == config.disabled - {"RRVS"}
+    assert replace(config, disabled=config.disabled | {"DSN"}).disabled == OFF_BY_DEFAULT - {"ETRN"}
+    assert Config(hostname="s.example", disabled=frozenset({"VRFY"}), enabled={"VRFY"}).disabled == frozenset()
+
+
+@pytest.mark.parametrize("enabled", [{"DNS"}, {"dsn"}, {"SIZE"}, {5}, "DSN"])
+def test_enabled_takes_a_set_of_extensions_that_are_off_by_default(enabled: Any) -> None:
+    with pytest.raises(LocalProtocolError, match="is not off by default; use a set of BURL, DELIVERBY, DSN"):
+        Config(hostname="s.example", enabled=enabled)
+
+
+def test_mechanisms_offered_without_tls_can_be_named() -> None:
+    names = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS")
+    config = Config(hostname="s.example", auth_mechanisms=names, plaintext_auth=("SCRAM-SHA-256",))
+
+    assert config.plaintext_mechanisms == ("SCRAM-SHA-256",)
+    assert replace(config, plaintext_auth=True).plaintext_mechanisms == ("PLAIN", "SCRAM-SHA-256")
+    assert replace(config, plaintext_auth=()).plaintext_mechanisms == ()
+    for wrong in ("CRAM-MD5", "SCRAM-SHA-256-PLUS", "scram-sha-256"):
+        with pytest.raises(LocalProtocolError, match=f"plaintext_auth has '{wrong}'"):
+            replace(config, plaintext_auth=(wrong,))

@@ -496,6 +496,16 @@ def test_tokens_and_channel_bindings_are_offered_under_tls_only() -> None:
     )
 
 
+def test_named_mechanisms_are_offered_without_tls_and_all_under_tls() -> None:
+    names = ("PLAIN", "CRAM-MD5")
+    dialogue = server(starttls=True, auth_mechanisms=names, plaintext_auth=("CRAM-MD5",))
+    dialogue.send(READY).expect("250-...AUTH CRAM-MD5\n...")
+    dialogue.send(b"AUTH PLAIN AGEAYg==\r\n").expect("504 5.5.4 This mechanism needs TLS: send STARTTLS first")
+    dialogue.send(b"AUTH CRAM-MD5\r\n").expect(535)  # the default reply: the mechanism is allowed
+    dialogue.send(b"STARTTLS\r\n").expect(220).start_tls()
+    dialogue.send(READY).expect("250-...AUTH PLAIN CRAM-MD5\n...")
+
+
 def test_auth_is_not_offered_in_plaintext_with_tokens_only() -> None:
     dialogue = server(auth_mechanisms=TOKENS[1:], plaintext_auth=True).send(READY)
     assert "AUTH" not in dialogue.replies[-1].replace("AUTHENTICATION", "")
