@@ -35,8 +35,8 @@ from tests.adapters.fakes import CONFIG, MessageStore, accepting
 from tests.adapters.harness import BACKENDS, connect_of, module_of, run_in, running, within
 
 OF_SERVERS = {
-    "timeout": "'timeout' is not an option of the server. The nearest is 'timeouts'; use one of budgets, config, ",
-    "hostname": "'hostname' is not an option of the server: it is a field of Config, so pass config=Config(hostname=",
+    "timeout": "'timeout' is not an option of the server. The nearest is 'timeouts'; use one of auth_mechanisms, bare",
+    "starttls": "'starttls' is not an option of the server: a server offers STARTTLS if it has a context, so pass tls=",
     "body_rate": "it is a field of Budgets, so pass budgets=Budgets(body_rate=...)",
     "connections": "it is a field of Limits, so pass limits=Limits(connections=...)",
 }

@@ -15,6 +15,8 @@ CLIENT = (ClientConfig, ClientBudgets, ConnectOptions, SendOptions)
 
 OVERRIDES = {"config", "tls", "implicit_tls", "budgets", "timeouts", "proxies", "trusted"}
 """The fields of `Listener` that replace an option of the server."""
+FIELDS = {field.name for field in fields(Config)} - {"bodies", "starttls"}
+"""The fields of `Config` that a server takes as options: `tests/adapters/server/test_config_fields.py`."""
 PLACE = {"host"}
 """The option that, with the port, makes the `Listener` of a server that has only one."""
 MADE_BY_CONNECT = {"hostname", "lmtp", "pipelining", "plaintext_auth"}
@@ -28,6 +30,7 @@ def names(options: Any) -> set[str]:
 @pytest.mark.parametrize(("one", "other"), [*combinations(SERVER, 2), *combinations(CLIENT, 2)])
 def test_no_option_is_in_two_places(one: object, other: object) -> None:
     allowed: dict[tuple[object, object], set[str]] = {
+        (Config, Options): FIELDS,
         (Options, Listener): OVERRIDES | PLACE,
         (ClientConfig, ConnectOptions): MADE_BY_CONNECT,
     }

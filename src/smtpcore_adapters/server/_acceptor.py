@@ -18,7 +18,8 @@ from .._names import check_options
 from ..streams._stream import Address, Stream
 from ..tls._info import note_server_names
 from ._app import App
-from ._config import FOR_TRUSTED, HINTS, OPTIONS, Options, default_config, effective_config
+from ._config import FOR_TRUSTED, HINTS, OPTIONS, Options, default_config, default_mechanisms, effective_config
+from ._config_fields import check_given_once, config_fields, with_fields
 from ._limits import Limits, Timeouts, fit_to_descriptors
 from ._listeners import LOOPBACK, Listener
 from ._peers import PeerTable
@@ -83,7 +84,8 @@ class Acceptor:
         self.clock: Callable[[], float] = time.monotonic
         """The clock of the sessions, in seconds."""
         self._app = app
-        self._config = options.get("config") or default_config()
+        self._config = options.get("config")
+        self._config_fields = config_fields(options)
         self._tls = options.get("tls")
         self._implicit_tls = options.get("implicit_tls", False)
         self._budgets = options.get("budgets") or Budgets()
@@ -110,7 +112,7 @@ class Acceptor:
         if tls:
             note_server_names(tls)
 
-        given = listener.config or self._config
+        given = self._config_of(listener)
         config = effective_config(given, self._app, tls, self._extensions)
         Connection(config, extensions=self._extensions)  # to fail at start-up rather than on every connection
         proxies = _Peers.parse(self._proxies if listener.proxies is None else listener.proxies)
@@ -124,6 +126,13 @@ class Acceptor:
             )
         budgets, timeouts = listener.budgets or self._budgets, listener.timeouts or self._timeouts
         return _ListenerSettings(config, tls, implicit_tls, budgets, timeouts, proxies, trusted)
+
+    def _config_of(self, listener: Listener) -> Config:
+        config = listener.config or self._config
+        if config:
+            check_given_once(config, self._config_fields)
+
+        return with_fields(config or default_config(), self._config_fields, default_mechanisms(self._app))
 
     def session_for(self, stream: Stream, listener: Listener | None = None) -> Coroutine[Any, Any, None]:
         """Return a coroutine that runs the session of one connection to its end. The caller must run it.

@@ -5,7 +5,6 @@ import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from ssl import SSLContext
-from typing import TypedDict
 
 from smtpcore import EXTENSIONS, BareNewlines, Bodies, Budgets, Config, Extension, LocalProtocolError, Tolerance
 
@@ -13,16 +12,20 @@ from .._names import unknown_name
 from ..tls._channel_binding import ServerContext
 from ._app import App
 from ._authentication import check_mechanisms
+from ._config_fields import ConfigFields
 from ._limits import Limits, Timeouts
 from ._listeners import Listener
 
 logger = logging.getLogger("smtpcore")
 
 
-class Options(TypedDict, total=False):
+class Options(ConfigFields, total=False):
     """The options that every adapter's `serve`, `serving` and `run` take. They hold for the whole server.
 
-    A `Listener` has fields of the same names for the options that can differ between listeners.
+    The fields of `smtpcore.Config` are options, too, such as `hostname`, `require_tls`, `require_auth`, `lmtp`,
+    `max_message_size` and `enabled`. They add to `config`, and to the `config` of each listener; a field that has a
+    value of its own there is a `ValueError`. A `Listener` has fields of the same names for the other options that can
+    differ between listeners.
     """
 
     host: str | None
@@ -55,12 +58,15 @@ class Options(TypedDict, total=False):
     """The listeners of the server, in place of a port and a host."""
 
 
-_FIELDS = {field.name: kind.__name__ for kind in (Limits, Budgets, Timeouts, Config) for field in fields(kind)}
+_FIELDS = {field.name: kind.__name__ for kind in (Limits, Budgets, Timeouts) for field in fields(kind)}
 OPTIONS = frozenset(Options.__annotations__)
 HINTS = {
     name: f"it is a field of {kind}, so pass {kind.lower()}={kind}({name}=...)"
     for name, kind in _FIELDS.items()
     if name not in OPTIONS
+} | {
+    "starttls": "a server offers STARTTLS if it has a context, so pass tls=...",
+    "bodies": "the handlers of a server get runs of octets in any case",
 }
 """The place of each field of `Budgets`, `Config`, `Limits` and `Timeouts` that is not an option of a server itself."""
 
@@ -82,6 +88,12 @@ def default_config() -> Config:
         return replace(config, hostname=platform.node())
     except LocalProtocolError:
         return config
+
+
+def default_mechanisms(app: App) -> tuple[str, ...]:
+    """Return the SASL mechanisms that a server of `app` offers if its configuration names no mechanisms."""
+    default = _DEFAULT_MECHANISMS if app.handles("auth") else ()
+    return tuple(dict.fromkeys((*default, *app.mechanisms)))
 
 
 def effective_config(
@@ -107,8 +119,7 @@ def effective_config(
     if config.burl:
         handled.add("BURL")
     missing = FOR_TRUSTED | ({"BURL"} - handled)
-    default = _DEFAULT_MECHANISMS if app.handles("auth") else ()
-    mechanisms = config.auth_mechanisms or tuple(dict.fromkeys((*default, *app.mechanisms)))
+    mechanisms = config.auth_mechanisms or default_mechanisms(app)
     check_mechanisms(name for name in mechanisms if name not in app.mechanisms)
     fitting = replace(
         config,
