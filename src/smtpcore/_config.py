@@ -104,14 +104,14 @@ class Config:
     auth_mechanisms: tuple[str, ...] = ()
     """The SASL mechanisms that your program implements, in upper case. By default none, and no AUTH (RFC 4954)."""
     plaintext_auth: bool | tuple[str, ...] = False
-    """Whether AUTH is also offered without TLS. Passwords can then be read by anyone on the network path. A tuple, such
-    as `("SCRAM-SHA-256",)`, names those of the `auth_mechanisms` that are offered without TLS."""
+    """Whether AUTH is also offered without TLS, where anyone on the network path can read passwords. A tuple names the
+    mechanisms that are offered without TLS."""
     require_auth: bool = False
     """Whether only authenticated clients may send mail (RFC 6409 section 4.3)."""
     disabled: frozenset[str] = OFF_BY_DEFAULT
     """Keywords of extensions that are not offered. Default: `OFF_BY_DEFAULT`."""
     enabled: InitVar[Set[str]] = frozenset()
-    """Keywords of extensions to remove from `disabled`: `enabled={"DSN"}`."""
+    """Keywords to remove from `disabled`: `{"DSN"}`."""
     unknown_parameters: bool = False
     """Whether MAIL and RCPT accept parameters of unknown extensions, which your program can then read as text. By
     default such parameters are refused, because the client relies on their effect (RFC 5321 4.1.1.11)."""
@@ -134,9 +134,9 @@ class Config:
     max_command_line: int = MIN_COMMAND_LINE
     """Maximum octets of a command line with CR LF; extensions raise this limit. Bounds memory per connection."""
     max_text_line: int | None = 65_536
-    """Maximum octets of a body line with CR LF. Real mail exceeds the RFC's 1,000. Bounds memory per connection.
+    """Maximum octets of a body line with CR LF. Real mail exceeds 1,000. Bounds memory per connection.
 
-    None, for no limit, is possible with `Bodies.CHUNKS`, where no line is held in memory."""
+    None, for no limit, needs `Bodies.CHUNKS`."""
     max_message_size: int | None = 52_428_800
     """Maximum octets of a body, announced by SIZE (RFC 1870). Bounds disk space per message."""
     max_header: int | None = None
@@ -151,9 +151,9 @@ class Config:
     max_messages: int | None = None
     """Maximum messages in a session, announced by LIMITS (RFC 9422)."""
     max_errors: int | None = 50
-    """Maximum 5yz replies since the last accepted message. After that many, a command gets a 421 (RFC 5321 7.8)."""
+    """Maximum 5yz replies since the last accepted message. Then a command gets a 421 (RFC 5321 7.8)."""
     max_refusals: int | None = 1000
-    """Maximum other refusals in a session: 4yz replies, and refused messages. After that many, a command gets a 421."""
+    """Maximum other refusals in a session: 4yz replies, and refused messages. Then a command gets a 421."""
     max_idle_commands: int | None = 100
     """Maximum accepted commands, except MAIL, RCPT, DATA, since the last accepted message; then a 421. Stops loops."""
     max_auth_failures: int | None = 3

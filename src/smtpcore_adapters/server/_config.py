@@ -2,9 +2,11 @@
 
 import logging
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import fields, replace
+from datetime import datetime
 from ssl import SSLContext
+from typing import TypedDict
 
 from smtpcore import EXTENSIONS, BareNewlines, Bodies, Budgets, Config, Extension, LocalProtocolError, Tolerance
 
@@ -12,14 +14,13 @@ from .._names import unknown_name
 from ..tls._channel_binding import ServerContext
 from ._app import App
 from ._authentication import check_mechanisms
-from ._config_fields import ConfigFields
 from ._limits import Limits, Timeouts
 from ._listeners import Listener
 
 logger = logging.getLogger("smtpcore")
 
 
-class Options(ConfigFields, total=False):
+class Options(TypedDict, total=False):
     """The options that every adapter's `serve`, `serving` and `run` take. They hold for the whole server.
 
     The fields of `smtpcore.Config` are options, too, such as `hostname`, `require_tls`, `require_auth`, `lmtp`,
@@ -56,6 +57,65 @@ class Options(ConfigFields, total=False):
     A connection through one of `proxies` is never trusted. `"unix"` stands for every client of a Unix socket."""
     listeners: Iterable[Listener]
     """The listeners of the server, in place of a port and a host."""
+
+    hostname: str
+    """See `Config.hostname`."""
+    bare_newlines: BareNewlines
+    """See `Config.bare_newlines`."""
+    tolerance: Tolerance
+    """See `Config.tolerance`."""
+    require_tls: bool
+    """See `Config.require_tls`."""
+    lmtp: bool
+    """See `Config.lmtp`."""
+    auth_mechanisms: tuple[str, ...]
+    """See `Config.auth_mechanisms`."""
+    plaintext_auth: bool | tuple[str, ...]
+    """See `Config.plaintext_auth`."""
+    require_auth: bool
+    """See `Config.require_auth`."""
+    disabled: frozenset[str]
+    """See `Config.disabled`."""
+    enabled: Set[str]
+    """See `Config.enabled`."""
+    unknown_parameters: bool
+    """See `Config.unknown_parameters`."""
+    min_by_time: int | None
+    """See `Config.min_by_time`."""
+    max_hold_for: int | None
+    """See `Config.max_hold_for`."""
+    max_hold_until: datetime | None
+    """See `Config.max_hold_until`."""
+    priority_policy: str | None
+    """See `Config.priority_policy`."""
+    solicitation_classes: tuple[str, ...]
+    """See `Config.solicitation_classes`."""
+    burl: tuple[str, ...]
+    """See `Config.burl`."""
+    max_command_line: int
+    """See `Config.max_command_line`."""
+    max_text_line: int | None
+    """See `Config.max_text_line`."""
+    max_message_size: int | None
+    """See `Config.max_message_size`."""
+    max_header: int | None
+    """See `Config.max_header`."""
+    max_recipients: int
+    """See `Config.max_recipients`."""
+    max_recipients_per_session: int | None
+    """See `Config.max_recipients_per_session`."""
+    max_recipient_domains: int | None
+    """See `Config.max_recipient_domains`."""
+    max_messages: int | None
+    """See `Config.max_messages`."""
+    max_errors: int | None
+    """See `Config.max_errors`."""
+    max_refusals: int | None
+    """See `Config.max_refusals`."""
+    max_idle_commands: int | None
+    """See `Config.max_idle_commands`."""
+    max_auth_failures: int | None
+    """See `Config.max_auth_failures`."""
 
 
 _FIELDS = {field.name: kind.__name__ for kind in (Limits, Budgets, Timeouts) for field in fields(kind)}

@@ -1,53 +1,15 @@
 """The fields of `Config` that are options of a server themselves: `serve(app, hostname="mx.example.org")`."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import MISSING, fields, replace
-from datetime import datetime
-from typing import Any, Final, TypedDict
+from typing import Any, Final
 
-from smtpcore import BareNewlines, Config, LocalProtocolError, Tolerance
+from smtpcore import Config, LocalProtocolError
 
-
-class ConfigFields(TypedDict, total=False):
-    """Fields of `smtpcore.Config`, which describes them. They replace the defaults, or add to the option `config`.
-
-    `starttls` is missing, because a server with the option `tls` offers STARTTLS. `bodies` is missing, because the
-    handlers of a server get runs of octets for each value.
-    """
-
-    hostname: str
-    bare_newlines: BareNewlines
-    tolerance: Tolerance
-    require_tls: bool
-    lmtp: bool
-    auth_mechanisms: tuple[str, ...]
-    plaintext_auth: bool | tuple[str, ...]
-    require_auth: bool
-    disabled: frozenset[str]
-    enabled: Set[str]
-    unknown_parameters: bool
-    min_by_time: int | None
-    max_hold_for: int | None
-    max_hold_until: datetime | None
-    priority_policy: str | None
-    solicitation_classes: tuple[str, ...]
-    burl: tuple[str, ...]
-    max_command_line: int
-    max_text_line: int | None
-    max_message_size: int | None
-    max_header: int | None
-    max_recipients: int
-    max_recipients_per_session: int | None
-    max_recipient_domains: int | None
-    max_messages: int | None
-    max_errors: int | None
-    max_refusals: int | None
-    max_idle_commands: int | None
-    max_auth_failures: int | None
-
-
-CONFIG_FIELDS: Final = frozenset(ConfigFields.__annotations__)
+FIXED: Final = frozenset({"bodies", "starttls"})
+"""The fields that a server sets itself: handlers get runs of octets, and STARTTLS is offered with the option `tls`."""
 _DEFAULTS: Final = {field.name: field.default for field in fields(Config)}
+CONFIG_FIELDS: Final = frozenset({*_DEFAULTS, "enabled"}) - FIXED
 
 
 def config_fields(options: Mapping[str, Any]) -> Mapping[str, Any]:
