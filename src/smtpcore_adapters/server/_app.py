@@ -71,7 +71,7 @@ It returns a `Reply` or None. Five handlers may return something else:
 
 - `connect` may return `DROP`.
 - `header` returns None or a refusal, and may return `AtOnce`.
-- `message` may return `AtOnce`, and in LMTP a mapping from the paths of the recipients to replies.
+- `message` may return `AtOnce`, and in LMTP replies for each recipient: a mapping or a list.
 - `auth` returns the answer to the question of `smtpcore.sasl` that it is called with.
 - `BURL` returns the octets that the URL names, as bytes or as an asynchronous iterator of bytes.
 """

@@ -43,8 +43,10 @@ R = TypeVar("R")
 Handles: TypeAlias = "Callable[[Session, E], R | Awaitable[R]]"
 """A function, or a coroutine function, that gets the session and an `E`, and returns an `R`."""
 
-Replies: TypeAlias = Mapping[Path, Reply] | Mapping[str, Reply] | Mapping[Path | str, Reply]
-"""A reply for each recipient of a message, in LMTP."""
+Replies: TypeAlias = (
+    Mapping[Path, Reply] | Mapping[str, Reply] | Mapping[Path | str, Reply] | list[Reply] | tuple[Reply, ...]
+)
+"""A reply for each recipient of a message, in LMTP: by path or text, or in the order of the recipients."""
 
 # One variable for each kind of handler: a decorator returns the function with the type that the function had before.
 OnBdat = TypeVar("OnBdat", bound="Handles[Bdat, Reply | None]")

@@ -14,7 +14,6 @@ from smtpcore import (
     ConnectionOpened,
     Event,
     InvalidCommand,
-    Path,
     Quit,
     Reply,
     ReplyClass,
@@ -25,6 +24,7 @@ from smtpcore.sasl import Answer, Question
 from ._admission import Admission
 from ._app import App, Handler
 from ._burl import is_for
+from ._handler_types import Replies
 from ._header import Header
 from ._mechanisms import MechanismExchange
 from ._message import Message
@@ -102,9 +102,9 @@ class Handlers:
 
         return answer
 
-    async def ask_for_message(self, message: Message) -> Reply | AtOnce | Mapping[Path | str, Reply] | None:
+    async def ask_for_message(self, message: Message) -> Reply | AtOnce | Replies | None:
         """Call the `message` handlers, and return their decision. Passes on their exceptions."""
-        answer: Reply | AtOnce | Mapping[Path | str, Reply] | None = await self._ask_timed("message", message)
+        answer: Reply | AtOnce | Replies | None = await self._ask_timed("message", message)
         return answer
 
     async def ask_for_part(self, burl: Burl) -> bytes | AsyncIterable[bytes] | Decision:
@@ -219,7 +219,7 @@ class Handlers:
                 return answer
             if answer is not None:
                 expected, rule = _RETURNS.get(name, _REPLY_OR_NONE)
-                if isinstance(answer, expected) and (session.config.lmtp or not isinstance(answer, Mapping)):
+                if isinstance(answer, expected) and (session.config.lmtp or not isinstance(answer, PER_RECIPIENT)):
                     return answer
 
                 raise TypeError(f"{_name(handler)} returned {answer!r}: {rule}")
@@ -242,12 +242,18 @@ def _name(handler: object) -> str:
 
 _COROUTINE: Final[tuple[type[Any], ...]] = (CoroutineType,)
 
+PER_RECIPIENT: Final = (Mapping, list, tuple)
+"""The types of `Replies`: a reply for each recipient, in LMTP."""
+
 _REPLY_OR_NONE: Final = (Reply, "a handler returns a Reply or None")
 
 _RETURNS: Final[Mapping[str, tuple[type | tuple[type, ...], str]]] = {
     "connect": (Drop, "this handler returns a Reply, DROP or None"),
     "header": (AtOnce, "return None or a refusal"),
-    "message": ((AtOnce, Mapping), "return a Reply or None, in LMTP also a mapping of replies"),
+    "message": (
+        (AtOnce, *PER_RECIPIENT),
+        "return a Reply or None, in LMTP also a mapping of replies, or a list of one reply for each recipient",
+    ),
     "auth": (object, ""),  # the SASL mechanism knows the type that it needs
     Burl.verb: ((bytes, AsyncIterable), "return the octets as bytes or as an asynchronous iterator, or refuse"),
 }

@@ -1,6 +1,7 @@
 """A message while it arrives, as handlers see it."""
 
 from collections.abc import Callable, Coroutine
+from email.message import EmailMessage
 from functools import partial
 from io import BytesIO
 from typing import Any, Protocol
@@ -8,6 +9,7 @@ from typing import Any, Protocol
 from smtpcore import Path, Transaction
 
 from ..streams._stream import Stream
+from ._parsing import parse_message
 
 
 class MessageAborted(Exception):
@@ -62,7 +64,9 @@ class Message:
 
     Each piece is a run of octets that may begin and end anywhere in a line. `Config.bodies` has no effect on this.
 
-    A handler that runs in a thread iterates with `for`, and calls `read_blocking()`.
+    `await parse()` returns an `email.message.EmailMessage`.
+
+    A handler that runs in a thread iterates with `for`, and calls `read_blocking()` or `parse_blocking()`.
 
     The client waits while the handler works. Iteration raises `MessageAborted` if the message turns out to be invalid
     or incomplete. A handler should then delete the part that it has stored, for example in a `finally` block. The
@@ -89,6 +93,16 @@ class Message:
     def forward_paths(self) -> tuple[Path, ...]:
         """The accepted recipients, in order."""
         return tuple(rcpt.forward_path for rcpt in self.transaction.recipients)
+
+    @property
+    def sender(self) -> str:
+        """The address of the sender as the client wrote it, empty for a notification."""
+        return self.reverse_path.address
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """The addresses of the accepted recipients as the client wrote them, in order."""
+        return tuple(path.address for path in self.forward_paths)
 
     def __aiter__(self) -> Pieces:
         return self._pieces()
@@ -127,6 +141,17 @@ class Message:
         elsewhere.
         """
         return self._stream.run_async(self.read)
+
+    async def parse(self) -> EmailMessage:
+        """Return the whole message as Python's `email` package parses it. The parser runs in a thread.
+
+        Raises `ValueError` for a message that the parser cannot parse in reasonable time and memory.
+        """
+        return await self._stream.run_blocking(parse_message, await self.read())
+
+    def parse_blocking(self) -> EmailMessage:
+        """Do the same as `parse`, for a plain function that runs in a thread: see `read_blocking`."""
+        return parse_message(self.read_blocking())
 
 
 async def _pop(pieces: list[bytes]) -> bytes:

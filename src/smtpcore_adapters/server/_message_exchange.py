@@ -12,7 +12,7 @@
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from smtpcore import (
     NEED_PART,
@@ -35,14 +35,15 @@ from smtpcore import (
 )
 
 from ._burl import BurlPart
-from ._handlers import Handlers
+from ._handler_types import Replies
+from ._handlers import PER_RECIPIENT, Handlers
 from ._header import Header
 from ._message import Message, MessageAborted
 from ._notifications import AbortConnection, AtOnce, Decider, Decision
 from ._session import SessionRecord
 from ._wire import Wire
 
-_Answer: TypeAlias = tuple[Reply | AtOnce | Mapping[Path | str, Reply] | None, Decider, str]
+_Answer: TypeAlias = tuple[Reply | AtOnce | Replies | None, Decider, str]
 """An answer of handlers, with the `decided_by` and `rule` of its `Refusal`."""
 
 
@@ -127,7 +128,7 @@ class MessageExchange:
         paths = [recipient.forward_path for recipient in transaction.recipients[: conn.replies_owed]]
         if isinstance(end, InvalidData) and end.rule != _PROGRAM:
             decisions: list[Decision] = [(end.reply, Decider.RULE, end.rule)] * len(paths)
-        elif isinstance(answer, Mapping):
+        elif isinstance(answer, PER_RECIPIENT):
             decisions = self._decisions_of(answer, paths)
         elif answer:
             decisions = [(answer, decided_by, rule)] * len(paths)
@@ -172,7 +173,7 @@ class MessageExchange:
     async def _ask_about_message(self, message: Message) -> _Answer:
         """Return the decision of the `message` handlers, which may receive the body meanwhile."""
         decided_by = Decider.HANDLER
-        answer: Reply | AtOnce | Mapping[Path | str, Reply] | None = None
+        answer: Reply | AtOnce | Replies | None = None
         self._is_open = True
         try:
             answer = await self._handlers.ask_for_message(message)
@@ -194,26 +195,40 @@ class MessageExchange:
             # The text is made to fit when the reply is sent.
             conn.refuse_body(Reply(refusal.code))
 
-    def _decisions_of(self, replies: Mapping[Path | str, Reply], paths: Sequence[Path]) -> list[Decision]:
+    def _decisions_of(self, replies: Replies, paths: Sequence[Path]) -> list[Decision]:
         """Return the decision for each path. A path without a reply gets a temporary failure, and is logged."""
-        found: dict[Path, Reply] = {}
-        for key, reply in replies.items():
-            path = _path_of(key)
-            if path is not None and path in paths and isinstance(reply, Reply):
-                found[path] = reply
-            else:
-                self._mistake(f"a message handler returned {reply!r} for {str(key)!r}")
+        if isinstance(replies, Mapping):
+            found = self._replies_by_key(replies, paths)
+        else:
+            given: Sequence[object] = replies
+            found = [reply if isinstance(reply, Reply) else None for reply in given]
+            if len(found) != len(paths):
+                text = f"a message handler returned {len(found)} replies for {len(paths)} recipients"
+                return [self._mistake(text)] * len(paths)
 
-        if any(reply.reply_class is ReplyClass.GOODBYE for path, reply in found.items() if path != paths[-1]):
+        if any(reply and reply.reply_class is ReplyClass.GOODBYE for reply in found[:-1]):
             mistake = self._mistake("a message handler closes the session before the last recipient has a reply")
             return [mistake] * len(paths)
 
         return [
-            (found[path], Decider.HANDLER, "message")
-            if path in found
+            (reply, Decider.HANDLER, "message")
+            if reply
             else self._mistake(f"a message handler returned no reply for {str(path)!r}")
-            for path in paths
+            for path, reply in zip(paths, found, strict=True)
         ]
+
+    def _replies_by_key(self, replies: Mapping[Any, object], paths: Sequence[Path]) -> list[Reply | None]:
+        """Return the reply for each path. A key that is exactly the text of a path comes before an equal key."""
+        by_text: dict[str, Reply] = {}
+        by_path: dict[Path, Reply] = {}
+        for key, reply in replies.items():
+            path = _path_of(key)
+            if path is not None and path in paths and isinstance(reply, Reply):
+                by_text[path.address] = by_path[path] = reply
+            else:
+                self._mistake(f"a message handler returned {reply!r} for {str(key)!r}")
+
+        return [by_text.get(path.address, by_path.get(path)) for path in paths]
 
     def _mistake(self, text: str) -> Decision:
         """Log a mistake of a `message` handler, and return the temporary failure that the client gets."""
@@ -315,7 +330,7 @@ class MessageExchange:
             self._wire.log.write(logging.ERROR, "the handler of BURL failed", exc_info=exc)
 
 
-def _path_of(key: Path | str) -> Path | None:
+def _path_of(key: object) -> Path | None:
     with suppress(LocalProtocolError):
         return Path(str(key))
 

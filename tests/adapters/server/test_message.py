@@ -15,6 +15,7 @@ from smtpcore_adapters import (
 from tests.adapters.fakes import (
     CONFIG,
     DATA,
+    EHLO,
     ENVELOPE,
     MAIL,
     QUIT,
@@ -45,6 +46,45 @@ def test_body_is_read_repeatedly_and_by_several_handlers() -> None:
     app.include(store := MessageStore())
     assert session(app).send(ENVELOPE, BODY, BODY + END + QUIT).codes[-2] == 250
     assert seen + store.bodies == [BODY + BODY] * 5
+
+
+MIXED = b"MAIL FROM:<@r.example:Joe@C.example>\r\nRCPT TO:<Ann@S.example>\r\nRCPT TO:<postmaster>\r\n"
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+def test_handler_gets_strings_and_a_parsed_message(blocking: bool) -> None:
+    app = accepting()
+    seen: list[object] = []
+
+    if blocking:
+
+        @app.on("message", blocking=True)
+        def look_in_thread(session: Session, message: Message) -> Reply:
+            seen.extend([message.sender, message.recipients, message.parse_blocking()["Subject"]])
+            return Reply(250)
+
+    else:
+
+        @app.on("message")
+        async def look(session: Session, message: Message) -> Reply:
+            seen.extend([message.sender, message.recipients, (await message.parse())["Subject"]])
+            return Reply(250)
+
+    session(app).send(EHLO + MIXED + DATA, BODY + END + QUIT)
+    assert seen == ["Joe@C.example", ("Ann@S.example", "postmaster"), "x"]
+
+
+def test_sender_of_a_notification_is_an_empty_string() -> None:
+    app = accepting()
+    seen: list[str] = []
+
+    @app.on("message")
+    def look(session: Session, message: Message) -> Reply:
+        seen.append(message.sender)
+        return Reply(250)
+
+    session(app).send(EHLO + b"MAIL FROM:<>\r\n" + RCPT + DATA, BODY + END + QUIT)
+    assert seen == [""]
 
 
 def test_empty_body_has_no_pieces() -> None:

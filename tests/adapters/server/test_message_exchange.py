@@ -4,6 +4,7 @@ import logging
 import ssl
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -355,10 +356,14 @@ FIRST, SECOND, THIRD = (Path(f"{number}@s.example") for number in range(3))
             ["before the last recipient has a reply"],
         ),
         ({FIRST: OK, SECOND: OK, THIRD: Reply(421, "bye")}, [250, 250, 421], []),
+        ([OK, Reply(452, "full"), OK], [250, 452, 250], []),
+        ((OK, OK, Reply(421, "bye")), [250, 250, 421], []),
+        ([OK, OK], [451, 451, 451], ["returned 2 replies for 3 recipients"]),
+        ([OK, "no reply", OK], [250, 451, 250], ["returned no reply for '1@s.example'"]),
     ],
 )
 def test_mistake_in_the_replies_by_recipient_is_logged_and_gives_451(
-    answer: dict[Path | str, Reply], codes: list[int], errors: list[str], caplog: pytest.LogCaptureFixture
+    answer: Any, codes: list[int], errors: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     app = accepting()
     app.on("message")(lambda session, message: answer)
@@ -369,6 +374,23 @@ def test_mistake_in_the_replies_by_recipient_is_logged_and_gives_451(
     assert all(any(error in message for message in logged) for error in errors)
     assert bool(logged) is bool(errors)
     assert dialogue.reasons == ["421" if 421 in codes else "QUIT"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "codes"),
+    [
+        ({"a@S.example": Reply(250), "a@s.example": Reply(452), "b@s.example": Reply(551)}, [250, 452, 551, 551]),
+        ({"a@s.example": Reply(452), "b@s.example": Reply(551)}, [452, 452, 551, 551]),
+        ([Reply(250), Reply(450), Reply(452), Reply(551)], [250, 450, 452, 551]),
+    ],
+)
+def test_equal_recipients_can_have_different_replies(answer: Any, codes: list[int]) -> None:
+    app = accepting()
+    app.on("message")(lambda session, message: answer)
+    addresses = ("a@S.example", "a@s.example", "b@s.example", "b@s.example")
+    recipients = "".join(f"RCPT TO:<{address}>\r\n" for address in addresses).encode()
+    dialogue = session(app, config=LMTP).send(LHLO + MAIL + recipients + DATA + b"x\r\n.\r\n" + QUIT)
+    assert dialogue.codes[-5:-1] == codes
 
 
 def test_421_to_a_message_for_several_lmtp_recipients_ends_the_session(caplog: pytest.LogCaptureFixture) -> None:
