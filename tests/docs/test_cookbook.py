@@ -170,7 +170,7 @@ def test_scanner_without_tls_and_with_broken_commands_stores_a_file(tmp_path: Pa
     names["SCANS"] = tmp_path / "scans"
     message = mail()
     message.add_attachment(b"%PDF-1.4", maintype="application", subtype="pdf", filename="scan.pdf")
-    with BackgroundServer(names["app"], config=names["CONFIG"]) as server, smtplib.SMTP(timeout=TIMEOUT) as smtp:
+    with BackgroundServer(names["app"], **names["OPTIONS"]) as server, smtplib.SMTP(timeout=TIMEOUT) as smtp:
         smtp.connect("127.0.0.1", server.address.port)
         assert smtp.docmd("EHLO", "Scanner 2.OG")[0] == 250
         assert smtp.docmd("MAIL", "FROM: <scanner>")[0] == 530
@@ -199,7 +199,7 @@ def boxes(tmp_path: Path) -> Iterator[dict[str, Any]]:
 
 def test_lmtp_recipients_get_replies_of_their_own(boxes: dict[str, Any]) -> None:
     with (
-        BackgroundServer(boxes["app"], listeners=[boxes["LISTENER"]]),
+        BackgroundServer(boxes["app"], listeners=[boxes["LISTENER"]], lmtp=True),
         connect("", 0, path=boxes["LISTENER"].path, lmtp=True, tls=TlsMode.NONE) as client,
     ):
         result = client.send("a@c.example", ["b@example.org", "full@example.org", "b@elsewhere.example"], b"hi\n")
@@ -210,7 +210,10 @@ def test_postfix_delivers_over_lmtp_and_keeps_mail_for_a_full_mailbox(boxes: dic
     hops = {"direct": relays.Hop(path=Path(boxes["LISTENER"].path), lmtp=True)}
     message = mail()
     message["Message-Id"] = "<one@c.example>"
-    with BackgroundServer(boxes["app"], listeners=[boxes["LISTENER"]]), relays.relay("postfix", hops) as relay:
+    with (
+        BackgroundServer(boxes["app"], listeners=[boxes["LISTENER"]], lmtp=True),
+        relays.relay("postfix", hops) as relay,
+    ):
         with smtp_to(relay.ports["direct"]) as smtp:
             smtp.send_message(message, to_addrs=["b@example.org", "full@example.org"])
         outcomes = relay.outcomes("one@c.example", ["b@example.org", "full@example.org"])
@@ -371,7 +374,7 @@ def test_dkim_signature_is_required_for_some_domains() -> None:
 
 def test_honeypot_shows_a_foreign_banner_and_records_logins() -> None:
     names = run_example("Microsoft ESMTP MAIL Service")
-    with BackgroundServer(names["app"], config=names["CONFIG"]) as server, smtplib.SMTP(timeout=TIMEOUT) as smtp:
+    with BackgroundServer(names["app"], **names["OPTIONS"]) as server, smtplib.SMTP(timeout=TIMEOUT) as smtp:
         greeting = smtp.connect("127.0.0.1", server.address.port)
         assert greeting == (220, b"mail.example.com Microsoft ESMTP MAIL Service ready")
         assert smtp.ehlo()[1].startswith(b"mail.example.com Hello [127.0.0.1]\n")
