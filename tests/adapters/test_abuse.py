@@ -179,7 +179,7 @@ def test_failed_logins_are_counted_across_sessions_of_an_address() -> None:
     reached = limits_of(app)
     options = {"config": OFFERING, "limits": limits, "peers": table}
     first = session(app, peer=HERE, **options).send(EHLO + WRONG * 2 + QUIT)
-    second = session(app, peer=replace(HERE, port=2), **options).send(EHLO + WRONG * 3 + RIGHT + QUIT)
+    second = session(app, peer=HERE._replace(port=2), **options).send(EHLO + WRONG * 3 + RIGHT + QUIT)
     first.expect(220, 250, 535, 535, 221)
     second.expect(220, 250, 535, 535, 454, 421)
     assert sum(second.stream.sleeps) == 4 + 8 + 16

@@ -4,7 +4,7 @@ import re
 import smtplib
 import ssl
 from base64 import b64encode
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ def test_mechanism_example_takes_a_token() -> None:
 def test_handler_of_aiosmtpd_serves_a_client(capsys: pytest.CaptureFixture[str]) -> None:
     app: App = run_example("class Handler:")["app"]
     config = replace(CONFIG, plaintext_auth=True, require_auth=True, auth_mechanisms=("PLAIN", "LOGIN"))
-    with BackgroundServer(app, config=config) as server, smtplib.SMTP(*astuple(server.address)) as smtp:
+    with BackgroundServer(app, config=config) as server, smtplib.SMTP(*server.address) as smtp:
         with pytest.raises(smtplib.SMTPAuthenticationError):
             smtp.login("tim", "wrong")
         smtp.login("tim", "secret")

@@ -9,7 +9,6 @@ import select
 import struct
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from ipaddress import IPv6Address
 from socket import (
     EAI_NONAME,
@@ -22,7 +21,7 @@ from socket import (
     socket,
 )
 from ssl import SSLContext
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 from ..tls._info import Tls
 
@@ -42,21 +41,41 @@ class Interrupted(Exception):
     """`Stream.interrupt` was called, so `Stream.receive` ends without input, or `Stream.start_tls` without TLS."""
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """One end of a connection."""
-
+class _HostAndPort(NamedTuple):
     host: str
     """The IP address as text, or the path of a Unix socket. `::ffff:192.0.2.1` is written `192.0.2.1`."""
     port: int = 0
     """The TCP port; 0 for a Unix socket."""
 
-    def __post_init__(self) -> None:
+
+class Address(_HostAndPort):
+    """One end of a connection: a named tuple of host and port.
+
+    A comparison with a string raises `TypeError`: compare `address.host`, or `str(address)`.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, host: str, port: int = 0) -> Self:
+        """Return the address, with an IPv4 address in its own form."""
         # A socket for both IPv6 and IPv4 has `::ffff:192.0.2.1` for 192.0.2.1 (RFC 4291 2.5.5.2). If both spellings
         # were kept, a client could be missed in a list that has its address in the other spelling.
-        if self.host.startswith(_MAPPED):
+        if host.startswith(_MAPPED):
             with suppress(ValueError):  # the host is not an IP address
-                object.__setattr__(self, "host", str(IPv6Address(self.host).ipv4_mapped or self.host))
+                host = str(IPv6Address(host).ipv4_mapped or host)
+        return super().__new__(cls, host, port)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, str):
+            raise TypeError(f"an Address cannot be compared with {other!r}: compare its host, or str(address)")
+
+        return super().__eq__(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return super().__hash__()
 
     def __str__(self) -> str:
         if not self.port:

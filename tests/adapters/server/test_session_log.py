@@ -54,7 +54,7 @@ def test_log_records_per_client_are_limited(caplog: pytest.LogCaptureFixture) ->
     limits = Limits(log_records_per_minute=10)
     table = PeerTable(limits)
     for port in range(3):
-        session(app, limits=limits, peers=table, peer=replace(HERE, port=port)).send(EHLO + MAIL + RCPT * 100).end()
+        session(app, limits=limits, peers=table, peer=HERE._replace(port=port)).send(EHLO + MAIL + RCPT * 100).end()
     texts = [record.getMessage() for record in caplog.records]
     assert len([text for text in texts if "a handler failed" in text]) == 10
     assert [text for text in texts if "left out" in text] == [

@@ -26,3 +26,22 @@ from smtpcore_adapters.streams._stream import address_of
 def test_address_is_made_from_a_socket_name(name: object, address: Address | None, text: str) -> None:
     assert address_of(name) == address
     assert str(address) == text
+
+
+def test_address_is_a_tuple_of_host_and_port() -> None:
+    address = Address("::ffff:192.0.2.1", 25)
+    host, port = address
+    assert (host, port) == ("192.0.2.1", 25) == address
+    assert address in {("192.0.2.1", 25)}
+    assert address != ("192.0.2.1", 26)
+    assert repr(address) == "Address(host='192.0.2.1', port=25)"
+
+
+def test_comparison_of_an_address_with_a_string_is_a_type_error() -> None:
+    address = Address("192.0.2.1", 25)
+    with pytest.raises(TypeError, match=r"cannot be compared with '192\.0\.2\.1': compare its host, or str\(address\)"):
+        _ = address == "192.0.2.1"
+    with pytest.raises(TypeError, match=r"compare its host"):
+        _ = address != "192.0.2.1"
+    with pytest.raises(TypeError, match=r"compare its host"):
+        _ = "192.0.2.1:25" == address  # noqa: SIM300
