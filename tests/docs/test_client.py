@@ -168,6 +168,36 @@ def test_connection_lost_at_each_step_is_the_result(step: str) -> None:
     assert submit(Answering(**lost), require_tls=False) == {"u@s.example": RemoteProtocolError}
 
 
+@pytest.mark.parametrize("code", [421, 454, 554])
+def test_refusal_of_starttls_is_the_result(code: int) -> None:
+    refusal = b"%d no\r\n" % code
+    server = Answering("STARTTLS", STARTTLS=closing(refusal) if code == 421 else refusal)
+
+    assert submit(server) == {"u@s.example": code}
+    assert not any("MAIL" in line for line in server.heard)
+
+
+def test_connection_lost_instead_of_the_reply_to_starttls_is_the_result() -> None:
+    assert submit(Answering("STARTTLS", STARTTLS=closing(b""))) == {"u@s.example": RemoteProtocolError}
+
+
+@pytest.mark.parametrize("right", [False, None])
+def test_refusal_of_the_login_is_the_result(right: bool | None) -> None:
+    app = App()
+
+    @app.on("auth")
+    def refuse(session: Session, question: sasl.Question) -> bool | None:
+        return right
+
+    context = ssl.create_default_context()
+    AUTHORITY.configure_trust(context)
+
+    assert submit(app, ["u@s.example", "v@s.example"], tls=context, credentials=TIM) == {
+        "u@s.example": 535,
+        "v@s.example": 535,
+    }
+
+
 def test_nothing_is_sent_without_tls_if_tls_is_required() -> None:
     server = Answering()
 
