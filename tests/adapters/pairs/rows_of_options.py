@@ -416,14 +416,18 @@ class MaxAuthFailures(Row):
 
 def fail_to_log_in(talk: Talk, *codes: int) -> int:
     """Send a wrong password, and return the code of the reply."""
-    if talk.setup.mechanism == "PLAIN":
-        return int(talk.say(STRANGER, *codes)[:3])
-
-    reply = talk.say(b"AUTH LOGIN", 334, *codes)
-    if reply.startswith("334"):
+    last = STRANGER
+    if talk.setup.mechanism == "LOGIN":
+        reply = talk.say(b"AUTH LOGIN", 334, *codes)
+        if not reply.startswith("334"):
+            return int(reply[:3])
         talk.say(b"dGlt", 334)
-        reply = talk.say(b"d3Jvbmc=", *codes)
-    return int(reply[:3])
+        last = b"d3Jvbmc=\r\n"
+
+    talk.client.send(last)
+    if talk.setup.auth_delay:
+        talk.setup.advance(talk.setup.auth_delay)
+    return int(talk.expect(*codes, after=last)[:3])
 
 
 # The server
@@ -496,7 +500,7 @@ class Grace(Row):
     covers = ("Options.grace",)
 
     def on(self, setup: Setup) -> None:
-        setup.option(grace=setup.wait)
+        setup.option(grace=0.0)
 
     def own(self, service: Service) -> None:
         with Talk(service) as talk:

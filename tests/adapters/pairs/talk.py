@@ -4,21 +4,22 @@ import base64
 import logging
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
-from types import TracebackType
 from typing import Any, ClassVar, Final
 
 from smtpcore import EXTENSIONS, OFF_BY_DEFAULT, Budgets, Config, Extension, Mail, Params, Rcpt, Reply
 from smtpcore_adapters import Address, App, Limits, Message, Server, Session, Timeouts
 from smtpcore_adapters.users import Users
+from tests.adapters.clocks import Clock
 from tests.adapters.fakes import CONFIG
 from tests.adapters.harness import TIMEOUT, Client
 
 _BUDGETS: Final = {field.name for field in fields(Budgets)}
+WAIT: Final = 60.0
+"""The seconds of a timeout that has to expire, by the clock of the server."""
 SLOW: Final = "closing: you took too long"
 """The end of the reply after a timeout."""
 LOCAL: Final = ("127.0.0.0/8", "::1/128", "unix")
@@ -30,10 +31,6 @@ STRANGER: Final = b"AUTH PLAIN " + base64.b64encode(b"\0tim\0wrong") + b"\r\n"
 
 class Conflict(Exception):
     """Two rows set one option to different values."""
-
-
-class TooSlow(Exception):
-    """This machine was so slow that a timeout has expired before the tested step."""
 
 
 class Refused(Exception):
@@ -63,14 +60,15 @@ class Received:
 class Setup:
     """The options of a server, and the way in which a client uses the server. Each row adds its options and steps."""
 
-    def __init__(self, contexts: tuple[ssl.SSLContext, ssl.SSLContext], directory: str, wait: float) -> None:
+    def __init__(self, contexts: tuple[ssl.SSLContext, ssl.SSLContext], directory: str) -> None:
         self.server_tls, self.client_tls = contexts
         self.directory = directory
         """A directory for Unix sockets."""
-        self.wait = wait
-        """The seconds of a timeout that has to expire in the test."""
-        self.is_timed = False
-        """Whether a timeout of `wait` seconds is set."""
+        self.clock: Clock | None = None
+        """The clock of the server, if a timeout has to expire in the test."""
+        self.greeting_delay = 0.0
+        self.auth_delay = 0.0
+        """The longest time until the reply to a failed login."""
         self.disabled = set(OFF_BY_DEFAULT)
         self.options: dict[str, Any] = {}
         self.extensions: list[Extension] = list(EXTENSIONS)
@@ -103,6 +101,15 @@ class Setup:
         self.is_unix = False
 
     # The server
+
+    def timed(self) -> None:
+        """Give the server a clock of its own, so that timeouts expire without a wait."""
+        self.clock = self.clock or Clock()
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock of the server forward."""
+        assert self.clock
+        self.clock.advance(seconds)
 
     def config(self, **fields: Any) -> None:
         """Set fields of `Config`."""
@@ -219,6 +226,11 @@ class Service:
                 self.reasons[session.id] = str(reason)
                 self.ended.notify_all()
 
+    def has_ended(self, session: Session, *, within: float) -> bool:
+        """Wait for the end of a session for some seconds, and return whether the session has ended."""
+        with self.ended:
+            return self.ended.wait_for(lambda: session.id in self.reasons, within)
+
     def reason(self, session: Session) -> str:
         """Wait for the end of a session, and return its reason."""
         with self.ended:
@@ -237,27 +249,15 @@ class Talk:
         self.offers: dict[str, str] = {}
         """The extensions in the last reply to EHLO, with their arguments."""
         self.greeting = ""
-        self.began = time.monotonic()
-        self.waits = False
-        """Whether the client now waits until a timeout has expired."""
         self.is_encrypted = False
         self._client: Client | None = None
 
     def __enter__(self) -> "Talk":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         if self._client:
             self._client.socket.close()
-        if isinstance(error, Exception) and self.is_late:
-            raise TooSlow from error
-
-    @property
-    def is_late(self) -> bool:
-        """Whether a timeout may have expired although the client does not wait for its end."""
-        return self.setup.is_timed and not self.waits and self.seconds > self.setup.wait / 2
 
     @property
     def client(self) -> Client:
@@ -270,17 +270,14 @@ class Talk:
         """The session at the server. Only for the session that was opened last."""
         return self.service.sessions[-1]
 
-    @property
-    def seconds(self) -> float:
-        """The age of this session."""
-        return time.monotonic() - self.began
-
     # Before the greeting
 
     def connect(self, address: Address | None = None, *, receive_buffer: int | None = None) -> "Talk":
         """Connect, and send the PROXY header. TLS is for `greet`."""
         address = address or self.service.server.address
         source = self.source if address.port and not self.setup.proxy else None
+        if self.setup.clock:
+            self.setup.clock.expected += 1
         self._client = Client(address, receive_buffer=receive_buffer, source=source)
         if self.setup.proxy:
             self.client.send(self.setup.proxy(Address(self.source, 1234) if self.source else CLIENT))
@@ -304,6 +301,8 @@ class Talk:
                 self.encrypt()
             except OSError as exc:
                 raise Refused("") from exc
+        if self.setup.greeting_delay:
+            self.setup.advance(self.setup.greeting_delay)
         self.greeting = self.read()
         if self.greeting.startswith("421"):
             raise Refused(self.greeting)
@@ -458,9 +457,13 @@ class Talk:
             data = self.client.rest()
         return data
 
+    def expect_timeout(self, seconds: float = WAIT) -> None:
+        """Let a timeout expire, which ends the session."""
+        self.setup.advance(seconds + 1)
+        self.expect_goodbye(SLOW)
+
     def expect_goodbye(self, text: str) -> None:
         """Expect a 421 with this text, and the end of the connection."""
-        self.waits = True
         reply = self.read()
         assert reply.startswith("421 4."), reply
         assert reply.endswith(text), reply

@@ -21,12 +21,13 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from smtpcore import EXTENSIONS, Budgets, Config
 from smtpcore_adapters import Limits, Options, Timeouts
+from tests.adapters.clocks import CLOCKS
 from tests.adapters.harness import loop_of, module_of
 
 from .rows_of_extensions import EXTENSION_ROWS
 from .rows_of_limits import LIMITS
 from .rows_of_options import OPTIONS
-from .talk import Hook, Log, Row, Service, Setup, TooSlow, captured_log, converse
+from .talk import Hook, Log, Row, Service, Setup, captured_log, converse
 
 ROWS = (*OPTIONS, *LIMITS, *EXTENSION_ROWS)
 BY_NAME = {row.name or row.covers[0].partition(".")[2]: row for row in ROWS}
@@ -36,8 +37,6 @@ EXCLUDED = Path(__file__).with_name("excluded.txt")
 ADAPTERS = ("asyncio", "trio", "anyio", "threads")
 BACKENDS = ("asyncio", "trio", "anyio-asyncio", "anyio-trio")
 """The backends with an event loop. On anyio, one half of the pairs runs on each of its event loops."""
-WAITS = (0.2, 0.8, 3.2)
-"""Seconds of a timeout that has to expire. If this machine was too slow for a wait, the pair is tried with the next."""
 
 
 def shared_slot(one: str, other: str) -> str:
@@ -111,9 +110,16 @@ def log() -> Iterator[Log]:
 def serving(backend: str, portals: Portals, service: Service) -> Iterator[None]:
     """Run the server of a pair."""
     block = module_of(backend).serving(service.setup.app, **service.setup.all_options())
-    if backend in portals:
-        block = portals[backend].wrap_async_context_manager(block)
-    with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
+    clock = service.setup.clock
+    with ThreadPoolExecutor(1) as pool, ExitStack() as loop, ExitStack() as stack:
+        if clock:
+            CLOCKS[service.setup.app] = clock
+        if backend in portals:
+            portal = portals[backend]
+            if clock:
+                portal = loop.enter_context(start_blocking_portal(loop_of(backend), clock.backend_options(backend)))
+                loop.enter_context(clock.attached_to(portal))
+            block = portal.wrap_async_context_manager(block)
         service.server = stack.enter_context(block)
         stopped: list[Future[None]] = []
 
@@ -155,19 +161,12 @@ class Bench:
         return None
 
     def _run(self, backend: str, rows: list[Row], use: Callable[[Service], None]) -> None:
-        for wait in WAITS:
-            setup = Setup(self.contexts, str(self.directory), wait)
-            for row in rows:
-                row.on(setup)
-            service = Service(setup, self.log)
-            try:
-                with serving(backend, self.portals, service):
-                    use(service)
-                return
-            except TooSlow:
-                continue
-
-        raise TooSlow(f"this machine needs more than {WAITS[-1] / 2} seconds")
+        setup = Setup(self.contexts, str(self.directory))
+        for row in rows:
+            row.on(setup)
+        service = Service(setup, self.log)
+        with serving(backend, self.portals, service):
+            use(service)
 
 
 @pytest.fixture
@@ -193,6 +192,6 @@ def test_excluded_pairs_do_not_work(bench: Bench) -> None:
 
 
 def failures(bench: Bench, pairs: list[tuple[str, tuple[str, str]]]) -> list[str]:
-    """Try the pairs, several at once because timeouts have to expire, and return the failures."""
+    """Try the pairs, several at once because clients and servers wait for each other, and return the failures."""
     with ThreadPoolExecutor(8) as pool:
         return [failure for failure in pool.map(lambda each: bench.try_pair(*each), pairs) if failure]
