@@ -107,7 +107,10 @@ class Clock(trio.abc.Clock):
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            await trio.testing.wait_all_tasks_blocked()
+            with trio.move_on_after(_PATIENCE) as scope:
+                await trio.testing.wait_all_tasks_blocked()
+            if scope.cancelled_caught:
+                return False
             self._jumped += seconds
             return True
 
