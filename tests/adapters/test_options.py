@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
+from math import nan
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ from smtpcore import (
     EXTENSIONS,
     Burl,
     Command,
+    Config,
     ConnectionOpened,
     Extension,
     LocalProtocolError,
@@ -26,7 +28,18 @@ from smtpcore import (
     UnknownCommand,
 )
 from smtpcore.sasl import Question
-from smtpcore_adapters import App, Drop, Header, Listener, Message, Session, TlsMode
+from smtpcore_adapters import (
+    App,
+    ConnectOptions,
+    Drop,
+    Header,
+    Listener,
+    Message,
+    Options,
+    SendOptions,
+    Session,
+    TlsMode,
+)
 from smtpcore_adapters import Client as MailClient
 from smtpcore_adapters.forward import Forward
 from smtpcore_adapters.socket import connect as blocking_connect
@@ -47,6 +60,61 @@ OF_CLIENTS = {
     "local_hostname": "The nearest is 'hostname'",
     "greeting": "it is a field of ClientBudgets, so pass budgets=ClientBudgets(greeting=...)",
     "config": "give the fields of a ClientConfig as options, such as hostname=... or lmtp=...",
+}
+
+WRONG_FOR_SERVERS: dict[str, tuple[Any, str]] = {
+    "host": (25, "host is 25, which is of type int: use str or None"),
+    "grace": ("5", "grace is '5', which is of type str: use float"),
+    "config": ({"hostname": "x"}, "config is {'hostname': 'x'}, which is of type dict: use Config"),
+    "extensions": (["SIZE"], "extensions is ['SIZE'], which is of type list: use a sequence of Extension"),
+    "tls": (True, "tls is True, which is of type bool: use SSLContext or None"),
+    "implicit_tls": (465, "implicit_tls is 465, which is of type int: use bool"),
+    "budgets": (300, "budgets is 300, which is of type int: use Budgets"),
+    "timeouts": (5.0, "timeouts is 5.0, which is of type float: use Timeouts"),
+    "limits": (None, "limits is None, which is of type NoneType: use Limits"),
+    "proxies": ("10.0.0.1", "proxies is '10.0.0.1', which is of type str: use an iterable of str"),
+    "trusted": ([b"10.0.0.1"], "trusted is [b'10.0.0.1'], which is of type list: use an iterable of str"),
+    "listeners": ({"port": 25}, "listeners is {'port': 25}, which is of type dict: use an iterable of Listener"),
+    "auth_mechanisms": ("PLAIN", "auth_mechanisms is 'PLAIN', which is of type str: use a tuple of str"),
+    "enabled": ("DSN", "enabled is 'DSN', which is of type str: use a set of str"),
+}
+
+WRONG_FOR_CLIENTS: dict[str, tuple[Any, str]] = {
+    "tls": (True, "tls is True, which is of type bool: use TlsMode"),
+    "context": ("ca.pem", "context is 'ca.pem', which is of type str: use SSLContext or None"),
+    "auth": (
+        "tim:secret",
+        "auth is a value of type str: use a tuple (str, str) or Credentials or ClientMechanism or a function or None",
+    ),
+    "auth_mechanisms": ("PLAIN", "auth_mechanisms is 'PLAIN', which is of type str: use a sequence of str or None"),
+    "plaintext_auth": ("no", "plaintext_auth is 'no', which is of type str: use bool"),
+    "lmtp": (1, "lmtp is 1, which is of type int: use bool"),
+    "hostname": (b"c.example", "hostname is b'c.example', which is of type bytes: use str or None"),
+    "budgets": (30, "budgets is 30, which is of type int: use ClientBudgets"),
+    "connect_timeout": ("5", "connect_timeout is '5', which is of type str: use float"),
+    "local_address": (1, "local_address is 1, which is of type int: use str or None"),
+    "path": (b"/run/x", "path is b'/run/x', which is of type bytes: use str or None"),
+    "proxy": (True, "proxy is True, which is of type bool: use ProxyHeader or None"),
+    "chunking": (None, "chunking is None, which is of type NoneType: use bool"),
+    "pipelining": (0, "pipelining is 0, which is of type int: use bool"),
+    "extensions": ("SIZE", "extensions is 'SIZE', which is of type str: use a sequence of Extension"),
+}
+
+WRONG_FOR_MESSAGES: dict[str, tuple[Any, str]] = {
+    "size": ("5", "size is '5', which is of type str: use int"),
+    "body_type": ("8BITMIME", "body_type is '8BITMIME', which is of type str: use BodyType"),
+    "smtputf8": (1, "smtputf8 is 1, which is of type int: use bool"),
+    "ret": ("FULL", "ret is 'FULL', which is of type str: use Ret"),
+    "envid": (5, "envid is 5, which is of type int: use str"),
+    "notify": ("SUCCESS", "notify is 'SUCCESS', which is of type str: use an iterable of Notify"),
+    "requiretls": (None, "requiretls is None, which is of type NoneType: use bool"),
+    "by": (600, "by is 600, which is of type int: use DeliverBy"),
+    "mt_priority": (True, "mt_priority is True, which is of type bool: use int"),
+    "hold_for": (1.5, "hold_for is 1.5, which is of type float: use int"),
+    "hold_until": ("2030", "hold_until is '2030', which is of type str: use datetime"),
+    "solicit": ("net.example:ADV", "solicit is 'net.example:ADV', which is of type str: use a tuple of str"),
+    "submitter": ("tim", "submitter is 'tim', which is of type str: use Submitter"),
+    "params": (["XFOO"], "params is ['XFOO'], which is of type list: use a mapping of str"),
 }
 
 
@@ -76,6 +144,29 @@ def test_unknown_option_of_serve_or_run_is_a_type_error(function: str, backend: 
     call = partial(serve, App(), on_ready=report, timeout=1) if plain else partial(run_in, backend, main)
     with pytest.raises(TypeError, match="The nearest is 'timeouts'"):
         call()
+
+
+@pytest.mark.parametrize("name", WRONG_FOR_SERVERS)
+def test_wrong_type_of_an_option_of_a_server_is_a_type_error(name: str, backend: str) -> None:
+    value, error = WRONG_FOR_SERVERS[name]
+    with pytest.raises(TypeError, match=f"^{re.escape(error)}$"):
+        within(backend, App(), lambda server: pytest.fail("the server listens"), **{name: value})
+
+
+@pytest.mark.parametrize("grace", [-1, nan])
+def test_negative_grace_is_a_value_error(grace: float, backend: str) -> None:
+    with pytest.raises(ValueError, match=f"grace is {grace}: it must be at least 0 seconds"):
+        within(backend, App(), lambda server: pytest.fail("the server listens"), grace=grace)
+
+
+@pytest.mark.parametrize(
+    ("kind", "table"),
+    [(Options, WRONG_FOR_SERVERS), (ConnectOptions, WRONG_FOR_CLIENTS), (SendOptions, WRONG_FOR_MESSAGES)],
+)
+def test_each_option_is_tried_with_a_wrong_type(kind: Any, table: dict[str, object]) -> None:
+    # `tests/smtpcore/test_fields.py` tries each field of `Config`.
+    of_config = {field.name for field in fields(Config)} if kind is Options else set()
+    assert set(kind.__annotations__) - of_config == set(table) - of_config
 
 
 if TYPE_CHECKING:
@@ -274,6 +365,13 @@ def test_unknown_option_of_connect_is_a_type_error(name: str, backend: str) -> N
         connect(backend, 1, fail, **{name: TlsMode.REQUIRED})
 
 
+@pytest.mark.parametrize("name", WRONG_FOR_CLIENTS)
+def test_wrong_type_of_an_option_of_connect_is_a_type_error(name: str, backend: str) -> None:
+    value, error = WRONG_FOR_CLIENTS[name]
+    with pytest.raises(TypeError, match=f"^{re.escape(error)}$"):
+        connect(backend, 1, fail, **{name: value})
+
+
 def test_local_address_of_a_unix_socket_is_a_value_error(backend: str) -> None:
     with pytest.raises(ValueError, match="local_address has no effect with path"):
         connect(backend, 1, fail, path="/run/x", local_address="127.0.0.1")
@@ -286,6 +384,21 @@ def test_unknown_option_of_send_is_a_type_error_before_anything_is_sent(backend:
         options: dict[str, Any] = {"require_tls": True}
         with pytest.raises(TypeError, match=r"'require_tls' is not an option of send. The nearest is 'requiretls'"):
             await client.send("a@c.example", "b@s.example", b"secret", **options)
+        assert (await client.send("a@c.example", "b@s.example", b"hi")).accepted
+
+    with running(backend, accepting(store), config=CONFIG) as server:
+        connect(backend, server.server.address.port, use, hostname="c.example")
+    assert store.bodies == [b"hi\r\n"]
+
+
+def test_wrong_type_of_an_option_of_send_is_a_type_error_before_anything_is_sent(backend: str) -> None:
+    store = MessageStore()
+
+    async def use(client: MailClient) -> None:
+        for name, (value, error) in WRONG_FOR_MESSAGES.items():
+            options: dict[str, Any] = {name: value}
+            with pytest.raises(TypeError, match=f"^{re.escape(error)}$"):
+                await client.send("a@c.example", "b@s.example", b"secret", **options)
         assert (await client.send("a@c.example", "b@s.example", b"hi")).accepted
 
     with running(backend, accepting(store), config=CONFIG) as server:

@@ -1,12 +1,13 @@
-"""A wrong value in any field of a configuration is an error at once, in the core and in the adapters."""
+"""A value of a wrong type in a configuration or in options is an error at once, in the core and in the adapters."""
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
-from typing import Any, get_type_hints
+from typing import Any, TypedDict, get_type_hints
 
 import pytest
 
-from smtpcore import Budgets, ClientBudgets, ClientConfig, Config, LocalProtocolError
+from smtpcore import Budgets, ClientBudgets, ClientConfig, Config, LocalProtocolError, check_values
 from smtpcore_adapters import Limits, Listener, Timeouts
 
 SETTINGS: list[Any] = [
@@ -27,6 +28,7 @@ ALLOWED: dict[Any, list[Any]] = {
     str | None: ["PLAIN", "5"],
     bool: [True],
     bool | None: [True],
+    bool | tuple[str, ...]: [True],
     float: [1.5],
 }
 
@@ -61,3 +63,60 @@ def test_error_says_what_to_use(name: str, value: object, message: str) -> None:
 
 def test_time_may_be_a_whole_number() -> None:
     assert Budgets(command=300).command == 300
+
+
+class Choices(TypedDict, total=False):
+    """Options of a function."""
+
+    names: Iterable[str]
+    order: Sequence[int] | None
+    login: tuple[str, int]
+    extra: Mapping[str, object]
+    sizes: tuple[int, ...]
+    source: str | Callable[[], str]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("names", []),
+        ("names", {"a": 1}),
+        ("names", iter(["a"])),
+        ("order", (1, 2)),
+        ("order", None),
+        ("login", ("tim", 5)),
+        ("extra", {"a": object()}),
+        ("sizes", ()),
+        ("sizes", (1, 2, 3)),
+        ("source", str),
+    ],
+)
+def test_right_value_of_an_option_is_accepted_and_not_consumed(name: str, value: Any) -> None:
+    check_values({name: value}, Choices)
+    assert name != "names" or list(value) in ([], ["a"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("names", "a", "names is 'a', which is of type str: use an iterable of str"),
+        ("names", b"a", "names is b'a', which is of type bytes: use an iterable of str"),
+        ("names", ["a", 1], "names is ['a', 1], which is of type list: use an iterable of str"),
+        ("order", {1}, "order is {1}, which is of type set: use a sequence of int or None"),
+        ("login", ("tim",), "login is ('tim',), which is of type tuple: use a tuple (str, int)"),
+        ("login", ["tim", 5], "login is ['tim', 5], which is of type list: use a tuple (str, int)"),
+        ("extra", {1: 1}, "extra is {1: 1}, which is of type dict: use a mapping of str"),
+        ("sizes", ("1",), "sizes is ('1',), which is of type tuple: use a tuple of int"),
+        ("source", 5, "source is 5, which is of type int: use str or a function"),
+    ],
+)
+def test_wrong_value_of_an_option_is_a_type_error(name: str, value: object, message: str) -> None:
+    with pytest.raises(TypeError) as error:
+        check_values({name: value}, Choices)
+
+    assert str(error.value) == message
+
+
+def test_secret_value_is_not_shown() -> None:
+    with pytest.raises(TypeError, match="login is a value of type str: use a tuple"):
+        check_values({"login": "tim:secret"}, Choices, secret=("login",))

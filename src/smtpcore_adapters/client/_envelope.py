@@ -16,6 +16,7 @@ from smtpcore import (
     Rcpt,
     Ret,
     Submitter,
+    check_values,
 )
 
 from .._names import check_options
@@ -78,8 +79,9 @@ KEYWORDS: Mapping[str, str] = {
 
 
 def check_send_options(options: SendOptions) -> None:
-    """Raise `TypeError` for an unknown option."""
+    """Raise `TypeError` for an unknown option, and for a value of a wrong type."""
     check_options("an option of send", options, SendOptions.__annotations__)
+    check_values(options, SendOptions)
 
 
 def make_mail(sender: Sender, options: SendOptions, found: Mapping[str, object]) -> Mail:

@@ -6,7 +6,7 @@ from dataclasses import fields
 from enum import Enum
 from typing import Protocol, TypedDict
 
-from smtpcore import ClientBudgets, Extension
+from smtpcore import ClientBudgets, Extension, check_values
 from smtpcore.proxy import ProxyHeader
 from smtpcore.sasl import MECHANISMS, ClientMechanism
 
@@ -97,8 +97,9 @@ _HINTS = {
 
 
 def check_connect_options(options: ConnectOptions) -> None:
-    """Raise `TypeError` for an unknown option, and `ValueError` for options that exclude each other."""
+    """Raise `TypeError` for an unknown option or a wrong type, and `ValueError` for options that exclude each other."""
     check_options("an option of connect", options, _OPTIONS, _HINTS)
+    check_values(options, ConnectOptions, secret=("auth",))
     for name in options.get("auth_mechanisms") or ():
         if name not in _MECHANISMS:
             raise ValueError(unknown_name(name, "a SASL mechanism", _MECHANISMS))

@@ -12,7 +12,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from ssl import SSLContext
 from typing import Any, TypeAlias, Unpack
 
-from smtpcore import EXTENSIONS, Budgets, Config, Connection, Reply
+from smtpcore import EXTENSIONS, Budgets, Config, Connection, Reply, check_values
 
 from .._names import check_options
 from ..streams._stream import Address, Stream
@@ -77,10 +77,14 @@ class Acceptor:
 
     def __init__(self, app: App, port: int = 0, *, descriptors: int = 1, **options: Unpack[Options]) -> None:
         check_options("an option of the server", options, OPTIONS, HINTS)
+        check_values(options, Options)
         self.listeners: tuple[Listener, ...] = _listeners(port, options)
         """The addresses to listen on."""
         self.grace: float = options.get("grace", 30.0)
         """Seconds from `drain` until the adapter cancels the remaining sessions."""
+        if not self.grace >= 0:
+            raise ValueError(f"grace is {self.grace}: it must be at least 0 seconds")
+
         self.clock: Callable[[], float] = time.monotonic
         """The clock of the sessions, in seconds."""
         self._app = app
