@@ -359,7 +359,7 @@ class ClientConnection(Endpoint[ClientBudgets]):
         """Return whether this request has to wait for pending replies, which then decide whether it can be sent.
 
         If the result is false, call `send`: it either accepts the request, or raises the reason why the request cannot
-        be sent in this session.
+        be sent, which no pending reply can change.
         """
         return bool(self._pending) and not self._left and not self.may_send(request)
 

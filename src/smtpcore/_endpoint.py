@@ -144,8 +144,8 @@ class Endpoint(ABC, Generic[B]):
         Call this method before each wait for input, after each `receive_data`, and at `deadline`. The time between a
         `receive_data` and the next wait does not count, because the program works then.
 
-        If a budget is spent, the session is over: `next_event` returns `TimedOut`. A server queues a 421 if the client
-        can read it.
+        If a budget is spent, the session is over: `next_event` returns `TimedOut`, after `BodyAborted` if a body was
+        open. A server queues a 421 if the client can read it.
         """
         timer = self._timer
         if timer is None:
