@@ -4,6 +4,7 @@ Each program has to answer real clients and `smtpcore check`, deliver each messa
 """
 
 import random
+import re
 import smtplib
 import socket
 import ssl
@@ -18,10 +19,14 @@ import anyio
 import anyio.to_thread
 import pytest
 
+import smtpcore
+from smtpcore import ReplyClass
+from smtpcore._state import ALLOWED_REPLIES
 from smtpcore_adapters.check import Outcome, Severity, Target, run_checks
 from tests.adapters.harness import TIMEOUT, Client
 from tests.docs.programs import AUTHORITY, PROGRAMS, Process, write_certificates
 from tests.docs.test_readme import run_example
+from tests.paths import DOCS
 from tests.slowloris import CASES, run_attack
 
 EHLO = b"EHLO c.example\r\n"
@@ -343,3 +348,14 @@ def test_web_application_runs_an_smtp_server(framework: str, monkeypatch: pytest
     anyio.run(main)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", ports[0]), timeout=TIMEOUT)
+
+
+def test_table_of_replies_has_the_replies_that_each_event_accepts() -> None:
+    text = (DOCS / "embedding.md").read_text()
+    rows = re.findall(r"^\| (`[A-Z].*) \| ((?:\dyz|none).*) \|$", text, re.MULTILINE)
+    shown = {getattr(smtpcore, name): replies for names, replies in rows for name in re.findall(r"`(\w+)`", names)}
+
+    assert len(shown) > 20
+    for event, replies in shown.items():
+        classes = {ReplyClass(int(digit)) for digit in re.findall(r"\d(?=yz)", replies)}
+        assert classes == ALLOWED_REPLIES.get(event, frozenset()) - {ReplyClass.GOODBYE}, event
