@@ -438,7 +438,8 @@ class ClientConnection(Endpoint[ClientBudgets]):
         if state is State.CHUNK_REFUSED and not isinstance(request, Rset | Quit):  # RFC 3030 section 2
             raise LocalProtocolError("a part of the body was refused: clear the transaction with RSET")
         if isinstance(request, _OF_HELLO) and isinstance(request, Lhlo) != self._config.lmtp:
-            raise LocalProtocolError(f"{name_of(request)} is of another protocol: send conn.hello")  # RFC 2033 4.1
+            # RFC 2033 4.1
+            raise LocalProtocolError(f"{name_of(request)} does not fit lmtp={self._config.lmtp}: send conn.hello")
 
     def _encode(self, request: Command | UnknownCommand) -> bytes:
         octets = encode(request, self._dialect)

@@ -49,7 +49,7 @@ def option_of(parameter: Parameter[Any]) -> str | None:
 
 
 def relayed(parameter: Parameter[Any], value: object, *offered: Extension) -> Any:
-    """Return what a relay sends to a server that offers these extensions."""
+    """Return the value that a relay sends to a server with these extensions, a refusal, or None for no parameter."""
     assert parameter.relay, "the parameter has a relay rule"
     offers = {extension.keyword: None for extension in offered}
     return parameter.relay(value, NextHop(offers=offers, path=ADDRESS, is_private=True, is_trusted=True))

@@ -206,8 +206,8 @@ def _check_size(octets: bytes) -> None:
 
 def _count_of_sides(texts: Iterable[str], form: _Format) -> int:
     """Return the number of lines of client and server in a text of this format; 0 for a text of another format."""
-    # Some programs print many lines before the dialogue and after it. Between the first and the last line of a side,
-    # most lines must be in the format.
+    # Some programs print many lines before and after the dialogue, so only the lines from the first to the last line of
+    # the client or server are examined. Most of these lines must have this format.
     sides = [form.side_of(text) for text in texts if text.strip()]
     sided = [at for at, side in enumerate(sides) if side and side[0] in (Side.CLIENT, Side.SERVER)]
     dialogue = sides[sided[0] : sided[-1] + 1] if sided else []

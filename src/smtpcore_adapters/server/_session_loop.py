@@ -107,7 +107,7 @@ class SessionLoop:
         self.session: Session = self._wire.session
         """The session that the handlers receive."""
 
-    # Calls of the acceptor
+    # Methods that the acceptor calls
 
     def refuse(self, reply: Reply) -> None:
         """Refuse the client with `reply` as the greeting, because the server is stopping. Call it before `run`."""

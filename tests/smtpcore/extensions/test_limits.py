@@ -10,7 +10,7 @@ FROM = b"MAIL FROM:<a@c.example>\r\n"
 
 
 def limited(**changes: Any) -> ServerPlaybook:
-    """Return a server that announces its limits, after EHLO."""
+    """Return a server that announces its limits, in the state after EHLO."""
     return server(READY, disabled=OFF_BY_DEFAULT - {"LIMITS"}, **changes)
 
 
