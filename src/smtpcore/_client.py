@@ -438,8 +438,7 @@ class ClientConnection(Endpoint[ClientBudgets]):
         if state is State.CHUNK_REFUSED and not isinstance(request, Rset | Quit):  # RFC 3030 section 2
             raise LocalProtocolError("a part of the body was refused: clear the transaction with RSET")
         if isinstance(request, _OF_HELLO) and isinstance(request, Lhlo) != self._config.lmtp:
-            # RFC 2033 4.1
-            raise LocalProtocolError(f"{name_of(request)} does not fit lmtp={self._config.lmtp}: send conn.hello")
+            raise LocalProtocolError(f"{name_of(request)} does not fit config.lmtp: send conn.hello")  # RFC 2033 4.1
 
     def _encode(self, request: Command | UnknownCommand) -> bytes:
         octets = encode(request, self._dialect)
