@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.logging import RichHandler
 
-from smtpcore import DataChunk, DataEnd, Mail, Path, Rcpt, Reply, Transaction
+from smtpcore import BodyAborted, DataChunk, DataEnd, Mail, Path, Rcpt, Reply, Transaction
 from smtpcore_adapters.cli._display import Arrival, Arrivals, JsonLog, LineLog, PrintableLog
 from smtpcore_adapters.cli.serve import _log_handler
 
@@ -114,6 +114,17 @@ class FakeSession:
     def __init__(self) -> None:
         mail, rcpt = Mail(Path("a@c.example")), Rcpt(Path("u@s.example"))
         self.transaction = Transaction(mail, [rcpt])
+
+
+def test_size_of_a_message_does_not_include_an_abandoned_message() -> None:
+    reported: list[Arrival] = []
+    arrivals = Arrivals(reported.append)
+    session: Any = FakeSession()
+
+    for item in (DataChunk(b"lost"), Reply(250), BodyAborted(), DataChunk(b"kept\r\n"), DataEnd(), Reply(250)):
+        arrivals.on_event(session, item)
+
+    assert [found.size for found in reported] == [6]
 
 
 def test_message_is_shown_after_the_reply_to_the_end_of_data() -> None:
