@@ -75,6 +75,7 @@ WRONG_FOR_SERVERS: dict[str, tuple[Any, str]] = {
     "proxies": ("10.0.0.1", "proxies is '10.0.0.1', which is of type str: use an iterable of str"),
     "trusted": ([b"10.0.0.1"], "trusted is [b'10.0.0.1'], which is of type list: use an iterable of str"),
     "listeners": ({"port": 25}, "listeners is {'port': 25}, which is of type dict: use an iterable of Listener"),
+    "hostname": (None, "hostname is None, which is of type NoneType: use str"),
     "auth_mechanisms": ("PLAIN", "auth_mechanisms is 'PLAIN', which is of type str: use a tuple of str"),
     "enabled": ("DSN", "enabled is 'DSN', which is of type str: use a set of str"),
 }

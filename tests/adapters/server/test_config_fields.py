@@ -72,7 +72,6 @@ def test_field_that_is_given_twice_is_a_value_error(config: Config, given: dict[
     ("given", "error"),
     [
         ({"hostname": "a b"}, "is neither a domain"),
-        ({"hostname": None}, "hostname is None"),
         ({"require_tls": True}, "require_tls needs a TLS context: pass tls=... to the server too"),
         ({"require_auth": True}, "require_auth needs a handler of auth: register one, or leave require_auth out"),
         ({"auth_mechanisms": ("PLAIN",)}, "auth_mechanisms needs a handler of auth"),
