@@ -21,7 +21,7 @@ import smtpcore
 import smtpcore_adapters
 from smtpcore._help import texts_of
 
-MAX_HELP = 9000
+MAX_HELP = 8000  # characters, with margins and line breaks counted as one blank: Python's versions differ in them
 MAX_DEFAULT = 150  # characters of the default of a parameter: more is the repr of a table
 
 
@@ -85,7 +85,7 @@ def attributes_of(kind: Any) -> Iterator[str]:
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_help_is_short(name: str) -> None:
-    assert len(help_of(CLASSES[name])) <= MAX_HELP
+    assert len(re.sub(r"[ |\n]+", " ", help_of(CLASSES[name]))) <= MAX_HELP
 
 
 @pytest.mark.parametrize("name", CLASSES)
