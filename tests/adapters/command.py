@@ -88,8 +88,9 @@ def _standard_input(data: bytes) -> Iterator[io.TextIOWrapper]:
 def running(directory: Path, *arguments: str, stores: bool = True, stdout: int = subprocess.PIPE) -> Iterator[Running]:
     """Run `smtpcore serve` on a free port until the end of the block, and end it with SIGTERM.
 
-    Messages are stored in `directory`, unless `stores` is false.
+    Messages are stored in `directory`, unless `stores` is false or the messages are forwarded.
     """
+    stores = stores and "--forward" not in arguments
     directory.mkdir(parents=True, exist_ok=True)
     maildir = directory / "Maildir"
     process = subprocess.Popen(

@@ -219,6 +219,8 @@ def serve(**options: Any) -> None:
     for name, needed in _NEEDED.items():
         if options[name] is not None and options[name] is not False and not options[needed]:
             raise click.UsageError(f"--{name.replace('_', '-')} has no effect without --{needed}: give both")
+    if options["maildir"] and options["forward"]:
+        raise click.UsageError("--maildir has no effect with --forward, which stores no messages: give one of them")
 
     listeners = _listeners(options)
     _log(json=options["log_json"], verbose=options["verbose"])

@@ -285,6 +285,7 @@ def assert_error_in_one_line(done: subprocess.CompletedProcess[str], *words: str
         (["--implicit-tls"], ["--implicit-tls", "--self-signed"]),
         (["--require-tls"], ["--require-tls", "--self-signed"]),
         (["--maildir", "garbage.pem"], ["garbage.pem"]),
+        (["--maildir", "Maildir", "--forward", "127.0.0.1:9"], ["--maildir", "--forward", "one of them"]),
         (["--host", "192.0.2.1", "--accept", "example.org", "--port", "0"], ["192.0.2.1"]),
     ],
     ids=lambda value: " ".join(value),
