@@ -5,8 +5,8 @@
 # (RFC 5321 4.1.2), and letter case is ignored in the domain, but not in the local part (RFC 5321 2.4).
 #
 # The normal form of a path is its spelling with the domain in lower case and without needless quotes. A path has the
-# hash of the normal form, so a path and this string find each other in sets and mappings. A path cannot be equal to two
-# strings that differ from each other, so a comparison with any other spelling raises an error.
+# hash of the normal form, and equals only this string, so a path and this string find each other in sets and mappings.
+# A comparison with any other spelling raises an error: the result False would hide that both name the same mailbox.
 #
 # The classes also accept addresses such as `first..last@example.com`, which exist although they break the grammar. A
 # strict server refuses them, with `strict_path` and `strict_mailbox`.
@@ -60,8 +60,8 @@ class _Address:
 class Mailbox(_Address):
     """A mailbox, `local-part@domain` (RFC 5321 4.1.2).
 
-    Beyond the grammar, a dot may have any place in the local part, and a hyphen or underscore in the domain.
-    Raises `LocalProtocolError` if the text is not a mailbox.
+    The constructor accepts more than the grammar: dots anywhere in the local part, hyphens and underscores anywhere in
+    the domain. Raises `LocalProtocolError` if the text is not a mailbox.
     """
 
     def __post_init__(self) -> None:

@@ -22,13 +22,15 @@ class Budgets:
     """The time for the client's first command, 300 by default (RFC 5321 4.5.3.2.7). Before the greeting, the time for a
     PROXY header."""
     command: float = 300.0
-    """The time for the whole next command, 300 by default (RFC 5321 4.5.3.2.7). Single octets do not extend it."""
+    """The time until the next command is complete, 300 by default (RFC 5321 4.5.3.2.7). Octets of an incomplete command
+    do not extend this time."""
     body: float = 300.0
-    """The time for all waits within one message, 300 by default. Octets extend this time at the rate `body_rate`. No
-    single wait may be longer."""
+    """The time for all waits within one message together, 300 by default. Each octet of the message extends the total
+    time by `1 / body_rate` seconds. A single wait may never be longer than `body`."""
     body_rate: float = 500.0
-    """The minimum average rate of a body, in octets per second, 500 by default; 0 for no minimum. The time of `body` is
-    allowed once in addition. Without a minimum, a client could keep a connection open for hours with a few octets."""
+    """The minimum average rate of a body, in octets per second, 500 by default; 0 for no minimum. A message of N octets
+    may take `body + N / body_rate` seconds of waits. Without a minimum, a client could keep a connection open for hours
+    with a few octets."""
     block: float = 300.0
     """The time for the next octets of a body, 300 by default (RFC 5321 4.5.3.2.5)."""
     session: float = 7200.0

@@ -151,11 +151,12 @@ class Config:
     max_messages: int | None = None
     """Maximum messages in a session, announced by LIMITS (RFC 9422)."""
     max_errors: int | None = 50
-    """Maximum 5yz replies since the last accepted message. Then a command gets a 421 (RFC 5321 7.8)."""
+    """Maximum 5yz replies since the last accepted message. The next command gets a 421 (RFC 5321 7.8)."""
     max_refusals: int | None = 1000
-    """Maximum other refusals in a session: 4yz replies, and refused messages. Then a command gets a 421."""
+    """Maximum other refusals in a session: 4yz replies, and refused messages. The next command gets a 421."""
     max_idle_commands: int | None = 100
-    """Maximum accepted commands, except MAIL, RCPT, DATA, since the last accepted message; then a 421. Stops loops."""
+    """Maximum accepted commands, except MAIL, RCPT and DATA, since the last accepted message. The next command gets a
+    421. Stops endless loops of clients."""
     max_auth_failures: int | None = 3
     """Maximum failed logins in a session. The next command gets a 421 (RFC 4954 section 9). Stops password guessing."""
 

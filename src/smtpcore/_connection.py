@@ -463,7 +463,7 @@ class Connection(Endpoint[Budgets]):
 
 
 _NO_LINE: Final = -1
-"""Before the greeting, the client has not begun a line."""
+"""The position of the current line before the greeting: there is no line yet."""
 
 _WITH_EFFECT: Final = HELLOS | {Mail, Rcpt, Auth, AuthResponse, Xclient}
 """Events whose positive replies change more than the state."""

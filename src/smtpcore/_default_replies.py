@@ -129,7 +129,7 @@ def default_reply(event: Event, is_authenticated: bool) -> Reply:
 
 
 def one_for_each(replies: tuple[Reply, ...], wanted: int) -> tuple[Reply, ...]:
-    """Return `wanted` replies: all of `replies`, or a single one repeated. Raises `LocalProtocolError` otherwise."""
+    """Return `wanted` replies: all of `replies`, or one reply repeated. Raises `LocalProtocolError` if neither fits."""
     if len(replies) == 1:
         return replies * wanted
     if len(replies) != wanted:
@@ -159,7 +159,7 @@ def check_reply(asked: Event, reply: Reply) -> None:
 
 
 def needs_no_addition(asked: Event, reply: Reply) -> bool:
-    """Return whether `complete` would return `reply` unchanged if enhanced status codes are on, as for most replies."""
+    """Return whether `complete` with `enhances` would return `reply` unchanged, as for most replies."""
     if type(asked) in _ADDED_TO or reply.code in NAMES_HOST:
         return False
 

@@ -19,7 +19,7 @@ _WIDTH: Final = 100  # columns
 
 
 def show_texts(module: Mapping[str, object]) -> None:
-    """Make `help()` show the texts of all fields, for each class in a module that its own package has defined.
+    """Make `help()` show the texts of the fields of each class in `module`, except classes of other packages.
 
     Call this function with `globals()` at the end of the module.
     """
@@ -69,7 +69,7 @@ def texts_of(kind: Any) -> Mapping[str, str]:
 def _own_texts(kind: Any) -> tuple[tuple[str, str], ...]:
     try:
         return tuple(_texts_in(ast.parse(textwrap.dedent(inspect.getsource(kind)))))
-    except (OSError, TypeError, SyntaxError):  # no source, or a source that is no statement without its surroundings
+    except (OSError, TypeError, SyntaxError):  # the source is missing, or cannot be parsed alone
         return ()
 
 

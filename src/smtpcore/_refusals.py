@@ -7,7 +7,7 @@
 #   3. TLS and authentication, where the configuration requires them
 #   4. the sequence of commands: whether this state allows this verb
 #   5. the syntax of the line and of its addresses, and the rules of extensions for parameters (`_parser.py`)
-#   6. the values: limits of messages and recipients, non-ASCII addresses, mechanisms, STARTTLS and its group
+#   6. the values: limits of messages and recipients, non-ASCII addresses, mechanisms, STARTTLS as the end of its group
 #
 # A body has three rules of its own, in `_bodies/_checks.py`. `_rules.py` has the replies of all rules.
 #

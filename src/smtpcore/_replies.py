@@ -94,7 +94,7 @@ class ReplyCode(IntEnum):
     TRANSACTION_FAILED = 554
     """The message is refused. As a greeting: there is no mail service here."""
     NO_SERVICE = 554
-    """The same number as TRANSACTION_FAILED, as a greeting."""
+    """Another name of TRANSACTION_FAILED (554), for a greeting."""
     PARAMETERS_NOT_RECOGNIZED = 555
     """A parameter of MAIL or RCPT is unknown."""
     DOMAIN_ACCEPTS_NO_MAIL = 556

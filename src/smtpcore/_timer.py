@@ -9,9 +9,9 @@
 #
 #     tick  (wait)  receive_data  tick  (next_event, handlers, send)  tick  (wait)  receive_data  tick ...
 #
-# An interval belongs to the program if a reply was pending at its beginning, or if the connection has taken input out
-# of its buffer, but has received nothing. All other intervals are waits. If a program calls `tick` less often, its
-# intervals are longer, and count as waits as a whole: the peer gets less time, never more.
+# An interval belongs to the program if a reply was pending at its beginning, or if during the interval the connection
+# took input out of its buffer, but received nothing. All other intervals are waits. If a program calls `tick` less
+# often, its intervals are longer, and count as waits as a whole: the peer gets less time, never more.
 #
 # `worked` is the sum of the intervals of the program. `now - worked` is a clock that stands still while the program
 # works. The starts of waits are times of that clock. So while a wait lasts, its deadline does not change at all, and a
@@ -31,7 +31,7 @@ from ._states import Wait
 
 
 class Timer:
-    """The time of one connection, from the first `tick` on."""
+    """Measures the waits of one connection, from the first `tick` on."""
 
     __slots__ = (
         "_item",
@@ -76,8 +76,8 @@ class Timer:
         These are times of the clock that stands still while the program works."""
         self._of: object = None
         self._item = 0
-        """The line or reply that is waited for: for a line, its place in the stream; for a reply, the number of replies
-        to the request in `_of` that are still to come."""
+        """A number that identifies the awaited line or reply. For a line: its position in the stream. For a reply: the
+        number of replies that the request in `_of` still needs."""
         self._message: object = None
         """The message that is being received, or None."""
         self._message_octets = 0
@@ -92,8 +92,8 @@ class Timer:
     def await_client(self, wait: Wait, budgets: Budgets, message: object | None, line: int | None) -> None:
         """Set the deadline of a server.
 
-        `message` is the message that is being received. `line` is where the current line begins in the stream of
-        octets, or None in the rest of a faulty line.
+        `message` is the message that is being received. `line` is the position in the stream of octets at which the
+        current line begins; None while the rest of a faulty line is being skipped.
         """
         worked = self.worked
         at = self.now - worked

@@ -4,7 +4,7 @@ An item that a generator yields is one of these. `send` its result into the gene
 
     Write(data, deadline)   write `data`; the result is None
     Read(deadline)          wait for input; the result is the octets, `b""` at the end of the peer's stream, or None at
-                            the deadline, and whenever the generator has to look whether the server stops
+                            the deadline; send None earlier to make the generator check `is_stopping`
     Handshake(deadline)     do a TLS handshake; the result is a `sasl.Channel`, or None for a channel without bindings
     any other item          an event or a SASL question for your program (`serving` only); the result is your answer
 
@@ -46,7 +46,7 @@ STOPPING: Final = Reply(421, "closing: the server is shutting down", enhanced="4
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A wish to write octets to the peer."""
+    """An action for the event loop: write octets to the peer."""
 
     data: bytes
     """The octets, at least one."""
@@ -56,7 +56,7 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A wish to wait for input of the peer."""
+    """An action for the event loop: wait for input of the peer."""
 
     deadline: float
     """The time until which to wait; `math.inf` for no limit."""
@@ -64,26 +64,26 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """A wish to do a TLS handshake, as a server in `serving` and as a client in `submission`."""
+    """An action for the event loop: do a TLS handshake, as a server for `serving`, as a client for `submission`."""
 
     deadline: float
     """The time at which the handshake has to be complete."""
 
 
-Wish: TypeAlias = Write | Read | Handshake
-Serving: TypeAlias = Generator[Wish | Event | Question, Any, None]
+Action: TypeAlias = Write | Read | Handshake
+Serving: TypeAlias = Generator[Action | Event | Question, Any, None]
 Result: TypeAlias = dict[str, Reply | Exception]
-"""For each recipient the reply that decided about the message, or the error because of which no reply did."""
-Submission: TypeAlias = Generator[Wish, Any, Result]
+"""For each recipient the reply that decided about the message, or the error that prevented such a reply."""
+Submission: TypeAlias = Generator[Action, Any, Result]
 
 
-def _flush(conn: Connection | ClientConnection, clock: Callable[[], float]) -> Generator[Wish, Any, None]:
+def _flush(conn: Connection | ClientConnection, clock: Callable[[], float]) -> Generator[Action, Any, None]:
     data = conn.data_to_send()
     if data:
         yield Write(data, conn.send_deadline(clock()))
 
 
-def _read(conn: Connection | ClientConnection, clock: Callable[[], float]) -> Generator[Wish, Any, None]:
+def _read(conn: Connection | ClientConnection, clock: Callable[[], float]) -> Generator[Action, Any, None]:
     conn.tick(clock())
     data = yield Read(conn.deadline)
     if data is not None:
@@ -91,7 +91,7 @@ def _read(conn: Connection | ClientConnection, clock: Callable[[], float]) -> Ge
     conn.tick(clock())
 
 
-def _shake_hands(conn: Connection | ClientConnection, clock: Callable[[], float]) -> Generator[Wish, Any, Channel]:
+def _shake_hands(conn: Connection | ClientConnection, clock: Callable[[], float]) -> Generator[Action, Any, Channel]:
     conn.tick(clock())
     channel: Channel | None = yield Handshake(conn.deadline)
     conn.tls_established()
@@ -108,12 +108,12 @@ def serving(
     exchange: ServerExchange | None = None,
     is_stopping: Callable[[], bool] = lambda: False,
 ) -> Serving:
-    """Serve one client: yield wishes, events and SASL questions.
+    """Serve one client: yield actions, events and SASL questions.
 
     The answer to an event is a reply, a sequence of replies for the recipients of an LMTP message, or None for the
     reply of a server without handlers. The answer to a SASL question is described in its class. Without an `exchange`,
-    AUTH is an event as any other. When `is_stopping` returns True, the session ends with a 421 before its next message.
-    The generator raises `LocalProtocolError` for an answer that cannot be sent.
+    AUTH is an event like any other. When `is_stopping` returns True, the session ends with a 421 before its next
+    message. The generator raises `LocalProtocolError` for an answer that cannot be sent.
     """
     try:
         yield from _converse(conn, clock, exchange, is_stopping)
@@ -175,14 +175,14 @@ def submission(
     require_tls: bool = False,
     credentials: Credentials | None = None,
 ) -> Submission:
-    """Send one message: yield wishes, and return what became of each recipient.
+    """Send one message: yield actions, and return the outcome for each recipient.
 
     A `Mail` or `Rcpt` is sent with its parameters. The keys of the result are the addresses of the recipients as text.
     TLS is used if the server offers it; with `require_tls`, nothing is sent without TLS. With `credentials`, the client
     logs in. `body` is taken in pieces of any size as the server reads them. An exception in the result means that the
-    server did not decide: a `LocalProtocolError` that the address or the message cannot be sent to this server, another
-    `ProtocolError` or an `OSError` that the connection was lost. If the body was complete then, the server may have
-    accepted the message.
+    server did not decide. With a `LocalProtocolError`, the address or the message cannot be sent to this server. With
+    another `ProtocolError` or an `OSError`, the session failed; if the body had been sent completely, the server may
+    have accepted the message.
     """
     client = _Client(conn, clock)
     results: Result = {}
@@ -215,8 +215,8 @@ class _Client:
 
     # Steps
 
-    def open(self, require_tls: bool, credentials: Credentials | None) -> Generator[Wish, Any, None]:
-        """Take the greeting, say EHLO, start TLS, and log in."""
+    def open(self, require_tls: bool, credentials: Credentials | None) -> Generator[Action, Any, None]:
+        """Read the greeting, send EHLO, start TLS, and log in."""
         conn = self._conn
         if conn.waiting_for is Wait.TLS:
             self._channel = yield from _shake_hands(conn, self._clock)
@@ -234,14 +234,14 @@ class _Client:
         if credentials:
             yield from self._log_in(credentials)
 
-    def _greet(self) -> Generator[Wish, Any, None]:
+    def _greet(self) -> Generator[Action, Any, None]:
         conn = self._conn
         answer = yield from self._ask(conn.hello)
         if answer.reply.reply_class is ReplyClass.PERMANENT and not conn.config.lmtp:
             answer = yield from self._ask(Helo(conn.config.hostname))  # RFC 5321 3.2
         _check(answer)
 
-    def _log_in(self, credentials: Credentials) -> Generator[Wish, Any, None]:
+    def _log_in(self, credentials: Credentials) -> Generator[Action, Any, None]:
         conn, channel = self._conn, self._channel or Channel(tls=self._conn.tls)
         offered = conn.extensions.get("AUTH")
         names = offered if isinstance(offered, tuple) else ()
@@ -269,8 +269,8 @@ class _Client:
 
     def deliver(
         self, mail: Mail, recipients: Sequence[str | Rcpt], body: Iterable[bytes], results: Result
-    ) -> Generator[Wish, Any, None]:
-        """Send the envelope and the body, and add to `results` what became of each recipient."""
+    ) -> Generator[Action, Any, None]:
+        """Send the envelope and the body, and add the outcome for each recipient to `results`."""
         conn, answers, asked = self._conn, list[Answered](), list[str]()
         conn.send(mail)
         try:
@@ -304,8 +304,8 @@ class _Client:
             # RFC 2033 4.2: in LMTP a reply for each recipient; a 421 is the last one.
             results.update((each, ends[min(i, len(ends) - 1)].reply) for i, each in enumerate(accepted))
 
-    def quit(self) -> Generator[Wish, Any, None]:
-        """End the session in good order, if that is possible without ending a message."""
+    def quit(self) -> Generator[Action, Any, None]:
+        """Send QUIT and read the reply, unless QUIT is out of sequence, such as within a message."""
         conn = self._conn
         try:
             yield from self._wait_for(Quit(), [])
@@ -317,18 +317,18 @@ class _Client:
 
     # Requests and replies
 
-    def _ask(self, request: Request) -> Generator[Wish, Any, Answered]:
+    def _ask(self, request: Request) -> Generator[Action, Any, Answered]:
         answers: list[Answered] = []
         self._conn.send(request)
         yield from self._take(answers)
         return answers[-1]
 
-    def _wait_for(self, request: Request, answers: list[Answered]) -> Generator[Wish, Any, None]:
+    def _wait_for(self, request: Request, answers: list[Answered]) -> Generator[Action, Any, None]:
         if self._conn.must_wait(request):
             yield from self._take(answers)
 
-    def _take(self, answers: list[Answered]) -> Generator[Wish, Any, None]:
-        """Write what is queued, and take all replies that are due."""
+    def _take(self, answers: list[Answered]) -> Generator[Action, Any, None]:
+        """Write the queued octets, and read all pending replies."""
         conn = self._conn
         yield from self._write()
         while conn.replies_due:
@@ -343,13 +343,13 @@ class _Client:
         if conn.state is State.CLOSED and isinstance(timeout := conn.next_event(), TimedOut):
             raise TimeoutError(f"the server exceeded the time budget {timeout.budget!r}")
 
-    def _write(self) -> Generator[Wish, Any, None]:
+    def _write(self) -> Generator[Action, Any, None]:
         try:
             yield from _flush(self._conn, self._clock)
         except TimeoutError:
             raise
         except OSError:
-            # The server has closed the connection. If it has sent the reason before, this is the result.
+            # The server has closed the connection. A refusal that it sent before is the result.
             while not isinstance(event := self._conn.next_event(), ConnectionClosed):
                 if isinstance(event, Answered):
                     _check(event)

@@ -86,11 +86,11 @@ def received(
 
 
 def end_of_fields(body: bytes) -> bytes:
-    """Return the octets that must stand between fields added on top of a message, and the octets `body` of the message.
+    """Return the octets to put between the fields that a server adds on top and a message that begins with `body`.
 
     The result is CR LF if `body` begins with white space, otherwise empty. Without the CR LF, the first line of `body`
-    would continue the last field (RFC 5322 2.2.3), so that a sender could write into a field of this server. Pass the
-    first octets of the message, at least one.
+    would continue the last field (RFC 5322 2.2.3), so that a sender could write into a field of this server. `body`
+    must have at least one octet.
     """
     return b"\r\n" if body.startswith((b" ", b"\t")) else b""
 

@@ -76,7 +76,7 @@ async def serving(app: App, port: int = 0, **options: Unpack[Options]) -> AsyncI
     assert host, "a coroutine runs in a task"
     tasks: set[asyncio.Task[None]] = set()
     # On POSIX a loop reads into the buffer only when data is ready, so all connections can share one buffer. On Windows
-    # each connection needs its own: a read that waits for data already owns its buffer.
+    # each connection needs a buffer of its own, because a read that waits for data already uses its buffer.
     buffer = memoryview(bytearray(_READ_SIZE)) if os.name == "posix" else None
     discard = tasks.discard
 
@@ -136,9 +136,9 @@ def run(
 
 @documented_as(Adapter.start, without="tasks")
 async def start(app: App, port: int = 0, **options: Unpack[Options]) -> RunningServer:
-    """Start a server as a task of the running event loop, and return when it listens.
+    """Start a server as a task of the running event loop, and return when the server listens.
 
-    The server is `await start(app, port)` until `await server.stop()`.
+    `server = await start(app, port)` starts it, and `await server.stop()` stops it, from any task.
     """
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[RunningServer] = loop.create_future()

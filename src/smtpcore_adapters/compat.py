@@ -94,7 +94,7 @@ class AiosmtpdSession:
         self.authenticated: bool | None = None
         """Whether the client is authenticated."""
         self.auth_data: Any = None
-        """The data of the authenticator."""
+        """The `auth_data` in the result of the authenticator."""
         self.login_data: Any = None
         """The user name, as octets for PLAIN and LOGIN."""
         self.proxy_data: Any = None
@@ -127,7 +127,7 @@ class AiosmtpdEnvelope:
 
 
 class AiosmtpdTransport:
-    """The transport of a `AiosmtpdServer`, with the methods that handlers call."""
+    """The transport of an `AiosmtpdServer`, with the methods that handlers call."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -201,7 +201,7 @@ class AiosmtpdServer:
     # Calls of `AiosmtpdHandler`
 
     def follow(self, session: Session) -> bool:
-        """Return whether TLS has begun since the last call. Everything about the client is forgotten then."""
+        """Return whether TLS has begun since the last call. If so, drop all information about the client."""
         if session.tls is self._tls:
             return False
 
@@ -211,7 +211,7 @@ class AiosmtpdServer:
         return True
 
     def greet(self, session: Session, *, is_extended: bool) -> None:
-        """Begin again after HELO or EHLO."""
+        """Start a new envelope after HELO or EHLO."""
         self.session.peer = _as_tuple(session.peer)
         self.session.extended_smtp = is_extended
         self.envelope = AiosmtpdEnvelope()
@@ -362,7 +362,7 @@ class AiosmtpdHandler:
         """Call `handle_HELO`."""
         server = await self._begin(session)
         if not server.is_secure:
-            return _INSECURE  # so that no other command is in sequence
+            return _INSECURE  # without an accepted HELO, no mail is possible
 
         server.greet(session, is_extended=False)
         if "HELO" not in self._functions:
@@ -432,7 +432,7 @@ class AiosmtpdHandler:
         """Read the message, and call `handle_DATA`."""
         server = await self._begin(session)
         envelope = server.envelope
-        if not envelope.rcpt_tos:  # after BDAT
+        if not envelope.rcpt_tos:  # BDAT needs no DATA command, where `on_data` checks this
             return _NO_RECIPIENTS
 
         try:

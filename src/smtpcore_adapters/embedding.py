@@ -1,7 +1,7 @@
 """Run a whole `App`, or a dialogue of `smtpcore.dialogues`, in an event loop of your own.
 
 `Sessions` and `SocketStream` run an `App` in a loop that can wait for sockets. `Driver` runs a dialogue in a loop that
-hands over octets, with TLS and without I/O.
+passes octets in and out; it does TLS, but no I/O.
 """
 
 import logging
@@ -30,20 +30,22 @@ _Next: TypeAlias = tuple[Callable[[Any], Any], object]
 
 
 class Driver:
-    """One session in your event loop: you hand over what arrives, and write what it gives you.
+    """One session in your event loop: pass received octets to `receive`; the session passes octets to send to `write`.
 
     Args:
         steps: the generator of `smtpcore.dialogues.serving` or `submission`.
-        write: writes octets to the peer. If it returns False, the octets are not written yet: call `written` as soon as
-            they are. Any other result means that they are written, or that the event loop takes care of them.
+        write: writes octets to the peer. The result False means that the octets are not written yet: call `written` as
+            soon as they are. Any other result means that the octets are written, or that the event loop will write
+            them.
         answer: returns your answer to an event or a SASL question of `serving`, or None. If it raises, the error is
             logged, and the connection has to be closed.
         tls: the context for TLS.
         server_name: the name of the server, with which a client checks the server's certificate. None for a server.
         clock: the clock that you have passed to the generator.
 
-    Call `start`, then `receive` with what arrives, `tick` after `left` seconds without a call of another method,
-    `written`, and `lost` if the connection is lost. When `is_over`, close the connection after the output is written.
+    Call `start` first. Then call `receive` with octets that arrive, `tick` after `left` seconds without a call of
+    another method, `written` after a `write` that returned False, and `lost` if the connection is lost. When `is_over`
+    is true, close the connection after the output is written.
     """
 
     def __init__(
@@ -62,31 +64,31 @@ class Driver:
         self._context = tls
         self._server_name = server_name
         self._clock = clock
-        self._wish: Any = None
+        self._yielded: Any = None
         self._encryption: Encryption | None = None
         self._input = bytearray()
         self._has_ended = False
         self.is_over: bool = False
         """Whether the session is over."""
         self.result: Any = None
-        """The result of the generator, when the session is over: of `submission` what became of each recipient."""
+        """The result of the generator once the session is over; for `submission`, the outcome for each recipient."""
 
     @property
     def wants_input(self) -> bool:
-        """Whether to read from the peer now. If not, read later, so that the peer waits."""
-        return isinstance(self._wish, Read | Handshake)
+        """Whether to read from the peer now. While this is false, do not read, so that the peer has to wait."""
+        return isinstance(self._yielded, Read | Handshake)
 
     @property
     def left(self) -> float:
-        """Seconds until `tick` has to be called, 3600 at most. After the end, 10 seconds to write the rest."""
-        return _LAST if self.is_over else min(max(0.0, self._wish.deadline - self._clock()), _LONGEST)
+        """Seconds until `tick` has to be called, at most 3600. After the session: 10, for writing the rest."""
+        return _LAST if self.is_over else min(max(0.0, self._yielded.deadline - self._clock()), _LONGEST)
 
     def start(self) -> None:
         """Begin the session: a server sends its greeting, unless TLS comes first."""
         self._resume(self._steps.send, None)
 
     def receive(self, data: bytes) -> None:
-        """Take what has arrived; `b""` is the end of the peer's stream."""
+        """Process received octets; `b""` is the end of the peer's stream."""
         if self._encryption:
             self._encryption.receive_data(data)
         elif data:
@@ -97,15 +99,15 @@ class Driver:
             self._continue()
 
     def written(self) -> None:
-        """Continue after a `write` that returned False: everything is written now."""
-        if isinstance(self._wish, Write):
+        """Continue after a `write` that returned False: all octets are written now."""
+        if isinstance(self._yielded, Write):
             self._resume(self._steps.send, None)
 
     def tick(self) -> None:
         """Continue at the deadline, or because the server stops."""
-        if isinstance(self._wish, Read):
+        if isinstance(self._yielded, Read):
             self._resume(self._steps.send, None)
-        elif not self.is_over and self._clock() >= self._wish.deadline:
+        elif not self.is_over and self._clock() >= self._yielded.deadline:
             self._resume(self._steps.throw, TimeoutError("the peer is too slow"))
 
     def lost(self, error: OSError | None = None) -> None:
@@ -123,7 +125,7 @@ class Driver:
         while following:
             step, value = following
             try:
-                self._wish = step(value)
+                self._yielded = step(value)
             except StopIteration as stop:
                 self._end(stop.value)
                 return
@@ -131,9 +133,9 @@ class Driver:
             following = self._fulfil()
 
     def _fulfil(self) -> _Next | None:
-        """Return how to resume the generator, or None if its wish has to wait for the event loop."""
+        """Return how to resume the generator, or None if its action has to wait for the event loop."""
         try:
-            match self._wish:
+            match self._yielded:
                 case Write(data):
                     encrypted = self._encryption.encrypt(data) if self._encryption else data
                     return None if self._write(encrypted) is False else (self._steps.send, None)
@@ -149,7 +151,7 @@ class Driver:
             return self._steps.throw, exc
 
         try:
-            return self._steps.send, self._answer(self._wish)
+            return self._steps.send, self._answer(self._yielded)
         except Exception as exc:
             logger.exception("an answer failed, so the session ends")
             return self._steps.throw, ConnectionAbortedError(f"an answer failed: {exc!r}")
@@ -186,7 +188,7 @@ class Driver:
             self._write(data)
 
     def _end(self, result: object) -> None:
-        self._wish, self.result, self.is_over = None, result, True
+        self._yielded, self.result, self.is_over = None, result, True
         if self._encryption:
             with suppress(OSError):
                 self._write(self._encryption.close())

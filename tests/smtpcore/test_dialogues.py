@@ -60,26 +60,26 @@ class Party:
 
     def _resume(self, step: Callable[[Any], Any], value: Any) -> None:
         try:
-            self.wish = step(value)
+            self.action = step(value)
         except StopIteration as stop:
             self.is_over, self.result = True, stop.value
 
     def run(self) -> "Party":
-        """Fulfil all wishes that need no input."""
-        while not self.is_over and not isinstance(self.wish, Read | Handshake):
-            if isinstance(self.wish, Write):
-                assert self.wish.data
-                self.writes.append(self.wish)
-                self.output += self.wish.data
+        """Perform all actions that need no input."""
+        while not self.is_over and not isinstance(self.action, Read | Handshake):
+            if isinstance(self.action, Write):
+                assert self.action.data
+                self.writes.append(self.action)
+                self.output += self.action.data
                 self._resume(self.steps.send, None)
             else:
-                self.items.append(self.wish)
-                self._resume(self.steps.send, self.answer(self.wish))
+                self.items.append(self.action)
+                self._resume(self.steps.send, self.answer(self.action))
         return self
 
     def give(self, value: object) -> "Party":
-        """Fulfil the wish for input or for a handshake, or let it fail with an exception."""
-        assert isinstance(self.wish, Read | Handshake), self.wish
+        """Give the generator its input or its handshake, or an exception."""
+        assert isinstance(self.action, Read | Handshake), self.action
         self._resume(self.steps.throw if isinstance(value, Exception) else self.steps.send, value)
         return self.run()
 
@@ -128,7 +128,7 @@ def join(
     client = Party(submission(client_conn, ticks(), SENDER, recipients, [b"x\r\n", b".y\r\n"], **options))
     server.run(), client.run()
     while not client.is_over:
-        if isinstance(client.wish, Handshake):
+        if isinstance(client.action, Handshake):
             server.give(channel)
             client.give(channel)
         elif data := server.take_output():
@@ -378,12 +378,12 @@ def test_login_over_tls_that_the_program_started_before_uses_a_password() -> Non
     assert codes(party.result) == {"u@s.example": 250}
 
 
-def test_each_wish_of_a_client_has_the_deadline_of_its_budget() -> None:
+def test_each_action_of_a_client_has_the_deadline_of_its_budget() -> None:
     budgets = ClientBudgets(greeting=101, handshake=102, command=103, send=104)
     conn = ClientConnection(ClientConfig(hostname="c.example"), budgets=budgets)
     party = Party(submission(conn, lambda: 1000.0, SENDER, ONE, [b"x\r\n"])).run()
-    deadlines = [party.wish.deadline]
-    deadlines += [party.give(reply).wish.deadline for reply in (GREETING, TLS_OFFERED, b"220 go\r\n")]
+    deadlines = [party.action.deadline]
+    deadlines += [party.give(reply).action.deadline for reply in (GREETING, TLS_OFFERED, b"220 go\r\n")]
 
     assert deadlines == [1101, 1103, 1103, 1102]
     assert {write.deadline for write in party.writes} == {1104}
@@ -397,9 +397,9 @@ class Broken(Party):
         super().__init__(steps)
 
     def run(self) -> "Party":
-        while not self.is_over and not isinstance(self.wish, Read | Handshake):
-            self.at -= isinstance(self.wish, Write)
-            if isinstance(self.wish, Write) and self.at < 0:
+        while not self.is_over and not isinstance(self.action, Read | Handshake):
+            self.at -= isinstance(self.action, Write)
+            if isinstance(self.action, Write) and self.at < 0:
                 self._resume(self.steps.throw, self.failure)
             else:
                 self._resume(self.steps.send, None)
@@ -485,13 +485,13 @@ def test_pipelined_commands_are_answered_with_one_write_before_the_next_read(res
     assert [[code for code, _ in replies(write.data)] for write in party.writes] == [[220], [250], [250, 250]]
 
 
-def test_each_wish_of_a_server_has_the_deadline_of_its_budget() -> None:
+def test_each_action_of_a_server_has_the_deadline_of_its_budget() -> None:
     conn = Connection(
         Config(hostname="s.example", starttls=True), budgets=Budgets(greeting=101, handshake=102, command=103, send=104)
     )
     party = Party(serving(conn, lambda: 1000.0)).run()
-    deadlines = [party.wish.deadline]
-    deadlines += [party.give(line).wish.deadline for line in (EHLO, b"STARTTLS\r\n")]
+    deadlines = [party.action.deadline]
+    deadlines += [party.give(line).action.deadline for line in (EHLO, b"STARTTLS\r\n")]
 
     assert deadlines == [1101, 1103, 1102]
     assert {write.deadline for write in party.writes} == {1104}
@@ -500,7 +500,7 @@ def test_each_wish_of_a_server_has_the_deadline_of_its_budget() -> None:
 def test_time_budget_of_the_client_ends_the_session_with_a_421() -> None:
     party = serve(budgets=Budgets(greeting=3))
     while not party.is_over:
-        assert party.wish.deadline < 9
+        assert party.action.deadline < 9
         party.give(None)
 
     assert isinstance(party.items[-1], TimedOut)
@@ -539,7 +539,7 @@ def test_session_without_auth_continues_after_the_handshake() -> None:
 
 def test_plaintext_before_tls_ends_the_session() -> None:
     party = serve(starttls=True).give(EHLO + b"STARTTLS\r\n")
-    assert isinstance(party.wish, Handshake)
+    assert isinstance(party.action, Handshake)
     party.give(OSError("no handshake"))
 
     assert party.is_over

@@ -59,7 +59,7 @@ class AttributesCommand(ExtensionCommand):
     states: ClassVar[frozenset[State]] = frozenset({State.GREETED, State.READY})
     before_auth: ClassVar[bool] = True
     names: ClassVar[tuple[str, ...]] = ()
-    """The attributes that exist, in the order of the announcement."""
+    """The names of the possible attributes, in the order in which EHLO announces them."""
 
     attributes: Attributes
     """The attributes by name."""

@@ -191,7 +191,7 @@ class ClientMechanism(ABC):
 
     @classmethod
     def is_enough(cls, credentials: Credentials) -> bool:
-        """Return whether the mechanism can use all of `credentials`, and nothing that it needs is missing."""
+        """Return whether the mechanism can use all of `credentials`, and needs no others."""
         if credentials.authorization is not None and not cls.can_act_for_others:
             return False
 

@@ -187,8 +187,7 @@ class CheckAnonymous(_Asked):
 class CheckAuthorization(_Asked):
     """May `identity`, whose credentials were right, act as `authorization`? Answer with a bool.
 
-    This question is asked only if a client requests another identity. A program that answers all questions that it does
-    not know with None refuses such clients.
+    This question is asked only if a client requests another identity. To refuse such clients, answer None.
     """
 
     answers: ClassVar[tuple[type, ...]] = (bool,)

@@ -155,7 +155,7 @@ class Probe:
         return client.offered[keyword]
 
     def expect_alone(self, client: RawClient, codes: str) -> None:
-        """Raise `Failed` unless the server sends exactly one reply, or closes the connection without a reply."""
+        """Raise `Failed` unless the server sends one reply with a code in `codes`, or closes without a reply."""
         try:
             seen = client.reply()
         except ServerClosed:

@@ -59,7 +59,7 @@ class Printer:
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """Let the other worker processes wait while the block runs, also if this process is killed in the block."""
+        """Make other worker processes wait for the end of the block. If this process is killed, the wait ends."""
         if self._locked_file is None:
             yield
             return

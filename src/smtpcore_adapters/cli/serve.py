@@ -360,7 +360,7 @@ def _application(options: dict[str, Any], listeners: Sequence[Listener], tls: Se
 
 
 def _strangers(options: dict[str, Any], listeners: Sequence[Listener]) -> str:
-    """Return the reason why clients on other machines can reach the server, `""` if such clients cannot."""
+    """Return the reason why clients on other machines can reach the server, or `""` if none can."""
     for listener in listeners:
         name = listener.bound.getsockname() if listener.bound else (listener.host, listener.port)
         if not listener.path and isinstance(name, tuple) and not _is_loopback(str(name[0])):

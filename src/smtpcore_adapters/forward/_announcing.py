@@ -17,7 +17,7 @@ _CARRIED = frozenset(known.keyword for known in EXTENSIONS if known.mail or know
 
 
 class Announcement:
-    """The extensions of the next server, as it offered them last."""
+    """The extensions that the next server offered most recently."""
 
     def __init__(self) -> None:
         self._offers: Mapping[str, object] | None = None

@@ -49,7 +49,7 @@ class RunningServer:
 
 
 async def run_until_stopped(framework: Framework, app: App, port: int, options: Options, *, task_status: Any) -> None:
-    """Serve until the `RunningServer` that `task_status` gets is stopped."""
+    """Serve until `RunningServer.stop`; `task_status.started` gets the `RunningServer`."""
     stop, stopped = framework.event(), framework.event()
     try:
         async with serving_on(framework, app, port, **options) as server:

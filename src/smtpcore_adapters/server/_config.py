@@ -24,9 +24,9 @@ class Options(TypedDict, total=False):
     """The options that every adapter's `serve`, `serving` and `run` take. They hold for the whole server.
 
     The fields of `smtpcore.Config` are options, too, such as `hostname`, `require_tls`, `require_auth`, `lmtp`,
-    `max_message_size` and `enabled`. They add to `config`, and to the `config` of each listener; a field that has a
-    value of its own there is a `ValueError`. A `Listener` has fields of the same names for the other options that can
-    differ between listeners.
+    `max_message_size` and `enabled`. They add to `config`, and to the `config` of each listener; a field that is set in
+    both places raises `ValueError`. A `Listener` has fields of the same names for the other options that can differ
+    between listeners.
     """
 
     host: str | None
@@ -191,7 +191,7 @@ def effective_config(
 
 
 def config_for(app: App, config: Config) -> Config:
-    """Return `config` with what the sessions of `app` rely on: `Bodies.CHUNKS`, and a limit for the header.
+    """Return `config` with the values that sessions of `app` need: `Bodies.CHUNKS`, and a limit for the header.
 
     For a body of short lines, one object for each line would take many times the memory of the octets. Without a limit,
     `header` handlers would not be called.

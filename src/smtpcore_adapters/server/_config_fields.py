@@ -18,7 +18,7 @@ def config_fields(options: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def check_given_once(config: Config, given: Mapping[str, Any]) -> None:
-    """Raise `ValueError` if one of the options in `given` has a value of its own in `config`, too."""
+    """Raise `ValueError` if an option in `given` is also set in `config`."""
     for name in given:
         default = _DEFAULTS.get(name, MISSING)
         if name in _DEFAULTS and (default is MISSING or getattr(config, name) != default):

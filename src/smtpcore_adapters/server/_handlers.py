@@ -167,8 +167,8 @@ class Handlers:
     async def _ask_about_failure(self, exc: BaseException) -> Reply | None:
         """Call the `error` handlers with an exception of another handler, and return their refusal, or None.
 
-        An exception of an `error` handler is logged, and so is a positive reply: it would accept a command or a message
-        of which the handler has failed.
+        An exception of an `error` handler is logged. A positive reply is logged and ignored, because it would accept a
+        command or a message whose handler has failed.
         """
         try:
             answer: Reply | None = await self._ask_timed("error", exc)

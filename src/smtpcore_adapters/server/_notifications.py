@@ -66,7 +66,7 @@ class AtOnce:
 class AbortConnection(BaseException):  # not an Exception, which would be logged as a failure of the handler
     """Raised by a handler to end the connection abruptly, in tests of clients.
 
-    The pending replies are sent, then `data` unchanged. After that the connection is closed, or reset with `reset`.
+    The pending replies are sent, then `data` unchanged. After that the connection is closed; with `reset`, it is reset.
     """
 
     def __init__(self, data: bytes = b"", *, reset: bool = False) -> None:

@@ -37,7 +37,7 @@ async def serving_on(
         sockets = stack.enter_context(listening(acceptor.listeners))
         async with _running_timeouts(framework) as timeouts, framework.task_group() as sessions:
             async with framework.task_group() as accepting:
-                acceptor.on_exit = accepting.cancel_scope.cancel  # it cancels the caller's block, too
+                acceptor.on_exit = accepting.cancel_scope.cancel  # this cancel also ends the caller's block
                 for each, listener in sockets:
                     accepting.start_soon(accept, each, listener)
                 try:

@@ -54,7 +54,8 @@ class SessionRecord:
         self.messages: int = 0
         """The number of bodies that were begun."""
         self.edits: ReplyEdits | None = None
-        """The changes of replies, which take the place of the connection's sending side; None if there was none yet."""
+        """The changes of replies, which take the place of the connection's sending side; None before the first
+        change."""
 
     def drain(self) -> None:
         """Ask the session to end."""

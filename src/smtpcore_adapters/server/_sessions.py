@@ -1,4 +1,4 @@
-"""The sessions of a server whose connections another program accepts, for event loops of one's own."""
+"""The sessions of a server in a program's own event loop, which accepts the connections."""
 
 from typing import Unpack
 

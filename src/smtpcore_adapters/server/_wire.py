@@ -270,7 +270,7 @@ class Wire:
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """Let `drain` interrupt a wait in which the client has no command to finish.
+        """Let `drain` interrupt the wait in the block, because the client is not in the middle of a command.
 
         Raises `Interrupted` if `drain` was called already. The order of the checks matters, because `drain` may be
         called in another thread.

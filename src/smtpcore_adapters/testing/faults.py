@@ -70,7 +70,7 @@ _logger = logging.getLogger("smtpcore")
 
 
 class _Trigger:
-    """A fault, and what its selector has to remember of earlier events."""
+    """A fault, with the records of earlier events that its selector needs."""
 
     def __init__(self, fault: Fault, random: Random, clock: Callable[[], float]) -> None:
         self.fault = fault
