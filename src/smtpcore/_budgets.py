@@ -22,15 +22,13 @@ class Budgets:
     """The time for the client's first command, 300 by default (RFC 5321 4.5.3.2.7). Before the greeting, the time for a
     PROXY header."""
     command: float = 300.0
-    """The time until the next command is complete, 300 by default (RFC 5321 4.5.3.2.7). Octets of an incomplete command
-    do not extend this time."""
+    """The time until the next command is complete, 300 by default (RFC 5321 4.5.3.2.7). Octets do not extend it."""
     body: float = 300.0
-    """The time for all waits within one message together, 300 by default. Each octet of the message extends the total
-    time by `1 / body_rate` seconds. A single wait may never be longer than `body`."""
+    """The time for all waits within one message together, 300 by default. Each octet adds `1 / body_rate` seconds. No
+    single wait may be longer than `body`."""
     body_rate: float = 500.0
-    """The minimum average rate of a body, in octets per second, 500 by default; 0 for no minimum. A message of N octets
-    may take `body + N / body_rate` seconds of waits. Without a minimum, a client could keep a connection open for hours
-    with a few octets."""
+    """The minimum average rate of a body, in octets per second, 500 by default; 0 for no minimum. The waits within a
+    message of N octets may take `body + N / body_rate` seconds. Without a minimum, a few octets could take hours."""
     block: float = 300.0
     """The time for the next octets of a body, 300 by default (RFC 5321 4.5.3.2.5)."""
     session: float = 7200.0

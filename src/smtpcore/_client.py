@@ -12,8 +12,7 @@
 #
 # The pending requests are a queue, and each reply answers the oldest (RFC 2920 3.1: replies are matched by counting,
 # not by code or text). Each request stores how many octets had been received when `send` queued it: a reply that began
-# earlier is not its answer. Such an earlier reply ends the session: it is a goodbye, the refusal of an unfinished body,
-# or an error.
+# earlier is not its answer. Such a reply ends the session: it is a goodbye, refuses an unfinished body, or is an error.
 #
 # The octets of a BDAT follow at once, whatever the server replies meanwhile. `_left` counts them, and nothing else can
 # be sent before they are complete. The BDAT itself changes the state (`Step`), as soon as the replies to all earlier

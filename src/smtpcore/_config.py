@@ -155,8 +155,7 @@ class Config:
     max_refusals: int | None = 1000
     """Maximum other refusals in a session: 4yz replies, and refused messages. The next command gets a 421."""
     max_idle_commands: int | None = 100
-    """Maximum accepted commands, except MAIL, RCPT and DATA, since the last accepted message. The next command gets a
-    421. Stops endless loops of clients."""
+    """Maximum accepted commands between two messages, besides MAIL, RCPT and DATA. The next command gets a 421."""
     max_auth_failures: int | None = 3
     """Maximum failed logins in a session. The next command gets a 421 (RFC 4954 section 9). Stops password guessing."""
 
