@@ -18,6 +18,7 @@ A server that only sends replies needs no socket: see `ScriptedServer` in `tests
 """
 
 import re
+import select
 import socket
 import ssl
 import struct
@@ -25,6 +26,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn, Self
+from weakref import WeakValueDictionary
 
 from smtpcore_adapters import Address
 from tests.adapters.harness import TIMEOUT
@@ -38,6 +40,8 @@ class Peer:
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
         self.input = b""
+        self._waits = 0
+        """Twice the number of waits for input; odd during a wait."""
 
     def send(self, data: bytes) -> Self:
         self.socket.sendall(data)
@@ -47,7 +51,7 @@ class Peer:
         """Return the octets before the first match of `end`, at most `most`. Raises `EOFError`."""
         pattern = re.compile(re.escape(end)) if isinstance(end, bytes) else end
         while not (match := pattern.search(self.input)) and len(self.input) < most:
-            data = self.socket.recv(65_536)
+            data = self.receive()
             if not data:
                 raise EOFError
             self.input += data
@@ -56,7 +60,25 @@ class Peer:
         taken, self.input = self.input[:cut], self.input[rest:]
         return taken
 
+    def receive(self) -> bytes:
+        """Return the next octets; `b""` at the end of the stream."""
+        if not (isinstance(self.socket, ssl.SSLSocket) and self.socket.pending()):
+            self._await_input()
+        return self.socket.recv(65_536)
+
+    def _await_input(self) -> None:
+        self._waits += 1
+        select.select([self.socket], [], [], TIMEOUT)
+        self._waits += 1
+
+    def is_idle(self) -> bool:
+        """Return whether the peer has read all input and waits for more, so that it sends nothing by itself."""
+        waits = self._waits
+        # The input is read after the end of the wait. So a peer that still waits has not read a part of the input.
+        return waits % 2 == 1 and not is_readable(self.socket) and self._waits == waits
+
     def start_tls(self, context: ssl.SSLContext) -> None:
+        self._await_input()
         self.socket = context.wrap_socket(self.socket, server_side=True)
 
     def close(self) -> NoReturn:
@@ -71,6 +93,11 @@ class Peer:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
         raise EOFError
+
+
+def is_readable(connection: socket.socket) -> bool:
+    """Return whether a connection has input, or has ended."""
+    return bool(select.select([connection], [], [], 0)[0])
 
 
 Serve = Callable[[Peer], None]
@@ -130,6 +157,9 @@ class Answering:
         return answer
 
 
+PEERS: WeakValueDictionary[object, Peer] = WeakValueDictionary()
+"""The peers by the addresses of their clients."""
+
 _never = re.compile(b"(?!)")
 _end_of_body = re.compile(rb"(?<![^\n])\.\r\n")
 
@@ -142,7 +172,7 @@ def serving(serve: Serve) -> Iterator[Address]:
     def session_for(connection: socket.socket) -> None:
         connection.settimeout(TIMEOUT)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a reset discards octets that wait to be sent
-        peer = Peer(connection)
+        peer = PEERS[connection.getpeername()] = Peer(connection)
         try:
             with suppress(OSError, EOFError):
                 serve(peer)

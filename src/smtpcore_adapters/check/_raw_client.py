@@ -227,8 +227,7 @@ class RawClient:
 
     def _more(self) -> None:
         try:
-            self._socket.settimeout(self._target.timeout)
-            data = self._socket.recv(_READ_SIZE)
+            data = receive(self._socket, self._target.timeout)
         except TimeoutError:
             raise ServerSilent(f"no reply within {self._target.timeout:g} seconds") from None
         except OSError as exc:
@@ -256,6 +255,12 @@ class RawClient:
         self._socket = _context(insecure=self._target.insecure).wrap_socket(
             self._socket, server_hostname=self._target.host
         )
+
+
+def receive(connection: socket.socket, timeout: float) -> bytes:
+    """Return the next octets of the server; `b""` at the end of the stream. Raise `TimeoutError` after `timeout`."""
+    connection.settimeout(timeout)
+    return connection.recv(_READ_SIZE)
 
 
 def _literal(host: str) -> str:

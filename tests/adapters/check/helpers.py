@@ -7,9 +7,6 @@ from smtpcore_adapters import Address
 from smtpcore_adapters.check import CHECKS, Check, Finding, Outcome, Target, choose, run_checks
 from tests.adapters.peers import Peer, serving
 
-SOON = 0.5
-"""The timeout in seconds for a server that sends nothing. For other servers it is too short on a busy machine."""
-
 
 def target_of(address: Address, **options: Any) -> Target:
     given = {

@@ -6,7 +6,7 @@ import pytest
 
 from smtpcore_adapters.check import Outcome
 from tests.adapters.check.faulty_servers import CONTEXT, scripted
-from tests.adapters.check.helpers import SOON, outcome_of
+from tests.adapters.check.helpers import outcome_of
 from tests.adapters.peers import Peer
 
 WITH_TLS = "250-s.example\r\n250 STARTTLS\r\n"
@@ -41,8 +41,12 @@ def test_check_distinguishes_correct_from_faulty_servers(name: str, replies: dic
 
 
 def test_check_is_inconclusive_if_the_server_does_not_start_tls() -> None:
-    replies = {"EHLO": WITH_TLS, "STARTTLS": "220 go\r\n"}
-    assert outcome_of("tls-twice", scripted(replies), timeout=SOON)[0] is Outcome.INCONCLUSIVE
+    def refuses_handshake(peer: Peer) -> None:
+        scripted({"EHLO": WITH_TLS, "STARTTLS": ""})(peer)
+        peer.send(b"220 go\r\n").receive()
+        peer.send(b"500 what\r\n").close()
+
+    assert outcome_of("tls-twice", refuses_handshake)[0] is Outcome.INCONCLUSIVE
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 
 from smtpcore_adapters.check import Outcome
 from tests.adapters.check.faulty_servers import scripted
-from tests.adapters.check.helpers import SOON, outcome_of
+from tests.adapters.check.helpers import outcome_of
 from tests.adapters.peers import Peer
 
 
@@ -19,9 +19,9 @@ def test_check_fails_if_the_server_sends_more_after_its_last_reply(name: str, ve
     def stays_open(peer: Peer) -> None:
         scripted({verb: ""})(peer)
         peer.send(reply.encode())
-        assert peer.socket.recv(1) == b""  # wait for the client to close
+        assert peer.receive() == b""  # wait for the client to close
 
     assert outcome_of(name, scripted({verb: f"{reply}250 one more thing\r\n"}))[0] is Outcome.FAIL
-    outcome, note = outcome_of(name, stays_open, timeout=SOON)
+    outcome, note = outcome_of(name, stays_open)
     assert outcome is Outcome.FAIL
     assert "no reply" in note
