@@ -6,6 +6,9 @@
         clock.advance(301)
         client.expect(421)
 
+    with clock.skipping_waits(), pytest.raises(TimeoutError):
+        run_in(backend, connect_to_a_silent_host, clock=clock)
+
 The clock runs as fast as the real clock, and `advance` lets it jump. It replaces the clock of the event loop and of the
 sessions. In threads, it replaces the clock of the streams.
 """
@@ -16,10 +19,11 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Context
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, Final, TypeVarTuple
 from unittest import mock
 from weakref import WeakKeyDictionary
@@ -33,6 +37,7 @@ import smtpcore_adapters.client._connecting
 import smtpcore_adapters.server._serving
 import smtpcore_adapters.socket
 import smtpcore_adapters.streams._blocking
+import smtpcore_adapters.streams._socket_stream
 from smtpcore_adapters import Address, App, Listener, Stream
 from smtpcore_adapters.client._driver import ClientDriver
 from smtpcore_adapters.server._acceptor import Acceptor
@@ -42,6 +47,8 @@ Ts = TypeVarTuple("Ts")
 
 _PATIENCE: Final = 10.0
 """Seconds of real time after which sessions count as hanging."""
+_MOST: Final = 100
+"""Jumps of a clock that skips waits."""
 _ITERATIONS: Final = 10
 """Iterations of an event loop in which no task runs before the loop counts as idle: callbacks may follow each other."""
 
@@ -85,6 +92,35 @@ class Clock(trio.abc.Clock):
         while self._begun < self.expected or not self._jump_if_idle(seconds):
             assert time.monotonic() < end, "the sessions neither begin nor wait"
             time.sleep(0.001)
+
+    @contextmanager
+    def skipping_waits(self, seconds: float = 0.05) -> Iterator[None]:
+        """Let the clock jump as often as everything waits, inside the block: for peers that never send anything.
+
+        The clock jumps `_MOST` times at most, so that a wait for the system, such as for a name, does not time out.
+        """
+        over = threading.Event()
+
+        def jump() -> None:
+            jumps = 0
+            while not over.wait(0.001) and jumps < _MOST:
+                jumps += self._portal is not None and self._jump_if_idle(seconds)
+
+        def wait_or_jump(readers: Sequence[Any], writers: Sequence[Any], timeout: float) -> None:
+            if not any(select.select(readers, writers, [], 0)):
+                self._jumped += timeout
+
+        jumping = threading.Thread(target=jump)
+        jumping.start()
+        streams = smtpcore_adapters.streams
+        with (
+            mock.patch.object(streams._blocking, "wait_for_any", wait_or_jump),
+            mock.patch.object(streams._socket_stream, "time", SimpleNamespace(monotonic=self)),
+        ):
+            self.expected = self._begun - 1  # a client that does not connect never begins
+            yield
+        over.set()
+        jumping.join()
 
     def _jump_if_idle(self, seconds: float) -> bool:
         with self._lock:

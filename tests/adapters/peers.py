@@ -169,10 +169,10 @@ def serving(serve: Serve) -> Iterator[Address]:
     """Call `serve` in a new thread for each client, and wait for its end. It may raise `OSError` and `EOFError`."""
     threads: list[threading.Thread] = []
 
-    def session_for(connection: socket.socket) -> None:
+    def session_for(connection: socket.socket, address: object) -> None:
         connection.settimeout(TIMEOUT)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a reset discards octets that wait to be sent
-        peer = PEERS[connection.getpeername()] = Peer(connection)
+        peer = PEERS[address] = Peer(connection)
         try:
             with suppress(OSError, EOFError):
                 serve(peer)
@@ -182,8 +182,7 @@ def serving(serve: Serve) -> Iterator[Address]:
     def accept() -> None:
         with suppress(OSError):
             while True:
-                connection, _ = listener.accept()
-                threads.append(threading.Thread(target=session_for, args=(connection,), daemon=True))
+                threads.append(threading.Thread(target=session_for, args=listener.accept(), daemon=True))
                 threads[-1].start()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:

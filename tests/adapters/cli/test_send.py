@@ -14,6 +14,7 @@ import trustme
 
 from smtpcore import Reply
 from smtpcore_adapters import Message, Session
+from tests.adapters.clocks import Clock
 from tests.adapters.command import TIMEOUT, Running, command, run_in_process, running, split_trace
 from tests.adapters.fakes import accepting
 from tests.adapters.harness import running as serving_in_process
@@ -122,10 +123,11 @@ def test_certificate_is_verified_against_the_given_authority(tmp_path: Path) -> 
 
 
 def test_timeout_is_reported_in_one_line() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
+    clock = Clock()
+    with socket.create_server(("127.0.0.1", 0)) as silent, clock.of_clients(), clock.skipping_waits():
         server = f"127.0.0.1:{silent.getsockname()[1]}"
         done = run_in_process(
-            "send", "--server", server, "--from", "", "--to", "b@s.example", "--timeout", "0.2", os.devnull
+            "send", "--server", server, "--from", "", "--to", "b@s.example", "--timeout", "7", os.devnull
         )
 
     assert done.returncode == 2

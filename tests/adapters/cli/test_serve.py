@@ -132,6 +132,7 @@ def test_size_and_recipient_limits_follow_the_options(tmp_path: Path) -> None:
 
 
 def test_silent_client_is_disconnected_with_421(tmp_path: Path) -> None:
+    # The only test that waits for the real clock of a server in another process. The others move a clock forward.
     with running(tmp_path, "--timeout", "0.1") as server, connect(server) as smtp:
         code, text = smtp.getreply()
         assert (code, text[:5]) == (421, b"4.4.2")

@@ -292,8 +292,9 @@ def test_timeout_of_connecting_names_the_host(backend: str) -> None:
 
     with contextlib.ExitStack() as stack:
         address = stack.enter_context(full_backlog())
-        with pytest.raises(TimeoutError) as caught:
-            run(backend, main, address[1], connect_timeout=0.2)
+        clock = Clock()
+        with clock.skipping_waits(), pytest.raises(TimeoutError) as caught:
+            run(backend, main, address[1], connect_timeout=0.2, clock=clock)
     assert str(caught.value) == "no connection to 127.0.0.1 within 0.2 seconds"
 
 
