@@ -197,7 +197,7 @@ def test_run_fails_if_the_peer_does_not_act_like_an_smtp_server(replies: dict[st
 
 
 def test_run_fails_if_the_peer_sends_no_complete_greeting() -> None:
-    with pytest.raises(CannotCheck, match="port .* no reply within 7 seconds"):
+    with pytest.raises(CannotCheck, match=r"port .* no reply within 7 seconds"):
         run_on(scripted({"": "220"}), timeout=7.0)
 
 
