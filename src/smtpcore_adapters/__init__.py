@@ -10,7 +10,7 @@ from .client._blocking import BlockingClient
 from .client._client import Client, Unsendable
 from .client._connecting import connected, open_client
 from .client._envelope import Recipient, Sender, SendOptions
-from .client._login import AuthenticationRefused, Login, LoginSource
+from .client._login import AuthenticationRefused, BearerToken, Login, LoginSource
 from .client._options import ConnectOptions, TlsMode
 from .client._results import Disconnected, Refused, SendResult
 from .client._sources import Body
@@ -55,6 +55,7 @@ __all__ = [
     "AuthAborted",
     "AuthenticationRefused",
     "Author",
+    "BearerToken",
     "BlockingClient",
     "Body",
     "Certificate",

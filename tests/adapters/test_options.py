@@ -85,7 +85,8 @@ WRONG_FOR_CLIENTS: dict[str, tuple[Any, str]] = {
     "context": ("ca.pem", "context is 'ca.pem', which is of type str: use SSLContext or None"),
     "auth": (
         "tim:secret",
-        "auth is a value of type str: use a tuple (str, str) or Credentials or ClientMechanism or a function or None",
+        "auth is a value of type str: use a tuple (str, str) or Credentials or BearerToken or ClientMechanism or a "
+        "function or None",
     ),
     "auth_mechanisms": ("PLAIN", "auth_mechanisms is 'PLAIN', which is of type str: use a sequence of str or None"),
     "plaintext_auth": ("no", "plaintext_auth is 'no', which is of type str: use bool"),

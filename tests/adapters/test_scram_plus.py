@@ -101,3 +101,20 @@ def test_scram_without_plus_accepts_a_client_that_supports_binding() -> None:
         client.start_tls(trusting())
         client.send(b"EHLO c.example\r\n").read()
         assert authenticate(client, "SCRAM-SHA-256", end_point(client)) == 235
+
+
+def test_login_may_be_bound_to_a_secret_of_the_session() -> None:
+    class Exporting(ssl.SSLObject):
+        def get_channel_binding(self, cb_type: str = "tls-unique") -> bytes | None:
+            return b"secret" if cb_type == "tls-exporter" else None
+
+    config = replace(CONFIG, auth_mechanisms=("SCRAM-SHA-256-PLUS",))
+    tls = self_signed_context(["s.example"])
+    tls.sslobject_class = Exporting
+    timeouts = Timeouts(auth_delay=0)
+    with running("asyncio", users(), config=config, tls=tls, timeouts=timeouts) as server, server.connect() as client:
+        client.expect(220).send(b"EHLO c.example\r\n").expect(250).send(b"STARTTLS\r\n").expect(220)
+        client.start_tls(trusting())
+        client.send(b"EHLO c.example\r\n").read()
+        assert authenticate(client, "SCRAM-SHA-256-PLUS", ChannelBinding("tls-exporter", b"other")) == 535
+        assert authenticate(client, "SCRAM-SHA-256-PLUS", ChannelBinding("tls-exporter", b"secret")) == 235

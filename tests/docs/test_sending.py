@@ -1,13 +1,17 @@
 """The examples of sending and forwarding mail run as described."""
 
+import ssl
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+import trustme
 
 from smtpcore import Config, Notify, Rcpt, Reply, Ret
-from smtpcore_adapters import App, SendResult, Session, TlsMode
+from smtpcore.sasl import TokenError
+from smtpcore_adapters import App, SendResult, Session, Timeouts, TlsMode
 from smtpcore_adapters.asyncio import connect, serving
 from tests.adapters.fakes import CONFIG, MessageStore, accepting
 from tests.adapters.harness import running
@@ -102,3 +106,31 @@ def test_blocking_example_sends_mail() -> None:
 
     assert all(result.accepted for result in results)
     assert store.bodies == [b"one\r\n", b"two\r\n"]
+
+
+def test_token_example_renews_a_refused_token() -> None:
+    send_with_token = run_example("def send_with_token")["send_with_token"]
+    store = MessageStore()
+    app = accepting(store)
+    app.on("auth")(lambda session, question: "me@example.org" if question.token == "new" else TokenError("401"))
+    authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    config = replace(CONFIG, auth_mechanisms=("XOAUTH2",))
+
+    class Cache:
+        def get(self) -> str:
+            return "old"
+
+        async def renew(self) -> str:
+            return "new"
+
+    async def main() -> SendResult:
+        async with serving(app, config=config, tls=tls, timeouts=Timeouts(auth_delay=0)) as server:
+            port = server.address.port
+            result: SendResult = await send_with_token("127.0.0.1", port, b"hi\r\n", Cache(), context=trusting)
+            return result
+
+    assert anyio.run(main).accepted
+    assert store.bodies == [b"hi\r\n"]

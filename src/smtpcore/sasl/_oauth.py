@@ -187,5 +187,9 @@ def _parse_error(challenge: bytes) -> TokenError:
     except (ValueError, TypeError, RecursionError):
         members = {}
 
-    texts = {key: value for key, value in members.items() if isinstance(value, str)}
-    return TokenError(texts.get("status", "unknown"), texts.get("scope"), texts.get("openid-configuration"))
+    texts = {key: value for key, value in members.items() if key in _MEMBERS and isinstance(value, str)}
+    others = {key: value for key, value in members.items() if key not in texts}
+    return TokenError(texts.get("status", "unknown"), texts.get("scope"), texts.get("openid-configuration"), others)
+
+
+_MEMBERS = ("status", "scope", "openid-configuration")

@@ -2,6 +2,7 @@
 
 import hmac
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar, TypeAlias
@@ -70,11 +71,14 @@ class TokenError:
     """A scope that would allow access."""
     configuration: str | None = None
     """The URL of the OpenID configuration."""
+    others: Mapping[str, object] = field(default_factory=dict[str, object], compare=False)
+    """The other members of the JSON object, such as `"schemes"`."""
 
     def encode(self) -> bytes:
         """Return the error as a JSON object."""
         members = {"status": self.status, "scope": self.scope, "openid-configuration": self.configuration}
-        return json.dumps({key: value for key, value in members.items() if value is not None}).encode()
+        given = {key: value for key, value in members.items() if value is not None}
+        return json.dumps({**self.others, **given}).encode()
 
 
 # Questions. Each question lists the types of its answers. None is always allowed as an answer, and means no.

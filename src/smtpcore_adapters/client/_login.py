@@ -1,7 +1,7 @@
 """Log in to a server with AUTH."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from inspect import isawaitable
 from typing import TypeAlias
 
@@ -20,11 +20,31 @@ from smtpcore.sasl import Channel, ClientMechanism, Credentials, TokenError, cho
 from ._driver import ClientDriver
 from ._results import Refused
 
-Login: TypeAlias = tuple[str, str] | Credentials | ClientMechanism
-"""A name and a password; or `smtpcore.sasl.Credentials`, for example with a token; or a new mechanism object."""
+TokenSource: TypeAlias = Callable[[], str | Awaitable[str]]
+"""A function or coroutine function that returns an OAuth 2.0 bearer token."""
+
+
+@dataclass(frozen=True, slots=True)
+class BearerToken:
+    """A login with an OAuth 2.0 token (XOAUTH2 or OAUTHBEARER) that a function returns for each connection.
+
+    If the server refuses the token, the client asks once for a new token, and tries again on the same connection.
+    """
+
+    username: str
+    """The user that the token belongs to."""
+    get: TokenSource = field(repr=False)
+    """The function that returns the token, for example from a cache. A plain function must not block for long: it runs
+    in the event loop."""
+    renew: TokenSource | None = field(default=None, repr=False)
+    """The function that returns a new token after a refusal; by default `get` is called again."""
+
+
+Login: TypeAlias = tuple[str, str] | Credentials | BearerToken | ClientMechanism
+"""A name and a password; or `smtpcore.sasl.Credentials`, a `BearerToken`, or a new mechanism object."""
 
 LoginSource: TypeAlias = Login | Callable[[], Login | Awaitable[Login]]
-"""A `Login`, or a function or coroutine function that returns a `Login` for each connection, such as a fresh token."""
+"""A `Login`, or a function or coroutine function that returns a `Login` for each connection."""
 
 
 class AuthenticationRefused(Refused):
@@ -46,8 +66,8 @@ async def log_in(
 ) -> Reply:
     """Authenticate with the strongest mechanism that the server offers and that suits the credentials.
 
-    With `names`, only these mechanisms are used, in this order. If the server refuses the mechanism and not the
-    credentials, the next mechanism is tried.
+    With `names`, only these mechanisms are used, in this order. `_Attempts` describes when the next mechanism is tried.
+    If the server refuses a token that a function has returned, the login is tried once more with a new token.
 
     Raises:
         AuthenticationRefused: no mechanism suits the credentials, or the server refuses the credentials.
@@ -61,51 +81,131 @@ async def log_in(
     if isinstance(login, ClientMechanism):
         return await _exchange(driver, login)
 
-    credentials = login if isinstance(login, Credentials) else Credentials(username=login[0], password=login[1])
-    return await _try_mechanisms(driver, credentials, channel, names, plaintext_auth)
+    credentials = await _credentials(login)
+    try:
+        return await _Attempts(driver, credentials, channel, names, plaintext_auth).run()
+    except AuthenticationRefused as exc:
+        is_of_token = exc.token_error or (credentials.token and exc.reply and exc.reply.code == _WRONG)
+        if not (is_of_token and driver.is_open):
+            raise
+
+        renewed = await _renew(source, login)
+        if renewed is None or renewed == credentials:
+            raise
+
+    return await _Attempts(driver, renewed, channel, names, plaintext_auth).run()
 
 
 async def _take(source: LoginSource) -> Login:
-    if isinstance(source, tuple | Credentials | ClientMechanism):
+    if isinstance(source, tuple | Credentials | BearerToken | ClientMechanism):
         return source
 
     login = source()
     return await login if isawaitable(login) else login
 
 
-async def _try_mechanisms(
-    driver: ClientDriver, credentials: Credentials, channel: Channel, names: Sequence[str] | None, plaintext_auth: bool
-) -> Reply:
-    offered = driver.connection.extensions.get("AUTH", ())
-    assert isinstance(offered, tuple)
-    left = [name for name in offered if names is None or name in names]
-    refusal: AuthenticationRefused | LocalProtocolError | None = None
-    while name := _choose(left, names, credentials, channel, plaintext_auth):
-        left.remove(name)
-        try:
-            return await _exchange(driver, make_client(name, credentials, channel))
-        except AuthenticationRefused as exc:
-            if not (driver.is_open and exc.reply and _is_about_mechanism(exc.reply)):
+async def _credentials(login: tuple[str, str] | Credentials | BearerToken, *, renew: bool = False) -> Credentials:
+    if isinstance(login, Credentials):
+        return login
+    if isinstance(login, BearerToken):
+        token = login.renew() if renew and login.renew else login.get()
+        return Credentials(username=login.username, token=await token if isawaitable(token) else token)
+
+    return Credentials(username=login[0], password=login[1])
+
+
+async def _renew(source: LoginSource, login: tuple[str, str] | Credentials | BearerToken) -> Credentials | None:
+    """Return the credentials for the second attempt, where `login` is what `source` returned for the first one."""
+    if isinstance(login, BearerToken):
+        return await _credentials(login, renew=True)
+
+    again = login if source is login else await _take(source)
+    return None if isinstance(again, ClientMechanism) else await _credentials(again)
+
+
+class _Attempts:
+    """The attempts to log in with one set of credentials.
+
+    If the server refuses the mechanism and not the credentials, the next mechanism is tried (RFC 4954 section 6). An
+    ordinary 535 mostly means a wrong password, but also comes from servers that announce mechanisms for which they have
+    no data: a server that stores hashes of passwords cannot verify CRAM-MD5. A server can verify the password itself
+    with any data. So after the first 535 there is one more attempt, with PLAIN or LOGIN, and only over verified TLS.
+    More attempts with a wrong password could lock the account. A 535 to a -PLUS mechanism may mean that TLS ends at an
+    attacker, so no mechanism without channel binding follows.
+    """
+
+    def __init__(
+        self,
+        driver: ClientDriver,
+        credentials: Credentials,
+        channel: Channel,
+        names: Sequence[str] | None,
+        plaintext_auth: bool,
+    ) -> None:
+        offered = driver.connection.extensions.get("AUTH", ())
+        assert isinstance(offered, tuple)
+        self._driver = driver
+        self._credentials = credentials
+        self._channel = channel
+        self._names = names
+        self._plaintext_auth = plaintext_auth
+        self._offered: tuple[str, ...] = offered
+        self._left = [name for name in offered if names is None or name in names]
+        self._wrong: AuthenticationRefused | None = None
+        """The ordinary 535."""
+
+    async def run(self) -> Reply:
+        """Try one mechanism after the other, and return the 235."""
+        refusal: AuthenticationRefused | LocalProtocolError | None = None
+        while name := _choose(self._left, self._names, self._credentials, self._channel, self._plaintext_auth):
+            self._left.remove(name)
+            try:
+                return await _exchange(self._driver, make_client(name, self._credentials, self._channel))
+            except AuthenticationRefused as exc:
+                self._prepare_next(name, exc)
+                refusal = exc
+            except LocalProtocolError as exc:  # this mechanism cannot use the credentials
+                refusal = exc
+            except (OSError, RemoteProtocolError) as exc:
+                if self._wrong:
+                    raise self._wrong from exc
                 raise
-            refusal = exc
-        except LocalProtocolError as exc:  # this mechanism cannot use the credentials
-            refusal = exc
 
-        if name.endswith("-PLUS"):
-            # RFC 5802 section 6: with bindings, the client's next message would say "y": the server offers no -PLUS.
-            # The server does offer -PLUS, so it would suspect an attack.
-            channel = replace(channel, bindings=())
+        if self._wrong:
+            raise self._wrong
+        if refusal:
+            raise refusal
 
-    if refusal:
-        raise refusal
+        secret = "" if self._channel.tls or self._plaintext_auth else _NOT_PRIVATE
+        offered = ", ".join(self._offered) or "none"
+        raise AuthenticationRefused(f"no mechanism of the server suits the credentials; offered: {offered}{secret}")
 
-    secret = "" if channel.tls or plaintext_auth else _NOT_PRIVATE
-    raise AuthenticationRefused(
-        f"no mechanism of the server suits the credentials; offered: {', '.join(offered) or 'none'}{secret}"
-    )
+    def _prepare_next(self, name: str, exc: AuthenticationRefused) -> None:
+        """Decide about the next mechanism after the refusal of `name`. Raise the refusal if there must be none."""
+        reply, channel = exc.reply, self._channel
+        if not (self._driver.is_open and reply):
+            raise self._wrong or exc
+        if _is_about_mechanism(reply):
+            if name.endswith("-PLUS"):
+                # RFC 5802 section 6: with bindings, the client's next message would say "y": the server offers no
+                # -PLUS. The server does offer -PLUS, so it would suspect an attack.
+                self._channel = replace(channel, bindings=())
+        elif reply.code != _WRONG or self._wrong or not channel.tls:
+            raise exc
+        elif name.endswith("-PLUS"):
+            if len(channel.bindings) == 1:
+                raise exc
+            # The server may lack the first type of binding (RFC 5802 section 6).
+            self._channel = replace(channel, bindings=channel.bindings[1:])
+            self._left.append(name)
+        else:
+            self._wrong = exc
+            self._left = [each for each in self._left if each in _SENDING_THE_PASSWORD]
 
 
 _NOT_PRIVATE = "; a password is sent only over verified TLS, unless plaintext_auth is set"
+_SENDING_THE_PASSWORD = ("PLAIN", "LOGIN")
+_WRONG = 535
 
 
 def _choose(
@@ -119,9 +219,13 @@ def _choose(
 
 
 def _is_about_mechanism(reply: Reply) -> bool:
-    # RFC 4954 section 6. A 535 usually refuses the credentials, and another attempt with them may lock the account. But
-    # some servers send a 535 to refuse a mechanism; an enhanced status code then shows this meaning (RFC 5248).
-    return reply.code in _OF_MECHANISM or reply.enhanced in _ENHANCED_OF_MECHANISM
+    # RFC 4954 section 6. Some servers send a 535 to refuse a mechanism. An enhanced status code (RFC 5248) or the text
+    # then shows this meaning: Postfix sends "535 5.7.8 Error: authentication failed: Invalid authentication mechanism".
+    return (
+        reply.code in _OF_MECHANISM
+        or reply.enhanced in _ENHANCED_OF_MECHANISM
+        or (reply.code == _WRONG and "mechanism" in str(reply).lower())
+    )
 
 
 _OF_MECHANISM = frozenset({432, 500, 501, 502, 504, 534, 538})

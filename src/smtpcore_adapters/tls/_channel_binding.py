@@ -1,9 +1,12 @@
 """The data that SASL takes from a TLS connection: channel bindings, and the subject of a certificate."""
 
 # RFC 5929 section 4: the binding `tls-server-end-point` is a hash of the server's certificate. Python does not report
-# to a server which certificate it has sent, so `ServerContext` remembers the certificate that was loaded. Of the other
-# bindings, Python's `ssl` does not support `tls-exporter` (RFC 9266), and `tls-unique` is not safe if a session was
-# resumed (RFC 7677 section 4).
+# to a server which certificate it has sent, so `ServerContext` remembers the certificate that was loaded.
+#
+# RFC 9266: the binding `tls-exporter` is a secret of the TLS session. Python 3.13 cannot export such secrets: its
+# `get_channel_binding` knows only `tls-unique`, which is not safe if a session was resumed (RFC 7677 section 4). This
+# module asks for `tls-exporter` anyway. So the binding is used when Python supports it, or when the context has a
+# subclass of `SSLObject` as its `sslobject_class` whose `get_channel_binding` supports it.
 
 import hashlib
 import re
@@ -62,6 +65,7 @@ class ServerContext(ssl.SSLContext):
     def _hand_over(self) -> ssl.SSLContext:
         assert self.successor
         self.successor.sni_callback = self.sni_callback
+        self.successor.sslobject_class = self.sslobject_class
         return self.successor
 
     def load_cert_chain(self, certfile: Any, keyfile: Any = None, password: Any = None) -> None:
@@ -74,16 +78,28 @@ class ServerContext(ssl.SSLContext):
 
 
 def bindings_of(connection: ssl.SSLObject | ssl.SSLSocket) -> tuple[ChannelBinding, ...]:
-    """Return the channel bindings of a TLS connection: one binding for the server's certificate, if it is known."""
-    if not connection.server_side:
-        certificate = (
-            connection.getpeercert(binary_form=True) if connection.version() else None
-        )  # None before the handshake
-        binding = end_point_binding(certificate) if certificate else None
-        return (binding,) if binding else ()
+    """Return the channel bindings of a TLS connection: `tls-exporter` if supported, then `tls-server-end-point`."""
+    return tuple(binding for binding in (_exporter_binding(connection), _certificate_binding(connection)) if binding)
 
-    context = connection.context
-    return (context.binding,) if isinstance(context, ServerContext) and context.binding else ()
+
+def _exporter_binding(connection: ssl.SSLObject | ssl.SSLSocket) -> ChannelBinding | None:
+    if connection.version() != "TLSv1.3":
+        return None  # RFC 9266 section 4.2: TLS 1.2 needs an extension that `ssl` does not report
+
+    try:
+        data = connection.get_channel_binding("tls-exporter")
+    except ValueError:
+        return None  # the type is not supported
+
+    return ChannelBinding("tls-exporter", data) if data else None
+
+
+def _certificate_binding(connection: ssl.SSLObject | ssl.SSLSocket) -> ChannelBinding | None:
+    if connection.server_side:
+        return connection.context.binding if isinstance(connection.context, ServerContext) else None
+
+    certificate = connection.getpeercert(binary_form=True) if connection.version() else None  # None before TLS
+    return end_point_binding(certificate) if certificate else None
 
 
 def subject_of(connection: ssl.SSLObject | ssl.SSLSocket) -> str | None:

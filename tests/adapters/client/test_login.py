@@ -1,14 +1,16 @@
 """Authentication of the client."""
 
 import ssl
-from base64 import b64decode
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from smtpcore import RemoteProtocolError, Reply
 from smtpcore.sasl import ChannelBinding, Credentials, make_client
-from smtpcore_adapters import AuthenticationRefused, TlsMode
-from tests.adapters.playbook import new_client
+from smtpcore_adapters import AuthenticationRefused, BearerToken, TlsMode
+from tests.adapters.playbook import ClientPlaybook, new_client
 from tests.playbook import GREETING, offer
 
 
@@ -154,3 +156,173 @@ def test_scram_without_plus_after_a_refused_scram_plus_claims_no_channel_binding
     initial = [line.split() for line in book.sent[1:3]]
     assert [words[1] for words in initial] == [b"SCRAM-SHA-256-PLUS", b"SCRAM-SHA-256"]
     assert [b64decode(words[2]).split(b",")[0] for words in initial] == [b"p=tls-exporter", b"n"]
+
+
+# After a refusal
+
+
+WRONG = b"535 5.7.8 wrong\r\n"
+WELCOME = b"235 welcome\r\n"
+CHALLENGE = b"334 PDE+\r\n"
+
+
+def logging_in(mechanisms: str, *script: bytes, **options: Any) -> ClientPlaybook:
+    """Return a client with a password over verified TLS."""
+    given = {"tls": TlsMode.IMPLICIT, "auth": ("tim", "secret"), **options}
+    return new_client(**given).send(*greeting_with_auth(mechanisms), *script)
+
+
+def tried(book: ClientPlaybook) -> list[bytes]:
+    return [line.split()[1] for line in book.sent if line.startswith(b"AUTH ")]
+
+
+def refused(book: ClientPlaybook) -> AuthenticationRefused:
+    error = book.fail()
+    assert isinstance(error, AuthenticationRefused)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("offered", "script", "names"),
+    [
+        ("CRAM-MD5 LOGIN PLAIN", [CHALLENGE, WRONG, WELCOME], [b"CRAM-MD5", b"PLAIN"]),
+        ("SCRAM-SHA-256 CRAM-MD5 PLAIN", [WRONG, WELCOME], [b"SCRAM-SHA-256", b"PLAIN"]),
+        ("SCRAM-SHA-256 SCRAM-SHA-1 LOGIN", [WRONG, CHALLENGE, CHALLENGE, WELCOME], [b"SCRAM-SHA-256", b"LOGIN"]),
+        ("PLAIN LOGIN", [WRONG, CHALLENGE, CHALLENGE, WELCOME], [b"PLAIN", b"LOGIN"]),
+        # A refusal of the mechanism is no failed login.
+        (
+            "CRAM-MD5 PLAIN LOGIN",
+            [WRONG, b"504 no\r\n", CHALLENGE, CHALLENGE, WELCOME],
+            [b"CRAM-MD5", b"PLAIN", b"LOGIN"],
+        ),
+    ],
+)
+def test_after_a_535_the_password_itself_is_sent_over_tls(
+    offered: str, script: list[bytes], names: list[bytes]
+) -> None:
+    assert tried(logging_in(offered, *script).connect()) == names
+
+
+@pytest.mark.parametrize(
+    ("offered", "script", "names"),
+    [
+        ("CRAM-MD5 PLAIN LOGIN", [CHALLENGE, WRONG, WRONG], [b"CRAM-MD5", b"PLAIN"]),
+        ("SCRAM-SHA-256 SCRAM-SHA-1 CRAM-MD5", [WRONG], [b"SCRAM-SHA-256"]),
+        ("PLAIN LOGIN", [WRONG, b"454 later\r\n"], [b"PLAIN", b"LOGIN"]),
+        ("PLAIN", [b"454 later\r\n"], [b"PLAIN"]),
+        ("PLAIN LOGIN", [b"454 later\r\n"], [b"PLAIN"]),
+    ],
+)
+def test_password_is_refused_at_most_twice(offered: str, script: list[bytes], names: list[bytes]) -> None:
+    book = logging_in(offered, *script)
+    refused(book)
+    assert tried(book) == names
+    assert book.sent[-1] == b"QUIT\r\n"
+
+
+@pytest.mark.parametrize("last", [b"504 no\r\n", b"421 bye\r\n", b"gibberish\r\n", b""])
+def test_refusal_of_the_password_is_raised_if_the_attempt_after_it_fails_otherwise(last: bytes) -> None:
+    error = refused(logging_in("CRAM-MD5 PLAIN", CHALLENGE, WRONG, *([last] if last else [])))
+    assert error.reply == Reply(535, "wrong", enhanced="5.7.8")
+
+
+def test_attempt_after_a_535_uses_one_of_auth_mechanisms() -> None:
+    book = logging_in("CRAM-MD5 PLAIN LOGIN", WRONG, auth_mechanisms=["CRAM-MD5"])
+    refused(book)
+    assert tried(book) == [b"CRAM-MD5"]
+
+
+@pytest.mark.parametrize("text", ["Invalid authentication mechanism", "no mechanism available"])
+def test_535_whose_text_names_the_mechanism_is_about_the_mechanism(text: str) -> None:
+    reply = f"535 5.7.8 Error: authentication failed: {text}\r\n".encode()
+    book = new_client(tls=TlsMode.NONE, auth=("tim", "secret"), plaintext_auth=True)
+    assert tried(book.send(*greeting_with_auth("CRAM-MD5 PLAIN"), reply, WELCOME).connect()) == [b"CRAM-MD5", b"PLAIN"]
+
+
+# Channel bindings
+
+
+EXPORTER = ChannelBinding("tls-exporter", b"secret of the session")
+END_POINT = ChannelBinding("tls-server-end-point", b"hash")
+
+
+def test_mechanism_without_binding_does_not_follow_a_535_to_a_plus_mechanism() -> None:
+    book = logging_in("SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN", WRONG, WELCOME)
+    book.stream.bindings = (END_POINT,)
+    refused(book)
+    assert tried(book) == [b"SCRAM-SHA-256-PLUS"]
+
+
+def test_next_type_of_binding_is_used_if_the_server_lacks_the_first_one() -> None:
+    book = logging_in("SCRAM-SHA-256-PLUS PLAIN", WRONG, WRONG)
+    book.stream.bindings = (EXPORTER, END_POINT)
+    refused(book)
+    flags = [b64decode(line.split()[2]).split(b",")[0] for line in book.sent if line.startswith(b"AUTH ")]
+    assert flags == [b"p=tls-exporter", b"p=tls-server-end-point"]
+
+
+# Tokens
+
+
+EXPIRED = b"334 " + b64encode(b'{"status":"401","schemes":"Bearer","scope":"mail"}') + b"\r\n"
+
+
+def as_coroutine(function: Callable[[], str]) -> Callable[[], Any]:
+    async def fetch() -> str:
+        return function()
+
+    return fetch
+
+
+def tokens_sent(book: ClientPlaybook) -> list[str]:
+    initial = [b64decode(line.split()[2]) for line in book.sent if line.startswith(b"AUTH ")]
+    return [each.partition(b"Bearer ")[2].rstrip(b"\1").decode() for each in initial]
+
+
+@pytest.mark.parametrize("kind", [lambda function: function, as_coroutine])
+@pytest.mark.parametrize("mechanism", ["XOAUTH2", "OAUTHBEARER"])
+@pytest.mark.parametrize("refusal", [[EXPIRED, WRONG], [b"535 5.7.3 Authentication unsuccessful\r\n"]])
+def test_refused_token_is_renewed_once(kind: Any, mechanism: str, refusal: list[bytes]) -> None:
+    tokens = iter(["old", "new"])
+    login = BearerToken("tim", kind(lambda: next(tokens)))
+    assert tokens_sent(logging_in(mechanism, *refusal, WELCOME, auth=login).connect()) == ["old", "new"]
+
+    login = BearerToken("tim", kind(lambda: "cached"), renew=kind(lambda: "fresh"))
+    book = logging_in(mechanism, *refusal, *refusal, auth=login)
+    assert refused(book).reply
+    assert tokens_sent(book) == ["cached", "fresh"]
+
+
+def test_function_for_credentials_is_called_again_after_a_refused_token() -> None:
+    tokens = iter(["old", "new"])
+    login = lambda: Credentials(username="tim", token=next(tokens))  # noqa: E731
+    assert tokens_sent(logging_in("XOAUTH2", EXPIRED, WRONG, WELCOME, auth=login).connect()) == ["old", "new"]
+
+
+@pytest.mark.parametrize(
+    "login",
+    [
+        Credentials(username="tim", token="same"),
+        BearerToken("tim", lambda: "same"),
+        lambda: BearerToken("tim", lambda: "same"),
+        iter(
+            [Credentials(username="tim", token="same"), make_client("PLAIN", Credentials(username="a", password="b"))]
+        ).__next__,
+    ],
+)
+def test_same_token_is_not_sent_twice(login: Any) -> None:
+    book = logging_in("XOAUTH2", EXPIRED, WRONG, auth=login)
+    error = refused(book)
+    assert tokens_sent(book) == ["same"]
+    assert error.token_error
+    assert error.token_error.others == {"schemes": "Bearer"}
+
+
+@pytest.mark.parametrize("reply", [b"454 4.7.0 later\r\n", b"421 4.7.0 bye\r\n"])
+def test_token_is_not_renewed_after_a_temporary_failure(reply: bytes) -> None:
+    book = logging_in("XOAUTH2", reply, auth=BearerToken("tim", iter(["one"]).__next__))
+    assert refused(book).reply
+
+
+def test_token_is_not_part_of_the_representation_of_a_login() -> None:
+    assert repr(BearerToken("tim", lambda: "secret")) == "BearerToken(username='tim')"

@@ -2,6 +2,7 @@
 
 import hashlib
 import ssl
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -108,3 +109,51 @@ def test_ed25519_certificate_is_served_without_binding(tmp_path: Path) -> None:
     chain.write_text(ssl.DER_cert_to_PEM_cert(certificate(ED25519, None)))
     key.write_bytes(ED25519.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     assert bindings_of(connected(server_context(chain, key))) == ()
+
+
+class Exporting(ssl.SSLObject):
+    """A connection that exports a secret for channel binding."""
+
+    def get_channel_binding(self, cb_type: str = "tls-unique") -> bytes | None:
+        return b"secret" if cb_type == "tls-exporter" else super().get_channel_binding(cb_type)
+
+
+def shaken(context: ssl.SSLContext, kind: type[ssl.SSLObject], version: ssl.TLSVersion) -> list[ssl.SSLObject]:
+    """Return the server's and the client's end after a handshake."""
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context.sslobject_class = kind
+    own = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    own.check_hostname, own.verify_mode, own.maximum_version = False, ssl.CERT_NONE, version
+    own.sslobject_class = kind
+    ends = [context.wrap_bio(to_server, to_client, server_side=True), own.wrap_bio(to_client, to_server)]
+    for end in [ends[1], *ends, *ends]:
+        with suppress(ssl.SSLWantReadError):
+            end.do_handshake()
+    return ends
+
+
+@pytest.mark.parametrize(
+    ("kind", "version", "types"),
+    [
+        (Exporting, ssl.TLSVersion.TLSv1_3, ["tls-exporter", "tls-server-end-point"]),
+        (Exporting, ssl.TLSVersion.TLSv1_2, ["tls-server-end-point"]),
+        (ssl.SSLObject, ssl.TLSVersion.TLSv1_3, ["tls-server-end-point"]),
+    ],
+)
+def test_binding_of_the_session_comes_first_under_tls_1_3(
+    files: tuple[Path, Path], kind: type[ssl.SSLObject], version: ssl.TLSVersion, types: list[str]
+) -> None:
+    server, client = (bindings_of(end) for end in shaken(server_context(*files), kind, version))
+    assert [binding.type for binding in server] == types
+    assert server == client
+
+
+def test_connection_without_an_exported_secret_has_only_the_binding_of_the_certificate(
+    files: tuple[Path, Path],
+) -> None:
+    class Empty(ssl.SSLObject):
+        def get_channel_binding(self, cb_type: str = "tls-unique") -> bytes | None:
+            return None
+
+    server, _ = shaken(server_context(*files), Empty, ssl.TLSVersion.TLSv1_3)
+    assert [binding.type for binding in bindings_of(server)] == ["tls-server-end-point"]

@@ -193,6 +193,7 @@ def test_error_acknowledgement_as_first_message_is_rejected(name: str) -> None:
         ("", {"status": "invalid_token"}),
         (TokenError("insufficient_scope", "mail"), {"status": "insufficient_scope", "scope": "mail"}),
         (TokenError("x", configuration="https://"), {"status": "x", "openid-configuration": "https://"}),
+        (TokenError("x", others={"schemes": ["Bearer"], "status": "y"}), {"status": "x", "schemes": ["Bearer"]}),
     ],
 )
 def test_rejected_token_is_explained_in_json(answer: Answer, sent: dict[str, str]) -> None:
