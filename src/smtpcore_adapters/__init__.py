@@ -9,10 +9,10 @@ from smtpcore import show_texts
 from .client._blocking import BlockingClient
 from .client._client import Client, Unsendable
 from .client._connecting import connected, open_client
-from .client._envelope import Recipient, Sender, SendOptions
+from .client._envelope import Recipient, Recipients, Sender, SendOptions
 from .client._login import AuthenticationRefused, BearerToken, Login, LoginSource
 from .client._options import ConnectOptions, TlsMode
-from .client._results import Disconnected, Refused, SendResult
+from .client._results import Disconnected, RecipientsRefused, Refused, SendResult
 from .client._sources import Body
 from .server._acceptor import Server
 from .server._app import App
@@ -80,6 +80,8 @@ __all__ = [
     "Options",
     "Reason",
     "Recipient",
+    "Recipients",
+    "RecipientsRefused",
     "Refusal",
     "Refused",
     "RunningServer",

@@ -12,6 +12,9 @@ from typing import Any, TypeVar, Unpack
 from .client._client import Client
 from .client._connecting import connected
 from .client._options import ConnectOptions
+from .client._results import SendResult
+from .client._sending import OneCallOptions, send_over
+from .client._sources import Body
 from .server._acceptor import OnReady, Server
 from .server._app import App
 from .server._background import RunningServer, run_until_stopped
@@ -127,6 +130,30 @@ class Adapter:
             smtpcore.RemoteProtocolError: The server violates the protocol.
         """
         return connected(self.open_stream, host, port, **options)
+
+    async def send(self, message: Body, *, host: str, port: int = 25, **options: Unpack[OneCallOptions]) -> SendResult:
+        """Connect to a server, send one message, and disconnect. Return the decisive reply for each recipient.
+
+        A refusal of the message is a result: `result.raise_for_refused()` makes it an exception.
+
+        Args:
+            message: An `EmailMessage`; or a body of another type, with `sender` and `recipients`.
+            host: The host name or IP address of the server. The server's certificate has to be valid for this name.
+            port: The TCP port of the server, by default 25.
+            **options: The options of `connect`, such as `tls` and `auth`, and of `Client.send`, such as `notify`. By
+                default the address in Sender, or else the first in From, gets failure reports, and all addresses in To,
+                Cc and Bcc are recipients; `sender` and `recipients` replace them. Bcc itself is not sent.
+
+        Raises:
+            OSError: The server cannot be reached, or the connection is lost; `ssl.SSLError` if TLS fails.
+            TimeoutError: The server is too slow.
+            Refused: The server refuses the session, or TLS where TLS is required. If the server refuses the login, the
+                exception is an `AuthenticationRefused`.
+            Unsendable: The server cannot accept this message.
+            smtpcore.LocalProtocolError: The header shows no envelope, or an argument cannot be sent to any server.
+            smtpcore.RemoteProtocolError: The server violates the protocol.
+        """
+        return await send_over(self.open_stream, message, host, port, options)
 
 
 def documented_as(original: Callable[..., Any], *, without: str = "") -> Callable[[Function], Function]:

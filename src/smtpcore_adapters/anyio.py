@@ -14,7 +14,7 @@ from .server._app import App
 from .server._config import Options
 from .streams._framework import Framework
 
-__all__ = ["connect", "open_stream", "run", "serve", "serving", "start"]
+__all__ = ["connect", "open_stream", "run", "send", "serve", "serving", "start"]
 
 Backend: TypeAlias = Literal["asyncio", "trio"]
 
@@ -58,6 +58,7 @@ serve: Final = _anyio.serve
 start: Final = _anyio.start
 open_stream: Final = _anyio.open_stream
 connect: Final = _anyio.connect
+send: Final = _anyio.send
 
 
 @documented_as(Adapter.serve, without="handle_signals")

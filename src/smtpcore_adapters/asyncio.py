@@ -33,6 +33,9 @@ from ._adapter import Adapter, documented_as
 from .client._client import Client
 from .client._connecting import connected
 from .client._options import ConnectOptions
+from .client._results import SendResult
+from .client._sending import OneCallOptions, send_over
+from .client._sources import Body
 from .server._acceptor import Acceptor, OnReady, Server, announce, pause_after_accept_error
 from .server._app import App
 from .server._background import BackgroundThread, RunningServer
@@ -56,7 +59,7 @@ from .streams._stream import (
 from .streams._tls_codec import Encryption, read, read_arrived, shake_hands
 from .tls._info import Tls
 
-__all__ = ["BackgroundServer", "connect", "open_stream", "run", "serve", "serving", "start"]
+__all__ = ["BackgroundServer", "connect", "open_stream", "run", "send", "serve", "serving", "start"]
 
 T = TypeVar("T")
 
@@ -282,6 +285,12 @@ def _close_result(attempt: "asyncio.Task[socket.socket]") -> None:
 def connect(host: str, port: int, **options: Unpack[ConnectOptions]) -> AbstractAsyncContextManager[Client]:
     """Connect to a server on asyncio for an `async with` block, which gets the `Client` that sends mail."""
     return connected(open_stream, host, port, **options)
+
+
+@documented_as(Adapter.send)
+async def send(message: Body, *, host: str, port: int = 25, **options: Unpack[OneCallOptions]) -> SendResult:
+    """Connect to a server on asyncio, send one message, and disconnect. Return the reply for each recipient."""
+    return await send_over(open_stream, message, host, port, options)
 
 
 class _Accepting:

@@ -16,6 +16,9 @@ from ._adapter import Adapter, documented_as
 from .client._blocking import BlockingClient
 from .client._connecting import open_client
 from .client._options import ConnectOptions
+from .client._results import SendResult
+from .client._sending import OneCallOptions, send_over
+from .client._sources import Body
 from .server._acceptor import Acceptor, OnReady, Server, announce, pause_after_accept_error
 from .server._app import App
 from .server._config import Options
@@ -25,7 +28,7 @@ from .streams._socket_stream import Cancelled, complete
 from .streams._stream import Address, Stream
 from .streams._wakeup import Selector, Wakeup
 
-__all__ = ["Cancelled", "complete", "connect", "open_stream", "run", "serve", "serving"]
+__all__ = ["Cancelled", "complete", "connect", "open_stream", "run", "send", "serve", "serving"]
 
 
 @contextmanager
@@ -104,6 +107,12 @@ def connect(host: str, port: int, **options: Unpack[ConnectOptions]) -> Iterator
         yield client
     finally:
         client.close()
+
+
+@documented_as(Adapter.send)
+def send(message: Body, *, host: str, port: int = 25, **options: Unpack[OneCallOptions]) -> SendResult:
+    """Connect to a server, send one message, and disconnect. Return the decisive reply for each recipient."""
+    return complete(send_over(open_stream, message, host, port, options))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from .server._app import App
 from .server._config import Options
 from .streams._framework import Framework
 
-__all__ = ["connect", "open_stream", "run", "serve", "serving", "start"]
+__all__ = ["connect", "open_stream", "run", "send", "serve", "serving", "start"]
 
 _trio = Adapter(
     Framework(
@@ -40,6 +40,7 @@ serve: Final = _trio.serve
 start: Final = _trio.start
 open_stream: Final = _trio.open_stream
 connect: Final = _trio.connect
+send: Final = _trio.send
 
 
 @documented_as(Adapter.serve, without="handle_signals")

@@ -34,22 +34,40 @@ def test_readme_example_sends_a_file(tmp_path: Path) -> None:
     assert store.bodies == [b"Subject: hi\r\n"]
 
 
-def test_announcement_example_reports_refused_recipients(capsys: pytest.CaptureFixture[str]) -> None:
-    announce = run_example("def announce")["announce"]
+def test_invitation_example_sends_to_the_addresses_of_the_header() -> None:
+    invite = run_example("async def invite")["invite"]
     store = MessageStore()
-    app = accepting(store)
 
     async def main() -> SendResult:
-        async with serving(app, config=CONFIG) as server:
-            options = {**CLIENT, "auth": None}
-            result: SendResult = await announce(
-                "127.0.0.1", server.address.port, ["a@s.example", "b@s.example"], **options
+        async with serving(accepting(store), config=CONFIG) as server:
+            result: SendResult = await invite(
+                "127.0.0.1", server.address.port, "a@s.example, b@s.example", **CLIENT, auth=None
             )
             return result
 
-    assert len(anyio.run(main).accepted) == 2
-    assert capsys.readouterr().out == ""
+    assert len(anyio.run(main).accepted) == 3
     assert b"The ministry is open" in store.bodies[0]
+    assert b"archive" not in store.bodies[0]
+
+
+def test_announcement_example_reports_refused_recipients(capsys: pytest.CaptureFixture[str]) -> None:
+    announce = run_example("def announce")["announce"]
+    app = App()
+    app.include(MessageStore())
+
+    @app.on("RCPT")
+    def take_one(session: Session, rcpt: Rcpt) -> Reply:
+        return Reply(250, "Taken") if rcpt.forward_path == "a@s.example" else Reply(550, "no")
+
+    async def main() -> SendResult:
+        async with serving(app, config=CONFIG) as server:
+            result: SendResult = await announce(
+                "127.0.0.1", server.address.port, ["a@s.example", "b@s.example"], b"hi", **CLIENT
+            )
+            return result
+
+    assert len(anyio.run(main).accepted) == 1
+    assert capsys.readouterr().out == "b@s.example was refused: 550 5.0.0 no\n"
 
 
 def test_options_example_sends_parameters() -> None:

@@ -3,7 +3,7 @@
 # Each method runs the `Client` coroutine of the same name to completion. The coroutines of the stream below block
 # instead of suspending, so no event loop is needed and the client's logic exists once, in `Client`.
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeAlias, TypeVar, Unpack
 
 from smtpcore import Command, Reply, UnknownCommand
@@ -11,7 +11,7 @@ from smtpcore import Command, Reply, UnknownCommand
 from ..streams._stream import Address
 from ..tls._info import Tls
 from ._client import Client
-from ._envelope import Recipient, Sender, SendOptions
+from ._envelope import Recipients, Sender, SendOptions
 from ._results import SendResult
 from ._sources import Body
 
@@ -64,11 +64,19 @@ class BlockingClient:
         """The address of the server."""
         return self._client.peer
 
-    def send(
-        self, sender: Sender, recipients: Iterable[Recipient] | Recipient, body: Body, **options: Unpack[SendOptions]
-    ) -> SendResult:
+    def send(self, sender: Sender, recipients: Recipients, body: Body, **options: Unpack[SendOptions]) -> SendResult:
         """Send a message, and return the decisive reply for each recipient. See `Client.send`."""
         return self._run(self._client.send(sender, recipients, body, **options))
+
+    def send_message(
+        self,
+        message: Body,
+        sender: Sender | None = None,
+        recipients: Recipients | None = None,
+        **options: Unpack[SendOptions],
+    ) -> SendResult:
+        """Send a message to the addresses in its header. See `Client.send_message`."""
+        return self._run(self._client.send_message(message, sender, recipients, **options))
 
     def ask(self, command: Command | UnknownCommand) -> Reply:
         """Send a command, and return the reply."""

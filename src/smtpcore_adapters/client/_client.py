@@ -1,6 +1,6 @@
 """The client that sends mail, for all frameworks."""
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from typing import Unpack
 
@@ -35,7 +35,8 @@ from smtpcore import (
 from ..streams._stream import Address
 from ..tls._info import Tls
 from ._driver import ClientDriver, say_hello
-from ._envelope import Recipient, Sender, SendOptions, check_send_options, make_mail, make_rcpts
+from ._envelope import Recipients, Sender, SendOptions, check_send_options, make_mail, make_rcpts
+from ._header_envelope import envelope_of
 from ._messages import Inconvertible
 from ._results import SendResult
 from ._sources import Body, Source, regrouped, source_of, with_line_ends
@@ -99,7 +100,7 @@ class Client:
     async def send(
         self,
         sender: Sender,
-        recipients: Iterable[Recipient] | Recipient,
+        recipients: Recipients,
         body: Body,
         **options: Unpack[SendOptions],
     ) -> SendResult:
@@ -143,6 +144,23 @@ class Client:
             final = result.final
 
         return SendResult({rcpt.forward_path: replies.get(rcpt.forward_path, final) for rcpt in rcpts}, final)
+
+    async def send_message(
+        self,
+        message: Body,
+        sender: Sender | None = None,
+        recipients: Recipients | None = None,
+        **options: Unpack[SendOptions],
+    ) -> SendResult:
+        """Send a message to the addresses in its header, and return the decisive reply for each recipient.
+
+        Without `sender`, the sender is the address in Sender or else the first in From. Without `recipients`, they are
+        all addresses in To, Cc and Bcc. If the message was sent again, the Resent- fields are used instead. Bcc and
+        Resent-Bcc are not sent. A body that is not a message of the `email` package needs both arguments.
+
+        Raises `LocalProtocolError` if the header has no sender or no recipient, or several blocks of Resent- fields.
+        """
+        return await self.send(*envelope_of(message, sender, recipients), message, **options)
 
     @property
     def _takes_eight_bit(self) -> bool:

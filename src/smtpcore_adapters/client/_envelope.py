@@ -27,6 +27,9 @@ Sender: TypeAlias = str | Path | Mailbox
 Recipient: TypeAlias = str | Path | Mailbox | Rcpt
 """A recipient; a `Rcpt` has its own parameters."""
 
+Recipients: TypeAlias = Iterable[Recipient] | Recipient
+"""The recipients of a message."""
+
 
 class SendOptions(TypedDict, total=False):
     """The options of a message. Each option needs a server that offers its extension."""
@@ -98,7 +101,7 @@ def make_mail(sender: Sender, options: SendOptions, found: Mapping[str, object])
     return Mail(_path(sender), Params({keyword: value for keyword, value in params.items() if value is not False}))
 
 
-def make_rcpts(recipients: Iterable[Recipient] | Recipient, options: SendOptions) -> list[Rcpt]:
+def make_rcpts(recipients: Recipients, options: SendOptions) -> list[Rcpt]:
     """Return the RCPT commands, one for each recipient.
 
     Raise `LocalProtocolError` for values that cannot be sent.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 from smtpcore import Mailbox, Path, ProtocolError, Reply
 
@@ -57,3 +58,30 @@ class SendResult(Mapping[Path, Reply]):
     def refused(self) -> Mapping[Path, Reply]:
         """The refused recipients, each with its negative reply."""
         return {path: reply for path, reply in self.replies.items() if not reply.is_positive}
+
+    @property
+    def deferred(self) -> Mapping[Path, Reply]:
+        """The recipients with a temporary refusal (4yz): the message may be sent to them again later."""
+        return {path: reply for path, reply in self.refused.items() if reply.code < 500}
+
+    def raise_for_refused(self) -> Self:
+        """Raise `RecipientsRefused` if the message was refused for a recipient. Otherwise return this result."""
+        if self.refused:
+            raise RecipientsRefused(self)
+
+        return self
+
+
+class RecipientsRefused(Refused):
+    """The server has refused the message for one or more recipients."""
+
+    def __init__(self, result: SendResult) -> None:
+        refused = result.refused
+        first, *_ = map(str, refused)
+        others = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
+        super().__init__(
+            f"the message was refused for {first}{others}, {len(refused)} of {len(result)} recipients",
+            next(iter(refused.values())),
+        )
+        self.result: SendResult = result
+        """The replies for all recipients, also for those who get the message."""

@@ -47,13 +47,14 @@ def test_blocking_client_sends_mail_and_commands(server: Running, store: Message
         for body in (b"hi\n", [b"h", b"i\n"], io.BytesIO(b"hi\n")):
             assert client.send(SENDER, RECIPIENT, body).accepted
 
+        assert client.send_message(b"hi\n", SENDER, RECIPIENT).accepted
         assert client.noop().code == 250
         assert client.vrfy("u").code == 252
         assert client.expn("u").code == 250
         assert client.help().code == 214
         assert client.ask(Noop("x")).code == 250
 
-    assert store.bodies == [b"hi\r\n"] * 3
+    assert store.bodies == [b"hi\r\n"] * 4
     with pytest.raises(Disconnected):
         client.noop()
 

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import AsyncIterator
+from email.message import EmailMessage
 
 import pytest
 
@@ -59,6 +60,18 @@ def test_envelope_is_one_write_with_pipelining() -> None:
     assert result.accepted == (Path(ONE),)
     assert result.refused == {Path(TWO): Reply(550, "no")}
     assert result.final == TAKEN
+
+
+def test_message_is_sent_to_the_addresses_in_its_header() -> None:
+    message = EmailMessage()
+    message["From"], message["To"], message["Bcc"] = SENDER, ONE, TWO
+    book = client("PIPELINING").send(OK + OK + OK + GO_AHEAD, ACCEPTED)
+    assert step(book.client.send_message(message)).accepted == (Path(ONE), Path(TWO))
+    book.wire(
+        b"MAIL FROM:<a@c.example>\r\nRCPT TO:<b@s.example>\r\nRCPT TO:<c@s.example>\r\nDATA\r\n",
+        b"From: a@c.example\r\nTo: b@s.example\r\n\r\n",
+        b".\r\n",
+    )
 
 
 @pytest.mark.parametrize("pipelining", [False, True])

@@ -3,7 +3,7 @@
 import pytest
 
 from smtpcore import Mailbox, Path, Reply
-from smtpcore_adapters import Disconnected, Refused, SendResult
+from smtpcore_adapters import Disconnected, RecipientsRefused, Refused, SendResult
 
 ONE = Path("b@s.example")
 TWO = Path("c@s.example")
@@ -35,3 +35,27 @@ def test_error_has_the_reply_of_the_server(kind: type[Refused | Disconnected]) -
     assert str(error) == "the server closes the session: 421 bye"
     assert kind("no STARTTLS").reply is None
     assert str(kind("no STARTTLS")) == "no STARTTLS"
+
+
+def test_temporary_refusals_are_deferred() -> None:
+    later, bye = Reply(451, "later"), Reply(421, "bye")
+    result = SendResult({ONE: later, TWO: NO, Path("d@s.example"): bye}, bye)
+    assert result.deferred == {ONE: later, Path("d@s.example"): bye}
+
+
+def test_refusal_becomes_an_exception_on_request() -> None:
+    taken = SendResult({ONE: OK}, OK)
+    assert taken.raise_for_refused() is taken
+
+    result = SendResult({ONE: OK, TWO: NO}, OK)
+    with pytest.raises(RecipientsRefused, match=r"^the message was refused for c@s\.example, 1 of 2 recipients: 550"):
+        result.raise_for_refused()
+
+    result = SendResult({ONE: NO, TWO: NO}, NO)
+    with pytest.raises(
+        Refused, match=r"^the message was refused for b@s\.example and 1 more, 2 of 2 recipients"
+    ) as error:
+        result.raise_for_refused()
+    assert isinstance(error.value, RecipientsRefused)
+    assert error.value.result is result
+    assert error.value.reply == NO

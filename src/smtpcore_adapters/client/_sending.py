@@ -1,0 +1,37 @@
+"""Send one message over a connection of its own."""
+
+from typing import Any
+
+from .._names import check_options
+from ._connecting import connected
+from ._envelope import Recipients, Sender, SendOptions
+from ._header_envelope import envelope_of
+from ._options import ConnectOptions, Opener
+from ._results import SendResult
+from ._sources import Body
+
+
+class OneCallOptions(ConnectOptions, SendOptions, total=False):
+    """The options of `send` in each adapter: all options of `connect` and of `Client.send`, and the envelope."""
+
+    sender: Sender | None
+    """The address for failure reports. By default the address in Sender or else the first in From."""
+    recipients: Recipients | None
+    """The recipients. By default all addresses in To, Cc and Bcc."""
+
+
+def split(options: OneCallOptions) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options for the connection and those for the message. Raises `TypeError` for an unknown option."""
+    check_options("an option of send", options, OneCallOptions.__annotations__)
+    return (
+        {name: value for name, value in options.items() if name in ConnectOptions.__annotations__},
+        {name: value for name, value in options.items() if name in SendOptions.__annotations__},
+    )
+
+
+async def send_over(open_stream: Opener, message: Body, host: str, port: int, options: OneCallOptions) -> SendResult:
+    """Connect, send a message, and disconnect: the `send` of an adapter."""
+    sender, recipients = envelope_of(message, options.get("sender"), options.get("recipients"))
+    connecting, sending = split(options)
+    async with connected(open_stream, host, port, **connecting) as client:
+        return await client.send(sender, recipients, message, **sending)
