@@ -61,7 +61,8 @@ def known(question: Question) -> Answer:
 
 
 def hear_clients(name: str, messages: Iterator[bytes], with_initial: bool) -> None:
-    """Pass the drawn messages to a server's end. They authenticate only if they contain the password or the token."""
+    """Pass the drawn messages to a server's end. The client is authenticated only if the messages contain the password
+    or the token."""
     server = make_server(name, CHANNELS[name])
     said = b""
     step: Step = server.start(next(messages, None) if with_initial else None)

@@ -1,4 +1,4 @@
-"""Clients that keep a connection for as long as they can: each server has to end them on time, and not early.
+"""Clients that keep a connection for as long as they can: each server has to disconnect them on time, and not early.
 
 The servers have the default `Budgets`, STARTTLS and AUTH. `advance` moves the clock of the server forward, after the
 server has read all that was sent. The tests of the adapters and of the documented loops run all of these clients.

@@ -160,7 +160,7 @@ class ClientConnection(Endpoint[ClientBudgets]):
         """The offers of the server: the keywords of its reply to EHLO or LHLO, in upper case, with their terms.
 
         The terms of a known keyword are its arguments as a typed value: for SIZE the limit, or None; for AUTH a tuple
-        of mechanisms. They are True if the keyword has no arguments. A known keyword with malformed arguments is
+        of mechanisms. The terms are True if the keyword has no arguments. A known keyword with malformed arguments is
         left out. The terms of an unknown keyword are the text after it. The mapping is empty after HELO, and after TLS
         has started.
         """

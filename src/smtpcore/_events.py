@@ -86,10 +86,10 @@ class DataChunk:
 
 @dataclass(frozen=True, slots=True)
 class HeaderEnd:
-    """The end of the header of a message, if `Config.max_header` is set. It needs no reply.
+    """The end of the header of a message, if `Config.max_header` is set. This event needs no reply.
 
-    It comes after the data events with the octets of the header, and before those with the octets after the header. A
-    body without an empty line is all header. Call `Connection.refuse_body` to refuse the message now.
+    The data events before this event have the octets of the header, the data events after it have the rest. A body
+    without an empty line is all header. Call `Connection.refuse_body` to refuse the message now.
     """
 
     header: bytes
@@ -120,8 +120,8 @@ class InvalidData:
     reply: Reply
     """The reply that the RFCs prescribe, or that your program passed to `Connection.refuse_body`."""
     rule: str
-    """The name of the rule that decided, such as `"max_message_size"`; see `InvalidCommand.rule`. It is `"program"` if
-    your program called `Connection.refuse_body`."""
+    """The name of the rule that decided, such as `"max_message_size"`; see `InvalidCommand.rule`. The name is
+    `"program"` if your program called `Connection.refuse_body`."""
 
 
 @dataclass(frozen=True, slots=True)

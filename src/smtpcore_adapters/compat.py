@@ -1,7 +1,7 @@
 """Run handler objects that were written for aiosmtpd: `app.include(AiosmtpdHandler(handler))`."""
 
 # aiosmtpd calls `handle_RCPT(server, session, envelope, address, options)` and the like of one object, and sends the
-# text that these functions return. Its three arguments are made here, once for each session:
+# text that these functions return. The first three arguments are made here, once for each session:
 #
 #     server    `AiosmtpdServer`: the name of the host, `push` and `challenge_auth`
 #     session   `AiosmtpdSession`: the client's address, its HELO, and its login
@@ -539,7 +539,7 @@ def _as_tuple(address: Address | None) -> tuple[Any, ...] | str | None:
 
 
 def _is_missing(value: object) -> bool:
-    # The type of aiosmtpd's `MISSING`. It is not imported, because aiosmtpd may not be installed.
+    # The type of aiosmtpd's `MISSING`, which is not imported, because aiosmtpd may not be installed.
     return type(value).__name__ == "_Missing"
 
 

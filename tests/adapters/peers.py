@@ -1,4 +1,4 @@
-r"""Servers over a socket that a test plays itself, to misbehave.
+r"""Servers over a socket whose behaviour, usually a misbehaviour, is a function of the test.
 
     def serve(peer: Peer) -> None:
         peer.send(GREETING).until(b"\r\n")
@@ -166,7 +166,8 @@ _end_of_body = re.compile(rb"(?<![^\n])\.\r\n")
 
 @contextmanager
 def serving(serve: Serve) -> Iterator[Address]:
-    """Call `serve` in a new thread for each client, and wait for its end. It may raise `OSError` and `EOFError`."""
+    """Call `serve` in a new thread for each client, and wait for its end. `serve` may raise `OSError` and
+    `EOFError`."""
     threads: list[threading.Thread] = []
 
     def session_for(connection: socket.socket, address: object) -> None:

@@ -215,7 +215,7 @@ def test_each_function_gets_the_same_arguments() -> None:
     assert set().union(*found) == {"220", "250", "252", "354", "221"}
 
 
-def test_handler_of_one_domain() -> None:
+def test_refusal_of_one_recipient_keeps_the_other_recipients() -> None:
     (found,) = compare(
         LocalOnly,
         (
@@ -232,7 +232,7 @@ def test_handler_of_one_domain() -> None:
     assert found == ["220", "250", "250", "550", "250", "354", "250", "250", "250", "354", "250", "221"]
 
 
-def test_client_that_says_helo() -> None:
+def test_handler_without_handle_helo_accepts_mail_after_helo() -> None:
     (found,) = compare(LocalOnly, (b"HELO c.example\r\n", MAIL, b"RCPT TO:<b@example.com>\r\n", DATA, BODY, QUIT))
     assert found == ["220", "250", "250", "250", "354", "250", "221"]
 
@@ -299,7 +299,7 @@ def test_handler_that_forgets_the_envelope_is_out_of_sequence() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Use the 5-argument")
-def test_refusals_of_each_function() -> None:
+def test_refusal_of_each_function_gets_the_same_code() -> None:
     class Refusing:
         async def handle_HELO(self, *args: Any) -> str:
             return "550 no HELO"
@@ -419,7 +419,7 @@ OPEN: Final = {"auth_require_tls": False, "auth_required": True}
 
 
 @pytest.mark.filterwarnings("ignore:Requiring AUTH")
-def test_authenticator_of_plain_and_login() -> None:
+def test_authenticator_gets_the_logins_of_plain_and_login() -> None:
     their_login, our_login = Login(TheirResult), Login(AuthResult)
     with theirs(LocalOnly(), authenticator=their_login, **OPEN) as address:
         expected = [codes(address, each) for each in AUTH]
@@ -436,7 +436,7 @@ def test_authenticator_of_plain_and_login() -> None:
     assert our_login.calls == their_login.calls
 
 
-def test_auth_callback_and_classes_of_aiosmtpd() -> None:
+def test_auth_callback_and_result_classes_of_aiosmtpd_are_supported() -> None:
     def is_tim(mechanism: str, login: bytes, password: bytes) -> bool:
         return (mechanism, login, password) == ("PLAIN", b"tim", b"tanstaaf")
 
@@ -486,7 +486,7 @@ class Mechanisms(LocalOnly):
                 return name.decode()
 
 
-def test_mechanisms_of_the_handler() -> None:
+def test_auth_functions_of_the_handler_are_mechanisms() -> None:
     def attempt(mechanism: bytes, answer: bytes) -> tuple[bytes, ...]:
         return (b"AUTH " + mechanism + b"\r\n", b64encode(answer) + b"\r\n")
 
@@ -536,7 +536,7 @@ def test_handle_auth_replaces_the_mechanisms() -> None:
     )
 
 
-def test_positive_reply_without_a_login_authenticates_nobody(caplog: pytest.LogCaptureFixture) -> None:
+def test_client_is_not_authenticated_by_a_pushed_235_alone(caplog: pytest.LogCaptureFixture) -> None:
     class Careless(LocalOnly):
         async def auth_OWN(self, server: Any, args: list[str]) -> Any:
             await server.push("235 2.7.0 Welcome")
@@ -631,7 +631,7 @@ def test_message_that_is_too_large_is_refused() -> None:
     assert found == ["220", "250", "250", "250", "354", "552", "250", "250", "354", "250", "221"]
 
 
-def test_handler_without_a_body_function_needs_a_decision() -> None:
+def test_handler_without_handle_data_needs_the_argument_discard() -> None:
     with pytest.raises(ValueError, match="has no handle_DATA: with discard=True"):
         AiosmtpdHandler(aiosmtpd.handlers.Sink())
 
@@ -715,7 +715,7 @@ def test_peer_has_the_form_of_asyncio(peer: Address | None, expected: object) ->
     assert handler.calls == [expected]
 
 
-def test_message_in_chunks_and_in_lmtp() -> None:
+def test_handle_data_gets_messages_sent_with_bdat_and_lmtp() -> None:
     handler = LocalOnly()
     app = App()
     app.include(AiosmtpdHandler(handler))
@@ -768,7 +768,7 @@ def test_handler_runs_on_each_adapter(backend: str) -> None:
 # The handlers that aiosmtpd has
 
 
-def test_handlers_of_aiosmtpd_run(tmp_path: Path) -> None:
+def test_ready_made_handlers_of_aiosmtpd_get_the_message(tmp_path: Path) -> None:
     output = io.StringIO()
     seen: list[str] = []
 

@@ -585,7 +585,7 @@ def test_connection_reset_in_any_state_ends_the_session(state: str, start: Start
     assert server.reason() in ("lost", "closed", "QUIT", "421")
 
 
-def test_connection_reset_while_a_handler_runs(start: Start, gate: Gate) -> None:
+def test_connection_reset_while_a_handler_runs_ends_the_session(start: Start, gate: Gate) -> None:
     app = App()
     app.on("NOOP")(lambda session, noop: gate.hold(session))
     server = start(app)

@@ -186,7 +186,7 @@ def test_failed_handshake_ends_the_session(early: bytes) -> None:
     assert not end.conn.tls
 
 
-def test_octets_that_came_before_the_handshake_belong_to_it() -> None:
+def test_octets_received_before_the_handshake_are_part_of_the_handshake() -> None:
     end = server(starttls=True, tls=server_context())
     end.driver.receive(b"EHLO c.example\r\n")
     end.is_slow = True

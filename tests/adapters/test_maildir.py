@@ -262,7 +262,7 @@ def test_received_field_has_the_tls_version_and_cipher(box: Path) -> None:
         (None, "from c.example\n"),
     ],
 )
-def test_received_field_for_each_kind_of_peer(peer: Address | None, expected: str, box: Path) -> None:
+def test_received_field_has_the_address_of_each_kind_of_peer(peer: Address | None, expected: str, box: Path) -> None:
     deliver(box, ENVELOPE, STUFFED, peer=peer)
     assert f"Received: {expected}" in fields(box)
 

@@ -129,7 +129,7 @@ def test_local_address_is_configurable(server: Running, backend: str) -> None:
     run(backend, test)
 
 
-def test_connection_to_a_link_local_address(link_local: str, backend: str) -> None:
+def test_stream_connects_to_a_link_local_address(link_local: str, backend: str) -> None:
     async def test(open_stream: Open) -> None:
         stream = await open_stream(link_local, running_server.server.address.port, TIMEOUT)
         assert (await stream.receive(TIMEOUT)).startswith(b"220 ")

@@ -270,7 +270,7 @@ def test_handler_of_an_unknown_name_is_a_value_error_at_once(name: str, nearest:
 
 
 @pytest.mark.parametrize("name", ["message", "AUTH", "Connect", "", "X FOO", "X\xe9"])
-def test_own_verb_is_a_verb_and_not_an_event(name: str) -> None:
+def test_on_verb_refuses_names_of_events(name: str) -> None:
     with pytest.raises(ValueError, match="use letters and digits, and on\\(\\) for events"):
         App().on_verb(name)
 

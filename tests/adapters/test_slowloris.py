@@ -1,4 +1,4 @@
-"""Slow clients over real sockets: each adapter ends them on time, also under TLS."""
+"""Slow clients over real sockets: each adapter disconnects them on time, also under TLS."""
 
 import ssl
 
@@ -26,7 +26,7 @@ def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
 
 
 @pytest.mark.parametrize(("attack", "encrypted"), CASES)
-def test_slow_client_is_ended_on_time(
+def test_slow_client_is_disconnected_on_time(
     attack: str, encrypted: bool, backend: str, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
 ) -> None:
     app = accepting(MessageStore(), Users({"tim": "secret"}))

@@ -54,7 +54,7 @@ def header_of(events: list[Event]) -> list[bytes]:
 # The event
 
 
-def test_header_end_comes_between_the_header_and_the_rest_as_lines() -> None:
+def test_header_end_follows_the_lines_of_the_header() -> None:
     dialogue = server(DATA, config=WITH_HEADER).send(HEADER + BODY + b".\r\n")
 
     dialogue.expect(
@@ -68,7 +68,7 @@ def test_header_end_comes_between_the_header_and_the_rest_as_lines() -> None:
     )
 
 
-def test_header_end_comes_between_the_header_and_the_rest_as_chunks() -> None:
+def test_header_end_follows_the_chunks_of_the_header() -> None:
     server(DATA, config=CHUNKS).send(HEADER + BODY + b".\r\n").expect(
         DataChunk(HEADER), HeaderEnd(HEADER), DataChunk(b"one\r\n.two\r\n"), DataEnd()
     )
@@ -129,7 +129,7 @@ def test_fault_after_the_header_follows_header_end() -> None:
     )
 
 
-def test_without_the_limit_there_is_no_event() -> None:
+def test_header_end_is_not_returned_without_max_header() -> None:
     assert header_of(server(DATA, config=CONFIG).send(HEADER + BODY + b".\r\n").events) == []
 
 
@@ -147,14 +147,14 @@ def test_refused_body_is_discarded_and_ends_with_the_refusal() -> None:
     assert [type(event).__name__ for event in take_events(conn)] == ["Noop"]
 
 
-def test_lines_that_were_not_taken_are_dropped() -> None:
+def test_lines_not_yet_returned_are_dropped_after_a_refusal() -> None:
     conn = in_body(DATA + HEADER + BODY + b".\r\n", WITH_HEADER)
     conn.refuse_body(REFUSAL)
 
     assert isinstance(conn.next_event(), InvalidData)
 
 
-def test_refused_body_answers_this_chunk_of_bdat() -> None:
+def test_refusal_of_a_body_answers_the_current_chunk_of_bdat() -> None:
     conn = in_body(RCPT + b"BDAT 1000\r\n" + HEADER)
     conn.refuse_body(REFUSAL)
     conn.receive_data(b"x" * (1000 - len(HEADER)))
@@ -176,7 +176,7 @@ def test_refusal_between_chunks_answers_the_next_chunk() -> None:
     assert [type(event).__name__ for event in take_events(conn)] == ["Noop", "Bdat", "InvalidData", "Noop"]
 
 
-def test_lmtp_needs_the_refusal_for_each_recipient() -> None:
+def test_refused_lmtp_body_needs_a_reply_for_each_recipient() -> None:
     wire = RCPT.replace(b"EHLO", b"LHLO") + b"RCPT TO:<v@s.example>\r\nDATA\r\n"
     conn = in_body(wire + HEADER, replace(CHUNKS, lmtp=True))
     conn.refuse_body(REFUSAL)

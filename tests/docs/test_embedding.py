@@ -124,7 +124,7 @@ def test_connection_reset_before_the_replies_causes_no_error_output(server: Proc
 # Bodies, TLS, limits and random sessions
 
 
-def test_chunks_that_are_given_up_do_not_reach_the_next_message(server: Process) -> None:
+def test_chunks_of_an_abandoned_message_do_not_reach_the_next_message(server: Process) -> None:
     with server.connect() as client:
         client.send(EHLO + MAIL + b"BDAT 6\r\nSECRETRSET\r\n" + MAIL + b"BDAT 3\r\nabcBDAT 2 LAST\r\n\r\nQUIT\r\n")
         client.expect(220, 250, 250, 250, 250, 250, 250, 250, 250, 250, 221)
@@ -224,7 +224,7 @@ def test_no_message_is_lost_mixed_or_repeated_in_random_sessions(server: Process
 
 
 @pytest.mark.parametrize(("attack", "encrypted"), CASES)
-def test_slow_client_is_ended_on_time(attack: str, encrypted: bool, server: Process) -> None:
+def test_slow_client_is_disconnected_on_time(attack: str, encrypted: bool, server: Process) -> None:
     if not server.program.can_jump:
         pytest.skip("the clock of this program cannot be moved, or the tests of the adapter move it")
 

@@ -1,6 +1,6 @@
 """Real mail servers that relay messages to other servers, each by two ways: directly, and through smtpcore.
 
-A relay has a port for each way. Its log has the reply that it got for each recipient.
+A relay has a port for each way, and a log with the reply that it got for each recipient.
 """
 
 import os

@@ -1,8 +1,8 @@
 """Compare the results of mutation testing with the list of survivors: `python -m tests.mutation.report`.
 
-It prints the results, and fails if a survivor is not listed in `survivors.md`, if a listed mutant does not survive or
-does not exist, or if the share of noticed mutants is too low. `--write` writes the results and the survivors to
-`survivors.md`. Entries that still apply keep their reasons; for a new entry, the reason has to be added by hand.
+The command prints the results, and fails if a survivor is not listed in `survivors.md`, if a listed mutant does not
+survive or does not exist, or if the share of noticed mutants is too low. `--write` writes the results and the survivors
+to `survivors.md`. Entries that still apply keep their reasons; for a new entry, the reason has to be added by hand.
 """
 
 import argparse

@@ -320,7 +320,7 @@ def test_default_reply_answers_each_event_that_needs_a_reply(servers: list[Situa
                 assert server.answer(event) == ()
 
 
-def test_body_is_refused_or_nothing_has_changed(servers: list[Situation[Connection]]) -> None:
+def test_refuse_body_refuses_the_body_or_changes_nothing(servers: list[Situation[Connection]]) -> None:
     for situation in servers:
         for at_once in (False, True):
             server = situation.make()
@@ -332,7 +332,7 @@ def test_body_is_refused_or_nothing_has_changed(servers: list[Situation[Connecti
                 assert (server.state is State.CLOSED) is at_once, situation.name
 
 
-def test_part_is_taken_or_nothing_has_changed(servers: list[Situation[Connection]]) -> None:
+def test_receive_part_takes_the_part_or_changes_nothing(servers: list[Situation[Connection]]) -> None:
     for situation in servers:
         server = situation.make()
         is_wanted = outcome(situation.make()) is NEED_PART
@@ -365,7 +365,7 @@ def test_client_sends_exactly_the_requests_that_it_may_send(clients: list[Situat
                 assert is_unchanged(client, situation), (situation.name, request)
 
 
-def test_replies_do_not_help_a_request_that_need_not_wait(clients: list[Situation[ClientConnection]]) -> None:
+def test_request_that_need_not_wait_stays_refused_after_the_replies(clients: list[Situation[ClientConnection]]) -> None:
     for situation in clients:
         for request in REQUESTS:
             client = situation.make()

@@ -329,7 +329,7 @@ def test_message_needs_tls_if_required(said: list[Any], outcome: int | type[Exce
     assert (b"MAIL" in party.output) is (outcome == 250)
 
 
-def test_tls_that_is_refused_is_left_out_unless_required() -> None:
+def test_message_is_sent_without_tls_after_a_refused_starttls() -> None:
     assert codes(submit(GREETING, TLS_OFFERED, b"454 later\r\n", OK, OK, GO_AHEAD, OK, BYE).result) == {ONE[0]: 250}
 
 

@@ -23,7 +23,7 @@ def field(**changes: Any) -> str:
     return received(**(values | changes)).decode()
 
 
-def test_received_field_with_all_clauses() -> None:
+def test_received_field_contains_all_clauses() -> None:
     """R5321-4.4-02, R5321-4.4-03, R5321-4.4-04, R5321-4.4-12, R5321-7.2-01, R2505-2.2.1-01"""
     assert field(tls="TLSv1.3 AES", authenticated=True, recipient=Path("u@s.example")) == (
         "Received: from c.example ([192.0.2.7])\r\n"

@@ -37,7 +37,7 @@ class DotFraming:
         """Whether each CR in the last run is known to be followed by LF."""
 
     def take(self, buffer: ReceiveBuffer) -> bytes:
-        """Take the next run of the body. It is empty if more input is needed or the body has `ended`."""
+        """Take the next run of the body, empty if more input is needed or the body has `ended`."""
         if not len(buffer) or (self._at_start and not self._start(buffer)):
             return b""
 

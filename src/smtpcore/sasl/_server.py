@@ -33,7 +33,7 @@ class ServerExchange:
         mechanisms: Iterable[Mechanism] = MECHANISMS,
     ) -> None:
         self.channel: Channel = channel
-        """The properties of the connection. They apply from the next AUTH command on."""
+        """The properties of the connection, which apply from the next AUTH command on."""
         self.outcome: Outcome | None = None
         """The outcome of the last exchange; None while an exchange is running, and before the first."""
         self.claimed: str | None = None

@@ -48,7 +48,7 @@ from ._origin import Facts, client_facts, message_facts, proxy_header, tell
 from ._translation import takes_eight_bit, translate_mail, translate_rcpt
 
 Bounce: TypeAlias = Callable[[Session, Message, Mapping[Path, Reply]], Awaitable[None] | None]
-"""A function that is called if only some recipients got a message. Its arguments are the session, the message, and the
+"""A function that is called if only some recipients got a message. The arguments are the session, the message, and the
 replies for the failed recipients. The function has to notify the sender, and must return only when the notification is
 stored.
 """

@@ -65,9 +65,8 @@ if TYPE_CHECKING:
     from ._session import Session
 
 Handler: TypeAlias = "Callable[[Session, Any], object]"
-"""A function, or a coroutine function, that is called with the session and with a command or another object.
-
-It returns a `Reply` or None. Five handlers may return something else:
+"""A function, or a coroutine function, that is called with the session and with a command or another object, and
+returns a `Reply` or None. Five handlers may return something else:
 
 - `connect` may return `DROP`.
 - `header` returns None or a refusal, and may return `AtOnce`.
@@ -77,12 +76,11 @@ It returns a `Reply` or None. Five handlers may return something else:
 """
 
 Observer: TypeAlias = "Callable[[Session, Observed], object]"
-"""A plain function that is called with the session and each event, reply and notice. Its result is ignored."""
+"""A plain function that is called with the session and each event, reply and notice. The result is ignored."""
 
 Wording: TypeAlias = "Callable[[Session, Reply, Author], Reply | None]"
-"""A plain function that is called with the session, a reply and the author of the reply.
-
-It returns None, or a `Reply` with the same code and the text to send.
+"""A plain function that is called with the session, a reply and the author of the reply, and returns None, or a `Reply`
+with the same code and the text to send.
 """
 
 Mechanism: TypeAlias = "Callable[[Session, MechanismExchange], Awaitable[str | Reply | None]]"
@@ -118,8 +116,9 @@ class App:
     `InvalidCommand` that leaves the session open, and may return another negative reply. The `error` handlers get each
     exception of another handler, and may return a negative reply. Verbs of your own need `on_verb`.
 
-    Several handlers can have the same name. They are called in the order of their registration, until a handler returns
-    a `Reply`. If all return None, the client gets `Connection.default_reply`, which refuses recipients and messages.
+    Several handlers can have the same name. These handlers are called in the order of their registration, until a
+    handler returns a `Reply`. If all return None, the client gets `Connection.default_reply`, which refuses recipients
+    and messages.
     """
 
     def __init__(self) -> None:
@@ -294,7 +293,7 @@ class App:
                 self._add(name, function, blocking=blocking and not inspect.iscoroutinefunction(function))
 
     def observe(self, observer: Observer) -> None:
-        """Call `observer` with every event, reply and notice. It should be quick, and cannot change anything.
+        """Call `observer` with every event, reply and notice. An observer should be quick, and cannot change anything.
 
         Raises `ValueError` for a coroutine function, because a session does not wait for observers.
         """
@@ -323,8 +322,8 @@ class App:
 
         The function gets the session and a `MechanismExchange`, and returns the name of the user, None to refuse the
         client, or a refusal of its own. The mechanism is offered like the built-in ones: under TLS, and in
-        `Config.auth_mechanisms` if this field names mechanisms. It replaces a built-in mechanism of the same name.
-        Raises `LocalProtocolError` for a name that RFC 4422 does not allow.
+        `Config.auth_mechanisms` if this field names mechanisms. The new mechanism replaces a built-in mechanism of the
+        same name. Raises `LocalProtocolError` for a name that RFC 4422 does not allow.
         """
 
         def add(function: M) -> M:

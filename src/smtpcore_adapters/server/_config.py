@@ -21,12 +21,12 @@ logger = logging.getLogger("smtpcore")
 
 
 class Options(TypedDict, total=False):
-    """The options that every adapter's `serve`, `serving` and `run` take. They hold for the whole server.
+    """The options that every adapter's `serve`, `serving` and `run` take. The options hold for the whole server.
 
     The fields of `smtpcore.Config` are options, too, such as `hostname`, `require_tls`, `require_auth`, `lmtp`,
-    `max_message_size` and `enabled`. They add to `config`, and to the `config` of each listener; a field that is set in
-    both places raises `ValueError`. A `Listener` has fields of the same names for the other options that can differ
-    between listeners.
+    `max_message_size` and `enabled`. These fields add to `config`, and to the `config` of each listener; a field that
+    is set in both places raises `ValueError`. A `Listener` has fields of the same names for the other options that can
+    differ between listeners.
     """
 
     host: str | None
@@ -39,8 +39,8 @@ class Options(TypedDict, total=False):
     extensions: Sequence[Extension]
     """The extensions, by default `smtpcore.EXTENSIONS`. Add your own with `(*smtpcore.EXTENSIONS, yours)`."""
     tls: SSLContext | None
-    """The context for TLS. If it is given, STARTTLS is offered. Its minimum version should be TLS 1.2. `tls` takes the
-    place of `Config.starttls`."""
+    """The context for TLS, with a minimum version of at least TLS 1.2. With this option, STARTTLS is offered. `tls`
+    takes the place of `Config.starttls`."""
     implicit_tls: bool
     """Whether TLS comes before the greeting (RFC 8314 section 3.3)."""
     budgets: Budgets

@@ -135,7 +135,7 @@ class Handlers:
         return partial(self._call, function, blocking=False) if function else None
 
     async def tell_of_end(self, reason: str) -> None:
-        """Call all `disconnect` handlers. Their exceptions are logged."""
+        """Call all `disconnect` handlers, and log their exceptions."""
         for handler, blocking in self._app.handlers.get("disconnect", ()):
             try:
                 await self._call(handler, reason, blocking=blocking)

@@ -13,7 +13,7 @@ class Header:
     """The header of a message, before the body is received.
 
     Field names are compared without regard to case. Values are unfolded (RFC 5322 2.2.3), without blanks at their ends.
-    They are decoded as UTF-8, with replacement characters for other octets, and encoded words stay as they are.
+    Values are decoded as UTF-8, with replacement characters for other octets. Encoded words stay as they are.
     """
 
     __slots__ = ("raw", "transaction")

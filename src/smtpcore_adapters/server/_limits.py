@@ -16,7 +16,7 @@ _RESERVED = 64  # file descriptors for everything else, such as listeners and fi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """The times of a session that are not waits of the protocol, in seconds. `smtpcore.Budgets` limits the waits."""
+    """The delays of a session and two special time limits, in seconds. `smtpcore.Budgets` has the other time limits."""
 
     crowded: float = 10.0
     """The most time for a command while less than a tenth of `Limits.connections` is free, 10 by default. Idle clients
@@ -26,8 +26,8 @@ class Timeouts:
     greeting_delay: float = 0.0
     """The delay before the greeting, 0 by default. Clients that talk first are rejected (RFC 5321 3.1)."""
     auth_delay: float = 1.0
-    """The delay of the reply to a failed authentication, 1 by default; 0 for none. It doubles with each further failure
-    from the same address."""
+    """The delay of the reply to a failed authentication, 1 by default; 0 for none. The delay doubles with each further
+    failure from the same address."""
     max_auth_delay: float = 16.0
     """The maximum of `auth_delay` after several failures, 16 by default."""
 

@@ -23,7 +23,7 @@ class MechanismExchange:
         """The user name that the client has sent, for the log of a failed login. Your function may set this."""
 
     async def challenge(self, data: bytes) -> bytes:
-        """Send a challenge to the client, and return the client's response. Both are octets before base64.
+        """Send a challenge to the client, and return the client's response. `data` and the result are not in base64.
 
         Raises `AuthAborted` if the client cancels, or sends no valid response. The client then has a reply already, and
         the result of your function is ignored.

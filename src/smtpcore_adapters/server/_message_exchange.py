@@ -1,8 +1,8 @@
 """Receive one message while its handlers run, and answer it."""
 
 # If there are `header` handlers, they are called with the whole header first. The `message` handlers pull the body: the
-# client waits while they work, and a large message never has to fit into memory. Their decision is sent only when they
-# have returned and the body was read to its true end. Two things complicate this:
+# client waits while they work, and a large message never has to fit into memory. The decision of these handlers is sent
+# only when they have returned and the body was read to its true end. Two things complicate this:
 #
 # - Handlers may decide early, or fail. The rest of the body is then dropped by the connection, up to the end that the
 #   protocol defines, or to the end of the current chunk. After `AtOnce` the connection is closed instead.

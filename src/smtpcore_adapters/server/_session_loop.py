@@ -1,7 +1,7 @@
 """Run one session, from the client's connection to the end."""
 
-# There is one session loop for all adapters. It awaits only the stream and the handlers, so it runs in any framework,
-# and without a framework over a stream whose coroutines block instead of being suspended.
+# All adapters share this session loop, which awaits only the stream and the handlers. So the loop runs in any
+# framework, and without a framework over a stream whose coroutines block instead of being suspended.
 #
 # The loop takes one event after the other, and hands each to the exchange that `_EXCHANGES` names for its type. An
 # exchange may take further events itself: a message its body, AUTH its responses. For an event of another type, an

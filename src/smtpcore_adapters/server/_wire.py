@@ -299,7 +299,7 @@ class Wire:
         """Queue the reply to `event`, and return it as it will be sent. If it is a refusal, report who decided.
 
         A text that cannot be sent is changed; the code stays. A code that cannot answer the event is replaced by a
-        temporary failure. Both are logged.
+        temporary failure. Both kinds of changes are logged.
         """
         if self._app.wordings:
             reply = self.worded(reply, decided_by, rule)

@@ -1,8 +1,8 @@
 """Run several worker processes, and replace those that die."""
 
 # The parent process only waits: it serves no clients, runs no event loop and starts no thread, so that it can fork at
-# any time. It waits in one place, `Supervisor._wait`, for the death of a worker, for a worker that reports that it is
-# ready, and for signals, each of which arrives as a byte on a socket (`signal.set_wakeup_fd`).
+# any time. The parent process waits in one place, `Supervisor._wait`, for the death of a worker, for a worker that
+# reports that it is ready, and for signals, each of which arrives as a byte on a socket (`signal.set_wakeup_fd`).
 
 import logging
 import os

@@ -64,7 +64,7 @@ class TimeoutQueue:
         self._scope = framework.cancel_scope()
 
     async def run(self) -> None:
-        """Check each stream at its time, until the task is cancelled."""
+        """Check each stream at the time that `add` was given, until the task is cancelled."""
         while True:
             self._scope = self._framework.cancel_scope(deadline=self._streams[0][0] if self._streams else inf)
             with self._scope:

@@ -67,7 +67,7 @@ def complete(coroutine: Coroutine[Any, Any, T]) -> T:
 class SocketStream(ABC):
     """A `Stream` over a connected socket, for an event loop of your own.
 
-    A subclass has to define `select`, and may replace `run_blocking`. Both are static methods.
+    A subclass has to define the static method `select`, and may replace the static method `run_blocking`.
 
     Args:
         connection: The socket. The stream makes it non-blocking, and closes it.

@@ -148,7 +148,7 @@ def test_silent_server_delays_the_refusal_by_the_timeout_of_quit_only(backend: s
 
 
 @pytest.mark.parametrize("offers", [["AUTH LOGIN PLAIN", "AUTH XOAUTH2"], ["AUTH=PLAIN LOGIN"]])
-def test_login_to_servers_with_unusual_offers(backend: str, offers: list[str]) -> None:
+def test_client_logs_in_to_servers_with_unusual_auth_offers(backend: str, offers: list[str]) -> None:
     server = Answering(*offers, AUTH=WELCOME)
     use(backend, server, **PLAINTEXT)
     assert server.heard[1].startswith("AUTH PLAIN ")

@@ -58,7 +58,7 @@ class Relay:
 
 
 def commands(hop: ScriptedServer) -> list[bytes]:
-    """Return what the relay has written to the next server, without EHLO, LHLO and QUIT."""
+    """Return the octets that the relay wrote to the next server, without EHLO, LHLO and QUIT."""
     return [line for line in hop.sent if not line.startswith((b"EHLO", b"LHLO", b"QUIT"))]
 
 

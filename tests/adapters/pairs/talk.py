@@ -273,7 +273,7 @@ class Talk:
     # Before the greeting
 
     def connect(self, address: Address | None = None, *, receive_buffer: int | None = None) -> "Talk":
-        """Connect, and send the PROXY header. TLS is for `greet`."""
+        """Connect, and send the PROXY header. Implicit TLS begins in `greet`."""
         address = address or self.service.server.address
         source = self.source if address.port and not self.setup.proxy else None
         if self.setup.clock:

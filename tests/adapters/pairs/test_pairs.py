@@ -41,7 +41,7 @@ BACKENDS = ("asyncio", "trio", "anyio-asyncio", "anyio-trio")
 
 
 def shared_slot(one: str, other: str) -> str:
-    """Return the place that both rows use, or ""."""
+    """Return the slot that both rows use, or ""."""
     slot = BY_NAME[one].slot
     return slot if slot == BY_NAME[other].slot else ""
 

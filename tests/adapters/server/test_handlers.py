@@ -457,7 +457,7 @@ def test_error_handler_cannot_change_the_reply_to_quit() -> None:
     assert len(seen) == 1
 
 
-def test_error_handlers_stack() -> None:
+def test_first_reply_of_several_error_handlers_is_sent() -> None:
     app = failing("NOOP", fail)
     for answer in (None, Reply(451, "second"), Reply(451, "third")):
         register(app, "error", Recorder("error", answer, []).on_rcpt)

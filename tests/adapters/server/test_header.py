@@ -62,7 +62,7 @@ def test_last_field_may_lack_its_line_end() -> None:
     assert list(header(b"A: b").fields()) == [("A", "b")]
 
 
-def test_names_are_compared_without_regard_to_case() -> None:
+def test_field_names_are_compared_without_regard_to_case() -> None:
     fields = header(b"To: a\r\nTO: b\r\nTo-Do: c\r\n\r\n")
 
     assert fields.get("to") == "a"
@@ -102,7 +102,7 @@ def test_refusal_at_the_header_is_sent_at_the_end_and_nothing_is_stored() -> Non
     assert store.bodies == []
 
 
-def test_refusal_at_the_header_answers_this_chunk_of_bdat() -> None:
+def test_refusal_at_the_header_answers_the_current_chunk_of_bdat() -> None:
     store = Filter()
     dialogue = session(filtering(store)).send(EHLO + MAIL + RCPT).skip()
     dialogue.send(b"BDAT 30\r\n" + SPAM, b"x" * (30 - len(SPAM))).expect(IS_SPAM)
@@ -119,7 +119,7 @@ def test_header_may_end_in_a_later_chunk() -> None:
     assert store.bodies == [b"Subject: ham\r\n\r\nx"]
 
 
-def test_message_may_be_given_up_in_its_header() -> None:
+def test_client_may_abandon_a_message_in_its_header() -> None:
     store = Filter()
     dialogue = session(filtering(store)).send(EHLO + MAIL + RCPT).skip()
     dialogue.send(b"BDAT 9\r\nSubject: ", b"RSET\r\n", MAIL + RCPT + b"DATA\r\n" + HAM + END)
@@ -137,7 +137,7 @@ def test_header_over_the_limit_is_refused_without_calling_handlers() -> None:
     assert store.headers == []
 
 
-def test_lmtp_gets_the_refusal_for_each_recipient() -> None:
+def test_refusal_at_the_header_is_sent_for_each_lmtp_recipient() -> None:
     config = replace(CONFIG, lmtp=True)
     wire = EHLO.replace(b"EHLO", b"LHLO") + MAIL + RCPT + RCPT + b"DATA\r\n"
     dialogue = session(filtering(Filter()), config=config).send(wire).skip()
@@ -185,7 +185,9 @@ def test_message_handler_may_refuse_at_once() -> None:
 
 
 @pytest.mark.parametrize("answer", [Reply(250), "no"])
-def test_header_handler_that_accepts_is_a_mistake(answer: object, caplog: pytest.LogCaptureFixture) -> None:
+def test_header_handler_with_another_result_than_a_refusal_gives_451(
+    answer: object, caplog: pytest.LogCaptureFixture
+) -> None:
     app = accepting()
     register(app, "header", lambda session, header: answer)
 

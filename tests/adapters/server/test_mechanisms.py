@@ -81,7 +81,9 @@ def test_mechanism_gets_the_initial_response() -> None:
         (b"positive", "454 4.7.0 Internal error"),
     ],
 )
-def test_mechanism_refuses_or_fails(answer: bytes, expected: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_client_is_refused_if_the_mechanism_refuses_or_fails(
+    answer: bytes, expected: str, caplog: pytest.LogCaptureFixture
+) -> None:
     dialogue = talk(START, encoded(b"tim"), encoded(answer), b"NOOP\r\n")
     assert dialogue.replies[4].startswith(expected)
     assert dialogue.replies[5] == "250 2.0.0 None"

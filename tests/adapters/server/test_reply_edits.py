@@ -15,7 +15,7 @@ def add(octets: bytes, reply: bytes) -> bytes:
 
 
 def editing(*edits: tuple[bytes, int]) -> App:
-    """Return a server whose handler of RCPT adds octets to the replies at these distances."""
+    """Return a server whose handler of RCPT adds octets to later replies: each edit has the octets and `skip`."""
     app = App()
 
     @app.on("RCPT")

@@ -177,7 +177,7 @@ def test_timeout_without_a_wording_keeps_its_text() -> None:
     assert session(app).send(EHLO, SILENCE).end().replies[-1] == "421 4.4.2 s.example closing: you took too long"
 
 
-def test_text_of_a_challenge_stays() -> None:
+def test_wording_does_not_change_a_challenge() -> None:
     app = with_author(app_with(auth=Users({"tim": "tanstaaf"}).on_auth))
     dialogue = session(app, config=OFFERING).send(EHLO + b"AUTH LOGIN\r\n", b"dGlt\r\n", b"dGFuc3RhYWY=\r\n")
     assert dialogue.replies[2:4] == ["334 VXNlcm5hbWU6", "334 UGFzc3dvcmQ6"]
@@ -190,7 +190,7 @@ def test_wording_may_change_the_enhanced_status_code() -> None:
     assert session(app).send(EHLO + MAIL, RCPT).replies[-1] == "550 5.7.27 No"
 
 
-def test_first_wording_decides() -> None:
+def test_first_wording_that_returns_a_reply_decides() -> None:
     app = App()
     app.wording(lambda session, reply, author: None)
     app.wording(lambda session, reply, author: Reply(reply.code, "second"))
@@ -214,7 +214,7 @@ def test_wording_is_called_once_for_a_failure_that_is_logged_first() -> None:
         ("", "550 5.7.1 "),
     ],
 )
-def test_text_of_a_wording_is_made_to_fit(text: str, sent: str) -> None:
+def test_text_of_a_wording_that_cannot_be_sent_is_changed(text: str, sent: str) -> None:
     app = App()
     app.wording(lambda session, reply, author: Reply(reply.code, text) if author.rule == "RCPT" else None)
     assert session(app).send(EHLO + MAIL, RCPT).replies[-1] == sent
@@ -238,7 +238,7 @@ def test_wording_with_non_ascii_text_keeps_the_code_of_a_reply_to_vrfy() -> None
     session(app).send(EHLO + b"VRFY x\r\n").expect(220, 250, "550 5.0.0 n?")
 
 
-def test_wording_keeps_a_relayed_refusal_out_of_the_errors() -> None:
+def test_relayed_refusal_with_a_wording_does_not_count_as_an_error() -> None:
     app = App()
     app.on("RCPT")(lambda session, rcpt: Reply(550, "No", is_relayed=True))
     app.wording(lambda session, reply, author: Reply(reply.code, "changed"))
@@ -271,7 +271,7 @@ def raising_more(session: Session, reply: Reply, author: Author) -> Reply:
     ],
     ids=["raises", "raises a BaseException", "250", "450", "554", "wrong class", "too long", "text"],
 )
-def test_wrong_wording_is_logged_and_the_reply_stays(wording: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_result_of_a_wording_is_logged_and_ignored(wording: Any, caplog: pytest.LogCaptureFixture) -> None:
     app = App()
     app.wording(lambda session, reply, author: wording(session, reply, author) if author.rule == "RCPT" else None)
     dialogue = session(app).send(EHLO + MAIL + RCPT)
@@ -280,7 +280,7 @@ def test_wrong_wording_is_logged_and_the_reply_stays(wording: Any, caplog: pytes
     assert "a wording function failed" in record.message
 
 
-def test_next_wording_is_called_after_a_failed_one() -> None:
+def test_next_wording_is_called_after_a_wording_that_fails() -> None:
     app = App()
     app.wording(raising)
     app.wording(lambda session, reply, author: Reply(reply.code, "second"))
@@ -312,7 +312,7 @@ def test_wording_is_a_method_of_an_included_object() -> None:
     session(app).send(b"NOOP\r\n").expect("220 s.example mine", "250 2.0.0 mine")
 
 
-def test_wording_decorates() -> None:
+def test_wording_is_a_decorator_that_returns_its_function() -> None:
     def wording(session: Session, reply: Reply, author: Author) -> None: ...
 
     app = App()
@@ -329,7 +329,7 @@ def test_wording_that_is_not_a_plain_function_is_a_value_error() -> None:
             App().wording(wrong)
 
 
-def test_wording_knows_the_session() -> None:
+def test_wording_function_gets_the_session_of_the_reply() -> None:
     app = App()
 
     @app.on("connect")

@@ -335,7 +335,7 @@ def test_early_reply_takes_the_place_of_the_reply_to_the_next_command() -> None:
     dialogue.send(CONTENT + b".\r\n", b"QUIT\r\n").expect(250, 221)
 
 
-def test_client_sees_that_a_reply_is_too_early() -> None:
+def test_client_raises_if_a_reply_comes_before_its_command() -> None:
     app = app_of(Faults("MAIL -> early 250"))
     pair = SmtpPair(app)
     pair.hello()
@@ -360,7 +360,7 @@ def test_reply_to_a_chunk_may_be_followed_by_another_reply(line: str) -> None:
         ("BDAT 2 -> 554 then drop", [250, 554]),
     ],
 )
-def test_chunks_have_the_faults_of_load(line: str, codes: list[int]) -> None:
+def test_counts_rates_and_percentages_of_faults_apply_to_chunks(line: str, codes: list[int]) -> None:
     app = app_of(Faults(line, seed=1, clock=Clock()))
     dialogue = session(app).send(EHLO + MAIL + RCPT).expect(220, 250, 250, 250)
     dialogue.send(*[b"BDAT 5\r\none\r\n"] * 3, b"BDAT 5 LAST\r\ntwo\r\n").end()
@@ -637,7 +637,7 @@ def test_context_without_faulty_certificates_is_not_changed() -> None:
 # Combinations
 
 
-def test_faults_under_tls_and_with_a_login() -> None:
+def test_faults_apply_under_tls_and_after_a_login() -> None:
     faults = ["MAIL over 1/h -> 451", 'EHLO -> line "X-FOO"', "AUTH 1 -> 454", "RCPT first -> 450"]
     login: Any = {"auth": {"tim": "secret"}, "auth_mechanisms": ("PLAIN",)}
     with (
@@ -688,7 +688,7 @@ def test_additional_replies_arrive_on_a_real_connection(backend: str) -> None:
 # Clients
 
 
-def test_smtplib_meets_greylisting_and_a_rate(smtp_faults: Callable[..., SmtpServer]) -> None:
+def test_smtplib_raises_for_greylisting_and_for_a_rate(smtp_faults: Callable[..., SmtpServer]) -> None:
     server = smtp_faults("RCPT first -> 451 4.7.1 Try again", "message over 1/h -> 452")
 
     def send() -> None:
@@ -773,7 +773,7 @@ def smtp_faults() -> Iterator[Callable[..., SmtpServer]]:
 # The command line
 
 
-def test_serve_applies_faults_of_load(tmp_path: FilePath) -> None:
+def test_serve_applies_greylisting_and_random_faults(tmp_path: FilePath) -> None:
     faults = ("--fault", "RCPT first -> 451", "--fault", "RCPT 20% -> 452", "--fault-seed", "3")
     with running(tmp_path, *faults) as server, smtplib.SMTP("127.0.0.1", server.port, timeout=10) as smtp:
         smtp.ehlo()
