@@ -100,7 +100,7 @@ def repeat(segments: Sequence[bytes | memoryview], amount: float, *, bodies: Bod
 
 
 def command_works() -> dict[str, Work]:
-    """Return the workloads of commands, counted in commands."""
+    """Return the workloads that send commands. Their amount of work is the number of commands."""
     envelope = [MAIL, RCPT, RCPT, b"RSET\r\n"] * 25
     return {
         "commands: MAIL, 2 x RCPT, RSET, one at a time": repeat(envelope, 100),
@@ -110,7 +110,7 @@ def command_works() -> dict[str, Work]:
 
 
 def message_works() -> dict[str, Work]:
-    """Return the workloads of messages of 2 KB, counted in messages."""
+    """Return the workloads that send messages of 2 KB. Their amount of work is the number of messages."""
     body = body_of(2_000)
     works = {}
     for bodies in (Bodies.CHUNKS, Bodies.LINES):
@@ -122,7 +122,7 @@ def message_works() -> dict[str, Work]:
 
 
 def body_works(size: int) -> dict[str, Work]:
-    """Return the workloads of bodies, counted in MB."""
+    """Return the workloads that send bodies. Their amount of work is the number of MB."""
     works = {}
     for bodies in (Bodies.CHUNKS, Bodies.LINES):
         for segment in SEGMENTS:

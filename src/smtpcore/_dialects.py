@@ -35,7 +35,7 @@ class Dialect:
     not_implemented: frozenset[str]
     """Verbs of extensions that are not offered."""
     owners: Mapping[type[Command], tuple[str, object]]
-    """For each command class, the keyword and terms of its extension; None as terms of an extension not offered."""
+    """For each command class, the keyword of its extension and the terms (None if the extension is not offered)."""
     parameters: Mapping[str, Mapping[str, Parameter[object] | None]]
     """The parameters of MAIL and RCPT, by verb and keyword; None for a parameter that is not offered."""
     unknown_parameters: bool

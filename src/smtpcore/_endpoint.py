@@ -50,7 +50,7 @@ class Endpoint(ABC, Generic[B]):
 
     def __init__(self, budgets: B, *, implicit_tls: bool) -> None:
         self.budgets: B = budgets
-        """The time budgets, which may be replaced at any time, for example by shorter budgets while a server is full."""
+        """The time budgets, replaceable at any time, for example by shorter budgets while a server is full."""
         self._state = State.CONNECTED
         self._tls = False
         self._implicit_tls = implicit_tls

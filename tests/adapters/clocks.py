@@ -9,8 +9,8 @@
     with clock.skipping_waits(), pytest.raises(TimeoutError):
         run_in(backend, connect_to_a_silent_host, clock=clock)
 
-The clock runs as fast as the real clock, and `advance` lets it jump. It replaces the clock of the event loop and of the
-sessions. In threads, it replaces the clock of the streams.
+The clock runs as fast as the real clock, and `advance` lets it jump. `Clock` replaces the clock of the event loop and
+of the sessions. In threads, `Clock` replaces the clock of the streams.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ _ITERATIONS: Final = 10
 
 
 class Clock(trio.abc.Clock):
-    """A clock that a test moves forward. It has to be given to one server, or to one client."""
+    """A clock that a test moves forward, to be given to one server, or to one client."""
 
     def __init__(self) -> None:
         self._jumped = 0.0

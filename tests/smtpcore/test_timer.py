@@ -186,7 +186,7 @@ def test_end_of_a_faulty_line_begins_a_new_command() -> None:
     assert session.left == 12
 
 
-def test_time_of_handlers_does_not_count() -> None:
+def test_time_of_handlers_does_not_count_as_a_wait_for_the_client() -> None:
     session = ready()
     session.handler = 400
     session.wait(2, b"NOOP\r\n").wait(3, b"NOOP\r\n")

@@ -101,7 +101,7 @@ class BackgroundThread(ABC):
 
         try:
             self._serve(announce)
-        except BaseException as exc:  # for the thread that calls `start` or `stop`
+        except BaseException as exc:  # raised in the thread that calls `start` or `stop`
             if ready.done():
                 self._failure = exc
             else:

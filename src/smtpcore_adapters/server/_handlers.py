@@ -254,7 +254,7 @@ _RETURNS: Final[Mapping[str, tuple[type | tuple[type, ...], str]]] = {
         (AtOnce, *PER_RECIPIENT),
         "return a Reply or None, in LMTP also a mapping of replies, or a list of one reply for each recipient",
     ),
-    "auth": (object, ""),  # the SASL mechanism knows the type that it needs
+    "auth": (object, ""),  # the SASL mechanism checks the type of the answer
     Burl.verb: ((bytes, AsyncIterable), "return the octets as bytes or as an asynchronous iterator, or refuse"),
 }
 """The types that handlers may return besides Reply and None, and the rule for the error text."""

@@ -82,7 +82,7 @@ class Listener:
 
 
 def inherited_sockets(name: str | None = None) -> tuple[socket.socket, ...]:
-    """Return the sockets that systemd, or a program with its protocol, has opened for this process (sd_listen_fds(3)).
+    """Return the sockets that systemd, or a similar program, has opened for this process (sd_listen_fds(3)).
 
     With `name`, only the sockets with this `FileDescriptorName=` are returned. Each socket can be the `bound` of one
     `Listener`. The result is empty if the environment variable LISTEN_PID is not set for this process. Raises

@@ -15,7 +15,7 @@ class Reason(StrEnum):
     QUIT = "QUIT"
     """The client has sent QUIT."""
     GOODBYE = "421"
-    """A handler or a limit has ended the session with a 421, or a handler with `AtOnce`."""
+    """A handler or a limit has ended the session with a 421, or a handler has returned `AtOnce`."""
     CLOSED = "closed"
     """The client closed the connection between two commands."""
     LOST = "lost"
