@@ -120,7 +120,7 @@ def _depth_of(frame: FrameType) -> int:
 
 
 class _CountingStream:
-    """A `Stream` with all its input, which counts calls after it has returned the first segment of the exchange."""
+    """A `Stream` that returns given segments, and counts calls from the first segment of the exchange on."""
 
     def __init__(self, before: tuple[bytes, ...], counted: tuple[bytes, ...]) -> None:
         self.peer: Address | None = Address("192.0.2.1", 49152)

@@ -29,7 +29,7 @@ DOTS_EVERYWHERE = Dots("a dot in every line", DOTTED * 10)
 
 
 def body_of(size: int, dots: Dots = NO_DOTS) -> bytes:
-    """Return a body of about `size` octets as on the wire, with its end: headers and whole lines."""
+    """Return a message of about `size` octets in the form on the wire: a header, whole lines, and the end of data."""
     lines = dots.block * (size // len(dots.block) + 1)
     room = max(size - len(HEADER) - len(END), len(LINE))
     end = lines.rindex(b"\r\n", 0, room) + 2

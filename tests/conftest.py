@@ -15,7 +15,7 @@ MIN_WORKERS = 4
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return the number of test processes for `-n auto`: 0, for no extra process, if only files are run."""
+    """Return the number of test processes for `-n auto`: 0 (no extra process) if all arguments are files."""
     if all(Path(argument.partition("::")[0]).is_file() for argument in config.args):
         return 0
 

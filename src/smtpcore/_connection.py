@@ -295,7 +295,7 @@ class Connection(Endpoint[Budgets]):
 
         wanted = one_for_each(replies or (self.default_reply(event),), self._replies)
         for reply in wanted[1:]:
-            self._complete(self._check_reply(reply), reply)  # before the first reply is sent
+            self._complete(self._check_reply(reply), reply)  # all replies are checked before the first is sent
 
         sent = []
         for reply in wanted:

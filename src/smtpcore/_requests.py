@@ -88,7 +88,7 @@ def encode(request: Command | UnknownCommand, dialect: Dialect) -> bytes:
     """Return the octets of `request`. Raise `LocalProtocolError` if a server would parse them as another command."""
     octets = request.encode()
     try:
-        parsed = parse_command(request.verb, octets.removesuffix(b"\r\n"), dialect)  # like a server
+        parsed = parse_command(request.verb, octets.removesuffix(b"\r\n"), dialect)  # parse the line as a server would
     except CommandRejected as exc:
         raise LocalProtocolError(f"the server rejects {name_of(request)}: {exc.refusal.reply.lines[0]}") from None
 

@@ -88,7 +88,7 @@ class Liberty:
 
 
 LIBERTIES: Final = (
-    Liberty("bare-lf", "RFC 5321 2.3.8", "NOOP, ended by LF"),  # if `Config.bare_newlines` allows it
+    Liberty("bare-lf", "RFC 5321 2.3.8", "NOOP, ended by LF"),  # accepted only if `Config.bare_newlines` permits
     Liberty("hello-name", "RFC 5321 4.1.1.1", "EHLO My PC"),
     Liberty("blanks", "RFC 5321 4.1.1.11", "MAIL  FROM:<a@example.com>  SIZE=9", (Command,), _repair_blanks),
     Liberty("blank-before-path", "RFC 5321 3.3", "RCPT TO: <b@example.org>", _PATHS, _repair_blank_before_path),

@@ -121,7 +121,7 @@ def serving(
         if isinstance(exc, OSError):
             conn.send_failed()
         while not isinstance(event := conn.next_event(), ConnectionClosed | Signal):
-            yield event  # BodyAborted
+            yield event  # the BodyAborted of an open body
 
 
 def _converse(
@@ -293,7 +293,7 @@ class _Client:
 
         accepted = [recipient for recipient in asked if recipient not in results]
         if accepted:
-            _check(answers[-1])  # of DATA
+            _check(answers[-1])  # the reply to DATA
             for piece in body:
                 conn.send(DataChunk(piece))
                 yield from self._write()
@@ -361,8 +361,8 @@ class _Client:
 def _check(answer: Answered) -> None:
     if not answer.reply.is_positive:
         raise _Refused(answer.reply)
-    if answer.to is None:
-        raise RemoteProtocolError(f"the server closed the session: {answer.reply}")  # a 221 instead of a 421
+    if answer.to is None:  # an unsolicited 221: a 421 is not positive
+        raise RemoteProtocolError(f"the server closed the session: {answer.reply}")
 
 
 show_texts(globals())

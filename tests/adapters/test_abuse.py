@@ -141,7 +141,7 @@ def test_idle_sessions_have_a_shorter_timeout_on_a_crowded_server() -> None:
     assert session(accepting(), **options).send(EHLO, SILENCE).stream.receive_timeouts == [
         3,
         3,
-    ]  # the nineteenth connection
+    ]  # the nineteenth of 20 connections: the server is crowded
     assert session(accepting(), **options).send(ENVELOPE, SILENCE).stream.receive_timeouts == [3, 300]
     table.leave("")
     assert session(App(), **options).send(EHLO, SILENCE).stream.receive_timeouts == [300, 300]

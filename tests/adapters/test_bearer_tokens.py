@@ -102,7 +102,7 @@ def test_curl_authenticates_with_a_token(server: Server, mechanism: str) -> None
         assert (question.host, question.port) == ("127.0.0.1", server.port)
 
     done = curl(server, *login, "another")
-    assert done.returncode == 67, done.stderr  # login denied
+    assert done.returncode == 67, done.stderr  # curl's status for a denied login
     assert server.tokens.messages.empty()
 
 

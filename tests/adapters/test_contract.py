@@ -325,7 +325,7 @@ def test_blocking_handler_is_cancelled_while_it_waits_for_the_body(start: Start)
             try:
                 for _ in message:
                     reached.set()
-            except Exception:  # as a badly written handler may
+            except Exception:  # a badly written handler ignores exceptions
                 continue
             except BaseException as exc:
                 raised.append(exc)
@@ -466,7 +466,7 @@ def test_client_that_reads_no_replies_times_out(start: Start) -> None:
         assert server.reasons.empty()
         server.clock.advance(301)  # the system may have taken more of the replies after the first wait had begun
         assert server.reason() == "timeout"
-        server.clock.advance(2)  # the timeout of the close
+        server.clock.advance(2)  # the time for the client to close its end
 
 
 def test_slow_reader_receives_all_replies(start: Start) -> None:

@@ -221,7 +221,7 @@ def test_client_logs_in(serve: Serve, certificates: Certificates, client: MailCl
 @LOGINS
 def test_reply_to_a_refused_login_reaches_the_user(serve: Serve, client: MailClient, mechanism: str) -> None:
     with serve(require_auth=True, auth_mechanisms=(mechanism,), timeouts=Timeouts(auth_delay=0)) as place:
-        wrong = secret_of(mechanism)[::-1]  # and no certificate, for EXTERNAL
+        wrong = secret_of(mechanism)[::-1]  # EXTERNAL is tried without a certificate
         done = client.send(place.job(HEADER, tls="starttls", ca=place.ca, mechanism=mechanism, secret=wrong))
 
     assert done.returncode

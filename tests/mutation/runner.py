@@ -117,7 +117,7 @@ class Runner:
         self._watch.start()
 
     def _define(self, mutants: dict[str, FunctionType], is_classmethod: bool = False) -> Callable[..., FunctionType]:
-        """Register a function without a change. With mutmut itself, each call would choose a mutant, which is slow."""
+        """Return a decorator that records a function. The decorator of mutmut would choose a mutant in each call."""
 
         def decorate(function: FunctionType) -> FunctionType:
             self._functions.append((function, mutants))

@@ -76,7 +76,7 @@ def attributes_of(kind: Any) -> Iterator[str]:
     """Yield the attributes that `__init__` of a class assigns."""
     try:
         source = inspect.getsource(kind.__init__)
-    except OSError:  # made by `dataclass`
+    except OSError:  # an `__init__` made by `dataclass` has no source
         return
     for node in ast.walk(ast.parse(textwrap.dedent(source))):
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self":

@@ -308,7 +308,7 @@ def test_unexpected_writes_of_an_adapter_client_fail(writes: tuple[bytes, ...]) 
     book.wire(b"EHLO c.example\r\n", b"NOOP\r\n")
 
 
-def test_client_that_is_not_connected_has_no_methods() -> None:
+def test_method_of_a_client_before_connect_is_an_error() -> None:
     with pytest.raises(AssertionError, match="say connect"):
         adapters.new_client().deliver()
     assert isinstance(adapters.new_client().send(b"554 no\r\n").fail(), Refused)

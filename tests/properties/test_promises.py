@@ -224,7 +224,7 @@ def test_handshake_is_possible_exactly_before_the_greeting_and_while_a_session_w
         assert (outcome(end) is NEED_TLS) is is_due or end.state is State.CLOSED, situation.name
 
         end = situation.make()
-        if is_due or (end.state is State.CONNECTED and not end.tls):  # also before the greeting
+        if is_due or (end.state is State.CONNECTED and not end.tls):  # TLS may begin before the greeting
             end.tls_established()
             assert end.tls, situation.name
         else:

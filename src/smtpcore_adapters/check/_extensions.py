@@ -77,7 +77,7 @@ def _no_recipient(probe: Probe) -> None:
         with preparing(client):
             seen = client.reply()
         if not matches(seen.code, expected):
-            raise Inconclusive(f"the message has a recipient, or no sender: {seen}")
+            raise Inconclusive(f"the server refused the sender, or accepted the malformed recipient: {seen}")
 
     if expect(client.reply(), "354 5yz").code == 354:
         expect(client.ask("."), "5yz")

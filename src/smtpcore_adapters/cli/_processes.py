@@ -58,7 +58,8 @@ def run_workers(run: Run, places: Sequence[Listener], count: int, app: App, metr
         works = [partial(_work, run, listeners)] * count
         Supervisor(
             works,
-            readers=[partial(_work_for_metrics, metrics)] if metrics else [],  # until the last worker has ended
+            # serves the metrics until all workers have ended
+            readers=[partial(_work_for_metrics, metrics)] if metrics else [],
             on_ready=partial(_announce, _address_of(metrics), [_address_at(each) for each in listeners]),
             on_death=_forget_process if metrics else lambda pid: None,
             on_stop=listening.close,

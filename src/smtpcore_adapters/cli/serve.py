@@ -581,7 +581,7 @@ _BACKENDS = {
 
 def _reloading(run: Run, tls: ServerTls | ssl.SSLContext | None) -> Run:
     if not hasattr(signal, "SIGHUP"):
-        return run  # Windows
+        return run  # Windows has no SIGHUP
 
     def run_reloading(**arguments: Any) -> None:
         with reloading(tls if isinstance(tls, ServerTls) else None):

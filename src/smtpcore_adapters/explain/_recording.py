@@ -123,7 +123,7 @@ _FORMATS = (
     # curl -v
     _Format(
         client=_pattern(rf"{_TIME}> ?(.*)"),
-        server=_pattern(rf"{_TIME}<(?! {{2,3}}[0-9]{{4,}}: ) ?(.*)"),  # but not the hex dumps of swaks
+        server=_pattern(rf"{_TIME}<(?! {{2,3}}[0-9]{{4,}}: ) ?(.*)"),  # excludes the hex dumps of swaks
         tls=_pattern(rf"{_TIME}\* SSL connection using .*"),
         ignored=_pattern(rf"{_TIME}(?:\*.*|[{{}}] .*)|\s*"),
     ),

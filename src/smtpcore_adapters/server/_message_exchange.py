@@ -300,7 +300,8 @@ class MessageExchange:
         except (AbortConnection, SystemExit, KeyboardInterrupt):
             raise
         except BaseException:
-            # A `message` handler that waits for the body with a timeout cancels the handler of this command, too.
+            # If a `message` handler waits for the body with a timeout, the end of this timeout also cancels the handler
+            # of the command between two chunks.
             self._wire.answer(event, self._wire.failure_reply(event), Decider.FAILURE, "message")
             raise
 

@@ -54,8 +54,8 @@ class SessionRecord:
         self.messages: int = 0
         """The number of bodies that were begun."""
         self.edits: ReplyEdits | None = None
-        """The changes of replies, which take the place of the connection's sending side; None before the first
-        change."""
+        """The object that changes the octets of replies before they are sent; None before the first call of
+        `edit_reply`."""
 
     def drain(self) -> None:
         """Ask the session to end."""

@@ -143,7 +143,7 @@ class Wire:
                 observer(self.session, item)
             except (AbortConnection, SystemExit, KeyboardInterrupt):
                 raise
-            except BaseException as exc:  # for example from `pytest.fail`
+            except BaseException as exc:  # `pytest.fail` raises a BaseException
                 self.log.write(logging.ERROR, "an observer failed", exc_info=exc)
 
     def reach(self, limit: str) -> Decision:
@@ -433,7 +433,7 @@ class Wire:
     async def end_late(self) -> None:
         """End the dialogue after a time budget was spent."""
         if self.budget == "session":
-            await self.say_goodbye(_TOO_SLOW, "4.4.2", Decider.TIMEOUT, self.budget)  # unless it was said already
+            await self.say_goodbye(_TOO_SLOW, "4.4.2", Decider.TIMEOUT, self.budget)  # no effect after a 421
         else:
             await self.flush_last()
 

@@ -40,7 +40,7 @@ class Wordings:
                     return self._worded
             except (AbortConnection, SystemExit, KeyboardInterrupt):
                 raise
-            except BaseException as exc:  # for example from `pytest.fail`
+            except BaseException as exc:  # `pytest.fail` raises a BaseException
                 self._log.write(logging.ERROR, "a wording function failed, the reply stays %s", reply, exc_info=exc)
 
         return reply

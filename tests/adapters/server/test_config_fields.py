@@ -84,7 +84,7 @@ def test_wrong_value_of_a_field_is_an_error(given: dict[str, Any], error: str) -
 
 
 @pytest.mark.parametrize(("name", "hint"), [("starttls", "pass tls="), ("bodies", "runs of octets in any case")])
-def test_field_without_effect_is_a_type_error(name: str, hint: str) -> None:
+def test_field_of_config_without_effect_on_a_server_is_a_type_error(name: str, hint: str) -> None:
     given: dict[str, Any] = {name: True}
     with pytest.raises(TypeError, match=f"'{name}' is not an option of the server.*{hint}"):
         Acceptor(App(), **given)

@@ -81,7 +81,7 @@ def test_observers_see_events_and_replies_in_order() -> None:
         *("ConnectionOpened", "220", "InvalidCommand", "503", "Ehlo", "250", "Mail", "250", "Rcpt", "250"),
         *("Data", "354", "DataChunk", "DataEnd", "250", "Quit", "221"),
     ]
-    assert seen[1] == Reply(220, "s.example ESMTP")  # as it was sent
+    assert seen[1] == Reply(220, "s.example ESMTP")  # the reply in the form that was sent
     assert isinstance(seen[2], InvalidCommand)
     assert isinstance(seen[12], DataChunk)
     assert isinstance(seen[13], DataEnd)
