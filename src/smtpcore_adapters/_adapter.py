@@ -33,7 +33,7 @@ class Adapter:
     def __init__(self, framework: Framework) -> None:
         self._framework = framework
 
-    def serving(self, app: App, port: int = 0, **options: Unpack[Options]) -> AbstractAsyncContextManager[Server]:
+    def serving(self, app: App[Any], port: int = 0, **options: Unpack[Options]) -> AbstractAsyncContextManager[Server]:
         """Serve inside an `async with` block. If the block is cancelled, all sessions are cancelled at once.
 
         The block gets the `Server`; its `address` has the port that the system picked.
@@ -51,7 +51,7 @@ class Adapter:
         """
         return serving_on(self._framework, app, port, **options)
 
-    async def start(self, tasks: TaskGroup, app: App, port: int = 0, **options: Unpack[Options]) -> RunningServer:
+    async def start(self, tasks: TaskGroup, app: App[Any], port: int = 0, **options: Unpack[Options]) -> RunningServer:
         """Start a server as a task of a task group, and return when the server listens.
 
         `server = await start(tasks, app, port)` starts it, and `await server.stop()` stops it, from any task. When
@@ -71,7 +71,7 @@ class Adapter:
 
     async def serve(
         self,
-        app: App,
+        app: App[Any],
         port: int = 0,
         *,
         on_ready: OnReady = None,

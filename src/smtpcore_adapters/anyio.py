@@ -63,7 +63,7 @@ send: Final = _anyio.send
 
 @documented_as(Adapter.serve, without="handle_signals")
 def run(
-    app: App, port: int = 0, *, backend: Backend = "asyncio", on_ready: OnReady = None, **options: Unpack[Options]
+    app: App[Any], port: int = 0, *, backend: Backend = "asyncio", on_ready: OnReady = None, **options: Unpack[Options]
 ) -> None:
     """Serve in a new event loop until SIGINT or SIGTERM; `backend` is "asyncio" or "trio"."""
     anyio.run(partial(serve, app, port, on_ready=on_ready, handle_signals=True, **options), backend=backend)

@@ -71,7 +71,7 @@ _ACCEPT_AT_ONCE = 64  # maximum connections to accept before the event loop runs
 
 @asynccontextmanager
 @documented_as(Adapter.serving)
-async def serving(app: App, port: int = 0, **options: Unpack[Options]) -> AsyncIterator[Server]:
+async def serving(app: App[Any], port: int = 0, **options: Unpack[Options]) -> AsyncIterator[Server]:
     """Serve on asyncio inside an `async with` block."""
     acceptor = Acceptor(app, port, **options)
     loop = asyncio.get_running_loop()
@@ -113,7 +113,7 @@ async def serving(app: App, port: int = 0, **options: Unpack[Options]) -> AsyncI
 
 @documented_as(Adapter.serve)
 async def serve(
-    app: App, port: int = 0, *, on_ready: OnReady = None, handle_signals: bool = False, **options: Unpack[Options]
+    app: App[Any], port: int = 0, *, on_ready: OnReady = None, handle_signals: bool = False, **options: Unpack[Options]
 ) -> None:
     """Serve on asyncio until cancelled or, with `handle_signals`, until SIGINT or SIGTERM."""
     async with serving(app, port, **options) as server:
@@ -125,7 +125,7 @@ async def serve(
 
 @documented_as(Adapter.serve, without="handle_signals")
 def run(
-    app: App,
+    app: App[Any],
     port: int = 0,
     *,
     on_ready: OnReady = None,
@@ -138,7 +138,7 @@ def run(
 
 
 @documented_as(Adapter.start, without="tasks")
-async def start(app: App, port: int = 0, **options: Unpack[Options]) -> RunningServer:
+async def start(app: App[Any], port: int = 0, **options: Unpack[Options]) -> RunningServer:
     """Start a server as a task of the running event loop, and return when the server listens.
 
     `server = await start(app, port)` starts it, and `await server.stop()` stops it, from any task.
@@ -182,7 +182,7 @@ class BackgroundServer(BackgroundThread):
 
     def __init__(
         self,
-        app: App,
+        app: App[Any],
         port: int = 0,
         *,
         loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,

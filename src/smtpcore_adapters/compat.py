@@ -129,7 +129,7 @@ class AiosmtpdEnvelope:
 class AiosmtpdTransport:
     """The transport of an `AiosmtpdServer`, with the methods that handlers call."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session[Any]) -> None:
         self._session = session
         self._is_closing = False
 
@@ -153,7 +153,7 @@ class AiosmtpdTransport:
 class AiosmtpdServer:
     """The server argument of a handler."""
 
-    def __init__(self, session: Session, handler: object) -> None:
+    def __init__(self, session: Session[Any], handler: object) -> None:
         config = session.config
         self.event_handler: object = handler
         """The handler object."""
@@ -200,7 +200,7 @@ class AiosmtpdServer:
 
     # Calls of `AiosmtpdHandler`
 
-    def follow(self, session: Session) -> bool:
+    def follow(self, session: Session[Any]) -> bool:
         """Return whether TLS has begun since the last call. If so, drop all information about the client."""
         if session.tls is self._tls:
             return False
@@ -210,7 +210,7 @@ class AiosmtpdServer:
         self.envelope = AiosmtpdEnvelope()
         return True
 
-    def greet(self, session: Session, *, is_extended: bool) -> None:
+    def greet(self, session: Session[Any], *, is_extended: bool) -> None:
         """Start a new envelope after HELO or EHLO."""
         self.session.peer = _as_tuple(session.peer)
         self.session.extended_smtp = is_extended
@@ -330,7 +330,7 @@ class AiosmtpdHandler:
 
     # Calls of the functions
 
-    async def _begin(self, session: Session) -> AiosmtpdServer:
+    async def _begin(self, session: Session[Any]) -> AiosmtpdServer:
         """Return the server argument of a session. After a TLS handshake, call `handle_STARTTLS` first."""
         server = self._servers.get(session.id)
         if server is None:
@@ -354,11 +354,11 @@ class AiosmtpdHandler:
 
     # Handlers
 
-    async def on_connect(self, session: Session, opened: object) -> None:
+    async def on_connect(self, session: Session[Any], opened: object) -> None:
         """Begin a session."""
         await self._begin(session)
 
-    async def on_helo(self, session: Session, helo: Helo) -> Reply | None:
+    async def on_helo(self, session: Session[Any], helo: Helo) -> Reply | None:
         """Call `handle_HELO`."""
         server = await self._begin(session)
         if not server.is_secure:
@@ -369,7 +369,7 @@ class AiosmtpdHandler:
             server.session.host_name = helo.domain
         return await self._call("HELO", server, helo.domain)
 
-    async def on_ehlo(self, session: Session, ehlo: Ehlo | Lhlo) -> Reply | None:
+    async def on_ehlo(self, session: Session[Any], ehlo: Ehlo | Lhlo) -> Reply | None:
         """Call `handle_EHLO`."""
         server = await self._begin(session)
         if not server.is_secure:
@@ -394,7 +394,7 @@ class AiosmtpdHandler:
 
     on_lhlo = on_ehlo
 
-    async def on_mail(self, session: Session, mail: Mail) -> Reply:
+    async def on_mail(self, session: Session[Any], mail: Mail) -> Reply:
         """Call `handle_MAIL`."""
         server = await self._begin(session)
         if not server.session.host_name:
@@ -410,7 +410,7 @@ class AiosmtpdHandler:
             envelope.mail_options.extend(options)
         return await self._call("MAIL", server, address, options) or _OK
 
-    async def on_rcpt(self, session: Session, rcpt: Rcpt) -> Reply:
+    async def on_rcpt(self, session: Session[Any], rcpt: Rcpt) -> Reply:
         """Call `handle_RCPT`."""
         server = await self._begin(session)
         envelope = server.envelope
@@ -423,12 +423,12 @@ class AiosmtpdHandler:
             envelope.rcpt_options.extend(options)
         return await self._call("RCPT", server, address, options) or _OK
 
-    async def on_data(self, session: Session, data: Data) -> Reply | None:
+    async def on_data(self, session: Session[Any], data: Data) -> Reply | None:
         """Refuse DATA if the envelope has no recipients."""
         server = await self._begin(session)
         return None if server.envelope.rcpt_tos else _NO_RECIPIENTS
 
-    async def on_message(self, session: Session, message: Message) -> Reply:
+    async def on_message(self, session: Session[Any], message: Message) -> Reply:
         """Read the message, and call `handle_DATA`."""
         server = await self._begin(session)
         envelope = server.envelope
@@ -445,19 +445,19 @@ class AiosmtpdHandler:
 
         return Reply(250, *reply.lines, enhanced=reply.enhanced) if reply.code // 100 == 2 else reply
 
-    async def on_rset(self, session: Session, rset: Rset) -> Reply | None:
+    async def on_rset(self, session: Session[Any], rset: Rset) -> Reply | None:
         """Call `handle_RSET`."""
         return await self._on_simple(session, "RSET")
 
-    async def on_noop(self, session: Session, noop: Noop) -> Reply | None:
+    async def on_noop(self, session: Session[Any], noop: Noop) -> Reply | None:
         """Call `handle_NOOP`."""
         return await self._on_simple(session, "NOOP", noop.argument or None)
 
-    async def on_vrfy(self, session: Session, vrfy: Vrfy) -> Reply | None:
+    async def on_vrfy(self, session: Session[Any], vrfy: Vrfy) -> Reply | None:
         """Call `handle_VRFY`."""
         return await self._on_simple(session, "VRFY", vrfy.argument.strip("<>"))
 
-    async def _on_simple(self, session: Session, name: str, *args: object) -> Reply | None:
+    async def _on_simple(self, session: Session[Any], name: str, *args: object) -> Reply | None:
         server = await self._begin(session)
         if not server.is_secure:
             return _INSECURE
@@ -466,15 +466,15 @@ class AiosmtpdHandler:
 
         return await self._call(name, server, *args)
 
-    async def on_quit(self, session: Session, quit: Quit) -> Reply | None:
+    async def on_quit(self, session: Session[Any], quit: Quit) -> Reply | None:
         """Call `handle_QUIT`."""
         return await self._call("QUIT", await self._begin(session))
 
-    async def on_disconnect(self, session: Session, reason: Reason) -> None:
+    async def on_disconnect(self, session: Session[Any], reason: Reason) -> None:
         """End a session."""
         self._servers.pop(session.id, None)
 
-    async def _on_error(self, session: Session, exception: BaseException) -> Reply | None:
+    async def _on_error(self, session: Session[Any], exception: BaseException) -> Reply | None:
         server = await self._begin(session)
         server.take_pushed()
         status = self._functions["exception"](exception)
@@ -483,7 +483,7 @@ class AiosmtpdHandler:
     # Authentication
 
     async def _authenticate(
-        self, name: str, mechanism: Callable[..., Any], session: Session, exchange: MechanismExchange
+        self, name: str, mechanism: Callable[..., Any], session: Session[Any], exchange: MechanismExchange
     ) -> str | Reply | None:
         server = await self._begin(session)
         if not server.session.host_name:
@@ -543,7 +543,7 @@ def _is_missing(value: object) -> bool:
     return type(value).__name__ == "_Missing"
 
 
-def _offered(session: Session, hello: Ehlo | Lhlo) -> list[str]:
+def _offered(session: Session[Any], hello: Ehlo | Lhlo) -> list[str]:
     """Return the lines of the reply to EHLO, as a server with this configuration sends them."""
     connection = Connection(session.config, implicit_tls=session.tls is not None)
     if session.tls:

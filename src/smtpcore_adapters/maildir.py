@@ -15,6 +15,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from smtpcore import Reply, show_texts
 from smtpcore.trace import MAX_HOPS, end_of_fields, return_path
@@ -63,7 +64,7 @@ class Maildir:
         probe.write(b"")
         probe.discard()
 
-    async def on_message(self, session: Session, message: Message) -> Reply:
+    async def on_message(self, session: Session[Any], message: Message) -> Reply:
         """Store `message` and return a 250 once it is on disk, a 452 if the disk is full, a 451 for other errors."""
         delivery = Delivery(self.path, line_ends=_CRLF if is_binary(message) else self.line_ends)
         try:
@@ -79,7 +80,7 @@ class Maildir:
 
         return refusal or Reply(250, f"Stored as {message.id}", enhanced="2.0.0")
 
-    async def _store(self, session: Session, message: Message, delivery: "Delivery") -> Reply | None:
+    async def _store(self, session: Session[Any], message: Message, delivery: "Delivery") -> Reply | None:
         check = ContentCheck(message, self.max_hops)
         trace: bytes | None = _trace(session, message)
         block = bytearray()
@@ -177,7 +178,7 @@ class Delivery:
         return self._maildir / "tmp" / self._name
 
 
-def _trace(session: Session, message: Message) -> bytes:
+def _trace(session: Session[Any], message: Message) -> bytes:
     mail = message.transaction.mail
     paths = message.forward_paths
     fields = [return_path(mail.reverse_path)]

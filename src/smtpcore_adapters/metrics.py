@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from socketserver import ThreadingMixIn
+from typing import Any
 from weakref import WeakKeyDictionary
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -52,7 +53,7 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry = REGISTRY, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._messages_open: WeakKeyDictionary[Session, _Message] = WeakKeyDictionary()
+        self._messages_open: WeakKeyDictionary[Session[Any], _Message] = WeakKeyDictionary()
 
         self._open = Gauge("smtpcore_open_sessions", "Open sessions", registry=registry, multiprocess_mode="livesum")
         self._opened = Counter("smtpcore_sessions", "Sessions that have started", registry=registry)
@@ -84,7 +85,7 @@ class Metrics:
         self._refusals = Counter("smtpcore_refusals", "Negative replies", ["decided_by", "rule"], registry=registry)
         self._limits = Counter("smtpcore_limits_reached", "Limits that clients reached", ["limit"], registry=registry)
 
-    def on_event(self, session: Session, item: Observed) -> None:
+    def on_event(self, session: Session[Any], item: Observed) -> None:
         """Count one event of a session."""
         match item:
             case DataChunk(data):
@@ -120,10 +121,10 @@ class Metrics:
                     self._timeouts.labels(budget).inc()
                 self._session_time.observe(seconds)
 
-    def _begin_message(self, session: Session) -> _Message:
+    def _begin_message(self, session: Session[Any]) -> _Message:
         return self._messages_open.setdefault(session, _Message(self._clock()))
 
-    def _count_message(self, session: Session, reply: Reply) -> None:
+    def _count_message(self, session: Session[Any], reply: Reply) -> None:
         if reply.code == ReplyCode.START_MAIL_INPUT:
             self._begin_message(session)
         message = self._messages_open.get(session)
@@ -135,7 +136,7 @@ class Metrics:
         if session.transaction is None or reply.reply_class is ReplyClass.GOODBYE:
             self._finish_message(session)
 
-    def _finish_message(self, session: Session) -> None:
+    def _finish_message(self, session: Session[Any]) -> None:
         message = self._messages_open.pop(session, None)
         if message:
             outcome = "accepted" if message.accepted else "refused" if message.refused else "aborted"

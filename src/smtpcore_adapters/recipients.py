@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from ipaddress import IPv6Address
-from typing import Protocol
+from typing import Any, Protocol
 from unicodedata import normalize
 
 from smtpcore import LocalProtocolError, Mailbox, Rcpt, Reply
@@ -13,7 +13,7 @@ from .server._session import Session
 class AnyRecipient:
     """Accepts every recipient. Use this for tests on a loopback address only: on the Internet it is an open relay."""
 
-    async def on_rcpt(self, session: Session, rcpt: Rcpt) -> Reply:
+    async def on_rcpt(self, session: Session[Any], rcpt: Rcpt) -> Reply:
         """Accept the recipient."""
         return Reply(250, "Recipient accepted", enhanced="2.1.5")
 
@@ -50,7 +50,7 @@ class Recipients:
         else:
             self._domains.add(_domain_of(mailbox))
 
-    async def on_rcpt(self, session: Session, rcpt: Rcpt) -> Reply:
+    async def on_rcpt(self, session: Session[Any], rcpt: Rcpt) -> Reply:
         """Accept the recipient, or refuse it with 550."""
         path = rcpt.forward_path
         mailbox = path.mailbox
@@ -72,7 +72,7 @@ class Recipients:
 class RecipientPolicy(Protocol):
     """A policy that accepts or refuses recipients, such as `Recipients` and `Users`."""
 
-    async def on_rcpt(self, session: Session, rcpt: Rcpt) -> Reply | None:
+    async def on_rcpt(self, session: Session[Any], rcpt: Rcpt) -> Reply | None:
         """Accept or refuse the recipient, or return None to leave the decision to later handlers."""
 
 
@@ -86,7 +86,7 @@ class RecipientFilter:
     def __init__(self, *policies: RecipientPolicy) -> None:
         self._policies = policies
 
-    async def on_rcpt(self, session: Session, rcpt: Rcpt) -> Reply | None:
+    async def on_rcpt(self, session: Session[Any], rcpt: Rcpt) -> Reply | None:
         """Return None if a policy accepts the recipient, otherwise the refusal of the last policy."""
         refusal = Reply(550, "We do not relay", enhanced="5.7.1")  # RFC 5321 3.6.2
         for policy in self._policies:

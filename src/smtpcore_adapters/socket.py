@@ -10,7 +10,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Unpack, cast
+from typing import Any, Unpack, cast
 
 from ._adapter import Adapter, documented_as
 from .client._blocking import BlockingClient
@@ -33,7 +33,7 @@ __all__ = ["Cancelled", "complete", "connect", "open_stream", "run", "send", "se
 
 @contextmanager
 @documented_as(Adapter.serving)
-def serving(app: App, port: int = 0, **options: Unpack[Options]) -> Iterator[Server]:
+def serving(app: App[Any], port: int = 0, **options: Unpack[Options]) -> Iterator[Server]:
     """Serve inside a `with` block, each connection in a thread of its own.
 
     There are at most twice as many threads as `Limits.connections`. Handlers run in these threads, and are plain
@@ -45,7 +45,7 @@ def serving(app: App, port: int = 0, **options: Unpack[Options]) -> Iterator[Ser
 
 
 @contextmanager
-def _serving(app: App, port: int, on_exit: Callable[[], object], **options: Unpack[Options]) -> Iterator[Server]:
+def _serving(app: App[Any], port: int, on_exit: Callable[[], object], **options: Unpack[Options]) -> Iterator[Server]:
     # Each connection has two file descriptors: for the socket, and for the `Wakeup` of the stream.
     acceptor = Acceptor(app, port, descriptors=2, **options)
     acceptor.on_exit = on_exit
@@ -68,7 +68,7 @@ def _serving(app: App, port: int, on_exit: Callable[[], object], **options: Unpa
 
 @documented_as(Adapter.serve)
 def serve(
-    app: App, port: int = 0, *, on_ready: OnReady = None, handle_signals: bool = False, **options: Unpack[Options]
+    app: App[Any], port: int = 0, *, on_ready: OnReady = None, handle_signals: bool = False, **options: Unpack[Options]
 ) -> None:
     """Serve in threads until SIGINT or SIGTERM, or without `handle_signals` until a KeyboardInterrupt."""
     with ExitStack() as stack:
@@ -82,7 +82,7 @@ def serve(
 
 
 @documented_as(Adapter.serve, without="handle_signals")
-def run(app: App, port: int = 0, *, on_ready: OnReady = None, **options: Unpack[Options]) -> None:
+def run(app: App[Any], port: int = 0, *, on_ready: OnReady = None, **options: Unpack[Options]) -> None:
     """Serve in threads until SIGINT or SIGTERM."""
     serve(app, port, on_ready=on_ready, handle_signals=True, **options)
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 from weakref import WeakSet
 
 from smtpcore import (
@@ -37,7 +37,7 @@ from .server._notifications import (
 )
 from .server._session import Session
 
-Write = Callable[[Session, str], object]
+Write = Callable[[Session[Any], str], object]
 """A function that takes a session and a line of its transcript, without line end."""
 
 
@@ -49,10 +49,10 @@ class Transcript:
 
     def __init__(self, write: Write) -> None:
         self._write = write
-        self._after_auth: WeakSet[Session] = WeakSet()
+        self._after_auth: WeakSet[Session[Any]] = WeakSet()
         """Sessions in which an unknown command may be a password."""
 
-    def on_event(self, session: Session, item: Observed) -> None:
+    def on_event(self, session: Session[Any], item: Observed) -> None:
         """Write the lines for one event of a session."""
         if isinstance(item, Auth):
             self._after_auth.add(session)
@@ -72,7 +72,7 @@ class Transcript:
 def to_stream(stream: TextIO) -> Write:
     """Return a `Write` for an open text file. Each line begins with the time and the id of the session."""
 
-    def write(session: Session, line: str) -> None:
+    def write(session: Session[Any], line: str) -> None:
         stream.write(f"{_now()} {session.id} {line}\n")
         stream.flush()
 
@@ -87,7 +87,7 @@ def to_directory(directory: Path) -> Write:
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def write(session: Session, line: str) -> None:
+    def write(session: Session[Any], line: str) -> None:
         path = directory / f"{session.id}.txt"
         with open(path, "a", encoding="utf-8", opener=_open_private) as file:
             file.write(f"{_now()} {line}\n")

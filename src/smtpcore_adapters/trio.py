@@ -1,7 +1,7 @@
 """Servers and clients on trio."""
 
 from functools import partial
-from typing import Final, Unpack
+from typing import Any, Final, Unpack
 
 import trio
 
@@ -44,6 +44,6 @@ send: Final = _trio.send
 
 
 @documented_as(Adapter.serve, without="handle_signals")
-def run(app: App, port: int = 0, *, on_ready: OnReady = None, **options: Unpack[Options]) -> None:
+def run(app: App[Any], port: int = 0, *, on_ready: OnReady = None, **options: Unpack[Options]) -> None:
     """Serve in a new event loop of trio until SIGINT or SIGTERM."""
     trio.run(partial(serve, app, port, on_ready=on_ready, handle_signals=True, **options))

@@ -6,6 +6,7 @@ from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Mapping
 from secrets import token_bytes
+from typing import Any
 
 from smtpcore import LocalProtocolError, Rcpt, Reply
 from smtpcore.sasl import (
@@ -82,7 +83,7 @@ class Users:
             except LocalProtocolError as exc:
                 _logger.warning("the user %s cannot log in with SCRAM: %s", name, exc)
 
-    async def on_auth(self, session: Session, question: Question) -> Answer:
+    async def on_auth(self, session: Session[Any], question: Question) -> Answer:
         """Answer a question of a SASL mechanism about a user."""
         if isinstance(question, CheckPassword):
             if self._nobody:
@@ -99,7 +100,7 @@ class Users:
 
         return None  # users may not act as other users, and other mechanisms are refused
 
-    async def on_rcpt(self, session: Session, rcpt: Rcpt) -> Reply | None:
+    async def on_rcpt(self, session: Session[Any], rcpt: Rcpt) -> Reply | None:
         """Accept every recipient from an authenticated client. Return None for other clients."""
         return Reply(250, "Recipient accepted", enhanced="2.1.5") if session.identity else None
 

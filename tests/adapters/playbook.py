@@ -115,7 +115,7 @@ class SessionPlaybook(StreamPlaybook):
 
     def __init__(
         self,
-        app: App,
+        app: App[Any],
         *,
         config: Config = CONFIG,
         budgets: Budgets | None = None,
@@ -152,7 +152,7 @@ class SessionPlaybook(StreamPlaybook):
         return self.loop.session
 
 
-def session(app: App, **options: Any) -> SessionPlaybook:
+def session(app: App[Any], **options: Any) -> SessionPlaybook:
     """Return a dialogue with a session before its greeting. `options` are those of `SessionPlaybook`."""
     return SessionPlaybook(app, **options)
 
@@ -164,7 +164,7 @@ def accepted(acceptor: Acceptor, peer: Address | None = None, kind: type[FakeStr
     return StreamPlaybook(stream, lambda: acceptor.session_for(stream))
 
 
-def trusted(app: App, *, peer: Address | None = TRUSTED, **options: Any) -> StreamPlaybook:
+def trusted(app: App[Any], *, peer: Address | None = TRUSTED, **options: Any) -> StreamPlaybook:
     """Return a dialogue with a session of a server that trusts `TRUSTED`. `options` are those of `Acceptor`."""
     return accepted(Acceptor(app, **{"config": CONFIG, "trusted": ["192.0.2.80/31"], **options}), peer)
 

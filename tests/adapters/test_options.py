@@ -195,7 +195,7 @@ if TYPE_CHECKING:
     def type_checkers_report_wrong_handlers(app: App) -> None:
         app.on("RCTP")  # type: ignore[call-overload]
 
-        @app.on("RCPT")  # type: ignore[type-var]
+        @app.on("RCPT")  # type: ignore[arg-type]
         def take_another_event(session: Session, mail: Mail) -> Reply:
             raise NotImplementedError
 
@@ -207,7 +207,7 @@ if TYPE_CHECKING:
         async def return_a_code(session: Session, rcpt: Rcpt) -> str:
             raise NotImplementedError
 
-        @app.on("RCPT")  # type: ignore[type-var]
+        @app.on("RCPT")  # type: ignore[arg-type]
         def take_no_session(rcpt: Rcpt) -> Reply:
             raise NotImplementedError
 

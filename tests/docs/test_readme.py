@@ -95,6 +95,13 @@ def test_wording_example_changes_the_greeting_and_a_refusal() -> None:
     assert dialogue.replies[-2] == "452 4.5.3 At most 50 recipients: see https://example.org/lists"
 
 
+def test_state_example_counts_unknown_recipients_of_each_session() -> None:
+    app: App[Any] = run_example("class Visit:")["app"]
+    known, unknown = b"RCPT TO:<tim@example.org>\r\n", b"RCPT TO:<x@example.org>\r\n"
+    session(app).send(EHLO + MAIL + known + unknown * 3 + known).expect(220, 250, 250, 250, 550, 550, 550, 250)
+    session(app).send(EHLO + MAIL + unknown * 4).expect(220, 250, 250, 550, 550, 550, 421)
+
+
 def test_mechanism_example_takes_a_token() -> None:
     app: App = run_example("async def token")["app"]
     config = replace(CONFIG, auth_mechanisms=("X-TOKEN",), plaintext_auth=True)

@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from smtpcore import Config, Notify, Rcpt, Reply, Ret
-from smtpcore.sasl import TokenError
+from smtpcore.sasl import Answer, CheckToken, Question, TokenError
 from smtpcore_adapters import App, SendResult, Session, Timeouts, TlsMode
 from smtpcore_adapters.asyncio import connect, serving
 from tests.adapters.fakes import CONFIG, MessageStore, accepting
@@ -130,7 +130,12 @@ def test_token_example_renews_a_refused_token() -> None:
     send_with_token = run_example("def send_with_token")["send_with_token"]
     store = MessageStore()
     app = accepting(store)
-    app.on("auth")(lambda session, question: "me@example.org" if question.token == "new" else TokenError("401"))
+
+    @app.on("auth")
+    def check(session: Session, question: Question) -> Answer:
+        is_new = isinstance(question, CheckToken) and question.token == "new"
+        return "me@example.org" if is_new else TokenError("401")
+
     authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(tls)
     trusting = ssl.create_default_context()

@@ -89,6 +89,7 @@ WITHOUT_TEST_FILE = {
     "smtpcore_adapters/__main__": "calls the command line, which tests/adapters/cli/test_main.py runs",
     "smtpcore_adapters/client/_options": "declarations only",
     "smtpcore_adapters/server/_handler_types": "declarations only, which test_options.py uses for type checkers",
+    "smtpcore_adapters/server/_session_state": "declarations only, which test_typing.py uses for type checkers",
 }
 """Modules without a test file of their own, with the reason."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.errors import HeaderParseError
 from email.header import decode_header
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from rich.console import Console
@@ -77,9 +77,9 @@ class Arrivals:
 
     def __init__(self, show: "Callable[[Arrival], None]") -> None:
         self._show = show
-        self._arrivals: WeakKeyDictionary[Session, Arrival] = WeakKeyDictionary()
+        self._arrivals: WeakKeyDictionary[Session[Any], Arrival] = WeakKeyDictionary()
 
-    def on_event(self, session: Session, item: Observed) -> None:
+    def on_event(self, session: Session[Any], item: Observed) -> None:
         """Observe one event or reply."""
         if isinstance(item, DataChunk):
             arrival = self._arrival(session)
@@ -96,7 +96,7 @@ class Arrivals:
                 arrival.reply = item
                 self._show(arrival)
 
-    def _arrival(self, session: Session) -> Arrival:
+    def _arrival(self, session: Session[Any]) -> Arrival:
         arrival = self._arrivals.get(session)
         transaction = session.transaction
         if arrival is None and transaction:
@@ -124,7 +124,7 @@ class Terminal:
 
         self._console.print(line)
 
-    def show_dialogue(self, session: Session, line: str) -> None:
+    def show_dialogue(self, session: Session[Any], line: str) -> None:
         """Show a line of a session's transcript, after the session's id."""
         self._console.print(Text(f"{session.id} {line}", style=_STYLES.get(line[:2], "dim")))
 
@@ -193,6 +193,6 @@ def log_arrival(arrival: Arrival) -> None:
     )
 
 
-def log_dialogue(session: Session, line: str) -> None:
+def log_dialogue(session: Session[Any], line: str) -> None:
     """Log one record for a line of a transcript."""
     logging.getLogger("smtpcore").debug("%s", line, extra={"session": session.id})

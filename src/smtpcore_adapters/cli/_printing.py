@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from tempfile import SpooledTemporaryFile, TemporaryFile
-from typing import IO
+from typing import IO, Any
 
 from smtpcore import BodyAborted, BodyType, DataChunk, DataEnd, InvalidData, Reply, Transaction
 
@@ -93,7 +93,7 @@ class PrintedMessages:
     def __init__(self, printer: Printer) -> None:
         self._printer = printer
 
-    async def on_message(self, session: Session, message: Message) -> Reply:
+    async def on_message(self, session: Session[Any], message: Message) -> Reply:
         """Write `message`, and return a 250, or a 451 if writing has failed."""
         with _content() as content:
             async for piece in message:
@@ -124,9 +124,9 @@ class PrintedCopies:
 
     def __init__(self, printer: Printer) -> None:
         self._printer = printer
-        self._copies: dict[Session, _Copy] = {}
+        self._copies: dict[Session[Any], _Copy] = {}
 
-    def on_event(self, session: Session, item: Observed) -> None:
+    def on_event(self, session: Session[Any], item: Observed) -> None:
         """Collect the body of a message, and write the message after a positive reply to its end."""
         if isinstance(item, DataChunk):
             self._copy(session).content.write(item.data)
@@ -145,11 +145,11 @@ class PrintedCopies:
                 if item.is_positive or not copy.replies:
                     self._drop(session)
 
-    def _drop(self, session: Session) -> None:
+    def _drop(self, session: Session[Any]) -> None:
         if session in self._copies:
             self._copies.pop(session).content.close()
 
-    def _copy(self, session: Session) -> _Copy:
+    def _copy(self, session: Session[Any]) -> _Copy:
         if session not in self._copies:
             assert session.transaction, "a body has a transaction"
             transaction = replace(session.transaction, recipients=[*session.transaction.recipients])

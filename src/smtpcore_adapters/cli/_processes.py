@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,7 +26,7 @@ Run = Callable[..., None]
 """An adapter's `run` with all arguments bound except `listeners` and `on_ready`."""
 
 
-def run_alone(run: Run, listeners: Sequence[Listener], app: App, metrics_port: int | None) -> None:
+def run_alone(run: Run, listeners: Sequence[Listener], app: App[Any], metrics_port: int | None) -> None:
     """Run the server, and the metrics in a thread, until SIGINT or SIGTERM. Raise `OSError` if listening fails."""
     with ExitStack() as stack:
         metrics = _metrics(app, metrics_port, stack)
@@ -39,7 +39,7 @@ def run_alone(run: Run, listeners: Sequence[Listener], app: App, metrics_port: i
         run(listeners=bound, on_ready=lambda address: _announce(_address_of(metrics), addresses_of(opened)))
 
 
-def run_workers(run: Run, places: Sequence[Listener], count: int, app: App, metrics_port: int | None) -> None:
+def run_workers(run: Run, places: Sequence[Listener], count: int, app: App[Any], metrics_port: int | None) -> None:
     """Run `count` worker processes until SIGINT or SIGTERM; one more process serves the metrics of all workers.
 
     Raise `OSError` if listening fails.
@@ -127,7 +127,7 @@ def _reload(tls: ServerTls | None) -> None:
 # Metrics
 
 
-def _metrics(app: App, port: int | None, stack: ExitStack) -> "WSGIServer | None":
+def _metrics(app: App[Any], port: int | None, stack: ExitStack) -> "WSGIServer | None":
     if port is None:
         return None
 

@@ -334,7 +334,9 @@ _ONLY_WITH = {
 _EXTENSIONS = frozenset(extension.keyword for extension in EXTENSIONS)
 
 
-def _application(options: dict[str, Any], listeners: Sequence[Listener], tls: ServerTls | ssl.SSLContext | None) -> App:
+def _application(
+    options: dict[str, Any], listeners: Sequence[Listener], tls: ServerTls | ssl.SSLContext | None
+) -> App[Any]:
     app = App()
     if options["fault"]:
         app.include(_faults(options, tls))
@@ -408,7 +410,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _include_forward(
-    app: App, options: dict[str, Any], users: Users | None, policies: Sequence[RecipientPolicy]
+    app: App[Any], options: dict[str, Any], users: Users | None, policies: Sequence[RecipientPolicy]
 ) -> None:
     host, port, path = parse_server("--forward", options["forward"])
     default = TlsMode.NONE if path or _is_loopback(host) else TlsMode.OPPORTUNISTIC
@@ -614,7 +616,7 @@ def _log(*, json: bool, verbose: bool) -> None:
         logger.setLevel(logging.INFO if verbose else logging.WARNING)
 
 
-def _show(app: App, options: dict[str, Any]) -> None:
+def _show(app: App[Any], options: dict[str, Any]) -> None:
     terminal = Terminal(stderr=options["print"])
     if options["verbose"]:
         app.include(Transcript(log_dialogue if options["log_json"] else terminal.show_dialogue))

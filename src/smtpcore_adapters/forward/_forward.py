@@ -12,7 +12,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from inspect import isawaitable
-from typing import TypeAlias, Unpack
+from typing import Any, TypeAlias, Unpack
 from weakref import WeakKeyDictionary
 
 from smtpcore import (
@@ -47,13 +47,13 @@ from ._announcing import MOST_SECONDS, Announcement, shortened
 from ._origin import Facts, client_facts, message_facts, proxy_header, tell
 from ._translation import takes_eight_bit, translate_mail, translate_rcpt
 
-Bounce: TypeAlias = Callable[[Session, Message, Mapping[Path, Reply]], Awaitable[None] | None]
+Bounce: TypeAlias = Callable[[Session[Any], Message, Mapping[Path, Reply]], Awaitable[None] | None]
 """A function that is called if only some recipients got a message. The arguments are the session, the message, and the
 replies for the failed recipients. The function has to notify the sender, and must return only when the notification is
 stored.
 """
 
-Fields: TypeAlias = Callable[[Session, Message], bytes]
+Fields: TypeAlias = Callable[[Session[Any], Message], bytes]
 """A function that returns header fields to add at the top of a message, each with its CR LF."""
 
 _logger = logging.getLogger("smtpcore")
@@ -156,7 +156,7 @@ class Forward:
         self._announcement = Announcement() if announce else None
         self._options = options
         self._extensions = options.get("extensions", EXTENSIONS)
-        self._hops: WeakKeyDictionary[Session, _Hop] = WeakKeyDictionary()
+        self._hops: WeakKeyDictionary[Session[Any], _Hop] = WeakKeyDictionary()
 
     # Configuration
 
@@ -191,7 +191,7 @@ class Forward:
 
     # Handlers
 
-    async def on_rcpt(self, session: Session, rcpt: Rcpt) -> Reply:
+    async def on_rcpt(self, session: Session[Any], rcpt: Rcpt) -> Reply:
         """Ask the next server about the recipient, and return its reply."""
         hop = self._hops.setdefault(session, _Hop())
         try:
@@ -201,7 +201,7 @@ class Forward:
 
         return Reply(reply.code, *reply.lines, enhanced=reply.enhanced, is_relayed=True)
 
-    async def on_message(self, session: Session, message: Message) -> Reply | Mapping[Path, Reply]:
+    async def on_message(self, session: Session[Any], message: Message) -> Reply | Mapping[Path, Reply]:
         """Forward the body, and return the next server's reply."""
         hop = self._hops.setdefault(session, _Hop())
         try:
@@ -224,7 +224,7 @@ class Forward:
 
         return await self._conclude(session, message, answers)
 
-    async def on_disconnect(self, session: Session, reason: str) -> None:
+    async def on_disconnect(self, session: Session[Any], reason: str) -> None:
         """Close the connection to the next server."""
         hop = self._hops.pop(session, None)
         if hop:
@@ -232,10 +232,10 @@ class Forward:
 
     # Envelopes
 
-    def _knows(self, hop: _Hop, session: Session, rcpt: Rcpt) -> bool:
+    def _knows(self, hop: _Hop, session: Session[Any], rcpt: Rcpt) -> bool:
         return hop.transaction is session.transaction and rcpt.forward_path in hop.accepted
 
-    async def _ask_about(self, session: Session, hop: _Hop, rcpt: Rcpt) -> Reply:
+    async def _ask_about(self, session: Session[Any], hop: _Hop, rcpt: Rcpt) -> Reply:
         if hop.transaction is not session.transaction:
             await self._begin(session, hop)
         if hop.refusal:
@@ -252,7 +252,7 @@ class Forward:
 
         return _presentable(reply)
 
-    async def _begin(self, session: Session, hop: _Hop) -> None:
+    async def _begin(self, session: Session[Any], hop: _Hop) -> None:
         transaction = session.transaction
         assert transaction, "RCPT and the body are part of a transaction"
         hop.accepted.clear()
@@ -269,7 +269,7 @@ class Forward:
         hop.refusal = None if reply.is_positive else _presentable(reply)
         hop.transaction = transaction
 
-    async def _begin_on_kept(self, session: Session, hop: _Hop, transaction: Transaction) -> Reply | None:
+    async def _begin_on_kept(self, session: Session[Any], hop: _Hop, transaction: Transaction) -> Reply | None:
         # The next server may have closed an idle connection, which is not an error.
         client, hop.client = hop.client, None
         assert client
@@ -290,7 +290,7 @@ class Forward:
         hop.client = client
         return reply
 
-    async def _send_mail(self, session: Session, client: Client, transaction: Transaction) -> Reply:
+    async def _send_mail(self, session: Session[Any], client: Client, transaction: Transaction) -> Reply:
         said = translate_mail(
             transaction.mail,
             client.extensions,
@@ -305,11 +305,11 @@ class Forward:
 
         return await client.ask(said)
 
-    def _origin(self, session: Session) -> tuple[ProxyHeader | None, Facts]:
+    def _origin(self, session: Session[Any]) -> tuple[ProxyHeader | None, Facts]:
         header = proxy_header(session) if self._proxy_protocol else None
         return header, client_facts(session) if self._xclient else {}
 
-    async def _connect(self, session: Session, origin: tuple[ProxyHeader | None, Facts]) -> Client:
+    async def _connect(self, session: Session[Any], origin: tuple[ProxyHeader | None, Facts]) -> Client:
         header, facts = origin
         options = self._options.copy()
         if header:
@@ -329,7 +329,7 @@ class Forward:
 
     # Bodies
 
-    async def _pass_on(self, session: Session, hop: _Hop, message: Message) -> list[Answered]:
+    async def _pass_on(self, session: Session[Any], hop: _Hop, message: Message) -> list[Answered]:
         client = hop.client
         assert client, "a transaction has begun"
         pieces = aiter(message)
@@ -351,7 +351,7 @@ class Forward:
         body = self._body(self._top(session, message, start) + start, pieces, check)
         return await client.send_body(body, binary=is_binary(message))
 
-    def _top(self, session: Session, message: Message, start: bytes) -> bytes:
+    def _top(self, session: Session[Any], message: Message, start: bytes) -> bytes:
         """Return the octets to add on top of a message that begins with `start`."""
         fields = self._fields(session, message) if self._fields else b""
         if not _match_fields(fields):
@@ -373,7 +373,7 @@ class Forward:
         yield bytes(block)
 
     async def _conclude(
-        self, session: Session, message: Message, answers: list[Answered]
+        self, session: Session[Any], message: Message, answers: list[Answered]
     ) -> Reply | Mapping[Path, Reply]:
         last = _presentable(answers[-1].reply)
         if not any(answer.recipient for answer in answers):
@@ -401,7 +401,7 @@ class Forward:
 
     # Failures
 
-    async def _fail(self, session: Session, hop: _Hop, exc: OSError | ProtocolError) -> Reply:
+    async def _fail(self, session: Session[Any], hop: _Hop, exc: OSError | ProtocolError) -> Reply:
         _logger.warning("%s: not forwarded to %s: %s", session.id, self._host, exc, extra={"session": session.id})
         if isinstance(exc, LocalProtocolError):
             return Reply(554, "The next server cannot accept this message", enhanced="5.5.0")

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import IPv4Address, IPv6Address
+from typing import Any
 
 from smtpcore import Ehlo, Lhlo, Reply, encode_xtext
 from smtpcore.proxy import Endpoint, ProxyCommand, ProxyHeader
@@ -18,7 +19,7 @@ Facts = Mapping[str, str | None]
 """The attributes of XCLIENT or XFORWARD by name. An unknown value is None."""
 
 
-def client_facts(session: Session) -> Facts:
+def client_facts(session: Session[Any]) -> Facts:
     """Return the attributes of XCLIENT, which describe the session's current client for the next server's access rules.
 
     NAME is known only if a trusted peer has sent this attribute with XCLIENT.
@@ -35,7 +36,7 @@ def client_facts(session: Session) -> Facts:
     }
 
 
-def message_facts(session: Session) -> Facts:
+def message_facts(session: Session[Any]) -> Facts:
     """Return the attributes of XFORWARD, which describe the origin of the next message for the next server's log.
 
     If a trusted peer has sent XFORWARD, its attributes are passed on. Attributes that the peer left out are unknown:
@@ -64,7 +65,7 @@ async def tell(
         raise Refused(f"the next server refuses {keyword}", reply)
 
 
-def proxy_header(session: Session) -> ProxyHeader:
+def proxy_header(session: Session[Any]) -> ProxyHeader:
     """Return the PROXY header for the current client; a LOCAL header for a client without an IP address."""
     source, destination = address_of_peer(session.peer), address_of_peer(session.local)
     if not (source and destination and session.peer and session.local):

@@ -75,7 +75,7 @@ class Acceptor:
     `descriptors` is the number of file descriptors that each connection needs.
     """
 
-    def __init__(self, app: App, port: int = 0, *, descriptors: int = 1, **options: Unpack[Options]) -> None:
+    def __init__(self, app: App[Any], port: int = 0, *, descriptors: int = 1, **options: Unpack[Options]) -> None:
         check_options("an option of the server", options, OPTIONS, HINTS)
         check_values(options, Options)
         self.listeners: tuple[Listener, ...] = _listeners(port, options)

@@ -6,18 +6,23 @@
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, overload
 
 from smtpcore import (
     EXTENSIONS,
     Auth,
     Bdat,
+    Burl,
     Config,
+    ConnectionOpened,
     Data,
     Ehlo,
+    Etrn,
     Expn,
     Helo,
     Help,
+    InvalidCommand,
     Lhlo,
     Mail,
     Noop,
@@ -26,45 +31,37 @@ from smtpcore import (
     Reply,
     Rset,
     StartTls,
+    UnknownCommand,
     Vrfy,
+    Xclient,
+    Xforward,
 )
+from smtpcore.sasl import Question
 
 from .._names import unknown_name
 from ._handler_types import (
-    OnAuth,
-    OnBdat,
-    OnBurl,
-    OnConnect,
-    OnData,
-    OnDefault,
-    OnDisconnect,
-    OnEhlo,
-    OnError,
-    OnEtrn,
-    OnExpn,
-    OnHeader,
-    OnHelo,
-    OnHelp,
-    OnInvalid,
-    OnLhlo,
-    OnMail,
-    OnMessage,
-    OnNoop,
-    OnQuit,
-    OnRcpt,
-    OnRset,
-    OnStartTls,
-    OnVrfy,
-    OnXclient,
-    OnXforward,
+    Decides,
+    E,
+    ForAnswer,
+    ForEnd,
+    ForGreeting,
+    ForHeader,
+    ForMechanism,
+    ForMessage,
+    ForPart,
+    ForReply,
+    Words,
 )
-from ._notifications import Author, Observed
+from ._header import Header
+from ._message import Message
+from ._notifications import Author, Observed, Reason
+from ._session_state import S
 
 if TYPE_CHECKING:
     from ._mechanisms import MechanismExchange
     from ._session import Session
 
-Handler: TypeAlias = "Callable[[Session, Any], object]"
+Handler: TypeAlias = "Callable[[Session[Any], Any], object]"
 """A function, or a coroutine function, that is called with the session and with a command or another object, and
 returns a `Reply` or None. Five handlers may return something else:
 
@@ -75,20 +72,16 @@ returns a `Reply` or None. Five handlers may return something else:
 - `BURL` returns the octets that the URL names, as bytes or as an asynchronous iterator of bytes.
 """
 
-Observer: TypeAlias = "Callable[[Session, Observed], object]"
+Observer: TypeAlias = "Callable[[Session[Any], Observed], object]"
 """A plain function that is called with the session and each event, reply and notice. The result is ignored."""
 
-Wording: TypeAlias = "Callable[[Session, Reply, Author], Reply | None]"
+Wording: TypeAlias = "Callable[[Session[Any], Reply, Author], Reply | None]"
 """A plain function that is called with the session, a reply and the author of the reply, and returns None, or a `Reply`
 with the same code and the text to send.
 """
 
-Mechanism: TypeAlias = "Callable[[Session, MechanismExchange], Awaitable[str | Reply | None]]"
+Mechanism: TypeAlias = "Callable[[Session[Any], MechanismExchange], Awaitable[str | Reply | None]]"
 """A coroutine function that is called with the session and the exchange of AUTH, and returns the user."""
-
-H = TypeVar("H", bound=Handler)
-M = TypeVar("M", bound=Mechanism)
-W = TypeVar("W", bound=Wording)
 
 _logger = logging.getLogger("smtpcore")
 
@@ -107,7 +100,7 @@ _VERBS = frozenset(command.verb for command in _COMMANDS).union(
 )
 
 
-class App:
+class App(Generic[S]):
     """Your handlers, registered by name.
 
     A name is a verb of SMTP (`"RCPT"`), or one of `connect`, `auth`, `header`, `message`, `disconnect`, `default`,
@@ -121,7 +114,18 @@ class App:
     and messages.
     """
 
-    def __init__(self) -> None:
+    @overload
+    def __init__(self: "App[SimpleNamespace]") -> None: ...
+
+    @overload
+    def __init__(self, *, state: Callable[[], S]) -> None: ...
+
+    def __init__(self, *, state: Callable[[], Any] = SimpleNamespace) -> None:
+        if not callable(state):
+            raise TypeError(f"state is {state!r}: pass a class or a function that returns the state of a new session")
+
+        self.make_state: Callable[[], S] = state
+        """The function that makes `Session.state`, once for each session: a class, or a function without arguments."""
         self._own_verbs: set[str] = set()
         self._handlers: dict[str, list[tuple[Handler, bool]]] = {}
         self._observers: list[Observer] = []
@@ -145,82 +149,82 @@ class App:
     # Registration
 
     @overload
-    def on(self, name: Literal["BDAT"], *, blocking: bool = False) -> Callable[[OnBdat], OnBdat]: ...
+    def on(self, name: Literal["BDAT"], *, blocking: bool = False) -> ForReply[S, Bdat]: ...
 
     @overload
-    def on(self, name: Literal["DATA"], *, blocking: bool = False) -> Callable[[OnData], OnData]: ...
+    def on(self, name: Literal["DATA"], *, blocking: bool = False) -> ForReply[S, Data]: ...
 
     @overload
-    def on(self, name: Literal["EHLO"], *, blocking: bool = False) -> Callable[[OnEhlo], OnEhlo]: ...
+    def on(self, name: Literal["EHLO"], *, blocking: bool = False) -> ForReply[S, Ehlo]: ...
 
     @overload
-    def on(self, name: Literal["ETRN"], *, blocking: bool = False) -> Callable[[OnEtrn], OnEtrn]: ...
+    def on(self, name: Literal["ETRN"], *, blocking: bool = False) -> ForReply[S, Etrn]: ...
 
     @overload
-    def on(self, name: Literal["EXPN"], *, blocking: bool = False) -> Callable[[OnExpn], OnExpn]: ...
+    def on(self, name: Literal["EXPN"], *, blocking: bool = False) -> ForReply[S, Expn]: ...
 
     @overload
-    def on(self, name: Literal["HELO"], *, blocking: bool = False) -> Callable[[OnHelo], OnHelo]: ...
+    def on(self, name: Literal["HELO"], *, blocking: bool = False) -> ForReply[S, Helo]: ...
 
     @overload
-    def on(self, name: Literal["HELP"], *, blocking: bool = False) -> Callable[[OnHelp], OnHelp]: ...
+    def on(self, name: Literal["HELP"], *, blocking: bool = False) -> ForReply[S, Help]: ...
 
     @overload
-    def on(self, name: Literal["LHLO"], *, blocking: bool = False) -> Callable[[OnLhlo], OnLhlo]: ...
+    def on(self, name: Literal["LHLO"], *, blocking: bool = False) -> ForReply[S, Lhlo]: ...
 
     @overload
-    def on(self, name: Literal["MAIL"], *, blocking: bool = False) -> Callable[[OnMail], OnMail]: ...
+    def on(self, name: Literal["MAIL"], *, blocking: bool = False) -> ForReply[S, Mail]: ...
 
     @overload
-    def on(self, name: Literal["NOOP"], *, blocking: bool = False) -> Callable[[OnNoop], OnNoop]: ...
+    def on(self, name: Literal["NOOP"], *, blocking: bool = False) -> ForReply[S, Noop]: ...
 
     @overload
-    def on(self, name: Literal["QUIT"], *, blocking: bool = False) -> Callable[[OnQuit], OnQuit]: ...
+    def on(self, name: Literal["QUIT"], *, blocking: bool = False) -> ForReply[S, Quit]: ...
 
     @overload
-    def on(self, name: Literal["RCPT"], *, blocking: bool = False) -> Callable[[OnRcpt], OnRcpt]: ...
+    def on(self, name: Literal["RCPT"], *, blocking: bool = False) -> ForReply[S, Rcpt]: ...
 
     @overload
-    def on(self, name: Literal["RSET"], *, blocking: bool = False) -> Callable[[OnRset], OnRset]: ...
+    def on(self, name: Literal["RSET"], *, blocking: bool = False) -> ForReply[S, Rset]: ...
 
     @overload
-    def on(self, name: Literal["STARTTLS"], *, blocking: bool = False) -> Callable[[OnStartTls], OnStartTls]: ...
+    def on(self, name: Literal["STARTTLS"], *, blocking: bool = False) -> ForReply[S, StartTls]: ...
 
     @overload
-    def on(self, name: Literal["VRFY"], *, blocking: bool = False) -> Callable[[OnVrfy], OnVrfy]: ...
+    def on(self, name: Literal["VRFY"], *, blocking: bool = False) -> ForReply[S, Vrfy]: ...
 
     @overload
-    def on(self, name: Literal["XCLIENT"], *, blocking: bool = False) -> Callable[[OnXclient], OnXclient]: ...
+    def on(self, name: Literal["XCLIENT"], *, blocking: bool = False) -> ForReply[S, Xclient]: ...
 
     @overload
-    def on(self, name: Literal["XFORWARD"], *, blocking: bool = False) -> Callable[[OnXforward], OnXforward]: ...
+    def on(self, name: Literal["XFORWARD"], *, blocking: bool = False) -> ForReply[S, Xforward]: ...
 
     @overload
-    def on(self, name: Literal["connect"], *, blocking: bool = False) -> Callable[[OnConnect], OnConnect]: ...
+    def on(self, name: Literal["connect"], *, blocking: bool = False) -> ForGreeting[S, ConnectionOpened]: ...
 
     @overload
-    def on(self, name: Literal["default"], *, blocking: bool = False) -> Callable[[OnDefault], OnDefault]: ...
+    def on(self, name: Literal["default"], *, blocking: bool = False) -> ForReply[S, UnknownCommand]: ...
 
     @overload
-    def on(self, name: Literal["invalid"], *, blocking: bool = False) -> Callable[[OnInvalid], OnInvalid]: ...
+    def on(self, name: Literal["invalid"], *, blocking: bool = False) -> ForReply[S, InvalidCommand]: ...
 
     @overload
-    def on(self, name: Literal["error"], *, blocking: bool = False) -> Callable[[OnError], OnError]: ...
+    def on(self, name: Literal["error"], *, blocking: bool = False) -> ForReply[S, BaseException]: ...
 
     @overload
-    def on(self, name: Literal["auth"], *, blocking: bool = False) -> Callable[[OnAuth], OnAuth]: ...
+    def on(self, name: Literal["auth"], *, blocking: bool = False) -> ForAnswer[S, Question]: ...
 
     @overload
-    def on(self, name: Literal["header"], *, blocking: bool = False) -> Callable[[OnHeader], OnHeader]: ...
+    def on(self, name: Literal["header"], *, blocking: bool = False) -> ForHeader[S, Header]: ...
 
     @overload
-    def on(self, name: Literal["message"], *, blocking: bool = False) -> Callable[[OnMessage], OnMessage]: ...
+    def on(self, name: Literal["message"], *, blocking: bool = False) -> ForMessage[S, Message]: ...
 
     @overload
-    def on(self, name: Literal["disconnect"], *, blocking: bool = False) -> Callable[[OnDisconnect], OnDisconnect]: ...
+    def on(self, name: Literal["disconnect"], *, blocking: bool = False) -> ForEnd[S, Reason]: ...
 
     @overload
-    def on(self, name: Literal["BURL"], *, blocking: bool = False) -> Callable[[OnBurl], OnBurl]: ...
+    def on(self, name: Literal["BURL"], *, blocking: bool = False) -> ForPart[S, Burl]: ...
 
     def on(self, name: str, *, blocking: bool = False) -> Callable[[Any], Any]:
         """Register the decorated function as a handler of `name`: an event, or a verb of SMTP or a built-in extension.
@@ -234,7 +238,9 @@ class App:
 
         return self._adding(name, blocking=blocking)
 
-    def on_verb(self, verb: str, *, blocking: bool = False) -> Callable[[H], H]:
+    def on_verb(
+        self, verb: str, *, blocking: bool = False
+    ) -> "Callable[[Callable[[Session[S], E], Decides]], Callable[[Session[S], E], Decides]]":
         """Register the decorated function as a handler of any verb, such as a verb that only your clients know.
 
         The handler gets an `UnknownCommand`, or the command of the extension that has this verb.
@@ -244,8 +250,8 @@ class App:
         self._own_verbs.add(verb)
         return self._adding(verb, blocking=blocking)
 
-    def _adding(self, name: str, *, blocking: bool) -> Callable[[H], H]:
-        def add(handler: H) -> H:
+    def _adding(self, name: str, *, blocking: bool) -> Callable[[Any], Any]:
+        def add(handler: Handler) -> Handler:
             self._add(name, handler, blocking=blocking)
             return handler
 
@@ -292,7 +298,7 @@ class App:
             else:
                 self._add(name, function, blocking=blocking and not inspect.iscoroutinefunction(function))
 
-    def observe(self, observer: Observer) -> None:
+    def observe(self, observer: "Callable[[Session[S], Observed], object]") -> None:
         """Call `observer` with every event, reply and notice. An observer should be quick, and cannot change anything.
 
         Raises `ValueError` for a coroutine function, because a session does not wait for observers.
@@ -302,7 +308,9 @@ class App:
 
         self._observers.append(observer)
 
-    def wording(self, function: W) -> W:
+    def wording(
+        self, function: "Callable[[Session[S], Reply, Author], Words]"
+    ) -> "Callable[[Session[S], Reply, Author], Words]":
         """Call `function` with each reply and its `Author`, and send the text of the reply that it returns.
 
         A `Reply` with the same code changes the text and, if it has one, the enhanced status code. If the function
@@ -317,7 +325,7 @@ class App:
         self._wordings.append(function)
         return function
 
-    def mechanism(self, name: str) -> Callable[[M], M]:
+    def mechanism(self, name: str) -> "ForMechanism[S, MechanismExchange]":
         """Register the decorated coroutine function as the SASL mechanism `name`, for AUTH.
 
         The function gets the session and a `MechanismExchange`, and returns the name of the user, None to refuse the
@@ -326,7 +334,7 @@ class App:
         same name. Raises `LocalProtocolError` for a name that RFC 4422 does not allow.
         """
 
-        def add(function: M) -> M:
+        def add(function: Any) -> Any:
             self._mechanisms[Auth(name.upper()).mechanism] = function
             return function
 

@@ -48,7 +48,9 @@ class RunningServer:
         await self._stopped.wait()
 
 
-async def run_until_stopped(framework: Framework, app: App, port: int, options: Options, *, task_status: Any) -> None:
+async def run_until_stopped(
+    framework: Framework, app: App[Any], port: int, options: Options, *, task_status: Any
+) -> None:
     """Serve until `RunningServer.stop`; `task_status.started` gets the `RunningServer`."""
     stop, stopped = framework.event(), framework.event()
     try:
@@ -62,7 +64,7 @@ async def run_until_stopped(framework: Framework, app: App, port: int, options: 
 class BackgroundThread(ABC):
     """A server that runs in a thread of its own from `start` to `stop`."""
 
-    def __init__(self, app: App, port: int = 0, **options: Unpack[Options]) -> None:
+    def __init__(self, app: App[Any], port: int = 0, **options: Unpack[Options]) -> None:
         self._app = app
         self._port = port
         self._options = options

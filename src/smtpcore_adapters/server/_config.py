@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence, Set
 from dataclasses import fields, replace
 from datetime import datetime
 from ssl import SSLContext
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from smtpcore import EXTENSIONS, BareNewlines, Bodies, Budgets, Config, Extension, LocalProtocolError, Tolerance
 
@@ -150,14 +150,14 @@ def default_config() -> Config:
         return config
 
 
-def default_mechanisms(app: App) -> tuple[str, ...]:
+def default_mechanisms(app: App[Any]) -> tuple[str, ...]:
     """Return the SASL mechanisms that a server of `app` offers if its configuration names no mechanisms."""
     default = _DEFAULT_MECHANISMS if app.handles("auth") else ()
     return tuple(dict.fromkeys((*default, *app.mechanisms)))
 
 
 def effective_config(
-    config: Config, app: App, tls: SSLContext | None, extensions: Iterable[Extension] = EXTENSIONS
+    config: Config, app: App[Any], tls: SSLContext | None, extensions: Iterable[Extension] = EXTENSIONS
 ) -> Config:
     """Return the configuration of a server of `app`.
 
@@ -190,7 +190,7 @@ def effective_config(
     return config_for(app, app.configure(fitting))
 
 
-def config_for(app: App, config: Config) -> Config:
+def config_for(app: App[Any], config: Config) -> Config:
     """Return `config` with the values that sessions of `app` need: `Bodies.CHUNKS`, and a limit for the header.
 
     For a body of short lines, one object for each line would take many times the memory of the octets. Without a limit,

@@ -1,77 +1,81 @@
-"""The types of handlers, for type checkers: the argument and the results of each kind."""
+"""The types of handlers, for type checkers: the session and the argument that they get, and their results."""
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
-from smtpcore import (
-    Bdat,
-    Burl,
-    ConnectionOpened,
-    Data,
-    Ehlo,
-    Etrn,
-    Expn,
-    Helo,
-    Help,
-    InvalidCommand,
-    Lhlo,
-    Mail,
-    Noop,
-    Path,
-    Quit,
-    Rcpt,
-    Reply,
-    Rset,
-    StartTls,
-    UnknownCommand,
-    Vrfy,
-    Xclient,
-    Xforward,
-)
-from smtpcore.sasl import Answer, Question
+from smtpcore import Path, Reply
+from smtpcore.sasl import Answer
 
-from ._header import Header
-from ._message import Message
-from ._notifications import AtOnce, Drop, Reason
+from ._notifications import AtOnce, Drop
+from ._session import Session
 
-if TYPE_CHECKING:
-    from ._session import Session
-
+T = TypeVar("T")
 E = TypeVar("E")
-R = TypeVar("R")
-
-Handles: TypeAlias = "Callable[[Session, E], R | Awaitable[R]]"
-"""A function, or a coroutine function, that gets the session and an `E`, and returns an `R`."""
 
 Replies: TypeAlias = (
     Mapping[Path, Reply] | Mapping[str, Reply] | Mapping[Path | str, Reply] | list[Reply] | tuple[Reply, ...]
 )
 """A reply for each recipient of a message, in LMTP: by path or text, or in the order of the recipients."""
 
-# One variable for each kind of handler: a decorator returns the function with the type that the function had before.
-OnBdat = TypeVar("OnBdat", bound="Handles[Bdat, Reply | None]")
-OnData = TypeVar("OnData", bound="Handles[Data, Reply | None]")
-OnEhlo = TypeVar("OnEhlo", bound="Handles[Ehlo, Reply | None]")
-OnEtrn = TypeVar("OnEtrn", bound="Handles[Etrn, Reply | None]")
-OnExpn = TypeVar("OnExpn", bound="Handles[Expn, Reply | None]")
-OnHelo = TypeVar("OnHelo", bound="Handles[Helo, Reply | None]")
-OnHelp = TypeVar("OnHelp", bound="Handles[Help, Reply | None]")
-OnLhlo = TypeVar("OnLhlo", bound="Handles[Lhlo, Reply | None]")
-OnMail = TypeVar("OnMail", bound="Handles[Mail, Reply | None]")
-OnNoop = TypeVar("OnNoop", bound="Handles[Noop, Reply | None]")
-OnQuit = TypeVar("OnQuit", bound="Handles[Quit, Reply | None]")
-OnRcpt = TypeVar("OnRcpt", bound="Handles[Rcpt, Reply | None]")
-OnRset = TypeVar("OnRset", bound="Handles[Rset, Reply | None]")
-OnStartTls = TypeVar("OnStartTls", bound="Handles[StartTls, Reply | None]")
-OnVrfy = TypeVar("OnVrfy", bound="Handles[Vrfy, Reply | None]")
-OnXclient = TypeVar("OnXclient", bound="Handles[Xclient, Reply | None]")
-OnXforward = TypeVar("OnXforward", bound="Handles[Xforward, Reply | None]")
-OnConnect = TypeVar("OnConnect", bound="Handles[ConnectionOpened, Reply | Drop | None]")
-OnDefault = TypeVar("OnDefault", bound="Handles[UnknownCommand, Reply | None]")
-OnInvalid = TypeVar("OnInvalid", bound="Handles[InvalidCommand, Reply | None]")
-OnError = TypeVar("OnError", bound="Handles[BaseException, Reply | None]")
-OnAuth = TypeVar("OnAuth", bound="Handles[Question, Answer | Reply]")
-OnHeader = TypeVar("OnHeader", bound="Handles[Header, Reply | AtOnce | None]")
-OnMessage = TypeVar("OnMessage", bound="Handles[Message, Reply | AtOnce | Replies | None]")
-OnDisconnect = TypeVar("OnDisconnect", bound="Handles[Reason, object]")
-OnBurl = TypeVar("OnBurl", bound="Handles[Burl, bytes | AsyncIterable[bytes] | Reply | None]")
+# The results of handlers have variables, because a decorator returns the handler with its own result. Each kind has a
+# protocol, because type checkers do not bind such a variable in an alias of a `Callable`.
+Decides = TypeVar("Decides", bound=Reply | Awaitable[Reply | None] | None)
+Greets = TypeVar("Greets", bound=Reply | Drop | Awaitable[Reply | Drop | None] | None)
+Answers = TypeVar("Answers", bound=Answer | Reply | Awaitable[Answer | Reply])
+Judges = TypeVar("Judges", bound=Reply | AtOnce | Awaitable[Reply | AtOnce | None] | None)
+Receives = TypeVar("Receives", bound=Reply | AtOnce | Replies | Awaitable[Reply | AtOnce | Replies | None] | None)
+_Part: TypeAlias = bytes | AsyncIterable[bytes] | Reply | None
+Fetches = TypeVar("Fetches", bound=_Part | Awaitable[_Part])
+Ends = TypeVar("Ends", bound=object)
+Words = TypeVar("Words", bound=Reply | None)
+Authenticates = TypeVar("Authenticates", bound=Awaitable[str | Reply | None])
+
+
+class ForReply(Protocol[T, E]):
+    """A decorator for handlers that return a reply or None."""
+
+    def __call__(self, handler: Callable[[Session[T], E], Decides], /) -> Callable[[Session[T], E], Decides]: ...
+
+
+class ForGreeting(Protocol[T, E]):
+    """A decorator for `connect` handlers."""
+
+    def __call__(self, handler: Callable[[Session[T], E], Greets], /) -> Callable[[Session[T], E], Greets]: ...
+
+
+class ForAnswer(Protocol[T, E]):
+    """A decorator for `auth` handlers."""
+
+    def __call__(self, handler: Callable[[Session[T], E], Answers], /) -> Callable[[Session[T], E], Answers]: ...
+
+
+class ForHeader(Protocol[T, E]):
+    """A decorator for `header` handlers."""
+
+    def __call__(self, handler: Callable[[Session[T], E], Judges], /) -> Callable[[Session[T], E], Judges]: ...
+
+
+class ForMessage(Protocol[T, E]):
+    """A decorator for `message` handlers."""
+
+    def __call__(self, handler: Callable[[Session[T], E], Receives], /) -> Callable[[Session[T], E], Receives]: ...
+
+
+class ForPart(Protocol[T, E]):
+    """A decorator for `BURL` handlers."""
+
+    def __call__(self, handler: Callable[[Session[T], E], Fetches], /) -> Callable[[Session[T], E], Fetches]: ...
+
+
+class ForEnd(Protocol[T, E]):
+    """A decorator for `disconnect` handlers."""
+
+    def __call__(self, handler: Callable[[Session[T], E], Ends], /) -> Callable[[Session[T], E], Ends]: ...
+
+
+class ForMechanism(Protocol[T, E]):
+    """A decorator for SASL mechanisms."""
+
+    def __call__(
+        self, handler: Callable[[Session[T], E], Authenticates], /
+    ) -> Callable[[Session[T], E], Authenticates]: ...

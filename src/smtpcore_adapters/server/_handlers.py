@@ -41,7 +41,7 @@ class Handlers:
 
     __slots__ = ("_admission", "_app", "_wire")
 
-    def __init__(self, app: App, wire: Wire, admission: Admission) -> None:
+    def __init__(self, app: App[Any], wire: Wire, admission: Admission) -> None:
         self._app = app
         self._wire = wire
         self._admission = admission

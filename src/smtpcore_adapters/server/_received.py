@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
 
 from smtpcore.trace import received
 
@@ -10,7 +11,7 @@ from ._message import Message
 from ._session import Session
 
 
-def received_by(session: Session, message: Message) -> bytes:
+def received_by(session: Session[Any], message: Message) -> bytes:
     """Return the `Received:` field for `message`, with the current time and a final CR LF (RFC 5321 4.4)."""
     paths = message.forward_paths
     params = message.transaction.mail.params

@@ -4,7 +4,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
-from typing import Unpack
+from typing import Any, Unpack
 
 from ..streams._framework import Framework
 from ..streams._polled import PolledStream, TimeoutQueue
@@ -16,7 +16,7 @@ from ._listeners import Listener, accept_from, addresses_of, listening
 
 @asynccontextmanager
 async def serving_on(
-    framework: Framework, app: App, port: int = 0, **options: Unpack[Options]
+    framework: Framework, app: App[Any], port: int = 0, **options: Unpack[Options]
 ) -> AsyncIterator[Server]:
     """Serve inside an `async with` block: the `serving` of an adapter."""
     acceptor = Acceptor(app, port, **options)
@@ -67,7 +67,7 @@ async def _running_timeouts(framework: Framework) -> AsyncIterator[TimeoutQueue]
 
 async def serve_on(
     framework: Framework,
-    app: App,
+    app: App[Any],
     port: int = 0,
     *,
     on_ready: OnReady = None,

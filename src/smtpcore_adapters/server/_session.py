@@ -3,8 +3,8 @@
 import os
 import secrets
 from collections.abc import Callable, Mapping
-from types import MappingProxyType, SimpleNamespace
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
 
 from smtpcore import Config, Connection, Ehlo, Helo, Lhlo, Transaction
 from smtpcore.proxy import Endpoint, ProxyHeader
@@ -12,6 +12,7 @@ from smtpcore.proxy import Endpoint, ProxyHeader
 from ..streams._stream import Address, Stream
 from ..tls._info import Tls
 from ._reply_edits import ReplyEdits
+from ._session_state import S_co
 from ._xclient import NO_XCLIENT, XclientAttributes
 
 T = TypeVar("T")
@@ -99,26 +100,36 @@ class SessionRecord:
         return self.messages
 
 
-class Session:
+class Session(Generic[S_co]):
     """A client's session, as handlers use it: information about the client, and actions for the session."""
 
     def __init__(
-        self, stream: Stream, connection: Connection, record: SessionRecord, clock: Callable[[], float]
+        self,
+        stream: Stream,
+        connection: Connection,
+        record: SessionRecord,
+        clock: Callable[[], float],
+        make_state: Callable[[], S_co],
     ) -> None:
         self._stream = stream
         self._connection = connection
         self._record = record
         self._clock = clock
-        self._state: SimpleNamespace | None = None
+        self._make_state = make_state
+        self._state: S_co | None = None
 
         self.id: str = secrets.token_hex(6)
         """The name of this session in the log."""
 
     @property
-    def state(self) -> SimpleNamespace:
-        """A namespace for handlers: attributes that they set stay until the session ends."""
-        if self._state is None:  # most sessions need no namespace
-            self._state = SimpleNamespace()
+    def state(self) -> S_co:
+        """The handlers' own state of this session, until the session ends.
+
+        By default a namespace, which takes any attribute. With `App(state=Visit)` a `Visit()`, which is made when a
+        handler of the session asks for it the first time.
+        """
+        if self._state is None:  # most sessions need no state
+            self._state = self._make_state()
 
         return self._state
 

@@ -5,6 +5,7 @@
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from ..streams._stream import host_of
 from ._peers import PeerTable
@@ -18,7 +19,7 @@ class SessionLog:
 
     __slots__ = ("_clock", "_peers", "_session")
 
-    def __init__(self, session: Session, peers: PeerTable, clock: Callable[[], float]) -> None:
+    def __init__(self, session: Session[Any], peers: PeerTable, clock: Callable[[], float]) -> None:
         self._session = session
         self._peers = peers
         self._clock = clock

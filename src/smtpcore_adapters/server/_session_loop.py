@@ -75,7 +75,7 @@ class SessionLoop:
 
     def __init__(
         self,
-        app: App,
+        app: App[Any],
         stream: Stream,
         config: Config,
         *,
@@ -104,7 +104,7 @@ class SessionLoop:
         self._is_proxied = proxied
         self._on_end = on_end
         self._on_exit = on_exit
-        self.session: Session = self._wire.session
+        self.session: Session[Any] = self._wire.session
         """The session that the handlers receive."""
 
     # Methods that the acceptor calls

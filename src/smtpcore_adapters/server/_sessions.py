@@ -1,6 +1,6 @@
 """The sessions of a server in a program's own event loop, which accepts the connections."""
 
-from typing import Unpack
+from typing import Any, Unpack
 
 from ..streams._stream import Stream
 from ._acceptor import Acceptor
@@ -23,7 +23,7 @@ class Sessions:
             `listeners` and `grace`, which are decisions of your loop.
     """
 
-    def __init__(self, app: App, **options: Unpack[Options]) -> None:
+    def __init__(self, app: App[Any], **options: Unpack[Options]) -> None:
         for name in sorted(_WITHOUT_EFFECT & options.keys()):
             raise TypeError(f"{name} has no effect, because your own loop accepts and ends connections: leave it out")
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from ssl import SSLContext
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from smtpcore import (
     NEED_DATA,
@@ -94,7 +94,7 @@ class Wire:
 
     def __init__(
         self,
-        app: App,
+        app: App[Any],
         stream: Stream,
         conn: Connection,
         record: SessionRecord,
@@ -122,7 +122,7 @@ class Wire:
 
         self.stream = stream
         self.conn = conn
-        self.session = Session(stream, conn, record, clock)
+        self.session = Session(stream, conn, record, clock, app.make_state)
         self.log = SessionLog(self.session, peers, clock)
         self._wordings = Wordings(app, self.session, self.log)
         self._farewell = (b"", b"")

@@ -1,6 +1,7 @@
 """Change the texts of the replies of one session, as the `wording` functions of its `App` say."""
 
 import logging
+from typing import Any
 
 from smtpcore import Reply, ReplyCode
 
@@ -17,7 +18,7 @@ class Wordings:
 
     __slots__ = ("_app", "_log", "_session", "_worded")
 
-    def __init__(self, app: App, session: Session, log: SessionLog) -> None:
+    def __init__(self, app: App[Any], session: Session[Any], log: SessionLog) -> None:
         self._app = app
         self._session = session
         self._log = log

@@ -142,7 +142,7 @@ class SmtpPair:
     """
 
     def __init__(
-        self, app: App | None = None, *, config: Config | None = None, client_config: ClientConfig | None = None
+        self, app: App[Any] | None = None, *, config: Config | None = None, client_config: ClientConfig | None = None
     ) -> None:
         self.messages: Inbox = Inbox()
         """The messages that the server has received; unused with an `app` of your own."""
@@ -165,14 +165,14 @@ class SmtpPair:
         self.greeting: Reply = greeting.reply
         """The server's first reply."""
 
-    def _default_app(self) -> App:
+    def _default_app(self) -> App[Any]:
         app = App()
         app.include(AnyRecipient())
         app.include(self.messages)
         return app
 
     @property
-    def session(self) -> Session:
+    def session(self) -> Session[Any]:
         """The server's end."""
         return self._loop.session
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.message import EmailMessage
-from typing import overload
+from typing import Any, overload
 
 from smtpcore import Params, Reply
 
@@ -51,7 +51,7 @@ class Inbox(Sequence[Received]):
         self._changed = threading.Condition()
         self._messages: list[Received] = []
 
-    async def on_message(self, session: Session, message: Message) -> Reply:
+    async def on_message(self, session: Session[Any], message: Message) -> Reply:
         """Accept a message and add it to the sequence."""
         content = await message.read()
         transaction = message.transaction

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from types import TracebackType
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from smtpcore import EXTENSIONS, OFF_BY_DEFAULT, Bodies, Budgets, Config
 
@@ -178,7 +178,7 @@ class SmtpServer:
         self._stack.close()
         self.__enter__()
 
-    def _app(self, faults: Faults | None) -> App:
+    def _app(self, faults: Faults | None) -> App[Any]:
         options = self.options
         app = App()
         if faults:

@@ -48,7 +48,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from smtpcore import Bdat, Config, Mail, Rcpt, Reply
 
@@ -133,6 +134,8 @@ class Faults:
         """
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
+        self._within: WeakKeyDictionary[Session[Any], dict[str, tuple[object, int]]] = WeakKeyDictionary()
+        """For each session, the last transaction in which an event was counted, and the count in this transaction."""
         self._chooses_certificates = False
         faults = [parse_fault(line) for line in lines]
         self.seed: int = secrets.randbelow(_MAX_SEED) if seed is None else seed
@@ -194,12 +197,12 @@ class Faults:
         dependent = {other for keyword in keywords for other in _DEPENDENT.get(keyword, ())}
         return replace(config, disabled=config.disabled | keywords | dependent)
 
-    def on_event(self, session: Session, item: Observed) -> None:
+    def on_event(self, session: Session[Any], item: Observed) -> None:
         """Count the chunks of a message."""
         if isinstance(item, Bdat):
             self._count("BDAT", session)
 
-    async def on_message(self, session: Session, message: Message) -> Reply | None:
+    async def on_message(self, session: Session[Any], message: Message) -> Reply | None:
         """Apply a fault in the middle or at the end of a message."""
         found = self._find("message", session)
         has_chunks = any(trigger.fault.event == "BDAT" for trigger in self._triggers)
@@ -229,14 +232,14 @@ class Faults:
         message.put_back(b"".join(pieces))
         return await self._act(session, [fault for fault in found if fault.octets is None])
 
-    async def _on_event(self, event: str, session: Session, subject: object) -> Reply | None:
+    async def _on_event(self, event: str, session: Session[Any], subject: object) -> Reply | None:
         return await self._act(session, self._find(event, session, subject))
 
-    def _find(self, event: str, session: Session | None = None, subject: object = None) -> list[Fault]:
+    def _find(self, event: str, session: Session[Any] | None = None, subject: object = None) -> list[Fault]:
         number = self._count(event, session if event == "RCPT" else None)
         return self._matching(event, number, session, subject)
 
-    def _matching(self, event: str, number: int, session: Session | None, subject: object = None) -> list[Fault]:
+    def _matching(self, event: str, number: int, session: Session[Any] | None, subject: object = None) -> list[Fault]:
         """Return the faults of `event` that apply, and count the event for each of them."""
         key, address = _key(session, subject), _address_of(subject)
         with self._lock:
@@ -246,24 +249,26 @@ class Faults:
                 if trigger.fault.event == event and not trigger.fault.disabled and trigger.matches(number, key, address)
             ]
 
-    def _count(self, event: str, session: Session | None) -> int:
+    def _count(self, event: str, session: Session[Any] | None) -> int:
         if session is None:
             with self._lock:
                 self._counts[event] += 1
                 return self._counts[event]
 
         # RCPT and BDAT are counted within their transaction, whether they are accepted or not.
-        counts: dict[str, tuple[object, int]] = session.state.__dict__.setdefault("faults", {})
+        with self._lock:
+            counts = self._within.setdefault(session, {})
         transaction, count = counts.get(event, (None, 0))
         count = count + 1 if transaction is session.transaction else 1
         counts[event] = session.transaction, count
         return count
 
-    def _number_of_chunk(self, session: Session) -> int:
-        counts: dict[str, tuple[object, int]] = session.state.__dict__.get("faults", {})
+    def _number_of_chunk(self, session: Session[Any]) -> int:
+        with self._lock:
+            counts = self._within.get(session, {})
         return counts.get("BDAT", (None, 0))[1]
 
-    async def _act(self, session: Session, faults: Sequence[Fault]) -> Reply | None:
+    async def _act(self, session: Session[Any], faults: Sequence[Fault]) -> Reply | None:
         """Apply the first of `faults`, and all that add a line to the reply to EHLO."""
         for each in faults:
             if each.ehlo_line:
@@ -344,7 +349,7 @@ def _octets(fault: Fault) -> int:
     return fault.octets or 0
 
 
-def _key(session: Session | None, subject: object) -> object:
+def _key(session: Session[Any] | None, subject: object) -> object:
     """Return the client, the sender and the recipients of an event, as far as they are known, as a greylist does."""
     if session is None:
         return None

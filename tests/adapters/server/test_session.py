@@ -2,6 +2,7 @@
 
 import ssl
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -51,6 +52,43 @@ def test_handlers_see_the_attributes_of_the_session() -> None:
 
 def test_session_ids_are_unique() -> None:
     assert len({session(App()).session.id for _ in range(100)}) == 100
+
+
+# The state of a session
+
+
+class Visit:
+    """A state of the program's own."""
+
+    def __init__(self) -> None:
+        self.helos: list[str] = []
+
+
+def test_state_is_made_once_for_each_session_that_asks_for_it() -> None:
+    made: list[Visit] = []
+
+    def make() -> Visit:
+        made.append(Visit())
+        return made[-1]
+
+    app = App(state=make)
+
+    @app.on("EHLO")
+    def note(session: Session[Visit], ehlo: Ehlo) -> None:
+        session.state.helos.append(ehlo.domain)
+
+    session(app).send(b"QUIT\r\n").expect(220, 221)
+    assert made == []
+    for name in ("a.example", "b.example"):
+        hello = f"EHLO {name}\r\n".encode()
+        session(app).send(hello, hello).expect(220, 250, 250)
+    assert [visit.helos for visit in made] == [["a.example"] * 2, ["b.example"] * 2]
+
+
+def test_state_that_cannot_be_called_is_a_type_error() -> None:
+    visit: Any = Visit()
+    with pytest.raises(TypeError, match="pass a class or a function"):
+        App(state=visit)
 
 
 # Dropping the client
