@@ -7,11 +7,13 @@ Each framework has a module, and only that module imports the framework: `smtpco
 from smtpcore import show_texts
 
 from .client._blocking import BlockingClient
+from .client._blocking_pool import BlockingPool
 from .client._client import Client, Unsendable
 from .client._connecting import connected, open_client
 from .client._envelope import Recipient, Recipients, Sender, SendOptions
 from .client._login import AuthenticationRefused, BearerToken, Login, LoginSource
 from .client._options import ConnectOptions, TlsMode
+from .client._pool import Pool
 from .client._results import Disconnected, RecipientsRefused, Refused, SendResult
 from .client._sources import Body
 from .server._acceptor import Server
@@ -57,6 +59,7 @@ __all__ = [
     "Author",
     "BearerToken",
     "BlockingClient",
+    "BlockingPool",
     "Body",
     "Certificate",
     "Client",
@@ -78,6 +81,7 @@ __all__ = [
     "Notice",
     "Observed",
     "Options",
+    "Pool",
     "Reason",
     "Recipient",
     "Recipients",

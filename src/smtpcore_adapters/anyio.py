@@ -9,12 +9,13 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from ._adapter import Adapter, documented_as
+from .client import _pool
 from .server._acceptor import OnReady
 from .server._app import App
 from .server._config import Options
 from .streams._framework import Framework
 
-__all__ = ["connect", "open_stream", "run", "send", "serve", "serving", "start"]
+__all__ = ["Pool", "connect", "open_stream", "run", "send", "serve", "serving", "start"]
 
 Backend: TypeAlias = Literal["asyncio", "trio"]
 
@@ -59,6 +60,13 @@ start: Final = _anyio.start
 open_stream: Final = _anyio.open_stream
 connect: Final = _anyio.connect
 send: Final = _anyio.send
+
+
+class Pool(_pool.Pool):
+    """A pool of connections on anyio."""
+
+    _open_stream = staticmethod(open_stream)
+    _new_event = staticmethod(anyio.Event)
 
 
 @documented_as(Adapter.serve, without="handle_signals")

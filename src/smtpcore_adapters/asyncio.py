@@ -30,6 +30,7 @@ from ssl import SSLContext
 from typing import Any, TypeVar, Unpack, cast
 
 from ._adapter import Adapter, documented_as
+from .client import _pool
 from .client._client import Client
 from .client._connecting import connected
 from .client._options import ConnectOptions
@@ -59,7 +60,7 @@ from .streams._stream import (
 from .streams._tls_codec import Encryption, read, read_arrived, shake_hands
 from .tls._info import Tls
 
-__all__ = ["BackgroundServer", "connect", "open_stream", "run", "send", "serve", "serving", "start"]
+__all__ = ["BackgroundServer", "Pool", "connect", "open_stream", "run", "send", "serve", "serving", "start"]
 
 T = TypeVar("T")
 
@@ -291,6 +292,13 @@ def connect(host: str, port: int, **options: Unpack[ConnectOptions]) -> Abstract
 async def send(message: Body, *, host: str, port: int = 25, **options: Unpack[OneCallOptions]) -> SendResult:
     """Connect to a server on asyncio, send one message, and disconnect. Return the reply for each recipient."""
     return await send_over(open_stream, message, host, port, options)
+
+
+class Pool(_pool.Pool):
+    """A pool of connections on asyncio."""
+
+    _open_stream = staticmethod(open_stream)
+    _new_event = staticmethod(asyncio.Event)
 
 
 class _Accepting:

@@ -13,7 +13,9 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Unpack, cast
 
 from ._adapter import Adapter, documented_as
+from .client import _pool
 from .client._blocking import BlockingClient
+from .client._blocking_pool import BlockingPool, ThreadEvent
 from .client._connecting import open_client
 from .client._options import ConnectOptions
 from .client._results import SendResult
@@ -28,7 +30,7 @@ from .streams._socket_stream import Cancelled, complete
 from .streams._stream import Address, Stream
 from .streams._wakeup import Selector, Wakeup
 
-__all__ = ["Cancelled", "complete", "connect", "open_stream", "run", "send", "serve", "serving"]
+__all__ = ["Cancelled", "Pool", "complete", "connect", "open_stream", "run", "send", "serve", "serving"]
 
 
 @contextmanager
@@ -113,6 +115,26 @@ def connect(host: str, port: int, **options: Unpack[ConnectOptions]) -> Iterator
 def send(message: Body, *, host: str, port: int = 25, **options: Unpack[OneCallOptions]) -> SendResult:
     """Connect to a server, send one message, and disconnect. Return the decisive reply for each recipient."""
     return complete(send_over(open_stream, message, host, port, options))
+
+
+class _ThreadPool(_pool.Pool):
+    _open_stream = staticmethod(open_stream)
+    _new_event = staticmethod(ThreadEvent)
+
+
+class Pool(BlockingPool):
+    """A pool of connections for threads."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        size: int = 4,
+        max_age: float = 300.0,
+        max_uses: int = 100,
+        **options: Unpack[ConnectOptions],
+    ) -> None:
+        super().__init__(_ThreadPool(host, port, size, max_age, max_uses, **options), complete)
 
 
 @contextmanager

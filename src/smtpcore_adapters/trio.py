@@ -6,12 +6,13 @@ from typing import Any, Final, Unpack
 import trio
 
 from ._adapter import Adapter, documented_as
+from .client import _pool
 from .server._acceptor import OnReady
 from .server._app import App
 from .server._config import Options
 from .streams._framework import Framework
 
-__all__ = ["connect", "open_stream", "run", "send", "serve", "serving", "start"]
+__all__ = ["Pool", "connect", "open_stream", "run", "send", "serve", "serving", "start"]
 
 _trio = Adapter(
     Framework(
@@ -41,6 +42,13 @@ start: Final = _trio.start
 open_stream: Final = _trio.open_stream
 connect: Final = _trio.connect
 send: Final = _trio.send
+
+
+class Pool(_pool.Pool):
+    """A pool of connections on trio."""
+
+    _open_stream = staticmethod(open_stream)
+    _new_event = staticmethod(trio.Event)
 
 
 @documented_as(Adapter.serve, without="handle_signals")

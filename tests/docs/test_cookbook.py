@@ -30,7 +30,7 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from smtpcore import Reply
+from smtpcore import Rcpt, Reply
 from smtpcore.proxy import Endpoint, ProxyCommand, ProxyHeader
 from smtpcore.sasl import CheckToken
 from smtpcore_adapters import App, ConnectOptions, Session, TlsMode, default_config
@@ -654,22 +654,20 @@ def test_oauth_proxy_logs_in_with_a_new_token_for_each_connection() -> None:
     assert checked == ["first", "second"]
 
 
-def test_pool_reuses_its_connections() -> None:
-    pool_class = run_example("class Pool:")["Pool"]
+def test_newsletter_is_sent_over_a_pool_of_connections() -> None:
+    send_newsletter = run_example("async def send_newsletter")["send_newsletter"]
+    subscribers = [f"reader{number}@example.org" for number in range(9)]
+    app = App()
     peers: set[object] = set()
 
-    async def main(server: SmtpServer) -> None:
-        pool = pool_class(2, server.host, server.port, tls=TlsMode.NONE)
-        bodies = [f"Subject: {number}\r\n\r\n".encode() for number in range(6)]
-        results = await asyncio.gather(*(pool.send("a@c.example", ["b@example.org"], body) for body in bodies))
-        assert all(result.accepted for result in results)
-        peers.update(each.peer for each in server.messages)
-        server.configure(require_auth=True, auth={"tim": "secret"})  # closes all connections
-        server.configure(require_auth=False)
-        assert (await pool.send("a@c.example", ["b@example.org"], b"again\r\n")).accepted
-        await pool.aclose()
+    @app.on("RCPT")
+    def take(session: Session, rcpt: Rcpt) -> Reply:
+        peers.add(session.peer)
+        return Reply(451, "later") if rcpt.forward_path == "reader3@example.org" else Reply(250, "taken")
 
-    with SmtpServer() as server:
-        asyncio.run(main(server))
-        assert len(server.messages) == 7
-    assert len(peers) == 2
+    app.on("message", blocking=True)(lambda session, message: Reply(250, "taken"))
+    with BackgroundServer(app) as server:
+        host, port = server.address
+        assert asyncio.run(send_newsletter(host, port, "News!", subscribers, tls=TlsMode.NONE)) == [subscribers[3]]
+        assert len(peers) <= 4
+    assert len(asyncio.run(send_newsletter(host, port, "News!", subscribers[:2], tls=TlsMode.NONE))) == 2

@@ -2,6 +2,7 @@
 
 import ssl
 from dataclasses import replace
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,28 @@ def test_invitation_example_sends_to_the_addresses_of_the_header() -> None:
     assert len(anyio.run(main).accepted) == 3
     assert b"The ministry is open" in store.bodies[0]
     assert b"archive" not in store.bodies[0]
+
+
+def test_pool_example_sends_all_messages() -> None:
+    send_all = run_example("async def send_all")["send_all"]
+    store = MessageStore()
+
+    def message(number: int) -> EmailMessage:
+        message = EmailMessage()
+        message["From"], message["To"] = "a@c.example", f"b{number}@s.example"
+        return message
+
+    async def main() -> list[SendResult]:
+        async with serving(accepting(store), config=CONFIG) as server:
+            results: list[SendResult] = await send_all(
+                "127.0.0.1", server.address.port, map(message, range(9)), **CLIENT
+            )
+            return results
+
+    assert [str(path) for result in anyio.run(main) for path in result.accepted] == [
+        f"b{n}@s.example" for n in range(9)
+    ]
+    assert len(store.bodies) == 9
 
 
 def test_announcement_example_reports_refused_recipients(capsys: pytest.CaptureFixture[str]) -> None:

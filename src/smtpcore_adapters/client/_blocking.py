@@ -86,6 +86,10 @@ class BlockingClient:
         """Send NOOP, for example to find out whether the connection still works."""
         return self._run(self._client.noop())
 
+    def check(self, *, ask: bool = True) -> bool:
+        """Return whether the connection works. See `Client.check`."""
+        return self._run(self._client.check(ask=ask))
+
     def vrfy(self, name: str, *, smtputf8: bool = False) -> Reply:
         """Ask whether there is a user or mailbox `name`."""
         return self._run(self._client.vrfy(name, smtputf8=smtputf8))

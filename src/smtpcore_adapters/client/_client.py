@@ -34,7 +34,7 @@ from smtpcore import (
 
 from ..streams._stream import Address
 from ..tls._info import Tls
-from ._driver import ClientDriver, say_hello
+from ._driver import ClientDriver, Usage, say_hello
 from ._envelope import Recipients, Sender, SendOptions, check_send_options, make_mail, make_rcpts
 from ._header_envelope import envelope_of
 from ._messages import Inconvertible
@@ -79,6 +79,16 @@ class Client:
     def is_open(self) -> bool:
         """Whether the connection is open on this side. A lost connection is noticed only at the next command."""
         return self._driver.is_open
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the connection is open and can begin a message for anyone: without XCLIENT and XFORWARD."""
+        return self._driver.connection.state is State.READY and not (self._driver.is_busy or self.usage.is_personal)
+
+    @property
+    def usage(self) -> Usage:
+        """The use of the connection up to now."""
+        return self._driver.usage
 
     @property
     def extensions(self) -> Mapping[str, object]:
@@ -303,6 +313,14 @@ class Client:
     async def xforward(self, attributes: Mapping[str, str | None]) -> Reply:
         """Send XFORWARD with the origin of the next message, for the server's log (Postfix XFORWARD_README)."""
         return await self._driver.ask(Xforward(Attributes(attributes)))
+
+    async def check(self, *, ask: bool = True) -> bool:
+        """Return whether the connection works, for example before a message that cannot be sent twice.
+
+        With `ask`, NOOP is sent, and its reply has to arrive within `ClientBudgets.quit` seconds. Without `ask`, only
+        input that has arrived is read, such as a 421. If the result is false, the connection cannot be used again.
+        """
+        return await self._driver.check(ask=ask)
 
     async def aclose(self) -> None:
         """Send QUIT, and close the connection. Never raises."""

@@ -58,11 +58,8 @@ async def open_client(open_stream: Opener, host: str, port: int, **options: Unpa
 
     try:
         return await _begin_session(driver, host, port, options)
-    except Exception:
-        await driver.aclose()  # RFC 5321 4.1.1.10: with QUIT, if a command can still be sent
-        raise
     except BaseException:
-        await stream.aclose(0)
+        await driver.aclose()  # RFC 5321 4.1.1.10: with QUIT, if a command can still be sent
         raise
 
 

@@ -21,7 +21,8 @@
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from functools import partial
 from ssl import SSLContext
 from typing import TypeVar
@@ -41,6 +42,8 @@ from smtpcore import (
     Extension,
     Helo,
     LocalProtocolError,
+    Mail,
+    Noop,
     ProtocolError,
     Quit,
     RemoteProtocolError,
@@ -52,12 +55,28 @@ from smtpcore import (
     State,
     TimedOut,
     Wait,
+    Xclient,
+    Xforward,
 )
 
-from ..streams._stream import Stream
+from ..streams._stream import Shielding, Stream
 from ._results import Disconnected
 
 T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Usage:
+    """The use of a connection up to now."""
+
+    messages: int = 0
+    """The number of messages that were begun, with MAIL."""
+    pieces: int = 0
+    """The number of pieces of bodies that were sent; an end counts as a piece."""
+    goodbye: Answered | None = None
+    """The reply with which the server has ended the session, such as 421, and the command that was answered."""
+    is_personal: bool = False
+    """Whether XCLIENT or XFORWARD was sent, so that the server treats the connection as that of another client."""
 
 
 class ClientDriver:
@@ -75,12 +94,13 @@ class ClientDriver:
     ) -> None:
         self._conn = ClientConnection(config, extensions=extensions, implicit_tls=implicit_tls, budgets=budgets)
         self._clock = clock
-        self._goodbye: Reply | None = None
         self._is_busy = False
         self._is_at_end = False
         self._is_closed = False
         self._last: Request | None = None
 
+        self.usage: Usage = Usage()
+        """The use of the connection."""
         self.body_error: Exception | None = None
         """The exception that the iteration over a body raised."""
         self.stream: Stream = stream
@@ -90,6 +110,11 @@ class ClientDriver:
     def connection(self) -> ClientConnection:
         """The protocol's connection, to read its state only: commands are sent through this driver."""
         return self._conn
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a task is in the middle of an exchange."""
+        return self._is_busy
 
     @property
     def is_open(self) -> bool:
@@ -132,12 +157,24 @@ class ClientDriver:
 
     async def give_up(self) -> None:
         """Send RSET after a transaction that has failed. The wait for the reply takes at most `ClientBudgets.quit`."""
-        budgets = self._conn.budgets
-        self._hurry()
-        try:
+        with self._hurried():
             await self.ask(Rset())
-        finally:
-            self._conn.budgets = budgets
+
+    async def check(self, *, ask: bool) -> bool:
+        """Return whether the connection is open: judge by the input that has arrived and, with `ask`, send NOOP.
+
+        The wait for the reply takes at most `ClientBudgets.quit`. If the result is false, no more can be sent.
+        """
+        try:
+            with self._exclusively():
+                await self._check_silence()
+            if ask:
+                with self._hurried():
+                    await self.ask(Noop())
+        except (OSError, RemoteProtocolError):
+            return False
+
+        return self.is_open
 
     def _is_pointless(self, request: Request, answers: list[Answered]) -> bool:
         if answers and not (self.is_open and answers[0].reply.is_positive):
@@ -155,6 +192,10 @@ class ClientDriver:
     def _send(self, request: Request) -> None:
         self._conn.send(request)
         self._last = request
+        usage = self.usage
+        usage.messages += isinstance(request, Mail)
+        usage.pieces += isinstance(request, Bdat | DataChunk | DataEnd)
+        usage.is_personal |= isinstance(request, Xclient | Xforward)
 
     async def _take_answers(self, answers: list[Answered], *, left: int = 0) -> None:
         await self._flush(answers)
@@ -254,7 +295,7 @@ class ClientDriver:
         is_abandoned = self._is_busy
         try:
             if not self._is_busy and self._conn.may_send(Quit()):
-                with suppress(OSError, ProtocolError):
+                with suppress(OSError, ProtocolError), self._shielded():
                     await self.ask(Quit())
         finally:
             self._conn.send_failed()
@@ -320,7 +361,7 @@ class ClientDriver:
         if isinstance(event, Answered) and not self.is_open:
             if event.to is None and event.reply.is_positive:  # a 221 that no command has asked for
                 raise Disconnected("the server closed the connection", event.reply)
-            self._goodbye = None if event.reply.is_positive else event.reply
+            self.usage.goodbye = None if event.reply.is_positive else event
 
         return event
 
@@ -369,6 +410,25 @@ class ClientDriver:
                 answers.append(event)
             else:
                 self._receive(await self.stream.receive(end - self._clock()))
+
+    @property
+    def _goodbye(self) -> Reply | None:
+        return self.usage.goodbye.reply if self.usage.goodbye else None
+
+    @contextmanager
+    def _hurried(self) -> Iterator[None]:
+        """Shorten all waits inside the block."""
+        budgets = self._conn.budgets
+        self._hurry()
+        try:
+            yield
+        finally:
+            self._conn.budgets = budgets
+
+    def _shielded(self) -> AbstractContextManager[object]:
+        """Return a block in which a cancelled task may still wait, for at most `ClientBudgets.quit`."""
+        stream = self.stream
+        return stream.shield(self._conn.budgets.quit) if isinstance(stream, Shielding) else nullcontext()
 
     def _hurry(self) -> None:
         """Shorten all waits to `ClientBudgets.quit`, because no result depends on them."""

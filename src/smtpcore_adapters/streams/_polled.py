@@ -11,7 +11,7 @@
 
 import socket
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from heapq import heapify, heappop, heappush
 from itertools import count
@@ -279,6 +279,9 @@ class PolledStream:
 
     def reset_on_close(self) -> None:
         reset_on_close(self._socket.fileno())
+
+    def shield(self, seconds: float) -> AbstractContextManager[object]:
+        return self._framework.cancel_scope(deadline=self._framework.current_time() + seconds, shield=True)
 
     async def sleep(self, seconds: float) -> None:
         await self._framework.sleep(seconds)

@@ -8,7 +8,7 @@ import os
 import select
 import struct
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from ipaddress import IPv6Address
 from socket import (
     EAI_NONAME,
@@ -21,7 +21,7 @@ from socket import (
     socket,
 )
 from ssl import SSLContext
-from typing import Any, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
 
 from ..tls._info import Tls
 
@@ -174,6 +174,14 @@ class Stream(Protocol):
         The coroutine runs in the session's event loop, and is cancelled with the session. Raises `RuntimeError` outside
         of `run_blocking`, where waiting would block the session itself.
         """
+
+
+@runtime_checkable
+class Shielding(Protocol):
+    """A stream of a framework that, in a cancelled task, cancels every further wait."""
+
+    def shield(self, seconds: float) -> AbstractContextManager[object]:
+        """Return a block in which a cancelled task may still wait, for at most `seconds`."""
 
 
 MAX_LINGER = 524_288

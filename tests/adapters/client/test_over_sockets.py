@@ -36,7 +36,7 @@ from smtpcore_adapters.users import Users
 from tests.adapters.clocks import Clock
 from tests.adapters.fakes import CONFIG, MessageStore, accepting
 from tests.adapters.harness import TIMEOUT, connect_of, run_in, running
-from tests.adapters.peers import Peer, Serve, serving
+from tests.adapters.peers import Answering, Peer, Serve, serving
 from tests.playbook import GO_AHEAD, GREETING, OK, offer
 
 pytestmark = pytest.mark.usefixtures("frozen_heap")
@@ -515,3 +515,64 @@ def test_invalid_argument_raises_before_anything_is_sent(backend: str, store: Me
 
     with running(backend, accepting(store), config=CONFIG) as server:
         run(backend, misuse, server.server.address.port)
+
+
+# QUIT
+
+
+@pytest.mark.parametrize("error", [LookupError, KeyboardInterrupt])
+def test_quit_is_sent_after_an_exception_of_the_block(backend: str, error: type[BaseException]) -> None:
+    async def fail(connect: Connect) -> None:
+        async with connect():
+            raise error
+
+    server = Answering()
+    with serving(server) as address, pytest.raises(error):
+        run(backend, fail, address.port, tls=TlsMode.NONE)
+    assert server.heard[-1] == "QUIT"
+
+
+def test_quit_is_sent_when_the_block_is_cancelled_between_commands(loop_backend: str) -> None:
+    async def cancel(connect: Connect) -> None:
+        with anyio.CancelScope() as scope:
+            async with connect():
+                scope.cancel()
+                await anyio.sleep_forever()
+
+    server = Answering()
+    with serving(server) as address:
+        run(loop_backend, cancel, address.port, tls=TlsMode.NONE)
+    assert server.heard[-1] == "QUIT"
+
+
+def test_wait_for_the_reply_to_quit_is_short_when_the_block_is_cancelled(loop_backend: str) -> None:
+    async def cancel(connect: Connect) -> None:
+        with anyio.CancelScope() as scope:
+            async with connect():
+                scope.cancel()
+                await anyio.sleep_forever()
+
+    server = Answering(QUIT=lambda peer: peer.socket.recv(1))
+    budgets = ClientBudgets(quit=0.02)
+    with serving(server) as address:
+        run(loop_backend, cancel, address.port, tls=TlsMode.NONE, budgets=budgets)
+    assert server.heard[-1] == "QUIT"
+
+
+def test_cancelled_connect_sends_quit_if_no_reply_is_pending(loop_backend: str) -> None:
+    async def fetch() -> tuple[str, str]:
+        scopes[0].cancel()
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def cancel(connect: Connect) -> None:
+        with anyio.CancelScope() as scope:
+            scopes.append(scope)
+            async with connect(auth=fetch, plaintext_auth=True):
+                raise AssertionError
+
+    scopes: list[anyio.CancelScope] = []
+    server = Answering("AUTH PLAIN")
+    with serving(server) as address:
+        run(loop_backend, cancel, address.port, tls=TlsMode.NONE)
+    assert server.heard[-1] == "QUIT"
