@@ -46,8 +46,6 @@ class ReceiveBuffer(bytearray):
         `limit` is the maximum length of a line in octets, CR LF included. With `bare_lf`, a bare LF also ends a line.
         Raises `LineError` for a faulty line, and skips the line up to the next LF.
         """
-        if not self:
-            return None
         if self.skipping:
             found = self.find(b"\n")
             del self[: found + 1 if found >= 0 else len(self)]

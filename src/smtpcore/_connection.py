@@ -194,7 +194,7 @@ class Connection(Endpoint[Budgets]):
         is_response = self._state is State.AUTH
         longest = MAX_AUTH_LINE if is_response else self._compiled.longest_line
         try:
-            line = self._buffer.take_line(longest, bare_lf=self._compiled.bare_lf)
+            line = self._buffer.take_line(longest, bare_lf=self._compiled.bare_lf) if self._buffer else None
         except LineError as exc:
             return self._ask(self._refusals.refuse_line(exc, self._state))
         if line is None:

@@ -149,9 +149,11 @@ def check_reply(asked: Event, reply: Reply) -> None:
     if must_close and reply.reply_class is not ReplyClass.GOODBYE:
         # After a BDAT without a valid size, for instance, the next octets are not a command.
         raise LocalProtocolError(f"{reply.code} would continue a session that has to end: use 421")
-    if kind is Burl and reply.is_positive:
+    if not reply.is_positive:
+        return
+    if kind is Burl:
         raise LocalProtocolError("a BURL is accepted by its octets: pass them to receive_part")
-    if kind in ONLY_POSITIVE and reply.is_positive and reply.code not in ONLY_POSITIVE[kind]:
+    if kind in ONLY_POSITIVE and reply.code not in ONLY_POSITIVE[kind]:
         only = " or ".join(str(code.value) for code in ONLY_POSITIVE[kind])
         raise LocalProtocolError(f"{reply.code} cannot answer {kind.__name__}: use {only}, or refuse")
     if reply.code in ONLY_FOR and kind in DEFAULTS and kind not in ONLY_FOR[reply.code]:
