@@ -150,7 +150,7 @@ class Connection(Endpoint[Budgets]):
 
         state = self._state
         if state in _BETWEEN_LINES:
-            return self._read_line()
+            return self._read_line() if self._buffer else self._await_data()
         if state in IN_BODY:
             return self._read_body(self._buffer)
         if state is State.CONNECTED and not self._expects_handshake():
@@ -194,7 +194,7 @@ class Connection(Endpoint[Budgets]):
         is_response = self._state is State.AUTH
         longest = MAX_AUTH_LINE if is_response else self._compiled.longest_line
         try:
-            line = self._buffer.take_line(longest, bare_lf=self._compiled.bare_lf) if self._buffer else None
+            line = self._buffer.take_line(longest, bare_lf=self._compiled.bare_lf)
         except LineError as exc:
             return self._ask(self._refusals.refuse_line(exc, self._state))
         if line is None:
