@@ -286,7 +286,7 @@ def test_connect_waits_for_the_last_address(backend: str, monkeypatch: pytest.Mo
 
 
 HAPPY_EYEBALLS = {
-    **dict.fromkeys(("asyncio", "asyncio-uvloop"), "smtpcore_adapters.asyncio.HAPPY_EYEBALLS"),
+    **dict.fromkeys(("asyncio", "asyncio-uvloop"), "smtpcore_adapters.streams._asyncio.HAPPY_EYEBALLS"),
     **dict.fromkeys(("anyio-asyncio", "anyio-trio", "trio"), "smtpcore_adapters.streams._connector.HAPPY_EYEBALLS"),
     "threads": "smtpcore_adapters.streams._socket_stream.HAPPY_EYEBALLS",
 }

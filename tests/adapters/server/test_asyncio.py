@@ -1,0 +1,75 @@
+"""Accepting connections on asyncio."""
+
+import asyncio
+import errno
+import threading
+from contextlib import ExitStack
+from typing import Never
+from unittest.mock import Mock
+
+import pytest
+
+from smtpcore_adapters import Address, App
+from smtpcore_adapters.asyncio import serving
+from tests.adapters.fakes import CONFIG
+from tests.adapters.harness import TIMEOUT, Client, running
+
+
+class WithoutReaders(asyncio.SelectorEventLoop):
+    """A loop without `add_reader`, like the default loop of Windows."""
+
+    def add_reader(self, *args: object) -> Never:
+        raise NotImplementedError
+
+
+def test_server_accepts_connections_on_a_loop_without_readers() -> None:
+    async def main() -> None:
+        async with serving(App(), config=CONFIG) as server:
+            await asyncio.to_thread(check, server.address)
+
+    def check(address: Address) -> None:
+        with Client(address) as client:
+            client.expect(220).send(b"QUIT\r\n").expect(221)
+
+    with asyncio.Runner(loop_factory=WithoutReaders) as runner:
+        runner.run(main())
+
+
+def test_burst_of_connections_is_accepted_in_several_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smtpcore_adapters.server._asyncio._ACCEPT_AT_ONCE", 1)
+    with running("asyncio", App(), config=CONFIG) as server, ExitStack() as stack:
+        for client in [stack.enter_context(server.connect()) for _ in range(5)]:
+            client.expect(220)
+
+
+def test_connection_without_transport_is_closed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(*args: object) -> Never:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with running("asyncio", App(), config=CONFIG) as server:
+        with monkeypatch.context() as patch:
+            patch.setattr(asyncio.SelectorEventLoop, "connect_accepted_socket", fail)
+            with server.connect() as unlucky:
+                assert unlucky.is_closed()
+        with server.connect() as client:
+            client.expect(220)
+    assert "Too many open files" in caplog.text
+
+
+def test_server_may_stop_during_the_pause_after_an_accept_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = threading.Event()
+
+    def fail(error: OSError) -> float:
+        failed.set()
+        return 60.0
+
+    monkeypatch.setattr("smtpcore_adapters.server._asyncio.pause_after_accept_error", fail)
+    with running("asyncio", App(), config=CONFIG) as server:
+        monkeypatch.setattr(
+            "smtpcore_adapters.server._asyncio.accept_from", Mock(side_effect=OSError(errno.EMFILE, ""))
+        )
+        with server.connect():
+            assert failed.wait(TIMEOUT)
+            server.leave().result(TIMEOUT)
