@@ -72,7 +72,7 @@ from ._extensions._rrvs import NoSupport, ValidSince
 from ._extensions._xclient import Attributes, Xclient
 from ._extensions._xforward import Xforward
 from ._fields import check_fields, check_values
-from ._help import show_texts
+from ._help import show_texts, texts_of
 from ._replies import Challenge, Reply, ReplyClass, ReplyCode
 from ._state import State, Wait
 from ._xtext import decode_xtext, encode_xtext
@@ -92,7 +92,7 @@ __all__ += ["HeaderEnd", "InvalidCommand", "InvalidData", "Question", "Request",
 __all__ += ["Challenge", "Reply", "ReplyClass", "ReplyCode"]
 __all__ += ["Attributes", "BodyType", "ByMode", "DeliverBy", "EnvelopeId", "HoldLimits", "Mailbox", "NoSupport"]
 __all__ += ["Notify", "OriginalRecipient", "Params", "Path", "Ret", "SessionLimits", "Submitter", "ValidSince"]
-__all__ += ["check_fields", "check_values", "decode_xtext", "encode_xtext", "show_texts"]
+__all__ += ["check_fields", "check_values", "decode_xtext", "encode_xtext", "show_texts", "texts_of"]
 __all__ += ["EXTENSIONS", "OFF_BY_DEFAULT", "Extension", "ExtensionCommand", "NextHop", "Parameter"]
 __all__ += ["relay_or_drop", "relay_or_refuse"]
 

@@ -9,8 +9,7 @@ from typing import Any, TypedDict
 
 import pytest
 
-from smtpcore import Wait, show_texts
-from smtpcore._help import texts_of
+from smtpcore import Wait, show_texts, texts_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,7 +144,7 @@ class Acceptor:
         The coroutine raises only exceptions that cancel it. `listener` is the listener that accepted the connection; by
         default the first one.
         """
-        loop = self._make_loop(stream, self._settings_of[listener or self.listeners[0]])
+        loop = self._make_loop(stream, listener or self.listeners[0])
         if len(self._loops) >= 2 * self._limits.connections:
             loop.reach("connections")  # sending refusals would use too many sockets
             return stream.aclose(0)
@@ -155,7 +155,8 @@ class Acceptor:
 
         return loop.run()
 
-    def _make_loop(self, stream: Stream, settings: _ListenerSettings) -> SessionLoop:
+    def _make_loop(self, stream: Stream, listener: Listener) -> SessionLoop:
+        settings = self._settings_of[listener]
         is_proxy = stream.peer in settings.proxies
         is_trusted = not is_proxy and stream.peer in settings.trusted
         return SessionLoop(
@@ -171,6 +172,7 @@ class Acceptor:
             implicit_tls=settings.implicit_tls,
             proxied=is_proxy,
             trusted=is_trusted,
+            listener=listener,
             on_end=self._loops.discard,
             on_exit=self._exit,
             clock=self.clock,

@@ -5,11 +5,12 @@
 
 import errno
 import os
+import shutil
 import socket
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ssl import SSLContext
 from typing import Any
 
@@ -44,10 +45,16 @@ class Listener:
     file is removed when the server stops."""
     mode: int = _MODE
     """The permissions of the Unix socket, by default for its owner only. A client needs the permission to write."""
+    owner: str | None = None
+    """The user who owns the Unix socket: a name or a number. By default the user of this process."""
+    group: str | None = None
+    """The group of the Unix socket: a name or a number. By default the group of this process."""
     bound: socket.socket | None = None
     """A stream socket that is already bound, in place of a port. The socket is closed when the server stops."""
     reuse_port: bool = False
     """Whether several processes may listen on the port, and share its connections (`SO_REUSEPORT`)."""
+    name: str = ""
+    """A name for handlers, which read it as `session.listener.name`."""
     config: Config | None = None
     """The configuration of the protocol."""
     tls: SSLContext | None = None
@@ -77,8 +84,14 @@ class Listener:
         is_tcp = self.path is None and self.bound is None
         if not is_tcp and (self.port, self.host, self.reuse_port) != (0, LOOPBACK, False):
             raise ValueError("port, host and reuse_port have no effect with path or bound: leave them out")
-        if self.path is None and self.mode != _MODE:
-            raise ValueError("mode has no effect without path: leave it out")
+        if self.path is None and (self.mode, self.owner, self.group) != (_MODE, None, None):
+            raise ValueError("mode, owner and group have no effect without path: leave them out")
+
+    def at(self, bound: socket.socket) -> "Listener":
+        """Return a listener with the same settings for a socket that is already bound."""
+        return replace(
+            self, port=0, host=LOOPBACK, reuse_port=False, path=None, mode=_MODE, owner=None, group=None, bound=bound
+        )
 
 
 def inherited_sockets(name: str | None = None) -> tuple[socket.socket, ...]:
@@ -95,10 +108,14 @@ def inherited_sockets(name: str | None = None) -> tuple[socket.socket, ...]:
     names = os.environ.get("LISTEN_FDNAMES", "").split(":") if "LISTEN_FDNAMES" in os.environ else []
     names += ["unknown"] * (count - len(names))  # the name that sd_listen_fds_with_names(3) gives to unnamed sockets
     numbers = [_FIRST_INHERITED + number for number in range(count) if name in (None, names[number])]
-    return tuple(_inherit(number) for number in numbers)
+    return tuple(inherit_socket(number) for number in numbers)
 
 
-def _inherit(descriptor: int) -> socket.socket:
+def inherit_socket(descriptor: int) -> socket.socket:
+    """Return the stream socket with this number, which another program has opened for this process.
+
+    Raises `ValueError` if the number does not belong to a stream socket, and `OSError` if it is not open.
+    """
     if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
         raise ValueError(f"the inherited file descriptor {descriptor} is not a socket")
 
@@ -154,7 +171,7 @@ def _open(listener: Listener, stack: ExitStack) -> list[socket.socket]:
         return [taken]
 
     if listener.path:
-        return [stack.enter_context(_unix_socket(listener.path, listener.mode))]
+        return [stack.enter_context(_unix_socket(listener.path, listener))]
 
     return [stack.enter_context(each) for each in _tcp_sockets(listener)]
 
@@ -237,7 +254,7 @@ def _bind(family: int, address: tuple[Any, ...], *, reuse_port: bool) -> socket.
 
 
 @contextmanager
-def _unix_socket(path: str, mode: int) -> Iterator[socket.socket]:
+def _unix_socket(path: str, listener: Listener) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
         try:
             _remove_stale(path)
@@ -247,13 +264,27 @@ def _unix_socket(path: str, mode: int) -> Iterator[socket.socket]:
 
         inode = _inode(path)
         try:
-            os.chmod(path, mode)  # before `listen`: until then clients cannot connect
+            # Before `listen`: until then clients cannot connect.
+            _give(path, listener.owner, listener.group)
+            os.chmod(path, listener.mode)
             made.listen(BACKLOG)
             yield made
         finally:
             if _inode(path) == inode:  # another server may have replaced the file meanwhile
                 with suppress(OSError):
                     os.unlink(path)
+
+
+def _give(path: str, owner: str | None, group: str | None) -> None:
+    try:
+        if owner is not None:
+            shutil.chown(path, user=int(owner) if owner.isdecimal() else owner)
+        if group is not None:
+            shutil.chown(path, group=int(group) if group.isdecimal() else group)
+    except LookupError as exc:
+        raise OSError(errno.EINVAL, str(exc), path) from exc
+    except OSError as exc:
+        raise _named(exc, path) from exc
 
 
 def _inode(path: str) -> tuple[int, int] | None:

@@ -11,6 +11,7 @@ from smtpcore.proxy import Endpoint, ProxyHeader
 
 from ..streams._stream import Address, Stream
 from ..tls._info import Tls
+from ._listeners import Listener
 from ._reply_edits import ReplyEdits
 from ._session_state import S_co
 from ._xclient import NO_XCLIENT, XclientAttributes
@@ -32,12 +33,15 @@ class SessionRecord:
         "identity",
         "is_dropped",
         "is_greeting_anew",
+        "listener",
         "messages",
         "proxy_header",
         "xclient",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, listener: Listener | None = None) -> None:
+        self.listener: Listener | None = listener
+        """The listener that accepted the connection, None if there is none."""
         self.draining: bool = False
         """Whether the session was asked to end."""
         self.is_dropped: bool = False
@@ -144,6 +148,11 @@ class Session(Generic[S_co]):
         """The address that the client connected to; through a proxy, the address in the PROXY header or XCLIENT."""
         header = self._record.proxy_header
         return self._record.xclient.local(_endpoint(header.destination) if header else self._stream.local)
+
+    @property
+    def listener(self) -> Listener | None:
+        """The listener that accepted the connection. None in a test without a listener."""
+        return self._record.listener
 
     @property
     def tls(self) -> Tls | None:

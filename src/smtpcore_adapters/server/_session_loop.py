@@ -50,6 +50,7 @@ from ._authentication import AuthExchange
 from ._config import config_for
 from ._handlers import ConnectionDropped, Handlers
 from ._limits import Limits, Timeouts
+from ._listeners import Listener
 from ._message_exchange import MessageExchange
 from ._notifications import AbortConnection, Decider, Reason, SessionClosed, SessionOpened
 from ._peers import PeerTable
@@ -88,6 +89,7 @@ class SessionLoop:
         implicit_tls: bool = False,
         proxied: bool = False,
         trusted: bool = False,
+        listener: Listener | None = None,
         on_end: "Callable[[SessionLoop], object] | None" = None,
         on_exit: Callable[[BaseException], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -96,7 +98,7 @@ class SessionLoop:
         peers = peers or PeerTable(limits)
         conn = Connection(config_for(app, config), extensions=extensions, implicit_tls=implicit_tls)
         conn.budgets = budgets or conn.budgets
-        self._record = SessionRecord()
+        self._record = SessionRecord(listener)
         self._wire = Wire(app, stream, conn, self._record, timeouts, peers=peers, tls=tls, clock=clock)
         self._admission = Admission(self._wire, self._record, peers, timeouts, is_trusted=trusted)
         self._handlers = Handlers(app, self._wire, self._admission)

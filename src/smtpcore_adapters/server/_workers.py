@@ -288,7 +288,7 @@ _SPREADING = frozenset({"linux", "android"})
 def _for_many(listener: Listener, stack: ExitStack) -> Iterator[Listener]:
     if listener.path or listener.bound or not spreads_connections():
         for each, _ in stack.enter_context(listening([listener])):
-            yield Listener(bound=each)
+            yield listener.at(each)
         return
 
     with listening([listener]) as opened:  # fails if another program uses the port

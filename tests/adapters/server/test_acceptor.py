@@ -133,6 +133,15 @@ def test_networks_of_the_listener_or_the_server_are_trusted(own: tuple[str, ...]
     assert ("XCLIENT" in accepted(acceptor, HERE).send(EHLO, QUIT).replies[1]) is is_trusted
 
 
+def test_session_names_its_listener() -> None:
+    names: list[str] = []
+    app = App()
+    app.on("connect")(lambda session, opened: names.append(session.listener.name if session.listener else ""))
+    acceptor = Acceptor(app, config=CONFIG, listeners=[Listener(name="mx"), Listener(name="other")])
+    accepted(acceptor).send(QUIT)
+    assert names == ["mx"]
+
+
 def test_address_of_a_server_is_its_first_address() -> None:
     assert Server((HERE, THERE)).address == HERE
 

@@ -2,7 +2,10 @@
 
 import errno
 import fcntl
+import grp
 import os
+import pwd
+import shutil
 import socket
 import stat
 import subprocess
@@ -189,6 +192,39 @@ def test_unix_socket_has_its_mode_and_is_removed_on_exit(tmp_path: Path) -> None
         path.unlink()  # as a clean-up job would do
 
 
+@pytest.mark.parametrize("number", [True, False])
+def test_unix_socket_is_given_to_a_user_and_a_group(tmp_path: Path, number: bool) -> None:
+    path = tmp_path / "smtp"
+    user, group = os.getuid(), os.getgid()
+    owner = str(user) if number else pwd.getpwuid(user).pw_name
+    with listening(
+        [Listener(path=str(path), owner=owner, group=str(group) if number else grp.getgrgid(group).gr_name)]
+    ):
+        assert (path.stat().st_uid, path.stat().st_gid) == (user, group)
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"), [({"owner": "nobody-here"}, "no such user"), ({"group": "nobody-here"}, "no such group")]
+)
+def test_unknown_owner_of_a_unix_socket_is_an_error(tmp_path: Path, fields: dict[str, str], error: str) -> None:
+    path = tmp_path / "smtp"
+    with pytest.raises(OSError, match=error) as caught, listening([Listener(path=str(path), **fields)]):
+        raise AssertionError
+    assert caught.value.filename == str(path)
+    assert not path.exists()
+
+
+def test_owner_that_this_user_may_not_set_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str, user: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(shutil, "chown", refuse)
+    path = str(tmp_path / "smtp")
+    with pytest.raises(PermissionError, match="not permitted") as caught, listening([Listener(path=path, owner="0")]):
+        raise AssertionError
+    assert caught.value.filename == path
+
+
 def test_stale_unix_socket_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "smtp"
     with socket.socket(socket.AF_UNIX) as stale:
@@ -359,7 +395,8 @@ def test_empty_listeners_are_a_value_error() -> None:
         ({"path": "/run/x", "reuse_port": True}, "leave them out"),
         ({"bound": None, "port": 25}, "leave them out"),
         ({"bound": None, "path": "/run/x"}, "exclude each other"),
-        ({"port": 25, "mode": 0o666}, "mode has no effect without path"),
+        ({"port": 25, "mode": 0o666}, "mode, owner and group have no effect without path"),
+        ({"port": 25, "owner": "root"}, "have no effect without path"),
         ({"path": ""}, "the path of a listener is empty"),
     ],
 )

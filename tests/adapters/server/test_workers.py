@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 
+from smtpcore import Budgets
 from smtpcore_adapters.server._listeners import Listener, listening
 from tests.adapters.harness import has_ipv6
 
@@ -311,6 +313,13 @@ def test_delay_doubles_for_a_worker_that_keeps_dying() -> None:
 
 
 # Listening
+
+
+def test_shared_socket_keeps_the_settings_of_its_listener(tmp_path: Path) -> None:
+    listener = Listener(path=str(tmp_path / "smtp"), mode=0o660, name="lmtp", budgets=Budgets(greeting=5))
+    with sockets_for_many([listener]) as [shared]:
+        assert shared.bound
+        assert (shared.name, shared.budgets, shared.path, shared.mode) == ("lmtp", Budgets(greeting=5), None, 0o600)
 
 
 def test_each_worker_has_its_own_socket_at_one_port() -> None:
