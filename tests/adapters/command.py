@@ -90,7 +90,7 @@ def running(directory: Path, *arguments: str, stores: bool = True, stdout: int =
 
     Messages are stored in `directory`, unless `stores` is false or the messages are forwarded.
     """
-    stores = stores and "--forward" not in arguments
+    stores = stores and "--deliver" not in arguments
     directory.mkdir(parents=True, exist_ok=True)
     maildir = directory / "Maildir"
     process = subprocess.Popen(

@@ -96,7 +96,7 @@ def test_dovecot_gets_a_message_for_several_recipients() -> None:
 
 
 def test_smtpcore_is_a_filter_before_the_queue_of_postfix(postfix: MailServer, tmp_path: Path) -> None:
-    options = ["--forward", f"127.0.0.1:{postfix.port}", "--forward-xforward", "--trusted", "127.0.0.0/8"]
+    options = ["--deliver", f"smtp://127.0.0.1:{postfix.port}?xforward=true", "--trusted", "127.0.0.0/8"]
     message = "Message-ID: <{}>\r\n\r\n.\r\nGrüße\r\n"
     marker = uuid4().hex
     with (

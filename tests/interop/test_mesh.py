@@ -1,4 +1,4 @@
-"""Real servers relay messages through `smtpcore serve --forward` to real servers, with the same results as directly."""
+"""Real servers relay messages through `smtpcore serve --deliver` to real servers, with the same results as directly."""
 
 import re
 import smtplib
@@ -232,10 +232,10 @@ def mesh(relay_name: str, server_name: str, directory: Path) -> Iterator[Mesh]:
 def middle_of(server_name: str, directory: Path) -> Iterator[tuple[MailServer, Running]]:
     """Run a server, and `smtpcore serve` in front of it."""
     with servers.server(server_name) as server:
-        options = ["--forward", f"127.0.0.1:{server.port}", "--forward-announce", "--self-signed"]
+        scheme = "lmtp" if server.lmtp else "smtp"
+        options = ["--deliver", f"{scheme}://127.0.0.1:{server.port}?announce=true", "--self-signed"]
         options += ["--backend", BACKENDS[server_name]]
-        lmtp = ["--forward-lmtp"] if server.lmtp else []
-        with running(directory, *options, *lmtp) as middle:
+        with running(directory, *options) as middle:
             yield server, middle
         assert middle.status == 0
         assert middle.errors == []

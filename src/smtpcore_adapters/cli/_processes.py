@@ -26,8 +26,13 @@ Run = Callable[..., None]
 """An adapter's `run` with all arguments bound except `listeners` and `on_ready`."""
 
 
-def run_alone(run: Run, listeners: Sequence[Listener], app: App[Any], metrics_port: int | None) -> None:
-    """Run the server, and the metrics in a thread, until SIGINT or SIGTERM. Raise `OSError` if listening fails."""
+def run_alone(
+    run: Run, listeners: Sequence[Listener], app: App[Any], metrics_port: int | None, *, quiet: bool = False
+) -> None:
+    """Run the server, and the metrics in a thread, until SIGINT or SIGTERM. Raise `OSError` if listening fails.
+
+    With `quiet`, the addresses are not shown.
+    """
     with ExitStack() as stack:
         metrics = _metrics(app, metrics_port, stack)
         if metrics:
@@ -35,14 +40,17 @@ def run_alone(run: Run, listeners: Sequence[Listener], app: App[Any], metrics_po
             stack.callback(metrics.shutdown)
 
         opened = stack.enter_context(listening(listeners))  # here, because `on_ready` gets only the first address
-        bound = [Listener(bound=each) for each, _ in opened]
-        run(listeners=bound, on_ready=lambda address: _announce(_address_of(metrics), addresses_of(opened)))
+        bound = [listener.at(each) for each, listener in opened]
+        addresses = addresses_of(opened)
+        run(listeners=bound, on_ready=lambda address: _announce(_address_of(metrics), addresses, quiet=quiet))
 
 
-def run_workers(run: Run, places: Sequence[Listener], count: int, app: App[Any], metrics_port: int | None) -> None:
+def run_workers(
+    run: Run, places: Sequence[Listener], count: int, app: App[Any], metrics_port: int | None, *, quiet: bool = False
+) -> None:
     """Run `count` worker processes until SIGINT or SIGTERM; one more process serves the metrics of all workers.
 
-    Raise `OSError` if listening fails.
+    Raise `OSError` if listening fails. With `quiet`, the addresses are not shown.
     """
     if not hasattr(os, "fork"):
         raise click.UsageError("--workers needs a system that can fork, such as Linux or macOS")
@@ -60,7 +68,7 @@ def run_workers(run: Run, places: Sequence[Listener], count: int, app: App[Any],
             works,
             # serves the metrics until all workers have ended
             readers=[partial(_work_for_metrics, metrics)] if metrics else [],
-            on_ready=partial(_announce, _address_of(metrics), [_address_at(each) for each in listeners]),
+            on_ready=partial(_announce, _address_of(metrics), [_address_at(each) for each in listeners], quiet=quiet),
             on_death=_forget_process if metrics else lambda pid: None,
             on_stop=listening.close,
         ).run()
@@ -77,7 +85,10 @@ def _address_at(listener: Listener) -> Address | None:
     return Address(listener.host or "", listener.port)
 
 
-def _announce(metrics: Address | None, addresses: Iterable[Address | None]) -> None:
+def _announce(metrics: Address | None, addresses: Iterable[Address | None], *, quiet: bool = False) -> None:
+    if quiet:
+        return
+
     click.echo(f"listening on {' and '.join(map(str, addresses))}", err=True)
     if metrics:
         click.echo(f"metrics at http://{metrics}/metrics", err=True)
@@ -101,27 +112,26 @@ def raise_descriptor_limit(needed: int) -> None:
 
 
 @contextmanager
-def reloading(tls: ServerTls | None) -> Iterator[None]:
-    """At each SIGHUP while the block runs, reload the certificate from its file, if it came from a file."""
+def reloading(certificates: Sequence[ServerTls]) -> Iterator[None]:
+    """At each SIGHUP while the block runs, reload the certificates that came from files."""
     # A closed terminal, a rotation of logs and `systemctl reload` send SIGHUP. By default SIGHUP would end the process.
-    before = signal.signal(signal.SIGHUP, lambda number, frame: _reload(tls))
+    before = signal.signal(signal.SIGHUP, lambda number, frame: _reload(certificates))
     try:
         yield
     finally:
         signal.signal(signal.SIGHUP, before)
 
 
-def _reload(tls: ServerTls | None) -> None:
-    if tls is None:
+def _reload(certificates: Sequence[ServerTls]) -> None:
+    if not certificates:
         _logger.info("SIGHUP: there is no certificate file to reload")
-        return
-
-    try:
-        tls.reload()
-    except OSError as exc:
-        _logger.error("cannot reload the certificate, the old one stays in use: %s", exc.strerror or exc)
-    else:
-        _logger.info("certificate reloaded")
+    for tls in certificates:
+        try:
+            tls.reload()
+        except OSError as exc:
+            _logger.error("cannot reload the certificate, the old one stays in use: %s", exc.strerror or exc)
+        else:
+            _logger.info("certificate reloaded")
 
 
 # Metrics

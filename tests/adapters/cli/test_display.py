@@ -12,7 +12,7 @@ from rich.logging import RichHandler
 
 from smtpcore import BodyAborted, DataChunk, DataEnd, Mail, Path, Rcpt, Reply, Transaction
 from smtpcore_adapters.cli._display import Arrival, Arrivals, JsonLog, LineLog, PrintableLog
-from smtpcore_adapters.cli.serve import _log_handler
+from smtpcore_adapters.cli._output import log_handler
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_log_record_in_a_file_is_one_line_with_time_and_level() -> None:
 def test_log_on_a_terminal_has_colours_and_in_a_file_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     for is_terminal, kind in ((True, RichHandler), (False, logging.StreamHandler)):
         monkeypatch.setattr("rich.console.Console.is_terminal", is_terminal)
-        assert type(_log_handler()) is kind
+        assert type(log_handler()) is kind
 
 
 def test_json_log_record_includes_the_traceback() -> None:

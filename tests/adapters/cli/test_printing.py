@@ -62,8 +62,8 @@ def test_printed_message_is_also_stored_in_a_given_maildir(tmp_path: Path) -> No
 def test_forwarded_messages_are_printed_if_the_next_server_accepts_them(tmp_path: Path) -> None:
     (tmp_path / "next").mkdir()
     with running(tmp_path / "next", "--fault", "message 1 -> 554") as next_server:
-        address = f"127.0.0.1:{next_server.port}"
-        with running(tmp_path, "--print", "--forward", address, stores=False) as server:
+        address = f"smtp://127.0.0.1:{next_server.port}"
+        with running(tmp_path, "--print", "--deliver", address, stores=False) as server:
             with pytest.raises(smtplib.SMTPDataError):
                 send(server, b"Subject: refused\r\n")
             send(server, MESSAGE)

@@ -42,7 +42,7 @@ def test_listening_addresses_are_announced_on_stderr(
 def test_worker_that_fails_to_start_gives_one_line_and_status_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(*arguments: object) -> None:
+    def fail(*arguments: object, **options: object) -> None:
         raise ChildProcessError("a worker failed before it was ready")
 
     monkeypatch.setattr(sys.modules["smtpcore_adapters.cli.serve"], "run_workers", fail)
@@ -214,7 +214,7 @@ def test_port_in_use_with_workers_is_an_error(tmp_path: Path) -> None:
         done = run_in_process("serve", "--port", str(port), "--maildir", str(tmp_path / "M"), "--workers", "2")
 
     assert done.returncode == 2
-    assert done.stderr.startswith(f"smtpcore: cannot listen on 127.0.0.1 port {port}: ")
+    assert done.stderr.startswith(f"smtpcore: cannot listen on 127.0.0.1:{port}: ")
 
 
 def test_workers_on_a_system_without_fork_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,4 +317,7 @@ def test_workers_share_one_socket_without_so_reuseport(tmp_path: Path, monkeypat
 
 def test_server_runs_on_a_system_without_sighup(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(signal, "SIGHUP")
-    assert _reloading(print, None) is print
+    served: list[object] = []
+    plan: Any = SimpleNamespace(app="the app", listeners=[])
+    _reloading(served.append, plan)()
+    assert served == ["the app"]

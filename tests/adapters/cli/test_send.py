@@ -212,7 +212,14 @@ def test_progress_bar_is_shown_for_a_long_message_on_a_terminal(server: Running,
 
 def test_serve_forwards_mail_and_returns_the_replies_of_the_next_server(server: Running, tmp_path: Path) -> None:
     known = server.messages()
-    arguments = ["--forward", f"127.0.0.1:{server.port}", "--accept", "example.org", "--accept", "elsewhere.example"]
+    arguments = [
+        "--deliver",
+        f"smtp://127.0.0.1:{server.port}",
+        "--accept",
+        "example.org",
+        "--accept",
+        "elsewhere.example",
+    ]
     with running(tmp_path, *arguments) as relay:
         done = send(relay, to=("b@example.org", "c@elsewhere.example", "d@nowhere.example"))
 
@@ -228,7 +235,7 @@ def test_serve_forwards_mail_and_returns_the_replies_of_the_next_server(server: 
 
 def test_serve_forwards_mail_over_lmtp(tmp_path: Path) -> None:
     with running(tmp_path / "store", "--lmtp") as store:
-        arguments = ["--forward", f"127.0.0.1:{store.port}", "--forward-lmtp", "--forward-tls", "none"]
+        arguments = ["--deliver", f"lmtp://127.0.0.1:{store.port}?tls=none"]
         with running(tmp_path, *arguments) as relay:
             done = send(relay, to=("b@example.org", "c@example.org"))
         messages = store.messages()
@@ -241,9 +248,9 @@ def test_serve_forwards_mail_over_lmtp(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "options"),
     [
-        ("--forward-xclient", {"trusted": ["127.0.0.0/8"]}),
-        ("--forward-proxy-protocol", {"proxies": ["127.0.0.0/8"]}),
-        ("--forward-xforward", {"trusted": ["127.0.0.0/8"]}),
+        ("xclient", {"trusted": ["127.0.0.0/8"]}),
+        ("proxy_protocol", {"proxies": ["127.0.0.0/8"]}),
+        ("xforward", {"trusted": ["127.0.0.0/8"]}),
     ],
 )
 def test_serve_sends_the_client_attributes_to_the_next_server(
@@ -253,19 +260,24 @@ def test_serve_sends_the_client_attributes_to_the_next_server(
 
     async def record(session: Session, message: Message) -> Reply:
         peer = session.peer.host if session.peer else None
-        seen.append(session.forwarded.get("ADDR") if option == "--forward-xforward" else peer)
+        seen.append(session.forwarded.get("ADDR") if option == "xforward" else peer)
         return Reply(250, "taken")
 
     app = accepting()
     app.on("message")(record)
     with serving_in_process("asyncio", app, **options) as store:
-        arguments = ["--forward", f"127.0.0.1:{store.server.address.port}", option, "--trusted", "127.0.0.0/8"]
+        arguments = [
+            "--deliver",
+            f"smtp://127.0.0.1:{store.server.address.port}?{option}=true",
+            "--trusted",
+            "127.0.0.0/8",
+        ]
         with (
             running(tmp_path, *arguments, "--accept", "example.org") as relay,
             smtplib.SMTP("127.0.0.1", relay.port, "c.example", timeout=TIMEOUT) as smtp,
         ):
             smtp.ehlo()
-            verb = "XFORWARD" if option == "--forward-xforward" else "XCLIENT"
+            verb = "XFORWARD" if option == "xforward" else "XCLIENT"
             assert smtp.docmd(verb, "ADDR=203.0.113.5 PORT=99")[0] in (220, 250)
             smtp.ehlo()
             smtp.sendmail("a@client.example", ["b@example.org"], b"Subject: x\r\n\r\n")
@@ -275,23 +287,17 @@ def test_serve_sends_the_client_attributes_to_the_next_server(
 
 def test_serve_offers_the_extensions_of_the_next_server(tmp_path: Path) -> None:
     with running(tmp_path / "store", "--max-size", "70000") as store:
-        arguments = ["--forward", f"127.0.0.1:{store.port}", "--forward-announce"]
+        arguments = ["--deliver", f"smtp://127.0.0.1:{store.port}?announce=true"]
         with running(tmp_path, *arguments) as relay, smtplib.SMTP("127.0.0.1", relay.port, timeout=TIMEOUT) as smtp:
             smtp.ehlo()
             assert smtp.esmtp_features["size"] == "70000"
 
 
 def test_serve_forwards_mail_of_authenticated_users(server: Running, tmp_path: Path) -> None:
-    arguments = ["--forward", f"127.0.0.1:{server.port}", "--auth", "tom:other", "--allow-plaintext-auth"]
+    arguments = ["--deliver", f"smtp://127.0.0.1:{server.port}", "--auth", "tom:other", "--allow-plaintext-auth"]
     with running(tmp_path, *arguments, "--accept", "nowhere.example") as relay:
         done = send(relay, "--auth", "tom", "--allow-plaintext-auth", password="other")
         refused = send(relay)
 
     assert done.returncode == 0
     assert refused.stderr == "b@example.org: 550 5.7.1 We do not relay\n"
-
-
-def test_serve_reports_an_invalid_forward_address_in_one_line(tmp_path: Path) -> None:
-    done = run_in_process("serve", "--forward", "nonsense", cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr == "smtpcore: --forward needs HOST:PORT, or the absolute path of a Unix socket\n"

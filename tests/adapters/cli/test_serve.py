@@ -18,8 +18,6 @@ from pathlib import Path
 
 import pytest
 
-from smtpcore import Budgets
-from smtpcore_adapters.cli.serve import _budgets
 from tests.adapters.cli.clients import client_context, connect, send
 from tests.adapters.command import TIMEOUT, run_in_process, running, split_trace
 
@@ -269,24 +267,18 @@ def assert_error_in_one_line(done: subprocess.CompletedProcess[str], *words: str
         (["--auth", "tim:secret"], ["--auth needs TLS", "--allow-plaintext-auth"]),
         (["--require-auth"], ["--require-auth", "--auth"]),
         (["--allow-plaintext-auth"], ["--allow-plaintext-auth has no effect without --auth"]),
-        (["--forward-lmtp"], ["--forward-lmtp has no effect without --forward"]),
-        (["--forward-xclient"], ["--forward-xclient has no effect without --forward"]),
-        (["--forward-xforward"], ["--forward-xforward has no effect without --forward"]),
-        (["--forward-proxy-protocol"], ["--forward-proxy-protocol has no effect without --forward"]),
-        (["--forward-announce"], ["--forward-announce has no effect without --forward"]),
-        (["--forward-tls", "none"], ["--forward-tls has no effect without --forward"]),
         (["--trusted", "::1", "--accept", "a.example", "--without", "xclient"], ["--without XCLIENT has no effect"]),
         (["--lmtp", "--port", "25"], ["--lmtp", "25"]),
         (["--proxy", "10.0.0.0/8"], ["--proxy-protocol"]),
         (["--proxy-protocol", "--proxy", "somewhere", "--accept", "example.org"], ["--proxy", "somewhere"]),
         (["--trusted", "somewhere", "--accept", "example.org"], ["--trusted", "somewhere"]),
         (["--proxy-protocol"], ["--proxy-protocol", "other machines", "--accept", "--auth"]),
-        (["--proxy-protocol", "--forward", "127.0.0.1:9", "--workers", "2"], ["--proxy-protocol", "--accept"]),
+        (["--proxy-protocol", "--deliver", "smtp://127.0.0.1:9", "--workers", "2"], ["--proxy-protocol", "--accept"]),
         (["--trusted", "127.0.0.1"], ["--trusted", "other machines", "--accept", "--auth"]),
         (["--implicit-tls"], ["--implicit-tls", "--self-signed"]),
         (["--require-tls"], ["--require-tls", "--self-signed"]),
         (["--maildir", "garbage.pem"], ["garbage.pem"]),
-        (["--maildir", "Maildir", "--forward", "127.0.0.1:9"], ["--maildir", "--forward", "one of them"]),
+        (["--maildir", "Maildir", "--deliver", "smtp://127.0.0.1"], ["maildir:Maildir", "smtp://127.0.0.1", "one of"]),
         (["--host", "192.0.2.1", "--accept", "example.org", "--port", "0"], ["192.0.2.1"]),
     ],
     ids=lambda value: " ".join(value),
@@ -424,7 +416,7 @@ def test_text_of_the_next_server_cannot_control_the_terminal(
         next_server.start()
         port = listener.getsockname()[1]
         with (
-            running(tmp_path, "--forward", f"127.0.0.1:{port}", *options) as server,
+            running(tmp_path, "--deliver", f"smtp://127.0.0.1:{port}", *options) as server,
             smtplib.SMTP("127.0.0.1", server.port, timeout=TIMEOUT) as smtp,
             suppress(smtplib.SMTPException),
         ):
@@ -451,11 +443,6 @@ def test_failed_login_is_logged_with_the_name_and_the_address(tmp_path: Path, op
         assert [
             line for line in server.errors if f"failed to authenticate as '{name}' by PLAIN from 127.0.0.3:" in line
         ]
-
-
-def test_timeout_limits_each_wait_but_not_a_whole_body() -> None:
-    assert _budgets(2.0) == Budgets(greeting=2, command=2, block=2, handshake=2)
-    assert _budgets(None) == Budgets()
 
 
 # Listeners, extensions and passwords

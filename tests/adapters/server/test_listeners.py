@@ -197,18 +197,20 @@ def test_unix_socket_is_given_to_a_user_and_a_group(tmp_path: Path, number: bool
     path = tmp_path / "smtp"
     user, group = os.getuid(), os.getgid()
     owner = str(user) if number else pwd.getpwuid(user).pw_name
-    with listening(
-        [Listener(path=str(path), owner=owner, group=str(group) if number else grp.getgrgid(group).gr_name)]
-    ):
+    members = str(group) if number else grp.getgrgid(group).gr_name
+    with listening([Listener(path=str(path), owner=owner, group=members)]):
         assert (path.stat().st_uid, path.stat().st_gid) == (user, group)
 
 
 @pytest.mark.parametrize(
-    ("fields", "error"), [({"owner": "nobody-here"}, "no such user"), ({"group": "nobody-here"}, "no such group")]
+    ("owner", "group", "error"), [("nobody-here", None, "no such user"), (None, "nobody-here", "no such group")]
 )
-def test_unknown_owner_of_a_unix_socket_is_an_error(tmp_path: Path, fields: dict[str, str], error: str) -> None:
+def test_unknown_owner_of_a_unix_socket_is_an_error(
+    tmp_path: Path, owner: str | None, group: str | None, error: str
+) -> None:
     path = tmp_path / "smtp"
-    with pytest.raises(OSError, match=error) as caught, listening([Listener(path=str(path), **fields)]):
+    listener = Listener(path=str(path), owner=owner, group=group)
+    with pytest.raises(OSError, match=error) as caught, listening([listener]):
         raise AssertionError
     assert caught.value.filename == str(path)
     assert not path.exists()

@@ -1,0 +1,164 @@
+"""Build the `App` of `smtpcore serve`: users, rules for recipients, and a destination."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from smtpcore import LocalProtocolError
+
+from ..recipients import RecipientFilter, RecipientPolicy
+from ..server._app import App
+from ..server._config import effective_config
+from ..users import Users
+from ._access import AcceptedRecipients, read_users, rule_of
+from ._destinations import DEFAULT, SCHEMES, Target, check_together, make_handlers, parse_destination
+from ._listening import Prepared, context_of, prepare_listeners
+from ._loading import load_app
+from ._sources import Settings
+
+_logger = logging.getLogger("smtpcore")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A server that is ready to be started: all settings are checked, and nothing is bound."""
+
+    server: Settings
+    """The settings of the server."""
+    app: App[Any]
+    """The app of the user, or an empty app; `add_handlers` completes it."""
+    listeners: Sequence[Prepared]
+    """The listeners."""
+    users: Users | None
+    """The users who may log in."""
+    rules: Sequence[RecipientPolicy]
+    """The rules for recipients."""
+    targets: Sequence[Target]
+    """The destinations."""
+
+    @property
+    def is_printing(self) -> bool:
+        """Whether standard output has messages."""
+        return any(target.scheme == "print" for target in self.targets)
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether the destination decides about recipients."""
+        return any(SCHEMES[target.scheme].asks_about_recipients for target in self.targets)
+
+
+def make_plan(server: Settings) -> Plan:
+    """Return the server that the settings describe.
+
+    Raises:
+        click.UsageError: A setting is wrong, a file cannot be used, or strangers could send mail to any recipient.
+    """
+    if server["quiet"] and server["verbose"]:
+        raise server.error("{quiet} and {verbose} exclude each other: give one of them")
+    if server["fault_seed"] is not None and not server["fault"]:
+        raise server.error("{fault_seed} has no effect without {fault}: give both")
+
+    app = load_app(server["app"]) if server["app"] else App()
+    users, mechanisms = read_users(server)
+    plan = Plan(server, app, prepare_listeners(server, app, mechanisms), users, [], _targets(server))
+    return replace(plan, rules=_rules(plan))
+
+
+def _targets(server: Settings) -> Sequence[Target]:
+    entries = server["deliver"]
+    has_others = server["maildir"] or server["print"] or server["app"]
+    try:
+        targets = [parse_destination(each) for each in entries or ([] if has_others else [DEFAULT])]
+        if server["maildir"]:
+            path = server["maildir"]
+            targets.append(Target(f"maildir:{path}", "maildir", path=str(Path(path).expanduser())))
+        if server["print"]:
+            targets.append(parse_destination("print:"))
+        check_together(targets)
+    except ValueError as exc:
+        name = next((name for name in ("deliver", "maildir", "print") if server[name]), "deliver")
+        raise server.error(f"{{{name}}}: {{reason}}", reason=exc) from exc
+
+    return targets
+
+
+def _rules(plan: Plan) -> Sequence[RecipientPolicy]:
+    rules = {}
+    for each in plan.listeners:
+        assert each.listener.config, "each listener has a configuration"
+        has_users = bool(each.listener.config.auth_mechanisms)
+        is_open = plan.is_asking or not plan.server["app"]
+        rule = rule_of(each.settings, each.listener, has_users=has_users, is_open=is_open)
+        if rule:
+            rules[each.listener.name] = rule
+
+    return [AcceptedRecipients(rules)] if rules else []
+
+
+def add_handlers(plan: Plan) -> None:
+    """Add the handlers of the settings to the app, after its own handlers. Raises `click.UsageError`."""
+    app, server, users = plan.app, plan.server, plan.users
+    if server["fault"]:
+        app.include(_faults(plan))
+    policies: list[RecipientPolicy] = [*([users] if users else []), *plan.rules]
+    if plan.is_asking and policies:
+        if users:
+            app.on("auth")(users.on_auth)
+        app.include(RecipientFilter(*policies))  # the destination decides about all other recipients
+    else:
+        for policy in policies:
+            app.include(policy)
+
+    try:
+        for handler in make_handlers(plan.targets, server["hostname"], server["workers"]):
+            app.include(handler)
+    except ValueError as exc:
+        name = "maildir" if server["maildir"] else "deliver"
+        raise server.error(f"{{{name}}}: {{reason}}", reason=exc) from exc
+    if server["app"]:
+        _check_app(plan)
+
+
+def _check_app(plan: Plan) -> None:
+    """Raise `click.UsageError` if the app of the user and the configuration of a listener do not fit."""
+    if not plan.app.handles("RCPT"):
+        _logger.warning("%s has no handler of RCPT, so each recipient is refused", plan.server["app"])
+    for each in plan.listeners:
+        assert each.listener.config, "each listener has a configuration"
+        try:
+            effective_config(each.listener.config, plan.app, each.listener.tls)
+        except (LocalProtocolError, ValueError) as exc:
+            raise plan.server.error("{app}: {reason}", reason=exc) from exc
+
+
+def _faults(plan: Plan) -> object:
+    from ..testing.faults import FaultError, Faults, parse_fault
+
+    server, listeners = plan.server, plan.listeners
+    if server["app"]:
+        raise server.error("{fault} and {app} exclude each other: the app has handlers of its own")
+
+    trusted = any(each.settings["trusted"] for each in listeners)
+    implicit_tls = all(each.settings["implicit_tls"] for each in listeners)
+    try:
+        for line in server["fault"]:
+            if server["workers"] > 1 and parse_fault(line).counts_sessions:
+                text = "{fault} {line!r} and {workers} exclude each other: each process counts alone"
+                raise server.error(text, line=line)
+
+        faults = Faults(*server["fault"], trusted=trusted, implicit_tls=implicit_tls, seed=server["fault_seed"])
+        only_faults = App()
+        only_faults.include(faults)
+        if plan.users:
+            only_faults.on("auth")(lambda session, question: None)
+        for context in {context_of(each.tls) for each in listeners} - {None}:
+            if context:
+                faults.apply_to(context)
+        for each in listeners:
+            assert each.listener.config, "each listener has a configuration"
+            effective_config(each.listener.config, only_faults, context_of(each.tls))
+        return faults
+    except FaultError as exc:
+        raise server.error("{fault}: {reason}", reason=exc) from exc

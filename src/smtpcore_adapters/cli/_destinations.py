@@ -1,0 +1,249 @@
+"""The destinations of mail: each is a URL, and one row of `SCHEMES` makes a handler of it."""
+
+# A further destination needs one row: the form of its URL, its parameters with their types, and a function that returns
+# the object to include in the app. The parameters stand after a `?` in the URL, or beside `url` in the file:
+#
+#     deliver = "smtp://mx.example.org?tls=required"
+#
+#     [deliver]
+#     url = "smtp://mx.example.org"
+#     tls = "required"
+
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+import msgspec
+
+from ..client._options import ConnectOptions, TlsMode
+from ..forward import Forward
+from ..maildir import Maildir
+from ._printing import PrintedCopies, PrintedMessages, Printer
+from ._settings import describe
+
+DEFAULT = "maildir:Maildir"
+"""The destination if no other is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A destination, as its URL describes it."""
+
+    url: str
+    """The URL, for errors and for display."""
+    scheme: str
+    """The name in `SCHEMES`."""
+    host: str = ""
+    """The host of a server, empty for a path."""
+    port: int = 0
+    """The port of a server, 0 for a path."""
+    path: str = ""
+    """The path of a directory or a Unix socket, empty for a host."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """The values of the parameters that were given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Facts about the server that handlers of destinations need."""
+
+    hostname: str | None = None
+    """The name of the server, None for the name of the machine."""
+    workers: int = 1
+    """The number of worker processes, which share standard output."""
+    is_printing_copies: bool = False
+    """Whether `print:` stands beside another destination, so that it prints copies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """A kind of destination."""
+
+    form: str
+    """The form of the URL, for help and errors."""
+    make: Callable[[Target, Server], object]
+    """A function that returns the object to include in the app. Raises `ValueError` or `OSError`."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """The type of each parameter, as msgspec checks it."""
+    port: int = 0
+    """The default port of a server; 0 for a destination without a host."""
+    has_path: bool = False
+    """Whether the URL has a path."""
+    asks_about_recipients: bool = False
+    """Whether the handler decides about recipients itself. The recipients are then refused here, unless a rule accepts
+    them."""
+
+
+def parse_destination(entry: str | Mapping[str, Any]) -> Target:
+    """Return the target of a URL, or of a table with a URL and parameters. Raises `ValueError` for any mistake."""
+    more = {} if isinstance(entry, str) else {name: value for name, value in entry.items() if name != "url"}
+    url = entry if isinstance(entry, str) else entry.get("url")
+    if not isinstance(url, str):
+        raise ValueError(f"a destination needs url: use one of {_forms()}")
+
+    name, colon, rest = url.partition(":")
+    if not colon or name.lower() not in SCHEMES:
+        raise ValueError(_unknown_scheme(url, name))
+
+    scheme = SCHEMES[name.lower()]
+    rest, _, query = rest.partition("?")
+    parameters = {key: (value, True) for key, value in parse_qsl(query, keep_blank_values=True)}
+    parameters |= {key: (value, False) for key, value in more.items()}
+    target = Target(url, name.lower(), parameters=_checked(scheme, parameters))
+    if scheme.port:
+        return _with_server(target, scheme, urlsplit(f"smtp:{rest}"))
+
+    path = unquote(rest.removeprefix("//"))
+    if bool(path) != scheme.has_path:
+        raise ValueError(f"{url!r} does not have the form {scheme.form}")
+
+    return _replace(target, path=str(Path(path).expanduser()) if path else "")
+
+
+def make_handlers(targets: Sequence[Target], hostname: str | None, workers: int) -> list[object]:
+    """Return the objects to include in the app. Raises `ValueError` if a destination cannot be used."""
+    server = Server(hostname, workers, is_printing_copies=len(targets) > 1)
+    made: list[object] = []
+    for target in sorted(targets, key=lambda each: each.scheme == "print"):  # copies are observers of the others
+        try:
+            made.append(SCHEMES[target.scheme].make(target, server))
+        except OSError as exc:
+            raise ValueError(f"cannot use the destination {target.url}: {exc.strerror or exc}") from exc
+
+    return made
+
+
+def check_together(targets: Sequence[Target]) -> None:
+    """Raise `ValueError` if more than one of the destinations would have to accept a message."""
+    others = [target.url for target in targets if target.scheme != "print"]
+    if len(others) > 1 or len(targets) - len(others) > 1:
+        given = ", ".join(others or ["print:"])
+        raise ValueError(f"mail has one destination, and may be printed too; give one of {given}")
+
+
+def _replace(target: Target, **changes: Any) -> Target:
+    return Target(**{name: getattr(target, name) for name in Target.__slots__} | changes)
+
+
+def _forms() -> str:
+    return ", ".join(scheme.form for scheme in SCHEMES.values())
+
+
+def _unknown_scheme(url: str, name: str) -> str:
+    nearest = get_close_matches(name.lower(), SCHEMES, n=1)
+    if nearest:
+        return f"{url!r} is not a destination: write {SCHEMES[nearest[0]].form}"
+    if url.startswith(("/", "./", "~")):
+        return f"{url!r} is not a destination: write maildir:{url} for a Maildir"
+
+    return f"{url!r} is not a destination: use one of {_forms()}"
+
+
+def _checked(scheme: Scheme, given: Mapping[str, tuple[Any, bool]]) -> Mapping[str, Any]:
+    values = {}
+    for name, (raw, is_text) in given.items():
+        if name not in scheme.parameters:
+            known = ", ".join(scheme.parameters) or "no parameters"
+            raise ValueError(f"{name!r} is not a parameter of {scheme.form}, which has {known}")
+        kind = scheme.parameters[name]
+        try:
+            values[name] = msgspec.convert(raw, kind, strict=not is_text)
+        except msgspec.ValidationError:
+            raise ValueError(f"{name}: {raw!r:.200} is not {describe(kind)}") from None
+
+    return values
+
+
+def _with_server(target: Target, scheme: Scheme, parts: SplitResult) -> Target:
+    try:
+        host, port = parts.hostname, scheme.port if parts.port is None else parts.port
+    except ValueError:  # the port is not a number, or too large
+        host, port = None, 0
+    if parts.username is not None:
+        raise ValueError("a login does not belong into a URL: use the parameters user and password_file")
+    if not host or not port or parts.path not in ("", "/"):
+        raise ValueError(f"{target.url!r} does not have the form {scheme.form}")
+
+    return _replace(target, host=host, port=port)
+
+
+# The rows
+
+
+def _make_maildir(target: Target, server: Server) -> object:
+    return Maildir(target.path)
+
+
+def _make_printer(target: Target, server: Server) -> object:
+    printer = Printer(workers=server.workers)
+    return PrintedCopies(printer) if server.is_printing_copies else PrintedMessages(printer)
+
+
+def _make_forward(target: Target, server: Server) -> object:
+    given = target.parameters
+    options: ConnectOptions = {
+        "hostname": server.hostname,
+        "lmtp": target.scheme.startswith("lmtp"),
+        "tls": _tls_mode(target),
+    }
+    if target.path:
+        options["path"] = target.path
+    if "tls_ca" in given:
+        options["context"] = ssl.create_default_context(cafile=given["tls_ca"])
+    if ("user" in given) != ("password_file" in given):
+        raise ValueError(f"{target.url}: user and password_file need each other: give both")
+    if "user" in given:
+        if options["tls"] in (TlsMode.NONE, TlsMode.OPPORTUNISTIC):
+            raise ValueError(f"{target.url}: a login needs TLS: use smtps:// or tls=required")
+        options["auth"] = given["user"], _first_line(given["password_file"])
+
+    flags = {name: given.get(name, False) for name in ("xclient", "xforward", "proxy_protocol", "announce")}
+    return Forward(target.host, target.port, **flags, **options)
+
+
+def _tls_mode(target: Target) -> TlsMode:
+    if target.scheme == "smtps":
+        return TlsMode.IMPLICIT
+    if "tls" in target.parameters:
+        return TlsMode(target.parameters["tls"])
+    if "user" in target.parameters:
+        return TlsMode.REQUIRED
+
+    return TlsMode.NONE if target.path or is_loopback(target.host) else TlsMode.OPPORTUNISTIC
+
+
+def _first_line(path: str) -> str:
+    lines = Path(path).read_text().splitlines()
+    if not lines or not lines[0]:
+        raise ValueError(f"the first line of {path} has to be the password")
+
+    return lines[0]
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is `localhost` or an address of this machine only."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+_ORIGIN = {"xclient": bool, "xforward": bool, "proxy_protocol": bool, "announce": bool}
+_TLS = {"tls_ca": str, "user": str, "password_file": str}
+_STARTTLS = {"tls": Literal["none", "opportunistic", "required"]}
+
+SCHEMES: Mapping[str, Scheme] = {
+    "maildir": Scheme("maildir:PATH", _make_maildir, has_path=True),
+    "smtp": Scheme("smtp://HOST:PORT", _make_forward, _STARTTLS | _TLS | _ORIGIN, 25, asks_about_recipients=True),
+    "smtps": Scheme("smtps://HOST:PORT", _make_forward, _TLS | _ORIGIN, 465, asks_about_recipients=True),
+    "lmtp": Scheme("lmtp://HOST:PORT", _make_forward, _STARTTLS | _TLS | _ORIGIN, 24, asks_about_recipients=True),
+    "smtp+unix": Scheme("smtp+unix:PATH", _make_forward, _ORIGIN, has_path=True, asks_about_recipients=True),
+    "lmtp+unix": Scheme("lmtp+unix:PATH", _make_forward, _ORIGIN, has_path=True, asks_about_recipients=True),
+    "print": Scheme("print:", _make_printer),
+}
+"""The kinds of destinations, by the part of the URL before its first colon."""

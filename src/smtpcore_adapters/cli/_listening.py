@@ -1,0 +1,321 @@
+"""The listeners of `smtpcore serve`: their places, certificates and configurations. Nothing is bound here."""
+
+import os
+import re
+import ssl
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import ip_network
+from typing import Any, TypeVar
+
+import click
+
+from smtpcore import EXTENSIONS, OFF_BY_DEFAULT, Budgets, Config, LocalProtocolError, Tolerance
+
+from .._names import unknown_name
+from ..server._app import App
+from ..server._config import default_config, default_mechanisms
+from ..server._limits import Limits, Timeouts
+from ..server._listeners import Listener, inherit_socket, inherited_sockets
+from ..tls import ServerTls, self_signed_context
+from ._settings import SETTINGS, library_value
+from ._sources import TABLE, Settings
+
+T = TypeVar("T", Config, Budgets, Timeouts, Limits)
+Tls = ServerTls | ssl.SSLContext
+
+_LOOPBACK = ("127.0.0.0/8", "::1", "unix")
+_PLACES = ("port", "unix", "fd", "systemd")
+"""The settings that say where to listen; a listener has one of them."""
+_WITH_TIMEOUT = ("timeout_greeting", "timeout_command", "timeout_block", "timeout_handshake")
+"""The settings that `timeout` sets."""
+_OF_COMMAND = {"hostname": "hostname", "plaintext_auth": "allow_plaintext_auth"}
+"""The fields of the library that a setting of the command sets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A listener that is ready to be bound."""
+
+    settings: Settings
+    """The settings of the listener."""
+    listener: Listener
+    """The listener with all options of its sessions."""
+    tls: Tls | None
+    """The certificates."""
+    disabled: frozenset[str]
+    """The extensions that are not offered."""
+
+
+def prepare_listeners(server: Settings, app: App[Any], mechanisms: tuple[str, ...]) -> Sequence[Prepared]:
+    """Return the listeners. `mechanisms` work for all users of the server, and are empty if there are no users.
+
+    Raises:
+        click.UsageError: A setting is wrong, or a file or a socket cannot be used.
+    """
+    certificates: dict[object, Tls] = {}
+    return [_prepare(*place, app, mechanisms, certificates) for place in _places(server)]
+
+
+def _prepare(
+    settings: Settings, listener: Listener, app: App[Any], mechanisms: tuple[str, ...], certificates: dict[object, Tls]
+) -> Prepared:
+    tls = _tls(settings, certificates)
+    disabled = _disabled(settings, app)
+    options: dict[str, Any] = {
+        "tls": context_of(tls) if settings["implicit_tls"] or "STARTTLS" not in disabled else None,
+        "implicit_tls": settings["implicit_tls"],
+        "proxies": _proxies(settings),
+        "trusted": _networks(settings, "trusted"),
+        "budgets": _budgets(settings),
+        "timeouts": library_object(settings, Timeouts()),
+    }
+    options["config"] = library_object(
+        settings,
+        default_config(),
+        hostname=settings["hostname"] or default_config().hostname,
+        tolerance=Tolerance.LENIENT if settings["lenient"] else Tolerance.STRICT,
+        starttls=options["tls"] is not None,
+        disabled=disabled,
+        plaintext_auth=settings["allow_plaintext_auth"],
+        auth_mechanisms=_mechanisms(settings, app, mechanisms, disabled, has_tls=options["tls"] is not None),
+    )
+    return Prepared(settings, replace(listener, **options), tls, disabled)
+
+
+def library_object(settings: Settings, default: T, **more: Any) -> T:
+    """Return `default`, an object of an option class of the library, with the values of the settings, and `more`."""
+    sources = {setting.source: name for name, setting in SETTINGS.items() if setting.source}
+    names = {field: name for (kind, field), name in sources.items() if kind is type(default)}
+    values = {field: library_value(SETTINGS[name], settings[name]) for field, name in names.items()}
+    try:
+        return replace(default, **(values | more))
+    except (LocalProtocolError, ValueError) as exc:
+        known = names | _OF_COMMAND
+        wrong = next((known[word] for word in re.findall(r"\w+", str(exc)) if word in known), None)
+        if wrong is None:
+            raise click.UsageError(str(exc)) from exc
+        raise settings.error(f"{{{wrong}}}: {{reason}}", reason=exc) from exc
+
+
+def _budgets(settings: Settings) -> Budgets:
+    budgets = library_object(settings, Budgets())
+    names = [name for name in _WITH_TIMEOUT if settings["timeout"] and not settings.is_set(name)]
+    return replace(budgets, **{name.removeprefix("timeout_"): settings["timeout"] for name in names})
+
+
+# Places
+
+
+def _places(server: Settings) -> Iterator[tuple[Settings, Listener]]:
+    """Yield each place to listen at, with its settings."""
+    inherited = 0
+    names: set[str] = set()
+    for number, settings in enumerate(server.listeners, 1):
+        name = settings["name"] or f"listener {number}"
+        if name in names:
+            raise settings.error("{name}: each listener needs its own name, but two have {value!r}", value=name)
+        names.add(name)
+        for listener in _listeners_at(settings):
+            inherited += settings["fd"] is None and listener.bound is not None
+            yield settings, replace(listener, name=name)
+
+    passed = int(os.environ.get("LISTEN_FDS", "0")) if os.environ.get("LISTEN_PID") == str(os.getpid()) else 0
+    if inherited < passed:
+        text = f"systemd has passed {passed} sockets, and {inherited} of them are used"
+        raise click.UsageError(f"{text}: give each a FileDescriptorName, and a [[{TABLE}]] with systemd = the name")
+
+
+def _listeners_at(settings: Settings) -> Sequence[Listener]:
+    given = [name for name in _PLACES if settings.is_set(name)]
+    if len(given) > 1:
+        raise settings.error(f"{{{given[1]}}} has no effect with {{{given[0]}}}: give one of them")
+    if settings["systemd"] is not None:
+        return _inherited(settings, settings["systemd"])
+    if settings["fd"] is not None:
+        try:
+            return [Listener(bound=inherit_socket(settings["fd"]))]
+        except (OSError, ValueError) as exc:
+            raise settings.error("{fd}: {reason}", reason=getattr(exc, "strerror", None) or exc) from exc
+    if settings["unix"] is not None:
+        return [_unix_listener(settings)]
+    if settings.place and not given:
+        raise settings.error("a listener needs one of {port}, {unix}, {fd} and {systemd}")
+
+    host = settings["host"].removeprefix("[").removesuffix("]")
+    inherited = () if settings.place else inherited_sockets()
+    return [Listener(bound=each) for each in inherited] or [Listener(settings["port"], host)]
+
+
+def _inherited(settings: Settings, name: str) -> Sequence[Listener]:
+    try:
+        sockets = inherited_sockets(name)
+    except ValueError as exc:
+        raise settings.error("{systemd}: {reason}", reason=exc) from exc
+    if not sockets:
+        raise settings.error("{systemd}: systemd has passed no socket with FileDescriptorName={name}", name=name)
+
+    return [Listener(bound=each) for each in sockets]
+
+
+def _unix_listener(settings: Settings) -> Listener:
+    try:
+        return Listener(
+            path=settings["unix"],
+            mode=int(settings["unix_mode"], 8),
+            owner=settings["unix_owner"],
+            group=settings["unix_group"],
+        )
+    except ValueError as exc:
+        raise settings.error("{unix}: {reason}", reason=exc) from exc
+
+
+# Peers
+
+
+def _proxies(settings: Settings) -> tuple[str, ...]:
+    networks = _networks(settings, "proxy") or _LOOPBACK
+    if settings["proxy"] and not settings["proxy_protocol"]:
+        raise settings.error("{proxy} needs {proxy_protocol}: give both")
+    if settings["proxy_protocol"] and settings["unix"] is not None and "unix" not in networks:
+        raise settings.error("{proxy} names no client of a Unix socket, which has no address: add unix")
+
+    return networks if settings["proxy_protocol"] else ()
+
+
+def _networks(settings: Settings, name: str) -> tuple[str, ...]:
+    try:
+        for network in settings[name]:
+            if network != "unix":
+                ip_network(network)
+    except ValueError as exc:
+        raise settings.error(f"{{{name}}}: {{reason}}", reason=exc) from exc
+
+    return tuple(settings[name])
+
+
+# TLS
+
+
+def _tls(settings: Settings, certificates: dict[object, Tls]) -> Tls | None:
+    """Return the certificates of a listener. `certificates` has those of the other listeners, to be shared."""
+    certificate, key, names = settings["tls_cert"], settings["tls_key"], settings["tls_names"] or {}
+    for one, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("tls_names", "tls_cert")):
+        if settings[one] and not settings[other]:
+            raise settings.error(f"{{{one}}} needs {{{other}}}: give both")
+    if certificate and settings["self_signed"]:
+        raise settings.error("{self_signed} and {tls_cert} exclude each other: give one of them")
+    if not certificate and not settings["self_signed"]:
+        for name in ("implicit_tls", "require_tls"):
+            if settings[name]:
+                raise settings.error(f"{{{name}}} needs {{tls_cert}} and {{tls_key}}, or {{self_signed}}")
+        return None
+
+    cache_key = (certificate, key, str(names), settings["hostname"] if not certificate else None)
+    if cache_key not in certificates:
+        certificates[cache_key] = _read_certificates(settings) if certificate else _make_certificate(settings)
+    return certificates[cache_key]
+
+
+def _make_certificate(settings: Settings) -> ssl.SSLContext:
+    return self_signed_context({settings["hostname"] or default_config().hostname, "localhost", "127.0.0.1", "::1"})
+
+
+def _read_certificates(settings: Settings) -> ServerTls:
+    certificate, key = settings["tls_cert"], settings["tls_key"]
+    names = settings["tls_names"] or {}
+    for name, files in names.items():
+        if len(files) != 2:
+            raise settings.error("{tls_names}: {server} needs a list [certificate, key]", server=name)
+
+    for name, files in (("", [certificate, key]), *names.items()):
+        try:
+            ServerTls(*files)
+        except OSError as exc:
+            setting, reason = "{tls_names}" if name else "{tls_cert}", _reason(exc)
+            text = f"{setting}: cannot use the certificate {{chain}} with {{key}}: {{reason}}"
+            raise settings.error(text, chain=files[0], key=files[1], reason=reason) from exc
+
+    return ServerTls(certificate, key, names={name: (files[0], files[1]) for name, files in names.items()})
+
+
+def _reason(exc: OSError) -> str:
+    if not isinstance(exc, ssl.SSLError):
+        return exc.strerror or str(exc)
+    if exc.reason == "KEY_VALUES_MISMATCH":
+        return "the key belongs to another certificate"
+
+    return "use a certificate chain and a private key without a password, both in PEM"
+
+
+def context_of(tls: Tls | None) -> ssl.SSLContext | None:
+    """Return the context of certificates."""
+    return tls.context if isinstance(tls, ServerTls) else tls
+
+
+# Extensions
+
+
+_ONLY_WITH = {
+    "AUTH": ("auth", "auth_file"),
+    "BURL": (),
+    "STARTTLS": ("tls_cert", "self_signed"),
+    "XCLIENT": ("trusted",),
+    "XFORWARD": ("trusted",),
+}
+"""For each extension, the settings of which it needs at least one, unless the app has a handler for it."""
+_EXTENSIONS = frozenset(extension.keyword for extension in EXTENSIONS)
+
+
+def _disabled(settings: Settings, app: App[Any]) -> frozenset[str]:
+    """Return the extensions that a listener does not offer."""
+    wanted, unwanted = ({name.upper() for name in settings[setting]} for setting in ("extension", "without"))
+    for setting, names in (("extension", wanted), ("without", unwanted)):
+        for name in sorted(names - _EXTENSIONS):
+            raise settings.error(f"{{{setting}}}: {{reason}}", reason=unknown_name(name, "an extension", _EXTENSIONS))
+    for name in sorted(wanted & _ONLY_WITH.keys()):
+        if not any(settings[needed] for needed in _ONLY_WITH[name]) and not app.handles(name):
+            others = " or ".join(f"{{{needed}}}" for needed in _ONLY_WITH[name]) or "a handler"
+            raise settings.error(f"{{extension}} {name} has no effect without {others}")
+    if settings["trusted"] and (offered := unwanted & {"XCLIENT", "XFORWARD"}):
+        text = "{without} {name} has no effect with {trusted}, which offers XCLIENT and XFORWARD"
+        raise settings.error(text, name=min(offered))
+    if wanted & unwanted:
+        raise settings.error("{extension} and {without} exclude each other for {name}", name=min(wanted & unwanted))
+
+    disabled = (OFF_BY_DEFAULT - wanted) | unwanted
+    for extension in EXTENSIONS:
+        if extension.keyword not in disabled and (missing := extension.needs & disabled):
+            needed, name = min(missing), extension.keyword
+            raise settings.error(f"{{without}} {needed} needs {{without}} {name}: {name} needs {needed}")
+    if settings["lmtp"]:
+        if missing := disabled & {"PIPELINING", "ENHANCEDSTATUSCODES"}:  # RFC 2033 section 5
+            raise settings.error("{without} and {lmtp} exclude each other for {name}", name=min(missing))
+        if settings["port"] == 25:
+            raise settings.error("{lmtp} must not use port 25 (RFC 2033 section 5): give another {port}, such as 24")
+
+    return disabled
+
+
+def _mechanisms(
+    settings: Settings, app: App[Any], of_users: tuple[str, ...], disabled: frozenset[str], *, has_tls: bool
+) -> tuple[str, ...]:
+    """Return the mechanisms that a listener offers."""
+    usable = of_users or default_mechanisms(app)
+    if "AUTH" in disabled or not usable:
+        if settings["require_auth"]:
+            raise settings.error("{require_auth} needs {auth} USER:PASSWORD" + "; AUTH is switched off" * bool(usable))
+        for name in ("allow_plaintext_auth", "auth_mechanisms"):
+            if settings[name] and not usable:
+                raise settings.error(f"{{{name}}} has no effect without {{auth}}: give both")
+        return ()
+    if of_users and not has_tls and not settings["allow_plaintext_auth"]:
+        tls = "give {tls_cert} and {tls_key}, or {self_signed}; or give {allow_plaintext_auth}"
+        raise settings.error(f"{{auth}} needs TLS: {tls}")
+
+    return tuple(settings["auth_mechanisms"]) or usable
+
+
+def limits_of(server: Settings) -> Limits:
+    """Return the limits of the whole server."""
+    return library_object(server, Limits())

@@ -1,0 +1,99 @@
+"""The options of `smtpcore serve` and `smtpcore config`, made from the settings."""
+
+import re
+from collections.abc import Callable
+from typing import Any, Literal, get_args, get_origin
+
+import click
+
+from ._settings import ARGUMENT, SETTINGS, Setting
+
+_SHORT = {"verbose": "-v", "quiet": "-q"}
+_OFF = {"lenient": "--strict"}
+"""The options that switch a setting off; by default the name of the setting after `--no-`."""
+_METAVARS = {
+    "accept": "ADDRESS-or-DOMAIN",
+    "auth": "USER:PASSWORD",
+    "auth_file": "FILE",
+    "body_rate": "OCTETS",
+    "deliver": "URL",
+    "extension": "NAME",
+    "fault": "LINE",
+    "host": "ADDRESS",
+    "maildir": "PATH",
+    "max_size": "OCTETS",
+    "proxy": "NETWORK",
+    "tls_cert": "FILE",
+    "tls_key": "FILE",
+    "trusted": "NETWORK",
+    "unix": "PATH",
+    "unix_mode": "MODE",
+    "without": "NAME",
+}
+_METAVARS_OF_TYPES = {bool: "", int: "N", float: "SECONDS", str: "TEXT"}
+
+
+class GroupedCommand(click.Command):
+    """A command whose help lists the options of each group of settings under the title of the group."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, group by group."""
+        groups: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record and isinstance(parameter, click.Option):
+                setting = SETTINGS.get(parameter.name or "")
+                groups.setdefault(setting.group if setting else "Options", []).append(record)
+
+        others = groups.pop("Options")
+        for title, records in (*groups.items(), ("Other options", others)):
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+def with_settings(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add an option for each setting, and `--config` and the argument APP, to a command."""
+    parameters: list[click.Parameter] = [
+        click.Argument([ARGUMENT], metavar="[MODULE:ATTRIBUTE]", required=False),
+        click.Option(
+            ["--config"],
+            metavar="FILE",
+            help="File with the settings, TOML.  [default: smtpcore.toml in the working directory, if there is one]",
+        ),
+    ]
+    parameters += [
+        _option(setting) for setting in SETTINGS.values() if setting.name != ARGUMENT and not setting.is_only_in_file
+    ]
+    function.__click_params__ = [*reversed(parameters)]  # type: ignore[attr-defined]
+    return function
+
+
+def _option(setting: Setting) -> click.Option:
+    names = [setting.name, *([_SHORT[setting.name]] if setting.name in _SHORT else [])]
+    if setting.kind is bool:
+        off = _OFF.get(setting.name, setting.option.replace("--", "--no-", 1))
+        return click.Option([*names, f"{setting.option}/{off}"], default=None, help=_help(setting))
+
+    kind = setting.kind
+    metavar = _METAVARS.get(setting.name)
+    if metavar is None and get_origin(kind) is Literal:
+        metavar = f"[{'|'.join(get_args(kind))}]"
+    if metavar is None:
+        metavar = _METAVARS_OF_TYPES.get(get_args(kind)[0] if get_args(kind) else kind, "TEXT")
+    return click.Option(
+        [*names, setting.option], metavar=metavar, multiple=setting.is_list, default=None, help=_help(setting)
+    )
+
+
+def _help(setting: Setting) -> str:
+    text = re.sub(r"[a-z]+(?:_[a-z]+)+", lambda match: _option_of(match[0]), setting.text)
+    text += " Repeatable." if setting.is_list else ""
+    if setting.default in (None, False, [], "") or setting.kind is bool:
+        return text
+
+    value = f"{setting.default:g}" if isinstance(setting.default, float) else setting.default
+    return f"{text}  [default: {value}]"
+
+
+def _option_of(name: str) -> str:
+    return SETTINGS[name].option if name in SETTINGS else name

@@ -1,0 +1,325 @@
+"""The settings of `smtpcore serve`: the name, the type, the default and the text of each."""
+
+# Each setting is a field: of a class in this module, or of an option class of the library (`Config`, `Budgets`,
+# `Timeouts`, `Limits`), so that a new field is a new setting. The key in the file, the variable and the option follow
+# from the name: `max_size`, `SMTPCORE_MAX_SIZE`, `--max-size`. The text of an option is the first sentence of the text
+# below its field. A value is always a value of TOML; `library_value` converts the value for a class of the library.
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from enum import Enum
+from types import GenericAlias, NoneType, UnionType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from smtpcore import Budgets, Config, texts_of
+
+from ..server._config import default_config
+from ..server._limits import Limits, Timeouts
+
+Port = Annotated[int, Meta(ge=0, le=65_535)]
+Count = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(gt=0)]
+Mode = Annotated[str, Meta(pattern="^0?[0-7]{3}$", description="a mode: use octal digits such as 660")]
+Names = dict[str, list[str]]
+_TEXTS = list[str]
+_DESTINATIONS = list[str | dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Listening:
+    name: str = ""
+    """Name of the listener, which handlers read as session.listener.name."""
+    host: str = "127.0.0.1"
+    """Address to listen on; "::" for all addresses, IPv6 and IPv4."""
+    port: Port = 2525
+    """Port; 0 selects a free port."""
+    unix: str | None = None
+    """Path of a Unix socket to listen on, instead of a port."""
+    unix_mode: Mode = "600"
+    """Permissions of the Unix socket, in octal."""
+    unix_owner: str | None = None
+    """Owner of the Unix socket: a name or a number."""
+    unix_group: str | None = None
+    """Group of the Unix socket: a name or a number."""
+    fd: Count | None = None
+    """Number of an open socket to listen on, instead of a port."""
+    systemd: str | None = None
+    """Name of the systemd sockets to listen on (FileDescriptorName=), instead of a port."""
+    proxy_protocol: bool = False
+    """Require a PROXY header on each connection from a proxy."""
+    proxy: tuple[str, ...] = ()
+    """Networks of the proxies, or "unix"; by default loopback."""
+    trusted: tuple[str, ...] = ()
+    """Networks that may use XCLIENT and XFORWARD, or "unix"."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tls:
+    tls_cert: str | None = None
+    """File with the certificate chain, PEM."""
+    tls_key: str | None = None
+    """File with the private key of the certificate, PEM."""
+    tls_names: Names | None = None
+    """Other certificates by the server name that a client asks for: a table of lists [certificate, key]."""
+    self_signed: bool = False
+    """Use a new self-signed certificate, for tests."""
+    implicit_tls: bool = False
+    """Start TLS before the greeting instead of offering STARTTLS."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Access:
+    accept: tuple[str, ...] = ()
+    """Addresses or domains: accept only these recipients."""
+    allow_plaintext_auth: bool = False
+    """Offer AUTH also without TLS."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Protocol:
+    hostname: str | None = None
+    """Name of this server in its replies; by default the name of this machine."""
+    lenient: bool = True
+    """Accept commands with a clear meaning but malformed syntax, such as "MAIL FROM: <a@b>"; on by default."""
+    extension: tuple[str, ...] = ()
+    """Extensions to offer, such as DSN."""
+    without: tuple[str, ...] = ()
+    """Extensions that are not offered."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Times:
+    timeout: Seconds | None = None
+    """Disconnect a client after this many seconds of silence; sets four of the following options."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Users:
+    auth: tuple[str, ...] = ()
+    """Users who may log in and send to any recipient, as USER:PASSWORD. The process list shows this option: use the
+    variable or auth_file on a machine with other users."""
+    auth_file: str | None = None
+    """File with a USER:PASSWORD in each line, where the password may be a hash of smtpcore hash-password."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    deliver: tuple[str | dict[str, Any], ...] = ()
+    """Destination of the mail, as a URL: maildir:PATH, smtp://HOST:PORT, smtps://HOST:PORT, lmtp://HOST:PORT,
+    lmtp+unix:PATH or print:. By default maildir:Maildir. docs/running.md lists the parameters
+    of each URL. With print: and another destination, messages are also printed."""
+    maildir: str | None = None
+    """Maildir to store messages in; created if missing. Short for --deliver maildir:PATH."""
+    print: bool = False
+    """Write messages to standard output, and all other lines to standard error. Short for --deliver print:."""
+    fault: tuple[str, ...] = ()
+    """Scripted faults, to test clients: "RCPT 2 -> 451"."""
+    fault_seed: int | None = None
+    """Seed of random faults, such as "RCPT 10% -> 451"; by default random."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    app: str | None = None
+    """App of your own, as MODULE:ATTRIBUTE: an App, or a function that returns an App. It is also the argument of the
+    command. The other settings then add to the handlers of the App."""
+    reload: bool = False
+    """Start again when a Python file changes, for development."""
+    backend: Literal["asyncio", "trio", "threads"] = "asyncio"
+    """Framework that runs the server."""
+    workers: Annotated[int, Meta(ge=1, le=128)] = 1
+    """Number of worker processes; the connection limits apply to each of them separately."""
+    metrics_port: Port | None = None
+    """Port on 127.0.0.1 for Prometheus metrics; 0 selects a free port. By default no metrics."""
+    log_json: bool = False
+    """Log to standard error, one JSON object per line."""
+    log_level: Literal["debug", "info", "warning", "error"] | None = None
+    """Least level of the log records; by default info with --verbose or --log-json, else warning."""
+    quiet: bool = False
+    """Show only the log: no line for each message, and no line for the address."""
+    verbose: bool = False
+    """Show each command and reply."""
+
+
+_OWN = {
+    "hostname": "`hostname` has a default of its own",
+    "bodies": "the server sets it",
+    "starttls": "a listener with a certificate offers STARTTLS",
+    "tolerance": "the setting is `lenient`",
+    "plaintext_auth": "the setting is `allow_plaintext_auth`",
+    "disabled": "the settings are `extension` and `without`",
+}
+"""Fields of the library that are no settings of the same meaning, with the reason."""
+
+_RENAMED = {
+    "max_message_size": "max_size",
+    "max_text_line": "max_line",
+    **{name: f"timeout_{name}" for name in ("greeting", "command", "body", "block", "session", "handshake", "send")},
+    **{name: f"timeout_{name}" for name in ("crowded", "close")},
+    **{field.name: f"max_{field.name}" for field in fields(Limits) if not field.name.endswith("_prefix")},
+    "connections_per_prefix": "max_connections_per_prefix",
+}
+"""The names of the settings whose field in the library has another name."""
+
+_LIBRARY = {Config: default_config(), Budgets: Budgets(), Timeouts: Timeouts(), Limits: Limits()}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting of the server."""
+
+    name: str
+    """The key in the file, from which the names of the variable and the option follow."""
+    kind: Any
+    """The type of the value, as msgspec checks it."""
+    default: Any
+    """The value if nothing sets it; None for no value."""
+    text: str
+    """The text for `--help`, a sentence."""
+    group: str
+    """The title in `--help`."""
+    in_listener: bool
+    """Whether a `[[listener]]` may have a value of its own."""
+    source: tuple[type, str] | None = None
+    """The class of the library and its field, None for a setting of the command itself."""
+
+    @property
+    def option(self) -> str:
+        """The option of the command line, or the form of its argument."""
+        return "MODULE:ATTRIBUTE" if self.name == ARGUMENT else f"--{self.name.replace('_', '-')}"
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return f"SMTPCORE_{self.name.upper()}"
+
+    @property
+    def is_list(self) -> bool:
+        """Whether the value is a list, so that the option can be repeated."""
+        return get_origin(self.kind) is list
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether the value must not be shown."""
+        return self.name in _SECRET
+
+    @property
+    def is_only_in_file(self) -> bool:
+        """Whether the value is a table, which no option or variable can hold."""
+        return self.kind is Names
+
+    def convert(self, raw: object, *, is_text: bool) -> Any:
+        """Return the value of `raw`, where `is_text` allows numbers as text. Raises `ValueError` that says what to use.
+
+        A single item is a list of one item. The variable of a list has its items separated by white space.
+        """
+        if self.is_list and isinstance(raw, str | dict):
+            raw = raw.split() if is_text and isinstance(raw, str) else [raw]
+        try:
+            return msgspec.convert(raw, self.kind, strict=not is_text)
+        except msgspec.ValidationError:
+            shown = "the value" if self.is_secret else f"{raw!r:.200}"
+            raise ValueError(f"{shown} is not {describe(self.kind)}") from None
+
+
+_SECRET = frozenset({"auth"})
+ARGUMENT = "app"
+"""The setting that is the argument of the command, and no option."""
+
+_GROUPS: tuple[tuple[str, bool, tuple[type, ...]], ...] = (
+    ("Listener", True, (_Listening,)),
+    ("TLS", True, (_Tls,)),
+    ("Recipients and users", False, (_Users,)),
+    ("Recipients and users", True, (_Access,)),
+    ("Destination", False, (_Delivery,)),
+    ("Protocol; a limit of 0 is no limit", True, (_Protocol, Config)),
+    ("Times, in seconds; inf for no limit", True, (_Times, Budgets, Timeouts)),
+    ("Limits of the whole server; 0 for no limit", False, (Limits,)),
+    ("Process and log", False, (_Process,)),
+)
+"""The settings: their title in `--help`, whether each listener may have values of its own, and the classes."""
+
+
+def _settings() -> Iterator[Setting]:
+    for group, in_listener, kinds in _GROUPS:
+        for kind in kinds:
+            hints, texts = get_type_hints(kind, include_extras=True), texts_of(kind)
+            for each in fields(kind):
+                hint, text = hints[each.name], texts.get(each.name, "")
+                if kind not in _LIBRARY:
+                    value_type, default = _of_toml(hint, each.default)
+                    yield Setting(each.name, value_type, default, " ".join(text.split()), group, in_listener)
+                elif each.name not in _OWN:
+                    value_type, default = _of_toml(hint, getattr(_LIBRARY[kind], each.name))
+                    if value_type is int and NoneType in get_args(hint):
+                        value_type, default = Count, default or 0
+                    name, source = _RENAMED.get(each.name, each.name), (kind, each.name)
+                    yield Setting(name, value_type, default, _short(text), group, in_listener, source)
+
+
+def _of_toml(hint: Any, default: Any) -> tuple[Any, Any]:
+    """Return the type and the default as TOML has them: without None, with names in place of the members of an enum."""
+    if get_origin(hint) is UnionType or NoneType in get_args(hint):
+        (hint,) = (each for each in get_args(hint) if each is not NoneType)
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return Literal[tuple(each.name.lower() for each in hint)], default.name.lower()
+    if get_origin(hint) is tuple:
+        return GenericAlias(list, get_args(hint)[:1]), [*default]
+
+    return hint, default
+
+
+def _short(text: str) -> str:
+    """Return the first sentence of the text of a field, with the names of the settings and without the default."""
+    sentence = re.split(r"\.\s+(?=[A-Z`])", " ".join(text.split()))[0].rstrip(".")
+    sentence = re.sub(r"`(?:\w+\.)?(\w+)`", lambda match: _RENAMED.get(match[1], match[1]), sentence)
+    return re.sub(r", [\w-]+ by default", "", sentence) + "."
+
+
+SETTINGS: Mapping[str, Setting] = {each.name: each for each in _settings()}
+"""All settings by name."""
+
+
+def library_value(setting: Setting, value: Any) -> Any:
+    """Return the value of a setting as the field of its class in the library has it."""
+    assert setting.source, "the setting is a field of the library"
+    kind, name = setting.source
+    hint = get_type_hints(kind)[name]
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return hint[value.upper()]
+    if get_origin(hint) is tuple:
+        return tuple(value)
+
+    return None if value == 0 and NoneType in get_args(hint) else value
+
+
+def describe(kind: Any) -> str:
+    """Return the text that says which values a type has: "a whole number from 0 to 65535"."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        meta = arguments[1]
+        if meta.description:
+            return str(meta.description)
+        if meta.le is not None:
+            return f"{describe(arguments[0])} from {meta.ge} to {meta.le}"
+        return f"{describe(arguments[0])} " + ("more than 0" if meta.gt is not None else f"of at least {meta.ge}")
+    if origin is Literal:
+        return f"one of {', '.join(arguments)}"
+    return next(text for each, text in _DESCRIPTIONS if each == kind)
+
+
+_DESCRIPTIONS = (
+    (int, "a whole number"),
+    (float, "a number"),
+    (bool, "true or false"),
+    (str, "a text"),
+    (_TEXTS, "a list of texts"),
+    (_DESTINATIONS, "a list of destinations"),
+    (datetime, "a time such as 2030-01-01T00:00:00Z"),
+    (Names, "a table of lists of a certificate and a key"),
+)

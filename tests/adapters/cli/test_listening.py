@@ -1,0 +1,261 @@
+"""The listeners of `smtpcore serve`: places, certificates, peers, and the configuration of each."""
+
+import os
+import socket
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import click
+import pytest
+import trustme
+
+from smtpcore import Budgets, Tolerance
+from smtpcore_adapters import App, Limits
+from smtpcore_adapters.cli._listening import Prepared, context_of, limits_of, prepare_listeners
+from smtpcore_adapters.tls import ServerTls
+from tests.adapters.cli.settings import settings
+
+PLAIN = ("PLAIN",)
+
+
+@pytest.fixture(autouse=True)
+def _directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    for name in ("a", "b"):
+        certificate = authority.issue_cert(f"{name}.example")
+        certificate.cert_chain_pems[0].write_to_path(str(tmp_path / f"{name}.pem"))
+        certificate.private_key_pem.write_to_path(str(tmp_path / f"{name}.key"))
+    (tmp_path / "garbage").write_text("garbage")
+
+
+def prepare(text: str = "", mechanisms: tuple[str, ...] = (), app: App | None = None) -> Sequence[Prepared]:
+    return prepare_listeners(settings(text), app or App(), mechanisms)
+
+
+def error_of(make: Callable[[], object]) -> str:
+    with pytest.raises(click.UsageError) as caught:
+        make()
+    return caught.value.message
+
+
+# Places
+
+
+def test_each_table_is_a_listener_with_settings_of_its_own() -> None:
+    first, second, third = prepare(
+        "hostname = 'mx.example'\nmax_size = 70_000\n"
+        "[[listener]]\nport = 25\nhost = '[::1]'\n"
+        "[[listener]]\nname = 'lmtp'\nunix = 'x'\nunix_mode = '660'\nunix_owner = '0'\nunix_group = '0'\nlmtp = true\n"
+        "[[listener]]\nport = 26\nmax_size = 80_000\ntimeout_greeting = 5\nlenient = false\ngreeting_delay = 1\n"
+    )
+    assert (first.listener.port, first.listener.host, first.listener.name) == (25, "::1", "listener 1")
+    lmtp = second.listener
+    assert (lmtp.path, lmtp.mode, lmtp.owner, lmtp.group, lmtp.name) == ("x", 0o660, "0", "0", "lmtp")
+    assert first.listener.config
+    assert second.listener.config
+    assert third.listener.config
+    assert [each.listener.config.hostname for each in (first, second) if each.listener.config] == ["mx.example"] * 2
+    assert (second.listener.config.lmtp, first.listener.config.lmtp) == (True, False)
+    assert third.listener.config.max_message_size == 80_000
+    assert third.listener.config.tolerance is Tolerance.STRICT
+    assert third.listener.budgets == Budgets(greeting=5)
+    assert third.listener.timeouts
+    assert third.listener.timeouts.greeting_delay == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("[[listener]]\nhost = '::'", "smtpcore.toml, line 1: a listener needs one of port, unix, fd and systemd"),
+        ("[[listener]]\nport = 1\nunix = 'x'", "smtpcore.toml, line 3: unix has no effect with port"),
+        ("[[listener]]\nname='a'\nport=1\n[[listener]]\nname='a'\nport=2", "line 5: name: each listener needs its own"),
+        ("[[listener]]\nunix = ''", "line 2: unix: the path of a listener is empty"),
+        ("[[listener]]\nfd = 987", "line 2: fd: Bad file descriptor"),
+        (
+            "[[listener]]\nsystemd = 'smtp'",
+            "line 2: systemd: systemd has passed no socket with FileDescriptorName=smtp",
+        ),
+        ("proxy_protocol = true\nproxy = ['127.0.0.1']\nunix = 'x'", "line 2: proxy names no client of a Unix socket"),
+    ],
+)
+def test_wrong_place_is_an_error(text: str, error: str) -> None:
+    assert error in error_of(lambda: prepare(text))
+
+
+def test_open_socket_is_used_by_its_number() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as made:
+        number = os.dup(made.fileno())
+        (prepared,) = prepare(f"fd = {number}")
+        assert prepared.listener.bound
+        with prepared.listener.bound as bound:
+            assert bound.getsockname() == made.getsockname()
+
+
+@pytest.fixture
+def from_systemd(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Return a function that pretends that systemd has passed sockets with these names, and gives each to a caller."""
+    made = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+
+    def pretend(names: str) -> None:
+        def inherited(name: str | None = None) -> tuple[socket.socket, ...]:
+            return tuple(each for each, own in zip(made, names.split(":"), strict=False) if name in (None, own))
+
+        monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+        monkeypatch.setenv("LISTEN_FDS", str(len(names.split(":"))))
+        monkeypatch.setattr("smtpcore_adapters.cli._listening.inherited_sockets", inherited)
+
+    yield pretend
+    for each in made:
+        each.close()
+
+
+def test_sockets_of_systemd_are_found_by_their_names(from_systemd: Callable[[str], None]) -> None:
+    from_systemd("smtp:submission")
+    first, second = prepare(
+        "[[listener]]\nsystemd = 'submission'\nlmtp = true\n[[listener]]\nsystemd = 'smtp'\nname = 'mx'"
+    )
+    assert first.listener.bound is not second.listener.bound
+    assert second.listener.name == "mx"
+
+
+def test_sockets_of_systemd_are_used_without_any_setting(from_systemd: Callable[[str], None]) -> None:
+    from_systemd("unknown:unknown")
+    assert len(prepare()) == 2
+
+
+def test_unused_socket_of_systemd_is_an_error(from_systemd: Callable[[str], None]) -> None:
+    from_systemd("smtp:other")
+    error = error_of(lambda: prepare("[[listener]]\nsystemd = 'smtp'"))
+    assert error.startswith("systemd has passed 2 sockets, and 1 of them are used: give each a FileDescriptorName")
+
+
+def test_socket_of_systemd_that_is_no_stream_socket_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> None:
+        raise ValueError("the inherited file descriptor 3 is not a stream socket")
+
+    monkeypatch.setattr("smtpcore_adapters.cli._listening.inherited_sockets", fail)
+    assert "systemd: the inherited file descriptor 3" in error_of(lambda: prepare("systemd = 'x'"))
+
+
+# TLS
+
+
+@pytest.mark.usefixtures("certificates")
+def test_certificates_are_read_once_for_all_listeners() -> None:
+    text = "tls_cert = 'a.pem'\ntls_key = 'a.key'\n[tls_names]\n'b.example' = ['b.pem', 'b.key']\n"
+    text += "[[listener]]\nport = 25\n[[listener]]\nport = 465\nimplicit_tls = true\n"
+    text += "[[listener]]\nport = 24\nwithout = ['STARTTLS']\n"
+    first, second, third = prepare(text)
+    assert isinstance(first.tls, ServerTls)
+    assert first.tls is second.tls
+    assert first.listener.tls is second.listener.tls is context_of(first.tls)
+    assert (second.listener.implicit_tls, third.listener.tls) == (True, None)
+    assert first.listener.config
+    assert first.listener.config.starttls
+
+
+def test_self_signed_certificate_is_made_for_the_names_of_the_listener() -> None:
+    (prepared,) = prepare("self_signed = true\nhostname = 'mx.example'")
+    assert isinstance(prepared.tls, ssl.SSLContext)
+
+
+@pytest.mark.usefixtures("certificates")
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("tls_cert = 'a.pem'", "line 1: tls_cert needs tls_key: give both"),
+        ("tls_key = 'a.key'", "line 1: tls_key needs tls_cert: give both"),
+        ("tls_names = {x = ['b.pem', 'b.key']}", "line 1: tls_names needs tls_cert: give both"),
+        ("tls_cert = 'a.pem'\ntls_key = 'b.key'", "cannot use the certificate a.pem with b.key: the key belongs to an"),
+        ("tls_cert = 'garbage'\ntls_key = 'a.key'", "garbage with a.key: use a certificate chain and a private key"),
+        ("tls_cert = 'missing'\ntls_key = 'a.key'", "cannot use the certificate missing with a.key: No such file"),
+        (
+            "tls_cert='a.pem'\ntls_key='a.key'\n[tls_names]\nx = ['b.pem']",
+            "tls_names: x needs a list [certificate, key]",
+        ),
+        (
+            "tls_cert='a.pem'\ntls_key='a.key'\n[tls_names]\nx = ['b.pem', 'a.key']",
+            "line 3: tls_names: cannot use the certificate b.pem with a.key",
+        ),
+        ("require_tls = true", "line 1: require_tls needs tls_cert and tls_key, or self_signed"),
+    ],
+)
+def test_wrong_certificate_is_an_error(text: str, error: str) -> None:
+    assert error in error_of(lambda: prepare(text))
+
+
+# Extensions and logins
+
+
+def test_extension_with_a_handler_of_the_app_can_be_offered() -> None:
+    app = App()
+    app.on("BURL")(lambda session, event: None)
+    (prepared,) = prepare("extension = 'BURL'\nburl = 'imap'", app=app)
+    assert "BURL" not in prepared.disabled
+
+
+def test_app_with_a_handler_of_auth_offers_its_mechanisms() -> None:
+    app = App()
+    app.on("auth")(lambda session, question: None)
+    (prepared,) = prepare("require_auth = true", app=app)
+    assert prepared.listener.config
+    assert prepared.listener.config.auth_mechanisms == ("PLAIN", "LOGIN")
+
+
+def test_mechanisms_can_be_chosen_and_switched_off_at_a_listener() -> None:
+    text = "self_signed = true\n[[listener]]\nport = 25\nwithout = 'AUTH'\n"
+    text += "[[listener]]\nport = 587\nauth_mechanisms = ['PLAIN']\n"
+    configs = [each.listener.config for each in prepare(text, ("PLAIN", "LOGIN"))]
+    assert [config.auth_mechanisms for config in configs if config] == [(), ("PLAIN",)]
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (
+            "self_signed = true\nrequire_auth = true\nwithout = 'AUTH'",
+            "line 2: require_auth needs auth USER:PASSWORD; AUTH",
+        ),
+        ("", "--auth needs TLS: give --tls-cert and --tls-key, or --self-signed; or give --allow-plaintext-auth"),
+        ("[[listener]]\nport = 25", "smtpcore.toml, line 1: auth needs TLS: give tls_cert and tls_key"),
+    ],
+)
+def test_login_that_cannot_work_is_an_error(text: str, error: str) -> None:
+    assert error in error_of(lambda: prepare(text, PLAIN))
+
+
+def test_mechanisms_without_users_are_an_error() -> None:
+    assert "auth_mechanisms has no effect without auth" in error_of(lambda: prepare("auth_mechanisms = 'PLAIN'"))
+
+
+# Limits and times
+
+
+def test_timeout_sets_each_wait_that_has_no_value_of_its_own() -> None:
+    (prepared,) = prepare("timeout = 2\ntimeout_block = 3")
+    assert prepared.listener.budgets == Budgets(greeting=2, command=2, block=3, handshake=2)
+
+
+def test_limits_of_the_server_are_settings() -> None:
+    server = settings("max_connections = 5\nmax_auth_failures_per_hour = 0")
+    assert limits_of(server) == Limits(connections=5, auth_failures_per_hour=None)
+    assert error_of(lambda: limits_of(settings("ipv4_prefix = 40"))).startswith("a prefix has at most 32 bits in IPv4")
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("max_recipients = 5", "line 1: max_recipients: max_recipients is 5, but must be at least 100"),
+        ("timeout_block = -1", "line 1: timeout_block: "),
+        ("auth_delay = -1", "line 1: auth_delay: timeout auth_delay is -1"),
+        ("max_hold_for = 5", "line 1: max_hold_for: FUTURERELEASE needs both max_hold_for and max_hold_until"),
+    ],
+)
+def test_error_of_the_library_names_the_setting(text: str, error: str) -> None:
+    assert error in error_of(lambda: prepare(text))

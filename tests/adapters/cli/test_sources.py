@@ -1,0 +1,179 @@
+"""Settings come from a file, from variables and from options, in this order of precedence."""
+
+from pathlib import Path
+
+import click
+import pytest
+
+from smtpcore_adapters.cli._sources import Settings, Source, origin, read_settings
+
+FILE = """\
+hostname = "mx.example.org"
+accept = "example.org"
+timeout = 5
+
+[deliver]
+url = "print:"
+
+[[listener]]
+port = 25
+[[listener]]
+  port = 465
+implicit_tls = true
+
+[listener.tls_names]
+"a.example" = ["a.pem", "a.key"]
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "smtpcore.toml"
+    path.write_text(FILE)
+    return path
+
+
+def read(file: Path | None = None, variables: dict[str, str] | None = None, **options: object) -> Settings:
+    return read_settings({"config": str(file) if file else None, **options}, variables or {})
+
+
+def test_file_sets_the_server_and_each_listener(file: Path) -> None:
+    server = read(file)
+    assert (server["hostname"], server["accept"], server["deliver"]) == (
+        "mx.example.org",
+        ["example.org"],
+        [{"url": "print:"}],
+    )
+    assert [each["port"] for each in server.listeners] == [25, 465]
+    assert [each["implicit_tls"] for each in server.listeners] == [False, True]
+    assert server.listeners[1]["tls_names"] == {"a.example": ["a.pem", "a.key"]}
+    assert server.listeners[0]["hostname"] == "mx.example.org"
+
+
+def test_variables_take_precedence_over_the_file_and_options_over_both(file: Path) -> None:
+    variables = {"SMTPCORE_TIMEOUT": "6", "SMTPCORE_HOSTNAME": "variable.example"}
+    server = read(file, variables, hostname="option.example", accept=(), port=None)
+    assert (server["timeout"], server["hostname"], server["accept"]) == (6.0, "option.example", ["example.org"])
+    assert [server.values[name].source for name in ("timeout", "hostname", "accept", "port")] == [
+        Source.VARIABLE,
+        Source.OPTION,
+        Source.FILE,
+        Source.DEFAULT,
+    ]
+
+
+def test_option_takes_precedence_over_the_table_of_a_listener(file: Path) -> None:
+    assert [each["implicit_tls"] for each in read(file, implicit_tls=False).listeners] == [False, False]
+
+
+def test_origin_of_a_value_is_shown(file: Path) -> None:
+    server = read(file, {"SMTPCORE_WORKERS": "2"}, lmtp=True)
+    names = ("timeout", "workers", "lmtp", "port")
+    assert [origin(name, server.values[name]) for name in names] == [
+        f"{file}, line 3",
+        "SMTPCORE_WORKERS",
+        "--lmtp",
+        "default",
+    ]
+
+
+def test_file_in_the_working_directory_is_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(file.parent)
+    assert read()["hostname"] == "mx.example.org"
+    (file.parent / "other.toml").write_text("timeout = 7")
+    assert read(None, {"SMTPCORE_CONFIG": "other.toml"})["timeout"] == 7.0
+
+
+def test_without_a_table_the_server_is_the_only_listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (listener,) = read(port="0").listeners
+    assert listener["port"] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("x = ", "Invalid value (at end of document)"),
+        ("\nprot = 25", "line 2: 'prot' is not a setting; the nearest is 'port'"),
+        ("Max-Size = 5", "line 1: 'Max-Size' is not a setting; the nearest is 'max_size'"),
+        ("port = 'x'", "line 1: port: 'x' is not a whole number from 0 to 65535"),
+        ("[[listener]]\nport = 1\n\n[[listener]]\n# x\nport = -1", "line 6: port: -1 is not a whole number"),
+        ("[[listener]]\nworkers = 2", "line 2: 'workers' is not a setting of [[listener]]; set it above the first"),
+        (
+            "[[listener]]\ntls_crt = 'x'",
+            "line 2: 'tls_crt' is not a setting of [[listener]]; the nearest is 'tls_cert'",
+        ),
+        ("[listener]\nport = 1", "line 1: write [[listener]] above the settings of each listener"),
+        ("port = 1\n[[listener]]\nport = 2", "line 1: port has no effect with [[listener]]"),
+        ("auth = [1]", "line 1: auth: the value is not a list of texts"),
+    ],
+)
+def test_error_in_the_file_names_the_line(tmp_path: Path, text: str, error: str) -> None:
+    (tmp_path / "x.toml").write_text(text)
+    with pytest.raises(click.UsageError) as caught:
+        read(tmp_path / "x.toml")
+    assert caught.value.message.startswith(str(tmp_path / "x.toml"))
+    assert error in caught.value.message
+
+
+def test_unreadable_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(click.UsageError, match=r"cannot read .*missing\.toml: No such file"):
+        read(tmp_path / "missing.toml")
+    (tmp_path / "latin.toml").write_bytes(b"# \xe4")
+    with pytest.raises(click.UsageError, match=r"latin\.toml: 'utf-8' codec"):
+        read(tmp_path / "latin.toml")
+
+
+@pytest.mark.parametrize(
+    ("variables", "options", "error"),
+    [
+        ({"SMTPCORE_PORT": "x"}, {}, "SMTPCORE_PORT: 'x' is not a whole number"),
+        (
+            {"SMTPCORE_WORKER": "2"},
+            {},
+            "SMTPCORE_WORKER is not a variable of smtpcore serve: the nearest is SMTPCORE_WORKERS",
+        ),
+        ({}, {"port": "x"}, "--port: 'x' is not a whole number"),
+    ],
+)
+def test_error_names_the_variable_or_the_option(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    options: dict[str, object],
+    error: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(click.UsageError, match=error.replace("[", r"\[")):
+        read(None, variables, **options)
+
+
+def test_other_variables_of_the_project_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read(None, {"SMTPCORE_PASSWORD": "secret", "OTHER_PORT": "1"})["port"] == 2525
+
+
+@pytest.mark.parametrize(
+    ("variables", "options", "error"),
+    [
+        ({}, {}, "--require-tls needs --tls-cert {x}"),
+        ({"SMTPCORE_REQUIRE_TLS": "true"}, {}, "SMTPCORE_REQUIRE_TLS needs SMTPCORE_TLS_CERT {x}"),
+        ({}, {"require_tls": True}, "--require-tls needs --tls-cert {x}"),
+    ],
+)
+def test_error_is_written_as_its_first_setting_is(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    options: dict[str, object],
+    error: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    server = read(None, variables, **options)
+    assert server.error("{require_tls} needs {tls_cert} {more}", more="{x}").message == error
+
+
+def test_error_of_a_listener_names_its_line(file: Path) -> None:
+    first, second = read(file).listeners
+    assert first.error("{unix}: wrong").message == f"{file}, line 8: unix: wrong"
+    assert second.error("{implicit_tls} needs {tls_cert}").message == f"{file}, line 12: implicit_tls needs tls_cert"
