@@ -24,7 +24,7 @@ def check_values(
     """
     hints = _hints_of(kind)
     for name, value in values.items():
-        if not _fits(value, hints[name]):
+        if type(value) is not hints[name] and not _fits(value, hints[name]):
             shown = "a value" if name in secret else f"{value!r:.80}, which is"
             raise error(f"{name} is {shown} of type {type(value).__name__}: use {_name_of(hints[name])}")
 

@@ -388,6 +388,8 @@ class AuthFailuresPerHour(Row):
     covers = ("Limits.auth_failures_per_hour",)
 
     def on(self, setup: Setup) -> None:
+        setup.timed()
+        setup.auth_delay = 6.0
         setup.limits(auth_failures_per_hour=4)
         setup.timeouts(max_auth_delay=6.0)
         setup.users()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, ClassVar, Final
 
 from smtpcore import EXTENSIONS, OFF_BY_DEFAULT, Budgets, Config, Extension, Mail, Params, Rcpt, Reply
@@ -149,9 +150,9 @@ class Setup:
         self.tls()
         self.has_users = True
 
-    @property
+    @cached_property
     def server_config(self) -> Config:
-        """The configuration of the server."""
+        """The configuration of the server, after all rows have set their options."""
         return replace(CONFIG, disabled=frozenset(self.disabled), **self._config)
 
     def all_options(self) -> dict[str, Any]:
