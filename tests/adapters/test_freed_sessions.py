@@ -23,7 +23,7 @@ ENVELOPE = b"EHLO c.example\r\nMAIL FROM:<a@c.example>\r\nRCPT TO:<u@s.example>\
 
 
 @pytest.fixture
-def without_collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def without_collector(monkeypatch: pytest.MonkeyPatch, frozen_heap: None) -> Iterator[None]:
     # pytest keeps log records, whose tracebacks refer to the session.
     monkeypatch.setattr(logging.getLogger("smtpcore"), "handle", str)
     gc.collect()

@@ -26,6 +26,7 @@ from smtpcore_adapters.check import Outcome, Severity, Target, run_checks
 from tests.adapters.harness import TIMEOUT, Client
 from tests.docs.programs import AUTHORITY, PROGRAMS, Process, write_certificates
 from tests.docs.test_readme import run_example
+from tests.long import long
 from tests.paths import DOCS
 from tests.slowloris import CASES, run_attack
 
@@ -211,10 +212,11 @@ def talk_at_random(client: Client, number: int, *, is_strict: bool) -> Counter[s
     return accepted
 
 
-def test_no_message_is_lost_mixed_or_repeated_in_random_sessions(server: Process) -> None:
+@pytest.mark.parametrize("count", [50, pytest.param(1000, marks=long)])
+def test_no_message_is_lost_mixed_or_repeated_in_random_sessions(server: Process, count: int) -> None:
     expected: Counter[str] = Counter()
     found: Counter[str] = Counter()
-    for number in range(1000):
+    for number in range(count):
         with server.connect() as client:
             accepted = talk_at_random(client, number, is_strict=server.program.is_strict)
         expected += accepted

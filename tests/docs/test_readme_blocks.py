@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.long import long
 from tests.paths import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -118,6 +119,7 @@ def test_readme_has_the_blocks_that_the_tests_run() -> None:
     ]
 
 
+@long
 def test_commands_of_the_readme_receive_and_send_mail(tmp_path: Path) -> None:
     environment = Environment(tmp_path)
     install, serve = lines_of(0)
@@ -139,6 +141,7 @@ def test_commands_of_the_readme_receive_and_send_mail(tmp_path: Path) -> None:
         assert environment.run(f"{command} --version").stdout.startswith("smtpcore, version")
 
 
+@long
 def test_programs_of_the_readme_need_no_extra_packages(tmp_path: Path) -> None:
     environment = Environment(tmp_path)
     (install,) = lines_of(2)

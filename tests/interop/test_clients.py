@@ -23,6 +23,7 @@ from tests.adapters.harness import running
 from tests.interop import servers
 from tests.interop.clients import CLIENTS, SENDER, TIMEOUT, TOKEN, TOKENS, Job, MailClient
 from tests.interop.servers import PASSWORD, USER
+from tests.long import long, mostly_long
 
 HEADER = (
     b"From: a@client.example\r\nTo: b@example.org\r\nDate: Mon, 23 Nov 2026 12:00:00 +0000\r\n"
@@ -182,7 +183,7 @@ def text_of(message: bytes) -> bytes:
 Serve = Callable[..., AbstractContextManager[Place]]
 
 
-@pytest.mark.parametrize("tls", ["none", "starttls", "implicit"])
+@pytest.mark.parametrize("tls", mostly_long(["none", "starttls", "implicit"], "starttls"))
 def test_message_arrives_with_and_without_tls(serve: Serve, client: MailClient, tls: str) -> None:
     with serve(implicit_tls=tls == "implicit") as place:
         delivery = send(place, client, HEADER + TEXTS["text"], tls=tls, ca=None if tls == "none" else place.ca)
@@ -192,6 +193,7 @@ def test_message_arrives_with_and_without_tls(serve: Serve, client: MailClient, 
     assert delivery.recipients == ("b@example.org",)
 
 
+@long
 @pytest.mark.parametrize("tls", ["starttls", "implicit"])
 def test_client_rejects_the_certificate_of_an_unknown_authority(serve: Serve, client: MailClient, tls: str) -> None:
     with serve(implicit_tls=tls == "implicit") as place:
@@ -210,6 +212,7 @@ def secret_of(mechanism: str) -> str:
     return TOKEN if mechanism in TOKENS else PASSWORD
 
 
+@long
 @LOGINS
 def test_client_logs_in(serve: Serve, certificates: Certificates, client: MailClient, mechanism: str) -> None:
     with serve(require_auth=True, auth_mechanisms=(mechanism,)) as place:
@@ -218,6 +221,7 @@ def test_client_logs_in(serve: Serve, certificates: Certificates, client: MailCl
         assert send(place, client, HEADER + TEXTS["text"], certificate=certificate, **job).identity == USER
 
 
+@long
 @LOGINS
 def test_reply_to_a_refused_login_reaches_the_user(serve: Serve, client: MailClient, mechanism: str) -> None:
     with serve(require_auth=True, auth_mechanisms=(mechanism,), timeouts=Timeouts(auth_delay=0)) as place:
@@ -231,7 +235,7 @@ def test_reply_to_a_refused_login_reaches_the_user(serve: Serve, client: MailCli
     assert client.hides_login_replies or re.search(code, done.stdout)
 
 
-@pytest.mark.parametrize("kind", TEXTS)
+@pytest.mark.parametrize("kind", mostly_long(TEXTS, "dots"))
 def test_text_arrives_unchanged(serve: Serve, client: MailClient, kind: str) -> None:
     with serve() as place:
         send(place, client, HEADER + TEXTS[kind])
@@ -267,6 +271,7 @@ def test_message_arrives_for_several_recipients(serve: Serve, client: MailClient
     assert delivery.recipients == recipients
 
 
+@long
 @pytest.mark.parametrize("name", ["curl", "nodemailer", "perl"])
 def test_large_text_arrives_on_every_adapter(serve: Serve, backend: str, name: str) -> None:
     bdat = 100_000 if "BDAT" in CLIENTS[name].can else 0
@@ -275,6 +280,7 @@ def test_large_text_arrives_on_every_adapter(serve: Serve, backend: str, name: s
         assert send(place, CLIENTS[name], message, tls="starttls", ca=place.ca, bdat=bdat).tls
 
 
+@long
 @pytest.mark.parametrize("mechanism", ["", "PLAIN"])
 def test_strict_server_accepts_messages_with_correct_line_ends(
     serve: Serve, client: MailClient, mechanism: str
@@ -305,6 +311,7 @@ RECORDINGS = [
 """Clients that show the dialogue, and the options with which they do so."""
 
 
+@long
 @pytest.mark.parametrize(
     ("name", "options", "mechanism"),
     [
@@ -358,7 +365,7 @@ def test_message_arrives_with_pipelining(serve: Serve, client: MailClient) -> No
 
 
 @clients_that("BDAT")
-@pytest.mark.parametrize("kind", TEXTS)
+@pytest.mark.parametrize("kind", mostly_long(TEXTS, "dots"))
 def test_text_arrives_in_chunks(serve: Serve, client: MailClient, kind: str) -> None:
     with serve() as place:
         delivery = send(place, client, HEADER + TEXTS[kind], bdat=1_000_000 if len(TEXTS[kind]) > 10_000 else 500)

@@ -17,6 +17,7 @@ import pytest
 from smtpcore import Connection, ConnectionClosed, DataEnd, Event, Rcpt, Reply, State
 
 from ..helpers import BODY_EVENTS, replies
+from ..long import mostly_long
 from ..playbook import new_server, take_events
 from .servers import TIMEOUT, server, wait_until
 
@@ -296,7 +297,7 @@ SERVERS = {
 }
 
 
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("name", mostly_long(SERVERS, "aiosmtpd"))
 def test_smtpcore_agrees_with_another_server(name: str) -> None:
     known = {title for titles in KNOWN[name].values() for title in titles}
     differences = {}
