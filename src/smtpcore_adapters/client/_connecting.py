@@ -12,10 +12,11 @@ from typing import Unpack
 from smtpcore import EXTENSIONS, ClientBudgets, ClientConfig, LocalProtocolError, Reply, StartTls
 from smtpcore.sasl import Channel
 
-from ..streams._stream import Stream
+from ..streams._stream import Address, Stream
 from ._client import Client
 from ._driver import ClientDriver, explained, say_hello
 from ._login import log_in
+from ._naming import name, naming
 from ._options import CONNECT_TIMEOUT, ConnectOptions, Opener, TlsMode, check_connect_options
 from ._results import Refused
 
@@ -43,22 +44,25 @@ async def connected(
 async def open_client(open_stream: Opener, host: str, port: int, **options: Unpack[ConnectOptions]) -> Client:
     """Connect to a server; the caller must call `Client.aclose` at the end. Raises the same errors as `connected`."""
     check_connect_options(options)
+    server = options.get("path") or str(Address(host, port))
     timeout = options.get("connect_timeout", CONNECT_TIMEOUT)
-    with explained(f"no connection to {options.get('path') or host} within {timeout:g} seconds"):
+    with naming(server), explained(f"no connection within {timeout:g} seconds"):
         stream = await open_stream(
             host, port, timeout, local_address=options.get("local_address"), path=options.get("path")
         )
     try:
         config, extensions = _config(stream, options), options.get("extensions", EXTENSIONS)
         budgets, is_implicit = options.get("budgets") or ClientBudgets(), options.get("tls") is TlsMode.IMPLICIT
-        driver = ClientDriver(stream, config, budgets, extensions=extensions, implicit_tls=is_implicit)
+        driver = ClientDriver(stream, config, budgets, extensions=extensions, implicit_tls=is_implicit, server=server)
     except BaseException:
         await stream.aclose(0)
         raise
 
     try:
         return await _begin_session(driver, host, port, options)
-    except BaseException:
+    except BaseException as exc:
+        if isinstance(exc, Refused):
+            name(exc, server)
         await driver.aclose()  # RFC 5321 4.1.1.10: with QUIT, if a command can still be sent
         raise
 

@@ -60,6 +60,7 @@ from smtpcore import (
 )
 
 from ..streams._stream import Shielding, Stream
+from ._naming import name
 from ._results import Disconnected
 
 T = TypeVar("T")
@@ -91,9 +92,14 @@ class ClientDriver:
         extensions: Sequence[Extension] = EXTENSIONS,
         implicit_tls: bool = False,
         clock: Callable[[], float] = time.monotonic,
+        server: str = "",
     ) -> None:
         self._conn = ClientConnection(config, extensions=extensions, implicit_tls=implicit_tls, budgets=budgets)
         self._clock = clock
+        self._server = server
+        """The name of the server in errors."""
+        self._slowest = 0.0
+        """The longest time that this side took for a piece of a body, in seconds."""
         self._is_busy = False
         self._is_at_end = False
         self._is_closed = False
@@ -263,9 +269,12 @@ class ClientDriver:
 
     async def _watched(self, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
         async with aclosing(pieces):
+            self._slowest, begin = 0.0, self._clock()
             try:
                 async for piece in pieces:
+                    self._slowest = max(self._slowest, self._clock() - begin)
                     yield piece
+                    begin = self._clock()
             except Exception as exc:
                 self.body_error = exc
                 raise
@@ -335,18 +344,15 @@ class ClientDriver:
         assert isinstance(event, TimedOut), "the deadline has passed"
         seconds = getattr(conn.budgets, event.budget)
         if event.budget == "session":
-            raise TimeoutError(f"the session took longer than {seconds:g} seconds")
+            why = f"and the server did not {self._expected(event.wait)}"
+            raise TimeoutError(f"the session took longer than {seconds:g} seconds, {why}")
         raise TimeoutError(f"the server did not {self._expected(event.wait)} within {seconds:g} seconds")
 
     def _expected(self, wait: Wait) -> str:
-        if wait is Wait.TLS:
-            return "complete the TLS handshake"
-        if wait is Wait.SERVER_GREETING:
-            return "send its greeting"
-        if wait is Wait.END_REPLY:
-            return "send the reply to the message"
+        return "complete the TLS handshake" if wait is Wait.TLS else f"send {self._missing(wait)}"
 
-        return f"send the reply to {_WAITS.get(wait) or getattr(self._last, 'verb', 'AUTH')}"
+    def _missing(self, wait: Wait) -> str:
+        return _WAITS.get(wait, f"the reply to {getattr(self._last, 'verb', 'AUTH')}")
 
     def _next_event(self) -> ClientEvent | Signal:
         try:
@@ -411,6 +417,11 @@ class ClientDriver:
             else:
                 self._receive(await self.stream.receive(end - self._clock()))
 
+    def _name(self, error: OSError | RemoteProtocolError) -> None:
+        slow = f"; this side took {self._slowest:.0f} seconds for a piece of the body"
+        missing = self._missing(self._conn.waiting_for)
+        name(error, self._server, missing, slow if self._slowest > _SLOW else "")
+
     @property
     def _goodbye(self) -> Reply | None:
         return self.usage.goodbye.reply if self.usage.goodbye else None
@@ -439,7 +450,7 @@ class ClientDriver:
         if self._is_busy:
             raise LocalProtocolError("this connection is in use by another task: open a connection for each task")
         if not self.is_open:
-            raise Disconnected("the connection is closed", self._goodbye)
+            raise Disconnected(f"the connection to {self._server or 'the server'} is closed", self._goodbye)
 
         self._is_busy = True
         try:
@@ -447,6 +458,11 @@ class ClientDriver:
         except LocalProtocolError:
             if self._conn.replies_due or self._conn.octets_left or self._conn.state is State.DATA:
                 self._conn.send_failed()
+            raise
+        except (OSError, RemoteProtocolError) as exc:
+            if exc is not self.body_error:
+                self._name(exc)
+            self._conn.send_failed()
             raise
         except BaseException:
             self._conn.send_failed()
@@ -476,7 +492,18 @@ def explained(what: str) -> Iterator[None]:
         raise TimeoutError(what) from exc
 
 
-_WAITS = {Wait.MAIL_REPLY: "MAIL", Wait.RCPT_REPLY: "RCPT", Wait.DATA_REPLY: "DATA"}
+_WAITS = {
+    Wait.SERVER_GREETING: "its greeting",
+    Wait.MAIL_REPLY: "the reply to MAIL",
+    Wait.RCPT_REPLY: "the reply to RCPT",
+    Wait.DATA_REPLY: "the reply to DATA",
+    Wait.DATA_BLOCK: "the end of the body",
+    Wait.END_REPLY: "the reply to the message",
+    Wait.TLS: "the end of the TLS handshake",
+    Wait.NOTHING: "",
+}
+_SLOW = 10.0
+"""Seconds for a piece of a body from which on an error mentions that this side was slow."""
 
 
 async def say_hello(driver: ClientDriver) -> Reply:

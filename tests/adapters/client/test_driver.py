@@ -1,13 +1,13 @@
 """Groups of commands, bodies and chunks, sent while replies are read."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 
 import pytest
 
-from smtpcore import BodyType, ClientBudgets, ClientConfig, LocalProtocolError, Reply
+from smtpcore import BodyType, ClientBudgets, ClientConfig, Data, LocalProtocolError, Mail, Path, Rcpt, Reply
 from smtpcore_adapters.client._driver import ClientDriver
 from tests.adapters.fakes import Early, FakeStream, Silence, chunks, step
-from tests.adapters.playbook import ACCEPTED, ONE, ScriptedServer, client
+from tests.adapters.playbook import ACCEPTED, ONE, SENDER, ScriptedServer, client, next_server
 from tests.playbook import GO_AHEAD, OK
 
 
@@ -162,8 +162,40 @@ def test_each_reply_has_the_time_limit_of_its_command() -> None:
 
 def test_session_may_have_a_time_limit() -> None:
     book = client(budgets=ClientBudgets(session=20)).send(Silence.SILENCE)
-    with pytest.raises(TimeoutError, match="the session took longer than 20 seconds"):
+    with pytest.raises(
+        TimeoutError, match="the session took longer than 20 seconds, and the server did not send the reply to NOOP"
+    ):
         step(book.client.noop())
+
+
+@pytest.mark.parametrize(("seconds", "remark"), [(10, ""), (65, "; this side took 65 seconds for a piece of the body")])
+def test_lost_connection_names_the_server_the_reply_and_the_slow_side(seconds: float, remark: str) -> None:
+    async def body() -> AsyncGenerator[bytes, None]:
+        hop.stream.now += seconds
+        yield b"hi\r\n"
+
+    hop = next_server().send(OK, OK, GO_AHEAD, ConnectionResetError(104, "Connection reset by peer"))
+    config = ClientConfig(hostname="c.example", pipelining=False)
+    driver = ClientDriver(hop.stream, config, ClientBudgets(), clock=hop.stream.clock, server="s.example:25")
+    step(driver.read_greeting())
+    step(driver.ask(driver.connection.hello))
+    step(driver.ask_all([Mail(Path(SENDER)), Rcpt(Path(ONE)), Data()], []))
+    with pytest.raises(ConnectionResetError) as caught:
+        step(driver.send_body(body(), []))
+    assert (
+        str(caught.value)
+        == f"[Errno 104] Connection reset by peer before the reply to the message{remark}: 's.example:25'"
+    )
+
+
+def test_error_of_a_body_does_not_name_the_server() -> None:
+    def body() -> Iterator[bytes]:
+        yield b"hi\r\n"
+        raise OSError(5, "Input/output error")
+
+    book = client().send(OK, OK, GO_AHEAD)
+    with pytest.raises(OSError, match=r"^\[Errno 5\] Input/output error$"):
+        book.deliver(body())
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan")])
