@@ -23,13 +23,13 @@ class Transaction:
     mail: Mail
     """The accepted MAIL command."""
     recipients: list[Rcpt] = field(default_factory=list)
-    """The accepted RCPT commands, in order. Only the connection adds to them."""
+    """The accepted RCPT commands, in order. Only the connection adds commands."""
     submitter: Mailbox | None = None
     """The submitter, which an authenticated client names with AUTH=; None if unknown (RFC 4954 section 5)."""
     priority: int = 0
     """The priority from MT-PRIORITY, -9 to 9, default 0; at most 0 unless authenticated (RFC 6710 4.1)."""
     body: list[bytes] = field(default_factory=list)
-    """A place for your program to collect the body, so that two messages cannot mix. The connection leaves it empty."""
+    """A list that is free for your program to collect the body, so that two messages cannot mix."""
 
     @classmethod
     def opened(cls, mail: Mail, *, is_authenticated: bool) -> "Transaction":
@@ -129,7 +129,7 @@ class Endpoint(ABC, Generic[B]):
         return min(end, self._timer.opened + self.budgets.session) if self._timer else end
 
     def send_deadline(self, now: float) -> float:
-        """Return the time by which a write that begins now has to be complete. If it is not, call `send_failed`."""
+        """Return the deadline of a write that begins now. If the write is not complete by then, call `send_failed`."""
         return self.within_session(now + self.budgets.send)
 
     @property

@@ -67,8 +67,8 @@ _set_data: Final[Callable[[DataLine, bytes], None]] = DataLine.__dict__["data"].
 
 def data_lines(lines: Sequence[bytes]) -> deque[DataLine]:
     """Return a `DataLine` for each of `lines`."""
-    # This runs for every line of every message. The constructor of a frozen dataclass takes up to three times as long,
-    # because it sets fields through `object.__setattr__`.
+    # The loop runs for every line of every message. The constructor of a frozen dataclass takes up to three times as
+    # long, because it sets fields through `object.__setattr__`.
     events = deque(map(_new, (DataLine,) * len(lines)))
     for _ in map(_set_data, events, lines):
         pass

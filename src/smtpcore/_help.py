@@ -47,7 +47,7 @@ class _Docstring(str):
         return self
 
     def expandtabs(self, tabsize: SupportsIndex = 8) -> str:
-        """Return the docstring for display, with the texts."""
+        """Return the docstring for display, with the texts of the class."""
         kind = self._kind
         title = "Members" if issubclass(kind, Enum) else "Keys" if is_typeddict(kind) else "Attributes"
         if is_dataclass(kind):

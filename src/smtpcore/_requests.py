@@ -1,7 +1,7 @@
 """The rules that a request of a client has to pass, besides the sequence of commands."""
 
 # A group is a sequence of commands that is sent without waiting for replies. RFC 2920 3.1 allows RSET, MAIL and RCPT at
-# any place in a group, and the octets of a body after DATA at its beginning. Any other command is the last of its
+# any place in a group, and a group may begin with the octets of a body after DATA. Any other command is the last of its
 # group. Three RFCs make exceptions:
 #
 # - The parts of one body may follow each other (RFC 3030, RFC 4468). But the replies to MAIL and RCPT have to come

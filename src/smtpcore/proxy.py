@@ -157,8 +157,8 @@ class Tlv:
 class SslInfo:
     """The TLS connection between client and proxy (PROXY 2.2.6).
 
-    Put it into a header with `Tlv(TlvType.SSL, info.encode())`. Other sub-TLVs are left out here.
-    Raises `LocalProtocolError` for numbers out of range, and for text that is not ASCII (for `cn`: not UTF-8).
+    `Tlv(TlvType.SSL, info.encode())` is the TLV to put into a header. Other sub-TLVs are left out here. Raises
+    `LocalProtocolError` for numbers out of range, and for text that is not ASCII (for `cn`: not UTF-8).
     """
 
     client: SslClient
@@ -168,7 +168,7 @@ class SslInfo:
     version: str | None = None
     """The TLS version, such as `"TLSv1.3"`."""
     cn: str | None = None
-    """The Common Name of the client's certificate. Trust it only if `is_verified` is true."""
+    """The Common Name of the client's certificate, to be trusted only if `is_verified` is true."""
     cipher: str | None = None
     """The cipher, such as `"ECDHE-RSA-AES128-GCM-SHA256"`."""
     sig_alg: str | None = None
@@ -257,7 +257,7 @@ class ProxyHeader:
         return next((tlv.value for tlv in self.tlvs if tlv.type == type), None)
 
     def encode(self, *, version: int = 2, checksum: bool = False) -> bytes:
-        """Return the octets for the wire. Send them first and in one piece. `checksum` adds a CRC32c.
+        """Return the octets for the wire, to be sent first and in one piece. `checksum` adds a CRC32c.
 
         Version 1 has no LOCAL command: LOCAL becomes `PROXY UNKNOWN`, and so do unknown endpoints.
         Raises `LocalProtocolError` if the version cannot express this header, and for TLVs that are too long in total.

@@ -159,7 +159,7 @@ class Adapter:
 def documented_as(original: Callable[..., Any], *, without: str = "") -> Callable[[Function], Function]:
     """Append the docstring of `original` to the docstring of the decorated function.
 
-    The first line of `original` is left out. So is the line of its parameter `without`, if a name is given.
+    The first line of `original` is left out. If `without` names a parameter, its line is left out too.
     """
 
     def document(function: Function) -> Function:

@@ -14,7 +14,7 @@ def unknown_name(name: str, kind: str, known: Iterable[str]) -> str:
 def check_options(
     kind: str, options: Iterable[str], known: Iterable[str], hints: Mapping[str, str] | None = None
 ) -> None:
-    """Raise `TypeError` if one of the names in `options` is unknown. `hints` has the texts for some unknown names."""
+    """Raise `TypeError` if one of the names in `options` is unknown. `hints` has the error texts for some names."""
     names = frozenset(known)
     for name in options:
         if name not in names:

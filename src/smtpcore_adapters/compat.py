@@ -76,7 +76,7 @@ class AuthResult:
     message: str | None = None
     """The refusal, for example `"454 4.7.0 Later"`, if it was not sent; by default a 535."""
     auth_data: Any = field(default=None, repr=False)
-    """Any object, for `session.auth_data`. `login` of the object is the name of the user."""
+    """Any object, for `session.auth_data`. The attribute `login` of this object is the name of the user."""
 
 
 class AiosmtpdSession:
@@ -182,7 +182,7 @@ class AiosmtpdServer:
         return _running_loop()
 
     async def push(self, status: str | bytes) -> None:
-        """Send a reply, or lines of a reply before the text that the function returns."""
+        """Send a reply, or its first lines; the text that the function returns is then the last line."""
         self._pushed.append(status.decode() if isinstance(status, bytes) else status)
 
     async def challenge_auth(
@@ -525,7 +525,7 @@ class AiosmtpdHandler:
 
 
 def _running_loop() -> Any:
-    # Only the adapter for asyncio imports asyncio. If its event loop is running, the module is loaded.
+    # Only the adapter for asyncio imports asyncio. If an event loop of asyncio is running, asyncio is already imported.
     return sys.modules["asyncio"].get_running_loop()
 
 

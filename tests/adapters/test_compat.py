@@ -609,7 +609,7 @@ def test_handle_exception_chooses_the_refusal() -> None:
 
 
 @pytest.mark.parametrize("status", [None, 250, "OK", "250", "250 OK\r\n250 again", "354 go", b"250-half\r\n"])
-def test_wrong_status_of_a_function_refuses_for_now(status: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_function_that_returns_no_status_gives_451(status: Any, caplog: pytest.LogCaptureFixture) -> None:
     class Wrong(LocalOnly):
         async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> Any:
             return status

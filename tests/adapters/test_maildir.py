@@ -65,7 +65,7 @@ def fields(box: Path) -> str:
 def test_message_is_stored_on_a_system_that_cannot_open_directories(
     box: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # As on Windows.
+    # Windows cannot open directories.
     monkeypatch.delattr(os, "O_DIRECTORY")
     monkeypatch.delattr(os, "O_CLOEXEC")
     monkeypatch.setattr(os, "O_BINARY", 0, raising=False)

@@ -244,7 +244,7 @@ def refuse_the_nth(kind: type[Event], number: int) -> Answer:
     return lambda conn, event: Reply(550) if isinstance(event, kind) and next(counter) == number else Reply(250)
 
 
-def test_dialogue_with_another_result_octet_by_octet_fails() -> None:
+def test_playbook_fails_if_single_octets_give_another_result() -> None:
     with pytest.raises(AssertionError, match="octet by octet, the dialogue is another one"):
         server(READY, answer=refuse_the_nth(Mail, 2)).send(FROM)
     with pytest.raises(AssertionError, match="octet by octet, the dialogue is another one"):
@@ -252,7 +252,7 @@ def test_dialogue_with_another_result_octet_by_octet_fails() -> None:
     server(READY, starttls=True, cut=False).send(b"STARTTLS\r\nNOOP\r\n").expect(421)
 
 
-def test_dialogue_with_another_result_before_a_further_command_fails() -> None:
+def test_playbook_fails_if_a_further_command_changes_the_result() -> None:
     with pytest.raises(AssertionError, match="with a command after these octets, the dialogue is another one"):
         server(READY, answer=refuse_the_nth(Mail, 3)).send(FROM)
 

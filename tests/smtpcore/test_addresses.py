@@ -6,7 +6,7 @@ from smtpcore import LocalProtocolError, Mailbox, Path
 from smtpcore._addresses import strict_mailbox, strict_path
 
 
-def test_mailbox_keeps_its_text_and_exposes_the_meaning() -> None:
+def test_mailbox_keeps_its_text_and_has_the_parsed_parts() -> None:
     mailbox = Mailbox(r'"Jo\hn Doe"@Example.ORG')
 
     assert str(mailbox) == mailbox.text == r'"Jo\hn Doe"@Example.ORG'
@@ -87,7 +87,7 @@ def test_null_path_is_falsy_and_has_no_mailbox() -> None:
     assert not null.is_postmaster
 
 
-def test_path_keeps_its_text_and_exposes_the_meaning() -> None:
+def test_path_keeps_its_text_and_has_the_parsed_parts() -> None:
     path = Path("SmItH@S.example")
 
     assert path

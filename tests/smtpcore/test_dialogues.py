@@ -349,7 +349,7 @@ LONG = sasl.Credentials(username="tim", password="x" * 400)
         ("AUTH LOGIN", TIM, [b"334 \r\n", b"334 \r\n", b"235 yes\r\n", OK, OK, GO_AHEAD, OK, BYE], 250),
     ],
 )
-def test_login_that_fails_decides_about_the_recipient(
+def test_recipient_gets_the_result_of_a_failed_login(
     offered: str, credentials: sasl.Credentials, said: list[Any], outcome: int | type[Exception]
 ) -> None:
     party = submit(GREETING, TLS_OFFERED, b"220 go\r\n", None, offer(offered), *said, credentials=credentials)

@@ -1,4 +1,4 @@
-"""Every limit of time, by numbers: no test waits."""
+"""Tests of every time limit. The time is a number that each test passes, so no test waits."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -25,7 +25,7 @@ class Body:
         self._rest = b""
         """Octets that follow the header, to be returned after `header`."""
         self.header: bytes | None = None
-        """The complete header; the caller sets None after using it. `take` returns nothing before that."""
+        """The complete header. The caller sets None after using the header; until then `take` returns nothing."""
         self.ended = False
         """Whether the end of the body, or of its current chunk, was found."""
 

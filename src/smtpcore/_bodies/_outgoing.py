@@ -49,7 +49,7 @@ class OutgoingBody(BodyCheck):
         return stuffed
 
     def check(self, data: bytes, *, is_end: bool = False) -> bytes:
-        """Return `data` if it may be sent. A CR at its end is returned by the next call, unless `is_end` is set.
+        """Return `data` if it may be sent. The next call returns a final CR of `data`, unless `is_end` is set.
 
         Raises `LocalProtocolError` for content that may not be sent. The object cannot be used afterwards.
         """

@@ -87,7 +87,7 @@ class OriginalRecipient:
     """
 
     text: str
-    """The parameter as it was sent. A relay has to pass it on unchanged (RFC 3461 5.2.1 (d))."""
+    """The parameter as it was sent, which a relay has to pass on unchanged (RFC 3461 5.2.1 (d))."""
 
     def __post_init__(self) -> None:
         kind, semicolon, encoded = self.text.partition(";")

@@ -50,7 +50,7 @@ def one_of(members: Iterable[_E]) -> Callable[[str], _E]:
     values = {member.value: member for member in members}
 
     def parse(text: str) -> _E:
-        # Encoded to ASCII first: the upper case of some letters beyond ASCII, such as the dotless i, is ASCII.
+        # The upper case of some letters beyond ASCII, such as the dotless i, is ASCII: encode to ASCII first.
         wanted = text.encode("ascii", "replace").upper().decode()
         if wanted not in values:
             raise ValueError(f"the value is one of {', '.join(values)}")

@@ -43,9 +43,9 @@ class Channel:
     external: str | None = None
     """The client's identity from outside SASL, such as the subject of its certificate. None if there is no identity."""
     host: str | None = None
-    """The name of the server. The client sends it along with a token."""
+    """The name of the server, which the client sends together with a token."""
     port: int | None = None
-    """The port of the server. The client sends it along with a token."""
+    """The port of the server, which the client sends together with a token."""
 
     def __post_init__(self) -> None:
         if self.host is not None and (not self.host or _find_control(self.host) or not _is_encodable(self.host)):

@@ -100,7 +100,7 @@ class OAuthBearerServer(_TokenServer):
     invalid: ClassVar[TokenError] = TokenError("invalid_token")
 
     def take_username(self, fields: list[str]) -> str | None:
-        """Remove the GS2 header from `fields`, and return its user name, or None if it has none."""
+        """Remove the GS2 header from `fields`, and return the user name in the header, or None."""
         header = _match_header(fields.pop(0))
         if header is None:
             raise ValueError("the message does not begin with a GS2 header")

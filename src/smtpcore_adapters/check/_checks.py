@@ -344,7 +344,7 @@ def answered(
     """Return a check of the reply to `line`: its code must be among `codes`, and not among `refused`.
 
     `line` may have the placeholders that `dialogue` describes. `needs` is the keyword of an extension that the server
-    must offer. `objections` are the codes of a refusal that can be a failure.
+    must offer. `objections` are the codes of refusals that may be failures.
     """
     expected = " or ".join(codes.split()) + (f", but not {' or '.join(refused.split())}" if refused else "")
 

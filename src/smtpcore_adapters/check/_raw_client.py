@@ -21,7 +21,7 @@ _MAX_REPLY = 65_536
 
 _match_reply_line = re.compile(rb"([0-9]{3})([ -]?)(.*)", re.DOTALL).fullmatch
 
-# At the start of the text (RFC 2034 section 4), or at its end in the notation of qmail: (#5.7.1).
+# The enhanced status code is at the start of the text (RFC 2034 section 4), or at its end as qmail writes it: (#5.7.1).
 _search_status = re.compile(r"(?:^|\(#)[245]\.([0-9]{1,3})\.([0-9]{1,3})(?![0-9])").search
 
 

@@ -1,4 +1,4 @@
-"""Access to the server: users, accepted recipients, and the check that no stranger can relay."""
+"""Access to the server: users, accepted recipients, and the check that strangers cannot relay."""
 
 import os
 import stat
@@ -66,7 +66,10 @@ def _password_of(text: str) -> str | ScramKeys:
 
 
 class AcceptedRecipients:
-    """Applies the rule of the listener that accepted the connection, and leaves all others to later handlers."""
+    """Decides about a recipient by the rule of the listener that accepted the connection.
+
+    Without a rule, later handlers decide.
+    """
 
     def __init__(self, rules: Mapping[str, RecipientPolicy]) -> None:
         """Store the rule of each listener, by its name."""
@@ -100,7 +103,7 @@ def rule_of(settings: Settings, listener: Listener, *, has_users: bool, is_open:
 
 
 def _strangers(settings: Settings, listener: Listener) -> click.UsageError | None:
-    """Return the error that names how clients from elsewhere reach the listener; None if they cannot."""
+    """Return an error that says how strangers can reach the listener; None if they cannot."""
     advice = "restrict the recipients with {accept}, or the senders with {auth}"
     for name in ("proxy_protocol", "trusted"):
         if settings[name]:
@@ -111,7 +114,7 @@ def _strangers(settings: Settings, listener: Listener) -> click.UsageError | Non
 
 
 def _reach_of(listener: Listener) -> str:
-    """Return the reason why others can connect to the address of a listener; empty if they cannot."""
+    """Return the reason why strangers can connect to the address of a listener; empty if they cannot."""
     place: object = listener.path or (listener.host or "::", listener.port)
     if listener.bound:
         place = listener.bound.getsockname()

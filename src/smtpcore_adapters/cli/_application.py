@@ -40,7 +40,7 @@ class Plan:
 
     @property
     def is_printing(self) -> bool:
-        """Whether standard output has messages."""
+        """Whether messages are written to standard output."""
         return any(target.scheme == "print" for target in self.targets)
 
     @property
@@ -98,7 +98,7 @@ def _rules(plan: Plan) -> Sequence[RecipientPolicy]:
 
 
 def add_handlers(plan: Plan) -> None:
-    """Add the handlers of the settings to the app, after its own handlers. Raises `click.UsageError`."""
+    """Add the handlers that the settings describe, after the handlers of the app. Raises `click.UsageError`."""
     app, server, users = plan.app, plan.server, plan.users
     if server["fault"]:
         app.include(_faults(plan))
@@ -122,7 +122,7 @@ def add_handlers(plan: Plan) -> None:
 
 
 def _check_app(plan: Plan) -> None:
-    """Raise `click.UsageError` if the app of the user and the configuration of a listener do not fit."""
+    """Raise `click.UsageError` if the app of the user and the configuration of a listener do not fit together."""
     if not plan.app.handles("RCPT"):
         _logger.warning("%s has no handler of RCPT, so each recipient is refused", plan.server["app"])
     for each in plan.listeners:

@@ -1,7 +1,7 @@
-"""The destinations of mail: each is a URL, and one row of `SCHEMES` makes a handler of it."""
+"""The destinations of mail: each is a URL, and one row of `SCHEMES` turns the URL into a handler."""
 
 # A further destination needs one row: the form of its URL, its parameters with their types, and a function that returns
-# the object to include in the app. The parameters stand after a `?` in the URL, or beside `url` in the file:
+# the object to include in the app. The parameters are written after a `?` in the URL, or next to `url` in the file:
 #
 #     deliver = "smtp://mx.example.org?tls=required"
 #
@@ -57,7 +57,7 @@ class Server:
     workers: int = 1
     """The number of worker processes, which share standard output."""
     is_printing_copies: bool = False
-    """Whether `print:` stands beside another destination, so that it prints copies."""
+    """Whether `print:` is given together with another destination, and therefore prints copies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,8 @@ def make_handlers(targets: Sequence[Target], hostname: str | None, workers: int)
     """Return the objects to include in the app. Raises `ValueError` if a destination cannot be used."""
     server = Server(hostname, workers, is_printing_copies=len(targets) > 1)
     made: list[object] = []
-    for target in sorted(targets, key=lambda each: each.scheme == "print"):  # copies are observers of the others
+    # The object that prints copies comes last, because it observes the other destinations.
+    for target in sorted(targets, key=lambda each: each.scheme == "print"):
         try:
             made.append(SCHEMES[target.scheme].make(target, server))
         except OSError as exc:
@@ -162,10 +163,10 @@ def _checked(scheme: Scheme, given: Mapping[str, tuple[Any, bool]]) -> Mapping[s
 def _with_server(target: Target, scheme: Scheme, parts: SplitResult) -> Target:
     try:
         host, port = parts.hostname, scheme.port if parts.port is None else parts.port
-    except ValueError:  # the port is not a number, or too large
+    except ValueError:  # the port is not a number, or is too large
         host, port = None, 0
     if parts.username is not None:
-        raise ValueError("a login does not belong into a URL: use the parameters user and password_file")
+        raise ValueError("a login does not belong in a URL: use the parameters user and password_file")
     if not host or not port or parts.path not in ("", "/"):
         raise ValueError(f"{target.url!r} does not have the form {scheme.form}")
 

@@ -249,7 +249,7 @@ def _reason(exc: OSError) -> str:
 
 
 def context_of(tls: Tls | None) -> ssl.SSLContext | None:
-    """Return the context of certificates."""
+    """Return the context with the certificates, or None without certificates."""
     return tls.context if isinstance(tls, ServerTls) else tls
 
 
@@ -263,7 +263,7 @@ _ONLY_WITH = {
     "XCLIENT": ("trusted",),
     "XFORWARD": ("trusted",),
 }
-"""For each extension, the settings of which it needs at least one, unless the app has a handler for it."""
+"""For each extension, the settings that it needs (at least one of them), unless the app has a handler for it."""
 _EXTENSIONS = frozenset(extension.keyword for extension in EXTENSIONS)
 
 

@@ -15,7 +15,7 @@ import click
 from ..server._app import App
 
 _PACKAGES = "site-packages"
-"""A part of the paths of installed packages, whose lines an error does not name."""
+"""A part of the path of each installed package. Errors do not name lines of installed packages."""
 
 
 def load_app(place: str) -> App[Any]:

@@ -39,7 +39,8 @@ def run_alone(
             threading.Thread(target=metrics.serve_forever, daemon=True).start()
             stack.callback(metrics.shutdown)
 
-        opened = stack.enter_context(listening(listeners))  # here, because `on_ready` gets only the first address
+        # `on_ready` gets only the first address. The listeners are opened here, so that all addresses can be shown.
+        opened = stack.enter_context(listening(listeners))
         bound = [listener.at(each) for each, listener in opened]
         addresses = addresses_of(opened)
         run(listeners=bound, on_ready=lambda address: _announce(_address_of(metrics), addresses, quiet=quiet))
@@ -66,7 +67,7 @@ def run_workers(
         works = [partial(_work, run, listeners)] * count
         Supervisor(
             works,
-            # serves the metrics until all workers have ended
+            # this serves the metrics until all workers have ended
             readers=[partial(_work_for_metrics, metrics)] if metrics else [],
             on_ready=partial(_announce, _address_of(metrics), [_address_at(each) for each in listeners], quiet=quiet),
             on_death=_forget_process if metrics else lambda pid: None,

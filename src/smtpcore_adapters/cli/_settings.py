@@ -154,7 +154,7 @@ _OWN = {
     "plaintext_auth": "the setting is `allow_plaintext_auth`",
     "disabled": "the settings are `extension` and `without`",
 }
-"""Fields of the library that are no settings of the same meaning, with the reason."""
+"""Fields of the library that do not become settings of the same name, each with the reason."""
 
 _RENAMED = {
     "max_message_size": "max_size",
@@ -180,7 +180,7 @@ class Setting:
     default: Any
     """The value if nothing sets it; None for no value."""
     text: str
-    """The text for `--help`, a sentence."""
+    """The text for `--help`: one sentence."""
     group: str
     """The title in `--help`."""
     in_listener: bool
@@ -214,7 +214,7 @@ class Setting:
         return self.kind is Names
 
     def convert(self, raw: object, *, is_text: bool) -> Any:
-        """Return the value of `raw`, where `is_text` allows numbers as text. Raises `ValueError` that says what to use.
+        """Return the value of `raw`; with `is_text`, a number may be given as text. The `ValueError` says what to use.
 
         A single item is a list of one item. The variable of a list has its items separated by white space.
         """
@@ -229,7 +229,7 @@ class Setting:
 
 _SECRET = frozenset({"auth"})
 ARGUMENT = "app"
-"""The setting that is the argument of the command, and no option."""
+"""The setting that is an argument of the command, and not an option."""
 
 _GROUPS: tuple[tuple[str, bool, tuple[type, ...]], ...] = (
     ("Listener", True, (_Listening,)),
@@ -263,7 +263,7 @@ def _settings() -> Iterator[Setting]:
 
 
 def _of_toml(hint: Any, default: Any) -> tuple[Any, Any]:
-    """Return the type and the default as TOML has them: without None, with names in place of the members of an enum."""
+    """Return the type and the default as in TOML: without None, and with names in place of enum members."""
     if get_origin(hint) is UnionType or NoneType in get_args(hint):
         (hint,) = (each for each in get_args(hint) if each is not NoneType)
     if isinstance(hint, type) and issubclass(hint, Enum):
@@ -286,7 +286,7 @@ SETTINGS: Mapping[str, Setting] = {each.name: each for each in _settings()}
 
 
 def library_value(setting: Setting, value: Any) -> Any:
-    """Return the value of a setting as the field of its class in the library has it."""
+    """Return the value of a setting, converted for the field of its class in the library."""
     assert setting.source, "the setting is a field of the library"
     kind, name = setting.source
     hint = get_type_hints(kind)[name]

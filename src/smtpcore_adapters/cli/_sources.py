@@ -30,7 +30,7 @@ _logger = logging.getLogger("smtpcore")
 
 
 class Source(Enum):
-    """The kind of place that a value comes from."""
+    """The kind of place that the value of a setting comes from."""
 
     DEFAULT = auto()
     """Nothing has set the value."""
@@ -47,7 +47,7 @@ class Value:
     """The value of a setting, and its origin."""
 
     value: Any
-    """The value, as TOML has it; None for no value."""
+    """The value, as in TOML; None for no value."""
     source: Source = Source.DEFAULT
     """The kind of its origin."""
     place: str = ""

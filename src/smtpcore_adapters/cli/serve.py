@@ -17,7 +17,7 @@ from ._output import show_mail, start_log
 from ._processes import Run, raise_descriptor_limit, reloading, run_alone, run_workers
 from ._sources import Settings, read_settings
 
-_FILES_PER_CONNECTION = 4  # threads need two for a connection, and two for another connection that is being refused
+_FILES_PER_CONNECTION = 4  # threads need two for a connection, and two more for one that is being refused
 _OTHER_FILES = 64
 
 _BACKENDS = {

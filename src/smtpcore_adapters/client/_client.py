@@ -82,7 +82,7 @@ class Client:
 
     @property
     def is_idle(self) -> bool:
-        """Whether the connection is open and can begin a message for anyone: without XCLIENT and XFORWARD."""
+        """Whether the connection is open and ready for a message, and neither XCLIENT nor XFORWARD was sent."""
         return self._driver.connection.state is State.READY and not (self._driver.is_busy or self.usage.is_personal)
 
     @property
@@ -164,9 +164,10 @@ class Client:
     ) -> SendResult:
         """Send a message to the addresses in its header, and return the decisive reply for each recipient.
 
-        Without `sender`, the sender is the address in Sender or else the first in From. Without `recipients`, they are
-        all addresses in To, Cc and Bcc. If the message was sent again, the Resent- fields are used instead. Bcc and
-        Resent-Bcc are not sent. A body that is not a message of the `email` package needs both arguments.
+        Without `sender`, the sender is the address in Sender or else the first in From. Without `recipients`, the
+        recipients are all addresses in To, Cc and Bcc. If the message was sent again, the Resent- fields are used
+        instead. Bcc and Resent-Bcc are not sent. A body that is not a message of the `email` package needs both
+        arguments.
 
         Raises `LocalProtocolError` if the header has no sender or no recipient, or several blocks of Resent- fields.
         """

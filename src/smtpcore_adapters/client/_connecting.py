@@ -63,7 +63,7 @@ async def open_client(open_stream: Opener, host: str, port: int, **options: Unpa
     except BaseException as exc:
         if isinstance(exc, Refused):
             name(exc, server)
-        await driver.aclose()  # RFC 5321 4.1.1.10: with QUIT, if a command can still be sent
+        await driver.aclose()  # RFC 5321 4.1.1.10: this sends QUIT, if a command can still be sent
         raise
 
 

@@ -485,7 +485,7 @@ def _has_refusal(answers: list[Answered]) -> bool:
 
 @contextmanager
 def explained(what: str) -> Iterator[None]:
-    """Replace a `TimeoutError` inside the block by one with the text `what`."""
+    """Replace a `TimeoutError` inside the block by a `TimeoutError` with the text `what`."""
     try:
         yield
     except TimeoutError as exc:

@@ -115,7 +115,7 @@ async def _credentials(login: tuple[str, str] | Credentials | BearerToken, *, re
 
 
 async def _renew(source: LoginSource, login: tuple[str, str] | Credentials | BearerToken) -> Credentials | None:
-    """Return the credentials for the second attempt, where `login` is what `source` returned for the first one."""
+    """Return the credentials for the second attempt. `login` is the result of `source` for the first attempt."""
     if isinstance(login, BearerToken):
         return await _credentials(login, renew=True)
 
@@ -181,14 +181,15 @@ class _Attempts:
         raise AuthenticationRefused(f"no mechanism of the server suits the credentials; offered: {offered}{secret}")
 
     def _prepare_next(self, name: str, exc: AuthenticationRefused) -> None:
-        """Decide about the next mechanism after the refusal of `name`. Raise the refusal if there must be none."""
+        """Decide about the next mechanism after the refusal of `name`. Raise the refusal if no other may follow."""
         reply, channel = exc.reply, self._channel
         if not (self._driver.is_open and reply):
             raise self._wrong or exc
         if _is_about_mechanism(reply):
             if name.endswith("-PLUS"):
-                # RFC 5802 section 6: with bindings, the client's next message would say "y": the server offers no
-                # -PLUS. The server does offer -PLUS, so it would suspect an attack.
+                # RFC 5802 section 6: a client with bindings that uses a mechanism without -PLUS says that the server
+                # offers no -PLUS ("y"). This server offers -PLUS, and would suspect an attack. So the bindings are
+                # removed.
                 self._channel = replace(channel, bindings=())
         elif reply.code != _WRONG or self._wrong or not channel.tls:
             raise exc

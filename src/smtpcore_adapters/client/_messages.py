@@ -42,7 +42,7 @@ def flatten(message: AnyMessage, *, eight_bit: bool, smtputf8: bool) -> tuple[by
         raise Inconvertible(f"the message is malformed: {exc}") from exc
 
     if b"\0" in data:
-        raise Inconvertible("a NUL in a field, or beside the parts")
+        raise Inconvertible("NUL in a header field, or in the text around the parts")
 
     return data, is_international
 
@@ -150,7 +150,7 @@ _SIGNATURES = ("DKIM-Signature", "ARC-Message-Signature")
 def _check_texts_around(part: AnyMessage) -> None:
     for text in (part.preamble, part.epilogue):
         if _has_octets(text):
-            raise Inconvertible("octets beyond ASCII beside the parts")
+            raise Inconvertible("octets beyond ASCII in the text around the parts")
 
     for name, value in part.raw_items():
         # The policy writes a field without structure as an encoded word (RFC 2047), which keeps the octets.

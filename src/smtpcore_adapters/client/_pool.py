@@ -1,13 +1,13 @@
 """A pool of connections to one server, for asyncio, trio, anyio and threads."""
 
-# `_slots.py` makes all decisions. Between two of its calls, only the methods of the client and of the framework's event
-# are awaited, so this code also runs without an event loop, where they block.
+# `_slots.py` makes all decisions. This code awaits only methods of the client, and `wait` of the framework's event.
+# Without an event loop these methods block, so the code also runs in threads.
 #
 # Stale connections. A server may close an idle connection at any time. Before a connection is used again, input that
-# has arrived is read, such as a 421 or the end of the stream. After a longer pause a NOOP finds connections of which a
-# firewall has forgotten the state. The server may still close the connection after this check. So `send` replaces a
-# connection that was used before and ends before the body: the message is sent again over a new connection, once. As
-# soon as a part of the body was sent, it is never sent again.
+# has arrived is read, such as a 421 or the end of the stream. After a longer pause NOOP is sent, because a firewall may
+# have forgotten the connection. The server may still close the connection after this check. So if a connection that was
+# used before ends before the body, `send` sends the message again over a new connection, once. As soon as a part of the
+# body was sent, the message is never sent again.
 
 import threading
 import time
@@ -50,7 +50,7 @@ class Pool(ABC):
         **options: The options of `connect`, for each connection.
 
     If the server ends connections with a 421 after fewer messages, or refuses a further connection with a 421, the pool
-    keeps to the lower limit for an hour. A limit that the server announces (RFC 9422) is kept too.
+    keeps to the lower limit for an hour. The pool also keeps to a limit that the server announces (RFC 9422).
     """
 
     def __init__(
@@ -175,7 +175,7 @@ class Pool(ABC):
         return False
 
     async def _open(self, slot: ClientSlot) -> bool:
-        """Open a connection for a slot. Return whether the slot has one, and does not wait in the queue again."""
+        """Open a connection for a slot. Return False if the slot has to wait in the queue again."""
         try:
             client = await open_client(self._open_stream, self._host, self._port, **self._options)
         except Refused as exc:
@@ -215,7 +215,7 @@ class Pool(ABC):
         await pooled.client.aclose()
 
     async def _close(self, connections: Iterable[Pooled[Client]]) -> None:
-        async with AsyncExitStack() as stack:  # after an exception, the others are closed too
+        async with AsyncExitStack() as stack:  # after an exception, the other connections are closed too
             for each in connections:
                 stack.callback(self._count_closed)
                 stack.push_async_callback(each.client.aclose)

@@ -1,13 +1,13 @@
 """The decisions of a pool: the connection that each task gets, and the end of each connection."""
 
-# Nothing here waits, and nothing here is a connection: `Pool` does the I/O, and holds a lock around each call.
+# This module does no I/O and never waits: `Pool` does the I/O, and holds a lock around each call.
 #
 # A slot stands for one task. It waits in a queue until it is granted. A granted slot either has an idle connection or
 # permits its task to open a new one. At most `size` slots are granted or connections idle at any time. A slot keeps its
 # place while its connection is replaced or closed, so that a server with a limit never sees one connection more.
 #
-# A server may end a connection after a number of messages, or refuse a further connection. Both limits are learnt from
-# its 421. A server that is about to restart sends a 421 too, so a learnt limit is forgotten after a time.
+# A server may end a connection after a number of messages, or refuse a further connection. The pool learns both limits
+# from this 421. A server that is about to restart sends a 421 too, so a learnt limit is forgotten after a time.
 
 import math
 from collections import deque
@@ -25,7 +25,7 @@ LEARNT_FOR = 3600.0
 _AT_ONCE = 5.0
 """Seconds of idleness after which a 421 probably means that the connection was idle for too long."""
 
-# RFC 3463 3.4, 3.5: a connection that was too slow or idle, and a system that is shutting down.
+# RFC 3463 3.4, 3.5: these codes mean a connection that was too slow or idle, and a system that is shutting down.
 _NOT_A_LIMIT = frozenset({"4.3.2", "4.4.2"})
 
 _BETWEEN_MESSAGES = (Mail, Noop, Rset, type(None))
@@ -46,7 +46,7 @@ class Pooled(Generic[C]):
 
     client: C
     opened: float
-    """The time of the connection, in seconds."""
+    """The time at which the connection was opened, in seconds."""
     most_uses: float = math.inf
     """The number of messages that the server has announced as its limit (RFC 9422)."""
     uses: int = 0
@@ -54,7 +54,7 @@ class Pooled(Generic[C]):
     is_reused: bool = False
     """Whether the connection was idle in the pool since it was opened."""
     last_used: float = field(init=False)
-    """The time of the end of the last use, in seconds."""
+    """The time at which the last use ended, in seconds."""
 
     def __post_init__(self) -> None:
         self.last_used = self.opened
@@ -65,7 +65,7 @@ class Slot(Generic[C]):
     """A task that has, or waits for, a connection."""
 
     event: Event
-    """Set when the slot is granted."""
+    """The event that is set when the slot is granted."""
     is_granted: bool = False
     connection: Pooled[C] | None = None
     """The connection; None for a granted slot that has to open one."""
@@ -85,7 +85,7 @@ class Slots(Generic[C]):
         self._granted = 0
         """The number of granted slots, and of idle connections that are being closed."""
         self._closing: list[Event] = []
-        """Events to set when the last connection is closed; the pool is closed if there are any."""
+        """Events to set when the last connection is closed. The pool is closed if the list has events."""
         self._learnt_uses = _Learnt()
         self._learnt_size = _Learnt()
 
@@ -132,7 +132,8 @@ class Slots(Generic[C]):
     def requeue(self, slot: Slot[C], event: Event) -> bool:
         """Let a slot for which the server has refused a further connection wait at the head of the queue.
 
-        Return False if there is no other connection to wait for. The pool keeps to the number of the others for a time.
+        Return False if there is no other connection to wait for. For some time, the pool has no more connections than
+        these others.
         """
         others = self._granted - 1 + len(self._idle)
         if not others:
@@ -193,7 +194,7 @@ class Slots(Generic[C]):
     def _grant(self) -> None:
         while self._waiting and self._granted < self.size:
             slot = self._waiting.popleft()
-            # The connection that was used last: so the others become old when there are fewer messages.
+            # Take the connection that was used last. Then the others become old when there are fewer messages.
             slot.connection = self._idle.pop() if self._idle else None
             self._granted += 1
             slot.is_granted = True

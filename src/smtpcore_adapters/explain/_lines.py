@@ -60,7 +60,7 @@ def masked(data: bytes) -> str:
 
 
 def masked_reply(data: bytes) -> str:
-    """Return a line of a reply as printable text. A challenge, or an AUTH that the line repeats, is masked."""
+    """Return a line of a reply as printable text. A challenge, or an AUTH command that the line quotes, is masked."""
     if data.startswith(b"334") and data[3:].strip():
         return "334 ***"
 

@@ -71,7 +71,7 @@ class _Format:
     decode: Callable[[str], bytes] = lambda text: text.encode() + b"\r\n"
 
     def side_of(self, line: str) -> tuple[Side | None, str] | None:
-        """Return the side and the content of a line; no side for a comment; None for a line not in this format."""
+        """Return the side and the content of a line, or None for a line not in this format. A comment has no side."""
         if self.tls.fullmatch(line):
             return Side.TLS, ""
         if self.ignored.fullmatch(line):

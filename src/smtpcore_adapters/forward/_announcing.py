@@ -8,7 +8,7 @@ from smtpcore import EXTENSIONS, ClientBudgets, Config
 
 from ..client._client import Client
 
-MOST_SECONDS = 5.0  # for each step of asking the next server
+MOST_SECONDS = 5.0  # seconds for each step of asking the next server
 _MOST_WAIT = 1.0  # seconds that the start of our server waits for the answer
 _MIN_MESSAGE_SIZE = 65_536  # RFC 5321 4.5.3.1.7
 _BETWEEN_NEIGHBOURS = frozenset({"SIZE", "AUTH", "BURL"})

@@ -97,9 +97,9 @@ class _Hop:
 class Forward:
     """Forwards mail to another server: `app.include(Forward("192.0.2.25", 25))`.
 
-    Include it after the handlers that may refuse mail. Each RCPT is sent to the next server, after MAIL for the first
-    recipient, and our client gets the next server's reply. The body is streamed, with a `Received:` field at the top.
-    Each session opens its own connection to the next server when it needs one.
+    Include this object after the handlers that may refuse mail. Each RCPT is sent to the next server, after MAIL for
+    the first recipient, and our client gets the next server's reply. The body is streamed, with a `Received:` field at
+    the top. Each session opens its own connection to the next server when it needs one.
 
     If the next server speaks LMTP and this server does not, the next server's replies for several recipients may
     differ, but our client expects a single reply. A message that was refused for some recipients is then refused, with
@@ -218,7 +218,7 @@ class Forward:
         except (OSError, ProtocolError) as exc:
             return await self._fail(session, hop, exc)
         finally:
-            hop.transaction = None  # the next RCPT starts another transaction, for any result of this one
+            hop.transaction = None  # the next RCPT starts another transaction, whatever the result of this one
             if hop.client and not hop.client.is_open:
                 await hop.drop()
 
@@ -456,7 +456,7 @@ def _cut(header: bytearray) -> bytearray:
 class _BodyCheck:
     """Checks that the next server may get the octets of a message.
 
-    If a part of the body was already sent, the connection is closed before the end of the body.
+    If a check fails after a part of the body was sent, the connection is closed before the end of the body.
     """
 
     def __init__(self, message: Message, max_hops: int, *, eight_bit: bool) -> None:

@@ -141,8 +141,8 @@ class Acceptor:
     def session_for(self, stream: Stream, listener: Listener | None = None) -> Coroutine[Any, Any, None]:
         """Return a coroutine that runs the session of one connection to its end. The caller must run it.
 
-        The coroutine raises only exceptions that cancel it. `listener` is the listener that accepted the connection; by
-        default the first one.
+        The only exceptions of the coroutine are those that cancel the session. `listener` is the listener that accepted
+        the connection; by default the first one.
         """
         loop = self._make_loop(stream, listener or self.listeners[0])
         if len(self._loops) >= 2 * self._limits.connections:
@@ -209,7 +209,7 @@ class _Peers:
 
     networks: tuple[IPv4Network | IPv6Network, ...]
     unix: bool
-    """Whether the set contains every client of a Unix socket: they have no addresses."""
+    """Whether the set contains every client of a Unix socket: such clients have no addresses."""
 
     @classmethod
     def parse(cls, peers: Iterable[str]) -> "_Peers":

@@ -41,7 +41,7 @@ class Admission:
         self.refusal = reply, Decider.SHUTDOWN, "shutdown"
 
     def enter(self) -> None:
-        """Count the connection, or refuse it if a limit is reached. Call it when the client's address is known."""
+        """Count the connection, or refuse it if a limit is reached. To be called when the client's address is known."""
         if self.refusal:
             return
 

@@ -314,9 +314,9 @@ class App(Generic[S]):
         """Call `function` with each reply and its `Author`, and send the text of the reply that it returns.
 
         A `Reply` with the same code changes the text and, if it has one, the enhanced status code. If the function
-        returns None, the reply is not changed. This includes the refusals of the core, of limits and of time budgets,
-        and excludes the challenges of AUTH. The first function that returns a `Reply` decides. The functions are called
-        for every reply, and should be quick. An exception is logged, and the reply is sent unchanged. Returns
+        returns None, the reply is not changed. The replies include the refusals of the core, of limits and of time
+        budgets, but not the challenges of AUTH. The first function that returns a `Reply` decides. The functions are
+        called for every reply, and should be quick. An exception is logged, and the reply is sent unchanged. Returns
         `function`, so that `wording` can be a decorator. Raises `ValueError` for a coroutine function.
         """
         if inspect.iscoroutinefunction(function) or not callable(function):

@@ -159,7 +159,7 @@ class AuthExchange:
             await self._handlers.check(exc)
 
         if self._is_over:
-            failure, self._failure = self._failure, None  # without the cycle through its traceback, both are freed
+            failure, self._failure = self._failure, None  # else its traceback would keep this object alive
             if failure:
                 raise failure
             return None

@@ -42,7 +42,7 @@ class RunningServer:
     async def stop(self) -> None:
         """Stop accepting connections, and wait for the end of all sessions, at most for the seconds of `grace`.
 
-        Any task may call this, also repeatedly.
+        Any task may call this method, also repeatedly.
         """
         self._stop.set()
         await self._stopped.wait()
@@ -79,7 +79,7 @@ class BackgroundThread(ABC):
         """Serve, call `on_ready` with the server and a function that stops it, and return when it has stopped."""
 
     def start(self) -> Self:
-        """Start the server, and return when it listens. If it runs already, do nothing.
+        """Start the server, and return when it listens. If the server runs already, do nothing.
 
         A server that was stopped can be started again, and uses the same port.
         Raises `OSError` if the server cannot listen, and the errors of `serving` for wrong options.

@@ -33,7 +33,8 @@ class Options(TypedDict, total=False):
     """The address to listen on, `"127.0.0.1"` by default. A host name stands for all of its addresses; None, `""` and
     `"::"` stand for every address of the machine, IPv6 and IPv4."""
     grace: float
-    """Seconds that sessions have to end when the server stops, 30 by default. Then they are cancelled."""
+    """Seconds that sessions have to end when the server stops, 30 by default. Sessions that take longer are
+    cancelled."""
     config: Config
     """The limits and the behaviour of the protocol, by default `default_config()`."""
     extensions: Sequence[Extension]

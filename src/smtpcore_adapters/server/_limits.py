@@ -46,7 +46,7 @@ _MAY_BE_ZERO = frozenset({"greeting_delay", "auth_delay", "max_auth_delay"})
 
 @lru_cache(maxsize=16)
 def with_crowded(budgets: Budgets, timeouts: Timeouts) -> tuple[Budgets, Budgets]:
-    """Return the budgets of a session, and those that hold while the server is nearly full."""
+    """Return the budgets of a session, and the budgets that hold while the server is nearly full."""
     most = timeouts.crowded
     return budgets, replace(budgets, greeting=min(budgets.greeting, most), command=min(budgets.command, most))
 

@@ -21,7 +21,7 @@ from ..streams._stream import Address, address_of, send_at_once
 from ._limits import Timeouts
 
 BACKLOG = 1024  # connections that wait to be accepted; the system may have a lower limit
-_ATTEMPTS = 10  # to find a port that is free for both IPv4 and IPv6
+_ATTEMPTS = 10  # attempts to find a port that is free for both IPv4 and IPv6
 LOOPBACK = "127.0.0.1"
 _MODE = 0o600
 _FIRST_INHERITED = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)

@@ -48,7 +48,7 @@ _Answer: TypeAlias = tuple[Reply | AtOnce | Replies | None, Decider, str]
 
 
 class _GivenUp(MessageAborted):
-    """Between two chunks, the client has abandoned the message with a command, or has closed its end."""
+    """The client has abandoned the message between two chunks, with a command or by closing its end."""
 
 
 class MessageExchange:
@@ -95,7 +95,7 @@ class MessageExchange:
         try:
             await self._receive()
         finally:
-            self._failure = None  # its traceback refers to this object: without the cycle both are freed at once
+            self._failure = None  # its traceback refers to this object; without this cycle, both are freed at once
             if self._part:
                 await self._drop_part(self._part)
 

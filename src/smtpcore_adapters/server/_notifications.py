@@ -72,7 +72,7 @@ class AbortConnection(BaseException):  # not an Exception, which would be logged
     def __init__(self, data: bytes = b"", *, reset: bool = False) -> None:
         super().__init__(data)
         self.data = data
-        """Octets that are sent unchanged before the end."""
+        """Octets that are sent unchanged before the connection ends."""
         self.reset = reset
         """Whether the connection is reset, and not closed."""
 
@@ -91,7 +91,8 @@ class SessionClosed:
     seconds: float
     """The duration of the session."""
     budget: str = ""
-    """The name of the time budget that ended the session: a field of `Budgets`, or `"crowded"`. Empty if none did."""
+    """The name of the time budget that ended the session: a field of `Budgets`, or `"crowded"`. Empty if no budget
+    did."""
 
 
 @dataclass(frozen=True, slots=True)

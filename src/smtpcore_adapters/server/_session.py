@@ -41,7 +41,7 @@ class SessionRecord:
 
     def __init__(self, listener: Listener | None = None) -> None:
         self.listener: Listener | None = listener
-        """The listener that accepted the connection, None if there is none."""
+        """The listener that accepted the connection; None in a test without a listener."""
         self.draining: bool = False
         """Whether the session was asked to end."""
         self.is_dropped: bool = False
@@ -129,8 +129,8 @@ class Session(Generic[S_co]):
     def state(self) -> S_co:
         """The handlers' own state of this session, until the session ends.
 
-        By default a namespace, which takes any attribute. With `App(state=Visit)` a `Visit()`, which is made when a
-        handler of the session asks for it the first time.
+        By default the state is a namespace, which takes any attribute. With `App(state=Visit)` the state is a
+        `Visit()`, which is made when a handler of the session first asks for it.
         """
         if self._state is None:  # most sessions need no state
             self._state = self._make_state()
@@ -169,7 +169,8 @@ class Session(Generic[S_co]):
     def xclient(self) -> Mapping[str, str | None]:
         """The attributes of XCLIENT from a trusted peer, such as NAME: see Postfix XCLIENT_README.
 
-        None stands for a value that the peer does not know. `peer`, `local`, `helo` and `identity` follow them already.
+        None stands for a value that the peer does not know. `peer`, `local`, `helo` and `identity` already have the
+        values of these attributes.
         """
         return self._record.xclient.attributes
 
@@ -206,7 +207,7 @@ class Session(Generic[S_co]):
         """Close the connection as soon as the session waits for the client. No further command is handled.
 
         Replies that were decided are sent first, including the reply of a handler that runs now. So `session.drop()`
-        and `return Reply(554, ...)` sends the 554, then closes. A `message` handler that reads the body gets
+        followed by `return Reply(554, ...)` sends the 554, then closes. A `message` handler that reads the body gets
         `MessageAborted`. To close without the reply of a handler, raise `AbortConnection` in this handler.
 
         Any handler may call this, and any task of the event loop, also for the session of another client. With the
@@ -244,8 +245,8 @@ class Session(Generic[S_co]):
     ) -> Stream:
         """Open a connection to another server, in the framework that this session runs in.
 
-        This is the adapter's `open_stream`. To send mail from a handler, pass it to `connected` or `open_client`. For
-        example: `async with connected(session.open_stream, "mx.example.org", 25) as client: ...`.
+        This is the adapter's `open_stream`. To send mail from a handler, pass this method to `connected` or
+        `open_client`. For example: `async with connected(session.open_stream, "mx.example.org", 25) as client: ...`.
         """
         return await self._stream.open(host, port, timeout, local_address=local_address, path=path)
 

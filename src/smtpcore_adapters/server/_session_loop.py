@@ -112,7 +112,7 @@ class SessionLoop:
     # Methods that the acceptor calls
 
     def refuse(self, reply: Reply) -> None:
-        """Refuse the client with `reply` as the greeting, because the server is stopping. Call it before `run`."""
+        """Refuse the client with `reply` as the greeting, because the server is stopping. To be called before `run`."""
         self._admission.refuse(reply)
 
     def reach(self, limit: str) -> Reply:

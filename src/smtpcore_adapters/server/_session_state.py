@@ -1,6 +1,6 @@
 """The type of `Session.state`, as a variable for type checkers."""
 
-# The variable has a default (PEP 696) for everyone who does not name the type. Python has such defaults since 3.13, and
+# The variable has a default (PEP 696), so programs need not name the type. Python has such defaults since 3.13, and
 # type checkers have them for older versions in `typing_extensions`, which is not imported at runtime.
 
 from types import SimpleNamespace

@@ -109,7 +109,7 @@ class Wire:
         self._timeouts = timeouts
         self._peers = peers
         self._budgets = with_crowded(conn.budgets, timeouts)
-        """The time budgets, and those that hold while the server is nearly full."""
+        """The time budgets, and the budgets that hold while the server is nearly full."""
         self._tls = tls
         self._unsent = 0
         """The number of replies since the last flush."""
@@ -296,7 +296,7 @@ class Wire:
         return self._wordings.apply(reply, Author(decided_by, rule)) if self._app.wordings else reply
 
     def answer(self, event: Event, reply: Reply, decided_by: Decider, rule: str) -> Reply:
-        """Queue the reply to `event`, and return it as it will be sent. If it is a refusal, report who decided.
+        """Queue the reply to `event`, and return it as it will be sent. Report a refusal to the observers.
 
         A text that cannot be sent is changed; the code stays. A code that cannot answer the event is replaced by a
         temporary failure. Both kinds of changes are logged.

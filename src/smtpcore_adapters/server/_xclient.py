@@ -32,7 +32,7 @@ class XclientAttributes:
 
     @property
     def login(self) -> str | None:
-        """The name that the client has authenticated as."""
+        """The name of the authenticated user."""
         return self.attributes.get("LOGIN") or None
 
     @property

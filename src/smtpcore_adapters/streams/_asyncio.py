@@ -197,7 +197,7 @@ class ProtocolStream(asyncio.BufferedProtocol):
         self._input = self._input + data if self._input else data
         _wake(self._reading)
         if len(self._input) >= READ_SIZE:
-            self._transport.pause_reading()  # here and not later, because uvloop keeps reading as long as there is data
+            self._transport.pause_reading()  # pause at once: uvloop keeps reading as long as there is data
             self._paused = True
 
     def eof_received(self) -> bool:
@@ -385,7 +385,7 @@ class ProtocolStream(asyncio.BufferedProtocol):
                 with suppress(asyncio.CancelledError):
                     await asyncio.wait([done])
             if not done.cancelled():
-                done.exception()  # retrieves the exception, which asyncio would log otherwise
+                done.exception()  # this retrieves the exception, which asyncio would log otherwise
             raise
 
     def run_async(self, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any) -> T:

@@ -121,7 +121,7 @@ class SocketStream(ABC):
 
     @staticmethod
     async def run_blocking(function: Callable[..., T], /, *args: Any) -> T:
-        """Call a blocking function. By default it blocks the event loop; a subclass can call it in a thread."""
+        """Call a blocking function: by default in the event loop, which then blocks, or in a subclass in a thread."""
         return function(*args)
 
     # Calls of the session
@@ -250,7 +250,7 @@ class SocketStream(ABC):
             self._turn_ends = self._clock() + self._turn
 
     def _check_cancelled(self) -> None:
-        self._wakeup.clear()  # clear first: a `cancel` or `interrupt` after the check has to end the next wait
+        self._wakeup.clear()  # cleared before the check: a later `cancel` or `interrupt` has to end the next wait
         if self._cancelled:
             raise Cancelled
 

@@ -122,7 +122,8 @@ class Stream(Protocol):
     async def receive_arrived(self) -> bytes | None:
         """Return input that has already arrived, `b""` at the end of the peer's stream, or None without input.
 
-        Messages of TLS itself, such as session tickets, are no input. Raises `OSError` if the connection is lost.
+        Messages of TLS itself, such as session tickets, do not count as input. Raises `OSError` if the connection is
+        lost.
         """
 
     async def start_tls(
@@ -178,7 +179,7 @@ class Stream(Protocol):
 
 @runtime_checkable
 class Shielding(Protocol):
-    """A stream of a framework that, in a cancelled task, cancels every further wait."""
+    """A stream of a framework that cancels every further wait of a cancelled task."""
 
     def shield(self, seconds: float) -> AbstractContextManager[object]:
         """Return a block in which a cancelled task may still wait, for at most `seconds`."""

@@ -310,7 +310,7 @@ def _with_line(line: str, octets: bytes) -> bytes:
 
 
 def _context_with(kind: str, authority: "trustme.CA | None") -> ssl.SSLContext:
-    """Return a context with a certificate that has one fault, if the client trusts `authority`."""
+    """Return a context with a certificate whose only fault is `kind`, for a client that trusts `authority`."""
     import trustme
 
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

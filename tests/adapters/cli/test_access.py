@@ -1,4 +1,4 @@
-"""A relay cannot be opened by accident: the check looks at whom each listener lets in."""
+"""Nobody can run an open relay by accident: which clients each listener admits is checked."""
 
 import os
 import socket
@@ -44,7 +44,7 @@ def rules(text: str, *, has_users: bool = False, is_open: bool = True) -> list[o
 
 
 @pytest.mark.parametrize(("text", "reason"), LETS_STRANGERS_IN)
-def test_strangers_without_a_rule_are_an_error(text: str, reason: str) -> None:
+def test_listener_that_admits_strangers_needs_a_rule(text: str, reason: str) -> None:
     with pytest.raises(click.UsageError) as caught:
         rules(text)
     assert reason in caught.value.message

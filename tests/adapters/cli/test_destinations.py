@@ -66,7 +66,7 @@ def test_parameters_stand_in_the_url_or_in_the_table(entry: Any) -> None:
         ("smtp://mx.example.org:0", "does not have the form smtp://HOST:PORT"),
         ("smtp://mx.example.org:70000", "does not have the form smtp://HOST:PORT"),
         ("smtp://mx.example.org/x", "does not have the form smtp://HOST:PORT"),
-        ("smtp://tim:secret@mx.example.org", "a login does not belong into a URL: use the parameters user and"),
+        ("smtp://tim:secret@mx.example.org", "a login does not belong in a URL: use the parameters user and"),
         ("maildir:", "'maildir:' does not have the form maildir:PATH"),
         ("print:x", "'print:x' does not have the form print:"),
         ("print:?tls=none", "'tls' is not a parameter of print:, which has no parameters"),
@@ -93,7 +93,7 @@ def test_destinations_that_would_accept_the_same_message_exclude_each_other(urls
         check_together([parse_destination(url) for url in urls])
 
 
-def test_print_beside_another_destination_prints_copies(tmp_path: Path) -> None:
+def test_print_with_another_destination_prints_copies(tmp_path: Path) -> None:
     targets = [parse_destination(url) for url in ("print:", f"maildir:{tmp_path}/Mail")]
     check_together(targets)
     store, copies = make_handlers(targets, None, 1)

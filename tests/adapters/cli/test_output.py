@@ -32,7 +32,9 @@ def logger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.
         ("log_level = 'error'\nverbose = true", logging.ERROR, LineLog),
     ],
 )
-def test_level_and_form_of_the_log(logger: logging.Logger, text: str, level: int, formatter: type) -> None:
+def test_log_has_the_level_and_form_of_the_settings(
+    logger: logging.Logger, text: str, level: int, formatter: type
+) -> None:
     start_log(settings(text))
     assert logger.level == level
     assert type(logger.handlers[-1].formatter) is formatter
@@ -47,7 +49,7 @@ def test_level_and_form_of_the_log(logger: logging.Logger, text: str, level: int
         ("quiet = true\nlog_json = true", ["Arrivals"]),
     ],
 )
-def test_lines_for_messages_and_dialogues(text: str, observers: list[str]) -> None:
+def test_settings_select_the_lines_for_messages_and_dialogues(text: str, observers: list[str]) -> None:
     app = App()
     show_mail(app, settings(text), is_printing=False)
     assert [observer.__qualname__.partition(".")[0] for observer in app.observers] == observers

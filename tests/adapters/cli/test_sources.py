@@ -161,7 +161,7 @@ def test_other_variables_of_the_project_are_ignored(tmp_path: Path, monkeypatch:
         ({}, {"require_tls": True}, "--require-tls needs --tls-cert {x}"),
     ],
 )
-def test_error_is_written_as_its_first_setting_is(
+def test_error_writes_its_settings_like_the_first_setting(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     variables: dict[str, str],

@@ -66,7 +66,7 @@ def test_group_without_members_is_no_recipient() -> None:
     assert recipients_of(parse("To: undisclosed-recipients:;\nBcc: b@s.example\n")) == ["b@s.example"]
 
 
-def test_all_fields_of_the_same_name_count() -> None:
+def test_recipients_come_from_all_fields_of_the_same_name() -> None:
     assert recipients_of(parse("To: b@s.example\nTo: c@s.example\n")) == ["b@s.example", "c@s.example"]
 
 

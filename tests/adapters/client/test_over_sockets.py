@@ -521,7 +521,7 @@ def test_invalid_argument_raises_before_anything_is_sent(backend: str, store: Me
 
 
 @pytest.mark.parametrize("error", [LookupError, KeyboardInterrupt])
-def test_quit_is_sent_after_an_exception_of_the_block(backend: str, error: type[BaseException]) -> None:
+def test_quit_is_sent_after_an_exception_in_the_block(backend: str, error: type[BaseException]) -> None:
     async def fail(connect: Connect) -> None:
         async with connect():
             raise error

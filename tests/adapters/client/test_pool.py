@@ -150,7 +150,7 @@ def test_421_of_a_new_connection_is_the_result() -> None:
     assert Script((CLOSING,)).send().final == Reply(421, "bye")
 
 
-def test_slow_server_is_no_stale_connection() -> None:
+def test_message_is_not_sent_again_after_a_timeout() -> None:
     script = Script((*MESSAGE, SILENCE), MESSAGE)
     script.send()
     with pytest.raises(TimeoutError):
@@ -165,7 +165,7 @@ def test_refused_message_leaves_the_connection_in_the_pool() -> None:
     assert script.opened == 1
 
 
-def test_connection_is_asked_after_a_pause() -> None:
+def test_noop_is_sent_before_a_message_after_a_pause() -> None:
     script = Script((*MESSAGE, OK, *MESSAGE))
     script.send()
     script.now += 16
@@ -274,7 +274,7 @@ def test_open_transaction_is_closed_with_quit() -> None:
 
 
 @pytest.mark.parametrize("command", ["xclient", "xforward"])
-def test_connection_in_the_name_of_another_client_is_closed(command: str) -> None:
+def test_connection_is_closed_after_xclient_and_xforward(command: str) -> None:
     hello = offer() if command == "xclient" else OK
     replies = (GREETING, hello) if command == "xclient" else (OK,)
     script = Script((*replies, BYE), (OK,), offers=("XCLIENT ADDR", "XFORWARD ADDR"))
@@ -285,7 +285,7 @@ def test_connection_in_the_name_of_another_client_is_closed(command: str) -> Non
 # Errors
 
 
-def test_refused_further_connection_waits_for_another() -> None:
+def test_task_whose_connection_was_refused_waits_for_another() -> None:
     script = Script((*MESSAGE, *MESSAGE), (), size=3)
     script.streams[1].script[0] = b"421 4.7.0 too many connections\r\n"
     lending = script.pool.client()
@@ -306,7 +306,7 @@ def test_refused_further_connection_waits_for_another() -> None:
 
 
 @pytest.mark.parametrize("greeting", [b"421 too many connections\r\n", b"554 no\r\n"])
-def test_refused_only_connection_is_an_error(greeting: bytes) -> None:
+def test_refusal_of_the_only_connection_is_an_error(greeting: bytes) -> None:
     script = Script((), (*MESSAGE, BYE))
     script.streams[0].script[0] = greeting
     with pytest.raises(Refused):
@@ -373,7 +373,7 @@ def pool_of(backend: str, port: int, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("backend", LOOPS)
-def test_cancelled_tasks_leave_their_places(backend: str) -> None:
+def test_cancelled_tasks_leave_the_queue_and_return_their_connections(backend: str) -> None:
     async def main(port: int) -> None:
         async with pool_of(backend, port, size=1) as pool:
             async with pool.client(), anyio.create_task_group() as tasks:

@@ -221,7 +221,7 @@ def test_learnt_limit_is_forgotten() -> None:
     assert book.slots.max_uses == 100
 
 
-def test_refused_connection_limits_the_size_and_waits_at_the_head_of_the_queue() -> None:
+def test_refusal_of_a_connection_limits_the_size_and_its_slot_waits_first() -> None:
     book = Book(size=3)
     first, second, third, fourth = book.opened(), book.opened(), book.request(), book.request()
     assert book.slots.requeue(third, Flag())
@@ -237,7 +237,7 @@ def test_refused_connection_limits_the_size_and_waits_at_the_head_of_the_queue()
     assert book.slots.size == 3
 
 
-def test_refused_connection_uses_an_idle_one() -> None:
+def test_slot_whose_connection_was_refused_gets_an_idle_connection() -> None:
     book = Book(size=3)
     one, two = book.opened("one"), book.opened("two")
     book.slots.give_back(two)
@@ -250,7 +250,7 @@ def test_refused_connection_uses_an_idle_one() -> None:
     assert slots[2].connection is slots[1].connection
 
 
-def test_refused_only_connection_is_an_error() -> None:
+def test_refusal_of_the_only_connection_is_an_error() -> None:
     book = Book()
     slot = book.request()
     assert not book.slots.requeue(slot, Flag())
