@@ -9,7 +9,7 @@
 
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import isawaitable
 from typing import Any, TypeAlias, Unpack
@@ -84,8 +84,8 @@ class _Hop:
     """The transaction of the session that MAIL was sent for."""
     refusal: Reply | None = None
     """The negative reply to MAIL, or None."""
-    accepted: set[Path] = field(default_factory=set)
-    """The recipients that the next server accepted."""
+    accepted: dict[int, Rcpt] = field(default_factory=dict)
+    """The recipients that the next server accepted, in its order. The keys are identities: recipients may be equal."""
 
     async def drop(self) -> None:
         """Close the connection, if there is one."""
@@ -201,7 +201,7 @@ class Forward:
 
         return Reply(reply.code, *reply.lines, enhanced=reply.enhanced, is_relayed=True)
 
-    async def on_message(self, session: Session[Any], message: Message) -> Reply | Mapping[Path, Reply]:
+    async def on_message(self, session: Session[Any], message: Message) -> Reply | list[Reply]:
         """Forward the body, and return the next server's reply."""
         hop = self._hops.setdefault(session, _Hop())
         try:
@@ -222,7 +222,7 @@ class Forward:
             if hop.client and not hop.client.is_open:
                 await hop.drop()
 
-        return await self._conclude(session, message, answers)
+        return await self._conclude(session, message, hop, answers)
 
     async def on_disconnect(self, session: Session[Any], reason: str) -> None:
         """Close the connection to the next server."""
@@ -233,7 +233,7 @@ class Forward:
     # Envelopes
 
     def _knows(self, hop: _Hop, session: Session[Any], rcpt: Rcpt) -> bool:
-        return hop.transaction is session.transaction and rcpt.forward_path in hop.accepted
+        return hop.transaction is session.transaction and id(rcpt) in hop.accepted
 
     async def _ask_about(self, session: Session[Any], hop: _Hop, rcpt: Rcpt) -> Reply:
         if hop.transaction is not session.transaction:
@@ -248,7 +248,7 @@ class Forward:
 
         reply = await client.ask(said)
         if reply.is_positive:
-            hop.accepted.add(rcpt.forward_path)
+            hop.accepted[id(rcpt)] = rcpt
 
         return _presentable(reply)
 
@@ -373,31 +373,33 @@ class Forward:
         yield bytes(block)
 
     async def _conclude(
-        self, session: Session[Any], message: Message, answers: list[Answered]
-    ) -> Reply | Mapping[Path, Reply]:
-        last = _presentable(answers[-1].reply)
+        self, session: Session[Any], message: Message, hop: _Hop, answers: list[Answered]
+    ) -> Reply | list[Reply]:
         if not any(answer.recipient for answer in answers):
-            return last
+            return _presentable(answers[-1].reply)
 
-        replies = dict.fromkeys(message.forward_paths, last)
-        replies |= {each.recipient.forward_path: _presentable(each.reply) for each in answers if each.recipient}
+        # RFC 2033 4.2: the replies come in the order of the recipients, and each recipient has a reply of its own.
+        answer_to = dict(zip(hop.accepted, answers, strict=True))
+        recipients = message.transaction.recipients
+        replies = [_presentable(answer_to[id(rcpt)].reply) for rcpt in recipients]
         if session.config.lmtp:
             return replies
 
-        refused = {path: reply for path, reply in replies.items() if not reply.is_positive}
+        pairs = zip(recipients, replies, strict=True)
+        refused = [(rcpt.forward_path, reply) for rcpt, reply in pairs if not reply.is_positive]
         if len(refused) in (0, len(replies)):
-            return _mildest(replies.values())
+            return _mildest(replies)
 
         # RFC 2033 4.2: recipients that got the message must not get it again, so our client gets a positive reply if
         # the sender is notified. Otherwise the reply is a refusal: lost mail is worse than mail that comes twice.
         if not self._bounce:
             return _mixed(refused, len(replies))
 
-        told = self._bounce(session, message, refused)
+        told = self._bounce(session, message, dict(refused))
         if isawaitable(told):
             await told
 
-        return next(reply for reply in replies.values() if reply.is_positive)
+        return next(reply for reply in replies if reply.is_positive)
 
     # Failures
 
@@ -441,11 +443,11 @@ def _mildest(replies: Iterable[Reply]) -> Reply:
     return min(replies, key=lambda reply: reply.code)
 
 
-def _mixed(refused: Mapping[Path, Reply], count: int) -> Reply:
+def _mixed(refused: Sequence[tuple[Path, Reply]], count: int) -> Reply:
     """Return the reply to a message that the next server refused for some of `count` recipients."""
-    decisive = _mildest(refused.values())
+    decisive = _mildest(reply for _, reply in refused)
     some = f"Accepted for {count - len(refused)} of {count} recipients"
-    lines = [f"{path.address}: {reply.lines[0]}" for path, reply in refused.items()]
+    lines = [f"{path.address}: {reply.lines[0]}" for path, reply in refused]
     return _presentable(Reply(decisive.code, some, *lines[: _MAX_LINES - 1], enhanced=decisive.enhanced))
 
 

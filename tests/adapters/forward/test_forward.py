@@ -357,6 +357,22 @@ def test_lmtp_to_lmtp_returns_the_reply_of_each_recipient() -> None:
     assert relay.codes[-2:] == ["250 2.0.0", "552 5.2.2"]
 
 
+@pytest.mark.parametrize("accepts_first", [True, False])
+def test_lmtp_to_lmtp_keeps_equal_recipients_apart(accepts_first: bool) -> None:
+    app = App()
+    if accepts_first:  # the next server is asked about this recipient after the other recipients
+
+        @app.on("RCPT")
+        def accept_first(session: Session, rcpt: Rcpt) -> Reply | None:
+            return None if session.transaction and session.transaction.recipients else Reply(250)
+
+    replies = [b"250 2.0.0 a\r\n", b"452 4.2.2 b\r\n", b"552 5.2.2 c\r\n"]
+    body_replies = b"".join(replies[1:] + replies[:1] if accepts_first else replies)
+    hop = next_server("8BITMIME").send(OK, OK, OK, OK, GO_AHEAD, body_replies)
+    relay = Relay(LHLO + MAIL + RCPT * 3 + DATA, BODY + b".\r\n", next_servers=[hop], config=LMTP, app=app, lmtp=True)
+    assert relay.codes[-3:] == ["250 2.0.0", "452 4.2.2", "552 5.2.2"]
+
+
 def test_lmtp_to_smtp_repeats_the_reply_for_each_recipient() -> None:
     hop = next_server("8BITMIME").send(OK, OK, OK, GO_AHEAD, ACCEPTED)
     script = LHLO + MAIL + RCPT + TWO + DATA, BODY + b".\r\n"
