@@ -1,11 +1,11 @@
 """Handlers that accept mail for certain recipients."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from ipaddress import IPv6Address
 from typing import Any, Protocol
 from unicodedata import normalize
 
-from smtpcore import LocalProtocolError, Mailbox, Rcpt, Reply
+from smtpcore import LocalProtocolError, Mailbox, Rcpt, Reply, show_texts
 
 from .server._session import Session
 
@@ -84,6 +84,10 @@ class RecipientFilter:
     """
 
     def __init__(self, *policies: RecipientPolicy) -> None:
+        for policy in policies:
+            if not callable(getattr(policy, "on_rcpt", None)):
+                raise TypeError(f"{policy!r} has no method on_rcpt: for addresses and domains, pass Recipients([...])")
+
         self._policies = policies
 
     async def on_rcpt(self, session: Session[Any], rcpt: Rcpt) -> Reply | None:
@@ -96,6 +100,43 @@ class RecipientFilter:
             refusal = reply or refusal
 
         return refusal
+
+
+class Authenticator(Protocol):
+    """An object whose `on_auth` authenticates users, such as `Users`."""
+
+    @property
+    def on_auth(self) -> Callable[..., object]:
+        """The handler of `auth`."""
+        ...
+
+
+class RelayPolicy:
+    """Lets authenticated clients send to every recipient, and all other clients only to local recipients.
+
+    Include the policy before `Forward`: `app.include(RelayPolicy(Users({"tim": "secret"}), local=["example.org"]))`.
+    All other recipients are refused with 550. The remaining recipients are left to later handlers, so that `Forward`
+    asks the next server about each recipient. Without such a handler, these recipients are refused, too.
+
+    `users` authenticates clients: `Users`, or an object of your own with a method `on_auth`. None, the default, is for
+    programs whose other handlers authenticate clients. `local` has addresses and domains, as for `Recipients`; by
+    default it is empty, so that only authenticated clients can send mail. A recipient of another client is also local
+    if one of `policies` accepts it.
+    """
+
+    on_auth: Callable[..., object]
+    """The handler of `auth`, which is that of `users`. Without `users` there is none."""
+
+    def __init__(
+        self, users: Authenticator | None = None, *policies: RecipientPolicy, local: Collection[str] = ()
+    ) -> None:
+        self._others = RecipientFilter(*policies, *([Recipients(local)] if local else []))
+        if users is not None:
+            self.on_auth = users.on_auth
+
+    async def on_rcpt(self, session: Session[Any], rcpt: Rcpt) -> Reply | None:
+        """Return None for an authenticated client and for a local recipient, otherwise a refusal."""
+        return None if session.identity else await self._others.on_rcpt(session, rcpt)
 
 
 def _key(mailbox: Mailbox) -> tuple[str, str]:
@@ -118,3 +159,6 @@ def _domain_of(mailbox: Mailbox) -> str:
 def _a_label(label: str) -> str:
     # RFC 5890 2.3.2.1. The codec `idna` follows IDNA 2003, which treats some different names as equal.
     return label if label.isascii() else f"xn--{normalize('NFC', label).encode('punycode').decode()}"
+
+
+show_texts(globals())

@@ -64,6 +64,9 @@ class Users:
     `passwords` has a password or the keys of `parse_hash` for each user. A user whose password is hashed can log in
     with PLAIN, LOGIN and SCRAM-SHA-256 only. Passwords are kept in memory as given. Use this for tests, or for a few
     users: the keys for SCRAM take about 3 ms of CPU time for each user at the start.
+
+    For a relay, include `recipients.RelayPolicy(Users(...))` in place of `Users(...)`, so that later handlers such as
+    `Forward` decide about each recipient.
     """
 
     def __init__(self, passwords: Mapping[str, str | ScramKeys]) -> None:

@@ -1,12 +1,16 @@
-"""Recipient policies: `AnyRecipient`, `Recipients` and `RecipientFilter`."""
+"""Recipient policies: `AnyRecipient`, `Recipients`, `RecipientFilter` and `RelayPolicy`."""
+
+from base64 import b64encode
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from smtpcore import Path, Rcpt, Reply
 from smtpcore_adapters import App, Session
-from smtpcore_adapters.recipients import AnyRecipient, RecipientFilter, Recipients
+from smtpcore_adapters.recipients import AnyRecipient, RecipientFilter, Recipients, RelayPolicy
 from smtpcore_adapters.users import Users
-from tests.adapters.fakes import EHLO, MAIL, RCPT, step
+from tests.adapters.fakes import CONFIG, EHLO, MAIL, RCPT, step
 from tests.adapters.harness import running
 from tests.adapters.playbook import session
 
@@ -92,6 +96,51 @@ def test_filter_refuses_unaccepted_recipients_and_passes_other_recipients_to_lat
     paths = [b"u@s.example", b"u@other.example", b"v@other.example", b"u@nowhere.example"]
     dialogue = session(app).send(EHLO + MAIL + b"".join(b"RCPT TO:<" + path + b">\r\n" for path in paths)).end()
     assert dialogue.codes[3:] == [251, 251, 550, 550]
+
+
+def relaying(policy: RelayPolicy, *, is_asked: bool = True) -> App:
+    """Return a server with `policy`, and a handler after it that accepts each recipient."""
+    app = App()
+    app.include(policy)
+    if is_asked:
+        app.on("RCPT")(lambda session, rcpt: Reply(250, "Asked"))
+    return app
+
+
+LOGIN = b"AUTH PLAIN " + b64encode(b"\0tim\0secret") + b"\r\n"
+THREE = b"RCPT TO:<u@local.example>\r\nRCPT TO:<u@other.example>\r\nRCPT TO:<postmaster>\r\n"
+
+
+@pytest.mark.parametrize(
+    ("local", "login", "codes"),
+    [
+        (["local.example"], b"", [250, 550, 250]),
+        (["local.example"], LOGIN, [250, 250, 250]),
+        ([], b"", [550, 550, 550]),
+        ([], LOGIN, [250, 250, 250]),
+    ],
+)
+def test_relay_policy_lets_only_users_send_to_everyone(local: list[str], login: bytes, codes: list[int]) -> None:
+    config = replace(CONFIG, auth_mechanisms=("PLAIN",), plaintext_auth=True)
+    app = relaying(RelayPolicy(Users({"tim": "secret"}), local=local))
+    assert session(app, config=config).send(EHLO + login + MAIL + THREE).codes[-3:] == codes
+
+
+def test_relay_policy_accepts_what_one_of_its_policies_accepts() -> None:
+    app = relaying(RelayPolicy(None, Recipients(["u@other.example"]), local=["local.example"]))
+    assert session(app).send(EHLO + MAIL + THREE).codes[-3:] == [250, 250, 250]
+
+
+def test_policy_without_a_method_is_a_type_error() -> None:
+    domains: Any = ["example.org"]
+    with pytest.raises(TypeError, match=r"pass Recipients\(\[...\]\)"):
+        RelayPolicy(Users({"tim": "secret"}), domains)
+
+
+def test_relay_policy_without_a_later_handler_accepts_nothing() -> None:
+    app = relaying(RelayPolicy(local=["local.example"]), is_asked=False)
+    assert session(app).send(EHLO + MAIL + THREE).codes[-3:] == [550, 550, 550]
+    assert not app.handles("auth")
 
 
 def test_filter_without_policies_refuses_all() -> None:

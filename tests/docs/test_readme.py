@@ -102,6 +102,18 @@ def test_state_example_counts_unknown_recipients_of_each_session() -> None:
     session(app).send(EHLO + MAIL + unknown * 4).expect(220, 250, 250, 550, 550, 550, 421)
 
 
+def test_relay_example_relays_for_users_only() -> None:
+    relay: App = run_example("def make_relay")["make_relay"]("next.example", 25)
+    rcpt = b"RCPT TO:<a@elsewhere.example>\r\n"
+    config = replace(CONFIG, auth_mechanisms=("PLAIN",), plaintext_auth=True)
+    login = b"AUTH PLAIN " + b64encode(b"\0tim\0tanstaaftanstaaf") + b"\r\n"
+    for commands, name, code in [(b"", b"elsewhere", 550), (b"", b"org", 451), (login, b"elsewhere", 451)]:
+        asked = rcpt.replace(b"elsewhere.example", b"example.org") if name == b"org" else rcpt
+        dialogue = session(relay, config=config)
+        dialogue.stream.opened_streams.append(ConnectionRefusedError("no one"))
+        assert dialogue.send(EHLO + commands + MAIL + asked).codes[-1] == code
+
+
 def test_mechanism_example_takes_a_token() -> None:
     app: App = run_example("async def token")["app"]
     config = replace(CONFIG, auth_mechanisms=("X-TOKEN",), plaintext_auth=True)

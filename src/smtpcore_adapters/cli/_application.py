@@ -8,7 +8,7 @@ from typing import Any
 
 from smtpcore import LocalProtocolError
 
-from ..recipients import RecipientFilter, RecipientPolicy
+from ..recipients import AnyRecipient, RecipientPolicy, RelayPolicy
 from ..server._app import App
 from ..server._config import effective_config
 from ..users import Users
@@ -91,7 +91,9 @@ def _rules(plan: Plan) -> Sequence[RecipientPolicy]:
         has_users = bool(each.listener.config.auth_mechanisms)
         is_open = plan.is_asking or not plan.server["app"]
         rule = rule_of(each.settings, each.listener, has_users=has_users, is_open=is_open)
-        if rule:
+        # A relay for users relays for nobody else, also on a loopback address.
+        is_relay = plan.is_asking and plan.users
+        if rule and not (is_relay and isinstance(rule, AnyRecipient)):
             rules[each.listener.name] = rule
 
     return [AcceptedRecipients(rules)] if rules else []
@@ -102,13 +104,10 @@ def add_handlers(plan: Plan) -> None:
     app, server, users = plan.app, plan.server, plan.users
     if server["fault"]:
         app.include(_faults(plan))
-    policies: list[RecipientPolicy] = [*([users] if users else []), *plan.rules]
-    if plan.is_asking and policies:
-        if users:
-            app.on("auth")(users.on_auth)
-        app.include(RecipientFilter(*policies))  # the destination decides about all other recipients
+    if plan.is_asking and (users or plan.rules):  # the destination decides about all recipients that are not refused
+        app.include(RelayPolicy(users, *plan.rules))
     else:
-        for policy in policies:
+        for policy in (*([users] if users else []), *plan.rules):
             app.include(policy)
 
     try:

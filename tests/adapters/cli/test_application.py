@@ -57,10 +57,10 @@ LOGIN = "auth = 'tim:secret'\nallow_plaintext_auth = true\n"
         (LOGIN + "host = '::'", ["Users.on_rcpt"], ["Maildir.on_message"]),
         ("print = true", ["AcceptedRecipients.on_rcpt"], ["PrintedMessages.on_message"]),
         ("print = true\nmaildir = 'x'", ["AcceptedRecipients.on_rcpt"], ["Maildir.on_message"]),
-        ("deliver = 'smtp://a.example'", ["RecipientFilter.on_rcpt", "Forward.on_rcpt"], ["Forward.on_message"]),
+        ("deliver = 'smtp://a.example'", ["RelayPolicy.on_rcpt", "Forward.on_rcpt"], ["Forward.on_message"]),
         (
             LOGIN + "deliver = 'lmtp+unix:/x'",
-            ["RecipientFilter.on_rcpt", "Forward.on_rcpt"],
+            ["RelayPolicy.on_rcpt", "Forward.on_rcpt"],
             ["Forward.on_message"],
         ),
         ("app = 'rtapp:app'", ["decide"], []),
@@ -69,7 +69,7 @@ LOGIN = "auth = 'tim:secret'\nallow_plaintext_auth = true\n"
         ("app = 'rtapp:app'\n" + LOGIN + "host = '::'", ["decide", "Users.on_rcpt"], []),
         (
             "app = 'rtapp:app'\ndeliver = 'smtp://a.example'",
-            ["decide", "RecipientFilter.on_rcpt", "Forward.on_rcpt"],
+            ["decide", "RelayPolicy.on_rcpt", "Forward.on_rcpt"],
             ["Forward.on_message"],
         ),
     ],
