@@ -29,6 +29,7 @@ from smtpcore import (
 from .server._notifications import (
     LimitReached,
     Observed,
+    OctetsSent,
     Refusal,
     SessionClosed,
     SessionOpened,
@@ -146,6 +147,7 @@ _OTHERS: Final[Mapping[type[object], Callable[..., str]]] = {
     TlsEstablished: lambda item: f"-- {item.tls}",
     TlsFailed: lambda item: f"-- TLS failed: {item.error}",
     LimitReached: lambda item: f"-- limit reached: {item.limit}",
+    OctetsSent: lambda item: f"-- sent {'instead' if item.instead else 'unchanged'}: {str(item.data)[1:]}",
     Refusal: lambda item: f"-- refused ({item.decided_by}: {item.rule})",
 }
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from smtpcore import Reply
 from smtpcore_adapters import App, Session, Timeouts
+from smtpcore_adapters.testing.faults import Faults
 from smtpcore_adapters.transcript import Transcript, to_directory, to_stream
 from smtpcore_adapters.users import Users
 from tests.adapters.fakes import (
@@ -36,6 +38,28 @@ def transcribe(app: App, *script: Step, **options: object) -> list[str]:
     app.include(Transcript(lambda session, line: lines.append(line)))
     session(app, **options).send(*script).end()
     return lines
+
+
+def test_transcript_shows_octets_that_a_fault_sends() -> None:
+    app = App()
+    app.include(Faults("MAIL -> stray 250 Again", "RCPT -> early 354 Go", "NOOP -> 554 No, then drop"))
+    app.on("RCPT")(lambda session, rcpt: Reply(250, "2.1.5 Yes"))
+    lines = transcribe(app, EHLO + MAIL + RCPT + b"RSET\r\nNOOP\r\n")
+    shown = lines[lines.index("C: MAIL FROM:<a@c.example>") :]
+    assert shown == [
+        "C: MAIL FROM:<a@c.example>",
+        "S: 250 2.1.0 Sender accepted",
+        r"-- sent instead: '250 2.1.0 Sender accepted\r\n250 Again\r\n'",
+        "C: RCPT TO:<u@s.example>",
+        "S: 250 2.1.5 Yes",
+        r"-- sent instead: '250 2.1.5 Yes\r\n354 Go\r\n'",
+        "C: RSET",
+        "S: 250 2.0.0 Transaction cleared",
+        "-- sent instead: ''",
+        "C: NOOP",
+        r"-- sent unchanged: '554 No\r\n'",
+        "-- closed after 0.0 s: aborted",
+    ]
 
 
 def test_transcript_shows_the_dialogue_without_the_body() -> None:

@@ -178,7 +178,19 @@ class HandlerDone:
     """The running time of the handlers, without their waits for the client."""
 
 
-Notice: TypeAlias = SessionOpened | SessionClosed | TlsEstablished | TlsFailed | LimitReached | Refusal | HandlerDone
+@dataclass(frozen=True, slots=True)
+class OctetsSent:
+    """Octets of the program were sent unchanged: by `Session.edit_reply`, or by `AbortConnection`."""
+
+    data: bytes
+    """The octets. Empty if `edit_reply` has removed a reply."""
+    instead: bool
+    """Whether the octets take the place of the reply that observers have received just before."""
+
+
+Notice: TypeAlias = (
+    SessionOpened | SessionClosed | TlsEstablished | TlsFailed | LimitReached | Refusal | HandlerDone | OctetsSent
+)
 
 Observed: TypeAlias = Event | Reply | Notice
 """The second argument of an observer."""

@@ -17,6 +17,8 @@ class ReplyEdits:
         self._edits: deque[list[Callable[[bytes], bytes]]] = deque()
         """The functions for the next reply, for the reply after it, and so on."""
         self._output = bytearray()
+        self.edited: bytes | None = None
+        """The octets in place of the last reply, None if this reply was not edited."""
 
     def add(self, edit: Callable[[bytes], bytes], skip: int) -> None:
         """Let `edit` change the next reply, or the reply that follows `skip` other replies."""
@@ -30,8 +32,10 @@ class ReplyEdits:
         self._output += conn.data_to_send()
         sent = conn.send(reply)
         octets = conn.data_to_send()
-        for edit in self._edits.popleft() if self._edits else ():
+        edits = self._edits.popleft() if self._edits else ()
+        for edit in edits:
             octets = edit(octets)
+        self.edited = octets if edits else None
         self._output += octets
         return sent
 

@@ -234,7 +234,7 @@ class Session(Generic[S_co]):
         """Send `edit(octets)` in place of the octets of the next reply, or of the reply after `skip` other replies.
 
         For tests of clients: the result may be more than one reply, no reply, or no SMTP. Observers get the original
-        reply.
+        reply, and then `OctetsSent`.
         """
         if self._record.edits is None:
             self._record.edits = ReplyEdits(self._connection)

@@ -52,7 +52,7 @@ from ._handlers import ConnectionDropped, Handlers
 from ._limits import Limits, Timeouts
 from ._listeners import Listener
 from ._message_exchange import MessageExchange
-from ._notifications import AbortConnection, Decider, Reason, SessionClosed, SessionOpened
+from ._notifications import AbortConnection, Decider, OctetsSent, Reason, SessionClosed, SessionOpened
 from ._peers import PeerTable
 from ._session import Session, SessionRecord
 from ._wire import Wire
@@ -169,6 +169,8 @@ class SessionLoop:
             case ConnectionDropped():
                 return Reason.DROPPED
             case AbortConnection():
+                if exc.data:
+                    wire.show(OctetsSent(exc.data, instead=False))
                 await wire.abort(exc.data, reset=exc.reset)
                 return Reason.DROPPED if exc.reset else Reason.ABORTED
             case SystemExit() | KeyboardInterrupt():

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import product
 from ssl import SSLContext
 from typing import Any, TypeVar
 
@@ -49,12 +50,14 @@ from ._notifications import (
     Decision,
     LimitReached,
     Observed,
+    OctetsSent,
     Reason,
     Refusal,
     TlsEstablished,
     TlsFailed,
 )
 from ._peers import PeerTable
+from ._reply_edits import ReplyEdits
 from ._session import Session, SessionRecord
 from ._session_log import SessionLog
 from ._wording import Wordings
@@ -136,9 +139,9 @@ class Wire:
 
     # Observers
 
-    def show(self, item: Observed) -> None:
-        """Call the observers with `item`."""
-        for observer in self._app.observers:
+    def show(self, *items: Observed) -> None:
+        """Call the observers with each of `items`."""
+        for item, observer in product(items, self._app.observers):
             try:
                 observer(self.session, item)
             except (AbortConnection, SystemExit, KeyboardInterrupt):
@@ -317,7 +320,7 @@ class Wire:
             self.closed_by = Reason.QUIT
 
         if self._app.observers:
-            self.show(sent)
+            self.show(*_shown(sent, self._record.edits))
         if reply_class not in _POSITIVE:
             self._report(event, sent, decided_by, rule)
         return sent
@@ -466,6 +469,11 @@ class Wire:
     async def close(self, *, at_once: bool) -> None:
         """Close the connection, either at once or when the client has read the last reply. Raises nothing."""
         await self.stream.aclose(0 if at_once or self._is_given_up else self._timeouts.close)
+
+
+def _shown(sent: Reply, edits: ReplyEdits | None) -> tuple[Observed, ...]:
+    """Return the items for observers after `sent`: the reply, and the octets in its place if it was edited."""
+    return (sent, OctetsSent(edits.edited, instead=True)) if edits and edits.edited is not None else (sent,)
 
 
 def _with_host(reply: Reply, hostname: str) -> Reply:

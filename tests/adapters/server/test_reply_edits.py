@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from smtpcore import Rcpt, Reply
-from smtpcore_adapters import App, Observed, Session
+from smtpcore_adapters import App, Observed, OctetsSent, Session
 from tests.adapters.fakes import EHLO, MAIL, QUIT, RCPT
 from tests.adapters.playbook import session
 
@@ -35,13 +35,15 @@ def test_edits_apply_to_the_next_reply_or_to_later_replies(segments: list[bytes]
     assert [line[:5] for line in output] == [b"one", b"two", b"250 2", b"221 2", b"three"]
 
 
-def test_observers_get_the_original_reply() -> None:
+def test_observers_get_the_original_reply_and_then_the_sent_octets() -> None:
     app = editing((b"one\r\n", 0))
     seen: list[Observed] = []
     app.observe(lambda session, item: seen.append(item))
     session(app).send(EHLO + MAIL + RCPT + QUIT)
 
-    assert Reply(250, "Yes", enhanced="2.0.0") in seen
+    reply = seen.index(Reply(250, "Yes", enhanced="2.0.0"))
+    assert seen[reply + 1] == OctetsSent(b"250 2.0.0 Yes\r\none\r\n", instead=True)
+    assert sum(isinstance(item, OctetsSent) for item in seen) == 1
 
 
 def test_replies_before_the_end_of_the_connection_are_sent() -> None:

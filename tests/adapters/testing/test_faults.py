@@ -18,9 +18,11 @@ from cryptography import x509
 
 from smtpcore import EXTENSIONS, Bodies, Config, Mail, Path, RemoteProtocolError, State
 from smtpcore_adapters import Address, App, Reason
+from smtpcore_adapters.asyncio import BackgroundServer
 from smtpcore_adapters.recipients import AnyRecipient
 from smtpcore_adapters.server._config import effective_config
 from smtpcore_adapters.testing import FaultError, Faults, Inbox, SmtpPair, SmtpServer
+from smtpcore_adapters.tls import ServerTls
 from tests.adapters.check.faulty_servers import CONTEXT
 from tests.adapters.command import run_in_process, running
 from tests.adapters.fakes import CONFIG
@@ -616,6 +618,24 @@ def test_own_server_shows_a_faulty_certificate_on_each_adapter(backend: str) -> 
         certificate = x509.load_der_x509_certificate(client.socket.getpeercert(binary_form=True) or b"")
 
     assert certificate.not_valid_after_utc < datetime.now(UTC)
+
+
+def test_fault_of_a_certificate_stays_when_the_certificates_are_reloaded(tmp_path: FilePath) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    certificate.private_key_and_cert_chain_pem.write_to_path(tmp_path / "pem")
+    authority.cert_pem.write_to_path(tmp_path / "ca")
+    tls = ServerTls(tmp_path / "pem", tmp_path / "pem", client_ca=tmp_path / "ca")
+    faults = Faults("TLS -> expired certificate")
+    faults.apply_to(tls.context, authority=authority)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    with BackgroundServer(app_of(faults), tls=tls.context) as server:
+        for _ in range(2):
+            tls.reload()
+            smtp = smtplib.SMTP(*server.address, "client.example", timeout=10)
+            with smtp, pytest.raises(ssl.SSLCertVerificationError, match="certificate has expired"):
+                smtp.starttls(context=trusting)
 
 
 def test_fault_of_a_certificate_needs_the_context_of_the_server() -> None:
