@@ -150,6 +150,7 @@ def test_one_input(data: bytes) -> None:
     session = draw.rest()
     whole, *others = (converse(config, segments, answers) for segments in cuts(session, place))
     replies(whole[1])
-    # Octets after STARTTLS are treated differently if they arrive before its reply, which depends on the cut.
+    # Octets after STARTTLS may arrive before or after its reply, depending on the segments, and are treated
+    # differently.
     if not (config.starttls and b"STARTTLS" in session.upper()):
         assert others == [whole, whole]

@@ -1,4 +1,4 @@
-"""Proofs in full take long. They are marked `long`, and the tests that always run contain a small part of each."""
+"""Complete proofs are slow. They are marked `long`, and the tests that always run contain a small part of each."""
 
 from collections.abc import Iterable
 

@@ -65,7 +65,7 @@ REQUESTS = tuple(dict.fromkeys(request for requests in QUESTIONS for request in 
 
 @dataclass(frozen=True)
 class Situation(Generic[E]):
-    """A way to a session in one situation."""
+    """A named situation, and a function that makes a session in this situation."""
 
     name: str
     make: Callable[[], E]

@@ -116,7 +116,7 @@ def test_permanent_refusals_of_another_server_count_as_refusals_and_not_as_error
     book.expect(550, 550, 550, 421)
 
 
-def test_permanent_refusals_and_accepted_messages_are_no_refusals() -> None:
+def test_permanent_refusals_and_accepted_messages_do_not_count_for_max_refusals() -> None:
     rcpt = b"RCPT TO:<u@s.example>\r\n"
     book = server(MAIL, answer=answer_with(Rcpt, Reply(550)), max_refusals=2)
     book.send(rcpt * 3 + b"NOOP\r\n").expect(550, 550, 550, 250)

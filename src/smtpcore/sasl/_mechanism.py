@@ -13,7 +13,7 @@ from ._context import DEFAULT_POLICY, PLAINTEXT, Channel, Credentials, Policy
 from ._steps import Accepted, Answer, Challenge, CheckAuthorization, Outcome, Question, Reason, Rejected, Step
 
 MAX_MESSAGE = 12288 // 4 * 3  # RFC 4954 section 4: 12288 octets of base64 suffice for every mechanism
-MAX_NAME = 1024  # RFC 4616 section 2 requires at least 255 octets; this allows 255 characters of four octets
+MAX_NAME = 1024  # RFC 4616 section 2 requires at least 255 octets; 1024 allows 255 characters of four octets
 
 Exchange: TypeAlias = Generator[Challenge | Question, Any, Outcome]
 """The server's part of an exchange: it yields challenges and questions, and returns the outcome."""

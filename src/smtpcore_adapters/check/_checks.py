@@ -312,7 +312,7 @@ class Check:
         try:
             client = probe.at(self.control)
             for line in self.plain:
-                # Every server must implement these commands (RFC 5321 4.5.1), so that "unknown" is no policy.
+                # Every server must implement these commands (RFC 5321 4.5.1), so a 500 or 502 is not a policy.
                 probe.prepare(client, line, "2yz 500 502")
         except (Inconclusive, OSError) as exc:
             return f"the plain form fails too: {exc}"

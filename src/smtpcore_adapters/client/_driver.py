@@ -503,7 +503,7 @@ _WAITS = {
     Wait.NOTHING: "",
 }
 _SLOW = 10.0
-"""Seconds for a piece of a body from which on an error mentions that this side was slow."""
+"""An error says that this side was slow if a piece of the body took more than this many seconds."""
 
 
 async def say_hello(driver: ClientDriver) -> Reply:

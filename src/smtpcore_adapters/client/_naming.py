@@ -9,7 +9,7 @@ from smtpcore import ProtocolError
 
 @contextmanager
 def naming(server: str) -> Iterator[None]:
-    """Add the name of the server to an `OSError` of the block."""
+    """Add the name of the server to an `OSError` that the block raises."""
     try:
         yield
     except OSError as exc:
@@ -18,7 +18,7 @@ def naming(server: str) -> Iterator[None]:
 
 
 def name(error: OSError | ProtocolError, server: str, missing: str = "", slow: str = "") -> None:
-    """Add to the text of an error, in place, so that the error keeps its class, its traceback and its attributes.
+    """Add to the text of `error` itself. The error keeps its class, its traceback and its attributes.
 
     Args:
         error: The error. An error that already has the name of the server is left unchanged.

@@ -62,7 +62,7 @@ def test_envelope_is_that_of_smtplib(header: str, kind: policy.Policy) -> None:
     assert sorted(recipients_of(message)) == sorted(each for each in recipients if each)
 
 
-def test_group_without_members_is_no_recipient() -> None:
+def test_group_without_members_adds_no_recipient() -> None:
     assert recipients_of(parse("To: undisclosed-recipients:;\nBcc: b@s.example\n")) == ["b@s.example"]
 
 

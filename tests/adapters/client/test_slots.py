@@ -204,12 +204,12 @@ def test_number_of_messages_is_learnt_from_a_421_between_messages(reply: Answere
     assert Book().learn(7, reply) == limit
 
 
-def test_421_to_the_first_message_is_no_limit() -> None:
+def test_421_to_the_first_message_sets_no_limit() -> None:
     assert Book().learn(1, goodbye(MAIL)) == 100
     assert Book().learn(0, goodbye(None)) == 100
 
 
-def test_421_after_a_pause_is_no_limit() -> None:
+def test_421_after_a_pause_sets_no_limit() -> None:
     assert Book().learn(7, goodbye(MAIL), after=6) == 100
     assert Book().learn(7, goodbye(MAIL), after=5) == 6
 

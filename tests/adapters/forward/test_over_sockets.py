@@ -50,7 +50,7 @@ def deliver(client: Client, body: bytes = b"A: b\r\n\r\n", mail: bytes = MAIL, r
 
 
 @pytest.mark.parametrize(("limit", "code"), [("max_errors", 250), ("max_refusals", 421)])
-def test_refusals_of_the_next_server_are_no_errors_of_the_client(backend: str, limit: str, code: int) -> None:
+def test_refusals_of_the_next_server_do_not_count_as_errors_of_the_client(backend: str, limit: str, code: int) -> None:
     nobody = App()
     nobody.on("RCPT")(lambda session, rcpt: Reply(550, "No such user", enhanced="5.1.1"))
     with running("asyncio", nobody, config=replace(CONFIG, max_errors=None)) as following:

@@ -242,12 +242,12 @@ class MaxAuthDelay(Row):
 
 
 def in_network(number: int) -> str:
-    """Return an address of a client, each in a network of its own."""
+    """Return a client's address; each number gives another network."""
     return f"127.{number}.{number}.1"
 
 
 def at_host(number: int) -> str:
-    """Return an address of a client, each in the same network."""
+    """Return a client's address; all numbers give the same network."""
     return f"127.0.0.{number + 1}"
 
 

@@ -233,7 +233,7 @@ def test_exception_in_an_auth_handler_is_logged_and_refused_with_454(caplog: pyt
     assert "ldap.internal" in caplog.text
 
 
-def test_refusal_of_an_error_handler_is_no_failed_login_of_the_address() -> None:
+def test_refusal_of_an_error_handler_does_not_count_as_a_failed_login() -> None:
     def fail(session: Session, question: Question) -> bool:
         raise ConnectionError("the directory is gone")
 

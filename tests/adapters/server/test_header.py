@@ -54,7 +54,7 @@ def test_fields_are_unfolded_and_decoded() -> None:
 
 
 @pytest.mark.parametrize("raw", [b"", b"\r\n", b"no field\r\n", b" folded: x\r\n\r\n", b": x\r\n", b"a b: x\r\n\r\n"])
-def test_lines_that_are_no_field_are_left_out(raw: bytes) -> None:
+def test_lines_that_are_not_header_fields_are_left_out(raw: bytes) -> None:
     assert list(header(raw).fields()) == []
 
 
