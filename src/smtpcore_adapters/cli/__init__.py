@@ -1,5 +1,6 @@
 """The command line: one module for each subcommand."""
 
+import sys
 from collections.abc import Sequence
 
 import click
@@ -7,6 +8,7 @@ import click
 from smtpcore import __version__
 
 from .check import check
+from .config import config
 from .explain import explain_file
 from .hash_password import hash_password_command
 from .send import send
@@ -23,6 +25,7 @@ def cli(context: click.Context) -> None:
 
 
 cli.add_command(serve)
+cli.add_command(config)
 cli.add_command(send)
 cli.add_command(check)
 cli.add_command(explain_file)
@@ -32,7 +35,8 @@ cli.add_command(hash_password_command)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, and return the exit status. An error prints one line and gives status 2."""
     try:
-        return cli.main(arguments, prog_name="smtpcore", standalone_mode=False) or 0
+        given = sys.argv[1:] if arguments is None else [*arguments]
+        return cli.main(given, prog_name="smtpcore", standalone_mode=False, obj=given) or 0
     except click.ClickException as exc:
         click.echo(f"smtpcore: {exc.format_message()}", err=True)
         return 2

@@ -9,6 +9,7 @@
 #     url = "smtp://mx.example.org"
 #     tls = "required"
 
+import re
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from ..maildir import Maildir
 from ._printing import PrintedCopies, PrintedMessages, Printer
 from ._settings import describe
 
+_match_server = re.compile(r"[\w.-]+:\d+|\[[\da-fA-F:.]+\]:\d+").fullmatch
 DEFAULT = "maildir:Maildir"
 """The destination if no other is given."""
 
@@ -141,6 +143,9 @@ def _unknown_scheme(url: str, name: str) -> str:
         return f"{url!r} is not a destination: write {SCHEMES[nearest[0]].form}"
     if url.startswith(("/", "./", "~")):
         return f"{url!r} is not a destination: write maildir:{url} for a Maildir"
+
+    if _match_server(url):
+        return f"{url!r} is not a destination: write smtp://{url} to forward the mail to this server"
 
     return f"{url!r} is not a destination: use one of {_forms()}"
 

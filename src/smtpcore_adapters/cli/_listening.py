@@ -109,6 +109,10 @@ def _budgets(settings: Settings) -> Budgets:
 
 def _places(server: Settings) -> Iterator[tuple[Settings, Listener]]:
     """Yield each place to listen at, with its settings."""
+    for name in ("unix_mode", "unix_owner", "unix_group"):
+        if server.is_set(name) and all(each["unix"] is None for each in server.listeners):
+            raise server.error(f"{{{name}}} has no effect without {{unix}}: give both")
+
     inherited = 0
     names: set[str] = set()
     for number, settings in enumerate(server.listeners, 1):

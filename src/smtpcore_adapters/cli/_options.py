@@ -64,7 +64,8 @@ def with_settings(function: Callable[..., Any]) -> Callable[..., Any]:
     parameters += [
         _option(setting) for setting in SETTINGS.values() if setting.name != ARGUMENT and not setting.is_only_in_file
     ]
-    function.__click_params__ = [*reversed(parameters)]  # type: ignore[attr-defined]
+    own = getattr(function, "__click_params__", [])  # click keeps them in reverse order
+    function.__click_params__ = [*own, *reversed(parameters)]  # type: ignore[attr-defined]
     return function
 
 

@@ -23,7 +23,7 @@ from ..server._limits import Limits, Timeouts
 
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Count = Annotated[int, Meta(ge=0)]
-Seconds = Annotated[float, Meta(gt=0)]
+Seconds = Annotated[float, Meta(gt=0, description="a number of seconds, more than 0")]
 Mode = Annotated[str, Meta(pattern="^0?[0-7]{3}$", description="a mode: use octal digits such as 660")]
 Names = dict[str, list[str]]
 _TEXTS = list[str]
@@ -209,6 +209,11 @@ class Setting:
         return self.name in _SECRET
 
     @property
+    def is_of_one_listener(self) -> bool:
+        """Whether each `[[listener]]` has a value for itself, so that the server has none for all of them."""
+        return self.name in _OF_ONE_LISTENER
+
+    @property
     def is_only_in_file(self) -> bool:
         """Whether the value is a table, which no option or variable can hold."""
         return self.kind is Names
@@ -228,6 +233,7 @@ class Setting:
 
 
 _SECRET = frozenset({"auth"})
+_OF_ONE_LISTENER = ("name", "port", "unix", "fd", "systemd")
 ARGUMENT = "app"
 """The setting that is an argument of the command, and not an option."""
 
@@ -307,7 +313,7 @@ def describe(kind: Any) -> str:
             return str(meta.description)
         if meta.le is not None:
             return f"{describe(arguments[0])} from {meta.ge} to {meta.le}"
-        return f"{describe(arguments[0])} " + ("more than 0" if meta.gt is not None else f"of at least {meta.ge}")
+        return f"{describe(arguments[0])} of at least {meta.ge}"
     if origin is Literal:
         return f"one of {', '.join(arguments)}"
     return next(text for each, text in _DESCRIPTIONS if each == kind)

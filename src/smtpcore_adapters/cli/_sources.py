@@ -24,7 +24,7 @@ TABLE = "listener"
 """The name of the tables of listeners in the file."""
 _CONFIG = "SMTPCORE_CONFIG"
 _PREFIX = "SMTPCORE_"
-_SIMILAR = 0.8  # of `difflib`: a variable with such a name is probably a misspelled setting
+_SIMILAR = 0.74  # of `difflib`: a variable with such a name is probably a misspelled setting
 
 _logger = logging.getLogger("smtpcore")
 
@@ -127,8 +127,6 @@ def read_settings(options: Mapping[str, Any], variables: Mapping[str, str]) -> S
 
 
 _VARIABLES = {setting.variable: name for name, setting in SETTINGS.items() if not setting.is_only_in_file}
-_OF_ONE_LISTENER = ("name", "port", "unix", "fd", "systemd")
-"""The settings that each listener has for itself."""
 
 
 def _check_variables(variables: Mapping[str, str]) -> None:
@@ -152,8 +150,8 @@ def _converted(setting: Setting, raw: object, source: Source, place: str = "") -
 
 def _listener(server: Settings, table: "_Table") -> Settings:
     """Return the settings of a listener: the values of its table, unless a variable or an option has set the value."""
-    for name in _OF_ONE_LISTENER:
-        if server.is_set(name):
+    for name, setting in SETTINGS.items():
+        if setting.is_of_one_listener and server.is_set(name):
             raise server.error(f"{{{name}}} has no effect with [[{TABLE}]]: each listener has its own {name}")
 
     chosen = (Source.VARIABLE, Source.OPTION)

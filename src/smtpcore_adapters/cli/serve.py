@@ -1,5 +1,6 @@
 """`smtpcore serve`: receive mail, with a destination for it or with an app of one's own."""
 
+import errno
 import os
 import signal
 from functools import partial
@@ -15,6 +16,7 @@ from ._listening import limits_of
 from ._options import GroupedCommand, with_settings
 from ._output import show_mail, start_log
 from ._processes import Run, raise_descriptor_limit, reloading, run_alone, run_workers
+from ._reloader import serve_again_after_changes
 from ._sources import Settings, read_settings
 
 _FILES_PER_CONNECTION = 4  # threads need two for a connection, and two more for one that is being refused
@@ -42,6 +44,10 @@ def serve(**options: Any) -> None:
     on a loopback address, without --proxy-protocol and --trusted.
     """
     server = read_settings(options, os.environ)
+    if server["reload"]:
+        serve_again_after_changes(click.get_current_context().obj)
+        return
+
     start_log(server)
     plan = make_plan(server)
     run = _reloading(_runner(server), plan)
@@ -59,8 +65,8 @@ def serve(**options: Any) -> None:
     except ChildProcessError as exc:
         raise click.ClickException(str(exc)) from exc
     except OSError as exc:
-        place = exc.filename or " or ".join(each.path or f"{each.host} port {each.port}" for each in listeners)
-        raise click.UsageError(f"cannot listen on {place}: {exc.strerror or exc}") from exc
+        hint = "; ports below 1024 need CAP_NET_BIND_SERVICE, see docs/running.md" * (exc.errno == errno.EACCES)
+        raise click.UsageError(f"cannot listen on {exc.filename}: {exc.strerror or exc}{hint}") from exc
 
 
 def _runner(server: Settings) -> Run:

@@ -198,7 +198,11 @@ def _tcp_sockets(listener: Listener) -> list[socket.socket]:
 
 def _places(listener: Listener) -> list[tuple[int, tuple[Any, ...]]]:
     host = listener.host if listener.host not in ("", "::") else None
-    found = socket.getaddrinfo(host, listener.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    try:
+        found = socket.getaddrinfo(host, listener.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as exc:
+        exc.filename = listener.host  # the place, as in the errors of `_named`
+        raise
     return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
 
 

@@ -58,7 +58,8 @@ def test_parameters_stand_in_the_url_or_in_the_table(entry: Any) -> None:
     ("entry", "error"),
     [
         ("", "'' is not a destination: use one of maildir:PATH, smtp://HOST:PORT"),
-        ("mx.example.org:25", "'mx.example.org:25' is not a destination: use one of maildir:PATH"),
+        ("mx.example.org:25", "'mx.example.org:25' is not a destination: write smtp://mx.example.org:25 to forward"),
+        ("[::1]:25", "write smtp://[::1]:25 to forward the mail to this server"),
         ("/var/mail", "'/var/mail' is not a destination: write maildir:/var/mail for a Maildir"),
         ("stmp://mx.example.org", "'stmp://mx.example.org' is not a destination: write smtp://HOST:PORT"),
         ("smtp", "'smtp' is not a destination: write smtp://HOST:PORT"),

@@ -75,6 +75,7 @@ def test_each_table_is_a_listener_with_settings_of_its_own() -> None:
         ("[[listener]]\nhost = '::'", "smtpcore.toml, line 1: a listener needs one of port, unix, fd and systemd"),
         ("[[listener]]\nport = 1\nunix = 'x'", "smtpcore.toml, line 3: unix has no effect with port"),
         ("[[listener]]\nname='a'\nport=1\n[[listener]]\nname='a'\nport=2", "line 5: name: each listener needs its own"),
+        ("unix_owner = 'x'\n[[listener]]\nport = 1", "line 1: unix_owner has no effect without unix: give both"),
         ("[[listener]]\nunix = ''", "line 2: unix: the path of a listener is empty"),
         ("[[listener]]\nfd = 987", "line 2: fd: Bad file descriptor"),
         (

@@ -1,5 +1,6 @@
 """`smtpcore serve` applies each of its options, and reports each error in one line."""
 
+import errno
 import json
 import os
 import signal
@@ -295,6 +296,17 @@ def test_port_in_use_is_reported_in_one_line(tmp_path: Path, backend: str) -> No
         done = run_in_process("serve", "--backend", backend, "--port", port, cwd=tmp_path)
 
     assert_error_in_one_line(done, port, "in use")
+
+
+def test_port_without_the_right_to_use_it_is_reported_with_advice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "127.0.0.1:25")
+
+    monkeypatch.setattr(sys.modules["smtpcore_adapters.cli.serve"], "run_alone", refuse)
+    done = run_in_process("serve", "--port", "25", cwd=tmp_path)
+    assert_error_in_one_line(done, "cannot listen on 127.0.0.1:25: Permission denied; ports below 1024 need CAP_")
 
 
 def test_unknown_command_is_reported_in_one_line() -> None:

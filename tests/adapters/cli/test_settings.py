@@ -58,7 +58,7 @@ def test_values_are_converted(name: str, raw: object, is_text: bool, value: obje
         ("port", "many", True, "'many' is not a whole number from 0 to 65535"),
         ("port", "25", False, "'25' is not a whole number from 0 to 65535"),
         ("fd", -1, False, "-1 is not a whole number of at least 0"),
-        ("timeout", 0, False, "0 is not a number more than 0"),
+        ("timeout", 0, False, "0 is not a number of seconds, more than 0"),
         ("max_errors", "x", True, "'x' is not a whole number of at least 0"),
         ("backend", "twisted", True, "'twisted' is not one of asyncio, trio, threads"),
         ("unix_mode", "9", True, "'9' is not a mode: use octal digits such as 660"),

@@ -128,6 +128,7 @@ def test_unreadable_file_is_an_error(tmp_path: Path) -> None:
     ("variables", "options", "error"),
     [
         ({"SMTPCORE_PORT": "x"}, {}, "SMTPCORE_PORT: 'x' is not a whole number"),
+        ({"SMTPCORE_PROT": "2"}, {}, "SMTPCORE_PROT is not a variable of smtpcore serve: the nearest is SMTPCORE_PORT"),
         (
             {"SMTPCORE_WORKER": "2"},
             {},
@@ -150,7 +151,8 @@ def test_error_names_the_variable_or_the_option(
 
 def test_other_variables_of_the_project_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert read(None, {"SMTPCORE_PASSWORD": "secret", "OTHER_PORT": "1"})["port"] == 2525
+    names = ("SMTPCORE_PASSWORD", "SMTPCORE_SERVERS", "SMTPCORE_CLIENTS", "OTHER_PORT")
+    assert read(None, dict.fromkeys(names, "x"))["port"] == 2525
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,58 @@
+"""Start the server again when a Python file changes, for `smtpcore serve --reload`."""
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+_STOP = 10.0  # seconds for the server to end
+_DEBOUNCE = 300  # milliseconds in which several changes count as one
+_SETTINGS = (".toml",)
+
+
+def serve_again_after_changes(arguments: Sequence[str]) -> None:
+    """Run the command with `arguments` as a process, and start it again after each change, until SIGINT or SIGTERM.
+
+    A process that has ended, for example because of a syntax error, is started again after the next change.
+
+    Raises:
+        click.UsageError: watchfiles is not installed.
+    """
+    try:
+        from watchfiles import PythonFilter, watch
+    except ImportError as exc:
+        raise click.UsageError("--reload needs another package: pip install 'smtpcore[reload]'") from exc
+
+    stop = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    server = _start(arguments)
+    try:
+        changes = watch(
+            Path.cwd(), watch_filter=PythonFilter(extra_extensions=_SETTINGS), debounce=_DEBOUNCE, stop_event=stop
+        )
+        for changed in changes:
+            names = ", ".join(sorted(Path(path).name for _, path in changed))
+            click.echo(f"{names} changed: starting the server again", err=True)
+            _end(server)
+            server = _start(arguments)
+    finally:
+        _end(server)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _start(arguments: Sequence[str]) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, "-m", "smtpcore", *arguments, "--no-reload"])  # noqa: S603 - this program
+
+
+def _end(server: "subprocess.Popen[bytes]") -> None:
+    server.terminate()
+    try:
+        server.wait(_STOP)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()

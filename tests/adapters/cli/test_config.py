@@ -1,0 +1,76 @@
+"""`smtpcore config` shows the settings with their origin, and checks them."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from smtpcore_adapters.cli.config import _toml
+from tests.adapters.command import run_in_process
+
+FILE = """\
+hostname = "mx.example.org"
+accept = "example.org"
+auth = ["tim:secret"]
+self_signed = true
+max_hold_for = 60
+max_hold_until = 2030-01-01T00:00:00Z
+deliver = {url = "smtp://127.0.0.1", xclient = true}
+
+[[listener]]
+port = 25
+
+[[listener]]
+port = 465
+implicit_tls = true
+"""
+
+
+def test_settings_are_shown_as_a_file_with_their_origin(tmp_path: Path) -> None:
+    (tmp_path / "smtpcore.toml").write_text(FILE)
+    done = run_in_process("config", "--timeout", "5", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = tomllib.loads(done.stdout)
+    assert shown.pop("auth") == "***"
+    assert shown["listener"] == [{"port": 25}, {"port": 465, "implicit_tls": True}]
+    assert (shown["timeout"], shown["deliver"]) == (5.0, [{"url": "smtp://127.0.0.1", "xclient": True}])
+    assert "port" not in shown
+    places = {line.split(" ")[0]: line.rpartition(" # ")[2] for line in done.stdout.splitlines()}
+    assert (places["hostname"], places["timeout"], places["workers"]) == (
+        "smtpcore.toml, line 1",
+        "--timeout",
+        "default",
+    )
+    assert "# tls_cert has no value" in done.stdout
+
+    (tmp_path / "shown.toml").write_text(done.stdout.replace('"***"', '"tim:secret"'))
+    again = run_in_process("config", "--config", "shown.toml", cwd=tmp_path)
+    assert tomllib.loads(again.stdout) | {"auth": ""} == shown | {"auth": ""}
+
+
+def test_settings_of_a_single_listener_are_shown_without_a_table(tmp_path: Path) -> None:
+    done = run_in_process("config", "--port", "2526", cwd=tmp_path)
+    assert tomllib.loads(done.stdout)["port"] == 2526
+    assert "secret" not in run_in_process("config", "--auth", "tim:secret", cwd=tmp_path).stdout
+
+
+def test_infinite_time_is_shown() -> None:
+    assert tomllib.loads(f"x = {_toml(float('inf'))}") == {"x": float("inf")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "error"),
+    [
+        ([], 0, ""),
+        (["--without", "FOO"], 2, "smtpcore: --without: 'FOO' is not an extension."),
+        (["--host", "::", "--no-self-signed"], 2, "smtpcore: --auth needs TLS"),
+    ],
+)
+def test_check_reports_a_mistake_and_stores_nothing(
+    tmp_path: Path, arguments: list[str], status: int, error: str
+) -> None:
+    options = ["--auth", "tim:secret", "--self-signed", "--maildir", "new"]
+    done = run_in_process("config", "--check", *options, *arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert done.stderr.startswith(error)
+    assert not (tmp_path / "new").exists()

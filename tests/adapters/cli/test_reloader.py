@@ -1,0 +1,87 @@
+"""`smtpcore serve --reload` starts the server again when a Python file changes."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import watchfiles
+
+from smtpcore_adapters.cli import _reloader
+from tests.adapters.command import run_in_process
+
+
+class FakeServer:
+    """A process that does not run."""
+
+    started: list["FakeServer"]
+
+    def __init__(self, command: list[str]) -> None:
+        self.command = command
+        self.calls: list[str] = []
+        self.started.append(self)
+
+    def terminate(self) -> None:
+        self.calls.append("terminate")
+
+    def kill(self) -> None:
+        self.calls.append("kill")
+
+    def wait(self, timeout: float | None = None) -> None:
+        self.calls.append("wait")
+        if timeout is not None and "--stubborn" in self.command:
+            raise subprocess.TimeoutExpired(self.command, timeout)
+
+
+@pytest.fixture
+def servers(monkeypatch: pytest.MonkeyPatch) -> list[FakeServer]:
+    """Return the processes that are started. The files change once."""
+
+    def watch(*paths: object, watch_filter: Any, **options: object) -> Iterator[set[tuple[int, str]]]:
+        assert watch_filter(watchfiles.Change.modified, "/x/smtpcore.toml")
+        assert watch_filter(watchfiles.Change.modified, "/x/server.py")
+        assert not watch_filter(watchfiles.Change.added, "/x/Maildir/new/1")
+        yield {(2, "/x/server.py"), (2, "/x/other.py")}
+
+    monkeypatch.setattr(watchfiles, "watch", watch)
+    monkeypatch.setattr(_reloader.subprocess, "Popen", FakeServer)  # type: ignore[attr-defined]
+    FakeServer.started = []
+    return FakeServer.started
+
+
+def test_server_is_started_again_after_a_change(servers: list[FakeServer], tmp_path: Path) -> None:
+    done = run_in_process("serve", "server:app", "--reload", "--lmtp", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "other.py, server.py changed: starting the server again\n")
+    command = [sys.executable, "-m", "smtpcore", "serve", "server:app", "--reload", "--lmtp", "--no-reload"]
+    assert [(server.command, server.calls) for server in servers] == [(command, ["terminate", "wait"])] * 2
+
+
+def test_server_that_does_not_end_is_killed(servers: list[FakeServer]) -> None:
+    _reloader.serve_again_after_changes(["--stubborn"])
+    assert [server.calls for server in servers] == [["terminate", "wait", "kill", "wait"]] * 2
+
+
+def test_signal_stops_the_server(servers: list[FakeServer], monkeypatch: pytest.MonkeyPatch) -> None:
+    import signal
+
+    def watch(*paths: object, stop_event: Any, **options: object) -> Iterator[set[tuple[int, str]]]:
+        signal.raise_signal(signal.SIGTERM)
+        assert stop_event.is_set()
+        yield from ()
+
+    monkeypatch.setattr(watchfiles, "watch", watch)
+    before = signal.getsignal(signal.SIGTERM)
+    _reloader.serve_again_after_changes([])
+    assert [server.calls for server in servers] == [["terminate", "wait"]]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "watchfiles", None)
+    done = run_in_process("serve", "server:app", "--reload", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "smtpcore: --reload needs another package: pip install 'smtpcore[reload]'\n",
+    )
