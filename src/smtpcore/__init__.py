@@ -32,7 +32,7 @@ from ._budgets import Budgets, ClientBudgets
 from ._client import ClientConnection
 from ._command import Command, UnknownCommand
 from ._commands import Auth, Bdat, Data, Ehlo, Expn, Helo, Help, Lhlo, Mail, Noop, Quit, Rcpt, Rset, StartTls, Vrfy
-from ._config import OFF_BY_DEFAULT, BareNewlines, Bodies, ClientConfig, Config, Tolerance
+from ._config import OFF_BY_DEFAULT, BareNewlines, Bodies, ClientConfig, Config, Tolerance, given_fields
 from ._connection import Connection
 from ._endpoint import Transaction
 from ._errors import LocalProtocolError, ProtocolError, RemoteProtocolError
@@ -92,7 +92,7 @@ __all__ += ["HeaderEnd", "InvalidCommand", "InvalidData", "Question", "Request",
 __all__ += ["Challenge", "Reply", "ReplyClass", "ReplyCode"]
 __all__ += ["Attributes", "BodyType", "ByMode", "DeliverBy", "EnvelopeId", "HoldLimits", "Mailbox", "NoSupport"]
 __all__ += ["Notify", "OriginalRecipient", "Params", "Path", "Ret", "SessionLimits", "Submitter", "ValidSince"]
-__all__ += ["check_fields", "check_values", "decode_xtext", "encode_xtext", "show_texts", "texts_of"]
+__all__ += ["check_fields", "check_values", "decode_xtext", "encode_xtext", "given_fields", "show_texts", "texts_of"]
 __all__ += ["EXTENSIONS", "OFF_BY_DEFAULT", "Extension", "ExtensionCommand", "NextHop", "Parameter"]
 __all__ += ["relay_or_drop", "relay_or_refuse"]
 

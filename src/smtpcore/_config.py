@@ -8,6 +8,7 @@ from collections.abc import Set
 from dataclasses import InitVar, dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
+from typing import Self
 
 from ._errors import LocalProtocolError
 from ._fields import check_fields
@@ -80,8 +81,24 @@ class Tolerance(Enum):
     Bodies, TLS, limits and control characters are treated as with `STRICT`."""
 
 
+class _Given:
+    __slots__ = ("_given",)  # in a class of its own, because a dataclass has slots for its fields only
+    _given: frozenset[str]
+
+    def __new__(cls, **fields: object) -> Self:
+        """Store the names."""
+        self = super().__new__(cls)
+        object.__setattr__(self, "_given", frozenset(fields))
+        return self
+
+
+def given_fields(config: "Config") -> frozenset[str]:
+    """Return the names of the fields that were passed to `Config(...)`: after `replace` all, after a copy none."""
+    return config._given
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(_Given):
     """Configuration of a server's connections.
 
     Raises `LocalProtocolError` for a host name that cannot be part of a reply, and for a limit below its RFC minimum.
@@ -132,18 +149,18 @@ class Config:
     burl: tuple[str, ...] = ()
     """Arguments that BURL announces, such as `imap`: the kinds of URLs that your program can fetch (RFC 4468)."""
     max_command_line: int = MIN_COMMAND_LINE
-    """Maximum octets of a command line with CR LF; extensions raise this limit. Bounds memory per connection."""
+    """Maximum octets of a command line with CR LF; extensions raise this limit. Bounds memory."""
     max_text_line: int | None = 65_536
-    """Maximum octets of a body line with CR LF. Real mail exceeds 1,000. Bounds memory per connection.
+    """Maximum octets of a body line with CR LF. Real mail exceeds 1,000. Bounds memory.
 
     None, for no limit, needs `Bodies.CHUNKS`."""
     max_message_size: int | None = 52_428_800
     """Maximum octets of a body, announced by SIZE (RFC 1870). Bounds disk space per message."""
     max_header: int | None = None
     """Maximum octets of the header of a message. If set, `next_event` returns `HeaderEnd`, and a message with a larger
-    header gets a 552. Bounds memory per connection: the header is held until its end. Default: no event, no limit."""
+    header gets a 552. Bounds memory: the header is held until its end. Default: no event, no limit."""
     max_recipients: int = 1000
-    """Maximum accepted recipients of a transaction. Further recipients get a 452. Bounds memory per connection."""
+    """Maximum accepted recipients of a transaction. Further recipients get a 452. Bounds memory."""
     max_recipients_per_session: int | None = None
     """Maximum accepted recipients of all messages of a session. Further recipients get a 452."""
     max_recipient_domains: int | None = None

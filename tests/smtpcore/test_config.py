@@ -1,11 +1,12 @@
 import inspect
+from copy import copy
 from dataclasses import FrozenInstanceError, fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
-from smtpcore import OFF_BY_DEFAULT, BareNewlines, Bodies, Config, LocalProtocolError, Tolerance
+from smtpcore import OFF_BY_DEFAULT, BareNewlines, Bodies, Config, LocalProtocolError, Tolerance, given_fields
 
 NEW_YEAR = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -185,3 +186,12 @@ def test_mechanisms_offered_without_tls_can_be_named() -> None:
     for wrong in ("CRAM-MD5", "SCRAM-SHA-256-PLUS", "scram-sha-256"):
         with pytest.raises(LocalProtocolError, match=f"plaintext_auth has '{wrong}'"):
             replace(config, plaintext_auth=(wrong,))
+
+
+def test_fields_that_were_given_are_known_until_replace_or_a_copy() -> None:
+    config = Config(hostname="s.example", lmtp=False, enabled={"DSN"})
+    assert given_fields(config) == {"hostname", "lmtp", "enabled"}
+    assert given_fields(replace(config, lmtp=True)) > {field.name for field in fields(config)} - {"enabled"}
+    assert given_fields(copy(config)) == frozenset()
+    assert copy(config) == config
+    assert repr(config) == repr(copy(config))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, replace
 from typing import Any, Final
 
-from smtpcore import Config, LocalProtocolError
+from smtpcore import Config, LocalProtocolError, given_fields
 
 FIXED: Final = frozenset({"bodies", "starttls"})
 """The fields that a server sets itself: handlers get runs of octets, and STARTTLS is offered with the option `tls`."""
@@ -18,10 +18,17 @@ def config_fields(options: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def check_given_once(config: Config, given: Mapping[str, Any]) -> None:
-    """Raise `ValueError` if an option in `given` is also set in `config`."""
+    """Raise `ValueError` if an option in `given` is also set in `config`, even if it is set to its default there.
+
+    After `dataclasses.replace` or a copy, the fields that were set are unknown. Then the fields count that differ from
+    their default.
+    """
+    passed = given_fields(config)
+    if passed >= _DEFAULTS.keys():
+        passed = frozenset()
     for name in given:
         default = _DEFAULTS.get(name, MISSING)
-        if name in _DEFAULTS and (default is MISSING or getattr(config, name) != default):
+        if name in passed or (name in _DEFAULTS and (default is MISSING or getattr(config, name) != default)):
             value = getattr(config, name)
             raise ValueError(f"{name} is given twice, as an option and as {value!r} in config: leave one of them out")
 

@@ -1,6 +1,8 @@
 """The fields of `Config` as options of a server."""
 
 import ssl
+from collections.abc import Callable
+from copy import copy
 from dataclasses import fields, replace
 from typing import Any, get_type_hints
 
@@ -59,6 +61,8 @@ def test_enabled_adds_to_the_option_config() -> None:
     [
         (CONFIG, {"hostname": "t.example"}, "hostname is given twice, as an option and as 's.example' in config"),
         (replace(CONFIG, max_errors=5), {"max_errors": 5}, "max_errors is given twice, as an option and as 5"),
+        (Config(hostname="s.example", lmtp=False), {"lmtp": True}, "lmtp is given twice, as an option and as False"),
+        (Config(hostname="s.example", max_errors=50), {"max_errors": 50}, "max_errors is given twice, .* as 50"),
     ],
 )
 def test_field_that_is_given_twice_is_a_value_error(config: Config, given: dict[str, Any], error: str) -> None:
@@ -66,6 +70,22 @@ def test_field_that_is_given_twice_is_a_value_error(config: Config, given: dict[
         Acceptor(App(), config=config, **given)
     with pytest.raises(ValueError, match=error):
         Acceptor(App(), listeners=[Listener(), Listener(config=config)], **given)
+
+
+@pytest.mark.parametrize("name", sorted(CONFIG_FIELDS - {"hostname", "enabled"}))
+def test_default_of_each_field_in_config_counts_as_given(name: str) -> None:
+    default = getattr(Config(hostname="s.example"), name)
+    fields: dict[str, Any] = {"hostname": "s.example", name: default}
+    with pytest.raises(ValueError, match=f"{name} is given twice"):
+        Acceptor(App(), config=Config(**fields), **{name: default})
+
+
+@pytest.mark.parametrize("made", [replace, copy])
+def test_default_counts_as_missing_if_it_is_unknown_which_fields_were_given(made: Callable[..., Config]) -> None:
+    config = made(Config(hostname="s.example", max_message_size=52_428_800))
+    assert "SIZE 70000" in hello(App(), config=config, max_message_size=70_000)
+    with pytest.raises(ValueError, match="hostname is given twice"):
+        Acceptor(App(), config=config, hostname="t.example")
 
 
 @pytest.mark.parametrize(
