@@ -15,7 +15,7 @@ class Parsed:
     @property
     def deviations(self) -> tuple[str, ...]:
         """The accepted mistakes of the received line, such as `no-brackets` (`Tolerance.LENIENT`). Usually empty."""
-        return getattr(self, "_deviations", ())  # usually missing, as no constructor sets the attribute
+        return getattr(self, "_deviations", ())  # no constructor sets the attribute, so it is usually missing
 
 
 set_deviations: Final = Parsed.__dict__["_deviations"].__set__

@@ -32,9 +32,9 @@ class _OffByDefault(frozenset[str]):
 
 
 OFF_BY_DEFAULT: frozenset[str] = _OffByDefault(
-    {"DELIVERBY", "DSN", "LIMITS", "REQUIRETLS", "RRVS"}  # the client relies on an action of the server
-    | {"BURL", "ETRN", "EXPN", "MT-PRIORITY", "NO-SOLICITING"}  # need code of your own
-    | {"XCLIENT", "XFORWARD"}  # for trusted clients
+    {"DELIVERBY", "DSN", "LIMITS", "REQUIRETLS", "RRVS"}  # clients rely on an action of your program
+    | {"BURL", "ETRN", "EXPN", "MT-PRIORITY", "NO-SOLICITING"}  # these need code of your own
+    | {"XCLIENT", "XFORWARD"}  # these are for trusted clients
 )
 """The default of `Config.disabled`: extensions that need code of your own, or a decision that you have to make.
 

@@ -190,7 +190,7 @@ def complete(asked: Event, reply: Reply, *, hostname: str, keywords: tuple[str, 
         return reply
 
     completed = Reply(reply.code, *lines, enhanced=enhanced)
-    completed.encode()  # raises if a line has become too long
+    completed.encode()  # this raises if a line has become too long
     return completed
 
 

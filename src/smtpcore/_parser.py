@@ -135,7 +135,7 @@ def _parse_params(text: str, verb: str, dialect: Dialect) -> Params:
         if match_keyword(keyword) is None or (equals and match_param_value(value) is None):
             raise CommandRejected(rules.BAD_PARAMETER)
 
-        keyword = keyword.upper()  # only after the match: the upper case of some non-ASCII letters is S or I
+        keyword = keyword.upper()  # not before the match: the upper case of some non-ASCII letters is S or I
         name = keyword[:40]
         parameter = dialect.parameters[verb].get(keyword, _UNKNOWN if dialect.unknown_parameters else None)
         if parameter is None:

@@ -111,7 +111,7 @@ def tolerate(verb: str, line: bytes, dialect: Dialect) -> Command | UnknownComma
     kind = dialect.kinds.get(verb)
     is_short = len(line) + len(b"\r\n") <= dialect.max_lines.get(verb, dialect.max_line)
     if not is_short or kind is None:
-        return parse_command(verb, line, dialect)  # raises the refusal of the line
+        return parse_command(verb, line, dialect)  # this raises the refusal of the line
     if issubclass(kind, Helo | Ehlo | Lhlo):
         return _tolerate_hello(kind, line)
 

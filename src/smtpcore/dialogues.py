@@ -121,7 +121,7 @@ def serving(
         if isinstance(exc, OSError):
             conn.send_failed()
         while not isinstance(event := conn.next_event(), ConnectionClosed | Signal):
-            yield event  # the BodyAborted of an open body
+            yield event  # the event is the BodyAborted of an open body
 
 
 def _converse(
@@ -361,7 +361,7 @@ class _Client:
 def _check(answer: Answered) -> None:
     if not answer.reply.is_positive:
         raise _Refused(answer.reply)
-    if answer.to is None:  # an unsolicited 221: a 421 is not positive
+    if answer.to is None:  # this is an unsolicited 221, because a 421 is not positive
         raise RemoteProtocolError(f"the server closed the session: {answer.reply}")
 
 

@@ -147,7 +147,7 @@ class Driver:
                     return (self._steps.send, channel) if channel else None
                 case _:
                     pass
-        except OSError as exc:  # also `ssl.SSLError`
+        except OSError as exc:  # this includes `ssl.SSLError`
             return self._steps.throw, exc
 
         try:

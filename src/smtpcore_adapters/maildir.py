@@ -220,7 +220,7 @@ def _sync_directory(path: Path) -> None:
 
 
 def _can_sync_directories() -> bool:
-    return hasattr(os, "O_DIRECTORY")  # not on Windows
+    return hasattr(os, "O_DIRECTORY")  # Windows lacks it
 
 
 def _sync(file: int) -> None:

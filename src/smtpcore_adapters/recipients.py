@@ -115,8 +115,8 @@ class RelayPolicy:
     """Lets authenticated clients send to every recipient, and all other clients only to local recipients.
 
     Include the policy before `Forward`: `app.include(RelayPolicy(Users({"tim": "secret"}), local=["example.org"]))`.
-    All other recipients are refused with 550. The remaining recipients are left to later handlers, so that `Forward`
-    asks the next server about each recipient. Without such a handler, these recipients are refused, too.
+    All other recipients are refused with 550. The permitted recipients are left to later handlers, so that `Forward`
+    asks the next server about each of them. Without a later handler, permitted recipients are refused too.
 
     `users` authenticates clients: `Users`, or an object of your own with a method `on_auth`. None, the default, is for
     programs whose other handlers authenticate clients. `local` has addresses and domains, as for `Recipients`; by
@@ -125,7 +125,7 @@ class RelayPolicy:
     """
 
     on_auth: Callable[..., object]
-    """The handler of `auth`, which is that of `users`. Without `users` there is none."""
+    """The handler of `auth`: the method of `users`. The attribute is missing without `users`."""
 
     def __init__(
         self, users: Authenticator | None = None, *policies: RecipientPolicy, local: Collection[str] = ()

@@ -131,7 +131,7 @@ def test_relay_policy_accepts_what_one_of_its_policies_accepts() -> None:
     assert session(app).send(EHLO + MAIL + THREE).codes[-3:] == [250, 250, 250]
 
 
-def test_policy_without_a_method_is_a_type_error() -> None:
+def test_relay_policy_refuses_a_policy_without_on_rcpt() -> None:
     domains: Any = ["example.org"]
     with pytest.raises(TypeError, match=r"pass Recipients\(\[...\]\)"):
         RelayPolicy(Users({"tim": "secret"}), domains)

@@ -216,7 +216,7 @@ _PRECONDITIONS = (530, 534, 538)
 """Codes of servers that require TLS, a login, or another mechanism first (RFC 3207 and 4954)."""
 _NO_MAIL = 521  # RFC 7504 section 3
 # RFC 3463: the subject of an enhanced status code.
-_POLICY_SUBJECTS = (2, 3, 4, 7)  # mailbox, system, network, security or policy
+_POLICY_SUBJECTS = (2, 3, 4, 7)  # they mean: mailbox, system, network, security or policy
 _SENDER_DOMAINS = ((1, 8), (1, 10))
 _TOO_LARGE = ((2, 3), (3, 4))
 SYNTAX_ERRORS = "500 501 502 503 504 555"

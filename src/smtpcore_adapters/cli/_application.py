@@ -91,7 +91,7 @@ def _rules(plan: Plan) -> Sequence[RecipientPolicy]:
         has_users = bool(each.listener.config.auth_mechanisms)
         is_open = plan.is_asking or not plan.server["app"]
         rule = rule_of(each.settings, each.listener, has_users=has_users, is_open=is_open)
-        # A relay for users relays for nobody else, also on a loopback address.
+        # A relay for users does not relay for other clients, not even on a loopback address.
         is_relay = plan.is_asking and plan.users
         if rule and not (is_relay and isinstance(rule, AnyRecipient)):
             rules[each.listener.name] = rule

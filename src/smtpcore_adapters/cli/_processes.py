@@ -60,7 +60,7 @@ def run_workers(
 
     with TemporaryDirectory(prefix="smtpcore-") as directory, ExitStack() as stack, ExitStack() as listening:
         if metrics_port is not None:
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory  # prometheus_client reads this when it is imported
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory  # prometheus_client reads this variable on import
 
         metrics = _metrics(app, metrics_port, stack)
         listeners = listening.enter_context(sockets_for_many(places))

@@ -24,7 +24,7 @@ TABLE = "listener"
 """The name of the tables of listeners in the file."""
 _CONFIG = "SMTPCORE_CONFIG"
 _PREFIX = "SMTPCORE_"
-_SIMILAR = 0.74  # of `difflib`: a variable with such a name is probably a misspelled setting
+_SIMILAR = 0.74  # a ratio of `difflib`: a variable with such a name is probably a misspelled setting
 
 _logger = logging.getLogger("smtpcore")
 

@@ -158,7 +158,7 @@ def _own_name(stream: Stream) -> str:
     name = platform.node().removesuffix(".")
     top_level = name.rpartition(".")[2]
     if "." in name and not top_level.isdigit() and top_level != "localdomain":
-        with suppress(LocalProtocolError):  # not a domain, such as "my_host.local"
+        with suppress(LocalProtocolError):  # the name may be no domain, such as "my_host.local"
             return ClientConfig(hostname=name).hostname
     try:
         address = ip_address(stream.local.host.partition("%")[0] if stream.local else "")

@@ -85,7 +85,7 @@ class _Hop:
     refusal: Reply | None = None
     """The negative reply to MAIL, or None."""
     accepted: dict[int, Rcpt] = field(default_factory=dict)
-    """The recipients that the next server accepted, in its order. The keys are identities: recipients may be equal."""
+    """The recipients that the next server accepted, in order. Each key is an `id`, because recipients may be equal."""
 
     async def drop(self) -> None:
         """Close the connection, if there is one."""

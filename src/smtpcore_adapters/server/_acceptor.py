@@ -118,7 +118,7 @@ class Acceptor:
 
         given = self._config_of(listener)
         config = effective_config(given, self._app, tls, self._extensions)
-        Connection(config, extensions=self._extensions)  # to fail at start-up rather than on every connection
+        Connection(config, extensions=self._extensions)  # a mistake is reported here, before any client connects
         proxies = _Peers.parse(self._proxies if listener.proxies is None else listener.proxies)
         if listener.path and listener.proxies and not proxies.unix:
             raise ValueError(f"clients of a Unix socket have no address: use proxies=[{_UNIX!r}] for {listener.path}")

@@ -112,4 +112,4 @@ class Admission:
         return host_of(self._wire.session.peer) or self._wire.session.id
 
 
-_MAX_DOUBLINGS = 100  # of `Timeouts.auth_delay`; the result must fit into a float
+_MAX_DOUBLINGS = 100  # doublings of `Timeouts.auth_delay`: the result must fit into a float

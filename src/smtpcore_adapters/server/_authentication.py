@@ -139,7 +139,7 @@ class AuthExchange:
                         return answer, decided_by, rule
 
                     step = exchange.answer(answer)
-                except BaseException as exc:  # also `LocalProtocolError`, for an answer of a wrong type
+                except BaseException as exc:  # this includes `LocalProtocolError`, for an answer of a wrong type
                     return await self._handlers.failed(self._asked, "auth", exc)
 
         return exchange.outcome

@@ -18,7 +18,7 @@ class ReplyEdits:
         """The functions for the next reply, for the reply after it, and so on."""
         self._output = bytearray()
         self.edited: bytes | None = None
-        """The octets in place of the last reply, None if this reply was not edited."""
+        """The octets that replace the last reply; None if this reply was not edited."""
 
     def add(self, edit: Callable[[bytes], bytes], skip: int) -> None:
         """Let `edit` change the next reply, or the reply that follows `skip` other replies."""

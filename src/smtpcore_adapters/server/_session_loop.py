@@ -251,7 +251,7 @@ class SessionLoop:
         admission.enter()
         if self._implicit_tls:
             if admission.refusal:
-                return Reason.DROPPED  # no handshake only to send a refusal: it would cost too much CPU time
+                return Reason.DROPPED  # a handshake for a refusal would cost too much CPU time
 
             await wire.start_tls(received)
         elif received:

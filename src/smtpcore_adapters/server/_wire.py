@@ -66,7 +66,7 @@ _TOO_SLOW = "you took too long"
 _TIME_FOR_QUIT = 1.0  # seconds to wait for QUIT before the 421 of a shutdown
 T = TypeVar("T")
 _MESSAGE_ENDS = (DataEnd, InvalidData)
-_MOST_REPLIES = 100  # in the queue: a client that reads no replies could otherwise fill the memory
+_MOST_REPLIES = 100  # replies in the queue: a client that reads no replies could otherwise fill the memory
 
 
 class Wire:
@@ -436,7 +436,7 @@ class Wire:
     async def end_late(self) -> None:
         """End the dialogue after a time budget was spent."""
         if self.budget == "session":
-            await self.say_goodbye(_TOO_SLOW, "4.4.2", Decider.TIMEOUT, self.budget)  # no effect after a 421
+            await self.say_goodbye(_TOO_SLOW, "4.4.2", Decider.TIMEOUT, self.budget)  # this has no effect after a 421
         else:
             await self.flush_last()
 

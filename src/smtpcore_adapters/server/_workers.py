@@ -291,7 +291,7 @@ def _for_many(listener: Listener, stack: ExitStack) -> Iterator[Listener]:
             yield listener.at(each)
         return
 
-    with listening([listener]) as opened:  # fails if another program uses the port
+    with listening([listener]) as opened:  # this fails if another program uses the port
         names = [(each.family, each.getsockname()) for each, _ in opened]
     for family, name in names:
         # This socket is bound, but does not listen: it reserves the port, and gets no connections.

@@ -245,7 +245,7 @@ class PolledStream:
     ) -> None:
         self._encryption = Encryption(context, server_name, received)
         self._take_interruption()
-        self._deadline = inf  # marks a wait that `interrupt` can end; the cancel scope below has the timeout
+        self._deadline = inf  # so `interrupt` can end this wait; the cancel scope below has the timeout
         try:
             with self._framework.fail_after(timeout):
                 self.tls = await shake_hands(self._encryption, self._receive, self._send)

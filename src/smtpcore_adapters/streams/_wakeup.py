@@ -28,7 +28,7 @@ def wait_for_any(readers: Sequence[HasFileno], writers: Sequence[HasFileno], tim
         select.select(readers, writers, writers, timeout)  # on Windows a failed attempt to connect is an exception
         return
 
-    poll = select.poll()  # several times faster than an object of `selectors`
+    poll = select.poll()  # `poll` is several times faster than `selectors`
     for each in readers:
         poll.register(each, select.POLLIN)
     for each in writers:
