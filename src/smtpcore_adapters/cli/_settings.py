@@ -210,7 +210,7 @@ class Setting:
 
     @property
     def is_of_one_listener(self) -> bool:
-        """Whether each `[[listener]]` has a value for itself, so that the server has none for all of them."""
+        """Whether each `[[listener]]` has its own value, and there is no value for all listeners."""
         return self.name in _OF_ONE_LISTENER
 
     @property

@@ -24,7 +24,7 @@ _COLUMN = 50  # characters before the origin
 def config(check: bool, **options: Any) -> None:
     """Show the settings of a server with the same options, and the origin of each.
 
-    The output is TOML, and can be the file of --config: only secrets are replaced by ***.
+    The output is TOML, and can be used as the file of --config, except that secrets are replaced by ***.
     """
     server = read_settings(options, os.environ)
     if check:

@@ -99,7 +99,7 @@ async def shake_hands(encryption: Encryption, receive: Receive, send: Send) -> T
             encryption.receive_data(await receive())
     except SSLError:
         with suppress(OSError):
-            await send(encryption.data_to_send())  # the output is an alert, which tells the peer the reason
+            await send(encryption.data_to_send())  # the output is an alert with the reason
         raise
 
     await send(encryption.data_to_send())

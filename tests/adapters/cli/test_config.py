@@ -54,7 +54,7 @@ def test_settings_of_a_single_listener_are_shown_without_a_table(tmp_path: Path)
     assert "secret" not in run_in_process("config", "--auth", "tim:secret", cwd=tmp_path).stdout
 
 
-def test_infinite_time_is_shown() -> None:
+def test_infinite_time_is_shown_as_inf() -> None:
     assert tomllib.loads(f"x = {_toml(float('inf'))}") == {"x": float("inf")}
 
 

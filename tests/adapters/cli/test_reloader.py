@@ -78,7 +78,7 @@ def test_signal_stops_the_server(servers: list[FakeServer], monkeypatch: pytest.
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reload_without_watchfiles_names_the_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "watchfiles", None)
     done = run_in_process("serve", "server:app", "--reload", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (
