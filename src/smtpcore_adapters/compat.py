@@ -506,11 +506,11 @@ class AiosmtpdHandler:
         if len(parts) != 3:
             return AuthResult(success=False, message="501 5.5.2 Can't split auth value")
 
-        return await self._check(server, "PLAIN", LoginPassword(parts[1], parts[2]))
+        return await self._check(server, "PLAIN", _credentials(parts[1], parts[2]))
 
     async def _login(self, server: AiosmtpdServer, args: list[str]) -> object:
         login = b64decode(args[1]) if len(args) > 1 else await server.challenge_auth("User Name\0")
-        return await self._check(server, "LOGIN", LoginPassword(login, await server.challenge_auth("Password\0")))
+        return await self._check(server, "LOGIN", _credentials(login, await server.challenge_auth("Password\0")))
 
     async def _check(self, server: AiosmtpdServer, mechanism: str, data: LoginPassword) -> object:
         server.claim(data.login)
@@ -527,6 +527,14 @@ class AiosmtpdHandler:
 def _running_loop() -> Any:
     # Only the adapter for asyncio imports asyncio. If an event loop of asyncio is running, asyncio is already imported.
     return sys.modules["asyncio"].get_running_loop()
+
+
+def _credentials(login: bytes, password: bytes) -> LoginPassword:
+    """Return a `LoginPassword` that is also one of aiosmtpd, if the program uses it: authenticators check the class."""
+    module = sys.modules.get("aiosmtpd.smtp")
+    kind: Any = type("LoginPassword", (LoginPassword, module.LoginPassword), {}) if module else LoginPassword
+    credentials: LoginPassword = kind(login, password)
+    return credentials
 
 
 def _as_tuple(address: Address | None) -> tuple[Any, ...] | str | None:

@@ -5,6 +5,7 @@ import mailbox
 import smtplib
 import socket
 import ssl
+import sys
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -436,7 +437,12 @@ def test_authenticator_gets_the_logins_of_plain_and_login() -> None:
     assert our_login.calls == their_login.calls
 
 
-def test_auth_callback_and_result_classes_of_aiosmtpd_are_supported() -> None:
+def test_auth_callback_and_classes_of_aiosmtpd_are_supported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_class(server: object, session: object, envelope: object, mechanism: str, data: object) -> AuthResult:
+        assert isinstance(data, LoginPassword)
+        assert "tanstaaf" not in repr(data)
+        return AuthResult(success=isinstance(data, TheirLogin), handled=False)
+
     def is_tim(mechanism: str, login: bytes, password: bytes) -> bool:
         return (mechanism, login, password) == ("PLAIN", b"tim", b"tanstaaf")
 
@@ -449,6 +455,10 @@ def test_auth_callback_and_result_classes_of_aiosmtpd_are_supported() -> None:
     )
     with ours(AiosmtpdHandler(LocalOnly(), authenticator=Login(TheirResult)), plaintext_auth=True) as address:
         assert codes(address, (EHLO, plain(b"\0tim\0tanstaaf"))) == ["220", "250", "235"]
+    with ours(AiosmtpdHandler(LocalOnly(), authenticator=of_class), plaintext_auth=True) as address:
+        assert codes(address, (EHLO, plain(b"\0tim\0tanstaaf"))) == ["220", "250", "235"]
+        monkeypatch.delitem(sys.modules, "aiosmtpd.smtp")
+        assert codes(address, (EHLO, plain(b"\0tim\0tanstaaf"))) == ["220", "250", "535"]
     assert tuple(LoginPassword(b"a", b"b")) == tuple(TheirLogin(b"a", b"b"))
     assert "secret" not in repr(LoginPassword(b"tim", b"secret"))
     assert "secret" not in repr(AuthResult(success=True, auth_data="secret"))
