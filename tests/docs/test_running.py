@@ -1,4 +1,4 @@
-"""The server of docs/running.md runs with the very file of the page, and its tables are complete."""
+"""The server of docs/running.md runs with the file of the page, and the tables of the page are complete."""
 
 import re
 import signal

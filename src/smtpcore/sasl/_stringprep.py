@@ -4,7 +4,7 @@
 # four. The profile "trace" of ANONYMOUS (RFC 4505 section 3) uses only the last two.
 #
 # A text that is only compared (a "query") may have characters that Unicode 3.2 does not assign. A text that is stored,
-# or whose hash is stored, may not (RFC 3454 section 7), because a later Unicode may normalize them differently.
+# or whose hash is stored, may not (RFC 3454 section 7): a later Unicode may normalize these characters differently.
 
 import stringprep
 import unicodedata
