@@ -115,7 +115,7 @@ def _strangers(settings: Settings, listener: Listener) -> click.UsageError | Non
 
 def _reach_of(listener: Listener) -> str:
     """Return the reason why strangers can connect to the address of a listener; empty if they cannot."""
-    place: object = listener.path or (listener.host or "::", listener.port)
+    place: Any = listener.path or (listener.host or "::", listener.port)
     if listener.bound:
         place = listener.bound.getsockname()
     if isinstance(place, tuple):

@@ -85,7 +85,7 @@ def _targets(server: Settings) -> Sequence[Target]:
 
 
 def _rules(plan: Plan) -> Sequence[RecipientPolicy]:
-    rules = {}
+    rules: dict[str, RecipientPolicy] = {}
     for each in plan.listeners:
         assert each.listener.config, "each listener has a configuration"
         has_users = bool(each.listener.config.auth_mechanisms)
@@ -152,9 +152,8 @@ def _faults(plan: Plan) -> object:
         only_faults.include(faults)
         if plan.users:
             only_faults.on("auth")(lambda session, question: None)
-        for context in {context_of(each.tls) for each in listeners} - {None}:
-            if context:
-                faults.apply_to(context)
+        for context in {context for each in listeners if (context := context_of(each.tls))}:
+            faults.apply_to(context)
         for each in listeners:
             assert each.listener.config, "each listener has a configuration"
             effective_config(each.listener.config, only_faults, context_of(each.tls))

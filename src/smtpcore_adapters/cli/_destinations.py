@@ -46,7 +46,7 @@ class Target:
     """The port of a server, 0 for a path."""
     path: str = ""
     """The path of a directory or a Unix socket, empty for a host."""
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """The values of the parameters that were given."""
 
 
@@ -70,7 +70,7 @@ class Scheme:
     """The form of the URL, for help and errors."""
     make: Callable[[Target, Server], object]
     """A function that returns the object to include in the app. Raises `ValueError` or `OSError`."""
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """The type of each parameter, as msgspec checks it."""
     port: int = 0
     """The default port of a server; 0 for a destination without a host."""
@@ -151,7 +151,7 @@ def _unknown_scheme(url: str, name: str) -> str:
 
 
 def _checked(scheme: Scheme, given: Mapping[str, tuple[Any, bool]]) -> Mapping[str, Any]:
-    values = {}
+    values: dict[str, Any] = {}
     for name, (raw, is_text) in given.items():
         if name not in scheme.parameters:
             known = ", ".join(scheme.parameters) or "no parameters"

@@ -120,6 +120,10 @@ def _places(server: Settings) -> Iterator[tuple[Settings, Listener]]:
         if name in names:
             raise settings.error("{name}: each listener needs its own name, but two have {value!r}", value=name)
         names.add(name)
+        has_host = settings.is_set("host") and (not settings.place or settings.values["host"] != server.values["host"])
+        for place in ("unix", "fd", "systemd"):
+            if has_host and settings.is_set(place):
+                raise settings.error(f"{{host}} has no effect with {{{place}}}: give one of them")
         for listener in _listeners_at(settings):
             inherited += settings["fd"] is None and listener.bound is not None
             yield settings, replace(listener, name=name)
@@ -147,16 +151,16 @@ def _listeners_at(settings: Settings) -> Sequence[Listener]:
         raise settings.error("a listener needs one of {port}, {unix}, {fd} and {systemd}")
 
     host = settings["host"].removeprefix("[").removesuffix("]")
-    inherited = () if settings.place else inherited_sockets()
-    return [Listener(bound=each) for each in inherited] or [Listener(settings["port"], host)]
+    return (() if settings.place else _inherited(settings, None)) or [Listener(settings["port"], host)]
 
 
-def _inherited(settings: Settings, name: str) -> Sequence[Listener]:
+def _inherited(settings: Settings, name: str | None) -> Sequence[Listener]:
+    """Return the sockets of systemd with this name, or with None all of them."""
     try:
         sockets = inherited_sockets(name)
-    except ValueError as exc:
+    except (OSError, ValueError) as exc:
         raise settings.error("{systemd}: {reason}", reason=exc) from exc
-    if not sockets:
+    if name is not None and not sockets:
         raise settings.error("{systemd}: systemd has passed no socket with FileDescriptorName={name}", name=name)
 
     return [Listener(bound=each) for each in sockets]
@@ -203,7 +207,7 @@ def _networks(settings: Settings, name: str) -> tuple[str, ...]:
 
 def _tls(settings: Settings, certificates: dict[object, Tls]) -> Tls | None:
     """Return the certificates of a listener. `certificates` has those of the other listeners, to be shared."""
-    certificate, key, names = settings["tls_cert"], settings["tls_key"], settings["tls_names"] or {}
+    certificate, key = settings["tls_cert"], settings["tls_key"]
     for one, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("tls_names", "tls_cert")):
         if settings[one] and not settings[other]:
             raise settings.error(f"{{{one}}} needs {{{other}}}: give both")
@@ -215,7 +219,7 @@ def _tls(settings: Settings, certificates: dict[object, Tls]) -> Tls | None:
                 raise settings.error(f"{{{name}}} needs {{tls_cert}} and {{tls_key}}, or {{self_signed}}")
         return None
 
-    cache_key = (certificate, key, str(names), settings["hostname"] if not certificate else None)
+    cache_key = (certificate, key, str(settings["tls_names"]), settings["hostname"] if not certificate else None)
     if cache_key not in certificates:
         certificates[cache_key] = _read_certificates(settings) if certificate else _make_certificate(settings)
     return certificates[cache_key]
@@ -227,7 +231,7 @@ def _make_certificate(settings: Settings) -> ssl.SSLContext:
 
 def _read_certificates(settings: Settings) -> ServerTls:
     certificate, key = settings["tls_cert"], settings["tls_key"]
-    names = settings["tls_names"] or {}
+    names: dict[str, list[str]] = settings["tls_names"] or {}
     for name, files in names.items():
         if len(files) != 2:
             raise settings.error("{tls_names}: {server} needs a list [certificate, key]", server=name)

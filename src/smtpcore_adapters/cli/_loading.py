@@ -37,7 +37,7 @@ def load_app(place: str) -> App[Any]:
     if directory not in sys.path:
         sys.path.insert(0, directory)
     module = _import(module_name)
-    found: object = module
+    found: Any = module
     for name in path.split("."):
         if not hasattr(found, name):
             raise click.UsageError(f"{module_name} has no attribute {path!r}: {_advice(path, _apps_in(module))}")

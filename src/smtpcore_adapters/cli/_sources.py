@@ -191,7 +191,7 @@ def _read(file: Path) -> tuple[_Table, list[_Table]]:
 
 def _table(lines: "_Lines", content: Mapping[str, object], path: tuple[str | int, ...]) -> _Table:
     known = [name for name, setting in SETTINGS.items() if setting.in_listener or not path]
-    values = {}
+    values: dict[str, Value] = {}
     for key, raw in content.items():
         place = lines.place(*path, key)
         if key not in known:

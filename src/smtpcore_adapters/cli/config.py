@@ -59,7 +59,7 @@ def _line(setting: Setting, value: Value) -> str:
     return f"{f'{setting.name} = {shown}':<{_COLUMN}} # {origin(setting.name, value)}"
 
 
-def _toml(value: object) -> str:
+def _toml(value: Any) -> str:
     """Return a value as TOML writes it."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items()) + "}"

@@ -49,8 +49,8 @@ def error_of(make: Callable[[], object]) -> str:
 
 def test_each_table_is_a_listener_with_settings_of_its_own() -> None:
     first, second, third = prepare(
-        "hostname = 'mx.example'\nmax_size = 70_000\n"
-        "[[listener]]\nport = 25\nhost = '[::1]'\n"
+        "host = '[::1]'\nhostname = 'mx.example'\nmax_size = 70_000\n"
+        "[[listener]]\nport = 25\n"
         "[[listener]]\nname = 'lmtp'\nunix = 'x'\nunix_mode = '660'\nunix_owner = '0'\nunix_group = '0'\nlmtp = true\n"
         "[[listener]]\nport = 26\nmax_size = 80_000\ntimeout_greeting = 5\nlenient = false\ngreeting_delay = 1\n"
     )
@@ -76,6 +76,8 @@ def test_each_table_is_a_listener_with_settings_of_its_own() -> None:
         ("[[listener]]\nport = 1\nunix = 'x'", "smtpcore.toml, line 3: unix has no effect with port"),
         ("[[listener]]\nname='a'\nport=1\n[[listener]]\nname='a'\nport=2", "line 5: name: each listener needs its own"),
         ("unix_owner = 'x'\n[[listener]]\nport = 1", "line 1: unix_owner has no effect without unix: give both"),
+        ("[[listener]]\nhost = '::1'\nunix = 'x'", "line 2: host has no effect with unix: give one of them"),
+        ("host = '::1'\nfd = 0", "line 1: host has no effect with fd: give one of them"),
         ("[[listener]]\nunix = ''", "line 2: unix: the path of a listener is empty"),
         ("[[listener]]\nfd = 987", "line 2: fd: Bad file descriptor"),
         (

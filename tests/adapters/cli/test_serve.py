@@ -564,6 +564,31 @@ def test_serve_reports_wrong_addresses_and_extensions_in_one_line(
     assert_error_in_one_line(run_in_process("serve", *arguments, cwd=tmp_path), *words)
 
 
+@pytest.mark.parametrize("options", ["workers = 2", "backend = 'threads'", "backend = 'trio'"])
+def test_each_listener_of_a_file_has_its_own_settings(tmp_path: Path, options: str) -> None:
+    listeners = "[[listener]]\nport = 0\naccept = 'a.example'\n[[listener]]\nunix = 'smtp'\nlmtp = true\n"
+    (tmp_path / "smtpcore.toml").write_text(f"{options}\nmax_size = 70_000\n{listeners}")
+    command = [sys.executable, "-m", "smtpcore_adapters", "serve"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        try:
+            assert process.stderr
+            place, path = process.stderr.readline().removeprefix("listening on ").split(" and ")
+            with smtplib.SMTP(place, timeout=TIMEOUT) as smtp:
+                smtp.ehlo()
+                assert smtp.esmtp_features["size"] == "70000"
+                smtp.mail("a@client.example")
+                assert [smtp.rcpt(f"b@{domain}.example")[0] for domain in ("a", "b")] == [250, 550]
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(TIMEOUT)
+                client.connect(str(tmp_path / path.strip()))
+                client.sendall(b"LHLO c.example\r\nMAIL FROM:<a@c.example>\r\nRCPT TO:<b@b.example>\r\nQUIT\r\n")
+                assert b"\r\n250 2.1.5 " in client.makefile("rb").read()
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 0
+
+
 @contextmanager
 def serving_at(directory: Path, *options: str) -> Iterator[None]:
     """Run `smtpcore serve` with options that say where it listens."""
