@@ -22,7 +22,7 @@ from .server._config import Options
 from .server._serving import serve_on, serving_on
 from .streams._framework import Framework, TaskGroup
 from .streams._polled import open_polled_stream
-from .streams._stream import Stream
+from .streams._stream import HowToConnect, Stream
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -94,23 +94,22 @@ class Adapter:
         """
         await serve_on(self._framework, app, port, on_ready=on_ready, handle_signals=handle_signals, **options)
 
-    async def open_stream(
-        self, host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
-    ) -> Stream:
+    async def open_stream(self, host: str, port: int, timeout: float, **how: Unpack[HowToConnect]) -> Stream:
         """Connect to a server, and return the byte stream.
 
         Args:
             host: The host name or IP address of the server. All addresses of a name are tried (RFC 8305).
             port: The TCP port of the server.
             timeout: Seconds for all attempts together.
-            local_address: The IP address to connect from; by default the system chooses.
-            path: The path of a Unix socket to connect to, in place of `host` and `port`.
+            **how: `local_address` is the IP address to connect from; by default the system chooses. In place of `host`
+                and `port`, `path` is the path of a Unix socket to connect to, and `sock` is a connected socket, which
+                the stream closes.
 
         Raises:
             TimeoutError: No connection succeeds within `timeout` seconds.
             OSError: The host is unknown, or no address accepts the connection.
         """
-        return await open_polled_stream(self._framework, host, port, timeout, local_address=local_address, path=path)
+        return await open_polled_stream(self._framework, host, port, timeout, **how)
 
     def connect(self, host: str, port: int, **options: Unpack[ConnectOptions]) -> AbstractAsyncContextManager[Client]:
         """Connect to a server for an `async with` block, which gets the `Client` that sends mail.

@@ -23,7 +23,7 @@ from .server._config import Options
 from .server._listeners import Listener, addresses_of, listening
 from .streams._asyncio import READ_SIZE, ProtocolStream
 from .streams._asyncio import open_stream as _open_stream
-from .streams._stream import Stream
+from .streams._stream import HowToConnect, Stream
 
 __all__ = ["BackgroundServer", "Pool", "connect", "open_stream", "run", "send", "serve", "serving", "start"]
 
@@ -164,11 +164,9 @@ class BackgroundServer(BackgroundThread):
 
 
 @documented_as(Adapter.open_stream)
-async def open_stream(
-    host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
-) -> Stream:
+async def open_stream(host: str, port: int, timeout: float, **how: Unpack[HowToConnect]) -> Stream:
     """Connect to a server on asyncio, and return the byte stream."""
-    return await _open_stream(host, port, timeout, local_address=local_address, path=path)
+    return await _open_stream(host, port, timeout, **how)
 
 
 @documented_as(Adapter.connect)

@@ -27,7 +27,7 @@ from .server._config import Options
 from .server._listeners import Listener, accept_from, addresses_of, listening
 from .streams._blocking import BlockingStream, open_blocking_stream
 from .streams._socket_stream import Cancelled, complete
-from .streams._stream import Address, Stream
+from .streams._stream import Address, HowToConnect, Stream
 from .streams._wakeup import Selector, Wakeup
 
 __all__ = ["Cancelled", "Pool", "complete", "connect", "open_stream", "run", "send", "serve", "serving"]
@@ -90,14 +90,12 @@ def run(app: App[Any], port: int = 0, *, on_ready: OnReady = None, **options: Un
 
 
 @documented_as(Adapter.open_stream)
-async def open_stream(
-    host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
-) -> Stream:
+async def open_stream(host: str, port: int, timeout: float, **how: Unpack[HowToConnect]) -> Stream:
     """Connect to a server, and return a byte stream whose coroutines block; run them with `complete`.
 
     The addresses of a host are tried one after the other, each for its share of `timeout`.
     """
-    return await open_blocking_stream(host, port, timeout, local_address=local_address, path=path)
+    return await open_blocking_stream(host, port, timeout, **how)
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """Options that are unknown, or that exclude each other, on each adapter: an error before anything happens."""
 
 import re
+import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import fields, replace
 from functools import partial
@@ -44,7 +46,7 @@ from smtpcore_adapters import Client as MailClient
 from smtpcore_adapters.forward import Forward
 from smtpcore_adapters.socket import connect as blocking_connect
 from smtpcore_adapters.testing import SmtpServer
-from tests.adapters.fakes import CONFIG, MessageStore, accepting
+from tests.adapters.fakes import CONFIG, FakeStream, MessageStore, accepting
 from tests.adapters.harness import BACKENDS, connect_of, module_of, run_in, running, within
 
 OF_SERVERS = {
@@ -96,6 +98,8 @@ WRONG_FOR_CLIENTS: dict[str, tuple[Any, str]] = {
     "connect_timeout": ("5", "connect_timeout is '5', which is of type str: use float"),
     "local_address": (1, "local_address is 1, which is of type int: use str or None"),
     "path": (b"/run/x", "path is b'/run/x', which is of type bytes: use str or None"),
+    "sock": (25, "sock is 25, which is of type int: use socket or None"),
+    "stream": ("x", "stream is 'x', which is of type str: use Stream or None"),
     "proxy": (True, "proxy is True, which is of type bool: use ProxyHeader or None"),
     "chunking": (None, "chunking is None, which is of type NoneType: use bool"),
     "pipelining": (0, "pipelining is 0, which is of type int: use bool"),
@@ -377,6 +381,22 @@ def test_wrong_type_of_an_option_of_connect_is_a_type_error(name: str, backend: 
 def test_local_address_of_a_unix_socket_is_a_value_error(backend: str) -> None:
     with pytest.raises(ValueError, match="local_address has no effect with path"):
         connect(backend, 1, fail, path="/run/x", local_address="127.0.0.1")
+
+
+@pytest.mark.parametrize("other", ["path", "stream", "local_address"])
+def test_two_ways_to_connect_are_a_value_error(other: str) -> None:
+    with socket.socket() as sock, pytest.raises(ValueError, match=f"sock and {other} exclude each other"):
+        connect("asyncio", 1, fail, sock=sock, **{other: FakeStream() if other == "stream" else "127.0.0.1"})
+
+
+def test_socket_with_tls_is_a_type_error() -> None:
+    context = ssl.create_default_context()
+    with (
+        socket.socket() as plain,
+        context.wrap_socket(plain, server_hostname="s.example") as sock,
+        pytest.raises(TypeError, match="sock has TLS already"),
+    ):
+        connect("asyncio", 1, fail, sock=sock)
 
 
 def test_unknown_option_of_send_is_a_type_error_before_anything_is_sent(backend: str) -> None:

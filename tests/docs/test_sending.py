@@ -12,11 +12,13 @@ import trustme
 
 from smtpcore import Config, Notify, Rcpt, Reply, Ret
 from smtpcore.sasl import Answer, CheckToken, Question, TokenError
-from smtpcore_adapters import App, SendResult, Session, Timeouts, TlsMode
+from smtpcore_adapters import App, SendResult, Session, Timeouts, TlsMode, connected
 from smtpcore_adapters.asyncio import connect, serving
-from tests.adapters.fakes import CONFIG, MessageStore, accepting
+from tests.adapters.fakes import CONFIG, MessageStore, accepting, step
 from tests.adapters.harness import running
+from tests.adapters.playbook import next_server
 from tests.docs.test_readme import run_example
+from tests.playbook import offer
 
 CLIENT: Any = {"tls": TlsMode.NONE, "hostname": "c.example"}
 
@@ -180,3 +182,16 @@ def test_token_example_renews_a_refused_token() -> None:
 
     assert anyio.run(main).accepted
     assert store.bodies == [b"hi\r\n"]
+
+
+def test_on_demand_example_tries_one_login_after_the_other(capsys: pytest.CaptureFixture[str]) -> None:
+    log_in_with_any = run_example("def log_in_with_any")["log_in_with_any"]
+    server = next_server("STARTTLS").send(b"220 go\r\n", offer("AUTH PLAIN"), b"535 5.7.8 no\r\n", b"235 welcome\r\n")
+
+    async def main() -> Reply:
+        async with connected(server.open, "s.example", 25, **CLIENT) as client:
+            reply: Reply = await log_in_with_any(client, [("tim", "wrong"), ("tim", "secret")])
+            return reply
+
+    assert step(main()).code == 235
+    assert capsys.readouterr().out == "the server refuses AUTH PLAIN: 535 5.7.8 no\n"

@@ -3,7 +3,8 @@
 # Each method runs the `Client` coroutine of the same name to completion. The coroutines of the stream below block
 # instead of suspending, so no event loop is needed and the client's logic exists once, in `Client`.
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from ssl import SSLContext
 from typing import Any, TypeAlias, TypeVar, Unpack
 
 from smtpcore import Command, Reply, UnknownCommand
@@ -12,6 +13,7 @@ from ..streams._stream import Address
 from ..tls._info import Tls
 from ._client import Client
 from ._envelope import Recipients, Sender, SendOptions
+from ._login import LoginSource
 from ._results import SendResult
 from ._sources import Body
 
@@ -77,6 +79,14 @@ class BlockingClient:
     ) -> SendResult:
         """Send a message to the addresses in its header. See `Client.send_message`."""
         return self._run(self._client.send_message(message, sender, recipients, **options))
+
+    def starttls(self, context: SSLContext | None = None) -> None:
+        """Start TLS in a session without TLS. See `Client.starttls`."""
+        self._run(self._client.starttls(context))
+
+    def login(self, auth: LoginSource, *, auth_mechanisms: Sequence[str] | None = None) -> Reply:
+        """Log in to a session without a login, and return the 235. See `Client.login`."""
+        return self._run(self._client.login(auth, auth_mechanisms=auth_mechanisms))
 
     def ask(self, command: Command | UnknownCommand) -> Reply:
         """Send a command, and return the reply."""

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
+from ssl import SSLContext
 from typing import Unpack
 
 from smtpcore import (
@@ -34,11 +35,14 @@ from smtpcore import (
 
 from ..streams._stream import Address
 from ..tls._info import Tls
-from ._driver import ClientDriver, Usage, say_hello
+from ._driver import Usage, say_hello
 from ._envelope import Recipients, Sender, SendOptions, check_send_options, make_mail, make_rcpts
 from ._header_envelope import envelope_of
+from ._login import LoginSource
 from ._messages import Inconvertible
+from ._options import check_login
 from ._results import SendResult
+from ._setup import Setup
 from ._sources import Body, Source, regrouped, source_of, with_line_ends
 
 
@@ -65,15 +69,19 @@ class Client:
     After the first three exceptions the connection is closed and cannot be used again.
     """
 
-    def __init__(self, driver: ClientDriver, greeting: Reply, *, host: str, is_verified: bool, chunking: bool) -> None:
-        self._driver = driver
+    def __init__(self, setup: Setup, greeting: Reply, *, chunking: bool) -> None:
+        self._setup = setup
+        self._driver = setup.driver
         self._chunking = chunking
         self.greeting: Reply = greeting
         """The server's first reply."""
-        self.host: str = host
+        self.host: str = setup.host
         """The host that was connected to."""
-        self.is_verified: bool = is_verified
+
+    @property
+    def is_verified(self) -> bool:
         """Whether TLS is active and the server's certificate was verified for `host`."""
+        return self._setup.is_verified
 
     @property
     def is_open(self) -> bool:
@@ -285,6 +293,25 @@ class Client:
     def _uses_chunks(self, *, binary: bool) -> bool:
         return binary or (self._chunking and "CHUNKING" in self.extensions)
 
+    # TLS and login on demand
+
+    async def starttls(self, context: SSLContext | None = None) -> None:
+        """Start TLS in a session that was connected with `TlsMode.NONE`, or where the server has refused TLS before.
+
+        The context is by default that of `connect`. Raises `Refused` if the server does not offer STARTTLS or refuses
+        it; the session then continues without TLS. A failed handshake raises `OSError` and closes the connection.
+        """
+        await self._setup.start_tls(context)
+
+    async def login(self, auth: LoginSource, *, auth_mechanisms: Sequence[str] | None = None) -> Reply:
+        """Log in to a session that was connected without `auth`, or whose login was refused, and return the 235.
+
+        The arguments are the options of `connect` with these names. Raises `AuthenticationRefused` if no login is
+        possible; the session then continues without a login.
+        """
+        check_login(auth, auth_mechanisms)
+        return await self._setup.log_in(auth, auth_mechanisms)
+
     # Other commands
 
     async def noop(self) -> Reply:
@@ -332,8 +359,8 @@ class Client:
 
 
 _MORE_THAN_A_REPLY: Mapping[type[Command], str] = {
-    StartTls: "connect with tls=TlsMode.REQUIRED, or another mode of TLS",
-    Auth: "connect with auth=",
+    StartTls: "call starttls(), or connect with tls=TlsMode.REQUIRED or another mode of TLS",
+    Auth: "call login(auth), or connect with auth=",
     Bdat: "send the body with send or send_body",
 }
 _UNFINISHED = frozenset({State.MAIL, State.RCPT, State.CHUNKED, State.CHUNK_REFUSED})

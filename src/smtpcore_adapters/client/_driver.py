@@ -298,6 +298,10 @@ class ClientDriver:
             await self._before_deadline(partial(self.stream.start_tls, context, server_name=server_name))
             self._conn.tls_established()
 
+    def adopt_tls(self) -> None:
+        """Begin a session over a stream that has TLS already."""
+        self._conn.tls_established()
+
     async def aclose(self) -> None:
         """Send QUIT if QUIT may be sent, and close the connection. Never raises."""
         self._hurry()

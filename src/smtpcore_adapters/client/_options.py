@@ -4,6 +4,7 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import fields
 from enum import Enum
+from socket import socket
 from typing import Protocol, TypedDict
 
 from smtpcore import ClientBudgets, Extension, check_values
@@ -61,7 +62,8 @@ class ConnectOptions(TypedDict, total=False):
     lmtp: bool
     """Whether to use LMTP; by default false."""
     hostname: str | None
-    """The name for EHLO. By default the machine's fully qualified domain or, without one, its IP address."""
+    """The name for EHLO. By default the machine's fully qualified domain or, without one, its IP address. An IP address
+    is sent as an address literal."""
     budgets: ClientBudgets
     """The time limits; by default `ClientBudgets()`. When one has passed, `TimeoutError` is raised and the connection
     is closed."""
@@ -71,6 +73,12 @@ class ConnectOptions(TypedDict, total=False):
     """The IP address to connect from; by default chosen by the system."""
     path: str | None
     """The path of a Unix socket to connect to instead of host and port."""
+    sock: socket | None
+    """A connected socket to use instead of connecting to host and port, for example from a SOCKS library. `host` is
+    still the name for TLS. The client closes the socket."""
+    stream: Stream | None
+    """A stream of your own to use instead of connecting. If it has TLS already, the session begins under TLS, and a
+    `Tls.peer_certificate` counts as verified for `host`. The client closes the stream."""
     proxy: ProxyHeader | None
     """The PROXY header to send first, for a server that expects a header; by default none."""
     chunking: bool
@@ -100,12 +108,23 @@ def check_connect_options(options: ConnectOptions) -> None:
     """Raise `TypeError` for an unknown option or a wrong type, and `ValueError` for options that exclude each other."""
     check_options("an option of connect", options, _OPTIONS, _HINTS)
     check_values(options, ConnectOptions, secret=("auth",))
-    for name in options.get("auth_mechanisms") or ():
-        if name not in _MECHANISMS:
-            raise ValueError(unknown_name(name, "a SASL mechanism", _MECHANISMS))
-    if options.get("auth_mechanisms") and isinstance(options.get("auth"), ClientMechanism | None):
-        raise ValueError("auth_mechanisms has no effect without a name and a secret in auth")
+    check_login(options.get("auth"), options.get("auth_mechanisms"))
     if not options.get("connect_timeout", CONNECT_TIMEOUT) > 0:
         raise ValueError(f"connect_timeout is {options['connect_timeout']}: it must be more than 0 seconds")
     if options.get("local_address") and options.get("path"):
         raise ValueError("local_address has no effect with path: a Unix socket has no IP address")
+    if isinstance(options.get("sock"), ssl.SSLSocket):
+        raise TypeError("sock has TLS already: give the socket below, and tls=TlsMode.IMPLICIT")
+    ways = [name for name in ("sock", "stream", "path") if options.get(name) is not None]
+    if len(ways) > 1 or (options.get("local_address") and ways):
+        raise ValueError(f"{' and '.join([*ways, 'local_address'][:2])} exclude each other: give one way to connect")
+
+
+def check_login(auth: LoginSource | None, mechanisms: Sequence[str] | None) -> None:
+    """Raise `TypeError` or `ValueError` for a login that is not possible with any server."""
+    check_values({"auth": auth, "auth_mechanisms": mechanisms}, ConnectOptions, secret=("auth",))
+    for name in mechanisms or ():
+        if name not in _MECHANISMS:
+            raise ValueError(unknown_name(name, "a SASL mechanism", _MECHANISMS))
+    if mechanisms and isinstance(auth, ClientMechanism | None):
+        raise ValueError("auth_mechanisms has no effect without a name and a secret in auth")

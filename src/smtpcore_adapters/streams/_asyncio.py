@@ -22,7 +22,7 @@ from ssl import SSLContext
 from typing import Any, TypeVar, cast
 
 from ..tls._info import Tls
-from ._connector import begin_connecting, check_connected, interleaved, new_socket
+from ._connector import begin_connecting, check_connected, interleaved, new_socket, prepare_given
 from ._stream import (
     HAPPY_EYEBALLS,
     MAX_LINGER,
@@ -46,11 +46,22 @@ _DELIVERY = 1.0  # seconds for the event loop to read input that has arrived; us
 
 
 async def open_stream(
-    host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
+    host: str,
+    port: int,
+    timeout: float,
+    *,
+    local_address: str | None = None,
+    path: str | None = None,
+    sock: socket.socket | None = None,
 ) -> Stream:
     """Connect to a server on asyncio, and return the byte stream."""
     loop = asyncio.get_running_loop()
     make = partial(ProtocolStream, loop, None)
+    if sock:
+        prepare_given(sock)
+        _, stream = await loop.create_connection(make, sock=sock)
+        return stream
+
     async with asyncio.timeout(timeout):
         if path:
             _, stream = await loop.create_unix_connection(make, path)

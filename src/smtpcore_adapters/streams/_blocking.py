@@ -1,9 +1,11 @@
 """A stream that blocks, for sessions and clients in threads, without an event loop."""
 
 import math
+import socket
 from collections.abc import Sequence
 from typing import ClassVar
 
+from ._connector import prepare_given
 from ._socket_stream import SocketStream, open_socket
 from ._wakeup import HasFileno, wait_for_any
 
@@ -21,8 +23,17 @@ class BlockingStream(SocketStream):
 
 
 async def open_blocking_stream(
-    host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
+    host: str,
+    port: int,
+    timeout: float,
+    *,
+    local_address: str | None = None,
+    path: str | None = None,
+    sock: socket.socket | None = None,
 ) -> BlockingStream:
     """Connect to a server: the `open_stream` of the adapter, without an event loop."""
+    if sock:
+        return BlockingStream(sock, prepare_given(sock))
+
     opened = await open_socket(_select, SocketStream.run_blocking, host, port, timeout, local_address, path)
     return BlockingStream(*opened)

@@ -102,6 +102,18 @@ def check_connected(connection: socket.socket) -> None:
         raise OSError(error, os.strerror(error))
 
 
+def prepare_given(connection: socket.socket) -> Address | None:
+    """Prepare a connected socket of the program, and return the address of its peer.
+
+    Raises:
+        OSError: the socket is not connected.
+    """
+    peer = address_of(connection.getpeername())
+    connection.setblocking(False)
+    send_at_once(connection)
+    return peer
+
+
 @contextmanager
 def new_socket(family: int, local_address: str | None) -> Iterator[socket.socket]:
     """Make a stream socket, bound to `local_address` if given, and close it if the block fails."""

@@ -20,7 +20,7 @@ from ssl import SSLContext
 from typing import Any, TypeVar
 
 from ..tls._info import Tls
-from ._connector import connect_socket
+from ._connector import connect_socket, prepare_given
 from ._framework import Framework
 from ._stream import (
     MAX_LINGER,
@@ -45,9 +45,19 @@ _FEW = 50
 
 
 async def open_polled_stream(
-    framework: Framework, host: str, port: int, timeout: float, *, local_address: str | None, path: str | None
+    framework: Framework,
+    host: str,
+    port: int,
+    timeout: float,
+    *,
+    local_address: str | None = None,
+    path: str | None = None,
+    sock: socket.socket | None = None,
 ) -> "PolledStream":
     """Connect to a server: the `open_stream` of an adapter."""
+    if sock:
+        return PolledStream(framework, sock, prepare_given(sock))
+
     connection, peer = await connect_socket(framework, host, port, timeout, local_address, path)
     return PolledStream(framework, connection, peer)
 

@@ -21,7 +21,7 @@ from socket import (
     socket,
 )
 from ssl import SSLContext
-from typing import Any, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, TypedDict, TypeVar, runtime_checkable
 
 from ..tls._info import Tls
 
@@ -84,6 +84,7 @@ class Address(_HostAndPort):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+@runtime_checkable
 class Stream(Protocol):
     """One end of a connection: the server's or the client's."""
 
@@ -183,6 +184,17 @@ class Shielding(Protocol):
 
     def shield(self, seconds: float) -> AbstractContextManager[object]:
         """Return a block in which a cancelled task may still wait, for at most `seconds`."""
+
+
+class HowToConnect(TypedDict, total=False):
+    """The options of an adapter's `open_stream`."""
+
+    local_address: str | None
+    """The IP address to connect from; by default the system chooses."""
+    path: str | None
+    """The path of a Unix socket to connect to, in place of host and port."""
+    sock: socket | None
+    """A connected socket, in place of host and port. The stream closes this socket."""
 
 
 MAX_LINGER = 524_288

@@ -17,7 +17,7 @@ from smtpcore.sasl import Credentials
 from smtpcore_adapters import AuthenticationRefused, Client, Refused, Stream, TlsMode, connected
 from tests.adapters.client.test_over_sockets import Connect, run
 from tests.adapters.clocks import Clock
-from tests.adapters.harness import module_of, run_in
+from tests.adapters.harness import connect_of, module_of, run_in
 from tests.adapters.peers import Answering, Peer, serving
 from tests.playbook import GREETING
 
@@ -113,6 +113,49 @@ def test_final_dot_of_a_host_is_left_out_for_tls(
         run_in(backend, main)
     assert looked_up == ["mx.s.example."]
     assert asked == ["mx.s.example"]
+
+
+# Sockets and streams of the program
+
+
+def test_given_socket_is_used_and_closed(backend: str, authority: trustme.CA, client_tls: ssl.SSLContext) -> None:
+    async def main() -> None:
+        async with connect_of(backend)("s.example", 1, sock=sock, hostname=None, context=client_tls) as client:
+            assert client.peer == address
+            assert client.is_verified
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("s.example").configure_cert(context)
+    server = Answering("STARTTLS", STARTTLS=lambda peer: peer.send(b"220 go\r\n").start_tls(context))
+    with serving(server) as address:
+        sock = socket.create_connection(address)
+        run_in(backend, main)
+    assert sock.fileno() == -1
+    assert server.heard[-1] == "QUIT"
+
+
+def test_given_socket_must_be_connected(backend: str) -> None:
+    async def main() -> None:
+        async with connect_of(backend)("s.example", 1, sock=sock):
+            pass
+
+    with socket.socket() as sock, pytest.raises(OSError, match="not connected"):
+        run_in(backend, main)
+
+
+def test_login_and_tls_follow_on_demand(backend: str, authority: trustme.CA, client_tls: ssl.SSLContext) -> None:
+    async def main(connect: Connect) -> None:
+        async with connect() as client:
+            await client.starttls(client_tls)
+            assert (await client.login(("tim", "secret"))).code == 235
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    start_tls = lambda peer: peer.send(b"220 go\r\n").start_tls(context)  # noqa: E731
+    server = Answering("STARTTLS", "AUTH PLAIN", STARTTLS=start_tls, AUTH=WELCOME)
+    with serving(server) as address:
+        run(backend, main, address.port, tls=TlsMode.NONE)
+    assert [line.split()[0] for line in server.heard] == ["EHLO", "STARTTLS", "EHLO", "AUTH", "QUIT"]
 
 
 # Refusals
