@@ -35,6 +35,7 @@ from smtpcore import (
 
 from ..streams._stream import Address
 from ..tls._info import Tls
+from ._domains import NotInAscii, path_in_ascii, rcpt_in_ascii
 from ._driver import Usage, say_hello
 from ._envelope import Recipients, Sender, SendOptions, check_send_options, make_mail, make_rcpts
 from ._header_envelope import envelope_of
@@ -131,22 +132,28 @@ class Client:
         sent in several transactions; any other body raises `Unsendable`.
         """
         check_send_options(options)
-        rcpts = make_rcpts(recipients, options)
-        if not rcpts:
+        given = make_rcpts(recipients, options)
+        if not given:
             raise LocalProtocolError("a message needs a recipient")
 
         binary = options.get("body_type") is BodyType.BINARYMIME
+        takes_utf8 = "SMTPUTF8" in self.extensions
         try:
-            source = source_of(body, eight_bit=self._takes_eight_bit, smtputf8="SMTPUTF8" in self.extensions)
+            source = source_of(body, eight_bit=self._takes_eight_bit, smtputf8=takes_utf8)
         except Inconvertible as exc:
             raise Unsendable(Reply(554, f"The message cannot be converted: {exc}", enhanced="5.6.3")) from exc
+        try:
+            reverse_path = Path(str(sender)) if takes_utf8 else path_in_ascii(Path(str(sender)))
+            rcpts = given if takes_utf8 else [rcpt_in_ascii(rcpt) for rcpt in given]
+        except NotInAscii as exc:
+            raise Unsendable(Reply(553, str(exc), enhanced="5.6.7")) from exc
         await source.examine(self._driver.stream.run_blocking)
-        mail = make_mail(sender, options, self._found(source, rcpts, Path(str(sender)), binary=binary))
+        mail = make_mail(reverse_path, options, self._found(source, rcpts, reverse_path, binary=binary))
         self._check(mail, source)
 
         replies: dict[Path, Reply] = {}
         final = _LOST
-        for batch in self._batches(rcpts, source):
+        for batch in self._batches(list({rcpt.forward_path: rcpt for rcpt in rcpts}.values()), source):
             if replies and not self.is_open:
                 final = final if final.reply_class is ReplyClass.GOODBYE else _LOST
                 break
@@ -161,7 +168,8 @@ class Client:
             replies.update(result.replies)
             final = result.final
 
-        return SendResult({rcpt.forward_path: replies.get(rcpt.forward_path, final) for rcpt in rcpts}, final)
+        sent = zip(given, rcpts, strict=True)
+        return SendResult({each.forward_path: replies.get(rcpt.forward_path, final) for each, rcpt in sent}, final)
 
     async def send_message(
         self,

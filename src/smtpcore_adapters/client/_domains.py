@@ -3,18 +3,23 @@
 import platform
 import re
 from contextlib import suppress
+from dataclasses import replace
 from ipaddress import IPv6Address, ip_address
 
-from smtpcore import ClientConfig, LocalProtocolError, Path
+from smtpcore import ClientConfig, LocalProtocolError, Path, Rcpt
 
 from ..streams._stream import Address
+
+
+class NotInAscii(LocalProtocolError):
+    """The domain has no form in ASCII, or the package that converts it is missing."""
 
 
 def in_ascii(domain: str) -> str:
     """Return a domain with its labels as A-labels (RFC 5890 2.3.2.1).
 
     Raises:
-        LocalProtocolError: the domain is not valid, or has characters beyond ASCII and `idna` is not installed.
+        NotInAscii: the domain is not valid, or has characters beyond ASCII and `idna` is not installed.
     """
     if domain.isascii():
         return domain
@@ -23,29 +28,32 @@ def in_ascii(domain: str) -> str:
         # Not Python's own codec, which knows only IDNA 2003: in IDNA 2008 `straße` and `strasse` are different domains.
         import idna
     except ImportError:
-        raise LocalProtocolError(
-            f"the domain {domain!r} needs A-labels for this server: pip install 'smtpcore[idna]'"
-        ) from None
+        raise NotInAscii(f"the domain {domain!a} needs A-labels here: pip install 'smtpcore[idna]'") from None
 
     try:
         return idna.encode(domain, uts46=True).decode()
     except idna.IDNAError as exc:
-        raise LocalProtocolError(f"{domain!r} is not a domain: {exc}") from exc
+        raise NotInAscii(f"{domain!a} is not a domain: {str(exc)!a}") from exc
 
 
 def path_in_ascii(path: Path) -> Path:
-    """Return a path with its domain as A-labels. A path whose local part is beyond ASCII has no such form.
+    """Return a path with its domain as A-labels. A path whose local part is beyond ASCII is returned unchanged.
 
     Raises:
-        LocalProtocolError: as `in_ascii`.
+        NotInAscii: as `in_ascii`.
     """
     local_part, at, domain = path.text.rpartition("@")
     return path if path.text.isascii() or not local_part.isascii() else Path(local_part + at + in_ascii(domain))
 
 
+def rcpt_in_ascii(rcpt: Rcpt) -> Rcpt:
+    """Return a recipient with its domain as A-labels, as `path_in_ascii` does."""
+    return rcpt if rcpt.forward_path.text.isascii() else replace(rcpt, forward_path=path_in_ascii(rcpt.forward_path))
+
+
 def host_in_ascii(host: str) -> str:
     """Return the host to connect to with A-labels, or unchanged if this is not possible: the resolver then decides."""
-    with suppress(LocalProtocolError):
+    with suppress(NotInAscii):
         return in_ascii(host)
 
     return host

@@ -11,9 +11,12 @@ import re
 from base64 import encodebytes
 from collections.abc import Iterator
 from copy import copy, deepcopy
+from email.headerregistry import Address, AddressHeader
 from email.message import Message
-from email.policy import EmailPolicy
-from email.utils import getaddresses
+from email.policy import EmailPolicy, default
+from email.utils import formataddr, getaddresses
+
+from ._domains import NotInAscii, in_ascii
 
 AnyMessage = Message
 
@@ -29,8 +32,10 @@ def flatten(message: AnyMessage, *, eight_bit: bool, smtputf8: bool) -> tuple[by
     exception, for any content of a parsed message.
     """
     try:
-        is_international = any(not address.isascii() for address in _addresses(message))
         converted = _without_bcc(message)
+        if not smtputf8:
+            _convert_domains(converted)
+        is_international = any(not address.isascii() for address in _addresses(converted))
         if any(_needs_conversion(part, eight_bit=eight_bit) for part in converted.walk()):
             converted = deepcopy(converted)
             _convert(converted, eight_bit=eight_bit, is_whole=True)
@@ -38,6 +43,8 @@ def flatten(message: AnyMessage, *, eight_bit: bool, smtputf8: bool) -> tuple[by
         data = _as_bytes(converted, eight_bit=eight_bit, utf8=is_international and smtputf8)
     except Inconvertible:
         raise
+    except NotInAscii as exc:
+        raise Inconvertible(str(exc)) from exc
     except Exception as exc:
         raise Inconvertible(f"the message is malformed: {exc}") from exc
 
@@ -53,6 +60,46 @@ _ADDRESS_FIELDS = ("From", "Sender", "Reply-To", "To", "Cc", "Resent-From", "Res
 def _addresses(message: AnyMessage) -> list[str]:
     fields = [str(value) for name in _ADDRESS_FIELDS for value in message.get_all(name, [])]
     return [address for _, address in getaddresses(fields)]
+
+
+def _convert_domains(message: AnyMessage) -> None:
+    """Replace the domains in the address fields of `message` by A-labels, where only domains are beyond ASCII."""
+    items = list(message.raw_items())
+    converted = [(name, _with_a_labels(name, value)) for name, value in items]
+    if not any(value for _, value in converted) or any(field in message for field in _SIGNATURES):
+        return  # a signature of the header would break
+
+    for name in {name for name, _ in items}:
+        del message[name]
+    for (name, value), (_, new) in zip(items, converted, strict=True):
+        message.set_raw(*(message.policy.header_store_parse(name, new) if new else (name, value)))
+
+
+def _with_a_labels(name: str, value: object) -> str:
+    """Return the value of an address field with A-labels, or `""` if the field has to stay as it is."""
+    if name.title() not in _ADDRESS_FIELDS or str(value).isascii():
+        return ""
+
+    try:
+        # The parser turns octets beyond ASCII into surrogates.
+        text = str(value).encode("utf-8", "surrogateescape").decode()
+    except UnicodeDecodeError:
+        return ""
+
+    field = default.header_factory(name, text.replace("\r", "").replace("\n", ""))
+    if field.defects:
+        return ""
+
+    assert isinstance(field, AddressHeader), "each of the fields has addresses"
+    addresses = field.addresses
+    is_plain = all(group.display_name is None for group in field.groups)
+    is_only_domain = all(address.username.isascii() for address in addresses)
+    if not (is_plain and is_only_domain) or all(address.domain.isascii() for address in addresses):
+        return ""
+
+    # `formataddr` writes a name beyond ASCII as encoded words.
+    specs = [Address(username=address.username, domain=in_ascii(address.domain)).addr_spec for address in addresses]
+    return ", ".join(formataddr((address.display_name, spec)) for address, spec in zip(addresses, specs, strict=True))
 
 
 def _without_bcc(message: AnyMessage) -> AnyMessage:
@@ -144,7 +191,7 @@ def _convert(part: AnyMessage, *, eight_bit: bool, is_whole: bool) -> None:
 
 
 _IDENTITY = frozenset({"7bit", "8bit", "binary"})
-_SIGNATURES = ("DKIM-Signature", "ARC-Message-Signature")
+_SIGNATURES = ("DKIM-Signature", "ARC-Message-Signature", "DomainKey-Signature")
 
 
 def _check_texts_around(part: AnyMessage) -> None:

@@ -1,14 +1,16 @@
 """A-labels, and the name of the client in EHLO."""
 
 import sys
+from email.message import EmailMessage
 
 import pytest
 
-from smtpcore import LocalProtocolError, Path
-from smtpcore_adapters import Address
+from smtpcore import LocalProtocolError, Path, Reply
+from smtpcore_adapters import Address, Unsendable
 from smtpcore_adapters.client._domains import ehlo_name, host_in_ascii, in_ascii, path_in_ascii
-from tests.adapters.playbook import new_client
-from tests.playbook import GREETING, offer
+from tests.adapters.fakes import step
+from tests.adapters.playbook import ACCEPTED, BYE, ONE, client, new_client
+from tests.playbook import GO_AHEAD, GREETING, OK, offer
 
 
 @pytest.mark.parametrize(
@@ -91,3 +93,53 @@ def test_client_without_a_domain_uses_its_address(
 ) -> None:
     monkeypatch.setattr("platform.node", lambda: "box")
     assert ehlo_name(None, local) == expected
+
+
+# Messages
+
+
+def test_envelope_has_a_labels_for_a_server_without_smtputf8() -> None:
+    book = client("PIPELINING").send(OK * 3 + GO_AHEAD, ACCEPTED)
+    result = book.deliver(to=["b@bücher.example", "b@xn--bcher-kva.example", "c@s.example"])
+    assert book.sent[0] == (
+        b"MAIL FROM:<a@c.example>\r\nRCPT TO:<b@xn--bcher-kva.example>\r\nRCPT TO:<c@s.example>\r\nDATA\r\n"
+    )
+    assert [path.text for path in result.accepted] == ["b@bücher.example", "b@xn--bcher-kva.example", "c@s.example"]
+    assert result["b@bücher.example"].is_positive
+
+
+def test_refusal_belongs_to_the_recipient_as_given() -> None:
+    book = client().send(OK, b"550 no\r\n", OK, GO_AHEAD, ACCEPTED, BYE)
+    assert book.deliver(to=["b@bücher.example", ONE]).refused == {Path("b@bücher.example"): Reply(550, "no")}
+
+
+def test_sender_has_a_labels_for_a_server_without_smtputf8() -> None:
+    book = client("PIPELINING").send(OK * 2 + GO_AHEAD, ACCEPTED)
+    assert step(book.client.send("a@bücher.example", ONE, b"hi\r\n")).accepted
+    assert book.sent[0].startswith(b"MAIL FROM:<a@xn--bcher-kva.example>\r\n")
+
+
+def test_domain_is_not_converted_for_a_server_with_smtputf8() -> None:
+    book = client("PIPELINING", "SMTPUTF8", "8BITMIME").send(OK * 2 + GO_AHEAD, ACCEPTED)
+    assert book.deliver(to="b@bücher.example").accepted
+    assert "RCPT TO:<b@bücher.example>".encode() in book.sent[0]
+
+
+@pytest.mark.parametrize("to", ["ü@bücher.example", "b@-ü-.example"])
+def test_address_without_a_form_in_ascii_is_unsendable(to: str) -> None:
+    book = client()
+    with pytest.raises(Unsendable) as caught:
+        book.deliver(to=to)
+    assert (caught.value.reply.code, caught.value.reply.enhanced) == (553, "5.6.7")
+    book.wire()
+
+
+def test_missing_package_is_named_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "idna", None)
+    book = client()
+    message = EmailMessage()
+    message["To"] = "b@bücher.example"
+    for body, to in ((b"hi\r\n", "b@bücher.example"), (message, ONE)):
+        with pytest.raises(Unsendable, match=r"pip install 'smtpcore\[idna\]'"):
+            book.deliver(body, to=to)
+    book.wire()

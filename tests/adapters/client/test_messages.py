@@ -166,6 +166,59 @@ def test_built_message_is_sent_with_encoded_fields() -> None:
     assert leaves(parse(sent)) == ["Grüße".encode()]
 
 
+# Domains
+
+INTERNATIONAL = "To: Bü <b@bücher.example>, c@s.example\r\nCc: d@s.example\r\nX-Y: z\r\n\r\nhi\r\n".encode()
+
+
+@pytest.mark.parametrize("policy", PARSERS, ids=["compat32", "default", "SMTP"])
+def test_domains_in_the_header_have_a_labels_without_smtputf8(policy: email.policy.Policy) -> None:
+    message = parse(INTERNATIONAL, policy)
+    sent, needs_smtputf8 = flatten(message, eight_bit=False, smtputf8=False)
+    assert sent.split(b"\r\n") == [
+        b"To: "
+        + {True: b"=?utf-8?b?QsO8?=", False: b"=?utf-8?q?B=C3=BC?="}[b"?b?" in sent]
+        + b" <b@xn--bcher-kva.example>, c@s.example",
+        b"Cc: d@s.example",
+        b"X-Y: z",
+        b"",
+        b"hi",
+        b"",
+    ]
+    assert not needs_smtputf8
+    assert message.as_bytes(policy=policy.clone(linesep="\r\n")) == INTERNATIONAL
+
+
+def test_domains_of_a_built_message_have_a_labels_without_smtputf8() -> None:
+    message = EmailMessage()
+    message["From"] = '"a, b" <a@müller.example>'
+    message["Subject"] = "Grüße"
+    message.set_content("hi\n")
+    for smtputf8, expected in ((False, b'From: "a, b" <a@xn--mller-kva.example>'), (True, "@müller.example".encode())):
+        sent, needs_smtputf8 = flatten(message, eight_bit=True, smtputf8=smtputf8)
+        assert expected in sent
+        assert needs_smtputf8 is smtputf8
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "To: bü@bücher.example\r\n",
+        "To: friends: b@bücher.example;\r\n",
+        "To: b@bücher.example, c@@s.example\r\n",
+        "DKIM-Signature: v=1\r\nTo: b@bücher.example\r\n",
+    ],
+)
+def test_header_that_cannot_be_converted_needs_smtputf8(header: str) -> None:
+    data = f"{header}\r\nhi\r\n".encode()
+    assert flatten(parse(data, email.policy.default), eight_bit=True, smtputf8=False) == (data, True)
+
+
+def test_octets_of_an_unknown_charset_in_an_address_field_stay_as_they_are() -> None:
+    data = b"To: B\xfc <b@s.example>\r\n\r\nhi\r\n"
+    assert flatten(parse(data), eight_bit=True, smtputf8=False) == (data, False)
+
+
 # Arbitrary messages
 
 FIELDS = st.sampled_from(
