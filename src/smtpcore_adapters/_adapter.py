@@ -101,9 +101,7 @@ class Adapter:
             host: The host name or IP address of the server. All addresses of a name are tried (RFC 8305).
             port: The TCP port of the server.
             timeout: Seconds for all attempts together.
-            **how: `local_address` is the IP address to connect from; by default the system chooses. In place of `host`
-                and `port`, `path` is the path of a Unix socket to connect to, and `sock` is a connected socket, which
-                the stream closes.
+            **how: `local_address` to connect from, or the `path` of a Unix socket, or a connected `sock`.
 
         Raises:
             TimeoutError: No connection succeeds within `timeout` seconds.

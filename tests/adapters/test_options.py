@@ -120,6 +120,8 @@ WRONG_FOR_MESSAGES: dict[str, tuple[Any, str]] = {
     "hold_until": ("2030", "hold_until is '2030', which is of type str: use datetime"),
     "solicit": ("net.example:ADV", "solicit is 'net.example:ADV', which is of type str: use a tuple of str"),
     "submitter": ("tim", "submitter is 'tim', which is of type str: use Submitter"),
+    "sign": (b"X: y", "sign is b'X: y', which is of type bytes: use a function"),
+    "progress": (True, "progress is True, which is of type bool: use a function"),
     "params": (["XFOO"], "params is ['XFOO'], which is of type list: use a mapping of str"),
 }
 

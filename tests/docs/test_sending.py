@@ -4,11 +4,15 @@ import ssl
 from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
+import dkim  # type: ignore[import-untyped]
 import pytest
 import trustme
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from smtpcore import Config, Notify, Rcpt, Reply, Ret
 from smtpcore.sasl import Answer, CheckToken, Question, TokenError
@@ -195,3 +199,26 @@ def test_on_demand_example_tries_one_login_after_the_other(capsys: pytest.Captur
 
     assert step(main()).code == 235
     assert capsys.readouterr().out == "the server refuses AUTH PLAIN: 535 5.7.8 no\n"
+
+
+def test_signing_example_signs_what_the_server_gets() -> None:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    send_signed = run_example("def send_signed")["send_signed"]
+    shown: list[tuple[int, int]] = []
+    bar = SimpleNamespace(show=lambda sent, total: shown.append((sent, total)))
+    store = MessageStore()
+
+    async def main() -> None:
+        async with (
+            serving(accepting(store), config=CONFIG) as server,
+            connect("127.0.0.1", server.address.port, **CLIENT) as client,
+        ):
+            assert (await send_signed(client, b"From: me@example.org\n\nhi\n", private, bar)).accepted
+
+    anyio.run(main)
+    (data,) = store.bodies
+    record = b"v=DKIM1; k=rsa; p=" + b"".join(public.splitlines()[1:-1])
+    assert dkim.verify(data, dnsfunc=lambda name, timeout: record)
+    assert shown == [(len(data), len(data))]

@@ -1,7 +1,7 @@
 """The client that sends mail, for all frameworks."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from ssl import SSLContext
 from typing import Unpack
 
@@ -42,9 +42,10 @@ from ._header_envelope import envelope_of
 from ._login import LoginSource
 from ._messages import Inconvertible
 from ._options import check_login
+from ._preparation import prepare
 from ._results import SendResult
 from ._setup import Setup
-from ._sources import Body, Source, regrouped, source_of, with_line_ends
+from ._sources import Body, Source, regrouped, with_line_ends
 
 
 class Unsendable(LocalProtocolError):
@@ -91,7 +92,7 @@ class Client:
 
     @property
     def is_idle(self) -> bool:
-        """Whether the connection is open and ready for a message, and neither XCLIENT nor XFORWARD was sent."""
+        """Whether the connection is open and ready for a message, without XCLIENT, XFORWARD and a login on demand."""
         return self._driver.connection.state is State.READY and not (self._driver.is_busy or self.usage.is_personal)
 
     @property
@@ -136,20 +137,35 @@ class Client:
         if not given:
             raise LocalProtocolError("a message needs a recipient")
 
-        binary = options.get("body_type") is BodyType.BINARYMIME
-        takes_utf8 = "SMTPUTF8" in self.extensions
+        async with aclosing(await self._prepare(body, options)) as source:
+            return await self._send(sender, given, source, options)
+
+    async def _prepare(self, body: Body, options: SendOptions) -> Source:
         try:
-            source = source_of(body, eight_bit=self._takes_eight_bit, smtputf8=takes_utf8)
+            return await prepare(
+                body,
+                eight_bit=self._takes_eight_bit,
+                smtputf8="SMTPUTF8" in self.extensions,
+                binary=options.get("body_type") is BodyType.BINARYMIME,
+                sign=options.get("sign"),
+                run_blocking=self._driver.stream.run_blocking,
+            )
         except Inconvertible as exc:
             raise Unsendable(Reply(554, f"The message cannot be converted: {exc}", enhanced="5.6.3")) from exc
+
+    async def _send(self, sender: Sender, given: list[Rcpt], source: Source, options: SendOptions) -> SendResult:
+        binary = options.get("body_type") is BodyType.BINARYMIME
+        takes_utf8 = "SMTPUTF8" in self.extensions
         try:
             reverse_path = Path(str(sender)) if takes_utf8 else path_in_ascii(Path(str(sender)))
             rcpts = given if takes_utf8 else [rcpt_in_ascii(rcpt) for rcpt in given]
         except NotInAscii as exc:
             raise Unsendable(Reply(553, str(exc), enhanced="5.6.7")) from exc
-        await source.examine(self._driver.stream.run_blocking)
         mail = make_mail(reverse_path, options, self._found(source, rcpts, reverse_path, binary=binary))
         self._check(mail, source)
+        examined = source.examined
+        total = (examined.size if binary else examined.size_as_text) if examined else options.get("size")
+        self._driver.report_to(options.get("progress"), total)
 
         replies: dict[Path, Reply] = {}
         final = _LOST
@@ -318,6 +334,7 @@ class Client:
         possible; the session then continues without a login.
         """
         check_login(auth, auth_mechanisms)
+        self.usage.is_personal = True
         return await self._setup.log_in(auth, auth_mechanisms)
 
     # Other commands

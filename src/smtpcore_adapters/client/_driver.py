@@ -77,7 +77,7 @@ class Usage:
     goodbye: Answered | None = None
     """The reply with which the server has ended the session, such as 421, and the command that was answered."""
     is_personal: bool = False
-    """Whether XCLIENT or XFORWARD was sent, so that the server treats the connection as that of another client."""
+    """Whether XCLIENT or XFORWARD was sent, or a login on demand: the connection may count as another client's."""
 
 
 class ClientDriver:
@@ -104,6 +104,10 @@ class ClientDriver:
         self._is_at_end = False
         self._is_closed = False
         self._last: Request | None = None
+
+        self._progress: Callable[[int, int | None], object] | None = None
+        self._total: int | None = None
+        self._sent = 0
 
         self.usage: Usage = Usage()
         """The use of the connection."""
@@ -210,6 +214,15 @@ class ClientDriver:
 
     # Bodies
 
+    def report_to(self, progress: Callable[[int, int | None], object] | None, total: int | None) -> None:
+        """Call `progress` after each piece of the next bodies, with the octets sent and `total`."""
+        self._progress, self._total = progress, total
+
+    def _report(self, octets: int) -> None:
+        self._sent += octets
+        if self._progress:
+            self._progress(self._sent, self._total)
+
     async def send_body(self, pieces: AsyncGenerator[bytes, None], answers: list[Answered]) -> None:
         """Send a body after the 354 reply to DATA, and add the replies to `answers`: one, or several in LMTP.
 
@@ -228,6 +241,7 @@ class ClientDriver:
                             return
                         self._send(DataChunk(piece))
                         await self._flush(answers)
+                        self._report(len(piece))
 
             await self._read_arrived(answers)
             if not answers:
@@ -266,6 +280,7 @@ class ClientDriver:
         if data:
             self._conn.send(DataChunk(data))
         await self._take_answers(answers, left=left)
+        self._report(len(data))
 
     async def _watched(self, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
         async with aclosing(pieces):
@@ -281,6 +296,7 @@ class ClientDriver:
 
     @asynccontextmanager
     async def _message(self) -> AsyncGenerator[None, None]:
+        self._sent = 0
         try:
             with self._exclusively():
                 yield

@@ -1,6 +1,6 @@
 """The envelope of a message: build MAIL and RCPT from the options of `Client.send`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TypeAlias, TypedDict
 
@@ -20,6 +20,7 @@ from smtpcore import (
 )
 
 from .._names import check_options
+from ._preparation import Sign
 
 Sender: TypeAlias = str | Path | Mailbox
 """The reverse path, to which failures are reported; empty for a message that must not cause reports."""
@@ -32,7 +33,7 @@ Recipients: TypeAlias = Iterable[Recipient] | Recipient
 
 
 class SendOptions(TypedDict, total=False):
-    """The options of a message. Each option needs a server that offers its extension."""
+    """The options of a message. Each option that sets a parameter needs a server that offers its extension."""
 
     size: int
     """The size of the body in octets, if it cannot be determined from the body (RFC 1870)."""
@@ -68,6 +69,13 @@ class SendOptions(TypedDict, total=False):
     """The solicitation class keywords of the message (RFC 3865)."""
     submitter: Submitter
     """The submitter of the message, for AUTH= (RFC 4954 section 5)."""
+    sign: Sign
+    """A function or coroutine function that signs the message, for example with DKIM. It gets the octets exactly as the
+    server gets them, and returns header fields for the top of the message, or the whole signed message. The message is
+    held in memory. A plain function runs in a thread."""
+    progress: Callable[[int, int | None], object]
+    """A function that is called after each piece of the body: with the number of octets that were sent, and the size of
+    the body or None if the size is unknown. If the message is sent in several transactions, the count starts again."""
     params: Mapping[str, object]
     """Parameters of MAIL from your own extensions, by keyword: see `ConnectOptions.extensions`."""
 
@@ -76,7 +84,7 @@ _UNLIKE_THEIR_KEYWORDS = {"body_type": "BODY", "hold_for": "HOLDFOR", "hold_unti
 KEYWORDS: Mapping[str, str] = {
     option: _UNLIKE_THEIR_KEYWORDS.get(option, option.upper().replace("_", "-"))
     for option in SendOptions.__annotations__
-    if option not in ("notify", "params")
+    if option not in ("notify", "params", "sign", "progress")
 }
 """The keyword of the MAIL parameter that each option sets, in the order on the wire."""
 

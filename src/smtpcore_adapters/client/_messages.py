@@ -10,7 +10,9 @@ import binascii
 import re
 from base64 import encodebytes
 from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy, deepcopy
+from email import message_from_bytes
 from email.headerregistry import Address, AddressHeader
 from email.message import Message
 from email.policy import EmailPolicy, default
@@ -31,7 +33,7 @@ def flatten(message: AnyMessage, *, eight_bit: bool, smtputf8: bool) -> tuple[by
     `eight_bit` and `smtputf8` say whether the server offers 8BITMIME and SMTPUTF8. Raises `Inconvertible` and no other
     exception, for any content of a parsed message.
     """
-    try:
+    with _malformed_as_inconvertible():
         converted = _without_bcc(message)
         if not smtputf8:
             _convert_domains(converted)
@@ -41,17 +43,62 @@ def flatten(message: AnyMessage, *, eight_bit: bool, smtputf8: bool) -> tuple[by
             _convert(converted, eight_bit=eight_bit, is_whole=True)
 
         data = _as_bytes(converted, eight_bit=eight_bit, utf8=is_international and smtputf8)
-    except Inconvertible:
-        raise
-    except NotInAscii as exc:
-        raise Inconvertible(str(exc)) from exc
-    except Exception as exc:
-        raise Inconvertible(f"the message is malformed: {exc}") from exc
 
     if b"\0" in data:
         raise Inconvertible("NUL in a header field, or in the text around the parts")
 
     return data, is_international
+
+
+@contextmanager
+def _malformed_as_inconvertible() -> Iterator[None]:
+    # The `email` package raises exceptions of several types for malformed messages.
+    try:
+        yield
+    except Inconvertible:
+        raise
+    except NotInAscii as exc:
+        raise Inconvertible(str(exc)) from exc
+    except Exception as exc:
+        raise Inconvertible(f"the message is malformed: {str(exc)!a}") from exc
+
+
+def to_seven_bit(data: bytes) -> bytes:
+    """Return the octets of a MIME message in 7 bits.
+
+    Raises:
+        Inconvertible: as for `flatten`; also if the message is malformed, or has no MIME-Version, so that nothing says
+            what its octets mean.
+    """
+    with _malformed_as_inconvertible():
+        message = message_from_bytes(data)
+        if "MIME-Version" not in message:
+            raise Inconvertible("octets beyond ASCII in a message without MIME-Version")
+        if any(part.defects for part in message.walk()):
+            raise Inconvertible("octets beyond ASCII in a malformed message")
+
+        _convert(message, eight_bit=False, is_whole=True)
+        return _as_bytes(message, eight_bit=False, utf8=False)
+
+
+def encode_text(text: str) -> tuple[bytes, bool]:
+    """Return a message that is given as text in UTF-8, and whether its header needs SMTPUTF8.
+
+    Raises:
+        Inconvertible: a part with characters beyond ASCII declares another charset than UTF-8, or none.
+    """
+    if text.isascii():
+        return text.encode(), False
+
+    with _malformed_as_inconvertible():
+        data = text.encode()
+        parts = [*message_from_bytes(data).walk()]
+        for part in parts:
+            charset = str(part.get_content_charset()).lower()
+            if not part.is_multipart() and not _payload_of(part).isascii() and charset not in ("utf-8", "utf8"):
+                raise Inconvertible(f"text beyond ASCII in a part without charset=utf-8 (it has {charset[:40]!a})")
+
+    return data, any(_has_octets(value) for part in parts for _, value in part.raw_items())
 
 
 _ADDRESS_FIELDS = ("From", "Sender", "Reply-To", "To", "Cc", "Resent-From", "Resent-Sender", "Resent-To", "Resent-Cc")

@@ -1,27 +1,30 @@
-"""Sources of message bodies: bytes, messages of the `email` package, files and iterables."""
+"""Sources of message bodies: bytes, text, messages of the `email` package, files and iterables."""
 
 # Each source yields pieces of bounded size, so that a body of any size is sent in constant memory. Before the first
-# piece, a source also determines what MAIL announces: the size, and whether there are octets beyond ASCII.
+# piece, a source also determines what MAIL announces: the size, and whether there are octets beyond ASCII. An iterator
+# can be read only once, so its first `PIECE` octets are read before MAIL. A message that ends within these octets is as
+# well known as `bytes`.
 
 import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Collection, Iterable
 from contextlib import aclosing
 from email.message import Message
-from typing import BinaryIO, Protocol, TypeAlias, TypeGuard
+from typing import Any, BinaryIO, Protocol, TypeAlias, TypeGuard
 
-from ._messages import flatten
+from ._messages import encode_text, flatten
 
 PIECE = 262_144
 """Octets of a piece. Larger pieces are not sent faster."""
 
-Body: TypeAlias = bytes | bytearray | memoryview | Message | BinaryIO | Iterable[bytes] | AsyncIterable[bytes]
-"""A message as bytes, a message of the `email` package, a binary file, or an iterable of pieces, cut anywhere."""
+Body: TypeAlias = str | bytes | bytearray | memoryview | Message | BinaryIO | Iterable[bytes] | AsyncIterable[bytes]
+"""A message as bytes or text, a message of the `email` package, a binary file, or an iterable of pieces of bytes, cut
+anywhere."""
 
 _OCTETS = (bytes, bytearray, memoryview)
 _sub_line_end = re.compile(rb"\r\n|\r|\n").sub
 
-RunBlocking: TypeAlias = Callable[..., Awaitable[bytes]]
+RunBlocking: TypeAlias = Callable[..., Awaitable[Any]]
 
 
 class Readable(Protocol):
@@ -40,7 +43,7 @@ class Seekable(Readable, Protocol):
     def seek(self, offset: int, whence: int = 0, /) -> int: ...
 
 
-class _Examined:
+class Examined:
     """The size of a body and the kinds of octets in it, counted while its pieces are added."""
 
     def __init__(self) -> None:
@@ -71,7 +74,7 @@ class _Examined:
 class Source(ABC):
     """A body that is ready to be sent."""
 
-    examined: "_Examined | None" = None
+    examined: "Examined | None" = None
     """The size of the body and the kinds of octets in it, or None if they are unknown before sending."""
     needs_smtputf8: bool = False
     """Whether the header has addresses that only SMTPUTF8 can carry (RFC 6532)."""
@@ -80,6 +83,10 @@ class Source(ABC):
 
     async def examine(self, run_blocking: RunBlocking) -> None:
         """Set `examined` if the body can be read before it is sent."""
+        return
+
+    async def aclose(self) -> None:
+        """Close the iterator of the body, if an iterator was begun."""
         return
 
     @abstractmethod
@@ -101,12 +108,11 @@ def source_of(body: Body, *, eight_bit: bool, smtputf8: bool) -> Source:
     """
     _check(body)
     if isinstance(body, _OCTETS):
-        return _Octets(bytes(body))
+        return Octets(bytes(body))
+    if isinstance(body, str):
+        return Octets(*encode_text(body))
     if isinstance(body, Message):
-        data, needs_smtputf8 = flatten(body, eight_bit=eight_bit, smtputf8=smtputf8)
-        source = _Octets(data)
-        source.needs_smtputf8 = needs_smtputf8
-        return source
+        return Octets(*flatten(body, eight_bit=eight_bit, smtputf8=smtputf8))
     if _is_file(body) and not isinstance(body, AsyncIterable):
         return _File(body)
 
@@ -123,25 +129,26 @@ def _is_seekable(file: Readable) -> TypeGuard[Seekable]:
 
 
 def _check(body: object) -> None:
-    if isinstance(body, str):
-        raise TypeError("a body must be bytes, not str: encode the text, or build an EmailMessage")
     if _is_file(body) and hasattr(body, "encoding"):
         raise TypeError("a body must be bytes: open the file in binary mode")
     if not _is_file(body) and not isinstance(body, Message | Iterable | AsyncIterable):
         raise TypeError(
-            f"a body cannot be {type(body).__name__}: give bytes, an EmailMessage, a binary file or an iterable"
+            f"a body cannot be {type(body).__name__}: give bytes, text, an EmailMessage, a binary file or an iterable"
         )
-    if isinstance(body, Collection) and not isinstance(body, (*_OCTETS, Message)):
+    if isinstance(body, Collection) and not isinstance(body, (str, *_OCTETS, Message)):
         for piece in body:
             _checked_piece(piece)
 
 
-class _Octets(Source):
+class Octets(Source):
+    """A body in memory."""
+
     is_repeatable = True
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, needs_smtputf8: bool = False) -> None:
         self._data = data
-        self.examined = _Examined()
+        self.needs_smtputf8 = needs_smtputf8
+        self.examined = Examined()
         self.examined.add(data)
 
     async def pieces(self, run_blocking: RunBlocking) -> AsyncGenerator[bytes, None]:
@@ -149,33 +156,79 @@ class _Octets(Source):
             yield self._data[start : start + PIECE]
 
 
-class _File(Source):
+class _Unexamined(Source):
+    """A body that is known only after it was read."""
+
+    def __init__(self) -> None:
+        self._first: list[bytes] = []
+        """The pieces that were read before MAIL."""
+        self._rest: AsyncGenerator[bytes, None] | None = None
+
+    @abstractmethod
+    def _iterate(self, run_blocking: RunBlocking) -> AsyncGenerator[bytes, None]:
+        """Yield the body in pieces, from its beginning."""
+
+    async def examine(self, run_blocking: RunBlocking) -> None:
+        examined = Examined()
+        if self.is_repeatable:
+            async for piece in self._iterate(run_blocking):
+                examined.add(piece)
+            self.examined = examined
+            return
+
+        self._rest = self._iterate(run_blocking)
+        async for piece in self._rest:
+            self._first.append(piece)
+            examined.add(piece)
+            if examined.size >= PIECE:
+                return
+
+        self.examined = examined
+        self.is_repeatable = True
+
+    async def pieces(self, run_blocking: RunBlocking) -> AsyncGenerator[bytes, None]:
+        if self._rest:
+            for piece in self._first:
+                yield piece
+            async for piece in self._rest:
+                yield piece
+        else:
+            async with aclosing(self._iterate(run_blocking)) as pieces:
+                async for piece in pieces:
+                    yield piece
+
+    async def aclose(self) -> None:
+        if self._rest:
+            await self._rest.aclose()
+
+
+class _File(_Unexamined):
     def __init__(self, file: Readable) -> None:
+        super().__init__()
         self._file = file
         self._seekable = file if _is_seekable(file) and file.seekable() else None
         self._start = self._seekable.tell() if self._seekable else 0
         self.is_repeatable = self._seekable is not None
 
     async def examine(self, run_blocking: RunBlocking) -> None:
+        await super().examine(run_blocking)
         if self._seekable:
-            examined = _Examined()
-            async for piece in self.pieces(run_blocking):
-                examined.add(piece)
             self._seekable.seek(self._start)
-            self.examined = examined
 
-    async def pieces(self, run_blocking: RunBlocking) -> AsyncGenerator[bytes, None]:
+    async def _iterate(self, run_blocking: RunBlocking) -> AsyncGenerator[bytes, None]:
         if self._seekable:
             self._seekable.seek(self._start)
         while piece := await run_blocking(self._file.read, PIECE):
             yield _checked_piece(piece)
 
 
-class _Pieces(Source):
+class _Pieces(_Unexamined):
     def __init__(self, pieces: Iterable[bytes] | AsyncIterable[bytes]) -> None:
+        super().__init__()
         self._given = pieces
+        self.is_repeatable = isinstance(pieces, Collection)
 
-    async def pieces(self, run_blocking: RunBlocking) -> AsyncGenerator[bytes, None]:
+    async def _iterate(self, run_blocking: RunBlocking) -> AsyncGenerator[bytes, None]:
         if isinstance(self._given, AsyncGenerator):
             async with aclosing(self._given):  # close the generator here: the caller may have no reference to it
                 async for piece in self._given:

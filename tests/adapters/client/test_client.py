@@ -21,6 +21,7 @@ from smtpcore_adapters import (
     SendResult,
     Unsendable,
 )
+from smtpcore_adapters.client._sources import PIECE
 from tests.adapters.fakes import SILENCE, Early, Step, chunks, step
 from tests.adapters.playbook import ACCEPTED, ONE, SENDER, TAKEN, TWO, ClientPlaybook, client
 from tests.playbook import GO_AHEAD, OK, offer
@@ -241,8 +242,14 @@ def test_recipients_above_rcptmax_are_split_into_transactions() -> None:
 def test_body_from_an_iterator_cannot_be_split_into_transactions() -> None:
     book = client("LIMITS RCPTMAX=1")
     with pytest.raises(Unsendable):
-        book.deliver([b"hi\r\n"], to=[ONE, TWO])
+        book.deliver(iter([b"x" * PIECE, b"\r\n"]), to=[ONE, TWO])
     book.wire()
+
+
+def test_short_body_from_an_iterator_is_sent_in_several_transactions() -> None:
+    book = client("LIMITS RCPTMAX=1").send(*[OK, OK, GO_AHEAD, ACCEPTED] * 2)
+    assert len(book.deliver(iter([b"hi\r\n"]), to=[ONE, TWO]).accepted) == 2
+    assert book.output.count(b"DATA\r\nhi\r\n.\r\n") == 2
 
 
 def test_421_between_two_transactions_is_the_result_of_remaining_recipients() -> None:

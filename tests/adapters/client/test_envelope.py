@@ -23,6 +23,7 @@ from smtpcore import (
     Submitter,
 )
 from smtpcore_adapters import TlsMode, Unsendable
+from smtpcore_adapters.client._sources import PIECE
 from tests.adapters.fakes import step
 from tests.adapters.playbook import ACCEPTED, ONE, TWO, client
 from tests.playbook import GO_AHEAD, OK
@@ -39,7 +40,9 @@ def envelope(*args: Any, offers: Sequence[str] = FULL, recipients: int = 1, **op
 def test_size_is_declared_if_known() -> None:
     assert envelope(b"a\nb\n") == ["MAIL FROM:<a@c.example> SIZE=6", "RCPT TO:<b@s.example>"]
     assert envelope(io.BytesIO(b"hi\r\n"))[0] == "MAIL FROM:<a@c.example> SIZE=4"
-    assert envelope([b"hi\r\n"], size=77)[0] == "MAIL FROM:<a@c.example> BODY=8BITMIME SIZE=77"
+    assert envelope([b"hi\r\n"])[0] == "MAIL FROM:<a@c.example> SIZE=4"
+    assert envelope(iter([b"hi\r\n"]))[0] == "MAIL FROM:<a@c.example> SIZE=4"
+    assert envelope(iter([b"x" * PIECE]), size=77)[0] == "MAIL FROM:<a@c.example> BODY=8BITMIME SIZE=77"
 
 
 def test_8bit_body_is_declared() -> None:

@@ -508,7 +508,7 @@ def test_invalid_argument_raises_before_anything_is_sent(backend: str, store: Me
         async with connect() as client:
             with pytest.raises(ProtocolError):
                 await client.send(SENDER, [], b"")
-            body: Any = "text"
+            body: Any = ["text"]
             with pytest.raises(TypeError):
                 await client.send(SENDER, RECIPIENT, body)
             assert (await client.send(SENDER, RECIPIENT, b"")).accepted

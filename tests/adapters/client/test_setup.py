@@ -21,7 +21,10 @@ def test_plaintext_session_gets_tls_and_a_login_on_demand() -> None:
     step(book.client.starttls())
     verified.append(book.client.is_verified)
     assert verified == [False, True]
+    idle = [book.client.is_idle]
     assert step(book.client.login(TIM)).code == 235
+    idle.append(book.client.is_idle)
+    assert idle == [True, False], "a pool must not give the connection to someone else"
     book.wire(b"STARTTLS\r\n", b"EHLO c.example\r\n", b"AUTH PLAIN AHRpbQBzZWNyZXQ=\r\n")
 
 

@@ -94,7 +94,7 @@ def test_body_may_be_any_buffer_of_octets(body: Any) -> None:
     assert sent_body(body) == b"a\r\nb\r\n.\r\n"
 
 
-WRONG = ["text", io.StringIO("text"), 1, None, ["text"], [b"text", "text"], (1, 2), {"a": b"b"}, array("b", b"text")]
+WRONG = [io.StringIO("text"), 1, None, ["text"], [b"text", "text"], (1, 2), {"a": b"b"}, array("b", b"text")]
 
 
 @pytest.mark.parametrize("body", WRONG)
@@ -120,12 +120,17 @@ def test_binary_file_of_a_wrapper_is_sent_in_large_pieces(tmp_path: Path) -> Non
         assert source.is_repeatable
 
 
-def texts() -> Iterator[Any]:
-    yield b"fine\r\n"
+LONG = b"fine\r\n" * PIECE
+"""More than is read before MAIL."""
+
+
+def texts(first: bytes) -> Iterator[Any]:
+    yield first
     yield "text"
 
 
-async def async_texts() -> AsyncIterator[Any]:
+async def async_texts(first: bytes) -> AsyncIterator[Any]:
+    yield first
     yield "text"
 
 
@@ -133,12 +138,23 @@ async def async_texts() -> AsyncIterator[Any]:
 def test_iterator_that_yields_text_is_a_type_error_and_leaves_the_message_unfinished(make: Any) -> None:
     book = client().send(OK, OK, GO_AHEAD)
     with pytest.raises(TypeError, match="must be bytes, not str"):
-        book.deliver(make())
+        book.deliver(make(LONG))
     assert not book.client.is_open
     assert not book.output.endswith(b".\r\n")
 
 
-@pytest.mark.parametrize("body", [b"x\0y\r\n", io.BytesIO(b"x\0y\r\n")])
+@pytest.mark.parametrize("make", [texts, async_texts])
+def test_iterator_that_soon_yields_text_is_a_type_error_before_mail(make: Any) -> None:
+    book = client()
+    with pytest.raises(TypeError, match="must be bytes, not str"):
+        book.deliver(make(b"fine\r\n"))
+    assert book.client.is_open
+    book.wire()
+
+
+@pytest.mark.parametrize(
+    "body", [b"x\0y\r\n", io.BytesIO(b"x\0y\r\n"), "x\0y\r\n", [b"x\0y\r\n"], chunks(b"x\0y\r\n"), Pipe(b"\0")]
+)
 def test_body_with_a_nul_is_refused_before_mail(body: Any) -> None:
     book = client()
     with pytest.raises(LocalProtocolError, match="NUL"):
@@ -162,7 +178,17 @@ BIG = b"x\n" * 40_000
 
 @pytest.mark.parametrize(
     "body",
-    [BIG, io.BytesIO(BIG), bytearray(BIG), io.BytesIO(BIG[:-1]), b"x\r\n" * 40_000, io.BytesIO(b"x\r\n" * 40_000)],
+    [
+        BIG,
+        BIG.decode(),
+        io.BytesIO(BIG),
+        bytearray(BIG),
+        io.BytesIO(BIG[:-1]),
+        b"x\r\n" * 40_000,
+        io.BytesIO(b"x\r\n" * 40_000),
+        [BIG[:5], BIG[5:]],
+        dict.fromkeys([BIG]),
+    ],
 )
 def test_size_counts_the_line_ends_that_are_sent(body: Any) -> None:
     with pytest.raises(Unsendable):
@@ -236,6 +262,15 @@ def test_exception_in_a_body_iterator_leaves_the_message_unfinished() -> None:
         yield b"x" * 600_000
         raise KeyError("lost")
 
+    def lost() -> Iterator[bytes]:
+        yield b"x"
+        raise KeyError("lost")
+
+    book = client()
+    with pytest.raises(KeyError):
+        book.deliver(lost())
+    assert book.client.is_open
+    book.wire()
     for offers, answer in (["8BITMIME"], GO_AHEAD), (["8BITMIME", "CHUNKING"], OK):
         book = client(*offers).send(OK, OK, answer, OK, ACCEPTED)
         with pytest.raises(KeyError):
@@ -248,13 +283,80 @@ def test_exception_in_a_body_iterator_leaves_the_message_unfinished() -> None:
 def test_undeclared_8bit_octets_leave_the_message_unfinished() -> None:
     book = client().send(OK, OK, GO_AHEAD)
     with pytest.raises(LocalProtocolError, match="beyond ASCII"):
-        book.deliver([b"fine\r\n", b"\xff\r\n"])
+        book.deliver(iter([LONG, b"\xff\r\n"]))
     assert not book.client.is_open
     assert not book.output.endswith(b".\r\n")
 
 
 def test_invalid_octet_in_a_chunk_closes_the_connection() -> None:
-    book = client("CHUNKING").send(OK, OK)
+    book = client("CHUNKING").send(OK, OK, *[OK] * (len(LONG) // PIECE))
     with pytest.raises(LocalProtocolError, match="NUL"):
-        book.deliver([b"\0\r\n"])
+        book.deliver(iter([LONG, b"\0\r\n"]))
     assert b"LAST" not in book.output
+    assert not book.client.is_open
+
+
+# Text
+
+
+@pytest.mark.parametrize("text", ["a\n.b", "Subject: x\r\n\r\nhi"])
+def test_text_is_sent_with_crlf_line_ends(text: str) -> None:
+    assert (
+        sent_body(text) == text.replace("\r\n", "\n").replace("\n", "\r\n").replace(".b", "..b").encode() + b"\r\n.\r\n"
+    )
+
+
+UTF8 = "MIME-Version: 1.0\nContent-Type: text/plain; charset=UTF-8\nContent-Transfer-Encoding: 8bit\n\nGrüße\n"
+
+
+def test_text_beyond_ascii_is_sent_in_utf8_if_the_message_says_so() -> None:
+    assert sent_body(UTF8) == UTF8.replace("\n", "\r\n").encode() + b".\r\n"
+    assert b"Content-Transfer-Encoding: base64\r\n\r\nR3LDvMOfZQ0K\r\n" in sent_body(UTF8, offers=())
+
+
+@pytest.mark.parametrize(
+    "text", ["Grüße", UTF8.replace("UTF-8", "latin-1"), UTF8.replace("; charset=UTF-8", ""), "\ud800"]
+)
+def test_text_with_another_charset_is_unsendable(text: str) -> None:
+    book = client("8BITMIME", "SMTPUTF8")
+    with pytest.raises(Unsendable) as caught:
+        book.deliver(text)
+    assert (caught.value.reply.code, caught.value.reply.enhanced) == (554, "5.6.3")
+    book.wire()
+
+
+def test_text_with_a_header_beyond_ascii_needs_smtputf8() -> None:
+    book = client("8BITMIME", "SMTPUTF8").send(OK, OK, GO_AHEAD, ACCEPTED)
+    assert book.deliver("Subject: Grüße\n\nhi\n").accepted
+    assert book.sent[0].endswith(b" SMTPUTF8\r\n")
+    with pytest.raises(Unsendable):
+        client("8BITMIME").deliver("Subject: Grüße\n\nhi\n")
+
+
+# Closing
+
+
+@pytest.mark.parametrize("size", [1, PIECE])
+def test_iterator_is_closed_if_the_message_is_not_sent(size: int) -> None:
+    closed: list[bool] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        try:
+            yield b"\xff" * size
+            yield b"\r\n"
+        finally:
+            closed.append(True)
+
+    with pytest.raises(Unsendable):
+        client().deliver(body(), requiretls=True)
+    assert closed == [True]
+
+
+def test_body_is_not_read_before_mail_without_need() -> None:
+    def body() -> Iterator[bytes]:
+        yield LONG
+        assert b"MAIL" in book.output
+        yield b"end\r\n"
+
+    book = client("8BITMIME").send(OK, OK, GO_AHEAD, ACCEPTED)
+    assert book.deliver(body()).accepted
