@@ -198,7 +198,7 @@ def test_on_demand_example_tries_one_login_after_the_other(capsys: pytest.Captur
             return reply
 
     assert step(main()).code == 235
-    assert capsys.readouterr().out == "the server refuses AUTH PLAIN: 535 5.7.8 no\n"
+    assert capsys.readouterr().out == "s.example:25: the server refuses AUTH PLAIN: 535 5.7.8 no\n"
 
 
 def test_signing_example_signs_what_the_server_gets() -> None:
