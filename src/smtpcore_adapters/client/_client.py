@@ -43,6 +43,7 @@ from ._login import LoginSource
 from ._messages import Inconvertible
 from ._options import check_login
 from ._preparation import prepare
+from ._progress import Progress
 from ._results import SendResult
 from ._setup import Setup
 from ._sources import Body, Source, regrouped, with_line_ends
@@ -165,7 +166,7 @@ class Client:
         self._check(mail, source)
         examined = source.examined
         total = (examined.size if binary else examined.size_as_text) if examined else options.get("size")
-        self._driver.report_to(options.get("progress"), total)
+        self._driver.progress = Progress(options.get("progress"), total)
 
         replies: dict[Path, Reply] = {}
         final = _LOST

@@ -61,6 +61,7 @@ from smtpcore import (
 
 from ..streams._stream import Shielding, Stream
 from ._naming import name
+from ._progress import Progress
 from ._results import Disconnected
 
 T = TypeVar("T")
@@ -105,16 +106,16 @@ class ClientDriver:
         self._is_closed = False
         self._last: Request | None = None
 
-        self._progress: Callable[[int, int | None], object] | None = None
-        self._total: int | None = None
-        self._sent = 0
-
         self.usage: Usage = Usage()
         """The use of the connection."""
+        self.progress: Progress = Progress()
+        """The progress of the next bodies."""
         self.body_error: Exception | None = None
         """The exception that the iteration over a body raised."""
         self.stream: Stream = stream
         """The stream below the dialogue."""
+        if stream.tls:  # a stream of the program may have TLS already
+            self._conn.tls_established()
 
     @property
     def connection(self) -> ClientConnection:
@@ -214,15 +215,6 @@ class ClientDriver:
 
     # Bodies
 
-    def report_to(self, progress: Callable[[int, int | None], object] | None, total: int | None) -> None:
-        """Call `progress` after each piece of the next bodies, with the octets sent and `total`."""
-        self._progress, self._total = progress, total
-
-    def _report(self, octets: int) -> None:
-        self._sent += octets
-        if self._progress:
-            self._progress(self._sent, self._total)
-
     async def send_body(self, pieces: AsyncGenerator[bytes, None], answers: list[Answered]) -> None:
         """Send a body after the 354 reply to DATA, and add the replies to `answers`: one, or several in LMTP.
 
@@ -241,7 +233,7 @@ class ClientDriver:
                             return
                         self._send(DataChunk(piece))
                         await self._flush(answers)
-                        self._report(len(piece))
+                        self.progress.add(len(piece))
 
             await self._read_arrived(answers)
             if not answers:
@@ -280,7 +272,7 @@ class ClientDriver:
         if data:
             self._conn.send(DataChunk(data))
         await self._take_answers(answers, left=left)
-        self._report(len(data))
+        self.progress.add(len(data))
 
     async def _watched(self, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
         async with aclosing(pieces):
@@ -296,7 +288,7 @@ class ClientDriver:
 
     @asynccontextmanager
     async def _message(self) -> AsyncGenerator[None, None]:
-        self._sent = 0
+        self.progress.begin()
         try:
             with self._exclusively():
                 yield
@@ -313,10 +305,6 @@ class ClientDriver:
             self._next_event()  # raises if plaintext arrived after the 220: it may come from an attacker (RFC 3207 4.2)
             await self._before_deadline(partial(self.stream.start_tls, context, server_name=server_name))
             self._conn.tls_established()
-
-    def adopt_tls(self) -> None:
-        """Begin a session over a stream that has TLS already."""
-        self._conn.tls_established()
 
     async def aclose(self) -> None:
         """Send QUIT if QUIT may be sent, and close the connection. Never raises."""

@@ -1,6 +1,6 @@
 """The envelope of a message: build MAIL and RCPT from the options of `Client.send`."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TypeAlias, TypedDict
 
@@ -21,6 +21,7 @@ from smtpcore import (
 
 from .._names import check_options
 from ._preparation import Sign
+from ._progress import Report
 
 Sender: TypeAlias = str | Path | Mailbox
 """The reverse path, to which failures are reported; empty for a message that must not cause reports."""
@@ -73,7 +74,7 @@ class SendOptions(TypedDict, total=False):
     """A function or coroutine function that signs the message, for example with DKIM. It gets the octets exactly as the
     server gets them, and returns header fields for the top of the message, or the whole signed message. The message is
     held in memory. A plain function runs in a thread."""
-    progress: Callable[[int, int | None], object]
+    progress: Report
     """A function that is called after each piece of the body: with the number of octets that were sent, and the size of
     the body or None if the size is unknown. If the message is sent in several transactions, the count starts again."""
     params: Mapping[str, object]

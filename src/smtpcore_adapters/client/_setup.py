@@ -43,7 +43,6 @@ class Setup:
             await driver.stream.send(proxy.encode(), driver.connection.budgets.send)
 
         if driver.stream.tls:
-            driver.adopt_tls()
             self.is_verified = driver.stream.tls.peer_certificate is not None
         elif mode is TlsMode.IMPLICIT:
             await self._shake_hands(options.get("context"))
