@@ -391,6 +391,13 @@ def test_two_ways_to_connect_are_a_value_error(other: str) -> None:
         connect("asyncio", 1, fail, sock=sock, **{other: FakeStream() if other == "stream" else "127.0.0.1"})
 
 
+@pytest.mark.parametrize("make", [smtpcore_adapters.asyncio.Pool, partial(Forward, announce=False)])
+@pytest.mark.parametrize("name", ["sock", "stream"])
+def test_single_connection_for_many_is_a_value_error(make: Callable[..., object], name: str) -> None:
+    with socket.socket() as sock, pytest.raises(ValueError, match=f"{name} is a single connection"):
+        make("s.example", 25, **{name: sock if name == "sock" else FakeStream()})
+
+
 def test_socket_with_tls_is_a_type_error() -> None:
     context = ssl.create_default_context()
     with (

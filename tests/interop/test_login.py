@@ -108,7 +108,12 @@ def test_aiosmtpd_gets_a_labels_and_the_login() -> None:
             assert (await client.send_message(message, sender="a@müller.example")).accepted
 
     collector = Collector()
-    options = {"auth_require_tls": False, "authenticator": authenticate, "data_size_limit": 1_000_000}
+    options = {
+        "enable_SMTPUTF8": False,
+        "auth_require_tls": False,
+        "authenticator": authenticate,
+        "data_size_limit": 1_000_000,
+    }
     with reserved_ports(1) as (port,):
         controller = Controller(collector, hostname="127.0.0.1", port=port, **options)
         controller.start()

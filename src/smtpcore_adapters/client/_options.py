@@ -104,8 +104,11 @@ _HINTS = {
 }
 
 
-def check_connect_options(options: ConnectOptions) -> None:
-    """Raise `TypeError` for an unknown option or a wrong type, and `ValueError` for options that exclude each other."""
+def check_connect_options(options: ConnectOptions, *, many: bool = False) -> None:
+    """Raise `TypeError` for an unknown option or a wrong type, and `ValueError` for options that exclude each other.
+
+    `many` says that the options are for more than one connection.
+    """
     check_options("an option of connect", options, _OPTIONS, _HINTS)
     check_values(options, ConnectOptions, secret=("auth",))
     check_login(options.get("auth"), options.get("auth_mechanisms"))
@@ -115,6 +118,9 @@ def check_connect_options(options: ConnectOptions) -> None:
         raise ValueError("local_address has no effect with path: a Unix socket has no IP address")
     if isinstance(options.get("sock"), ssl.SSLSocket):
         raise TypeError("sock has TLS already: give the socket below, and tls=TlsMode.IMPLICIT")
+    given = [name for name in ("sock", "stream") if many and options.get(name) is not None]
+    if given:
+        raise ValueError(f"{given[0]} is a single connection, and more than one is needed here")
     ways = [name for name in ("sock", "stream", "path") if options.get(name) is not None]
     if len(ways) > 1 or (options.get("local_address") and ways):
         raise ValueError(f"{' and '.join([*ways, 'local_address'][:2])} exclude each other: give one way to connect")
