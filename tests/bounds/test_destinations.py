@@ -18,6 +18,7 @@ from tests.adapters.playbook import ACCEPTED, next_server, session
 from tests.playbook import GO_AHEAD
 
 from ..helpers import pieces
+from ..long import mostly_long
 
 OCTETS = 250_000
 FIELD = b"X-A: " + b"a" * 43 + b"\r\n"
@@ -104,14 +105,14 @@ def peak(destination: str, directory: Path, body: bytes, size: int) -> int:
     return most
 
 
-@pytest.mark.parametrize("destination", DESTINATIONS)
+@pytest.mark.parametrize("destination", mostly_long(DESTINATIONS, "Forward"))
 def test_header_in_small_pieces_takes_as_much_time_as_a_body(destination: str, tmp_path: Path) -> None:
     header, body = (seconds(destination, tmp_path / "M", BODIES[kind], 2) for kind in ("header", "body"))
     assert header < 3 * body
 
 
 @pytest.mark.parametrize("kind", BODIES)
-@pytest.mark.parametrize("destination", DESTINATIONS)
+@pytest.mark.parametrize("destination", mostly_long(DESTINATIONS, "Forward"))
 def test_small_pieces_take_no_more_memory_than_large_pieces(destination: str, kind: str, tmp_path: Path) -> None:
     # The least of three runs counts, because the first use of a function may fill caches, and a thread that an earlier
     # test has left may allocate memory meanwhile.

@@ -354,28 +354,30 @@ def test_client_never_gets_the_signals_of_a_server(clients: list[Situation[Clien
 
 def test_client_sends_exactly_the_requests_that_it_may_send(clients: list[Situation[ClientConnection]]) -> None:
     for situation in clients:
+        refusing = situation.make()
+        before = seen(refusing)
         for request in REQUESTS:
-            client = situation.make()
-            if client.may_send(request):
+            if refusing.may_send(request):
+                client = situation.make()
                 assert client.state not in (State.CONNECTED, State.CLOSED), situation.name
                 client.send(request)
             else:
                 with pytest.raises(LocalProtocolError):
-                    client.send(request)
-                assert is_unchanged(client, situation), (situation.name, request)
+                    refusing.send(request)
+                assert seen(refusing) == before, (situation.name, request)
+        assert is_unchanged(refusing, situation), situation.name
 
 
 def test_request_that_need_not_wait_stays_refused_after_the_replies(clients: list[Situation[ClientConnection]]) -> None:
     for situation in clients:
-        for request in REQUESTS:
+        client = situation.make()
+        refused = [each for each in REQUESTS if not client.must_wait(each) and not client.may_send(each)]
+        for octets in REPLIES.values() if refused else ():
             client = situation.make()
-            if client.must_wait(request) or client.may_send(request):
-                continue
-            for octets in REPLIES.values():
-                client = situation.make()
-                client.data_to_send()
-                while client.replies_due and client.state is not State.CLOSED and not client.octets_left:
-                    client.receive_data(octets)
-                    if not isinstance(outcome(client), Answered):
-                        break
+            client.data_to_send()
+            while client.replies_due and client.state is not State.CLOSED and not client.octets_left:
+                client.receive_data(octets)
+                if not isinstance(outcome(client), Answered):
+                    break
+            for request in refused:
                 assert not client.may_send(request), (situation.name, request, octets)
