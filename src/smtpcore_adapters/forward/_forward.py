@@ -97,9 +97,10 @@ class _Hop:
 class Forward:
     """Forwards mail to another server: `app.include(Forward("192.0.2.25", 25))`.
 
-    Include this object after the handlers that may refuse mail. Each RCPT is sent to the next server, after MAIL for
-    the first recipient, and our client gets the next server's reply. The body is streamed, with a `Received:` field at
-    the top. Each session opens its own connection to the next server when it needs one.
+    Include this object after the handlers that may refuse mail, such as `recipients.RelayPolicy`: the next server
+    decides about all other recipients. Each RCPT is sent to the next server, after MAIL for the first recipient, and
+    our client gets the next server's reply. The body is streamed, with a `Received:` field at the top. Each session
+    opens its own connection to the next server when it needs one.
 
     If the next server speaks LMTP and this server does not, the next server's replies for several recipients may
     differ, but our client expects a single reply. A message that was refused for some recipients is then refused, with
