@@ -158,7 +158,7 @@ class Crowd:
         return clients
 
     def ready(self, client: Client) -> None:
-        """Continue after a client's opening steps."""
+        """Continue when a client has completed its opening steps."""
         if self._opening:
             self._opening -= 1
         else:

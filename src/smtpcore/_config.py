@@ -82,18 +82,18 @@ class Tolerance(Enum):
 
 
 class _Given:
-    __slots__ = ("_given",)  # in a class of its own, because a dataclass has slots for its fields only
+    __slots__ = ("_given",)  # this is a separate class, because a dataclass has slots for its fields only
     _given: frozenset[str]
 
     def __new__(cls, **fields: object) -> Self:
-        """Store the names."""
+        """Store the names of the given fields."""
         self = super().__new__(cls)
         object.__setattr__(self, "_given", frozenset(fields))
         return self
 
 
 def given_fields(config: "Config") -> frozenset[str]:
-    """Return the names of the fields that were passed to `Config(...)`: after `replace` all, after a copy none."""
+    """Return the names of the fields passed to `Config(...)`: all fields after `replace`, no fields after a copy."""
     return config._given
 
 

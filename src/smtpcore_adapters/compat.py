@@ -530,7 +530,11 @@ def _running_loop() -> Any:
 
 
 def _credentials(login: bytes, password: bytes) -> LoginPassword:
-    """Return a `LoginPassword` that is also one of aiosmtpd, if the program uses it: authenticators check the class."""
+    """Return the credentials for an authenticator.
+
+    Authenticators check the class of the credentials. If the program has imported aiosmtpd, the object is an instance
+    of the class of aiosmtpd too.
+    """
     module = sys.modules.get("aiosmtpd.smtp")
     kind: Any = type("LoginPassword", (LoginPassword, module.LoginPassword), {}) if module else LoginPassword
     credentials: LoginPassword = kind(login, password)

@@ -126,8 +126,8 @@ class _Delivery:
 @dataclass(frozen=True, slots=True)
 class _Process:
     app: str | None = None
-    """App of your own, as MODULE:ATTRIBUTE: an App, or a function that returns an App. It is also the argument of the
-    command. The other settings then add to the handlers of the App."""
+    """App of your own, as MODULE:ATTRIBUTE: an App, or a function that returns an App. This setting is also the
+    argument of the command. The other settings then add to the handlers of the App."""
     reload: bool = False
     """Start again when a Python file changes, for development."""
     backend: Literal["asyncio", "trio", "threads"] = "asyncio"

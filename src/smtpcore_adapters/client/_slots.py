@@ -2,9 +2,10 @@
 
 # This module does no I/O and never waits: `Pool` does the I/O, and holds a lock around each call.
 #
-# A slot stands for one task. It waits in a queue until it is granted. A granted slot either has an idle connection or
-# permits its task to open a new one. At most `size` slots are granted or connections idle at any time. A slot keeps its
-# place while its connection is replaced or closed, so that a server with a limit never sees one connection more.
+# A slot stands for one task. The slot waits in a queue until it is granted. A granted slot either has an idle
+# connection or permits its task to open a new one. At most `size` slots are granted or connections idle at any time. A
+# slot keeps its place while its connection is replaced or closed, so that a server with a limit never sees one
+# connection more.
 #
 # A server may end a connection after a number of messages, or refuse a further connection. The pool learns both limits
 # from this 421. A server that is about to restart sends a 421 too, so a learnt limit is forgotten after a time.
