@@ -25,7 +25,7 @@ from ..client._options import ConnectOptions, TlsMode
 from ..forward import Forward
 from ..maildir import Maildir
 from ._printing import PrintedCopies, PrintedMessages, Printer
-from ._settings import describe
+from ._settings import SETTINGS, describe
 
 _match_server = re.compile(r"[\w.-]+:\d+|\[[\da-fA-F:.]+\]:\d+").fullmatch
 DEFAULT = "maildir:Maildir"
@@ -155,7 +155,8 @@ def _checked(scheme: Scheme, given: Mapping[str, tuple[Any, bool]]) -> Mapping[s
     for name, (raw, is_text) in given.items():
         if name not in scheme.parameters:
             known = ", ".join(scheme.parameters) or "no parameters"
-            raise ValueError(f"{name!r} is not a parameter of {scheme.form}, which has {known}")
+            hint = "; set it above the first table" if name in SETTINGS else ""
+            raise ValueError(f"{name!r} is not a parameter of {scheme.form}, which has {known}{hint}")
         kind = scheme.parameters[name]
         try:
             values[name] = msgspec.convert(raw, kind, strict=not is_text)

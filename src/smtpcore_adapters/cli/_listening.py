@@ -43,8 +43,6 @@ class Prepared:
     """The listener with all options of its sessions."""
     tls: Tls | None
     """The certificates."""
-    disabled: frozenset[str]
-    """The extensions that are not offered."""
 
 
 def prepare_listeners(server: Settings, app: App[Any], mechanisms: tuple[str, ...]) -> Sequence[Prepared]:
@@ -80,7 +78,7 @@ def _prepare(
         plaintext_auth=settings["allow_plaintext_auth"],
         auth_mechanisms=_mechanisms(settings, app, mechanisms, disabled, has_tls=options["tls"] is not None),
     )
-    return Prepared(settings, replace(listener, **options), tls, disabled)
+    return Prepared(settings, replace(listener, **options), tls)
 
 
 def library_object(settings: Settings, default: T, **more: Any) -> T:

@@ -229,7 +229,15 @@ class Setting:
             return msgspec.convert(raw, self.kind, strict=not is_text)
         except msgspec.ValidationError:
             shown = "the value" if self.is_secret else f"{raw!r:.200}"
-            raise ValueError(f"{shown} is not {describe(self.kind)}") from None
+            hint = "; write it without quotes" if isinstance(raw, str) and not is_text and self._takes(raw) else ""
+            raise ValueError(f"{shown} is not {describe(self.kind)}{hint}") from None
+
+    def _takes(self, text: str) -> bool:
+        try:
+            msgspec.convert(text, self.kind, strict=False)
+            return True
+        except msgspec.ValidationError:
+            return False
 
 
 _SECRET = frozenset({"auth"})

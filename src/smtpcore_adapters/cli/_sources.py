@@ -173,7 +173,7 @@ class _Table:
 def _read(file: Path) -> tuple[_Table, list[_Table]]:
     """Return the values of the file itself, and of each of its listeners."""
     try:
-        text = file.read_bytes().decode()
+        text = file.read_bytes().decode("utf-8-sig")
         content = tomllib.loads(text)
     except OSError as exc:
         raise click.UsageError(f"cannot read {file}: {exc.strerror}") from exc
@@ -190,7 +190,7 @@ def _read(file: Path) -> tuple[_Table, list[_Table]]:
 
 
 def _table(lines: "_Lines", content: Mapping[str, object], path: tuple[str | int, ...]) -> _Table:
-    known = [name for name, setting in SETTINGS.items() if setting.in_listener or not path]
+    known = [name for name, setting in SETTINGS.items() if setting.in_listener or not path] + [TABLE] * (not path)
     values: dict[str, Value] = {}
     for key, raw in content.items():
         place = lines.place(*path, key)

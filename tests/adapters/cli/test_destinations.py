@@ -74,6 +74,10 @@ def test_parameters_stand_in_the_url_or_in_the_table(entry: Any) -> None:
         ("smtps://a.example?tls=none", "'tls' is not a parameter of smtps://HOST:PORT, which has tls_ca, user"),
         ("smtp://a.example?xclient=maybe", "xclient: 'maybe' is not true or false"),
         ({"url": "smtp://a.example", "xclient": "true"}, "xclient: 'true' is not true or false"),
+        (
+            {"url": "smtp+unix:/x", "hostname": "x"},
+            "which has xclient, xforward, proxy_protocol, announce; set it above the first table",
+        ),
         ({"to": "print:"}, "a destination needs url: use one of maildir:PATH"),
     ],
 )

@@ -200,7 +200,8 @@ def test_extension_with_a_handler_of_the_app_can_be_offered() -> None:
     app = App()
     app.on("BURL")(lambda session, event: None)
     (prepared,) = prepare("extension = 'BURL'\nburl = 'imap'", app=app)
-    assert "BURL" not in prepared.disabled
+    assert prepared.listener.config
+    assert "BURL" not in prepared.listener.config.disabled
 
 
 def test_app_with_a_handler_of_auth_offers_its_mechanisms() -> None:

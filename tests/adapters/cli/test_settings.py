@@ -56,7 +56,9 @@ def test_values_are_converted(name: str, raw: object, is_text: bool, value: obje
     ("name", "raw", "is_text", "error"),
     [
         ("port", "many", True, "'many' is not a whole number from 0 to 65535"),
-        ("port", "25", False, "'25' is not a whole number from 0 to 65535"),
+        ("port", "25", False, "'25' is not a whole number from 0 to 65535; write it without quotes"),
+        ("port", "x", False, "'x' is not a whole number from 0 to 65535"),
+        ("lmtp", "true", False, "'true' is not true or false; write it without quotes"),
         ("fd", -1, False, "-1 is not a whole number of at least 0"),
         ("timeout", 0, False, "0 is not a number of seconds, more than 0"),
         ("max_errors", "x", True, "'x' is not a whole number of at least 0"),

@@ -103,6 +103,7 @@ def test_without_a_table_the_server_is_the_only_listener(tmp_path: Path, monkeyp
             "[[listener]]\ntls_crt = 'x'",
             "line 2: 'tls_crt' is not a setting of [[listener]]; the nearest is 'tls_cert'",
         ),
+        ("[[listeners]]\nport = 1", "line 1: 'listeners' is not a setting; the nearest is 'listener'"),
         ("[listener]\nport = 1", "line 1: write [[listener]] above the settings of each listener"),
         ("port = 1\n[[listener]]\nport = 2", "line 1: port has no effect with [[listener]]"),
         ("auth = [1]", "line 1: auth: the value is not a list of texts"),
@@ -114,6 +115,11 @@ def test_error_in_the_file_names_the_line(tmp_path: Path, text: str, error: str)
         read(tmp_path / "x.toml")
     assert caught.value.message.startswith(str(tmp_path / "x.toml"))
     assert error in caught.value.message
+
+
+def test_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text("port = 26", encoding="utf-8-sig")
+    assert read(tmp_path / "x.toml")["port"] == 26
 
 
 def test_unreadable_file_is_an_error(tmp_path: Path) -> None:
