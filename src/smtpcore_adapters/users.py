@@ -70,6 +70,10 @@ class Users:
     """
 
     def __init__(self, passwords: Mapping[str, str | ScramKeys]) -> None:
+        self.replace(passwords)
+
+    def replace(self, passwords: Mapping[str, str | ScramKeys]) -> None:
+        """Replace all users, also for the sessions that exist. Users who are logged in stay logged in."""
         self._passwords = {name: given for name, given in passwords.items() if isinstance(given, str)}
         self._names = sorted(passwords)
         # All keys are derived here, because a slow first answer about a user would show that the user exists. The salt

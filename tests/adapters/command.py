@@ -48,7 +48,7 @@ def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
 
 
 def run_in_process(
-    *arguments: str, cwd: Path | None = None, stdin: bytes = b"", password: str = ""
+    *arguments: str, cwd: Path | None = None, stdin: bytes = b"", password: str = "", auth: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run the command to its end in this process, which is much quicker than `run`."""
     logger = logging.getLogger("smtpcore")
@@ -67,6 +67,8 @@ def run_in_process(
         ):
             patch.setattr(sys, "stdin", file)
             patch.setenv("SMTPCORE_PASSWORD", password)
+            if auth is not None:
+                patch.setenv("SMTPCORE_AUTH", auth)
             status = main(arguments)
     finally:
         watchdog.cancel()
@@ -85,10 +87,13 @@ def _standard_input(data: bytes) -> Iterator[io.TextIOWrapper]:
 
 
 @contextmanager
-def running(directory: Path, *arguments: str, stores: bool = True, stdout: int = subprocess.PIPE) -> Iterator[Running]:
+def running(
+    directory: Path, *arguments: str, stores: bool = True, stdout: int = subprocess.PIPE, auth: str = ""
+) -> Iterator[Running]:
     """Run `smtpcore serve` on a free port until the end of the block, and end it with SIGTERM.
 
-    Messages are stored in `directory`, unless `stores` is false or the messages are forwarded.
+    Messages are stored in `directory`, unless `stores` is false or the messages are forwarded. `auth` is a user, as
+    USER:PASSWORD.
     """
     stores = stores and "--deliver" not in arguments
     directory.mkdir(parents=True, exist_ok=True)
@@ -99,7 +104,7 @@ def running(directory: Path, *arguments: str, stores: bool = True, stdout: int =
         stderr=subprocess.PIPE,
         text=True,
         cwd=directory,
-        env=_environment(),
+        env=_environment() | ({"SMTPCORE_AUTH": auth} if auth else {}),
     )
     watchdog = threading.Timer(10 * TIMEOUT, process.kill)
     watchdog.start()

@@ -134,8 +134,8 @@ def test_smtp_source_delivers_over_parallel_connections(server: Running) -> None
 
 @pytest.fixture(scope="module", params=["asyncio", "trio"])
 def submission(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    arguments = ["--backend", request.param, "--self-signed", "--auth", "tim:tans taaf", "--require-auth"]
-    with running(tmp_path_factory.mktemp("submission"), *arguments) as server:
+    arguments = ["--backend", request.param, "--self-signed", "--require-auth"]
+    with running(tmp_path_factory.mktemp("submission"), *arguments, auth="tim:tans taaf") as server:
         yield server
 
     assert server.status == 0

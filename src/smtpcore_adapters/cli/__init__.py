@@ -10,9 +10,9 @@ from smtpcore import __version__
 from .check import check
 from .config import config
 from .explain import explain_file
-from .hash_password import hash_password_command
 from .send import send
 from .serve import serve
+from .user import user
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -29,7 +29,7 @@ cli.add_command(config)
 cli.add_command(send)
 cli.add_command(check)
 cli.add_command(explain_file)
-cli.add_command(hash_password_command)
+cli.add_command(user)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,12 @@ from smtpcore.sasl import ScramKeys
 from ..recipients import AnyRecipient, RecipientPolicy, Recipients
 from ..server._listeners import Listener
 from ..server._session import Session
-from ..users import Users, parse_hash
+from ..users import Users
 from ._destinations import is_loopback
-from ._sources import Settings
+from ._sources import Settings, Source
+from ._user_file import read_user_file
 
-_HASHED = "SCRAM-SHA-256$"
-"""The beginning of a hashed password."""
+_INSTEAD = "set SMTPCORE_AUTH to USER:PASSWORD, or use --users and smtpcore user add"
 FOR_HASHES = ("SCRAM-SHA-256", "PLAIN", "LOGIN")
 """The mechanisms that work for users with hashed passwords."""
 MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
@@ -29,37 +30,67 @@ MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 # Users
 
 
-def read_users(settings: Settings) -> tuple[Users | None, tuple[str, ...]]:
+class ServerUsers(Users):
+    """The users of the file of the setting `users`, and of the setting `auth`."""
+
+    def __init__(self, passwords: Mapping[str, str], path: Path | None, keys: Mapping[str, ScramKeys]) -> None:
+        super().__init__({**passwords, **keys})
+        self._passwords_of_settings = passwords
+        self.path = path
+        """The file; None if there is none."""
+
+    def reload(self) -> None:
+        """Read the file again. Raises `OSError` and `ValueError`; the users are unchanged then."""
+        if self.path:
+            self.replace({**self._passwords_of_settings, **read_user_file(self.path)})
+
+
+def read_users(settings: Settings) -> tuple[ServerUsers | None, tuple[str, ...]]:
     """Return the users of the server and the mechanisms that work for all of them; None if there are no users."""
-    entries = [*settings["auth"], *_lines_of(settings)]
-    if not entries:
+    path = Path(settings["users"]) if settings["users"] else None
+    keys = _read_file(settings, path) if path else {}
+    passwords = _passwords(settings)
+    both = sorted(passwords.keys() & keys)
+    if both:
+        raise settings.error("{auth} and {users} have the same user {user}: remove one of them", user=both[0])
+    if not passwords and not path:
         return None, ()
 
-    users = dict(entry.split(":", 1) for entry in entries if ":" in entry)
-    if len(users) < len(entries) or "" in users or "" in users.values():
-        # The error does not quote the entry, because the entry may contain a password.
-        name = "auth" if settings["auth"] else "auth_file"
-        raise settings.error(f"{{{name}}} needs USER:PASSWORD, and each user only once")
+    return ServerUsers(passwords, path, keys), FOR_HASHES if path else MECHANISMS
 
+
+def _read_file(settings: Settings, path: Path) -> dict[str, ScramKeys]:
     try:
-        made = Users({name: _password_of(text) for name, text in users.items()})
+        return read_user_file(path)
+    except OSError as exc:
+        reason = f"cannot read {path}: {exc.strerror or exc}"
+        raise settings.error("{users}: {reason}", reason=reason) from exc
     except ValueError as exc:
-        raise settings.error("{auth}: {reason}", reason=exc) from exc
-
-    return made, FOR_HASHES if any(text.startswith(_HASHED) for text in users.values()) else MECHANISMS
+        raise settings.error("{users}: {path}, {reason}", path=path, reason=exc) from None
 
 
-def _lines_of(settings: Settings) -> list[str]:
-    path = settings["auth_file"]
-    try:
-        return [line for line in Path(path).read_text().splitlines() if line] if path else []
-    except (OSError, UnicodeDecodeError) as exc:
-        reason = getattr(exc, "strerror", exc)
-        raise settings.error("{auth_file}: cannot read {path}: {reason}", path=path, reason=reason) from exc
+def _passwords(settings: Settings) -> dict[str, str]:
+    """Return the users of the setting `auth`, whose errors never quote an entry, because it may have a password."""
+    entries = settings["auth"]
+    if settings.values["auth"].source is Source.OPTION:
+        if any(":" in entry for entry in entries):
+            raise settings.error(f"{{auth}} takes the USER only, as the process list shows options: {_INSTEAD}")
+
+        entries = [f"{entry}:{_ask_for(settings, entry)}" for entry in entries]
+
+    passwords = dict(entry.split(":", 1) for entry in entries if ":" in entry)
+    if len(passwords) < len(entries) or "" in passwords or "" in passwords.values():
+        raise settings.error("{auth} needs USER:PASSWORD, and each user only once")
+
+    return passwords
 
 
-def _password_of(text: str) -> str | ScramKeys:
-    return parse_hash(text) if text.startswith(_HASHED) else text
+def _ask_for(settings: Settings, user: str) -> str:
+    if not sys.stdin.isatty():
+        raise settings.error(f"{{auth}} needs a terminal to ask for the password: {_INSTEAD}")
+
+    password: str = click.prompt(f"Password of {user}", hide_input=True, err=True)
+    return password
 
 
 # Recipients
@@ -104,7 +135,7 @@ def rule_of(settings: Settings, listener: Listener, *, has_users: bool, is_open:
 
 def _strangers(settings: Settings, listener: Listener) -> click.UsageError | None:
     """Return an error that says how strangers can reach the listener; None if they cannot."""
-    advice = "restrict the recipients with {accept}, or the senders with {auth}"
+    advice = "restrict the recipients with {accept}, or the senders with {users}"
     for name in ("proxy_protocol", "trusted"):
         if settings[name]:
             return settings.error(f"{{{name}}} admits clients from other machines: {advice}")

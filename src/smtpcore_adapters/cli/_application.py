@@ -11,8 +11,7 @@ from smtpcore import LocalProtocolError
 from ..recipients import AnyRecipient, RecipientPolicy, RelayPolicy
 from ..server._app import App
 from ..server._config import effective_config
-from ..users import Users
-from ._access import AcceptedRecipients, read_users, rule_of
+from ._access import AcceptedRecipients, ServerUsers, read_users, rule_of
 from ._destinations import DEFAULT, SCHEMES, Target, check_together, make_handlers, parse_destination
 from ._listening import Prepared, context_of, prepare_listeners
 from ._loading import load_app
@@ -31,7 +30,7 @@ class Plan:
     """The app of the user, or an empty app; `add_handlers` completes it."""
     listeners: Sequence[Prepared]
     """The listeners."""
-    users: Users | None
+    users: ServerUsers | None
     """The users who may log in."""
     rules: Sequence[RecipientPolicy]
     """The rules for recipients."""

@@ -263,7 +263,7 @@ def context_of(tls: Tls | None) -> ssl.SSLContext | None:
 
 
 _ONLY_WITH = {
-    "AUTH": ("auth", "auth_file"),
+    "AUTH": ("auth", "users"),
     "BURL": (),
     "STARTTLS": ("tls_cert", "self_signed"),
     "XCLIENT": ("trusted",),
@@ -310,14 +310,15 @@ def _mechanisms(
     usable = of_users or default_mechanisms(app)
     if "AUTH" in disabled or not usable:
         if settings["require_auth"]:
-            raise settings.error("{require_auth} needs {auth} USER:PASSWORD" + "; AUTH is switched off" * bool(usable))
+            raise settings.error("{require_auth} needs {users}" + "; AUTH is switched off" * bool(usable))
         for name in ("allow_plaintext_auth", "auth_mechanisms"):
             if settings[name] and not usable:
-                raise settings.error(f"{{{name}}} has no effect without {{auth}}: give both")
+                raise settings.error(f"{{{name}}} has no effect without {{users}}: give both")
         return ()
     if of_users and not has_tls and not settings["allow_plaintext_auth"]:
         tls = "give {tls_cert} and {tls_key}, or {self_signed}; or give {allow_plaintext_auth}"
-        raise settings.error(f"{{auth}} needs TLS: {tls}")
+        name = "users" if settings["users"] else "auth"
+        raise settings.error(f"{{{name}}} needs TLS: {tls}")
 
     return tuple(settings["auth_mechanisms"]) or usable
 

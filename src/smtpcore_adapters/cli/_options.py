@@ -13,8 +13,7 @@ _OFF = {"lenient": "--strict"}
 """The options that switch a setting off; by default the name of the setting after `--no-`."""
 _METAVARS = {
     "accept": "ADDRESS-or-DOMAIN",
-    "auth": "USER:PASSWORD",
-    "auth_file": "FILE",
+    "auth": "USER",
     "body_rate": "OCTETS",
     "deliver": "URL",
     "extension": "NAME",
@@ -28,6 +27,7 @@ _METAVARS = {
     "trusted": "NETWORK",
     "unix": "PATH",
     "unix_mode": "MODE",
+    "users": "FILE",
     "without": "NAME",
 }
 _METAVARS_OF_TYPES = {bool: "", int: "N", float: "SECONDS", str: "TEXT"}

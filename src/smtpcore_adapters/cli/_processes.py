@@ -15,7 +15,6 @@ import click
 from ..server._app import App
 from ..server._listeners import Listener, addresses_of, listening
 from ..streams._stream import Address, address_of
-from ..tls import ServerTls
 
 if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
@@ -113,26 +112,27 @@ def raise_descriptor_limit(needed: int) -> None:
 
 
 @contextmanager
-def reloading(certificates: Sequence[ServerTls]) -> Iterator[None]:
-    """At each SIGHUP while the block runs, reload the certificates that came from files."""
+def reloading(files: Sequence[tuple[str, Callable[[], object]]]) -> Iterator[None]:
+    """At each SIGHUP while the block runs, read the files again: each has a name for the log, and a function."""
     # A closed terminal, a rotation of logs and `systemctl reload` send SIGHUP. By default SIGHUP would end the process.
-    before = signal.signal(signal.SIGHUP, lambda number, frame: _reload(certificates))
+    before = signal.signal(signal.SIGHUP, lambda number, frame: _reload(files))
     try:
         yield
     finally:
         signal.signal(signal.SIGHUP, before)
 
 
-def _reload(certificates: Sequence[ServerTls]) -> None:
-    if not certificates:
-        _logger.info("SIGHUP: there is no certificate file to reload")
-    for tls in certificates:
+def _reload(files: Sequence[tuple[str, Callable[[], object]]]) -> None:
+    if not files:
+        _logger.info("SIGHUP: there is no certificate file and no file of users to reload")
+    for name, reload in files:
         try:
-            tls.reload()
-        except OSError as exc:
-            _logger.error("cannot reload the certificate, the old one stays in use: %s", exc.strerror or exc)
+            reload()
+        except (OSError, ValueError) as exc:
+            reason = getattr(exc, "strerror", None) or exc
+            _logger.error("cannot reload the %s, the old one stays in use: %s", name, reason)
         else:
-            _logger.info("certificate reloaded")
+            _logger.info("%s reloaded", name)
 
 
 # Metrics

@@ -100,11 +100,11 @@ class _Times:
 
 @dataclass(frozen=True, slots=True)
 class _Users:
+    users: str | None = None
+    """File with the users who may log in and send to any recipient; smtpcore user add writes it."""
     auth: tuple[str, ...] = ()
-    """Users who may log in and send to any recipient, as USER:PASSWORD. The process list shows this option: use the
-    variable or auth_file on a machine with other users."""
-    auth_file: str | None = None
-    """File with a USER:PASSWORD in each line, where the password may be a hash of smtpcore hash-password."""
+    """Further users, for tests: as an option USER, whose password is asked for at the terminal; in the file, and in
+    each line of the variable, USER:PASSWORD."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,10 +221,13 @@ class Setting:
     def convert(self, raw: object, *, is_text: bool) -> Any:
         """Return the value of `raw`; with `is_text`, a number may be given as text. The `ValueError` says what to use.
 
-        A single item is a list of one item. The variable of a list has its items separated by white space.
+        A single item is a list of one item. The variable of a list has its items separated by white space, or by line
+        ends if they are secret.
         """
-        if self.is_list and isinstance(raw, str | dict):
-            raw = raw.split() if is_text and isinstance(raw, str) else [raw]
+        if self.is_list and isinstance(raw, str) and is_text:
+            raw = raw.splitlines() if self.is_secret else raw.split()  # a password may have spaces
+        elif self.is_list and isinstance(raw, str | dict):
+            raw = [raw]
         try:
             return msgspec.convert(raw, self.kind, strict=not is_text)
         except msgspec.ValidationError:

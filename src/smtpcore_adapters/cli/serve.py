@@ -40,7 +40,7 @@ def serve(**options: Any) -> None:
     option takes precedence over its variable, and a variable over the file. In the file, [[listener]] tables describe
     several listeners. Sockets of systemd (socket activation) are used in place of --host and --port.
 
-    Without --accept and --auth every recipient is accepted. The server must then be unreachable for other machines:
+    Without --accept and --users every recipient is accepted. The server must then be unreachable for other machines:
     on a loopback address, without --proxy-protocol and --trusted.
     """
     server = read_settings(options, os.environ)
@@ -82,10 +82,13 @@ def _reloading(run: Run, plan: Plan) -> Run:
     if not hasattr(signal, "SIGHUP"):
         return partial(run, plan.app)  # Windows has no SIGHUP
 
-    certificates = list(dict.fromkeys(each.tls for each in plan.listeners if isinstance(each.tls, ServerTls)))
+    certificates = dict.fromkeys(each.tls for each in plan.listeners if isinstance(each.tls, ServerTls))
+    files = [("certificate", each.reload) for each in certificates]
+    if plan.users and plan.users.path:
+        files.append(("file of users", plan.users.reload))
 
     def run_reloading(**arguments: Any) -> None:
-        with reloading(certificates):
+        with reloading(files):
             run(plan.app, **arguments)
 
     return run_reloading

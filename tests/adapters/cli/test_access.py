@@ -116,17 +116,66 @@ def test_rule_of_the_listener_decides_about_a_recipient() -> None:
 def test_users_are_read_from_the_setting_and_from_a_file(tmp_path: Path) -> None:
     assert read_users(settings()) == (None, ())
     (tmp_path / "users").write_text(f"tom:{hash_password('x')}\n\n")
-    users, mechanisms = read_users(settings(auth=("tim:secret",), auth_file="users"))
+    users, mechanisms = read_users(settings('auth = "tim:secret"', users="users"))
     assert repr(users) == "Users(['tim', 'tom'])"
     assert mechanisms == FOR_HASHES
-    assert read_users(settings(auth=("tim:secret",)))[1] == MECHANISMS
+    assert read_users(settings('auth = ["tim:secret"]'))[1] == MECHANISMS
 
 
-@pytest.mark.parametrize("entry", ["tim", ":secret", "tim:", "tim:SCRAM-SHA-256$nonsense"])
-def test_wrong_user_is_an_error_without_the_password(tmp_path: Path, entry: str) -> None:
-    (tmp_path / "users").write_text(entry)
-    for options in ({"auth": (entry,)}, {"auth_file": "users"}):
-        with pytest.raises(click.UsageError) as caught:
-            read_users(settings("", **options))
-        assert "secret" not in caught.value.message
-        assert "nonsense" not in caught.value.message
+def test_user_file_without_users_still_means_that_there_are_users(tmp_path: Path) -> None:
+    (tmp_path / "users").touch()
+    users, mechanisms = read_users(settings(users="users"))
+    assert repr(users) == "Users([])"
+    assert mechanisms == FOR_HASHES
+
+
+def test_users_are_read_again_from_the_file(tmp_path: Path) -> None:
+    (tmp_path / "users").write_text(f"tom:{hash_password('x')}\n")
+    users, _ = read_users(settings('auth = "tim:secret"', users="users"))
+    assert users
+    (tmp_path / "users").write_text(f"ann:{hash_password('x')}\n")
+    users.reload()
+    assert repr(users) == "Users(['ann', 'tim'])"
+    (tmp_path / "users").write_text("ann:x")
+    with pytest.raises(ValueError, match="line 1"):
+        users.reload()
+    assert repr(users) == "Users(['ann', 'tim'])"
+
+    without_file, _ = read_users(settings('auth = "tim:secret"'))
+    assert without_file
+    without_file.reload()
+    assert repr(without_file) == "Users(['tim'])"
+
+
+def test_password_of_an_option_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda self: True})())
+
+    def prompt(text: str, **options: object) -> str:
+        asked.append(text)
+        return "secret"
+
+    monkeypatch.setattr(click, "prompt", prompt)
+    users, _ = read_users(settings(auth=("tim",)))
+    assert repr(users) == "Users(['tim'])"
+    assert asked == ["Password of tim"]
+
+
+def test_user_of_both_settings_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "users").write_text(f"tim:{hash_password('x')}\n")
+    with pytest.raises(click.UsageError, match="auth and users have the same user tim: remove one of them"):
+        read_users(settings('auth = "tim:secret"', users="users"))
+
+
+@pytest.mark.parametrize("entry", ["tim", ":secret", "tim:"])
+def test_wrong_user_is_an_error_without_the_password(entry: str) -> None:
+    with pytest.raises(click.UsageError) as caught:
+        read_users(settings(f'auth = "{entry}"'))
+    assert caught.value.message == "smtpcore.toml, line 1: auth needs USER:PASSWORD, and each user only once"
+
+
+def test_wrong_user_file_is_an_error_with_the_number_of_the_line(tmp_path: Path) -> None:
+    (tmp_path / "users").write_text("# x\ntim:secret\n")
+    with pytest.raises(click.UsageError, match="--users: users, line 2: after the name") as caught:
+        read_users(settings(users="users"))
+    assert "secret" not in caught.value.message

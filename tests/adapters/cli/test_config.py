@@ -63,14 +63,14 @@ def test_infinite_time_is_shown_as_inf() -> None:
     [
         ([], 0, ""),
         (["--without", "FOO"], 2, "smtpcore: --without: 'FOO' is not an extension."),
-        (["--host", "::", "--no-self-signed"], 2, "smtpcore: --auth needs TLS"),
+        (["--host", "::", "--no-self-signed"], 2, "smtpcore: SMTPCORE_AUTH needs TLS"),
     ],
 )
 def test_check_reports_a_mistake_and_stores_nothing(
     tmp_path: Path, arguments: list[str], status: int, error: str
 ) -> None:
-    options = ["--auth", "tim:secret", "--self-signed", "--maildir", "new"]
-    done = run_in_process("config", "--check", *options, *arguments, cwd=tmp_path)
+    options = ["--self-signed", "--maildir", "new"]
+    done = run_in_process("config", "--check", *options, *arguments, cwd=tmp_path, auth="tim:secret")
     assert (done.returncode, done.stdout) == (status, "")
     assert done.stderr.startswith(error)
     assert not (tmp_path / "new").exists()

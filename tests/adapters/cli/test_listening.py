@@ -224,7 +224,7 @@ def test_mechanisms_can_be_chosen_and_switched_off_at_a_listener() -> None:
     [
         (
             "self_signed = true\nrequire_auth = true\nwithout = 'AUTH'",
-            "line 2: require_auth needs auth USER:PASSWORD; AUTH",
+            "line 2: require_auth needs users; AUTH",
         ),
         ("", "--auth needs TLS: give --tls-cert and --tls-key, or --self-signed; or give --allow-plaintext-auth"),
         ("[[listener]]\nport = 25", "smtpcore.toml, line 1: auth needs TLS: give tls_cert and tls_key"),
@@ -235,7 +235,7 @@ def test_login_that_cannot_work_is_an_error(text: str, error: str) -> None:
 
 
 def test_mechanisms_without_users_are_an_error() -> None:
-    assert "auth_mechanisms has no effect without auth" in error_of(lambda: prepare("auth_mechanisms = 'PLAIN'"))
+    assert "auth_mechanisms has no effect without users" in error_of(lambda: prepare("auth_mechanisms = 'PLAIN'"))
 
 
 # Limits and times

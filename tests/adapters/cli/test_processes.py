@@ -318,6 +318,6 @@ def test_workers_share_one_socket_without_so_reuseport(tmp_path: Path, monkeypat
 def test_server_runs_on_a_system_without_sighup(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(signal, "SIGHUP")
     served: list[object] = []
-    plan: Any = SimpleNamespace(app="the app", listeners=[])
+    plan: Any = SimpleNamespace(app="the app", listeners=[], users=None)
     _reloading(served.append, plan)()
     assert served == ["the app"]

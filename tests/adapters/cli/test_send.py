@@ -25,7 +25,7 @@ MESSAGE = b"Subject: hello\n\n.body\n"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     directory = tmp_path_factory.mktemp("server")
-    with running(directory, "--accept", "example.org", "--auth", "tim:secret", "--allow-plaintext-auth") as server:
+    with running(directory, "--accept", "example.org", "--allow-plaintext-auth", auth="tim:secret") as server:
         yield server
 
 
@@ -294,8 +294,8 @@ def test_serve_offers_the_extensions_of_the_next_server(tmp_path: Path) -> None:
 
 
 def test_serve_forwards_mail_of_authenticated_users_only(server: Running, tmp_path: Path) -> None:
-    arguments = ["--deliver", f"smtp://127.0.0.1:{server.port}", "--auth", "tom:other", "--allow-plaintext-auth"]
-    with running(tmp_path, *arguments) as relay:
+    arguments = ["--deliver", f"smtp://127.0.0.1:{server.port}", "--allow-plaintext-auth"]
+    with running(tmp_path, *arguments, auth="tom:other") as relay:
         done = send(relay, "--auth", "tom", "--allow-plaintext-auth", password="other")
         refused = send(relay)
 

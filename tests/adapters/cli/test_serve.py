@@ -195,7 +195,7 @@ def test_secrets_are_masked_in_all_output(tmp_path: Path) -> None:
     # The server delays further replies to an address with failed logins.
     addresses = ("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4")
     with (
-        running(tmp_path, "-v", "--auth", "tim:secret", "--allow-plaintext-auth") as server,
+        running(tmp_path, "-v", "--allow-plaintext-auth", auth="tim:secret") as server,
         ThreadPoolExecutor(len(users)) as pool,
     ):
         list(pool.map(log_in, users, mechanisms, addresses))
@@ -209,8 +209,8 @@ def test_secrets_are_masked_in_all_output(tmp_path: Path) -> None:
 
 
 def test_server_with_users_may_listen_on_all_addresses_and_relays_for_users_only(tmp_path: Path) -> None:
-    arguments = ["--host", "0.0.0.0", "--auth", "tim:secret", "--allow-plaintext-auth"]
-    with running(tmp_path, *arguments) as server, connect(server) as smtp:
+    arguments = ["--host", "0.0.0.0", "--allow-plaintext-auth"]
+    with running(tmp_path, *arguments, auth="tim:secret") as server, connect(server) as smtp:
         smtp.ehlo()
         smtp.mail("a@client.example")
         assert smtp.rcpt("b@example.org")[0] == 550
@@ -261,21 +261,18 @@ def assert_error_in_one_line(done: subprocess.CompletedProcess[str], *words: str
         (["--tls-cert", "missing.pem", "--tls-key", "missing.pem"], ["missing.pem", "No such file"]),
         (["--tls-cert", "garbage.pem", "--tls-key", "garbage.pem"], ["garbage.pem"]),
         (["--tls-cert", "a.pem", "--tls-key", "b.pem", "--self-signed"], ["--self-signed"]),
-        (["--auth", "tim", "--self-signed"], ["--auth", "USER:PASSWORD"]),
-        (["--auth", ":secret", "--self-signed"], ["--auth", "USER:PASSWORD"]),
-        (["--auth", "tim:", "--self-signed"], ["--auth", "USER:PASSWORD"]),
-        (["--auth", "tim:a", "--auth", "tim:b", "--self-signed"], ["--auth", "once"]),
-        (["--auth", "tim:secret"], ["--auth needs TLS", "--allow-plaintext-auth"]),
-        (["--require-auth"], ["--require-auth", "--auth"]),
-        (["--allow-plaintext-auth"], ["--allow-plaintext-auth has no effect without --auth"]),
+        (["--auth", "tim", "--self-signed"], ["--auth needs a terminal", "SMTPCORE_AUTH", "smtpcore user add"]),
+        (["--auth", "tim:secret", "--self-signed"], ["--auth takes the USER only", "SMTPCORE_AUTH", "process list"]),
+        (["--require-auth"], ["--require-auth", "--users"]),
+        (["--allow-plaintext-auth"], ["--allow-plaintext-auth has no effect without --users"]),
         (["--trusted", "::1", "--accept", "a.example", "--without", "xclient"], ["--without XCLIENT has no effect"]),
         (["--lmtp", "--port", "25"], ["--lmtp", "25"]),
         (["--proxy", "10.0.0.0/8"], ["--proxy-protocol"]),
         (["--proxy-protocol", "--proxy", "somewhere", "--accept", "example.org"], ["--proxy", "somewhere"]),
         (["--trusted", "somewhere", "--accept", "example.org"], ["--trusted", "somewhere"]),
-        (["--proxy-protocol"], ["--proxy-protocol", "other machines", "--accept", "--auth"]),
+        (["--proxy-protocol"], ["--proxy-protocol", "other machines", "--accept", "--users"]),
         (["--proxy-protocol", "--deliver", "smtp://127.0.0.1:9", "--workers", "2"], ["--proxy-protocol", "--accept"]),
-        (["--trusted", "127.0.0.1"], ["--trusted", "other machines", "--accept", "--auth"]),
+        (["--trusted", "127.0.0.1"], ["--trusted", "other machines", "--accept", "--users"]),
         (["--implicit-tls"], ["--implicit-tls", "--self-signed"]),
         (["--require-tls"], ["--require-tls", "--self-signed"]),
         (["--maildir", "garbage.pem"], ["garbage.pem"]),
@@ -370,8 +367,8 @@ def test_client_that_talks_before_the_greeting_is_rejected(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_trusted_option_enables_xclient(tmp_path: Path, backend: str) -> None:
-    arguments = ["--trusted", "127.0.0.0/8", "--auth", "tim:tans", "--require-auth", "--allow-plaintext-auth"]
-    with running(tmp_path, *arguments, "--backend", backend) as server:
+    arguments = ["--trusted", "127.0.0.0/8", "--require-auth", "--allow-plaintext-auth", "--backend", backend]
+    with running(tmp_path, *arguments, auth="tim:tans") as server:
         with smtplib.SMTP("127.0.0.1", server.port, "proxy.example", timeout=TIMEOUT) as smtp:
             smtp.ehlo()
             assert smtp.has_extn("xclient")
@@ -387,9 +384,8 @@ def test_trusted_option_enables_xclient(tmp_path: Path, backend: str) -> None:
 
 
 def test_client_behind_a_proxy_cannot_relay_without_login(tmp_path: Path) -> None:
-    arguments = ("--proxy-protocol", "--auth", "tim:tans", "--allow-plaintext-auth")
     with (
-        running(tmp_path, *arguments) as server,
+        running(tmp_path, "--proxy-protocol", "--allow-plaintext-auth", auth="tim:tans") as server,
         socket.create_connection(("127.0.0.1", server.port), TIMEOUT) as client,
     ):
         client.sendall(
@@ -441,9 +437,8 @@ def test_text_of_the_next_server_cannot_control_the_terminal(
 
 @pytest.mark.parametrize("options", [(), ("-v",), ("--log-json",)])
 def test_failed_login_is_logged_with_the_name_and_the_address(tmp_path: Path, options: tuple[str, ...]) -> None:
-    arguments = ("--auth", "tim:secret", "--allow-plaintext-auth")
     with (
-        running(tmp_path, *arguments, *options) as server,
+        running(tmp_path, "--allow-plaintext-auth", *options, auth="tim:secret") as server,
         smtplib.SMTP("127.0.0.1", server.port, timeout=TIMEOUT, source_address=("127.0.0.3", 0)) as smtp,
     ):
         smtp.ehlo("c.example")
@@ -525,20 +520,48 @@ def test_extensions_are_switched_on_and_off(tmp_path: Path) -> None:
         assert not smtp.has_extn("chunking")
 
 
-@pytest.mark.parametrize("how", ["file", "variable"])
-def test_serve_reads_passwords_from_a_variable_or_a_file(
-    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options: tuple[str, ...] = ("--allow-plaintext-auth",)
-    if how == "file":
-        (tmp_path / "users").write_text("tim:s3cret:with colon\n\ntom:other\n")
-        options += ("--auth-file", str(tmp_path / "users"))
-    else:
-        monkeypatch.setenv("SMTPCORE_AUTH", "tim:s3cret tom:other")
-    with running(tmp_path, *options) as server:
-        for user, password in (("tim", "s3cret:with colon" if how == "file" else "s3cret"), ("tom", "other")):
-            with smtplib.SMTP("127.0.0.1", server.port, timeout=TIMEOUT) as smtp:
-                smtp.login(user, password)
+def test_users_of_the_variable_and_of_the_file_can_log_in(tmp_path: Path) -> None:
+    users = tmp_path / "users"
+    for name, password in (("tim", "s3cret:with colon"), ("old", "x")):
+        done = run_in_process("user", "add", name, "--users", str(users), stdin=f"{password}\n".encode())
+        assert (done.returncode, done.stderr) == (0, "")
+
+    options = ("--users", str(users), "--allow-plaintext-auth", "--log-level", "info")
+    with running(tmp_path, *options, auth="tom:other\nann:with space") as server:
+        for name, password in (("tim", "s3cret:with colon"), ("tom", "other"), ("ann", "with space"), ("old", "x")):
+            with connect(server) as smtp:
+                smtp.ehlo()
+                assert smtp.esmtp_features["auth"].split() == ["SCRAM-SHA-256", "PLAIN", "LOGIN"]
+                smtp.login(name, password)
+
+        assert run_in_process("user", "remove", "old", "--users", str(users)).returncode == 0
+        logs = (users.read_text(), "file of users reloaded"), ("oops", "cannot reload the file of users")
+        for content, log in logs:
+            users.write_text(content)
+            server.process.send_signal(signal.SIGHUP)
+            assert server.process.stderr
+            assert any(log in line for line in iter(server.process.stderr.readline, ""))
+            for name, password in (("tim", "s3cret:with colon"), ("tom", "other"), ("old", "x")):
+                with connect(server) as smtp, nullcontext() if name != "old" else pytest.raises(smtplib.SMTPException):
+                    smtp.login(name, password)
+
+
+@pytest.mark.parametrize("auth", ["tim", ":secret", "tim:", "tim:secret\ntim:secret"])
+def test_wrong_user_in_the_variable_is_an_error_without_the_password(tmp_path: Path, auth: str) -> None:
+    done = run_in_process("serve", "--self-signed", cwd=tmp_path, auth=auth)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "smtpcore: SMTPCORE_AUTH needs USER:PASSWORD, and each user only once\n",
+    )
+
+
+def test_users_without_tls_are_refused(tmp_path: Path) -> None:
+    done = run_in_process("serve", cwd=tmp_path, auth="tim:secret")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "smtpcore: SMTPCORE_AUTH needs TLS: give SMTPCORE_TLS_CERT and SMTPCORE_TLS_KEY, or SMTPCORE_SELF_SIGNED; "
+        "or give SMTPCORE_ALLOW_PLAINTEXT_AUTH\n",
+    )
 
 
 @pytest.mark.parametrize(
@@ -546,7 +569,7 @@ def test_serve_reads_passwords_from_a_variable_or_a_file(
     [
         (["--unix", "/no/such/directory/smtp"], ["/no/such/directory/smtp", "No such file"]),
         (["--unix", "x", "--unix-mode", "9"], ["--unix-mode", "660"]),
-        (["--auth-file", "missing", "--self-signed"], ["--auth-file", "missing", "No such file"]),
+        (["--users", "missing", "--self-signed"], ["--users", "missing", "No such file"]),
         (["--extension", "DNS"], ["DNS", "DSN"]),
         (["--extension", "xclient"], ["--extension XCLIENT", "--trusted"]),
         (["--extension", "STARTTLS"], ["--extension STARTTLS", "--tls-cert or --self-signed"]),

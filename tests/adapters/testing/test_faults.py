@@ -878,8 +878,11 @@ def test_serve_applies_the_option_fault(tmp_path: FilePath) -> None:
 
 
 def test_serve_applies_a_fault_to_logins(tmp_path: FilePath) -> None:
-    options = ("--fault", "AUTH -> 454", "--auth", "tim:secret", "--allow-plaintext-auth")
-    with running(tmp_path, *options) as server, smtplib.SMTP("127.0.0.1", server.port, timeout=10) as smtp:
+    options = ("--fault", "AUTH -> 454", "--allow-plaintext-auth")
+    with (
+        running(tmp_path, *options, auth="tim:secret") as server,
+        smtplib.SMTP("127.0.0.1", server.port, timeout=10) as smtp,
+    ):
         with pytest.raises(smtplib.SMTPAuthenticationError) as refusal:
             smtp.login("tim", "secret")
         assert refusal.value.smtp_code == 454

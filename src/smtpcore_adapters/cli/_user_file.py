@@ -1,0 +1,101 @@
+"""The file with the users of a server: `NAME:HASH` in each line, where the hash is that of `hash_password`."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from smtpcore.sasl import ScramKeys
+
+from ..users import parse_hash
+
+_MODE = 0o600
+_match_name = re.compile(r"(?![#\s])[^:\x00-\x1f\x7f-\x9f]+(?<!\s)").fullmatch
+
+
+def check_name(name: str) -> None:
+    """Raise `ValueError` if a file cannot have a user of this name."""
+    if _match_name(name) is None:
+        raise ValueError(f"{name!r:.100} cannot be a user: a name has no colon, and begins with neither # nor a space")
+
+
+def read_user_file(path: Path) -> dict[str, ScramKeys]:
+    """Return the keys of each user. Raises `OSError`, and `ValueError` with the number of the wrong line.
+
+    Empty lines and lines that begin with # are ignored.
+    """
+    return dict(_entries(_lines(path)))
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError("the file is not UTF-8") from None
+
+
+def _entries(lines: list[str]) -> Iterator[tuple[str, ScramKeys]]:
+    found: set[str] = set()
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+
+        name, colon, text = line.partition(":")
+        try:
+            # This error does not quote the line, which may have a password.
+            if not colon or not text.startswith("SCRAM-"):
+                raise ValueError("after the name, a colon and a hash must follow: use smtpcore user add")
+
+            check_name(name)
+            if name in found:
+                raise ValueError(f"{name} is in an earlier line too: remove one of them")
+            keys = parse_hash(text)
+        except ValueError as exc:
+            raise ValueError(f"line {number}: {exc}") from None
+
+        found.add(name)
+        yield name, keys
+
+
+def change_user_file(path: Path, changes: Mapping[str, str | None]) -> None:
+    """Set the hash of each user in `changes`, or remove the user if the hash is None. Keep all other lines.
+
+    A changed user moves to the end of the file. The file is replaced as a whole: after a crash it is the old file or
+    the new file. Only its owner can read a new file. Raises `FileExistsError` while another process changes the file,
+    other `OSError`s, and `ValueError` for a wrong line.
+    """
+    with _replacing(path) as new:
+        lines = _lines(path) if path.exists() else []
+        list(_entries(lines))  # checks the lines
+        kept = [line for line in lines if line.partition(":")[0] not in changes]
+        kept += [f"{name}:{text}" for name, text in changes.items() if text]
+        new.write("".join(f"{line}\n" for line in kept).encode())
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """Create a file beside `path`, which replaces `path` at the end of the block, and excludes other processes."""
+    beside = path.with_name(f"{path.name}.new")
+    file = open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE), "wb")  # noqa: SIM115 - closed below
+    try:
+        with file:
+            _copy_access(path, file.fileno())
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink()
+        raise
+
+
+def _copy_access(path: Path, descriptor: int) -> None:
+    if not path.exists() or not hasattr(os, "fchown"):
+        return
+
+    found = path.stat()
+    os.fchmod(descriptor, found.st_mode & 0o777)
+    with suppress(PermissionError):  # without root, the file gets the group of this process
+        os.fchown(descriptor, found.st_uid, found.st_gid)
