@@ -455,13 +455,14 @@ def new_server(
     answer: Answer = accept,
     config: Config = CONFIG,
     extensions: Sequence[Extension] = EXTENSIONS,
+    implicit_tls: bool = False,
     cut: bool = True,
     **changes: Any,
 ) -> ServerPlaybook:
     """Return a dialogue with a server before its greeting. `changes` replace fields of the configuration."""
 
     def make() -> Run[Connection]:
-        conn = Connection(replace(config, **changes), extensions=extensions)
+        conn = Connection(replace(config, **changes), extensions=extensions, implicit_tls=implicit_tls)
         return Run(conn, lambda conn: exchange(conn, answer))
 
     return ServerPlaybook(make, cut=cut)
@@ -504,12 +505,18 @@ class ClientPlaybook(ConnectionPlaybook[ClientConnection, ClientEvent]):
 
 
 def new_client(
-    *, config: ClientConfig = CLIENT, extensions: Sequence[Extension] = EXTENSIONS, cut: bool = True, **changes: Any
+    *,
+    config: ClientConfig = CLIENT,
+    extensions: Sequence[Extension] = EXTENSIONS,
+    implicit_tls: bool = False,
+    cut: bool = True,
+    **changes: Any,
 ) -> ClientPlaybook:
     """Return a dialogue with a client before the greeting. `changes` replace fields of the configuration."""
 
     def make() -> Run[ClientConnection]:
-        return Run(ClientConnection(replace(config, **changes), extensions=extensions), take_replies)
+        conn = ClientConnection(replace(config, **changes), extensions=extensions, implicit_tls=implicit_tls)
+        return Run(conn, take_replies)
 
     return ClientPlaybook(make, cut=cut)
 
@@ -528,7 +535,7 @@ def client(*keywords: str, at: State = State.READY, tls: bool = False, **options
     `at` is READY, or a later state, after the usual commands up to it were accepted: MAIL, RCPT or DATA. `options` are
     those of `new_client`.
     """
-    book = new_client(**options)
+    book = new_client(implicit_tls=tls, **options)
     if tls:
         book.start_tls()
     book.send(GREETING).ask(book.connection.hello).send(offer(*keywords))

@@ -18,6 +18,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from ._errors import LocalProtocolError
+from ._fields import check_fields
 from ._grammar import (
     is_encodable,
     match_mailbox,
@@ -65,6 +66,8 @@ class Mailbox(_Address):
     """
 
     def __post_init__(self) -> None:
+        if self.text.__class__ is not str:
+            check_fields(self, TypeError)
         if match_wide_mailbox(self.text) is None or not is_encodable(self.text):
             raise LocalProtocolError(f"{self.text!r} is not a mailbox: it should look like name@example.org")
 
@@ -108,6 +111,8 @@ class Path(_Address):
     """
 
     def __post_init__(self) -> None:
+        if self.text.__class__ is not str:
+            check_fields(self, TypeError)
         text = self.text
         if match_wide_path(text) is None or not (text.isascii() or is_encodable(text)):
             raise LocalProtocolError(f"{text!r} is not a path: it should look like name@example.org")

@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import Final, get_args
 
 from ._bodies._outgoing import OutgoingBody
 from ._budgets import ClientBudgets
@@ -55,9 +55,10 @@ from ._extensions._builtin import EXTENSIONS
 from ._extensions._burl import Burl
 from ._extensions._definition import Extension
 from ._extensions._xclient import Xclient
+from ._fields import check_argument
 from ._replies import MAX_CHALLENGE, Reply, ReplyClass, ReplyCode
 from ._reply_reader import ReplyReader
-from ._requests import check_values, encode, hoped_for, may_follow, name_of
+from ._requests import body_of, check_values, encode, hoped_for, may_follow, name_of
 from ._state import ALLOWED_REPLIES, IN_TRANSACTION, WAITING_FOR_REPLY, Step, Wait, chunk_step, is_allowed, row_of
 from ._states import State
 from ._timer import Timer
@@ -68,6 +69,7 @@ _OCTETS: Final = (DataLine, DataChunk)
 _OF_HELLO: Final = (Helo, Ehlo, Lhlo)
 _PLAIN: Final = (ConnectionOpened, *_OF_HELLO)  # RFC 2034 section 3 (4): their replies have no enhanced status code
 _PARTS: Final = (Bdat, Burl)
+_REQUESTS: Final = get_args(Request)
 _IN_BASE: Final = frozenset({"EXPN", "HELP"})  # RFC 5321 4.1.1: verbs that may be tried without being offered
 
 
@@ -120,7 +122,9 @@ class ClientConnection(Endpoint[ClientBudgets]):
         implicit_tls: bool = False,
         budgets: ClientBudgets = _DEFAULT_BUDGETS,
     ) -> None:
-        super().__init__(budgets, implicit_tls=implicit_tls)
+        check_argument("config", config, ClientConfig)
+        check_argument("budgets", budgets, ClientBudgets)
+        super().__init__(budgets, extensions, implicit_tls=implicit_tls)
         self._config = config
         self._known = tuple(extensions)
 
@@ -361,7 +365,7 @@ class ClientConnection(Endpoint[ClientBudgets]):
         If the result is false, call `send`: it either accepts the request, or raises the reason why the request cannot
         be sent, which no pending reply can change.
         """
-        return bool(self._pending) and not self._left and not self.may_send(request)
+        return not self.may_send(request) and bool(self._pending) and not self._left
 
     def _state_ahead(self) -> State:
         if self._ahead is None:
@@ -376,6 +380,8 @@ class ClientConnection(Endpoint[ClientBudgets]):
         if isinstance(request, _OCTETS):
             return self._prepare_octets(request.data)
 
+        if not isinstance(request, _REQUESTS):
+            check_argument("request", request, Request)
         self._check_sequence(request)
         match request:
             case Bdat():
@@ -448,7 +454,7 @@ class ClientConnection(Endpoint[ClientBudgets]):
         return octets
 
     def _make_body(self, *, in_chunks: bool) -> OutgoingBody:
-        return OutgoingBody(self._config, self._mail.params.body if self._mail else None, in_chunks=in_chunks)
+        return OutgoingBody(self._config, body_of(self._mail), in_chunks=in_chunks)
 
     # Time
 

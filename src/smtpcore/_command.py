@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from ._errors import LocalProtocolError
+from ._fields import check_fields
 from ._grammar import find_control, is_encodable, match_keyword
 
 
@@ -53,6 +54,7 @@ class UnknownCommand(Parsed):
     """The text after the verb, as received."""
 
     def __post_init__(self) -> None:
+        check_fields(self, TypeError)
         if match_keyword(self.verb) is None or self.verb != self.verb.upper():
             raise LocalProtocolError(f"{self.verb!r} is not a verb: it should be a word in upper case")
         if find_control(self.argument) or not is_encodable(self.argument):

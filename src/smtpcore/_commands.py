@@ -12,6 +12,7 @@ from ._addresses import Path
 from ._base64 import encode_base64
 from ._command import Command
 from ._errors import LocalProtocolError
+from ._fields import check_argument, check_fields
 from ._grammar import find_control, is_encodable, match_mechanism, unquote
 from .parameters import NO_PARAMS, Params
 
@@ -25,6 +26,7 @@ class _Hello(Command):
     """The name of the client: a domain or an address literal; under `Tolerance.LENIENT` any printable text."""
 
     def __post_init__(self) -> None:
+        check_fields(self, TypeError)
         if not self.domain or not self.domain.isprintable() or self.domain != self.domain.strip(" "):
             raise LocalProtocolError(f"{self.domain!r} cannot be the name of a client: use printable text")
 
@@ -56,6 +58,10 @@ class Mail(Command):
     params: Params = NO_PARAMS
     """The parameters of the message."""
 
+    def __post_init__(self) -> None:
+        if self.reverse_path.__class__ is not Path or self.params.__class__ is not Params:
+            check_fields(self, TypeError)
+
     def __str__(self) -> str:
         return f"MAIL FROM:<{self.reverse_path}>{self.params}"
 
@@ -73,6 +79,8 @@ class Rcpt(Command):
     """The parameters of this recipient."""
 
     def __post_init__(self) -> None:
+        if self.forward_path.__class__ is not Path or self.params.__class__ is not Params:
+            check_fields(self, TypeError)
         if not self.forward_path.text:
             raise LocalProtocolError("a recipient cannot be the null path")
 
@@ -95,6 +103,7 @@ class Bdat(Command):
     """Whether the body ends with this chunk."""
 
     def __post_init__(self) -> None:
+        check_fields(self, TypeError)
         if self.size < 0:
             raise LocalProtocolError(f"a chunk cannot have {self.size} octets")
 
@@ -112,6 +121,7 @@ class Auth(Command):
     """The initial response, decoded: None if the client sent none, `b""` for an empty response."""
 
     def __post_init__(self) -> None:
+        check_fields(self, TypeError)
         if match_mechanism(self.mechanism) is None:
             raise LocalProtocolError(f"{self.mechanism!r} is not the name of a SASL mechanism")
 
@@ -148,6 +158,7 @@ class _WithArgument(Command):
     """The text after the verb. The quoting of a quoted string is resolved (RFC 5321 4.1.2)."""
 
     def __post_init__(self) -> None:
+        check_argument("argument", self.argument, str)
         if self.argument and (find_control(self.argument) or not is_encodable(self.argument)):
             raise LocalProtocolError(f"argument {self.argument!r} has control characters")
 
@@ -184,6 +195,7 @@ class _Lookup(_WithArgument):
     """Whether the reply may contain UTF-8 (RFC 6531 3.7.4.2)."""
 
     def __post_init__(self) -> None:
+        check_fields(self, TypeError)
         if not self.argument or find_control(self.argument) or not is_encodable(self.argument):
             raise LocalProtocolError(f"{self.argument!r} is not the name of a user or list")
 

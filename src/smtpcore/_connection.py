@@ -9,7 +9,7 @@
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, get_args
 
 from ._bodies._incoming import Body
 from ._budgets import Budgets
@@ -51,6 +51,7 @@ from ._extensions._builtin import EXTENSIONS
 from ._extensions._burl import Burl
 from ._extensions._definition import Extension, ExtensionCommand
 from ._extensions._xclient import Xclient
+from ._fields import check_argument, check_octets
 from ._parser import parse_response
 from ._refusals import Refusals
 from ._replies import Reply, ReplyClass, ReplyCode
@@ -81,7 +82,9 @@ class Connection(Endpoint[Budgets]):
         implicit_tls: bool = False,
         budgets: Budgets = _DEFAULT_BUDGETS,
     ) -> None:
-        super().__init__(budgets, implicit_tls=implicit_tls)
+        check_argument("config", config, Config)
+        check_argument("budgets", budgets, Budgets)
+        super().__init__(budgets, extensions, implicit_tls=implicit_tls)
         self._config = config
         self._compiled = compiled(tuple(extensions), config)
         self._refusals = Refusals(config)
@@ -125,16 +128,14 @@ class Connection(Endpoint[Budgets]):
             return Wait.NOTHING
         if self._state is State.CONNECTED and self._expects_handshake():
             return Wait.TLS
-
         return Wait.BODY if self._skip else WAITING_FOR[self._state]
 
     # Receiving
 
     def _expects_handshake(self) -> bool:
         # As in the base class, but without a further call for each segment.
-        state = self._state
-        is_implicit = state is State.CONNECTED and self._implicit_tls and not self._tls
-        return is_implicit or state is State.TLS or type(self._asked) is StartTls
+        is_implicit = self._implicit_tls and self._state is State.CONNECTED and not self._tls
+        return is_implicit or self._state is State.TLS or type(self._asked) is StartTls
 
     def next_event(self) -> "Event | Signal":
         """Return the next event from the client, or a signal: `NEED_DATA`, `NEED_REPLY`, `NEED_TLS` or `NEED_PART`.
@@ -157,7 +158,6 @@ class Connection(Endpoint[Budgets]):
             return self._ask(ConnectionOpened())
         if state is State.CLOSED:
             return self._closed()
-
         return self._await_data() if self._end_of_stream else NEED_TLS
 
     def receive_part(self, data: bytes | bytearray | memoryview) -> None:
@@ -172,6 +172,7 @@ class Connection(Endpoint[Budgets]):
         if not isinstance(burl, Burl) or (self._part is not None and self._body and not self._body.takes_part):
             raise LocalProtocolError("no part is expected: wait for a BURL")
 
+        check_octets(data)
         body = self._open_body()
         if self._part is None:
             self._part = ReceiveBuffer()
@@ -233,7 +234,6 @@ class Connection(Endpoint[Budgets]):
         if not self._end_of_stream:
             self._must_flush = bool(self._output)  # RFC 2920 3.2 (7), also after part of a line
             return NEED_DATA
-
         self._advance(Step.CLOSE)
         return self.next_event()  # ConnectionClosed, after the BodyAborted of an open body
 
@@ -291,6 +291,8 @@ class Connection(Endpoint[Budgets]):
         if event is not self._asked:
             if replies or type(event) in ALLOWED_REPLIES or isinstance(event, ExtensionCommand):
                 raise LocalProtocolError(f"{type(event).__name__} does not wait for a reply: take the next event first")
+            if not isinstance(event, _EVENTS):
+                check_argument("event", event, Event)
             return ()
 
         wanted = one_for_each(replies or (self.default_reply(event),), self._replies)
@@ -370,6 +372,8 @@ class Connection(Endpoint[Budgets]):
         return default_reply(event, self._authenticated)
 
     def _check_reply(self, reply: Reply) -> Event:
+        if reply.__class__ is not Reply:
+            check_argument("reply", reply, Reply)
         asked = self._asked
         if asked is None:
             if self._state is State.CLOSED or self._expects_handshake():
@@ -415,7 +419,6 @@ class Connection(Endpoint[Budgets]):
             assert self._transaction, "a body belongs to a transaction"
             binary = self._transaction.mail.params.body is BodyType.BINARYMIME
             self._body = Body(self._config, binary=binary)
-
         return self._body
 
     def _enter(self, state: State) -> None:
@@ -460,6 +463,9 @@ class Connection(Endpoint[Budgets]):
         super()._forget_peer()
         self._vouched = False
         self._dialect = self._compiled.dialects[self._tls, False]
+
+
+_EVENTS: Final = get_args(Event)
 
 
 _NO_LINE: Final = -1

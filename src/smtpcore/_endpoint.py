@@ -1,6 +1,7 @@
 """The state and the behaviour that both ends of a session share."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Generic, TypeVar
@@ -11,6 +12,9 @@ from ._buffer import ReceiveBuffer
 from ._commands import Ehlo, Helo, Lhlo, Mail, Rcpt
 from ._errors import LocalProtocolError, RemoteProtocolError
 from ._events import ConnectionClosed, TimedOut
+from ._extensions._builtin import EXTENSIONS
+from ._extensions._definition import Extension
+from ._fields import check_argument, check_octets
 from ._replies import Reply, ReplyClass
 from ._state import IN_TRANSACTION, MOVES, State, Step, Wait
 from ._timer import Timer
@@ -48,7 +52,10 @@ B = TypeVar("B", Budgets, ClientBudgets)
 class Endpoint(ABC, Generic[B]):
     """One end of a session, without I/O."""
 
-    def __init__(self, budgets: B, *, implicit_tls: bool) -> None:
+    def __init__(self, budgets: B, extensions: Sequence[Extension], *, implicit_tls: bool) -> None:
+        check_argument("implicit_tls", implicit_tls, bool)
+        if extensions is not EXTENSIONS:
+            check_argument("extensions", extensions, Sequence[Extension])
         self.budgets: B = budgets
         """The time budgets, replaceable at any time, for example by shorter budgets while a server is full."""
         self._state = State.CONNECTED
@@ -108,6 +115,7 @@ class Endpoint(ABC, Generic[B]):
         Raises `RemoteProtocolError` for octets between STARTTLS and TLS, which an attacker may have injected.
         """
         if not data:
+            check_octets(data)  # None would be taken for the end of the stream
             self._end_of_stream = True
             return
         if self._state is State.CLOSED or self._end_of_stream:
@@ -212,8 +220,9 @@ class Endpoint(ABC, Generic[B]):
         Raises `LocalProtocolError` if TLS cannot start in this state, and `RemoteProtocolError` for octets that arrived
         before TLS, which an attacker may have injected.
         """
-        if self._tls or (self._state, Step.HANDSHAKE, None) not in MOVES:
-            raise LocalProtocolError(f"TLS cannot start in {self._state}: send a 220 to STARTTLS first")
+        if not Endpoint._expects_handshake(self):
+            use = "implicit_tls=True" if self._state is State.CONNECTED else "STARTTLS and its 220 first"
+            raise LocalProtocolError(f"TLS cannot start in {self._state}: use {use}")
         if self._has_input():
             raise self._injected()
 

@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 from ._base64 import encode_base64
 from ._command import Command, UnknownCommand
 from ._commands import Rcpt
+from ._fields import Checked
 from ._replies import Reply
 from ._states import Wait
 
@@ -38,7 +39,7 @@ class ConnectionOpened:
 
 
 @dataclass(frozen=True, slots=True)
-class InvalidCommand:
+class InvalidCommand(Checked):
     """A command that cannot be accepted: malformed, out of sequence, or over a limit."""
 
     line: bytes
@@ -54,7 +55,7 @@ class InvalidCommand:
 
 
 @dataclass(frozen=True, slots=True)
-class DataLine:
+class DataLine(Checked):
     """A line of the body with CR LF, without dot-stuffing. A long line of a binary body comes in several pieces."""
 
     data: bytes
@@ -77,7 +78,7 @@ def data_lines(lines: Sequence[bytes]) -> deque[DataLine]:
 
 
 @dataclass(frozen=True, slots=True)
-class DataChunk:
+class DataChunk(Checked):
     """A run of octets of the body, without dot-stuffing."""
 
     data: bytes
@@ -85,7 +86,7 @@ class DataChunk:
 
 
 @dataclass(frozen=True, slots=True)
-class HeaderEnd:
+class HeaderEnd(Checked):
     """The end of the header of a message, if `Config.max_header` is set. This event needs no reply.
 
     The data events before this event have the octets of the header, the data events after it have the rest. A body
@@ -110,7 +111,7 @@ class DataEnd:
 
 
 @dataclass(frozen=True, slots=True)
-class InvalidData:
+class InvalidData(Checked):
     """The end of a body that cannot be accepted, instead of `DataEnd`. A positive reply to this event is an error.
 
     The preceding data events have the octets before the fault; the octets after the fault are dropped. Discard all
@@ -134,7 +135,7 @@ class BodyAborted:
 
 
 @dataclass(frozen=True, slots=True)
-class AuthResponse:
+class AuthResponse(Checked):
     """The client's response to a SASL challenge (RFC 4954 section 4)."""
 
     data: bytes = field(repr=False)
@@ -160,7 +161,7 @@ class ConnectionClosed:
 
 
 @dataclass(frozen=True, slots=True)
-class TimedOut:
+class TimedOut(Checked):
     """A time budget is spent, and the session is over. A call of `tick` finds this; only `ConnectionClosed` follows."""
 
     wait: Wait
@@ -184,7 +185,7 @@ Question: TypeAlias = Command | ConnectionOpened | UnknownCommand | AuthResponse
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(Checked):
     """A reply of the server, with the item that it answers."""
 
     to: Question | None

@@ -11,6 +11,7 @@ from enum import IntEnum
 
 from ._base64 import decode_base64, encode_base64
 from ._errors import LocalProtocolError
+from ._fields import check_argument
 from ._grammar import substitute_controls
 from ._states import Key
 
@@ -155,9 +156,17 @@ class Reply:
         reply_class = _CLASS_OF_CODE.get(code)
         if reply_class is None:
             raise LocalProtocolError(f"{code!r} is not a reply code: it should be a number such as 250 or 550")
+        if enhanced is not None and enhanced.__class__ is not str:
+            check_argument("enhanced", enhanced, str)
         if enhanced is not None and not is_enhanced(enhanced, code):
             use = f"use {code // 100}.x.y"
             raise LocalProtocolError(f"enhanced status code {enhanced!r} does not go with {code}: {use}")
+
+        for line in lines:
+            if line.__class__ is not str:
+                check_argument("the text of a reply", line, str)
+        if is_relayed is not False:
+            check_argument("is_relayed", is_relayed, bool)
 
         lines = lines or ("",)
         texts, status = _take_status(code, lines)

@@ -25,6 +25,7 @@ from ._state import chunk_step, next_state
 from ._states import State
 from .parameters import BodyType
 
+_BODIES: Final = {member.value: member for member in BodyType}
 _ONE_ROUND: Final = frozenset({"EXTERNAL", "PLAIN"})  # RFC 4468 3.4: only the initial response is needed
 
 
@@ -66,11 +67,11 @@ def check_values(request: Command | UnknownCommand, mail: Mail | None, offers: M
                 raise LocalProtocolError("a non-ASCII sender needs the parameter SMTPUTF8")  # RFC 6531 3.4
             if params.requiretls and not tls:
                 raise LocalProtocolError("REQUIRETLS needs TLS: send STARTTLS first")  # RFC 8689 section 2
-            if params.body is BodyType.BINARYMIME and "CHUNKING" not in offers:
+            if body_of(request) is BodyType.BINARYMIME and "CHUNKING" not in offers:
                 raise LocalProtocolError("BODY=BINARYMIME needs CHUNKING, which is not offered")  # RFC 3030 section 3
         case Rcpt(forward_path=path) if not path.text.isascii() and not (mail and mail.params.smtputf8):
             raise LocalProtocolError("a non-ASCII recipient needs the parameter SMTPUTF8 of MAIL")  # RFC 6531 3.4
-        case Data() if mail and mail.params.body is BodyType.BINARYMIME:
+        case Data() if body_of(mail) is BodyType.BINARYMIME:
             raise LocalProtocolError("a binary message must be sent with BDAT")  # RFC 3030 section 3
         case Ehlo(domain=name) | Helo(domain=name) | Lhlo(domain=name) if not name.isascii() or not is_domain(name):
             raise LocalProtocolError(f"{name!r} is neither a domain nor an address literal")  # RFC 5321 4.1.1.1
@@ -82,6 +83,12 @@ def check_values(request: Command | UnknownCommand, mail: Mail | None, offers: M
                 raise LocalProtocolError(f"the mechanism {mechanism} is not offered")
             if len(request.encode()) > MIN_COMMAND_LINE:  # RFC 4954 section 4
                 raise LocalProtocolError("the initial response exceeds a command line: send it after the challenge")
+
+
+def body_of(mail: Mail | None) -> BodyType | None:
+    """Return the BODY parameter of a MAIL. A program may have given it as a text, such as `"8BITMIME"`."""
+    value = mail.params.get("BODY") if mail else None
+    return value if isinstance(value, BodyType) else _BODIES.get(str(value).upper())
 
 
 def encode(request: Command | UnknownCommand, dialect: Dialect) -> bytes:

@@ -35,6 +35,7 @@ from ._events import (
     Signal,
     TimedOut,
 )
+from ._fields import Checked, check_argument
 from ._help import show_texts
 from ._replies import Reply, ReplyClass
 from ._state import State, Wait
@@ -45,7 +46,7 @@ STOPPING: Final = Reply(421, "closing: the server is shutting down", enhanced="4
 
 
 @dataclass(frozen=True, slots=True)
-class Write:
+class Write(Checked):
     """An action for the event loop: write octets to the peer."""
 
     data: bytes
@@ -55,7 +56,7 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class Read(Checked):
     """An action for the event loop: wait for input of the peer."""
 
     deadline: float
@@ -63,7 +64,7 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
-class Handshake:
+class Handshake(Checked):
     """An action for the event loop: do a TLS handshake, as a server for `serving`, as a client for `submission`."""
 
     deadline: float
@@ -115,6 +116,16 @@ def serving(
     AUTH is an event like any other. When `is_stopping` returns True, the session ends with a 421 before its next
     message. The generator raises `LocalProtocolError` for an answer that cannot be sent.
     """
+    check_argument("conn", conn, Connection)
+    check_argument("clock", clock, Callable[[], float])
+    check_argument("exchange", exchange, ServerExchange | None)
+    check_argument("is_stopping", is_stopping, Callable[[], bool])
+    return _serve(conn, clock, exchange, is_stopping)
+
+
+def _serve(
+    conn: Connection, clock: Callable[[], float], exchange: ServerExchange | None, is_stopping: Callable[[], bool]
+) -> Serving:
     try:
         yield from _converse(conn, clock, exchange, is_stopping)
     except (OSError, RemoteProtocolError) as exc:
@@ -184,7 +195,24 @@ def submission(
     another `ProtocolError` or an `OSError`, the session failed; if the body had been sent completely, the server may
     have accepted the message.
     """
-    client = _Client(conn, clock)
+    check_argument("conn", conn, ClientConnection)
+    check_argument("clock", clock, Callable[[], float])
+    check_argument("sender", sender, str | Mail)
+    check_argument("recipients", recipients, Sequence[str | Rcpt])
+    check_argument("body", body, Iterable[bytes])
+    check_argument("require_tls", require_tls, bool)
+    check_argument("credentials", credentials, Credentials | None)
+    return _submit(_Client(conn, clock), sender, recipients, body, require_tls, credentials)
+
+
+def _submit(
+    client: "_Client",
+    sender: str | Mail,
+    recipients: Sequence[str | Rcpt],
+    body: Iterable[bytes],
+    require_tls: bool,
+    credentials: Credentials | None,
+) -> Submission:
     results: Result = {}
     why: Reply | Exception | None = None
     try:

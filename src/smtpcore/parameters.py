@@ -20,6 +20,7 @@ from ._extensions._parsing import format_date_time, number, one_of, parse_date_t
 from ._extensions._rrvs import RRVS, NoSupport, ValidSince
 from ._extensions._size import SIZE
 from ._extensions._xclient import Attributes
+from ._fields import check_argument
 from ._grammar import is_encodable, match_keyword, match_param_value
 from ._xtext import decode_unitext, decode_xtext, encode_unitext, encode_xtext
 
@@ -41,7 +42,11 @@ class Params(Mapping[str, object]):
     __slots__ = ("_values",)
 
     def __init__(self, values: Mapping[str, object] | None = None) -> None:
+        if values.__class__ is not dict:
+            check_argument("values", values, Mapping[str, object] | None)
         for keyword in values or ():
+            if keyword.__class__ is not str:
+                check_argument("values: a keyword", keyword, str)
             if match_keyword(keyword) is None:
                 raise LocalProtocolError(f"{keyword!r} is not a parameter keyword: use letters, digits and hyphens")
 

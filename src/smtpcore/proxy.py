@@ -25,6 +25,7 @@ from typing import Literal
 
 from ._errors import LocalProtocolError, RemoteProtocolError
 from ._events import NEED_DATA, Signal
+from ._fields import check_argument, check_fields, check_octets
 from ._help import show_texts
 
 MAX_LINE = 107  # PROXY 2.1: "PROXY UNKNOWN" with the longest addresses and ports, CRLF included
@@ -129,6 +130,7 @@ class Endpoint:
     """The TCP port."""
 
     def __post_init__(self) -> None:
+        check_fields(self, TypeError)
         if not 0 <= self.port <= _MAX_UINT16:
             raise LocalProtocolError(f"port {self.port} is not between 0 and {_MAX_UINT16}")
         if isinstance(self.address, IPv6Address) and self.address.scope_id is not None:
@@ -145,6 +147,7 @@ class Tlv:
     """The value, at most 65,535 octets."""
 
     def __post_init__(self) -> None:
+        check_fields(self, TypeError)
         if not 0 <= self.type <= 0xFF or len(self.value) > _MAX_UINT16:
             raise LocalProtocolError(f"a TLV of type {self.type} with {len(self.value)} octets is out of range")
 
@@ -177,6 +180,7 @@ class SslInfo:
     """The key algorithm of the proxy's certificate, such as `"RSA2048"`."""
 
     def __post_init__(self) -> None:
+        check_fields(self, TypeError)
         try:
             self.encode()
         except (ValueError, struct.error) as exc:
@@ -216,6 +220,7 @@ class ProxyHeader:
     """Further information, in the order of the wire. If a type occurs more than once, the first TLV applies."""
 
     def __post_init__(self) -> None:
+        check_fields(self, TypeError)
         ends = self.source, self.destination
         if self.command is ProxyCommand.LOCAL and (ends != (None, None) or self.tlvs):
             raise LocalProtocolError("a LOCAL header cannot have endpoints or TLVs: receivers ignore them")
@@ -308,6 +313,8 @@ class ProxyReader:
     """
 
     def __init__(self, versions: Collection[int] = (1, 2), *, max_length: int = MAX_LENGTH) -> None:
+        check_argument("versions", versions, Collection[int])
+        check_argument("max_length", max_length, int)
         if not versions or not _BEGINNINGS.keys() >= set(versions):
             raise LocalProtocolError(f"versions is {versions}, but must be 1, 2 or both")
         if not _ADDRESSES[_UNIX].size <= max_length <= _MAX_UINT16:
@@ -330,6 +337,7 @@ class ProxyReader:
 
         Call this method only after `next_header` has returned `NEED_DATA`, so that the buffer stays small.
         """
+        check_octets(data)
         if not data:
             self._end_of_stream = True
         elif not self._end_of_stream and not self._failure:

@@ -4,18 +4,16 @@
 # the clauses of its grammar, so that no line exceeds the 998 octets of RFC 5322 2.1.1 for any client name.
 
 import re
-from typing import TYPE_CHECKING
+from datetime import datetime
+from ipaddress import IPv4Address, IPv6Address
 
 from ._addresses import Path
 from ._commands import Ehlo, Helo, Lhlo
 from ._config import MAX_DOMAIN
 from ._errors import LocalProtocolError
+from ._fields import check_argument
 from ._grammar import find_control, is_domain, match_path
 from ._help import show_texts
-
-if TYPE_CHECKING:
-    from datetime import datetime
-    from ipaddress import IPv4Address, IPv6Address
 
 MAX_HOPS = 100
 """RFC 5321 6.3: maximum number of `Received:` fields. A message with more fields is assumed to be in a mail loop."""
@@ -30,15 +28,16 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 def return_path(path: Path) -> bytes:
     """Return the `Return-Path:` field for final delivery, CR LF included (RFC 5321 4.4)."""
+    check_argument("path", path, Path)
     return f"Return-Path: <{path.address}>\r\n".encode()
 
 
 def received(
     *,
     helo: Helo | Ehlo | Lhlo | None,
-    peer: "IPv4Address | IPv6Address | None",
+    peer: IPv4Address | IPv6Address | None,
     by: str,
-    date: "datetime",
+    date: datetime,
     id: str,
     tls: str | None = None,
     authenticated: bool = False,
@@ -63,6 +62,7 @@ def received(
     Raises:
         LocalProtocolError: `date` has no time zone, or a text has control characters.
     """
+    check_argument("recipient", recipient, Path | None)
     protocol = with_protocol(helo, tls=tls is not None, authenticated=authenticated, smtputf8=smtputf8)
     clauses = [f"Received: from {_extended_domain(helo.domain if helo else 'unknown', peer)}"]
     version, _, cipher = (tls or "").rpartition(" ")
@@ -77,8 +77,7 @@ def received(
     if priority is not None:
         clauses.append(f"PRIORITY {priority}")
 
-    clauses[-1] += ";"
-    clauses.append(format_date(date))
+    clauses[-1:] = [f"{clauses[-1]};", format_date(date)]
     for clause in filter(find_control, clauses):
         raise LocalProtocolError(f"trace clause {clause!r} has control characters: remove them")
 
@@ -118,6 +117,7 @@ class Hops:
 
 def with_protocol(helo: Helo | Ehlo | Lhlo | None, *, tls: bool, authenticated: bool, smtputf8: bool) -> str:
     """Return the keyword of the `with` clause (RFC 3848; RFC 6531 section 4.3)."""
+    check_argument("helo", helo, Helo | Ehlo | Lhlo | None)
     if not isinstance(helo, Ehlo | Lhlo):
         return "SMTP"
 
@@ -125,11 +125,12 @@ def with_protocol(helo: Helo | Ehlo | Lhlo | None, *, tls: bool, authenticated: 
     return (utf8 if smtputf8 else plain) + ("S" if tls else "") + ("A" if authenticated else "")
 
 
-def format_date(date: "datetime") -> str:
+def format_date(date: datetime) -> str:
     """Return a date in the format of RFC 5322 3.3: in English for every locale, with a numeric zone.
 
     Raises `LocalProtocolError` for a date without a time zone.
     """
+    check_argument("date", date, datetime)
     offset = date.utcoffset()
     if offset is None:
         raise LocalProtocolError(f"{date!r} has no time zone: use datetime.now(timezone.utc) or .astimezone()")
@@ -139,7 +140,8 @@ def format_date(date: "datetime") -> str:
     return f"{_DAYS[date.weekday()]}, {date.day} {_MONTHS[date.month - 1]} {date.year:04} {date:%H:%M:%S} {zone}"
 
 
-def _extended_domain(name: str, peer: "IPv4Address | IPv6Address | None") -> str:
+def _extended_domain(name: str, peer: IPv4Address | IPv6Address | None) -> str:
+    check_argument("peer", peer, IPv4Address | IPv6Address | None)
     info = f" ({_literal(peer)})" if peer else ""
     if name.isascii() and is_domain(name):
         return name + info
@@ -148,7 +150,7 @@ def _extended_domain(name: str, peer: "IPv4Address | IPv6Address | None") -> str
     return f"unknown{info} (HELO {_NOT_IN_COMMENT.sub('?', name[:MAX_DOMAIN])})"
 
 
-def _literal(address: "IPv4Address | IPv6Address") -> str:
+def _literal(address: IPv4Address | IPv6Address) -> str:
     return f"[{address}]" if address.version == 4 else f"[IPv6:{address}]"
 
 

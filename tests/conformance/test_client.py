@@ -18,7 +18,6 @@ from smtpcore import (
     ByMode,
     Challenge,
     ClientConfig,
-    ConnectionOpened,
     Data,
     DataChunk,
     DataEnd,
@@ -220,7 +219,6 @@ REFUSED: list[tuple[str, ClientPlaybook, Request, str]] = [
     ("a malformed parameter", client("SIZE"), mail(SIZE=-1), "Malformed SIZE"),
     ("VRFY of non-ASCII without SMTPUTF8", client(), Vrfy("\u00e9", smtputf8=True), "only ASCII"),
     ("a trailing space", client(), UnknownCommand("XFOO", "bar "), "would be read as XFOO"),
-    ("an event instead of a request", client(), ConnectionOpened(), "ConnectionOpened cannot be sent"),  # type: ignore[list-item]
     ("after the end", new_client().send(b"421 no\r\n"), Quit(), "QUIT cannot be sent in State.CLOSED"),
 ]
 

@@ -126,7 +126,7 @@ def sorted_values(wire: bytes) -> bytes:
 
 def replay(path: Path) -> None:
     header, steps = parse(path)
-    book = new_client(lmtp=header["protocol"] == ["lmtp"], plaintext_auth=True)
+    book = new_client(lmtp=header["protocol"] == ["lmtp"], plaintext_auth=True, implicit_tls="tls" in header)
     if "tls" in header:
         book.start_tls()
     for step in steps:

@@ -155,7 +155,13 @@ class Server:
         self.given = dialogue.header
         keywords = self.given["ehlo"] + self.given["ehlo-tls"]
         self.listed = {keyword.partition(" ")[0]: keyword.partition(" ")[2] for keyword in keywords}
-        self.book = new_server(answer=self.answer, config=self.config(), extensions=(*EXTENSIONS, ATRN), cut=False)
+        self.book = new_server(
+            answer=self.answer,
+            config=self.config(),
+            extensions=(*EXTENSIONS, ATRN),
+            implicit_tls="tls" in self.given,
+            cut=False,
+        )
         self.conn = self.book.connection
         self.mechanism: sasl.ServerMechanism | None = None
         self.turn = Turn()

@@ -263,12 +263,10 @@ def test_plaintext_buffered_before_the_handshake_is_a_remote_error() -> None:
 
 @pytest.mark.parametrize("sent", [b"220 s", b"220-s\r\n"])
 def test_plaintext_before_implicit_tls_is_a_remote_error(sent: bytes) -> None:
-    conn = new_client().connection
-    conn.receive_data(sent)
-    assert conn.next_event() is NEED_DATA
+    conn = new_client(implicit_tls=True).connection
 
     with pytest.raises(RemoteProtocolError, match="plaintext came before TLS"):
-        conn.tls_established()
+        conn.receive_data(sent)
 
 
 # The end of the stream

@@ -354,7 +354,7 @@ SUBMISSION: dict[str, Any] = {
 
 def submission(*, answer: Answer = accept) -> ServerPlaybook:
     """Return a server after an implicit TLS handshake and EHLO."""
-    book = new_server(answer=answer, **SUBMISSION)
+    book = new_server(answer=answer, implicit_tls=True, **SUBMISSION)
     assert book.output == b""
     return book.start_tls().send(READY)
 

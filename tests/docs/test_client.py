@@ -47,7 +47,8 @@ class Server:
     """A server in memory that accepts all recipients except local part `refused`."""
 
     def __init__(self, **changes: Any) -> None:
-        self.conn = Connection(Config(hostname="s.example", bodies=Bodies.CHUNKS, **changes))
+        config = Config(hostname="s.example", bodies=Bodies.CHUNKS, **changes)
+        self.conn = Connection(config, implicit_tls=True)
         self.events: list[Event] = []
         self.written: list[bytes] = []
         self.mechanism: sasl.ServerMechanism | None = None
@@ -209,7 +210,7 @@ def test_nothing_is_sent_without_tls_if_tls_is_required() -> None:
 def connected(
     server: Server, offered: tuple[str, ...]
 ) -> Iterator[tuple[ClientConnection, Callable[[Request], Reply]]]:
-    conn = ClientConnection(ClientConfig(hostname="client.example"))
+    conn = ClientConnection(ClientConfig(hostname="client.example"), implicit_tls=True)
     conn.tls_established()
     server.conn.tls_established()
 

@@ -65,8 +65,9 @@ ALLOWED_IN = {
 BESIDE = {"__main__", "_help", "dialogues", "proxy", "sasl", "trace"}
 # The size of h11, and as much again for BDAT, AUTH, some twenty-five extensions, a client that checks its requests
 # against all of them, the tolerance for lines that break the grammar, all limits of time, an answer for every event in
-# one call, the refusal of a message at its header, and a text for each reply code and each member of every enum.
-MAX_CORE = 6786
+# one call, the refusal of a message at its header, a text for each reply code and each member of every enum, and a
+# check of the type of each value that a program passes.
+MAX_CORE = 6921
 
 # Each framework is imported by one module of the same name.
 FRAMEWORKS = {"asyncio", "anyio", "trio"}

@@ -215,7 +215,7 @@ def test_octets_before_a_tls_handshake_end_the_session(
             assert end.state is State.CLOSED
 
 
-def test_handshake_is_possible_exactly_before_the_greeting_and_while_a_session_waits_for_tls(
+def test_handshake_is_possible_exactly_while_a_session_waits_for_tls(
     servers: list[Situation[Connection]], clients: list[Situation[ClientConnection]]
 ) -> None:
     for situation in ends(servers, clients):
@@ -224,7 +224,7 @@ def test_handshake_is_possible_exactly_before_the_greeting_and_while_a_session_w
         assert (outcome(end) is NEED_TLS) is is_due or end.state is State.CLOSED, situation.name
 
         end = situation.make()
-        if is_due or (end.state is State.CONNECTED and not end.tls):  # TLS may begin before the greeting
+        if is_due:
             end.tls_established()
             assert end.tls, situation.name
         else:

@@ -8,6 +8,7 @@ from smtpcore import (
     Attributes,
     BareNewlines,
     Bdat,
+    BodyType,
     ChunkEnd,
     ClientConfig,
     ConnectionClosed,
@@ -21,6 +22,7 @@ from smtpcore import (
     LocalProtocolError,
     Mail,
     Noop,
+    Params,
     Path,
     Quit,
     Rcpt,
@@ -343,6 +345,25 @@ def test_client_tls_cannot_start_without_starttls_or_twice() -> None:
     assert conn.tls
     with pytest.raises(LocalProtocolError, match="TLS cannot start"):
         conn.tls_established()
+
+
+@pytest.mark.parametrize("body", [BodyType.EIGHT_BIT_MIME, "8BITMIME", "8bitmime"])
+def test_body_type_may_be_given_as_text(body: object) -> None:
+    book = client("8BITMIME").ask(Mail(Path("a@c.example"), Params({"BODY": body}))).send(b"250 ok\r\n")
+    book.ask(Rcpt(Path("b@s.example"))).send(b"250 ok\r\n").ask(Data()).send(b"354 go\r\n")
+    conn = book.connection
+    conn.send(DataChunk(b"\xe9\r\n"))
+    assert conn.data_to_send() == b"\xe9\r\n"
+
+
+def test_binary_body_given_as_text_needs_bdat() -> None:
+    binary = Mail(Path("a@c.example"), Params({"BODY": "BINARYMIME"}))
+    book = client("BINARYMIME", "CHUNKING").ask(binary).send(b"250 ok\r\n")
+    conn = book.ask(Rcpt(Path("b@s.example"))).send(b"250 ok\r\n").connection
+    with pytest.raises(LocalProtocolError, match="must be sent with BDAT"):
+        conn.send(Data())
+    with pytest.raises(LocalProtocolError, match="needs CHUNKING"):
+        client("BINARYMIME").connection.send(binary)
 
 
 def test_failed_write_closes_the_client() -> None:

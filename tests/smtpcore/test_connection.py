@@ -518,14 +518,12 @@ def test_replies_are_flushed_before_waiting_for_the_rest_of_a_line() -> None:
 def test_tls_may_start_before_the_greeting() -> None:
     """R3207-4.2-09"""
     for asked in (False, True):
-        conn = new_server(starttls=True).connection
+        conn = new_server(starttls=True, implicit_tls=True).connection
         if asked:
-            conn.next_event()
+            assert conn.next_event() is NEED_TLS
         conn.tls_established()
         assert (conn.tls, conn.state) == (True, State.CONNECTED)
 
-        if asked:
-            conn.send(Reply(220, "ESMTP"))
         conn.receive_data(READY)
         assert list(take_events(conn))[-1] == Ehlo("c.example")
         output = conn.data_to_send()
@@ -538,13 +536,25 @@ def test_tls_cannot_start_without_starttls(before: bytes) -> None:
     conn = server(before, starttls=True).connection
     known = observable(conn)
 
-    with pytest.raises(LocalProtocolError, match="send a 220 to STARTTLS first"):
+    with pytest.raises(LocalProtocolError, match="use STARTTLS and its 220 first"):
+        conn.tls_established()
+    assert observable(conn) == known
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_tls_cannot_start_before_the_greeting_without_implicit_tls(asked: bool) -> None:
+    conn = new_server(starttls=True).connection
+    if asked:
+        conn.next_event()
+    known = observable(conn)
+
+    with pytest.raises(LocalProtocolError, match="use implicit_tls=True"):
         conn.tls_established()
     assert observable(conn) == known
 
 
 def test_tls_cannot_start_twice() -> None:
-    conn = new_server(starttls=True).connection
+    conn = new_server(implicit_tls=True).connection
     conn.tls_established()
 
     with pytest.raises(LocalProtocolError):
@@ -567,11 +577,9 @@ def test_plaintext_after_starttls_is_a_remote_error(answered: bool) -> None:
 
 
 def test_plaintext_before_implicit_tls_is_a_remote_error() -> None:
-    conn = new_server(starttls=True).connection
-    conn.receive_data(b"EHLO evil.example\r\n")
-
+    conn = new_server(implicit_tls=True).connection
     with pytest.raises(RemoteProtocolError, match="before TLS"):
-        conn.tls_established()
+        conn.receive_data(b"EHLO evil.example\r\n")
     assert conn.state is State.CLOSED
 
 
@@ -609,7 +617,7 @@ def test_extension_for_tls_only_has_no_verb_before_tls() -> None:
     own = Extension(keyword="XOWN", verbs=frozenset({"XOWN"}), offered=lambda config, tls: tls)
 
     server(extensions=(*EXTENSIONS, own)).send(b"XOWN\r\n").expect(502)
-    new_server(extensions=(*EXTENSIONS, own)).start_tls().send(b"XOWN\r\n").expect(220, 500)
+    new_server(extensions=(*EXTENSIONS, own), implicit_tls=True).start_tls().send(b"XOWN\r\n").expect(220, 500)
 
 
 def test_limits_of_a_command_line_and_of_a_sasl_response_are_independent() -> None:

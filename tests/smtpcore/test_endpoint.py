@@ -59,6 +59,11 @@ with_output = pytest.mark.parametrize("make", [server_with_output, client_with_o
 unused = pytest.mark.parametrize(
     "make", [lambda: new_server(starttls=True).connection, lambda: new_client().connection], ids=["server", "client"]
 )
+implicit = pytest.mark.parametrize(
+    "make",
+    [lambda: new_server(implicit_tls=True).connection, lambda: new_client(implicit_tls=True).connection],
+    ids=["server", "client"],
+)
 
 Make = Callable[[], Endpoint]
 
@@ -131,7 +136,7 @@ def test_handshake_discards_hello_transaction_and_authentication(make: Make) -> 
     assert (conn.helo, conn.transaction, conn.authenticated) == (None, None, False)
 
 
-@unused
+@implicit
 def test_implicit_tls_starts_before_the_greeting(make: Make) -> None:
     conn = make()
     conn.tls_established()

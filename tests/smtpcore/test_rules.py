@@ -428,7 +428,7 @@ def test_refusal_by_an_extension_has_its_reply_and_names_the_extension(
 
 
 def test_starttls_under_tls_is_refused() -> None:
-    book = new_server(starttls=True).start_tls().send(READY).expect(220, 250).send(b"STARTTLS\r\n")
+    book = new_server(starttls=True, implicit_tls=True).start_tls().send(READY).expect(220, 250).send(b"STARTTLS\r\n")
 
     book.expect(InvalidCommand(b"STARTTLS", rules.TLS_ACTIVE.reply, rules.TLS_ACTIVE.rule))
 

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from .._addresses import Mailbox, strict_mailbox
+from .._fields import Checked
 from .._grammar import match_mechanism
 from .._xtext import decode_xtext, encode_xtext
 from ._definition import Extension, NextHop, Parameter
 
 
 @dataclass(frozen=True, slots=True)
-class Submitter:
+class Submitter(Checked):
     """The AUTH parameter of MAIL: the submitter of the message (RFC 4954 section 5). Falsy if the submitter is unknown.
 
     The client may claim anything. The submitter counts as unknown unless the client is authenticated and trusted.

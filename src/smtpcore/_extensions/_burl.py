@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from .._errors import LocalProtocolError
+from .._fields import check_fields
 from .._replies import Reply
 from .._states import State
 from ._definition import Extension, ExtensionCommand
@@ -25,6 +26,7 @@ class Burl(ExtensionCommand):
     """Whether the body ends with this part."""
 
     def __post_init__(self) -> None:
+        check_fields(self, TypeError)
         if not self.uri or " " in self.uri or not self.uri.isascii() or not self.uri.isprintable():
             raise LocalProtocolError(f"{self.uri!r} is not a URI")
 

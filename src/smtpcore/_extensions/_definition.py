@@ -13,6 +13,7 @@ from .._addresses import Path
 from .._command import Command
 from .._config import Config
 from .._errors import LocalProtocolError
+from .._fields import Checked, check_argument
 from .._replies import Reply
 from .._states import State
 
@@ -20,7 +21,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NextHop:
+class NextHop(Checked):
     """The server to which a relay sends a command: the input of the relay rules of parameters."""
 
     offers: Mapping[str, object]
@@ -40,11 +41,12 @@ def relay_or_drop(keyword: str) -> Callable[[_T, NextHop], _T | None]:
 
 def relay_or_refuse(keyword: str, refusal: Reply) -> Callable[[_T, NextHop], _T | Reply]:
     """Return a relay rule: refuse the command with `refusal` if the server does not offer the extension `keyword`."""
+    check_argument("refusal", refusal, Reply)
     return lambda value, hop: value if keyword in hop.offers else refusal
 
 
 @dataclass(frozen=True, eq=False)  # not slots=True: `Parameter[int](...)` would fail in Python 3.11
-class Parameter(Generic[_T]):
+class Parameter(Checked, Generic[_T]):
     """A parameter of MAIL or RCPT, and the typed key to its value: `TENANT.of(mail.params)`."""
 
     keyword: str
@@ -119,7 +121,7 @@ class ExtensionCommand(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Extension:
+class Extension(Checked):
     """An ESMTP extension, such as this one with a parameter of MAIL; `docs/extensions.md` has a longer example.
 
     >>> from smtpcore import EXTENSIONS, Config, Connection, Extension, Parameter

@@ -7,6 +7,7 @@ from enum import Enum
 
 from .._config import MAX_SECONDS
 from .._errors import LocalProtocolError
+from .._fields import check_fields
 from .._replies import Reply
 from ._definition import Extension, Parameter, relay_or_refuse
 from ._parsing import number
@@ -39,6 +40,7 @@ class DeliverBy:
     """Whether each relay shall notify the sender."""
 
     def __post_init__(self) -> None:
+        check_fields(self, TypeError)
         if abs(self.seconds) > MAX_SECONDS:
             raise LocalProtocolError(f"{self.seconds} seconds have more than nine digits")
         if self.mode is ByMode.RETURN and self.seconds <= 0:

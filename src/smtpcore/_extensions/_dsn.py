@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from .._errors import LocalProtocolError
+from .._fields import check_fields
 from .._grammar import is_encodable, match_atom
 from .._replies import Reply
 from .._xtext import decode_carried, decode_unitext, decode_xtext, encode_unitext, encode_xtext
@@ -51,6 +52,7 @@ class EnvelopeId:
     """The identifier as it was sent, in xtext."""
 
     def __post_init__(self) -> None:
+        check_fields(self, TypeError)
         if not 0 < len(self.text) <= MAX_ENVID:
             raise LocalProtocolError(f"{self.text!r} is not 1 to {MAX_ENVID} characters")
 
@@ -90,6 +92,7 @@ class OriginalRecipient:
     """The parameter as it was sent, which a relay has to pass on unchanged (RFC 3461 5.2.1 (d))."""
 
     def __post_init__(self) -> None:
+        check_fields(self, TypeError)
         kind, semicolon, encoded = self.text.partition(";")
         # RFC 3461 4.2: the type is an atom. But RFC 5321 4.1.2 allows no "=" in a value.
         is_type = match_atom(kind) and kind.isascii() and "=" not in kind

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from .._errors import LocalProtocolError
+from .._fields import check_fields
 from .._grammar import match_atom, match_domain
 from .._replies import Reply
 from ._definition import Extension, ExtensionCommand
@@ -23,6 +24,7 @@ class Etrn(ExtensionCommand):
     """The domain or queue, with its `@` or `#`."""
 
     def __post_init__(self) -> None:
+        check_fields(self, TypeError)
         option = self.argument[:1] if self.argument[:1] in ("@", "#") else ""
         node = self.argument.removeprefix(option)
         # RFC 1985 section 5: `#` precedes an atom, and `@` a domain. A domain without `@` has to be fully qualified.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from .._config import Config
+from .._fields import Checked
 from .._replies import Reply
 from ._definition import Extension, Parameter, relay_or_refuse
 from ._deliverby import BY
@@ -16,7 +17,7 @@ _parse_holdfor = number("[1-9][0-9]{0,8}", "a number of seconds from 1 to 999999
 
 
 @dataclass(frozen=True, slots=True)
-class HoldLimits:
+class HoldLimits(Checked):
     """The limits that FUTURERELEASE announces (RFC 4865 section 3)."""
 
     seconds: int

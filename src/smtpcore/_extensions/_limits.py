@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from .._config import Config
+from .._fields import Checked
 from ._definition import Extension
 
 _MAX_LIMIT = 999_999  # six digits
@@ -11,7 +12,7 @@ _match_limit = re.compile(r"[1-9][0-9]{0,5}").fullmatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionLimits:
+class SessionLimits(Checked):
     """The limits that LIMITS announces (RFC 9422). A limit that the server does not announce is None."""
 
     mail_max: int | None = None

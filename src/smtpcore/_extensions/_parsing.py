@@ -10,6 +10,7 @@ from enum import Enum
 from typing import TypeVar
 
 from .._errors import LocalProtocolError
+from .._fields import check_argument
 
 _E = TypeVar("_E", bound=Enum)
 
@@ -47,6 +48,7 @@ def number(pattern: str, description: str) -> Callable[[str], int]:
 
 def one_of(members: Iterable[_E]) -> Callable[[str], _E]:
     """Return a parser for the values of these enum members, in any letter case."""
+    check_argument("members", members, Iterable[Enum])
     values = {member.value: member for member in members}
 
     def parse(text: str) -> _E:
@@ -62,6 +64,7 @@ def one_of(members: Iterable[_E]) -> Callable[[str], _E]:
 
 def format_date_time(time: datetime) -> str:
     """Return `time` as text. Raises `LocalProtocolError` unless its offset from UTC is known, in whole minutes."""
+    check_argument("time", time, datetime)
     text = time.isoformat().replace("+00:00", "Z")
     if _match_date_time(text) is None:
         raise LocalProtocolError(f"{text} has no UTC offset in whole minutes: give it a tzinfo")

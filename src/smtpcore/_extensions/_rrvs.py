@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from enum import Enum
 
 from .._errors import LocalProtocolError
+from .._fields import check_fields
 from .._replies import Reply
 from ._definition import Extension, NextHop, Parameter
 from ._parsing import format_date_time, one_of, parse_date_time, parse_nothing
@@ -32,6 +33,7 @@ class ValidSince:
     """The action of a relay whose next server does not support RRVS."""
 
     def __post_init__(self) -> None:
+        check_fields(self, TypeError)
         format_date_time(self.time)
         if self.time.microsecond:
             raise LocalProtocolError(f"{self.time} has a fraction of a second")

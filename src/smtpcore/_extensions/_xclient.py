@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from .._errors import LocalProtocolError
+from .._fields import check_argument, check_fields
 from .._grammar import find_control, is_domain, is_encodable, match_number
 from .._replies import Reply
 from .._states import State
@@ -24,7 +25,9 @@ class Attributes(Mapping[str, str | None]):
     __slots__ = ("_values",)
 
     def __init__(self, values: Mapping[str, str | None]) -> None:
+        check_argument("values", values, Mapping[str, object])
         for name, value in values.items():
+            check_argument(name, value, str | None)
             # The words in `_UNKNOWN` mean an unknown value, so they cannot be values.
             if value is not None and (not is_encodable(value) or find_control(value) or value.upper() in _UNKNOWN):
                 raise LocalProtocolError(f"{value!r} cannot be the value of {name}: use text without controls")
@@ -65,6 +68,7 @@ class AttributesCommand(ExtensionCommand):
     """The attributes by name."""
 
     def __post_init__(self) -> None:
+        check_fields(self, TypeError)
         if not self.attributes or not set(self.attributes) <= set(self.names):
             raise LocalProtocolError(f"{self.verb} takes one or more of {', '.join(self.names)}")
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .._errors import LocalProtocolError
+from .._fields import check_fields
 from ._keys import MIN_ITERATIONS, SALT_SIZE
 from ._stringprep import saslprep
 
@@ -23,6 +24,7 @@ class ChannelBinding:
     """The binding data from the TLS library."""
 
     def __post_init__(self) -> None:
+        check_fields(self, TypeError)
         if not _match_binding_type(self.type):
             raise LocalProtocolError(f"{self.type!r} is not the name of a channel binding")
         if not self.data:
@@ -48,6 +50,7 @@ class Channel:
     """The port of the server, which the client sends together with a token."""
 
     def __post_init__(self) -> None:
+        check_fields(self, TypeError)
         if self.host is not None and (not self.host or _find_control(self.host) or not _is_encodable(self.host)):
             raise LocalProtocolError(f"{self.host!r} is not the name of a host")
         if self.port is not None and not 0 < self.port < 65536:
@@ -78,6 +81,7 @@ class Credentials:
     """Information that an anonymous client leaves: a mail address, or a word without `@`. May be empty."""
 
     def __post_init__(self) -> None:
+        check_fields(self, TypeError)
         for field_, value in (("username", self.username), ("authorization", self.authorization)):
             if value is not None and (not value or _find_control(value) or not _is_encodable(value)):
                 raise LocalProtocolError(f"{field_} is empty or has control characters")
@@ -107,6 +111,7 @@ class Policy:
     processes serve the same users, give all of them the same random octets."""
 
     def __post_init__(self) -> None:
+        check_fields(self, TypeError)
         if self.scram_iterations < 1 or self.scram_salt_size < 1:
             raise LocalProtocolError("SCRAM keys need a salt and at least one iteration")
 

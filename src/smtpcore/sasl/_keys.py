@@ -18,6 +18,7 @@ import secrets
 from dataclasses import dataclass, field
 
 from .._errors import LocalProtocolError
+from .._fields import check_fields
 from ._stringprep import saslprep
 
 MIN_ITERATIONS = 4096  # RFC 5802 5.1 and RFC 7677 section 4
@@ -40,6 +41,7 @@ class ScramKeys:
     """The key that authenticates the server."""
 
     def __post_init__(self) -> None:
+        check_fields(self, TypeError)
         if not self.salt or self.iterations < 1:
             raise LocalProtocolError("SCRAM keys need a salt and at least one iteration")
         if not self.stored_key or len(self.stored_key) != len(self.server_key):

@@ -9,6 +9,7 @@ from collections.abc import Generator
 from typing import Any, ClassVar, NoReturn, TypeAlias
 
 from .._errors import LocalProtocolError, RemoteProtocolError
+from .._fields import check_argument
 from ._context import DEFAULT_POLICY, PLAINTEXT, Channel, Credentials, Policy
 from ._steps import Accepted, Answer, Challenge, CheckAuthorization, Outcome, Question, Reason, Rejected, Step
 
@@ -40,6 +41,9 @@ class ServerMechanism(ABC):
     """
 
     def __init__(self, name: str, channel: Channel = PLAINTEXT, policy: Policy = DEFAULT_POLICY) -> None:
+        check_argument("name", name, str)
+        check_argument("channel", channel, Channel)
+        check_argument("policy", policy, Policy)
         self.name = name
         """The name of the mechanism, in upper case."""
         self.channel = channel
@@ -171,6 +175,9 @@ class ClientMechanism(ABC):
     """Whether the mechanism can send `Credentials.authorization`."""
 
     def __init__(self, name: str, credentials: Credentials, channel: Channel = PLAINTEXT) -> None:
+        check_argument("name", name, str)
+        check_argument("credentials", credentials, Credentials)
+        check_argument("channel", channel, Channel)
         if not self.is_enough(credentials):
             needed = " and ".join(self.needs) or "nothing"
             beside = "" if self.can_act_for_others else ", and cannot act for others"

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from .._commands import Auth
 from .._errors import LocalProtocolError
 from .._events import AuthCancel, AuthResponse
+from .._fields import check_argument
 from .._replies import Challenge as challenge_of  # noqa: N813 - this function is named like a class
 from .._replies import Reply
 from ._context import DEFAULT_POLICY, PLAINTEXT, Channel, Policy
@@ -32,6 +33,9 @@ class ServerExchange:
         *,
         mechanisms: Iterable[Mechanism] = MECHANISMS,
     ) -> None:
+        check_argument("channel", channel, Channel)
+        check_argument("policy", policy, Policy)
+        check_argument("mechanisms", mechanisms, Iterable[Mechanism])
         self.channel: Channel = channel
         """The properties of the connection, which apply from the next AUTH command on."""
         self.outcome: Outcome | None = None
@@ -52,6 +56,7 @@ class ServerExchange:
 
         Raises `LocalProtocolError` if the mechanism is unknown, or if no AUTH came before a response.
         """
+        check_argument("event", event, Auth | AuthResponse | AuthCancel)
         match event:
             case Auth(mechanism=name, initial_response=initial):
                 self.outcome = None

@@ -8,11 +8,12 @@ from enum import Enum
 from typing import ClassVar, TypeAlias
 
 from .._errors import LocalProtocolError
+from .._fields import Checked
 from ._keys import ScramKeys, digest_size, is_password
 
 
 @dataclass(frozen=True, slots=True)
-class Challenge:
+class Challenge(Checked):
     """A challenge: send it to the client (in SMTP as a 334 reply), and pass the client's response to `respond`."""
 
     data: bytes
@@ -20,7 +21,7 @@ class Challenge:
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(Checked):
     """The client is authenticated: reply 235."""
 
     identity: str
@@ -54,7 +55,7 @@ class Reason(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(Checked):
     """The exchange failed. The client may start another exchange."""
 
     reason: Reason
@@ -62,7 +63,7 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenError:
+class TokenError(Checked):
     """The error for a refused token, as sent to the client (RFC 7628 3.2.2)."""
 
     status: str = "invalid_token"
@@ -84,7 +85,7 @@ class TokenError:
 # Questions. Each question lists the types of its answers. None is always allowed as an answer, and means no.
 
 
-class _Asked:
+class _Asked(Checked):
     """A question to your program. Pass the answer to `answer`, which may take any time."""
 
     __slots__ = ()
@@ -115,6 +116,8 @@ class CheckPassword(_Asked):
 
         `password` may also be the keys of a hashed password. The comparison then takes some milliseconds of CPU time.
         """
+        if password is not None and not isinstance(password, str | ScramKeys):
+            raise TypeError(f"password is a value of type {type(password).__name__}: use str or ScramKeys or None")
         if isinstance(password, ScramKeys):
             return is_password(self.password, password)
 

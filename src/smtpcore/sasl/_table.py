@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from .._errors import LocalProtocolError
+from .._fields import check_argument, check_fields
 from ._anonymous import AnonymousClient, AnonymousServer
 from ._context import DEFAULT_POLICY, PLAINTEXT, Channel, Credentials, Policy
 from ._cram import CramClient, CramServer
@@ -36,6 +37,7 @@ class Mechanism:
     """Return whether the mechanism may be used on a channel. The second argument allows passwords without TLS."""
 
     def __post_init__(self) -> None:
+        check_fields(self, TypeError)
         if not _match_name(self.name):
             raise LocalProtocolError(f"{self.name!r} is not a mechanism: use 1 to 20 characters from A-Z 0-9 - _")
 
@@ -130,6 +132,9 @@ def offer(
     EXTERNAL needs external credentials. The -PLUS mechanisms need a channel binding. Raises `LocalProtocolError` for an
     unknown name.
     """
+    check_argument("names", names, Iterable[str])
+    check_argument("channel", channel, Channel)
+    check_argument("mechanisms", mechanisms, Iterable[Mechanism])
     table = tuple(mechanisms)
     rows = [_find(name, table) for name in names]
     return tuple(row.name for row in rows if row.fits(channel, cleartext))
@@ -152,6 +157,10 @@ def choose(
         cleartext: whether passwords may be sent without TLS. Tokens never are.
         mechanisms: the table. Earlier rows are preferred.
     """
+    check_argument("offered", offered, Collection[str])
+    check_argument("credentials", credentials, Credentials)
+    check_argument("channel", channel, Channel)
+    check_argument("mechanisms", mechanisms, Iterable[Mechanism])
     names = {_upper(name) for name in offered}
     for row in mechanisms:
         if row.name in names and row.fits(channel, cleartext) and row.client.is_enough(credentials):
@@ -161,6 +170,8 @@ def choose(
 
 
 def _find(name: str, mechanisms: Iterable[Mechanism]) -> Mechanism:
+    check_argument("name", name, str)
+    check_argument("mechanisms", mechanisms, Iterable[Mechanism])
     wanted = _upper(name)
     for row in mechanisms:
         if row.name == wanted:

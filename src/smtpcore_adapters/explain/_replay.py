@@ -113,7 +113,8 @@ class _Replay:
         self._recording = recording
         self._has_server = any(item.side is Side.SERVER for item in recording.items)
         self._has_client = any(item.side is Side.CLIENT for item in recording.items)
-        self._conn = Connection(config_of(recording))
+        self._begins_with_tls = self._must_have_begun_with_tls()
+        self._conn = Connection(config_of(recording), implicit_tls=self._begins_with_tls)
         self._waiting: deque[_ClientLine] = deque()
         """Client lines that the connection has not received yet."""
         self._current: _ClientLine | None = None
@@ -141,7 +142,7 @@ class _Replay:
 
     def run(self) -> None:
         """Replay the whole recording."""
-        if self._must_have_begun_with_tls():
+        if self._begins_with_tls:
             self._conn.tls_established()
         self._advance()
         if self._begins_without_greeting():

@@ -43,8 +43,9 @@ BEFORE = {"RCPT": READY + b"MAIL FROM:<> SMTPUTF8\r\n", "DATA": RCPT, "BDAT": RC
 
 def first_event(command: Command) -> object:
     """Return the first event that a server parses from the line of `command`."""
-    book = new_server(**ALL_EXTENSIONS, lmtp=command.verb == "LHLO")
-    if command.verb != "STARTTLS":
+    implicit_tls = command.verb != "STARTTLS"
+    book = new_server(**ALL_EXTENSIONS, lmtp=command.verb == "LHLO", implicit_tls=implicit_tls)
+    if implicit_tls:
         book.start_tls()  # REQUIRETLS is offered under TLS only
     before = BEFORE.get(command.verb, READY)
     book.send(*([before] if before else [])).skip()

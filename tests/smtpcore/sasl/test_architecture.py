@@ -24,8 +24,12 @@ LAYERS = (
     {"_server"},
     {"__init__"},
 )
-# The events and replies that an exchange joins with a mechanism, and the texts for `help()`.
-OF_THE_CORE = {"__init__": {".._help"}, "_server": {".._commands", ".._events", ".._replies"}}
+# The events and replies that an exchange joins with a mechanism, the checks of types, and the texts for `help()`.
+OF_THE_CORE = {
+    "__init__": {".._help"},
+    "_server": {".._commands", ".._events", ".._fields", ".._replies"},
+    **{module: {".._fields"} for module in ("_context", "_keys", "_mechanism", "_steps", "_table")},
+}
 LAYER_OF = {module: number for number, modules in enumerate(LAYERS) for module in modules}
 
 ALLOWED = {
