@@ -161,6 +161,57 @@ def test_wrong_type_of_an_option_of_a_server_is_a_type_error(name: str, backend:
         within(backend, App(), lambda server: pytest.fail("the server listens"), **{name: value})
 
 
+@pytest.mark.parametrize(("port", "kind"), [("2525", ValueError), (99_999, ValueError), (-1, ValueError)])
+def test_impossible_port_of_a_server_is_an_error(port: Any, kind: type[Exception], backend: str) -> None:
+    with pytest.raises(kind, match=f"port is {port!r}"):
+        within(backend, App(), lambda server: pytest.fail("the server listens"), port=port)
+
+
+def test_object_that_is_no_app_is_a_type_error(backend: str) -> None:
+    app: Any = "app"
+    with pytest.raises(TypeError, match="app is 'app', which is of type str: use App"):
+        within(backend, app, lambda server: pytest.fail("the server listens"))
+
+
+TARGETS: list[tuple[Any, Any, type[Exception], str]] = [
+    (25, 25, TypeError, "host is 25, which is of type int: use str"),
+    (None, 25, TypeError, "host is None, which is of type NoneType: use str"),
+    ("s.example", "25", TypeError, "port is '25', which is of type str: use int"),
+    ("s.example", 65_536, ValueError, "port is 65536: it must be at most 65535"),
+    ("s.example", -1, ValueError, "port is -1: it must be at most 65535"),
+]
+
+
+@pytest.mark.parametrize(("host", "port", "kind", "error"), TARGETS)
+def test_wrong_host_or_port_of_a_client_is_an_error_at_once(
+    host: Any, port: Any, kind: type[Exception], error: str
+) -> None:
+    with pytest.raises(kind, match=f"^{error}$"):
+        Forward(host, port)
+    with pytest.raises(kind, match=f"^{error}$"):
+        smtpcore_adapters.socket.connect(host, port).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("host", 25),
+        ("port", "25"),
+        ("tls", 1),
+        ("certificate", "cert.pem"),
+        ("auth", ["tim"]),
+        ("auth_mechanisms", ["PLAIN"]),
+        ("accept", 5),
+        ("max_size", "65536"),
+        ("timeout", "5"),
+        ("fault_seed", 1.5),
+    ],
+)
+def test_wrong_type_of_an_option_of_the_test_server_is_a_type_error(name: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=rf"^{name} is .* of type {type(value).__name__}: use "):
+        SmtpServer(**{name: value})
+
+
 @pytest.mark.parametrize("grace", [-1, nan])
 def test_negative_grace_is_a_value_error(grace: float, backend: str) -> None:
     with pytest.raises(ValueError, match=f"grace is {grace}: it must be at least 0 seconds"):

@@ -37,7 +37,7 @@ async def connected(
 
 async def open_client(open_stream: Opener, host: str, port: int, **options: Unpack[ConnectOptions]) -> Client:
     """Connect to a server; the caller must call `Client.aclose` at the end. Raises the same errors as `connected`."""
-    check_connect_options(options)
+    check_connect_options(host, port, options)
     server = options.get("path") or str(Address(host, port))
     stream = options.get("stream") or await _open(open_stream, host, port, server, options)
     try:

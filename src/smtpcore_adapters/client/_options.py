@@ -104,11 +104,20 @@ _HINTS = {
 }
 
 
-def check_connect_options(options: ConnectOptions, *, many: bool = False) -> None:
-    """Raise `TypeError` for an unknown option or a wrong type, and `ValueError` for options that exclude each other.
+class _Server(TypedDict):
+    host: str
+    port: int
 
-    `many` says that the options are for more than one connection.
+
+def check_connect_options(host: str, port: int, options: ConnectOptions, *, many: bool = False) -> None:
+    """Raise `TypeError` for an unknown option or a wrong type, and `ValueError` for an impossible value.
+
+    Options that exclude each other are an impossible value. `many` says that the options are for more than one
+    connection.
     """
+    check_values({"host": host, "port": port}, _Server)
+    if not 0 <= port < 65_536:
+        raise ValueError(f"port is {port}: it must be at most 65535")
     check_options("an option of connect", options, _OPTIONS, _HINTS)
     check_values(options, ConnectOptions, secret=("auth",))
     check_login(options.get("auth"), options.get("auth_mechanisms"))

@@ -62,7 +62,7 @@ class Pool(ABC):
         max_uses: int = 100,
         **options: Unpack[ConnectOptions],
     ) -> None:
-        check_connect_options(options, many=True)
+        check_connect_options(host, port, options, many=True)
         for name, value in (("size", size), ("max_age", max_age), ("max_uses", max_uses)):
             if not value > 0:
                 raise ValueError(f"{name} is {value}: it must be more than 0")

@@ -139,7 +139,7 @@ class Forward:
                 next server is asked when this server starts, and at each new connection to it.
             options: the options of `ConnectOptions`, such as `lmtp`, `tls` and `auth`.
         """
-        check_connect_options(options, many=True)
+        check_connect_options(host, port, options, many=True)
         if proxy_protocol and options.get("proxy"):
             raise ValueError("proxy_protocol and proxy exclude each other: both are the PROXY header")
         if xclient and options.get("auth"):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from ssl import SSLContext
-from typing import Any, TypeAlias, Unpack
+from typing import Any, TypeAlias, TypedDict, Unpack
 
 from smtpcore import EXTENSIONS, Budgets, Config, Connection, Reply, check_values
 
@@ -69,6 +69,10 @@ class _ListenerSettings:
         return replace(self.config, disabled=self.config.disabled - FOR_TRUSTED)
 
 
+class _Arguments(TypedDict):
+    app: App[Any]
+
+
 class Acceptor:
     """Admits connections, and runs a session on each.
 
@@ -78,6 +82,7 @@ class Acceptor:
     def __init__(self, app: App[Any], port: int = 0, *, descriptors: int = 1, **options: Unpack[Options]) -> None:
         check_options("an option of the server", options, OPTIONS, HINTS)
         check_values(options, Options)
+        check_values({"app": app}, _Arguments)
         self.listeners: tuple[Listener, ...] = _listeners(port, options)
         """The addresses to listen on."""
         self.grace: float = options.get("grace", 30.0)

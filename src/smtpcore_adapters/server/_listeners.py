@@ -77,6 +77,8 @@ class Listener:
 
     def __post_init__(self) -> None:
         check_fields(self, ValueError)
+        if not 0 <= self.port < 65_536:
+            raise ValueError(f"port is {self.port}: it must be at most 65535")
         if self.path == "":
             raise ValueError("the path of a listener is empty: leave it out to listen on a port")
         if self.path is not None and self.bound is not None:

@@ -3,12 +3,12 @@
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
-from smtpcore import EXTENSIONS, OFF_BY_DEFAULT, Bodies, Budgets, Config
+from smtpcore import EXTENSIONS, OFF_BY_DEFAULT, Bodies, Budgets, Config, check_fields
 
 from .._names import check_options, unknown_name
 from ..recipients import AnyRecipient, Recipients
@@ -45,7 +45,7 @@ class ServerOptions:
     """Whether to refuse mail before STARTTLS; implies `tls`; by default false."""
     certificate: ssl.SSLContext | None = None
     """A TLS context that replaces the self-made certificate; implies `tls`."""
-    auth: Mapping[str, str] | None = None
+    auth: Mapping[str, str] | None = field(default=None, repr=False)
     """Passwords by user name; None (the default) for no AUTH. AUTH needs TLS if the server has TLS."""
     auth_mechanisms: tuple[str, ...] | None = None
     """The SASL mechanisms to offer; None (the default) for PLAIN, LOGIN, CRAM-MD5 and SCRAM-SHA-256, if there is
@@ -70,6 +70,9 @@ class ServerOptions:
     """Objects with handlers of your own, which are called before the server's handlers."""
     timeout: float = 30.0
     """Seconds of silence after which the server disconnects a client; 30 by default."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, TypeError)
 
 
 def _with_fields_of(
