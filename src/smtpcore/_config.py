@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import Self
 
 from ._errors import LocalProtocolError
-from ._fields import check_fields
+from ._fields import check_argument, check_fields
 from ._grammar import is_domain, match_mechanism
 
 MIN_COMMAND_LINE = 512  # RFC 5321 4.5.3.1.4, CRLF included
@@ -94,6 +94,7 @@ class _Given:
 
 def given_fields(config: "Config") -> frozenset[str]:
     """Return the names of the fields passed to `Config(...)`: all fields after `replace`, no fields after a copy."""
+    check_argument("config", config, Config)
     return config._given
 
 
