@@ -2,14 +2,18 @@
 
 import asyncio
 import io
+import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 
 import pytest
+import trustme
 
 from smtpcore import Noop, Reply
 from smtpcore_adapters import App, Disconnected, Message, Refused, Session, TlsMode
 from smtpcore_adapters.socket import connect
+from smtpcore_adapters.users import Users
 from tests.adapters.fakes import CONFIG, MessageStore, accepting
 from tests.adapters.harness import TIMEOUT, Running, running
 
@@ -115,3 +119,18 @@ def test_threads_send_side_by_side_with_a_client_each(server: Running, store: Me
         thread.join(TIMEOUT)
 
     assert len(store.bodies) == 25
+
+
+def test_tls_and_a_login_follow_on_demand() -> None:
+    authority, tls, trusting = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    authority.configure_trust(trusting)
+    config = replace(CONFIG, auth_mechanisms=("PLAIN",))
+    app = accepting(Users({"tim": "secret"}))
+    with (
+        running("threads", app, config=config, tls=tls) as server,
+        connect(*address_of(server), tls=TlsMode.NONE) as client,
+    ):
+        client.starttls(trusting)
+        assert client.login(("tim", "secret"), auth_mechanisms=["PLAIN"]).code == 235
+        assert client.tls

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from smtpcore import BodyType, LocalProtocolError
+from smtpcore import BodyType, LocalProtocolError, Reply
 from smtpcore_adapters import Unsendable
 from smtpcore_adapters.client._sources import PIECE, source_of
 from tests.adapters.client.test_envelope import FULL
-from tests.adapters.fakes import chunks
+from tests.adapters.fakes import Early, chunks
 from tests.adapters.playbook import ACCEPTED, client
 from tests.playbook import GO_AHEAD, OK
 
@@ -360,3 +360,24 @@ def test_body_is_not_read_before_mail_without_need() -> None:
 
     book = client("8BITMIME").send(OK, OK, GO_AHEAD, ACCEPTED)
     assert book.deliver(body()).accepted
+
+
+def test_refusal_that_arrives_during_a_long_body_stops_the_chunks() -> None:
+    def body() -> Iterator[bytes]:
+        yield b"x" * PIECE
+        yield b"x" * PIECE
+        book.send(Early(b"552 too large\r\n"), OK)
+        yield b"x" * PIECE
+
+    book = client("8BITMIME", "CHUNKING", "PIPELINING").send(OK + OK)
+    assert book.deliver(body()).final == Reply(552, "too large")
+    assert [line for line in book.output.split(b"\r\n") if b"BDAT" in line] == [b"BDAT %d" % PIECE]
+
+
+def test_error_of_a_body_does_not_name_the_server() -> None:
+    def body() -> Iterator[bytes]:
+        yield LONG
+        raise OSError("the disk is broken")
+
+    with pytest.raises(OSError, match=r"^the disk is broken$"):
+        client("8BITMIME").send(OK, OK, GO_AHEAD).deliver(body())
