@@ -37,6 +37,7 @@ from .server._notifications import (
     TlsFailed,
 )
 from .server._session import Session
+from .tls._info import Tls
 
 Write = Callable[[Session[Any], str], object]
 """A function that takes a session and a line of its transcript, without line end."""
@@ -96,7 +97,7 @@ def to_directory(directory: Path) -> Write:
     return write
 
 
-def transcript_lines(item: Observed) -> list[str]:
+def transcript_lines(item: object) -> list[str]:
     """Return the lines of a transcript for `item`. Secrets in AUTH are masked; secrets in later commands are not."""
     if isinstance(item, Reply):
         masked = item.code == ReplyCode.AUTHENTICATION_CHALLENGE
@@ -136,6 +137,7 @@ _search_auth = re.compile(
 
 _OTHERS: Final[Mapping[type[object], Callable[..., str]]] = {
     DataEnd: lambda item: "C: .",
+    Tls: lambda item: f"-- {item}",
     InvalidData: lambda item: "C: .",
     ChunkEnd: lambda item: "-- the end of a chunk",
     AuthResponse: lambda item: "C: ***",

@@ -3,11 +3,11 @@
 # A further destination needs one row: the form of its URL, its parameters with their types, and a function that returns
 # the object to include in the app. The parameters are written after a `?` in the URL, or next to `url` in the file:
 #
-#     deliver = "smtp://mx.example.org?tls=required"
+#     deliver = "smtp://mx.example.org?tls=starttls"
 #
 #     [deliver]
 #     url = "smtp://mx.example.org"
-#     tls = "required"
+#     tls = "starttls"
 
 import re
 import ssl
@@ -206,7 +206,7 @@ def _make_forward(target: Target, server: Server) -> object:
         raise ValueError(f"{target.url}: user and password_file need each other: give both")
     if "user" in given:
         if options["tls"] in (TlsMode.NONE, TlsMode.OPPORTUNISTIC):
-            raise ValueError(f"{target.url}: a login needs TLS: use smtps:// or tls=required")
+            raise ValueError(f"{target.url}: a login needs TLS: use smtps:// or tls=starttls")
         options["auth"] = given["user"], _first_line(given["password_file"])
 
     flags = {name: given.get(name, False) for name in ("xclient", "xforward", "proxy_protocol", "announce")}
@@ -242,7 +242,7 @@ def is_loopback(host: str) -> bool:
 
 _ORIGIN = {"xclient": bool, "xforward": bool, "proxy_protocol": bool, "announce": bool}
 _TLS = {"tls_ca": str, "user": str, "password_file": str}
-_STARTTLS = {"tls": Literal["none", "opportunistic", "required"]}
+_STARTTLS = {"tls": Literal["none", "opportunistic", "starttls"]}
 
 SCHEMES: Mapping[str, Scheme] = {
     "maildir": Scheme("maildir:PATH", _make_maildir, has_path=True),

@@ -1,25 +1,32 @@
 """`smtpcore send`: send a message to a server."""
 
+import io
 import os
 import ssl
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from email.errors import HeaderParseError
+from email.message import EmailMessage
+from email.policy import SMTPUTF8
+from email.utils import localtime, make_msgid
 from pathlib import Path
-from socket import gaierror
 from typing import Any, BinaryIO
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from smtpcore import ClientBudgets, ProtocolError
+from smtpcore import ClientBudgets, DataChunk, Notify, ProtocolError
 
+from ..client._envelope import SendOptions
 from ..client._options import CONNECT_TIMEOUT, ConnectOptions, TlsMode
 from ..client._results import SendResult
 from ..socket import connect
-from ..transcript import printable
+from ..streams._stream import Address
+from ..transcript import printable, transcript_lines
 from ._endpoint import parse_server
+from ._failures import explain, status_of_error, status_of_result
 
 _LONG = 1_000_000
 """Minimum octets of a file that is sent with a progress bar."""
@@ -47,7 +54,7 @@ _LMTP_PORT = 24
     type=click.Choice([mode.value for mode in TlsMode]),
     default=TlsMode.OPPORTUNISTIC.value,
     show_default=True,
-    help="Use of TLS. The server's certificate is always verified.",
+    help="Use of TLS. The server's certificate is verified, except with --insecure.",
 )
 @click.option(
     "--tls-ca",
@@ -55,6 +62,7 @@ _LMTP_PORT = 24
     metavar="FILE",
     help="CA certificates to trust, PEM.  [default: the system's certificates]",
 )
+@click.option("--insecure", is_flag=True, help="Accept any certificate of the server.")
 @click.option(
     "--auth", metavar="USER", help=f"User to log in as. The password is read from {_PASSWORD}, or from the terminal."
 )
@@ -67,56 +75,105 @@ _LMTP_PORT = 24
     metavar="SECONDS",
     help="Timeout for connecting and for each reply.  [default: the timeouts of RFC 5321]",
 )
-@click.argument("file", type=click.Path(path_type=Path, allow_dash=True), default="-")
+@click.option(
+    "--dsn",
+    multiple=True,
+    type=click.Choice([each.value.lower() for each in Notify]),
+    help="Event to notify the sender of. Repeatable.  [default: the server decides]",
+)
+@click.option("--requiretls", is_flag=True, help="Let servers relay the message only over verified TLS.")
+@click.option("--data-from-template", is_flag=True, help="Send a short test message instead of a file.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the dialogue on standard error, with secrets masked.")
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True), required=False)
 def send(**options: Any) -> int:
     """Send a message, header and body, from FILE or standard input.
 
-    Exit status: 0 if the message was accepted for all recipients, 1 for some, 2 for none or after an error.
+    Exit status: 0 if the message was accepted for all recipients, 1 for some of them, 75 for none if another attempt
+    may succeed, 69 for none if it will fail again, 2 for arguments that cannot be used.
     """
-    if options["allow_plaintext_auth"] and not options["auth"]:
-        raise click.UsageError("--allow-plaintext-auth has no effect without --auth: give both")
-
+    _check_options(options)
+    tls = TlsMode(options["tls"])
     host, port, path = parse_server("--server", options["server"], _default_port(options))
     arguments: ConnectOptions = {
         "path": path,
-        "tls": TlsMode(options["tls"]),
-        "context": _context(options["tls_ca"]),
+        "tls": tls,
+        "context": _context(options["tls_ca"], is_insecure=options["insecure"]),
         "auth": (options["auth"], _password()) if options["auth"] else None,
         "plaintext_auth": options["allow_plaintext_auth"],
         "lmtp": options["lmtp"],
         "hostname": options["hostname"],
         "budgets": _budgets(options["timeout"]),
         "connect_timeout": options["timeout"] or CONNECT_TIMEOUT,
+        "observer": _Dialogue().show if options["verbose"] else None,
     }
-    with _opened(options["file"]) as file, _progress(file) as body:
+    parameters: SendOptions = {
+        "notify": [Notify(event.upper()) for event in options["dsn"]],
+        "requiretls": options["requiretls"],
+    }
+    with _opened(options) as file, _progress(file) as body:
         try:
             with connect(host, port, **arguments) as client:
-                result = client.send(options["sender"], options["recipients"], body)
+                result = client.send(options["sender"], options["recipients"], body, **parameters)
         except (OSError, ProtocolError) as exc:
-            raise click.UsageError(f"{options['server']}: {_explain(exc)}") from exc
+            click.echo(f"smtpcore: {explain(exc, path or str(Address(host, port)), tls)}", err=True)
+            return status_of_error(exc)
 
-    return _report(result)
+    _report(result)
+    return status_of_result(result)
 
 
-def _report(result: SendResult) -> int:
+def _report(result: SendResult) -> None:
     for path, reply in result.refused.items():
         click.echo(printable(f"{path}: {reply}".replace("\n", " ")), err=True)
 
-    if not result.accepted:
-        return 2
+    if result.accepted:
+        accepted = f"accepted for {len(result.accepted)} of {len(result)}: {result.final}"
+        click.echo(printable(accepted.replace("\n", " ")))
 
-    click.echo(printable(f"accepted for {len(result.accepted)} of {len(result)}: {result.final}".replace("\n", " ")))
-    return 1 if result.refused else 0
+
+class _Dialogue:
+    """Shows the dialogue on standard error, without bodies."""
+
+    def __init__(self) -> None:
+        self._octets = 0
+
+    def show(self, item: object) -> None:
+        """Show a command, a reply, or the size of a body."""
+        if isinstance(item, DataChunk):
+            self._octets += len(item.data)
+            return
+        if self._octets:
+            click.echo(f"C: ({self._octets} octets of the message)", err=True)
+            self._octets = 0
+        for line in transcript_lines(item):
+            click.echo(line, err=True)
 
 
 # Options
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    """Refuse options that have no effect together."""
+    if options["allow_plaintext_auth"] and not options["auth"]:
+        raise click.UsageError("--allow-plaintext-auth has no effect without --auth: give both")
+    if options["insecure"] and options["tls_ca"]:
+        raise click.UsageError("--insecure accepts any certificate, so --tls-ca has no effect: give one of them")
+    if (options["insecure"] or options["tls_ca"]) and options["tls"] == TlsMode.NONE.value:
+        raise click.UsageError("--insecure and --tls-ca have no effect with --tls none")
+    if options["data_from_template"] and options["file"]:
+        raise click.UsageError("--data-from-template replaces FILE: give one of them")
 
 
 def _default_port(options: dict[str, Any]) -> int:
     return _LMTP_PORT if options["lmtp"] else _PORTS.get(TlsMode(options["tls"]), _PORT)
 
 
-def _context(authorities: Path | None) -> ssl.SSLContext | None:
+def _context(authorities: Path | None, *, is_insecure: bool) -> ssl.SSLContext | None:
+    if is_insecure:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
     if authorities is None:
         return None
 
@@ -145,22 +202,13 @@ def _budgets(seconds: float | None) -> ClientBudgets:
     return ClientBudgets(**dict.fromkeys(names, seconds))
 
 
-def _explain(exc: OSError | ProtocolError) -> str:
-    if isinstance(exc, ssl.SSLCertVerificationError):
-        return f"the certificate is not valid: {exc.verify_message}"
-
-    if isinstance(exc, TimeoutError) and not exc.errno:
-        return "the server did not answer in time; --timeout sets the limit"
-    if isinstance(exc, OSError) and not isinstance(exc, ssl.SSLError | gaierror) and exc.errno:
-        return os.strerror(exc.errno)
-
-    text = (exc.strerror if isinstance(exc, gaierror) else None) or str(exc)
-    return printable(text.replace("\n", " "))
-
-
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    if str(path) == "-":
+def _opened(options: dict[str, Any]) -> Iterator[BinaryIO]:
+    path: Path | None = options["file"]
+    if options["data_from_template"]:
+        yield io.BytesIO(_template(options["sender"], options["recipients"]))
+        return
+    if path is None or str(path) == "-":
         yield sys.stdin.buffer
         return
 
@@ -172,11 +220,24 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
+def _template(sender: str, recipients: Sequence[str]) -> bytes:
+    message = EmailMessage(policy=SMTPUTF8)
+    message["Date"] = localtime()
+    message["Message-ID"] = make_msgid(domain="smtpcore.invalid")
+    message["Subject"] = "Test message"
+    # Not every address of an envelope can be written in a field; the test is about the envelope.
+    for name, addresses in (("From", [sender or "postmaster@smtpcore.invalid"]), ("To", recipients)):
+        with suppress(HeaderParseError, ValueError, IndexError):
+            message[name] = ", ".join(addresses)
+    message.set_content("This is a test message, sent by the command `smtpcore send --data-from-template`.\n")
+    return message.as_bytes()
+
+
 @contextmanager
 def _progress(file: BinaryIO) -> Iterator[BinaryIO]:
     """Yield the file; if it is large and standard error is a terminal, reading the file shows a progress bar."""
     console = Console(stderr=True)
-    size = os.fstat(file.fileno()).st_size if file.seekable() else 0
+    size = _size_of(file) if file.seekable() else 0
     if size < _LONG or not console.is_terminal:
         yield file
         return
@@ -184,3 +245,10 @@ def _progress(file: BinaryIO) -> Iterator[BinaryIO]:
     columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
     with Progress(TextColumn("sending"), *columns, console=console, transient=True) as progress:
         yield progress.wrap_file(file, total=size)
+
+
+def _size_of(file: BinaryIO) -> int:
+    start = file.tell()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(start)
+    return size

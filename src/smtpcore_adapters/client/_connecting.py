@@ -42,9 +42,11 @@ async def open_client(open_stream: Opener, host: str, port: int, **options: Unpa
     stream = options.get("stream") or await _open(open_stream, host, port, server, options)
     try:
         config, extensions = _config(stream, options), options.get("extensions", EXTENSIONS)
-        budgets = options.get("budgets") or ClientBudgets()
+        budgets, watched = options.get("budgets") or ClientBudgets(), options.get("observer")
         has_tls = options.get("tls") is TlsMode.IMPLICIT or stream.tls is not None
-        driver = ClientDriver(stream, config, budgets, extensions=extensions, implicit_tls=has_tls, server=server)
+        driver = ClientDriver(
+            stream, config, budgets, extensions=extensions, implicit_tls=has_tls, server=server, observer=watched
+        )
     except BaseException:
         await stream.aclose(0)
         raise

@@ -94,11 +94,13 @@ class ClientDriver:
         implicit_tls: bool = False,
         clock: Callable[[], float] = time.monotonic,
         server: str = "",
+        observer: Callable[[object], object] | None = None,
     ) -> None:
         self._conn = ClientConnection(config, extensions=extensions, implicit_tls=implicit_tls, budgets=budgets)
         self._clock = clock
         self._server = server
         """The name of the server in errors."""
+        self._observer = observer or _ignore
         self._slowest = 0.0
         """The longest time that this side took for a piece of a body, in seconds."""
         self._is_busy = False
@@ -202,6 +204,7 @@ class ClientDriver:
 
     def _send(self, request: Request) -> None:
         self._conn.send(request)
+        self._observer(request)
         self._last = request
         usage = self.usage
         usage.messages += isinstance(request, Mail)
@@ -270,7 +273,7 @@ class ClientDriver:
 
         self._send(Bdat(len(data), last))
         if data:
-            self._conn.send(DataChunk(data))
+            self._send(DataChunk(data))
         await self._take_answers(answers, left=left)
         self.progress.add(len(data))
 
@@ -305,6 +308,7 @@ class ClientDriver:
             self._next_event()  # raises if plaintext arrived after the 220: it may come from an attacker (RFC 3207 4.2)
             await self._before_deadline(partial(self.stream.start_tls, context, server_name=server_name))
             self._conn.tls_established()
+            self._observer(self.stream.tls)
 
     async def aclose(self) -> None:
         """Send QUIT if QUIT may be sent, and close the connection. Never raises."""
@@ -312,7 +316,7 @@ class ClientDriver:
         is_abandoned = self._is_busy
         try:
             if not self._is_busy and self._conn.may_send(Quit()):
-                with suppress(OSError, ProtocolError), self._shielded():
+                with suppress(OSError, ProtocolError), _shielded(self.stream, self._conn.budgets.quit):
                     await self.ask(Quit())
         finally:
             self._conn.send_failed()
@@ -370,6 +374,8 @@ class ClientDriver:
                 raise Disconnected(str(exc)) from exc
             raise
 
+        if isinstance(event, Answered):
+            self._observer(event.reply)
         if isinstance(event, ConnectionClosed):
             raise Disconnected("the server closed the connection", self._goodbye)
         if isinstance(event, Answered) and not self.is_open:
@@ -444,11 +450,6 @@ class ClientDriver:
         finally:
             self._conn.budgets = budgets
 
-    def _shielded(self) -> AbstractContextManager[object]:
-        """Return a block in which a cancelled task may still wait, for at most `ClientBudgets.quit`."""
-        stream = self.stream
-        return stream.shield(self._conn.budgets.quit) if isinstance(stream, Shielding) else nullcontext()
-
     def _hurry(self) -> None:
         """Shorten all waits to `ClientBudgets.quit`, because no result depends on them."""
         self._conn.budgets = self._conn.budgets.at_most(self._conn.budgets.quit)
@@ -485,6 +486,15 @@ _MOST_CHUNKS = 100
 These replies have to fit into the network's buffers: if the buffers are full, a server may stop reading. The octets of
 the chunks are limited by these buffers anyway.
 """
+
+
+def _shielded(stream: Stream, seconds: float) -> AbstractContextManager[object]:
+    """Return a block in which a cancelled task may still wait, for at most this time."""
+    return stream.shield(seconds) if isinstance(stream, Shielding) else nullcontext()
+
+
+def _ignore(item: object) -> None:
+    pass
 
 
 def _has_refusal(answers: list[Answered]) -> bool:

@@ -1,7 +1,7 @@
 """The options of a connection to a server."""
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from enum import Enum
 from socket import socket
@@ -25,7 +25,7 @@ class TlsMode(Enum):
     """STARTTLS if the server offers and accepts it; otherwise the session continues in plaintext, without AUTH. An
     attacker between client and server can force plaintext by hiding STARTTLS. A failed handshake raises an error,
     because a session cannot return to plaintext after the 220."""
-    REQUIRED = "required"
+    REQUIRED = "starttls"
     """STARTTLS; connecting fails with `Refused` if the server does not offer or accept it."""
     IMPLICIT = "implicit"
     """TLS before the greeting, as on port 465 (RFC 8314 section 3.3)."""
@@ -87,6 +87,9 @@ class ConnectOptions(TypedDict, total=False):
     """Whether to send commands in groups if the server offers PIPELINING; by default true."""
     extensions: Sequence[Extension]
     """The extensions that the client can use, by default `EXTENSIONS`. Add your own with `(*EXTENSIONS, yours)`."""
+    observer: Callable[[object], object] | None
+    """A function that gets each command, piece of a body and reply of the dialogue, and the `Tls` after a handshake.
+    `smtpcore_adapters.transcript.transcript_lines` makes lines of them, with secrets masked. By default none."""
 
 
 CONNECT_TIMEOUT = 30.0

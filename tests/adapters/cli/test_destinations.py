@@ -47,7 +47,7 @@ def test_url_is_parsed(url: str, host: str, port: int, path: str) -> None:
     [
         "smtp://mx.example.org?xclient=true&tls=none",
         {"url": "smtp://mx.example.org?tls=none", "xclient": True},
-        {"url": "smtp://mx.example.org?tls=required", "tls": "none", "xclient": True},
+        {"url": "smtp://mx.example.org?tls=starttls", "tls": "none", "xclient": True},
     ],
 )
 def test_parameters_stand_in_the_url_or_in_the_table(entry: Any) -> None:
@@ -135,7 +135,7 @@ def forwards(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, dict[str, Any]]
         ("lmtp+unix:/run/lmtp", TlsMode.NONE),
         ("smtp://192.0.2.1", TlsMode.OPPORTUNISTIC),
         ("smtp://mx.example.org", TlsMode.OPPORTUNISTIC),
-        ("smtp://mx.example.org?tls=required", TlsMode.REQUIRED),
+        ("smtp://mx.example.org?tls=starttls", TlsMode.REQUIRED),
         ("smtps://mx.example.org", TlsMode.IMPLICIT),
     ],
 )
@@ -175,7 +175,7 @@ def certificate_authority(tmp_path: Path) -> Path:
     [
         ("user=tim", "user and password_file need each other: give both"),
         ("password_file=x", "user and password_file need each other: give both"),
-        ("user=tim&password_file=x&tls=opportunistic", "a login needs TLS: use smtps:// or tls=required"),
+        ("user=tim&password_file=x&tls=opportunistic", "a login needs TLS: use smtps:// or tls=starttls"),
         ("user=tim&password_file=missing", "No such file"),
         ("user=tim&password_file=empty", "the first line of empty has to be the password"),
         ("tls_ca=empty", "cannot use the destination smtp://mx.example.org?tls_ca=empty"),

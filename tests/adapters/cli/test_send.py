@@ -57,14 +57,14 @@ def test_message_in_a_file_is_sent(server: Running, tmp_path: Path) -> None:
     assert send(server, str(path), stdin=b"").returncode == 0
 
 
-def test_exit_status_is_1_for_some_refused_recipients_and_2_for_all_refused(server: Running) -> None:
+def test_exit_status_is_1_for_some_refused_recipients_and_69_for_all_refused(server: Running) -> None:
     some = send(server, to=("b@example.org", "c@elsewhere.example"))
     none = send(server, to=("c@elsewhere.example", "d@elsewhere.example"))
 
     assert some.returncode == 1
     assert some.stdout.startswith("accepted for 1 of 2: ")
     assert some.stderr.splitlines() == ["c@elsewhere.example: 550 5.7.1 We do not relay"]
-    assert none.returncode == 2
+    assert none.returncode == 69
     assert len(none.stderr.splitlines()) == 2
 
 
@@ -75,7 +75,7 @@ def test_password_is_read_from_the_environment(server: Running) -> None:
     none = send(server, *login)
 
     assert right.returncode == 0
-    assert wrong.returncode == 2
+    assert wrong.returncode == 69
     assert "535 5.7.8" in wrong.stderr
     assert none.returncode == 2
     assert none.stderr == "smtpcore: --auth needs a password: set SMTPCORE_PASSWORD, or use a terminal\n"
@@ -107,6 +107,12 @@ def test_password_is_prompted_for_on_a_terminal(server: Running, tmp_path: Path)
     assert process.returncode == 0
 
 
+def test_missing_starttls_is_a_permanent_failure(server: Running) -> None:
+    done = send(server, "--tls", "starttls")
+    assert done.returncode == 69
+    assert done.stderr == f"smtpcore: 127.0.0.1:{server.port}: the server does not offer STARTTLS\n"
+
+
 def test_certificate_is_verified_against_the_given_authority(tmp_path: Path) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
@@ -115,7 +121,7 @@ def test_certificate_is_verified_against_the_given_authority(tmp_path: Path) -> 
     certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
     files = ["--tls-cert", str(tmp_path / "chain.pem"), "--tls-key", str(tmp_path / "key.pem")]
     with running(tmp_path, *files) as server:
-        done = send(server, "--tls", "required", "--tls-ca", str(tmp_path / "ca.pem"))
+        done = send(server, "--tls", "starttls", "--tls-ca", str(tmp_path / "ca.pem"))
         messages = server.messages()
 
     assert (done.returncode, done.stderr) == (0, "")
@@ -130,26 +136,32 @@ def test_timeout_is_reported_in_one_line() -> None:
             "send", "--server", server, "--from", "", "--to", "b@s.example", "--timeout", "7", os.devnull
         )
 
-    assert done.returncode == 2
-    assert done.stderr == f"smtpcore: {server}: the server did not answer in time; --timeout sets the limit\n"
+    assert done.returncode == 75
+    assert done.stderr == (
+        f"smtpcore: {server}: the server did not send its greeting within 7 seconds; "
+        "if this port speaks TLS from the start, try --tls implicit\n"
+    )
 
 
 def test_password_is_not_sent_without_tls(server: Running) -> None:
     done = send(server, "--auth", "tim", password="secret")
 
-    assert done.returncode == 2
+    assert done.returncode == 69
     assert "AUTH needs TLS" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["--tls", "required"], "the server does not offer STARTTLS"),
         (["--allow-plaintext-auth"], "--allow-plaintext-auth has no effect without --auth"),
         (["--tls-ca", "/nonexistent"], "cannot use the CA certificates /nonexistent: No such file or directory"),
         (["/nonexistent"], "cannot read /nonexistent: No such file or directory"),
         (["--to", "no body"], "'no body' is not a path"),
         (["--hostname", "not a name"], "'not a name' is neither a domain nor an address literal"),
+        (["--insecure", "--tls-ca", "/nonexistent"], "--tls-ca has no effect"),
+        (["--insecure", "--tls", "none"], "no effect with --tls none"),
+        (["--data-from-template", "-"], "--data-from-template replaces FILE"),
+        (["--tls", "required"], "'required' is not one of 'none', 'opportunistic', 'starttls', 'implicit'"),
     ],
 )
 def test_error_is_reported_in_one_line(server: Running, arguments: list[str], error: str) -> None:
@@ -162,14 +174,13 @@ def test_error_is_reported_in_one_line(server: Running, arguments: list[str], er
 
 
 def test_unreachable_server_is_reported_in_one_line() -> None:
-    for server, error in [
-        ("127.0.0.1:1", "Connection refused"),
-        ("host.invalid:25", "host.invalid:25: "),
-        ("/nonexistent", "No such file or directory"),
-        ("nonsense:port", "--server needs HOST:PORT"),
+    for server, error, status in [
+        ("127.0.0.1:1", "Connection refused", 75),
+        ("/nonexistent", "No such file or directory", 69),
+        ("nonsense:port", "--server needs HOST:PORT", 2),
     ]:
         done = run_in_process("send", "--server", server, "--from", "a@c.example", "--to", "b@s.example", os.devnull)
-        assert done.returncode == 2
+        assert done.returncode == status
         assert error in done.stderr
         assert len(done.stderr.splitlines()) == 1
 
@@ -178,9 +189,47 @@ def test_invalid_certificate_is_reported_in_one_line(tmp_path: Path) -> None:
     with running(tmp_path, "--self-signed") as server:
         done = send(server, "--timeout", "30")
 
-    assert done.returncode == 2
-    assert "the certificate is not valid: " in done.stderr
+        again = send(server, "--insecure")
+        plain = send(server, "--tls", "implicit")
+
+    assert done.returncode == 69
+    assert "the certificate is not valid: its authority is unknown on this machine" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+    assert (again.returncode, again.stderr) == (0, "")
+    assert plain.returncode == 69
+    assert plain.stderr.endswith(": this port speaks plaintext; try --tls starttls\n")
+
+
+def test_dialogue_is_shown_on_request_with_secrets_masked(server: Running) -> None:
+    done = send(server, "-v", "--auth", "tim", "--allow-plaintext-auth", password="secret")
+
+    assert done.returncode == 0
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("S: 220 ")
+    assert "C: RCPT TO:<b@example.org>" in lines
+    assert "C: (25 octets of the message)" in lines
+    assert [line for line in lines if line.startswith("C: AUTH")] == ["C: AUTH SCRAM-SHA-256 ***"]
+    assert "secret" not in done.stderr
+    assert lines[-2] == "C: QUIT"
+
+
+def test_test_message_is_made_from_a_template(server: Running) -> None:
+    known = server.messages()
+    assert send(server, "--data-from-template", to=("b@example.org", "c@example.org")).returncode == 0
+    (message,) = [each for each in server.messages() if each not in known]
+    header, _, body = split_trace(message)[1].partition(b"\n\n")
+    for field in (b"From: a@client.example", b"To: b@example.org, c@example.org", b"Subject: Test message"):
+        assert field in header.splitlines()
+    assert body.startswith(b"This is a test message")
+
+
+def test_message_has_parameters_for_notifications_and_tls(server: Running) -> None:
+    done = send(server, "--dsn", "success", "--dsn", "failure")
+    assert done.returncode == 2
+    assert "NOTIFY is not recognized" in done.stderr
+    done = send(server, "--requiretls")
+    assert done.returncode == 69
+    assert "550 5.7.30" in done.stderr
 
 
 def test_progress_bar_is_shown_for_a_long_message_on_a_terminal(server: Running, tmp_path: Path) -> None:
