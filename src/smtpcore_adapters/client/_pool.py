@@ -7,13 +7,15 @@
 # has arrived is read, such as a 421 or the end of the stream. After a longer pause NOOP is sent, because a firewall may
 # have forgotten the connection. The server may still close the connection after this check. So if a connection that was
 # used before ends before the body, `send` sends the message again over a new connection, once. As soon as a part of the
-# body was sent, the message is never sent again.
+# body was sent, the message is never sent again. A body that cannot be read again, such as an iterator, may have been
+# read in part before MAIL. Such a body is sent once only, so NOOP is always sent before it.
 
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Collection, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from email.message import Message
 from math import inf
 from typing import Self, TypeAlias, Unpack
 
@@ -116,8 +118,9 @@ class Pool(ABC):
         check_send_options(options)
         rcpts = make_rcpts(recipients, options)
         options.pop("notify", None)  # the recipients have it now; an iterator could not be read again
-        async with self._slot() as slot:
-            while (result := await _attempt(slot, sender, rcpts, message, options)) is None:
+        is_repeatable = _is_repeatable(message)
+        async with self._slot(ask=not is_repeatable) as slot:
+            while (result := await _attempt(slot, sender, rcpts, message, options, is_repeatable)) is None:
                 await self._drop(slot)
                 await self._make_ready(slot)
 
@@ -144,31 +147,31 @@ class Pool(ABC):
     # Slots
 
     @asynccontextmanager
-    async def _slot(self) -> AsyncGenerator[ClientSlot, None]:
-        """Lend a slot with an open connection."""
+    async def _slot(self, *, ask: bool = False) -> AsyncGenerator[ClientSlot, None]:
+        """Lend a slot with an open connection. With `ask`, NOOP checks a connection that was used before."""
         with self._lock:
             slot = self._slots.request(self._new_event())
         try:
             await slot.event.wait()
-            await self._make_ready(slot)
+            await self._make_ready(slot, ask=ask)
             yield slot
         finally:
             await self._release(slot)
 
-    async def _make_ready(self, slot: ClientSlot) -> None:
-        while not (await self._is_usable(slot) or await self._open(slot)):
+    async def _make_ready(self, slot: ClientSlot, *, ask: bool = False) -> None:
+        while not (await self._is_usable(slot, ask=ask) or await self._open(slot)):
             await slot.event.wait()
 
-    async def _is_usable(self, slot: ClientSlot) -> bool:
+    async def _is_usable(self, slot: ClientSlot, *, ask: bool) -> bool:
         """Return whether the slot has a connection that is still open. Otherwise close the connection."""
         pooled = slot.connection
         if pooled is None:
             return False
 
-        is_long = self._clock() - pooled.last_used > _PROBE_AFTER
+        ask |= self._clock() - pooled.last_used > _PROBE_AFTER
         with self._lock:
             is_fresh = self._slots.is_fresh(pooled)
-        if is_fresh and await pooled.client.check(ask=is_long):
+        if is_fresh and await pooled.client.check(ask=ask):
             return True
 
         await self._drop(slot)
@@ -226,21 +229,35 @@ class Pool(ABC):
 
 
 async def _attempt(
-    slot: ClientSlot, sender: Sender, rcpts: list[Rcpt], message: Body, options: SendOptions
+    slot: ClientSlot,
+    sender: Sender,
+    rcpts: list[Rcpt],
+    message: Body,
+    options: SendOptions,
+    is_repeatable: bool,
 ) -> SendResult | None:
     """Send a message. Return None if the connection was idle before and has ended before the body."""
     pooled = _connection_of(slot)
-    client = pooled.client
+    client, may_repeat = pooled.client, pooled.is_reused and is_repeatable
     pieces = client.usage.pieces
     try:
         result = await client.send(sender, rcpts, message, **options)
     except (OSError, RemoteProtocolError) as exc:
-        if isinstance(exc, TimeoutError) or not pooled.is_reused or client.usage.pieces > pieces:
+        if isinstance(exc, TimeoutError) or not may_repeat or client.usage.pieces > pieces:
             raise
         return None
 
     is_stale = result.final.reply_class is ReplyClass.GOODBYE and client.usage.pieces == pieces
-    return None if pooled.is_reused and is_stale else result
+    return None if may_repeat and is_stale else result
+
+
+def _is_repeatable(body: Body) -> bool:
+    """Return whether a body can be read again after an attempt to send it."""
+    if callable(getattr(body, "read", None)):
+        seekable = getattr(body, "seekable", None)
+        return callable(seekable) and bool(seekable())
+
+    return isinstance(body, Message | Collection)
 
 
 def _counted(pooled: Pooled[Client]) -> Pooled[Client]:

@@ -1,8 +1,10 @@
 """The pool of connections."""
 
 import contextlib
+import io
 from collections import deque
 from collections.abc import Awaitable, Callable
+from email.message import EmailMessage
 from typing import Any
 
 import anyio
@@ -33,6 +35,13 @@ class FakeEvent:
     async def wait(self) -> None:
         if not self._is_set:
             await suspend(self)
+
+
+class NoSeeking(io.BytesIO):
+    """A file that cannot be read again, such as a pipe."""
+
+    def seekable(self) -> bool:
+        return False
 
 
 class Script:
@@ -115,8 +124,26 @@ def test_recipients_and_options_are_read_once_for_both_connections() -> None:
     script = Script((*MESSAGE, CLOSING), MESSAGE, offers=("PIPELINING", "DSN"))
     script.send()
     notify = iter([Notify.NEVER])
-    assert step(script.pool.send(iter([b"hi\r\n"]), SENDER, iter([ONE]), notify=notify)).accepted
+    assert step(script.pool.send([b"hi\r\n"], SENDER, iter([ONE]), notify=notify)).accepted
     assert b"RCPT TO:<b@s.example> NOTIFY=NEVER\r\n" in script.streams[1].output
+
+
+@pytest.mark.parametrize("body", [b"hi\r\n", [b"hi\r\n"], io.BytesIO(b"hi\r\n"), EmailMessage()])
+def test_body_that_can_be_read_again_is_sent_again(body: Any) -> None:
+    script = Script((*MESSAGE, b""), MESSAGE)
+    script.send()
+    assert script.send(body).accepted
+    assert script.opened == 2
+
+
+@pytest.mark.parametrize("body", [iter([b"hi\r\n"]), NoSeeking(b"hi\r\n")])
+def test_body_that_can_be_read_only_once_is_sent_once_after_a_noop(body: Any) -> None:
+    script = Script((*MESSAGE, OK, b""), MESSAGE)
+    script.send()
+    with pytest.raises(ConnectionError):
+        script.send(body)
+    assert script.streams[0].sent.count(b"NOOP\r\n") == 1
+    assert script.opened == 1
 
 
 @pytest.mark.parametrize("end", [ConnectionResetError(), b"", b"nonsense\r\n"])
