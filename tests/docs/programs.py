@@ -198,6 +198,7 @@ def changed(module: str) -> dict[str, str]:
 OPTIONS = {
     "strict": 'options["config"] = dataclasses.replace(default_config(), bare_newlines=BareNewlines.REJECT)',
     "lmtp": 'options["config"] = dataclasses.replace(default_config(), lmtp=True)',
+    "small": 'options["config"] = dataclasses.replace(default_config(), max_message_size=65_536)',
     "impatient": 'options["budgets"] = Budgets(greeting=0.6, command=0.6)',
 }
 
@@ -255,6 +256,98 @@ PROGRAMS = {
     "burl": of_app("forwarded without download", accepts_all=True),
     "forward": of_app("def make_filter", launch=FORWARD, accepts_all=True, is_relay=True),
 }
+
+SILENT = "example.print = lambda *texts: None\n"
+"""For a program that prints lines of its own for each message."""
+FETCHES = """
+import example
+
+class Response:
+    def raise_for_status(self):
+        return self
+
+class Http:
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *exc_info):
+        pass
+
+    async def post(self, url, **options):
+        return Response()
+
+example.httpx.AsyncClient = Http
+"""
+FASTAPI = """
+import asyncio, dataclasses, example, recorder, signal
+from smtpcore_adapters import default_config
+
+options = {}
+CHANGES
+serving = example.serving
+
+async def main():
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    async with example.lifespan(example.api):
+        print("listening at port", example.api.state.smtp_port, flush=True)
+        await stop.wait()
+
+recorder.observe(example.mail)
+example.serving = lambda app, port, **given: serving(app, 0, **given, **options)
+asyncio.run(main())
+"""
+MAKES_SERVER = """
+import dataclasses, example, recorder, signal, threading
+from smtpcore_adapters import default_config
+from smtpcore_adapters.asyncio import BackgroundServer
+
+options = {}
+CHANGES
+stop = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: stop.set())
+example.BackgroundServer = lambda app, port: BackgroundServer(recorder.observe(app), port, **options)
+server = example.make_server(0)
+server.start()
+print("listening at", server.address, flush=True)
+stop.wait()
+server.stop()
+"""
+IN_REACTOR = """
+import dataclasses, example, recorder
+from smtpcore_adapters import default_config
+
+options = {}
+CHANGES
+recorder.observe(example.app)
+example.main(0, **options)
+"""
+RECIPES = {
+    "catch mail": of_app("CAUGHT = Path", launch=SILENT.join(["import example\n", RUN]), accepts_all=True),
+    "webhook": of_app("(WEBHOOK, json=values)", launch=FETCHES + RUN, requires="httpx"),
+    "own verbs": of_app(
+        "def show_queue", launch=RUN.replace("CHANGES", "CHANGES\noptions |= example.OPTIONS"), accepts_all=True
+    ),
+    "dkim": of_app("def refuse_forged", launch="import example\nexample.dkim.verify = bool\n" + RUN, requires="dkim"),
+    "gui": of_app("def poll(window, show)", accepts_all=True),
+    "fastapi": of_app("def list_subjects", launch=FASTAPI, requires="fastapi"),
+    "systemd": of_app("goes to the journal"),
+    "haproxy": of_app("def show_client", accepts_all=True),
+    "from aiosmtpd": of_app("    app.include(Inbox())", launch=MAKES_SERVER),
+    "from smtpd": of_app("def process_message(session, message)", accepts_all=True),
+    "from twisted": of_app("async def count_lines"),
+    "in the reactor": of_app("asyncioreactor.install()", launch=IN_REACTOR, requires="twisted", accepts_all=True),
+    "aiosmtpd handlers": of_app("def authenticator(server, session"),
+}
+"""Server programs of the cookbook, and of the pages for people who come from other libraries.
+
+All of them use an adapter, so its limits and its way to stop are tested elsewhere. These programs are not here:
+
+- "SMS gateway" and "Telegram bot" accept a few recipients only; "printers", "account of each user" and "OAuth proxy"
+  require a login. Their own tests in `test_cookbook.py` send and refuse messages.
+- "LDAP", "SQL", "OAuth tokens", "allow-list", "greylist", "own banner", "root" and "pytest" accept no message.
+- "LMTP after Postfix" speaks LMTP only, and "Django" needs a project: their tests run these programs as described.
+"""
 
 
 def write_certificates(directory: Path) -> None:

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -24,7 +25,7 @@ from smtpcore import ReplyClass
 from smtpcore._state import ALLOWED_REPLIES
 from smtpcore_adapters.check import Outcome, Severity, Target, run_checks
 from tests.adapters.harness import TIMEOUT, Client
-from tests.docs.programs import AUTHORITY, PROGRAMS, Process, write_certificates
+from tests.docs.programs import AUTHORITY, PROGRAMS, RECIPES, Process, write_certificates
 from tests.docs.test_readme import run_example
 from tests.long import long
 from tests.paths import DOCS
@@ -299,6 +300,42 @@ def test_server_stops_gracefully(name: str, tmp_path: Path) -> None:
         busy.send(b"one\r\n.\r\n").expect(250, 421)
     assert server.line() == "a@c.example -> b@example.org: 5 octets"
     assert server.stop(signal=False) == ""
+
+
+@contextmanager
+def recipe(name: str, directory: Path, change: str) -> Iterator[Process]:
+    server = Process(replace(RECIPES[name], can_jump=True), directory, [change])
+    try:
+        yield server
+    finally:
+        errors = server.stop()
+    assert errors == ""
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_delivers_each_message_once_and_passes_the_checks(name: str, tmp_path: Path) -> None:
+    with recipe(name, tmp_path, "small") as server:
+        with server.connect() as client:
+            client.send(ENVELOPE + b"SECRET\r\n" * 9000 + b".\r\n" + MAIL + b"DATA\r\nsecond\r\n.\r\nQUIT\r\n")
+            client.expect(220, 250, 250, 250, 354, 552, 250, 250, 354, 250, 221)
+        assert server.line() == "a@c.example -> b@example.org: 8 octets"
+        test_chunks_of_an_abandoned_message_do_not_reach_the_next_message(server)
+        test_postmaster_is_accepted(server)
+        test_check_finds_no_fault(server)
+        test_no_message_is_lost_mixed_or_repeated_in_random_sessions(server, 30)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_speaks_lmtp_and_disconnects_trickling_clients(name: str, tmp_path: Path) -> None:
+    with recipe(name, tmp_path, "lmtp") as server, server.connect() as trickling, server.connect() as client:
+        script = b"LHLO c.example\r\n" + MAIL + MAIL.splitlines(keepends=True)[1] + b"DATA\r\nx\r\n.\r\nQUIT\r\n"
+        client.send(script).expect(220, 250, 250, 250, 250, 354, 250, 250, 221)
+        trickling.expect(220)
+        for octet in b"NOO":
+            server.advance(90)
+            trickling.send(bytes([octet]))
+        server.advance(40)
+        trickling.expect(421)
 
 
 def test_filter_refuses_spam(tmp_path: Path) -> None:
