@@ -24,7 +24,7 @@ from aiosmtpd.smtp import AuthResult as TheirResult
 from aiosmtpd.smtp import LoginPassword as TheirLogin
 
 from smtpcore import Reply, Tolerance
-from smtpcore_adapters import Address, App
+from smtpcore_adapters import Address, App, Timeouts
 from smtpcore_adapters.asyncio import BackgroundServer
 from smtpcore_adapters.compat import AiosmtpdHandler, AuthResult, LoginPassword
 from smtpcore_adapters.tls import server_context
@@ -73,7 +73,8 @@ def ours(handler: AiosmtpdHandler, *, starttls: ssl.SSLContext | None = None, **
     app = App()
     app.include(handler)
     config = replace(CONFIG, tolerance=Tolerance.LENIENT, **changes)
-    with BackgroundServer(app, config=config, tls=starttls) as server:
+    timeouts = Timeouts(auth_delay=0.0)  # no delay after a failed login
+    with BackgroundServer(app, config=config, timeouts=timeouts, tls=starttls) as server:
         yield server.address
 
 
