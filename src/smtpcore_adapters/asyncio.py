@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any, Unpack
 
@@ -17,7 +17,7 @@ from .client._sending import OneCallOptions, send_over
 from .client._sources import Body
 from .server._acceptor import Acceptor, OnReady, Server, announce
 from .server._app import App
-from .server._asyncio import calling_on_signals, finish, start_accepting
+from .server._asyncio import Accepting, calling_on_signals, finish
 from .server._background import BackgroundThread, RunningServer
 from .server._config import Options
 from .server._listeners import Listener, addresses_of, listening
@@ -53,10 +53,11 @@ async def serving(app: App[Any], port: int = 0, **options: Unpack[Options]) -> A
         start(acceptor.session_for(stream, listener))
 
     try:
-        with listening(acceptor.listeners) as sockets, ExitStack() as accepting:
+        async with AsyncExitStack() as accepting:
+            sockets = accepting.enter_context(listening(acceptor.listeners))
             for each, listener in sockets:
                 make = partial(ProtocolStream, loop, buffer, partial(start_session, listener))
-                accepting.callback((await start_accepting(loop, make, each, start)).close)
+                accepting.push_async_callback(Accepting(loop, make, each, start).close)
 
             acceptor.on_exit = host.cancel
             try:

@@ -240,7 +240,7 @@ def _find_full_sync() -> Callable[[int], object] | None:
     # macOS: `fsync` does not flush the cache of the drive. Not every file system has F_FULLFSYNC.
     try:
         import fcntl
-    except ImportError:  # pragma: no cover - Windows
+    except ImportError:  # Windows
         return None
 
     command: int | None = getattr(fcntl, "F_FULLFSYNC", None)

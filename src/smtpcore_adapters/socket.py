@@ -5,7 +5,6 @@
 
 import errno
 import selectors
-import signal
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +24,7 @@ from .server._acceptor import Acceptor, OnReady, Server, announce, pause_after_a
 from .server._app import App
 from .server._config import Options
 from .server._listeners import Listener, accept_from, addresses_of, listening
+from .server._signals import handling_signals
 from .streams._blocking import BlockingStream, open_blocking_stream
 from .streams._socket_stream import Cancelled, complete
 from .streams._stream import Address, HowToConnect, Stream
@@ -77,7 +77,7 @@ def serve(
         stop = stack.enter_context(Wakeup())
         server = stack.enter_context(_serving(app, port, stop.set, **options))
         if handle_signals:
-            stack.enter_context(_set_on_signals(stop))
+            stack.enter_context(handling_signals(stop.set))
 
         announce(server, on_ready)
         stop.wait()
@@ -133,17 +133,6 @@ class Pool(BlockingPool):
         **options: Unpack[ConnectOptions],
     ) -> None:
         super().__init__(_ThreadPool(host, port, size, max_age, max_uses, **options), complete)
-
-
-@contextmanager
-def _set_on_signals(wakeup: Wakeup) -> Iterator[None]:
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda *_: wakeup.set()) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 def _accept(sockets: Iterable[tuple[socket.socket, Listener]], sessions: "_Sessions", stop: Wakeup) -> None:

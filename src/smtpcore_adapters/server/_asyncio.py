@@ -1,19 +1,20 @@
 """The parts of a server on asyncio: accepting connections, signals, and the end of the sessions."""
 
 import asyncio
-import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from ..streams._wakeup import LONGEST_WAIT
 from ._acceptor import pause_after_accept_error
-from ._listeners import BACKLOG, accept_from
+from ._listeners import accept_from
+from ._signals import STOP_SIGNALS, handling_signals
 
 _ACCEPT_AT_ONCE = 64  # maximum connections to accept before the event loop runs other callbacks
 
 
-class _Accepting:
+class Accepting:
     """Accepts the connections of one listening socket."""
 
     # asyncio's own server (`create_server`) is not used: it reduces the backlog of the socket to 100. When the file
@@ -31,7 +32,11 @@ class _Accepting:
         self._source = source
         self._start = start
         self._pause: asyncio.TimerHandle | None = None
-        self._resume()
+        self._waiting: asyncio.Task[None] | None = None
+        try:
+            self._resume()
+        except NotImplementedError:  # the default loop of Windows has no `add_reader`
+            self._waiting = loop.create_task(self._accept(), name="SMTP listener")
 
     def _resume(self) -> None:
         self._loop.add_reader(self._source, self._on_readable)
@@ -50,6 +55,15 @@ class _Accepting:
             else:
                 self._start(self._connect(connection))
 
+    async def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = await self._loop.sock_accept(self._source)
+            except OSError as exc:
+                await asyncio.sleep(pause_after_accept_error(exc))
+            else:
+                self._start(self._connect(connection))
+
     async def _connect(self, connection: socket.socket) -> None:
         try:
             await self._loop.connect_accepted_socket(self._make, connection)
@@ -57,34 +71,51 @@ class _Accepting:
             connection.close()
             pause_after_accept_error(exc)
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """Stop accepting. The caller closes the socket afterwards."""
+        if self._waiting:
+            self._waiting.cancel()
+            await asyncio.wait([self._waiting])
+            return
+
         self._loop.remove_reader(self._source)
         if self._pause:
             self._pause.cancel()
 
 
-async def start_accepting(
-    loop: asyncio.AbstractEventLoop,
-    make: Callable[[], asyncio.BaseProtocol],
-    source: socket.socket,
-    start: Callable[[Coroutine[Any, Any, None]], None],
-) -> "_Accepting | asyncio.AbstractServer":
-    try:
-        return _Accepting(loop, make, source, start)
-    except NotImplementedError:  # the default loop of Windows has no `add_reader`
-        return await loop.create_server(make, sock=source, backlog=BACKLOG)
-
-
 @contextmanager
 def calling_on_signals(function: Callable[[], None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, function)
+    try:
+        for number in STOP_SIGNALS:
+            loop.add_signal_handler(number, function)
+    except NotImplementedError:  # the loops of Windows
+        with handling_signals(lambda: loop.call_soon_threadsafe(function)), _waking(loop):
+            yield
+        return
+
     try:
         yield
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOP_SIGNALS:
             loop.remove_signal_handler(number)
+
+
+@contextmanager
+def _waking(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Let no wait of the loop inside the block take longer than `LONGEST_WAIT`, so that signals are handled."""
+    timer: asyncio.TimerHandle | None = None
+
+    def wake() -> None:
+        nonlocal timer
+        timer = loop.call_later(LONGEST_WAIT, wake)
+
+    wake()
+    try:
+        yield
+    finally:
+        assert timer, "wake was called"
+        timer.cancel()
 
 
 async def finish(tasks: set[asyncio.Task[None]], grace: float) -> None:

@@ -88,6 +88,10 @@ class Listener:
             raise ValueError("port, host and reuse_port have no effect with path or bound: leave them out")
         if self.path is None and (self.mode, self.owner, self.group) != (_MODE, None, None):
             raise ValueError("mode, owner and group have no effect without path: leave them out")
+        if self.path is not None and not hasattr(socket, "AF_UNIX"):
+            raise ValueError("this system has no Unix sockets: leave path out to listen on a port")
+        if self.reuse_port and not hasattr(socket, "SO_REUSEPORT"):
+            raise ValueError("this system has no SO_REUSEPORT: leave reuse_port out")
 
     def at(self, bound: socket.socket) -> "Listener":
         """Return a listener with the same settings for a socket that is already bound."""
@@ -192,10 +196,13 @@ def _tcp_sockets(listener: Listener) -> list[socket.socket]:
             return _bind_all(places, listener)
         except OSError as exc:
             # The port that the system picked for the first socket may be in use for the family of the second socket.
-            if listener.port or exc.errno != errno.EADDRINUSE:
+            if listener.port or exc.errno not in _TAKEN:
                 raise
 
     return _bind_all(places, listener)
+
+
+_TAKEN = frozenset({errno.EADDRINUSE, errno.EACCES})  # EACCES: Windows has reserved the port
 
 
 def _places(listener: Listener) -> list[tuple[int, tuple[Any, ...]]]:
@@ -238,8 +245,9 @@ def _bind(family: int, address: tuple[Any, ...], *, reuse_port: bool) -> socket.
     made: socket.socket | None = None
     try:
         made = socket.socket(family, socket.SOCK_STREAM)
-        if os.name == "posix":  # pragma: no branch - on Windows this option lets other programs take the port
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # On Windows, SO_REUSEADDR would let other programs take the port.
+        option: int = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
+        made.setsockopt(socket.SOL_SOCKET, option, 1)
         if reuse_port:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:

@@ -32,9 +32,11 @@ from ._stream import (
     Interrupted,
     Stream,
     address_of,
+    check_unix_sockets,
     family_of,
     is_readable,
     reset_on_close,
+    socket_of,
     unknown_hosts_as_os_errors,
 )
 from ._tls_codec import Encryption, read, read_arrived, shake_hands
@@ -42,6 +44,7 @@ from ._tls_codec import Encryption, read, read_arrived, shake_hands
 T = TypeVar("T")
 
 READ_SIZE = 131_072
+_ITERATIONS = 0 if os.name == "posix" else 2
 _DELIVERY = 1.0  # seconds for the event loop to read input that has arrived; usually one iteration is enough
 
 
@@ -64,6 +67,7 @@ async def open_stream(
 
     async with asyncio.timeout(timeout):
         if path:
+            check_unix_sockets()
             _, stream = await loop.create_unix_connection(make, path)
             return stream
 
@@ -227,8 +231,8 @@ class ProtocolStream(asyncio.BufferedProtocol):
         if exc and not self._start_session:
             # After a failed write asyncio reads no more. But the server may have sent the reason before it closed the
             # connection.
-            with suppress(OSError):
-                self._input += os.read(self._transport.get_extra_info("socket").fileno(), READ_SIZE)
+            with suppress(OSError), socket_of(self._transport.get_extra_info("socket").fileno()) as connection:
+                self._input += connection.recv(READ_SIZE)
         self._ended = True
         self._error = exc
         self._is_lost = True
@@ -309,7 +313,10 @@ class ProtocolStream(asyncio.BufferedProtocol):
             self._transport.write(data)
 
     def has_input(self) -> bool:
-        if self._input or self._ended or (self._encryption and self._encryption.has_input):
+        return bool(self._encryption and self._encryption.has_input) or self._has_arrived()
+
+    def _has_arrived(self) -> bool:
+        if self._input or self._ended:
             return True
 
         return is_readable(self._transport.get_extra_info("socket").fileno())
@@ -318,8 +325,14 @@ class ProtocolStream(asyncio.BufferedProtocol):
         return await read_arrived(self._encryption, self._receive_arrived)
 
     async def _receive_arrived(self) -> bytes | None:
-        if not (self._input or self._ended or is_readable(self._transport.get_extra_info("socket").fileno())):
-            return None
+        if not self._has_arrived():
+            # The default loop of Windows always has a pending read, which takes input from the socket as it arrives.
+            # The loop has to run twice: to find that the read is complete, and to call the protocol.
+            for _ in range(_ITERATIONS):
+                if not _is_being_cancelled():
+                    await asyncio.sleep(0)
+            if not self._has_arrived():
+                return None
 
         return await self._receive(self._loop.time() + _DELIVERY)
 
@@ -379,8 +392,7 @@ class ProtocolStream(asyncio.BufferedProtocol):
         return await open_stream(host, port, timeout, local_address=local_address, path=path)
 
     async def check_cancelled(self) -> None:
-        task = asyncio.current_task()
-        if task and task.cancelling():
+        if _is_being_cancelled():
             raise asyncio.CancelledError
 
     async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
@@ -452,6 +464,11 @@ class _BlockingCall:
         self._cancelled = True
         for task in self._tasks:
             task.cancel()
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return bool(task and task.cancelling())
 
 
 def _wake(future: "asyncio.Future[None] | None") -> None:

@@ -9,7 +9,15 @@ from itertools import zip_longest
 from typing import Any
 
 from ._framework import Event, Framework
-from ._stream import HAPPY_EYEBALLS, Address, address_of, family_of, send_at_once, unknown_hosts_as_os_errors
+from ._stream import (
+    HAPPY_EYEBALLS,
+    Address,
+    address_of,
+    check_unix_sockets,
+    family_of,
+    send_at_once,
+    unknown_hosts_as_os_errors,
+)
 
 Connected = tuple[socket.socket, Address | None]
 """A connected socket that does not block, and the address of its peer."""
@@ -22,6 +30,7 @@ async def connect_socket(
 ) -> Connected:
     """Connect to a server. An adapter's `open_stream` documents the parameters and the errors."""
     if path:
+        check_unix_sockets()
         with new_socket(socket.AF_UNIX, None) as connection:
             connection.setblocking(False)
             connection.connect(path)  # succeeds or fails at once; BlockingIOError: the listener's queue is full
@@ -99,7 +108,8 @@ def check_connected(connection: socket.socket) -> None:
     """Raise `OSError` if the attempt to connect has failed. The attempt must have ended."""
     error = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if error:
-        raise OSError(error, os.strerror(error))
+        # On Windows `os.strerror` has no texts for the errors of sockets.
+        raise OSError(error, getattr(socket, "errorTab", {}).get(error) or os.strerror(error))
 
 
 def prepare_given(connection: socket.socket) -> Address | None:
@@ -121,7 +131,7 @@ def new_socket(family: int, local_address: str | None) -> Iterator[socket.socket
     try:
         send_at_once(connection)
         if local_address:
-            if sys.platform == "linux":  # pragma: no branch - the tests run on Linux
+            if sys.platform == "linux":
                 # With this option `connect` chooses the port, and connections to different servers can share a port.
                 with suppress(OSError):
                     connection.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)

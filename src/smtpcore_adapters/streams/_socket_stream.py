@@ -22,6 +22,7 @@ from ._stream import (
     Address,
     Interrupted,
     address_of,
+    check_unix_sockets,
     family_of,
     is_readable,
     reset_on_close,
@@ -269,6 +270,7 @@ async def open_socket(
 ) -> Connected:
     """Connect to a server. An adapter's `open_stream` documents the parameters and the errors."""
     if path:
+        check_unix_sockets()
         with new_socket(socket.AF_UNIX, None) as connection:
             connection.settimeout(min(timeout, _LONGEST_WAIT))
             await run_blocking(connection.connect, path)

@@ -4,6 +4,7 @@
 # `b""`. A stream reads at most a bounded number of bytes ahead of `receive`, so a client has to wait for a slow
 # handler. When a TLS handshake begins, bytes that were read ahead go to TLS: they are never returned as plaintext.
 
+import errno
 import os
 import select
 import struct
@@ -201,15 +202,34 @@ MAX_LINGER = 524_288
 """Maximum octets that `aclose` reads, and drops, while it waits for the peer to close its end."""
 
 
+@contextmanager
+def socket_of(descriptor: int) -> Iterator[socket]:
+    """Yield a socket object for a descriptor of a transport. It stays open. Raises `OSError` if it is closed.
+
+    On Windows the functions of `os`, such as `os.read` and `os.dup`, do not take the descriptors of sockets.
+    """
+    if descriptor < 0:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    borrowed = socket(fileno=descriptor)
+    try:
+        yield borrowed
+    finally:
+        borrowed.detach()
+
+
 def reset_on_close(descriptor: int) -> None:
     """Make the connection of this socket end with a reset when the socket is closed (socket(7): SO_LINGER)."""
-    with socket(fileno=os.dup(descriptor)) as connection:
-        connection.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+    with socket_of(descriptor) as connection:
+        connection.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack(_LINGER, 1, 0))
+
+
+_LINGER = "ii" if os.name == "posix" else "HH"  # `struct linger` of Windows has fields of 16 bits
 
 
 def is_readable(descriptor: int) -> bool:
     """Return whether a socket has input, its end of stream, or an error."""
-    if not hasattr(select, "poll"):  # pragma: no cover - Windows
+    if not hasattr(select, "poll"):  # Windows
         return bool(select.select([descriptor], [], [], 0)[0])
 
     poll = select.poll()
@@ -242,6 +262,12 @@ def family_of(local_address: str | None) -> AddressFamily:
         return AddressFamily.AF_UNSPEC
 
     return AddressFamily.AF_INET6 if ":" in local_address else AddressFamily.AF_INET
+
+
+def check_unix_sockets() -> None:
+    """Raise `OSError` if this system, such as Windows, has no Unix sockets."""
+    if not hasattr(AddressFamily, "AF_UNIX"):
+        raise OSError(errno.EAFNOSUPPORT, "this system has no Unix sockets: connect to a host and a port")
 
 
 def send_at_once(connection: socket) -> None:

@@ -6,11 +6,15 @@ import select
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
 # These selectors need no file descriptor of their own, unlike epoll.
 Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
+
+LONGEST_WAIT = 3600.0 if os.name == "posix" else 0.5
+"""Maximum seconds of one call of a selector: on Windows signals, such as Ctrl-C, are handled only after the call."""
 
 
 class HasFileno(Protocol):
@@ -68,11 +72,14 @@ class Wakeup:
                 self.is_set = False
                 self._bell.silence()
 
-    def wait(self, timeout: float | None = None) -> None:
+    def wait(self, timeout: float = math.inf) -> None:
         """Wait until `set` is called, at most `timeout` seconds; by default without a limit."""
+        end = time.monotonic() + timeout
         with Selector() as selector:
             selector.register(self, selectors.EVENT_READ)
-            selector.select(timeout)
+            while not selector.select(min(end - time.monotonic(), LONGEST_WAIT)):
+                if time.monotonic() >= end:
+                    return
 
     def close(self) -> None:
         with self._lock:  # `set` must not write to a closed descriptor, which may already belong to another file

@@ -2,6 +2,8 @@
 
 import asyncio
 import errno
+import signal
+import socket
 import threading
 from contextlib import ExitStack
 from typing import Never
@@ -11,6 +13,7 @@ import pytest
 
 from smtpcore_adapters import Address, App
 from smtpcore_adapters.asyncio import serving
+from smtpcore_adapters.server._asyncio import calling_on_signals
 from tests.adapters.fakes import CONFIG
 from tests.adapters.harness import TIMEOUT, Client, running
 
@@ -33,6 +36,44 @@ def test_server_accepts_connections_on_a_loop_without_readers() -> None:
 
     with asyncio.Runner(loop_factory=WithoutReaders) as runner:
         runner.run(main())
+
+
+class WithoutSignals(asyncio.SelectorEventLoop):
+    """A loop without signal handlers, like the loops of Windows."""
+
+    def add_signal_handler(self, *args: object) -> Never:
+        raise NotImplementedError
+
+
+def test_signals_are_handled_on_a_loop_without_signal_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smtpcore_adapters.server._asyncio.LONGEST_WAIT", 0.001)
+    before = signal.getsignal(signal.SIGTERM)
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        with calling_on_signals(stop.set):
+            await asyncio.sleep(0.005)  # the loop wakes several times
+            signal.raise_signal(signal.SIGTERM)
+            await asyncio.wait_for(stop.wait(), TIMEOUT)
+
+    with asyncio.Runner(loop_factory=WithoutSignals) as runner:
+        runner.run(main())
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_server_without_readers_continues_after_a_failed_accept(monkeypatch: pytest.MonkeyPatch) -> None:
+    accept = WithoutReaders.sock_accept
+    failures = [OSError(errno.EMFILE, "Too many open files")]
+
+    async def fail_once(loop: WithoutReaders, source: socket.socket) -> object:
+        if failures:
+            raise failures.pop()
+        return await accept(loop, source)
+
+    monkeypatch.setattr("smtpcore_adapters.server._acceptor._PAUSE", 0.001)
+    monkeypatch.setattr(WithoutReaders, "sock_accept", fail_once)
+    test_server_accepts_connections_on_a_loop_without_readers()
+    assert not failures
 
 
 def test_burst_of_connections_is_accepted_in_several_turns(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,19 @@
+"""Signals that stop a server."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM) + ((signal.SIGBREAK,) if hasattr(signal, "SIGBREAK") else ())
+"""The signals after which a server stops. On Windows, Ctrl-Break is the signal that another program can send."""
+
+
+@contextmanager
+def handling_signals(function: Callable[[], object]) -> Iterator[None]:
+    """Call `function` in the main thread after each of `STOP_SIGNALS` inside the block."""
+    before = [signal.signal(number, lambda *_: function()) for number in STOP_SIGNALS]
+    try:
+        yield
+    finally:
+        for number, handler in zip(STOP_SIGNALS, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,1 @@
+"""The adapters on simulated systems: Windows with both of its event loops, and macOS."""

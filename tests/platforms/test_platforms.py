@@ -1,0 +1,45 @@
+"""Run the tests of the core, the client, the fixture, the servers and the Maildir on simulated systems.
+
+`simulation.py` says how. A pass shows that the code needs no name that the other system lacks; only a real machine
+shows how its sockets and disks behave.
+"""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.paths import ROOT
+
+SUITE = (
+    "tests/smtpcore/test_connection.py",
+    "tests/smtpcore/test_client.py",
+    "tests/adapters/client/test_connecting_over_sockets.py",
+    "tests/adapters/client/test_over_sockets.py",
+    "tests/adapters/server/test_asyncio.py",
+    "tests/adapters/streams/test_socket_stream.py",
+    "tests/adapters/streams/test_wakeup.py",
+    "tests/adapters/test_asyncio.py",
+    "tests/adapters/test_contract.py",
+    "tests/adapters/test_maildir.py",
+    "tests/adapters/test_socket.py",
+    "tests/adapters/testing/test_received.py",
+    "tests/adapters/testing/test_server.py",
+)
+
+
+@pytest.mark.parametrize(
+    "system",
+    [
+        ("windows", "proactor", "tests/platforms/checks_on_windows.py"),
+        pytest.param(("windows", "selector", "tests/platforms/checks_on_windows.py"), marks=pytest.mark.long),
+        pytest.param(("macos", "tests/platforms/checks_on_macos.py"), marks=pytest.mark.long),
+    ],
+    ids=" ".join,
+)
+def test_suite_passes_on_a_simulated_system(system: tuple[str, ...]) -> None:
+    name, *arguments = system
+    command = [sys.executable, "-m", f"tests.platforms.{name}", *arguments, *SUITE]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout
