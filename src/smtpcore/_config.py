@@ -85,7 +85,7 @@ class _Given:
     __slots__ = ("_given",)  # this is a separate class, because a dataclass has slots for its fields only
     _given: frozenset[str]
 
-    def __new__(cls, **fields: object) -> Self:
+    def __new__(cls, *_: object, **fields: object) -> Self:
         """Store the names of the given fields."""
         self = super().__new__(cls)
         object.__setattr__(self, "_given", frozenset(fields))

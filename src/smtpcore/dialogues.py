@@ -158,6 +158,8 @@ def _converse(
         else:
             assert not isinstance(event, Signal), "every event was answered"
             answer: Reply | Iterable[Reply] | None = yield event
+            if answer is not None and not isinstance(answer, Reply):
+                check_argument("answer", answer, Iterable[Reply])
             conn.answer(event, *((answer,) if isinstance(answer, Reply) else answer or ()))
         if conn.must_flush:
             yield from _flush(conn, clock)

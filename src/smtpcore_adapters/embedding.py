@@ -6,12 +6,12 @@ passes octets in and out; it does TLS, but no I/O.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from ssl import SSLContext
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypedDict
 
-from smtpcore import Event, show_texts
+from smtpcore import Event, LocalProtocolError, check_values, show_texts
 from smtpcore.dialogues import Handshake, Read, Serving, Submission, Write
 from smtpcore.sasl import Channel, Question
 
@@ -27,6 +27,15 @@ _LAST = 10.0  # seconds
 _LONGEST = 3600.0  # seconds: timers of some event loops have a maximum
 
 _Next: TypeAlias = tuple[Callable[[Any], Any], object]
+
+
+class _Arguments(TypedDict):
+    steps: Generator[Any, Any, Any]
+    write: Callable[[bytes], object]
+    answer: Callable[[Event | Question], object]
+    tls: SSLContext | None
+    server_name: str | None
+    clock: Callable[[], float]
 
 
 class Driver:
@@ -58,6 +67,8 @@ class Driver:
         server_name: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        given = {"steps": steps, "write": write, "answer": answer, "tls": tls, "clock": clock}
+        check_values({**given, "server_name": server_name}, _Arguments)
         self._steps: Any = steps
         self._write = write
         self._answer = answer
@@ -81,6 +92,9 @@ class Driver:
     @property
     def left(self) -> float:
         """Seconds until `tick` has to be called, at most 3600. After the session: 10, for writing the rest."""
+        if self._yielded is None and not self.is_over:
+            raise LocalProtocolError("the session has not begun: call start() first")
+
         return _LAST if self.is_over else min(max(0.0, self._yielded.deadline - self._clock()), _LONGEST)
 
     def start(self) -> None:

@@ -8,7 +8,19 @@ from typing import Any
 import pytest
 import trustme
 
-from smtpcore import Bodies, ClientConfig, ClientConnection, Config, Connection, DataEnd, Rcpt, Reply, State, sasl
+from smtpcore import (
+    Bodies,
+    ClientConfig,
+    ClientConnection,
+    Config,
+    Connection,
+    DataEnd,
+    LocalProtocolError,
+    Rcpt,
+    Reply,
+    State,
+    sasl,
+)
 from smtpcore.dialogues import serving, submission
 from smtpcore_adapters.embedding import Driver
 
@@ -229,3 +241,27 @@ def test_close_notify_that_cannot_be_written_is_ignored() -> None:
     one.driver.lost()
 
     assert one.driver.is_over
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("steps", "x"), ("write", b""), ("answer", "250 OK"), ("tls", "cert.pem"), ("server_name", 5), ("clock", 0.0)],
+)
+def test_wrong_argument_of_a_driver_is_a_type_error(name: str, value: Any) -> None:
+    steps = serving(Connection(Config(hostname="s.example")), lambda: 0.0)
+    given: dict[str, Any] = {"steps": steps, "write": lambda data: None, name: value}
+    with pytest.raises(TypeError, match=f"^{name} is .*: use "):
+        Driver(**given)
+
+
+def test_driver_has_no_deadline_before_start() -> None:
+    driver = Driver(serving(Connection(Config(hostname="s.example")), lambda: 0.0), lambda data: None)
+    with pytest.raises(LocalProtocolError, match="call start"):
+        _ = driver.left
+
+
+def test_answer_that_is_no_reply_is_a_type_error() -> None:
+    steps = serving(Connection(Config(hostname="s.example")), lambda: 0.0)
+    driver = Driver(steps, lambda data: None, answer=lambda item: "250 OK")
+    with pytest.raises(TypeError, match="answer is '250 OK', which is of type str: use an iterable of Reply"):
+        driver.start()
