@@ -191,7 +191,7 @@ def changed(module: str) -> dict[str, str]:
     return {
         "strict": f"{names}CONFIG = dataclasses.replace({module}.CONFIG, bare_newlines=BareNewlines.REJECT)",
         "lmtp": f"{names}CONFIG = dataclasses.replace({module}.CONFIG, lmtp=True)",
-        "impatient": f"{names}BUDGETS = Budgets(greeting=0.6, command=0.6)",
+        "impatient": f"{names}BUDGETS = Budgets(greeting=0.3, command=0.3)",
     }
 
 
@@ -199,7 +199,7 @@ OPTIONS = {
     "strict": 'options["config"] = dataclasses.replace(default_config(), bare_newlines=BareNewlines.REJECT)',
     "lmtp": 'options["config"] = dataclasses.replace(default_config(), lmtp=True)',
     "small": 'options["config"] = dataclasses.replace(default_config(), max_message_size=65_536)',
-    "impatient": 'options["budgets"] = Budgets(greeting=0.6, command=0.6)',
+    "impatient": 'options["budgets"] = Budgets(greeting=0.3, command=0.3)',
 }
 
 

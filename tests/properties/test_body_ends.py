@@ -58,7 +58,7 @@ choices = st.lists(st.integers(0, 19), min_size=1, max_size=12)
 
 
 class Bodies:
-    """What the events so far have said about bodies."""
+    """The state of the body according to the events so far."""
 
     def __init__(self) -> None:
         self.is_open = False
