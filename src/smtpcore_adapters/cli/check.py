@@ -13,6 +13,7 @@ from rich.text import Text
 from smtpcore import ClientConfig, LocalProtocolError, Mailbox
 
 from ..check import CannotCheck, Check, Finding, Outcome, Severity, Target, choose, run_checks
+from ._password import HELP, read_password
 
 _STYLES = {
     Outcome.PASS: "green",
@@ -39,7 +40,7 @@ _STYLES = {
     help="Use of TLS.",
 )
 @click.option("--insecure", is_flag=True, help="Accept any certificate of the server.")
-@click.option("--auth", metavar="USER:PASSWORD", help="Log in first, with AUTH PLAIN; needs --tls.")
+@click.option("--auth", metavar="USER", help=f"User to log in as first, with AUTH PLAIN; needs --tls. {HELP}")
 @click.option("--lmtp", is_flag=True, help="Speak LMTP instead of SMTP.")
 @click.option(
     "--helo",
@@ -116,9 +117,8 @@ def _target(options: dict[str, Any]) -> Target:
     except LocalProtocolError as exc:
         raise click.UsageError(f"--helo: {exc}") from exc
 
-    user, colon, password = (options["auth"] or "").partition(":")
-    if options["auth"] and not (user and colon):
-        raise click.UsageError("--auth needs USER:PASSWORD")
+    user = options["auth"] or ""
+    password = read_password(user) if user else ""
     if options["auth"] and options["tls"] == "none":
         raise click.UsageError("--auth without TLS would expose the password: add --tls starttls or --tls implicit")
 

@@ -27,11 +27,11 @@ from ..streams._stream import Address
 from ..transcript import printable, transcript_lines
 from ._endpoint import parse_server
 from ._failures import explain, status_of_error, status_of_result
+from ._password import HELP, read_password
 
 _LONG = 1_000_000
 """Minimum octets of a file that is sent with a progress bar."""
 
-_PASSWORD = "SMTPCORE_PASSWORD"  # noqa: S105 - the name of an environment variable
 
 _PORTS = {TlsMode.IMPLICIT: 465}  # RFC 8314 section 3.3
 _PORT = 25
@@ -63,9 +63,7 @@ _LMTP_PORT = 24
     help="CA certificates to trust, PEM.  [default: the system's certificates]",
 )
 @click.option("--insecure", is_flag=True, help="Accept any certificate of the server.")
-@click.option(
-    "--auth", metavar="USER", help=f"User to log in as. The password is read from {_PASSWORD}, or from the terminal."
-)
+@click.option("--auth", metavar="USER", help=f"User to log in as. {HELP}")
 @click.option("--allow-plaintext-auth", is_flag=True, help="Log in also without TLS, which exposes the password.")
 @click.option("--lmtp", is_flag=True, help="Speak LMTP instead of SMTP.")
 @click.option("--hostname", help="Name of this client for EHLO.  [default: the name of this machine]")
@@ -98,7 +96,7 @@ def send(**options: Any) -> int:
         "path": path,
         "tls": tls,
         "context": _context(options["tls_ca"], is_insecure=options["insecure"]),
-        "auth": (options["auth"], _password()) if options["auth"] else None,
+        "auth": (options["auth"], read_password(options["auth"])) if options["auth"] else None,
         "plaintext_auth": options["allow_plaintext_auth"],
         "lmtp": options["lmtp"],
         "hostname": options["hostname"],
@@ -181,17 +179,6 @@ def _context(authorities: Path | None, *, is_insecure: bool) -> ssl.SSLContext |
         return ssl.create_default_context(cafile=authorities)
     except OSError as exc:
         raise click.UsageError(f"cannot use the CA certificates {authorities}: {exc.strerror or exc}") from exc
-
-
-def _password() -> str:
-    password = os.environ.get(_PASSWORD)
-    if password:
-        return password
-    if not sys.stdin.isatty():
-        raise click.UsageError(f"--auth needs a password: set {_PASSWORD}, or use a terminal")
-
-    prompted: str = click.prompt("Password", hide_input=True, err=True)
-    return prompted
 
 
 def _budgets(seconds: float | None) -> ClientBudgets:

@@ -71,10 +71,11 @@ def test_json_report_has_all_fields_of_a_finding(capsys: pytest.CaptureFixture[s
     }
 
 
-def test_options_choose_tls_and_login(capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_choose_tls_and_login(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMTPCORE_PASSWORD", "se:cret")
     app = accepting(MessageStore())
     app.include(Users({"tim": "se:cret"}))
-    options = ["--tls", "starttls", "--insecure", "--auth", "tim:se:cret", "--only", "auth-twice"]
+    options = ["--tls", "starttls", "--insecure", "--auth", "tim", "--only", "auth-twice"]
     with running("asyncio", app, tls=CONTEXT) as server:
         assert main(["check", str(server.server.address), *TO, *options]) == 0
 
@@ -99,15 +100,16 @@ def test_list_option_lists_all_checks(capsys: pytest.CaptureFixture[str]) -> Non
         (["s.example"], "give the recipient of the test messages: --to ADDRESS"),
         (["s.example", "--to", "b"], "'b' is not a mailbox"),
         (["s.example", *TO, "--from", "a@"], "'a@' is not a mailbox"),
-        (["s.example", *TO, "--auth", "tim", "--tls", "starttls"], "--auth needs USER:PASSWORD"),
-        (["s.example", *TO, "--auth", "tim:x"], "--auth without TLS would expose the password"),
+        (["s.example", *TO, "--auth", "tim:x", "--tls", "starttls"], "--auth takes the USER only, as the process list"),
+        (["s.example", *TO, "--auth", "tim"], "--auth without TLS would expose the password"),
         (["s.example", *TO, "--helo", "my pc"], "--helo: hostname 'my pc' is neither a domain nor an address literal"),
         (["s.example", *TO, "--only", "nothing"], "there is no check 'nothing': see --list"),
     ],
 )
 def test_error_is_one_line_and_gives_status_2(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], why: str
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], why: str
 ) -> None:
+    monkeypatch.setenv("SMTPCORE_PASSWORD", "x")
     assert main(["check", *arguments]) == 2
 
     (line,) = capsys.readouterr().err.splitlines()
