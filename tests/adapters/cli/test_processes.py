@@ -39,6 +39,11 @@ def test_listening_addresses_are_announced_on_stderr(
     assert announced[1:] == (["metrics at http://127.0.0.1:9/metrics"] if metrics else [])
 
 
+def test_quiet_server_announces_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    _announce(None, [Address("127.0.0.1", 2525)], quiet=True)
+    assert capsys.readouterr().err == ""
+
+
 def test_worker_that_fails_to_start_gives_one_line_and_status_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
