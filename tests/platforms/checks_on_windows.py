@@ -13,7 +13,7 @@ from smtpcore_adapters import App, Listener
 from smtpcore_adapters.cli._processes import run_workers
 from smtpcore_adapters.maildir import Maildir
 from tests.adapters.fakes import CONFIG
-from tests.adapters.harness import module_of, run_in, running
+from tests.adapters.harness import TIMEOUT, module_of, run_in, running
 
 
 @pytest.mark.parametrize(("fields", "reason"), [({"path": "smtp"}, "Unix sockets"), ({"reuse_port": True}, "SO_REUSE")])
@@ -22,7 +22,7 @@ def test_listener_of_unix_is_an_error(fields: dict[str, Any], reason: str) -> No
         Listener(**fields)
 
 
-def test_client_of_a_unix_socket_is_an_error(backend: str) -> None:
+def test_client_with_a_path_is_an_error(backend: str) -> None:
     with pytest.raises(OSError, match="this system has no Unix sockets: connect to a host and a port"):
         run_in(backend, partial(module_of(backend).open_stream, "", 0, 1, path="smtp"))
 
@@ -40,6 +40,18 @@ def test_port_that_is_in_use_is_an_error(backend: str) -> None:
     ):
         pass
     assert caught.value.errno == errno.EADDRINUSE
+
+
+def test_client_connects_from_a_local_address(backend: str) -> None:
+    connect = partial(module_of(backend).open_stream, "127.0.0.1", local_address="127.0.0.1")
+
+    async def visit(port: int) -> None:
+        stream = await connect(port, TIMEOUT)
+        assert stream.local.host == "127.0.0.1"
+        await stream.aclose(0)
+
+    with running(backend, App(), config=CONFIG) as server:
+        run_in(backend, visit, server.server.address.port)
 
 
 def test_refused_connection_has_a_readable_text(backend: str) -> None:
