@@ -192,8 +192,8 @@ def test_app_of_the_page_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_commands_of_the_page_are_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    names = set(re.findall(r"smtpcore (?:--\S+ )?(serve|send|config|user)\b", PAGE))
-    assert names == {"serve", "send", "config", "user"}
+    names = set(re.findall(r"smtpcore (?:--\S+ )?(serve|send|ping|config|user)\b", PAGE))
+    assert names == {"serve", "send", "ping", "config", "user"}
     for name in names:
         assert main([name, "--help"]) == 0
     assert capsys.readouterr().err == ""

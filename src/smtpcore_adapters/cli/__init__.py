@@ -10,6 +10,7 @@ from smtpcore import __version__
 from .check import check
 from .config import config
 from .explain import explain_file
+from .ping import ping
 from .send import send
 from .serve import serve
 from .user import user
@@ -27,6 +28,7 @@ def cli(context: click.Context) -> None:
 cli.add_command(serve)
 cli.add_command(config)
 cli.add_command(send)
+cli.add_command(ping)
 cli.add_command(check)
 cli.add_command(explain_file)
 cli.add_command(user)

@@ -2,6 +2,17 @@
 
 import click
 
+from ..client._options import TlsMode
+
+_PORTS = {TlsMode.IMPLICIT: 465}  # RFC 8314 section 3.3
+_PORT = 25
+_LMTP_PORT = 24
+
+
+def default_port(tls: TlsMode, *, lmtp: bool) -> int:
+    """Return the port of a server whose address has no port."""
+    return _LMTP_PORT if lmtp else _PORTS.get(tls, _PORT)
+
 
 def parse_server(option: str, text: str, default_port: int | None = None) -> tuple[str, int, str | None]:
     """Return a host, a port and a path. For a Unix socket the host is empty and the port 0; otherwise the path is None.

@@ -25,17 +25,13 @@ from ..client._results import SendResult
 from ..socket import connect
 from ..streams._stream import Address
 from ..transcript import printable, transcript_lines
-from ._endpoint import parse_server
+from ._endpoint import default_port, parse_server
 from ._failures import explain, status_of_error, status_of_result
 from ._password import HELP, read_password
 
 _LONG = 1_000_000
 """Minimum octets of a file that is sent with a progress bar."""
 
-
-_PORTS = {TlsMode.IMPLICIT: 465}  # RFC 8314 section 3.3
-_PORT = 25
-_LMTP_PORT = 24
 
 
 @click.command()
@@ -91,7 +87,7 @@ def send(**options: Any) -> int:
     """
     _check_options(options)
     tls = TlsMode(options["tls"])
-    host, port, path = parse_server("--server", options["server"], _default_port(options))
+    host, port, path = parse_server("--server", options["server"], default_port(tls, lmtp=options["lmtp"]))
     arguments: ConnectOptions = {
         "path": path,
         "tls": tls,
@@ -160,10 +156,6 @@ def _check_options(options: dict[str, Any]) -> None:
         raise click.UsageError("--insecure and --tls-ca have no effect with --tls none")
     if options["data_from_template"] and options["file"]:
         raise click.UsageError("--data-from-template replaces FILE: give one of them")
-
-
-def _default_port(options: dict[str, Any]) -> int:
-    return _LMTP_PORT if options["lmtp"] else _PORTS.get(TlsMode(options["tls"]), _PORT)
 
 
 def _context(authorities: Path | None, *, is_insecure: bool) -> ssl.SSLContext | None:

@@ -1,8 +1,9 @@
-"""Parsing the address of a server."""
+"""The address of a server, and its default port."""
 
 import pytest
 
-from smtpcore_adapters.cli._endpoint import parse_server
+from smtpcore_adapters import TlsMode
+from smtpcore_adapters.cli._endpoint import default_port, parse_server
 
 
 @pytest.mark.parametrize(
@@ -17,3 +18,10 @@ from smtpcore_adapters.cli._endpoint import parse_server
 )
 def test_server_option_parses_host_port_and_socket_path(text: str, parsed: tuple[str, int, str | None]) -> None:
     assert parse_server("--server", text, 587) == parsed
+
+
+@pytest.mark.parametrize(
+    ("tls", "lmtp", "port"), [(TlsMode.NONE, False, 25), (TlsMode.IMPLICIT, False, 465), (TlsMode.IMPLICIT, True, 24)]
+)
+def test_default_port_follows_from_tls_and_lmtp(tls: TlsMode, lmtp: bool, port: int) -> None:
+    assert default_port(tls, lmtp=lmtp) == port
