@@ -6,12 +6,13 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from socketserver import ThreadingMixIn
 from typing import Any
 from weakref import WeakKeyDictionary
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -155,8 +156,10 @@ class _Handler(WSGIRequestHandler):
         pass  # do not log each request of Prometheus
 
 
-def metrics_server(port: int, *, host: str = "127.0.0.1") -> WSGIServer:
+def metrics_server(port: int, *, host: str = "127.0.0.1", is_ready: Callable[[], bool] = lambda: True) -> WSGIServer:
     """Make an HTTP server for the metrics of this process, or of all processes if PROMETHEUS_MULTIPROC_DIR is set.
+
+    `/live` answers 200, and `/ready` answers 200 or 503 as `is_ready` returns. All other paths return the metrics.
 
     The server is already listening; call its `serve_forever`. Raises `OSError` if the server cannot listen.
     """
@@ -165,4 +168,16 @@ def metrics_server(port: int, *, host: str = "127.0.0.1") -> WSGIServer:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
 
-    return make_server(host, port, make_wsgi_app(registry), server_class=_Server, handler_class=_Handler)
+    metrics = make_wsgi_app(registry)
+
+    def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if path not in ("/live", "/ready"):
+            answer: Iterable[bytes] = metrics(environ, start_response)
+            return answer
+
+        is_positive = path == "/live" or is_ready()
+        start_response("200 OK" if is_positive else "503 Service Unavailable", [("Content-Type", "text/plain")])
+        return [b"ok\n" if is_positive else b"not ready\n"]
+
+    return make_server(host, port, respond, server_class=_Server, handler_class=_Handler)

@@ -22,6 +22,7 @@ from smtpcore import BodyAborted, DataChunk, DataEnd, InvalidData, Reply
 from ..server._notifications import Observed
 from ..server._session import Session
 from ..transcript import printable
+from ._health import WORKER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,12 +163,15 @@ class JsonLog(logging.Formatter):
     """Format each log record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as JSON: time, level, message, the session's fields, and an exception's traceback."""
+        """Return the record as JSON: time, level, message, process, fields of the session, and a traceback."""
         entry: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "message": record.getMessage(),
+            "pid": record.process,
         }
+        if record.processName and record.processName.startswith(WORKER):
+            entry["worker"] = int(record.processName.removeprefix(WORKER))
         for name in _FIELDS:
             if hasattr(record, name):
                 entry[name] = getattr(record, name)

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from multiprocessing import current_process
+from socket import socket
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ import click
 from ..server._app import App
 from ..server._listeners import Listener, addresses_of, listening
 from ..streams._stream import Address, address_of
+from ._health import WORKER, Readiness
 
 if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
@@ -32,8 +35,14 @@ def run_alone(
 
     With `quiet`, the addresses are not shown.
     """
+    readiness = Readiness()
+    opened: Sequence[tuple[socket, Listener]] = ()
+
+    def is_ready() -> bool:
+        return readiness() and all(each.fileno() >= 0 for each, _ in opened)  # a server that stops closes the sockets
+
     with ExitStack() as stack:
-        metrics = _metrics(app, metrics_port, stack)
+        metrics = _metrics(app, metrics_port, stack, is_ready)
         if metrics:
             threading.Thread(target=metrics.serve_forever, daemon=True).start()
             stack.callback(metrics.shutdown)
@@ -42,7 +51,8 @@ def run_alone(
         opened = stack.enter_context(listening(listeners))
         bound = [listener.at(each) for each, listener in opened]
         addresses = addresses_of(opened)
-        run(listeners=bound, on_ready=lambda address: _announce(_address_of(metrics), addresses, quiet=quiet))
+        announce = partial(_announce, readiness, _address_of(metrics), addresses, quiet=quiet)
+        run(listeners=bound, on_ready=lambda address: announce())
 
 
 def run_workers(
@@ -61,20 +71,24 @@ def run_workers(
         if metrics_port is not None:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory  # prometheus_client reads this variable on import
 
-        metrics = _metrics(app, metrics_port, stack)
+        readiness = Readiness()
+        metrics = _metrics(app, metrics_port, stack, readiness)
+        listening.callback(readiness.set, False)
         listeners = listening.enter_context(sockets_for_many(places))
-        works = [partial(_work, run, listeners)] * count
+        works = [partial(_work, run, listeners, number) for number in range(1, count + 1)]
+        addresses = [_address_at(each) for each in listeners]
         Supervisor(
             works,
             # this serves the metrics until all workers have ended
             readers=[partial(_work_for_metrics, metrics)] if metrics else [],
-            on_ready=partial(_announce, _address_of(metrics), [_address_at(each) for each in listeners], quiet=quiet),
+            on_ready=partial(_announce, readiness, _address_of(metrics), addresses, quiet=quiet),
             on_death=_forget_process if metrics else lambda pid: None,
             on_stop=listening.close,
         ).run()
 
 
-def _work(run: Run, listeners: Sequence[Listener], ready: Callable[[], None]) -> None:
+def _work(run: Run, listeners: Sequence[Listener], number: int, ready: Callable[[], None]) -> None:
+    current_process().name = f"{WORKER}{number}"  # log records have this name
     run(listeners=listeners, on_ready=lambda address: ready())
 
 
@@ -85,7 +99,10 @@ def _address_at(listener: Listener) -> Address | None:
     return Address(listener.host or "", listener.port)
 
 
-def _announce(metrics: Address | None, addresses: Iterable[Address | None], *, quiet: bool = False) -> None:
+def _announce(
+    readiness: Readiness, metrics: Address | None, addresses: Iterable[Address | None], *, quiet: bool = False
+) -> None:
+    readiness.set(True)
     if quiet:
         return
 
@@ -138,7 +155,7 @@ def _reload(files: Sequence[tuple[str, Callable[[], object]]]) -> None:
 # Metrics
 
 
-def _metrics(app: App[Any], port: int | None, stack: ExitStack) -> "WSGIServer | None":
+def _metrics(app: App[Any], port: int | None, stack: ExitStack, is_ready: Callable[[], bool]) -> "WSGIServer | None":
     if port is None:
         return None
 
@@ -148,7 +165,7 @@ def _metrics(app: App[Any], port: int | None, stack: ExitStack) -> "WSGIServer |
         raise click.UsageError("--metrics-port needs more packages: pip install 'smtpcore[metrics]'") from exc
 
     try:
-        server = stack.enter_context(metrics_server(port))
+        server = stack.enter_context(metrics_server(port, is_ready=is_ready))
     except OSError as exc:
         raise click.UsageError(f"cannot serve metrics on port {port}: {exc.strerror or exc}") from exc
 

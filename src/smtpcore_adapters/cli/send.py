@@ -33,7 +33,6 @@ _LONG = 1_000_000
 """Minimum octets of a file that is sent with a progress bar."""
 
 
-
 @click.command()
 @click.option(
     "--server",

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 import sys
 import time
@@ -104,6 +105,15 @@ def test_json_log_record_includes_the_traceback() -> None:
 
     assert entry["message"] == "no luck"
     assert "ValueError: something broke" in entry["error"]
+
+
+@pytest.mark.parametrize(("name", "fields"), [("MainProcess", {}), ("worker-3", {"worker": 3}), (None, {})])
+def test_json_log_names_the_process_and_the_worker(name: str | None, fields: dict[str, int]) -> None:
+    record = logging.LogRecord("smtpcore", logging.INFO, __file__, 1, "text", (), None)
+    record.processName = name
+    entry = json.loads(JsonLog().format(record))
+    assert entry["pid"] == os.getpid()
+    assert {key: value for key, value in entry.items() if key == "worker"} == fields
 
 
 class FakeSession:

@@ -14,12 +14,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import Mock
+from urllib.error import HTTPError
 
 import click
 import pytest
 import trustme
 
 from smtpcore_adapters import Address, App, cli
+from smtpcore_adapters.cli._health import Readiness
 from smtpcore_adapters.cli._processes import _announce, _metrics, _work_for_metrics, raise_descriptor_limit, run_workers
 from smtpcore_adapters.cli.serve import _reloading
 from smtpcore_adapters.server._listeners import Listener
@@ -32,15 +34,17 @@ from tests.adapters.harness import has_ipv6
 def test_listening_addresses_are_announced_on_stderr(
     metrics: Address | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _announce(metrics, [Address("127.0.0.1", 2525)])
+    readiness = Readiness()
+    _announce(readiness, metrics, [Address("127.0.0.1", 2525)])
 
     announced = capsys.readouterr().err.splitlines()
     assert announced[0] == "listening on 127.0.0.1:2525"
     assert announced[1:] == (["metrics at http://127.0.0.1:9/metrics"] if metrics else [])
+    assert readiness()
 
 
 def test_quiet_server_announces_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    _announce(None, [Address("127.0.0.1", 2525)], quiet=True)
+    _announce(Readiness(), None, [Address("127.0.0.1", 2525)], quiet=True)
     assert capsys.readouterr().err == ""
 
 
@@ -67,6 +71,24 @@ def fetch(url: str) -> str:
         return str(response.read(), "utf-8")
 
 
+def readiness_at(url: str) -> int:
+    try:
+        fetch(url.replace("/metrics", "/ready"))
+    except HTTPError as exc:
+        with exc:
+            return exc.code
+
+    return 200
+
+
+def begin_message(client: smtplib.SMTP) -> None:
+    client.ehlo()
+    client.mail("a@c.example")
+    client.rcpt("b@s.example")
+    client.putcmd("DATA")
+    assert client.getreply()[0] == 354
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_each_address_of_the_server_is_announced(tmp_path: Path, workers: str) -> None:
     with running(tmp_path, "--host", "::", "--accept", "s.example", "--workers", workers) as server:
@@ -85,7 +107,20 @@ def test_metrics_are_served_on_the_loopback_interface(tmp_path: Path) -> None:
         assert server.process.stderr
         line = server.process.stderr.readline()
         assert line.startswith("metrics at http://127.0.0.1:")
-        text = fetch(line.removeprefix("metrics at ").strip())
+        url = line.removeprefix("metrics at ").strip()
+        text = fetch(url)
+        assert readiness_at(url) == 200
+        assert fetch(url.replace("/metrics", "/live")) == "ok\n"
+        with connect(server) as client:
+            begin_message(client)
+            server.process.send_signal(signal.SIGTERM)
+            end = time.monotonic() + TIMEOUT
+            while readiness_at(url) == 200 and time.monotonic() < end:
+                time.sleep(0.01)
+            assert readiness_at(url) == 503
+            client.send(b"Subject: x\r\n\r\n.\r\n")
+            assert client.getreply()[0] == 250
+        assert server.process.wait(TIMEOUT) == 0
 
     assert 'smtpcore_messages_total{outcome="accepted"} 1.0' in text
     assert 'smtpcore_replies_total{code="354"} 1.0' in text
@@ -103,7 +138,7 @@ def test_metrics_port_in_use_is_an_error(tmp_path: Path) -> None:
 def test_metrics_without_the_prometheus_package_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "smtpcore_adapters.metrics", None)
     with pytest.raises(click.UsageError, match=r"pip install 'smtpcore\[metrics\]'"):
-        _metrics(App(), 0, ExitStack())
+        _metrics(App(), 0, ExitStack(), lambda: True)
 
 
 def children_of(server: Running) -> set[int]:
@@ -176,12 +211,9 @@ def test_metrics_are_served_while_the_workers_finish_their_sessions(tmp_path: Pa
     with running(tmp_path, "--workers", "2", "--metrics-port", "0") as server:
         assert server.process.stderr
         url = server.process.stderr.readline().removeprefix("metrics at ").strip()
+        assert readiness_at(url) == 200
         with connect(server) as client:
-            client.ehlo()
-            client.mail("a@c.example")
-            client.rcpt("b@s.example")
-            client.putcmd("DATA")
-            assert client.getreply()[0] == 354
+            begin_message(client)
             server.process.send_signal(signal.SIGTERM)
             end = time.monotonic() + TIMEOUT
             while _accepts(server.port) and time.monotonic() < end:
@@ -190,6 +222,7 @@ def test_metrics_are_served_while_the_workers_finish_their_sessions(tmp_path: Pa
             while (metrics := fetch(url)) and "smtpcore_open_sessions 1.0" not in metrics and time.monotonic() < end:
                 time.sleep(0.01)
             assert "smtpcore_open_sessions 1.0" in metrics
+            assert readiness_at(url) == 503
             client.send(b"Subject: x\r\n\r\n.\r\n")
             assert client.getreply()[0] == 250
         assert server.process.wait(TIMEOUT) == 0
