@@ -111,6 +111,8 @@ def running(
     try:
         assert process.stderr
         line = process.stderr.readline()
+        if "as root" in line:  # a warning, because the tests run as root
+            line = process.stderr.readline()
         assert line.startswith("listening on "), line + process.stderr.read()
         host, _, port = line.removeprefix("listening on ").rpartition(":")
         server = Running(process, host, int(port) if host else 0, maildir)  # a Unix socket has no port

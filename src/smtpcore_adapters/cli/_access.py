@@ -126,14 +126,14 @@ def rule_of(settings: Settings, listener: Listener, *, has_users: bool, is_open:
         except ValueError as exc:
             raise settings.error("{accept}: {reason}", reason=exc) from exc
 
-    strangers = _strangers(settings, listener) if is_open else None
+    strangers = error_of_strangers(settings, listener) if is_open else None
     if strangers and not has_users:
         raise strangers
 
     return AnyRecipient() if is_open and not strangers else None
 
 
-def _strangers(settings: Settings, listener: Listener) -> click.UsageError | None:
+def error_of_strangers(settings: Settings, listener: Listener) -> click.UsageError | None:
     """Return an error that says how strangers can reach the listener; None if they cannot."""
     advice = "restrict the recipients with {accept}, or the senders with {users}"
     for name in ("proxy_protocol", "trusted"):

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from smtpcore import LocalProtocolError
 from ..recipients import AnyRecipient, RecipientPolicy, RelayPolicy
 from ..server._app import App
 from ..server._config import effective_config
-from ._access import AcceptedRecipients, ServerUsers, read_users, rule_of
+from ._access import AcceptedRecipients, ServerUsers, error_of_strangers, read_users, rule_of
 from ._destinations import DEFAULT, SCHEMES, Target, check_together, make_handlers, parse_destination
 from ._listening import Prepared, context_of, prepare_listeners
 from ._loading import load_app
+from ._privileges import Account, has_rights_of_root, read_account
 from ._sources import Settings
 
 _logger = logging.getLogger("smtpcore")
@@ -36,6 +38,14 @@ class Plan:
     """The rules for recipients."""
     targets: Sequence[Target]
     """The destinations."""
+    account: Account | None = None
+    """The system account that serves; None for the account that starts the server."""
+
+    @property
+    def is_parsing_as_root(self) -> bool:
+        """Whether octets of strangers would be parsed as root."""
+        is_root = has_rights_of_root(self.account)
+        return is_root and any(error_of_strangers(each.settings, each.listener) for each in self.listeners)
 
     @property
     def is_printing(self) -> bool:
@@ -60,8 +70,9 @@ def make_plan(server: Settings) -> Plan:
         raise server.error("{fault_seed} has no effect without {fault}: give both")
 
     app = load_app(server["app"]) if server["app"] else App()
+    account = read_account(server)
     users, mechanisms = read_users(server)
-    plan = Plan(server, app, prepare_listeners(server, app, mechanisms), users, [], _targets(server))
+    plan = Plan(server, app, prepare_listeners(server, app, mechanisms), users, [], _targets(server), account)
     return replace(plan, rules=_rules(plan))
 
 
@@ -110,7 +121,11 @@ def add_handlers(plan: Plan) -> None:
             app.include(policy)
 
     try:
-        for handler in make_handlers(plan.targets, server["hostname"], server["workers"]):
+        # The account owns a new Maildir. Every other destination may read files of root, such as a password.
+        stores = any(target.scheme == "maildir" for target in plan.targets)
+        with plan.account.acting() if plan.account and stores else nullcontext():
+            handlers = make_handlers(plan.targets, server["hostname"], server["workers"])
+        for handler in handlers:
             app.include(handler)
     except ValueError as exc:
         name = "maildir" if server["maildir"] else "deliver"

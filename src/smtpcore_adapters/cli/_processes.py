@@ -18,6 +18,7 @@ from ..server._app import App
 from ..server._listeners import Listener, addresses_of, listening
 from ..streams._stream import Address, address_of
 from ._health import WORKER, Readiness
+from ._privileges import Account
 
 if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
@@ -29,11 +30,18 @@ Run = Callable[..., None]
 
 
 def run_alone(
-    run: Run, listeners: Sequence[Listener], app: App[Any], metrics_port: int | None, *, quiet: bool = False
+    run: Run,
+    listeners: Sequence[Listener],
+    app: App[Any],
+    metrics_port: int | None,
+    *,
+    account: Account | None = None,
+    on_open: Callable[[], None] = lambda: None,
+    quiet: bool = False,
 ) -> None:
     """Run the server, and the metrics in a thread, until SIGINT or SIGTERM. Raise `OSError` if listening fails.
 
-    With `quiet`, the addresses are not shown.
+    The server calls `on_open` and becomes `account` when it listens. With `quiet`, the addresses are not shown.
     """
     readiness = Readiness()
     opened: Sequence[tuple[socket, Listener]] = ()
@@ -51,16 +59,28 @@ def run_alone(
         opened = stack.enter_context(listening(listeners))
         bound = [listener.at(each) for each, listener in opened]
         addresses = addresses_of(opened)
+        on_open()
+        if account:
+            account.become()
         announce = partial(_announce, readiness, _address_of(metrics), addresses, quiet=quiet)
         run(listeners=bound, on_ready=lambda address: announce())
 
 
 def run_workers(
-    run: Run, places: Sequence[Listener], count: int, app: App[Any], metrics_port: int | None, *, quiet: bool = False
+    run: Run,
+    places: Sequence[Listener],
+    count: int,
+    app: App[Any],
+    metrics_port: int | None,
+    *,
+    account: Account | None = None,
+    on_open: Callable[[], None] = lambda: None,
+    quiet: bool = False,
 ) -> None:
     """Run `count` worker processes until SIGINT or SIGTERM; one more process serves the metrics of all workers.
 
-    Raise `OSError` if listening fails. With `quiet`, the addresses are not shown.
+    Raise `OSError` if listening fails. When all listeners are open, this process calls `on_open` and becomes `account`,
+    so that no process of root remains. The workers then share the sockets. With `quiet`, the addresses are not shown.
     """
     if not hasattr(os, "fork"):
         raise click.UsageError("--workers needs a system that can fork, such as Linux or macOS")
@@ -74,7 +94,11 @@ def run_workers(
         readiness = Readiness()
         metrics = _metrics(app, metrics_port, stack, readiness)
         listening.callback(readiness.set, False)
-        listeners = listening.enter_context(sockets_for_many(places))
+        listeners = listening.enter_context(sockets_for_many(places, shared=account is not None))
+        on_open()
+        if account:
+            os.chown(directory, account.uid, account.gid)
+            account.become()
         works = [partial(_work, run, listeners, number) for number in range(1, count + 1)]
         addresses = [_address_at(each) for each in listeners]
         Supervisor(

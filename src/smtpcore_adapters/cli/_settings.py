@@ -134,6 +134,10 @@ class _Process:
     """Framework that runs the server."""
     workers: Annotated[int, Meta(ge=1, le=128)] = 1
     """Number of worker processes; the connection limits apply to each of them separately."""
+    user: str | None = None
+    """User of the system, a name or a number: after the start as root, the server has only the rights of this user."""
+    group: str | None = None
+    """Group of the server in place of the main group of user: a name or a number."""
     metrics_port: Port | None = None
     """Port on 127.0.0.1 for Prometheus metrics; 0 selects a free port. By default no metrics."""
     log_json: bool = False

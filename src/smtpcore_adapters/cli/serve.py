@@ -15,6 +15,7 @@ from ._application import Plan, add_handlers, make_plan
 from ._listening import limits_of
 from ._options import GroupedCommand, with_settings
 from ._output import show_mail, start_log
+from ._privileges import warn_of_root
 from ._processes import Run, raise_descriptor_limit, reloading, run_alone, run_workers
 from ._reloader import serve_again_after_changes
 from ._sources import Settings, read_settings
@@ -56,12 +57,14 @@ def serve(**options: Any) -> None:
     raise_descriptor_limit(_FILES_PER_CONNECTION * server["max_connections"] + _OTHER_FILES)
 
     listeners = [each.listener for each in plan.listeners]
-    metrics_port, quiet = server["metrics_port"], server["quiet"]
+    how: dict[str, Any] = {"account": plan.account, "quiet": server["quiet"]}
+    if plan.is_parsing_as_root:
+        how["on_open"] = warn_of_root
     try:
         if server["workers"] > 1:
-            run_workers(run, listeners, server["workers"], plan.app, metrics_port, quiet=quiet)
+            run_workers(run, listeners, server["workers"], plan.app, server["metrics_port"], **how)
         else:
-            run_alone(run, listeners, plan.app, metrics_port, quiet=quiet)
+            run_alone(run, listeners, plan.app, server["metrics_port"], **how)
     except ChildProcessError as exc:
         raise click.ClickException(str(exc)) from exc
     except OSError as exc:

@@ -262,16 +262,16 @@ def _pipe() -> Iterator[tuple[int, int]]:
 
 
 @contextmanager
-def sockets_for_many(listeners: Iterable[Listener]) -> Iterator[tuple[Listener, ...]]:
+def sockets_for_many(listeners: Iterable[Listener], *, shared: bool = False) -> Iterator[tuple[Listener, ...]]:
     """Reserve the ports and paths of `listeners` in this process, and yield the listeners for each of several workers.
 
     With SO_REUSEPORT of Linux, each worker opens a socket of its own for a port. This spreads the connections evenly,
     and no connection waits in the queue of a dead worker. Unix sockets and bound sockets, and every socket of another
-    system, are shared by the workers, and are also open in this process until the block ends. Raises `OSError` if a
-    port or path cannot be listened on.
+    system, are shared by the workers, and are also open in this process until the block ends. With `shared`, every
+    socket is shared, so that workers need no right to listen. Raises `OSError` if a port or path cannot be listened on.
     """
     with ExitStack() as stack:
-        yield tuple(each for listener in listeners for each in _for_many(listener, stack))
+        yield tuple(each for listener in listeners for each in _for_many(listener, stack, shared=shared))
 
 
 def spreads_connections() -> bool:
@@ -285,8 +285,8 @@ def spreads_connections() -> bool:
 _SPREADING = frozenset({"linux", "android"})
 
 
-def _for_many(listener: Listener, stack: ExitStack) -> Iterator[Listener]:
-    if listener.path or listener.bound or not spreads_connections():
+def _for_many(listener: Listener, stack: ExitStack, *, shared: bool) -> Iterator[Listener]:
+    if shared or listener.path or listener.bound or not spreads_connections():
         for each, _ in stack.enter_context(listening([listener])):
             yield listener.at(each)
         return

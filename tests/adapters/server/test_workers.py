@@ -342,6 +342,12 @@ def test_host_with_several_addresses_has_one_port() -> None:
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="there is no IPv6 here")
+def test_socket_is_shared_on_demand() -> None:
+    with sockets_for_many([Listener()], shared=True) as [listener]:
+        assert listener.bound
+        assert not listener.reuse_port
+
+
 def test_workers_share_an_ipv6_port() -> None:
     with (
         sockets_for_many([Listener(host="::1")]) as listeners,
