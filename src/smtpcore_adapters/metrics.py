@@ -12,7 +12,7 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from weakref import WeakKeyDictionary
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
-from wsgiref.types import StartResponse, WSGIEnvironment
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -168,13 +168,12 @@ def metrics_server(port: int, *, host: str = "127.0.0.1", is_ready: Callable[[],
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
 
-    metrics = make_wsgi_app(registry)
+    metrics: WSGIApplication = make_wsgi_app(registry)
 
     def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
         if path not in ("/live", "/ready"):
-            answer: Iterable[bytes] = metrics(environ, start_response)
-            return answer
+            return metrics(environ, start_response)
 
         is_positive = path == "/live" or is_ready()
         start_response("200 OK" if is_positive else "503 Service Unavailable", [("Content-Type", "text/plain")])
