@@ -104,6 +104,7 @@ WRONG_FOR_CLIENTS: dict[str, tuple[Any, str]] = {
     "chunking": (None, "chunking is None, which is of type NoneType: use bool"),
     "pipelining": (0, "pipelining is 0, which is of type int: use bool"),
     "extensions": ("SIZE", "extensions is 'SIZE', which is of type str: use a sequence of Extension"),
+    "observer": ("print", "observer is 'print', which is of type str: use a function or None"),
 }
 
 WRONG_FOR_MESSAGES: dict[str, tuple[Any, str]] = {

@@ -233,14 +233,14 @@ def connected(
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
 def test_login_example_succeeds_with_each_mechanism(mechanism: str) -> None:
-    log_in = run_example("def log_in")["log_in"]
+    log_in = run_example("def log_in(conn")["log_in"]
     with connected(Server(auth_mechanisms=(mechanism,)), (mechanism,)) as (conn, ask):
         log_in(conn, ask, TIM, TLS)
         assert conn.authenticated
 
 
 def test_log_in_raises_if_the_password_is_wrong() -> None:
-    log_in = run_example("def log_in")["log_in"]
+    log_in = run_example("def log_in(conn")["log_in"]
     wrong = sasl.Credentials(username="tim", password="x" * 400)
     with connected(Server(auth_mechanisms=("PLAIN",)), ("PLAIN",)) as (conn, ask):
         with pytest.raises(PermissionError, match="535"):
@@ -249,7 +249,7 @@ def test_log_in_raises_if_the_password_is_wrong() -> None:
 
 
 def test_log_in_cancels_after_an_invalid_challenge() -> None:
-    log_in = run_example("def log_in")["log_in"]
+    log_in = run_example("def log_in(conn")["log_in"]
     sent: list[Request] = []
     for challenge, error in [(Reply(334, "%%%"), PermissionError), (Challenge(b"more?"), RemoteProtocolError)]:
         replies = iter([challenge, Reply(501, "cancelled")])
@@ -265,7 +265,7 @@ def test_log_in_cancels_after_an_invalid_challenge() -> None:
 
 
 def test_log_in_raises_without_a_suitable_mechanism() -> None:
-    log_in = run_example("def log_in")["log_in"]
+    log_in = run_example("def log_in(conn")["log_in"]
     token = sasl.Credentials(username="tim", token="x")
     no_mechanism = pytest.raises(PermissionError, match="no mechanism")
     with connected(Server(auth_mechanisms=("PLAIN",)), ("PLAIN",)) as (conn, ask), no_mechanism:

@@ -352,7 +352,7 @@ def test_greylist_accepts_the_second_attempt_after_the_delay() -> None:
 
 def test_dkim_signature_is_required_for_some_domains() -> None:
     dkim = pytest.importorskip("dkim", reason="dkimpy is not installed")
-    names = run_example("import dkim")
+    names = run_example("async def refuse_forged")
     key = rsa.generate_private_key(65537, 2048)
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
