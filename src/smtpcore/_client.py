@@ -33,7 +33,7 @@ from ._command import Command, UnknownCommand
 from ._commands import Auth, Bdat, Data, Ehlo, Helo, Lhlo, Mail, Quit, Rcpt, Rset
 from ._config import MIN_COMMAND_LINE, ClientConfig
 from ._dialects import MAX_AUTH_LINE, Dialect, make_dialect, read_offers
-from ._endpoint import Endpoint, Transaction
+from ._endpoint import Endpoint, Timer, Transaction
 from ._errors import LocalProtocolError, RemoteProtocolError
 from ._events import (
     Answered,
@@ -61,7 +61,6 @@ from ._reply_reader import ReplyReader
 from ._requests import body_of, check_values, encode, hoped_for, may_follow, name_of
 from ._state import ALLOWED_REPLIES, IN_TRANSACTION, WAITING_FOR_REPLY, Step, Wait, chunk_step, is_allowed, row_of
 from ._states import State
-from ._timer import Timer
 
 _MAX_CHALLENGE_LINE: Final = len("334 ") + MAX_CHALLENGE + len("\r\n")
 _OF_AUTH: Final = (Auth, AuthResponse, AuthCancel)

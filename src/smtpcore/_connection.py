@@ -27,7 +27,7 @@ from ._default_replies import (
     one_for_each,
 )
 from ._dialects import MAX_AUTH_LINE, compiled
-from ._endpoint import Endpoint, Transaction
+from ._endpoint import Endpoint, Timer, Transaction
 from ._errors import LocalProtocolError
 from ._events import (
     NEED_DATA,
@@ -57,7 +57,6 @@ from ._refusals import Refusals
 from ._replies import Reply, ReplyClass, ReplyCode
 from ._rules import Refusal
 from ._state import ALLOWED_REPLIES, IN_BODY, WAITING_FOR, State, Step, Wait, chunk_step, row_of
-from ._timer import Timer
 from .parameters import BodyType
 
 _DEFAULT_BUDGETS: Final = Budgets()
