@@ -148,7 +148,8 @@ def test_no_process_of_a_server_with_user_has_rights_of_root(
     # The Python of the tests may be in the home of root: import modules that are loaded late before the change.
     (tmp_path / "sitecustomize.py").write_text("import concurrent.futures.thread, multiprocessing.popen_fork\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.delenv("COVERAGE_PROCESS_START", raising=False)  # the data could not be written after the change
+    for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):  # the data could not be written after the change
+        monkeypatch.delenv(name, raising=False)
     arguments = ("--accept", "example.org", "--host", "0.0.0.0", "--user", "nobody", "--metrics-port", "0", *options)
     with TemporaryDirectory() as directory:  # only root may enter the directories of pytest
         os.chown(directory, NOBODY.pw_uid, NOBODY.pw_gid)
