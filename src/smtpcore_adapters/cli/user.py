@@ -42,11 +42,9 @@ def add(name: str, path: Path, *, replace: bool) -> None:
     """Add a user. The password is read from the terminal, or from the first line of standard input."""
     try:
         check_name(name)
-        known = name in read_user_file(path) if path.exists() else False
     except ValueError as exc:
         raise click.UsageError(str(exc)) from None
-    except OSError as exc:
-        raise _unusable(path, exc) from exc
+    known = path.exists() and name in _with_errors(path, lambda: read_user_file(path))
     if known and not replace:
         raise click.UsageError(f"the user {name} exists: set a new password with --replace")
 

@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -22,7 +23,15 @@ import trustme
 
 from smtpcore_adapters import Address, App, cli
 from smtpcore_adapters.cli._health import Readiness
-from smtpcore_adapters.cli._processes import _announce, _metrics, _work_for_metrics, raise_descriptor_limit, run_workers
+from smtpcore_adapters.cli._privileges import Account
+from smtpcore_adapters.cli._processes import (
+    _announce,
+    _metrics,
+    _work_for_metrics,
+    raise_descriptor_limit,
+    run_alone,
+    run_workers,
+)
 from smtpcore_adapters.cli.serve import _reloading
 from smtpcore_adapters.server._listeners import Listener
 from tests.adapters.cli.clients import client_context, connect, send
@@ -259,6 +268,33 @@ def test_workers_on_a_system_without_fork_are_an_error(monkeypatch: pytest.Monke
     monkeypatch.delattr(os, "fork")
     with pytest.raises(click.UsageError, match="can fork"):
         run_workers(lambda **options: None, [Listener()], 2, App(), None)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_server_becomes_its_account_when_it_listens_and_before_it_runs(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+
+    class FakeAccount(Account):
+        def become(self) -> None:
+            steps.append("account")
+
+    class FakeSupervisor:
+        def __init__(self, works: list[object], **options: object) -> None:
+            assert len(works) == count
+
+        def run(self) -> None:
+            steps.append("run")
+
+    monkeypatch.setattr("smtpcore_adapters.server._workers.Supervisor", FakeSupervisor)
+    account = FakeAccount(os.getuid(), os.getgid(), ())
+    on_open = partial(steps.append, "open")
+    if count == 1:
+        run_alone(lambda **_: steps.append("run"), [Listener()], App(), None, account=account, on_open=on_open)
+    else:
+        run_workers(lambda **_: None, [Listener()], count, App(), None, account=account, on_open=on_open)
+    assert steps == ["open", "account", "run"]
 
 
 def served_certificate(port: int) -> bytes:

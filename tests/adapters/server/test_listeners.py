@@ -32,6 +32,16 @@ def port_in_use() -> Iterator[socket.socket]:
 # TCP
 
 
+def test_error_of_an_unknown_host_names_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **options: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    with pytest.raises(socket.gaierror) as caught, listening([Listener(25, "nowhere.example")]):
+        raise AssertionError
+    assert caught.value.filename == "nowhere.example"
+
+
 def test_port_0_picks_a_free_port() -> None:
     with listening([Listener(), Listener()]) as opened:
         first, second = addresses_of(opened)
