@@ -127,7 +127,7 @@ class Config(_Given):
     require_auth: bool = False
     """Whether only authenticated clients may send mail (RFC 6409 section 4.3)."""
     disabled: frozenset[str] = OFF_BY_DEFAULT
-    """Keywords of extensions that are not offered. Default: `OFF_BY_DEFAULT`."""
+    """Keywords of extensions that are not offered."""
     enabled: InitVar[Set[str]] = frozenset()
     """Keywords to remove from `disabled`: `{"DSN"}`."""
     unknown_parameters: bool = False
@@ -152,7 +152,7 @@ class Config(_Given):
     max_command_line: int = MIN_COMMAND_LINE
     """Maximum octets of a command line with CR LF; extensions raise this limit. Bounds memory."""
     max_text_line: int | None = 65_536
-    """Maximum octets of a body line with CR LF. Real mail exceeds 1,000. Bounds memory.
+    """Maximum octets of a body line with CR LF. Bounds memory.
 
     None, for no limit, needs `Bodies.CHUNKS`."""
     max_message_size: int | None = 52_428_800
@@ -175,7 +175,7 @@ class Config(_Given):
     max_idle_commands: int | None = 100
     """Maximum accepted commands between two messages, besides MAIL, RCPT and DATA. The next command gets a 421."""
     max_auth_failures: int | None = 3
-    """Maximum failed logins in a session. The next command gets a 421 (RFC 4954 section 9). Stops password guessing."""
+    """Maximum failed logins in a session. The next command gets a 421 (RFC 4954 section 9)."""
 
     def __post_init__(self, enabled: Set[str]) -> None:
         check_fields(self)

@@ -10,6 +10,7 @@ import shutil
 import smtplib
 import ssl
 import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from email.message import EmailMessage, Message
@@ -261,4 +262,6 @@ def test_octets_of_a_wrong_charset_to_a_7bit_server(
     octets = b"MIME-Version: 1.0\r\n" + part(b"a\xff b", charset="gb18030")
     message = email.message_from_bytes(octets, policy=email.policy.default)
     server = run(name, authority, Answering(), message=message, octets=octets)
+    if name == "aiosmtplib" and sys.version_info >= (3, 13):
+        expected = "unchanged"  # the `email` package of Python 3.13 keeps these octets
     assert arrives(server, b"a\xff b") == expected

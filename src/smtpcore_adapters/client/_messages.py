@@ -42,7 +42,7 @@ def flatten(message: AnyMessage, *, eight_bit: bool, smtputf8: bool) -> tuple[by
             converted = deepcopy(converted)
             _convert(converted, eight_bit=eight_bit, is_whole=True)
 
-        data = _as_bytes(converted, eight_bit=eight_bit, utf8=is_international and smtputf8)
+        data = _as_bytes(converted, eight_bit=eight_bit, utf8=is_international)
 
     if b"\0" in data:
         raise Inconvertible("NUL in a header field, or in the text around the parts")

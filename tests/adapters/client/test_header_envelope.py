@@ -46,7 +46,7 @@ def parse(header: str, kind: policy.Policy = policy.compat32) -> Any:
         "From: a@c.example\nBcc: b@s.example\n",
         'From: "A, B" (x) <a@c.example>\nTo: "C \\"D\\"" <c@s.example>,\n e@s.example\n',
         "From: a@c.example\nTo: Team: b@s.example, c@s.example;, d@s.example\n",
-        'From: "a b"@c.example\nTo: b@[192.0.2.1], root, first..last@s.example\n',
+        'From: "a b"@c.example\nTo: root, first..last@s.example\n',
         "from: a@c.example\nto: b@s.example\n",
         "From: =?utf-8?q?J=C3=BC?= <a@c.example>\nTo: b@s.example\n",
         NEW + RESENT + "Resent-From: r@c.example\nResent-To: s@s.example\nResent-Bcc: t@s.example\nBcc: no@s.example\n",
@@ -60,6 +60,11 @@ def test_envelope_is_that_of_smtplib(header: str, kind: policy.Policy) -> None:
 
     assert sender_of(message) == sender
     assert sorted(recipients_of(message)) == sorted(each for each in recipients if each)
+
+
+def test_recipient_at_an_address_literal_is_kept() -> None:
+    # smtplib of Python 3.13.0 drops such a recipient.
+    assert recipients_of(parse("To: b@[192.0.2.1], c@s.example")) == ["b@[192.0.2.1]", "c@s.example"]
 
 
 def test_group_without_members_adds_no_recipient() -> None:
