@@ -156,7 +156,7 @@ class Config(_Given):
 
     None, for no limit, needs `Bodies.CHUNKS`."""
     max_message_size: int | None = 52_428_800
-    """Maximum octets of a body, announced by SIZE (RFC 1870). Bounds disk space per message."""
+    """Maximum octets of a body, announced by SIZE (RFC 1870)."""
     max_header: int | None = None
     """Maximum octets of the header of a message. If set, `next_event` returns `HeaderEnd`, and a message with a larger
     header gets a 552. Bounds memory: the header is held until its end. Default: no event, no limit."""
