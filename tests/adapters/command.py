@@ -90,7 +90,7 @@ def _standard_input(data: bytes) -> Iterator[io.TextIOWrapper]:
 def running(
     directory: Path, *arguments: str, stores: bool = True, stdout: int = subprocess.PIPE, auth: str = ""
 ) -> Iterator[Running]:
-    """Run `smtpcore serve` on a free port until the end of the block, and end it with SIGTERM.
+    """Run `smtpcore serve` until the end of the block, on a free port or with `--unix`, and end it with SIGTERM.
 
     Messages are stored in `directory`, unless `stores` is false or the messages are forwarded. `auth` is a user, as
     USER:PASSWORD.
@@ -98,8 +98,9 @@ def running(
     stores = stores and "--deliver" not in arguments
     directory.mkdir(parents=True, exist_ok=True)
     maildir = directory / "Maildir"
+    place = [] if "--unix" in arguments else ["--port", "0"]
     process = subprocess.Popen(
-        command("serve", "--port", "0", *(["--maildir", str(maildir)] if stores else []), *arguments),
+        command("serve", *place, *(["--maildir", str(maildir)] if stores else []), *arguments),
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
