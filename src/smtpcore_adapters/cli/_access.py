@@ -37,7 +37,7 @@ class ServerUsers(Users):
         super().__init__({**passwords, **keys})
         self._passwords_of_settings = passwords
         self.path = path
-        """The file; None if there is none."""
+        """The file of the setting `users`, or None without this setting."""
 
     def reload(self) -> None:
         """Read the file again. Raises `OSError` and `ValueError`; the users are unchanged then."""

@@ -77,6 +77,7 @@ def change_user_file(path: Path, changes: Mapping[str, str | None]) -> None:
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
     """Create a file beside `path`, which replaces `path` at the end of the block, and excludes other processes."""
+    path = path.resolve()  # a link to the file stays a link
     beside = path.with_name(f"{path.name}.new")
     file = open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE), "wb")  # noqa: SIM115 - closed below
     try:

@@ -38,6 +38,15 @@ def test_changed_file_keeps_its_permissions(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
+def test_link_to_the_file_stays_a_link(tmp_path: Path) -> None:
+    path, link = tmp_path / "users", tmp_path / "link"
+    path.write_text(f"tom:{HASH}\n")
+    link.symlink_to(path)
+    change_user_file(link, {"tim": OTHER})
+    assert link.is_symlink()
+    assert [*read_user_file(path)] == ["tom", "tim"]
+
+
 def test_change_works_without_unix_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "fchown")
     path = tmp_path / "users"
