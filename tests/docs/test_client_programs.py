@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,12 +21,17 @@ STEPS = ("GREETING", "EHLO", "MAIL", "RCPT", "DATA", "END")
 LOST = 451
 """The code of a recipient whose reply never came, and the code that stands here for an error of the connection."""
 
+TOKENS = SimpleNamespace(get=lambda: "token", renew=lambda: "token")
 Call = Callable[..., Any]
 PROGRAMS: dict[str, tuple[str, Callable[[Call, int, Path], Any]]] = {
     "deliver": ("async def deliver(host, port, path)", lambda call, port, path: call("127.0.0.1", port, path)),
     "invite": ("async def invite", lambda call, port, _: call("127.0.0.1", port, TO, tls=TlsMode.NONE, auth=None)),
     "announce": ("async def announce", lambda call, port, _: call("127.0.0.1", port, [TO], BODY)),
     "deliver_all": ("def deliver_all", lambda call, port, _: call("127.0.0.1", port, [BODY])),
+    "send_with_token": (
+        "async def send_with_token",
+        lambda call, port, _: call("127.0.0.1", port, BODY, TOKENS, tls=TlsMode.NONE, auth=None),
+    ),
     "notify_by_smtpcore": ("def notify_by_smtpcore", lambda call, port, _: call("127.0.0.1", port, [TO])),
     "notify_async_by_smtpcore": ("def notify_async_by_smtpcore", lambda call, port, _: call("127.0.0.1", port, [TO])),
 }
