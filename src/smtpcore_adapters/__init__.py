@@ -14,7 +14,7 @@ from .client._envelope import Recipient, Recipients, Sender, SendOptions
 from .client._login import AuthenticationRefused, BearerToken, Login, LoginSource
 from .client._options import ConnectOptions, TlsMode
 from .client._pool import Pool
-from .client._results import Disconnected, RecipientsRefused, Refused, SendResult
+from .client._results import Disconnected, Outcome, RecipientsRefused, Refused, SendResult
 from .client._sources import Body
 from .server._acceptor import Server
 from .server._app import App
@@ -83,6 +83,7 @@ __all__ = [
     "Observed",
     "OctetsSent",
     "Options",
+    "Outcome",
     "Pool",
     "Reason",
     "Recipient",

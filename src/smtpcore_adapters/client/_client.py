@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from ssl import SSLContext
 from typing import Unpack
 
@@ -41,10 +42,11 @@ from ._envelope import Recipients, Sender, SendOptions, check_send_options, make
 from ._header_envelope import envelope_of
 from ._login import LoginSource
 from ._messages import Inconvertible
+from ._naming import name
 from ._options import check_login
 from ._preparation import prepare
 from ._progress import Progress
-from ._results import SendResult
+from ._results import Outcome, SendResult
 from ._setup import Setup
 from ._sources import Body, Source, regrouped, with_line_ends
 
@@ -138,8 +140,12 @@ class Client:
         if not given:
             raise LocalProtocolError("a message needs a recipient")
 
-        async with aclosing(await self._prepare(body, options)) as source:
-            return await self._send(sender, given, source, options)
+        try:
+            async with aclosing(await self._prepare(body, options)) as source:
+                return await self._send(sender, given, source, options)
+        except Unsendable as exc:
+            name(exc, self._setup.server)
+            raise
 
     async def _prepare(self, body: Body, options: SendOptions) -> Source:
         try:
@@ -168,25 +174,27 @@ class Client:
         total = (examined.size if binary else examined.size_as_text) if examined else options.get("size")
         self._driver.progress = Progress(options.get("progress"), total)
 
-        replies: dict[Path, Reply] = {}
+        outcomes: dict[Rcpt, Outcome] = {}
         final = _LOST
-        for batch in self._batches(list({rcpt.forward_path: rcpt for rcpt in rcpts}.values()), source):
-            if replies and not self.is_open:
+        for batch in self._batches(list(dict.fromkeys(rcpts)), source):
+            if outcomes and not self.is_open:
                 final = final if final.reply_class is ReplyClass.GOODBYE else _LOST
                 break
             try:
-                result = await self._transact(mail, batch, source, binary=binary)
+                decided, final = await self._transact(mail, batch, source, binary=binary)
             except (OSError, RemoteProtocolError) as exc:
-                if exc is self._driver.body_error or not replies:
+                if exc is self._driver.body_error or not outcomes:
                     raise
                 final = _LOST
                 break
 
-            replies.update(result.replies)
-            final = result.final
+            outcomes |= {outcome.recipient: outcome for outcome in decided}
 
-        sent = zip(given, rcpts, strict=True)
-        return SendResult({each.forward_path: replies.get(rcpt.forward_path, final) for each, rcpt in sent}, final)
+        sent = [
+            replace(outcomes.get(rcpt) or Outcome(rcpt, final, "message"), recipient=each)
+            for each, rcpt in zip(given, rcpts, strict=True)
+        ]
+        return SendResult.of(sent, final, self._setup.server)
 
     async def send_message(
         self,
@@ -249,7 +257,9 @@ class Client:
 
         return [rcpts[start : start + most] for start in range(0, len(rcpts), most)]
 
-    async def _transact(self, mail: Mail, rcpts: list[Rcpt], source: Source, *, binary: bool) -> SendResult:
+    async def _transact(
+        self, mail: Mail, rcpts: list[Rcpt], source: Source, *, binary: bool
+    ) -> tuple[list[Outcome], Reply]:
         in_chunks = self._uses_chunks(binary=binary)
         answers: list[Answered] = []
         is_lost = False
@@ -415,15 +425,17 @@ def _about_body(recipients: list[Rcpt], answers: list[Answered]) -> list[Answere
     return known + [Answered(DataEnd(), rest, recipient) for recipient in recipients[len(known) :]]
 
 
-def _summarize(rcpts: list[Rcpt], answers: list[Answered], *, is_lost: bool) -> SendResult:
-    replies: dict[Path, Reply] = {}
+def _summarize(rcpts: list[Rcpt], answers: list[Answered], *, is_lost: bool) -> tuple[list[Outcome], Reply]:
+    """Return the outcome for each of `rcpts`, and the last reply of the transaction."""
+    own: dict[Rcpt, Answered] = {}
     for answer in answers:
         if isinstance(answer.to, Rcpt) and not answer.reply.is_positive:
-            replies[answer.to.forward_path] = answer.reply
+            own[answer.to] = answer
         elif answer.recipient:
-            replies[answer.recipient.forward_path] = answer.reply
+            own[answer.recipient] = answer
 
-    is_unknown = is_lost and not all(rcpt.forward_path in replies for rcpt in rcpts)
+    is_unknown = is_lost and not all(rcpt in own for rcpt in rcpts)
     refusals = _refusals(answers)
-    decisive = refusals[0].reply if refusals else _LOST if is_unknown else answers[-1].reply
-    return SendResult({rcpt.forward_path: replies.get(rcpt.forward_path, decisive) for rcpt in rcpts}, decisive)
+    decisive = refusals[0] if refusals else Answered(DataEnd(), _LOST) if is_unknown else answers[-1]
+    decided = [(rcpt, own.get(rcpt, decisive)) for rcpt in rcpts]
+    return [Outcome(rcpt, each.reply, getattr(each.to, "verb", "message")) for rcpt, each in decided], decisive.reply

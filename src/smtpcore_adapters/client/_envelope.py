@@ -120,9 +120,7 @@ def make_rcpts(recipients: Recipients, options: SendOptions) -> list[Rcpt]:
 
     notify = frozenset(options.get("notify", ()))
     params = Params({"NOTIFY": notify} if notify else {})
-    rcpts = [each if isinstance(each, Rcpt) else Rcpt(_path(each), params) for each in recipients]
-    # A recipient that is named twice gets one copy and one reply.
-    return list({rcpt.forward_path: rcpt for rcpt in reversed(rcpts)}.values())[::-1]
+    return [each if isinstance(each, Rcpt) else Rcpt(_path(each), params) for each in recipients]
 
 
 def _path(address: Sender) -> Path:

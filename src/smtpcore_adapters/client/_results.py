@@ -1,10 +1,10 @@
 """Results and errors of sending a message."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Self
 
-from smtpcore import Mailbox, Path, ProtocolError, Reply
+from smtpcore import Mailbox, Path, ProtocolError, Rcpt, Reply
 
 
 class Refused(ProtocolError):
@@ -26,6 +26,18 @@ class Disconnected(ConnectionError):
 
 
 @dataclass(frozen=True, slots=True)
+class Outcome:
+    """The outcome of a message for one given recipient."""
+
+    recipient: Rcpt
+    """The recipient, with its parameters. Equal recipients are sent once and have the same reply."""
+    reply: Reply
+    """The decisive reply."""
+    step: str = ""
+    """The step that the reply answers: `"MAIL"`, `"RCPT"`, `"DATA"`, or `"message"` for the body. Empty if unknown."""
+
+
+@dataclass(frozen=True, slots=True)
 class SendResult(Mapping[Path, Reply]):
     """The outcome of a message: a mapping from each recipient, as a `Path`, to the decisive reply.
 
@@ -39,6 +51,26 @@ class SendResult(Mapping[Path, Reply]):
     """The reply for each recipient."""
     final: Reply
     """The last reply of the transaction: the reply to the body, or the refusal that prevented sending the body."""
+    outcomes: Sequence[Outcome] = field(default=(), compare=False)
+    """The outcome for each given recipient, in order. If an address is given several times with different parameters,
+    there are several RCPTs, each with an outcome; `replies` then has the first refusal, or else the first reply."""
+    server: str = field(default="", compare=False)
+    """The name of the server in errors, such as "mail.example.org:25"."""
+
+    @classmethod
+    def of(cls, outcomes: Sequence[Outcome], final: Reply, server: str = "") -> Self:
+        """Return the result with these outcomes."""
+        replies: dict[Path, Reply] = {}
+        for outcome in outcomes:
+            path, reply = outcome.recipient.forward_path, outcome.reply
+            if replies.setdefault(path, reply).is_positive and not reply.is_positive:
+                replies[path] = reply
+        return cls(replies, final, tuple(outcomes), server)
+
+    def __post_init__(self) -> None:
+        if not self.outcomes:
+            outcomes = tuple(Outcome(Rcpt(path), reply) for path, reply in self.replies.items())
+            object.__setattr__(self, "outcomes", outcomes)  # a frozen dataclass has no other way to set a field
 
     def __getitem__(self, recipient: Path | Mailbox | str) -> Reply:
         return self.replies[recipient if isinstance(recipient, Path) else Path(str(recipient))]
@@ -79,8 +111,11 @@ class RecipientsRefused(Refused):
         refused = result.refused
         first, *_ = map(str, refused)
         others = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
+        steps = [each.step for each in result.outcomes if not each.reply.is_positive]
+        step = f", in reply to {steps[0].replace('message', 'the message')}" if steps and steps[0] else ""
+        server = f"{result.server}: " if result.server else ""
         super().__init__(
-            f"the message was refused for {first}{others}, {len(refused)} of {len(result)} recipients",
+            f"{server}the message was refused for {first}{others}, {len(refused)} of {len(result)} recipients{step}",
             next(iter(refused.values())),
         )
         self.result: SendResult = result

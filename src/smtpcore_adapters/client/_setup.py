@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 
-from smtpcore import Reply, StartTls
+from smtpcore import RemoteProtocolError, Reply, StartTls
 from smtpcore.sasl import Channel
 
 from ._driver import ClientDriver, say_hello
@@ -21,18 +21,19 @@ class Setup:
 
     def __init__(self, driver: ClientDriver, host: str, port: int, server: str, options: ConnectOptions) -> None:
         self._port = port
-        self._server = server
         self._options = options
         self.driver: ClientDriver = driver
         """The driver of the connection."""
         self.host: str = host
         """The host that was connected to."""
+        self.server: str = server
+        """The name of the server in errors, such as "mail.example.org:25"."""
         self.is_verified: bool = False
         """Whether TLS is active and the server's certificate was verified for `host`."""
 
     async def begin(self) -> Reply:
         """Do all steps that the options ask for, and return the greeting. `connected` documents the errors."""
-        with self._naming_refusals():
+        with self._naming_errors():
             return await self._begin()
 
     async def _begin(self) -> Reply:
@@ -49,7 +50,7 @@ class Setup:
 
         greeting = await driver.read_greeting()
         _require_positive(greeting, "the server refuses the connection in its greeting")
-        _require_positive(await say_hello(driver), f"the server refuses {driver.connection.hello.verb}")
+        await self._say_hello()
         if mode is not TlsMode.NONE and not driver.connection.tls:
             await self._secure(is_required=mode is TlsMode.REQUIRED)
         if login := options.get("auth"):
@@ -61,8 +62,8 @@ class Setup:
         if is_required or "STARTTLS" in self.driver.connection.extensions:
             try:
                 await self.start_tls(self._options.get("context"))
-            except _StartTlsRefused:
-                if is_required or not self.driver.is_open:
+            except Refused:
+                if is_required or not self.driver.is_open or self.driver.connection.tls:
                     raise
 
     async def start_tls(self, context: ssl.SSLContext | None = None) -> None:
@@ -71,20 +72,23 @@ class Setup:
         Raises:
             Refused: the server does not offer STARTTLS, or refuses it; or it refuses EHLO after the handshake.
         """
-        with self._naming_refusals():
+        with self._naming_errors():
             await self._start_tls(context)
 
     async def _start_tls(self, context: ssl.SSLContext | None) -> None:
         if not self.driver.connection.tls and "STARTTLS" not in self.driver.connection.extensions:
-            raise _StartTlsRefused("the server does not offer STARTTLS")
+            raise Refused("the server does not offer STARTTLS")
 
         reply = await self.driver.ask(StartTls())
         if not reply.is_positive:
-            raise _StartTlsRefused("the server refuses STARTTLS", reply)
+            raise Refused("the server refuses STARTTLS", reply)
 
         await self._shake_hands(context or self._options.get("context"))
-        hello = self.driver.connection.hello.verb
-        _require_positive(await say_hello(self.driver), f"the server refuses {hello} after STARTTLS")  # RFC 3207 4.2
+        await self._say_hello(" after STARTTLS")  # RFC 3207 4.2
+
+    async def _say_hello(self, when: str = "") -> None:
+        reply = await say_hello(self.driver)
+        _require_positive(reply, f"the server refuses {self.driver.last_verb}{when}")
 
     async def log_in(self, login: LoginSource, mechanisms: Sequence[str] | None) -> Reply:
         """Authenticate with one of `mechanisms`, or with any mechanism for None, and return the 235."""
@@ -92,15 +96,15 @@ class Setup:
         bindings = tls.bindings if tls else ()
         channel = Channel(tls=self.is_verified, bindings=bindings, host=host or None, port=self._port or None)
         plaintext_auth = self._options.get("plaintext_auth", False)
-        with self._naming_refusals():
+        with self._naming_errors():
             return await log_in(self.driver, login, channel, names=mechanisms, plaintext_auth=plaintext_auth)
 
     @contextmanager
-    def _naming_refusals(self) -> Iterator[None]:
+    def _naming_errors(self) -> Iterator[None]:
         try:
             yield
-        except Refused as exc:
-            name(exc, self._server)
+        except (Refused, RemoteProtocolError) as exc:
+            name(exc, self.server)
             raise
 
     async def _shake_hands(self, given: ssl.SSLContext | None) -> None:
@@ -108,10 +112,6 @@ class Setup:
         context: ssl.SSLContext = given if given else await self.driver.stream.run_blocking(_default_context)
         await self.driver.start_tls(context, _without_dot(self.host))
         self.is_verified = context.check_hostname and context.verify_mode is ssl.CERT_REQUIRED
-
-
-class _StartTlsRefused(Refused):
-    """The session continues without TLS."""
 
 
 def _without_dot(host: str) -> str:

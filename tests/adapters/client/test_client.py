@@ -11,6 +11,8 @@ from smtpcore import (
     Mail,
     Mailbox,
     Noop,
+    Notify,
+    Params,
     Path,
     Rcpt,
     RemoteProtocolError,
@@ -183,6 +185,28 @@ def test_lmtp_result_has_a_reply_for_each_recipient() -> None:
     result = book.deliver(to=[ONE, "x@s.example", TWO])
 
     assert {str(path): reply.code for path, reply in result.items()} == {ONE: 250, "x@s.example": 550, TWO: 452}
+
+
+SILENT = Rcpt(Path(ONE), Params({"NOTIFY": frozenset({Notify.NEVER})}))
+
+
+@pytest.mark.parametrize(
+    ("taken", "expected"), [(b"250 one\r\n452 full\r\n", 452), (b"552 big\r\n452 full\r\n", 552), (OK + OK, 250)]
+)
+def test_each_command_for_the_same_address_has_its_own_outcome(taken: bytes, expected: int) -> None:
+    book = client("DSN", lmtp=True).send(OK, OK, OK, GO_AHEAD, taken)
+    result = book.deliver(to=[ONE, SILENT, ONE])
+
+    assert [line for line in book.sent if line.startswith(b"RCPT")] == [
+        b"RCPT TO:<b@s.example>\r\n",
+        b"RCPT TO:<b@s.example> NOTIFY=NEVER\r\n",
+    ]
+    codes = [int(line[:3]) for line in taken.splitlines()]
+    given = [Rcpt(Path(ONE)), SILENT, Rcpt(Path(ONE))]
+    outcomes = [(each.recipient, each.reply.code, each.step) for each in result.outcomes]
+    assert outcomes == [*zip(given, [*codes, codes[0]], ["message"] * 3, strict=True)]
+    assert result[ONE].code == expected
+    assert len(result) == 1
 
 
 def test_421_after_the_first_lmtp_reply_is_the_result_of_remaining_recipients() -> None:

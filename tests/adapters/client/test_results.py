@@ -2,8 +2,8 @@
 
 import pytest
 
-from smtpcore import Mailbox, Path, Reply
-from smtpcore_adapters import Disconnected, RecipientsRefused, Refused, SendResult
+from smtpcore import Mailbox, Path, Rcpt, Reply
+from smtpcore_adapters import Disconnected, Outcome, RecipientsRefused, Refused, SendResult
 
 ONE = Path("b@s.example")
 TWO = Path("c@s.example")
@@ -35,6 +35,18 @@ def test_error_has_the_reply_of_the_server(kind: type[Refused | Disconnected]) -
     assert str(error) == "the server closes the session: 421 bye"
     assert kind("no STARTTLS").reply is None
     assert str(kind("no STARTTLS")) == "no STARTTLS"
+
+
+def test_result_made_of_replies_has_an_outcome_for_each_recipient() -> None:
+    assert SendResult({ONE: OK, TWO: NO}, OK).outcomes == (Outcome(Rcpt(ONE), OK), Outcome(Rcpt(TWO), NO))
+
+
+def test_exception_names_the_server_and_the_step_of_the_refusal() -> None:
+    outcomes = [Outcome(Rcpt(ONE), OK, "message"), Outcome(Rcpt(TWO), NO, "RCPT")]
+    with pytest.raises(Refused, match=r"^s\.example:25: .* of 2 recipients, in reply to RCPT: 550 no$"):
+        SendResult.of(outcomes, OK, "s.example:25").raise_for_refused()
+    with pytest.raises(Refused, match=r", in reply to the message: 550 no$"):
+        SendResult.of([Outcome(Rcpt(TWO), NO, "message")], NO).raise_for_refused()
 
 
 def test_temporary_refusals_are_deferred() -> None:
