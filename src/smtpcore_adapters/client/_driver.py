@@ -54,13 +54,12 @@ from smtpcore import (
     Signal,
     State,
     TimedOut,
-    Wait,
     Xclient,
     Xforward,
 )
 
 from ..streams._stream import Shielding, Stream
-from ._naming import name
+from ._naming import missing_input, name, timeout_text, write_timeout_text
 from ._progress import Progress
 from ._results import Disconnected
 
@@ -133,6 +132,11 @@ class ClientDriver:
     def is_open(self) -> bool:
         """Whether commands can still be sent."""
         return self._conn.state is not State.CLOSED
+
+    @property
+    def last_verb(self) -> str:
+        """The verb of the last command; AUTH also for a response to a challenge."""
+        return getattr(self._last, "verb", "AUTH")
 
     # Commands
 
@@ -354,24 +358,17 @@ class ClientDriver:
 
         event = conn.next_event()
         assert isinstance(event, TimedOut), "the deadline has passed"
-        seconds = getattr(conn.budgets, event.budget)
-        if event.budget == "session":
-            why = f"and the server did not {self._expected(event.wait)}"
-            raise TimeoutError(f"the session took longer than {seconds:g} seconds, {why}")
-        raise TimeoutError(f"the server did not {self._expected(event.wait)} within {seconds:g} seconds")
-
-    def _expected(self, wait: Wait) -> str:
-        return "complete the TLS handshake" if wait is Wait.TLS else f"send {self._missing(wait)}"
-
-    def _missing(self, wait: Wait) -> str:
-        return _WAITS.get(wait, f"the reply to {getattr(self._last, 'verb', 'AUTH')}")
+        raise TimeoutError(timeout_text(event, conn.budgets, self.last_verb))
 
     def _next_event(self) -> ClientEvent | Signal:
+        missing = missing_input(self._conn.waiting_for, self.last_verb)
         try:
             event = self._conn.next_event()
         except RemoteProtocolError as exc:
             if self._is_at_end:
-                raise Disconnected(str(exc)) from exc
+                place = "inside" if str(exc).endswith("inside a reply") else "before"
+                raise Disconnected(f"the connection was closed {place} {missing}") from exc
+            exc.args = (f"{exc}, while waiting for {missing}" if missing else str(exc),)
             raise
 
         if isinstance(event, Answered):
@@ -408,11 +405,11 @@ class ClientDriver:
         if not data:
             return
 
-        now = self._clock()
-        seconds = self._conn.budgets.send
+        now, budgets = self._clock(), self._conn.budgets
+        seconds = self._conn.send_deadline(now) - now
         try:
-            with explained(f"the server did not read all that was sent within {seconds:g} seconds"):
-                await self.stream.send(data, self._conn.send_deadline(now) - now)
+            with explained(write_timeout_text(seconds, budgets)):
+                await self.stream.send(data, seconds)
         except OSError as exc:
             # A server that closes the connection, or stops reading, may have sent the reason first.
             with suppress(OSError, ProtocolError):
@@ -433,7 +430,7 @@ class ClientDriver:
 
     def _name(self, error: OSError | RemoteProtocolError) -> None:
         slow = f"; this side took {self._slowest:.0f} seconds for a piece of the body"
-        missing = self._missing(self._conn.waiting_for)
+        missing = missing_input(self._conn.waiting_for, self.last_verb)
         name(error, self._server, missing, slow if self._slowest > _SLOW else "")
 
     @property
@@ -510,16 +507,6 @@ def explained(what: str) -> Iterator[None]:
         raise TimeoutError(what) from exc
 
 
-_WAITS = {
-    Wait.SERVER_GREETING: "its greeting",
-    Wait.MAIL_REPLY: "the reply to MAIL",
-    Wait.RCPT_REPLY: "the reply to RCPT",
-    Wait.DATA_REPLY: "the reply to DATA",
-    Wait.DATA_BLOCK: "the end of the body",
-    Wait.END_REPLY: "the reply to the message",
-    Wait.TLS: "the end of the TLS handshake",
-    Wait.NOTHING: "",
-}
 _SLOW = 10.0
 """An error says that this side was slow if a piece of the body took more than this many seconds."""
 

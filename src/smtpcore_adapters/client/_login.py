@@ -275,7 +275,7 @@ async def _respond(driver: ClientDriver, respond: Callable[[bytes], bytes], repl
     challenge = reply.challenge
     try:
         if challenge is None:
-            raise RemoteProtocolError("the server's challenge is not base64")
+            raise RemoteProtocolError("the server's challenge to AUTH is not base64")
 
         response = respond(challenge)
     except ProtocolError:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from ssl import SSLError
 
-from smtpcore import ProtocolError
+from smtpcore import ClientBudgets, ProtocolError, TimedOut, Wait
 
 
 @contextmanager
@@ -37,3 +37,38 @@ def name(error: OSError | ProtocolError, server: str, missing: str = "", slow: s
     elif not str(error).startswith(server):
         lost = before if isinstance(error, ConnectionResetError) else ""
         error.args = (f"{server}: {error}{lost}{slow}", *error.args[1:])
+
+
+def missing_input(wait: Wait, verb: str) -> str:
+    """Return the input that is due: for example "the reply to MAIL", or an empty text. `verb` was sent last."""
+    return _INPUT.get(wait, f"the reply to {verb}")
+
+
+def timeout_text(event: TimedOut, budgets: ClientBudgets, verb: str) -> str:
+    """Return the text for a server that did not send the input that was due."""
+    seconds = getattr(budgets, event.budget)
+    missing = "complete the TLS handshake" if event.wait is Wait.TLS else f"send {missing_input(event.wait, verb)}"
+    if event.budget == "session":
+        return f"the session took longer than {seconds:g} seconds, and the server did not {missing}"
+
+    return f"the server did not {missing} within {seconds:g} seconds"
+
+
+def write_timeout_text(seconds: float, budgets: ClientBudgets) -> str:
+    """Return the text for a server that did not read all octets of a write within `seconds`."""
+    if seconds < budgets.send:
+        return f"the session took longer than {budgets.session:g} seconds before the server read all that was sent"
+
+    return f"the server did not read all that was sent within {budgets.send:g} seconds"
+
+
+_INPUT = {
+    Wait.SERVER_GREETING: "its greeting",
+    Wait.MAIL_REPLY: "the reply to MAIL",
+    Wait.RCPT_REPLY: "the reply to RCPT",
+    Wait.DATA_REPLY: "the reply to DATA",
+    Wait.DATA_BLOCK: "the end of the body",
+    Wait.END_REPLY: "the reply to the message",
+    Wait.TLS: "the end of the TLS handshake",
+    Wait.NOTHING: "",
+}
