@@ -4,11 +4,12 @@ import io
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -127,6 +128,54 @@ def running(
         watchdog.cancel()
         process.kill()
         process.communicate()
+
+
+_LAUNCHER = """
+import os, sys
+count = int(sys.argv[1])
+numbers = [os.dup(int(each)) for each in sys.argv[2:2 + count]]  # above the numbers that they get now
+for number, source in enumerate(numbers, 3):
+    os.dup2(source, number)
+    os.set_inheritable(number, True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(count))
+os.execv(sys.executable, [sys.executable, "-m", "smtpcore_adapters", *sys.argv[2 + count:]])
+"""
+
+
+@contextmanager
+def as_service(
+    directory: Path, addresses: Sequence[tuple[str, int]], *arguments: str, **variables: str
+) -> Iterator[tuple[subprocess.Popen[str], list[int], socket.socket]]:
+    """Run the command as a service of systemd, with open sockets at `addresses`.
+
+    Yield the process, the ports of the sockets, and the socket that receives the reports of the service.
+    """
+    with ExitStack() as stack:
+        passed = [
+            stack.enter_context(socket.create_server(each, dualstack_ipv6=each[0] == "::", family=_family(each[0])))
+            for each in addresses
+        ]
+        reports = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        reports.settimeout(TIMEOUT)
+        reports.bind(str(directory / "notify"))
+        numbers = [each.fileno() for each in passed]
+        process = stack.enter_context(
+            subprocess.Popen(
+                [sys.executable, "-c", _LAUNCHER, str(len(numbers)), *map(str, numbers), *arguments],
+                pass_fds=numbers,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=directory,
+                env=_environment() | {"NOTIFY_SOCKET": str(directory / "notify"), **variables},
+            )
+        )
+        stack.callback(process.kill)
+        yield process, [each.getsockname()[1] for each in passed], reports
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def split_trace(message: bytes) -> tuple[bytes, bytes]:

@@ -26,7 +26,8 @@ from smtpcore_adapters.cli._loading import load_app
 from smtpcore_adapters.cli._settings import SETTINGS
 from smtpcore_adapters.recipients import AnyRecipient, Recipients
 from smtpcore_adapters.users import hash_password
-from tests.adapters.command import TIMEOUT, command
+from tests.adapters.command import TIMEOUT, as_service, command
+from tests.adapters.harness import has_ipv6
 from tests.docs.test_readme import source_of
 from tests.paths import DOCS
 
@@ -63,8 +64,8 @@ class Installed:
         return client
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
+@pytest.fixture(scope="module", params=["service", "process"])
+def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
     directory = tmp_path_factory.mktemp("etc")
     authority = trustme.CA()
     certificate = authority.issue_cert("mx.example.org")
@@ -73,10 +74,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
     (directory / "users").write_text(f"tim:{hash_password('tanstaaftanstaaf')}\n")
 
     text = block("toml", "hostname").replace("/etc/smtpcore", str(directory)).replace("/run/dovecot", str(directory))
-    text = re.sub(r"port = \d+", lambda match: "port = 0" + " " * (len(match[0]) - 8), text)
-    (directory / "smtpcore.toml").write_text(text)
+    text = text.replace("metrics_port = 9125", "metrics_port = 0")
     delivered: list[tuple[tuple[str, ...], bytes]] = []
-    with lmtp_server(directory / "lmtp", delivered), serving(directory) as lines:
+    start = serving_as_service if request.param == "service" else serving
+    with lmtp_server(directory / "lmtp", delivered), start(directory, text) as lines:
         ports = list(dict.fromkeys(map(int, re.findall(r":(\d+)\b", lines[0]))))
         yield Installed(ports, lines[1].removeprefix("metrics at ").strip(), delivered, authority)
 
@@ -96,25 +97,57 @@ def lmtp_server(path: Path, delivered: list[tuple[tuple[str, ...], bytes]]) -> I
 
 
 @contextmanager
-def serving(directory: Path) -> Iterator[list[str]]:
-    """Run `smtpcore serve` with the file in `directory`, and yield its first two lines."""
-    with subprocess.Popen(
-        command("serve", "--config", "smtpcore.toml"), stderr=subprocess.PIPE, text=True, cwd=directory
-    ) as process:
+def serving(directory: Path, text: str) -> Iterator[list[str]]:
+    """Run `smtpcore serve` with the file in `directory`, at free ports, and yield its first two lines."""
+    (directory / "smtpcore.toml").write_text(re.sub(r"\bport = \d+", "port = 0", text))
+    arguments = command("serve", "--config", "smtpcore.toml")
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, cwd=directory) as process:
         watchdog = threading.Timer(TIMEOUT, process.kill)
         watchdog.start()
         try:
-            assert process.stderr
-            first = process.stderr.readline()
-            if "as root" in first:  # a warning, because the tests run as root
-                first = process.stderr.readline()
-            assert first.startswith("listening on "), first + process.stderr.read()
-            yield [first, process.stderr.readline()]
+            yield first_lines(process)
         finally:
             watchdog.cancel()
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0
+
+
+@contextmanager
+def serving_as_service(directory: Path, text: str) -> Iterator[list[str]]:
+    """Run the command of smtpcore.service with the sockets of smtpcore.socket, which have other ports here."""
+    unit = (DOCS / "deploy" / "smtpcore.service").read_text()
+    variables = dict(re.findall(r"^Environment=(\w+)=(.+)$", unit, re.MULTILINE))
+    credentials = directory / "credentials"
+    credentials.mkdir()
+    for name, source in re.findall(r"^LoadCredential=(.+):/etc/smtpcore/(.+)$", unit, re.MULTILINE):
+        (directory / source).rename(credentials / name)
+    variables = {
+        name: place.replace("/run/credentials/smtpcore.service", str(credentials)) for name, place in variables.items()
+    }
+    (start,) = re.findall(r"^ExecStart=/opt/smtpcore/bin/smtpcore (.+)$", unit, re.MULTILINE)
+    arguments = start.replace("/etc/smtpcore", str(directory)).split()
+    passed = re.findall(r"^ListenStream=(\d+)$", (DOCS / "deploy" / "smtpcore.socket").read_text(), re.MULTILINE)
+    place = ("::" if has_ipv6() else "127.0.0.1", 0)
+    with as_service(directory, [place] * len(passed), *arguments, **variables) as (service, ports, reports):
+        for number, port in zip(passed, ports, strict=True):
+            text = re.sub(rf"\bport = {number}$", f"port = {port}", text, flags=re.MULTILINE)
+        (directory / "smtpcore.toml").write_text(text)
+        lines = first_lines(service)
+        assert reports.recv(4096) == b"READY=1"
+        yield lines
+        service.send_signal(signal.SIGTERM)
+        assert reports.recv(4096) == b"STOPPING=1"
+        assert service.wait(TIMEOUT) == 0
+
+
+def first_lines(process: "subprocess.Popen[str]") -> list[str]:
+    assert process.stderr
+    first = process.stderr.readline()
+    if "as root" in first:  # a warning, because the tests run as root
+        first = process.stderr.readline()
+    assert first.startswith("listening on "), first + process.stderr.read()
+    return [first, process.stderr.readline()]
 
 
 def test_server_of_the_page_accepts_mail_for_its_domain_only(installed: Installed) -> None:

@@ -58,8 +58,8 @@ class Plan:
         return any(SCHEMES[target.scheme].asks_about_recipients for target in self.targets)
 
 
-def make_plan(server: Settings) -> Plan:
-    """Return the server that the settings describe.
+def make_plan(server: Settings, *, is_check: bool = False) -> Plan:
+    """Return the server that the settings describe. With `is_check`, it is not run, and may lack sockets of systemd.
 
     Raises:
         click.UsageError: A setting is wrong, a file cannot be used, or strangers could send mail to any recipient.
@@ -72,7 +72,8 @@ def make_plan(server: Settings) -> Plan:
     app = load_app(server["app"]) if server["app"] else App()
     account = read_account(server)
     users, mechanisms = read_users(server)
-    plan = Plan(server, app, prepare_listeners(server, app, mechanisms), users, [], _targets(server), account)
+    listeners = prepare_listeners(server, app, mechanisms, is_check=is_check)
+    plan = Plan(server, app, listeners, users, [], _targets(server), account)
     return replace(plan, rules=_rules(plan))
 
 

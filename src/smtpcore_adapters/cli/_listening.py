@@ -2,10 +2,12 @@
 
 import os
 import re
+import socket
 import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
+from itertools import combinations
 from typing import Any, TypeVar
 
 import click
@@ -27,6 +29,8 @@ Tls = ServerTls | ssl.SSLContext
 _LOOPBACK = ("127.0.0.0/8", "::1", "unix")
 _PLACES = ("port", "unix", "fd", "systemd")
 """The settings that say where to listen; a listener has one of them."""
+_ALL = frozenset({"", "::", "[::]"})
+"""The hosts that stand for all addresses, IPv6 and IPv4."""
 _WITH_TIMEOUT = ("timeout_greeting", "timeout_command", "timeout_block", "timeout_handshake")
 """The settings that `timeout` sets."""
 _OF_COMMAND = {"hostname": "hostname", "plaintext_auth": "allow_plaintext_auth"}
@@ -45,14 +49,18 @@ class Prepared:
     """The certificates."""
 
 
-def prepare_listeners(server: Settings, app: App[Any], mechanisms: tuple[str, ...]) -> Sequence[Prepared]:
+def prepare_listeners(
+    server: Settings, app: App[Any], mechanisms: tuple[str, ...], *, is_check: bool = False
+) -> Sequence[Prepared]:
     """Return the listeners. `mechanisms` work for all users of the server, and are empty if there are no users.
+
+    With `is_check`, a port takes the place of the sockets that systemd passes only to the service.
 
     Raises:
         click.UsageError: A setting is wrong, or a file or a socket cannot be used.
     """
     certificates: dict[object, Tls] = {}
-    return [_prepare(*place, app, mechanisms, certificates) for place in _places(server)]
+    return [_prepare(*place, app, mechanisms, certificates) for place in _places(server, is_check=is_check)]
 
 
 def _prepare(
@@ -105,12 +113,13 @@ def _budgets(settings: Settings) -> Budgets:
 # Places
 
 
-def _places(server: Settings) -> Iterator[tuple[Settings, Listener]]:
+def _places(server: Settings, *, is_check: bool) -> Iterator[tuple[Settings, Listener]]:
     """Yield each place to listen at, with its settings."""
     for name in ("unix_mode", "unix_owner", "unix_group"):
         if server.is_set(name) and all(each["unix"] is None for each in server.listeners):
             raise server.error(f"{{{name}}} has no effect without {{unix}}: give both")
 
+    _check_different_places(server)
     inherited = 0
     names: set[str] = set()
     for number, settings in enumerate(server.listeners, 1):
@@ -122,38 +131,62 @@ def _places(server: Settings) -> Iterator[tuple[Settings, Listener]]:
         for place in ("unix", "fd", "systemd"):
             if has_host and settings.is_set(place):
                 raise settings.error(f"{{host}} has no effect with {{{place}}}: give one of them")
-        for listener in _listeners_at(settings):
+        for listener in _listeners_at(settings, is_check=is_check):
             inherited += settings["fd"] is None and listener.bound is not None
             yield settings, replace(listener, name=name)
 
     passed = int(os.environ.get("LISTEN_FDS", "0")) if os.environ.get("LISTEN_PID") == str(os.getpid()) else 0
     if inherited < passed:
         text = f"systemd has passed {passed} sockets, and {inherited} of them are used"
-        raise click.UsageError(f"{text}: give each a FileDescriptorName, and a [[{TABLE}]] with systemd = the name")
+        raise click.UsageError(f"{text}: each needs a [[{TABLE}]] with its host and port, or its path, or its name")
 
 
-def _listeners_at(settings: Settings) -> Sequence[Listener]:
+def _check_different_places(server: Settings) -> None:
+    """Raise `click.UsageError` if two listeners would listen at the same place."""
+    for one, other in combinations(server.listeners, 2):
+        for place in _PLACES:
+            have_one = other.is_set(place) and one.is_set(place) and one[place] == other[place]
+            if have_one and (place != "port" or (other["port"] and _overlap(one["host"], other["host"]))):
+                raise other.error(f"{{{place}}}: an earlier [[{TABLE}]] has the same place: remove one of them")
+
+
+def _overlap(host: str, other: str) -> bool:
+    """Return whether two hosts have an address in common, as far as this is known without a look-up."""
+    hosts = {host, other}
+    return host == other or bool(hosts & _ALL) or ("0.0.0.0" in hosts and ":" not in host + other)  # noqa: S104
+
+
+def _listeners_at(settings: Settings, *, is_check: bool) -> Sequence[Listener]:
     given = [name for name in _PLACES if settings.is_set(name)]
     if len(given) > 1:
         raise settings.error(f"{{{given[1]}}} has no effect with {{{given[0]}}}: give one of them")
     if settings["systemd"] is not None:
+        if is_check and "LISTEN_FDS" not in os.environ:
+            text = "{systemd}: the socket {name!r} is not checked, because systemd passes it only to the service"
+            click.echo(f"smtpcore: {settings.error(text, name=settings['systemd']).format_message()}", err=True)
+            return [Listener()]
         return _inherited(settings, settings["systemd"])
     if settings["fd"] is not None:
         try:
             return [Listener(bound=inherit_socket(settings["fd"]))]
         except (OSError, ValueError) as exc:
             raise settings.error("{fd}: {reason}", reason=getattr(exc, "strerror", None) or exc) from exc
-    if settings["unix"] is not None:
-        return [_unix_listener(settings)]
     if settings.place and not given:
         raise settings.error("a listener needs one of {port}, {unix}, {fd} and {systemd}")
 
-    host = settings["host"].removeprefix("[").removesuffix("]")
-    return (() if settings.place else _inherited(settings, None)) or [Listener(settings["port"], host)]
+    own = _listener_at(settings)
+    return _inherited(settings, None, at=own if settings.place or own.path else None) or [own]
 
 
-def _inherited(settings: Settings, name: str | None) -> Sequence[Listener]:
-    """Return the sockets of systemd with this name, or with None all of them."""
+def _listener_at(settings: Settings) -> Listener:
+    if settings["unix"] is not None:
+        return _unix_listener(settings)
+
+    return Listener(settings["port"], settings["host"].removeprefix("[").removesuffix("]"))
+
+
+def _inherited(settings: Settings, name: str | None, at: Listener | None = None) -> Sequence[Listener]:
+    """Return the sockets of systemd with this name, or at the place of a listener. With two None, return all."""
     try:
         sockets = inherited_sockets(name)
     except (OSError, ValueError) as exc:
@@ -161,7 +194,19 @@ def _inherited(settings: Settings, name: str | None) -> Sequence[Listener]:
     if name is not None and not sockets:
         raise settings.error("{systemd}: systemd has passed no socket with FileDescriptorName={name}", name=name)
 
-    return [Listener(bound=each) for each in sockets]
+    return [Listener(bound=each) for each in sockets if at is None or _takes(each, at)]
+
+
+def _takes(passed: socket.socket, listener: Listener) -> bool:
+    """Return whether a socket of systemd is at the place of a listener. If not, its descriptor stays open."""
+    place = passed.getsockname()
+    if isinstance(place, tuple):
+        takes = place[1] == listener.port and listener.host in ("", "::", place[0])
+    else:
+        takes = place == listener.path
+    if not takes:
+        passed.detach()
+    return takes
 
 
 def _unix_listener(settings: Settings) -> Listener:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from multiprocessing import current_process
-from socket import socket
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from ..server._listeners import Listener, addresses_of, listening
 from ..streams._stream import Address, address_of
 from ._health import WORKER, Readiness
 from ._privileges import Account
+from ._systemd import NO_SYSTEMD, Notifier, WatchedSocket
 
 if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
@@ -37,6 +37,7 @@ def run_alone(
     *,
     account: Account | None = None,
     on_open: Callable[[], None] = lambda: None,
+    notifier: Notifier = NO_SYSTEMD,
     quiet: bool = False,
 ) -> None:
     """Run the server, and the metrics in a thread, until SIGINT or SIGTERM. Raise `OSError` if listening fails.
@@ -44,25 +45,25 @@ def run_alone(
     The server calls `on_open` and becomes `account` when it listens. With `quiet`, the addresses are not shown.
     """
     readiness = Readiness()
-    opened: Sequence[tuple[socket, Listener]] = ()
 
-    def is_ready() -> bool:
-        return readiness() and all(each.fileno() >= 0 for each, _ in opened)  # a server that stops closes the sockets
+    def stop() -> None:
+        readiness.set(False)
+        notifier.report_stopping()
 
     with ExitStack() as stack:
-        metrics = _metrics(app, metrics_port, stack, is_ready)
+        metrics = _metrics(app, metrics_port, stack, readiness)
         if metrics:
             threading.Thread(target=metrics.serve_forever, daemon=True).start()
             stack.callback(metrics.shutdown)
 
         # `on_ready` gets only the first address. The listeners are opened here, so that all addresses can be shown.
         opened = stack.enter_context(listening(listeners))
-        bound = [listener.at(each) for each, listener in opened]
         addresses = addresses_of(opened)
+        bound = [listener.at(stack.enter_context(WatchedSocket(each, stop))) for each, listener in opened]
         on_open()
         if account:
             account.become()
-        announce = partial(_announce, readiness, _address_of(metrics), addresses, quiet=quiet)
+        announce = partial(_announce, readiness, notifier, _address_of(metrics), addresses, quiet=quiet)
         run(listeners=bound, on_ready=lambda address: announce())
 
 
@@ -75,6 +76,7 @@ def run_workers(
     *,
     account: Account | None = None,
     on_open: Callable[[], None] = lambda: None,
+    notifier: Notifier = NO_SYSTEMD,
     quiet: bool = False,
 ) -> None:
     """Run `count` worker processes until SIGINT or SIGTERM; one more process serves the metrics of all workers.
@@ -93,6 +95,7 @@ def run_workers(
 
         readiness = Readiness()
         metrics = _metrics(app, metrics_port, stack, readiness)
+        listening.callback(notifier.report_stopping)
         listening.callback(readiness.set, False)
         listeners = listening.enter_context(sockets_for_many(places, shared=account is not None))
         on_open()
@@ -105,7 +108,8 @@ def run_workers(
             works,
             # this serves the metrics until all workers have ended
             readers=[partial(_work_for_metrics, metrics)] if metrics else [],
-            on_ready=partial(_announce, readiness, _address_of(metrics), addresses, quiet=quiet),
+            on_ready=partial(_announce, readiness, notifier, _address_of(metrics), addresses, quiet=quiet),
+            reloading=notifier.reloading,
             on_death=_forget_process if metrics else lambda pid: None,
             on_stop=listening.close,
         ).run()
@@ -124,9 +128,15 @@ def _address_at(listener: Listener) -> Address | None:
 
 
 def _announce(
-    readiness: Readiness, metrics: Address | None, addresses: Iterable[Address | None], *, quiet: bool = False
+    readiness: Readiness,
+    notifier: Notifier,
+    metrics: Address | None,
+    addresses: Iterable[Address | None],
+    *,
+    quiet: bool = False,
 ) -> None:
     readiness.set(True)
+    notifier.report_ready()
     if quiet:
         return
 
@@ -153,10 +163,15 @@ def raise_descriptor_limit(needed: int) -> None:
 
 
 @contextmanager
-def reloading(files: Sequence[tuple[str, Callable[[], object]]]) -> Iterator[None]:
+def reloading(files: Sequence[tuple[str, Callable[[], object]]], notifier: Notifier = NO_SYSTEMD) -> Iterator[None]:
     """At each SIGHUP while the block runs, read the files again: each has a name for the log, and a function."""
     # A closed terminal, a rotation of logs and `systemctl reload` send SIGHUP. By default SIGHUP would end the process.
-    before = signal.signal(signal.SIGHUP, lambda number, frame: _reload(files))
+
+    def handle(number: int, frame: object) -> None:
+        with notifier.reloading():
+            _reload(files)
+
+    before = signal.signal(signal.SIGHUP, handle)
     try:
         yield
     finally:

@@ -28,7 +28,7 @@ def config(check: bool, **options: Any) -> None:
     """
     server = read_settings(options, os.environ)
     if check:
-        make_plan(server)
+        make_plan(server, is_check=True)
     else:
         for line in _lines(server):
             click.echo(line)

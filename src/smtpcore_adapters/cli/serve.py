@@ -19,6 +19,7 @@ from ._privileges import warn_of_root
 from ._processes import Run, raise_descriptor_limit, reloading, run_alone, run_workers
 from ._reloader import serve_again_after_changes
 from ._sources import Settings, read_settings
+from ._systemd import NO_SYSTEMD, Notifier
 
 _FILES_PER_CONNECTION = 4  # threads need two for a connection, and two more for one that is being refused
 _OTHER_FILES = 64
@@ -39,7 +40,7 @@ def serve(**options: Any) -> None:
 
     Each option is also a key of the file of --config, and a variable: --max-size is max_size and SMTPCORE_MAX_SIZE. An
     option takes precedence over its variable, and a variable over the file. In the file, [[listener]] tables describe
-    several listeners. Sockets of systemd (socket activation) are used in place of --host and --port.
+    several listeners. A listener takes an open socket of systemd (socket activation) at its place.
 
     Without --accept and --users every recipient is accepted. The server must then be unreachable for other machines:
     on a loopback address, without --proxy-protocol and --trusted.
@@ -51,13 +52,14 @@ def serve(**options: Any) -> None:
 
     start_log(server)
     plan = make_plan(server)
-    run = _reloading(_runner(server), plan)
+    notifier = Notifier(os.environ)
+    run = _reloading(_runner(server), plan, notifier)
     add_handlers(plan)
     show_mail(plan.app, server, is_printing=plan.is_printing)
     raise_descriptor_limit(_FILES_PER_CONNECTION * server["max_connections"] + _OTHER_FILES)
 
     listeners = [each.listener for each in plan.listeners]
-    how: dict[str, Any] = {"account": plan.account, "quiet": server["quiet"]}
+    how: dict[str, Any] = {"account": plan.account, "notifier": notifier, "quiet": server["quiet"]}
     if plan.is_parsing_as_root:
         how["on_open"] = warn_of_root
     try:
@@ -81,7 +83,7 @@ def _runner(server: Settings) -> Run:
     return partial(run, limits=limits_of(server))
 
 
-def _reloading(run: Run, plan: Plan) -> Run:
+def _reloading(run: Run, plan: Plan, notifier: Notifier = NO_SYSTEMD) -> Run:
     if not hasattr(signal, "SIGHUP"):
         return partial(run, plan.app)  # Windows has no SIGHUP
 
@@ -91,7 +93,7 @@ def _reloading(run: Run, plan: Plan) -> Run:
         files.append(("file of users", plan.users.reload))
 
     def run_reloading(**arguments: Any) -> None:
-        with reloading(files):
+        with reloading(files, notifier):
             run(plan.app, **arguments)
 
     return run_reloading

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import wait
@@ -66,6 +66,7 @@ class Supervisor:
         on_ready: Called when every worker has been ready once.
         on_death: Called with the process id of each worker that has died.
         on_stop: Called before the workers are stopped.
+        reloading: Returns a context in which SIGHUP is passed on to the workers.
         clock: Returns the time in seconds.
     """
 
@@ -77,12 +78,14 @@ class Supervisor:
         on_ready: Callable[[], None] = lambda: None,
         on_death: Callable[[int], None] = lambda pid: None,
         on_stop: Callable[[], None] = lambda: None,
+        reloading: Callable[[], AbstractContextManager[None]] = nullcontext,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._slots = [_Slot(work) for work in works] + [_Slot(work, is_reader=True) for work in readers]
         self._on_ready = on_ready
         self._on_death = on_death
         self._on_stop = on_stop
+        self._reloading = reloading
         self._clock = clock
         self._starting = set(range(len(self._slots)))
         """Numbers of the slots whose process has not been ready yet."""
@@ -146,7 +149,8 @@ class Supervisor:
 
     def _handle_signal(self, number: signal.Signals) -> None:
         if number is signal.SIGHUP:
-            self._send(signal.SIGHUP)
+            with self._reloading():
+                self._send(signal.SIGHUP)
         elif self._stopping:
             self._send(signal.SIGKILL)
         else:

@@ -4,6 +4,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -84,11 +85,23 @@ def test_each_table_is_a_listener_with_settings_of_its_own() -> None:
             "[[listener]]\nsystemd = 'smtp'",
             "line 2: systemd: systemd has passed no socket with FileDescriptorName=smtp",
         ),
+        ("[[listener]]\nport = 1\n[[listener]]\nport = 1", "line 4: port: an earlier [[listener]] has the same place"),
+        ("[[listener]]\nport = 1\n[[listener]]\nport = 1\nhost = '::'", "line 4: port: an earlier"),
+        ("host = '0.0.0.0'\n[[listener]]\nport = 1\n[[listener]]\nport = 1\nhost = '127.0.0.1'", "line 5: port"),
+        ("[[listener]]\nunix = 'x'\n[[listener]]\nunix = 'x'", "line 4: unix: an earlier [[listener]] has the same"),
         ("proxy_protocol = true\nproxy = ['127.0.0.1']\nunix = 'x'", "line 2: proxy names no client of a Unix socket"),
     ],
 )
 def test_wrong_place_is_an_error(text: str, error: str) -> None:
     assert error in error_of(lambda: prepare(text))
+
+
+def test_listeners_at_different_places_may_have_one_port() -> None:
+    text = (
+        "[[listener]]\nport = 0\n[[listener]]\nport = 0\n[[listener]]\nport = 1\n[[listener]]\nport = 1\nhost = '::1'\n"
+    )
+    assert len(prepare(text + "[[listener]]\nunix = 'x'\n[[listener]]\nunix = 'y'")) == 6
+    assert len(prepare("[[listener]]\nport = 1\nhost = '::1'\n[[listener]]\nport = 1\nhost = '0.0.0.0'")) == 2
 
 
 def test_open_socket_is_used_by_its_number() -> None:
@@ -98,6 +111,30 @@ def test_open_socket_is_used_by_its_number() -> None:
         assert prepared.listener.bound
         with prepared.listener.bound as bound:
             assert bound.getsockname() == made.getsockname()
+
+
+@pytest.fixture
+def passed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[socket.socket]]:
+    """Pretend that systemd has passed two ports and the path x, and return the sockets."""
+    made = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)] + [socket.socket(socket.AF_UNIX)]
+    made[2].bind("x")
+    copies: dict[int, socket.socket] = {}
+
+    def inherited(name: str | None = None) -> tuple[socket.socket, ...]:
+        assert name is None
+        new = tuple(each.dup() for each in made)
+        copies.update((each.fileno(), each) for each in new)
+        return new
+
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    monkeypatch.setenv("LISTEN_FDS", "3")
+    monkeypatch.setattr("smtpcore_adapters.cli._listening.inherited_sockets", inherited)
+    yield made
+    for each in (*made, *copies.values()):
+        each.close()
+    for number in copies:
+        with suppress(OSError):
+            os.close(number)  # a socket that no listener takes is detached
 
 
 @pytest.fixture
@@ -135,7 +172,38 @@ def test_sockets_of_systemd_are_used_without_any_setting(from_systemd: Callable[
 def test_unused_socket_of_systemd_is_an_error(from_systemd: Callable[[str], None]) -> None:
     from_systemd("smtp:other")
     error = error_of(lambda: prepare("[[listener]]\nsystemd = 'smtp'"))
-    assert error.startswith("systemd has passed 2 sockets, and 1 of them are used: give each a FileDescriptorName")
+    assert error.startswith("systemd has passed 2 sockets, and 1 of them are used: each needs a [[listener]]")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::"])
+def test_listener_takes_the_sockets_of_systemd_at_its_port(host: str, passed: list[socket.socket]) -> None:
+    first, second = (each.getsockname()[1] for each in passed[:2])
+    text = f"[[listener]]\nport = {second}\nhost = '{host}'\n[[listener]]\nport = {first}\n[[listener]]\nunix = 'x'"
+    listeners = [each.listener for each in prepare(text)]
+    assert [each.bound and each.bound.getsockname() for each in listeners] == [
+        ("127.0.0.1", second),
+        ("127.0.0.1", first),
+        "x",
+    ]
+
+
+def test_listener_takes_no_socket_of_systemd_at_another_host(passed: list[socket.socket]) -> None:
+    port = passed[0].getsockname()[1]
+    error = error_of(lambda: prepare(f"[[listener]]\nport = {port}\nhost = '127.0.0.2'\n[[listener]]\nunix = 'x'"))
+    assert error.startswith("systemd has passed 3 sockets, and 1 of them are used")
+
+
+def test_check_outside_of_the_service_names_the_sockets_that_it_lacks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("LISTEN_FDS", raising=False)
+    (listener,) = prepare_listeners(settings("[[listener]]\nsystemd = 'mx'"), App(), (), is_check=True)
+    assert listener.listener.bound is None
+    text = "smtpcore: smtpcore.toml, line 2: systemd: the socket 'mx' is not checked, because systemd passes it only to"
+    assert capsys.readouterr().err == f"{text} the service\n"
+    monkeypatch.setenv("LISTEN_FDS", "0")
+    with pytest.raises(click.UsageError, match="has passed no socket"):
+        prepare_listeners(settings("[[listener]]\nsystemd = 'mx'"), App(), (), is_check=True)
 
 
 def test_socket_of_systemd_that_is_no_stream_socket_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

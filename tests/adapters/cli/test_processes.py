@@ -32,6 +32,7 @@ from smtpcore_adapters.cli._processes import (
     run_alone,
     run_workers,
 )
+from smtpcore_adapters.cli._systemd import NO_SYSTEMD
 from smtpcore_adapters.cli.serve import _reloading
 from smtpcore_adapters.server._listeners import Listener
 from tests.adapters.cli.clients import client_context, connect, send
@@ -44,7 +45,7 @@ def test_listening_addresses_are_announced_on_stderr(
     metrics: Address | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     readiness = Readiness()
-    _announce(readiness, metrics, [Address("127.0.0.1", 2525)])
+    _announce(readiness, NO_SYSTEMD, metrics, [Address("127.0.0.1", 2525)])
 
     announced = capsys.readouterr().err.splitlines()
     assert announced[0] == "listening on 127.0.0.1:2525"
@@ -53,7 +54,7 @@ def test_listening_addresses_are_announced_on_stderr(
 
 
 def test_quiet_server_announces_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    _announce(Readiness(), None, [Address("127.0.0.1", 2525)], quiet=True)
+    _announce(Readiness(), NO_SYSTEMD, None, [Address("127.0.0.1", 2525)], quiet=True)
     assert capsys.readouterr().err == ""
 
 

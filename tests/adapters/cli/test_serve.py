@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.adapters.cli.clients import client_context, connect, send
-from tests.adapters.command import TIMEOUT, run_in_process, running, split_trace
+from tests.adapters.command import TIMEOUT, as_service, run_in_process, running, split_trace
 
 
 def test_accepted_message_is_shown_with_sender_recipient_size_and_subject(tmp_path: Path) -> None:
@@ -468,29 +468,34 @@ def test_serve_listens_on_a_unix_socket_with_its_mode(tmp_path: Path, options: t
     assert not os.path.exists(path)
 
 
+@pytest.mark.parametrize(
+    ("backend", "workers"), [("asyncio", "1"), ("asyncio", "2"), ("trio", "1"), ("threads", "1"), ("threads", "2")]
+)
+def test_service_of_systemd_takes_sockets_and_reports_its_state(tmp_path: Path, backend: str, workers: str) -> None:
+    options = ["--backend", backend, "--workers", workers, "--maildir", str(tmp_path / "Maildir")]
+    with as_service(tmp_path, [("127.0.0.1", 0), ("127.0.0.1", 0)], "serve", *options) as (service, ports, reports):
+        assert reports.recv(4096) == b"READY=1"
+        for port in ports:
+            with smtplib.SMTP("127.0.0.1", port, timeout=TIMEOUT) as smtp:
+                assert smtp.noop()[0] == 250
+        service.send_signal(signal.SIGHUP)
+        assert reports.recv(4096).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+        assert reports.recv(4096) == b"READY=1"
+        service.send_signal(signal.SIGTERM)
+        assert reports.recv(4096) == b"STOPPING=1"
+        assert service.wait(TIMEOUT) == 0
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.parametrize("backend", ["asyncio", "trio", "threads"])
-def test_sockets_of_systemd_are_used(tmp_path: Path, backend: str, workers: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as inherited:
-        port = inherited.getsockname()[1]
-        launcher = (
-            "import os, sys\n"
-            "os.dup2(int(sys.argv[1]), 3)\n"
-            "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1')\n"
-            "os.execv(sys.executable, [sys.executable, '-m', 'smtpcore_adapters', *sys.argv[2:]])\n"
-        )
-        command = [sys.executable, "-c", launcher, str(inherited.fileno()), "serve", "--backend", backend]
-        command += ["--workers", workers, "--maildir", str(tmp_path / "Maildir")]
-        with subprocess.Popen(
-            command, pass_fds=[inherited.fileno(), 3], stderr=subprocess.PIPE, text=True, cwd=tmp_path
-        ) as process:
-            try:
-                assert process.stderr
-                assert process.stderr.readline() == f"listening on 127.0.0.1:{port}\n"
-                with smtplib.SMTP("127.0.0.1", port, timeout=TIMEOUT) as smtp:
-                    assert smtp.noop()[0] == 250
-            finally:
-                process.send_signal(signal.SIGTERM)
+def test_service_that_cannot_listen_is_never_ready(tmp_path: Path, workers: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as used:
+        port = used.getsockname()[1]
+        (tmp_path / "smtpcore.toml").write_text(f"[[listener]]\nport = 0\n[[listener]]\nport = {port}\n")
+        with as_service(tmp_path, [], "serve", "--workers", workers) as (service, _, reports):
+            assert service.wait(TIMEOUT) == 2
+            reports.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                reports.recv(4096)
 
 
 @pytest.mark.parametrize("host", ["::1", "[::1]"])
