@@ -3,322 +3,38 @@
 The package hypothesis is needed: `pip install 'smtpcore[testing]'`.
 """
 
-# All strategies draw values of `smtpcore`, which are valid, or octets built from such values. Only
-# `sessions(valid=False)` contains mistakes: typical mistakes of real clients, because servers would reject random
-# octets too early.
+# All strategies draw values of `smtpcore`, which are valid, or octets built from such values. Only `hostile_lines`,
+# `hostile_bodies`, and `steps` and `sessions` with `valid=False` draw mistakes: typical mistakes of real clients,
+# because servers would reject random octets too early.
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-from itertools import pairwise
-from string import ascii_letters, ascii_lowercase, digits
-from typing import Any
-
-from hypothesis import strategies as st
-from hypothesis.strategies import SearchStrategy
-
-from smtpcore import (
-    EXTENSIONS,
-    Auth,
-    Bdat,
-    BodyType,
-    Burl,
-    ByMode,
-    Command,
-    Data,
-    DeliverBy,
-    Ehlo,
-    EnvelopeId,
-    Etrn,
-    Expn,
-    Extension,
-    Helo,
-    Help,
-    Lhlo,
-    Mail,
-    Mailbox,
-    Noop,
-    Notify,
-    OriginalRecipient,
-    Parameter,
-    Params,
-    Path,
-    Quit,
-    Rcpt,
-    Reply,
-    Rset,
-    StartTls,
-    Vrfy,
+from ._session_strategies import OFFERS, hostile_bodies, hostile_lines, sessions, steps
+from ._value_strategies import (
+    bodies,
+    commands,
+    domains,
+    mail_params,
+    mailboxes,
+    paths,
+    rcpt_params,
+    replies,
+    segments,
 )
-
-_ATOM = ascii_letters + digits + "!#$%&'*+-/=?^_`{|}~"
-_BEYOND_ASCII = "\u00e4\u00df\u0416\u4e2d\U0001f4e7"
-_PRINTABLE = st.characters(min_codepoint=0x20, max_codepoint=0x7E)
-
-# RFC 5321 4.5.3.1.1 and 4.5.3.1.2
-_MAX_LOCAL_PART = 64
-_MAX_DOMAIN = 255
-_MAX_LABEL = 63  # RFC 1035 2.3.4
-
-
-# Addresses
-
-
-def domains(*, utf8: bool = False) -> SearchStrategy[str]:
-    """Draw domains and address literals in brackets; with `utf8` also non-ASCII labels (RFC 6531 3.3)."""
-    letters = st.sampled_from(ascii_lowercase + digits + (_BEYOND_ASCII if utf8 else ""))
-    label = st.lists(st.text(letters, min_size=1, max_size=8), min_size=1, max_size=4).map("-".join)
-    name = st.lists(label, min_size=1, max_size=4).map(".".join)
-    ipv4 = st.ip_addresses(v=4).map(lambda address: f"[{address}]")
-    ipv6 = st.ip_addresses(v=6).map(lambda address: f"[IPv6:{address}]")
-    return st.one_of(name, name, st.just(_longest_domain()), ipv4, ipv6)
-
-
-def _longest_domain() -> str:
-    labels = ["d" * _MAX_LABEL] * 4
-    return ".".join(labels)[:_MAX_DOMAIN]
-
-
-def mailboxes(*, utf8: bool = False) -> SearchStrategy[Mailbox]:
-    """Draw mailboxes with atoms and quoted strings, of every length up to the maximum (RFC 5321 4.5.3.1.1)."""
-    letters = st.sampled_from(_ATOM + (_BEYOND_ASCII if utf8 else ""))
-    atoms = st.lists(st.text(letters, min_size=1, max_size=8), min_size=1, max_size=3).map(".".join)
-    quoted = st.text(_PRINTABLE, max_size=12).map(_quote)
-    local_parts = st.one_of(atoms, atoms, quoted, st.just("l" * _MAX_LOCAL_PART))
-    return st.tuples(local_parts, domains(utf8=utf8)).map(lambda parts: Mailbox("@".join(parts)))
-
-
-def _quote(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
-
-
-def paths(*, null: bool = True, utf8: bool = False) -> SearchStrategy[Path]:
-    """Draw the content of angle brackets: mailboxes, some with a source route, and with `null` also the empty path."""
-    plain = mailboxes(utf8=utf8).map(lambda mailbox: Path(str(mailbox)))
-    routed = mailboxes(utf8=utf8).map(lambda mailbox: Path(f"@relay.example,@b.example:{mailbox}"))
-    return st.one_of(*([st.just(Path(""))] if null else []), plain, plain, routed)
-
-
-# Commands
-
-
-def mail_params(extensions: Sequence[Extension] = EXTENSIONS) -> SearchStrategy[Params]:
-    """Return a strategy for parameters of MAIL, including extensions that `Config` disables by default."""
-    return _params(parameter for extension in extensions for parameter in extension.mail)
-
-
-def rcpt_params(extensions: Sequence[Extension] = EXTENSIONS) -> SearchStrategy[Params]:
-    """Return a strategy for parameters of RCPT, including extensions that `Config` disables by default."""
-    return _params(parameter for extension in extensions for parameter in extension.rcpt)
-
-
-def _params(parameters: Iterable[Parameter[Any]]) -> SearchStrategy[Params]:
-    values = {parameter.keyword: st.sampled_from(parameter.examples) for parameter in parameters if parameter.examples}
-    values |= {keyword: varied for keyword, varied in _VALUES.items() if keyword in values}
-    return st.fixed_dictionaries({}, optional=values).map(_without_conflicts).map(Params)
-
-
-def _without_conflicts(values: dict[str, object]) -> dict[str, object]:
-    # RFC 4865: HOLDFOR excludes HOLDUNTIL (4.2 (10)), and may not exceed BY (5.2.2).
-    if not values.keys().isdisjoint({"HOLDUNTIL", "BY"}):
-        values.pop("HOLDFOR", None)
-
-    return values
-
-
-_PRINTABLE_TEXT = st.text(_PRINTABLE, min_size=1, max_size=20)
-_EVENTS = st.sets(st.sampled_from([Notify.SUCCESS, Notify.FAILURE, Notify.DELAY]), min_size=1).map(frozenset)
-_VALUES: Mapping[str, SearchStrategy[object]] = {
-    "SIZE": st.integers(0, 10**9),
-    "ENVID": _PRINTABLE_TEXT.map(EnvelopeId.of),
-    "BY": st.builds(DeliverBy, st.integers(1, 10**6), st.sampled_from(ByMode), st.booleans()),
-    "HOLDUNTIL": st.datetimes(datetime(2000, 1, 1), datetime(2099, 1, 1), timezones=st.just(UTC)),
-    "MT-PRIORITY": st.integers(-9, 9),
-    "NOTIFY": st.one_of(_EVENTS, st.just(frozenset({Notify.NEVER}))),
-    "ORCPT": _PRINTABLE_TEXT.map(lambda text: OriginalRecipient.of("rfc822", text)),
-}
-"""Strategies for values that are more varied than `Parameter.examples`."""
-
-
-def commands(*, utf8: bool = False) -> SearchStrategy[Command]:
-    """Draw any command, with or without parameters.
-
-    The line on the wire is `str(command)` and CR LF, except for AUTH: `str` masks its secret.
-    """
-    words = st.text(_PRINTABLE, min_size=1, max_size=20).map(str.strip).filter(bool)
-    hosts = domains()
-    names = domains().filter(lambda name: "[" not in name and "." in name)
-    return st.one_of(
-        st.builds(Mail, paths(utf8=utf8), mail_params()),
-        st.builds(Rcpt, paths(null=False, utf8=utf8), rcpt_params()),
-        st.sampled_from([Data(), Rset(), Quit(), StartTls(), Noop(), Help()]),
-        st.builds(Bdat, st.integers(0, 10**6), last=st.booleans()),
-        *(st.builds(hello, hosts) for hello in (Helo, Ehlo, Lhlo)),
-        *(st.builds(kind, words.filter(_is_plain)) for kind in (Noop, Help, Vrfy, Expn)),
-        st.builds(Etrn, names),
-        st.builds(Burl, names.map(lambda name: f"imap://{name}/box"), last=st.booleans()),
-        st.builds(Auth, st.sampled_from(["PLAIN", "LOGIN", "CRAM-MD5"]), st.one_of(st.none(), st.binary(max_size=20))),
-    )
-
-
-def _is_plain(text: str) -> bool:
-    # Parsing removes the quotes of a quoted string, and treats a final SMTPUTF8 as a parameter. So such texts would not
-    # be equal after encoding and parsing.
-    return '"' not in text and not text.upper().endswith("SMTPUTF8")
-
-
-# Replies
-
-
-def replies(*, positive: bool | None = None) -> SearchStrategy[Reply]:
-    """Draw replies of one or more lines, with and without enhanced status code.
-
-    `positive=True` draws only 2yz, `positive=False` only 4yz and 5yz. 3yz are never drawn, because they change the
-    state of the dialogue.
-    """
-    classes = [2] * (positive is not False) + [4, 5] * (positive is not True)
-    lines = st.lists(st.text(_PRINTABLE, max_size=40), min_size=1, max_size=3)
-    return st.builds(
-        _reply, st.sampled_from(classes), st.integers(0, 5), st.integers(0, 9), lines, st.integers(0, 999) | st.none()
-    )
-
-
-def _reply(kind: int, second: int, third: int, lines: list[str], detail: int | None) -> Reply:
-    enhanced = None if detail is None else f"{kind}.{second}.{detail}"
-    return Reply(kind * 100 + second * 10 + third, *lines, enhanced=enhanced)
-
-
-# Bodies, sessions, segments
-
-
-def bodies(*, binary: bool = False) -> SearchStrategy[bytes]:
-    """Draw messages before dot-stuffing: lines that end in CR LF, many of them with leading dots.
-
-    With `binary`, draw any octets, for BDAT with BODY=BINARYMIME (RFC 3030).
-    """
-    if binary:
-        return st.lists(st.sampled_from([*_AWKWARD, b"\x00", b"\xff", b"\r", b"\n", b"\r\n"]) | st.binary()).map(
-            b"".join
-        )
-
-    text = st.binary(max_size=30).map(lambda octets: bytes(0x20 + octet % 0x5F for octet in octets))
-    return st.lists(st.sampled_from(_AWKWARD) | text, max_size=8).map(
-        lambda lines: b"".join(line + b"\r\n" for line in lines)
-    )
-
-
-_AWKWARD = [b"", b".", b"..", b".x", b"QUIT", b"RSET", b"From x", b"Subject: hello", b"a" * 998, b"BDAT 5"]
-
-
-def sessions(*, valid: bool = True, chunking: bool = True) -> SearchStrategy[list[bytes]]:
-    """Draw whole sessions of a client, from EHLO to QUIT.
-
-    A session is a list of groups of octets; after each group the client waits for the replies. Join the groups for a
-    client that does not wait.
-
-    Args:
-        valid: Whether the session is valid for a server that offers PIPELINING, 8BITMIME and, with `chunking`,
-            CHUNKING, and that accepts everything; each of its replies is positive. If false, some lines have typical
-            mistakes: wrong order, malformed syntax, bare newlines.
-        chunking: Whether messages may be sent with BDAT.
-    """
-    parts = [_transaction(), _transaction(), _small_talk(), *([_chunked()] if chunking else [])]
-    if not valid:
-        parts += [_mistakes(), _mistakes()]
-
-    middle = st.lists(st.one_of(parts), max_size=5).map(lambda found: [group for part in found for group in part])
-    hello = st.builds(Ehlo, domains()).map(lambda ehlo: [_line(ehlo)])
-    return st.tuples(hello, middle).map(lambda parts: [*parts[0], *parts[1], _line(Quit())])
-
-
-def _line(command: Command) -> bytes:
-    return f"{command}\r\n".encode()
-
-
-def _envelope() -> SearchStrategy[list[Command]]:
-    params = st.just(Params()) | st.just(Params({"BODY": BodyType.EIGHT_BIT_MIME}))
-    mail: SearchStrategy[Command] = st.builds(Mail, paths(), params)
-    rcpts: SearchStrategy[list[Rcpt]] = st.lists(st.builds(Rcpt, paths(null=False)), min_size=1, max_size=3)
-    return st.tuples(mail, rcpts).map(lambda commands: [commands[0], *commands[1]])
-
-
-def _grouped(lines: list[bytes], together: bool) -> list[bytes]:
-    return [b"".join(lines)] if together else lines
-
-
-def _transaction() -> SearchStrategy[list[bytes]]:
-    def build(envelope: list[Command], body: bytes, together: bool) -> list[bytes]:
-        # RFC 2920 3.1: DATA must be the last command of its group.
-        lines = [_line(command) for command in [*envelope, Data()]]
-        return [*_grouped(lines, together), stuffed(body)]
-
-    return st.builds(build, _envelope(), bodies(), st.booleans())
-
-
-def _chunked() -> SearchStrategy[list[bytes]]:
-    def build(envelope: list[Command], chunks: list[bytes], together: bool) -> list[bytes]:
-        lines = [_line(command) for command in envelope]
-        sizes = [Bdat(len(chunk), last=number == len(chunks)) for number, chunk in enumerate(chunks, 1)]
-        return _grouped(lines + [_line(size) + chunk for size, chunk in zip(sizes, chunks, strict=True)], together)
-
-    return st.builds(build, _envelope(), st.lists(bodies(), min_size=1, max_size=3), st.booleans())
-
-
-def _small_talk() -> SearchStrategy[list[bytes]]:
-    abandoned = _envelope().map(lambda envelope: [b"".join(map(_line, envelope)), _line(Rset())])
-    return st.one_of(abandoned, st.sampled_from([Noop(), Noop("hello"), Rset(), Help()]).map(lambda c: [_line(c)]))
-
-
-def _mistakes() -> SearchStrategy[list[bytes]]:
-    lines = st.one_of(commands().map(_line), st.sampled_from(_MISTAKES).map(lambda line: line + b"\r\n"))
-    cut_short = st.tuples(lines, st.integers(1, 8)).map(lambda drawn: drawn[0][: -drawn[1]])
-    bare = lines.map(lambda line: line.replace(b"\r\n", b"\n"))
-    long = st.integers(500, 3000).map(lambda size: b"NOOP " + b"x" * size + b"\r\n")
-    return st.lists(st.one_of(lines, lines, bare, cut_short, long, st.binary(max_size=20)), min_size=1, max_size=3)
-
-
-_MISTAKES = [
-    b"",
-    b".",
-    b"EHLO",
-    b"EHLO a b",
-    b"HELO under_score",
-    b"MAIL FROM:a@c.example",
-    b"MAIL FROM: <a@c.example>",
-    b"MAIL FROM:<a@c.example",
-    b"MAIL FROM:<a@c.example> SIZE=",
-    b"MAIL FROM:<a@c.example> SIZE=1 SIZE=2",
-    b"MAIL FROM:<a@c.example> X=1",
-    b"MAIL FROM:<a@c..example>",
-    b"MAIL FROM:<\xff@c.example>",
-    b"RCPT TO:<>",
-    b"RCPT TO:<u@s.example> <v@s.example>",
-    b'RCPT TO:<"u@s.example>',
-    b"RCPT FROM:<u@s.example>",
-    b"DATA now",
-    b"BDAT",
-    b"BDAT x",
-    b"BDAT -1 LAST",
-    b"BDAT 3 FIRST",
-    b"VRFY",
-    b"AUTH",
-    b"AUTH PLAIN =x",
-    b"NOOP \x00",
-    b"SEND FROM:<a@c.example>",
+from .steps import stuffed
+
+__all__ = [
+    "OFFERS",
+    "bodies",
+    "commands",
+    "domains",
+    "hostile_bodies",
+    "hostile_lines",
+    "mail_params",
+    "mailboxes",
+    "paths",
+    "rcpt_params",
+    "replies",
+    "segments",
+    "sessions",
+    "steps",
+    "stuffed",
 ]
-
-
-def stuffed(body: bytes) -> bytes:
-    """Return the wire form of `body` after a 354: dot-stuffed and with the final dot (RFC 5321 4.5.2).
-
-    The lines of `body` must end in CR LF.
-    """
-    return (b"\r\n" + body).replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n"
-
-
-def segments(data: bytes) -> SearchStrategy[list[bytes]]:
-    """Draw ways to cut `data` into non-empty pieces, as a network may: one piece, single octets, or any pieces."""
-    places = st.lists(st.integers(0, len(data)), max_size=8).map(lambda drawn: [0, *sorted(set(drawn)), len(data)])
-    cut = places.map(lambda edges: [data[start:end] for start, end in pairwise(edges) if start < end])
-    octets = [data[at : at + 1] for at in range(len(data))]
-    return st.one_of(st.just([data] if data else []), cut, st.just(octets))

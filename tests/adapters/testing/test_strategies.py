@@ -1,150 +1,42 @@
-"""The Hypothesis strategies draw valid values, within the documented limits."""
+"""The module of all strategies exports each of them."""
 
-from collections.abc import Iterable
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Sized
+from types import FunctionType
 
 import pytest
-from hypothesis import HealthCheck, find, given, settings
-from hypothesis import strategies as st
+from hypothesis import find, settings
+from hypothesis.strategies import SearchStrategy
 
-from smtpcore import (
-    BareNewlines,
-    Bodies,
-    Command,
-    DataEnd,
-    InvalidCommand,
-    InvalidData,
-    Mailbox,
-    Path,
-    Reply,
-    State,
-)
-from smtpcore_adapters.testing import strategies
-from tests.helpers import body, bytewise
-from tests.playbook import RCPT, READY, new_server, server
+from smtpcore_adapters.testing import _session_strategies, _value_strategies, strategies
 
-few_examples = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
-# A configuration with all extensions, in which each command is in sequence after its `BEFORE`.
-ALL_EXTENSIONS: dict[str, Any] = {
-    "disabled": frozenset[str](),
-    "starttls": True,
-    "plaintext_auth": True,
-    "auth_mechanisms": ("PLAIN", "LOGIN", "CRAM-MD5"),
-    "max_message_size": None,
-    "burl": ("imap",),
-    "max_hold_for": 1000,
-    "max_hold_until": datetime(9999, 1, 1, tzinfo=UTC),
-    "bodies": Bodies.CHUNKS,
+def public_functions(module: object) -> set[str]:
+    return {
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, FunctionType)
+        and not name.startswith("_")
+        and getattr(value, "__module__", "") == getattr(module, "__name__", None)
+    }
+
+
+def test_each_strategy_is_exported() -> None:
+    exported = public_functions(_session_strategies) | public_functions(_value_strategies)
+
+    assert set(strategies.__all__) == exported | {"OFFERS", "stuffed"}
+    assert set(strategies.__all__) <= set(dir(strategies))
+
+
+STRATEGIES: dict[str, tuple[SearchStrategy[Sized], int]] = {
+    "steps": (strategies.steps(), 2),
+    "hostile steps": (strategies.steps(valid=False), 2),
+    "sessions": (strategies.sessions(), 2),
+    "hostile sessions": (strategies.sessions(valid=False), 2),
+    "hostile lines": (strategies.hostile_lines(), 10),
+    "hostile bodies": (strategies.hostile_bodies(), 40),
 }
-BEFORE = {"RCPT": READY + b"MAIL FROM:<> SMTPUTF8\r\n", "DATA": RCPT, "BDAT": RCPT, "BURL": RCPT, "LHLO": b""}
 
 
-def first_event(command: Command) -> object:
-    """Return the first event that a server parses from the line of `command`."""
-    implicit_tls = command.verb != "STARTTLS"
-    book = new_server(**ALL_EXTENSIONS, lmtp=command.verb == "LHLO", implicit_tls=implicit_tls)
-    if implicit_tls:
-        book.start_tls()  # REQUIRETLS is offered under TLS only
-    before = BEFORE.get(command.verb, READY)
-    book.send(*([before] if before else [])).skip()
-    return book.send(f"{command}\r\n".encode()).events[0]
-
-
-@given(strategies.commands())
-@few_examples
-def test_drawn_command_is_parsed_as_an_equal_command(command: Command) -> None:
-    if command.verb != "AUTH":  # str() masks the initial response
-        assert first_event(command) == command
-
-
-@given(st.data())
-@few_examples
-def test_drawn_command_with_utf8_is_parsed_as_an_equal_command(data: st.DataObject) -> None:
-    path = data.draw(strategies.paths(null=False, utf8=True))
-    line = f"RCPT TO:<{path}>\r\n".encode()
-
-    (rcpt,) = server(BEFORE["RCPT"]).send(line).events
-    assert str(rcpt) == line.decode().rstrip()
-
-
-@given(strategies.mailboxes(utf8=True), strategies.paths())
-@few_examples
-def test_drawn_addresses_are_valid_and_within_the_length_limits(mailbox: Mailbox, path: Path) -> None:
-    assert Mailbox(str(mailbox)) == mailbox
-    assert len(mailbox.text.rpartition("@")[0]) <= 64
-    assert len(mailbox.domain) <= 255
-    assert Path(str(path)) == path
-
-
-@pytest.mark.parametrize("positive", [None, True, False])
-@given(data=st.data())
-@few_examples
-def test_drawn_reply_has_the_requested_class(positive: bool | None, data: st.DataObject) -> None:
-    reply = data.draw(strategies.replies(positive=positive))
-
-    assert isinstance(reply, Reply)
-    assert positive in (None, reply.is_positive)
-    assert reply.encode().count(b"\r\n") == len(reply.lines)
-
-
-@given(strategies.bodies())
-@few_examples
-def test_dot_stuffed_body_arrives_unchanged(content: bytes) -> None:
-    events = server(RCPT + b"DATA\r\n").send(strategies.stuffed(content)).events
-
-    assert body(events) == content
-    assert events[-1] == DataEnd()
-
-
-@given(strategies.bodies(binary=True))
-@few_examples
-def test_binary_body_arrives_unchanged(content: bytes) -> None:
-    before = RCPT.replace(b"@c.example>", b"@c.example> BODY=BINARYMIME")
-    events = server(before, bodies=Bodies.CHUNKS).send(b"BDAT %d LAST\r\n%b" % (len(content), content)).events
-
-    assert body(events) == content
-    assert events[-1] == DataEnd()
-
-
-@given(st.binary(max_size=50), st.data())
-@few_examples
-def test_segments_are_not_empty_and_join_to_the_data(data: bytes, draw: st.DataObject) -> None:
-    segments = draw.draw(strategies.segments(data))
-
-    assert b"".join(segments) == data
-    assert all(segments)
-
-
-@given(strategies.sessions())
-@few_examples
-def test_every_reply_to_a_valid_session_is_positive_even_if_all_is_pipelined(groups: list[bytes]) -> None:
-    for segments in (groups, [b"".join(groups)], bytewise(b"".join(groups))):
-        book = server(cut=False).send(*segments)
-        assert not [event for event in book.events if isinstance(event, InvalidCommand | InvalidData)]
-        assert {code // 100 for code in book.codes} <= {2, 3}
-        assert book.state is State.CLOSED
-
-
-@given(strategies.sessions(chunking=False))
-@few_examples
-def test_session_without_chunking_has_no_bdat(groups: list[bytes]) -> None:
-    book = server(disabled=frozenset({"CHUNKING", "BINARYMIME"})).send(*groups)
-
-    assert not [event for event in book.events if isinstance(event, InvalidCommand)]
-
-
-@given(strategies.sessions(valid=False))
-@few_examples
-def test_invalid_session_raises_documented_errors_only(groups: list[bytes]) -> None:
-    book = server(bare_newlines=BareNewlines.REJECT, cut=False).send(*filter(None, groups)).end()
-
-    assert book.state is State.CLOSED
-
-
-def test_invalid_session_contains_invalid_commands() -> None:
-    def has_invalid_command(groups: Iterable[bytes]) -> bool:
-        return any(isinstance(event, InvalidCommand) for event in server(cut=False).send(*filter(None, groups)).events)
-
-    assert find(strategies.sessions(valid=False), has_invalid_command)
+@pytest.mark.parametrize(("strategy", "longest"), STRATEGIES.values(), ids=STRATEGIES)
+def test_simplest_value_is_short(strategy: SearchStrategy[Sized], longest: int) -> None:
+    assert len(find(strategy, lambda _: True, settings=settings(max_examples=5, database=None))) <= longest
