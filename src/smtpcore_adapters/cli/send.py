@@ -27,6 +27,7 @@ from ..streams._stream import Address
 from ..transcript import printable, transcript_lines
 from ._endpoint import default_port, parse_server
 from ._failures import explain, status_of_error, status_of_result
+from ._header import complete_envelope
 from ._password import HELP, read_password
 
 _LONG = 1_000_000
@@ -41,9 +42,18 @@ _LONG = 1_000_000
     help="Server, or the path of a Unix socket.  [default port: 25; 465 for implicit TLS, 24 for LMTP]",
 )
 @click.option(
-    "--from", "sender", required=True, metavar="ADDRESS", help='Sender, who gets failure reports; "" for no reports.'
+    "--from",
+    "sender",
+    metavar="ADDRESS",
+    help='Sender, who gets failure reports; "" for no reports.  [default: Sender or From in the header]',
 )
-@click.option("--to", "recipients", required=True, multiple=True, metavar="ADDRESS", help="Recipient. Repeatable.")
+@click.option(
+    "--to",
+    "recipients",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Recipient. Repeatable.  [default: To, Cc and Bcc in the header, and Bcc is removed]",
+)
 @click.option(
     "--tls",
     type=click.Choice([mode.value for mode in TlsMode]),
@@ -81,6 +91,8 @@ _LONG = 1_000_000
 def send(**options: Any) -> int:
     """Send a message, header and body, from FILE or standard input.
 
+    Without --from and --to, the header shows the sender and the recipients, as for `sendmail -t`.
+
     Exit status: 0 if the message was accepted for all recipients, 1 for some of them, 75 for none if another attempt
     may succeed, 69 for none if it will fail again, 2 for arguments that cannot be used.
     """
@@ -103,10 +115,11 @@ def send(**options: Any) -> int:
         "notify": [Notify(event.upper()) for event in options["dsn"]],
         "requiretls": options["requiretls"],
     }
-    with _opened(options) as file, _progress(file) as body:
+    with _opened(options) as file, _progress(file) as message:
+        sender, recipients, body = complete_envelope(message, options["sender"], options["recipients"])
         try:
             with connect(host, port, **arguments) as client:
-                result = client.send(options["sender"], options["recipients"], body, **parameters)
+                result = client.send(sender, recipients, body, **parameters)
         except (OSError, ProtocolError) as exc:
             click.echo(f"smtpcore: {explain(exc, path or str(Address(host, port)), tls)}", err=True)
             return status_of_error(exc)
@@ -155,6 +168,10 @@ def _check_options(options: dict[str, Any]) -> None:
         raise click.UsageError("--insecure and --tls-ca have no effect with --tls none")
     if options["data_from_template"] and options["file"]:
         raise click.UsageError("--data-from-template replaces FILE: give one of them")
+    if options["data_from_template"] and not (options["sender"] is not None and options["recipients"]):
+        raise click.UsageError("--data-from-template needs --from and --to")
+    if not options["recipients"] and options["file"] is None and os.isatty(sys.stdin.fileno()):
+        raise click.UsageError("there is no message: give FILE, or the message on standard input, or --to to type it")
 
 
 def _context(authorities: Path | None, *, is_insecure: bool) -> ssl.SSLContext | None:

@@ -223,6 +223,69 @@ def test_test_message_is_made_from_a_template(server: Running) -> None:
     assert body.startswith(b"This is a test message")
 
 
+ADDRESSED = b"""\
+From: Tim <tim@client.example>
+Sender: a@client.example
+To: b@example.org, Team: c@example.org;
+Bcc: d@example.org,
+ e@example.org
+Subject: hello
+
+Bcc: f@example.org
+"""
+
+
+@pytest.mark.parametrize("in_file", [False, True])
+def test_envelope_is_that_of_the_header(server: Running, tmp_path: Path, in_file: bool) -> None:
+    known = server.messages()
+    path = tmp_path / "message.eml"
+    path.write_bytes(ADDRESSED)
+    target = ["--server", f"127.0.0.1:{server.port}", "-v"]
+    done = run_in_process("send", *target, *([str(path)] if in_file else []), stdin=ADDRESSED)
+    assert done.returncode == 0
+    assert done.stdout.startswith("accepted for 4 of 4")
+    assert [line for line in done.stderr.splitlines() if line.startswith(("C: MAIL", "C: RCPT"))] == [
+        "C: MAIL FROM:<a@client.example> SIZE=137",
+        *(f"C: RCPT TO:<{name}@example.org>" for name in "bcde"),
+    ]
+    (message,) = [each for each in server.messages() if each not in known]
+    assert split_trace(message)[1] == ADDRESSED.replace(b"Bcc: d@example.org,\n e@example.org\n", b"")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "envelope"),
+    [
+        (["--from", ""], ["MAIL FROM:<>", "RCPT TO:<b@example.org>"]),
+        (["--to", "x@example.org"], ["MAIL FROM:<tim@client.example>", "RCPT TO:<x@example.org>"]),
+    ],
+)
+def test_options_replace_the_addresses_of_the_header(
+    server: Running, tmp_path: Path, arguments: list[str], envelope: list[str]
+) -> None:
+    path = tmp_path / "message.eml"
+    path.write_bytes(b"From: tim@client.example\r\nTo: b@example.org\r\n\r\nhi\r\n")
+    done = run_in_process("send", "--server", f"127.0.0.1:{server.port}", "-v", *arguments, str(path))
+    commands = [line.removeprefix("C: ") for line in done.stderr.splitlines() if line.startswith(("C: MAIL", "C: RC"))]
+    assert [command.replace(" SIZE=51", "") for command in commands] == envelope
+    assert done.returncode == 0
+
+
+def test_missing_envelope_is_a_usage_error() -> None:
+    for arguments, error in [
+        ([], "the message does not begin with a valid header: give --from and --to"),
+        (["--data-from-template"], "--data-from-template needs --from and --to"),
+    ]:
+        done = run_in_process("send", "--server", "127.0.0.1:1", *arguments, stdin=b"hello\n")
+        assert (done.returncode, done.stderr) == (2, f"smtpcore: {error}\n")
+
+
+def test_message_without_an_envelope_is_not_awaited_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "isatty", lambda descriptor: True)
+    done = run_in_process("send", "--server", "127.0.0.1:1")
+    assert done.returncode == 2
+    assert "there is no message: give FILE" in done.stderr
+
+
 def test_message_has_parameters_for_notifications_and_tls(server: Running) -> None:
     done = send(server, "--dsn", "success", "--dsn", "failure")
     assert done.returncode == 2
