@@ -20,6 +20,7 @@ from .server._acceptor import Server
 from .server._app import App
 from .server._background import RunningServer
 from .server._config import Options, default_config
+from .server._counts import Counts, RateLimit
 from .server._header import Header
 from .server._limits import Limits, Timeouts
 from .server._listeners import Listener, inherited_sockets
@@ -65,6 +66,7 @@ __all__ = [
     "Certificate",
     "Client",
     "ConnectOptions",
+    "Counts",
     "Decider",
     "Disconnected",
     "Drop",
@@ -85,6 +87,7 @@ __all__ = [
     "Options",
     "Outcome",
     "Pool",
+    "RateLimit",
     "Reason",
     "Recipient",
     "Recipients",

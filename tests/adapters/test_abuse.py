@@ -425,7 +425,7 @@ def test_each_end_calls_disconnect_once_and_uncounts_the_connection(
     assert len(dialogue.reasons) == 1
     assert [each.reason for each in closed] == dialogue.reasons
     assert len(dialogue.stream.close_timeouts) == 1
-    assert table._total == 0
+    assert table._here == 0
 
 
 def test_connection_closed_without_service_counts_as_a_reached_limit_only() -> None:

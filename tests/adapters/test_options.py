@@ -67,6 +67,7 @@ OF_CLIENTS = {
 WRONG_FOR_SERVERS: dict[str, tuple[Any, str]] = {
     "host": (25, "host is 25, which is of type int: use str or None"),
     "grace": ("5", "grace is '5', which is of type str: use float"),
+    "counts": ({}, "counts is {}, which is of type dict: use Counts"),
     "config": ({"hostname": "x"}, "config is {'hostname': 'x'}, which is of type dict: use Config"),
     "extensions": (["SIZE"], "extensions is ['SIZE'], which is of type list: use a sequence of Extension"),
     "tls": (True, "tls is True, which is of type bool: use SSLContext or None"),

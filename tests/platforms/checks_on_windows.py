@@ -9,7 +9,7 @@ from typing import Any
 import click
 import pytest
 
-from smtpcore_adapters import App, Listener
+from smtpcore_adapters import App, Limits, Listener
 from smtpcore_adapters.cli._processes import run_workers
 from smtpcore_adapters.maildir import Maildir
 from tests.adapters.fakes import CONFIG
@@ -29,7 +29,7 @@ def test_client_with_a_path_is_an_error(backend: str) -> None:
 
 def test_several_workers_are_a_usage_error() -> None:
     with pytest.raises(click.UsageError, match="--workers needs a system that can fork"):
-        run_workers(lambda **options: None, [Listener()], 2, App(), None)
+        run_workers(lambda **options: None, [Listener()], 2, App(), None, limits=Limits())
 
 
 def test_port_that_is_in_use_is_an_error(backend: str) -> None:

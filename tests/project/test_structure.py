@@ -21,7 +21,8 @@ ADAPTER_LAYERS = (
     {"_names", "tls"},
     {"streams"},
     {"client", "server"},
-    {"_adapter", "compat", "embedding", "forward", "maildir", "metrics", "recipients", "transcript", "users"},
+    {"_adapter", "compat", "embedding", "forward", "maildir", "metrics"}
+    | {"recipients", "transcript", "users", "workers"},
     {"anyio", "asyncio", "socket", "trio"},
     {"check", "explain", "testing"},
     {"cli"},

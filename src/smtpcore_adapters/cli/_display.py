@@ -22,7 +22,7 @@ from smtpcore import BodyAborted, DataChunk, DataEnd, InvalidData, Reply
 from ..server._notifications import Observed
 from ..server._session import Session
 from ..transcript import printable
-from ._health import WORKER
+from ..workers import WORKER
 
 if TYPE_CHECKING:
     from collections.abc import Callable

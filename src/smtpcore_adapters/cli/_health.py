@@ -1,9 +1,6 @@
-"""The readiness of a server, which `/ready` on the port of the metrics reports, and the names of its processes."""
+"""The readiness of a server, which `/ready` on the port of the metrics reports."""
 
 import mmap
-
-WORKER = "worker-"
-"""The name of a worker process without its number, which counts from 1."""
 
 
 class Readiness:

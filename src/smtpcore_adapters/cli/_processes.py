@@ -7,16 +7,17 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from multiprocessing import current_process
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..server._app import App
+from ..server._limits import Limits
 from ..server._listeners import Listener, addresses_of, listening
-from ..streams._stream import Address, address_of
-from ._health import WORKER, Readiness
+from ..streams._stream import Address
+from ..workers import supervise
+from ._health import Readiness
 from ._privileges import Account
 from ._systemd import NO_SYSTEMD, Notifier, WatchedSocket
 
@@ -45,11 +46,7 @@ def run_alone(
     The server calls `on_open` and becomes `account` when it listens. With `quiet`, the addresses are not shown.
     """
     readiness = Readiness()
-
-    def stop() -> None:
-        readiness.set(False)
-        notifier.report_stopping()
-
+    stop = partial(_note_stop, readiness, notifier)
     with ExitStack() as stack:
         metrics = _metrics(app, metrics_port, stack, readiness)
         if metrics:
@@ -74,6 +71,7 @@ def run_workers(
     app: App[Any],
     metrics_port: int | None,
     *,
+    limits: Limits,
     account: Account | None = None,
     on_open: Callable[[], None] = lambda: None,
     notifier: Notifier = NO_SYSTEMD,
@@ -87,44 +85,33 @@ def run_workers(
     if not hasattr(os, "fork"):
         raise click.UsageError("--workers needs a system that can fork, such as Linux or macOS")
 
-    from ..server._workers import Supervisor, sockets_for_many
-
-    with TemporaryDirectory(prefix="smtpcore-") as directory, ExitStack() as stack, ExitStack() as listening:
+    with TemporaryDirectory(prefix="smtpcore-") as directory, ExitStack() as stack:
         if metrics_port is not None:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory  # prometheus_client reads this variable on import
 
         readiness = Readiness()
         metrics = _metrics(app, metrics_port, stack, readiness)
-        listening.callback(notifier.report_stopping)
-        listening.callback(readiness.set, False)
-        listeners = listening.enter_context(sockets_for_many(places, shared=account is not None))
-        on_open()
-        if account:
-            os.chown(directory, account.uid, account.gid)
-            account.become()
-        works = [partial(_work, run, listeners, number) for number in range(1, count + 1)]
-        addresses = [_address_at(each) for each in listeners]
-        Supervisor(
-            works,
+
+        def become_account() -> None:
+            on_open()
+            if account:
+                os.chown(directory, account.uid, account.gid)
+                account.become()
+
+        supervise(
+            run,
+            places,
+            count,
+            limits,
+            is_shared=account is not None,
+            on_open=become_account,
+            on_ready=partial(_announce, readiness, notifier, _address_of(metrics), quiet=quiet),
+            reloading=notifier.reloading,
             # this serves the metrics until all workers have ended
             readers=[partial(_work_for_metrics, metrics)] if metrics else [],
-            on_ready=partial(_announce, readiness, notifier, _address_of(metrics), addresses, quiet=quiet),
-            reloading=notifier.reloading,
             on_death=_forget_process if metrics else lambda pid: None,
-            on_stop=listening.close,
-        ).run()
-
-
-def _work(run: Run, listeners: Sequence[Listener], number: int, ready: Callable[[], None]) -> None:
-    current_process().name = f"{WORKER}{number}"  # log records have this name
-    run(listeners=listeners, on_ready=lambda address: ready())
-
-
-def _address_at(listener: Listener) -> Address | None:
-    if listener.bound:
-        return address_of(listener.bound.getsockname())
-
-    return Address(listener.host or "", listener.port)
+            on_stop=partial(_note_stop, readiness, notifier),
+        )
 
 
 def _announce(
@@ -143,6 +130,11 @@ def _announce(
     click.echo(f"listening on {' and '.join(map(str, addresses))}", err=True)
     if metrics:
         click.echo(f"metrics at http://{metrics}/metrics", err=True)
+
+
+def _note_stop(readiness: Readiness, notifier: Notifier) -> None:
+    readiness.set(False)
+    notifier.report_stopping()
 
 
 # The process

@@ -133,7 +133,7 @@ class _Process:
     backend: Literal["asyncio", "trio", "threads"] = "asyncio"
     """Framework that runs the server."""
     workers: Annotated[int, Meta(ge=1, le=128)] = 1
-    """Number of worker processes; the connection limits apply to each of them separately."""
+    """Number of worker processes; the limits apply to all of them together."""
     user: str | None = None
     """User of the system, a name or a number: after the start as root, the server has only the rights of this user."""
     group: str | None = None

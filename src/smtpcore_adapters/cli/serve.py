@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from ..server._limits import Limits
 from ..tls import ServerTls
 from ._application import Plan, add_handlers, make_plan
 from ._listening import limits_of
@@ -52,8 +53,8 @@ def serve(**options: Any) -> None:
 
     start_log(server)
     plan = make_plan(server)
-    notifier = Notifier(os.environ)
-    run = _reloading(_runner(server), plan, notifier)
+    notifier, limits = Notifier(os.environ), limits_of(server)
+    run = _reloading(_runner(server, limits), plan, notifier)
     add_handlers(plan)
     show_mail(plan.app, server, is_printing=plan.is_printing)
     raise_descriptor_limit(_FILES_PER_CONNECTION * server["max_connections"] + _OTHER_FILES)
@@ -64,7 +65,7 @@ def serve(**options: Any) -> None:
         how["on_open"] = warn_of_root
     try:
         if server["workers"] > 1:
-            run_workers(run, listeners, server["workers"], plan.app, server["metrics_port"], **how)
+            run_workers(run, listeners, server["workers"], plan.app, server["metrics_port"], limits=limits, **how)
         else:
             run_alone(run, listeners, plan.app, server["metrics_port"], **how)
     except ChildProcessError as exc:
@@ -74,13 +75,13 @@ def serve(**options: Any) -> None:
         raise click.UsageError(f"cannot listen on {exc.filename}: {exc.strerror or exc}{hint}") from exc
 
 
-def _runner(server: Settings) -> Run:
+def _runner(server: Settings, limits: Limits) -> Run:
     backend = server["backend"]
     if backend == "trio" and not find_spec("trio"):
         raise server.error("{backend} trio needs another package: pip install 'smtpcore[trio]'")
 
     run: Run = import_module(_BACKENDS[backend]).run
-    return partial(run, limits=limits_of(server))
+    return partial(run, limits=limits)
 
 
 def _reloading(run: Run, plan: Plan, notifier: Notifier = NO_SYSTEMD) -> Run:

@@ -103,8 +103,9 @@ class Acceptor:
         self._proxies = tuple(options.get("proxies", ()))
         self._trusted = tuple(options.get("trusted", ()))
         self._settings_of = {listener: self._settings(listener) for listener in self.listeners}
-        self._limits = fit_to_descriptors(options.get("limits") or Limits(), descriptors)
-        self._peers = PeerTable(self._limits)
+        limits = options.get("limits") or Limits()
+        self._limits = fit_to_descriptors(limits, descriptors)
+        self._peers = PeerTable(limits, options.get("counts"), self._limits.connections)
         self._loops: set[SessionLoop] = set()
         self.draining = False
         """Whether the server is stopping: `drain` was called."""

@@ -14,6 +14,7 @@ from .._names import unknown_name
 from ..tls._channel_binding import ServerContext
 from ._app import App
 from ._authentication import check_mechanisms
+from ._counts import Counts
 from ._limits import Limits, Timeouts
 from ._listeners import Listener
 
@@ -50,6 +51,9 @@ class Options(TypedDict, total=False):
     """The delays of a session, and the time for its end, by default `Timeouts()`."""
     limits: Limits
     """The limits of one client, and of all clients together, by default `Limits()`."""
+    counts: Counts
+    """The counts to which `limits` apply, by default in the memory of this process. `run_workers` passes counts that
+    all workers share."""
     proxies: Iterable[str]
     """The addresses and networks of proxies that begin each connection with a PROXY header. The header gives the
     client's address, also for `Limits`. `"unix"` stands for every client of a Unix socket."""

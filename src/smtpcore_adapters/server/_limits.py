@@ -53,17 +53,17 @@ def with_crowded(budgets: Budgets, timeouts: Timeouts) -> tuple[Budgets, Budgets
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The counts and rates of one address, one network, and the whole process. None switches a limit off.
+    """The counts and rates of one address, one network, and the whole server. None switches a limit off.
 
-    Each process counts for itself: N workers allow N times as much. `smtpcore.Config` has the limits of a single
-    session, and `REPLIES` has the replies.
+    The workers of `run_workers` and of `smtpcore serve --workers` count together. `smtpcore.Config` has the limits of
+    a single session, and `REPLIES` has the replies.
     """
 
     connections: int = 1000
     """The number of simultaneous connections, 1000 by default. Each connection uses a file descriptor.
 
-    Beyond this number connections are refused with a 421, and beyond twice this number they are closed at once. A
-    server lowers the number if the process may not open enough files, and logs the new number."""
+    Beyond this number connections are refused with a 421, and beyond twice this number in one process they are closed
+    at once. A process lowers the number for itself if it may not open enough files, and logs the new number."""
     connections_per_address: int = 100
     """The number of simultaneous connections from one IP address, 100 by default."""
     connections_per_prefix: int | None = None

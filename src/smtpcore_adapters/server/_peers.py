@@ -1,17 +1,16 @@
 """Per-address state that outlives a session: connections, failed logins, and the log quota."""
 
-# All of this state is in the memory of one process, and its size is bounded: a client with many addresses can displace
-# the state of others, but cannot exhaust the memory. Several threads may use it.
+# The numbers are in a `Counts`: the memory of this process, or of several workers. Their size is bounded: a client with
+# many addresses can displace the state of others, but cannot exhaust the memory. Several threads may use a table.
 
-from collections import Counter
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from threading import Lock
 
+from ._counts import RATES, Counts, MemoryCounts, RateLimit
 from ._limits import Limits
-from ._rate_limit import Rate
 
-_KEYS = 10_000  # hosts per rate limit; about 2 MB
+_ALL = ""  # the key of the number of all connections
 _REPORT_EVERY = 60.0  # seconds
 
 
@@ -19,20 +18,26 @@ class PeerTable:
     """The clients of one server: their connections, failed authentications and log records.
 
     A client is identified by its host: an IP address, or another name that distinguishes it from other clients.
+
+    Args:
+        limits: The limits.
+        counts: The numbers, by default in the memory of this process.
+        most_here: The number of connections that this process has file descriptors for.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, counts: Counts | None = None, most_here: int | None = None) -> None:
         self._limits = limits
+        self._counts: Counts = MemoryCounts() if counts is None else counts
+        self._most_here = limits.connections if most_here is None else most_here
         self._lock = Lock()
-        self._connected: Counter[str] = Counter()
-        """The number of admitted sessions, by address and by prefix."""
-        self._total = 0
+        self._here = 0
+        """The number of admitted sessions in this process."""
         self.are_many: bool = False
-        """Whether less than a tenth of `Limits.connections` is free."""
-        self._arrivals = _rate(limits.connections_per_minute, 60.0)
-        self._failures = _rate(limits.auth_failures_per_hour, 3600.0)
-        self._records = _rate(limits.log_records_per_minute, 60.0)
-        self._important_records = _rate(limits.log_records_per_minute, 60.0)
+        """Whether less than a tenth of `Limits.connections` was free when a session of this process began or ended."""
+        self._arrivals = _rate("connections_per_minute", limits.connections_per_minute)
+        self._failures = _rate("auth_failures_per_hour", limits.auth_failures_per_hour)
+        self._records = _rate("log_records_per_minute", limits.log_records_per_minute)
+        self._important_records = _rate("important_log_records_per_minute", limits.log_records_per_minute)
         self._left_out = 0
         self._reported = float("-inf")
 
@@ -43,55 +48,65 @@ class PeerTable:
 
         After None, the caller must call `leave` at the end of the connection.
         """
+        places = self._places(host)
         with self._lock:
-            refusal = self._find_refusal(host, now)
-            if self._arrivals:
-                self._arrivals.add(self._key(host), now)  # refused connections count too
-            if refusal is None:
-                self._count(1)
-                self._connected.update(self._places(host))
+            # Refused connections count too.
+            is_too_often = places and self._arrivals and self._is_over(self._arrivals, self._key(host), now)
+            refusal = self._take(places)
+            if refusal is None and is_too_often:
+                self._give_back(places)
+                return "connections_per_minute"
 
             return refusal
 
     def leave(self, host: str) -> None:
         """Remove an admitted connection."""
         with self._lock:
-            self._count(-1)
-            for place in self._places(host):
-                self._connected[place] -= 1
-                if not self._connected[place]:
-                    del self._connected[place]
+            self._give_back(self._places(host))
 
-    def _count(self, change: int) -> None:
-        self._total += change
-        self.are_many = self._limits.connections - self._total < self._limits.connections // 10
-
-    def _find_refusal(self, host: str, now: float) -> str | None:
-        limits = self._limits
-        if self._total >= limits.connections:
+    def _take(self, places: tuple[str, ...]) -> str | None:
+        limits, take = self._limits, self._counts.take
+        if self._here >= self._most_here or not take(_ALL, limits.connections):
             return "connections"
 
-        places = self._places(host)
-        if places and self._connected[places[0]] >= limits.connections_per_address:
-            return "connections_per_address"
-        if places and self._connected[places[1]] >= limits.most_per_prefix:
-            return "connections_per_prefix"
-        if places and self._arrivals and self._arrivals.is_full(self._key(host), now):
-            return "connections_per_minute"
+        if places:
+            address, prefix = places
+            if not take(address, limits.connections_per_address):
+                self._counts.give_back(_ALL)
+                return "connections_per_address"
+            if not take(prefix, limits.most_per_prefix):
+                self._counts.give_back(address)
+                self._counts.give_back(_ALL)
+                return "connections_per_prefix"
 
+        self._count(1)
         return None
+
+    def _give_back(self, places: tuple[str, ...]) -> None:
+        for key in (*places, _ALL):
+            self._counts.give_back(key)
+        self._count(-1)
+
+    def _count(self, change: int) -> None:
+        self._here += change
+        here, most = self._most_here, self._limits.connections
+        self.are_many = here - self._here < here // 10 or most - self._counts.count(_ALL) < most // 10
 
     # Failed authentications
 
     def may_authenticate(self, host: str, now: float) -> bool:
         """Return whether the client is below the limit of failed authentications."""
+        rate = self._failures
+        if rate is None:
+            return True
+
         with self._lock:
-            return self._failures is None or not self._failures.is_full(self._key(host), now)
+            return self._counts.level(rate, self._key(host), now) + 1 <= rate.limit
 
     def auth_failed(self, host: str, now: float) -> int:
         """Count a failed authentication, and return the number of recent failures; 1 if failures are not limited."""
         with self._lock:
-            return round(self._failures.add(self._key(host), now)) if self._failures else 1
+            return round(self._counts.add(self._failures, self._key(host), now)) if self._failures else 1
 
     # The log quota
 
@@ -100,15 +115,18 @@ class PeerTable:
 
         Important records have a quota of their own, so that other records cannot displace them.
         """
-        with self._lock:
-            records = self._important_records if important else self._records
-            if records is None:
-                return True
+        rate = self._important_records if important else self._records
+        if rate is None:
+            return True
 
-            is_full = records.is_full(self._key(host), now)
-            records.add(self._key(host), now)
-            self._left_out += is_full
-            return not is_full
+        with self._lock:
+            is_over = self._is_over(rate, self._key(host), now)
+            self._left_out += is_over
+            return not is_over
+
+    def _is_over(self, rate: RateLimit, key: str, now: float) -> bool:
+        """Count an event, and return whether it exceeds the limit."""
+        return self._counts.add(rate, key, now) > rate.limit
 
     def take_left_out(self, now: float) -> int:
         """Return the number of records left out since the last report; 0 within a minute after a report."""
@@ -131,8 +149,8 @@ class PeerTable:
         return places[":" in places[0]] if places else host
 
 
-def _rate(limit: int | None, seconds: float) -> Rate | None:
-    return None if limit is None else Rate(limit, seconds, keys=_KEYS)
+def _rate(name: str, limit: int | None) -> RateLimit | None:
+    return None if limit is None else RateLimit(name, limit, RATES[name])
 
 
 @lru_cache(1024)

@@ -10,6 +10,11 @@ class _Bucket:
     time: float
 
 
+def level_after(level: float, seconds: float, leak: float) -> float:
+    """Return the level of a bucket after `seconds`. Threads and processes may pass times out of order."""
+    return max(0.0, level - max(0.0, seconds) * leak)
+
+
 class Rate:
     """A leaky bucket for each key: it holds `limit` events, and `limit` events leak out in `seconds` seconds.
 
@@ -25,7 +30,7 @@ class Rate:
     def level(self, key: str, now: float) -> float:
         """Return the level of the bucket, in events."""
         bucket = self._buckets.get(key)
-        return max(0.0, bucket.level - (now - bucket.time) * self._leak) if bucket else 0.0
+        return level_after(bucket.level, now - bucket.time, self._leak) if bucket else 0.0
 
     def is_full(self, key: str, now: float) -> bool:
         """Return whether one more event would exceed the limit."""
@@ -38,7 +43,8 @@ class Rate:
         after a pause of `2 * seconds` the bucket is empty again.
         """
         level = min(self.level(key, now) + 1, 2.0 * self._limit)
-        self._buckets[key] = _Bucket(level, now)
+        before = self._buckets.get(key)
+        self._buckets[key] = _Bucket(level, max(now, before.time) if before else now)
         self._buckets.move_to_end(key)
         if len(self._buckets) > self._keys:
             self._buckets.popitem(last=False)

@@ -64,7 +64,8 @@ class Supervisor:
         works: One function for each worker.
         readers: Functions of further workers, which stop after all others have ended, such as a server of metrics.
         on_ready: Called when every worker has been ready once.
-        on_death: Called with the process id of each worker that has died.
+        on_death: Called with the number and the process id of each worker that has ended. The number is the place in
+            `works`, and then in `readers`.
         on_stop: Called before the workers are stopped.
         reloading: Returns a context in which SIGHUP is passed on to the workers.
         clock: Returns the time in seconds.
@@ -76,7 +77,7 @@ class Supervisor:
         *,
         readers: Sequence[Work] = (),
         on_ready: Callable[[], None] = lambda: None,
-        on_death: Callable[[int], None] = lambda pid: None,
+        on_death: Callable[[int, int], None] = lambda number, pid: None,
         on_stop: Callable[[], None] = lambda: None,
         reloading: Callable[[], AbstractContextManager[None]] = nullcontext,
         clock: Callable[[], float] = time.monotonic,
@@ -178,7 +179,7 @@ class Supervisor:
                 continue
 
             slot.process = None
-            self._on_death(process.pid or 0)
+            self._on_death(number, process.pid or 0)
             if not self._stopping:
                 self._replace(number, slot, process.pid, process.exitcode)
             process.close()

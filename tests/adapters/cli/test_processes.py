@@ -21,7 +21,7 @@ import click
 import pytest
 import trustme
 
-from smtpcore_adapters import Address, App, cli
+from smtpcore_adapters import Address, App, Limits, cli
 from smtpcore_adapters.cli._health import Readiness
 from smtpcore_adapters.cli._privileges import Account
 from smtpcore_adapters.cli._processes import (
@@ -268,7 +268,7 @@ def test_port_in_use_with_workers_is_an_error(tmp_path: Path) -> None:
 def test_workers_on_a_system_without_fork_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "fork")
     with pytest.raises(click.UsageError, match="can fork"):
-        run_workers(lambda **options: None, [Listener()], 2, App(), None)
+        run_workers(lambda **options: None, [Listener()], 2, App(), None, limits=Limits())
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -294,7 +294,8 @@ def test_server_becomes_its_account_when_it_listens_and_before_it_runs(
     if count == 1:
         run_alone(lambda **_: steps.append("run"), [Listener()], App(), None, account=account, on_open=on_open)
     else:
-        run_workers(lambda **_: None, [Listener()], count, App(), None, account=account, on_open=on_open)
+        how: dict[str, Any] = {"limits": Limits(), "account": account, "on_open": on_open}
+        run_workers(lambda **_: None, [Listener()], count, App(), None, **how)
     assert steps == ["open", "account", "run"]
 
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 from smtpcore import BareNewlines, Bodies, Command, Extension, Parameter, Rcpt, Reply, Tolerance
 from smtpcore.proxy import Endpoint, ProxyCommand, ProxyHeader
 from smtpcore_adapters import Address, Header, Listener, Session
+from smtpcore_adapters.server._counts import MemoryCounts
 
 from .talk import CLIENT, LOCAL, STRANGER, Received, Row, Service, Setup, Talk
 
@@ -495,6 +496,17 @@ class BoundListener(Row):
         assert talk.service.server.address.host == "127.0.0.1"
 
 
+class OwnCounts(Row):
+    name = "counts"
+    covers = ("Options.counts",)
+
+    def on(self, setup: Setup) -> None:
+        setup.option(counts=MemoryCounts())
+
+    def ready(self, talk: Talk) -> None:
+        assert talk.setup.options["counts"].count("") >= 1
+
+
 class Grace(Row):
     name = "grace"
     covers = ("Options.grace",)
@@ -616,6 +628,7 @@ OPTIONS: tuple[Row, ...] = (
     SeveralListeners(),
     UnixListener(),
     BoundListener(),
+    OwnCounts(),
     Grace(),
     OwnExtension(),
     StartTls(),

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from smtpcore_adapters import Limits
+from smtpcore_adapters.server._counts import MemoryCounts
 from smtpcore_adapters.server._peers import PeerTable
 
 
@@ -17,12 +18,13 @@ def test_connections_are_counted_in_total_per_address_and_per_prefix() -> None:
 
 
 def test_ended_connection_is_no_longer_counted() -> None:
-    table = PeerTable(Limits(connections=1))
+    counts = MemoryCounts()
+    table = PeerTable(Limits(connections=1), counts)
     for host in ("192.0.2.1", "2001:db8::1", "", "/run/smtp"):
         assert table.enter(host, 0) is None
         assert table.enter(host, 0) == "connections"
         table.leave(host)
-    assert not table._connected
+    assert not counts._taken
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,8 @@ def test_important_log_records_have_a_quota_of_their_own() -> None:
 
 
 def test_peer_table_is_thread_safe() -> None:
-    table = PeerTable(Limits(connections=10, connections_per_minute=1_000_000))
+    counts = MemoryCounts()
+    table = PeerTable(Limits(connections=10, connections_per_minute=1_000_000), counts)
 
     def come_and_go(number: int) -> int:
         refused = 0
@@ -123,5 +126,5 @@ def test_peer_table_is_thread_safe() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(come_and_go, range(8))) == 0
-    assert table._total == 0
-    assert not table._connected
+    assert table._here == 0
+    assert not counts._taken

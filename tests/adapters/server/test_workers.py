@@ -154,7 +154,7 @@ say("done")
 
 def test_killed_worker_is_replaced() -> None:
     program = """
-Supervisor([work] * 2, on_ready=lambda: say("ready"), on_death=lambda pid: say("dead", pid)).run()
+Supervisor([work] * 2, on_ready=lambda: say("ready"), on_death=lambda number, pid: say("dead", pid)).run()
 """
     with running(program) as parent:
         lines = parent.lines(3)
@@ -179,7 +179,7 @@ def exit_at_once(ready):
     ready()
     sys.exit(3)
 
-Supervisor([exit_at_once], on_death=lambda pid: say("dead")).run()
+Supervisor([exit_at_once], on_death=lambda number, pid: say("dead")).run()
 """
     with running(program) as parent:
         assert [word for word, *_ in parent.lines(4)] == ["up", "dead", "up", "dead"]
