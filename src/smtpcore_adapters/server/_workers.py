@@ -63,7 +63,7 @@ class Supervisor:
     Args:
         works: One function for each worker.
         readers: Functions of further workers, which stop after all others have ended, such as a server of metrics.
-        on_ready: Called when every worker has been ready once.
+        on_ready: Called when every worker has been ready once, unless they are stopping already.
         on_death: Called with the number and the process id of each worker that has ended. The number is the place in
             `works`, and then in `readers`.
         on_stop: Called before the workers are stopped.
@@ -145,7 +145,7 @@ class Supervisor:
     def _note_ready(self, numbers: set[int]) -> None:
         if self._starting:
             self._starting -= numbers
-            if not self._starting:
+            if not (self._starting or self._stopping):
                 self._on_ready()
 
     def _handle_signal(self, number: signal.Signals) -> None:

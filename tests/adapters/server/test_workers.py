@@ -204,6 +204,28 @@ except ChildProcessError as exc:
         assert "ValueError: cannot work" in parent.errors()
 
 
+def test_workers_that_get_ready_after_a_signal_to_stop_are_not_reported_as_ready() -> None:
+    program = """
+def ready_on_sigterm(ready):
+    def end(number, frame):
+        ready()
+        sys.exit()
+
+    signal.signal(signal.SIGTERM, end)
+    say("up", os.getpid())
+    while True:
+        signal.pause()
+
+Supervisor([ready_on_sigterm] * 2, on_ready=lambda: say("ready"), on_stop=lambda: say("stop")).run()
+say("done")
+"""
+    with running(program) as parent:
+        assert [word for word, _ in parent.lines(2)] == ["up", "up"]
+        parent.process.terminate()
+        assert parent.rest().splitlines() == ["stop", "done"]
+        assert parent.process.wait(TIMEOUT) == 0
+
+
 def test_second_signal_kills_all_workers() -> None:
     program = """
 def ignore_sigterm(ready):
