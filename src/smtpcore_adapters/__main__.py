@@ -2,12 +2,18 @@
 
 import sys
 
+from ._installation import describe, short_help
+
 
 def main() -> None:
     """Run the command line, or report which package is missing."""
     try:
         from .cli import main as run
     except ImportError as exc:
+        if sys.argv[1:] in ([], ["-h"], ["--help"], ["--version"]):
+            print(describe() if sys.argv[1:] == ["--version"] else short_help())  # noqa: T201
+            return
+
         print(f"smtpcore: the command line needs {exc.name}: pip install 'smtpcore[cli]'", file=sys.stderr)  # noqa: T201
         sys.exit(2)
 

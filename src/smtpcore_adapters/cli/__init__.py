@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 import click
 
-from smtpcore import __version__
-
+from .._installation import SUMMARY, describe
 from .check import check
 from .config import config
 from .explain import explain_file
@@ -16,11 +15,24 @@ from .serve import serve
 from .user import user
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="smtpcore")
+def _show_version(context: click.Context, option: click.Parameter, is_given: bool) -> None:
+    if is_given:
+        click.echo(describe())
+        context.exit()
+
+
+@click.group(help=SUMMARY, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the versions of smtpcore, Python and the packages of each extra.",
+)
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """Receive, send, check and explain mail with SMTP and LMTP."""
+    """Show the help if there is no command."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
