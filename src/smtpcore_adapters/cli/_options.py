@@ -38,17 +38,22 @@ class GroupedCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, group by group."""
-        groups: dict[str, list[tuple[str, str]]] = {"Options": []}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record and isinstance(parameter, click.Option):
-                setting = SETTINGS.get(parameter.name or "")
-                groups.setdefault(setting.group if setting else "Options", []).append(record)
-
-        others = groups.pop("Options")
-        for title, records in (*groups.items(), ("Other options", others)):
+        for title, records in groups_of(self, ctx).items():
             with formatter.section(title):
                 formatter.write_dl(records)
+
+
+def groups_of(command: click.Command, context: click.Context) -> dict[str, list[tuple[str, str]]]:
+    """Return the options of a command, as rows of its help, by the title of their group."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    others: list[tuple[str, str]] = []
+    for parameter in command.get_params(context):
+        record = parameter.get_help_record(context)
+        if record and isinstance(parameter, click.Option):
+            setting = SETTINGS.get(parameter.name or "") if isinstance(command, GroupedCommand) else None
+            (groups.setdefault(setting.group, []) if setting else others).append(record)
+
+    return {**groups, "Other options": others}
 
 
 def with_settings(function: Callable[..., Any]) -> Callable[..., Any]:
