@@ -1,10 +1,11 @@
 """The options of `smtpcore serve` and `smtpcore config`, made from the settings."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args, get_origin
 
 import click
+from click.shell_completion import CompletionItem
 
 from ._settings import ARGUMENT, SETTINGS, Setting
 
@@ -30,7 +31,13 @@ _METAVARS = {
     "users": "FILE",
     "without": "NAME",
 }
+_PATHS = {"FILE", "PATH"}
+"""The metavars of options whose values a shell completes as paths: of directories, or of any files."""
+_DIRECTORIES = {"maildir"}
 _METAVARS_OF_TYPES = {bool: "", int: "N", float: "SECONDS", str: "TEXT"}
+
+
+_Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 class GroupedCommand(click.Command):
@@ -63,6 +70,7 @@ def with_settings(function: Callable[..., Any]) -> Callable[..., Any]:
         click.Option(
             ["--config"],
             metavar="FILE",
+            shell_complete=_complete_path("file"),
             help="File with the settings, TOML.  [default: smtpcore.toml in the working directory, if there is one]",
         ),
     ]
@@ -82,13 +90,28 @@ def _option(setting: Setting) -> click.Option:
 
     kind = setting.kind
     metavar = _METAVARS.get(setting.name)
+    complete = _complete_path("dir" if setting.name in _DIRECTORIES else "file") if metavar in _PATHS else None
     if metavar is None and get_origin(kind) is Literal:
         metavar = f"[{'|'.join(get_args(kind))}]"
+        complete = _complete_choice(get_args(kind))
     if metavar is None:
         metavar = _METAVARS_OF_TYPES.get(get_args(kind)[0] if get_args(kind) else kind, "TEXT")
     return click.Option(
-        [*names, setting.option], metavar=metavar, multiple=setting.is_list, default=None, help=_help(setting)
+        [*names, setting.option],
+        metavar=metavar,
+        multiple=setting.is_list,
+        default=None,
+        help=_help(setting),
+        shell_complete=complete,
     )
+
+
+def _complete_path(kind: str) -> _Complete:
+    return lambda context, option, start: [CompletionItem(start, type=kind)]
+
+
+def _complete_choice(choices: Sequence[str]) -> _Complete:
+    return lambda context, option, start: [CompletionItem(each) for each in choices if each.startswith(start)]
 
 
 def _help(setting: Setting) -> str:
