@@ -1,4 +1,4 @@
-"""What `smtpcore --version` and `smtpcore --help` print; both also work without the packages of the command line."""
+"""The texts of `smtpcore --version` and `smtpcore --help`, also without the packages of the command line."""
 
 import platform
 import ssl

@@ -311,7 +311,10 @@ def test_unknown_command_is_reported_in_one_line() -> None:
 
 
 def test_missing_cli_packages_are_named_in_one_line(tmp_path: Path) -> None:
-    code = "import sys; sys.modules['click'] = None; from smtpcore_adapters.__main__ import main; main()"
+    code = (
+        "import sys; sys.argv[1:] = ['serve']; sys.modules['click'] = None;"
+        "from smtpcore_adapters.__main__ import main; main()"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert_error_in_one_line(done, "click", "smtpcore[cli]")
 
