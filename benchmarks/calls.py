@@ -3,8 +3,9 @@
     python -m benchmarks.calls [--list NAME]
 
 Each row of the table is one exchange with a session over a stream in memory. Counting starts when the stream returns
-the octets of the command, and ends when the session has sent its reply and waits for the next octets. The calls of the
-stream and of the handlers are not counted. The application has a handler for RCPT and one for messages. `--list` prints
+the octets of the command, and ends when the session has sent its reply and waits for the next octets. For `connection`,
+counting starts before the session is made, and ends with the session. The calls of the stream and of the handlers are
+not counted. The application has a handler for RCPT and one for messages. `--list` prints
 every counted call of one exchange, indented by its depth.
 """
 
@@ -19,15 +20,17 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from smtpcore import Bodies, Config, Rcpt, Reply
-from smtpcore_adapters import Address, App, Message, Session, SessionLoop, Stream, Timeouts, Tls
+from smtpcore_adapters import Address, App, Message, Session, Stream, Tls
+from smtpcore_adapters.embedding import Sessions
 
-from .traffic import DATA, EHLO, MAIL, RCPT, body_of
+from .traffic import DATA, EHLO, MAIL, QUIT, RCPT, body_of
 
 T = TypeVar("T")
 
 _EHLO_TO_RCPT = (EHLO, MAIL, RCPT)
 
 EXCHANGES: dict[str, tuple[tuple[bytes, ...], tuple[bytes, ...]]] = {
+    "connection": ((), (EHLO, QUIT)),
     "NOOP": ((EHLO,), (b"NOOP\r\n",)),
     "MAIL": ((EHLO,), (MAIL,)),
     "RCPT": (_EHLO_TO_RCPT, (RCPT,)),
@@ -36,7 +39,9 @@ EXCHANGES: dict[str, tuple[tuple[bytes, ...], tuple[bytes, ...]]] = {
     "message of 2 KB": ((EHLO,), (MAIL, RCPT, DATA, body_of(2_000))),
     "message of 2 KB, pipelined": ((EHLO,), (MAIL + RCPT + DATA, body_of(2_000))),
 }
-"""For each exchange, the segments that are sent before the exchange, and the segments of the exchange itself."""
+"""For each exchange, the segments that are sent before the exchange, and the segments of the exchange itself.
+
+If no segments are sent before, the exchange includes the beginning of the session."""
 
 _CORE = "smtpcore"
 _ADAPTERS = "smtpcore_adapters"
@@ -206,11 +211,14 @@ _TAKEN = Reply(250, "Taken", enhanced="2.0.0")
 def count(name: str) -> Count:
     """Count the calls of the exchange `name`. Raises `RuntimeError` if the server refuses a part of it."""
     for _ in range(2):  # the first session also fills caches
-        stream = _CountingStream(*EXCHANGES[name])
-        config = Config(hostname="mx.example.org", bodies=Bodies.CHUNKS)
-        session = SessionLoop(_app(), stream, config, timeouts=Timeouts()).run()
+        before, counted = EXCHANGES[name]
+        stream = _CountingStream(before, counted)
+        sessions = Sessions(_app(), config=Config(hostname="mx.example.org", bodies=Bodies.CHUNKS))
+        if not before:
+            stream.counter.start()
         with suppress(StopIteration):
-            session.send(None)
+            sessions.run(stream).send(None)
+        stream.counter.stop()
 
         if any(reply[:1] not in b"23" for reply in stream.sent):
             raise RuntimeError(f"refused: {stream.sent}")

@@ -122,6 +122,11 @@ def test_rcpt_is_answered_within_its_call_and_module_limits() -> None:
     assert count.modules <= 11
 
 
+def test_connection_is_opened_and_closed_within_its_call_limit() -> None:
+    # This limit only goes down: with one message for each connection, a session takes more time than its message.
+    assert len(calls.count("connection").calls) <= 335
+
+
 def test_call_counter_refuses_an_unexpected_reply(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(calls.EXCHANGES, "refused", ((), (b"MAIL FROM:<a@client.example>\r\n",)))
     with pytest.raises(RuntimeError, match="503"):
