@@ -196,7 +196,7 @@ class Endpoint(ABC, Generic[B]):
 
     def __init__(self, budgets: B, extensions: Sequence[Extension], *, implicit_tls: bool) -> None:
         check_argument("implicit_tls", implicit_tls, bool)
-        if extensions is not EXTENSIONS:
+        if extensions != EXTENSIONS:  # the check of all built-in extensions takes longer than a command
             check_argument("extensions", extensions, Sequence[Extension])
         self.budgets: B = budgets
         """The time budgets, replaceable at any time, for example by shorter budgets while a server is full."""

@@ -86,8 +86,9 @@ def _fits(value: object, hint: Any) -> bool:
     if origin in _COLLECTIONS:
         # A text would be taken as a collection of letters. An iterator can be read only once, so it is not read here.
         is_text = isinstance(value, str | bytes)
-        items = value if isinstance(value, Collection) else ()
-        return isinstance(value, origin) and not is_text and all(_fits(item, arguments[0]) for item in items)
+        items, kind = value if isinstance(value, Collection) else (), arguments[0]
+        fitting = (item.__class__ is kind or _fits(item, kind) for item in items)
+        return isinstance(value, origin) and not is_text and all(fitting)
     if origin is Callable:
         return callable(value)
     if hint is Any or isinstance(hint, TypeVar):

@@ -124,7 +124,7 @@ def test_rcpt_is_answered_within_its_call_and_module_limits() -> None:
 
 def test_connection_is_opened_and_closed_within_its_call_limit() -> None:
     # This limit only goes down: with one message for each connection, a session takes more time than its message.
-    assert len(calls.count("connection").calls) <= 335
+    assert len(calls.count("connection").calls) <= 253
 
 
 def test_call_counter_refuses_an_unexpected_reply(monkeypatch: pytest.MonkeyPatch) -> None:
