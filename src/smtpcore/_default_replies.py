@@ -1,7 +1,8 @@
 """Default replies of a server without handlers, the codes that may answer an event, and the completion of a reply."""
 
 from collections.abc import Mapping
-from typing import Final
+from functools import lru_cache
+from typing import Any, Final
 
 from . import _rules as rules
 from ._command import UnknownCommand
@@ -174,18 +175,31 @@ def complete(asked: Event, reply: Reply, *, hostname: str, keywords: tuple[str, 
 
     Raises `LocalProtocolError` if a line has become too long, and for a reply to EHLO of several lines.
     """
-    kind, lines = type(asked), reply.lines
+    kind: Any = type(asked)
+    # RFC 2034 section 3 (4): a greeting, a 220 to XCLIENT, and a reply to HELO or EHLO have no enhanced code.
+    has_status = enhances and not answers_helo(asked) and not (kind is Xclient and reply.is_positive)
+    if reply is DEFAULTS.get(kind):
+        return _complete_default(kind, hostname, keywords, has_status)
+
+    return _complete(kind, reply, hostname, keywords, has_status)
+
+
+@lru_cache(maxsize=64)  # a server has few configurations, and all their sessions share these replies
+def _complete_default(kind: type[object], hostname: str, keywords: tuple[str, ...], has_status: bool) -> Reply:
+    return _complete(kind, DEFAULTS[kind], hostname, keywords, has_status)
+
+
+def _complete(kind: type[object], reply: Reply, hostname: str, keywords: tuple[str, ...], has_status: bool) -> Reply:
+    lines = reply.lines
     if reply.is_positive and kind in (Ehlo, Lhlo):
         if len(lines) > 1:
             raise LocalProtocolError("the extensions add the keywords to a reply to EHLO: give one line")
         lines = (*lines, *keywords)
-    is_new_greeting = reply.is_positive and kind is Xclient
-    is_opening = is_new_greeting or (reply.is_positive and kind in HELLOS) or kind is ConnectionOpened
+    is_opening = kind is ConnectionOpened or (reply.is_positive and (kind is Xclient or kind in HELLOS))
     if (is_opening or reply.code in NAMES_HOST) and lines[0].partition(" ")[0] != hostname:
         lines = (f"{hostname} {lines[0]}".rstrip(), *lines[1:])
 
-    # RFC 2034 section 3 (4): a greeting, a 220 to XCLIENT, and a reply to HELO or EHLO have no enhanced code.
-    enhanced = enhanced_of(reply) if enhances and not is_new_greeting and not answers_helo(asked) else None
+    enhanced = enhanced_of(reply) if has_status else None
     if lines == reply.lines and enhanced == reply.enhanced:
         return reply
 

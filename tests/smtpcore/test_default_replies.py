@@ -77,6 +77,17 @@ def test_greeting_and_goodbye_name_the_host() -> None:
     server(READY).send(b"QUIT\r\n").expect(f"221 2.0.0 s.example {goodbye}")
 
 
+def test_sessions_share_the_completed_default_replies() -> None:
+    greetings: list[Reply] = []
+    for conn in (new_server().connection, new_server().connection):
+        event = conn.next_event()
+        assert isinstance(event, ConnectionOpened)
+        greetings += conn.answer(event)
+
+    first, second = greetings
+    assert first is second
+
+
 def test_helo_is_answered_with_the_name_of_the_host() -> None:
     server().send(HELO).expect("250 s.example")
 
