@@ -305,20 +305,23 @@ class Endpoint(ABC, Generic[B]):
 
         received = self._received
         taken = received - len(self._buffer)
-        has_input, has_taken, was_input = received != timer.received, taken != timer.taken, timer.was_input
-        if now < timer.now:
-            now = timer.now
-        if timer.wait is Wait.NOTHING or (has_taken and not has_input):
-            timer.worked += now - timer.now
-        timer.now, timer.received, timer.taken, timer.was_input = now, received, taken, has_input
+        has_taken, was_input, before = taken != timer.taken, timer.was_input, timer.now
+        if now < before:
+            now = before
+        timer.now, timer.taken = now, taken
+        is_waiting = timer.wait is not Wait.NOTHING
+        timer.was_input = has_input = received != timer.received
+        if not is_waiting or (has_taken and not has_input):
+            timer.worked += now - before
         if has_input:
+            timer.received = received
             timer.octet_from = now - timer.worked
-            if not has_taken and not was_input and timer.wait is not Wait.NOTHING:
+            if is_waiting and not has_taken and not was_input:
                 return  # the input may complete the command
 
         self._set_deadline(timer)
         self.deadline = timer.deadline
-        if timer.deadline <= timer.now:
+        if timer.deadline <= now:
             timer.timed_out = TimedOut(timer.wait, timer.budget, self._time_out())
 
     @abstractmethod

@@ -198,13 +198,13 @@ class Refusals:
         """Update the counters of the session's limits after `reply`."""
         kind = type(asked)
         accepted = reply.is_positive
-        if accepted and isinstance(asked, Rcpt):
-            self._rcpts += 1
-            if self._config.max_recipient_domains is not None:
-                self._domains |= {asked.forward_path.domain}
-            return
-        if accepted and kind is Mail:
-            self._mails += 1
+        if accepted and kind in _NEVER_IDLE:
+            if isinstance(asked, Rcpt):
+                self._rcpts += 1
+                if self._config.max_recipient_domains is not None:
+                    self._domains |= {asked.forward_path.domain}
+            elif kind is Mail:
+                self._mails += 1
             return
 
         is_end = kind in _ENDS
