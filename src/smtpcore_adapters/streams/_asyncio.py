@@ -243,8 +243,11 @@ class ProtocolStream(asyncio.BufferedProtocol):
 
     def receive(self, timeout: float) -> Coroutine[Any, Any, bytes]:
         # Returns the inner coroutine instead of awaiting it: each coroutine frame costs memory in every idle session.
-        receive = partial(self._receive, self._loop.time() + timeout)
-        return read(self._encryption, receive) if self._encryption else receive()
+        deadline = self._loop.time() + timeout
+        if self._encryption:
+            return read(self._encryption, partial(self._receive, deadline))
+
+        return self._receive(deadline)
 
     async def _receive(self, deadline: float) -> bytes:
         while not (self._input or self._ended) or self._interrupted:
@@ -353,8 +356,7 @@ class ProtocolStream(asyncio.BufferedProtocol):
 
             self._transport.close()
             if timeout and not self._is_lost:
-                self._closing = self._loop.create_future()
-                await asyncio.wait([self._closing], timeout=timeout)
+                await self._wait_until_lost(timeout)
 
             self._transport.abort()
 
@@ -368,10 +370,18 @@ class ProtocolStream(asyncio.BufferedProtocol):
         # An error here needs no report: the connection is closed in any case.
         with suppress(OSError):
             self._transport.write_eof()
-            async with asyncio.timeout(timeout):
-                left = MAX_LINGER
-                while left > 0 and (data := await self.receive(timeout)):
-                    left -= len(data)
+            deadline, left = self._loop.time() + timeout, MAX_LINGER
+            while left > 0 and (data := await self._receive(deadline)):
+                left -= len(data)
+
+    async def _wait_until_lost(self, timeout: float) -> None:
+        # `asyncio.wait` would do the same with a second future, and with a further iteration of the loop.
+        self._closing = self._loop.create_future()
+        timer = self._loop.call_later(timeout, _wake, self._closing)
+        try:
+            await self._closing
+        finally:
+            timer.cancel()
 
     def reset_on_close(self) -> None:
         if self._is_lost:
