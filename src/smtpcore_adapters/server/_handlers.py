@@ -92,7 +92,7 @@ class Handlers:
 
     def decides_on_headers(self) -> bool:
         """Return whether there are `header` handlers."""
-        return self._app.handles("header")
+        return "header" in self._app.handlers
 
     async def ask_for_header(self, header: Header) -> Reply | AtOnce | None:
         """Call the `header` handlers, and return their refusal, or None. Passes on their exceptions."""
@@ -102,10 +102,9 @@ class Handlers:
 
         return answer
 
-    async def ask_for_message(self, message: Message) -> Reply | AtOnce | Replies | None:
+    def ask_for_message(self, message: Message) -> Awaitable[Reply | AtOnce | Replies | None]:
         """Call the `message` handlers, and return their decision. Passes on their exceptions."""
-        answer: Reply | AtOnce | Replies | None = await self._ask_timed("message", message)
-        return answer
+        return self._ask_timed("message", message)
 
     async def ask_for_part(self, burl: Burl) -> bytes | AsyncIterable[bytes] | Decision:
         """Call the `BURL` handlers, and return their octets or refusal; if they return None, the default refusal."""
@@ -194,11 +193,12 @@ class Handlers:
 
         await self._wire.stream.check_cancelled()
 
-    async def _ask_timed(self, name: str, subject: object) -> Any:
-        # Observers get the running time of the handlers, without the time that handlers wait for the client.
-        if not self._app.observers or name not in self._app.handlers:
-            return await self._ask(name, subject)
+    def _ask_timed(self, name: str, subject: object) -> Awaitable[Any]:
+        is_observed = self._app.observers and name in self._app.handlers
+        return self._ask_and_show_time(name, subject) if is_observed else self._ask(name, subject)
 
+    async def _ask_and_show_time(self, name: str, subject: object) -> Any:
+        # Observers get the running time of the handlers, without the time that handlers wait for the client.
         wire = self._wire
         begun, waited = wire.clock(), wire.conn.waited
         try:

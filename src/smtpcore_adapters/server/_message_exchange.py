@@ -36,7 +36,7 @@ from smtpcore import (
 
 from ._burl import BurlPart
 from ._handler_types import Replies
-from ._handlers import PER_RECIPIENT, Handlers
+from ._handlers import Handlers
 from ._header import Header
 from ._message import Message, MessageAborted
 from ._notifications import AbortConnection, AtOnce, Decider, Decision
@@ -104,8 +104,11 @@ class MessageExchange:
         assert transaction, "a body belongs to a transaction"
         name = f"{self._wire.session.id}.{self._record.count_message()}"
         message = Message(self, self._wire.stream, transaction, name)
+        answer: Reply | AtOnce | Replies | None = None
+        decided_by, rule = Decider.HANDLER, "header"
         try:
-            answer, decided_by, rule = await self._ask_about_header(transaction)
+            if self._handlers.decides_on_headers():
+                answer, decided_by, rule = await self._ask_about_header(transaction)
             if self._end is None and answer is None:
                 answer, decided_by, rule = await self._ask_about_message(message)
             if isinstance(answer, AtOnce):
@@ -125,17 +128,17 @@ class MessageExchange:
 
         # In LMTP one reply for each recipient (RFC 2033 4.2), in SMTP one reply for all.
         conn, end = self._wire.conn, self._end
-        paths = [recipient.forward_path for recipient in transaction.recipients[: conn.replies_owed]]
+        owed = conn.replies_owed
         if isinstance(end, InvalidData) and end.rule != _PROGRAM:
-            decisions: list[Decision] = [(end.reply, Decider.RULE, end.rule)] * len(paths)
-        elif isinstance(answer, PER_RECIPIENT):
-            decisions = self._decisions_of(answer, paths)
-        elif answer:
-            decisions = [(answer, decided_by, rule)] * len(paths)
+            decisions: list[Decision] = [(end.reply, Decider.RULE, end.rule)] * owed
+        elif isinstance(answer, Reply):
+            decisions = [(answer, decided_by, rule)] * owed
+        elif answer is not None:
+            decisions = self._decisions_of(answer, [recipient.forward_path for recipient in transaction.recipients])
         elif was_read:
-            decisions = [self._mistake("a message handler has read the body, but returned no reply")] * len(paths)
+            decisions = [self._mistake("a message handler has read the body, but returned no reply")] * owed
         else:
-            decisions = [(conn.default_reply(end), Decider.DEFAULT, rule)] * len(paths)
+            decisions = [(conn.default_reply(end), Decider.DEFAULT, rule)] * owed
 
         for decision in decisions:
             sent = self._wire.answer(end, *decision)
@@ -146,14 +149,13 @@ class MessageExchange:
         """Receive the header, and return the decision of the `header` handlers. Raises `_GivenUp`."""
         decided_by = Decider.HANDLER
         answer: Reply | AtOnce | None = None
-        if self._handlers.decides_on_headers():
-            header = await self._receive_header()
-            if header is not None:
-                self._unread = header
-                try:
-                    answer = await self._handlers.ask_for_header(Header(header, transaction))
-                except BaseException as exc:
-                    answer, decided_by, _ = await self._handlers.failed(Data(), "header", exc)
+        header = await self._receive_header()
+        if header is not None:
+            self._unread = header
+            try:
+                answer = await self._handlers.ask_for_header(Header(header, transaction))
+            except BaseException as exc:
+                answer, decided_by, _ = await self._handlers.failed(Data(), "header", exc)
 
         return answer, decided_by, "header"
 

@@ -225,8 +225,11 @@ class SessionLoop:
                 return wire.closed_by
 
             transaction = wire.conn.transaction if record.forwarded else None
-            exchange = self._EXCHANGES.get(type(event))  # as in `_dispatch`, but with one call less for each command
-            await (exchange(self, event) if exchange else self._handlers.run(event))
+            exchange = self._EXCHANGES.get(type(event))
+            if exchange:
+                await exchange(self, event)
+            else:  # as `Handlers.run`, but with one coroutine less for each command
+                wire.answer(event, *await self._handlers.decide(event))
             if transaction and not wire.conn.transaction:
                 record.clear_forwarded()
 
