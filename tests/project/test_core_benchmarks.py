@@ -118,13 +118,13 @@ def test_rcpt_is_answered_within_its_call_and_module_limits() -> None:
     # These limits only go down: calls take most of the time of a small message.
     count = calls.count("RCPT")
 
-    assert len(count.calls) <= 44
-    assert count.modules <= 11
+    assert len(count.calls) <= 37
+    assert count.modules <= 10
 
 
 def test_connection_is_opened_and_closed_within_its_call_limit() -> None:
     # This limit only goes down: with one message for each connection, a session takes more time than its message.
-    assert len(calls.count("connection").calls) <= 253
+    assert len(calls.count("connection").calls) <= 196
 
 
 def test_call_counter_refuses_an_unexpected_reply(monkeypatch: pytest.MonkeyPatch) -> None:
