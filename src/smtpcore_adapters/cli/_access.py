@@ -2,7 +2,6 @@
 
 import os
 import stat
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from ..server._listeners import Listener
 from ..server._session import Session
 from ..users import Users
 from ._destinations import is_loopback
+from ._password import ask
 from ._sources import Settings, Source
 from ._user_file import read_user_file
 
@@ -86,10 +86,10 @@ def _passwords(settings: Settings) -> dict[str, str]:
 
 
 def _ask_for(settings: Settings, user: str) -> str:
-    if not sys.stdin.isatty():
+    password = ask(user)
+    if password is None:
         raise settings.error(f"{{auth}} needs a terminal to ask for the password: {_INSTEAD}")
 
-    password: str = click.prompt(f"Password of {user}", hide_input=True, err=True)
     return password
 
 

@@ -1,4 +1,4 @@
-"""The password of a client. It is no option, because the process list shows options."""
+"""Passwords of all commands. A password is never an option, because the process list shows options."""
 
 import os
 import sys
@@ -20,8 +20,17 @@ def read_password(user: str) -> str:
     password = os.environ.get(PASSWORD)
     if password:
         return password
-    if not sys.stdin.isatty():
+    asked = ask(user)
+    if asked is None:
         raise click.UsageError(f"--auth needs a password: set {PASSWORD}, or use a terminal")
 
-    prompted: str = click.prompt(f"Password of {user}", hide_input=True, err=True)
-    return prompted
+    return asked
+
+
+def ask(user: str, *, is_new: bool = False) -> str | None:
+    """Return the password of `user` from the terminal, which asks twice for a new one; None without a terminal."""
+    if not sys.stdin.isatty():
+        return None
+
+    password: str = click.prompt(f"Password of {user}", hide_input=True, confirmation_prompt=is_new, err=True)
+    return password

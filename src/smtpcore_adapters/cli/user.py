@@ -10,6 +10,7 @@ import click
 from smtpcore import LocalProtocolError
 
 from ..users import hash_password
+from ._password import ask
 from ._user_file import change_user_file, check_name, read_user_file
 
 T = TypeVar("T")
@@ -49,7 +50,7 @@ def add(name: str, path: Path, *, replace: bool) -> None:
         raise click.UsageError(f"the user {name} exists: set a new password with --replace")
 
     try:
-        text = hash_password(read_password())
+        text = hash_password(_new_password(name))
     except LocalProtocolError as exc:
         raise click.UsageError(str(exc)) from exc
 
@@ -75,13 +76,9 @@ def list_users(path: Path) -> None:
         click.echo(name)
 
 
-def read_password() -> str:
-    """Return a password from the terminal, asked twice, or from the first line of standard input."""
-    if sys.stdin.isatty():
-        password: str = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
-        return password
-
-    return sys.stdin.readline().rstrip("\r\n")
+def _new_password(name: str) -> str:
+    asked = ask(name, is_new=True)
+    return sys.stdin.readline().rstrip("\r\n") if asked is None else asked
 
 
 def _with_errors(path: Path, work: Callable[[], T]) -> T:

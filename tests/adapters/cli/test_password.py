@@ -1,4 +1,4 @@
-"""The password of a client comes from the environment or from the terminal, and never from an option."""
+"""A password comes from the environment or from the terminal, and never from an option."""
 
 import click
 import pytest
@@ -22,7 +22,7 @@ def test_password_is_asked_for_on_a_terminal(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("SMTPCORE_PASSWORD", raising=False)
     monkeypatch.setattr("sys.stdin", Standard(is_terminal=True))
     monkeypatch.setattr(click, "prompt", lambda text, **options: f"{text} {sorted(options)}")
-    assert read_password("tim") == "Password of tim ['err', 'hide_input']"
+    assert read_password("tim") == "Password of tim ['confirmation_prompt', 'err', 'hide_input']"
 
 
 def test_missing_password_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

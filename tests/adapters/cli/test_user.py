@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 import pytest
 
+from smtpcore_adapters.cli import main
 from smtpcore_adapters.cli._user_file import read_user_file
-from smtpcore_adapters.cli.user import read_password
 from smtpcore_adapters.users import hash_password
 from tests.adapters.command import run_in_process
 
@@ -105,7 +105,7 @@ def test_missing_file_option_is_an_error() -> None:
     assert (done.returncode, done.stderr) == (2, "smtpcore: Missing option '--users'.\n")
 
 
-def test_password_is_asked_for_twice_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_password_is_asked_for_twice_on_a_terminal(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal:
         def isatty(self) -> bool:
             return True
@@ -113,10 +113,10 @@ def test_password_is_asked_for_twice_on_a_terminal(monkeypatch: pytest.MonkeyPat
     asked: list[dict[str, object]] = []
 
     def prompt(text: str, **options: object) -> str:
-        asked.append(options)
+        asked.append({"text": text, **options})
         return "s3cret"
 
     monkeypatch.setattr("sys.stdin", Terminal())
     monkeypatch.setattr(click, "prompt", prompt)
-    assert read_password() == "s3cret"
-    assert asked == [{"hide_input": True, "confirmation_prompt": True, "err": True}]
+    assert main(["user", "add", "tim", "--users", str(path)]) == 0
+    assert asked == [{"text": "Password of tim", "hide_input": True, "confirmation_prompt": True, "err": True}]
