@@ -2,7 +2,7 @@
 
 import sys
 
-from ._installation import describe, short_help
+from ._installation import EXTRAS, describe, short_help
 
 
 def main() -> None:
@@ -10,6 +10,9 @@ def main() -> None:
     try:
         from .cli import main as run
     except ImportError as exc:
+        if (exc.name or "").partition(".")[0] not in EXTRAS["cli"]:
+            raise  # a defect, which no package repairs
+
         if sys.argv[1:] in ([], ["-h"], ["--help"], ["--version"]):
             print(describe() if sys.argv[1:] == ["--version"] else short_help())  # noqa: T201
             return

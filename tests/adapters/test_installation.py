@@ -20,9 +20,17 @@ OWN_EXTRAS = {"all", "bench", "dev", "qt"}
 """The extras that are made of others, or are for the tests of smtpcore itself."""
 
 
+def hide(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the next import of the command line fail, as if `module` did not exist."""
+    for name in [*sys.modules]:
+        if name.startswith("smtpcore_adapters.cli"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+
+
 @pytest.fixture
 def without_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "smtpcore_adapters.cli", None)
+    hide("click", monkeypatch)
 
 
 def test_version_has_python_and_the_packages_of_each_extra() -> None:
@@ -99,4 +107,12 @@ def test_each_command_names_the_extra_that_it_needs(
 
     output, errors = capsys.readouterr()
     assert output == ""
-    assert re.fullmatch(r"smtpcore: the command line needs \S+: pip install 'smtpcore\[cli\]'\n", errors)
+    assert errors == "smtpcore: the command line needs click: pip install 'smtpcore[cli]'\n"
+
+
+def test_other_missing_module_is_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
+    hide("smtpcore_adapters.cli", monkeypatch)
+    monkeypatch.setattr(sys, "argv", ["smtpcore", "serve"])
+
+    with pytest.raises(ModuleNotFoundError, match=r"smtpcore_adapters\.cli"):
+        main()
