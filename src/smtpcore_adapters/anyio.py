@@ -67,6 +67,7 @@ class Pool(_pool.Pool):
 
     _open_stream = staticmethod(open_stream)
     _new_event = staticmethod(anyio.Event)
+    _current_loop = staticmethod(anyio.lowlevel.current_token)
 
 
 @documented_as(Adapter.serve, without="handle_signals")

@@ -187,3 +187,4 @@ class Pool(_pool.Pool):
 
     _open_stream = staticmethod(open_stream)
     _new_event = staticmethod(asyncio.Event)
+    _current_loop = staticmethod(asyncio.get_running_loop)

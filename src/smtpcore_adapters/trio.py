@@ -49,6 +49,7 @@ class Pool(_pool.Pool):
 
     _open_stream = staticmethod(open_stream)
     _new_event = staticmethod(trio.Event)
+    _current_loop = staticmethod(trio.lowlevel.current_trio_token)
 
 
 @documented_as(Adapter.serve, without="handle_signals")

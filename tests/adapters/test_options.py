@@ -58,8 +58,12 @@ OF_SERVERS = {
 
 OF_CLIENTS = {
     "tls_mode": "'tls_mode' is not an option of connect. The nearest is 'tls'; use one of auth, ",
-    "timeout": "The nearest is 'connect_timeout'",
-    "local_hostname": "The nearest is 'hostname'",
+    "timeout": "'timeout' is not an option of connect: pass connect_timeout=, and budgets=ClientBudgets(...)",
+    "local_hostname": "'local_hostname' is not an option of connect: pass hostname=",
+    "username": 'pass auth=("name", "password")',
+    "use_tls": "pass tls=TlsMode.OPPORTUNISTIC, REQUIRED, IMPLICIT or NONE",
+    "tls_context": "pass context=, an ssl.SSLContext",
+    "chunk": "The nearest is 'chunking'",
     "greeting": "it is a field of ClientBudgets, so pass budgets=ClientBudgets(greeting=...)",
     "config": "give the fields of a ClientConfig as options, such as hostname=... or lmtp=...",
 }
@@ -181,6 +185,10 @@ TARGETS: list[tuple[Any, Any, type[Exception], str]] = [
     ("s.example", "25", TypeError, "port is '25', which is of type str: use int"),
     ("s.example", 65_536, ValueError, "port is 65536: it must be at most 65535"),
     ("s.example", -1, ValueError, "port is -1: it must be at most 65535"),
+    *(
+        (host, 25, ValueError, f"host is '{host}': it must be a name or an IP address; the port is an argument .*")
+        for host in ("s.example:25", "smtp://s.example", "s.example/25")
+    ),
 ]
 
 

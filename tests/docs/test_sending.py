@@ -188,6 +188,30 @@ def test_token_example_renews_a_refused_token() -> None:
     assert store.bodies == [b"hi\r\n"]
 
 
+def test_certificate_example_shows_the_certificate_of_the_client(tmp_path: Path) -> None:
+    send_with_certificate = run_example("def send_with_certificate")["send_with_certificate"]
+    store = MessageStore()
+    authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    authority.configure_trust(tls)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    own = authority.issue_cert("client@c.example")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    own.cert_chain_pems[0].write_to_path(tmp_path / "chain.pem")
+    own.private_key_pem.write_to_path(tmp_path / "key.pem")
+    message = EmailMessage()
+    message["From"], message["To"] = "a@c.example", "b@s.example"
+
+    async def main() -> SendResult:
+        async with serving(accepting(store), config=CONFIG, tls=tls, implicit_tls=True) as server:
+            files = [str(tmp_path / name) for name in ("ca.pem", "chain.pem", "key.pem")]
+            result: SendResult = await send_with_certificate("127.0.0.1", server.address.port, message, *files)
+            return result
+
+    assert anyio.run(main).accepted
+    assert len(store.bodies) == 1
+
+
 def test_on_demand_example_tries_one_login_after_the_other(capsys: pytest.CaptureFixture[str]) -> None:
     log_in_with_any = run_example("def log_in_with_any")["log_in_with_any"]
     server = next_server("STARTTLS").send(b"220 go\r\n", offer("AUTH PLAIN"), b"535 5.7.8 no\r\n", b"235 welcome\r\n")

@@ -11,6 +11,7 @@ from smtpcore import LocalProtocolError, ProtocolError
 from ..client._client import Unsendable
 from ..client._options import TlsMode
 from ..client._results import Refused, SendResult
+from ..client._setup import PLAINTEXT
 from ..transcript import printable
 
 SOME = 1
@@ -77,9 +78,7 @@ _CERTIFICATE: Final[Mapping[int, str]] = {
 }
 _PLAINTEXT: Final = "this port speaks plaintext"
 _TLS: Final[Mapping[str, str]] = {
-    "WRONG_VERSION_NUMBER": _PLAINTEXT,
-    "RECORD_LAYER_FAILURE": _PLAINTEXT,
-    "PACKET_LENGTH_TOO_LONG": _PLAINTEXT,
+    **dict.fromkeys(PLAINTEXT, _PLAINTEXT),
     "UNSUPPORTED_PROTOCOL": "this machine and the server have no version of TLS in common",
     "TLSV1_ALERT_PROTOCOL_VERSION": "this machine and the server have no version of TLS in common",
     "SSLV3_ALERT_HANDSHAKE_FAILURE": "this machine and the server have no cipher in common",

@@ -57,9 +57,8 @@ _LONG = 1_000_000
 @click.option(
     "--tls",
     type=click.Choice([mode.value for mode in TlsMode]),
-    default=TlsMode.OPPORTUNISTIC.value,
-    show_default=True,
-    help="Use of TLS. The server's certificate is verified, except with --insecure.",
+    help="Use of TLS. The server's certificate is verified, except with --insecure.  "
+    "[default: opportunistic; none for a Unix socket]",
 )
 @click.option(
     "--tls-ca",
@@ -97,8 +96,9 @@ def send(**options: Any) -> int:
     may succeed, 69 for none if it will fail again, 2 for arguments that cannot be used.
     """
     _check_options(options)
-    tls = TlsMode(options["tls"])
-    host, port, path = parse_server("--server", options["server"], default_port(tls, lmtp=options["lmtp"]))
+    given = TlsMode(options["tls"] or TlsMode.OPPORTUNISTIC.value)
+    host, port, path = parse_server("--server", options["server"], default_port(given, lmtp=options["lmtp"]))
+    tls = TlsMode.NONE if path and not options["tls"] else given
     arguments: ConnectOptions = {
         "path": path,
         "tls": tls,

@@ -38,7 +38,7 @@ from ..streams._stream import Address
 from ..tls._info import Tls
 from ._domains import NotInAscii, path_in_ascii, rcpt_in_ascii
 from ._driver import Usage, say_hello
-from ._envelope import Recipients, Sender, SendOptions, check_send_options, make_mail, make_rcpts
+from ._envelope import Recipients, Sender, SendOptions, check_send_options, make_mail, make_rcpts, sender_path
 from ._header_envelope import envelope_of
 from ._login import LoginSource
 from ._messages import Inconvertible
@@ -164,7 +164,7 @@ class Client:
         binary = options.get("body_type") is BodyType.BINARYMIME
         takes_utf8 = "SMTPUTF8" in self.extensions
         try:
-            reverse_path = Path(str(sender)) if takes_utf8 else path_in_ascii(Path(str(sender)))
+            reverse_path = sender_path(sender) if takes_utf8 else path_in_ascii(sender_path(sender))
             rcpts = given if takes_utf8 else [rcpt_in_ascii(rcpt) for rcpt in given]
         except NotInAscii as exc:
             raise Unsendable(Reply(553, str(exc), enhanced="5.6.7")) from exc

@@ -454,7 +454,9 @@ class ClientDriver:
     @contextmanager
     def _exclusively(self) -> Iterator[None]:
         if self._is_busy:
-            raise LocalProtocolError("this connection is in use by another task: open a connection for each task")
+            raise LocalProtocolError(
+                "this connection is in use by another task: use a Pool, or a connection for each task"
+            )
         if not self.is_open:
             raise Disconnected(f"the connection to {self._server or 'the server'} is closed", self._goodbye)
 

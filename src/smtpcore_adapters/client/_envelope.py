@@ -8,6 +8,7 @@ from smtpcore import (
     BodyType,
     DeliverBy,
     EnvelopeId,
+    LocalProtocolError,
     Mail,
     Mailbox,
     Notify,
@@ -20,14 +21,16 @@ from smtpcore import (
 )
 
 from .._names import check_options
+from ._address_lists import parse_paths
 from ._preparation import Sign
 from ._progress import Report
 
 Sender: TypeAlias = str | Path | Mailbox
-"""The reverse path, to which failures are reported; empty for a message that must not cause reports."""
+"""The reverse path, to which failures are reported; empty for a message that must not cause reports. A text may have a
+name, as in the header: `Tim <tim@example.org>`."""
 
 Recipient: TypeAlias = str | Path | Mailbox | Rcpt
-"""A recipient; a `Rcpt` has its own parameters."""
+"""A recipient; a `Rcpt` has its own parameters. A text may be a list with names, as in the field To of the header."""
 
 Recipients: TypeAlias = Iterable[Recipient] | Recipient
 """The recipients of a message."""
@@ -107,7 +110,9 @@ def make_mail(sender: Sender, options: SendOptions, found: Mapping[str, object])
         given["ENVID"] = EnvelopeId.of(options["envid"])
 
     params = {**found, **given, **options.get("params", {})}
-    return Mail(_path(sender), Params({keyword: value for keyword, value in params.items() if value is not False}))
+    return Mail(
+        sender_path(sender), Params({keyword: value for keyword, value in params.items() if value is not False})
+    )
 
 
 def make_rcpts(recipients: Recipients, options: SendOptions) -> list[Rcpt]:
@@ -120,8 +125,21 @@ def make_rcpts(recipients: Recipients, options: SendOptions) -> list[Rcpt]:
 
     notify = frozenset(options.get("notify", ()))
     params = Params({"NOTIFY": notify} if notify else {})
-    return [each if isinstance(each, Rcpt) else Rcpt(_path(each), params) for each in recipients]
+    rcpts: list[Rcpt] = []
+    for each in recipients:
+        rcpts += [each] if isinstance(each, Rcpt) else [Rcpt(path, params) for path in _paths(each)]
+
+    return rcpts
 
 
-def _path(address: Sender) -> Path:
-    return address if isinstance(address, Path) else Path(str(address))
+def sender_path(address: Sender) -> Path:
+    """Return the path of a sender. Raise `LocalProtocolError` for anything but one address."""
+    paths = _paths(address)
+    if len(paths) > 1:
+        raise LocalProtocolError(f"{str(address)!r} has {len(paths)} addresses: a message has one sender")
+
+    return paths[0]
+
+
+def _paths(address: Sender) -> list[Path]:
+    return [address] if isinstance(address, Path) else parse_paths(str(address))

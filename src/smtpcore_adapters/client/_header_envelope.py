@@ -3,16 +3,12 @@
 # RFC 5322 3.6.6: a message that was sent again has a block of Resent- fields, and the recipients of the last transport
 # are in this block only. A message that was sent again twice has two blocks, and nothing marks the end of a block. So
 # such a message needs an explicit envelope.
-#
-# The fields are parsed by `email.headerregistry` for each kind of message, because `email.utils.getaddresses` takes
-# `a@example.com <b@example.com>` as two addresses.
 
-from email.headerregistry import AddressHeader
 from email.message import Message
-from email.policy import default
 
 from smtpcore import LocalProtocolError
 
+from ._address_lists import parse_field
 from ._envelope import Recipients, Sender
 
 
@@ -97,10 +93,8 @@ def _text_of(value: object) -> str:
 
 
 def _parse(name: str, value: str) -> list[str]:
-    header = default.header_factory(name, value)
-    is_list = not any(str(defect).startswith("invalid address") for defect in header.defects)
-    assert isinstance(header, AddressHeader), "each of the fields has addresses"
-    found = [address.addr_spec for address in header.addresses]
+    found, defects = parse_field(name, value)
+    is_list = not any(defect.startswith("invalid address") for defect in defects)
     if "<>" in found or not is_list:
         raise ValueError(name)
 

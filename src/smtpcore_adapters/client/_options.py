@@ -4,6 +4,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from enum import Enum
+from ipaddress import ip_address
 from socket import socket
 from typing import Protocol, TypedDict
 
@@ -47,7 +48,7 @@ class ConnectOptions(TypedDict, total=False):
     """
 
     tls: TlsMode
-    """The use of TLS; by default `TlsMode.OPPORTUNISTIC`."""
+    """The use of TLS; by default `TlsMode.OPPORTUNISTIC`, and `TlsMode.NONE` for a Unix socket."""
     context: ssl.SSLContext | None
     """The TLS context. The default context requires a certificate that is valid for `host`."""
     auth: LoginSource | None
@@ -97,7 +98,23 @@ CONNECT_TIMEOUT = 30.0
 
 _MECHANISMS = [mechanism.name for mechanism in MECHANISMS]
 _OPTIONS = frozenset(ConnectOptions.__annotations__)
-_HINTS = {
+_AUTH = 'pass auth=("name", "password")'
+_TLS = "pass tls=TlsMode.OPPORTUNISTIC, REQUIRED, IMPLICIT or NONE"
+_CONTEXT = "pass context=, an ssl.SSLContext"
+_OF_OTHER_CLIENTS = {
+    # The names in smtplib, aiosmtplib and nodemailer.
+    **dict.fromkeys(("username", "user", "password"), _AUTH),
+    **dict.fromkeys(("use_tls", "start_tls", "starttls", "secure", "ssl"), _TLS),
+    **dict.fromkeys(("tls_context", "ssl_context", "validate_certs", "client_cert", "keyfile", "certfile"), _CONTEXT),
+    "timeout": "pass connect_timeout=, and budgets=ClientBudgets(...) for the replies",
+    "local_hostname": "pass hostname=",
+    "source_address": "pass local_address=",
+    "socket_path": "pass path=",
+    "oauth_token_generator": "pass auth=BearerToken(...)",
+    "debuglevel": "pass observer=",
+}
+HINTS = {
+    **_OF_OTHER_CLIENTS,
     "config": "give the fields of a ClientConfig as options, such as hostname=... or lmtp=...",
     **{
         field.name: f"it is a field of ClientBudgets, so pass budgets=ClientBudgets({field.name}=...)"
@@ -119,9 +136,11 @@ def check_connect_options(host: str, port: int, options: ConnectOptions, *, many
     connection.
     """
     check_values({"host": host, "port": port}, _Server)
+    if "/" in host or (":" in host and not _is_address(host.partition("%")[0])):
+        raise ValueError(f"host is {host!r}: it must be a name or an IP address; the port is an argument of its own")
     if not 0 <= port < 65_536:
         raise ValueError(f"port is {port}: it must be at most 65535")
-    check_options("an option of connect", options, _OPTIONS, _HINTS)
+    check_options("an option of connect", options, _OPTIONS, HINTS)
     check_values(options, ConnectOptions, secret=("auth",))
     check_login(options.get("auth"), options.get("auth_mechanisms"))
     if not options.get("connect_timeout", CONNECT_TIMEOUT) > 0:
@@ -136,6 +155,15 @@ def check_connect_options(host: str, port: int, options: ConnectOptions, *, many
     ways = [name for name in ("sock", "stream", "path") if options.get(name) is not None]
     if len(ways) > 1 or (options.get("local_address") and ways):
         raise ValueError(f"{' and '.join([*ways, 'local_address'][:2])} exclude each other: give one way to connect")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+
+    return True
 
 
 def check_login(auth: LoginSource | None, mechanisms: Sequence[str] | None) -> None:

@@ -76,6 +76,8 @@ class Pool(ABC):
             options.get("path") or f"{host}:{port}", size, max_age, max_uses, self._clock
         )
         self._lock = threading.Lock()
+        self._loop: object = None
+        """The event loop in which the pool was first used."""
 
     @staticmethod
     @abstractmethod
@@ -90,6 +92,11 @@ class Pool(ABC):
     @staticmethod
     def _clock() -> float:
         return time.monotonic()
+
+    @staticmethod
+    def _current_loop() -> object:
+        """Return the event loop, for frameworks that have event loops."""
+        return None
 
     @asynccontextmanager
     async def client(self) -> AsyncGenerator[Client, None]:
@@ -149,7 +156,11 @@ class Pool(ABC):
     @asynccontextmanager
     async def _slot(self, *, ask: bool = False) -> AsyncGenerator[ClientSlot, None]:
         """Lend a slot with an open connection. With `ask`, NOOP checks a connection that was used before."""
+        loop = self._current_loop()
         with self._lock:
+            self._loop = self._loop or loop
+            if self._loop != loop:
+                raise RuntimeError("the pool was used in another event loop before: make a pool for each event loop")
             slot = self._slots.request(self._new_event())
         try:
             await slot.event.wait()

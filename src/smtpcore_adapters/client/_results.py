@@ -51,10 +51,10 @@ class SendResult(Mapping[Path, Reply]):
     """The reply for each recipient."""
     final: Reply
     """The last reply of the transaction: the reply to the body, or the refusal that prevented sending the body."""
-    outcomes: Sequence[Outcome] = field(default=(), compare=False)
+    outcomes: Sequence[Outcome] = field(default=(), compare=False, repr=False)
     """The outcome for each given recipient, in order. If an address is given several times with different parameters,
     there are several RCPTs, each with an outcome; `replies` then has the first refusal, or else the first reply."""
-    server: str = field(default="", compare=False)
+    server: str = field(default="", compare=False, repr=False)
     """The name of the server in errors, such as "mail.example.org:25"."""
 
     @classmethod
@@ -120,3 +120,6 @@ class RecipientsRefused(Refused):
         )
         self.result: SendResult = result
         """The replies for all recipients, also for those who get the message."""
+
+    def __reduce__(self) -> tuple[type[Self], tuple[SendResult]]:
+        return type(self), (self.result,)

@@ -6,7 +6,7 @@ from .._names import check_options
 from ._connecting import connected
 from ._envelope import Recipients, Sender, SendOptions
 from ._header_envelope import envelope_of
-from ._options import ConnectOptions, Opener
+from ._options import HINTS, ConnectOptions, Opener
 from ._results import SendResult
 from ._sources import Body
 
@@ -20,9 +20,12 @@ class OneCallOptions(ConnectOptions, SendOptions, total=False):
     """The recipients. By default all addresses in To, Cc and Bcc."""
 
 
+_HINTS = {**HINTS, "from_addr": "pass sender=", "to_addrs": "pass recipients="}
+
+
 def split(options: OneCallOptions) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the options for the connection and those for the message. Raises `TypeError` for an unknown option."""
-    check_options("an option of send", options, OneCallOptions.__annotations__)
+    check_options("an option of send", options, OneCallOptions.__annotations__, _HINTS)
     return (
         {name: value for name, value in options.items() if name in ConnectOptions.__annotations__},
         {name: value for name, value in options.items() if name in SendOptions.__annotations__},

@@ -15,6 +15,9 @@ from ._naming import name
 from ._options import ConnectOptions, TlsMode
 from ._results import Refused
 
+PLAINTEXT = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
+"""The reasons of an `ssl.SSLError` if the server answers in plaintext."""
+
 
 class Setup:
     """The steps before the first message. TLS and the login may also follow on demand."""
@@ -38,7 +41,7 @@ class Setup:
 
     async def _begin(self) -> Reply:
         driver, options = self.driver, self._options
-        mode = options.get("tls", TlsMode.OPPORTUNISTIC)
+        mode = options.get("tls", TlsMode.NONE if options.get("path") else TlsMode.OPPORTUNISTIC)
         proxy = options.get("proxy")
         if proxy:
             await driver.stream.send(proxy.encode(), driver.connection.budgets.send)
@@ -46,9 +49,9 @@ class Setup:
         if driver.stream.tls:
             self.is_verified = driver.stream.tls.peer_certificate is not None
         elif mode is TlsMode.IMPLICIT:
-            await self._shake_hands(options.get("context"))
+            await self._begin_in_tls()
 
-        greeting = await driver.read_greeting()
+        greeting = await self._read_greeting(may_need_tls=driver.stream.tls is None)
         _require_positive(greeting, "the server refuses the connection in its greeting")
         await self._say_hello()
         if mode is not TlsMode.NONE and not driver.connection.tls:
@@ -57,6 +60,22 @@ class Setup:
             await self.log_in(login, options.get("auth_mechanisms"))
 
         return greeting
+
+    async def _begin_in_tls(self) -> None:
+        try:
+            await self._shake_hands(self._options.get("context"))
+        except ssl.SSLError as exc:
+            if exc.reason in PLAINTEXT:
+                exc.add_note("This port speaks plaintext first: try tls=TlsMode.REQUIRED, for STARTTLS.")
+            raise
+
+    async def _read_greeting(self, *, may_need_tls: bool) -> Reply:
+        try:
+            return await self.driver.read_greeting()
+        except TimeoutError as exc:
+            if may_need_tls:
+                exc.add_note("If this port speaks TLS from the start, use tls=TlsMode.IMPLICIT.")
+            raise
 
     async def _secure(self, *, is_required: bool) -> None:
         if is_required or "STARTTLS" in self.driver.connection.extensions:

@@ -44,6 +44,19 @@ def test_client_falls_back_to_helo_if_ehlo_is_refused(code: int) -> None:
     assert book.client.extensions == {}
 
 
+def test_session_over_a_unix_socket_has_no_tls_by_default() -> None:
+    book = new_client(path="/run/lmtp", lmtp=True).send(GREETING, offer("STARTTLS")).connect()
+    book.wire(b"LHLO c.example\r\n")
+    again = new_client(path="/run/lmtp", tls=TlsMode.OPPORTUNISTIC).send(GREETING, offer("STARTTLS"), OK, offer())
+    again.connect().wire(b"EHLO c.example\r\n", b"STARTTLS\r\n", b"EHLO c.example\r\n")
+
+
+@pytest.mark.parametrize("host", ["::1", "fe80::1%eth0", "192.0.2.1", "s.example."])
+def test_host_may_be_a_name_or_an_address(host: str) -> None:
+    hop = next_server()
+    assert step(open_client(hop.open, host, 25, tls=TlsMode.NONE, hostname="c.example")).host == host
+
+
 def test_lmtp_client_has_no_fallback_if_lhlo_is_refused() -> None:
     book = new_client(lmtp=True).send(GREETING, b"500 what?\r\n")
     error = book.fail()

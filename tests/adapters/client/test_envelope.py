@@ -105,6 +105,18 @@ def test_duplicate_recipients_are_sent_once() -> None:
     assert envelope(b"", to=[ONE, "b@S.example"], recipients=1)[1:] == ["RCPT TO:<b@s.example>"]
 
 
+def test_addresses_may_have_names_as_in_the_header() -> None:
+    book = client().send(OK, OK, OK, GO_AHEAD, ACCEPTED)
+    result = step(book.client.send("Tim <a@c.example>", "Ann <b@s.example>, c@s.example", b""))
+    assert book.sent[:3] == [b"MAIL FROM:<a@c.example>\r\n", *(b"RCPT TO:<%b@s.example>\r\n" % x for x in (b"b", b"c"))]
+    assert len(result.accepted) == 2
+
+    with pytest.raises(
+        LocalProtocolError, match=r"'a@c\.example, b@c\.example' has 2 addresses: a message has one sender"
+    ):
+        step(book.client.send("a@c.example, b@c.example", ONE, b""))
+
+
 def test_empty_sender_is_the_null_reverse_path() -> None:
     book = client().send(OK, OK, GO_AHEAD, ACCEPTED)
     step(book.client.send("", ONE, b""))

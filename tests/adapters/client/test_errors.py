@@ -1,17 +1,22 @@
 """Each error of a client names the server, the step, and the side that was slow: all errors at all steps."""
 
+import pickle
 import re
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from ssl import SSLError
 from typing import Any, NamedTuple
 
 import pytest
 
-from smtpcore import ClientBudgets, ClientConfig, Data, Mail, Path, Rcpt, RemoteProtocolError
+from smtpcore import ClientBudgets, ClientConfig, Data, Mail, Path, Rcpt, RemoteProtocolError, Reply
+from smtpcore.sasl import TokenError
 from smtpcore_adapters import (
     AuthenticationRefused,
     Disconnected,
+    Outcome,
+    RecipientsRefused,
     Refused,
+    SendResult,
     TlsMode,
     Unsendable,
     open_client,
@@ -226,3 +231,45 @@ def test_timeout_of_a_body_names_the_slow_side(
         step(driver.send_chunks(body(), []) if offers else driver.send_body(body(), []))
     remark = f"; this side took {seconds:.0f} seconds for a piece of the body" if seconds else ""
     assert str(caught.value) == f"{SERVER}: {what}{remark}"
+
+
+# Advice
+
+
+def tls_error(reason: str) -> SSLError:
+    error = SSLError(1, f"[SSL: {reason}]")
+    error.reason = reason
+    return error
+
+
+def test_failure_of_the_wrong_tls_mode_advises_another() -> None:
+    book = new_client(tls=TlsMode.IMPLICIT)
+    book.stream.handshake_error = tls_error("WRONG_VERSION_NUMBER")
+    assert "try tls=TlsMode.REQUIRED" in book.fail().__notes__[0]
+    assert "use tls=TlsMode.IMPLICIT" in new_client().send(SILENCE).fail().__notes__[0]
+
+
+@pytest.mark.parametrize("tls", [TlsMode.IMPLICIT, TlsMode.REQUIRED])
+def test_other_failures_have_no_advice(tls: TlsMode) -> None:
+    book = new_client(tls=tls).send(GREETING, HELLO, OK)
+    book.stream.handshake_error = tls_error("HANDSHAKE_FAILURE")
+    assert not hasattr(book.fail(), "__notes__")
+    silent = new_client(tls=TlsMode.IMPLICIT).send(SILENCE)
+    assert not hasattr(silent.fail(), "__notes__")
+
+
+def errors() -> Iterator[Exception]:
+    yield Disconnected("closed", Reply(421, "bye"))
+    yield Refused("no TLS", Reply(454, "later"))
+    yield AuthenticationRefused("no", Reply(535, "no"), TokenError("401", "", ""))
+    yield Unsendable(Reply(552, "too large"))
+    yield RecipientsRefused(
+        SendResult.of([Outcome(Rcpt(Path(ONE)), Reply(550, "no"), "RCPT")], Reply(550, "no"), SERVER)
+    )
+
+
+@pytest.mark.parametrize("error", [*errors()], ids=lambda error: type(error).__name__)
+def test_error_can_be_pickled(error: Exception) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again)) == (type(error), str(error))
+    assert vars(again) == vars(error)

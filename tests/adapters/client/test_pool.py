@@ -423,6 +423,22 @@ def test_cancelled_tasks_leave_the_queue_and_return_their_connections(backend: s
     assert gate.bodies == [b"once\r\n", b"twice\r\n"]
 
 
+@pytest.mark.parametrize("backend", LOOPS)
+def test_pool_belongs_to_one_event_loop(backend: str) -> None:
+    async def send(pool: Any, body: bytes) -> None:
+        await pool.send(body, SENDER, ONE)
+        async with pool.client() as client:
+            await client.aclose()
+
+    gate = Gate()
+    with running("threads", gate.app, config=CONFIG) as server:
+        pool = pool_of(backend, server.server.address.port)
+        run_in(backend, send, pool, b"once")
+        with pytest.raises(RuntimeError, match="the pool was used in another event loop before"):
+            run_in(backend, send, pool, b"twice")
+    assert gate.bodies == [b"once\r\n"]
+
+
 @pytest.mark.parametrize("silent", [False, True], ids=["421", "close"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_each_message_is_delivered_once_or_reported(backend: str, silent: bool) -> None:
