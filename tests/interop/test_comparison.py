@@ -129,6 +129,16 @@ CLIENTS: dict[str, Callable[[Job], None]] = {
 }
 
 
+REFUSALS = (
+    OSError,
+    ProtocolError,
+    ValueError,
+    NotImplementedError,
+    aiosmtplib.SMTPException,
+    subprocess.CalledProcessError,
+)
+"""The errors of a client whose login or message was refused."""
+
 ROWS: dict[str, list[str]] = {}
 """The rows of the table: the cells, in the order of `CLIENTS`."""
 
@@ -159,8 +169,7 @@ def run(name: str, authority: tuple[trustme.CA, Path], server: Answering, **job:
     with serving(server) as address:
         given = Job(address.port, authority[1])
         vars(given).update(job)
-        errors = (OSError, ProtocolError, ValueError, NotImplementedError, aiosmtplib.SMTPException)
-        with suppress(*errors, subprocess.CalledProcessError):
+        with suppress(*REFUSALS):
             CLIENTS[name](given)
     return server
 
