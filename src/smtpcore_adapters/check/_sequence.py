@@ -2,7 +2,7 @@
 
 from ._checks import SYNTAX_ERRORS, Check, Probe, Stage, answered, check, dialogue, expect
 from ._findings import Failed, Inconclusive, Severity
-from ._raw_client import ServerClosed
+from ._raw_client import RawClient, ServerClosed
 
 _WARNING = Severity.WARNING
 
@@ -44,6 +44,54 @@ def _two_messages(probe: Probe) -> None:
 )
 def _message_ends(probe: Probe) -> None:
     expect(probe.at(Stage.SENT).ask(probe.rcpt), "5yz")
+
+
+@check(
+    "seq-rset-recipients",
+    "RSET removes the recipients of a transaction",
+    "RFC 5321 4.1.1.5",
+    "after RSET and MAIL, 5yz to DATA or to the message",
+    control=Stage.RCPT,
+)
+def _rset_recipients(probe: Probe) -> None:
+    client = probe.at(Stage.RCPT)
+    probe.prepare(client, "RSET", "250")
+    _expect_no_recipients(probe, client)
+
+
+@check(
+    "seq-hello-recipients",
+    "A second EHLO removes the recipients of a transaction",
+    "RFC 5321 4.1.4",
+    "after EHLO and MAIL, 5yz to DATA or to the message",
+    control=Stage.RCPT,
+)
+def _hello_recipients(probe: Probe) -> None:
+    client = probe.at(Stage.RCPT)
+    probe.prepare_hello(client)
+    _expect_no_recipients(probe, client)
+
+
+@check(
+    "seq-message-recipients",
+    "The end of a message removes its recipients",
+    "RFC 5321 4.1.1.4",
+    "after a message and MAIL, 5yz to DATA or to the message",
+    control=Stage.SENT,
+)
+def _message_recipients(probe: Probe) -> None:
+    _expect_no_recipients(probe, probe.at(Stage.SENT))
+
+
+def _expect_no_recipients(probe: Probe, client: RawClient) -> None:
+    """Begin a transaction, and raise `Failed` if it has the recipients of an earlier transaction."""
+    probe.prepare(client, probe.mail, "250")
+    seen = client.ask("DATA")
+    # RFC 2920 3.1: some servers reply 354 without recipients, and refuse the message. In LMTP, no reply could follow.
+    if seen.code == 354 and not probe.target.lmtp:
+        client.send(probe.message() + b".\r\n")
+        seen = client.reply()
+    expect(seen, "5yz")
 
 
 @check(
@@ -139,7 +187,9 @@ SEQUENCE: tuple[Check, ...] = (
         at=Stage.RCPT,
         preparing=1,
     ),
+    _rset_recipients,
     _hello_again,
+    _hello_recipients,
     dialogue(
         "seq-noop",
         "NOOP does not change a transaction",
@@ -177,6 +227,7 @@ SEQUENCE: tuple[Check, ...] = (
     ),
     _two_messages,
     _message_ends,
+    _message_recipients,
     _quit,
     _goodbye,
 )
