@@ -187,6 +187,46 @@ def test_failed_logins_are_counted_across_sessions_of_an_address() -> None:
     session(app, peer=Address("192.0.2.2", 1), **options).send(EHLO + RIGHT + QUIT).expect(220, 250, 235, 221)
 
 
+def test_failed_logins_of_a_user_are_counted_over_all_addresses() -> None:
+    limits = Limits(account_failures_per_hour=4)
+    table = PeerTable(limits)
+    app = users()
+    reached = limits_of(app)
+    options = {"config": OFFERING, "limits": limits, "peers": table}
+    known = Address("198.51.100.1", 1)
+    session(app, peer=known, **options).send(EHLO + RIGHT + QUIT).expect(220, 250, 235, 221)
+    for number in range(4):
+        attacker = session(app, peer=Address(f"192.0.2.{number}", 1), **options).send(EHLO + WRONG + QUIT)
+        assert sum(attacker.expect(220, 250, 535, 221).stream.sleeps) == 2**number
+    refused = session(app, peer=Address("192.0.2.9", 1), **options).send(EHLO + RIGHT + QUIT)
+    assert (
+        sum(refused.expect(220, 250, "454 4.7.0 Too many failures of this user, try again later", 221).stream.sleeps)
+        == 16
+    )
+    assert reached == ["account_failures_per_hour"]
+    session(app, peer=known._replace(port=2), **options).send(EHLO + RIGHT + QUIT).expect(220, 250, 235, 221)
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256"])
+def test_no_mechanism_avoids_the_limit_of_a_user(mechanism: str) -> None:
+    limits = Limits(account_failures_per_hour=1)
+    table = PeerTable(limits)
+    table.auth_failed("192.0.2.1", 0, "tim")
+    asked: list[object] = []
+    app = App()
+    app.on("auth")(lambda session, question: asked.append(question))
+    steps = {
+        "PLAIN": (RIGHT,),
+        "LOGIN": (b"AUTH LOGIN dGlt\r\n", b64encode(b"tanstaaf") + b"\r\n"),
+        "CRAM-MD5": (b"AUTH CRAM-MD5\r\n", b64encode(b"tim " + b"0" * 32) + b"\r\n"),
+        "SCRAM-SHA-256": (b"AUTH SCRAM-SHA-256 " + b64encode(b"n,,n=tim,r=abcdefgh") + b"\r\n",),
+    }
+    config = replace(OFFERING, auth_mechanisms=(mechanism,))
+    dialogue = session(app, config=config, limits=limits, peers=table, peer=Address("192.0.2.9", 1))
+    assert dialogue.send(EHLO, *steps[mechanism]).codes[-1] == 454
+    assert asked == []
+
+
 def test_failed_logins_without_an_address_are_not_counted_across_sessions() -> None:
     limits = Limits(auth_failures_per_hour=1)
     table = PeerTable(limits)

@@ -1023,6 +1023,16 @@ LIMITS: dict[str, tuple[dict[str, Any], bytes, str, bool]] = {
         "454 4.7.0 ",
         False,
     ),
+    "account_failures_per_hour": (
+        {
+            "config": replace(CONFIG, auth_mechanisms=("PLAIN",), plaintext_auth=True),
+            "limits": Limits(account_failures_per_hour=1),
+            "timeouts": Timeouts(auth_delay=0, max_auth_delay=0),
+        },
+        EHLO + AUTH * 2,
+        "454 4.7.0 ",
+        False,
+    ),
     "max_recipients_per_session": (
         {"config": replace(CONFIG, max_recipients_per_session=2)},
         EHLO + MAIL + RCPT * 3,

@@ -90,8 +90,9 @@ def test_connections_of_a_killed_worker_are_free_again(tmp_path: Path) -> None:
     assert any("ended with SIGKILL" in line for line in server.errors)
 
 
-def test_rates_and_failed_logins_are_counted_over_all_workers(tmp_path: Path) -> None:
-    limits = ("--max-connections-per-minute", "20", "--max-auth-failures-per-hour", "8", "--max-auth-delay", "0.001")
+@pytest.mark.parametrize("limit", ["--max-auth-failures-per-hour", "--max-account-failures-per-hour"])
+def test_rates_and_failed_logins_are_counted_over_all_workers(tmp_path: Path, limit: str) -> None:
+    limits = ("--max-connections-per-minute", "20", limit, "8", "--max-auth-delay", "0.001")
     options = ("--workers", "4", "--allow-plaintext-auth", "--auth-delay", "0", *limits)
     with serving(tmp_path, *options, auth="tim:secret") as server, ExitStack() as stack:
         clients = [greeting(server.port, stack) for _ in range(22)]

@@ -89,15 +89,26 @@ class Admission:
         self._wire.answer(event, reply, decided_by, limit)
         await self._wire.flush()
 
-    # Failed authentications of an address
+    # Failed authentications of an address and of a user
 
     def may_authenticate(self) -> bool:
         """Return False if too many authentications from the client's address failed recently."""
         return self._peers.may_authenticate(self._host, self._wire.clock())
 
-    def count_auth_failure(self) -> float:
-        """Count a failed authentication, and return the number of seconds to wait before its reply."""
-        failures = self._peers.auth_failed(self._host, self._wire.clock())
+    def may_log_in_as(self, user: str) -> bool:
+        """Return False if too many authentications as `user` failed recently, and none from here succeeded."""
+        return self._peers.may_log_in_as(user, host_of(self._wire.session.peer), self._wire.clock())
+
+    def note_login(self, user: str) -> None:
+        """Remember that `user` has logged in from the client's address."""
+        self._peers.logged_in(user, host_of(self._wire.session.peer), self._wire.clock())
+
+    def count_auth_failure(self, user: str | None) -> float:
+        """Count a failed authentication, as `user` if the client gave a name.
+
+        Return the number of seconds to wait before its reply.
+        """
+        failures = self._peers.auth_failed(self._host, self._wire.clock(), user)
         doubled = min(failures - 1, _MAX_DOUBLINGS)
         return min(self._timeouts.auth_delay * 2.0**doubled, self.auth_delay)
 

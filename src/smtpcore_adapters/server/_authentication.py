@@ -74,14 +74,13 @@ class AuthExchange:
         """Authenticate the client, or refuse it, and answer."""
         wire, admission, auth = self._wire, self._admission, self._auth
         if not admission.may_authenticate():
-            refusal = wire.reach("auth_failures_per_hour")
-            await wire.session.sleep(admission.auth_delay)
-            await self._refuse(*refusal)
+            await self._refuse(*await self._reach("auth_failures_per_hour"))
             return
 
         own = self._handlers.mechanism(auth.mechanism)
         outcome = await (self._run_own(own) if own else self._authenticate())
         if isinstance(outcome, Accepted):
+            admission.note_login(self._tried or outcome.identity)
             identity = outcome.authorization
             self._record.set_identity(identity)
             text = "authenticated as %r by %s from %s"
@@ -90,6 +89,11 @@ class AuthExchange:
             wire.answer(self._asked, Reply(235, "Welcome", enhanced="2.7.0"), Decider.HANDLER, "auth")
         elif outcome:
             await self._refuse(*outcome)
+
+    async def _reach(self, limit: str) -> Decision:
+        refusal = self._wire.reach(limit)
+        await self._wire.session.sleep(self._admission.auth_delay)
+        return refusal
 
     async def _refuse(self, reply: Reply, decided_by: Decider, rule: str) -> None:
         wire, mechanism = self._wire, self._auth.mechanism
@@ -108,7 +112,7 @@ class AuthExchange:
                 rule=rule,
             )
         if reply.reply_class is ReplyClass.PERMANENT and decided_by is not Decider.FAILURE:
-            await wire.session.sleep(self._admission.count_auth_failure())
+            await wire.session.sleep(self._admission.count_auth_failure(self._tried))
 
         wire.answer(self._asked, reply, decided_by, rule)
 
@@ -132,6 +136,9 @@ class AuthExchange:
                 step = exchange.receive(response)
             else:
                 self._tried = _name_in(step) or self._tried
+                if not self._may_continue():
+                    return await self._reach("account_failures_per_hour")
+
                 try:
                     answer = await self._handlers.ask_for_identity(step)
                     decided_by, rule = (Decider.DEFAULT if answer is None else Decider.HANDLER), "auth"
@@ -165,11 +172,16 @@ class AuthExchange:
             return None
 
         self._tried = _printable(exchange.claimed) if exchange.claimed else None
+        if not self._may_continue():  # also if the password was right, so that the reply reveals nothing
+            return await self._reach("account_failures_per_hour")
         if isinstance(answer, str):
             return Accepted(answer, answer)
 
         refusal = answer if isinstance(answer, Reply) else self._wire.conn.default_reply(self._auth)
         return refusal, Decider.HANDLER, "auth"
+
+    def _may_continue(self) -> bool:
+        return self._tried is None or self._admission.may_log_in_as(self._tried)
 
     async def _ask(self, data: bytes) -> bytes:
         if self._is_over:

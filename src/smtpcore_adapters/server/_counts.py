@@ -26,6 +26,8 @@ RATES: Final[Mapping[str, float]] = MappingProxyType(
     {
         "connections_per_minute": 60.0,
         "auth_failures_per_hour": 3600.0,
+        "account_failures_per_hour": 3600.0,
+        "logins": 604_800.0,
         "log_records_per_minute": 60.0,
         "important_log_records_per_minute": 60.0,
     }

@@ -27,7 +27,7 @@ class Timeouts:
     """The delay before the greeting, 0 by default. Clients that talk first are rejected (RFC 5321 3.1)."""
     auth_delay: float = 1.0
     """The delay of the reply to a failed authentication, 1 by default; 0 for none. The delay doubles with each further
-    failure from the same address."""
+    failure from the same address, or as the same user."""
     max_auth_delay: float = 16.0
     """The maximum of `auth_delay` after several failures, 16 by default."""
 
@@ -78,6 +78,12 @@ class Limits:
     auth_failures_per_hour: int | None = 60
     """The number of failed authentications from one address in an hour, in all its sessions, 60 by default. Further
     attempts are refused after `Timeouts.max_auth_delay`, without a call of the handlers."""
+    account_failures_per_hour: int | None = 100
+    """The number of failed logins as one user in an hour, from all addresses together, 100 by default. Further attempts
+    are refused after `Timeouts.max_auth_delay`, without a call of the handlers.
+
+    The limit does not apply to an address from which the user has logged in within the last week, so that others cannot
+    lock the user out there."""
     log_records_per_minute: int | None = 100
     """The number of log records that one address can cause in a minute, 100 by default, except those of level DEBUG.
     Logins and errors of the server have another quota of this size. Further records are counted, and their number is
@@ -133,6 +139,7 @@ REPLIES: Final[Mapping[str, Reply]] = MappingProxyType(
         # The server closes the connection after this 554, and does not wait for QUIT.
         "greeting_delay": Reply(554, "closing: you talked before the greeting", enhanced="5.7.1"),
         "auth_failures_per_hour": Reply(454, "Too many failures from your address, try again later", enhanced="4.7.0"),
+        "account_failures_per_hour": Reply(454, "Too many failures of this user, try again later", enhanced="4.7.0"),
         # A web page can make a browser send SMTP commands in the body of an HTTP request. So the session
         # ends at the first line of a request.
         "http": Reply(421, "closing: this is not a web server", enhanced="4.7.0"),

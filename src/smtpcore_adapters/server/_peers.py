@@ -1,17 +1,20 @@
-"""Per-address state that outlives a session: connections, failed logins, and the log quota."""
+"""State of addresses and users that outlives a session: connections, failed logins, and the log quota."""
 
 # The numbers are in a `Counts`: the memory of this process, or of several workers. Their size is bounded: a client with
 # many addresses can displace the state of others, but cannot exhaust the memory. Several threads may use a table.
 
 from functools import lru_cache
+from hashlib import blake2b
 from ipaddress import ip_address, ip_network
 from threading import Lock
+from unicodedata import normalize
 
 from ._counts import RATES, Counts, MemoryCounts, RateLimit
 from ._limits import Limits
 
 _ALL = ""  # the key of the number of all connections
 _REPORT_EVERY = 60.0  # seconds
+_LOGINS = RateLimit("logins", 1, RATES["logins"])
 
 
 class PeerTable:
@@ -36,6 +39,7 @@ class PeerTable:
         """Whether less than a tenth of `Limits.connections` was free when a session of this process began or ended."""
         self._arrivals = _rate("connections_per_minute", limits.connections_per_minute)
         self._failures = _rate("auth_failures_per_hour", limits.auth_failures_per_hour)
+        self._account_failures = _rate("account_failures_per_hour", limits.account_failures_per_hour)
         self._records = _rate("log_records_per_minute", limits.log_records_per_minute)
         self._important_records = _rate("important_log_records_per_minute", limits.log_records_per_minute)
         self._left_out = 0
@@ -103,10 +107,41 @@ class PeerTable:
         with self._lock:
             return self._counts.level(rate, self._key(host), now) + 1 <= rate.limit
 
-    def auth_failed(self, host: str, now: float) -> int:
-        """Count a failed authentication, and return the number of recent failures; 1 if failures are not limited."""
+    def may_log_in_as(self, user: str, host: str, now: float) -> bool:
+        """Return whether failed logins as `user` are below their limit, or `user` has logged in from here recently.
+
+        Without the second condition, anyone could lock a user out by wrong passwords.
+        """
+        rate = self._account_failures
+        if rate is None:
+            return True
+
+        account = _account(user)
         with self._lock:
-            return round(self._counts.add(self._failures, self._key(host), now)) if self._failures else 1
+            if self._counts.level(rate, account, now) + 1 <= rate.limit:
+                return True
+            return self._counts.level(_LOGINS, f"{account} {self._key(host)}", now) > 0
+
+    def logged_in(self, user: str, host: str, now: float) -> None:
+        """Remember that `user` has logged in from this host."""
+        if self._account_failures:
+            with self._lock:
+                self._counts.add(_LOGINS, f"{_account(user)} {self._key(host)}", now)
+
+    def auth_failed(self, host: str, now: float, user: str | None = None) -> int:
+        """Count a failed authentication, as `user` if the client gave a name.
+
+        Return the number of recent failures of the client or of the user, whichever is higher; 1 if failures are not
+        limited.
+        """
+        failures = 1.0
+        with self._lock:
+            if self._failures:
+                failures = self._counts.add(self._failures, self._key(host), now)
+            if self._account_failures and user is not None:
+                failures = max(failures, self._counts.add(self._account_failures, _account(user), now))
+
+        return round(failures)
 
     # The log quota
 
@@ -147,6 +182,13 @@ class PeerTable:
         # An IPv6 client can use any number of addresses, but only within the prefix that its provider assigned.
         places = self._places(host)
         return places[":" in places[0]] if places else host
+
+
+def _account(user: str) -> str:
+    # A handler may ignore the case of a name, so all spellings count together. The digest limits the length of the key.
+    return blake2b(
+        normalize("NFKC", user).casefold().strip().encode("utf-8", "surrogatepass"), digest_size=16
+    ).hexdigest()
 
 
 def _rate(name: str, limit: int | None) -> RateLimit | None:

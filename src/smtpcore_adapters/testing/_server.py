@@ -232,7 +232,12 @@ class SmtpServer:
 
 _MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256")
 
-_NO_LIMITS = Limits(connections_per_address=1000, auth_failures_per_hour=None, log_records_per_minute=None)
+_NO_LIMITS = Limits(
+    connections_per_address=1000,
+    auth_failures_per_hour=None,
+    account_failures_per_hour=None,
+    log_records_per_minute=None,
+)
 """Limits that never slow down or refuse a test, although many connections or logins look like an attack."""
 
 

@@ -390,7 +390,7 @@ class AuthFailuresPerHour(Row):
     def on(self, setup: Setup) -> None:
         setup.timed()
         setup.auth_delay = 6.0
-        setup.limits(auth_failures_per_hour=4)
+        setup.limits(**{self.name: 4})
         setup.timeouts(max_auth_delay=6.0)
         setup.users()
 
@@ -401,6 +401,11 @@ class AuthFailuresPerHour(Row):
                 talk.enter(log_in=False)
                 codes.append(fail_to_log_in(talk, 535, 454))
         assert codes == [535] * 4 + [454]
+
+
+class AccountFailuresPerHour(AuthFailuresPerHour):
+    name = "account_failures_per_hour"
+    covers = ("Limits.account_failures_per_hour",)
 
 
 class LogRecordsPerMinute(Row):
@@ -444,5 +449,6 @@ LIMITS: tuple[Row, ...] = (
     Ipv4Prefix(),
     Ipv6Prefix(),
     AuthFailuresPerHour(),
+    AccountFailuresPerHour(),
     LogRecordsPerMinute(),
 )

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from smtpcore import LocalProtocolError, Reply
-from smtpcore_adapters import App, AuthAborted, MechanismExchange, Session
+from smtpcore_adapters import App, AuthAborted, Limits, MechanismExchange, Session
 from smtpcore_adapters.server._acceptor import Acceptor
+from smtpcore_adapters.server._peers import PeerTable
 from tests.adapters.fakes import CONFIG, EHLO, QUIT, SILENCE, Step
 from tests.adapters.harness import running
 from tests.adapters.playbook import SessionPlaybook, accepted, session
@@ -90,6 +91,16 @@ def test_client_is_refused_if_the_mechanism_refuses_or_fails(
     failed = [record.getMessage() for record in caplog.records if "failed to authenticate" in record.getMessage()]
     assert len(failed) == (answer in (b"no", b"later"))
     assert all("failed to authenticate as 'tim' by X-TOKEN" in text for text in failed)
+
+
+@pytest.mark.parametrize("answer", [b"right", b"no"])
+def test_mechanism_has_the_limit_of_failed_logins_of_a_user(answer: bytes) -> None:
+    limits = Limits(account_failures_per_hour=1)
+    options: dict[str, Any] = {"limits": limits, "peers": PeerTable(limits)}
+    talk(START, encoded(b"tim"), encoded(b"no"), **options).expect(220, 250, 334, 334, 535)
+    talk(START, encoded(b"tim"), encoded(answer), **options).expect(
+        220, 250, 334, 334, "454 4.7.0 Too many failures of this user, try again later"
+    )
 
 
 @pytest.mark.parametrize("swallows", [False, True])

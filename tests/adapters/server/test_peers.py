@@ -1,4 +1,4 @@
-"""Per-address state that outlives a session: connections, failed logins, and the log quota."""
+"""State of addresses and users that outlives a session: connections, failed logins, and the log quota."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -84,10 +84,66 @@ def test_logins_are_blocked_after_too_many_failures_and_allowed_again_later() ->
     assert table.may_authenticate("192.0.2.1", 1300)
 
 
+def test_failed_logins_are_counted_per_user_from_all_addresses() -> None:
+    table = PeerTable(Limits(account_failures_per_hour=3))
+    for number in range(3):
+        assert table.may_log_in_as("tim", "198.51.100.1", 0)
+        assert table.auth_failed(f"192.0.2.{number}", 0, "tim") == number + 1
+    assert not table.may_log_in_as("tim", "198.51.100.1", 0)
+    assert table.may_log_in_as("anna", "198.51.100.1", 0)
+    assert not table.may_log_in_as("tim", "198.51.100.1", 1100)
+    assert table.may_log_in_as("tim", "198.51.100.1", 1300)
+
+
+def test_higher_count_of_the_address_and_the_user_decides_about_the_delay() -> None:
+    table = PeerTable(Limits())
+    assert [table.auth_failed("192.0.2.1", 0, user) for user in (None, "tim", "anna")] == [1, 2, 3]
+    assert table.auth_failed("192.0.2.2", 0, "tim") == 2
+
+
+@pytest.mark.parametrize("spelling", ["Tim", "TIM", " tim ", "\N{FULLWIDTH LATIN SMALL LETTER T}im"])
+def test_all_spellings_of_a_user_count_together(spelling: str) -> None:
+    table = PeerTable(Limits(account_failures_per_hour=1))
+    table.auth_failed("192.0.2.1", 0, spelling)
+    assert not table.may_log_in_as("tim", "192.0.2.2", 0)
+
+
+def test_user_can_log_in_from_a_known_address_during_an_attack() -> None:
+    table = PeerTable(Limits(account_failures_per_hour=1))
+    table.logged_in("tim", "192.0.2.1", 0)
+    table.logged_in("anna", "192.0.2.3", 0)
+    for second in range(10):
+        table.auth_failed("192.0.2.2", second, "tim")
+    assert [table.may_log_in_as("tim", f"192.0.2.{number}", 10) for number in (1, 2, 3)] == [True, False, False]
+
+
+def test_address_of_a_user_is_known_for_a_week_after_the_last_login() -> None:
+    day = 86_400.0
+    table = PeerTable(Limits(account_failures_per_hour=1))
+    table.logged_in("tim", "192.0.2.1", 0)
+    for now, known in ((6.9 * day, True), (7.1 * day, False)):
+        table.auth_failed("192.0.2.2", now, "tim")
+        table.auth_failed("192.0.2.2", now, "tim")
+        assert table.may_log_in_as("tim", "192.0.2.1", now) == known
+
+
+def test_key_of_a_user_is_short_and_contains_no_name() -> None:
+    counts = MemoryCounts()
+    table = PeerTable(Limits(), counts)
+    table.auth_failed("192.0.2.1", 0, "tim" * 10_000)
+    table.logged_in("tim", "192.0.2.1", 0)
+    keys = [key for rate in counts._rates.values() for key in rate._buckets]
+    assert len(keys) == 3
+    assert not [key for key in keys if "tim" in key or len(key) > 100]
+
+
 def test_disabled_limits_never_block() -> None:
-    table = PeerTable(Limits(auth_failures_per_hour=None, log_records_per_minute=None))
-    assert [table.auth_failed("192.0.2.1", 0) for _ in range(3)] == [1, 1, 1]
+    off = Limits(auth_failures_per_hour=None, account_failures_per_hour=None, log_records_per_minute=None)
+    table = PeerTable(off)
+    assert [table.auth_failed("192.0.2.1", 0, "tim") for _ in range(3)] == [1, 1, 1]
     assert table.may_authenticate("192.0.2.1", 0)
+    table.logged_in("tim", "192.0.2.1", 0)
+    assert table.may_log_in_as("tim", "192.0.2.1", 0)
     assert all(table.may_log("192.0.2.1", 0) for _ in range(1000))
     assert table.take_left_out(1000) == 0
 

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 
 import pytest
@@ -128,10 +128,20 @@ LIMITS = Limits(
     connections_per_prefix=3,
     connections_per_minute=5,
     auth_failures_per_hour=4,
+    account_failures_per_hour=4,
     log_records_per_minute=3,
 )
+CALLS: dict[str, Callable[[PeerTable, str, float], object]] = {
+    "enter": PeerTable.enter,
+    "may_authenticate": PeerTable.may_authenticate,
+    "auth_failed": PeerTable.auth_failed,
+    "login_failed": lambda table, host, now: table.auth_failed(host, now, "tim"),
+    "may_log_in_as": lambda table, host, now: table.may_log_in_as("tim", host, now),
+    "logged_in": lambda table, host, now: table.logged_in("tim", host, now),
+    "may_log": PeerTable.may_log,
+}
 STEP = st.tuples(
-    st.sampled_from(("enter", "enter", "leave", "may_authenticate", "auth_failed", "may_log")),
+    st.sampled_from(("enter", "enter", "leave", *CALLS)),
     st.sampled_from(HOSTS),
     st.integers(0, 2),
     st.sampled_from((0.0, 0.0, 1.0, 30.0, 1000.0)),
@@ -155,8 +165,8 @@ def test_workers_with_shared_counts_decide_as_one_process(steps: list[tuple[str,
                     workers[number].leave(host)
                     assert workers[number].are_many == alone.are_many
             else:
-                decided = getattr(alone, name)(host, now)
-                assert getattr(workers[number], name)(host, now) == decided
+                decided = CALLS[name](alone, host, now)
+                assert CALLS[name](workers[number], host, now) == decided
                 if name == "enter" and decided is None:
                     admitted.append((host, number))
                     assert workers[number].are_many == alone.are_many
