@@ -127,9 +127,14 @@ class SocketStream(ABC):
 
     # Calls of the session
 
-    async def receive(self, timeout: float) -> bytes:
-        receive = partial(self._receive, self._clock() + timeout, self._recv_unless_interrupted)
-        return await read(self._encryption, receive) if self._encryption else await receive()
+    # Some methods return a coroutine instead of awaiting it: most waits then need a single coroutine.
+
+    def receive(self, timeout: float) -> Coroutine[Any, Any, bytes]:
+        deadline = self._clock() + timeout
+        if self._encryption:
+            return read(self._encryption, partial(self._receive, deadline, self._recv_unless_interrupted))
+
+        return self._receive(deadline, self._recv_unless_interrupted)
 
     def _recv_unless_interrupted(self) -> bytes:
         if self._interrupted:
@@ -141,12 +146,12 @@ class SocketStream(ABC):
     def _recv(self) -> bytes:
         return self._socket.recv(_READ_SIZE)
 
-    async def _receive(self, deadline: float, recv: Callable[[], bytes]) -> bytes:
-        return await self._retry(recv, deadline, readers=(self._socket,))
+    def _receive(self, deadline: float, recv: Callable[[], bytes]) -> Coroutine[Any, Any, bytes]:
+        return self._retry(recv, deadline, readers=(self._socket,))
 
-    async def send(self, data: bytes, timeout: float) -> None:
+    def send(self, data: bytes, timeout: float) -> Coroutine[Any, Any, None]:
         output = self._encryption.encrypt(data) if self._encryption else data
-        await self._send(self._clock() + timeout, output)
+        return self._send(self._clock() + timeout, output)
 
     async def _send(self, deadline: float, data: bytes) -> None:
         view = memoryview(data)
