@@ -163,7 +163,7 @@ class Wire:
         connection is lost, and `RemoteProtocolError` when the dialogue cannot continue.
         """
         conn = self.conn
-        if conn.must_flush or self._unsent >= _MOST_REPLIES:
+        if self._unsent and (conn.must_flush or self._unsent >= _MOST_REPLIES):
             await self.flush()
 
         while (event := conn.next_event()) is NEED_DATA:
@@ -379,13 +379,13 @@ class Wire:
 
     async def flush(self) -> None:
         """Send the queued replies. Raises `TimeoutError` if the client does not read them in time."""
-        now = self.clock()
-        timeout = self.conn.send_deadline(now) - now
+        conn, now = self.conn, self.clock()
+        timeout = conn.within_session(now + conn.budgets.send) - now
         if timeout <= 0:  # check this before taking the replies out of the queue, so that no reply is lost
             self.budget = "session"
             raise TimeoutError("the session has taken too long")
 
-        data = (self._record.edits or self.conn).data_to_send()
+        data = (self._record.edits or conn).data_to_send()
         self._unsent = 0
         if not data:
             return
@@ -394,7 +394,7 @@ class Wire:
             await self.stream.send(data, timeout)
         except TimeoutError:
             self.budget = "send"
-            self.conn.send_failed()
+            conn.send_failed()
             raise
 
     # TLS

@@ -19,6 +19,7 @@ from contextlib import ExitStack, suppress
 from copy import copy
 from functools import partial
 from ssl import SSLContext
+from time import monotonic
 from typing import Any, TypeVar, cast
 
 from ..tls._info import Tls
@@ -265,7 +266,7 @@ class ProtocolStream(asyncio.BufferedProtocol):
                 await self._reading
             finally:
                 self._reading = None
-                self._turn_ends = self._loop.time() + TURN
+                self._turn_ends = monotonic() + TURN
 
         if self._error and not self._input:
             raise _lost(self._error)
@@ -302,11 +303,11 @@ class ProtocolStream(asyncio.BufferedProtocol):
         if self._writing:
             async with asyncio.timeout(timeout):
                 await asyncio.shield(self._writing)
-        elif self._transport.is_closing() or self._loop.time() > self._turn_ends:
+        elif self._transport.is_closing() or monotonic() > self._turn_ends:
             # Let the event loop run: the transport can then report a failed write, and a client that pipelines cannot
             # block other sessions.
             await asyncio.sleep(0)
-            self._turn_ends = self._loop.time() + TURN
+            self._turn_ends = monotonic() + TURN
 
         if self._is_lost:
             raise _lost(self._error)
