@@ -1,10 +1,11 @@
 """The module of all strategies exports each of them."""
 
-from collections.abc import Sized
+from collections.abc import Callable
 from types import FunctionType
+from typing import Any
 
 import pytest
-from hypothesis import find, settings
+from hypothesis import Phase, find, settings
 from hypothesis.strategies import SearchStrategy
 
 from smtpcore_adapters.testing import _session_strategies, _value_strategies, strategies
@@ -27,16 +28,57 @@ def test_each_strategy_is_exported() -> None:
     assert set(strategies.__all__) <= set(dir(strategies))
 
 
-STRATEGIES: dict[str, tuple[SearchStrategy[Sized], int]] = {
-    "steps": (strategies.steps(), 2),
-    "hostile steps": (strategies.steps(valid=False), 2),
-    "sessions": (strategies.sessions(), 2),
-    "hostile sessions": (strategies.sessions(valid=False), 2),
-    "hostile lines": (strategies.hostile_lines(), 10),
-    "hostile bodies": (strategies.hostile_bodies(), 40),
-}
+HELO, QUIT = "LineStep(line=b'EHLO c.example')", "LineStep(line=b'QUIT')"
+
+SIMPLEST: list[tuple[str, SearchStrategy[Any], str]] = [
+    ("bodies", strategies.bodies(), "b''"),
+    ("bodies", strategies.bodies(binary=True), "b''"),
+    ("commands", strategies.commands(), "NOOP"),
+    ("commands", strategies.commands(utf8=True), "NOOP"),
+    ("domains", strategies.domains(), "c.example"),
+    ("domains", strategies.domains(utf8=True), "c.example"),
+    ("hostile_bodies", strategies.hostile_bodies(), repr(b"Subject: x\r\n\r\ny\x00\r\n")),
+    ("hostile_lines", strategies.hostile_lines(), "b'XYZZY'"),
+    ("mail_params", strategies.mail_params(), ""),
+    ("mailboxes", strategies.mailboxes(), "a@c.example"),
+    ("mailboxes", strategies.mailboxes(utf8=True), "a@c.example"),
+    ("paths", strategies.paths(), "a@c.example"),
+    ("paths", strategies.paths(null=False, utf8=True), "a@c.example"),
+    ("rcpt_params", strategies.rcpt_params(), ""),
+    ("replies", strategies.replies(), "250 text"),
+    ("replies", strategies.replies(positive=False), "450 text"),
+    ("segments", strategies.segments(b"abcdef"), "[b'abcdef']"),
+    ("sessions", strategies.sessions(), repr([b"EHLO c.example\r\n", b"QUIT\r\n"])),
+    ("sessions", strategies.sessions(valid=False), repr([b"EHLO c.example\r\n", b"QUIT\r\n"])),
+    ("steps", strategies.steps(), f"[{HELO}, {QUIT}]"),
+    ("steps", strategies.steps(senders=["a@c.example"], recipients=["u@s.example"]), f"[{HELO}, {QUIT}]"),
+    ("steps", strategies.steps(lmtp=True), f"[{HELO}, {QUIT}]".replace("EHLO", "LHLO")),
+    ("steps", strategies.steps(valid=False, offers={"AUTH", "STARTTLS"}), f"[{HELO}, {QUIT}]"),
+]
+without_explanation = settings(database=None, phases=[Phase.generate, Phase.shrink])
 
 
-@pytest.mark.parametrize(("strategy", "longest"), STRATEGIES.values(), ids=STRATEGIES)
-def test_simplest_value_is_short(strategy: SearchStrategy[Sized], longest: int) -> None:
-    assert len(find(strategy, lambda _: True, settings=settings(max_examples=5, database=None))) <= longest
+def test_the_simplest_value_of_each_strategy_is_known() -> None:
+    assert {name for name, _, _ in SIMPLEST} == set(strategies.__all__) - {"OFFERS", "stuffed"}
+
+
+@pytest.mark.parametrize(("strategy", "text"), [case[1:] for case in SIMPLEST], ids=[case[0] for case in SIMPLEST])
+def test_each_strategy_shrinks_to_a_short_and_plain_value(strategy: SearchStrategy[object], text: str) -> None:
+    assert str(find(strategy, lambda _: True, settings=without_explanation)) == text
+
+
+@pytest.mark.parametrize(
+    ("strategy", "condition", "text"),
+    [
+        (strategies.segments(b"abcdef"), lambda pieces: len(pieces) > 1, "[b'a', b'bcdef']"),
+        (strategies.paths(), lambda path: not str(path), ""),
+        (strategies.rcpt_params(), bool, " NOTIFY=SUCCESS"),
+        (strategies.bodies(), bool, repr(b"\r\n")),
+        (strategies.replies(), lambda reply: reply.enhanced, "250 2.5.0 text"),
+    ],
+    ids=["segments", "paths", "rcpt_params", "bodies", "replies"],
+)
+def test_value_with_a_property_shrinks_to_a_plain_value(
+    strategy: SearchStrategy[object], condition: Callable[[Any], bool], text: str
+) -> None:
+    assert str(find(strategy, condition, settings=without_explanation)) == text
