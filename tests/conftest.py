@@ -1,6 +1,7 @@
 """Shared by all tests: the Hypothesis profiles, the adapter fixtures, and the number of test processes."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,13 @@ from . import profiles as profiles
 from .adapters.conftest import backend as backend
 from .adapters.conftest import loop_backend as loop_backend
 
-MIN_WORKERS = 4
-"""Test processes on a machine with few processors: many tests wait for servers."""
+MIN_WORKERS = 3
+"""Test processes on a machine with few processors: some tests wait for servers, and each process costs a collection."""
+
+# Compiled modules are kept, also where the environment says otherwise, as in many containers. Else each test process
+# compiles all test modules, and each program that a test starts compiles the packages.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.hookimpl(optionalhook=True)
