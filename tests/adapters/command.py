@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from smtpcore_adapters.cli import main
+from tests.forking import start_python
 
 TIMEOUT = 60.0
 
@@ -94,13 +95,13 @@ def running(
     """Run `smtpcore serve` until the end of the block, on a free port or with `--unix`, and end it with SIGTERM.
 
     Messages are stored in `directory`, unless `stores` is false or the messages are forwarded. `auth` is a user, as
-    USER:PASSWORD.
+    USER:PASSWORD. The process is forked (`tests.forking`), so its command line in a list of processes is another one.
     """
     stores = stores and "--deliver" not in arguments
     directory.mkdir(parents=True, exist_ok=True)
     maildir = directory / "Maildir"
     place = [] if "--unix" in arguments else ["--port", "0"]
-    process = subprocess.Popen(
+    process = start_python(
         command("serve", *place, *(["--maildir", str(maildir)] if stores else []), *arguments),
         stdout=stdout,
         stderr=subprocess.PIPE,

@@ -48,6 +48,7 @@ from smtpcore_adapters.tls import ServerTls
 from tests.adapters.clocks import Clock
 from tests.adapters.fakes import CONFIG, MessageStore, accepting, register
 from tests.adapters.harness import TIMEOUT, Client, Running, module_of, run_in, running, within
+from tests.forking import start_python
 
 EHLO = b"EHLO c.example\r\n"
 MAIL = b"MAIL FROM:<a@c.example>\r\n"
@@ -1462,7 +1463,7 @@ MORE = {
 def test_signal_ends_the_process_with_421_and_status_0(number: signal.Signals, backend: str) -> None:
     program = SERVE.format(module=module_of(backend).__name__, more=MORE.get(backend, "options = {}"))
     command = [sys.executable, "-W", "error", "-c", program]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with start_python(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
             assert process.stdout
             assert process.stderr

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any, Never
@@ -14,6 +13,7 @@ from smtpcore_adapters import AbortConnection, App, Message, Session
 from smtpcore_adapters.server._acceptor import Acceptor
 from tests.adapters.fakes import CONFIG, accepting
 from tests.adapters.harness import TIMEOUT, loop_of, running
+from tests.forking import run_python
 
 ENVELOPE = b"EHLO c.example\r\nMAIL FROM:<a@c.example>\r\nRCPT TO:<u@s.example>\r\nDATA\r\n"
 
@@ -205,7 +205,7 @@ MODULES = {
 def test_system_exit_of_a_handler_ends_the_server_gracefully(name: str, exc: str, status: int | None) -> None:
     module, options = MODULES[name]
     program = PROGRAM.format(module=module, options=options, exc=exc)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    done = run_python([sys.executable, "-c", program], timeout=60)
     lines = done.stdout.splitlines()
     assert lines.count("421 4.3.2 s.example closing: the server is shutting down") == 2, done.stderr
     assert lines.count("ended: shutdown") == 2

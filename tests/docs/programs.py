@@ -17,6 +17,8 @@ import trustme
 from smtpcore_adapters import Address
 from tests.adapters.harness import TIMEOUT, Client
 from tests.docs.test_readme import source_of
+from tests.forking import start_python
+from tests.paths import TESTS
 
 AUTHORITY = trustme.CA()
 
@@ -75,27 +77,6 @@ def next_server():
     server.start()
     return server
 """
-
-CLOCK = """
-import sys
-import threading
-import time
-
-monotonic, wall = time.monotonic, time.time
-jumped = 0.0
-time.monotonic, time.time = (lambda: monotonic() + jumped), (lambda: wall() + jumped)
-
-
-def read_jumps():
-    global jumped
-    for line in sys.stdin:
-        jumped += float(line)
-        print("jumped", flush=True)
-
-
-threading.Thread(target=read_jumps, daemon=True).start()
-"""
-"""The module `clock`: each line of input moves the clock of the process forward by the seconds in the line."""
 
 START = "import example; example.main(0)"
 RUN = """
@@ -377,14 +358,14 @@ class Process:
         self.program = program
         write_certificates(directory)
         (directory / "recorder.py").write_text(RECORDER)
-        (directory / "clock.py").write_text(CLOCK)
+        (directory / "clock.py").write_text((TESTS / "forking" / "clock.py").read_text())
         (directory / "example.py").write_text(source_of(program.source))
         name, source = program.module
         if name:
             (directory / f"{name}.py").write_text(source_of(source))
-        clock = "import clock\n" if program.can_jump else ""
+        clock = "import clock; clock.read_jumps()\n" if program.can_jump else ""
         launch = clock + program.launch.replace("CHANGES", "\n".join(program.changes[change] for change in changes))
-        self.process = subprocess.Popen(
+        self.process = start_python(
             [sys.executable, "-W", "error", "-c", launch],
             cwd=directory,
             stdin=subprocess.PIPE,

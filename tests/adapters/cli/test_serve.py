@@ -21,6 +21,7 @@ import pytest
 
 from tests.adapters.cli.clients import client_context, connect, send
 from tests.adapters.command import TIMEOUT, as_service, run_in_process, running, split_trace
+from tests.forking import start_python
 
 
 def test_accepted_message_is_shown_with_sender_recipient_size_and_subject(tmp_path: Path) -> None:
@@ -600,7 +601,7 @@ def test_each_listener_of_a_file_has_its_own_settings(tmp_path: Path, options: s
     listeners = "[[listener]]\nport = 0\naccept = 'a.example'\n[[listener]]\nunix = 'smtp'\nlmtp = true\n"
     (tmp_path / "smtpcore.toml").write_text(f"{options}\nmax_size = 70_000\n{listeners}")
     command = [sys.executable, "-m", "smtpcore_adapters", "serve"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+    with start_python(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
         try:
             assert process.stderr
             place, path = process.stderr.readline().removeprefix("listening on ").split(" and ")
@@ -624,7 +625,7 @@ def test_each_listener_of_a_file_has_its_own_settings(tmp_path: Path, options: s
 def serving_at(directory: Path, *options: str) -> Iterator[None]:
     """Run `smtpcore serve` with options that say where it listens."""
     command = [sys.executable, "-m", "smtpcore_adapters", "serve", "--maildir", str(directory / "Maildir"), *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with start_python(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr
             assert process.stderr.readline().startswith("listening on ")

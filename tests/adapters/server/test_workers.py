@@ -17,6 +17,7 @@ import pytest
 from smtpcore import Budgets
 from smtpcore_adapters.server._listeners import Listener, listening
 from tests.adapters.harness import has_ipv6
+from tests.forking import start_python
 
 if not hasattr(os, "fork"):  # pragma: no cover
     pytest.skip("this system cannot fork", allow_module_level=True)
@@ -80,7 +81,7 @@ class Parent:
 
 @contextmanager
 def running(program: str) -> Iterator[Parent]:
-    process = subprocess.Popen(
+    process = start_python(
         [sys.executable, "-W", "error", "-c", PROGRAM.format(program)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
