@@ -12,11 +12,7 @@ import pytest
 
 from tests.paths import ROOT
 
-SUITE = (
-    "tests/smtpcore/test_connection.py",
-    "tests/smtpcore/test_client.py",
-    "tests/adapters/client/test_connecting_over_sockets.py",
-    "tests/adapters/client/test_over_sockets.py",
+SERVERS = (
     "tests/adapters/server/test_asyncio.py",
     "tests/adapters/streams/test_socket_stream.py",
     "tests/adapters/streams/test_wakeup.py",
@@ -24,23 +20,36 @@ SUITE = (
     "tests/adapters/test_contract.py",
     "tests/adapters/test_maildir.py",
     "tests/adapters/test_socket.py",
+)
+SUITE = (
+    *SERVERS,
+    "tests/smtpcore/test_connection.py",
+    "tests/smtpcore/test_client.py",
+    "tests/adapters/client/test_connecting_over_sockets.py",
+    "tests/adapters/client/test_over_sockets.py",
     "tests/adapters/testing/test_received.py",
     "tests/adapters/testing/test_server.py",
 )
+ON_WINDOWS = "tests/platforms/checks_on_windows.py"
+ON_MACOS = "tests/platforms/checks_on_macos.py"
 
 
+def test_servers_work_on_simulated_windows() -> None:
+    run_suite("windows", "proactor", ON_WINDOWS, *SERVERS)
+
+
+@pytest.mark.long
 @pytest.mark.parametrize(
     "system",
-    [
-        ("windows", "proactor", "tests/platforms/checks_on_windows.py"),
-        pytest.param(("windows", "selector", "tests/platforms/checks_on_windows.py"), marks=pytest.mark.long),
-        pytest.param(("macos", "tests/platforms/checks_on_macos.py"), marks=pytest.mark.long),
-    ],
+    [("windows", "proactor", ON_WINDOWS), ("windows", "selector", ON_WINDOWS), ("macos", ON_MACOS)],
     ids=" ".join,
 )
 def test_suite_passes_on_a_simulated_system(system: tuple[str, ...]) -> None:
-    name, *arguments = system
-    command = [sys.executable, "-m", f"tests.platforms.{name}", *arguments, *SUITE]
+    run_suite(*system, *SUITE)
+
+
+def run_suite(system: str, *arguments: str) -> None:
+    command = [sys.executable, "-m", f"tests.platforms.{system}", *arguments]
     # PYTEST_ADDOPTS of this run may change how much is printed.
     environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)

@@ -8,6 +8,7 @@ the next steps, such as TLS. From each new position all actions are tried, so th
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
 from typing import Any, Protocol
 
@@ -85,8 +86,8 @@ class Session(Protocol):
     def moves(self) -> Mapping[Role, set[Move]]:
         """The transitions of each end."""
 
-    def act(self, action: Any) -> bool:
-        """Perform an action. Return False if it is impossible in this position."""
+    def act(self, action: Any) -> bool | None:
+        """Perform an action. Return False if it proves impossible in this position, or None if it was not begun."""
 
 
 @dataclass
@@ -120,15 +121,22 @@ def explore(start: Callable[[], Session], actions: Sequence[Any]) -> Paths:
     while waiting:
         here = waiting.popleft()
         path = paths.shortest[here]
+        session = None
         for action in actions:
-            session = start()
-            assert all(map(session.act, path)), f"a path cannot be repeated: {path}"
-            if not session.act(action):
+            if session is None:
+                session = start()
+                assert all(map(session.act, path)), f"a path cannot be repeated: {path}"
+            is_done = session.act(action)
+            if is_done is None:
                 continue
 
-            there = session.position
+            tried, session = session, None
+            if not is_done:
+                continue
+
+            there = tried.position
             paths.steps[here].add(there)
-            for role, moves in session.moves.items():
+            for role, moves in tried.moves.items():
                 paths.moves[role] |= moves
             if there not in paths.shortest:
                 assert len(path) < BOUND, f"{there} is farther than the bound"
@@ -194,7 +202,7 @@ class ServerAlone:
         server = self.server
         return (server.state, server.tls)
 
-    def act(self, action: Any) -> bool:
+    def act(self, action: Any) -> bool | None:
         server = self.server
         match action:
             case "handshake":
@@ -208,7 +216,7 @@ class ServerAlone:
 
         octets, reply_class, *piece = action
         if server.state in (State.CLOSED, State.TLS) or (octets == b"") is not (server.state is State.CONNECTED):
-            return False
+            return None
         if octets:
             server.receive_data(octets)
         return self.reply(reply_class, *piece)
@@ -239,10 +247,10 @@ class ServerAlone:
         return not server.trailing_data  # an action is one request
 
 
-def shake_hands(*ends: Connection | ClientConnection) -> bool:
-    """Start TLS at all ends. Return False if that is impossible."""
+def shake_hands(*ends: Connection | ClientConnection) -> bool | None:
+    """Start TLS at all ends. Return None if that is impossible."""
     if any(end.waiting_for is not Wait.TLS for end in ends):
-        return False
+        return None
     for end in ends:
         end.tls_established()
     return True
@@ -302,7 +310,7 @@ class ClientAlone:
         client = self.client
         return (client.state, client.tls, client.octets_left > 0)
 
-    def act(self, action: Any) -> bool:
+    def act(self, action: Any) -> bool | None:
         client = self.client
         match action:
             case "handshake":
@@ -315,8 +323,8 @@ class ClientAlone:
                 return self.take()
 
         requests, classes = action
-        if client.state in (State.CLOSED, State.TLS):
-            return False
+        if client.state in (State.CLOSED, State.TLS) or (requests and not client.may_send(requests[0])):
+            return None
         for request in requests:
             if not client.may_send(request):
                 return False
@@ -367,14 +375,16 @@ class Joined:
             assert end.state is self.server.state
         return (self.server.state, self.server.tls)
 
-    def act(self, action: Any) -> bool:
+    def act(self, action: Any) -> bool | None:
         client, server = self.client, self.server
         if action == "handshake":
             return shake_hands(client, server)
 
         requests, reply_class = action
         if server.state in (State.CLOSED, State.TLS) or (requests == ()) is not (server.state is State.CONNECTED):
-            return False
+            return None
+        if requests and not client.may_send(requests[0]):
+            return None
         for request in requests:
             if not client.may_send(request):
                 return False
@@ -404,24 +414,34 @@ class Joined:
 # Results of the explorations
 
 
-@pytest.fixture(scope="module")
+@cache
+def explore_server(*, lmtp: bool) -> Paths:
+    return explore(lambda: ServerAlone(LMTP if lmtp else EVERYTHING), SERVER_ACTIONS)
+
+
+@cache
+def explore_client(*, lmtp: bool) -> Paths:
+    return explore(lambda: ClientAlone(lmtp=lmtp), CLIENT_ACTIONS)
+
+
+@pytest.fixture
 def server_paths() -> Paths:
-    return explore(ServerAlone, SERVER_ACTIONS)
+    return explore_server(lmtp=False)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def lmtp_server_paths() -> Paths:
-    return explore(lambda: ServerAlone(LMTP), SERVER_ACTIONS)
+    return explore_server(lmtp=True)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def client_paths() -> Paths:
-    return explore(ClientAlone, CLIENT_ACTIONS)
+    return explore_client(lmtp=False)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def lmtp_client_paths() -> Paths:
-    return explore(lambda: ClientAlone(lmtp=True), CLIENT_ACTIONS)
+    return explore_client(lmtp=True)
 
 
 @pytest.fixture(scope="module")

@@ -43,14 +43,13 @@ from smtpcore._state import IN_BODY
 from ..playbook import NEED_NO_REPLY
 from .test_both_ends import EVERYTHING, MAIL, QUESTIONS, RCPT, best
 from .test_every_path import (
-    CLIENT_ACTIONS,
     LINES,
     LMTP,
     REPLIES,
-    SERVER_ACTIONS,
     ClientAlone,
     ServerAlone,
-    explore,
+    explore_client,
+    explore_server,
     next_event,
 )
 
@@ -136,7 +135,7 @@ def take(server: Connection) -> Event:
 def servers() -> list[Situation[Connection]]:
     found: dict[tuple[object, ...], Situation[Connection]] = {}
     for config in (EVERYTHING, LMTP):
-        for path in explore(partial(ServerAlone, config), SERVER_ACTIONS).shortest.values():
+        for path in explore_server(lmtp=config.lmtp).shortest.values():
             for octets in (None, b"", *INPUTS):
                 for part in (b"", b"x\r\n") if octets and octets.startswith(b"BURL") else (b"",):
                     if octets and server_after(config, path, None).state in (State.CONNECTED, State.TLS):
@@ -164,7 +163,7 @@ def client_after(path: tuple[object, ...], requests: tuple[Request, ...], *, lmt
 def clients() -> list[Situation[ClientConnection]]:
     found: dict[tuple[object, ...], Situation[ClientConnection]] = {}
     for lmtp in (False, True):
-        for path in explore(partial(ClientAlone, lmtp=lmtp), CLIENT_ACTIONS).shortest.values():
+        for path in explore_client(lmtp=lmtp).shortest.values():
             for requests in ((), *QUESTIONS, (MAIL, RCPT), (MAIL, RCPT, Data()), (Data(), DataEnd())):
                 situation = Situation(f"{path} {requests}", partial(client_after, path, requests, lmtp=lmtp))
                 client = situation.make()

@@ -119,7 +119,7 @@ def test_corrected_line_is_correct_except_in_its_values(line: str) -> None:
 @pytest.mark.parametrize("fake", FAKE_ENDS.values(), ids=FAKE_ENDS)
 @given(before=texts, after=texts)
 @example(before=b"one", after=b"two\r\n.\nthree")
-@quickly
+@examples(15)  # for each of 32 combinations
 def test_normalized_message_has_one_end_for_every_server(
     form: Bodies, fake: bytes, before: bytes, after: bytes
 ) -> None:
