@@ -146,6 +146,9 @@ class _Attempts:
         assert isinstance(offered, tuple)
         self._driver = driver
         self._credentials = credentials
+        if names is not None and not any(name.endswith("-PLUS") for name in names):
+            # RFC 5802 section 6: a client that does not use the bindings must not say that the server offers no -PLUS.
+            channel = replace(channel, bindings=())
         self._channel = channel
         self._names = names
         self._plaintext_auth = plaintext_auth

@@ -3,7 +3,7 @@
 # RFC 5929 section 4: the binding `tls-server-end-point` is a hash of the server's certificate. Python does not report
 # to a server which certificate it has sent, so `ServerContext` remembers the certificate that was loaded.
 #
-# RFC 9266: the binding `tls-exporter` is a secret of the TLS session. Python 3.13 cannot export such secrets: its
+# RFC 9266: the binding `tls-exporter` is a secret of the TLS session. Python 3.14 cannot export such secrets: its
 # `get_channel_binding` knows only `tls-unique`, which is not safe if a session was resumed (RFC 7677 section 4). This
 # module asks for `tls-exporter` anyway. So the binding is used when Python supports it, or when the context has a
 # subclass of `SSLObject` as its `sslobject_class` whose `get_channel_binding` supports it.

@@ -253,6 +253,14 @@ def test_mechanism_without_binding_does_not_follow_a_535_to_a_plus_mechanism() -
     assert tried(book) == [b"SCRAM-SHA-256-PLUS"]
 
 
+def test_selected_mechanism_without_plus_claims_no_channel_binding() -> None:
+    book = logging_in("SCRAM-SHA-256-PLUS SCRAM-SHA-256", WRONG, auth_mechanisms=["SCRAM-SHA-256"])
+    book.stream.bindings = (END_POINT,)
+    refused(book)
+    (initial,) = [line.split()[2] for line in book.sent if line.startswith(b"AUTH ")]
+    assert b64decode(initial).startswith(b"n,,")
+
+
 def test_next_type_of_binding_is_used_if_the_server_lacks_the_first_one() -> None:
     book = logging_in("SCRAM-SHA-256-PLUS PLAIN", WRONG, WRONG)
     book.stream.bindings = (EXPORTER, END_POINT)

@@ -196,6 +196,19 @@ def test_bare_newline_accepted_as_line_end_is_one_breach() -> None:
     assert lines[-1].state == "CLOSED"
 
 
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [(b"HELP 0\n", 501), (b"HELP 0\rX\r\n", 501), (b"NOOP " + b"x" * 3000 + b"\r\n", 500), (b"NO\0OP\r\n", 500)],
+)
+def test_line_after_a_refused_line_is_a_command_again(line: bytes, code: int) -> None:
+    client = b"EHLO c.example\r\n" + line + b"NOOP\r\nQUIT\r\n"
+    lines = explain(join(client, f"220 s\r\n250 s\r\n{code} no\r\n250 OK\r\n221 bye\r\n".encode()))
+
+    assert len(found(lines)) == 1
+    assert [each.events for each in lines if each.side is Side.CLIENT][-2:] == [["NOOP"], ["QUIT"]]
+    assert lines[-1].state == "CLOSED"
+
+
 def test_bare_cr_in_the_last_line_of_a_recording_is_one_breach() -> None:
     lines = explain(join(b"EHLO c\r\nMAIL FROM:<a@b>\rX", b"220 s\r\n250 s\r\n250 OK\r\n"))
 

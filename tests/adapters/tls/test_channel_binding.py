@@ -157,3 +157,8 @@ def test_connection_without_an_exported_secret_has_only_the_binding_of_the_certi
 
     server, _ = shaken(server_context(*files), Empty, ssl.TLSVersion.TLSv1_3)
     assert [binding.type for binding in bindings_of(server)] == ["tls-server-end-point"]
+
+
+def test_documentation_is_right_that_python_has_no_tls_exporter() -> None:
+    # If this test fails on a new Python: change docs/sending.md and docs/extensions.md, and the comment of the module.
+    assert ssl.CHANNEL_BINDING_TYPES == ["tls-unique"]
