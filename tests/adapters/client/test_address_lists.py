@@ -25,7 +25,15 @@ def test_text_has_one_or_more_addresses(text: str, addresses: list[str]) -> None
 
 @pytest.mark.parametrize(
     "text",
-    ["no body", "a b@c.example", "a@c.example <b@c.example>", "<>, a@c.example", "a@c.example; b@c.example", "x <a"],
+    [
+        "no body",
+        "a b@c.example",
+        "a@c.example <b@c.example>",
+        "<>, a@c.example",
+        "a@c.example; b@c.example",
+        "x <a",
+        "x <",
+    ],
 )
 def test_malformed_text_is_an_error(text: str) -> None:
     with pytest.raises(LocalProtocolError, match="is not a path"):
