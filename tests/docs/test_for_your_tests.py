@@ -40,6 +40,12 @@ def test_pair_calls_the_handlers() -> None:
     assert names["pair"].client.transaction.recipients == []
 
 
+def test_greylist_is_tested_with_a_pair() -> None:
+    names = run_example("import Clock, Inbox, SmtpPair")
+
+    assert names["clock"]() == 300
+
+
 def test_number_of_checks_is_documented() -> None:
     from smtpcore_adapters.check import CHECKS
 

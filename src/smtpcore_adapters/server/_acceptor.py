@@ -150,7 +150,7 @@ class Acceptor:
         The only exceptions of the coroutine are those that cancel the session. `listener` is the listener that accepted
         the connection; by default the first one.
         """
-        loop = self._make_loop(stream, listener or self.listeners[0])
+        loop = self.loop_for(stream, listener or self.listeners[0])
         if len(self._loops) >= 2 * self._limits.connections:
             loop.reach("connections")  # sending refusals would use too many sockets
             return stream.aclose(0)
@@ -161,7 +161,8 @@ class Acceptor:
 
         return loop.run()
 
-    def _make_loop(self, stream: Stream, listener: Listener) -> SessionLoop:
+    def loop_for(self, stream: Stream, listener: Listener) -> SessionLoop:
+        """Return the session of one connection. The caller must run it. The limit of sessions is not checked."""
         settings = self._settings_of[listener]
         is_proxy = stream.peer in settings.proxies
         is_trusted = not is_proxy and stream.peer in settings.trusted

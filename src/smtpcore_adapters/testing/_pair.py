@@ -1,17 +1,16 @@
 """A client and a server connected in memory, for tests without sockets, threads and event loops."""
 
-# The session is the same coroutine as on every adapter. The coroutine runs until it waits for the client's octets, and
-# is resumed when octets are available. A handler must not await anything else: without an event loop nothing would
-# resume the session.
-
-from collections.abc import Callable, Coroutine, Generator, Sequence
-from ssl import PROTOCOL_TLS_SERVER, SSLContext
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import replace
+from typing import Any, Self, TypedDict
 
 from smtpcore import (
     NEED_TLS,
     Answered,
+    Auth,
     Bodies,
+    Budgets,
     ClientConfig,
     ClientConnection,
     Config,
@@ -24,146 +23,99 @@ from smtpcore import (
     Rcpt,
     Reply,
     Request,
+    Rset,
+    check_values,
 )
 
 from ..recipients import AnyRecipient
 from ..server._app import App
-from ..server._config import effective_config
-from ..server._limits import Timeouts
+from ..server._config import default_mechanisms
+from ..server._limits import Limits, Timeouts
+from ..server._mechanisms import MechanismExchange
 from ..server._session import Session
-from ..server._session_loop import SessionLoop
-from ..streams._stream import Address, Interrupted, Stream
+from ..streams._stream import Address
 from ..tls._info import Tls
+from ._memory import DEFAULT_TLS, LOCAL, PEER, Clock, MemoryServer, MemorySession, MemoryStream
 from ._received import Inbox
 
-T = TypeVar("T")
-
-_NEEDS_INPUT = object()
-"""The value that the session yields when it waits for the client's octets."""
+_MECHANISM = "TESTING"
+"""The SASL mechanism with which a client of a pair logs in as `identity`."""
 
 
-class _NeedsInput:
-    def __await__(self) -> Generator[object, None, None]:
-        yield _NEEDS_INPUT
-
-
-class _MemoryStream:
-    """A `Stream` between a session and its `SmtpPair`."""
-
-    def __init__(self) -> None:
-        self.peer: Address | None = Address("192.0.2.1", 49152)
-        self.local: Address | None = Address("192.0.2.25", 25)
-        self.tls: Tls | None = None
-        self.input: list[bytes] = []
-        self._output = bytearray()
-        self._now = 0.0
-        self._is_interrupted = False
-
-    def clock(self) -> float:
-        return self._now
-
-    async def receive(self, timeout: float) -> bytes:
-        while not self.input and not self._is_interrupted:
-            await _NeedsInput()
-
-        if self._is_interrupted:
-            self._is_interrupted = False
-            raise Interrupted
-
-        return self.input.pop(0)
-
-    async def send(self, data: bytes, timeout: float) -> None:
-        self._output += data
-
-    def take_output(self) -> bytes:
-        """Remove and return the octets that the session has sent."""
-        output = bytes(self._output)
-        self._output.clear()
-        return output
-
-    async def start_tls(
-        self, context: SSLContext, timeout: float, *, server_name: str | None = None, received: bytes = b""
-    ) -> None:
-        self.tls = Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384")
-
-    async def sleep(self, seconds: float) -> None:
-        self._now += seconds
-
-    async def aclose(self, timeout: float) -> None:
-        pass
-
-    def reset_on_close(self) -> None:
-        self._output.clear()
-
-    def has_input(self) -> bool:
-        return bool(self.input)
-
-    async def receive_arrived(self) -> bytes | None:
-        return self.input.pop(0) if self.input else None
-
-    async def open(
-        self, host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
-    ) -> Stream:
-        raise OSError("a pair in memory has no network: use a server with sockets in this test")
-
-    def interrupt(self) -> None:
-        self._is_interrupted = True
-
-    async def check_cancelled(self) -> None:
-        pass
-
-    async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
-        return function(*args)
-
-    def run_async(self, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any) -> T:
-        return _complete(function(*args))
-
-
-def _complete(coroutine: Coroutine[Any, Any, T]) -> T:
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-
-    coroutine.close()
-    raise RuntimeError(_CANNOT_WAIT)
-
-
-_CANNOT_WAIT = "a handler awaits something that needs an event loop: use a server with sockets in this test"
+class _Arguments(TypedDict):
+    app: App[Any] | None
+    config: Config | None
+    client_config: ClientConfig | None
+    peer: Address | str | None
+    local: Address | str | None
+    tls: Tls | bool
+    identity: str | None
+    clock: Clock | None
 
 
 class SmtpPair:
     """A client, and a server that calls the handlers of `app`; by default the server accepts every message.
 
-    The server's clock advances only by the seconds that handlers `sleep`. STARTTLS succeeds at once, and nothing is
-    encrypted. A method raises `RemoteProtocolError` if the dialogue cannot continue, for example because the server
+    The time passes only by `advance`, and by the seconds that handlers `sleep`. STARTTLS succeeds at once, and nothing
+    is encrypted. A method raises `RemoteProtocolError` if the dialogue cannot continue, for example because the server
     dropped the connection.
+
+    Handlers may await `session.sleep`, `session.run_blocking` and the message, but nothing that needs asyncio, trio or
+    anyio: then the method that runs the handler raises `RuntimeError`. Test such handlers with a server with sockets,
+    for example `SmtpServer`.
+
+    Args:
+        app: The handlers.
+        config: The configuration of the server.
+        client_config: The configuration of the client.
+        peer: The client's address; a string is an IP address. None for a client of a Unix socket.
+        local: The server's address.
+        tls: Whether TLS begins before the greeting. A `Tls` has the parameters of the session, such as the subject of
+            the client's certificate; it is used for STARTTLS too, if `config` has `starttls`.
+        identity: The user as which the client has logged in already, without a call of an `auth` handler. The client
+            has then sent EHLO.
+        budgets: The time limits of a session.
+        timeouts: The delays of a session.
+        limits: The limits of an address. `another` makes further clients of the same server.
+        clock: The clock of the server, which other parts of the test may read.
     """
 
     def __init__(
-        self, app: App[Any] | None = None, *, config: Config | None = None, client_config: ClientConfig | None = None
+        self,
+        app: App[Any] | None = None,
+        *,
+        config: Config | None = None,
+        client_config: ClientConfig | None = None,
+        peer: Address | str | None = PEER,
+        local: Address | str | None = LOCAL,
+        tls: Tls | bool = False,
+        identity: str | None = None,
+        budgets: Budgets | None = None,
+        timeouts: Timeouts | None = None,
+        limits: Limits | None = None,
+        clock: Clock | None = None,
     ) -> None:
+        given = {"config": config, "client_config": client_config, "app": app, "identity": identity, "clock": clock}
+        check_values({**given, "peer": peer, "local": local, "tls": tls}, _Arguments)
         self.messages: Inbox = Inbox()
         """The messages that the server has received; unused with an `app` of your own."""
-        self.client: ClientConnection = ClientConnection(client_config or ClientConfig(hostname="c.example"))
-        """The client's end."""
-        self._stream = _MemoryStream()
         served = app or self._default_app()
-        given = config or Config(hostname="s.example", bodies=Bodies.CHUNKS)
-        self._loop = SessionLoop(
-            served,
-            self._stream,
-            effective_config(given, served, _NO_TLS if given.starttls else None),
-            timeouts=Timeouts(),
-            tls=_NO_TLS,
-            clock=self._stream.clock,
+        config = config or Config(hostname="s.example", bodies=Bodies.CHUNKS)
+        client_config = client_config or ClientConfig(hostname="c.example")
+        if identity is not None:
+            served, config, client_config = _with_login(served, config, client_config, identity)
+        self.clock: Clock = clock or Clock()
+        """The clock of the server."""
+        self._identity = identity
+        self._client_config = client_config
+        self._tls = tls
+        self._timeouts = timeouts or Timeouts()
+        has_tls_first = tls is True or (isinstance(tls, Tls) and not config.starttls)
+        self._server = MemoryServer(
+            served, config, self.clock, implicit_tls=has_tls_first, budgets=budgets, timeouts=timeouts, limits=limits
         )
-        self._session = self._loop.run()
-        self._is_over = False
-        (greeting,) = self.exchange()
-        self.greeting: Reply = greeting.reply
-        """The server's first reply."""
+        self._has_tls_first = has_tls_first
+        self._connect(peer, local)
 
     def _default_app(self) -> App[Any]:
         app = App()
@@ -171,10 +123,37 @@ class SmtpPair:
         app.include(self.messages)
         return app
 
+    def _connect(self, peer: Address | str | None, local: Address | str | None) -> None:
+        stream = MemoryStream(
+            self.clock,
+            peer=Address(peer, PEER.port) if isinstance(peer, str) else peer,
+            local=Address(local, LOCAL.port) if isinstance(local, str) else local,
+            tls=self._tls if isinstance(self._tls, Tls) else DEFAULT_TLS,
+        )
+        self._memory = MemorySession(self._server, stream)
+        self.client: ClientConnection = ClientConnection(self._client_config, implicit_tls=self._has_tls_first)
+        """The client's end."""
+        answers = self.exchange() or self.advance(self._timeouts.greeting_delay)
+        self.greeting: Reply = answers[0].reply
+        """The server's first reply."""
+        if self._identity is not None and self.greeting.is_positive:
+            self.hello()
+            self.ask(Auth(_MECHANISM))
+
+    def another(self, *, peer: Address | str | None = PEER, local: Address | str | None = LOCAL) -> Self:
+        """Connect another client to the same server, and return the new pair.
+
+        The handlers, the limits, the clock and `messages` are shared, and the client has the same `tls` and `identity`.
+        """
+        check_values({"peer": peer, "local": local}, _Arguments)
+        pair = copy(self)
+        pair._connect(peer, local)
+        return pair
+
     @property
     def session(self) -> Session[Any]:
         """The server's end."""
-        return self._loop.session
+        return self._memory.session
 
     # Commands and messages
 
@@ -182,23 +161,26 @@ class SmtpPair:
         """Transfer octets in both directions until neither end has more to send, and return the replies received."""
         answers: list[Answered] = []
         while True:
+            self._shake_hands(answers)
             sent = self.client.data_to_send()
-            if sent:
-                self._stream.input.append(sent)
-
-            self._step()
-            received = self._stream.take_output()
+            received = self._memory.send(*([sent] if sent else []))
             if received:
                 self.client.receive_data(received)
-            elif self._is_over:
+            elif self._memory.is_over:
                 self.client.receive_data(b"")
 
-            while isinstance(event := self.client.next_event(), Answered):
-                answers.append(event)
-            if event is NEED_TLS:
-                self.client.tls_established()
+            event = self._shake_hands(answers)
             if isinstance(event, ConnectionClosed) or not (sent or received):
                 return answers
+
+    def _shake_hands(self, answers: list[Answered]) -> object:
+        """Take the events of the client, and do the TLS handshake if it is due. Return the last event."""
+        while isinstance(event := self.client.next_event(), Answered):
+            answers.append(event)
+        if event is NEED_TLS:
+            self.client.tls_established()
+
+        return event
 
     def ask(self, request: Request) -> Reply:
         """Send a command or SASL response, and return the reply."""
@@ -213,51 +195,57 @@ class SmtpPair:
         """Send a message, and return the replies to MAIL and all commands after it.
 
         EHLO is sent first if this session has sent none. The message goes to the accepted recipients; if no recipient
-        is accepted, DATA is not sent.
+        is accepted, DATA is not sent. A transaction that ends without a message is cleared with RSET, whose reply is
+        not returned, so that the next message can be sent.
         """
         if self.client.helo is None:
             self.hello()
 
         replies = [self.ask(Mail(Path(sender)))]
-        if self.client.transaction is None:
-            return replies
-
-        replies += [self.ask(Rcpt(Path(recipient))) for recipient in recipients]
-        if not self.client.transaction.recipients:
-            return replies
-
-        replies.append(self.ask(Data()))
-        if replies[-1].is_positive:
-            self.client.send(DataChunk(content))
-            self.client.send(DataEnd())
-            replies += [answer.reply for answer in self.exchange()]
+        replies += [self.ask(Rcpt(Path(recipient))) for recipient in recipients if self.client.transaction]
+        if self.client.transaction and self.client.transaction.recipients:
+            replies.append(self.ask(Data()))
+            if replies[-1].is_positive:
+                self.client.send(DataChunk(content))
+                self.client.send(DataEnd())
+                replies += [answer.reply for answer in self.exchange()]
+        if self.client.transaction:
+            self.ask(Rset())
 
         return replies
 
+    def advance(self, seconds: float) -> list[Answered]:
+        """Let `seconds` pass, and return the replies that come without a command: a 421 if a time limit is exceeded."""
+        output = self._memory.advance(seconds)
+        if output:
+            self.client.receive_data(output)
+        return self.exchange()
+
     def shut_down(self) -> list[Answered]:
         """Shut the server down gracefully, and return its replies: a 421."""
-        self._loop.drain()
+        self._memory.drain()
         return self.exchange()
 
     def close(self) -> None:
         """Close the client's end, so that the session ends."""
-        self._stream.input.append(b"")
-        self._step()
-
-    def _step(self) -> None:
-        if self._is_over:
-            return
-        try:
-            wanted = self._session.send(None)
-        except StopIteration:
-            self._is_over = True
-            return
-
-        if wanted is not _NEEDS_INPUT:
-            self._is_over = True
-            self._session.close()
-            raise RuntimeError(_CANNOT_WAIT)
+        self._memory.send(b"")
 
 
-_NO_TLS = SSLContext(PROTOCOL_TLS_SERVER)
-"""A placeholder for the TLS context, which `_MemoryStream` ignores."""
+def _with_login(
+    app: App[Any], config: Config, client_config: ClientConfig, identity: str
+) -> tuple[App[Any], Config, ClientConfig]:
+    """Return the arguments for a server with a mechanism that accepts `identity`, and for its client."""
+
+    async def log_in(session: Session[Any], exchange: MechanismExchange) -> str:
+        return identity
+
+    served = copy(app)
+    served.mechanisms = {**app.mechanisms, _MECHANISM: log_in}
+    names = (*config.auth_mechanisms, _MECHANISM) if config.auth_mechanisms else default_mechanisms(served)
+    plain = config.plaintext_auth
+    allowed = True if plain is True else (*(plain or ()), _MECHANISM)
+    return (
+        served,
+        replace(config, auth_mechanisms=names, plaintext_auth=allowed),
+        replace(client_config, plaintext_auth=True),
+    )

@@ -1,11 +1,12 @@
 """`SmtpPair`: a client and a server connected in memory."""
 
-from collections.abc import Generator
+from typing import Any
 
 import pytest
 
 from smtpcore import (
     Auth,
+    Budgets,
     ClientConfig,
     Config,
     ConnectionClosed,
@@ -21,19 +22,10 @@ from smtpcore import (
     StartTls,
     State,
 )
-from smtpcore_adapters import App, Message, Session, open_client
-from smtpcore_adapters.testing import Inbox, SmtpPair
-from smtpcore_adapters.testing._pair import _complete, _MemoryStream
+from smtpcore_adapters import Address, App, Limits, Message, Session, Timeouts, Tls, open_client
+from smtpcore_adapters.testing import Clock, Inbox, SmtpPair
 from smtpcore_adapters.users import Users
 from tests.adapters.fakes import accepting
-
-
-class Never:
-    """An awaitable that needs an event loop to finish."""
-
-    def __await__(self) -> Generator[str, None, None]:
-        yield "not yet"
-
 
 CONTENT = b"Subject: hello\r\n\r\n.body\r\n"
 
@@ -155,18 +147,6 @@ def test_handler_sleeps_and_calls_blocking_functions_without_delay() -> None:
     assert SmtpPair(app).ask(Noop()).lines == ("done".upper(),)
 
 
-def test_handler_that_awaits_an_event_loop_is_a_runtime_error() -> None:
-    app = App()
-
-    @app.on("NOOP")
-    async def wait(session: Session, noop: Noop) -> None:
-        await Never()
-
-    pair = SmtpPair(app)
-    with pytest.raises(RuntimeError, match="use a server with sockets"):
-        pair.ask(Noop())
-
-
 def test_handler_cannot_open_a_network_connection() -> None:
     app = App()
 
@@ -206,20 +186,6 @@ def test_shutdown_sends_421() -> None:
     assert pair.client.state is State.CLOSED
 
 
-def test_pair_stream_implements_the_stream_interface() -> None:
-    async def double(number: int) -> int:
-        return 2 * number
-
-    async def wait() -> None:
-        await Never()
-
-    stream = SmtpPair()._stream
-    assert not stream.has_input()
-    assert stream.run_async(double, 21) == 42
-    with pytest.raises(RuntimeError, match="event loop"):
-        stream.run_async(wait)
-
-
 def test_client_fails_after_the_server_closed_the_connection() -> None:
     app = App()
     app.on("NOOP")(lambda session, noop: Reply(421, "closing"))
@@ -254,7 +220,150 @@ def test_base_exception_of_a_handler_gives_451() -> None:
     assert pair.ask(Quit()).code == 221
 
 
-def test_stream_of_a_pair_returns_only_what_has_arrived() -> None:
-    stream = _MemoryStream()
-    stream.input += [b"one", b"two"]
-    assert [_complete(stream.receive_arrived()) for _ in range(3)] == [b"one", b"two", None]
+# Transactions that end without a message
+
+
+def greylisting(clock: Clock) -> App:
+    """Return an app that accepts a client's address 300 seconds after its first attempt."""
+    app = accepting(Inbox())
+    seen: dict[str, float] = {}
+
+    @app.on("RCPT")
+    def defer(session: Session, rcpt: Rcpt) -> Reply | None:
+        assert session.peer
+        first = seen.setdefault(session.peer.host, clock())
+        return None if clock() >= first + 300 else Reply(451, "Greylisted", enhanced="4.7.1")
+
+    first = app.handlers["RCPT"]
+    assert isinstance(first, list)
+    first.reverse()
+    return app
+
+
+def codes(replies: list[Reply]) -> list[int]:
+    return [reply.code for reply in replies]
+
+
+def test_deliver_again_after_a_greylist_refused_every_recipient() -> None:
+    clock = Clock()
+    pair = SmtpPair(greylisting(clock), clock=clock)
+    assert codes(pair.deliver("a@c.example", ["b@s.example", "c@s.example"], CONTENT)) == [250, 451, 451]
+    assert pair.client.state is State.READY
+
+    other = pair.another(peer="192.0.2.2")
+    pair.advance(299)
+    assert codes(pair.deliver("a@c.example", ["b@s.example"], CONTENT)) == [250, 451]
+    pair.advance(1)
+    assert codes(pair.deliver("a@c.example", ["b@s.example"], CONTENT)) == [250, 250, 354, 250]
+    assert codes(other.deliver("a@c.example", ["b@s.example"], CONTENT)) == [250, 451]
+
+
+def test_deliver_again_after_data_was_refused() -> None:
+    app = accepting(Inbox())
+    answers = [Reply(451, "Not now"), None]
+    app.on("DATA")(lambda session, data: answers.pop(0))
+    pair = SmtpPair(app)
+
+    assert codes(pair.deliver("a@c.example", ["b@s.example"], CONTENT)) == [250, 250, 451]
+    assert codes(pair.deliver("a@c.example", ["b@s.example"], CONTENT)) == [250, 250, 354, 250]
+
+
+def test_deliver_ends_when_the_server_closes_the_connection() -> None:
+    app = App()
+    app.on("RCPT")(lambda session, rcpt: Reply(421, "closing"))
+
+    assert codes(SmtpPair(app).deliver("a@c.example", ["b@s.example", "c@s.example"], CONTENT)) == [250, 421]
+
+
+# The properties of the session
+
+
+def test_options_set_the_properties_of_the_session() -> None:
+    tls = Tls("TLSv1.2", "AES128-SHA", subject="CN=tim")
+    pair = SmtpPair(peer=Address("198.51.100.7", 5), local="2001:db8::25", tls=tls, identity="tim")
+    pair.deliver("a@c.example", ["b@s.example"], CONTENT)
+
+    received = pair.messages[0]
+    assert (str(received.peer), received.tls, received.identity) == ("198.51.100.7:5", tls, "tim")
+    assert str(pair.session.local) == "[2001:db8::25]:25"
+    assert SmtpPair(peer=None).session.peer is None
+
+
+def test_tls_comes_before_the_greeting() -> None:
+    pair = SmtpPair(tls=True)
+
+    assert pair.client.tls
+    assert pair.session.tls
+    assert codes(pair.deliver("a@c.example", ["b@s.example"], CONTENT)) == [250, 250, 354, 250]
+
+
+def test_starttls_uses_the_given_tls() -> None:
+    tls = Tls("TLSv1.2", "AES128-SHA")
+    pair = SmtpPair(tls=tls, config=Config(hostname="s.example", starttls=True))
+    assert not pair.client.tls
+    pair.hello()
+    pair.ask(StartTls())
+
+    assert pair.session.tls == tls
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Config(hostname="s.example", require_auth=True, auth_mechanisms=("PLAIN",)),
+        Config(hostname="s.example", plaintext_auth=True, auth_mechanisms=("PLAIN",)),
+        Config(hostname="s.example", plaintext_auth=("PLAIN",), auth_mechanisms=("PLAIN",)),
+    ],
+    ids=["after TLS", "in plaintext", "PLAIN in plaintext"],
+)
+def test_identity_is_added_to_the_mechanisms_of_the_configuration(config: Config) -> None:
+    app = accepting(Inbox())
+    app.include(Users({"ann": "secret"}))
+    pair = SmtpPair(app, config=config, identity="tim")
+
+    assert pair.session.identity == "tim"
+    assert codes(pair.deliver("tim@s.example", ["b@s.example"], CONTENT)) == [250, 250, 354, 250]
+
+
+def test_refused_client_does_not_log_in() -> None:
+    app = App()
+    app.on("connect")(lambda session, event: Reply(554, "No service"))
+
+    assert SmtpPair(app, identity="tim").session.identity is None
+
+
+@pytest.mark.parametrize(("name", "value"), [("peer", 25), ("tls", "yes"), ("identity", b"tim"), ("clock", 5.0)])
+def test_option_of_a_wrong_type_is_an_error(name: str, value: object) -> None:
+    options: dict[str, Any] = {name: value}
+    with pytest.raises(TypeError, match=name):
+        SmtpPair(**options)
+
+
+# Time and limits
+
+
+def test_time_limit_of_a_session_ends_in_421() -> None:
+    pair = SmtpPair(budgets=Budgets(command=60))
+    pair.hello()
+    assert pair.advance(59) == []
+    (goodbye,) = pair.advance(100)
+
+    assert (goodbye.to, goodbye.reply.code) == (None, 421)
+    assert pair.clock() == 159
+    assert pair.client.state is State.CLOSED
+
+
+def test_greeting_comes_after_its_delay() -> None:
+    pair = SmtpPair(timeouts=Timeouts(greeting_delay=5))
+
+    assert pair.greeting.code == 220
+    assert pair.clock() == 5
+
+
+def test_rate_of_an_address_is_limited() -> None:
+    pair = SmtpPair(limits=Limits(connections_per_minute=1))
+
+    assert pair.another().greeting.code == 421
+    assert pair.another(peer="192.0.2.2").greeting.code == 220
+    pair.advance(120)
+    assert pair.another().greeting.code == 220
