@@ -234,6 +234,7 @@ def callables() -> dict[str, Any]:
                     if is_function and not attribute.startswith("_") and member.__module__.startswith("smtpcore"):
                         found[f"{prefix}{name}.{attribute}"] = member
     first = {value: name for name, value in reversed(found.items())}  # some names are in two modules
+    found = {name: value for name, value in found.items() if "__mutmut_" not in name}  # the mutation testing adds these
     return {name: value for name, value in found.items() if first[value] == name and hints_of(value)}
 
 
