@@ -20,7 +20,7 @@ from tests.playbook import GO_AHEAD
 from ..helpers import pieces
 from ..long import mostly_long
 
-OCTETS = 250_000
+OCTETS = 120_000
 FIELD = b"X-A: " + b"a" * 43 + b"\r\n"
 HEADER = FIELD * (OCTETS // len(FIELD)) + b"\r\n"
 BODIES = {"header": HEADER, "body": b"X: y\r\n\r\n" + HEADER}
@@ -116,7 +116,7 @@ def test_header_in_small_pieces_takes_as_much_time_as_a_body(destination: str, t
 def test_small_pieces_take_no_more_memory_than_large_pieces(destination: str, kind: str, tmp_path: Path) -> None:
     # The least of three runs counts, because the first use of a function may fill caches, and a thread that an earlier
     # test has left may allocate memory meanwhile.
-    body = BODIES[kind][-50_000:]
+    body = BODIES[kind][-25_000:]
     most = 3 * min(peak(destination, tmp_path / "M", body, 65_536) for _ in range(3)) + 50_000
     assert any(peak(destination, tmp_path / "M", body, 2) < most for _ in range(3))
 

@@ -88,12 +88,12 @@ def test_end_of_stream_in_a_message_delivers_nothing(server: Process) -> None:
     assert server.line() == "a@c.example -> b@example.org: 5 octets"
 
 
-@pytest.mark.parametrize("count", [10, pytest.param(250, marks=long)])
+@pytest.mark.parametrize("count", [10, pytest.param(40, marks=long)])
 def test_slow_reader_receives_all_replies(server: Process, count: int) -> None:
     if server.program.is_relay:
         pytest.skip("the next server is asked for each recipient")
 
-    # The buffers of both ends hold less than 250,000 replies, so that writes are partial and the server has to wait.
+    # More replies than small buffers of both ends hold, so that writes can be partial and the server has to wait.
     with server.connect(receive_buffer=4096) as client:
         client.send(EHLO).expect(220, 250)
         block = (b"MAIL FROM:<a@c.example>\r\n" + b"RCPT TO:<b@example.org>\r\n" * 1000 + b"RSET\r\n") * count

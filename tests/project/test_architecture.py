@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from importlib.util import resolve_name
 from itertools import combinations
 from pathlib import Path
@@ -108,8 +109,13 @@ def expected_test_file(path: Path) -> Path:
     )
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Yield the full names of the modules that a file imports, anywhere in the file."""
+@cache
+def imports(path: Path) -> tuple[str, ...]:
+    """Return the full names of the modules that a file imports, anywhere in the file."""
+    return tuple(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[str]:
     package = ".".join(path.relative_to(SRC).parts[:-1])
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -140,15 +146,14 @@ def test_every_core_module_has_a_layer() -> None:
     assert sum(map(len, LAYERS)) == len(LAYER_OF)
 
 
-@pytest.mark.parametrize("path", CORE, ids=part_of)
-def test_core_imports_only_lower_layers(path: Path) -> None:
-    for module in siblings(path):
-        assert LAYER_OF[module] < LAYER_OF[part_of(path)]
+def test_core_imports_only_lower_layers() -> None:
+    imported = {(part_of(path), module) for path in CORE for module in siblings(path)}
+    assert {(part, module) for part, module in imported if LAYER_OF[module] >= LAYER_OF[part]} == set()
 
 
-@pytest.mark.parametrize("path", CORE, ids=part_of)
-def test_core_imports_only_allowed_standard_library_modules(path: Path) -> None:
-    assert roots(path) <= ALLOWED_EVERYWHERE | ALLOWED_IN.get(part_of(path), set())
+def test_core_imports_only_allowed_standard_library_modules() -> None:
+    imported = {(part_of(path), root) for path in CORE for root in roots(path) - ALLOWED_EVERYWHERE}
+    assert {(part, root) for part, root in imported if root not in ALLOWED_IN.get(part, set())} == set()
 
 
 def test_core_stays_within_its_size_limit() -> None:
@@ -212,19 +217,21 @@ def test_core_exports_exactly_its_imports() -> None:
 # The adapters
 
 
-@pytest.mark.parametrize("path", ADAPTERS, ids=part_of)
-def test_adapters_import_only_the_public_core(path: Path) -> None:
-    assert not [name for name in imports(path) if name.startswith("smtpcore._")]
+def test_adapters_import_only_the_public_core() -> None:
+    private = [(module_id(path), name) for path in ADAPTERS for name in imports(path) if name.startswith("smtpcore._")]
+    assert private == []
 
 
-@pytest.mark.parametrize("path", ADAPTERS, ids=part_of)
-def test_frameworks_are_imported_only_by_their_own_modules(path: Path) -> None:
-    assert roots(path) & FRAMEWORKS <= {part_of(path), path.stem.removeprefix("_")}
+def test_frameworks_are_imported_only_by_their_own_modules() -> None:
+    imported = {(path, root) for path in ADAPTERS for root in roots(path) & FRAMEWORKS}
+    assert {
+        (module_id(path), root) for path, root in imported if root not in {part_of(path), path.stem.removeprefix("_")}
+    } == set()
 
 
-@pytest.mark.parametrize("path", [path for path in ADAPTERS if part_of(path) not in CHOOSES], ids=part_of)
-def test_framework_modules_are_not_imported_by_other_adapters(path: Path) -> None:
-    assert not siblings(path) & TRANSPORTS
+def test_framework_modules_are_not_imported_by_other_adapters() -> None:
+    others = [path for path in ADAPTERS if part_of(path) not in CHOOSES]
+    assert {module_id(path): found for path in others if (found := siblings(path) & TRANSPORTS)} == {}
 
 
 def lines(path: Path) -> Counter[str]:
@@ -261,13 +268,12 @@ print(*sorted({{"asyncio", "anyio", "trio", "curio", "sniffio"}} & set(sys.modul
 # The test files
 
 
-@pytest.mark.parametrize("path", MODULES, ids=module_id)
-def test_each_module_has_its_test_file(path: Path) -> None:
-    file = expected_test_file(path)
-    if module_id(path) in WITHOUT_TEST_FILE:
-        assert not file.exists(), f"{file.relative_to(TESTS)} exists: remove the module from WITHOUT_TEST_FILE"
-    else:
-        assert file.exists(), f"write tests/{file.relative_to(TESTS)}, or name a reason in WITHOUT_TEST_FILE"
+def test_each_module_has_its_test_file() -> None:
+    files = {module_id(path): expected_test_file(path) for path in MODULES}
+    missing = {name for name, file in files.items() if not file.exists()}
+
+    assert missing - set(WITHOUT_TEST_FILE) == set(), "write a test file, or name a reason in WITHOUT_TEST_FILE"
+    assert set(WITHOUT_TEST_FILE) - missing == set(), "these have a test file: remove them from WITHOUT_TEST_FILE"
 
 
 def test_list_of_modules_without_test_file_names_existing_modules() -> None:

@@ -63,12 +63,18 @@ def adapter_part(name: str) -> str:
     return name.split(".")[1] if "." in name else "__init__"
 
 
-@pytest.mark.parametrize("path", ADAPTERS, ids=identify)
-def test_adapters_import_from_lower_layers_only(path: Path) -> None:
-    part = adapter_part(module_name(path))
-    parts = {adapter_part(name) for name in imported_modules(path) if name.startswith("smtpcore_adapters.")}
-
-    assert all(ADAPTER_LAYER_OF[other] < ADAPTER_LAYER_OF[part] for other in parts - {part})
+def test_adapters_import_from_lower_layers_only() -> None:
+    imports = {
+        (identify(path), adapter_part(module_name(path)), adapter_part(name))
+        for path in ADAPTERS
+        for name in imported_modules(path)
+        if name.startswith("smtpcore_adapters.")
+    }
+    assert {
+        (path, other)
+        for path, part, other in imports
+        if other != part and ADAPTER_LAYER_OF[other] >= ADAPTER_LAYER_OF[part]
+    } == set()
 
 
 def test_adapters_have_at_most_eight_layers() -> None:
@@ -87,15 +93,15 @@ def test_modules_do_not_import_each_other_in_a_circle(paths: list[Path]) -> None
         pytest.fail(f"circle of imports: {' -> '.join(exc.args[1])}")
 
 
-@pytest.mark.parametrize("path", [*CORE, *ADAPTERS], ids=identify)
-def test_classes_and_functions_are_short(path: Path) -> None:
+def test_classes_and_functions_are_short() -> None:
     limits = {
         ast.ClassDef: MAX_CLASS_LINES,
         ast.FunctionDef: MAX_FUNCTION_LINES,
         ast.AsyncFunctionDef: MAX_FUNCTION_LINES,
     }
     lengths = [
-        (node.name, node.end_lineno - node.lineno + 1, limits[type(node)])
+        (f"{identify(path)}: {node.name}", node.end_lineno - node.lineno + 1, limits[type(node)])
+        for path in (*CORE, *ADAPTERS)
         for node in ast.walk(tree_of(path))
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno
     ]
@@ -134,6 +140,6 @@ def foreign_writes(path: Path) -> Iterator[str]:
             yield f"line {node.lineno}: {ast.unparse(node)}"
 
 
-@pytest.mark.parametrize("path", [*CORE, *ADAPTERS], ids=identify)
-def test_private_attributes_are_written_by_their_own_class_only(path: Path) -> None:
-    assert list(foreign_writes(path)) == []
+def test_private_attributes_are_written_by_their_own_class_only() -> None:
+    writes = [f"{identify(path)}, {write}" for path in (*CORE, *ADAPTERS) for write in foreign_writes(path)]
+    assert writes == []
