@@ -17,6 +17,7 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
 from ssl import SSLContext
+from time import monotonic
 from typing import Any, TypeVar
 
 from ..tls._info import Tls
@@ -174,15 +175,18 @@ class PolledStream:
         finally:
             self._deadline = None
             self._woken = False
-            self._turn_ends = self._framework.current_time() + TURN
+            self._turn_ends = monotonic() + TURN
 
     async def _receive(self) -> bytes:
         while not self._woken:
             await self._framework.wait_readable(self._socket)
-            with suppress(BlockingIOError):
+            try:
                 data = self._socket.recv(self._read_size)
-                self._read_size = _LARGE_READ_SIZE if len(data) == self._read_size else _READ_SIZE
-                return data
+            except BlockingIOError:
+                continue
+
+            self._read_size = _LARGE_READ_SIZE if len(data) == self._read_size else _READ_SIZE
+            return data
 
         # `_wake` was called between two waits: `notify_closing` found no waiting task, so the wait is ended here.
         raise self._framework.closed_resource_error
@@ -223,9 +227,9 @@ class PolledStream:
         if sent < len(data):
             with self._framework.fail_after(timeout):
                 await self._send(memoryview(data)[sent:])
-        elif self._framework.current_time() > self._turn_ends:
+        elif monotonic() > self._turn_ends:
             await self._framework.checkpoint()
-            self._turn_ends = self._framework.current_time() + TURN
+            self._turn_ends = monotonic() + TURN
 
     async def _send(self, data: bytes | memoryview) -> None:
         view = memoryview(data)

@@ -98,8 +98,9 @@ async def _suspend() -> None:
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeFramework]:
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeFramework]:
     made = FakeFramework()
+    monkeypatch.setattr("smtpcore_adapters.streams._polled.monotonic", lambda: made.now)
     with made.near, made.far:
         yield made
 
