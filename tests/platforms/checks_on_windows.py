@@ -2,6 +2,7 @@
 
 import errno
 import socket
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from smtpcore_adapters.cli._processes import run_workers
 from smtpcore_adapters.maildir import Maildir
 from tests.adapters.fakes import CONFIG
 from tests.adapters.harness import TIMEOUT, module_of, run_in, running
+from tests.platforms.running import RUNS, check_run
 
 
 @pytest.mark.parametrize(("fields", "reason"), [({"path": "smtp"}, "Unix sockets"), ({"reuse_port": True}, "SO_REUSE")])
@@ -64,3 +66,8 @@ def test_refused_connection_has_a_readable_text(backend: str) -> None:
 def test_maildir_warns_that_directories_are_not_synced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     Maildir(tmp_path)
     assert "this system cannot sync a directory" in caplog.text
+
+
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+def test_run_of_each_adapter_serves_until_a_signal(run: Callable[..., None]) -> None:
+    check_run(run)

@@ -1,17 +1,19 @@
 """The servers of anyio and trio: accept connections, and run each session in a task of its own."""
 
-import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, Unpack
 
 from ..streams._framework import Framework
 from ..streams._polled import PolledStream, TimeoutQueue
+from ..streams._wakeup import LONGEST_WAIT
 from ._acceptor import Acceptor, OnReady, Server, announce, pause_after_accept_error
 from ._app import App
 from ._config import Options
 from ._listeners import Listener, accept_from, addresses_of, listening
+from ._signals import STOP_SIGNALS, handling_signals
 
 
 @asynccontextmanager
@@ -80,6 +82,23 @@ async def serve_on(
             announce(server, on_ready)
             await framework.sleep_forever()
 
-        with framework.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with ExitStack() as stack:
+            wait_for_signal = _receive_signals(framework, stack)
             announce(server, on_ready)
-            await anext(signals)
+            await wait_for_signal()
+
+
+def _receive_signals(framework: Framework, stack: ExitStack) -> Callable[[], Awaitable[object]]:
+    """Handle signals until `stack` is closed, and return a function that waits for one of them."""
+    try:
+        signals = stack.enter_context(framework.open_signal_receiver(*STOP_SIGNALS))
+        return partial(anext, signals)
+    except NotImplementedError:  # the loops of asyncio on Windows
+        received: list[None] = []
+        stack.enter_context(handling_signals(partial(received.append, None)))
+
+    async def wait() -> None:
+        while not received:
+            await framework.sleep(LONGEST_WAIT)  # a signal does not end the wait of such a loop
+
+    return wait

@@ -1,8 +1,14 @@
 """Servers over the function table of a framework."""
 
+import asyncio
+import signal
+from functools import partial
+from typing import Never
+
+import anyio
 import pytest
 
-from smtpcore_adapters import App, Server
+from smtpcore_adapters import Address, App, Server
 from smtpcore_adapters.server._serving import serve_on, serving_on
 from tests.adapters.fakes import CONFIG
 from tests.adapters.harness import Client
@@ -59,3 +65,24 @@ def test_serve_runs_until_cancelled(name: str) -> None:
 
     run(main)
     assert len(addresses) == 1
+
+
+class WithoutSignals(asyncio.SelectorEventLoop):
+    """A loop without signal handlers, like the loops of Windows."""
+
+    def add_signal_handler(self, *args: object) -> Never:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("delay", [0, 0.005])
+def test_signal_ends_a_server_on_a_loop_without_signal_handlers(delay: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smtpcore_adapters.server._serving.LONGEST_WAIT", 0.001)
+    framework = FRAMEWORKS["anyio-asyncio"][0]
+
+    def start(address: Address) -> None:
+        asyncio.get_running_loop().call_later(delay, signal.raise_signal, signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    main = partial(serve_on, framework, App(), on_ready=start, handle_signals=True, config=CONFIG)
+    anyio.run(main, backend_options={"loop_factory": WithoutSignals})
+    assert signal.getsignal(signal.SIGTERM) is before
