@@ -81,6 +81,32 @@ class Scheme:
     them."""
 
 
+def without_secrets(entry: str | Mapping[str, Any]) -> str | Mapping[str, Any]:
+    """Return a URL, or a table, with `***` in place of a login or a password, which is a mistake here."""
+    if not isinstance(entry, str):
+        return {
+            name: "***"
+            if _is_password(name)
+            else without_secrets(value)
+            if name == "url" and isinstance(value, str)
+            else value
+            for name, value in entry.items()
+        }
+
+    scheme = SCHEMES.get(entry.partition(":")[0].lower())
+    if not (scheme and scheme.has_path):  # a path may have an @
+        entry = _find_login.sub(r"\1***@", entry)
+    return _find_parameter.sub(lambda found: f"{found[1]}=***" if _is_password(found[1][1:]) else found[0], entry)
+
+
+_find_login = re.compile(r"^((?:[\w+.-]+:)?(?://)?)[^?]*:[^?]*@")
+_find_parameter = re.compile(r"([?&]\w+)=[^&]*")
+
+
+def _is_password(name: str) -> bool:
+    return name.lower().startswith("pass") and name != "password_file"
+
+
 def parse_destination(entry: str | Mapping[str, Any]) -> Target:
     """Return the target of a URL, or of a table with a URL and parameters. Raises `ValueError` for any mistake."""
     more = {} if isinstance(entry, str) else {name: value for name, value in entry.items() if name != "url"}
@@ -90,7 +116,7 @@ def parse_destination(entry: str | Mapping[str, Any]) -> Target:
 
     name, colon, rest = url.partition(":")
     if not colon or name.lower() not in SCHEMES:
-        raise ValueError(_unknown_scheme(url, name))
+        raise ValueError(_unknown_scheme(str(without_secrets(url)), name))
 
     scheme = SCHEMES[name.lower()]
     rest, _, query = rest.partition("?")
@@ -102,7 +128,7 @@ def parse_destination(entry: str | Mapping[str, Any]) -> Target:
 
     path = unquote(rest.removeprefix("//"))
     if bool(path) != scheme.has_path:
-        raise ValueError(f"{url!r} does not have the form {scheme.form}")
+        raise ValueError(f"{without_secrets(url)!r} does not have the form {scheme.form}")
 
     return _replace(target, path=str(Path(path).expanduser()) if path else "")
 
@@ -174,7 +200,7 @@ def _with_server(target: Target, scheme: Scheme, parts: SplitResult) -> Target:
     if parts.username is not None:
         raise ValueError("a login does not belong in a URL: use the parameters user and password_file")
     if not host or not port or parts.path not in ("", "/"):
-        raise ValueError(f"{target.url!r} does not have the form {scheme.form}")
+        raise ValueError(f"{without_secrets(target.url)!r} does not have the form {scheme.form}")
 
     return _replace(target, host=host, port=port)
 

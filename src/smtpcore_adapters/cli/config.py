@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ._application import make_plan
+from ._destinations import without_secrets
 from ._options import GroupedCommand, with_settings
 from ._settings import SETTINGS, Setting
 from ._sources import TABLE, Settings, Source, Value, origin, read_settings
@@ -55,7 +56,8 @@ def _line(setting: Setting, value: Value) -> str:
     if value.value is None:
         return f"# {setting.name} has no value"
 
-    shown = '"***"' if setting.is_secret and value.source is not Source.DEFAULT else _toml(value.value)
+    raw = [without_secrets(each) for each in value.value] if setting.name == "deliver" else value.value
+    shown = '"***"' if setting.is_secret and value.source is not Source.DEFAULT else _toml(raw)
     return f"{f'{setting.name} = {shown}':<{_COLUMN}} # {origin(setting.name, value)}"
 
 
