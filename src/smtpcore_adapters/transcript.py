@@ -1,6 +1,6 @@
 """Transcripts of sessions: commands, replies, and other events."""
 
-# Transcripts are read on terminals and stored in files. Control characters are replaced, so that no text of a peer can
+# Transcripts are read on terminals and stored in files. Control characters are escaped, so that no text of a peer can
 # control the terminal or imitate another line. Secrets in AUTH are masked. Unknown commands after a refused AUTH are
 # masked too: a client that did not wait for the reply may have sent its password as the next line.
 
@@ -26,6 +26,7 @@ from smtpcore import (
     UnknownCommand,
 )
 
+from ._printable import printable
 from .server._notifications import (
     LimitReached,
     Observed,
@@ -111,11 +112,6 @@ def transcript_lines(item: object) -> list[str]:
 
     describe = _OTHERS.get(type(item))
     return [printable(describe(item))] if describe else []
-
-
-def printable(text: str) -> str:
-    """Return `text` with replacement characters in place of control characters."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def mask_auth(text: str) -> str:

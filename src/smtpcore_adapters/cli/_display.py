@@ -1,6 +1,6 @@
 """Show arriving messages and dialogues on a terminal or in a log."""
 
-# The texts shown come from untrusted clients and must not control the terminal. So unprintable characters are replaced,
+# The texts shown come from untrusted clients and must not control the terminal. So unprintable characters are escaped,
 # and rich never interprets markup in them.
 
 import json
@@ -19,9 +19,9 @@ from rich.text import Text
 
 from smtpcore import BodyAborted, DataChunk, DataEnd, InvalidData, Reply
 
+from .._printable import printable
 from ..server._notifications import Observed
 from ..server._session import Session
-from ..transcript import printable
 from ..workers import WORKER
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class PrintableLog(logging.Formatter):
     """Format a log record as text without control characters, because a client may have chosen parts of it."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the message, and the traceback in further lines. A line break inside the message is replaced."""
+        """Return the message, and the traceback in further lines. A line break inside the message is escaped."""
         lines = [record.getMessage()]
         if record.exc_info:
             lines += self.formatException(record.exc_info).split("\n")

@@ -8,11 +8,11 @@ from typing import Final
 
 from smtpcore import LocalProtocolError, ProtocolError
 
+from .._printable import printable
 from ..client._client import Unsendable
 from ..client._options import TlsMode
 from ..client._results import Refused, SendResult
 from ..client._setup import PLAINTEXT
-from ..transcript import printable
 
 SOME = 1
 """The exit status for a message that was accepted for some of its recipients."""

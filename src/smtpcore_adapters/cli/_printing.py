@@ -3,7 +3,7 @@
 # Standard output has nothing but messages: the other lines of `serve` go to standard error. A message is collected in a
 # temporary file, so that the messages of several sessions do not mix, and a large message does not fill the memory.
 #
-# On a terminal, unprintable characters are replaced, because the texts come from untrusted clients. A file or a pipe
+# On a terminal, unprintable characters are escaped, because the texts come from untrusted clients. A file or a pipe
 # gets the octets unchanged, with LF at the end of each line as in a Maildir.
 
 import logging
@@ -18,10 +18,10 @@ from typing import IO, Any
 
 from smtpcore import BodyAborted, BodyType, DataChunk, DataEnd, InvalidData, Reply, Transaction
 
+from .._printable import printable
 from ..server._message import Message
 from ..server._notifications import Observed, SessionClosed
 from ..server._session import Session
-from ..transcript import printable
 
 _logger = logging.getLogger("smtpcore")
 

@@ -19,12 +19,13 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from smtpcore import ClientBudgets, DataChunk, Notify, ProtocolError
 
+from .._printable import printable
 from ..client._envelope import SendOptions
 from ..client._options import CONNECT_TIMEOUT, ConnectOptions, TlsMode
 from ..client._results import SendResult
 from ..socket import connect
 from ..streams._stream import Address
-from ..transcript import printable, transcript_lines
+from ..transcript import transcript_lines
 from ._endpoint import default_port, parse_server
 from ._failures import explain, status_of_error, status_of_result
 from ._header import complete_envelope

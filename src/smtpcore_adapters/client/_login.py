@@ -17,6 +17,7 @@ from smtpcore import (
 )
 from smtpcore.sasl import Channel, ClientMechanism, Credentials, TokenError, choose, make_client
 
+from .._printable import printable
 from ._driver import ClientDriver
 from ._results import Refused
 
@@ -247,14 +248,12 @@ async def _exchange(driver: ClientDriver, mechanism: ClientMechanism) -> Reply:
             raise AuthenticationRefused(f"the server refuses AUTH {mechanism.name}", reply)
 
         why = f"status {error.status}" + (f", scope {error.scope}" if error.scope else "")
-        raise AuthenticationRefused(f"the server refuses AUTH {mechanism.name} ({_printable(why)})", reply, error)
+        raise AuthenticationRefused(
+            f"the server refuses AUTH {mechanism.name} ({printable(why[:_MOST_TEXT])})", reply, error
+        )
 
     mechanism.finish()
     return reply
-
-
-def _printable(text: str) -> str:
-    return "".join(each if each.isprintable() else "?" for each in text[:_MOST_TEXT])
 
 
 _MOST_TEXT = 200

@@ -2,7 +2,8 @@
 
 import re
 
-from ..transcript import mask_auth, printable
+from .._printable import printable
+from ..transcript import mask_auth
 from ._recording import Item, Side
 
 TLS_RECORD = b"\x16\x03"  # RFC 8446 5.1: a handshake

@@ -75,7 +75,7 @@ class Explained:
     side: Side
     """The side that sent the line."""
     text: str
-    """The text, with secrets masked and unprintable characters replaced."""
+    """The text, with secrets masked and unprintable characters escaped."""
     is_body: bool = False
     """Whether the line is part of a message body."""
     events: list[str] = field(default_factory=list)

@@ -20,6 +20,7 @@ from smtpcore import (
 )
 from smtpcore.sasl import Accepted, Channel, ChannelBinding, ServerExchange, make_server
 
+from .._printable import printable
 from ..tls._info import Tls
 from ._admission import Admission
 from ._handlers import Handlers
@@ -123,7 +124,7 @@ class AuthExchange:
         step = exchange.receive(self._auth)
         while not isinstance(exchange.outcome, Accepted):
             if exchange.claimed and self._tried is None:
-                self._tried = _printable(exchange.claimed)
+                self._tried = printable(exchange.claimed)
             if isinstance(step, Reply):
                 if exchange.outcome:
                     is_malformed = step.code != ReplyCode.CREDENTIALS_INVALID
@@ -171,7 +172,7 @@ class AuthExchange:
                 raise failure
             return None
 
-        self._tried = _printable(exchange.claimed) if exchange.claimed else None
+        self._tried = printable(exchange.claimed) if exchange.claimed else None
         if not self._may_continue():  # also if the password was right, so that the reply reveals nothing
             return await self._reach("account_failures_per_hour")
         if isinstance(answer, str):
@@ -214,10 +215,6 @@ class AuthExchange:
             await self._dispatch(event)
 
         return None
-
-
-def _printable(name: str) -> str:
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name)
 
 
 def _name_in(question: sasl.Question) -> str | None:

@@ -133,7 +133,7 @@ def test_printed_message_cannot_control_a_terminal(tmp_path: Path) -> None:
 
     (text,) = output
     assert text.startswith(BLOCK)
-    assert "\na\ufffd[31m\ufffd \ufffd\n-" in text
+    assert "\na\\x1b[31m\ufffd \\x9b\n-" in text
 
 
 def test_piped_message_has_the_octets_that_were_received(tmp_path: Path) -> None:

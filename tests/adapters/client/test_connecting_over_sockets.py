@@ -271,7 +271,7 @@ def test_reason_for_a_refused_token_is_in_the_error(
     assert error.reply.code == 535
     assert error.token_error.status == "400"
     assert error.token_error.scope.startswith("https://mail.example/")
-    assert f"{mechanism} (status 400, scope https://mail.example/?[2J): 535" in str(error)
+    assert f"{mechanism} (status 400, scope https://mail.example/\\x1b[2J): 535" in str(error)
     assert "secret" not in str(error)
 
 

@@ -125,9 +125,9 @@ def test_failed_anonymous_login_is_logged_without_a_name(caplog: pytest.LogCaptu
 @pytest.mark.parametrize(
     ("line", "tried"),
     [
-        (b"AUTH PLAIN " + b64encode(b"\0tim\x07\0x"), "tim\N{REPLACEMENT CHARACTER}"),
-        (b"AUTH LOGIN " + b64encode(b"tim\x1b[2J") + b"\r\n" + b64encode(b"x"), "tim\N{REPLACEMENT CHARACTER}[2J"),
-        (b"AUTH SCRAM-SHA-256 " + b64encode("n,,n=t\u2028,r=abc".encode()), "t\N{REPLACEMENT CHARACTER}"),
+        (b"AUTH PLAIN " + b64encode(b"\0tim\x07\0x"), "tim\\x07"),
+        (b"AUTH LOGIN " + b64encode(b"tim\x1b[2J") + b"\r\n" + b64encode(b"x"), "tim\\x1b[2J"),
+        (b"AUTH SCRAM-SHA-256 " + b64encode("n,,n=t\u2028,r=abc".encode()), "t\\u2028"),
     ],
 )
 def test_name_that_saslprep_refuses_is_logged_in_printable_form(
