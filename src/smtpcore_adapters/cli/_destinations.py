@@ -28,6 +28,7 @@ from ._printing import PrintedCopies, PrintedMessages, Printer
 from ._settings import SETTINGS, describe
 
 _match_server = re.compile(r"[\w.-]+:\d+|\[[\da-fA-F:.]+\]:\d+").fullmatch
+_match_host = re.compile(r"[\w.:-]+").fullmatch
 DEFAULT = "maildir:Maildir"
 """The destination if no other is given."""
 
@@ -142,7 +143,8 @@ def make_handlers(targets: Sequence[Target], hostname: str | None, workers: int)
         try:
             made.append(SCHEMES[target.scheme].make(target, server))
         except OSError as exc:
-            raise ValueError(f"cannot use the destination {target.url}: {exc.strerror or exc}") from exc
+            file = f"{exc.filename}: " if exc.filename else ""
+            raise ValueError(f"cannot use the destination {target.url}: {file}{exc.strerror or exc}") from exc
 
     return made
 
@@ -199,7 +201,7 @@ def _with_server(target: Target, scheme: Scheme, parts: SplitResult) -> Target:
         host, port = None, 0
     if parts.username is not None:
         raise ValueError("a login does not belong in a URL: use the parameters user and password_file")
-    if not host or not port or parts.path not in ("", "/"):
+    if not host or _match_host(host) is None or not port or parts.path not in ("", "/"):
         raise ValueError(f"{without_secrets(target.url)!r} does not have the form {scheme.form}")
 
     return _replace(target, host=host, port=port)
@@ -227,7 +229,7 @@ def _make_forward(target: Target, server: Server) -> object:
     if target.path:
         options["path"] = target.path
     if "tls_ca" in given:
-        options["context"] = ssl.create_default_context(cafile=given["tls_ca"])
+        options["context"] = _trusting(given["tls_ca"])
     if ("user" in given) != ("password_file" in given):
         raise ValueError(f"{target.url}: user and password_file need each other: give both")
     if "user" in given:
@@ -248,6 +250,15 @@ def _tls_mode(target: Target) -> TlsMode:
         return TlsMode.REQUIRED
 
     return TlsMode.NONE if target.path or is_loopback(target.host) else TlsMode.OPPORTUNISTIC
+
+
+def _trusting(file: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=file)
+    except ssl.SSLError as exc:
+        raise ValueError(f"tls_ca: {file} has no certificate in PEM") from exc
+    except OSError as exc:
+        raise OSError(exc.errno, exc.strerror, file) from exc
 
 
 def _first_line(path: str) -> str:

@@ -365,6 +365,11 @@ def _mechanisms(
         name = "users" if settings["users"] else "auth"
         raise settings.error(f"{{{name}}} needs TLS: {tls}")
 
+    unknown = set(settings["auth_mechanisms"]) - set(usable)
+    if unknown and not settings["app"]:  # an app may have mechanisms of its own
+        reason = f"{min(unknown)!r} does not work for these users: use {', '.join(usable)}"
+        raise settings.error("{auth_mechanisms}: {reason}", reason=reason)
+
     return tuple(settings["auth_mechanisms"]) or usable
 
 

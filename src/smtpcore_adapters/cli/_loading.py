@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from importlib import import_module
+from inspect import iscoroutinefunction, signature
 from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
@@ -67,8 +68,17 @@ def _import(name: str) -> ModuleType:
 
 def _call(function: Callable[[], object], place: str) -> object:
     try:
+        signature(function).bind()
+    except TypeError as exc:
+        raise click.UsageError(f"{place} cannot be called without arguments: {exc}") from exc
+    except ValueError:
+        pass  # some functions of C have no signature
+    if iscoroutinefunction(function):
+        raise click.UsageError(f"{place} is a coroutine function: write def in place of async def")
+
+    try:
         return function()
-    except Exception as exc:
+    except (Exception, SystemExit) as exc:
         raise _failed(exc, place) from exc
 
 

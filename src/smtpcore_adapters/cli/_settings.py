@@ -232,6 +232,8 @@ class Setting:
             raw = raw.splitlines() if self.is_secret else raw.split()  # a password may have spaces
         elif self.is_list and isinstance(raw, str | dict):
             raw = [raw]
+        elif raw == "" and self.kind is str and self.default is None:
+            raise ValueError("the value is empty: leave it out, or give one")
         try:
             return msgspec.convert(raw, self.kind, strict=not is_text)
         except msgspec.ValidationError:

@@ -177,7 +177,10 @@ def _read(file: Path) -> tuple[_Table, list[_Table]]:
         content = tomllib.loads(text)
     except OSError as exc:
         raise click.UsageError(f"cannot read {file}: {exc.strerror}") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except UnicodeDecodeError as exc:
+        line = exc.object[: exc.start].count(b"\n") + 1
+        raise click.UsageError(f"{file}, line {line}: this line is not UTF-8") from exc
+    except tomllib.TOMLDecodeError as exc:
         raise click.UsageError(f"{file}: {exc}") from exc
 
     lines = _Lines(file, text)

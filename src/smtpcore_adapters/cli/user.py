@@ -49,8 +49,11 @@ def add(name: str, path: Path, *, replace: bool) -> None:
     if known and not replace:
         raise click.UsageError(f"the user {name} exists: set a new password with --replace")
 
+    password = _new_password(name)
+    if not password:
+        raise click.UsageError("the password is empty: write it at the terminal, or to standard input")
     try:
-        text = hash_password(_new_password(name))
+        text = hash_password(password)
     except LocalProtocolError as exc:
         raise click.UsageError(str(exc)) from exc
 

@@ -310,10 +310,10 @@ def _inode(path: str) -> tuple[int, int] | None:
 
 
 def _remove_stale(path: str) -> None:
-    """Remove the file of a Unix socket without a listener. Any other file stays, so that `bind` fails."""
+    """Remove the file of a Unix socket without a listener. Raise `OSError` if the path is another kind of file."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return
+            raise OSError(errno.EEXIST, "this file exists, and is not a socket: remove it, or choose another path")
 
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.setblocking(False)

@@ -79,7 +79,7 @@ def test_each_table_is_a_listener_with_settings_of_its_own() -> None:
         ("unix_owner = 'x'\n[[listener]]\nport = 1", "line 1: unix_owner has no effect without unix: give both"),
         ("[[listener]]\nhost = '::1'\nunix = 'x'", "line 2: host has no effect with unix: give one of them"),
         ("host = '::1'\nfd = 0", "line 1: host has no effect with fd: give one of them"),
-        ("[[listener]]\nunix = ''", "line 2: unix: the path of a listener is empty"),
+        ("[[listener]]\nunix = ''", "line 2: unix: the value is empty"),
         ("[[listener]]\nfd = 987", "line 2: fd: Bad file descriptor"),
         (
             "[[listener]]\nsystemd = 'smtp'",

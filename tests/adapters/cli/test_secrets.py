@@ -171,7 +171,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         url = f"smtp://localhost:{next_server.address.port}?tls=starttls&tls_ca=ca.pem&user=mx&password_file="
         arguments = ["app:app", "--port", "0", "--metrics-port", "0", "--tls-cert", "chain.pem", "--tls-key", "key.pem"]
         arguments += ["--users", "users", "--deliver", f"{url}relay-password", "--verbose", "--log-level", "debug"]
-        arguments += ["--auth-delay", "0", "--max-auth-failures-per-hour", "0"]
+        arguments += ["--auth-delay", "0", "--max-auth-failures-per-hour", "0", "--max-account-failures-per-hour", "0"]
         arguments += ["--log-json"] if request.param == "json" else []
         environment = os.environ | {"SMTPCORE_AUTH": f"tom:{OF_VARIABLE}", "PYTHONUNBUFFERED": "1"}
         with subprocess.Popen(
