@@ -74,6 +74,8 @@ def make_plan(server: Settings, *, is_check: bool = False) -> Plan:
     users, mechanisms = read_users(server)
     listeners = prepare_listeners(server, app, mechanisms, is_check=is_check)
     plan = Plan(server, app, listeners, users, [], _targets(server), account)
+    if is_check:
+        _make_handlers(plan, [each for each in plan.targets if SCHEMES[each.scheme].asks_about_recipients])
     return replace(plan, rules=_rules(plan))
 
 
@@ -121,18 +123,23 @@ def add_handlers(plan: Plan) -> None:
         for policy in (*([users] if users else []), *plan.rules):
             app.include(policy)
 
+    # The account owns a new Maildir. Every other destination may read files of root, such as a password.
+    stores = any(target.scheme == "maildir" for target in plan.targets)
+    with plan.account.acting() if plan.account and stores else nullcontext():
+        handlers = _make_handlers(plan, plan.targets)
+    for handler in handlers:
+        app.include(handler)
+    if server["app"]:
+        _check_app(plan)
+
+
+def _make_handlers(plan: Plan, targets: Sequence[Target]) -> Sequence[object]:
+    server = plan.server
     try:
-        # The account owns a new Maildir. Every other destination may read files of root, such as a password.
-        stores = any(target.scheme == "maildir" for target in plan.targets)
-        with plan.account.acting() if plan.account and stores else nullcontext():
-            handlers = make_handlers(plan.targets, server["hostname"], server["workers"])
-        for handler in handlers:
-            app.include(handler)
+        return make_handlers(targets, server["hostname"], server["workers"])
     except ValueError as exc:
         name = "maildir" if server["maildir"] else "deliver"
         raise server.error(f"{{{name}}}: {{reason}}", reason=exc) from exc
-    if server["app"]:
-        _check_app(plan)
 
 
 def _check_app(plan: Plan) -> None:

@@ -99,6 +99,14 @@ def test_destination_is_checked_without_being_used(tmp_path: Path) -> None:
     assert make_plan(settings("print = true")).is_printing
 
 
+def test_check_reads_the_files_of_a_destination() -> None:
+    with pytest.raises(
+        click.UsageError, match=r"line 1: deliver: cannot use the destination .*: missing: No such file"
+    ):
+        make_plan(settings("deliver = 'smtp://a.example?user=a&password_file=missing'"), is_check=True)
+    assert make_plan(settings("deliver = 'smtp://a.example'"), is_check=True).targets
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [

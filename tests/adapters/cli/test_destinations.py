@@ -66,6 +66,7 @@ def test_parameters_stand_in_the_url_or_in_the_table(entry: Any) -> None:
         ("smtp:mx.example.org", "'smtp:mx.example.org' does not have the form smtp://HOST:PORT"),
         ("smtp://mx.example.org:0", "does not have the form smtp://HOST:PORT"),
         ("smtp://mx.example.org:70000", "does not have the form smtp://HOST:PORT"),
+        ("smtp://mx example.org", "does not have the form smtp://HOST:PORT"),
         ("smtp://mx.example.org/x", "does not have the form smtp://HOST:PORT"),
         ("smtp://tim:secret@mx.example.org", "a login does not belong in a URL: use the parameters user and"),
         ("maildir:", "'maildir:' does not have the form maildir:PATH"),
@@ -178,7 +179,8 @@ def certificate_authority(tmp_path: Path) -> Path:
         ("user=tim&password_file=x&tls=opportunistic", "a login needs TLS: use smtps:// or tls=starttls"),
         ("user=tim&password_file=missing", "No such file"),
         ("user=tim&password_file=empty", "the first line of empty has to be the password"),
-        ("tls_ca=empty", "cannot use the destination smtp://mx.example.org?tls_ca=empty"),
+        ("tls_ca=empty", "tls_ca: empty has no certificate in PEM"),
+        ("tls_ca=missing", "missing: No such file"),
         ("user=tim&password_file=full&xclient=true", "xclient and auth exclude each other"),
     ],
 )

@@ -80,6 +80,7 @@ def test_each_table_is_a_listener_with_settings_of_its_own() -> None:
         ("[[listener]]\nhost = '::1'\nunix = 'x'", "line 2: host has no effect with unix: give one of them"),
         ("host = '::1'\nfd = 0", "line 1: host has no effect with fd: give one of them"),
         ("[[listener]]\nunix = ''", "line 2: unix: the value is empty"),
+        ("[[listener]]\nunix = 'x'\nunix_owner = ''", "line 3: unix_owner: the value is empty"),
         ("[[listener]]\nfd = 987", "line 2: fd: Bad file descriptor"),
         (
             "[[listener]]\nsystemd = 'smtp'",
@@ -300,6 +301,12 @@ def test_mechanisms_can_be_chosen_and_switched_off_at_a_listener() -> None:
 )
 def test_login_that_cannot_work_is_an_error(text: str, error: str) -> None:
     assert error in error_of(lambda: prepare(text, PLAIN))
+
+
+@pytest.mark.parametrize("name", ["FOO", "CRAM-MD5"])
+def test_mechanism_that_does_not_work_for_the_users_is_an_error(name: str) -> None:
+    error = error_of(lambda: prepare(f"self_signed = true\nauth_mechanisms = ['{name}']", PLAIN))
+    assert error == f"smtpcore.toml, line 2: auth_mechanisms: '{name}' does not work for these users: use PLAIN"
 
 
 def test_mechanisms_without_users_are_an_error() -> None:

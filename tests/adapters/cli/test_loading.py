@@ -22,6 +22,13 @@ def make_nothing():
     return None
 def fail():
     return 1 / 0
+def leave():
+    raise SystemExit(3)
+def needs(path):
+    return App()
+async def later():
+    return App()
+mapping = dict  # has no signature
 """
 
 
@@ -68,6 +75,10 @@ def test_app_is_loaded_from_the_working_directory(place: str) -> None:
             "rtserver:fail",
             "rtserver:fail cannot be used: ZeroDivisionError: division by zero ({cwd}/rtserver.py, line 11)",
         ),
+        ("rtserver:leave", "rtserver:leave cannot be used: SystemExit: 3 ({cwd}/rtserver.py, line 13)"),
+        ("rtserver:needs", "rtserver:needs cannot be called without arguments: missing a required argument: 'path'"),
+        ("rtserver:mapping", "rtserver:mapping is of the type dict: it has to be an App"),
+        ("rtserver:later", "rtserver:later is a coroutine function: write def in place of async def"),
         ("rtbroken:app", "rtbroken cannot be used: JSONDecodeError: "),
         ("rtbroken:app", "({cwd}/rtbroken.py, line 2)"),
         ("rtsyntax:app", "rtsyntax cannot be used: SyntaxError: invalid syntax ({cwd}/rtsyntax.py, line 2)"),

@@ -49,6 +49,12 @@ def test_file_of_the_variable_is_used(path: Path, monkeypatch: pytest.MonkeyPatc
     assert run_in_process("user", "list").stdout == "tom\n"
 
 
+@pytest.mark.parametrize("password", [b"", b"\n"])
+def test_empty_password_is_an_error(path: Path, password: bytes) -> None:
+    error = "smtpcore: the password is empty: write it at the terminal, or to standard input\n"
+    assert user(path, "add", "tom", password=password) == (2, "", error)
+
+
 def test_unknown_user_is_an_error(path: Path) -> None:
     path.write_text(f"tim:{hash_password('x')}\n")
     assert user(path, "remove", "tom") == (
@@ -62,7 +68,7 @@ def test_unknown_user_is_an_error(path: Path) -> None:
     ("arguments", "password", "error"),
     [
         (["add", "a:b"], b"x\n", "'a:b' cannot be a user: a name has no colon"),
-        (["add", "tom"], b"", "the password cannot be used with SCRAM"),
+        (["add", "tom"], b"", "the password is empty"),
         (["add", "tom"], b"a\x07b\n", "the password cannot be used with SCRAM"),
         (["remove", "tom"], b"", "cannot use"),
         (["list"], b"", "No such file or directory"),
