@@ -33,6 +33,9 @@ from .streams._wakeup import Selector, Wakeup
 __all__ = ["Cancelled", "Pool", "complete", "connect", "open_stream", "run", "send", "serve", "serving"]
 
 
+_SIGNAL_DELAY = 0.5  # seconds until a signal is handled, at most
+
+
 @contextmanager
 @documented_as(Adapter.serving)
 def serving(app: App[Any], port: int = 0, **options: Unpack[Options]) -> Iterator[Server]:
@@ -80,7 +83,9 @@ def serve(
             stack.enter_context(handling_signals(stop.set))
 
         announce(server, on_ready)
-        stop.wait()
+        while not stop.is_set:
+            # Handlers run in this thread only, but a signal that arrives in another thread does not end this wait.
+            stop.wait(_SIGNAL_DELAY)
 
 
 @documented_as(Adapter.serve, without="handle_signals")

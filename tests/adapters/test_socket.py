@@ -4,7 +4,9 @@ import errno
 import os
 import select
 import selectors
+import signal
 import stat
+import sys
 import threading
 from contextlib import suppress
 from typing import Any
@@ -120,6 +122,22 @@ def test_exception_in_on_ready_ends_sessions_with_421() -> None:
     for thread in threads:
         thread.join(TIMEOUT)
     assert ends == [b"421 4.3.2 s.example closing: the server is shutting down\r\n"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="this system has no pthread_kill")
+def test_signal_that_arrives_in_another_thread_stops_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Linux delivers a SIGTERM to another thread if the main thread has not handled a SIGHUP yet.
+    monkeypatch.setattr("smtpcore_adapters.socket._SIGNAL_DELAY", 0.02)
+    main = threading.main_thread().ident
+
+    def signal_this_thread() -> None:
+        while main not in (frames := sys._current_frames()) or frames[main].f_code.co_name != "select":
+            pass
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    thread = threading.Thread(target=signal_this_thread)
+    serve(App(), config=CONFIG, handle_signals=True, on_ready=lambda address: thread.start())
+    thread.join()
 
 
 def test_blocking_handlers_run_side_by_side(caplog: pytest.LogCaptureFixture) -> None:
