@@ -44,14 +44,14 @@ def hostile_lines() -> SearchStrategy[bytes]:
         lambda drawn: drawn[0][: drawn[2]] + drawn[1] + drawn[0][drawn[2] :]
     )
     noise = st.binary(max_size=20).map(lambda octets: b"X" + octets.replace(b"\n", b"").replace(b"\r", b""))
-    return _choice(st.sampled_from(_MISTAKES), st.sampled_from(_MISTAKES), known, spoiled, long, noise)
+    return _choice(st.sampled_from(MISTAKES), st.sampled_from(MISTAKES), known, spoiled, long, noise)
 
 
 _WITH_MORE = {"DATA", "BDAT", "AUTH", "STARTTLS", "QUIT"}
 _LONG = [b"NOOP ", b"EHLO ", b"MAIL FROM:<a@c.example> X=", b"RCPT TO:<", b"X"]
 _CONTROLS = [b"\0", b"\t", b"\x7f", b"\x80", b"\xff", b"\xc3\xa4", b" ", b"<", b">", b"@", b":"]
 
-_MISTAKES = [
+MISTAKES = [
     b"XYZZY",
     b"",
     b".",
@@ -61,6 +61,7 @@ _MISTAKES = [
     b"EHLO a b",
     b"HELO under_score",
     b"EHLO \xff",
+    b"\xc3\x28",
     b"MAIL",
     b"MAIL FROM",
     b"MAIL FROM:",
@@ -95,7 +96,7 @@ _MISTAKES = [
     b"BDAT x",
     b"BDAT -1 LAST",
     b"BDAT 0x10",
-    b"BDAT 1 2 3",
+    b"BDAT 0 2 3",
     b"VRFY",
     b"EXPN",
     b"AUTH",
@@ -107,6 +108,7 @@ _MISTAKES = [
     b"SEND FROM:<a@c.example>",
     b"GET / HTTP/1.1",
 ]
+"""Lines with typical mistakes, without CR LF, the simplest first."""
 
 
 def _raw() -> SearchStrategy[Step]:
@@ -121,14 +123,14 @@ def hostile_bodies() -> SearchStrategy[bytes]:
     Some contain commands after a sequence that some servers take for the end of the message (SMTP smuggling). The last
     line ends in CR LF.
     """
-    false_end = st.tuples(st.sampled_from(_FALSE_ENDS), st.sampled_from(_SMUGGLED)).map(b"".join)
+    false_end = st.tuples(st.sampled_from(FALSE_ENDS), st.sampled_from(_SMUGGLED)).map(b"".join)
     piece = _choice(st.sampled_from(_HOSTILE), false_end, false_end, bodies())
     return st.lists(piece, min_size=1, max_size=3).map(
         lambda pieces: b"Subject: x\r\n\r\ny" + b"".join(pieces) + b"\r\n"
     )
 
 
-_FALSE_ENDS = [
+FALSE_ENDS = [
     b"\n.\n",
     b"\n.\r\n",
     b"\r\n.\n",
@@ -144,6 +146,7 @@ _FALSE_ENDS = [
     b"\r\n..\r\n",
     b"\r\n.\r\r\n",
 ]
+"""Sequences that some servers took for the end of a message."""
 _SMUGGLED = [
     b"RSET\r\nNOOP\r\n",
     b"QUIT\r\n",
@@ -301,10 +304,10 @@ def _beginning(helo: SearchStrategy[Step], offers: Collection[str], *, valid: bo
     begin = helo.map(lambda step: [step])
     alternatives = [begin] * 3
     if "STARTTLS" in offers:
-        tls = st.sampled_from([TlsStep(), *([] if valid else [TlsStep(b"NOOP\r\n")])])
+        tls: SearchStrategy[Step] = st.sampled_from([TlsStep(), *([] if valid else [TlsStep(b"NOOP\r\n")])])
         alternatives.append(st.tuples(helo, tls, helo).map(list))
     if "AUTH" in offers:
-        logins = st.sampled_from(_LOGINS)
+        logins: SearchStrategy[Step] = st.sampled_from(_LOGINS)
         alternatives.append(st.tuples(helo, logins).map(list))
     if not valid:
         alternatives.append(helo.map(lambda step: []))  # as many draws as EHLO, which is therefore simpler
@@ -327,4 +330,4 @@ def sessions(
     """
     drawn = steps(valid=valid, offers=set(offers) - {"STARTTLS"}, lmtp=lmtp)
     grouping = st.booleans() if "PIPELINING" in offers else st.just(False)
-    return st.tuples(drawn, grouping).map(lambda pair: groups_of(pair[0], pipelined=pair[1]))
+    return st.tuples(drawn, grouping).map(lambda pair: groups_of(pair[0], pipelined=pair[1], lmtp=lmtp))

@@ -170,8 +170,8 @@ class ChunkStep(Step):
         return self.chunk
 
     def final_replies(self, recipients: int, *, lmtp: bool = False) -> int:
-        """Return 1; for the last chunk in LMTP the number of accepted recipients, or 1 without a recipient."""
-        return recipients if lmtp and self.is_last and recipients else 1
+        """Return 1; for the last chunk in LMTP the number of accepted recipients, which may be 0 (RFC 2033 4.3)."""
+        return recipients if lmtp and self.is_last else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,19 +254,20 @@ class RawStep(Step):
         return 0
 
 
-def groups_of(steps: Iterable[Step], *, pipelined: bool) -> list[bytes]:
+def groups_of(steps: Iterable[Step], *, pipelined: bool, lmtp: bool = False) -> list[bytes]:
     """Return the octets of `steps` in groups. After each group a client waits for the replies.
 
     The groups are for a client that sends all pieces, whatever the replies are. Each group gets at least one reply, if
-    the last step gets a reply: a step without a reply is joined with the next step.
+    the last step gets a reply: a step that may have no reply is joined with the next step.
 
     Args:
         steps: The steps in order.
         pipelined: Whether commands are sent together as far as RFC 2920 permits. A command may follow a body.
+        lmtp: Whether the protocol is LMTP, in which the last chunk of a message without recipients has no reply.
     """
     groups: list[bytes] = []
     is_open = False
-    for octets, ends_group in _pieces(steps, pipelined=pipelined):
+    for octets, ends_group in _pieces(steps, pipelined=pipelined, lmtp=lmtp):
         if is_open:
             groups[-1] += octets
         else:
@@ -276,13 +277,13 @@ def groups_of(steps: Iterable[Step], *, pipelined: bool) -> list[bytes]:
     return groups
 
 
-def _pieces(steps: Iterable[Step], *, pipelined: bool) -> Iterator[tuple[bytes, bool]]:
+def _pieces(steps: Iterable[Step], *, pipelined: bool, lmtp: bool) -> Iterator[tuple[bytes, bool]]:
     # A client that does not look at the replies can get stuck after a line that looks like DATA or BDAT, if the server
     # accepts the line. So such a line is followed by the octets that the server then waits for.
     for step in steps:
         *first, last = step.pieces
         yield from ((piece, True) for piece in first)
-        if isinstance(step, RawStep):
+        if step.final_replies(0, lmtp=lmtp) == 0 and not isinstance(step, BodyStep):
             yield last, False
         elif isinstance(step, LineStep) and step.verb in _COMPLETED_BY:
             yield last + _COMPLETED_BY[step.verb], True

@@ -7,7 +7,7 @@ The package hypothesis is needed: `pip install 'smtpcore[testing]'`.
 # `hostile_bodies`, and `steps` and `sessions` with `valid=False` draw mistakes: typical mistakes of real clients,
 # because servers would reject random octets too early.
 
-from ._session_strategies import OFFERS, hostile_bodies, hostile_lines, sessions, steps
+from ._session_strategies import FALSE_ENDS, MISTAKES, OFFERS, hostile_bodies, hostile_lines, sessions, steps
 from ._value_strategies import (
     bodies,
     commands,
@@ -22,6 +22,8 @@ from ._value_strategies import (
 from .steps import stuffed
 
 __all__ = [
+    "FALSE_ENDS",
+    "MISTAKES",
     "OFFERS",
     "bodies",
     "commands",

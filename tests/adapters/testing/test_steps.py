@@ -42,7 +42,7 @@ def test_step_has_its_wire_form(
     [
         (LineStep(b"NOOP"), 1, 1, 1),
         (BodyStep(b""), 1, 2, 0),
-        (ChunkStep(b""), 1, 2, 1),
+        (ChunkStep(b""), 1, 2, 0),
         (ChunkStep(b"", is_last=False), 1, 1, 1),
         (AuthStep("PLAIN"), 1, 1, 1),
         (RawStep(b"x"), 0, 0, 0),
@@ -105,6 +105,12 @@ def test_groups_without_pipelining_are_the_pieces() -> None:
 
 def test_step_without_a_reply_is_joined_with_the_next_step() -> None:
     assert groups_of([RawStep(b"NOOP x"), LineStep(b"y")], pipelined=False) == [b"NOOP xy\r\n"]
+
+
+def test_last_chunk_in_lmtp_is_joined_with_the_next_step() -> None:
+    steps = [ChunkStep(b"x"), LineStep(b"QUIT")]
+
+    assert groups_of(steps, pipelined=False, lmtp=True) == [b"BDAT 1 LAST\r\nxQUIT\r\n"]
 
 
 def test_line_like_data_or_bdat_is_completed() -> None:

@@ -24,7 +24,7 @@ def public_functions(module: object) -> set[str]:
 def test_each_strategy_is_exported() -> None:
     exported = public_functions(_session_strategies) | public_functions(_value_strategies)
 
-    assert set(strategies.__all__) == exported | {"OFFERS", "stuffed"}
+    assert set(strategies.__all__) == exported | {"FALSE_ENDS", "MISTAKES", "OFFERS", "stuffed"}
     assert set(strategies.__all__) <= set(dir(strategies))
 
 
@@ -59,7 +59,12 @@ without_explanation = settings(database=None, phases=[Phase.generate, Phase.shri
 
 
 def test_the_simplest_value_of_each_strategy_is_known() -> None:
-    assert {name for name, _, _ in SIMPLEST} == set(strategies.__all__) - {"OFFERS", "stuffed"}
+    assert {name for name, _, _ in SIMPLEST} == set(strategies.__all__) - {
+        "FALSE_ENDS",
+        "MISTAKES",
+        "OFFERS",
+        "stuffed",
+    }
 
 
 @pytest.mark.parametrize(("strategy", "text"), [case[1:] for case in SIMPLEST], ids=[case[0] for case in SIMPLEST])
