@@ -17,11 +17,12 @@ EXTRAS = {
     "testing": ("hypothesis", "pytest", "trustme"),
 }
 """The packages of each extra for users, as in pyproject.toml."""
-SUMMARY = "Receive, send, check and explain mail with SMTP and LMTP."
+SUMMARY = "Receive, send, check, fuzz and explain mail with SMTP and LMTP."
 COMMANDS = {
     "check": "Check whether a server complies with the RFCs and is safe.",
     "config": "Show the settings of a server with the same options, and the origin of each.",
     "explain": "Explain a recorded dialogue and report each breach of the RFCs.",
+    "fuzz": "Play generated sessions against a server, and report the rules that it breaks.",
     "ping": "Check the health of a server: connect, wait for its greeting, send EHLO and QUIT.",
     "send": "Send a message, header and body, from FILE or standard input.",
     "serve": "Receive mail, and store it in a Maildir, print it, or forward it.",

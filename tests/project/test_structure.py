@@ -21,10 +21,10 @@ ADAPTER_LAYERS = (
     {"_installation", "_names", "_printable", "tls"},
     {"streams"},
     {"client", "server"},
-    {"_adapter", "compat", "embedding", "forward", "maildir", "metrics"}
+    {"_adapter", "check", "compat", "embedding", "forward", "maildir", "metrics"}
     | {"recipients", "transcript", "users", "workers"},
     {"anyio", "asyncio", "socket", "trio"},
-    {"check", "explain", "testing"},
+    {"explain", "testing"},
     {"cli"},
     {"__init__", "__main__"},
 )

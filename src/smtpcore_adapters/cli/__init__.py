@@ -9,6 +9,7 @@ from .._installation import SUMMARY, describe
 from .check import check
 from .config import config
 from .explain import explain_file
+from .fuzz import fuzz
 from .ping import ping
 from .send import send
 from .serve import serve
@@ -42,6 +43,7 @@ cli.add_command(config)
 cli.add_command(send)
 cli.add_command(ping)
 cli.add_command(check)
+cli.add_command(fuzz)
 cli.add_command(explain_file)
 cli.add_command(user)
 

@@ -10,10 +10,9 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from smtpcore import ClientConfig, LocalProtocolError, Mailbox
-
 from ..check import CannotCheck, Check, Finding, Outcome, Severity, Target, choose, run_checks
-from ._password import HELP, read_password
+from ._password import HELP
+from ._target import target_of
 
 _STYLES = {
     Outcome.PASS: "green",
@@ -78,7 +77,7 @@ def check(**options: Any) -> int:
         _list(checks)
         return 0
 
-    target = _target(options)
+    target = target_of(options)
     try:
         findings = list(_shown(run_checks(target, checks), as_json=options["as_json"]))
     except CannotCheck as exc:
@@ -95,54 +94,6 @@ def check(**options: Any) -> int:
 def _list(checks: Sequence[Check]) -> None:
     for each in checks:
         click.echo(f"{each.id}  {each.severity.value}  {each.title} ({each.section})")
-
-
-# The target
-
-
-def _target(options: dict[str, Any]) -> Target:
-    host, port = _address(options["server"])
-    if not options["recipient"]:
-        raise click.UsageError("give the recipient of the test messages: --to ADDRESS")
-
-    sender = options["sender"] or options["recipient"]
-    for address in (sender, options["recipient"]):
-        try:
-            Mailbox(address)
-        except LocalProtocolError as exc:
-            raise click.UsageError(str(exc)) from exc
-
-    try:
-        helo = options["helo"] and ClientConfig(hostname=options["helo"]).hostname
-    except LocalProtocolError as exc:
-        raise click.UsageError(f"--helo: {exc}") from exc
-
-    user = options["auth"] or ""
-    password = read_password(user) if user else ""
-    if options["auth"] and options["tls"] == "none":
-        raise click.UsageError("--auth without TLS would expose the password: add --tls starttls or --tls implicit")
-
-    return Target(
-        host=host,
-        port=port,
-        sender=sender,
-        recipient=options["recipient"],
-        tls=options["tls"],
-        insecure=options["insecure"],
-        user=user,
-        password=password,
-        lmtp=options["lmtp"],
-        timeout=options["timeout"],
-        helo=helo,
-    )
-
-
-def _address(server: str) -> tuple[str, int]:
-    host, _, port = server.rpartition(":") if server.count(":") == 1 or "]:" in server else (server, "", "25")
-    if not port.isdecimal() or not 0 < int(port) < 65_536 or not host:
-        raise click.UsageError(f"{server!r} is not a server: give HOST or HOST:PORT")
-
-    return host.strip("[]"), int(port)
 
 
 # Output

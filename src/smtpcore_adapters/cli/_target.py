@@ -1,0 +1,58 @@
+"""The server that `smtpcore check` and `smtpcore fuzz` test."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from smtpcore import ClientConfig, LocalProtocolError, Mailbox
+
+from ..check import Target
+from ._password import read_password
+
+
+def target_of(options: Mapping[str, Any]) -> Target:
+    """Return the target that the options of `smtpcore check` describe. Raise `click.UsageError`."""
+    host, port = address_of(options["server"])
+    if not options["recipient"]:
+        raise click.UsageError("give the recipient of the test messages: --to ADDRESS")
+
+    sender = options["sender"] or options["recipient"]
+    for address in (sender, options["recipient"]):
+        try:
+            Mailbox(address)
+        except LocalProtocolError as exc:
+            raise click.UsageError(str(exc)) from exc
+
+    try:
+        helo = options["helo"] and ClientConfig(hostname=options["helo"]).hostname
+    except LocalProtocolError as exc:
+        raise click.UsageError(f"--helo: {exc}") from exc
+
+    user = options["auth"] or ""
+    password = read_password(user) if user else ""
+    if options["auth"] and options["tls"] == "none":
+        raise click.UsageError("--auth without TLS would expose the password: add --tls starttls or --tls implicit")
+
+    return Target(
+        host=host,
+        port=port,
+        sender=sender,
+        recipient=options["recipient"],
+        tls=options["tls"],
+        insecure=options["insecure"],
+        user=user,
+        password=password,
+        lmtp=options["lmtp"],
+        timeout=options["timeout"],
+        helo=helo,
+    )
+
+
+def address_of(server: str) -> tuple[str, int]:
+    """Return the host and the port of `HOST[:PORT]`. Raise `click.UsageError`."""
+    host, _, port = server.rpartition(":") if server.count(":") == 1 or "]:" in server else (server, "", "25")
+    if not port.isdecimal() or not 0 < int(port) < 65_536 or not host:
+        raise click.UsageError(f"{server!r} is not a server: give HOST or HOST:PORT")
+
+    return host.strip("[]"), int(port)

@@ -1,0 +1,77 @@
+"""Play the same sessions at two servers, and report where they differ."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ._differences import Comparison, Difference, Rank, difference_of
+from ._engine import Fuzzer, Settings
+from ._generation import Generator
+from ._hypothesis import drawn
+from ._peers import CannotFuzz
+from ._plans import Experiment, Kind
+from ._reduction import Reduction
+
+_MAX_DIFFERENCES = 40
+
+
+def compare_servers(one: Fuzzer, other: Fuzzer, settings: Settings) -> Comparison:
+    """Play the same sessions at two servers until the time is over. Raise `CannotFuzz`."""
+    until = time.monotonic() + settings.seconds
+    found: dict[tuple[Rank, str, str], Difference] = {}
+    offers = one.probe() & other.probe()
+    experiments = _experiments(one, offers, settings)
+    number = 0
+    try:
+        while number != settings.examples and time.monotonic() < until and len(found) < _MAX_DIFFERENCES:
+            number += 1
+            experiment = next(experiments)
+            difference = _play(one, other, experiment)
+            if difference is None or difference.signature in found:
+                continue
+            confirmed = _play(one, other, experiment)
+            if confirmed and confirmed.signature == difference.signature:
+                found[difference.signature] = _reduce(one, other, confirmed)
+    except OSError as exc:
+        raise CannotFuzz(f"a server accepts no more connections: {exc.strerror or exc}") from exc
+
+    ordered = sorted(found.values(), key=lambda difference: difference.rank)
+    sessions = one.report.sessions + other.report.sessions
+    return Comparison(ordered, [*one.report.notes, *other.report.notes], sessions)
+
+
+def _experiments(one: Fuzzer, offers: frozenset[str], settings: Settings) -> Iterator[Experiment]:
+    generator = Generator(
+        offers=offers,
+        hello=one.hello,
+        sender=one.settings.sender,
+        recipients=one.settings.recipients,
+        lmtp=one.settings.lmtp,
+    )
+    yield from (replace(each, kind=Kind.SINGLE) for each in generator.openings())
+    yield from (replace(each, kind=Kind.SINGLE) for each in drawn(generator.experiments(), settings.seed))
+
+
+def _play(one: Fuzzer, other: Fuzzer, experiment: Experiment) -> Difference | None:
+    left, right = one.gather(experiment), other.gather(experiment)
+    difference = difference_of(left, right)
+    return difference and replace(
+        difference, experiment=experiment, recordings=(left.recordings[0], right.recordings[0])
+    )
+
+
+def _reduce(one: Fuzzer, other: Fuzzer, difference: Difference) -> Difference:
+    best = difference
+    assert difference.experiment
+
+    def shows(candidate: Experiment) -> bool:
+        nonlocal best
+        found = _play(one, other, candidate)
+        if found is None or found.signature != difference.signature:
+            return False
+
+        best = found
+        return True
+
+    Reduction(difference.experiment, shows).run()
+    return best

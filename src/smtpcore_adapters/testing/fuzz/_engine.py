@@ -1,0 +1,349 @@
+"""Run experiments against a server, judge them by the laws, and reduce the findings."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median
+
+from ..steps import BodyStep, LineStep, Step
+from ._laws import LAWS, Evidence, Violation, judge
+from ._peers import CannotFuzz, Connect
+from ._plans import Experiment, Kind, Plan
+from ._player import Recording, play
+from ._reduction import Reduction
+from ._reference import Reference
+from ._sinks import Sink
+
+_MIN_DEADLINE = 0.2
+"""Seconds."""
+_FACTOR = 20
+"""The ratio of the deadline and the median latency of a reply."""
+_PROBES = 3
+_MAX_FINDINGS_OF_LAW = 5
+_MAX_FAILURES = 20
+"""Maximum sessions in a row without a reply to the first command."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A confirmed violation, with the smallest experiment that shows it."""
+
+    violation: Violation
+    """The violation."""
+    experiment: Experiment
+    """The experiment."""
+    recordings: tuple[Recording, ...]
+    """The recordings of the experiment."""
+    runs: int
+    """The number of experiments that the reduction took."""
+
+    @property
+    def title(self) -> str:
+        """The law in words."""
+        return next((law.title for law in LAWS if law.name == self.violation.law), "Plaintext is dropped before TLS")
+
+
+@dataclass(slots=True)
+class Report:
+    """The result of a run."""
+
+    findings: list[Finding] = field(default_factory=list)
+    """The findings, in the order in which they were found."""
+    unstable: list[Violation] = field(default_factory=list)
+    """The violations that a second run did not show."""
+    wrong_laws: list[Finding] = field(default_factory=list)
+    """The violations that a correct server in memory shows too: errors of this program."""
+    notes: list[str] = field(default_factory=list)
+    """Remarks about the server and the run."""
+    sessions: int = 0
+    """The number of sessions."""
+    seconds: float = 0.0
+    """The duration."""
+
+    @property
+    def faults(self) -> list[Finding]:
+        """The findings that are more than warnings."""
+        return [finding for finding in self.findings if not finding.violation.is_warning]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of a run."""
+
+    seconds: float = 60.0
+    """The duration in seconds. Default: 60."""
+    examples: int | None = None
+    """Maximum number of experiments. Default: no limit."""
+    seed: int = 0
+    """The seed of the generated sessions. Default: 0."""
+    sender: str = "a@c.example"
+    """The sender of most messages."""
+    recipients: tuple[str, ...] = ()
+    """The recipients of the messages. Default: Postmaster."""
+    hello: str = "c.example"
+    """The name in EHLO."""
+    lmtp: bool = False
+    """Whether the server speaks LMTP. Default: SMTP."""
+    login: tuple[Step, ...] = ()
+    """The steps before each session, for STARTTLS and AUTH. Default: none."""
+    max_rate: float | None = None
+    """Maximum sessions in a second. Default: no limit."""
+    timeout: float = 10.0
+    """Maximum seconds to wait for a reply, if the server is slow. Default: 10."""
+    delivery_timeout: float = 2.0
+    """Maximum seconds to wait for the delivery of a message. Default: 2."""
+
+
+Progress = Callable[[Report], None]
+"""Called after each experiment."""
+
+
+class Fuzzer:
+    """Tests one server."""
+
+    def __init__(
+        self,
+        connect: Connect,
+        settings: Settings,
+        *,
+        sink: Sink | None = None,
+        restart: Callable[[], bool] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.report = Report()
+        """The result so far."""
+        self._connect = connect
+        self.settings = replace(settings, recipients=settings.recipients or ("Postmaster",))
+        """The settings."""
+        self._sink = sink
+        self._restart = restart
+        self._progress = progress
+        self._deadline = settings.timeout
+        self._is_deterministic = True
+        self._offers: frozenset[str] = frozenset()
+        self._known: set[tuple[str, str, str]] = set()
+        self._previous: Experiment | None = None
+        self._started = time.monotonic()
+        self._next_session = 0.0
+        self._failures = 0
+
+    # The run
+
+    def run(self, saved: Iterable[Experiment] = ()) -> Report:
+        """Run the saved and then generated experiments until the time is over. Raise `CannotFuzz`."""
+        self.probe()
+        experiments = self._experiments(saved)
+        number = 0
+        while number != self.settings.examples and self._may_continue():
+            self.try_experiment(next(experiments))
+            number += 1
+            if self._progress:
+                self._progress(self.report)
+
+        self.report.seconds = time.monotonic() - self._started
+        return self.report
+
+    def _experiments(self, saved: Iterable[Experiment]) -> Iterator[Experiment]:
+        from ._generation import Generator
+        from ._hypothesis import drawn
+
+        settings = self.settings
+        generator = Generator(
+            offers=self._offers,
+            hello=self.hello,
+            sender=settings.sender,
+            recipients=settings.recipients,
+            lmtp=settings.lmtp,
+        )
+        yield from saved
+        yield from generator.openings()
+        yield from drawn(generator.experiments(), settings.seed)
+
+    def _may_continue(self) -> bool:
+        is_stuck = self._failures >= _MAX_FAILURES
+        if is_stuck:
+            self.report.notes.append(f"stopped: {_MAX_FAILURES} sessions in a row ended before the first reply")
+        return not is_stuck and time.monotonic() - self._started < self.settings.seconds
+
+    @property
+    def hello(self) -> LineStep:
+        """The EHLO or LHLO of most sessions."""
+        return LineStep(f"{'LHLO' if self.settings.lmtp else 'EHLO'} {self.settings.hello}".encode())
+
+    # The probe
+
+    def probe(self) -> frozenset[str]:
+        """Measure the latency, see whether the replies are always the same, and return the offered extensions.
+
+        Raises:
+            CannotFuzz: the server cannot be reached, does not speak the protocol, or refuses EHLO.
+        """
+        settings = self.settings
+        rcpt = LineStep(f"RCPT TO:<{settings.recipients[0]}>".encode())
+        steps = (
+            self.hello,
+            LineStep(f"MAIL FROM:<{settings.sender}>".encode()),
+            rcpt,
+            BodyStep(b"Subject: smtpcore fuzz\r\n\r\nprobe\r\n"),
+            LineStep(b"NOOP"),
+        )
+        try:
+            recordings = [self._play(Plan(steps)) for _ in range(_PROBES)]
+        except OSError as exc:
+            raise CannotFuzz(f"cannot connect: {exc.strerror or exc}") from exc
+
+        first = recordings[0]
+        self._check_protocol(first)
+        latency = median(recording.slowest for recording in recordings)
+        self._deadline = min(max(_MIN_DEADLINE, _FACTOR * latency), settings.timeout)
+        reply = first.exchanges[0].replies[0]
+        words = [line[4:].split() for line in reply.lines[1:]]
+        self._offers = frozenset(word[0].decode("latin-1").upper() for word in words if word)
+        codes = [[exchange.codes for exchange in recording.exchanges] for recording in recordings]
+        if any(each != codes[0] for each in codes):
+            self._is_deterministic = False
+            self.report.notes.append("the replies to the same session differ: laws that compare sessions are skipped")
+        if not any(exchange.codes[:1] == [250] for exchange in first.exchanges if exchange.step == rcpt):
+            self.report.notes.append(f"the recipient {settings.recipients[0]} is refused: most laws need one")
+        return self._offers
+
+    def _check_protocol(self, recording: Recording) -> None:
+        greeting = recording.greeting
+        if recording.failed_login:
+            raise CannotFuzz(f"the sessions cannot be prepared: {recording.failed_login}")
+        if greeting is None:
+            raise CannotFuzz(f"the server sent no greeting ({recording.end.value})")
+        if greeting.code != 220:
+            line = greeting.lines[0].decode("latin-1").strip()[:80]
+            raise CannotFuzz(f"the greeting is not that of an SMTP server: {line!a}")
+
+        codes = recording.exchanges[0].codes if recording.exchanges else []
+        if codes != [250]:
+            seen = f"the reply was {codes[0]}" if codes else "no reply came"
+            raise CannotFuzz(f"{self.hello.verb} is needed: {seen}")
+
+    # One experiment
+
+    def try_experiment(self, experiment: Experiment) -> Finding | None:
+        """Play an experiment; confirm, reduce and record its first violation. Return the new finding, or None."""
+        if not self._is_deterministic and experiment.kind is not Kind.SINGLE:
+            experiment = replace(experiment, kind=Kind.SINGLE)
+        try:
+            evidence = self.gather(experiment)
+            violation = judge(evidence)
+            if violation is None or violation.signature in self._known:
+                return None
+
+            return self._examine(experiment, violation)
+        except OSError:
+            return self._lose_server(experiment)
+        finally:
+            self._previous = experiment
+
+    def gather(self, experiment: Experiment, factor: float = 1.0) -> Evidence:
+        """Play the sessions of an experiment. Raise `OSError` if the server cannot be reached."""
+        recordings: list[Recording] = []
+        deliveries: list[list[bytes] | None] = []
+        for plan in experiment.plans():
+            if self._sink:
+                self._sink.begin()
+            recording = self._play(plan, factor)
+            recordings.append(recording)
+            wanted = len({content for content, is_plain in recording.messages if is_plain})
+            timeout = self.settings.delivery_timeout * factor
+            deliveries.append(self._sink.take(wanted, timeout) if self._sink else None)
+
+        return Evidence(experiment, tuple(recordings), self.settings.lmtp, tuple(deliveries))
+
+    def _play(self, plan: Plan, factor: float = 1.0) -> Recording:
+        self._keep_rate()
+        self.report.sessions += 1
+        deadline = min(self._deadline * factor, max(self.settings.timeout, 1.0))
+        recording = play(plan, self._connect, deadline, lmtp=self.settings.lmtp, login=self.settings.login)
+        self._failures = 0 if any(exchange.replies for exchange in recording.exchanges) else self._failures + 1
+        return recording
+
+    def _keep_rate(self) -> None:
+        if self.settings.max_rate:
+            time.sleep(max(self._next_session - time.monotonic(), 0))
+            self._next_session = time.monotonic() + 1 / self.settings.max_rate
+
+    # A violation
+
+    def _examine(self, experiment: Experiment, violation: Violation) -> Finding | None:
+        signature = violation.signature
+        self._known.add(signature)
+        # A slow machine looks like a silent server, so a second run has more time.
+        evidence = self.gather(experiment, factor=max(2.0, 1.0 / self._deadline))
+        confirmed = judge(evidence)
+        if confirmed is None or confirmed.signature != signature:
+            self.report.unstable.append(violation)
+            return None
+        if self._is_wrong_law(evidence, confirmed):
+            self.report.wrong_laws.append(Finding(confirmed, experiment, evidence.recordings, 0))
+            return None
+        if self._count(violation.law) >= _MAX_FINDINGS_OF_LAW:
+            return None
+
+        finding = self._reduce(experiment, evidence, confirmed)
+        self.report.findings.append(finding)
+        return finding
+
+    def _count(self, law: str) -> int:
+        return sum(finding.violation.law == law for finding in self.report.findings)
+
+    def _is_wrong_law(self, evidence: Evidence, violation: Violation) -> bool:
+        """Return whether a correct server, which accepts the same, breaks the law too."""
+        lmtp = self.settings.lmtp
+        recordings = tuple(
+            play(plan, lambda: Reference(self._offers, evidence.recordings, lmtp=lmtp), 1.0, lmtp=lmtp)
+            for plan in evidence.experiment.plans()
+        )
+        found = judge(Evidence(evidence.experiment, recordings, lmtp))
+        return found is not None and found.law == violation.law
+
+    def _reduce(self, experiment: Experiment, evidence: Evidence, violation: Violation) -> Finding:
+        best = evidence, violation
+
+        def shows(candidate: Experiment) -> bool:
+            nonlocal best
+            gathered = self.gather(candidate, factor=2.0 if "no reply" in violation.text else 1.0)
+            found = judge(gathered)
+            if found is None or found.signature != violation.signature:
+                return False
+
+            best = gathered, found
+            return True
+
+        reduction = Reduction(experiment, shows)
+        try:
+            smallest = reduction.run()
+        except OSError:
+            smallest = reduction.experiment  # the server died
+        return Finding(best[1], smallest, best[0].recordings, reduction.runs)
+
+    def _lose_server(self, experiment: Experiment) -> Finding | None:
+        """Record that the server accepts no more connections, and start it again if that is possible."""
+        if self._restart is None:
+            raise CannotFuzz("the server accepts no more connections")
+        text = "the server accepts no more connections"
+        violation = Violation("alive", "RFC 5321 3.1", "the connection", text)
+        if not self._restart():
+            raise CannotFuzz(f"{text}, and the start command does not help")
+        if violation.signature in self._known:
+            return None
+
+        self._known.add(violation.signature)
+        # The server may have died after the previous session, so both sessions are in the finding.
+        before = self._previous.plan.steps if self._previous else ()
+        joined = replace(experiment, plan=replace(experiment.plan, steps=(*before, *experiment.plan.steps)))
+        finding = Finding(violation, joined, (), 0)
+        self.report.findings.append(finding)
+        return finding
+
+
+def group_by_law(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
+    """Return the findings of each law, in the order of the laws."""
+    names = list(dict.fromkeys([*(law.name for law in LAWS), *(finding.violation.law for finding in findings)]))
+    groups = {name: [each for each in findings if each.violation.law == name] for name in names}
+    return {name: group for name, group in groups.items() if group}

@@ -1,0 +1,183 @@
+"""Generate experiments: first a list of sessions that find much, then sessions drawn by Hypothesis."""
+
+# All draws of an experiment are made before its first octet is sent, because Hypothesis requires that draws do not
+# depend on I/O. Hypothesis' shrinker is not used; see `_reduction`.
+
+from collections.abc import Collection, Iterator, Sequence
+from itertools import product
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from ..steps import BodyStep, ChunkStep, LineStep, Step, TlsStep
+from ..strategies import FALSE_ENDS, MISTAKES, steps
+from ._plans import RSET, Experiment, Kind, Plan
+
+_HEADER = b"Subject: x\r\n\r\n"
+_BODY = BodyStep(_HEADER + b"y\r\n")
+_CUTS = st.lists(st.sampled_from([1, 2, 3, 4, 5, 7, 12]), min_size=1, max_size=4, unique=True).map(tuple)
+_MOST_STEPS = 24
+
+
+def _cut(steps: tuple[Step, ...], cuts: tuple[int, ...]) -> Experiment:
+    return Experiment(Plan(steps, cuts=cuts), Kind.CUTS)
+
+
+class Generator:
+    """Generates experiments for a server."""
+
+    def __init__(
+        self, *, offers: Collection[str], hello: LineStep, sender: str, recipients: Sequence[str], lmtp: bool = False
+    ) -> None:
+        self._offers = frozenset(offers)
+        self._hello = hello
+        self._mail = LineStep(f"MAIL FROM:<{sender}>".encode())
+        self._rcpts = [LineStep(f"RCPT TO:<{each}>".encode()) for each in recipients]
+        self._senders = [sender, "", '"a b"@c.example', "@r.example:a@c.example"]
+        self._recipients = list(recipients)
+        self._lmtp = lmtp
+
+    # Sessions that find much
+
+    def openings(self) -> Iterator[Experiment]:
+        """Yield sessions for the typical defects of servers, the most common first."""
+        yield from self._bodies()
+        yield from self._sequences()
+        yield from self._pairs()
+        if "CHUNKING" in self._offers:
+            yield from self._chunks()
+        yield from self._parameters()
+        yield from self._mistakes()
+
+    def _one(self, *middle: Step) -> Experiment:
+        return Experiment(Plan((self._hello, *middle)))
+
+    @property
+    def _envelope(self) -> tuple[Step, ...]:
+        return self._mail, self._rcpts[0]
+
+    def _bodies(self) -> Iterator[Experiment]:
+        contents = [b"", b"y\r\n", b".\r\n..\r\n.y\r\n", b"QUIT\r\nRSET\r\n", b"z" * 998 + b"\r\n", b"\r\n\r\n"]
+        contents += [b"y" + end + b"RSET\r\nNOOP\r\n" for end in FALSE_ENDS]
+        contents += [b"y\0\r\n", b"z" * 5000 + b"\r\n", b"y\r\n" * 2000]
+        for content in contents:
+            yield self._one(*self._envelope, BodyStep(_HEADER + content))
+        for content in (b"", b"y\r\n", b".\r\n"):
+            yield self._one(*self._envelope, BodyStep(content))
+        if "8BITMIME" in self._offers:
+            mail = LineStep(self._mail.line + b" BODY=8BITMIME")
+            yield self._one(mail, self._rcpts[0], BodyStep(_HEADER + b"\xc3\xa4\xff\x80\r\n"))
+        for count in (2, 3):
+            yield self._one(self._mail, *(self._rcpts * count)[:count], _BODY)
+
+    def _sequences(self) -> Iterator[Experiment]:
+        rcpt = self._rcpts[0]
+        for again in (RSET, self._hello):
+            yield self._one(*self._envelope, again, self._mail, _BODY)
+            yield self._one(*self._envelope, again, rcpt, _BODY)
+            yield self._one(*self._envelope, again, _BODY)
+        yield self._one(*self._envelope, _BODY, _BODY)
+        yield self._one(*self._envelope, _BODY, rcpt, _BODY)
+        yield self._one(*self._envelope, _BODY, self._mail, _BODY)
+        yield self._one(*self._envelope, _BODY, *self._envelope, _BODY)
+        yield self._one(rcpt, _BODY)
+        yield self._one(self._mail, _BODY, rcpt, _BODY)
+        yield self._one(LineStep(b"MAIL FROM:<@>"), rcpt, _BODY)
+        yield Experiment(Plan((LineStep(b"NOOP"), self._hello)))
+        if "STARTTLS" in self._offers:
+            yield self._one(TlsStep(), self._hello, *self._envelope, _BODY)
+            yield self._one(*self._envelope, TlsStep(), rcpt, _BODY)
+            yield self._one(TlsStep(b"NOOP\r\n"), self._hello)
+            yield self._one(TlsStep(), self._hello, TlsStep())
+
+    def _pairs(self) -> Iterator[Experiment]:
+        message: tuple[Step, ...] = (*self._envelope, _BODY)
+        twice = Plan((self._hello, *message, *message))
+        dotted = Plan((self._hello, *self._envelope, BodyStep(_HEADER + b".\r\n..\r\n")))
+        for cuts in ((1,), (2,), (3,), (4,), (5,), (1, 2, 3, 4, 5, 6)):
+            for plan in (twice, dotted):
+                yield Experiment(Plan(plan.steps, cuts=cuts), Kind.CUTS)
+        groups: list[tuple[Step, ...]] = [
+            (*message, *message),
+            (*message, RSET, *message),
+            (self._mail, *self._rcpts, LineStep(b"RCPT TO:<@>"), *self._rcpts, _BODY),
+            (self._mail, RSET, *self._envelope, RSET, self._mail, _BODY),
+            (self._rcpts[0], *message),
+        ]
+        for group in groups:
+            yield Experiment(Plan((self._hello, *group), is_pipelined=True), Kind.PIPELINING)
+        for before, after in product(
+            (self._envelope, (self._mail,), message), (message, (self._mail, _BODY), (_BODY,))
+        ):
+            yield Experiment(Plan((self._hello, *before, RSET, *after)), Kind.RESET)
+
+    def _chunks(self) -> Iterator[Experiment]:
+        whole, commands = _HEADER + b"y\r\n", ChunkStep(b"NOOP\r\nRSET\r\n")
+        yield self._one(*self._envelope, ChunkStep(whole), *self._envelope, _BODY)
+        yield self._one(*self._envelope, ChunkStep(whole[:5], is_last=False), ChunkStep(whole[5:]))
+        yield self._one(*self._envelope, ChunkStep(whole, is_last=False), ChunkStep(b""))
+        yield self._one(*self._envelope, ChunkStep(_HEADER + b".\r\ny\r\n"))
+        yield self._one(commands)
+        yield self._one(self._mail, commands, RSET)
+        yield self._one(*self._envelope, ChunkStep(whole, is_last=False), RSET, commands)
+        yield self._one(*self._envelope, ChunkStep(whole, is_last=False), RSET, self._mail, ChunkStep(b""))
+        yield Experiment(
+            Plan(
+                (self._hello, *self._envelope, ChunkStep(whole, is_last=False), ChunkStep(b"z\r\n")), is_pipelined=True
+            ),
+            Kind.PIPELINING,
+        )
+
+    def _parameters(self) -> Iterator[Experiment]:
+        for text in (b" SIZE=10", b" BODY=8BITMIME", b" BODY=8BITMIME SMTPUTF8"):
+            yield self._one(LineStep(b"MAIL FROM:<a@c.example>" + text), self._rcpts[0], _BODY)
+        yield self._one(LineStep(b"MAIL FROM:<a@c.example> X=1"))
+
+    def _mistakes(self) -> Iterator[Experiment]:
+        states: tuple[tuple[Step, ...], ...] = ((), self._envelope, (self._mail,))
+        lines = [
+            *MISTAKES,
+            b"NOOP " + b"x" * 600,
+            b"NOOP " + b"x" * 5000,
+            b"MAIL FROM:<" + b"x" * 3000 + b"@c.example>",
+        ]
+        for before, line in product(states, lines):
+            yield self._one(*before, LineStep(line), RSET)
+
+    # Sessions drawn by Hypothesis
+
+    def experiments(self) -> SearchStrategy[Experiment]:
+        """Draw experiments."""
+        valid, invalid = self._steps(valid=True), self._steps(valid=False)
+        either = st.sampled_from([invalid, invalid, valid]).flatmap(lambda strategy: strategy)
+        kinds: list[SearchStrategy[Experiment]] = [
+            either.map(lambda drawn: Experiment(Plan(drawn))),
+            st.builds(_cut, either, _CUTS),
+            self._resets(),
+        ]
+        if "PIPELINING" in self._offers:
+            kinds.append(
+                either.map(lambda drawn: Experiment(Plan(drawn, is_pipelined=True), Kind.PIPELINING)),
+            )
+
+        return st.sampled_from(kinds).flatmap(lambda strategy: strategy)
+
+    def _steps(self, *, valid: bool, offers: frozenset[str] | None = None) -> SearchStrategy[tuple[Step, ...]]:
+        drawn = steps(
+            valid=valid,
+            offers=(self._offers if offers is None else offers) - {"AUTH"},
+            lmtp=self._lmtp,
+            senders=self._senders,
+            recipients=self._recipients,
+        )
+        return drawn.map(lambda found: tuple(found[:-1][:_MOST_STEPS]))  # the player adds QUIT
+
+    def _resets(self) -> SearchStrategy[Experiment]:
+        # TLS before RSET would outlive it.
+        drawn = self._steps(valid=True, offers=self._offers - {"STARTTLS"})
+
+        def build(before: tuple[Step, ...], length: int, after: tuple[Step, ...]) -> Experiment:
+            prefix = [step for step in before[1 : 1 + length] if step != RSET]
+            return Experiment(Plan((self._hello, *prefix, RSET, *after[1:])), Kind.RESET)
+
+        return st.builds(build, drawn, st.integers(1, 12), drawn)

@@ -1,0 +1,93 @@
+"""The state of a session as the server's own replies define it."""
+
+# The model never predicts a policy: a server may refuse any command. It only follows what the server has accepted, and
+# so knows which later acceptance contradicts the RFCs. Example: after a refused MAIL, an accepted RCPT is a violation.
+
+from collections.abc import Sequence
+
+from ..steps import BodyStep, ChunkStep, Step
+
+
+class SessionModel:
+    """The progress of a session, updated with each step and the codes of its replies."""
+
+    def __init__(self) -> None:
+        self.offers: frozenset[str] = frozenset()
+        """The keywords of the last accepted EHLO or LHLO."""
+        self.recipients = 0
+        """The number of recipients accepted for the current message."""
+        self.messages: list[tuple[bytes, bool]] = []
+        """The contents of accepted messages, each with whether it has to be delivered unchanged."""
+        self.uses_tls = False
+        """Whether the client has sent STARTTLS and the server has accepted."""
+        self._has_sender = False
+        self._is_certain = True
+        self._chunks = b""
+        self._cause = "the start of the session"
+
+    def observe(self, step: Step, codes: Sequence[int]) -> str:
+        """Update the state, and return the violation of the sequence of commands, or an empty text."""
+        if not codes:
+            return ""
+
+        is_accepted = codes[-1] // 100 == 2
+        match step.verb:
+            case "EHLO" | "LHLO" | "HELO" | "RSET" if is_accepted:
+                self._reset(f"an accepted {step.verb}")
+            case "STARTTLS" if codes[-1] == 220:
+                self.uses_tls = True
+                self.offers = frozenset()
+                self._reset("STARTTLS")
+            case "MAIL" if is_accepted:
+                self._reset("an accepted MAIL")
+                self._has_sender = True
+            case "RCPT" if is_accepted:
+                return self._accept_recipient()
+            case _ if isinstance(step, BodyStep):
+                return self._end_body(step, codes)
+            case _ if isinstance(step, ChunkStep):
+                return self._end_chunk(step, codes)
+            case _:
+                pass
+
+        return ""
+
+    def _reset(self, cause: str) -> None:
+        self._has_sender, self.recipients, self._is_certain, self._chunks = False, 0, True, b""
+        self._cause = cause
+
+    def _accept_recipient(self) -> str:
+        if self._is_certain and not self._has_sender:
+            return f"RCPT was accepted after {self._cause}, without an accepted MAIL"
+
+        self.recipients += 1
+        return ""
+
+    def _end_body(self, step: BodyStep, codes: Sequence[int]) -> str:
+        if codes[0] != 354:
+            return ""
+
+        has_recipients = self.recipients > 0 or not self._is_certain
+        cause = self._cause
+        self._reset("the end of a message")
+        if any(code // 100 == 2 for code in codes[1:]):
+            self.messages.append((step.body, step.is_plain))
+            if not has_recipients:
+                return f"a message was accepted after {cause}, without an accepted RCPT"
+
+        return ""
+
+    def _end_chunk(self, step: ChunkStep, codes: Sequence[int]) -> str:
+        if not any(code // 100 == 2 for code in codes):
+            # RFC 3030 section 2 leaves open what the server keeps until RSET.
+            self._is_certain = False
+            return ""
+        if self._is_certain and not self.recipients:
+            return f"BDAT was accepted after {self._cause}, without an accepted RCPT"
+
+        self._chunks += step.chunk
+        if step.is_last:
+            self.messages.append((self._chunks, BodyStep(self._chunks).is_plain))
+            self._reset("the end of a message")
+
+        return ""

@@ -1,0 +1,336 @@
+"""Play a plan against a server, and record what happens."""
+
+# The player sends the pieces of each step, and reads as many replies as the step needs. Groups are as large as RFC 2920
+# permits. A session ends early if the server stops to answer, closes the connection, or sends more than it should. What
+# the server did wrong is judged later, by the laws.
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum
+
+from ..steps import BodyStep, ChunkStep, LineStep, RawStep, Step, TlsStep
+from ._model import SessionModel
+from ._peers import Connect, Peer
+from ._plans import Plan
+from ._replies import EndOfStream, Flood, ReplyReader, Silence, WireReply
+
+_QUIT = LineStep(b"QUIT")
+
+
+class End(Enum):
+    """The way in which a session ended."""
+
+    CLOSED = "closed"
+    """After QUIT, or after a 421."""
+    SILENT = "silent"
+    """The server sent no reply in time."""
+    DROPPED = "dropped"
+    """The server closed the connection while a reply was needed."""
+    SURPLUS = "surplus"
+    """The server sent a reply that nothing asked for."""
+    FLOOD = "flood"
+    """The server sent more octets than the fuzzer reads."""
+    LEFT_OPEN = "left open"
+    """The server did not close the connection after its reply to QUIT."""
+    TLS_FAILED = "TLS failed"
+    """The handshake after a 220 failed."""
+    LOOSE = "loose"
+    """The plan has octets without CR LF, so the number of replies is not defined."""
+
+
+@dataclass(slots=True)
+class Exchange:
+    """A step, and the replies to it."""
+
+    step: Step
+    """The step."""
+    sent: list[bytes] = field(default_factory=list)
+    """The pieces that were sent."""
+    replies: list[WireReply] = field(default_factory=list)
+    """The replies in order."""
+    breach: str = ""
+    """The violation of the sequence of commands, or an empty text."""
+    recipients: int = 0
+    """The number of recipients before the step."""
+    offers: frozenset[str] = frozenset()
+    """The extensions offered before the step."""
+
+    @property
+    def codes(self) -> list[int]:
+        """The codes of the replies."""
+        return [reply.code for reply in self.replies]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Octets of one side of a session."""
+
+    is_client: bool
+    """Whether the client sent the octets."""
+    group: int
+    """The number of the group; the server's entries have the group that they follow."""
+    octets: bytes
+    """The octets."""
+
+
+@dataclass(slots=True)
+class Recording:
+    """A session as it happened."""
+
+    plan: Plan
+    """The plan."""
+    greeting: WireReply | None = None
+    """The greeting."""
+    exchanges: list[Exchange] = field(default_factory=list)
+    """The exchanges in order, up to the end of the session."""
+    end: End = End.CLOSED
+    """The way in which the session ended."""
+    surplus: list[WireReply] = field(default_factory=list)
+    """The replies that nothing asked for."""
+    messages: list[tuple[bytes, bool]] = field(default_factory=list)
+    """The contents of accepted messages, each with whether it has to be delivered unchanged."""
+    slowest: float = 0.0
+    """The longest time in seconds that a reply took."""
+    failed_login: str = ""
+    """The failure of the steps before the plan, or an empty text."""
+    log: list[Entry] = field(default_factory=list)
+    """The octets of both sides in order."""
+
+    @property
+    def replies(self) -> list[WireReply]:
+        """All replies in order."""
+        found = [] if self.greeting is None else [self.greeting]
+        for exchange in self.exchanges:
+            found += exchange.replies
+
+        return found + self.surplus
+
+
+class _Stop(Exception):
+    def __init__(self, end: End) -> None:
+        super().__init__(end.value)
+        self.end = end
+
+
+def play(plan: Plan, connect: Connect, deadline: float, *, lmtp: bool = False, login: Sequence[Step] = ()) -> Recording:
+    """Play `plan` in a new session, and return the recording. Raise `OSError` if connecting fails.
+
+    Args:
+        plan: The session.
+        connect: Opens the connection.
+        deadline: Maximum seconds to wait for each reply.
+        lmtp: Whether the protocol is LMTP.
+        login: Steps before the plan, which are not recorded.
+    """
+    peer = connect()
+    try:
+        return _Player(plan, peer, deadline, lmtp=lmtp).run(login)
+    finally:
+        peer.close()
+
+
+class _Player:
+    def __init__(self, plan: Plan, peer: Peer, deadline: float, *, lmtp: bool) -> None:
+        self._plan = plan
+        self._peer = peer
+        self._deadline = deadline
+        self._lmtp = lmtp
+        self._reader = ReplyReader(peer, deadline)
+        self._model = SessionModel()
+        self._recording = Recording(plan)
+        self._unsent: list[bytes] = []
+        self._pending: list[tuple[Exchange, bool]] = []
+        self._group = 0
+
+    def run(self, login: Sequence[Step]) -> Recording:
+        try:
+            self._recording.greeting = self._read()
+            if login:
+                self._log_in(login)
+            for step in self._plan.steps:
+                self._play(step, cuts=True)
+            self._flush()
+            self._quit()
+        except _Stop as stop:
+            self._recording.end = stop.end
+
+        self._recording.messages = self._model.messages
+        self._recording.slowest = self._reader.slowest
+        return self._recording
+
+    def _log_in(self, login: Sequence[Step]) -> None:
+        for step in login:
+            self._recording.failed_login = f"{step.verb} failed"
+            self._play(step, cuts=False)
+            codes = self._recording.exchanges[-1].codes
+            if codes[-1] >= 400:
+                self._recording.failed_login = f"{step.verb} got {codes[-1]}"
+                raise _Stop(End.CLOSED)
+
+        self._recording.failed_login = ""
+        self._recording.exchanges.clear()
+        self._recording.log.clear()
+
+    # Steps
+
+    def _play(self, step: Step, *, cuts: bool) -> None:
+        exchange = Exchange(step)
+        if isinstance(step, RawStep):
+            self._play_raw(exchange)
+        self._recording.exchanges.append(exchange)
+        if self._lmtp and isinstance(step, ChunkStep) and step.is_last:
+            self._flush()
+            if not self._model.recipients:
+                return  # RFC 2033 4.3 requires zero replies in a transaction, and leaves other states open
+
+        *first, last = step.pieces
+        for piece in first:
+            self._queue(exchange, piece, is_final=False)
+            self._flush()
+            if exchange.codes[-1:] != [step.continues]:
+                self._resume(exchange)
+                self._observe(exchange)
+                return
+
+        self._queue(exchange, last, is_final=True)
+        must_wait = step.must_end_group and not isinstance(step, BodyStep)  # a command may follow a body
+        if must_wait or not self._may_pipeline():
+            self._flush()
+
+    def _may_pipeline(self) -> bool:
+        return self._plan.is_pipelined and "PIPELINING" in self._model.offers
+
+    def _queue(self, exchange: Exchange, piece: bytes, *, is_final: bool) -> None:
+        exchange.sent.append(piece)
+        # A cut after STARTTLS would leave injected octets to the handshake.
+        self._unsent += _cut(piece, () if isinstance(exchange.step, TlsStep) else self._plan.cuts)
+        self._pending.append((exchange, is_final))
+
+    def _flush(self) -> None:
+        """Send the group, and read its replies."""
+        if not self._pending:
+            return
+        self._check_surplus()
+        segments, pending = self._unsent, self._pending
+        self._unsent, self._pending = [], []
+        self._group += 1
+        self._note(b"".join(segments))
+        is_cut = bool(self._plan.cuts)
+        self._send(segments if is_cut else [b"".join(segments)])
+        for exchange, is_final in pending:
+            exchange.recipients, exchange.offers = self._model.recipients, self._model.offers
+            step = exchange.step
+            count = step.final_replies(self._model.recipients, lmtp=self._lmtp) if is_final else 1
+            for _ in range(count):
+                reply = self._read()
+                exchange.replies.append(reply)
+                if reply.code == 421:
+                    raise _Stop(End.CLOSED)
+                if isinstance(step, ChunkStep) and reply.code // 10 == 50:
+                    break  # a refused command gets one reply also in LMTP
+            if is_final:
+                self._resume(exchange)
+                self._observe(exchange)
+
+    def _resume(self, exchange: Exchange) -> None:
+        """End a body or an exchange of AUTH that the step does not continue, so that the next line is a command."""
+        escape = {354: b".\r\n", 334: b"*\r\n"}.get(exchange.codes[-1] if exchange.codes else 0)
+        is_expected = isinstance(exchange.step, BodyStep) and len(exchange.sent) > 1
+        if escape is None or is_expected:
+            return
+
+        exchange.sent.append(escape)
+        self._note(escape)
+        self._send([escape])
+        exchange.replies.append(self._read())
+
+    def _observe(self, exchange: Exchange) -> None:
+        step = exchange.step
+        exchange.breach = self._model.observe(step, exchange.codes)
+        if step.verb in ("EHLO", "LHLO") and exchange.codes[-1:] == [250]:
+            words = (line[4:].split() for line in exchange.replies[-1].lines[1:])
+            self._model.offers = frozenset(word[0].decode("latin-1").upper() for word in words if word)
+        if step.verb in ("MAIL", "VRFY", "EXPN") and b"SMTPUTF8" in step.pieces[0]:
+            self._reader.allows_utf8 = True
+        if step.verb == "STARTTLS" and exchange.codes == [220]:
+            self._start_tls()
+
+    def _start_tls(self) -> None:
+        self._check_surplus()
+        try:
+            self._peer.start_tls(max(self._deadline, 1.0))
+        except OSError:
+            raise _Stop(End.TLS_FAILED) from None
+
+    def _play_raw(self, exchange: Exchange) -> None:
+        """Send octets without CR LF, then an empty line and QUIT, and read all that comes."""
+        self._flush()
+        self._group += 1
+        exchange.sent += [exchange.step.pieces[0], b"\r\nQUIT\r\n"]
+        self._recording.exchanges.append(exchange)
+        self._note(b"".join(exchange.sent))
+        self._send(exchange.sent)
+        raise _Stop(End.FLOOD if self._read_rest(exchange) is End.FLOOD else End.LOOSE)
+
+    # Octets and replies
+
+    def _send(self, segments: Sequence[bytes]) -> None:
+        with suppress(OSError):  # the replies that the server has sent show the reason
+            self._peer.send(segments, self._deadline)
+
+    def _note(self, octets: bytes, *, is_client: bool = True) -> None:
+        self._recording.log.append(Entry(is_client, self._group, octets))
+
+    def _read(self) -> WireReply:
+        try:
+            reply = self._reader.read()
+            self._note(b"".join(reply.lines), is_client=False)
+            return reply
+        except Silence:
+            raise _Stop(End.SILENT) from None
+        except EndOfStream:
+            raise _Stop(End.DROPPED) from None
+        except Flood:
+            raise _Stop(End.FLOOD) from None
+
+    def _check_surplus(self) -> None:
+        """End the session if there are replies before the next group was sent."""
+        if not self._reader.has_more():
+            return
+
+        self._recording.surplus.append(self._read())
+
+        is_goodbye = self._recording.surplus[0].code == 421
+        raise _Stop(End.CLOSED if is_goodbye else End.SURPLUS)
+
+    def _quit(self) -> None:
+        """Send QUIT, and read to the end of the stream."""
+        exchange = Exchange(_QUIT, sent=[b"QUIT\r\n"])
+        self._check_surplus()
+        self._group += 1
+        self._recording.exchanges.append(exchange)
+        self._note(b"QUIT\r\n")
+        self._send(exchange.sent)
+        exchange.replies.append(self._read())
+        end = self._read_rest(exchange)
+        if end is not End.DROPPED:
+            raise _Stop(End.LEFT_OPEN if end is End.SILENT else end)
+
+        if len(exchange.replies) > 1:
+            self._recording.surplus = exchange.replies[:-1]
+            del exchange.replies[:-1]
+            raise _Stop(End.SURPLUS)
+
+    def _read_rest(self, exchange: Exchange) -> End:
+        """Read replies until the end of the stream or another end, and return this end."""
+        while True:
+            try:
+                exchange.replies.append(self._read())
+            except _Stop as stop:
+                return stop.end
+
+
+def _cut(piece: bytes, cuts: Sequence[int]) -> list[bytes]:
+    edges = sorted({len(piece) - cut for cut in cuts if 0 < cut < len(piece)})
+    return [piece[start:end] for start, end in zip([0, *edges], [*edges, len(piece)], strict=True)]

@@ -1,0 +1,216 @@
+"""`smtpcore fuzz` prints its findings as dialogues, saves them, and plays them again."""
+
+import json
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smtpcore_adapters.cli import main
+from smtpcore_adapters.testing.fuzz import Report, Violation
+from tests.adapters.testing.fuzz.servers import LfDotLf, ShowsTraceback, SmallServer, served
+
+module = import_module("smtpcore_adapters.cli.fuzz")
+TO = ("--to", "u@s.example", "--seed", "1")
+
+
+@pytest.fixture(autouse=True)
+def _directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def broken() -> Iterator[str]:
+    LfDotLf.delivered = []
+    with served(LfDotLf) as port:
+        yield f"127.0.0.1:{port}"
+
+
+@pytest.fixture
+def correct() -> Iterator[str]:
+    SmallServer.delivered = []
+    with served(SmallServer) as port:
+        yield f"127.0.0.1:{port}"
+
+
+def test_finding_is_printed_as_a_dialogue_and_saved(broken: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fuzz", broken, *TO, "--examples", "8"]) == 1
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "count: Each command gets one reply in time; in LMTP each recipient"
+    assert lines[1] == "  DATA: a reply that no command asked for (RFC 5321 4.2)"
+    assert "    C: y\\n.\\n" in "\n".join(lines).replace("RSET", "")
+    assert "    saved as smtpcore-fuzz/count-data-1.json" in lines
+    assert lines[-1].endswith("1 findings, 0 warnings, 0 unstable")
+
+
+def test_saved_finding_is_played_again(broken: str, correct: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["fuzz", broken, *TO, "--examples", "8", "--corpus", "found"])
+    capsys.readouterr()
+
+    assert main(["fuzz", broken, *TO, "--replay", "found/count-data-1.json"]) == 1
+    assert capsys.readouterr().out.splitlines()[-1].startswith("count: DATA: a reply that no command asked for")
+    assert main(["fuzz", correct, *TO, "--replay", "found/count-data-1.json"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "no law is broken"
+
+
+def test_corpus_is_played_first(broken: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in (1, 2):
+        assert main(["fuzz", broken, *TO, "--examples", "8" if number == 1 else "1", "--corpus", "found"]) == 1
+        assert f"found/count-data-{number}.json" in capsys.readouterr().out
+
+
+def test_correct_server_gives_status_0(correct: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fuzz", correct, *TO, "--examples", "5"]) == 0
+
+    assert "0 findings, 0 warnings, 0 unstable" in capsys.readouterr().out
+    assert not Path("smtpcore-fuzz").exists()
+
+
+def test_result_is_printed_as_json(broken: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fuzz", broken, *TO, "--examples", "8", "--json"]) == 1
+
+    report: dict[str, Any] = json.loads(capsys.readouterr().out)
+    (finding,) = report["findings"]
+    assert (report["seed"], report["faults"]) == (1, 1)
+    assert (finding["law"], finding["verb"], finding["section"]) == ("count", "DATA", "RFC 5321 4.2")
+    assert "S: 354 Go" in finding["dialogue"]
+
+
+def test_warning_gives_status_0(capsys: pytest.CaptureFixture[str]) -> None:
+    ShowsTraceback.delivered = []
+    with served(ShowsTraceback) as port:
+        assert main(["fuzz", f"127.0.0.1:{port}", *TO, "--seconds", "20", "--examples", "150"]) == 0
+
+    assert "  warning: a malformed line: a reply shows internals" in capsys.readouterr().out
+
+
+def test_progress_is_shown_on_a_terminal(
+    correct: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main(["fuzz", correct, *TO, "--examples", "3"]) == 0
+
+    assert " sessions, 0 findings, " in capsys.readouterr().err
+
+
+def test_unstable_violations_wrong_laws_and_notes_are_printed(
+    broken: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from smtpcore_adapters.testing.fuzz import Fuzzer
+
+    run = Fuzzer.run
+
+    def changed(self: Fuzzer, saved: object = ()) -> Report:
+        report = run(self)
+        report.wrong_laws, report.findings = report.findings, []
+        report.unstable.append(Violation("count", "RFC 5321 4.2", "NOOP", "no reply"))
+        report.notes.append("slow")
+        return report
+
+    monkeypatch.setattr(Fuzzer, "run", changed)
+    assert main(["fuzz", broken, *TO, "--examples", "8"]) == 0
+
+    output = capsys.readouterr().out
+    assert "unstable: NOOP: no reply (count); a second run did not show it\n" in output
+    assert "a correct server breaks this law too, please report: a reply that no command asked for\n" in output
+    assert "note: slow\n" in output
+
+
+# Two servers
+
+
+def test_two_servers_are_compared(broken: str, correct: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fuzz", correct, broken, *TO, "--examples", "8"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "body: DATA: the body ends at different places (closed and surplus)"
+    assert f"  {broken}" in lines
+    assert lines[-1].endswith(": 1 differences")
+
+    assert main(["fuzz", correct, broken, *TO, "--examples", "8", "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert [difference["rank"] for difference in report["differences"]] == ["body"]
+    assert main(["fuzz", correct, correct, *TO, "--examples", "2", "--from", "x"]) == 2
+
+
+def test_notes_about_both_servers_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.adapters.testing.fuzz.test_engine import RefusesEveryone
+
+    with served(RefusesEveryone) as port:
+        server = f"127.0.0.1:{port}"
+        assert main(["fuzz", server, server, *TO, "--examples", "1"]) == 0
+
+    assert capsys.readouterr().out.count("note: the recipient u@s.example is refused") == 2
+
+
+def test_deliveries_are_seen(correct: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "new").mkdir()
+    for options in (["--maildir", "."], ["--delivered-by", "true"]):
+        status = main(["fuzz", correct, *TO, "--examples", "1", *options, "--delivery-timeout", "0.01", "--json"])
+        assert status == 1
+        findings = json.loads(capsys.readouterr().out)["findings"]
+        assert [finding["text"] for finding in findings] == ["an accepted message was not delivered"]
+
+    assert (
+        main(["fuzz", correct, correct, *TO, "--examples", "1", "--other-maildir", ".", "--delivery-timeout", "0"]) == 0
+    )
+
+
+# Starting a server
+
+
+def test_server_is_started(capsys: pytest.CaptureFixture[str]) -> None:
+    code = "from tests.adapters.testing.fuzz.served import main; main({port})"
+    with served(SmallServer) as port:
+        pass
+    root = Path(str(module.__file__)).parents[3]
+    command = f"env PYTHONPATH={root} {sys.executable} -c '{code.format(port=port)}'"
+    assert main(["fuzz", f"127.0.0.1:{port}", *TO, "--examples", "2", "--start", command]) == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "error"), [("true", "'true' does not open port"), ("/no/such/program", "--start: "), ("'", "--start: ")]
+)
+def test_command_that_starts_no_server_is_an_error(
+    command: str, error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fuzz", "127.0.0.1:9", *TO, "--start", command]) == 2
+
+    assert error in capsys.readouterr().err
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["127.0.0.1:9"], "cannot connect: Connection refused"),
+        (["192.0.2.1"], "192.0.2.1 is not this machine: add --mine if the server is yours"),
+        (["no-such-host.invalid"], "cannot find no-such-host.invalid"),
+        (["127.0.0.1:9", "192.0.2.1:25"], "192.0.2.1 is not this machine"),
+        (["127.0.0.1:9", "--replay", "none.json"], "none.json: No such file or directory"),
+        ([], "is not a server"),
+    ],
+)
+def test_error_is_one_line(arguments: list[str], error: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fuzz", *arguments, *TO]) == 2
+
+    captured = capsys.readouterr()
+    assert error in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_missing_hypothesis_is_an_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda name: None if name == "hypothesis" else find_spec(name))
+    assert main(["fuzz", "127.0.0.1:9"]) == 2
+
+    assert "pip install 'smtpcore[testing]'" in capsys.readouterr().err
+
+
+def test_rate_is_limited_for_a_server_that_is_mine(correct: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fuzz", correct, "--mine", "--to", "u@s.example", "--examples", "1"]) == 0

@@ -1,0 +1,12 @@
+"""A program that serves the small server on a port."""
+
+import socket
+
+from .servers import SmallServer, serve
+
+
+def main(port: int) -> None:
+    """Serve until the process is stopped."""
+    SmallServer.delivered = []
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        serve(listener, SmallServer)

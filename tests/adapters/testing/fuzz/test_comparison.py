@@ -1,0 +1,67 @@
+"""Two servers play the same sessions, and the most important difference is reported first, in a short session."""
+
+import pytest
+
+from smtpcore_adapters.testing.fuzz import CannotFuzz, Fuzzer, Rank, Settings, compare, lines_sent
+from smtpcore_adapters.testing.fuzz import _comparison as comparison
+
+from .runs import fuzzer_for
+from .servers import AcceptsAnyParameter, LfDotLf, SmallServer
+from .test_engine import RefusesHello
+
+
+class Both(LfDotLf, AcceptsAnyParameter):
+    pass
+
+
+def test_body_that_ends_at_different_places_is_first() -> None:
+    result = compare(fuzzer_for(SmallServer), fuzzer_for(Both), Settings(examples=120))
+    first, *others = result.differences
+
+    assert first.rank is Rank.BODY
+    assert max(map(lines_sent, first.recordings)) <= 12
+    assert Rank.POLICY in {difference.rank for difference in others}
+    assert result.sessions > 240
+
+
+def test_same_servers_have_no_difference() -> None:
+    assert compare(fuzzer_for(SmallServer), fuzzer_for(SmallServer), Settings(examples=320)).differences == []
+
+
+def test_difference_that_a_second_run_does_not_show_is_dropped() -> None:
+    class Once(SmallServer):
+        seen = 0
+
+        def do_HELP(self, rest: bytes) -> None:
+            self.reply("214 Help")
+
+        def do_RSET(self, rest: bytes) -> None:
+            type(self).seen += 1
+            super().do_RSET(rest) if type(self).seen != 1 else self.reply("451 Later")
+
+    assert compare(fuzzer_for(SmallServer), fuzzer_for(Once), Settings(examples=60)).differences == []
+
+
+def test_number_of_differences_and_the_time_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "_MAX_DIFFERENCES", 1)
+    assert len(compare(fuzzer_for(SmallServer), fuzzer_for(Both), Settings()).differences) == 1
+    assert compare(fuzzer_for(SmallServer), fuzzer_for(Both), Settings(seconds=0)).differences == []
+
+
+def test_server_that_dies_is_an_error() -> None:
+    fuzzer = fuzzer_for(SmallServer)
+    sessions = iter([SmallServer() for _ in range(3)])
+
+    def connect() -> SmallServer:
+        for server in sessions:
+            return server
+        raise ConnectionResetError(104, "Connection reset")
+
+    dying = Fuzzer(connect, fuzzer.settings)
+    with pytest.raises(CannotFuzz, match="a server accepts no more connections: Connection reset"):
+        compare(fuzzer, dying, Settings())
+
+
+def test_both_servers_have_to_speak_smtp() -> None:
+    with pytest.raises(CannotFuzz):
+        compare(fuzzer_for(SmallServer), fuzzer_for(RefusesHello), Settings())

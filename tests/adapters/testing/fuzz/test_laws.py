@@ -1,0 +1,216 @@
+"""Each broken server is found with the law that it breaks and a short session, and a correct server has no finding."""
+
+import pytest
+
+from smtpcore import Config
+from smtpcore_adapters.testing.fuzz import LAWS, Kind, Report, Target, fuzz_server, judge, lines_sent
+from smtpcore_adapters.testing.fuzz._engine import Settings
+from smtpcore_adapters.testing.steps import LineStep, TlsStep
+from tests.adapters.fakes import MessageStore, accepting
+from tests.adapters.harness import BACKENDS, running
+from tests.long import long
+
+from .runs import BODY, HELLO, MAIL, NOOP, RCPT, RSET, find, play_at, run
+from .servers import BROKEN, LMTP_SERVERS, LfDotLf, SmallServer, served
+
+MOST_LINES = 12
+
+
+@pytest.mark.parametrize("server", BROKEN, ids=lambda server: server.__name__)
+def test_broken_server_is_found_and_the_session_is_short(server: type[SmallServer]) -> None:
+    finding, report = find(server, BROKEN[server])
+
+    assert max(map(lines_sent, finding.recordings)) <= MOST_LINES
+    assert finding.runs <= 120
+    assert finding.title
+    assert report.sessions < 500
+
+
+class SmallLmtpServer(SmallServer):
+    lmtp = True
+
+
+class SmallTlsServer(SmallServer):
+    offers = (*SmallServer.offers, "STARTTLS")
+
+
+CORRECT = (SmallServer, SmallLmtpServer, SmallTlsServer)
+
+
+@pytest.mark.parametrize("server", CORRECT, ids=lambda server: server.__name__)
+def test_correct_server_has_no_finding(server: type[SmallServer]) -> None:
+    report = run(server)
+
+    assert (report.findings, report.unstable, report.wrong_laws) == ([], [], [])
+
+
+@long
+@pytest.mark.parametrize("server", CORRECT, ids=lambda server: server.__name__)
+def test_correct_server_has_no_finding_in_a_long_run(server: type[SmallServer]) -> None:
+    report = run(server, examples=20_000, seconds=300.0)
+
+    assert (report.findings, report.unstable, report.wrong_laws) == ([], [], [])
+
+
+def test_broken_server_is_found_over_a_socket() -> None:
+    LfDotLf.delivered = []
+    with served(LfDotLf) as port:
+        target = Target(host="127.0.0.1", port=port, sender="a@c.example", recipient="u@s.example")
+        report = fuzz_server(target, Settings(examples=12))
+
+    assert [finding.violation.law for finding in report.findings] == ["count"]
+
+
+def fuzz_adapter(backend: str, settings: Settings, *, lmtp: bool) -> Report:
+    """Fuzz our own server on an adapter."""
+    config = Config(hostname="s.example", lmtp=lmtp)
+    with running(backend, accepting(MessageStore()), config=config) as server:
+        host, port = server.server.address
+        target = Target(host=host, port=port, sender="a@c.example", recipient="u@s.example", lmtp=lmtp)
+        return fuzz_server(target, settings)
+
+
+@pytest.mark.parametrize("lmtp", [False, True], ids=["SMTP", "LMTP"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_own_server_has_no_finding(backend: str, lmtp: bool) -> None:
+    report = fuzz_adapter(backend, Settings(examples=6), lmtp=lmtp)
+
+    assert (report.findings, report.wrong_laws) == ([], [])
+
+
+@long
+@pytest.mark.parametrize("lmtp", [False, True], ids=["SMTP", "LMTP"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_own_server_has_no_finding_in_a_long_run(backend: str, lmtp: bool) -> None:
+    report = fuzz_adapter(backend, Settings(seconds=120.0), lmtp=lmtp)
+
+    assert (report.findings, report.wrong_laws) == ([], [])
+
+
+def test_each_law_has_a_broken_server() -> None:
+    assert set(BROKEN.values()) == {law.name for law in LAWS} | {"injection"}
+    assert set(LMTP_SERVERS) <= set(BROKEN)
+
+
+# Replies that are permitted
+
+
+class Greets421(SmallServer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.output[:3] = b"554"
+        self.is_over = True
+
+
+class Closes(SmallServer):
+    text = "421 Closing"
+
+    def do_NOOP(self, rest: bytes) -> None:
+        self.reply(self.text)
+        self.is_over = True
+
+
+class TooMany(Closes):
+    text = "500 Too many errors"
+
+
+class ShutsDown(Closes):
+    def do_NOOP(self, rest: bytes) -> None:
+        self.reply("250 OK")
+        self.reply("421 Closing")
+        self.is_over = True
+
+
+class Drops(Closes):
+    text = "250 OK"
+
+
+@pytest.mark.parametrize(
+    ("server", "law"),
+    [(Closes, None), (ShutsDown, None), (TooMany, "end"), (Drops, "end")],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_server_may_close_after_421(server: type[SmallServer], law: str | None) -> None:
+    violation = judge(play_at(server, HELLO, NOOP, RSET))
+
+    assert (violation.law if violation else None) == law
+    assert violation is None or violation.is_warning is (server is TooMany)
+
+
+def test_server_may_close_after_a_554_greeting() -> None:
+    from smtpcore_adapters.testing.fuzz import Evidence, Experiment, Plan
+    from smtpcore_adapters.testing.fuzz._player import play
+
+    plan = Plan((HELLO,))
+
+    assert judge(Evidence(Experiment(plan), (play(plan, Greets421, 1.0),))) is None
+
+
+class BadHandshake(SmallTlsServer):
+    def start_tls(self, timeout: float) -> None:
+        raise OSError
+
+
+def test_failed_handshake_after_220_is_found() -> None:
+    violation = judge(play_at(BadHandshake, HELLO, TlsStep(), HELLO))
+
+    assert violation
+    assert violation.text == "the TLS handshake failed after 220"
+
+
+def test_handshake_may_fail_after_injected_octets() -> None:
+    assert judge(play_at(BadHandshake, HELLO, TlsStep(b"NOOP\r\n"))) is None
+
+
+class Gets354(SmallServer):
+    def do_NOOP(self, rest: bytes) -> None:
+        self.body = bytearray()
+        self.reply("354 Go")
+
+    def end_body(self) -> None:
+        self.body = None
+        self.reply("354 More")
+
+    def do_HELP(self, rest: bytes) -> None:
+        self.reply("334 Go")
+
+
+@pytest.mark.parametrize("line", [b"NOOP", b"HELP"])
+def test_intermediate_reply_to_a_plain_command_is_found(line: bytes) -> None:
+    violation = judge(play_at(Gets354, HELLO, LineStep(line)))
+
+    assert violation
+    assert violation.law == "codes"
+
+
+def test_354_to_the_end_of_a_message_is_found() -> None:
+    violation = judge(play_at(Gets354, HELLO, MAIL, RCPT, BODY))
+
+    assert violation
+    assert violation.text == "the reply to the end of a message was 354"
+
+
+class NoParameters(SmallServer):
+    def do_MAIL(self, rest: bytes) -> None:
+        if b" " in rest:
+            self.reply("555 Parameter?")
+        else:
+            super().do_MAIL(rest)
+
+
+def test_refused_parameter_of_an_offered_extension_is_found() -> None:
+    violation = judge(play_at(NoParameters, HELLO, LineStep(b"MAIL FROM:<a@c.example> BODY=8BITMIME SIZE=10")))
+
+    assert violation
+    assert violation.text == "8BITMIME and SIZE is offered, but the parameter got 555"
+
+
+def test_reset_is_judged_only_if_both_sessions_are_complete() -> None:
+    assert judge(play_at(Closes, HELLO, NOOP, RSET, NOOP, kind=Kind.RESET)) is None
+
+
+def test_signature_has_no_numbers() -> None:
+    violation = judge(play_at(NoParameters, HELLO, LineStep(b"MAIL FROM:<a@c.example> SIZE=10")))
+
+    assert violation
+    assert violation.signature == ("offers", "MAIL", "SIZE is offered, but the parameter got N")

@@ -1,0 +1,50 @@
+"""A connection over a socket sends segments, receives within a timeout, and starts TLS."""
+
+import pytest
+
+from smtpcore_adapters.testing import SmtpServer
+from smtpcore_adapters.testing.fuzz import SocketPeer, Target, fuzz_server
+from smtpcore_adapters.testing.fuzz._engine import Settings
+
+from .servers import SmallServer, served
+
+
+def target_of(port: int, **options: object) -> Target:
+    values: dict[str, object] = {"host": "127.0.0.1", "port": port, "sender": "a@c.example", "recipient": "u@s.example"}
+    return Target(**{**values, **options})  # type: ignore[arg-type]
+
+
+def test_segments_are_sent_and_octets_are_received() -> None:
+    with served(SmallServer) as port:
+        peer = SocketPeer(target_of(port))
+        assert peer.receive(5) == b"220 small ESMTP\r\n"
+        with pytest.raises(TimeoutError):
+            peer.receive(0)
+        peer.send([b"NO", b"OP\r\nQUIT\r\n"], 5)
+        received = b""
+        while data := peer.receive(5):
+            received += data
+        peer.close()
+
+    assert received == b"250 OK\r\n221 Bye\r\n"
+
+
+@pytest.mark.parametrize("tls", ["starttls", "implicit"])
+def test_own_server_has_no_finding_with_tls_and_auth(tls: str) -> None:
+    with SmtpServer(tls=True, implicit_tls=tls == "implicit", auth={"user": "password"}) as server:
+        target = target_of(server.port, tls=tls, insecure=True, user="user", password="password")
+        report = fuzz_server(target, Settings(examples=3))
+
+    assert (report.findings, report.wrong_laws, report.notes) == ([], [], [])
+
+
+def test_certificate_is_verified_by_default() -> None:
+    with SmtpServer(implicit_tls=True) as server, pytest.raises(OSError, match="certificate"):
+        SocketPeer(target_of(server.port, tls="implicit"))
+
+
+def test_starttls_of_a_session_without_tls_option_accepts_any_certificate() -> None:
+    with SmtpServer(tls=True) as server:
+        report = fuzz_server(target_of(server.port), Settings(examples=45))
+
+    assert (report.findings, report.wrong_laws) == ([], [])
