@@ -50,3 +50,15 @@ def test_number_of_checks_is_documented() -> None:
     from smtpcore_adapters.check import CHECKS
 
     assert f"makes {len(CHECKS)} checks" in DOCUMENT
+
+
+def test_number_of_checks_of_clients_is_documented() -> None:
+    from smtpcore_adapters.check.clients import CLIENT_CHECKS
+
+    assert f"makes {len(CLIENT_CHECKS)} checks" in DOCUMENT
+
+
+def test_client_of_a_program_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    run_example("with ClientChecks")
+
+    assert "pass session-plain" in capsys.readouterr().out

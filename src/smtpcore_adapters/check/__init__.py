@@ -10,6 +10,7 @@ from smtpcore import show_texts
 
 from ._bodies import BODIES
 from ._checks import CannotCheck, Check, reach
+from ._choice import chosen
 from ._extensions import EXTENSIONS
 from ._findings import Finding, Outcome, Severity
 from ._limits import LIMITS
@@ -33,16 +34,7 @@ def choose(names: Iterable[str]) -> tuple[Check, ...]:
     Raises:
         ValueError: a name selects no check.
     """
-    wanted = tuple(names)
-    for name in wanted:
-        if not any(_is_called(check, name) for check in CHECKS):
-            raise ValueError(f"there is no check {name!r}")
-
-    return tuple(check for check in CHECKS if not wanted or any(_is_called(check, name) for name in wanted))
-
-
-def _is_called(check: Check, name: str) -> bool:
-    return check.id == name or check.id.startswith(f"{name}-")
+    return chosen(CHECKS, names)
 
 
 def run_checks(target: Target, checks: Iterable[Check] = CHECKS) -> Iterator[Finding]:

@@ -49,10 +49,14 @@ def target_of(options: Mapping[str, Any]) -> Target:
     )
 
 
-def address_of(server: str) -> tuple[str, int]:
-    """Return the host and the port of `HOST[:PORT]`. Raise `click.UsageError`."""
-    host, _, port = server.rpartition(":") if server.count(":") == 1 or "]:" in server else (server, "", "25")
-    if not port.isdecimal() or not 0 < int(port) < 65_536 or not host:
+def address_of(server: str, *, port: str = "25") -> tuple[str, int]:
+    """Return the host and the port of `HOST[:PORT]`, by default `port`. Raise `click.UsageError`.
+
+    The default port 0 allows port 0: a server that listens there gets a free port.
+    """
+    least = int(port != "0")
+    host, _, port = server.rpartition(":") if server.count(":") == 1 or "]:" in server else (server, "", port)
+    if not port.isdecimal() or not least <= int(port) < 65_536 or not host:
         raise click.UsageError(f"{server!r} is not a server: give HOST or HOST:PORT")
 
     return host.strip("[]"), int(port)

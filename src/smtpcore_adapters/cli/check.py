@@ -1,25 +1,16 @@
-"""`smtpcore check`: check whether a server complies with the RFCs and is safe."""
+"""`smtpcore check`: check whether a server, or a client, complies with the RFCs and is safe."""
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.text import Text
 
-from ..check import CannotCheck, Check, Finding, Outcome, Severity, Target, choose, run_checks
+from ..check import CannotCheck, choose, run_checks
+from ..check.clients import choose_client_checks
+from ._check_clients import check_clients
+from ._findings import list_of, report_of, shown, summary_of
 from ._password import HELP
-from ._target import target_of
-
-_STYLES = {
-    Outcome.PASS: "green",
-    Outcome.FAIL: "bold red",
-    Outcome.NOT_APPLICABLE: "dim",
-    Outcome.INCONCLUSIVE: "yellow",
-}
+from ._target import address_of, target_of
 
 
 @click.command()
@@ -36,7 +27,7 @@ _STYLES = {
     type=click.Choice(["none", "starttls", "implicit"]),
     default="none",
     show_default=True,
-    help="Use of TLS.",
+    help="Use of TLS; with --listen, the TLS that the client requires.",
 )
 @click.option("--insecure", is_flag=True, help="Accept any certificate of the server.")
 @click.option("--auth", metavar="USER", help=f"User to log in as first, with AUTH PLAIN; needs --tls. {HELP}")
@@ -48,6 +39,27 @@ _STYLES = {
     help="Name of this machine in EHLO.  [default: the address of this end of the connection, in brackets]",
 )
 @click.option(
+    "--listen",
+    "listens",
+    is_flag=True,
+    help="Check clients: listen on HOST:PORT, by default a free port of 127.0.0.1.",
+)
+@click.option(
+    "--run",
+    metavar="COMMAND",
+    default="",
+    help="With --listen, run this client for each check; {host}, {port} and {ca} (a file) are replaced.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="With --listen, stop waiting for clients after this time.",
+)
+@click.option(
+    "--mine", "is_mine", is_flag=True, help="Confirm that you may check all clients that reach an address of --listen."
+)
+@click.option(
     "--only", multiple=True, metavar="ID", help="Run only this check, or this group, such as tls. Repeatable."
 )
 @click.option(
@@ -56,87 +68,61 @@ _STYLES = {
     default=10.0,
     show_default=True,
     metavar="SECONDS",
-    help="Timeout for each reply.",
+    help="Timeout for each reply, or for each command with --listen.",
 )
 @click.option("--list", "lists", is_flag=True, help="List the checks without running them.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def check(**options: Any) -> int:
-    """Check whether a server complies with the RFCs and is safe.
+    """Check whether a server complies with the RFCs and is safe; with --listen, a client.
 
     Check only your own server, or a server whose owner agrees, because many checks send malformed input. The default
     PORT is 25.
 
-    Exit status: 0 without faults, 1 with faults, 2 if the server cannot be checked. Warnings are not faults.
+    With --listen, each connection gets the next check, until all checks have run. With --run, the command is started
+    once for each check, and its exit status is judged, too.
+
+    Exit status: 0 without faults, 1 with faults, 2 if the server or client cannot be checked. Warnings are not faults.
     """
+    _refuse_options_without_effect(options)
     try:
-        checks = choose(options["only"])
+        checks = choose(options["only"]) if not options["listens"] else ()
+        client_checks = choose_client_checks(options["only"]) if options["listens"] else ()
     except ValueError as exc:
         raise click.UsageError(f"{exc}: see --list") from exc
 
     if options["lists"]:
-        _list(checks)
+        click.echo(list_of(checks or client_checks))
         return 0
+    if options["listens"]:
+        return check_clients(*address_of(options["server"] or "127.0.0.1", port="0"), client_checks, options)
 
     target = target_of(options)
     try:
-        findings = list(_shown(run_checks(target, checks), as_json=options["as_json"]))
+        findings = list(shown(run_checks(target, checks), as_json=options["as_json"]))
     except CannotCheck as exc:
         raise click.ClickException(f"cannot check {exc}") from exc
 
     if options["as_json"]:
-        click.echo(json.dumps(_report(target, findings), indent=2))
+        click.echo(json.dumps(report_of(findings, host=target.host, port=target.port), indent=2))
     else:
-        click.echo(_summary(findings))
+        click.echo(summary_of(findings))
 
     return int(any(finding.is_fault for finding in findings))
 
 
-def _list(checks: Sequence[Check]) -> None:
-    for each in checks:
-        click.echo(f"{each.id}  {each.severity.value}  {each.title} ({each.section})")
+def _refuse_options_without_effect(options: dict[str, Any]) -> None:
+    names = _OF_SERVERS if options["listens"] else _OF_CLIENTS
+    given = [option for name, option in names.items() if options[name]]
+    if given:
+        raise click.UsageError(f"{given[0]} {'has no effect with' if options['listens'] else 'needs'} --listen")
 
 
-# Output
-
-
-def _shown(findings: Iterable[Finding], *, as_json: bool) -> Iterator[Finding]:
-    console = Console(highlight=False, soft_wrap=True)
-    for finding in findings:
-        if not as_json:
-            _show(console, finding)
-
-        yield finding
-
-
-def _show(console: Console, finding: Finding) -> None:
-    outcome = finding.outcome
-    line = Text(f"{outcome.value.upper():15}", style=_STYLES[outcome])
-    line.append(f"{finding.id}: {finding.title}", style="default")
-    if outcome is not Outcome.PASS:
-        line.append(f" ({finding.severity.value}, {finding.section})")
-
-    console.print(line)
-    if outcome is Outcome.FAIL:
-        for name, text in (("sent", finding.sent), ("expected", finding.expected), ("seen", finding.seen)):
-            console.print(Text(f"{name + ':':>15} ", style="dim").append(text.replace("\n", f"\n{'':16}")))
-    if finding.note:
-        console.print(Text(f"{'':16}{finding.note}", style="dim"))
-
-
-def _summary(findings: Sequence[Finding]) -> str:
-    outcomes = Counter(finding.outcome for finding in findings)
-    failed = Counter(finding.severity for finding in findings if finding.outcome is Outcome.FAIL)
-    counts = [f"{outcomes[outcome]} {outcome.value}" for outcome in Outcome]
-    return f"{', '.join(counts)}; failed: {', '.join(f'{failed[each]} {each.value}' for each in Severity)}"
-
-
-def _report(target: Target, findings: Sequence[Finding]) -> dict[str, object]:
-    return {
-        "host": target.host,
-        "port": target.port,
-        "faults": sum(finding.is_fault for finding in findings),
-        "findings": [
-            {**asdict(finding), "severity": finding.severity.value, "outcome": finding.outcome.value}
-            for finding in findings
-        ],
-    }
+_OF_SERVERS = {
+    "recipient": "--to",
+    "sender": "--from",
+    "insecure": "--insecure",
+    "auth": "--auth",
+    "lmtp": "--lmtp",
+    "helo": "--helo",
+}
+_OF_CLIENTS = {"run": "--run", "seconds": "--seconds", "is_mine": "--mine"}
