@@ -433,3 +433,12 @@ def test_acceptor_listens_on_its_port_or_its_listeners() -> None:
 def test_listener_with_implicit_tls_needs_a_context() -> None:
     with pytest.raises(ValueError, match="implicit_tls needs an SSLContext"):
         Acceptor(App(), listeners=[Listener(25), Listener(465, implicit_tls=True)])
+
+
+@pytest.mark.parametrize(("name", "options"), [("AF_UNIX", {"path": "smtp"}), ("SO_REUSEPORT", {"reuse_port": True})])
+def test_listener_that_the_system_does_not_support_is_an_error(
+    name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(socket, name)
+    with pytest.raises(ValueError, match="this system has no"):
+        Listener(**options)

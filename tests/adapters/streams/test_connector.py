@@ -2,6 +2,7 @@
 
 import errno
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -98,3 +99,9 @@ def test_new_socket_is_closed_if_the_block_raises() -> None:
     with pytest.raises(ValueError, match=r"^$"):
         use()
     assert kept[0].fileno() == -1
+
+
+def test_new_socket_has_its_local_address_also_without_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with new_socket(socket.AF_INET, "127.0.0.1") as connection, connection:
+        assert connection.getsockname()[0] == "127.0.0.1"
