@@ -147,6 +147,12 @@ def _expect_bound(case: Case) -> None:
         raise Failed(f"the client read more than {_MOST_TO_READ} octets of one reply")
 
 
+def _expect_reply_in_order(case: Case) -> None:
+    # No RFC requires a client to notice the early reply, so this is less severe than another false report of success.
+    if case.reported and not case.accepted:
+        raise Failed("the client took the early reply for the reply to its message")
+
+
 def _two_hello_lines(visit: Visit) -> None:
     visit.reply(visit.hello().replace(b"250-check.example\r\n", b"250-check.example at your service, = <odd>\r\n"))
 
@@ -399,6 +405,7 @@ CONNECTIONS: tuple[ClientCheck, ...] = (
         "RFC 5321 4.2",
         "the client leaves, or reports a failure after the 554 to the message",
         Script(answers={"DATA": b"354 Go ahead\r\n250 2.0.0 Early\r\n", "END": closing(b"554 5.6.0 Refused\r\n")}),
+        _expect_reply_in_order,
         severity=_WARNING,
     ),
     client_check(

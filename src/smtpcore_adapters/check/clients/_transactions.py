@@ -75,14 +75,15 @@ def _expect_crlf(case: Case) -> None:
 def _expect_doubled_dots(case: Case) -> None:
     bodies = case.need_body()
     for body in bodies:
-        dot = re.search(rb"(?:\A|\n)\.(?!\.)", body.octets)
+        # A LF without CR does not end a line (2.3.8), so a dot after it need not be doubled.
+        dot = re.search(rb"(?:\A|\r\n)\.(?!\.)", body.octets)
         if dot:
             raise Failed(f"a dot at the start of a line is not doubled: {_around(body, dot.start())}")
 
     others = [line for line in case.lines if line.after == "END" and line.verb not in _AFTER_DATA]
     if others:
         raise Failed(f"the message has a line with a single dot: this was sent after it: {printable(others[0].octets)}")
-    if not any(re.search(rb"(?:\A|\n)\.\.", body.octets) for body in bodies):
+    if not any(re.search(rb"(?:\A|\r\n)\.\.", body.octets) for body in bodies):
         raise NotApplicable("no line of the message begins with a dot")
 
 
