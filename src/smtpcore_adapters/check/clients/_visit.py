@@ -123,17 +123,17 @@ class Visit:
         """The replies, in printable form."""
         self.seen: list[str] = []
         """The octets of the client in printable form, secrets masked."""
-        self.accepted = 0
+        self.accepted: int = 0
         """The number of messages that were accepted."""
-        self.ended = ""
+        self.ended: str = ""
         """How the connection ended."""
-        self.is_secure = False
+        self.is_secure: bool = False
         """Whether TLS is in use."""
         self.rest: bytes = b""
         """The octets of the client that are no complete line."""
-        self.was_read_without_end = False
+        self.was_read_without_end: bool = False
         """Whether the client read an endless reply up to the limit of the check."""
-        self.is_early = False
+        self.is_early: bool = False
         """Whether octets arrived before the last reply was sent."""
 
         self._socket = connection
