@@ -18,8 +18,9 @@ DOCUMENT = (ROOT / "docs" / "for-your-tests.md").read_text()
         source_of("def test_a_message_is_sent_again"),
         source_of("def test_a_queue_is_sent_completely"),
         source_of("def test_every_reply_is_well_formed"),
+        source_of("class NoRelaying"),
     ],
-    ids=["fixture", "faults", "load", "strategies"],
+    ids=["fixture", "faults", "load", "strategies", "machine"],
 )
 def test_example_tests_pass(source: str, tmp_path: Path) -> None:
     done = pytest_run(tmp_path, source)

@@ -5,9 +5,12 @@
 - `Clock` is a clock that a test advances.
 - `Faults` makes any server fail on purpose.
 - The module `smtpcore_adapters.testing.strategies` has strategies for Hypothesis.
+- `SessionMachine` tests an `App` with random sessions. It needs Hypothesis, so it is imported when it is first used.
 
 pytest finds the fixtures `smtp_server` and `smtp_pair` without configuration.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from smtpcore import show_texts
 
@@ -16,6 +19,9 @@ from ._pair import SmtpPair
 from ._received import Inbox, Received
 from ._server import ServerOptions, SmtpServer
 from .faults import Fault, FaultError, Faults, parse_fault
+
+if TYPE_CHECKING:
+    from .machine import SessionMachine as SessionMachine
 
 __all__ = [
     "Clock",
@@ -29,5 +35,18 @@ __all__ = [
     "SmtpServer",
     "parse_fault",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "SessionMachine":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    try:
+        from .machine import SessionMachine
+    except ModuleNotFoundError as exc:
+        raise ImportError("SessionMachine needs the package hypothesis: pip install 'smtpcore[testing]'") from exc
+
+    return SessionMachine
+
 
 show_texts(globals())

@@ -226,13 +226,13 @@ def _small_talk(helo: SearchStrategy[Step]) -> SearchStrategy[list[Step]]:
     return st.one_of(lines, helo).map(lambda step: [step])
 
 
-_LOGINS = [
+LOGINS = [
     AuthStep("PLAIN", b"AHVzZXIAcGFzc3dvcmQ="),
     AuthStep("PLAIN", None, (b"AHVzZXIAcGFzc3dvcmQ=",)),
     AuthStep("LOGIN", None, (b"dXNlcg==", b"cGFzc3dvcmQ=")),
     AuthStep("LOGIN", b"dXNlcg==", (b"cGFzc3dvcmQ=",)),
 ]
-_BAD_LOGINS = [
+BAD_LOGINS = [
     AuthStep("PLAIN", None, (b"*",)),
     AuthStep("PLAIN", None, (b"!",)),
     AuthStep("LOGIN", None, (b"",)),
@@ -245,7 +245,7 @@ _BAD_LOGINS = [
 def _mistakes(transaction: SearchStrategy[list[Step]], offers: Collection[str]) -> SearchStrategy[list[Step]]:
     """Draw a transaction with one mistake in one of its states, or a step of its own."""
     nothing: SearchStrategy[list[Step]] = st.just([])
-    logins = st.sampled_from(_BAD_LOGINS if "AUTH" in offers else _BAD_LOGINS[4:])
+    logins = st.sampled_from(BAD_LOGINS if "AUTH" in offers else BAD_LOGINS[4:])
     alternatives: list[SearchStrategy[Step]] = [
         *[_HOSTILE_LINES.map(LineStep)] * 3,
         *[_HOSTILE_BODIES.map(BodyStep)] * 2,
@@ -307,7 +307,7 @@ def _beginning(helo: SearchStrategy[Step], offers: Collection[str], *, valid: bo
         tls: SearchStrategy[Step] = st.sampled_from([TlsStep(), *([] if valid else [TlsStep(b"NOOP\r\n")])])
         alternatives.append(st.tuples(helo, tls, helo).map(list))
     if "AUTH" in offers:
-        logins: SearchStrategy[Step] = st.sampled_from(_LOGINS)
+        logins: SearchStrategy[Step] = st.sampled_from(LOGINS)
         alternatives.append(st.tuples(helo, logins).map(list))
     if not valid:
         alternatives.append(helo.map(lambda step: []))  # as many draws as EHLO, which is therefore simpler

@@ -1,0 +1,287 @@
+"""`SessionMachine`: random sessions with an `App`, and the replies that it objects to."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from smtpcore import Data, Reply
+from smtpcore_adapters import App, Session, testing
+from smtpcore_adapters.recipients import AnyRecipient
+from smtpcore_adapters.testing import Inbox, Received
+from smtpcore_adapters.testing.machine import SessionMachine
+from smtpcore_adapters.testing.steps import AuthStep, BodyStep, ChunkStep, LineStep, RawStep, Step
+from smtpcore_adapters.users import Users
+
+
+class Machine(SessionMachine):
+    """Random sessions with an app that accepts everything."""
+
+    def __init__(self) -> None:
+        self.received: list[Received] = []
+        self.codes: list[int] = []
+        self.app = App()
+        super().__init__()
+
+    def make_app(self) -> App:
+        self.app.include(Users({"user": "password"}))
+        self.app.include(AnyRecipient())
+        self.app.include(Inbox())
+        return self.app
+
+    def delivered(self, message: Received) -> None:
+        self.received.append(message)
+
+    def replied(self, step: Step, replies: Sequence[Reply]) -> None:
+        self.codes += [reply.code for reply in replies]
+
+
+class LmtpMachine(Machine):
+    config = replace(SessionMachine.config, lmtp=True)
+
+
+class ProxiedMachine(Machine):
+    proxied = True
+
+
+class TrustedMachine(Machine):
+    trusted = True
+
+
+few = settings(
+    max_examples=10, stateful_step_count=50, deadline=None, database=None, derandomize=True, phases=[Phase.generate]
+)
+
+
+@pytest.mark.parametrize("kind", [Machine, LmtpMachine, ProxiedMachine, TrustedMachine])
+def test_own_server_keeps_the_rules(kind: type[Machine]) -> None:
+    run_state_machine_as_test(kind, settings=few)
+
+
+def connected(kind: type[Machine] = Machine) -> Machine:
+    machine = kind()
+    machine.connect("192.0.2.1")
+    return machine
+
+
+def test_messages_and_replies_reach_the_hooks() -> None:
+    machine = connected()
+    machine.transaction("a@c.example", "u@s.example", 2, BodyStep(b"one\r\n"), None)
+    machine.transaction("a@c.example", "u@s.example", 2, ChunkStep(b"two", is_last=False), ChunkStep(b"\r\n"))
+    machine.flush(1)
+
+    assert [(message.sender, message.content) for message in machine.received] == [
+        ("a@c.example", b"one\r\n"),
+        ("a@c.example", b"two\r\n"),
+    ]
+    assert machine.codes == [250, 250, 250, 354, 250] + [250] * 5
+    assert "C: RCPT TO:<u@s.example>\nC: BDAT 3" in machine.dialogue
+    machine.teardown()
+
+
+def test_lmtp_has_a_reply_for_each_recipient() -> None:
+    machine = connected(LmtpMachine)
+    machine.transaction("a@c.example", "u@s.example", 2, LineStep(b"RCPT TO:<v@s.example>"), BodyStep(b"one\r\n"))
+    machine.transaction("a@c.example", "u@s.example", 2, LineStep(b"RCPT TO:<v@s.example>"), ChunkStep(b"two\r\n"))
+    machine.transaction("a@c.example", "u@s.example", 1, ChunkStep(b"no recipient"), None)
+    machine.transaction("a@c.example", "u@s.example", 0, LineStep(b"RSET"), None)
+    machine.flush(7)
+
+    assert len(machine.received) == 2
+    assert machine.codes == [250, 250, 250, 250, 354, 250, 250] + [250] * 6 + [250, 250] + [250, 250]
+
+
+def test_session_begins_again_after_its_end() -> None:
+    machine = connected()
+    machine.quit(False)
+    machine.quit(True)
+    machine.command(b"NOOP")
+    machine.hang_up(False, "192.0.2.2")
+    machine.hang_up(True, "192.0.2.2")
+    machine.wait(1, False)
+    machine.wait(1, True)
+    machine.wait(3600, True)
+    machine.hello("EHLO")
+
+    assert machine.codes == [221, 250, 250]
+    assert machine.dialogue.count("-- connection from") == 4
+    assert str(machine.session.peer) == "192.0.2.2:49152"
+
+
+def test_session_may_end_inside_a_group() -> None:
+    machine = connected()
+    machine.app.on("MAIL")(lambda session, mail: Reply(421, "closing"))
+    machine.transaction("a@c.example", "u@s.example", 2, LineStep(b"RSET"), None)
+    assert machine.is_waiting
+    machine.flush(10)
+
+    assert machine.model.over
+    assert machine.codes == [250, 421]
+
+
+def test_injected_plaintext_ends_tls() -> None:
+    machine = connected()
+    machine.starttls(False, b"")
+    machine.hello("EHLO")
+    machine.starttls(True, b"")
+    machine.starttls(True, b"NOOP\r\n")
+
+    assert machine.model.tls
+    assert machine.codes == [250, 220, 503, 250]
+
+
+def test_logins() -> None:
+    machine = connected()
+    machine.hello("EHLO")
+    machine.auth(AuthStep("LOGIN"))
+    machine.auth(AuthStep("LOGIN", None, (b"dXNlcg==", b"cGFzc3dvcmQ=")))
+
+    assert machine.model.authenticated
+    assert machine.codes == [250, 334, 501, 334, 334, 235]
+
+
+def test_xclient_changes_the_client() -> None:
+    machine = connected(TrustedMachine)
+    machine.xclient("ADDR=IPv6:2001:db8::9 LOGIN=tim")
+    machine.xclient("ADDR=x")
+    assert (machine.session.identity, machine.codes) == ("tim", [220, 501])
+
+    machine.app.on("connect")(lambda session, event: Reply(550, "Not you"))
+    machine.xclient("ADDR=192.0.2.9")
+    machine.command(b"NOOP")
+    assert machine.model.refuses
+    assert machine.codes[2:] == [550, 503]
+
+
+def test_hostile_lines_get_one_reply() -> None:
+    machine = connected()
+    machine.mistake(b"XYZZY", b"\r\n")
+    machine.mistake(b"EHLO", b"\n")
+    machine.send(RawStep(b"DATA now\r\r\n"))
+
+    assert len(machine.codes) == 3
+
+
+def test_client_is_refused_by_the_greeting() -> None:
+    machine = Machine()
+    machine.app.on("connect")(lambda session, event: Reply(554, "Not you"))
+    machine.connect("192.0.2.1")
+    machine.hello("EHLO")
+
+    assert machine.model.refuses
+    assert machine.codes == [503]
+
+
+EDITS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "nothing": (lambda octets: b"", "no reply to NOOP"),
+    "twice": (lambda octets: octets + octets, "answers no command"),
+    "no code": (lambda octets: b"what?\r\n", "is not a line of a reply"),
+    "two codes": (lambda octets: b"250-a\r\n251 b\r\n", "is not a line of a reply"),
+    "half a reply": (lambda octets: b"250-a\r\n", "the reply ends with b'250-a'"),
+    "half a line": (lambda octets: b"250 a", "the reply ends with b'250 a'"),
+    "503": (lambda octets: b"503 no\r\n", "NOOP is in sequence"),
+}
+
+
+@pytest.mark.parametrize(("edit", "text"), EDITS.values(), ids=EDITS)
+def test_wrong_reply_fails_with_the_dialogue(edit: Callable[[bytes], bytes], text: str) -> None:
+    machine = connected()
+    machine.app.on("NOOP")(lambda session, noop: session.edit_reply(edit))
+
+    with pytest.raises(AssertionError, match=text) as failure:
+        machine.command(b"NOOP")
+    assert "C: NOOP" in failure.value.__notes__[0]
+
+
+def test_acceptance_out_of_sequence_fails() -> None:
+    machine = connected()
+
+    @machine.app.on("invalid")
+    def accept(session: Session, invalid: object) -> None:
+        session.edit_reply(lambda octets: b"250 OK\r\n")
+
+    machine.transaction("a@c.example", "u@s.example", 1, LineStep(b"RSET"), LineStep(b"RCPT TO:<u@s.example>"))
+    with pytest.raises(AssertionError, match="RCPT is out of sequence, but the reply is 250 OK"):
+        machine.flush(10)
+
+
+def test_replies_to_the_end_of_a_body_are_counted() -> None:
+    machine = connected()
+
+    @machine.app.on("DATA")
+    def double(session: Session, data: Data) -> None:
+        session.edit_reply(lambda octets: octets + octets, skip=1)
+
+    with pytest.raises(AssertionError, match="2 replies to the end of a body that needs 1"):
+        machine.transaction("a@c.example", "u@s.example", 2, BodyStep(b"x\r\n"), None)
+
+
+def test_replies_to_a_response_are_counted() -> None:
+    machine = connected()
+    machine.app.on("EHLO")(lambda session, ehlo: session.edit_reply(lambda octets: b"", skip=2))
+    machine.hello("EHLO")
+
+    with pytest.raises(AssertionError, match="0 replies to one line"):
+        machine.auth(AuthStep("LOGIN", None, (b"dXNlcg==",)))
+
+
+def test_reply_without_a_command_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = connected()
+    monkeypatch.setattr(machine._memory, "advance", lambda seconds: b"250 Hello\r\n")
+
+    with pytest.raises(AssertionError, match="without a command"):
+        machine.wait(3600, True)
+
+
+def test_session_that_continues_after_quit_fails() -> None:
+    machine = connected()
+    machine.app.on("NOOP")(lambda session, noop: session.edit_reply(lambda octets: b"421 closing\r\n"))
+
+    with pytest.raises(AssertionError, match="continues after QUIT or 421"):
+        machine.command(b"NOOP")
+
+
+def test_message_of_others_fails() -> None:
+    def accepted(edit: Callable[[Machine], object], step: Step) -> None:
+        machine = connected()
+        edit(machine)
+        machine.transaction("a@c.example", "u@s.example", 2, step, None)
+
+    def drop_recipient(machine: Machine) -> None:
+        machine.app.on("DATA")(lambda session, data: machine.model.recipients.append(b"x@s.example"))
+
+    def lose_octets(machine: Machine) -> None:
+        machine.app.on("DATA")(lambda session, data: machine._arrivals.body.append(b"y"))
+
+    def lose_message(machine: Machine) -> None:
+        machine.app.on("DATA")(lambda session, data: session.edit_reply(lambda octets: b"250 OK\r\n", skip=1))
+
+    with pytest.raises(AssertionError, match="the accepted envelope is"):
+        accepted(drop_recipient, BodyStep(b"x\r\n"))
+    with pytest.raises(AssertionError, match="was delivered"):
+        accepted(lose_octets, BodyStep(b"x\r\n"))
+    with pytest.raises(AssertionError, match="has not arrived completely"):
+        accepted(lose_message, BodyStep(b"x\ny\r\n"))
+
+
+def test_machine_needs_an_app() -> None:
+    with pytest.raises(NotImplementedError, match="make_app"):
+        SessionMachine()
+
+
+def test_machine_without_a_connection_ends() -> None:
+    Machine().teardown()
+
+
+def test_machine_is_imported_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert testing.SessionMachine is SessionMachine
+    with pytest.raises(AttributeError, match="no attribute 'SesionMachine'"):
+        getattr(testing, "SesionMachine")  # noqa: B009
+
+    monkeypatch.delitem(sys.modules, "smtpcore_adapters.testing.machine")
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    with pytest.raises(ImportError, match=r"pip install 'smtpcore\[testing\]'"):
+        testing.SessionMachine  # noqa: B018
