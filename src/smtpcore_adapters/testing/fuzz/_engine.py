@@ -110,10 +110,10 @@ class Fuzzer:
         restart: Callable[[], bool] | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.report = Report()
+        self.report: Report = Report()
         """The result so far."""
         self._connect = connect
-        self.settings = replace(settings, recipients=settings.recipients or ("Postmaster",))
+        self.settings: Settings = replace(settings, recipients=settings.recipients or ("Postmaster",))
         """The settings."""
         self._sink = sink
         self._restart = restart
