@@ -8,7 +8,8 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from socketserver import ThreadingMixIn
+from socket import AF_INET6
+from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from weakref import WeakKeyDictionary
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -148,6 +149,15 @@ class Metrics:
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
+    def server_bind(self) -> None:
+        TCPServer.server_bind(self)  # that of HTTPServer waits for the DNS, which may not answer
+        self.server_name, self.server_port = self.socket.getsockname()[:2]
+        self.setup_environ()
+
+
+class _ServerOnIPv6(_Server):
+    address_family = AF_INET6
+
 
 class _Handler(WSGIRequestHandler):
     timeout = 10
@@ -179,4 +189,5 @@ def metrics_server(port: int, *, host: str = "127.0.0.1", is_ready: Callable[[],
         start_response("200 OK" if is_positive else "503 Service Unavailable", [("Content-Type", "text/plain")])
         return [b"ok\n" if is_positive else b"not ready\n"]
 
-    return make_server(host, port, respond, server_class=_Server, handler_class=_Handler)
+    kind = _ServerOnIPv6 if ":" in host else _Server
+    return make_server(host, port, respond, server_class=kind, handler_class=_Handler)

@@ -31,7 +31,7 @@ def test_client_with_a_path_is_an_error(backend: str) -> None:
 
 def test_several_workers_are_a_usage_error() -> None:
     with pytest.raises(click.UsageError, match="--workers needs a system that can fork"):
-        run_workers(lambda **options: None, [Listener()], 2, App(), None, limits=Limits())
+        run_workers(lambda **options: None, [Listener()], 2, App(), limits=Limits())
 
 
 def test_port_that_is_in_use_is_an_error(backend: str) -> None:

@@ -68,6 +68,8 @@ def make_plan(server: Settings, *, is_check: bool = False) -> Plan:
         raise server.error("{quiet} and {verbose} exclude each other: give one of them")
     if server["fault_seed"] is not None and not server["fault"]:
         raise server.error("{fault_seed} has no effect without {fault}: give both")
+    if server.is_set("metrics_host") and server["metrics_port"] is None:
+        raise server.error("{metrics_host} has no effect without {metrics_port}: give both")
 
     app = load_app(server["app"]) if server["app"] else App()
     account = read_account(server)

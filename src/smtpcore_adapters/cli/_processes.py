@@ -34,8 +34,8 @@ def run_alone(
     run: Run,
     listeners: Sequence[Listener],
     app: App[Any],
-    metrics_port: int | None,
     *,
+    metrics_at: Address | None = None,
     account: Account | None = None,
     on_open: Callable[[], None] = lambda: None,
     notifier: Notifier = NO_SYSTEMD,
@@ -48,7 +48,7 @@ def run_alone(
     readiness = Readiness()
     stop = partial(_note_stop, readiness, notifier)
     with ExitStack() as stack:
-        metrics = _metrics(app, metrics_port, stack, readiness)
+        metrics = _metrics(app, metrics_at, stack, readiness)
         if metrics:
             threading.Thread(target=metrics.serve_forever, daemon=True).start()
             stack.callback(metrics.shutdown)
@@ -69,8 +69,8 @@ def run_workers(
     places: Sequence[Listener],
     count: int,
     app: App[Any],
-    metrics_port: int | None,
     *,
+    metrics_at: Address | None = None,
     limits: Limits,
     account: Account | None = None,
     on_open: Callable[[], None] = lambda: None,
@@ -86,11 +86,11 @@ def run_workers(
         raise click.UsageError("--workers needs a system that can fork, such as Linux or macOS")
 
     with TemporaryDirectory(prefix="smtpcore-") as directory, ExitStack() as stack:
-        if metrics_port is not None:
+        if metrics_at:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory  # prometheus_client reads this variable on import
 
         readiness = Readiness()
-        metrics = _metrics(app, metrics_port, stack, readiness)
+        metrics = _metrics(app, metrics_at, stack, readiness)
 
         def become_account() -> None:
             on_open()
@@ -186,8 +186,8 @@ def _reload(files: Sequence[tuple[str, Callable[[], object]]]) -> None:
 # Metrics
 
 
-def _metrics(app: App[Any], port: int | None, stack: ExitStack, is_ready: Callable[[], bool]) -> "WSGIServer | None":
-    if port is None:
+def _metrics(app: App[Any], at: Address | None, stack: ExitStack, is_ready: Callable[[], bool]) -> "WSGIServer | None":
+    if at is None:
         return None
 
     try:
@@ -196,9 +196,9 @@ def _metrics(app: App[Any], port: int | None, stack: ExitStack, is_ready: Callab
         raise click.UsageError("--metrics-port needs more packages: pip install 'smtpcore[metrics]'") from exc
 
     try:
-        server = stack.enter_context(metrics_server(port, is_ready=is_ready))
+        server = stack.enter_context(metrics_server(at.port, host=at.host, is_ready=is_ready))
     except OSError as exc:
-        raise click.UsageError(f"cannot serve metrics on port {port}: {exc.strerror or exc}") from exc
+        raise click.UsageError(f"cannot serve metrics at {at}: {exc.strerror or exc}") from exc
 
     app.include(Metrics())
     return server
@@ -210,7 +210,7 @@ def _work_for_metrics(metrics: "WSGIServer", ready: Callable[[], None]) -> None:
 
 
 def _address_of(metrics: "WSGIServer | None") -> Address | None:
-    return Address("127.0.0.1", metrics.server_port) if metrics else None
+    return Address(metrics.server_name, metrics.server_port) if metrics else None
 
 
 def _forget_process(pid: int) -> None:

@@ -139,7 +139,9 @@ class _Process:
     group: str | None = None
     """Group of the server in place of the main group of user: a name or a number."""
     metrics_port: Port | None = None
-    """Port on 127.0.0.1 for Prometheus metrics; 0 selects a free port. By default no metrics."""
+    """Port for Prometheus metrics; 0 selects a free port. By default no metrics."""
+    metrics_host: str = "127.0.0.1"
+    """Address for the metrics, such as 0.0.0.0 in a container; anyone who reaches this address can read them."""
     log_json: bool = False
     """Log to standard error, one JSON object per line."""
     log_level: Literal["debug", "info", "warning", "error"] | None = None

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from ..server._limits import Limits
+from ..streams._stream import Address
 from ..tls import ServerTls
 from ._application import Plan, add_handlers, make_plan
 from ._listening import limits_of
@@ -61,13 +62,15 @@ def serve(**options: Any) -> None:
 
     listeners = [each.listener for each in plan.listeners]
     how: dict[str, Any] = {"account": plan.account, "notifier": notifier, "quiet": server["quiet"]}
+    if server["metrics_port"] is not None:
+        how["metrics_at"] = Address(server["metrics_host"], server["metrics_port"])
     if plan.is_parsing_as_root:
         how["on_open"] = warn_of_root
     try:
         if server["workers"] > 1:
-            run_workers(run, listeners, server["workers"], plan.app, server["metrics_port"], limits=limits, **how)
+            run_workers(run, listeners, server["workers"], plan.app, limits=limits, **how)
         else:
-            run_alone(run, listeners, plan.app, server["metrics_port"], **how)
+            run_alone(run, listeners, plan.app, **how)
     except ChildProcessError as exc:
         raise click.ClickException(str(exc)) from exc
     except OSError as exc:

@@ -112,6 +112,7 @@ def test_check_reads_the_files_of_a_destination() -> None:
     [
         ("quiet = true\nverbose = true", "line 1: quiet and verbose exclude each other"),
         ("fault_seed = 0", "line 1: fault_seed has no effect without fault: give both"),
+        ('metrics_host = "::"', "line 1: metrics_host has no effect without metrics_port: give both"),
         ("fault = 'RCPT -> 451'\napp = 'rtapp:app'", "line 1: fault and app exclude each other"),
         ("deliver = 'stmp://a.example'", "line 1: deliver: 'stmp://a.example' is not a destination"),
         ("maildir = 'rtapp.py'", "line 1: maildir: cannot use the destination maildir:rtapp.py: "),

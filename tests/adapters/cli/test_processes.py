@@ -136,19 +136,28 @@ def test_metrics_are_served_on_the_loopback_interface(tmp_path: Path) -> None:
     assert 'smtpcore_replies_total{code="354"} 1.0' in text
 
 
+def test_metrics_are_served_at_another_address(tmp_path: Path) -> None:
+    host = "::1" if has_ipv6() else "127.0.0.2"
+    with running(tmp_path, "--metrics-port", "0", "--metrics-host", host) as server:
+        assert server.process.stderr
+        line = server.process.stderr.readline()
+        assert line.startswith("metrics at http://" + str(Address(host, 1)).removesuffix("1"))
+        assert "smtpcore_open_sessions 0.0" in fetch(line.removeprefix("metrics at ").strip())
+
+
 def test_metrics_port_in_use_is_an_error(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = run_in_process("serve", "--port", "0", "--maildir", str(tmp_path / "M"), "--metrics-port", str(port))
 
     assert done.returncode == 2
-    assert done.stderr.startswith(f"smtpcore: cannot serve metrics on port {port}: ")
+    assert done.stderr.startswith(f"smtpcore: cannot serve metrics at 127.0.0.1:{port}: ")
 
 
 def test_metrics_without_the_prometheus_package_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "smtpcore_adapters.metrics", None)
     with pytest.raises(click.UsageError, match=r"pip install 'smtpcore\[metrics\]'"):
-        _metrics(App(), 0, ExitStack(), lambda: True)
+        _metrics(App(), Address("127.0.0.1"), ExitStack(), lambda: True)
 
 
 def children_of(server: Running) -> set[int]:
@@ -268,7 +277,7 @@ def test_port_in_use_with_workers_is_an_error(tmp_path: Path) -> None:
 def test_workers_on_a_system_without_fork_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "fork")
     with pytest.raises(click.UsageError, match="can fork"):
-        run_workers(lambda **options: None, [Listener()], 2, App(), None, limits=Limits())
+        run_workers(lambda **options: None, [Listener()], 2, App(), limits=Limits())
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -292,10 +301,10 @@ def test_server_becomes_its_account_when_it_listens_and_before_it_runs(
     account = FakeAccount(os.getuid(), os.getgid(), ())
     on_open = partial(steps.append, "open")
     if count == 1:
-        run_alone(lambda **_: steps.append("run"), [Listener()], App(), None, account=account, on_open=on_open)
+        run_alone(lambda **_: steps.append("run"), [Listener()], App(), account=account, on_open=on_open)
     else:
         how: dict[str, Any] = {"limits": Limits(), "account": account, "on_open": on_open}
-        run_workers(lambda **_: None, [Listener()], count, App(), None, **how)
+        run_workers(lambda **_: None, [Listener()], count, App(), **how)
     assert steps == ["open", "account", "run"]
 
 
