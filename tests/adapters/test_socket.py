@@ -8,6 +8,7 @@ import signal
 import stat
 import sys
 import threading
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -128,11 +129,14 @@ def test_exception_in_on_ready_ends_sessions_with_421() -> None:
 def test_signal_that_arrives_in_another_thread_stops_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     # Linux delivers a SIGTERM to another thread if the main thread has not handled a SIGHUP yet.
     monkeypatch.setattr("smtpcore_adapters.socket._SIGNAL_DELAY", 0.02)
-    main = threading.main_thread().ident
+    main = threading.main_thread().ident or 0
 
     def signal_this_thread() -> None:
-        while main not in (frames := sys._current_frames()) or frames[main].f_code.co_name != "select":
-            pass
+        end = time.monotonic() + TIMEOUT
+        while time.monotonic() < end:
+            frame = sys._current_frames().get(main)
+            if frame and frame.f_code.co_name.endswith("select"):  # "_select" on Windows
+                break
         signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
 
     thread = threading.Thread(target=signal_this_thread)
