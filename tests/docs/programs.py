@@ -229,7 +229,7 @@ PROGRAMS = {
     "gevent": Program("class GeventStream", requires="gevent", **IN_A_LOOP),  # type: ignore[arg-type]
     "own loop": Program("class Stream(SocketStream)", can_jump=True, **IN_A_LOOP),  # type: ignore[arg-type]
     "web": of_app("from starlette.applications import Starlette", launch=WEB, has_auth=True, requires="starlette"),
-    "readme": of_app("def only_us"),
+    "readme": of_app("async def only_us"),
     "readme core": of_app("def converse", launch=CONVERSE, is_strict=True, stops=False, changes={}),
     "background": of_app("def accept_each", launch=UNTIL_ENTER, accepts_all=True),
     "header": of_app("def accept_all", accepts_all=True),

@@ -337,7 +337,7 @@ def test_allow_list_refuses_other_clients_and_senders() -> None:
 
 
 def test_greylist_accepts_the_second_attempt_after_the_delay() -> None:
-    names = run_example("class Greylist")
+    names = run_example("self.first_seen = {}")
     now = 1000.0
     app = App()
     app.include(names["Greylist"](lambda: now))

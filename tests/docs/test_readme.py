@@ -53,7 +53,7 @@ def test_each_example_is_tested() -> None:
 
 
 def test_server_accepts_mail_for_its_domain_only() -> None:
-    app: App = run_example("def only_us")["app"]
+    app: App = run_example("async def only_us")["app"]
 
     def send(port: int) -> None:
         with smtplib.SMTP("127.0.0.1", port, "client.example", timeout=10) as smtp:
