@@ -98,7 +98,7 @@ class LineStep(Step):
 
 
 def verb_of(line: bytes) -> str:
-    """Return the verb of a command line in upper case, or an empty text if there is none."""
+    """Return the verb of a command line in upper case, or an empty text if its first word is not ASCII letters."""
     word = line.partition(b" ")[0].upper()
     return word.decode() if word.isalpha() and word.isascii() else ""
 

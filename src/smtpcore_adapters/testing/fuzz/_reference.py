@@ -55,7 +55,7 @@ class MemoryPeer:
                 self._work()
 
     def receive(self, timeout: float) -> bytes:
-        """Return the octets that the server has sent; `b""` at the end. Raise `TimeoutError` if there are none."""
+        """Return the octets that the server has sent; `b""` at the end. Raise `TimeoutError` without octets."""
         data = bytes(self._output)
         self._output.clear()
         if data or self._is_over:
