@@ -222,16 +222,17 @@ class Clock(trio.abc.Clock):
 
 
 def _is_idle(thread: threading.Thread, stream: BlockingStream) -> bool:
-    """Return whether a session in a thread has read all input and waits."""
+    """Return whether a session in a thread has read all input, can send no more, and waits."""
     frame = sys._current_frames().get(thread.ident or 0)
     if frame is None or frame.f_code.co_name != "wait_for_any":
         return stream._socket.fileno() < 0
     try:
-        if stream._socket in frame.f_locals["readers"] and select.select([stream._socket], [], [], 0)[0]:
+        readers, writers = ([stream._socket] * (stream._socket in frame.f_locals[of]) for of in ("readers", "writers"))
+        if any(select.select(readers, writers, [], 0)):
             return False
     except ValueError:
         return True  # the stream is closed
-    # This check comes last: a thread that still waits has had no input before.
+    # This check comes last: a thread that still waits could neither receive nor send before.
     return sys._current_frames()[thread.ident or 0] is frame
 
 
