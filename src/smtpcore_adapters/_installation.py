@@ -19,7 +19,7 @@ EXTRAS = {
 """The packages of each extra for users, as in pyproject.toml."""
 SUMMARY = "Receive, send, check, fuzz and explain mail with SMTP and LMTP."
 COMMANDS = {
-    "check": "Check whether a server complies with the RFCs and is safe.",
+    "check": "Check whether a server complies with the RFCs and is safe; with --listen, a client.",
     "config": "Show the settings of a server with the same options, and the origin of each.",
     "explain": "Explain a recorded dialogue and report each breach of the RFCs.",
     "fuzz": "Play generated sessions against a server, and report the rules that it breaks.",
