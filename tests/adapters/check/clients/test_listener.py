@@ -37,7 +37,7 @@ def test_command_is_run_with_the_address_and_the_authority(tmp_path: Path) -> No
     finding = finding_of("session-plain", command(f"{sys.executable} {program} {{host}} {{port}} {{ca}}", timeout=60))
 
     assert (finding.outcome, finding.note) == (Outcome.PASS, "")
-    assert "FROM:<a@c.example>" in finding.seen
+    assert "FROM:<a@c.example>" in finding.seen.replace("from:", "FROM:")  # smtplib of Python 3.13 sends lower case
 
 
 def test_command_that_fails_without_a_connection_is_not_judged() -> None:
