@@ -102,6 +102,12 @@ def test_listeners_at_different_places_may_have_one_port() -> None:
         "[[listener]]\nport = 0\n[[listener]]\nport = 0\n[[listener]]\nport = 1\n[[listener]]\nport = 1\nhost = '::1'\n"
     )
     assert len(prepare(text + "[[listener]]\nunix = 'x'\n[[listener]]\nunix = 'y'")) == 6
+
+
+def test_unix_socket_needs_a_system_with_unix_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(socket, "AF_UNIX")
+    text = error_of(lambda: prepare("[[listener]]\nunix = 'x'\n"))
+    assert "line 2: unix: this system has no Unix sockets" in text
     assert len(prepare("[[listener]]\nport = 1\nhost = '::1'\n[[listener]]\nport = 1\nhost = '0.0.0.0'")) == 2
 
 

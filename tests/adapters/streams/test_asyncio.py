@@ -350,3 +350,32 @@ def test_second_of_two_simultaneous_connections_is_closed(monkeypatch: pytest.Mo
     with socket.create_server(("127.0.0.1", 0)) as listener:
         asyncio.run(main())
     assert [each.fileno() for each in sockets] == [-1, -1]
+
+
+def test_input_arrives_in_two_iterations_of_the_loops_of_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smtpcore_adapters.streams._asyncio._ITERATIONS", 2)
+    monkeypatch.setattr("smtpcore_adapters.streams._asyncio.is_readable", lambda descriptor: False)
+
+    async def test(stream: ProtocolStream, transport: FakeTransport) -> None:
+        loop = asyncio.get_running_loop()
+        assert await stream.receive_arrived() is None
+        loop.call_soon(loop.call_soon, feed, stream, b"x")
+        assert await stream.receive_arrived() == b"x"
+
+    with_stream(test)
+
+
+def test_arrived_input_is_not_awaited_by_a_cancelled_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smtpcore_adapters.streams._asyncio._ITERATIONS", 2)
+    monkeypatch.setattr("smtpcore_adapters.streams._asyncio.is_readable", lambda descriptor: False)
+
+    async def test(stream: ProtocolStream, transport: FakeTransport) -> None:
+        task = asyncio.current_task()
+        assert task
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        assert await stream.receive_arrived() is None
+        task.uncancel()
+
+    with_stream(test)

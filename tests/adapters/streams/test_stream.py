@@ -1,9 +1,12 @@
 """Socket addresses as `Address` objects."""
 
+import select
+import socket
+
 import pytest
 
 from smtpcore_adapters import Address
-from smtpcore_adapters.streams._stream import address_of
+from smtpcore_adapters.streams._stream import address_of, is_readable
 
 
 @pytest.mark.parametrize(
@@ -45,3 +48,14 @@ def test_comparison_of_an_address_with_a_string_is_a_type_error() -> None:
         _ = address != "192.0.2.1"
     with pytest.raises(TypeError, match=r"compare its host"):
         _ = "192.0.2.1:25" == address  # noqa: SIM300
+
+
+@pytest.mark.parametrize("has_poll", [True, False])
+def test_socket_is_readable_after_input(has_poll: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not has_poll:  # Windows
+        monkeypatch.delattr(select, "poll")
+    here, there = socket.socketpair()
+    with here, there:
+        assert not is_readable(here.fileno())
+        there.send(b"x")
+        assert is_readable(here.fileno())
