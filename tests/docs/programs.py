@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -414,8 +415,9 @@ class Process:
             self.process.stdin.write(f"{seconds}\n")
             self.process.stdin.flush()
             self._line("jumped")
-            other.send(b"QUIT\r\n")  # wakes the loop, which checks its deadlines
-            other.rest()
+            with suppress(ConnectionError):  # a loop that woke by itself has already ended this session, too
+                other.send(b"QUIT\r\n")  # wakes the loop, which checks its deadlines
+                other.rest()
 
     def stop(self, *, signal: bool = True) -> str:
         """End the process, or wait for its end without a `signal`, and return its error output."""
