@@ -36,6 +36,7 @@ from tests.adapters.harness import TIMEOUT
 from tests.adapters.peers import Answering, Peer, closing, serving
 from tests.interop import test_comparison, test_comparison_sending
 from tests.interop.clients import NODE_MODULES
+from tests.interop.comparison import cells_of
 from tests.paths import DOCS
 from tests.playbook import GREETING
 
@@ -358,9 +359,7 @@ ROWS: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("row", ROWS)
 def test_cell_of_the_comparison_is_true(row: str, client: str) -> None:
-    (line,) = [line for line in (DOCS / "sending.md").read_text().splitlines() if line.startswith(f"| {row} |")]
-    cells = [cell.strip() for cell in line.strip("|").split("|")[1:]]
-    assert ROWS[row](client) == cells[CLIENTS.index(client)]
+    assert ROWS[row](client) == cells_of(row)[CLIENTS.index(client)]
 
 
 def test_each_row_of_the_table_is_a_test() -> None:

@@ -23,7 +23,7 @@ from smtpcore_adapters import TlsMode
 from smtpcore_adapters.socket import Pool
 from tests.adapters.peers import Answering, Peer, Serve, closing, resetting, serving
 from tests.interop.clients import NODE_MODULES
-from tests.paths import DOCS
+from tests.interop.comparison import cells_of
 from tests.playbook import OK
 
 CLIENTS = ("smtpcore", "smtplib", "aiosmtplib", "nodemailer")
@@ -233,6 +233,4 @@ ROWS: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("row", ROWS)
 def test_cell_of_the_comparison_is_true(row: str, client: str) -> None:
-    (line,) = [line for line in (DOCS / "sending.md").read_text().splitlines() if line.startswith(f"| {row} |")]
-    cells = [cell.strip() for cell in line.strip("|").split("|")[1:]]
-    assert ROWS[row](client) == cells[CLIENTS.index(client)]
+    assert ROWS[row](client) == cells_of(row)[CLIENTS.index(client)]
