@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import zip_longest
+from itertools import chain, repeat, takewhile
 
 from smtpcore import EXTENSIONS, Bodies, Config
 
@@ -23,7 +23,7 @@ _match_mechanism = re.compile(r"[A-Z0-9_-]{1,20}").fullmatch
 def config_of(recording: Recording) -> Config:
     """Return a configuration with the extensions and the SIZE of the recorded server, and without other limits."""
     offers = dict(_offers(recording))
-    is_lmtp = _accepted_hello(recording) == b"LHLO"
+    is_lmtp = next((verb for verb, _ in _accepted_hellos(recording)), b"") == b"LHLO"
     known = frozenset(extension.keyword for extension in EXTENSIONS)
     needed: set[str] = {"PIPELINING", "ENHANCEDSTATUSCODES"} if is_lmtp else set()
     needed |= {"8BITMIME"} if "SMTPUTF8" in offers else set()
@@ -52,31 +52,52 @@ def config_of(recording: Recording) -> Config:
 
 
 def _offers(recording: Recording) -> Iterator[tuple[str, str]]:
-    # Keywords are on each line of a multiline 250 except the first.
-    is_first = True
-    for item in recording.items:
-        if item.side is not Side.SERVER:
-            continue
-        text = item.data.decode("ascii", "replace").rstrip("\r\n")
-        if not is_first and text.startswith("250"):
+    """Yield the keyword and the arguments of each line of a reply to EHLO or LHLO, except its first line."""
+    for verb, reply in _accepted_hellos(recording):
+        for text in reply[1:] if verb != b"HELO" and reply[0].startswith("250") else ():
             keyword, _, arguments = text[4:].upper().replace("AUTH=", "AUTH ").partition(" ")
             yield keyword, arguments
 
-        is_first = text[3:4] != "-"
+
+def _accepted_hellos(recording: Recording) -> Iterator[tuple[bytes, list[str]]]:
+    """Yield the verb of each EHLO, HELO or LHLO that was not refused, and the lines of the recorded reply."""
+    # In a group, lines and replies are paired by position, up to a command that needs more lines or replies. A body may
+    # contain lines like commands.
+    before = ""
+    for number, (lines, replies) in enumerate(_groups(recording)):
+        has_greeting = number == 0 and replies and replies[0][0][:3] in _GREETINGS
+        commands = takewhile(_needs_one_reply, lines) if before != "354" else ()
+        for line, reply in zip(commands, chain(replies[bool(has_greeting) :], repeat([""])), strict=False):
+            verb = line[:4].upper()
+            if verb in _HELLOS and not reply[0].startswith(("4", "5")):
+                yield verb, reply
+        before = replies[-1][0][:3] if replies else ""
 
 
-def _accepted_hello(recording: Recording) -> bytes:
-    """Return the verb of the first EHLO, HELO or LHLO that the server accepted."""
-    # Before that line, each line is a command with one reply, so lines and replies can be paired by position. The first
-    # reply is the greeting. Later lines may belong to a body, and may begin with LHLO by chance.
-    lines = [item.data for item in recording.items if item.side is Side.CLIENT]
-    replies = [item.data for item in recording.items if item.side is Side.SERVER and item.data[3:4] != b"-"]
-    for line, reply in zip_longest(lines, replies[1:], fillvalue=b""):
-        verb = line[:4].upper()
-        if verb in _HELLOS and not reply.startswith((b"4", b"5")):
-            return verb
+def _groups(recording: Recording) -> Iterator[tuple[list[bytes], list[list[str]]]]:
+    """Yield groups: the lines of the client up to a reply, and the replies up to the next line of the client."""
+    lines: list[bytes] = []
+    replies: list[list[str]] = []
+    is_complete = True
+    for item in recording.items:
+        if item.side is Side.SERVER:
+            text = item.data.decode("ascii", "replace").rstrip("\r\n")
+            replies += [[]] if is_complete else []
+            replies[-1].append(text)
+            is_complete = text[3:4] != "-"
+        elif item.side is Side.CLIENT:
+            if replies:
+                yield lines, replies
+                lines, replies, is_complete = [], [], True
+            lines.append(item.data)
 
-    return b""
+    yield lines, replies
+
+
+def _needs_one_reply(line: bytes) -> bool:
+    return line[:4].upper() not in _WITH_MORE
 
 
 _HELLOS = frozenset({b"EHLO", b"HELO", b"LHLO"})
+_WITH_MORE = frozenset({b"DATA", b"BDAT", b"AUTH"})
+_GREETINGS = frozenset({"220", "421", "521", "554"})
