@@ -8,6 +8,7 @@ The package hypothesis is needed: `pip install 'smtpcore[testing]'`.
 # segments of any size. So the meaning of a command depends on replies that the client has not seen yet.
 
 import re
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -64,6 +65,9 @@ _PROBES: list[Step | None] = [
     ChunkStep(b"x\r\n"),
 ]
 """Commands whose reply shows whether the transaction is still open."""
+_MULTILINE = re.compile(rb"^(([2-5][0-9]{2})-[^\r\n]*)\r\n((?:\2-[^\r\n]*\r\n)*)\2(?: [^\r\n]*)?\r\n", re.MULTILINE)
+"""A reply with several lines."""
+_DIALOGUE = "The dialogue:"
 _SHOWN = 100  # octets of a line in the text of the dialogue
 
 
@@ -123,7 +127,8 @@ class SessionMachine(RuleBasedStateMachine):
     out of sequence is accepted; 503 only out of sequence; and a message that is accepted has the sender, the recipients
     and the octets that were accepted. The server's own refusals are always allowed.
 
-    A test runner runs `TestMyApp = MyMachine.TestCase`. A failure shows the dialogue.
+    A test runner runs `TestMyApp = MyMachine.TestCase`. A failure shows the dialogue, also a failure of your own
+    rules, invariants and hooks.
     """
 
     config: ClassVar[Config] = Config(
@@ -183,7 +188,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     @property
     def dialogue(self) -> str:
-        """The dialogue since the beginning, one line for each command and reply."""
+        """The dialogue since the beginning, one line for each line of the client and for each reply."""
         return "\n".join(self._lines)
 
     # Rules
@@ -200,18 +205,11 @@ class SessionMachine(RuleBasedStateMachine):
         address = Address(peer, PEER.port)
         self._memory = MemorySession(self._server, MemoryStream(self.clock, peer=address))
         self._is_open = True
-        header = self._proxy_header(peer)
+        header = _proxy_header(peer) if self.proxied else b""
         with self._showing_dialogue():
             for reply in self._transfer(header, len(header)):
                 self.model.refuses = not reply.is_positive
                 self._close_after(reply)
-
-    def _proxy_header(self, peer: str) -> bytes:
-        if not self.proxied:
-            return b""
-
-        family, local = ("TCP6", "2001:db8::25") if ":" in peer else ("TCP4", LOCAL.host)
-        return f"PROXY {family} {peer} {local} {PEER.port} {LOCAL.port}\r\n".encode()
 
     @rule(verb=st.sampled_from(["EHLO", "HELO"]))
     def hello(self, verb: str) -> None:
@@ -272,7 +270,7 @@ class SessionMachine(RuleBasedStateMachine):
         sender=_of_machine(lambda machine: machine.senders),
         recipient=_of_machine(lambda machine: machine.recipients),
         plans=st.lists(
-            st.tuples(st.integers(0, 2), st.sampled_from(_ENDS), st.sampled_from(_PROBES)), min_size=1, max_size=6
+            st.tuples(st.integers(0, 3), st.sampled_from(_ENDS), st.sampled_from(_PROBES)), min_size=1, max_size=6
         ),
     )
     def transactions(self, sender: str, recipient: str, plans: list[tuple[int, Step, Step | None]]) -> None:
@@ -281,12 +279,17 @@ class SessionMachine(RuleBasedStateMachine):
             self.transaction(sender, recipient, depth, end, probe)
 
     def transaction(self, sender: str, recipient: str, depth: int, end: Step, probe: Step | None) -> None:
-        """Send EHLO, the first `depth` commands of a transaction, the step `end`, and the step `probe`."""
+        """Send EHLO, the first `depth` commands of a transaction, the step `end`, and the step `probe`.
+
+        The commands are MAIL, RCPT for `recipient`, and RCPT for the last of `recipients`.
+        """
         self.hello("EHLO")
         if depth > 0:
             self.mail(sender, "")
         if depth > 1:
             self.rcpt(recipient)
+        if depth > 2:
+            self.rcpt(self.recipients[-1])
         if end.verb == "EHLO":
             self.hello("EHLO")
         else:
@@ -348,10 +351,15 @@ class SessionMachine(RuleBasedStateMachine):
         return bool(self._queue)
 
     def teardown(self) -> None:
-        """Send the rest of the queue, and close the connection."""
+        """Send the rest of the queue, and close the connection. After a failure, add the dialogue to the failure."""
+        # Hypothesis calls this method while the exception of a rule or of an invariant is handled.
+        failure = sys.exception()
+        if failure:
+            _show_dialogue(failure, self.dialogue)
         if self._is_open:
             try:
-                self.flush(10_000)
+                if failure is None:
+                    self.flush(10_000)
             finally:
                 self._memory.send(b"")
 
@@ -370,7 +378,7 @@ class SessionMachine(RuleBasedStateMachine):
             return
 
         objection = self.objection = self.model.objection(step.verb)
-        reply = self._next(step, replies)
+        reply = _next(step, replies)
         if objection and reply.is_positive | (reply.reply_class is ReplyClass.INTERMEDIATE):
             raise AssertionError(f"{step.verb} is out of sequence, but the reply is {reply} (RFC 5321 4.1.4)")
         if not objection and reply.code == 503 and step.verb in _NEVER_503:
@@ -393,16 +401,10 @@ class SessionMachine(RuleBasedStateMachine):
                 case _:
                     pass
         if isinstance(step, TlsStep) and not reply.is_positive and not self.model.over:
-            answers += [self._next(step, replies) for _ in range(step.injected.count(b"\n"))]
+            answers += [_next(step, replies) for _ in range(step.injected.count(b"\n"))]
         if step.verb == "QUIT" and reply.code not in (500, 501, 503, 555):
             self.model.over = True
         self.replied(step, answers)
-
-    def _next(self, step: Step, replies: deque[Reply]) -> Reply:
-        if not replies:
-            raise AssertionError(f"no reply to {step.verb or 'a line'} (RFC 5321 4.2)")
-
-        return replies.popleft()
 
     def _close_after(self, reply: Reply) -> bool:
         """Return whether `reply` ends the session, and note the end in the model."""
@@ -500,16 +502,34 @@ class SessionMachine(RuleBasedStateMachine):
         return replies[0]
 
     def _parsed(self, output: bytes) -> list[Reply]:
-        self._lines += [f"S: {_shown(line)}" for line in output.splitlines(keepends=True)]
+        short = _MULTILINE.sub(_first_line, output)
+        self._lines += [f"S: {_shown(line)}" for line in short.splitlines(keepends=True)]
         return _parse(output)
 
     @contextmanager
     def _showing_dialogue(self) -> Iterator[None]:
         try:
             yield
-        except Exception as exc:
-            exc.add_note(f"The dialogue:\n{self.dialogue}")
+        except BaseException as exc:
+            _show_dialogue(exc, self.dialogue)
             raise
+
+
+def _show_dialogue(failure: BaseException, dialogue: str) -> None:
+    if not any(note.startswith(_DIALOGUE) for note in getattr(failure, "__notes__", ())):
+        failure.add_note(f"{_DIALOGUE}\n{dialogue}")
+
+
+def _proxy_header(peer: str) -> bytes:
+    family, local = ("TCP6", "2001:db8::25") if ":" in peer else ("TCP4", LOCAL.host)
+    return f"PROXY {family} {peer} {local} {PEER.port} {LOCAL.port}\r\n".encode()
+
+
+def _next(step: Step, replies: deque[Reply]) -> Reply:
+    if not replies:
+        raise AssertionError(f"no reply to {step.verb or 'a line'} (RFC 5321 4.2)")
+
+    return replies.popleft()
 
 
 def _parse(output: bytes) -> list[Reply]:
@@ -529,6 +549,11 @@ def _parse(output: bytes) -> list[Reply]:
         raise AssertionError(f"the reply ends with {(begun or [rest])[-1]!r} (RFC 5321 4.2)")
 
     return replies
+
+
+def _first_line(reply: re.Match[bytes]) -> bytes:
+    more = reply[3].count(b"\n") + 1
+    return b"%b  (and %d more line%b)\r\n" % (reply[1], more, b"s" * (more > 1))
 
 
 def _shown(line: bytes) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from hypothesis import Phase, settings
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis.stateful import invariant, run_state_machine_as_test
 
 from smtpcore import Data, Reply
 from smtpcore_adapters import App, Session, testing
@@ -193,7 +193,9 @@ def test_wrong_reply_fails_with_the_dialogue(edit: Callable[[bytes], bytes], tex
 
     with pytest.raises(AssertionError, match=text) as failure:
         machine.command(b"NOOP")
-    assert "C: NOOP" in failure.value.__notes__[0]
+    machine.teardown()
+    (note,) = failure.value.__notes__
+    assert "C: NOOP" in note
 
 
 def test_acceptance_out_of_sequence_fails() -> None:
@@ -265,6 +267,50 @@ def test_message_of_others_fails() -> None:
         accepted(lose_octets, BodyStep(b"x\r\n"))
     with pytest.raises(AssertionError, match="has not arrived completely"):
         accepted(lose_message, BodyStep(b"x\ny\r\n"))
+
+
+class FailingInvariant(Machine):
+    @invariant()
+    def no_message(self) -> None:
+        if self.received:
+            pytest.fail("a message")
+
+
+def test_failure_of_an_invariant_shows_the_dialogue() -> None:
+    with pytest.raises(pytest.fail.Exception, match="a message") as failure:
+        run_state_machine_as_test(FailingInvariant, settings=few)
+
+    (note,) = [note for note in failure.value.__notes__ if note.startswith("The dialogue:")]
+    assert "S: 250-s.example  (and 11 more lines)\n" in note
+
+
+def test_failure_before_the_first_connection_has_an_empty_dialogue() -> None:
+    with pytest.raises(ValueError, match="early") as failure:  # noqa: PT012
+        try:
+            raise ValueError("early")
+        finally:
+            Machine().teardown()
+
+    assert failure.value.__notes__ == ["The dialogue:\n"]
+
+
+def test_failure_keeps_the_queued_steps_unsent() -> None:
+    machine = connected()
+    machine.mail("a@c.example", "")
+    with pytest.raises(ValueError, match="a rule"):  # noqa: PT012
+        try:
+            raise ValueError("a rule")
+        finally:
+            machine.teardown()
+
+    assert machine.codes == []
+
+
+def test_two_recipients_of_a_transaction() -> None:
+    machine = connected()
+    machine.transaction("a@c.example", "u@s.example", 3, BodyStep(b"one\r\n"), None)
+
+    assert [message.recipients for message in machine.received] == [("u@s.example", "v@s.example")]
 
 
 def test_machine_needs_an_app() -> None:
