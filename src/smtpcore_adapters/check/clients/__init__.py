@@ -16,24 +16,38 @@ from smtpcore import show_texts
 from .._choice import chosen
 from ._client_checks import Case, ClientCheck, Tls
 from ._connections import CONNECTIONS
-from ._listener import Client, ClientChecks, ClientFailed, ClientNotEnded, ClientSetup, Run, command
+from ._listener import (
+    Attempt,
+    Client,
+    ClientChecks,
+    ClientFailed,
+    ClientListener,
+    ClientNotEnded,
+    ClientSetup,
+    Run,
+    command,
+)
 from ._security import SECURITY
 from ._transactions import TRANSACTIONS
-from ._visit import Body, Line, Script, Visit
+from ._visit import Body, Line, Script, Secret, Sent, Visit
 
 __all__ = [
     "CLIENT_CHECKS",
+    "Attempt",
     "Body",
     "Case",
     "Client",
     "ClientCheck",
     "ClientChecks",
     "ClientFailed",
+    "ClientListener",
     "ClientNotEnded",
     "ClientSetup",
     "Line",
     "Run",
     "Script",
+    "Secret",
+    "Sent",
     "Tls",
     "Visit",
     "choose_client_checks",

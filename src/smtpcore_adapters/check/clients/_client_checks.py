@@ -96,6 +96,8 @@ class ClientCheck:
     """Whether a correct client delivers its message to this server; by default no."""
     needs: tuple[Tls, ...] = ("none", "starttls", "implicit")
     """The uses of TLS to which the check applies; by default all."""
+    is_for_lmtp: bool = True
+    """Whether the check applies to clients of LMTP, too; by default yes."""
 
     def judged(self, case: Case, *, sent: str, seen: str) -> Finding:
         """Return the finding for a case."""
@@ -164,6 +166,7 @@ def client_check(
     severity: Severity = Severity.FAULT,
     delivers: bool = False,
     needs: tuple[Tls, ...] = ("none", "starttls", "implicit"),
+    is_for_lmtp: bool = True,
 ) -> ClientCheck:
     """Return a check of a client."""
     return ClientCheck(
@@ -176,4 +179,5 @@ def client_check(
         judge=judge,
         delivers=delivers,
         needs=needs,
+        is_for_lmtp=is_for_lmtp,
     )

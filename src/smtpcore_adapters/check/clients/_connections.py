@@ -256,6 +256,7 @@ CONNECTIONS: tuple[ClientCheck, ...] = (
         _expect_fallback,
         severity=_WARNING,
         needs=("none", "implicit"),
+        is_for_lmtp=False,
     ),
     client_check(
         "hello-refused",
@@ -344,7 +345,7 @@ CONNECTIONS: tuple[ClientCheck, ...] = (
         "Replies may arrive in any pieces",
         "RFC 5321 4.2",
         "a message is delivered, although each octet of the replies arrives alone",
-        Script(in_octets=True),
+        Script(segment_size=1),
         delivers=True,
     ),
     client_check(

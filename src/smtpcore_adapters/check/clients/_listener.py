@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from ._visit import Script, Visit
 if TYPE_CHECKING:
     import trustme
 
-_MAX_VISITS = 8
+MAX_VISITS = 8
 """Maximum connections of a client in one check; further connections are closed."""
 _MAX_OUTPUT = 400
 
@@ -39,6 +39,8 @@ class ClientSetup:
     """The TCP port; 0 (the default) for a free port."""
     tls: Tls = "none"
     """The TLS that the client requires: `starttls`, `implicit`, or `none` (the default) if it does not require TLS."""
+    lmtp: bool = False
+    """Whether the server speaks LMTP; by default SMTP."""
     timeout: float = 5.0
     """Seconds to wait for each command, and for the end of the client after its last connection; 5 by default."""
     pause: float = 0.2
@@ -63,8 +65,23 @@ class Run:
     """The path of a PEM file with the authority of the server's certificate."""
 
 
-Client = Callable[[Run], bool | None]
-"""Sends one message, and returns whether it was sent; None if the result is unknown. It runs in a thread of its own."""
+Client = Callable[[Run], bool | Collection[str] | None]
+"""Sends one message, and returns whether it was sent, or the recipients for whom it was sent.
+
+None stands for an unknown result. The function runs in a thread of its own.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One run of a client."""
+
+    visits: Sequence[Visit]
+    """The connections of the client."""
+    has_ended: bool
+    """Whether the client ended in time."""
+    result: bool | Collection[str] | None
+    """The result that the client reported."""
 
 
 class ClientNotEnded(Exception):
@@ -75,8 +92,8 @@ class ClientFailed(Exception):
     """A client could not be started; the text gives the reason."""
 
 
-class ClientChecks:
-    """A server that runs checks on clients: `with ClientChecks(ClientSetup()) as checks:`.
+class ClientListener:
+    """A server for clients that are tested, with one connection at a time.
 
     Entering the block raises `OSError` if listening fails, and `ImportError` without the package trustme.
     """
@@ -87,7 +104,6 @@ class ClientChecks:
         self.authority: str = ""
         """The path of a PEM file with the authority of the server's certificate."""
         self._stack = ExitStack()
-        self._has_delivered = False
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -111,6 +127,55 @@ class ClientChecks:
         port: int = self._listener.getsockname()[1]
         return port
 
+    def attempt(self, client: Client, script: Script) -> Attempt:
+        """Start a client, serve all its connections, and wait for its end. Raise what `client` raises."""
+        with _Started(client, Run(host=self.setup.host, port=self.port, authority=self.authority)) as started:
+            visits: list[Visit] = []
+            end = time.monotonic() + 2 * self.setup.timeout
+            while (left := end - time.monotonic()) > 0 and started.wait_for(self._listener, left):
+                visits.append(self._visit(script))
+                end = time.monotonic() + 2 * self.setup.timeout
+                if len(visits) == MAX_VISITS:
+                    break
+
+            has_ended, result = started.result(2 * self.setup.timeout)
+
+        return Attempt(visits=visits, has_ended=has_ended, result=result)
+
+    def wait_for(self, script: Script, seconds: float | None = None) -> Visit | None:
+        """Serve the next client that connects; return None if no client connects within `seconds`."""
+        if not select.select([self._listener], [], [], seconds)[0]:
+            return None
+
+        return self._visit(script)
+
+    def _visit(self, script: Script) -> Visit:
+        connection, _ = self._listener.accept()
+        setup = self.setup
+        context = self._contexts[script.certificate]
+        visit = Visit(
+            connection,
+            script,
+            context,
+            tls=setup.tls,
+            timeout=setup.timeout,
+            pause=setup.pause,
+            lmtp=setup.lmtp,
+        )
+        visit.serve()
+        return visit
+
+
+class ClientChecks(ClientListener):
+    """A server that runs checks on clients: `with ClientChecks(ClientSetup()) as checks:`.
+
+    Entering the block raises `OSError` if listening fails, and `ImportError` without the package trustme.
+    """
+
+    def __init__(self, setup: ClientSetup) -> None:
+        super().__init__(setup)
+        self._has_delivered = False
+
     # Clients that are started
 
     def run(self, client: Client, checks: Iterable[ClientCheck]) -> Iterator[Finding]:
@@ -119,23 +184,13 @@ class ClientChecks:
             yield self._skipped(check) or self._run_one(client, check)
 
     def _run_one(self, client: Client, check: ClientCheck) -> Finding:
-        with _Started(client, Run(host=self.setup.host, port=self.port, authority=self.authority)) as started:
-            visits: list[Visit] = []
-            end = time.monotonic() + 2 * self.setup.timeout
-            while (left := end - time.monotonic()) > 0 and started.wait_for(self._listener, left):
-                visits.append(self._visit(check.script))
-                end = time.monotonic() + 2 * self.setup.timeout
-                if len(visits) == _MAX_VISITS:
-                    break
-
-            reported = started.result(2 * self.setup.timeout)
-
-        has_ended, is_sent = reported
-        if not visits:
+        attempt = self.attempt(client, check.script)
+        if not attempt.visits:
             return check.finding(Outcome.INCONCLUSIVE, "the client did not connect")
 
-        finding = self._judged(check, visits, reported=is_sent)
-        if has_ended or finding.outcome is Outcome.FAIL:
+        reported = None if attempt.result is None else bool(attempt.result)
+        finding = self._judged(check, attempt.visits, reported=reported)
+        if attempt.has_ended or finding.outcome is Outcome.FAIL:
             return finding
 
         note = f"the client did not end within {2 * self.setup.timeout:g} seconds after its last connection"
@@ -153,26 +208,21 @@ class ClientChecks:
                 continue
 
             left = None if end is None else max(0, end - time.monotonic())
-            if not select.select([self._listener], [], [], left)[0]:
+            visit = self.wait_for(check.script, left)
+            if visit is None:
                 return
-            yield self._judged(check, [self._visit(check.script)], reported=None)
+            yield self._judged(check, [visit], reported=None)
 
     # Both
 
     def _skipped(self, check: ClientCheck) -> Finding | None:
+        if self.setup.lmtp and not check.is_for_lmtp:
+            return check.finding(Outcome.NOT_APPLICABLE, "this check is for clients of SMTP")
         if self.setup.tls in check.needs:
             return None
 
         needs = " or ".join(check.needs)
         return check.finding(Outcome.NOT_APPLICABLE, f"this check is for clients set up with TLS: {needs}")
-
-    def _visit(self, script: Script) -> Visit:
-        connection, _ = self._listener.accept()
-        setup = self.setup
-        context = self._contexts[script.certificate]
-        visit = Visit(connection, script, context, tls=setup.tls, timeout=setup.timeout, pause=setup.pause)
-        visit.serve()
-        return visit
 
     def _judged(self, check: ClientCheck, visits: Sequence[Visit], *, reported: bool | None) -> Finding:
         self._has_delivered |= any(visit.accepted for visit in visits)
@@ -187,7 +237,7 @@ class _Started:
     def __init__(self, client: Client, run: Run) -> None:
         self._client, self._run = client, run
         self._ended, self._end = socket.socketpair()
-        self._result: bool | None = None
+        self._result: bool | Collection[str] | None = None
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._call, daemon=True)
 
@@ -212,7 +262,7 @@ class _Started:
         readable, _, _ = select.select([listener, self._ended], [], [], timeout)
         return listener in readable
 
-    def result(self, timeout: float) -> tuple[bool, bool | None]:
+    def result(self, timeout: float) -> tuple[bool, bool | Collection[str] | None]:
         """Return whether the client has ended, and its result. Raise the error of the client."""
         self._thread.join(timeout)
         if isinstance(self._error, ClientNotEnded):

@@ -150,6 +150,7 @@ TRANSACTIONS: tuple[ClientCheck, ...] = (
             }
         ),
         _expect_empty_message,
+        is_for_lmtp=False,  # RFC 2033 4.2 forbids this 354
     ),
     client_check(
         "data-refused",

@@ -29,7 +29,11 @@ _SEND_BUFFER = 65_536
 _MAX_VISIT = 12
 """Maximum duration of a visit, as a multiple of the timeout."""
 
+_PAUSE_BETWEEN_SEGMENTS = 0.001
+"""Seconds between two segments of more than one octet, so that they arrive separately."""
+
 _search_end = re.compile(rb"(?:\A|\n)\.\r?\n").search
+_match_chunk = re.compile(r"BDAT ([0-9]{1,9})( LAST)?", re.I).fullmatch
 
 # The challenges of AUTH LOGIN: "Username:" and "Password:" in base64. Other mechanisms get an empty challenge.
 _CHALLENGES = {"LOGIN": (b"334 VXNlcm5hbWU6\r\n", b"334 UGFzc3dvcmQ6\r\n")}
@@ -54,23 +58,50 @@ class Line:
         return self.octets.rstrip(b"\r\n").decode("ascii", "backslashreplace")
 
     @property
+    def is_of_lmtp(self) -> bool:
+        """Whether the command is LHLO."""
+        return self.octets[:4].upper() == b"LHLO"
+
+    @property
     def verb(self) -> str:
-        """The first word, in upper case."""
-        return self.text.partition(" ")[0].upper()
+        """The first word, in upper case; `EHLO` for the LHLO of LMTP."""
+        verb = self.text.partition(" ")[0].upper()
+        return "EHLO" if verb == "LHLO" else verb
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A body of the client, sent after a 354."""
+    """A body of the client, sent after a 354 or with BDAT."""
 
     octets: bytes
     """The body as received, with doubled dots, without the line that ends the body."""
     is_complete: bool
-    """Whether the line with the final dot was received."""
+    """Whether the line with the final dot, or the last chunk, was received."""
     is_early: bool
     """Whether octets arrived before the 354 was sent."""
     is_secure: bool
     """Whether the body was received under TLS."""
+    is_chunked: bool = False
+    """Whether the body was sent with BDAT, so without doubled dots. Default: false."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A response of the client to a challenge of AUTH, whose octets are not recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A reply of the server."""
+
+    octets: bytes
+    """The octets, which may be malformed or more than one reply."""
+    key: str
+    """The verb of the command; `GREETING`, `CHALLENGE`, or `END` for the reply to a body."""
+    has_early_input: bool
+    """Whether octets of the client had arrived before the reply was sent."""
+    is_secure: bool
+    """Whether the reply was sent under TLS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +110,13 @@ class Script:
 
     offers: tuple[str, ...] = ("PIPELINING", "SIZE 67108864", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
     """The extensions in the reply to EHLO, except STARTTLS and AUTH."""
+    secure_offers: tuple[str, ...] | None = None
+    """The same for the reply under TLS; None (the default) for the same extensions."""
     answers: "Mapping[str, bytes | Callable[[Visit], None]]" = field(default_factory=dict[str, bytes])
     """Replies in place of the ordinary replies, or functions that play this part of the session.
 
-    The keys are verbs, `GREETING`, and `END` for the end of a body.
+    The keys are verbs, `GREETING`, `CHALLENGE` for a challenge of AUTH, and `END` for the end of a body. `AUTH` is
+    the reply at the end of the login.
     """
     starttls: Literal["as set", "always", "never"] = "as set"
     """When STARTTLS is offered: `as set` means only to a client that is set up to require STARTTLS."""
@@ -92,8 +126,8 @@ class Script:
     """Whether AUTH is offered before TLS to a client that uses TLS; by default no."""
     watches: tuple[str, ...] = ()
     """The keys of `answers` before which the server waits for a moment, to notice early octets; empty by default."""
-    in_octets: bool = False
-    """Whether each octet of a reply is sent in a segment of its own; by default no."""
+    segment_size: int = 0
+    """The octets of each segment in which replies are sent; 0 (the default) for one segment."""
     certificate: Literal["valid", "unknown authority", "wrong name"] = "valid"
     """The certificate of the server."""
 
@@ -114,11 +148,14 @@ class Visit:
         tls: Literal["none", "starttls", "implicit"],
         timeout: float,
         pause: float,
+        lmtp: bool = False,
     ) -> None:
         self.lines: list[Line] = []
         """The command lines of the client, without responses of AUTH."""
         self.bodies: list[Body] = []
         """The bodies of the client."""
+        self.log: list[Line | Body | Secret | Sent] = []
+        """All commands, bodies and replies in order."""
         self.sent: list[str] = []
         """The replies, in printable form."""
         self.seen: list[str] = []
@@ -135,19 +172,20 @@ class Visit:
         """Whether the client read an endless reply up to the limit of the check."""
         self.is_early: bool = False
         """Whether octets arrived before the last reply was sent."""
+        self.ordinary: bytes | Callable[[Visit], None] = b""
+        """The ordinary answer to the command that is being answered."""
+        self.key: str = ""
+        """The key in `Script.answers` of the command that is being answered."""
 
-        self._socket = connection
-        self._script = script
-        self._context = context
-        self._tls = tls
-        self._timeout = timeout
-        self._pause = pause
+        self._socket, self._script, self._context = connection, script, context
+        self._tls, self._lmtp = tls, lmtp
+        self._timeout, self._pause = timeout, pause
         self._deadline = time.monotonic() + _MAX_VISIT * timeout
-        self._input = bytearray()
+        self._input, self._chunks = bytearray(), bytearray()
         self._early = 0  # octets of the input that arrived before the last reply was sent
         self._after = "GREETING"
-        self._recipients = 0
-        self._code = 0
+        self._recipients = self._code = 0
+        self._is_counted = True  # the message whose end is being answered is in `accepted`
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -170,8 +208,10 @@ class Visit:
     # The dialogue
 
     def _handle(self, line: Line) -> None:
-        verb = self._after = line.verb
+        verb = self._after = self.key = line.verb
         match verb:
+            case "EHLO" | "HELO" if line.is_of_lmtp != self._lmtp:
+                self.reply(b"500 5.5.1 Unknown command\r\n")
             case "EHLO":
                 self._answer(verb, self.hello())
             case "STARTTLS" if self._offers_starttls:
@@ -184,6 +224,12 @@ class Visit:
             case "RCPT":
                 self._answer(verb, b"250 2.1.5 OK\r\n")
                 self._recipients += self._code // 100 == 2
+            case "BDAT" if self._offers_chunking:
+                self._read_chunk(line)
+            case "RSET":
+                self._recipients = 0
+                self._chunks.clear()
+                self._answer(verb, b"250 2.0.0 OK\r\n")
             case "DATA":
                 self._answer(verb, b"354 Go ahead\r\n" if self._recipients else b"554 5.5.1 No recipients\r\n")
                 if self._code == 354:
@@ -195,7 +241,11 @@ class Visit:
                 self._answer(verb, _OTHERS.get(verb, b"500 5.5.1 Unknown command\r\n"))
 
     def _answer(self, key: str, ordinary: "bytes | Callable[[Visit], None]") -> None:
-        answer = self._script.answers.get(key, ordinary)
+        self.key, self.ordinary = key, ordinary
+        self.play(self._script.answers.get(key, ordinary))
+
+    def play(self, answer: "bytes | Callable[[Visit], None]") -> None:
+        """Send a reply, or call a function that plays this part of the session."""
         if isinstance(answer, bytes):
             self.reply(answer)
         else:
@@ -206,9 +256,18 @@ class Visit:
         is_wanted = self._script.starttls == "always" or (self._script.starttls == "as set" and self._tls == "starttls")
         return is_wanted and not self.is_secure
 
+    @property
+    def _offers(self) -> tuple[str, ...]:
+        script = self._script
+        return script.offers if script.secure_offers is None or not self.is_secure else script.secure_offers
+
+    @property
+    def _offers_chunking(self) -> bool:
+        return any(offer.split()[:1] == ["CHUNKING"] for offer in self._offers)
+
     def hello(self) -> bytes:
         """Return the ordinary reply to EHLO."""
-        offers = [*self._script.offers]
+        offers = [*self._offers]
         if self._offers_starttls:
             offers.append("STARTTLS")
         if self._script.mechanisms and (self.is_secure or self._tls == "none" or self._script.offers_auth_in_plaintext):
@@ -223,8 +282,12 @@ class Visit:
         self.seen[-1] = " ".join((*words[:2], *["***"] * (len(words) > 2)))
         challenges = _CHALLENGES.get(words[1].upper() if len(words) > 1 else "", (b"334 \r\n",))
         for challenge in challenges[len(words) > 2 :]:
-            self.reply(challenge)
+            self._answer("CHALLENGE", challenge)
+            if self._code != _CHALLENGE:
+                return
+
             self._line()
+            self.log.append(Secret())
             self._show("***")
 
         self._answer("AUTH", b"235 2.7.0 Authenticated\r\n")
@@ -244,36 +307,83 @@ class Visit:
         dot = end.end() - len(end[0].lstrip(b"\n"))
         self._add_body(dot, is_early, is_complete=True)
         self._take(end.end() - dot)
-        self._after = "END"
-        self._answer("END", b"250 2.0.0 Accepted\r\n")
+        self._end_body()
 
     def _add_body(self, size: int, is_early: bool, *, is_complete: bool) -> None:
         body = self._take(size)
         self._show(printable(body) + ("\\r\\n." if is_complete else ""))
-        self.bodies.append(Body(body, is_complete, is_early, self.is_secure))
+        self._keep_body(Body(body, is_complete, is_early, self.is_secure))
+
+    def _keep_body(self, body: Body) -> None:
+        self.bodies.append(body)
+        self.log.append(body)
+
+    def _end_body(self) -> None:
+        """Answer the end of a body: once, or once for each recipient in LMTP (RFC 2033 4.2)."""
+        self._after, self._is_counted = "END", False
+        replies, self._recipients = self._recipients if self._lmtp else 1, 0
+        for _ in range(replies):
+            self._answer("END", b"250 2.0.0 Accepted\r\n")
+
+    def _read_chunk(self, line: Line) -> None:
+        match = _match_chunk(line.text)
+        if not match:
+            self.reply(b"501 5.5.4 BDAT needs a size\r\n")
+            return
+
+        size = int(match[1])
+        try:
+            while len(self._input) < size:
+                if len(self._input) + len(self._chunks) > _MAX_BODY:
+                    raise VisitEnded(f"the body has more than {_MAX_BODY} octets")
+                self._more()
+        except VisitEnded:
+            self._keep_body(Body(bytes(self._chunks), False, False, self.is_secure, is_chunked=True))
+            raise
+
+        chunk = self._take(size)
+        self._show(printable(chunk))
+        self._chunks += chunk if self._recipients else b""
+        if match[2] and self._recipients:
+            self._keep_body(Body(bytes(self._chunks), True, False, self.is_secure, is_chunked=True))
+            self._chunks.clear()
+            self._end_body()
+            return
+
+        self._answer("BDAT", b"250 2.0.0 OK\r\n" if self._recipients else b"503 5.5.1 No recipients\r\n")
+        if self._code // 100 != 2:
+            self._recipients = 0  # all later chunks fail, too (RFC 3030 section 2)
+            self._chunks.clear()
 
     # Sending
 
     def reply(self, data: bytes) -> None:
         """Send a reply. Raise `VisitEnded` if the client does not take it."""
         self.notice()
+        self.log.append(Sent(data, self.key, self.is_early, self.is_secure))
         self.sent.append(printable(data))
         del self.sent[:-_MAX_SHOWN]
-        self._code = int(data[:3])
-        self.accepted += self._after == "END" and self._code // 100 == 2
-        for piece in (data[at : at + 1] for at in range(len(data))) if self._script.in_octets else (data,):
-            self.transmit(piece)
+        self._code = code_of(data)
+        if self._after == "END" and not self._is_counted and self._code // 100 == 2:
+            self.accepted += 1
+            self._is_counted = True
+        size = self._script.segment_size or len(data)
+        for at in range(0, len(data), size):
+            if at and size > 1:
+                time.sleep(_PAUSE_BETWEEN_SEGMENTS)
+            self.transmit(data[at : at + size])
 
-    def notice(self) -> None:
-        """Read the octets that have arrived before a reply; wait for them for a moment if the script watches."""
+    def notice(self, pause: float = 0.0) -> None:
+        """Read the octets that have arrived before a reply.
+
+        If none have arrived, wait for them for `pause` seconds, and for a moment if the script watches.
+        """
+        pause = max(pause, self._pause if self._after in self._script.watches else 0)
         with suppress(VisitEnded):  # the reply is sent nevertheless, because the client may still read it
-            while len(self._input) <= _MAX_LINE and self._receive(self._wait()):
+            while len(self._input) <= _MAX_LINE and self._receive(0 if self._input else pause):
                 pass
         self._early = len(self._input)
         self.is_early = bool(self._input)
-
-    def _wait(self) -> float:
-        return self._pause if self._after in self._script.watches and not self._input else 0
 
     def transmit(self, data: bytes) -> None:
         """Send octets unchanged. Raise `VisitEnded` if the client does not take them."""
@@ -320,6 +430,7 @@ class Visit:
         octets = self._line()
         line = Line(octets, self.is_secure, is_early, self._after)
         self.lines.append(line)
+        self.log.append(line)
         self._show(printable(octets.rstrip(b"\r\n")))
         return line
 
@@ -362,7 +473,13 @@ class Visit:
         return True
 
 
-_OTHERS = {"HELO": b"250 check.example\r\n", "RSET": b"250 2.0.0 OK\r\n", "NOOP": b"250 2.0.0 OK\r\n"}
+_CHALLENGE = 334
+_OTHERS = {"HELO": b"250 check.example\r\n", "NOOP": b"250 2.0.0 OK\r\n"}
+
+
+def code_of(reply: bytes) -> int:
+    """Return the code of the first line of a reply, or 0 for a line without a code."""
+    return int(reply[:3]) if reply[:3].isdigit() and reply[3:4] in (b" ", b"-", b"\r") else 0
 
 
 def _start_tls(visit: Visit) -> None:

@@ -19,8 +19,9 @@ class ClientError(Exception):
 class Correct:
     """A client without pipelining, which sends one message. An instance is called once for each check."""
 
-    def __init__(self, tls: Tls = "none", *, logs_in: bool = False) -> None:
+    def __init__(self, tls: Tls = "none", *, logs_in: bool = False, lmtp: bool = False) -> None:
         self.tls = tls
+        self.lmtp = lmtp
         self.logs_in = logs_in
 
     def __call__(self, run: Run) -> bool:
@@ -54,7 +55,10 @@ class Correct:
             self.leave()
 
     def hello(self) -> None:
-        if self.ask(b"EHLO c.example") // 100 == 5 and self.ask(b"HELO c.example") != 250:
+        if self.lmtp:
+            if self.ask(b"LHLO c.example") // 100 != 2:
+                self.leave()
+        elif self.ask(b"EHLO c.example") // 100 == 5 and self.ask(b"HELO c.example") != 250:
             self.leave()
 
     def starttls(self) -> None:
@@ -134,7 +138,7 @@ class Correct:
     def ask(self, line: bytes) -> int:
         self.send(line + b"\r\n")
         code = self.reply()
-        if line.startswith(b"EHLO"):
+        if line.startswith((b"EHLO", b"LHLO")):
             texts = [text[4:].upper().partition(" ") for text in self.lines[1:]] if code == 250 else []
             self.offers = {keyword: arguments for keyword, _, arguments in texts}
         return code

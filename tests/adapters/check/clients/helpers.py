@@ -16,9 +16,9 @@ from smtpcore_adapters.check.clients import (
 
 
 @cache
-def server_for(tls: Tls, timeout: float, pause: float) -> ClientChecks:
+def server_for(tls: Tls, timeout: float, pause: float, *, lmtp: bool = False) -> ClientChecks:
     """Return a server that listens until the end of the tests: making its certificates takes longer than a check."""
-    return ClientChecks(ClientSetup(tls=tls, timeout=timeout, pause=pause)).__enter__()
+    return ClientChecks(ClientSetup(tls=tls, timeout=timeout, pause=pause, lmtp=lmtp)).__enter__()
 
 
 def run_on(
@@ -28,8 +28,9 @@ def run_on(
     tls: Tls = "none",
     timeout: float = 5.0,
     pause: float = 0.0,
+    lmtp: bool = False,
 ) -> list[Finding]:
-    return list(server_for(tls, timeout, pause).run(client, checks))
+    return list(server_for(tls, timeout, pause, lmtp=lmtp).run(client, checks))
 
 
 def failed(findings: Iterable[Finding]) -> set[str]:

@@ -148,6 +148,16 @@ def test_server_waits_without_limit_by_default() -> None:
         assert [finding.id for finding in server.wait(choose_client_checks(["quit-sent"]))] == ["quit-sent"]
 
 
+@pytest.mark.parametrize("lmtp", [True, False])
+def test_clients_of_lmtp_are_checked_with_their_commands(*, lmtp: bool) -> None:
+    checks = choose_client_checks(["session-plain", "hello", "recipients-354"])
+    findings = {finding.id: finding.outcome for finding in run_on(Correct(lmtp=lmtp), checks, lmtp=True)}
+
+    assert (findings["session-plain"] is Outcome.PASS) == lmtp
+    assert findings["hello-first"] is Outcome.PASS
+    assert findings["hello-fallback"] is findings["recipients-354"] is Outcome.NOT_APPLICABLE
+
+
 def test_server_listens_on_ipv6() -> None:
     assert [finding.outcome for finding in _wait(ClientSetup(host="::1"), Correct(), ["quit"], 60)] == [
         Outcome.PASS

@@ -12,8 +12,8 @@ from smtpcore_adapters.check.clients import Run, Tls
 from tests.adapters.check.clients.helpers import failed, run_on
 
 
-@pytest.mark.parametrize("tls", ["none", "starttls", "implicit"])
-def test_own_client_has_no_finding(tls: Tls) -> None:
+@pytest.mark.parametrize(("tls", "lmtp"), [("none", False), ("starttls", False), ("implicit", False), ("none", True)])
+def test_own_client_has_no_finding(tls: Tls, lmtp: bool) -> None:
     def client(run: Run) -> bool:
         sending = send(
             b"Subject: x\r\n\r\n.hidden\r\n.\r\nend\r\n",
@@ -22,6 +22,7 @@ def test_own_client_has_no_finding(tls: Tls) -> None:
             sender="a@c.example",
             recipients=["b@s.example"],
             tls=TlsMode(tls),
+            lmtp=lmtp,
             context=ssl.create_default_context(cafile=run.authority),
         )
         try:
@@ -29,4 +30,4 @@ def test_own_client_has_no_finding(tls: Tls) -> None:
         except (OSError, ProtocolError):
             return False
 
-    assert failed(run_on(client, tls=tls)) == set()
+    assert failed(run_on(client, tls=tls, lmtp=lmtp)) == set()
