@@ -4,13 +4,20 @@ import json
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from ..check import CannotCheck, choose, run_checks
-from ..check.clients import choose_client_checks
+from ..check import CHECKS, CannotCheck, choose, run_checks
+from ..check.clients import CLIENT_CHECKS, choose_client_checks
 from ._check_clients import check_clients
 from ._findings import list_of, report_of, shown, summary_of
 from ._password import HELP
 from ._target import address_of, target_of
+
+
+def _complete_checks(context: click.Context, parameter: click.Parameter, start: str) -> list[CompletionItem]:
+    """Return the ids of checks that begin with `start`: of clients after `--listen`, else of servers."""
+    checks = CLIENT_CHECKS if context.params.get("listens") else CHECKS
+    return [CompletionItem(each.id, help=each.title) for each in checks if each.id.startswith(start)]
 
 
 @click.command()
@@ -31,7 +38,7 @@ from ._target import address_of, target_of
 )
 @click.option("--insecure", is_flag=True, help="Accept any certificate of the server.")
 @click.option("--auth", metavar="USER", help=f"User to log in as first, with AUTH PLAIN; needs --tls. {HELP}")
-@click.option("--lmtp", is_flag=True, help="Speak LMTP instead of SMTP.")
+@click.option("--lmtp", is_flag=True, help="Speak LMTP instead of SMTP; with --listen, the clients do.")
 @click.option(
     "--helo",
     metavar="NAME",
@@ -60,7 +67,11 @@ from ._target import address_of, target_of
     "--mine", "is_mine", is_flag=True, help="Confirm that you may check all clients that reach an address of --listen."
 )
 @click.option(
-    "--only", multiple=True, metavar="ID", help="Run only this check, or this group, such as tls. Repeatable."
+    "--only",
+    multiple=True,
+    metavar="ID",
+    shell_complete=_complete_checks,
+    help="Run only this check, or this group, such as tls. Repeatable.",
 )
 @click.option(
     "--timeout",
@@ -122,7 +133,6 @@ _OF_SERVERS = {
     "sender": "--from",
     "insecure": "--insecure",
     "auth": "--auth",
-    "lmtp": "--lmtp",
     "helo": "--helo",
 }
 _OF_CLIENTS = {"run": "--run", "seconds": "--seconds", "is_mine": "--mine"}

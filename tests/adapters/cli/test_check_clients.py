@@ -87,8 +87,26 @@ def test_without_a_connection_the_status_is_2() -> None:
 
     assert (done.returncode, done.stderr.splitlines()[-1]) == (
         2,
-        "smtpcore: cannot check the client: no check had a connection that it could judge",
+        "smtpcore: cannot check the client: no client connected",
     )
+
+
+def test_client_to_which_no_check_applies_is_an_error_with_the_reason(sender: str) -> None:
+    done = run_in_process("check", "--listen", "--run", sender, "--only", "auth-refused", "--only", "command-path")
+
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        2,
+        "smtpcore: cannot check the client: no check applies: "
+        "the client did not send MAIL or RCPT: the client sent QUIT (command-path); "
+        "the client does not log in (auth-refused); the client sent EHLO, QUIT",
+    )
+
+
+def test_client_that_does_not_connect_is_an_error() -> None:
+    run = f"{sys.executable} -S -c exit({{port}})"
+    done = run_in_process("check", "--listen", "--run", run, "--only", "quit-sent")
+
+    assert done.stderr.splitlines()[-1].endswith("no check applies: the client did not connect (quit-sent)")
 
 
 def test_checks_are_listed() -> None:

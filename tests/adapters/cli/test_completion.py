@@ -74,6 +74,9 @@ def test_shell_completes_commands_and_values(shell: str, tmp_path: Path) -> None
         ("config --backend", "t", ["trio", "threads"]),
         ("send --tls", "st", ["starttls"]),
         ("user", "", ["add", "list", "remove"]),
+        ("check", "--lis", ["--listen", "--list"]),
+        ("check --only", "pipelining-order", ["pipelining-order"]),
+        ("check --listen --only", "quit", ["quit-sent", "quit-last"]),
     ],
 )
 def test_values_of_a_choice_are_completed(words: str, start: str, completions: list[str]) -> None:
