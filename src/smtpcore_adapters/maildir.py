@@ -3,9 +3,6 @@
 # A message becomes visible in one step or not at all: it is written to `tmp`, synced to disk and moved to `new`, and
 # the directory is synced to disk. Only then the client gets a 250. A failure before the move leaves nothing in `new`,
 # and at most a file in `tmp`, which Maildir readers delete after 36 hours.
-#
-# Only the octets that are not yet written are in memory, in one buffer. A list of pieces would take more memory than
-# the octets themselves if a client sends small chunks.
 
 import errno
 import itertools
@@ -18,17 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from smtpcore import Reply, show_texts
-from smtpcore.trace import MAX_HOPS, end_of_fields, return_path
+from smtpcore.trace import MAX_HOPS
 
-from .server._content import ContentCheck, is_binary
 from .server._message import Message
-from .server._received import received_by
 from .server._session import Session
+from .stores import BLOCK_SIZE, Envelope, Runtime, StoreHandler, Writer
 
 _logger = logging.getLogger("smtpcore")
 
-_WRITE_SIZE = 262_144  # each block of this size is written by one call in a worker thread
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _CRLF = b"\r\n"
 _counter = itertools.count()
 
@@ -60,45 +54,46 @@ class Maildir:
         if not _can_sync_directories():
             _logger.warning("this system cannot sync a directory: a power loss may remove messages that were accepted")
         _make_maildir(self.path)
+        self._handler = StoreHandler(self, fields=_delivery_fields, max_hops=max_hops)
         probe = Delivery(self.path)
         probe.write(b"")
         probe.discard()
 
-    async def on_message(self, session: Session[Any], message: Message) -> Reply:
+    async def on_message(self, session: Session[Any], message: Message) -> Reply | list[Reply]:
         """Store `message` and return a 250 once it is on disk, a 452 if the disk is full, a 451 for other errors."""
-        delivery = Delivery(self.path, line_ends=_CRLF if is_binary(message) else self.line_ends)
-        try:
-            refusal = await self._store(session, message, delivery)
-        except OSError as exc:
-            _logger.error("%s: message %s could not be stored: %s", session.id, message.id, exc)
-            if exc.errno in _NO_SPACE:
-                return Reply(452, "No space left for this message", enhanced="4.3.1")
+        return await self._handler.on_message(session, message)
 
-            return Reply(451, f"Message {message.id} could not be stored", enhanced="4.3.0")
-        finally:
-            delivery.discard()
+    async def open(self, envelope: Envelope, runtime: Runtime) -> Writer:
+        """Begin a file for a message. The file is created with the first write."""
+        line_ends = _CRLF if envelope.is_binary else self.line_ends
+        return _MaildirWriter(envelope, runtime, Delivery(self.path, line_ends=line_ends))
 
-        return refusal or Reply(250, f"Stored as {message.id}", enhanced="2.0.0")
 
-    async def _store(self, session: Session[Any], message: Message, delivery: "Delivery") -> Reply | None:
-        check = ContentCheck(message, self.max_hops)
-        trace: bytes | None = _trace(session, message)
-        block = bytearray()
-        async for data in message:
-            refusal = check.feed(data)
-            if refusal:
-                return refusal
+class _MaildirWriter:
+    """A message that is being written into a Maildir by a worker thread."""
 
-            if trace:
-                block += trace + end_of_fields(data)
-                trace = None
-            block += data
-            if len(block) >= _WRITE_SIZE:
-                await session.run_blocking(delivery.write, block)
-                block = bytearray()
+    def __init__(self, envelope: Envelope, runtime: Runtime, delivery: "Delivery") -> None:
+        self._id = envelope.id
+        self._run_blocking = runtime.run_blocking
+        self._delivery = delivery
+        self._block = bytearray()
+        """Octets that are not yet written. `commit` writes the last, so a small message needs one call in a thread."""
 
-        await session.run_blocking(delivery.commit, (trace or b"") + block)
-        return None
+    async def write(self, block: bytes) -> None:
+        """Write the message so far if it fills a block."""
+        self._block += block
+        if len(self._block) >= BLOCK_SIZE:
+            full, self._block = self._block, bytearray()
+            await self._run_blocking(self._delivery.write, full)
+
+    async def commit(self) -> str:
+        """Write the rest, and move the file to `new`."""
+        await self._run_blocking(self._delivery.commit, self._block)
+        return self._id
+
+    async def abort(self) -> None:
+        """Delete the file."""
+        self._delivery.discard()
 
 
 class Delivery:
@@ -178,13 +173,8 @@ class Delivery:
         return self._maildir / "tmp" / self._name
 
 
-def _trace(session: Session[Any], message: Message) -> bytes:
-    mail = message.transaction.mail
-    paths = message.forward_paths
-    fields = [return_path(mail.reverse_path)]
-    fields += [f"X-Original-To: {path.address}\r\n".encode() for path in paths]
-    fields.append(received_by(session, message))
-    return b"".join(fields)
+def _delivery_fields(envelope: Envelope) -> bytes:
+    return envelope.delivery_fields
 
 
 def _unique_name() -> str:

@@ -21,9 +21,9 @@ ADAPTER_LAYERS = (
     {"_installation", "_names", "_printable", "tls"},
     {"streams"},
     {"client", "server"},
-    {"_adapter", "check", "compat", "embedding", "forward", "maildir", "metrics"}
-    | {"recipients", "transcript", "users", "workers"},
-    {"anyio", "asyncio", "socket", "trio"},
+    {"_adapter", "check", "compat", "embedding", "forward", "metrics"}
+    | {"recipients", "stores", "transcript", "users", "workers"},
+    {"anyio", "asyncio", "maildir", "socket", "trio"},
     {"explain", "testing"},
     {"cli"},
     {"__init__", "__main__"},

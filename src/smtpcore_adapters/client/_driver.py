@@ -21,7 +21,7 @@
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager, nullcontext, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from ssl import SSLContext
@@ -58,7 +58,7 @@ from smtpcore import (
     Xforward,
 )
 
-from ..streams._stream import Shielding, Stream
+from ..streams._stream import Stream, shielded
 from ._naming import missing_input, name, timeout_text, write_timeout_text
 from ._progress import Progress
 from ._results import Disconnected
@@ -320,7 +320,7 @@ class ClientDriver:
         is_abandoned = self._is_busy
         try:
             if not self._is_busy and self._conn.may_send(Quit()):
-                with suppress(OSError, ProtocolError), _shielded(self.stream, self._conn.budgets.quit):
+                with suppress(OSError, ProtocolError), shielded(self.stream, self._conn.budgets.quit):
                     await self.ask(Quit())
         finally:
             self._conn.send_failed()
@@ -485,11 +485,6 @@ _MOST_CHUNKS = 100
 These replies have to fit into the network's buffers: if the buffers are full, a server may stop reading. The octets of
 the chunks are limited by these buffers anyway.
 """
-
-
-def _shielded(stream: Stream, seconds: float) -> AbstractContextManager[object]:
-    """Return a block in which a cancelled task may still wait, for at most this time."""
-    return stream.shield(seconds) if isinstance(stream, Shielding) else nullcontext()
 
 
 def _ignore(item: object) -> None:

@@ -9,7 +9,7 @@
 
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from inspect import isawaitable
 from typing import Any, TypeAlias, Unpack
@@ -27,7 +27,6 @@ from smtpcore import (
     RemoteProtocolError,
     Reply,
     ReplyClass,
-    ReplyCode,
     Transaction,
 )
 from smtpcore.proxy import ProxyCommand, ProxyHeader
@@ -38,6 +37,7 @@ from ..client._connecting import open_client
 from ..client._options import ConnectOptions, check_connect_options
 from ..client._results import Refused
 from ..server._content import ContentCheck, is_binary
+from ..server._foreign_replies import mildest, mixed, presentable
 from ..server._message import Message
 from ..server._received import received_by
 from ..server._session import Session
@@ -251,7 +251,7 @@ class Forward:
         if reply.is_positive:
             hop.accepted[id(rcpt)] = rcpt
 
-        return _presentable(reply)
+        return presentable(reply)
 
     async def _begin(self, session: Session[Any], hop: _Hop) -> None:
         transaction = session.transaction
@@ -267,7 +267,7 @@ class Forward:
             hop.origin = origin
             reply = await self._send_mail(session, hop.client, transaction)
 
-        hop.refusal = None if reply.is_positive else _presentable(reply)
+        hop.refusal = None if reply.is_positive else presentable(reply)
         hop.transaction = transaction
 
     async def _begin_on_kept(self, session: Session[Any], hop: _Hop, transaction: Transaction) -> Reply | None:
@@ -377,24 +377,24 @@ class Forward:
         self, session: Session[Any], message: Message, hop: _Hop, answers: list[Answered]
     ) -> Reply | list[Reply]:
         if not any(answer.recipient for answer in answers):
-            return _presentable(answers[-1].reply)
+            return presentable(answers[-1].reply)
 
         # RFC 2033 4.2: the replies come in the order of the recipients, and each recipient has a reply of its own.
         answer_to = dict(zip(hop.accepted, answers, strict=True))
         recipients = message.transaction.recipients
-        replies = [_presentable(answer_to[id(rcpt)].reply) for rcpt in recipients]
+        replies = [presentable(answer_to[id(rcpt)].reply) for rcpt in recipients]
         if session.config.lmtp:
             return replies
 
         pairs = zip(recipients, replies, strict=True)
         refused = [(rcpt.forward_path, reply) for rcpt, reply in pairs if not reply.is_positive]
         if len(refused) in (0, len(replies)):
-            return _mildest(replies)
+            return mildest(replies)
 
         # RFC 2033 4.2: recipients that got the message must not get it again, so our client gets a positive reply if
         # the sender is notified. Otherwise the reply is a refusal: lost mail is worse than mail that comes twice.
         if not self._bounce:
-            return _mixed(refused, len(replies))
+            return mixed(refused, len(replies))
 
         told = self._bounce(session, message, dict(refused))
         if isawaitable(told):
@@ -420,38 +420,6 @@ class Forward:
         return Reply(451, "The next server does not answer", enhanced=status)
 
 
-def _presentable(reply: Reply) -> Reply:
-    """Convert a reply of the next server for our client: to ASCII text, and to a code that does not end our session."""
-    code = _CODES.get(reply.code, reply.code)
-    if code % 100 > 59:
-        code = code // 100 * 100 + 50  # RFC 5321 4.2 does not allow such codes; the first digit keeps the meaning
-
-    lines = [line.encode("ascii", "replace").decode() for line in reply.lines[:_MAX_LINES]]
-    return Reply(code, *(line[:_MAX_LINE] for line in lines), enhanced=reply.enhanced)
-
-
-_CODES: dict[int, int] = {
-    ReplyCode.SERVICE_NOT_AVAILABLE: ReplyCode.LOCAL_ERROR,
-    ReplyCode.HOST_ACCEPTS_NO_MAIL: ReplyCode.TRANSACTION_FAILED,
-}
-_MAX_LINES = 20
-_MAX_LINE = 480  # RFC 5321 4.5.3.1.5, with room for the codes
-
-
-def _mildest(replies: Iterable[Reply]) -> Reply:
-    # If any recipient may still succeed, our client should try again. So the reply is permanent only if all replies
-    # are permanent.
-    return min(replies, key=lambda reply: reply.code)
-
-
-def _mixed(refused: Sequence[tuple[Path, Reply]], count: int) -> Reply:
-    """Return the reply to a message that the next server refused for some of `count` recipients."""
-    decisive = _mildest(reply for _, reply in refused)
-    some = f"Accepted for {count - len(refused)} of {count} recipients"
-    lines = [f"{path.address}: {reply.lines[0]}" for path, reply in refused]
-    return _presentable(Reply(decisive.code, some, *lines[: _MAX_LINES - 1], enhanced=decisive.enhanced))
-
-
 def _cut(header: bytearray) -> bytearray:
     return bytearray() if header.startswith(b"\r\n") else header.partition(b"\r\n\r\n")[0]
 
@@ -463,7 +431,9 @@ class _BodyCheck:
     """
 
     def __init__(self, message: Message, max_hops: int, *, eight_bit: bool) -> None:
-        self._content = ContentCheck(message, max_hops - 1)  # this server adds one `Received:` field
+        self._content = ContentCheck(
+            max_hops - 1, is_binary=is_binary(message)
+        )  # this server adds one `Received:` field
         self._eight_bit = eight_bit
 
     def passed(self, piece: bytes) -> bytes:

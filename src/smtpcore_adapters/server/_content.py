@@ -11,10 +11,10 @@ class ContentCheck:
 
     __slots__ = ("_hops", "_is_binary", "_max_hops")
 
-    def __init__(self, message: Message, max_hops: int) -> None:
+    def __init__(self, max_hops: int, *, is_binary: bool) -> None:
         self._hops = Hops()
         self._max_hops = max_hops
-        self._is_binary = is_binary(message)
+        self._is_binary = is_binary
 
     def feed(self, data: bytes) -> Reply | None:
         """Check the next octets of the message. Return a refusal if the message cannot be accepted, otherwise None."""

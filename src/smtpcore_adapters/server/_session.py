@@ -3,13 +3,14 @@
 import os
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from smtpcore import Config, Connection, Ehlo, Helo, Lhlo, Transaction
 from smtpcore.proxy import Endpoint, ProxyHeader
 
-from ..streams._stream import Address, Stream
+from ..streams._stream import Address, Stream, shielded
 from ..tls._info import Tls
 from ._listeners import Listener
 from ._reply_edits import ReplyEdits
@@ -219,6 +220,13 @@ class Session(Generic[S_co]):
     async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
         """Call a blocking function, for example to write to a disk, without blocking other sessions."""
         return await self._stream.run_blocking(function, *args)
+
+    def shield(self, seconds: float) -> AbstractContextManager[object]:
+        """Return a block in which a handler of a cancelled session may still wait, for at most `seconds`.
+
+        On asyncio and on threads the block sets no limit, because no further wait is cancelled there.
+        """
+        return shielded(self._stream, seconds)
 
     async def sleep(self, seconds: float) -> None:
         """Wait for `seconds`, so that the client waits for its reply.

@@ -9,7 +9,7 @@ import os
 import select
 import struct
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from ipaddress import IPv6Address
 from socket import (
     EAI_NONAME,
@@ -185,6 +185,11 @@ class Shielding(Protocol):
 
     def shield(self, seconds: float) -> AbstractContextManager[object]:
         """Return a block in which a cancelled task may still wait, for at most `seconds`."""
+
+
+def shielded(stream: Stream, seconds: float) -> AbstractContextManager[object]:
+    """Return a block in which a cancelled task may still wait, for at most `seconds`."""
+    return stream.shield(seconds) if isinstance(stream, Shielding) else nullcontext()
 
 
 class HowToConnect(TypedDict, total=False):

@@ -15,7 +15,7 @@ def refusal_of(content: bytes, *, max_hops: int = 2, body: bytes = b"8BITMIME", 
 
     @app.on("message")
     async def check(session: Session, message: Message) -> Reply:
-        check = ContentCheck(message, max_hops)
+        check = ContentCheck(max_hops, is_binary=is_binary(message))
         assert is_binary(message) == (body == b"BINARYMIME")
         refusals = [check.feed(piece) async for piece in message]
         return next(filter(None, refusals), Reply(250, "fine", enhanced="2.0.0"))
