@@ -88,17 +88,18 @@ class StoreHandler:
         except _FAILURES as exc:
             return _failed(envelope, exc)
 
-        result: str | Sequence[Reply] | None = None
+        is_committed = False
         try:
             refusal = await self._write(envelope, body, writer)
             if refusal:
                 return refusal
 
             result = await writer.commit()
+            is_committed = True
         except _FAILURES as exc:
             return _failed(envelope, exc)
         finally:
-            if result is None:
+            if not is_committed:
                 await _abort(envelope, writer, runtime)
 
         if isinstance(result, str):

@@ -14,6 +14,7 @@
 # anyio. In a server on threads there is no event loop. So a store for every adapter uses `Runtime` only:
 #
 # - blocking calls: `await runtime.run_blocking(function, *args)`
+# - a connection to a server: `await runtime.open_stream(host, port, timeout)`
 # - a library that needs asyncio: an `AsyncioThread`
 #
 # A method that waits needs its own timeout. A cancellation of the session may interrupt any method at an `await`,
@@ -25,6 +26,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from smtpcore import Reply
 
+from ..streams._stream import Stream
 from ._envelope import Envelope
 
 T = TypeVar("T")
@@ -52,6 +54,10 @@ class Runtime(Protocol):
 
     async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
         """Call a blocking function in a thread. A cancellation waits until the function returns."""
+        ...
+
+    async def open_stream(self, host: str, port: int, timeout: float) -> Stream:
+        """Connect to a server with the framework that the session runs in: the `open_stream` of an adapter."""
         ...
 
     def shield(self, seconds: float) -> AbstractContextManager[object]:
