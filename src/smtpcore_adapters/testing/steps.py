@@ -98,8 +98,11 @@ class LineStep(Step):
 
 
 def verb_of(line: bytes) -> str:
-    """Return the verb of a command line in upper case, or an empty text if its first word is not ASCII letters."""
-    word = line.partition(b" ")[0].upper()
+    """Return the verb of a command line in upper case, or an empty text if its first word is not ASCII letters.
+
+    A tab ends the verb, as a space does: servers should accept white space before the end of a line (RFC 5321 4.1.1).
+    """
+    word = line.replace(b"\t", b" ").partition(b" ")[0].upper()
     return word.decode() if word.isalpha() and word.isascii() else ""
 
 

@@ -14,6 +14,7 @@ from smtpcore_adapters.testing.steps import (
 )
 
 STEPS: list[tuple[Step, str, tuple[bytes, ...], int, bool]] = [
+    (LineStep(b"Rset\t x"), "RSET", (b"Rset\t x\r\n",), 0, False),
     (LineStep(b"mail FROM:<>"), "MAIL", (b"mail FROM:<>\r\n",), 0, False),
     (LineStep(b"\xff"), "", (b"\xff\r\n",), 0, True),
     (LineStep(b"NOOP x"), "NOOP", (b"NOOP x\r\n",), 0, True),
