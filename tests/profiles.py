@@ -2,14 +2,13 @@
 
 from hypothesis import HealthCheck, Phase, settings
 
-# The duration of a test depends more on the machine than on the code.
-settings.register_profile("quick", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("long", settings.get_profile("quick"))
+# The duration of a test depends more on the machine than on the code. Each default run tries the same examples, so that
+# a failure is caused by the last change. A long run tries new examples.
+settings.register_profile("quick", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("long", settings.get_profile("quick"), derandomize=False)
 settings.register_profile(
     "mutants",  # the same few examples for each mutant, without shrinking
     settings.get_profile("quick"),
-    database=None,
-    derandomize=True,
     max_examples=20,
     phases=[Phase.explicit, Phase.generate],
 )

@@ -69,6 +69,7 @@ class PlannedSession(SessionMachine):
         self.chosen: deque[int] = deque()
         """The codes of handlers that the client has not received yet."""
         self.messages: list[bytes] = []
+        """The messages that the handler has accepted. Their order is checked by the machine."""
         super().__init__()
 
     def make_app(self) -> App:
@@ -116,7 +117,8 @@ class PlannedSession(SessionMachine):
 
     def delivered(self, message: Received) -> None:
         """The handler got the octets that were sent."""
-        assert self.messages.pop() == message.content
+        assert message.content in self.messages
+        self.messages.remove(message.content)
 
     @invariant()
     def state_is_that_of_the_model(self) -> None:

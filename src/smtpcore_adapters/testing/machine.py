@@ -68,6 +68,8 @@ _PROBES: list[Step | None] = [
 _MULTILINE = re.compile(rb"^(([2-5][0-9]{2})-[^\r\n]*)\r\n((?:\2-[^\r\n]*\r\n)*)\2(?: [^\r\n]*)?\r\n", re.MULTILINE)
 """A reply with several lines."""
 _DIALOGUE = "The dialogue:"
+_DEPTHS = st.sampled_from([0, 1, 2, 2, 2, 3])
+"""The number of commands of a transaction before its end. Most ends need a recipient."""
 _SHOWN = 100  # octets of a line in the text of the dialogue
 
 
@@ -85,6 +87,12 @@ class _Arrivals:
         self.accepted: deque[tuple[Message, Received]] = deque()
         """The accepted messages that `SessionMachine` has not checked yet."""
         self._arrived: tuple[Message, Received] | None = None
+
+    def clear(self) -> None:
+        """Forget the messages of the last connection."""
+        self.body.clear()
+        self.accepted.clear()
+        self._arrived = None
 
     def observe(self, session: Session[Any], item: Observed) -> None:
         """Collect the messages that arrive and are accepted. The next commands of a group may follow at once."""
@@ -199,9 +207,9 @@ class SessionMachine(RuleBasedStateMachine):
         self._peer = peer
         self._lines.append(f"-- connection from {peer}")
         self.model = SessionModel(lmtp=self.config.lmtp)
-        self._arrivals.accepted.clear()
         if self._is_open:
             self._memory.send(b"")
+        self._arrivals.clear()
         address = Address(peer, PEER.port)
         self._memory = MemorySession(self._server, MemoryStream(self.clock, peer=address))
         self._is_open = True
@@ -269,9 +277,7 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(
         sender=_of_machine(lambda machine: machine.senders),
         recipient=_of_machine(lambda machine: machine.recipients),
-        plans=st.lists(
-            st.tuples(st.integers(0, 3), st.sampled_from(_ENDS), st.sampled_from(_PROBES)), min_size=1, max_size=6
-        ),
+        plans=st.lists(st.tuples(_DEPTHS, st.sampled_from(_ENDS), st.sampled_from(_PROBES)), min_size=1, max_size=12),
     )
     def transactions(self, sender: str, recipient: str, plans: list[tuple[int, Step, Step | None]]) -> None:
         """Send transactions or their beginnings, end each in one of many ways, and then try a command."""

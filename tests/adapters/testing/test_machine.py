@@ -9,7 +9,7 @@ from hypothesis import Phase, settings
 from hypothesis.stateful import invariant, run_state_machine_as_test
 
 from smtpcore import Data, Reply
-from smtpcore_adapters import App, Session, testing
+from smtpcore_adapters import App, Message, Session, testing
 from smtpcore_adapters.recipients import AnyRecipient
 from smtpcore_adapters.testing import Inbox, Received
 from smtpcore_adapters.testing.machine import SessionMachine
@@ -65,6 +65,26 @@ def connected(kind: type[Machine] = Machine) -> Machine:
     machine = kind()
     machine.connect("192.0.2.1")
     return machine
+
+
+class ClosingMachine(Machine):
+    """The app answers 421 to the message `one`."""
+
+    def make_app(self) -> App:
+        @self.app.on("message")
+        async def refuse_one(session: Session, message: Message) -> Reply | None:
+            return Reply(421) if await message.read() == b"one\r\n" else None
+
+        return super().make_app()
+
+
+def test_message_that_ends_with_421_is_forgotten_at_the_next_connection() -> None:
+    machine = connected(ClosingMachine)
+    machine.transaction("a@c.example", "u@s.example", 2, BodyStep(b"one\r\n"), None)
+    machine.connect("192.0.2.1")
+    machine.transaction("a@c.example", "u@s.example", 2, BodyStep(b"two\r\n"), None)
+
+    assert [message.content for message in machine.received] == [b"two\r\n"]
 
 
 def test_messages_and_replies_reach_the_hooks() -> None:
