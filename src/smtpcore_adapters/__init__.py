@@ -20,7 +20,7 @@ from .server._acceptor import Server
 from .server._app import App
 from .server._background import RunningServer
 from .server._config import Options, default_config
-from .server._counts import Counts, RateLimit
+from .server._counts import Counts, RateLimit, RemoteCounts
 from .server._header import Header
 from .server._limits import Limits, Timeouts
 from .server._listeners import Listener, inherited_sockets
@@ -94,6 +94,7 @@ __all__ = [
     "RecipientsRefused",
     "Refusal",
     "Refused",
+    "RemoteCounts",
     "RunningServer",
     "SendOptions",
     "SendResult",

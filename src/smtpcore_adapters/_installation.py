@@ -14,6 +14,7 @@ EXTRAS = {
     "metrics": ("prometheus-client",),
     "reload": ("watchfiles",),
     "idna": ("idna",),
+    "shared-limits": ("redis",),
     "testing": ("hypothesis", "pytest", "trustme"),
 }
 """The packages of each extra for users, as in pyproject.toml."""

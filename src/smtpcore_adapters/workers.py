@@ -12,6 +12,7 @@ from smtpcore import show_texts
 from .server._acceptor import Acceptor, OnReady, Server, announce
 from .server._app import App
 from .server._config import Options
+from .server._counts import RemoteCounts
 from .server._limits import Limits
 from .server._listeners import Listener
 from .streams._stream import Address, address_of
@@ -60,6 +61,8 @@ def run_workers(
     others = {name: value for name, value in options.items() if name not in _PASSED}
 
     def serve(**passed: Any) -> None:
+        if isinstance(own_counts, RemoteCounts):
+            own_counts.local = passed["counts"]
         run(app, **(passed | ({"counts": own_counts} if own_counts else {})), **others)
 
     def report(addresses: Sequence[Address]) -> None:

@@ -20,6 +20,7 @@ import pytest
 
 from smtpcore_adapters import App, Listener
 from smtpcore_adapters.server._counts import MemoryCounts
+from smtpcore_adapters.shared_limits import RedisCounts
 from smtpcore_adapters.workers import run_workers
 from tests.adapters.command import TIMEOUT, Running
 from tests.adapters.command import running as serving
@@ -28,6 +29,7 @@ from tests.paths import DOCS
 if not hasattr(os, "fork"):  # pragma: no cover
     pytest.skip("this system cannot fork", allow_module_level=True)
 
+from smtpcore_adapters.server._shared_counts import WorkerCounts
 from smtpcore_adapters.server._workers import Work
 
 
@@ -178,3 +180,13 @@ def test_each_worker_gets_listeners_and_shared_counts_or_those_of_the_program(
     assert isinstance(listener, Listener)
     assert listener.port
     assert (passed["counts"] is own) == has_counts
+
+
+def test_counts_of_several_machines_get_the_counts_of_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smtpcore_adapters.server._workers.Supervisor", FakeSupervisor)
+    monkeypatch.setattr("smtpcore_adapters.workers.current_process", SimpleNamespace)
+    own = RedisCounts("redis://127.0.0.1:1")
+    passed: dict[str, Any] = {}
+    run_workers(lambda app, **options: passed.update(options), App(), workers=2, host="127.0.0.1", counts=own)
+    assert passed["counts"] is own
+    assert isinstance(own.local, WorkerCounts)

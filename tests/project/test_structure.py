@@ -21,8 +21,8 @@ ADAPTER_LAYERS = (
     {"_installation", "_names", "_printable", "tls"},
     {"streams"},
     {"client", "server"},
-    {"_adapter", "check", "compat", "embedding", "forward", "metrics"}
-    | {"recipients", "stores", "transcript", "users", "workers"},
+    {"_adapter", "check", "compat", "embedding", "forward", "greylist", "metrics"}
+    | {"recipients", "shared_limits", "stores", "transcript", "users", "workers"},
     {"anyio", "asyncio", "maildir", "socket", "trio"},
     {"explain", "testing"},
     {"cli"},

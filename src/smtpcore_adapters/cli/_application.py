@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smtpcore import LocalProtocolError
 
+from ..greylist import Greylist
 from ..recipients import AnyRecipient, RecipientPolicy, RelayPolicy
 from ..server._app import App
 from ..server._config import effective_config
@@ -17,7 +18,11 @@ from ._destinations import DEFAULT, SCHEMES, Target, check_together, make_handle
 from ._listening import Prepared, context_of, prepare_listeners
 from ._loading import load_app
 from ._privileges import Account, has_rights_of_root, read_account
+from ._sharing import greylist, shared_counts
 from ._sources import Settings
+
+if TYPE_CHECKING:
+    from ..shared_limits import RedisCounts
 
 _logger = logging.getLogger("smtpcore")
 
@@ -40,6 +45,10 @@ class Plan:
     """The destinations."""
     account: Account | None = None
     """The system account that serves; None for the account that starts the server."""
+    shared: "RedisCounts | None" = None
+    """The counts of several machines."""
+    greylist: Greylist | None = None
+    """The greylist."""
 
     @property
     def is_parsing_as_root(self) -> bool:
@@ -75,7 +84,8 @@ def make_plan(server: Settings, *, is_check: bool = False) -> Plan:
     account = read_account(server)
     users, mechanisms = read_users(server)
     listeners = prepare_listeners(server, app, mechanisms, is_check=is_check)
-    plan = Plan(server, app, listeners, users, [], _targets(server), account)
+    sharing = shared_counts(server), greylist(server)
+    plan = Plan(server, app, listeners, users, [], _targets(server), account, *sharing)
     if is_check:
         _make_handlers(plan, [each for each in plan.targets if SCHEMES[each.scheme].asks_about_recipients])
     return replace(plan, rules=_rules(plan))
@@ -119,6 +129,8 @@ def add_handlers(plan: Plan) -> None:
     app, server, users = plan.app, plan.server, plan.users
     if server["fault"]:
         app.include(_faults(plan))
+    if plan.greylist:
+        app.include(plan.greylist)
     if plan.is_asking and (users or plan.rules):  # the destination decides about all recipients that are not refused
         app.include(RelayPolicy(users, *plan.rules))
     else:

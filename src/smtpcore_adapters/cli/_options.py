@@ -23,6 +23,7 @@ _METAVARS = {
     "maildir": "PATH",
     "max_size": "OCTETS",
     "proxy": "NETWORK",
+    "shared_limits": "URL",
     "tls_cert": "FILE",
     "tls_key": "FILE",
     "trusted": "NETWORK",

@@ -124,6 +124,16 @@ class _Delivery:
 
 
 @dataclass(frozen=True, slots=True)
+class _Sharing:
+    shared_limits: str | None = None
+    """URL of a server of Redis or Valkey, such as redis://:PASSWORD@10.0.0.5: the limits on addresses, networks and
+    users, and the greylist, then hold for all servers with this URL together. A password belongs into the file or the
+    variable, as other users of the machine can see options."""
+    greylist: Seconds | None = None
+    """Defer the first attempt of each unknown client, sender and recipient, for this many seconds, such as 300."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Process:
     app: str | None = None
     """App of your own, as MODULE:ATTRIBUTE: an App, or a function that returns an App. This setting is also the
@@ -251,7 +261,7 @@ class Setting:
             return False
 
 
-_SECRET = frozenset({"auth"})
+_SECRET = frozenset({"auth", "shared_limits"})
 _OF_ONE_LISTENER = ("name", "port", "unix", "fd", "systemd")
 ARGUMENT = "app"
 """The setting that is an argument of the command, and not an option."""
@@ -264,7 +274,7 @@ _GROUPS: tuple[tuple[str, bool, tuple[type, ...]], ...] = (
     ("Destination", False, (_Delivery,)),
     ("Protocol; a limit of 0 is no limit", True, (_Protocol, Config)),
     ("Times, in seconds; inf for no limit", True, (_Times, Budgets, Timeouts)),
-    ("Limits of the whole server; 0 for no limit", False, (Limits,)),
+    ("Limits of the whole server; 0 for no limit", False, (Limits, _Sharing)),
     ("Process and log", False, (_Process,)),
 )
 """The settings: their title in `--help`, whether each listener may have values of its own, and the classes."""

@@ -20,6 +20,7 @@ from ._output import show_mail, start_log
 from ._privileges import warn_of_root
 from ._processes import Run, raise_descriptor_limit, reloading, run_alone, run_workers
 from ._reloader import serve_again_after_changes
+from ._sharing import counting
 from ._sources import Settings, read_settings
 from ._systemd import NO_SYSTEMD, Notifier
 
@@ -55,7 +56,7 @@ def serve(**options: Any) -> None:
     start_log(server)
     plan = make_plan(server)
     notifier, limits = Notifier(os.environ), limits_of(server)
-    run = _reloading(_runner(server, limits), plan, notifier)
+    run = counting(_reloading(_runner(server, limits), plan, notifier), plan.shared, plan.greylist)
     add_handlers(plan)
     show_mail(plan.app, server, is_printing=plan.is_printing)
     raise_descriptor_limit(_FILES_PER_CONNECTION * server["max_connections"] + _OTHER_FILES)

@@ -1,6 +1,8 @@
 """Admit or refuse a client by the limits for its address."""
 
 import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from smtpcore import ConnectionOpened, Reply
 
@@ -10,6 +12,8 @@ from ._notifications import Decider, Decision
 from ._peers import PeerTable
 from ._session import SessionRecord
 from ._wire import Wire
+
+T = TypeVar("T")
 
 
 class Admission:
@@ -40,7 +44,7 @@ class Admission:
         """Refuse the client with `reply` as the greeting, because the server is stopping."""
         self.refusal = reply, Decider.SHUTDOWN, "shutdown"
 
-    def enter(self) -> None:
+    async def enter(self) -> None:
         """Count the connection, or refuse it if a limit is reached. To be called when the client's address is known."""
         if self.refusal:
             return
@@ -48,9 +52,8 @@ class Admission:
         # A trusted peer may act for many clients. Until XCLIENT, the connection counts for the process, but for
         # no address. After XCLIENT, the connection counts for the address that the peer has sent.
         host = "" if self._is_trusted and not self._record.xclient else host_of(self._wire.session.peer)
-        limit = self._peers.enter(host, self._wire.clock())
+        limit = await self._ask(self._enter, host)
         if limit is None:
-            self._admitted_from = host
             return
 
         reply, decided_by, rule = self._wire.reach(limit)
@@ -64,6 +67,17 @@ class Admission:
             decided_by=str(Decider.LIMIT),
             rule=limit,
         )
+
+    def _enter(self, host: str) -> str | None:
+        limit = self._peers.enter(host, self._wire.clock())
+        if limit is None:
+            self._admitted_from = host  # set here, because a cancellation discards the result of a thread
+
+        return limit
+
+    async def _ask(self, function: Callable[..., T], *args: Any) -> T:
+        """Call a function that asks the counts: in a thread if they may wait for another machine."""
+        return await self._wire.stream.run_blocking(function, *args) if self._peers.waits else function(*args)
 
     def leave(self) -> None:
         """Stop counting the connection in the limits on connections."""
@@ -91,24 +105,25 @@ class Admission:
 
     # Failed authentications of an address and of a user
 
-    def may_authenticate(self) -> bool:
+    async def may_authenticate(self) -> bool:
         """Return False if too many authentications from the client's address failed recently."""
-        return self._peers.may_authenticate(self._host, self._wire.clock())
+        return await self._ask(self._peers.may_authenticate, self._host, self._wire.clock())
 
-    def may_log_in_as(self, user: str) -> bool:
+    async def may_log_in_as(self, user: str) -> bool:
         """Return False if too many authentications as `user` failed recently, and none from here succeeded."""
-        return self._peers.may_log_in_as(user, host_of(self._wire.session.peer), self._wire.clock())
+        host = host_of(self._wire.session.peer)
+        return await self._ask(self._peers.may_log_in_as, user, host, self._wire.clock())
 
-    def note_login(self, user: str) -> None:
+    async def note_login(self, user: str) -> None:
         """Remember that `user` has logged in from the client's address."""
-        self._peers.logged_in(user, host_of(self._wire.session.peer), self._wire.clock())
+        await self._ask(self._peers.logged_in, user, host_of(self._wire.session.peer), self._wire.clock())
 
-    def count_auth_failure(self, user: str | None) -> float:
+    async def count_auth_failure(self, user: str | None) -> float:
         """Count a failed authentication, as `user` if the client gave a name.
 
         Return the number of seconds to wait before its reply.
         """
-        failures = self._peers.auth_failed(self._host, self._wire.clock(), user)
+        failures = await self._ask(self._peers.auth_failed, self._host, self._wire.clock(), user)
         doubled = min(failures - 1, _MAX_DOUBLINGS)
         return min(self._timeouts.auth_delay * 2.0**doubled, self.auth_delay)
 

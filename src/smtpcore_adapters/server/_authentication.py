@@ -74,14 +74,14 @@ class AuthExchange:
     async def run(self) -> None:
         """Authenticate the client, or refuse it, and answer."""
         wire, admission, auth = self._wire, self._admission, self._auth
-        if not admission.may_authenticate():
+        if not await admission.may_authenticate():
             await self._refuse(*await self._reach("auth_failures_per_hour"))
             return
 
         own = self._handlers.mechanism(auth.mechanism)
         outcome = await (self._run_own(own) if own else self._authenticate())
         if isinstance(outcome, Accepted):
-            admission.note_login(self._tried or outcome.identity)
+            await admission.note_login(self._tried or outcome.identity)
             identity = outcome.authorization
             self._record.set_identity(identity)
             text = "authenticated as %r by %s from %s"
@@ -113,7 +113,7 @@ class AuthExchange:
                 rule=rule,
             )
         if reply.reply_class is ReplyClass.PERMANENT and decided_by is not Decider.FAILURE:
-            await wire.session.sleep(self._admission.count_auth_failure(self._tried))
+            await wire.session.sleep(await self._admission.count_auth_failure(self._tried))
 
         wire.answer(self._asked, reply, decided_by, rule)
 
@@ -137,7 +137,7 @@ class AuthExchange:
                 step = exchange.receive(response)
             else:
                 self._tried = _name_in(step) or self._tried
-                if not self._may_continue():
+                if not await self._may_continue():
                     return await self._reach("account_failures_per_hour")
 
                 try:
@@ -173,7 +173,7 @@ class AuthExchange:
             return None
 
         self._tried = printable(exchange.claimed) if exchange.claimed else None
-        if not self._may_continue():  # also if the password was right, so that the reply reveals nothing
+        if not await self._may_continue():  # also if the password was right, so that the reply reveals nothing
             return await self._reach("account_failures_per_hour")
         if isinstance(answer, str):
             return Accepted(answer, answer)
@@ -181,8 +181,8 @@ class AuthExchange:
         refusal = answer if isinstance(answer, Reply) else self._wire.conn.default_reply(self._auth)
         return refusal, Decider.HANDLER, "auth"
 
-    def _may_continue(self) -> bool:
-        return self._tried is None or self._admission.may_log_in_as(self._tried)
+    async def _may_continue(self) -> bool:
+        return self._tried is None or await self._admission.may_log_in_as(self._tried)
 
     async def _ask(self, data: bytes) -> bytes:
         if self._is_over:

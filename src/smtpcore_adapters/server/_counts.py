@@ -1,7 +1,8 @@
 """The counts that `Limits` limits: a small interface, and its default, the memory of one process."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from threading import Lock
 from types import MappingProxyType
 from typing import Final, Protocol, runtime_checkable
 
@@ -30,6 +31,8 @@ RATES: Final[Mapping[str, float]] = MappingProxyType(
         "logins": 604_800.0,
         "log_records_per_minute": 60.0,
         "important_log_records_per_minute": 60.0,
+        "greylist": 14_400.0,
+        "greylist_passed": 3_024_000.0,
     }
 )
 """The rates, with their periods in seconds."""
@@ -66,27 +69,71 @@ class Counts(Protocol):
         ...
 
 
+@runtime_checkable
+class RemoteCounts(Counts, Protocol):
+    """Counts that several machines share, and whose methods may wait for another machine for a fraction of a second.
+
+    The server calls `take_all`, `level` and `add` of such counts in a thread, so that only one session waits. It calls
+    `give_back` and `count` in the event loop.
+    """
+
+    local: Counts
+    """The counts of this server alone. The server takes the log quota, and clients without an address, from here."""
+
+    def take_all(self, most: Mapping[str, int]) -> str | None:
+        """Add a connection to the count of each key and return None, or return a key whose count is at least its most.
+
+        In the second case no count changes.
+        """
+        ...
+
+    def is_available(self) -> bool:
+        """Return whether the counts of the other machines are known at present."""
+        ...
+
+
+def take_all(counts: Counts, most: Mapping[str, int]) -> str | None:
+    """Add a connection to the count of each key and return None, or return a key whose count is at least its most."""
+    taken: list[str] = []
+    for key, number in most.items():
+        if not counts.take(key, number):
+            give_back_all(counts, taken)
+            return key
+        taken.append(key)
+
+    return None
+
+
+def give_back_all(counts: Counts, keys: Iterable[str]) -> None:
+    """Subtract a connection from the count of each key."""
+    for key in keys:
+        counts.give_back(key)
+
+
 class MemoryCounts:
-    """Counts in the memory of this process, for one `PeerTable`, whose lock protects them."""
+    """Counts in the memory of this process."""
 
     def __init__(self) -> None:
+        self._lock = Lock()
         self._taken: dict[str, int] = {}
         self._rates: dict[str, Rate] = {}
 
     def take(self, key: str, most: int) -> bool:
         """Add a connection to the count of `key`, if the count is below `most`."""
-        count = self._taken.get(key, 0)
-        if count >= most:
-            return False
+        with self._lock:
+            count = self._taken.get(key, 0)
+            if count >= most:
+                return False
 
-        self._taken[key] = count + 1
-        return True
+            self._taken[key] = count + 1
+            return True
 
     def give_back(self, key: str) -> None:
         """Subtract a connection."""
-        self._taken[key] -= 1
-        if not self._taken[key]:
-            del self._taken[key]
+        with self._lock:
+            self._taken[key] -= 1
+            if not self._taken[key]:
+                del self._taken[key]
 
     def count(self, key: str) -> int:
         """Return the count of `key`."""
@@ -94,11 +141,13 @@ class MemoryCounts:
 
     def level(self, rate: RateLimit, key: str, now: float) -> float:
         """Return the number of recent events of `key`."""
-        return self._rate(rate).level(key, now)
+        with self._lock:
+            return self._rate(rate).level(key, now)
 
     def add(self, rate: RateLimit, key: str, now: float) -> float:
         """Add an event of `key`, and return the number of recent events."""
-        return self._rate(rate).add(key, now)
+        with self._lock:
+            return self._rate(rate).add(key, now)
 
     def _rate(self, rate: RateLimit) -> Rate:
         found = self._rates.get(rate.name)

@@ -9,11 +9,12 @@ from ipaddress import ip_address, ip_network
 from threading import Lock
 from unicodedata import normalize
 
-from ._counts import RATES, Counts, MemoryCounts, RateLimit
+from ._counts import RATES, Counts, MemoryCounts, RateLimit, RemoteCounts, give_back_all, take_all
 from ._limits import Limits
 
 _ALL = ""  # the key of the number of all connections
 _REPORT_EVERY = 60.0  # seconds
+_LIMIT_OF_PLACE = ("connections_per_address", "connections_per_prefix")
 _LOGINS = RateLimit("logins", 1, RATES["logins"])
 
 
@@ -31,6 +32,11 @@ class PeerTable:
     def __init__(self, limits: Limits, counts: Counts | None = None, most_here: int | None = None) -> None:
         self._limits = limits
         self._counts: Counts = MemoryCounts() if counts is None else counts
+        self._remote = counts if isinstance(counts, RemoteCounts) else None
+        self._local: Counts = self._remote.local if self._remote else self._counts
+        """The counts of this server alone."""
+        self.waits: bool = self._remote is not None
+        """Whether a method other than `leave` and `may_log` may wait for another machine, and needs a thread."""
         self._most_here = limits.connections if most_here is None else most_here
         self._lock = Lock()
         self._here = 0
@@ -53,48 +59,48 @@ class PeerTable:
         After None, the caller must call `leave` at the end of the connection.
         """
         places = self._places(host)
-        with self._lock:
-            # Refused connections count too.
-            is_too_often = places and self._arrivals and self._is_over(self._arrivals, self._key(host), now)
-            refusal = self._take(places)
-            if refusal is None and is_too_often:
-                self._give_back(places)
-                return "connections_per_minute"
+        # Refused connections count too.
+        is_too_often = places and self._arrivals and self._is_over(self._arrivals, self._key(host), now)
+        refusal = self._take(places)
+        if refusal is None and is_too_often:
+            self._give_back(places)
+            return "connections_per_minute"
 
-            return refusal
+        return refusal
 
     def leave(self, host: str) -> None:
         """Remove an admitted connection."""
-        with self._lock:
-            self._give_back(self._places(host))
+        self._give_back(self._places(host))
 
     def _take(self, places: tuple[str, ...]) -> str | None:
-        limits, take = self._limits, self._counts.take
-        if self._here >= self._most_here or not take(_ALL, limits.connections):
-            return "connections"
+        limits = self._limits
+        with self._lock:
+            if self._here >= self._most_here:
+                return "connections"
+            self._here += 1
 
-        if places:
-            address, prefix = places
-            if not take(address, limits.connections_per_address):
-                self._counts.give_back(_ALL)
-                return "connections_per_address"
-            if not take(prefix, limits.most_per_prefix):
-                self._counts.give_back(address)
-                self._counts.give_back(_ALL)
-                return "connections_per_prefix"
+        # The number of all connections is that of this server: another machine adds to what all can serve.
+        full: str | None = "connections"
+        if self._local.take(_ALL, limits.connections):
+            of_places = dict(zip(places, (limits.connections_per_address, limits.most_per_prefix), strict=False))
+            key = self._remote.take_all(of_places) if self._remote else take_all(self._counts, of_places)
+            full = None if key is None else _LIMIT_OF_PLACE[places.index(key)]
+            if full:
+                self._local.give_back(_ALL)
 
-        self._count(1)
-        return None
+        self._count(-1 if full else 0)
+        return full
 
     def _give_back(self, places: tuple[str, ...]) -> None:
-        for key in (*places, _ALL):
-            self._counts.give_back(key)
+        give_back_all(self._counts, places)
+        self._local.give_back(_ALL)
         self._count(-1)
 
     def _count(self, change: int) -> None:
-        self._here += change
-        here, most = self._most_here, self._limits.connections
-        self.are_many = here - self._here < here // 10 or most - self._counts.count(_ALL) < most // 10
+        with self._lock:
+            self._here += change
+            here, most = self._most_here, self._limits.connections
+            self.are_many = here - self._here < here // 10 or most - self._local.count(_ALL) < most // 10
 
     # Failed authentications
 
@@ -104,8 +110,7 @@ class PeerTable:
         if rate is None:
             return True
 
-        with self._lock:
-            return self._counts.level(rate, self._key(host), now) + 1 <= rate.limit
+        return self._counts_of(host).level(rate, self._key(host), now) + 1 <= rate.limit
 
     def may_log_in_as(self, user: str, host: str, now: float) -> bool:
         """Return whether failed logins as `user` are below their limit, or `user` has logged in from here recently.
@@ -117,16 +122,15 @@ class PeerTable:
             return True
 
         account = _account(user)
-        with self._lock:
-            if self._counts.level(rate, account, now) + 1 <= rate.limit:
-                return True
-            return self._counts.level(_LOGINS, f"{account} {self._key(host)}", now) > 0
+        if self._counts.level(rate, account, now) + 1 <= rate.limit:
+            return True
+
+        return self._counts_of(host).level(_LOGINS, f"{account} {self._key(host)}", now) > 0
 
     def logged_in(self, user: str, host: str, now: float) -> None:
         """Remember that `user` has logged in from this host."""
         if self._account_failures:
-            with self._lock:
-                self._counts.add(_LOGINS, f"{_account(user)} {self._key(host)}", now)
+            self._counts_of(host).add(_LOGINS, f"{_account(user)} {self._key(host)}", now)
 
     def auth_failed(self, host: str, now: float, user: str | None = None) -> int:
         """Count a failed authentication, as `user` if the client gave a name.
@@ -135,11 +139,10 @@ class PeerTable:
         limited.
         """
         failures = 1.0
-        with self._lock:
-            if self._failures:
-                failures = self._counts.add(self._failures, self._key(host), now)
-            if self._account_failures and user is not None:
-                failures = max(failures, self._counts.add(self._account_failures, _account(user), now))
+        if self._failures:
+            failures = self._counts_of(host).add(self._failures, self._key(host), now)
+        if self._account_failures and user is not None:
+            failures = max(failures, self._counts.add(self._account_failures, _account(user), now))
 
         return round(failures)
 
@@ -154,10 +157,12 @@ class PeerTable:
         if rate is None:
             return True
 
-        with self._lock:
-            is_over = self._is_over(rate, self._key(host), now)
-            self._left_out += is_over
-            return not is_over
+        is_over = self._local.add(rate, self._key(host), now) > rate.limit
+        if is_over:
+            with self._lock:
+                self._left_out += 1
+
+        return not is_over
 
     def _is_over(self, rate: RateLimit, key: str, now: float) -> bool:
         """Count an event, and return whether it exceeds the limit."""
@@ -174,6 +179,10 @@ class PeerTable:
             return count
 
     # Addresses
+
+    def _counts_of(self, host: str) -> Counts:
+        # The path of a Unix socket has a meaning on this machine only.
+        return self._counts if self._places(host) else self._local
 
     def _places(self, host: str) -> tuple[str, ...]:
         return _places(host, self._limits.ipv4_prefix, self._limits.ipv6_prefix)
@@ -205,3 +214,12 @@ def _places(host: str, ipv4_prefix: int, ipv6_prefix: int) -> tuple[str, ...]:
 
     prefix = ipv4_prefix if address.version == 4 else ipv6_prefix
     return str(address), str(ip_network((address, prefix), strict=False))
+
+
+def network_of(host: str) -> str:
+    """Return the network of an address, with the default prefixes of `Limits`; `""` if `host` is no address."""
+    places = _places(host, _DEFAULTS.ipv4_prefix, _DEFAULTS.ipv6_prefix)
+    return places[1] if places else ""
+
+
+_DEFAULTS = Limits()

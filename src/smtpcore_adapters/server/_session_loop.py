@@ -251,7 +251,7 @@ class SessionLoop:
                 self._record.set_proxy_header(header)
                 wire.log.write(logging.DEBUG, "connection from %s through the proxy", self.session.peer)
 
-        admission.enter()
+        await admission.enter()
         if self._implicit_tls:
             if admission.refusal:
                 return Reason.DROPPED  # a handshake for a refusal would cost too much CPU time

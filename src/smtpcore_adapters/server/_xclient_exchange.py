@@ -34,7 +34,7 @@ class XclientExchange:
         elif is_default or reply.is_positive:
             self._record.begin_xclient(event.attributes)
             self._admission.leave()
-            self._admission.enter()
+            await self._admission.enter()
             wire.log.write(logging.INFO, "XCLIENT: the client is now %s", session.peer)
             if is_default:  # the session starts again: `connect` handlers decide about the new client
                 reply, decided_by, rule = await self._handlers.decide(ConnectionOpened())

@@ -63,6 +63,7 @@ LOGIN = "auth = 'tim:secret'\nallow_plaintext_auth = true\n"
             ["RelayPolicy.on_rcpt", "Forward.on_rcpt"],
             ["Forward.on_message"],
         ),
+        ("greylist = 60", ["Greylist.on_rcpt", "AcceptedRecipients.on_rcpt"], ["Maildir.on_message"]),
         ("app = 'rtapp:app'", ["decide"], []),
         ("app = 'rtapp:app'\naccept = 'a.example'", ["decide", "AcceptedRecipients.on_rcpt"], []),
         ("app = 'rtapp:app'\nmaildir = 'x'\nhost = '::'", ["decide"], ["Maildir.on_message"]),

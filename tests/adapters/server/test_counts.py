@@ -1,6 +1,7 @@
 """Counts in the memory of one process."""
 
 from smtpcore_adapters import Limits
+from smtpcore_adapters.greylist import _PASSED, _WAITING
 from smtpcore_adapters.server._counts import RATES, Counts, MemoryCounts, RateLimit
 from smtpcore_adapters.server._peers import _LOGINS, PeerTable
 from smtpcore_adapters.server._shared_counts import SharedCounts
@@ -37,7 +38,4 @@ def test_both_kinds_of_counts_have_the_same_interface() -> None:
 def test_each_rate_of_the_limits_has_a_period() -> None:
     table = PeerTable(Limits(connections_per_minute=1))
     rates = (table._arrivals, table._failures, table._account_failures, table._records, table._important_records)
-    assert [rate.name for rate in (*rates, _LOGINS) if rate] == [
-        *(name for name in RATES if name != "logins"),
-        "logins",
-    ]
+    assert {rate.name for rate in (*rates, _LOGINS, _WAITING, _PASSED) if rate} == {*RATES}

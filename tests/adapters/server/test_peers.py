@@ -17,6 +17,14 @@ def test_connections_are_counted_in_total_per_address_and_per_prefix() -> None:
     ]
 
 
+def test_number_of_all_connections_is_that_of_all_tables_with_the_same_counts() -> None:
+    counts = MemoryCounts()
+    one, other = (PeerTable(Limits(connections=1), counts) for _ in range(2))
+    assert [table.enter("192.0.2.1", 0) for table in (one, other)] == [None, "connections"]
+    one.leave("192.0.2.1")
+    assert other.enter("192.0.2.1", 0) is None
+
+
 def test_ended_connection_is_no_longer_counted() -> None:
     counts = MemoryCounts()
     table = PeerTable(Limits(connections=1), counts)
