@@ -15,6 +15,7 @@ EXTRAS = {
     "reload": ("watchfiles",),
     "idna": ("idna",),
     "shared-limits": ("redis",),
+    "nats": ("nats-py", "nkeys"),
     "testing": ("hypothesis", "pytest", "trustme"),
 }
 """The packages of each extra for users, as in pyproject.toml."""

@@ -6,9 +6,13 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final, Protocol
 
+import pytest
+
 from smtpcore import Reply
 from smtpcore_adapters.maildir import Maildir
 from smtpcore_adapters.stores import Envelope, Runtime, StoreHandler
+
+from .nats_servers import PROGRAM, WITHOUT_PROGRAM
 
 
 class TriedStore(Protocol):
@@ -113,7 +117,23 @@ def _maildir(directory: Path) -> Iterator[TriedStore]:
     yield TriedMaildir(directory / "Maildir")
 
 
+@contextmanager
+def _jetstream(directory: Path) -> Iterator[TriedStore]:
+    if PROGRAM is None:
+        pytest.skip(WITHOUT_PROGRAM)
+
+    from .jetstreams import TriedJetStream, streams
+
+    with streams() as found:
+        tried = TriedJetStream(found)
+        try:
+            yield tried
+        finally:
+            tried.store.close()
+
+
 STORES: Final[dict[str, Callable[[Path], AbstractContextManager[TriedStore]]]] = {
     "memory": _memory,
     "Maildir": _maildir,
+    "JetStream": _jetstream,
 }

@@ -1,0 +1,423 @@
+"""The connection to a cluster. The library `nats` needs asyncio, so only this module uses both."""
+
+# A session on asyncio, or on anyio over asyncio, uses a connection in its own event loop. All other sessions share a
+# connection in an event loop in a thread of its own, and each of their calls changes threads twice.
+#
+# Failures. The library reconnects by itself, to any server of the cluster, but it does not report which requests were
+# lost. So a request without an answer is sent again after a few seconds, until the timeout of the cluster. This is safe
+# for publishing: the cluster recognises the id of a message that it has already. Nothing is published while there is no
+# connection, because the library would keep it in memory.
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary
+
+import nats.aio.client
+import nats.errors
+import nats.js.errors
+from nats.aio.msg import Msg
+from nats.js.api import ConsumerConfig, DiscardPolicy, RetentionPolicy, StreamConfig
+from nats.js.client import JetStreamContext
+
+from smtpcore import Reply
+
+from .._asyncio import AsyncioThread
+from .._store import Runtime, StoreFull, StoreRefusal, StoreUnavailable
+from ._options import DUPLICATES, Cluster
+
+T = TypeVar("T")
+
+_logger = logging.getLogger("smtpcore")
+
+_FIRST_WAIT = 2.0  # seconds for the first answer; twice as long for each further attempt, because a disk may be slow
+_LONGEST_WAIT = 15.0
+_PAUSE = 0.1  # seconds between two attempts; an election takes some seconds
+_PAUSE_AFTER_LOSS = 0.5
+_RECONNECT = 0.25
+_CONNECT = 2
+_OVERHEAD = 4096  # octets of a message for the subject and the headers
+
+# Codes of https://github.com/nats-io/nats-server/blob/main/server/errors.json
+_FULL: Final = frozenset({10002, 10023, 10028, 10047, 10077})
+"""No space: account or server limits of memory and storage, and `max_msgs` or `max_bytes` of a stream."""
+_TOO_LARGE: Final = 10054
+_UNSUITABLE: Final = frozenset({10005, 10052, 10058, 10065, 10074})
+"""The streams cannot be created: too few servers, or names and subjects that are used already."""
+
+_FAILURES: Final = (nats.errors.Error, OSError)  # nats.js.errors.Error is a nats.errors.Error
+
+
+class Links:
+    """The connections of a process to a cluster: one for each event loop."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self._links: WeakKeyDictionary[asyncio.AbstractEventLoop, Link] = WeakKeyDictionary()
+        self._thread = AsyncioThread()
+
+    async def call(self, runtime: Runtime, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any) -> T:
+        """Call a coroutine function with the connection of this event loop, or of the thread, and return its result."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # trio, or a thread
+            return await self._thread.call(runtime, self._call_here, function, *args)
+
+        result: T = await function(self._link(loop), *args)
+        return result
+
+    def call_blocking(self, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any) -> T:
+        """Call a coroutine function with the connection of the thread, and block until it returns."""
+        result: T = self._thread.call_blocking(self._call_here, function, *args)
+        return result
+
+    def close(self) -> None:
+        """Close the connection of the thread, and end the thread."""
+        self._thread.close()
+
+    async def _call_here(self, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any) -> T:
+        return await function(self._link(asyncio.get_running_loop()), *args)
+
+    def _link(self, loop: asyncio.AbstractEventLoop) -> "Link":
+        if loop not in self._links:
+            self._links[loop] = Link(self.cluster)
+        return self._links[loop]
+
+
+class _Client(nats.aio.client.Client):
+    """A connection that knows whether it has TLS: the library continues without TLS if the server does not offer it."""
+
+    has_tls = False
+
+    @property
+    def ssl_context(self) -> Any:
+        self.has_tls = True  # the library asks for the context when it begins the handshake
+        return super().ssl_context
+
+
+class Link:
+    """A connection to a cluster that reconnects, and that knows that the streams exist."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.is_queue: bool = True
+        """Whether the stream deletes a message once it is consumed, so that its chunks can be deleted too."""
+        self._client: _Client | None = None
+        self._context: JetStreamContext | None = None
+        self._connecting = asyncio.Lock()
+        self._has_streams = False
+        self._why = ""
+        """The last error of the library."""
+        self._open: AsyncGenerator[None, None] | None = None
+        """The generator that closes the connection when the event loop ends."""
+
+    # Requests
+
+    async def ready(self) -> None:
+        """Wait for a connection to a cluster with both streams.
+
+        Raises `StoreUnavailable` after the timeout of the cluster, or if the streams cannot be used.
+        """
+
+        async def once(context: JetStreamContext, seconds: float) -> None:
+            pass
+
+        await self.attempt(once)
+
+    async def largest(self) -> int:
+        """Return the most octets of a message that the server accepts."""
+        if self._client is None:
+            await self.ready()
+        assert self._client, "there was a connection"
+        return self._client.max_payload - _OVERHEAD
+
+    async def publish(self, stream: str, subject: str, data: bytes, id: str | None) -> None:
+        """Publish a message, and return when a quorum of the cluster has acknowledged it.
+
+        A message with an `id` is stored once. Raises `StoreFull`, `StoreRefusal` or `StoreUnavailable`.
+        """
+        headers = {"Nats-Msg-Id": id} if id else {}
+
+        async def once(context: JetStreamContext, seconds: float) -> None:
+            await context.publish(subject, data, timeout=seconds, stream=stream, headers=dict(headers))
+
+        await self.attempt(once)
+
+    async def get(self, stream: str, subject: str, *, newest: bool = False) -> bytes | None:
+        """Return the last message of a subject, or None without one. With `newest`, only the leader is asked."""
+
+        async def once(context: JetStreamContext, seconds: float) -> bytes | None:
+            if not newest:
+                # Any server answers this. The leader is asked again if it has not, because a follower may be late.
+                with suppress(nats.js.errors.NotFoundError, nats.errors.NoRespondersError):
+                    return (await context.get_last_msg(stream, subject, direct=True)).data or b""
+            try:
+                return (await context.get_last_msg(stream, subject)).data or b""
+            except nats.js.errors.NotFoundError:
+                return None
+
+        return await self.attempt(once)
+
+    async def purge(self, subject: str) -> None:
+        """Delete the messages of a subject in the stream of bodies. A failure is logged: they expire later."""
+        try:
+            async with asyncio.timeout(_FIRST_WAIT):
+                context = await self._ready_context()
+                await context.purge_stream(self.cluster.bodies, subject=subject)
+        except (*_FAILURES, StoreUnavailable) as exc:
+            _logger.warning("%s: the chunks %s are not deleted now, and expire later: %s", self.cluster, subject, exc)
+
+    async def attempt(self, once: Callable[[JetStreamContext, float], Awaitable[T]]) -> T:
+        """Call `once` with the context and a timeout in seconds until it succeeds, or until the cluster's timeout."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self.cluster.timeout
+        wait = _FIRST_WAIT
+        while True:
+            seconds = min(wait, max(end - loop.time(), _PAUSE))
+            try:
+                async with asyncio.timeout(seconds):
+                    return await once(await self._ready_context(), seconds)
+            except _FAILURES as exc:
+                self._raise_for(exc)
+                why = self._explain(exc)
+
+            wait = min(wait * 2, _LONGEST_WAIT)
+            if loop.time() + _PAUSE >= end:
+                raise StoreUnavailable(f"{self.cluster}: {why} within {self.cluster.timeout:g} seconds")
+            await asyncio.sleep(_PAUSE)
+
+    def _raise_for(self, exc: Exception) -> None:
+        """Raise the exception of stores for an error that another attempt does not change."""
+        if isinstance(exc, nats.js.errors.NoStreamResponseError):
+            self._has_streams = False  # there is no leader, or the stream was deleted
+        code = exc.err_code if isinstance(exc, nats.js.errors.APIError) else None
+        if code in _FULL:
+            raise StoreFull(f"{self.cluster}: {_words(exc)}") from exc
+        if code in _UNSUITABLE:
+            raise StoreUnavailable(f"{self.cluster}: {_words(exc)}") from exc
+        if code == _TOO_LARGE:
+            raise StoreRefusal(Reply(552, "The message is too large for the store", enhanced="5.3.4")) from exc
+
+    def _explain(self, exc: Exception) -> str:
+        if self._client is None or not self._client.is_connected:
+            return f"no connection ({self._why})" if self._why else "no connection"
+        if isinstance(exc, TimeoutError):
+            return "no acknowledgement"
+
+        return f"no acknowledgement ({_words(exc)})"
+
+    # The connection
+
+    async def _ready_context(self) -> JetStreamContext:
+        async with self._connecting:
+            client = self._client
+            if client is None or client.is_closed:
+                await self.close()
+                client = await self._connect()
+            while not client.is_connected:  # noqa: ASYNC110 - the library reconnects, and has no event for this
+                await asyncio.sleep(_PAUSE / 2)
+            if self.cluster.tls and not client.has_tls:
+                raise nats.errors.SecureConnRequiredError
+            assert self._context, "a client has a context"
+            if not self._has_streams:
+                await self._prepare(self._context)
+                self._has_streams = True
+            return self._context
+
+    async def _connect(self) -> _Client:
+        cluster = self.cluster
+        client = _Client()
+
+        def give_secret(secret: str) -> str:
+            if cluster.tls and not client.has_tls:
+                raise nats.errors.SecureConnRequiredError
+            return secret
+
+        async def note(exc: Exception) -> None:
+            self._why = _words(exc)
+            _logger.debug("%s: %s", cluster, self._why)
+
+        async def forget_tls() -> None:
+            client.has_tls = False
+
+        options: dict[str, Any] = {"reconnect_time_wait": _RECONNECT}
+        if cluster.credentials is not None:
+            options["user_credentials"] = cluster.credentials
+        if cluster.password is not None:
+            options |= {"user": cluster.user, "password": partial(give_secret, cluster.password)}
+        if cluster.token is not None:
+            options["token"] = partial(give_secret, cluster.token)
+        try:
+            await client.connect(
+                [f"nats://{server}" for server in cluster.servers],
+                name="smtpcore",
+                error_cb=note,
+                disconnected_cb=forget_tls,
+                max_reconnect_attempts=-1,
+                connect_timeout=_CONNECT,
+                pending_size=0,
+                tls=cluster.tls,
+                tls_handshake_first=cluster.tls_first,
+                **options,
+            )
+        except BaseException:
+            if client.is_connecting:  # otherwise there is no socket
+                await client.close()
+            raise
+
+        self._client = client
+        self._context = client.jetstream(timeout=_LONGEST_WAIT)
+        self._open = self._open_until_end(client)
+        _open.add(self._open)
+        await anext(self._open)
+        return client
+
+    # The streams
+
+    async def _prepare(self, context: JetStreamContext) -> None:
+        """Create the streams that are missing, and check the others."""
+        cluster = self.cluster
+        shared = StreamConfig(
+            num_replicas=cluster.replicas,
+            max_age=cluster.max_age,
+            # Otherwise a full stream would drop its oldest messages, which were acknowledged.
+            discard=DiscardPolicy.NEW,
+            duplicate_window=DUPLICATES,
+            allow_direct=True,
+        )
+        records = shared.evolve(
+            name=cluster.stream,
+            subjects=[f"{cluster.stream}.new.*", f"{cluster.stream}.dead.*"],
+            retention=RetentionPolicy.WORK_QUEUE,
+        )
+        bodies = shared.evolve(name=cluster.bodies, subjects=[f"{cluster.stream}.body.>"], max_msgs_per_subject=1)
+        for wanted in (bodies, records):
+            assert wanted.name, "a stream has a name"
+            try:
+                found = (await context.stream_info(wanted.name)).config
+            except nats.js.errors.NotFoundError:
+                found = (await context.add_stream(wanted)).config
+            self._check(found)
+            self.is_queue = found.retention == RetentionPolicy.WORK_QUEUE
+
+    def _check(self, found: StreamConfig) -> None:
+        replicas = found.num_replicas or 1
+        if replicas < self.cluster.replicas:
+            raise StoreUnavailable(
+                f"{self.cluster}: the stream {found.name} has replicas={replicas}, and {self.cluster.replicas} are "
+                "required: change the stream, or the option replicas"
+            )
+        is_limited = max(found.max_msgs or 0, found.max_bytes or 0) > 0
+        if is_limited and found.discard != DiscardPolicy.NEW:
+            raise StoreUnavailable(
+                f"{self.cluster}: the stream {found.name} drops old messages when it is full: set its discard policy "
+                "to new"
+            )
+
+    # Consumers
+
+    async def subscribe(self, config: ConsumerConfig) -> JetStreamContext.PullSubscription:
+        """Create a durable consumer, or find the consumer that exists, and return a subscription to it."""
+
+        async def once(context: JetStreamContext, seconds: float) -> JetStreamContext.PullSubscription:
+            await context.add_consumer(self.cluster.stream, config, timeout=seconds)
+            return await context.pull_subscribe_bind(config.durable_name, self.cluster.stream)
+
+        return await self.attempt(once)
+
+    async def next_message(self, subscription: JetStreamContext.PullSubscription, seconds: float) -> Msg | None:
+        """Return the next message of a subscription. Return None if no message comes within this time.
+
+        Raises `StoreUnavailable` if there is no consumer: a subscription is needed again.
+        """
+        try:
+            (message,) = await subscription.fetch(1, timeout=seconds)
+        except TimeoutError:
+            await asyncio.sleep(_PAUSE)  # a refusal, such as "too many requests wait", is reported as a timeout too
+            return None
+        except _FAILURES as exc:
+            with suppress(*_FAILURES):
+                await subscription.unsubscribe()
+            await asyncio.sleep(_PAUSE_AFTER_LOSS)
+            raise StoreUnavailable(f"{self.cluster}: the queue is lost: {_words(exc)}") from exc
+
+        return message
+
+    def repeat(self, seconds: float, subject: str, data: bytes, is_wanted: Callable[[], object]) -> "Task":
+        """Send a message every `seconds`, without waiting for an answer, while `is_wanted` returns a true value."""
+        client = self._client
+        assert client, "a message came over a connection"
+
+        async def run() -> None:
+            await asyncio.sleep(seconds)
+            while is_wanted():
+                with suppress(*_FAILURES):
+                    await client.publish(subject, data)
+                await asyncio.sleep(seconds)
+
+        return Task(run())
+
+    async def request(self, subject: str, data: bytes) -> None:
+        """Send an acknowledgement of a consumer, and wait until the cluster has processed it."""
+
+        async def once(context: JetStreamContext, seconds: float) -> None:
+            assert self._client, "a context has a client"
+            await self._client.request(subject, data, timeout=seconds)
+
+        await self.attempt(once)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._open:
+            await self._open.aclose()
+
+    async def _open_until_end(self, client: _Client) -> AsyncGenerator[None, None]:
+        # An event loop closes the asynchronous generators that are still open before it ends.
+        try:
+            yield
+        finally:
+            self._client = None
+            _open.discard(self._open)
+            await client.close()
+
+
+_open: set[AsyncGenerator[None, None] | None] = set()  # an event loop has only weak references to its generators
+
+
+class Task:
+    """A coroutine that runs beside others."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        self._task = asyncio.get_running_loop().create_task(coroutine)
+
+    async def wait(self) -> None:
+        """Wait for the end, and raise the exception of the coroutine."""
+        await self._task
+
+    async def end(self, seconds: float) -> None:
+        """Wait for the end for at most `seconds`, then cancel the coroutine. Its exception is dropped."""
+        await asyncio.wait([self._task], timeout=seconds)
+        self.cancel()
+
+    def cancel(self) -> None:
+        """Cancel the coroutine, and drop its exception."""
+        self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        self._task.cancel()
+
+
+def check_asyncio() -> None:
+    """Raise `RuntimeError` outside of an event loop of asyncio."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError as exc:
+        raise RuntimeError("messages are consumed in an event loop of asyncio: the library nats needs asyncio") from exc
+
+
+def _words(exc: Exception) -> str:
+    if isinstance(exc, nats.js.errors.APIError) and exc.description:
+        return exc.description
+
+    return str(exc).removeprefix("nats: ") or type(exc).__name__

@@ -1,0 +1,234 @@
+"""The connection to a cluster: login, TLS, lost servers, streams that do not fit."""
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from nats.js.api import StreamConfig
+from nats.js.client import JetStreamContext
+
+from smtpcore_adapters.stores import StoreFull, StoreRefusal, StoreUnavailable
+from smtpcore_adapters.stores.jetstream import JetStream
+from smtpcore_adapters.stores.jetstream._asyncio import Link
+from smtpcore_adapters.stores.jetstream._options import cluster_of
+from tests.adapters.stores.jetstreams import Streams, put
+from tests.adapters.stores.nats_servers import NatsServer, needs_nats
+
+pytestmark = needs_nats
+
+SHORT = 0.3
+"""Seconds in which a server on loopback answers or does not."""
+
+
+def deliver(url: str, **options: Any) -> None:
+    """Store a message on asyncio, in a server without a cluster."""
+    store = JetStream(url, **{"replicas": 1, "timeout": 10, **options})
+    asyncio.run(put(store, b"A: b\r\n"))
+
+
+def with_link(found: Streams, function: Callable[[Link], Coroutine[Any, Any, None]], **options: Any) -> None:
+    async def main() -> None:
+        link = Link(cluster_of(found.url, **{"replicas": 1, "timeout": 10, **options}))
+        try:
+            await function(link)
+        finally:
+            await link.close()
+
+    asyncio.run(main())
+
+
+def create(found: Streams, **config: Any) -> None:
+    """Create the stream of the records with a configuration of its own."""
+    config = {"name": found.name, "subjects": [f"{found.name}.new.*", f"{found.name}.dead.*"], **config}
+
+    async def add(context: JetStreamContext) -> None:
+        await context.add_stream(StreamConfig(**config))
+
+    found.run(add)
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[Callable[[str], NatsServer]]:
+    servers: list[NatsServer] = []
+
+    def start(more: str) -> NatsServer:
+        servers.append(NatsServer(tmp_path / f"server{len(servers)}", "guarded", more=more))
+        servers[-1].start()
+        return servers[-1]
+
+    yield start
+    for each in servers:
+        each.kill()
+
+
+# Login and TLS
+
+
+def test_login_with_a_password(guarded: Callable[[str], NatsServer]) -> None:
+    url = f"nats://{guarded('authorization { user: u, password: secret }').address}/MAIL"
+    deliver(url, user="u", password="secret")
+    for login in ({}, {"user": "u", "password": "wrong-secret"}):
+        with pytest.raises(StoreUnavailable, match=r"no connection \(.*Authorization") as info:
+            deliver(url, timeout=SHORT, **login)
+        assert "wrong-secret" not in str(info.value)
+
+
+def test_login_with_a_token(guarded: Callable[[str], NatsServer]) -> None:
+    deliver(f"nats://{guarded('authorization { token: secret }').address}/MAIL", token="secret")
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_tls_verifies_the_server(first: bool, guarded: Callable[[str], NatsServer], tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(tmp_path / "key")
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "certificate")
+    files = f'cert_file: "{tmp_path}/certificate", key_file: "{tmp_path}/key"'
+    more = f"tls {{ {files}, handshake_first: {str(first).lower()} }}"
+    url = f"nats://{guarded(more).address}/MAIL"
+    context = ssl.create_default_context()
+    with pytest.raises(StoreUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+        deliver(url, tls=context, tls_first=first, timeout=SHORT)
+    authority.configure_trust(context)
+    deliver(url, tls=context, tls_first=first)
+
+
+@pytest.mark.parametrize("login", [{}, {"user": "u", "password": "secret"}])
+def test_nothing_is_sent_to_a_server_without_tls_if_tls_is_wanted(
+    login: dict[str, str], guarded: Callable[[str], NatsServer]
+) -> None:
+    server = guarded("authorization { user: u, password: secret }" if login else "")
+    with pytest.raises(StoreUnavailable, match="secure connection required"):
+        deliver(f"nats://{server.address}/MAIL", tls=ssl.create_default_context(), timeout=SHORT, **login)
+
+
+# Lost servers
+
+
+def test_server_that_does_not_listen_makes_the_store_unavailable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    with pytest.raises(StoreUnavailable, match=r"no connection \(.*Connect call failed"):
+        deliver(f"nats://127.0.0.1:{port}/MAIL", timeout=SHORT)
+
+
+def test_server_that_sends_nothing_makes_the_store_unavailable() -> None:
+    missing = pytest.raises(StoreUnavailable, match="no connection within")
+    with socket.create_server(("127.0.0.1", 0)) as silent, missing:
+        deliver(f"nats://127.0.0.1:{silent.getsockname()[1]}/MAIL", timeout=SHORT)
+
+
+def test_connection_is_opened_again_after_a_restart(guarded: Callable[[str], NatsServer]) -> None:
+    server = guarded("")
+    found = Streams(server.address, "MAIL")
+
+    async def publish(link: Link) -> None:
+        await link.ready()
+        server.kill()
+        async with asyncio.timeout(10):
+            while link._client and link._client.is_connected:  # noqa: ASYNC110 - the library has no event for this
+                await asyncio.sleep(0.01)
+        pending = asyncio.ensure_future(link.publish("MAIL", "MAIL.new.x", b"", "id"))
+        await asyncio.to_thread(server.start)
+        await pending
+
+    with_link(found, publish)
+    assert found.subjects("MAIL") == ["MAIL.new.x"]
+
+
+def test_server_that_hangs_makes_the_store_unavailable_and_the_message_comes_once(
+    guarded: Callable[[str], NatsServer],
+) -> None:
+    server = guarded("")
+    found = Streams(server.address, "MAIL")
+
+    async def publish(link: Link) -> None:
+        await link.ready()
+        server.suspend()
+        with pytest.raises(StoreUnavailable, match="no acknowledgement within"):
+            await link.publish("MAIL", "MAIL.new.x", b"", "id")
+        server.resume()
+        await link.publish("MAIL", "MAIL.new.x", b"", "id")
+
+    with_link(found, publish, timeout=SHORT)
+    assert found.subjects("MAIL") == ["MAIL.new.x"]
+
+
+def test_connection_that_the_library_has_closed_is_opened_again(found: Streams) -> None:
+    async def publish(link: Link) -> None:
+        await link.ready()
+        assert link._client
+        await link._client.close()
+        await link.publish(link.cluster.bodies, f"{found.name}.body.x", b"", None)
+
+    with_link(found, publish)
+    assert found.chunks() == [f"{found.name}.body.x"]
+
+
+def test_stream_that_was_deleted_is_created_again(found: Streams) -> None:
+    store = JetStream(found.url, replicas=1)
+
+    async def main() -> None:
+        await put(store, b"one")
+        await asyncio.to_thread(found.delete)
+        await put(store, b"two")
+
+    asyncio.run(main())
+    assert [record.body for record in found.records()] == [b"two"]
+
+
+def test_purge_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def purge() -> None:
+        await Link(replace(cluster_of("nats://127.0.0.1/MAIL"), credentials="nowhere")).purge("MAIL.body.x.>")
+
+    asyncio.run(purge())
+    assert "are not deleted now, and expire later" in caplog.text
+
+
+def test_connection_is_closed_with_the_event_loop(found: Streams, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    deliver(found.url)
+    store = JetStream(found.url, replicas=1)
+    store.check()
+    store.check()
+    assert "Traceback" not in caplog.text  # an open socket would also fail the test as a ResourceWarning
+
+
+# Streams that do not fit
+
+
+def test_stream_without_space_is_full(found: Streams) -> None:
+    create(found, max_msgs=1, discard="new")
+    deliver(found.url)
+    with pytest.raises(StoreFull, match="maximum messages exceeded"):
+        deliver(found.url)
+
+
+def test_message_that_is_larger_than_the_stream_allows_is_refused(found: Streams) -> None:
+    create(found, max_msg_size=100)
+    with pytest.raises(StoreRefusal, match=r"552 5\.3\.4 The message is too large"):
+        deliver(found.url)
+
+
+def test_server_without_a_cluster_cannot_keep_three_copies(found: Streams) -> None:
+    with pytest.raises(StoreUnavailable, match="replicas > 1 not supported in non-clustered mode"):
+        deliver(found.url, replicas=3)
+
+
+def test_stream_with_too_few_copies_is_not_used(found: Streams) -> None:
+    deliver(found.url)
+    with pytest.raises(StoreUnavailable, match="has replicas=1, and 2 are required"):
+        deliver(found.url, replicas=2)
+
+
+def test_stream_that_drops_old_messages_when_it_is_full_is_not_used(found: Streams) -> None:
+    create(found, max_msgs=10)
+    with pytest.raises(StoreUnavailable, match="drops old messages"):
+        deliver(found.url)
