@@ -10,7 +10,6 @@
 #     tls = "starttls"
 
 import re
-import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -24,10 +23,13 @@ import msgspec
 from ..client._options import ConnectOptions, TlsMode
 from ..forward import Forward
 from ..maildir import Maildir
+from ._files import first_line, trusting
+from ._jetstream import JETSTREAM_PARAMETERS, make_jetstream, match_servers
 from ._printing import PrintedCopies, PrintedMessages, Printer
 from ._settings import SETTINGS, describe
 
 _match_server = re.compile(r"[\w.-]+:\d+|\[[\da-fA-F:.]+\]:\d+").fullmatch
+_LOGIN_IN_URL = "a login does not belong in a URL: use the parameters user and password_file"
 _match_host = re.compile(r"[\w.:-]+").fullmatch
 DEFAULT = "maildir:Maildir"
 """The destination if no other is given."""
@@ -77,6 +79,8 @@ class Scheme:
     """The default port of a server; 0 for a destination without a host."""
     has_path: bool = False
     """Whether the URL has a path."""
+    match_rest: Callable[[str], object] | None = None
+    """A function that returns whether a text may follow the scheme. `make` then gets this text as the path."""
     asks_about_recipients: bool = False
     """Whether the handler decides about recipients itself. The recipients are then refused here, unless a rule accepts
     them."""
@@ -126,6 +130,13 @@ def parse_destination(entry: str | Mapping[str, Any]) -> Target:
     target = Target(url, name.lower(), parameters=_checked(scheme, parameters))
     if scheme.port:
         return _with_server(target, scheme, urlsplit(f"smtp:{rest}"))
+
+    if scheme.match_rest:
+        if "@" in rest:
+            raise ValueError(_LOGIN_IN_URL)
+        if not scheme.match_rest(rest):
+            raise ValueError(f"{without_secrets(url)!r} does not have the form {scheme.form}")
+        return _replace(target, path=rest)
 
     path = unquote(rest.removeprefix("//"))
     if bool(path) != scheme.has_path:
@@ -200,7 +211,7 @@ def _with_server(target: Target, scheme: Scheme, parts: SplitResult) -> Target:
     except ValueError:  # the port is not a number, or is too large
         host, port = None, 0
     if parts.username is not None:
-        raise ValueError("a login does not belong in a URL: use the parameters user and password_file")
+        raise ValueError(_LOGIN_IN_URL)
     if not host or _match_host(host) is None or not port or parts.path not in ("", "/"):
         raise ValueError(f"{without_secrets(target.url)!r} does not have the form {scheme.form}")
 
@@ -229,13 +240,13 @@ def _make_forward(target: Target, server: Server) -> object:
     if target.path:
         options["path"] = target.path
     if "tls_ca" in given:
-        options["context"] = _trusting(given["tls_ca"])
+        options["context"] = trusting(given["tls_ca"])
     if ("user" in given) != ("password_file" in given):
         raise ValueError(f"{target.url}: user and password_file need each other: give both")
     if "user" in given:
         if options["tls"] in (TlsMode.NONE, TlsMode.OPPORTUNISTIC):
             raise ValueError(f"{target.url}: a login needs TLS: use smtps:// or tls=starttls")
-        options["auth"] = given["user"], _first_line(given["password_file"])
+        options["auth"] = given["user"], first_line(given["password_file"])
 
     flags = {name: given.get(name, False) for name in ("xclient", "xforward", "proxy_protocol", "announce")}
     return Forward(target.host, target.port, **flags, **options)
@@ -250,23 +261,6 @@ def _tls_mode(target: Target) -> TlsMode:
         return TlsMode.REQUIRED
 
     return TlsMode.NONE if target.path or is_loopback(target.host) else TlsMode.OPPORTUNISTIC
-
-
-def _trusting(file: str) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=file)
-    except ssl.SSLError as exc:
-        raise ValueError(f"tls_ca: {file} has no certificate in PEM") from exc
-    except OSError as exc:
-        raise OSError(exc.errno, exc.strerror, file) from exc
-
-
-def _first_line(path: str) -> str:
-    lines = Path(path).read_text().splitlines()
-    if not lines or not lines[0]:
-        raise ValueError(f"the first line of {path} has to be the password")
-
-    return lines[0]
 
 
 def is_loopback(host: str) -> bool:
@@ -288,6 +282,7 @@ SCHEMES: Mapping[str, Scheme] = {
     "lmtp": Scheme("lmtp://HOST:PORT", _make_forward, _STARTTLS | _TLS | _ORIGIN, 24, asks_about_recipients=True),
     "smtp+unix": Scheme("smtp+unix:PATH", _make_forward, _ORIGIN, has_path=True, asks_about_recipients=True),
     "lmtp+unix": Scheme("lmtp+unix:PATH", _make_forward, _ORIGIN, has_path=True, asks_about_recipients=True),
+    "nats": Scheme("nats://HOST[,HOST...]/STREAM", make_jetstream, JETSTREAM_PARAMETERS, match_rest=match_servers),
     "print": Scheme("print:", _make_printer),
 }
 """The kinds of destinations, by the part of the URL before its first colon."""

@@ -1,0 +1,23 @@
+"""Secrets and certificates in the files that a destination names."""
+
+import ssl
+from pathlib import Path
+
+
+def trusting(file: str) -> ssl.SSLContext:
+    """Return a TLS context that trusts the CA certificates in a file. Raises `ValueError` or `OSError`."""
+    try:
+        return ssl.create_default_context(cafile=file)
+    except ssl.SSLError as exc:
+        raise ValueError(f"tls_ca: {file} has no certificate in PEM") from exc
+    except OSError as exc:
+        raise OSError(exc.errno, exc.strerror, file) from exc
+
+
+def first_line(path: str) -> str:
+    """Return the first line of a file, which is a password. Raises `ValueError` or `OSError`."""
+    lines = Path(path).read_text().splitlines()
+    if not lines or not lines[0]:
+        raise ValueError(f"the first line of {path} has to be the password")
+
+    return lines[0]

@@ -1,0 +1,33 @@
+"""Secrets and certificates in files."""
+
+import ssl
+from pathlib import Path
+
+import pytest
+import trustme
+
+from smtpcore_adapters.cli._files import first_line, trusting
+
+
+def test_first_line_is_the_secret(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("hunter2\nmore\n")
+    assert first_line(str(file)) == "hunter2"
+    for content in ("", "\nhunter2\n"):
+        file.write_text(content)
+        with pytest.raises(ValueError, match="has to be the password") as info:
+            first_line(str(file))
+        assert "hunter2" not in str(info.value)
+
+
+def test_context_trusts_the_authorities_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "ca"
+    trustme.CA().cert_pem.write_to_path(file)
+    context = trusting(str(file))
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert len(context.get_ca_certs()) == 1
+    file.write_text("none")
+    with pytest.raises(ValueError, match="has no certificate in PEM"):
+        trusting(str(file))
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        trusting(str(tmp_path / "nowhere"))
