@@ -31,8 +31,13 @@ def target_of(options: Mapping[str, Any]) -> Target:
 
     user = options["auth"] or ""
     password = read_password(user) if user else ""
-    if options["auth"] and options["tls"] == "none":
-        raise click.UsageError("--auth without TLS would expose the password: add --tls starttls or --tls implicit")
+    may_be_plaintext = options.get("allow_plaintext_auth", False)
+    if may_be_plaintext and not user:
+        raise click.UsageError("--allow-plaintext-auth has no effect without --auth: give both")
+    if user and options["tls"] == "none" and not may_be_plaintext:
+        other = ", or --allow-plaintext-auth" if "allow_plaintext_auth" in options else ""
+        text = f"--auth without TLS would expose the password: add --tls starttls or --tls implicit{other}"
+        raise click.UsageError(text)
 
     return Target(
         host=host,

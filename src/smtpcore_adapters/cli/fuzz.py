@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from random import randrange
 from socket import gaierror, getaddrinfo
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..check import Target
     from ..testing.fuzz import Comparison, Experiment, Finding, Report, Settings, Sink
 
+_PROXY: dict[str | None, Literal[1, 2] | None] = {None: None, "v1": 1, "v2": 2}
 _RATE = 50.0
 """Maximum sessions in a second at a server that is not on this machine."""
 _NEEDS = "fuzz needs the package hypothesis: pip install 'smtpcore[testing]'"
@@ -35,7 +36,9 @@ _NEEDS = "fuzz needs the package hypothesis: pip install 'smtpcore[testing]'"
 @click.option("--mine", is_flag=True, help="Confirm that a server on another machine is yours.")
 @click.option("--tls", type=click.Choice(["none", "starttls", "implicit"]), default="none", show_default=True)
 @click.option("--insecure", is_flag=True, help="Accept any certificate of the server.")
-@click.option("--auth", metavar="USER", help=f"User to log in as first, with AUTH PLAIN; needs --tls. {HELP}")
+@click.option("--auth", metavar="USER", help=f"User to log in as, with AUTH PLAIN first. {HELP}")
+@click.option("--allow-plaintext-auth", is_flag=True, help="Log in also without TLS, which exposes the password.")
+@click.option("--proxy", type=click.Choice(["v1", "v2"]), help="Begin each connection with a PROXY header.")
 @click.option("--lmtp", is_flag=True, help="Speak LMTP instead of SMTP.")
 @click.option("--helo", metavar="NAME", default="", help="Name in EHLO.  [default: c.example]")
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True, metavar="SECONDS")
@@ -143,6 +146,7 @@ def _settings(options: Mapping[str, Any], target: "Target") -> "Settings":
         seed=randrange(2**32) if options["seed"] is None else options["seed"],  # noqa: S311
         delivery_timeout=options["delivery_timeout"],
         recipients=options["recipients"],
+        proxy=_PROXY[options["proxy"]],
         max_rate=None if is_here else _RATE,
     )
 

@@ -10,8 +10,13 @@ from typing import Any
 
 import pytest
 
+from smtpcore import Config
+from smtpcore.sasl import CheckPassword
+from smtpcore_adapters import Timeouts
 from smtpcore_adapters.cli import main
 from smtpcore_adapters.testing.fuzz import Report, Violation
+from tests.adapters.fakes import MessageStore, accepting
+from tests.adapters.harness import running
 from tests.adapters.testing.fuzz.servers import LfDotLf, ShowsTraceback, SmallServer, served
 
 module = import_module("smtpcore_adapters.cli.fuzz")
@@ -160,6 +165,23 @@ def test_deliveries_are_seen(correct: str, tmp_path: Path, capsys: pytest.Captur
     )
 
 
+def test_login_and_proxy_header_begin_each_session(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SMTPCORE_PASSWORD", "password")
+    login = ("--auth", "user", "--allow-plaintext-auth", "--examples", "3")
+    app = accepting(MessageStore())
+    app.on("auth")(lambda session, asked: isinstance(asked, CheckPassword) and asked.matches("password"))
+    options: dict[str, Any] = {"proxies": ["127.0.0.1"], "timeouts": Timeouts(auth_delay=0)}
+    with running("threads", app, config=Config(hostname="s.example", plaintext_auth=True), **options) as server:
+        address = f"127.0.0.1:{server.server.address.port}"
+        assert main(["fuzz", address, *TO, *login, "--proxy", "v2", "--timeout", "20"]) == 0
+        monkeypatch.setenv("SMTPCORE_PASSWORD", "wrong")
+        assert main(["fuzz", address, *TO, *login, "--proxy", "v1", "--timeout", "20"]) == 2
+
+    assert "the sessions cannot be prepared: AUTH got 535" in capsys.readouterr().err
+
+
 # Starting a server
 
 
@@ -195,9 +217,14 @@ def test_command_that_starts_no_server_is_an_error(
         (["127.0.0.1:9", "192.0.2.1:25"], "192.0.2.1 is not this machine"),
         (["127.0.0.1:9", "--replay", "none.json"], "none.json: No such file or directory"),
         ([], "is not a server"),
+        (["127.0.0.1:9", "--auth", "tim"], "or --allow-plaintext-auth"),
+        (["127.0.0.1:9", "--allow-plaintext-auth"], "--allow-plaintext-auth has no effect without --auth"),
     ],
 )
-def test_error_is_one_line(arguments: list[str], error: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_error_is_one_line(
+    arguments: list[str], error: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SMTPCORE_PASSWORD", "x")
     assert main(["fuzz", *arguments, *TO]) == 2
 
     captured = capsys.readouterr()

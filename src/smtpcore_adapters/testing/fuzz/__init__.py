@@ -7,6 +7,7 @@ that the server breaks, and the shortest session that shows it. The package hypo
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 
 from smtpcore import show_texts
 
@@ -16,7 +17,8 @@ from ._dialogue import dialogue, dialogues, lines_sent
 from ._differences import Comparison, Difference, Rank
 from ._engine import Finding, Fuzzer, Progress, Report, Settings, group_by_law
 from ._laws import LAWS, Evidence, Law, Violation, judge
-from ._peers import CannotFuzz, Connect, Peer, SocketPeer
+from ._logins import Credentials, LoginStep
+from ._peers import CannotFuzz, Connect, ConnectWith, Peer, SocketPeer
 from ._plans import Experiment, Kind, Plan
 from ._player import End, Entry, Exchange, Recording
 from ._process import ServerProcess
@@ -30,6 +32,8 @@ __all__ = [
     "CommandSink",
     "Comparison",
     "Connect",
+    "ConnectWith",
+    "Credentials",
     "Difference",
     "End",
     "Entry",
@@ -40,6 +44,7 @@ __all__ = [
     "Fuzzer",
     "Kind",
     "Law",
+    "LoginStep",
     "MaildirSink",
     "Peer",
     "Plan",
@@ -111,8 +116,16 @@ def fuzzer_of(
         lmtp=target.lmtp,
         timeout=target.timeout,
         login=_login(target, LineStep(f"{target.hello} {hello}".encode())),
+        credentials=Credentials(target.user, target.password) if target.user else None,
     )
-    return Fuzzer(lambda: SocketPeer(target), merged, sink=sink, restart=restart, progress=progress)
+    return Fuzzer(
+        partial(SocketPeer, target, proxy=settings.proxy),
+        merged,
+        sink=sink,
+        restart=restart,
+        progress=progress,
+        connect_with=lambda header: SocketPeer(target, header=header),
+    )
 
 
 def _login(target: Target, hello: LineStep) -> tuple[Step, ...]:

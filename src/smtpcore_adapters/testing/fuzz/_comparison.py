@@ -3,10 +3,10 @@
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 
 from ._differences import Comparison, Difference, Rank, difference_of
 from ._engine import Fuzzer, Settings
-from ._generation import Generator
 from ._hypothesis import drawn
 from ._peers import CannotFuzz
 from ._plans import Experiment, Kind
@@ -41,15 +41,9 @@ def compare_servers(one: Fuzzer, other: Fuzzer, settings: Settings) -> Compariso
 
 
 def _experiments(one: Fuzzer, offers: frozenset[str], settings: Settings) -> Iterator[Experiment]:
-    generator = Generator(
-        offers=offers,
-        hello=one.hello,
-        sender=one.settings.sender,
-        recipients=one.settings.recipients,
-        lmtp=one.settings.lmtp,
-    )
-    yield from (replace(each, kind=Kind.SINGLE) for each in generator.openings())
-    yield from (replace(each, kind=Kind.SINGLE) for each in drawn(generator.experiments(), settings.seed))
+    generator = one.generator(offers)
+    drawn_later = drawn(generator.experiments(), settings.seed)
+    yield from (replace(each, kind=Kind.SINGLE) for each in chain(generator.openings(), drawn_later))
 
 
 def _play(one: Fuzzer, other: Fuzzer, experiment: Experiment) -> Difference | None:

@@ -3,21 +3,33 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
 from statistics import median
+from typing import TYPE_CHECKING, Literal
 
 from ..steps import BodyStep, LineStep, Step
 from ._laws import LAWS, Evidence, Violation, judge
-from ._peers import CannotFuzz, Connect
+from ._logins import Credentials, LoginStep, fails
+from ._model import SessionModel
+from ._peers import CannotFuzz, Connect, ConnectWith
 from ._plans import Experiment, Kind, Plan
-from ._player import Recording, play
+from ._player import End, Recording, play
 from ._reduction import Reduction
 from ._reference import Reference
 from ._sinks import Sink
+
+if TYPE_CHECKING:
+    from ._generation import Generator
 
 _MIN_DEADLINE = 0.2
 """Seconds."""
 _FACTOR = 20
 """The ratio of the deadline and the median latency of a reply."""
+_AUTH_DEADLINE = 20.0
+"""Seconds to wait for a reply to AUTH, because many servers delay the reply to a failed login."""
+_AUTH_SHARE = 0.2
+"""Part of the time of a run that may be spent on waiting for replies to AUTH."""
 _PROBES = 3
 _MAX_FINDINGS_OF_LAW = 5
 _MAX_FAILURES = 20
@@ -86,6 +98,10 @@ class Settings:
     """Whether the server speaks LMTP. Default: SMTP."""
     login: tuple[Step, ...] = ()
     """The steps before each session, for STARTTLS and AUTH. Default: none."""
+    credentials: Credentials | None = None
+    """The user and the password for logins within sessions. Default: only logins that fail."""
+    proxy: Literal[1, 2] | None = None
+    """The version of the PROXY header that begins each connection. Default: no header."""
     max_rate: float | None = None
     """Maximum sessions in a second. Default: no limit."""
     timeout: float = 10.0
@@ -109,10 +125,12 @@ class Fuzzer:
         sink: Sink | None = None,
         restart: Callable[[], bool] | None = None,
         progress: Progress | None = None,
+        connect_with: ConnectWith | None = None,
     ) -> None:
         self.report: Report = Report()
         """The result so far."""
         self._connect = connect
+        self._connect_with = connect_with
         self.settings: Settings = replace(settings, recipients=settings.recipients or ("Postmaster",))
         """The settings."""
         self._sink = sink
@@ -121,11 +139,14 @@ class Fuzzer:
         self._deadline = settings.timeout
         self._is_deterministic = True
         self._offers: frozenset[str] = frozenset()
+        self._mechanisms: frozenset[str] = frozenset()
         self._known: set[tuple[str, str, str]] = set()
         self._previous: Experiment | None = None
         self._started = time.monotonic()
         self._next_session = 0.0
         self._failures = 0
+        self._auth_seconds = 0.0
+        self._skips_logins = False
 
     # The run
 
@@ -144,20 +165,48 @@ class Fuzzer:
         return self.report
 
     def _experiments(self, saved: Iterable[Experiment]) -> Iterator[Experiment]:
-        from ._generation import Generator
         from ._hypothesis import drawn
 
+        generator = self.generator(self._offers)
+        yield from filter(self._can_play, saved)
+        drawn_later = drawn(generator.experiments(), self.settings.seed)
+        yield from filter(self._is_worth_time, chain(generator.openings(), drawn_later))
+
+    def generator(self, offers: frozenset[str]) -> "Generator":
+        """Return the generator of experiments for a server that offers `offers`. `probe` must have been called."""
+        from ._generation import Generator  # needs hypothesis
+
         settings = self.settings
-        generator = Generator(
-            offers=self._offers,
+        return Generator(
+            offers=offers,
             hello=self.hello,
             sender=settings.sender,
             recipients=settings.recipients,
             lmtp=settings.lmtp,
+            mechanisms=self._mechanisms,
+            has_credentials=settings.credentials is not None,
+            has_proxy=settings.proxy is not None and self._connect_with is not None,
         )
-        yield from saved
-        yield from generator.openings()
-        yield from drawn(generator.experiments(), settings.seed)
+
+    def _is_worth_time(self, experiment: Experiment) -> bool:
+        """Return whether an experiment has no failing logins, or the server replies to these soon enough."""
+        if not any(fails(step) for step in experiment.plan.steps):
+            return True
+        if self._auth_seconds < self.settings.seconds * _AUTH_SHARE:
+            return True
+        if not self._skips_logins:
+            self._skips_logins = True
+            self.report.notes.append("the server delays the replies to failed logins: further ones are skipped")
+        return False
+
+    def _can_play(self, experiment: Experiment) -> bool:
+        """Return whether a saved experiment can be played without further options, and note if it cannot."""
+        plan = experiment.plan
+        lacks_login = self.settings.credentials is None and any(isinstance(step, LoginStep) for step in plan.steps)
+        lacks_proxy = self.settings.proxy is None and plan.header is not None
+        if lacks_login or lacks_proxy:
+            self.report.notes.append(f"a saved session is skipped: it needs {'a login' if lacks_login else 'PROXY'}")
+        return not lacks_login and not lacks_proxy
 
     def _may_continue(self) -> bool:
         is_stuck = self._failures >= _MAX_FAILURES
@@ -196,9 +245,10 @@ class Fuzzer:
         self._check_protocol(first)
         latency = median(recording.slowest for recording in recordings)
         self._deadline = min(max(_MIN_DEADLINE, _FACTOR * latency), settings.timeout)
-        reply = first.exchanges[0].replies[0]
-        words = [line[4:].split() for line in reply.lines[1:]]
-        self._offers = frozenset(word[0].decode("latin-1").upper() for word in words if word)
+        self._offers, self._mechanisms = _offers_of(first)
+        if any(step.verb == "AUTH" for step in settings.login):
+            # Many servers offer AUTH only before a login.
+            _, self._mechanisms = _offers_of(self._play(Plan((self.hello,), is_logged_in=False)))
         codes = [[exchange.codes for exchange in recording.exchanges] for recording in recordings]
         if any(each != codes[0] for each in codes):
             self._is_deterministic = False
@@ -258,10 +308,31 @@ class Fuzzer:
     def _play(self, plan: Plan, factor: float = 1.0) -> Recording:
         self._keep_rate()
         self.report.sessions += 1
-        deadline = min(self._deadline * factor, max(self.settings.timeout, 1.0))
-        recording = play(plan, self._connect, deadline, lmtp=self.settings.lmtp, login=self.settings.login)
+        settings = self.settings
+        deadline = min(self._deadline * factor, max(settings.timeout, 1.0))
+        try:
+            recording = play(
+                plan,
+                self._connect if plan.header is None else self._connecting_with(plan.header),
+                deadline,
+                lmtp=settings.lmtp,
+                login=settings.login,
+                credentials=settings.credentials,
+                auth_deadline=_AUTH_DEADLINE,
+            )
+        except OSError:
+            if plan.header is None:
+                raise
+            recording = Recording(plan, end=End.LOOSE)  # after an invalid header, the TLS handshake fails
+        self._auth_seconds += recording.auth_seconds
         self._failures = 0 if any(exchange.replies for exchange in recording.exchanges) else self._failures + 1
         return recording
+
+    def _connecting_with(self, header: bytes) -> Connect:
+        if self._connect_with is None:
+            raise CannotFuzz("the session begins with a PROXY header, which this connection does not have")
+
+        return partial(self._connect_with, header)
 
     def _keep_rate(self) -> None:
         if self.settings.max_rate:
@@ -294,11 +365,15 @@ class Fuzzer:
 
     def _is_wrong_law(self, evidence: Evidence, violation: Violation) -> bool:
         """Return whether a correct server, which accepts the same, breaks the law too."""
-        lmtp = self.settings.lmtp
-        recordings = tuple(
-            play(plan, lambda: Reference(self._offers, evidence.recordings, lmtp=lmtp), 1.0, lmtp=lmtp)
-            for plan in evidence.experiment.plans()
-        )
+        lmtp, credentials = self.settings.lmtp, self.settings.credentials
+        if evidence.experiment.plan.header is not None:
+            return False  # the server in memory has no PROXY headers
+
+        def connect() -> Reference:
+            return Reference(self._offers, evidence.recordings, lmtp=lmtp, credentials=credentials)
+
+        plans = evidence.experiment.plans()
+        recordings = tuple(play(plan, connect, 1.0, lmtp=lmtp, credentials=credentials) for plan in plans)
         found = judge(Evidence(evidence.experiment, recordings, lmtp))
         return found is not None and found.law == violation.law
 
@@ -340,6 +415,13 @@ class Fuzzer:
         finding = Finding(violation, joined, (), 0)
         self.report.findings.append(finding)
         return finding
+
+
+def _offers_of(recording: Recording) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the extensions and the mechanisms of AUTH in the first reply of a session."""
+    model = SessionModel()
+    model.take_offers(recording.exchanges[0].replies[0].lines[1:] if recording.exchanges[0].replies else ())
+    return model.offers, model.mechanisms
 
 
 def group_by_law(findings: Sequence[Finding]) -> dict[str, list[Finding]]:

@@ -4,14 +4,16 @@
 # depend on I/O. Hypothesis' shrinker is not used; see `_reduction`.
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from itertools import product
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from ..steps import BodyStep, ChunkStep, LineStep, Step, TlsStep
+from ..steps import AuthStep, BodyStep, ChunkStep, LineStep, Step, TlsStep
 from ..strategies import FALSE_ENDS, MISTAKES, steps
-from ._plans import RSET, Experiment, Kind, Plan
+from ._logins import failed_logins, logins
+from ._plans import CLIENTS, RSET, Experiment, Kind, Plan
 
 _HEADER = b"Subject: x\r\n\r\n"
 _BODY = BodyStep(_HEADER + b"y\r\n")
@@ -19,17 +21,73 @@ _CUTS = st.lists(st.sampled_from([1, 2, 3, 4, 5, 7, 12]), min_size=1, max_size=4
 _MOST_STEPS = 24
 
 
-def _cut(steps: tuple[Step, ...], cuts: tuple[int, ...]) -> Experiment:
-    return Experiment(Plan(steps, cuts=cuts), Kind.CUTS)
+_WRONG_CLIENTS = (
+    b"XCLIENT",
+    b"XCLIENT X=1",
+    b"XCLIENT ADDR",
+    b"XCLIENT ADDR=",
+    b"XCLIENT ADDR=x",
+    b"XCLIENT ADDR=192.0.2.999",
+    b"XCLIENT ADDR=+20",
+    b"XCLIENT NAME=\xff",
+    b"XCLIENT PORT=99999 ADDR=192.0.2.9",
+    b"XCLIENT PROTO=X",
+    b"XCLIENT ADDR=192.0.2.9 " + b"X" * 2000,
+)
+_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+_HEADERS = (
+    b"",
+    b"PROXY\r\n",
+    b"proxy TCP4 192.0.2.1 192.0.2.2 1 25\r\n",
+    b"PROXY TCP4 192.0.2.1 192.0.2.2 1\r\n",
+    b"PROXY TCP4 192.0.2.1 192.0.2.2 1 70000\r\n",
+    b"PROXY TCP4 192.0.2.999 192.0.2.2 1 25\r\n",
+    b"PROXY TCP6 192.0.2.1 192.0.2.2 1 25\r\n",
+    b"PROXY TCP4 192.0.2.1 192.0.2.2 1 25 x\r\n",
+    b"PROXY X 192.0.2.1 192.0.2.2 1 25\r\n",
+    b"PROXY TCP4 " + b"1" * 200 + b"\r\n",
+    _SIGNATURE + b"\x31\x11\x00\x0c" + b"\xc0\0\2\1\xc0\0\2\2\0\1\0\x19",
+    _SIGNATURE + b"\x2f\x11\x00\x0c" + b"\xc0\0\2\1\xc0\0\2\2\0\1\0\x19",
+    _SIGNATURE + b"\x21\x11\x00\x04" + b"\xc0\0\2\1",
+)
+"""Malformed PROXY headers of both versions, and no header."""
+
+
+def _cut(plan: Plan, cuts: tuple[int, ...]) -> Experiment:
+    return Experiment(replace(plan, cuts=cuts), Kind.CUTS)
 
 
 class Generator:
-    """Generates experiments for a server."""
+    """Generates experiments for a server.
+
+    Args:
+        offers: The keywords of the extensions that the server offers.
+        hello: The EHLO or LHLO of most sessions.
+        sender: The sender of most messages.
+        recipients: The recipients.
+        lmtp: Whether the server speaks LMTP.
+        mechanisms: The mechanisms of AUTH that the server offers before a login.
+        has_credentials: Whether the user and password of a login are known.
+        has_proxy: Whether a PROXY header begins each connection.
+    """
 
     def __init__(
-        self, *, offers: Collection[str], hello: LineStep, sender: str, recipients: Sequence[str], lmtp: bool = False
+        self,
+        *,
+        offers: Collection[str],
+        hello: LineStep,
+        sender: str,
+        recipients: Sequence[str],
+        lmtp: bool = False,
+        mechanisms: Collection[str] = (),
+        has_credentials: bool = False,
+        has_proxy: bool = False,
     ) -> None:
         self._offers = frozenset(offers)
+        self._mechanisms = frozenset(mechanisms)
+        self._logins = logins(mechanisms) if has_credentials else []
+        self._wrong_logins = logins(mechanisms, is_wrong=True) if has_credentials else []
+        self._has_proxy = has_proxy
         self._hello = hello
         self._mail = LineStep(f"MAIL FROM:<{sender}>".encode())
         self._rcpts = [LineStep(f"RCPT TO:<{each}>".encode()) for each in recipients]
@@ -47,6 +105,10 @@ class Generator:
         if "CHUNKING" in self._offers:
             yield from self._chunks()
         yield from self._parameters()
+        yield from self._auths() if self._mechanisms else [self._auth(AuthStep("LOGIN", None, (b"*",)))]
+        yield from self._clients() if "XCLIENT" in self._offers else [self._one(CLIENTS[0])]
+        if self._has_proxy:
+            yield from (Experiment(Plan((self._hello,), header=header)) for header in _HEADERS)
         yield from self._mistakes()
 
     def _one(self, *middle: Step) -> Experiment:
@@ -84,6 +146,8 @@ class Generator:
         yield self._one(self._mail, _BODY, rcpt, _BODY)
         yield self._one(LineStep(b"MAIL FROM:<@>"), rcpt, _BODY)
         yield Experiment(Plan((LineStep(b"NOOP"), self._hello)))
+        for line in (b"NOOP", b"HELP", b"VRFY u", b"EXPN staff"):
+            yield self._one(LineStep(line), RSET)
         if "STARTTLS" in self._offers:
             yield self._one(TlsStep(), self._hello, *self._envelope, _BODY)
             yield self._one(*self._envelope, TlsStep(), rcpt, _BODY)
@@ -133,6 +197,37 @@ class Generator:
             yield self._one(LineStep(b"MAIL FROM:<a@c.example>" + text), self._rcpts[0], _BODY)
         yield self._one(LineStep(b"MAIL FROM:<a@c.example> X=1"))
 
+    def _auth(self, *middle: Step) -> Experiment:
+        return Experiment(Plan((self._hello, *middle), is_logged_in=False))
+
+    def _auths(self) -> Iterator[Experiment]:
+        message: tuple[Step, ...] = (*self._envelope, _BODY)
+        for login in self._logins:
+            yield self._auth(login, *message, login)
+            yield self._auth(login, RSET, self._hello, login)
+            yield self._auth(self._mail, login, RSET, login, *message)
+            yield self._auth(*self._envelope, login, _BODY)
+            if "STARTTLS" in self._offers:
+                yield self._auth(login, TlsStep(), self._hello, login)
+            yield _cut(self._auth(login, *message).plan, (1, 2, 4, 7))
+        for login in self._wrong_logins:
+            yield self._auth(login, *self._logins[:1], *message)
+        for login in failed_logins(self._mechanisms):
+            yield self._auth(login, RSET, *self._logins[:1], self._mail)
+
+    def _clients(self) -> Iterator[Experiment]:
+        message: tuple[Step, ...] = (*self._envelope, _BODY)
+        for client in CLIENTS:
+            yield self._one(client, self._hello, *message)
+            yield self._one(*self._envelope, client, self._hello, _BODY)
+            yield self._one(*self._envelope, client, self._rcpts[0], RSET)
+            yield self._one(*message, client, self._rcpts[0], _BODY)
+            yield self._one(client, client, self._hello, client)
+            for login in self._logins[:1]:
+                yield self._auth(login, client, self._hello, login, *message)
+        for line in _WRONG_CLIENTS:
+            yield self._one(LineStep(line), RSET, self._hello, *message)
+
     def _mistakes(self) -> Iterator[Experiment]:
         states: tuple[tuple[Step, ...], ...] = ((), self._envelope, (self._mail,))
         lines = [
@@ -152,15 +247,35 @@ class Generator:
         either = st.sampled_from([invalid, invalid, valid]).flatmap(lambda strategy: strategy)
         kinds: list[SearchStrategy[Experiment]] = [
             either.map(lambda drawn: Experiment(Plan(drawn))),
-            st.builds(_cut, either, _CUTS),
+            st.builds(_cut, either.map(Plan), _CUTS),
             self._resets(),
         ]
         if "PIPELINING" in self._offers:
             kinds.append(
                 either.map(lambda drawn: Experiment(Plan(drawn, is_pipelined=True), Kind.PIPELINING)),
             )
+        kinds += self._with_others(either)
 
         return st.sampled_from(kinds).flatmap(lambda strategy: strategy)
+
+    def _with_others(self, drawn: SearchStrategy[tuple[Step, ...]]) -> Iterator[SearchStrategy[Experiment]]:
+        """Yield sessions with a login or with XCLIENT at one or two places."""
+
+        def insert(others: list[Step], *, is_logged_in: bool) -> SearchStrategy[Experiment]:
+            def build(steps: tuple[Step, ...], inserted: list[tuple[int, Step]]) -> Experiment:
+                found = list(steps)
+                for place, step in inserted:
+                    found.insert(1 + place % (len(steps) + 1), step)
+                return Experiment(Plan(tuple(found), is_logged_in=is_logged_in))
+
+            places = st.tuples(st.integers(0, _MOST_STEPS), st.sampled_from(others))
+            return st.builds(build, drawn, st.lists(places, min_size=1, max_size=2))
+
+        if self._mechanisms:
+            some = [*self._logins * 4, *self._wrong_logins, *failed_logins(self._mechanisms)]
+            yield insert(some, is_logged_in=False)
+        if "XCLIENT" in self._offers:
+            yield insert([*CLIENTS, *map(LineStep, _WRONG_CLIENTS)], is_logged_in=True)
 
     def _steps(self, *, valid: bool, offers: frozenset[str] | None = None) -> SearchStrategy[tuple[Step, ...]]:
         drawn = steps(

@@ -8,8 +8,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from ..steps import BodyStep, ChunkStep, TlsStep
-from ._plans import Experiment, Kind
+from ..steps import AuthStep, BodyStep, ChunkStep, TlsStep
+from ._logins import LoginStep
+from ._plans import CLIENTS, Experiment, Kind
 from ._player import End, Exchange, Recording
 from ._sinks import differences
 
@@ -186,12 +187,13 @@ def _silent_end(recording: Recording, evidence: Evidence) -> Violation | None:
 def _sequence(recording: Recording, evidence: Evidence) -> Violation | None:
     for place, exchange in enumerate(recording.exchanges):
         if exchange.breach:
-            section = "RFC 3207 4.2" if "STARTTLS" in exchange.breach else "RFC 5321 3.3"
+            section = next((_SECTIONS[word] for word in _SECTIONS if word in exchange.breach), "RFC 5321 3.3")
             return Violation("sequence", section, exchange.step.verb, exchange.breach, place=place)
 
     return None
 
 
+_SECTIONS = {"STARTTLS": "RFC 3207 4.2", "XCLIENT": "XCLIENT_README"}
 _INTERMEDIATE = {"DATA": 354, "AUTH": 334}
 
 
@@ -205,6 +207,8 @@ def _codes(recording: Recording, evidence: Evidence) -> Violation | None:
                 text = f"{code} is no reply to this command"
             elif verb == "QUIT" and code // 100 == 2 and code != 221:
                 text = f"the reply to QUIT was {code}"
+            elif verb == "XCLIENT" and code // 100 == 2 and code != 220:
+                text = f"the reply to XCLIENT was {code}"
             elif verb == "DATA" and is_first and code // 100 == 2:
                 text = f"the reply to DATA was {code}"
             elif verb == "DATA" and not is_first and code // 100 == 3:
@@ -241,20 +245,98 @@ def _offers(recording: Recording, evidence: Evidence) -> Violation | None:
     for place, exchange in enumerate(recording.exchanges):
         if not exchange.codes or not exchange.offers:
             continue
-        verb, code = exchange.step.verb, exchange.codes[0]
-        line = exchange.sent[0].partition(b"\r\n")[0] if exchange.sent else b""
-        match = _match_known(line)
-        needed = {_KEYWORDS.get(word, "SIZE") for word in match[1].upper().split()} if match else set[str]()
-        keyword = {"BDAT": "CHUNKING", "STARTTLS": "STARTTLS"}.get(verb, "")
-        text = ""
-        if needed and needed <= exchange.offers and code in _NOT_IMPLEMENTED:
-            text = f"{' and '.join(sorted(needed))} is offered, but the parameter got {code}"
-        elif isinstance(exchange.step, ChunkStep | TlsStep) and keyword in exchange.offers and code in (500, 502):
-            text = f"{keyword} is offered, but {verb} got {code}"
-        elif line == b"MAIL FROM:<a@c.example> X=1" and code // 100 == 2 and "X" not in exchange.offers:
-            text = "a parameter that is not offered was accepted"
+        text = _breach_of_offer(exchange, exchange.codes[0])
         if text:
-            return Violation("offers", "RFC 5321 4.1.1.11", verb, text, place=place)
+            return Violation("offers", "RFC 5321 4.1.1.11", exchange.step.verb, text, place=place)
+
+    return None
+
+
+def _breach_of_offer(exchange: Exchange, code: int) -> str:
+    verb, offers = exchange.step.verb, exchange.offers
+    line = exchange.sent[0].partition(b"\r\n")[0] if exchange.sent else b""
+    match = _match_known(line)
+    needed = {_KEYWORDS.get(word, "SIZE") for word in match[1].upper().split()} if match else set[str]()
+    keyword = {"BDAT": "CHUNKING"}.get(verb, verb)
+    is_accepted = code // 100 in (2, 3)
+    if needed and needed <= offers and code in _NOT_IMPLEMENTED:
+        return f"{' and '.join(sorted(needed))} is offered, but the parameter got {code}"
+    is_in_sequence = verb not in ("AUTH", "XCLIENT") or (
+        exchange.in_transaction is False and not exchange.is_authenticated
+    )
+    if _is_well_formed(exchange) and is_in_sequence and keyword in offers and code in (500, 502):
+        return f"{keyword} is offered, but {verb} got {code}"
+    if line == b"MAIL FROM:<a@c.example> X=1" and is_accepted and "X" not in offers:
+        return "a parameter that is not offered was accepted"
+    if verb in ("AUTH", "XCLIENT") and is_accepted and verb not in offers:
+        return f"{verb} was accepted, but is not offered"
+
+    return ""
+
+
+def _is_well_formed(exchange: Exchange) -> bool:
+    """Return whether a command of an extension has no mistake."""
+    match exchange.step:
+        case ChunkStep() | TlsStep():
+            return True
+        case LoginStep(mechanism=mechanism):
+            return mechanism in exchange.mechanisms
+        case step:
+            return step in CLIENTS
+
+
+def _auth(recording: Recording, evidence: Evidence) -> Violation | None:
+    """RFC 4954 section 4: 503 after a login and in a transaction, 501 for a cancelled or malformed response."""
+    has_logged_in = False
+    for place, exchange in enumerate(recording.exchanges):
+        verb, codes = exchange.step.verb, exchange.codes
+        text, is_warning = _breach_of_auth(exchange) if verb == "AUTH" and codes else ("", False)
+        if has_logged_in and verb == "MAIL" and codes == [503]:
+            # A security layer, which no mechanism here has, would end the session that EHLO has begun.
+            text = "the reply to MAIL after a login was 503"
+        if text:
+            return Violation("auth", "RFC 4954 4", verb, text, place=place, is_warning=is_warning)
+        has_logged_in = verb == "AUTH" and codes[-1:] == [235] and exchange.in_transaction is False
+
+    return None
+
+
+def _breach_of_auth(exchange: Exchange) -> tuple[str, bool]:
+    """Return the breach, and whether it is only inadvisable because the command was refused with another code."""
+    step, codes = exchange.step, exchange.codes
+    if isinstance(step, LoginStep) and step.is_wrong and codes[-1] == 235:
+        return "a wrong password was accepted", False
+
+    where = "after a login" if exchange.is_authenticated else "in a transaction" if exchange.in_transaction else ""
+    if where and codes[0] in (235, 334):
+        return f"AUTH was accepted {where}", False
+    if where and _is_well_formed(exchange) and codes[0] // 100 == 5 and codes[0] != 503:
+        return f"the reply to AUTH {where} was {codes[0]}, not 503", True
+
+    for response, code in zip(exchange.sent[1:], codes[1:], strict=False):
+        if response == b"*\r\n":
+            if code // 100 in (2, 3):
+                return f"a cancelled AUTH got {code}", False
+            if code // 100 == 5 and code != 501:
+                return f"a cancelled AUTH got {code}, not 501", True
+        elif isinstance(step, AuthStep) and code // 100 in (2, 3) and not _match_base64(response):
+            return f"a response with characters outside of base64 got {code}", True  # RFC 4648 3.3
+
+    return "", False
+
+
+_match_base64 = re.compile(rb"[A-Za-z0-9+/=]*\r\n").fullmatch
+
+
+def _proxy(recording: Recording, evidence: Evidence) -> Violation | None:
+    if recording.plan.header is None:
+        return None
+
+    for place, exchange in enumerate(recording.exchanges):
+        if 250 in exchange.codes:
+            kind = "malformed" if recording.plan.header else "missing"
+            text = f"a session began with a {kind} PROXY header"
+            return Violation("proxy", "PROXY 2", exchange.step.verb, text, place=place)
 
     return None
 
@@ -351,6 +433,8 @@ LAWS: tuple[Law, ...] = (
         _same_codes(Kind.RESET, "reset", "RFC 5321 4.1.1.5", "after RSET"),
     ),
     Law("delivery", "An accepted message is delivered whole, no other is", "RFC 5321 4.2.5", _delivery),
+    Law("auth", "AUTH is accepted once, outside of a transaction", "RFC 4954 4", _each(_auth)),
+    Law("proxy", "A session begins only after a valid PROXY header", "PROXY 2", _each(_proxy)),
     Law("internals", "No reply shows a traceback or the name of an exception", "CWE-209", _each(_internals)),
 )
 """All laws. `injection` is a violation of the law `count`."""

@@ -18,8 +18,12 @@ class SessionModel:
         """The number of recipients accepted for the current message."""
         self.messages: list[tuple[bytes, bool]] = []
         """The contents of accepted messages, each with whether it has to be delivered unchanged."""
+        self.mechanisms: frozenset[str] = frozenset()
+        """The mechanisms of AUTH that the last accepted EHLO or LHLO offered."""
         self.uses_tls = False
         """Whether the client has sent STARTTLS and the server has accepted."""
+        self.is_authenticated = False
+        """Whether a login has certainly succeeded."""
         self._has_sender = False
         self._is_certain = True
         self._chunks = b""
@@ -32,12 +36,20 @@ class SessionModel:
 
         is_accepted = codes[-1] // 100 == 2
         match step.verb:
-            case "EHLO" | "LHLO" | "HELO" | "RSET" if is_accepted:
+            case "HELO" if is_accepted:  # RFC 5321 4.1.4: HELO begins a session without extensions
+                self._forget_offers()
+                self._reset("an accepted HELO")
+            case "EHLO" | "LHLO" | "RSET" if is_accepted:
                 self._reset(f"an accepted {step.verb}")
             case "STARTTLS" if codes[-1] == 220:
                 self.uses_tls = True
-                self.offers = frozenset()
-                self._reset("STARTTLS")
+                self._begin_again("STARTTLS")
+            case "XCLIENT" if is_accepted:
+                breach = "XCLIENT was accepted in a transaction" if self.in_transaction else ""
+                self._begin_again("XCLIENT")
+                return breach
+            case "AUTH":
+                self.is_authenticated |= codes[-1] == 235
             case "MAIL" if is_accepted:
                 self._reset("an accepted MAIL")
                 self._has_sender = True
@@ -51,6 +63,26 @@ class SessionModel:
                 pass
 
         return ""
+
+    @property
+    def in_transaction(self) -> bool | None:
+        """Whether a transaction is open; None after a refused chunk."""
+        return self._has_sender if self._is_certain else None
+
+    def take_offers(self, lines: Sequence[bytes]) -> None:
+        """Remember the keywords in the lines of an accepted EHLO or LHLO, except the first line."""
+        words = [line[4:].decode("latin-1").upper().split() for line in lines]
+        self.offers = frozenset(found[0] for found in words if found)
+        self.mechanisms = frozenset(word for found in words if found[:1] == ["AUTH"] for word in found[1:])
+
+    def _forget_offers(self) -> None:
+        self.offers = self.mechanisms = frozenset()
+
+    def _begin_again(self, cause: str) -> None:
+        """Forget what came before STARTTLS or XCLIENT: RFC 3207 4.2, Postfix XCLIENT_README."""
+        self._forget_offers()
+        self.is_authenticated = False
+        self._reset(cause)
 
     def _reset(self, cause: str) -> None:
         self._has_sender, self.recipients, self._is_certain, self._chunks = False, 0, True, b""

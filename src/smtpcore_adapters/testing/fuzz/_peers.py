@@ -4,7 +4,10 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from ipaddress import ip_address
+from typing import Literal, Protocol
+
+from smtpcore.proxy import Endpoint, ProxyCommand, ProxyHeader
 
 from ...check import Target
 
@@ -36,21 +39,33 @@ class Peer(Protocol):
 
 Connect = Callable[[], Peer]
 """Opens a connection, or raises `OSError`."""
+ConnectWith = Callable[[bytes], Peer]
+"""Opens a connection that begins with other octets than a valid PROXY header, or raises `OSError`."""
 
 
 class SocketPeer:
-    """A connection over a socket. The constructor raises `OSError` if connecting fails."""
+    """A connection over a socket. The constructor raises `OSError` if connecting fails.
 
-    def __init__(self, target: Target) -> None:
+    Args:
+        target: The server.
+        proxy: Version of the PROXY header to send first, with the addresses of the socket. Default: no header.
+        header: Octets in place of the PROXY header. Default: none.
+    """
+
+    def __init__(self, target: Target, *, proxy: Literal[1, 2] | None = None, header: bytes | None = None) -> None:
         self._target = target
         self._socket = socket.create_connection((target.host, target.port), timeout=target.timeout)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if target.tls == "implicit":
-            try:
+        try:
+            if proxy and header is None:
+                header = _proxy_header(self._socket, proxy)
+            if header:
+                self._socket.sendall(header)
+            if target.tls == "implicit":
                 self.start_tls(target.timeout)
-            except OSError:
-                self._socket.close()
-                raise
+        except OSError:
+            self._socket.close()
+            raise
 
     def send(self, segments: Sequence[bytes], timeout: float) -> None:
         """Send each segment, with a short pause between two of them. Raise `OSError` if that fails."""
@@ -78,6 +93,12 @@ class SocketPeer:
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()
+
+
+def _proxy_header(connection: socket.socket, version: int) -> bytes:
+    here, there = connection.getsockname(), connection.getpeername()
+    source, destination = (Endpoint(ip_address(name[0].partition("%")[0]), name[1]) for name in (here, there))
+    return ProxyHeader(ProxyCommand.PROXY, source, destination).encode(version=version)
 
 
 def _context(*, insecure: bool) -> ssl.SSLContext:

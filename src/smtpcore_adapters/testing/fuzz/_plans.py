@@ -7,6 +7,12 @@ from enum import Enum
 from ..steps import LineStep, Step
 
 RSET = LineStep(b"RSET")
+CLIENTS = (
+    LineStep(b"XCLIENT ADDR=192.0.2.9"),
+    LineStep(b"XCLIENT NAME=[UNAVAILABLE] ADDR=192.0.2.9"),
+    LineStep(b"XCLIENT ADDR=IPV6:2001:db8::9"),
+)
+"""XCLIENT commands without mistakes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +25,10 @@ class Plan:
     """Whether steps are sent in groups as far as RFC 2920 permits and the server offers PIPELINING. Default: false."""
     cuts: tuple[int, ...] = ()
     """The places at which the octets of each piece are cut into segments, counted from its end. Default: no cuts."""
+    is_logged_in: bool = True
+    """Whether the session begins after the AUTH of `Settings.login`. Default: true."""
+    header: bytes | None = None
+    """Octets in place of a valid PROXY header. The lines of the session follow at once. Default: a valid header."""
 
 
 class Kind(Enum):

@@ -4,14 +4,16 @@
 # permits. A session ends early if the server stops to answer, closes the connection, or sends more than it should. What
 # the server did wrong is judged later, by the laws.
 
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 
 from ..steps import BodyStep, ChunkStep, LineStep, RawStep, Step, TlsStep
+from ._logins import Credentials, LoginStep
 from ._model import SessionModel
-from ._peers import Connect, Peer
+from ._peers import CannotFuzz, Connect, Peer
 from ._plans import Plan
 from ._replies import EndOfStream, Flood, ReplyReader, Silence, WireReply
 
@@ -36,7 +38,7 @@ class End(Enum):
     TLS_FAILED = "TLS failed"
     """The handshake after a 220 failed."""
     LOOSE = "loose"
-    """The plan has octets without CR LF, so the number of replies is not defined."""
+    """The plan has octets without CR LF or an invalid PROXY header, so the number of replies is not defined."""
 
 
 @dataclass(slots=True)
@@ -55,6 +57,12 @@ class Exchange:
     """The number of recipients before the step."""
     offers: frozenset[str] = frozenset()
     """The extensions offered before the step."""
+    mechanisms: frozenset[str] = frozenset()
+    """The mechanisms of AUTH offered before the step."""
+    is_authenticated: bool = False
+    """Whether a login has succeeded before the step."""
+    in_transaction: bool | None = False
+    """Whether a transaction was open before the step; None if that is unknown."""
 
     @property
     def codes(self) -> list[int]:
@@ -92,6 +100,8 @@ class Recording:
     """The contents of accepted messages, each with whether it has to be delivered unchanged."""
     slowest: float = 0.0
     """The longest time in seconds that a reply took."""
+    auth_seconds: float = 0.0
+    """The time in seconds that all replies to AUTH took."""
     failed_login: str = ""
     """The failure of the steps before the plan, or an empty text."""
     log: list[Entry] = field(default_factory=list)
@@ -113,7 +123,16 @@ class _Stop(Exception):
         self.end = end
 
 
-def play(plan: Plan, connect: Connect, deadline: float, *, lmtp: bool = False, login: Sequence[Step] = ()) -> Recording:
+def play(
+    plan: Plan,
+    connect: Connect,
+    deadline: float,
+    *,
+    lmtp: bool = False,
+    login: Sequence[Step] = (),
+    credentials: Credentials | None = None,
+    auth_deadline: float = 0.0,
+) -> Recording:
     """Play `plan` in a new session, and return the recording. Raise `OSError` if connecting fails.
 
     Args:
@@ -121,18 +140,33 @@ def play(plan: Plan, connect: Connect, deadline: float, *, lmtp: bool = False, l
         connect: Opens the connection.
         deadline: Maximum seconds to wait for each reply.
         lmtp: Whether the protocol is LMTP.
-        login: Steps before the plan, which are not recorded.
+        login: Steps before the plan, which are not recorded. AUTH is left out if the plan is not logged in.
+        credentials: The user and the password of each `LoginStep`.
+        auth_deadline: Maximum seconds to wait for a reply to AUTH, if they are more than `deadline`. Many servers delay
+            the reply to a failed login.
     """
     peer = connect()
     try:
-        return _Player(plan, peer, deadline, lmtp=lmtp).run(login)
+        player = _Player(plan, peer, deadline, lmtp=lmtp, credentials=credentials, auth_deadline=auth_deadline)
+        return player.run([step for step in login if plan.is_logged_in or step.verb != "AUTH"])
     finally:
         peer.close()
 
 
 class _Player:
-    def __init__(self, plan: Plan, peer: Peer, deadline: float, *, lmtp: bool) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        peer: Peer,
+        deadline: float,
+        *,
+        lmtp: bool,
+        credentials: Credentials | None,
+        auth_deadline: float,
+    ) -> None:
         self._plan = plan
+        self._credentials = credentials
+        self._auth_deadline = max(deadline, auth_deadline)
         self._peer = peer
         self._deadline = deadline
         self._lmtp = lmtp
@@ -140,11 +174,15 @@ class _Player:
         self._model = SessionModel()
         self._recording = Recording(plan)
         self._unsent: list[bytes] = []
+        self._shown: list[bytes] = []
+        """The octets in `_unsent`, with words in place of a password."""
         self._pending: list[tuple[Exchange, bool]] = []
         self._group = 0
 
     def run(self, login: Sequence[Step]) -> Recording:
         try:
+            if self._plan.header is not None:
+                self._play_without_greeting(self._plan.header)
             self._recording.greeting = self._read()
             if login:
                 self._log_in(login)
@@ -184,27 +222,36 @@ class _Player:
             if not self._model.recipients:
                 return  # RFC 2033 4.3 requires zero replies in a transaction, and leaves other states open
 
-        *first, last = step.pieces
-        for piece in first:
-            self._queue(exchange, piece, is_final=False)
+        *first, last = zip(step.pieces, self._wire_of(step), strict=True)
+        for piece, octets in first:
+            self._queue(exchange, piece, octets, is_final=False)
             self._flush()
             if exchange.codes[-1:] != [step.continues]:
                 self._resume(exchange)
                 self._observe(exchange)
                 return
 
-        self._queue(exchange, last, is_final=True)
+        self._queue(exchange, *last, is_final=True)
         must_wait = step.must_end_group and not isinstance(step, BodyStep)  # a command may follow a body
         if must_wait or not self._may_pipeline():
             self._flush()
 
+    def _wire_of(self, step: Step) -> tuple[bytes, ...]:
+        if not isinstance(step, LoginStep):
+            return step.pieces
+        if self._credentials is None:
+            raise CannotFuzz("the session has a login, which needs a user and a password")
+
+        return step.with_secrets(self._credentials).pieces
+
     def _may_pipeline(self) -> bool:
         return self._plan.is_pipelined and "PIPELINING" in self._model.offers
 
-    def _queue(self, exchange: Exchange, piece: bytes, *, is_final: bool) -> None:
+    def _queue(self, exchange: Exchange, piece: bytes, octets: bytes, *, is_final: bool) -> None:
         exchange.sent.append(piece)
+        self._shown.append(piece)
         # A cut after STARTTLS would leave injected octets to the handshake.
-        self._unsent += _cut(piece, () if isinstance(exchange.step, TlsStep) else self._plan.cuts)
+        self._unsent += _cut(octets, () if isinstance(exchange.step, TlsStep) else self._plan.cuts)
         self._pending.append((exchange, is_final))
 
     def _flush(self) -> None:
@@ -212,18 +259,18 @@ class _Player:
         if not self._pending:
             return
         self._check_surplus()
-        segments, pending = self._unsent, self._pending
-        self._unsent, self._pending = [], []
+        segments, pending, shown = self._unsent, self._pending, self._shown
+        self._unsent, self._pending, self._shown = [], [], []
         self._group += 1
-        self._note(b"".join(segments))
+        self._note(b"".join(shown))
         is_cut = bool(self._plan.cuts)
         self._send(segments if is_cut else [b"".join(segments)])
         for exchange, is_final in pending:
-            exchange.recipients, exchange.offers = self._model.recipients, self._model.offers
+            self._note_state(exchange)
             step = exchange.step
             count = step.final_replies(self._model.recipients, lmtp=self._lmtp) if is_final else 1
             for _ in range(count):
-                reply = self._read()
+                reply = self._read_of_auth() if step.verb == "AUTH" else self._read()
                 exchange.replies.append(reply)
                 if reply.code == 421:
                     raise _Stop(End.CLOSED)
@@ -232,6 +279,18 @@ class _Player:
             if is_final:
                 self._resume(exchange)
                 self._observe(exchange)
+
+    def _read_of_auth(self) -> WireReply:
+        started = time.monotonic()
+        try:
+            return self._read(self._auth_deadline)
+        finally:
+            self._recording.auth_seconds += time.monotonic() - started
+
+    def _note_state(self, exchange: Exchange) -> None:
+        model = self._model
+        exchange.recipients, exchange.offers, exchange.mechanisms = model.recipients, model.offers, model.mechanisms
+        exchange.is_authenticated, exchange.in_transaction = model.is_authenticated, model.in_transaction
 
     def _resume(self, exchange: Exchange) -> None:
         """End a body or an exchange of AUTH that the step does not continue, so that the next line is a command."""
@@ -249,8 +308,7 @@ class _Player:
         step = exchange.step
         exchange.breach = self._model.observe(step, exchange.codes)
         if step.verb in ("EHLO", "LHLO") and exchange.codes[-1:] == [250]:
-            words = (line[4:].split() for line in exchange.replies[-1].lines[1:])
-            self._model.offers = frozenset(word[0].decode("latin-1").upper() for word in words if word)
+            self._model.take_offers(exchange.replies[-1].lines[1:])
         if step.verb in ("MAIL", "VRFY", "EXPN") and b"SMTPUTF8" in step.pieces[0]:
             self._reader.allows_utf8 = True
         if step.verb == "STARTTLS" and exchange.codes == [220]:
@@ -273,6 +331,15 @@ class _Player:
         self._send(exchange.sent)
         raise _Stop(End.FLOOD if self._read_rest(exchange) is End.FLOOD else End.LOOSE)
 
+    def _play_without_greeting(self, header: bytes) -> None:
+        """Send an invalid PROXY header and the first lines of the session, and read all that comes."""
+        lines = [step.pieces[0] for step in (*self._plan.steps, _QUIT)]
+        exchange = Exchange(LineStep(b"PROXY"), sent=lines)
+        self._recording.exchanges.append(exchange)
+        self._note(header + b"".join(lines))
+        self._send([b"".join(lines)])
+        raise _Stop(End.FLOOD if self._read_rest(exchange) is End.FLOOD else End.LOOSE)
+
     # Octets and replies
 
     def _send(self, segments: Sequence[bytes]) -> None:
@@ -282,9 +349,9 @@ class _Player:
     def _note(self, octets: bytes, *, is_client: bool = True) -> None:
         self._recording.log.append(Entry(is_client, self._group, octets))
 
-    def _read(self) -> WireReply:
+    def _read(self, deadline: float | None = None) -> WireReply:
         try:
-            reply = self._reader.read()
+            reply = self._reader.read(deadline)
             self._note(b"".join(reply.lines), is_client=False)
             return reply
         except Silence:
@@ -306,7 +373,7 @@ class _Player:
 
     def _quit(self) -> None:
         """Send QUIT, and read to the end of the stream."""
-        exchange = Exchange(_QUIT, sent=[b"QUIT\r\n"])
+        exchange = Exchange(_QUIT, sent=[*_QUIT.pieces])
         self._check_surplus()
         self._group += 1
         self._recording.exchanges.append(exchange)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from ..steps import BodyStep, ChunkStep, LineStep, Step
+from ._logins import LoginStep
 from ._plans import Experiment, Kind
 
 T = TypeVar("T")
@@ -93,6 +94,8 @@ def simpler_steps(step: Step) -> Iterator[Step]:
         case ChunkStep(chunk=chunk, is_last=is_last):
             lines = chunk.splitlines(keepends=True)
             yield from (ChunkStep(b"".join(fewer), is_last=is_last) for fewer in _fewer(lines))
+        case LoginStep(is_wrong=is_wrong) if step != LoginStep(is_wrong=is_wrong):
+            yield LoginStep(is_wrong=is_wrong)
         case LineStep(line=line):
             yield from (LineStep(plain) for plain in _plainer(line))
         case _:

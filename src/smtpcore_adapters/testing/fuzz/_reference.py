@@ -11,12 +11,12 @@ from smtpcore import (
     NEED_TLS,
     OFF_BY_DEFAULT,
     Auth,
+    AuthCancel,
     AuthResponse,
     BareNewlines,
     Bdat,
     Bodies,
     BodyAborted,
-    Challenge,
     Config,
     Connection,
     ConnectionClosed,
@@ -29,8 +29,11 @@ from smtpcore import (
     RemoteProtocolError,
     Reply,
     Signal,
+    Xclient,
 )
+from smtpcore.sasl import CheckPassword, Policy, Question, ServerExchange
 
+from ._logins import Credentials
 from ._player import Recording
 
 _NEED_NO_REPLY = (DataChunk, HeaderEnd, Bdat, BodyAborted)
@@ -38,11 +41,18 @@ _search_path = re.compile(rb"<(.*)>").search
 
 
 class MemoryPeer:
-    """A connection to a server in memory, as a `Peer`. The server accepts everything; a subclass may refuse."""
+    """A connection to a server in memory, as a `Peer`. The server accepts everything; a subclass may refuse.
 
-    def __init__(self, config: Config) -> None:
+    Args:
+        config: The configuration of the server.
+        credentials: The only password that is accepted; by default any password.
+    """
+
+    def __init__(self, config: Config, credentials: Credentials | None = None) -> None:
+        self._credentials = credentials
         self.connection = Connection(config)
         """The server's end."""
+        self._exchange = ServerExchange(policy=Policy(prepare=str))
         self._output = bytearray()
         self._is_over = False
         self._work()
@@ -75,12 +85,19 @@ class MemoryPeer:
         match event:
             case Rcpt() | DataEnd():
                 return Reply(250, "OK")
-            case Auth(initial_response=None):
-                return Challenge(b"")
-            case Auth() | AuthResponse():
-                return Reply(235, "Welcome")
+            case Xclient():
+                return Reply(220, "Ready")
+            case Auth() | AuthResponse() | AuthCancel():
+                step = self._exchange.receive(event)
+                while not isinstance(step, Reply):
+                    step = self._exchange.answer(self._is_right(step))
+                return step
             case _:
                 return self.connection.default_reply(event)
+
+    def _is_right(self, question: Question) -> bool:
+        known = self._credentials
+        return known is None or not isinstance(question, CheckPassword) or question.password == known.password
 
     def _work(self) -> None:
         connection = self.connection
@@ -102,7 +119,14 @@ class MemoryPeer:
 class Reference(MemoryPeer):
     """A server that offers and accepts what another server has offered and accepted."""
 
-    def __init__(self, offers: frozenset[str], recordings: Iterable[Recording], *, lmtp: bool = False) -> None:
+    def __init__(
+        self,
+        offers: frozenset[str],
+        recordings: Iterable[Recording],
+        *,
+        lmtp: bool = False,
+        credentials: Credentials | None = None,
+    ) -> None:
         self._refused = _refused_paths(recordings)
         # Without these keywords the configuration would be invalid, or the keywords need code of one's own.
         fixed = {"STARTTLS", "AUTH", "ENHANCEDSTATUSCODES", "PIPELINING"}
@@ -118,8 +142,9 @@ class Reference(MemoryPeer):
                 starttls="STARTTLS" in offers,
                 auth_mechanisms=("PLAIN", "LOGIN"),
                 plaintext_auth=True,
-                disabled=OFF_BY_DEFAULT | (disabled - fixed),
-            )
+                disabled=(OFF_BY_DEFAULT - ({"XCLIENT"} & offers)) | (disabled - fixed),
+            ),
+            credentials,
         )
 
     def answer(self, event: Event) -> Reply:

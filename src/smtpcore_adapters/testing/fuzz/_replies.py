@@ -59,13 +59,16 @@ class ReplyReader:
         self.slowest = 0.0
         """The longest time in seconds that a reply took."""
 
-    def read(self) -> WireReply:
-        """Return the next reply. Raise `Silence`, `EndOfStream` or `Flood`."""
+    def read(self, deadline: float | None = None) -> WireReply:
+        """Return the next reply, which may take the reader's deadline or `deadline` in seconds.
+
+        Raises `Silence`, `EndOfStream` or `Flood`.
+        """
         started = time.monotonic()
         lines: list[bytes] = []
         faults: list[str] = []
         while True:
-            line = self._line(started + self._deadline)
+            line = self._line(started + (deadline or self._deadline))
             lines.append(line)
             match = _match_line(line.rstrip(b"\r\n"))
             faults += _faults_of(line, lines[0], is_reply=match is not None, allows_utf8=self.allows_utf8)

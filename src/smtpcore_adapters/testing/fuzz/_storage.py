@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..steps import AuthStep, BodyStep, ChunkStep, LineStep, RawStep, Step, TlsStep
+from ._logins import LoginStep
 from ._plans import Experiment, Kind, Plan
 
 _VERSION = 1
@@ -25,6 +26,8 @@ def save(path: Path, experiment: Experiment, *, lmtp: bool, about: Mapping[str, 
         "kind": experiment.kind.value,
         "pipelined": plan.is_pipelined,
         "cuts": list(plan.cuts),
+        "logged-in": plan.is_logged_in,
+        "header": None if plan.header is None else _text(plan.header),
         "steps": [_to_json(step) for step in plan.steps],
     }
     path.write_text(json.dumps(content, indent=2) + "\n")
@@ -39,7 +42,15 @@ def load(path: Path) -> Experiment:
 
         steps = tuple(_from_json(step) for step in content["steps"])
         cuts = tuple(int(cut) for cut in content["cuts"])
-        return Experiment(Plan(steps, bool(content["pipelined"]), cuts), Kind(content["kind"]))
+        header = content.get("header")
+        plan = Plan(
+            steps,
+            bool(content["pipelined"]),
+            cuts,
+            is_logged_in=bool(content.get("logged-in", True)),
+            header=None if header is None else header.encode("latin-1"),
+        )
+        return Experiment(plan, Kind(content["kind"]))
     except (OSError, UnicodeDecodeError) as exc:
         raise Unreadable(f"{path}: {getattr(exc, 'strerror', None) or exc}") from exc
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
@@ -60,6 +71,8 @@ def _to_json(step: Step) -> dict[str, Any]:
             return {"chunk": _text(chunk), "last": is_last}
         case TlsStep(injected=injected):
             return {"starttls": _text(injected)}
+        case LoginStep(mechanism=mechanism, has_initial=has_initial, is_wrong=is_wrong):
+            return {"login": mechanism, "initial": has_initial, "wrong": is_wrong}
         case AuthStep(mechanism=mechanism, initial=initial, responses=responses):
             texts = [_text(response) for response in responses]
             return {"auth": mechanism, "initial": None if initial is None else _text(initial), "responses": texts}
@@ -77,6 +90,8 @@ def _from_json(content: dict[str, Any]) -> Step:
             return ChunkStep(text.encode("latin-1"), is_last=is_last)
         case {"starttls": str(text)}:
             return TlsStep(text.encode("latin-1"))
+        case {"login": str(mechanism), "initial": bool(has_initial), "wrong": bool(is_wrong)}:
+            return LoginStep(mechanism, has_initial, is_wrong)
         case {"auth": str(mechanism), "initial": initial}:
             responses: list[str] = content["responses"]
             return AuthStep(

@@ -4,6 +4,7 @@ from contextlib import suppress
 from typing import Any
 
 from smtpcore_adapters.testing.fuzz import (
+    Credentials,
     Evidence,
     Experiment,
     Finding,
@@ -16,8 +17,9 @@ from smtpcore_adapters.testing.fuzz import (
 )
 from smtpcore_adapters.testing.steps import BodyStep, LineStep, Step
 
-from .servers import Inbox, SmallServer
+from .servers import Inbox, SmallAuthServer, SmallServer
 
+CREDENTIALS = Credentials("user", "password")
 RECIPIENTS = ("u@s.example", "v@s.example")
 HELLO = LineStep(b"EHLO c.example")
 MAIL = LineStep(b"MAIL FROM:<a@c.example>")
@@ -30,9 +32,12 @@ BODY = BodyStep(b"Subject: x\r\n\r\ny\r\n")
 def fuzzer_for(server: type[SmallServer], *, progress: Progress | None = None, **settings: Any) -> Fuzzer:
     """Return a fuzzer whose server is in memory, and which sees what is delivered."""
     seen = Inbox()
-    kind = type(server.__name__, (server,), {"delivered": seen.messages})
+    kind: Any = type(server.__name__, (server,), {"delivered": seen.messages})
     values: dict[str, Any] = {"examples": 300, "recipients": RECIPIENTS, "lmtp": server.lmtp, **settings}
-    return Fuzzer(kind, Settings(**values), sink=seen, progress=progress)
+    values |= {"credentials": CREDENTIALS} if issubclass(server, SmallAuthServer) else {}
+    values |= {"proxy": 1} if server.proxied else {}
+    connect_with = kind.connect if server.proxied else None
+    return Fuzzer(kind.connect, Settings(**values), sink=seen, progress=progress, connect_with=connect_with)
 
 
 def run(server: type[SmallServer], **settings: Any) -> Report:

@@ -2,9 +2,10 @@
 
 import socket
 import threading
+from base64 import b64decode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from smtpcore_adapters.testing.fuzz import Peer
 
@@ -14,6 +15,7 @@ class SmallServer:
 
     offers: tuple[str, ...] = ("PIPELINING", "8BITMIME", "CHUNKING", "SIZE 100000", "SMTPUTF8")
     lmtp = False
+    proxied = False
     delivered: ClassVar[list[bytes]] = []
 
     def __init__(self) -> None:
@@ -27,6 +29,10 @@ class SmallServer:
         self.chunk: tuple[int, bool] | None = None
         self.chunks = b""
         self.reply("220 small ESMTP")
+
+    @classmethod
+    def connect(cls) -> Self:
+        return cls()
 
     # The interface of a peer
 
@@ -232,6 +238,123 @@ class SmallServer:
     def do_QUIT(self, rest: bytes) -> None:
         self.reply("221 Bye")
         self.is_over = True
+
+
+class SmallAuthServer(SmallServer):
+    """A correct server with AUTH, for the user `user` with the password `password`."""
+
+    offers = (*SmallServer.offers, "AUTH PLAIN LOGIN")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_authenticated = False
+        self.responses: list[bytes] | None = None
+        self.mechanism = b""
+
+    def do_AUTH(self, rest: bytes) -> None:
+        self.mechanism, _, initial = rest.partition(b" ")
+        if not self.may_log_in():
+            self.reply("503 Not now")
+        elif self.mechanism not in (b"PLAIN", b"LOGIN"):
+            self.reply("504 Mechanism?")
+        else:
+            self.responses = []
+            if initial:
+                self.respond(b"" if initial == b"=" else initial)
+            else:
+                self.reply("334 ")
+
+    def may_log_in(self) -> bool:
+        return self.has_hello and self.sender is None and not self.is_authenticated
+
+    def command(self, line: bytes) -> None:
+        if self.responses is None:
+            super().command(line)
+        elif line == b"*":
+            self.responses = None
+            self.cancel()
+        else:
+            self.respond(line)
+
+    def cancel(self) -> None:
+        self.reply("501 Cancelled")
+
+    def respond(self, response: bytes) -> None:
+        assert self.responses is not None
+        try:
+            self.responses += b64decode(response, validate=True).split(b"\0")
+        except ValueError:
+            self.responses = None
+            self.malformed()
+            return
+        if self.mechanism == b"LOGIN" and len(self.responses) == 1:
+            self.reply("334 ")
+            return
+        is_right = self.is_right(self.responses[-2:])
+        self.responses = None
+        self.is_authenticated = is_right
+        self.reply("235 Welcome" if is_right else "535 Wrong")
+
+    def malformed(self) -> None:
+        self.reply("501 Base64?")
+
+    def is_right(self, responses: list[bytes]) -> bool:
+        return responses == [b"user", b"password"]
+
+
+class SmallXclientServer(SmallServer):
+    """A correct server with XCLIENT."""
+
+    offers = (*SmallServer.offers, "XCLIENT NAME ADDR")
+
+    def do_XCLIENT(self, rest: bytes) -> None:
+        attributes = rest.split()
+        is_known = all(word.startswith((b"ADDR=192.0.2.9", b"ADDR=IPV6:", b"NAME=[")) for word in attributes)
+        if self.sender is not None:
+            self.reply("503 Not now")
+        elif not is_known or not attributes or b".999" in rest:
+            self.reply("501 Attributes?")
+        else:
+            self.change_client()
+
+    def change_client(self) -> None:
+        self.reset()
+        self.has_hello = False
+        self.reply("220 small ESMTP")
+
+
+class SmallProxyServer(SmallServer):
+    """A correct server that needs a PROXY header of version 1."""
+
+    proxied = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.output.clear()
+        self.has_header = False
+
+    @classmethod
+    def connect(cls, header: bytes = b"PROXY TCP4 192.0.2.1 192.0.2.2 49152 25\r\n") -> Self:
+        server = cls()
+        server.receive_segment(header)
+        return server
+
+    def take(self) -> bool:
+        if self.has_header:
+            return super().take()
+
+        line, end, _ = self.input.partition(b"\r\n")
+        if not end:
+            return False
+        self.has_header = self.is_header(bytes(line))
+        if self.has_header:
+            self.reply("220 small ESMTP")
+            del self.input[: len(line) + 2]
+        self.is_over = not self.has_header
+        return True
+
+    def is_header(self, line: bytes) -> bool:
+        return line == b"PROXY TCP4 192.0.2.1 192.0.2.2 49152 25"
 
 
 class Inbox:
@@ -512,6 +635,90 @@ class LateTls(SmallServer):
         pass
 
 
+class LogsInTwice(SmallAuthServer):
+    def may_log_in(self) -> bool:
+        return self.has_hello and self.sender is None
+
+
+class LogsInDuringTransaction(SmallAuthServer):
+    def may_log_in(self) -> bool:
+        return self.has_hello and not self.is_authenticated
+
+
+class IgnoresCancellation(SmallAuthServer):
+    def cancel(self) -> None:
+        self.responses = []
+        self.reply("334 Again")
+
+
+class TakesAnyPassword(SmallAuthServer):
+    def is_right(self, responses: list[bytes]) -> bool:
+        return responses[0] == b"user"
+
+
+class LoginForgetsHello(SmallAuthServer):
+    def is_right(self, responses: list[bytes]) -> bool:
+        self.has_hello = False
+        return super().is_right(responses)
+
+
+class DropsOnMalformedResponse(SmallAuthServer):
+    def malformed(self) -> None:
+        self.is_over = True
+
+
+class OffersAuthOnly(SmallAuthServer):
+    def do_AUTH(self, rest: bytes) -> None:
+        self.reply("502 Not implemented")
+
+
+class LogsInWithoutOffer(SmallAuthServer):
+    offers = SmallServer.offers
+
+
+class XclientWithoutOffer(SmallXclientServer):
+    offers = SmallServer.offers
+
+
+class XclientKeepsSender(SmallXclientServer):
+    def change_client(self) -> None:
+        sender = self.sender or b"x"
+        super().change_client()
+        self.sender = sender
+
+
+class XclientDuringTransaction(SmallXclientServer):
+    def do_XCLIENT(self, rest: bytes) -> None:
+        self.reset()
+        super().do_XCLIENT(rest)
+
+
+class XclientGets250(SmallXclientServer):
+    def change_client(self) -> None:
+        self.reset()
+        self.reply("250 OK")
+
+
+class OffersXclientOnly(SmallXclientServer):
+    def do_XCLIENT(self, rest: bytes) -> None:
+        self.reply("500 What?")
+
+
+class GuessesHeader(SmallProxyServer):
+    """Serves a client without a PROXY header."""
+
+    def take(self) -> bool:
+        if not self.has_header and self.input.startswith(b"EHLO"):
+            self.has_header = True
+            self.reply("220 small ESMTP")
+        return super().take()
+
+
+class TakesAnyHeader(SmallProxyServer):
+    def is_header(self, line: bytes) -> bool:
+        return line.startswith(b"PROXY ")
+
+
 LMTP_SERVERS: tuple[type[SmallServer], ...] = (OneReplyInLmtp, NoReplyForRepeatedRecipientInLmtp)
 BROKEN: dict[type[SmallServer], str] = {
     LfReplies: "form",
@@ -550,6 +757,21 @@ BROKEN: dict[type[SmallServer], str] = {
     OffersChunkingOnly: "offers",
     AcceptsAnyParameter: "offers",
     AnswersInjectedCommands: "injection",
+    LogsInTwice: "auth",
+    LogsInDuringTransaction: "auth",
+    IgnoresCancellation: "auth",
+    TakesAnyPassword: "auth",
+    LoginForgetsHello: "auth",
+    DropsOnMalformedResponse: "end",
+    OffersAuthOnly: "offers",
+    LogsInWithoutOffer: "offers",
+    XclientWithoutOffer: "offers",
+    XclientKeepsSender: "sequence",
+    XclientDuringTransaction: "sequence",
+    XclientGets250: "codes",
+    OffersXclientOnly: "offers",
+    GuessesHeader: "proxy",
+    TakesAnyHeader: "proxy",
     RsetNeedsNoError: "alive",
     ShowsTraceback: "internals",
 }

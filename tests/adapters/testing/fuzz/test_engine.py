@@ -5,7 +5,18 @@ from collections.abc import Callable
 
 import pytest
 
-from smtpcore_adapters.testing.fuzz import CannotFuzz, Fuzzer, Law, Peer, Report, Settings, Violation, group_by_law
+from smtpcore_adapters.testing.fuzz import (
+    CannotFuzz,
+    Experiment,
+    Fuzzer,
+    Law,
+    Peer,
+    Plan,
+    Report,
+    Settings,
+    Violation,
+    group_by_law,
+)
 from smtpcore_adapters.testing.fuzz import _engine as engine
 from smtpcore_adapters.testing.fuzz import _laws as laws
 from smtpcore_adapters.testing.steps import AuthStep, LineStep, Step
@@ -175,6 +186,23 @@ def test_server_that_refuses_all_sessions_ends_the_run() -> None:
 
     assert report.notes == ["stopped: 20 sessions in a row ended before the first reply"]
     assert report.findings == []
+
+
+def test_session_with_a_proxy_header_needs_a_connection_that_can_send_it() -> None:
+    fuzzer = fuzzer_for(SmallServer)
+    with pytest.raises(CannotFuzz, match="begins with a PROXY header"):
+        fuzzer.gather(Experiment(Plan((fuzzer.hello,), header=b"")))
+
+
+def test_server_that_dies_after_a_malformed_proxy_header_is_found_in_the_next_session() -> None:
+    def refuse_with(header: bytes) -> Peer:
+        raise ConnectionRefusedError
+
+    fuzzer = Fuzzer(refuse, Settings(proxy=1), connect_with=refuse_with)
+
+    assert fuzzer.try_experiment(Experiment(Plan((fuzzer.hello,), header=b""))) is None
+    with pytest.raises(CannotFuzz, match="accepts no more connections"):
+        fuzzer.try_experiment(Experiment(Plan((fuzzer.hello,))))
 
 
 # A server that dies

@@ -1,17 +1,43 @@
 """Each broken server is found with the law that it breaks and a short session, and a correct server has no finding."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from smtpcore import Config
-from smtpcore_adapters.testing.fuzz import LAWS, Kind, Report, Target, fuzz_server, judge, lines_sent
+from smtpcore.sasl import CheckPassword
+from smtpcore_adapters import Timeouts
+from smtpcore_adapters.testing.fuzz import (
+    LAWS,
+    End,
+    Experiment,
+    Kind,
+    LoginStep,
+    Plan,
+    Report,
+    Target,
+    fuzz_server,
+    judge,
+    lines_sent,
+)
 from smtpcore_adapters.testing.fuzz._engine import Settings
-from smtpcore_adapters.testing.steps import LineStep, TlsStep
+from smtpcore_adapters.testing.steps import AuthStep, LineStep, Step, TlsStep
 from tests.adapters.fakes import MessageStore, accepting
 from tests.adapters.harness import BACKENDS, running
 from tests.long import long
 
-from .runs import BODY, HELLO, MAIL, NOOP, RCPT, RSET, find, play_at, run
-from .servers import BROKEN, LMTP_SERVERS, LfDotLf, SmallServer, served
+from .runs import BODY, HELLO, MAIL, NOOP, RCPT, RSET, find, fuzzer_for, play_at, run
+from .servers import (
+    BROKEN,
+    LMTP_SERVERS,
+    LfDotLf,
+    SmallAuthServer,
+    SmallProxyServer,
+    SmallServer,
+    SmallXclientServer,
+    served,
+)
 
 MOST_LINES = 12
 
@@ -34,7 +60,7 @@ class SmallTlsServer(SmallServer):
     offers = (*SmallServer.offers, "STARTTLS")
 
 
-CORRECT = (SmallServer, SmallLmtpServer, SmallTlsServer)
+CORRECT = (SmallServer, SmallLmtpServer, SmallTlsServer, SmallAuthServer, SmallXclientServer, SmallProxyServer)
 
 
 @pytest.mark.parametrize("server", CORRECT, ids=lambda server: server.__name__)
@@ -61,28 +87,44 @@ def test_broken_server_is_found_over_a_socket() -> None:
     assert [finding.violation.law for finding in report.findings] == ["count"]
 
 
-def fuzz_adapter(backend: str, settings: Settings, *, lmtp: bool) -> Report:
+VARIANTS: dict[str, dict[str, Any]] = {
+    "SMTP": {},
+    "LMTP": {"lmtp": True},
+    "AUTH, XCLIENT": {"trusted": ["127.0.0.1"], "with_login": True, "timeouts": Timeouts(auth_delay=0)},
+    "AUTH, PROXY": {"proxies": ["127.0.0.1"], "with_login": True, "timeouts": Timeouts(auth_delay=0)},
+}
+"""Servers with other options."""
+
+
+def fuzz_adapter(
+    backend: str, settings: Settings, *, lmtp: bool = False, with_login: bool = False, **options: Any
+) -> Report:
     """Fuzz our own server on an adapter."""
-    config = Config(hostname="s.example", lmtp=lmtp)
-    with running(backend, accepting(MessageStore()), config=config) as server:
+    config = Config(hostname="s.example", lmtp=lmtp, plaintext_auth=with_login, max_auth_failures=None)
+    app = accepting(MessageStore())
+    if with_login:
+        app.on("auth")(lambda session, asked: isinstance(asked, CheckPassword) and asked.matches("tans taaf"))
+    with running(backend, app, config=config, **options) as server:
         host, port = server.server.address
         target = Target(host=host, port=port, sender="a@c.example", recipient="u@s.example", lmtp=lmtp)
-        return fuzz_server(target, settings)
+        if with_login:
+            target = replace(target, user="tim", password="tans taaf")
+        return fuzz_server(target, replace(settings, proxy=2 if "proxies" in options else None))
 
 
-@pytest.mark.parametrize("lmtp", [False, True], ids=["SMTP", "LMTP"])
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_own_server_has_no_finding(backend: str, lmtp: bool) -> None:
-    report = fuzz_adapter(backend, Settings(examples=6), lmtp=lmtp)
+def test_own_server_has_no_finding(backend: str, variant: str) -> None:
+    report = fuzz_adapter(backend, Settings(examples=6), **VARIANTS[variant])
 
-    assert (report.findings, report.wrong_laws) == ([], [])
+    assert (report.findings, report.wrong_laws, report.notes) == ([], [], [])
 
 
 @long
-@pytest.mark.parametrize("lmtp", [False, True], ids=["SMTP", "LMTP"])
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_own_server_has_no_finding_in_a_long_run(backend: str, lmtp: bool) -> None:
-    report = fuzz_adapter(backend, Settings(seconds=15.0), lmtp=lmtp)
+def test_own_server_has_no_finding_in_a_long_run(backend: str, variant: str) -> None:
+    report = fuzz_adapter(backend, Settings(seconds=15.0), **VARIANTS[variant])
 
     assert (report.findings, report.wrong_laws) == ([], [])
 
@@ -203,6 +245,67 @@ def test_refused_parameter_of_an_offered_extension_is_found() -> None:
 
     assert violation
     assert violation.text == "8BITMIME and SIZE is offered, but the parameter got 555"
+
+
+@pytest.mark.parametrize(
+    ("steps", "text"),
+    [
+        ((MAIL, LoginStep()), "the reply to AUTH in a transaction was 502, not 503"),
+        ((LoginStep(), LoginStep()), "the reply to AUTH after a login was 502, not 503"),
+        ((AuthStep("LOGIN", None, (b"!",)),), "a response with characters outside of base64 got 334"),
+        ((AuthStep("LOGIN", None, (b"*",)),), "a cancelled AUTH got 535, not 501"),
+        ((LoginStep(),), None),
+    ],
+)
+def test_code_of_a_refused_auth_that_the_rfc_does_not_have_is_a_warning(
+    steps: tuple[Step, ...], text: str | None
+) -> None:
+    violation = judge(play_at(OtherCodes, HELLO, *steps))
+
+    assert (violation.text if violation else None) == text
+    assert violation is None or violation.is_warning
+
+
+class OtherCodes(SmallAuthServer):
+    def do_AUTH(self, rest: bytes) -> None:
+        if self.may_log_in():
+            super().do_AUTH(rest)
+        else:
+            self.reply("502 Not now")
+
+    def cancel(self) -> None:
+        self.reply("535 Cancelled")
+
+    def malformed(self) -> None:
+        self.responses = []
+        self.reply("334 More")
+
+
+def test_invalid_proxy_header_may_be_answered_by_anything_but_acceptance() -> None:
+    class Refuses(SmallProxyServer):
+        def take(self) -> bool:
+            line, end, _ = self.input.partition(b"\r\n")
+            del self.input[: len(line) + 2]
+            self.reply("220 small" if line == b"PROXY" else "554 No")
+            return bool(end)
+
+    fuzzer = fuzzer_for(Refuses)
+    for steps in ((), (HELLO,)):
+        evidence = fuzzer.gather(Experiment(Plan(steps, header=b"PROXY\r\n")))
+        assert judge(evidence) is None
+        assert evidence.recordings[0].end is End.LOOSE
+
+
+def test_endless_output_after_an_invalid_proxy_header_is_found() -> None:
+    class Floods(SmallProxyServer):
+        def take(self) -> bool:
+            self.output += b"250 OK\r\n" * 200_000
+            return False
+
+    violation = judge(fuzzer_for(Floods).gather(Experiment(Plan((HELLO,), header=b"PROXY\r\n"))))
+
+    assert violation
+    assert violation.text == "endless output"
 
 
 def test_reset_is_judged_only_if_both_sessions_are_complete() -> None:

@@ -1,10 +1,17 @@
 """A connection over a socket sends segments, receives within a timeout, and starts TLS."""
 
-import pytest
+import ssl
+from typing import Any, Literal
 
+import pytest
+import trustme
+
+from smtpcore import Config
 from smtpcore_adapters.testing import SmtpServer
-from smtpcore_adapters.testing.fuzz import SocketPeer, Target, fuzz_server
+from smtpcore_adapters.testing.fuzz import SocketPeer, Target, fuzz_server, fuzzer_of
 from smtpcore_adapters.testing.fuzz._engine import Settings
+from tests.adapters.fakes import MessageStore, accepting
+from tests.adapters.harness import running
 
 from .servers import SmallServer, served
 
@@ -36,6 +43,24 @@ def test_own_server_has_no_finding_with_tls_and_auth(tls: str) -> None:
         report = fuzz_server(target, Settings(examples=3))
 
     assert (report.findings, report.wrong_laws, report.notes) == ([], [], [])
+
+
+@pytest.mark.parametrize(("tls", "proxy"), [("none", 1), ("implicit", 2)])
+def test_own_server_has_no_finding_behind_a_proxy(tls: str, proxy: Literal[1, 2]) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("s.example").configure_cert(context)
+    options: dict[str, Any] = {"implicit_tls": True, "tls": context} if tls == "implicit" else {}
+    app = accepting(MessageStore())
+    with running("threads", app, config=Config(hostname="s.example"), proxies=["127.0.0.1"], **options) as server:
+        target = target_of(server.server.address.port, tls=tls, insecure=True)
+        fuzzer = fuzzer_of(target, Settings(examples=1, proxy=proxy))
+        fuzzer.run()
+        for experiment in fuzzer.generator(frozenset()).openings():
+            if experiment.plan.header is not None:
+                fuzzer.try_experiment(experiment)
+
+    assert (fuzzer.report.findings, fuzzer.report.unstable, fuzzer.report.notes) == ([], [], [])
+    assert fuzzer.report.sessions > 15
 
 
 def test_certificate_is_verified_by_default() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from smtpcore_adapters.testing.fuzz import Experiment, Kind, Plan
+from smtpcore_adapters.testing.fuzz import Experiment, Kind, LoginStep, Plan
 from smtpcore_adapters.testing.fuzz._reduction import MAX_RUNS, Reduction, simpler_steps
 from smtpcore_adapters.testing.steps import BodyStep, ChunkStep, LineStep, Step, TlsStep
 
@@ -59,6 +59,8 @@ def test_lines_of_a_body_are_removed() -> None:
         (LineStep(b"MAIL FROM:<a@b> SIZE=1"), [LineStep(b"MAIL FROM:<>"), LineStep(b"MAIL FROM:<a@b>")]),
         (LineStep(b"RCPT TO:<Postmaster>"), []),
         (LineStep(b"X" * 80), [LineStep(b"X" * 40)]),
+        (LoginStep("LOGIN", is_wrong=True), [LoginStep(is_wrong=True)]),
+        (LoginStep(), []),
         (
             ChunkStep(b"a\nb", is_last=False),
             [ChunkStep(b"", is_last=False), *[ChunkStep(c, is_last=False) for c in (b"b", b"a\n")]],

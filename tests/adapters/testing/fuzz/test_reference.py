@@ -3,7 +3,7 @@
 import pytest
 
 from smtpcore import Config
-from smtpcore_adapters.testing.fuzz import Fuzzer, Settings
+from smtpcore_adapters.testing.fuzz import Credentials, Fuzzer, Settings
 from smtpcore_adapters.testing.fuzz._reference import MemoryPeer, Reference
 from smtpcore_adapters.testing.steps import AuthStep, LineStep
 
@@ -28,6 +28,15 @@ def test_login_is_accepted_with_and_without_an_initial_response() -> None:
 
     for each in (settings, Settings(examples=1, login=(HELLO, *login))):
         assert Fuzzer(lambda: Reference(OFFERS, []), each).run().notes == []
+
+
+def test_reference_has_no_finding_with_logins_and_xclient() -> None:
+    offers = OFFERS | {"XCLIENT"}
+    settings = Settings(examples=400, recipients=RECIPIENTS, credentials=Credentials("user", "password"))
+    fuzzer = Fuzzer(lambda: Reference(offers, [], credentials=settings.credentials), settings)
+    report = fuzzer.run()
+
+    assert (report.findings, report.wrong_laws, report.unstable) == ([], [], [])
 
 
 class RefusesRecipients(SmallServer):

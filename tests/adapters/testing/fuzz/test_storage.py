@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpcore_adapters.testing.fuzz import Experiment, Kind, Plan, Unreadable, load, save
+from smtpcore_adapters.testing.fuzz import Experiment, Kind, LoginStep, Plan, Unreadable, load, save
 from smtpcore_adapters.testing.steps import AuthStep, BodyStep, ChunkStep, LineStep, RawStep, TlsStep
 
 EXPERIMENT = Experiment(
@@ -17,9 +17,12 @@ EXPERIMENT = Experiment(
             AuthStep("PLAIN", b"="),
             AuthStep("LOGIN", None, (b"dQ==", b"*")),
             RawStep(b"NOOP\n"),
+            LoginStep("LOGIN", has_initial=False, is_wrong=True),
         ),
         is_pipelined=True,
         cuts=(1, 3),
+        is_logged_in=False,
+        header=b"PROXY \xff\r\n",
     ),
     Kind.PIPELINING,
 )
@@ -31,6 +34,14 @@ def test_saved_experiment_is_loaded_unchanged(tmp_path: Path) -> None:
 
     assert load(file) == EXPERIMENT
     assert '"law": "count"' in file.read_text()
+
+
+def test_file_without_the_newest_fields_is_loaded(tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    plan = '"kind": "single", "pipelined": false, "cuts": [], "steps": [{"line": "NOOP"}]'
+    file.write_text(f'{{"smtpcore-fuzz": 1, {plan}}}')
+
+    assert load(file) == Experiment(Plan((LineStep(b"NOOP"),)))
 
 
 @pytest.mark.parametrize(
