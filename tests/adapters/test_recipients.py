@@ -59,6 +59,24 @@ def test_other_recipients_are_refused(recipients: Recipients, path: str) -> None
     assert reply.enhanced == REFUSED[path]
 
 
+ROUTED = {
+    "you%other.example@example.org": "5.1.1",  # the percent hack
+    '"you@other.example"@example.org': "5.1.1",
+    '"me@example.org"@other.example': "5.7.1",
+    "other.example!you@example.org": "5.1.1",  # a UUCP path
+    "@example.org:you@other.example": "5.7.1",
+    "@example.net,@example.org:you@other.example": "5.7.1",
+    "you%example.org@[192.0.2.1]": "5.7.1",
+}
+
+
+@pytest.mark.parametrize("path", ROUTED)
+def test_route_in_an_address_does_not_make_the_recipient_local(path: str) -> None:
+    reply = answer(Recipients(["me@example.org", "example.net"]), path)
+    assert reply.code == 550
+    assert reply.enhanced == ROUTED[path]
+
+
 @pytest.mark.parametrize("entry", ["", "@", "me@", "@example.org", "a b", "exa mple.org", "me@example.org>", "é@", "*"])
 def test_entry_that_is_neither_address_nor_domain_is_a_value_error(entry: str) -> None:
     with pytest.raises(ValueError, match="is neither an address nor a domain"):

@@ -63,6 +63,17 @@ def test_end_of_stream_is_recognized_with_and_without_close_notify(
     assert there.read() == b""
 
 
+def test_plaintext_after_the_end_of_tls_is_never_returned(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    here, there = handshake(server, client)
+    there.receive_data(here.encrypt(b"BDAT 9\r\nabc"))
+    there.receive_data(here.close() + b"RSET\r\n")
+    assert there.read() == b"BDAT 9\r\nabc"
+    assert there.read() == b""
+
+    there.receive_data(b"RSET\r\n")
+    assert there.read() == b""
+
+
 def test_close_with_unread_data_of_the_peer_raises_nothing(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
     here, there = handshake(server, client)
     here.receive_data(there.encrypt(b"NOOP\r\n"))
