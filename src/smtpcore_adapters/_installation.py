@@ -16,6 +16,7 @@ EXTRAS = {
     "idna": ("idna",),
     "shared-limits": ("redis",),
     "nats": ("nats-py", "nkeys"),
+    "webhook": ("h11",),
     "testing": ("hypothesis", "pytest", "trustme"),
 }
 """The packages of each extra for users, as in pyproject.toml."""
@@ -27,7 +28,7 @@ COMMANDS = {
     "fuzz": "Play generated sessions against a server, and report the rules that it breaks.",
     "ping": "Check the health of a server: connect, wait for its greeting, send EHLO and QUIT.",
     "send": "Send a message, header and body, from FILE or standard input.",
-    "serve": "Receive mail, and store it in a Maildir, print it, or forward it.",
+    "serve": "Receive mail, and store it in a Maildir, print it, forward it, or send it to a webhook.",
     "user": "Manage the users who may log in to smtpcore serve.",
 }
 """The commands with the first sentence of their help."""

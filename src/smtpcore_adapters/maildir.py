@@ -54,14 +54,15 @@ class Maildir:
         if not _can_sync_directories():
             _logger.warning("this system cannot sync a directory: a power loss may remove messages that were accepted")
         _make_maildir(self.path)
-        self._handler = StoreHandler(self, fields=_delivery_fields, max_hops=max_hops)
+        self.handler: StoreHandler = StoreHandler(self, fields=_delivery_fields, max_hops=max_hops)
+        """The handler that writes messages into this store; also for messages without a session."""
         probe = Delivery(self.path)
         probe.write(b"")
         probe.discard()
 
     async def on_message(self, session: Session[Any], message: Message) -> Reply | list[Reply]:
         """Store `message` and return a 250 once it is on disk, a 452 if the disk is full, a 451 for other errors."""
-        return await self._handler.on_message(session, message)
+        return await self.handler.on_message(session, message)
 
     async def open(self, envelope: Envelope, runtime: Runtime) -> Writer:
         """Begin a file for a message. The file is created with the first write."""

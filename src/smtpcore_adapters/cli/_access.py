@@ -14,8 +14,8 @@ from smtpcore.sasl import ScramKeys
 from ..recipients import AnyRecipient, RecipientPolicy, Recipients
 from ..server._listeners import Listener
 from ..server._session import Session
+from ..streams._stream import is_loopback
 from ..users import Users
-from ._destinations import is_loopback
 from ._password import ask
 from ._sources import Settings, Source
 from ._user_file import read_user_file

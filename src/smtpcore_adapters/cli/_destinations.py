@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -23,10 +22,12 @@ import msgspec
 from ..client._options import ConnectOptions, TlsMode
 from ..forward import Forward
 from ..maildir import Maildir
+from ..streams._stream import is_loopback
 from ._files import first_line, trusting
 from ._jetstream import JETSTREAM_PARAMETERS, make_jetstream, match_servers
 from ._printing import PrintedCopies, PrintedMessages, Printer
 from ._settings import SETTINGS, describe
+from ._webhook import HTTP_PARAMETERS, WEBHOOK_PARAMETERS, make_webhook
 
 _match_server = re.compile(r"[\w.-]+:\d+|\[[\da-fA-F:.]+\]:\d+").fullmatch
 _LOGIN_IN_URL = "a login does not belong in a URL: use the parameters user and password_file"
@@ -78,7 +79,7 @@ class Scheme:
     port: int = 0
     """The default port of a server; 0 for a destination without a host."""
     has_path: bool = False
-    """Whether the URL has a path."""
+    """Whether the URL has a path; after the host, if `port` is not 0."""
     match_rest: Callable[[str], object] | None = None
     """A function that returns whether a text may follow the scheme. `make` then gets this text as the path."""
     asks_about_recipients: bool = False
@@ -99,7 +100,7 @@ def without_secrets(entry: str | Mapping[str, Any]) -> str | Mapping[str, Any]:
         }
 
     scheme = SCHEMES.get(entry.partition(":")[0].lower())
-    if not (scheme and scheme.has_path):  # a path may have an @
+    if not (scheme and scheme.has_path and not scheme.port):  # the path of a file may have an @
         entry = _find_login.sub(r"\1***@", entry)
     return _find_parameter.sub(lambda found: f"{found[1]}=***" if _is_password(found[1][1:]) else found[0], entry)
 
@@ -109,7 +110,7 @@ _find_parameter = re.compile(r"([?&]\w+)=[^&]*")
 
 
 def _is_password(name: str) -> bool:
-    return name.lower().startswith("pass") and name != "password_file"
+    return name.lower().startswith(("pass", "secret", "token")) and not name.endswith(("_file", "_env"))
 
 
 def parse_destination(entry: str | Mapping[str, Any]) -> Target:
@@ -212,7 +213,7 @@ def _with_server(target: Target, scheme: Scheme, parts: SplitResult) -> Target:
         host, port = None, 0
     if parts.username is not None:
         raise ValueError(_LOGIN_IN_URL)
-    if not host or _match_host(host) is None or not port or parts.path not in ("", "/"):
+    if not host or _match_host(host) is None or not port or (parts.path not in ("", "/") and not scheme.has_path):
         raise ValueError(f"{without_secrets(target.url)!r} does not have the form {scheme.form}")
 
     return _replace(target, host=host, port=port)
@@ -263,14 +264,6 @@ def _tls_mode(target: Target) -> TlsMode:
     return TlsMode.NONE if target.path or is_loopback(target.host) else TlsMode.OPPORTUNISTIC
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether a host is `localhost` or an address of this machine only."""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 _ORIGIN = {"xclient": bool, "xforward": bool, "proxy_protocol": bool, "announce": bool}
 _TLS = {"tls_ca": str, "user": str, "password_file": str}
 _STARTTLS = {"tls": Literal["none", "opportunistic", "starttls"]}
@@ -283,6 +276,8 @@ SCHEMES: Mapping[str, Scheme] = {
     "smtp+unix": Scheme("smtp+unix:PATH", _make_forward, _ORIGIN, has_path=True, asks_about_recipients=True),
     "lmtp+unix": Scheme("lmtp+unix:PATH", _make_forward, _ORIGIN, has_path=True, asks_about_recipients=True),
     "nats": Scheme("nats://HOST[,HOST...]/STREAM", make_jetstream, JETSTREAM_PARAMETERS, match_rest=match_servers),
+    "https": Scheme("https://HOST:PORT/PATH", make_webhook, WEBHOOK_PARAMETERS, 443, has_path=True),
+    "http": Scheme("http://HOST:PORT/PATH", make_webhook, HTTP_PARAMETERS, 80, has_path=True),
     "print": Scheme("print:", _make_printer),
 }
 """The kinds of destinations, by the part of the URL before its first colon."""

@@ -14,10 +14,10 @@ def trusting(file: str) -> ssl.SSLContext:
         raise OSError(exc.errno, exc.strerror, file) from exc
 
 
-def first_line(path: str) -> str:
-    """Return the first line of a file, which is a password. Raises `ValueError` or `OSError`."""
+def first_line(path: str, what: str = "password") -> str:
+    """Return the first line of a file, which is a password or another secret. Raises `ValueError` or `OSError`."""
     lines = Path(path).read_text().splitlines()
     if not lines or not lines[0]:
-        raise ValueError(f"the first line of {path} has to be the password")
+        raise ValueError(f"the first line of {path} has to be the {what}")
 
     return lines[0]

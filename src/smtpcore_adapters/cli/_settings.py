@@ -111,7 +111,7 @@ class _Users:
 class _Delivery:
     deliver: tuple[str | dict[str, Any], ...] = ()
     """Destination of the mail, as a URL: maildir:PATH, smtp://HOST:PORT, smtps://HOST:PORT, lmtp://HOST:PORT,
-    lmtp+unix:PATH or print:. By default maildir:Maildir. docs/running.md lists the parameters
+    lmtp+unix:PATH, https://HOST/PATH or print:. By default maildir:Maildir. docs/running.md lists the parameters
     of each URL. With print: and another destination, messages are also printed."""
     maildir: str | None = None
     """Maildir to store messages in; created if missing. Short for --deliver maildir:PATH."""

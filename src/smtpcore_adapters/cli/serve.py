@@ -37,7 +37,7 @@ _BACKENDS = {
 @click.command(cls=GroupedCommand)
 @with_settings
 def serve(**options: Any) -> None:
-    """Receive mail, and store it in a Maildir, print it, or forward it.
+    """Receive mail, and store it in a Maildir, print it, forward it, or send it to a webhook.
 
     With MODULE:ATTRIBUTE, such as server:app, an App of your own handles the mail.
 

@@ -24,7 +24,7 @@ from ._store import Runtime, Store, StoreFull, StoreRefusal, StoreUnavailable, W
 Fields: TypeAlias = Callable[[Envelope], bytes]
 """A function that returns header fields to add at the top of a message, each with its CR LF."""
 
-_logger = logging.getLogger("smtpcore")
+logger = logging.getLogger("smtpcore")
 
 BLOCK_SIZE = 262_144
 """Maximum octets of a block, for stores that need no other size."""
@@ -141,17 +141,17 @@ async def _abort(envelope: Envelope, writer: Writer, runtime: Runtime) -> None:
         try:
             await writer.abort()
         except Exception:
-            _logger.exception("%s: message %s could not be aborted", envelope.session, envelope.id)
+            logger.exception("%s: message %s could not be aborted", envelope.session, envelope.id)
 
 
 def _failed(envelope: Envelope, exc: Exception) -> Reply:
     names = envelope.session, envelope.id
     extra = {"session": envelope.session}
     if isinstance(exc, StoreRefusal):
-        _logger.info("%s: message %s was refused by the store: %s", *names, exc, extra=extra)
+        logger.info("%s: message %s was refused by the store: %s", *names, exc, extra=extra)
         return presentable(exc.reply)
 
-    _logger.error("%s: message %s could not be stored: %s", *names, exc, extra=extra)
+    logger.error("%s: message %s could not be stored: %s", *names, exc, extra=extra)
     if isinstance(exc, StoreFull) or (isinstance(exc, OSError) and exc.errno in _NO_SPACE):
         return Reply(452, "No space left for this message", enhanced="4.3.1")
 

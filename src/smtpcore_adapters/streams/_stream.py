@@ -10,7 +10,7 @@ import select
 import struct
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from socket import (
     EAI_NONAME,
     IPPROTO_TCP,
@@ -255,6 +255,14 @@ def address_of(name: object) -> Address | None:
 def host_of(address: Address | None) -> str:
     """Return the host of an address, `""` without an address."""
     return address.host if address else ""
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is `localhost` or an address of this machine only."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 NOT_IN_A_THREAD = "a plain function cannot wait in the event loop: use `async def`, or register it with `blocking=True`"

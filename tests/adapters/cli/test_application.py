@@ -56,6 +56,7 @@ LOGIN = "auth = 'tim:secret'\nallow_plaintext_auth = true\n"
         (LOGIN, ["Users.on_rcpt", "AcceptedRecipients.on_rcpt"], ["Maildir.on_message"]),
         (LOGIN + "host = '::'", ["Users.on_rcpt"], ["Maildir.on_message"]),
         ("print = true", ["AcceptedRecipients.on_rcpt"], ["PrintedMessages.on_message"]),
+        ("deliver = 'https://a.example/x'", ["AcceptedRecipients.on_rcpt"], ["Webhook.on_message"]),
         ("print = true\nmaildir = 'x'", ["AcceptedRecipients.on_rcpt"], ["Maildir.on_message"]),
         ("deliver = 'smtp://a.example'", ["RelayPolicy.on_rcpt", "Forward.on_rcpt"], ["Forward.on_message"]),
         (

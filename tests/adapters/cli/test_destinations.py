@@ -14,6 +14,7 @@ from smtpcore_adapters.cli._destinations import (
     check_together,
     make_handlers,
     parse_destination,
+    without_secrets,
 )
 from smtpcore_adapters.cli._printing import PrintedCopies, PrintedMessages
 from smtpcore_adapters.client._options import TlsMode
@@ -34,6 +35,9 @@ from smtpcore_adapters.maildir import Maildir
         ("lmtp://127.0.0.1:2400", "127.0.0.1", 2400, ""),
         ("lmtp+unix:/run/lmtp", "", 0, "/run/lmtp"),
         ("smtp+unix:/run/smtp", "", 0, "/run/smtp"),
+        ("https://api.example.org", "api.example.org", 443, ""),
+        ("https://api.example.org:8443/mail/in?format=multipart", "api.example.org", 8443, ""),
+        ("http://[::1]/", "::1", 80, ""),
         ("print:", "", 0, ""),
     ],
 )
@@ -69,6 +73,11 @@ def test_parameters_stand_in_the_url_or_in_the_table(entry: Any) -> None:
         ("smtp://mx example.org", "does not have the form smtp://HOST:PORT"),
         ("smtp://mx.example.org/x", "does not have the form smtp://HOST:PORT"),
         ("smtp://tim:secret@mx.example.org", "a login does not belong in a URL: use the parameters user and"),
+        ("https://tim:secret@a.example/x", "a login does not belong in a URL"),
+        ("https:///x", "'https:///x' does not have the form https://HOST:PORT/PATH"),
+        ("https://a.example?secret=x", "'secret' is not a parameter of https://HOST:PORT/PATH, which has format,"),
+        ("https://a.example?allow_http=true", "'allow_http' is not a parameter of https://HOST:PORT/PATH"),
+        ("https://a.example?format=xml", "format: 'xml' is not"),
         ("maildir:", "'maildir:' does not have the form maildir:PATH"),
         ("print:x", "'print:x' does not have the form print:"),
         ("print:?tls=none", "'tls' is not a parameter of print:, which has no parameters"),
@@ -192,6 +201,12 @@ def test_wrong_parameters_of_a_server_are_an_error(
     (tmp_path / "full").write_text("secret")
     with pytest.raises(ValueError, match=re.escape(error)):
         make_handlers([parse_destination(f"smtp://mx.example.org?{query}")], None, 1)
+
+
+def test_secret_in_a_url_is_not_shown() -> None:
+    shown = without_secrets("https://a.example/?secret=one&token=two&secret_file=three&token_env=four")
+    assert shown == "https://a.example/?secret=***&token=***&secret_file=three&token_env=four"
+    assert without_secrets("https://tim:pass@a.example/x") == "https://***@a.example/x"
 
 
 def test_further_destination_needs_one_row(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,9 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import pytest
 
@@ -12,6 +13,7 @@ from smtpcore import Reply
 from smtpcore_adapters.maildir import Maildir
 from smtpcore_adapters.stores import Envelope, Runtime, StoreHandler
 
+from .endpoint import Endpoint, running_endpoint
 from .nats_servers import PROGRAM, WITHOUT_PROGRAM
 
 
@@ -107,6 +109,21 @@ class TriedMaildir:
         return list((self.handler.path / "tmp").iterdir())
 
 
+class TriedWebhook:
+    """A webhook to a program on a real HTTP server."""
+
+    def __init__(self, endpoint: Endpoint, path: str, handler: object) -> None:
+        self.handler = handler
+        self._endpoint = endpoint
+        self._path = path
+
+    def contents(self) -> list[bytes]:
+        return self._endpoint.messages.get(self._path, [])
+
+    def leftovers(self) -> list[object]:
+        return []  # the program keeps whole messages only
+
+
 @contextmanager
 def _memory(directory: Path) -> Iterator[TriedStore]:
     yield MemoryStore()
@@ -132,8 +149,18 @@ def _jetstream(directory: Path) -> Iterator[TriedStore]:
             tried.store.close()
 
 
+@contextmanager
+def _webhook(directory: Path, *, format: Literal["raw", "multipart"]) -> Iterator[TriedStore]:
+    from smtpcore_adapters.stores.webhook import Webhook
+
+    with running_endpoint() as (endpoint, url, path):
+        yield TriedWebhook(endpoint, path, Webhook(url, format=format, secret="secret"))
+
+
 STORES: Final[dict[str, Callable[[Path], AbstractContextManager[TriedStore]]]] = {
     "memory": _memory,
     "Maildir": _maildir,
     "JetStream": _jetstream,
+    "webhook": partial(_webhook, format="raw"),
+    "webhook form": partial(_webhook, format="multipart"),
 }
