@@ -24,6 +24,7 @@ SUMMARY = "Receive, send, check, fuzz and explain mail with SMTP and LMTP."
 COMMANDS = {
     "check": "Check whether a server complies with the RFCs and is safe; with --listen, a client.",
     "config": "Show the settings of a server with the same options, and the origin of each.",
+    "drain": "Deliver the mail in a queue of NATS JetStream, and try again after failures.",
     "explain": "Explain a recorded dialogue and report each breach of the RFCs.",
     "fuzz": "Play generated sessions against a server, and report the rules that it breaks.",
     "ping": "Check the health of a server: connect, wait for its greeting, send EHLO and QUIT.",

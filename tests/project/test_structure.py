@@ -24,7 +24,7 @@ ADAPTER_LAYERS = (
     {"_adapter", "check", "compat", "embedding", "forward", "greylist", "metrics"}
     | {"recipients", "shared_limits", "stores", "transcript", "users", "workers"},
     {"anyio", "asyncio", "maildir", "socket", "trio"},
-    {"explain", "testing"},
+    {"drain", "explain", "testing"},
     {"cli"},
     {"__init__", "__main__"},
 )

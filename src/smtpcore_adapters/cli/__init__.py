@@ -8,6 +8,7 @@ import click
 from .._installation import SUMMARY, describe
 from .check import check
 from .config import config
+from .drain import drain
 from .explain import explain_file
 from .fuzz import fuzz
 from .ping import ping
@@ -40,6 +41,7 @@ def cli(context: click.Context) -> None:
 
 cli.add_command(serve)
 cli.add_command(config)
+cli.add_command(drain)
 cli.add_command(send)
 cli.add_command(ping)
 cli.add_command(check)

@@ -233,8 +233,15 @@ def _make_printer(target: Target, server: Server) -> object:
 
 def _make_forward(target: Target, server: Server) -> object:
     given = target.parameters
+    flags = {name: given.get(name, False) for name in _ORIGIN}
+    return Forward(target.host, target.port, **flags, **connect_options(target, server.hostname))
+
+
+def connect_options(target: Target, hostname: str | None) -> ConnectOptions:
+    """Return the options of a connection to the server of a destination. Raises `ValueError` or `OSError`."""
+    given = target.parameters
     options: ConnectOptions = {
-        "hostname": server.hostname,
+        "hostname": hostname,
         "lmtp": target.scheme.startswith("lmtp"),
         "tls": _tls_mode(target),
     }
@@ -249,8 +256,7 @@ def _make_forward(target: Target, server: Server) -> object:
             raise ValueError(f"{target.url}: a login needs TLS: use smtps:// or tls=starttls")
         options["auth"] = given["user"], first_line(given["password_file"])
 
-    flags = {name: given.get(name, False) for name in ("xclient", "xforward", "proxy_protocol", "announce")}
-    return Forward(target.host, target.port, **flags, **options)
+    return options
 
 
 def _tls_mode(target: Target) -> TlsMode:
