@@ -11,6 +11,7 @@ import pytest
 from smtpcore import Config, Reply
 from smtpcore_adapters import App, Message, Session
 from smtpcore_adapters.maildir import Maildir
+from smtpcore_adapters.stores.webhook import Webhook
 from tests.adapters.fakes import ENVELOPE, FakeStream, MessageStore, accepting
 from tests.adapters.forward.relay import OK, forwarding
 from tests.adapters.harness import BACKENDS, running
@@ -21,6 +22,7 @@ from ..helpers import pieces
 from ..long import mostly_long
 
 OCTETS = 120_000
+ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
 FIELD = b"X-A: " + b"a" * 43 + b"\r\n"
 HEADER = FIELD * (OCTETS // len(FIELD)) + b"\r\n"
 BODIES = {"header": HEADER, "body": b"X: y\r\n\r\n" + HEADER}
@@ -57,6 +59,7 @@ DESTINATIONS: dict[str, Callable[[Path], App]] = {
     "read": lambda directory: accepting(MessageStore()),
     "Maildir": lambda directory: accepting(Maildir(directory)),
     "Forward": to_forward,
+    "Webhook": lambda directory: accepting(Webhook("http://127.0.0.1/")),
 }
 
 
@@ -65,8 +68,8 @@ def receive(
 ) -> None:
     """Let a session receive `body` in segments of `size` octets. `run` is called with the function that does so."""
     dialogue = session(DESTINATIONS[destination](directory), kind=Forgetful)
-    hop = next_server("8BITMIME").send(OK, OK, GO_AHEAD, ACCEPTED)
-    dialogue.stream.opened_streams.append(hop.stream)
+    hop = next_server("8BITMIME").send(OK, OK, GO_AHEAD, ACCEPTED).stream
+    dialogue.stream.opened_streams.append(FakeStream(ANSWER) if destination == "Webhook" else hop)
     dialogue.send(ENVELOPE)
     dialogue.stream.script.extend([*pieces(body, size), b".\r\n"])
     run(dialogue.send)

@@ -1,16 +1,23 @@
 """The parameters of `https:` and `http:` are the options of a webhook."""
 
 import re
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 
+from smtpcore_adapters import Address
 from smtpcore_adapters.cli import _webhook
 from smtpcore_adapters.cli._destinations import make_handlers, parse_destination
 from smtpcore_adapters.stores import webhook
 from smtpcore_adapters.stores.webhook import Webhook
+from tests.adapters.command import running as serving
+from tests.adapters.fakes import CONFIG, DATA, EHLO, ENVELOPE, MAIL, RCPT, accepting
+from tests.adapters.harness import Client, running
+from tests.adapters.stores.endpoint import running_endpoint
 
 
 @pytest.fixture
@@ -86,3 +93,37 @@ def test_webhook_without_its_package_is_an_error_that_names_the_extra(monkeypatc
         ValueError, match=re.escape("https://a.example/ needs another package: pip install 'smtpcore[web")
     ):
         make_handlers([parse_destination("https://a.example/?secret_file=x")], None, 1)
+
+
+def test_endpoint_that_is_away_is_a_warning_at_the_start_and_a_451_later(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.socket() as endpoint:
+        endpoint.bind(("127.0.0.1", 0))  # not listening yet: connections are refused
+        url = f"http://127.0.0.1:{endpoint.getsockname()[1]}/mail"
+        app = accepting(*make_handlers([parse_destination(url)], None, 1))
+
+        def answer() -> None:
+            connection, _ = endpoint.accept()
+            with connection:
+                while not connection.recv(65536).endswith(b"0\r\n\r\n"):
+                    pass
+                connection.sendall(b"HTTP/1.1 204 X\r\n\r\n")
+
+        with running("asyncio", app, config=CONFIG) as server, server.connect() as client:
+            assert "cannot be reached; messages get a 451 until it can" in caplog.text
+            client.send(ENVELOPE).expect(220, 250, 250, 250, 354).send(b"x\r\n.\r\n").expect(451)
+            endpoint.listen()
+            thread = threading.Thread(target=answer)
+            thread.start()
+            client.send(MAIL + RCPT + DATA).expect(250, 250, 354).send(b"x\r\n.\r\n").expect(250)
+            thread.join(10)
+
+
+def test_serve_delivers_to_an_endpoint(tmp_path: Path) -> None:
+    with running_endpoint() as (endpoint, url, path):
+        with (
+            serving(tmp_path, "--deliver", f"{url}?format=multipart") as server,
+            Client(Address(server.host, server.port)) as client,
+        ):
+            client.send(EHLO + MAIL + RCPT + DATA).expect(220, 250, 250, 250, 354).send(b"A: b\r\n.\r\n").expect(250)
+        (message,) = endpoint.messages[path]
+    assert message.endswith(b"A: b\r\n")

@@ -4,6 +4,7 @@ import hmac
 import json
 import socket
 import ssl
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -25,6 +26,7 @@ from .tried import without_fields
 URL = "http://127.0.0.1:8080/mail?box=in"
 OK = b"HTTP/1.1 204 No Content\r\n\r\n"
 BODY = b"Subject: x\r\n\r\nhello\r\n"
+MOST = 100_000_000
 LARGE = (b"x" * 98 + b"\r\n") * 20_000
 
 
@@ -414,6 +416,27 @@ def never_ends(connection: socket.socket) -> None:
 def test_misbehaving_endpoint_has_a_reply(server: Any, timeout: float, reply: str, backend: str) -> None:
     with scripted(server) as url:
         assert deliver(backend, Unchecked(url, timeout=timeout), LARGE)[0].startswith(reply)
+
+
+def test_slow_endpoint_stops_the_client(backend: str) -> None:
+    goes_on = threading.Event()
+
+    def reads_late(connection: socket.socket) -> None:
+        read_header(connection)
+        assert goes_on.wait(10)
+        reads_all(connection)
+        connection.sendall(OK)
+
+    with (
+        scripted(reads_late) as url,
+        running(backend, accepting(Unchecked(url)), config=CONFIG) as server,
+        server.connect() as client,
+    ):
+        client.send(ENVELOPE).expect(220, 250, 250, 250, 354)
+        sent = client.send_until_blocked(LARGE[:100_000], MOST)
+        assert sent < MOST
+        goes_on.set()
+        client.send(LARGE[sent % 100 : 100] + b".\r\n").expect(250)
 
 
 def test_message_reaches_an_endpoint_over_tls(backend: str, authority: trustme.CA) -> None:
