@@ -132,29 +132,55 @@ _SHORT = {
 
 
 def end_point_binding(certificate: bytes) -> ChannelBinding | None:
-    """Return the binding `tls-server-end-point` of a DER certificate. None if RFC 5929 4.1 defines no binding."""
-    name = _HASH_OF_SIGNATURE.get(_signature_algorithm(certificate))
+    """Return the binding `tls-server-end-point` of a DER certificate.
+
+    Return None if RFC 5929 4.1 defines no binding, and for a malformed certificate. OpenSSL accepts several malformed
+    certificates of peers that it does not verify.
+    """
+    try:
+        name = _HASH_OF_SIGNATURE.get(_signature_algorithm(certificate))
+    except ValueError:
+        return None
+
     return ChannelBinding("tls-server-end-point", hashlib.new(name, certificate).digest()) if name else None
 
 
 def _signature_algorithm(certificate: bytes) -> str:
     # RFC 5280 4.1: Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm SEQUENCE { OID, ... }, signature }
-    start, _ = _contents(certificate, 0)
-    _, algorithm = _contents(certificate, start)
-    oid, _ = _contents(certificate, algorithm)
-    start, end = _contents(certificate, oid)
+    start, end = _contents(certificate, 0, len(certificate), _SEQUENCE)
+    _, algorithm = _contents(certificate, start, end, _SEQUENCE)
+    oid, end = _contents(certificate, algorithm, end, _SEQUENCE)
+    start, end = _contents(certificate, oid, end, _OID)
+    if not 0 < end - start <= _MAX_OID:
+        raise ValueError("the object identifier is empty, or is longer than each known identifier")
+
     return _dotted(certificate[start:end])
 
 
-def _contents(der: bytes, at: int) -> tuple[int, int]:
-    """Return the start and the end of the contents of the DER value at `at` (X.690 8.1)."""
+_SEQUENCE, _OID = 0x30, 0x06  # the tags of X.680 8.4
+_MAX_OID = 16  # octets; the longest in `_HASH_OF_SIGNATURE` has 9
+
+
+def _contents(der: bytes, at: int, limit: int, tag: int) -> tuple[int, int]:
+    """Return the start and the end of the contents of the DER value at `at` (X.690 8.1).
+
+    Raises `ValueError` if the value has another tag, has no definite length (X.690 10.1), or ends after `limit`.
+    """
+    if limit - at < 2 or der[at] != tag or der[at + 1] == _INDEFINITE:
+        raise ValueError("the certificate is not DER")
+
     length, start = der[at + 1], at + 2
     if length & 0x80:
         size = length & 0x7F
         length = int.from_bytes(der[start : start + size], "big")
         start += size
+    if start + length > limit:
+        raise ValueError("the certificate is truncated")
 
     return start, start + length
+
+
+_INDEFINITE = 0x80
 
 
 def _dotted(oid: bytes) -> str:

@@ -16,6 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from smtpcore_adapters.tls import self_signed_context, server_context
 from smtpcore_adapters.tls._channel_binding import ServerContext, bindings_of, end_point_binding
+from smtpcore_adapters.tls._info import describe_tls
 
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 ECDSA = ec.generate_private_key(ec.SECP256R1())
@@ -64,6 +65,56 @@ def test_md5_and_sha1_are_replaced_by_sha256(oid: bytes) -> None:
 )
 def test_signature_without_a_single_hash_has_no_binding(der: bytes) -> None:
     assert end_point_binding(der) is None
+
+
+# A certificate in its parts: the signed fields, the signature algorithm, the signature.
+WHOLE = certificate(ECDSA, hashes.SHA256())
+ALGORITHM = bytes.fromhex("300a06082a8648ce3d040302")
+FIELDS, SIGNATURE = WHOLE[4 : WHOLE.rindex(ALGORITHM)], WHOLE[WHOLE.rindex(ALGORITHM) + len(ALGORITHM) :]
+
+
+def value(tag: int, contents: bytes) -> bytes:
+    """Return a DER value with a length of two octets."""
+    return bytes([tag, 0x82]) + len(contents).to_bytes(2, "big") + contents
+
+
+def with_algorithm(oid: bytes) -> bytes:
+    """Return the certificate with another signature algorithm, which differs from that of the signed fields."""
+    return value(0x30, FIELDS + value(0x30, value(0x06, oid)) + SIGNATURE)
+
+
+MALFORMED = {
+    "empty": b"",
+    "cut in a length": b"\x30\x82\x01",
+    "cut": WHOLE[:-1],
+    "no sequence": b"\x31" + WHOLE[1:],
+    "algorithm is no sequence": value(0x30, FIELDS + b"\x02\x01\x01"),
+    "algorithm is empty": value(0x30, FIELDS + b"\x30\x00"),
+    "algorithm is no identifier": value(0x30, FIELDS + b"\x30\x02\x05\x00"),
+    "indefinite length": value(0x30, b"\x30\x80" + FIELDS[3:] + b"\0\0" + ALGORITHM + SIGNATURE),
+    "empty identifier": with_algorithm(b""),
+    "long identifier": with_algorithm(b"\x2a" + b"\xff" * 3000 + b"\1"),
+    "unknown identifier": with_algorithm(b"\x2a\x03"),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_malformed_certificate_has_no_binding(case: str) -> None:
+    assert end_point_binding(value(0x30, FIELDS + ALGORITHM + SIGNATURE)) is not None
+    assert end_point_binding(MALFORMED[case]) is None
+
+
+@pytest.mark.parametrize("case", ["indefinite length", "long identifier"])
+def test_client_that_does_not_verify_survives_a_malformed_certificate(case: str, tmp_path: Path) -> None:
+    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    chain.write_text(ssl.DER_cert_to_PEM_cert(MALFORMED[case]))
+    key.write_bytes(ECDSA.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain, key)
+
+    _, client = shaken(context, ssl.SSLObject, ssl.TLSVersion.TLSv1_3)
+    assert client.getpeercert(binary_form=True) == MALFORMED[case]
+    assert describe_tls(client).bindings == ()
 
 
 @pytest.fixture
