@@ -12,13 +12,18 @@ from smtpcore.sasl import ScramKeys
 from ..users import parse_hash
 
 _MODE = 0o600
-_match_name = re.compile(r"(?![#\s])[^:\x00-\x1f\x7f-\x9f]+(?<!\s)").fullmatch
+# Excluded are also the line ends of Unicode, surrogates, which no UTF-8 has, and the byte order mark, which is ignored
+# at the start of the file.
+_match_name = re.compile(r"(?![#\s])[^:\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff]+(?<!\s)").fullmatch
 
 
 def check_name(name: str) -> None:
     """Raise `ValueError` if a file cannot have a user of this name."""
     if _match_name(name) is None:
-        raise ValueError(f"{name!r:.100} cannot be a user: a name has no colon, and begins with neither # nor a space")
+        raise ValueError(
+            f"{name!r:.100} cannot be a user: a name has no colon and no control character, "
+            "and begins with neither # nor a space"
+        )
 
 
 def read_user_file(path: Path) -> dict[str, ScramKeys]:
@@ -30,8 +35,10 @@ def read_user_file(path: Path) -> dict[str, ScramKeys]:
 
 
 def _lines(path: Path) -> list[str]:
+    # `str.splitlines` would end lines at further characters, so that the number of a wrong line would be too large.
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        with path.open(encoding="utf-8-sig") as file:
+            return [line.removesuffix("\n") for line in file]
     except UnicodeDecodeError:
         raise ValueError("the file is not UTF-8") from None
 

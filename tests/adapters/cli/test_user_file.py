@@ -71,6 +71,7 @@ def test_file_that_another_process_changes_is_left_alone(tmp_path: Path) -> None
         ("s3cret", "line 1: after the name, a colon and a hash must follow"),
         (f"# x\ntim:{HASH}\ntim:{HASH}", "line 3: tim is in an earlier line too: remove one of them"),
         ("tim:SCRAM-SHA-256$s3cret", "line 1: a hashed password has the form SCRAM-SHA-256"),
+        ("# \x0c \u2028 \x85\ns3cret", "line 2: after the name"),
         (f":{HASH}", "line 1: '' cannot be a user"),
         (f" tim:{HASH}", "line 1: ' tim' cannot be a user"),
     ],
@@ -87,6 +88,12 @@ def test_wrong_line_is_an_error_that_shows_no_secret(tmp_path: Path, content: st
     assert [each.name for each in tmp_path.iterdir()] == ["users"]
 
 
+def test_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "users"
+    path.write_text(f"tim:{HASH}\n", encoding="utf-8-sig")
+    assert [*read_user_file(path)] == ["tim"]
+
+
 def test_file_that_is_not_utf_8_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "users"
     path.write_bytes(b"\xff")
@@ -94,7 +101,9 @@ def test_file_that_is_not_utf_8_is_an_error(tmp_path: Path) -> None:
         read_user_file(path)
 
 
-@pytest.mark.parametrize("name", ["", "a:b", "#a", " a", "a ", "a\nb", "a\x00", "a\x9f"])
+@pytest.mark.parametrize(
+    "name", ["", "a:b", "#a", " a", "a ", "a\nb", "a\x00", "a\x9f", "a\u2028b", "\udcff", "\ufeffa"]
+)
 def test_name_that_no_line_can_hold_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="cannot be a user"):
         check_name(name)
