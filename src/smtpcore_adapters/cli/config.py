@@ -2,8 +2,9 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import date, datetime, time
 from typing import Any
 
 import click
@@ -31,11 +32,12 @@ def config(check: bool, **options: Any) -> None:
     if check:
         make_plan(server, is_check=True)
     else:
-        for line in _lines(server):
+        for line in settings_lines(server):
             click.echo(line)
 
 
-def _lines(server: Settings) -> Iterator[str]:
+def settings_lines(server: Settings) -> Iterator[str]:
+    """Yield the lines of a TOML file with the settings, and the origin of each as a comment."""
     has_tables = server.listeners[0].place != ""
     group = ""
     for name, setting in SETTINGS.items():
@@ -64,10 +66,22 @@ def _line(setting: Setting, value: Value) -> str:
 def _toml(value: Any) -> str:
     """Return a value as TOML writes it."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items()) + "}"
+        return "{" + ", ".join(f"{_toml(key)} = {_toml(each)}" for key, each in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml, value)) + "]"
-    if isinstance(value, datetime):
+    if isinstance(value, datetime | date | time):
         return value.isoformat()
+    if isinstance(value, str):
+        return _NOT_IN_TEXT.sub(_escape, json.dumps(value, ensure_ascii=False))
 
     return str(value) if isinstance(value, float) else json.dumps(value)
+
+
+_NOT_IN_TEXT = re.compile("[^ -~]")
+"""Characters that TOML excludes from a text, or that not every terminal shows."""
+
+
+def _escape(match: re.Match[str]) -> str:
+    # TOML knows no surrogates, with which JSON escapes some characters.
+    code = ord(match[0])
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -1,6 +1,7 @@
 """`smtpcore config` shows the settings with their origin, and checks them."""
 
 import tomllib
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 
 import pytest
@@ -54,8 +55,20 @@ def test_settings_of_a_single_listener_are_shown_without_a_table(tmp_path: Path)
     assert "secret" not in run_in_process("config", "--auth", "tim:secret", cwd=tmp_path).stdout
 
 
-def test_infinite_time_is_shown_as_inf() -> None:
-    assert tomllib.loads(f"x = {_toml(float('inf'))}") == {"x": float("inf")}
+@pytest.mark.parametrize(
+    "value",
+    [
+        float("inf"),
+        "a \"b\" \\ \n\x1b",
+        "caf\xe9 \x7f\x85\u2028\U0001f600",
+        {"caf\xe9 \U0001f600": [date(2026, 1, 1), time(7, 32), datetime(2026, 1, 1, tzinfo=UTC), True, 1]},
+    ],
+)
+def test_value_is_shown_as_toml_in_ascii(value: object) -> None:
+    shown = _toml(value)
+    assert shown.isascii()
+    assert shown.isprintable()
+    assert tomllib.loads(f"x = {shown}") == {"x": value}
 
 
 @pytest.mark.parametrize(
