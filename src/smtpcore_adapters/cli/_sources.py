@@ -180,8 +180,10 @@ def _read(file: Path) -> tuple[_Table, list[_Table]]:
     except UnicodeDecodeError as exc:
         line = exc.object[: exc.start].count(b"\n") + 1
         raise click.UsageError(f"{file}, line {line}: this line is not UTF-8") from exc
-    except tomllib.TOMLDecodeError as exc:
+    except ValueError as exc:  # also a number with more digits than Python converts
         raise click.UsageError(f"{file}: {exc}") from exc
+    except RecursionError as exc:
+        raise click.UsageError(f"{file}: the values are nested too deeply") from exc
 
     lines = _Lines(file, text)
     tables = content.pop(TABLE, [])

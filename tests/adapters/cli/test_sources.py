@@ -107,6 +107,8 @@ def test_without_a_table_the_server_is_the_only_listener(tmp_path: Path, monkeyp
         ("[listener]\nport = 1", "line 1: write [[listener]] above the settings of each listener"),
         ("port = 1\n[[listener]]\nport = 2", "line 1: port has no effect with [[listener]]"),
         ("auth = [1]", "line 1: auth: the value is not a list of texts"),
+        ("port = " + "1" * 5000, ": Exceeds the limit (4300 digits)"),
+        ("accept = " + "[" * 5000, ": the values are nested too deeply"),
     ],
 )
 def test_error_in_the_file_names_the_line(tmp_path: Path, text: str, error: str) -> None:
