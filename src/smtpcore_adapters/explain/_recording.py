@@ -90,8 +90,9 @@ def _pattern(text: str) -> re.Pattern[str]:
 _TIME = r"(?:\d\d:\d\d:\d\d(?:\.\d+)? (?:\[\S{1,20}\] )?)?"
 # A time, a level and a session id may precede a line, as in the logs of nodemailer and of syslog.
 _BEFORE = r"(?:(?:(?!\b[CS]:).){0,200}?(?<![\w.]))??"
+_BEFORE_NOTICE = r"(?:(?![CS]: )\S+ ){0,2}?"  # a line of a body may begin with `-- ` too
 _BEFORE_PHPMAILER = r"(?:\S+[ \t]){0,3}?"
-_match_session = re.compile(r"(?:\S+ )?([0-9a-f]{12}) (?:C:|S:|--)").match
+_match_session = re.compile(r"(?:(?![CS]: )\S+ )?([0-9a-f]{12}) (?:C:|S:|--)").match
 _match_nodemailer = re.compile(r"\[[-\d: ]{19}\] \S+ +\[([^\]\s]{1,60})\] ").match
 
 
@@ -117,8 +118,8 @@ _FORMATS = (
     _Format(
         client=_pattern(rf"{_BEFORE}C:(?: (.*)|)"),
         server=_pattern(rf"{_BEFORE}S: ?(.*)"),
-        tls=_pattern(r"(?:\S+ ){0,2}?-- TLSv.*|# event: tls-handshake|\[.*Connection upgraded.*"),
-        ignored=_pattern(r"(?:\S+ ){0,2}?-- .*|#.*|B: [0-9]+|<<<PIPELINED|>>>|\s*"),
+        tls=_pattern(rf"{_BEFORE_NOTICE}-- TLSv.*|# event: tls-handshake|\[(?:(?!\b[CS]:).)*Connection upgraded.*"),
+        ignored=_pattern(rf"{_BEFORE_NOTICE}-- .*|#.*|B: [0-9]+|<<<PIPELINED|>>>|\s*"),
     ),
     # curl -v
     _Format(
@@ -140,7 +141,7 @@ _FORMATS = (
         client=_pattern(rf"{_BEFORE_PHPMAILER}CLIENT -> SERVER: ?(.*)"),
         server=_pattern(rf"(?:{_BEFORE_PHPMAILER}SERVER -> CLIENT: ?|\s+(?=[2-5][0-5][0-9][- ]))(.*)"),
         tls=_pattern(r"(?!)"),
-        ignored=_pattern(rf"{_BEFORE_PHPMAILER}(?:Connection|SMTP |Auth method).*|\s*"),
+        ignored=_pattern(rf"(?!CLIENT -> |SERVER -> ){_BEFORE_PHPMAILER}(?:Connection|SMTP |Auth method).*|\s*"),
         decode=lambda text: text.replace("[credentials hidden]", "***").encode() + b"\r\n",
     ),
 )

@@ -122,6 +122,23 @@ def test_each_transcript_format_is_read(text: str, ends: list[int], line_end: st
     assert [found(lines) for lines in sessions] == [[]] * len(ends)
 
 
+NOTATIONS = {
+    "rfc": ("C: ", "S: "),
+    "transcript": ("2026-01-01T00:00:00 C: ", "2026-01-01T00:00:00 S: "),
+    "nodemailer": ("[2026-01-01 12:00:00] DEBUG [x] C: ", "[2026-01-01 12:00:00] DEBUG [x] S: "),
+    "phpmailer": ("CLIENT -> SERVER: ", "SERVER -> CLIENT: "),
+}
+
+
+@pytest.mark.parametrize("notation", NOTATIONS)
+@pytest.mark.parametrize("text", ["-- ", "-- TLSv1", "Connection upgraded", "0123456789ab C: x", "SMTP is old"])
+def test_line_of_a_body_that_looks_like_a_notice_is_read_as_a_line(notation: str, text: str) -> None:
+    client, server = NOTATIONS[notation]
+    lines = [f"{server}354 go", f"{client}{text}", f"{client}.", f"{server}250 OK"]
+    (recording,) = read("\n".join(lines).encode())
+    assert [item.data.decode() for item in recording.items] == ["354 go\r\n", f"{text}\r\n", ".\r\n", "250 OK\r\n"]
+
+
 def test_octets_of_both_sides_are_joined_in_order() -> None:
     client = b"EHLO c.example\r\nMAIL FROM:<>\r\nRCPT TO:<b@s.example>\r\nDATA\r\n..x\r\n.\r\nQUIT\r\n"
     server = b"220 s\r\n250-s\r\n250 SIZE 0\r\n250 OK\r\n250 OK\r\n354 go\r\n250 OK\r\n221 bye\r\n"
