@@ -12,7 +12,7 @@ from ._commands import Ehlo, Helo, Lhlo
 from ._config import MAX_DOMAIN
 from ._errors import LocalProtocolError
 from ._fields import check_argument
-from ._grammar import find_control, is_domain, match_path
+from ._grammar import find_control, is_domain, is_encodable, match_path
 from ._help import show_texts
 
 MAX_HOPS = 100
@@ -60,7 +60,7 @@ def received(
         priority: the priority of the message, if MAIL requested a priority (RFC 6710 4.1).
 
     Raises:
-        LocalProtocolError: `date` has no time zone, or a text has control characters.
+        LocalProtocolError: `date` has no time zone, or a text has control characters or half a surrogate pair.
     """
     check_argument("recipient", recipient, Path | None)
     protocol = with_protocol(helo, tls=tls is not None, authenticated=authenticated, smtputf8=smtputf8)
@@ -78,8 +78,8 @@ def received(
         clauses.append(f"PRIORITY {priority}")
 
     clauses[-1:] = [f"{clauses[-1]};", format_date(date)]
-    for clause in filter(find_control, clauses):
-        raise LocalProtocolError(f"trace clause {clause!r} has control characters: remove them")
+    for clause in filter(_is_wrong, clauses):
+        raise LocalProtocolError(f"trace clause {clause!r} has control characters, or surrogates: remove them")
 
     return ("\r\n\t".join(clauses) + "\r\n").encode()
 
@@ -148,6 +148,10 @@ def _extended_domain(name: str, peer: IPv4Address | IPv6Address | None) -> str:
 
     # A comment may have any text, but parentheses and backslashes have a meaning in it (RFC 5322 3.2.2).
     return f"unknown{info} (HELO {_NOT_IN_COMMENT.sub('?', name[:MAX_DOMAIN])})"
+
+
+def _is_wrong(clause: str) -> bool:
+    return find_control(clause) is not None or not is_encodable(clause)
 
 
 def _literal(address: IPv4Address | IPv6Address) -> str:
