@@ -3,7 +3,6 @@
 import logging
 import re
 from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
 from collections.abc import Mapping
 from secrets import token_bytes
 from typing import Any
@@ -49,7 +48,7 @@ def parse_hash(text: str) -> ScramKeys:
             salt, stored, server = (b64decode(each, validate=True) for each in match.groups()[1:])
             if len(stored) == _KEY_SIZE:
                 return ScramKeys(salt, int(match[1]), stored, server)
-    except (Base64Error, LocalProtocolError):
+    except (ValueError, LocalProtocolError):  # not base64 or not ASCII; keys that SCRAM excludes
         pass
 
     raise ValueError(f"a hashed password has the form SCRAM-{_STORED}$iterations:salt$StoredKey:ServerKey")

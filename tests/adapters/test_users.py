@@ -85,6 +85,7 @@ def test_password_of_an_unknown_user_is_hashed_as_often_as_that_of_a_known_user(
         "SCRAM-SHA-256$0:YWJj$YWJj:YWJj",
         "SCRAM-SHA-256$4096:YWJj$YWJj:YWJj",
         "SCRAM-SHA-256$4096:====$YWJj:YWJj",
+        "SCRAM-SHA-256$4096:YWJj$\xe9:YWJj",
         f"SCRAM-SHA-256$4096:YWJj${'A' * 43}=:YWJj",
         "SCRAM-SHA-1$4096:YWJj$YWJj:YWJj",
     ],
