@@ -53,7 +53,7 @@ find_control = _CONTROL.search
 substitute_controls = _CONTROL.sub
 find_command_control = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]").search  # U+0080 to U+009F control terminals
 
-_find_surrogate = re.compile(r"[\ud800-\udfff]").search
+_find_unsendable = re.compile(r"[\x80-\x9f\ud800-\udfff]").search
 _QUOTED_PAIR = re.compile(r"\\(.)")
 _match_ipv4 = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})").fullmatch
 
@@ -85,8 +85,8 @@ def _parse_ipv6(text: str) -> IPv6Address:
 
 
 def is_encodable(text: str) -> bool:
-    """Return whether `text` can be encoded as UTF-8. Text with half a surrogate pair cannot be encoded."""
-    return text.isascii() or not _find_surrogate(text)
+    """Return whether a server accepts the characters beyond ASCII: no surrogates, and no controls U+0080 to U+009F."""
+    return text.isascii() or not _find_unsendable(text)
 
 
 def is_domain(text: str) -> bool:

@@ -74,9 +74,11 @@ def test_malformed_address_literal_is_refused(kind: type[Mailbox] | type[Path], 
 
 
 @pytest.mark.parametrize("kind", [Mailbox, Path])
-def test_address_with_a_lone_surrogate_is_refused(kind: type[Mailbox] | type[Path]) -> None:
+def test_address_that_no_server_accepts_is_refused(kind: type[Mailbox] | type[Path]) -> None:
     with pytest.raises(LocalProtocolError):
         kind("\ud83d@c.example")
+    with pytest.raises(LocalProtocolError):
+        kind("a\x85@c.example")
 
 
 def test_null_path_is_falsy_and_has_no_mailbox() -> None:

@@ -257,9 +257,11 @@ def test_unquote_changes_only_quoted_strings(text: str, expected: str) -> None:
     assert unquote(text) == expected
 
 
-def test_lone_surrogate_is_not_encodable() -> None:
+def test_lone_surrogate_and_controls_of_latin_1_are_not_encodable() -> None:
     assert is_encodable("\U0001f600 \u00e9")
     assert not is_encodable("\ud83d")
+    assert not is_encodable("\x80")
+    assert not is_encodable("\x9f")
 
 
 def test_crafted_address_is_matched_in_linear_time() -> None:
