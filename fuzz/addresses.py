@@ -1,5 +1,6 @@
 """Any text as an address is either refused as documented, or arrives unchanged and with the same meaning."""
 
+import re
 from dataclasses import replace
 
 from smtpcore import Ehlo, Mail, Mailbox, Params, Path, Rcpt, Tolerance
@@ -7,6 +8,8 @@ from smtpcore import Ehlo, Mail, Mailbox, Params, Path, Rcpt, Tolerance
 from .harness import ALL, Draw, heard, made
 
 LENIENT = replace(ALL, tolerance=Tolerance.LENIENT)
+
+find_surrogate = re.compile("[\ud800-\udfff]").search
 
 UTF8 = Params({"SMTPUTF8": True})
 
@@ -56,5 +59,6 @@ def test_one_input(data: bytes) -> None:
         check_mailbox(mailbox)
     if hello:
         assert heard(str(hello), LENIENT) == hello
-    elif text == text.strip(" \t") and "\r" not in text and "\n" not in text:
+    elif text == text.strip(" \t") and not set(text) & set("\r\n") and not find_surrogate(text):
+        # A lenient server reads a name that is not UTF-8 as Latin-1.
         assert not isinstance(heard(f"EHLO {text}", LENIENT), Ehlo)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from time import process_time
 from typing import TypeVar
 
 from smtpcore import Config, Event, LocalProtocolError, Signal
@@ -45,6 +46,17 @@ def cuts(data: bytes, place: int) -> list[list[bytes]]:
     middle = place * len(data) // 256
     parts = [data[:middle], data[middle:]]
     return [[data] if data else [], [data[at : at + 1] for at in range(len(data))], [part for part in parts if part]]
+
+
+def check_time(work: Callable[[int], object], choice: int) -> None:
+    """Check that `work`, which repeats a part of the input, takes time linear in the number of repetitions.
+
+    Only one `choice` of 64 is checked. The bound is generous, so that a slow machine stays below it.
+    """
+    if choice % 64 == 63:
+        before = process_time()
+        work(3000)
+        assert process_time() - before < 3.0, "the time is not linear in the octets"
 
 
 def made(kind: Callable[[str], _T], text: str) -> _T | None:
