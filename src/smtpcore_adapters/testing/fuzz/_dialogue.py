@@ -24,6 +24,8 @@ def dialogue(recording: Recording, other: Recording | None = None) -> list[str]:
     lines: list[str] = []
     expected = _replies(other)
     found: dict[int, int] = {}
+    if recording.prefix:
+        lines.append(f"-- after {recording.prefix}")
     for entry in recording.log:
         if entry.is_client:
             lines += (f"C{'|' if number else ':'} {line}" for number, line in enumerate(_shown(entry.octets)))

@@ -9,6 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Literal
 
 from ..steps import BodyStep, LineStep, Step
+from ._early import EarlyConnections
 from ._laws import LAWS, Evidence, Violation, judge
 from ._logins import Credentials, LoginStep, fails
 from ._model import SessionModel
@@ -30,6 +31,10 @@ _AUTH_DEADLINE = 20.0
 """Seconds to wait for a reply to AUTH, because many servers delay the reply to a failed login."""
 _AUTH_SHARE = 0.2
 """Part of the time of a run that may be spent on waiting for replies to AUTH."""
+_SLOW_GREETING = 0.03
+"""Seconds that a greeting takes, from which on connections are opened early."""
+_EARLY = 8
+"""Number of connections that are opened early."""
 _PROBES = 3
 _MAX_FINDINGS_OF_LAW = 5
 _MAX_FAILURES = 20
@@ -137,6 +142,9 @@ class Fuzzer:
         self._restart = restart
         self._progress = progress
         self._deadline = settings.timeout
+        self._greeting_deadline = settings.timeout
+        self._greeting_seconds = 0.0
+        self._early = EarlyConnections(connect, _EARLY)
         self._is_deterministic = True
         self._offers: frozenset[str] = frozenset()
         self._mechanisms: frozenset[str] = frozenset()
@@ -153,13 +161,18 @@ class Fuzzer:
     def run(self, saved: Iterable[Experiment] = ()) -> Report:
         """Run the saved and then generated experiments until the time is over. Raise `CannotFuzz`."""
         self.probe()
+        if self._greeting_seconds > _SLOW_GREETING:
+            self._connect = self._early
         experiments = self._experiments(saved)
         number = 0
-        while number != self.settings.examples and self._may_continue():
-            self.try_experiment(next(experiments))
-            number += 1
-            if self._progress:
-                self._progress(self.report)
+        try:
+            while number != self.settings.examples and self._may_continue():
+                self.try_experiment(next(experiments))
+                number += 1
+                if self._progress:
+                    self._progress(self.report)
+        finally:
+            self._early.close()
 
         self.report.seconds = time.monotonic() - self._started
         return self.report
@@ -243,8 +256,9 @@ class Fuzzer:
 
         first = recordings[0]
         self._check_protocol(first)
-        latency = median(recording.slowest for recording in recordings)
-        self._deadline = min(max(_MIN_DEADLINE, _FACTOR * latency), settings.timeout)
+        self._greeting_seconds = median(recording.greeting_seconds for recording in recordings)
+        self._deadline = self._deadline_for(median(recording.slowest for recording in recordings))
+        self._greeting_deadline = self._deadline_for(self._greeting_seconds)
         self._offers, self._mechanisms = _offers_of(first)
         if any(step.verb == "AUTH" for step in settings.login):
             # Many servers offer AUTH only before a login.
@@ -256,6 +270,9 @@ class Fuzzer:
         if not any(exchange.codes[:1] == [250] for exchange in first.exchanges if exchange.step == rcpt):
             self.report.notes.append(f"the recipient {settings.recipients[0]} is refused: most laws need one")
         return self._offers
+
+    def _deadline_for(self, latency: float) -> float:
+        return min(max(_MIN_DEADLINE, _FACTOR * latency), self.settings.timeout)
 
     def _check_protocol(self, recording: Recording) -> None:
         greeting = recording.greeting
@@ -300,7 +317,7 @@ class Fuzzer:
             recording = self._play(plan, factor)
             recordings.append(recording)
             wanted = len({content for content, is_plain in recording.messages if is_plain})
-            timeout = self.settings.delivery_timeout * factor
+            timeout = self.settings.delivery_timeout * min(factor, 2.0)
             deliveries.append(self._sink.take(wanted, timeout) if self._sink else None)
 
         return Evidence(experiment, tuple(recordings), self.settings.lmtp, tuple(deliveries))
@@ -308,25 +325,33 @@ class Fuzzer:
     def _play(self, plan: Plan, factor: float = 1.0) -> Recording:
         self._keep_rate()
         self.report.sessions += 1
+        recording = self._play_once(plan, factor)
+        if recording.greeting is None and self._connect is self._early and plan.header is None:
+            # A connection that was open for some time says nothing about the server, which may have been restarted.
+            self._early.close()
+            recording = self._play_once(plan, factor)
+        self._auth_seconds += recording.auth_seconds
+        self._failures = 0 if any(exchange.replies for exchange in recording.exchanges) else self._failures + 1
+        return recording
+
+    def _play_once(self, plan: Plan, factor: float) -> Recording:
         settings = self.settings
-        deadline = min(self._deadline * factor, max(settings.timeout, 1.0))
+        most = max(settings.timeout, 1.0)
         try:
-            recording = play(
+            return play(
                 plan,
                 self._connect if plan.header is None else self._connecting_with(plan.header),
-                deadline,
+                min(self._deadline * factor, most),
                 lmtp=settings.lmtp,
                 login=settings.login,
                 credentials=settings.credentials,
                 auth_deadline=_AUTH_DEADLINE,
+                greeting_deadline=min(self._greeting_deadline * factor, most),
             )
         except OSError:
             if plan.header is None:
                 raise
-            recording = Recording(plan, end=End.LOOSE)  # after an invalid header, the TLS handshake fails
-        self._auth_seconds += recording.auth_seconds
-        self._failures = 0 if any(exchange.replies for exchange in recording.exchanges) else self._failures + 1
-        return recording
+            return Recording(plan, end=End.LOOSE)  # after an invalid header, the TLS handshake fails
 
     def _connecting_with(self, header: bytes) -> Connect:
         if self._connect_with is None:
@@ -344,8 +369,7 @@ class Fuzzer:
     def _examine(self, experiment: Experiment, violation: Violation) -> Finding | None:
         signature = violation.signature
         self._known.add(signature)
-        # A slow machine looks like a silent server, so a second run has more time.
-        evidence = self.gather(experiment, factor=max(2.0, 1.0 / self._deadline))
+        evidence = self.gather(experiment, self._patience(violation))
         confirmed = judge(evidence)
         if confirmed is None or confirmed.signature != signature:
             self.report.unstable.append(violation)
@@ -359,6 +383,12 @@ class Fuzzer:
         finding = self._reduce(experiment, evidence, confirmed)
         self.report.findings.append(finding)
         return finding
+
+    def _patience(self, violation: Violation) -> float:
+        """Return the ratio of the time limits of a second run and of the first run."""
+        # A slow machine looks like a silent server, and so does a server that delays its replies after some errors.
+        least = self.settings.timeout if _is_silence(violation) else 1.0
+        return max(2.0, least / self._deadline)
 
     def _count(self, law: str) -> int:
         return sum(finding.violation.law == law for finding in self.report.findings)
@@ -382,7 +412,7 @@ class Fuzzer:
 
         def shows(candidate: Experiment) -> bool:
             nonlocal best
-            gathered = self.gather(candidate, factor=2.0 if "no reply" in violation.text else 1.0)
+            gathered = self.gather(candidate, factor=2.0 if _is_silence(violation) else 1.0)
             found = judge(gathered)
             if found is None or found.signature != violation.signature:
                 return False
@@ -392,10 +422,15 @@ class Fuzzer:
 
         reduction = Reduction(experiment, shows)
         try:
-            smallest = reduction.run()
+            reduction.run()
+            if _is_silence(violation) and reduction.experiment != experiment:
+                # The steps that were left out may have changed a silent server into a slow one.
+                final = self.gather(reduction.experiment, self._patience(violation))
+                found = judge(final)
+                best = (final, found) if found and found.signature == violation.signature else (evidence, violation)
         except OSError:
-            smallest = reduction.experiment  # the server died
-        return Finding(best[1], smallest, best[0].recordings, reduction.runs)
+            pass  # the server died
+        return Finding(best[1], best[0].experiment, best[0].recordings, reduction.runs)
 
     def _lose_server(self, experiment: Experiment) -> Finding | None:
         """Record that the server accepts no more connections, and start it again if that is possible."""
@@ -415,6 +450,10 @@ class Fuzzer:
         finding = Finding(violation, joined, (), 0)
         self.report.findings.append(finding)
         return finding
+
+
+def _is_silence(violation: Violation) -> bool:
+    return "no reply" in violation.text
 
 
 def _offers_of(recording: Recording) -> tuple[frozenset[str], frozenset[str]]:

@@ -113,6 +113,9 @@ def _last(recording: Recording) -> tuple[str, int]:
 
 
 def _form(recording: Recording, evidence: Evidence) -> Violation | None:
+    if recording.plan.header is not None:
+        return None  # no session has begun
+
     groups = [(-1, "the connection", [recording.greeting] if recording.greeting else [])]
     groups += [(n, exchange.step.verb, exchange.replies) for n, exchange in enumerate(recording.exchanges)]
     for place, verb, replies in groups:

@@ -4,6 +4,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from ipaddress import ip_address
 from typing import Literal, Protocol
 
@@ -101,6 +102,7 @@ def _proxy_header(connection: socket.socket, version: int) -> bytes:
     return ProxyHeader(ProxyCommand.PROXY, source, destination).encode(version=version)
 
 
+@cache  # reading the certificates of the system takes longer than a session
 def _context(*, insecure: bool) -> ssl.SSLContext:
     context = ssl.create_default_context()
     if insecure:

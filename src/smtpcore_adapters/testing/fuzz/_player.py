@@ -98,8 +98,12 @@ class Recording:
     """The replies that nothing asked for."""
     messages: list[tuple[bytes, bool]] = field(default_factory=list)
     """The contents of accepted messages, each with whether it has to be delivered unchanged."""
+    prefix: str = ""
+    """The verbs of the steps before the plan, which are not recorded, with commas."""
+    greeting_seconds: float = 0.0
+    """The time in seconds that the greeting took."""
     slowest: float = 0.0
-    """The longest time in seconds that a reply took."""
+    """The longest time in seconds that another reply took."""
     auth_seconds: float = 0.0
     """The time in seconds that all replies to AUTH took."""
     failed_login: str = ""
@@ -132,6 +136,7 @@ def play(
     login: Sequence[Step] = (),
     credentials: Credentials | None = None,
     auth_deadline: float = 0.0,
+    greeting_deadline: float = 0.0,
 ) -> Recording:
     """Play `plan` in a new session, and return the recording. Raise `OSError` if connecting fails.
 
@@ -144,11 +149,13 @@ def play(
         credentials: The user and the password of each `LoginStep`.
         auth_deadline: Maximum seconds to wait for a reply to AUTH, if they are more than `deadline`. Many servers delay
             the reply to a failed login.
+        greeting_deadline: Maximum seconds to wait for the greeting, if they are more than `deadline`.
     """
     peer = connect()
     try:
         player = _Player(plan, peer, deadline, lmtp=lmtp, credentials=credentials, auth_deadline=auth_deadline)
-        return player.run([step for step in login if plan.is_logged_in or step.verb != "AUTH"])
+        steps = [step for step in login if plan.is_logged_in or step.verb != "AUTH"]
+        return player.run(steps, max(deadline, greeting_deadline))
     finally:
         peer.close()
 
@@ -179,11 +186,12 @@ class _Player:
         self._pending: list[tuple[Exchange, bool]] = []
         self._group = 0
 
-    def run(self, login: Sequence[Step]) -> Recording:
+    def run(self, login: Sequence[Step], greeting_deadline: float) -> Recording:
         try:
             if self._plan.header is not None:
                 self._play_without_greeting(self._plan.header)
-            self._recording.greeting = self._read()
+            self._recording.greeting = self._read(greeting_deadline)
+            self._recording.greeting_seconds, self._reader.slowest = self._reader.slowest, 0.0
             if login:
                 self._log_in(login)
             for step in self._plan.steps:
@@ -207,6 +215,7 @@ class _Player:
                 raise _Stop(End.CLOSED)
 
         self._recording.failed_login = ""
+        self._recording.prefix = ", ".join(step.verb for step in login)
         self._recording.exchanges.clear()
         self._recording.log.clear()
 

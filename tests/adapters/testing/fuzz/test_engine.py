@@ -124,6 +124,46 @@ def test_violation_that_a_second_run_does_not_show_is_unstable() -> None:
     assert ([violation.law for violation in report.unstable], report.findings) == (["codes"], [])
 
 
+class Slow(SmallServer):
+    """Delays its replies by two seconds after an error."""
+
+    is_slow = False
+
+    def unknown(self, line: bytes) -> None:
+        self.is_slow = True
+        super().unknown(line)
+
+    def receive(self, timeout: float) -> bytes:
+        if self.is_slow and timeout < 2:
+            raise TimeoutError
+        return super().receive(timeout)
+
+
+def test_server_that_delays_replies_after_errors_has_no_finding() -> None:
+    report = run(Slow, examples=150)
+
+    assert report.findings == []
+    assert {violation.text for violation in report.unstable} == {"no reply within the time limit"}
+
+
+class SlowOrSilent(Slow):
+    def do_NOOP(self, rest: bytes) -> None:
+        if not self.is_slow:
+            super().do_NOOP(rest)
+        self.is_slow = True
+
+
+def test_silence_is_reduced_only_as_far_as_the_server_stays_silent() -> None:
+    steps = (LineStep(b"EHLO c"), LineStep(b"HELP"), LineStep(b"NOOP"), LineStep(b"NOOP"))
+    fuzzer = fuzzer_for(SlowOrSilent)
+    fuzzer.probe()
+    finding = fuzzer.try_experiment(Experiment(Plan(steps)))
+
+    assert finding
+    assert finding.violation.text == "no reply within the time limit"
+    assert finding.experiment.plan.steps == steps
+
+
 def test_law_that_a_correct_server_breaks_too_is_reported_as_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     def judge_all(evidence: laws.Evidence) -> list[Violation]:
         return [Violation("wrong", "RFC 0", "EHLO", "a wrong law")]

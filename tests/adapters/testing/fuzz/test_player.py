@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from smtpcore_adapters.testing.fuzz import End, Experiment, Fuzzer, Kind, Plan, Recording, Settings
+from smtpcore_adapters.testing.fuzz import End, Experiment, Fuzzer, Kind, Plan, Recording, Settings, dialogue
 from smtpcore_adapters.testing.fuzz._player import play
 from smtpcore_adapters.testing.steps import AuthStep, BodyStep, ChunkStep, LineStep, RawStep, Step, TlsStep
 
@@ -190,6 +190,7 @@ def test_steps_of_a_login_are_not_recorded() -> None:
 
     assert codes(recording) == [[250], [221]]
     assert len([entry for entry in recording.log if entry.is_client]) == 2
+    assert dialogue(recording)[0] == "-- after EHLO, NOOP"
 
 
 @pytest.mark.parametrize("text", ["421 Busy", "554 No"])
