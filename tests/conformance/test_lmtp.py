@@ -1,6 +1,7 @@
 """LMTP: LHLO, and a reply for each recipient (RFC 2033)."""
 
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from smtpcore import (
 from smtpcore import _rules as rules
 
 from ..helpers import replies
-from ..playbook import CONFIG, GREETED, accept, new_server, server
+from ..playbook import CONFIG, GREETED, accept, exchange, new_server, server
 
 READY = b"LHLO c.example\r\n"
 FROM = b"MAIL FROM:<a@c.example>\r\n"
@@ -78,6 +79,33 @@ def lmtp_codes(before: bytes, data: bytes, **changes: Any) -> list[int]:
 )
 def test_lmtp_replies_follow_rfc_2033(before: bytes, data: bytes, expected: list[int]) -> None:
     assert lmtp_codes(before, data) == expected
+
+
+def replies_of(conn: Connection, octets: bytes) -> int:
+    conn.receive_data(octets)
+    list(exchange(conn, answer))
+    return len(replies(conn.data_to_send()))
+
+
+LAST = (b"BDAT 2 LAST\r\n\r\n", b"BDAT 0 LAST\r\n")
+LINES = (READY, FROM, ONE, BAD, b"BDAT 2\r\n\r\n", *LAST, b"DATA\r\n", b"RSET\r\n")
+
+
+@pytest.mark.parametrize("first", LINES, ids=str)
+def test_each_command_gets_a_reply_except_bdat_last_without_recipients(first: bytes) -> None:
+    """R2033-4.2-01, R2033-4.3-01, R2033-4.3-02, R2033-4.3-03"""
+    for second, third in product(LINES, LINES):
+        conn = Connection(replace(CONFIG, lmtp=True))
+        replies_of(conn, MAIL)
+        for line in (first, second, third):
+            transaction = conn.transaction
+            is_silent = line in LAST and transaction is not None and not transaction.recipients
+            count = replies_of(conn, line)
+            assert (count == 0) is is_silent, (first, second, third)
+            if conn.state is State.DATA:
+                assert transaction
+                count = len(transaction.recipients)
+                assert replies_of(conn, b".\r\n") == count > 0
 
 
 def test_bdat_without_recipients_is_refused_in_smtp() -> None:
