@@ -148,7 +148,7 @@ class Webhook:
 
         writer = _WebhookWriter(envelope, form, Exchange(stream, self._timeout), self.origin)
         try:
-            await writer.begin(self._target, [*self._headers(), ("Idempotency-Key", envelope.key)])
+            await writer.begin(self._target, [*self._headers(), ("Idempotency-Key", _key_of(envelope))])
         except BaseException:
             with runtime.shield(1.0):
                 await writer.abort()
@@ -179,6 +179,12 @@ class Webhook:
             logger.warning("%s cannot be reached; messages get a 451 until it can: %s", self.origin, exc)
         else:
             complete(stream.aclose(0))
+
+
+def _key_of(envelope: Envelope) -> str:
+    # A queue may try again for some of the recipients only, and the endpoint must not take this for a duplicate.
+    text = "".join(f"{rcpt}\n" for rcpt in envelope.recipients)
+    return sha256(f"{envelope.key}\n{text}".encode()).hexdigest()[:32]
 
 
 def _check_secrets(secret: str | bytes | None, token: str | None) -> None:

@@ -12,6 +12,7 @@ import pytest
 from smtpcore import DataChunk, Reply
 from smtpcore_adapters import Session
 from smtpcore_adapters.stores import StoreFull, StoreHandler, StoreRefusal, StoreUnavailable
+from tests.adapters.clocks import Clock
 from tests.adapters.fakes import CONFIG, DATA, EHLO, ENVELOPE, MAIL, QUIT, RCPT, SILENCE, Step, accepting
 from tests.adapters.harness import running
 from tests.adapters.playbook import SessionPlaybook, session
@@ -245,6 +246,17 @@ def test_slow_store_stops_the_client_and_bounds_the_memory(backend: str) -> None
         goes_on.set()
         client.send(LINE[sent % 100 :] + b".\r\n").expect(250)
     assert len(without_fields(store.contents()[0])) == sent + 100 - sent % 100
+
+
+def test_message_of_a_slow_client_is_aborted(backend: str, store: MemoryStore) -> None:
+    app = accepting(store.handler)
+    with running(backend, app, clock=Clock(), config=CONFIG) as server, server.connect() as client:
+        client.send(ENVELOPE).expect(220, 250, 250, 250, 354).send(LARGE)
+        server.clock.advance(3600)
+        client.expect(421)
+        assert server.reason() == "timeout"
+    assert store.steps[-1] == "abort"
+    assert store.stored == []
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -2,10 +2,11 @@
 
 import hmac
 import json
+import re
 import socket
 import ssl
 import threading
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
@@ -14,13 +15,28 @@ import h11
 import pytest
 import trustme
 
-from smtpcore import Config
+from smtpcore import Config, Path, Rcpt
+from smtpcore_adapters.stores import Envelope
 from smtpcore_adapters.stores.webhook import Webhook
-from tests.adapters.fakes import CONFIG, DATA, EHLO, ENVELOPE, MAIL, RCPT, SILENCE, Early, FakeStream, Step, accepting
+from tests.adapters.fakes import (
+    CONFIG,
+    DATA,
+    EHLO,
+    ENVELOPE,
+    MAIL,
+    RCPT,
+    SILENCE,
+    Early,
+    FakeStream,
+    Step,
+    accepting,
+    step,
+)
 from tests.adapters.harness import running
 from tests.adapters.playbook import SessionPlaybook, session
 
 from .endpoint import parts_of, running_endpoint, scripted
+from .test_envelope import MINIMAL
 from .tried import without_fields
 
 URL = "http://127.0.0.1:8080/mail?box=in"
@@ -84,12 +100,34 @@ def test_message_is_the_body_of_the_request_and_the_envelope_is_a_header_field()
     assert trailers == {}
     assert (headers["host"], headers["content-type"]) == ("127.0.0.1:8080", "message/rfc822")
     assert headers["authorization"] == "Bearer letmein"
-    assert headers["idempotency-key"] == envelope["key"]
+    assert re.fullmatch("[0-9a-f]{32}", headers["idempotency-key"])
     assert envelope["sender"] == {"address": "a@c.example", "parameters": {}}
     assert envelope["recipients"] == [{"address": "u@s.example", "parameters": {}}]
     assert "received" not in envelope
     assert "trailer" not in headers
     assert hook.stream.close_timeouts
+
+
+def test_idempotency_key_is_that_of_a_message_and_its_recipients() -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield BODY
+
+    def key(envelope: Envelope) -> str:
+        stream = FakeStream()
+        runtime = session(accepting()).send(EHLO)
+        runtime.stream.opened_streams.append(stream)
+        step(Webhook(URL).handler.deliver(envelope, body(), runtime.session))
+        found = re.search(rb"Idempotency-Key: (\w+)", stream.output)
+        assert found
+        return found[1].decode()
+
+    one, other = Rcpt(Path("a@s.example")), Rcpt(Path("b@s.example"))
+    envelope = replace(MINIMAL, recipients=(one, other))
+    keys = [
+        key(each) for each in (envelope, envelope, replace(envelope, recipients=(one,)), replace(envelope, key="x"))
+    ]
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3
 
 
 def test_form_has_the_envelope_the_message_and_the_signature() -> None:
