@@ -15,7 +15,7 @@ from .client._options import ConnectOptions
 from .client._results import SendResult
 from .client._sending import OneCallOptions, send_over
 from .client._sources import Body
-from .server._acceptor import OnReady, Server
+from .server._acceptor import OnReady, OnStop, Server
 from .server._app import App
 from .server._background import RunningServer, run_until_stopped
 from .server._config import Options
@@ -75,6 +75,7 @@ class Adapter:
         port: int = 0,
         *,
         on_ready: OnReady = None,
+        on_stop: OnStop = None,
         handle_signals: bool = False,
         **options: Unpack[Options],
     ) -> None:
@@ -86,13 +87,17 @@ class Adapter:
             app: The handlers.
             port: The TCP port to listen on. With 0, the default, the system picks a free port.
             on_ready: Called with the address of the server once the server listens there.
+            on_stop: Called at the first signal. Returns the seconds for which the server still accepts connections, so
+                that a load balancer can learn that the server stops; a further signal ends this time.
             handle_signals: Whether SIGINT and SIGTERM end the server; only the main thread can handle signals.
             **options: `host`, `grace`, `tls`, `listeners` and the other options in `smtpcore_adapters.Options`.
 
         Raises:
             OSError: The server cannot listen on an address, for example because the port is in use.
         """
-        await serve_on(self._framework, app, port, on_ready=on_ready, handle_signals=handle_signals, **options)
+        await serve_on(
+            self._framework, app, port, on_ready=on_ready, on_stop=on_stop, handle_signals=handle_signals, **options
+        )
 
     async def open_stream(self, host: str, port: int, timeout: float, **how: Unpack[HowToConnect]) -> Stream:
         """Connect to a server, and return the byte stream.

@@ -10,7 +10,7 @@ import anyio.to_thread
 
 from ._adapter import Adapter, documented_as
 from .client import _pool
-from .server._acceptor import OnReady
+from .server._acceptor import OnReady, OnStop
 from .server._app import App
 from .server._config import Options
 from .streams._framework import Framework
@@ -72,7 +72,14 @@ class Pool(_pool.Pool):
 
 @documented_as(Adapter.serve, without="handle_signals")
 def run(
-    app: App[Any], port: int = 0, *, backend: Backend = "asyncio", on_ready: OnReady = None, **options: Unpack[Options]
+    app: App[Any],
+    port: int = 0,
+    *,
+    backend: Backend = "asyncio",
+    on_ready: OnReady = None,
+    on_stop: OnStop = None,
+    **options: Unpack[Options],
 ) -> None:
     """Serve in a new event loop until SIGINT or SIGTERM; `backend` is "asyncio" or "trio"."""
-    anyio.run(partial(serve, app, port, on_ready=on_ready, handle_signals=True, **options), backend=backend)
+    main = partial(serve, app, port, on_ready=on_ready, on_stop=on_stop, handle_signals=True, **options)
+    anyio.run(main, backend=backend)

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any, Unpack
 
@@ -15,7 +15,7 @@ from .client._options import ConnectOptions
 from .client._results import SendResult
 from .client._sending import OneCallOptions, send_over
 from .client._sources import Body
-from .server._acceptor import Acceptor, OnReady, Server, announce
+from .server._acceptor import Acceptor, OnReady, OnStop, Server, announce, seconds_to_drain
 from .server._app import App
 from .server._asyncio import Accepting, calling_on_signals, finish
 from .server._background import BackgroundThread, RunningServer
@@ -75,14 +75,24 @@ async def serving(app: App[Any], port: int = 0, **options: Unpack[Options]) -> A
 
 @documented_as(Adapter.serve)
 async def serve(
-    app: App[Any], port: int = 0, *, on_ready: OnReady = None, handle_signals: bool = False, **options: Unpack[Options]
+    app: App[Any],
+    port: int = 0,
+    *,
+    on_ready: OnReady = None,
+    on_stop: OnStop = None,
+    handle_signals: bool = False,
+    **options: Unpack[Options],
 ) -> None:
     """Serve on asyncio until cancelled or, with `handle_signals`, until SIGINT or SIGTERM."""
     async with serving(app, port, **options) as server:
-        stop = asyncio.Event()
-        with calling_on_signals(stop.set) if handle_signals else nullcontext():
+        signalled = asyncio.Event()
+        with calling_on_signals(signalled.set) if handle_signals else nullcontext():
             announce(server, on_ready)
-            await stop.wait()
+            await signalled.wait()
+            signalled.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds_to_drain(on_stop)):
+                    await signalled.wait()
 
 
 @documented_as(Adapter.serve, without="handle_signals")
@@ -91,12 +101,13 @@ def run(
     port: int = 0,
     *,
     on_ready: OnReady = None,
+    on_stop: OnStop = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
     **options: Unpack[Options],
 ) -> None:
     """Serve until SIGINT or SIGTERM, in a new event loop of `loop_factory`, for example uvloop.new_event_loop."""
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(serve(app, port, on_ready=on_ready, handle_signals=True, **options))
+        runner.run(serve(app, port, on_ready=on_ready, on_stop=on_stop, handle_signals=True, **options))
 
 
 @documented_as(Adapter.start, without="tasks")

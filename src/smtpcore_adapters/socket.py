@@ -4,11 +4,13 @@
 # The coroutines of that stream block instead of being suspended, so that a single step runs the whole session.
 
 import errno
+import math
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any, Unpack, cast
 
 from ._adapter import Adapter, documented_as
@@ -20,7 +22,7 @@ from .client._options import ConnectOptions
 from .client._results import SendResult
 from .client._sending import OneCallOptions, send_over
 from .client._sources import Body
-from .server._acceptor import Acceptor, OnReady, Server, announce, pause_after_accept_error
+from .server._acceptor import Acceptor, OnReady, OnStop, Server, announce, pause_after_accept_error, seconds_to_drain
 from .server._app import App
 from .server._config import Options
 from .server._listeners import Listener, accept_from, addresses_of, listening
@@ -67,31 +69,54 @@ def _serving(app: App[Any], port: int, on_exit: Callable[[], object], **options:
             stack.close()  # new connections are refused from here on
             acceptor.drain()
             sessions.finish(acceptor.grace)
-            if acceptor.exit:
-                raise acceptor.exit
+            failure = acceptor.exit
+            if failure:
+                raise failure
 
 
 @documented_as(Adapter.serve)
 def serve(
-    app: App[Any], port: int = 0, *, on_ready: OnReady = None, handle_signals: bool = False, **options: Unpack[Options]
+    app: App[Any],
+    port: int = 0,
+    *,
+    on_ready: OnReady = None,
+    on_stop: OnStop = None,
+    handle_signals: bool = False,
+    **options: Unpack[Options],
 ) -> None:
     """Serve in threads until SIGINT or SIGTERM, or without `handle_signals` until a KeyboardInterrupt."""
     with ExitStack() as stack:
         stop = stack.enter_context(Wakeup())
-        server = stack.enter_context(_serving(app, port, stop.set, **options))
+        exited = threading.Event()
+
+        def exit_at_once() -> None:
+            exited.set()
+            stop.set()
+
+        server = stack.enter_context(_serving(app, port, exit_at_once, **options))
         if handle_signals:
             stack.enter_context(handling_signals(stop.set))
 
         announce(server, on_ready)
-        while not stop.is_set:
-            # Handlers run in this thread only, but a signal that arrives in another thread does not end this wait.
-            stop.wait(_SIGNAL_DELAY)
+        _wait_for(stop)
+        if not exited.is_set():
+            stop.clear()
+            _wait_for(stop, seconds_to_drain(on_stop))
+
+
+def _wait_for(stop: Wakeup, seconds: float = math.inf) -> None:
+    end = time.monotonic() + seconds
+    while not stop.is_set and (left := end - time.monotonic()) > 0:
+        # Handlers run in this thread only, but a signal that arrives in another thread does not end this wait.
+        stop.wait(min(left, _SIGNAL_DELAY))
 
 
 @documented_as(Adapter.serve, without="handle_signals")
-def run(app: App[Any], port: int = 0, *, on_ready: OnReady = None, **options: Unpack[Options]) -> None:
+def run(
+    app: App[Any], port: int = 0, *, on_ready: OnReady = None, on_stop: OnStop = None, **options: Unpack[Options]
+) -> None:
     """Serve in threads until SIGINT or SIGTERM."""
-    serve(app, port, on_ready=on_ready, handle_signals=True, **options)
+    serve(app, port, on_ready=on_ready, on_stop=on_stop, handle_signals=True, **options)
 
 
 @documented_as(Adapter.open_stream)
@@ -107,11 +132,8 @@ async def open_stream(host: str, port: int, timeout: float, **how: Unpack[HowToC
 @documented_as(Adapter.connect)
 def connect(host: str, port: int, **options: Unpack[ConnectOptions]) -> Iterator[BlockingClient]:
     """Connect to a server for a `with` block, which gets the `BlockingClient` that sends mail."""
-    client = BlockingClient(complete(open_client(open_stream, host, port, **options)), complete)
-    try:
+    with closing(BlockingClient(complete(open_client(open_stream, host, port, **options)), complete)) as client:
         yield client
-    finally:
-        client.close()
 
 
 @documented_as(Adapter.send)

@@ -7,7 +7,7 @@ import trio
 
 from ._adapter import Adapter, documented_as
 from .client import _pool
-from .server._acceptor import OnReady
+from .server._acceptor import OnReady, OnStop
 from .server._app import App
 from .server._config import Options
 from .streams._framework import Framework
@@ -53,6 +53,8 @@ class Pool(_pool.Pool):
 
 
 @documented_as(Adapter.serve, without="handle_signals")
-def run(app: App[Any], port: int = 0, *, on_ready: OnReady = None, **options: Unpack[Options]) -> None:
+def run(
+    app: App[Any], port: int = 0, *, on_ready: OnReady = None, on_stop: OnStop = None, **options: Unpack[Options]
+) -> None:
     """Serve in a new event loop of trio until SIGINT or SIGTERM."""
-    trio.run(partial(serve, app, port, on_ready=on_ready, handle_signals=True, **options))
+    trio.run(partial(serve, app, port, on_ready=on_ready, on_stop=on_stop, handle_signals=True, **options))

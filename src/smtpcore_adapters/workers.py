@@ -87,6 +87,8 @@ def supervise(
     readers: Sequence[Callable[[Callable[[], None]], None]] = (),
     on_death: Callable[[int], None] = lambda pid: None,
     on_stop: Callable[[], None] = lambda: None,
+    drain_delay: float = 0.0,
+    on_drain: Callable[[], None] = lambda: None,
     reloading: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
     """Open `places`, and call `run` in each worker with `listeners`, `on_ready` and `counts`.
@@ -114,6 +116,8 @@ def supervise(
             on_ready=partial(on_ready, [_address_at(each) for each in listeners]),
             on_death=note_death,
             on_stop=listening.close,
+            drain_delay=drain_delay,
+            on_drain=on_drain,
             reloading=reloading,
         ).run()
 

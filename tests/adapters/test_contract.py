@@ -1511,6 +1511,40 @@ def test_signal_handlers_are_restored_after_run(number: signal.Signals, backend:
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+@pytest.mark.usefixtures("sigint_of_python")
+def test_server_accepts_connections_after_a_signal_until_a_further_signal(backend: str) -> None:
+    names: dict[str, Any] = {}
+    exec(MORE.get(backend, "options = {}"), names)
+    called = threading.Event()
+
+    def on_stop() -> float:
+        called.set()
+        return 2 * TIMEOUT
+
+    def visit(address: Address) -> list[bytes]:
+        with Client(address) as first:
+            first.expect(220)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert called.wait(TIMEOUT)
+            with Client(address) as second:
+                second.expect(220).send(b"NOOP\r\n").expect(250)
+                first.send(b"NOOP\r\n").expect(250)
+                os.kill(os.getpid(), signal.SIGTERM)
+                return [first.rest(), second.rest()]
+
+    visits: list[Any] = []
+    with ThreadPoolExecutor(1) as pool:
+        module_of(backend).run(
+            App(),
+            0,
+            config=CONFIG,
+            on_ready=lambda address: visits.append(pool.submit(visit, address)),
+            on_stop=on_stop,
+            **names["options"],
+        )
+    assert [rest[:10] for rest in visits[0].result(TIMEOUT)] == [b"421 4.3.2 "] * 2
+
+
 # Accepting
 
 

@@ -17,7 +17,7 @@ from ..server._limits import Limits
 from ..server._listeners import Listener, addresses_of, listening
 from ..streams._stream import Address
 from ..workers import supervise
-from ._health import Readiness
+from ._health import Readiness, State
 from ._privileges import Account
 from ._systemd import NO_SYSTEMD, Notifier, WatchedSocket
 
@@ -39,6 +39,7 @@ def run_alone(
     account: Account | None = None,
     on_open: Callable[[], None] = lambda: None,
     notifier: Notifier = NO_SYSTEMD,
+    drain_delay: float = 0.0,
     quiet: bool = False,
 ) -> None:
     """Run the server, and the metrics in a thread, until SIGINT or SIGTERM. Raise `OSError` if listening fails.
@@ -61,7 +62,12 @@ def run_alone(
         if account:
             account.become()
         announce = partial(_announce, readiness, notifier, _address_of(metrics), addresses, quiet=quiet)
-        run(listeners=bound, on_ready=lambda address: announce())
+
+        def drain() -> float:
+            _note_drain(readiness, notifier)
+            return drain_delay
+
+        run(listeners=bound, on_ready=lambda address: announce(), on_stop=drain)
 
 
 def run_workers(
@@ -75,6 +81,7 @@ def run_workers(
     account: Account | None = None,
     on_open: Callable[[], None] = lambda: None,
     notifier: Notifier = NO_SYSTEMD,
+    drain_delay: float = 0.0,
     quiet: bool = False,
 ) -> None:
     """Run `count` worker processes until SIGINT or SIGTERM; one more process serves the metrics of all workers.
@@ -85,11 +92,10 @@ def run_workers(
     if not hasattr(os, "fork"):
         raise click.UsageError("--workers needs a system that can fork, such as Linux or macOS")
 
+    readiness = Readiness()
     with TemporaryDirectory(prefix="smtpcore-") as directory, ExitStack() as stack:
         if metrics_at:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory  # prometheus_client reads this variable on import
-
-        readiness = Readiness()
         metrics = _metrics(app, metrics_at, stack, readiness)
 
         def become_account() -> None:
@@ -99,7 +105,7 @@ def run_workers(
                 account.become()
 
         supervise(
-            run,
+            partial(run, on_stop=lambda: drain_delay if readiness.state is State.DRAINING else 0.0),
             places,
             count,
             limits,
@@ -111,6 +117,8 @@ def run_workers(
             readers=[partial(_work_for_metrics, metrics)] if metrics else [],
             on_death=_forget_process if metrics else lambda pid: None,
             on_stop=partial(_note_stop, readiness, notifier),
+            drain_delay=drain_delay,
+            on_drain=partial(_note_drain, readiness, notifier),
         )
 
 
@@ -122,7 +130,7 @@ def _announce(
     *,
     quiet: bool = False,
 ) -> None:
-    readiness.set(True)
+    readiness.set(State.READY)
     notifier.report_ready()
     if quiet:
         return
@@ -133,7 +141,12 @@ def _announce(
 
 
 def _note_stop(readiness: Readiness, notifier: Notifier) -> None:
-    readiness.set(False)
+    readiness.set(State.NOT_READY)
+    notifier.report_stopping()
+
+
+def _note_drain(readiness: Readiness, notifier: Notifier) -> None:
+    readiness.set(State.DRAINING)
     notifier.report_stopping()
 
 

@@ -24,6 +24,7 @@ from ..server._limits import Limits, Timeouts
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Count = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0, description="a number of seconds, more than 0")]
+Delay = Annotated[float, Meta(ge=0, description="a number of seconds, at least 0")]
 Mode = Annotated[str, Meta(pattern="^0?[0-7]{3}$", description="a mode: use octal digits such as 660")]
 Names = dict[str, list[str]]
 _TEXTS = list[str]
@@ -152,6 +153,9 @@ class _Process:
     """Port for Prometheus metrics; 0 selects a free port. By default no metrics."""
     metrics_host: str = "127.0.0.1"
     """Address for the metrics, such as 0.0.0.0 in a container; anyone who reaches this address can read them."""
+    drain_delay: Delay = 0.0
+    """Seconds for which the server still accepts connections after SIGTERM, while /ready at the port of the metrics is
+    503 already, so that a load balancer sends no more connections; a further SIGTERM ends this time."""
     log_json: bool = False
     """Log to standard error, one JSON object per line."""
     log_level: Literal["debug", "info", "warning", "error"] | None = None

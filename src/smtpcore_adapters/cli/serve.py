@@ -63,6 +63,7 @@ def serve(**options: Any) -> None:
 
     listeners = [each.listener for each in plan.listeners]
     how: dict[str, Any] = {"account": plan.account, "notifier": notifier, "quiet": server["quiet"]}
+    how["drain_delay"] = server["drain_delay"]
     if server["metrics_port"] is not None:
         how["metrics_at"] = Address(server["metrics_host"], server["metrics_port"])
     if plan.is_parsing_as_root:

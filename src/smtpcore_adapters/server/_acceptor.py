@@ -45,6 +45,15 @@ OnReady: TypeAlias = Callable[[Address], None] | None
 """A function to call with the first address of a server once the server listens; None for no call."""
 
 
+OnStop: TypeAlias = Callable[[], float] | None
+"""A function to call at a signal to stop, which returns the seconds for which the server still accepts connections."""
+
+
+def seconds_to_drain(on_stop: OnStop) -> float:
+    """Call `on_stop`, if given, and return the seconds for which the server still accepts connections."""
+    return on_stop() if on_stop else 0.0
+
+
 def announce(server: Server, on_ready: OnReady) -> None:
     """Call `on_ready`, if given, with the first address of the server."""
     if on_ready:

@@ -9,7 +9,7 @@ from typing import Any, Unpack
 from ..streams._framework import Framework
 from ..streams._polled import PolledStream, TimeoutQueue
 from ..streams._wakeup import LONGEST_WAIT
-from ._acceptor import Acceptor, OnReady, Server, announce, pause_after_accept_error
+from ._acceptor import Acceptor, OnReady, OnStop, Server, announce, pause_after_accept_error, seconds_to_drain
 from ._app import App
 from ._config import Options
 from ._listeners import Listener, accept_from, addresses_of, listening
@@ -73,6 +73,7 @@ async def serve_on(
     port: int = 0,
     *,
     on_ready: OnReady = None,
+    on_stop: OnStop = None,
     handle_signals: bool = False,
     **options: Unpack[Options],
 ) -> None:
@@ -86,6 +87,8 @@ async def serve_on(
             wait_for_signal = _receive_signals(framework, stack)
             announce(server, on_ready)
             await wait_for_signal()
+            with framework.cancel_scope(deadline=framework.current_time() + seconds_to_drain(on_stop)):
+                await wait_for_signal()
 
 
 def _receive_signals(framework: Framework, stack: ExitStack) -> Callable[[], Awaitable[object]]:
@@ -100,5 +103,6 @@ def _receive_signals(framework: Framework, stack: ExitStack) -> Callable[[], Awa
     async def wait() -> None:
         while not received:
             await framework.sleep(LONGEST_WAIT)  # a signal does not end the wait of such a loop
+        received.clear()
 
     return wait

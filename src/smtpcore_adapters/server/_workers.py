@@ -66,7 +66,10 @@ class Supervisor:
         on_ready: Called when every worker has been ready once, unless they are stopping already.
         on_death: Called with the number and the process id of each worker that has ended. The number is the place in
             `works`, and then in `readers`.
-        on_stop: Called before the workers are stopped.
+        on_stop: Called before the workers are stopped, or after `drain_delay`.
+        drain_delay: Seconds for which workers that were ready continue after a signal to stop; a further signal ends
+            this time. The workers get the signal at once, and wait by themselves.
+        on_drain: Called before the workers get the signal, if there is a `drain_delay`.
         reloading: Returns a context in which SIGHUP is passed on to the workers.
         clock: Returns the time in seconds.
     """
@@ -79,6 +82,8 @@ class Supervisor:
         on_ready: Callable[[], None] = lambda: None,
         on_death: Callable[[int, int], None] = lambda number, pid: None,
         on_stop: Callable[[], None] = lambda: None,
+        drain_delay: float = 0.0,
+        on_drain: Callable[[], None] = lambda: None,
         reloading: Callable[[], AbstractContextManager[None]] = nullcontext,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -86,11 +91,15 @@ class Supervisor:
         self._on_ready = on_ready
         self._on_death = on_death
         self._on_stop = on_stop
+        self._drain_delay = drain_delay
+        self._on_drain = on_drain
         self._reloading = reloading
         self._clock = clock
         self._starting = set(range(len(self._slots)))
         """Numbers of the slots whose process has not been ready yet."""
         self._stopping = False
+        self._stop_at: float | None = None
+        """The end of the delay after a signal to stop; None before and after the delay."""
         self._failed = False
 
     def run(self) -> None:
@@ -135,11 +144,15 @@ class Supervisor:
                 self._note_ready(set(ready.recv(64)))
 
         self._reap()
+        if self._stop_at is not None and self._clock() >= self._stop_at:
+            self._end_delay()
         if self._stopping:
             self._stop_readers()
 
     def _until_due(self) -> float | None:
         dues = [slot.due for slot in self._slots if not (self._stopping or slot.process)]
+        if self._stop_at is not None:
+            dues.append(self._stop_at)
         return max(0.0, min(dues) - self._clock()) if dues else None
 
     def _note_ready(self, numbers: set[int]) -> None:
@@ -152,6 +165,9 @@ class Supervisor:
         if number is signal.SIGHUP:
             with self._reloading():
                 self._send(signal.SIGHUP)
+        elif self._stop_at is not None:
+            self._end_delay()
+            self._send(signal.SIGTERM, to_readers=False)
         elif self._stopping:
             self._send(signal.SIGKILL)
         else:
@@ -159,8 +175,16 @@ class Supervisor:
 
     def _stop(self) -> None:
         self._stopping = True
-        self._on_stop()
+        if self._drain_delay and not self._starting:
+            self._on_drain()
+            self._stop_at = self._clock() + self._drain_delay
+        else:
+            self._on_stop()
         self._send(signal.SIGTERM, to_readers=False)
+
+    def _end_delay(self) -> None:
+        self._stop_at = None
+        self._on_stop()
 
     def _stop_readers(self) -> None:
         if all(slot.is_reader for slot in self._slots if slot.process):

@@ -280,6 +280,24 @@ def test_workers_on_a_system_without_fork_are_an_error(monkeypatch: pytest.Monke
         run_workers(lambda **options: None, [Listener()], 2, App(), limits=Limits())
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_server_reports_that_it_is_not_ready_before_it_stops_listening(tmp_path: Path, workers: str) -> None:
+    with running(tmp_path, "--metrics-port", "0", "--drain-delay", "100", "--workers", workers) as server:
+        assert server.process.stderr
+        url = server.process.stderr.readline().removeprefix("metrics at ").strip()
+        with connect(server) as client:
+            server.process.send_signal(signal.SIGTERM)
+            end = time.monotonic() + TIMEOUT
+            while readiness_at(url) == 200 and time.monotonic() < end:
+                time.sleep(0.001)
+            assert readiness_at(url) == 503
+            send(server)
+            assert client.noop()[0] == 250
+        # The second signal, which ends the delay, is that of the end of this block.
+    assert server.status == 0
+    assert len(server.messages()) == 1
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_server_becomes_its_account_when_it_listens_and_before_it_runs(
     count: int, monkeypatch: pytest.MonkeyPatch

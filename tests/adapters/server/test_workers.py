@@ -245,6 +245,62 @@ say("done")
         assert parent.process.wait(TIMEOUT) == 0
 
 
+DRAINING = """
+def drain(ready):
+    # As a server with `on_stop`: the first signal is noted, and the second ends the worker.
+    def end(number, frame):
+        say("end")
+        sys.exit()
+
+    def note(number, frame):
+        say("noted")
+        signal.signal(signal.SIGTERM, end)
+
+    signal.signal(signal.SIGTERM, note)
+    work(ready)
+
+calls = {"on_ready": lambda: say("ready"), "on_drain": lambda: say("drain"), "on_stop": lambda: say("stop")}
+Supervisor([drain], drain_delay=DELAY, **calls).run()
+say("done")
+"""
+
+
+def test_second_signal_ends_the_delay_of_the_workers() -> None:
+    with running(DRAINING.replace("DELAY", "60")) as parent:
+        assert [word for word, *_ in parent.lines(2)] == ["up", "ready"]
+        parent.process.terminate()
+        assert parent.lines(2) == [["drain"], ["noted"]]
+        parent.process.terminate()
+        assert parent.lines(3) == [["stop"], ["end"], ["done"]]
+        assert parent.process.wait(TIMEOUT) == 0
+
+
+def test_delay_ends_by_itself_and_the_next_signal_kills_the_workers() -> None:
+    with running(DRAINING.replace("DELAY", "0.01")) as parent:
+        assert [word for word, *_ in parent.lines(2)] == ["up", "ready"]
+        parent.process.terminate()
+        assert [word for (word,) in parent.lines(3)].index("drain") == 0
+        parent.process.terminate()
+        assert parent.words() == ["done"]
+        assert parent.process.wait(TIMEOUT) == 0
+
+
+def test_workers_that_are_not_ready_stop_without_a_delay() -> None:
+    program = """
+def start(ready):
+    say("up")
+    while True:
+        signal.pause()
+
+Supervisor([start], drain_delay=60, on_drain=lambda: say("drain"), on_stop=lambda: say("stop")).run()
+say("done")
+"""
+    with running(program) as parent:
+        assert parent.words() == ["up"]
+        parent.process.terminate()
+        assert parent.lines(2) == [["stop"], ["done"]]
+
+
 def test_sighup_is_passed_to_the_workers_and_ends_no_worker() -> None:
     program = """
 def reading(ready):
