@@ -42,7 +42,8 @@ def _expect_no_transaction(case: Case) -> None:
         raise Failed("the client sent MAIL after the refusal of EHLO")
 
 
-def _expect_hello_first(case: Case) -> None:
+def expect_hello_first(case: Case) -> None:
+    """Raise `Failed` if another command precedes EHLO or HELO."""
     for visit in case.visits:
         verbs = [line.verb for line in visit.lines if line.verb in _COMMANDS_AFTER_HELLO]
         if verbs and verbs[0] not in ("EHLO", "HELO"):
@@ -52,7 +53,8 @@ def _expect_hello_first(case: Case) -> None:
 _COMMANDS_AFTER_HELLO = ("EHLO", "HELO", "MAIL", "RCPT", "DATA", "STARTTLS", "AUTH")
 
 
-def _expect_hello_name(case: Case) -> None:
+def expect_hello_name(case: Case) -> None:
+    """Raise `Failed` if the name in EHLO or HELO is neither a domain nor an address literal."""
     for line in case.need("EHLO", "HELO"):
         name = line.text.partition(" ")[2].rstrip(" ")
         if not _match_hello_name(name):
@@ -74,19 +76,22 @@ def _expect_no_parameters(case: Case) -> None:
 # Commands
 
 
-def _expect_line_ends(case: Case) -> None:
+def expect_line_ends(case: Case) -> None:
+    """Raise `Failed` if a command has another CR or LF than its final CR LF."""
     for line in case.lines:
         if not line.octets.endswith(b"\r\n") or b"\r" in line.octets[:-2]:
             raise Failed(f"this command has another CR or LF than its final CR LF: {_shown(line)}")
 
 
-def _expect_paths(case: Case) -> None:
+def expect_paths(case: Case) -> None:
+    """Raise `Failed` if MAIL or RCPT is malformed."""
     for line in case.need("MAIL", "RCPT"):
         if not _match_path(line.text):
             raise Failed(f"this command is malformed: {line.text}")
 
 
-def _expect_command_length(case: Case) -> None:
+def expect_command_length(case: Case) -> None:
+    """Raise `Failed` if a command is longer than RFC 5321 4.5.3.1.4 permits."""
     for line in case.lines:
         if len(line.octets) > _MAX_COMMAND_LINE and line.verb in ("EHLO", "HELO", "RCPT"):
             raise Failed(f"a command line has {len(line.octets)} octets: {line.verb}")
@@ -98,12 +103,12 @@ def _shown(line: Line) -> str:
 
 # Pipelining
 
-_COMMANDS = ("EHLO", "HELO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "VRFY", "QUIT")
+COMMANDS = ("EHLO", "HELO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "VRFY", "QUIT")
 
 
 def _early(case: Case, *after: str) -> list[Line]:
     # Lines that are no commands are the rest of a body that ended too early.
-    return [line for line in case.lines if line.is_early and line.after in after and line.verb in _COMMANDS]
+    return [line for line in case.lines if line.is_early and line.after in after and line.verb in COMMANDS]
 
 
 def _expect_lock_step(case: Case) -> None:
@@ -129,7 +134,9 @@ def _expect_end_of_group(case: Case) -> None:
 # Replies
 
 
-def _endless(first: bytes, piece: bytes) -> Callable[[Visit], None]:
+def endless(first: bytes, piece: bytes) -> Callable[[Visit], None]:
+    """Return an answer that repeats `piece` after `first`, up to the limit of the check."""
+
     def answer(visit: Visit) -> None:
         visit.reply(first)
         sent = 0
@@ -142,7 +149,8 @@ def _endless(first: bytes, piece: bytes) -> Callable[[Visit], None]:
     return answer
 
 
-def _expect_bound(case: Case) -> None:
+def expect_bound(case: Case) -> None:
+    """Raise `Failed` if the client read an endless reply up to the limit of the check."""
     if any(visit.was_read_without_end for visit in case.visits):
         raise Failed(f"the client read more than {_MOST_TO_READ} octets of one reply")
 
@@ -166,7 +174,8 @@ def _expect_quit(case: Case) -> None:
             raise Failed(f"the session ended without QUIT: {visit.ended}")
 
 
-def _expect_nothing_after_quit(case: Case) -> None:
+def expect_nothing_after_quit(case: Case) -> None:
+    """Raise `Failed` if octets follow QUIT."""
     case.need("QUIT")
     for visit in case.visits:
         if visit.lines and visit.lines[-1].verb == "QUIT" and visit.rest:
@@ -237,7 +246,7 @@ CONNECTIONS: tuple[ClientCheck, ...] = (
         "RFC 5321 4.1.1.1",
         "EHLO or HELO as the first command",
         Script(),
-        _expect_hello_first,
+        expect_hello_first,
     ),
     client_check(
         "hello-name",
@@ -245,7 +254,7 @@ CONNECTIONS: tuple[ClientCheck, ...] = (
         "RFC 5321 4.1.1.1",
         "a domain such as client.example, or an address literal such as [192.0.2.1]",
         Script(),
-        _expect_hello_name,
+        expect_hello_name,
     ),
     client_check(
         "hello-fallback",
@@ -298,7 +307,7 @@ CONNECTIONS: tuple[ClientCheck, ...] = (
         "RFC 5321 2.3.8",
         "CR LF at the end of each command",
         Script(),
-        _expect_line_ends,
+        expect_line_ends,
     ),
     client_check(
         "command-path",
@@ -306,7 +315,7 @@ CONNECTIONS: tuple[ClientCheck, ...] = (
         "RFC 5321 3.3",
         "MAIL FROM:<...> and RCPT TO:<...>",
         Script(),
-        _expect_paths,
+        expect_paths,
     ),
     client_check(
         "command-length",
@@ -314,7 +323,7 @@ CONNECTIONS: tuple[ClientCheck, ...] = (
         "RFC 5321 4.5.3.1.4",
         "at most 512 octets in EHLO and RCPT",
         Script(),
-        _expect_command_length,
+        expect_command_length,
     ),
     client_check(
         "pipelining-not-offered",
@@ -387,8 +396,8 @@ CONNECTIONS: tuple[ClientCheck, ...] = (
         "A reply with endless lines is not read forever",
         "RFC 5321 4.5.3.2",
         f"the client leaves before it has read {_MOST_TO_READ} octets",
-        Script(answers={"EHLO": _endless(b"250-check.example\r\n", b"250-XENDLESS\r\n" * 4096)}),
-        _expect_bound,
+        Script(answers={"EHLO": endless(b"250-check.example\r\n", b"250-XENDLESS\r\n" * 4096)}),
+        expect_bound,
         severity=_WARNING,
     ),
     client_check(
@@ -396,8 +405,8 @@ CONNECTIONS: tuple[ClientCheck, ...] = (
         "A reply with an endless line is not read forever",
         "RFC 5321 4.5.3.1.5",
         f"the client leaves before it has read {_MOST_TO_READ} octets",
-        Script(answers={"EHLO": _endless(b"250-check.example ", b"x" * 57_344)}),
-        _expect_bound,
+        Script(answers={"EHLO": endless(b"250-check.example ", b"x" * 57_344)}),
+        expect_bound,
         severity=_WARNING,
     ),
     client_check(
@@ -439,6 +448,6 @@ CONNECTIONS: tuple[ClientCheck, ...] = (
         "RFC 5321 4.1.1.10",
         "no octets after QUIT",
         Script(),
-        _expect_nothing_after_quit,
+        expect_nothing_after_quit,
     ),
 )

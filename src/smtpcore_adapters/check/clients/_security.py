@@ -8,7 +8,8 @@ _SECURITY = Severity.SECURITY
 _PLAINTEXT_SECRETS = ("PLAIN", "LOGIN")
 
 
-def _expect_nothing_in_plaintext(case: Case) -> None:
+def expect_nothing_in_plaintext(case: Case) -> None:
+    """Raise `Failed` if the client logs in or sends a message without TLS."""
     case.need("EHLO")
     verbs = [line.verb for line in case.of("AUTH", "MAIL") if not line.is_secure]
     if verbs:
@@ -39,7 +40,8 @@ def _inject(visit: Visit) -> None:
     visit.start_tls()
 
 
-def _expect_new_hello(case: Case) -> None:
+def expect_new_hello(case: Case) -> None:
+    """Raise `Failed` if the first command under TLS is not EHLO."""
     _need_tls(case)
     for line in case.lines:
         if line.is_secure and line.after == "STARTTLS" and line.verb not in ("EHLO", "HELO", "QUIT"):
@@ -57,7 +59,8 @@ def _expect_extensions_forgotten(case: Case) -> None:
             raise Failed(f"the client used an extension that was offered only in plaintext: {line.text}")
 
 
-def _expect_nothing_with_certificate(case: Case) -> None:
+def expect_nothing_with_certificate(case: Case) -> None:
+    """Raise `Failed` if the client sends a command under TLS."""
     lines = [line for line in case.lines if line.is_secure]
     if lines:
         raise Failed(f"the client accepted the certificate, and sent {lines[0].verb}")
@@ -104,7 +107,7 @@ SECURITY: tuple[ClientCheck, ...] = (
         "RFC 3207 6",
         "neither AUTH nor MAIL; the client reports a failure",
         Script(starttls="never", offers_auth_in_plaintext=True),
-        _expect_nothing_in_plaintext,
+        expect_nothing_in_plaintext,
         severity=_SECURITY,
         needs=("starttls",),
     ),
@@ -114,7 +117,7 @@ SECURITY: tuple[ClientCheck, ...] = (
         "RFC 3207 6",
         "neither AUTH nor MAIL; the client reports a failure",
         Script(answers={"STARTTLS": b"454 4.7.0 TLS is not available\r\n"}, offers_auth_in_plaintext=True),
-        _expect_nothing_in_plaintext,
+        expect_nothing_in_plaintext,
         severity=_SECURITY,
         needs=("starttls",),
     ),
@@ -124,7 +127,7 @@ SECURITY: tuple[ClientCheck, ...] = (
         "RFC 3207 6",
         "neither AUTH nor MAIL; the client reports a failure",
         Script(answers={"EHLO": b"502 5.5.1 What is EHLO?\r\n"}),
-        _expect_nothing_in_plaintext,
+        expect_nothing_in_plaintext,
         severity=_SECURITY,
         needs=("starttls",),
     ),
@@ -144,7 +147,7 @@ SECURITY: tuple[ClientCheck, ...] = (
         "RFC 3207 4.2",
         "EHLO after the handshake",
         Script(starttls="always"),
-        _expect_new_hello,
+        expect_new_hello,
         severity=Severity.WARNING,
         needs=("none", "starttls"),
     ),
@@ -163,7 +166,7 @@ SECURITY: tuple[ClientCheck, ...] = (
         "RFC 8314 5.3",
         "no command under TLS; the client reports a failure",
         Script(certificate="unknown authority"),
-        _expect_nothing_with_certificate,
+        expect_nothing_with_certificate,
         severity=_SECURITY,
         needs=("starttls", "implicit"),
     ),
@@ -173,7 +176,7 @@ SECURITY: tuple[ClientCheck, ...] = (
         "RFC 8314 5.3",
         "no command under TLS; the client reports a failure",
         Script(certificate="wrong name"),
-        _expect_nothing_with_certificate,
+        expect_nothing_with_certificate,
         severity=_SECURITY,
         needs=("starttls", "implicit"),
     ),

@@ -185,6 +185,7 @@ class Visit:
         self._early = 0  # octets of the input that arrived before the last reply was sent
         self._after = "GREETING"
         self._recipients = self._code = 0
+        self._has_sender = False
         self._is_counted = True  # the message whose end is being answered is in `accepted`
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -221,13 +222,14 @@ class Visit:
             case "MAIL":
                 self._recipients = 0
                 self._answer(verb, b"250 2.1.0 OK\r\n")
+                self._has_sender = self._code // 100 == 2
             case "RCPT":
-                self._answer(verb, b"250 2.1.5 OK\r\n")
+                self._answer(verb, b"250 2.1.5 OK\r\n" if self._has_sender else b"503 5.5.1 MAIL first\r\n")
                 self._recipients += self._code // 100 == 2
             case "BDAT" if self._offers_chunking:
                 self._read_chunk(line)
             case "RSET":
-                self._recipients = 0
+                self._recipients, self._has_sender = 0, False
                 self._chunks.clear()
                 self._answer(verb, b"250 2.0.0 OK\r\n")
             case "DATA":
@@ -263,7 +265,7 @@ class Visit:
 
     @property
     def _offers_chunking(self) -> bool:
-        return any(offer.split()[:1] == ["CHUNKING"] for offer in self._offers)
+        return any(offer.upper().split()[:1] == ["CHUNKING"] for offer in self._offers)
 
     def hello(self) -> bytes:
         """Return the ordinary reply to EHLO."""
@@ -321,7 +323,8 @@ class Visit:
     def _end_body(self) -> None:
         """Answer the end of a body: once, or once for each recipient in LMTP (RFC 2033 4.2)."""
         self._after, self._is_counted = "END", False
-        replies, self._recipients = self._recipients if self._lmtp else 1, 0
+        replies = self._recipients if self._lmtp else 1
+        self._recipients, self._has_sender = 0, False
         for _ in range(replies):
             self._answer("END", b"250 2.0.0 Accepted\r\n")
 

@@ -58,7 +58,9 @@ class Correct:
         if self.lmtp:
             if self.ask(b"LHLO c.example") // 100 != 2:
                 self.leave()
-        elif self.ask(b"EHLO c.example") // 100 == 5 and self.ask(b"HELO c.example") != 250:
+        elif (code := self.ask(b"EHLO c.example")) // 100 == 4 or (
+            code // 100 == 5 and self.ask(b"HELO c.example") != 250
+        ):
             self.leave()
 
     def starttls(self) -> None:
@@ -149,7 +151,10 @@ class Correct:
             self.lines.append(self.line())
             if len(self.lines) * 16 > self.max_reply:
                 raise ClientError("endless reply")
-        return int(self.lines[-1][:3])
+        code = self.lines[-1][:3]
+        if not code.isdecimal() or {line[:3] for line in self.lines} != {code}:
+            raise ClientError("malformed reply")
+        return int(code)
 
     def line(self) -> str:
         while b"\n" not in self.input:
@@ -157,7 +162,7 @@ class Correct:
                 raise ClientError("endless line")
             self.receive()
         line, _, self.input = self.input.partition(b"\n")
-        return line.decode().rstrip("\r")
+        return line.decode("latin-1").rstrip("\r")
 
     def receive(self) -> None:
         data = self.socket.recv(65_536)
