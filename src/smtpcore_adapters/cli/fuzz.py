@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from ._fuzz_clients import fuzz_clients
+from ._fuzz_reports import Progress, indented, print_end, print_findings, report_as_json, save_findings, saved
 from ._password import HELP
 from ._target import address_of, target_of
 
@@ -33,13 +34,21 @@ _NEEDS = "fuzz needs the package hypothesis: pip install 'smtpcore[testing]'"
 @click.argument("other", metavar="[OTHER[:PORT]]", default="")
 @click.option("--to", "recipients", metavar="ADDRESS", multiple=True, help="Recipient. Required. Repeatable.")
 @click.option("--from", "sender", metavar="ADDRESS", default="a@c.example", show_default=True, help="Sender.")
-@click.option("--mine", is_flag=True, help="Confirm that a server on another machine is yours.")
-@click.option("--tls", type=click.Choice(["none", "starttls", "implicit"]), default="none", show_default=True)
+@click.option(
+    "--mine", is_flag=True, help="Confirm that a server on another machine is yours, or all clients of --listen."
+)
+@click.option(
+    "--tls",
+    type=click.Choice(["none", "starttls", "implicit"]),
+    default="none",
+    show_default=True,
+    help="Use of TLS; with --listen, the TLS that the client requires.",
+)
 @click.option("--insecure", is_flag=True, help="Accept any certificate of the server.")
 @click.option("--auth", metavar="USER", help=f"User to log in as, with AUTH PLAIN first. {HELP}")
 @click.option("--allow-plaintext-auth", is_flag=True, help="Log in also without TLS, which exposes the password.")
 @click.option("--proxy", type=click.Choice(["v1", "v2"]), help="Begin each connection with a PROXY header.")
-@click.option("--lmtp", is_flag=True, help="Speak LMTP instead of SMTP.")
+@click.option("--lmtp", is_flag=True, help="Speak LMTP instead of SMTP; with --listen, the clients do.")
 @click.option("--helo", metavar="NAME", default="", help="Name in EHLO.  [default: c.example]")
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True, metavar="SECONDS")
 @click.option("--seconds", type=click.FloatRange(0), default=60.0, show_default=True, help="Duration of the run.")
@@ -75,20 +84,37 @@ _NEEDS = "fuzz needs the package hypothesis: pip install 'smtpcore[testing]'"
     metavar="SECONDS",
     help="Maximum time until an accepted message is delivered.",
 )
+@click.option("--listen", "listens", is_flag=True, help="Fuzz clients: listen on HOST:PORT, by default a free port.")
+@click.option(
+    "--run",
+    metavar="COMMAND",
+    default="",
+    help="With --listen, run this client for each behaviour; {host}, {port} and {ca} (a file) are replaced.",
+)
 @click.option("--start", metavar="COMMAND", help="Command that starts the server, also again after it died.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def fuzz(**options: Any) -> int:
-    """Play generated sessions against a server, and report the rules that it breaks.
+    """Play generated sessions against a server, and report the rules that it breaks; with --listen, a client.
 
     Fuzz only your own server: the sessions send many malformed lines and messages. With OTHER, play the same sessions
     at both servers and report how they differ. The default PORT is 25.
 
-    Exit status: 0 without findings, 1 with findings, 2 if the server cannot be fuzzed. Warnings are not findings.
+    With --listen, each connection gets another behaviour of a server. With --run, the command is started once for each
+    behaviour, and its exit status is judged, too.
+
+    Exit status: 0 without findings, 1 with findings, 2 if the server or client cannot be fuzzed. Warnings are not
+    findings.
     """
     if find_spec("hypothesis") is None:
         raise click.UsageError(_NEEDS)
 
     from ..testing.fuzz import CannotFuzz, Unreadable
+
+    if options["listens"]:
+        _refuse_options_of_servers(options)
+        return fuzz_clients(*address_of(options["server"] or "127.0.0.1", port="0"), options)
+    if options["run"]:
+        raise click.UsageError("--run needs --listen")
 
     target = target_of({**options, "recipient": next(iter(options["recipients"]), "")})
     _check_owner(target.host, is_mine=options["mine"])
@@ -102,6 +128,27 @@ def fuzz(**options: Any) -> int:
             return _run(options, target, restart)
     except (CannotFuzz, Unreadable, OSError) as exc:
         raise click.ClickException(str(exc)) from exc
+
+
+def _refuse_options_of_servers(options: Mapping[str, Any]) -> None:
+    given = [option for name, option in _OF_SERVERS.items() if options[name]]
+    if given:
+        raise click.UsageError(f"{given[0]} has no effect with --listen")
+
+
+_OF_SERVERS = {
+    "other": "OTHER",
+    "recipients": "--to",
+    "insecure": "--insecure",
+    "auth": "--auth",
+    "allow_plaintext_auth": "--allow-plaintext-auth",
+    "proxy": "--proxy",
+    "helo": "--helo",
+    "maildir": "--maildir",
+    "other_maildir": "--other-maildir",
+    "delivered_by": "--delivered-by",
+    "start": "--start",
+}
 
 
 def _check_owner(host: str, *, is_mine: bool) -> None:
@@ -167,7 +214,7 @@ def _run(options: Mapping[str, Any], target: "Target", restart: Callable[[], boo
     from ..testing.fuzz import fuzzer_of
 
     settings = _settings(options, target)
-    progress = _Progress(settings.seconds) if sys.stderr.isatty() else None
+    progress = Progress(settings.seconds) if sys.stderr.isatty() else None
     fuzzer = fuzzer_of(target, settings, sink=_sink(options), restart=restart, progress=progress)
     try:
         report = fuzzer.run(_saved(options["corpus"]))
@@ -177,121 +224,40 @@ def _run(options: Mapping[str, Any], target: "Target", restart: Callable[[], boo
 
     files = _save(options["corpus"], report, lmtp=target.lmtp)
     if options["as_json"]:
-        click.echo(json.dumps(_json_report(target, settings.seed, report, files), indent=2))
+        result = report_as_json(target.host, target.port, settings.seed, report, files)
+        result["wrong_laws"] = [f"{each.violation.law}: {each.violation.text}" for each in report.wrong_laws]
+        click.echo(json.dumps(result, indent=2))
     else:
         _print(report, settings.seed, files)
 
     return int(bool(report.faults))
 
 
-class _Progress:
-    """A line on the terminal."""
-
-    def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
-        self._shown = 0.0
-
-    def __call__(self, report: "Report") -> None:
-        now = time.monotonic()
-        if now - self._shown >= 0.1:
-            self._shown = now
-            left = max(self._end - now, 0)
-            text = f"{report.sessions} sessions, {len(report.findings)} findings, {left:.0f} s left"
-            click.echo(f"\r{text:60}", nl=False, err=True)
-
-    def clear(self) -> None:
-        """Remove the line."""
-        click.echo(f"\r{'':60}\r", nl=False, err=True)
-
-
 def _saved(corpus: Path | None) -> "list[Experiment]":
     from ..testing.fuzz import load
 
-    return [load(file) for file in sorted(corpus.glob("*.json"))] if corpus and corpus.is_dir() else []
+    return [load(file) for file in saved(corpus)]
 
 
-def _save(corpus: Path | None, report: "Report", *, lmtp: bool) -> "list[Path]":
-    """Save the findings, and return the file of each."""
+def _save(corpus: Path | None, report: "Report", *, lmtp: bool) -> list[Path]:
     from ..testing.fuzz import save
 
-    directory = corpus or Path("smtpcore-fuzz")
-    files: list[Path] = []
-    for finding in report.findings:
-        violation = finding.violation
-        directory.mkdir(parents=True, exist_ok=True)
-        name = "-".join(filter(str.isalnum, [violation.law, violation.verb.lower()]))
-        file = next(path for n in range(1, 10_000) if not (path := directory / f"{name}-{n}.json").exists())
-        about = {"law": violation.law, "section": violation.section, "verb": violation.verb, "text": violation.text}
+    def write(file: Path, finding: "Finding", about: Mapping[str, str]) -> None:
         save(file, finding.experiment, lmtp=lmtp, about=about)
-        files.append(file)
 
-    return files
+    return save_findings(corpus, report.findings, write)
 
 
 def _print(report: "Report", seed: int, files: list[Path]) -> None:
     from ..testing.fuzz import group_by_law
 
     names = {id(finding): file for finding, file in zip(report.findings, files, strict=True)}
-    for law, findings in group_by_law(report.findings).items():
-        click.echo(f"{law}: {findings[0].title}")
-        for finding in findings:
-            _print_finding(finding, str(names[id(finding)]))
-    for violation in report.unstable:
-        click.echo(f"unstable: {violation.verb}: {violation.text} ({violation.law}); a second run did not show it")
+    ordered = [finding for group in group_by_law(report.findings).values() for finding in group]
+    print_findings(ordered, [names[id(finding)] for finding in ordered])
     for finding in report.wrong_laws:
         click.echo(f"a correct server breaks this law too, please report: {finding.violation.text}")
-        click.echo("\n".join(_indented(finding)))
-    for note in report.notes:
-        click.echo(f"note: {note}")
-
-    warnings = len(report.findings) - len(report.faults)
-    click.echo(
-        f"{report.sessions} sessions in {report.seconds:.0f} s with seed {seed}: "
-        f"{len(report.faults)} findings, {warnings} warnings, {len(report.unstable)} unstable"
-    )
-
-
-def _print_finding(finding: "Finding", file: str) -> None:
-    violation = finding.violation
-    kind = "warning: " if violation.is_warning else ""
-    click.echo(f"  {kind}{violation.verb or 'a malformed line'}: {violation.text} ({violation.section})")
-    click.echo("\n".join(_indented(finding)))
-    click.echo(f"    saved as {file}\n")
-
-
-def _indented(finding: "Finding") -> list[str]:
-    from ..testing.fuzz import dialogues
-
-    return [f"    {line}" if line else "" for line in dialogues(finding.recordings)]
-
-
-def _json_report(target: "Target", seed: int, report: "Report", files: list[Path]) -> dict[str, object]:
-    from ..testing.fuzz import dialogues
-
-    return {
-        "host": target.host,
-        "port": target.port,
-        "seed": seed,
-        "sessions": report.sessions,
-        "seconds": round(report.seconds, 3),
-        "notes": report.notes,
-        "faults": len(report.faults),
-        "findings": [
-            {
-                "law": finding.violation.law,
-                "title": finding.title,
-                "section": finding.violation.section,
-                "verb": finding.violation.verb,
-                "text": finding.violation.text,
-                "warning": finding.violation.is_warning,
-                "file": str(file),
-                "dialogue": dialogues(finding.recordings),
-            }
-            for finding, file in zip(report.findings, files, strict=True)
-        ],
-        "unstable": [f"{each.law}: {each.verb}: {each.text}" for each in report.unstable],
-        "wrong_laws": [f"{each.violation.law}: {each.violation.text}" for each in report.wrong_laws],
-    }
+        click.echo("\n".join(indented(finding.lines)))
+    print_end(report, seed)
 
 
 def _replay(options: Mapping[str, Any], target: "Target") -> int:

@@ -9,6 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Literal
 
 from ..steps import BodyStep, LineStep, Step
+from ._dialogue import dialogues
 from ._early import EarlyConnections
 from ._laws import LAWS, Evidence, Violation, judge
 from ._logins import Credentials, LoginStep, fails
@@ -58,6 +59,11 @@ class Finding:
     def title(self) -> str:
         """The law in words."""
         return next((law.title for law in LAWS if law.name == self.violation.law), "Plaintext is dropped before TLS")
+
+    @property
+    def lines(self) -> list[str]:
+        """The dialogue of one recording, or of two recordings with their differences marked."""
+        return dialogues(self.recordings)
 
 
 @dataclass(slots=True)

@@ -1,0 +1,61 @@
+"""Visits are printed as dialogues."""
+
+from smtpcore_adapters.testing.fuzz.clients import Answer, Behaviour, dialogue_of
+from tests.adapters.check.clients.broken_clients import Correct
+from tests.adapters.testing.fuzz.clients.helpers import MESSAGE, evidence_of, listener_for
+
+
+def _lines(*pieces: bytes, behaviour: Behaviour | None = None, with_quit: bool = True) -> list[str]:
+    return dialogue_of(evidence_of(*pieces, behaviour=behaviour).visits, with_quit=with_quit)
+
+
+def test_messages_are_shortened() -> None:
+    assert _lines(*MESSAGE) == [
+        "S: 220 check.example ESMTP",
+        "C: EHLO c.example",
+        "S: 250 check.example",
+        "C: MAIL FROM:<a@c.example>",
+        "S: 250 2.1.0 OK",
+        "C: RCPT TO:<b@s.example>",
+        "S: 250 2.1.5 OK",
+        "C: DATA",
+        "S: 354 Go ahead",
+        "C: (a message of 3 octets)",
+        "S: 250 2.0.0 Accepted",
+        "C: QUIT",
+        "S: 221 2.0.0 Bye",
+        "-- the client sent QUIT",
+    ]
+    assert _lines(*MESSAGE, with_quit=False)[-1] == "S: 250 2.0.0 Accepted"
+
+
+def test_secrets_are_masked() -> None:
+    behaviour = Behaviour(mechanisms=("LOGIN", "PLAIN"))
+    lines = _lines(b"AUTH LOGIN\r\n", b"dGlt\r\n", b"c2VjcmV0\r\n", b"AUTH PLAIN c2VjcmV0\r\n", behaviour=behaviour)
+
+    assert [line for line in lines if line.startswith("C: ")] == [
+        "C: AUTH LOGIN",
+        "C: ***",
+        "C: ***",
+        "C: AUTH PLAIN ***",
+    ]
+
+
+def test_long_replies_and_incomplete_messages_are_marked() -> None:
+    behaviour = Behaviour(answers=(Answer("RCPT", b"250-a\r\n250-b\r\n250 c\r\n"),), offers=("A", "B", "C"))
+    lines = _lines(*MESSAGE[:4], b"x", behaviour=behaviour)
+
+    assert lines[2] == "S: 250-check.example  (and 3 more lines)"
+    assert lines[6] == "S: 250-a / 250-b / 250 c"
+    assert lines[-2:] == ["C: (a message of 1 octets, without its end)", "-- the client closed the connection"]
+
+
+def test_rest_of_the_octets_is_shown() -> None:
+    assert _lines(b"NOOP\r\nQU")[-2:] == ["C: QU", "-- the client closed the connection"]
+
+
+def test_start_of_tls_and_connections_are_marked() -> None:
+    with_tls = listener_for("starttls").attempt(Correct("starttls"), Behaviour().script())
+    lines = dialogue_of(with_tls.visits)
+    assert lines[5:7] == ["-- TLS", "C: EHLO c.example"]
+    assert dialogue_of([*with_tls.visits] * 2)[0] == "connection 1:"
