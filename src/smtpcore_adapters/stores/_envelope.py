@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from smtpcore import EXTENSIONS, BodyType, Extension, Mail, Params, Path, Rcpt
+from smtpcore import EXTENSIONS, BodyType, Extension, LocalProtocolError, Mail, Params, Path, Rcpt, check_fields
 from smtpcore.trace import return_path, with_protocol
 
 from ..server._message import Message
@@ -129,27 +129,37 @@ class Envelope:
     def from_json(cls, value: Mapping[str, Any], *, extensions: Sequence[Extension] = EXTENSIONS) -> "Envelope":
         """Return the envelope that `as_json` has described. `extensions` define the parameters.
 
-        Raises `KeyError`, `TypeError`, `ValueError` or `LocalProtocolError` for another value.
+        Raises `ValueError` for another value.
         """
-        sender = value["sender"]
-        mail = [extension.mail for extension in extensions]
-        rcpt = [extension.rcpt for extension in extensions]
-        return cls(
-            id=value["id"],
-            key=value["key"],
-            session=value["session"],
-            mail=Mail(Path(sender["address"]), _params(sender, mail)),
-            recipients=tuple(Rcpt(Path(each["address"]), _params(each, rcpt)) for each in value["recipients"]),
-            priority=value["priority"],
-            received_at=datetime.fromisoformat(value["received_at"]),
-            protocol=value["protocol"],
-            hostname=value["hostname"],
-            helo=value["helo"],
-            peer=Address(*value["peer"]) if value["peer"] else None,
-            tls=Tls(*value["tls"]) if value["tls"] else None,
-            identity=value["identity"],
-            received=value["received"].encode(),
-        )
+        try:
+            envelope = _envelope_of(cls, value, extensions)
+            check_fields(envelope, TypeError)
+        except (KeyError, TypeError, AttributeError, LocalProtocolError) as exc:
+            raise ValueError(f"the value is not an envelope: {exc!r:.200}") from exc
+
+        return envelope
+
+
+def _envelope_of(kind: type[Envelope], value: Mapping[str, Any], extensions: Sequence[Extension]) -> Envelope:
+    sender = value["sender"]
+    mail = [extension.mail for extension in extensions]
+    rcpt = [extension.rcpt for extension in extensions]
+    return kind(
+        id=value["id"],
+        key=value["key"],
+        session=value["session"],
+        mail=Mail(Path(sender["address"]), _params(sender, mail)),
+        recipients=tuple(Rcpt(Path(each["address"]), _params(each, rcpt)) for each in value["recipients"]),
+        priority=value["priority"],
+        received_at=datetime.fromisoformat(value["received_at"]),
+        protocol=value["protocol"],
+        hostname=value["hostname"],
+        helo=value["helo"],
+        peer=Address(*value["peer"]) if value["peer"] else None,
+        tls=Tls(*value["tls"]) if value["tls"] else None,
+        identity=value["identity"],
+        received=value["received"].encode(),
+    )
 
 
 def _json_of(path: Path, params: Params) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The envelope has the facts about a message before its body, and can be written as JSON."""
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -107,3 +108,13 @@ def test_parameters_of_own_extensions_survive_json() -> None:
     assert ticket.of(envelope.mail.params) == 5
     assert dict(envelope.mail.params) == {"XTICKET": 5, "XOTHER": "text", "XFLAG": True, "BODY": "BINARYMIME"}
     assert Envelope.from_json(value).mail.params.body is BodyType.BINARYMIME
+
+
+@pytest.mark.parametrize("name", MINIMAL.as_json())
+def test_value_that_is_not_an_envelope_is_a_value_error(name: str) -> None:
+    value = MINIMAL.as_json()
+    with pytest.raises(ValueError, match="is not an envelope"):
+        Envelope.from_json({key: item for key, item in value.items() if key != name})
+    for wrong in (5, None, "x", [], {}, [5], ["x", 5, 5], {"address": 5}, {"address": "a b", "parameters": {}}):
+        with suppress(ValueError):
+            Envelope.from_json({**value, name: wrong})
