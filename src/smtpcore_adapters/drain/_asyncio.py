@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypeVar, Unpack
 from smtpcore import Reply
 
 from ..server._asyncio import calling_on_signals
-from ..stores import Runtime, StoreUnavailable
+from ..stores import Runtime, StoreFull, StoreUnavailable
 from ..stores.jetstream import JetStreamOptions, QueuedMessage, consume
 from ..streams._asyncio import open_stream
 from ..streams._stream import Stream
@@ -170,7 +170,11 @@ class _Workers:
         if message.recipients or refused:
             reply = next(iter(refused.values()), last)
             _logger.warning("message %s is a dead letter for some or all recipients: %s", key, reply)
-            await message.fail(last)
+            try:
+                await message.fail(last)
+            except StoreFull as exc:
+                _logger.warning("message %s cannot be a dead letter yet: %s", key, exc)
+                await message.retry(self._schedule.delays[-1])
         else:
             _logger.info("message %s is delivered", key)
             await message.ack()

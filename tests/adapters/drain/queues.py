@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from smtpcore import Rcpt, Reply
-from smtpcore_adapters.stores import Envelope, StoreUnavailable
+from smtpcore_adapters.stores import Envelope, StoreFull, StoreUnavailable
 from tests.adapters.stores.jetstreams import make_envelope
 
 
@@ -21,6 +21,7 @@ class FakeMessage:
         self.body = body
         self.is_broken = False
         self.is_lost = False
+        self.is_full = False
 
     @property
     def recipients(self) -> tuple[Rcpt, ...]:
@@ -40,4 +41,6 @@ class FakeMessage:
         self.decisions.append(("retry", round(seconds / 1000)))
 
     async def fail(self, reply: Reply) -> None:
+        if self.is_full:
+            raise StoreFull("maximum bytes exceeded")
         self.decisions.append(("fail", reply.code))

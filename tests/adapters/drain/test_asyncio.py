@@ -105,6 +105,14 @@ def test_decision_that_the_cluster_does_not_take_is_logged(
     assert "comes again later: no leader" in caplog.text
 
 
+def test_dead_letter_waits_for_space(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    message = FakeMessage()
+    message.is_full = True
+    play(monkeypatch, message, deliver=Answers(NO))
+    assert message.decisions == [("retry", 7)]
+    assert "cannot be a dead letter yet: maximum bytes exceeded" in caplog.text
+
+
 def test_impossible_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="concurrency is 0"):
         run("nats://a/MAIL", Answers(), concurrency=0)

@@ -417,7 +417,7 @@ def check_asyncio() -> None:
 
 
 def _words(exc: Exception) -> str:
-    if isinstance(exc, nats.js.errors.APIError) and exc.description:
-        return exc.description
+    if isinstance(exc, nats.js.errors.APIError):
+        return exc.description or type(exc).__name__
 
     return str(exc).removeprefix("nats: ") or type(exc).__name__

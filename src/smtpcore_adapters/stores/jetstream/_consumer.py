@@ -113,16 +113,23 @@ class QueuedMessage:
             await self._link.purge(f"{self._link.cluster.stream}.body.{self.envelope.key}.>")
 
     async def retry(self, after: float) -> None:
-        """Store `replies`, and give the message back to the queue for an attempt after `after` seconds."""
+        """Store `replies`, and give the message back to the queue for an attempt after `after` seconds.
+
+        If the cluster has no space for the replies, the next attempt begins without them, and the log gets a record.
+        """
         state = State(self.attempts + 1, time.time() + after, self.replies)
         subject = state_subject(self._link, self._taken, self.envelope)
-        await self._link.publish(self._link.cluster.bodies, subject, state.encode(), None)
+        try:
+            await self._link.publish(self._link.cluster.bodies, subject, state.encode(), None)
+        except StoreFull as exc:
+            _logger.warning("the results of message %s are not stored: %s", self.envelope.key, exc)
         await self._settle(_later(after))
 
     async def fail(self, reply: Reply | None = None) -> None:
         """Move the message to the subject of dead letters, for the recipients whose decisive reply is negative.
 
         `reply` is the reply for the recipients without a decisive reply. `consume` with `dead=True` reads dead letters.
+        Raises `StoreFull` if the cluster has no space; the message is then still to be decided about.
         """
         replies = self.replies | {rcpt.forward_path.address: reply for rcpt in self.recipients if reply}
         failed = {address: each for address, each in replies.items() if not each.is_positive}

@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
-from nats.js.api import RetentionPolicy, StreamConfig
+from nats.js.api import DiscardPolicy, RetentionPolicy, StreamConfig
 from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 
@@ -78,6 +78,25 @@ def test_message_comes_again_with_the_results_of_the_first_attempt(found: Stream
 
     play(found, [b"A: b\r\n"], script=script)
     assert (found.records(), found.chunks()) == ([], [])
+
+
+def test_message_is_given_back_without_its_results_if_there_is_no_space(
+    found: Streams, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def add(context: JetStreamContext) -> None:
+        name, subjects = f"{found.name}_bodies", [f"{found.name}.body.>"]
+        await context.add_stream(StreamConfig(name=name, subjects=subjects, max_bytes=10, discard=DiscardPolicy.NEW))
+
+    async def script(messages: AsyncGenerator[QueuedMessage, None]) -> None:
+        message = await anext(messages)
+        message.replies["u@s.example"] = YES
+        await message.retry(0.1)
+        again = await anext(messages)
+        assert (again.attempts, again.replies) == (0, {})
+
+    found.run(add)
+    play(found, [b"A: b\r\n"], script=script)
+    assert "are not stored: " in caplog.text
 
 
 def test_message_that_comes_too_early_is_given_back(found: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
