@@ -108,7 +108,7 @@ class NatsCluster:
 
     def __init__(self, directory: Path, size: int, *, more: str = "") -> None:
         # A cluster begins with the ports of all its servers, so they cannot be 0.
-        ports = _free_ports(size) if size > 1 else [0]
+        ports = free_ports(size) if size > 1 else [0]
         routes = ports if size > 1 else []
         self.servers = [NatsServer(directory / f"n{port}", f"n{port}", port, routes, more) for port in ports]
 
@@ -150,7 +150,8 @@ class NatsCluster:
             server.kill()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Return ports for servers that need the same port after a restart."""
     listening = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     try:
         return [each.getsockname()[1] for each in listening]
