@@ -230,6 +230,7 @@ class Link:
     async def _connect(self) -> _Client:
         cluster = self.cluster
         client = _Client()
+        self._why = ""
 
         def give_secret(secret: str) -> str:
             if cluster.tls and not client.has_tls:
@@ -237,34 +238,30 @@ class Link:
             return secret
 
         async def note(exc: Exception) -> None:
-            self._why = _words(exc)
-            _logger.debug("%s: %s", cluster, self._why)
+            _logger.debug("%s: %s", cluster, _words(exc))
+            # A server that refuses the login may close the connection with a reset before the library has the reason.
+            if not self._why or not isinstance(exc, ConnectionError):
+                self._why = _words(exc)
 
         async def forget_tls() -> None:
             client.has_tls = False
 
-        options: dict[str, Any] = {"reconnect_time_wait": _RECONNECT}
-        if cluster.credentials is not None:
-            options["user_credentials"] = cluster.credentials
-        if cluster.password is not None:
-            options |= {"user": cluster.user, "password": partial(give_secret, cluster.password)}
-        if cluster.token is not None:
-            options["token"] = partial(give_secret, cluster.token)
+        connecting = client.connect(
+            [f"nats://{server}" for server in cluster.servers],
+            name="smtpcore",
+            error_cb=note,
+            disconnected_cb=forget_tls,
+            max_reconnect_attempts=-1,
+            connect_timeout=_CONNECT,
+            pending_size=0,
+            tls=cluster.tls,
+            tls_handshake_first=cluster.tls_first,
+            **_login(cluster, give_secret),
+        )
         try:
-            await client.connect(
-                [f"nats://{server}" for server in cluster.servers],
-                name="smtpcore",
-                error_cb=note,
-                disconnected_cb=forget_tls,
-                max_reconnect_attempts=-1,
-                connect_timeout=_CONNECT,
-                pending_size=0,
-                tls=cluster.tls,
-                tls_handshake_first=cluster.tls_first,
-                **options,
-            )
+            await Task(connecting).wait_or_end()
         except BaseException:
-            if client.is_connecting:  # otherwise there is no socket
+            if client.is_connecting or client.is_connected:  # otherwise there is no socket
                 await client.close()
             raise
 
@@ -397,6 +394,17 @@ class Task:
         """Wait for the end, and raise the exception of the coroutine."""
         await self._task
 
+    async def wait_or_end(self) -> None:
+        """Do the same as `wait`, and do not return from a cancellation before the coroutine has ended."""
+        try:
+            await asyncio.wait([self._task])
+        finally:
+            # A single cancellation may be lost: `asyncio.wait_for` has this defect before Python 3.12.
+            while not self._task.done():
+                self._task.cancel()
+                await asyncio.wait([self._task], timeout=_PAUSE)
+        await self._task
+
     async def end(self, seconds: float) -> None:
         """Wait for the end for at most `seconds`, then cancel the coroutine. Its exception is dropped."""
         await asyncio.wait([self._task], timeout=seconds)
@@ -406,6 +414,18 @@ class Task:
         """Cancel the coroutine, and drop its exception."""
         self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
         self._task.cancel()
+
+
+def _login(cluster: Cluster, give: Callable[[str], str]) -> dict[str, Any]:
+    """Return the options of the library for the login and its delay. `give` returns a secret when the login is sent."""
+    options: dict[str, Any] = {"reconnect_time_wait": _RECONNECT}
+    if cluster.credentials is not None:
+        options["user_credentials"] = cluster.credentials
+    if cluster.password is not None:
+        options |= {"user": cluster.user, "password": partial(give, cluster.password)}
+    if cluster.token is not None:
+        options["token"] = partial(give, cluster.token)
+    return options
 
 
 def check_asyncio() -> None:

@@ -91,7 +91,7 @@ def test_tls_verifies_the_server(first: bool, guarded: Callable[[str], NatsServe
     issued.private_key_pem.write_to_path(tmp_path / "key")
     issued.cert_chain_pems[0].write_to_path(tmp_path / "certificate")
     files = f'cert_file: "{tmp_path}/certificate", key_file: "{tmp_path}/key"'
-    more = f"tls {{ {files}, handshake_first: {str(first).lower()} }}"
+    more = f"tls {{ {files}{', handshake_first: true' * first} }}"
     url = f"nats://{guarded(more).address}/MAIL"
     context = ssl.create_default_context()
     with pytest.raises(StoreUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
@@ -123,6 +123,25 @@ def test_server_that_sends_nothing_makes_the_store_unavailable() -> None:
     missing = pytest.raises(StoreUnavailable, match="no connection within")
     with socket.create_server(("127.0.0.1", 0)) as silent, missing:
         deliver(f"nats://127.0.0.1:{silent.getsockname()[1]}/MAIL", timeout=SHORT)
+
+
+def test_cancellation_that_the_library_loses_does_not_hold_up_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    # In Python 3.11 `asyncio.wait_for` loses a cancellation that comes together with the result.
+    lost = list[str]()
+
+    async def connect(self: object, *args: object, **options: object) -> None:
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                if lost:
+                    raise
+                lost.append("once")
+
+    monkeypatch.setattr("nats.aio.client.Client.connect", connect)
+    with pytest.raises(StoreUnavailable, match="no connection"):
+        deliver("nats://127.0.0.1/MAIL", timeout=0.05)
+    assert lost == ["once"]
 
 
 def test_connection_is_opened_again_after_a_restart(guarded: Callable[[str], NatsServer]) -> None:
