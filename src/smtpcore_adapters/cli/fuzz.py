@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from ..check import Target
     from ..testing.fuzz import Comparison, Experiment, Finding, Report, Settings, Sink
 
+_HINTS = {
+    "certificate": "; --insecure accepts any certificate",
+    "WRONG_VERSION": "; this port speaks plaintext: try --tls starttls",
+    "no greeting": "; does the server expect --tls implicit or --proxy?",
+    "EHLO is needed": "; --lmtp speaks LMTP",
+    "LHLO is needed": "; without --lmtp the command speaks SMTP",
+}
+"""What to try after an error whose text contains a word."""
 _PROXY: dict[str | None, Literal[1, 2] | None] = {None: None, "v1": 1, "v2": 2}
 _RATE = 50.0
 """Maximum sessions in a second at a server that is not on this machine."""
@@ -115,6 +123,8 @@ def fuzz(**options: Any) -> int:
         return fuzz_clients(*address_of(options["server"] or "127.0.0.1", port="0"), options)
     if options["run"]:
         raise click.UsageError("--run needs --listen")
+    if options["other"].isdecimal():
+        raise click.UsageError(f"give the port after a colon: {options['server']}:{options['other']}")
 
     target = target_of({**options, "recipient": next(iter(options["recipients"]), "")})
     _check_owner(target.host, is_mine=options["mine"])
@@ -127,7 +137,8 @@ def fuzz(**options: Any) -> int:
 
             return _run(options, target, restart)
     except (CannotFuzz, Unreadable, OSError) as exc:
-        raise click.ClickException(str(exc)) from exc
+        hint = next((hint for word, hint in _HINTS.items() if word in str(exc)), "")
+        raise click.ClickException(f"{exc}{hint}") from exc
 
 
 def _refuse_options_of_servers(options: Mapping[str, Any]) -> None:
@@ -261,14 +272,13 @@ def _print(report: "Report", seed: int, files: list[Path]) -> None:
 
 
 def _replay(options: Mapping[str, Any], target: "Target") -> int:
-    from ..testing.fuzz import dialogues, fuzzer_of, judge, load
+    from ..testing.fuzz import dialogues, fuzzer_of, load
 
     experiment = load(options["replay"])
     fuzzer = fuzzer_of(target, _settings(options, target), sink=_sink(options))
     fuzzer.probe()
-    evidence = fuzzer.gather(experiment, factor=2.0)
+    evidence, violation = fuzzer.replay(experiment)
     click.echo("\n".join(dialogues(evidence.recordings)))
-    violation = judge(evidence)
     if violation is None:
         click.echo("no law is broken")
         return 0

@@ -1,6 +1,7 @@
 """`smtpcore fuzz` prints its findings as dialogues, saves them, and plays them again."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -14,10 +15,12 @@ from smtpcore import Config
 from smtpcore.sasl import CheckPassword
 from smtpcore_adapters import Timeouts
 from smtpcore_adapters.cli import main
+from smtpcore_adapters.testing import SmtpServer
 from smtpcore_adapters.testing.fuzz import Report, Violation
 from tests.adapters.fakes import MessageStore, accepting
 from tests.adapters.harness import running
 from tests.adapters.testing.fuzz.servers import LfDotLf, ShowsTraceback, SmallServer, served
+from tests.adapters.testing.fuzz.test_engine import RefusesEveryone, greeting
 
 module = import_module("smtpcore_adapters.cli.fuzz")
 TO = ("--to", "u@s.example", "--seed", "1")
@@ -143,8 +146,6 @@ def test_two_servers_are_compared(broken: str, correct: str, capsys: pytest.Capt
 
 
 def test_notes_about_both_servers_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    from tests.adapters.testing.fuzz.test_engine import RefusesEveryone
-
     with served(RefusesEveryone) as port:
         server = f"127.0.0.1:{port}"
         assert main(["fuzz", server, server, *TO, "--examples", "1"]) == 0
@@ -217,6 +218,7 @@ def test_command_that_starts_no_server_is_an_error(
         (["127.0.0.1:9", "192.0.2.1:25"], "192.0.2.1 is not this machine"),
         (["127.0.0.1:9", "--replay", "none.json"], "none.json: No such file or directory"),
         ([], "is not a server"),
+        (["127.0.0.1", "2525"], "give the port after a colon: 127.0.0.1:2525"),
         (["127.0.0.1:9", "--auth", "tim"], "or --allow-plaintext-auth"),
         (["127.0.0.1:9", "--allow-plaintext-auth"], "--allow-plaintext-auth has no effect without --auth"),
     ],
@@ -230,6 +232,39 @@ def test_error_is_one_line(
     captured = capsys.readouterr()
     assert error in captured.err
     assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (b"* OK IMAP\r\n", "the greeting is not that of an SMTP server"),
+        (b"", r"no greeting \(dropped\); does the server expect --tls implicit or --proxy\?"),
+    ],
+)
+def test_server_of_another_protocol_is_an_error(text: bytes, error: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with served(greeting(text)) as port:
+        assert main(["fuzz", f"127.0.0.1:{port}", *TO]) == 2
+
+    assert re.search(error, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments", "error"),
+    [
+        ({"lmtp": True}, [], "EHLO is needed: the reply was 500; --lmtp speaks LMTP"),
+        ({}, ["--lmtp"], "LHLO is needed: the reply was 500; without --lmtp"),
+        ({}, ["--tls", "implicit"], "this port speaks plaintext: try --tls starttls"),
+        ({"tls": True}, ["--tls", "starttls"], "STARTTLS failed: .*certificate; --insecure accepts any certificate"),
+    ],
+    ids=str,
+)
+def test_error_says_what_to_try(
+    options: dict[str, Any], arguments: list[str], error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with SmtpServer(**options) as server:
+        assert main(["fuzz", f"127.0.0.1:{server.port}", *TO, *arguments]) == 2
+
+    assert re.search(error, capsys.readouterr().err)
 
 
 def test_missing_hypothesis_is_an_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,6 +36,8 @@ _SLOW_GREETING = 0.03
 """Seconds that a greeting takes, from which on connections are opened early."""
 _EARLY = 8
 """Number of connections that are opened early."""
+_MANY_REFUSALS = 5
+"""Refusals in a session from which on silence is not a finding: Postfix, for example, then waits 13 seconds."""
 _PROBES = 3
 _MAX_FINDINGS_OF_LAW = 5
 _MAX_FAILURES = 20
@@ -160,7 +162,6 @@ class Fuzzer:
         self._next_session = 0.0
         self._failures = 0
         self._auth_seconds = 0.0
-        self._skips_logins = False
 
     # The run
 
@@ -213,9 +214,7 @@ class Fuzzer:
             return True
         if self._auth_seconds < self.settings.seconds * _AUTH_SHARE:
             return True
-        if not self._skips_logins:
-            self._skips_logins = True
-            self.report.notes.append("the server delays the replies to failed logins: further ones are skipped")
+        self._note("the server delays the replies to failed logins: further ones are skipped")
         return False
 
     def _can_play(self, experiment: Experiment) -> bool:
@@ -306,12 +305,28 @@ class Fuzzer:
             violation = judge(evidence)
             if violation is None or violation.signature in self._known:
                 return None
+            if _is_silence(violation) and _refusals(evidence.recordings[violation.recording]) >= _MANY_REFUSALS:
+                self._note("the server gives no replies or late replies after several refusals: this is not examined")
+                return None
 
             return self._examine(experiment, violation)
         except OSError:
             return self._lose_server(experiment)
         finally:
             self._previous = experiment
+
+    def replay(self, experiment: Experiment) -> tuple[Evidence, Violation | None]:
+        """Play a saved experiment after `probe`, and return its recordings and violation, if there is any."""
+        evidence = self.gather(experiment, factor=2.0)
+        violation = judge(evidence)
+        if violation and _is_silence(violation):
+            evidence = self.gather(experiment, self._patience(violation))
+            violation = judge(evidence)
+        return evidence, violation
+
+    def _note(self, text: str) -> None:
+        if text not in self.report.notes:
+            self.report.notes.append(text)
 
     def gather(self, experiment: Experiment, factor: float = 1.0) -> Evidence:
         """Play the sessions of an experiment. Raise `OSError` if the server cannot be reached."""
@@ -460,6 +475,10 @@ class Fuzzer:
 
 def _is_silence(violation: Violation) -> bool:
     return "no reply" in violation.text
+
+
+def _refusals(recording: Recording) -> int:
+    return sum(reply.code >= 400 for reply in recording.replies)
 
 
 def _offers_of(recording: Recording) -> tuple[frozenset[str], frozenset[str]]:

@@ -327,7 +327,9 @@ class _Player:
         self._check_surplus()
         try:
             self._peer.start_tls(max(self._deadline, 1.0))
-        except OSError:
+        except OSError as exc:
+            if self._recording.failed_login:
+                self._recording.failed_login += f": {getattr(exc, 'verify_message', '') or exc.strerror or exc}"
             raise _Stop(End.TLS_FAILED) from None
 
     def _play_raw(self, exchange: Exchange) -> None:

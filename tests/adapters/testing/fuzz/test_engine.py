@@ -146,6 +146,35 @@ def test_server_that_delays_replies_after_errors_has_no_finding() -> None:
     assert {violation.text for violation in report.unstable} == {"no reply within the time limit"}
 
 
+def test_silence_after_many_refusals_is_only_noted() -> None:
+    class Silent(SmallServer):
+        errors = 0
+
+        def unknown(self, line: bytes) -> None:
+            self.errors += 1
+            if self.errors < 6:
+                super().unknown(line)
+
+    fuzzer = fuzzer_for(Silent)
+    for _ in range(2):
+        assert fuzzer.try_experiment(Experiment(Plan((fuzzer.hello, *[LineStep(b"XYZZY")] * 6)))) is None
+
+    assert fuzzer.report.notes == [
+        "the server gives no replies or late replies after several refusals: this is not examined"
+    ]
+    assert fuzzer.report.unstable == []
+
+
+def test_replay_waits_for_a_slow_server() -> None:
+    steps = (LineStep(b"EHLO c"), LineStep(b"XYZZY"))
+    for server, text in ((Slow, None), (SilentAfterGreeting, "no reply within the time limit")):
+        fuzzer = fuzzer_for(server)
+        if server is Slow:
+            fuzzer.probe()
+        _, violation = fuzzer.replay(Experiment(Plan(steps)))
+        assert (violation.text if violation else None) == text
+
+
 class SlowOrSilent(Slow):
     def do_NOOP(self, rest: bytes) -> None:
         if not self.is_slow:
