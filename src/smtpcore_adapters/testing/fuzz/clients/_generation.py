@@ -25,7 +25,7 @@ _DELAY = 0.05
 
 _ODD_OFFERS = ("XUNKNOWN a=b, (c) <d>", "X-" + "LONG" * 100, "AUTH=PLAIN", "XLAST  two  spaces ", "HELP", "size")
 _OFFERS = (*_CHUNKING.offers, "DSN", "SIZE", "SIZE 0", "pipelining", "VRFY", *_ODD_OFFERS)
-_TEXTS = (b"OK", b"", b"2.0.0 OK", b"check.example at your service", b"550 is no code here", b"x" * 500, b" =<>&")
+_TEXTS = (b"OK", b"", b"2.0.0 OK", b"check.example at your service", b"550 is no code here", b"x" * 490, b" =<>&")
 _POSITIVE = {
     "GREETING": b"220",
     "STARTTLS": b"220",
@@ -124,12 +124,12 @@ def _forms() -> Iterator[Behaviour]:
         yield replace(STANDARD, segment_size=size)
     yield replace(STANDARD, offers=(*_ODD_OFFERS[:1], "8bitmime", *_ODD_OFFERS[1:]))
     positive = ("GREETING", "MAIL", "RCPT", "DATA", "END")
-    for lines in ((b"",), (b"OK", b"", b"OK"), (b"2.0.0 a", b"2.0.0 b"), (b"x" * 506,)):
+    for lines in ((b"",), (b"OK", b"", b"OK"), (b"2.0.0 a", b"2.0.0 b"), (b"x" * 490,)):
         for key in positive:
-            yield _with(STANDARD, Answer(key, _reply(_POSITIVE.get(key, b"250"), lines)))
+            yield _with(STANDARD, Answer(key, _reply(key, lines)))
     for key, code in (("MAIL", b"253"), ("RCPT", b"259"), ("END", b"255")):
         yield _with(STANDARD, Answer(key, code + b" OK\r\n"))
-    yield _with(STANDARD, *(Answer(key, _POSITIVE.get(key, b"250") + b"\r\n") for key in positive))
+    yield _with(STANDARD, *(Answer(key, _reply(key, (b"",))) for key in positive))
 
 
 def _ends() -> Iterator[Behaviour]:
@@ -154,7 +154,10 @@ def _malformed() -> Iterator[Behaviour]:
     yield _with(_BARE, Answer("END", then=Then.LINE))
 
 
-def _reply(code: bytes, texts: tuple[bytes, ...]) -> bytes:
+def _reply(key: str, texts: tuple[bytes, ...]) -> bytes:
+    code = _POSITIVE.get(key, b"250")
+    if key == "GREETING":  # RFC 5321 4.2: the greeting begins with a domain
+        texts = (b"check.example " + texts[0], *texts[1:])
     *first, last = texts
     return b"".join(code + b"-" + text + b"\r\n" for text in first) + code + (b" " if last else b"") + last + b"\r\n"
 
@@ -187,7 +190,7 @@ def _answers(tls: Tls) -> SearchStrategy[Answer]:
 
 def _answers_to(key: str) -> SearchStrategy[Answer]:
     texts = st.lists(st.sampled_from(_TEXTS), min_size=1, max_size=4).map(tuple)
-    positive = texts.map(lambda drawn: _reply(_POSITIVE.get(key, b"250"), drawn))
+    positive = texts.map(lambda drawn: _reply(key, drawn))
     refusal = st.sampled_from([*_REFUSALS.get(key, (b"500 5.5.1 Unknown command\r\n",)), _CLOSING])
     number, delay = st.sampled_from([0, 0, 1, 2]), st.sampled_from([0.0, 0.0, 0.0, 0.02])
     continuing = st.builds(Answer, st.just(key), st.one_of(st.none(), positive, refusal), number, delay)

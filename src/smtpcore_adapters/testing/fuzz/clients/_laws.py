@@ -410,7 +410,7 @@ def _delivery(evidence: ClientEvidence) -> Iterator[Violation]:
     replies = [entry.octets for visit in evidence.visits for entry in visit.log if isinstance(entry, Sent)]
     is_warning = any(not line[3:].strip() for octets in replies for line in octets.split(b"\r\n")[:-1])
     text = "the client did not deliver its message to a server that accepts it"
-    yield _broken(last.verb, text, is_warning=is_warning)
+    yield _broken(last.verb, f"{text} with a code without text" if is_warning else text, is_warning=is_warning)
 
 
 def _must_deliver(behaviour: Behaviour, uses: frozenset[str], tls: Tls) -> bool:
