@@ -56,7 +56,8 @@ def _shown(entry: Body | Line | Secret | Sent) -> Iterator[str]:
             lines = entry.octets.removesuffix(b"\r\n").split(b"\r\n")
             more = f"  (and {len(lines) - 1} more lines)" if len(lines) > _MAX_LINES else ""
             shown = lines[:1] if more else lines
-            yield f"S: {printable(b' / '.join(shown))}{more}"
+            early = "  (the client did not wait)" if entry.has_early_input else ""
+            yield f"S: {printable(b' / '.join(shown))}{more}{early}"
 
 
 _MAX_LINES = 3

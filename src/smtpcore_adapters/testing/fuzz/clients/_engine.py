@@ -46,7 +46,7 @@ def lines_of(evidence: ClientEvidence, violation: Violation | None = None) -> li
     """Return the lines of a dialogue and of the reported result; without QUIT if the violation has no use for it."""
     law = violation.law if violation else ""
     needs_quit = violation is None or violation.verb == "QUIT" or law in ("bounds", "once")
-    lines = dialogue_of(evidence.visits, with_quit=needs_quit)
+    lines = [*_hidden(evidence.behaviour), *dialogue_of(evidence.visits, with_quit=needs_quit)]
     if law not in ("", "report", "delivery", "bounds", "once"):
         return lines
     if isinstance(evidence.result, bool):
@@ -54,6 +54,18 @@ def lines_of(evidence: ClientEvidence, violation: Violation | None = None) -> li
     elif evidence.result is not None:
         lines.append(f"-- the client reported success for: {', '.join(evidence.result) or 'no recipient'}")
     return lines
+
+
+def _hidden(behaviour: Behaviour) -> Iterator[str]:
+    """Yield a line for each part of a behaviour that the octets of a dialogue do not show."""
+    size = behaviour.segment_size
+    if size:
+        yield f"-- replies are sent in {f'segments of {size}' if size > 1 else 'single'} octets"
+    if behaviour.certificate != "valid":
+        yield f"-- the certificate of the server has {_CERTIFICATES[behaviour.certificate]}"
+
+
+_CERTIFICATES = {"unknown authority": "an unknown authority", "wrong name": "a wrong name"}
 
 
 @dataclass(slots=True)

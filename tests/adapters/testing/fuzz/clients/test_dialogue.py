@@ -50,6 +50,14 @@ def test_long_replies_and_incomplete_messages_are_marked() -> None:
     assert lines[-2:] == ["C: (a message of 1 octets, without its end)", "-- the client closed the connection"]
 
 
+def test_replies_for_which_the_client_did_not_wait_are_marked() -> None:
+    assert _lines(b"NOOP\r\nNOOP\r\n")[2:5] == [
+        "S: 250 2.0.0 OK  (the client did not wait)",
+        "C: NOOP",
+        "S: 250 2.0.0 OK",
+    ]
+
+
 def test_rest_of_the_octets_is_shown() -> None:
     assert _lines(b"NOOP\r\nQU")[-2:] == ["C: QU", "-- the client closed the connection"]
 

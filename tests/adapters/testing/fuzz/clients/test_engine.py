@@ -7,6 +7,7 @@ import pytest
 
 from smtpcore_adapters.check.clients import ClientListener, ClientNotEnded, ClientSetup, Run
 from smtpcore_adapters.testing.fuzz.clients import (
+    Behaviour,
     CannotFuzz,
     ClientFailed,
     ClientFuzzer,
@@ -15,10 +16,11 @@ from smtpcore_adapters.testing.fuzz.clients import (
     _engine,
     _generation,
     fuzz_client,
+    lines_of,
 )
 from tests.adapters.check.clients import broken_clients as broken
 from tests.adapters.check.clients.broken_clients import Correct
-from tests.adapters.testing.fuzz.clients.helpers import fuzz, listener_for
+from tests.adapters.testing.fuzz.clients.helpers import MESSAGE, evidence_of, fuzz, listener_for
 from tests.long import long
 
 QUICK: dict[Callable[..., Correct], str] = {
@@ -271,6 +273,14 @@ def test_recipients_of_a_result_are_printed() -> None:
     finding = fuzz(Claims(), law="report", examples=2).findings[0]
 
     assert finding.lines[-1] == "-- the client reported success for: b@s.example, c@s.example"
+
+
+@pytest.mark.parametrize(("size", "text"), [(1, "single octets"), (3, "segments of 3 octets")])
+def test_parts_of_a_behaviour_that_octets_do_not_show_are_printed(size: int, text: str) -> None:
+    behaviour = Behaviour(segment_size=size, certificate="wrong name")
+    lines = lines_of(evidence_of(*MESSAGE, behaviour=behaviour))
+
+    assert lines[:2] == [f"-- replies are sent in {text}", "-- the certificate of the server has a wrong name"]
 
 
 # Clients that connect by themselves
