@@ -370,13 +370,14 @@ def _report(evidence: ClientEvidence) -> Iterator[Violation]:
     delivered, result = evidence.delivered, evidence.result
     if result is None:
         return
+    # No RFC requires a client to notice an early reply.
+    cause = ": an early reply was taken for the reply to the message" if evidence.has_surplus else ""
     if result and not delivered:
-        # No RFC requires a client to notice an early reply.
         text = "the client reported success, but no message was accepted"
-        yield _broken("END", text, is_warning=evidence.has_surplus)
+        yield _broken("END", f"{text}{cause}", is_warning=evidence.has_surplus)
     elif not isinstance(result, bool) and set(result) - set(delivered):
         text = "the client reported success for a recipient for whom no message was accepted"
-        yield _broken("RCPT", text, is_warning=evidence.has_surplus)
+        yield _broken("RCPT", f"{text}{cause}", is_warning=evidence.has_surplus)
     elif not isinstance(result, bool) and set(delivered) - set(result) and not evidence.malformed:
         yield _broken("RCPT", "the client reported a failure for a recipient for whom the message was accepted")
     elif not result and delivered and not evidence.malformed and not _has_refused_recipients(evidence):
