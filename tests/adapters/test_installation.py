@@ -16,7 +16,7 @@ from smtpcore_adapters.cli import cli
 from tests.adapters.command import run_in_process
 from tests.paths import ROOT
 
-OWN_EXTRAS = {"all", "bench", "dev", "qt"}
+OWN_EXTRAS = {"all", "bench", "dev", "docs", "qt"}
 """The extras that are made of others, or are for the tests of smtpcore itself."""
 
 
