@@ -114,6 +114,12 @@ def test_relay_example_relays_for_users_only() -> None:
         assert dialogue.send(EHLO + commands + MAIL + asked).codes[-1] == code
 
 
+def test_shared_limits_example_counts_in_the_store() -> None:
+    names = run_example("counts = RedisCounts(")
+    assert repr(names["counts"]) == "<RedisCounts at 127.0.0.1:6379>"
+    assert len(names["app"].handlers["RCPT"]) == 2
+
+
 def test_mechanism_example_takes_a_token() -> None:
     app: App = run_example("async def token")["app"]
     config = replace(CONFIG, auth_mechanisms=("X-TOKEN",), plaintext_auth=True)
