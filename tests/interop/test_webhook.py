@@ -1,6 +1,7 @@
-"""Messages reach a program behind nginx, and the errors of nginx are temporary refusals, except for its size limit."""
+"""Webhooks meet nginx, whose errors are temporary refusals except for its size limit, and a program of Node.js."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from tests.adapters.fakes import CONFIG, DATA, EHLO, MAIL, RCPT, accepting
 from tests.adapters.harness import running
 from tests.adapters.stores.endpoint import Endpoint, running_endpoint
 from tests.adapters.stores.tried import without_fields
+from tests.paths import DOCS
 
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
 CONFIGURATION = """
@@ -92,3 +94,26 @@ def test_message_over_the_size_limit_of_nginx_is_refused(nginx: tuple[str, Endpo
 @pytest.mark.parametrize("path", ["dead", "moved", "missing"])
 def test_other_errors_of_nginx_are_temporary(path: str, nginx: tuple[str, Endpoint]) -> None:
     assert deliver(Webhook(f"{nginx[0]}/{path}/x"), LARGE).startswith("451")
+
+
+@pytest.mark.parametrize(("secret", "code"), [("secret", "250"), ("another", "451"), (None, "451")])
+def test_receiver_of_the_documentation_verifies_trailers(secret: str | None, code: str, node: str) -> None:
+    assert deliver(Webhook(node, secret=secret), LARGE).startswith(code)
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[str]:
+    """Run the receiver for Node.js in docs/stores.md, and yield its URL."""
+    program = shutil.which("node")
+    if program is None:
+        pytest.skip("node is not installed")
+
+    found = re.search(r"(?s)```js\n(.*?)```", (DOCS / "stores.md").read_text())
+    assert found
+    environment = {**os.environ, "SECRET": "secret"}
+    with subprocess.Popen([program, "-e", found[1]], stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            assert process.stdout
+            yield f"http://127.0.0.1:{process.stdout.readline().strip()}/"
+        finally:
+            process.kill()

@@ -57,6 +57,12 @@ def test_answer_before_the_end_of_the_body_is_returned() -> None:
     assert len(stream.sent) == 1
 
 
+def test_text_of_an_early_answer_may_arrive_later() -> None:
+    exchange, _ = begun(Early(REFUSED[:-9]), REFUSED[-9:-5], REFUSED[-5:])
+    assert step(exchange.send(b"one")) == Answer(422, "text/plain")
+    assert step(exchange.read_line()) == b"no spam\r"
+
+
 def test_early_input_without_an_answer_does_not_stop_the_body() -> None:
     exchange, stream = begun(Early(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 2"), b"04 x\r\n\r\n")
     assert step(exchange.send(b"one")) is None
