@@ -1,7 +1,9 @@
 """Shared by all tests: the Hypothesis profiles, the adapter fixtures, and the number of test processes."""
 
+import gc
 import os
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -26,3 +28,18 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
         return 0
 
     return max(MIN_WORKERS, os.cpu_count() or 1)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect the tests, and exempt all their objects from garbage collection.
+
+    These objects are kept until the end. Some tests collect garbage, which would take much longer with them.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()

@@ -1,7 +1,6 @@
 """Fixtures shared by the tests of the adapters."""
 
 import gc
-from collections.abc import Iterator
 from ipaddress import IPv6Address
 from pathlib import Path
 
@@ -37,12 +36,13 @@ def link_local() -> str:
 
 
 @pytest.fixture(scope="module")
-def frozen_heap() -> Iterator[None]:
-    """Freeze the existing objects, so that a garbage collection after each test of a module is quick."""
+def frozen_heap() -> None:
+    """Freeze the existing objects, so that a garbage collection after each test of a module is quick.
+
+    They stay frozen: most of them are the collected tests, which `tests/conftest.py` has frozen.
+    """
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def _named(name: str) -> str:
