@@ -13,7 +13,6 @@ import sys
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
@@ -184,22 +183,15 @@ def test_certificate_is_read_from_the_given_files(tmp_path: Path) -> None:
 
 
 def test_secrets_are_masked_in_all_output(tmp_path: Path) -> None:
-    def log_in(user: str, mechanism: str, address: str) -> None:
-        with connect(server, address) as smtp:
-            smtp.ehlo()
-            smtp.user, smtp.password = user, "secret"
-            authenticate = getattr(smtp, "auth_" + mechanism.lower().replace("-", "_"))
-            with nullcontext() if user == "tim" else pytest.raises(smtplib.SMTPAuthenticationError):
-                smtp.auth(mechanism, authenticate)
-
-    users, mechanisms = ("tim", "tom", "tom", "tom"), ("PLAIN", "PLAIN", "LOGIN", "CRAM-MD5")
-    # The server delays further replies to an address with failed logins.
-    addresses = ("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4")
-    with (
-        running(tmp_path, "-v", "--allow-plaintext-auth", auth="tim:secret") as server,
-        ThreadPoolExecutor(len(users)) as pool,
-    ):
-        list(pool.map(log_in, users, mechanisms, addresses))
+    options = ("-v", "--allow-plaintext-auth", "--auth-delay", "0")
+    with running(tmp_path, *options, auth="tim:secret") as server:
+        for user, mechanism in (("tim", "PLAIN"), ("tom", "PLAIN"), ("tom", "LOGIN"), ("tom", "CRAM-MD5")):
+            with connect(server) as smtp:
+                smtp.ehlo()
+                smtp.user, smtp.password = user, "secret"
+                authenticate = getattr(smtp, "auth_" + mechanism.lower().replace("-", "_"))
+                with nullcontext() if user == "tim" else pytest.raises(smtplib.SMTPAuthenticationError):
+                    smtp.auth(mechanism, authenticate)
 
     assert server.output.count("S: 235 2.7.0") == 1
     assert server.output.count("S: 535 5.7.8") == 3
@@ -442,7 +434,7 @@ def test_text_of_the_next_server_cannot_control_the_terminal(
 @pytest.mark.parametrize("options", [(), ("-v",), ("--log-json",)])
 def test_failed_login_is_logged_with_the_name_and_the_address(tmp_path: Path, options: tuple[str, ...]) -> None:
     with (
-        running(tmp_path, "--allow-plaintext-auth", *options, auth="tim:secret") as server,
+        running(tmp_path, "--allow-plaintext-auth", "--auth-delay", "0", *options, auth="tim:secret") as server,
         smtplib.SMTP("127.0.0.1", server.port, timeout=TIMEOUT, source_address=("127.0.0.3", 0)) as smtp,
     ):
         smtp.ehlo("c.example")
@@ -535,7 +527,7 @@ def test_users_of_the_variable_and_of_the_file_can_log_in(tmp_path: Path) -> Non
         done = run_in_process("user", "add", name, "--users", str(users), stdin=f"{password}\n".encode())
         assert (done.returncode, done.stderr) == (0, "")
 
-    options = ("--users", str(users), "--allow-plaintext-auth", "--log-level", "info")
+    options = ("--users", str(users), "--allow-plaintext-auth", "--auth-delay", "0", "--log-level", "info")
     with running(tmp_path, *options, auth="tom:other\nann:with space") as server:
         for name, password in (("tim", "s3cret:with colon"), ("tom", "other"), ("ann", "with space"), ("old", "x")):
             with connect(server) as smtp:
