@@ -349,12 +349,12 @@ def test_invalid_version_2_block_is_refused(data: bytes, why: str) -> None:
 
 
 @pytest.mark.parametrize("octet", [*range(16, 28), *range(31, 35), *range(38, 41)])
-@pytest.mark.parametrize("bit", range(8))
-def test_checksum_detects_every_single_bit_error(octet: int, bit: int) -> None:
-    data = bytearray(checksummed(after=tlv(0x04, b"pad")))
-    data[octet] ^= 1 << bit
-
-    assert "checksum is wrong" in refuse(bytes(data))
+def test_checksum_detects_every_single_bit_error(octet: int) -> None:
+    valid = checksummed(after=tlv(0x04, b"pad"))
+    for bit in range(8):
+        data = bytearray(valid)
+        data[octet] ^= 1 << bit
+        assert "checksum is wrong" in refuse(bytes(data)), bit
 
 
 # Early refusal
