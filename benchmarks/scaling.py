@@ -34,7 +34,7 @@ UTILIZATION = 0.6
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What one core, one stream or one session takes, as measured on one machine."""
+    """The rates of one core and one stream, and the memory of a session, as measured on one machine."""
 
     session_messages: float
     """Messages of 2 KB, each in a session of its own, that a core receives in a second."""
@@ -71,7 +71,7 @@ def published(path: Path = Path(__file__).parent / "results.json") -> Costs:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a rate of messages needs."""
+    """The machines that a rate of messages needs."""
 
     nodes: int
     """Cores of the nodes, for sessions, bodies, TLS, the shared limits and publishing."""

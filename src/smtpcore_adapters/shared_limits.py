@@ -18,8 +18,9 @@ Pass a `RedisCounts` as the option `counts` of a server. `pip install 'smtpcore[
 # clocks of the machines do not matter. The strategies of the package `limits` do not fit: none counts events beyond its
 # limit, none returns the number of events, and none has leases for connections.
 #
-# Failures. If the store does not answer in time, all counts are those of this process until the thread has connected
-# again. Every number is also counted locally, so the local counts are complete for the clients of this process.
+# Failures. If the store does not answer in time, or is slow on average, all counts are those of this process until the
+# thread has connected again. Every number is also counted locally, so the local counts are complete for the clients of
+# this process.
 
 import logging
 import secrets
@@ -56,6 +57,8 @@ _SCHEMES: Final = {
 _CONNECT_TIMEOUT = 2.0  # seconds; only the thread of this module waits so long
 _RETRY = 1.0  # seconds until the next attempt to connect
 _MAX_RETRY = 30.0  # the wait doubles with each failure, up to this maximum
+_MAX_WAITING = 3  # calls that wait for the connection; they hold threads that other functions of the program need
+_SLOW = 0.1  # the share of the timeout that an answer may take on average
 _GATHER = 0.01  # seconds in which changes gather before they are written together
 _BATCH = 500  # keys written together, so that a session waits only shortly for the connection
 _FORGET = 86_400_000  # milliseconds until the hash of an address without new connections is removed
@@ -110,8 +113,9 @@ class RedisCounts:
     Connections, rates, failed logins and greylists are shared; the number of all connections, and the quota of the log,
     remain those of each server. A process that is killed frees its share of the connections after `lease` seconds.
 
-    If the store fails or does not answer in time, the process counts alone, logs this once, and logs once when the
-    store answers again. A session waits at most `timeout` seconds for each answer, and other sessions do not wait.
+    If the store fails or does not answer in time, or if its answers take over a tenth of `timeout` on average, the
+    process counts alone, logs this once, and logs once when the store answers again. A session waits at most `timeout`
+    seconds for each answer, and other sessions do not wait.
 
     Args:
         url: The address of the store, such as `redis://:password@10.0.0.5:6379/0`, with `rediss` for TLS, or
@@ -146,8 +150,14 @@ class RedisCounts:
         self._prefix = parameters.get("prefix", prefix)
         self._lease = lease
         self._step_timeout = timeout / 2  # for the lock, and again for the reply
+        self._slow = _SLOW * timeout
+        """Seconds that an answer may take on average."""
+        self._usual = 0.0
+        """Seconds that the last answers took, on average."""
         self._calls = threading.Lock()
         """Held during each call of the store."""
+        self._waiting = 0
+        """The number of calls that wait for the lock."""
         self._client: Redis | None = None
         """The connection; None while the process counts alone."""
         self._node = ""
@@ -281,17 +291,35 @@ class RedisCounts:
     def _calling(self) -> Iterator[Redis | None]:
         """Yield the connection for one call, or None to count alone. An error of the store ends the block."""
         self._start()
-        client = self._client
-        if client is None or not self._calls.acquire(timeout=self._step_timeout):
+        if self._client is None or not self._acquire():
             yield None
             return
 
+        begun = time.monotonic()
         try:
             yield self._client
+            self._check_speed(time.monotonic() - begun)
         except (RedisError, OSError) as exc:
             self._fail(exc)
         finally:
             self._calls.release()
+
+    def _acquire(self) -> bool:
+        """Wait for the lock, and return whether this call holds it. It does not wait if several calls wait already."""
+        with self._changed:
+            if self._waiting >= _MAX_WAITING:
+                return False
+            self._waiting += 1
+        try:
+            return self._calls.acquire(timeout=self._step_timeout)
+        finally:
+            with self._changed:
+                self._waiting -= 1
+
+    def _check_speed(self, seconds: float) -> None:
+        self._usual += (seconds - self._usual) / 8
+        if self._usual > self._slow:
+            raise TimeoutError(f"answers take {1000 * self._usual:.0f} ms")
 
     def _fail(self, exc: Exception) -> None:
         with self._changed:
@@ -346,7 +374,10 @@ class RedisCounts:
             former, self._node = self._node, secrets.token_hex(8)
             if former:
                 client.delete(self._lease_of(former))
+            begun = time.monotonic()
             self._renew(client)
+            self._usual = time.monotonic() - begun
+            self._check_speed(self._usual)
             with self._changed:
                 self._dirty = {*self._mine}
             while self._dirty:

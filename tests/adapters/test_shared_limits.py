@@ -325,6 +325,40 @@ def test_call_that_cannot_get_the_connection_in_time_is_counted_locally(
     assert not records(caplog)
 
 
+def test_calls_beyond_a_few_that_wait_are_counted_locally_at_once(nodes: Callable[..., RedisCounts]) -> None:
+    one, other = nodes(), nodes()
+    until(one.is_available)
+    with one._calls:
+        waiting = [threading.Thread(target=one.take, args=("a", 9)) for _ in range(3)]
+        for each in waiting:
+            each.start()
+        until(lambda: one._waiting == 3)
+        assert one.take("a", 9)
+        assert one.count("a") == 4
+    for each in waiting:
+        each.join(TIMEOUT)
+    until(lambda: is_full(other, "a", 4))
+
+
+def test_slow_store_is_not_used_until_it_is_fast_again(
+    redis: RedisServer, nodes: Callable[..., RedisCounts], caplog: pytest.LogCaptureFixture
+) -> None:
+    one = nodes()
+    assert one.take("a", 9)
+    one._usual, one._slow, limit = 30.0, 0.0, one._slow
+    assert one.add(RATE, "a", 0) == 1
+    assert not one.is_available()
+    with redis.client as client:
+        before = connections(client)
+        until(lambda: connections(client) > before + 2)
+    one._slow = limit
+    until(one.is_available)
+    lost, returned = records(caplog)
+    assert lost.endswith("so this process counts alone: answers take 26250 ms")
+    assert returned.endswith("answers again")
+    assert not one.take("a", 1)
+
+
 # Servers
 
 LOGIN = b"AUTH PLAIN AHRpbQB3cm9uZw==\r\n"

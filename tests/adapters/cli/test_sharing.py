@@ -1,6 +1,8 @@
 """The store for several machines and the greylist of `smtpcore serve`."""
 
+import signal
 import smtplib
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +67,32 @@ def test_servers_with_the_same_store_share_limits_and_the_greylist(
                 pass
             assert codes(one.port) == [250]
     assert [line for line in (*one.errors, *other.errors) if "refused" not in line] == []
+
+
+def test_killed_server_frees_its_connections(
+    tmp_path: Path, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with redis.client as client:
+        client.flushall()
+    monkeypatch.setenv("SMTPCORE_SHARED_LIMITS", f"{redis.url}?timeout={TIMEOUT}&lease=0.3")
+    options = ("--max-connections-per-address", "1")
+    with (
+        running(tmp_path / "one", *options) as one,
+        running(tmp_path / "other", *options) as other,
+        smtplib.SMTP("127.0.0.1", one.port, "c.example", timeout=TIMEOUT) as session,
+    ):
+        assert greeting(other.port) == 421
+        one.process.kill()
+        while greeting(other.port) == 421:
+            pass
+        session.close()
+    assert one.status == -signal.SIGKILL
+
+
+def greeting(port: int) -> int:
+    """Return the code of the greeting."""
+    with socket.create_connection(("127.0.0.1", port), TIMEOUT) as client, client.makefile() as replies:
+        return int(replies.readline()[:3])
 
 
 def test_unreachable_store_is_one_warning_and_no_refusal(tmp_path: Path) -> None:
