@@ -16,7 +16,7 @@ import pytest
 import trustme
 
 from smtpcore import Config, Path, Rcpt
-from smtpcore_adapters.stores import Envelope
+from smtpcore_adapters.stores import Envelope, webhook
 from smtpcore_adapters.stores.webhook import Webhook
 from tests.adapters.fakes import (
     CONFIG,
@@ -106,6 +106,15 @@ def test_message_is_the_body_of_the_request_and_the_envelope_is_a_header_field()
     assert "received" not in envelope
     assert "trailer" not in headers
     assert hook.stream.close_timeouts
+
+
+@pytest.mark.parametrize("form", [webhook._Raw, webhook._Multipart])
+def test_control_characters_of_a_user_are_escaped(form: Any) -> None:
+    user = "".join(map(chr, (*range(33), 127, 128, 0x2028, 0xDC80)))
+    envelope: str = form(replace(MINIMAL, identity=user), None).envelope
+    assert envelope.isascii()
+    assert envelope.isprintable()
+    assert json.loads(envelope)["identity"] == user
 
 
 def test_idempotency_key_is_that_of_a_message_and_its_recipients() -> None:
