@@ -257,7 +257,7 @@ def test_importing_the_adapters_loads_no_framework() -> None:
     script = f"""
 import sys
 sys.path.insert(0, {str(SRC)!r})
-import smtpcore_adapters
+import smtpcore_adapters, smtpcore_adapters.forward, smtpcore_adapters.maildir, smtpcore_adapters.stores
 print(*sorted({{"asyncio", "anyio", "trio", "curio", "sniffio"}} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-S", "-E", "-c", script], capture_output=True, text=True, check=True)

@@ -6,14 +6,12 @@ the client. `docs/stores.md` shows how to write a store of your own.
 
 from smtpcore import show_texts
 
-from ._asyncio import AsyncioThread
 from ._envelope import Envelope
 from ._handler import BLOCK_SIZE, StoreHandler, received_field
 from ._store import Runtime, Store, StoreFull, StoreRefusal, StoreUnavailable, Writer
 
 __all__ = [
     "BLOCK_SIZE",
-    "AsyncioThread",
     "Envelope",
     "Runtime",
     "Store",

@@ -15,7 +15,7 @@
 #
 # - blocking calls: `await runtime.run_blocking(function, *args)`
 # - a connection to a server: `await runtime.open_stream(host, port, timeout)`
-# - a library that needs asyncio: an `AsyncioThread`
+# - a library that needs asyncio: `smtpcore_adapters.stores.asyncio.AsyncioThread`
 #
 # A method that waits needs its own timeout. A cancellation of the session may interrupt any method at an `await`,
 # except inside `run_blocking`, which returns first. `abort` is then called, and may still wait for a few seconds.

@@ -9,7 +9,7 @@ import pytest
 
 from smtpcore import Reply
 from smtpcore_adapters import Message, Session
-from smtpcore_adapters.stores import AsyncioThread
+from smtpcore_adapters.stores.asyncio import AsyncioThread
 from tests.adapters.fakes import CONFIG, EHLO, ENVELOPE, accepting
 from tests.adapters.harness import run_in, running
 from tests.adapters.playbook import session

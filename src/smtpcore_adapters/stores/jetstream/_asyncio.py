@@ -25,8 +25,8 @@ from nats.js.client import JetStreamContext
 
 from smtpcore import Reply
 
-from .._asyncio import AsyncioThread
 from .._store import Runtime, StoreFull, StoreRefusal, StoreUnavailable
+from ..asyncio import AsyncioThread
 from ._options import DUPLICATES, Cluster
 
 T = TypeVar("T")

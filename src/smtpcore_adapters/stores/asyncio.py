@@ -6,6 +6,8 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from smtpcore import show_texts
+
 from ._store import Runtime
 
 T = TypeVar("T")
@@ -72,3 +74,6 @@ def _runs_on_asyncio() -> bool:
         return False
 
     return True
+
+
+show_texts(globals())
