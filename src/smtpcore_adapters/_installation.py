@@ -26,7 +26,7 @@ COMMANDS = {
     "config": "Show the settings of a server with the same options, and the origin of each.",
     "drain": "Deliver the mail in a queue of NATS JetStream, and try again after failures.",
     "explain": "Explain a recorded dialogue and report each breach of the RFCs.",
-    "fuzz": "Play generated sessions against a server, and report the rules that it breaks.",
+    "fuzz": "Play generated sessions against a server or a client, and report the rules that it breaks.",
     "ping": "Check the health of a server: connect, wait for its greeting, send EHLO and QUIT.",
     "send": "Send a message, header and body, from FILE or standard input.",
     "serve": "Receive mail, and store it in a Maildir, print it, forward it, or send it to a webhook.",

@@ -102,7 +102,7 @@ _NEEDS = "fuzz needs the package hypothesis: pip install 'smtpcore[testing]'"
 @click.option("--start", metavar="COMMAND", help="Command that starts the server, also again after it died.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def fuzz(**options: Any) -> int:
-    """Play generated sessions against a server, and report the rules that it breaks; with --listen, a client.
+    """Play generated sessions against a server or a client, and report the rules that it breaks.
 
     Fuzz only your own server: the sessions send many malformed lines and messages. With OTHER, play the same sessions
     at both servers and report how they differ. The default PORT is 25.
