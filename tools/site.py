@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from smtpcore import __version__
+
 from .reference import public_modules, reference_pages
 
 ROOT: Final = Path(__file__).parent.parent
@@ -84,7 +86,7 @@ def _deploy_page(directory: Path) -> str:
 
 
 def configuration() -> str:
-    """Return `mkdocs.yml` with the modules of the reference in its navigation."""
+    """Return `mkdocs.yml` with the version, and with the modules of the reference in its navigation."""
     parts: dict[str, list[str]] = {"The core": [], "The adapters": [], "Tests": []}
     for name in (*(module.__name__ for module in public_modules()), "pytest_smtpcore"):
         is_core = name.partition(".")[0] == "smtpcore"
@@ -93,7 +95,8 @@ def configuration() -> str:
 
     lines = [line for part, modules in parts.items() for line in (f"      - {part}:", *modules)]
     place = "      # tools/site.py adds the modules here"
-    return (ROOT / "mkdocs.yml").read_text(encoding="utf-8").replace(place, "\n".join(lines))
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    return text.replace(place, "\n".join(lines)).replace("smtpcore VERSION", f"smtpcore {__version__}")
 
 
 def write_site(build: Path, mermaid: Path | None = None) -> None:
