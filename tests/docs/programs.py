@@ -229,7 +229,7 @@ PROGRAMS = {
     "filter": Program("def pass_on", launch=FILTER),
     "gevent": Program("class GeventStream", requires="gevent", **IN_A_LOOP),  # type: ignore[arg-type]
     "own loop": Program("class Stream(SocketStream)", can_jump=True, **IN_A_LOOP),  # type: ignore[arg-type]
-    "web": of_app("from starlette.applications import Starlette", launch=WEB, has_auth=True, requires="starlette"),
+    "web": of_app("PORT = int(os.environ.get", launch=WEB, has_auth=True, requires="starlette"),
     "readme": of_app("async def only_us"),
     "readme core": of_app("def converse", launch=CONVERSE, is_strict=True, stops=False, changes={}),
     "background": of_app("def accept_each", launch=UNTIL_ENTER, accepts_all=True),

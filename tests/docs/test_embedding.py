@@ -369,7 +369,7 @@ def test_web_application_runs_an_smtp_server(framework: str, monkeypatch: pytest
     monkeypatch.setenv("SMTP_PORT", "0")
     write_certificates(tmp_path)
     monkeypatch.chdir(tmp_path)
-    names = run_example("from starlette.applications import Starlette")
+    names = run_example("PORT = int(os.environ.get")
     web = names["web"]
     if framework == "fastapi":
         from fastapi import FastAPI
