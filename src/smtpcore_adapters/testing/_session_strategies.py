@@ -9,6 +9,7 @@ from typing import TypeVar
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from ._proxied import CLIENTS, HEADERS, WRONG_CLIENTS, WRONG_HEADERS
 from ._value_strategies import bodies, commands
 from .steps import AuthStep, BodyStep, ChunkStep, LineStep, RawStep, Step, TlsStep, groups_of
 
@@ -252,6 +253,7 @@ def _mistakes(transaction: SearchStrategy[list[Step]], offers: Collection[str]) 
         _RAW,
         logins,
         *([st.builds(ChunkStep, _HOSTILE_BODIES, st.booleans())] if "CHUNKING" in offers else []),
+        *([st.sampled_from([*WRONG_CLIENTS, *CLIENTS])] if "XCLIENT" in offers else []),
     ]
 
     def build(mistake: Step, steps: list[Step], place: int) -> list[Step]:
@@ -282,7 +284,7 @@ def steps(
             replies is positive. If false, some steps have typical mistakes: wrong order, malformed syntax, bare
             newlines and NUL, false ends of a message.
         offers: The keywords of the extensions that the session may use: 8BITMIME, CHUNKING, SIZE, SMTPUTF8, AUTH with
-            PLAIN and LOGIN, and STARTTLS. Other keywords have no effect.
+            PLAIN and LOGIN, STARTTLS, and XCLIENT. Other keywords have no effect.
         lmtp: Whether the session begins with LHLO.
         senders: The senders without brackets; by default of every form.
         recipients: The recipients without brackets; by default of every form.
@@ -309,10 +311,26 @@ def _beginning(helo: SearchStrategy[Step], offers: Collection[str], *, valid: bo
     if "AUTH" in offers:
         logins: SearchStrategy[Step] = st.sampled_from(LOGINS)
         alternatives.append(st.tuples(helo, logins).map(list))
+    if "XCLIENT" in offers:
+        clients: SearchStrategy[Step] = st.sampled_from(CLIENTS)
+        alternatives.append(st.tuples(helo, clients, helo).map(list))
     if not valid:
         alternatives.append(helo.map(lambda step: []))  # as many draws as EHLO, which is therefore simpler
 
     return _choice(*alternatives)
+
+
+def proxy_headers(*, valid: bool = True) -> SearchStrategy[bytes]:
+    """Draw PROXY headers of both versions. A client sends the header before everything else.
+
+    Args:
+        valid: Whether the header is valid. If false, it has a mistake, is empty, or is cut off.
+    """
+    if valid:
+        return st.sampled_from(HEADERS)
+
+    cut = st.tuples(st.sampled_from(HEADERS), st.integers(1, 200)).map(lambda drawn: drawn[0][: -drawn[1]])
+    return st.sampled_from(WRONG_HEADERS[1:]) | cut
 
 
 def sessions(

@@ -4,10 +4,19 @@ The package hypothesis is needed: `pip install 'smtpcore[testing]'`.
 """
 
 # All strategies draw values of `smtpcore`, which are valid, or octets built from such values. Only `hostile_lines`,
-# `hostile_bodies`, and `steps` and `sessions` with `valid=False` draw mistakes: typical mistakes of real clients,
-# because servers would reject random octets too early.
+# `hostile_bodies`, and with `valid=False` also `proxy_headers`, `steps` and `sessions`, draw mistakes: typical mistakes
+# of real clients, because servers would reject random octets too early.
 
-from ._session_strategies import FALSE_ENDS, MISTAKES, OFFERS, hostile_bodies, hostile_lines, sessions, steps
+from ._session_strategies import (
+    FALSE_ENDS,
+    MISTAKES,
+    OFFERS,
+    hostile_bodies,
+    hostile_lines,
+    proxy_headers,
+    sessions,
+    steps,
+)
 from ._value_strategies import (
     bodies,
     commands,
@@ -33,6 +42,7 @@ __all__ = [
     "mail_params",
     "mailboxes",
     "paths",
+    "proxy_headers",
     "rcpt_params",
     "replies",
     "segments",

@@ -211,9 +211,11 @@ def test_wrong_reply_fails_with_the_dialogue(edit: Callable[[bytes], bytes], tex
     machine = connected()
     machine.app.on("NOOP")(lambda session, noop: session.edit_reply(edit))
 
-    with pytest.raises(AssertionError, match=text) as failure:
-        machine.command(b"NOOP")
-    machine.teardown()
+    with pytest.raises(AssertionError, match=text) as failure:  # noqa: PT012
+        try:
+            machine.command(b"NOOP")
+        finally:
+            machine.teardown()
     (note,) = failure.value.__notes__
     assert "C: NOOP" in note
 

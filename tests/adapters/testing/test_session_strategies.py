@@ -112,6 +112,7 @@ CONTENTS: dict[str, Callable[[list[Step]], bool]] = {
     ),
     "a declared size": lambda steps: any(isinstance(step, LineStep) and b" SIZE=" in step.line for step in steps),
     "TLS": lambda steps: any(isinstance(step, TlsStep) for step in steps),
+    "XCLIENT": lambda steps: [step.verb for step in steps[:3]] == ["EHLO", "XCLIENT", "EHLO"],
     "two messages": lambda steps: sum(isinstance(step, BodyStep) for step in steps) > 1,
 }
 MISTAKES: dict[str, Callable[[list[Step]], bool]] = {
@@ -123,10 +124,11 @@ MISTAKES: dict[str, Callable[[list[Step]], bool]] = {
     "plaintext injected into TLS": lambda steps: any(isinstance(step, TlsStep) and step.injected for step in steps),
     "a cancelled login": lambda steps: any(isinstance(step, AuthStep) and step.responses == (b"*",) for step in steps),
     "a line above 512 octets": lambda steps: any(isinstance(step, LineStep) and len(step.line) > 512 for step in steps),
+    "a malformed XCLIENT": lambda steps: LineStep(b"XCLIENT ADDR=x") in steps,
     "no EHLO": lambda steps: steps[0].verb not in ("EHLO", "LHLO"),
     "a hostile line in a transaction": lambda steps: LineStep(b"XYZZY") in steps[2:-1],
 }
-ALL_OFFERS = strategies.OFFERS | {"AUTH", "STARTTLS"}
+ALL_OFFERS = strategies.OFFERS | {"AUTH", "STARTTLS", "XCLIENT"}
 quickly = settings(max_examples=5000, deadline=None, phases=[Phase.generate], database=None, derandomize=True)
 
 

@@ -44,6 +44,8 @@ SIMPLEST: list[tuple[str, SearchStrategy[Any], str]] = [
     ("mailboxes", strategies.mailboxes(utf8=True), "a@c.example"),
     ("paths", strategies.paths(), "a@c.example"),
     ("paths", strategies.paths(null=False, utf8=True), "a@c.example"),
+    ("proxy_headers", strategies.proxy_headers(), repr(b"PROXY TCP4 192.0.2.1 192.0.2.2 49152 25\r\n")),
+    ("proxy_headers", strategies.proxy_headers(valid=False), repr(b"PROXY\r\n")),
     ("rcpt_params", strategies.rcpt_params(), ""),
     ("replies", strategies.replies(), "250 text"),
     ("replies", strategies.replies(positive=False), "450 text"),

@@ -10,47 +10,16 @@ from itertools import product
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from .._proxied import CLIENTS, WRONG_CLIENTS, WRONG_HEADERS
 from ..steps import AuthStep, BodyStep, ChunkStep, LineStep, Step, TlsStep
 from ..strategies import FALSE_ENDS, MISTAKES, steps
 from ._logins import failed_logins, logins
-from ._plans import CLIENTS, RSET, Experiment, Kind, Plan
+from ._plans import RSET, Experiment, Kind, Plan
 
 _HEADER = b"Subject: x\r\n\r\n"
 _BODY = BodyStep(_HEADER + b"y\r\n")
 _CUTS = st.lists(st.sampled_from([1, 2, 3, 4, 5, 7, 12]), min_size=1, max_size=4, unique=True).map(tuple)
 _MOST_STEPS = 24
-
-
-_WRONG_CLIENTS = (
-    b"XCLIENT",
-    b"XCLIENT X=1",
-    b"XCLIENT ADDR",
-    b"XCLIENT ADDR=",
-    b"XCLIENT ADDR=x",
-    b"XCLIENT ADDR=192.0.2.999",
-    b"XCLIENT ADDR=+20",
-    b"XCLIENT NAME=\xff",
-    b"XCLIENT PORT=99999 ADDR=192.0.2.9",
-    b"XCLIENT PROTO=X",
-    b"XCLIENT ADDR=192.0.2.9 " + b"X" * 2000,
-)
-_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
-_HEADERS = (
-    b"",
-    b"PROXY\r\n",
-    b"proxy TCP4 192.0.2.1 192.0.2.2 1 25\r\n",
-    b"PROXY TCP4 192.0.2.1 192.0.2.2 1\r\n",
-    b"PROXY TCP4 192.0.2.1 192.0.2.2 1 70000\r\n",
-    b"PROXY TCP4 192.0.2.999 192.0.2.2 1 25\r\n",
-    b"PROXY TCP6 192.0.2.1 192.0.2.2 1 25\r\n",
-    b"PROXY TCP4 192.0.2.1 192.0.2.2 1 25 x\r\n",
-    b"PROXY X 192.0.2.1 192.0.2.2 1 25\r\n",
-    b"PROXY TCP4 " + b"1" * 200 + b"\r\n",
-    _SIGNATURE + b"\x31\x11\x00\x0c" + b"\xc0\0\2\1\xc0\0\2\2\0\1\0\x19",
-    _SIGNATURE + b"\x2f\x11\x00\x0c" + b"\xc0\0\2\1\xc0\0\2\2\0\1\0\x19",
-    _SIGNATURE + b"\x21\x11\x00\x04" + b"\xc0\0\2\1",
-)
-"""Malformed PROXY headers of both versions, and no header."""
 
 
 def _cut(plan: Plan, cuts: tuple[int, ...]) -> Experiment:
@@ -108,7 +77,7 @@ class Generator:
         yield from self._auths() if self._mechanisms else [self._auth(AuthStep("LOGIN", None, (b"*",)))]
         yield from self._clients() if "XCLIENT" in self._offers else [self._one(CLIENTS[0])]
         if self._has_proxy:
-            yield from (Experiment(Plan((self._hello,), header=header)) for header in _HEADERS)
+            yield from (Experiment(Plan((self._hello,), header=header)) for header in WRONG_HEADERS)
         yield from self._mistakes()
 
     def _one(self, *middle: Step) -> Experiment:
@@ -225,8 +194,8 @@ class Generator:
             yield self._one(client, client, self._hello, client)
             for login in self._logins[:1]:
                 yield self._auth(login, client, self._hello, login, *message)
-        for line in _WRONG_CLIENTS:
-            yield self._one(LineStep(line), RSET, self._hello, *message)
+        for client in WRONG_CLIENTS:
+            yield self._one(client, RSET, self._hello, *message)
 
     def _mistakes(self) -> Iterator[Experiment]:
         states: tuple[tuple[Step, ...], ...] = ((), self._envelope, (self._mail,))
@@ -275,12 +244,12 @@ class Generator:
             some = [*self._logins * 4, *self._wrong_logins, *failed_logins(self._mechanisms)]
             yield insert(some, is_logged_in=False)
         if "XCLIENT" in self._offers:
-            yield insert([*CLIENTS, *map(LineStep, _WRONG_CLIENTS)], is_logged_in=True)
+            yield insert([*CLIENTS, *WRONG_CLIENTS], is_logged_in=True)
 
     def _steps(self, *, valid: bool, offers: frozenset[str] | None = None) -> SearchStrategy[tuple[Step, ...]]:
         drawn = steps(
             valid=valid,
-            offers=(self._offers if offers is None else offers) - {"AUTH"},
+            offers=(self._offers if offers is None else offers) - {"AUTH", "XCLIENT"},
             lmtp=self._lmtp,
             senders=self._senders,
             recipients=self._recipients,

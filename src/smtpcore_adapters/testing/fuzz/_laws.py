@@ -8,9 +8,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from .._proxied import CLIENTS
 from ..steps import AuthStep, BodyStep, ChunkStep, TlsStep
 from ._logins import LoginStep
-from ._plans import CLIENTS, Experiment, Kind
+from ._plans import Experiment, Kind
 from ._player import End, Exchange, Recording
 from ._sinks import differences
 

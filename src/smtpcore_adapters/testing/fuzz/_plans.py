@@ -7,12 +7,6 @@ from enum import Enum
 from ..steps import LineStep, Step
 
 RSET = LineStep(b"RSET")
-CLIENTS = (
-    LineStep(b"XCLIENT ADDR=192.0.2.9"),
-    LineStep(b"XCLIENT NAME=[UNAVAILABLE] ADDR=192.0.2.9"),
-    LineStep(b"XCLIENT ADDR=IPV6:2001:db8::9"),
-)
-"""XCLIENT commands without mistakes."""
 
 
 @dataclass(frozen=True, slots=True)

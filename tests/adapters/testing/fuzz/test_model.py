@@ -2,9 +2,9 @@
 
 import pytest
 
+from smtpcore_adapters.testing._proxied import CLIENTS
 from smtpcore_adapters.testing.fuzz import LoginStep
 from smtpcore_adapters.testing.fuzz._model import SessionModel
-from smtpcore_adapters.testing.fuzz._plans import CLIENTS
 from smtpcore_adapters.testing.steps import BodyStep, ChunkStep, LineStep, Step, TlsStep
 
 from .runs import BODY, HELLO, MAIL, NOOP, RCPT, RSET
