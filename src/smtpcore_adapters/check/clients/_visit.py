@@ -327,6 +327,8 @@ class Visit:
         self._recipients, self._has_sender = 0, False
         for _ in range(replies):
             self._answer("END", b"250 2.0.0 Accepted\r\n")
+            if self._code == _CLOSING:
+                break  # a server that is about to close the connection sends no further replies
 
     def _read_chunk(self, line: Line) -> None:
         match = _match_chunk(line.text)
@@ -477,6 +479,7 @@ class Visit:
 
 
 _CHALLENGE = 334
+_CLOSING = 421
 _OTHERS = {"HELO": b"250 check.example\r\n", "NOOP": b"250 2.0.0 OK\r\n"}
 
 

@@ -158,6 +158,13 @@ def test_each_recipient_of_lmtp_gets_a_reply_and_the_message_counts_once() -> No
     assert visit.lines[2].verb == "EHLO"
 
 
+def test_recipients_of_lmtp_get_no_reply_after_a_421() -> None:
+    lines = _TO_BODY.replace(b"DATA", b"RCPT TO:<c@s.example>\r\nDATA")
+    script = Script(answers={"END": b"421 4.3.2 Bye\r\n"})
+
+    assert _codes(b"LHLO c\r\n" + lines + b".\r\nQUIT\r\n", script, lmtp=True)[1][-3:] == [354, 421, 221]
+
+
 def test_lhlo_is_unknown_to_a_server_of_smtp() -> None:
     assert _codes(b"LHLO c\r\n")[1] == [500]
 
