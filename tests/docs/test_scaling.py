@@ -36,6 +36,13 @@ def test_haproxy_notices_a_stop_before_the_delay_is_over() -> None:
     assert 2 * int(interval) * int(fall) < int(delay)
 
 
+def test_systemd_waits_for_the_delay_and_the_last_sessions() -> None:
+    (limit,) = re.findall(r"^TimeoutStopSec=(\d+)$", (DOCS / "deploy" / "smtpcore.service").read_text(), re.MULTILINE)
+    (delay,) = re.findall(r"drain_delay = (\d+)", FILE)
+    assert int(limit) >= int(delay) + 35
+    assert "at least 35 seconds longer than the delay" in PAGE
+
+
 # Figures
 
 
