@@ -10,6 +10,7 @@
 
 import asyncio
 import logging
+import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import suppress
 from functools import partial
@@ -47,6 +48,8 @@ _FULL: Final = frozenset({10002, 10023, 10028, 10047, 10077})
 _TOO_LARGE: Final = 10054
 _UNSUITABLE: Final = frozenset({10005, 10052, 10058, 10065, 10074})
 """The streams cannot be created: too few servers, or names and subjects that are used already."""
+
+_REFUSED: Final = "Authorization Violation"
 
 _FAILURES: Final = (nats.errors.Error, OSError)  # nats.js.errors.Error is a nats.errors.Error
 
@@ -96,6 +99,10 @@ class _Client(nats.aio.client.Client):
     def ssl_context(self) -> Any:
         self.has_tls = True  # the library asks for the context when it begins the handshake
         return super().ssl_context
+
+
+class _Unusable(nats.errors.Error):
+    """The login is refused, or TLS is missing or not verified, so another attempt would fail too."""
 
 
 class Link:
@@ -193,6 +200,8 @@ class Link:
         """Raise the exception of stores for an error that another attempt does not change."""
         if isinstance(exc, nats.js.errors.NoStreamResponseError):
             self._has_streams = False  # there is no leader, or the stream was deleted
+        if isinstance(exc, _Unusable):
+            raise StoreUnavailable(f"{self.cluster}: {exc}") from exc
         code = exc.err_code if isinstance(exc, nats.js.errors.APIError) else None
         if code in _FULL:
             raise StoreFull(f"{self.cluster}: {_words(exc)}") from exc
@@ -220,7 +229,7 @@ class Link:
             while not client.is_connected:  # noqa: ASYNC110 - the library reconnects, and has no event for this
                 await asyncio.sleep(_PAUSE / 2)
             if self.cluster.tls and not client.has_tls:
-                raise nats.errors.SecureConnRequiredError
+                raise _Unusable(_words(nats.errors.SecureConnRequiredError()))
             assert self._context, "a client has a context"
             if not self._has_streams:
                 await self._prepare(self._context)
@@ -238,10 +247,11 @@ class Link:
             return secret
 
         async def note(exc: Exception) -> None:
-            _logger.debug("%s: %s", cluster, _words(exc))
-            # A server that refuses the login may close the connection with a reset before the library has the reason.
-            if not self._why or not isinstance(exc, ConnectionError):
-                self._why = _words(exc)
+            self._why = _words(exc)
+            _logger.debug("%s: %s", cluster, self._why)
+            is_final = isinstance(exc, nats.errors.SecureConnRequiredError | ssl.SSLCertVerificationError)
+            if (is_final or _REFUSED in self._why) and client is not self._client:
+                raise _Unusable(self._why)  # ends the attempts to connect
 
         async def forget_tls() -> None:
             client.has_tls = False
@@ -262,7 +272,7 @@ class Link:
             await Task(connecting).wait_or_end()
         except BaseException:
             if client.is_connecting or client.is_connected:  # otherwise there is no socket
-                await client.close()
+                await Task(client.close()).end(_PAUSE)  # after a failed handshake, this could take long
             raise
 
         self._client = client
