@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing, nullcontext
 from typing import Any, TypeAlias, TypeVar, Unpack
 
@@ -25,6 +25,7 @@ An object that is also an asynchronous context manager is entered before the fir
 
 _logger = logging.getLogger("smtpcore")
 
+_PAUSE = 0.5  # seconds
 _FAILED = Reply(451, "The message could not be delivered", enhanced="4.3.0")
 
 
@@ -83,6 +84,15 @@ async def drain(
             await workers.run(grace, url, durable=durable, domain=domain, **options)
 
 
+async def _end(tasks: Collection["asyncio.Future[Any]"]) -> None:
+    # A single cancellation may be lost: `asyncio.wait_for` has this defect before Python 3.12.
+    pending = {task for task in tasks if not task.done()}
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_PAUSE)
+
+
 def _opened(deliver: object) -> AbstractAsyncContextManager[object]:
     return deliver if isinstance(deliver, AbstractAsyncContextManager) else nullcontext()
 
@@ -116,13 +126,11 @@ class _Workers:
                     task.cancel()
             await asyncio.wait(tasks, timeout=grace if self.stop.is_set() else 0)
         finally:
-            for each in (waiting, *tasks):
-                each.cancel()
-            results = await asyncio.gather(waiting, *tasks, return_exceptions=True)
+            await _end([waiting, *tasks])
 
-        for result in results:
-            if isinstance(result, Exception):
-                raise result
+        for task in tasks:
+            if not task.cancelled():
+                task.result()
 
     async def _work(self, url: str, **options: Any) -> None:
         task = asyncio.current_task()

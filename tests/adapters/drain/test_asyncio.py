@@ -157,6 +157,29 @@ def test_delivery_that_takes_longer_than_the_grace_is_cancelled(monkeypatch: pyt
     assert message.decisions == []
 
 
+def test_cancellation_that_is_lost_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_asyncio, "_PAUSE", 0.01)
+    lost = list[str]()
+
+    async def consume(url: str, **options: object) -> AsyncGenerator[FakeMessage, None]:
+        yield FakeMessage()
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if lost:
+                    raise
+                lost.append("once")
+
+    async def deliver(message: QueuedMessage, runtime: Runtime) -> Mapping[str, Reply]:
+        asyncio.get_running_loop().call_later(0.01, os.kill, os.getpid(), signal.SIGTERM)
+        return dict.fromkeys(message.envelope.addresses, YES)
+
+    monkeypatch.setattr(_asyncio, "consume", consume)
+    run("nats://a/MAIL", deliver, concurrency=1, grace=0.01)
+    assert lost == ["once"]
+
+
 def test_stores_have_their_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = list[object]()
 

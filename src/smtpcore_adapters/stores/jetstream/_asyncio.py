@@ -40,6 +40,7 @@ _PAUSE = 0.1  # seconds between two attempts; an election takes some seconds
 _PAUSE_AFTER_LOSS = 0.5
 _RECONNECT = 0.25
 _CONNECT = 2
+_TIME_TO_CLOSE = 2.0
 _OVERHEAD = 4096  # octets of a message for the subject and the headers
 
 # Codes of https://github.com/nats-io/nats-server/blob/main/server/errors.json
@@ -388,7 +389,7 @@ class Link:
         finally:
             self._client = None
             _open.discard(self._open)
-            await client.close()
+            await Task(client.close()).end(_TIME_TO_CLOSE)  # a server that reads nothing could delay the end
 
 
 _open: set[AsyncGenerator[None, None] | None] = set()  # an event loop has only weak references to its generators
