@@ -436,7 +436,9 @@ def _quit(evidence: ClientEvidence) -> Iterator[Violation]:
         return
     for visit, turns in zip(evidence.visits, evidence.sessions, strict=True):
         has_quit = any(turn.verb == "QUIT" for turn in turns) or visit.rest[:4].upper() == b"QUIT"
-        if visit.accepted and not has_quit and visit.ended == _LEFT:
+        # After a 421 the server is about to close the connection.
+        is_closing = any(reply.octets.startswith(b"421") for turn in turns for reply in turn.replies)
+        if visit.accepted and not has_quit and not is_closing and visit.ended == _LEFT:
             yield _broken("QUIT", "the client closed the connection without QUIT")
 
 

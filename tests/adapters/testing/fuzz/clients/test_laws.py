@@ -117,6 +117,7 @@ def test_law_is_broken(name: str, pieces: tuple[bytes, ...], behaviour: Behaviou
         ((*ENVELOPE, b"BDAT 1 LAST\r\nx", b"QUIT\r\n"), Behaviour(offers=("CHUNKING",))),
         (MESSAGE[:-1], _with(Answer("END", b"250 a\r\n550 b\r\n"))),
         (MESSAGE[:-1], _with(Answer("END", b"250 OK\r\n", then=Then.CLOSE))),
+        ((*MESSAGE[:-1], b"NOOP\r\n"), _with(Answer("NOOP", b"421 Bye\r\n"))),
     ],
 )
 def test_correct_reaction_is_no_finding(pieces: tuple[bytes, ...], behaviour: Behaviour) -> None:
