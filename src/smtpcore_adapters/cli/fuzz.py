@@ -30,7 +30,7 @@ _HINTS = {
     "EHLO is needed": "; --lmtp speaks LMTP",
     "LHLO is needed": "; without --lmtp the command speaks SMTP",
 }
-"""What to try after an error whose text contains a word."""
+"""Advice to add to an error whose text contains a word."""
 _PROXY: dict[str | None, Literal[1, 2] | None] = {None: None, "v1": 1, "v2": 2}
 _RATE = 50.0
 """Maximum sessions in a second at a server that is not on this machine."""

@@ -60,8 +60,8 @@ def test_settings_of_a_single_listener_are_shown_without_a_table(tmp_path: Path)
     [
         float("inf"),
         'a "b" \\ \n\x1b',
-        "caf\xe9 \x7f\x85\u2028\U0001f600",
-        {"caf\xe9 \U0001f600": [date(2026, 1, 1), time(7, 32), datetime(2026, 1, 1, tzinfo=UTC), True, 1]},
+        "\xe9t\xe9 \x7f\x85\u2028\U0001f600",
+        {"\xe9t\xe9 \U0001f600": [date(2026, 1, 1), time(7, 32), datetime(2026, 1, 1, tzinfo=UTC), True, 1]},
     ],
 )
 def test_value_is_shown_as_toml_in_ascii(value: object) -> None:
