@@ -7,12 +7,13 @@ import re
 from collections.abc import Set
 from dataclasses import InitVar, dataclass
 from datetime import datetime, timedelta
-from enum import Enum, auto
+from enum import auto
 from typing import Self
 
 from ._errors import LocalProtocolError
 from ._fields import check_argument, check_fields
 from ._grammar import is_domain, match_mechanism
+from ._states import Key
 
 MIN_COMMAND_LINE = 512  # RFC 5321 4.5.3.1.4, CRLF included
 MIN_REPLY_LINE = 512  # RFC 5321 4.5.3.1.5, CRLF included
@@ -50,7 +51,7 @@ _match_class = re.compile(r"[A-Za-z][A-Za-z0-9._:-]*").fullmatch  # RFC 3865 2.2
 _match_word = re.compile(r"[!-~]+").fullmatch
 
 
-class Bodies(Enum):
+class Bodies(Key):
     """The form in which `next_event` returns the body of a message."""
 
     LINES = auto()
@@ -59,7 +60,7 @@ class Bodies(Enum):
     """`DataChunk`s as large as the received input allows. This is the faster form."""
 
 
-class BareNewlines(Enum):
+class BareNewlines(Key):
     """Treatment of a bare CR (CR without LF) or bare LF (LF without CR). Neither of them ever ends a body."""
 
     REJECT = auto()
@@ -70,7 +71,7 @@ class BareNewlines(Enum):
     """Bodies are returned unchanged. A bare LF ends a command line."""
 
 
-class Tolerance(Enum):
+class Tolerance(Key):
     """The treatment of commands that break the grammar of RFC 5321 but can have one meaning only."""
 
     STRICT = auto()

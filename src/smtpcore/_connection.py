@@ -416,8 +416,7 @@ class Connection(Endpoint[Budgets]):
     def _open_body(self) -> Body:
         if self._body is None:
             assert self._transaction, "a body belongs to a transaction"
-            binary = self._transaction.mail.params.body is BodyType.BINARYMIME
-            self._body = Body(self._config, binary=binary)
+            self._body = Body(self._config, binary=self._transaction.mail.params.body is BodyType.BINARYMIME)
         return self._body
 
     def _enter(self, state: State) -> None:
