@@ -1,8 +1,13 @@
 """The counts that `Limits` limits: a small interface, and its default, the memory of one process."""
 
+# The garbage collector may end a session at any place of a program: it closes the coroutine of a session that nobody
+# runs any more, and the session gives its connection back. If the collector has interrupted `take` in the same thread,
+# waiting for the lock would take forever. So `give_back` never waits: its key stays in a queue until the lock is free.
+
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from threading import Lock
+from threading import Lock, RLock
 from types import MappingProxyType
 from typing import Final, Protocol, runtime_checkable
 
@@ -115,11 +120,16 @@ class MemoryCounts:
 
     def __init__(self) -> None:
         self._lock = Lock()
+        self._returned: deque[str] = deque()
+        """The keys of connections that were given back while the lock was held."""
         self._taken: dict[str, int] = {}
+        self._lock_of_rates = RLock()
         self._rates: dict[str, Rate] = {}
 
     def take(self, key: str, most: int) -> bool:
         """Add a connection to the count of `key`, if the count is below `most`."""
+        if self._returned:
+            self._settle()
         with self._lock:
             count = self._taken.get(key, 0)
             if count >= most:
@@ -129,24 +139,35 @@ class MemoryCounts:
             return True
 
     def give_back(self, key: str) -> None:
-        """Subtract a connection."""
-        with self._lock:
-            self._taken[key] -= 1
-            if not self._taken[key]:
-                del self._taken[key]
+        """Subtract a connection: now, or with the next call if the lock is held."""
+        self._returned.append(key)
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._lock.acquire(blocking=False):
+            try:
+                while self._returned:
+                    key = self._returned.popleft()
+                    self._taken[key] -= 1
+                    if not self._taken[key]:
+                        del self._taken[key]
+            finally:
+                self._lock.release()
 
     def count(self, key: str) -> int:
         """Return the count of `key`."""
+        if self._returned:
+            self._settle()
         return self._taken.get(key, 0)
 
     def level(self, rate: RateLimit, key: str, now: float) -> float:
         """Return the number of recent events of `key`."""
-        with self._lock:
+        with self._lock_of_rates:
             return self._rate(rate).level(key, now)
 
     def add(self, rate: RateLimit, key: str, now: float) -> float:
         """Add an event of `key`, and return the number of recent events."""
-        with self._lock:
+        with self._lock_of_rates:
             return self._rate(rate).add(key, now)
 
     def _rate(self, rate: RateLimit) -> Rate:

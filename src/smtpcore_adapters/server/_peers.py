@@ -3,10 +3,11 @@
 # The numbers are in a `Counts`: the memory of this process, or of several workers. Their size is bounded: a client with
 # many addresses can displace the state of others, but cannot exhaust the memory. Several threads may use a table.
 
+from collections import deque
 from functools import lru_cache
 from hashlib import blake2b
 from ipaddress import ip_address, ip_network
-from threading import Lock
+from threading import Lock, RLock
 from unicodedata import normalize
 
 from ._counts import RATES, Counts, MemoryCounts, RateLimit, RemoteCounts, give_back_all, take_all
@@ -41,6 +42,10 @@ class PeerTable:
         self._lock = Lock()
         self._here = 0
         """The number of admitted sessions in this process."""
+        self._gone: deque[None] = deque()
+        """An item for each of these sessions that is over. A session may end while the lock is held: see `_counts.py`.
+        """
+        self._lock_of_log = RLock()
         self.are_many: bool = False
         """Whether less than a tenth of `Limits.connections` was free when a session of this process began or ended."""
         self._arrivals = _rate("connections_per_minute", limits.connections_per_minute)
@@ -74,6 +79,8 @@ class PeerTable:
 
     def _take(self, places: tuple[str, ...]) -> str | None:
         limits = self._limits
+        if self._gone:
+            self._update()
         with self._lock:
             if self._here >= self._most_here:
                 return "connections"
@@ -88,19 +95,27 @@ class PeerTable:
             if full:
                 self._local.give_back(_ALL)
 
-        self._count(-1 if full else 0)
+        if full:
+            self._gone.append(None)
+        self._update()
         return full
 
     def _give_back(self, places: tuple[str, ...]) -> None:
         give_back_all(self._counts, places)
         self._local.give_back(_ALL)
-        self._count(-1)
+        self._gone.append(None)
+        self._update()
 
-    def _count(self, change: int) -> None:
-        with self._lock:
-            self._here += change
-            here, most = self._most_here, self._limits.connections
-            self.are_many = here - self._here < here // 10 or most - self._local.count(_ALL) < most // 10
+    def _update(self) -> None:
+        if self._lock.acquire(blocking=False):
+            try:
+                while self._gone:
+                    self._gone.popleft()
+                    self._here -= 1
+                here, most = self._most_here, self._limits.connections
+                self.are_many = here - self._here < here // 10 or most - self._local.count(_ALL) < most // 10
+            finally:
+                self._lock.release()
 
     # Failed authentications
 
@@ -159,7 +174,7 @@ class PeerTable:
 
         is_over = self._local.add(rate, self._key(host), now) > rate.limit
         if is_over:
-            with self._lock:
+            with self._lock_of_log:
                 self._left_out += 1
 
         return not is_over
@@ -170,7 +185,7 @@ class PeerTable:
 
     def take_left_out(self, now: float) -> int:
         """Return the number of records left out since the last report; 0 within a minute after a report."""
-        with self._lock:
+        with self._lock_of_log:
             if not self._left_out or now - self._reported < _REPORT_EVERY:
                 return 0
 

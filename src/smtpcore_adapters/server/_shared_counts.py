@@ -23,6 +23,7 @@
 import fcntl
 import os
 import threading
+from collections import deque
 from hashlib import blake2b
 from mmap import mmap
 from tempfile import mkstemp
@@ -135,7 +136,10 @@ class WorkerCounts:
         self._shared = shared
         self._column = number * shared.slots
         """The index of the first number in the column of this worker."""
-        self._lock = threading.Lock()  # a range lock excludes other processes only
+        self._lock = threading.RLock()  # a range lock excludes other processes only
+        self._lock_of_slots = threading.Lock()
+        self._returned: deque[str] = deque()
+        """The keys of connections that were given back while the lock was held. See `_counts.py`."""
         self._slots: dict[str, int] = {}
         """The slot of each key with a connection of this worker. Such a slot keeps its key."""
 
@@ -144,7 +148,9 @@ class WorkerCounts:
     def take(self, key: str, most: int) -> bool:
         """Add a connection to the count of `key`, if the count of all workers is below `most`."""
         shared = self._shared
-        with self._lock:
+        if self._returned:
+            self._settle()
+        with self._lock, self._lock_of_slots:
             known = self._slots.get(key)
             digest = shared.digest(key) if known is None else b""
             group = self._group(digest) if known is None else known // _GROUP
@@ -161,15 +167,26 @@ class WorkerCounts:
                 shared.unlock(group)
 
     def give_back(self, key: str) -> None:
-        """Subtract a connection of this worker."""
-        with self._lock:
-            slot = self._slots[key]
-            self._shared.columns[self._column + slot] -= 1
-            if not self._shared.columns[self._column + slot]:
-                del self._slots[key]
+        """Subtract a connection of this worker: now, or with the next call if the lock is held."""
+        self._returned.append(key)
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._lock_of_slots.acquire(blocking=False):
+            try:
+                while self._returned:
+                    key = self._returned.popleft()
+                    slot = self._slots[key]
+                    self._shared.columns[self._column + slot] -= 1
+                    if not self._shared.columns[self._column + slot]:
+                        del self._slots[key]
+            finally:
+                self._lock_of_slots.release()
 
     def count(self, key: str) -> int:
         """Return the count of `key` in all workers."""
+        if self._returned:
+            self._settle()
         with self._lock:
             slot = self._slots.get(key, -1)
             if slot < 0:
