@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import trustme
@@ -21,7 +22,7 @@ from smtpcore import Reply
 from smtpcore_adapters import App, Listener
 from smtpcore_adapters.asyncio import BackgroundServer
 from smtpcore_adapters.cli import main
-from smtpcore_adapters.cli._destinations import SCHEMES
+from smtpcore_adapters.cli._destinations import SCHEMES, parse_destination
 from smtpcore_adapters.cli._loading import load_app
 from smtpcore_adapters.cli._settings import SETTINGS
 from smtpcore_adapters.recipients import AnyRecipient, Recipients
@@ -189,7 +190,13 @@ def test_metrics_of_the_page_are_served(installed: Installed) -> None:
 
 def test_table_of_the_destination_is_valid() -> None:
     table = tomllib.loads(block("toml", "[deliver]"))["deliver"]
-    assert set(table) - {"url"} <= set(SCHEMES["smtp"].parameters)
+    assert parse_destination(table).parameters.keys() == table.keys() - {"url"}
+
+
+def test_url_of_a_destination_with_a_parameter_is_valid() -> None:
+    urls = re.findall(r"`(\w+://\S+\?\S+)`", PAGE)
+    assert urls
+    assert all(parse_destination(url).parameters for url in urls)
 
 
 def test_table_of_destinations_is_complete() -> None:
@@ -198,6 +205,8 @@ def test_table_of_destinations_is_complete() -> None:
         (row,) = [each for each in rows if f"`{scheme.form}`" in each.split("|")[1]]
         if "as for" not in row:
             assert [name for name in scheme.parameters if f"`{name}`" not in row] == []
+            values = [value for kind in scheme.parameters.values() for value in get_args(kind)]
+            assert [value for value in values if f"`{value}`" not in row] == []
 
 
 def test_each_key_of_the_page_is_a_setting() -> None:
