@@ -3,6 +3,7 @@
 import re
 import smtplib
 import ssl
+import tomllib
 from base64 import b64encode
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +42,14 @@ def run_example(start: str) -> dict[str, Any]:
     names: dict[str, Any] = {"__name__": "example"}
     exec(source_of(start), names)
     return names
+
+
+def test_table_of_extras_is_complete() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    readme = (ROOT / "README.md").read_text()
+    rows = readme[readme.index("## Extras") : readme.index("## Documentation")].splitlines()
+    cells = [row.split("|")[1] for row in rows if row.startswith("| `")]
+    assert {*re.findall(r"`([a-z-]+)`", " ".join(cells))} == {*project["optional-dependencies"]}
 
 
 def test_each_example_is_tested() -> None:
