@@ -140,7 +140,11 @@ class Session(Generic[S_co]):
 
     @property
     def peer(self) -> Address | None:
-        """The client's address; for a connection through a proxy, the address in the PROXY header or XCLIENT."""
+        """The client's address; for a connection through a proxy, the address in the PROXY header or XCLIENT.
+
+        None for a client of a Unix socket without a name, and if a PROXY header or XCLIENT names no address, such as
+        `PROXY UNKNOWN`.
+        """
         header = self._record.proxy_header
         return self._record.xclient.peer(_endpoint(header.source) if header else self._stream.peer)
 
