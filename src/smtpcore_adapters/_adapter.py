@@ -87,8 +87,7 @@ class Adapter:
             app: The handlers.
             port: The TCP port to listen on. With 0, the default, the system picks a free port.
             on_ready: Called with the address of the server once the server listens there.
-            on_stop: Called at the first signal. Returns the seconds for which the server still accepts connections, so
-                that a load balancer can learn that the server stops; a further signal ends this time.
+            on_stop: Called at the first signal. Returns the seconds until listening ends; a second signal ends it now.
             handle_signals: Whether SIGINT and SIGTERM end the server; only the main thread can handle signals.
             **options: `host`, `grace`, `tls`, `listeners` and the other options in `smtpcore_adapters.Options`.
 
