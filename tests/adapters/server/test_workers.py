@@ -34,7 +34,8 @@ from smtpcore_adapters.server._workers import (
 TIMEOUT = 30.0
 
 PROGRAM = """
-import os, signal, sys, time
+import faulthandler, os, signal, sys, time
+faulthandler.enable()
 from smtpcore_adapters.server._workers import Supervisor
 
 def say(*words):
@@ -63,7 +64,7 @@ class Parent:
         """Return the words of the next line that the supervisor or a worker prints."""
         assert self.process.stdout
         line = self.process.stdout.readline()
-        assert line, "the supervisor has ended"
+        assert line, f"the supervisor has ended: {self.errors()}"
         return line.split()
 
     def lines(self, count: int) -> list[list[str]]:
@@ -88,7 +89,8 @@ def running(program: str) -> Iterator[Parent]:
         text=True,
         start_new_session=True,
     )
-    watchdog = threading.Timer(TIMEOUT, process.kill)
+    # SIGABRT lets a supervisor that hangs print its stack.
+    watchdog = threading.Timer(TIMEOUT, process.send_signal, [signal.SIGABRT])
     watchdog.start()
     try:
         yield Parent(process)
@@ -253,8 +255,8 @@ def drain(ready):
         sys.exit()
 
     def note(number, frame):
-        say("noted")
         signal.signal(signal.SIGTERM, end)
+        say("noted")
 
     signal.signal(signal.SIGTERM, note)
     work(ready)
