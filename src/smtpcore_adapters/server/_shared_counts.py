@@ -184,7 +184,7 @@ class WorkerCounts:
                 self._lock_of_slots.release()
 
     def count(self, key: str) -> int:
-        """Return the count of `key` in all workers."""
+        """Return the count of `key` in all workers. While other workers change the count, it may be too high."""
         if self._returned:
             self._settle()
         with self._lock:
