@@ -22,7 +22,7 @@ from hypothesis.strategies import SearchStrategy
 from smtpcore import Bodies, Command, Config, DataChunk, DataEnd, Mail, Reply, ReplyClass, UnknownCommand, show_texts
 
 from ..server._app import App
-from ..server._notifications import Observed
+from ..server._notifications import Observed, Reason, SessionClosed
 from ..server._session import Session
 from ..streams._stream import Address
 from . import strategies
@@ -86,6 +86,8 @@ class _Arrivals:
         """The octets of the message that arrives."""
         self.accepted: deque[tuple[Message, Received]] = deque()
         """The accepted messages that `SessionMachine` has not checked yet."""
+        self.has_failed = False
+        """Whether the server itself has failed, and not a handler of the app."""
         self._arrived: tuple[Message, Received] | None = None
 
     def clear(self) -> None:
@@ -123,6 +125,8 @@ class _Arrivals:
                 )
                 self._arrived = (str(mail.reverse_path).encode(), paths, content), received
                 self.body.clear()
+            case SessionClosed(reason=Reason.FAILED):
+                self.has_failed = True
             case _:
                 pass
 
@@ -508,6 +512,9 @@ class SessionMachine(RuleBasedStateMachine):
         return replies[0]
 
     def _parsed(self, output: bytes) -> list[Reply]:
+        if self._arrivals.has_failed:
+            raise AssertionError("the server itself has failed, not a handler: its log has the exception")
+
         short = _MULTILINE.sub(_first_line, output)
         self._lines += [f"S: {_shown(line)}" for line in short.splitlines(keepends=True)]
         return _parse(output)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import invariant, run_state_machine_as_test
 
-from smtpcore import Data, Reply
+from smtpcore import Connection, Data, Reply
 from smtpcore_adapters import App, Message, Session, testing
 from smtpcore_adapters.recipients import AnyRecipient
 from smtpcore_adapters.testing import Inbox, Received
@@ -353,3 +353,13 @@ def test_machine_is_imported_when_it_is_used(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "hypothesis", None)
     with pytest.raises(ImportError, match=r"pip install 'smtpcore\[testing\]'"):
         testing.SessionMachine  # noqa: B018
+
+
+def test_failure_of_the_server_itself_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("a defect of the server")
+
+    machine = connected()
+    monkeypatch.setattr(Connection, "_accept", fail)
+    with pytest.raises(AssertionError, match="the server itself has failed"):
+        machine.hello("EHLO")
