@@ -358,6 +358,7 @@ auth_advertise_hosts = ${{if eq{{$tls_in_cipher}}{{}}{{}}{{*}}}}
 dsn_advertise_hosts = *
 smtputf8_advertise_hosts = *
 message_size_limit = 300M
+smtp_accept_max = 0
 received_header_text = Received: by exim
 acl_smtp_mail = accept
 acl_smtp_rcpt = check
