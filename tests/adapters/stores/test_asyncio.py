@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
 
 import anyio
 import pytest
@@ -46,7 +47,8 @@ def test_coroutine_runs_in_the_thread(backend: str, thread: AsyncioThread) -> No
         assert "[(2, 'asyncio of stores'), (3, 'asyncio of stores')]" in client.read()
 
 
-def test_cancellation_on_asyncio_cancels_the_coroutine(thread: AsyncioThread) -> None:
+def hanging() -> tuple[Callable[[], Coroutine[Any, Any, None]], threading.Event, threading.Event]:
+    """Return a coroutine function that never returns, and the events of its begin and of its cancellation."""
     begun, cancelled = threading.Event(), threading.Event()
 
     async def hang() -> None:
@@ -56,6 +58,11 @@ def test_cancellation_on_asyncio_cancels_the_coroutine(thread: AsyncioThread) ->
         finally:
             cancelled.set()
 
+    return hang, begun, cancelled
+
+
+def test_cancellation_on_asyncio_cancels_the_coroutine(thread: AsyncioThread) -> None:
+    hang, begun, cancelled = hanging()
     runtime = session(accepting()).send(EHLO).session
 
     async def main() -> None:
@@ -69,15 +76,7 @@ def test_cancellation_on_asyncio_cancels_the_coroutine(thread: AsyncioThread) ->
 
 
 def test_closed_thread_starts_again(thread: AsyncioThread) -> None:
-    begun, cancelled = threading.Event(), threading.Event()
-
-    async def hang() -> None:
-        begun.set()
-        try:
-            await asyncio.sleep(3600)
-        finally:
-            cancelled.set()
-
+    hang, begun, cancelled = hanging()
     waiting = threading.Thread(target=pytest.raises, args=(BaseException, thread.call_blocking, hang))
     waiting.start()
     assert begun.wait(10)
