@@ -11,6 +11,13 @@ from ..check import Target
 from ._password import read_password
 
 
+def refuse_given(options: Mapping[str, Any], names: Mapping[str, str], why: str) -> None:
+    """Raise `click.UsageError` if an option was given. `names` has the name of each option as the user writes it."""
+    given = [option for name, option in names.items() if options[name]]
+    if given:
+        raise click.UsageError(f"{given[0]} {why}")
+
+
 def target_of(options: Mapping[str, Any]) -> Target:
     """Return the target that the options of `smtpcore check` describe. Raise `click.UsageError`."""
     host, port = address_of(options["server"])

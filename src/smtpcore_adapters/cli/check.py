@@ -11,7 +11,7 @@ from ..check.clients import CLIENT_CHECKS, choose_client_checks
 from ._check_clients import check_clients
 from ._findings import list_of, report_of, shown, summary_of
 from ._password import HELP
-from ._target import address_of, target_of
+from ._target import address_of, refuse_given, target_of
 
 
 def _complete_checks(context: click.Context, parameter: click.Parameter, start: str) -> list[CompletionItem]:
@@ -94,7 +94,10 @@ def check(**options: Any) -> int:
 
     Exit status: 0 without faults, 1 with faults, 2 if the server or client cannot be checked. Warnings are not faults.
     """
-    _refuse_options_without_effect(options)
+    if options["listens"]:
+        refuse_given(options, _OF_SERVERS, "has no effect with --listen")
+    else:
+        refuse_given(options, _OF_CLIENTS, "needs --listen")
     try:
         checks = choose(options["only"]) if not options["listens"] else ()
         client_checks = choose_client_checks(options["only"]) if options["listens"] else ()
@@ -119,13 +122,6 @@ def check(**options: Any) -> int:
         click.echo(summary_of(findings))
 
     return int(any(finding.is_fault for finding in findings))
-
-
-def _refuse_options_without_effect(options: dict[str, Any]) -> None:
-    names = _OF_SERVERS if options["listens"] else _OF_CLIENTS
-    given = [option for name, option in names.items() if options[name]]
-    if given:
-        raise click.UsageError(f"{given[0]} {'has no effect with' if options['listens'] else 'needs'} --listen")
 
 
 _OF_SERVERS = {

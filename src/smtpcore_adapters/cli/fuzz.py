@@ -17,7 +17,7 @@ import click
 from ._fuzz_clients import fuzz_clients
 from ._fuzz_reports import Progress, indented, print_end, print_findings, report_as_json, save_findings, saved
 from ._password import HELP
-from ._target import address_of, target_of
+from ._target import address_of, refuse_given, target_of
 
 if TYPE_CHECKING:
     from ..check import Target
@@ -119,10 +119,9 @@ def fuzz(**options: Any) -> int:
     from ..testing.fuzz import CannotFuzz, Unreadable
 
     if options["listens"]:
-        _refuse_options_of_servers(options)
+        refuse_given(options, _OF_SERVERS, "has no effect with --listen")
         return fuzz_clients(*address_of(options["server"] or "127.0.0.1", port="0"), options)
-    if options["run"]:
-        raise click.UsageError("--run needs --listen")
+    refuse_given(options, {"run": "--run"}, "needs --listen")
     if options["other"].isdecimal():
         raise click.UsageError(f"give the port after a colon: {options['server']}:{options['other']}")
 
@@ -139,12 +138,6 @@ def fuzz(**options: Any) -> int:
     except (CannotFuzz, Unreadable, OSError) as exc:
         hint = next((hint for word, hint in _HINTS.items() if word in str(exc)), "")
         raise click.ClickException(f"{exc}{hint}") from exc
-
-
-def _refuse_options_of_servers(options: Mapping[str, Any]) -> None:
-    given = [option for name, option in _OF_SERVERS.items() if options[name]]
-    if given:
-        raise click.UsageError(f"{given[0]} has no effect with --listen")
 
 
 _OF_SERVERS = {
