@@ -2,11 +2,11 @@
 
 import socket
 
-from .servers import SmallServer, serve
+from .servers import SmallServer, SocketServer
 
 
 def main(port: int) -> None:
     """Serve until the process is stopped."""
     SmallServer.delivered = []
     with socket.create_server(("127.0.0.1", port)) as listener:
-        serve(listener, SmallServer)
+        SocketServer(listener, SmallServer).run()

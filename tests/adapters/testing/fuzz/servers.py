@@ -4,7 +4,7 @@ import socket
 import threading
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import ClassVar, Self
 
 from smtpcore_adapters.testing.fuzz import Peer
@@ -783,40 +783,83 @@ BROKEN: dict[type[SmallServer], str] = {
 
 @contextmanager
 def served(connect: Callable[[], Peer]) -> Iterator[int]:
-    """Serve a server in memory on a port, one connection at a time, and yield the port."""
+    """Serve a server in memory on a port, and yield the port. An exception in the server is raised at the end."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve, args=(listener, connect))
+        server = SocketServer(listener, connect)
+        thread = threading.Thread(target=server.run)
         thread.start()
         try:
             yield listener.getsockname()[1]
         finally:
-            listener.shutdown(socket.SHUT_RDWR)
+            server.close()
+            thread.join()
+            if server.failures:
+                raise server.failures[0]
+
+
+class SocketServer:
+    """Serves each connection in a thread of its own, so that a client that stays delays no other client."""
+
+    def __init__(self, listener: socket.socket, connect: Callable[[], Peer]) -> None:
+        self.failures: list[Exception] = []
+        self._listener = listener
+        self._connect = connect
+        self._connections: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._is_closing = False
+
+    def run(self) -> None:
+        """Accept connections until `close` is called."""
+        try:
+            while True:
+                self._start(self._listener.accept()[0])
+        except OSError as exc:
+            if not self._is_closing:
+                self.failures.append(exc)
+
+    def close(self) -> None:
+        """Stop to accept, close all connections, and wait until their threads have ended."""
+        with self._lock:
+            self._is_closing = True
+            self._listener.shutdown(socket.SHUT_RDWR)
+            for connection in self._connections:
+                with suppress(OSError):  # the client has closed the connection
+                    connection.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
             thread.join()
 
+    def _start(self, connection: socket.socket) -> None:
+        with self._lock:
+            if self._is_closing:
+                connection.close()
+                return
+            self._connections.add(connection)
+            self._threads.append(threading.Thread(target=self._serve, args=(connection,)))
+            self._threads[-1].start()
 
-def serve(listener: socket.socket, connect: Callable[[], Peer]) -> None:
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            with suppress(OSError):  # the client has closed the connection
+                _exchange(connection, self._connect())
+        except Exception as exc:
+            self.failures.append(exc)
+        finally:
+            with self._lock:
+                self._connections.remove(connection)
+            connection.close()
+
+
+def _exchange(connection: socket.socket, server: Peer) -> None:
     while True:
         try:
-            connection, _ = listener.accept()
-        except OSError:
-            return
-        with connection:
-            _serve_one(connection, connect())
-
-
-def _serve_one(connection: socket.socket, server: Peer) -> None:
-    try:
-        while True:
-            try:
-                data = server.receive(0)
-            except TimeoutError:
-                received = connection.recv(65_536)
-                if not received:
-                    return
-                server.send([received], 1)
-                continue
-            if not data:
+            data = server.receive(0)
+        except TimeoutError:
+            received = connection.recv(65_536)
+            if not received:
                 return
-            connection.sendall(data)
-    except OSError:
-        return
+            server.send([received], 1)
+            continue
+        if not data:
+            return
+        connection.sendall(data)

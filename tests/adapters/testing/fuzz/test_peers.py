@@ -1,5 +1,6 @@
 """A connection over a socket sends segments, receives within a timeout, and starts TLS."""
 
+import socket
 import ssl
 from typing import Any, Literal
 
@@ -73,3 +74,26 @@ def test_starttls_of_a_session_without_tls_option_accepts_any_certificate() -> N
         report = fuzz_server(target_of(server.port), Settings(examples=45))
 
     assert (report.findings, report.wrong_laws) == ([], [])
+
+
+# The servers of the tests
+
+
+def test_client_that_stays_delays_no_other_client() -> None:
+    with served(SmallServer) as port, socket.create_connection(("127.0.0.1", port)):
+        assert fuzz_server(target_of(port), Settings(examples=1)).notes == []
+
+
+def test_exception_in_a_served_server_fails_the_test() -> None:
+    class Broken(SmallServer):
+        def do_NOOP(self, rest: bytes) -> None:
+            raise KeyError("broken")
+
+    def use() -> None:
+        with served(Broken) as port, socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"NOOP\r\n")
+            while client.recv(1000):
+                pass
+
+    with pytest.raises(KeyError, match="broken"):
+        use()
