@@ -41,11 +41,18 @@ from smtpcore_adapters.server._workers import Supervisor
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())  # one write per line: several processes share the pipe
 
+def handle_signals():
+    # After signal.pause(), a handler would not run if its signal arrived just before the call.
+    receiver, sender = os.pipe()
+    os.set_blocking(sender, False)
+    signal.set_wakeup_fd(sender)
+    while True:
+        os.read(receiver, 64)
+
 def work(ready):
     say("up", os.getpid())
     ready()
-    while True:
-        signal.pause()
+    handle_signals()
 
 {}
 """
@@ -111,8 +118,7 @@ def until_sigterm(name, seconds):
     def work_until_sigterm(ready):
         signal.signal(signal.SIGTERM, exit_on_sigterm)
         ready()
-        while True:
-            signal.pause()
+        handle_signals()
 
     return work_until_sigterm
 
@@ -216,8 +222,7 @@ def ready_on_sigterm(ready):
 
     signal.signal(signal.SIGTERM, end)
     say("up", os.getpid())
-    while True:
-        signal.pause()
+    handle_signals()
 
 Supervisor([ready_on_sigterm] * 2, on_ready=lambda: say("ready"), on_stop=lambda: say("stop")).run()
 say("done")
@@ -291,8 +296,7 @@ def test_workers_that_are_not_ready_stop_without_a_delay() -> None:
     program = """
 def start(ready):
     say("up")
-    while True:
-        signal.pause()
+    handle_signals()
 
 Supervisor([start], drain_delay=60, on_drain=lambda: say("drain"), on_stop=lambda: say("stop")).run()
 say("done")
