@@ -1,7 +1,8 @@
 """Mutation testing of the core: `python -m tests.mutation`, and then `python -m tests.mutation.report`.
 
 Arguments are names of mutants, in which * stands for any part, and the options of `runner`. Mutants with a result are
-not tried again, unless their function has changed.
+not tried again, unless their function has changed. A survivor takes as long as a hundred mutants that a test notices:
+with `--trust-list`, mutants that `survivors.md` lists with a reason count as survivors without being tried.
 """
 
 import os
@@ -13,7 +14,10 @@ from pathlib import Path
 from mutmut.__main__ import create_mutants
 from mutmut.utils.file_utils import copy_also_copy_files, copy_src_dir
 
+from .report import keep_listed
+
 MUTANTS = Path("mutants")
+TRUST_LIST = "--trust-list"
 
 
 def main() -> None:
@@ -27,7 +31,11 @@ def main() -> None:
     copy_src_dir()
     copy_also_copy_files()
     create_mutants(max_children=os.cpu_count() or 1)
-    command = [sys.executable, "-m", "tests.mutation.runner", *sys.argv[1:]]
+    options = sys.argv[1:]
+    if TRUST_LIST in options:
+        options.remove(TRUST_LIST)
+        sys.stdout.write(f"{keep_listed()} survivors are known\n")
+    command = [sys.executable, "-m", "tests.mutation.runner", *options]
     environment = os.environ | {"PYTHONPATH": "src", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "MUTANT_UNDER_TEST": ""}
     sys.exit(subprocess.run(command, cwd=MUTANTS, env=environment, check=False).returncode)
 

@@ -27,6 +27,7 @@ from .survivors import (
     Change,
     change_of,
     format_list,
+    is_reason,
     merge,
     number_changes,
     objections,
@@ -67,9 +68,38 @@ def outcomes(found: Results, listed: dict[Change, str]) -> dict[Change, str]:
     for path, functions in found.items():
         for function, mutants in functions.items():
             if function in names or any(outcome in UNNOTICED for _, outcome in mutants):
-                texts = [(function, *change_of(get_diff_for_mutant(mutant, path=path))) for mutant, _ in mutants]
-                chosen |= dict(zip(number_changes(texts), [outcome for _, outcome in mutants], strict=True))
+                changes = changes_of(path, function, mutants)
+                chosen |= dict(zip(changes, [outcome for _, outcome in mutants], strict=True))
     return chosen
+
+
+def keep_listed() -> int:
+    """Store the listed mutants without a result as survivors. Return their number.
+
+    The reason has to be confirmed, and the text of the change has to be the same.
+    """
+    listed = {change for change, reason in parse_list(LIST.read_text()).items() if is_reason(reason)}
+    names = {change.function for change in listed}
+    kept = 0
+    for path, functions in results().items():
+        chosen = {function: mutants for function, mutants in functions.items() if function in names}
+        known = [
+            mutant
+            for function, mutants in chosen.items()
+            for (mutant, outcome), change in zip(mutants, changes_of(path, function, mutants), strict=True)
+            if outcome == NOT_TRIED and change in listed
+        ]
+        stored = Path("mutants", path).with_suffix(f"{path.suffix}.meta")
+        content = json.loads(stored.read_text())
+        content["exit_code_by_key"] |= dict.fromkeys(known, 0)
+        stored.write_text(json.dumps(content, indent=4))
+        kept += len(known)
+    return kept
+
+
+def changes_of(path: Path, function: str, mutants: list[tuple[str, str]]) -> list[Change]:
+    """Return the changes of all mutants of a function."""
+    return number_changes((function, *change_of(get_diff_for_mutant(mutant, path=path))) for mutant, _ in mutants)
 
 
 def count(found: Results) -> dict[str, Counter[str]]:
