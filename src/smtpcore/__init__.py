@@ -78,7 +78,7 @@ from ._state import State, Wait
 from ._xtext import decode_xtext, encode_xtext
 from .parameters import BodyType, ByMode, DeliverBy, EnvelopeId, Notify, OriginalRecipient, Params, Ret
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["NEED_DATA", "NEED_PART", "NEED_REPLY", "NEED_TLS"]
 __all__ += ["BareNewlines", "Bodies", "ClientConfig", "ClientConnection", "Config"]
