@@ -53,20 +53,19 @@ class ReceiveBuffer(bytearray):
             if self.skipping:
                 return None
 
-        window = min(len(self), limit)
-        lf = self.find(b"\n", self._searched, window)
-        cr = self.find(b"\r", self._searched, lf if lf >= 0 else window)
+        lf = self.find(b"\n", self._searched, limit)
+        cr = self.find(b"\r", self._searched, lf if lf >= 0 else limit)
         if lf > 0 and cr == lf - 1:
             end = cr
         elif bare_lf and lf >= 0:
             end = lf - self.endswith(b"\r", 0, lf)
-        elif not bare_lf and (lf >= 0 or 0 <= cr < window - 1):
+        elif not bare_lf and (lf >= 0 or 0 <= cr < min(len(self), limit) - 1):
             end = cr if cr >= 0 else lf
             raise self._fault(end, end + 1, LineFault.BARE_NEWLINE, skipping=cr >= 0)
-        elif window == limit:
+        elif len(self) >= limit:
             raise self._fault(limit, 0, LineFault.TOO_LONG, skipping=True)
         else:
-            self._searched = window if bare_lf or cr < 0 else cr
+            self._searched = len(self) if bare_lf or cr < 0 else cr
             return None
 
         line = bytes(self[:end])

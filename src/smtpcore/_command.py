@@ -22,7 +22,7 @@ class Parsed:
 set_deviations: Final = Parsed.__dict__["_deviations"].__set__
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Command(Parsed):
     """A command with a class of its own. All other commands are `UnknownCommand`."""
 

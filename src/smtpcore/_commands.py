@@ -88,7 +88,7 @@ class Rcpt(Command):
         return f"RCPT TO:<{self.forward_path}>{self.params}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Data(Command):
     """`DATA` (RFC 5321 4.1.1.4)."""
 
@@ -137,17 +137,17 @@ class Auth(Command):
         return f"AUTH {self.mechanism} {encode_base64(self.initial_response) or '='}\r\n".encode()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Rset(Command):
     """`RSET` (RFC 5321 4.1.1.5)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Quit(Command):
     """`QUIT` (RFC 5321 4.1.1.10)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class StartTls(Command):
     """`STARTTLS` (RFC 3207 section 4)."""
 

@@ -15,17 +15,9 @@ from ._bodies._incoming import Body
 from ._budgets import Budgets
 from ._buffer import LineError, ReceiveBuffer
 from ._command import Command, UnknownCommand, set_deviations
-from ._commands import HELLOS, Auth, Bdat, Ehlo, Helo, Lhlo, Mail, Rcpt, Rset, StartTls
+from ._commands import HELLOS, Auth, Bdat, Ehlo, Helo, Lhlo, Mail, Rcpt, Rset
 from ._config import Bodies, Config
-from ._default_replies import (
-    TIMED_OUT,
-    check_reply,
-    complete,
-    default_reply,
-    may_be_utf8,
-    needs_no_addition,
-    one_for_each,
-)
+from ._default_replies import SENT_AS_GIVEN, TIMED_OUT, check_reply, complete, default_reply, may_be_utf8, one_for_each
 from ._dialects import MAX_AUTH_LINE, compiled
 from ._endpoint import Endpoint, Timer, Transaction
 from ._errors import LocalProtocolError
@@ -57,7 +49,6 @@ from ._refusals import Refusals
 from ._replies import Reply, ReplyClass, ReplyCode
 from ._rules import Refusal
 from ._state import ALLOWED_REPLIES, IN_BODY, WAITING_FOR, State, Step, Wait, chunk_step, row_of
-from .parameters import BodyType
 
 _DEFAULT_BUDGETS: Final = Budgets()
 
@@ -97,8 +88,6 @@ class Connection(Endpoint[Budgets]):
         self._lines: deque[DataLine] | deque[BodyAborted] | None = None
         """Lines of the body, or its end by `BodyAborted`, not yet returned."""
 
-        self._asked: Event | None = None
-        """The event whose reply is pending."""
         self._replies = 0
         """Replies that the last event still needs; several for the end of a body in LMTP."""
         self._skip = 0
@@ -130,11 +119,6 @@ class Connection(Endpoint[Budgets]):
         return Wait.BODY if self._skip else WAITING_FOR[self._state]
 
     # Receiving
-
-    def _expects_handshake(self) -> bool:
-        # As in the base class, but without a further call for each segment.
-        is_implicit = self._implicit_tls and self._state is State.CONNECTED and not self._tls
-        return is_implicit or self._state is State.TLS or type(self._asked) is StartTls
 
     def next_event(self) -> "Event | Signal":
         """Return the next event from the client, or a signal: `NEED_DATA`, `NEED_REPLY`, `NEED_TLS` or `NEED_PART`.
@@ -205,7 +189,7 @@ class Connection(Endpoint[Budgets]):
         event, octets = self._refusals.examine(line, self._dialect, self._state, self._transaction, self)
         if self._buffer.ended_bare and isinstance(event, Command | UnknownCommand):
             set_deviations(event, ("bare-lf", *event.deviations))
-        if isinstance(event, Bdat):
+        if type(event) is Bdat:
             return self._begin_chunk(event)
         if octets:
             # RFC 3030 section 2: discard the octets of a refused chunk before its reply.
@@ -323,16 +307,21 @@ class Connection(Endpoint[Budgets]):
         5321 4.2) and with an enhanced status code (RFC 2034). Raises `LocalProtocolError` if no event is pending, or if
         a reply with this code or text cannot answer the event. The connection is unchanged then.
         """
-        asked = self._check_reply(reply)
-        given, reply = reply, self._complete(asked, reply)
+        asked, given = self._asked, reply
+        kind: type[object] = type(asked)
+        is_complete = reply.__class__ is Reply and reply.is_complete and self._compiled.enhances
+        if asked is None or not is_complete or (kind, reply.code) not in SENT_AS_GIVEN:
+            asked = self._check_reply(reply)
+            reply = self._complete(asked, reply)
+            kind = row_of(asked)
 
         self._replies -= 1
-        self._must_flush = (self._must_flush and bool(self._output)) or type(asked) not in _MAY_WAIT
+        self._must_flush = (self._must_flush and bool(self._output)) or kind not in _MAY_WAIT
         self._output.append(reply.octets)
-        self._refusals.count_reply(asked, given)
+        if not reply.is_positive or kind not in self._refusals.uncounted:
+            self._refusals.count_reply(asked, given)
         if self._replies <= 0 or reply.reply_class is ReplyClass.GOODBYE:
             self._asked = None
-            kind = row_of(asked) if isinstance(asked, ExtensionCommand) else type(asked)
             self._advance(kind, reply.reply_class)
             if reply.is_positive and kind in _WITH_EFFECT:
                 self._accept(asked, reply)
@@ -385,9 +374,6 @@ class Connection(Endpoint[Budgets]):
         return asked
 
     def _complete(self, asked: Event, reply: Reply) -> Reply:
-        if self._compiled.enhances and needs_no_addition(asked, reply):
-            return reply
-
         if not reply.octets.isascii() and not may_be_utf8(asked, reply, self._transaction):
             raise LocalProtocolError(f"{reply!r} has non-ASCII text, which this client has not permitted")
 
@@ -416,7 +402,7 @@ class Connection(Endpoint[Budgets]):
     def _open_body(self) -> Body:
         if self._body is None:
             assert self._transaction, "a body belongs to a transaction"
-            self._body = Body(self._config, binary=self._transaction.mail.params.body is BodyType.BINARYMIME)
+            self._body = Body(self._config, binary=self._transaction.mail.params.is_binary)
         return self._body
 
     def _enter(self, state: State) -> None:
@@ -455,7 +441,7 @@ class Connection(Endpoint[Budgets]):
     @property
     def must_flush(self) -> bool:
         """Whether the queued replies must be written before further commands are read (RFC 2920 3.2)."""
-        return bool(self._output) and (self._must_flush or not len(self._buffer))
+        return bool(self._output) and (self._must_flush or not self._buffer)
 
     def _forget_peer(self) -> None:
         super()._forget_peer()
@@ -464,7 +450,6 @@ class Connection(Endpoint[Budgets]):
 
 
 _EVENTS: Final = get_args(Event)
-
 
 _NO_LINE: Final = -1
 """The position of the current line before the greeting: there is no line yet."""

@@ -6,24 +6,7 @@ from typing import Any, Final
 
 from . import _rules as rules
 from ._command import UnknownCommand
-from ._commands import (
-    COMMANDS,
-    HELLOS,
-    Auth,
-    Data,
-    Ehlo,
-    Expn,
-    Helo,
-    Help,
-    Lhlo,
-    Mail,
-    Noop,
-    Quit,
-    Rcpt,
-    Rset,
-    StartTls,
-    Vrfy,
-)
+from ._commands import HELLOS, Auth, Data, Ehlo, Expn, Helo, Help, Lhlo, Mail, Noop, Quit, Rcpt, Rset, StartTls, Vrfy
 from ._endpoint import Transaction
 from ._errors import LocalProtocolError
 from ._events import AuthCancel, AuthResponse, ChunkEnd, ConnectionOpened, DataEnd, Event, InvalidCommand, InvalidData
@@ -31,7 +14,7 @@ from ._extensions._burl import Burl
 from ._extensions._definition import ExtensionCommand
 from ._extensions._xclient import Xclient
 from ._parser import verb_of
-from ._replies import Reply, ReplyClass, ReplyCode
+from ._replies import NAMES_HOST, Reply, ReplyClass, ReplyCode
 from ._state import ALLOWED_REPLIES, FINAL
 
 PRIORITY_LOWERED: Final = Reply(250, "0 is the priority, because the session is not authenticated", enhanced="2.3.6")
@@ -85,9 +68,6 @@ ONLY_FOR: Final[Mapping[int, frozenset[type[object]]]] = {
 }
 """For each of these codes, the only events in `DEFAULTS` that it may answer (RFC 5321 4.3.2)."""
 
-NAMES_HOST: Final = frozenset({ReplyCode.SERVICE_CLOSING, ReplyCode.SERVICE_NOT_AVAILABLE})
-"""Codes whose text starts with the name of the host (RFC 5321 4.2)."""
-
 ENHANCED: Final[Mapping[int, str]] = {
     235: "2.7.0",
     432: "4.7.12",
@@ -107,12 +87,16 @@ ENHANCED: Final[Mapping[int, str]] = {
 _ADDED_TO: Final = HELLOS | {ConnectionOpened, Xclient, InvalidCommand}
 """Events whose replies get the host's name or keywords, or get no enhanced status code."""
 
+SENT_AS_GIVEN: Final = frozenset(
+    (kind, code)
+    for kind in ALLOWED_REPLIES.keys() - _ADDED_TO - {Burl}
+    for code in ReplyCode
+    if Reply(code).reply_class in ALLOWED_REPLIES[kind]
+    and (code >= 400 or (code in ONLY_POSITIVE.get(kind, ReplyCode) and kind in ONLY_FOR.get(code, DEFAULTS)))
+)
+"""Pairs of an event and a code for which a reply with `is_complete` needs neither `check_reply` nor `complete`."""
+
 _NOT_A_LINE: Final = frozenset({rules.LINE_TOO_LONG.rule, rules.BARE_NEWLINE.rule})
-
-
-def enhanced_of(reply: Reply) -> str:
-    """Return the enhanced status code of a 2yz, 4yz or 5yz, by default a general code (RFC 2034 section 4)."""
-    return reply.enhanced or ENHANCED.get(reply.code, f"{reply.code // 100}.0.0")
 
 
 def default_reply(event: Event, is_authenticated: bool) -> Reply:
@@ -161,15 +145,6 @@ def check_reply(asked: Event, reply: Reply) -> None:
         raise LocalProtocolError(f"{reply.code} cannot answer {kind.__name__}: use 250, or refuse")
 
 
-def needs_no_addition(asked: Event, reply: Reply) -> bool:
-    """Return whether `complete` with `enhances` would return `reply` unchanged, as for most replies."""
-    if type(asked) in _ADDED_TO or reply.code in NAMES_HOST:
-        return False
-
-    has_status = reply.enhanced is not None or reply.reply_class is ReplyClass.INTERMEDIATE
-    return has_status and reply.octets.isascii()
-
-
 def complete(asked: Event, reply: Reply, *, hostname: str, keywords: tuple[str, ...], enhances: bool) -> Reply:
     """Return `reply` with the name of the host, the keywords of EHLO and a status code, where the RFCs require them.
 
@@ -177,7 +152,8 @@ def complete(asked: Event, reply: Reply, *, hostname: str, keywords: tuple[str, 
     """
     kind: Any = type(asked)
     # RFC 2034 section 3 (4): a greeting, a 220 to XCLIENT, and a reply to HELO or EHLO have no enhanced code.
-    has_status = enhances and not answers_helo(asked) and not (kind is Xclient and reply.is_positive)
+    is_exempt = answers_helo(asked) or (kind is Xclient and reply.is_positive)
+    has_status = enhances and not is_exempt and reply.reply_class is not ReplyClass.INTERMEDIATE  # section 4: no 3yz
     if reply is DEFAULTS.get(kind):
         return _complete_default(kind, hostname, keywords, has_status)
 
@@ -199,7 +175,8 @@ def _complete(kind: type[object], reply: Reply, hostname: str, keywords: tuple[s
     if (is_opening or reply.code in NAMES_HOST) and lines[0].partition(" ")[0] != hostname:
         lines = (f"{hostname} {lines[0]}".rstrip(), *lines[1:])
 
-    enhanced = enhanced_of(reply) if has_status else None
+    # RFC 2034 section 4: by default a general code.
+    enhanced = (reply.enhanced or ENHANCED.get(reply.code, f"{reply.code // 100}.0.0")) if has_status else None
     if lines == reply.lines and enhanced == reply.enhanced:
         return reply
 
@@ -220,8 +197,7 @@ def may_be_utf8(asked: Event, reply: Reply, transaction: Transaction | None) -> 
 
 def answers_helo(asked: Event) -> bool:
     """Return whether `asked` is HELO, EHLO or LHLO, well-formed or not."""
-    kind: type[object] | None = type(asked)
     if isinstance(asked, InvalidCommand) and asked.rule not in _NOT_A_LINE:
-        kind = COMMANDS.get(verb_of(asked.line))
+        return verb_of(asked.line) in (Helo.verb, Ehlo.verb, Lhlo.verb)
 
-    return kind in (Helo, Ehlo, Lhlo)
+    return type(asked) in HELLOS

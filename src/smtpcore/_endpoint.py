@@ -9,9 +9,9 @@ from typing import Final, Generic, TypeVar
 from ._addresses import Mailbox
 from ._budgets import Budgets, ClientBudgets
 from ._buffer import ReceiveBuffer
-from ._commands import Ehlo, Helo, Lhlo, Mail, Rcpt
+from ._commands import Ehlo, Helo, Lhlo, Mail, Rcpt, StartTls
 from ._errors import LocalProtocolError, RemoteProtocolError
-from ._events import ConnectionClosed, TimedOut
+from ._events import ConnectionClosed, Event, TimedOut
 from ._extensions._builtin import EXTENSIONS
 from ._extensions._definition import Extension
 from ._fields import check_argument, check_octets
@@ -210,6 +210,8 @@ class Endpoint(ABC, Generic[B]):
         self._helo: Helo | Ehlo | Lhlo | None = None
         self._authenticated = False
         self._transaction: Transaction | None = None
+        self._asked: Event | None = None
+        """The event whose reply is pending. Always None in a client."""
         self._buffer = ReceiveBuffer()
         self._received = 0
         """Octets received in total."""
@@ -262,7 +264,7 @@ class Endpoint(ABC, Generic[B]):
             return
         if self._state is State.CLOSED or self._end_of_stream:
             return
-        if self._expects_handshake():
+        if (self._asked or self._state in _HANDSHAKES) and self._expects_handshake():
             raise self._injected()
 
         self._buffer += data
@@ -270,7 +272,8 @@ class Endpoint(ABC, Generic[B]):
 
     def _expects_handshake(self) -> bool:
         """Return whether the next octets belong to a TLS handshake."""
-        return self._state is State.TLS or (self._state is State.CONNECTED and self._implicit_tls and not self._tls)
+        is_implicit = self._implicit_tls and not self._tls and self._state is State.CONNECTED
+        return is_implicit or self._state is State.TLS or type(self._asked) is StartTls
 
     # Time
 
@@ -346,9 +349,8 @@ class Endpoint(ABC, Generic[B]):
 
     def data_to_send(self) -> bytes:
         """Return the octets to write to the peer. Each octet is returned once."""
-        data = b"".join(self._output)
-        self._output.clear()
-        return data
+        output, self._output = self._output, []
+        return b"".join(output)
 
     def send_failed(self) -> None:
         """Close after a failed write. The peer may have received a part of the octets, so nothing more can be sent."""
@@ -365,7 +367,7 @@ class Endpoint(ABC, Generic[B]):
         Raises `LocalProtocolError` if TLS cannot start in this state, and `RemoteProtocolError` for octets that arrived
         before TLS, which an attacker may have injected.
         """
-        if not Endpoint._expects_handshake(self):
+        if self._asked or not self._expects_handshake():
             use = "implicit_tls=True" if self._state is State.CONNECTED else "STARTTLS and its 220 first"
             raise LocalProtocolError(f"TLS cannot start in {self._state}: use {use}")
         if self._has_input():
@@ -376,7 +378,7 @@ class Endpoint(ABC, Generic[B]):
         self._forget_peer()
 
     def _has_input(self) -> bool:
-        return bool(len(self._buffer))
+        return bool(self._buffer)
 
     @abstractmethod
     def _forget_peer(self) -> None:
@@ -405,8 +407,13 @@ class Endpoint(ABC, Generic[B]):
         self._state = state
         if state not in IN_TRANSACTION:
             self._transaction = None
-        self._enter(state)
+        if state is not State.MAIL and state is not State.RCPT:  # no body precedes
+            self._enter(state)
 
     @abstractmethod
     def _enter(self, state: State) -> None:
-        """Drop the data that is not needed in `state`, which begins now."""
+        """Drop the data that is not needed in `state`, which begins now. Not called for MAIL and RCPT."""
+
+
+_HANDSHAKES: Final = frozenset({State.CONNECTED, State.TLS})
+"""States in which a TLS handshake may be due."""

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 from ._base64 import encode_base64
 from ._command import Command, UnknownCommand
 from ._commands import Rcpt
-from ._fields import Checked
+from ._fields import Checked, check_argument
 from ._replies import Reply
 from ._states import Wait
 
@@ -33,7 +33,7 @@ NEED_TLS: Final = Signal.NEED_TLS
 NEED_PART: Final = Signal.NEED_PART
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class ConnectionOpened:
     """The client has connected. The reply to this event is the greeting (RFC 5321 3.1)."""
 
@@ -77,12 +77,20 @@ def data_lines(lines: Sequence[bytes]) -> deque[DataLine]:
     return events
 
 
-@dataclass(frozen=True, slots=True)
-class DataChunk(Checked):
+@dataclass(frozen=True, slots=True, init=False)
+class DataChunk:
     """A run of octets of the body, without dot-stuffing."""
 
     data: bytes
     """The octets. The boundary between two runs has no meaning."""
+
+    def __init__(self, data: bytes) -> None:
+        if data.__class__ is not bytes:
+            check_argument("data", data, bytes)
+        _set_octets(self, data)
+
+
+_set_octets: Final[Callable[[DataChunk, bytes], None]] = DataChunk.__dict__["data"].__set__
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +105,12 @@ class HeaderEnd(Checked):
     """The octets of the header (RFC 5322 2.2), up to and including the empty line after it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class ChunkEnd:
     """The end of a BDAT chunk that is not the last chunk of its body. A negative reply aborts the transaction."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class DataEnd:
     """The end of the body. A positive reply accepts responsibility for the message (RFC 5321 4.2.5).
 
@@ -125,7 +133,7 @@ class InvalidData(Checked):
     `"program"` if your program called `Connection.refuse_body`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class BodyAborted:
     """The end of a body that stays incomplete, instead of `DataEnd`. Discard all octets of this body. No reply follows.
 
@@ -146,7 +154,7 @@ class AuthResponse(Checked):
         return f"{encode_base64(self.data)}\r\n".encode()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class AuthCancel:
     """The client cancels the authentication (`*`)."""
 
@@ -155,7 +163,7 @@ class AuthCancel:
         return b"*\r\n"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class ConnectionClosed:
     """The end of the dialogue: the peer closed its side, or the last reply ended the session."""
 

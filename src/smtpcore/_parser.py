@@ -50,7 +50,7 @@ def verb_of(line: bytes) -> str:
 
 def parse_command(verb: str, line: bytes, dialect: Dialect) -> Command | UnknownCommand:
     """Parse a line, without its line end, into a command. Raises `CommandRejected`."""
-    if len(line) + len(b"\r\n") > dialect.max_lines.get(verb, dialect.max_line):
+    if (size := len(line) + len(b"\r\n")) > dialect.max_line and size > dialect.max_lines.get(verb, dialect.max_line):
         raise CommandRejected(rules.BAD_CHUNK_SIZE if verb == Bdat.verb else rules.LINE_TOO_LONG)
     if verb in dialect.not_implemented:
         raise CommandRejected(rules.NOT_IMPLEMENTED.fill(verb=verb))

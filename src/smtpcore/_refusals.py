@@ -14,7 +14,7 @@
 # For example, with `require_tls=True` the line `MAIL FROM:<` gets 530, not 501: rule 3 comes before rule 5.
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from . import _rules as rules
 from ._budgets import Budgets
@@ -32,7 +32,6 @@ from ._replies import Reply, ReplyClass
 from ._rules import Refusal
 from ._state import ALLOWED_COMMANDS, State, is_allowed
 from ._tolerance import tolerate
-from .parameters import BodyType
 
 _BEFORE_TLS: Final = frozenset({Noop, Ehlo, Lhlo, StartTls, Quit})
 """The commands that are accepted without TLS if `require_tls` is set (RFC 3207 section 4)."""
@@ -57,13 +56,24 @@ _WITH_VALUES: Final = frozenset({Rcpt, Mail, Data, StartTls, Auth})
 _OF_AUTH: Final = frozenset({Auth, AuthResponse, AuthCancel})
 _ENDS: Final = frozenset({DataEnd, InvalidData})
 _NEVER_IDLE: Final = frozenset({ConnectionOpened, Mail, Rcpt, Data, ChunkEnd, InvalidCommand})
-_NO_DOMAINS: Final[frozenset[str]] = frozenset()  # one set for all sessions: an empty set takes 216 octets
+_NOTHING: Final[frozenset[Any]] = frozenset()  # one set for all sessions: an empty set takes 216 octets
 
 
 class Refusals:
     """The rules of one session, and the counters of its limits."""
 
-    __slots__ = ("_config", "_domains", "_errors", "_exhausted", "_failures", "_idle", "_mails", "_rcpts", "_refused")
+    __slots__ = (
+        "_config",
+        "_domains",
+        "_errors",
+        "_exhausted",
+        "_failures",
+        "_idle",
+        "_mails",
+        "_rcpts",
+        "_refused",
+        "uncounted",
+    )
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -73,9 +83,12 @@ class Refusals:
         self._mails = 0
         self._rcpts = 0
         self._refused = 0
-        self._domains = _NO_DOMAINS
+        self._domains: frozenset[str] = _NOTHING
         self._exhausted: Refusal | None = None
         """The refusal of every command except QUIT after a limit of the session was reached; None before that."""
+        limits = (config.max_messages, config.max_recipients_per_session, config.max_recipient_domains)
+        self.uncounted = _NEVER_IDLE if limits == (None, None, None) else _NOTHING
+        """Events whose positive replies need no `count_reply`."""
 
     def examine(
         self, line: bytes, dialect: Dialect, state: State, transaction: Transaction | None, session: Endpoint[Budgets]
@@ -169,16 +182,16 @@ class Refusals:
                     return rules.RECIPIENT_NOT_ASCII  # RFC 6531 3.5
             case Mail(reverse_path=path):
                 if config.max_messages is not None and self._mails >= config.max_messages:
-                    return self._goodbye(rules.TOO_MANY_MESSAGES)  # RFC 9422
+                    return rules.TOO_MANY_MESSAGES.fill(host=config.hostname)  # RFC 9422
                 if not path.text.isascii() and not command.params.smtputf8:
                     return rules.SENDER_NOT_ASCII  # RFC 6531 3.5
-            case Data() if transaction and transaction.mail.params.body is BodyType.BINARYMIME:
+            case Data() if transaction and transaction.mail.params.is_binary:
                 return rules.NEEDS_BDAT  # RFC 3030 section 3
             case StartTls():
                 if session.tls:
                     return rules.TLS_ACTIVE
                 if session.trailing_data:
-                    return self._goodbye(rules.STARTTLS_NOT_LAST)  # RFC 3207 section 4
+                    return rules.STARTTLS_NOT_LAST.fill(host=config.hostname)  # RFC 3207 section 4
             case Auth(mechanism=mechanism):
                 if session.authenticated:
                     return rules.AUTHENTICATED
@@ -188,9 +201,6 @@ class Refusals:
                     return rules.MECHANISM_NEEDS_TLS
 
         return None
-
-    def _goodbye(self, refusal: Refusal) -> Refusal:
-        return refusal.fill(host=self._config.hostname)
 
     # The counters
 
@@ -237,4 +247,4 @@ class Refusals:
         elif limits.max_idle_commands is not None and self._idle >= limits.max_idle_commands:
             exhausted = rules.TOO_MANY_COMMANDS
 
-        self._exhausted = self._goodbye(exhausted) if exhausted else None
+        self._exhausted = exhausted.fill(host=limits.hostname) if exhausted else None

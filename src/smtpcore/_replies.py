@@ -117,6 +117,9 @@ class ReplyClass(Key):
     """421 and 521 end the dialogue, as the reply to any command (RFC 5321 4.2.2, RFC 7504 section 3)."""
 
 
+NAMES_HOST = frozenset({ReplyCode.SERVICE_CLOSING, ReplyCode.SERVICE_NOT_AVAILABLE})
+"""Codes whose text starts with the name of the host (RFC 5321 4.2)."""
+
 _CHALLENGE = ReplyCode.AUTHENTICATION_CHALLENGE
 # RFC 5321 4.2: the first digit is 2 to 5, the second 0 to 5.
 _CLASS_OF_CODE = {code: ReplyClass(code // 100) for code in range(200, 600) if code % 100 < 60}
@@ -151,6 +154,9 @@ class Reply:
     """Whether another server has decided. A refusal then counts for `Config.max_refusals` instead of `max_errors`."""
     octets: bytes = field(compare=False)
     """The octets for the wire, CR LF included. If the text cannot be sent, the octets of `fitting()`."""
+    is_complete: bool = field(compare=False)
+    """Whether `octets` can answer most commands as they are: ASCII text that can be sent, an enhanced status code where
+    RFC 2034 requires one, and no need for the name of the host."""
 
     def __init__(self, code: int, *lines: str, enhanced: str | None = None, is_relayed: bool = False) -> None:
         reply_class = _CLASS_OF_CODE.get(code)
@@ -197,6 +203,8 @@ class Reply:
         assign(self, "text_error", error)
         assign(self, "is_relayed", is_relayed)
         assign(self, "octets", text.encode())
+        has_status = enhanced is not None or reply_class is ReplyClass.INTERMEDIATE
+        assign(self, "is_complete", has_status and error is None and code not in NAMES_HOST and text.isascii())
 
     @classmethod
     def parse(cls, text: str) -> "Reply":

@@ -121,7 +121,12 @@ class Params(Mapping[str, object]):
 
         A client that is not authenticated gets at most 0: see `Transaction.priority`.
         """
-        return MT_PRIORITY.of(self) or 0
+        return MT_PRIORITY.of(self) or 0 if self._values else 0
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether the body may contain any octets, and has to be sent with BDAT (RFC 3030 section 3)."""
+        return self._values.get(BODY.keyword) is BodyType.BINARYMIME
 
 
 def _format(value: object) -> str:

@@ -118,13 +118,21 @@ def test_rcpt_is_answered_within_its_call_and_module_limits() -> None:
     # These limits only go down: calls take most of the time of a small message.
     count = calls.count("RCPT")
 
-    assert len(count.calls) <= 37
-    assert count.modules <= 10
+    assert len(count.calls) <= 30
+    assert count.modules <= 9
 
 
 def test_connection_is_opened_and_closed_within_its_call_limit() -> None:
     # This limit only goes down: with one message for each connection, a session takes more time than its message.
-    assert len(calls.count("connection").calls) <= 196
+    assert len(calls.count("connection").calls) <= 190
+
+
+def test_message_of_2_kb_is_received_within_its_call_limits() -> None:
+    # These limits only go down.
+    count = calls.count("message of 2 KB")
+
+    assert len(count.calls) <= 160
+    assert len(count.calls) + count.builtins <= 331
 
 
 def test_call_counter_refuses_an_unexpected_reply(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,12 @@
 """The replies of a server that leaves the decision to the protocol."""
 
+from typing import Any
+
 import pytest
 
-from smtpcore import EXTENSIONS, ConnectionOpened, Reply, UnknownCommand
+from smtpcore import EXTENSIONS, ConnectionOpened, Noop, Reply, ReplyCode, UnknownCommand
 from smtpcore._commands import COMMANDS
-from smtpcore._default_replies import DEFAULTS, enhanced_of
+from smtpcore._default_replies import DEFAULTS, SENT_AS_GIVEN, check_reply, complete
 from smtpcore._state import ALLOWED_REPLIES
 
 from ..playbook import HELO, MAIL, READY, new_server, refuse, server
@@ -105,4 +107,19 @@ def test_helo_is_answered_with_the_name_of_the_host() -> None:
     ],
 )
 def test_reply_without_an_enhanced_status_code_gets_a_general_code(reply: Reply, enhanced: str) -> None:
-    assert enhanced_of(reply) == enhanced
+    completed = complete(Noop(), reply, hostname="s.example", keywords=(), enhances=True)
+    assert completed.enhanced == enhanced
+
+
+@pytest.mark.parametrize("code", ReplyCode)
+def test_complete_reply_listed_as_sent_as_given_passes_the_check_unchanged(code: ReplyCode) -> None:
+    enhanced = None if code in (334, 354) else f"{code // 100}.0.0"
+    reply = Reply(code, "text", enhanced=enhanced)
+    kinds = [kind for kind, listed in SENT_AS_GIVEN if listed == code]
+
+    assert kinds
+    for kind in kinds:
+        asked: Any = object.__new__(kind)
+        check_reply(asked, reply)
+        if reply.is_complete:
+            assert complete(asked, reply, hostname="s.example", keywords=("SIZE",), enhances=True) is reply

@@ -33,6 +33,12 @@ def test_parameter_property_is_none_if_absent_or_of_another_type(params: Params)
     assert params.smtputf8 is False
 
 
+@pytest.mark.parametrize(("body", "is_binary"), [(BodyType.BINARYMIME, True), (BodyType.SEVEN_BIT, False), ("", False)])
+def test_body_is_binary_only_with_binarymime(body: object, is_binary: bool) -> None:
+    assert Params({"BODY": body}).is_binary is is_binary
+    assert Params().is_binary is False
+
+
 def test_property_of_the_class_is_the_definition_of_the_parameter() -> None:
     assert Params.size.of({"SIZE": 10}) == 10
 

@@ -325,3 +325,22 @@ def test_relayed_reply_stays_relayed_when_its_text_is_changed() -> None:
     assert relayed.fitting().is_relayed
     assert not Reply(550, "5.7.1 No thanks").is_relayed
     assert not Reply.as_heard(550, "5.7.1 No thanks").is_relayed
+
+
+@pytest.mark.parametrize(
+    ("reply", "is_complete"),
+    [
+        (Reply(250, "OK", enhanced="2.0.0"), True),
+        (Reply(354, "Go on"), True),
+        (Reply(334, ""), True),
+        (Reply(250, "OK"), False),
+        (Reply(550, "5.7.1 Nicht für uns"), False),
+        (Reply(550, "5.7.1 Not\x00here"), False),
+        (Reply(221, "2.0.0 closing"), False),
+        (Reply(421, "4.3.2 closing"), False),
+        (Reply(521, "5.3.2 No mail"), True),
+    ],
+    ids=str,
+)
+def test_reply_is_complete_if_its_octets_need_nothing_else(reply: Reply, is_complete: bool) -> None:
+    assert reply.is_complete is is_complete

@@ -38,7 +38,7 @@ class DotFraming:
 
     def take(self, buffer: ReceiveBuffer) -> bytes:
         """Take the next run of the body, empty if more input is needed or the body has `ended`."""
-        if not len(buffer) or (self._at_start and not self._start(buffer)):
+        if not buffer or (self._at_start and not self._start(buffer)):
             return b""
 
         dot = buffer.search(_find_dot_or_bare_cr)
@@ -52,7 +52,7 @@ class DotFraming:
             run = buffer.take_at_most(len(buffer) - kept)
         else:
             run = buffer.take_at_most(end + len(b"\r\n"))
-            buffer.take_at_most(len(_EMPTY))
+            del buffer[: len(_EMPTY)]
             self.ended = True
 
         # `replace` gives the same result, but takes 50 % longer.
